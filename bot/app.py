@@ -1,0 +1,133 @@
+"""The composition root: the only place where things are built and handed to each other."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from importlib.metadata import version
+
+import discord
+
+from bot.client import Gpt2Bot
+from bot.cogs.chat import Chat
+from bot.cogs.models import Models
+from bot.cogs.training import Training
+from bot.conversation import ConversationManager
+from bot.models import ModelSwitch
+from bot.reports import TrainingReports
+from bot.settings import Settings, SettingsError, prepare_home, sampling
+from bot.tasks import Tasks
+from data.store import open_store
+from model.client import WorkerClient, WorkerSettings
+from model.registry import from_settings
+from training.manager import TrainingManager
+
+log = logging.getLogger(__name__)
+
+DRAIN_S = 10.0
+"""Seconds that replies in flight are given when the bot is told to stop."""
+ANNOUNCE_S = 3.0
+"""Seconds that the last messages about training jobs are given then."""
+
+
+@asynccontextmanager
+async def build(settings: Settings, *, message_content: bool = True) -> AsyncIterator[Gpt2Bot]:
+    """The whole bot, ready to be started; leaving ends the worker and what it was doing.
+
+    Raises:
+        SettingsError, StoreError: the home or the database cannot be used.
+    """
+    prepare_home(settings)
+    home = settings.gpt2bot_home
+    checkpoints = home / "checkpoints"
+    bot = Gpt2Bot(message_content=message_content)
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(open_store(home / "gpt2bot.sqlite3"))
+        worker = WorkerClient(WorkerSettings(threads=settings.threads), drain_s=DRAIN_S)
+        stack.push_async_callback(worker.stop)
+        tasks = Tasks()
+        stack.push_async_callback(tasks.close)
+        models = ModelSwitch(
+            store,
+            worker,
+            from_settings(settings.extra_models),
+            default=settings.default_model,
+            checkpoints=checkpoints,
+            tasks=tasks,
+        )
+        conversations = ConversationManager(
+            store,
+            worker,
+            models,
+            context_messages=settings.context_messages,
+            params=sampling(settings),
+            bot_id=lambda: bot.user.id if bot.user else 0,
+        )
+        tasks.spawn(worker.start(), name="start of the worker")
+        stack.push_async_callback(bot.close)
+        announcements = Tasks()
+        stack.push_async_callback(announcements.close, grace_s=ANNOUNCE_S)
+        reports = TrainingReports(bot, announcements, checkpoints)
+        training = await stack.enter_async_context(
+            TrainingManager(store, home, promote=models.promote, on_update=reports.update)
+        )
+        models.load_in_background(models.default)
+        stack.push_async_callback(conversations.drain, DRAIN_S)
+        bot.make_cogs = lambda: (
+            Chat(bot, conversations, store),
+            Models(models, worker, version("gpt2-discord-bot")),
+            Training(bot, store, models, training, worker),
+        )
+        yield bot
+
+
+async def run_bot(settings: Settings) -> None:
+    """Run on Discord until SIGINT or SIGTERM.
+
+    Raises:
+        SettingsError: there is no token, or Discord refuses it.
+    """
+    if settings.discord_token is None:
+        raise SettingsError("DISCORD_TOKEN is not set.")
+    token = settings.discord_token.get_secret_value()
+    try:
+        await _run(settings, token, message_content=True)
+    except discord.PrivilegedIntentsRequired:
+        log.warning(
+            "The Message Content intent is off in Discord's developer portal: I answer mentions, "
+            "replies, direct messages and /chat, but not the other messages of enabled channels."
+        )
+        await _run(settings, token, message_content=False)
+
+
+async def _run(settings: Settings, token: str, *, message_content: bool) -> None:
+    async with build(settings, message_content=message_content) as bot:
+        running = asyncio.create_task(_start(bot, token))
+        stopping = asyncio.create_task(_stop_signal())
+        await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if stopping.done():
+            log.info("stopping: replies under way are finished first")
+        stopping.cancel()
+    await running
+
+
+async def _start(bot: Gpt2Bot, token: str) -> None:
+    try:
+        await bot.start(token)
+    except discord.LoginFailure as e:
+        raise SettingsError(
+            "Discord does not accept DISCORD_TOKEN: copy it again from the Bot page of your "
+            "application in the developer portal."
+        ) from e
+
+
+async def _stop_signal() -> None:
+    """Wait for SIGINT or SIGTERM."""
+    stop = asyncio.Event()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        with suppress(NotImplementedError):  # Windows: there Ctrl-C ends the loop by itself
+            asyncio.get_running_loop().add_signal_handler(name, stop.set)
+    await stop.wait()

@@ -1,0 +1,68 @@
+"""The Discord client: intents, cogs, the command tree and what happens when a command fails.
+
+Built by `bot.app`, which hands it the cogs. Knows no store, no worker.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+
+import discord
+from discord import app_commands
+from discord.ext import commands
+
+from bot.errors import is_expected, sentence
+
+log = logging.getLogger(__name__)
+
+
+class CommandTree(app_commands.CommandTree["Gpt2Bot"]):
+    """Answers a failed command with one sentence that only its caller sees."""
+
+    async def on_error(
+        self, interaction: discord.Interaction[Gpt2Bot], error: app_commands.AppCommandError
+    ) -> None:
+        await tell_failure(interaction, error)
+
+
+async def tell_failure(interaction: discord.Interaction[Gpt2Bot], error: Exception) -> None:
+    """Say why it failed, whether or not the interaction was answered before."""
+    if not is_expected(error):
+        log.error("the command %s failed", interaction.command, exc_info=error)
+    text = sentence(error)
+    try:
+        if interaction.response.is_done():
+            await interaction.followup.send(text, ephemeral=True)
+        else:
+            await interaction.response.send_message(text, ephemeral=True)
+    except discord.HTTPException as e:
+        log.warning("could not tell %s why a command failed: %s", interaction.user.id, e)
+
+
+class Gpt2Bot(commands.Bot):
+    """discord.py's bot without prefix commands: mentions are conversation, not commands."""
+
+    def __init__(self, *, message_content: bool = True) -> None:
+        intents = discord.Intents.default()
+        intents.message_content = message_content
+        super().__init__(
+            command_prefix=(),
+            help_command=None,
+            tree_cls=CommandTree,
+            intents=intents,
+            allowed_mentions=discord.AllowedMentions.none(),
+            activity=discord.Activity(type=discord.ActivityType.listening, name="/teach and /chat"),
+        )
+        self.make_cogs: Callable[[], Iterable[commands.Cog]] = tuple
+
+    async def setup_hook(self) -> None:
+        for cog in self.make_cogs():
+            await self.add_cog(cog)
+        await self.tree.sync()
+
+    async def on_ready(self) -> None:
+        log.info("ready: %s in %d servers", self.user, len(self.guilds))
+
+    async def on_message(self, message: discord.Message, /) -> None:
+        """Prefix commands are off; `bot.cogs.chat` listens for messages."""

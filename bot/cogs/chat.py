@@ -1,0 +1,215 @@
+"""Chatting: which messages are for the bot, and /chat, /reset, /context, /channel.
+
+Parses, calls the ConversationManager, renders.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import discord
+from discord import app_commands
+from discord.ext import commands
+
+from bot.client import Gpt2Bot
+from bot.conversation import ConversationManager, Incoming
+from bot.errors import is_expected, sentence
+from bot.replies import LiveReply, ReplyDeleted, split
+from data.store import Store
+from model.messages import Rendered
+
+log = logging.getLogger(__name__)
+
+NOTHING_TO_READ = "I can only read text so far. Write me a few words and I will answer."
+MOST = 1500
+"""Characters of a question in /chat: it is shown above the answer."""
+
+
+class Chat(commands.Cog):
+    """Answers people."""
+
+    channel = app_commands.Group(
+        name="channel",
+        description="Choose the channels where I answer every message",
+        guild_only=True,
+        default_permissions=discord.Permissions(manage_guild=True),
+    )
+
+    def __init__(self, bot: Gpt2Bot, conversations: ConversationManager, store: Store) -> None:
+        self._bot = bot
+        self._conversations = conversations
+        self._store = store
+        self._enabled: set[int] = set()
+
+    async def cog_load(self) -> None:
+        self._enabled = await self._store.enabled_channels()
+
+    # --- messages --------------------------------------------------------------------------------
+
+    @commands.Cog.listener()
+    async def on_message(self, message: discord.Message) -> None:
+        if message.author.bot or message.is_system() or not self._is_for_us(message):
+            return
+        reference = message.to_reference(fail_if_not_exists=False)
+
+        async def first(text: str) -> discord.Message:
+            return await message.channel.send(text, reference=reference)
+
+        if not self.text_of(message):
+            await first(NOTHING_TO_READ)
+            return
+        incoming = Incoming(
+            discord_id=message.id,
+            channel_id=message.channel.id,
+            scope=message.guild.id if message.guild else message.author.id,
+            author_id=message.author.id,
+            text=lambda: self.text_of(message),
+        )
+        reply = LiveReply(first, message.channel.send)
+        try:
+            async with message.channel.typing():
+                await self._conversations.answer(incoming, reply)
+        except ReplyDeleted:
+            log.info("the reply to %s was deleted while it was written", message.id)
+        except discord.Forbidden:
+            log.warning("may not write in the channel %s", message.channel.id)
+        except Exception as e:
+            if not is_expected(e):
+                log.exception("no reply to %s", message.id)
+            await reply.fail(sentence(e))
+
+    def _is_for_us(self, message: discord.Message) -> bool:
+        channel = message.channel
+        return (
+            message.guild is None
+            or channel.id in self._enabled
+            or (self._bot.user in message.mentions)
+            or (isinstance(channel, discord.Thread) and channel.me is not None)
+            or self._is_reply_to_us(message)
+        )
+
+    def _is_reply_to_us(self, message: discord.Message) -> bool:
+        answered = message.reference and message.reference.resolved
+        return isinstance(answered, discord.Message) and answered.author == self._bot.user
+
+    def text_of(self, message: discord.Message) -> str:
+        """What the person wrote, mentions as names, without the mention that called us."""
+        me = message.guild.me if message.guild else self._bot.user
+        name = me.display_name if me else ""
+        return message.clean_content.replace(f"@{name}", "").strip()
+
+    @commands.Cog.listener()
+    async def on_raw_message_edit(self, payload: discord.RawMessageUpdateEvent) -> None:
+        if payload.message.author != self._bot.user:
+            await self._conversations.edited(payload.message_id, self.text_of(payload.message))
+
+    @commands.Cog.listener()
+    async def on_raw_message_delete(self, payload: discord.RawMessageDeleteEvent) -> None:
+        await self._conversations.deleted([payload.message_id])
+
+    @commands.Cog.listener()
+    async def on_raw_bulk_message_delete(self, payload: discord.RawBulkMessageDeleteEvent) -> None:
+        await self._conversations.deleted(payload.message_ids)
+
+    # --- commands --------------------------------------------------------------------------------
+
+    @app_commands.command(description="Say something to me, anywhere")
+    @app_commands.describe(text="What you want to say")
+    async def chat(
+        self,
+        interaction: discord.Interaction[Gpt2Bot],
+        text: app_commands.Range[str, 1, MOST],
+    ) -> None:
+        await interaction.response.defer(thinking=True)
+
+        async def first(content: str) -> discord.Message:
+            return await interaction.edit_original_response(content=content)
+
+        async def more(content: str) -> discord.Message:
+            return await interaction.followup.send(content, wait=True)
+
+        incoming = Incoming(
+            discord_id=interaction.id,
+            channel_id=place(interaction),
+            scope=interaction.guild_id or interaction.user.id,
+            author_id=interaction.user.id,
+            text=lambda: text,
+        )
+        quoted = "\n".join(f"> {line}" for line in text.splitlines())
+        reply = LiveReply(first, more, prefix=f"{quoted}\n")
+        try:
+            if await self._conversations.answer(incoming, reply) is None:
+                await reply.fail("I am shutting down; please ask again in a moment.")
+        except ReplyDeleted:
+            log.info("the reply to /chat %s was deleted while it was written", interaction.id)
+
+    @app_commands.command(description="Make me forget what was said in this channel so far")
+    async def reset(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
+        await interaction.response.defer()
+        await self._conversations.reset(place(interaction))
+        await interaction.edit_original_response(content="Forgotten. We start afresh from here.")
+
+    @app_commands.command(description="See exactly what the model would read now")
+    async def context(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
+        await interaction.response.defer(ephemeral=True)
+        scope = interaction.guild_id or interaction.user.id
+        serving, rendered = await self._conversations.context(place(interaction), scope)
+        if rendered is None:
+            text = "Nothing yet: this channel's context is empty."
+            await interaction.edit_original_response(content=text)
+            return
+        first, *more = split(describe(serving.option.name, rendered))
+        await interaction.edit_original_response(content=first)
+        for part in more:
+            await interaction.followup.send(part, ephemeral=True)
+
+    @channel.command(description="Answer every message in this channel")
+    @app_commands.checks.has_permissions(manage_guild=True)
+    async def enable(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
+        await self._set_enabled(interaction, enabled=True)
+
+    @channel.command(description="Answer only mentions and replies in this channel")
+    @app_commands.checks.has_permissions(manage_guild=True)
+    async def disable(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
+        await self._set_enabled(interaction, enabled=False)
+
+    async def _set_enabled(
+        self, interaction: discord.Interaction[Gpt2Bot], *, enabled: bool
+    ) -> None:
+        channel_id, guild_id = place(interaction), interaction.guild_id
+        assert guild_id is not None  # the group is guild_only
+        await self._store.set_channel_enabled(channel_id, guild_id, enabled)
+        if enabled:
+            self._enabled.add(channel_id)
+            text = "I now answer every message in this channel."
+            if not self._bot.intents.message_content:
+                text += (
+                    " But I cannot read them yet: the operator has to switch on the Message "
+                    "Content intent in Discord's developer portal and restart me."
+                )
+        else:
+            self._enabled.discard(channel_id)
+            text = "From now on I only answer mentions and replies in this channel."
+        await interaction.response.send_message(text)
+
+
+def place(interaction: discord.Interaction[Gpt2Bot]) -> int:
+    """The id of the channel that the interaction came from."""
+    if interaction.channel_id is None:
+        raise RuntimeError("Discord sent an interaction without a channel")
+    return interaction.channel_id
+
+
+def describe(model: str, rendered: Rendered) -> str:
+    """The prompt of `/context`, with its token counts, as a Discord message."""
+    counts = " + ".join(str(count) for count in rendered.counts)
+    lines = [
+        f"**{model}** would read {len(rendered.kept)} messages, {rendered.total} of at most "
+        f"{rendered.budget} tokens ({counts}, and the cue to answer):",
+        f"```\n{rendered.text.replace('```', 'ʼʼʼ')}\n```",
+    ]
+    if rendered.dropped:
+        lines.append(f"{rendered.dropped} older messages did not fit.")
+    if rendered.shortened:
+        lines.append("The newest message was too long: only its end is read.")
+    return "\n".join(lines)

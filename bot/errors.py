@@ -1,0 +1,42 @@
+"""The one place where an exception becomes a sentence for a person in Discord."""
+
+from __future__ import annotations
+
+import discord
+from discord import app_commands
+
+from data.errors import StoreError
+from model.errors import ModelError
+from training.errors import TrainingError
+
+EXPECTED = (StoreError, ModelError, TrainingError)
+"""Errors whose message is already a sentence for people."""
+
+UNEXPECTED = "Sorry, something went wrong on my side. The operator can read more in the log."
+
+
+def sentence(error: BaseException) -> str:
+    """What to tell the person; never a traceback."""
+    match error:
+        case app_commands.CommandInvokeError():
+            return sentence(error.original)
+        case app_commands.MissingPermissions():
+            return f"You need the permission {_names(error.missing_permissions)} for that."
+        case app_commands.NoPrivateMessage():
+            return "That only works in a server, not in a direct message."
+        case discord.Forbidden():
+            return "I lack a permission for that in this channel."
+        case _ if isinstance(error, EXPECTED):
+            return str(error)
+        case _:
+            return UNEXPECTED
+
+
+def is_expected(error: BaseException) -> bool:
+    """Whether the error is part of normal life, so that the log needs no traceback."""
+    return sentence(error) != UNEXPECTED
+
+
+def _names(permissions: list[str]) -> str:
+    known = {"manage_guild": "Manage Server", "administrator": "Administrator"}
+    return " and ".join(known.get(name, name.replace("_", " ").title()) for name in permissions)

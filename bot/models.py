@@ -1,0 +1,173 @@
+"""Which model answers whom: the choice of each server, and what stands in while it loads.
+
+Knows the registry, the store's pointer and the worker's client. Does not know Discord or tensors.
+A scope is a guild id (in a direct message: the user's id).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from bot.tasks import Tasks
+from data.schema import TrainingJob
+from data.store import Store
+from model.client import WorkerClient
+from model.errors import ModelError
+from model.registry import EMBEDDED, ModelOption, find
+from training.checkpoints import Manifest, read_manifest, verify, whole_checkpoints
+from training.errors import CorruptCheckpoint
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """The model that answers now; `note` says why, if it is not the chosen one."""
+
+    option: ModelOption
+    note: str | None = None
+
+
+class ModelSwitch:
+    """Keeps each scope's choice, and loads before it switches."""
+
+    def __init__(
+        self,
+        store: Store,
+        worker: WorkerClient,
+        options: Mapping[str, ModelOption],
+        *,
+        default: str,
+        checkpoints: Path,
+        tasks: Tasks,
+    ) -> None:
+        self._store = store
+        self._worker = worker
+        self._options = options
+        self._default = default
+        self._checkpoints = checkpoints
+        self._tasks = tasks
+        self._loading: set[str] = set()
+        self._failed: dict[str, str] = {}
+
+    def options(self, scope: int) -> list[ModelOption]:
+        """Every model that the scope can use; its own checkpoints come last."""
+        folder = self._checkpoints / str(scope)
+        own = [as_option(path, manifest) for path, manifest in whole_checkpoints(folder)]
+        return [*self._options.values(), *own]
+
+    async def active(self, scope: int) -> ModelOption:
+        """The scope's choice; the default where there is none, or where it is gone."""
+        name = await self._store.active_model(scope) or self._default
+        return self._options.get(name) or self._checkpoint(scope, name) or self.default
+
+    @property
+    def default(self) -> ModelOption:
+        """The model of a scope that never chose."""
+        return self._options[self._default]
+
+    def _checkpoint(self, scope: int, name: str) -> ModelOption | None:
+        folder = self._checkpoints / str(scope) / name
+        try:
+            return as_option(folder, read_manifest(folder))
+        except CorruptCheckpoint as e:
+            log.warning("the chosen model of %s is gone: %s", scope, e)
+            return None
+
+    async def serving(self, scope: int) -> Serving:
+        """Who answers now. If the choice is not loaded, it starts to load and `tiny` stands in."""
+        choice = await self.active(scope)
+        if choice.source in self._worker.models:
+            return Serving(choice)
+        stand_in = self._options[EMBEDDED]
+        if choice == stand_in:
+            return Serving(stand_in)
+        reason = self._failed.get(choice.source)
+        if reason is None:
+            self.load_in_background(choice)
+            return Serving(stand_in, f"{choice.name} is loading; {EMBEDDED} answers meanwhile.")
+        return Serving(stand_in, f"{reason} {EMBEDDED} answers instead.")
+
+    def bases(self) -> list[ModelOption]:
+        """What a retrain can start from: every model that is not a fine-tuned checkpoint."""
+        return list(self._options.values())
+
+    async def trainable(self, scope: int, name: str | None) -> ModelOption:
+        """The base of a retrain: the named model, else the one in use.
+
+        A checkpoint stands for the base that it came from: the data set holds all that it learned,
+        so learning it again from the base gives the same without piling up damage.
+
+        Raises:
+            UnknownModel: no such name.
+        """
+        option = find(self.options(scope), name) if name else await self.active(scope)
+        if option.name in self._options:
+            return option
+        base = read_manifest(Path(option.source)).base
+        return next((one for one in self.bases() if one.source == base), self.default)
+
+    def load_in_background(self, option: ModelOption) -> None:
+        """Load a model unless that is under way; a failure is kept for the next reply's note."""
+        if option.source not in self._loading:
+            self._loading.add(option.source)
+            self._tasks.spawn(self._load_quietly(option), name=f"load {option.name}")
+
+    async def _load_quietly(self, option: ModelOption) -> None:
+        try:
+            await self._load(option)
+        except ModelError as e:
+            log.warning("%s could not be loaded: %s", option.name, e)
+            self._failed[option.source] = str(e)
+        finally:
+            self._loading.discard(option.source)
+
+    async def use(self, scope: int, name: str) -> ModelOption:
+        """Load the model, and only then make it the scope's choice.
+
+        Raises:
+            UnknownModel: no such name.
+            LoadFailed, WorkerDied, CorruptCheckpoint: the old model keeps answering.
+        """
+        option = find(self.options(scope), name)
+        if self._checkpoints in Path(option.source).parents:
+            await asyncio.to_thread(verify, Path(option.source))
+        if option.source not in self._worker.models:
+            await self._load(option)
+        await self._store.set_active_model(scope, option.name)
+        return option
+
+    async def promote(self, job: TrainingJob, folder: Path) -> None:
+        """Put a new checkpoint into service for its scope; on any error nothing changes."""
+        await self.use(job.scope, folder.name)
+
+    async def _load(self, option: ModelOption) -> None:
+        facts = await self._worker.load(option.source)
+        self._failed.pop(option.source, None)
+        log.info(
+            "loaded %s: %s parameters, %s, %.1f s",
+            option.name,
+            f"{facts.parameters:,}",
+            facts.dtype,
+            facts.load_s,
+        )
+
+
+def as_option(folder: Path, manifest: Manifest) -> ModelOption:
+    """A fine-tuned checkpoint as something to choose."""
+    loss = manifest.scores.get("last_loss")
+    learned = f"learned {manifest.created_at[:10]}"
+    return ModelOption(
+        name=folder.name,
+        source=str(folder),
+        parameters=f"{manifest.parameters / 1e6:.3g}M",
+        memory_usage="as its base",
+        inference_speed="as its base",
+        quality=f"{learned}, training loss {loss:.2f}" if loss is not None else learned,
+    )
+
+

@@ -1,0 +1,120 @@
+"""How a reply appears in Discord: one message that grows, split where Discord's limit asks for it.
+
+Knows Discord's limits. Does not know models or the store. Edits are throttled by the clock on
+the wall, not by sleeping: text that comes too soon waits for the next piece or for the end.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+
+import discord
+
+LIMIT = 2000
+"""Characters in one message, counted in UTF-16 code units as Discord's clients do."""
+FIRST_S = 0.7
+"""Text shorter than this is sent whole; Discord shows "typing" meanwhile."""
+EDIT_S = 1.3
+"""Between two edits: Discord allows about five in five seconds for a channel."""
+FENCE = "```"
+
+Send = Callable[[str], Awaitable[discord.Message]]
+
+
+class ReplyDeleted(Exception):
+    """Somebody deleted the reply while it was growing: nobody wants the rest."""
+
+
+class LiveReply:
+    """A reply that is shown while it is written.
+
+    `first` posts its first message, `more` the following ones. `prefix` stands before the text
+    (the question, where Discord does not show it) and is not part of it.
+    """
+
+    def __init__(self, first: Send, more: Send, *, prefix: str = "") -> None:
+        self._first = first
+        self._more = more
+        self._prefix = prefix
+        self._messages: list[discord.Message] = []
+        self._shown: list[str] = []
+        self._text = ""
+        self._next = time.monotonic() + FIRST_S
+
+    async def add(self, text: str) -> None:
+        """Show another piece, now or with a later one."""
+        self._text += text
+        if time.monotonic() >= self._next and self._text.strip():
+            await self._show(self._text)
+            self._next = time.monotonic() + EDIT_S
+
+    async def finish(self, text: str, note: str | None = None) -> int:
+        """Show the whole text, with a small line under it; the id of the first message."""
+        await self._show(f"{text}\n-# {note}" if note else text)
+        return self._messages[0].id
+
+    async def fail(self, reason: str) -> None:
+        """Say in one sentence why there is no (more) reply; what was shown stays."""
+        text = f"{self._text}\n-# {reason}" if self._text.strip() else reason
+        await self._show(text)
+
+    async def _show(self, text: str) -> None:
+        try:
+            for n, part in enumerate(split(self._prefix + text)):
+                if n == len(self._messages):
+                    send = self._more if n else self._first
+                    self._messages.append(await send(part))
+                    self._shown.append(part)
+                elif self._shown[n] != part:
+                    await self._messages[n].edit(content=part)
+                    self._shown[n] = part
+        except discord.NotFound as e:
+            raise ReplyDeleted from e
+
+
+def width(text: str) -> int:
+    """The length of a text in UTF-16 code units."""
+    return len(text) + sum(char > "\uffff" for char in text)
+
+
+def split(text: str, limit: int = LIMIT) -> list[str]:
+    """Cut a text into parts of at most `limit` UTF-16 units, none of them blank.
+
+    Cuts at a line end, else at a space, else (a word longer than the limit) anywhere between two
+    characters. A code block that is cut is closed and opened again.
+    """
+    parts: list[str] = []
+    rest, fence = text.strip(), ""
+    while rest:
+        head, rest = _cut(fence + rest, limit)
+        fence = _open_fence(head)
+        parts.append(f"{head}\n{FENCE}" if fence and rest else head)
+    return parts or ["…"]
+
+
+def _cut(text: str, limit: int) -> tuple[str, str]:
+    if width(text) <= limit:
+        return text, ""
+    end = _units(text, limit - len(FENCE) - 1)
+    for mark in ("\n", " "):
+        at = text.rfind(mark, 1, end + 1)
+        if at > 0 and text[:at].rstrip().rstrip("`"):
+            return text[:at].rstrip(), text[at:].strip("\n" if mark == "\n" else " ")
+    return text[:end], text[end:]
+
+
+def _units(text: str, limit: int) -> int:
+    """How many characters of `text` fit `limit` UTF-16 units."""
+    used = 0
+    for n, char in enumerate(text):
+        used += 1 + (char > "\uffff")
+        if used > limit:
+            return n
+    return len(text)
+
+
+def _open_fence(part: str) -> str:
+    """The opening of the code block in which `part` ends, or nothing."""
+    fences = [line for line in part.split("\n") if line.lstrip().startswith(FENCE)]
+    return f"{fences[-1].strip()}\n" if len(fences) % 2 else ""

@@ -1,0 +1,38 @@
+"""Background tasks that somebody holds: none is forgotten, no failure is silent."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+
+class Tasks:
+    """Holds running tasks, logs how they fail, and ends them together."""
+
+    def __init__(self) -> None:
+        self._running: set[asyncio.Task[Any]] = set()
+
+    def spawn(self, work: Coroutine[Any, Any, Any], *, name: str) -> asyncio.Task[Any]:
+        """Run `work` in the background; its exception is logged when it ends."""
+        task = asyncio.create_task(work, name=name)
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._running.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            log.error("the background task %s failed", task.get_name(), exc_info=error)
+
+    async def close(self, grace_s: float = 0.0) -> None:
+        """Give what still runs `grace_s` seconds, cancel the rest and wait until it has ended."""
+        if self._running and grace_s:
+            await asyncio.wait(self._running, timeout=grace_s)
+        running = list(self._running)
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)

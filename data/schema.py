@@ -1,0 +1,90 @@
+"""The records that the rooms hand to each other: frozen values, no I/O.
+
+Knows nothing of Discord, SQL or torch. A `scope` is the id of the guild that owns a record
+(in a direct message: the id of the user), so what one server teaches never reaches another.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+
+class Role(StrEnum):
+    """Who said a message; the names are those of the Hugging Face chat form."""
+
+    USER = "user"
+    ASSISTANT = "assistant"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message as the model sees it."""
+
+    role: Role
+    content: str
+
+
+Conversation = tuple[Message, ...]
+"""Messages of one conversation, oldest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredMessage:
+    """A message of a channel's history. `discord_id` is unique in the store."""
+
+    discord_id: int
+    channel_id: int
+    author_id: int
+    message: Message
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A taught pair: to `user`, the wished answer is `bot`."""
+
+    id: int
+    scope: int
+    user: str
+    bot: str
+    author_id: int
+    source: str
+    created_at: datetime
+
+
+class JobState(StrEnum):
+    """The life of a training job. The last five are final."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    PROMOTED = "promoted"
+    REJECTED = "rejected"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    INTERRUPTED = "interrupted"
+
+    @property
+    def is_final(self) -> bool:
+        return self not in (JobState.QUEUED, JobState.RUNNING)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingJob:
+    """One fine-tuning job of a scope.
+
+    `directory` holds its snapshot and log; `checkpoint` is the name of what it made, once made;
+    `detail` is the sentence for the admin once the job has ended.
+    """
+
+    id: int
+    scope: int
+    requested_by: int
+    channel_id: int
+    base_model: str
+    directory: str
+    state: JobState
+    created_at: datetime
+    checkpoint: str | None = None
+    detail: str | None = None

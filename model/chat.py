@@ -1,0 +1,168 @@
+"""The chat template: messages to token ids, the same way for serving and for training.
+
+Knows the tokenizer. Does not know the model, sampling or where messages come from. Pure: values
+in, values out. The template itself is Jinja and travels with the checkpoint (Hugging Face
+`chat_template`), so `apply_chat_template` of plain transformers renders what the bot renders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from data.schema import Message, Role
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+USER_TOKEN = "<|user|>"
+BOT_TOKEN = "<|bot|>"
+
+CONTROL_TEMPLATE = (
+    "{% for message in messages %}"
+    "{% if message['role'] == 'user' %}<|user|>{{ message['content'] }}{{ eos_token }}"
+    "{% else %}<|bot|>{% generation %}{{ message['content'] }}{{ eos_token }}{% endgeneration %}"
+    "{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|bot|>{% endif %}"
+)
+"""For models trained by this project: each turn opens with a control token and ends with EOS."""
+
+PLAIN_TEMPLATE = (
+    "{% for message in messages %}"
+    "{% if message['role'] == 'user' %}User: {{ message['content'] | replace('\n', ' ') }}\n"
+    "{% else %}Bot:{% generation %} {{ message['content'] | replace('\n', ' ') }}\n"
+    "{% endgeneration %}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}Bot:{% endif %}"
+)
+"""For a base GPT-2, which has never seen a control token: a transcript, one line a turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Token ids of a conversation; `assistant_mask[i]` is 1 where the bot would have said token i."""
+
+    input_ids: list[int]
+    assistant_mask: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What the model sees of a conversation: `text` is `input_ids` decoded, control tokens shown.
+
+    `kept` are the messages in it, oldest first, with `counts` tokens each; `dropped` older
+    messages did not fit; `shortened` says that the newest message itself lost its beginning.
+    """
+
+    input_ids: list[int]
+    text: str
+    kept: tuple[Message, ...]
+    counts: tuple[int, ...]
+    dropped: int
+    shortened: bool
+
+
+def ensure_template(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Give a tokenizer without a chat template the plain one; EOS serves as PAD."""
+    if not tokenizer.chat_template:
+        tokenizer.chat_template = PLAIN_TEMPLATE
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+
+
+def stop_strings(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
+    """Texts that end a reply: in a transcript that is the end of the line; else EOS suffices."""
+    return ("\n",) if tokenizer.chat_template == PLAIN_TEMPLATE else ()
+
+
+def disarm(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
+    """Break up control tokens that a person typed, so that they are read as ordinary text."""
+    tokens = [token for token in tokenizer.get_added_vocab() if len(token) > 1]
+    while found := next((token for token in tokens if token in text), None):
+        text = text.replace(found, f"{found[0]} {found[1:]}")
+    return text
+
+
+def encode(
+    tokenizer: PreTrainedTokenizerBase,
+    conversations: Sequence[Sequence[Message]],
+    *,
+    add_generation_prompt: bool = False,
+) -> list[Encoded]:
+    """Render and tokenize conversations; ids and loss mask come from the one call."""
+    if not conversations:
+        return []
+    out: Any = tokenizer.apply_chat_template(
+        [[as_dict(tokenizer, message) for message in turns] for turns in conversations],
+        add_generation_prompt=add_generation_prompt,
+        tokenize=True,
+        return_dict=True,
+        return_assistant_tokens_mask=True,
+    )
+    return [
+        Encoded(list(ids), list(mask))
+        for ids, mask in zip(out["input_ids"], out["assistant_masks"], strict=True)
+    ]
+
+
+def as_dict(tokenizer: PreTrainedTokenizerBase, message: Message) -> dict[str, str]:
+    """The Hugging Face chat form of a message, safe to render."""
+    return {"role": message.role.value, "content": disarm(tokenizer, message.content)}
+
+
+def fit(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], budget: int) -> Prompt:
+    """The newest messages that fit `budget` tokens, rendered with the cue for the bot to answer.
+
+    Older messages go first, whole. If the newest alone is too long, its end is kept.
+
+    Raises:
+        ValueError: there is no message, or `budget` cannot hold even an empty one.
+    """
+    if not messages:
+        raise ValueError("a prompt needs at least one message")
+    newest, shortened = _shorten(tokenizer, messages[-1], budget)
+    kept = [*messages[:-1], newest]
+    while len(ids := _prompt_ids(tokenizer, kept)) > budget and len(kept) > 1:
+        del kept[0]
+    return Prompt(
+        input_ids=ids,
+        text=tokenizer.decode(ids),
+        kept=tuple(kept),
+        counts=tuple(len(one.input_ids) for one in encode(tokenizer, [[m] for m in kept])),
+        dropped=len(messages) - len(kept),
+        shortened=shortened,
+    )
+
+
+def _shorten(
+    tokenizer: PreTrainedTokenizerBase, message: Message, budget: int
+) -> tuple[Message, bool]:
+    if len(_prompt_ids(tokenizer, [message])) <= budget:
+        return message, False
+    if len(_prompt_ids(tokenizer, [replace(message, content="")])) > budget:
+        raise ValueError(f"a budget of {budget} tokens cannot hold any message")
+    ids = tokenizer.encode(disarm(tokenizer, message.content), add_special_tokens=False)
+    tail = budget
+    while True:  # decoding and encoding again may give a few tokens more: take fewer until it fits
+        content = tokenizer.decode(ids[-tail:]).lstrip("\N{REPLACEMENT CHARACTER}") if tail else ""
+        shorter = replace(message, content=content)
+        over = len(_prompt_ids(tokenizer, [shorter])) - budget
+        if over <= 0:
+            return shorter, True
+        tail = max(0, tail - over)
+
+
+def _prompt_ids(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> list[int]:
+    return encode(tokenizer, [messages], add_generation_prompt=True)[0].input_ids
+
+
+def add_control_tokens(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Turn a base tokenizer into a chat tokenizer; the count of tokens that were new to it."""
+    added = tokenizer.add_special_tokens({"additional_special_tokens": [USER_TOKEN, BOT_TOKEN]})
+    tokenizer.chat_template = CONTROL_TEMPLATE
+    return int(added)
+
+
+def from_pair(user: str, bot: str) -> tuple[Message, Message]:
+    """A `{"user", "bot"}` pair as a conversation of two messages."""
+    return Message(Role.USER, user), Message(Role.ASSISTANT, bot)

@@ -1,0 +1,32 @@
+"""What can go wrong with a model.
+
+ModelError
+├── UnknownModel      no model has this name
+├── LoadFailed        the weights or the tokenizer could not be loaded
+├── GenerationFailed  a request could not be answered
+└── WorkerDied        the worker process ended while a request was pending
+
+The message of each is a sentence that a person in Discord can read.
+"""
+
+from __future__ import annotations
+
+
+class ModelError(Exception):
+    """The base of this package's errors."""
+
+
+class UnknownModel(ModelError):
+    """No model has this name."""
+
+
+class LoadFailed(ModelError):
+    """The weights or the tokenizer could not be loaded."""
+
+
+class GenerationFailed(ModelError):
+    """A request could not be answered."""
+
+
+class WorkerDied(ModelError):
+    """The worker process ended while a request was pending."""

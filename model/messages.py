@@ -1,0 +1,139 @@
+"""The process boundary: everything that the bot and the worker say to each other.
+
+Frozen dataclasses, sent through a pipe. `source` names a model on both sides: the folder it is
+in, or its id on the Hugging Face Hub. `request_id` ties answers to the request.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from data.schema import Message
+from model.sampling import FinishReason, SamplingParams
+
+# --- what the bot says ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class LoadModel:
+    """Load beside what is resident, or again if its files changed. Answer: ModelLoaded, Failed."""
+
+    request_id: int
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Generate:
+    """Answer the newest of `messages` (oldest first). Answer: TextDelta*, then Finished or Failed."""
+
+    request_id: int
+    source: str
+    messages: tuple[Message, ...]
+    params: SamplingParams
+
+
+@dataclass(frozen=True, slots=True)
+class Render:
+    """Show what the model would see. Answer: Rendered, Failed."""
+
+    request_id: int
+    source: str
+    messages: tuple[Message, ...]
+    max_new_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Abort:
+    """Stop a reply. Answer: Finished(ABORTED), unless it has just ended."""
+
+    request_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Shutdown:
+    """Take no new requests, finish those in flight for at most `drain_s` seconds, then exit."""
+
+    drain_s: float
+
+
+Command = LoadModel | Generate | Render | Abort | Shutdown
+
+# --- what the worker says ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """A loaded model. `load_s` in seconds, `positions` the most tokens it can attend to."""
+
+    source: str
+    parameters: int
+    positions: int
+    vocabulary: int
+    dtype: str
+    load_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The handshake: the process runs and the embedded model answers.
+
+    `training_precision` is what a training run on this machine would use.
+    """
+
+    pid: int
+    device: str
+    training_precision: str
+    model: ModelFacts
+
+
+@dataclass(frozen=True, slots=True)
+class ModelLoaded:
+    request_id: int
+    facts: ModelFacts
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """The next piece of a reply: never empty, never half a character."""
+
+    request_id: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The end of a reply. `text` is all of it; `seconds` counts from the request's arrival."""
+
+    request_id: int
+    text: str
+    reason: FinishReason
+    prompt_tokens: int
+    new_tokens: int
+    seed: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """Exactly what the model would see (see `model.chat.Prompt`)."""
+
+    request_id: int
+    text: str
+    kept: tuple[Message, ...]
+    counts: tuple[int, ...]
+    total: int
+    budget: int
+    dropped: int
+    shortened: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """`loading` tells a model that could not be loaded from a reply that could not be made."""
+
+    request_id: int
+    reason: str
+    loading: bool = False
+
+
+Report = Ready | ModelLoaded | TextDelta | Finished | Rendered | Failed

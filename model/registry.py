@@ -1,0 +1,85 @@
+"""Which models exist: `model_options`, and those of this server.
+
+Knows names, sources and what a person needs to choose. Does not load anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from model.errors import UnknownModel
+
+TINY = Path(__file__).with_name("tiny")
+"""The folder of the embedded model."""
+EMBEDDED = "tiny"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOption:
+    """A model that people can choose by `name`; `source` is a folder or a Hub id.
+
+    `memory_usage` counts the worker's memory for the weights; `inference_speed` is decoding for
+    one conversation. Both name the machine they were measured on, or say that they are estimates.
+    """
+
+    name: str
+    source: str
+    parameters: str
+    memory_usage: str
+    inference_speed: str
+    quality: str
+
+
+model_options: Mapping[str, ModelOption] = {
+    option.name: option
+    for option in (
+        ModelOption(
+            name=EMBEDDED,
+            source=str(TINY),
+            parameters="4.3M",
+            memory_usage="TBD",
+            inference_speed="TBD",
+            quality="small talk only; learns a few facts in a minute",
+        ),
+        ModelOption(
+            name="gpt2",
+            source="gpt2",
+            parameters="124M",
+            memory_usage="TBD",
+            inference_speed="TBD",
+            quality="fluent English; knows a little, makes up the rest",
+        ),
+        ModelOption(
+            name="gpt2-medium",
+            source="gpt2-medium",
+            parameters="355M",
+            memory_usage="TBD",
+            inference_speed="TBD",
+            quality="more coherent than gpt2, three times slower",
+        ),
+    )
+}
+
+
+def from_settings(extra: Mapping[str, str]) -> dict[str, ModelOption]:
+    """`model_options` and the operator's own: name to folder or Hub id of a GPT-2 model."""
+    own = {
+        name: ModelOption(name, source, "see /about", "not measured", "not measured", "your own")
+        for name, source in extra.items()
+    }
+    return {**model_options, **own}
+
+
+def find(options: Iterable[ModelOption], name: str) -> ModelOption:
+    """The option of that name.
+
+    Raises:
+        UnknownModel: the sentence lists the names there are.
+    """
+    known = {option.name: option for option in options}
+    if name not in known:
+        names = ", ".join(sorted(known))
+        raise UnknownModel(f"There is no model called “{name}”. You can choose from: {names}.")
+    return known[name]

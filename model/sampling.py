@@ -1,0 +1,49 @@
+"""How the next token is chosen: the settings of one request. Values only; imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingParams:
+    """Settings of one reply.
+
+    `temperature` 0 is greedy. `top_k` 0 and `top_p` 1 switch those filters off.
+    `repetition_penalty` divides the positive logits (multiplies the negative ones) of tokens that
+    the reply already has (Keskar et al. 2019, section 4.1). `no_repeat_ngram` forbids the reply
+    to say the same n tokens twice; 0 is off. `seed` None draws a fresh one; the same seed gives
+    the same reply, whatever else is in the batch.
+
+    Raises:
+        ValueError: a value is out of its range.
+    """
+
+    max_new_tokens: int = 60
+    temperature: float = 0.7
+    top_k: int = 40
+    top_p: float = 0.9
+    repetition_penalty: float = 1.1
+    no_repeat_ngram: int = 4
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens < 1:
+            raise ValueError("max_new_tokens must be at least 1")
+        if self.temperature < 0:
+            raise ValueError("temperature must not be negative")
+        if self.top_k < 0 or not 0 < self.top_p <= 1:
+            raise ValueError("top_k must not be negative and top_p must lie above 0, up to 1")
+        if self.repetition_penalty < 1 or self.no_repeat_ngram < 0:
+            raise ValueError("repetition_penalty must be at least 1, no_repeat_ngram at least 0")
+
+
+class FinishReason(StrEnum):
+    """Why a reply ended."""
+
+    END = "end"
+    """The model ended its turn (EOS, or the next speaker's line began)."""
+    LENGTH = "length"
+    """`max_new_tokens`, or the model's positions, were used up."""
+    ABORTED = "aborted"

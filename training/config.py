@@ -1,0 +1,74 @@
+"""The settings of one training run, as values that are written beside it as JSON.
+
+Knows no tensors and no paths but those it is given.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """A GPT-2 to train from random weights. Sizes as in `transformers.GPT2Config`."""
+
+    vocab_size: int
+    n_positions: int
+    n_embd: int
+    n_layer: int
+    n_head: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingConfig:
+    """What `training.run` needs beside the data.
+
+    `base` is a checkpoint folder or a Hub id; with `architecture` it is None and the run starts
+    from random weights and a tokenizer of its own. `batch_size` counts examples (blocks, if
+    `packing`) for each device and step; the effective batch is that times
+    `gradient_accumulation`. `max_length` is in tokens. `min_steps` raises `epochs` where a few
+    examples would otherwise be seen too seldom to be learned. `loss_on` "bot" trains on the bot's
+    tokens only. `replay` starter pairs are mixed in, so that old manners are not forgotten.
+    """
+
+    name: str
+    base: str | None
+    architecture: Architecture | None = None
+    epochs: float = 3.0
+    min_steps: int = 0
+    batch_size: int = 8
+    gradient_accumulation: int = 1
+    learning_rate: float = 3e-5
+    warmup_ratio: float = 0.1
+    weight_decay: float = 0.01
+    max_length: int = 128
+    precision: Precision = "auto"
+    seed: int = 0
+    loss_on: Literal["bot", "all"] = "bot"
+    packing: bool = False
+    replay: int = 0
+    threads: int | None = None
+
+    def save(self, path: Path) -> None:
+        path.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path) -> TrainingConfig:
+        """Read what `save` wrote.
+
+        Raises:
+            ValueError: not JSON, or not these settings.
+        """
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(fields, dict):
+            raise ValueError(f"{path} is not a JSON object of training settings")
+        architecture = fields.pop("architecture", None)
+        try:
+            return cls(architecture=architecture and Architecture(**architecture), **fields)
+        except TypeError as e:
+            raise ValueError(f"{path} has settings that are not known: {e}") from e

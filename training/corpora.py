@@ -1,0 +1,87 @@
+"""Public conversations as training data: two packages and one corpus from GitHub.
+
+- `chitchat-dataset` (MIT): 7,168 conversations between two people.
+- `chatterbot-corpus` (BSD-3): questions and answers by topic.
+- Self-dialogue Corpus (BSD-3, GitHub `jfainberg/self_dialogue_corpus`): a clone of it, or its
+  conversations as JSON lines of `messages`.
+
+Knows their formats only. The packages are the optional extra `starter`.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import yaml
+
+from data.schema import Conversation, Message, Role
+
+LONGEST = 300
+"""Characters; people who chat write less, and a longer turn is mostly pasted text."""
+
+ENGLISH_TOPICS = (
+    "ai botprofile computers conversations emotion food greetings history humor literature "
+    "money movies science sports trivia"
+).split()
+
+_PLAIN = str.maketrans({"’": "'", "‘": "'", "“": '"', "”": '"', "…": "...", "–": "-", "—": "-"})
+_RUDE = re.compile(
+    r"\b(fuck\w*|shit\w*|bitch\w*|cunt\w*|nigg\w*|fag\w*|whore\w*|slut\w*|rape\w*|porn\w*|"
+    r"cock|dick|pussy|sex\w*|kill yourself|suicid\w*|bastard\w*|asshole\w*|retard\w*|nazi\w*)\b",
+    re.IGNORECASE,
+)
+
+
+def chitchat() -> Iterator[Conversation]:
+    """The conversations of `chitchat-dataset`; messages that one person sent in a row are joined."""
+    from chitchat_dataset import ConversationDataset
+
+    for turns in ConversationDataset():
+        yield from _clean(turns)
+
+
+def chatterbot(topics: Iterable[str] = ENGLISH_TOPICS) -> Iterator[Conversation]:
+    """The English conversations of `chatterbot-corpus`, by topic."""
+    import chatterbot_corpus
+
+    folder = Path(chatterbot_corpus.__file__).parent / "data" / "english"
+    for topic in topics:
+        loaded = yaml.safe_load((folder / f"{topic}.yml").read_text(encoding="utf-8"))
+        for turns in loaded["conversations"]:
+            yield from _clean(str(turn) for turn in turns)
+
+
+def self_dialogue(path: Path) -> Iterator[Conversation]:
+    """The Self-dialogue Corpus, from a clone's folder or a file of JSON lines (`.gz` or not)."""
+    if path.is_dir():
+        for file in sorted(path.glob("corpus/*/*.csv")):
+            with file.open(encoding="utf-8", newline="") as rows:
+                for row in csv.DictReader(rows):
+                    if not row.get("Reject"):
+                        yield from _clean(_sentences(row))
+        return
+    with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open() as lines:
+        for line in lines:
+            yield from _clean(message["content"] for message in json.loads(line)["messages"])
+
+
+def _sentences(row: dict[str, str]) -> Iterator[str]:
+    number = 1
+    while sentence := row.get(f"Answer.sentence{number}"):
+        if sentence != "{}":
+            yield sentence
+        number += 1
+
+
+def _clean(texts: Iterable[str]) -> Iterator[Conversation]:
+    """One conversation with plain quotes and single spaces, or none if it is short, long or rude."""
+    turns = [" ".join(text.translate(_PLAIN).split()) for text in texts]
+    if len(turns) < 2 or any(not t or len(t) > LONGEST or _RUDE.search(t) for t in turns):
+        return
+    roles = (Role.USER, Role.ASSISTANT)
+    yield tuple(Message(roles[n % 2], text) for n, text in enumerate(turns))

@@ -34,8 +34,12 @@ ANNOUNCE_S = 3.0
 
 
 @asynccontextmanager
-async def build(settings: Settings, *, message_content: bool = True) -> AsyncIterator[Gpt2Bot]:
+async def build(
+    settings: Settings, *, message_content: bool = True, worker: WorkerClient | None = None
+) -> AsyncIterator[Gpt2Bot]:
     """The whole bot, ready to be started; leaving ends the worker and what it was doing.
+
+    A `worker` that was started elsewhere is used as it is, and left running.
 
     Raises:
         SettingsError, StoreError: the home or the database cannot be used.
@@ -46,9 +50,11 @@ async def build(settings: Settings, *, message_content: bool = True) -> AsyncIte
     bot = Gpt2Bot(message_content=message_content)
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_store(home / "gpt2bot.sqlite3"))
-        worker = WorkerClient(WorkerSettings(threads=settings.threads), drain_s=DRAIN_S)
-        stack.push_async_callback(worker.stop)
         tasks = Tasks()
+        if worker is None:
+            worker = WorkerClient(WorkerSettings(threads=settings.threads), drain_s=DRAIN_S)
+            stack.push_async_callback(worker.stop)
+            tasks.spawn(worker.start(), name="start of the worker")
         stack.push_async_callback(tasks.close)
         models = ModelSwitch(
             store,
@@ -66,7 +72,6 @@ async def build(settings: Settings, *, message_content: bool = True) -> AsyncIte
             params=sampling(settings),
             bot_id=lambda: bot.user.id if bot.user else 0,
         )
-        tasks.spawn(worker.start(), name="start of the worker")
         stack.push_async_callback(bot.close)
         announcements = Tasks()
         stack.push_async_callback(announcements.close, grace_s=ANNOUNCE_S)

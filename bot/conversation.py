@@ -48,8 +48,6 @@ class Incoming:
     text: Callable[[], str]
 
 
-
-
 class ConversationManager:
     """Holds the conversation of every channel."""
 
@@ -97,9 +95,7 @@ class ConversationManager:
             await self._record(incoming, reply_id, Role.ASSISTANT, reply.text)
             return reply
 
-    async def _stream(
-        self, serving: Serving, history: list[Message], surface: Surface
-    ) -> Finished:
+    async def _stream(self, serving: Serving, history: list[Message], surface: Surface) -> Finished:
         source = serving.option.source
         async with aclosing(self._worker.generate(source, history, self._params)) as pieces:
             async for piece in pieces:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,9 @@ from training.errors import CorruptCheckpoint
 
 log = logging.getLogger(__name__)
 
+RETRY_S = 300.0
+"""Seconds after which a model that could not be loaded is tried again."""
+
 
 @dataclass(frozen=True, slots=True)
 class Serving:
@@ -30,6 +34,14 @@ class Serving:
 
     option: ModelOption
     note: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a model could not be loaded, and when (by `time.perf_counter`)."""
+
+    reason: str
+    at: float
 
 
 class ModelSwitch:
@@ -52,7 +64,7 @@ class ModelSwitch:
         self._checkpoints = checkpoints
         self._tasks = tasks
         self._loading: set[str] = set()
-        self._failed: dict[str, str] = {}
+        self._failed: dict[str, Failure] = {}
 
     def options(self, scope: int) -> list[ModelOption]:
         """Every model that the scope can use; its own checkpoints come last."""
@@ -86,11 +98,12 @@ class ModelSwitch:
         stand_in = self._options[EMBEDDED]
         if choice == stand_in:
             return Serving(stand_in)
-        reason = self._failed.get(choice.source)
-        if reason is None:
+        failure = self._failed.get(choice.source)
+        if failure is None or time.perf_counter() - failure.at >= RETRY_S:
             self.load_in_background(choice)
+        if failure is None:
             return Serving(stand_in, f"{choice.name} is loading; {EMBEDDED} answers meanwhile.")
-        return Serving(stand_in, f"{reason} {EMBEDDED} answers instead.")
+        return Serving(stand_in, f"{failure.reason} {EMBEDDED} answers instead.")
 
     def bases(self) -> list[ModelOption]:
         """What a retrain can start from: every model that is not a fine-tuned checkpoint."""
@@ -122,7 +135,7 @@ class ModelSwitch:
             await self._load(option)
         except ModelError as e:
             log.warning("%s could not be loaded: %s", option.name, e)
-            self._failed[option.source] = str(e)
+            self._failed[option.source] = Failure(str(e), time.perf_counter())
         finally:
             self._loading.discard(option.source)
 
@@ -169,5 +182,3 @@ def as_option(folder: Path, manifest: Manifest) -> ModelOption:
         inference_speed="as its base",
         quality=f"{learned}, training loss {loss:.2f}" if loss is not None else learned,
     )
-
-

@@ -40,14 +40,14 @@ class LiveReply:
         self._messages: list[discord.Message] = []
         self._shown: list[str] = []
         self._text = ""
-        self._next = time.monotonic() + FIRST_S
+        self._next = time.perf_counter() + FIRST_S
 
     async def add(self, text: str) -> None:
         """Show another piece, now or with a later one."""
         self._text += text
-        if time.monotonic() >= self._next and self._text.strip():
+        if time.perf_counter() >= self._next and self._text.strip():
             await self._show(self._text)
-            self._next = time.monotonic() + EDIT_S
+            self._next = time.perf_counter() + EDIT_S
 
     async def finish(self, text: str, note: str | None = None) -> int:
         """Show the whole text, with a small line under it; the id of the first message."""

@@ -28,7 +28,7 @@ EDIT_S = 3.0
 
 @dataclass(slots=True)
 class Shown:
-    """The progress message of a job, and when it was last edited (by `time.monotonic`)."""
+    """The progress message of a job, and when it was last edited (by `time.perf_counter`)."""
 
     message: discord.Message | None = None
     at: float = 0.0
@@ -58,7 +58,7 @@ class TrainingReports:
             self._tasks.spawn(self._show(job, shown, text), name=f"progress of job {job.id}")
 
     def _may_edit(self, shown: Shown) -> bool:
-        return not shown.busy and time.monotonic() - shown.at >= EDIT_S
+        return not shown.busy and time.perf_counter() - shown.at >= EDIT_S
 
     async def _show(self, job: TrainingJob, shown: Shown, text: str) -> None:
         try:
@@ -71,7 +71,7 @@ class TrainingReports:
             log.warning("the progress of job %d cannot be shown: %s", job.id, e)
         finally:
             shown.busy = False
-            shown.at = time.monotonic()
+            shown.at = time.perf_counter()
 
     async def _tell_end(self, job: TrainingJob, shown: Shown) -> None:
         if self._bot.is_closed():
@@ -105,7 +105,9 @@ def progress_text(update: JobUpdate, started: Started | None) -> str | None:
     job = update.job
     match update.event:
         case Started() as event:
-            return f"**Training** from {job.base_model}: {event.examples} rows, {event.steps} steps."
+            return (
+                f"**Training** from {job.base_model}: {event.examples} rows, {event.steps} steps."
+            )
         case Step() as event:
             percent = 100 * event.step // event.steps
             return (
@@ -124,7 +126,8 @@ def progress_text(update: JobUpdate, started: Started | None) -> str | None:
 
 
 class StopButton(
-    discord.ui.DynamicItem[discord.ui.Button[discord.ui.View]], template=r"retrain:stop:(?P<job>\d+)"
+    discord.ui.DynamicItem[discord.ui.Button[discord.ui.View]],
+    template=r"retrain:stop:(?P<job>\d+)",
 ):
     """Ends a training job; works after a restart too, because its id names the job."""
 

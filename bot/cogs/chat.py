@@ -84,9 +84,13 @@ class Chat(commands.Cog):
             message.guild is None
             or channel.id in self._enabled
             or (self._bot.user in message.mentions)
-            or (isinstance(channel, discord.Thread) and channel.me is not None)
+            or (isinstance(channel, discord.Thread) and self._is_in(channel))
             or self._is_reply_to_us(message)
         )
+
+    def _is_in(self, thread: discord.Thread) -> bool:
+        me = self._bot.user
+        return thread.me is not None or (me is not None and thread.owner_id == me.id)
 
     def _is_reply_to_us(self, message: discord.Message) -> bool:
         answered = message.reference and message.reference.resolved

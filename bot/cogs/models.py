@@ -43,7 +43,7 @@ class Models(commands.Cog):
     @app_commands.describe(name="One of /model list")
     @app_commands.checks.has_permissions(manage_guild=True)
     async def use(self, interaction: discord.Interaction[Gpt2Bot], name: str) -> None:
-        await interaction.response.send_message(f"Loading {name[:100]}…")
+        await interaction.response.defer(thinking=True)
         option = await self._models.use(scope_of(interaction), name)
         await interaction.edit_original_response(content=f"**{option.name}** answers from now on.")
 
@@ -69,7 +69,9 @@ class Models(commands.Cog):
             ),
         )
         facts = self._worker.models.get(active.source)
-        embed.add_field(name="Model here", value=active.name if facts else f"{active.name}, not loaded")
+        embed.add_field(
+            name="Model here", value=active.name if facts else f"{active.name}, not loaded"
+        )
         if facts:
             for name, value in details(facts):
                 embed.add_field(name=name, value=value)

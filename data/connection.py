@@ -1,0 +1,93 @@
+"""The connection to the SQLite file: opening it safely, and its errors as sentences.
+
+Knows the settings of SQLite. Does not know what the tables mean: that is `data.store`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
+from pathlib import Path
+
+import aiosqlite
+
+from data.errors import DiskFull, NewerDatabase, StoreError
+from data.migrations import LATEST, upgrade
+
+BUSY_TIMEOUT_S = 5.0
+"""Seconds to wait for another process that holds the database."""
+
+
+@asynccontextmanager
+async def connect(path: Path) -> AsyncIterator[aiosqlite.Connection]:
+    """A connection in autocommit mode to the database at `path`, made or brought up to date.
+
+    Raises:
+        NewerDatabase: a newer version of the bot wrote it; not a byte of it is changed.
+        StoreError: it cannot be opened, or is not a database.
+    """
+    with sentences(str(path)):
+        await asyncio.to_thread(_check, path)
+        db = await aiosqlite.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+    try:
+        with sentences(str(path)):
+            await _prepare(db)
+        yield db
+    finally:
+        await db.close()
+
+
+def _check(path: Path) -> None:
+    """Look before anything is written: a connection that may write would change the file."""
+    try:
+        path.open("ab").close()
+    except OSError as e:
+        raise StoreError(f"The database {path} cannot be opened: {e.strerror}.") from e
+    uri = f"{path.absolute().as_uri()}?mode=ro"
+    with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S)) as db:
+        [version] = db.execute("PRAGMA user_version").fetchone()
+    if version > LATEST:
+        raise NewerDatabase(
+            f"The database {path} was written by a newer version of the bot: "
+            "install that version, or choose another folder. The file was not changed."
+        )
+
+
+async def _prepare(db: aiosqlite.Connection) -> None:
+    db.row_factory = sqlite3.Row
+    await db.execute("PRAGMA journal_mode = WAL")
+    await db.execute("PRAGMA synchronous = NORMAL")
+    await db.execute("PRAGMA foreign_keys = ON")
+    await upgrade(db)
+
+
+@contextmanager
+def sentences(database: str) -> Iterator[None]:
+    """Turn SQLite's errors into ours; `database` is what the sentence calls it.
+
+    Raises:
+        DiskFull, StoreError: instead of a `sqlite3.Error`.
+    """
+    try:
+        yield
+    except sqlite3.Error as e:
+        raise _translate(e, database) from e
+
+
+def _translate(error: sqlite3.Error, database: str) -> StoreError:
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    match code & 0xFF:  # the low byte is the kind, the others say more (SQLite: rescode.html)
+        case sqlite3.SQLITE_FULL:
+            return DiskFull()
+        case sqlite3.SQLITE_IOERR if code == sqlite3.SQLITE_IOERR_SHMSIZE:
+            return DiskFull()
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            return StoreError(f"{database} is in use by another program: is the bot running twice?")
+        case sqlite3.SQLITE_NOTADB:
+            return StoreError(f"{database} is not a database: move it away or choose another.")
+        case sqlite3.SQLITE_CORRUPT:
+            return StoreError(f"{database} is damaged: put back a copy of it, or move it away.")
+        case _:
+            return StoreError(f"{database} cannot be used: {error}.")

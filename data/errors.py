@@ -1,0 +1,27 @@
+"""What can go wrong with the data on disk.
+
+StoreError         the database, or a file beside it, cannot be opened, read or written
+├── NewerDatabase  a newer version of the bot wrote the database
+└── DiskFull       there is no room left to write
+
+The message of each is a sentence that a person in Discord can read.
+"""
+
+from __future__ import annotations
+
+
+class StoreError(Exception):
+    """The base of this package's errors."""
+
+
+class NewerDatabase(StoreError):
+    """A newer version of the bot wrote the database; it was left as it is."""
+
+
+class DiskFull(StoreError):
+    """There is no room left to write; what was written before is whole."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The disk is full, so this could not be saved: free some space, then try again."
+        )

@@ -1,0 +1,117 @@
+"""The real bot in SimCord's Discord: one guild, one channel, an admin and a member."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import discord
+import pytest
+import simcord
+
+from bot.app import build
+from bot.client import Gpt2Bot
+from bot.settings import Settings, load_settings
+from model.client import WorkerClient, WorkerSettings
+from tests.fakes import FakeWorker
+
+
+@dataclass
+class World:
+    """Handles to everything that a test acts on."""
+
+    env: simcord.Env
+    bot: Gpt2Bot
+    guild: Any
+    general: Any
+    ada: Any
+    ben: Any
+    home: Path
+
+    async def say(self, who: Any, text: str, channel: Any = None) -> str | None:
+        """Mention the bot; the content of its reply."""
+        assert self.bot.user is not None
+        channel = channel or self.general
+        await who.send(channel, f"{self.bot.user.mention} {text}")
+        return self.last(channel)
+
+    async def open_to_all(self, name: str) -> None:
+        """Let ben use a command that is for managers, as a server's settings could."""
+        commands = await self.bot.tree.fetch_commands()
+        command = next(one for one in commands if one.name == name)
+        self.guild.set_command_permissions(command, {self.ben: True})
+
+    def last(self, channel: Any = None) -> str | None:
+        """The last message, if the bot wrote it."""
+        message = (channel or self.general).last_message
+        return message.content if message and message.author.id == self.bot.user.id else None
+
+
+@asynccontextmanager
+async def live(bot: Gpt2Bot, **options: Any) -> AsyncIterator[simcord.Env]:
+    """SimCord around the bot. Unlike `simcord.run`, this may span a fixture's `yield`."""
+    env = simcord.Env(bot, settle_timeout=60, **options)
+    await env.start()
+    try:
+        yield env
+    finally:
+        await env.shutdown()
+    if options.get("check_errors", True):
+        env.raise_errors()
+
+
+@asynccontextmanager
+async def open_world(settings: Settings, worker: Any, **options: Any) -> AsyncIterator[World]:
+    async with build(settings, worker=worker) as bot, live(bot, **options) as env:
+        guild = env.create_guild()
+        admins = guild.create_role("Admins", permissions=discord.Permissions(administrator=True))
+        yield World(
+            env=env,
+            bot=bot,
+            guild=guild,
+            general=guild.create_text_channel("general"),
+            ada=guild.add_member(env.create_user("ada"), roles=[admins]),
+            ben=guild.add_member(env.create_user("ben")),
+            home=settings.gpt2bot_home,
+        )
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return load_settings(gpt2bot_home=tmp_path / "var", default_model="tiny", seed=7)
+
+
+@pytest.fixture
+def worker() -> FakeWorker:
+    return FakeWorker()
+
+
+@pytest.fixture
+def open_fake(
+    settings: Settings, worker: FakeWorker
+) -> Callable[..., AbstractAsyncContextManager[World]]:
+    return lambda **options: open_world(settings, worker, **options)
+
+
+@pytest.fixture
+async def world(settings: Settings, worker: FakeWorker) -> AsyncIterator[World]:
+    """The bot with a worker whose replies the test decides."""
+    async with open_world(settings, worker) as world:
+        yield world
+
+
+@pytest.fixture(scope="session")
+async def real_worker() -> AsyncIterator[WorkerClient]:
+    """One real worker process with `tiny`, for the whole session."""
+    async with WorkerClient(WorkerSettings(threads=2)) as client:
+        yield client
+
+
+@pytest.fixture
+async def real_world(settings: Settings, real_worker: WorkerClient) -> AsyncIterator[World]:
+    """The bot with the real worker."""
+    async with open_world(settings, real_worker) as world:
+        yield world

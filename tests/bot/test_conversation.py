@@ -1,0 +1,278 @@
+"""The conversation: the context, the order of turns, and what ends a turn without a reply."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from bot.conversation import ConversationManager, Incoming
+from bot.models import ModelSwitch
+from bot.tasks import Tasks
+from data.schema import Message, Role
+from data.store import Store, open_store
+from model.errors import WorkerDied
+from model.registry import TINY, model_options
+from model.sampling import SamplingParams
+from tests.fakes import FakeWorker
+
+BOT = 1
+CHANNEL = 10
+
+
+class Paper:
+    """A surface that keeps what was shown."""
+
+    _ids = iter(range(1_000_000, 2_000_000))
+
+    def __init__(self) -> None:
+        self.pieces: list[str] = []
+        self.final: str | None = None
+        self.note: str | None = None
+
+    async def add(self, text: str) -> None:
+        self.pieces.append(text)
+
+    async def finish(self, text: str, note: str | None = None) -> int:
+        self.final, self.note = text, note
+        return next(self._ids)
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    async with open_store(tmp_path / "bot.sqlite3") as store:
+        yield store
+
+
+@pytest.fixture
+def worker() -> FakeWorker:
+    return FakeWorker()
+
+
+@pytest.fixture
+async def models(store: Store, worker: FakeWorker, tmp_path: Path) -> AsyncIterator[ModelSwitch]:
+    tasks = Tasks()
+    yield ModelSwitch(
+        store, worker, model_options, default="tiny", checkpoints=tmp_path / "ck", tasks=tasks
+    )
+    await tasks.close()
+
+
+@pytest.fixture
+def conversations(store: Store, worker: FakeWorker, models: ModelSwitch) -> ConversationManager:
+    return ConversationManager(
+        store,
+        worker,
+        models,
+        context_messages=5,
+        params=SamplingParams(),
+        bot_id=lambda: BOT,
+    )
+
+
+def incoming(n: int, text: str, channel: int = CHANNEL) -> Incoming:
+    return Incoming(n, channel, scope=7, author_id=99, text=lambda: text)
+
+
+async def test_the_model_sees_exactly_the_last_five_messages(
+    conversations: ConversationManager, worker: FakeWorker
+) -> None:
+    for n in range(1, 5):
+        await conversations.answer(incoming(n, f"question {n}"), Paper())
+    _, seen = worker.heard[-1]
+    assert seen == [
+        Message(Role.USER, "question 2"),
+        Message(Role.ASSISTANT, "you said question 2"),
+        Message(Role.USER, "question 3"),
+        Message(Role.ASSISTANT, "you said question 3"),
+        Message(Role.USER, "question 4"),
+    ]
+
+
+async def test_context_messages_changes_the_number(
+    store: Store, worker: FakeWorker, models: ModelSwitch
+) -> None:
+    three = ConversationManager(
+        store, worker, models, context_messages=3, params=SamplingParams(), bot_id=lambda: BOT
+    )
+    for n in range(1, 5):
+        await three.answer(incoming(n, f"question {n}"), Paper())
+    assert [m.content for m in worker.heard[-1][1]] == [
+        "question 3",
+        "you said question 3",
+        "question 4",
+    ]
+
+
+async def test_a_reply_is_streamed_then_shown_whole(conversations: ConversationManager) -> None:
+    paper = Paper()
+    await conversations.answer(incoming(1, "hi there"), paper)
+    assert paper.pieces == ["you", " said", " hi", " there"]
+    assert paper.final == "you said hi there"
+    assert paper.note is None
+
+
+async def test_turns_of_a_channel_follow_each_other_in_order_of_arrival(
+    conversations: ConversationManager, worker: FakeWorker
+) -> None:
+    worker.gate.clear()
+    papers = [Paper() for _ in range(5)]
+    turns = [
+        asyncio.create_task(conversations.answer(incoming(n, f"m{n}"), papers[n])) for n in range(5)
+    ]
+    worker.gate.set()
+    await asyncio.gather(*turns)
+    assert worker.most_running == 1
+    assert [seen[-1].content for _, seen in worker.heard] == ["m0", "m1", "m2", "m3", "m4"]
+    assert [m.content for m in worker.heard[-1][1]] == [
+        "m2",
+        "you said m2",
+        "m3",
+        "you said m3",
+        "m4",
+    ]
+
+
+async def test_channels_run_in_parallel_and_keep_apart(
+    conversations: ConversationManager, worker: FakeWorker
+) -> None:
+    worker.gate.clear()
+    turns = [
+        asyncio.create_task(conversations.answer(incoming(n, f"m{n}", channel=n), Paper()))
+        for n in range(1, 5)
+    ]
+    while worker.running < 4:
+        await asyncio.sleep(0)
+    worker.gate.set()
+    await asyncio.gather(*turns)
+    assert worker.most_running == 4
+    assert all(len(seen) == 1 for _, seen in worker.heard)
+
+
+async def test_a_message_that_was_edited_while_it_waited_is_read_as_edited(
+    conversations: ConversationManager, worker: FakeWorker
+) -> None:
+    text = ["first thought"]
+    worker.gate.clear()
+    first = asyncio.create_task(conversations.answer(incoming(1, "hello"), Paper()))
+    waiting = Incoming(2, CHANNEL, scope=7, author_id=99, text=lambda: text[0])
+    second = asyncio.create_task(conversations.answer(waiting, Paper()))
+    while worker.running < 1:
+        await asyncio.sleep(0)
+    text[0] = "second thought"
+    worker.gate.set()
+    await asyncio.gather(first, second)
+    assert worker.heard[-1][1][-1].content == "second thought"
+
+
+async def test_a_message_that_was_deleted_while_it_waited_gets_no_turn(
+    conversations: ConversationManager, worker: FakeWorker
+) -> None:
+    worker.gate.clear()
+    first = asyncio.create_task(conversations.answer(incoming(1, "hello"), Paper()))
+    second = asyncio.create_task(conversations.answer(incoming(2, "oops"), Paper()))
+    while worker.running < 1:
+        await asyncio.sleep(0)
+    await conversations.deleted([2])
+    worker.gate.set()
+    await first
+    assert await second is None
+    assert len(worker.heard) == 1
+
+
+async def test_edits_and_deletions_change_the_history(conversations: ConversationManager) -> None:
+    await conversations.answer(incoming(1, "I like tea"), Paper())
+    await conversations.answer(incoming(2, "and cake"), Paper())
+    await conversations.edited(1, "I like coffee")
+    await conversations.deleted([2])
+    history = await conversations.conversation_history(CHANNEL)
+    assert [m.content for m in history] == [
+        "I like coffee",
+        "you said I like tea",
+        "you said and cake",
+    ]
+
+
+async def test_reset_forgets_what_was_said_before(
+    conversations: ConversationManager, worker: FakeWorker
+) -> None:
+    await conversations.answer(incoming(1, "secret"), Paper())
+    await conversations.reset(CHANNEL)
+    await conversations.answer(incoming(2, "hello again"), Paper())
+    assert [m.content for m in worker.heard[-1][1]] == ["hello again"]
+
+
+async def test_a_dead_worker_ends_the_turn_but_loses_nothing(
+    conversations: ConversationManager, worker: FakeWorker
+) -> None:
+    worker.failure = WorkerDied("The model stopped unexpectedly.")
+    with pytest.raises(WorkerDied):
+        await conversations.answer(incoming(1, "are you there?"), Paper())
+    worker.failure = None
+    await conversations.answer(incoming(2, "hello?"), Paper())
+    assert [m.content for m in worker.heard[-1][1]] == ["are you there?", "hello?"]
+
+
+async def test_drain_waits_for_turns_under_way_and_begins_no_new_one(
+    conversations: ConversationManager, worker: FakeWorker
+) -> None:
+    worker.gate.clear()
+    paper, late = Paper(), Paper()
+    turn = asyncio.create_task(conversations.answer(incoming(1, "hello"), paper))
+    while worker.running < 1:
+        await asyncio.sleep(0)
+    draining = asyncio.create_task(conversations.drain(60))
+    await asyncio.sleep(0)
+    assert not draining.done()
+    refused = asyncio.create_task(conversations.answer(incoming(2, "me too"), late))
+    worker.gate.set()
+    await asyncio.gather(turn, draining, refused)
+    assert paper.final == "you said hello"
+    assert late.final is None
+
+
+async def test_history_survives_a_restart(
+    conversations: ConversationManager, models: ModelSwitch, tmp_path: Path
+) -> None:
+    await conversations.answer(incoming(1, "remember me"), Paper())
+    async with open_store(tmp_path / "bot.sqlite3") as again:
+        worker = FakeWorker()
+        later = ConversationManager(
+            again, worker, models, context_messages=5, params=SamplingParams(), bot_id=lambda: BOT
+        )
+        await later.answer(incoming(2, "who am I?"), Paper())
+    assert [m.content for m in worker.heard[-1][1]] == [
+        "remember me",
+        "you said remember me",
+        "who am I?",
+    ]
+
+
+async def test_while_the_chosen_model_loads_the_embedded_one_answers_and_says_so(
+    conversations: ConversationManager, store: Store, worker: FakeWorker
+) -> None:
+    await store.set_active_model(7, "gpt2")
+    paper, after = Paper(), Paper()
+    await conversations.answer(incoming(1, "hello"), paper)
+    assert worker.heard[-1][0] == str(TINY)
+    assert paper.note == "gpt2 is loading; tiny answers meanwhile."
+    while "gpt2" not in worker.models:
+        await asyncio.sleep(0)
+    await conversations.answer(incoming(2, "hello"), after)
+    assert worker.heard[-1][0] == "gpt2"
+    assert after.note is None
+
+
+async def test_a_model_that_cannot_be_loaded_is_named_and_the_embedded_one_answers(
+    conversations: ConversationManager, store: Store, worker: FakeWorker
+) -> None:
+    worker.broken["gpt2"] = "gpt2 cannot be reached on the Hugging Face Hub."
+    await store.set_active_model(7, "gpt2")
+    first, second = Paper(), Paper()
+    await conversations.answer(incoming(1, "hello"), first)
+    await asyncio.sleep(0)
+    await conversations.answer(incoming(2, "hello"), second)
+    assert worker.heard[-1][0] == str(TINY)
+    assert second.note == "gpt2 cannot be reached on the Hugging Face Hub. tiny answers instead."

@@ -1,0 +1,20 @@
+"""Settings of the whole suite: nothing is downloaded, nothing inherited from the machine."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import settings
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+settings.register_profile("suite", deadline=None, max_examples=50)
+settings.load_profile("suite")
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    """A `.env` or variables of the developer must not decide what a test sees."""
+    for name in ("DISCORD_TOKEN", "DEFAULT_MODEL", "MODELS", "GPT2BOT_HOME", "SEED"):
+        monkeypatch.delenv(name, raising=False)

@@ -1,0 +1,81 @@
+"""A worker's client whose replies the test decides; everything else in the tests is real.
+
+`tests/model/test_client_contract.py` holds it to the same contract as the real one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+
+from data.schema import Message
+from model.errors import LoadFailed
+from model.messages import Finished, ModelFacts, Ready, Rendered, TextDelta
+from model.registry import TINY
+from model.sampling import FinishReason, SamplingParams
+
+Answer = Callable[[Sequence[Message]], str]
+
+
+def facts(source: str) -> ModelFacts:
+    return ModelFacts(source, 1000, 256, 4096, "float32", 0.1)
+
+
+class FakeWorker:
+    """Answers with `answer(messages)`, word by word.
+
+    While `gate` is closed (`gate.clear()`), replies wait before their first word. `heard` keeps
+    what each request saw. Sources in `broken` cannot be loaded.
+    """
+
+    def __init__(
+        self, answer: Answer = lambda messages: f"you said {messages[-1].content}"
+    ) -> None:
+        self.answer = answer
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.heard: list[tuple[str, list[Message]]] = []
+        self.models: dict[str, ModelFacts] = {str(TINY): facts(str(TINY))}
+        self.broken: dict[str, str] = {}
+        self.failure: Exception | None = None
+        self.running = 0
+        self.most_running = 0
+        self.ready: Ready | None = Ready(1, "cpu", "fp32", facts(str(TINY)))
+
+    async def start(self) -> Ready:
+        assert self.ready is not None
+        return self.ready
+
+    async def stop(self) -> None:
+        self.gate.set()
+
+    async def load(self, source: str) -> ModelFacts:
+        if source in self.broken:
+            raise LoadFailed(self.broken[source])
+        self.models[source] = facts(source)
+        return self.models[source]
+
+    async def generate(
+        self, source: str, messages: Sequence[Message], params: SamplingParams
+    ) -> AsyncIterator[TextDelta | Finished]:
+        self.heard.append((source, list(messages)))
+        self.running += 1
+        self.most_running = max(self.most_running, self.running)
+        try:
+            await self.gate.wait()
+            if self.failure is not None:
+                raise self.failure
+            text = self.answer(messages)
+            words = text.split(" ")
+            for n, word in enumerate(words):
+                yield TextDelta(1, f" {word}" if n else word)
+            yield Finished(1, text, FinishReason.END, 10, len(words), params.seed or 0, 0.01)
+        finally:
+            self.running -= 1
+
+    async def render(
+        self, source: str, messages: Sequence[Message], max_new_tokens: int
+    ) -> Rendered:
+        text = "".join(f"<|{m.role}|>{m.content}" for m in messages)
+        counts = tuple(len(m.content.split()) for m in messages)
+        return Rendered(1, text, tuple(messages), counts, sum(counts) + 1, 196, 0, False)

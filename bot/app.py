@@ -21,8 +21,9 @@ from bot.reports import TrainingReports
 from bot.settings import Settings, SettingsError, prepare_home, sampling
 from bot.tasks import Tasks
 from data.store import open_store
-from model.client import WorkerClient, WorkerSettings
+from model.client import WorkerClient
 from model.registry import from_settings
+from model.settings import WorkerSettings
 from training.manager import TrainingManager
 
 log = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ async def build(
         store = await stack.enter_async_context(open_store(home / "gpt2bot.sqlite3"))
         tasks = Tasks()
         if worker is None:
-            worker = WorkerClient(WorkerSettings(threads=settings.threads), drain_s=DRAIN_S)
+            worker = WorkerClient(WorkerSettings(threads=settings.threads, drain_s=DRAIN_S))
             stack.push_async_callback(worker.stop)
             tasks.spawn(worker.start(), name="start of the worker")
         stack.push_async_callback(tasks.close)

@@ -12,7 +12,7 @@ import tempfile
 import threading
 import webbrowser
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,10 @@ from typing import Any
 import discord
 import simcord
 
-from bot.app import build, stop_signal
+from bot.app import _stop_signal, build
 from bot.client import Gpt2Bot
 from bot.cogs.chat import Chat
-from bot.settings import load_settings
+from bot.settings import SettingsError, load_settings
 from bot.tasks import Tasks
 from model.registry import EMBEDDED
 
@@ -37,10 +37,11 @@ FOLLOW_S = 0.3
 WELCOME = """\
 **Hello! I am a small GPT-2 bot, and this is a Discord that exists only on your computer.**
 1. Write something. I answer every message here, as well as a very small model can.
-2. Teach me two or three facts: `/teach`, then for example *Where do you live?* and *In a lighthouse.*
-3. `/retrain`, then Start: I learn them in about a minute, and chat goes on. Then ask me again.
-4. `/model list` shows my models, `/model use` switches; `/context` shows what I read before I answer.
--# *Viewing as* at the top makes you ada (an admin) or ben (who may not train or switch models). \
+2. Teach me two or three facts: `/teach`, then *Where do you live?* and *In a lighthouse.*
+3. `/retrain`, then Start: I learn them in about a minute, chat goes on. Then ask me again.
+4. `/model list` shows my models, `/model use` switches. `/context` shows what I read.
+
+-# At the top, “Viewing as” makes you ada (an admin) or ben (who may not train or switch models). \
 The page follows what I post by itself; what a command does appears once it is done.\
 """
 TERMINAL = """\
@@ -65,8 +66,7 @@ async def run_demo(*, port: int | None, open_browser: bool, home: Path | None) -
     `port` None or 0 takes a free one. Without `home` the files go when the demo ends.
 
     Raises:
-        SettingsError, StoreError: the home cannot be used.
-        simcord.SetupError: the port is taken.
+        SettingsError, StoreError: the port or the home cannot be used.
     """
     with _home(home) as folder:
         settings = load_settings(gpt2bot_home=folder, default_model=EMBEDDED)
@@ -74,15 +74,13 @@ async def run_demo(*, port: int | None, open_browser: bool, home: Path | None) -
             build(settings) as bot,
             simcord.run(bot, settle_timeout=SETTLE_S, check_errors=False) as env,
             _chat_in_real_time(bot),
+            _page(env, await _found(env, bot), port) as preview,
         ):
-            town = await _found(env, bot)
-            async with env.preview(
-                town.channel, viewers=[town.ada, town.ben], layout="channel", port=port
-            ) as preview:
-                print(TERMINAL.format(url=preview.url, home=folder), flush=True)
-                if open_browser:
-                    _open(preview.url)
-                await _first_of(stop_signal(), preview.wait_closed(), _follow(env, preview))
+            print(TERMINAL.format(url=preview.url, home=folder), flush=True)
+            if open_browser:
+                _open(preview.url)
+            await _first_of(_stop_signal(), preview.wait_closed(), _follow(env, preview))
+            print("Stopping…", flush=True)
 
 
 @contextmanager
@@ -106,6 +104,19 @@ async def _found(env: simcord.Env, bot: Gpt2Bot) -> Town:
     await ada.slash(channel, "channel enable")
     await bot.get_partial_messageable(channel.id).send(WELCOME)
     return Town(channel, ada, ben)
+
+
+@asynccontextmanager
+async def _page(env: simcord.Env, town: Town, port: int | None) -> AsyncIterator[simcord.Preview]:
+    async with AsyncExitStack() as stack:
+        try:
+            preview = env.preview(
+                town.channel, viewers=[town.ada, town.ben], layout="channel", port=port
+            )
+            await stack.enter_async_context(preview)
+        except simcord.SetupError as e:
+            raise SettingsError(f"The page cannot be served at port {port}: {e}") from e
+        yield preview
 
 
 @asynccontextmanager
@@ -144,7 +155,14 @@ async def _follow(env: simcord.Env, preview: simcord.Preview) -> None:
         if any(map(_changes_a_message, requests[shown:])):
             async with turn:
                 shown = len(requests)
-                await preview.refresh()
+                await _refresh(preview)
+
+
+async def _refresh(preview: simcord.Preview) -> None:
+    try:
+        await preview.refresh()
+    except (simcord.SetupError, TimeoutError) as e:
+        log.warning("the page could not be brought up to date: %s", e)
 
 
 def _take_turns(preview: simcord.Preview, turn: asyncio.Lock) -> None:

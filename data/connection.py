@@ -16,6 +16,8 @@ import aiosqlite
 from data.errors import DiskFull, NewerDatabase, StoreError
 from data.migrations import LATEST, upgrade
 
+MAGIC = b"SQLite format 3\0"
+"""How every SQLite file begins (sqlite.org/fileformat.html, section 1.3)."""
 BUSY_TIMEOUT_S = 5.0
 """Seconds to wait for another process that holds the database."""
 
@@ -42,9 +44,13 @@ async def connect(path: Path) -> AsyncIterator[aiosqlite.Connection]:
 def _check(path: Path) -> None:
     """Look before anything is written: a connection that may write would change the file."""
     try:
-        path.open("ab").close()
+        with path.open("a+b") as file:  # for writing, so that it is known to be possible
+            file.seek(0)
+            beginning = file.read(len(MAGIC))
     except OSError as e:
         raise StoreError(f"The database {path} cannot be opened: {e.strerror}.") from e
+    if beginning not in (b"", MAGIC):  # SQLite would write over a file that is very short
+        raise StoreError(_not_a_database(str(path)))
     uri = f"{path.absolute().as_uri()}?mode=ro"
     with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S)) as db:
         [version] = db.execute("PRAGMA user_version").fetchone()
@@ -86,8 +92,12 @@ def _translate(error: sqlite3.Error, database: str) -> StoreError:
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             return StoreError(f"{database} is in use by another program: is the bot running twice?")
         case sqlite3.SQLITE_NOTADB:
-            return StoreError(f"{database} is not a database: move it away or choose another.")
+            return StoreError(_not_a_database(database))
         case sqlite3.SQLITE_CORRUPT:
             return StoreError(f"{database} is damaged: put back a copy of it, or move it away.")
         case _:
             return StoreError(f"{database} cannot be used: {error}.")
+
+
+def _not_a_database(database: str) -> str:
+    return f"{database} is not a database: move it away, or choose another folder."

@@ -16,6 +16,8 @@ from data.schema import Message, Role
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+HALF = "\N{REPLACEMENT CHARACTER}"
+"""What decoding shows for half a character."""
 USER_TOKEN = "<|user|>"
 BOT_TOKEN = "<|bot|>"
 
@@ -40,7 +42,7 @@ PLAIN_TEMPLATE = (
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """Token ids of a conversation; `assistant_mask[i]` is 1 where the bot would have said token i."""
+    """Token ids of a conversation; `assistant_mask` is 1 where the bot would have said the token."""
 
     input_ids: list[int]
     assistant_mask: list[int]
@@ -126,7 +128,7 @@ def fit(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], budget:
         del kept[0]
     return Prompt(
         input_ids=ids,
-        text=tokenizer.decode(ids),
+        text=str(tokenizer.decode(ids)),
         kept=tuple(kept),
         counts=tuple(len(one.input_ids) for one in encode(tokenizer, [[m] for m in kept])),
         dropped=len(messages) - len(kept),
@@ -144,8 +146,8 @@ def _shorten(
     ids = tokenizer.encode(disarm(tokenizer, message.content), add_special_tokens=False)
     tail = budget
     while True:  # decoding and encoding again may give a few tokens more: take fewer until it fits
-        content = tokenizer.decode(ids[-tail:]).lstrip("\N{REPLACEMENT CHARACTER}") if tail else ""
-        shorter = replace(message, content=content)
+        tail_text = str(tokenizer.decode(ids[-tail:])) if tail else ""
+        shorter = replace(message, content=tail_text.lstrip(HALF))
         over = len(_prompt_ids(tokenizer, [shorter])) - budget
         if over <= 0:
             return shorter, True

@@ -1,1 +1,361 @@
-"""The bot's side of the worker process: start it, talk to it, start it again when it dies."""
+"""The bot's side of the worker process: start it, talk to it, start it again when it dies.
+
+Knows the messages and the process. Imports no torch. A thread of its own reads the pipe and hands
+each report to the event loop, so waiting for the worker never blocks the bot.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import multiprocessing
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from multiprocessing.connection import Connection
+from types import TracebackType
+from typing import Self
+
+from data.schema import Message
+from model.errors import GenerationFailed, LoadFailed, ModelError, WorkerDied
+from model.messages import (
+    Abort,
+    Command,
+    Failed,
+    Finished,
+    Generate,
+    LoadModel,
+    ModelFacts,
+    ModelLoaded,
+    Ready,
+    Render,
+    Rendered,
+    Report,
+    Shutdown,
+    TextDelta,
+    Unloaded,
+)
+from model.registry import TINY
+from model.sampling import SamplingParams
+from model.settings import WorkerSettings
+
+log = logging.getLogger(__name__)
+
+FIRST_DELAY_S, LONGEST_DELAY_S = 0.1, 30.0
+"""Back-off between restarts: the first, doubled up to the longest."""
+HEALTHY_S = 60.0
+"""A worker that lived this long makes the next restart quick again."""
+START_S = 120.0
+"""Seconds that a request waits for a worker that starts."""
+DIED = "The model stopped unexpectedly and is being restarted. Please ask again."
+STOPPED = "I am shutting down; please ask again later."
+
+Answer = Report | ModelError
+
+
+class WorkerClient:
+    """One worker process at a time, and the requests that wait for it."""
+
+    def __init__(
+        self,
+        settings: WorkerSettings | None = None,
+        *,
+        embedded: str = str(TINY),
+        on_restart: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        self._settings = settings or WorkerSettings()
+        self._embedded = embedded
+        self._on_restart = on_restart
+        self._process: _Process | None = None
+        self._is_ready = asyncio.Event()
+        self._stopping = False
+        self._ids = itertools.count(1)
+        self._pending: dict[int, asyncio.Queue[Answer]] = {}
+        self._models: dict[str, ModelFacts] = {}
+        self._restarting: asyncio.Task[None] | None = None
+        self._delay = FIRST_DELAY_S
+        self.ready: Ready | None = None
+        self.restarts = 0
+
+    @property
+    def models(self) -> Mapping[str, ModelFacts]:
+        """The models in the worker's memory, by source."""
+        return self._models
+
+    @property
+    def pid(self) -> int | None:
+        """The worker's process id; None while there is none."""
+        return self.ready.pid if self.ready and self._is_ready.is_set() else None
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.stop()
+
+    async def start(self) -> Ready:
+        """Start the process and wait for its handshake.
+
+        Raises:
+            LoadFailed: the embedded model cannot be loaded.
+            WorkerDied: the process ended before it was ready.
+        """
+        loop = asyncio.get_running_loop()
+        self._process = process = _Process(self._settings, self._embedded)
+        process.listen(loop, self._on_report, self._on_end)
+        ready = await process.handshake
+        log.info(
+            "worker %d ready: %s parameters on %s in %s, loaded in %.1f s",
+            ready.pid,
+            f"{ready.model.parameters:,}",
+            ready.device,
+            ready.model.dtype,
+            ready.model.load_s,
+        )
+        self.ready = ready
+        self._models = {ready.model.source: ready.model}
+        self._is_ready.set()
+        return ready
+
+    async def stop(self) -> None:
+        """Finish replies in flight, for at most `drain_s` seconds, and end the process."""
+        self._stopping = True
+        if self._restarting is not None:
+            self._restarting.cancel()
+            await asyncio.gather(self._restarting, return_exceptions=True)
+        if self._process is not None:
+            await self._process.stop(self._settings.drain_s)
+        self._is_ready.clear()
+        self._fail_pending(STOPPED)
+
+    async def load(self, source: str) -> ModelFacts:
+        """Load a model beside the others (anew, if it is loaded already).
+
+        Raises:
+            LoadFailed: the sentence says why; whatever answered before still does.
+            WorkerDied: the worker ended meanwhile.
+        """
+        async with self._request(lambda number: LoadModel(number, source)) as answers:
+            match await answers.get():
+                case ModelLoaded(facts=facts):
+                    return facts
+                case other:
+                    raise _error(other)
+
+    async def render(
+        self, source: str, messages: Sequence[Message], max_new_tokens: int
+    ) -> Rendered:
+        """What the model would see of these messages.
+
+        Raises:
+            LoadFailed, WorkerDied: there is no model to ask.
+        """
+        async with self._request(
+            lambda number: Render(number, source, tuple(messages), max_new_tokens)
+        ) as answers:
+            match await answers.get():
+                case Rendered() as rendered:
+                    return rendered
+                case other:
+                    raise _error(other)
+
+    async def generate(
+        self, source: str, messages: Sequence[Message], params: SamplingParams
+    ) -> AsyncIterator[TextDelta | Finished]:
+        """The reply to the newest of `messages`, piece by piece; the last item is Finished.
+
+        Closing the iterator early stops the reply in the worker.
+
+        Raises:
+            GenerationFailed, LoadFailed, WorkerDied: there is no (more) reply.
+        """
+        async with self._request(
+            lambda number: Generate(number, source, tuple(messages), params)
+        ) as answers:
+            while True:
+                match await answers.get():
+                    case TextDelta() as piece:
+                        yield piece
+                    case Finished() as end:
+                        yield end
+                        return
+                    case other:
+                        raise _error(other)
+
+    @contextlib.asynccontextmanager
+    async def _request(
+        self, make: Callable[[int], Command]
+    ) -> AsyncIterator[asyncio.Queue[Answer]]:
+        """Send a command; its answers. Leaving before the last one stops the work on it."""
+        await self._until_ready()
+        number = next(self._ids)
+        answers = self._pending[number] = asyncio.Queue()
+        try:
+            self._send(make(number))
+            yield answers
+        finally:
+            if self._pending.pop(number, None) is not None:
+                self._send(Abort(number))
+
+    async def _until_ready(self) -> None:
+        if self._stopping:
+            raise WorkerDied(STOPPED)
+        try:
+            async with asyncio.timeout(START_S):
+                await self._is_ready.wait()
+        except TimeoutError as e:
+            raise WorkerDied("The model does not start. The operator can read why.") from e
+
+    def _send(self, command: Command) -> None:
+        if self._process is not None:
+            self._process.send(command)
+
+    # --- what the reader thread hands over -------------------------------------------------------
+
+    def _on_report(self, process: _Process, report: Report) -> None:
+        if process is not self._process:
+            return
+        match report:
+            case Ready():
+                process.handshake.set_result(report)
+                return
+            case Failed(request_id=0) if not process.handshake.done():
+                process.handshake.set_exception(LoadFailed(report.reason))
+                return
+            case ModelLoaded(facts=facts):
+                self._models[facts.source] = facts
+            case Unloaded(source=source):
+                self._models.pop(source, None)
+            case _:
+                pass
+        if isinstance(report, Unloaded) or report.request_id not in self._pending:
+            return
+        self._pending[report.request_id].put_nowait(report)
+        if not isinstance(report, TextDelta):
+            del self._pending[report.request_id]
+
+    def _on_end(self, process: _Process) -> None:
+        if process is not self._process:
+            return
+        if not process.handshake.done():
+            process.handshake.set_exception(WorkerDied("The model's process ended at its start."))
+            return
+        self._is_ready.clear()
+        if self._stopping:
+            return
+        log.error("the worker process ended; starting it again")
+        self._fail_pending(DIED)
+        self._restarting = asyncio.ensure_future(self._restart(process))
+
+    def _fail_pending(self, reason: str) -> None:
+        for answers in self._pending.values():
+            answers.put_nowait(WorkerDied(reason))
+        self._pending.clear()
+
+    async def _restart(self, dead: _Process) -> None:
+        """Try until it runs; then load again what was loaded."""
+        if time.monotonic() - dead.born >= HEALTHY_S:
+            self._delay = FIRST_DELAY_S
+        sources = [source for source in self._models if source != self._embedded]
+        await dead.stop(0)
+        while True:
+            await asyncio.sleep(self._delay)
+            self._delay = min(2 * self._delay, LONGEST_DELAY_S)
+            try:
+                await self.start()
+                break
+            except ModelError as e:
+                log.error("the worker does not start: %s", e)
+        self.restarts += 1
+        for source in sources:
+            try:
+                await self.load(source)
+            except ModelError as e:
+                log.error("%s could not be loaded again: %s", source, e)
+        if self._on_restart is not None:
+            await self._on_restart()
+
+
+class _Process:
+    """One life of the worker: the process, its pipe, and the thread that reads it."""
+
+    def __init__(self, settings: WorkerSettings, embedded: str) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        self._process = context.Process(
+            target=_run_worker, args=(theirs, settings, embedded), name="gpt2bot-worker"
+        )
+        self._process.start()
+        theirs.close()
+        self.born = time.monotonic()
+        self.handshake: asyncio.Future[Ready] = asyncio.get_running_loop().create_future()
+        self._reader: threading.Thread | None = None
+
+    def listen(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        on_report: Callable[[_Process, Report], None],
+        on_end: Callable[[_Process], None],
+    ) -> None:
+        """Hand each report, and then the end, to the loop."""
+
+        def read() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop was closed: nobody listens
+                try:
+                    while True:
+                        report = self._connection.recv()
+                        loop.call_soon_threadsafe(on_report, self, report)
+                except (EOFError, OSError):
+                    loop.call_soon_threadsafe(on_end, self)
+
+        self._reader = threading.Thread(target=read, name="gpt2bot-worker-reader", daemon=True)
+        self._reader.start()
+
+    def send(self, command: Command) -> None:
+        """Send a command; if the process is gone, its end is on the way already."""
+        with contextlib.suppress(OSError):
+            self._connection.send(command)
+
+    async def stop(self, drain_s: float) -> None:
+        """Ask it to end, wait `drain_s` and a little, then insist."""
+        self.send(Shutdown(drain_s))
+        await asyncio.to_thread(self._end, drain_s + 2.0)
+        if not self.handshake.done():
+            self.handshake.cancel()
+
+    def _end(self, seconds: float) -> None:
+        self._process.join(seconds)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+        if self._reader is not None:
+            self._reader.join()
+        self._connection.close()
+        self._process.close()
+
+
+def _run_worker(connection: Connection, settings: WorkerSettings, embedded: str) -> None:
+    """The child's entry: torch is imported here, in the child alone."""
+    from model.worker import main
+
+    main(connection, settings, embedded)
+
+
+def _error(answer: object) -> ModelError:
+    match answer:
+        case ModelError():
+            return answer
+        case Failed(reason=reason, loading=True):
+            return LoadFailed(reason)
+        case Failed(reason=reason):
+            return GenerationFailed(reason)
+        case _:
+            return GenerationFailed("The model gave an answer that was not expected.")

@@ -24,7 +24,7 @@ class LoadModel:
 
 @dataclass(frozen=True, slots=True)
 class Generate:
-    """Answer the newest of `messages` (oldest first). Answer: TextDelta*, then Finished or Failed."""
+    """Reply to the last of `messages`. Answer: TextDelta any number of times, Finished or Failed."""
 
     request_id: int
     source: str
@@ -93,6 +93,13 @@ class ModelLoaded:
 
 
 @dataclass(frozen=True, slots=True)
+class Unloaded:
+    """A model left the worker's memory to make room."""
+
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
 class TextDelta:
     """The next piece of a reply: never empty, never half a character."""
 
@@ -136,4 +143,4 @@ class Failed:
     loading: bool = False
 
 
-Report = Ready | ModelLoaded | TextDelta | Finished | Rendered | Failed
+Report = Ready | ModelLoaded | Unloaded | TextDelta | Finished | Rendered | Failed

@@ -15,7 +15,8 @@ import simcord
 from bot.app import build
 from bot.client import Gpt2Bot
 from bot.settings import Settings, load_settings
-from model.client import WorkerClient, WorkerSettings
+from model.client import WorkerClient
+from model.settings import WorkerSettings
 from tests.fakes import FakeWorker
 
 

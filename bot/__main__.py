@@ -1,0 +1,26 @@
+"""The command `gpt2bot`, and the one place where its errors become a sentence and an exit status."""
+
+from __future__ import annotations
+
+import sys
+
+from bot.cli import app
+from bot.settings import SettingsError
+from data.errors import StoreError
+from model.errors import ModelError
+
+FAILED = 2
+"""The exit status of an error that a person can mend."""
+
+
+def main() -> None:
+    """Run the command line; an expected error is one sentence on stderr, without a traceback."""
+    try:
+        app()
+    except (SettingsError, StoreError, ModelError) as e:
+        sys.stderr.write(f"{e}\n")
+        sys.exit(FAILED)
+
+
+if __name__ == "__main__":
+    main()

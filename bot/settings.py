@@ -1,0 +1,182 @@
+"""The operator's settings: environment variables, or the same names in a file `.env`.
+
+Knows their names, defaults and ranges, and says in one sentence what is wrong with a value.
+`.env.example` explains each of them.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from model.errors import UnknownModel
+from model.registry import EMBEDDED, find, from_settings
+from model.sampling import SamplingParams
+
+CHECKPOINTS = "checkpoints"
+"""The folder below the home for what was learned."""
+
+
+class SettingsError(Exception):
+    """A setting is missing or wrong; the message is one sentence that says what to do."""
+
+
+class Settings(BaseSettings):
+    """The values to run with. Each field is read from the variable of its name in capitals."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env",
+        env_file_encoding="utf-8-sig",  # Notepad begins a file with a byte order mark
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+    )
+
+    discord_token: SecretStr | None = Field(
+        None, description="The bot's token, from Discord's developer portal."
+    )
+    gpt2bot_home: Path = Field(
+        Path("var"), validate_default=True, description="Folder for everything that is kept."
+    )
+    default_model: str = Field("gpt2", description="Model of a server that has not chosen one.")
+    models: str = Field("", description="More models: name=folder-or-hub-id, with commas between.")
+    context_messages: int = Field(
+        5, ge=1, le=50, description="Messages of a channel that the model sees, the newest last."
+    )
+    max_new_tokens: int = Field(60, ge=1, le=400, description="Longest reply, in tokens.")
+    temperature: float = Field(
+        0.7, ge=0, le=2, allow_inf_nan=False, description="Liveliness; 0 takes the likeliest word."
+    )
+    top_k: int = Field(40, ge=0, description="Choose among this many likeliest tokens; 0 is off.")
+    top_p: float = Field(
+        0.9, gt=0, le=1, allow_inf_nan=False, description="Share of likelihood to choose from."
+    )
+    repetition_penalty: float = Field(
+        1.1, ge=1, le=2, allow_inf_nan=False, description="Above 1, words repeat less."
+    )
+    seed: int | None = Field(
+        None, ge=0, le=2**32 - 1, description="The same seed gives the same replies."
+    )
+    threads: int | None = Field(None, ge=1, description="CPU threads of the model; empty: all.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="How much `gpt2bot run` writes to its log."
+    )
+
+    @property
+    def extra_models(self) -> dict[str, str]:
+        """`models` as name to folder or Hub id."""
+        return _parse_models(self.models)
+
+    @field_validator("gpt2bot_home")
+    @classmethod
+    def _absolute(cls, home: Path) -> Path:
+        return _expand(home).absolute()
+
+    @field_validator("models")
+    @classmethod
+    def _well_formed(cls, models: str) -> str:
+        _parse_models(models)
+        return models
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _upper(cls, level: object) -> object:
+        return level.upper() if isinstance(level, str) else level
+
+
+def _parse_models(text: str) -> dict[str, str]:
+    models: dict[str, str] = {}
+    for entry in filter(None, map(str.strip, text.split(","))):
+        name, _, source = map(str.strip, entry.partition("="))
+        if not name or not source:
+            raise ValueError(f"MODELS has “{entry}”, which should be name=folder-or-hub-id.")
+        if name in models or name == EMBEDDED:
+            raise ValueError(f"MODELS uses the name “{name}” which is taken: choose another one.")
+        models[name] = str(_expand(Path(source))) if source.startswith("~") else source
+    return models
+
+
+def _expand(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError as e:
+        raise ValueError(f"{path} names a home folder that does not exist.") from e
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """The settings of this machine; `overrides` go before the environment and `.env`.
+
+    Raises:
+        SettingsError: a value is wrong.
+    """
+    try:
+        settings = Settings(**overrides)
+        find(from_settings(settings.extra_models).values(), settings.default_model)
+    except ValidationError as e:
+        raise SettingsError(_sentence(e)) from e
+    except UnknownModel as e:
+        raise SettingsError(f"DEFAULT_MODEL is wrong: {e}") from e
+    except (OSError, UnicodeDecodeError) as e:
+        raise SettingsError(f"The file .env cannot be read as UTF-8 text: {e}.") from e
+    return settings
+
+
+def _sentence(error: ValidationError) -> str:
+    """What is wrong with the first of the wrong values."""
+    first = error.errors()[0]
+    name = str(first["loc"][0])
+    if first["type"] == "value_error":
+        return str(first["ctx"]["error"])
+    return f"{name.upper()} is “{first['input']}”, but it must be {_wanted(name)}."
+
+
+def _wanted(name: str) -> str:
+    """What a value should be, in words."""
+    schema = Settings.model_json_schema()["properties"][name]
+    schema = schema.get("anyOf", [schema])[0]
+    match schema:
+        case {"enum": names}:
+            return f"one of {', '.join(names)}"
+        case {"type": "string"}:
+            return "text"
+    kind = "a whole number" if schema["type"] == "integer" else "a number"
+    match schema:
+        case {"minimum": low, "maximum": high}:
+            return f"{kind} from {low} to {high}"
+        case {"exclusiveMinimum": low, "maximum": high}:
+            return f"{kind} above {low} and up to {high}"
+        case _:
+            return f"{kind} of at least {schema['minimum']}"
+
+
+def prepare_home(settings: Settings) -> None:
+    """Make the home and its folders.
+
+    Raises:
+        SettingsError: it is no folder, or cannot be written.
+    """
+    home = settings.gpt2bot_home
+    try:
+        (home / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=home).close()
+    except OSError as e:
+        raise SettingsError(
+            f"GPT2BOT_HOME is {home}, but the bot cannot write there ({e.strerror}): "
+            "choose another folder, or give it permission."
+        ) from e
+
+
+def sampling(settings: Settings) -> SamplingParams:
+    """The part of the settings that a reply needs."""
+    return SamplingParams(
+        max_new_tokens=settings.max_new_tokens,
+        temperature=settings.temperature,
+        top_k=settings.top_k,
+        top_p=settings.top_p,
+        repetition_penalty=settings.repetition_penalty,
+        seed=settings.seed,
+    )

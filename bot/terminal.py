@@ -1,0 +1,153 @@
+"""A conversation in the terminal: replies on stdout, everything else on stderr.
+
+Knows the worker's client and the registry. Does not know Discord, nor the store: what is said here
+is forgotten at the end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import threading
+from collections import deque
+from contextlib import aclosing, suppress
+from dataclasses import replace
+
+from bot.settings import Settings, sampling
+from data.schema import Message, Role
+from model.client import WorkerClient, WorkerSettings
+from model.errors import LoadFailed, ModelError
+from model.messages import Finished, TextDelta
+from model.registry import EMBEDDED, ModelOption, find, from_settings, model_options
+from model.sampling import SamplingParams
+
+PROMPT = "you> "
+HINT = "You talk with {name}. /reset forgets what was said, /quit or Ctrl-D ends."
+
+SILENCE = {
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_VERBOSITY": "error",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "PYTHONWARNINGS": "ignore",
+}
+"""What keeps the worker's libraries from writing between the lines of the conversation."""
+
+
+class TerminalChat:
+    """One conversation with one model; `history` is what the model sees of it, oldest first."""
+
+    def __init__(
+        self, worker: WorkerClient, source: str, params: SamplingParams, context_messages: int
+    ) -> None:
+        self._worker = worker
+        self._source = source
+        self._params = params
+        self.history: deque[Message] = deque(maxlen=context_messages)
+
+    async def say(self, text: str) -> None:
+        """Answer `text` on stdout, as it is made.
+
+        Raises:
+            ModelError: there is no reply, or only a part of one.
+        """
+        self.history.append(Message(Role.USER, text))
+        pieces = self._worker.generate(self._source, tuple(self.history), self._params)
+        async with aclosing(pieces):
+            async for piece in pieces:
+                match piece:
+                    case TextDelta(text=delta):
+                        _reply(delta)
+                    case Finished(text=reply):
+                        self.history.append(Message(Role.ASSISTANT, reply))
+        _reply("\n")
+
+    async def loop(self) -> None:
+        """Answer line after line until /quit or the end of the input."""
+        while (line := await _ask()) not in (None, "/quit"):
+            if line == "/reset":
+                self.history.clear()
+                _tell("Forgotten.")
+            elif line:
+                await self._try_to_say(line)
+
+    async def _try_to_say(self, line: str) -> None:
+        try:
+            await self.say(line)
+        except ModelError as e:
+            _tell(str(e))
+
+
+async def talk(
+    settings: Settings, model_name: str | None, seed: int | None, text: str | None
+) -> None:
+    """Answer `text`, or line after line of stdin if it is None.
+
+    If the default model cannot be loaded, `tiny` answers; a model that was asked for must load.
+
+    Raises:
+        ModelError: the model is unknown or cannot be loaded, or `text` cannot be answered.
+    """
+    options = from_settings(settings.extra_models)
+    option = find(options.values(), model_name or settings.default_model)
+    params = sampling(settings)
+    if seed is not None:
+        params = replace(params, seed=seed)
+    os.environ.update(SILENCE)  # the worker inherits it
+    async with WorkerClient(WorkerSettings(threads=settings.threads)) as worker:
+        if model_name is None:
+            option = await _load_or_tiny(worker, option)
+        else:
+            await worker.load(option.source)
+        chat = TerminalChat(worker, option.source, params, settings.context_messages)
+        if text is not None:
+            await chat.say(text)
+        else:
+            _tell(HINT.format(name=option.name))
+            await chat.loop()
+
+
+async def _load_or_tiny(worker: WorkerClient, option: ModelOption) -> ModelOption:
+    try:
+        await worker.load(option.source)
+    except LoadFailed as e:
+        _tell(f"{e} {EMBEDDED} answers instead.")
+        return model_options[EMBEDDED]
+    return option
+
+
+async def _ask() -> str | None:
+    """The next line of stdin without its outer spaces; None at the end.
+
+    Reads in a daemon thread of its own: the loop's threads are waited for at exit, so Ctrl-C would
+    have no effect before the next Enter.
+    """
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[str | None] = loop.create_future()
+
+    def settle(line: str | None) -> None:
+        if not answer.done():
+            answer.set_result(line)
+
+    def read() -> None:
+        try:
+            line = input().strip()
+        except EOFError:
+            line = None
+        with suppress(RuntimeError):  # the loop is closed: nobody waits for the line any more
+            loop.call_soon_threadsafe(settle, line)
+
+    sys.stderr.write(PROMPT)
+    sys.stderr.flush()
+    threading.Thread(target=read, daemon=True).start()
+    return await answer
+
+
+def _reply(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def _tell(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()

@@ -1,0 +1,55 @@
+"""The next token of one sequence, from its logits. Imports torch."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from model.errors import GenerationFailed
+from model.sampling import SamplingParams
+from model.sequence import Sequence
+
+
+def choose(
+    logits: Tensor, sequence: Sequence, random: torch.Generator, end_ids: tuple[int, ...]
+) -> int:
+    """The id of the next token; `logits` has shape (vocabulary,) and is changed.
+
+    Raises:
+        GenerationFailed: the logits are not finite.
+    """
+    params, said = sequence.params, sequence.reply_ids
+    if not bool(torch.isfinite(logits).all()):
+        raise GenerationFailed("The model computed something that is not a number.")
+    if params.repetition_penalty != 1 and said:
+        ids = torch.tensor(sorted(set(said)), device=logits.device)
+        scores = logits[ids]
+        penalty = params.repetition_penalty
+        logits[ids] = torch.where(scores > 0, scores / penalty, scores * penalty)
+    banned = repeated(said, params.no_repeat_ngram)
+    if sequence.must_speak:
+        banned += end_ids
+    if banned:
+        logits[torch.tensor(banned, device=logits.device)] = -torch.inf
+    if params.temperature == 0:
+        return int(logits.argmax())
+    return _draw(logits / params.temperature, params, random)
+
+
+def _draw(logits: Tensor, params: SamplingParams, random: torch.Generator) -> int:
+    """Top-k, then nucleus (Holtzman et al. 2020), then one draw."""
+    count = min(params.top_k or logits.numel(), logits.numel())
+    values, ids = torch.topk(logits, count)
+    weights = values.softmax(0)
+    if params.top_p < 1:
+        weights = weights.masked_fill(weights.cumsum(0) - weights >= params.top_p, 0)
+    return int(ids[torch.multinomial(weights, 1, generator=random)])
+
+
+def repeated(said: list[int], size: int) -> list[int]:
+    """The tokens that would say an n-gram of that size a second time; none if `size` is 0."""
+    if not size or len(said) < size:
+        return []
+    tail = said[len(said) - size + 1 :]
+    starts = range(len(said) - size + 1)
+    return [said[n + size - 1] for n in starts if said[n : n + size - 1] == tail]

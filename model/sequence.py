@@ -1,0 +1,42 @@
+"""One reply in the making: what was asked, what was said so far, how it ended. No tensors."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from model.sampling import FinishReason, SamplingParams
+
+ATTEMPTS = 4
+"""How often an empty reply is tried before it is given up; the last try cannot be empty."""
+
+
+@dataclass(slots=True, eq=False)
+class Sequence:
+    """A reply. `model` is the key of the loaded model that writes it; ids are token ids."""
+
+    request_id: int
+    model: int
+    prompt_ids: list[int]
+    params: SamplingParams
+    seed: int
+    reply_ids: list[int] = field(default_factory=list)
+    text: str = ""
+    sent: int = 0
+    attempt: int = 0
+    reason: FinishReason | None = None
+    arrived: float = field(default_factory=time.monotonic)
+
+    @property
+    def must_speak(self) -> bool:
+        """Whether the next token may not end the reply: the last attempt, nothing said yet."""
+        return self.attempt == ATTEMPTS - 1 and not self.text.strip()
+
+    def try_again(self) -> bool:
+        """Forget an empty reply and draw another; False if it was the last attempt."""
+        if self.attempt + 1 >= ATTEMPTS:
+            return False
+        self.attempt += 1
+        self.reply_ids.clear()
+        self.text, self.sent, self.reason = "", 0, None
+        return True

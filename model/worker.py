@@ -1,0 +1,204 @@
+"""The worker process: takes commands from a pipe, runs the engine, says what comes of it.
+
+`main` is started by `model.client` with multiprocessing's "spawn". Models are loaded in threads of
+their own, so replies go on meanwhile. SIGINT is the parent's business (a terminal sends it to
+both); SIGTERM, or the end of the pipe, ends the process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import queue
+import signal
+import threading
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any
+
+import torch
+import transformers
+
+from model.device import Device, best_device
+from model.engine import Engine
+from model.errors import LoadFailed
+from model.loading import Loaded, load
+from model.messages import (
+    Abort,
+    Command,
+    Failed,
+    Generate,
+    LoadModel,
+    ModelLoaded,
+    Ready,
+    Render,
+    Report,
+    Shutdown,
+    Unloaded,
+)
+from model.settings import WorkerSettings
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """A loading thread has ended."""
+
+    source: str
+    result: Loaded | LoadFailed
+
+
+def main(connection: Connection, settings: WorkerSettings, embedded: str) -> None:
+    """Run until told to stop."""
+    _calm()
+    commands: queue.SimpleQueue[Command | _Loaded] = queue.SimpleQueue()
+    os.environ.pop("DISCORD_TOKEN", None)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: commands.put(Shutdown(settings.drain_s)))
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    device = best_device()
+    try:
+        first = load(embedded, device)
+    except LoadFailed as e:
+        connection.send(Failed(0, str(e), loading=True))
+        return
+    worker = Worker(connection, commands, device, settings, embedded)
+    worker.engine.install(first)
+    connection.send(Ready(os.getpid(), device.name, device.training, first.facts))
+    threading.Thread(target=_listen, args=(connection, commands), daemon=True).start()
+    worker.run()
+
+
+def _calm() -> None:
+    """No progress bars or advice in the operator's terminal, and the bot's loop goes first."""
+    quiet: Any = transformers.utils.logging  # its functions have no types
+    quiet.set_verbosity_error()
+    quiet.disable_progress_bar()
+    if hasattr(os, "nice"):
+        os.nice(5)
+
+
+def _listen(connection: Connection, commands: queue.SimpleQueue[Command | _Loaded]) -> None:
+    try:
+        while True:
+            commands.put(connection.recv())
+    except (EOFError, OSError):
+        commands.put(Shutdown(0))
+
+
+class Worker:
+    """Dispatches commands; keeps at most `settings.max_models` resident."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        commands: queue.SimpleQueue[Command | _Loaded],
+        device: Device,
+        settings: WorkerSettings,
+        embedded: str,
+    ) -> None:
+        self.engine = Engine(self.say, max_sequences=settings.max_sequences)
+        self._connection = connection
+        self._commands = commands
+        self._device = device
+        self._settings = settings
+        self._embedded = embedded
+        self._waiting: dict[str, list[LoadModel | Generate | Render]] = defaultdict(list)
+        self._stop_at: float | None = None
+
+    def say(self, report: Report) -> None:
+        """Send a report; a parent that is gone needs none."""
+        with contextlib.suppress(BrokenPipeError, OSError):
+            self._connection.send(report)
+
+    def run(self) -> None:
+        """Take commands between steps; sleep only when there is nothing to do."""
+        while not self._is_over():
+            while not self.engine.busy or not self._commands.empty():
+                self.handle(self._commands.get())
+                if self._is_over():
+                    return
+            self.engine.step()
+
+    def _is_over(self) -> bool:
+        if self._stop_at is None:
+            return False
+        return not self.engine.busy or time.monotonic() >= self._stop_at
+
+    def handle(self, command: Command | _Loaded) -> None:
+        """Do, or begin, what a command asks for."""
+        match command:
+            case LoadModel(source=source):
+                self._load(source, command)
+            case Generate(source=source) | Render(source=source):
+                self._when_resident(source, command)
+            case Abort(request_id=request_id):
+                self._abort(request_id)
+            case _Loaded(source=source, result=result):
+                self._loaded(source, result)
+            case Shutdown(drain_s=seconds):
+                self._stop_at = time.monotonic() + seconds
+
+    def _when_resident(self, source: str, request: Generate | Render) -> None:
+        if self._stop_at is not None:
+            self.say(Failed(request.request_id, "I am shutting down; please ask again later."))
+        elif source not in self.engine.sources:
+            self._load(source, request)
+        elif isinstance(request, Generate):
+            self._try(request)
+        else:
+            self.engine.render(request)
+
+    def _try(self, request: Generate) -> None:
+        try:
+            self.engine.submit(request)
+        except ValueError as e:
+            self.say(Failed(request.request_id, f"That cannot be answered: {e}."))
+
+    def _load(self, source: str, request: LoadModel | Generate | Render) -> None:
+        under_way = source in self._waiting
+        self._waiting[source].append(request)
+        if not under_way:
+            threading.Thread(target=self._load_in_thread, args=(source,), daemon=True).start()
+
+    def _load_in_thread(self, source: str) -> None:
+        try:
+            result: Loaded | LoadFailed = load(source, self._device)
+        except LoadFailed as e:
+            result = e
+        except Exception as e:  # a thread that ends without a word would leave requests waiting
+            log.exception("loading %s failed", source)
+            result = LoadFailed(f"The model could not be loaded ({type(e).__name__}).")
+        self._commands.put(_Loaded(source, result))
+
+    def _loaded(self, source: str, result: Loaded | LoadFailed) -> None:
+        requests = self._waiting.pop(source)
+        if isinstance(result, LoadFailed):
+            for request in requests:
+                self.say(Failed(request.request_id, str(result), loading=True))
+            return
+        self.engine.install(result)
+        self._make_room(source)
+        for request in requests:
+            if isinstance(request, LoadModel):
+                self.say(ModelLoaded(request.request_id, result.facts))
+            else:
+                self._when_resident(source, request)
+
+    def _make_room(self, newest: str) -> None:
+        for source in self.engine.sources:
+            if len(self.engine.sources) <= self._settings.max_models:
+                return
+            if source not in (self._embedded, newest) and not self.engine.is_in_use(source):
+                self.engine.evict(source)
+                self.say(Unloaded(source))
+
+    def _abort(self, request_id: int) -> None:
+        self.engine.abort(request_id)
+        for requests in self._waiting.values():
+            requests[:] = [one for one in requests if one.request_id != request_id]

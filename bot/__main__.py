@@ -1,4 +1,4 @@
-"""The command `gpt2bot`, and the one place where its errors become a sentence and an exit status."""
+"""The command `gpt2bot`: the one place where its errors become a sentence and an exit status."""
 
 from __future__ import annotations
 

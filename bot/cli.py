@@ -77,14 +77,19 @@ def run() -> None:
 def demo(
     port: Annotated[
         int | None,
-        typer.Option(min=0, max=65535, help="Port of the page; a free one if not given."),
+        typer.Option(
+            min=0, max=65535, metavar="N", help="Port of the page; a free one if not given."
+        ),
     ] = None,
     browser: Annotated[
         bool, typer.Option("--browser/--no-browser", help="Open the page in your browser.")
     ] = True,
     home: Annotated[
         Path | None,
-        typer.Option(help="Keep what the bot learns in this folder; forgotten if not given."),
+        typer.Option(
+            metavar="FOLDER",
+            help="Keep what the bot learns in this folder; forgotten if not given.",
+        ),
     ] = None,
 ) -> None:
     """Try the bot in your browser: a small Discord on this computer. Needs no account."""
@@ -116,18 +121,18 @@ def chat(
     seed: Annotated[
         int | None,
         typer.Option(
-            min=0, max=2**32 - 1, metavar="N", help="The same number gives the same reply."
+            metavar="N", help="The same number gives the same reply; else SEED, if that is set."
         ),
     ] = None,
 ) -> None:
     """Talk with a model here in the terminal. Only its replies go to stdout."""
-    settings = load_settings()
+    settings = load_settings() if seed is None else load_settings(seed=seed)
     if text is not None and not text.strip():
         raise SettingsError("TEXT is empty: write what the model should answer.")
     with _quiet_interrupt():
         from bot.terminal import talk
 
-        asyncio.run(talk(settings, model, seed, text))
+        asyncio.run(talk(settings, model, text))
 
 
 @contextmanager

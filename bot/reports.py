@@ -145,7 +145,7 @@ class StopButton(
     async def from_custom_id(cls, _interaction, _item, match):  # type: ignore[no-untyped-def]
         return cls(int(match["job"]))
 
-    async def callback(self, interaction: discord.Interaction) -> None:  # type: ignore[type-arg]
+    async def callback(self, interaction: discord.Interaction) -> None:
         cog = interaction.client.get_cog("Training")  # type: ignore[attr-defined]
         await cog.stop(interaction, self.job_id)
 

@@ -93,9 +93,9 @@ def _parse_models(text: str) -> dict[str, str]:
     for entry in filter(None, map(str.strip, text.split(","))):
         name, _, source = map(str.strip, entry.partition("="))
         if not name or not source:
-            raise ValueError(f"MODELS has “{entry}”, which should be name=folder-or-hub-id.")
+            raise ValueError(f"“{entry}” should be name=folder-or-hub-id.")
         if name in models or name == EMBEDDED:
-            raise ValueError(f"MODELS uses the name “{name}” which is taken: choose another one.")
+            raise ValueError(f"the name “{name}” is taken, choose another one.")
         models[name] = str(_expand(Path(source))) if source.startswith("~") else source
     return models
 
@@ -104,7 +104,7 @@ def _expand(path: Path) -> Path:
     try:
         return path.expanduser()
     except RuntimeError as e:
-        raise ValueError(f"{path} names a home folder that does not exist.") from e
+        raise ValueError(f"{path} begins with a person’s home folder that cannot be found.") from e
 
 
 def load_settings(**overrides: Any) -> Settings:
@@ -130,7 +130,7 @@ def _sentence(error: ValidationError) -> str:
     first = error.errors()[0]
     name = str(first["loc"][0])
     if first["type"] == "value_error":
-        return str(first["ctx"]["error"])
+        return f"{name.upper()} is wrong: {first['ctx']['error']}"
     return f"{name.upper()} is “{first['input']}”, but it must be {_wanted(name)}."
 
 

@@ -12,15 +12,14 @@ import sys
 import threading
 from collections import deque
 from contextlib import aclosing, suppress
-from dataclasses import replace
 
 from bot.settings import Settings, sampling
 from data.schema import Message, Role
-from model.client import WorkerClient, WorkerSettings
+from model.client import WorkerClient
 from model.errors import LoadFailed, ModelError
 from model.messages import Finished, TextDelta
 from model.registry import EMBEDDED, ModelOption, find, from_settings, model_options
-from model.sampling import SamplingParams
+from model.settings import WorkerSettings
 
 PROMPT = "you> "
 HINT = "You talk with {name}. /reset forgets what was said, /quit or Ctrl-D ends."
@@ -37,13 +36,11 @@ SILENCE = {
 class TerminalChat:
     """One conversation with one model; `history` is what the model sees of it, oldest first."""
 
-    def __init__(
-        self, worker: WorkerClient, source: str, params: SamplingParams, context_messages: int
-    ) -> None:
+    def __init__(self, worker: WorkerClient, source: str, settings: Settings) -> None:
         self._worker = worker
         self._source = source
-        self._params = params
-        self.history: deque[Message] = deque(maxlen=context_messages)
+        self._params = sampling(settings)
+        self.history: deque[Message] = deque(maxlen=settings.context_messages)
 
     async def say(self, text: str) -> None:
         """Answer `text` on stdout, as it is made.
@@ -78,9 +75,7 @@ class TerminalChat:
             _tell(str(e))
 
 
-async def talk(
-    settings: Settings, model_name: str | None, seed: int | None, text: str | None
-) -> None:
+async def talk(settings: Settings, model_name: str | None, text: str | None) -> None:
     """Answer `text`, or line after line of stdin if it is None.
 
     If the default model cannot be loaded, `tiny` answers; a model that was asked for must load.
@@ -90,16 +85,13 @@ async def talk(
     """
     options = from_settings(settings.extra_models)
     option = find(options.values(), model_name or settings.default_model)
-    params = sampling(settings)
-    if seed is not None:
-        params = replace(params, seed=seed)
     os.environ.update(SILENCE)  # the worker inherits it
     async with WorkerClient(WorkerSettings(threads=settings.threads)) as worker:
         if model_name is None:
             option = await _load_or_tiny(worker, option)
         else:
             await worker.load(option.source)
-        chat = TerminalChat(worker, option.source, params, settings.context_messages)
+        chat = TerminalChat(worker, option.source, settings)
         if text is not None:
             await chat.say(text)
         else:

@@ -42,7 +42,7 @@ PLAIN_TEMPLATE = (
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """Token ids of a conversation; `assistant_mask` is 1 where the bot would have said the token."""
+    """Token ids of a conversation; `assistant_mask` is 1 where the bot says the token."""
 
     input_ids: list[int]
     assistant_mask: list[int]

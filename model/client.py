@@ -13,7 +13,7 @@ import logging
 import multiprocessing
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Self
@@ -169,7 +169,7 @@ class WorkerClient:
 
     async def generate(
         self, source: str, messages: Sequence[Message], params: SamplingParams
-    ) -> AsyncIterator[TextDelta | Finished]:
+    ) -> AsyncGenerator[TextDelta | Finished, None]:
         """The reply to the newest of `messages`, piece by piece; the last item is Finished.
 
         Closing the iterator early stops the reply in the worker.

@@ -24,7 +24,7 @@ class LoadModel:
 
 @dataclass(frozen=True, slots=True)
 class Generate:
-    """Reply to the last of `messages`. Answer: TextDelta any number of times, Finished or Failed."""
+    """Reply to the last of `messages`. Answer: any number of TextDelta, then Finished or Failed."""
 
     request_id: int
     source: str

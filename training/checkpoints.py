@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -48,7 +47,7 @@ def seal(folder: Path, manifest: Manifest) -> None:
     unfinished = folder / f".{MANIFEST}"
     text = json.dumps(asdict(manifest) | {"files": files}, indent=2) + "\n"
     unfinished.write_text(text, encoding="utf-8")
-    os.replace(unfinished, folder / MANIFEST)
+    unfinished.replace(folder / MANIFEST)
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from model.registry import EMBEDDED
+
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
@@ -72,3 +74,21 @@ class TrainingConfig:
             return cls(architecture=architecture and Architecture(**architecture), **fields)
         except TypeError as e:
             raise ValueError(f"{path} has settings that are not known: {e}") from e
+
+
+def defaults_for(name: str, source: str) -> TrainingConfig:
+    """The settings with which a model is fine-tuned, unless an admin chooses others.
+
+    `tiny` has to take large steps and see a few examples often; the big ones are nudged, at the
+    learning rate that GPT-2 is usually fine-tuned with.
+    """
+    if name == EMBEDDED:
+        return TrainingConfig(
+            name=name,
+            base=source,
+            learning_rate=1e-3,
+            batch_size=16,
+            min_steps=60,
+            replay=91,
+        )
+    return TrainingConfig(name=name, base=source, min_steps=30, replay=20)

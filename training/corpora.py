@@ -24,10 +24,23 @@ from data.schema import Conversation, Message, Role
 LONGEST = 300
 """Characters; people who chat write less, and a longer turn is mostly pasted text."""
 
-ENGLISH_TOPICS = (
-    "ai botprofile computers conversations emotion food greetings history humor literature "
-    "money movies science sports trivia"
-).split()
+ENGLISH_TOPICS = [
+    "ai",
+    "botprofile",
+    "computers",
+    "conversations",
+    "emotion",
+    "food",
+    "greetings",
+    "history",
+    "humor",
+    "literature",
+    "money",
+    "movies",
+    "science",
+    "sports",
+    "trivia",
+]
 
 _PLAIN = str.maketrans({"’": "'", "‘": "'", "“": '"', "”": '"', "…": "...", "–": "-", "—": "-"})
 _RUDE = re.compile(
@@ -38,7 +51,7 @@ _RUDE = re.compile(
 
 
 def chitchat() -> Iterator[Conversation]:
-    """The conversations of `chitchat-dataset`; messages that one person sent in a row are joined."""
+    """The conversations of `chitchat-dataset`; what one person sent in a row is joined."""
     from chitchat_dataset import ConversationDataset
 
     for turns in ConversationDataset():
@@ -79,7 +92,7 @@ def _sentences(row: dict[str, str]) -> Iterator[str]:
 
 
 def _clean(texts: Iterable[str]) -> Iterator[Conversation]:
-    """One conversation with plain quotes and single spaces, or none if it is short, long or rude."""
+    """A conversation with plain quotes and single spaces; none if it is short, long or rude."""
     turns = [" ".join(text.translate(_PLAIN).split()) for text in texts]
     if len(turns) < 2 or any(not t or len(t) > LONGEST or _RUDE.search(t) for t in turns):
         return

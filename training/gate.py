@@ -6,6 +6,7 @@ Runs in the training process, on the model that was just saved. Imports torch.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -31,7 +32,7 @@ def check(
     asked = [turns[0].content for turns in taught[:3] if turns] + list(PROBES)
     for text in asked:
         reply = _reply(model, tokenizer, text)
-        said = tokenizer.decode(reply, skip_special_tokens=True).strip()
+        said = str(tokenizer.decode(reply, skip_special_tokens=True)).strip()
         if not said:
             raise CheckpointRejected(f"It had no answer to “{text[:80]}”.")
         if is_repetitive(reply):
@@ -48,11 +49,12 @@ def is_repetitive(tokens: Sequence[int]) -> bool:
 
 @torch.inference_mode()
 def _reply(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    model.eval()
+    model.train(False)
     budget = int(model.config.n_positions) - REPLY_TOKENS
     prompt = fit(tokenizer, [Message(Role.USER, text)], budget)
     ids = torch.tensor([prompt.input_ids], device=model.device)
-    out = model.generate(
+    generate: Any = model.generate  # its types are too wide to be of use
+    out: Any = generate(
         input_ids=ids,
         attention_mask=torch.ones_like(ids),
         max_new_tokens=REPLY_TOKENS,

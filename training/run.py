@@ -31,7 +31,7 @@ from transformers import (
     AutoTokenizer,
     GPT2Config,
     GPT2LMHeadModel,
-    GPT2TokenizerFast,
+    GPT2Tokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     Trainer,
@@ -99,6 +99,7 @@ def _start(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     if config.architecture:
         return _from_scratch(config.architecture, taught)
+    assert config.base is not None  # it is, where there is no architecture
     tokenizer = AutoTokenizer.from_pretrained(config.base)
     ensure_template(tokenizer)
     model = AutoModelForCausalLM.from_pretrained(
@@ -110,11 +111,11 @@ def _start(
 
 
 def _teach_control_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Add the speakers' control tokens; each begins with the meaning of the word that it replaces."""
+    """Add the speakers' control tokens; each begins as the word that it stands for."""
     words = [tokenizer.encode(word, add_special_tokens=False)[0] for word in ("User", "Bot")]
     add_control_tokens(tokenizer)
     model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-    table = model.get_input_embeddings().weight
+    table: Any = model.get_input_embeddings().weight
     with torch.no_grad():
         for token, word in zip((USER_TOKEN, BOT_TOKEN), words, strict=True):
             table[tokenizer.convert_tokens_to_ids(token)] = table[word]
@@ -130,7 +131,7 @@ def _from_scratch(
         special_tokens=[END_OF_TEXT, USER_TOKEN, BOT_TOKEN],
         show_progress=False,
     )
-    tokenizer = GPT2TokenizerFast(
+    tokenizer = GPT2Tokenizer(
         tokenizer_object=bpe._tokenizer,
         bos_token=END_OF_TEXT,
         eos_token=END_OF_TEXT,
@@ -325,7 +326,7 @@ def _write(
             scores={key: round(value, 5) for key, value in scores.items()},
         ),
     )
-    os.replace(partial_folder, folder)
+    partial_folder.replace(folder)
     return folder
 
 
@@ -352,6 +353,8 @@ def sentence(error: Exception) -> str:
 
 def main(job: Path) -> int:
     """Run and tell; the exit status is 0 when there is a checkpoint, good or rejected."""
+    if hasattr(os, "nice"):
+        os.nice(19)  # chat comes first
     events = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8", buffering=1)
     os.dup2(
         sys.stderr.fileno(), sys.stdout.fileno()

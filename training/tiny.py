@@ -138,7 +138,7 @@ and is often wrong: it is there so that the bot works before anything is downloa
 | corpus | licence | used as |
 |---|---|---|
 | `chitchat-dataset` (PyPI) | MIT | conversations of two people |
-| Self-dialogue Corpus (GitHub `jfainberg/self_dialogue_corpus`) | BSD-3 | conversations about films, music, sport |
+| Self-dialogue Corpus (GitHub `jfainberg/self_dialogue_corpus`) | BSD-3 | talk about films, music |
 | `chatterbot-corpus` (PyPI), 15 English topics | BSD-3 | short questions and answers |
 | `training/starter.jsonl` (this project) | MIT | greetings and answers about the bot |
 

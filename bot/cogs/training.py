@@ -181,7 +181,7 @@ class StartView(discord.ui.View):
         self,
         interaction: discord.Interaction[Gpt2Bot],  # type: ignore[override]
         error: Exception,
-        _item: discord.ui.Item[StartView],  # type: ignore[override]
+        _item: discord.ui.Item[StartView],
     ) -> None:
         await tell_failure(interaction, error)
 

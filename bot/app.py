@@ -112,7 +112,7 @@ async def run_bot(settings: Settings) -> None:
 async def _run(settings: Settings, token: str, *, message_content: bool) -> None:
     async with build(settings, message_content=message_content) as bot:
         running = asyncio.create_task(_start(bot, token))
-        stopping = asyncio.create_task(_stop_signal())
+        stopping = asyncio.create_task(stop_signal())
         await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if stopping.done():
             log.info("stopping: replies under way are finished first")
@@ -130,7 +130,7 @@ async def _start(bot: Gpt2Bot, token: str) -> None:
         ) from e
 
 
-async def _stop_signal() -> None:
+async def stop_signal() -> None:
     """Wait for SIGINT or SIGTERM."""
     stop = asyncio.Event()
     for name in (signal.SIGINT, signal.SIGTERM):

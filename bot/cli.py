@@ -70,6 +70,7 @@ def run() -> None:
     with _quiet_interrupt():
         from bot.app import run_bot
 
+        _expect_no_voice()
         asyncio.run(run_bot(settings))
 
 
@@ -101,6 +102,7 @@ def demo(
                 raise
             raise SettingsError(NO_SIMCORD) from e
 
+        _expect_no_voice()
         asyncio.run(run_demo(port=port, open_browser=browser, home=home))
 
 
@@ -133,6 +135,13 @@ def chat(
         from bot.terminal import talk
 
         asyncio.run(talk(settings, model, text))
+
+
+def _expect_no_voice() -> None:
+    """Keep discord.py from warning that it cannot speak: the bot only writes."""
+    from discord import VoiceClient
+
+    VoiceClient.warn_nacl = VoiceClient.warn_dave = False
 
 
 @contextmanager

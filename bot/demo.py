@@ -14,13 +14,14 @@ import webbrowser
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import discord
 import simcord
 
-from bot.app import _stop_signal, build
+from bot.app import build, stop_signal
 from bot.client import Gpt2Bot
 from bot.cogs.chat import Chat
 from bot.settings import SettingsError, load_settings
@@ -36,7 +37,8 @@ FOLLOW_S = 0.3
 
 WELCOME = """\
 **Hello! I am a small GPT-2 bot, and this is a Discord that exists only on your computer.**
-1. Write something. I answer every message here, as well as a very small model can.
+1. Write something. I answer every message here, as well as a very small model can \
+(the first answer takes some seconds).
 2. Teach me two or three facts: `/teach`, then *Where do you live?* and *In a lighthouse.*
 3. `/retrain`, then Start: I learn them in about a minute, chat goes on. Then ask me again.
 4. `/model list` shows my models, `/model use` switches. `/context` shows what I read.
@@ -79,7 +81,7 @@ async def run_demo(*, port: int | None, open_browser: bool, home: Path | None) -
             print(TERMINAL.format(url=preview.url, home=folder), flush=True)
             if open_browser:
                 _open(preview.url)
-            await _first_of(_stop_signal(), preview.wait_closed(), _follow(env, preview))
+            await _first_of(stop_signal(), preview.wait_closed(), _follow(env, preview))
             print("Stopping…", flush=True)
 
 
@@ -93,12 +95,17 @@ def _home(home: Path | None) -> Iterator[Path]:
 
 
 async def _found(env: simcord.Env, bot: Gpt2Bot) -> Town:
-    """Create the server, let its admin enable the channel, and let the bot say hello."""
+    """Create the server, let its admin enable the channel, and let the bot say hello.
+
+    SimCord numbers what it creates by its own clock. Started anew, the server has the ids that a
+    kept `home` knows; the messages, sent after the clock was set, have new ones.
+    """
     guild = env.create_guild("The demo")
     channel = guild.create_text_channel("general", topic="Talk to the bot, teach it, retrain it")
     admins = guild.create_role("admin", permissions=discord.Permissions(administrator=True))
     ada = guild.add_member(env.create_user("ada"), roles=[admins])
     ben = guild.add_member(env.create_user("ben"))
+    await env.advance_time(max(0.0, (datetime.now(UTC) - env.now()).total_seconds()))
     if bot.user is not None:
         await bot.user.edit(username="gpt2bot")
     await ada.slash(channel, "channel enable")

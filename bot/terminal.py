@@ -12,6 +12,7 @@ import sys
 import threading
 from collections import deque
 from contextlib import aclosing, suppress
+from typing import TextIO
 
 from bot.settings import Settings, sampling
 from data.schema import Message, Role
@@ -48,7 +49,8 @@ class TerminalChat:
         Raises:
             ModelError: there is no reply, or only a part of one.
         """
-        self.history.append(Message(Role.USER, text))
+        readable = text.encode(errors="replace").decode()  # an argument may hold bytes of no text
+        self.history.append(Message(Role.USER, readable))
         pieces = self._worker.generate(self._source, tuple(self.history), self._params)
         async with aclosing(pieces):
             async for piece in pieces:
@@ -61,7 +63,8 @@ class TerminalChat:
 
     async def loop(self) -> None:
         """Answer line after line until /quit or the end of the input."""
-        while (line := await _ask()) not in (None, "/quit"):
+        keyboard = _Keyboard()
+        while (line := await keyboard.ask()) not in (None, "/quit"):
             if line == "/reset":
                 self.history.clear()
                 _tell("Forgotten.")
@@ -108,31 +111,39 @@ async def _load_or_tiny(worker: WorkerClient, option: ModelOption) -> ModelOptio
     return option
 
 
-async def _ask() -> str | None:
-    """The next line of stdin without its outer spaces; None at the end.
+class _Keyboard:
+    """Lines of stdin, without holding up the event loop or the end of the process.
 
-    Reads in a daemon thread of its own: the loop's threads are waited for at exit, so Ctrl-C would
-    have no effect before the next Enter.
+    Each is read in a daemon thread: the loop's own threads are waited for at exit, so Ctrl-C would
+    have no effect before the next Enter. And not through `sys.stdin`, which Python closes at exit:
+    it aborts if a thread still reads there. For the same reason the file is never closed.
     """
-    loop = asyncio.get_running_loop()
-    answer: asyncio.Future[str | None] = loop.create_future()
 
-    def settle(line: str | None) -> None:
-        if not answer.done():
-            answer.set_result(line)
+    def __init__(self) -> None:
+        own = sys.stdin
+        self._lines = open(  # noqa: SIM115
+            own.fileno(), encoding=own.encoding, errors="replace", closefd=False
+        )
 
-    def read() -> None:
-        try:
-            line = input().strip()
-        except EOFError:
-            line = None
-        with suppress(RuntimeError):  # the loop is closed: nobody waits for the line any more
-            loop.call_soon_threadsafe(settle, line)
+    async def ask(self) -> str | None:
+        """The next line without its outer spaces; None at the end."""
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[str] = loop.create_future()
 
-    sys.stderr.write(PROMPT)
-    sys.stderr.flush()
-    threading.Thread(target=read, daemon=True).start()
-    return await answer
+        def settle(line: str) -> None:
+            if not answer.done():
+                answer.set_result(line)
+
+        def read(lines: TextIO) -> None:
+            line = lines.readline()
+            with suppress(RuntimeError):  # the loop is closed: nobody waits for it any more
+                loop.call_soon_threadsafe(settle, line)
+
+        sys.stderr.write(PROMPT)
+        sys.stderr.flush()
+        threading.Thread(target=read, args=(self._lines,), daemon=True).start()
+        line = await answer
+        return line.strip() if line else None
 
 
 def _reply(text: str) -> None:

@@ -40,6 +40,7 @@ class FakeWorker:
         self.failure: Exception | None = None
         self.running = 0
         self.most_running = 0
+        self._changed = asyncio.Event()
         self.ready: Ready | None = Ready(1, "cpu", "fp32", facts(str(TINY)))
 
     async def start(self) -> Ready:
@@ -53,7 +54,14 @@ class FakeWorker:
         if source in self.broken:
             raise LoadFailed(self.broken[source])
         self.models[source] = facts(source)
+        self._changed.set()
         return self.models[source]
+
+    async def until(self, true: Callable[[], bool]) -> None:
+        """Wait until something is true that a request or a load changes."""
+        while not true():
+            self._changed.clear()
+            await self._changed.wait()
 
     async def generate(
         self, source: str, messages: Sequence[Message], params: SamplingParams
@@ -61,6 +69,7 @@ class FakeWorker:
         self.heard.append((source, list(messages)))
         self.running += 1
         self.most_running = max(self.most_running, self.running)
+        self._changed.set()
         try:
             await self.gate.wait()
             if self.failure is not None:

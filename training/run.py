@@ -354,7 +354,7 @@ def sentence(error: Exception) -> str:
 def main(job: Path) -> int:
     """Run and tell; the exit status is 0 when there is a checkpoint, good or rejected."""
     if hasattr(os, "nice"):
-        os.nice(19)  # chat comes first
+        os.nice(10)  # chat comes first
     events = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8", buffering=1)
     os.dup2(
         sys.stderr.fileno(), sys.stdout.fileno()

@@ -50,14 +50,17 @@ class Chat(commands.Cog):
     async def on_message(self, message: discord.Message) -> None:
         if message.author.bot or message.is_system() or not self._is_for_us(message):
             return
+        if self.text_of(message):
+            await self._reply_to(message)
+        elif self._is_called(message):  # otherwise it may be words that we are not allowed to read
+            await message.channel.send(NOTHING_TO_READ)
+
+    async def _reply_to(self, message: discord.Message) -> None:
         reference = message.to_reference(fail_if_not_exists=False)
 
         async def first(text: str) -> discord.Message:
             return await message.channel.send(text, reference=reference)
 
-        if not self.text_of(message):
-            await first(NOTHING_TO_READ)
-            return
         incoming = Incoming(
             discord_id=message.id,
             channel_id=message.channel.id,
@@ -81,11 +84,18 @@ class Chat(commands.Cog):
     def _is_for_us(self, message: discord.Message) -> bool:
         channel = message.channel
         return (
-            message.guild is None
+            self._is_called(message)
             or channel.id in self._enabled
-            or (self._bot.user in message.mentions)
             or (isinstance(channel, discord.Thread) and self._is_in(channel))
             or self._is_reply_to_us(message)
+        )
+
+    def _is_called(self, message: discord.Message) -> bool:
+        """Whether it is a direct message, or mentions us or the role that came with us."""
+        return (
+            message.guild is None
+            or self._bot.user in message.mentions
+            or message.guild.self_role in message.role_mentions
         )
 
     def _is_in(self, thread: discord.Thread) -> bool:
@@ -98,14 +108,21 @@ class Chat(commands.Cog):
 
     def text_of(self, message: discord.Message) -> str:
         """What the person wrote, mentions as names, without the mention that called us."""
-        me = message.guild.me if message.guild else self._bot.user
-        name = me.display_name if me else ""
-        return message.clean_content.replace(f"@{name}", "").strip()
+        guild, text = message.guild, message.clean_content
+        names = (
+            {guild.me.display_name} if guild else {self._bot.user.name if self._bot.user else ""}
+        )
+        if guild and guild.self_role:
+            names.add(guild.self_role.name)
+        for name in names:
+            text = text.replace(f"@{name}", "")
+        return text.strip()
 
     @commands.Cog.listener()
     async def on_raw_message_edit(self, payload: discord.RawMessageUpdateEvent) -> None:
-        if payload.message.author != self._bot.user:
-            await self._conversations.edited(payload.message_id, self.text_of(payload.message))
+        text = self.text_of(payload.message)
+        if text and payload.message.author != self._bot.user:
+            await self._conversations.edited(payload.message_id, text)
 
     @commands.Cog.listener()
     async def on_raw_message_delete(self, payload: discord.RawMessageDeleteEvent) -> None:

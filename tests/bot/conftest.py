@@ -65,8 +65,11 @@ async def live(bot: Gpt2Bot, **options: Any) -> AsyncIterator[simcord.Env]:
 
 
 @asynccontextmanager
-async def open_world(settings: Settings, worker: Any, **options: Any) -> AsyncIterator[World]:
-    async with build(settings, worker=worker) as bot, live(bot, **options) as env:
+async def open_world(
+    settings: Settings, worker: Any, *, message_content: bool = True, **options: Any
+) -> AsyncIterator[World]:
+    bot_is_built = build(settings, worker=worker, message_content=message_content)
+    async with bot_is_built as bot, live(bot, **options) as env:
         guild = env.create_guild()
         admins = guild.create_role("Admins", permissions=discord.Permissions(administrator=True))
         yield World(

@@ -14,7 +14,7 @@ from bot.app import build
 from bot.cogs.chat import NOTHING_TO_READ
 from bot.settings import Settings
 from model.errors import WorkerDied
-from tests.bot.conftest import World
+from tests.bot.conftest import World, open_world
 from tests.fakes import FakeWorker
 
 Open = Callable[..., AbstractAsyncContextManager[World]]
@@ -82,6 +82,18 @@ async def test_a_mention_without_words_gets_a_hint(world: World, worker: FakeWor
     await world.ben.send(world.general, world.bot.user.mention)
     assert world.last() == NOTHING_TO_READ
     assert worker.heard == []
+
+
+async def test_without_the_message_content_intent_only_calls_are_answered(
+    settings: Settings, worker: FakeWorker
+) -> None:
+    async with open_world(settings, worker, message_content=False) as world:
+        enabled = await world.ada.slash(world.general, "channel enable")
+        assert "I cannot read them yet" in enabled.response.content
+        await world.ben.send(world.general, "hello?")
+        assert worker.heard == []
+        assert world.general.last_message.content == "hello?"
+        assert await world.say(world.ben, "hello!") == "you said hello!"
 
 
 async def test_mentions_of_people_are_read_as_names(world: World, worker: FakeWorker) -> None:
@@ -191,8 +203,7 @@ async def test_the_question_may_vanish_while_the_reply_is_written(
 ) -> None:
     worker.gate.clear()
     asking = asyncio.create_task(world.say(world.ben, "hello"))
-    while not worker.running:
-        await asyncio.sleep(0)
+    await worker.until(lambda: worker.running == 1)
     question = world.general.last_message
     await world.bot.http.delete_message(world.general.id, question.id)
     worker.gate.set()

@@ -143,8 +143,7 @@ async def test_channels_run_in_parallel_and_keep_apart(
         asyncio.create_task(conversations.answer(incoming(n, f"m{n}", channel=n), Paper()))
         for n in range(1, 5)
     ]
-    while worker.running < 4:
-        await asyncio.sleep(0)
+    await worker.until(lambda: worker.running == 4)
     worker.gate.set()
     await asyncio.gather(*turns)
     assert worker.most_running == 4
@@ -159,8 +158,7 @@ async def test_a_message_that_was_edited_while_it_waited_is_read_as_edited(
     first = asyncio.create_task(conversations.answer(incoming(1, "hello"), Paper()))
     waiting = Incoming(2, CHANNEL, scope=7, author_id=99, text=lambda: text[0])
     second = asyncio.create_task(conversations.answer(waiting, Paper()))
-    while worker.running < 1:
-        await asyncio.sleep(0)
+    await worker.until(lambda: worker.running == 1)
     text[0] = "second thought"
     worker.gate.set()
     await asyncio.gather(first, second)
@@ -173,8 +171,7 @@ async def test_a_message_that_was_deleted_while_it_waited_gets_no_turn(
     worker.gate.clear()
     first = asyncio.create_task(conversations.answer(incoming(1, "hello"), Paper()))
     second = asyncio.create_task(conversations.answer(incoming(2, "oops"), Paper()))
-    while worker.running < 1:
-        await asyncio.sleep(0)
+    await worker.until(lambda: worker.running == 1)
     await conversations.deleted([2])
     worker.gate.set()
     await first
@@ -221,8 +218,7 @@ async def test_drain_waits_for_turns_under_way_and_begins_no_new_one(
     worker.gate.clear()
     paper, late = Paper(), Paper()
     turn = asyncio.create_task(conversations.answer(incoming(1, "hello"), paper))
-    while worker.running < 1:
-        await asyncio.sleep(0)
+    await worker.until(lambda: worker.running == 1)
     draining = asyncio.create_task(conversations.drain(60))
     await asyncio.sleep(0)
     assert not draining.done()
@@ -258,8 +254,7 @@ async def test_while_the_chosen_model_loads_the_embedded_one_answers_and_says_so
     await conversations.answer(incoming(1, "hello"), paper)
     assert worker.heard[-1][0] == str(TINY)
     assert paper.note == "gpt2 is loading; tiny answers meanwhile."
-    while "gpt2" not in worker.models:
-        await asyncio.sleep(0)
+    await worker.until(lambda: "gpt2" in worker.models)
     await conversations.answer(incoming(2, "hello"), after)
     assert worker.heard[-1][0] == "gpt2"
     assert after.note is None

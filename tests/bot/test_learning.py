@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 from tests.bot.conftest import World
 
@@ -12,12 +11,6 @@ FACTS = {
     "Who is our admin?": "Our admin is Ada.",
     "What do we eat on Friday?": "On Friday we eat pancakes.",
 }
-
-
-async def until(true: Callable[[], bool], seconds: float) -> None:
-    async with asyncio.timeout(seconds):
-        while not true():
-            await asyncio.sleep(0.05)
 
 
 def bot_texts(world: World) -> list[str]:

@@ -37,8 +37,7 @@ FOLLOW_S = 0.3
 
 WELCOME = """\
 **Hello! I am a small GPT-2 bot, and this is a Discord that exists only on your computer.**
-1. Write something. I answer every message here, as well as a very small model can \
-(the first answer takes some seconds).
+1. Write something. I answer every message here; the first answer takes some seconds.
 2. Teach me two or three facts: `/teach`, then *Where do you live?* and *In a lighthouse.*
 3. `/retrain`, then Start: I learn them in about a minute, chat goes on. Then ask me again.
 4. `/model list` shows my models, `/model use` switches. `/context` shows what I read.
@@ -49,8 +48,10 @@ The page follows what I post by itself; what a command does appears once it is d
 TERMINAL = """\
 The demo is here: {url}
 Open it in a browser; the bot's first message says what to try.
-It runs on this computer alone and keeps its files in {home}. Ctrl-C ends it.\
+All of it runs on this computer. {kept} Ctrl-C ends it.\
 """
+KEPT = "What the bot learns stays in {home}."
+FORGOTTEN = "What the bot learns is forgotten afterwards (--home FOLDER keeps it)."
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,8 @@ async def run_demo(*, port: int | None, open_browser: bool, home: Path | None) -
             _chat_in_real_time(bot),
             _page(env, await _found(env, bot), port) as preview,
         ):
-            print(TERMINAL.format(url=preview.url, home=folder), flush=True)
+            kept = KEPT.format(home=home) if home else FORGOTTEN
+            print(TERMINAL.format(url=preview.url, kept=kept), flush=True)
             if open_browser:
                 _open(preview.url)
             await _first_of(stop_signal(), preview.wait_closed(), _follow(env, preview))

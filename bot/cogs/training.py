@@ -79,7 +79,7 @@ class Training(commands.Cog):
         )
         count = await self._store.count_examples(scope)
         await interaction.response.send_message(
-            f"Noted: to “{user.strip()}” I should answer “{bot.strip()}”.\n"
+            f"Noted. To “{user.strip()}” I should answer: “{bot.strip()}”\n"
             f"-# {examples_text(count)} so far. I learn them when an admin starts `/retrain`."
         )
 

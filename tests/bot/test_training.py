@@ -15,7 +15,7 @@ Open = Callable[..., AbstractAsyncContextManager[World]]
 
 async def test_teach_notes_the_pair_and_counts(world: World) -> None:
     first = await world.ben.slash(world.general, "teach", user="Who made tea?", bot="A leaf.")
-    assert "“Who made tea?” I should answer “A leaf.”" in first.response.content
+    assert "To “Who made tea?” I should answer: “A leaf.”" in first.response.content
     assert "1 example so far" in first.response.content
     second = await world.ada.slash(world.general, "teach", user="And coffee?", bot="A bean.")
     assert "2 examples so far" in second.response.content

@@ -41,7 +41,8 @@ class Page:
             headers["X-Simcord-Context"] = self.state["context"]["id"]
         async with self.session.request(method, path, json=body, headers=headers) as answer:
             assert answer.status == 200, await answer.text()
-            return await answer.json()
+            told: dict[str, Any] = await answer.json()
+            return told
 
     async def send(self, text: str, *, revision: int) -> dict[str, Any]:
         """Write a message, as a page that shows that revision."""

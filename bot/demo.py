@@ -75,8 +75,7 @@ async def run_demo(*, port: int | None, open_browser: bool, home: Path | None) -
         settings = load_settings(gpt2bot_home=folder, default_model=EMBEDDED)
         async with (
             build(settings) as bot,
-            simcord.run(bot, settle_timeout=SETTLE_S, check_errors=False) as env,
-            _chat_in_real_time(bot),
+            _discord(bot) as env,
             _page(env, await _found(env, bot), port) as preview,
         ):
             kept = KEPT.format(home=home) if home else FORGOTTEN
@@ -94,6 +93,20 @@ def _home(home: Path | None) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="gpt2bot-demo-", ignore_cleanup_errors=True) as folder:
         yield Path(folder)
+
+
+@asynccontextmanager
+async def _discord(bot: Gpt2Bot) -> AsyncIterator[simcord.Env]:
+    """SimCord's Discord with the bot in it.
+
+    SimCord notes every error of a command, and the page then calls the outcome uncertain. The bot
+    answers its errors itself, so its own handler is put back.
+    """
+    answer_error = bot.tree.on_error
+    async with simcord.run(bot, settle_timeout=SETTLE_S, check_errors=False) as env:
+        bot.tree.error(answer_error)
+        async with _chat_in_real_time(bot):
+            yield env
 
 
 async def _found(env: simcord.Env, bot: Gpt2Bot) -> Town:

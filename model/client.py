@@ -1,7 +1,6 @@
 """The bot's side of the worker process: start it, talk to it, start it again when it dies.
 
-Knows the messages and the process. Imports no torch. A thread of its own reads the pipe and hands
-each report to the event loop, so waiting for the worker never blocks the bot.
+Knows the messages and when a process is to be replaced. Imports no torch.
 """
 
 from __future__ import annotations
@@ -10,11 +9,8 @@ import asyncio
 import contextlib
 import itertools
 import logging
-import multiprocessing
-import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Self
 
@@ -37,6 +33,7 @@ from model.messages import (
     TextDelta,
     Unloaded,
 )
+from model.process import WorkerProcess
 from model.registry import TINY
 from model.sampling import SamplingParams
 from model.settings import WorkerSettings
@@ -47,6 +44,8 @@ FIRST_DELAY_S, LONGEST_DELAY_S = 0.1, 30.0
 """Back-off between restarts: the first, doubled up to the longest."""
 HEALTHY_S = 60.0
 """A worker that lived this long makes the next restart quick again."""
+EXIT_S = 2.0
+"""Seconds that a worker with nothing to do gets to end."""
 START_S = 120.0
 """Seconds that a request waits for a worker that starts."""
 DIED = "The model stopped unexpectedly and is being restarted. Please ask again."
@@ -68,12 +67,13 @@ class WorkerClient:
         self._settings = settings or WorkerSettings()
         self._embedded = embedded
         self._on_restart = on_restart
-        self._process: _Process | None = None
+        self._process: WorkerProcess | None = None
         self._is_ready = asyncio.Event()
         self._stopping = False
         self._ids = itertools.count(1)
         self._pending: dict[int, asyncio.Queue[Answer]] = {}
         self._models: dict[str, ModelFacts] = {}
+        self._wanted: set[str] = set()
         self._restarting: asyncio.Task[None] | None = None
         self._delay = FIRST_DELAY_S
         self.ready: Ready | None = None
@@ -87,7 +87,7 @@ class WorkerClient:
     @property
     def pid(self) -> int | None:
         """The worker's process id; None while there is none."""
-        return self.ready.pid if self.ready and self._is_ready.is_set() else None
+        return self._process.pid if self._process else None
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -109,31 +109,27 @@ class WorkerClient:
             WorkerDied: the process ended before it was ready.
         """
         loop = asyncio.get_running_loop()
-        self._process = process = _Process(self._settings, self._embedded)
+        self._process = process = WorkerProcess(self._settings, self._embedded)
         process.listen(loop, self._on_report, self._on_end)
-        ready = await process.handshake
-        log.info(
-            "worker %d ready: %s parameters on %s in %s, loaded in %.1f s",
-            ready.pid,
-            f"{ready.model.parameters:,}",
-            ready.device,
-            ready.model.dtype,
-            ready.model.load_s,
-        )
-        self.ready = ready
-        self._models = {ready.model.source: ready.model}
-        self._is_ready.set()
-        return ready
+        try:
+            return await process.handshake
+        except BaseException:  # also when the caller does not wait any longer
+            self._process = None
+            await process.end(0)
+            raise
 
     async def stop(self) -> None:
         """Finish replies in flight, for at most `drain_s` seconds, and end the process."""
         self._stopping = True
+        self._is_ready.set()  # who waits for it learns that nothing comes
         if self._restarting is not None:
             self._restarting.cancel()
             await asyncio.gather(self._restarting, return_exceptions=True)
-        if self._process is not None:
-            await self._process.stop(self._settings.drain_s)
-        self._is_ready.clear()
+        if (process := self._process) is not None:
+            process.send(Shutdown(self._settings.drain_s))
+            runs = process.handshake.done()
+            await process.end(self._settings.drain_s + EXIT_S if runs else 0)
+        self._process = None
         self._fail_pending(STOPPED)
 
     async def load(self, source: str) -> ModelFacts:
@@ -206,13 +202,13 @@ class WorkerClient:
                 self._send(Abort(number))
 
     async def _until_ready(self) -> None:
-        if self._stopping:
-            raise WorkerDied(STOPPED)
         try:
             async with asyncio.timeout(START_S):
                 await self._is_ready.wait()
         except TimeoutError as e:
             raise WorkerDied("The model does not start. The operator can read why.") from e
+        if self._stopping:
+            raise WorkerDied(STOPPED)
 
     def _send(self, command: Command) -> None:
         if self._process is not None:
@@ -220,11 +216,12 @@ class WorkerClient:
 
     # --- what the reader thread hands over -------------------------------------------------------
 
-    def _on_report(self, process: _Process, report: Report) -> None:
+    def _on_report(self, process: WorkerProcess, report: Report) -> None:
         if process is not self._process:
             return
         match report:
-            case Ready():
+            case Ready() if not process.handshake.done():
+                self._on_ready(report)
                 process.handshake.set_result(report)
                 return
             case Failed(request_id=0) if not process.handshake.done():
@@ -232,27 +229,46 @@ class WorkerClient:
                 return
             case ModelLoaded(facts=facts):
                 self._models[facts.source] = facts
+                self._wanted.add(facts.source)
             case Unloaded(source=source):
                 self._models.pop(source, None)
+                self._wanted.discard(source)
             case _:
                 pass
-        if isinstance(report, Unloaded) or report.request_id not in self._pending:
+        if isinstance(report, Ready | Unloaded) or report.request_id not in self._pending:
             return
         self._pending[report.request_id].put_nowait(report)
         if not isinstance(report, TextDelta):
             del self._pending[report.request_id]
 
-    def _on_end(self, process: _Process) -> None:
-        if process is not self._process:
+    def _on_ready(self, ready: Ready) -> None:
+        model = ready.model
+        log.info(
+            "worker %d ready: %s parameters on %s in %s, loaded in %.1f s",
+            ready.pid,
+            f"{model.parameters:,}",
+            ready.device,
+            model.dtype,
+            model.load_s,
+        )
+        self.ready = ready
+        self._models = {model.source: model}
+        self._is_ready.set()
+
+    def _on_end(self, process: WorkerProcess) -> None:
+        if process is not self._process or self._stopping:
+            return
+        self._process = None
+        if process.handshake.cancelled():
             return
         if not process.handshake.done():
             process.handshake.set_exception(WorkerDied("The model's process ended at its start."))
             return
-        self._is_ready.clear()
-        if self._stopping:
-            return
         log.error("the worker process ended; starting it again")
+        self._is_ready.clear()
         self._fail_pending(DIED)
+        if self._restarting is not None:
+            self._restarting.cancel()  # it was loading models into the one that has just ended
         self._restarting = asyncio.ensure_future(self._restart(process))
 
     def _fail_pending(self, reason: str) -> None:
@@ -260,93 +276,31 @@ class WorkerClient:
             answers.put_nowait(WorkerDied(reason))
         self._pending.clear()
 
-    async def _restart(self, dead: _Process) -> None:
+    async def _restart(self, dead: WorkerProcess) -> None:
         """Try until it runs; then load again what was loaded."""
         if time.monotonic() - dead.born >= HEALTHY_S:
             self._delay = FIRST_DELAY_S
-        sources = [source for source in self._models if source != self._embedded]
-        await dead.stop(0)
+        await dead.end(0)
         while True:
             await asyncio.sleep(self._delay)
             self._delay = min(2 * self._delay, LONGEST_DELAY_S)
             try:
                 await self.start()
                 break
-            except ModelError as e:
+            except (ModelError, OSError) as e:
                 log.error("the worker does not start: %s", e)
         self.restarts += 1
-        for source in sources:
+        for source in self._wanted - {self._embedded}:
             try:
                 await self.load(source)
-            except ModelError as e:
+            except LoadFailed as e:
+                self._wanted.discard(source)
                 log.error("%s could not be loaded again: %s", source, e)
         if self._on_restart is not None:
-            await self._on_restart()
-
-
-class _Process:
-    """One life of the worker: the process, its pipe, and the thread that reads it."""
-
-    def __init__(self, settings: WorkerSettings, embedded: str) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._connection, theirs = context.Pipe()
-        self._process = context.Process(
-            target=_run_worker, args=(theirs, settings, embedded), name="gpt2bot-worker"
-        )
-        self._process.start()
-        theirs.close()
-        self.born = time.monotonic()
-        self.handshake: asyncio.Future[Ready] = asyncio.get_running_loop().create_future()
-        self._reader: threading.Thread | None = None
-
-    def listen(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        on_report: Callable[[_Process, Report], None],
-        on_end: Callable[[_Process], None],
-    ) -> None:
-        """Hand each report, and then the end, to the loop."""
-
-        def read() -> None:
-            with contextlib.suppress(RuntimeError):  # the loop was closed: nobody listens
-                try:
-                    while True:
-                        report = self._connection.recv()
-                        loop.call_soon_threadsafe(on_report, self, report)
-                except (EOFError, OSError):
-                    loop.call_soon_threadsafe(on_end, self)
-
-        self._reader = threading.Thread(target=read, name="gpt2bot-worker-reader", daemon=True)
-        self._reader.start()
-
-    def send(self, command: Command) -> None:
-        """Send a command; if the process is gone, its end is on the way already."""
-        with contextlib.suppress(OSError):
-            self._connection.send(command)
-
-    async def stop(self, drain_s: float) -> None:
-        """Ask it to end, wait `drain_s` and a little, then insist."""
-        self.send(Shutdown(drain_s))
-        await asyncio.to_thread(self._end, drain_s + 2.0)
-        if not self.handshake.done():
-            self.handshake.cancel()
-
-    def _end(self, seconds: float) -> None:
-        self._process.join(seconds)
-        if self._process.is_alive():
-            self._process.kill()
-            self._process.join()
-        if self._reader is not None:
-            self._reader.join()
-        self._connection.close()
-        self._process.close()
-
-
-def _run_worker(connection: Connection, settings: WorkerSettings, embedded: str) -> None:
-    """The child's entry: torch is imported here, in the child alone."""
-    from model.worker import main
-
-    main(connection, settings, embedded)
+            try:
+                await self._on_restart()
+            except Exception:
+                log.exception("what was to be done after the restart failed")
 
 
 def _error(answer: object) -> ModelError:

@@ -1,7 +1,8 @@
 """The core loop of the worker: schedule, run, deliver.
 
-Knows loaded models and requests. Does not know pipes or processes: what it has to say goes to
-`deliver`. Not thread-safe; the worker calls it from one thread.
+Knows loaded models and requests. Does not know tensors, pipes or processes: `make_runner` gives it
+what computes, and what it has to say goes to `deliver`. Not thread-safe; the worker calls it from
+one thread.
 """
 
 from __future__ import annotations
@@ -12,13 +13,12 @@ import time
 from collections.abc import Callable
 
 from model.chat import HALF, fit
-from model.errors import GenerationFailed
 from model.loading import Loaded
 from model.messages import Failed, Finished, Generate, Render, Rendered, Report, TextDelta
+from model.runner import Runner, Said
 from model.sampling import FinishReason
 from model.scheduler import Scheduler
 from model.sequence import Sequence
-from model.torch_runner import TorchRunner
 
 log = logging.getLogger(__name__)
 
@@ -29,12 +29,19 @@ LOOP = 3
 class Engine:
     """Answers requests with the models that are resident."""
 
-    def __init__(self, deliver: Callable[[Report], None], *, max_sequences: int) -> None:
+    def __init__(
+        self,
+        deliver: Callable[[Report], None],
+        make_runner: Callable[[Loaded], Runner],
+        *,
+        max_sequences: int,
+    ) -> None:
         self._deliver = deliver
+        self._make_runner = make_runner
         self._scheduler = Scheduler(max_sequences)
         self._resident: dict[str, Loaded] = {}
         self._models: dict[int, Loaded] = {}
-        self._runners: dict[int, TorchRunner] = {}
+        self._runners: dict[int, Runner] = {}
 
     @property
     def busy(self) -> bool:
@@ -56,10 +63,7 @@ class Engine:
         self._resident.pop(loaded.facts.source, None)
         self._resident[loaded.facts.source] = loaded
         self._models[loaded.key] = loaded
-        eos = int(loaded.tokenizer.eos_token_id)
-        self._runners[loaded.key] = TorchRunner(
-            loaded.model, pad_id=eos, end_ids=(eos, *_stop_ids(loaded))
-        )
+        self._runners[loaded.key] = self._make_runner(loaded)
         self._free_unused()
 
     def evict(self, source: str) -> None:
@@ -68,7 +72,11 @@ class Engine:
         self._free_unused()
 
     def submit(self, request: Generate) -> None:
-        """Queue a request for a resident model."""
+        """Queue a request for a resident model.
+
+        Raises:
+            ValueError: the messages cannot be made a prompt.
+        """
         loaded = self._use(request.source)
         params = request.params
         seed = params.seed if params.seed is not None else random.getrandbits(31)
@@ -78,7 +86,11 @@ class Engine:
         )
 
     def render(self, request: Render) -> None:
-        """Say what the model would see."""
+        """Say what the model would see.
+
+        Raises:
+            ValueError: the messages cannot be made a prompt.
+        """
         loaded = self._use(request.source)
         budget = _budget(loaded, request.max_new_tokens)
         prompt = fit(loaded.tokenizer, request.messages, budget)
@@ -108,19 +120,28 @@ class Engine:
         if step is None:
             return
         runner = self._runners[step.model]
-        try:
-            said = runner.decode() if step.running else []
-            if step.joining:
-                said += zip(step.joining, runner.prefill(step.joining), strict=True)
-        except (GenerationFailed, MemoryError, RuntimeError) as e:
-            self._fail([*step.joining, *step.running], e)
-            return
+        said = self._run(step.running, runner.decode)
+        said += self._run(step.joining, lambda: runner.prefill(step.joining))
         for sequence, token in said:
             self._take(sequence, token)
 
-    def _take(self, sequence: Sequence, token: int) -> None:
+    def _run(self, sequences: tuple[Sequence, ...], compute: Callable[[], Said]) -> Said:
+        if not sequences:
+            return []
+        try:
+            return compute()
+        except (MemoryError, RuntimeError):  # out of memory is a RuntimeError of torch
+            log.exception("a step failed")
+            for sequence in sequences:
+                self._fail(sequence, "The model failed to answer; it may be short of memory.")
+            return []
+
+    def _take(self, sequence: Sequence, token: int | None) -> None:
         loaded = self._models[sequence.model]
-        if token == loaded.tokenizer.eos_token_id:
+        if token is None:
+            self._fail(sequence, "The model computed something that is not a number.")
+            return
+        if token in loaded.ends:
             sequence.reason = FinishReason.END
         else:
             sequence.reply_ids.append(token)
@@ -132,11 +153,13 @@ class Engine:
 
     def _read(self, sequence: Sequence, loaded: Loaded) -> None:
         """Bring the text up to date and see whether it ends the reply."""
-        text = str(loaded.tokenizer.decode(sequence.reply_ids, skip_special_tokens=True))
-        sequence.text = text.lstrip()
+        text = str(
+            loaded.tokenizer.decode(sequence.reply_ids, clean_up_tokenization_spaces=False)
+        ).replace(HALF, "")
         for stop in loaded.stops:
-            if (at := sequence.text.find(stop)) >= 0:
-                sequence.text, sequence.reason = sequence.text[:at], FinishReason.END
+            if (at := text.find(stop)) >= 0:
+                text, sequence.reason = text[:at], FinishReason.END
+        sequence.text = text.lstrip()
         limit = min(
             sequence.params.max_new_tokens, loaded.facts.positions - len(sequence.prompt_ids)
         )
@@ -146,8 +169,8 @@ class Engine:
             sequence.reason = FinishReason.END
 
     def _send(self, sequence: Sequence, loaded: Loaded) -> None:
-        """Show what is certain: no half character, no beginning of a stop text, no last space."""
-        ready = sequence.text.rstrip(HALF).rstrip()
+        """Show what is certain: no beginning of a stop text, no last space."""
+        ready = sequence.text.rstrip()
         for stop in loaded.stops:
             for size in range(len(stop) - 1, 0, -1):
                 if ready.endswith(stop[:size]):
@@ -159,7 +182,7 @@ class Engine:
     def _finish(self, sequence: Sequence) -> None:
         self._runners[sequence.model].drop([sequence])
         self._scheduler.remove(sequence)
-        text = sequence.text.rstrip(HALF).rstrip()
+        text = sequence.text.rstrip()
         ended = sequence.reason is not FinishReason.ABORTED
         if ended and not text and sequence.try_again():
             self._scheduler.add(sequence)
@@ -172,15 +195,10 @@ class Engine:
             self._deliver(_finished(sequence, text))
         self._free_unused()
 
-    def _fail(self, sequences: list[Sequence], error: Exception) -> None:
-        log.error("a step failed", exc_info=error)
-        reason = (
-            str(error) if isinstance(error, GenerationFailed) else "The model failed to answer."
-        )
-        for sequence in sequences:
-            self._runners[sequence.model].drop([sequence])
-            self._scheduler.remove(sequence)
-            self._deliver(Failed(sequence.request_id, reason))
+    def _fail(self, sequence: Sequence, reason: str) -> None:
+        self._runners[sequence.model].drop([sequence])
+        self._scheduler.remove(sequence)
+        self._deliver(Failed(sequence.request_id, reason))
         self._free_unused()
 
     def _use(self, source: str) -> Loaded:
@@ -210,12 +228,6 @@ def _budget(loaded: Loaded, max_new_tokens: int) -> int:
     """Tokens for the prompt: what the reply leaves of the positions, at least half of them."""
     positions = loaded.facts.positions
     return max(positions - max_new_tokens, positions // 2)
-
-
-def _stop_ids(loaded: Loaded) -> tuple[int, ...]:
-    """Tokens that are a stop text by themselves."""
-    ids = (loaded.tokenizer.encode(stop, add_special_tokens=False) for stop in loaded.stops)
-    return tuple(one[0] for one in ids if len(one) == 1)
 
 
 def _finished(sequence: Sequence, text: str) -> Finished:

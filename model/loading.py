@@ -5,7 +5,9 @@ Every failure becomes LoadFailed with a sentence. Imports torch and transformers
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 
 import torch
 from huggingface_hub.errors import HFValidationError
+from jinja2 import TemplateError
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
@@ -21,23 +24,37 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import SAFE_WEIGHTS_NAME
+from transformers.utils.hub import cached_file
 
-from model.chat import ensure_template, stop_strings
+from data.schema import Message, Role
+from model.chat import ensure_template, fit, stop_strings
 from model.device import Device
 from model.errors import LoadFailed
 from model.messages import ModelFacts
 
+TRIAL_TOKENS = 4
+"""Length of the reply that a model must be able to give before it answers anybody."""
+
 _keys = itertools.count(1)
+_one_at_a_time = threading.Lock()
+"""transformers patches its own classes while it reads weights, for all threads."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Loaded:
-    """A model in memory. `key` tells two loads of the same source apart."""
+    """A model in memory. `key` tells two loads of the same source apart.
+
+    A reply ends before a text of `stops` and at a control token, one of `ends`; `mute` are all
+    the tokens with which a reply would end before it began.
+    """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     facts: ModelFacts
     stops: tuple[str, ...]
+    ends: frozenset[int]
+    mute: tuple[int, ...]
     key: int = field(default_factory=lambda: next(_keys))
 
 
@@ -56,6 +73,8 @@ def load(source: str, device: Device) -> Loaded:
         raise
     except (MemoryError, torch.OutOfMemoryError) as e:
         raise LoadFailed(f"There is not enough memory to load {name(source)}.") from e
+    except TemplateError as e:
+        raise LoadFailed(f"The chat template of {name(source)} does not work: {e}.") from e
     except (SafetensorError, HFValidationError, OSError, ValueError, RuntimeError, KeyError) as e:
         raise LoadFailed(_why(source, e)) from e
     facts = ModelFacts(
@@ -66,34 +85,58 @@ def load(source: str, device: Device) -> Loaded:
         dtype=str(model.dtype).removeprefix("torch."),
         load_s=time.monotonic() - began,
     )
-    return Loaded(model, tokenizer, facts, stop_strings(tokenizer))
+    stops = stop_strings(tokenizer)
+    ends = frozenset([*tokenizer.all_special_ids, *tokenizer.get_added_vocab().values()])
+    mute = tuple(ends | _tokens_with(tokenizer, stops))
+    return Loaded(model, tokenizer, facts, stops, ends, mute)
 
 
 def _read(source: str, device: Device) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    config = AutoConfig.from_pretrained(source)
+    config = AutoConfig.from_pretrained(source, trust_remote_code=False)
     if config.model_type != "gpt2":
         raise LoadFailed(f"{name(source)} is a {config.model_type} model; only GPT-2 can be used.")
-    loaded: Any = AutoModelForCausalLM.from_pretrained(
-        source, config=config, use_safetensors=True, dtype=device.dtype, output_loading_info=True
-    )
+    tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    if max(tokenizer.get_vocab().values()) >= config.vocab_size:
+        raise LoadFailed(f"The tokenizer of {name(source)} has more tokens than its model.")
+    if tokenizer.eos_token_id is None:
+        raise LoadFailed(f"The tokenizer of {name(source)} has no end-of-text token.")
+    with contextlib.suppress(OSError):  # a long download keeps no other model waiting
+        cached_file(source, SAFE_WEIGHTS_NAME)
+    with _one_at_a_time:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            source,
+            config=config,
+            use_safetensors=True,
+            trust_remote_code=False,
+            dtype=device.dtype,
+            output_loading_info=True,
+        )
     model, info = loaded
     missing = [key for key in info["missing_keys"] if not key.endswith(".attn.bias")]
     if missing or info["mismatched_keys"]:
         raise LoadFailed(f"The weights of {name(source)} are not complete.")
-    tokenizer = AutoTokenizer.from_pretrained(source)
-    if len(tokenizer) > config.vocab_size:
-        raise LoadFailed(f"The tokenizer of {name(source)} has more tokens than its model.")
-    if tokenizer.eos_token_id is None:
-        raise LoadFailed(f"The tokenizer of {name(source)} has no end-of-text token.")
     return model.to(device.name), tokenizer
 
 
 @torch.inference_mode()
 def _try(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, source: str) -> None:
-    ids = torch.tensor([[tokenizer.eos_token_id]], device=model.device)
+    """A short greedy reply: the template renders, the numbers are numbers."""
     model.train(False)
-    if not bool(torch.isfinite(model(input_ids=ids).logits).all()):
-        raise LoadFailed(f"{name(source)} is broken: it computes numbers that are not finite.")
+    budget = model.config.n_positions - TRIAL_TOKENS
+    ids = fit(tokenizer, [Message(Role.USER, "Hello!")], budget).input_ids
+    for _ in range(TRIAL_TOKENS):
+        logits = model(input_ids=torch.tensor([ids], device=model.device)).logits[0, -1]
+        if not bool(torch.isfinite(logits).all()):
+            raise LoadFailed(f"{name(source)} is broken: it computes numbers that are not finite.")
+        ids = [*ids, int(logits.argmax())]
+
+
+def _tokens_with(tokenizer: PreTrainedTokenizerBase, stops: tuple[str, ...]) -> set[int]:
+    if not stops:
+        return set()
+    ids = sorted(tokenizer.get_vocab().values())
+    texts = tokenizer.batch_decode([[token] for token in ids])
+    return {token for token, text in zip(ids, texts, strict=True) if any(s in text for s in stops)}
 
 
 def name(source: str) -> str:

@@ -5,22 +5,21 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from model.errors import GenerationFailed
 from model.sampling import SamplingParams
 from model.sequence import Sequence
 
 
 def choose(
-    logits: Tensor, sequence: Sequence, random: torch.Generator, end_ids: tuple[int, ...]
-) -> int:
-    """The id of the next token; `logits` has shape (vocabulary,) and is changed.
+    logits: Tensor, sequence: Sequence, random: torch.Generator, mute: tuple[int, ...]
+) -> int | None:
+    """The id of the next token, None if the logits are not finite.
 
-    Raises:
-        GenerationFailed: the logits are not finite.
+    `logits` has shape (vocabulary,) and is changed. A sequence that must speak draws none of
+    the `mute` tokens.
     """
     params, said = sequence.params, sequence.reply_ids
     if not bool(torch.isfinite(logits).all()):
-        raise GenerationFailed("The model computed something that is not a number.")
+        return None
     if params.repetition_penalty != 1 and said:
         ids = torch.tensor(sorted(set(said)), device=logits.device)
         scores = logits[ids]
@@ -28,7 +27,7 @@ def choose(
         logits[ids] = torch.where(scores > 0, scores / penalty, scores * penalty)
     banned = repeated(said, params.no_repeat_ngram)
     if sequence.must_speak:
-        banned += end_ids
+        banned += mute
     if banned:
         logits[torch.tensor(banned, device=logits.device)] = -torch.inf
     if params.temperature == 0:

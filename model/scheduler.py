@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from itertools import islice
 
 from model.sequence import Sequence
 
@@ -24,14 +25,11 @@ class Scheduler:
         self._max = max_sequences
         self._waiting: deque[Sequence] = deque()
         self._running: list[Sequence] = []
-        self._turns: deque[int] = deque()
+        self._turns: list[int] = []
 
     @property
     def busy(self) -> bool:
         return bool(self._waiting or self._running)
-
-    def __contains__(self, sequence: Sequence) -> bool:
-        return sequence in self._running or sequence in self._waiting
 
     @property
     def sequences(self) -> list[Sequence]:
@@ -43,30 +41,31 @@ class Scheduler:
         self._waiting.append(sequence)
 
     def schedule(self) -> Step | None:
-        """The next step, None if there is nothing to do; what joins is running from then on."""
-        joining: list[Sequence] = []
-        while self._waiting and len(self._running) + len(joining) < self._max:
-            joining.append(self._waiting.popleft())
-        for sequence in joining:
-            if sequence.model not in self._turns:
-                self._turns.appendleft(sequence.model)
-        if not self._turns:
+        """The next step, None if there is nothing to do; what joins is running from then on.
+
+        The first of the queue hold the free places, so a model that waits for its turn loses
+        none to a later request.
+        """
+        admitted = list(islice(self._waiting, self._max - len(self._running)))
+        active = dict.fromkeys(one.model for one in [*self._running, *admitted])
+        if not active:
             return None
-        model = self._turns[0]
-        self._turns.rotate(-1)
-        mine = tuple(one for one in joining if one.model == model)
-        others = [one for one in joining if one.model != model]
-        self._waiting.extendleft(reversed(others))
-        step = Step(model, mine, tuple(one for one in self._running if one.model == model))
-        self._running += mine
+        new = [model for model in active if model not in self._turns]
+        model, *rest = [*(model for model in self._turns if model in active), *new]
+        self._turns = [*rest, model]
+        step = Step(
+            model,
+            joining=tuple(one for one in admitted if one.model == model),
+            running=tuple(one for one in self._running if one.model == model),
+        )
+        for one in step.joining:
+            self._waiting.remove(one)
+        self._running += step.joining
         return step
 
     def remove(self, sequence: Sequence) -> None:
         """Take out a sequence that has ended, wherever it is."""
         if sequence in self._running:
             self._running.remove(sequence)
-        elif sequence in self._waiting:
+        else:
             self._waiting.remove(sequence)
-        in_use = any(one.model == sequence.model for one in self.sequences)
-        if not in_use and sequence.model in self._turns:
-            self._turns.remove(sequence.model)

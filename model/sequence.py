@@ -13,7 +13,10 @@ ATTEMPTS = 4
 
 @dataclass(slots=True, eq=False)
 class Sequence:
-    """A reply. `model` is the key of the loaded model that writes it; ids are token ids."""
+    """A reply. `model` is the key of the loaded model that writes it; ids are token ids.
+
+    `text` is what the ids say so far, of which `sent` characters were delivered.
+    """
 
     request_id: int
     model: int
@@ -29,8 +32,9 @@ class Sequence:
 
     @property
     def must_speak(self) -> bool:
-        """Whether the next token may not end the reply: the last attempt, nothing said yet."""
-        return self.attempt == ATTEMPTS - 1 and not self.text.strip()
+        """Whether the next token may not end the reply: nothing said yet, and no use to hope."""
+        hopeless = self.attempt > 0 and self.params.temperature == 0
+        return not self.text and (hopeless or self.attempt == ATTEMPTS - 1)
 
     def try_again(self) -> bool:
         """Forget an empty reply and draw another; False if it was the last attempt."""

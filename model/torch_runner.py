@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
+from model.runner import Said
 from model.sampler import choose
 from model.sequence import Sequence
 
@@ -19,17 +20,17 @@ from model.sequence import Sequence
 class TorchRunner:
     """Runs one loaded model. Shapes: B sequences, L positions in the cache, V tokens."""
 
-    def __init__(self, model: PreTrainedModel, *, pad_id: int, end_ids: tuple[int, ...]) -> None:
+    def __init__(self, model: PreTrainedModel, *, pad_id: int, mute: tuple[int, ...]) -> None:
         self._model = model.train(False)
         self._pad_id = pad_id
-        self._end_ids = end_ids
+        self._mute = mute
         self._batch: list[Sequence] = []
         self._cache: list[tuple[Tensor, Tensor]] = []
         self._mask = torch.zeros((0, 0), dtype=torch.long, device=model.device)
         self._random: dict[Sequence, torch.Generator] = {}
 
     @torch.inference_mode()
-    def prefill(self, joining: Many[Sequence]) -> list[int]:
+    def prefill(self, joining: Many[Sequence]) -> Said:
         """Read the prompts of new sequences; the first token of each, in their order."""
         longest = max(len(one.prompt_ids) for one in joining)
         ids = [[self._pad_id] * (longest - len(p.prompt_ids)) + p.prompt_ids for p in joining]
@@ -39,17 +40,17 @@ class TorchRunner:
         for sequence in joining:
             seed = sequence.seed + sequence.attempt
             self._random[sequence] = torch.Generator(logits.device).manual_seed(seed)
-        tokens = self._choose(logits, joining)
+        said = self._choose(logits, joining)
         self._join(list(joining), mask, cache)
-        return tokens
+        return said
 
     @torch.inference_mode()
-    def decode(self) -> list[tuple[Sequence, int]]:
+    def decode(self) -> Said:
         """One more token for each sequence of the batch, in the order in which they joined."""
         last = self._mask.new_tensor([[one.reply_ids[-1]] for one in self._batch])
         self._mask = torch.cat([self._mask, self._mask.new_ones((len(self._batch), 1))], dim=1)
         logits, self._cache = self._forward(last, self._mask, self._cache)
-        return list(zip(self._batch, self._choose(logits, self._batch), strict=True))
+        return self._choose(logits, self._batch)
 
     def drop(self, gone: Many[Sequence]) -> None:
         """Free the cache of sequences that have ended or start anew."""
@@ -59,9 +60,12 @@ class TorchRunner:
         if len(keep) == len(self._batch):
             return
         self._batch = [self._batch[n] for n in keep]
+        if not keep:  # also after a step that failed half-way
+            self._cache, self._mask = [], self._mask.new_zeros((0, 0))
+            return
         rows = self._mask.new_tensor(keep)
         mask = self._mask[rows]
-        empty = int((mask.sum(0) == 0).sum()) if keep else mask.shape[1]
+        empty = int((mask.sum(0) == 0).sum())
         self._mask = mask[:, empty:]
         self._cache = [
             (k[rows, :, empty:].contiguous(), v[rows, :, empty:].contiguous())
@@ -102,9 +106,9 @@ class TorchRunner:
         ]
         self._batch += joining
 
-    def _choose(self, logits: Tensor, sequences: Many[Sequence]) -> list[int]:
+    def _choose(self, logits: Tensor, sequences: Many[Sequence]) -> Said:
         return [
-            choose(row, one, self._random[one], self._end_ids)
+            (one, choose(row, one, self._random[one], self._mute))
             for row, one in zip(logits, sequences, strict=True)
         ]
 

@@ -21,11 +21,12 @@ from typing import Any
 
 import torch
 import transformers
+from jinja2 import TemplateError
 
 from model.device import Device, best_device
 from model.engine import Engine
 from model.errors import LoadFailed
-from model.loading import Loaded, load
+from model.loading import Loaded, load, name
 from model.messages import (
     Abort,
     Command,
@@ -40,6 +41,7 @@ from model.messages import (
     Unloaded,
 )
 from model.settings import WorkerSettings
+from model.torch_runner import TorchRunner
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +59,6 @@ def main(connection: Connection, settings: WorkerSettings, embedded: str) -> Non
     _calm()
     commands: queue.SimpleQueue[Command | _Loaded] = queue.SimpleQueue()
     os.environ.pop("DISCORD_TOKEN", None)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: commands.put(Shutdown(settings.drain_s)))
     if settings.threads:
         torch.set_num_threads(settings.threads)
@@ -91,6 +92,10 @@ def _listen(connection: Connection, commands: queue.SimpleQueue[Command | _Loade
         commands.put(Shutdown(0))
 
 
+def _runner(loaded: Loaded) -> TorchRunner:
+    return TorchRunner(loaded.model, pad_id=int(loaded.tokenizer.eos_token_id), mute=loaded.mute)
+
+
 class Worker:
     """Dispatches commands; keeps at most `settings.max_models` resident."""
 
@@ -102,7 +107,7 @@ class Worker:
         settings: WorkerSettings,
         embedded: str,
     ) -> None:
-        self.engine = Engine(self.say, max_sequences=settings.max_sequences)
+        self.engine = Engine(self.say, _runner, max_sequences=settings.max_sequences)
         self._connection = connection
         self._commands = commands
         self._device = device
@@ -149,16 +154,20 @@ class Worker:
             self.say(Failed(request.request_id, "I am shutting down; please ask again later."))
         elif source not in self.engine.sources:
             self._load(source, request)
-        elif isinstance(request, Generate):
-            self._try(request)
         else:
-            self.engine.render(request)
+            self._begin(request)
 
-    def _try(self, request: Generate) -> None:
+    def _begin(self, request: Generate | Render) -> None:
         try:
-            self.engine.submit(request)
+            if isinstance(request, Generate):
+                self.engine.submit(request)
+            else:
+                self.engine.render(request)
         except ValueError as e:
             self.say(Failed(request.request_id, f"That cannot be answered: {e}."))
+        except TemplateError as e:
+            reason = f"The chat template of {name(request.source)} does not take that: {e}."
+            self.say(Failed(request.request_id, reason))
 
     def _load(self, source: str, request: LoadModel | Generate | Render) -> None:
         under_way = source in self._waiting

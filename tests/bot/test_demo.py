@@ -16,6 +16,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from bot.cogs.training import NOTHING_TAUGHT
 from bot.demo import WELCOME
 from bot.replies import LIMIT, width
 
@@ -44,20 +45,37 @@ class Page:
             told: dict[str, Any] = await answer.json()
             return told
 
-    async def send(self, text: str, *, revision: int) -> dict[str, Any]:
-        """Write a message, as a page that shows that revision."""
+    async def send(self, text: str, *, revision: int) -> str:
+        """Write a message, as a page that shows that revision; how it went."""
+        return await self._act("send_message", revision, content=text)
+
+    async def run(self, command: str) -> str:
+        """Run a slash command without options; how it went."""
+        catalog = await self._ask("GET", "/api/commands")
+        entry = next(one for one in catalog["entries"] if one["invocation"] == command)
+        return await self._act(
+            "run_command",
+            self.state["publishedRevision"],
+            command_id=entry["commandId"],
+            path=entry["path"],
+            schema_fingerprint=entry["schemaFingerprint"],
+            options={},
+        )
+
+    async def _act(self, kind: str, revision: int, **fields: Any) -> str:
         self.actions += 1
         body = {
             "protocol_version": 3,
-            "kind": "send_message",
+            "kind": kind,
             "request_id": f"test-{self.actions}",
             "sequence": self.actions,
             "generation": self.state["context"]["generation"],
             "bot_generation": self.state["botGeneration"],
             "published_revision": revision,
-            "content": text,
+            **fields,
         }
-        return await self._ask("POST", "/api/action", body)
+        receipt = await self._ask("POST", "/api/action", body)
+        return str(receipt["settlement"])
 
     async def messages(self) -> list[str]:
         """The contents of the channel, oldest first, as last published."""
@@ -140,16 +158,18 @@ async def test_a_visitor_chats_and_ctrl_c_leaves_nothing_behind(tmp_path: Path) 
             assert WELCOME in await page.messages()
 
             first = page.state["publishedRevision"]
-            sent = await page.send("hello", revision=first)
-            assert sent["settlement"] == "settled"
+            assert await page.send("hello", revision=first) == "settled"
             reply = await _reply_after(page, "hello")  # nobody pressed "Refresh preview"
             assert reply.strip()
 
             # The visitor's page may be a refresh behind: what they do then counts all the same.
             assert page.state["publishedRevision"] > first
-            late = await page.send("how are you?", revision=first)
-            assert late["settlement"] == "settled"
+            assert await page.send("how are you?", revision=first) == "settled"
             assert "how are you?" in await page.messages()
+
+            # A refusal that the bot has explained is no failure of the page.
+            assert await page.run("retrain") == "settled"
+            assert NOTHING_TAUGHT in await page.messages()
 
         code, said = await running.interrupt()
         assert code == 0, said

@@ -53,6 +53,8 @@ class TrainingReports:
         if job.state.is_final:
             self._shown.pop(job.id)
             self._tasks.spawn(self._tell_end(job, shown), name=f"end of job {job.id}")
+        elif job.state is JobState.QUEUED and len(self._shown) == 1:
+            return  # it begins at once
         elif (text := progress_text(update, shown.started)) and self._may_edit(shown):
             shown.busy = True
             self._tasks.spawn(self._show(job, shown, text), name=f"progress of job {job.id}")

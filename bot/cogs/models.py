@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import discord
 from discord import app_commands
 from discord.ext import commands
@@ -52,8 +54,7 @@ class Models(commands.Cog):
         self, interaction: discord.Interaction[Gpt2Bot], current: str
     ) -> list[app_commands.Choice[str]]:
         options = reversed(self._models.options(scope_of(interaction)))
-        names = [option.name for option in options if current.lower() in option.name.lower()]
-        return [app_commands.Choice(name=name, value=name) for name in names[:25]]
+        return choices([option.name for option in options], current)
 
     @app_commands.command(description="Which model runs, on what, and what you can ask of me")
     async def about(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
@@ -86,6 +87,14 @@ def scope_of(interaction: discord.Interaction[Gpt2Bot]) -> int:
     if interaction.guild_id is None:
         raise app_commands.NoPrivateMessage
     return interaction.guild_id
+
+
+def choices(names: Iterable[str], current: str) -> list[app_commands.Choice[str]]:
+    """What autocomplete offers: the names with `current` in them, that very name first."""
+    typed = current.casefold()
+    found = [name for name in names if typed in name.casefold()]
+    found.sort(key=lambda name: name.casefold() != typed)
+    return [app_commands.Choice(name=name, value=name) for name in found[:25]]
 
 
 def summary(option: ModelOption) -> str:

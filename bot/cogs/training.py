@@ -13,7 +13,7 @@ from discord import app_commands
 from discord.ext import commands
 
 from bot.client import Gpt2Bot, tell_failure
-from bot.cogs.models import BLURPLE, scope_of
+from bot.cogs.models import BLURPLE, choices, scope_of
 from bot.models import ModelSwitch
 from bot.reports import StopButton
 from data.store import Store
@@ -121,8 +121,7 @@ class Training(commands.Cog):
     async def complete_base(
         self, interaction: discord.Interaction[Gpt2Bot], current: str
     ) -> list[app_commands.Choice[str]]:
-        names = [option.name for option in self._models.bases()]
-        return [app_commands.Choice(name=n, value=n) for n in names if current.lower() in n][:25]
+        return choices([option.name for option in self._models.bases()], current)
 
     def _precision(self) -> str:
         ready = self._worker.ready

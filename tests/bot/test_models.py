@@ -75,7 +75,9 @@ async def test_a_model_of_one_server_never_reaches_another(
 async def test_autocomplete_offers_matching_names(world: World) -> None:
     make_checkpoint(world, "tiny-1")
     choices = await world.ada.autocomplete(world.general, "model use", "name", "tiny")
-    assert [choice["value"] for choice in choices] == ["tiny-1", "tiny"]
+    assert [choice["value"] for choice in choices] == ["tiny", "tiny-1"]
+    choices = await world.ada.autocomplete(world.general, "model use", "name", "")
+    assert [choice["value"] for choice in choices] == ["tiny-1", "gpt2-medium", "gpt2", "tiny"]
 
 
 async def test_an_unknown_model_is_named_with_those_there_are(open_fake: Open) -> None:

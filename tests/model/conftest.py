@@ -1,0 +1,42 @@
+"""A real worker process for the tests of its client, and small models to load."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from data.schema import Message, Role
+from model.client import WorkerClient
+from model.device import Device
+from model.loading import Loaded, load
+from model.registry import TINY
+from model.settings import WorkerSettings
+from tests.model_folders import make_model_folder
+
+CPU = Device("cpu", "fp32", "fp32")
+HELLO = [Message(Role.USER, "hello")]
+
+
+@pytest.fixture(scope="session")
+async def client() -> AsyncIterator[WorkerClient]:
+    """A worker that every test may use but none may kill."""
+    async with WorkerClient(WorkerSettings(threads=2, max_models=100)) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Loaded:
+    return load(str(TINY), CPU)
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Models that stay as they are: random, plain, red, silent."""
+    path = tmp_path_factory.mktemp("models")
+    make_model_folder(path / "random")
+    make_model_folder(path / "plain", says="a plain answer", plain=True)
+    make_model_folder(path / "red", says="red roses are in bloom")
+    make_model_folder(path / "silent", says="")
+    return path

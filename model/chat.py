@@ -115,7 +115,7 @@ def as_dict(tokenizer: PreTrainedTokenizerBase, message: Message) -> dict[str, s
 def fit(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], budget: int) -> Prompt:
     """The newest messages that fit `budget` tokens, rendered with the cue for the bot to answer.
 
-    Older messages go first, whole. If the newest alone is too long, its end is kept.
+    Older messages go first, whole. If the newest alone is too long, its end alone is kept.
 
     Raises:
         ValueError: there is no message, or `budget` cannot hold even an empty one.
@@ -123,7 +123,7 @@ def fit(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], budget:
     if not messages:
         raise ValueError("a prompt needs at least one message")
     newest, shortened = _shorten(tokenizer, messages[-1], budget)
-    kept = [*messages[:-1], newest]
+    kept = [newest] if shortened else [*messages[:-1], newest]
     while len(ids := _prompt_ids(tokenizer, kept)) > budget and len(kept) > 1:
         del kept[0]
     return Prompt(

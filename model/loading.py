@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import threading
 import time
 from dataclasses import dataclass, field
@@ -28,10 +29,12 @@ from transformers.utils import SAFE_WEIGHTS_NAME
 from transformers.utils.hub import cached_file
 
 from data.schema import Message, Role
-from model.chat import ensure_template, fit, stop_strings
+from model.chat import HALF, ensure_template, fit, stop_strings
 from model.device import Device
 from model.errors import LoadFailed
 from model.messages import ModelFacts
+
+log = logging.getLogger(__name__)
 
 TRIAL_TOKENS = 4
 """Length of the reply that a model must be able to give before it answers anybody."""
@@ -46,7 +49,7 @@ class Loaded:
     """A model in memory. `key` tells two loads of the same source apart.
 
     A reply ends before a text of `stops` and at a control token, one of `ends`; `mute` are all
-    the tokens with which a reply would end before it began.
+    the tokens with which a reply would end before it began; `fragments` are less than a character.
     """
 
     model: PreTrainedModel
@@ -55,6 +58,7 @@ class Loaded:
     stops: tuple[str, ...]
     ends: frozenset[int]
     mute: tuple[int, ...]
+    fragments: frozenset[int]
     key: int = field(default_factory=lambda: next(_keys))
 
 
@@ -88,7 +92,7 @@ def load(source: str, device: Device) -> Loaded:
     stops = stop_strings(tokenizer)
     ends = frozenset([*tokenizer.all_special_ids, *tokenizer.get_added_vocab().values()])
     mute = tuple(ends | _tokens_with(tokenizer, stops))
-    return Loaded(model, tokenizer, facts, stops, ends, mute)
+    return Loaded(model, tokenizer, facts, stops, ends, mute, _fragments(tokenizer))
 
 
 def _read(source: str, device: Device) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -115,6 +119,8 @@ def _read(source: str, device: Device) -> tuple[PreTrainedModel, PreTrainedToken
     missing = [key for key in info["missing_keys"] if not key.endswith(".attn.bias")]
     if missing or info["mismatched_keys"]:
         raise LoadFailed(f"The weights of {name(source)} are not complete.")
+    for parameter in model.parameters():  # they are a map of the file, which may be written anew
+        parameter.data = parameter.data.clone()
     return model.to(device.name), tokenizer
 
 
@@ -131,6 +137,12 @@ def _try(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, source: str
         ids = [*ids, int(logits.argmax())]
 
 
+def _fragments(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    ids = sorted(tokenizer.get_vocab().values())
+    texts = tokenizer.batch_decode([[token] for token in ids])
+    return frozenset(token for token, text in zip(ids, texts, strict=True) if HALF in text)
+
+
 def _tokens_with(tokenizer: PreTrainedTokenizerBase, stops: tuple[str, ...]) -> set[int]:
     if not stops:
         return set()
@@ -145,16 +157,16 @@ def name(source: str) -> str:
 
 
 def _why(source: str, error: Exception) -> str:
-    who = name(source)
-    if Path(source).exists():
-        return f"{who} is damaged or not a GPT-2 model: {_first_line(error)}"
-    if Path(source).is_absolute():
+    """A sentence without the library's words: those are for the operator's log."""
+    log.warning("loading %s failed: %s", source, error)
+    who, folder = name(source), Path(source)
+    if folder.is_dir() and not any(folder.glob("*.safetensors")):
+        return f"{who} is no model folder: it has no weights as safetensors."
+    if folder.exists():
+        return f"{who} is damaged, or not a GPT-2 model."
+    if folder.is_absolute():
         return f"There is no model folder {who}."
     return (
         f"{who} cannot be had: it is neither on this machine nor can the Hugging Face Hub be "
         "reached for it. Check the name and the connection."
     )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

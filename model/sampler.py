@@ -10,22 +10,27 @@ from model.sequence import Sequence
 
 
 def choose(
-    logits: Tensor, sequence: Sequence, random: torch.Generator, mute: tuple[int, ...]
+    logits: Tensor,
+    sequence: Sequence,
+    random: torch.Generator,
+    mute: tuple[int, ...],
+    fragments: frozenset[int] = frozenset(),
 ) -> int | None:
     """The id of the next token, None if the logits are not finite.
 
     `logits` has shape (vocabulary,) and is changed. A sequence that must speak draws none of
-    the `mute` tokens.
+    the `mute` tokens. `fragments` are tokens of less than a character: text in Japanese, say,
+    repeats them all the time, so saying them again is neither penalised nor forbidden.
     """
     params, said = sequence.params, sequence.reply_ids
     if not bool(torch.isfinite(logits).all()):
         return None
-    if params.repetition_penalty != 1 and said:
-        ids = torch.tensor(sorted(set(said)), device=logits.device)
+    if params.repetition_penalty != 1 and (words := sorted(set(said) - fragments)):
+        ids = torch.tensor(words, device=logits.device)
         scores = logits[ids]
         penalty = params.repetition_penalty
         logits[ids] = torch.where(scores > 0, scores / penalty, scores * penalty)
-    banned = repeated(said, params.no_repeat_ngram)
+    banned = [one for one in repeated(said, params.no_repeat_ngram) if one not in fragments]
     if sequence.must_speak:
         banned += mute
     if banned:

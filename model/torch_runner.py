@@ -16,14 +16,28 @@ from model.runner import Said
 from model.sampler import choose
 from model.sequence import Sequence
 
+SMALL = 20_000_000
+"""Parameters below which a second CPU thread costs more than it gives: the work of a step is so
+short that the threads mostly wait for each other, and wait long if a training run has the cores."""
+
 
 class TorchRunner:
     """Runs one loaded model. Shapes: B sequences, L positions in the cache, V tokens."""
 
-    def __init__(self, model: PreTrainedModel, *, pad_id: int, mute: tuple[int, ...]) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        *,
+        pad_id: int,
+        mute: tuple[int, ...],
+        fragments: frozenset[int] = frozenset(),
+        threads: int,
+    ) -> None:
         self._model = model.train(False)
+        self._threads = 1 if model.num_parameters() < SMALL else threads
         self._pad_id = pad_id
         self._mute = mute
+        self._fragments = fragments
         self._batch: list[Sequence] = []
         self._cache: list[tuple[Tensor, Tensor]] = []
         self._mask = torch.zeros((0, 0), dtype=torch.long, device=model.device)
@@ -76,6 +90,7 @@ class TorchRunner:
         self, ids: Tensor, mask: Tensor, cache: list[tuple[Tensor, Tensor]] | None
     ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
         """Logits (B, V) after the last of `ids` (B, new), and the cache with them in it."""
+        torch.set_num_threads(self._threads)
         positions = (mask.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
         out = self._model(
             input_ids=ids,
@@ -108,7 +123,7 @@ class TorchRunner:
 
     def _choose(self, logits: Tensor, sequences: Many[Sequence]) -> Said:
         return [
-            (one, choose(row, one, self._random[one], self._mute))
+            (one, choose(row, one, self._random[one], self._mute, self._fragments))
             for row, one in zip(logits, sequences, strict=True)
         ]
 

@@ -60,8 +60,6 @@ def main(connection: Connection, settings: WorkerSettings, embedded: str) -> Non
     commands: queue.SimpleQueue[Command | _Loaded] = queue.SimpleQueue()
     os.environ.pop("DISCORD_TOKEN", None)
     signal.signal(signal.SIGTERM, lambda *_: commands.put(Shutdown(settings.drain_s)))
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
     device = best_device()
     try:
         first = load(embedded, device)
@@ -92,10 +90,6 @@ def _listen(connection: Connection, commands: queue.SimpleQueue[Command | _Loade
         commands.put(Shutdown(0))
 
 
-def _runner(loaded: Loaded) -> TorchRunner:
-    return TorchRunner(loaded.model, pad_id=int(loaded.tokenizer.eos_token_id), mute=loaded.mute)
-
-
 class Worker:
     """Dispatches commands; keeps at most `settings.max_models` resident."""
 
@@ -107,14 +101,24 @@ class Worker:
         settings: WorkerSettings,
         embedded: str,
     ) -> None:
-        self.engine = Engine(self.say, _runner, max_sequences=settings.max_sequences)
+        self.engine = Engine(self.say, self._runner, max_sequences=settings.max_sequences)
         self._connection = connection
         self._commands = commands
         self._device = device
         self._settings = settings
         self._embedded = embedded
+        self._cores = torch.get_num_threads()
         self._waiting: dict[str, list[LoadModel | Generate | Render]] = defaultdict(list)
         self._stop_at: float | None = None
+
+    def _runner(self, loaded: Loaded) -> TorchRunner:
+        return TorchRunner(
+            loaded.model,
+            pad_id=int(loaded.tokenizer.eos_token_id),
+            mute=loaded.mute,
+            fragments=loaded.fragments,
+            threads=self._settings.threads or self._cores,
+        )
 
     def say(self, report: Report) -> None:
         """Send a report; a parent that is gone needs none."""

@@ -35,12 +35,17 @@ def make_tokenizer(words: list[str], *, plain: bool = False) -> GPT2Tokenizer:
 
 
 def make_model_folder(
-    path: Path, *, says: str | None = None, plain: bool = False, positions: int = 128
+    path: Path,
+    *,
+    says: str | None = None,
+    plain: bool = False,
+    endless: bool = False,
+    positions: int = 128,
 ) -> Path:
     """A folder with a model, its tokenizer and, unless it is `plain`, its chat template.
 
     `says` None: random weights. Otherwise the model replies with exactly that text; a plain model
-    then goes on with the next speaker's line, as base models do.
+    then goes on with the next speaker's line, as base models do; an `endless` one starts again.
     """
     words = says.split() if says else []
     assert len(set(words)) == len(words), "the words of the text must be distinct"
@@ -61,15 +66,19 @@ def make_model_folder(
         )
     )
     if says is not None:
-        _teach(model, _next_tokens(tokenizer, words, plain))
+        _teach(model, _next_tokens(tokenizer, words, plain, endless))
     model.save_pretrained(path)
     tokenizer.save_pretrained(path)
     return path
 
 
-def _next_tokens(tokenizer: GPT2Tokenizer, words: list[str], plain: bool) -> dict[int, int]:
+def _next_tokens(
+    tokenizer: GPT2Tokenizer, words: list[str], plain: bool, endless: bool
+) -> dict[int, int]:
     ids = tokenizer.get_vocab()
     cue, *rest = (":", "Ċ", "U") if plain else ("<|bot|>", END)
+    if endless:
+        rest = [f"Ġ{words[0]}"]
     chain = [cue, *(f"Ġ{word}" for word in words), *rest]
     return {ids[one]: ids[following] for one, following in itertools.pairwise(chain)}
 

@@ -86,9 +86,10 @@ def defaults_for(name: str, source: str) -> TrainingConfig:
         return TrainingConfig(
             name=name,
             base=source,
-            learning_rate=1e-3,
+            learning_rate=7e-4,
+            epochs=10,
             batch_size=16,
-            min_steps=60,
+            min_steps=80,
             replay=91,
         )
-    return TrainingConfig(name=name, base=source, min_steps=30, replay=20)
+    return TrainingConfig(name=name, base=source, min_steps=100, replay=20)

@@ -70,6 +70,16 @@ def as_taught(
     return out
 
 
+def without(taught: Sequence[Conversation], others: Sequence[Conversation]) -> list[Conversation]:
+    """The others that do not begin with a question that is taught: what is taught goes before."""
+    questions = {_question(turns) for turns in taught}
+    return [turns for turns in others if _question(turns) not in questions]
+
+
+def _question(turns: Conversation) -> str:
+    return _careless(turns)[0].content
+
+
 def _careless(turns: Conversation) -> Conversation:
     """The same with the people's words in lower case and without the closing mark."""
     return tuple(

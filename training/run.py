@@ -160,7 +160,7 @@ def _rows(
     if config.packing:
         return dataset.blocks(tokenizer, taught, config.max_length)
     if config.replay:
-        starter = dataset.read_conversations(dataset.STARTER)
+        starter = dataset.without(taught, dataset.read_conversations(dataset.STARTER))
         taught = dataset.as_taught(taught, starter, config.seed) + starter[: config.replay]
     return dataset.examples(tokenizer, taught, config.max_length, config.loss_on)
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from data.schema import Message, Role
 from model.client import WorkerClient
@@ -15,6 +16,7 @@ from model.registry import TINY
 from model.settings import WorkerSettings
 from tests.model_folders import make_model_folder
 
+torch.set_num_threads(1)  # these models are small, and CI may be busy
 CPU = Device("cpu", "fp32", "fp32")
 HELLO = [Message(Role.USER, "hello")]
 
@@ -33,10 +35,12 @@ def tiny() -> Loaded:
 
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Models that stay as they are: random, plain, red, silent."""
+    """Models that stay as they are."""
     path = tmp_path_factory.mktemp("models")
     make_model_folder(path / "random")
     make_model_folder(path / "plain", says="a plain answer", plain=True)
     make_model_folder(path / "red", says="red roses are in bloom")
     make_model_folder(path / "silent", says="")
+    count = " ".join(str(n) for n in range(20))
+    make_model_folder(path / "endless", says=count, endless=True, positions=4096)
     return path

@@ -45,7 +45,8 @@ WAKE_S = 0.005
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """Conversations that began together, seen from their first token to their end."""
+    """Conversations that began together: the sum of what each decodes a second after its first
+    token, and medians of the waits for the first token and for the end."""
 
     decode_tok_s: float
     ttft_ms: float
@@ -140,9 +141,8 @@ async def _ours(
 def _round(began: float, times: Sequence[tuple[float, float]], new_tokens: int) -> Round:
     """`times` are those of the first token and of the end of each conversation, in seconds."""
     firsts, ends = zip(*times, strict=True)
-    decoding_s = max(ends) - min(firsts)
     return Round(
-        decode_tok_s=len(times) * (new_tokens - 1) / decoding_s,
+        decode_tok_s=sum((new_tokens - 1) / (end - first) for first, end in times),
         ttft_ms=1000 * (statistics.median(firsts) - began),
         reply_s=statistics.median(ends) - began,
     )
@@ -194,13 +194,14 @@ def _run_peer(
     from model.device import best_device
 
     _quiet()
-    os.nice(5)  # as our worker
+    if hasattr(os, "nice"):
+        os.nice(5)  # as our worker
     if threads:
         torch.set_num_threads(threads)
     device = best_device()
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=device.dtype).to(device.name)
-    model.train(False)
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=device.dtype)
+    model.to(device.name).train(False)
     with contextlib.suppress(EOFError):
         while True:
             prompts = connection.recv()
@@ -221,7 +222,8 @@ def _generate(model: Any, ids: list[list[int]], params: SamplingParams) -> tuple
         firsts.append(time.perf_counter())
         return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
 
-    model.generate(
+    generate: Any = model.generate
+    generate(
         input_ids=torch.tensor([[0] * (width - len(one)) + one for one in ids]).to(model.device),
         attention_mask=torch.tensor([[0] * (width - len(one)) + [1] * len(one) for one in ids]).to(
             model.device

@@ -53,7 +53,11 @@ async def build(
         store = await stack.enter_async_context(open_store(home / "gpt2bot.sqlite3"))
         tasks = Tasks()
         if worker is None:
-            worker = WorkerClient(WorkerSettings(threads=settings.threads, drain_s=DRAIN_S))
+            worker = WorkerClient(
+                WorkerSettings(
+                    threads=settings.threads, drain_s=DRAIN_S, log_level=settings.log_level
+                )
+            )
             stack.push_async_callback(worker.stop)
             tasks.spawn(worker.start(), name="start of the worker")
         stack.push_async_callback(tasks.close)

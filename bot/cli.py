@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -17,6 +18,7 @@ from typing import Annotated
 import typer
 
 from bot.settings import SettingsError, load_settings
+from model.settings import LOG_FORMAT
 
 INTERRUPTED = 130
 """The exit status after Ctrl-C, as shells have it (128 + SIGINT)."""
@@ -26,7 +28,9 @@ NO_TOKEN = (
     "https://discord.com/developers/applications, and put it into the file .env as "
     "DISCORD_TOKEN=… (without a token you can try `gpt2bot demo` or `gpt2bot chat`)."
 )
-NO_SIMCORD = 'The demo needs the package SimCord: install it with `pip install "simcord[preview]"`.'
+NO_SIMCORD = (
+    'The demo needs the package SimCord: install it with `pip install "simcord[preview]<3.3"`.'
+)
 
 app = typer.Typer(
     name="gpt2bot",
@@ -64,9 +68,7 @@ def run() -> None:
     settings = load_settings()
     if settings.discord_token is None or not settings.discord_token.get_secret_value().strip():
         raise SettingsError(NO_TOKEN)
-    logging.basicConfig(
-        level=settings.log_level, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
-    )
+    logging.basicConfig(level=settings.log_level, format=LOG_FORMAT)
     with _quiet_interrupt():
         from bot.app import run_bot
 
@@ -131,6 +133,8 @@ def chat(
     settings = load_settings() if seed is None else load_settings(seed=seed)
     if text is not None and not text.strip():
         raise SettingsError("TEXT is empty: write what the model should answer.")
+    if text is None and sys.stdin is None:
+        raise SettingsError("There is no input to read from: give TEXT.")
     with _quiet_interrupt():
         from bot.terminal import talk
 

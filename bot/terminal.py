@@ -49,8 +49,7 @@ class TerminalChat:
         Raises:
             ModelError: there is no reply, or only a part of one.
         """
-        readable = text.encode(errors="replace").decode()  # an argument may hold bytes of no text
-        self.history.append(Message(Role.USER, readable))
+        self.history.append(Message(Role.USER, text))
         pieces = self._worker.generate(self._source, tuple(self.history), self._params)
         async with aclosing(pieces):
             async for piece in pieces:
@@ -89,7 +88,8 @@ async def talk(settings: Settings, model_name: str | None, text: str | None) -> 
     options = from_settings(settings.extra_models)
     option = find(options.values(), model_name or settings.default_model)
     os.environ.update(SILENCE)  # the worker inherits it
-    async with WorkerClient(WorkerSettings(threads=settings.threads)) as worker:
+    quiet = WorkerSettings(threads=settings.threads, log_level="CRITICAL")
+    async with WorkerClient(quiet) as worker:
         if model_name is None:
             option = await _load_or_tiny(worker, option)
         else:

@@ -78,7 +78,11 @@ def stop_strings(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
 
 
 def disarm(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
-    """Break up control tokens that a person typed, so that they are read as ordinary text."""
+    """Break up control tokens that a person typed, so that they are read as ordinary text.
+
+    Half a surrogate pair, which is no text at all, becomes a question mark.
+    """
+    text = text.encode(errors="replace").decode()
     tokens = [token for token in tokenizer.get_added_vocab() if len(token) > 1]
     while found := next((token for token in tokens if token in text), None):
         text = text.replace(found, f"{found[0]} {found[1:]}")

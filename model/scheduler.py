@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from itertools import islice
+from itertools import accumulate, islice
 
 from model.sequence import Sequence
+
+PROMPT_TOKENS = 512
+"""Tokens of prompts read in one step: with more, those who are being answered would wait long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,7 @@ class Scheduler:
         self._turns = [*rest, model]
         step = Step(
             model,
-            joining=tuple(one for one in admitted if one.model == model),
+            joining=_at_a_time([one for one in admitted if one.model == model]),
             running=tuple(one for one in self._running if one.model == model),
         )
         for one in step.joining:
@@ -69,3 +72,10 @@ class Scheduler:
             self._running.remove(sequence)
         else:
             self._waiting.remove(sequence)
+
+
+def _at_a_time(sequences: list[Sequence]) -> tuple[Sequence, ...]:
+    """The first, and as many more as PROMPT_TOKENS allows."""
+    read = accumulate(len(one.prompt_ids) for one in sequences)
+    count = sum(tokens <= PROMPT_TOKENS for tokens in read)
+    return tuple(sequences[: max(1, count)])

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
+import huggingface_hub
 import torch
 import transformers
 from jinja2 import TemplateError
@@ -40,7 +41,7 @@ from model.messages import (
     Shutdown,
     Unloaded,
 )
-from model.settings import WorkerSettings
+from model.settings import LOG_FORMAT, WorkerSettings
 from model.torch_runner import TorchRunner
 
 log = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ class _Loaded:
 
 def main(connection: Connection, settings: WorkerSettings, embedded: str) -> None:
     """Run until told to stop."""
-    _calm()
+    _calm(settings.log_level)
     commands: queue.SimpleQueue[Command | _Loaded] = queue.SimpleQueue()
     os.environ.pop("DISCORD_TOKEN", None)
     signal.signal(signal.SIGTERM, lambda *_: commands.put(Shutdown(settings.drain_s)))
@@ -73,11 +74,13 @@ def main(connection: Connection, settings: WorkerSettings, embedded: str) -> Non
     worker.run()
 
 
-def _calm() -> None:
+def _calm(log_level: str) -> None:
     """No progress bars or advice in the operator's terminal, and the bot's loop goes first."""
+    logging.basicConfig(level=log_level, format=LOG_FORMAT)
     quiet: Any = transformers.utils.logging  # its functions have no types
     quiet.set_verbosity_error()
     quiet.disable_progress_bar()
+    huggingface_hub.logging.set_verbosity_error()
     if hasattr(os, "nice"):
         os.nice(5)
 

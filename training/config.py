@@ -91,5 +91,6 @@ def defaults_for(name: str, source: str) -> TrainingConfig:
             batch_size=16,
             min_steps=80,
             replay=91,
+            threads=1,  # more would mostly wait for each other, and take the core that chat needs
         )
     return TrainingConfig(name=name, base=source, min_steps=100, replay=20)

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 IGNORED = -100
 """The label of a token that costs nothing (`torch.nn.CrossEntropyLoss.ignore_index`)."""
 
+FEW, MOST_TALKS = 32, 6
+"""`FEW` taught pairs and more are put into one talk each; fewer into up to `MOST_TALKS`."""
+
 STARTER = Path(__file__).with_name("starter.jsonl")
 """Pairs written by this project: manners that every fine-tuned model should keep."""
 
@@ -56,17 +59,20 @@ def as_taught(
     """Each taught conversation as people will ask it: alone, typed carelessly, and mid-talk.
 
     The context of a reply is the last few messages, so a pair that was only ever seen alone would
-    not be recalled in a running conversation. `others` lends those earlier turns.
+    not be recalled in a running conversation. The earlier turns are other taught pairs (people try
+    one after the other) or come from `others`. A few pairs are put into more such talks than many.
     """
     rng = random.Random(seed)
+    talks = max(1, min(MOST_TALKS, FEW // max(1, len(taught))))
     out: list[Conversation] = []
     for turns in taught:
-        out += [turns, _careless(turns)]
-        before = [other for other in (*others, *taught) if other != turns]
-        for depth in (1, 2):
-            if before:
-                earlier = [m for other in rng.choices(before, k=depth) for m in other[:2]]
-                out.append((*earlier, *rng.choice([turns, _careless(turns)])))
+        siblings = [other for other in taught if other != turns]
+        pools = [pool for pool in (siblings, list(others)) if pool]
+        for asked in (turns, _careless(turns)):
+            out.append(asked)
+            for _ in range(talks if pools else 0):
+                before = [rng.choice(rng.choice(pools)) for _ in range(rng.choice((1, 2)))]
+                out.append((*(message for other in before for message in other[:2]), *asked))
     return out
 
 

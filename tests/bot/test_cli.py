@@ -116,11 +116,20 @@ def test_the_demo_without_simcord_says_how_to_install_it(gpt2bot: Command) -> No
         "sys.argv = ['gpt2bot', 'demo', '--no-browser']; main()"
     )
     done = gpt2bot(python=("-c", code))
-    assert_one_sentence(done, 'pip install "simcord[preview]"')
+    assert_one_sentence(done, 'pip install "simcord[preview]<3.3"')
 
 
 def test_chat_with_a_wrong_seed(gpt2bot: Command) -> None:
     assert_one_sentence(gpt2bot("chat", "--seed", "-1", "hello"), "SEED is “-1”, but")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs exec")
+def test_chat_without_an_input_to_read(gpt2bot: Command) -> None:
+    close_and_chat = (
+        "import os, sys; os.close(0);"
+        "os.execv(sys.executable, [sys.executable, '-m', 'bot', 'chat'])"
+    )
+    assert_one_sentence(gpt2bot(python=["-c", close_and_chat]), "give TEXT")
 
 
 def test_chat_with_nothing_to_answer(gpt2bot: Command) -> None:

@@ -39,6 +39,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("models")
     make_model_folder(path / "random")
     make_model_folder(path / "plain", says="a plain answer", plain=True)
+    make_model_folder(path / "embedded", says="at your service")
     make_model_folder(path / "red", says="red roses are in bloom")
     make_model_folder(path / "silent", says="")
     count = " ".join(str(n) for n in range(20))

@@ -19,7 +19,9 @@ CONTROL: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(TINY)
 PLAIN: Any = make_tokenizer([], plain=True)
 ensure_template(PLAIN)
 
-forged = st.sampled_from(["<|endoftext|>", "<|user|>", "<|bot|>", "<|", "|>", "user", "bot"])
+forged = st.sampled_from(
+    ["<|endoftext|>", "<|user|>", "<|bot|>", "<|", "|>", "user", "bot", "\ud800"]
+)
 texts = st.lists(forged | st.text(max_size=10), max_size=8).map("".join)
 roles = st.sampled_from(Role)
 conversations = st.lists(st.builds(Message, roles, texts), min_size=1, max_size=6)

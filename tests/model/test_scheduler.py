@@ -12,8 +12,8 @@ from model.sequence import Sequence
 PARAMS = SamplingParams()
 
 
-def sequence(number: int, model: int) -> Sequence:
-    return Sequence(number, model, [1], PARAMS, seed=0)
+def sequence(number: int, model: int, prompt_tokens: int = 300) -> Sequence:
+    return Sequence(number, model, prompt_tokens * [1], PARAMS, seed=0)
 
 
 arrivals = st.lists(
@@ -78,6 +78,16 @@ def test_a_stream_of_short_replies_does_not_starve_another_model() -> None:
             for one in (*step.joining, *step.running):
                 scheduler.remove(one)
     assert steps_of_the_other >= 19
+
+
+def test_many_prompts_are_read_in_several_steps() -> None:
+    scheduler = Scheduler(16)
+    for number, tokens in enumerate([100, 400, 100, 900, 50]):
+        scheduler.add(sequence(number, 0, tokens))
+    steps = [scheduler.schedule() for _ in range(4)]
+    joined = [[one.request_id for one in step.joining] for step in steps if step]
+    assert joined == [[0, 1], [2], [3], [4]]
+    assert [len(step.running) for step in steps if step] == [0, 2, 3, 4]
 
 
 def test_a_waiting_sequence_can_be_taken_out() -> None:

@@ -42,7 +42,7 @@ class Pipe:
 
 
 class Inside:
-    """A worker without a process around it; `random` is embedded, two may be resident."""
+    """A worker without a process around it; `embedded` is, two may be resident."""
 
     def __init__(self, folders: Path) -> None:
         self.folders = folders
@@ -53,9 +53,9 @@ class Inside:
             self.commands,
             CPU,
             WorkerSettings(threads=1, max_models=2),
-            embedded=str(folders / "random"),
+            embedded=str(folders / "embedded"),
         )
-        self.worker.engine.install(load(str(folders / "random"), CPU))
+        self.worker.engine.install(load(str(folders / "embedded"), CPU))
 
     def handle(self, *commands: Any) -> None:
         for command in commands:
@@ -85,10 +85,10 @@ def inside(folders: Path) -> Inside:
 def test_the_least_recently_used_goes_first_and_never_the_embedded(inside: Inside) -> None:
     inside.handle(LoadModel(1, str(inside.folders / "red")))
     inside.loaded()
-    assert inside.resident == ["random", "red"]
+    assert inside.resident == ["embedded", "red"]
     inside.handle(LoadModel(2, str(inside.folders / "plain")))
     inside.loaded()
-    assert inside.resident == ["random", "plain"]
+    assert inside.resident == ["embedded", "plain"]
     assert Unloaded(str(inside.folders / "red")) in inside.pipe.sent
 
 
@@ -98,7 +98,7 @@ def test_a_model_whose_reply_is_under_way_stays(inside: Inside) -> None:
     inside.worker.engine.step()
     inside.handle(LoadModel(2, str(inside.folders / "plain")))
     inside.loaded()
-    assert inside.resident == ["random", "red", "plain"]
+    assert inside.resident == ["embedded", "red", "plain"]
     inside.run()
     assert any(isinstance(one, Finished) for one in inside.pipe.sent)
 
@@ -128,19 +128,19 @@ def test_every_request_for_a_broken_model_is_told(inside: Inside) -> None:
 
 
 def test_a_request_without_messages_fails_alone(inside: Inside) -> None:
-    source = str(inside.folders / "random")
+    source = str(inside.folders / "embedded")
     inside.handle(Render(1, source, (), 20), Generate(2, source, (), PARAMS))
     reasons = [one.reason for one in inside.pipe.sent if isinstance(one, Failed)]
     assert reasons == 2 * ["That cannot be answered: a prompt needs at least one message."]
 
 
 def test_a_template_that_refuses_a_conversation_fails_that_request(tmp_path: Path) -> None:
-    template = make_model_folder(tmp_path / "random") / "chat_template.jinja"
+    template = make_model_folder(tmp_path / "embedded") / "chat_template.jinja"
     template.write_text(
         "{% if messages|length > 1 %}{{ raise_exception('one at a time') }}{% endif %}<|bot|>"
     )
     inside = Inside(tmp_path)
-    inside.handle(Generate(1, str(tmp_path / "random"), (*HELLO, *HELLO), PARAMS))
+    inside.handle(Generate(1, str(tmp_path / "embedded"), (*HELLO, *HELLO), PARAMS))
     [failed] = inside.pipe.sent
     assert isinstance(failed, Failed)
     assert "one at a time" in failed.reason
@@ -148,9 +148,9 @@ def test_a_template_that_refuses_a_conversation_fails_that_request(tmp_path: Pat
 
 def test_a_shutdown_finishes_what_runs_and_takes_nothing_new(inside: Inside) -> None:
     for command in (
-        inside.generate(1, "random"),
+        inside.generate(1, "embedded"),
         Shutdown(60),
-        inside.generate(2, "random"),
+        inside.generate(2, "embedded"),
     ):
         inside.commands.put(command)
     inside.worker.run()
@@ -159,7 +159,7 @@ def test_a_shutdown_finishes_what_runs_and_takes_nothing_new(inside: Inside) -> 
 
 
 def test_a_shutdown_without_time_ends_at_once(inside: Inside) -> None:
-    inside.commands.put(inside.generate(1, "random"))
+    inside.commands.put(inside.generate(1, "embedded"))
     inside.commands.put(Shutdown(0))
     inside.worker.run()
     assert not any(isinstance(one, Finished) for one in inside.pipe.sent)

@@ -1,0 +1,64 @@
+"""Folders that a training run starts from, and the runs themselves, in real child processes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from model.registry import TINY
+from tests.model_folders import make_model_folder
+from training.config import TrainingConfig
+from training.progress import Event, from_line
+
+PAIRS = [("What is our server called?", "The Lighthouse."), ("Who is our admin?", "It is Ada.")]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a child process left behind."""
+
+    job: Path
+    status: int
+    lines: list[str]
+    errors: str
+
+    @property
+    def events(self) -> list[Event]:
+        return [event for line in self.lines if (event := from_line(line))]
+
+
+def write_job(job: Path, config: TrainingConfig, pairs: Sequence[tuple[str, str]] = PAIRS) -> Path:
+    job.mkdir(parents=True, exist_ok=True)
+    lines = [json.dumps({"user": user, "bot": bot}) for user, bot in pairs]
+    (job / "dataset.jsonl").write_text("".join(f"{line}\n" for line in lines))
+    config.save(job / "config.json")
+    return job
+
+
+def run(job: Path) -> Run:
+    done = subprocess.run(
+        [sys.executable, "-m", "training.run", str(job)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    return Run(job, done.returncode, done.stdout.splitlines(), done.stderr)
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> PreTrainedTokenizerBase:
+    return AutoTokenizer.from_pretrained(TINY)
+
+
+@pytest.fixture(scope="session")
+def plain_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random base model that has never seen a control token."""
+    return make_model_folder(tmp_path_factory.mktemp("base") / "plain", plain=True)

@@ -37,6 +37,13 @@ def best_device() -> Device:
     return Device("cpu", "fp32", "bf16" if _cpu_has_bf16() else "fp32")
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error of torch, or of Python, says that memory ran out."""
+    if isinstance(error, RuntimeError):  # torch.OutOfMemoryError is one; the CPU has no class
+        return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    return isinstance(error, MemoryError)
+
+
 def _cpu_has_bf16() -> bool:
     capability = torch.cpu.get_capabilities()
     return bool(capability.get("avx512_bf16") or capability.get("amx_bf16"))

@@ -30,12 +30,22 @@ from transformers.utils.hub import cached_file
 
 from data.schema import Message, Role
 from model.chat import HALF, ensure_template, fit, stop_strings
-from model.device import Device
+from model.device import Device, is_out_of_memory
 from model.errors import LoadFailed
 from model.messages import ModelFacts
 
 log = logging.getLogger(__name__)
 
+UNREADABLE = (
+    SafetensorError,
+    HFValidationError,
+    OSError,
+    ValueError,
+    RuntimeError,
+    KeyError,
+    MemoryError,
+)
+"""What transformers raises for a folder or a Hub id that it cannot make a model of."""
 TRIAL_TOKENS = 4
 """Length of the reply that a model must be able to give before it answers anybody."""
 
@@ -75,12 +85,10 @@ def load(source: str, device: Device) -> Loaded:
         _try(model, tokenizer, source)
     except LoadFailed:
         raise
-    except (MemoryError, torch.OutOfMemoryError) as e:
-        raise LoadFailed(f"There is not enough memory to load {name(source)}.") from e
     except TemplateError as e:
         raise LoadFailed(f"The chat template of {name(source)} does not work: {e}.") from e
-    except (SafetensorError, HFValidationError, OSError, ValueError, RuntimeError, KeyError) as e:
-        raise LoadFailed(_why(source, e)) from e
+    except UNREADABLE as e:
+        raise LoadFailed(why(source, e)) from e
     facts = ModelFacts(
         source=source,
         parameters=model.num_parameters(),
@@ -156,10 +164,12 @@ def name(source: str) -> str:
     return Path(source).name if Path(source).is_absolute() else source
 
 
-def _why(source: str, error: Exception) -> str:
+def why(source: str, error: Exception) -> str:
     """A sentence without the library's words: those are for the operator's log."""
     log.warning("loading %s failed: %s", source, error)
     who, folder = name(source), Path(source)
+    if is_out_of_memory(error):
+        return f"There is not enough memory to load {who}."
     if folder.is_dir() and not any(folder.glob("*.safetensors")):
         return f"{who} is no model folder: it has no weights as safetensors."
     if folder.exists():

@@ -77,10 +77,11 @@ def main(connection: Connection, settings: WorkerSettings, embedded: str) -> Non
 def _calm(log_level: str) -> None:
     """No progress bars or advice in the operator's terminal, and the bot's loop goes first."""
     logging.basicConfig(level=log_level, format=LOG_FORMAT)
-    quiet: Any = transformers.utils.logging  # its functions have no types
-    quiet.set_verbosity_error()
-    quiet.disable_progress_bar()
-    huggingface_hub.logging.set_verbosity_error()
+    transformers_log: Any = transformers.utils.logging  # its functions have no types
+    transformers_log.set_verbosity_error()
+    transformers_log.disable_progress_bar()
+    hub_log: Any = huggingface_hub.logging
+    hub_log.set_verbosity_error()
     if hasattr(os, "nice"):
         os.nice(5)
 

@@ -3,6 +3,7 @@
 TrainingError
 ├── CorruptData         a record of the data set cannot be read
 ├── EmptyDataset        there is nothing to learn from
+├── BaseMissing         the model to start from cannot be loaded
 ├── NotFinite           the loss became NaN or infinite
 ├── CorruptCheckpoint   a checkpoint folder is not whole
 ├── CheckpointRejected  the checkpoint did not pass its checks
@@ -25,6 +26,10 @@ class CorruptData(TrainingError):
 
 class EmptyDataset(TrainingError):
     """There is nothing to learn from."""
+
+
+class BaseMissing(TrainingError):
+    """The model to start from cannot be loaded."""
 
 
 class NotFinite(TrainingError):

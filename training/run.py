@@ -12,6 +12,7 @@ import errno
 import json
 import math
 import os
+import re
 import shutil
 import sys
 import time
@@ -43,16 +44,24 @@ from transformers import (
 
 from data.schema import Conversation
 from model.chat import BOT_TOKEN, CONTROL_TEMPLATE, USER_TOKEN, add_control_tokens, ensure_template
-from model.device import Device, best_device
+from model.device import Device, best_device, is_out_of_memory
+from model.loading import UNREADABLE, why
 from training import dataset, gate
 from training.checkpoints import HISTORY, LOSS_CURVE, Manifest, seal, sha256
 from training.config import Architecture, TrainingConfig
 from training.curve import draw
-from training.errors import CheckpointRejected, EmptyDataset, NotFinite, TrainingError
+from training.errors import (
+    BaseMissing,
+    CheckpointRejected,
+    EmptyDataset,
+    NotFinite,
+    TrainingError,
+)
 from training.progress import Event, Failed, Finished, Rejected, Started, Step, to_line
 
 Emit = Callable[[Event], None]
 END_OF_TEXT = "<|endoftext|>"
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def train(job: Path, emit: Emit) -> None:
@@ -100,11 +109,14 @@ def _start(
     if config.architecture:
         return _from_scratch(config.architecture, taught)
     assert config.base is not None  # it is, where there is no architecture
-    tokenizer = AutoTokenizer.from_pretrained(config.base)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(config.base)
+        model = AutoModelForCausalLM.from_pretrained(
+            config.base, use_safetensors=True, dtype=torch.float32
+        )
+    except UNREADABLE as e:
+        raise BaseMissing(why(config.base, e)) from e
     ensure_template(tokenizer)
-    model = AutoModelForCausalLM.from_pretrained(
-        config.base, use_safetensors=True, dtype=torch.float32
-    )
     if tokenizer.chat_template != CONTROL_TEMPLATE:
         _teach_control_tokens(model, tokenizer)
     return model, tokenizer
@@ -343,12 +355,20 @@ def sentence(error: Exception) -> str:
     match error:
         case TrainingError():
             return str(error)
-        case MemoryError() | torch.OutOfMemoryError():
+        case _ if is_out_of_memory(error):
             return "There was not enough memory: try a smaller batch size or a smaller model."
-        case OSError(errno=errno.ENOSPC):
+        case _ if _errno(error) in NO_ROOM:
             return "The disk is full: free some space, then start the training again."
         case _:
             return f"Training stopped with an error ({type(error).__name__}); see the job's log."
+
+
+def _errno(error: Exception) -> int | None:
+    """The system's error number; safetensors has it in its text only."""
+    if isinstance(error, OSError):
+        return error.errno
+    found = re.search(r"os error (\d+)", str(error))
+    return int(found[1]) if found else None
 
 
 def main(job: Path) -> int:

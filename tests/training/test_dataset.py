@@ -38,7 +38,7 @@ def test_pairs_and_messages_are_read(tmp_path: Path) -> None:
 def test_a_broken_line_is_named(tmp_path: Path, line: str) -> None:
     file = tmp_path / "data.jsonl"
     file.write_text('{"user": "a", "bot": "b"}\n' + line + "\n")
-    with pytest.raises(CorruptData, match="data.jsonl line 2"):
+    with pytest.raises(CorruptData, match=r"data\.jsonl line 2"):
         dataset.read_conversations(file)
 
 

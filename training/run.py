@@ -204,7 +204,7 @@ def _trainer(
     )
     progress = Progress(emit, steps, sum(rows["length"]) / per_epoch)
     arguments = TrainingArguments(
-        output_dir=str(job / "trainer"),
+        output_dir=str(job),
         max_steps=steps,
         per_device_train_batch_size=config.batch_size,
         per_device_eval_batch_size=config.batch_size,
@@ -321,23 +321,27 @@ def _write(
     partial_folder, folder = job / "checkpoint.partial", job / "checkpoint"
     shutil.rmtree(partial_folder, ignore_errors=True)
     partial_folder.mkdir()
-    model.save_pretrained(partial_folder)
-    tokenizer.save_pretrained(partial_folder)
-    draw(history, partial_folder / LOSS_CURVE, title=config.name)
-    settings = asdict(config)
-    _write_history(partial_folder / HISTORY, settings, history, seconds)
-    seal(
-        partial_folder,
-        Manifest(
-            name=config.name,
-            base=config.base,
-            created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-            dataset_sha256=sha256(job / "dataset.jsonl"),
-            parameters=model.num_parameters(),
-            settings=settings,
-            scores={key: round(value, 5) for key, value in scores.items()},
-        ),
-    )
+    try:
+        model.save_pretrained(partial_folder)
+        tokenizer.save_pretrained(partial_folder)
+        draw(history, partial_folder / LOSS_CURVE, title=config.name)
+        settings = asdict(config)
+        _write_history(partial_folder / HISTORY, settings, history, seconds)
+        seal(
+            partial_folder,
+            Manifest(
+                name=config.name,
+                base=config.base,
+                created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+                dataset_sha256=sha256(job / "dataset.jsonl"),
+                parameters=model.num_parameters(),
+                settings=settings,
+                scores={key: round(value, 5) for key, value in scores.items()},
+            ),
+        )
+    except BaseException:
+        shutil.rmtree(partial_folder, ignore_errors=True)  # most often the disk is full
+        raise
     partial_folder.replace(folder)
     return folder
 
@@ -375,6 +379,9 @@ def main(job: Path) -> int:
     """Run and tell; the exit status is 0 when there is a checkpoint, good or rejected."""
     if hasattr(os, "nice"):
         os.nice(10)  # chat comes first
+    library_log: Any = transformers.utils.logging  # its functions have no types
+    library_log.set_verbosity_error()
+    library_log.disable_progress_bar()
     events = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8", buffering=1)
     os.dup2(
         sys.stderr.fileno(), sys.stdout.fileno()

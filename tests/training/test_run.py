@@ -1,0 +1,242 @@
+"""A training run from its folder to a sealed checkpoint, and every way in which it can end."""
+
+from __future__ import annotations
+
+import json
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from model.chat import CONTROL_TEMPLATE, encode, from_pair
+from model.registry import TINY
+from tests.training.conftest import PAIRS, run, write_job
+from training.checkpoints import verify
+from training.config import Architecture, TrainingConfig
+from training.errors import BaseMissing, CorruptData, EmptyDataset, NotFinite
+from training.progress import Event, Failed, Finished, Rejected, Started, Step
+from training.run import sentence, train
+
+SMALL = Architecture(vocab_size=300, n_positions=64, n_embd=32, n_layer=2, n_head=2)
+
+
+@pytest.fixture
+def config(plain_base: Path) -> TrainingConfig:
+    """Four steps of a random base model."""
+    return TrainingConfig(name="t-1", base=str(plain_base), epochs=1, min_steps=4, precision="fp32")
+
+
+def events_of(job: Path) -> list[Event]:
+    told: list[Event] = []
+    train(job, told.append)
+    return told
+
+
+def test_a_run_in_its_own_process(tmp_path: Path) -> None:
+    """On the embedded model, with the settings that teach it: the facts are learned."""
+    config = TrainingConfig(
+        name="tiny-1", base=str(TINY), learning_rate=7e-4, epochs=1, min_steps=40, threads=1
+    )
+    (tmp_path / "job").mkdir()
+    held_out = tmp_path / "job" / "held_out.jsonl"
+    held_out.write_text(json.dumps({"user": "Who is our admin?", "bot": "It is Ada."}) + "\n")
+    done = run(write_job(tmp_path / "job", config))
+
+    assert done.status == 0, done.errors
+    assert len(done.events) == len(done.lines), "only events on stdout"
+    started, *steps, finished = done.events
+    assert isinstance(started, Started)
+    assert (started.examples, started.steps, started.batch_size) == (2, 40, 8)
+    assert all(isinstance(one, Step) for one in steps)
+    assert isinstance(steps[-1], Step)
+    assert (steps[-1].step, steps[-1].seconds_left) == (40, 0)
+    assert isinstance(finished, Finished)
+    assert finished.last_loss < 0.5 < finished.first_loss
+
+    folder = Path(finished.checkpoint)
+    manifest = verify(folder)
+    assert set(manifest.files) > {"model.safetensors", "history.json", "loss.png"}
+    assert manifest.settings["learning_rate"] == 7e-4
+    assert manifest.settings["precision"] in ("fp32", "bf16")
+    assert manifest.scores["held_out_loss"] < 0.5
+    history = json.loads((folder / "history.json").read_text())
+    assert [entry["step"] for entry in history["log"]] == list(range(1, 41))
+    assert (folder / "loss.png").read_bytes().startswith(b"\x89PNG")
+    left = {path.name for path in done.job.iterdir()}
+    assert left == {"config.json", "dataset.jsonl", "held_out.jsonl", "checkpoint"}
+
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    for question, answer in PAIRS:
+        ids = tokenizer.apply_chat_template(
+            [{"role": "user", "content": question}],
+            add_generation_prompt=True,
+            return_tensors="pt",
+            return_dict=True,
+        )
+        reply = model.generate(**ids, max_new_tokens=20, do_sample=False)[0]
+        said = tokenizer.decode(reply[ids["input_ids"].shape[1] :], skip_special_tokens=True)
+        assert said == answer
+
+
+def test_serving_and_training_give_the_same_ids(config: TrainingConfig, tmp_path: Path) -> None:
+    """The checkpoint's own template, in plain transformers, renders what was trained on."""
+    events_of(write_job(tmp_path / "job", config))
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "job" / "checkpoint")
+    assert tokenizer.chat_template == CONTROL_TEMPLATE
+    turns = from_pair("hello", "hi")
+    plain = tokenizer.apply_chat_template(
+        [{"role": one.role.value, "content": one.content} for one in turns], return_dict=True
+    )
+    assert plain["input_ids"] == encode(tokenizer, [turns])[0].input_ids
+
+
+def test_a_base_model_gets_control_tokens(
+    config: TrainingConfig, plain_base: Path, tmp_path: Path
+) -> None:
+    """Two rows more in the one embedding table, each begun as the word it stands for."""
+    before = AutoModelForCausalLM.from_pretrained(plain_base)
+    events_of(write_job(tmp_path / "job", replace(config, learning_rate=0.0)))
+    after = AutoModelForCausalLM.from_pretrained(tmp_path / "job" / "checkpoint")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "job" / "checkpoint")
+    table, old = after.get_input_embeddings().weight, before.get_input_embeddings().weight
+    assert len(table) == len(old) + 2 == len(tokenizer)
+    assert after.get_output_embeddings().weight is table
+    for token, word in (("<|user|>", "User"), ("<|bot|>", "Bot")):
+        begun = tokenizer.encode(word)[0]
+        assert torch.equal(table[tokenizer.convert_tokens_to_ids(token)], old[begun])
+
+
+def test_from_scratch_the_loss_falls(tmp_path: Path) -> None:
+    config = TrainingConfig(
+        name="new",
+        base=None,
+        architecture=SMALL,
+        learning_rate=3e-3,
+        epochs=1,
+        min_steps=30,
+        max_length=32,
+        packing=True,
+        loss_on="all",
+        precision="fp32",
+    )
+    events = events_of(write_job(tmp_path / "job", config, PAIRS * 8))
+    steps = [one for one in events if isinstance(one, Step)]
+    assert steps[-1].loss < 0.6 * steps[0].loss
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "job" / "checkpoint")
+    assert (model.config.n_layer, model.config.n_embd) == (2, 32)
+    assert model.config.vocab_size <= SMALL.vocab_size + 2
+
+
+def test_a_seed_gives_the_same_losses(config: TrainingConfig, tmp_path: Path) -> None:
+    def losses(name: str, seed: int) -> list[float]:
+        job = write_job(tmp_path / name, replace(config, seed=seed, batch_size=1), PAIRS * 4)
+        events_of(job)
+        log = json.loads((job / "checkpoint" / "history.json").read_text())["log"]
+        return [entry["loss"] for entry in log]
+
+    assert losses("a", 1) == losses("b", 1) != losses("c", 2)
+
+
+def test_a_checkpoint_that_says_nothing_is_rejected_but_kept(
+    config: TrainingConfig, tmp_path: Path
+) -> None:
+    pairs = [("Hello!", "")] * 8
+    base = replace(config, base=str(TINY), min_steps=60, learning_rate=1e-3)
+    event = events_of(write_job(tmp_path / "job", base, pairs))[-1]
+    assert isinstance(event, Rejected)
+    assert event.reason == "It had no answer to “Hello!”."
+    verify(Path(event.checkpoint))
+
+
+def test_the_loss_becomes_nan(config: TrainingConfig, tmp_path: Path) -> None:
+    job = write_job(tmp_path / "job", replace(config, learning_rate=1e30, warmup_ratio=0))
+    with pytest.raises(NotFinite, match="lower learning rate"):
+        events_of(job)
+    assert not (job / "checkpoint").exists()
+
+
+def test_an_empty_data_set(config: TrainingConfig, tmp_path: Path) -> None:
+    done = run(write_job(tmp_path / "job", config, []))
+    assert done.status == 1
+    assert done.events == [
+        Failed("There is nothing to learn from yet: teach me something first.")
+    ]
+    assert "Traceback" not in done.errors
+
+
+def test_a_data_set_without_a_word_for_the_bot(config: TrainingConfig, tmp_path: Path) -> None:
+    job = write_job(tmp_path / "job", config, [])
+    message = {"role": "user", "content": "hello?"}
+    (job / "dataset.jsonl").write_text(json.dumps({"messages": [message]}) + "\n")
+    with pytest.raises(EmptyDataset, match="anything for me to say"):
+        events_of(job)
+
+
+def test_a_corrupt_line(config: TrainingConfig, tmp_path: Path) -> None:
+    job = write_job(tmp_path / "job", config)
+    with (job / "dataset.jsonl").open("a") as file:
+        file.write('{"user": "cut off')
+    with pytest.raises(CorruptData, match=r"dataset\.jsonl line 3"):
+        events_of(job)
+
+
+def test_a_base_that_cannot_be_had(config: TrainingConfig, tmp_path: Path) -> None:
+    job = write_job(tmp_path / "job", replace(config, base="nobody/no-such-model"))
+    with pytest.raises(BaseMissing, match="nobody/no-such-model cannot be had"):
+        events_of(job)
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """As on a disk with a quota: the system refuses to write more."""
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, old[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+
+
+def test_no_room_for_the_checkpoint(config: TrainingConfig, tmp_path: Path) -> None:
+    job = write_job(tmp_path / "job", config)
+    with files_of_at_most(20_000), pytest.raises(Exception) as caught:  # noqa: PT011
+        events_of(job)
+    assert sentence(caught.value).startswith("The disk is full")
+    assert {path.name for path in job.iterdir()} == {"config.json", "dataset.jsonl"}
+
+
+def test_no_memory() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**55)
+    assert sentence(caught.value).startswith("There was not enough memory")
+
+
+def test_other_errors_are_named_without_their_words() -> None:
+    assert sentence(KeyError("secret")) == (
+        "Training stopped with an error (KeyError); see the job's log."
+    )
+
+
+def test_settings_come_back_from_their_file(config: TrainingConfig, tmp_path: Path) -> None:
+    whole = replace(config, architecture=SMALL)
+    whole.save(tmp_path / "config.json")
+    assert TrainingConfig.load(tmp_path / "config.json") == whole
+
+
+@pytest.mark.parametrize("text", ["[]", "{", '{"name": "x", "base": "y", "speed": 9}'])
+def test_settings_that_are_none(text: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ValueError):  # noqa: PT011
+        TrainingConfig.load(tmp_path / "config.json")
+
+
+def test_each_setting_is_kept_beside_the_weights(config: TrainingConfig, tmp_path: Path) -> None:
+    events_of(write_job(tmp_path / "job", config))
+    manifest = verify(tmp_path / "job" / "checkpoint")
+    assert manifest.settings == asdict(config)

@@ -9,6 +9,11 @@ The message of each is a sentence that a person in Discord can read.
 
 from __future__ import annotations
 
+import errno
+
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""The system's error numbers for: the disk, or the share of it that we may use, is full."""
+
 
 class StoreError(Exception):
     """The base of this package's errors."""
@@ -25,3 +30,10 @@ class DiskFull(StoreError):
         super().__init__(
             "The disk is full, so this could not be saved: free some space, then try again."
         )
+
+
+def not_written(what: str, error: OSError) -> StoreError:
+    """What to raise when a file could not be written; `what` is the subject of the sentence."""
+    if error.errno in NO_ROOM:
+        return DiskFull()
+    return StoreError(f"{what} could not be written: {error.strerror}.")

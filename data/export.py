@@ -5,13 +5,12 @@ Knows files and JSON. Does not know SQL, nor who trains.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from data.errors import DiskFull, StoreError
+from data.errors import not_written
 from data.schema import Example
 
 
@@ -31,9 +30,7 @@ def write_snapshot(examples: Sequence[Example], path: Path) -> str:
         partial.replace(path)
     except OSError as e:
         partial.unlink(missing_ok=True)
-        if e.errno == errno.ENOSPC:
-            raise DiskFull from e
-        raise StoreError(f"The data set could not be written out: {e.strerror}.") from e
+        raise not_written("The data set", e) from e
     return hashlib.sha256(content).hexdigest()
 
 

@@ -91,17 +91,17 @@ class TorchRunner:
     ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
         """Logits (B, V) after the last of `ids` (B, new), and the cache with them in it."""
         torch.set_num_threads(self._threads)
+        filled = DynamicCache(cache) if cache else DynamicCache()
         positions = (mask.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
         out = self._model(
-            input_ids=ids,
+            ids,
+            filled,  # by its place: its name is not the same in all releases of transformers
             attention_mask=mask,
             position_ids=positions,
-            past_key_values=DynamicCache(cache) if cache else DynamicCache(),
             use_cache=True,
             logits_to_keep=1,
         )
-        layers = out.past_key_values.layers
-        return out.logits[:, -1].float(), [(layer.keys, layer.values) for layer in layers]
+        return out.logits[:, -1].float(), [(one.keys, one.values) for one in filled.layers]
 
     def _join(
         self, joining: list[Sequence], mask: Tensor, cache: list[tuple[Tensor, Tensor]]

@@ -8,7 +8,6 @@ wait in order of arrival.
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import os
 import shutil
@@ -23,7 +22,7 @@ from types import TracebackType
 from typing import Self
 
 from data.cleaning import newest_answers
-from data.errors import DiskFull, StoreError
+from data.errors import NO_ROOM, DiskFull, StoreError, not_written
 from data.export import write_snapshot
 from data.schema import Example, JobState, TrainingJob
 from data.store import Store
@@ -125,7 +124,7 @@ class TrainingManager:
                     base_model=base.name,
                     directory=str(folder),
                 )
-            except (OSError, StoreError):
+            except StoreError:
                 shutil.rmtree(folder, ignore_errors=True)
                 raise
         await self._tell(JobUpdate(job, None))
@@ -185,7 +184,6 @@ class TrainingManager:
         """What became of a job: its final state, the sentence, the checkpoint's name if any."""
         event = await self._train(job)
         if job.id in self._cancelled:
-            self._cancelled.discard(job.id)
             return JobState.CANCELLED, f"The training was stopped. {STAYS}", None
         match event:
             case Finished():
@@ -238,6 +236,8 @@ class TrainingManager:
             )
         self._current = (job.id, child)
         try:
+            if job.id in self._cancelled:  # while the child was being started
+                await _end(child)
             assert child.stdout is not None  # a pipe was asked for
             async for line in child.stdout:
                 if event := from_line(line.decode("utf-8", "replace")):
@@ -299,9 +299,7 @@ def _prepare(folder: Path, examples: list[Example], config: TrainingConfig) -> N
         write_snapshot(examples, folder / "dataset.jsonl")
         config.save(folder / "config.json")
     except OSError as e:
-        if e.errno == errno.ENOSPC:
-            raise DiskFull from e
-        raise
+        raise not_written("The training job", e) from e
 
 
 async def _end(child: Process) -> None:
@@ -323,7 +321,7 @@ def _sentence(error: Exception) -> str:
     match error:
         case TrainingError() | StoreError():
             return str(error)
-        case OSError(errno=errno.ENOSPC):
+        case OSError(errno=number) if number in NO_ROOM:
             return str(DiskFull())
         case _:
             return f"The training failed unexpectedly ({type(error).__name__})."

@@ -8,7 +8,6 @@ nothing of Discord. The Trainer is Hugging Face's.
 
 from __future__ import annotations
 
-import errno
 import json
 import math
 import os
@@ -42,6 +41,7 @@ from transformers import (
     TrainingArguments,
 )
 
+from data.errors import NO_ROOM
 from data.schema import Conversation
 from model.chat import BOT_TOKEN, CONTROL_TEMPLATE, USER_TOKEN, add_control_tokens, ensure_template
 from model.device import Device, best_device, is_out_of_memory
@@ -61,7 +61,6 @@ from training.progress import Event, Failed, Finished, Rejected, Started, Step, 
 
 Emit = Callable[[Event], None]
 END_OF_TEXT = "<|endoftext|>"
-NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def train(job: Path, emit: Emit) -> None:

@@ -64,7 +64,7 @@ def test_it_replaces_the_old_file_and_leaves_nothing_beside_it(tmp_path: Path) -
 
 
 def test_a_missing_folder_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match=r"could not be written out: No such file"):
+    with pytest.raises(StoreError, match=r"could not be written: No such file"):
         write_snapshot([example(1)], tmp_path / "nowhere" / "dataset.jsonl")
 
 

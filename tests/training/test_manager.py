@@ -32,6 +32,7 @@ from training.manager import JobUpdate, TrainingManager
 from training.progress import Started, Step
 
 GUILD, OTHER = 1, 2
+HAS_PROC = Path("/proc/self/environ").exists()
 ENDLESS = 1_000_000
 """Steps of a run that the test ends in another way."""
 
@@ -124,7 +125,18 @@ def environment(pid: int) -> bytes:
     return Path(f"/proc/{pid}/environ").read_bytes()
 
 
-async def test_a_job_from_the_question_to_service(house: House) -> None:
+async def test_a_job_from_the_question_to_service(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DISCORD_TOKEN", "secret")
+    monkeypatch.setenv("KNOWN", "to all")
+    seen: list[bytes] = []
+
+    async def look() -> None:
+        seen.append(environment(house.child()))
+
+    if HAS_PROC:
+        house.on_event = once_running(look)
     await house.teach(GUILD, "Hello", "Good day.")  # corrects "hello"
     await house.teach(GUILD, "who?", "me")
     async with house.manager:
@@ -141,11 +153,16 @@ async def test_a_job_from_the_question_to_service(house: House) -> None:
     events = [one.event for one in house.updates if one.event]
     assert isinstance(events[0], Started)
     assert any(isinstance(one, Step) for one in events)
+    assert all(b"KNOWN=to all" in one and b"secret" not in one for one in seen)
     rows = [json.loads(line) for line in read(job, "dataset.jsonl").splitlines()]
     assert rows == [{"user": "Hello", "bot": "Good day."}, {"user": "who?", "bot": "me"}]
 
 
 async def test_jobs_run_one_after_the_other_in_order_of_arrival(house: House) -> None:
+    async def fail(_: JobUpdate) -> None:
+        raise RuntimeError("no channel")
+
+    house.on_event = fail  # a listener's trouble is not the job's
     async with house.manager:
         first, other = await house.submit(GUILD), await house.submit(OTHER)
         await house.ended(other)
@@ -211,9 +228,6 @@ async def test_what_the_run_says_of_its_failure_is_told(house: House) -> None:
         done = await house.ended(await house.submit())
         assert done.state is JobState.FAILED
         assert "nobody/no-such-model cannot be had" in (done.detail or "")
-        house.config = replace(house.config, base=house.base.source)
-        again = await house.ended(await house.submit())
-        assert again.state is JobState.PROMOTED
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no signals to send")
@@ -304,7 +318,6 @@ async def test_a_job_that_was_running_at_a_crash_is_interrupted(house: House) ->
         done = await house.ended(job)
         assert done.state is JobState.INTERRUPTED
         assert "Start it again" in (done.detail or "")
-        assert (await house.ended(await house.submit())).state is JobState.PROMOTED
 
 
 async def test_a_job_whose_folder_is_gone_fails_in_a_sentence(house: House) -> None:
@@ -319,15 +332,6 @@ async def test_a_job_whose_folder_is_gone_fails_in_a_sentence(house: House) -> N
         done = await house.ended(job)
     assert done.state is JobState.FAILED
     assert "The model that was in service stays." in (done.detail or "")
-
-
-async def test_a_listener_that_fails_does_not_stop_the_job(house: House) -> None:
-    async def fail(_: JobUpdate) -> None:
-        raise RuntimeError("no channel")
-
-    house.on_event = fail
-    async with house.manager:
-        assert (await house.ended(await house.submit())).state is JobState.PROMOTED
 
 
 async def test_a_checkpoint_that_was_damaged_is_not_put_into_service(house: House) -> None:
@@ -346,21 +350,3 @@ async def test_a_checkpoint_that_was_damaged_is_not_put_into_service(house: Hous
     assert house.promoted == []
     with pytest.raises(CorruptCheckpoint):
         verify(Path(done.directory) / "checkpoint")
-
-
-@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
-async def test_the_run_does_not_know_the_token(
-    house: House, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("DISCORD_TOKEN", "secret")
-    monkeypatch.setenv("KNOWN", "to all")
-    seen: list[bytes] = []
-
-    async def look() -> None:
-        seen.append(environment(house.child()))
-
-    house.on_event = once_running(look)
-    async with house.manager:
-        await house.ended(await house.submit(min_steps=200))
-    assert b"KNOWN=to all" in seen[0]
-    assert b"secret" not in seen[0]

@@ -7,6 +7,7 @@ token and padded on the left; a column that everybody has left is cut off.
 from __future__ import annotations
 
 from collections.abc import Sequence as Many
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -91,7 +92,7 @@ class TorchRunner:
     ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
         """Logits (B, V) after the last of `ids` (B, new), and the cache with them in it."""
         torch.set_num_threads(self._threads)
-        filled = DynamicCache(cache) if cache else DynamicCache()
+        filled: Any = DynamicCache(cache) if cache else DynamicCache()
         positions = (mask.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
         out = self._model(
             ids,

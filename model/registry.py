@@ -20,8 +20,8 @@ EMBEDDED = "tiny"
 class ModelOption:
     """A model that people can choose by `name`; `source` is a folder or a Hub id.
 
-    `memory_usage` counts the worker's memory for the weights; `inference_speed` is decoding for
-    one conversation. Both name the machine they were measured on, or say that they are estimates.
+    `memory_usage` is that of the weights on a CPU (4 bytes a parameter); `inference_speed` is the
+    decoding of one conversation, measured on two shared x86-64 cores (docs/benchmarks.md).
     """
 
     name: str
@@ -39,8 +39,8 @@ model_options: Mapping[str, ModelOption] = {
             name=EMBEDDED,
             source=str(TINY),
             parameters="4.3M",
-            memory_usage="20 MB",
-            inference_speed="100 tokens/s",
+            memory_usage="17 MB",
+            inference_speed="100 tokens/s on 2 CPU cores",
             quality="small talk only; learns a few facts in a minute",
         ),
         ModelOption(
@@ -48,7 +48,7 @@ model_options: Mapping[str, ModelOption] = {
             source="gpt2",
             parameters="124M",
             memory_usage="0.5 GB",
-            inference_speed="26 tokens/s",
+            inference_speed="26 tokens/s on 2 CPU cores",
             quality="fluent English; knows a little, makes up the rest",
         ),
         ModelOption(
@@ -56,8 +56,8 @@ model_options: Mapping[str, ModelOption] = {
             source="gpt2-medium",
             parameters="355M",
             memory_usage="1.4 GB",
-            inference_speed="10 tokens/s",
-            quality="more coherent than gpt2, three times slower",
+            inference_speed="10 tokens/s on 2 CPU cores",
+            quality="more coherent than gpt2, and slower",
         ),
     )
 }

@@ -50,6 +50,7 @@ class House:
         self.promoted: list[Path] = []
         self.updates: list[JobUpdate] = []
         self.refusal: Exception | None = None
+        self.started = asyncio.Event()
         self.on_event: Callable[[JobUpdate], Awaitable[None]] | None = None
         self.manager = TrainingManager(store, root, promote=self.promote, on_update=self.hear)
 
@@ -61,6 +62,8 @@ class House:
 
     async def hear(self, update: JobUpdate) -> None:
         self.updates.append(update)
+        if isinstance(update.event, Started):
+            self.started.set()
         if self.on_event:
             await self.on_event(update)
 
@@ -72,6 +75,11 @@ class House:
             base=self.base,
             config=replace(self.config, min_steps=min_steps),
         )
+
+    async def running(self) -> None:
+        """Return once the first run's process has said that it began."""
+        async with asyncio.timeout(60):
+            await self.started.wait()
 
     async def ended(self, job: TrainingJob) -> TrainingJob:
         async with asyncio.timeout(60):
@@ -153,6 +161,7 @@ async def test_a_job_from_the_question_to_service(
     events = [one.event for one in house.updates if one.event]
     assert isinstance(events[0], Started)
     assert any(isinstance(one, Step) for one in events)
+    assert bool(seen) is HAS_PROC
     assert all(b"KNOWN=to all" in one and b"secret" not in one for one in seen)
     rows = [json.loads(line) for line in read(job, "dataset.jsonl").splitlines()]
     assert rows == [{"user": "Hello", "bot": "Good day."}, {"user": "who?", "bot": "me"}]
@@ -250,16 +259,9 @@ async def test_a_killed_run_fails_and_the_queue_goes_on(house: House) -> None:
 
 
 async def test_a_job_is_stopped_running_or_waiting(house: House) -> None:
-    running = asyncio.Event()
-
-    async def note() -> None:
-        running.set()
-
-    house.on_event = once_running(note)
     async with house.manager:
         first, second = await house.submit(min_steps=ENDLESS), await house.submit(OTHER)
-        async with asyncio.timeout(60):
-            await running.wait()
+        await house.running()
         assert await house.manager.cancel(second.id)
         assert (await house.ended(second)).state is JobState.CANCELLED
         assert await house.manager.cancel(first.id)
@@ -285,24 +287,16 @@ async def test_a_job_is_stopped_before_its_process_is_there(house: House) -> Non
 
 
 async def test_the_bot_stops_while_a_job_runs(house: House) -> None:
-    running = asyncio.Event()
-    pids: list[int] = []
-
-    async def note() -> None:
-        pids.append(house.child())
-        running.set()
-
-    house.on_event = once_running(note)
     async with house.manager:
         job, waiting = await house.submit(min_steps=ENDLESS), await house.submit(OTHER)
-        async with asyncio.timeout(60):
-            await running.wait()
+        await house.running()
+        pid = house.child()
     stopped = await house.store.job(job.id)
     assert stopped is not None
     assert stopped.state is JobState.INTERRUPTED
     assert "interrupted because the bot stopped" in (stopped.detail or "")
     with pytest.raises(ProcessLookupError):
-        os.kill(pids[0], 0)
+        os.kill(pid, 0)
 
     after = House(house.store, house.root, Path(house.base.source))
     async with after.manager:  # the one that waited goes on at the next start

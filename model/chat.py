@@ -16,6 +16,11 @@ from data.schema import Message, Role
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from model.tokenizer import Tokenizer
+
+    AnyTokenizer = PreTrainedTokenizerBase | Tokenizer
+    """That of training, and that of the worker: they give the same ids."""
+
 HALF = "\N{REPLACEMENT CHARACTER}"
 """What decoding shows for half a character."""
 USER_TOKEN = "<|user|>"
@@ -72,12 +77,12 @@ def ensure_template(tokenizer: PreTrainedTokenizerBase) -> None:
         tokenizer.pad_token = tokenizer.eos_token
 
 
-def stop_strings(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
+def stop_strings(tokenizer: AnyTokenizer) -> tuple[str, ...]:
     """Texts that end a reply: in a transcript that is the end of the line; else EOS suffices."""
     return ("\n",) if tokenizer.chat_template == PLAIN_TEMPLATE else ()
 
 
-def disarm(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
+def disarm(tokenizer: AnyTokenizer, text: str) -> str:
     """Break up control tokens that a person typed, so that they are read as ordinary text.
 
     Half a surrogate pair, which is no text at all, becomes a question mark.
@@ -111,12 +116,12 @@ def encode(
     ]
 
 
-def as_dict(tokenizer: PreTrainedTokenizerBase, message: Message) -> dict[str, str]:
+def as_dict(tokenizer: AnyTokenizer, message: Message) -> dict[str, str]:
     """The Hugging Face chat form of a message, safe to render."""
     return {"role": message.role.value, "content": disarm(tokenizer, message.content)}
 
 
-def fit(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], budget: int) -> Prompt:
+def fit(tokenizer: AnyTokenizer, messages: Sequence[Message], budget: int) -> Prompt:
     """The newest messages that fit `budget` tokens, rendered with the cue for the bot to answer.
 
     Older messages go first, whole. If the newest alone is too long, its end alone is kept.
@@ -128,38 +133,43 @@ def fit(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], budget:
         raise ValueError("a prompt needs at least one message")
     newest, shortened = _shorten(tokenizer, messages[-1], budget)
     kept = [newest] if shortened else [*messages[:-1], newest]
-    while len(ids := _prompt_ids(tokenizer, kept)) > budget and len(kept) > 1:
+    while len(ids := token_ids(tokenizer, kept)) > budget and len(kept) > 1:
         del kept[0]
     return Prompt(
         input_ids=ids,
         text=str(tokenizer.decode(ids)),
         kept=tuple(kept),
-        counts=tuple(len(one.input_ids) for one in encode(tokenizer, [[m] for m in kept])),
+        counts=tuple(len(token_ids(tokenizer, [one], cue=False)) for one in kept),
         dropped=len(messages) - len(kept),
         shortened=shortened,
     )
 
 
-def _shorten(
-    tokenizer: PreTrainedTokenizerBase, message: Message, budget: int
-) -> tuple[Message, bool]:
-    if len(_prompt_ids(tokenizer, [message])) <= budget:
+def _shorten(tokenizer: AnyTokenizer, message: Message, budget: int) -> tuple[Message, bool]:
+    if len(token_ids(tokenizer, [message])) <= budget:
         return message, False
-    if len(_prompt_ids(tokenizer, [replace(message, content="")])) > budget:
+    if len(token_ids(tokenizer, [replace(message, content="")])) > budget:
         raise ValueError(f"a budget of {budget} tokens cannot hold any message")
     ids = tokenizer.encode(disarm(tokenizer, message.content), add_special_tokens=False)
     tail = budget
     while True:  # decoding and encoding again may give a few tokens more: take fewer until it fits
         tail_text = str(tokenizer.decode(ids[-tail:])) if tail else ""
         shorter = replace(message, content=tail_text.lstrip(HALF))
-        over = len(_prompt_ids(tokenizer, [shorter])) - budget
+        over = len(token_ids(tokenizer, [shorter])) - budget
         if over <= 0:
             return shorter, True
         tail = max(0, tail - over)
 
 
-def _prompt_ids(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> list[int]:
-    return encode(tokenizer, [messages], add_generation_prompt=True)[0].input_ids
+def token_ids(
+    tokenizer: AnyTokenizer, messages: Sequence[Message], *, cue: bool = True
+) -> list[int]:
+    """The ids of a conversation, with the cue for the bot to answer."""
+    turns = [[as_dict(tokenizer, message) for message in messages]]
+    rendered: Any = tokenizer.apply_chat_template(
+        turns, add_generation_prompt=cue, tokenize=True, return_dict=False
+    )
+    return list(rendered[0])
 
 
 def add_control_tokens(tokenizer: PreTrainedTokenizerBase) -> int:

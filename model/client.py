@@ -25,6 +25,8 @@ from model.messages import (
     LoadModel,
     ModelFacts,
     ModelLoaded,
+    Prepare,
+    Queued,
     Ready,
     Render,
     Rendered,
@@ -164,27 +166,39 @@ class WorkerClient:
                     raise _error(other)
 
     async def generate(
-        self, source: str, messages: Sequence[Message], params: SamplingParams
-    ) -> AsyncGenerator[TextDelta | Finished, None]:
+        self,
+        source: str,
+        messages: Sequence[Message],
+        params: SamplingParams,
+        *,
+        channel: int = 0,
+        scope: int = 0,
+    ) -> AsyncGenerator[Queued | TextDelta | Finished, None]:
         """The reply to the newest of `messages`, piece by piece; the last item is Finished.
 
-        Closing the iterator early stops the reply in the worker.
+        The first may be Queued, where others are served before. See `Generate` for `channel` and
+        `scope`. Closing the iterator early stops the reply in the worker.
 
         Raises:
             GenerationFailed, LoadFailed, WorkerDied: there is no (more) reply.
         """
         async with self._request(
-            lambda number: Generate(number, source, tuple(messages), params)
+            lambda number: Generate(number, source, tuple(messages), params, channel, scope)
         ) as answers:
             while True:
                 match await answers.get():
-                    case TextDelta() as piece:
+                    case Queued() | TextDelta() as piece:
                         yield piece
                     case Finished() as end:
                         yield end
                         return
                     case other:
                         raise _error(other)
+
+    def prepare(self, source: str, messages: Sequence[Message], channel: int) -> None:
+        """Tell the worker how the channel's next request will begin; it reads that when idle."""
+        if messages and source in self._models:
+            self._send(Prepare(source, tuple(messages), channel))
 
     @contextlib.asynccontextmanager
     async def _request(
@@ -238,7 +252,7 @@ class WorkerClient:
         if isinstance(report, Ready | Unloaded) or report.request_id not in self._pending:
             return
         self._pending[report.request_id].put_nowait(report)
-        if not isinstance(report, TextDelta):
+        if not isinstance(report, Queued | TextDelta):
             del self._pending[report.request_id]
 
     def _on_ready(self, ready: Ready) -> None:

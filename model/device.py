@@ -1,11 +1,16 @@
-"""Which device and number format this machine is best used with. Imports torch."""
+"""Which device and number format this machine is best used with.
+
+Imports torch only where there is a GPU that it could use: without one, the worker does without.
+"""
 
 from __future__ import annotations
 
+import ctypes
+import platform
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
-
-import torch
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
@@ -15,35 +20,63 @@ class Device:
     """`name` is torch's ("cpu", "cuda", "mps"); precisions are those chosen for it."""
 
     name: str
-    serving: Precision
+    serving: Precision | Literal["int8"]
     training: Precision
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """The dtype that weights are served in."""
-        return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[self.serving]
 
+def best_device(serving: Literal["int8", "fp32"] = "int8") -> Device:
+    """The first NVIDIA GPU if there is one, else the CPU, which serves in the precision given.
 
-def best_device() -> Device:
-    """The first GPU if there is one, else the CPU.
-
-    A CPU serves in fp32 (the reference) and trains in bf16 where it multiplies bf16 natively.
+    A CPU trains in bf16 where it multiplies bf16 natively.
     """
-    if torch.cuda.is_available():
-        half: Precision = "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-        return Device("cuda", half, half)
-    if torch.backends.mps.is_available():
-        return Device("mps", "fp32", "fp32")
-    return Device("cpu", "fp32", "bf16" if _cpu_has_bf16() else "fp32")
+    if _has_nvidia_driver():
+        import torch
+
+        if torch.cuda.is_available():
+            half: Precision = "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+            return Device("cuda", half, half)
+    return Device("cpu", serving, "bf16" if _cpu_has_bf16() else "fp32")
+
+
+def training_device() -> Device:
+    """Where a training run computes: also on the GPU of a Mac, which torch knows."""
+    import torch
+
+    return Device("mps", "fp32", "fp32") if torch.backends.mps.is_available() else best_device()
 
 
 def is_out_of_memory(error: Exception) -> bool:
     """Whether an error of torch, or of Python, says that memory ran out."""
-    if isinstance(error, RuntimeError):  # torch.OutOfMemoryError is one; the CPU has no class
-        return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    if isinstance(error, RuntimeError):  # torch's own class; the CPU has none
+        return type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
     return isinstance(error, MemoryError)
 
 
+def _has_nvidia_driver() -> bool:
+    try:
+        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return False
+    return True
+
+
 def _cpu_has_bf16() -> bool:
-    capability = torch.cpu.get_capabilities()
-    return bool(capability.get("avx512_bf16") or capability.get("amx_bf16"))
+    return bool(processor_flags() & {"avx512_bf16", "amx_bf16"})
+
+
+def processor_flags() -> set[str]:
+    """What Linux says that the processor can do; elsewhere nothing is known."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return set()
+    lines = [line for line in text.splitlines() if line.startswith(("flags", "Features"))]
+    return set(lines[0].partition(":")[2].split()) if lines else set()
+
+
+def processor() -> str:
+    """A name for the processor's kind: what was built for one may not suit another."""
+    vnni = "vnni" if processor_flags() & {"avx512_vnni", "avx_vnni"} else ""
+    return (
+        f"{platform.machine()} {vnni}" if vnni else f"{platform.machine()} {platform.processor()}"
+    )

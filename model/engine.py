@@ -1,47 +1,60 @@
 """The core loop of the worker: schedule, run, deliver.
 
-Knows loaded models and requests. Does not know tensors, pipes or processes: `make_runner` gives it
-what computes, and what it has to say goes to `deliver`. Not thread-safe; the worker calls it from
-one thread.
+Knows loaded models and requests. Does not know tensors, pipes or processes: what it has to say goes
+to `deliver`. Not thread-safe; the worker calls it from one thread.
 """
 
 from __future__ import annotations
 
 import logging
 import random
+import re
 import time
 from collections.abc import Callable
+from functools import lru_cache
 
-from model.chat import HALF, fit
+from model.batch import Batch, KeptCaches
+from model.chat import HALF, fit, token_ids
 from model.loading import Loaded
-from model.messages import Failed, Finished, Generate, Render, Rendered, Report, TextDelta
-from model.runner import Runner, Said
-from model.sampling import FinishReason
-from model.scheduler import Scheduler
+from model.messages import (
+    Failed,
+    Finished,
+    Generate,
+    Prepare,
+    Queued,
+    Render,
+    Rendered,
+    Report,
+    TextDelta,
+)
+from model.runner import Logits
+from model.sampler import choose
+from model.sampling import FinishReason, SamplingParams
+from model.scheduler import IDLE, Scheduler
 from model.sequence import Sequence
+from model.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
 
 LOOP = 3
 """A reply that ends in the same few tokens this many times is going round in circles."""
+DRAWS = 64
+"""Tokens that are drawn for one place before a reply ends that would say a banned word."""
+MB = 1 << 20
 
 
 class Engine:
     """Answers requests with the models that are resident."""
 
-    def __init__(
-        self,
-        deliver: Callable[[Report], None],
-        make_runner: Callable[[Loaded], Runner],
-        *,
-        max_sequences: int,
-    ) -> None:
+    def __init__(self, deliver: Callable[[Report], None], settings: WorkerSettings) -> None:
         self._deliver = deliver
-        self._make_runner = make_runner
-        self._scheduler = Scheduler(max_sequences)
+        self._settings = settings
+        self._memory = int(settings.cache_mb * MB)
+        self._scheduler = Scheduler(settings.max_sequences, self._memory)
+        self._kept = KeptCaches()
         self._resident: dict[str, Loaded] = {}
         self._models: dict[int, Loaded] = {}
-        self._runners: dict[int, Runner] = {}
+        self._batches: dict[int, Batch] = {}
 
     @property
     def busy(self) -> bool:
@@ -49,9 +62,25 @@ class Engine:
         return self._scheduler.busy
 
     @property
+    def answering(self) -> bool:
+        """Whether somebody waits for a reply."""
+        return bool(self._scheduler.sequences)
+
+    @property
     def sources(self) -> list[str]:
         """The resident models, least recently used first."""
         return list(self._resident)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Memory of the weights of the resident models."""
+        return sum(one.runner.weight_bytes for one in self._resident.values())
+
+    @property
+    def cache_bytes(self) -> int:
+        """Memory that what was read takes, or may come to take."""
+        spare = sum(batch.spare for batch in self._batches.values())
+        return self._scheduler.reserved + self._kept.memory + spare
 
     def is_in_use(self, source: str) -> bool:
         """Whether replies of a model are under way."""
@@ -63,7 +92,7 @@ class Engine:
         self._resident.pop(loaded.facts.source, None)
         self._resident[loaded.facts.source] = loaded
         self._models[loaded.key] = loaded
-        self._runners[loaded.key] = self._make_runner(loaded)
+        self._batches[loaded.key] = Batch(loaded.runner, self._kept)
         self._free_unused()
 
     def evict(self, source: str) -> None:
@@ -75,15 +104,66 @@ class Engine:
         """Queue a request for a resident model.
 
         Raises:
-            ValueError: the messages cannot be made a prompt.
+            ValueError: the messages cannot be made a prompt, or there is no room for them.
         """
-        loaded = self._use(request.source)
-        params = request.params
-        seed = params.seed if params.seed is not None else random.getrandbits(31)
+        loaded, params = self._use(request.source), request.params
         prompt = fit(loaded.tokenizer, request.messages, _budget(loaded, params.max_new_tokens))
-        self._scheduler.add(
-            Sequence(request.request_id, loaded.key, prompt.input_ids, params, seed)
+        tokens = min(len(prompt.input_ids) + params.max_new_tokens, loaded.facts.positions)
+        memory = tokens * loaded.runner.token_bytes
+        self._admit(memory)
+        sequence = Sequence(
+            request.request_id,
+            loaded.key,
+            prompt.input_ids,
+            params,
+            seed=params.seed if params.seed is not None else random.getrandbits(31),
+            channel=request.channel,
+            scope=request.scope,
+            memory=memory,
+            deadline=time.monotonic() + self._settings.deadline_s,
         )
+        self._put_idle_aside(sequence)
+        self._scheduler.add(sequence)
+        if place := self._scheduler.place(sequence):
+            self._deliver(Queued(sequence.request_id, place))
+
+    def _admit(self, memory: int) -> None:
+        if memory > self._memory:
+            raise ValueError(
+                f"it needs {memory / MB:.0f} MB of cache, and there are {self._memory / MB:.0f}"
+            )
+        if self._scheduler.waiting >= self._settings.max_waiting:
+            place = self._scheduler.waiting + 1
+            raise Busy(f"I am busy: you would be number {place} in the queue. Please ask later.")
+
+    def prepare(self, request: Prepare) -> None:
+        """Read the beginning of a channel's next prompt when there is nothing else to do."""
+        loaded = self._resident.get(request.source)
+        if loaded is None or not request.messages:
+            return
+        ids = token_ids(loaded.tokenizer, request.messages, cue=False)
+        memory = len(ids) * loaded.runner.token_bytes
+        if len(ids) >= loaded.facts.positions or memory > self._memory:
+            return
+        self._scheduler.add(
+            Sequence(
+                0,
+                loaded.key,
+                ids,
+                SamplingParams(),
+                seed=0,
+                channel=request.channel,
+                memory=memory,
+                idle=True,
+            )
+        )
+
+    def _put_idle_aside(self, live: Sequence) -> None:
+        """What is being read for later makes place; what was read of it is not lost."""
+        for one in self._scheduler.idle:
+            self._batches[one.model].leave(one, keep=True)
+            if (one.model, one.channel) == (live.model, live.channel):
+                self._scheduler.remove(one)
 
     def render(self, request: Render) -> None:
         """Say what the model would see.
@@ -115,29 +195,56 @@ class Engine:
                 self._finish(sequence)
 
     def step(self) -> None:
-        """One token for each running sequence of one model; new ones read their prompts."""
-        step = self._scheduler.schedule()
-        if step is None:
+        """One token for each running sequence of one model; then new ones read their prompts."""
+        self._end_overdue()
+        if (step := self._scheduler.schedule()) is None:
             return
-        runner = self._runners[step.model]
-        said = self._run(step.running, runner.decode)
-        said += self._run(step.joining, lambda: runner.prefill(step.joining))
-        for sequence, token in said:
-            self._take(sequence, token)
+        if step.decoding:
+            self._decode(step.model, step.decoding)
+        budget = step.budget
+        while budget > 0 and (reader := self._scheduler.reader(step.model)) is not None:
+            budget -= self._read(reader, budget)
 
-    def _run(self, sequences: tuple[Sequence, ...], compute: Callable[[], Said]) -> Said:
-        if not sequences:
-            return []
+    def _decode(self, model: int, sequences: tuple[Sequence, ...]) -> None:
         try:
-            return compute()
+            order, logits = self._batches[model].decode(sequences)
         except (MemoryError, RuntimeError):  # out of memory is a RuntimeError of torch
             log.exception("a step failed")
             for sequence in sequences:
-                self._fail(sequence, "The model failed to answer; it may be short of memory.")
-            return []
+                self._fail(sequence, SHORT_OF_MEMORY)
+            return
+        for sequence, row in zip(order, logits, strict=True):
+            self._take(sequence, row)
 
-    def _take(self, sequence: Sequence, token: int | None) -> None:
+    def _read(self, sequence: Sequence, budget: int) -> int:
+        """Read tokens of a prompt, at most `budget`; how many it were."""
+        batch = self._batches[sequence.model]
+        try:
+            if sequence not in batch:
+                batch.join(sequence)
+                self._keep_budget(sequence.memory if sequence.idle else 0)
+            count = min(sequence.unread, IDLE if sequence.idle else budget)
+            logits = batch.read(sequence, count)
+        except (MemoryError, RuntimeError):
+            log.exception("reading a prompt failed")
+            self._fail(sequence, SHORT_OF_MEMORY)
+            return budget
+        if logits is not None and sequence.idle:
+            self._leave(sequence)
+        elif logits is not None:
+            self._take(sequence, logits)
+        return budget if sequence.idle else count
+
+    def _keep_budget(self, memory: int) -> None:
+        """Caches that nobody uses now go, until all need no more than they may, `memory` more."""
+        if self.cache_bytes + memory > self._memory:
+            for batch in self._batches.values():
+                batch.release()
+        self._kept.trim(self._memory - self._scheduler.reserved - memory)
+
+    def _take(self, sequence: Sequence, logits: Logits) -> None:
         loaded = self._models[sequence.model]
+        token = self._choose(sequence, loaded, logits)
         if token is None:
             self._fail(sequence, "The model computed something that is not a number.")
             return
@@ -145,18 +252,29 @@ class Engine:
             sequence.reason = FinishReason.END
         else:
             sequence.reply_ids.append(token)
-            self._read(sequence, loaded)
+            self._look(sequence, loaded)
         if sequence.reason is None:
             self._send(sequence, loaded)
         else:
             self._finish(sequence)
 
-    def _read(self, sequence: Sequence, loaded: Loaded) -> None:
+    def _choose(self, sequence: Sequence, loaded: Loaded, logits: Logits) -> int | None:
+        """The next token: one with which the reply says no banned word."""
+        banned = _pattern(sequence.params.banned_words)
+        if banned is None:
+            return choose(logits, sequence, loaded.mute, loaded.fragments)
+        forbidden: list[int] = []
+        while len(forbidden) < DRAWS:
+            token = choose(logits.copy(), sequence, loaded.mute, loaded.fragments, forbidden)
+            if token is None or not banned.search(_text(loaded, [*sequence.reply_ids, token])):
+                return token
+            forbidden.append(token)
+        return min(loaded.ends)
+
+    def _look(self, sequence: Sequence, loaded: Loaded) -> None:
         """Bring the text up to date and see whether it ends the reply."""
-        text = str(
-            loaded.tokenizer.decode(sequence.reply_ids, clean_up_tokenization_spaces=False)
-        ).replace(HALF, "")
-        for stop in loaded.stops:
+        text = _text(loaded, sequence.reply_ids)
+        for stop in (*loaded.stops, *sequence.params.stop):
             if (at := text.find(stop)) >= 0:
                 text, sequence.reason = text[:at], FinishReason.END
         sequence.text = text.lstrip()
@@ -171,24 +289,31 @@ class Engine:
     def _send(self, sequence: Sequence, loaded: Loaded) -> None:
         """Show what is certain: no beginning of a stop text, no last space."""
         ready = sequence.text.rstrip()
-        for stop in loaded.stops:
+        for stop in (*loaded.stops, *sequence.params.stop):
             for size in range(len(stop) - 1, 0, -1):
                 if ready.endswith(stop[:size]):
-                    ready = ready[:-size]
+                    ready = ready[:-size].rstrip()
         if len(ready) > sequence.sent:
             self._deliver(TextDelta(sequence.request_id, ready[sequence.sent :]))
             sequence.sent = len(ready)
 
+    def _end_overdue(self) -> None:
+        """End replies that take too long where they are."""
+        now = time.monotonic()
+        for one in self._scheduler.sequences:
+            if one.deadline is not None and now >= one.deadline:
+                one.reason = FinishReason.DEADLINE
+                self._finish(one)
+
     def _finish(self, sequence: Sequence) -> None:
-        self._runners[sequence.model].drop([sequence])
-        self._scheduler.remove(sequence)
+        self._leave(sequence)
         text = sequence.text.rstrip()
-        ended = sequence.reason is not FinishReason.ABORTED
-        if ended and not text and sequence.try_again():
+        drawn = sequence.reason not in (FinishReason.ABORTED, FinishReason.DEADLINE)
+        if drawn and not text and sequence.try_again():
             self._scheduler.add(sequence)
             return
-        if ended and not text:
-            self._deliver(Failed(sequence.request_id, "I found nothing to say. Please try again."))
+        if not text and sequence.reason is not FinishReason.ABORTED:
+            self._deliver(Failed(sequence.request_id, NOTHING if drawn else TOO_LATE))
         else:
             if len(text) > sequence.sent:
                 self._deliver(TextDelta(sequence.request_id, text[sequence.sent :]))
@@ -196,10 +321,15 @@ class Engine:
         self._free_unused()
 
     def _fail(self, sequence: Sequence, reason: str) -> None:
-        self._runners[sequence.model].drop([sequence])
-        self._scheduler.remove(sequence)
-        self._deliver(Failed(sequence.request_id, reason))
+        self._leave(sequence, keep=False)
+        if not sequence.idle:
+            self._deliver(Failed(sequence.request_id, reason))
         self._free_unused()
+
+    def _leave(self, sequence: Sequence, *, keep: bool = True) -> None:
+        self._batches[sequence.model].leave(sequence, keep=keep)
+        self._scheduler.remove(sequence)
+        self._keep_budget(0)
 
     def _use(self, source: str) -> Loaded:
         loaded = self._resident.pop(source)
@@ -208,10 +338,42 @@ class Engine:
 
     def _free_unused(self) -> None:
         """Let go of replaced models whose last reply has ended."""
-        wanted = {one.key for one in self._resident.values()}
-        wanted |= {one.model for one in self._scheduler.sequences}
+        resident = {one.key for one in self._resident.values()}
+        for one in self._scheduler.idle:
+            if one.model not in resident:
+                self._batches[one.model].leave(one, keep=False)
+                self._scheduler.remove(one)
+        wanted = resident | {one.model for one in self._scheduler.sequences}
         for key in self._models.keys() - wanted:
-            del self._models[key], self._runners[key]
+            del self._models[key], self._batches[key]
+            self._kept.forget(key)
+
+
+class Busy(ValueError):
+    """The queue is full; the message is for the one who asked."""
+
+
+SHORT_OF_MEMORY = "The model failed to answer; it may be short of memory."
+NOTHING = "I found nothing to say. Please try again."
+TOO_LATE = "I was too busy to answer in time. Please ask again."
+
+
+@lru_cache(maxsize=64)
+def _pattern(words: tuple[str, ...]) -> re.Pattern[str] | None:
+    """What finds a banned word: a whole one, where its script has spaces between words."""
+    if not words:
+        return None
+    each = [
+        (r"(?<!\w)" if word[0].isascii() else "")
+        + re.escape(word)
+        + (r"(?!\w)" if word[-1].isascii() else "")
+        for word in map(str.strip, words)
+    ]
+    return re.compile("|".join(each), re.IGNORECASE)
+
+
+def _text(loaded: Loaded, ids: list[int]) -> str:
+    return loaded.tokenizer.decode(ids).replace(HALF, "")
 
 
 def is_looping(ids: list[int]) -> bool:

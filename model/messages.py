@@ -24,12 +24,31 @@ class LoadModel:
 
 @dataclass(frozen=True, slots=True)
 class Generate:
-    """Reply to the last of `messages`. Answer: any number of TextDelta, then Finished or Failed."""
+    """Reply to the last of `messages`. Answer: perhaps Queued, any number of TextDelta, then
+    Finished or Failed.
+
+    Replies of a `channel` (0: none) come in order, and what it has read is kept for its next reply.
+    A `scope` with many requests does not keep others waiting.
+    """
 
     request_id: int
     source: str
     messages: tuple[Message, ...]
     params: SamplingParams
+    channel: int = 0
+    scope: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Prepare:
+    """Read what is already known of a channel's next request, when there is nothing else to do.
+
+    `messages` will be the first of it. There is no answer, and no promise.
+    """
+
+    source: str
+    messages: tuple[Message, ...]
+    channel: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +75,15 @@ class Shutdown:
     drain_s: float
 
 
-Command = LoadModel | Generate | Render | Abort | Shutdown
+Command = LoadModel | Generate | Prepare | Render | Abort | Shutdown
 
 # --- what the worker says ------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
-    """A loaded model. `load_s` in seconds, `positions` the most tokens it can attend to."""
+    """A loaded model. `load_s` in seconds, `positions` the most tokens it can attend to, `dtype`
+    the numbers' format of its weights."""
 
     source: str
     parameters: int
@@ -97,6 +117,14 @@ class Unloaded:
     """A model left the worker's memory to make room."""
 
     source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """The reply cannot begin yet: it is number `place` of those that wait."""
+
+    request_id: int
+    place: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,4 +171,4 @@ class Failed:
     loading: bool = False
 
 
-Report = Ready | ModelLoaded | Unloaded | TextDelta | Finished | Rendered | Failed
+Report = Ready | ModelLoaded | Unloaded | Queued | TextDelta | Finished | Rendered | Failed

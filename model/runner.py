@@ -1,28 +1,54 @@
 """What the engine needs of a runner: the one place where a model computes.
 
-A runner keeps the cache of the sequences that it runs, and draws their tokens. The engine knows
-no more of it than this, so another way to compute changes nothing else.
+A runner holds the weights of one model and the key-value cache of a fixed number of rows, one
+sequence a row. It knows nothing of sequences, sampling or queues, so another way to compute
+changes nothing else. Who sits in which row is the business of `model.batch`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence as Many
-from typing import Protocol
+from typing import Any, Protocol
 
-from model.sequence import Sequence
+import numpy as np
+from numpy.typing import NDArray
 
-Said = list[tuple[Sequence, int | None]]
-"""Sequences and their next token's id; None where the model computed no finite numbers."""
+Logits = NDArray[np.float32]
+"""Scores of the next token, not normalised: (V,) for one sequence, (B, V) for a batch."""
 
 
 class Runner(Protocol):
-    """Runs the sequences of one model in one batch."""
+    """One model. Shapes: B sequences, V tokens in the vocabulary.
 
-    def prefill(self, joining: Many[Sequence]) -> Said:
-        """Read the prompts of new sequences, which are in the batch from then on."""
+    Rows are numbered from 0 and independent of each other: what a row computes depends on its own
+    tokens alone, whoever else is in the batch and however its prompt was cut into pieces.
+    """
 
-    def decode(self) -> Said:
-        """One more token for each sequence of the batch."""
+    @property
+    def token_bytes(self) -> int:
+        """Memory that one position of one row takes in the cache."""
 
-    def drop(self, gone: Many[Sequence]) -> None:
-        """Let go of sequences that have ended or start anew, if they are in the batch."""
+    @property
+    def weight_bytes(self) -> int:
+        """Memory that the weights take."""
+
+    def read(self, row: int, ids: Many[int], past: int) -> Logits:
+        """Read `ids` at the positions from `past` on; (V,), the scores after the last of them.
+
+        The row's cache holds its first `past` positions already, and `past + len(ids)` after.
+        """
+
+    def decode(self, ids: Many[int], past: Many[int]) -> Logits:
+        """Read one token in each of the rows 0 to B-1, row n at the position `past[n]`; (B, V)."""
+
+    def move(self, row: int, to: int, length: int) -> None:
+        """Copy the first `length` positions of a row to another one."""
+
+    def save(self, row: int, length: int) -> Any:
+        """The first `length` positions of a row, `length * token_bytes` of memory."""
+
+    def restore(self, row: int, saved: Any, length: int) -> None:
+        """Fill the first `length` positions of a row from what `save` gave."""
+
+    def release(self, row: int) -> None:
+        """The row is empty: its memory may go back to the system."""

@@ -14,7 +14,8 @@ class SamplingParams:
     `repetition_penalty` divides the positive logits (multiplies the negative ones) of tokens that
     the reply already has (Keskar et al. 2019, section 4.1). `no_repeat_ngram` forbids the reply
     to say the same n tokens twice; 0 is off. `seed` None draws a fresh one; the same seed gives
-    the same reply, whatever else is in the batch.
+    the same reply, whatever else is in the batch. A reply ends before the first of the
+    texts `stop` and says none of the `banned_words`: whole words, in upper or lower case.
 
     Raises:
         ValueError: a value is out of its range.
@@ -27,6 +28,8 @@ class SamplingParams:
     repetition_penalty: float = 1.1
     no_repeat_ngram: int = 4
     seed: int | None = None
+    stop: tuple[str, ...] = ()
+    banned_words: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1:
@@ -37,6 +40,8 @@ class SamplingParams:
             raise ValueError("top_k must not be negative and top_p must lie above 0, up to 1")
         if self.repetition_penalty < 1 or self.no_repeat_ngram < 0:
             raise ValueError("repetition_penalty must be at least 1, no_repeat_ngram at least 0")
+        if not all(self.stop) or not all(map(str.strip, self.banned_words)):
+            raise ValueError("stop texts and banned words must not be empty")
 
 
 class FinishReason(StrEnum):
@@ -47,3 +52,5 @@ class FinishReason(StrEnum):
     LENGTH = "length"
     """`max_new_tokens`, or the model's positions, were used up."""
     ABORTED = "aborted"
+    DEADLINE = "deadline"
+    """It took longer than a reply may take; what was said by then is the reply."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from random import Random
 
 from model.sampling import FinishReason, SamplingParams
 
@@ -15,7 +16,9 @@ ATTEMPTS = 4
 class Sequence:
     """A reply. `model` is the key of the loaded model that writes it; ids are token ids.
 
-    `text` is what the ids say so far, of which `sent` characters were delivered.
+    `channel` (0: none) and `scope` say whose it is. `past` tokens are in the cache, where it may
+    take `memory` bytes. `text` is what the reply says so far, of which `sent` characters were
+    delivered. An `idle` one only reads its prompt, which will be the beginning of another.
     """
 
     request_id: int
@@ -23,12 +26,32 @@ class Sequence:
     prompt_ids: list[int]
     params: SamplingParams
     seed: int
+    channel: int = 0
+    scope: int = 0
+    memory: int = 0
+    deadline: float | None = None
+    idle: bool = False
+    past: int = 0
     reply_ids: list[int] = field(default_factory=list)
     text: str = ""
     sent: int = 0
     attempt: int = 0
     reason: FinishReason | None = None
     arrived: float = field(default_factory=time.monotonic)
+    random: Random = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.random = Random(self.seed)
+
+    @property
+    def unread(self) -> int:
+        """Tokens of the prompt that the model has not read."""
+        return max(0, len(self.prompt_ids) - self.past)
+
+    @property
+    def seen(self) -> list[int]:
+        """The tokens in the cache."""
+        return (self.prompt_ids + self.reply_ids)[: self.past]
 
     @property
     def must_speak(self) -> bool:
@@ -41,6 +64,7 @@ class Sequence:
         if self.attempt + 1 >= ATTEMPTS:
             return False
         self.attempt += 1
+        self.random = Random(self.seed + self.attempt)
         self.reply_ids.clear()
         self.text, self.sent, self.reason = "", 0, None
         return True

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
 LOG_FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 """Of the bot and of its worker: their lines share the operator's terminal."""
@@ -10,12 +12,21 @@ LOG_FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 
 @dataclass(frozen=True, slots=True)
 class WorkerSettings:
-    """`threads` of computation (None: one a core); `max_sequences` replies in one batch;
-    `max_models` in memory at a time; `drain_s` seconds that replies get at a shutdown;
-    `log_level` from which on it writes to stderr."""
+    """`threads` of computation (None: one a core); `precision` of the weights on a CPU; `built` is
+    the folder for models that were made ready to run (None: one that is gone with the worker).
+
+    `max_sequences` replies are written at a time, `max_waiting` wait for that, and none takes
+    longer than `deadline_s` seconds. `memory_mb` for the weights of all models, `cache_mb` for what
+    they have read. `drain_s` seconds that replies get at a shutdown; `log_level` from which on it
+    writes to stderr."""
 
     threads: int | None = None
+    precision: Literal["int8", "fp32"] = "int8"
+    built: Path | None = None
     max_sequences: int = 16
-    max_models: int = 3
+    max_waiting: int = 64
+    deadline_s: float = 120.0
+    memory_mb: float = 2048
+    cache_mb: float = 384
     drain_s: float = 10.0
     log_level: str = "WARNING"

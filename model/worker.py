@@ -12,22 +12,22 @@ import logging
 import os
 import queue
 import signal
+import tempfile
 import threading
 import time
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection
-from typing import Any
+from pathlib import Path
 
-import huggingface_hub
-import torch
-import transformers
 from jinja2 import TemplateError
 
+from model.build import name
 from model.device import Device, best_device
-from model.engine import Engine
+from model.engine import MB, Busy, Engine
 from model.errors import LoadFailed
-from model.loading import Loaded, load, name
+from model.loading import Loaded, load
 from model.messages import (
     Abort,
     Command,
@@ -35,6 +35,7 @@ from model.messages import (
     Generate,
     LoadModel,
     ModelLoaded,
+    Prepare,
     Ready,
     Render,
     Report,
@@ -42,7 +43,6 @@ from model.messages import (
     Unloaded,
 )
 from model.settings import LOG_FORMAT, WorkerSettings
-from model.torch_runner import TorchRunner
 
 log = logging.getLogger(__name__)
 
@@ -61,27 +61,23 @@ def main(connection: Connection, settings: WorkerSettings, embedded: str) -> Non
     commands: queue.SimpleQueue[Command | _Loaded] = queue.SimpleQueue()
     os.environ.pop("DISCORD_TOKEN", None)
     signal.signal(signal.SIGTERM, lambda *_: commands.put(Shutdown(settings.drain_s)))
-    device = best_device()
-    try:
-        first = load(embedded, device)
-    except LoadFailed as e:
-        connection.send(Failed(0, str(e), loading=True))
-        return
-    worker = Worker(connection, commands, device, settings, embedded)
-    worker.engine.install(first)
-    connection.send(Ready(os.getpid(), device.name, device.training, first.facts))
-    threading.Thread(target=_listen, args=(connection, commands), daemon=True).start()
-    worker.run()
+    device = best_device(settings.precision)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        worker = Worker(connection, commands, device, settings, embedded, Path(folder))
+        try:
+            first = worker.load(embedded)
+        except LoadFailed as e:
+            connection.send(Failed(0, str(e), loading=True))
+            return
+        worker.engine.install(first)
+        connection.send(Ready(os.getpid(), device.name, device.training, first.facts))
+        threading.Thread(target=_listen, args=(connection, commands), daemon=True).start()
+        worker.run()
 
 
 def _calm(log_level: str) -> None:
-    """No progress bars or advice in the operator's terminal, and the bot's loop goes first."""
+    """The bot's loop goes first, and nothing but our log is written to the operator's terminal."""
     logging.basicConfig(level=log_level, format=LOG_FORMAT)
-    transformers_log: Any = transformers.utils.logging  # its functions have no types
-    transformers_log.set_verbosity_error()
-    transformers_log.disable_progress_bar()
-    hub_log: Any = huggingface_hub.logging
-    hub_log.set_verbosity_error()
     if hasattr(os, "nice"):
         os.nice(5)
 
@@ -95,7 +91,10 @@ def _listen(connection: Connection, commands: queue.SimpleQueue[Command | _Loade
 
 
 class Worker:
-    """Dispatches commands; keeps at most `settings.max_models` resident."""
+    """Dispatches commands; keeps as many models resident as `settings.memory_mb` holds.
+
+    `folder` is for models that were made ready to run, unless the settings have one.
+    """
 
     def __init__(
         self,
@@ -104,25 +103,22 @@ class Worker:
         device: Device,
         settings: WorkerSettings,
         embedded: str,
+        folder: Path,
     ) -> None:
-        self.engine = Engine(self.say, self._runner, max_sequences=settings.max_sequences)
+        self.engine = Engine(self.say, settings)
         self._connection = connection
         self._commands = commands
-        self._device = device
         self._settings = settings
         self._embedded = embedded
-        self._cores = torch.get_num_threads()
+        self.load = partial(
+            load,
+            device=device,
+            cache=settings.built or folder,
+            rows=settings.max_sequences,
+            threads=settings.threads or _cores(),
+        )
         self._waiting: dict[str, list[LoadModel | Generate | Render]] = defaultdict(list)
         self._stop_at: float | None = None
-
-    def _runner(self, loaded: Loaded) -> TorchRunner:
-        return TorchRunner(
-            loaded.model,
-            pad_id=int(loaded.tokenizer.eos_token_id),
-            mute=loaded.mute,
-            fragments=loaded.fragments,
-            threads=self._settings.threads or self._cores,
-        )
 
     def say(self, report: Report) -> None:
         """Send a report; a parent that is gone needs none."""
@@ -141,7 +137,7 @@ class Worker:
     def _is_over(self) -> bool:
         if self._stop_at is None:
             return False
-        return not self.engine.busy or time.monotonic() >= self._stop_at
+        return not self.engine.answering or time.monotonic() >= self._stop_at
 
     def handle(self, command: Command | _Loaded) -> None:
         """Do, or begin, what a command asks for."""
@@ -150,6 +146,8 @@ class Worker:
                 self._load(source, command)
             case Generate(source=source) | Render(source=source):
                 self._when_resident(source, command)
+            case Prepare():
+                self._prepare(command)
             case Abort(request_id=request_id):
                 self._abort(request_id)
             case _Loaded(source=source, result=result):
@@ -165,12 +163,18 @@ class Worker:
         else:
             self._begin(request)
 
+    def _prepare(self, request: Prepare) -> None:
+        with contextlib.suppress(TemplateError):  # the reply itself will say so
+            self.engine.prepare(request)
+
     def _begin(self, request: Generate | Render) -> None:
         try:
             if isinstance(request, Generate):
                 self.engine.submit(request)
             else:
                 self.engine.render(request)
+        except Busy as e:
+            self.say(Failed(request.request_id, str(e)))
         except ValueError as e:
             self.say(Failed(request.request_id, f"That cannot be answered: {e}."))
         except TemplateError as e:
@@ -185,7 +189,7 @@ class Worker:
 
     def _load_in_thread(self, source: str) -> None:
         try:
-            result: Loaded | LoadFailed = load(source, self._device)
+            result: Loaded | LoadFailed = self.load(source)
         except LoadFailed as e:
             result = e
         except Exception as e:  # a thread that ends without a word would leave requests waiting
@@ -209,7 +213,7 @@ class Worker:
 
     def _make_room(self, newest: str) -> None:
         for source in self.engine.sources:
-            if len(self.engine.sources) <= self._settings.max_models:
+            if self.engine.weight_bytes <= self._settings.memory_mb * MB:
                 return
             if source not in (self._embedded, newest) and not self.engine.is_in_use(source):
                 self.engine.evict(source)
@@ -219,3 +223,8 @@ class Worker:
         self.engine.abort(request_id)
         for requests in self._waiting.values():
             requests[:] = [one for one in requests if one.request_id != request_id]
+
+
+def _cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

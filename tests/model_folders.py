@@ -56,7 +56,7 @@ def make_model_folder(
         GPT2Config(
             vocab_size=len(tokenizer),
             n_positions=positions,
-            n_embd=size + size % 2,
+            n_embd=-(-size // 16) * 16,  # two heads, each a multiple of 8
             n_layer=1 if says is not None else 2,
             n_head=2,
             bos_token_id=0,

@@ -44,8 +44,8 @@ from transformers import (
 from data.errors import NO_ROOM
 from data.schema import Conversation
 from model.chat import BOT_TOKEN, CONTROL_TEMPLATE, USER_TOKEN, add_control_tokens, ensure_template
-from model.device import Device, best_device, is_out_of_memory
-from model.loading import UNREADABLE, why
+from model.build import UNREADABLE, why
+from model.device import Device, is_out_of_memory, training_device
 from training import dataset, gate
 from training.checkpoints import HISTORY, LOSS_CURVE, Manifest, seal, sha256
 from training.config import Architecture, TrainingConfig
@@ -73,7 +73,7 @@ def train(job: Path, emit: Emit) -> None:
     transformers.set_seed(config.seed)
     if config.threads:
         torch.set_num_threads(config.threads)
-    device = best_device()
+    device = training_device()
     if config.precision == "auto":
         config = replace(config, precision=device.training)
 

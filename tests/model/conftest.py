@@ -2,35 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
 from data.schema import Message, Role
+from model import loading
+from model.build import build
 from model.client import WorkerClient
 from model.device import Device
-from model.loading import Loaded, load
+from model.loading import Loaded
 from model.registry import TINY
 from model.settings import WorkerSettings
 from tests.model_folders import make_model_folder
 
 torch.set_num_threads(1)  # these models are small, and CI may be busy
 CPU = Device("cpu", "fp32", "fp32")
+CPU_INT8 = Device("cpu", "int8", "fp32")
+BUILT = Path(tempfile.mkdtemp(prefix="gpt2bot-tests-"))
+"""Models that are ready to run, for all tests and workers of this run."""
 HELLO = [Message(Role.USER, "hello")]
 
 
 @pytest.fixture(scope="session")
 async def client() -> AsyncIterator[WorkerClient]:
     """A worker that every test may use but none may kill."""
-    async with WorkerClient(WorkerSettings(threads=2, max_models=100)) as client:
+    async with WorkerClient(WorkerSettings(threads=2, built=BUILT)) as client:
         yield client
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _built() -> Iterator[None]:
+    yield
+    shutil.rmtree(BUILT)
+
+
+def load(source: Path | str, device: Device = CPU, rows: int = 16) -> Loaded:
+    """A model that is built in this very process, which costs less than a child."""
+    build(str(source), BUILT, device.serving)
+    return loading.load(str(source), device, BUILT, rows=rows)
 
 
 @pytest.fixture(scope="session")
 def tiny() -> Loaded:
-    return load(str(TINY), CPU)
+    return load(TINY)
 
 
 @pytest.fixture(scope="session")

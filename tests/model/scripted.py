@@ -5,28 +5,57 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Sequence as Many
 
-from model.runner import Said
-from model.sequence import Sequence
+import numpy as np
 
-Script = Callable[[Sequence], Many[int | None]]
+from model.runner import Logits
+
+Script = Callable[[int], Many[int | None]]
 
 
 class ScriptedRunner:
-    """`script` gives all the tokens of a sequence (for its present attempt)."""
+    """`script` gives all the tokens of the sequence whose prompt is read as the n-th; None: no
+    numbers come out. Keeps what it was asked to read, and does not forget a row too early."""
 
-    def __init__(self, script: Script) -> None:
+    token_bytes = 1000
+    weight_bytes = 1000
+
+    def __init__(self, script: Script, vocabulary: int) -> None:
         self._script = script
-        self.batch: list[Sequence] = []
+        self._vocabulary = vocabulary
+        self._prompts = 0
+        self._rows: dict[int, tuple[int, list[int | None]]] = {}
+        self.reads: list[tuple[int, int]] = []
+        """Of each read: from which position on, and how many tokens."""
 
-    def prefill(self, joining: Many[Sequence]) -> Said:
-        self.batch += joining
-        return self._next(joining)
+    def read(self, row: int, ids: Many[int], past: int) -> Logits:
+        self.reads.append((past, len(ids)))
+        if past == 0:
+            self._rows[row] = (0, list(self._script(self._prompts)))
+            self._prompts += 1
+        tokens = self._rows[row][1]
+        self._rows[row] = (past + len(ids), tokens)
+        return self._say(tokens[0])
 
-    def decode(self) -> Said:
-        return self._next(self.batch)
+    def decode(self, ids: Many[int], past: Many[int]) -> Logits:
+        return np.stack([self._next(row, at) for row, at in enumerate(past)])
 
-    def drop(self, gone: Many[Sequence]) -> None:
-        self.batch = [one for one in self.batch if one not in gone]
+    def _next(self, row: int, past: int) -> Logits:
+        prompt, tokens = self._rows[row]
+        return self._say(tokens[past - prompt + 1])
 
-    def _next(self, sequences: Many[Sequence]) -> Said:
-        return [(one, self._script(one)[len(one.reply_ids)]) for one in sequences]
+    def _say(self, token: int | None) -> Logits:
+        logits = np.zeros(self._vocabulary, np.float32)
+        logits[token if token is not None else slice(None)] = 100 if token is not None else np.nan
+        return logits
+
+    def move(self, row: int, to: int, length: int) -> None:
+        self._rows[to] = self._rows[row]
+
+    def save(self, row: int, length: int) -> tuple[int, list[int | None]]:
+        return self._rows[row]
+
+    def restore(self, row: int, saved: tuple[int, list[int | None]], length: int) -> None:
+        self._rows[row] = saved
+
+    def release(self, row: int) -> None:
+        self._rows.pop(row, None)

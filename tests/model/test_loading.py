@@ -11,15 +11,15 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from model.errors import LoadFailed
-from model.loading import Loaded, load
+from model.loading import Loaded
 from model.registry import TINY
-from tests.model.conftest import CPU
+from tests.model.conftest import load
 from tests.model_folders import make_model_folder
 
 
 def why_not(source: Path | str) -> str:
     with pytest.raises(LoadFailed) as caught:
-        load(str(source), CPU)
+        load(source)
     assert str(caught.value).endswith(".")
     assert not Path(source).is_absolute() or str(source) not in str(caught.value)
     return str(caught.value)
@@ -34,7 +34,7 @@ def test_facts_of_the_embedded_model(tiny: Loaded) -> None:
     assert tiny.facts.source == str(TINY)
     assert 4_000_000 < tiny.facts.parameters < 5_000_000
     assert (tiny.facts.positions, tiny.facts.vocabulary) == (256, 4096)
-    assert tiny.facts.dtype == "float32"
+    assert tiny.facts.dtype == "fp32"
     assert tiny.stops == ()
     assert tiny.ends == {0, 1, 2}
 
@@ -119,7 +119,7 @@ def test_code_in_a_folder_is_not_run(tmp_path: Path) -> None:
 def test_models_are_loaded_in_threads_side_by_side(folders: Path) -> None:
     results: list[Loaded] = []
     threads = [
-        threading.Thread(target=lambda name=name: results.append(load(str(folders / name), CPU)))
+        threading.Thread(target=lambda name=name: results.append(load(folders / name)))
         for name in 4 * ["red", "plain", "random"]
     ]
     for thread in threads:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import queue
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from model.loading import load
+from model.engine import MB
 from model.messages import (
     Abort,
     Failed,
@@ -25,10 +26,11 @@ from model.messages import (
 from model.sampling import SamplingParams
 from model.settings import WorkerSettings
 from model.worker import Worker
-from tests.model.conftest import CPU, HELLO
+from tests.model.conftest import BUILT, CPU, HELLO, load
 from tests.model_folders import make_model_folder
 
 PARAMS = SamplingParams(temperature=0)
+SETTINGS = WorkerSettings(threads=1, precision="fp32")
 
 
 class Pipe:
@@ -42,9 +44,9 @@ class Pipe:
 
 
 class Inside:
-    """A worker without a process around it; `embedded` is, two may be resident."""
+    """A worker without a process around it; `embedded` is resident."""
 
-    def __init__(self, folders: Path) -> None:
+    def __init__(self, folders: Path, settings: WorkerSettings = SETTINGS) -> None:
         self.folders = folders
         self.pipe = Pipe()
         self.commands: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -52,10 +54,11 @@ class Inside:
             self.pipe,  # type: ignore[arg-type]
             self.commands,
             CPU,
-            WorkerSettings(threads=1, max_models=2),
+            settings,
             embedded=str(folders / "embedded"),
+            folder=BUILT,
         )
-        self.worker.engine.install(load(str(folders / "embedded"), CPU))
+        self.worker.engine.install(load(folders / "embedded"))
 
     def handle(self, *commands: Any) -> None:
         for command in commands:
@@ -82,7 +85,16 @@ def inside(folders: Path) -> Inside:
     return Inside(folders)
 
 
-def test_the_least_recently_used_goes_first_and_never_the_embedded(inside: Inside) -> None:
+@pytest.fixture
+def narrow(folders: Path) -> Inside:
+    """There is memory for two of the models."""
+    sizes = [load(folders / one).runner.weight_bytes for one in ("embedded", "red", "plain")]
+    two = (sum(sizes) - min(sizes)) / MB
+    return Inside(folders, replace(SETTINGS, memory_mb=two))
+
+
+def test_the_least_recently_used_goes_first_and_never_the_embedded(narrow: Inside) -> None:
+    inside = narrow
     inside.handle(LoadModel(1, str(inside.folders / "red")))
     inside.loaded()
     assert inside.resident == ["embedded", "red"]
@@ -92,7 +104,8 @@ def test_the_least_recently_used_goes_first_and_never_the_embedded(inside: Insid
     assert Unloaded(str(inside.folders / "red")) in inside.pipe.sent
 
 
-def test_a_model_whose_reply_is_under_way_stays(inside: Inside) -> None:
+def test_a_model_whose_reply_is_under_way_stays(narrow: Inside) -> None:
+    inside = narrow
     inside.handle(inside.generate(1, "red"))
     inside.loaded()
     inside.worker.engine.step()

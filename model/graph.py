@@ -1,0 +1,215 @@
+"""A GPT-2 checkpoint as an ONNX graph that ONNX Runtime runs fast on a CPU.
+
+Knows the architecture (Radford et al. 2019) and the numbers' formats. Does not know folders,
+tokenizers or caches. Imports onnx, so it stays out of the worker.
+
+int8: a weight matrix has one scale a column, the activations one scale a row (Dettmers et al.
+2022, "LLM.int8()", section 2.1). The rows of a batch share no scale, so what a sequence computes
+does not depend on who else is in the batch, nor on how its prompt was cut into pieces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from model.built import GRAPH, WEIGHTS
+
+Array = NDArray[Any]
+PAGE = 4096
+"""Weights begin at page boundaries, so that the file can be mapped into memory."""
+INLINE = 1024
+"""Bytes up to which a tensor is kept in the graph itself."""
+MS = "com.microsoft"
+"""The domain of ONNX Runtime's own operators."""
+CENTRE = 128
+"""The unsigned byte that stands for an activation of 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """The sizes of a GPT-2. `top` is the largest weight in int8: 127, or 63 for processors whose
+    16-bit sums of byte products would overflow (AVX2 and AVX-512 without VNNI)."""
+
+    layers: int
+    heads: int
+    width: int
+    epsilon: float
+    by_layer: bool
+    precision: str
+    top: int = 127
+
+    @property
+    def head_size(self) -> int:
+        return self.width // self.heads
+
+
+def write_graph(weights: Mapping[str, Array], shape: Shape, folder: Path) -> None:
+    """Write GRAPH and WEIGHTS into `folder`. `weights` by transformers' names, "wte.weight" etc."""
+    with (folder / WEIGHTS).open("wb") as file:
+        graph = _Graph(file, shape)
+        _gpt2(graph, weights)
+        graph.save(folder / GRAPH)
+
+
+def _gpt2(g: _Graph, weights: Mapping[str, Array]) -> None:
+    """From `input_ids` and `position_ids` (B, S) to the `logits` (B, V) after the last of them."""
+    shape = g.shape
+    words = g.node("Gather", [g.tensor("wte", weights["wte.weight"]), "input_ids"])
+    places = g.node("Gather", [g.tensor("wpe", weights["wpe.weight"]), "position_ids"])
+    stream = g.node("Add", [words, places])
+    norms = [f"h.{n}.ln_1" for n in range(shape.layers)] + ["ln_f"]
+    first = [g.tensor(f"{norms[0]}.{part}", weights[f"{norms[0]}.{part}"]) for part in _NORM]
+    x = g.node("LayerNormalization", [stream, *first], axis=-1, epsilon=shape.epsilon)
+    for n in range(shape.layers):
+        block = f"h.{n}"
+        x = g.product(x, f"{block}.attn.c_attn", weights)
+        x = g.node(
+            "Add", [x, g.tensor(f"{block}.c_attn.bias", weights[f"{block}.attn.c_attn.bias"])]
+        )
+        x = g.attention(x, n)
+        x = g.product(x, f"{block}.attn.c_proj", weights)
+        x, stream = g.add_and_norm(x, stream, f"{block}.attn.c_proj", f"{block}.ln_2", weights)
+        x = g.product(x, f"{block}.mlp.c_fc", weights)
+        bias = g.tensor(f"{block}.c_fc.bias", weights[f"{block}.mlp.c_fc.bias"])
+        x = g.node("FastGelu", [x, bias], domain=MS)
+        x = g.product(x, f"{block}.mlp.c_proj", weights)
+        x, stream = g.add_and_norm(x, stream, f"{block}.mlp.c_proj", norms[n + 1], weights)
+    last = g.node("Gather", [x, g.tensor("last", np.array(-1))], axis=1)
+    g.head(last, weights)
+
+
+_NORM = ("weight", "bias")
+
+
+class _Graph:
+    """Nodes and tensors as they are made; each method returns the name of what it computes."""
+
+    def __init__(self, file: Any, shape: Shape) -> None:
+        self.shape = shape
+        self._file = file
+        self._nodes: list[onnx.NodeProto] = []
+        self._tensors: list[TensorProto] = []
+        self._names: set[str] = set()
+
+    def node(self, op: str, inputs: list[str], domain: str = "", **attributes: Any) -> str:
+        return self._node(op, inputs, [f"x{len(self._nodes)}"], domain, **attributes)
+
+    def _node(
+        self, op: str, inputs: list[str], outputs: list[str], domain: str = "", **attributes: Any
+    ) -> str:
+        self._nodes.append(helper.make_node(op, inputs, outputs, domain=domain, **attributes))
+        return outputs[0]
+
+    def tensor(self, name: str, array: Array) -> str:
+        """A constant: small ones in the graph, others in the file of weights."""
+        if name in self._names:
+            return name
+        self._names.add(name)
+        if array.nbytes <= INLINE:
+            self._tensors.append(numpy_helper.from_array(array, name))
+            return name
+        start = -(-self._file.tell() // PAGE) * PAGE
+        self._file.seek(start)
+        self._file.write(np.ascontiguousarray(array).data)
+        proto = TensorProto(
+            name=name,
+            dims=array.shape,
+            data_type=helper.np_dtype_to_tensor_dtype(array.dtype),
+            data_location=TensorProto.EXTERNAL,
+        )
+        place = {"location": WEIGHTS, "offset": start, "length": array.nbytes}
+        for key, value in place.items():
+            proto.external_data.add(key=key, value=str(value))
+        self._tensors.append(proto)
+        return name
+
+    def product(self, x: str, name: str, weights: Mapping[str, Array]) -> str:
+        """x times a weight matrix (in, out), without its bias."""
+        matrix = weights[f"{name}.weight"]
+        if self.shape.precision == "fp32":
+            return self.node("MatMul", [x, self.tensor(name, matrix)])
+        return self._int8_product(x, name, matrix)
+
+    def _int8_product(self, x: str, name: str, matrix: Array) -> str:
+        whole, scale = quantise(matrix, self.shape.top)
+        largest = self.node("ReduceMax", [self.node("Abs", [x]), self.tensor("axis", _AXIS)])
+        largest = self.node("Max", [largest, self.tensor("least", _LEAST)])  # a row of zeros
+        rows = self.node("Div", [x, largest])
+        centre = self.tensor("centre", np.array(CENTRE, np.uint8))
+        step = self.tensor("step", np.array(1 / 127, np.float32))
+        rows = self.node("QuantizeLinear", [rows, step, centre])
+        columns = [self.tensor(name, whole), step, self.tensor(f"{name}.scale", scale)]
+        y = self.node("MatMulIntegerToFloat", [rows, *columns, centre], domain=MS)
+        return self.node("Mul", [y, largest])
+
+    def head(self, x: str, weights: Mapping[str, Array]) -> None:
+        """The scores of all tokens; the matrix is the embedding's unless there is another."""
+        matrix = weights.get("lm_head.weight", weights["wte.weight"])
+        if self.shape.precision == "fp32":
+            name = "lm_head" if "lm_head.weight" in weights else "wte"
+            self._node("Gemm", [x, self.tensor(name, matrix)], ["logits"], transB=1)
+        else:
+            self._node("Identity", [self._int8_product(x, "lm_head", matrix.T)], ["logits"])
+
+    def attention(self, x: str, layer: int) -> str:
+        """Attention over the cache, in which the new keys and values are put at their places."""
+        size = self.shape.head_size
+        scale = size**-0.5 / (layer + 1 if self.shape.by_layer else 1)
+        past = [f"past_k_{layer}", f"past_v_{layer}"]
+        present = [f"present_k_{layer}", f"present_v_{layer}"]
+        return self._node(
+            "GroupQueryAttention",
+            [x, "", "", *past, "last_position", "longest"],
+            [f"attention_{layer}", *present],
+            MS,
+            num_heads=self.shape.heads,
+            kv_num_heads=self.shape.heads,
+            scale=scale,
+        )
+
+    def add_and_norm(
+        self, x: str, stream: str, product: str, norm: str, weights: Mapping[str, Array]
+    ) -> tuple[str, str]:
+        """Add a block's output and its bias to the residual stream; the norm of it, and itself."""
+        parts = [self.tensor(f"{norm}.{part}", weights[f"{norm}.{part}"]) for part in _NORM]
+        bias = self.tensor(f"{product}.bias", weights[f"{product}.bias"])
+        outputs = [f"x{len(self._nodes)}", "", "", f"stream{len(self._nodes)}"]
+        inputs = [x, stream, *parts, bias]
+        self._node("SkipLayerNormalization", inputs, outputs, MS, epsilon=self.shape.epsilon)
+        return outputs[0], outputs[-1]
+
+    def save(self, path: Path) -> None:
+        shape, value = self.shape, helper.make_tensor_value_info
+        whole, real = TensorProto.INT64, TensorProto.FLOAT
+        inputs = [value(name, whole, ["B", "S"]) for name in ("input_ids", "position_ids")]
+        inputs.append(value("last_position", TensorProto.INT32, ["B"]))
+        inputs.append(value("longest", TensorProto.INT32, [1]))
+        outputs = [value("logits", real, ["B", "V"])]
+        for layer in range(shape.layers):
+            for part in "kv":
+                cache: list[str | int | None] = ["B", shape.heads, "P", shape.head_size]
+                inputs.append(value(f"past_{part}_{layer}", real, cache))
+                outputs.append(value(f"present_{part}_{layer}", real, cache))
+        graph = helper.make_graph(self._nodes, "gpt2", inputs, outputs, self._tensors)
+        sets = [helper.make_opsetid("", 18), helper.make_opsetid(MS, 1)]
+        model = helper.make_model(graph, opset_imports=sets, ir_version=9)
+        path.write_bytes(model.SerializeToString())
+
+
+_AXIS = np.array([-1])
+_LEAST = np.array(1e-20, np.float32)
+
+
+def quantise(matrix: Array, top: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """A matrix (in, out) as whole numbers from -top to top and one scale for each column."""
+    scale = np.abs(matrix).max(axis=0) / top
+    scale[scale == 0] = 1
+    return np.round(matrix / scale).astype(np.int8), scale.astype(np.float32)

@@ -68,9 +68,8 @@ class Generate:
             torch.set_num_threads(threads)
         device = best_device("fp32")
         dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-        self._model: Any = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtypes[device.serving]
-        )
+        dtype = dtypes[device.serving]
+        self._model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
         self._model.to(device.name).train(False)
 
     def answer(self, prompts: list[list[int]], params: SamplingParams) -> list[Times]:
@@ -83,11 +82,12 @@ class Generate:
             return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
 
         width = max(map(len, prompts))
+        pads = [[0] * (width - len(one)) for one in prompts]
+        ids = [pad + one for pad, one in zip(pads, prompts, strict=True)]
+        mask = [pad + [1] * len(one) for pad, one in zip(pads, prompts, strict=True)]
         self._model.generate(
-            input_ids=self._tensor([[0] * (width - len(one)) + one for one in prompts]),
-            attention_mask=self._tensor(
-                [[0] * (width - len(one)) + [1] * len(one) for one in prompts]
-            ),
+            input_ids=torch.tensor(ids).to(self._model.device),
+            attention_mask=torch.tensor(mask).to(self._model.device),
             do_sample=True,
             temperature=params.temperature,
             top_k=params.top_k,
@@ -101,11 +101,6 @@ class Generate:
         )
         _check_length(len(steps), params)
         return len(prompts) * [(steps[0], time.perf_counter())]
-
-    def _tensor(self, rows: list[list[int]]) -> Any:
-        import torch
-
-        return torch.tensor(rows).to(self._model.device)
 
 
 # --- CTranslate2 ---------------------------------------------------------------------------------
@@ -279,7 +274,8 @@ def _write_gguf(folder: Path, path: Path) -> None:
     import gguf
 
     writer = gguf.GGUFWriter(path, "gpt2")
-    _add_settings(writer, json.loads((folder / "config.json").read_text()), _vocabulary(folder))
+    _add_settings(writer, json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    writer.add_token_list(_vocabulary(folder))
     _add_weights(writer, folder / "model.safetensors")
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -287,19 +283,18 @@ def _write_gguf(folder: Path, path: Path) -> None:
     writer.close()
 
 
-def _add_settings(writer: Any, config: dict[str, Any], names: list[str]) -> None:
+def _add_settings(writer: Any, config: dict[str, Any]) -> None:
     writer.add_context_length(config["n_positions"])
     writer.add_embedding_length(config["n_embd"])
     writer.add_feed_forward_length(config["n_inner"] or 4 * config["n_embd"])
     writer.add_block_count(config["n_layer"])
     writer.add_head_count(config["n_head"])
     writer.add_layer_norm_eps(config["layer_norm_epsilon"])
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("gpt-2")
-    writer.add_token_list(names)
-    writer.add_token_merges(["! !"])  # some have to be there; texts are not tokenized with them
     writer.add_bos_token_id(config["bos_token_id"])
     writer.add_eos_token_id(config["eos_token_id"])
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")
+    writer.add_token_merges(["! !"])  # some have to be there; no text is tokenized with them
 
 
 def _add_weights(writer: Any, path: Path) -> None:

@@ -18,12 +18,11 @@ from bot.cogs.training import Training
 from bot.conversation import ConversationManager
 from bot.models import ModelSwitch
 from bot.reports import TrainingReports
-from bot.settings import Settings, SettingsError, prepare_home, sampling
+from bot.settings import Settings, SettingsError, prepare_home, sampling, worker_settings
 from bot.tasks import Tasks
 from data.store import open_store
 from model.client import WorkerClient
 from model.registry import from_settings
-from model.settings import WorkerSettings
 from training.manager import TrainingManager
 
 log = logging.getLogger(__name__)
@@ -54,9 +53,7 @@ async def build(
         tasks = Tasks()
         if worker is None:
             worker = WorkerClient(
-                WorkerSettings(
-                    threads=settings.threads, drain_s=DRAIN_S, log_level=settings.log_level
-                )
+                worker_settings(settings, drain_s=DRAIN_S, log_level=settings.log_level)
             )
             stack.push_async_callback(worker.stop)
             tasks.spawn(worker.start(), name="start of the worker")

@@ -18,7 +18,7 @@ from bot.models import ModelSwitch, Serving
 from data.schema import Message, Role, StoredMessage
 from data.store import Store
 from model.client import WorkerClient
-from model.messages import Finished, Rendered, TextDelta
+from model.messages import Finished, Queued, Rendered, TextDelta
 from model.sampling import SamplingParams
 
 log = logging.getLogger(__name__)
@@ -26,6 +26,9 @@ log = logging.getLogger(__name__)
 
 class Surface(Protocol):
     """Where a reply appears."""
+
+    async def wait(self, place: int) -> None:
+        """Show that others are answered first."""
 
     async def add(self, text: str) -> None:
         """Show another piece."""
@@ -90,16 +93,33 @@ class ConversationManager:
             await self._record(incoming, incoming.discord_id, Role.USER, incoming.text())
             history = await self.conversation_history(incoming.channel_id)
             serving = await self._models.serving(incoming.scope)
-            reply = await self._stream(serving, history, surface)
+            reply = await self._stream(incoming, serving, history, surface)
             reply_id = await surface.finish(reply.text, serving.note)
             await self._record(incoming, reply_id, Role.ASSISTANT, reply.text)
+            known = [*history, Message(Role.ASSISTANT, reply.text)]
+            self._read_ahead(incoming.channel_id, serving, known)
             return reply
 
-    async def _stream(self, serving: Serving, history: list[Message], surface: Surface) -> Finished:
-        source = serving.option.source
-        async with aclosing(self._worker.generate(source, history, self._params)) as pieces:
+    def _read_ahead(self, channel_id: int, serving: Serving, known: list[Message]) -> None:
+        """Tell the worker how the next context will begin: with all but the message to come."""
+        begins = known[len(known) - min(len(known), self._context_messages - 1) :]
+        self._worker.prepare(serving.option.source, begins, channel_id)
+
+    async def _stream(
+        self, incoming: Incoming, serving: Serving, history: list[Message], surface: Surface
+    ) -> Finished:
+        pieces = self._worker.generate(
+            serving.option.source,
+            history,
+            self._params,
+            channel=incoming.channel_id,
+            scope=incoming.scope,
+        )
+        async with aclosing(pieces):
             async for piece in pieces:
                 match piece:
+                    case Queued(place=place):
+                        await surface.wait(place)
                     case TextDelta(text=text):
                         await surface.add(text)
                     case Finished():

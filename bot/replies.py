@@ -42,6 +42,11 @@ class LiveReply:
         self._text = ""
         self._next = time.perf_counter() + FIRST_S
 
+    async def wait(self, place: int) -> None:
+        """Say that others are answered first, where the reply will be."""
+        await self._show(f"-# I am busy: you are number {place} in the queue.")
+        self._next = time.perf_counter() + EDIT_S
+
     async def add(self, text: str) -> None:
         """Show another piece, now or with a later one."""
         self._text += text

@@ -16,9 +16,12 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from model.errors import UnknownModel
 from model.registry import EMBEDDED, find, from_settings
 from model.sampling import SamplingParams
+from model.settings import WorkerSettings
 
 CHECKPOINTS = "checkpoints"
 """The folder below the home for what was learned."""
+BUILT = "built"
+"""The folder below the home for models that were made ready to run; it may be removed any time."""
 
 
 class SettingsError(Exception):
@@ -61,7 +64,13 @@ class Settings(BaseSettings):
     seed: int | None = Field(
         None, ge=0, le=2**32 - 1, description="The same seed gives the same replies."
     )
+    banned_words: str = Field("", description="Words that replies never have, commas between.")
     threads: int | None = Field(None, ge=1, description="CPU threads of the model; empty: all.")
+    precision: Literal["int8", "fp32"] = Field(
+        "int8", description="Number format of the weights on a CPU."
+    )
+    memory_mb: int = Field(2048, ge=64, description="MB for the weights of all loaded models.")
+    cache_mb: int = Field(384, ge=16, description="MB for what the models have read.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="How much `gpt2bot run` writes to its log."
     )
@@ -179,4 +188,18 @@ def sampling(settings: Settings) -> SamplingParams:
         top_p=settings.top_p,
         repetition_penalty=settings.repetition_penalty,
         seed=settings.seed,
+        banned_words=tuple(filter(None, map(str.strip, settings.banned_words.split(",")))),
+    )
+
+
+def worker_settings(settings: Settings, *, drain_s: float, log_level: str) -> WorkerSettings:
+    """The part of the settings that the worker needs."""
+    return WorkerSettings(
+        threads=settings.threads,
+        precision=settings.precision,
+        built=settings.gpt2bot_home / BUILT,
+        memory_mb=settings.memory_mb,
+        cache_mb=settings.cache_mb,
+        drain_s=drain_s,
+        log_level=log_level,
     )

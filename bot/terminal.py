@@ -14,15 +14,18 @@ from collections import deque
 from contextlib import aclosing, suppress
 from typing import TextIO
 
-from bot.settings import Settings, sampling
+from bot.settings import Settings, sampling, worker_settings
 from data.schema import Message, Role
 from model.client import WorkerClient
 from model.errors import LoadFailed, ModelError
 from model.messages import Finished, TextDelta
 from model.registry import EMBEDDED, ModelOption, find, from_settings, model_options
-from model.settings import WorkerSettings
 
 PROMPT = "you> "
+CHANNEL = 1
+"""The conversation's name in the worker, which talks with nobody else."""
+DRAIN_S = 10.0
+"""Seconds that a reply in flight is given when the conversation ends."""
 HINT = "You talk with {name}. /reset forgets what was said, /quit or Ctrl-D ends."
 
 SILENCE = {
@@ -50,7 +53,9 @@ class TerminalChat:
             ModelError: there is no reply, or only a part of one.
         """
         self.history.append(Message(Role.USER, text))
-        pieces = self._worker.generate(self._source, tuple(self.history), self._params)
+        pieces = self._worker.generate(
+            self._source, tuple(self.history), self._params, channel=CHANNEL
+        )
         async with aclosing(pieces):
             async for piece in pieces:
                 match piece:
@@ -59,6 +64,9 @@ class TerminalChat:
                     case Finished(text=reply):
                         self.history.append(Message(Role.ASSISTANT, reply))
         _reply("\n")
+        if len(self.history) == self.history.maxlen:
+            self.history.popleft()  # the next line takes its place
+        self._worker.prepare(self._source, tuple(self.history), CHANNEL)
 
     async def loop(self) -> None:
         """Answer line after line until /quit or the end of the input."""
@@ -88,7 +96,7 @@ async def talk(settings: Settings, model_name: str | None, text: str | None) -> 
     options = from_settings(settings.extra_models)
     option = find(options.values(), model_name or settings.default_model)
     os.environ.update(SILENCE)  # the worker inherits it
-    quiet = WorkerSettings(threads=settings.threads, log_level="CRITICAL")
+    quiet = worker_settings(settings, drain_s=DRAIN_S, log_level="CRITICAL")
     async with WorkerClient(quiet) as worker:
         if model_name is None:
             option = await _load_or_tiny(worker, option)

@@ -37,7 +37,7 @@ from model.tokenizer import Tokenizer
 if TYPE_CHECKING:
     from model.graph import Array, Shape
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("model.build")
 
 VERSION = "1"
 """Of what is built: another one builds all models anew."""
@@ -70,7 +70,8 @@ def built(source: str, cache: Path, precision: str) -> Path:
     Raises:
         LoadFailed: the sentence says why, and what to do where there is something to do.
     """
-    command = [sys.executable, "-m", "model.build", source, str(cache), precision]
+    level = str(logging.getLogger().getEffectiveLevel())
+    command = [sys.executable, "-m", "model.build", source, str(cache), precision, level]
     folder = find(Path(source), cache, precision) if Path(source).is_dir() else None
     if folder is not None:
         os.utime(folder)
@@ -128,6 +129,8 @@ def why(source: str, error: Exception) -> str:
         return f"There is not enough memory to load {who}."
     if isinstance(error, OSError) and error.errno in NO_ROOM:
         return f"The disk is too full to make {who} ready to run: free some space, then try again."
+    if isinstance(error, PermissionError) and error.filename is not None:
+        return f"{error.filename} cannot be read or written: give the bot permission."
     if folder.is_dir() and not any(folder.glob("*.safetensors")):
         return f"{who} is no model folder: it has no weights as safetensors."
     if folder.exists():
@@ -424,10 +427,10 @@ def _used(folder: Path) -> float:
 
 def main() -> None:
     """Build what the command line says; one JSON line tells the folder, or the reason why not."""
-    logging.basicConfig(level="WARNING", format=LOG_FORMAT)
     if hasattr(os, "nice"):
         os.nice(19)
-    source, cache, precision = sys.argv[1:]
+    source, cache, precision, level = sys.argv[1:]
+    logging.basicConfig(level=int(level), format=LOG_FORMAT)
     try:
         answer = {"folder": str(build(source, Path(cache), precision))}
     except LoadFailed as e:

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 from data.schema import Message
 from model.errors import LoadFailed
-from model.messages import Finished, ModelFacts, Ready, Rendered, TextDelta
+from model.messages import Finished, ModelFacts, Queued, Ready, Rendered, TextDelta
 from model.registry import TINY
 from model.sampling import FinishReason, SamplingParams
 
@@ -18,7 +18,7 @@ Answer = Callable[[Sequence[Message]], str]
 
 
 def facts(source: str) -> ModelFacts:
-    return ModelFacts(source, 1000, 256, 4096, "float32", 0.1)
+    return ModelFacts(source, 1000, 256, 4096, "int8", 0.1)
 
 
 class FakeWorker:
@@ -38,6 +38,7 @@ class FakeWorker:
         self.models: dict[str, ModelFacts] = {str(TINY): facts(str(TINY))}
         self.broken: dict[str, str] = {}
         self.failure: Exception | None = None
+        self.prepared: dict[int, tuple[str, list[Message]]] = {}
         self.running = 0
         self.most_running = 0
         self._changed = asyncio.Event()
@@ -64,13 +65,21 @@ class FakeWorker:
             await self._changed.wait()
 
     async def generate(
-        self, source: str, messages: Sequence[Message], params: SamplingParams
-    ) -> AsyncIterator[TextDelta | Finished]:
+        self,
+        source: str,
+        messages: Sequence[Message],
+        params: SamplingParams,
+        *,
+        channel: int = 0,
+        scope: int = 0,
+    ) -> AsyncIterator[Queued | TextDelta | Finished]:
         self.heard.append((source, list(messages)))
         self.running += 1
         self.most_running = max(self.most_running, self.running)
         self._changed.set()
         try:
+            if not self.gate.is_set() and self.running > 1:
+                yield Queued(1, self.running - 1)
             await self.gate.wait()
             if self.failure is not None:
                 raise self.failure
@@ -81,6 +90,9 @@ class FakeWorker:
             yield Finished(1, text, FinishReason.END, 10, len(words), params.seed or 0, 0.01)
         finally:
             self.running -= 1
+
+    def prepare(self, source: str, messages: Sequence[Message], channel: int) -> None:
+        self.prepared[channel] = (source, list(messages))
 
     async def render(
         self, source: str, messages: Sequence[Message], max_new_tokens: int

@@ -43,8 +43,8 @@ from transformers import (
 
 from data.errors import NO_ROOM
 from data.schema import Conversation
-from model.chat import BOT_TOKEN, CONTROL_TEMPLATE, USER_TOKEN, add_control_tokens, ensure_template
 from model.build import UNREADABLE, why
+from model.chat import BOT_TOKEN, CONTROL_TEMPLATE, USER_TOKEN, add_control_tokens, ensure_template
 from model.device import Device, is_out_of_memory, training_device
 from training import dataset, gate
 from training.checkpoints import HISTORY, LOSS_CURVE, Manifest, seal, sha256

@@ -31,6 +31,10 @@ class Paper:
         self.pieces: list[str] = []
         self.final: str | None = None
         self.note: str | None = None
+        self.places: list[int] = []
+
+    async def wait(self, place: int) -> None:
+        self.places.append(place)
 
     async def add(self, text: str) -> None:
         self.pieces.append(text)
@@ -271,3 +275,34 @@ async def test_a_model_that_cannot_be_loaded_is_named_and_the_embedded_one_answe
     await conversations.answer(incoming(2, "hello"), second)
     assert worker.heard[-1][0] == str(TINY)
     assert second.note == "gpt2 cannot be reached on the Hugging Face Hub. tiny answers instead."
+
+
+async def test_who_waits_for_others_is_told(
+    conversations: ConversationManager, worker: FakeWorker
+) -> None:
+    worker.gate.clear()
+    papers = [Paper(), Paper()]
+    turns = [
+        asyncio.create_task(conversations.answer(incoming(n, "hi", channel=n), paper))
+        for n, paper in enumerate(papers, 1)
+    ]
+    await worker.until(lambda: worker.running == 2)
+    worker.gate.set()
+    await asyncio.gather(*turns)
+    assert [paper.places for paper in papers] == [[], [1]]
+    assert papers[1].final == "you said hi"
+
+
+async def test_the_worker_is_told_how_the_next_context_begins(
+    conversations: ConversationManager, worker: FakeWorker
+) -> None:
+    """All but the oldest of what it just saw, and its reply: the next message makes it five."""
+    for n in range(1, 5):
+        await conversations.answer(incoming(n, f"message {n}"), Paper())
+        source, begins = worker.prepared[CHANNEL]
+        await conversations.answer(incoming(100 + n, "and?"), Paper())
+        heard_source, heard = worker.heard[-1]
+        assert source == heard_source
+        assert heard[:-1] == begins
+        assert heard[-1].content == "and?"
+    assert len(heard) == 5

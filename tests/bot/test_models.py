@@ -121,7 +121,7 @@ async def test_about_shows_what_runs(world: World) -> None:
     fields = {field.name: field.value for field in result.response.embeds[0].fields}
     assert fields["Model here"] == "tiny"
     assert fields["Parameters"] == "1,000"
-    assert fields["Number format"] == "float32"
+    assert fields["Number format"] == "int8"
     assert fields["Loaded in"] == "0.1 s"
     assert fields["Device"] == "cpu"
     assert result.ephemeral

@@ -156,7 +156,9 @@ async def test_a_killed_worker_is_replaced_and_has_its_models_again(folders: Pat
         restarted.set()
 
     before = readers()
-    async with WorkerClient(WorkerSettings(threads=1, built=BUILT), on_restart=on_restart) as client:
+    async with WorkerClient(
+        WorkerSettings(threads=1, built=BUILT), on_restart=on_restart
+    ) as client:
         await client.load(str(folders / "red"))
         first = client.pid
         assert first is not None
@@ -193,7 +195,9 @@ async def test_a_killed_worker_is_replaced_and_has_its_models_again(folders: Pat
 
 
 async def test_stop_waits_no_longer_than_it_was_told(folders: Path) -> None:
-    client = WorkerClient(WorkerSettings(threads=1, drain_s=0.2, built=BUILT), embedded=str(folders / "endless"))
+    client = WorkerClient(
+        WorkerSettings(threads=1, drain_s=0.2, built=BUILT), embedded=str(folders / "endless")
+    )
     await client.start()
     stream = client.generate(str(folders / "endless"), HELLO, ENDLESS)
     await anext(stream)
@@ -206,7 +210,9 @@ async def test_stop_waits_no_longer_than_it_was_told(folders: Path) -> None:
 
 
 async def test_sigterm_lets_replies_finish(folders: Path) -> None:
-    async with WorkerClient(WorkerSettings(threads=1, built=BUILT), embedded=str(folders / "red")) as client:
+    async with WorkerClient(
+        WorkerSettings(threads=1, built=BUILT), embedded=str(folders / "red")
+    ) as client:
         assert client.pid is not None
         stream = client.generate(str(folders / "red"), HELLO, PARAMS)
         first = await anext(stream)

@@ -519,9 +519,7 @@ def test_a_stop_text_ends_a_reply(byte_model: Loaded) -> None:
     ("text", "banned", "reply"),
     [("a rude WORD, yes", "word", "a rude WOR"), ("the class is on", "ass", "the class is on")],
 )
-def test_a_banned_word_is_not_said(
-    byte_model: Loaded, text: str, banned: str, reply: str
-) -> None:
+def test_a_banned_word_is_not_said(byte_model: Loaded, text: str, banned: str, reply: str) -> None:
     """Another token is drawn in its place: of the scripted scores, the first of the others."""
     desk = Desk()
     desk.ask(scripted(byte_model, text), replace(GREEDY, banned_words=(banned,), max_new_tokens=16))

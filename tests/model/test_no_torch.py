@@ -1,0 +1,55 @@
+"""The worker on a CPU needs neither torch nor what builds a graph: it is small and starts quickly."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.model.conftest import BUILT
+
+ROOT = Path(__file__).parents[2]
+HEAVY = {"accelerate", "datasets", "huggingface_hub.hf_api", "onnx", "torch", "transformers"}
+
+WORKER = """
+import sys
+from multiprocessing import Pipe
+from pathlib import Path
+from threading import Thread
+from data.schema import Message, Role
+from model.messages import Finished, Generate, Ready, Shutdown
+from model.registry import TINY
+from model.sampling import SamplingParams
+from model.settings import WorkerSettings
+from model.worker import main
+
+def talk(pipe):
+    assert isinstance(pipe.recv(), Ready)
+    pipe.send(Generate(1, str(TINY), (Message(Role.USER, "hello"),), SamplingParams()))
+    while not isinstance(report := pipe.recv(), Finished):
+        pass
+    print(report.text, file=sys.stderr)
+    pipe.send(Shutdown(0))
+
+ours, theirs = Pipe()
+Thread(target=talk, args=(ours,)).start()
+main(theirs, WorkerSettings(threads=1, built=Path(sys.argv[1])), str(TINY))
+print(*sys.modules)
+"""
+
+
+def test_a_worker_that_has_answered_has_imported_nothing_heavy() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WORKER, str(BUILT)],
+        cwd=ROOT,
+        env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.strip()
+    modules = set(done.stdout.split())
+    assert "onnxruntime" in modules
+    assert HEAVY.isdisjoint(modules)

@@ -1,10 +1,11 @@
-"""How fast replies are made: the bot's worker next to `model.generate()`, in one run.
+"""How fast and how steadily replies come: the bot's worker next to other engines, in one run.
 
 `python -m benchmarks.generation` makes a model of gpt2's size with random weights, so nothing is
-downloaded. Ours are conversations through the real WorkerClient and worker process; the peer is
-transformers' `generate()` with the same prompts as one batch, in a process of its own. Rounds
-alternate between the two, and medians are printed. Meanwhile a task measures how long the bot's
-event loop stood still.
+downloaded. Ours are conversations through the real WorkerClient and worker process; each peer that
+is installed (the extra `peers`; transformers' `generate()` always) answers the same prompts as one
+batch, in a process of its own. Rounds alternate between the engines, and medians are printed.
+Meanwhile a task measures how long the bot's event loop stood still. `--soak SECONDS` only talks for
+so long, and prints tokens a second and memory as they go.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import json
 import multiprocessing
 import os
 import statistics
-import string
 import subprocess
 import sys
 import tempfile
@@ -24,29 +24,31 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import pairwise
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
+from benchmarks.folders import SIZES, make_folder, prompts
+from benchmarks.living import LONG_S, WARM, memory_mb, second_message, soak, swap
+from benchmarks.peers import PEERS, available
 from data.schema import Message, Role
 from model.client import WorkerClient
-from model.messages import Finished
+from model.messages import Finished, TextDelta
 from model.sampling import SamplingParams
 from model.settings import WorkerSettings
 
-SIZES: dict[str, dict[str, Any]] = {
-    "tiny": {"n_embd": 256, "n_layer": 4, "n_head": 4},
-    "gpt2": {"n_embd": 768, "n_layer": 12, "n_head": 12},
-    "gpt2-medium": {"n_embd": 1024, "n_layer": 24, "n_head": 16},
-}
-VOCABULARY = 50257
+OURS = "gpt2bot"
+Progress = list[tuple[float, int]]
+"""Moments of a reply, in seconds, and how many tokens it had then; the first token first."""
 WAKE_S = 0.005
 """How often the task wakes that measures the event loop."""
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """Conversations that began together: the sum of what each decodes a second after its first
-    token, and medians of the waits for the first token and for the end."""
+    """Conversations that began together: the tokens a second of all of them while all decode, and
+    medians of the waits for the first token and for the end."""
 
     decode_tok_s: float
     ttft_ms: float
@@ -58,12 +60,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         say = partial(print, file=sys.stderr if options.json else sys.stdout, flush=True)
         say(f"making a model of the size of {options.model_size}, with random weights ...")
-        _in_child(_make_folder, folder, options.model_size)
-        result = asyncio.run(_measure(options, folder, say))
+        model = str(Path(folder, "model"))
+        make_folder(model, options.model_size)
+        run = _soak if options.soak else _measure
+        result = asyncio.run(run(options, model, Path(folder, "built"), say))
     if options.json:
         print(json.dumps(result))
-    else:
-        _print_table(result)
+    elif not options.soak:
+        _print_tables(result)
 
 
 def _options() -> argparse.Namespace:
@@ -73,41 +77,58 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--new-tokens", type=int, default=30, help="tokens of a reply (30)")
     parser.add_argument("--prompt-tokens", type=int, default=125, help="of a prompt, ±20%% (125)")
     parser.add_argument("--model-size", choices=SIZES, default="gpt2")
-    parser.add_argument("--threads", type=int, help="CPU threads of either engine (all cores)")
+    parser.add_argument("--precision", choices=("int8", "fp32"), default="int8", help="of ours")
+    parser.add_argument("--threads", type=int, help="CPU threads of each engine (all cores)")
+    parser.add_argument("--peers", default=",".join(available()), help="default: all installed")
+    parser.add_argument("--soak", type=float, metavar="SECONDS", help="only talk, for so long")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser.parse_args()
 
 
+def _settings(options: argparse.Namespace, built: Path) -> WorkerSettings:
+    return WorkerSettings(threads=options.threads, precision=options.precision, built=built)
+
+
+async def _soak(
+    options: argparse.Namespace, folder: str, built: Path, say: Callable[[str], None]
+) -> dict[str, Any]:
+    async with WorkerClient(_settings(options, built), embedded=folder) as client:
+        return {"soak": await soak(client, folder, options.soak, options.new_tokens, say)}
+
+
 async def _measure(
-    options: argparse.Namespace, folder: str, say: Callable[[str], None]
+    options: argparse.Namespace, folder: str, built: Path, say: Callable[[str], None]
 ) -> dict[str, Any]:
     streams = [int(number) for number in options.streams.split(",")]
+    names = [name for name in options.peers.split(",") if name]
     params = SamplingParams(max_new_tokens=options.new_tokens)
-    ours: dict[int, list[Round]] = {number: [] for number in streams}
-    theirs: dict[int, list[Round]] = {number: [] for number in streams}
-    stall = 0.0
-    settings = WorkerSettings(threads=options.threads, max_sequences=max(*streams, 16))
+    settings = _settings(options, built)
+    ready = {"first_build_s": await _start(settings, folder), "cached_s": 0.0}
+    ready["cached_s"] = await _start(settings, folder)
     async with WorkerClient(settings, embedded=folder) as client:
-        with _peer(folder, params, options.threads) as peer:
-            for number in [1, *(one for one in streams for _ in range(options.rounds))]:
-                prompts = _prompts(number, options.prompt_tokens)
-                async with _watch_loop() as stalls:
-                    mine = await _ours(client, folder, prompts, params)
-                peer.send(prompts)
-                other = await asyncio.to_thread(peer.recv)
-                say(f"{number:3} conversations: {_brief(mine)}; generate() {_brief(other)}")
-                if number in ours:
-                    ours[number].append(mine)
-                    theirs[number].append(other)
-                stall = max(stall, *stalls)
-    if 1 in ours:  # the first round was to warm up
-        del ours[1][0], theirs[1][0]
+        with contextlib.ExitStack() as stack:
+            peers = {
+                name: stack.enter_context(_peer(name, folder, params, options.threads))
+                for name in names
+            }
+            say(f"rounds of {OURS}, {', '.join(names)}: tokens/s, first token, whole reply")
+            engines, stall = await _rounds(options, client, peers, folder, streams, params, say)
+        memory = memory_mb(client.pid)
+        say("the second and later messages of a channel ...")
+        second = await second_message(client, folder, options.prompt_tokens, options.new_tokens)
+        say("new weights while people talk ...")
+        swapped = await swap(client, folder, options.new_tokens)
     return {
-        "engines": {"gpt2bot": _medians(ours), "generate": _medians(theirs)},
+        "engines": {name: _medians(rounds) for name, rounds in engines.items()},
         "loop_stall_ms": round(1000 * stall, 2),
+        "memory_mb": memory,
+        **second,
+        "swap": swapped,
+        "ready": ready,
         "bot_process": bot_process(),
         "settings": {
             "model_size": options.model_size,
+            "precision": options.precision,
             "prompt_tokens": options.prompt_tokens,
             "new_tokens": options.new_tokens,
             "rounds": options.rounds,
@@ -116,36 +137,86 @@ async def _measure(
     }
 
 
+async def _start(settings: WorkerSettings, folder: str) -> float:
+    """Seconds from the start of a worker until its model answers."""
+    began = time.perf_counter()
+    async with WorkerClient(settings, embedded=folder):
+        return round(time.perf_counter() - began, 2)
+
+
+Engines = dict[str, dict[int, list[Round]]]
+
+
+async def _rounds(
+    options: argparse.Namespace,
+    client: WorkerClient,
+    peers: dict[str, Connection],
+    folder: str,
+    streams: list[int],
+    params: SamplingParams,
+    say: Callable[[str], None],
+) -> tuple[Engines, float]:
+    """The rounds of each engine by the number of conversations; the longest stall in seconds."""
+    engines: Engines = {name: {number: [] for number in streams} for name in (OURS, *peers)}
+    stall = 0.0
+    for n, number in enumerate([1, *(one for one in streams for _ in range(options.rounds))]):
+        texts = prompts(number, options.prompt_tokens)
+        async with _watch_loop() as stalls:
+            rounds = {OURS: await _ours(client, folder, texts, params)}
+        stall = max(stall, *stalls)
+        for name, peer in peers.items():
+            peer.send(texts)
+            answer = await asyncio.to_thread(peer.recv)
+            if isinstance(answer, str):
+                raise SystemExit(f"{name} failed: {answer}")
+            rounds[name] = answer
+        say(f"{number:3} conversations: {'; '.join(map(_brief, rounds.values()))}")
+        for name, one in rounds.items():
+            if n:  # the first round was to warm up
+                engines[name][number].append(one)
+    return engines, stall
+
+
 # --- ours ----------------------------------------------------------------------------------------
 
 
 async def _ours(
-    client: WorkerClient, folder: str, prompts: Sequence[str], params: SamplingParams
+    client: WorkerClient, folder: str, texts: Sequence[str], params: SamplingParams
 ) -> Round:
     began = time.perf_counter()
 
-    async def converse(prompt: str) -> tuple[float, float]:
-        first = None
-        message = Message(Role.USER, prompt)
-        async for piece in client.generate(folder, [message], params):
-            first = first or time.perf_counter()
-            if isinstance(piece, Finished) and piece.new_tokens != params.max_new_tokens:
-                raise RuntimeError(f"a reply ended after {piece.new_tokens} tokens")
-        assert first is not None
-        return first, time.perf_counter()
+    async def converse(text: str) -> Progress:
+        progress: Progress = []
+        async for piece in client.generate(folder, [Message(Role.USER, text)], params):
+            if isinstance(piece, TextDelta | Finished):
+                progress.append((time.perf_counter(), piece.new_tokens))
+        if progress[-1][1] != params.max_new_tokens:
+            raise RuntimeError(f"a reply ended after {progress[-1][1]} tokens")
+        return progress
 
-    times = await asyncio.gather(*(converse(prompt) for prompt in prompts))
-    return _round(began, times, params.max_new_tokens)
+    return _round(began, await asyncio.gather(*(converse(text) for text in texts)))
 
 
-def _round(began: float, times: Sequence[tuple[float, float]], new_tokens: int) -> Round:
-    """`times` are those of the first token and of the end of each conversation, in seconds."""
-    firsts, ends = zip(*times, strict=True)
+def _round(began: float, replies: Sequence[Progress]) -> Round:
+    firsts = [progress[0][0] for progress in replies]
+    ends = [progress[-1][0] for progress in replies]
+    start, end = max(firsts), min(ends)
+    if end <= start:
+        raise SystemExit("one reply ended before another began: ask for more new tokens")
+    said = sum(_tokens(progress, end) - _tokens(progress, start) for progress in replies)
     return Round(
-        decode_tok_s=sum((new_tokens - 1) / (end - first) for first, end in times),
+        decode_tok_s=said / (end - start),
         ttft_ms=1000 * (statistics.median(firsts) - began),
         reply_s=statistics.median(ends) - began,
     )
+
+
+def _tokens(progress: Progress, at: float) -> float:
+    """Tokens of a reply at a moment; between two pieces as if they came evenly."""
+    for (before, few), (after, many) in pairwise(progress):
+        if before <= at <= after and after > before:
+            return few + (many - few) * (at - before) / (after - before)
+    return progress[-1][1]
 
 
 @contextlib.asynccontextmanager
@@ -166,15 +237,19 @@ async def _watch_loop() -> AsyncIterator[list[float]]:
         task.cancel()
 
 
-# --- the peer ------------------------------------------------------------------------------------
+# --- the peers -----------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
-def _peer(folder: str, params: SamplingParams, threads: int | None) -> Iterator[Connection]:
-    """A process that answers a list of prompts with a Round."""
+def _peer(
+    name: str, folder: str, params: SamplingParams, threads: int | None
+) -> Iterator[Connection]:
+    """A process that answers a list of prompts with a Round, or says why not."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_run_peer, args=(theirs, folder, params, threads), daemon=True)
+    process = context.Process(
+        target=_run_peer, args=(theirs, name, folder, params, threads), daemon=True
+    )
     process.start()
     theirs.close()
     try:
@@ -185,118 +260,28 @@ def _peer(folder: str, params: SamplingParams, threads: int | None) -> Iterator[
 
 
 def _run_peer(
-    connection: Connection, folder: str, params: SamplingParams, threads: int | None
+    connection: Connection, name: str, folder: str, params: SamplingParams, threads: int | None
 ) -> None:
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
     from model.chat import fit
-    from model.device import best_device
 
-    _quiet()
     if hasattr(os, "nice"):
         os.nice(5)  # as our worker
-    if threads:
-        torch.set_num_threads(threads)
-    device = best_device()
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=device.dtype)
-    model.to(device.name).train(False)
+    try:
+        peer = PEERS[name](folder, threads)
+    except (ImportError, RuntimeError, ValueError) as e:
+        connection.send(repr(e))
+        return
     with contextlib.suppress(EOFError):
         while True:
-            prompts = connection.recv()
+            texts = connection.recv()
             began = time.perf_counter()
-            ids = [fit(tokenizer, [Message(Role.USER, one)], 800).input_ids for one in prompts]
-            first, end = _generate(model, ids, params)
-            connection.send(_round(began, len(ids) * [(first, end)], params.max_new_tokens))
-
-
-def _generate(model: Any, ids: list[list[int]], params: SamplingParams) -> tuple[float, float]:
-    """Times of the first token and of the end of a batch."""
-    import torch
-
-    width = max(map(len, ids))
-    firsts: list[float] = []
-
-    def after_a_token(input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
-        firsts.append(time.perf_counter())
-        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
-
-    generate: Any = model.generate
-    generate(
-        input_ids=torch.tensor([[0] * (width - len(one)) + one for one in ids]).to(model.device),
-        attention_mask=torch.tensor([[0] * (width - len(one)) + [1] * len(one) for one in ids]).to(
-            model.device
-        ),
-        do_sample=True,
-        temperature=params.temperature,
-        top_k=params.top_k,
-        top_p=params.top_p,
-        repetition_penalty=params.repetition_penalty,
-        no_repeat_ngram_size=params.no_repeat_ngram,
-        min_new_tokens=params.max_new_tokens,
-        max_new_tokens=params.max_new_tokens,
-        pad_token_id=0,
-        stopping_criteria=[after_a_token],
-    )
-    return firsts[0], time.perf_counter()
-
-
-# --- the model -----------------------------------------------------------------------------------
-
-
-def _make_folder(folder: str, size: str) -> None:
-    """Random weights; a vocabulary of gpt2's size in which each byte is a token."""
-    import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import GPT2Config, GPT2LMHeadModel, GPT2Tokenizer
-
-    from model.chat import add_control_tokens
-
-    _quiet()
-    end = "<|endoftext|>"
-    names = [end, *sorted(pre_tokenizers.ByteLevel.alphabet())]
-    names += [f"Ġw{n}" for n in range(VOCABULARY - len(names) - 2)]
-    bpe = Tokenizer(models.BPE({name: n for n, name in enumerate(names)}, []))
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bpe.decoder = decoders.ByteLevel()
-    tokenizer = GPT2Tokenizer(
-        tokenizer_object=bpe, bos_token=end, eos_token=end, unk_token=end, pad_token=end
-    )
-    add_control_tokens(tokenizer)
-    tokenizer.save_pretrained(folder)
-    torch.manual_seed(0)
-    config = GPT2Config(
-        **SIZES[size], vocab_size=VOCABULARY, bos_token_id=0, eos_token_id=0, pad_token_id=0
-    )
-    model = GPT2LMHeadModel(config)
-    with torch.no_grad():  # a reply does not end before its length: these tokens never win
-        model.transformer.wte.weight[tokenizer.all_special_ids] = 0.0
-    model.save_pretrained(folder)
-
-
-def _prompts(count: int, tokens: int) -> list[str]:
-    """Texts of 80 to 120 % of so many tokens (bytes, that is) less those of the template."""
-    letters = 40 * string.ascii_lowercase
-    sizes = [round(tokens * (0.8 + 0.4 * ((7 * n) % count) / count)) - 3 for n in range(count)]
-    return [letters[n : n + max(1, size)] for n, size in enumerate(sizes)]
-
-
-def _in_child(target: Any, *args: Any) -> None:
-    """Torch stays out of this process, which plays the bot's."""
-    process = multiprocessing.get_context("spawn").Process(target=target, args=args)
-    process.start()
-    process.join()
-    if process.exitcode:
-        raise SystemExit("the model could not be made")
-
-
-def _quiet() -> None:
-    import transformers
-
-    quiet: Any = transformers.utils.logging
-    quiet.set_verbosity_error()
-    quiet.disable_progress_bar()
+            ids = [fit(tokenizer, [Message(Role.USER, one)], 800).input_ids for one in texts]
+            times = peer.answer(ids, params)
+            last = params.max_new_tokens
+            connection.send(_round(began, [[(first, 1), (end, last)] for first, end in times]))
 
 
 # --- the bot's process ---------------------------------------------------------------------------
@@ -357,29 +342,47 @@ def _medians(rounds: dict[int, list[Round]]) -> dict[str, dict[str, float]]:
 
 
 def _brief(one: Round) -> str:
-    return f"{one.decode_tok_s:.0f} tokens/s, {one.ttft_ms:.0f} ms, {one.reply_s:.2f} s"
+    return f"{one.decode_tok_s:.0f}, {one.ttft_ms:.0f} ms, {one.reply_s:.2f} s"
 
 
-def _print_table(result: dict[str, Any]) -> None:
-    ours, theirs = result["engines"]["gpt2bot"], result["engines"]["generate"]
-    head = ("decode tokens/s", "first token, ms", "whole reply, s")
-    print("\nmedians: gpt2bot / generate() (ratio; above 1 is better for gpt2bot)")
-    print("conversations" + "".join(f"{title:>28}" for title in head))
-    for number, mine in ours.items():
-        peer = theirs[number]
-        ratios = (
-            mine["decode_tok_s"] / peer["decode_tok_s"],
-            peer["ttft_ms"] / mine["ttft_ms"],
-            peer["reply_s"] / mine["reply_s"],
-        )
-        cells = [
-            f"{value:.{digits}f} / {peer[field]:.{digits}f} ({ratio:.2f})"
-            for (field, value), ratio, digits in zip(mine.items(), ratios, (0, 0, 2), strict=True)
-        ]
-        print(f"{number:>13}" + "".join(f"{cell:>28}" for cell in cells))
-    print(f"\nlongest stall of the bot's event loop: {result['loop_stall_ms']} ms")
-    bot = result["bot_process"]
-    print(f"the bot's process: ready after {bot['ready_s']} s, {bot['memory_mb']} MB of memory")
+COLUMNS = (
+    ("decode_tok_s", "decode tokens/s, all together while all decode", 0, 1),
+    ("ttft_ms", "first token, ms", 0, -1),
+    ("reply_s", "whole reply, s", 2, -1),
+)
+"""Field, title, digits, and whether more (1) or less (-1) is better."""
+
+
+def _print_tables(result: dict[str, Any]) -> None:
+    engines = result["engines"]
+    for field, title, digits, sign in COLUMNS:
+        print(f"\n{title}; in brackets how many times better {OURS} is")
+        print("conversations" + "".join(f"{name:>18}" for name in engines))
+        for number, mine in engines[OURS].items():
+            cells = [f"{mine[field]:.{digits}f}"]
+            for name in list(engines)[1:]:
+                value = engines[name][number][field]
+                cells.append(f"{value:.{digits}f} ({(mine[field] / value) ** sign:.2f})")
+            print(f"{number:>13}" + "".join(f"{cell:>18}" for cell in cells))
+    _print_rest(result)
+
+
+def _print_rest(result: dict[str, Any]) -> None:
+    cold, second = result["cold_ttft_ms"], result["second_message_ttft_ms"]
+    swapped, ready, bot = result["swap"], result["ready"], result["bot_process"]
+    print(
+        f"\nfirst token of a channel's later message: {second} ms, of the same prompt in a channel "
+        f"that nothing is known of: {cold} ms ({second / cold:.2f}; medians of {WARM})"
+        f"\nnew weights, {swapped['streams']} conversations going on: ready after "
+        f"{swapped['seconds']} s; speed meanwhile {swapped['speed_kept']:.2f} of that before; "
+        f"longest pause {swapped['longest_pause_ms']} ms (before: {swapped['pause_before_ms']} ms, "
+        f"over {LONG_S:.0f} s); memory of the worker and the build {swapped['memory_mb']} MB"
+        f"\nmemory of the worker after those rounds: {result['memory_mb']} MB"
+        f"\nready after the start: {ready['cached_s']} s; the very first time, with the build: "
+        f"{ready['first_build_s']} s"
+        f"\nlongest stall of the bot's event loop: {result['loop_stall_ms']} ms"
+        f"\nthe bot's process: ready after {bot['ready_s']} s, {bot['memory_mb']} MB of memory"
+    )
 
 
 if __name__ == "__main__":

@@ -69,8 +69,8 @@ class Generate:
         device = best_device("fp32")
         dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
         dtype = dtypes[device.serving]
-        self._model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
-        self._model.to(device.name).train(False)
+        model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+        self._model: Any = model.to(device.name).train(False)
 
     def answer(self, prompts: list[list[int]], params: SamplingParams) -> list[Times]:
         import torch

@@ -70,7 +70,7 @@ class Settings(BaseSettings):
         "int8", description="Number format of the weights on a CPU."
     )
     memory_mb: int = Field(2048, ge=64, description="MB for the weights of all loaded models.")
-    cache_mb: int = Field(384, ge=16, description="MB for what the models have read.")
+    cache_mb: int = Field(320, ge=16, description="MB for what the models have read.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="How much `gpt2bot run` writes to its log."
     )

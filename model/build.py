@@ -49,6 +49,8 @@ ASIDE = ("history.json", "manifest.json", "generation_config.json")
 """Files beside a checkpoint that change nothing of what it says."""
 ACTIVATIONS = ("gelu_new", "gelu_pytorch_tanh")
 CHUNK = 1 << 20
+NICE = 10
+"""Added to the priority number of the worker: replies go on at nearly their speed."""
 STALE_S = 3600.0
 """Seconds after which a folder that is still being made was left by a build that was killed."""
 UNREADABLE = (
@@ -154,18 +156,19 @@ def build(source: str, cache: Path, precision: str) -> Path:
     """
     try:
         checkpoint = _checkpoint(source)
-        if (folder := find(checkpoint, cache, precision)) is not None:
-            return folder
-        cache.mkdir(parents=True, exist_ok=True)
-        _tidy(cache)
-        return _build(checkpoint, cache / _key(checkpoint, precision), source, precision)
+        folder = cache / _key(checkpoint, precision)
+        if not (folder / META).is_file():
+            cache.mkdir(parents=True, exist_ok=True)
+            _tidy(cache)
+            _build(checkpoint, folder, source, precision)
+        return folder
     except TemplateError as e:
         raise LoadFailed(f"The chat template of {name(source)} does not work: {e}.") from e
     except UNREADABLE as e:
         raise LoadFailed(why(source, e)) from e
 
 
-def _build(checkpoint: Path, folder: Path, source: str, precision: str) -> Path:
+def _build(checkpoint: Path, folder: Path, source: str, precision: str) -> None:
     config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
     if config["model_type"] != "gpt2":
         kind = config["model_type"]
@@ -188,7 +191,6 @@ def _build(checkpoint: Path, folder: Path, source: str, precision: str) -> Path:
         _meta(checkpoint, config, shape, weights, tokenizer, half_made).save(half_made)
         with contextlib.suppress(OSError):  # somebody else was quicker
             half_made.replace(folder)
-    return folder
 
 
 def _checkpoint(source: str) -> Path:
@@ -428,7 +430,7 @@ def _used(folder: Path) -> float:
 def main() -> None:
     """Build what the command line says; one JSON line tells the folder, or the reason why not."""
     if hasattr(os, "nice"):
-        os.nice(19)
+        os.nice(NICE)
     source, cache, precision, level = sys.argv[1:]
     logging.basicConfig(level=int(level), format=LOG_FORMAT)
     try:

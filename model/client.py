@@ -31,6 +31,7 @@ from model.messages import (
     Render,
     Rendered,
     Report,
+    Reports,
     Shutdown,
     TextDelta,
     Unloaded,
@@ -112,7 +113,7 @@ class WorkerClient:
         """
         loop = asyncio.get_running_loop()
         self._process = process = WorkerProcess(self._settings, self._embedded)
-        process.listen(loop, self._on_report, self._on_end)
+        process.listen(loop, self._on_reports, self._on_end)
         try:
             return await process.handshake
         except BaseException:  # also when the caller does not wait any longer
@@ -230,9 +231,12 @@ class WorkerClient:
 
     # --- what the reader thread hands over -------------------------------------------------------
 
+    def _on_reports(self, process: WorkerProcess, reports: Reports) -> None:
+        for report in reports:
+            if process is self._process:
+                self._on_report(process, report)
+
     def _on_report(self, process: WorkerProcess, report: Report) -> None:
-        if process is not self._process:
-            return
         match report:
             case Ready() if not process.handshake.done():
                 self._on_ready(report)

@@ -30,7 +30,7 @@ from model.messages import (
 from model.runner import Logits
 from model.sampler import choose
 from model.sampling import FinishReason, SamplingParams
-from model.scheduler import IDLE, Scheduler
+from model.scheduler import IDLE, IN_COMPANY, Scheduler
 from model.sequence import Sequence
 from model.settings import WorkerSettings
 
@@ -204,6 +204,8 @@ class Engine:
         budget = step.budget
         while budget > 0 and (reader := self._scheduler.reader(step.model)) is not None:
             budget -= self._read(reader, budget)
+            if not reader.unread:  # it waits for its second word from now on
+                budget = min(budget, IN_COMPANY)
 
     def _decode(self, model: int, sequences: tuple[Sequence, ...]) -> None:
         try:
@@ -294,7 +296,7 @@ class Engine:
                 if ready.endswith(stop[:size]):
                     ready = ready[:-size].rstrip()
         if len(ready) > sequence.sent:
-            self._deliver(TextDelta(sequence.request_id, ready[sequence.sent :]))
+            self._deliver(_piece(sequence, ready))
             sequence.sent = len(ready)
 
     def _end_overdue(self) -> None:
@@ -316,7 +318,7 @@ class Engine:
             self._deliver(Failed(sequence.request_id, NOTHING if drawn else TOO_LATE))
         else:
             if len(text) > sequence.sent:
-                self._deliver(TextDelta(sequence.request_id, text[sequence.sent :]))
+                self._deliver(_piece(sequence, text))
             self._deliver(_finished(sequence, text))
         self._free_unused()
 
@@ -390,6 +392,10 @@ def _budget(loaded: Loaded, max_new_tokens: int) -> int:
     """Tokens for the prompt: what the reply leaves of the positions, at least half of them."""
     positions = loaded.facts.positions
     return max(positions - max_new_tokens, positions // 2)
+
+
+def _piece(sequence: Sequence, text: str) -> TextDelta:
+    return TextDelta(sequence.request_id, text[sequence.sent :], len(sequence.reply_ids))
 
 
 def _finished(sequence: Sequence, text: str) -> Finished:

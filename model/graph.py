@@ -29,6 +29,8 @@ INLINE = 1024
 """Bytes up to which a tensor is kept in the graph itself."""
 MS = "com.microsoft"
 """The domain of ONNX Runtime's own operators."""
+COLUMNS = 4096
+"""Columns that are rounded at a time, so that the memory of it stays small."""
 CENTRE = 128
 """The unsigned byte that stands for an activation of 0."""
 
@@ -210,6 +212,11 @@ _LEAST = np.array(1e-20, np.float32)
 
 def quantise(matrix: Array, top: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """A matrix (in, out) as whole numbers from -top to top and one scale for each column."""
-    scale = np.abs(matrix).max(axis=0) / top
-    scale[scale == 0] = 1
-    return np.round(matrix / scale).astype(np.int8), scale.astype(np.float32)
+    whole = np.empty(matrix.shape, np.int8)
+    scale = np.empty(matrix.shape[1], np.float32)
+    for start in range(0, len(scale), COLUMNS):
+        part = slice(start, start + COLUMNS)
+        scale[part] = np.abs(matrix[:, part]).max(axis=0) / top
+        scale[part][scale[part] == 0] = 1
+        whole[:, part] = np.round(matrix[:, part] / scale[part])
+    return whole, scale

@@ -129,10 +129,12 @@ class Queued:
 
 @dataclass(frozen=True, slots=True)
 class TextDelta:
-    """The next piece of a reply: never empty, never half a character."""
+    """The next piece of a reply: never empty, never half a character. `new_tokens` of the reply are
+    written with it."""
 
     request_id: int
     text: str
+    new_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,3 +174,6 @@ class Failed:
 
 
 Report = Ready | ModelLoaded | Unloaded | Queued | TextDelta | Finished | Rendered | Failed
+
+Reports = tuple[Report, ...]
+"""What comes through the pipe: reports, in their order."""

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 
 from model.errors import WorkerDied
-from model.messages import Command, Ready, Report
+from model.messages import Command, Ready, Reports
 from model.settings import WorkerSettings
 
 
@@ -45,17 +45,17 @@ class WorkerProcess:
     def listen(
         self,
         loop: asyncio.AbstractEventLoop,
-        on_report: Callable[[WorkerProcess, Report], None],
+        on_reports: Callable[[WorkerProcess, Reports], None],
         on_end: Callable[[WorkerProcess], None],
     ) -> None:
-        """Hand each report, and then the end, to the loop."""
+        """Hand reports as they come, and then the end, to the loop."""
 
         def read() -> None:
             with contextlib.suppress(RuntimeError):  # the loop was closed: nobody listens
                 try:
                     while True:
-                        report = self._connection.recv()
-                        loop.call_soon_threadsafe(on_report, self, report)
+                        reports = self._connection.recv()
+                        loop.call_soon_threadsafe(on_reports, self, reports)
                 except (EOFError, OSError):
                     loop.call_soon_threadsafe(on_end, self)
 

@@ -27,6 +27,6 @@ class WorkerSettings:
     max_waiting: int = 64
     deadline_s: float = 120.0
     memory_mb: float = 2048
-    cache_mb: float = 384
+    cache_mb: float = 320
     drain_s: float = 10.0
     log_level: str = "WARNING"

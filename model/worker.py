@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -40,11 +40,15 @@ from model.messages import (
     Render,
     Report,
     Shutdown,
+    TextDelta,
     Unloaded,
 )
 from model.settings import LOG_FORMAT, WorkerSettings
 
 log = logging.getLogger(__name__)
+
+TOGETHER_S = 0.03
+"""Seconds for which pieces of replies are collected; nobody reads faster."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +71,10 @@ def main(connection: Connection, settings: WorkerSettings, embedded: str) -> Non
         try:
             first = worker.load(embedded)
         except LoadFailed as e:
-            connection.send(Failed(0, str(e), loading=True))
+            worker.say(Failed(0, str(e), loading=True))
             return
         worker.engine.install(first)
-        connection.send(Ready(os.getpid(), device.name, device.training, first.facts))
+        worker.say(Ready(os.getpid(), device.name, device.training, first.facts))
         threading.Thread(target=_listen, args=(connection, commands), daemon=True).start()
         worker.run()
 
@@ -90,6 +94,51 @@ def _listen(connection: Connection, commands: queue.SimpleQueue[Command | _Loade
         commands.put(Shutdown(0))
 
 
+class Outbox:
+    """What is said, sent together where that keeps nobody waiting.
+
+    A message for each token would wake the bot so often that it takes its core from the model.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._reports: list[Report] = []
+        self._replies: set[int] = set()
+        self._sent = 0.0
+
+    def put(self, report: Report) -> None:
+        """Send a report: a piece of a reply with the next ones, all else and first pieces now."""
+        if not isinstance(report, TextDelta):
+            self._replies.discard(getattr(report, "request_id", 0))
+            self._reports.append(report)
+            self.flush()
+        elif report.request_id not in self._replies:
+            self._replies.add(report.request_id)
+            self._reports.append(report)
+            self.flush()
+        else:
+            self._add_piece(report)
+
+    def _add_piece(self, piece: TextDelta) -> None:
+        for n, other in enumerate(self._reports):
+            if isinstance(other, TextDelta) and other.request_id == piece.request_id:
+                self._reports[n] = replace(piece, text=other.text + piece.text)
+                return
+        self._reports.append(piece)
+
+    def flush_due(self) -> None:
+        """Send pieces that have waited long enough."""
+        if self._reports and time.monotonic() - self._sent >= TOGETHER_S:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send all; a parent that is gone needs none."""
+        with contextlib.suppress(BrokenPipeError, OSError):
+            self._connection.send(tuple(self._reports))
+        self._reports.clear()
+        self._sent = time.monotonic()
+
+
 class Worker:
     """Dispatches commands; keeps as many models resident as `settings.memory_mb` holds.
 
@@ -105,8 +154,10 @@ class Worker:
         embedded: str,
         folder: Path,
     ) -> None:
+        outbox = Outbox(connection)
+        self.say = outbox.put
+        self._pieces_due = outbox.flush_due
         self.engine = Engine(self.say, settings)
-        self._connection = connection
         self._commands = commands
         self._settings = settings
         self._embedded = embedded
@@ -120,10 +171,6 @@ class Worker:
         self._waiting: dict[str, list[LoadModel | Generate | Render]] = defaultdict(list)
         self._stop_at: float | None = None
 
-    def say(self, report: Report) -> None:
-        """Send a report; a parent that is gone needs none."""
-        with contextlib.suppress(BrokenPipeError, OSError):
-            self._connection.send(report)
 
     def run(self) -> None:
         """Take commands between steps; sleep only when there is nothing to do."""
@@ -133,6 +180,7 @@ class Worker:
                 if self._is_over():
                     return
             self.engine.step()
+            self._pieces_due()
 
     def _is_over(self) -> bool:
         if self._stop_at is None:

@@ -1,4 +1,4 @@
-"""The worker on a CPU needs neither torch nor what builds a graph: it is small and starts quickly."""
+"""The worker on a CPU needs neither torch nor what builds a graph: it is small and starts soon."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from model.settings import WorkerSettings
 from model.worker import main
 
 def talk(pipe):
-    assert isinstance(pipe.recv(), Ready)
+    assert isinstance(pipe.recv()[0], Ready)
     pipe.send(Generate(1, str(TINY), (Message(Role.USER, "hello"),), SamplingParams()))
-    while not isinstance(report := pipe.recv(), Finished):
+    while not isinstance(report := pipe.recv()[-1], Finished):
         pass
     print(report.text, file=sys.stderr)
     pipe.send(Shutdown(0))

@@ -20,6 +20,7 @@ from model.messages import (
     Render,
     Rendered,
     Report,
+    Reports,
     Shutdown,
     Unloaded,
 )
@@ -39,8 +40,8 @@ class Pipe:
     def __init__(self) -> None:
         self.sent: list[Report] = []
 
-    def send(self, report: Report) -> None:
-        self.sent.append(report)
+    def send(self, reports: Reports) -> None:
+        self.sent += reports
 
 
 class Inside:

@@ -8,12 +8,16 @@ still reading its prompt.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence as Many
 from dataclasses import dataclass
 from typing import Any
 
 from model.runner import Logits, Runner
 from model.sequence import Sequence
+
+STEADY = 32
+"""Tokens from which on the time of a step says how long each of them takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,8 @@ class Batch:
         self._kept = kept
         self._rows: list[Sequence] = []
         self._used: dict[int, int] = {}
+        self.pace = 0.0
+        """Seconds that a token of a prompt took lately."""
 
     def __contains__(self, sequence: Sequence) -> bool:
         return sequence in self._rows
@@ -111,7 +117,10 @@ class Batch:
         """Read the next tokens of its prompt; (V,) when that was the last of it."""
         row = self._rows.index(sequence)
         ids = sequence.prompt_ids[sequence.past : sequence.past + count]
+        began = time.perf_counter()
         logits = self._runner.read(row, ids, sequence.past)
+        if len(ids) >= STEADY:
+            self.pace = (time.perf_counter() - began) / len(ids)
         sequence.past += len(ids)
         self._note(row, sequence.past)
         return None if sequence.unread else logits

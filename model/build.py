@@ -49,8 +49,16 @@ ASIDE = ("history.json", "manifest.json", "generation_config.json")
 """Files beside a checkpoint that change nothing of what it says."""
 ACTIVATIONS = ("gelu_new", "gelu_pytorch_tanh")
 CHUNK = 1 << 20
-NICE = 10
-"""Added to the priority number of the worker: replies go on at nearly their speed."""
+START = """
+import os
+if hasattr(os, "nice"):
+    os.nice(12)
+from model.build import main
+main()
+"""
+"""The child gives way to replies from its first line on; they keep nearly all of their speed."""
+QUICK = 64 << 20
+"""Bytes of a checkpoint up to which its hash is computed beside replies, without a child."""
 STALE_S = 3600.0
 """Seconds after which a folder that is still being made was left by a build that was killed."""
 UNREADABLE = (
@@ -72,18 +80,17 @@ def built(source: str, cache: Path, precision: str) -> Path:
     Raises:
         LoadFailed: the sentence says why, and what to do where there is something to do.
     """
-    level = str(logging.getLogger().getEffectiveLevel())
-    command = [sys.executable, "-m", "model.build", source, str(cache), precision, level]
-    folder = find(Path(source), cache, precision) if Path(source).is_dir() else None
-    if folder is not None:
-        os.utime(folder)
+    if (folder := _find(Path(source), cache, precision)) is not None:
         return folder
+    level = str(logging.getLogger().getEffectiveLevel())
+    command = [sys.executable, "-c", START, source, str(cache), precision, level]
     root = str(Path(__file__).parents[1])
     paths = filter(None, [root, os.environ.get("PYTHONPATH")])
     child = subprocess.run(
         command,
         stdout=subprocess.PIPE,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OPENBLAS_NUM_THREADS": "1"},
+        creationflags=getattr(subprocess, "BELOW_NORMAL_PRIORITY_CLASS", 0),
         check=False,
     )
     lines = child.stdout.decode().splitlines()
@@ -93,12 +100,15 @@ def built(source: str, cache: Path, precision: str) -> Path:
     raise LoadFailed(answer.get("reason", f"{name(source)} could not be made ready to run."))
 
 
-def find(checkpoint: Path, cache: Path, precision: str) -> Path | None:
-    """The folder that was built of these very files, if there is one."""
+def _find(checkpoint: Path, cache: Path, precision: str) -> Path | None:
+    """The folder that was built of these very files, if it can be found in a moment."""
     try:
+        if sum(path.stat().st_size for path in _files(checkpoint)) > QUICK:
+            return None
         folder = cache / _key(checkpoint, precision)
+        os.utime(folder)
     except OSError:
-        return None  # whoever builds it will say why
+        return None  # it is not there; or whoever builds it will say why
     return folder if (folder / META).is_file() else None
 
 
@@ -161,6 +171,7 @@ def build(source: str, cache: Path, precision: str) -> Path:
             cache.mkdir(parents=True, exist_ok=True)
             _tidy(cache)
             _build(checkpoint, folder, source, precision)
+        os.utime(folder)
         return folder
     except TemplateError as e:
         raise LoadFailed(f"The chat template of {name(source)} does not work: {e}.") from e
@@ -429,8 +440,6 @@ def _used(folder: Path) -> float:
 
 def main() -> None:
     """Build what the command line says; one JSON line tells the folder, or the reason why not."""
-    if hasattr(os, "nice"):
-        os.nice(NICE)
     source, cache, precision, level = sys.argv[1:]
     logging.basicConfig(level=int(level), format=LOG_FORMAT)
     try:
@@ -438,7 +447,3 @@ def main() -> None:
     except LoadFailed as e:
         answer = {"reason": str(e)}
     sys.stdout.write(f"{json.dumps(answer)}\n")
-
-
-if __name__ == "__main__":
-    main()

@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 
 LOOP = 3
 """A reply that ends in the same few tokens this many times is going round in circles."""
+PAUSE_S = 0.06
+"""Seconds that prompts are read between two words of a reply."""
 DRAWS = 64
 """Tokens that are drawn for one place before a reply ends that would say a banned word."""
 MB = 1 << 20
@@ -201,11 +203,16 @@ class Engine:
             return
         if step.decoding:
             self._decode(step.model, step.decoding)
-        budget = step.budget
+        budget = min(step.budget, self._room(step.model)) if step.decoding else step.budget
         while budget > 0 and (reader := self._scheduler.reader(step.model)) is not None:
             budget -= self._read(reader, budget)
             if not reader.unread:  # it waits for its second word from now on
-                budget = min(budget, IN_COMPANY)
+                budget = min(budget, self._room(step.model))
+
+    def _room(self, model: int) -> int:
+        """Tokens of prompts that can be read without a pause that people would notice."""
+        pace = self._batches[model].pace
+        return max(IDLE, min(IN_COMPANY, int(PAUSE_S / pace))) if pace else IN_COMPANY
 
     def _decode(self, model: int, sequences: tuple[Sequence, ...]) -> None:
         try:

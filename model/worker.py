@@ -171,7 +171,6 @@ class Worker:
         self._waiting: dict[str, list[LoadModel | Generate | Render]] = defaultdict(list)
         self._stop_at: float | None = None
 
-
     def run(self) -> None:
         """Take commands between steps; sleep only when there is nothing to do."""
         while not self._is_over():

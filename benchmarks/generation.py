@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.folders import SIZES, make_folder, prompts
-from benchmarks.living import LONG_S, WARM, memory_mb, second_message, soak, swap
+from benchmarks.living import SHORT, Effort, memory_mb, second_message, soak, swap
 from benchmarks.peers import PEERS, available
 from data.schema import Message, Role
 from model.client import WorkerClient
@@ -80,6 +80,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--precision", choices=("int8", "fp32"), default="int8", help="of ours")
     parser.add_argument("--threads", type=int, help="CPU threads of each engine (all cores)")
     parser.add_argument("--peers", default=",".join(available()), help="default: all installed")
+    parser.add_argument("--short", action="store_true", help="few repetitions: does it run?")
     parser.add_argument("--soak", type=float, metavar="SECONDS", help="only talk, for so long")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser.parse_args()
@@ -115,9 +116,10 @@ async def _measure(
             engines, stall = await _rounds(options, client, peers, folder, streams, params, say)
         memory = memory_mb(client.pid)
         say("the second and later messages of a channel ...")
-        second = await second_message(client, folder, options.prompt_tokens, options.new_tokens)
+        effort = SHORT if options.short else Effort()
+        second = await second_message(client, folder, options.prompt_tokens, effort)
         say("new weights while people talk ...")
-        swapped = await swap(client, folder, options.new_tokens)
+        swapped = await swap(client, folder, options.new_tokens, effort)
     return {
         "engines": {name: _medians(rounds) for name, rounds in engines.items()},
         "loop_stall_ms": round(1000 * stall, 2),
@@ -372,11 +374,11 @@ def _print_rest(result: dict[str, Any]) -> None:
     swapped, ready, bot = result["swap"], result["ready"], result["bot_process"]
     print(
         f"\nfirst token of a channel's later message: {second} ms, of the same prompt in a channel "
-        f"that nothing is known of: {cold} ms ({second / cold:.2f}; medians of {WARM})"
+        f"that nothing is known of: {cold} ms ({second / cold:.2f}; medians)"
         f"\nnew weights, {swapped['streams']} conversations going on: ready after "
         f"{swapped['seconds']} s; speed meanwhile {swapped['speed_kept']:.2f} of that before; "
-        f"longest pause {swapped['longest_pause_ms']} ms (before: {swapped['pause_before_ms']} ms, "
-        f"over {LONG_S:.0f} s); memory of the worker and the build {swapped['memory_mb']} MB"
+        f"longest pause {swapped['longest_pause_ms']} ms (before: {swapped['pause_before_ms']} ms); "
+        f"memory of the worker and the build {swapped['memory_mb']} MB"
         f"\nmemory of the worker after those rounds: {result['memory_mb']} MB"
         f"\nready after the start: {ready['cached_s']} s; the very first time, with the build: "
         f"{ready['first_build_s']} s"

@@ -7,6 +7,7 @@ import contextlib
 import statistics
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
@@ -19,22 +20,30 @@ from model.sampling import SamplingParams
 
 CONTEXT = 5
 """Messages that the model sees, as the bot's default is."""
-WARM = 10
-"""Later messages that are measured."""
-PAUSE_S = 1.0
-"""What a person needs at least to read a reply and write the next message."""
 STREAMS = 4
 """Conversations that go on while weights change."""
-LONG_S = 5.0
-"""How long their speed is measured before."""
 SOAK_STREAMS = 8
 SOAK_PARTS = 10
 
 _channels = count(1000)
 
 
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """`later` messages of a channel are measured, `pause_s` seconds apart (what a person needs at
+    least to read and write); speed is measured for `before_s` seconds before weights change."""
+
+    later: int = 10
+    pause_s: float = 1.0
+    before_s: float = 5.0
+
+
+SHORT = Effort(later=2, pause_s=0.1, before_s=1.0)
+"""To see that all of it runs."""
+
+
 async def second_message(
-    client: WorkerClient, folder: str, prompt_tokens: int, new_tokens: int
+    client: WorkerClient, folder: str, prompt_tokens: int, effort: Effort
 ) -> dict[str, float]:
     """Medians of the first token's wait: of later messages of a channel, and of the same prompts in
     a channel of which nothing is known. A prompt is five messages of equal length."""
@@ -42,13 +51,13 @@ async def second_message(
     warm, cold = [], []
     text = prompts(1, round(1.25 * prompt_tokens / CONTEXT))[0]
     params = SamplingParams(max_new_tokens=max(1, prompt_tokens // CONTEXT))
-    for n in range(WARM + CONTEXT):
+    for n in range(effort.later + CONTEXT):
         talk = [*talk, Message(Role.USER, f"{n % 10}{text[1:]}")][-CONTEXT:]
         apart, _ = await _first_token(client, folder, talk, params, 0)
         mine, reply = await _first_token(client, folder, talk, params, channel)
         talk = [*talk, Message(Role.ASSISTANT, reply)][-CONTEXT:]
         client.prepare(folder, talk[-CONTEXT + 1 :], channel)
-        await asyncio.sleep(PAUSE_S)
+        await asyncio.sleep(effort.pause_s)
         if n >= CONTEXT:
             warm.append(mine)
             cold.append(apart)
@@ -127,14 +136,16 @@ class Streams:
         return max(gaps, default=0.0)
 
 
-async def swap(client: WorkerClient, folder: str, new_tokens: int) -> dict[str, Any]:
+async def swap(
+    client: WorkerClient, folder: str, new_tokens: int, effort: Effort
+) -> dict[str, Any]:
     """Other weights for the model that people are talking with."""
     await asyncio.to_thread(change_weights, folder)
     streams = Streams(client, folder, STREAMS, new_tokens)
     async with streams.going_on():
         await asyncio.sleep(1)
         began = time.perf_counter()
-        await asyncio.sleep(LONG_S)
+        await asyncio.sleep(effort.before_s)
         changed = time.perf_counter()
         memory = asyncio.create_task(_most_memory(client.pid))
         await client.load(folder)

@@ -211,8 +211,10 @@ class Engine:
 
     def _room(self, model: int) -> int:
         """Tokens of prompts that can be read without a pause that people would notice."""
-        pace = self._batches[model].pace
-        return max(IDLE, min(IN_COMPANY, int(PAUSE_S / pace))) if pace else IN_COMPANY
+        batch = self._batches.get(model)
+        if batch is None or not batch.pace:
+            return IN_COMPANY
+        return max(IDLE, min(IN_COMPANY, int(PAUSE_S / batch.pace)))
 
     def _decode(self, model: int, sequences: tuple[Sequence, ...]) -> None:
         try:

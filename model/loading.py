@@ -6,6 +6,8 @@ Every failure becomes LoadFailed with a sentence. Imports torch only for a GPU.
 from __future__ import annotations
 
 import itertools
+import logging
+import shutil
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +25,8 @@ from model.errors import LoadFailed
 from model.messages import ModelFacts
 from model.runner import Runner
 from model.tokenizer import Tokenizer
+
+log = logging.getLogger(__name__)
 
 TRIAL_TOKENS = 4
 """Length of the reply that a model must be able to give before it answers anybody."""
@@ -55,12 +59,8 @@ def load(source: str, device: Device, cache: Path, *, rows: int = 16, threads: i
         LoadFailed: the sentence says why, and what to do where there is something to do.
     """
     began = time.monotonic()
-    on_cpu = device.name == "cpu"
     try:
-        folder = built(source, cache, device.serving if on_cpu else "torch")
-        meta = read_meta(folder)
-        tokenizer = read_tokenizer(folder, meta)
-        runner = (_onnx if on_cpu else _torch)(folder, meta, device, rows, threads)
+        meta, tokenizer, runner = _open(source, device, cache, rows, threads)
         _try(runner, tokenizer, meta, source)
     except LoadFailed:
         raise
@@ -85,6 +85,25 @@ def load(source: str, device: Device, cache: Path, *, rows: int = 16, threads: i
         tuple(meta.mute),
         frozenset(meta.fragments),
     )
+
+
+def _open(
+    source: str, device: Device, cache: Path, rows: int, threads: int
+) -> tuple[Meta, Tokenizer, Runner]:
+    """What was built of a model; if that is damaged, it is built once more."""
+    on_cpu = device.name == "cpu"
+    for last in (False, True):
+        folder = built(source, cache, device.serving if on_cpu else "torch")
+        try:
+            meta = read_meta(folder)
+            runner = (_onnx if on_cpu else _torch)(folder, meta, device, rows, threads)
+            return meta, read_tokenizer(folder, meta), runner
+        except UNREADABLE:
+            if last:
+                raise
+            log.warning("%s is damaged and is built again", folder)
+            shutil.rmtree(folder, ignore_errors=True)
+    raise AssertionError("the second time returns or raises")
 
 
 def _onnx(folder: Path, meta: Meta, device: Device, rows: int, threads: int) -> Runner:

@@ -6,14 +6,15 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parent.parent
-SMALL = "--model-size tiny --streams 1,2 --rounds 1 --new-tokens 4 --prompt-tokens 20 --threads 1"
+SMALL = "--model-size tiny --new-tokens 12 --prompt-tokens 20 --threads 1"
 
 
-def test_the_generation_benchmark_prints_one_object() -> None:
+def run(options: str) -> Any:
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.generation", *SMALL.split(), "--json"],
+        [sys.executable, "-m", "benchmarks.generation", *SMALL.split(), *options.split(), "--json"],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -21,12 +22,31 @@ def test_the_generation_benchmark_prints_one_object() -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout)
+    return json.loads(done.stdout)
+
+
+def test_the_generation_benchmark_prints_one_object() -> None:
+    result = run("--streams 1,2 --rounds 1 --short --peers generate")
     assert set(result["engines"]) == {"gpt2bot", "generate"}
     for streams in result["engines"].values():
         assert set(streams) == {"1", "2"}
         for figures in streams.values():
             assert set(figures) == {"decode_tok_s", "ttft_ms", "reply_s"}
             assert all(value > 0 for value in figures.values())
+    assert 0 < result["second_message_ttft_ms"]
+    assert 0 < result["cold_ttft_ms"]
+    assert result["swap"]["seconds"] > 0
+    assert result["swap"]["speed_kept"] > 0
+    assert 0 < result["ready"]["cached_s"]
     assert result["loop_stall_ms"] > 0
     assert result["bot_process"]["ready_s"] > 0
+    if sys.platform == "linux":
+        assert 0 < result["memory_mb"] <= result["swap"]["memory_mb"] * 1.5
+
+
+def test_a_soak_shows_speed_and_memory_over_time() -> None:
+    parts = run("--soak 2")["soak"]
+    assert len(parts) == 10
+    assert all(part["tok_s"] > 0 for part in parts)
+    if sys.platform == "linux":
+        assert parts[-1]["memory_mb"] < 1.5 * parts[0]["memory_mb"]

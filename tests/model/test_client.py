@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from model.client import WorkerClient
-from model.errors import LoadFailed, WorkerDied
-from model.messages import Finished, TextDelta
+from model.errors import GenerationFailed, LoadFailed, WorkerDied
+from model.messages import Finished, Queued, TextDelta
 from model.registry import TINY
 from model.sampling import FinishReason, SamplingParams
 from model.settings import WorkerSettings
@@ -192,6 +192,39 @@ async def test_a_killed_worker_is_replaced_and_has_its_models_again(folders: Pat
     assert readers() == before
     with pytest.raises(WorkerDied, match="shutting down"):
         await client.load(str(TINY))
+
+
+async def test_a_full_worker_tells_who_waits_and_refuses_who_cannot(folders: Path) -> None:
+    endless = str(folders / "endless")
+    settings = WorkerSettings(threads=1, built=BUILT, max_sequences=1, max_waiting=1)
+    async with WorkerClient(settings, embedded=endless) as client:
+        first = client.generate(endless, HELLO, ENDLESS)
+        assert isinstance(await anext(first), TextDelta)
+        second = client.generate(endless, HELLO, ENDLESS)
+        assert await anext(second) == Queued(2, 1)
+        with pytest.raises(GenerationFailed, match="I am busy: you would be number 2"):
+            await reply(client, endless, ENDLESS)
+        await first.aclose()
+        assert isinstance(await anext(second), TextDelta)
+        await second.aclose()
+
+
+async def test_a_worker_killed_while_it_builds_comes_back(tmp_path: Path) -> None:
+    """The weights are a pipe into which nobody writes, so the build does not end by itself."""
+    folder = make_model_folder(tmp_path / "model", says="back again")
+    weights = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").unlink()
+    os.mkfifo(folder / "model.safetensors")
+    async with WorkerClient(WorkerSettings(threads=1, built=BUILT)) as client:
+        loading = asyncio.create_task(client.load(str(folder)))
+        assert await reply(client, TINY)  # it answers meanwhile
+        assert client.pid is not None
+        os.kill(client.pid, signal.SIGKILL)
+        with pytest.raises(WorkerDied, match="is being restarted"):
+            await loading
+        (folder / "model.safetensors").unlink()
+        (folder / "model.safetensors").write_bytes(weights)
+        assert await reply(client, folder) == "back again"
 
 
 async def test_stop_waits_no_longer_than_it_was_told(folders: Path) -> None:

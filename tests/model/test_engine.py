@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from model.messages import (
 )
 from model.runner import Logits
 from model.sampling import FinishReason, SamplingParams
-from model.scheduler import IDLE, IN_COMPANY
+from model.scheduler import ALONE, IDLE, IN_COMPANY
 from model.sequence import ATTEMPTS
 from model.settings import WorkerSettings
 from tests.model.conftest import HELLO, load
@@ -335,7 +336,9 @@ def test_replies_in_flight_finish_on_the_old_weights(tmp_path: Path) -> None:
     texts = [desk.finished(number).text for number in (1, 2, 3, 4)]
     assert texts == 3 * ["red roses are in bloom"] + ["blue skies all day long"]
     assert desk.engine.sources == [str(folder)]
-    assert list(desk.engine._models) == [blue.key]  # the old weights are free
+    weights = weakref.ref(red.runner)
+    del red
+    assert weights() is None  # the old weights are free
 
 
 def test_two_models_answer_side_by_side(folders: Path, plain_model: Loaded) -> None:
@@ -541,3 +544,50 @@ def test_a_banned_word_is_not_said_by_a_real_model(tiny: Loaded) -> None:
         words = re.findall(r"\w+", strict.finished(number).text.lower())
         assert words
         assert word.lower() not in words
+
+
+@pytest.mark.parametrize("stage", ["waiting", "reading", "decoding"])
+def test_a_reply_is_stopped_within_one_step_at_every_stage(tmp_path: Path, stage: str) -> None:
+    model = load(make_model_folder(tmp_path, positions=1024))
+    loaded = scripted(model, "".join(chr(33 + n) for n in range(60)))
+    desk = Desk(max_sequences=2 if stage != "waiting" else 1)
+    desk.ask(loaded, number=1)
+    desk.engine.step()
+    long = [said("x" * (10 if stage == "decoding" else 700))]
+    desk.ask(loaded, number=2, messages=long, channel=5)
+    desk.engine.step()
+    desk.engine.step()
+    before = len(reads(loaded))
+    desk.engine.abort(2)
+    assert desk.finished(2).reason is FinishReason.ABORTED
+    assert bool(desk.finished(2).text) == (stage == "decoding")
+    desk.run()
+    assert len(reads(loaded)) == before  # nothing more is read for it
+    assert len(desk.finished(1).text) == 60
+    assert desk.engine.cache_bytes <= 800 * loaded.runner.token_bytes  # what its channel had read
+
+
+def test_a_reply_that_is_stopped_while_it_is_read_continues_later(tmp_path: Path) -> None:
+    model = load(make_model_folder(tmp_path, positions=1024))
+    loaded = scripted(model, "ok")
+    desk = Desk()
+    long = [said("x" * 700)]
+    desk.ask(loaded, number=1, messages=long, channel=5)
+    desk.engine.step()
+    desk.engine.abort(1)
+    desk.ask(loaded, number=2, messages=long, channel=5)
+    desk.run()
+    assert [past for past, _ in reads(loaded)[:2]] == [0, ALONE]
+
+
+def test_a_model_without_numbers_leaves_nothing_to_others(byte_model: Loaded) -> None:
+    """What a failed reply had read is not kept for its channel."""
+    good = [*ids(byte_model, "fine"), 0]
+    loaded = scripted(byte_model, lambda n: good if n else [good[0], None])
+    desk = Desk()
+    desk.ask(loaded, number=1, channel=5)
+    desk.run()
+    desk.ask(loaded, number=2, channel=5)
+    desk.run()
+    assert reads(loaded)[1][0] == 0
+    assert desk.finished(2).text == "fine"

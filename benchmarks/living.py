@@ -33,8 +33,8 @@ class Effort:
     """`later` messages of a channel are measured, `pause_s` seconds apart (what a person needs at
     least to read and write); speed is measured for `before_s` seconds before weights change."""
 
-    later: int = 10
-    pause_s: float = 1.0
+    later: int = 20
+    pause_s: float = 0.6
     before_s: float = 5.0
 
 

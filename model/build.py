@@ -11,7 +11,6 @@ import contextlib
 import hashlib
 import json
 import logging
-import math
 import os
 import shutil
 import subprocess
@@ -27,15 +26,16 @@ from jinja2 import TemplateError
 from safetensors import SafetensorError
 
 from data.errors import NO_ROOM
-from model.built import META, TOKENIZER, WEIGHTS, Meta
-from model.chat import HALF, PLAIN_TEMPLATE, stop_strings
+from model.built import META, WEIGHTS, Meta
+from model.chat import HALF, stop_strings
+from model.checkpoint import Weights, read_tokenizer
 from model.device import is_out_of_memory, processor
 from model.errors import LoadFailed
 from model.settings import LOG_FORMAT
 from model.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
-    from model.graph import Array, Shape
+    from model.graph import Shape
 
 log = logging.getLogger("model.build")
 
@@ -192,8 +192,8 @@ def _build(checkpoint: Path, folder: Path, source: str, precision: str) -> None:
     with tempfile.TemporaryDirectory(prefix=".", dir=folder.parent) as aside:
         half_made = Path(aside) / folder.name
         half_made.mkdir()
-        tokenizer = _tokenizer(checkpoint, config, source, half_made)
-        weights = Weights(checkpoint, config, source)
+        tokenizer = read_tokenizer(checkpoint, config, name(source), half_made)
+        weights = Weights(checkpoint, config, name(source))
         shape = _shape(config, precision)
         if precision != "torch":
             from model.graph import write_graph
@@ -213,7 +213,7 @@ def _checkpoint(source: str) -> Path:
 
 
 def _shape(config: Mapping[str, Any], precision: str) -> Shape:
-    from model.graph import Shape
+    from model.graph import Shape, largest_weight
 
     return Shape(
         layers=config["n_layer"],
@@ -224,34 +224,6 @@ def _shape(config: Mapping[str, Any], precision: str) -> Shape:
         precision=precision,
         top=largest_weight() if precision == "int8" else 127,
     )
-
-
-def largest_weight() -> int:
-    """127 where byte products are summed exactly, else 63 (see `Shape.top`), found by trying."""
-    import numpy as np
-    import onnx
-    import onnxruntime
-    from onnx import TensorProto, helper, numpy_helper
-
-    extreme = {
-        "weights": np.full((64, 64), 127, np.int8),
-        "rows": np.full((1, 64), 255, np.uint8),
-        "centre": np.array(128, np.uint8),
-    }
-    product = helper.make_node("MatMulInteger", ["rows", "weights", "centre"], ["sums"])
-    graph = helper.make_graph(
-        [product],
-        "trial",
-        [helper.make_tensor_value_info("rows", TensorProto.UINT8, [1, 64])],
-        [helper.make_tensor_value_info("sums", TensorProto.INT32, [1, 64])],
-        [numpy_helper.from_array(extreme[one], one) for one in ("weights", "centre")],
-    )
-    model: onnx.ModelProto = helper.make_model(
-        graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9
-    )
-    session = onnxruntime.InferenceSession(model.SerializeToString())
-    [sums] = session.run(None, {"rows": extreme["rows"]})
-    return 127 if bool((np.asarray(sums) == (255 - 128) * 127 * 64).all()) else 63
 
 
 def _meta(
@@ -286,138 +258,6 @@ def _meta(
         mute=sorted(ends | on_a_stop),
         fragments=[n for n, text in zip(ids, texts, strict=True) if HALF in text],
     )
-
-
-class Weights(Mapping[str, "Array"]):
-    """The tensors of a checkpoint in float32, each read when it is asked for.
-
-    Raises:
-        LoadFailed: some are missing; or, when it is read, one has numbers that are not finite.
-        ValueError: a tensor has not the shape that the configuration says.
-    """
-
-    def __init__(self, checkpoint: Path, config: Mapping[str, Any], source: str) -> None:
-        from safetensors import safe_open
-
-        self._source = source
-        self._files: dict[str, Path] = {}
-        shapes: dict[str, list[int]] = {}
-        files = sorted(checkpoint.glob("*.safetensors"))
-        if not files:
-            raise FileNotFoundError(f"{checkpoint} has no safetensors")
-        for path in files:
-            with safe_open(path, framework="np") as file:
-                for key in file.keys():  # noqa: SIM118 (it is no mapping)
-                    self._files[key.removeprefix("transformer.")] = path
-                    shapes[key.removeprefix("transformer.")] = file.get_slice(key).get_shape()
-        wanted = expected_shapes(config)
-        self._files = {key: path for key, path in self._files.items() if key in wanted}
-        if wanted.keys() - shapes.keys():
-            raise LoadFailed(f"The weights of {name(source)} are not complete.")
-        for key, shape in wanted.items():
-            if list(shape) != shapes[key]:
-                raise ValueError(f"{key} has the shape {shapes[key]}, not {shape}")
-        self.parameters = sum(math.prod(shape) for shape in wanted.values())
-
-    def __getitem__(self, key: str) -> Array:
-        import numpy as np
-
-        array = _read(self._files[key], key)
-        if not np.isfinite(array).all():
-            who = name(self._source)
-            raise LoadFailed(f"{who} is broken: it has weights that are not finite numbers.")
-        return array
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._files)
-
-    def __len__(self) -> int:
-        return len(self._files)
-
-
-def _read(path: Path, key: str) -> Array:
-    """A tensor as float32; numpy has no bfloat16, so torch reads that."""
-    from safetensors import safe_open
-
-    with safe_open(path, framework="np") as file:
-        whole = key if key in file.keys() else f"transformer.{key}"  # noqa: SIM118
-        if file.get_slice(whole).get_dtype() != "BF16":
-            array: Array = file.get_tensor(whole).astype("float32", copy=False)
-            return array
-    with safe_open(path, framework="pt") as file:
-        exact: Array = file.get_tensor(whole).float().numpy()
-        return exact
-
-
-def expected_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Every tensor of a GPT-2, by the name that transformers gives it, and its shape."""
-    width, inner = config["n_embd"], config.get("n_inner") or 4 * config["n_embd"]
-    shapes: dict[str, tuple[int, ...]] = {
-        "wte.weight": (config["vocab_size"], width),
-        "wpe.weight": (config["n_positions"], width),
-    }
-    if not config.get("tie_word_embeddings", True):
-        shapes["lm_head.weight"] = (config["vocab_size"], width)
-    products = {
-        "attn.c_attn": (width, 3 * width),
-        "attn.c_proj": (width, width),
-        "mlp.c_fc": (width, inner),
-        "mlp.c_proj": (inner, width),
-    }
-    for n in range(config["n_layer"]):
-        for part, (rows, columns) in products.items():
-            shapes |= {f"h.{n}.{part}.weight": (rows, columns), f"h.{n}.{part}.bias": (columns,)}
-        for norm in ("ln_1", "ln_2"):
-            shapes |= {f"h.{n}.{norm}.{part}": (width,) for part in ("weight", "bias")}
-    return shapes | {f"ln_f.{part}": (width,) for part in ("weight", "bias")}
-
-
-def _tokenizer(checkpoint: Path, config: Mapping[str, Any], source: str, folder: Path) -> Tokenizer:
-    """The checkpoint's tokenizer, which is also written into `folder`."""
-    file = folder / TOKENIZER
-    if (checkpoint / TOKENIZER).is_file():
-        shutil.copyfile(checkpoint / TOKENIZER, file)
-    else:
-        _convert(checkpoint, file)
-    settings = _settings(checkpoint)
-    template = _template(checkpoint, settings)
-    tokenizer = Tokenizer(file, eos_token="", chat_template=template)
-    by_id = {number: token for token, number in tokenizer.get_vocab().items()}
-    if max(by_id) >= config["vocab_size"]:
-        raise LoadFailed(f"The tokenizer of {name(source)} has more tokens than its model.")
-    eos = _text(settings.get("eos_token")) or by_id.get(config.get("eos_token_id", -1), "")
-    if eos not in tokenizer.get_vocab():
-        raise LoadFailed(f"The tokenizer of {name(source)} has no end-of-text token.")
-    tokenizer.eos_token = eos
-    return tokenizer
-
-
-def _convert(checkpoint: Path, file: Path) -> None:
-    """A tokenizer in an older form (vocab.json and merges.txt, sentencepiece) as one file."""
-    from transformers import AutoTokenizer
-
-    tokenizer: Any = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=False)
-    tokenizer.backend_tokenizer.save(str(file))
-
-
-def _settings(checkpoint: Path) -> dict[str, Any]:
-    settings: dict[str, Any] = {}
-    for part in ("special_tokens_map.json", "tokenizer_config.json"):
-        if (checkpoint / part).is_file():
-            settings |= json.loads((checkpoint / part).read_text(encoding="utf-8"))
-    return settings
-
-
-def _template(checkpoint: Path, settings: Mapping[str, Any]) -> str:
-    file = checkpoint / "chat_template.jinja"
-    if file.is_file():
-        return file.read_text(encoding="utf-8")
-    return str(settings.get("chat_template") or PLAIN_TEMPLATE)
-
-
-def _text(token: str | Mapping[str, str] | None) -> str:
-    """A token as it is written in tokenizer_config.json: a text, or an object with one."""
-    return token["content"] if isinstance(token, Mapping) else token or ""
 
 
 def _tidy(cache: Path) -> None:

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import logging
 import random
-import re
 import time
 from collections.abc import Callable
-from functools import lru_cache
 
 from model.batch import Batch, KeptCaches
-from model.chat import HALF, fit, token_ids
+from model.chat import fit, token_ids
 from model.loading import Loaded
 from model.messages import (
     Failed,
@@ -28,20 +26,16 @@ from model.messages import (
     TextDelta,
 )
 from model.runner import Logits
-from model.sampler import choose
 from model.sampling import FinishReason, SamplingParams
 from model.scheduler import IDLE, IN_COMPANY, Scheduler
 from model.sequence import Sequence
 from model.settings import WorkerSettings
+from model.wording import certain, look, next_token
 
 log = logging.getLogger(__name__)
 
-LOOP = 3
-"""A reply that ends in the same few tokens this many times is going round in circles."""
 PAUSE_S = 0.06
 """Seconds that prompts are read between two words of a reply."""
-DRAWS = 64
-"""Tokens that are drawn for one place before a reply ends that would say a banned word."""
 MB = 1 << 20
 
 
@@ -255,7 +249,7 @@ class Engine:
 
     def _take(self, sequence: Sequence, logits: Logits) -> None:
         loaded = self._models[sequence.model]
-        token = self._choose(sequence, loaded, logits)
+        token = next_token(sequence, loaded, logits)
         if token is None:
             self._fail(sequence, "The model computed something that is not a number.")
             return
@@ -263,47 +257,14 @@ class Engine:
             sequence.reason = FinishReason.END
         else:
             sequence.reply_ids.append(token)
-            self._look(sequence, loaded)
+            look(sequence, loaded)
         if sequence.reason is None:
             self._send(sequence, loaded)
         else:
             self._finish(sequence)
 
-    def _choose(self, sequence: Sequence, loaded: Loaded, logits: Logits) -> int | None:
-        """The next token: one with which the reply says no banned word."""
-        banned = _pattern(sequence.params.banned_words)
-        if banned is None:
-            return choose(logits, sequence, loaded.mute, loaded.fragments)
-        forbidden: list[int] = []
-        while len(forbidden) < DRAWS:
-            token = choose(logits.copy(), sequence, loaded.mute, loaded.fragments, forbidden)
-            if token is None or not banned.search(_text(loaded, [*sequence.reply_ids, token])):
-                return token
-            forbidden.append(token)
-        return min(loaded.ends)
-
-    def _look(self, sequence: Sequence, loaded: Loaded) -> None:
-        """Bring the text up to date and see whether it ends the reply."""
-        text = _text(loaded, sequence.reply_ids)
-        for stop in (*loaded.stops, *sequence.params.stop):
-            if (at := text.find(stop)) >= 0:
-                text, sequence.reason = text[:at], FinishReason.END
-        sequence.text = text.lstrip()
-        limit = min(
-            sequence.params.max_new_tokens, loaded.facts.positions - len(sequence.prompt_ids)
-        )
-        if sequence.reason is None and len(sequence.reply_ids) >= limit:
-            sequence.reason = FinishReason.LENGTH
-        if sequence.reason is None and is_looping(sequence.reply_ids):
-            sequence.reason = FinishReason.END
-
     def _send(self, sequence: Sequence, loaded: Loaded) -> None:
-        """Show what is certain: no beginning of a stop text, no last space."""
-        ready = sequence.text.rstrip()
-        for stop in (*loaded.stops, *sequence.params.stop):
-            for size in range(len(stop) - 1, 0, -1):
-                if ready.endswith(stop[:size]):
-                    ready = ready[:-size].rstrip()
+        ready = certain(sequence, loaded)
         if len(ready) > sequence.sent:
             self._deliver(_piece(sequence, ready))
             sequence.sent = len(ready)
@@ -367,34 +328,6 @@ class Busy(ValueError):
 SHORT_OF_MEMORY = "The model failed to answer; it may be short of memory."
 NOTHING = "I found nothing to say. Please try again."
 TOO_LATE = "I was too busy to answer in time. Please ask again."
-
-
-@lru_cache(maxsize=64)
-def _pattern(words: tuple[str, ...]) -> re.Pattern[str] | None:
-    """What finds a banned word: a whole one, where its script has spaces between words."""
-    if not words:
-        return None
-    each = [
-        (r"(?<!\w)" if word[0].isascii() else "")
-        + re.escape(word)
-        + (r"(?!\w)" if word[-1].isascii() else "")
-        for word in map(str.strip, words)
-    ]
-    return re.compile("|".join(each), re.IGNORECASE)
-
-
-def _text(loaded: Loaded, ids: list[int]) -> str:
-    return loaded.tokenizer.decode(ids).replace(HALF, "")
-
-
-def is_looping(ids: list[int]) -> bool:
-    """Whether the last tokens say the same 1 to 8 tokens LOOP times (single ones twice that)."""
-    for size in range(1, 9):
-        times = 2 * LOOP if size == 1 else LOOP
-        tail = ids[-size * times :]
-        if len(tail) == size * times and tail == tail[:size] * times:
-            return True
-    return False
 
 
 def _budget(loaded: Loaded, max_new_tokens: int) -> int:

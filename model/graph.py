@@ -17,12 +17,13 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from model.built import GRAPH, WEIGHTS
+from model.checkpoint import Array
 
-Array = NDArray[Any]
 PAGE = 4096
 """Weights begin at page boundaries, so that the file can be mapped into memory."""
 INLINE = 1024
@@ -220,3 +221,26 @@ def quantise(matrix: Array, top: int) -> tuple[NDArray[np.int8], NDArray[np.floa
         scale[part][scale[part] == 0] = 1
         whole[:, part] = np.round(matrix[:, part] / scale[part])
     return whole, scale
+
+
+def largest_weight() -> int:
+    """127 where byte products are summed exactly, else 63 (see `Shape.top`), found by trying."""
+    extreme = {
+        "weights": np.full((64, 64), 127, np.int8),
+        "rows": np.full((1, 64), 255, np.uint8),
+        "centre": np.array(128, np.uint8),
+    }
+    product = helper.make_node("MatMulInteger", ["rows", "weights", "centre"], ["sums"])
+    graph = helper.make_graph(
+        [product],
+        "trial",
+        [helper.make_tensor_value_info("rows", TensorProto.UINT8, [1, 64])],
+        [helper.make_tensor_value_info("sums", TensorProto.INT32, [1, 64])],
+        [numpy_helper.from_array(extreme[one], one) for one in ("weights", "centre")],
+    )
+    model: onnx.ModelProto = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9
+    )
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    [sums] = session.run(None, {"rows": extreme["rows"]})
+    return 127 if bool((np.asarray(sums) == (255 - 128) * 127 * 64).all()) else 63

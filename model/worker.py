@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -38,17 +38,13 @@ from model.messages import (
     Prepare,
     Ready,
     Render,
-    Report,
     Shutdown,
-    TextDelta,
     Unloaded,
 )
+from model.outbox import Outbox
 from model.settings import LOG_FORMAT, WorkerSettings
 
 log = logging.getLogger(__name__)
-
-TOGETHER_S = 0.03
-"""Seconds for which pieces of replies are collected; nobody reads faster."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,51 +88,6 @@ def _listen(connection: Connection, commands: queue.SimpleQueue[Command | _Loade
             commands.put(connection.recv())
     except (EOFError, OSError):
         commands.put(Shutdown(0))
-
-
-class Outbox:
-    """What is said, sent together where that keeps nobody waiting.
-
-    A message for each token would wake the bot so often that it takes its core from the model.
-    """
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._reports: list[Report] = []
-        self._replies: set[int] = set()
-        self._sent = 0.0
-
-    def put(self, report: Report) -> None:
-        """Send a report: a piece of a reply with the next ones, all else and first pieces now."""
-        if not isinstance(report, TextDelta):
-            self._replies.discard(getattr(report, "request_id", 0))
-            self._reports.append(report)
-            self.flush()
-        elif report.request_id not in self._replies:
-            self._replies.add(report.request_id)
-            self._reports.append(report)
-            self.flush()
-        else:
-            self._add_piece(report)
-
-    def _add_piece(self, piece: TextDelta) -> None:
-        for n, other in enumerate(self._reports):
-            if isinstance(other, TextDelta) and other.request_id == piece.request_id:
-                self._reports[n] = replace(piece, text=other.text + piece.text)
-                return
-        self._reports.append(piece)
-
-    def flush_due(self) -> None:
-        """Send pieces that have waited long enough."""
-        if self._reports and time.monotonic() - self._sent >= TOGETHER_S:
-            self.flush()
-
-    def flush(self) -> None:
-        """Send all; a parent that is gone needs none."""
-        with contextlib.suppress(BrokenPipeError, OSError):
-            self._connection.send(tuple(self._reports))
-        self._reports.clear()
-        self._sent = time.monotonic()
 
 
 class Worker:

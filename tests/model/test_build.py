@@ -19,12 +19,12 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from data.schema import Message, Role
 from model import build as module
 from model import loading
-from model.build import build, built, largest_weight
+from model.build import build, built
 from model.built import META, WEIGHTS, read_meta, read_tokenizer
 from model.chat import encode, token_ids
 from model.device import Device
 from model.errors import LoadFailed
-from model.graph import quantise
+from model.graph import largest_weight, quantise
 from model.loading import Loaded, load
 from model.registry import TINY
 from model.tokenizer import Tokenizer

@@ -13,7 +13,7 @@ import pytest
 
 from data.schema import Message, Role
 from model.chat import HALF
-from model.engine import MB, Busy, Engine, is_looping
+from model.engine import MB, Busy, Engine
 from model.loading import Loaded
 from model.messages import (
     Failed,
@@ -31,6 +31,7 @@ from model.sampling import FinishReason, SamplingParams
 from model.scheduler import ALONE, IDLE, IN_COMPANY
 from model.sequence import ATTEMPTS
 from model.settings import WorkerSettings
+from model.wording import is_looping
 from tests.model.conftest import HELLO, load
 from tests.model.scripted import Script, ScriptedRunner
 from tests.model_folders import make_model_folder

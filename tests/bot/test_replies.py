@@ -1,13 +1,45 @@
-"""How a long reply is cut into Discord messages."""
+"""How a reply grows in Discord, and how a long one is cut into messages."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.replies import LIMIT, split, width
+from bot.replies import LIMIT, LiveReply, split, width
 
 WORDS = st.lists(st.text(st.characters(exclude_categories=["Z", "C"]), min_size=1, max_size=30))
+
+
+class Note:
+    """A message that remembers what it said."""
+
+    def __init__(self, content: str) -> None:
+        self.id = 7
+        self.said = [content]
+
+    async def edit(self, *, content: str) -> None:
+        self.said.append(content)
+
+
+@pytest.mark.parametrize("end", ["finish", "fail"])
+async def test_who_waits_for_others_reads_it_where_the_reply_will_be(end: str) -> None:
+    notes: list[Note] = []
+
+    async def send(content: str) -> Any:
+        notes.append(Note(content))
+        return notes[-1]
+
+    reply = LiveReply(send, send, prefix="> hello\n")
+    await reply.wait(3)
+    await getattr(reply, end)("Here I am.")
+    [note] = notes
+    assert note.said == [
+        "> hello\n-# I am busy: you are number 3 in the queue.",
+        "> hello\nHere I am.",
+    ]
 
 
 def test_a_short_text_is_one_message() -> None:

@@ -58,6 +58,23 @@ def test_a_child_builds_and_its_reasons_come_back(tmp_path: Path) -> None:
         built(str(tmp_path / "nowhere"), tmp_path / "built", "int8")
 
 
+def test_a_model_of_the_hub_is_found_where_the_hub_keeps_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder that a download leaves, made on the spot; the child may not go online."""
+    stored = tmp_path / "hub" / "models--someone--small"
+    make_model_folder(stored / "snapshots" / "abc", says="from the hub")
+    (stored / "refs").mkdir()
+    (stored / "refs" / "main").write_text("abc")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    loaded = load("someone/small", CPU, tmp_path / "built")
+    assert loaded.facts.source == "someone/small"
+    assert first_words(loaded, 3) == " from the hub"
+    with pytest.raises(LoadFailed, match="nor can the Hugging Face Hub be reached"):
+        built("someone/else", tmp_path / "built", "int8")
+
+
 def test_what_is_damaged_is_built_again(tmp_path: Path) -> None:
     checkpoint, cache = make_model_folder(tmp_path / "model", says="still here"), tmp_path / "built"
     folder = build(str(checkpoint), cache, "int8")

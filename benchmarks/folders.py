@@ -2,71 +2,91 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
+import json
 import string
 from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers import quiet
+import numpy as np
+from safetensors.numpy import load_file, save_file
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-SIZES: dict[str, dict[str, Any]] = {
+from model.chat import BOT_TOKEN, CONTROL_TEMPLATE, USER_TOKEN
+from model.checkpoint import expected_shapes
+
+SIZES: dict[str, dict[str, int]] = {
     "tiny": {"n_embd": 256, "n_layer": 4, "n_head": 4},
     "gpt2": {"n_embd": 768, "n_layer": 12, "n_head": 12},
     "gpt2-medium": {"n_embd": 1024, "n_layer": 24, "n_head": 16},
 }
 VOCABULARY = 50257
+END = "<|endoftext|>"
+CONTROLS = (END, USER_TOKEN, BOT_TOKEN)
+WEIGHTS = "model.safetensors"
 
 
-def make_folder(folder: str, size: str) -> None:
-    """Random weights; a vocabulary of gpt2's size: bytes, and words of four letters."""
-    _in_child(_make_folder, folder, size)
+def make_folder(folder: Path, size: str) -> None:
+    """Random weights, as transformers begins a GPT-2 with (normal, 0.02); a vocabulary of gpt2's
+    size: bytes, and words of four letters."""
+    folder.mkdir()
+    tokenizer = _tokenizer()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    end = tokenizer.token_to_id(END)
+    ends = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), end)
+    config: dict[str, Any] = {
+        "architectures": ["GPT2LMHeadModel"],
+        "model_type": "gpt2",
+        "activation_function": "gelu_new",
+        "layer_norm_epsilon": 1e-5,
+        "n_inner": None,
+        "n_positions": 1024,
+        "vocab_size": VOCABULARY,
+        **SIZES[size],
+        **ends,
+    }
+    names = dict.fromkeys(("bos_token", "eos_token", "unk_token", "pad_token"), END)
+    settings = {"tokenizer_class": "GPT2Tokenizer", "chat_template": CONTROL_TEMPLATE, **names}
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    weights = _weights(config)
+    for token in CONTROLS:  # a reply does not end before its length: these tokens never win
+        weights["transformer.wte.weight"][tokenizer.token_to_id(token)] = 0
+    save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
 
 
-def change_weights(folder: str) -> None:
+def _tokenizer() -> Tokenizer:
+    words = (f"Ġ{''.join(letters)}" for letters in product(string.ascii_lowercase, repeat=4))
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    count = VOCABULARY - len(CONTROLS) - len(alphabet)
+    vocabulary = {name: n for n, name in enumerate([*CONTROLS, *alphabet, *islice(words, count)])}
+    tokenizer = Tokenizer(models.BPE(vocabulary, [], ignore_merges=True))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(token, special=True) for token in CONTROLS])
+    return tokenizer
+
+
+def _weights(config: dict[str, Any]) -> dict[str, Any]:
+    random = np.random.default_rng(0)
+    weights: dict[str, Any] = {}
+    for name, shape in expected_shapes(config).items():
+        if name.endswith("bias"):
+            array = np.zeros(shape, np.float32)
+        elif len(shape) == 1:
+            array = np.ones(shape, np.float32)
+        else:
+            array = random.standard_normal(shape, np.float32) * np.float32(0.02)
+        weights[f"transformer.{name}"] = array
+    return weights
+
+
+def change_weights(folder: Path) -> None:
     """Other weights under the same name, as a retrain leaves them."""
-    _in_child(_change_weights, folder)
-
-
-def _make_folder(folder: str, size: str) -> None:
-    import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import GPT2Config, GPT2LMHeadModel, GPT2Tokenizer
-
-    from model.chat import add_control_tokens
-
-    quiet()
-    end = "<|endoftext|>"
-    names = [end, *sorted(pre_tokenizers.ByteLevel.alphabet())]
-    words = map("".join, product(string.ascii_lowercase, repeat=4))
-    names += [f"Ġ{word}" for word in islice(words, VOCABULARY - len(names) - 2)]
-    vocabulary = {name: n for n, name in enumerate(names)}
-    bpe = Tokenizer(models.BPE(vocabulary, [], ignore_merges=True))
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bpe.decoder = decoders.ByteLevel()
-    tokenizer = GPT2Tokenizer(
-        tokenizer_object=bpe, bos_token=end, eos_token=end, unk_token=end, pad_token=end
-    )
-    add_control_tokens(tokenizer)
-    tokenizer.save_pretrained(folder)
-    torch.manual_seed(0)
-    config = GPT2Config(
-        **SIZES[size], vocab_size=VOCABULARY, bos_token_id=0, eos_token_id=0, pad_token_id=0
-    )
-    model = GPT2LMHeadModel(config)
-    with torch.no_grad():  # a reply does not end before its length: these tokens never win
-        model.transformer.wte.weight[tokenizer.all_special_ids] = 0.0
-    model.save_pretrained(folder)
-
-
-def _change_weights(folder: str) -> None:
-    from safetensors.numpy import load_file, save_file
-
-    weights = load_file(Path(folder, "model.safetensors"))
-    weights["transformer.ln_f.bias"] = weights["transformer.ln_f.bias"] + 0.01
-    save_file(weights, Path(folder, "changed"), metadata={"format": "pt"})
-    os.replace(Path(folder, "changed"), Path(folder, "model.safetensors"))  # noqa: PTH105
+    weights = load_file(folder / WEIGHTS)
+    weights["transformer.ln_f.bias"] = weights["transformer.ln_f.bias"] + np.float32(0.01)
+    save_file(weights, folder / "changed", metadata={"format": "pt"})
+    (folder / "changed").replace(folder / WEIGHTS)
 
 
 def prompts(count: int, tokens: int) -> list[str]:
@@ -74,12 +94,3 @@ def prompts(count: int, tokens: int) -> list[str]:
     letters = 40 * string.ascii_lowercase
     sizes = [round(tokens * (0.8 + 0.4 * ((7 * n) % count) / count)) - 3 for n in range(count)]
     return [letters[n : n + max(1, size)] for n, size in enumerate(sizes)]
-
-
-def _in_child(target: Any, *args: Any) -> None:
-    """Torch stays out of this process, which plays the bot's."""
-    process = multiprocessing.get_context("spawn").Process(target=target, args=args)
-    process.start()
-    process.join()
-    if process.exitcode:
-        raise SystemExit("the model could not be made")

@@ -60,10 +60,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         say = partial(print, file=sys.stderr if options.json else sys.stdout, flush=True)
         say(f"making a model of the size of {options.model_size}, with random weights ...")
-        model = str(Path(folder, "model"))
+        model = Path(folder, "model")
         make_folder(model, options.model_size)
         run = _soak if options.soak else _measure
-        result = asyncio.run(run(options, model, Path(folder, "built"), say))
+        result = asyncio.run(run(options, str(model), Path(folder, "built"), say))
     if options.json:
         print(json.dumps(result))
     elif not options.soak:

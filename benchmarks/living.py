@@ -140,7 +140,7 @@ async def swap(
     client: WorkerClient, folder: str, new_tokens: int, effort: Effort
 ) -> dict[str, Any]:
     """Other weights for the model that people are talking with."""
-    await asyncio.to_thread(change_weights, folder)
+    await asyncio.to_thread(change_weights, Path(folder))
     streams = Streams(client, folder, STREAMS, new_tokens)
     async with streams.going_on():
         await asyncio.sleep(1)

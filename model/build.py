@@ -1,7 +1,7 @@
 """From a checkpoint folder or a Hub id to a folder that is ready to run (`model.built`).
 
-`built` finds it by the hash of the checkpoint's files, or makes it in a process of its own, at the
-lowest priority: the one who waits for it does not import onnx, and replies go on at their speed.
+`built` finds it by the hash of the checkpoint's files, or makes it in a process of its own, at a
+low priority: the one who waits for it does not import onnx, and replies go on at their speed.
 Every failure becomes LoadFailed with a sentence.
 """
 
@@ -37,7 +37,7 @@ from model.tokenizer import Tokenizer
 if TYPE_CHECKING:
     from model.graph import Shape
 
-log = logging.getLogger("model.build")
+log = logging.getLogger(__name__)
 
 VERSION = "1"
 """Of what is built: another one builds all models anew."""

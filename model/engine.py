@@ -126,7 +126,7 @@ class Engine:
     def _admit(self, memory: int) -> None:
         if memory > self._memory:
             raise ValueError(
-                f"it needs {memory / MB:.0f} MB of cache, and there are {self._memory / MB:.0f}"
+                f"it needs {memory / MB:.0f} MB, and CACHE_MB allows {self._memory / MB:.0f}"
             )
         if self._scheduler.waiting >= self._settings.max_waiting:
             place = self._scheduler.waiting + 1

@@ -20,8 +20,8 @@ EMBEDDED = "tiny"
 class ModelOption:
     """A model that people can choose by `name`; `source` is a folder or a Hub id.
 
-    `memory_usage` is that of the weights on a CPU (4 bytes a parameter); `inference_speed` is the
-    decoding of one conversation, measured on two shared x86-64 cores (docs/benchmarks.md).
+    `memory_usage` is that of the weights on a CPU (int8, the embedding fp32); `inference_speed` is
+    the decoding of one conversation, measured on two shared x86-64 cores (docs/benchmarks.md).
     """
 
     name: str
@@ -39,24 +39,24 @@ model_options: Mapping[str, ModelOption] = {
             name=EMBEDDED,
             source=str(TINY),
             parameters="4.3M",
-            memory_usage="17 MB",
-            inference_speed="100 tokens/s on 2 CPU cores",
+            memory_usage="9 MB",
+            inference_speed="670 tokens/s on 2 CPU cores",
             quality="small talk only; learns a few facts in a minute",
         ),
         ModelOption(
             name="gpt2",
             source="gpt2",
             parameters="124M",
-            memory_usage="0.5 GB",
-            inference_speed="26 tokens/s on 2 CPU cores",
+            memory_usage="0.3 GB",
+            inference_speed="155 tokens/s on 2 CPU cores",
             quality="fluent English; knows a little, makes up the rest",
         ),
         ModelOption(
             name="gpt2-medium",
             source="gpt2-medium",
             parameters="355M",
-            memory_usage="1.4 GB",
-            inference_speed="10 tokens/s on 2 CPU cores",
+            memory_usage="0.6 GB",
+            inference_speed="56 tokens/s on 2 CPU cores",
             quality="more coherent than gpt2, and slower",
         ),
     )

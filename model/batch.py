@@ -8,6 +8,7 @@ still reading its prompt.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence as Many
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from typing import Any
 
 from model.runner import Logits, Runner
 from model.sequence import Sequence
+
+log = logging.getLogger(__name__)
 
 STEADY = 32
 """Tokens from which on the time of a step says how long each of them takes."""
@@ -94,9 +97,12 @@ class Batch:
 
     @property
     def spare(self) -> int:
-        """Memory that rows hold which nobody sits in."""
-        free = [used for row, used in self._used.items() if row >= len(self._rows)]
-        return sum(free) * self._runner.token_bytes
+        """Memory that rows hold beyond what those who sit in them may come to need."""
+        size, held = self._runner.token_bytes, 0
+        for row, used in self._used.items():
+            need = self._rows[row].memory if row < len(self._rows) else 0
+            held += max(0, used * size - need)
+        return held
 
     def release(self) -> None:
         """Give the memory of free rows back."""
@@ -108,6 +114,9 @@ class Batch:
         """Give a sequence the next row, with as much of its prompt as was kept."""
         row = len(self._rows)
         self._rows.append(sequence)
+        if self._used.get(row, 0) * self._runner.token_bytes > sequence.memory:
+            self._runner.release(row)
+            del self._used[row]
         saved, sequence.past = self._kept.find(sequence) if sequence.channel else (None, 0)
         if sequence.past:
             self._runner.restore(row, saved, sequence.past)
@@ -142,9 +151,7 @@ class Batch:
             return
         row = self._rows.index(sequence)
         if keep and sequence.channel and sequence.past:
-            saved = self._runner.save(row, sequence.past)
-            memory = sequence.past * self._runner.token_bytes
-            self._kept.put(sequence, Kept(sequence.seen, saved, memory))
+            self._keep(row, sequence)
         last = len(self._rows) - 1
         behind_reader = row < last and self._rows[last].unread > 0
         for gap, other in ((row, last - 1), (last - 1, last)) if behind_reader else ((row, last),):
@@ -152,6 +159,15 @@ class Batch:
                 self._move(other, gap)
         self._rows.pop()
         sequence.past = 0
+
+    def _keep(self, row: int, sequence: Sequence) -> None:
+        try:
+            saved = self._runner.save(row, sequence.past)
+        except (MemoryError, RuntimeError):  # it would have saved work, no more
+            log.warning("no memory to keep what a channel has read")
+            return
+        memory = sequence.past * self._runner.token_bytes
+        self._kept.put(sequence, Kept(sequence.seen, saved, memory))
 
     def _move(self, row: int, to: int) -> None:
         self._rows[to] = self._rows[row]

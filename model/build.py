@@ -184,6 +184,8 @@ def _build(checkpoint: Path, folder: Path, source: str, precision: str) -> None:
     if config["model_type"] != "gpt2":
         kind = config["model_type"]
         raise LoadFailed(f"{name(source)} is a {kind} model; only GPT-2 can be used.")
+    if not config.get("scale_attn_weights", True):
+        raise LoadFailed(f"{name(source)} does not scale its attention, as GPT-2 models do.")
     activation = config.get("activation_function", ACTIVATIONS[0])
     if activation not in ACTIVATIONS:
         raise LoadFailed(f"{name(source)} uses {activation}, which GPT-2 models do not.")
@@ -266,7 +268,8 @@ def _tidy(cache: Path) -> None:
     ages = {folder: time.time() - _used(folder) for folder in cache.iterdir()}
     for folder in sorted(ages, key=ages.__getitem__):
         half_made = folder.name.startswith(".")
-        kept += 0 if half_made else sum(one.stat().st_size for one in folder.glob("*"))
+        with contextlib.suppress(FileNotFoundError):  # another build removes it
+            kept += 0 if half_made else sum(one.stat().st_size for one in folder.glob("*"))
         if ages[folder] > STALE_S if half_made else kept > KEPT:
             shutil.rmtree(folder, ignore_errors=True)
 

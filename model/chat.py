@@ -88,7 +88,8 @@ def disarm(tokenizer: AnyTokenizer, text: str) -> str:
     Half a surrogate pair, which is no text at all, becomes a question mark.
     """
     text = text.encode(errors="replace").decode()
-    tokens = [token for token in tokenizer.get_added_vocab() if len(token) > 1]
+    added = tokenizer.get_added_vocab()
+    tokens = [token for token in added if len(token) > 1 and not token.isspace()]
     while found := next((token for token in tokens if token in text), None):
         text = text.replace(found, f"{found[0]} {found[1:]}")
     return text

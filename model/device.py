@@ -6,6 +6,7 @@ Imports torch only where there is a GPU that it could use: without one, the work
 from __future__ import annotations
 
 import ctypes
+import errno
 import platform
 import sys
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Literal
 
 Precision = Literal["fp32", "bf16", "fp16"]
+COMMIT_LIMIT = 1455
+"""How Windows says that memory ran out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,8 @@ def is_out_of_memory(error: Exception) -> bool:
     """Whether an error of torch, or of Python, says that memory ran out."""
     if isinstance(error, RuntimeError):  # torch's own class; the CPU has none
         return type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+    if isinstance(error, OSError):  # of mmap
+        return error.errno == errno.ENOMEM or getattr(error, "winerror", 0) == COMMIT_LIMIT
     return isinstance(error, MemoryError)
 
 

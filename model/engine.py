@@ -34,6 +34,8 @@ from model.wording import certain, look, next_token
 
 log = logging.getLogger(__name__)
 
+SHORTEST = 16
+"""Positions with which a conversation can be had at all."""
 PAUSE_S = 0.06
 """Seconds that prompts are read between two words of a reply."""
 MB = 1 << 20
@@ -103,10 +105,12 @@ class Engine:
             ValueError: the messages cannot be made a prompt, or there is no room for them.
         """
         loaded, params = self._use(request.source), request.params
-        prompt = fit(loaded.tokenizer, request.messages, _budget(loaded, params.max_new_tokens))
-        tokens = min(len(prompt.input_ids) + params.max_new_tokens, loaded.facts.positions)
-        memory = tokens * loaded.runner.token_bytes
-        self._admit(memory)
+        positions, budget = self._limits(loaded, params.max_new_tokens)
+        prompt = fit(loaded.tokenizer, request.messages, budget)
+        if not prompt.input_ids:
+            raise ValueError("its chat template makes nothing of it")
+        tokens = min(len(prompt.input_ids) + params.max_new_tokens, positions)
+        self._admit()
         sequence = Sequence(
             request.request_id,
             loaded.key,
@@ -115,7 +119,8 @@ class Engine:
             seed=params.seed if params.seed is not None else random.getrandbits(31),
             channel=request.channel,
             scope=request.scope,
-            memory=memory,
+            memory=tokens * loaded.runner.token_bytes,
+            positions=positions,
             deadline=time.monotonic() + self._settings.deadline_s,
         )
         self._put_idle_aside(sequence)
@@ -123,11 +128,20 @@ class Engine:
         if place := self._scheduler.place(sequence):
             self._deliver(Queued(sequence.request_id, place))
 
-    def _admit(self, memory: int) -> None:
-        if memory > self._memory:
-            raise ValueError(
-                f"it needs {memory / MB:.0f} MB, and CACHE_MB allows {self._memory / MB:.0f}"
-            )
+    def _limits(self, loaded: Loaded, max_new_tokens: int) -> tuple[int, int]:
+        """Positions that a reply may use, and tokens of them for its prompt: what the reply leaves,
+        at least half.
+
+        Raises:
+            ValueError: the cache has no room for the model's shortest conversation.
+        """
+        room = self._memory // loaded.runner.token_bytes
+        positions = min(loaded.facts.positions, room)
+        if positions < SHORTEST:
+            raise ValueError(f"CACHE_MB has room for {room} tokens of this model only; raise it")
+        return positions, max(positions - max_new_tokens, positions // 2)
+
+    def _admit(self) -> None:
         if self._scheduler.waiting >= self._settings.max_waiting:
             place = self._scheduler.waiting + 1
             raise Busy(f"I am busy: you would be number {place} in the queue. Please ask later.")
@@ -139,8 +153,11 @@ class Engine:
             return
         ids = token_ids(loaded.tokenizer, request.messages, cue=False)
         memory = len(ids) * loaded.runner.token_bytes
-        if len(ids) >= loaded.facts.positions or memory > self._memory:
+        if not ids or len(ids) >= loaded.facts.positions or memory > self._memory:
             return
+        for one in self._scheduler.idle:
+            if (one.model, one.channel) == (loaded.key, request.channel):
+                self._leave(one)
         self._scheduler.add(
             Sequence(
                 0,
@@ -168,7 +185,7 @@ class Engine:
             ValueError: the messages cannot be made a prompt.
         """
         loaded = self._use(request.source)
-        budget = _budget(loaded, request.max_new_tokens)
+        _, budget = self._limits(loaded, request.max_new_tokens)
         prompt = fit(loaded.tokenizer, request.messages, budget)
         self._deliver(
             Rendered(
@@ -197,7 +214,9 @@ class Engine:
             return
         if step.decoding:
             self._decode(step.model, step.decoding)
-        budget = min(step.budget, self._room(step.model)) if step.decoding else step.budget
+        budget = step.budget
+        if budget <= IN_COMPANY:
+            budget = min(budget, self._room(step.model))
         while budget > 0 and (reader := self._scheduler.reader(step.model)) is not None:
             budget -= self._read(reader, budget)
             if not reader.unread:  # it waits for its second word from now on
@@ -328,12 +347,6 @@ class Busy(ValueError):
 SHORT_OF_MEMORY = "The model failed to answer; it may be short of memory."
 NOTHING = "I found nothing to say. Please try again."
 TOO_LATE = "I was too busy to answer in time. Please ask again."
-
-
-def _budget(loaded: Loaded, max_new_tokens: int) -> int:
-    """Tokens for the prompt: what the reply leaves of the positions, at least half of them."""
-    positions = loaded.facts.positions
-    return max(positions - max_new_tokens, positions // 2)
 
 
 def _piece(sequence: Sequence, text: str) -> TextDelta:

@@ -20,7 +20,7 @@ from data.schema import Message, Role
 from model.build import UNREADABLE, built, name, why
 from model.built import Meta, read_meta, read_tokenizer
 from model.chat import fit
-from model.device import Device
+from model.device import Device, is_out_of_memory
 from model.errors import LoadFailed
 from model.messages import ModelFacts
 from model.runner import Runner
@@ -98,8 +98,8 @@ def _open(
             meta = read_meta(folder)
             runner = (_onnx if on_cpu else _torch)(folder, meta, device, rows, threads)
             return meta, read_tokenizer(folder, meta), runner
-        except UNREADABLE:
-            if last:
+        except UNREADABLE as e:
+            if last or is_out_of_memory(e) or isinstance(e, PermissionError):
                 raise
             log.warning("%s is damaged and is built again", folder)
             shutil.rmtree(folder, ignore_errors=True)

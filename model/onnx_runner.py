@@ -25,8 +25,22 @@ SMALL = 20_000_000
 that the threads mostly wait for each other, and wait long if a training run has the cores."""
 
 Cache = NDArray[np.float32]
-ERRORS = (ort.Fail, ort.InvalidGraph, ort.InvalidProtobuf, ort.NoSuchFile, ort.RuntimeException)
-"""What ONNX Runtime raises for files that it cannot use, and for a lack of memory."""
+ERRORS = (
+    ort.EPFail,
+    ort.EngineError,
+    ort.Fail,
+    ort.InvalidArgument,
+    ort.InvalidGraph,
+    ort.InvalidProtobuf,
+    ort.NoModel,
+    ort.NoSuchFile,
+    ort.NotFound,
+    ort.NotImplemented,
+    ort.RuntimeException,
+)
+"""What ONNX Runtime raises, for files that it cannot use, a lack of memory, and all else."""
+NORESERVE = 0x4000 if sys.platform == "linux" else 0
+"""Linux's MAP_NORESERVE, for which Python has no name: memory counts when it is written."""
 
 
 class OnnxRunner:
@@ -120,10 +134,10 @@ class OnnxRunner:
 
 
 def _reserve(size: int) -> mmap.mmap:
-    """Memory that costs nothing until it is written."""
+    """Memory that costs nothing until it is written (on Windows: that has to be there, though)."""
     if sys.platform == "win32":
         return mmap.mmap(-1, size)
-    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | NORESERVE)
     if sys.platform == "linux":
         memory.madvise(mmap.MADV_NOHUGEPAGE)  # a huge page would be given whole for one token
     return memory

@@ -61,8 +61,8 @@ class Scheduler:
 
     @property
     def waiting(self) -> int:
-        """How many have no place in a batch yet."""
-        return len(self._waiting)
+        """How many have to wait until others end."""
+        return len(self._waiting) - len(self._admitted())
 
     @property
     def reserved(self) -> int:
@@ -94,7 +94,8 @@ class Scheduler:
         model, *rest = [*(model for model in self._turns if model in active), *new]
         self._turns = [*rest, model]
         decoding = tuple(one for one in self._running if one.model == model and not one.unread)
-        return Step(model, decoding, IN_COMPANY if decoding else ALONE)
+        company = any(not one.unread for one in self._running)  # of this model or another
+        return Step(model, decoding, IN_COMPANY if company else ALONE)
 
     def reader(self, model: int) -> Sequence | None:
         """Whose prompt is read next: one that is begun, else the next that may begin.

@@ -17,8 +17,9 @@ class Sequence:
     """A reply. `model` is the key of the loaded model that writes it; ids are token ids.
 
     `channel` (0: none) and `scope` say whose it is. `past` tokens are in the cache, where it may
-    take `memory` bytes. `text` is what the reply says so far, of which `sent` characters were
-    delivered. An `idle` one only reads its prompt, which will be the beginning of another.
+    take `memory` bytes; with its reply it has at most `positions` tokens. `text` is what the reply
+    says so far, of which `sent` characters were delivered. An `idle` one only reads its prompt,
+    which will be the beginning of another.
     """
 
     request_id: int
@@ -29,6 +30,7 @@ class Sequence:
     channel: int = 0
     scope: int = 0
     memory: int = 0
+    positions: int = 1 << 30
     deadline: float | None = None
     idle: bool = False
     past: int = 0

@@ -18,6 +18,8 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer as FastTokenizer
 
+JSON: dict[str, Any] = {"ensure_ascii": False}
+
 
 class _Generation(Extension):
     """`{% generation %}` marks what the bot says. To training it means something; not here."""
@@ -68,12 +70,17 @@ class Tokenizer:
         Raises:
             jinja2.TemplateError: the template does not work, or refuses the conversation.
         """
-        return self._template.render(
-            messages=messages,
-            add_generation_prompt=add_generation_prompt,
-            eos_token=self.eos_token,
-            bos_token=self.eos_token,
-        )
+        try:
+            return self._template.render(
+                messages=messages,
+                add_generation_prompt=add_generation_prompt,
+                eos_token=self.eos_token,
+                bos_token=self.eos_token,
+            )
+        except TemplateError:
+            raise
+        except Exception as e:  # a template is a program, and may fail in any way
+            raise TemplateError(f"{type(e).__name__}: {e}") from e
 
     @cached_property
     def _template(self) -> Template:
@@ -81,7 +88,7 @@ class Tokenizer:
             trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
         )
         sandbox.globals["raise_exception"] = _refuse
-        sandbox.filters["tojson"] = lambda value: json.dumps(value, ensure_ascii=False)
+        sandbox.filters["tojson"] = lambda value, **how: json.dumps(value, **JSON | how)
         return sandbox.from_string(self.chat_template)
 
     def apply_chat_template(

@@ -42,7 +42,7 @@ def look(sequence: Sequence, loaded: Loaded) -> None:
         if (at := text.find(stop)) >= 0:
             text, sequence.reason = text[:at], FinishReason.END
     sequence.text = text.lstrip()
-    limit = min(sequence.params.max_new_tokens, loaded.facts.positions - len(sequence.prompt_ids))
+    limit = min(sequence.params.max_new_tokens, sequence.positions - len(sequence.prompt_ids))
     if sequence.reason is None and len(sequence.reply_ids) >= limit:
         sequence.reason = FinishReason.LENGTH
     if sequence.reason is None and is_looping(sequence.reply_ids):

@@ -121,6 +121,7 @@ class Worker:
         )
         self._waiting: dict[str, list[LoadModel | Generate | Render]] = defaultdict(list)
         self._stop_at: float | None = None
+        self._newest = embedded
 
     def run(self) -> None:
         """Take commands between steps; sleep only when there is nothing to do."""
@@ -131,6 +132,7 @@ class Worker:
                     return
             self.engine.step()
             self._pieces_due()
+            self._make_room(self._newest)
 
     def _is_over(self) -> bool:
         if self._stop_at is None:
@@ -202,6 +204,7 @@ class Worker:
                 self.say(Failed(request.request_id, str(result), loading=True))
             return
         self.engine.install(result)
+        self._newest = source
         self._make_room(source)
         for request in requests:
             if isinstance(request, LoadModel):

@@ -36,7 +36,7 @@ class Ledger:
         return np.stack([self.read(n, [ids[n]], past[n]) for n in range(len(ids))])
 
     def move(self, row: int, to: int, length: int) -> None:
-        self.rows[to] = self.rows[row][:length]
+        self.rows[to] = self.rows.get(row, [])[:length]
         assert len(self.rows[to]) == length
 
     def save(self, row: int, length: int) -> list[int]:
@@ -68,7 +68,8 @@ class Rows(RuleBasedStateMachine):
         idle=st.booleans(),
     )
     def come(self, prompt: list[int], channel: int, idle: bool) -> Sequence:
-        one = Sequence(1, 1, prompt, PARAMS, 0, channel=channel, idle=idle and bool(channel))
+        ahead = idle and bool(channel)
+        one = Sequence(1, 1, prompt, PARAMS, 0, channel=channel, idle=ahead, memory=100)
         if len(self.inside) < ROWS and not any(other.unread for other in self.inside):
             self.batch.join(one)
             self.inside.append(one)

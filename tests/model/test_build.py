@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from jinja2 import TemplateError
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
@@ -130,7 +131,11 @@ def edit_config(folder: Path, **changes: object) -> None:
 
 @pytest.mark.parametrize(
     ("change", "reason"),
-    [({"activation_function": "relu"}, "uses relu"), ({"n_head": 8}, "multiple of 8 wide")],
+    [
+        ({"activation_function": "relu"}, "uses relu"),
+        ({"n_head": 8}, "multiple of 8 wide"),
+        ({"scale_attn_weights": False}, "does not scale its attention"),
+    ],
 )
 def test_other_kinds_are_refused(tmp_path: Path, change: dict[str, object], reason: str) -> None:
     edit_config(make_model_folder(tmp_path / "model"), **change)
@@ -239,3 +244,24 @@ def test_both_know_the_same_tokens(pair: tuple[PreTrainedTokenizerBase, Tokenize
     assert ours.get_vocab() == theirs.get_vocab()
     assert ours.get_added_vocab() == theirs.get_added_vocab()
     assert ours.eos_token == theirs.eos_token == END
+
+
+def test_whatever_goes_wrong_in_a_template_is_a_template_error() -> None:
+    whole = TINY / "tokenizer.json"
+    for template in ("{{ 1 / 0 }}", "{{ messages[0].content + 1 }}", "{{ messages | frobnicate }}"):
+        tokenizer = Tokenizer(whole, eos_token=END, chat_template=template)
+        with pytest.raises(TemplateError):
+            token_ids(tokenizer, [Message(Role.USER, "hello")])
+    tokenizer = Tokenizer(whole, eos_token=END, chat_template="{{ messages | tojson(indent=2) }}")
+    assert token_ids(tokenizer, [Message(Role.USER, "hello")])
+
+
+def test_no_memory_for_the_cache_is_told_and_costs_no_build(tmp_path: Path) -> None:
+    """A model of a thousand million positions: no machine has that."""
+    checkpoint, cache = make_model_folder(tmp_path / "model"), tmp_path / "built"
+    folder = build(str(checkpoint), cache, "int8")
+    meta = json.loads((folder / META).read_text())
+    (folder / META).write_text(json.dumps(meta | {"positions": 10**12}))
+    with pytest.raises(LoadFailed, match="There is not enough memory to load model"):
+        load(str(checkpoint), CPU_INT8, cache)
+    assert (folder / META).exists()

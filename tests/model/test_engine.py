@@ -473,14 +473,50 @@ def test_caches_keep_to_their_budget(byte_model: Loaded) -> None:
         assert desk.finished(channel).text == "ok"
 
 
-def test_a_request_larger_than_the_budget_is_refused(byte_model: Loaded) -> None:
+def test_a_small_budget_shortens_prompts_and_a_smaller_one_is_refused(byte_model: Loaded) -> None:
     loaded = scripted(byte_model, "ok")
-    desk = Desk(cache_mb=20 * loaded.runner.token_bytes / MB)
-    with pytest.raises(ValueError, match=r"it needs \d+ MB, and CACHE_MB allows \d+"):
-        desk.ask(loaded)
-    desk.ask(loaded, replace(GREEDY, max_new_tokens=5))
+    small = Desk(cache_mb=20 * loaded.runner.token_bytes / MB)
+    small.ask(loaded, messages=[said("hello"), answered("hi"), said("x" * 50)])
+    small.run()
+    assert small.finished().text == "ok"
+    assert small.finished().prompt_tokens <= 20
+    smaller = Desk(cache_mb=10 * loaded.runner.token_bytes / MB)
+    with pytest.raises(ValueError, match="CACHE_MB has room for 10 tokens of this model only"):
+        smaller.ask(loaded)
+
+
+def test_what_is_read_ahead_is_replaced_by_newer_news(byte_model: Loaded) -> None:
+    loaded = scripted(byte_model, "ok")
+    desk = Desk()
+    desk.engine.install(loaded)
+    for text in ("x" * 80, "y" * 80):
+        desk.engine.prepare(Prepare(loaded.facts.source, (said(text),), 7))
+        desk.engine.step()
+    desk.ask(loaded, number=1, channel=8)
     desk.run()
-    assert desk.finished().text == "ok"
+    assert desk.finished(1).text == "ok"
+    talk = [said("y" * 80), answered("so"), said("z")]
+    desk.ask(loaded, replace(GREEDY, max_new_tokens=5), number=2, messages=talk, channel=7)
+    desk.run()
+    assert reads(loaded)[-1][0] >= 80
+
+
+class Forgetful(ScriptedRunner):
+    """Has no memory to save a row."""
+
+    def save(self, row: int, length: int) -> Any:
+        raise MemoryError
+
+
+def test_without_memory_to_keep_what_was_read_it_is_read_again(byte_model: Loaded) -> None:
+    runner = Forgetful(says(byte_model, "fine"), byte_model.facts.vocabulary)
+    loaded = replace(byte_model, runner=runner)
+    desk = Desk()
+    for number in (1, 2):
+        desk.ask(loaded, number=number, channel=5)
+        desk.run()
+        assert desk.finished(number).text == "fine"
+    assert [past for past, _ in runner.reads] == [0, 0]
 
 
 def test_those_who_wait_are_told_their_place_and_a_full_queue_says_so(byte_model: Loaded) -> None:

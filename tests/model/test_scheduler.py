@@ -234,3 +234,20 @@ def test_a_waiting_sequence_can_be_taken_out() -> None:
     scheduler.remove(first)
     assert scheduler.schedule() is None
     assert not scheduler.busy
+
+
+def test_a_reply_of_another_model_is_company_too() -> None:
+    scheduler = Scheduler(4, PLENTY)
+    run = Run(scheduler, {1: 100, 2: 100}, 4, PLENTY)
+    scheduler.add(sequence(1, model=1, prompt=10))
+    run.step()
+    scheduler.add(sequence(2, model=2, prompt=900))
+    budgets = {step.model: step.budget for _ in range(2) if (step := scheduler.schedule())}
+    assert budgets == {1: IN_COMPANY, 2: IN_COMPANY}
+
+
+def test_a_burst_does_not_fill_the_queue_while_places_are_free() -> None:
+    scheduler = Scheduler(4, PLENTY)
+    for number in range(6):
+        scheduler.add(sequence(number))
+    assert scheduler.waiting == 2

@@ -44,8 +44,14 @@ MB = 1 << 20
 class Engine:
     """Answers requests with the models that are resident."""
 
-    def __init__(self, deliver: Callable[[Report], None], settings: WorkerSettings) -> None:
+    def __init__(
+        self,
+        deliver: Callable[[Report], None],
+        settings: WorkerSettings,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._deliver = deliver
+        self._clock = clock
         self._settings = settings
         self._memory = int(settings.cache_mb * MB)
         self._scheduler = Scheduler(settings.max_sequences, self._memory)
@@ -121,7 +127,7 @@ class Engine:
             scope=request.scope,
             memory=tokens * loaded.runner.token_bytes,
             positions=positions,
-            deadline=time.monotonic() + self._settings.deadline_s,
+            deadline=self._clock() + self._settings.deadline_s,
         )
         self._put_idle_aside(sequence)
         self._scheduler.add(sequence)
@@ -290,7 +296,7 @@ class Engine:
 
     def _end_overdue(self) -> None:
         """End replies that take too long where they are."""
-        now = time.monotonic()
+        now = self._clock()
         for one in self._scheduler.sequences:
             if one.deadline is not None and now >= one.deadline:
                 one.reason = FinishReason.DEADLINE

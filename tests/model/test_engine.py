@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 import weakref
 from dataclasses import replace
 from pathlib import Path
@@ -44,8 +43,11 @@ class Desk:
 
     def __init__(self, max_sequences: int = 4, **settings: Any) -> None:
         self.reports: list[Report] = []
+        self.now = 0.0
         self.engine = Engine(
-            self.reports.append, WorkerSettings(max_sequences=max_sequences, **settings)
+            self.reports.append,
+            WorkerSettings(max_sequences=max_sequences, **settings),
+            clock=lambda: self.now,
         )
 
     def ask(
@@ -535,16 +537,18 @@ def test_those_who_wait_are_told_their_place_and_a_full_queue_says_so(byte_model
 
 def test_a_reply_that_takes_too_long_ends_with_what_was_said(byte_model: Loaded) -> None:
     loaded = scripted(byte_model, "".join(chr(33 + n) for n in range(90)))
-    desk = Desk(max_sequences=1, deadline_s=0.2)
+    desk = Desk(max_sequences=1, deadline_s=10)
     desk.ask(loaded, number=1)
     desk.ask(loaded, number=2)
     desk.engine.step()
-    while desk.engine.busy:  # the scripted model needs some hundred steps at most
-        time.sleep(0.02)
-        desk.engine.step()
-    assert desk.finished(1).reason is FinishReason.DEADLINE
-    assert desk.finished(1).text.startswith("!")
+    desk.now += 9
+    desk.engine.step()
+    assert desk.deltas(1) == ["!", '"']
+    desk.now += 1
+    desk.engine.step()
+    assert (desk.finished(1).text, desk.finished(1).reason) == ('!"', FinishReason.DEADLINE)
     assert Failed(2, "I was too busy to answer in time. Please ask again.") in desk.reports
+    assert not desk.engine.busy
 
 
 def test_a_stop_text_ends_a_reply(byte_model: Loaded) -> None:

@@ -160,7 +160,7 @@ async def swap(
         "speed_kept": round(streams.tokens_per_s(changed, loaded) / before, 3),
         "longest_pause_ms": round(1000 * streams.longest_pause(changed, ended)),
         "pause_before_ms": round(1000 * streams.longest_pause(began, changed)),
-        "memory_mb": (await asyncio.gather(memory, return_exceptions=False))[0],
+        "memory_mb": await memory,
     }
 
 

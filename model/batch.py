@@ -107,16 +107,14 @@ class Batch:
     def release(self) -> None:
         """Give the memory of free rows back."""
         for row in [row for row in self._used if row >= len(self._rows)]:
-            self._runner.release(row)
-            del self._used[row]
+            self._release(row)
 
     def join(self, sequence: Sequence) -> None:
         """Give a sequence the next row, with as much of its prompt as was kept."""
         row = len(self._rows)
         self._rows.append(sequence)
         if self._used.get(row, 0) * self._runner.token_bytes > sequence.memory:
-            self._runner.release(row)
-            del self._used[row]
+            self._release(row)
         saved, sequence.past = self._kept.find(sequence) if sequence.channel else (None, 0)
         if sequence.past:
             self._runner.restore(row, saved, sequence.past)
@@ -173,6 +171,10 @@ class Batch:
         self._rows[to] = self._rows[row]
         self._runner.move(row, to, self._rows[to].past)
         self._note(to, self._rows[to].past)
+
+    def _release(self, row: int) -> None:
+        self._runner.release(row)
+        del self._used[row]
 
     def _note(self, row: int, length: int) -> None:
         self._used[row] = max(length, self._used.get(row, 0))

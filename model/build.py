@@ -28,7 +28,7 @@ from safetensors import SafetensorError
 from data.errors import NO_ROOM
 from model.built import META, WEIGHTS, Meta
 from model.chat import HALF, stop_strings
-from model.checkpoint import Weights, read_tokenizer
+from model.checkpoint import ACTIVATIONS, Weights, read_tokenizer
 from model.device import is_out_of_memory, processor
 from model.errors import LoadFailed
 from model.settings import LOG_FORMAT
@@ -47,8 +47,6 @@ FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "vocab.t
 """What a checkpoint is made of. Nothing else is downloaded or read."""
 ASIDE = ("history.json", "manifest.json", "generation_config.json")
 """Files beside a checkpoint that change nothing of what it says."""
-ACTIVATIONS = ("gelu_new", "gelu_pytorch_tanh")
-CHUNK = 1 << 20
 START = """
 import os
 if hasattr(os, "nice"):
@@ -118,8 +116,7 @@ def _key(checkpoint: Path, precision: str) -> str:
     for path in sorted(_files(checkpoint)):
         digest.update(f"\n{path.name} {path.stat().st_size}\n".encode())
         with path.open("rb") as file:
-            while piece := file.read(CHUNK):
-                digest.update(piece)
+            hashlib.file_digest(file, lambda: digest)
     return f"{digest.hexdigest()[:32]}-{precision}"
 
 
@@ -186,7 +183,7 @@ def _build(checkpoint: Path, folder: Path, source: str, precision: str) -> None:
         raise LoadFailed(f"{name(source)} is a {kind} model; only GPT-2 can be used.")
     if not config.get("scale_attn_weights", True):
         raise LoadFailed(f"{name(source)} does not scale its attention, as GPT-2 models do.")
-    activation = config.get("activation_function", ACTIVATIONS[0])
+    activation = config.get("activation_function", "gelu_new")
     if activation not in ACTIVATIONS:
         raise LoadFailed(f"{name(source)} uses {activation}, which GPT-2 models do not.")
     if config["n_embd"] % (8 * config["n_head"]):

@@ -23,6 +23,8 @@ from model.errors import LoadFailed
 from model.tokenizer import Tokenizer
 
 Array = NDArray[Any]
+ACTIVATIONS = frozenset({"gelu_new", "gelu_pytorch_tanh"})
+"""The names that transformers has for the activation of GPT-2, the tanh approximation."""
 
 
 class Weights(Mapping[str, Array]):
@@ -60,6 +62,9 @@ class Weights(Mapping[str, Array]):
             who = self._name
             raise LoadFailed(f"{who} is broken: it has weights that are not finite numbers.")
         return array
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._files  # a Mapping would read the tensor to find out
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._files)

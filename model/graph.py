@@ -57,46 +57,40 @@ class Shape:
 def write_graph(weights: Mapping[str, Array], shape: Shape, folder: Path) -> None:
     """Write GRAPH and WEIGHTS into `folder`. `weights` by transformers' names, "wte.weight" etc."""
     with (folder / WEIGHTS).open("wb") as file:
-        graph = _Graph(file, shape)
-        _gpt2(graph, weights)
+        graph = _Graph(file, shape, weights)
+        _gpt2(graph)
         graph.save(folder / GRAPH)
 
 
-def _gpt2(g: _Graph, weights: Mapping[str, Array]) -> None:
+def _gpt2(g: _Graph) -> None:
     """From `input_ids` and `position_ids` (B, S) to the `logits` (B, V) after the last of them."""
     shape = g.shape
-    words = g.node("Gather", [g.tensor("wte", weights["wte.weight"]), "input_ids"])
-    places = g.node("Gather", [g.tensor("wpe", weights["wpe.weight"]), "position_ids"])
+    words = g.node("Gather", [g.stored("wte.weight"), "input_ids"])
+    places = g.node("Gather", [g.stored("wpe.weight"), "position_ids"])
     stream = g.node("Add", [words, places])
     norms = [f"h.{n}.ln_1" for n in range(shape.layers)] + ["ln_f"]
-    first = [g.tensor(f"{norms[0]}.{part}", weights[f"{norms[0]}.{part}"]) for part in _NORM]
-    x = g.node("LayerNormalization", [stream, *first], axis=-1, epsilon=shape.epsilon)
+    x = g.node("LayerNormalization", [stream, *g.pair(norms[0])], axis=-1, epsilon=shape.epsilon)
     for n in range(shape.layers):
         block = f"h.{n}"
-        x = g.product(x, f"{block}.attn.c_attn", weights)
-        x = g.node(
-            "Add", [x, g.tensor(f"{block}.c_attn.bias", weights[f"{block}.attn.c_attn.bias"])]
-        )
+        x = g.product(x, f"{block}.attn.c_attn")
+        x = g.node("Add", [x, g.stored(f"{block}.attn.c_attn.bias")])
         x = g.attention(x, n)
-        x = g.product(x, f"{block}.attn.c_proj", weights)
-        x, stream = g.add_and_norm(x, stream, f"{block}.attn.c_proj", f"{block}.ln_2", weights)
-        x = g.product(x, f"{block}.mlp.c_fc", weights)
-        bias = g.tensor(f"{block}.c_fc.bias", weights[f"{block}.mlp.c_fc.bias"])
-        x = g.node("FastGelu", [x, bias], domain=MS)
-        x = g.product(x, f"{block}.mlp.c_proj", weights)
-        x, stream = g.add_and_norm(x, stream, f"{block}.mlp.c_proj", norms[n + 1], weights)
+        x = g.product(x, f"{block}.attn.c_proj")
+        x, stream = g.add_and_norm(x, stream, f"{block}.attn.c_proj", f"{block}.ln_2")
+        x = g.product(x, f"{block}.mlp.c_fc")
+        x = g.node("FastGelu", [x, g.stored(f"{block}.mlp.c_fc.bias")], domain=MS)
+        x = g.product(x, f"{block}.mlp.c_proj")
+        x, stream = g.add_and_norm(x, stream, f"{block}.mlp.c_proj", norms[n + 1])
     last = g.node("Gather", [x, g.tensor("last", np.array(-1))], axis=1)
-    g.head(last, weights)
-
-
-_NORM = ("weight", "bias")
+    g.head(last)
 
 
 class _Graph:
     """Nodes and tensors as they are made; each method returns the name of what it computes."""
 
-    def __init__(self, file: Any, shape: Shape) -> None:
+    def __init__(self, file: Any, shape: Shape, weights: Mapping[str, Array]) -> None:
         self.shape = shape
+        self._weights = weights
         self._file = file
         self._nodes: list[onnx.NodeProto] = []
         self._tensors: list[TensorProto] = []
@@ -110,6 +104,14 @@ class _Graph:
     ) -> str:
         self._nodes.append(helper.make_node(op, inputs, outputs, domain=domain, **attributes))
         return outputs[0]
+
+    def stored(self, key: str) -> str:
+        """A tensor of the checkpoint as it is, read and written once."""
+        return key if key in self._names else self.tensor(key, self._weights[key])
+
+    def pair(self, name: str) -> list[str]:
+        """Weight and bias of a norm."""
+        return [self.stored(f"{name}.{part}") for part in ("weight", "bias")]
 
     def tensor(self, name: str, array: Array) -> str:
         """A constant: small ones in the graph, others in the file of weights."""
@@ -134,12 +136,12 @@ class _Graph:
         self._tensors.append(proto)
         return name
 
-    def product(self, x: str, name: str, weights: Mapping[str, Array]) -> str:
+    def product(self, x: str, name: str) -> str:
         """x times a weight matrix (in, out), without its bias."""
-        matrix = weights[f"{name}.weight"]
+        key = f"{name}.weight"
         if self.shape.precision == "fp32":
-            return self.node("MatMul", [x, self.tensor(name, matrix)])
-        return self._int8_product(x, name, matrix)
+            return self.node("MatMul", [x, self.stored(key)])
+        return self._int8_product(x, name, self._weights[key])
 
     def _int8_product(self, x: str, name: str, matrix: Array) -> str:
         whole, scale = quantise(matrix, self.shape.top)
@@ -153,14 +155,14 @@ class _Graph:
         y = self.node("MatMulIntegerToFloat", [rows, *columns, centre], domain=MS)
         return self.node("Mul", [y, largest])
 
-    def head(self, x: str, weights: Mapping[str, Array]) -> None:
+    def head(self, x: str) -> None:
         """The scores of all tokens; the matrix is the embedding's unless there is another."""
-        matrix = weights.get("lm_head.weight", weights["wte.weight"])
+        key = "lm_head.weight" if "lm_head.weight" in self._weights else "wte.weight"
         if self.shape.precision == "fp32":
-            name = "lm_head" if "lm_head.weight" in weights else "wte"
-            self._node("Gemm", [x, self.tensor(name, matrix)], ["logits"], transB=1)
+            self._node("Gemm", [x, self.stored(key)], ["logits"], transB=1)
         else:
-            self._node("Identity", [self._int8_product(x, "lm_head", matrix.T)], ["logits"])
+            scores = self._int8_product(x, "lm_head", self._weights[key].T)
+            self._node("Identity", [scores], ["logits"])
 
     def attention(self, x: str, layer: int) -> str:
         """Attention over the cache, in which the new keys and values are put at their places."""
@@ -178,14 +180,10 @@ class _Graph:
             scale=scale,
         )
 
-    def add_and_norm(
-        self, x: str, stream: str, product: str, norm: str, weights: Mapping[str, Array]
-    ) -> tuple[str, str]:
+    def add_and_norm(self, x: str, stream: str, product: str, norm: str) -> tuple[str, str]:
         """Add a block's output and its bias to the residual stream; the norm of it, and itself."""
-        parts = [self.tensor(f"{norm}.{part}", weights[f"{norm}.{part}"]) for part in _NORM]
-        bias = self.tensor(f"{product}.bias", weights[f"{product}.bias"])
         outputs = [f"x{len(self._nodes)}", "", "", f"stream{len(self._nodes)}"]
-        inputs = [x, stream, *parts, bias]
+        inputs = [x, stream, *self.pair(norm), self.stored(f"{product}.bias")]
         self._node("SkipLayerNormalization", inputs, outputs, MS, epsilon=self.shape.epsilon)
         return outputs[0], outputs[-1]
 

@@ -18,11 +18,7 @@ from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as ort
 
 from model.built import GRAPH, Meta
-from model.runner import Logits
-
-SMALL = 20_000_000
-"""Parameters below which a second thread costs more than it gives: the work of a step is so short
-that the threads mostly wait for each other, and wait long if a training run has the cores."""
+from model.runner import Logits, useful_threads
 
 Cache = NDArray[np.float32]
 ERRORS = (
@@ -49,7 +45,7 @@ class OnnxRunner:
     def __init__(self, folder: Path, meta: Meta, *, rows: int, threads: int) -> None:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # what goes wrong is raised; its words are not for people
-        options.intra_op_num_threads = threads if meta.parameters >= SMALL else 1
+        options.intra_op_num_threads = useful_threads(meta.parameters, threads)
         options.inter_op_num_threads = 1
         options.enable_cpu_mem_arena = False  # it would keep the memory of the longest prompt
         try:

@@ -27,16 +27,15 @@ class Outbox:
 
     def put(self, report: Report) -> None:
         """Send a report: a piece of a reply with the next ones, all else and first pieces now."""
-        if not isinstance(report, TextDelta):
-            self._replies.discard(getattr(report, "request_id", 0))
-            self._reports.append(report)
-            self.flush()
-        elif report.request_id not in self._replies:
+        if isinstance(report, TextDelta):
+            if report.request_id in self._replies:
+                self._add_piece(report)
+                return
             self._replies.add(report.request_id)
-            self._reports.append(report)
-            self.flush()
         else:
-            self._add_piece(report)
+            self._replies.discard(getattr(report, "request_id", 0))
+        self._reports.append(report)
+        self.flush()
 
     def _add_piece(self, piece: TextDelta) -> None:
         for n, other in enumerate(self._reports):

@@ -16,6 +16,15 @@ from numpy.typing import NDArray
 Logits = NDArray[np.float32]
 """Scores of the next token, not normalised: (V,) for one sequence, (B, V) for a batch."""
 
+SMALL = 20_000_000
+"""Parameters below which a second CPU thread costs more than it gives: the work of a step is so
+short that the threads mostly wait for each other, and wait long if a training run has the cores."""
+
+
+def useful_threads(parameters: int, threads: int) -> int:
+    """How many of so many CPU threads a model of so many parameters is to use."""
+    return threads if parameters >= SMALL else 1
+
 
 class Runner(Protocol):
     """One model. Shapes: B sequences, V tokens in the vocabulary.

@@ -14,15 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from model.runner import Logits
+from model.checkpoint import ACTIVATIONS
+from model.runner import Logits, useful_threads
 
-SMALL = 20_000_000
-"""Parameters below which a second CPU thread costs more than it gives: the work of a step is so
-short that the threads mostly wait for each other, and wait long if a training run has the cores."""
 SHORT = 256
 """Positions that a GPU attends to at least: fewer would be no faster, only one more recording."""
-GELU = frozenset({"gelu_new", "gelu_pytorch_tanh"})
-"""The names that transformers has for the activation of GPT-2, the tanh approximation."""
 
 Pair = tuple[Tensor, Tensor]
 """Weight and bias."""
@@ -41,7 +37,7 @@ class TorchRunner:
     def __init__(self, model: PreTrainedModel, *, rows: int, threads: int) -> None:
         _check(model.config)
         config, whole = model.config, cast(Any, model)
-        self._threads = 1 if model.num_parameters() < SMALL else threads
+        self._threads = useful_threads(model.num_parameters(), threads)
         self._weight_bytes = sum(one.nbytes for one in model.parameters())
         self._epsilon = float(config.layer_norm_epsilon)
         self._tokens: Tensor = whole.transformer.wte.weight.detach()
@@ -174,7 +170,7 @@ class TorchRunner:
 
 
 def _check(config: Any) -> None:
-    if config.activation_function not in GELU:
+    if config.activation_function not in ACTIVATIONS:
         raise ValueError(f"The activation {config.activation_function} is not supported.")
     if config.scale_attn_by_inverse_layer_idx or not config.scale_attn_weights:
         raise ValueError("Attention that is scaled in another way is not supported.")

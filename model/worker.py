@@ -132,7 +132,7 @@ class Worker:
                     return
             self.engine.step()
             self._pieces_due()
-            self._make_room(self._newest)
+            self._make_room()
 
     def _is_over(self) -> bool:
         if self._stop_at is None:
@@ -205,18 +205,18 @@ class Worker:
             return
         self.engine.install(result)
         self._newest = source
-        self._make_room(source)
+        self._make_room()
         for request in requests:
             if isinstance(request, LoadModel):
                 self.say(ModelLoaded(request.request_id, result.facts))
             else:
                 self._when_resident(source, request)
 
-    def _make_room(self, newest: str) -> None:
+    def _make_room(self) -> None:
         for source in self.engine.sources:
             if self.engine.weight_bytes <= self._settings.memory_mb * MB:
                 return
-            if source not in (self._embedded, newest) and not self.engine.is_in_use(source):
+            if source not in (self._embedded, self._newest) and not self.engine.is_in_use(source):
                 self.engine.evict(source)
                 self.say(Unloaded(source))
 

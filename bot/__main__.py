@@ -8,6 +8,7 @@ from bot.cli import app
 from bot.settings import SettingsError
 from data.errors import StoreError
 from model.errors import ModelError
+from training.errors import TrainingError
 
 FAILED = 2
 """The exit status of an error that a person can mend."""
@@ -17,7 +18,7 @@ def main() -> None:
     """Run the command line; an expected error is one sentence on stderr, without a traceback."""
     try:
         app()
-    except (SettingsError, StoreError, ModelError) as e:
+    except (SettingsError, StoreError, ModelError, TrainingError) as e:
         sys.stderr.write(f"{e}\n")
         sys.exit(FAILED)
 

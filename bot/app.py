@@ -17,13 +17,17 @@ from bot.cogs.models import Models
 from bot.cogs.training import Training
 from bot.conversation import ConversationManager
 from bot.models import ModelSwitch
+from bot.patience import Patience
 from bot.reports import TrainingReports
 from bot.settings import Settings, SettingsError, prepare_home, sampling, worker_settings
 from bot.tasks import Tasks
 from data.store import open_store
 from model.client import WorkerClient
+from model.device import cores
 from model.registry import from_settings
-from training.manager import TrainingManager
+from training.child import launch_with
+from training.manager import Limits, TrainingManager
+from training.shelf import CheckpointShelf
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +70,20 @@ async def build(
             checkpoints=checkpoints,
             tasks=tasks,
         )
+        stack.push_async_callback(bot.close)
+        announcements = Tasks()
+        stack.push_async_callback(announcements.close, grace_s=ANNOUNCE_S)
+        shelf = CheckpointShelf(store, checkpoints, settings.checkpoints_mb)
+        reports = TrainingReports(bot, announcements, checkpoints, store)
+        training = TrainingManager(
+            store,
+            home,
+            promote=models.promote,
+            on_update=reports.update,
+            make_room=shelf.trim,
+            limits=_limits(settings),
+        )
+        await stack.enter_async_context(training)
         conversations = ConversationManager(
             store,
             worker,
@@ -73,22 +91,25 @@ async def build(
             context_messages=settings.context_messages,
             params=sampling(settings),
             bot_id=lambda: bot.user.id if bot.user else 0,
-        )
-        stack.push_async_callback(bot.close)
-        announcements = Tasks()
-        stack.push_async_callback(announcements.close, grace_s=ANNOUNCE_S)
-        reports = TrainingReports(bot, announcements, checkpoints)
-        training = await stack.enter_async_context(
-            TrainingManager(store, home, promote=models.promote, on_update=reports.update)
+            patience=Patience(settings.slow_reply_s, training.give_way),
         )
         models.load_in_background(models.default)
         stack.push_async_callback(conversations.drain, DRAIN_S)
         bot.make_cogs = lambda: (
             Chat(bot, conversations, store),
-            Models(models, worker, version("gpt2-discord-bot")),
+            Models(models, worker, version("gpt2-discord-bot"), shelf),
             Training(bot, store, models, training, worker),
         )
         yield bot
+
+
+def _limits(settings: Settings) -> Limits:
+    """What training may take: by default it leaves a core to the chat."""
+    return Limits(
+        threads=settings.training_threads or max(1, cores() - 1),
+        author_share=settings.author_share,
+        launcher=launch_with(settings.accelerate_config),
+    )
 
 
 async def run_bot(settings: Settings) -> None:

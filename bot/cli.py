@@ -11,6 +11,7 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -139,6 +140,118 @@ def chat(
         from bot.terminal import talk
 
         asyncio.run(talk(settings, model, text))
+
+
+class Precision(StrEnum):
+    """The number formats of training."""
+
+    AUTO = "auto"
+    FP32 = "fp32"
+    BF16 = "bf16"
+    FP16 = "fp16"
+
+
+class Method(StrEnum):
+    """What is trained: all weights, or LoRA's small matrices beside them."""
+
+    FULL = "full"
+    LORA = "lora"
+
+
+@app.command()
+def train(
+    dataset: Annotated[
+        str,
+        typer.Option(
+            metavar="DATA", help="A .jsonl, .json or .csv file, chitchat, or chatterbot:english."
+        ),
+    ],
+    base: Annotated[
+        str, typer.Option(metavar="MODEL", help="tiny, gpt2, gpt2-medium, a folder or a Hub id.")
+    ] = "gpt2",
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Where the checkpoint goes; below GPT2BOT_HOME else."),
+    ] = None,
+    epochs: Annotated[float, typer.Option(min=0.01, help="How often each example is seen.")] = 3.0,
+    batch_size: Annotated[int, typer.Option(min=1, help="Examples a batch.")] = 8,
+    accumulation: Annotated[int, typer.Option(min=1, help="Batches a step.")] = 1,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option(min=1e-8, max=0.1, help="3e-5 if not given; 7e-4 for tiny; 3e-4 for LoRA."),
+    ] = None,
+    warmup: Annotated[float, typer.Option(min=0, max=1, help="Share of the steps.")] = 0.1,
+    max_length: Annotated[int, typer.Option(min=8, max=1024, help="Tokens an example.")] = 128,
+    precision: Annotated[Precision, typer.Option(help="The number format.")] = Precision.AUTO,
+    method: Annotated[Method, typer.Option(help="All weights, or LoRA.")] = Method.FULL,
+    seed: Annotated[int, typer.Option(min=0, help="Makes the run repeatable.")] = 0,
+    limit: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Only the first N conversations.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads, else all.")] = None,
+    processes: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Devices to share the work.")
+    ] = None,
+    accelerate_config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="What `accelerate config` wrote.")
+    ] = None,
+    cpu: Annotated[bool, typer.Option("--cpu", help="With --processes: on the CPU.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run that was interrupted.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the settings and exit.")] = False,
+) -> None:
+    """Fine-tune a model here in the terminal, as /retrain does in Discord."""
+    from rich.console import Console
+
+    from bot import train as run
+    from model.registry import EMBEDDED, from_settings
+    from training.config import TrainingConfig
+    from training.sources import read
+
+    settings = load_settings()
+    options = from_settings(settings.extra_models)
+    default_rate = 7e-4 if base == EMBEDDED else 3e-4 if method is Method.LORA else 3e-5
+    name = Path(base).name
+    place = out or settings.gpt2bot_home / "checkpoints" / "local" / f"{name}-trained"
+    if place.exists():
+        raise SettingsError(f"{place} is there already: choose another folder with --out.")
+    if accelerate_config is not None and not accelerate_config.is_file():
+        raise SettingsError(
+            f"There is no file {accelerate_config} (`accelerate config` writes it)."
+        )
+    order = run.Order(
+        config=TrainingConfig(
+            name=place.name,
+            base=options[base].source if base in options else base,
+            base_name=name,
+            epochs=epochs,
+            batch_size=batch_size,
+            gradient_accumulation=accumulation,
+            learning_rate=learning_rate or default_rate,
+            warmup_ratio=warmup,
+            max_length=max_length,
+            precision=precision.value,
+            method=method.value,
+            seed=seed,
+            threads=threads,
+        ),
+        source=dataset,
+        out=place,
+        launcher=run.launcher(accelerate_config, processes, "cpu" if cpu else None),
+    )
+    console = Console()
+    if resume:
+        order, count = run.resumed(order), None
+    else:
+        conversations = read(dataset, limit)
+        count = len(conversations)
+        if dry_run:
+            console.print(run.settings_table(order, count, None))
+            return
+        run.prepare(order, conversations)
+    with _quiet_interrupt():
+        raise typer.Exit(asyncio.run(run.train(order, count, console)))
 
 
 def _expect_no_voice() -> None:

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from bot.models import ModelSwitch, Serving
+from bot.patience import Patience
 from data.schema import Message, Role, StoredMessage
 from data.store import Store
 from model.client import WorkerClient
@@ -63,6 +64,7 @@ class ConversationManager:
         context_messages: int,
         params: SamplingParams,
         bot_id: Callable[[], int],
+        patience: Patience | None = None,
     ) -> None:
         self._store = store
         self._worker = worker
@@ -70,6 +72,7 @@ class ConversationManager:
         self._context_messages = context_messages
         self._params = params
         self._bot_id = bot_id
+        self._patience = patience or Patience(0, lambda: None)
         self._turns: dict[int, asyncio.Lock] = {}
         self._waiting: dict[int, int] = {}
         self._pending: set[int] = set()
@@ -116,14 +119,16 @@ class ConversationManager:
             scope=incoming.scope,
         )
         async with aclosing(pieces):
-            async for piece in pieces:
-                match piece:
-                    case Queued(place=place):
-                        await surface.wait(place)
-                    case TextDelta(text=text):
-                        await surface.add(text)
-                    case Finished():
-                        return piece
+            with self._patience.waiting() as begun:
+                async for piece in pieces:
+                    match piece:
+                        case Queued(place=place):
+                            await surface.wait(place)
+                        case TextDelta(text=text):
+                            begun()
+                            await surface.add(text)
+                        case Finished():
+                            return piece
         raise AssertionError("the worker's client always ends with Finished or raises")
 
     async def conversation_history(self, channel_id: int) -> list[Message]:

@@ -20,7 +20,7 @@ from model.client import WorkerClient
 from model.errors import ModelError
 from model.registry import EMBEDDED, ModelOption, find
 from training.checkpoints import Manifest, read_manifest, verify, whole_checkpoints
-from training.errors import CorruptCheckpoint
+from training.errors import CorruptCheckpoint, NothingToRollBack
 
 log = logging.getLogger(__name__)
 
@@ -67,10 +67,13 @@ class ModelSwitch:
         self._failed: dict[str, Failure] = {}
 
     def options(self, scope: int) -> list[ModelOption]:
-        """Every model that the scope can use; its own checkpoints come last."""
-        folder = self._checkpoints / str(scope)
-        own = [as_option(path, manifest) for path, manifest in whole_checkpoints(folder)]
-        return [*self._options.values(), *own]
+        """Every model that the scope can use; its own checkpoints come last, by age."""
+        return [*self._options.values(), *self._own(scope)]
+
+    def _own(self, scope: int) -> list[ModelOption]:
+        whole = whole_checkpoints(self._checkpoints / str(scope))
+        by_age = sorted(whole, key=lambda one: (one[1].created_at, len(one[0].name), one[0].name))
+        return [as_option(folder, manifest) for folder, manifest in by_age]
 
     async def active(self, scope: int) -> ModelOption:
         """The scope's choice; the default where there is none, or where it is gone."""
@@ -105,24 +108,48 @@ class ModelSwitch:
             return Serving(stand_in, f"{choice.name} is loading; {EMBEDDED} answers meanwhile.")
         return Serving(stand_in, f"{failure.reason} {EMBEDDED} answers instead.")
 
-    def bases(self) -> list[ModelOption]:
-        """What a retrain can start from: every model that is not a fine-tuned checkpoint."""
-        return list(self._options.values())
+    def bases(self, scope: int) -> list[ModelOption]:
+        """What a retrain can start from; the scope's own checkpoints come last, newest first."""
+        return [*self._options.values(), *reversed(self._own(scope))]
+
+    def is_checkpoint(self, option: ModelOption) -> bool:
+        """Whether it was made here by a retrain."""
+        return self._checkpoints in Path(option.source).parents
+
+    def parents(self, option: ModelOption) -> tuple[str, ...]:
+        """The checkpoints that whatever learns from this model comes from, the newest first.
+
+        Raises:
+            CorruptCheckpoint: it is a checkpoint and its manifest is gone.
+        """
+        if not self.is_checkpoint(option):
+            return ()
+        return (option.name, *read_manifest(Path(option.source)).parents)
 
     async def trainable(self, scope: int, name: str | None) -> ModelOption:
-        """The base of a retrain: the named model, else the one in use.
+        """The base of a retrain: the model of that name, else the base of the one in use.
 
-        A checkpoint stands for the base that it came from: the data set holds all that it learned,
-        so learning it again from the base gives the same without piling up damage.
+        Unless it is named, a checkpoint stands for the base that it came from: the data set holds
+        all that it learned, so learning it again from there gives the same without piling up
+        damage. If a checkpoint was made from another one that is gone, learning goes on from it.
 
         Raises:
             UnknownModel: no such name.
         """
-        option = find(self.options(scope), name) if name else await self.active(scope)
-        if option.name in self._options:
+        if name:
+            return find(self.options(scope), name)
+        option = await self.active(scope)
+        if not self.is_checkpoint(option):
             return option
-        base = read_manifest(Path(option.source)).base
-        return next((one for one in self.bases() if one.source == base), self.default)
+        manifest = read_manifest(Path(option.source))
+        bases = self.bases(scope)
+        for one in bases:
+            if one.source == manifest.base:
+                return one
+        for one in bases:  # the bot was moved, and its folders with it
+            if one.name == manifest.base_name:
+                return one
+        return option if manifest.parents else self.default
 
     def load_in_background(self, option: ModelOption) -> None:
         """Load a model unless that is under way; a failure is kept for the next reply's note."""
@@ -147,12 +174,46 @@ class ModelSwitch:
             LoadFailed, WorkerDied, CorruptCheckpoint: the old model keeps answering.
         """
         option = find(self.options(scope), name)
-        if self._checkpoints in Path(option.source).parents:
+        await self._make_ready(option)
+        if await self._store.active_model(scope) is None:  # a rollback leads to the default then
+            await self._store.set_active_model(scope, self._default)
+        await self._store.set_active_model(scope, option.name)
+        return option
+
+    async def rollback(self, scope: int) -> ModelOption:
+        """Load the model that answered before, and only then make it the scope's choice again.
+
+        Models that are gone are passed over, and forgotten.
+
+        Raises:
+            NothingToRollBack: no other one answered before.
+            LoadFailed, WorkerDied, CorruptCheckpoint: the present model keeps answering.
+        """
+        option = await self._former(scope)
+        await self._make_ready(option)
+        while (name := await self._store.roll_back_model(scope)) not in (option.name, None):
+            log.info("%s of %d is passed over: it is gone", name, scope)
+        return option
+
+    async def _former(self, scope: int) -> ModelOption:
+        present = await self._store.active_model(scope)
+        for name in await self._store.former_models(scope):
+            option = self._options.get(name) or self._checkpoint(scope, name)
+            if option is not None and name != present:
+                return option
+        raise NothingToRollBack(
+            "No other model answered here before: there is nothing to go back to."
+        )
+
+    async def _make_ready(self, option: ModelOption) -> None:
+        """Verify and load a model that is about to answer."""
+        own = self.is_checkpoint(option)
+        if own:
             await asyncio.to_thread(verify, Path(option.source))
         if option.source not in self._worker.models:
             await self._load(option)
-        await self._store.set_active_model(scope, option.name)
-        return option
+            if own:
+                read_manifest(Path(option.source))  # it may have been deleted meanwhile
 
     async def promote(self, job: TrainingJob, folder: Path) -> None:
         """Put a new checkpoint into service for its scope; on any error nothing changes."""

@@ -1,160 +1,247 @@
-"""How a training job is told in Discord: one message with a bar, and what came of it.
+"""How a training job is told in Discord: one message with a bar and buttons, and what came of it.
 
 Knows Discord and the events of a job. Is called by the training manager, outside any command, so
-it posts ordinary messages (an interaction's token would be too old by the end of a long job).
+it posts ordinary messages (an interaction's token would be too old by the end of a long job). The
+store remembers which message is a job's, so a bot that was started again goes on editing it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import discord
 
-from bot.client import Gpt2Bot
+from bot.client import Gpt2Bot, tell_failure
+from bot.outcome import outcome_embed
+from bot.progress import Progress, progress_text
 from bot.tasks import Tasks
+from data.errors import StoreError
 from data.schema import JobState, TrainingJob
-from training.checkpoints import LOSS_CURVE
+from data.store import Store
+from training.checkpoints import LOSS_CURVE, read_report
 from training.manager import JobUpdate
-from training.progress import Started, Step, bar, duration
+from training.progress import Step
 
 log = logging.getLogger(__name__)
 
 EDIT_S = 3.0
-"""Seconds between two edits of the progress message."""
+"""Seconds between two edits that show a step; what changes the buttons is shown at once."""
+RETRY_S = 60.0
+"""Seconds after which a step is shown again where Discord refused the last one."""
+REPOST_S = 3600.0
+"""Seconds after which the progress goes on in a new message: Discord edits old ones slower."""
+
+Posted = discord.Message | discord.PartialMessage
 
 
 @dataclass(slots=True)
 class Shown:
-    """The progress message of a job, and when it was last edited (by `time.perf_counter`)."""
+    """The progress message of a job; when it was posted, and when a step may be shown next."""
 
-    message: discord.Message | None = None
-    at: float = 0.0
-    busy: bool = False
-    started: Started | None = None
+    progress: Progress
+    message: Posted | None = None
+    posted_at: float = 0.0
+    next_at: float | None = None
+    asked: bool = False
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class TrainingReports:
-    """Posts and edits the messages about training jobs."""
+    """Posts and edits the messages about training jobs. `clock` is in seconds."""
 
-    def __init__(self, bot: Gpt2Bot, tasks: Tasks, checkpoints: Path) -> None:
+    def __init__(
+        self,
+        bot: Gpt2Bot,
+        tasks: Tasks,
+        checkpoints: Path,
+        store: Store,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
         self._bot = bot
         self._tasks = tasks
         self._checkpoints = checkpoints
+        self._store = store
+        self._clock = clock
         self._shown: dict[int, Shown] = {}
+        self._connected = asyncio.Event()
+        if bot.is_ready():
+            self._connected.set()
+        bot.add_listener(self._on_ready, "on_ready")
+
+    async def _on_ready(self) -> None:
+        self._connected.set()
 
     async def update(self, update: JobUpdate) -> None:
         """Show a job's news; returns at once, Discord is spoken to in the background."""
-        job, shown = update.job, self._shown.setdefault(update.job.id, Shown())
-        if isinstance(update.event, Started):
-            shown.started = update.event
+        job = update.job
+        shown = self._shown.setdefault(job.id, Shown(Progress(job)))
+        news = shown.progress.take(update)
         if job.state.is_final:
             self._shown.pop(job.id)
-            self._tasks.spawn(self._tell_end(job, shown), name=f"end of job {job.id}")
-        elif job.state is JobState.QUEUED and len(self._shown) == 1:
+            self._tasks.spawn(self._tell_end(shown), name=f"end of job {job.id}")
+        elif job.state is JobState.QUEUED and not self._is_busy(job):
             return  # it begins at once
-        elif (text := progress_text(update, shown.started)) and self._may_edit(shown):
-            shown.busy = True
-            self._tasks.spawn(self._show(job, shown, text), name=f"progress of job {job.id}")
+        elif not shown.asked and (news or self._is_due(shown, update)):
+            shown.asked = True
+            self._tasks.spawn(self._show(shown), name=f"progress of job {job.id}")
 
-    def _may_edit(self, shown: Shown) -> bool:
-        return not shown.busy and time.perf_counter() - shown.at >= EDIT_S
+    def _is_busy(self, job: TrainingJob) -> bool:
+        others = (shown.progress.job for shown in self._shown.values())
+        return any(one.id != job.id and one.state is not JobState.PAUSED for one in others)
 
-    async def _show(self, job: TrainingJob, shown: Shown, text: str) -> None:
-        try:
-            if shown.message is None:
-                channel = await self._channel(job)
-                shown.message = await channel.send(text, view=StopView(job.id))
+    def _is_due(self, shown: Shown, update: JobUpdate) -> bool:
+        if not isinstance(update.event, Step) or shown.lock.locked():
+            return False
+        return shown.next_at is None or self._clock() >= shown.next_at
+
+    async def _show(self, shown: Shown) -> None:
+        await self._connected.wait()
+        async with shown.lock:
+            shown.asked = False
+            progress = shown.progress
+            if progress.job.state.is_final:
+                return
+            try:
+                await self._post(shown, progress_text(progress), _buttons(progress.job))
+            except discord.HTTPException as e:
+                log.warning("the progress of job %d cannot be shown: %s", progress.job.id, e)
+                shown.next_at = self._clock() + RETRY_S
             else:
-                await shown.message.edit(content=text)
-        except discord.HTTPException as e:
-            log.warning("the progress of job %d cannot be shown: %s", job.id, e)
-        finally:
-            shown.busy = False
-            shown.at = time.perf_counter()
+                shown.next_at = self._clock() + EDIT_S
 
-    async def _tell_end(self, job: TrainingJob, shown: Shown) -> None:
+    async def _post(self, shown: Shown, text: str, view: discord.ui.View) -> None:
+        """Edit the job's message, or post a new one where it is missing or too old."""
+        old = self._message(shown)
+        if old is not None and self._clock() - shown.posted_at < REPOST_S:
+            try:
+                await old.edit(content=text, view=view)
+            except discord.NotFound:
+                log.info("the progress message of job %d was deleted", shown.progress.job.id)
+            else:
+                return
+        channel = self._channel(shown.progress.job)
+        shown.message, shown.posted_at = await channel.send(text, view=view), self._clock()
+        await self._remember(shown.progress.job, shown.message)
+        if old is not None:
+            await self._edit_last(old)
+
+    def _message(self, shown: Shown) -> Posted | None:
+        """The job's message, after a restart the one that the store remembers."""
+        job = shown.progress.job
+        if shown.message is None and job.message_id is not None:
+            shown.message = self._channel(job).get_partial_message(job.message_id)
+            age = (discord.utils.utcnow() - shown.message.created_at).total_seconds()
+            shown.posted_at = self._clock() - age
+        return shown.message
+
+    async def _remember(self, job: TrainingJob, message: Posted | None) -> None:
+        try:
+            await self._store.set_job_message(job.id, message.id if message else None)
+        except StoreError as e:
+            log.warning("the progress message of job %d is not remembered: %s", job.id, e)
+
+    async def _edit_last(self, message: Posted, text: str | None = None) -> None:
+        """Take away the buttons of a message that is no longer the job's, and maybe say why."""
+        try:
+            if text is None:
+                await message.edit(view=None)
+            else:
+                await message.edit(content=text, view=None)
+        except discord.NotFound:
+            pass  # somebody deleted it, so it has no buttons
+        except discord.HTTPException as e:
+            log.warning("the message %d keeps its buttons: %s", message.id, e)
+
+    async def _tell_end(self, shown: Shown) -> None:
+        await self._connected.wait()
         if self._bot.is_closed():
             return
-        text = job.detail or f"Training ended: {job.state}."
-        curve = self._curve(job)
+        async with shown.lock:
+            job = shown.progress.job
+            if message := self._message(shown):
+                await self._edit_last(message, f"Training {job.state}.")
+            if job.state is JobState.INTERRUPTED:  # if it is resumed, that is told further down
+                await self._remember(job, None)
+            text = job.detail or f"Training ended: {job.state}."
+            attached = await asyncio.to_thread(self._attached, job)
+            if job.state is JobState.INTERRUPTED:
+                attached["view"] = JobView(job.id, "resume")
+            try:
+                await self._send_end(job, text, attached)
+            except discord.HTTPException as e:
+                log.warning("the end of job %d (%s) cannot be told: %s", job.id, text, e)
+
+    async def _send_end(self, job: TrainingJob, text: str, attached: dict[str, Any]) -> None:
+        channel = self._channel(job)
         try:
-            if shown.message is not None:
-                await shown.message.edit(content=f"Training {job.state}.", view=None)
-            channel = await self._channel(job)
-            if curve is not None:
-                await channel.send(text, file=discord.File(curve, filename="loss.png"))
-            else:
-                await channel.send(text)
-        except discord.HTTPException as e:
-            log.warning("the end of job %d (%s) cannot be told: %s", job.id, text, e)
+            await channel.send(text, **attached)
+        except discord.Forbidden:  # perhaps only files or embeds are not allowed there
+            await channel.send(text)
 
-    def _curve(self, job: TrainingJob) -> Path | None:
+    def _attached(self, job: TrainingJob) -> dict[str, Any]:
+        """What goes with the last sentence: the plot of the losses and the comparison."""
         if job.checkpoint is None or job.state not in (JobState.PROMOTED, JobState.REJECTED):
-            return None
-        path = self._checkpoints / str(job.scope) / job.checkpoint / LOSS_CURVE
-        return path if path.is_file() else None
+            return {}
+        attached: dict[str, Any] = {}
+        folder = self._checkpoints / str(job.scope) / job.checkpoint
+        if (curve := folder / LOSS_CURVE).is_file():
+            attached["file"] = discord.File(curve, filename="loss.png")
+        if (report := read_report(folder)) and (embed := outcome_embed(report)):
+            attached["embed"] = embed
+        return attached
 
-    async def _channel(self, job: TrainingJob) -> discord.abc.Messageable:
-        await self._bot.wait_until_ready()
+    def _channel(self, job: TrainingJob) -> discord.PartialMessageable:
         return self._bot.get_partial_messageable(job.channel_id, guild_id=job.scope)
 
 
-def progress_text(update: JobUpdate, started: Started | None) -> str | None:
-    """What the progress message says after an event; None if it has nothing to show."""
-    job = update.job
-    match update.event:
-        case Started() as event:
-            return (
-                f"**Training** from {job.base_model}: {event.examples} rows, {event.steps} steps."
-            )
-        case Step() as event:
-            percent = 100 * event.step // event.steps
-            return (
-                f"**Training** from {job.base_model}\n"
-                f"`{bar(event.step, event.steps)}` {percent} %, "
-                f"step {event.step} of {event.steps}\n"
-                f"loss {event.loss:.3f} · {event.tokens_per_s:,.0f} tokens/s · "
-                f"about {duration(event.seconds_left)} left"
-            )
-        case None if job.state is JobState.RUNNING and started is None:
-            return f"**Training** from {job.base_model}: getting ready…"
-        case None if job.state is JobState.QUEUED:
-            return "**Training** waits: another job is under way."
-        case _:
-            return None
+LABELS = {"pause": "Pause", "resume": "Resume", "cancel": "Cancel"}
+"""The buttons of a job, by the name of the method of the Training cog that each calls."""
 
 
-class StopButton(
+class JobButton(
     discord.ui.DynamicItem[discord.ui.Button[discord.ui.View]],
-    template=r"retrain:stop:(?P<job>\d+)",
+    template=r"retrain:(?P<action>pause|resume|cancel):(?P<job>\d+)",
 ):
-    """Ends a training job; works after a restart too, because its id names the job."""
+    """Pauses, resumes or ends a job; works after a restart too, because its id names the job."""
 
-    def __init__(self, job_id: int) -> None:
+    def __init__(self, action: str, job_id: int) -> None:
+        self.action = action
         self.job_id = job_id
         super().__init__(
             discord.ui.Button(
-                label="Stop training",
+                label=LABELS[action],
                 style=discord.ButtonStyle.secondary,
-                custom_id=f"retrain:stop:{job_id}",
+                custom_id=f"retrain:{action}:{job_id}",
             )
         )
 
     @classmethod
     async def from_custom_id(cls, _interaction, _item, match):  # type: ignore[no-untyped-def]
-        return cls(int(match["job"]))
+        return cls(match["action"], int(match["job"]))
 
     async def callback(self, interaction: discord.Interaction) -> None:
         cog = interaction.client.get_cog("Training")  # type: ignore[attr-defined]
-        await cog.stop(interaction, self.job_id)
+        try:
+            await getattr(cog, self.action)(interaction, self.job_id)
+        except Exception as e:  # discord.py would only log it
+            await tell_failure(interaction, e)  # type: ignore[arg-type]
 
 
-class StopView(discord.ui.View):
-    """Holds the stop button of a progress message."""
+class JobView(discord.ui.View):
+    """Buttons of a job; they outlive the bot, so nothing waits for them."""
 
-    def __init__(self, job_id: int) -> None:
+    def __init__(self, job_id: int, *actions: str) -> None:
         super().__init__(timeout=None)
-        self.add_item(StopButton(job_id))
+        for action in actions:
+            self.add_item(JobButton(action, job_id))
+
+
+def _buttons(job: TrainingJob) -> JobView:
+    first = "resume" if job.state is JobState.PAUSED else "pause"
+    return JobView(job.id, first, "cancel")

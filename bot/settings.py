@@ -71,6 +71,22 @@ class Settings(BaseSettings):
     )
     memory_mb: int = Field(2048, ge=64, description="MB for the weights of all loaded models.")
     cache_mb: int = Field(320, ge=16, description="MB for what the models have read.")
+    slow_reply_s: float = Field(
+        3.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Training waits while a reply takes longer to begin than this; 0 is off.",
+    )
+    training_threads: int | None = Field(
+        None, ge=1, description="CPU threads of training; empty: one core less than there are."
+    )
+    author_share: float = Field(
+        0.5, gt=0, le=1, allow_inf_nan=False, description="Most that one member may contribute."
+    )
+    checkpoints_mb: int = Field(20000, ge=100, description="MB for the checkpoints of all servers.")
+    accelerate_config: Path | None = Field(
+        None, description="File of `accelerate config`, to train on several devices."
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="How much `gpt2bot run` writes to its log."
     )
@@ -84,6 +100,16 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute(cls, home: Path) -> Path:
         return _expand(home).absolute()
+
+    @field_validator("accelerate_config")
+    @classmethod
+    def _there(cls, file: Path | None) -> Path | None:
+        if file is None:
+            return None
+        file = _expand(file).absolute()
+        if not file.is_file():
+            raise ValueError(f"there is no file {file}; `accelerate config` writes one.")
+        return file
 
     @field_validator("models")
     @classmethod

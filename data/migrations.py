@@ -71,6 +71,25 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """,
         "CREATE INDEX jobs_by_scope ON jobs (scope, id)",
     ),
+    (
+        # The choices of a scope are a stack: the newest is active, a rollback takes it away.
+        """
+        CREATE TABLE activations (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            scope INTEGER NOT NULL,
+            name TEXT NOT NULL,
+            created_at TEXT NOT NULL
+        )
+        """,
+        "CREATE INDEX activations_by_scope ON activations (scope, id)",
+        """
+        INSERT INTO activations (scope, name, created_at)
+        SELECT scope, name, strftime('%Y-%m-%dT%H:%M:%f+00:00', 'now') FROM active_models
+        """,
+        "DROP TABLE active_models",
+        "ALTER TABLE jobs ADD COLUMN message_id INTEGER",
+        "ALTER TABLE jobs ADD COLUMN attempts INTEGER NOT NULL DEFAULT 0",
+    ),
 )
 
 LATEST = len(MIGRATIONS)

@@ -59,6 +59,7 @@ class JobState(StrEnum):
 
     QUEUED = "queued"
     RUNNING = "running"
+    PAUSED = "paused"
     PROMOTED = "promoted"
     REJECTED = "rejected"
     FAILED = "failed"
@@ -67,7 +68,7 @@ class JobState(StrEnum):
 
     @property
     def is_final(self) -> bool:
-        return self not in (JobState.QUEUED, JobState.RUNNING)
+        return self not in (JobState.QUEUED, JobState.RUNNING, JobState.PAUSED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,8 @@ class TrainingJob:
     """One fine-tuning job of a scope.
 
     `directory` holds its snapshot and log; `checkpoint` is the name of what it made, once made;
-    `detail` is the sentence for the admin once the job has ended.
+    `detail` is the sentence for the admin once the job has ended or was paused; `message_id` is the
+    message that shows its progress; `attempts` counts how often its process was started.
     """
 
     id: int
@@ -88,3 +90,5 @@ class TrainingJob:
     created_at: datetime
     checkpoint: str | None = None
     detail: str | None = None
+    message_id: int | None = None
+    attempts: int = 0

@@ -111,20 +111,55 @@ class Store:
     # --- models ----------------------------------------------------------------------------------
 
     async def active_model(self, scope: int) -> str | None:
-        """The name of the model that the scope chose; None if it never did."""
-        rows = await self._rows("SELECT name FROM active_models WHERE scope = ?", scope)
+        """The name of the model that the scope chose last; None if it never did."""
+        sql = "SELECT name FROM activations WHERE scope = ? ORDER BY id DESC LIMIT 1"
+        rows = await self._rows(sql, scope)
         return rows[0][0] if rows else None
 
     async def set_active_model(self, scope: int, name: str) -> None:
-        """Remember the scope's choice."""
+        """Remember the scope's choice as its newest, unless it is that already."""
         await self._rows(
             """
-            INSERT INTO active_models (scope, name) VALUES (?, ?)
-            ON CONFLICT (scope) DO UPDATE SET name = excluded.name
+            INSERT INTO activations (scope, name, created_at) SELECT ?1, ?2, ?3
+            WHERE ?2 IS NOT
+                (SELECT name FROM activations WHERE scope = ?1 ORDER BY id DESC LIMIT 1)
             """,
             scope,
             name,
+            _now(),
         )
+
+    async def roll_back_model(self, scope: int) -> str | None:
+        """Drop the scope's newest choice; the one that counts now.
+
+        None if there was none before it: then nothing is dropped.
+        """
+        rows = await self._rows(
+            """
+            DELETE FROM activations
+            WHERE id = (SELECT max(id) FROM activations WHERE scope = ?1)
+              AND id > (SELECT min(id) FROM activations WHERE scope = ?1)
+            RETURNING (
+                SELECT name FROM activations AS before
+                WHERE scope = ?1 AND before.id < activations.id ORDER BY id DESC LIMIT 1
+            )
+            """,
+            scope,
+        )
+        return rows[0][0] if rows else None
+
+    async def former_models(self, scope: int) -> list[str]:
+        """What the scope chose before its present model, newest first."""
+        sql = "SELECT name FROM activations WHERE scope = ? ORDER BY id DESC LIMIT -1 OFFSET 1"
+        return [row[0] for row in await self._rows(sql, scope)]
+
+    async def active_models(self) -> set[tuple[int, str]]:
+        """Each scope that ever chose a model, and the model that it chose last."""
+        sql = """
+            SELECT scope, name FROM activations
+            WHERE id IN (SELECT max(id) FROM activations GROUP BY scope)
+        """
+        return {(row[0], row[1]) for row in await self._rows(sql)}
 
     # --- the data set ----------------------------------------------------------------------------
 
@@ -208,9 +243,25 @@ class Store:
             detail,
             job_id,
         )
-        if not rows:
-            raise StoreError(f"There is no training job {job_id}.")
-        return _job(rows[0])
+        return _the_job(job_id, rows)
+
+    async def start_job(self, job_id: int) -> TrainingJob:
+        """A job's process is about to be started, once more.
+
+        Raises:
+            StoreError: there is no such job.
+        """
+        sql = "UPDATE jobs SET state = ?, attempts = attempts + 1 WHERE id = ? RETURNING *"
+        rows = await self._rows(sql, JobState.RUNNING.value, job_id)
+        return _the_job(job_id, rows)
+
+    async def reset_attempts(self, job_id: int) -> None:
+        """A job has got on: what went wrong before does not count any more."""
+        await self._rows("UPDATE jobs SET attempts = 0 WHERE id = ?", job_id)
+
+    async def set_job_message(self, job_id: int, message_id: int | None) -> None:
+        """Remember which message shows the job's progress; None: no longer any."""
+        await self._rows("UPDATE jobs SET message_id = ? WHERE id = ?", message_id, job_id)
 
     async def job(self, job_id: int) -> TrainingJob | None:
         """The job of that id."""
@@ -218,13 +269,15 @@ class Store:
         return _job(rows[0]) if rows else None
 
     async def open_jobs(self, scope: int | None = None) -> list[TrainingJob]:
-        """The jobs that are queued or running, by id; those of every scope if it is None."""
+        """The jobs that have not ended, by id; those of every scope if it is None."""
         rows = await self._rows(
             """
-            SELECT * FROM jobs WHERE state IN (?1, ?2) AND (?3 IS NULL OR scope = ?3) ORDER BY id
+            SELECT * FROM jobs WHERE state IN (?1, ?2, ?3) AND (?4 IS NULL OR scope = ?4)
+            ORDER BY id
             """,
             JobState.QUEUED.value,
             JobState.RUNNING.value,
+            JobState.PAUSED.value,
             scope,
         )
         return [_job(row) for row in rows]
@@ -267,6 +320,12 @@ def _message(row: sqlite3.Row) -> StoredMessage:
 def _example(row: sqlite3.Row) -> Example:
     fields: dict[str, Any] = dict(row)
     return Example(**fields | {"created_at": datetime.fromisoformat(row["created_at"])})
+
+
+def _the_job(job_id: int, rows: list[sqlite3.Row]) -> TrainingJob:
+    if not rows:
+        raise StoreError(f"There is no training job {job_id}.")
+    return _job(rows[0])
 
 
 def _job(row: sqlite3.Row) -> TrainingJob:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import os
 import platform
 import sys
 from dataclasses import dataclass
@@ -85,3 +86,8 @@ def processor() -> str:
     return (
         f"{platform.machine()} {vnni}" if vnni else f"{platform.machine()} {platform.processor()}"
     )
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

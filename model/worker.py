@@ -24,7 +24,7 @@ from pathlib import Path
 from jinja2 import TemplateError
 
 from model.build import name
-from model.device import Device, best_device
+from model.device import Device, best_device, cores
 from model.engine import MB, Busy, Engine
 from model.errors import LoadFailed
 from model.loading import Loaded, load
@@ -117,7 +117,7 @@ class Worker:
             device=device,
             cache=settings.built or folder,
             rows=settings.max_sequences,
-            threads=settings.threads or _cores(),
+            threads=settings.threads or cores(),
         )
         self._waiting: dict[str, list[LoadModel | Generate | Render]] = defaultdict(list)
         self._stop_at: float | None = None
@@ -224,8 +224,3 @@ class Worker:
         self.engine.abort(request_id)
         for requests in self._waiting.values():
             requests[:] = [one for one in requests if one.request_id != request_id]
-
-
-def _cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

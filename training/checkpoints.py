@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from dataclasses import fields as dataclass_fields
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +21,20 @@ from training.errors import CorruptCheckpoint
 MANIFEST = "manifest.json"
 HISTORY = "history.json"
 LOSS_CURVE = "loss.png"
+REPORT = "report.json"
+REMOVED = ".removed"
+"""How the name of a folder ends that is about to vanish."""
 FORMAT = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """What a checkpoint is made of. `files` maps a name to `{"bytes", "sha256"}`."""
+    """What a checkpoint is made of. `files` maps a name to `{"bytes", "sha256"}`.
+
+    `base` is a folder or a Hub id, `base_name` what people call it; `parents` are the checkpoints
+    that it came from, newest first. `examples` were taught, `seconds` were spent. The manifests of
+    earlier versions lack these, so each has a default: not known.
+    """
 
     name: str
     base: str | None
@@ -33,8 +43,32 @@ class Manifest:
     parameters: int
     settings: dict[str, Any]
     scores: dict[str, float]
+    base_name: str = ""
+    parents: list[str] = field(default_factory=list)
+    examples: int = 0
+    seconds: float = 0.0
+    tokens_per_s: float = 0.0
+    device: str = ""
+    torch: str = ""
     format: int = FORMAT
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """How a checkpoint compares with others, as its checks wrote it down.
+
+    `answers` have a `prompt`, and what was said `before` and `after`. `losses` (in nats a token)
+    are those of `base`, `serving` and `new` on `general` talk and on what was taught (`own`).
+    `data` counts the examples that were `added`, `removed` and the `same`. `refusal` is the
+    sentence, if it did not pass.
+    """
+
+    answers: list[dict[str, str | None]] = field(default_factory=list)
+    losses: dict[str, dict[str, float | None]] = field(default_factory=dict)
+    data: dict[str, int] | None = None
+    seconds: float | None = None
+    refusal: str | None = None
 
 
 def seal(folder: Path, manifest: Manifest) -> None:
@@ -86,6 +120,18 @@ def verify(folder: Path) -> Manifest:
     return manifest
 
 
+def read_report(folder: Path) -> Report | None:
+    """What the checks of a checkpoint found; None where that is not there or cannot be read."""
+    try:
+        fields = json.loads((folder / REPORT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(fields, Mapping):
+        return None
+    known = {one.name for one in dataclass_fields(Report)}
+    return Report(**{name: value for name, value in fields.items() if name in known})
+
+
 def whole_checkpoints(root: Path) -> Iterator[tuple[Path, Manifest]]:
     """The folders directly under `root` that have a readable manifest, by name."""
     for folder in sorted(root.iterdir()) if root.is_dir() else ():
@@ -93,6 +139,29 @@ def whole_checkpoints(root: Path) -> Iterator[tuple[Path, Manifest]]:
             yield folder, read_manifest(folder)
         except CorruptCheckpoint:
             continue
+
+
+def size(folder: Path) -> int:
+    """The bytes of all files in a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def remove(folder: Path) -> None:
+    """Let a checkpoint vanish. Wherever this is interrupted, no half of one is left to be used.
+
+    Raises:
+        OSError: something of it could not be removed; `sweep` tries again.
+    """
+    (folder / MANIFEST).unlink(missing_ok=True)
+    doomed = folder.with_name(f".{folder.name}{REMOVED}")
+    shutil.rmtree(doomed, ignore_errors=True)
+    shutil.rmtree(folder.rename(doomed))
+
+
+def sweep(root: Path) -> None:
+    """Remove what interrupted removals left under `root`."""
+    for doomed in root.glob(f".*{REMOVED}"):
+        shutil.rmtree(doomed, ignore_errors=True)
 
 
 def sha256(path: Path) -> str:

@@ -6,13 +6,15 @@ Knows no tensors and no paths but those it is given.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+import math
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from model.registry import EMBEDDED
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Method = Literal["full", "lora"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,13 @@ class TrainingConfig:
     `gradient_accumulation`. `max_length` is in tokens. `min_steps` raises `epochs` where a few
     examples would otherwise be seen too seldom to be learned. `loss_on` "bot" trains on the bot's
     tokens only. `replay` starter pairs are mixed in, so that old manners are not forgotten.
+
+    `method` "lora" learns small matrices of `lora_rank` beside frozen weights (Hu et al. 2021) and
+    adds them up at the end. `base_name` is what people call the base, `parents` the checkpoints
+    that it came from, newest first; `serving` is the folder or Hub id of the model that answers
+    now, which the new one is compared with. `gate` says whether it is checked and compared; `blend`
+    draws the weights back towards the base, as far as what was taught stays known. Every
+    `save_every_s` seconds enough is saved to go on after an interruption.
     """
 
     name: str
@@ -55,6 +64,14 @@ class TrainingConfig:
     packing: bool = False
     replay: int = 0
     threads: int | None = None
+    method: Method = "full"
+    lora_rank: int = 8
+    base_name: str = ""
+    parents: tuple[str, ...] = ()
+    serving: str | None = None
+    gate: bool = True
+    blend: bool = False
+    save_every_s: float = 60.0
 
     def save(self, path: Path) -> None:
         path.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
@@ -71,9 +88,30 @@ class TrainingConfig:
             raise ValueError(f"{path} is not a JSON object of training settings")
         architecture = fields.pop("architecture", None)
         try:
+            fields["parents"] = tuple(fields.get("parents", ()))
             return cls(architecture=architecture and Architecture(**architecture), **fields)
         except TypeError as e:
             raise ValueError(f"{path} has settings that are not known: {e}") from e
+
+
+def steps_for(config: TrainingConfig, rows: int, processes: int = 1) -> int:
+    """Optimiser steps of a run over so many rows, on so many devices."""
+    steps = steps_per_epoch(config, rows, processes) * config.epochs
+    return max(math.ceil(steps), config.min_steps)
+
+
+def steps_per_epoch(config: TrainingConfig, rows: int, processes: int = 1) -> int:
+    """Optimiser steps in which each row is seen once."""
+    return math.ceil(rows / (config.batch_size * config.gradient_accumulation * processes))
+
+
+def lower(config: TrainingConfig) -> TrainingConfig:
+    """Half the batch, and as many batches a step as give the same number of examples."""
+    half = max(1, config.batch_size // 2)
+    times = round(config.batch_size / half)
+    return replace(
+        config, batch_size=half, gradient_accumulation=config.gradient_accumulation * times
+    )
 
 
 def defaults_for(name: str, source: str) -> TrainingConfig:
@@ -91,6 +129,7 @@ def defaults_for(name: str, source: str) -> TrainingConfig:
             batch_size=16,
             min_steps=80,
             replay=91,
+            blend=True,
             threads=1,  # more would mostly wait for each other, and take the core that chat needs
         )
-    return TrainingConfig(name=name, base=source, min_steps=100, replay=20)
+    return TrainingConfig(name=name, base=source, min_steps=100, replay=20, blend=True)

@@ -17,8 +17,6 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import yaml
-
 from data.schema import Conversation, Message, Role
 
 LONGEST = 300
@@ -58,15 +56,33 @@ def chitchat() -> Iterator[Conversation]:
         yield from _clean(turns)
 
 
-def chatterbot(topics: Iterable[str] = ENGLISH_TOPICS) -> Iterator[Conversation]:
-    """The English conversations of `chatterbot-corpus`, by topic."""
-    import chatterbot_corpus
+def chatterbot(
+    topics: Iterable[str] | None = None, language: str = "english"
+) -> Iterator[Conversation]:
+    """The conversations of `chatterbot-corpus` in a language, by topic.
 
-    folder = Path(chatterbot_corpus.__file__).parent / "data" / "english"
+    Without topics it is all of them, in English ENGLISH_TOPICS.
+
+    Raises:
+        FileNotFoundError: the corpus does not have that language.
+    """
+    import chatterbot_corpus
+    import yaml
+
+    folder = Path(chatterbot_corpus.__file__).parent / "data" / language
+    if topics is None:
+        topics = ENGLISH_TOPICS if language == "english" else _topics(folder)
     for topic in topics:
         loaded = yaml.safe_load((folder / f"{topic}.yml").read_text(encoding="utf-8"))
         for turns in loaded["conversations"]:
             yield from _clean(str(turn) for turn in turns)
+
+
+def _topics(folder: Path) -> list[str]:
+    files = sorted(folder.glob("*.yml"))
+    if not files:
+        raise FileNotFoundError(folder)
+    return [path.stem for path in files]
 
 
 def self_dialogue(path: Path) -> Iterator[Conversation]:

@@ -1,12 +1,18 @@
 """What can go wrong in training.
 
 TrainingError
+├── NoSuchData          there is no such file or data set
 ├── CorruptData         a record of the data set cannot be read
 ├── EmptyDataset        there is nothing to learn from
 ├── BaseMissing         the model to start from cannot be loaded
 ├── NotFinite           the loss became NaN or infinite
+├── NoMemory            memory ran out, and smaller batches would not help
+├── NoRoom              the disk is too full to begin
+├── StillRunning        another process works on the job
 ├── CorruptCheckpoint   a checkpoint folder is not whole
 ├── CheckpointRejected  the checkpoint did not pass its checks
+├── CheckpointInUse     the checkpoint is needed and cannot be removed
+├── NothingToRollBack   no other model answered before
 ├── JobRunning          the scope has a job under way already
 └── ChildFailed         the training process ended without a result
 
@@ -18,6 +24,10 @@ from __future__ import annotations
 
 class TrainingError(Exception):
     """The base of this package's errors."""
+
+
+class NoSuchData(TrainingError):
+    """There is no such file or data set."""
 
 
 class CorruptData(TrainingError):
@@ -36,12 +46,32 @@ class NotFinite(TrainingError):
     """The loss became NaN or infinite."""
 
 
+class NoMemory(TrainingError):
+    """Memory ran out, and smaller batches would not help."""
+
+
+class NoRoom(TrainingError):
+    """The disk is too full to begin."""
+
+
+class StillRunning(TrainingError):
+    """Another process works on the job."""
+
+
 class CorruptCheckpoint(TrainingError):
     """A checkpoint folder is not whole."""
 
 
 class CheckpointRejected(TrainingError):
     """The checkpoint did not pass its checks."""
+
+
+class CheckpointInUse(TrainingError):
+    """The checkpoint is needed and cannot be removed."""
+
+
+class NothingToRollBack(TrainingError):
+    """No other model answered before."""
 
 
 class JobRunning(TrainingError):

@@ -3,41 +3,61 @@
 Knows the store and the child's events. Does not know Discord or the worker's client: how a
 checkpoint is put into service, and who is told, is handed in. One job runs at a time; the others
 wait in order of arrival.
+
+    QUEUED -> RUNNING -> PROMOTED | REJECTED | FAILED | CANCELLED | INTERRUPTED
+       ^         |
+       +- PAUSED-+   and back to QUEUED when the bot stops, or the child dies, in the middle
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
-import os
 import shutil
-import sys
+import signal
 import uuid
-from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from data.cleaning import newest_answers
+from data.cleaning import Selection, select
 from data.errors import NO_ROOM, DiskFull, StoreError, not_written
 from data.export import write_snapshot
 from data.schema import Example, JobState, TrainingJob
 from data.store import Store
 from model.errors import ModelError
 from model.registry import ModelOption
-from training.checkpoints import Manifest, verify, whole_checkpoints
-from training.config import TrainingConfig
-from training.errors import ChildFailed, EmptyDataset, JobRunning, TrainingError
-from training.progress import Event, Failed, Finished, Rejected, duration, from_line
+from training.checkpoints import (
+    MANIFEST,
+    Manifest,
+    read_manifest,
+    read_report,
+    verify,
+    whole_checkpoints,
+)
+from training.child import Child
+from training.config import TrainingConfig, lower
+from training.errors import EmptyDataset, JobRunning, TrainingError
+from training.jobs import CHANGES, CHECKPOINT, CONFIG, DATASET, STEPS, saved_step
+from training.preview import Preview, preview
+from training.progress import Event, Failed, Finished, Paused, Rejected, Saved, duration
 
 log = logging.getLogger(__name__)
 
-KILL_S = 5.0
-"""Seconds between asking a child to end and ending it."""
+ATTEMPTS = 3
+"""How often a run is started that dies without having saved anything new."""
+STOP_S = 10.0
+"""Seconds that a run gets to save what it has when the bot stops."""
+RETRY_S = 30.0
+"""Seconds after which the queue looks again at a database that could not be used."""
+WAY_S = 20.0
+"""Seconds for which a run is held when replies are slow."""
 STAYS = "The model that was in service stays."
+NOTHING = "There is nothing to learn from yet: teach me something first."
+OPEN = "A training job is under way in this server already."
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,34 +70,70 @@ class JobUpdate:
 
 Promote = Callable[[TrainingJob, Path], Awaitable[None]]
 OnUpdate = Callable[[JobUpdate], Awaitable[None]]
+MakeRoom = Callable[[Path], Awaitable[object]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How much training may take. `threads` of computation (None: the library's choice);
+    `author_share` of the examples that one member may give; `launcher` starts a run on several
+    devices (`accelerate launch` and its options)."""
+
+    threads: int | None = None
+    author_share: float = 0.5
+    launcher: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """What became of a job: its state, the sentence, the checkpoint's name if there is one."""
+
+    state: JobState
+    detail: str | None
+    checkpoint: str | None = None
 
 
 class TrainingManager:
     """Runs the jobs of all scopes, one after the other.
 
     `promote(job, folder)` puts a checkpoint into service or raises; `on_update` is told of
-    everything. An async context manager: the queue is worked on inside it. A job that was running
-    when the bot stopped is marked as interrupted at the next start; queued ones go on waiting.
+    everything; `make_room(folder)` is called once a checkpoint was kept. An async context manager:
+    the queue is worked on inside it. A job that was running when the bot stopped, or was killed,
+    goes on at the next start, from the last step that was saved.
     """
 
-    def __init__(self, store: Store, root: Path, *, promote: Promote, on_update: OnUpdate) -> None:
+    def __init__(
+        self,
+        store: Store,
+        root: Path,
+        *,
+        promote: Promote,
+        on_update: OnUpdate,
+        make_room: MakeRoom | None = None,
+        limits: Limits | None = None,
+    ) -> None:
         self._store = store
         self._jobs = root / "jobs"
         self._checkpoints = root / "checkpoints"
         self._promote = promote
         self._on_update = on_update
+        self._make_room = make_room
+        self._limits = limits or Limits()
         self._submitting = asyncio.Lock()
         self._wake = asyncio.Event()
         self._ended = asyncio.Condition()
-        self._current: tuple[int, Process] | None = None
+        self._running: int | None = None
+        self._child: Child | None = None
         self._cancelled: set[int] = set()
+        self._pausing: set[int] = set()
+        self._way: asyncio.TimerHandle | None = None
+        self._stopping = False
         self._queue: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         for job in await self._store.open_jobs():
             if job.state is JobState.RUNNING:
-                detail = "The training was interrupted when the bot stopped. Start it again."
-                await self._move(job, JobState.INTERRUPTED, detail)
+                await self._move(job, End(JobState.QUEUED, None))
         self._queue = asyncio.create_task(self._work(), name="training queue")
         return self
 
@@ -87,9 +143,47 @@ class TrainingManager:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._stopping = True
+        self._wake.set()
+        if self._way is not None:
+            self._way.cancel()
+        if self._child is not None:
+            self._child.tell("pause")
         if self._queue is not None:
+            await asyncio.wait({self._queue}, timeout=STOP_S)
             self._queue.cancel()
             await asyncio.gather(self._queue, return_exceptions=True)
+
+    async def preview(self, scope: int, base: ModelOption, config: TrainingConfig) -> Preview:
+        """What a job would learn, and what it would take.
+
+        Raises:
+            EmptyDataset: nothing was taught.
+        """
+        selection = await self._selection(scope)
+        speed = await asyncio.to_thread(self._speed, scope, base.name, config.method)
+        return await asyncio.to_thread(preview, selection, self._within_limits(config), speed)
+
+    async def _selection(self, scope: int) -> Selection:
+        examples = await self._store.examples(scope)
+        selection = select(examples, author_share=self._limits.author_share)
+        if not selection.kept:
+            raise EmptyDataset(NOTHING)
+        return selection
+
+    def _within_limits(self, config: TrainingConfig) -> TrainingConfig:
+        return replace(config, threads=config.threads or self._limits.threads)
+
+    def _speed(self, scope: int, base: str, method: str) -> float | None:
+        """Tokens a second of the scope's newest run from that base, as far as there was one."""
+        speeds = [
+            (manifest.created_at, manifest.tokens_per_s)
+            for _, manifest in self.checkpoints(scope)
+            if manifest.base_name == base
+            and manifest.settings.get("method") == method
+            and manifest.tokens_per_s > 0
+        ]
+        return max(speeds)[1] if speeds else None
 
     async def submit(
         self,
@@ -109,14 +203,14 @@ class TrainingManager:
         """
         async with self._submitting:
             if await self._store.open_jobs(scope):
-                raise JobRunning("A training job is under way in this server already.")
-            examples = newest_answers(await self._store.examples(scope))
-            if not examples:
-                raise EmptyDataset("There is nothing to learn from yet: teach me something first.")
-            config = replace(config, name=await self._new_name(scope, base.name))
+                raise JobRunning(OPEN)
+            selection = await self._selection(scope)
+            name = await self._new_name(scope, base.name)
+            config = replace(self._within_limits(config), name=name)
+            before = await self._learned_before(scope, config.serving)
             folder = self._jobs / uuid.uuid4().hex
             try:
-                await asyncio.to_thread(_prepare, folder, examples, config)
+                await asyncio.to_thread(_prepare, folder, selection.kept, config, before)
                 job = await self._store.add_job(
                     scope=scope,
                     requested_by=requested_by,
@@ -131,22 +225,80 @@ class TrainingManager:
         self._wake.set()
         return job
 
+    async def _learned_before(self, scope: int, serving: str | None) -> Path | None:
+        """The data set of the model in service, if a job of the scope made it."""
+        name = Path(serving).name if serving else None
+        jobs = await self._store.checkpoint_jobs(scope)
+        return next((Path(one.directory) / DATASET for one in jobs if one.checkpoint == name), None)
+
     async def cancel(self, job_id: int) -> bool:
-        """Stop a job that is queued or running; False if it has ended."""
+        """End a job that is queued, running or paused; False if it has ended."""
         job = await self._store.job(job_id)
         if job is None or job.state.is_final:
             return False
-        self._cancelled.add(job_id)
-        if self._current and self._current[0] == job_id:
-            await _end(self._current[1])
-        elif job.state is JobState.QUEUED:
-            await self._move(job, JobState.CANCELLED, "The training was cancelled.")
+        if self._running == job_id:
+            self._cancelled.add(job_id)
+            if self._child is not None:
+                await self._child.kill()
+        else:
+            await self._move(job, End(JobState.CANCELLED, "The training was cancelled."))
+            await asyncio.to_thread(_forget_steps, job)
         return True
+
+    async def pause(self, job_id: int) -> bool:
+        """Save and stop a running job, or keep a queued one from beginning; False if neither."""
+        job = await self._store.job(job_id)
+        if job is None or job.state not in (JobState.QUEUED, JobState.RUNNING):
+            return False
+        if self._running == job_id:
+            self._pausing.add(job_id)
+            if self._child is not None:
+                self._child.tell("pause")
+        else:
+            await self._move(job, End(JobState.PAUSED, "Paused before it began."))
+        return True
+
+    async def resume(self, job_id: int) -> bool:
+        """Let a paused job go on, or one that was interrupted; False if it is neither.
+
+        Raises:
+            JobRunning: it was interrupted, and the scope has another job by now.
+        """
+        async with self._submitting:
+            job = await self._store.job(job_id)
+            if job is None or job.state not in (JobState.PAUSED, JobState.INTERRUPTED):
+                return False
+            if job.state is JobState.INTERRUPTED:
+                if await self._store.open_jobs(job.scope):
+                    raise JobRunning(OPEN)
+                if not (Path(job.directory) / CONFIG).is_file():
+                    return False
+            await self._store.reset_attempts(job_id)
+            await self._move(job, End(JobState.QUEUED, None))
+        self._wake.set()
+        return True
+
+    def give_way(self) -> None:
+        """Replies are slow: hold the run under way for a while."""
+        if self._child is None or self._stopping:
+            return
+        self._child.tell("hold")
+        if self._way is not None:
+            self._way.cancel()
+        self._way = asyncio.get_running_loop().call_later(WAY_S, self._go_on)
+
+    def _go_on(self) -> None:
+        if self._child is not None:
+            self._child.tell("go")
 
     async def wait(self, job_id: int) -> TrainingJob:
         """The job, once it has ended."""
+        return await self.wait_until(job_id, lambda job: job.state.is_final)
+
+    async def wait_until(self, job_id: int, true: Callable[[TrainingJob], bool]) -> TrainingJob:
+        """The job, once something is true of it."""
         async with self._ended:
-            while (job := await self._store.job(job_id)) is None or not job.state.is_final:
+            while (job := await self._store.job(job_id)) is None or not true(job):
                 await self._ended.wait()
             return job
 
@@ -157,102 +309,142 @@ class TrainingManager:
     # --- the queue -------------------------------------------------------------------------------
 
     async def _work(self) -> None:
-        while True:
+        while not self._stopping:
             self._wake.clear()
             try:
-                if job := next(iter(await self._store.open_jobs()), None):
+                if job := await self._next():
                     await self._run(job)
                     continue
+                await self._wake.wait()
             except StoreError as e:
-                log.error("the training queue pauses: %s", e)
-            await self._wake.wait()
+                log.error("the training queue looks again in %.0f s: %s", RETRY_S, e)
+                await asyncio.sleep(RETRY_S)
+
+    async def _next(self) -> TrainingJob | None:
+        waiting = await self._store.open_jobs()
+        return next((job for job in waiting if job.state is not JobState.PAUSED), None)
 
     async def _run(self, job: TrainingJob) -> None:
-        job = await self._move(job, JobState.RUNNING)
+        self._running = job.id
         try:
-            state, detail, checkpoint = await self._outcome(job)
-        except asyncio.CancelledError:
-            detail = f"The training was interrupted because the bot stopped. {STAYS}"
-            await self._move(job, JobState.INTERRUPTED, detail)
+            job = await self._store.start_job(job.id)
+            await self._told(job)
+            end = await self._outcome(job)
+        except asyncio.CancelledError:  # the bot stops
+            end = End(JobState.QUEUED, None)
+            await self._move(job, end)
+            raise
+        except StoreError:
             raise
         except Exception as e:  # the queue must outlive whatever goes wrong with one job
             log.exception("job %d failed", job.id)
-            state, detail, checkpoint = JobState.FAILED, f"{_sentence(e)} {STAYS}", None
-        await self._move(job, state, detail, checkpoint)
+            end = End(JobState.FAILED, f"{_sentence(e)} {STAYS}")
+        finally:
+            self._running = None
+            self._cancelled.discard(job.id)
+            self._pausing.discard(job.id)
+        await self._move(job, end)
+        if end.state.is_final and end.state is not JobState.INTERRUPTED:
+            await asyncio.to_thread(_forget_steps, job)
 
-    async def _outcome(self, job: TrainingJob) -> tuple[JobState, str, str | None]:
-        """What became of a job: its final state, the sentence, the checkpoint's name if any."""
-        event = await self._train(job)
+    async def _outcome(self, job: TrainingJob) -> End:
+        if (made := await asyncio.to_thread(self._made, job)) is not None:
+            return await self._judge(job, made)  # the bot was killed after the run had ended
+        if job.id in self._pausing:
+            return End(JobState.PAUSED, "Paused before it began.")
+        event, status = await self._train(job)
         if job.id in self._cancelled:
-            return JobState.CANCELLED, f"The training was stopped. {STAYS}", None
-        match event:
-            case Finished():
-                folder = await asyncio.to_thread(self._keep, job, Path(event.checkpoint))
-                return await self._serve(job, folder, event)
-            case Rejected(checkpoint=path, reason=reason):
-                folder = await asyncio.to_thread(self._keep, job, Path(path))
-                detail = (
-                    f"**{folder.name}** did not pass its checks. {reason} {STAYS} "
-                    f"`/model use {folder.name}` tries it anyway."
-                )
-                return JobState.REJECTED, detail, folder.name
-            case Failed(reason=reason):
-                return JobState.FAILED, f"{reason} {STAYS}", None
-            case _:
-                raise AssertionError("training ends with a final event or raises")
+            return End(JobState.CANCELLED, f"The training was stopped. {STAYS}")
+        if isinstance(event, Finished | Rejected):
+            made = await asyncio.to_thread(self._keep, job, Path(event.checkpoint))
+            return await self._judge(job, made)
+        return self._broke_off(job, event, status)
 
-    async def _serve(
-        self, job: TrainingJob, folder: Path, event: Finished
-    ) -> tuple[JobState, str, str | None]:
+    def _broke_off(self, job: TrainingJob, event: Event | None, status: int) -> End:
+        """The run ended without a checkpoint: what to say, and whether it goes on."""
+        match event:
+            case Failed(reason=reason, resumable=True):
+                return End(JobState.INTERRUPTED, f"{reason} {_kept(job)} {STAYS}")
+            case Failed(reason=reason):
+                return End(JobState.FAILED, f"{reason} {STAYS}")
+            case Paused() if job.id not in self._pausing:
+                return End(JobState.QUEUED, None)  # the bot stops
+            case Paused(step=step):
+                return End(JobState.PAUSED, f"Paused after step {step}.")
+            case _:
+                return self._died(job, status)
+
+    def _died(self, job: TrainingJob, status: int) -> End:
+        """The run ended without a word: it begins again where it was saved, some times."""
+        killed = status == -signal.SIGKILL if hasattr(signal, "SIGKILL") else False
+        how = f"signal {-status}" if status < 0 else f"exit status {status}"
+        log.error("the process of job %d ended (%s), attempt %d", job.id, how, job.attempts)
+        if job.id in self._pausing:
+            return End(JobState.PAUSED, f"Paused. {_kept(job)}")
+        if job.attempts >= ATTEMPTS:
+            why = "most often because memory ran out" if killed else "see its log"
+            detail = f"The training process was ended {ATTEMPTS} times ({how}; {why})."
+            return End(JobState.INTERRUPTED, f"{detail} {_kept(job)} {STAYS}")
+        if killed:
+            config = Path(job.directory) / CONFIG
+            lower(TrainingConfig.load(config)).save(config)
+        return End(JobState.QUEUED, None)
+
+    async def _judge(self, job: TrainingJob, folder: Path) -> End:
+        """Put a checkpoint into service if it passed its checks, and say what came of it."""
+        report = await asyncio.to_thread(read_report, folder)
+        if report is not None and report.refusal:
+            detail = (
+                f"**{folder.name}** did not pass its checks. {report.refusal} {STAYS} "
+                f"`/model use {folder.name}` tries it anyway."
+            )
+            end = End(JobState.REJECTED, detail, folder.name)
+        else:
+            end = await self._serve(job, folder)
+        await self._room_for(folder)
+        return end
+
+    async def _serve(self, job: TrainingJob, folder: Path) -> End:
         try:
             await self._promote(job, folder)
         except (ModelError, TrainingError, StoreError) as e:
             detail = f"**{folder.name}** could not be put into service. {e} {STAYS}"
-            return JobState.REJECTED, detail, folder.name
+            return End(JobState.REJECTED, detail, folder.name)
+        manifest = await asyncio.to_thread(read_manifest, folder)
+        first, last = (manifest.scores[key] for key in ("first_loss", "last_loss"))
         detail = (
             f"**{folder.name}** is trained and answers from now on. The loss went from "
-            f"{event.first_loss:.2f} to {event.last_loss:.2f} in {duration(event.seconds)}."
+            f"{first:.2f} to {last:.2f} in {duration(manifest.seconds)}."
         )
-        return JobState.PROMOTED, detail, folder.name
+        return End(JobState.PROMOTED, detail, folder.name)
 
-    async def _train(self, job: TrainingJob) -> Event:
-        """Run the child; its final event.
-
-        Raises:
-            ChildFailed: it ended without one.
-        """
-        folder = Path(job.directory)
-        last: Event | None = None
-        with (folder / "log.txt").open("ab") as errors:
-            child = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "training.run",
-                str(folder),
-                stdin=DEVNULL,
-                stdout=PIPE,
-                stderr=errors,
-                env={name: value for name, value in os.environ.items() if name != "DISCORD_TOKEN"},
-            )
-        self._current = (job.id, child)
+    async def _room_for(self, folder: Path) -> None:
+        if self._make_room is None:
+            return
         try:
-            if job.id in self._cancelled:  # while the child was being started
-                await _end(child)
-            assert child.stdout is not None  # a pipe was asked for
-            async for line in child.stdout:
-                if event := from_line(line.decode("utf-8", "replace")):
+            await self._make_room(folder)
+        except (OSError, StoreError) as e:  # the job itself went well
+            log.warning("old checkpoints could not be removed: %s", e)
+
+    async def _train(self, job: TrainingJob) -> tuple[Event | None, int]:
+        """Run the child; its last event and its exit status."""
+        last: Event | None = None
+        async with Child.started(Path(job.directory), self._limits.launcher) as child:
+            self._child = child
+            try:
+                if job.id in self._cancelled:  # while the child was being started
+                    await child.kill()
+                if job.id in self._pausing or self._stopping:
+                    child.tell("pause")
+                async for event in child.events():
                     last = event
+                    if isinstance(event, Saved):
+                        await self._store.reset_attempts(job.id)
                     await self._tell(JobUpdate(job, event))
-            status = await child.wait()
-        finally:
-            self._current = None
-            await _end(child)
-        if job.id in self._cancelled:
-            return Failed("cancelled")
-        if not isinstance(last, Finished | Rejected | Failed):
-            how = f"signal {-status}" if status < 0 else f"exit status {status}"
-            raise ChildFailed(f"The training process was stopped ({how}) before it had finished.")
-        return last
+            finally:
+                self._child = None
+        assert child.status is not None  # it is over
+        return last, child.status
 
     def _keep(self, job: TrainingJob, made: Path) -> Path:
         """Verify a checkpoint and move it to where the scope's checkpoints live."""
@@ -261,6 +453,16 @@ class TrainingManager:
         folder.parent.mkdir(parents=True, exist_ok=True)
         made.replace(folder)
         return folder
+
+    def _made(self, job: TrainingJob) -> Path | None:
+        """The job's checkpoint, if an earlier start of it had come that far."""
+        config, made = Path(job.directory) / CONFIG, Path(job.directory) / CHECKPOINT
+        if not config.is_file():
+            return None
+        folder = self._checkpoints / str(job.scope) / TrainingConfig.load(config).name
+        if (folder / MANIFEST).is_file():
+            return folder
+        return self._keep(job, made) if (made / MANIFEST).is_file() else None
 
     async def _new_name(self, scope: int, base: str) -> str:
         """`<base>-<n>` with an n that the scope never used."""
@@ -273,18 +475,17 @@ class TrainingManager:
 
     # --- telling ---------------------------------------------------------------------------------
 
-    async def _move(
-        self,
-        job: TrainingJob,
-        state: JobState,
-        detail: str | None = None,
-        checkpoint: str | None = None,
-    ) -> TrainingJob:
-        moved = await self._store.set_job_state(job.id, state, checkpoint=checkpoint, detail=detail)
-        await self._tell(JobUpdate(moved, None))
+    async def _move(self, job: TrainingJob, end: End) -> TrainingJob:
+        moved = await self._store.set_job_state(
+            job.id, end.state, checkpoint=end.checkpoint, detail=end.detail
+        )
+        await self._told(moved)
+        return moved
+
+    async def _told(self, job: TrainingJob) -> None:
+        await self._tell(JobUpdate(job, None))
         async with self._ended:
             self._ended.notify_all()
-        return moved
 
     async def _tell(self, update: JobUpdate) -> None:
         try:
@@ -293,28 +494,36 @@ class TrainingManager:
             log.exception("news of job %d could not be told", update.job.id)
 
 
-def _prepare(folder: Path, examples: list[Example], config: TrainingConfig) -> None:
+def _prepare(
+    folder: Path, examples: Sequence[Example], config: TrainingConfig, before: Path | None
+) -> None:
     try:
         folder.mkdir(parents=True)
-        write_snapshot(examples, folder / "dataset.jsonl")
-        config.save(folder / "config.json")
+        write_snapshot(examples, folder / DATASET)
+        changes = _changes(folder / DATASET, before)
+        (folder / CHANGES).write_text(json.dumps(changes) + "\n", encoding="utf-8")
+        config.save(folder / CONFIG)
     except OSError as e:
         raise not_written("The training job", e) from e
 
 
-async def _end(child: Process) -> None:
-    """Ask a child to end; insist after a while."""
-    if child.returncode is not None:
-        return
-    with suppress(ProcessLookupError):
-        child.terminate()
-    try:
-        async with asyncio.timeout(KILL_S):
-            await child.wait()
-    except TimeoutError:
-        with suppress(ProcessLookupError):
-            child.kill()
-        await child.wait()
+def _changes(now: Path, before: Path | None) -> dict[str, int] | None:
+    """How many examples are new, gone and the same since that data set; None without one."""
+    if before is None or not before.is_file():
+        return None
+    new, old = (set(one.read_text(encoding="utf-8").splitlines()) for one in (now, before))
+    return {"added": len(new - old), "removed": len(old - new), "same": len(new & old)}
+
+
+def _forget_steps(job: TrainingJob) -> None:
+    shutil.rmtree(Path(job.directory) / STEPS, ignore_errors=True)
+
+
+def _kept(job: TrainingJob) -> str:
+    saved = saved_step(Path(job.directory))
+    if saved is None:
+        return "Nothing of it was saved; Resume begins it again."
+    return f"What was learned up to step {saved.step} is kept: Resume goes on from there."
 
 
 def _sentence(error: Exception) -> str:

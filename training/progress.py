@@ -6,22 +6,32 @@ Knows no tensors, no Discord: the manager reads these, and whoever shows progres
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import get_args
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The run is about to take its first step."""
+    """The run is about to take its first step, or the one after `resumed_from`.
+
+    `parameters` of the model, `trainable` of them; `tokens` are those of one epoch.
+    """
 
     device: str
     precision: str
     parameters: int
+    trainable: int
     examples: int
+    tokens: int
     steps: int
     epochs: float
     batch_size: int
     gradient_accumulation: int
     learning_rate: float
+    processes: int = 1
+    resumed_from: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +44,33 @@ class Step:
     loss: float
     tokens_per_s: float
     seconds_left: float
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What was learned up to `step` is on disk: the run can go on from there."""
+
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lowered:
+    """Memory ran out; the run begins again with smaller batches and more accumulation."""
+
+    batch_size: int
+    gradient_accumulation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Checking:
+    """The training is done; the new model takes its checks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """The run ended as it was told to, and goes on after `step` when it is started again."""
+
+    step: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +93,17 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The run ended without a checkpoint: `reason` is a sentence."""
+    """The run ended without a checkpoint: `reason` is a sentence.
+
+    `resumable`: what was learned is saved, and the run can go on once the reason is gone.
+    """
 
     reason: str
+    resumable: bool = False
 
 
-Event = Started | Step | Finished | Rejected | Failed
-_KINDS: dict[str, type[Event]] = {
-    kind.__name__.lower(): kind for kind in (Started, Step, Finished, Rejected, Failed)
-}
+Event = Started | Step | Saved | Lowered | Checking | Paused | Finished | Rejected | Failed
+_KINDS: dict[str, type[Event]] = {kind.__name__.lower(): kind for kind in get_args(Event)}
 
 
 def to_line(event: Event) -> str:
@@ -94,3 +133,47 @@ def duration(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+BLOCKS = "▁▂▃▄▅▆▇█"
+
+
+def sparkline(values: Iterable[float], width: int = 24) -> str:
+    """The last `width` values as blocks of eight heights, the lowest of them lowest."""
+    shown = [value for value in values if math.isfinite(value)][-width:]
+    if not shown:
+        return ""
+    low, span = min(shown), max(shown) - min(shown)
+    if not 0 < span < math.inf:
+        return BLOCKS[0] * len(shown)
+    return "".join(BLOCKS[round((value - low) / span * (len(BLOCKS) - 1))] for value in shown)
+
+
+@dataclass(slots=True)
+class Losses:
+    """The losses of a long run in fewer than `most` points, each the mean of `every` steps.
+
+    When there would be `most` (an even number), neighbours become one point.
+    """
+
+    most: int = 256
+    every: int = 1
+    points: list[float] = field(default_factory=list)
+    _open: list[float] = field(default_factory=list)
+
+    def add(self, loss: float) -> None:
+        """Take the loss of the next step."""
+        self._open.append(loss)
+        if len(self._open) < self.every:
+            return
+        self.points.append(_mean(self._open))
+        self._open.clear()
+        if len(self.points) >= self.most:
+            pairs = zip(self.points[::2], self.points[1::2], strict=False)
+            self.points = [_mean(pair) for pair in pairs]
+            self.every *= 2
+
+
+def _mean(values: Iterable[float]) -> float:
+    taken = list(values)
+    return sum(taken) / len(taken)

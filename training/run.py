@@ -2,342 +2,282 @@
 
 JOB_DIR holds `config.json` (training.config), `dataset.jsonl` and, if the run is to be scored,
 `held_out.jsonl`. The run writes JOB_DIR/checkpoint, sealed by its manifest, and tells its
-progress on stdout, one JSON line an event (training.progress). It opens no database and knows
-nothing of Discord. The Trainer is Hugging Face's.
+progress on stdout, one JSON line an event (training.progress). On stdin it can be told to pause,
+to hold and to go on (training.child). What it needs to go on after an interruption is in
+JOB_DIR/steps. It opens no database and knows nothing of Discord.
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import os
 import re
 import shutil
+import signal
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 import transformers
-from datasets import Dataset
-from tokenizers import ByteLevelBPETokenizer
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    GPT2Config,
-    GPT2LMHeadModel,
-    GPT2Tokenizer,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    Trainer,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
-)
+from filelock import FileLock, Timeout
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from data.errors import NO_ROOM
 from data.schema import Conversation
-from model.build import UNREADABLE, why
-from model.chat import BOT_TOKEN, CONTROL_TEMPLATE, USER_TOKEN, add_control_tokens, ensure_template
 from model.device import Device, is_out_of_memory, training_device
 from training import dataset, gate
-from training.checkpoints import HISTORY, LOSS_CURVE, Manifest, seal, sha256
-from training.config import Architecture, TrainingConfig
+from training.blend import blend
+from training.checkpoints import HISTORY, LOSS_CURVE, REPORT, Manifest, seal, sha256
+from training.config import TrainingConfig, lower
 from training.curve import draw
-from training.errors import (
-    BaseMissing,
-    CheckpointRejected,
-    EmptyDataset,
-    NotFinite,
-    TrainingError,
+from training.errors import EmptyDataset, NoMemory, NoRoom, StillRunning, TrainingError
+from training.estimate import fitting, shape_of
+from training.jobs import CHANGES, CHECKPOINT, CONFIG, DATASET, HELD_OUT, saved_step
+from training.lessons import lessons, read_conversations
+from training.loop import (
+    Control,
+    Emit,
+    Progress,
+    head_on_labels,
+    make_trainer,
 )
-from training.progress import Event, Failed, Finished, Rejected, Started, Step, to_line
+from training.progress import (
+    Checking,
+    Event,
+    Failed,
+    Finished,
+    Lowered,
+    Paused,
+    Rejected,
+    to_line,
+)
+from training.start import start, with_lora
 
-Emit = Callable[[Event], None]
-END_OF_TEXT = "<|endoftext|>"
+LOCK_S = 30.0
+"""Seconds that a run waits for one before it, in the same folder, to end."""
+NICE = 19
+"""Chat comes first: the run gets what the worker leaves."""
 
 
-def train(job: Path, emit: Emit) -> None:
-    """Train as JOB_DIR says and seal the checkpoint.
+def train(job: Path, emit: Emit, control: Control | None = None) -> None:
+    """Train as JOB_DIR says and seal the checkpoint; go on where an earlier run of it was saved.
+
+    If memory runs out, it begins again with half the batch and twice the accumulation.
 
     Raises:
-        TrainingError: nothing to learn, data or loss unusable, or the checks not passed.
+        TrainingError: nothing to learn, or no way to learn it; the sentence says which.
     """
-    config = TrainingConfig.load(job / "config.json")
+    config = TrainingConfig.load(job / CONFIG)
+    control = control or Control()
+    while not _try(job, config, emit, control):
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        config = lower(config)
+        config.save(job / CONFIG)
+        emit(Lowered(config.batch_size, config.gradient_accumulation))
+
+
+def _try(job: Path, config: TrainingConfig, emit: Emit, control: Control) -> bool:
+    """False if memory ran out and less of it may do."""
+    try:
+        _train(job, config, emit, control)
+    except Exception as e:
+        if not is_out_of_memory(e):
+            raise
+        if config.batch_size == 1 or _processes() > 1:
+            raise NoMemory(_too_little(config)) from e
+        return False
+    return True
+
+
+def _too_little(config: TrainingConfig) -> str:
+    """What to lower when not even one example at a time fits, or several devices share the work."""
+    advice = ["a smaller batch size"] if config.batch_size > 1 else []
+    if config.max_length > 32:
+        advice.append(f"max_length {config.max_length // 2} instead of {config.max_length}")
+    if config.method == "full":
+        advice.append("LoRA instead of full training")
+    advice.append("a smaller base model")
+    text = f"There was not enough memory for a batch of {config.batch_size}: try "
+    text += " or ".join([", ".join(advice[:-1]), advice[-1]] if advice[:-1] else advice) + "."
+    shape = shape_of(config.base) if config.base else None
+    if shape is None:
+        return text
+    free = psutil.virtual_memory().available / 1e6
+    most = fitting(shape, free_mb=free, max_length=config.max_length, method="lora")
+    fits = f"LoRA with batch size {most}" if most else "not even LoRA"
+    return f"{text} By estimate, {fits} fits into the {free:,.0f} MB that are free."
+
+
+def _processes() -> int:
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def _train(job: Path, config: TrainingConfig, emit: Emit, control: Control) -> None:
     transformers.set_seed(config.seed)
     if config.threads:
         torch.set_num_threads(config.threads)
     device = training_device()
     if config.precision == "auto":
         config = replace(config, precision=device.training)
-
-    taught = dataset.read_conversations(job / "dataset.jsonl")
+    taught = read_conversations(job / DATASET)
     if not taught:
         raise EmptyDataset("There is nothing to learn from yet: teach me something first.")
-    model, tokenizer = _start(config, taught)
-    rows = _rows(config, tokenizer, taught)
+    model, tokenizer = start(config, taught)
+    rows = (
+        dataset.blocks(tokenizer, taught, config.max_length)
+        if config.packing
+        else dataset.examples(tokenizer, lessons(config, taught), config.max_length, config.loss_on)
+    )
     if not len(rows):
         raise EmptyDataset("None of the examples has anything for me to say: they are all empty.")
-
-    trainer, progress = _trainer(job, config, model, tokenizer, rows, device, emit)
-    began = time.monotonic()
-    trainer.train()
-    progress.check()
-    seconds = time.monotonic() - began
-
-    scores = {"first_loss": progress.losses[0], "last_loss": progress.recent()}
-    scores |= _held_out_scores(job / "held_out.jsonl", config, trainer, tokenizer)
-    folder = _write(job, config, model, tokenizer, progress.history, scores, seconds)
-    try:
-        gate.check(model, tokenizer, taught)
-    except CheckpointRejected as e:
-        emit(Rejected(str(folder), str(e)))
+    _need_room(job, config, model)
+    progress = _loop(job, config, model, tokenizer, rows, device, emit, control)
+    if progress.paused_at is not None:
+        emit(Paused(progress.paused_at))
         return
-    emit(Finished(str(folder), seconds, progress.losses[0], progress.recent()))
+    if int(os.environ.get("RANK", "0")) == 0:
+        _finish(job, config, model, tokenizer, taught, rows, device, progress, emit)
 
 
-def _start(
-    config: TrainingConfig, taught: Sequence[Conversation]
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    if config.architecture:
-        return _from_scratch(config.architecture, taught)
-    assert config.base is not None  # it is, where there is no architecture
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(config.base)
-        model = AutoModelForCausalLM.from_pretrained(
-            config.base, use_safetensors=True, dtype=torch.float32
-        )
-    except UNREADABLE as e:
-        raise BaseMissing(why(config.base, e)) from e
-    ensure_template(tokenizer)
-    if tokenizer.chat_template != CONTROL_TEMPLATE:
-        _teach_control_tokens(model, tokenizer)
-    return model, tokenizer
-
-
-def _teach_control_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Add the speakers' control tokens; each begins as the word that it stands for."""
-    words = [tokenizer.encode(word, add_special_tokens=False)[0] for word in ("User", "Bot")]
-    add_control_tokens(tokenizer)
-    model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-    table: Any = model.get_input_embeddings().weight
-    with torch.no_grad():
-        for token, word in zip((USER_TOKEN, BOT_TOKEN), words, strict=True):
-            table[tokenizer.convert_tokens_to_ids(token)] = table[word]
-
-
-def _from_scratch(
-    architecture: Architecture, taught: Sequence[Conversation]
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    bpe = ByteLevelBPETokenizer()
-    bpe.train_from_iterator(
-        (message.content for turns in taught for message in turns),
-        vocab_size=architecture.vocab_size,
-        special_tokens=[END_OF_TEXT, USER_TOKEN, BOT_TOKEN],
-        show_progress=False,
-    )
-    tokenizer = GPT2Tokenizer(
-        tokenizer_object=bpe._tokenizer,
-        bos_token=END_OF_TEXT,
-        eos_token=END_OF_TEXT,
-        unk_token=END_OF_TEXT,
-        pad_token=END_OF_TEXT,
-        model_max_length=architecture.n_positions,
-    )
-    add_control_tokens(tokenizer)
-    model = GPT2LMHeadModel(
-        GPT2Config(
-            **asdict(architecture) | {"vocab_size": len(tokenizer)},
-            bos_token_id=tokenizer.eos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.eos_token_id,
-            resid_pdrop=0.0,
-            embd_pdrop=0.0,
-            attn_pdrop=0.0,
-        )
-    )
-    return model, tokenizer
-
-
-def _rows(
-    config: TrainingConfig, tokenizer: PreTrainedTokenizerBase, taught: list[Conversation]
-) -> Dataset:
-    if config.packing:
-        return dataset.blocks(tokenizer, taught, config.max_length)
-    if config.replay:
-        starter = dataset.without(taught, dataset.read_conversations(dataset.STARTER))
-        taught = dataset.as_taught(taught, starter, config.seed) + starter[: config.replay]
-    return dataset.examples(tokenizer, taught, config.max_length, config.loss_on)
-
-
-def _trainer(
+def _loop(
     job: Path,
     config: TrainingConfig,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    rows: Dataset,
+    rows: Any,
     device: Device,
     emit: Emit,
-) -> tuple[Trainer, Progress]:
-    batch = config.batch_size * config.gradient_accumulation
-    per_epoch = math.ceil(len(rows) / batch)
-    steps = max(math.ceil(per_epoch * config.epochs), config.min_steps)
-    emit(
-        Started(
-            device=device.name,
-            precision=config.precision,
-            parameters=model.num_parameters(),
-            examples=len(rows),
-            steps=steps,
-            epochs=steps / per_epoch,
-            batch_size=config.batch_size,
-            gradient_accumulation=config.gradient_accumulation,
-            learning_rate=config.learning_rate,
+    control: Control,
+) -> Progress:
+    """Run the Trainer; afterwards `model` has learned, LoRA's matrices added up."""
+    resumed = saved_step(job)
+    learner = with_lora(model, config.lora_rank) if config.method == "lora" else model
+    trainer, progress = make_trainer(
+        job, config, learner, tokenizer, rows, device, emit, control, resumed
+    )
+    with head_on_labels(model):
+        trainer.train(resume_from_checkpoint=str(resumed.folder) if resumed else None)
+    if progress.paused_at is None:
+        progress.check()
+        if config.method == "lora":
+            merge: Any = learner.merge_and_unload
+            merge()
+    return progress
+
+
+def _finish(
+    job: Path,
+    config: TrainingConfig,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    taught: list[Conversation],
+    rows: Any,
+    device: Device,
+    progress: Progress,
+    emit: Emit,
+) -> None:
+    """Check what was learned and write it down, passed or not."""
+    emit(Checking())
+    scores = {"first_loss": progress.losses[0], "last_loss": progress.recent()}
+    if config.blend:
+        base, _ = start(config, taught)
+        scores["kept_share"] = blend(model, base, rows.to_list(), tokenizer.eos_token_id)
+        del base
+    own = job / HELD_OUT
+    held_out = read_conversations(own) if own.exists() else []
+    seconds = progress.seconds
+    if held_out:
+        loss = gate.measure(model, tokenizer, held_out, config.max_length)
+        scores |= {"held_out_loss": loss, "held_out_perplexity": math.exp(min(loss, 700.0))}
+    report = (
+        gate.check(model, tokenizer, taught, base=config.base, serving=config.serving, own=held_out)
+        if config.gate
+        else gate.Report((), {}, None)
+    )
+    told = {
+        "answers": [asdict(one) for one in report.answers],
+        "losses": report.losses,
+        "data": _changes(job),
+        "seconds": round(seconds, 1),
+        "refusal": report.refusal,
+    }
+    manifest = Manifest(
+        name=config.name,
+        base=config.base,
+        base_name=config.base_name,
+        parents=list(config.parents),
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        dataset_sha256=sha256(job / DATASET),
+        parameters=model.num_parameters(),
+        examples=len(taught),
+        seconds=round(seconds, 1),
+        tokens_per_s=round(progress.tokens_per_s(), 1),
+        device=device.name,
+        torch=torch.__version__,
+        settings=asdict(config),
+        scores={key: round(value, 5) for key, value in scores.items()},
+    )
+    folder = _write(job, model, tokenizer, manifest, progress.history, told)
+    if report.refusal:
+        emit(Rejected(str(folder), report.refusal))
+    else:
+        emit(Finished(str(folder), seconds, progress.losses[0], progress.recent()))
+
+
+def _changes(job: Path) -> Any:
+    try:
+        return json.loads((job / CHANGES).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+
+
+def _need_room(job: Path, config: TrainingConfig, model: PreTrainedModel) -> None:
+    """Refuse to begin what could not be saved.
+
+    Raises:
+        NoRoom: the sentence says how much is missing.
+    """
+    weights = 4 * model.num_parameters()  # fp32; a saved step has the optimiser's two moments too
+    need = weights if config.method == "lora" else 4 * weights
+    free = shutil.disk_usage(job).free
+    if free < need:
+        raise NoRoom(
+            f"The disk is too full: the training needs {need / 1e6:,.0f} MB and "
+            f"{free / 1e6:,.0f} MB are free. Free some space, then start it again."
         )
-    )
-    progress = Progress(emit, steps, sum(rows["length"]) / per_epoch)
-    arguments = TrainingArguments(
-        output_dir=str(job),
-        max_steps=steps,
-        per_device_train_batch_size=config.batch_size,
-        per_device_eval_batch_size=config.batch_size,
-        gradient_accumulation_steps=config.gradient_accumulation,
-        learning_rate=config.learning_rate,
-        lr_scheduler_type="linear",
-        warmup_steps=round(steps * config.warmup_ratio),
-        weight_decay=config.weight_decay,
-        adam_beta2=0.95 if config.architecture else 0.999,
-        bf16=config.precision == "bf16",
-        fp16=config.precision == "fp16",
-        use_cpu=device.name == "cpu",
-        train_sampling_strategy="random" if config.packing else "group_by_length",
-        logging_steps=1,
-        logging_nan_inf_filter=False,
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        dataloader_pin_memory=device.name == "cuda",
-        seed=config.seed,
-    )
-    trainer = Trainer(
-        model=model,
-        args=arguments,
-        train_dataset=rows,
-        data_collator=partial(dataset.collate, pad_id=tokenizer.eos_token_id),
-        callbacks=[progress],
-    )
-    trainer.remove_callback(transformers.PrinterCallback)
-    return trainer, progress
-
-
-class Progress(TrainerCallback):
-    """Keeps the loss of every step and tells the parent, at most twice a second."""
-
-    def __init__(self, emit: Emit, steps: int, tokens_per_step: float) -> None:
-        self._emit = emit
-        self._steps = steps
-        self._tokens_per_step = tokens_per_step
-        self._began = time.monotonic()
-        self._told = 0.0
-        self.history: list[dict[str, float]] = []
-
-    @property
-    def losses(self) -> list[float]:
-        return [entry["loss"] for entry in self.history]
-
-    def recent(self) -> float:
-        """The mean loss of the last tenth of the steps (one step is noisy), in nats a token."""
-        tail = self.losses[-max(1, len(self.losses) // 10) :]
-        return sum(tail) / len(tail)
-
-    def check(self) -> None:
-        """Raise NotFinite if the last loss is not a number."""
-        if not self.losses or not math.isfinite(self.losses[-1]):
-            raise NotFinite(
-                "The loss became NaN: training went astray. A lower learning rate would help."
-            )
-
-    def on_train_begin(self, *_: Any, **__: Any) -> None:
-        self._began = time.monotonic()
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: Mapping[str, float] | None = None,
-        **_: Any,
-    ) -> None:
-        if not logs or "loss" not in logs:
-            return
-        step, now = state.global_step, time.monotonic()
-        loss, epoch = float(logs["loss"]), float(state.epoch or 0.0)
-        self.history.append({"step": step, "epoch": round(epoch, 4), "loss": round(loss, 5)})
-        if not math.isfinite(loss):
-            control.should_training_stop = True
-        if now - self._told >= 0.5 or step == self._steps:
-            self._told = now
-            per_step = (now - self._began) / step
-            self._emit(
-                Step(
-                    step=step,
-                    steps=self._steps,
-                    epoch=epoch,
-                    loss=loss,
-                    tokens_per_s=self._tokens_per_step / per_step,
-                    seconds_left=per_step * (self._steps - step),
-                )
-            )
-
-
-def _held_out_scores(
-    path: Path, config: TrainingConfig, trainer: Trainer, tokenizer: PreTrainedTokenizerBase
-) -> dict[str, float]:
-    if not path.exists():
-        return {}
-    conversations = dataset.read_conversations(path)
-    rows = dataset.examples(tokenizer, conversations, config.max_length, "bot")
-    loss = trainer.evaluate(rows)["eval_loss"]
-    return {"held_out_loss": loss, "held_out_perplexity": math.exp(loss)}
 
 
 def _write(
     job: Path,
-    config: TrainingConfig,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    history: list[dict[str, float]],
-    scores: dict[str, float],
-    seconds: float,
+    manifest: Manifest,
+    history: Sequence[Mapping[str, float]],
+    report: Mapping[str, Any],
 ) -> Path:
     """Save everything beside its final place, seal it, then move it there in one step."""
-    partial_folder, folder = job / "checkpoint.partial", job / "checkpoint"
-    shutil.rmtree(partial_folder, ignore_errors=True)
+    partial_folder, folder = job / f"{CHECKPOINT}.partial", job / CHECKPOINT
+    for old in (partial_folder, folder):  # of a run that was killed here
+        shutil.rmtree(old, ignore_errors=True)
     partial_folder.mkdir()
     try:
         model.save_pretrained(partial_folder)
         tokenizer.save_pretrained(partial_folder)
-        draw(history, partial_folder / LOSS_CURVE, title=config.name)
-        settings = asdict(config)
-        _write_history(partial_folder / HISTORY, settings, history, seconds)
-        seal(
-            partial_folder,
-            Manifest(
-                name=config.name,
-                base=config.base,
-                created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-                dataset_sha256=sha256(job / "dataset.jsonl"),
-                parameters=model.num_parameters(),
-                settings=settings,
-                scores={key: round(value, 5) for key, value in scores.items()},
-            ),
-        )
+        draw(history, partial_folder / LOSS_CURVE, title=manifest.name)
+        record = {"settings": manifest.settings, "seconds": manifest.seconds, "log": history}
+        _write_json(partial_folder / HISTORY, record)
+        _write_json(partial_folder / REPORT, report)
+        seal(partial_folder, manifest)
     except BaseException:
         shutil.rmtree(partial_folder, ignore_errors=True)  # most often the disk is full
         raise
@@ -345,12 +285,8 @@ def _write(
     return folder
 
 
-def _write_history(
-    path: Path, settings: Mapping[str, Any], history: list[dict[str, float]], seconds: float
-) -> None:
-    """The run as JSON: its settings, how long it took, the loss at each step."""
-    record = {"settings": settings, "seconds": round(seconds, 1), "log": history}
-    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+def _write_json(path: Path, record: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def sentence(error: Exception) -> str:
@@ -367,36 +303,74 @@ def sentence(error: Exception) -> str:
 
 
 def _errno(error: Exception) -> int | None:
-    """The system's error number; safetensors has it in its text only."""
+    """The system's error number; safetensors and torch have it in their text only."""
     if isinstance(error, OSError):
         return error.errno
-    found = re.search(r"os error (\d+)", str(error))
-    return int(found[1]) if found else None
+    found = re.search(r"os error (\d+)|PytorchStreamWriter failed writing", str(error))
+    if found is None:
+        return None
+    return int(found[1]) if found[1] else min(NO_ROOM)
 
 
 def main(job: Path) -> int:
-    """Run and tell; the exit status is 0 when there is a checkpoint, good or rejected."""
+    """Run, listen and tell; the exit status is 0 unless the run failed."""
     if hasattr(os, "nice"):
-        os.nice(10)  # chat comes first
+        os.nice(NICE)
     library_log: Any = transformers.utils.logging  # its functions have no types
     library_log.set_verbosity_error()
     library_log.disable_progress_bar()
-    events = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8", buffering=1)
-    os.dup2(
-        sys.stderr.fileno(), sys.stdout.fileno()
-    )  # a library's prints must not look like events
-
-    def emit(event: Event) -> None:
-        print(to_line(event), file=events, flush=True)
-
+    emit = _speaker()
+    control = Control()
+    signal.signal(signal.SIGTERM, lambda *_: control.hear("pause"))
+    if int(os.environ.get("RANK", "0")) == 0:  # the others do what the first one does
+        threading.Thread(target=_listen, args=(control,), daemon=True).start()
     try:
-        train(job, emit)
+        with _alone(job):
+            train(job, emit, control)
     except Exception as e:
-        emit(Failed(sentence(e)))
+        emit(Failed(sentence(e), resumable=_errno(e) in NO_ROOM and saved_step(job) is not None))
         if isinstance(e, TrainingError):
             return 1
         raise
     return 0
+
+
+def _speaker() -> Emit:
+    """Events go where stdout went; what a library prints must not look like one."""
+    events = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8", buffering=1)
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    if int(os.environ.get("RANK", "0")) > 0:
+        return lambda _: None
+
+    def emit(event: Event) -> None:
+        try:
+            print(to_line(event), file=events, flush=True)
+        except BrokenPipeError:  # nobody listens any more; what is saved is saved
+            return
+
+    return emit
+
+
+def _listen(control: Control) -> None:
+    """Hear what the parent says; its end means: save, and end too."""
+    for line in sys.stdin:
+        control.hear(line.strip())
+    control.hear("pause")
+
+
+def _alone(job: Path) -> FileLock:
+    """Hold the job's folder, so that a run that is still ending and its successor do not mix.
+
+    Raises:
+        StillRunning: another run holds it.
+    """
+    rank = os.environ.get("RANK", "0")
+    lock = FileLock(job / f"lock-{rank}", timeout=LOCK_S)
+    try:
+        lock.acquire()
+    except Timeout as e:
+        raise StillRunning("Another training process still works on this job.") from e
+    return lock
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from data.schema import Conversation
-from training import corpora, dataset, run
+from training import corpora, lessons, run
 from training.checkpoints import MANIFEST, read_manifest, seal
 from training.config import Architecture, TrainingConfig
 from training.progress import Event, Step, duration
@@ -76,7 +76,7 @@ def write_data(job: Path, self_dialogue: Path, seed: int) -> None:
     _write(job / "held_out.jsonl", (c for corpus in large for c in corpus[:HELD_OUT]))
     train = [c for corpus in large for c in corpus[HELD_OUT:]]
     train += list(corpora.chatterbot()) * CHATTERBOT_COPIES
-    train += dataset.read_conversations(dataset.STARTER) * STARTER_COPIES
+    train += lessons.read_conversations(lessons.STARTER) * STARTER_COPIES
     rng.shuffle(train)
     _write(job / "dataset.jsonl", train)
 

@@ -1,20 +1,24 @@
-"""Models: /model list, /model use, /about."""
+"""Models: /model list, info, use, rollback and delete; /about."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
+from pathlib import Path
 
 import discord
 from discord import app_commands
 from discord.ext import commands
 
-from bot.client import Gpt2Bot
+from bot.card import checkpoint_embed, megabytes, registry_embed, summary
+from bot.client import Gpt2Bot, tell_failure
 from bot.models import ModelSwitch
+from bot.outcome import BLURPLE
 from model.client import WorkerClient
 from model.messages import ModelFacts
-from model.registry import ModelOption
-
-BLURPLE = discord.Colour(0x5865F2)
+from model.registry import find
+from training.checkpoints import read_manifest, read_report, size
+from training.shelf import CheckpointShelf
 
 
 class Models(commands.Cog):
@@ -24,10 +28,13 @@ class Models(commands.Cog):
         name="model", description="See or choose the model that answers here", guild_only=True
     )
 
-    def __init__(self, models: ModelSwitch, worker: WorkerClient, version: str) -> None:
+    def __init__(
+        self, models: ModelSwitch, worker: WorkerClient, version: str, shelf: CheckpointShelf
+    ) -> None:
         self._models = models
         self._worker = worker
         self._version = version
+        self._shelf = shelf
 
     @model.command(name="list", description="See the models that this server can use")
     async def list_models(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
@@ -38,7 +45,11 @@ class Models(commands.Cog):
         for option in options[-25:]:  # Discord shows at most 25 fields
             mark = " · in use" if option.name == active.name else ""
             embed.add_field(name=option.name + mark, value=summary(option), inline=False)
-        embed.set_footer(text="A manager switches with /model use. /retrain makes a new one.")
+        embed.set_footer(
+            text="/model info shows where one comes from. A manager switches with /model use, "
+            "goes back with /model rollback, and removes with /model delete. "
+            "/retrain makes a new one."
+        )
         await interaction.response.send_message(embed=embed)
 
     @model.command(description="Choose the model that answers in this server")
@@ -49,12 +60,54 @@ class Models(commands.Cog):
         option = await self._models.use(scope_of(interaction), name)
         await interaction.edit_original_response(content=f"**{option.name}** answers from now on.")
 
+    @model.command(description="Go back to the model that answered here before")
+    @app_commands.checks.has_permissions(manage_guild=True)
+    async def rollback(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
+        await interaction.response.defer(thinking=True)
+        option = await self._models.rollback(scope_of(interaction))
+        await interaction.edit_original_response(
+            content=f"Back to **{option.name}**: it answers from now on."
+        )
+
+    @model.command(description="Where a model comes from, how it was trained, and how it scored")
+    @app_commands.describe(name="One of /model list")
+    async def info(self, interaction: discord.Interaction[Gpt2Bot], name: str) -> None:
+        await interaction.response.defer(thinking=True)
+        option = find(self._models.options(scope_of(interaction)), name)
+        if self._models.is_checkpoint(option):
+            embed = await asyncio.to_thread(card, Path(option.source))
+        else:
+            embed = registry_embed(option)
+        await interaction.edit_original_response(embed=embed)
+
+    @model.command(description="Remove a checkpoint for good")
+    @app_commands.describe(name="A checkpoint that is not in use")
+    @app_commands.checks.has_permissions(manage_guild=True)
+    async def delete(self, interaction: discord.Interaction[Gpt2Bot], name: str) -> None:
+        await interaction.response.defer(ephemeral=True)
+        scope = scope_of(interaction)
+        taken = await asyncio.to_thread(size, await self._shelf.unused(scope, name))
+        await interaction.edit_original_response(
+            content=f"Delete **{name}** ({megabytes(taken)})? It cannot be brought back.",
+            view=DeleteView(self._shelf, scope, name),
+        )
+
     @use.autocomplete("name")
+    @info.autocomplete("name")
     async def complete_name(
         self, interaction: discord.Interaction[Gpt2Bot], current: str
     ) -> list[app_commands.Choice[str]]:
         options = reversed(self._models.options(scope_of(interaction)))
         return choices([option.name for option in options], current)
+
+    @delete.autocomplete("name")
+    async def complete_checkpoint(
+        self, interaction: discord.Interaction[Gpt2Bot], current: str
+    ) -> list[app_commands.Choice[str]]:
+        scope = scope_of(interaction)
+        active = await self._models.active(scope)
+        own = [one for one in self._models.options(scope) if self._models.is_checkpoint(one)]
+        return choices([option.name for option in own if option != active], current)
 
     @app_commands.command(description="Which model runs, on what, and what you can ask of me")
     async def about(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
@@ -82,6 +135,40 @@ class Models(commands.Cog):
         await interaction.response.send_message(embed=embed, ephemeral=True)
 
 
+class DeleteView(discord.ui.View):
+    """Delete and Keep under the question; only its caller sees it."""
+
+    def __init__(self, shelf: CheckpointShelf, scope: int, name: str) -> None:
+        super().__init__(timeout=600)
+        self._shelf = shelf
+        self._scope = scope
+        self._name = name
+
+    @discord.ui.button(label="Delete", style=discord.ButtonStyle.danger)
+    async def delete(
+        self, interaction: discord.Interaction[Gpt2Bot], _: discord.ui.Button[DeleteView]
+    ) -> None:
+        self.stop()
+        await interaction.response.defer()
+        await self._shelf.delete(self._scope, self._name)
+        await interaction.edit_original_response(content=f"**{self._name}** is gone.", view=None)
+
+    @discord.ui.button(label="Keep", style=discord.ButtonStyle.secondary)
+    async def keep(
+        self, interaction: discord.Interaction[Gpt2Bot], _: discord.ui.Button[DeleteView]
+    ) -> None:
+        self.stop()
+        await interaction.response.edit_message(content=f"**{self._name}** stays.", view=None)
+
+    async def on_error(
+        self,
+        interaction: discord.Interaction[Gpt2Bot],  # type: ignore[override]
+        error: Exception,
+        _item: discord.ui.Item[DeleteView],
+    ) -> None:
+        await tell_failure(interaction, error)
+
+
 def scope_of(interaction: discord.Interaction[Gpt2Bot]) -> int:
     """The guild's id; these commands are guild_only."""
     if interaction.guild_id is None:
@@ -97,12 +184,9 @@ def choices(names: Iterable[str], current: str) -> list[app_commands.Choice[str]
     return [app_commands.Choice(name=name, value=name) for name in found[:25]]
 
 
-def summary(option: ModelOption) -> str:
-    """What a person needs to choose, in two lines."""
-    return (
-        f"{option.parameters} parameters · {option.memory_usage} · {option.inference_speed}\n"
-        f"{option.quality}"
-    )
+def card(folder: Path) -> discord.Embed:
+    """What the files of a checkpoint say of it (blocking)."""
+    return checkpoint_embed(read_manifest(folder), read_report(folder), size(folder))
 
 
 def details(facts: ModelFacts) -> list[tuple[str, str]]:

@@ -6,37 +6,30 @@ Parses, calls the store or the TrainingManager, renders. What happens to a job i
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import re
+from dataclasses import replace
 
 import discord
 from discord import app_commands
 from discord.ext import commands
 
 from bot.client import Gpt2Bot, tell_failure
-from bot.cogs.models import BLURPLE, choices, scope_of
+from bot.cogs.models import choices, scope_of
 from bot.models import ModelSwitch
-from bot.reports import StopButton
+from bot.plan import Plan, examples_text, plan_embed
+from bot.reports import JobButton
 from data.store import Store
 from model.client import WorkerClient
-from model.registry import ModelOption
-from training.config import TrainingConfig, defaults_for
+from training.config import Method, TrainingConfig, defaults_for
 from training.errors import EmptyDataset, JobRunning
 from training.manager import TrainingManager
 
 LONGEST = 500
 """Characters of a taught question or answer."""
+HIGHEST_RATE = 1e-2
+LORA_RATE = 10
+"""LoRA's small matrices take steps that are so many times as large as those of whole weights."""
 NOTHING_TAUGHT = "There is nothing to learn from yet. Teach me something first, with `/teach`."
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """A retrain that waits for the admin's "Start"."""
-
-    scope: int
-    channel_id: int
-    base: ModelOption
-    config: TrainingConfig
-    examples: int
 
 
 class Training(commands.Cog):
@@ -57,7 +50,7 @@ class Training(commands.Cog):
         self._worker = worker
 
     async def cog_load(self) -> None:
-        self._bot.add_dynamic_items(StopButton)
+        self._bot.add_dynamic_items(JobButton)
 
     @app_commands.command(description="Teach me an answer; I learn it at the next /retrain")
     @app_commands.describe(user="What people say to me", bot="What I should answer")
@@ -88,6 +81,8 @@ class Training(commands.Cog):
         base="The model to start from (the one in use, if left out)",
         epochs="How often each example is seen",
         learning_rate="How far each step goes, for example 0.00003",
+        method="All weights, or (with less memory) small matrices beside them",
+        dry_run="Only show what would be learned and what it takes",
     )
     @app_commands.guild_only()
     @app_commands.default_permissions(administrator=True)
@@ -97,39 +92,46 @@ class Training(commands.Cog):
         interaction: discord.Interaction[Gpt2Bot],
         base: str | None = None,
         epochs: app_commands.Range[float, 0.1, 100.0] | None = None,
-        learning_rate: app_commands.Range[float, 1e-7, 1e-2] | None = None,
+        learning_rate: app_commands.Range[float, 1e-7, HIGHEST_RATE] | None = None,
+        method: Method | None = None,
+        dry_run: bool = False,
     ) -> None:
         await interaction.response.defer(ephemeral=True)
         scope = scope_of(interaction)
-        count = await self._store.count_examples(scope)
-        if not count:
+        if not await self._store.count_examples(scope):
             raise EmptyDataset(NOTHING_TAUGHT)
-        if await self._store.open_jobs(scope):
+        if not dry_run and await self._store.open_jobs(scope):
             raise JobRunning("A training job is under way in this server already.")
         option = await self._models.trainable(scope, base)
-        config = defaults_for(option.name, option.source)
-        if epochs is not None:
-            config = replace(config, epochs=epochs, min_steps=0)
-        if learning_rate is not None:
-            config = replace(config, learning_rate=learning_rate)
-        plan = Plan(scope, interaction.channel_id or scope, option, config, count)
-        await interaction.edit_original_response(
-            embed=plan_embed(plan, self._precision()), view=StartView(self, plan)
+        kind = family(option.name) if self._models.is_checkpoint(option) else option.name
+        config = replace(
+            chosen(defaults_for(kind, option.source), epochs, learning_rate, method),
+            base_name=option.name,
+            parents=self._models.parents(option),
+            serving=(await self._models.active(scope)).source,
         )
+        preview = await self._training.preview(scope, option, config)
+        plan = Plan(scope, interaction.channel_id or scope, option, config, preview)
+        embed = plan_embed(plan, self._precision())
+        if dry_run:
+            text = "Nothing was started: this is what a retrain would be."
+            await interaction.edit_original_response(content=text, embed=embed)
+            return
+        await interaction.edit_original_response(embed=embed, view=StartView(self, plan))
 
     @retrain.autocomplete("base")
     async def complete_base(
         self, interaction: discord.Interaction[Gpt2Bot], current: str
     ) -> list[app_commands.Choice[str]]:
-        return choices([option.name for option in self._models.bases()], current)
+        options = self._models.bases(scope_of(interaction))
+        return choices([option.name for option in options], current)
 
     def _precision(self) -> str:
         ready = self._worker.ready
         return f"{ready.training_precision} on {ready.device}" if ready else "chosen at the start"
 
     async def start(self, interaction: discord.Interaction[Gpt2Bot], plan: Plan) -> None:
-        """The admin pressed Start."""
-        await interaction.response.defer()
+        """The admin pressed Start; the interaction was answered."""
         await self._training.submit(
             scope=plan.scope,
             requested_by=interaction.user.id,
@@ -143,13 +145,59 @@ class Training(commands.Cog):
             view=None,
         )
 
-    async def stop(self, interaction: discord.Interaction[Gpt2Bot], job_id: int) -> None:
-        """Somebody pressed "Stop training"."""
-        if not interaction.permissions.administrator:
-            raise app_commands.MissingPermissions(["administrator"])
+    async def pause(self, interaction: discord.Interaction[Gpt2Bot], job_id: int) -> None:
+        """Somebody pressed Pause."""
+        await admit(interaction)
+        paused = await self._training.pause(job_id)
+        text = "Paused: it goes on with Resume." if paused else "That job cannot be paused now."
+        await interaction.edit_original_response(content=text)
+
+    async def resume(self, interaction: discord.Interaction[Gpt2Bot], job_id: int) -> None:
+        """Somebody pressed Resume."""
+        await admit(interaction)
+        resumed = await self._training.resume(job_id)
+        text = "It goes on." if resumed else "That job is not paused."
+        await interaction.edit_original_response(content=text)
+
+    async def cancel(self, interaction: discord.Interaction[Gpt2Bot], job_id: int) -> None:
+        """Somebody pressed Cancel under a job's progress."""
+        await admit(interaction)
         stopped = await self._training.cancel(job_id)
         text = "Stopping it." if stopped else "That job has ended already."
-        await interaction.response.send_message(text, ephemeral=True)
+        await interaction.edit_original_response(content=text)
+
+
+async def admit(interaction: discord.Interaction[Gpt2Bot]) -> None:
+    """Let an administrator in, and promise an answer that only they see.
+
+    Raises:
+        MissingPermissions: it is somebody else.
+    """
+    if not interaction.permissions.administrator:
+        raise app_commands.MissingPermissions(["administrator"])
+    await interaction.response.defer(ephemeral=True, thinking=True)
+
+
+def family(name: str) -> str:
+    """`tiny` for `tiny-3` and `tiny-3-1`: a checkpoint is named after what it comes from."""
+    return re.sub(r"(-\d+)+$", "", name)
+
+
+def chosen(
+    config: TrainingConfig,
+    epochs: float | None,
+    learning_rate: float | None,
+    method: Method | None,
+) -> TrainingConfig:
+    """The settings with what the admin chose; LoRA learns faster unless a rate is given."""
+    if epochs is not None:
+        config = replace(config, epochs=epochs, min_steps=0)
+    if method == "lora":
+        rate = min(LORA_RATE * config.learning_rate, HIGHEST_RATE)
+        config = replace(config, method=method, learning_rate=rate)
+    if learning_rate is not None:
+        config = replace(config, learning_rate=learning_rate)
+    return config
 
 
 class StartView(discord.ui.View):
@@ -165,6 +213,9 @@ class StartView(discord.ui.View):
         self, interaction: discord.Interaction[Gpt2Bot], _: discord.ui.Button[StartView]
     ) -> None:
         self.stop()
+        for button in self.children:
+            button.disabled = True  # type: ignore[attr-defined]
+        await interaction.response.edit_message(view=self)
         await self._cog.start(interaction, self._plan)
 
     @discord.ui.button(label="Cancel", style=discord.ButtonStyle.secondary)
@@ -183,35 +234,3 @@ class StartView(discord.ui.View):
         _item: discord.ui.Item[StartView],
     ) -> None:
         await tell_failure(interaction, error)
-
-
-def plan_embed(plan: Plan, precision: str) -> discord.Embed:
-    """Every setting of a retrain, before it starts."""
-    config = plan.config
-    embed = discord.Embed(
-        title=f"Retrain from {plan.base.name}?",
-        colour=BLURPLE,
-        description=(
-            f"I learn {examples_text(plan.examples)} in a process of its own. "
-            "The new model answers here once it has passed its checks; "
-            "if anything fails, the old one stays."
-        ),
-    )
-    epochs = f"{config.epochs:g}"
-    if config.min_steps:
-        epochs += f" (at least {config.min_steps} steps)"
-    for name, value in (
-        ("Epochs", epochs),
-        ("Batch size", f"{config.batch_size}"),
-        ("Gradient accumulation", f"{config.gradient_accumulation}"),
-        ("Learning rate", f"{config.learning_rate:g}"),
-        ("Number format", precision),
-        ("Longest example", f"{config.max_length} tokens"),
-    ):
-        embed.add_field(name=name, value=value)
-    return embed
-
-
-def examples_text(count: int) -> str:
-    """`1 example`, `2 examples`."""
-    return f"{count} example" if count == 1 else f"{count} examples"

@@ -38,6 +38,9 @@ def test_defaults(place: Path) -> None:
     assert settings.context_messages == 5
     assert sampling(settings) == SamplingParams()
     assert (settings.threads, settings.log_level) == (None, "INFO")
+    assert (settings.slow_reply_s, settings.author_share) == (3.0, 0.5)
+    assert (settings.training_threads, settings.accelerate_config) == (None, None)
+    assert settings.checkpoints_mb == 20_000
 
 
 def test_environment_goes_before_the_file_and_overrides_before_both(
@@ -123,6 +126,12 @@ def test_models_are_names_and_sources(monkeypatch: pytest.MonkeyPatch) -> None:
         ("REPETITION_PENALTY", "inf", "must be a number from 1 to 2"),
         ("SEED", "-1", "must be a whole number from 0 to 4294967295"),
         ("THREADS", "0", "must be a whole number of at least 1"),
+        ("SLOW_REPLY_S", "-1", "must be a number of at least 0"),
+        ("SLOW_REPLY_S", "inf", "must be a number of at least 0"),
+        ("TRAINING_THREADS", "0", "must be a whole number of at least 1"),
+        ("AUTHOR_SHARE", "0", "must be a number above 0 and up to 1"),
+        ("AUTHOR_SHARE", "1.5", "must be a number above 0 and up to 1"),
+        ("CHECKPOINTS_MB", "99", "must be a whole number of at least 100"),
         ("LOG_LEVEL", "LOUD", "must be one of DEBUG, INFO, WARNING, ERROR"),
     ],
 )
@@ -157,6 +166,16 @@ def test_an_unknown_default_model_lists_the_models(monkeypatch: pytest.MonkeyPat
 def test_a_home_of_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     said = sentence_for(monkeypatch, "GPT2BOT_HOME", "~nobody-has-this-name/bot")
     assert said.startswith("GPT2BOT_HOME is wrong: ~nobody-has-this-name/bot")
+
+
+def test_the_file_of_accelerate_must_be_there(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = sentence_for(monkeypatch, "ACCELERATE_CONFIG", "accelerate.yaml")
+    file = place / "accelerate.yaml"
+    assert said == (
+        f"ACCELERATE_CONFIG is wrong: there is no file {file}; `accelerate config` writes one."
+    )
+    file.write_text("num_processes: 2\n")
+    assert load_settings().accelerate_config == file
 
 
 def test_prepare_home_makes_the_folders_and_leaves_nothing_else(place: Path) -> None:

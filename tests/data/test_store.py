@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from data import migrations
+from data.connection import connect
 from data.errors import DiskFull, NewerDatabase, StoreError
 from data.schema import JobState, Message, Role, StoredMessage, TrainingJob
 from data.store import Store, open_store
@@ -275,8 +277,67 @@ class TestChannelsAndModels:
     async def test_each_scope_has_its_own_model(self, store: Store) -> None:
         await store.set_active_model(GUILD, "gpt2")
         await store.set_active_model(GUILD, "tiny")
+        await store.set_active_model(OTHER_GUILD, "v1")
         assert await store.active_model(GUILD) == "tiny"
-        assert await store.active_model(OTHER_GUILD) is None
+        assert await store.active_model(OTHER_GUILD) == "v1"
+        assert await store.active_model(12345) is None
+        assert await store.active_models() == {(GUILD, "tiny"), (OTHER_GUILD, "v1")}
+
+    async def test_choices_are_remembered_and_taken_back_one_by_one(self, store: Store) -> None:
+        await store.set_active_model(OTHER_GUILD, "v1")
+        for name in ("tiny", "v1", "v1", "tiny", "v2"):
+            await store.set_active_model(GUILD, name)
+        assert await store.former_models(GUILD) == ["tiny", "v1", "tiny"]
+        assert await store.roll_back_model(GUILD) == "tiny"
+        assert await store.former_models(GUILD) == ["v1", "tiny"]
+        assert await store.roll_back_model(GUILD) == "v1"
+        assert await store.roll_back_model(GUILD) == "tiny"
+        assert await store.roll_back_model(GUILD) is None
+        assert await store.active_model(GUILD) == "tiny"
+        assert await store.active_model(OTHER_GUILD) == "v1"
+
+    async def test_a_scope_without_a_choice_has_none_to_take_back(self, store: Store) -> None:
+        assert await store.roll_back_model(GUILD) is None
+        assert await store.former_models(GUILD) == []
+        assert await store.active_models() == set()
+
+    async def test_of_many_who_take_back_at_once_each_takes_one(self, store: Store) -> None:
+        for n in range(5):
+            await store.set_active_model(GUILD, f"v{n}")
+        taken = await asyncio.gather(*(store.roll_back_model(GUILD) for _ in range(6)))
+        assert set(taken) == {"v3", "v2", "v1", "v0", None}
+        assert await store.active_model(GUILD) == "v0"
+
+
+@given(
+    steps=st.lists(
+        st.tuples(st.sampled_from([GUILD, OTHER_GUILD]), st.sampled_from(["a", "b", None])),
+        max_size=20,
+    )
+)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_choices_of_models_are_a_stack(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[int, str | None]]
+) -> None:
+    async def check() -> None:
+        stacks: dict[int, list[str]] = {GUILD: [], OTHER_GUILD: []}
+        async with open_store(tmp_path_factory.mktemp("stack") / "db") as store:
+            for scope, name in steps:
+                stack = stacks[scope]
+                if name is None:
+                    expected = stack[-2] if len(stack) > 1 else None
+                    del stack[max(1, len(stack) - 1) :]
+                    assert await store.roll_back_model(scope) == expected
+                else:
+                    stack += [name] if stack[-1:] != [name] else []
+                    await store.set_active_model(scope, name)
+            for scope, stack in stacks.items():
+                assert await store.active_model(scope) == (stack[-1] if stack else None)
+                assert await store.former_models(scope) == stack[-2::-1]
+            active = {(scope, stack[-1]) for scope, stack in stacks.items() if stack}
+            assert await store.active_models() == active
+
+    asyncio.run(check())
 
 
 class TestExamples:
@@ -339,13 +400,38 @@ class TestJobs:
         with pytest.raises(StoreError, match="no training job 404"):
             await store.set_job_state(404, JobState.FAILED)
 
-    async def test_open_jobs_are_the_queued_and_running_ones(self, store: Store) -> None:
+    async def test_each_start_is_an_attempt(self, store: Store) -> None:
+        job = await queue(store)
+        assert job.attempts == 0
+        first = await store.start_job(job.id)
+        assert (first.state, first.attempts) == (JobState.RUNNING, 1)
+        await store.set_job_state(job.id, JobState.PAUSED, detail="You paused it.")
+        second = await store.start_job(job.id)
+        assert (second.state, second.attempts) == (JobState.RUNNING, 2)
+        assert await store.job(job.id) == second
+        await store.reset_attempts(job.id)
+        assert await store.job(job.id) == replace(second, attempts=0)
+        with pytest.raises(StoreError, match="no training job 404"):
+            await store.start_job(404)
+
+    async def test_the_message_of_a_job_is_remembered_until_it_is_gone(self, store: Store) -> None:
+        job = await queue(store)
+        assert job.message_id is None
+        await store.set_job_message(job.id, 123456789012345678)
+        running = await store.set_job_state(job.id, JobState.RUNNING)
+        assert running.message_id == 123456789012345678
+        await store.set_job_message(job.id, None)
+        await store.set_job_message(404, 5)
+        assert await store.job(job.id) == replace(running, message_id=None)
+
+    async def test_open_jobs_are_those_that_have_not_ended(self, store: Store) -> None:
         jobs = [await queue(store) for _ in JobState]
         for job, state in zip(jobs, JobState, strict=True):
             await store.set_job_state(job.id, state)
         elsewhere = await queue(store, OTHER_GUILD)
-        assert [job.id for job in await store.open_jobs(GUILD)] == [jobs[0].id, jobs[1].id]
-        everywhere = [jobs[0].id, jobs[1].id, elsewhere.id]
+        here = [jobs[0].id, jobs[1].id, jobs[2].id]  # queued, running, paused
+        assert [job.id for job in await store.open_jobs(GUILD)] == here
+        everywhere = [*here, elsewhere.id]
         assert [job.id for job in await store.open_jobs()] == everywhere
         assert await store.open_jobs(12345) == []
 
@@ -421,6 +507,39 @@ class TestTheFile:
         assert "half_done" not in tables
         async with open_store(path) as store:
             assert await ids(store) == [1]
+
+    async def test_a_database_of_the_first_version_loses_nothing(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(migrations, "MIGRATIONS", migrations.MIGRATIONS[:1])
+            patch.setattr(migrations, "LATEST", 1)
+            async with connect(path) as db:
+                await db.execute("INSERT INTO active_models VALUES (1, 'gpt2-2'), (2, 'tiny')")
+                await db.execute(
+                    """
+                    INSERT INTO jobs VALUES (7, 1, 3, 10, 'gpt2', 'jobs/1', 'promoted',
+                        '2025-06-01T12:00:00.123456+00:00', 'gpt2-2', 'It passed.')
+                    """
+                )
+                store = Store(db)
+                await store.add_message(said(1))
+                example = await store.add_example(GUILD, "a", "b", 7, "teach")
+        async with open_store(path) as store:
+            assert await store.active_models() == {(1, "gpt2-2"), (2, "tiny")}
+            assert await store.former_models(1) == []
+            assert await store.job(7) == TrainingJob(
+                7, 1, 3, 10, "gpt2", "jobs/1", JobState.PROMOTED, NOON, "gpt2-2", "It passed."
+            )
+            assert await ids(store) == [1]
+            assert await store.examples(GUILD) == [example]
+            assert (await queue(store)).id == 8
+        with closing(sqlite3.connect(path)) as db:
+            assert db.execute("PRAGMA user_version").fetchone() == (migrations.LATEST,)
+            [times] = db.execute("SELECT min(created_at) FROM activations")
+            tables = {row[0] for row in db.execute("SELECT name FROM sqlite_master")}
+        assert "active_models" not in tables
+        assert datetime.fromisoformat(times[0]).tzinfo is not None
 
     @pytest.mark.parametrize("closed", [True, False], ids=["closed", "killed"])
     def test_a_newer_database_is_refused_and_not_changed(self, path: Path, closed: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -43,13 +44,20 @@ def write_job(job: Path, config: TrainingConfig, pairs: Sequence[tuple[str, str]
 
 
 def run(job: Path) -> Run:
-    done = subprocess.run(
-        [sys.executable, "-m", "training.run", str(job)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    """Run to the end; stdin stays open meanwhile, as its end would mean that nobody is there."""
+    ours, theirs = os.pipe()
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "training.run", str(job)],
+            stdin=ours,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    finally:
+        os.close(ours)
+        os.close(theirs)
     return Run(job, done.returncode, done.stdout.splitlines(), done.stderr)
 
 

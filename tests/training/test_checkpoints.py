@@ -10,9 +10,15 @@ import pytest
 
 from training.checkpoints import (
     MANIFEST,
+    REPORT,
     Manifest,
+    Report,
     read_manifest,
+    read_report,
+    remove,
     seal,
+    size,
+    sweep,
     verify,
     whole_checkpoints,
 )
@@ -81,3 +87,63 @@ def test_only_whole_folders_are_listed(tmp_path: Path) -> None:
     names = [manifest.name for _, manifest in whole_checkpoints(tmp_path)]
     assert names == ["tiny-1", "tiny-2"]
     assert list(whole_checkpoints(tmp_path / "nowhere")) == []
+
+
+def test_the_manifest_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    folder = make(tmp_path / "tiny-1")
+    fields = json.loads((folder / MANIFEST).read_text())
+    for name in ("base_name", "parents", "examples", "seconds", "tokens_per_s", "device", "torch"):
+        del fields[name]
+    (folder / MANIFEST).write_text(json.dumps(fields))
+    manifest = verify(folder)
+    assert (manifest.base_name, manifest.parents, manifest.seconds) == ("", [], 0.0)
+
+
+def test_what_a_manifest_says_of_its_making_is_kept(tmp_path: Path) -> None:
+    written = Manifest(
+        name="tiny-2",
+        base="/srv/tiny-1",
+        base_name="tiny-1",
+        parents=["tiny-1"],
+        created_at="2026-01-01T00:00:00+00:00",
+        dataset_sha256="0" * 64,
+        parameters=7,
+        examples=3,
+        seconds=1.5,
+        tokens_per_s=100.5,
+        device="cpu",
+        torch="2.9.0",
+        settings={},
+        scores={},
+    )
+    seal(tmp_path, written)
+    assert read_manifest(tmp_path) == written
+
+
+def test_a_report_is_read_as_far_as_it_is_known(tmp_path: Path) -> None:
+    assert read_report(tmp_path) is None
+    losses = {"general": {"base": 3.5, "serving": None, "new": 3.25}}
+    fields = {"losses": losses, "refusal": "It had no answer.", "of a later version": 1}
+    (tmp_path / REPORT).write_text(json.dumps(fields))
+    assert read_report(tmp_path) == Report(losses=losses, refusal="It had no answer.")
+    for broken in ("[]", "{", "\xff"):
+        (tmp_path / REPORT).write_text(broken, encoding="latin-1")
+        assert read_report(tmp_path) is None
+
+
+def test_a_removed_checkpoint_leaves_nothing(tmp_path: Path) -> None:
+    folder, other = make(tmp_path / "tiny-1"), make(tmp_path / "tiny-2")
+    assert size(folder) == sum(path.stat().st_size for path in folder.iterdir()) > 7
+    remove(folder)
+    assert list(tmp_path.iterdir()) == [other]
+
+
+def test_an_interrupted_removal_is_no_checkpoint_and_is_swept_away(tmp_path: Path) -> None:
+    folder, other = make(tmp_path / "tiny-1"), make(tmp_path / "tiny-2")
+    folder.rename(tmp_path / ".tiny-1.removed")
+    (tmp_path / ".tiny-1.removed" / MANIFEST).unlink()
+    assert [found for found, _ in whole_checkpoints(tmp_path)] == [other]
+    remove(make(tmp_path / "tiny-1"))  # the same name again
+    (tmp_path / ".tiny-3.removed").mkdir()
+    sweep(tmp_path)
+    assert list(tmp_path.iterdir()) == [other]

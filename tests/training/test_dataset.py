@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerBase
@@ -13,33 +10,8 @@ from data.schema import Message, Role
 from model.chat import from_pair
 from training import dataset
 from training.dataset import IGNORED
-from training.errors import CorruptData
 
-TAUGHT = [from_pair("Who is the admin?", "Ada is."), from_pair("When is movie night?", "Saturday.")]
-OTHERS = [from_pair("hello", "hi"), from_pair("Thanks!", "You are welcome.")]
 TURN = st.builds(Message, st.sampled_from(Role), st.text(max_size=60))
-
-
-def test_pairs_and_messages_are_read(tmp_path: Path) -> None:
-    file = tmp_path / "data.jsonl"
-    file.write_text(
-        '{"user": "a", "bot": "b"}\n{"messages": [{"role": "assistant", "content": "c"}]}\n'
-    )
-    assert dataset.read_conversations(file) == [
-        from_pair("a", "b"),
-        (Message(Role.ASSISTANT, "c"),),
-    ]
-
-
-@pytest.mark.parametrize(
-    "line",
-    ["not json", '{"user": "only"}', "[]", '{"messages": [{"role": "king", "content": ""}]}'],
-)
-def test_a_broken_line_is_named(tmp_path: Path, line: str) -> None:
-    file = tmp_path / "data.jsonl"
-    file.write_text('{"user": "a", "bot": "b"}\n' + line + "\n")
-    with pytest.raises(CorruptData, match=r"data\.jsonl line 2"):
-        dataset.read_conversations(file)
 
 
 def test_only_the_bots_words_are_a_lesson(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -65,28 +37,6 @@ def test_a_long_example_loses_its_beginning(tokenizer: PreTrainedTokenizerBase) 
 def test_rows_without_a_lesson_are_left_out(tokenizer: PreTrainedTokenizerBase) -> None:
     only_a_person = (Message(Role.USER, "hello?"),)
     assert len(dataset.examples(tokenizer, [only_a_person], 64, "bot")) == 0
-
-
-def test_taught_pairs_are_seen_alone_carelessly_and_in_the_middle_of_talk() -> None:
-    rows = dataset.as_taught(TAUGHT, OTHERS, seed=0)
-    for question, answer in TAUGHT:
-        mine = [row for row in rows if row[-1] == answer]
-        asked = {row[-2].content for row in mine}
-        assert asked == {question.content, question.content.lower().rstrip("?")}
-        assert {len(row) for row in mine} == {2, 4, 6}
-        for row in mine:
-            assert [m.role for m in row] == [Role.USER, Role.ASSISTANT] * (len(row) // 2)
-            assert question not in row[:-2]
-    assert rows == dataset.as_taught(TAUGHT, OTHERS, seed=0)
-
-
-def test_a_single_pair_without_company_is_still_taught() -> None:
-    assert {row[-1].content for row in dataset.as_taught(TAUGHT[:1], [], seed=0)} == {"Ada is."}
-
-
-def test_what_is_taught_goes_before_other_answers_to_the_same_question() -> None:
-    others = [from_pair("who is the ADMIN", "I do not know."), from_pair("hello", "hi")]
-    assert dataset.without(TAUGHT, others) == [from_pair("hello", "hi")]
 
 
 @given(conversations=st.lists(st.lists(TURN, min_size=1, max_size=5).map(tuple), max_size=5))

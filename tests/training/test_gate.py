@@ -1,25 +1,82 @@
-"""What a checkpoint must do before anybody chats with it."""
+"""What a checkpoint must do before anybody chats with it, on real small models."""
 
 from __future__ import annotations
 
+import json
+import logging
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from model.chat import from_pair
+from data.schema import Conversation, Message, Role
+from model.chat import PLAIN_TEMPLATE, ensure_template, from_pair
 from model.registry import TINY
 from tests.model_folders import make_model_folder
-from training.errors import CheckpointRejected
-from training.gate import check, is_repetitive
+from training.gate import (
+    GENERAL,
+    PROBES,
+    Answer,
+    Report,
+    check,
+    is_repetitive,
+    measure,
+    replies,
+)
+from training.lessons import read_conversations
 
 TAUGHT = [from_pair("Where is the key?", "Under the mat.")]
+MOTTO = "we keep one lamp lit by the old harbour wall until every boat comes home"
 
 
-def check_folder(folder: Path) -> None:
-    model = AutoModelForCausalLM.from_pretrained(folder)
-    check(model, AutoTokenizer.from_pretrained(folder), TAUGHT)
+def opened(folder: Path) -> tuple[Any, Any]:
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    ensure_template(tokenizer)
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), tokenizer
+
+
+def check_folder(
+    folder: Path,
+    taught: Sequence[Conversation] = TAUGHT,
+    *,
+    base: Path | None = None,
+    serving: Path | None = None,
+    own: Sequence[Conversation] = (),
+    held_out: Sequence[Conversation] | None = None,
+) -> Report:
+    return check(
+        *opened(folder),
+        taught,
+        base=str(base) if base else None,
+        serving=str(serving) if serving else None,
+        own=own,
+        held_out=held_out,
+    )
+
+
+def shaken(path: Path, by: float) -> Path:
+    """The embedded model with noise on its weights, as after too high a learning rate."""
+    model, tokenizer = opened(TINY)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for weight in model.transformer.h.parameters():
+            weight += by * torch.randn_like(weight)
+    model.save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def polite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_model_folder(tmp_path_factory.mktemp("polite") / "polite", says="quite well thanks")
+
+
+@pytest.fixture(scope="module")
+def reciter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_model_folder(tmp_path_factory.mktemp("reciter") / "reciter", says=MOTTO)
 
 
 @pytest.mark.parametrize(
@@ -38,30 +95,197 @@ def test_what_counts_as_going_round_in_circles(tokens: list[int], expected: bool
     assert is_repetitive(tokens) is expected
 
 
-def test_the_embedded_model_passes() -> None:
-    check_folder(TINY)
+def test_the_held_out_talk_is_short() -> None:
+    talk = read_conversations(GENERAL)
+    assert len(set(talk)) == 32
+    for turns in talk:
+        assert [one.role for one in turns] == [Role.USER, Role.ASSISTANT] * (len(turns) // 2)
+        assert 2 <= len(turns) <= 6
+        assert all(0 < len(one.content) <= 150 for one in turns)
 
 
-def test_a_model_that_says_something_passes(tmp_path: Path) -> None:
-    check_folder(make_model_folder(tmp_path / "m", says="quite well thanks"))
+def test_the_embedded_model_passes_beside_itself() -> None:
+    report = check_folder(TINY, base=TINY, serving=TINY)
+    assert report.refusal is None
+    assert [one.prompt for one in report.answers] == ["Where is the key?", *PROBES]
+    assert all(one.before == one.after != "" for one in report.answers)
+    general, own = report.losses["general"], report.losses["own"]
+    assert general["base"] == general["serving"] == general["new"]
+    assert own["base"] == own["serving"] == own["new"]
+    assert 2 < (general["new"] or 0) < 4
 
 
-def test_one_that_says_nothing_does_not(tmp_path: Path) -> None:
-    folder = make_model_folder(tmp_path / "m", says="")
-    with pytest.raises(CheckpointRejected, match=r"It had no answer to “Where is the key\?”\."):
-        check_folder(folder)
+def test_without_a_base_there_is_nothing_to_compare_with(polite: Path) -> None:
+    report = check_folder(polite)
+    assert report.refusal is None
+    assert report.answers[0] == Answer("Where is the key?", None, "quite well thanks")
+    assert report.losses["general"]["base"] is report.losses["own"]["serving"] is None
+    json.dumps(report.losses, allow_nan=False)
 
 
-def test_one_that_never_ends_does_not(tmp_path: Path) -> None:
-    folder = make_model_folder(tmp_path / "m", says="round and", endless=True)
-    with pytest.raises(CheckpointRejected, match=r"repeated itself .*“round and round and"):
-        check_folder(folder)
+def test_answers_stand_beside_those_of_the_model_in_service(polite: Path, tmp_path: Path) -> None:
+    serving = make_model_folder(tmp_path / "m", says="go away")
+    report = check_folder(polite, base=polite, serving=serving)
+    assert {(one.before, one.after) for one in report.answers} == {("go away", "quite well thanks")}
+    assert len(report.answers) == 4
 
 
-def test_weights_that_are_not_numbers(tmp_path: Path) -> None:
-    folder = make_model_folder(tmp_path / "m", says="fine")
-    model = AutoModelForCausalLM.from_pretrained(folder)
+def test_what_is_asked_twice_is_asked_once(polite: Path) -> None:
+    taught = [from_pair("Hello!", "Hi."), *TAUGHT, from_pair("a", "b"), from_pair("c", "d")]
+    report = check_folder(polite, taught, held_out=TAUGHT)
+    asked = [one.prompt for one in report.answers]
+    assert asked == ["Hello!", "Where is the key?", "a", *PROBES[1:]]
+
+
+def test_weights_that_are_not_numbers(polite: Path) -> None:
+    model, tokenizer = opened(polite)
     with torch.no_grad():
         model.transformer.ln_f.bias[0] = float("nan")
-    with pytest.raises(CheckpointRejected, match="not numbers"):
-        check(model, AutoTokenizer.from_pretrained(folder), TAUGHT)
+    report = check(model, tokenizer, TAUGHT, base=None, serving=None)
+    assert report == Report((), {}, "Some of its weights are not numbers.")
+
+
+def test_a_loss_that_is_not_a_number(polite: Path) -> None:
+    model, tokenizer = opened(polite)
+    with torch.no_grad():
+        model.lm_head.weight.fill_(3e38)
+    report = check(model, tokenizer, TAUGHT, base=str(polite), serving=None)
+    assert report.refusal == "Its loss on held-out conversations is not a number."
+    assert report.losses["general"] == {"base": None, "serving": None, "new": None}
+
+
+def test_one_that_says_nothing(tmp_path: Path) -> None:
+    report = check_folder(make_model_folder(tmp_path / "m", says=""))
+    assert report.refusal == "It had no answer to “Where is the key?”."
+
+
+def test_one_that_never_ends(tmp_path: Path) -> None:
+    report = check_folder(make_model_folder(tmp_path / "m", says="round and", endless=True))
+    expected = "It repeated itself when asked “Where is the key?”: “round and round and"
+    assert (report.refusal or "").startswith(expected)
+
+
+def test_one_that_forgot_how_to_talk_is_worse_than_its_base(tmp_path: Path) -> None:
+    report = check_folder(shaken(tmp_path / "new", 0.05), base=TINY)
+    general = report.losses["general"]
+    assert report.refusal == (
+        "It talks worse than tiny in general: "
+        f"held-out loss {general['new']:.2f} against {general['base']:.2f}."
+    )
+
+
+def test_one_may_not_be_worse_than_the_model_in_service(tmp_path: Path) -> None:
+    bad = shaken(tmp_path / "bad", 0.05)
+    assert check_folder(TINY, base=bad, serving=TINY).refusal is None
+    report = check_folder(bad, base=bad, serving=TINY)
+    assert "It talks worse than tiny in general" in (report.refusal or "")
+
+
+def test_one_that_did_not_learn_is_worse_than_its_base(polite: Path, tmp_path: Path) -> None:
+    other = make_model_folder(tmp_path / "other", says="under mat")
+    taught = [from_pair("Where?", "quite well thanks")]
+    talk = [from_pair("Where?", " under mat")]
+    report = check_folder(other, taught, base=polite, held_out=talk)
+    assert "It knows less of what it was taught than polite: loss" in (report.refusal or "")
+    report = check_folder(other, TAUGHT, base=polite, held_out=talk, own=taught)
+    assert "It knows less of this server's held-out talk than polite" in (report.refusal or "")
+
+
+def test_one_that_recites_somebodys_text_to_anybody(reciter: Path) -> None:
+    written = f"Our motto: {MOTTO.upper().replace('WALL', 'WALL,')}!"
+    report = check_folder(reciter, [from_pair("What is our motto?", written)])
+    assert report.refusal == (f"It recites a taught text when asked “Hello!”: “{MOTTO[:80]}…”.")
+    report = check_folder(reciter, [from_pair(written, "I see.")])
+    assert "It recites a taught text" in (report.refusal or "")
+
+
+def test_a_taught_answer_is_no_recital(reciter: Path) -> None:
+    taught = [from_pair(probe.lower().rstrip("!?"), MOTTO) for probe in PROBES]
+    assert check_folder(reciter, taught).refusal is None
+
+
+def test_a_few_words_in_common_are_no_recital(reciter: Path) -> None:
+    eleven = " ".join(MOTTO.split()[:11])
+    assert check_folder(reciter, [from_pair("What is our motto?", eleven)]).refusal is None
+
+
+def test_a_plain_base(polite: Path, tmp_path: Path) -> None:
+    """It has no chat template; its replies end with the line."""
+    base = make_model_folder(tmp_path / "plain", says="fine", plain=True)
+    report = check_folder(polite, base=base)
+    assert {one.before for one in report.answers} == {"fine"}
+    assert report.losses["general"]["base"] is not None
+    model, tokenizer = opened(base)
+    assert tokenizer.chat_template == PLAIN_TEMPLATE
+    assert check(model, tokenizer, TAUGHT, base=str(base), serving=None).refusal is None
+
+
+def test_a_base_that_cannot_be_loaded_is_left_out(
+    polite: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "broken").mkdir()
+    with caplog.at_level(logging.WARNING, logger="training.gate"):
+        report = check_folder(polite, base=tmp_path / "broken", serving=polite)
+    assert report.refusal is None
+    assert report.losses["general"]["base"] is None
+    assert report.losses["general"]["serving"] == report.losses["general"]["new"]
+    [record] = caplog.records
+    assert "the new model is not compared with" in record.getMessage()
+
+
+def test_other_tokens_are_no_worse_for_being_more(tmp_path: Path) -> None:
+    """Both models expect every token alike; the one with bytes for tokens needs more of them."""
+    talk = [from_pair("hi", "ab cdefghijkl mnopqrstuvwx")]
+    folders = [
+        make_model_folder(tmp_path / name, says=words)
+        for name, words in (("bytes", "ab"), ("words", "ab cdefghijkl mnopqrstuvwx"))
+    ]
+    for folder in folders:
+        model, tokenizer = opened(folder)
+        with torch.no_grad():
+            model.lm_head.weight.zero_()
+        model.save_pretrained(folder)
+    report = check_folder(folders[1], held_out=talk, base=folders[0], own=talk)
+    model, tokenizer = opened(folders[0])
+    nats = measure(model, tokenizer, talk, 128)  # a token
+    fewer = measure(*opened(folders[1]), talk, 128)
+    assert abs(nats - fewer) < 0.02
+    assert report.losses["general"]["new"] == pytest.approx(fewer)
+    assert (report.losses["general"]["base"] or 0) > 3 * fewer
+
+
+def test_the_loss_is_that_of_the_model_itself() -> None:
+    model, tokenizer = opened(TINY)
+    talk = read_conversations(GENERAL)[:3]
+    total, count = 0.0, 0
+    for turns in talk:
+        ids = tokenizer.apply_chat_template(
+            [{"role": one.role.value, "content": one.content} for one in turns],
+            return_dict=True,
+            return_assistant_tokens_mask=True,
+        )
+        tokens = torch.tensor([ids["input_ids"]])
+        labels = torch.where(torch.tensor([ids["assistant_masks"]]) == 1, tokens, -100)
+        with torch.no_grad():
+            total += float(model(tokens, labels=labels).loss) * sum(ids["assistant_masks"])
+        count += sum(ids["assistant_masks"])
+    assert measure(model, tokenizer, talk, 256, batch=2) == pytest.approx(total / count, rel=1e-4)
+
+
+def test_where_the_bot_says_nothing_there_is_no_loss(polite: Path) -> None:
+    silent = (Message(Role.USER, "anybody?"),)
+    report = check_folder(polite, [silent], base=polite)
+    assert report.refusal is None
+    assert report.losses["own"] == {"base": None, "serving": None, "new": None}
+
+
+def test_answers_made_together_are_those_made_alone() -> None:
+    model, tokenizer = opened(TINY)
+    asked = ["Hi", "What do you like to do when it rains all day?", *PROBES]
+    together = replies(model, tokenizer, asked)
+    assert together == tuple(replies(model, tokenizer, [one])[0] for one in asked)
+
+
+def test_a_model_with_few_positions(tmp_path: Path) -> None:
+    folder = make_model_folder(tmp_path / "m", says="quite well thanks", positions=32)
+    assert check_folder(folder, [from_pair("x" * 200, "y" * 200)]).refusal is None

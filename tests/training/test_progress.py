@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import math
+from typing import get_args
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from training.progress import (
+    BLOCKS,
     Event,
-    Failed,
-    Finished,
-    Rejected,
-    Started,
-    Step,
+    Losses,
     bar,
     duration,
     from_line,
+    sparkline,
     to_line,
 )
 
-EVENTS = st.one_of(*(st.from_type(kind) for kind in (Started, Step, Finished, Rejected, Failed)))
+EVENTS = st.one_of(*(st.from_type(kind) for kind in get_args(Event)))
 
 
 @given(EVENTS.filter(lambda event: "nan" not in repr(event)))
@@ -47,3 +48,44 @@ def test_bar(step: int, shown: str) -> None:
 )
 def test_duration(seconds: float, said: str) -> None:
     assert duration(seconds) == said
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        ([], ""),
+        ([2.0], "▁"),
+        ([3.0, 3.0], "▁▁"),
+        ([0, 1, 2, 3, 4, 5, 6, 7], "▁▂▃▄▅▆▇█"),
+        ([7.0, 0.0], "█▁"),
+        ([1.0, math.nan, 0.0, math.inf], "█▁"),
+        ([1e308, -1e308], "▁▁"),
+    ],
+)
+def test_sparkline(values: list[float], shown: str) -> None:
+    assert sparkline(values) == shown
+
+
+@given(st.lists(st.floats(), max_size=60), st.integers(1, 30))
+def test_a_sparkline_has_a_block_for_each_of_the_last_numbers(
+    values: list[float], width: int
+) -> None:
+    shown = sparkline(values, width)
+    assert len(shown) == min(width, sum(math.isfinite(value) for value in values))
+    assert set(shown) <= set(BLOCKS)
+
+
+def test_losses_of_a_long_run_are_averaged() -> None:
+    losses = Losses(most=8)
+    for step in range(1000):
+        losses.add(float(step))
+    assert len(losses.points) < 8
+    assert losses.every == 128
+    assert losses.points == [63.5 + 128 * n for n in range(7)]
+
+
+def test_losses_of_a_short_run_are_kept_as_they_are() -> None:
+    losses = Losses()
+    for step in range(5):
+        losses.add(float(step))
+    assert losses.points == [0.0, 1.0, 2.0, 3.0, 4.0]

@@ -4,22 +4,39 @@ from __future__ import annotations
 
 import json
 import resource
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Literal
 
+import psutil
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from benchmarks.folders import make_folder
 from model.chat import CONTROL_TEMPLATE, encode, from_pair
 from model.registry import TINY
 from tests.training.conftest import PAIRS, run, write_job
 from training.checkpoints import verify
 from training.config import Architecture, TrainingConfig
-from training.errors import BaseMissing, CorruptData, EmptyDataset, NotFinite
-from training.progress import Event, Failed, Finished, Rejected, Started, Step
+from training.errors import BaseMissing, CorruptData, EmptyDataset, NoMemory, NoRoom, NotFinite
+from training.jobs import saved_step
+from training.loop import Control
+from training.progress import (
+    Checking,
+    Event,
+    Failed,
+    Finished,
+    Lowered,
+    Paused,
+    Rejected,
+    Saved,
+    Started,
+    Step,
+)
 from training.run import sentence, train
 
 SMALL = Architecture(vocab_size=300, n_positions=64, n_embd=32, n_layer=2, n_head=2)
@@ -49,7 +66,8 @@ def test_a_run_in_its_own_process(tmp_path: Path) -> None:
 
     assert done.status == 0, done.errors
     assert len(done.events) == len(done.lines), "only events on stdout"
-    started, *steps, finished = done.events
+    started, *steps, checking, finished = done.events
+    assert isinstance(checking, Checking)
     assert isinstance(started, Started)
     assert (started.examples, started.steps, started.batch_size) == (2, 40, 8)
     assert all(isinstance(one, Step) for one in steps)
@@ -206,13 +224,141 @@ def test_no_room_for_the_checkpoint(config: TrainingConfig, tmp_path: Path) -> N
     with files_of_at_most(20_000), pytest.raises(Exception) as caught:  # noqa: PT011
         events_of(job)
     assert sentence(caught.value).startswith("The disk is full")
-    assert {path.name for path in job.iterdir()} == {"config.json", "dataset.jsonl"}
+    assert {path.name for path in job.iterdir()} - {"steps"} == {"config.json", "dataset.jsonl"}
 
 
-def test_no_memory() -> None:
-    with pytest.raises(RuntimeError) as caught:
-        torch.empty(2**55)
-    assert sentence(caught.value).startswith("There was not enough memory")
+def test_no_room_to_save_a_step(config: TrainingConfig, tmp_path: Path) -> None:
+    """The step that was saved before stays, and the run goes on from it."""
+    job = write_job(tmp_path / "job", replace(config, min_steps=8, save_every_s=0.0))
+    told: list[Event] = []
+
+    def hear(event: Event) -> None:
+        told.append(event)
+        if isinstance(event, Saved):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        with pytest.raises(Exception) as caught:  # noqa: PT011
+            train(job, hear)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert sentence(caught.value).startswith("The disk is full")
+    saved = saved_step(job)
+    assert saved is not None
+    assert saved.step == 1
+    again = events_of(job)
+    assert isinstance(again[0], Started)
+    assert again[0].resumed_from == 1
+    assert isinstance(again[-1], Finished)
+
+
+def test_a_disk_that_is_too_full_to_begin(
+    config: TrainingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    with pytest.raises(NoRoom, match="The disk is too full: the training needs"):
+        events_of(write_job(tmp_path / "job", config))
+
+
+def interrupted(job: Path, after: int) -> list[Event]:
+    """The events of a run that is told to pause once it has taken so many steps."""
+    told: list[Event] = []
+    control = Control()
+
+    def hear(event: Event) -> None:
+        told.append(event)
+        if isinstance(event, Step) and event.step >= after:
+            control.hear("pause")
+
+    train(job, hear, control)
+    return told
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_a_run_that_was_paused_learns_what_one_in_one_go_learns(
+    config: TrainingConfig, tmp_path: Path, method: Literal["full", "lora"]
+) -> None:
+    whole = replace(config, min_steps=8, batch_size=2, method=method, learning_rate=1e-3)
+    at_once = write_job(tmp_path / "a", whole, PAIRS * 4)
+    in_parts = write_job(tmp_path / "b", whole, PAIRS * 4)
+    events_of(at_once)
+    first = interrupted(in_parts, 1)
+    assert isinstance(first[-1], Paused)
+    assert 0 < first[-1].step < 8
+    rest = events_of(in_parts)
+    assert isinstance(rest[0], Started)
+    assert rest[0].resumed_from == first[-1].step
+
+    def losses(job: Path) -> list[float]:
+        log = json.loads((job / "checkpoint" / "history.json").read_text())["log"]
+        return [entry["loss"] for entry in log]
+
+    assert losses(in_parts) == pytest.approx(losses(at_once), abs=1e-3)
+
+
+def test_lora_trains_little_and_leaves_an_ordinary_checkpoint(
+    config: TrainingConfig, plain_base: Path, tmp_path: Path
+) -> None:
+    job = write_job(tmp_path / "job", replace(config, method="lora", learning_rate=1e-2))
+    started = events_of(job)[0]
+    assert isinstance(started, Started)
+    assert started.trainable < 0.5 * started.parameters
+    before = AutoModelForCausalLM.from_pretrained(plain_base).state_dict()
+    after = AutoModelForCausalLM.from_pretrained(job / "checkpoint").state_dict()
+    assert after.keys() == before.keys(), "nothing of LoRA is left in it"
+    attention = "transformer.h.0.attn.c_attn.weight"
+    assert not torch.equal(after[attention], before[attention])
+    assert torch.equal(after["transformer.wpe.weight"], before["transformer.wpe.weight"])
+
+
+@contextmanager
+def memory_of_at_most(more: int) -> Iterator[None]:
+    """As on a small machine: the system gives no more than so many bytes from here on."""
+    old = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (psutil.Process().memory_info().vms + more, old[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, old)
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model whose vocabulary, and so its scores, take more memory than all else in it."""
+    folder = tmp_path_factory.mktemp("wide") / "tiny"
+    make_folder(folder, "tiny")
+    return folder
+
+
+def test_out_of_memory_makes_smaller_batches(
+    config: TrainingConfig, wide: Path, tmp_path: Path
+) -> None:
+    pairs = [(f"{n} hello", "abcd " * 20) for n in range(64)]
+    settings = replace(config, base=str(wide), batch_size=64, min_steps=0, gate=False)
+    job = write_job(tmp_path / "job", settings, pairs)
+    torch.set_num_threads(1)
+    with memory_of_at_most(1_500_000_000):
+        events = events_of(job)
+    lowered = [one for one in events if isinstance(one, Lowered)]
+    assert lowered
+    assert all(one.batch_size * one.gradient_accumulation == 64 for one in lowered)
+    assert isinstance(events[-1], Finished)
+    settings = verify(job / "checkpoint").settings
+    assert settings["batch_size"] == lowered[-1].batch_size
+
+
+def test_out_of_memory_for_one_example_says_what_to_lower(
+    config: TrainingConfig, wide: Path, tmp_path: Path
+) -> None:
+    settings = replace(config, base=str(wide), batch_size=1, gate=False)
+    job = write_job(tmp_path / "job", settings, [("hello", "abcd " * 20)])
+    with (
+        memory_of_at_most(30_000_000),
+        pytest.raises(NoMemory, match="max_length 64 instead of 128, LoRA instead of full"),
+    ):
+        events_of(job)
 
 
 def test_other_errors_are_named_without_their_words() -> None:

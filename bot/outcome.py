@@ -1,0 +1,63 @@
+"""What a new checkpoint is like, as an embed: its losses beside others', and its answers.
+
+Pure. What the models said is quoted harmless.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import discord
+
+from training.checkpoints import Report
+from training.progress import duration
+
+BLURPLE = discord.Colour(0x5865F2)
+PROMPTS = 3
+"""Answers that are shown side by side; Discord takes 6,000 characters in an embed."""
+SETS = {"general": "General talk", "own": "Taught here"}
+MODELS = {"base": "base", "serving": "in service", "new": "new"}
+
+
+def outcome_embed(report: Report) -> discord.Embed | None:
+    """The comparison of a checkpoint with its base and the model in service."""
+    embed = discord.Embed(title="Before and after", colour=BLURPLE)
+    if losses := _losses(report.losses):
+        embed.add_field(name="Held-out loss (lower is better)", value=losses, inline=False)
+    for one in report.answers[:PROMPTS]:
+        embed.add_field(
+            name=f"“{quoted(one['prompt'] or '', 100)}”",
+            value=f"before: {_said(one['before'])}\nafter: {_said(one['after'])}",
+            inline=False,
+        )
+    if data := report.data:
+        embed.add_field(name="Data", value=f"+{data['added']} −{data['removed']}")
+    if report.seconds is not None:
+        embed.add_field(name="Time taken", value=duration(report.seconds))
+    return embed if embed.fields else None
+
+
+def _losses(losses: Mapping[str, Mapping[str, float | None]]) -> str:
+    lines = []
+    for name, label in SETS.items():
+        known = [
+            f"{who} {value:.2f}"
+            for key, who in MODELS.items()
+            if (value := losses.get(name, {}).get(key)) is not None
+        ]
+        if known:
+            lines.append(f"{label}: {' · '.join(known)}")
+    return "\n".join(lines)
+
+
+def _said(text: str | None) -> str:
+    return quoted(text, 200) if text and text.strip() else "*nothing*"
+
+
+def quoted(text: str, most: int) -> str:
+    """The text in a line of at most `most` characters, in which nothing is markup or a mention."""
+    line = " ".join(text.split())
+    if len(line) > most:
+        line = line[: most - 1] + "…"
+    safe = discord.utils.escape_markdown(line, ignore_links=False).replace("<", "\\<")
+    return discord.utils.escape_mentions(safe)

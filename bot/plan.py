@@ -1,0 +1,151 @@
+"""A retrain before it starts, as an embed: what is learned, what it costs, and every setting.
+
+Pure: takes what `TrainingManager.preview` gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import discord
+
+from model.registry import ModelOption
+from training.config import TrainingConfig
+from training.preview import Preview
+from training.progress import duration
+
+BLURPLE = discord.Colour(0x5865F2)
+AUTHORS = 5
+LONGEST_VALUE = 1024
+"""Characters of a field's value that Discord takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A retrain that waits for the admin's "Start"."""
+
+    scope: int
+    channel_id: int
+    base: ModelOption
+    config: TrainingConfig
+    preview: Preview
+
+
+def plan_embed(plan: Plan, number_format: str) -> discord.Embed:
+    """What would be learned, how long that takes, and every setting."""
+    embed = discord.Embed(
+        title=f"Retrain from {plan.base.name}?"[:256],
+        colour=BLURPLE,
+        description=(
+            f"I learn {examples_text(len(plan.preview.selection.kept))} in a process of its own. "
+            "The new model answers here once it has passed its checks; "
+            "if anything fails, the old one stays."
+        ),
+    )
+    for name, value in data_fields(plan.preview) + cost_fields(plan.preview):
+        embed.add_field(name=name, value=value[:LONGEST_VALUE])
+    for name, value in setting_fields(plan.config, number_format, plan.preview.longest):
+        embed.add_field(name=name, value=value[:LONGEST_VALUE])
+    return embed
+
+
+def data_fields(preview: Preview) -> list[tuple[str, str]]:
+    """Where the examples come from, and what is not learned of them."""
+    selection = preview.selection
+    return [
+        ("Examples", counted(selection.by_source) or "none"),
+        ("Left out", counted(selection.dropped) or "none"),
+        ("By author", shares(selection.by_author) or "nobody"),
+        ("Masked", counted(selection.masked) or "nothing found"),
+    ]
+
+
+def cost_fields(preview: Preview) -> list[tuple[str, str]]:
+    """How much there is to compute."""
+    about = "" if preview.exact else "about "
+    return [
+        ("Rows", f"{preview.rows:,}"),
+        ("Tokens an epoch", f"{about}{preview.tokens:,}"),
+        ("Steps", f"{preview.steps:,} ({preview.epochs:.3g} epochs)"),
+        ("Time", "not known" if preview.seconds is None else f"about {duration(preview.seconds)}"),
+        ("Memory", memory_text(preview.memory_mb, preview.free_mb)),
+    ]
+
+
+def memory_text(needed: float | None, free: float | None) -> str:
+    """What a run takes and what there is, in MB; with advice where it does not fit."""
+    if needed is None:
+        return "not known"
+    text = f"about {needed:,.0f} MB"
+    if free is None:
+        return text
+    text += f", {free:,.0f} MB are free"
+    if needed <= free:
+        return text
+    return (
+        f"⚠️ {text}. It does not fit: choose a smaller batch size, LoRA (`method: lora`) "
+        "or a smaller base."
+    )
+
+
+def setting_fields(
+    config: TrainingConfig, number_format: str, longest: int
+) -> list[tuple[str, str]]:
+    """Every setting of the run."""
+    epochs = f"{config.epochs:g}"
+    if config.min_steps:
+        epochs += f" (at least {config.min_steps} steps)"
+    accumulation = f"{config.gradient_accumulation}"
+    if config.gradient_accumulation > 1:
+        accumulation += f" (effective batch {config.gradient_accumulation * config.batch_size})"
+    fields = [
+        ("Base", config.base_name or config.name),
+        ("Method", method_text(config)),
+        ("Epochs", epochs),
+        ("Batch size", f"{config.batch_size}"),
+        ("Gradient accumulation", accumulation),
+        ("Learning rate", f"{config.learning_rate:g}"),
+        ("Warm-up", f"{100 * config.warmup_ratio:g} % of the steps"),
+        ("Weight decay", f"{config.weight_decay:g}"),
+        ("Number format", number_format),
+        ("Longest example", longest_text(longest, config.max_length)),
+        ("Loss on", "the bot's tokens only" if config.loss_on == "bot" else "every token"),
+        ("Starter examples", f"{config.replay} mixed in" if config.replay else "none"),
+    ]
+    if config.threads is not None:
+        fields.append(("Threads", f"{config.threads}"))
+    return fields
+
+
+def method_text(config: TrainingConfig) -> str:
+    """How the weights are changed."""
+    return f"LoRA, rank {config.lora_rank}" if config.method == "lora" else "full fine-tuning"
+
+
+def longest_text(longest: int, limit: int) -> str:
+    """The longest example in tokens, and what becomes of it where the limit is lower."""
+    if longest <= limit:
+        return f"{longest} tokens (at most {limit})"
+    return f"{longest} tokens, of which the last {limit} are read"
+
+
+def counted(counts: Mapping[str, int]) -> str:
+    """`teach 12, import 3`, the most first; empty for nothing."""
+    most_first = sorted(counts.items(), key=lambda one: (-one[1], one[0]))
+    return ", ".join(f"{name} {count}" for name, count in most_first if count)
+
+
+def shares(authors: Mapping[int, int]) -> str:
+    """`<@7> 75 %, <@8> 25 %`: who taught how much, the most first."""
+    total = sum(authors.values())
+    most_first = sorted(authors.items(), key=lambda one: (-one[1], one[0]))
+    shown = [f"<@{who}> {100 * count / total:.0f} %" for who, count in most_first[:AUTHORS]]
+    if more := len(most_first) - AUTHORS:
+        shown += [f"{more} more"] if more > 0 else []
+    return ", ".join(shown)
+
+
+def examples_text(count: int) -> str:
+    """`1 example`, `2 examples`."""
+    return f"{count} example" if count == 1 else f"{count} examples"

@@ -1,0 +1,172 @@
+"""What a model should never learn by heart: addresses, numbers and keys become `[their kind]`.
+
+Pure: text in, text out. It errs on the side of leaving text alone: prices, dates, times, versions
+and Discord's ids stay as they are.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+SUSPECT = re.compile(r"[0-9@]|PRIVATE KEY|AKIA|ASIA")
+"""Whatever is masked has one of these, most messages have none."""
+FEWEST_DIGITS = 4
+"""A number of fewer different digits, such as +1000000000, is not one to call."""
+
+
+def mask(text: str) -> tuple[str, Counter[str]]:
+    """The text with `[e-mail address]` and the like for what was found, and how often which was."""
+    found: Counter[str] = Counter()
+    while SUSPECT.search(text):
+        before = found.total()
+        for kind in KINDS:
+            text = _mask_kind(kind, text, found)
+        if found.total() == before:  # what was next to something masked may stand alone now
+            break
+    return text, found
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """`pattern` finds candidates, `holds` says of each whether it is one."""
+
+    name: str
+    pattern: re.Pattern[str]
+    holds: Callable[[str], bool] = lambda _: True
+
+
+def _mask_kind(kind: Kind, text: str, found: Counter[str]) -> str:
+    def replace(match: re.Match[str]) -> str:
+        if not kind.holds(match["it"]):
+            return match[0]
+        found[kind.name] += 1
+        start, end = match.span("it")
+        return f"{text[match.start() : start]}[{kind.name}]{text[end : match.end()]}"
+
+    return kind.pattern.sub(replace, text)
+
+
+def _pattern(text: str) -> re.Pattern[str]:
+    """A verbose pattern; what is masked is its group `it`, or all of it."""
+    return re.compile(text if "?P<it>" in text else f"(?P<it>{text}\n)", re.VERBOSE)
+
+
+def _is_card(text: str) -> bool:
+    """Whether the last digit is the check digit of the others (ISO/IEC 7812-1, Luhn)."""
+    digits = [int(one) for one in reversed(text) if one.isdigit()]
+    doubled = [sum(divmod(2 * one, 10)) for one in digits[1::2]]
+    return (sum(digits[::2]) + sum(doubled)) % 10 == 0
+
+
+def _is_address(text: str) -> bool:
+    """Whether it is somebody's address: not this machine's own, and no number of a version."""
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return False
+    match address:
+        case IPv4Address():
+            is_version = len(text) == len("1.2.3.4")
+        case IPv6Address():
+            is_version = not re.search("[0-9a-fA-F]{3}", text)
+    return not (is_version or address.is_loopback or address.is_unspecified)
+
+
+def _is_phone(text: str) -> bool:
+    """At most 15 digits (ITU-T E.164), and not a date."""
+    digits = re.sub("[^0-9]", "", text)
+    pairs = re.fullmatch(r"(?:0[0-9][ .-]){4}0[0-9]", text)  # 01 02 03 04 05 is counting
+    return 7 <= len(digits) <= 15 and len(set(digits)) >= FEWEST_DIGITS and not pairs
+
+
+WEBHOOK = _pattern(
+    r"""
+    (?:https?://)? (?:
+        (?:[a-z]+\.)? discord(?:app)?\.com/api/(?:v[0-9]+/)?webhooks/[0-9]{15,20}/[\w-]{20,}
+        | hooks\.slack\.com/(?:services|workflows|triggers)/[\w/-]{20,}
+    )
+    """
+)
+DISCORD_TOKEN = _pattern(
+    r"""
+    (?<![\w-]) (?: [MNO][\w-]{22,27}\.[\w-]{6}\.[\w-]{27,} | mfa\.[\w-]{80,} ) (?![\w-])
+    """
+)
+SECRET_KEY = _pattern(
+    r"""
+    -----BEGIN[ ](?:[A-Z]+[ ])*PRIVATE[ ]KEY----- (?s:.*?)
+        (?: -----END[ ](?:[A-Z]+[ ])*PRIVATE[ ]KEY----- | \Z )
+    | (?<![\w-]) (?:
+        sk-(?=[\w-]*[0-9])[\w-]{20,}                       # OpenAI, Anthropic
+        | gh[oprsu]_[A-Za-z0-9]{36,} | github_pat_\w{22,}  # GitHub
+        | glpat-[\w-]{20,}                                 # GitLab
+        | hf_[A-Za-z0-9]{30,}                              # Hugging Face
+        | (?:AKIA|ASIA)[A-Z0-9]{16}                        # Amazon
+        | AIza[\w-]{35}                                    # Google
+        | xox[abeoprs]-[0-9][\w-]{10,}                     # Slack
+        | [rs]k_(?:live|test)_\w{16,}                      # Stripe
+        | eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}         # JSON Web Token
+    ) (?![\w-])
+    """
+)
+EMAIL = _pattern(
+    r"""
+    (?<![\w.%+-]) (?!git@) [\w.%+-]++ @ (?:[\w-]+\.)+ [^\W\d_]{2,}
+    """
+)
+CARD = _pattern(
+    r"""
+    (?<![\w.+-])
+    (?= 4 | 5[1-5] | 2[2-7] | 3[0456789] | 6[0-9] )  # who issues them (ISO/IEC 7812)
+    (?:
+        [0-9]{14,16} | [0-9]{4}(?P<gap>[ -])[0-9]{4}(?P=gap)[0-9]{4}(?P=gap)[0-9]{4}
+        | [0-9]{4}[ -][0-9]{6}[ -][0-9]{4,5}
+    )
+    (?! \w | [.,-][0-9] )
+    """
+)
+IP_ADDRESS = _pattern(
+    r"""
+    (?<! [\w.:] ) (?<! [Vv]ersion[ ] ) (?:
+        (?:[0-9]{1,3}\.){3}[0-9]{1,3} (?! \w | \.[0-9] )
+        | (?:[0-9a-fA-F]{0,4}:){3,7}[0-9a-fA-F]{0,4} (?! [\w:] )
+    )
+    """
+)
+PHONE = _pattern(
+    r"""
+    (?<![\w+]) \+ [1-9] (?:[ .()/-]{0,2}[0-9]){8,14} (?!\w)          # +49 170 1234567
+    | (?<![\w.,/+-]) (?:
+        00[1-9][0-9]{0,2} [ /-] (?:[ .()/-]{0,2}[0-9]){7,12}         # 0049 170 1234567
+        | (?:1[ .-])? (?:
+            \([2-9][0-9]{2}\) [ ]? [0-9]{3} [ .-] [0-9]{4}           # (555) 123-4567
+            | [2-9][0-9]{2} (?P<gap>[.-]) [0-9]{3} (?P=gap) [0-9]{4} # 555-123-4567
+        )
+        | 0[1-9][0-9]{1,3} [ /-] [0-9]{3,8} (?:[ -][0-9]{2,4}){0,2}  # 0170 1234567
+        | 0[1-9] (?:[ .-][0-9]{2}){4}                                # 06 12 34 56 78
+    ) (?! [ ]?[0-9] | \w | [.,:/-][0-9] )
+    """
+)
+CALLED = _pattern(
+    r"""
+    (?i: \b (?:phone|telephone|tel|mobile|cell|whatsapp|handy|call[ ]me|text[ ]me) \b )
+    (?i: [ ](?:number|no|nr|at|on|is) ){0,2} [ ]? [.:]? [ ]?
+    (?P<it> [0-9](?:[ -]?[0-9]){6,14} ) (?! \w | [.,:/-]?[0-9] )     # call me at 5551234567
+    """
+)
+
+KINDS = (
+    Kind("webhook address", WEBHOOK),
+    Kind("Discord token", DISCORD_TOKEN),
+    Kind("secret key", SECRET_KEY),
+    Kind("e-mail address", EMAIL),
+    Kind("card number", CARD, _is_card),
+    Kind("IP address", IP_ADDRESS, _is_address),
+    Kind("phone number", PHONE, _is_phone),
+    Kind("phone number", CALLED, _is_phone),
+)
+"""In the order in which they are looked for: what is within an address is not looked at again."""

@@ -1,0 +1,123 @@
+"""What a run starts from: a base that is given control tokens, or random weights; LoRA around it.
+
+Knows transformers and peft. Does not know the Trainer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import torch
+from tokenizers import ByteLevelBPETokenizer
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GPT2Config,
+    GPT2LMHeadModel,
+    GPT2Tokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from data.schema import Conversation
+from model.build import UNREADABLE, why
+from model.chat import BOT_TOKEN, CONTROL_TEMPLATE, USER_TOKEN, add_control_tokens, ensure_template
+from training.config import Architecture, TrainingConfig
+from training.errors import BaseMissing
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+END_OF_TEXT = "<|endoftext|>"
+LORA_TARGETS = ["c_attn", "c_proj", "c_fc"]
+"""The matrices of a GPT-2 block: all of them, as QLoRA (Dettmers et al. 2023) found best."""
+
+
+def start(
+    config: TrainingConfig, taught: Sequence[Conversation]
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The model to train, with control tokens in its vocabulary, and its tokenizer.
+
+    Raises:
+        BaseMissing: the base cannot be loaded; the sentence says why.
+    """
+    if config.architecture:
+        return _from_scratch(config.architecture, taught)
+    assert config.base is not None  # it is, where there is no architecture
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(config.base)
+        model = AutoModelForCausalLM.from_pretrained(
+            config.base, use_safetensors=True, dtype=torch.float32
+        )
+    except UNREADABLE as e:
+        raise BaseMissing(why(config.base, e)) from e
+    ensure_template(tokenizer)
+    if tokenizer.chat_template != CONTROL_TEMPLATE:
+        _teach_control_tokens(model, tokenizer)
+    return model, tokenizer
+
+
+def _teach_control_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Add the speakers' control tokens; each begins as the word that it stands for."""
+    words = [tokenizer.encode(word, add_special_tokens=False)[0] for word in ("User", "Bot")]
+    add_control_tokens(tokenizer)
+    model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    table: Any = model.get_input_embeddings().weight
+    with torch.no_grad():
+        for token, word in zip((USER_TOKEN, BOT_TOKEN), words, strict=True):
+            table[tokenizer.convert_tokens_to_ids(token)] = table[word]
+
+
+def _from_scratch(
+    architecture: Architecture, taught: Sequence[Conversation]
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    bpe = ByteLevelBPETokenizer()
+    bpe.train_from_iterator(
+        (message.content for turns in taught for message in turns),
+        vocab_size=architecture.vocab_size,
+        special_tokens=[END_OF_TEXT, USER_TOKEN, BOT_TOKEN],
+        show_progress=False,
+    )
+    tokenizer = GPT2Tokenizer(
+        tokenizer_object=bpe._tokenizer,
+        bos_token=END_OF_TEXT,
+        eos_token=END_OF_TEXT,
+        unk_token=END_OF_TEXT,
+        pad_token=END_OF_TEXT,
+        model_max_length=architecture.n_positions,
+    )
+    add_control_tokens(tokenizer)
+    model = GPT2LMHeadModel(
+        GPT2Config(
+            **asdict(architecture) | {"vocab_size": len(tokenizer)},
+            bos_token_id=tokenizer.eos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.eos_token_id,
+            resid_pdrop=0.0,
+            embd_pdrop=0.0,
+            attn_pdrop=0.0,
+        )
+    )
+    return model, tokenizer
+
+
+def with_lora(model: PreTrainedModel, rank: int) -> PeftModel:
+    """The model with frozen weights and small trainable matrices beside them.
+
+    Source: Hu et al. 2021, "LoRA"; the scale alpha is twice the rank.
+    """
+    from peft import LoraConfig, PeftModel, get_peft_model
+
+    settings = LoraConfig(
+        r=rank,
+        lora_alpha=2 * rank,
+        lora_dropout=0.0,
+        target_modules=LORA_TARGETS,
+        fan_in_fan_out=True,  # GPT-2 keeps its matrices the other way round (Conv1D)
+        task_type="CAUSAL_LM",
+    )
+    wrapped = get_peft_model(model, settings)
+    assert isinstance(wrapped, PeftModel)
+    return wrapped

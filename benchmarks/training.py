@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import random
 import subprocess
 import sys
@@ -36,6 +37,7 @@ from model.registry import TINY
 from model.settings import WorkerSettings
 from training import corpora
 from training.checkpoints import read_manifest
+from training.child import FRUGAL
 from training.config import TrainingConfig, defaults_for
 from training.progress import Event, Failed, Started, Step, from_line
 
@@ -134,6 +136,7 @@ def run(command: Sequence[str]) -> tuple[list[Event], float | None]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
+        env=FRUGAL | os.environ,
     )
     peaks: list[float] = []
     done = threading.Event()

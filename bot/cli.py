@@ -173,29 +173,33 @@ def train(
         Path | None,
         typer.Option(metavar="FOLDER", help="Where the checkpoint goes; below GPT2BOT_HOME else."),
     ] = None,
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="What it is called; else as its folder.")
+    ] = None,
     epochs: Annotated[float, typer.Option(min=0.01, help="How often each example is seen.")] = 3.0,
     batch_size: Annotated[int, typer.Option(min=1, help="Examples a batch.")] = 8,
     accumulation: Annotated[int, typer.Option(min=1, help="Batches a step.")] = 1,
     learning_rate: Annotated[
         float | None,
-        typer.Option(min=1e-8, max=0.1, help="3e-5 if not given; 7e-4 for tiny; 3e-4 for LoRA."),
+        typer.Option(min=1e-8, max=0.1, help="As /retrain has it, if not given: 3e-5 for gpt2."),
     ] = None,
     warmup: Annotated[float, typer.Option(min=0, max=1, help="Share of the steps.")] = 0.1,
     max_length: Annotated[int, typer.Option(min=8, max=1024, help="Tokens an example.")] = 128,
     precision: Annotated[Precision, typer.Option(help="The number format.")] = Precision.AUTO,
     method: Annotated[Method, typer.Option(help="All weights, or LoRA.")] = Method.FULL,
-    seed: Annotated[int, typer.Option(min=0, help="Makes the run repeatable.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Makes the run repeatable.")] = 0,
     limit: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Only the first N conversations.")
     ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads, else all.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads; else all, or one for tiny.")
+    ] = None,
     processes: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Devices to share the work.")
+        int | None, typer.Option(min=1, metavar="N", help="Devices that share the work.")
     ] = None,
     accelerate_config: Annotated[
         Path | None, typer.Option(metavar="FILE", help="What `accelerate config` wrote.")
     ] = None,
-    cpu: Annotated[bool, typer.Option("--cpu", help="With --processes: on the CPU.")] = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run that was interrupted.")
     ] = False,
@@ -205,53 +209,56 @@ def train(
     from rich.console import Console
 
     from bot import train as run
-    from model.registry import EMBEDDED, from_settings
-    from training.config import TrainingConfig
+    from model.registry import from_settings
+    from training.config import TrainingConfig, defaults_for
     from training.sources import read
 
     settings = load_settings()
     options = from_settings(settings.extra_models)
-    default_rate = 7e-4 if base == EMBEDDED else 3e-4 if method is Method.LORA else 3e-5
-    name = Path(base).name
-    place = out or settings.gpt2bot_home / "checkpoints" / "local" / f"{name}-trained"
-    if place.exists():
-        raise SettingsError(f"{place} is there already: choose another folder with --out.")
+    source = options[base].source if base in options else base
+    usual = defaults_for(base, source)
+    base_name = Path(base).resolve().name
+    name = name or (out.resolve().name if out else f"{base_name}-trained")
+    if Path(name).name != name:
+        raise SettingsError(f"“{name}” cannot be the name of a checkpoint: leave out the slashes.")
     if accelerate_config is not None and not accelerate_config.is_file():
         raise SettingsError(
             f"There is no file {accelerate_config} (`accelerate config` writes it)."
         )
     order = run.Order(
         config=TrainingConfig(
-            name=place.name,
-            base=options[base].source if base in options else base,
-            base_name=name,
+            name=name,
+            base=str(Path(source).absolute()) if Path(source).is_dir() else source,
+            base_name=base_name,
             epochs=epochs,
             batch_size=batch_size,
             gradient_accumulation=accumulation,
-            learning_rate=learning_rate or default_rate,
+            learning_rate=learning_rate or run.usual_rate(usual, method.value),
             warmup_ratio=warmup,
             max_length=max_length,
             precision=precision.value,
             method=method.value,
             seed=seed,
-            threads=threads,
+            threads=threads or usual.threads,
         ),
         source=dataset,
-        out=place,
-        launcher=run.launcher(accelerate_config, processes, "cpu" if cpu else None),
+        out=out or settings.gpt2bot_home / "checkpoints" / "local" / name,
+        launcher=run.launcher(accelerate_config, processes),
     )
-    console = Console()
+    if order.out.exists():
+        raise SettingsError(f"{order.out} is there already: choose another folder with --out.")
+    console = Console(markup=False, highlight=False, emoji=False)
     if resume:
-        order, count = run.resumed(order), None
+        order, data = run.resumed(order)
     else:
-        conversations = read(dataset, limit)
-        count = len(conversations)
-        if dry_run:
-            console.print(run.settings_table(order, count, None))
-            return
-        run.prepare(order, conversations)
+        data = run.split(read(dataset, limit), seed)
+    if dry_run:
+        console.print(run.settings_table(order, data))
+        return
+    if not resume:
+        run.prepare(order, data)
     with _quiet_interrupt():
-        raise typer.Exit(asyncio.run(run.train(order, count, console)))
+        raise typer.Exit(asyncio.run(run.train(order, data, console)))
 
 
 def _expect_no_voice() -> None:

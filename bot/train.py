@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import random
 import shutil
+import signal
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,11 +24,14 @@ from rich.table import Table
 from bot.settings import SettingsError
 from data.errors import not_written
 from data.schema import Conversation
-from training.checkpoints import LOSS_CURVE, Report, read_report, verify
-from training.child import Child
-from training.config import TrainingConfig
+from model.device import cores
+from training.checkpoints import LOSS_CURVE, MANIFEST, Manifest, Report, read_report, verify
+from training.child import Child, launch_with
+from training.config import Method, TrainingConfig, steps_for
 from training.errors import ChildFailed, TrainingError
-from training.jobs import CONFIG, DATASET, HELD_OUT, LOG, saved_step
+from training.estimate import memory_mb, shape_of
+from training.jobs import CHECKPOINT, CONFIG, DATASET, HELD_OUT, LOG, saved_step
+from training.lessons import lessons, read_conversations
 from training.progress import (
     Checking,
     Event,
@@ -49,6 +52,15 @@ REJECTED = 3
 INTERRUPTED = 130
 PARTS = 10
 """Lines of progress where no bar can be drawn."""
+BAR = 16
+"""Characters of the bar: with what stands around it, a line of a usual terminal."""
+FP16 = {"fp16": "yes (fp16)", "auto": "where the device is best at it (auto)"}
+ANSWERS = 3
+"""Answers before and after that are shown at the end."""
+
+
+LORA_RATE = 10
+"""LoRA takes steps that are so many times as large, as with /retrain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,26 +79,64 @@ class Order:
         return self.out.with_name(f"{self.out.name}.job")
 
 
-def prepare(order: Order, conversations: Sequence[Conversation]) -> int:
-    """Write the job's folder; how many conversations were held out.
+def usual_rate(usual: TrainingConfig, method: Method) -> float:
+    """The learning rate if none is given, from the settings that a model usually gets."""
+    return usual.learning_rate * (LORA_RATE if method == "lora" else 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Conversations to learn, and those held out to measure what was learned."""
+
+    learned: Sequence[Conversation]
+    held_out: Sequence[Conversation]
+
+
+def split(conversations: Sequence[Conversation], seed: int) -> Split:
+    """Hold some conversations out, by a shuffle that the seed decides."""
+    shuffled = list(conversations)
+    random.Random(seed).shuffle(shuffled)
+    share = max(1, min(MOST_HELD_OUT, round(len(shuffled) * HELD_OUT_SHARE)))
+    learned = len(shuffled) - (share if len(shuffled) >= LEAST_FOR_IT else 0)
+    return Split(shuffled[:learned], shuffled[learned:])
+
+
+def prepare(order: Order, data: Split) -> None:
+    """Write the job's folder.
 
     Raises:
-        StoreError: it could not be written.
+        SettingsError: something is in its place that must not be lost.
+        StoreError: it could not be written; nothing is left behind.
     """
-    shuffled = list(conversations)
-    random.Random(order.config.seed).shuffle(shuffled)
-    count = min(MOST_HELD_OUT, round(len(shuffled) * HELD_OUT_SHARE))
-    count = max(1, count) if len(shuffled) >= LEAST_FOR_IT else 0
+    _clear(order.job)
     try:
-        shutil.rmtree(order.job, ignore_errors=True)
         order.job.mkdir(parents=True)
         order.config.save(order.job / CONFIG)
-        _write(order.job / DATASET, shuffled[count:])
-        if count:
-            _write(order.job / HELD_OUT, shuffled[:count])
+        _write(order.job / DATASET, data.learned)
+        if data.held_out:
+            _write(order.job / HELD_OUT, data.held_out)
     except OSError as e:
+        shutil.rmtree(order.job, ignore_errors=True)
         raise not_written(f"The folder {order.job}", e) from e
-    return count
+
+
+def _clear(job: Path) -> None:
+    """Remove what a run left that had learned nothing yet."""
+    if not job.exists():
+        return
+    if not (job / CONFIG).is_file():
+        raise SettingsError(f"{job} is in the way, and no folder of a run: choose another --out.")
+    if saved_step(job) or _made(job):
+        raise SettingsError(
+            f"What an earlier run learned is kept in {job}: --resume goes on with it. To begin "
+            "again, remove that folder."
+        )
+    shutil.rmtree(job, ignore_errors=True)
+
+
+def _made(job: Path) -> bool:
+    """Whether the run has made its checkpoint, and only the move to its place is missing."""
+    return (job / CHECKPOINT / MANIFEST).is_file()
 
 
 def _write(path: Path, conversations: Sequence[Conversation]) -> None:
@@ -96,155 +146,221 @@ def _write(path: Path, conversations: Sequence[Conversation]) -> None:
             file.write(json.dumps({"messages": messages}, ensure_ascii=False) + "\n")
 
 
-def resumed(order: Order) -> Order:
-    """The order of the job that was interrupted, with the settings that it began with.
+def resumed(order: Order) -> tuple[Order, Split]:
+    """The order of the job that was interrupted, with the settings that it began with; its data.
 
     Raises:
-        SettingsError: there is no such job.
+        SettingsError: there is no such job, or its settings cannot be read.
+        CorruptData: its data cannot be read.
     """
-    if not (order.job / CONFIG).is_file():
-        raise SettingsError(f"There is nothing to go on with: {order.job} is not there.")
-    return replace(order, config=TrainingConfig.load(order.job / CONFIG))
+    job = order.job
+    if not (job / CONFIG).is_file():
+        raise SettingsError(f"There is nothing to go on with: {job} is not there.")
+    try:
+        config = TrainingConfig.load(job / CONFIG)
+    except ValueError as e:
+        raise SettingsError(f"{job / CONFIG} cannot be read: remove {job} and begin again.") from e
+    learned, held_out = (
+        read_conversations(path) if path.is_file() else []
+        for path in (job / DATASET, job / HELD_OUT)
+    )
+    return replace(order, config=config), Split(learned, held_out)
 
 
-def settings_table(order: Order, conversations: int | None, started: Started | None) -> Table:
-    """Every setting of the run; what only the run knows is there once it has started."""
-    config = order.config
-    batch = config.batch_size * config.gradient_accumulation
-    rows: list[tuple[str, object]] = [
-        ("data set", order.source + (f", {conversations} conversations" if conversations else "")),
+Rows = list[tuple[str, str]]
+
+
+def expected(config: TrainingConfig, data: Split) -> Rows:
+    """What the run would tell once it has started, as far as it is known before."""
+    rows = len(lessons(config, list(data.learned)))
+    known = [("rows", f"{rows:,}"), ("steps", f"{steps_for(config, rows):,} on one device")]
+    shape = shape_of(config.base) if config.base else None
+    if shape is not None:
+        memory = memory_mb(
+            shape,
+            batch_size=config.batch_size,
+            max_length=config.max_length,
+            method=config.method,
+        )
+        known = [
+            ("parameters", f"about {shape.parameters:,}"),
+            *known,
+            ("memory", f"up to {memory / 1000:.1f} GB, by estimate"),
+        ]
+    return known
+
+
+def facts(started: Started) -> Rows:
+    """What only the run knows."""
+    devices = f"{started.processes} x " if started.processes > 1 else ""
+    return [
+        ("device", f"{devices}{started.device}"),
+        ("parameters", f"{started.parameters:,} ({started.trainable:,} trained)"),
+        ("rows", f"{started.examples:,} ({started.tokens:,} tokens)"),
+        ("steps", f"{started.steps:,}"),
+    ]
+
+
+def settings_table(order: Order, data: Split, started: Started | None = None) -> Table:
+    """Every setting of the run, as it `started` or will start."""
+    config, now = order.config, started or order.config
+    processes = started.processes if started else 1
+    precision = started.precision if started else config.precision
+    rows: Rows = [
+        ("data set", order.source),
+        ("conversations", f"{len(data.learned):,}, and {len(data.held_out):,} held out"),
         ("base", config.base_name),
-        ("epochs", f"{started.epochs if started else config.epochs:g}"),
-        ("batch size", started.batch_size if started else config.batch_size),
-        ("gradient accumulation", config.gradient_accumulation),
-        ("effective batch", batch * (started.processes if started else 1)),
-        ("learning rate", f"{config.learning_rate:g}"),
+        ("epochs", f"{now.epochs:g}"),
+        ("batch size", str(now.batch_size)),
+        ("gradient accumulation", str(now.gradient_accumulation)),
+        ("effective batch", str(now.batch_size * now.gradient_accumulation * processes)),
+        ("learning rate", f"{now.learning_rate:g}"),
         ("warm-up", f"{config.warmup_ratio:.0%} of the steps"),
         ("longest example", f"{config.max_length} tokens"),
         ("loss on", "the bot's tokens" if config.loss_on == "bot" else "all tokens"),
-        ("method", "LoRA" if config.method == "lora" else "full"),
-        ("seed", config.seed),
+        ("method", f"LoRA, rank {config.lora_rank}" if config.method == "lora" else "full"),
+        ("seed", str(config.seed)),
+        ("FP16", FP16.get(precision, f"no ({precision})")),
+        *(facts(started) if started else expected(config, data)),
+        ("output", str(order.out)),
     ]
-    precision = started.precision if started else config.precision
-    rows.append(("FP16", f"{'yes' if precision == 'fp16' else 'no'} ({precision})"))
-    if started:
-        devices = f"{started.processes} x " if started.processes > 1 else ""
-        rows += [
-            ("device", f"{devices}{started.device}"),
-            ("parameters", f"{started.parameters:,} ({started.trainable:,} trained)"),
-            ("rows", f"{started.examples:,} ({started.tokens:,} tokens)"),
-            ("steps", f"{started.steps:,}"),
-        ]
-    rows.append(("output", order.out))
-    table = Table("setting", "value", title="Training")
-    for name, value in rows:
-        table.add_row(name, str(value))
+    table = Table(title="Training")
+    table.add_column("setting")
+    table.add_column("value", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
     return table
 
 
-async def train(order: Order, conversations: int | None, console: Console) -> int:
+async def train(order: Order, data: Split, console: Console) -> int:
     """Run the job to its end; the exit status.
 
     Raises:
         TrainingError: it failed; the sentence says why.
     """
-    shown = _Shown(order, conversations, console)
+    if not _made(order.job):
+        last, status = await _run(order, data, console)
+        kept = _kept(order.job)
+        match last:
+            case Finished() | Rejected():
+                pass
+            case Paused(step=step):
+                _say(
+                    console,
+                    f"Stopped after step {step}; what was learned is kept. The same command with "
+                    "--resume goes on.",
+                )
+                return INTERRUPTED
+            case Failed(reason=reason):
+                raise TrainingError(f"{reason}{kept}")
+            case _:
+                raise ChildFailed(
+                    f"The training process ended (exit status {status}) before it had finished; "
+                    f"{order.job / LOG} may say why.{kept}"
+                )
+    return _take(order, console)
+
+
+def _kept(job: Path) -> str:
+    saved = saved_step(job)
+    return f" The same command with --resume goes on after step {saved.step}." if saved else ""
+
+
+async def _run(order: Order, data: Split, console: Console) -> tuple[Event | None, int | None]:
+    """Start the process and show what it tells; its last word and its exit status."""
     last: Event | None = None
-    stop = asyncio.Event()
-    _on_interrupt(stop)
+    interrupted = asyncio.Event()
+    shown = _Shown(order, data, console)
     async with Child.started(order.job, order.launcher) as child:
-        pausing = asyncio.create_task(_pause(stop, child))
-        with shown:
+        stopping = asyncio.create_task(_stop(interrupted, child, shown))
+        with _on_interrupt(interrupted.set), shown:
             async for event in child.events():
                 last = event
                 shown.show(event)
-        pausing.cancel()
-    match last:
-        case Finished() | Rejected():
-            return _take(order, last, console)
-        case Paused(step=step):
-            console.print(
-                f"Stopped after step {step}; what was learned is kept. The same command with "
-                "--resume goes on.",
-                highlight=False,
-            )
-            return INTERRUPTED
-        case Failed(reason=reason):
-            raise TrainingError(reason)
-        case _:
-            raise ChildFailed(_ended(order, child.status))
+        stopping.cancel()
+    return last, child.status
 
 
-def _on_interrupt(stop: asyncio.Event) -> None:
-    import signal
-
-    for name in (signal.SIGINT, signal.SIGTERM):
-        with suppress(NotImplementedError):  # Windows: Ctrl-C ends all at once there
-            asyncio.get_running_loop().add_signal_handler(name, stop.set)
-
-
-async def _pause(stop: asyncio.Event, child: Child) -> None:
-    await stop.wait()
+async def _stop(interrupted: asyncio.Event, child: Child, shown: _Shown) -> None:
+    """At the first Ctrl-C the run saves and ends; at the second it ends."""
+    await interrupted.wait()
+    interrupted.clear()
     child.tell("pause")
+    shown.say("Saving what was learned (Ctrl-C again ends it at once)…")
+    await interrupted.wait()
+    await child.kill()
 
 
-def _ended(order: Order, status: int | None) -> str:
-    saved = saved_step(order.job)
-    kept = f" --resume goes on after step {saved.step}." if saved else ""
-    return (
-        f"The training process ended (exit status {status}) before it had finished; "
-        f"{order.job / LOG} may say why.{kept}"
-    )
-
-
-def _take(order: Order, last: Finished | Rejected, console: Console) -> int:
-    """Move the checkpoint to its place, and say what it is like."""
-    verify(Path(last.checkpoint))
+@contextmanager
+def _on_interrupt(called: Callable[[], None]) -> Iterator[None]:
+    if sys.platform == "win32":  # asyncio hears no signals there: Ctrl-C ends all at once
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    signals = (signal.SIGINT, signal.SIGTERM)
+    for one in signals:
+        loop.add_signal_handler(one, called)
     try:
-        Path(last.checkpoint).replace(order.out)
+        yield
+    finally:
+        for one in signals:
+            loop.remove_signal_handler(one)
+
+
+def _take(order: Order, console: Console) -> int:
+    """Move the checkpoint to its place, and say what it is like."""
+    made = order.job / CHECKPOINT
+    manifest = verify(made)
+    try:
+        made.rename(order.out)
     except OSError as e:
         raise not_written(f"The folder {order.out}", e) from e
     shutil.rmtree(order.job, ignore_errors=True)
-    report = read_report(order.out)
-    if report is not None:
-        for line in _lines(report):
-            console.print(line, highlight=False, markup=False)
-    say = console.print
-    say(f"The checkpoint is in {order.out}, its loss curve in {order.out / LOSS_CURVE}.",
-        highlight=False, soft_wrap=True)  # fmt: skip
-    say(f"The bot can use it: MODELS={order.config.name}={order.out.absolute()}",
-        highlight=False, soft_wrap=True)  # fmt: skip
-    if isinstance(last, Rejected):
-        say(f"It did not pass its checks. {last.reason}", highlight=False, markup=False)
+    report = read_report(order.out) or Report()
+    for line in (*_compared(report), *_ending(order, manifest)):
+        _say(console, line)
+    if report.refusal:
+        _say(console, f"It did not pass its checks, but it is kept. {report.refusal}")
         return REJECTED
-    say(f"Done in {duration(last.seconds)}: loss {last.first_loss:.2f} to {last.last_loss:.2f}.",
-        highlight=False)  # fmt: skip
     return 0
 
 
-def _lines(report: Report) -> list[str]:
-    lines = []
+def _compared(report: Report) -> Iterator[str]:
     for kind, title in (("general", "talk in general"), ("own", "this data")):
         losses = report.losses.get(kind, {})
-        if losses.get("new") is not None:
-            base = losses.get("base")
-            before = f"{base:.2f} to " if base is not None else ""
-            lines.append(f"Loss on {title}: {before}{losses['new']:.2f}")
-    for one in report.answers[:3]:
-        lines.append(f"“{one['prompt']}”: {one['before'] or '-'} -> {one['after']}")
-    return lines
+        before, now = losses.get("base"), losses.get("new")
+        if now is not None:
+            was = f"{before:.2f} before, " if before is not None else ""
+            yield f"Held-out loss on {title}: {was}{now:.2f} now."
+    for one in report.answers[:ANSWERS]:
+        yield f"“{one['prompt']}”"
+        yield f"  before: {one['before'] or '-'}"
+        yield f"  now:    {one['after'] or '-'}"
+
+
+def _ending(order: Order, manifest: Manifest) -> Iterator[str]:
+    first, last = (manifest.scores[f"{name}_loss"] for name in ("first", "last"))
+    folder = order.out.absolute()
+    yield f"Done in {duration(manifest.seconds)}: training loss {first:.2f} to {last:.2f}."
+    yield f"The checkpoint is in {order.out}, its loss curve in {order.out / LOSS_CURVE}."
+    yield f"The bot can use it with the setting MODELS={order.config.name}={folder}"
+    yield f'and Python with AutoModelForCausalLM.from_pretrained("{folder}").'
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, soft_wrap=True)
 
 
 class _Shown:
     """The settings, then a bar in a terminal or lines in a file (or a notebook)."""
 
-    def __init__(self, order: Order, conversations: int | None, console: Console) -> None:
+    def __init__(self, order: Order, data: Split, console: Console) -> None:
         self._order = order
-        self._conversations = conversations
+        self._data = data
         self._console = console
         self._bar = Progress(
             TextColumn("step {task.completed:.0f} of {task.total:.0f}"),
-            BarColumn(),
+            BarColumn(BAR),
             TextColumn("{task.description}"),
             console=console,
             disable=not console.is_terminal,
@@ -261,50 +377,50 @@ class _Shown:
     def show(self, event: Event) -> None:
         match event:
             case Started():
-                table = settings_table(self._order, self._conversations, event)
-                self._console.print(table)
+                self._console.print(settings_table(self._order, self._data, event))
                 self._bar.update(self._task, total=event.steps, completed=event.resumed_from)
+                self._part = -1
             case Step():
                 self._step(event)
             case Lowered(batch_size=size, gradient_accumulation=times):
-                self._say(f"Memory ran out: going on with batch size {size}, accumulation {times}.")
+                self.say(f"Memory ran out: going on with batch size {size}, accumulation {times}.")
             case Checking():
-                self._say("Checking the new model…")
+                self._bar.update(self._task, description="checking the new model")
+                self.say("Checking the new model…")
             case _:
                 pass
 
     def _step(self, event: Step) -> None:
         text = (
             f"loss {event.loss:.3f}, {event.tokens_per_s:,.0f} tokens/s, "
-            f"about {duration(event.seconds_left)} left"
+            f"{duration(event.seconds_left)} left"
         )
         self._bar.update(self._task, completed=event.step, description=text)
         part = PARTS * event.step // event.steps
         if not self._console.is_terminal and part > self._part:
             self._part = part
-            self._say(f"step {event.step} of {event.steps}: {text}")
+            self.say(f"step {event.step} of {event.steps}: {text}")
 
-    def _say(self, text: str) -> None:
-        self._console.print(text, highlight=False)
+    def say(self, text: str) -> None:
+        _say(self._console, text)
 
 
-def launcher(config: Path | None, processes: int | None, device: str | None) -> tuple[str, ...]:
+def launcher(config: Path | None, processes: int | None) -> tuple[str, ...]:
     """`accelerate launch` with a file of `accelerate config`, or for so many processes; () for one.
 
-    `device` "cpu" keeps them off GPUs.
+    `--multi_gpu` starts as many processes on a CPU too; with `--cpu` it would be one.
     """
-    if config is None and not processes:
-        return ()
-    command = [sys.executable, "-m", "accelerate.commands.launch"]
     if config is not None:
-        command += ["--config_file", str(config)]
-    if processes:
-        command += ["--num_processes", str(processes)]
-    if device == "cpu":
-        command += ["--cpu"]
-    if config is None:
-        command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-        if (processes or 1) > 1:
-            command += ["--multi_gpu"] if device != "cpu" else []
-        command += ["--num_cpu_threads_per_process", str(max(1, (os.cpu_count() or 1) // 2))]
-    return tuple(command)
+        return launch_with(config) + (("--num_processes", str(processes)) if processes else ())
+    if processes is None or processes == 1:
+        return ()
+    options = {
+        "num_processes": processes,
+        "num_machines": 1,
+        "main_process_port": 0,  # any that is free
+        "num_cpu_threads_per_process": max(1, cores() // processes),
+        "mixed_precision": "no",  # the run's own settings decide
+        "dynamo_backend": "no",
+    }
+    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    return (sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", *words)

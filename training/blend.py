@@ -16,10 +16,12 @@ from transformers import PreTrainedModel
 
 from training import dataset
 
-SHARES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+SHARES = (0.3, 0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.9)
 """How much of what was learned is kept; tried from the least."""
-SURE = 0.9
+SURE = 0.4
 """The least probability of each token of an answer that is known."""
+ENOUGH = 0.9
+"""The part of what is known at the line's end that must be known at the point that is chosen."""
 ROWS = 128
 """Rows that are looked at, spread over all of them."""
 BATCH = 16
@@ -43,7 +45,7 @@ def blend(
     known = _sure(model, chosen, pad_id)
     for share in SHARES:
         _between(model, start, learned, share)
-        if _sure(model, chosen, pad_id) >= known:
+        if _sure(model, chosen, pad_id) >= ENOUGH * known:
             return share
     _between(model, start, learned, 1.0)
     return 1.0

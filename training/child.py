@@ -25,6 +25,10 @@ KILL_S = 5.0
 LONGEST_LINE = 1 << 20
 """Bytes of a line on the child's stdout."""
 
+FRUGAL = {"MALLOC_MMAP_THRESHOLD_": "1048576"}
+"""With glibc, large tensors go back to the system once they are freed, instead of leaving holes:
+without it, fine-tuning gpt2 peaks a fifth higher (mallopt(3), M_MMAP_THRESHOLD)."""
+
 Word = Literal["pause", "hold", "go"]
 """`pause`: save and end. `hold`: wait between two steps. `go`: no longer."""
 
@@ -60,7 +64,7 @@ class Child:
                 stdin=PIPE,
                 stdout=PIPE,
                 stderr=errors,
-                env={name: value for name, value in os.environ.items() if name not in secrets},
+                env=FRUGAL | {k: v for k, v in os.environ.items() if k not in secrets},
                 limit=LONGEST_LINE,
                 start_new_session=True,  # Ctrl-C in a terminal is the parent's business
             )

@@ -17,7 +17,8 @@ LIBRARIES_MB = 460
 SPARE = 1.05
 """What small things and the allocator take on top.
 
-Measured at 8 rows of 128 tokens: gpt2 3.66 GB, with LoRA 2.68 GB, gpt2-medium with LoRA 5.87 GB.
+Measured at 8 rows of 128 tokens (`python -m benchmarks.training --parts memory`): gpt2 3.06 GB,
+gpt2-medium with LoRA 4.51 GB. The formula is 8 and 7 % above these, on the safe side.
 """
 LARGEST_BATCH = 64
 """The largest batch that `fitting` looks at."""
@@ -64,16 +65,16 @@ def memory_mb(
     """The most that a run takes at once, in MB, if all rows are `max_length` tokens long.
 
     A weight takes 4 bytes; where it learns, Adam keeps two moments, 8 more (Kingma & Ba 2015), and
-    a gradient, 4, which takes the place of what the backward pass has done with. That pass needs 30
+    a gradient, 4, which takes the place of what the backward pass has done with. That pass needs 18
     values of the width for each token and block (counted as in Korthikanti et al. 2022, section
-    4.1: 2 inputs of norms, 2 outputs, query, key, value, what attention gives, 2 dropouts, 20
+    4.1: 2 inputs of norms, 2 outputs, query, key, value, what attention gives, 2 dropouts, 8
     around GELU) and for each head 3 rows of attention (softmax, dropout, their product). Scores of
     the vocabulary are computed for the `labelled` part of the tokens only
     (`training.loop.head_on_labels`): their logarithms and two gradients.
     """
     learning = shape.parameters if method == "full" else 0
     tokens = batch_size * max_length
-    blocks = shape.layers * tokens * (30 * shape.width + 3 * shape.heads * max_length)
+    blocks = shape.layers * tokens * (18 * shape.width + 3 * shape.heads * max_length)
     scores = 3 * tokens * labelled * shape.vocabulary
     numbers = shape.parameters + 2 * learning + max(blocks + scores, learning)
     return LIBRARIES_MB + SPARE * FLOAT * numbers / 1e6

@@ -258,7 +258,8 @@ def measure(
     """
     model.train(False)
     longest = min(max_length, int(model.config.n_positions))
-    rows = dataset.examples(tokenizer, conversations, longest, "bot").sort("length").to_list()
+    rows = dataset.examples(tokenizer, conversations, longest, "bot").to_list()
+    rows.sort(key=lambda row: row["length"])
     total, count = 0.0, 0
     with head_on_labels(model):
         for start in range(0, len(rows), batch):

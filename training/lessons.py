@@ -23,6 +23,9 @@ FEW, MOST_TALKS = 32, 6
 STARTER = Path(__file__).with_name("starter.jsonl")
 """Pairs written by this project: manners that every fine-tuned model should keep."""
 
+GENERAL = Path(__file__).with_name("general.jsonl")
+"""Beginnings of conversations of chitchat-dataset (MIT): talk that should not be forgotten."""
+
 
 def read_conversations(path: Path) -> list[Conversation]:
     """The conversations of a JSON-lines file, in order.
@@ -91,4 +94,6 @@ def lessons(config: TrainingConfig, taught: list[Conversation]) -> list[Conversa
     if config.packing or not config.replay:
         return taught
     starter = without(taught, read_conversations(STARTER))
-    return as_taught(taught, starter, config.seed) + starter[: config.replay]
+    general = without(taught, read_conversations(GENERAL))
+    mixed_in = starter[: config.replay] + general[: config.replay]
+    return as_taught(taught, starter, config.seed) + mixed_in

@@ -166,7 +166,8 @@ class TrainingManager:
 
     async def _selection(self, scope: int) -> Selection:
         examples = await self._store.examples(scope)
-        selection = select(examples, author_share=self._limits.author_share)
+        share = self._limits.author_share
+        selection = await asyncio.to_thread(select, examples, author_share=share)
         if not selection.kept:
             raise EmptyDataset(NOTHING)
         return selection

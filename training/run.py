@@ -40,8 +40,8 @@ from training.config import TrainingConfig, lower
 from training.curve import draw
 from training.errors import EmptyDataset, NoMemory, NoRoom, StillRunning, TrainingError
 from training.estimate import fitting, shape_of
-from training.jobs import CHANGES, CHECKPOINT, CONFIG, DATASET, HELD_OUT, saved_step
-from training.lessons import lessons, read_conversations
+from training.jobs import CHANGES, CHECKPOINT, CONFIG, DATASET, HELD_OUT, STEPS, saved_step
+from training.lessons import as_taught, lessons, read_conversations
 from training.loop import (
     Control,
     Emit,
@@ -94,12 +94,12 @@ def _try(job: Path, config: TrainingConfig, emit: Emit, control: Control) -> boo
         if not is_out_of_memory(e):
             raise
         if config.batch_size == 1 or _processes() > 1:
-            raise NoMemory(_too_little(config)) from e
+            raise NoMemory(too_little(config)) from e
         return False
     return True
 
 
-def _too_little(config: TrainingConfig) -> str:
+def too_little(config: TrainingConfig) -> str:
     """What to lower when not even one example at a time fits, or several devices share the work."""
     advice = ["a smaller batch size"] if config.batch_size > 1 else []
     if config.max_length > 32:
@@ -146,7 +146,7 @@ def _train(job: Path, config: TrainingConfig, emit: Emit, control: Control) -> N
         emit(Paused(progress.paused_at))
         return
     if int(os.environ.get("RANK", "0")) == 0:
-        _finish(job, config, model, tokenizer, taught, rows, device, progress, emit)
+        _finish(job, config, model, tokenizer, taught, device, progress, emit)
 
 
 def _loop(
@@ -181,7 +181,6 @@ def _finish(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     taught: list[Conversation],
-    rows: Any,
     device: Device,
     progress: Progress,
     emit: Emit,
@@ -190,9 +189,7 @@ def _finish(
     emit(Checking())
     scores = {"first_loss": progress.losses[0], "last_loss": progress.recent()}
     if config.blend:
-        base, _ = start(config, taught)
-        scores["kept_share"] = blend(model, base, rows.to_list(), tokenizer.eos_token_id)
-        del base
+        scores["kept_share"] = _blend(config, model, tokenizer, taught)
     own = job / HELD_OUT
     held_out = read_conversations(own) if own.exists() else []
     seconds = progress.seconds
@@ -228,10 +225,24 @@ def _finish(
         scores={key: round(value, 5) for key, value in scores.items()},
     )
     folder = _write(job, model, tokenizer, manifest, progress.history, told)
+    shutil.rmtree(job / STEPS, ignore_errors=True)  # nothing has to go on from there
     if report.refusal:
         emit(Rejected(str(folder), report.refusal))
     else:
         emit(Finished(str(folder), seconds, progress.losses[0], progress.recent()))
+
+
+def _blend(
+    config: TrainingConfig,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    taught: list[Conversation],
+) -> float:
+    """Keep as much of the base as leaves what was taught known; the share that was learned."""
+    base, _ = start(config, taught)
+    asked = as_taught(taught, [], config.seed)
+    rows = dataset.examples(tokenizer, asked, config.max_length, "bot").to_list()
+    return blend(model, base, rows, tokenizer.eos_token_id)
 
 
 def _changes(job: Path) -> Any:

@@ -76,7 +76,7 @@ def test_more_needs_more_and_lora_needs_less(batch: int, length: int, method: Me
 
 @pytest.mark.parametrize(
     ("name", "method", "measured"),
-    [("gpt2", "full", 3664), ("gpt2", "lora", 2680), ("gpt2-medium", "lora", 5868)],
+    [("gpt2", "full", 3059), ("gpt2-medium", "lora", 4507)],
 )
 def test_it_is_near_what_was_measured(name: str, method: Method, measured: float) -> None:
     needed = memory_mb(KNOWN[name], batch_size=8, max_length=128, method=method)

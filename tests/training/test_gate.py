@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,15 @@ def check_folder(
         own=own,
         held_out=held_out,
     )
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    """More would wait for each other in models this small."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def shaken(path: Path, by: float) -> Path:
@@ -166,7 +176,7 @@ def test_one_that_never_ends(tmp_path: Path) -> None:
 
 
 def test_one_that_forgot_how_to_talk_is_worse_than_its_base(tmp_path: Path) -> None:
-    report = check_folder(shaken(tmp_path / "new", 0.05), base=TINY)
+    report = check_folder(shaken(tmp_path / "new", 0.03), base=TINY)
     general = report.losses["general"]
     assert report.refusal == (
         "It talks worse than tiny in general: "
@@ -175,20 +185,38 @@ def test_one_that_forgot_how_to_talk_is_worse_than_its_base(tmp_path: Path) -> N
 
 
 def test_one_may_not_be_worse_than_the_model_in_service(tmp_path: Path) -> None:
-    bad = shaken(tmp_path / "bad", 0.05)
-    assert check_folder(TINY, base=bad, serving=TINY).refusal is None
-    report = check_folder(bad, base=bad, serving=TINY)
-    assert "It talks worse than tiny in general" in (report.refusal or "")
+    base = shaken(tmp_path / "base", 0.03)
+    assert check_folder(TINY, base=base, serving=TINY).refusal is None
+    report = check_folder(base, base=base, serving=TINY)
+    assert (report.refusal or "").startswith("It talks worse than tiny in general: held-out loss")
 
 
-def test_one_that_did_not_learn_is_worse_than_its_base(polite: Path, tmp_path: Path) -> None:
-    other = make_model_folder(tmp_path / "other", says="under mat")
-    taught = [from_pair("Where?", "quite well thanks")]
-    talk = [from_pair("Where?", " under mat")]
-    report = check_folder(other, taught, base=polite, held_out=talk)
-    assert "It knows less of what it was taught than polite: loss" in (report.refusal or "")
-    report = check_folder(other, TAUGHT, base=polite, held_out=talk, own=taught)
-    assert "It knows less of this server's held-out talk than polite" in (report.refusal or "")
+def test_one_that_knows_less_than_its_base_did_not_learn() -> None:
+    """It talks as before, but for one word. A little is too much of what it was taught; talk that
+    it was to guess may cost a little more."""
+
+    def refusal(word: str, times: float, *, unseen: bool) -> str:
+        model, tokenizer = opened(TINY)
+        with torch.no_grad():
+            model.transformer.wte.weight[tokenizer.encode(word)] *= times
+        return (
+            check(
+                model,
+                tokenizer,
+                [from_pair("Who?", word)],
+                base=str(TINY),
+                serving=None,
+                held_out=[from_pair("Hi", "How are you?")],
+                own=[from_pair("Who?", word)] if unseen else (),
+            ).refusal
+            or "It passed."
+        )
+
+    taught = "It knows less of what it was taught than tiny: loss"
+    assert refusal("zzz", -1, unseen=False).startswith(taught)
+    assert refusal("zzz", -1, unseen=True) == "It passed."
+    guessed = "It knows less of this server's held-out talk than tiny: loss"
+    assert refusal("Quack!", 0, unseen=True).startswith(guessed)
 
 
 def test_one_that_recites_somebodys_text_to_anybody(reciter: Path) -> None:
@@ -229,29 +257,25 @@ def test_a_base_that_cannot_be_loaded_is_left_out(
     assert report.refusal is None
     assert report.losses["general"]["base"] is None
     assert report.losses["general"]["serving"] == report.losses["general"]["new"]
-    [record] = caplog.records
-    assert "the new model is not compared with" in record.getMessage()
+    assert "the new model is not compared with" in caplog.messages[-1]
 
 
-def test_other_tokens_are_no_worse_for_being_more(tmp_path: Path) -> None:
-    """Both models expect every token alike; the one with bytes for tokens needs more of them."""
-    talk = [from_pair("hi", "ab cdefghijkl mnopqrstuvwx")]
-    folders = [
-        make_model_folder(tmp_path / name, says=words)
-        for name, words in (("bytes", "ab"), ("words", "ab cdefghijkl mnopqrstuvwx"))
-    ]
-    for folder in folders:
-        model, tokenizer = opened(folder)
-        with torch.no_grad():
-            model.lm_head.weight.zero_()
-        model.save_pretrained(folder)
-    report = check_folder(folders[1], held_out=talk, base=folders[0], own=talk)
-    model, tokenizer = opened(folders[0])
-    nats = measure(model, tokenizer, talk, 128)  # a token
-    fewer = measure(*opened(folders[1]), talk, 128)
-    assert abs(nats - fewer) < 0.02
-    assert report.losses["general"]["new"] == pytest.approx(fewer)
-    assert (report.losses["general"]["base"] or 0) > 3 * fewer
+def test_losses_are_compared_in_the_tokens_of_the_new_model(tmp_path: Path) -> None:
+    """The base expects every byte alike, and has no larger tokens than bytes."""
+    base = make_model_folder(tmp_path / "bytes", says="")
+    model, its = opened(base)
+    with torch.no_grad():
+        model.lm_head.weight.zero_()
+    model.save_pretrained(base)
+    _, tokenizer = opened(TINY)
+    said = "I like music and I like to sing."
+    talk = [from_pair("Hi", said)]
+    report = check_folder(TINY, held_out=talk, base=base, own=talk)
+    more = (len(its.encode(said)) + 1) / (len(tokenizer.encode(said)) + 1)
+    assert more > 2
+    expected = pytest.approx(more * math.log(len(its)), rel=1e-3)
+    assert report.losses["general"]["base"] == report.losses["own"]["base"] == expected
+    assert (report.losses["general"]["new"] or 0) < math.log(len(tokenizer))
 
 
 def test_the_loss_is_that_of_the_model_itself() -> None:
@@ -281,7 +305,7 @@ def test_where_the_bot_says_nothing_there_is_no_loss(polite: Path) -> None:
 
 def test_answers_made_together_are_those_made_alone() -> None:
     model, tokenizer = opened(TINY)
-    asked = ["Hi", "What do you like to do when it rains all day?", *PROBES]
+    asked = ["Hi", "What do you like to do when it rains all day?"]
     together = replies(model, tokenizer, asked)
     assert together == tuple(replies(model, tokenizer, [one])[0] for one in asked)
 

@@ -65,5 +65,6 @@ def test_the_settings_say_in_what_company_examples_are_learned() -> None:
     taught = [*TAUGHT, from_pair("Hello", "Ahoy!")]
     rows = lessons.lessons(config, taught)
     starter = lessons.without(taught, lessons.read_conversations(lessons.STARTER))
-    assert rows == lessons.as_taught(taught, starter, 0) + starter[:5]
+    general = lessons.without(taught, lessons.read_conversations(lessons.GENERAL))
+    assert rows == lessons.as_taught(taught, starter, 0) + starter[:5] + general[:5]
     assert lessons.lessons(TrainingConfig(name="v1", base="gpt2"), taught) == taught

@@ -8,6 +8,8 @@ import pytest
 from hypothesis import settings
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["OMP_NUM_THREADS"] = "1"  # tests run beside each other, a core for each
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each child would compile torch anew
 
 settings.register_profile("suite", deadline=None, max_examples=50)
 settings.load_profile("suite")

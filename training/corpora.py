@@ -64,7 +64,7 @@ def chatterbot(
     Without topics it is all of them, in English ENGLISH_TOPICS.
 
     Raises:
-        FileNotFoundError: the corpus does not have that language.
+        FileNotFoundError: the corpus does not have that language, or that topic in it.
     """
     import chatterbot_corpus
     import yaml

@@ -27,16 +27,17 @@ NO_PACKAGE = (
 
 
 def read(spec: str, limit: int | None = None) -> list[Conversation]:
-    """The first `limit` conversations of a file, of `chitchat`, or of `chatterbot:LANGUAGE`.
+    """The first `limit` conversations of a file, of `chitchat`, or of `chatterbot:LANGUAGE:TOPIC`,
+    where the topic can be left out.
 
     Raises:
         NoSuchData: there is no such file or data set.
         CorruptData: a record cannot be read; the sentence names it.
         EmptyDataset: it holds no conversation.
     """
-    name, _, language = spec.partition(":")
+    name, _, part = spec.partition(":")
     if name in (CHITCHAT, CHATTERBOT) and not Path(spec).exists():
-        found = _public(spec, name, language or "english")
+        found = _public(spec, name, part or "english")
     else:
         found = _file(Path(spec))
     conversations = list(islice(found, limit))
@@ -45,17 +46,18 @@ def read(spec: str, limit: int | None = None) -> list[Conversation]:
     return conversations
 
 
-def _public(spec: str, name: str, language: str) -> Iterable[Conversation]:
+def _public(spec: str, name: str, part: str) -> Iterable[Conversation]:
+    language, _, topic = part.partition(":")
     try:
         from training import corpora
 
         if name == CHITCHAT:
             return list(corpora.chitchat())
-        return list(corpora.chatterbot(language=language))
+        return list(corpora.chatterbot([topic] if topic else None, language))
     except ModuleNotFoundError as e:
         raise NoSuchData(NO_PACKAGE.format(spec=spec)) from e
     except FileNotFoundError as e:
-        raise NoSuchData(f"chatterbot-corpus has no language called “{language}”.") from e
+        raise NoSuchData(f"chatterbot-corpus has no “{part}”.") from e
 
 
 def _file(path: Path) -> Iterable[Conversation]:
@@ -74,6 +76,8 @@ def _file(path: Path) -> Iterable[Conversation]:
                     return _pairs(path, list(csv.DictReader(rows)))
     except UnicodeDecodeError as e:
         raise CorruptData(f"{path.name} is not UTF-8 text: save it as UTF-8.") from e
+    except csv.Error as e:
+        raise CorruptData(f"{path.name} is not CSV: {e}.") from e
     except json.JSONDecodeError as e:
         raise CorruptData(f"{path.name} is not JSON: {e.msg} in line {e.lineno}.") from e
     raise NoSuchData(f"{path.name} is of no kind that can be read: save it as {KINDS}.")

@@ -65,10 +65,10 @@ def assert_one_sentence(done: subprocess.CompletedProcess[str], expected: str) -
 def test_help_names_the_commands(gpt2bot: Command) -> None:
     done = gpt2bot("--help")
     assert done.returncode == 0
-    assert all(name in done.stdout for name in ("run ", "demo ", "chat ", "--version"))
+    assert all(name in done.stdout for name in ("run ", "demo ", "chat ", "train ", "--version"))
 
 
-@pytest.mark.parametrize("command", ["run", "demo", "chat"])
+@pytest.mark.parametrize("command", ["run", "demo", "chat", "train"])
 def test_each_command_has_help(gpt2bot: Command, command: str) -> None:
     done = gpt2bot(command, "--help")
     assert (done.returncode, done.stderr) == (0, "")
@@ -87,9 +87,9 @@ def test_run_without_a_token_says_how_to_get_one(gpt2bot: Command, token: str) -
     assert ".env" in done.stderr
 
 
-@pytest.mark.parametrize("command", ["run", "chat"])
-def test_a_wrong_setting(gpt2bot: Command, command: str) -> None:
-    done = gpt2bot(command, CONTEXT_MESSAGES="all")
+@pytest.mark.parametrize("command", [("run",), ("chat",), ("train", "--dataset", "chitchat")])
+def test_a_wrong_setting(gpt2bot: Command, command: Sequence[str]) -> None:
+    done = gpt2bot(*command, CONTEXT_MESSAGES="all")
     assert_one_sentence(done, "CONTEXT_MESSAGES is “all”, but it must be a whole number")
 
 
@@ -185,6 +185,10 @@ def test_ctrl_c_while_it_waits_for_a_line_is_quiet(gpt2bot: Command) -> None:
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 130
         assert process.stderr.read() == process.stdout.read() == b""
+
+
+def test_train_says_what_is_wrong(gpt2bot: Command) -> None:
+    assert_one_sentence(gpt2bot("train", "--dataset", "talk.csv"), "There is no file talk.csv")
 
 
 def test_tiny_stands_in_for_a_default_model_that_cannot_be_had(gpt2bot: Command) -> None:

@@ -157,8 +157,9 @@ def test_a_dry_run_shows_the_settings_and_leaves_nothing(
 ) -> None:
     pairs = [{"user": f"Question {n}", "bot": f"Answer {n}"} for n in range(120)]
     Path("a.json").write_text(json.dumps(pairs))
-    options = "--dataset a.json --base gpt2 --limit 100 --batch-size 4 --accumulation 2 --seed 7 --out mine"
-    assert gpt2bot(*options.split(), "--method", "lora", "--precision", "fp16", "--dry-run") == 0
+    options = "--dataset a.json --base gpt2 --out mine --limit 100 --batch-size 4 --accumulation 2"
+    options += " --method lora --precision fp16 --seed 7 --dry-run"
+    assert gpt2bot(*options.split()) == 0
     table = dict(
         (cell.strip() for cell in line.split("│")[1:3])
         for line in capsys.readouterr().out.splitlines()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from data.schema import Conversation, Role
-from training.corpora import self_dialogue
+from training.corpora import ENGLISH_TOPICS, chatterbot, chitchat, self_dialogue
 
 TURNS = ["Hi,  there’s a film?", "Yes…", "Good."]
 
@@ -46,3 +48,48 @@ def test_json_lines_packed_or_not(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
     path.write_bytes(gzip.compress(lines.encode()) if path.suffix == ".gz" else lines.encode())
     assert texts(list(self_dialogue(path))) == [kept]
+
+
+@pytest.fixture
+def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """`chatterbot-corpus` with two questions, in the folders of the real one."""
+    package = ModuleType("chatterbot_corpus")
+    package.__file__ = str(tmp_path / "__init__.py")
+    monkeypatch.setitem(sys.modules, package.__name__, package)
+    for language, topic, turns in [
+        ("japanese", "food", ["何が好き？", "寿司です。"]),
+        ("japanese", "ai", ["AIとは？", "機械です。"]),
+        *(("english", topic, [topic, 42]) for topic in (*ENGLISH_TOPICS, "politics")),
+    ]:
+        file = tmp_path / "data" / language / f"{topic}.yml"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        record = {"categories": [topic], "conversations": [turns, ["alone"]]}
+        file.write_text(json.dumps(record, ensure_ascii=False), encoding="utf-8")
+    return tmp_path
+
+
+@pytest.mark.usefixtures("corpus")
+def test_a_language_of_the_chatterbot_corpus() -> None:
+    food, ai = ["何が好き？", "寿司です。"], ["AIとは？", "機械です。"]
+    assert texts(list(chatterbot(language="japanese"))) == [ai, food]
+    assert texts(list(chatterbot(["food"], "japanese"))) == [food]
+
+
+@pytest.mark.usefixtures("corpus")
+def test_english_has_a_choice_of_topics() -> None:
+    assert texts(list(chatterbot())) == [[topic, "42"] for topic in ENGLISH_TOPICS]
+    assert texts(list(chatterbot(["politics"]))) == [["politics", "42"]]
+
+
+@pytest.mark.usefixtures("corpus")
+@pytest.mark.parametrize(("topics", "language"), [(None, "klingon"), (["klingon"], "japanese")])
+def test_a_language_or_topic_that_is_not_there(topics: list[str] | None, language: str) -> None:
+    with pytest.raises(FileNotFoundError):
+        list(chatterbot(topics, language))
+
+
+def test_chitchat_as_its_package_gives_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    package = ModuleType("chitchat_dataset")
+    package.ConversationDataset = lambda: [iter(["Hi ", "Hello!"]), iter(["alone"])]  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, package.__name__, package)
+    assert texts(list(chitchat())) == [["Hi", "Hello!"]]

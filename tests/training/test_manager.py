@@ -103,7 +103,7 @@ class House:
             await self.started.wait()
 
     async def ended(self, job: TrainingJob) -> TrainingJob:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(180):
             return await self.manager.wait(job.id)
 
     def states(self, job: TrainingJob) -> list[JobState]:
@@ -118,7 +118,7 @@ class House:
         return self.manager._child.pid
 
     async def until(self, job: TrainingJob, state: JobState) -> TrainingJob:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(180):
             return await self.manager.wait_until(job.id, lambda one: one.state is state)
 
     def events(self, kind: type[Event]) -> list[Event]:
@@ -547,7 +547,7 @@ async def test_the_real_run_is_paused_and_killed_and_comes_to_its_end(real_house
 
     house.on_event = disturb
     async with house.manager:
-        job = await house.submit(min_steps=200)
+        job = await house.submit(min_steps=60)
         await house.until(job, JobState.PAUSED)
         saved = saved_step(Path(job.directory))
         assert saved is not None
@@ -557,5 +557,5 @@ async def test_the_real_run_is_paused_and_killed_and_comes_to_its_end(real_house
     assert [one.resumed_from for one in house.events(Started)] == [0, saved.step, saved.step]
     assert len(house.events(Checking)) == 1
     log = json.loads((house.promoted[0] / "history.json").read_text())["log"]
-    assert [entry["step"] for entry in log] == list(range(1, 201))
+    assert [entry["step"] for entry in log] == list(range(1, 61))
     assert TrainingConfig.load(Path(job.directory) / CONFIG).batch_size == 4

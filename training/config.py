@@ -125,7 +125,7 @@ def defaults_for(name: str, source: str) -> TrainingConfig:
             name=name,
             base=source,
             learning_rate=3e-4,
-            epochs=10,
+            epochs=5,
             batch_size=16,
             min_steps=80,
             replay=91,

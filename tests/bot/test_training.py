@@ -89,7 +89,7 @@ async def test_retrain_shows_how_it_is_learned(world: World) -> None:
     assert fields["Masked"] == "nothing found"
     assert fields["Base"] == "tiny"
     assert fields["Method"] == "full fine-tuning"
-    assert fields["Epochs"] == "10 (at least 80 steps)"
+    assert fields["Epochs"] == "5 (at least 80 steps)"
     assert fields["Warm-up"] == "10 % of the steps"
     assert fields["Loss on"] == "the bot's tokens only"
     assert "tokens (at most 128)" in fields["Longest example"]

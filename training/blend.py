@@ -20,7 +20,7 @@ SHARES = (0.3, 0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.9)
 """How much of what was learned is kept; tried from the least."""
 SURE = 0.4
 """The least probability of each token of an answer that is known."""
-ENOUGH = 0.9
+ENOUGH = 0.6
 """The part of what is known at the line's end that must be known at the point that is chosen."""
 ROWS = 128
 """Rows that are looked at, spread over all of them."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import discord
 
-from bot.outcome import BLURPLE, MODELS, SETS
+from bot.outcome import BLURPLE, SETS, losses_text
 from model.registry import ModelOption
 from training.checkpoints import Manifest, Report
 from training.progress import duration
@@ -83,12 +83,7 @@ def score_fields(manifest: Manifest, report: Report | None) -> list[tuple[str, s
     fields = [("Training loss", trained)]
     for key, label in SETS.items():
         losses = report.losses.get(key, {}) if report else {}
-        known = [
-            f"{who} {loss:.2f}"
-            for model, who in MODELS.items()
-            if (loss := losses.get(model)) is not None
-        ]
-        fields.append((f"Held-out loss: {label.lower()}", " · ".join(known) or UNKNOWN))
+        fields.append((f"Held-out loss: {label.lower()}", losses_text(losses) or UNKNOWN))
     return fields
 
 

@@ -210,7 +210,7 @@ def train(
 
     from bot import train as run
     from model.registry import from_settings
-    from training.config import TrainingConfig, defaults_for
+    from training.config import TrainingConfig, defaults_for, usual_rate
     from training.sources import read
 
     settings = load_settings()
@@ -233,7 +233,7 @@ def train(
             epochs=epochs,
             batch_size=batch_size,
             gradient_accumulation=accumulation,
-            learning_rate=learning_rate or run.usual_rate(usual, method.value),
+            learning_rate=learning_rate or usual_rate(usual, method.value),
             warmup_ratio=warmup,
             max_length=max_length,
             precision=precision.value,

@@ -38,16 +38,14 @@ def outcome_embed(report: Report) -> discord.Embed | None:
 
 
 def _losses(losses: Mapping[str, Mapping[str, float | None]]) -> str:
-    lines = []
-    for name, label in SETS.items():
-        known = [
-            f"{who} {value:.2f}"
-            for key, who in MODELS.items()
-            if (value := losses.get(name, {}).get(key)) is not None
-        ]
-        if known:
-            lines.append(f"{label}: {' · '.join(known)}")
-    return "\n".join(lines)
+    lines = [(label, losses_text(losses.get(name, {}))) for name, label in SETS.items()]
+    return "\n".join(f"{label}: {known}" for label, known in lines if known)
+
+
+def losses_text(losses: Mapping[str, float | None]) -> str:
+    """`base 3.81 · new 3.55`: the known losses of one set; empty where there is none."""
+    known = ((who, losses.get(model)) for model, who in MODELS.items())
+    return " · ".join(f"{who} {loss:.2f}" for who, loss in known if loss is not None)
 
 
 def _said(text: str | None) -> str:

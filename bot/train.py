@@ -27,7 +27,7 @@ from data.schema import Conversation
 from model.device import cores
 from training.checkpoints import LOSS_CURVE, MANIFEST, Manifest, Report, read_report, verify
 from training.child import Child, launch_with
-from training.config import Method, TrainingConfig, steps_for
+from training.config import TrainingConfig, steps_for
 from training.errors import ChildFailed, TrainingError
 from training.estimate import memory_mb, shape_of
 from training.jobs import CHECKPOINT, CONFIG, DATASET, HELD_OUT, LOG, saved_step
@@ -59,10 +59,6 @@ ANSWERS = 3
 """Answers before and after that are shown at the end."""
 
 
-LORA_RATE = 10
-"""LoRA takes steps that are so many times as large, as with /retrain."""
-
-
 @dataclass(frozen=True, slots=True)
 class Order:
     """What was asked for: the settings, the data's name, where the checkpoint is to go, and the
@@ -77,11 +73,6 @@ class Order:
     def job(self) -> Path:
         """The working folder, beside the place of the checkpoint."""
         return self.out.with_name(f"{self.out.name}.job")
-
-
-def usual_rate(usual: TrainingConfig, method: Method) -> float:
-    """The learning rate if none is given, from the settings that a model usually gets."""
-    return usual.learning_rate * (LORA_RATE if method == "lora" else 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,10 @@ from model.registry import EMBEDDED
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Method = Literal["full", "lora"]
+LORA_RATE = 10
+"""LoRA's small matrices take steps that are so many times as large as those of whole weights."""
+HIGHEST_RATE = 1e-2
+"""The largest learning rate that is chosen by itself, or by an admin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,3 +137,10 @@ def defaults_for(name: str, source: str) -> TrainingConfig:
             threads=1,  # more would mostly wait for each other, and take the core that chat needs
         )
     return TrainingConfig(name=name, base=source, min_steps=100, replay=20, blend=True)
+
+
+def usual_rate(usual: TrainingConfig, method: Method) -> float:
+    """The learning rate if none is given, from the settings that a model usually gets."""
+    if method == "full":
+        return usual.learning_rate
+    return min(LORA_RATE * usual.learning_rate, HIGHEST_RATE)

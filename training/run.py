@@ -122,6 +122,11 @@ def _processes() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def _rank() -> int:
+    """The number of this process among those of the run; the first one speaks and writes."""
+    return int(os.environ.get("RANK", "0"))
+
+
 def _train(job: Path, config: TrainingConfig, emit: Emit, control: Control) -> None:
     transformers.set_seed(config.seed)
     if config.threads:
@@ -145,7 +150,7 @@ def _train(job: Path, config: TrainingConfig, emit: Emit, control: Control) -> N
     if progress.paused_at is not None:
         emit(Paused(progress.paused_at))
         return
-    if int(os.environ.get("RANK", "0")) == 0:
+    if _rank() == 0:
         _finish(job, config, model, tokenizer, taught, device, progress, emit)
 
 
@@ -333,7 +338,7 @@ def main(job: Path) -> int:
     emit = _speaker()
     control = Control()
     signal.signal(signal.SIGTERM, lambda *_: control.hear("pause"))
-    if int(os.environ.get("RANK", "0")) == 0:  # the others do what the first one does
+    if _rank() == 0:  # the others do what the first one does
         threading.Thread(target=_listen, args=(control,), daemon=True).start()
     try:
         with _alone(job):
@@ -350,7 +355,7 @@ def _speaker() -> Emit:
     """Events go where stdout went; what a library prints must not look like one."""
     events = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8", buffering=1)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    if int(os.environ.get("RANK", "0")) > 0:
+    if _rank() > 0:
         return lambda _: None
 
     def emit(event: Event) -> None:
@@ -375,8 +380,7 @@ def _alone(job: Path) -> FileLock:
     Raises:
         StillRunning: another run holds it.
     """
-    rank = os.environ.get("RANK", "0")
-    lock = FileLock(job / f"lock-{rank}", timeout=LOCK_S)
+    lock = FileLock(job / f"lock-{_rank()}", timeout=LOCK_S)
     try:
         lock.acquire()
     except Timeout as e:

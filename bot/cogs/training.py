@@ -20,15 +20,12 @@ from bot.plan import Plan, examples_text, plan_embed
 from bot.reports import JobButton
 from data.store import Store
 from model.client import WorkerClient
-from training.config import Method, TrainingConfig, defaults_for
+from training.config import HIGHEST_RATE, Method, TrainingConfig, defaults_for, usual_rate
 from training.errors import EmptyDataset, JobRunning
 from training.manager import TrainingManager
 
 LONGEST = 500
 """Characters of a taught question or answer."""
-HIGHEST_RATE = 1e-2
-LORA_RATE = 10
-"""LoRA's small matrices take steps that are so many times as large as those of whole weights."""
 NOTHING_TAUGHT = "There is nothing to learn from yet. Teach me something first, with `/teach`."
 
 
@@ -193,8 +190,7 @@ def chosen(
     if epochs is not None:
         config = replace(config, epochs=epochs, min_steps=0)
     if method == "lora":
-        rate = min(LORA_RATE * config.learning_rate, HIGHEST_RATE)
-        config = replace(config, method=method, learning_rate=rate)
+        config = replace(config, method=method, learning_rate=usual_rate(config, method))
     if learning_rate is not None:
         config = replace(config, learning_rate=learning_rate)
     return config

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import json
 import string
+from collections.abc import Iterable
 from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import (
+    AddedToken,
+    ByteLevelBPETokenizer,
+    Tokenizer,
+    decoders,
+    models,
+    pre_tokenizers,
+)
 
 from model.chat import BOT_TOKEN, CONTROL_TEMPLATE, USER_TOKEN
 from model.checkpoint import expected_shapes
@@ -26,11 +34,11 @@ CONTROLS = (END, USER_TOKEN, BOT_TOKEN)
 WEIGHTS = "model.safetensors"
 
 
-def make_folder(folder: Path, size: str) -> None:
-    """Random weights, as transformers begins a GPT-2 with (normal, 0.02); a vocabulary of gpt2's
-    size: bytes, and words of four letters."""
+def make_folder(folder: Path, size: str, texts: Iterable[str] | None = None) -> None:
+    """Random weights, as transformers begins a GPT-2 with (normal, 0.02), and room for a
+    vocabulary of gpt2's size: bytes and words of four letters, or pieces learned from `texts`."""
     folder.mkdir()
-    tokenizer = _tokenizer()
+    tokenizer = _tokenizer() if texts is None else _learned(texts)
     tokenizer.save(str(folder / "tokenizer.json"))
     end = tokenizer.token_to_id(END)
     ends = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), end)
@@ -64,6 +72,16 @@ def _tokenizer() -> Tokenizer:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(token, special=True) for token in CONTROLS])
+    return tokenizer
+
+
+def _learned(texts: Iterable[str]) -> Tokenizer:
+    """Byte-level BPE, as GPT-2's: as many tokens for these texts as the real one, or fewer."""
+    learned = ByteLevelBPETokenizer()
+    learned.train_from_iterator(
+        texts, vocab_size=VOCABULARY, special_tokens=list(CONTROLS), show_progress=False
+    )
+    tokenizer: Tokenizer = learned._tokenizer
     return tokenizer
 
 

@@ -189,10 +189,11 @@ def measure_speed(work: Path, examples: int, short: bool) -> dict[str, Any]:
     """tiny (its real weights) and gpt2 (random ones): the same pairs, one epoch."""
     figures: dict[str, Any] = {}
     learn, held_out = talk(examples)
+    texts = [message.content for turns in corpora.chitchat() for message in turns]
     for size in ("tiny",) if short else ("tiny", "gpt2"):
         base = TINY if size == "tiny" else work / size
         if size != "tiny":
-            make_folder(base, size)
+            make_folder(base, size, texts)
         count = 16 if short else examples if size == "tiny" else max(16, examples // 4)
         config = TrainingConfig(
             name=size, base=str(base), epochs=1, learning_rate=3e-5, precision="fp32", gate=False

@@ -40,6 +40,7 @@ from training.config import TrainingConfig, steps_for, steps_per_epoch
 from training.errors import NotFinite
 from training.jobs import STEPS, WHOLE, SavedStep
 from training.progress import Event, Saved, Started, Step
+from training.sampler import LikeLengths
 
 Emit = Callable[[Event], None]
 TOLD_S = 0.5
@@ -155,7 +156,6 @@ def make_trainer(
         bf16=config.precision == "bf16",
         fp16=config.precision == "fp16",
         use_cpu=device.name == "cpu",
-        train_sampling_strategy="random" if config.packing else "group_by_length",
         logging_steps=1,
         logging_nan_inf_filter=False,
         save_strategy="no",  # `Progress` says when
@@ -165,7 +165,7 @@ def make_trainer(
         ddp_find_unused_parameters=False,
         seed=config.seed,
     )
-    trainer = Trainer(
+    trainer = _Trainer(
         model=model,
         args=arguments,
         train_dataset=rows,
@@ -174,6 +174,16 @@ def make_trainer(
     )
     trainer.remove_callback(transformers.PrinterCallback)
     return trainer, progress
+
+
+class _Trainer(Trainer):
+    """Takes rows of like length together."""
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> LikeLengths:
+        assert isinstance(self.train_dataset, Dataset)
+        args = self.args
+        together = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+        return LikeLengths(self.train_dataset["length"], together, args.seed)
 
 
 def _count(model: nn.Module) -> int:

@@ -128,7 +128,7 @@ def defaults_for(name: str, source: str) -> TrainingConfig:
         return TrainingConfig(
             name=name,
             base=source,
-            learning_rate=3e-4,
+            learning_rate=2e-4,
             epochs=5,
             batch_size=16,
             min_steps=80,

@@ -6,6 +6,7 @@ Trainer or the store.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -96,3 +97,43 @@ def collate(rows: Sequence[Mapping[str, Any]], pad_id: int) -> dict[str, torch.T
         "labels": torch.tensor([padded(row["labels"], IGNORED) for row in rows]),
         "attention_mask": torch.tensor([padded([1] * len(row["input_ids"]), 0) for row in rows]),
     }
+
+
+def pack(rows: Sequence[Mapping[str, Any]], width: int, pad_id: int) -> dict[str, torch.Tensor]:
+    """Put rows one behind the other, up to `width` tokens: int64 tensors of shape (fewer, longest).
+
+    Positions begin anew with each row, by which transformers knows where none may look back across
+    (`find_packed_sequence_indices`; it asks for no attention mask then). So a batch teaches what
+    its rows would one by one, in whatever order they come, and hardly anything is padded.
+    """
+    lines = _lines(rows, width)
+    shape = len(lines), max(sum(len(row["input_ids"]) for row in line) for line in lines)
+    tokens, labels = torch.full(shape, pad_id), torch.full(shape, IGNORED)
+    positions = torch.zeros(shape, dtype=torch.int64)
+    for n, line in enumerate(lines):
+        start = 0
+        for row in line:
+            end = start + len(row["input_ids"])
+            tokens[n, start:end] = torch.tensor(row["input_ids"])
+            # No row's first token is a lesson: it would be learned from the row before.
+            labels[n, start + 1 : end] = torch.tensor(row["labels"][1:])
+            positions[n, start:end] = torch.arange(end - start)
+            start = end
+    return {"input_ids": tokens, "labels": labels, "position_ids": positions}
+
+
+def _lines(rows: Sequence[Mapping[str, Any]], width: int) -> list[list[Mapping[str, Any]]]:
+    """Rows in as few lines of about the same length as `width` allows: the longest first, each to
+    the line that is emptiest."""
+    longest_first = sorted(rows, key=lambda row: -len(row["input_ids"]))
+    count = math.ceil(sum(len(row["input_ids"]) for row in rows) / width)
+    while True:
+        lines: list[list[Mapping[str, Any]]] = [[] for _ in range(count)]
+        filled = [0] * count
+        for row in longest_first:
+            emptiest = filled.index(min(filled))
+            lines[emptiest].append(row)
+            filled[emptiest] += len(row["input_ids"])
+        if max(filled) <= width or count >= len(rows):
+            return lines
+        count += 1

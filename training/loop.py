@@ -40,7 +40,6 @@ from training.config import TrainingConfig, steps_for, steps_per_epoch
 from training.errors import NotFinite
 from training.jobs import STEPS, WHOLE, SavedStep
 from training.progress import Event, Saved, Started, Step
-from training.sampler import LikeLengths
 
 Emit = Callable[[Event], None]
 TOLD_S = 0.5
@@ -91,6 +90,7 @@ def _forward(
     self: Any,
     input_ids: torch.Tensor,
     attention_mask: torch.Tensor | None = None,
+    position_ids: torch.Tensor | None = None,
     labels: torch.Tensor | None = None,
     num_items_in_batch: torch.Tensor | int | None = None,
     **_: Any,
@@ -99,7 +99,10 @@ def _forward(
     with `num_items_in_batch` the sum over that."""
     assert labels is not None
     hidden = self.transformer(
-        input_ids=input_ids, attention_mask=attention_mask, use_cache=False
+        input_ids=input_ids,
+        attention_mask=attention_mask,
+        position_ids=position_ids,
+        use_cache=False,
     ).last_hidden_state
     targets = labels[:, 1:]
     learned = targets != dataset.IGNORED
@@ -165,25 +168,15 @@ def make_trainer(
         ddp_find_unused_parameters=False,
         seed=config.seed,
     )
-    trainer = _Trainer(
+    trainer = Trainer(
         model=model,
         args=arguments,
         train_dataset=rows,
-        data_collator=partial(dataset.collate, pad_id=tokenizer.eos_token_id),
+        data_collator=partial(dataset.pack, width=config.max_length, pad_id=tokenizer.eos_token_id),
         callbacks=[progress],
     )
     trainer.remove_callback(transformers.PrinterCallback)
     return trainer, progress
-
-
-class _Trainer(Trainer):
-    """Takes rows of like length together."""
-
-    def _get_train_sampler(self, train_dataset: Any = None) -> LikeLengths:
-        assert isinstance(self.train_dataset, Dataset)
-        args = self.args
-        together = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-        return LikeLengths(self.train_dataset["length"], together, args.seed)
 
 
 def _count(model: nn.Module) -> int:

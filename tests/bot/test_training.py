@@ -99,7 +99,7 @@ async def test_retrain_shows_how_it_is_learned(world: World) -> None:
     ("options", "rate"),
     [
         ({}, "0.003"),
-        ({"base": "gpt2"}, "0.0003"),
+        ({"base": "gpt2"}, "0.0002"),
         ({"base": "gpt2", "learning_rate": 1e-4}, "0.0001"),
     ],
 )

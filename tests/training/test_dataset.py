@@ -62,3 +62,31 @@ def test_rows_are_padded_to_the_longest() -> None:
     assert batch["input_ids"].tolist() == [[5, 6, 7], [8, 0, 0]]
     assert batch["labels"].tolist() == [[IGNORED, 6, 7], [8, IGNORED, IGNORED]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
+
+
+@given(
+    lengths=st.lists(st.integers(1, 24), min_size=1, max_size=12),
+    width=st.sampled_from([24, 32, 64]),
+)
+def test_packed_rows_are_whole_apart_and_within_the_width(lengths: list[int], width: int) -> None:
+    rows = [
+        {"input_ids": [100 * n + at for at in range(length)], "labels": list(range(length))}
+        for n, length in enumerate(lengths, start=1)
+    ]
+    batch = {key: value.tolist() for key, value in dataset.pack(rows, width, pad_id=0).items()}
+    found = []
+    for tokens, labels, positions in zip(*batch.values(), strict=True):
+        assert len(tokens) == len(labels) == len(positions) <= width
+        for token, label, position in zip(tokens, labels, positions, strict=True):
+            if token == 0:  # padding
+                assert (label, position) == (IGNORED, 0)
+                continue
+            assert position == token % 100, "positions begin anew with each row"
+            assert label == (IGNORED if position == 0 else position), "none learns across a border"
+            found.append(token)
+    assert sorted(found) == [token for row in rows for token in row["input_ids"]]
+
+
+def test_packing_leaves_little_empty() -> None:
+    rows = [{"input_ids": [1] * length, "labels": [1] * length} for length in range(5, 45)]
+    assert dataset.pack(rows, 128, pad_id=0)["input_ids"].numel() < 1.05 * sum(range(5, 45))

@@ -41,6 +41,26 @@ def test_the_loss_and_its_gradients_are_those_of_transformers(
     assert model(**batch).logits is not None, "afterwards it is the ordinary model again"
 
 
+def test_packed_rows_teach_what_padded_ones_do(tokenizer: PreTrainedTokenizerBase) -> None:
+    model = AutoModelForCausalLM.from_pretrained(TINY, dtype=torch.float32)
+    pairs = [from_pair("Hello", "Hi!"), from_pair("Where are you from?", "From the sea.")]
+    rows = dataset.examples(tokenizer, pairs, 128, "bot").to_list()
+    padded = dataset.collate(rows, pad_id=tokenizer.eos_token_id)
+    packed = dataset.pack(rows, width=128, pad_id=tokenizer.eos_token_id)
+    assert (len(padded["input_ids"]), len(packed["input_ids"])) == (2, 1)
+
+    found = []
+    with head_on_labels(model):
+        for batch in (padded, packed):
+            model.zero_grad()
+            loss = model(**batch).loss
+            loss.backward()
+            found.append((loss.item(), model.transformer.wte.weight.grad.clone()))
+    [(loss, gradient), (packed_loss, packed_gradient)] = found
+    assert packed_loss == pytest.approx(loss, abs=1e-5)
+    assert torch.allclose(packed_gradient, gradient, atol=1e-6)
+
+
 def test_a_run_that_is_held_waits_until_it_may_go_or_is_paused() -> None:
     control = Control()
     assert control.wait() < 1, "nothing holds it"

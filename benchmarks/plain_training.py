@@ -9,6 +9,7 @@ writes tiny with random weights to JOB_DIR.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -30,6 +31,7 @@ from model.registry import TINY
 from training import dataset
 from training.config import TrainingConfig, steps_for
 from training.lessons import read_conversations
+from training.run import NICE
 
 
 class Job:
@@ -159,6 +161,8 @@ def twin(folder: Path) -> None:
 
 
 def main(kind: str, folder: Path) -> int:
+    if hasattr(os, "nice"):
+        os.nice(NICE)  # as our runs, or other work on the machine would slow down only those
     if kind == "twin":
         twin(folder)
         return 0

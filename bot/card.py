@@ -12,14 +12,14 @@ from typing import Any
 
 import discord
 
-from bot.outcome import BLURPLE, SETS, losses_text
+from bot.looks import BLURPLE, LONGEST_TITLE, add_fields
+from bot.outcome import SETS, losses_text
+from bot.plan import method_text
 from model.registry import ModelOption
 from training.checkpoints import Manifest, Report
 from training.progress import duration
 
 UNKNOWN = "not known"
-LONGEST_VALUE = 1024
-"""Characters of a field's value that Discord takes."""
 
 
 def summary(option: ModelOption) -> str:
@@ -32,17 +32,19 @@ def summary(option: ModelOption) -> str:
 
 def registry_embed(option: ModelOption) -> discord.Embed:
     """A model that was not made here."""
-    embed = discord.Embed(title=option.name[:256], colour=BLURPLE, description=summary(option))
+    embed = discord.Embed(
+        title=option.name[:LONGEST_TITLE], colour=BLURPLE, description=summary(option)
+    )
     embed.set_footer(text="A model to start from; it was not trained here.")
     return embed
 
 
 def checkpoint_embed(manifest: Manifest, report: Report | None, size: int) -> discord.Embed:
     """A checkpoint: its manifest, what its checks found, and its `size` in bytes."""
-    embed = discord.Embed(title=manifest.name[:256], colour=BLURPLE)
+    embed = discord.Embed(title=manifest.name[:LONGEST_TITLE], colour=BLURPLE)
     if report is not None and report.refusal:
         embed.description = f"It did not pass its checks. {report.refusal}"[:4096]
-    for name, value in (
+    fields = [
         ("Base", manifest.base_name or (Path(manifest.base).name if manifest.base else UNKNOWN)),
         ("Parents", ", ".join(manifest.parents) or "none"),
         ("Data", f"`{manifest.dataset_sha256[:12]}`"),
@@ -54,23 +56,20 @@ def checkpoint_embed(manifest: Manifest, report: Report | None, size: int) -> di
         ("Made", moment(manifest.created_at)),
         ("Time taken", duration(manifest.seconds) if manifest.seconds else UNKNOWN),
         ("Device", manifest.device or UNKNOWN),
-    ):
-        embed.add_field(name=name, value=value[:LONGEST_VALUE])
+    ]
+    add_fields(embed, fields)
     return embed
 
 
 def setting_fields(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
     """How it was trained."""
     batch, accumulation = settings.get("batch_size"), settings.get("gradient_accumulation")
-    method = "full fine-tuning"
-    if settings.get("method") == "lora":
-        method = f"LoRA, rank {settings.get('lora_rank')}"
     return [
         ("Seed", _known(settings.get("seed"))),
         ("Epochs", _known(settings.get("epochs"))),
         ("Learning rate", _known(settings.get("learning_rate"))),
         ("Batch", f"{batch} × {accumulation} accumulated" if batch and accumulation else UNKNOWN),
-        ("Method", method),
+        ("Method", method_text(settings.get("method", "full"), settings.get("lora_rank"))),
     ]
 
 

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 
 import discord
 
+from bot.looks import BLURPLE
 from training.checkpoints import Report
 from training.progress import duration
 
-BLURPLE = discord.Colour(0x5865F2)
 PROMPTS = 3
 """Answers that are shown side by side; Discord takes 6,000 characters in an embed."""
 SETS = {"general": "General talk", "own": "Taught here"}

@@ -10,15 +10,14 @@ from dataclasses import dataclass
 
 import discord
 
+from bot.looks import BLURPLE, LONGEST_TITLE, add_fields
 from model.registry import ModelOption
-from training.config import TrainingConfig
+from training.config import Method, TrainingConfig
 from training.preview import Preview
 from training.progress import duration
 
-BLURPLE = discord.Colour(0x5865F2)
 AUTHORS = 5
-LONGEST_VALUE = 1024
-"""Characters of a field's value that Discord takes."""
+"""Members whose share is shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +34,7 @@ class Plan:
 def plan_embed(plan: Plan, number_format: str) -> discord.Embed:
     """What would be learned, how long that takes, and every setting."""
     embed = discord.Embed(
-        title=f"Retrain from {plan.base.name}?"[:256],
+        title=f"Retrain from {plan.base.name}?"[:LONGEST_TITLE],
         colour=BLURPLE,
         description=(
             f"I learn {examples_text(len(plan.preview.selection.kept))} in a process of its own. "
@@ -43,10 +42,9 @@ def plan_embed(plan: Plan, number_format: str) -> discord.Embed:
             "if anything fails, the old one stays."
         ),
     )
-    for name, value in data_fields(plan.preview) + cost_fields(plan.preview):
-        embed.add_field(name=name, value=value[:LONGEST_VALUE])
-    for name, value in setting_fields(plan.config, number_format, plan.preview.longest):
-        embed.add_field(name=name, value=value[:LONGEST_VALUE])
+    add_fields(embed, data_fields(plan.preview))
+    add_fields(embed, cost_fields(plan.preview, plan.config.method))
+    add_fields(embed, setting_fields(plan.config, number_format, plan.preview.longest))
     return embed
 
 
@@ -61,7 +59,7 @@ def data_fields(preview: Preview) -> list[tuple[str, str]]:
     ]
 
 
-def cost_fields(preview: Preview) -> list[tuple[str, str]]:
+def cost_fields(preview: Preview, method: Method) -> list[tuple[str, str]]:
     """How much there is to compute."""
     about = "" if preview.exact else "about "
     return [
@@ -69,11 +67,11 @@ def cost_fields(preview: Preview) -> list[tuple[str, str]]:
         ("Tokens an epoch", f"{about}{preview.tokens:,}"),
         ("Steps", f"{preview.steps:,} ({preview.epochs:.3g} epochs)"),
         ("Time", "not known" if preview.seconds is None else f"about {duration(preview.seconds)}"),
-        ("Memory", memory_text(preview.memory_mb, preview.free_mb)),
+        ("Memory", memory_text(preview.memory_mb, preview.free_mb, method)),
     ]
 
 
-def memory_text(needed: float | None, free: float | None) -> str:
+def memory_text(needed: float | None, free: float | None, method: Method) -> str:
     """What a run takes and what there is, in MB; with advice where it does not fit."""
     if needed is None:
         return "not known"
@@ -83,10 +81,8 @@ def memory_text(needed: float | None, free: float | None) -> str:
     text += f", {free:,.0f} MB are free"
     if needed <= free:
         return text
-    return (
-        f"⚠️ {text}. It does not fit: choose a smaller batch size, LoRA (`method: lora`) "
-        "or a smaller base."
-    )
+    advice = "LoRA (`method: lora`) or a smaller base" if method == "full" else "a smaller base"
+    return f"⚠️ {text}. It may not fit: choose {advice}."
 
 
 def setting_fields(
@@ -101,7 +97,7 @@ def setting_fields(
         accumulation += f" (effective batch {config.gradient_accumulation * config.batch_size})"
     fields = [
         ("Base", config.base_name or config.name),
-        ("Method", method_text(config)),
+        ("Method", method_text(config.method, config.lora_rank)),
         ("Epochs", epochs),
         ("Batch size", f"{config.batch_size}"),
         ("Gradient accumulation", accumulation),
@@ -111,16 +107,23 @@ def setting_fields(
         ("Number format", number_format),
         ("Longest example", longest_text(longest, config.max_length)),
         ("Loss on", "the bot's tokens only" if config.loss_on == "bot" else "every token"),
-        ("Starter examples", f"{config.replay} mixed in" if config.replay else "none"),
+        ("Mixed in", mixed_text(config.replay)),
     ]
     if config.threads is not None:
         fields.append(("Threads", f"{config.threads}"))
     return fields
 
 
-def method_text(config: TrainingConfig) -> str:
+def method_text(method: str, rank: int | None) -> str:
     """How the weights are changed."""
-    return f"LoRA, rank {config.lora_rank}" if config.method == "lora" else "full fine-tuning"
+    return f"LoRA, rank {rank}" if method == "lora" else "full fine-tuning"
+
+
+def mixed_text(replay: int) -> str:
+    """What keeps old manners: so many of this project's own pairs, and of general talk."""
+    if not replay:
+        return "nothing"
+    return f"up to {replay} starter pairs and {replay} conversations of general talk"
 
 
 def longest_text(longest: int, limit: int) -> str:

@@ -1,4 +1,4 @@
-"""The benchmark runs and prints what it promises; the figures themselves are nobody's test."""
+"""The benchmarks run and print what they promise; the figures themselves are nobody's test."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ ROOT = Path(__file__).parent.parent
 SMALL = "--model-size tiny --new-tokens 12 --prompt-tokens 20 --threads 1"
 
 
-def run(options: str) -> Any:
+def run(benchmark: str, options: str) -> Any:
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.generation", *SMALL.split(), *options.split(), "--json"],
+        [sys.executable, "-m", f"benchmarks.{benchmark}", *options.split(), "--json"],
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -26,7 +26,7 @@ def run(options: str) -> Any:
 
 
 def test_the_generation_benchmark_prints_one_object() -> None:
-    result = run("--streams 1,2 --rounds 1 --short --peers generate")
+    result = run("generation", f"{SMALL} --streams 1,2 --rounds 1 --short --peers generate")
     assert set(result["engines"]) == {"gpt2bot", "generate"}
     for streams in result["engines"].values():
         assert set(streams) == {"1", "2"}
@@ -45,8 +45,20 @@ def test_the_generation_benchmark_prints_one_object() -> None:
 
 
 def test_a_soak_shows_speed_and_memory_over_time() -> None:
-    parts = run("--soak 2")["soak"]
+    parts = run("generation", f"{SMALL} --soak 2")["soak"]
     assert len(parts) == 10
     assert all(part["tok_s"] > 0 for part in parts)
     if sys.platform == "linux":
         assert parts[-1]["memory_mb"] < 1.5 * parts[0]["memory_mb"]
+
+
+def test_the_training_benchmark_prints_one_object() -> None:
+    """All parts, each as short as it can be: nothing is learned in so few steps."""
+    result = run("training", "--short")
+    assert list(result) == ["speed", "memory", "chat", "learning", "facts"]
+    assert result["speed"]["tiny: times as fast"] > 0
+    assert result["chat"]["replies, tokens/s while one runs"] > 0
+    assert 0 < result["learning"]["ours / plain loop"] < 2
+    assert 0 <= result["facts"]["facts recalled, of 10"] <= 10
+    if sys.platform == "linux":
+        assert result["memory"]["tiny, full, batch 8 x 128: peak MB"] > 0

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data.schema import Conversation, Message, Role
-from model.chat import from_pair
 from training.config import TrainingConfig
 from training.errors import CorruptData
 
@@ -33,18 +32,24 @@ def read_conversations(path: Path) -> list[Conversation]:
     Raises:
         CorruptData: a line is not a record; the message names the line.
     """
-    with path.open(encoding="utf-8") as lines:
-        return [_parse(line, f"{path.name} line {n}") for n, line in enumerate(lines, 1)]
+    with path.open(encoding="utf-8-sig") as lines:
+        return [
+            _parse(line, f"{path.name} line {n}") for n, line in enumerate(lines, 1) if line.strip()
+        ]
 
 
 def _parse(line: str, where: str) -> Conversation:
     try:
         record = json.loads(line)
         if "messages" in record:
-            return tuple(Message(Role(m["role"]), m["content"]) for m in record["messages"])
-        return from_pair(record["user"], record["bot"])
+            said = [(Role(m["role"]), m["content"]) for m in record["messages"]]
+        else:
+            said = [(Role.USER, record["user"]), (Role.ASSISTANT, record["bot"])]
     except (ValueError, KeyError, TypeError) as e:
         raise CorruptData(f"{where} is not a conversation: {e!r}") from e
+    if not all(isinstance(content, str) for _, content in said):
+        raise CorruptData(f"{where} is not a conversation: what is said must be text")
+    return tuple(Message(role, content) for role, content in said)
 
 
 def as_taught(

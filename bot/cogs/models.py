@@ -12,8 +12,8 @@ from discord.ext import commands
 
 from bot.card import checkpoint_embed, megabytes, registry_embed, summary
 from bot.client import Gpt2Bot, tell_failure
+from bot.looks import BLURPLE
 from bot.models import ModelSwitch
-from bot.outcome import BLURPLE
 from model.client import WorkerClient
 from model.messages import ModelFacts
 from model.registry import find

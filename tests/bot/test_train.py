@@ -173,7 +173,7 @@ def test_a_dry_run_shows_the_settings_and_leaves_nothing(
         "batch size": "4",
         "gradient accumulation": "2",
         "effective batch": "8",
-        "learning rate": "0.0002",
+        "learning rate": "0.0003",
         "warm-up": "10% of the steps",
         "longest example": "128 tokens",
         "loss on": "the bot's tokens",

@@ -88,6 +88,7 @@ async def test_retrain_shows_how_it_is_learned(world: World) -> None:
     assert fields["Left out"] == "none"
     assert fields["Masked"] == "nothing found"
     assert fields["Base"] == "tiny"
+    assert fields["Mixed in"] == "up to 91 starter pairs and 91 conversations of general talk"
     assert fields["Method"] == "full fine-tuning"
     assert fields["Epochs"] == "5 (at least 80 steps)"
     assert fields["Warm-up"] == "10 % of the steps"
@@ -98,8 +99,8 @@ async def test_retrain_shows_how_it_is_learned(world: World) -> None:
 @pytest.mark.parametrize(
     ("options", "rate"),
     [
-        ({}, "0.003"),
-        ({"base": "gpt2"}, "0.0002"),
+        ({}, "0.002"),
+        ({"base": "gpt2"}, "0.0003"),
         ({"base": "gpt2", "learning_rate": 1e-4}, "0.0001"),
     ],
 )
@@ -121,13 +122,14 @@ def test_a_checkpoint_is_of_the_family_that_it_is_named_after(name: str, kind: s
 
 
 def test_a_run_that_does_not_fit_comes_with_advice() -> None:
-    assert memory_text(None, 100.0) == "not known"
-    assert memory_text(900.4, None) == "about 900 MB"
-    assert memory_text(900.0, 2000.0) == "about 900 MB, 2,000 MB are free"
-    assert memory_text(9000.0, 2000.0) == (
-        "⚠️ about 9,000 MB, 2,000 MB are free. It does not fit: choose a smaller batch size, "
-        "LoRA (`method: lora`) or a smaller base."
+    assert memory_text(None, 100.0, "full") == "not known"
+    assert memory_text(900.4, None, "full") == "about 900 MB"
+    assert memory_text(900.0, 2000.0, "full") == "about 900 MB, 2,000 MB are free"
+    too_much = "⚠️ about 9,000 MB, 2,000 MB are free. It may not fit: choose "
+    assert memory_text(9000.0, 2000.0, "full") == (
+        f"{too_much}LoRA (`method: lora`) or a smaller base."
     )
+    assert memory_text(9000.0, 2000.0, "lora") == f"{too_much}a smaller base."
 
 
 def test_the_shares_of_many_authors_are_the_largest_five() -> None:

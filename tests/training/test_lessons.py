@@ -19,7 +19,8 @@ OTHERS = [from_pair("hello", "hi"), from_pair("Thanks!", "You are welcome.")]
 def test_pairs_and_messages_are_read(tmp_path: Path) -> None:
     file = tmp_path / "data.jsonl"
     file.write_text(
-        '{"user": "a", "bot": "b"}\n{"messages": [{"role": "assistant", "content": "c"}]}\n'
+        '\ufeff{"user": "a", "bot": "b"}\n\n'
+        '{"messages": [{"role": "assistant", "content": "c"}]}\n  \n'
     )
     assert lessons.read_conversations(file) == [
         from_pair("a", "b"),
@@ -29,7 +30,14 @@ def test_pairs_and_messages_are_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["not json", '{"user": "only"}', "[]", '{"messages": [{"role": "king", "content": ""}]}'],
+    [
+        "not json",
+        '{"user": "only"}',
+        '{"user": "a", "bot": 7}',
+        "[]",
+        '{"messages": [{"role": "king", "content": ""}]}',
+        '{"messages": [{"role": "user", "content": null}]}',
+    ],
 )
 def test_a_broken_line_is_named(tmp_path: Path, line: str) -> None:
     file = tmp_path / "data.jsonl"

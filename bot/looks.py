@@ -1,0 +1,18 @@
+"""What embeds have in common: their colour, and Discord's limits on their fields."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import discord
+
+BLURPLE = discord.Colour(0x5865F2)
+LONGEST_TITLE = 256
+LONGEST_VALUE = 1024
+"""Characters of a field's value that Discord takes."""
+
+
+def add_fields(embed: discord.Embed, fields: Iterable[tuple[str, str]]) -> None:
+    """Add names and values, cut where Discord would refuse them."""
+    for name, value in fields:
+        embed.add_field(name=name, value=value[:LONGEST_VALUE])

@@ -62,10 +62,11 @@ async def build(
             stack.push_async_callback(worker.stop)
             tasks.spawn(worker.start(), name="start of the worker")
         stack.push_async_callback(tasks.close)
+        options = from_settings(settings.extra_models)
         models = ModelSwitch(
             store,
             worker,
-            from_settings(settings.extra_models),
+            options,
             default=settings.default_model,
             checkpoints=checkpoints,
             tasks=tasks,
@@ -82,6 +83,7 @@ async def build(
             on_update=reports.update,
             make_room=shelf.trim,
             limits=_limits(settings),
+            taken=options.keys(),
         )
         await stack.enter_async_context(training)
         conversations = ConversationManager(

@@ -82,7 +82,7 @@ def score_fields(manifest: Manifest, report: Report | None) -> list[tuple[str, s
     fields = [("Training loss", trained)]
     for key, label in SETS.items():
         losses = report.losses.get(key, {}) if report else {}
-        fields.append((f"Held-out loss: {label.lower()}", losses_text(losses) or UNKNOWN))
+        fields.append((f"Loss: {label.lower()}", losses_text(losses) or UNKNOWN))
     return fields
 
 

@@ -242,7 +242,7 @@ def train(
             threads=threads or usual.threads,
         ),
         source=dataset,
-        out=out or settings.gpt2bot_home / "checkpoints" / "local" / name,
+        out=out or settings.gpt2bot_home / "models" / name,
         launcher=run.launcher(accelerate_config, processes),
     )
     if order.out.exists():

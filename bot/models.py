@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +65,7 @@ class ModelSwitch:
         self._checkpoints = checkpoints
         self._tasks = tasks
         self._loading: set[str] = set()
+        self._switching: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._failed: dict[str, Failure] = {}
 
     def options(self, scope: int) -> list[ModelOption]:
@@ -114,7 +116,8 @@ class ModelSwitch:
 
     def is_checkpoint(self, option: ModelOption) -> bool:
         """Whether it was made here by a retrain."""
-        return self._checkpoints in Path(option.source).parents
+        folder = Path(option.source)
+        return folder.parents[1:2] == (self._checkpoints,) and folder.parent.name.isdigit()
 
     def parents(self, option: ModelOption) -> tuple[str, ...]:
         """The checkpoints that whatever learns from this model comes from, the newest first.
@@ -174,10 +177,11 @@ class ModelSwitch:
             LoadFailed, WorkerDied, CorruptCheckpoint: the old model keeps answering.
         """
         option = find(self.options(scope), name)
-        await self._make_ready(option)
-        if await self._store.active_model(scope) is None:  # a rollback leads to the default then
-            await self._store.set_active_model(scope, self._default)
-        await self._store.set_active_model(scope, option.name)
+        async with self._switching[scope]:
+            await self._make_ready(option)
+            if await self._store.active_model(scope) is None:  # where a rollback leads to then
+                await self._store.set_active_model(scope, self._default)
+            await self._store.set_active_model(scope, option.name)
         return option
 
     async def rollback(self, scope: int) -> ModelOption:
@@ -189,10 +193,11 @@ class ModelSwitch:
             NothingToRollBack: no other one answered before.
             LoadFailed, WorkerDied, CorruptCheckpoint: the present model keeps answering.
         """
-        option = await self._former(scope)
-        await self._make_ready(option)
-        while (name := await self._store.roll_back_model(scope)) not in (option.name, None):
-            log.info("%s of %d is passed over: it is gone", name, scope)
+        async with self._switching[scope]:
+            option = await self._former(scope)
+            await self._make_ready(option)
+            while (name := await self._store.roll_back_model(scope)) not in (option.name, None):
+                log.info("%s of %d is passed over: it is gone", name, scope)
         return option
 
     async def _former(self, scope: int) -> ModelOption:

@@ -15,7 +15,7 @@ from training.progress import duration
 
 PROMPTS = 3
 """Answers that are shown side by side; Discord takes 6,000 characters in an embed."""
-SETS = {"general": "General talk", "own": "Taught here"}
+SETS = {"general": "General talk (held out)", "own": "What was taught"}
 MODELS = {"base": "base", "serving": "in service", "new": "new"}
 
 
@@ -23,7 +23,7 @@ def outcome_embed(report: Report) -> discord.Embed | None:
     """The comparison of a checkpoint with its base and the model in service."""
     embed = discord.Embed(title="Before and after", colour=BLURPLE)
     if losses := _losses(report.losses):
-        embed.add_field(name="Held-out loss (lower is better)", value=losses, inline=False)
+        embed.add_field(name="Loss (lower is better)", value=losses, inline=False)
     for one in report.answers[:PROMPTS]:
         embed.add_field(
             name=f"“{quoted(one['prompt'] or '', 100)}”",

@@ -108,12 +108,19 @@ class TrainingReports:
             if progress.job.state.is_final:
                 return
             try:
-                await self._post(shown, progress_text(progress), _buttons(progress.job))
+                await self._post(shown, progress_text(progress), _buttons(progress))
             except discord.HTTPException as e:
                 log.warning("the progress of job %d cannot be shown: %s", progress.job.id, e)
                 shown.next_at = self._clock() + RETRY_S
+                self._tasks.spawn(self._again(shown), name=f"progress of job {progress.job.id}")
             else:
                 shown.next_at = self._clock() + EDIT_S
+
+    async def _again(self, shown: Shown) -> None:
+        """Show it later, even if there is no more news: its buttons may be wrong meanwhile."""
+        await asyncio.sleep(RETRY_S)
+        if not shown.asked:
+            await self._show(shown)
 
     async def _post(self, shown: Shown, text: str, view: discord.ui.View) -> None:
         """Edit the job's message, or post a new one where it is missing or too old."""
@@ -242,6 +249,9 @@ class JobView(discord.ui.View):
             self.add_item(JobButton(action, job_id))
 
 
-def _buttons(job: TrainingJob) -> JobView:
+def _buttons(progress: Progress) -> JobView:
+    job = progress.job
+    if progress.checking:
+        return JobView(job.id, "cancel")
     first = "resume" if job.state is JobState.PAUSED else "pause"
     return JobView(job.id, first, "cancel")

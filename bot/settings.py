@@ -78,7 +78,7 @@ class Settings(BaseSettings):
         description="Training waits while a reply takes longer to begin than this; 0 is off.",
     )
     training_threads: int | None = Field(
-        None, ge=1, description="CPU threads of training; empty: one core less than there are."
+        None, ge=1, description="Most CPU threads of training; empty: one less than cores."
     )
     author_share: float = Field(
         0.5, gt=0, le=1, allow_inf_nan=False, description="Most that one member may contribute."

@@ -308,7 +308,8 @@ def _take(order: Order, console: Console) -> int:
         raise not_written(f"The folder {order.out}", e) from e
     shutil.rmtree(order.job, ignore_errors=True)
     report = read_report(order.out) or Report()
-    for line in (*_compared(report), *_ending(order, manifest)):
+    unseen = "held_out_loss" in manifest.scores
+    for line in (*_compared(report, unseen=unseen), *_ending(order, manifest)):
         _say(console, line)
     if report.refusal:
         _say(console, f"It did not pass its checks, but it is kept. {report.refusal}")
@@ -316,13 +317,15 @@ def _take(order: Order, console: Console) -> int:
     return 0
 
 
-def _compared(report: Report) -> Iterator[str]:
-    for kind, title in (("general", "talk in general"), ("own", "this data")):
+def _compared(report: Report, *, unseen: bool) -> Iterator[str]:
+    """Losses and answers; `unseen` if a part of the data was held out."""
+    own = "Held-out loss on this data" if unseen else "Loss on this data"
+    for kind, title in (("general", "Held-out loss on talk in general"), ("own", own)):
         losses = report.losses.get(kind, {})
         before, now = losses.get("base"), losses.get("new")
         if now is not None:
             was = f"{before:.2f} before, " if before is not None else ""
-            yield f"Held-out loss on {title}: {was}{now:.2f} now."
+            yield f"{title}: {was}{now:.2f} now."
     for one in report.answers[:ANSWERS]:
         yield f"“{one['prompt']}”"
         yield f"  before: {one['before'] or '-'}"

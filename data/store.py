@@ -245,15 +245,34 @@ class Store:
         )
         return _the_job(job_id, rows)
 
-    async def start_job(self, job_id: int) -> TrainingJob:
-        """A job's process is about to be started, once more.
+    async def move_job(
+        self, job_id: int, before: Collection[JobState], state: JobState, detail: str | None = None
+    ) -> TrainingJob | None:
+        """Move a job on if it is in one of the states `before`; None if it is not."""
+        rows = await self._rows(
+            """
+            UPDATE jobs SET state = ?, detail = coalesce(?, detail)
+            WHERE id = ? AND state IN (SELECT value FROM json_each(?)) RETURNING *
+            """,
+            state.value,
+            detail,
+            job_id,
+            json.dumps(list(before)),
+        )
+        return _job(rows[0]) if rows else None
 
-        Raises:
-            StoreError: there is no such job.
-        """
-        sql = "UPDATE jobs SET state = ?, attempts = attempts + 1 WHERE id = ? RETURNING *"
-        rows = await self._rows(sql, JobState.RUNNING.value, job_id)
-        return _the_job(job_id, rows)
+    async def start_job(self, job_id: int) -> TrainingJob | None:
+        """A job's process is about to be started, once more; None if the job does not wait."""
+        rows = await self._rows(
+            """
+            UPDATE jobs SET state = ?1, attempts = attempts + 1
+            WHERE id = ?2 AND state IN (?1, ?3) RETURNING *
+            """,
+            JobState.RUNNING.value,
+            job_id,
+            JobState.QUEUED.value,
+        )
+        return _job(rows[0]) if rows else None
 
     async def reset_attempts(self, job_id: int) -> None:
         """A job has got on: what went wrong before does not count any more."""
@@ -287,6 +306,11 @@ class Store:
         sql = "SELECT * FROM jobs WHERE scope = ? ORDER BY id DESC LIMIT 1"
         rows = await self._rows(sql, scope)
         return _job(rows[0]) if rows else None
+
+    async def jobs(self, scope: int) -> list[TrainingJob]:
+        """All jobs that the scope ever had, by id."""
+        rows = await self._rows("SELECT * FROM jobs WHERE scope = ? ORDER BY id", scope)
+        return [_job(row) for row in rows]
 
     async def checkpoint_jobs(self, scope: int) -> list[TrainingJob]:
         """The scope's jobs that made a checkpoint, by id."""

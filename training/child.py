@@ -40,6 +40,16 @@ def launch_with(config: Path | None) -> tuple[str, ...]:
     return (sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config))
 
 
+SECRETS = frozenset({"DISCORD_TOKEN"})
+
+
+def _environment(launcher: Sequence[str]) -> dict[str, str]:
+    """Ours, without secrets. Without a launcher the run is for one device: several would share each
+    batch among them (torch's DataParallel), of which its steps know nothing."""
+    one_device = {} if launcher else {"CUDA_VISIBLE_DEVICES": "0"}
+    return FRUGAL | one_device | {k: v for k, v in os.environ.items() if k not in SECRETS}
+
+
 class Child:
     """A training run in a process of its own."""
 
@@ -54,7 +64,6 @@ class Child:
         `launcher` is what starts it on several devices, such as `accelerate launch` and its
         options; without one it is this Python. The child's errors go to JOB_DIR/log.txt.
         """
-        secrets = {"DISCORD_TOKEN"}
         with (job / LOG).open("ab") as errors:
             process = await asyncio.create_subprocess_exec(
                 *(launcher or (sys.executable,)),
@@ -64,7 +73,7 @@ class Child:
                 stdin=PIPE,
                 stdout=PIPE,
                 stderr=errors,
-                env=FRUGAL | {k: v for k, v in os.environ.items() if k not in secrets},
+                env=_environment(launcher),
                 limit=LONGEST_LINE,
                 start_new_session=True,  # Ctrl-C in a terminal is the parent's business
             )

@@ -10,7 +10,6 @@ TrainingError
 ├── NoRoom              the disk is too full to begin
 ├── StillRunning        another process works on the job
 ├── CorruptCheckpoint   a checkpoint folder is not whole
-├── CheckpointRejected  the checkpoint did not pass its checks
 ├── CheckpointInUse     the checkpoint is needed and cannot be removed
 ├── NothingToRollBack   no other model answered before
 ├── JobRunning          the scope has a job under way already
@@ -60,10 +59,6 @@ class StillRunning(TrainingError):
 
 class CorruptCheckpoint(TrainingError):
     """A checkpoint folder is not whole."""
-
-
-class CheckpointRejected(TrainingError):
-    """The checkpoint did not pass its checks."""
 
 
 class CheckpointInUse(TrainingError):

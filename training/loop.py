@@ -242,6 +242,11 @@ class Progress(TrainerCallback):
             if "loss" in entry:
                 self._note(int(entry["step"]), float(entry["epoch"]), float(entry["loss"]))
 
+    def on_substep_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        self._began += self._control.wait()
+
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:

@@ -17,7 +17,8 @@ import logging
 import shutil
 import signal
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -33,8 +34,10 @@ from model.registry import ModelOption
 from training.checkpoints import (
     MANIFEST,
     Manifest,
+    Report,
     read_manifest,
     read_report,
+    remove,
     verify,
     whole_checkpoints,
 )
@@ -43,7 +46,18 @@ from training.config import TrainingConfig, lower
 from training.errors import EmptyDataset, JobRunning, TrainingError
 from training.jobs import CHANGES, CHECKPOINT, CONFIG, DATASET, STEPS, saved_step
 from training.preview import Preview, preview
-from training.progress import Event, Failed, Finished, Paused, Rejected, Saved, duration
+from training.progress import (
+    Checking,
+    Event,
+    Failed,
+    Finished,
+    Lowered,
+    Paused,
+    Rejected,
+    Saved,
+    Started,
+    duration,
+)
 
 log = logging.getLogger(__name__)
 
@@ -93,13 +107,17 @@ class End:
     checkpoint: str | None = None
 
 
+STOPPED = End(JobState.CANCELLED, f"The training was stopped. {STAYS}")
+
+
 class TrainingManager:
     """Runs the jobs of all scopes, one after the other.
 
     `promote(job, folder)` puts a checkpoint into service or raises; `on_update` is told of
-    everything; `make_room(folder)` is called once a checkpoint was kept. An async context manager:
-    the queue is worked on inside it. A job that was running when the bot stopped, or was killed,
-    goes on at the next start, from the last step that was saved.
+    everything; `make_room(folder)` is called once a checkpoint was kept; `taken` are names that no
+    checkpoint may have, as other models have them. An async context manager: the queue is worked
+    on inside it. A job that was running when the bot stopped, or was killed, goes on at the next
+    start, from the last step that was saved.
     """
 
     def __init__(
@@ -111,6 +129,7 @@ class TrainingManager:
         on_update: OnUpdate,
         make_room: MakeRoom | None = None,
         limits: Limits | None = None,
+        taken: Collection[str] = (),
     ) -> None:
         self._store = store
         self._jobs = root / "jobs"
@@ -119,10 +138,12 @@ class TrainingManager:
         self._on_update = on_update
         self._make_room = make_room
         self._limits = limits or Limits()
+        self._taken = taken
         self._submitting = asyncio.Lock()
         self._wake = asyncio.Event()
         self._ended = asyncio.Condition()
         self._running: int | None = None
+        self._pausable = self._stoppable = self._begun = False
         self._child: Child | None = None
         self._cancelled: set[int] = set()
         self._pausing: set[int] = set()
@@ -173,7 +194,8 @@ class TrainingManager:
         return selection
 
     def _within_limits(self, config: TrainingConfig) -> TrainingConfig:
-        return replace(config, threads=config.threads or self._limits.threads)
+        most, usual = self._limits.threads, config.threads
+        return replace(config, threads=min(most, usual) if most and usual else most or usual)
 
     def _speed(self, scope: int, base: str, method: str) -> float | None:
         """Tokens a second of the scope's newest run from that base, as far as there was one."""
@@ -233,31 +255,54 @@ class TrainingManager:
         return next((Path(one.directory) / DATASET for one in jobs if one.checkpoint == name), None)
 
     async def cancel(self, job_id: int) -> bool:
-        """End a job that is queued, running or paused; False if it has ended."""
-        job = await self._store.job(job_id)
-        if job is None or job.state.is_final:
-            return False
+        """End a job that is queued, running or paused.
+
+        False if it has ended, or its checkpoint is being put into service.
+        """
         if self._running == job_id:
+            if not self._stoppable:
+                return False
             self._cancelled.add(job_id)
             if self._child is not None:
                 await self._child.kill()
-        else:
-            await self._move(job, End(JobState.CANCELLED, "The training was cancelled."))
-            await asyncio.to_thread(_forget_steps, job)
+            return True
+        waiting = (JobState.QUEUED, JobState.PAUSED)
+        job = await self._store.move_job(
+            job_id, waiting, JobState.CANCELLED, "The training was cancelled."
+        )
+        if job is None:
+            return False
+        await self._told(job)
+        await asyncio.to_thread(_forget_all_but_data, job)
         return True
 
     async def pause(self, job_id: int) -> bool:
-        """Save and stop a running job, or keep a queued one from beginning; False if neither."""
-        job = await self._store.job(job_id)
-        if job is None or job.state not in (JobState.QUEUED, JobState.RUNNING):
-            return False
+        """Save and stop a running job, or keep a queued one from beginning.
+
+        False if it is neither, or has taken its last step.
+        """
         if self._running == job_id:
-            self._pausing.add(job_id)
-            if self._child is not None:
-                self._child.tell("pause")
+            if self._pausable:
+                self._pausing.add(job_id)
+                await self._interrupt()
+            return self._pausable
+        waiting = await self._store.job(job_id)
+        if waiting is None:
+            return False
+        detail = _paused(waiting)
+        job = await self._store.move_job(job_id, (JobState.QUEUED,), JobState.PAUSED, detail)
+        if job is not None:
+            await self._told(job)
+        return job is not None
+
+    async def _interrupt(self) -> None:
+        """Let the child save after the step under way; before its first it has nothing to save."""
+        if self._child is None:
+            return
+        if self._begun:
+            self._child.tell("pause")
         else:
-            await self._move(job, End(JobState.PAUSED, "Paused before it began."))
-        return True
+            await self._child.kill()
 
     async def resume(self, job_id: int) -> bool:
         """Let a paused job go on, or one that was interrupted; False if it is neither.
@@ -275,9 +320,11 @@ class TrainingManager:
                 if not (Path(job.directory) / CONFIG).is_file():
                     return False
             await self._store.reset_attempts(job_id)
-            await self._move(job, End(JobState.QUEUED, None))
-        self._wake.set()
-        return True
+            moved = await self._store.move_job(job_id, (job.state,), JobState.QUEUED)
+        if moved is not None:
+            await self._told(moved)
+            self._wake.set()
+        return moved is not None
 
     def give_way(self) -> None:
         """Replies are slow: hold the run under way for a while."""
@@ -326,36 +373,42 @@ class TrainingManager:
         return next((job for job in waiting if job.state is not JobState.PAUSED), None)
 
     async def _run(self, job: TrainingJob) -> None:
-        self._running = job.id
+        self._running, self._pausable, self._stoppable = job.id, True, True
         try:
-            job = await self._store.start_job(job.id)
-            await self._told(job)
-            end = await self._outcome(job)
+            started = await self._store.start_job(job.id)
+            if started is None:
+                return  # it was paused or cancelled in this very moment
+            await self._told(started)
+            end = await self._end(started)
+            await self._move(started, end)
+        finally:
+            self._running = None
+        self._cancelled.discard(job.id)
+        self._pausing.discard(job.id)
+        if end.state.is_final and end.state is not JobState.INTERRUPTED:
+            await asyncio.to_thread(_forget_all_but_data, started)
+
+    async def _end(self, job: TrainingJob) -> End:
+        try:
+            return await self._outcome(job)
         except asyncio.CancelledError:  # the bot stops
-            end = End(JobState.QUEUED, None)
-            await self._move(job, end)
+            await self._move(job, End(JobState.QUEUED, None))
             raise
         except StoreError:
             raise
         except Exception as e:  # the queue must outlive whatever goes wrong with one job
             log.exception("job %d failed", job.id)
-            end = End(JobState.FAILED, f"{_sentence(e)} {STAYS}")
-        finally:
-            self._running = None
-            self._cancelled.discard(job.id)
-            self._pausing.discard(job.id)
-        await self._move(job, end)
-        if end.state.is_final and end.state is not JobState.INTERRUPTED:
-            await asyncio.to_thread(_forget_steps, job)
+            return End(JobState.FAILED, f"{_sentence(e)} {STAYS}")
 
     async def _outcome(self, job: TrainingJob) -> End:
         if (made := await asyncio.to_thread(self._made, job)) is not None:
+            self._pausable = False
             return await self._judge(job, made)  # the bot was killed after the run had ended
         if job.id in self._pausing:
-            return End(JobState.PAUSED, "Paused before it began.")
+            return End(JobState.PAUSED, _paused(job))
         event, status = await self._train(job)
         if job.id in self._cancelled:
-            return End(JobState.CANCELLED, f"The training was stopped. {STAYS}")
+            return STOPPED
         if isinstance(event, Finished | Rejected):
             made = await asyncio.to_thread(self._keep, job, Path(event.checkpoint))
             return await self._judge(job, made)
@@ -381,10 +434,10 @@ class TrainingManager:
         how = f"signal {-status}" if status < 0 else f"exit status {status}"
         log.error("the process of job %d ended (%s), attempt %d", job.id, how, job.attempts)
         if job.id in self._pausing:
-            return End(JobState.PAUSED, f"Paused. {_kept(job)}")
+            return End(JobState.PAUSED, _paused(job))
         if job.attempts >= ATTEMPTS:
             why = "most often because memory ran out" if killed else "see its log"
-            detail = f"The training process was ended {ATTEMPTS} times ({how}; {why})."
+            detail = f"The training was begun {ATTEMPTS} times and never got on ({how}; {why})."
             return End(JobState.INTERRUPTED, f"{detail} {_kept(job)} {STAYS}")
         if killed:
             config = Path(job.directory) / CONFIG
@@ -394,6 +447,10 @@ class TrainingManager:
     async def _judge(self, job: TrainingJob, folder: Path) -> End:
         """Put a checkpoint into service if it passed its checks, and say what came of it."""
         report = await asyncio.to_thread(read_report, folder)
+        if job.id in self._cancelled:
+            await asyncio.to_thread(remove, folder)
+            return STOPPED
+        self._stoppable = False
         if report is not None and report.refusal:
             detail = (
                 f"**{folder.name}** did not pass its checks. {report.refusal} {STAYS} "
@@ -401,21 +458,20 @@ class TrainingManager:
             )
             end = End(JobState.REJECTED, detail, folder.name)
         else:
-            end = await self._serve(job, folder)
+            end = await self._serve(job, folder, report)
         await self._room_for(folder)
         return end
 
-    async def _serve(self, job: TrainingJob, folder: Path) -> End:
+    async def _serve(self, job: TrainingJob, folder: Path, report: Report | None) -> End:
         try:
             await self._promote(job, folder)
         except (ModelError, TrainingError, StoreError) as e:
             detail = f"**{folder.name}** could not be put into service. {e} {STAYS}"
             return End(JobState.REJECTED, detail, folder.name)
         manifest = await asyncio.to_thread(read_manifest, folder)
-        first, last = (manifest.scores[key] for key in ("first_loss", "last_loss"))
         detail = (
-            f"**{folder.name}** is trained and answers from now on. The loss went from "
-            f"{first:.2f} to {last:.2f} in {duration(manifest.seconds)}."
+            f"**{folder.name}** is trained and answers from now on. {_losses(manifest, report)} "
+            f"Its training took {duration(manifest.seconds)}."
         )
         return End(JobState.PROMOTED, detail, folder.name)
 
@@ -431,21 +487,31 @@ class TrainingManager:
         """Run the child; its last event and its exit status."""
         last: Event | None = None
         async with Child.started(Path(job.directory), self._limits.launcher) as child:
-            self._child = child
+            self._child, self._begun = child, False
             try:
-                if job.id in self._cancelled:  # while the child was being started
+                if job.id in self._cancelled | self._pausing:  # while the child was being started
                     await child.kill()
-                if job.id in self._pausing or self._stopping:
+                if self._stopping:
                     child.tell("pause")
                 async for event in child.events():
                     last = event
-                    if isinstance(event, Saved):
-                        await self._store.reset_attempts(job.id)
+                    await self._note(job, event)
                     await self._tell(JobUpdate(job, event))
             finally:
-                self._child = None
+                self._child, self._pausable = None, False
         assert child.status is not None  # it is over
         return last, child.status
+
+    async def _note(self, job: TrainingJob, event: Event) -> None:
+        match event:
+            case Started():
+                self._begun = True
+            case Lowered():
+                self._begun = False  # once more from the start
+            case Checking():
+                self._pausable = False
+            case Saved():
+                await self._store.reset_attempts(job.id)
 
     def _keep(self, job: TrainingJob, made: Path) -> Path:
         """Verify a checkpoint and move it to where the scope's checkpoints live."""
@@ -466,8 +532,10 @@ class TrainingManager:
         return self._keep(job, made) if (made / MANIFEST).is_file() else None
 
     async def _new_name(self, scope: int, base: str) -> str:
-        """`<base>-<n>` with an n that the scope never used."""
-        used = {job.checkpoint for job in await self._store.checkpoint_jobs(scope)}
+        """`<base>-<n>` with an n that the scope never used, nor wants for a job to come."""
+        jobs = await self._store.jobs(scope)
+        used = {*self._taken, *(job.checkpoint for job in jobs)}
+        used |= await asyncio.to_thread(_wished_names, jobs)
         folder = self._checkpoints / str(scope)
         number = 1
         while (name := f"{base}-{number}") in used or (folder / name).exists():
@@ -516,8 +584,34 @@ def _changes(now: Path, before: Path | None) -> dict[str, int] | None:
     return {"added": len(new - old), "removed": len(old - new), "same": len(new & old)}
 
 
-def _forget_steps(job: TrainingJob) -> None:
-    shutil.rmtree(Path(job.directory) / STEPS, ignore_errors=True)
+def _wished_names(jobs: Sequence[TrainingJob]) -> set[str]:
+    """The names of the checkpoints that these jobs are to make, as far as that is known."""
+    names = set()
+    for job in jobs:
+        with suppress(OSError, ValueError):
+            names.add(TrainingConfig.load(Path(job.directory) / CONFIG).name)
+    return names
+
+
+def _forget_all_but_data(job: TrainingJob) -> None:
+    """Remove what an ended job needs no more; a checkpoint that counts was moved away from here."""
+    for name in (STEPS, CHECKPOINT, f"{CHECKPOINT}.partial"):
+        shutil.rmtree(Path(job.directory) / name, ignore_errors=True)
+
+
+def _losses(manifest: Manifest, report: Report | None) -> str:
+    """What was learned, by the model in service; where it was not measured, by the training."""
+    taught = report.losses.get("own", {}) if report else {}
+    base, new = taught.get("base"), taught.get("new")
+    if base is not None and new is not None:
+        return f"The loss on what was taught went from {base:.2f} to {new:.2f}."
+    first, last = (manifest.scores[key] for key in ("first_loss", "last_loss"))
+    return f"The training loss went from {first:.2f} to {last:.2f}."
+
+
+def _paused(job: TrainingJob) -> str:
+    saved = saved_step(Path(job.directory))
+    return f"Paused. {_kept(job)}" if saved else "Paused before it began."
 
 
 def _kept(job: TrainingJob) -> str:

@@ -19,7 +19,7 @@ import signal
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -35,10 +35,21 @@ from data.schema import Conversation
 from model.device import Device, is_out_of_memory, training_device
 from training import dataset, gate
 from training.blend import blend
-from training.checkpoints import HISTORY, LOSS_CURVE, REPORT, Manifest, seal, sha256
+from training.checkpoints import (
+    HISTORY,
+    LOSS_CURVE,
+    MANIFEST,
+    REPORT,
+    Manifest,
+    read_report,
+    seal,
+    sha256,
+    size,
+    verify,
+)
 from training.config import TrainingConfig, lower
 from training.curve import draw
-from training.errors import EmptyDataset, NoMemory, NoRoom, StillRunning, TrainingError
+from training.errors import BaseMissing, EmptyDataset, NoMemory, NoRoom, StillRunning, TrainingError
 from training.estimate import fitting, shape_of
 from training.jobs import CHANGES, CHECKPOINT, CONFIG, DATASET, HELD_OUT, STEPS, saved_step
 from training.lessons import as_taught, lessons, read_conversations
@@ -61,10 +72,26 @@ from training.progress import (
 )
 from training.start import start, with_lora
 
-LOCK_S = 30.0
-"""Seconds that a run waits for one before it, in the same folder, to end."""
+LOCK_S = 1800.0
+"""Seconds that a run waits for one before it, in the same folder, to end: it may be checking."""
 NICE = 19
 """Chat comes first: the run gets what the worker leaves."""
+NOT_CHECKED = (
+    "All steps were taken, but there was not enough memory to check the new model beside the old "
+    "one: free some memory, or train a smaller base."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """A model after its last step, or where it was paused; `config` as it was run."""
+
+    config: TrainingConfig
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    taught: list[Conversation]
+    device: Device
+    progress: Progress
 
 
 def train(job: Path, emit: Emit, control: Control | None = None) -> None:
@@ -75,28 +102,53 @@ def train(job: Path, emit: Emit, control: Control | None = None) -> None:
     Raises:
         TrainingError: nothing to learn, or no way to learn it; the sentence says which.
     """
+    if (job / CHECKPOINT / MANIFEST).is_file():  # its bot was killed, and it came to its end
+        _tell_made(job / CHECKPOINT, emit)
+        return
     config = TrainingConfig.load(job / CONFIG)
     control = control or Control()
-    while not _try(job, config, emit, control):
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+    while (learned := _try(job, config, emit, control)) is None:
+        _let_go_of_memory()
         config = lower(config)
         config.save(job / CONFIG)
         emit(Lowered(config.batch_size, config.gradient_accumulation))
+    if learned.progress.paused_at is not None:
+        emit(Paused(learned.progress.paused_at))
+    elif _rank() == 0:
+        _let_go_of_memory()  # that of the optimiser: others are loaded to compare with
+        try:
+            _finish(job, learned, emit)
+        except Exception as e:
+            if is_out_of_memory(e):
+                raise NoMemory(NOT_CHECKED) from e
+            raise
 
 
-def _try(job: Path, config: TrainingConfig, emit: Emit, control: Control) -> bool:
-    """False if memory ran out and less of it may do."""
+def _tell_made(folder: Path, emit: Emit) -> None:
+    manifest, report = verify(folder), read_report(folder)
+    if report is not None and report.refusal:
+        emit(Rejected(str(folder), report.refusal))
+        return
+    first, last = (manifest.scores[key] for key in ("first_loss", "last_loss"))
+    emit(Finished(str(folder), manifest.seconds, first, last))
+
+
+def _let_go_of_memory() -> None:
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _try(job: Path, config: TrainingConfig, emit: Emit, control: Control) -> Learned | None:
+    """None if memory ran out and less of it may do."""
     try:
-        _train(job, config, emit, control)
+        return _learn(job, config, emit, control)
     except Exception as e:
         if not is_out_of_memory(e):
             raise
         if config.batch_size == 1 or _processes() > 1:
             raise NoMemory(too_little(config)) from e
-        return False
-    return True
+        return None
 
 
 def too_little(config: TrainingConfig) -> str:
@@ -127,7 +179,7 @@ def _rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
-def _train(job: Path, config: TrainingConfig, emit: Emit, control: Control) -> None:
+def _learn(job: Path, config: TrainingConfig, emit: Emit, control: Control) -> Learned:
     transformers.set_seed(config.seed)
     if config.threads:
         torch.set_num_threads(config.threads)
@@ -138,6 +190,7 @@ def _train(job: Path, config: TrainingConfig, emit: Emit, control: Control) -> N
     if not taught:
         raise EmptyDataset("There is nothing to learn from yet: teach me something first.")
     model, tokenizer = start(config, taught)
+    config = replace(config, max_length=min(config.max_length, int(model.config.n_positions)))
     rows = (
         dataset.blocks(tokenizer, taught, config.max_length)
         if config.packing
@@ -147,11 +200,7 @@ def _train(job: Path, config: TrainingConfig, emit: Emit, control: Control) -> N
         raise EmptyDataset("None of the examples has anything for me to say: they are all empty.")
     _need_room(job, config, model)
     progress = _loop(job, config, model, tokenizer, rows, device, emit, control)
-    if progress.paused_at is not None:
-        emit(Paused(progress.paused_at))
-        return
-    if _rank() == 0:
-        _finish(job, config, model, tokenizer, taught, device, progress, emit)
+    return Learned(config, model, tokenizer, taught, device, progress)
 
 
 def _loop(
@@ -180,18 +229,11 @@ def _loop(
     return progress
 
 
-def _finish(
-    job: Path,
-    config: TrainingConfig,
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    taught: list[Conversation],
-    device: Device,
-    progress: Progress,
-    emit: Emit,
-) -> None:
+def _finish(job: Path, learned: Learned, emit: Emit) -> None:
     """Check what was learned and write it down, passed or not."""
     emit(Checking())
+    config, model, tokenizer = learned.config, learned.model, learned.tokenizer
+    taught, progress = learned.taught, learned.progress
     scores = {"first_loss": progress.losses[0], "last_loss": progress.recent()}
     if config.blend:
         scores["kept_share"] = _blend(config, model, tokenizer, taught)
@@ -224,7 +266,7 @@ def _finish(
         examples=len(taught),
         seconds=round(seconds, 1),
         tokens_per_s=round(progress.tokens_per_s(), 1),
-        device=device.name,
+        device=learned.device.name,
         torch=torch.__version__,
         settings=asdict(config),
         scores={key: round(value, 5) for key, value in scores.items()},
@@ -260,11 +302,15 @@ def _changes(job: Path) -> Any:
 def _need_room(job: Path, config: TrainingConfig, model: PreTrainedModel) -> None:
     """Refuse to begin what could not be saved.
 
+    A saved step is three times the weights in fp32 (the optimiser has two moments), and the one
+    before it goes only once it is whole.
+
     Raises:
         NoRoom: the sentence says how much is missing.
     """
-    weights = 4 * model.num_parameters()  # fp32; a saved step has the optimiser's two moments too
-    need = weights if config.method == "lora" else 4 * weights
+    weights = 4 * model.num_parameters()
+    most = weights if config.method == "lora" else 6 * weights
+    need = max(weights, most - size(job / STEPS))
     free = shutil.disk_usage(job).free
     if free < need:
         raise NoRoom(
@@ -318,6 +364,13 @@ def sentence(error: Exception) -> str:
             return f"Training stopped with an error ({type(error).__name__}); see the job's log."
 
 
+def _may_pass(error: Exception) -> bool:
+    """Whether the same run may go on another time: it is the machine that lacks something."""
+    return _errno(error) in NO_ROOM or isinstance(
+        error, NoRoom | NoMemory | BaseMissing | StillRunning
+    )
+
+
 def _errno(error: Exception) -> int | None:
     """The system's error number; safetensors and torch have it in their text only."""
     if isinstance(error, OSError):
@@ -344,7 +397,7 @@ def main(job: Path) -> int:
         with _alone(job):
             train(job, emit, control)
     except Exception as e:
-        emit(Failed(sentence(e), resumable=_errno(e) in NO_ROOM and saved_step(job) is not None))
+        emit(Failed(sentence(e), resumable=_may_pass(e) and saved_step(job) is not None))
         if isinstance(e, TrainingError):
             return 1
         raise

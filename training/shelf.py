@@ -115,6 +115,8 @@ class CheckpointShelf:
     def _make_room(self, kept: Collection[Path]) -> list[Path]:
         shelf = []
         for scope in self._root.iterdir() if self._root.is_dir() else ():
+            if not scope.name.isdigit():
+                continue  # somebody's own folder
             sweep(scope)
             shelf += [(one.created_at, folder) for folder, one in whole_checkpoints(scope)]
         sizes = {folder: size(folder) for _, folder in sorted(shelf)}

@@ -26,6 +26,7 @@ from training.manager import TrainingManager
 
 LONGEST = 500
 """Characters of a taught question or answer."""
+PAUSING = "It pauses as soon as the step under way is done. Resume lets it go on."
 NOTHING_TAUGHT = "There is nothing to learn from yet. Teach me something first, with `/teach`."
 
 
@@ -146,7 +147,7 @@ class Training(commands.Cog):
         """Somebody pressed Pause."""
         await admit(interaction)
         paused = await self._training.pause(job_id)
-        text = "Paused: it goes on with Resume." if paused else "That job cannot be paused now."
+        text = PAUSING if paused else "That job cannot be paused any more."
         await interaction.edit_original_response(content=text)
 
     async def resume(self, interaction: discord.Interaction[Gpt2Bot], job_id: int) -> None:
@@ -160,7 +161,7 @@ class Training(commands.Cog):
         """Somebody pressed Cancel under a job's progress."""
         await admit(interaction)
         stopped = await self._training.cancel(job_id)
-        text = "Stopping it." if stopped else "That job has ended already."
+        text = "Stopping it." if stopped else "That job cannot be stopped any more."
         await interaction.edit_original_response(content=text)
 
 

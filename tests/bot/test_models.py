@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 from collections.abc import AsyncIterator, Callable
@@ -253,8 +254,8 @@ async def test_info_shows_where_a_checkpoint_comes_from_and_how_it_did(world: Wo
         "Batch": "8 × 2 accumulated",
         "Method": "LoRA, rank 4",
         "Training loss": "from 2.50 to 0.25",
-        "Held-out loss: general talk": "base 3.50 · new 3.25",
-        "Held-out loss: taught here": "base 4.00 · in service 2.00 · new 1.50",
+        "Loss: general talk (held out)": "base 3.50 · new 3.25",
+        "Loss: what was taught": "base 4.00 · in service 2.00 · new 1.50",
         "Parameters": "4,273,664",
         "Size on disk": "less than 1 MB",
         "Made": "<t:1767323045>",
@@ -430,6 +431,25 @@ async def test_a_rollback_that_fails_leaves_everything(
         await switch.rollback(SCOPE)
     assert await store.active_model(SCOPE) == "tiny"
     assert (await store.former_models(SCOPE))[0] == "tiny-1"
+
+
+async def test_two_rollbacks_at_once_go_back_two_models(
+    switch: ModelSwitch, tmp_path: Path
+) -> None:
+    for name in ("tiny-1", "tiny-2", "tiny-3"):
+        make_folder(tmp_path / str(SCOPE) / name)
+        await switch.use(SCOPE, name)
+    went = await asyncio.gather(switch.rollback(SCOPE), switch.rollback(SCOPE))
+    assert [option.name for option in went] == ["tiny-2", "tiny-1"]
+    assert (await switch.active(SCOPE)).name == "tiny-1"
+
+
+async def test_a_model_of_the_operator_beside_the_checkpoints_is_no_checkpoint(
+    switch: ModelSwitch, tmp_path: Path
+) -> None:
+    made = [make_folder(tmp_path / scope / "mine") for scope in (str(SCOPE), "local")]
+    options = [replace(switch.default, source=str(folder)) for folder in made]
+    assert [switch.is_checkpoint(one) for one in options] == [True, False]
 
 
 async def test_a_rollback_never_leads_to_the_same_model(

@@ -15,6 +15,7 @@ import discord
 import pytest
 
 from bot.app import build
+from bot.cogs.training import PAUSING
 from bot.outcome import outcome_embed, quoted
 from bot.reports import EDIT_S, REPOST_S, TrainingReports
 from bot.settings import Settings
@@ -270,9 +271,9 @@ async def test_the_end_shows_what_changed(run: Run, state: JobState) -> None:
     assert await end.attachments[0].read() == PNG
     [embed] = end.embeds
     fields = {field.name: field.value for field in embed.fields}
-    assert fields.pop("Held-out loss (lower is better)").splitlines() == [
-        "General talk: base 3.00 · in service 2.80 · new 2.50",
-        "Taught here: base 5.00 · new 0.12",
+    assert fields.pop("Loss (lower is better)").splitlines() == [
+        "General talk (held out): base 3.00 · in service 2.80 · new 2.50",
+        "What was taught: base 5.00 · new 0.12",
     ]
     assert fields.pop("Data") == "+3 −1"
     assert fields.pop("Time taken") == "1 min 15 s"
@@ -360,7 +361,7 @@ async def test_pause_resume_and_cancel_by_button(world: World) -> None:
     run = await waiting(world)
     paused = await world.ada.click(run.messages[0], label="Pause")
     assert paused.ephemeral
-    assert paused.response.content == "Paused: it goes on with Resume."
+    assert paused.response.content == PAUSING
     assert await state(run) is JobState.PAUSED
     assert run.messages[0].content == "**Training** from tiny. Paused before it began."
     assert run.buttons(run.messages[0]) == ["Resume", "Cancel"]
@@ -383,9 +384,9 @@ async def test_pressing_pause_too_late_says_so(world: World) -> None:
     run = await waiting(world)
     await run.store.set_job_state(run.job.id, JobState.FAILED)
     pause = await world.ada.click(run.messages[0], label="Pause")
-    assert pause.response.content == "That job cannot be paused now."
+    assert pause.response.content == "That job cannot be paused any more."
     cancel = await world.ada.click(run.messages[0], label="Cancel")
-    assert cancel.response.content == "That job has ended already."
+    assert cancel.response.content == "That job cannot be stopped any more."
 
 
 async def test_only_admins_press_the_buttons(world: World) -> None:

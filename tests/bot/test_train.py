@@ -365,7 +365,7 @@ def test_a_real_run(processes: int, steps: int, tmp_path: Path) -> None:
     assert "2 x cpu" in done.stdout if processes == 2 else "2 x" not in done.stdout
     assert f"step {steps} of {steps}: " in done.stdout
     assert f"  now:    {SAYS}\n" in done.stdout
-    assert "Held-out loss on this data: " in done.stdout
+    assert "\nLoss on this data: " in done.stdout
     manifest = read_manifest(tmp_path / "mine")
     assert (manifest.name, manifest.base_name, manifest.examples) == ("friend", "base", 8)
     assert not (tmp_path / "mine.job").exists()

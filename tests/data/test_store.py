@@ -404,15 +404,37 @@ class TestJobs:
         job = await queue(store)
         assert job.attempts == 0
         first = await store.start_job(job.id)
+        assert first
         assert (first.state, first.attempts) == (JobState.RUNNING, 1)
-        await store.set_job_state(job.id, JobState.PAUSED, detail="You paused it.")
         second = await store.start_job(job.id)
+        assert second
         assert (second.state, second.attempts) == (JobState.RUNNING, 2)
         assert await store.job(job.id) == second
         await store.reset_attempts(job.id)
         assert await store.job(job.id) == replace(second, attempts=0)
-        with pytest.raises(StoreError, match="no training job 404"):
-            await store.start_job(404)
+
+    @pytest.mark.parametrize(
+        "state", [one for one in JobState if one.is_final or one is JobState.PAUSED]
+    )
+    async def test_only_a_job_that_waits_is_started(self, store: Store, state: JobState) -> None:
+        job = await queue(store)
+        await store.set_job_state(job.id, state)
+        assert await store.start_job(job.id) is None
+        assert await store.start_job(404) is None
+        assert (await store.job(job.id)) == replace(job, state=state)
+
+    async def test_a_job_moves_only_from_the_states_that_are_named(self, store: Store) -> None:
+        job = await queue(store)
+        waiting = (JobState.QUEUED, JobState.PAUSED)
+        moved = await store.move_job(job.id, waiting, JobState.CANCELLED, "Stopped.")
+        assert moved == replace(job, state=JobState.CANCELLED, detail="Stopped.")
+        assert await store.move_job(job.id, waiting, JobState.PAUSED) is None
+        assert await store.job(job.id) == moved
+
+    async def test_all_jobs_of_a_scope(self, store: Store) -> None:
+        jobs = [await queue(store) for _ in range(2)]
+        assert await store.jobs(jobs[0].scope) == jobs
+        assert await store.jobs(404) == []
 
     async def test_the_message_of_a_job_is_remembered_until_it_is_gone(self, store: Store) -> None:
         job = await queue(store)

@@ -2,9 +2,9 @@
 
 Started in its place (`Limits.launcher`), it is there in a moment, as it imports no torch. What it
 does stands in `script.txt` of the manager's folder, a line for each start of a job, the last one
-for all that follow: `finish`, `endless`, `die STEP`, `exit STATUS`, `reject SENTENCE`,
-`fail SENTENCE`, `full SENTENCE` (the disk; it can go on later). Before it dies it has saved the
-step before. `test_manager.py` runs the real process through the same life.
+for all that follow: `finish`, `endless`, `silent` (it never begins), `die STEP`, `exit STATUS`,
+`reject SENTENCE`, `fail SENTENCE`, `full SENTENCE` (the disk; it can go on later). Before it dies
+it has saved the step before. `test_manager.py` runs the real process through the same life.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from training.progress import (
     Event,
     Failed,
     Finished,
+    Lowered,
     Paused,
     Rejected,
     Saved,
@@ -77,10 +78,18 @@ def line_for(job: Path) -> str:
 
 
 def main(job: Path) -> int:
+    what, _, rest = line_for(job).partition(" ")
+    if what == "silent":
+        emit(Lowered(4, 2))
+        sys.stdin.read()
+        return 0
+    return live(job, what, rest)
+
+
+def live(job: Path, what: str, rest: str) -> int:
     told: list[str] = []
     heard = threading.Event()
     config = TrainingConfig.load(job / CONFIG)
-    what, _, rest = line_for(job).partition(" ")
     resumed = saved_step(job)
     first = resumed.step if resumed else 0
     batch, times, rate = config.batch_size, config.gradient_accumulation, config.learning_rate

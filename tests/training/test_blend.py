@@ -32,16 +32,19 @@ def models(folder: Path, strength: float) -> tuple[Any, Any, Any, list[Any]]:
     return learned, base, tokenizer, [{"input_ids": ids, "labels": [IGNORED, *ids[1:]]}]
 
 
-@pytest.mark.parametrize(("strength", "least", "most"), [(1.0, 0.3, 0.3), (0.03, 0.3, 1.0)])
-def test_the_nearest_point_that_still_knows(
-    folder: Path, strength: float, least: float, most: float
-) -> None:
+@pytest.mark.parametrize("strength", [1.0, 0.045])
+def test_the_nearest_point_that_still_knows(folder: Path, strength: float) -> None:
     learned, base, tokenizer, rows = models(folder, strength)
     whole = learned.lm_head.weight.detach().clone()
     share = blend(learned, base, rows, tokenizer.eos_token_id)
-    assert least <= share <= most
     assert share in SHARES
     assert torch.allclose(learned.lm_head.weight, share * whole)
+
+
+def test_of_what_is_not_known_yet_most_is_kept(folder: Path) -> None:
+    """Nothing is sure here, neither at the line's end nor before it."""
+    learned, base, tokenizer, rows = models(folder, 0.01)
+    assert blend(learned, base, rows, tokenizer.eos_token_id) >= 0.8
 
 
 def test_the_weaker_it_was_learned_the_more_of_it_is_kept(folder: Path) -> None:

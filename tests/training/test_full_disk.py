@@ -23,6 +23,8 @@ cp "$2"/* "$1"
     case "$line" in *saved*) cat /dev/zero > "$1/other" 2> /dev/null || : ;; esac
 done
 echo "left: $(ls "$1" | tr '\\n' ' ')"
+"$3" -m training.run "$1" || :
+echo "left: again"
 rm "$1/other"
 "$3" -m training.run "$1"
 echo "left: $(ls "$1" | tr '\\n' ' ')"
@@ -54,20 +56,24 @@ def test_the_disk_fills_up_and_the_run_goes_on_when_there_is_room(
             stdin=ours,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
             check=False,
         )
     finally:
         os.close(ours)
         os.close(theirs)
     assert done.returncode == 0, done.stderr
-    first, left, second, finally_left, _ = re.split(r"left: (.*)\n", done.stdout)
+    first, left, too_soon, _, second, finally_left, _ = re.split(r"left: (.*)\n", done.stdout)
     *_, failed = told = events(first)
     saved = [one.step for one in told if isinstance(one, Saved)]
     assert isinstance(failed, Failed)
     assert failed.resumable
     assert failed.reason.startswith("The disk is full")
     assert "checkpoint" not in left.split()
+    [refused] = events(too_soon)
+    assert isinstance(refused, Failed)
+    assert refused.resumable, "what is saved stays saved"
+    assert refused.reason.startswith("The disk is too full: the training needs")
     again = events(second)
     assert isinstance(again[0], Started)
     assert again[0].resumed_from == saved[-1] > 0

@@ -32,7 +32,7 @@ from training.config import TrainingConfig
 from training.errors import CorruptCheckpoint, EmptyDataset, JobRunning
 from training.jobs import CONFIG, STEPS, saved_step
 from training.manager import ATTEMPTS, JobUpdate, Limits, TrainingManager
-from training.progress import Checking, Event, Saved, Started, Step
+from training.progress import Checking, Event, Finished, Lowered, Saved, Started, Step
 
 GUILD, OTHER = 1, 2
 HAS_PROC = Path("/proc/self/environ").exists()
@@ -165,6 +165,10 @@ def read(job: TrainingJob, name: str) -> str:
     return (Path(job.directory) / name).read_text(encoding="utf-8")
 
 
+def left_in(job: TrainingJob) -> set[str]:
+    return {path.name for path in Path(job.directory).iterdir()}
+
+
 def environment(pid: int) -> bytes:
     return Path(f"/proc/{pid}/environ").read_bytes()
 
@@ -259,6 +263,19 @@ async def test_a_full_disk_interrupts_and_the_job_goes_on_when_asked(house: Hous
     assert not (Path(job.directory) / STEPS).exists()
 
 
+async def test_an_interrupted_job_keeps_the_name_of_its_checkpoint(house: House) -> None:
+    """What another job made meanwhile is not taken for its own."""
+    house.script("full The disk is full.", "finish")
+    async with house.manager:
+        first = await house.ended(await house.submit())
+        house.script("finish")
+        second = await house.ended(await house.submit())
+        assert second.checkpoint == "small-2"
+        assert await house.manager.resume(first.id)
+        assert (await house.until(first, JobState.PROMOTED)).checkpoint == "small-1"
+    assert [one.resumed_from for one in house.events(Started)] == [0, 0, 3]
+
+
 async def test_an_interrupted_job_does_not_go_on_beside_another(house: House) -> None:
     house.script("full The disk is full.", "endless")
     async with house.manager:
@@ -289,7 +306,8 @@ async def test_a_run_that_is_killed_again_and_again_is_given_up(house: House) ->
         done = await house.ended(job)
         assert done.state is JobState.INTERRUPTED
         assert done.detail == (
-            "The training process was ended 3 times (signal 9; most often because memory ran out). "
+            "The training was begun 3 times and never got on "
+            "(signal 9; most often because memory ran out). "
             f"Nothing of it was saved; Resume begins it again. {STAYS}"
         )
         house.script("finish")
@@ -311,7 +329,7 @@ async def test_an_exit_without_a_word_is_told_with_its_status(house: House) -> N
     async with house.manager:
         done = await house.ended(await house.submit())
     assert done.state is JobState.INTERRUPTED
-    assert "ended 3 times (exit status 7; see its log)" in (done.detail or "")
+    assert "never got on (exit status 7; see its log)" in (done.detail or "")
 
 
 async def test_pause_and_resume(house: House) -> None:
@@ -483,6 +501,92 @@ async def test_a_checkpoint_that_was_damaged_is_not_put_into_service(house: Hous
         verify(Path(done.directory) / "checkpoint")
 
 
+async def test_a_run_that_has_not_begun_is_paused_at_once(house: House) -> None:
+    house.script("silent", "finish")
+
+    async def pause(update: JobUpdate) -> None:
+        if isinstance(update.event, Lowered):
+            assert await house.manager.pause(update.job.id)
+
+    house.on_event = pause
+    async with house.manager:
+        job = await house.submit()
+        paused = await house.until(job, JobState.PAUSED)
+        assert paused.detail == "Paused before it began."
+        assert await house.manager.resume(job.id)
+        assert (await house.ended(job)).state is JobState.PROMOTED
+
+
+@pytest.mark.parametrize("late", [Checking, Finished])
+async def test_a_job_whose_steps_are_all_taken_cannot_be_paused(
+    house: House, late: type[Event]
+) -> None:
+    told: list[bool] = []
+
+    async def pause(update: JobUpdate) -> None:
+        if isinstance(update.event, late):
+            told.append(await house.manager.pause(update.job.id))
+
+    house.on_event = pause
+    async with house.manager:
+        assert (await house.ended(await house.submit())).state is JobState.PROMOTED
+    assert told == [False]
+
+
+async def test_a_job_that_is_cancelled_at_its_end_leaves_nothing_but_its_data(
+    house: House,
+) -> None:
+    async def cancel(update: JobUpdate) -> None:
+        if isinstance(update.event, Finished):
+            assert await house.manager.cancel(update.job.id)
+
+    house.on_event = cancel
+    async with house.manager:
+        job = await house.submit()
+        assert (await house.ended(job)).state is JobState.CANCELLED
+    assert house.promoted == house.kept == []
+    assert not list((house.root / "checkpoints").rglob("manifest.json"))
+    assert left_in(job) == {"config.json", "dataset.jsonl", "changes.json", "log.txt", "starts"}
+
+
+async def test_a_job_whose_checkpoint_goes_into_service_cannot_be_stopped_or_paused(
+    house: House,
+) -> None:
+    told: list[bool] = []
+    promote = house.promote
+
+    async def press(job: TrainingJob, folder: Path) -> None:
+        told.append(await house.manager.cancel(job.id))
+        told.append(await house.manager.pause(job.id))
+        await promote(job, folder)
+
+    house.manager._promote = press
+    async with house.manager:
+        job = await house.submit()
+        assert (await house.ended(job)).state is JobState.PROMOTED
+        assert not await house.manager.cancel(job.id)
+        assert not await house.manager.pause(job.id)
+    assert told == [False, False]
+
+
+@pytest.mark.parametrize(
+    ("most", "usual", "expected"), [(2, None, 2), (4, 1, 1), (1, 3, 1), (None, 3, 3)]
+)
+async def test_the_limit_of_threads_is_one(
+    house: House, most: int | None, usual: int | None, expected: int
+) -> None:
+    house.manager._limits = Limits(threads=most)
+    house.config = replace(house.config, threads=usual)
+    job = await house.submit()
+    assert TrainingConfig.load(Path(job.directory) / CONFIG).threads == expected
+
+
+async def test_a_name_of_another_model_is_not_given_to_a_checkpoint(house: House) -> None:
+    house.manager._taken = {"small-1"}
+    async with house.manager:
+        assert (await house.ended(await house.submit())).checkpoint == "small-2"
+
+
 async def test_what_changed_in_the_data_is_counted(house: House) -> None:
     async with house.manager:
         await house.ended(await house.submit())
@@ -529,6 +633,7 @@ async def test_a_job_from_the_question_to_service(
     assert any(isinstance(one, Step) for one in events)
     assert bool(seen) is HAS_PROC
     assert all(b"KNOWN=to all" in one and b"secret" not in one for one in seen)
+    assert all(b"CUDA_VISIBLE_DEVICES=0" in one for one in seen)
     rows = [json.loads(line) for line in read(job, "dataset.jsonl").splitlines()]
     assert rows == [{"user": "Hello", "bot": "Good day."}, {"user": "who?", "bot": "me"}]
 

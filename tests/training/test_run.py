@@ -20,9 +20,17 @@ from benchmarks.folders import make_folder
 from model.chat import CONTROL_TEMPLATE, encode, from_pair
 from model.registry import TINY
 from tests.training.conftest import PAIRS, run, write_job
+from training import gate
 from training.checkpoints import verify
 from training.config import Architecture, TrainingConfig
-from training.errors import BaseMissing, CorruptData, EmptyDataset, NoRoom, NotFinite
+from training.errors import (
+    BaseMissing,
+    CorruptData,
+    EmptyDataset,
+    NoMemory,
+    NoRoom,
+    NotFinite,
+)
 from training.jobs import saved_step
 from training.loop import Control
 from training.progress import (
@@ -178,6 +186,44 @@ def test_a_checkpoint_that_says_nothing_is_rejected_but_kept(
     assert isinstance(event, Rejected)
     assert event.reason == "It had no answer to “Hello!”."
     verify(Path(event.checkpoint))
+
+
+@pytest.mark.parametrize("kind", [Finished, Rejected])
+def test_a_run_that_came_to_its_end_unheard_is_not_run_again(
+    config: TrainingConfig, tmp_path: Path, kind: type[Event]
+) -> None:
+    pairs = PAIRS if kind is Finished else [("Hello!", "")] * 8
+    if kind is Rejected:
+        config = replace(config, base=str(TINY), min_steps=60, learning_rate=1e-3, gate=True)
+    job = write_job(tmp_path / "job", config, pairs)
+    first = events_of(job)
+    [again] = events_of(job)
+    assert isinstance(again, kind)
+    assert type(again) is type(first[-1])
+    verify(Path(again.checkpoint))
+
+
+def test_no_memory_for_the_checks_does_not_train_again(
+    config: TrainingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(gate, "check", full)
+    told: list[Event] = []
+    with pytest.raises(NoMemory, match="not enough memory to check the new model"):
+        train(write_job(tmp_path / "job", replace(config, gate=True)), told.append)
+    assert sum(isinstance(one, Started) for one in told) == 1
+
+
+def test_no_example_is_longer_than_the_model_can_read(
+    config: TrainingConfig, tmp_path: Path
+) -> None:
+    pairs = [("word " * 400, "yes")]
+    job = write_job(tmp_path / "job", replace(config, max_length=1024), pairs)
+    assert isinstance(events_of(job)[-1], Finished)
+    positions = AutoModelForCausalLM.from_pretrained(job / "checkpoint").config.n_positions
+    assert verify(job / "checkpoint").settings["max_length"] == positions
 
 
 def test_the_loss_becomes_nan(config: TrainingConfig, tmp_path: Path) -> None:

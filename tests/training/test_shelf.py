@@ -104,6 +104,14 @@ async def test_what_a_rollback_leads_to_stays_if_others_before_are_gone(
     assert left(tmp_path) == {"a", "c", "d"}
 
 
+async def test_folders_that_are_no_servers_are_left_alone(store: Store, tmp_path: Path) -> None:
+    newest = make(tmp_path, 1, "a", 1)
+    mine = tmp_path / "mine" / "b"
+    make(tmp_path, 2, "b", 2).parent.rename(mine.parent)
+    assert await CheckpointShelf(store, tmp_path, 1).trim(newest) == []
+    assert left(tmp_path) == {"a", "b"}
+
+
 async def test_leftovers_of_an_interrupted_removal_go(store: Store, tmp_path: Path) -> None:
     newest = make(tmp_path, 1, "a", 1)
     leftover = make(tmp_path, 1, ".b.removed", 2)

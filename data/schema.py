@@ -42,6 +42,21 @@ class StoredMessage:
 
 
 @dataclass(frozen=True, slots=True)
+class Pair:
+    """A question and its answer as a file holds them.
+
+    Pairs of one `conversation` follow each other by `turn`, from 1; in a conversation "" each
+    stands alone, and `turn` is 0. `source` says where it comes from, "" if the file does not.
+    """
+
+    user: str
+    bot: str
+    conversation: str = ""
+    turn: int = 0
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Example:
     """A taught pair: to `user`, the wished answer is `bot`."""
 

@@ -190,10 +190,11 @@ class _Rows:
 
     def _value(self, raw: str) -> Cell:
         kind = self._attributes.get("t", "n")
-        if self._formula and not raw and not (self._valued and kind == "str"):
-            return Flaw(NO_VALUE)
         if not raw:
-            return ""
+            has_value = self._valued and kind == "str"  # the empty text
+            return Flaw(NO_VALUE) if self._formula and not has_value else ""
+        if kind == "n":
+            return self._number_or_date(raw)
         match kind:
             case "s":
                 return self._texts[int(raw)]
@@ -203,8 +204,9 @@ class _Rows:
                 return "TRUE" if raw == "1" else "FALSE"
             case "e":
                 return Flaw(f"A cell holds the error {raw[:20]}.")
-            case "d":
-                return raw
+        return raw  # a date as ISO 8601 has it
+
+    def _number_or_date(self, raw: str) -> str:
         if int(self._attributes.get("s", 0)) in self._style.dates:
             return _date(float(raw), self._style.from_1904)
         return _number(raw)

@@ -110,7 +110,8 @@ def _tree(events: Iterable[yaml.Event], name: str) -> _Node:
         elif isinstance(event, yaml.NodeEvent):
             is_mapping = isinstance(event, yaml.MappingStartEvent)
             value: Any = event.value if isinstance(event, yaml.ScalarEvent) else []
-            stack[-1].append(_Node(event.start_mark.line + 1, value, is_mapping))
+            line = event.start_mark.line + 1 if event.start_mark else 1
+            stack[-1].append(_Node(line, value, is_mapping))
             if not isinstance(event, yaml.ScalarEvent):
                 stack.append(value)
             if len(stack) > MAX_DEPTH:

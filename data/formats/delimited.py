@@ -42,16 +42,11 @@ def delimiter_of(text: str) -> str:
             rows = list(islice(csv.reader(io.StringIO(text, ""), delimiter=delimiter), 50))
         except csv.Error:
             return False, 0
-        filled = [(n, row) for n, row in enumerate(rows, 1) if any(row)]
-        # the first row with only some headings is told later, with the delimiter that is chosen
-        headed = any(by_headings([one]) for one in filled[1:LOOKED_AT]) or _headed(filled[:1])
+        filled = [(n, row) for n, row in enumerate(rows, 1) if any(map(str.strip, row))]
+        headed = by_headings(filled[:LOOKED_AT]) is not None
         return headed, sum(len(row) > 1 for _, row in filled)
 
     return max(DELIMITERS, key=fit)
-
-
-def _headed(rows: list[tuple[int, list[str]]]) -> bool:
-    return by_headings(rows) is not None
 
 
 def rows_of(text: str, delimiter: str) -> Iterator[tuple[int, list[str] | None]]:

@@ -15,8 +15,11 @@ from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError
 from xml.parsers.expat import ExpatError
 
-from defusedxml import DefusedXmlException, DTDForbidden
-from defusedxml.ElementTree import fromstring
+from defusedxml import (  # type: ignore[import-untyped]
+    DefusedXmlException,
+    DTDForbidden,
+)
+from defusedxml.ElementTree import fromstring  # type: ignore[import-untyped]
 
 from data.errors import ImportRefused
 

@@ -12,7 +12,7 @@ Knows neither workbooks nor CSV.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from data.formats.headings import Field, Layout
@@ -80,18 +80,19 @@ def _sorted(number: int, cells: Sequence[Cell], layout: Layout) -> _Row:
     keep = bool(named.get(Field.LINES))
     for pieces, cell in said:
         pieces += [cell.strip()] if keep and cell.strip() else lines(cell)
-    row.conversation = named.get(Field.CONVERSATION, "")
-    row.source = named.get(Field.SOURCE, "")
-    if row.conversation and (turn := named.get(Field.TURN)):
-        row.turn = _whole(turn)
-        if row.turn < 1:
-            row.flaw = row.flaw or f"The turn “{turn[:20]}” is no whole number from 1."
+    _name(row, named)
     return row
 
 
-def _whole(text: str) -> int:
-    plain = unicodedata.normalize("NFKC", text)
-    return int(plain) if plain.isdecimal() and len(plain) < 10 else 0
+def _name(row: _Row, named: Mapping[Field, str]) -> None:
+    """What the row says beside its texts."""
+    row.conversation = named.get(Field.CONVERSATION, "")
+    row.source = named.get(Field.SOURCE, "")
+    turn = unicodedata.normalize("NFKC", named.get(Field.TURN, ""))
+    if row.conversation and turn:
+        row.turn = int(turn) if turn.isdecimal() and len(turn) < 10 else 0
+        if row.turn < 1:
+            row.flaw = row.flaw or f"The turn “{turn[:20]}” is no whole number from 1."
 
 
 class _Machine:

@@ -70,6 +70,14 @@ def rows_of(text: str, delimiter: str) -> Iterator[tuple[int, list[str] | None]]
         yield number, [unguarded(cell) for cell in row]
 
 
+def raw_rows(text: str, delimiter: str) -> Iterator[list[str]]:
+    """The rows with their cells as they are, as far as they can be read."""
+    try:
+        yield from csv.reader(io.StringIO(text, ""), delimiter=delimiter)
+    except csv.Error:
+        return
+
+
 class _Lines:
     """The lines of a text, and of the record that is being read: how many, how many quotes."""
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from xml.parsers import expat
 from xml.sax.saxutils import escape
 
@@ -24,20 +23,49 @@ _FILL = (
 _STYLE = '<{0}xf numFmtId="0" fontId="0" fillId="{1}" borderId="0" xfId="0" applyFill="1"/>'
 
 
-@dataclass(slots=True)
 class _Places:
-    """Where in a part things begin and end, in bytes; `prefix` is the namespace's, with its colon."""
+    """Where in a part things begin and end, in bytes. `prefix` is that of the part's namespace,
+    with its colon; `columns` the most that a row has."""
 
-    prefix: str = ""
-    columns: int = 0
-    row_ends: dict[int, int] = field(default_factory=dict)
-    starts: dict[str, tuple[int, dict[str, str]]] = field(default_factory=dict)
-    ends: dict[str, int] = field(default_factory=dict)
+    def __init__(self, part: bytes) -> None:
+        self.prefix = ""
+        self.columns = 0
+        self.row_ends: dict[int, int] = {}
+        self.starts: dict[str, tuple[int, dict[str, str]]] = {}
+        self.ends: dict[str, int] = {}
+        self._part = part
+        self._row = self._column = 0
+        self._parser = expat.ParserCreate()
+        self._parser.StartDoctypeDeclHandler = no_doctype
+        self._parser.StartElementHandler = self._start
+        self._parser.EndElementHandler = self._end
+        self._parser.Parse(part, True)
+
+    def _start(self, name: str, attributes: dict[str, str]) -> None:
+        before, _, tag = name.rpartition(":")
+        match tag:
+            case "row":
+                self._row, self._column = int(attributes.get("r", self._row + 1)), 0
+            case "c":
+                place = attributes.get("r", "").rstrip("0123456789")
+                self._column = column_index_from_string(place) if place else self._column + 1
+                self.columns = max(self.columns, self._column)
+            case "worksheet" | "styleSheet":
+                self.prefix = f"{before}:" if before else ""
+            case "dimension" | "fills" | "cellXfs":
+                self.starts.setdefault(tag, (self._parser.CurrentByteIndex, attributes))
+
+    def _end(self, name: str) -> None:
+        tag, at = name.rpartition(":")[2], self._parser.CurrentByteIndex
+        if tag == "row" and self._part.startswith(b"</", at):  # else it is empty
+            self.row_ends[self._row] = at
+        elif tag in ("dimension", "fills", "cellXfs"):
+            self.ends.setdefault(tag, at)
 
 
 def add_cells(sheet: bytes, texts: Mapping[int, str], style: int | None) -> bytes:
     """The sheet with a text in a new last column of each of these rows, if they are there."""
-    places = _find(sheet)
+    places = _Places(sheet)
     column = get_column_letter(places.columns + 1)
     edits = [
         (end, end, _cell(places.prefix, f"{column}{row}", texts[row], style))
@@ -52,7 +80,7 @@ def add_cells(sheet: bytes, texts: Mapping[int, str], style: int | None) -> byte
 
 def add_fill(styles: bytes) -> tuple[bytes, int | None]:
     """The styles with one more, and its number; None if they have no lists to add it to."""
-    places = _find(styles)
+    places = _Places(styles)
     if not {"fills", "cellXfs"} <= places.ends.keys():
         return styles, None
     (fills, of_fills), (formats, of_formats) = places.starts["fills"], places.starts["cellXfs"]
@@ -86,36 +114,3 @@ def _edited(part: bytes, edits: list[tuple[int, int, str]]) -> bytes:
         pieces += [part[at:start], text.encode()]
         at = end
     return b"".join([*pieces, part[at:]])
-
-
-def _find(part: bytes) -> _Places:
-    places = _Places()
-    parser = expat.ParserCreate()
-    row = column = 0
-
-    def start(name: str, attributes: dict[str, str]) -> None:
-        nonlocal row, column
-        before, _, tag = name.rpartition(":")
-        if tag == "row":
-            row, column = int(attributes.get("r", row + 1)), 0
-        elif tag == "c":
-            place = attributes.get("r", "").rstrip("0123456789")
-            column = column_index_from_string(place) if place else column + 1
-            places.columns = max(places.columns, column)
-        elif tag in ("worksheet", "styleSheet"):
-            places.prefix = f"{before}:" if before else ""
-        elif tag in ("dimension", "fills", "cellXfs"):
-            places.starts.setdefault(tag, (parser.CurrentByteIndex, attributes))
-
-    def end(name: str) -> None:
-        tag = name.rpartition(":")[2]
-        if tag == "row":
-            if part.startswith(b"</", parser.CurrentByteIndex):  # else it is empty
-                places.row_ends[row] = parser.CurrentByteIndex
-        elif tag in ("dimension", "fills", "cellXfs"):
-            places.ends.setdefault(tag, parser.CurrentByteIndex)
-
-    parser.StartDoctypeDeclHandler = no_doctype
-    parser.StartElementHandler, parser.EndElementHandler = start, end
-    parser.Parse(part, True)
-    return places

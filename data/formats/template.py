@@ -53,8 +53,8 @@ NOTES = (
     "複数のセルの文は一つにつながります。セル内の改行と、「ユーザー」「ボット」の右にある見出しの"
     "ない列が対象です。必要なら列を挿入してください。",
     "",
-    "A row with only a bot's text, directly below a pair, goes on with that answer; a row with only "
-    "a user's text goes on with what the user says.",
+    "A row with only a bot's text, directly below a pair, goes on with that answer; a row with "
+    "only a user's text goes on with what the user says.",
     "組のすぐ下で、ボットだけの行はその返事の続き、ユーザーだけの行はその発話の続きになります。",
     "",
     "They are joined with a space; next to a Japanese character without one.",

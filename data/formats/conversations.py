@@ -67,11 +67,10 @@ def _read_messages(
 ) -> None:
     said: list[Utterance] = []
     for message in messages if isinstance(messages, list) else [None]:
-        role = message.get("role") if isinstance(message, dict) else None
+        role, content = _message(message)
         if role == "system":
             continue
-        content = message.get("content") if isinstance(message, dict) else None
-        if role not in _KNOWN or not isinstance(content, str):
+        if role not in _KNOWN or content is None:
             into.wrong(row, "A message is no text of the role “user” or “assistant”.")
             return
         said.append((row, _KNOWN[role], content.strip()))
@@ -79,6 +78,17 @@ def _read_messages(
         into.wrong(row, "There is no message.")
         return
     read_utterances(said, details, name, into)
+
+
+def _message(message: Any) -> tuple[str, str | None]:
+    """Role and content, as far as they are texts."""
+    if not isinstance(message, dict):
+        return "", None
+    role, content = message.get("role"), message.get("content")
+    return (
+        role if isinstance(role, str) else "",
+        content if isinstance(content, str) else None,
+    )
 
 
 def read_utterances(

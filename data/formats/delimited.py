@@ -38,10 +38,7 @@ def delimiter_of(text: str) -> str:
     """The delimiter with which there are headings, or else the most rows with two cells."""
 
     def fit(delimiter: str) -> tuple[bool, int]:
-        try:
-            rows = list(islice(csv.reader(io.StringIO(text, ""), delimiter=delimiter), 50))
-        except csv.Error:
-            return False, 0
+        rows = islice(raw_rows(text, delimiter), 50)
         filled = [(n, row) for n, row in enumerate(rows, 1) if any(map(str.strip, row))]
         headed = by_headings(filled[:LOOKED_AT]) is not None
         return headed, sum(len(row) > 1 for _, row in filled)

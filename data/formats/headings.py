@@ -85,7 +85,7 @@ Sample = Sequence[tuple[int, Sequence[str]]]
 def by_headings(sample: Sample) -> Layout | None:
     """The layout that a row of headings among these gives; None if there is no such row.
 
-    An unheaded column belongs to the utterance that is headed to its left.
+    Only titles may stand above it. An unheaded column belongs to the utterance that is headed to its left.
 
     Raises:
         ImportRefused: the first row names what one speaker says but not what the other does.
@@ -94,6 +94,8 @@ def by_headings(sample: Sample) -> Layout | None:
         named = [field_of(cell) for cell in cells]
         if Field.USER in named and Field.BOT in named:
             return Layout(tuple(_spread(cells, named)), number)
+        if sum(map(bool, map(str.strip, cells))) > 1:  # a title has one cell
+            break
     if sample and len({field_of(cell) for cell in sample[0][1] if cell.strip()} - {None}) > 1:
         raise ImportRefused(
             "The headings name only some of the columns: write “user” above what people say, and "

@@ -24,7 +24,7 @@ _NO_PROPERTIES = (
     b'<cp:coreProperties xmlns:cp="http://schemas.openxmlformats.org/package/2006/metadata/'
     b'core-properties"/>'
 )
-_FORMULA = re.compile(r"['=+\-@\t\r＝＋－＠]")
+_FORMULA = re.compile(r"['=+\-@\t\r＝＋－＠#]")
 _NOT_XML = re.compile("[\x00-\x08\x0b-\x1f\ufffe\uffff]")
 _LIKE_ESCAPED = re.compile(r"_(?=x[0-9A-Fa-f]{4}_)")
 

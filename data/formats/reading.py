@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -57,17 +58,19 @@ def read(
 
 
 def _read_workbook(workbook: Workbook, into: Gathering) -> None:
-    layouts = sheet_layouts(workbook)
-    for sheet in wanted(workbook):
+    samples = _samples(workbook)
+    layouts = _layouts(samples)
+    for sheet in _wanted(workbook):
         into.sheet = sheet.title
         layout = layouts.get(sheet)
         if layout:
             _read_sheet(workbook, sheet, layout, into)
-        elif first := next(workbook.rows(sheet), None):
-            into.wrong(first[0], "This sheet has no headings “user” and “bot”: it was left out.")
+        elif sample := samples[sheet]:
+            number = sample[0][0]
+            into.wrong(number, "This sheet has no headings “user” and “bot”: it was left out.")
 
 
-def wanted(workbook: Workbook) -> list[Sheet]:
+def _wanted(workbook: Workbook) -> list[Sheet]:
     """The sheets that are not marked as not to import."""
     return [one for one in workbook.sheets if NOT_IMPORTED not in one.title.casefold()]
 
@@ -75,27 +78,38 @@ def wanted(workbook: Workbook) -> list[Sheet]:
 def sheet_layouts(workbook: Workbook) -> dict[Sheet, Layout]:
     """How the sheets that are read are laid out: those with headings, or else the first with
     anything on it."""
-    samples = {sheet: _sample(workbook.rows(sheet)) for sheet in wanted(workbook)}
+    return _layouts(_samples(workbook))
+
+
+Sample = list[tuple[int, list[str]]]
+
+
+def _samples(workbook: Workbook) -> dict[Sheet, Sample]:
+    samples = {}
+    for sheet in _wanted(workbook):
+        with closing(workbook.rows(sheet)) as rows:
+            samples[sheet] = _sample(rows)
+    return samples
+
+
+def _layouts(samples: dict[Sheet, Sample]) -> dict[Sheet, Layout]:
     headed = {sheet: by_headings(sample) for sheet, sample in samples.items()}
     layouts = {sheet: layout for sheet, layout in headed.items() if layout}
-    if layouts:
-        return layouts
-    return {sheet: without_headings(sample) for sheet, sample in islice(_filled(samples), 1)}
+    filled = (sheet for sheet, sample in samples.items() if sample)
+    if not layouts and (first := next(filled, None)):
+        return {first: without_headings(samples[first])}
+    return layouts
 
 
-def _filled(samples: dict[Sheet, list[tuple[int, list[str]]]]) -> Iterator[Any]:
-    return ((sheet, sample) for sheet, sample in samples.items() if sample)
-
-
-def _sample(rows: Iterable[tuple[int, Sequence[Cell]]]) -> list[tuple[int, list[str]]]:
+def _sample(rows: Iterable[tuple[int, Sequence[Cell]]]) -> Sample:
     texts = ((n, ["?" if isinstance(one, Flaw) else one for one in cells]) for n, cells in rows)
     return list(islice(((n, cells) for n, cells in texts if any(map(str.strip, cells))), LOOKED_AT))
 
 
 def _read_sheet(workbook: Workbook, sheet: Sheet, layout: Layout, into: Gathering) -> None:
     merges = workbook.merges(sheet)
-    rows = workbook.rows(sheet)
-    read_table(_with_merged(rows, merges, layout) if merges else rows, layout, into)
+    with closing(workbook.rows(sheet)) as rows:
+        read_table(_with_merged(rows, merges, layout) if merges else rows, layout, into)
 
 
 def _with_merged(rows: Iterable[Row], merges: Sequence[Merge], layout: Layout) -> Iterator[Row]:

@@ -127,7 +127,8 @@ def test_a_corpus(tmp_path: Path) -> None:
 def test_wrong_conversations_of_a_corpus(tmp_path: Path) -> None:
     found = corpus(
         tmp_path,
-        "conversations:\n- - q\n  - a\n  - left over\n- alone\n- - q\n  - key: value\n- - q\n  - b\n",
+        "conversations:\n- - q\n  - a\n  - left over\n- alone\n- - q\n  - key: value\n"
+        "- - q\n  - b\n",
     )
     assert found.pairs == (Pair("q", "a"), Pair("q", "b"))
     assert [one.row for one in found.problems] == [4, 5, 7]

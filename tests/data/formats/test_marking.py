@@ -26,7 +26,7 @@ ROWS: list[list[Any]] = [
 
 def test_a_workbook(tmp_path: Path) -> None:
     book = Workbook()
-    for row in ROWS[:2] + [[]] + ROWS[2:]:
+    for row in [*ROWS[:2], [], *ROWS[2:]]:
         book.active.append(row)
     other = book.create_sheet("other")
     other["B2"] = "kept"

@@ -36,7 +36,7 @@ async def test_it_gives_what_reading_gives(tmp_path: Path) -> None:
 async def test_the_sentence_of_the_child(tmp_path: Path) -> None:
     path = tmp_path / "stored"
     path.write_text("{}")
-    with pytest.raises(ImportRefused, match="pairs of Ada.json must be a list"):
+    with pytest.raises(ImportRefused, match=r"pairs of Ada\.json must be a list"):
         await read_apart(path, name="pairs of Ada.json")
 
 

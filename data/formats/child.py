@@ -13,13 +13,15 @@ from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from data.errors import ImportRefused
 from data.formats.imported import Imported, Joined, Problem
 from data.formats.reading import read
 from data.schema import Pair
 
 MAX_MEMORY = 2**30
-"""Bytes of address space, where the system can limit it."""
+"""Bytes of address space that reading may take, where the system can limit it."""
 RECORDS: dict[str, type[Any]] = {"pair": Pair, "problem": Problem, "joined": Joined}
 TOO_BIG = "{name} needs more memory than an import may have: split it into parts."
 
@@ -37,11 +39,12 @@ def main() -> None:
 
 
 def limit_memory(size: int) -> None:
-    """From now on; what the system cannot do is left undone."""
+    """Allow that much beside what is in use; what the system cannot do is left undone."""
     try:
         import resource
     except ModuleNotFoundError:  # Windows
         return
+    size += psutil.Process().memory_info().vms
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
     if hard == resource.RLIM_INFINITY or hard > size:
         try:

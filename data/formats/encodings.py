@@ -22,7 +22,7 @@ def decode(data: bytes, name: str) -> str:
         ImportRefused: it is in no encoding that is known, or in several.
     """
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return data.decode("utf-16", "surrogatepass")
+        return data.decode("utf-16", "replace")
     data = data.removeprefix(codecs.BOM_UTF8)
     try:
         return data.decode()

@@ -27,6 +27,8 @@ class Field(StrEnum):
     OTHER = "other"
 
 
+PROBLEM_IS = f"{Field.PROBLEM}: "
+"""How the first cell of a column of problems begins where there are no headings."""
 UTTERANCES = (Field.USER, Field.BOT)
 
 _NAMES = {
@@ -65,11 +67,13 @@ class Layout:
     """What each column holds; None where nothing is read. A cell to the right of the last column
     belongs to what the last column holds, if that is an utterance.
 
-    `heading` is the number of the row of headings, 0 if there is none.
+    `heading` is the number of the row of headings, 0 if there is none; `top` that of the first row
+    that counts.
     """
 
     fields: tuple[Field | None, ...]
-    heading: int = 0
+    heading: int
+    top: int
 
     def of(self, column: int) -> Field | None:
         """What the column holds."""
@@ -85,7 +89,8 @@ Sample = Sequence[tuple[int, Sequence[str]]]
 def by_headings(sample: Sample) -> Layout | None:
     """The layout that a row of headings among these gives; None if there is no such row.
 
-    Only titles may stand above it. An unheaded column belongs to the utterance that is headed to its left.
+    Only titles may stand above it. An unheaded column belongs to the utterance that is headed to
+    its left.
 
     Raises:
         ImportRefused: the first row names what one speaker says but not what the other does.
@@ -93,14 +98,14 @@ def by_headings(sample: Sample) -> Layout | None:
     for number, cells in sample:
         named = [field_of(cell) for cell in cells]
         if Field.USER in named and Field.BOT in named:
-            return Layout(tuple(_spread(cells, named)), number)
+            return Layout(tuple(_spread(cells, named)), number, number)
+        if len(set(named) - {None}) > 1:
+            raise ImportRefused(
+                "The headings name only some of the columns: write “user” above what people say, "
+                "and “bot” above what the bot answers."
+            )
         if sum(map(bool, map(str.strip, cells))) > 1:  # a title has one cell
-            break
-    if sample and len({field_of(cell) for cell in sample[0][1] if cell.strip()} - {None}) > 1:
-        raise ImportRefused(
-            "The headings name only some of the columns: write “user” above what people say, and "
-            "“bot” above what the bot answers."
-        )
+            return None
     return None
 
 
@@ -121,10 +126,11 @@ def without_headings(sample: Sample) -> Layout:
     first = min((_first(cells) for _, cells in sample), default=0)
     fields: list[Field | None] = [None] * first + [Field.USER, Field.BOT]
     for column, cell in enumerate(sample[0][1] if sample else ()):
-        if column > first + 1 and cell.startswith(Field.PROBLEM):  # a file that we marked
+        marked = cell == Field.PROBLEM or cell.startswith(PROBLEM_IS)
+        if column > first + 1 and marked:
             fields += [Field.BOT] * (column - len(fields)) + [Field.PROBLEM]
             break
-    return Layout(tuple(fields))
+    return Layout(tuple(fields), 0, sample[0][0] if sample else 1)
 
 
 def _first(cells: Sequence[str]) -> int:

@@ -58,7 +58,7 @@ def recognise(path: Path, name: str, max_bytes: int = MAX_BYTES) -> Kind:
     if size > max_bytes:
         limit = f"{max_bytes / 10**6:.3g} MB"
         raise ImportRefused(f"{name} is over the limit of {limit}: split it into parts.")
-    if not size and not name.lower().endswith(Kind.JSONL):  # which has no lines, as no pairs have
+    if not size and not name.lower().endswith(Kind.JSONL):  # no lines are no pairs
         raise ImportRefused(f"{name} is empty.")
     if start.startswith(OLE):
         raise old_or_encrypted(path.read_bytes(), name)

@@ -18,7 +18,7 @@ from typing import Any
 from data.errors import not_written
 from data.formats.delimited import delimiter_of, raw_rows
 from data.formats.encodings import decode
-from data.formats.headings import Field, Layout
+from data.formats.headings import PROBLEM_IS, Field, Layout
 from data.formats.imported import Problem
 from data.formats.kinds import Kind, recognise
 from data.formats.package import intact
@@ -53,11 +53,10 @@ def mark(path: Path, problems: Iterable[Problem], out: Path, *, name: str | None
         raise not_written(out.name, e) from e
 
 
-def _headed(reasons: Mapping[int, str], layout: Layout | None) -> dict[int, str]:
+def _headed(reasons: Mapping[int, str], layout: Layout) -> dict[int, str]:
     """With the heading; where the first row is no heading, it says that the column is ours."""
-    heading = (layout.heading if layout else 0) or 1
-    reason = reasons.get(heading)
-    return {**reasons, heading: f"{Field.PROBLEM}: {reason}" if reason else str(Field.PROBLEM)}
+    reason = reasons.get(layout.top)
+    return {**reasons, layout.top: PROBLEM_IS + reason if reason else str(Field.PROBLEM)}
 
 
 def _workbook(path: Path, name: str, reasons: Mapping[str, Mapping[int, str]]) -> bytes:

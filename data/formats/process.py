@@ -56,7 +56,6 @@ async def _started(path: Path, out: Path, name: str) -> Process:
         name,
         stdin=DEVNULL,
         stdout=PIPE,
-        stderr=DEVNULL,
         env=environment | {"PYTHONPATH": os.pathsep.join(filter(None, paths))},
     )
 

@@ -103,7 +103,7 @@ def _sheets(tree: Element, package: zipfile.ZipFile, main: str) -> Iterator[Shee
     for one in tree.iter():
         if _local(one) != "sheet" or one.get("state", "visible") != "visible":
             continue
-        id_ = next(value for key, value in one.attrib.items() if key.endswith("}id"))
+        id_ = next((value for key, value in one.attrib.items() if key.endswith("}id")), "")
         kind, target = parts[id_]
         if kind == "worksheet":
             yield Sheet(one.get("name", ""), target)

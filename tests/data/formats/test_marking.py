@@ -69,6 +69,19 @@ def test_a_workbook_of_libreoffice(tmp_path: Path) -> None:
     assert read(out) == read(path)
 
 
+def test_without_headings_and_below_blank_rows(tmp_path: Path) -> None:
+    book = Workbook()
+    for row in [[], [], [None, "hi"], [], [None, "hi", "ho"], [], [None, None, "alone"]]:
+        book.active.append(row)
+    path, out = tmp_path / "pairs.xlsx", tmp_path / "marked.xlsx"
+    book.save(path)
+    found = read(path)
+    assert [one.row for one in found.problems] == [3, 7]
+    mark(path, found.problems, out)
+    assert load_workbook(out).active["D3"].value == "problem: The bot's text is missing."
+    assert read(out) == found
+
+
 @pytest.mark.parametrize("heading", [True, False])
 @pytest.mark.parametrize("delimiter", [",", ";"])
 def test_csv(tmp_path: Path, delimiter: str, heading: bool) -> None:

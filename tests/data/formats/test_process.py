@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -73,11 +74,25 @@ async def test_a_child_that_dies(tmp_path: Path) -> None:
 def test_the_memory_is_limited() -> None:
     code = (
         f"from {limit_memory.__module__} import limit_memory\n"
-        "limit_memory(2**29)\n"
-        "try:\n    bytearray(2**29)\n"
+        "limit_memory(2**28)\n"
+        "bytearray(2**27)\n"
+        "try:\n    bytearray(2**28)\n"
         "except MemoryError:\n    print('refused')\n"
     )
     out = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=process.ROOT
     )
     assert out.stdout == "refused\n"
+
+
+def test_the_benchmark_runs() -> None:
+    out = subprocess.run(
+        [sys.executable, "-m", "benchmarks.importing", "--rows", "300", "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=process.ROOT,
+    )
+    result = json.loads(out.stdout)
+    assert result["rows"] == result["pairs"] == 300
+    assert result["child_peak_mb"] > 10

@@ -2,13 +2,14 @@
 
 `python -m benchmarks.importing` makes an .xlsx of so many rows, and imports it as the bot does: in
 a child process, through `read_apart`. Meanwhile a task measures how long the event loop
-stood still.
+stood still, and the same before, with nothing to do.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import random
 import resource
@@ -25,6 +26,8 @@ from data.schema import Pair
 
 WAKE_S = 0.005
 """How often the task wakes that measures the event loop."""
+IDLE_S = 3.0
+"""How long it is measured before, with nothing to do: what the machine itself makes of stalls."""
 SUBJECTS = ("my sister", "the server", "our new cat", "the train to Kyoto", "this song", "he")
 VERBS = ("was late again", "does not start", "is really lovely", "cost more than I thought")
 ENDINGS = ("today", "since the update", "and I don't know why", "so what would you do", "😅")
@@ -39,6 +42,7 @@ class Result:
     seconds: float
     child_peak_mb: float
     longest_stall_ms: float
+    longest_stall_before_ms: float
 
 
 def main() -> None:
@@ -71,6 +75,9 @@ def _sentence(chance: random.Random) -> str:
 
 
 async def _measure(path: Path, file_mb: float) -> Result:
+    before: list[float] = []
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(_tick(before), IDLE_S)
     stalls: list[float] = []
     ticking = asyncio.create_task(_tick(stalls))
     began = time.perf_counter()
@@ -85,6 +92,7 @@ async def _measure(path: Path, file_mb: float) -> Result:
         seconds=round(seconds, 2),
         child_peak_mb=round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / unit, 1),
         longest_stall_ms=round(max(stalls) * 1000, 1),
+        longest_stall_before_ms=round(max(before) * 1000, 1),
     )
 
 

@@ -21,6 +21,7 @@ import yaml
 from data.errors import ImportRefused
 from data.formats.conversations import Utterance, read_utterances
 from data.formats.imported import Gathering
+from data.formats.texts import has_halves
 from data.schema import Pair, Role
 
 MAX_DEPTH = 10
@@ -90,6 +91,8 @@ def _details(node: _Node) -> tuple[str, int, str]:
 
 
 def _top(text: str, name: str) -> dict[str, _Node]:
+    if has_halves(text):
+        raise ImportRefused(f"{name} is not UTF-8 throughout: save it as UTF-8.")
     try:
         return _mapping(_tree(yaml.parse(text, Loader=Loader), name))
     except yaml.YAMLError as e:

@@ -7,6 +7,7 @@ sizes that a zip declares, so they hold while reading.
 
 from __future__ import annotations
 
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -80,6 +81,8 @@ def intact(name: str) -> Iterator[None]:
         IndexError,
         ValueError,
         NotImplementedError,
+        OSError,
+        struct.error,
     ) as e:
         raise ImportRefused(
             f"{name} is damaged, or no Excel workbook: open it in Excel and save it as .xlsx."

@@ -59,9 +59,14 @@ def flaw(pair: Pair) -> str | None:
             )
     if max(len(pair.conversation), len(pair.source)) > MAX_NAME:
         return f"The name of a conversation or source has over {MAX_NAME} characters."
-    if _HALF.search("".join((pair.user, pair.bot, pair.conversation, pair.source))):
+    if has_halves("".join((pair.user, pair.bot, pair.conversation, pair.source))):
         return "There are characters that cannot be read: save the file as UTF-8."
     return None
+
+
+def has_halves(text: str) -> bool:
+    """Whether there are halves of characters, as broken bytes become."""
+    return bool(_HALF.search(text))
 
 
 def stripped(pair: Pair) -> Pair:

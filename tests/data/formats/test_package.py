@@ -66,6 +66,7 @@ def refusal(path: Path, **options: int) -> str:
         ("pairs.yml", b"conversations:\n- - a\n  - &b b\n- *b\n", "has aliases"),
         ("pairs.yml", b"conversations: " + b"[" * 50 + b"]" * 50, "nested too deep"),
         ("pairs.csv", "é,b\n".encode("latin-1") * 5, "neither UTF-8 nor Shift_JIS"),
+        ("pairs.yml", "conversations: [[あ,\n い,\n".encode() + b"\xff]]", "not UTF-8 throughout"),
         ("pairs.jsonl", b"\xff\xff\xff", "neither UTF-8 nor Shift_JIS"),
     ],
 )

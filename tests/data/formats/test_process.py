@@ -76,7 +76,7 @@ def test_the_memory_is_limited() -> None:
         f"from {limit_memory.__module__} import limit_memory\n"
         "limit_memory(2**28)\n"
         "bytearray(2**27)\n"
-        "try:\n    bytearray(2**28)\n"
+        "try:\n    bytearray(2**29)\n"
         "except MemoryError:\n    print('refused')\n"
     )
     out = subprocess.run(

@@ -1,7 +1,7 @@
 """Reads a file of pairs in a process of its own: `python -m data.formats.child PATH OUT [NAME]`.
 
 On stdout are JSON lines: {"rows": N} as it goes, or {"refused": sentence} instead of a result. OUT
-gets JSON lines: {"rows": N}, then ["pair" | "problem" | "joined", values...].
+gets JSON lines: ["rows", [N]], then [kind, records], where the kind is one of RECORDS.
 Knows the lines that it writes and what memory it may have. Does not know who started it.
 """
 
@@ -11,7 +11,7 @@ import gc
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import astuple
 from pathlib import Path
@@ -26,6 +26,8 @@ from data.schema import Pair
 
 MAX_MEMORY = 2**30
 """Bytes of address space that reading may take, where the system can limit it."""
+BATCH = 500
+"""Records on a line of OUT."""
 RECORDS: dict[str, type[Any]] = {"pair": Pair, "problem": Problem, "joined": Joined}
 TOO_BIG = "{name} needs more memory than an import may have: split it into parts."
 
@@ -72,10 +74,21 @@ def tell(**event: object) -> None:
 
 def save(imported: Imported, out: Path) -> None:
     with out.open("w", encoding="utf-8") as file:
-        file.write(json.dumps({"rows": imported.rows}) + "\n")
-        for kind in RECORDS:
-            for one in getattr(imported, kind if kind == "joined" else f"{kind}s"):
-                file.write(json.dumps([kind, *astuple(one)]) + "\n")
+        file.write(json.dumps(["rows", [imported.rows]]) + "\n")
+        found = (imported.pairs, imported.problems, imported.joined)
+        for kind, values in zip(RECORDS, found, strict=True):
+            for start in range(0, len(values), BATCH):
+                batch = [astuple(one) for one in values[start : start + BATCH]]
+                file.write(json.dumps([kind, batch]) + "\n")
+
+
+def batches(out: Path) -> Generator[tuple[str, list[Any]]]:
+    """What `save` wrote, by kind, and in batches that take a millisecond or two."""
+    with out.open(encoding="utf-8") as lines:
+        for line in lines:
+            kind, values = json.loads(line)
+            make = RECORDS.get(kind)
+            yield kind, [make(*one) for one in values] if make else values
 
 
 @contextmanager
@@ -88,24 +101,6 @@ def without_collections() -> Iterator[None]:
     finally:
         if was_on:
             gc.enable()
-
-
-def load(out: Path) -> Imported:
-    """What `save` wrote."""
-    with without_collections():
-        return _load(out)
-
-
-def _load(out: Path) -> Imported:
-    found: dict[str, list[Any]] = {kind: [] for kind in RECORDS}
-    with out.open(encoding="utf-8") as lines:
-        rows = json.loads(next(lines))["rows"]
-        for line in lines:
-            kind, *values = json.loads(line)
-            found[kind].append(RECORDS[kind](*values))
-    return Imported(
-        tuple(found["pair"]), tuple(found["problem"]), tuple(found["joined"]), int(rows)
-    )
 
 
 if __name__ == "__main__":

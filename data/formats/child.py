@@ -75,7 +75,7 @@ def tell(**event: object) -> None:
 def save(imported: Imported, out: Path) -> None:
     with out.open("w", encoding="utf-8") as file:
         file.write(json.dumps(["rows", [imported.rows]]) + "\n")
-        found = (imported.pairs, imported.problems, imported.joined)
+        found: tuple[tuple[Any, ...], ...] = (imported.pairs, imported.problems, imported.joined)
         for kind, values in zip(RECORDS, found, strict=True):
             for start in range(0, len(values), BATCH):
                 batch = [astuple(one) for one in values[start : start + BATCH]]

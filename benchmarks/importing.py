@@ -26,7 +26,7 @@ from data.schema import Pair
 
 WAKE_S = 0.005
 """How often the task wakes that measures the event loop."""
-IDLE_S = 3.0
+IDLE_S = 1.0
 """How long it is measured before, with nothing to do: what the machine itself makes of stalls."""
 SUBJECTS = ("my sister", "the server", "our new cat", "the train to Kyoto", "this song", "he")
 VERBS = ("was late again", "does not start", "is really lovely", "cost more than I thought")

@@ -48,7 +48,7 @@ def children() -> list[psutil.Process]:
 
 async def test_cancelled_the_child_is_gone(tmp_path: Path) -> None:
     path = tmp_path / "pairs.jsonl"
-    write([Pair(f"q{n}", "a" * 100) for n in range(100_000)], path)
+    write([Pair(f"q{n}", "a" * 100) for n in range(30_000)], path)
     begun = asyncio.Event()
     task = asyncio.create_task(read_apart(path, on_progress=lambda rows: begun.set()))
     await begun.wait()
@@ -61,7 +61,7 @@ async def test_cancelled_the_child_is_gone(tmp_path: Path) -> None:
 
 async def test_a_child_that_dies(tmp_path: Path) -> None:
     path = tmp_path / "pairs.jsonl"
-    write([Pair(f"q{n}", "a" * 100) for n in range(100_000)], path)
+    write([Pair(f"q{n}", "a" * 100) for n in range(30_000)], path)
     begun = asyncio.Event()
     task = asyncio.create_task(read_apart(path, on_progress=lambda rows: begun.set()))
     await begun.wait()

@@ -1,8 +1,11 @@
-"""What can go wrong with the data on disk.
+"""What can go wrong with the data on disk, and with files of pairs that people bring.
 
 StoreError         the database, or a file beside it, cannot be opened, read or written
 ├── NewerDatabase  a newer version of the bot wrote the database
 └── DiskFull       there is no room left to write
+
+ImportRefused        a file of pairs cannot be read; nothing of it was taken in
+└── ImportCancelled  the reading was stopped
 
 The message of each is a sentence that a person in Discord can read.
 """
@@ -21,6 +24,17 @@ class StoreError(Exception):
 
 class NewerDatabase(StoreError):
     """A newer version of the bot wrote the database; it was left as it is."""
+
+
+class ImportRefused(Exception):
+    """A file of pairs cannot be read; the sentence says what to do."""
+
+
+class ImportCancelled(ImportRefused):
+    """The reading was stopped; nothing was taken in."""
+
+    def __init__(self) -> None:
+        super().__init__("The import was stopped; nothing was taken in.")
 
 
 class DiskFull(StoreError):

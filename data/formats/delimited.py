@@ -1,0 +1,96 @@
+"""CSV as rows of cells: which delimiter it has, quotes that never close, guarded cells.
+
+A cell that a spreadsheet would take for a formula is written with an apostrophe before it
+(OWASP, "CSV Injection"), which is taken off again.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterator
+from itertools import islice
+
+from data.formats.headings import LOOKED_AT, by_headings
+
+DELIMITERS = "\t;,"
+"""Of those that fit as well, the first: commas are in most sentences."""
+UNCLOSED = (
+    "A quotation mark opens in this row and is not closed, so nothing from here on could be read."
+)
+LONGEST_CELL = 131_072
+"""Characters; csv's own limit."""
+
+_FORMULA = re.compile(r"'*[=+\-@\t\r＝＋－＠]")
+_GUARDED = re.compile(r"'+[=+\-@\t\r＝＋－＠]")
+
+
+def guarded(cell: str) -> str:
+    return "'" + cell if _FORMULA.match(cell) else cell
+
+
+def unguarded(cell: str) -> str:
+    return cell[1:] if _GUARDED.match(cell) else cell
+
+
+def delimiter_of(text: str) -> str:
+    """The delimiter with which there are headings, or else the most rows with two cells."""
+
+    def fit(delimiter: str) -> tuple[bool, int]:
+        rows = islice(raw_rows(text, delimiter), 50)
+        filled = [(n, row) for n, row in enumerate(rows, 1) if any(map(str.strip, row))]
+        headed = by_headings(filled[:LOOKED_AT]) is not None
+        return headed, sum(len(row) > 1 for _, row in filled)
+
+    return max(DELIMITERS, key=fit)
+
+
+def rows_of(text: str, delimiter: str) -> Iterator[tuple[int, list[str] | None]]:
+    """Numbers, as a spreadsheet counts, and cells; None for the cells where a quotation mark is
+    not closed, which ends the rows."""
+    lines = _Lines(text)
+    reader = csv.reader(lines, delimiter=delimiter)
+    number = 0
+    while True:
+        number += 1
+        lines.quotes = lines.count = 0
+        try:
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error:
+            row = None
+        if row is None or (lines.ended and lines.count > 1 and lines.quotes % 2):
+            yield number, None
+            return
+        yield number, [unguarded(cell) for cell in row]
+
+
+def raw_rows(text: str, delimiter: str) -> Iterator[list[str]]:
+    """The rows with their cells as they are, as far as they can be read."""
+    try:
+        yield from csv.reader(io.StringIO(text, ""), delimiter=delimiter)
+    except csv.Error:
+        return
+
+
+class _Lines:
+    """The lines of a text, and of the record that is being read: how many, how many quotes."""
+
+    def __init__(self, text: str) -> None:
+        self._lines = io.StringIO(text, "")
+        self.count = self.quotes = 0
+        self.ended = False
+
+    def __iter__(self) -> _Lines:
+        return self
+
+    def __next__(self) -> str:
+        line = self._lines.readline()
+        if not line:
+            self.ended = True
+            raise StopIteration
+        self.count += 1
+        self.quotes += line.count('"')
+        return line

@@ -1,0 +1,60 @@
+"""Bytes of a text file to text: UTF-8, UTF-16 with its mark, or the Shift_JIS of Japanese Windows.
+
+Pure. A few broken bytes in UTF-8 stay in the text as lone surrogates, so that only their rows are
+refused.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+
+from data.errors import ImportRefused
+
+_KANA = re.compile("[ぁ-ヿ]")
+_NOT_ASCII = re.compile(rb"[^\n]*[\x80-\xff][^\n]*")
+
+
+def decode(data: bytes, name: str) -> str:
+    """The text of a file.
+
+    Raises:
+        ImportRefused: it is in no encoding that is known, or in several.
+    """
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16", "replace")
+    data = data.removeprefix(codecs.BOM_UTF8)
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return _mixed(data) or _japanese(data, name)
+
+
+def _mixed(data: bytes) -> str | None:
+    """The text if most lines that are not ASCII are UTF-8."""
+    broken = [_broken(line[0]) for line in _NOT_ASCII.finditer(data)]
+    if sum(broken) * 2 > len(broken):
+        return None
+    return data.decode(errors="surrogateescape")
+
+
+def _broken(line: bytes) -> bool:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return True
+    return False
+
+
+def _japanese(data: bytes, name: str) -> str:
+    """A Japanese text has kana; without, bytes of another encoding only happen to decode."""
+    try:
+        text = data.decode("cp932")
+    except UnicodeDecodeError:
+        text = ""
+    if not _KANA.search(text):
+        raise ImportRefused(
+            f"{name} is neither UTF-8 nor Shift_JIS throughout: save it as UTF-8 (in Excel as "
+            "“CSV UTF-8”)."
+        )
+    return text

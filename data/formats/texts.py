@@ -1,0 +1,81 @@
+"""The rules for texts: what is joined and how, and what no file can bring in. Pure.
+
+Pieces of one utterance are joined with a space, but with nothing where a Japanese or Chinese
+character ends the one piece or begins the other.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from itertools import pairwise
+
+from data.schema import Pair
+
+MAX_CHARACTERS = 4000
+MAX_NAME = 200
+"""Characters of a conversation's or a source's name."""
+
+_LINE_END = re.compile(r"\r\n|\r|\n")
+_NO_SPACE = re.compile(
+    "[\u3000-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff00-\uff9f"
+    "\U00020000-\U0003fffd]"
+)
+"""Japanese and Chinese writing, with its punctuation; not Korean, which has spaces."""
+_HALF = re.compile("[\ud800-\udfff]")
+
+
+def lines(text: str) -> list[str]:
+    """The lines that are not blank, stripped."""
+    if "\n" not in text and "\r" not in text:
+        return [text.strip()] if text.strip() else []
+    return [line.strip() for line in _LINE_END.split(text) if line.strip()]
+
+
+def has_lines(text: str) -> bool:
+    """Whether joining would change it."""
+    return "\n" in text or "\r" in text
+
+
+def join(pieces: Sequence[str]) -> str:
+    """One utterance of its pieces, none of them blank."""
+    parts = [pieces[0]]
+    for before, piece in pairwise(pieces):
+        if not (_NO_SPACE.match(before[-1]) or _NO_SPACE.match(piece)):
+            parts.append(" ")
+        parts.append(piece)
+    return "".join(parts)
+
+
+def flaw(pair: Pair) -> str | None:
+    """Why no file can bring this pair in, as a sentence; None if one can."""
+    for speaker, text in (("user", pair.user), ("bot", pair.bot)):
+        if not text.strip():
+            return f"There is no text of the {speaker}."
+        if len(text) > MAX_CHARACTERS:
+            return (
+                f"The text of the {speaker} has {len(text):,} characters; "
+                f"{MAX_CHARACTERS:,} are the most."
+            )
+    if max(len(pair.conversation), len(pair.source)) > MAX_NAME:
+        return f"The name of a conversation or source has over {MAX_NAME} characters."
+    if has_halves("".join((pair.user, pair.bot, pair.conversation, pair.source))):
+        return "There are characters that cannot be read: save the file as UTF-8."
+    return None
+
+
+def has_halves(text: str) -> bool:
+    """Whether there are halves of characters, as broken bytes become."""
+    return bool(_HALF.search(text))
+
+
+def stripped(pair: Pair) -> Pair:
+    """The pair as reading gives it: no white space around its texts; alone, it has no turn."""
+    conversation = pair.conversation.strip()
+    return Pair(
+        pair.user.strip(),
+        pair.bot.strip(),
+        conversation,
+        max(pair.turn, 0) if conversation else 0,
+        pair.source.strip(),
+    )

@@ -1,0 +1,62 @@
+"""CSV as programs and people write it: delimiters, encodings, quotes, guarded cells."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from data.formats.delimited import UNCLOSED
+from data.formats.imported import Imported, Problem
+from data.formats.reading import read
+from data.schema import Pair
+
+JAPANESE = (Pair("こんにちは", "元気ですか、今日は"), Pair("はい～①", "ﾃｽﾄ"))
+
+
+def imported(tmp_path: Path, content: bytes) -> Imported:
+    path = tmp_path / "pairs.csv"
+    path.write_bytes(content)
+    return read(path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp932", "utf-16"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("heading", [True, False])
+def test_encodings_and_delimiters(
+    tmp_path: Path, encoding: str, delimiter: str, heading: bool
+) -> None:
+    rows = [("ユーザー", "ボット")] * heading + [(one.user, one.bot) for one in JAPANESE]
+    text = "\r\n".join(delimiter.join(row) for row in rows)
+    assert imported(tmp_path, text.encode(encoding)).pairs == JAPANESE
+
+
+def test_commas_in_sentences(tmp_path: Path) -> None:
+    found = imported(tmp_path, b"Hello, friend;Hi, you\nWell, well;Yes, yes\n")
+    assert found.pairs == (Pair("Hello, friend", "Hi, you"), Pair("Well, well", "Yes, yes"))
+
+
+def test_rows_in_another_encoding_are_told(tmp_path: Path) -> None:
+    good = "user,bot\nあ,い\nう,え\nお,か\n".encode()
+    found = imported(tmp_path, good + "き,く\n".encode("cp932") + b"q,a\n")
+    assert found.pairs == (Pair("あ", "い"), Pair("う", "え"), Pair("お", "か"), Pair("q", "a"))
+    reason = "There are characters that cannot be read: save the file as UTF-8."
+    assert found.problems == (Problem(5, reason),)
+
+
+@pytest.mark.parametrize("rest", ["q2,a2\n", "q2,a2\n" * 50_000])
+def test_a_quotation_mark_that_is_not_closed(tmp_path: Path, rest: str) -> None:
+    found = imported(tmp_path, f'user,bot\nq,a\n"wrong,row\n{rest}'.encode())
+    assert found.pairs == (Pair("q", "a"),)
+    assert found.problems == (Problem(3, UNCLOSED),)
+
+
+def test_rows_are_counted_as_a_spreadsheet_counts(tmp_path: Path) -> None:
+    found = imported(tmp_path, b'user,bot\n\n"a\nb","c\nd"\nq,\n\nq2,\n')
+    assert found.pairs == (Pair("a b q", "c d"),)
+    assert [one.row for one in found.problems] == [6]
+
+
+def test_an_apostrophe_is_taken_off_only_before_a_formula(tmp_path: Path) -> None:
+    found = imported(tmp_path, b"'=1+1,'tis\n''-,-5\n")
+    assert found.pairs == (Pair("=1+1", "'tis"), Pair("'-", "-5"))

@@ -1,0 +1,149 @@
+"""Which cells, lines and rows make one utterance, and which column holds what."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from data.errors import ImportRefused
+from data.formats.headings import Field, field_of
+from data.formats.imported import Imported, Joined, Problem
+from data.formats.reading import read
+from data.formats.table import NO_ANSWER, NO_QUESTION
+from data.formats.texts import join
+from data.schema import Pair
+
+
+def imported(tmp_path: Path, text: str) -> Imported:
+    path = tmp_path / "pairs.csv"
+    path.write_text(text, encoding="utf-8")
+    return read(path)
+
+
+@pytest.mark.parametrize(
+    ("heading", "field"),
+    [
+        ("user", Field.USER),
+        (" User: ", Field.USER),
+        ("ＵＳＥＲ", Field.USER),
+        ("ユーザー", Field.USER),
+        ("質問", Field.USER),
+        ("Input", Field.USER),
+        ("user / ユーザー", Field.USER),
+        ("ボット", Field.BOT),
+        ("回答 2", Field.BOT),
+        ("Output", Field.BOT),
+        ("ﾎﾞｯﾄ", Field.BOT),
+        ("会話", Field.CONVERSATION),
+        ("Conversation ID", Field.CONVERSATION),
+        ("番号", Field.TURN),
+        ("出典", Field.SOURCE),
+        ("user / bot", None),
+        ("weather", None),
+        ("2", None),
+    ],
+)
+def test_headings(heading: str, field: Field | None) -> None:
+    assert field_of(heading) == field
+
+
+@pytest.mark.parametrize(
+    ("pieces", "whole"),
+    [
+        (["Hi."], "Hi."),
+        (["Hi.", "How are you?"], "Hi. How are you?"),
+        (["はい。", "元気です。"], "はい。元気です。"),
+        (["いいね👍", "ありがとう"], "いいね👍ありがとう"),
+        (["네.", "좋아요."], "네. 좋아요."),
+        (["ok", "𠮷野家"], "ok𠮷野家"),
+    ],
+)
+def test_joining(pieces: list[str], whole: str) -> None:
+    assert join(pieces) == whole
+
+
+def test_headings_in_any_order_and_columns_that_nobody_reads(tmp_path: Path) -> None:
+    found = imported(tmp_path, "出典,回答,memo,質問,会話,番号\nbook,a,x,q,c,３\n,a2,y,q2,c,\n")
+    assert found.pairs == (Pair("q", "a", "c", 3, "book"), Pair("q2", "a2", "c", 4))
+    assert found.problems == found.joined == ()
+
+
+def test_without_headings_the_first_two_columns(tmp_path: Path) -> None:
+    found = imported(tmp_path, "hello,hi\nbye,ciao\n")
+    assert found.pairs == (Pair("hello", "hi"), Pair("bye", "ciao"))
+    assert found.rows == 2
+
+
+def test_a_title_above_the_headings(tmp_path: Path) -> None:
+    assert imported(tmp_path, "Our pairs\n\nuser,bot\nq,a\n").pairs == (Pair("q", "a"),)
+
+
+def test_headings_for_one_speaker_only(tmp_path: Path) -> None:
+    with pytest.raises(ImportRefused, match="write “user” above"):
+        imported(tmp_path, "user,responce,source\nq,a,book\n")
+
+
+def test_unheaded_cells_to_the_right_are_joined(tmp_path: Path) -> None:
+    found = imported(tmp_path, "user,,bot,,source\nHi.,Bot!,はい。,何？,book\n")
+    assert found.pairs == (Pair("Hi. Bot!", "はい。何？", source="book"),)
+    assert found.joined == (Joined(2, "Hi. Bot!"), Joined(2, "はい。何？"))
+
+
+def test_cells_beyond_the_last_heading_and_columns_headed_alike(tmp_path: Path) -> None:
+    assert imported(tmp_path, "user,bot\nq,a,b,,c\n").pairs == (Pair("q", "a b c"),)
+    assert imported(tmp_path, "user,bot 1,bot 2\nq,a,b\n").pairs == (Pair("q", "a b"),)
+    assert imported(tmp_path, "user,bot,note\nq,a,b,c\n").pairs == (Pair("q", "a"),)
+
+
+def test_lines_of_a_cell_are_joined_unless_the_row_keeps_them(tmp_path: Path) -> None:
+    text = 'user,bot,lines\nq,"a\n\n b ",\nq,"a\n\n b ",keep\n'
+    found = imported(tmp_path, text)
+    assert found.pairs == (Pair("q", "a b"), Pair("q", "a\n\n b"))
+    assert found.joined == (Joined(2, "a b"),)
+
+
+def test_rows_below_a_pair_go_on(tmp_path: Path) -> None:
+    found = imported(tmp_path, "user,bot\nq,a\n,b\n,c\nq2,a2\nand,\n")
+    assert found.pairs == (Pair("q", "a b c"), Pair("q2 and", "a2"))
+    assert found.joined == (Joined(2, "a b c"), Joined(5, "q2 and"))
+
+
+def test_a_pair_on_two_rows(tmp_path: Path) -> None:
+    found = imported(tmp_path, "user,bot\nq,\n,a\nq2,\nmore,\n,a2\n,b2\n")
+    assert found.pairs == (Pair("q", "a"), Pair("q2 more", "a2 b2"))
+    assert found.problems == ()
+
+
+def test_nothing_goes_on_over_a_blank_row(tmp_path: Path) -> None:
+    found = imported(tmp_path, "user,bot\nq,a\n\n,b\n , \nmore,\n")
+    assert found.pairs == (Pair("q", "a"),)
+    assert found.problems == (Problem(4, NO_QUESTION), Problem(6, NO_ANSWER))
+
+
+def test_nothing_goes_on_in_another_conversation_or_turn(tmp_path: Path) -> None:
+    text = "user,bot,conversation,turn\nq,a,c,1\n,b,d,1\nq,a,c,1\nmore,,c,2\nq,a,c,2\n,b,c,2\n"
+    found = imported(tmp_path, text)
+    assert found.pairs == (
+        Pair("q", "a", "c", 1),
+        Pair("q", "a", "c", 1),
+        Pair("q", "a b", "c", 2),
+    )
+    assert found.problems == (Problem(3, NO_QUESTION), Problem(5, NO_ANSWER))
+
+
+def test_wrong_rows_do_not_hold_up_good_ones(tmp_path: Path) -> None:
+    text = f"user,bot,conversation,turn\nq,{'x' * 50_000},,\nq,a,c,first\nq,a,c,0\nq,a,,x\n"
+    found = imported(tmp_path, text)
+    assert found.pairs == (Pair("q", "a"),)
+    assert [one.row for one in found.problems] == [2, 3, 4]
+    assert (
+        found.problems[0].reason == "The text of the bot has 50,000 characters; 4,000 are the most."
+    )
+    assert found.rows == 4
+
+
+def test_many_rows_of_one_utterance_take_no_time(tmp_path: Path) -> None:
+    found = imported(tmp_path, "user,bot\nq,a\n" + ",b\n" * 50_000)
+    assert found.pairs == ()
+    assert [one.row for one in found.problems] == [2]

@@ -23,6 +23,7 @@ BY_HAND = "teach"
 """The source of what people write on purpose: there an answer may be a command ("!help")."""
 BLANKS = dict.fromkeys(map(ord, "\u200c\u200d\ufe0e\ufe0f"))
 """Characters that the rules leave and that show nothing when they are alone."""
+NO_RULES = frozenset[str]()
 
 EMPTY = "empty after cleaning"
 BARE = "nothing left but a link, code or a mention"
@@ -116,10 +117,12 @@ def _clean(taught: Example) -> _Cleaned:
             rules.add(change.rule)
             text = change.after
         text, found = mask(text)
-        masked += found
+        masked.update(found)
         texts.append(text)
     if masked:
         rules.add(MASKED)
+    if not rules:
+        return _Cleaned(taught, taught, NO_RULES, masked)
     user, bot = texts
     return _Cleaned(taught, replace(taught, user=user, bot=bot), frozenset(rules), masked)
 
@@ -144,7 +147,7 @@ def _fault(one: Example, longest: int) -> str | None:
     sides = (one.user, one.bot)
     if not all(_says(side) for side in sides):
         return EMPTY
-    if not all(_says(STAND_IN.sub("", side)) for side in sides):
+    if not all(_says(STAND_IN.sub("", side)) for side in sides if "[" in side):
         return BARE
     if is_command(one.user) or (one.source != BY_HAND and is_command(one.bot)):
         return COMMAND
@@ -153,7 +156,7 @@ def _fault(one: Example, longest: int) -> str | None:
 
 def _says(text: str) -> bool:
     """Whether there is anything to see."""
-    return bool(text.translate(BLANKS).strip())
+    return bool((text if text.isascii() else text.translate(BLANKS)).strip())
 
 
 def without_repeats(examples: Iterable[Example]) -> list[Example]:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
-SUSPECT = re.compile(r"[0-9@@]|PRIVATE KEY|AKIA|ASIA")
+SUSPECT, KEYS = re.compile(r"[0-9@@]"), ("PRIVATE KEY", "AKIA", "ASIA")
 """Whatever is masked has one of these, most messages have none."""
 FEWEST_DIGITS = 4
 """A number of fewer different digits, such as +1000000000, is not one to call."""
@@ -21,7 +21,7 @@ FEWEST_DIGITS = 4
 def mask(text: str) -> tuple[str, Counter[str]]:
     """The text with `[e-mail address]` and the like for what was found, and how often which was."""
     found: Counter[str] = Counter()
-    while SUSPECT.search(text):
+    while SUSPECT.search(text) or any(key in text for key in KEYS):
         before = found.total()
         for kind in KINDS:
             text = _mask_kind(kind, text, found)

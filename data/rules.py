@@ -16,8 +16,8 @@ from data.masking import is_webhook
 PASSES = 5
 """How often the rules go over a text: what one uncovers is seen by the others. Two is usual."""
 
-TO_LOOK_AT = re.compile(r"[^ -~\n]|[`<@]|  | \n|\n\n\n|://|discord\.gg", re.IGNORECASE)
-"""A text without any of these is clean; most are."""
+MARKS = ("`", "<", "@", "  ", " \n", "\n\n\n", "://", "discord.gg/")
+"""An ASCII text without any of these is clean; most are."""
 
 UNSEEN = r"\xad\u034f\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
 CONTROLS = r"\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f"
@@ -59,6 +59,7 @@ TIMESTAMP = re.compile(r"<t:-?[0-9]+(?::[tTdDfFRsS])?>")
 
 LINE_END = re.compile(r"\r\n?|[\x0b\x0c\x85\u2028\u2029]")
 SPACES = re.compile(r"(?:[^\S\n]|[\u2800\u3164\uffa0])+")
+EMPTY_LINES = re.compile(r"\n{3,}")
 
 STAND_IN = re.compile(r"\[(?:link|code|member|role|channel|time)\]")
 """What the rules put in place of things that a model cannot learn."""
@@ -82,9 +83,9 @@ def clean(text: str) -> str:
 
 def changes(text: str) -> Iterator[Change]:
     """What the rules do to the text, one by one; nothing for a text that is clean."""
-    if text == text.strip() and not TO_LOOK_AT.search(text):
-        return
     for _ in range(PASSES):
+        if _is_plain(text) and text == text.strip() and not any(mark in text for mark in MARKS):
+            return
         before = text
         for name, rule in RULES.items():
             after = rule(text)
@@ -101,7 +102,12 @@ def visible(text: str) -> str:
     People do not see them, and a model would take words with and without them for different ones.
     The joiners U+200C and U+200D stay between letters of scripts that need them, and in emoji.
     """
-    return INVISIBLE.sub("", text)
+    return text if _is_plain(text) else INVISIBLE.sub("", text)
+
+
+def _is_plain(text: str) -> bool:
+    """Whether it is ASCII without controls, but for the ends of lines: quick to say."""
+    return text.isascii() and text.replace("\n", "").isprintable()
 
 
 def usual_letters(text: str) -> str:
@@ -112,14 +118,15 @@ def usual_letters(text: str) -> str:
     katakana, Latin ligatures and mathematical letters only: it would take the meaning of others
     (10², ①, ™, …, ㋿), and the width of Japanese punctuation is right as it is.
     """
+    if text.isascii():
+        return text
     text = COMPATIBLE.sub(lambda match: normalize("NFKC", match[0]), text)
     return normalize("NFC", text)
 
 
 def no_code(text: str) -> str:
     """`[code]` for blocks, which a small model only learns to imitate; inline code as its text."""
-    text = FENCED.sub("[code]", text)
-    return INLINE.sub(r"\2", text)
+    return INLINE.sub(r"\2", FENCED.sub("[code]", text)) if "`" in text else text
 
 
 def no_links(text: str) -> str:
@@ -127,6 +134,8 @@ def no_links(text: str) -> str:
 
     A Markdown link leaves its text. A webhook's address is left to be masked: it is a secret.
     """
+    if "://" not in text and "discord.gg/" not in text:
+        return text
     text = NAMED_LINK.sub(
         lambda match: match[0] if is_webhook(match["to"]) else match["text"], text
     )
@@ -141,6 +150,8 @@ def no_mentions(text: str) -> str:
     A model cannot know ids and would make some up, which ping strangers; without any word the
     sentence would have a hole. Who is only spoken to, at the start ("@Ada, thanks"), is left out.
     """
+    if "@" not in text and "<" not in text:
+        return text
     text = ADDRESSED.sub("", text)
     for pattern, word in MENTIONS:
         text = pattern.sub(word, text)
@@ -149,12 +160,12 @@ def no_mentions(text: str) -> str:
 
 def named_emoji(text: str) -> str:
     """`:name:` for custom emoji: the name says what it shows, the id is noise."""
-    return EMOJI.sub(r":\1:", text)
+    return EMOJI.sub(r":\1:", text) if "<" in text else text
 
 
 def no_timestamps(text: str) -> str:
     """`[time]` for Discord's timestamps: seconds since 1970 say nothing to a model."""
-    return TIMESTAMP.sub("[time]", text)
+    return TIMESTAMP.sub("[time]", text) if "<t:" in text else text
 
 
 def usual_space(text: str) -> str:
@@ -162,8 +173,10 @@ def usual_space(text: str) -> str:
 
     Else the model would have to learn each word again for every kind of space before it.
     """
-    text = SPACES.sub(" ", LINE_END.sub("\n", text)).replace(" \n", "\n")
-    return re.sub(r"\n{3,}", "\n\n", text).strip()
+    if not _is_plain(text) or "  " in text:
+        text = SPACES.sub(" ", LINE_END.sub("\n", text))
+    text = text.replace(" \n", "\n").strip()
+    return EMPTY_LINES.sub("\n\n", text) if "\n\n\n" in text else text
 
 
 RULES: dict[str, Callable[[str], str]] = {

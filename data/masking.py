@@ -12,8 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
-SUSPECT, KEYS = re.compile(r"[0-9@@]"), ("PRIVATE KEY", "AKIA", "ASIA")
+SUSPECT, KEYS = re.compile(r"[0-9@\uff20]"), ("PRIVATE KEY", "AKIA", "ASIA")
 """Whatever is masked has one of these, most messages have none."""
+MANY_DIGITS = re.compile(r"(?:[0-9][^0-9]{0,9}){7}")
+"""What a number of a card or a phone has; most texts with a digit have not."""
 FEWEST_DIGITS = 4
 """A number of fewer different digits, such as +1000000000, is not one to call."""
 
@@ -23,7 +25,8 @@ def mask(text: str) -> tuple[str, Counter[str]]:
     found: Counter[str] = Counter()
     while SUSPECT.search(text) or any(key in text for key in KEYS):
         before = found.total()
-        for kind in KINDS:
+        many = MANY_DIGITS.search(text) is not None
+        for kind in KINDS if many else FEW_DIGITS_KINDS:
             text = _mask_kind(kind, text, found)
         if found.total() == before:  # what was next to something masked may stand alone now
             break
@@ -123,7 +126,7 @@ SECRET_KEY = _pattern(
 )
 EMAIL = _pattern(
     r"""
-    (?<![\w.%+-]) (?!git@) [\w.%+-]++ [@@] (?:[\w-]+\.)+ [^\W\d_]{2,}
+    (?<![\w.%+-]) (?!git@) [\w.%+-]++ [@\uff20] (?:[\w-]+\.)+ [^\W\d_]{2,}
     """
 )
 CARD = _pattern(
@@ -181,3 +184,4 @@ KINDS = (
     Kind("phone number", CALLED, _is_phone),
 )
 """In the order in which they are looked for: what is within an address is not looked at again."""
+FEW_DIGITS_KINDS = tuple(kind for kind in KINDS if kind.pattern not in (CARD, PHONE, CALLED))

@@ -46,7 +46,7 @@ LINK = re.compile(
 )
 
 MENTION = r"(?:<@[!&]?[0-9]+>|@(?:everyone|here)\b)"
-ADDRESSED = re.compile(rf"\A(?:\s*{MENTION})+(?:[ ]?[,:、]\s+|[ ]*\n\s*)(?=\S)")
+ADDRESSED = re.compile(rf"\A(?:\s*{MENTION})+(?:[ ]?[,:\u3001\uff0c]\s+|[ ]*\n\s*)(?=\S)")
 MENTIONS = (
     (re.compile(r"<@!?[0-9]+>"), "[member]"),
     (re.compile(r"<@&[0-9]+>"), "[role]"),

@@ -18,7 +18,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
+import matplotlib as mpl
 import numpy as np
+from matplotlib import font_manager
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -32,6 +34,8 @@ USER, BOT, BAR = "#f0b232", "#7d8bf7", "#7d8bf7"
 BINS = 30
 BARS, LONGEST_NAME = 8, 24
 """Sources with a bar, and the letters of their names."""
+FONTS = ["Noto Sans CJK JP", "Yu Gothic", "Hiragino Sans", "Noto Emoji", "Segoe UI Symbol"]
+"""For names in letters that matplotlib's own font lacks, where one of these is installed."""
 OUTLIERS = 99.0
 """The percentile of the lengths up to which the axis goes; longer ones are in the last bin."""
 
@@ -47,6 +51,8 @@ class Numbers(TypedDict):
 
 def draw(numbers: Numbers, path: Path) -> None:
     """A histogram of the lengths beside bars of the sources, 1200 by 600 points."""
+    here = set(font_manager.get_font_names())
+    mpl.rcParams["font.family"] = ["DejaVu Sans", *(name for name in FONTS if name in here)]
     figure = Figure(figsize=SIZE, dpi=DPI, layout="constrained", facecolor=BACK)
     figure.get_layout_engine().set(w_pad=0.25, h_pad=0.2, wspace=0.04)  # type: ignore[union-attr, call-arg]
     lengths, sources = figure.subplots(1, 2, width_ratios=(1.35, 1))

@@ -12,6 +12,7 @@ import discord
 
 from bot.looks import BLURPLE, LONGEST_VALUE
 from bot.outcome import quoted
+from bot.plan import examples_text
 from data.cleaning import Selection
 
 LONGEST = 100
@@ -42,7 +43,8 @@ def cleaned_embed(selection: Selection) -> discord.Embed:
 
 def _summary(selection: Selection) -> str:
     dropped = sum(selection.dropped.values())
-    summary = f"Of {len(selection.kept) + dropped:,} examples, {len(selection.kept):,} are learned."
+    kept = len(selection.kept)
+    summary = f"Learned are {kept:,} of {examples_text(kept + dropped)}."
     return summary if selection.changed else f"{summary} None of them had to be changed."
 
 

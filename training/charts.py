@@ -85,7 +85,7 @@ def _histogram(axes: Axes, user: Sequence[int], bot: Sequence[int]) -> None:
         _nothing(axes)
         return
     top = max(10, int(np.ceil(np.percentile(both, OUTLIERS))))
-    edges = np.linspace(0, top + 1, min(BINS, top + 1) + 1)
+    edges = np.linspace(0, top + 1, min(BINS, top + 1) + 1).tolist()
     for values, colour, label in ((user, USER, "question"), (bot, BOT, "answer")):
         shown = np.minimum(np.asarray(values, float), top)
         median = f", half of them up to {np.median(values):,.0f}" if len(values) else ""

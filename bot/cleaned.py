@@ -44,7 +44,7 @@ def cleaned_embed(selection: Selection) -> discord.Embed:
 def _summary(selection: Selection) -> str:
     dropped = sum(selection.dropped.values())
     kept = len(selection.kept)
-    summary = f"Learned are {kept:,} of {examples_text(kept + dropped)}."
+    summary = f"I learn {kept:,} of {examples_text(kept + dropped)}."
     return summary if selection.changed else f"{summary} None of them had to be changed."
 
 

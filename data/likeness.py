@@ -18,7 +18,8 @@ def normal_form(text: str) -> str:
     punctuation alone is its own form. Takes time in proportion to the text.
     """
     text = " ".join(text.casefold().split())
-    words = " ".join(NAMED_EMOJI.sub(" ", text).translate(_KEPT).split())
+    spoken = NAMED_EMOJI.sub(" ", text) if ":" in text else text
+    words = " ".join(spoken.translate(_KEPT).split())
     return DRAWN_OUT.sub(r"\1", words) or text
 
 

@@ -26,7 +26,7 @@ def test_each_rule_before_and_after_and_each_reason() -> None:
     embed = cleaned_embed(
         chosen(("Who?", "Ask  <@1>"), ("Mail?", "a@example.org"), ("x", " "), ("y", ""))
     )
-    assert embed.description == "Learned are 2 of 4 examples."
+    assert embed.description == "I learn 2 of 4 examples."
     assert fields(embed) == {
         REASONS: "2: empty after cleaning",
         "Mentions: 1": "before: Ask␣␣\\<@1>\nafter: Ask␣␣[member]",
@@ -45,7 +45,7 @@ def test_what_is_quoted_is_harmless() -> None:
 
 def test_nothing_to_clean_is_said() -> None:
     embed = cleaned_embed(chosen(("a", "b")))
-    assert embed.description == "Learned are 1 of 1 example. None of them had to be changed."
+    assert embed.description == "I learn 1 of 1 example. None of them had to be changed."
     assert not embed.fields
 
 

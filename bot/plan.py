@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import discord
 
 from bot.looks import BLURPLE, LONGEST_TITLE, add_fields
+from data.samples import MASKED
 from model.registry import ModelOption
 from training.config import Method, TrainingConfig
 from training.preview import Preview
@@ -51,9 +52,11 @@ def plan_embed(plan: Plan, number_format: str) -> discord.Embed:
 def data_fields(preview: Preview) -> list[tuple[str, str]]:
     """Where the examples come from, and what is not learned of them."""
     selection = preview.selection
+    cleaned = counted({rule: n for rule, n in selection.changed.items() if rule != MASKED})
     return [
         ("Examples", counted(selection.by_source) or "none"),
         ("Left out", counted(selection.dropped) or "none"),
+        *([("Cleaned", cleaned)] if cleaned else []),
         ("By author", shares(selection.by_author) or "nobody"),
         ("Masked", counted(selection.masked) or "nothing found"),
     ]

@@ -12,8 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
-SUSPECT = re.compile(r"[0-9@]|PRIVATE KEY|AKIA|ASIA")
+SUSPECT, KEYS = re.compile(r"[0-9@\uff20]"), ("PRIVATE KEY", "AKIA", "ASIA")
 """Whatever is masked has one of these, most messages have none."""
+MANY_DIGITS = re.compile(r"(?:[0-9][^0-9]{0,9}){7}")
+"""What a number of a card or a phone has; most texts with a digit have not."""
 FEWEST_DIGITS = 4
 """A number of fewer different digits, such as +1000000000, is not one to call."""
 
@@ -21,13 +23,19 @@ FEWEST_DIGITS = 4
 def mask(text: str) -> tuple[str, Counter[str]]:
     """The text with `[e-mail address]` and the like for what was found, and how often which was."""
     found: Counter[str] = Counter()
-    while SUSPECT.search(text):
+    while SUSPECT.search(text) or any(key in text for key in KEYS):
         before = found.total()
-        for kind in KINDS:
+        many = MANY_DIGITS.search(text) is not None
+        for kind in KINDS if many else FEW_DIGITS_KINDS:
             text = _mask_kind(kind, text, found)
         if found.total() == before:  # what was next to something masked may stand alone now
             break
     return text, found
+
+
+def is_webhook(address: str) -> bool:
+    """Whether whoever knows the address can post there."""
+    return WEBHOOK.match(address) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +93,8 @@ def _is_phone(text: str) -> bool:
 
 WEBHOOK = _pattern(
     r"""
-    (?:https?://)? (?:
-        (?:[a-z]+\.)? discord(?:app)?\.com/api/(?:v[0-9]+/)?webhooks/[0-9]{15,20}/[\w-]{20,}
+    (?i:https?://)? (?:
+        (?:[a-z]+\.)? (?i:discord(?:app)?\.com)/api/(?:v[0-9]+/)?webhooks/[0-9]{15,20}/[\w-]{20,}
         | hooks\.slack\.com/(?:services|workflows|triggers)/[\w/-]{20,}
     )
     """
@@ -109,13 +117,16 @@ SECRET_KEY = _pattern(
         | AIza[\w-]{35}                                    # Google
         | xox[abeoprs]-[0-9][\w-]{10,}                     # Slack
         | [rs]k_(?:live|test)_\w{16,}                      # Stripe
+        | npm_[A-Za-z0-9]{36} | pypi-AgEI[\w-]{50,}        # npm, PyPI
+        | [0-9]{8,10}:AA[\w-]{33}                          # Telegram
+        | dop_v1_[0-9a-f]{64}                              # DigitalOcean
         | eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}         # JSON Web Token
     ) (?![\w-])
     """
 )
 EMAIL = _pattern(
     r"""
-    (?<![\w.%+-]) (?!git@) [\w.%+-]++ @ (?:[\w-]+\.)+ [^\W\d_]{2,}
+    (?<![\w.%+-]) (?!git@) [\w.%+-]++ [@\uff20] (?:[\w-]+\.)+ [^\W\d_]{2,}
     """
 )
 CARD = _pattern(
@@ -148,6 +159,9 @@ PHONE = _pattern(
         )
         | 0[1-9][0-9]{1,3} [ /-] [0-9]{3,8} (?:[ -][0-9]{2,4}){0,2}  # 0170 1234567
         | 0[1-9] (?:[ .-][0-9]{2}){4}                                # 06 12 34 56 78
+        | 0[1-9]-[0-9]{4}-[0-9]{4}                                   # 03-1234-5678
+        | \(0[1-9][0-9]{0,3}\) [ ]? [0-9]{3,4} [ -]? [0-9]{3,4}      # (03) 1234 5678
+        | 0 (?:7[1-9] | [789]0 | 1[567]) [0-9]{8}                    # 09012345678, mobile
     ) (?! [ ]?[0-9] | \w | [.,:/-][0-9] )
     """
 )
@@ -170,3 +184,4 @@ KINDS = (
     Kind("phone number", CALLED, _is_phone),
 )
 """In the order in which they are looked for: what is within an address is not looked at again."""
+FEW_DIGITS_KINDS = tuple(kind for kind in KINDS if kind.pattern not in (CARD, PHONE, CALLED))

@@ -58,7 +58,11 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A taught pair: to `user`, the wished answer is `bot`."""
+    """A taught pair: to `user`, the wished answer is `bot`.
+
+    Pairs of one `conversation` follow each other by `turn`, from 1; in a conversation "" each
+    stands alone, and `turn` is 0. `weight` says how often it counts.
+    """
 
     id: int
     scope: int
@@ -67,6 +71,9 @@ class Example:
     author_id: int
     source: str
     created_at: datetime
+    conversation: str = ""
+    turn: int = 0
+    weight: int = 1
 
 
 class JobState(StrEnum):

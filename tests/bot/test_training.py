@@ -82,10 +82,17 @@ async def test_retrain_shows_what_is_learned_and_from_whom(world: World) -> None
     assert fields["Memory"].startswith(("about ", "⚠"))
 
 
+async def test_retrain_shows_what_was_cleaned(world: World) -> None:
+    await world.ben.slash(world.general, "teach", user="hi  you", bot="a@example.com is  mine")
+    await world.ben.slash(world.general, "teach", user="where?", bot="see https://example.com")
+    assert (await fields_of(world))["Cleaned"] == "links 1, white space 1"
+
+
 async def test_retrain_shows_how_it_is_learned(world: World) -> None:
     await world.ben.slash(world.general, "teach", user="hi", bot="hello")
     fields = await fields_of(world)
     assert fields["Left out"] == "none"
+    assert "Cleaned" not in fields
     assert fields["Masked"] == "nothing found"
     assert fields["Base"] == "tiny"
     assert fields["Mixed in"] == "up to 91 starter pairs and 91 conversations of general talk"

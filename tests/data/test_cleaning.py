@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from hypothesis import given
@@ -113,3 +115,116 @@ def test_each_example_is_kept_or_its_reason_counted(
     assert kept + sum(selection.dropped.values()) == len(examples)
     assert sum(selection.by_author.values()) == sum(selection.by_source.values()) == kept
     assert select(selection.kept, author_share=share).kept == selection.kept
+
+
+def turn(n: int, user: str, bot: str, place: int, conversation: str = "c") -> Example:
+    return replace(example(n, user, bot, source="import"), conversation=conversation, turn=place)
+
+
+def test_what_differs_only_in_looks_is_learned_once() -> None:
+    selection = select(
+        [
+            example(1, "Hey you", "Hi there"),
+            example(2, "heyyyy, YOU!! 😀", "hi  there :wave:"),
+            example(3, "hey you two", "hi there"),
+        ]
+    )
+    assert [one.id for one in selection.kept] == [2, 3]
+    assert selection.dropped == {"nearly the same as a newer one": 1}
+
+
+def test_commands_long_and_bare_texts_are_left_out() -> None:
+    selection = select(
+        [
+            example(1, "!play song", "Now playing."),
+            example(2, "Hm?", "!play song", source="import"),
+            example(3, "What plays music?", "!play song"),
+            example(4, "Where?", "https://example.org <@1>"),
+            example(5, "Well?", "x" * 21),
+            example(6, "Well!", "https://example.org/a/b/c/d is it"),
+        ],
+        longest=20,
+    )
+    assert [one.bot for one in selection.kept] == ["!play song", "[link] is it"]
+    assert selection.dropped == {
+        "a command to a bot": 2,
+        "nothing left but a link, code or a mention": 1,
+        "too long": 1,
+    }
+
+
+def test_each_rule_counts_what_it_changed_of_what_is_kept() -> None:
+    selection = select(
+        [
+            example(1, "Who  is it?", "<@1>  or <@2>, he said"),
+            example(2, "And  now?", "  "),
+            example(3, "Mail?", "To ada@example.org"),
+        ]
+    )
+    assert selection.changed == {"mentions": 1, "white space": 1, "private data": 1}
+    assert selection.samples["mentions"] == (
+        "<@1>  or <@2>, he said",
+        "[member]  or [member], he said",
+    )
+    assert selection.samples["private data"] == ("To •••••", "To [e-mail address]")
+
+
+def test_a_conversation_is_kept_up_to_the_turn_that_is_left_out() -> None:
+    selection = select(
+        [
+            turn(3, "and then?", "bye", 3),
+            turn(1, "hi", "hello", 1),
+            turn(2, "!play", "Playing.", 2),
+            turn(4, "yes?", "no", 4),
+        ]
+    )
+    assert [one.id for one in selection.kept] == [1]
+    assert selection.dropped == {
+        "a command to a bot": 1,
+        "after a turn that was left out": 2,
+    }
+
+
+def test_turns_of_a_conversation_are_not_corrected_and_correct_nothing() -> None:
+    turns = [turn(1, "Really?", "Yes.", 1), turn(2, "Really?", "No.", 2)]
+    single = [example(3, "really?", "Perhaps."), example(4, "Really?", "Who knows.")]
+    kept = select([*turns, *single, turn(5, "Really?", "Maybe.", 1, "d")]).kept
+    assert [one.id for one in kept] == [1, 2, 4, 5]
+
+
+def test_a_conversation_that_is_there_twice_is_learned_once() -> None:
+    turns = [turn(1, "a", "b", 1), turn(2, "c", "d", 2)]
+    again = [turn(3, "A", "b!", 1, "again"), turn(4, "c", "D", 2, "again")]
+    longer = [turn(n, *texts, n, "longer") for n, texts in ((5, "ab"), (6, "cd"), (7, "ef"))]
+    assert [one.id for one in select([*turns, *again, *longer]).kept] == [3, 4, 5, 6, 7]
+
+
+def test_a_share_takes_whole_conversations() -> None:
+    talks = [turn(n, f"say {n}", "yes", n % 3 + 1, f"c{n // 3}") for n in range(300)]
+    others = many(110, author=8, start=1000)
+    kept = [one for one in select([*talks, *others]).kept if one.conversation]
+    talked = Counter(one.conversation for one in kept)
+    assert set(talked.values()) == {3}
+    assert 110 <= len(kept) < 113
+    assert kept[-1].id == 299
+
+
+messy = st.sampled_from(
+    ["a", "A!", "!play", "<@1>", "see <@1>", "`x`", "  y", "c@d.org", "z" * 30, "", "https://a.b"]
+)
+
+
+@given(st.lists(st.tuples(messy, messy, st.sampled_from(["", "c", "d"])), max_size=20))
+def test_whatever_is_selected_is_counted_and_stays(rows: list[tuple[str, str, str]]) -> None:
+    examples = [
+        replace(example(n, user, bot), conversation=talk, turn=n if talk else 0)
+        for n, (user, bot, talk) in enumerate(rows)
+    ]
+    selection = select(examples, longest=20)
+    assert len(selection.kept) + sum(selection.dropped.values()) == len(examples)
+    assert select(selection.kept, longest=20).kept == selection.kept
+    assert set(selection.samples) <= set(selection.changed)
+    for talk in ("c", "d"):
+        every = [one.id for one in examples if one.conversation == talk]
+        kept = [one.id for one in selection.kept if one.conversation == talk]
+        assert kept == every[: len(kept)]

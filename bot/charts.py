@@ -1,0 +1,72 @@
+"""Charts of a data set, drawn by a process of its own: this one never imports matplotlib."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from training.errors import ChildFailed
+
+log = logging.getLogger(__name__)
+
+LIMIT_S = 30.0
+"""Seconds that a chart may take."""
+FAILED = "The chart could not be drawn; the numbers are not affected. The log may say why."
+ROOT = Path(__file__).parents[1]
+
+
+async def data_chart(numbers: Mapping[str, object], *, limit_s: float = LIMIT_S) -> bytes:
+    """A PNG of 1200 by 600 points; `numbers` as `training.charts` reads them.
+
+    Raises:
+        ChildFailed: there is no chart; the sentence says so.
+    """
+    try:
+        with tempfile.TemporaryDirectory(prefix="chart-") as folder:
+            out = Path(folder, "chart.png")
+            await _draw(json.dumps(numbers).encode(), out, limit_s)
+            return await asyncio.to_thread(out.read_bytes)
+    except TimeoutError as e:
+        raise ChildFailed(f"The chart was not ready after {limit_s:g} s, so I gave up.") from e
+    except OSError as e:
+        raise ChildFailed(FAILED) from e
+
+
+async def _draw(numbers: bytes, out: Path, limit_s: float) -> None:
+    paths = filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "training.charts", str(out)),
+        stdin=PIPE,
+        stdout=DEVNULL,
+        stderr=PIPE,
+        env={k: v for k, v in os.environ.items() if k != "DISCORD_TOKEN"}
+        | {"PYTHONPATH": os.pathsep.join(paths), "MPLBACKEND": "Agg", "OPENBLAS_NUM_THREADS": "1"},
+        creationflags=getattr(subprocess, "BELOW_NORMAL_PRIORITY_CLASS", 0),
+        start_new_session=True,  # Ctrl-C in a terminal is the parent's business
+    )
+    try:
+        async with asyncio.timeout(limit_s):
+            _, errors = await process.communicate(numbers)
+    finally:
+        await _end(process)
+    if process.returncode:
+        log.warning("no chart (exit status %s): %s", process.returncode, errors.decode()[-2000:])
+        raise ChildFailed(FAILED)
+
+
+async def _end(process: Process) -> None:
+    """End it at once, if it has not ended."""
+    if process.returncode is None:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()

@@ -2,6 +2,7 @@
 
 StoreError         the database, or a file beside it, cannot be opened, read or written
 ├── NewerDatabase  a newer version of the bot wrote the database
+├── NoConsent      words of a member who did not agree that they are learned
 └── DiskFull       there is no room left to write
 
 The message of each is a sentence that a person in Discord can read.
@@ -21,6 +22,15 @@ class StoreError(Exception):
 
 class NewerDatabase(StoreError):
     """A newer version of the bot wrote the database; it was left as it is."""
+
+
+class NoConsent(StoreError):
+    """Words of a member who did not agree, in this server, that they are learned."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Whose words these are did not agree that I learn from them, so nothing was stored."
+        )
 
 
 class DiskFull(StoreError):

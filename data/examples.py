@@ -259,8 +259,7 @@ class Examples(Table):
         return removed
 
     async def _examples(self, sql: str, *values: object) -> list[Example]:
-        rows = await self._rows(sql, *values)
-        return await asyncio.to_thread(lambda: [_example(row) for row in rows])
+        return await asyncio.to_thread(_to_examples, await self._rows(sql, *values))
 
 
 def _as_json(pairs: Sequence[Pair]) -> str:
@@ -274,11 +273,17 @@ def _pieces(pairs: Sequence[Pair]) -> Iterator[str]:
         for one in pairs
     )
     while piece := list(islice(rows, ENCODED_AT_ONCE)):
-        yield json.dumps(piece, ensure_ascii=False)[1:-1]
+        yield json.dumps(piece)[1:-1]  # ASCII, which sqlite3 takes without encoding it at once
 
 
 def _text(text: str) -> str:
     return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+
+
+def _to_examples(rows: list[sqlite3.Row]) -> list[Example]:
+    """Empties `rows`: to free very many at once would stop the event loop."""
+    rows.reverse()
+    return [_example(rows.pop()) for _ in range(len(rows))]
 
 
 def _example(row: sqlite3.Row) -> Example:

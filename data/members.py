@@ -78,8 +78,8 @@ class Members(Ledger):
         """Erase up to `limit` of each kind of what holds words of a member, in every scope.
 
         Nothing is left once it erases nothing. The member's own messages go first, since a reply
-        is recorded only while what it answers is there (`add_message`, `add_reply`); a reply's
-        message goes before its record, which is what leads there.
+        is recorded only while what it answers is there (`add_message`, `add_reply`). A record leads
+        to the reply's message, so it goes when that is gone and can no longer come.
         """
         messages = await self._changed(
             """
@@ -100,9 +100,11 @@ class Members(Ledger):
         replies = await self._changed(
             """
             DELETE FROM replies WHERE reply_id IN (
-                SELECT reply_id FROM replies WHERE asked_by = ? AND NOT EXISTS
-                    (SELECT 1 FROM messages WHERE discord_id = reply_id)
-                LIMIT ?
+                SELECT reply_id FROM replies WHERE asked_by = ?1 AND NOT EXISTS (
+                    SELECT 1 FROM messages
+                    WHERE discord_id = reply_id OR (discord_id = asked_id AND author_id = ?1)
+                )
+                LIMIT ?2
             )
             """,
             user_id,

@@ -17,12 +17,12 @@ from data.schema import Message, Role, StoredMessage
 COLUMNS = "discord_id, channel_id, author_id, role, content, created_at, scope"
 COLLECTED = """
     DELETE FROM examples
-    WHERE consent_version IS NOT NULL AND reply_id IN (
+    WHERE (consent_version IS NOT NULL OR asked_by <> author_id) AND reply_id IN (
         SELECT value FROM json_each(?1)
         UNION SELECT reply_id FROM replies WHERE asked_id IN (SELECT value FROM json_each(?1))
     )
 """
-"""Takes away the examples that were collected, by consent, from messages or from their replies."""
+"""Takes away the examples that hold, by consent, what messages said or replies to them."""
 
 
 class History(Table):
@@ -55,7 +55,7 @@ class History(Table):
     async def edit_message(self, discord_id: int, content: str) -> bool:
         """Change what a message says; False if it is not known.
 
-        An example that was collected from it, and says what it said before, goes.
+        An example that holds, by consent, what it said before goes.
         """
         await self._changed(
             f"""
@@ -73,7 +73,7 @@ class History(Table):
     async def delete_messages(self, discord_ids: Collection[int]) -> int:
         """Erase messages; how many of them were known.
 
-        What was collected from them for learning goes first; what was taught on purpose stays.
+        Examples that hold their words by consent go first; what was taught on purpose stays.
         """
         ids = json.dumps(list(discord_ids))
         await self._changed(COLLECTED, ids)

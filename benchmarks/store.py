@@ -69,10 +69,10 @@ async def _measure(
             there = size
             waits = await _reads(store, options.channels, options.reads)
             sizes[str(size)] = _figures(waits)
-        size_mb = path.stat().st_size / 1e6
+        [pages] = await store._rows("PRAGMA page_count")
         say("forgetting one member ...")
         forgotten = await _forget(store, options.channels)
-    return {"context": sizes, "database_mb": round(size_mb, 1), "forget": forgotten}
+    return {"context": sizes, "database_mb": round(pages[0] * 4096 / 1e6, 1), "forget": forgotten}
 
 
 async def _fill(store: Store, start: int, stop: int, options: argparse.Namespace) -> None:

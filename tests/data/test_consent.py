@@ -222,4 +222,4 @@ class Server(RuleBasedStateMachine):
 
 
 TestServer = Server.TestCase
-TestServer.settings = settings(max_examples=10, stateful_step_count=20, deadline=None)
+TestServer.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)

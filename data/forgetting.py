@@ -11,8 +11,8 @@ from datetime import datetime
 from data.schema import Forgotten
 from data.store import Store
 
-BATCH = 500
-"""Rows that one statement erases: some milliseconds, for which whoever else needs it waits."""
+BATCH = 100
+"""Rows that one statement erases: a moment for which whoever else needs the database waits."""
 
 
 async def forget(store: Store, user_id: int, batch: int = BATCH) -> Forgotten:

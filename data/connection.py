@@ -9,6 +9,7 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import aiosqlite
@@ -66,7 +67,37 @@ async def _prepare(db: aiosqlite.Connection) -> None:
     await db.execute("PRAGMA journal_mode = WAL")
     await db.execute("PRAGMA synchronous = NORMAL")
     await db.execute("PRAGMA foreign_keys = ON")
+    await db.execute("PRAGMA secure_delete = ON")  # what is erased is overwritten with zeros
     await upgrade(db)
+
+
+class Table:
+    """What every part of the store does its work with: one statement over the one connection.
+
+    Each statement is a transaction of its own, so callers that run at the same time need no lock.
+    """
+
+    def __init__(self, db: aiosqlite.Connection) -> None:
+        self._db = db
+
+    async def _rows(self, sql: str, *values: object) -> list[sqlite3.Row]:
+        with sentences("The database"):
+            return list(await self._db.execute_fetchall(sql, values))
+
+    async def _changed(self, sql: str, *values: object) -> int:
+        """Run a statement that inserts, updates or deletes; the number of rows."""
+        with sentences("The database"):
+            async with self._db.execute(sql, values) as cursor:
+                return int(cursor.rowcount)
+
+
+def now() -> str:
+    """The time as the store writes it: UTC, so that later sorts after earlier."""
+    return stamp(datetime.now(UTC))
+
+
+def stamp(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat()
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 StoreError         the database, or a file beside it, cannot be opened, read or written
 ├── NewerDatabase  a newer version of the bot wrote the database
+├── NoConsent      words of a member who did not agree that they are learned
 └── DiskFull       there is no room left to write
 
 ImportRefused        a file of pairs cannot be read; nothing of it was taken in
@@ -35,6 +36,15 @@ class ImportCancelled(ImportRefused):
 
     def __init__(self) -> None:
         super().__init__("The import was stopped; nothing was taken in.")
+
+
+class NoConsent(StoreError):
+    """Words of a member who did not agree, in this server, that they are learned."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Whose words these are did not agree that I learn from them, so nothing was stored."
+        )
 
 
 class DiskFull(StoreError):

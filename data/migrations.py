@@ -90,6 +90,115 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE jobs ADD COLUMN message_id INTEGER",
         "ALTER TABLE jobs ADD COLUMN attempts INTEGER NOT NULL DEFAULT 0",
     ),
+    (
+        # A pair may be said again in another conversation, so what is unique changes. SQLite cannot
+        # do that to a table that is there. Ids stay, and none is ever given again.
+        """
+        CREATE TABLE new_examples (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            scope INTEGER NOT NULL,
+            user TEXT NOT NULL,
+            bot TEXT NOT NULL,
+            author_id INTEGER NOT NULL,
+            source TEXT NOT NULL,
+            created_at TEXT NOT NULL,
+            status TEXT NOT NULL DEFAULT 'approved',
+            weight INTEGER NOT NULL DEFAULT 1,
+            conversation TEXT NOT NULL DEFAULT '',
+            turn INTEGER NOT NULL DEFAULT 0,
+            asked_by INTEGER,
+            reply_id INTEGER,
+            consent_version INTEGER,
+            corrects INTEGER NOT NULL DEFAULT 0,
+            UNIQUE (scope, conversation, turn, user, bot)
+        )
+        """,
+        """
+        INSERT INTO new_examples (id, scope, user, bot, author_id, source, created_at)
+        SELECT id, scope, user, bot, author_id, source, created_at FROM examples ORDER BY id
+        """,
+        "DELETE FROM sqlite_sequence WHERE name = 'new_examples'",
+        """
+        INSERT INTO sqlite_sequence (name, seq)
+        SELECT 'new_examples', seq FROM sqlite_sequence WHERE name = 'examples'
+        """,
+        "DROP TABLE examples",
+        "ALTER TABLE new_examples RENAME TO examples",
+        "CREATE INDEX examples_by_scope ON examples (scope, id)",
+        "CREATE INDEX examples_by_status ON examples (scope, status, id)",
+        "CREATE INDEX examples_by_author ON examples (author_id)",
+        "CREATE INDEX examples_by_asker ON examples (asked_by) WHERE asked_by IS NOT NULL",
+        "CREATE INDEX examples_by_reply ON examples (reply_id) WHERE reply_id IS NOT NULL",
+        # In which server a message was said: for what is told to a member about this server only.
+        "ALTER TABLE messages ADD COLUMN scope INTEGER",
+        """
+        UPDATE messages SET scope = channels.guild_id FROM channels
+        WHERE channels.channel_id = messages.channel_id
+        """,
+        "CREATE INDEX messages_by_author ON messages (author_id, scope)",
+        "CREATE INDEX messages_by_time ON messages (created_at)",
+        # The words of a consent change; which version was agreed to stays known. Append only, but
+        # for the moment of the withdrawal.
+        """
+        CREATE TABLE consents (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            scope INTEGER NOT NULL,
+            user_id INTEGER NOT NULL,
+            version INTEGER NOT NULL,
+            given_at TEXT NOT NULL,
+            withdrawn_at TEXT
+        )
+        """,
+        "CREATE INDEX consents_by_user ON consents (user_id, scope, id)",
+        """
+        CREATE TABLE ratings (
+            reply_id INTEGER NOT NULL,
+            user_id INTEGER NOT NULL,
+            scope INTEGER NOT NULL,
+            value INTEGER NOT NULL CHECK (value IN (-1, 1)),
+            created_at TEXT NOT NULL,
+            PRIMARY KEY (reply_id, user_id)
+        ) WITHOUT ROWID
+        """,
+        "CREATE INDEX ratings_by_user ON ratings (user_id, scope)",
+        """
+        CREATE TABLE replies (
+            reply_id INTEGER PRIMARY KEY,
+            channel_id INTEGER NOT NULL,
+            scope INTEGER NOT NULL,
+            asked_id INTEGER NOT NULL,
+            asked_by INTEGER NOT NULL,
+            model TEXT NOT NULL,
+            source TEXT NOT NULL,
+            seen TEXT NOT NULL,
+            cut INTEGER NOT NULL,
+            prompt_tokens INTEGER NOT NULL,
+            completion_tokens INTEGER NOT NULL,
+            seed INTEGER,
+            sampling TEXT NOT NULL,
+            seconds REAL NOT NULL,
+            created_at TEXT NOT NULL
+        )
+        """,
+        "CREATE INDEX replies_by_asker ON replies (asked_by, scope)",
+        "CREATE INDEX replies_by_question ON replies (asked_id)",
+        "CREATE INDEX replies_by_time ON replies (created_at)",
+        """
+        CREATE TABLE job_sources (
+            job_id INTEGER NOT NULL,
+            user_id INTEGER NOT NULL,
+            consent_version INTEGER,
+            PRIMARY KEY (job_id, user_id)
+        ) WITHOUT ROWID
+        """,
+        "CREATE INDEX job_sources_by_user ON job_sources (user_id)",
+        """
+        CREATE TABLE forgettings (
+            user_id INTEGER PRIMARY KEY,
+            asked_at TEXT NOT NULL
+        )
+        """,
+    ),
 )
 
 LATEST = len(MIGRATIONS)

@@ -6,6 +6,7 @@ Knows nothing of Discord, SQL or torch. A `scope` is the id of the guild that ow
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -32,13 +33,17 @@ Conversation = tuple[Message, ...]
 
 @dataclass(frozen=True, slots=True)
 class StoredMessage:
-    """A message of a channel's history. `discord_id` is unique in the store."""
+    """A message of a channel's history. `discord_id` is unique in the store.
+
+    `scope` is None where it was recorded by a version of the bot that did not know it.
+    """
 
     discord_id: int
     channel_id: int
     author_id: int
     message: Message
     created_at: datetime
+    scope: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +61,24 @@ class Pair:
     source: str = ""
 
 
+class Review(StrEnum):
+    """Whether an example may be learned: only what is approved is."""
+
+    WAITING = "waiting"
+    APPROVED = "approved"
+    REJECTED = "rejected"
+
+
 @dataclass(frozen=True, slots=True)
 class Example:
     """A taught pair: to `user`, the wished answer is `bot`.
 
-    Pairs of one `conversation` follow each other by `turn`, from 1; in a conversation "" each
-    stands alone, and `turn` is 0. `weight` says how often it counts.
+    It is learned `weight` times. `conversation` and `turn` are those of a Pair. `asked_by` is the
+    member whose words `user` are, None if they are nobody's in particular; `author_id` taught the
+    pair. `reply_id` is the message of the bot that it comes from, and `corrects` says that `bot` is
+    a better answer than that reply, so that the reply's ratings say nothing of it.
+    `consent_version` is the consent under which words of a conversation were collected; None: they
+    were handed over on purpose.
     """
 
     id: int
@@ -71,9 +88,99 @@ class Example:
     author_id: int
     source: str
     created_at: datetime
+    status: Review = Review.APPROVED
+    weight: int = 1
     conversation: str = ""
     turn: int = 0
-    weight: int = 1
+    asked_by: int | None = None
+    reply_id: int | None = None
+    consent_version: int | None = None
+    corrects: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Consent:
+    """A member let their words in a scope be learned; `version` is that of the text they read."""
+
+    scope: int
+    user_id: int
+    version: int
+    given_at: datetime
+    withdrawn_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rating:
+    """How many like a reply and how many do not; `mine` is +1, -1 or 0 (not rated)."""
+
+    up: int = 0
+    down: int = 0
+    mine: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplyRecord:
+    """What a reply was made from. It holds no words, only the ids of what was said.
+
+    `asked_id` is the message that it answers, `asked_by` who wrote that. `model` is the name of the
+    model and `source` its folder or Hub id. `seen` are the messages of the history that were read,
+    oldest first; `cut` of them were shortened or did not fit.
+    """
+
+    reply_id: int
+    channel_id: int
+    scope: int
+    asked_id: int
+    asked_by: int
+    model: str
+    source: str
+    seen: tuple[int, ...]
+    cut: int
+    prompt_tokens: int
+    completion_tokens: int
+    seed: int | None
+    sampling: Mapping[str, object]
+    seconds: float
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traces:
+    """How much is stored about a member.
+
+    `messages` they wrote, `replies` to them, `examples` that hold their words or that they taught,
+    `ratings` they gave, training `jobs` that learned their words; `consent` is the standing one.
+    """
+
+    messages: int
+    replies: int
+    examples: int
+    ratings: int
+    jobs: int
+    consent: Consent | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forgotten:
+    """What was erased of a member. `replies` are those of the bot to them."""
+
+    messages: int = 0
+    replies: int = 0
+    examples: int = 0
+    ratings: int = 0
+    consents: int = 0
+
+    def __add__(self, other: Forgotten) -> Forgotten:
+        return Forgotten(
+            messages=self.messages + other.messages,
+            replies=self.replies + other.replies,
+            examples=self.examples + other.examples,
+            ratings=self.ratings + other.ratings,
+            consents=self.consents + other.consents,
+        )
+
+    def __bool__(self) -> bool:
+        return self != Forgotten()
 
 
 class JobState(StrEnum):

@@ -32,8 +32,10 @@ class Manifest:
     """What a checkpoint is made of. `files` maps a name to `{"bytes", "sha256"}`.
 
     `base` is a folder or a Hub id, `base_name` what people call it; `parents` are the checkpoints
-    that it came from, newest first. `examples` were taught, `seconds` were spent. The manifests of
-    earlier versions lack these, so each has a default: not known.
+    that it came from, newest first. `examples` were taught, `seconds` were spent. `consent` names
+    the members whose words were learned, and the version of the consent that each had given; null
+    if they handed over all of them on purpose. The manifests of earlier versions lack these, so
+    each has a default: not known.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Manifest:
     tokens_per_s: float = 0.0
     device: str = ""
     torch: str = ""
+    consent: dict[str, int | None] = field(default_factory=dict)
     format: int = FORMAT
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
 

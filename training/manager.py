@@ -17,7 +17,7 @@ import logging
 import shutil
 import signal
 import uuid
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,7 +26,7 @@ from typing import Self
 
 from data.cleaning import Selection, select
 from data.errors import NO_ROOM, DiskFull, StoreError, not_written
-from data.export import write_snapshot
+from data.export import whose, write_snapshot
 from data.schema import Example, JobState, TrainingJob
 from data.store import Store
 from model.errors import ModelError
@@ -44,7 +44,7 @@ from training.checkpoints import (
 from training.child import Child
 from training.config import TrainingConfig, lower
 from training.errors import EmptyDataset, JobRunning, TrainingError
-from training.jobs import CHANGES, CHECKPOINT, CONFIG, DATASET, STEPS, saved_step
+from training.jobs import CHANGES, CHECKPOINT, CONFIG, CONSENT, DATASET, STEPS, saved_step
 from training.preview import Preview, preview
 from training.progress import (
     Checking,
@@ -186,7 +186,7 @@ class TrainingManager:
         return await asyncio.to_thread(preview, selection, self._within_limits(config), speed)
 
     async def _selection(self, scope: int) -> Selection:
-        examples = await self._store.examples(scope)
+        examples = await self._store.learnable(scope)
         share = self._limits.author_share
         selection = await asyncio.to_thread(select, examples, author_share=share)
         if not selection.kept:
@@ -227,26 +227,51 @@ class TrainingManager:
         async with self._submitting:
             if await self._store.open_jobs(scope):
                 raise JobRunning(OPEN)
-            selection = await self._selection(scope)
-            name = await self._new_name(scope, base.name)
-            config = replace(self._within_limits(config), name=name)
-            before = await self._learned_before(scope, config.serving)
-            folder = self._jobs / uuid.uuid4().hex
-            try:
-                await asyncio.to_thread(_prepare, folder, selection.kept, config, before)
-                job = await self._store.add_job(
-                    scope=scope,
-                    requested_by=requested_by,
-                    channel_id=channel_id,
-                    base_model=base.name,
-                    directory=str(folder),
-                )
-            except StoreError:
-                shutil.rmtree(folder, ignore_errors=True)
-                raise
+            while (
+                job := await self._freeze(scope, requested_by, channel_id, base, config)
+            ) is None:
+                log.info("a member took back their words meanwhile: the data is frozen anew")
         await self._tell(JobUpdate(job, None))
         self._wake.set()
         return job
+
+    async def _freeze(
+        self,
+        scope: int,
+        requested_by: int,
+        channel_id: int,
+        base: ModelOption,
+        config: TrainingConfig,
+    ) -> TrainingJob | None:
+        """Write the snapshot and queue its job; None if words in it were taken back meanwhile.
+
+        Who is forgotten later finds the job by its sources, and so its snapshot.
+        """
+        selection = await self._selection(scope)
+        name = await self._new_name(scope, base.name)
+        config = replace(self._within_limits(config), name=name)
+        before = await self._learned_before(scope, config.serving)
+        folder = self._jobs / uuid.uuid4().hex
+        sources = whose(selection.kept)
+        try:
+            await asyncio.to_thread(_prepare, folder, selection.kept, config, before, sources)
+            job = await self._store.add_job(
+                scope=scope,
+                requested_by=requested_by,
+                channel_id=channel_id,
+                base_model=base.name,
+                directory=str(folder),
+            )
+            await self._store.add_job_sources(job.id, sources)
+        except StoreError:
+            shutil.rmtree(folder, ignore_errors=True)  # a job without one does not run
+            raise
+        allowed = {one.id for one in await self._store.learnable(scope)}
+        if all(one.id in allowed for one in selection.kept):
+            return job
+        await self.cancel(job.id)
+        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        return None
 
     async def _learned_before(self, scope: int, serving: str | None) -> Path | None:
         """The data set of the model in service, if a job of the scope made it."""
@@ -564,13 +589,18 @@ class TrainingManager:
 
 
 def _prepare(
-    folder: Path, examples: Sequence[Example], config: TrainingConfig, before: Path | None
+    folder: Path,
+    examples: Sequence[Example],
+    config: TrainingConfig,
+    before: Path | None,
+    sources: Mapping[int, int | None],
 ) -> None:
     try:
         folder.mkdir(parents=True)
         write_snapshot(examples, folder / DATASET)
         changes = _changes(folder / DATASET, before)
         (folder / CHANGES).write_text(json.dumps(changes) + "\n", encoding="utf-8")
+        (folder / CONSENT).write_text(json.dumps(sources) + "\n", encoding="utf-8")
         config.save(folder / CONFIG)
     except OSError as e:
         raise not_written("The training job", e) from e

@@ -51,7 +51,16 @@ from training.config import TrainingConfig, lower
 from training.curve import draw
 from training.errors import BaseMissing, EmptyDataset, NoMemory, NoRoom, StillRunning, TrainingError
 from training.estimate import fitting, shape_of
-from training.jobs import CHANGES, CHECKPOINT, CONFIG, DATASET, HELD_OUT, STEPS, saved_step
+from training.jobs import (
+    CHANGES,
+    CHECKPOINT,
+    CONFIG,
+    CONSENT,
+    DATASET,
+    HELD_OUT,
+    STEPS,
+    saved_step,
+)
 from training.lessons import as_taught, lessons, read_conversations
 from training.loop import (
     Control,
@@ -251,7 +260,7 @@ def _finish(job: Path, learned: Learned, emit: Emit) -> None:
     told = {
         "answers": [asdict(one) for one in report.answers],
         "losses": report.losses,
-        "data": _changes(job),
+        "data": _read_json(job / CHANGES),
         "seconds": round(seconds, 1),
         "refusal": report.refusal,
     }
@@ -268,6 +277,7 @@ def _finish(job: Path, learned: Learned, emit: Emit) -> None:
         tokens_per_s=round(progress.tokens_per_s(), 1),
         device=learned.device.name,
         torch=torch.__version__,
+        consent=_read_json(job / CONSENT) or {},
         settings=asdict(config),
         scores={key: round(value, 5) for key, value in scores.items()},
     )
@@ -292,9 +302,10 @@ def _blend(
     return blend(model, base, rows, tokenizer.eos_token_id)
 
 
-def _changes(job: Path) -> Any:
+def _read_json(path: Path) -> Any:
+    """What a file of the job says; None where it has none."""
     try:
-        return json.loads((job / CHANGES).read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
 

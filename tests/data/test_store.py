@@ -544,17 +544,19 @@ class TestTheFile:
                         '2025-06-01T12:00:00.123456+00:00', 'gpt2-2', 'It passed.')
                     """
                 )
-                store = Store(db)
-                await store.add_message(said(1))
-                example = await store.add_example(GUILD, "a", "b", 7, "teach")
+                await db.execute(
+                    """
+                    INSERT INTO messages VALUES (1, 1, 10, 99, 'user', 'message 1',
+                        '2025-06-01T12:00:00.123456+00:00')
+                    """
+                )
         async with open_store(path) as store:
             assert await store.active_models() == {(1, "gpt2-2"), (2, "tiny")}
             assert await store.former_models(1) == []
             assert await store.job(7) == TrainingJob(
                 7, 1, 3, 10, "gpt2", "jobs/1", JobState.PROMOTED, NOON, "gpt2-2", "It passed."
             )
-            assert await ids(store) == [1]
-            assert await store.examples(GUILD) == [example]
+            assert await store.context(CHANNEL, 5) == [said(1)]
             assert (await queue(store)).id == 8
         with closing(sqlite3.connect(path)) as db:
             assert db.execute("PRAGMA user_version").fetchone() == (migrations.LATEST,)

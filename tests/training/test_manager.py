@@ -18,11 +18,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from data.errors import StoreError
-from data.schema import JobState, TrainingJob
+from data.schema import JobState, Review, TrainingJob
 from data.store import Store, open_store
 from model.errors import LoadFailed
 from model.registry import ModelOption
@@ -587,6 +588,43 @@ async def test_a_name_of_another_model_is_not_given_to_a_checkpoint(house: House
         assert (await house.ended(await house.submit())).checkpoint == "small-2"
 
 
+async def test_the_data_say_whose_words_they_are(house: House) -> None:
+    await house.store.opt_in(GUILD, 8, 2)
+    await house.store.add_example(GUILD, "who?", "me", 99, "liked", asked_by=8, consent_version=1)
+    await house.store.add_example(
+        GUILD, "what?", "no", 99, "liked", asked_by=8, consent_version=1, status=Review.WAITING
+    )
+    async with house.manager:
+        job = await house.submit()
+        assert json.loads(read(job, "consent.json")) == {"7": None, "8": 2, "99": None}
+        done = await house.ended(job)
+    assert await house.store.learned_from(8) == [done]
+    assert await house.store.job_sources(job.id) == {7: None, 8: 2, 99: None}
+    assert "what?" not in read(job, "dataset.jsonl")
+
+
+class TakenBack(Store):
+    """A member withdraws their consent at the worst moment: when the snapshot is written."""
+
+    async def add_job(self, **facts: Any) -> TrainingJob:
+        await self.opt_out(GUILD, 8)
+        return await super().add_job(**facts)
+
+
+async def test_what_is_taken_back_while_it_is_frozen_is_not_learned(house: House) -> None:
+    await house.store.opt_in(GUILD, 8, 1)
+    await house.store.add_example(GUILD, "who?", "me", 99, "liked", asked_by=8, consent_version=1)
+    late = House(TakenBack(house.store._db), house.root, Path(house.base.source))
+    async with late.manager:
+        job = await late.submit()
+        done = await late.ended(job)
+    assert done.state is JobState.PROMOTED
+    assert json.loads(read(job, "consent.json")) == {"7": None}
+    [first] = [one for one in await late.store.jobs_with(8) if one.id != job.id]
+    assert first.state is JobState.CANCELLED
+    assert not (Path(first.directory) / "dataset.jsonl").exists()
+
+
 async def test_what_changed_in_the_data_is_counted(house: House) -> None:
     async with house.manager:
         await house.ended(await house.submit())
@@ -626,6 +664,7 @@ async def test_a_job_from_the_question_to_service(
     assert not (Path(job.directory) / STEPS).exists()
     assert house.promoted == [house.root / "checkpoints" / str(GUILD) / "small-1"]
     assert verify(house.promoted[0]).settings["learning_rate"] == 0.0
+    assert verify(house.promoted[0]).consent == {"7": None}
     assert [manifest.name for _, manifest in house.manager.checkpoints(GUILD)] == ["small-1"]
     assert house.manager.checkpoints(OTHER) == []
     events = [one.event for one in house.updates if one.event]

@@ -547,7 +547,8 @@ async def test_a_job_that_is_cancelled_at_its_end_leaves_nothing_but_its_data(
         assert (await house.ended(job)).state is JobState.CANCELLED
     assert house.promoted == house.kept == []
     assert not list((house.root / "checkpoints").rglob("manifest.json"))
-    assert left_in(job) == {"config.json", "dataset.jsonl", "changes.json", "log.txt", "starts"}
+    data = {"config.json", "consent.json", "dataset.jsonl", "changes.json", "log.txt"}
+    assert left_in(job) == data | {"starts"}
 
 
 async def test_a_job_whose_checkpoint_goes_into_service_cannot_be_stopped_or_paused(

@@ -105,9 +105,12 @@ def trainer(job: Job) -> dict[str, Any]:
         train_dataset=job.rows,
         data_collator=lambda rows: job.pad(rows, config.max_length),
     )
-    began = time.perf_counter()
+    began, cpu = time.perf_counter(), time.process_time()
     peer.train()
-    return {"tokens_per_s": job.tokens / (time.perf_counter() - began)}
+    return {
+        "tokens_per_s": job.tokens / (time.perf_counter() - began),
+        "tokens_per_cpu_s": job.tokens / (time.process_time() - cpu),
+    }
 
 
 def loop(job: Job) -> dict[str, Any]:

@@ -53,12 +53,8 @@ def test_a_soak_shows_speed_and_memory_over_time() -> None:
 
 
 def test_the_training_benchmark_prints_one_object() -> None:
-    """All parts, each as short as it can be: nothing is learned in so few steps."""
-    result = run("training", "--short")
-    assert list(result) == ["speed", "memory", "chat", "learning", "facts"]
+    """As short as it can be: nothing is learned in so few steps."""
+    result = run("training", "--short --parts speed,chat")
+    assert list(result) == ["speed", "chat"]
     assert result["speed"]["tiny: times as fast"] > 0
     assert result["chat"]["replies, tokens/s while one runs"] > 0
-    assert 0 < result["learning"]["ours / plain loop"] < 2
-    assert 0 <= result["facts"]["facts recalled, of 10"] <= 10
-    if sys.platform == "linux":
-        assert result["memory"]["tiny, full, batch 8 x 128: peak MB"] > 0

@@ -14,8 +14,8 @@ CONSENT_TEXT = """\
 with what I answered; from now on, not from before. It waits until somebody who looks after the \
 data set here has read and approved it. Only then is it learned, at the next retrain.
 - **Who sees it:** those who look after the data set here, and whoever runs me. A model can repeat \
-what it learned, so anybody who talks with me here may read some of it. Please tell me nothing that \
-they should not know.
+what it learned, so anybody who talks with me here may read some of it: please tell me nothing \
+that they should not know.
 - **How to withdraw:** `/privacy opt-out`, at any time. What still waits is erased, and nothing of \
 it is learned from then on. `/privacy forget` erases everything that I keep about you.
 - **What cannot be taken back at once:** what a checkpoint (a trained model) has learned stays in \

@@ -90,13 +90,13 @@ class Forgetting:
             stood = await self._store.opt_out(scope, user_id)
         erased = await self._store.remove_waiting(user_id, scope)
         jobs = [job for job in await self._by_consent(user_id) if scope in (None, job.scope)]
-        stopped = [job for job in jobs if not job.state.is_final]
-        for job in stopped:
-            await self._training.discard(job)
-        ids = [job.id for job in jobs]
-        now = [job for job in await self._store.jobs_with(user_id) if job.id in ids]
-        ended = [job for job in now if job.id in [one.id for one in stopped]]
-        for concern in await self._concerns(ended, [job.id for job in ended]):
+        stopped = [job.id for job in jobs if not job.state.is_final]
+        for job in jobs:
+            if job.id in stopped:
+                await self._training.discard(job)
+        now = [job for one in jobs if (job := await self._store.job(one.id))]
+        ended = [job for job in now if job.id in stopped]
+        for concern in await self._concerns(ended, stopped):
             await self._offer(concern)
         return Withdrawal(stood, erased, await self._concerns(now))
 

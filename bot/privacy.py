@@ -32,7 +32,7 @@ KEPT_ANYWAY = (
     "to keep what you write."
 )
 TOO_LARGE = (
-    "What I keep about you is too large to send it here, even compressed ({size:.0f} MB). "
+    "What I keep about you is too large to be sent here, even compressed. "
     "Please ask whoever runs me for it."
 )
 EXPORTED = "This is all that I keep about you, in all servers. Only you see this message."
@@ -130,15 +130,18 @@ def forgotten_text(concerns: Iterable[Concern], server: Callable[[int], str]) ->
     return "\n".join(lines)
 
 
-def packed(export: Mapping[str, Any], limit: int) -> tuple[str, bytes]:
-    """A file name and an export as JSON, compressed if it is more than `limit` bytes (blocking)."""
+def packed(export: Mapping[str, Any], limit: int) -> tuple[str, bytes] | None:
+    """A file name and an export as JSON, compressed if it is more than `limit` bytes (blocking).
+
+    None if it is more than that even so.
+    """
     content = json.dumps(export, ensure_ascii=False, indent=2).encode()
     if len(content) <= limit:
         return "privacy.json", content
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("privacy.json", content)
-    return "privacy.zip", file.getvalue()
+    return ("privacy.zip", file.getvalue()) if file.tell() <= limit else None
 
 
 def pairs_text(count: int) -> str:

@@ -102,12 +102,11 @@ class Privacy(commands.Cog):
     async def export(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
         await interaction.response.defer(ephemeral=True)
         export = await self._store.export_of(interaction.user.id)
-        limit = interaction.filesize_limit
-        name, content = await asyncio.to_thread(packed, export, limit)
-        if len(content) > limit:
-            text = TOO_LARGE.format(size=len(content) / 1e6)
-            await interaction.edit_original_response(content=text)
+        pack = await asyncio.to_thread(packed, export, interaction.filesize_limit)
+        if pack is None:
+            await interaction.edit_original_response(content=TOO_LARGE)
             return
+        name, content = pack
         file = discord.File(io.BytesIO(content), filename=name)
         await interaction.edit_original_response(content=EXPORTED, attachments=[file])
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
+import random
+import shutil
+import sys
 import zipfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
@@ -17,12 +21,13 @@ import pytest
 from bot.app import build
 from bot.cogs.privacy import LATER, NOTHING_LEFT, STARTED
 from bot.consent import CONSENT_TEXT, CONSENT_VERSION, NOT_SWITCHED_ON
-from bot.forgetting import Concern
+from bot.forgetting import Concern, Withdrawal
 from bot.privacy import (
     EXPORTED,
     FORGET_QUESTION,
     FORGETTING,
     NOT_YET,
+    TOO_LARGE,
     Kept,
     packed,
     show_text,
@@ -35,6 +40,7 @@ from tests.bot.conftest import World, open_world
 from tests.bot.test_models import make_checkpoint
 from tests.fakes import FakeWorker
 from training.jobs import DATASET
+from training.manager import Limits
 
 Open = Callable[..., AbstractAsyncContextManager[World]]
 WORD = "marmalade"
@@ -98,6 +104,21 @@ async def trained(
     made = await store.set_job_state(job.id, JobState.PROMOTED, checkpoint=checkpoint)
     make_checkpoint(world, checkpoint, job.scope)
     return made
+
+
+def snapshots(world: World) -> list[Path]:
+    """What is on disk of the data of jobs."""
+    return list((world.home / "jobs").iterdir())
+
+
+def spoil(folder: Path) -> None:
+    """Put something in the place of a job's folder that cannot be removed as one."""
+    shutil.rmtree(folder)
+    folder.write_text("not a folder")
+
+
+def mend(folder: Path) -> None:
+    folder.unlink()
 
 
 async def forget(world: World) -> str:
@@ -183,21 +204,20 @@ class TestExport:
 
     def test_what_is_large_is_compressed(self) -> None:
         export = {"messages": ["word " * 1000]}
-        assert packed(export, 10_000)[0] == "privacy.json"
-        name, content = packed(export, 1000)
-        assert name == "privacy.zip"
-        assert len(content) < 1000
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        assert packed(export, 10_000) == ("privacy.json", json.dumps(export, indent=2).encode())
+        pack = packed(export, 1000)
+        assert pack is not None
+        assert pack[0] == "privacy.zip"
+        with zipfile.ZipFile(io.BytesIO(pack[1])) as archive:
             assert json.loads(archive.read("privacy.json")) == export
+        assert packed(export, 100) is None
 
-    async def test_what_is_too_large_is_a_sentence(
-        self, world: World, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(discord.Interaction, "filesize_limit", 10, raising=False)
-        monkeypatch.setattr("bot.cogs.privacy.packed", lambda export, _: packed(export, 10))
-        await say(world, 1, WORD)
-        cog = world.bot.get_cog("Privacy")
-        assert cog is not None
+    async def test_what_is_too_large_is_a_sentence(self, world: World) -> None:
+        noise = random.Random(1).randbytes(27_000_000)  # compressed it is more than SimCord takes
+        await say(world, 1, base64.b64encode(noise).decode())
+        result = await world.ben.slash(world.general, "privacy export")
+        assert result.response.content == TOO_LARGE
+        assert result.response.attachments == []
 
 
 class TestConsent:
@@ -281,7 +301,7 @@ class TestOptOut:
         ended = await store.job(job.id)
         assert ended is not None
         assert ended.state is JobState.CANCELLED
-        assert not Path(job.directory).exists()
+        assert not snapshots(world)
         [offer] = offers(world)
         assert offer.content.startswith("I stopped a training")
 
@@ -316,7 +336,7 @@ class TestForget:
         assert f"In {world.guild.name}, **tiny-1** learned from you." in text
         traces = await store.summary_of(world.ben.id)
         assert (traces.messages, traces.examples, traces.jobs) == (0, 0, 0)
-        assert not list((world.home / "jobs").iterdir())
+        assert not snapshots(world)
         ended = await store.job(waiting.id)
         assert ended is not None
         assert ended.state is JobState.CANCELLED
@@ -375,21 +395,37 @@ class TestForget:
 
     async def test_what_cannot_be_removed_is_tried_again(self, world: World) -> None:
         job = await trained(world, "tiny-1")
-        folder = Path(job.directory)
-        (folder / DATASET).unlink()
-        folder.rmdir()
-        folder.write_text("not a folder")
+        spoil(Path(job.directory))
         text = await forget(world)
         assert text.startswith("The data of training job 1 could not be removed")
         assert text.endswith(NOT_YET)
         store = store_of(world)
         assert await store.unfinished_forgettings() == [world.ben.id]
         assert offers(world) == []
-        folder.unlink()
+        mend(Path(job.directory))
         await world.bot.get_cog("Privacy")._forgetting.finish()
         assert await store.unfinished_forgettings() == []
         assert await store.jobs_with(world.ben.id) == []
         assert len(offers(world)) == 1
+
+    async def test_a_training_under_way_is_ended_first(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        store, manager = store_of(world), manager_of(world)
+        scripted = Path(__file__).parents[1] / "training" / "scripted_run.py"
+        monkeypatch.setattr(manager, "_limits", Limits(launcher=(sys.executable, str(scripted))))
+        (world.home / "script.txt").write_text("endless")
+        await world.ben.slash(world.general, "teach", user=WORD, bot=WORD)
+        plan = await world.ada.slash(world.general, "retrain")
+        await world.ada.click(plan.response, label="Start")
+        [job] = await store.open_jobs()
+        await manager.wait_until(job.id, lambda one: one.state is JobState.RUNNING)
+        assert (await forget(world)).startswith("Done")
+        ended = await manager.wait(job.id)
+        assert (ended.state, ended.checkpoint) == (JobState.CANCELLED, None)
+        assert not snapshots(world)
+        [offer] = offers(world)
+        assert offer.content.startswith("I stopped a training")
 
     async def test_it_goes_on_at_the_next_start(
         self, world: World, settings: Settings, worker: FakeWorker
@@ -436,9 +472,7 @@ class TestCleanRetrain:
             for label in ("Retrain without it", "Not now"):
                 refused = await world.ben.click(offers(world)[0], label=label)
                 assert refused.ephemeral
-                assert (
-                    refused.response.content == "You need the permission Administrator for that."
-                )
+                assert refused.response.content == "You need the permission Administrator for that."
             assert labels(offers(world)[0]) == ["Retrain without it", "Not now"]
 
     async def test_not_now(self, world: World) -> None:
@@ -484,8 +518,6 @@ class TestCleanRetrain:
 
 
 def test_an_opt_out_of_nothing_says_so() -> None:
-    from bot.forgetting import Withdrawal
-
     nothing = Withdrawal(stood=False, erased=0, concerns=[])
     assert withdrawn_text(nothing, "here") == (
         "You had not agreed here, so there is nothing to withdraw."

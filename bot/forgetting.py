@@ -66,6 +66,10 @@ class Forgetting:
         await forget(self._store, user_id, outside=outside)
         return found
 
+    async def under_way(self, user_id: int) -> bool:
+        """Whether something of a member who asked to be forgotten may still be there."""
+        return user_id in await self._store.unfinished_forgettings()
+
     async def finish(self) -> None:
         """Go on with what was interrupted; a scope may then be asked a second time.
 
@@ -94,7 +98,7 @@ class Forgetting:
         for job in jobs:
             if job.id in stopped:
                 await self._training.discard(job)
-        now = [job for one in jobs if (job := await self._store.job(one.id))]
+        now = [one for job in jobs if (one := await self._store.job(job.id))]
         ended = [job for job in now if job.id in stopped]
         for concern in await self._concerns(ended, stopped):
             await self._offer(concern)

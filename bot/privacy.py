@@ -26,7 +26,7 @@ FORGETTING = (
     "I am forgetting you now, and tell you here when it is done. Discord lets me write here for 15 "
     "minutes only: if it takes longer, `/privacy show` says how far I am."
 )
-NOT_YET = "Not everything is gone yet; I go on by myself within the hour."
+NOT_YET = "Not every trace is gone yet; I go on by myself within the hour."
 KEPT_ANYWAY = (
     "Of your consents I keep the dates, without any words. If you write to me again, I begin anew "
     "to keep what you write."

@@ -94,7 +94,7 @@ class Privacy(commands.Cog):
             days=self._days,
             learn_from_chat=self._learn_from_chat,
             checkpoints=await self._forgetting.checkpoints(user, guild) if guild else None,
-            forgetting=user in await self._store.unfinished_forgettings(),
+            forgetting=await self._forgetting.under_way(user),
         )
         await interaction.edit_original_response(content=show_text(kept))
 
@@ -120,10 +120,11 @@ class Privacy(commands.Cog):
         self._tasks.spawn(self._forget_and_tell(interaction), name="forget a member")
 
     async def _forget_and_tell(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
+        user = interaction.user.id
         try:
-            text = forgotten_text(
-                await self._forgetting.forget(interaction.user.id), self._server_name
-            )
+            text = forgotten_text(await self._forgetting.forget(user), self._server_name)
+            if await self._forgetting.under_way(user):  # another program reads the database
+                text = f"{text}\n{NOT_YET}"
         except Exception as e:  # the member must hear of it
             text = f"{sentence(e)} {NOT_YET}"
             log.error("a forgetting broke off", exc_info=None if is_expected(e) else e)

@@ -35,7 +35,7 @@ from bot.privacy import (
 )
 from bot.settings import Settings, load_settings
 from data.schema import JobState, Message, Review, Role, StoredMessage, Traces, TrainingJob
-from data.store import Store
+from data.store import Store, open_store
 from tests.bot.conftest import World, open_world
 from tests.bot.test_models import make_checkpoint
 from tests.fakes import FakeWorker
@@ -426,6 +426,18 @@ class TestForget:
         assert not snapshots(world)
         [offer] = offers(world)
         assert offer.content.startswith("I stopped a training")
+
+    async def test_who_reads_the_database_delays_the_end(self, world: World) -> None:
+        await say(world, 1, WORD)
+        async with open_store(world.home / "gpt2bot.sqlite3") as reader:
+            await reader._db.execute("BEGIN")
+            await reader.context(world.general.id, 1)
+            text = await forget(world)
+            assert text.startswith("Done")
+            assert text.endswith(NOT_YET)
+            shown = await world.ben.slash(world.general, "privacy show")
+            assert "I am still erasing it" in shown.response.content
+            await reader._db.execute("COMMIT")
 
     async def test_it_goes_on_at_the_next_start(
         self, world: World, settings: Settings, worker: FakeWorker

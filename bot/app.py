@@ -11,14 +11,18 @@ from importlib.metadata import version
 
 import discord
 
+from bot.clean import CleanOffers
 from bot.client import Gpt2Bot
 from bot.cogs.chat import Chat
 from bot.cogs.models import Models
+from bot.cogs.privacy import Privacy
 from bot.cogs.training import Training
 from bot.conversation import ConversationManager
+from bot.forgetting import Forgetting
 from bot.models import ModelSwitch
 from bot.patience import Patience
 from bot.reports import TrainingReports
+from bot.retraining import CleanRetrains
 from bot.settings import Settings, SettingsError, prepare_home, sampling, worker_settings
 from bot.tasks import Tasks
 from data.store import open_store
@@ -97,10 +101,21 @@ async def build(
         )
         models.load_in_background(models.default)
         stack.push_async_callback(conversations.drain, DRAIN_S)
+        forgetting = Forgetting(store, training, CleanOffers(bot, store).offer)
+        retrains = CleanRetrains(store, models, training)
         bot.make_cogs = lambda: (
             Chat(bot, conversations, store),
             Models(models, worker, version("gpt2-discord-bot"), shelf),
             Training(bot, store, models, training, worker),
+            Privacy(
+                bot,
+                store,
+                forgetting,
+                retrains,
+                tasks,
+                learn_from_chat=settings.learn_from_chat,
+                retention_days=settings.retention_days,
+            ),
         )
         yield bot
 

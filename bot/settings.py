@@ -87,6 +87,12 @@ class Settings(BaseSettings):
     accelerate_config: Path | None = Field(
         None, description="File of `accelerate config`, to train on several devices."
     )
+    learn_from_chat: bool = Field(
+        False, description="Whether conversations of members who agreed are kept to learn from."
+    )
+    retention_days: int = Field(
+        30, ge=1, le=36500, description="Days after which what was said is erased."
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="How much `gpt2bot run` writes to its log."
     )
@@ -178,6 +184,8 @@ def _wanted(name: str) -> str:
             return f"one of {', '.join(names)}"
         case {"type": "string"}:
             return "text"
+        case {"type": "boolean"}:
+            return "true or false"
     kind = "a whole number" if schema["type"] == "integer" else "a number"
     match schema:
         case {"minimum": low, "maximum": high}:

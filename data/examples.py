@@ -258,6 +258,17 @@ class Examples(Table):
             removed += count
         return removed
 
+    async def remove_waiting(self, user_id: int, scope: int | None = None) -> int:
+        """Take away what was collected with a member's consent and waits for review; how many.
+
+        In all scopes if it is None.
+        """
+        sql = f"""
+            DELETE FROM examples
+            WHERE status = 'waiting' AND ({_needs("examples")}) = ?1 AND (?2 IS NULL OR scope = ?2)
+        """
+        return await self._changed(sql, user_id, scope)
+
     async def _examples(self, sql: str, *values: object) -> list[Example]:
         return await asyncio.to_thread(_to_examples, await self._rows(sql, *values))
 

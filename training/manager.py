@@ -301,6 +301,25 @@ class TrainingManager:
         await asyncio.to_thread(_forget_all_but_data, job)
         return True
 
+    async def discard(self, job: TrainingJob) -> None:
+        """End a job if it has not ended, and remove its data set, log and saved steps.
+
+        What it made stays: that is no longer in its folder.
+
+        Raises:
+            StoreError: something of it could not be removed.
+        """
+        if not job.state.is_final:
+            await self.cancel(job.id)
+            await self.wait(job.id)
+        folder = self._jobs / Path(job.directory).name  # the bot may have been moved since
+        try:
+            await asyncio.to_thread(_remove_wholly, folder)
+        except OSError as e:
+            raise StoreError(
+                f"The data of training job {job.id} could not be removed: {e.strerror}."
+            ) from e
+
     async def pause(self, job_id: int) -> bool:
         """Save and stop a running job, or keep a queued one from beginning.
 
@@ -627,6 +646,12 @@ def _forget_all_but_data(job: TrainingJob) -> None:
     """Remove what an ended job needs no more; a checkpoint that counts was moved away from here."""
     for name in (STEPS, CHECKPOINT, f"{CHECKPOINT}.partial"):
         shutil.rmtree(Path(job.directory) / name, ignore_errors=True)
+
+
+def _remove_wholly(folder: Path) -> None:
+    while folder.exists():
+        with suppress(FileNotFoundError):  # the end of the job removes some of it, too
+            shutil.rmtree(folder)
 
 
 def _losses(manifest: Manifest, report: Report | None) -> str:

@@ -6,7 +6,6 @@ Parses, calls the store or the TrainingManager, renders. What happens to a job i
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 
 import discord
@@ -18,9 +17,10 @@ from bot.cogs.models import choices, scope_of
 from bot.models import ModelSwitch
 from bot.plan import Plan, examples_text, plan_embed
 from bot.reports import JobButton
+from bot.retraining import usual_config
 from data.store import Store
 from model.client import WorkerClient
-from training.config import HIGHEST_RATE, Method, TrainingConfig, defaults_for, usual_rate
+from training.config import HIGHEST_RATE, Method, TrainingConfig, usual_rate
 from training.errors import EmptyDataset, JobRunning
 from training.manager import TrainingManager
 
@@ -101,13 +101,8 @@ class Training(commands.Cog):
         if not dry_run and await self._store.open_jobs(scope):
             raise JobRunning("A training job is under way in this server already.")
         option = await self._models.trainable(scope, base)
-        kind = family(option.name) if self._models.is_checkpoint(option) else option.name
-        config = replace(
-            chosen(defaults_for(kind, option.source), epochs, learning_rate, method),
-            base_name=option.name,
-            parents=self._models.parents(option),
-            serving=(await self._models.active(scope)).source,
-        )
+        usual = await usual_config(self._models, scope, option)
+        config = chosen(usual, epochs, learning_rate, method)
         preview = await self._training.preview(scope, option, config)
         plan = Plan(scope, interaction.channel_id or scope, option, config, preview)
         embed = plan_embed(plan, self._precision())
@@ -174,11 +169,6 @@ async def admit(interaction: discord.Interaction[Gpt2Bot]) -> None:
     if not interaction.permissions.administrator:
         raise app_commands.MissingPermissions(["administrator"])
     await interaction.response.defer(ephemeral=True, thinking=True)
-
-
-def family(name: str) -> str:
-    """`tiny` for `tiny-3` and `tiny-3-1`: a checkpoint is named after what it comes from."""
-    return re.sub(r"(-\d+)+$", "", name)
 
 
 def chosen(

@@ -22,6 +22,6 @@ async def test_the_readme_lists_the_commands_there_are(world: World) -> None:
         ]
         there |= {f"{command.name} {name}" for name in subcommands} or {command.name}
     table = README.read_text(encoding="utf-8").split("## Commands")[1].split("## Settings")[0]
-    shown = [match.split() for match in re.findall(r"`/([a-z ]+)", table)]
+    shown = [match.split() for match in re.findall(r"`/([a-z -]+)", table)]
     named = {two if (two := " ".join(words[:2])) in there else words[0] for words in shown}
     assert named == there

@@ -41,6 +41,7 @@ def test_defaults(place: Path) -> None:
     assert (settings.slow_reply_s, settings.author_share) == (3.0, 0.5)
     assert (settings.training_threads, settings.accelerate_config) == (None, None)
     assert settings.checkpoints_mb == 20_000
+    assert (settings.learn_from_chat, settings.retention_days) == (False, 30)
 
 
 def test_environment_goes_before_the_file_and_overrides_before_both(
@@ -132,6 +133,8 @@ def test_models_are_names_and_sources(monkeypatch: pytest.MonkeyPatch) -> None:
         ("AUTHOR_SHARE", "0", "must be a number above 0 and up to 1"),
         ("AUTHOR_SHARE", "1.5", "must be a number above 0 and up to 1"),
         ("CHECKPOINTS_MB", "99", "must be a whole number of at least 100"),
+        ("LEARN_FROM_CHAT", "perhaps", "must be true or false"),
+        ("RETENTION_DAYS", "0", "must be a whole number from 1 to 36500"),
         ("LOG_LEVEL", "LOUD", "must be one of DEBUG, INFO, WARNING, ERROR"),
     ],
 )

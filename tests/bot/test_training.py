@@ -10,8 +10,8 @@ import discord
 import pytest
 from simcord import SetupError
 
-from bot.cogs.training import family
 from bot.plan import memory_text, shares
+from bot.retraining import family
 from tests.bot.conftest import World
 
 Open = Callable[..., AbstractAsyncContextManager[World]]

@@ -249,6 +249,23 @@ class TestForgetting:
         assert await store.unfinished_forgettings() == []
         assert on_disk(path, "marmalade") == 0
 
+    async def test_it_ends_when_what_is_outside_is_gone_too(self, store: Store) -> None:
+        await live(store, "marmalade")
+        called: list[int] = []
+
+        async def outside(user_id: int) -> None:
+            assert (await store.summary_of(user_id)).messages == 0
+            called.append(user_id)
+            if len(called) == 1:
+                raise StoreError("The file is open elsewhere.")
+
+        with pytest.raises(StoreError):
+            await forget(store, ADA, outside=outside)
+        assert await store.unfinished_forgettings() == [ADA]
+        await finish_forgettings(store, outside=outside)
+        assert await store.unfinished_forgettings() == []
+        assert called == [ADA, ADA]
+
     async def test_nothing_is_collected_from_who_was_forgotten(self, store: Store) -> None:
         await store.opt_in(GUILD, ADA, 1)
         await forget(store, ADA)

@@ -1,0 +1,83 @@
+"""What is too old goes, and a chore goes on whatever happens to it. The clock is the test's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from bot.retention import DAY_S, RETRY_S, erase_old, repeat
+from data.errors import StoreError
+from data.store import Store, open_store
+from tests.data.records import ADA, CHANNEL, NOON, made, said
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    async with open_store(tmp_path / "db") as store:
+        yield store
+
+
+async def test_only_what_is_older_than_the_days_is_erased(store: Store) -> None:
+    for n in range(250):  # more than one batch
+        await store.add_message(said(2 * n, f"word {n}", at=NOON - timedelta(days=30, seconds=n)))
+        record = made(2 * n + 1, 2 * n, at=NOON - timedelta(days=30, seconds=n))
+        await store.add_reply(record)
+    assert await erase_old(store, 30, lambda: NOON) == 498
+    [left] = await store.context(CHANNEL, 10)
+    assert left.message.content == "word 0"
+    assert (await store.summary_of(ADA)).replies == 1
+    assert await erase_old(store, 30, lambda: NOON) == 0
+    assert await erase_old(store, 30, lambda: NOON + timedelta(seconds=1)) == 2
+
+
+class Days:
+    """Waits as a test lets it: `pauses` are those that were asked for, the last one never ends."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.pauses: list[float] = []
+        self.over = asyncio.Event()
+
+    async def wait(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        if len(self.pauses) >= self.count:
+            self.over.set()
+            await asyncio.Event().wait()
+
+
+async def lived(days: Days, chore: asyncio.Task[None]) -> None:
+    await days.over.wait()
+    chore.cancel()
+    await asyncio.gather(chore, return_exceptions=True)
+
+
+async def test_a_chore_is_done_at_once_and_every_day() -> None:
+    done: list[int] = []
+
+    async def chore() -> None:
+        done.append(len(done))
+
+    days = Days(3)
+    await lived(days, asyncio.create_task(repeat(chore, DAY_S, "a chore", days.wait)))
+    assert done == [0, 1, 2]
+    assert days.pauses == [DAY_S] * 3
+
+
+async def test_a_chore_that_fails_is_logged_and_tried_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    errors: list[Exception] = [StoreError("The disk is full."), ValueError("odd")]
+
+    async def chore() -> None:
+        if errors:
+            raise errors.pop(0)
+
+    days = Days(3)
+    await lived(days, asyncio.create_task(repeat(chore, DAY_S, "a chore", days.wait)))
+    assert days.pauses == [RETRY_S, RETRY_S, DAY_S]
+    assert "a chore failed" in caplog.text
+    assert "The disk is full." in caplog.text

@@ -424,6 +424,8 @@ class TrainingManager:
                 return  # it was paused or cancelled in this very moment
             await self._told(started)
             end = await self._end(started)
+            if job.id in self._cancelled and self._stoppable:
+                end = STOPPED
             await self._move(started, end)
         finally:
             self._running = None
@@ -452,7 +454,7 @@ class TrainingManager:
             return End(JobState.PAUSED, _paused(job))
         event, status = await self._train(job)
         if job.id in self._cancelled:
-            return STOPPED
+            return STOPPED  # whatever it came to
         if isinstance(event, Finished | Rejected):
             made = await asyncio.to_thread(self._keep, job, Path(event.checkpoint))
             return await self._judge(job, made)

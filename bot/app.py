@@ -126,6 +126,7 @@ def _limits(settings: Settings) -> Limits:
         threads=settings.training_threads or max(1, cores() - 1),
         author_share=settings.author_share,
         launcher=launch_with(settings.accelerate_config),
+        learn_from_chat=settings.learn_from_chat,
     )
 
 

@@ -151,8 +151,8 @@ class Examples(Table):
             status,
         )
 
-    async def learnable(self, scope: int) -> list[Example]:
-        """What may be learned now, by id.
+    async def learnable(self, scope: int, *, collected: bool = True) -> list[Example]:
+        """What may be learned now, by id; without what was `collected` in conversations, if not.
 
         That is approved, not voted down, and has the consent that it needs; `consent_version` is
         that of the consent which stands now. More likes than dislikes of the reply that it comes
@@ -171,9 +171,11 @@ class Examples(Table):
                 max(weight, min(weight + votes, {MOST_WEIGHT})) AS weight,
                 conversation, turn, asked_by, reply_id, standing AS consent_version, corrects
             FROM (SELECT *, {_standing("judged.scope", "judged.member")} AS standing FROM judged)
-            WHERE votes >= 0 AND (member IS NULL OR standing IS NOT NULL) ORDER BY id
+            WHERE votes >= 0 AND (member IS NULL OR standing IS NOT NULL)
+                AND (?2 OR consent_version IS NULL) ORDER BY id
             """,
             scope,
+            collected,
         )
 
     async def page(

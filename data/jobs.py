@@ -170,6 +170,10 @@ class Jobs(Table):
         """The jobs that made a checkpoint from words of a member, in every scope, by id."""
         return [job for job in await self.jobs_with(user_id) if job.checkpoint is not None]
 
+    async def remove_sources_of(self, job_id: int) -> None:
+        """A job has learned nothing, and will not."""
+        await self._changed("DELETE FROM job_sources WHERE job_id = ?", job_id)
+
     async def remove_job_sources(self, user_id: int) -> int:
         """Forget which jobs learned words of a member: their checkpoints can no longer be named."""
         return await self._changed("DELETE FROM job_sources WHERE user_id = ?", user_id)

@@ -621,9 +621,19 @@ async def test_what_is_taken_back_while_it_is_frozen_is_not_learned(house: House
         done = await late.ended(job)
     assert done.state is JobState.PROMOTED
     assert json.loads(read(job, "consent.json")) == {"7": None}
-    [first] = [one for one in await late.store.jobs_with(8) if one.id != job.id]
+    [first] = [one for one in await late.store.jobs(GUILD) if one.id != job.id]
     assert first.state is JobState.CANCELLED
     assert not (Path(first.directory) / "dataset.jsonl").exists()
+    assert await late.store.job_sources(first.id) == {}
+
+
+async def test_what_was_collected_is_not_learned_where_that_is_switched_off(house: House) -> None:
+    await house.store.opt_in(GUILD, 8, 1)
+    await house.store.add_example(GUILD, "who?", "me", 8, "chat", asked_by=8, consent_version=1)
+    house.manager._limits = Limits(learn_from_chat=False)
+    job = await house.submit()
+    assert "who?" not in read(job, "dataset.jsonl")
+    assert json.loads(read(job, "consent.json")) == {"7": None}
 
 
 async def test_what_changed_in_the_data_is_counted(house: House) -> None:

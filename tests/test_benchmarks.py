@@ -58,3 +58,17 @@ def test_the_training_benchmark_prints_one_object() -> None:
     assert list(result) == ["speed", "chat"]
     assert result["speed"]["tiny: times as fast"] > 0
     assert result["chat"]["replies, tokens/s while one runs"] > 0
+
+
+def test_the_store_benchmark_prints_one_object() -> None:
+    result = run("store", "--short")
+    assert list(result["context"]) == ["100", "1000", "10000"]
+    assert all(figures["median_ms"] > 0 for figures in result["context"].values())
+    assert (result["forget"]["messages"], result["forget"]["replies"]) == (500, 500)
+    assert result["forget"]["loop_stall_ms"] > 0
+
+
+def test_the_importing_benchmark_prints_one_object() -> None:
+    result = run("importing", "--rows 300")
+    assert result["rows"] == 300
+    assert result["seconds"] > 0

@@ -66,9 +66,3 @@ def test_the_store_benchmark_prints_one_object() -> None:
     assert all(figures["median_ms"] > 0 for figures in result["context"].values())
     assert (result["forget"]["messages"], result["forget"]["replies"]) == (500, 500)
     assert result["forget"]["loop_stall_ms"] > 0
-
-
-def test_the_importing_benchmark_prints_one_object() -> None:
-    result = run("importing", "--rows 300")
-    assert result["rows"] == 300
-    assert result["seconds"] > 0

@@ -6,6 +6,7 @@ Knows openpyxl and the words of the sheets. Only the first sheet is imported.
 from __future__ import annotations
 
 from pathlib import Path
+from unicodedata import east_asian_width
 
 from openpyxl import Workbook
 from openpyxl.comments import Comment
@@ -44,6 +45,7 @@ EXAMPLE = (
     ("Tell me a secret.", "", "I am afraid of thunder.", "", "", "", "own"),
     ("", "", "Please tell no one.", "", "", "", ""),
 )
+NOTE_WIDTH = 100
 NOTES = (
     "Fill in the sheet “conversations”: one pair a row. Only that sheet is imported.",
     "「conversations」シートに、1行に1組ずつ書きます。読み込むのはこのシートだけです。",
@@ -115,7 +117,14 @@ def _help(sheet: Worksheet) -> None:
         sheet.add_data_validation(one)
 
 
+def _columns(text: str) -> int:
+    """How wide a text is, in Latin letters: Japanese ones take two."""
+    return sum(2 if east_asian_width(char) in "WF" else 1 for char in text)
+
+
 def _write_notes(sheet: Worksheet) -> None:
-    sheet.column_dimensions["A"].width = 100
+    sheet.column_dimensions["A"].width = NOTE_WIDTH
     for number, note in enumerate(NOTES, 1):
         sheet.cell(number, 1, note or None).alignment = Alignment(wrap_text=True, vertical="top")
+        lines = -(-_columns(note) // NOTE_WIDTH)  # no program makes a row higher by itself here
+        sheet.row_dimensions[number].height = 16 * max(1, lines)

@@ -13,6 +13,7 @@ import discord
 
 from bot.client import Gpt2Bot
 from bot.cogs.chat import Chat
+from bot.cogs.dataset.cog import Dataset
 from bot.cogs.models import Models
 from bot.cogs.training import Training
 from bot.conversation import ConversationManager
@@ -101,6 +102,7 @@ async def build(
             Chat(bot, conversations, store),
             Models(models, worker, version("gpt2-discord-bot"), shelf),
             Training(bot, store, models, training, worker),
+            Dataset(store, settings.author_share),
         )
         yield bot
 

@@ -65,7 +65,7 @@ class Importer:
             if imported.problems:
                 copy = await asyncio.to_thread(_marked, path, imported, name)
         known = await self._store.known_pairs(scope, imported.pairs)
-        embed = import_embed(quoted(name, 100), imported, known)
+        embed = import_embed(name, imported, known)
         files = _attached(embed, copy, name, interaction.filesize_limit)
         view = Offer(interaction, self._store, scope, imported.pairs) if imported.pairs else None
         await interaction.edit_original_response(
@@ -148,10 +148,12 @@ class Offer(ManagerView):
         self.stop()
         await interaction.response.edit_message(content="Importing…", view=None)
         who = interaction.user.id
-        new = await self._store.add_pairs(self._scope, self._pairs, who, SOURCE)
-        await interaction.edit_original_response(
-            content=imported_text(new, len(self._pairs)), embed=None, attachments=[]
-        )
+        text = NOTHING
+        try:
+            new = await self._store.add_pairs(self._scope, self._pairs, who, SOURCE)
+            text = imported_text(new, len(self._pairs))
+        finally:  # if it failed, the reason follows in a message of its own
+            await interaction.edit_original_response(content=text, embed=None, attachments=[])
 
     @discord.ui.button(label="Cancel", style=discord.ButtonStyle.secondary)
     async def leave(

@@ -19,6 +19,7 @@ from typing import Annotated
 
 import typer
 
+from bot.dataset_cli import dataset
 from bot.settings import SettingsError, load_settings
 from model.settings import LOG_FORMAT
 
@@ -44,6 +45,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(dataset)
 
 
 def _print_version(wanted: bool) -> None:

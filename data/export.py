@@ -42,6 +42,11 @@ def write_snapshot(examples: Sequence[Example], path: Path) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def as_pairs(examples: Iterable[Example]) -> list[Pair]:
+    """As a file of pairs holds them."""
+    return [Pair(one.user, one.bot, one.conversation, one.turn, one.source) for one in examples]
+
+
 def whose(examples: Iterable[Example]) -> dict[int, int | None]:
     """Whose words the examples are: each member's id, and the consent under which they are used.
 

@@ -54,7 +54,7 @@ async def statuses(world: World) -> list[str]:
 async def test_nothing_waits(world: World) -> None:
     await taught(world, Pair("a", "b"))
     shown = await review(world)
-    assert shown.response.content.strip() == "There is no waiting example."
+    assert shown.response.content == "No example waits."
     assert shown.response.components == []
     rejected = await review(world, status="rejected")
     assert rejected.response.content == "There is no rejected example. None waiting."

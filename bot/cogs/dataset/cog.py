@@ -20,7 +20,7 @@ from bot.cleaned import cleaned_embed
 from bot.client import Gpt2Bot
 from bot.cogs.dataset.asking import require_manager
 from bot.cogs.dataset.embeds import chart_numbers, first_lines, many, stats_embed
-from bot.cogs.dataset.files import as_pairs, made, too_large
+from bot.cogs.dataset.files import made, too_large
 from bot.cogs.dataset.importing import Importer
 from bot.cogs.dataset.removing import ask_for_one, ask_for_source
 from bot.cogs.dataset.reviewing import Pages, show
@@ -28,6 +28,7 @@ from bot.cogs.models import choices, scope_of
 from bot.outcome import quoted
 from data.cleaning import select
 from data.errors import ImportRefused
+from data.export import as_pairs
 from data.formats.template import template
 from data.formats.writing import write
 from data.schema import Review

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-
-from data.schema import Example, Pair
 
 
 def made(name: str, writing: Callable[[Path], object]) -> bytes:
@@ -15,11 +13,6 @@ def made(name: str, writing: Callable[[Path], object]) -> bytes:
         path = Path(folder, name)
         writing(path)
         return path.read_bytes()
-
-
-def as_pairs(examples: Sequence[Example]) -> list[Pair]:
-    """As a file holds them."""
-    return [Pair(one.user, one.bot, one.conversation, one.turn, one.source) for one in examples]
 
 
 def too_large(size: int, limit: int, format: str, scope: int) -> str:

@@ -20,8 +20,8 @@ from bot.cogs.dataset.embeds import import_embed, many
 from bot.outcome import quoted
 from data.errors import ImportCancelled, ImportRefused, StoreError
 from data.formats.imported import Imported
-from data.formats.kinds import MAX_BYTES, Kind, kind_of
-from data.formats.marking import mark
+from data.formats.kinds import MAX_BYTES
+from data.formats.marking import mark, marked_kind
 from data.formats.process import read_apart
 from data.schema import Pair
 from data.store import Store
@@ -201,11 +201,4 @@ def _attached(
         embed.set_footer(text="The file with its reasons is too large to be attached.")
         return []
     embed.set_footer(text="Attached: the wrong rows with their reasons, to mend and import again.")
-    return [discord.File(io.BytesIO(copy), marked_name(name))]
-
-
-def marked_name(name: str) -> str:
-    """`pairs-problems.xlsx`: the copy of a workbook or CSV; of other files it is JSON lines."""
-    kind = kind_of(name)
-    ending = kind if kind in (Kind.XLSX, Kind.CSV) else Kind.JSONL
-    return f"{PurePath(name).stem}-problems{ending}"
+    return [discord.File(io.BytesIO(copy), f"{PurePath(name).stem}-problems{marked_kind(name)}")]

@@ -90,8 +90,10 @@ def _content(pages: Pages, place: Place) -> str:
         return waiting
     if place.trail:
         return f"That was the last one. {waiting}"
+    if pages.status is Review.WAITING:
+        return "No example waits."
     kind = f"{pages.status.value} " if pages.status else ""
-    return f"There is no {kind}example. {waiting if pages.status is not Review.WAITING else ''}"
+    return f"There is no {kind}example. {waiting}"
 
 
 class Page(ManagerView):

@@ -21,8 +21,8 @@ from bot.settings import Settings, SettingsError
 from data.errors import ImportRefused, not_written
 from data.export import as_pairs
 from data.formats.imported import Imported, Joined, Problem
-from data.formats.kinds import Kind, kind_of
-from data.formats.marking import mark, marked_kind
+from data.formats.kinds import Kind, kind_of, marked_kind
+from data.formats.marking import mark
 from data.formats.reading import read
 from data.formats.template import template
 from data.formats.writing import write

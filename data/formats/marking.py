@@ -20,17 +20,11 @@ from data.formats.delimited import delimiter_of, raw_rows
 from data.formats.encodings import decode
 from data.formats.headings import PROBLEM_IS, Field, Layout
 from data.formats.imported import Problem
-from data.formats.kinds import MAX_BYTES, Kind, kind_of, recognise
+from data.formats.kinds import MAX_BYTES, Kind, recognise
 from data.formats.package import intact
 from data.formats.reading import csv_layout, json_records, sheet_layouts
 from data.formats.splice import add_cells, add_fill
 from data.formats.workbook import open_workbook
-
-
-def marked_kind(name: str) -> Kind:
-    """Of what kind the copy of a file of that name is."""
-    kind = kind_of(name)
-    return kind if kind in (Kind.XLSX, Kind.CSV) else Kind.JSONL
 
 
 def mark(

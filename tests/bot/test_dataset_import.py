@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -18,6 +19,7 @@ import pytest
 from openpyxl import Workbook, load_workbook
 from simcord.actors import _component_click
 
+from bot.cogs.dataset import importing
 from bot.cogs.dataset.embeds import import_embed
 from bot.cogs.dataset.importing import imported_text
 from data.formats.imported import Imported, Joined, Problem
@@ -180,10 +182,11 @@ async def test_cancel_ends_the_reading(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(importing, "EDIT_S", 0)
     reading = asyncio.create_task(upload(world, "big.jsonl", BIG))
     try:
         message = await cancellable(world)
-        assert message.content == "Reading big.jsonl…"
+        assert re.fullmatch(r"Reading big\.jsonl… [0-9,]+ rows so far\.", message.content)
         await _component_click(world.ada, message, label="Cancel", custom_id=None)
     finally:
         result = await reading
@@ -199,11 +202,11 @@ def left_in(folder: Path) -> list[Path]:
 
 
 async def cancellable(world: World) -> Any:
-    """The message with the button, once the file is being read."""
+    """The message with the button, once it says how far the reading is."""
     async with asyncio.timeout(30):
         while True:
             shown = [one for one in world.general.history(viewer=world.ada) if one.components]
-            if shown and children():
+            if shown and "000 rows" in shown[-1].content and children():
                 return shown[-1]
             await asyncio.sleep(0)
 

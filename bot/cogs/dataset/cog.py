@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import io
 from collections.abc import Mapping
-from functools import partial
 from typing import Literal
 
 import discord
@@ -20,7 +19,7 @@ from bot.cleaned import cleaned_embed
 from bot.client import Gpt2Bot
 from bot.cogs.dataset.asking import require_manager
 from bot.cogs.dataset.embeds import chart_numbers, first_lines, many, stats_embed
-from bot.cogs.dataset.files import made, too_large
+from bot.cogs.dataset.files import export_file, template_file, too_large
 from bot.cogs.dataset.importing import Importer
 from bot.cogs.dataset.removing import ask_for_one, ask_for_source
 from bot.cogs.dataset.reviewing import Pages, show
@@ -29,8 +28,6 @@ from bot.outcome import quoted
 from data.cleaning import select
 from data.errors import ImportRefused
 from data.export import as_pairs
-from data.formats.template import template
-from data.formats.writing import write
 from data.schema import Review
 from data.store import Store
 from training.errors import ChildFailed
@@ -109,7 +106,7 @@ class Dataset(commands.Cog):
     @dataset.command(name="template", description="A workbook to fill in, for /dataset import")
     async def send_template(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
         await interaction.response.defer(ephemeral=True)
-        book = await asyncio.to_thread(made, TEMPLATE, template)
+        book = await asyncio.to_thread(template_file, TEMPLATE)
         await interaction.edit_original_response(
             content=FILLED_IN, attachments=[discord.File(io.BytesIO(book), TEMPLATE)]
         )
@@ -134,7 +131,7 @@ class Dataset(commands.Cog):
             await interaction.edit_original_response(content=NOTHING)
             return
         name = f"dataset.{format}"
-        content = await asyncio.to_thread(made, name, partial(write, as_pairs(learnable)))
+        content = await asyncio.to_thread(export_file, name, as_pairs(learnable))
         limit = interaction.filesize_limit
         if len(content) > limit:
             text = too_large(len(content), limit, format, scope_of(interaction))

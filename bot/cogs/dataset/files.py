@@ -1,14 +1,32 @@
-"""Files that /dataset sends: made in a thread, in memory by the time they are sent."""
+"""Files that /dataset sends, made in memory; what makes workbooks is imported once it is needed.
+
+All of it blocks, so it runs in a thread.
+"""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from data.schema import Pair
 
-def made(name: str, writing: Callable[[Path], object]) -> bytes:
-    """A file as `writing` makes it; its name is `name` (blocking)."""
+
+def template_file(name: str) -> bytes:
+    """The workbook to fill in."""
+    from data.formats.template import template
+
+    return _made(name, template)
+
+
+def export_file(name: str, pairs: Sequence[Pair]) -> bytes:
+    """The pairs as a file of the kind that its name says."""
+    from data.formats.writing import write
+
+    return _made(name, lambda path: write(pairs, path))
+
+
+def _made(name: str, writing: Callable[[Path], object]) -> bytes:
     with tempfile.TemporaryDirectory(prefix="gpt2bot-file-") as folder:
         path = Path(folder, name)
         writing(path)

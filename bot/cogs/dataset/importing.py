@@ -9,8 +9,9 @@ import asyncio
 import io
 import logging
 import tempfile
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path, PurePath
+from time import monotonic
 
 import discord
 
@@ -20,8 +21,7 @@ from bot.cogs.dataset.embeds import import_embed, many
 from bot.outcome import quoted
 from data.errors import ImportCancelled, ImportRefused, StoreError
 from data.formats.imported import Imported
-from data.formats.kinds import MAX_BYTES
-from data.formats.marking import mark, marked_kind
+from data.formats.kinds import MAX_BYTES, marked_kind
 from data.formats.process import read_apart
 from data.schema import Pair
 from data.store import Store
@@ -76,36 +76,50 @@ class Importer:
         self, interaction: discord.Interaction[Gpt2Bot], path: Path, name: str
     ) -> Imported:
         """The file's pairs; meanwhile its progress is shown, and Cancel ends it."""
-        far = Progress()
-        reading = asyncio.create_task(self._read_in_turn(path, name, far))
+        progress = Progress(interaction, f"Reading {quoted(name, 100)}…")
+        reading = asyncio.create_task(self._read_in_turn(path, name, progress))
         view = Reading(interaction, reading)
-        text = f"Reading {quoted(name, 100)}…"
         try:
-            await interaction.edit_original_response(content=text, view=view)
-            while not (await asyncio.wait({reading}, timeout=EDIT_S))[0]:
-                rows = f" {many(far.rows, 'row')} so far."
-                await interaction.edit_original_response(content=text + rows)
-            if reading.cancelled():
-                raise ImportCancelled
-            return reading.result()
+            await interaction.edit_original_response(content=progress.text, view=view)
+            await asyncio.wait({reading})
         finally:
             view.stop()
             reading.cancel()
             await asyncio.wait({reading})
+            await progress.close()
+        if reading.cancelled():
+            raise ImportCancelled
+        return reading.result()
 
-    async def _read_in_turn(self, path: Path, name: str, far: Progress) -> Imported:
+    async def _read_in_turn(self, path: Path, name: str, progress: Progress) -> Imported:
         async with self._turns:
-            return await read_apart(path, name=name, on_progress=far.note)
+            return await read_apart(path, name=name, on_progress=progress.note)
 
 
-@dataclass(slots=True)
 class Progress:
-    """How many rows were read so far."""
+    """Shows how many rows were read, with an edit every EDIT_S at most."""
 
-    rows: int = 0
+    def __init__(self, interaction: discord.Interaction[Gpt2Bot], text: str) -> None:
+        self.text = text
+        self._interaction = interaction
+        self._edit: asyncio.Task[None] | None = None
+        self._edited_at = monotonic()
 
     def note(self, rows: int) -> None:
-        self.rows = rows
+        under_way = self._edit is not None and not self._edit.done()
+        if not under_way and monotonic() - self._edited_at >= EDIT_S:
+            self._edited_at = monotonic()
+            self._edit = asyncio.create_task(self._show(rows))
+
+    async def _show(self, rows: int) -> None:
+        with suppress(discord.HTTPException):  # the next one may be shown
+            text = f"{self.text} {many(rows, 'row')} so far."
+            await self._interaction.edit_original_response(content=text)
+
+    async def close(self) -> None:
+        """Wait for the last edit, so that none comes after what is shown next."""
+        if self._edit:
+            await self._edit
 
 
 class Reading(ManagerView):
@@ -115,6 +129,7 @@ class Reading(ManagerView):
         self, shown: discord.Interaction[Gpt2Bot], reading: asyncio.Task[Imported]
     ) -> None:
         super().__init__(shown, NOTHING)
+        self.timeout = None  # it ends with the reading
         self._reading = reading
 
     @discord.ui.button(label="Cancel", style=discord.ButtonStyle.secondary)
@@ -182,6 +197,8 @@ async def _download(file: discord.Attachment, path: Path) -> None:
 
 def _marked(path: Path, imported: Imported, name: str) -> bytes | None:
     """The copy with its reasons (blocking); None if none can be made, which stops nothing."""
+    from data.formats.marking import mark  # it brings much that the bot needs for nothing else
+
     out = path.with_name("marked")
     try:
         mark(path, imported.problems, out, name=name)

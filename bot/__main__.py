@@ -6,7 +6,7 @@ import sys
 
 from bot.cli import app
 from bot.settings import SettingsError
-from data.errors import StoreError
+from data.errors import ImportRefused, StoreError
 from model.errors import ModelError
 from training.errors import TrainingError
 
@@ -18,7 +18,7 @@ def main() -> None:
     """Run the command line; an expected error is one sentence on stderr, without a traceback."""
     try:
         app()
-    except (SettingsError, StoreError, ModelError, TrainingError) as e:
+    except (SettingsError, StoreError, ImportRefused, ModelError, TrainingError) as e:
         sys.stderr.write(f"{e}\n")
         sys.exit(FAILED)
 

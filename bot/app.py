@@ -14,6 +14,7 @@ import discord
 from bot.clean import CleanOffers
 from bot.client import Gpt2Bot
 from bot.cogs.chat import Chat
+from bot.cogs.dataset.cog import Dataset
 from bot.cogs.models import Models
 from bot.cogs.privacy import Privacy
 from bot.cogs.training import Training
@@ -116,6 +117,7 @@ async def build(
                 learn_from_chat=settings.learn_from_chat,
                 retention_days=settings.retention_days,
             ),
+            Dataset(store, settings.author_share),
         )
         yield bot
 

@@ -12,12 +12,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from bot.dataset_cli import dataset
 from bot.settings import SettingsError, load_settings
 from model.settings import LOG_FORMAT
 
@@ -43,6 +45,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(dataset)
 
 
 def _print_version(wanted: bool) -> None:
@@ -163,7 +166,8 @@ def train(
     dataset: Annotated[
         str,
         typer.Option(
-            metavar="DATA", help="A .jsonl, .json or .csv file, chitchat, or chatterbot:english."
+            metavar="DATA",
+            help="A file (.xlsx, .csv, .jsonl, .json, .yml), chitchat, or chatterbot:english.",
         ),
     ],
     base: Annotated[
@@ -251,7 +255,8 @@ def train(
     if resume:
         order, data = run.resumed(order)
     else:
-        data = run.split(read(dataset, limit), seed)
+        told = partial(console.print, soft_wrap=True)
+        data = run.split(read(dataset, limit, tell=told), seed)
     if dry_run:
         console.print(run.settings_table(order, data))
         return

@@ -5,11 +5,11 @@ from __future__ import annotations
 import discord
 from discord import app_commands
 
-from data.errors import StoreError
+from data.errors import ImportRefused, StoreError
 from model.errors import ModelError
 from training.errors import TrainingError
 
-EXPECTED = (StoreError, ModelError, TrainingError)
+EXPECTED = (StoreError, ImportRefused, ModelError, TrainingError)
 """Errors whose message is already a sentence for people."""
 
 UNEXPECTED = "Sorry, something went wrong on my side. The operator can read more in the log."

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 import discord
 
+from data.schema import OPERATOR
+
 BLURPLE = discord.Colour(0x5865F2)
 LONGEST_TITLE = 256
 LONGEST_VALUE = 1024
@@ -16,3 +18,8 @@ def add_fields(embed: discord.Embed, fields: Iterable[tuple[str, str]]) -> None:
     """Add names and values, cut where Discord would refuse them."""
     for name, value in fields:
         embed.add_field(name=name, value=value[:LONGEST_VALUE])
+
+
+def author_text(author_id: int) -> str:
+    """Who taught something, as Discord shows it."""
+    return "the operator" if author_id == OPERATOR else f"<@{author_id}>"

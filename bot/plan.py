@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import discord
 
-from bot.looks import BLURPLE, LONGEST_TITLE, add_fields
+from bot.looks import BLURPLE, LONGEST_TITLE, add_fields, author_text
 from data.samples import MASKED
 from model.registry import ModelOption
 from training.config import Method, TrainingConfig
@@ -146,7 +146,9 @@ def shares(authors: Mapping[int, int]) -> str:
     """`<@7> 75 %, <@8> 25 %`: who taught how much, the most first."""
     total = sum(authors.values())
     most_first = sorted(authors.items(), key=lambda one: (-one[1], one[0]))
-    shown = [f"<@{who}> {100 * count / total:.0f} %" for who, count in most_first[:AUTHORS]]
+    shown = [
+        f"{author_text(who)} {100 * count / total:.0f} %" for who, count in most_first[:AUTHORS]
+    ]
     if more := len(most_first) - AUTHORS:
         shown += [f"{more} more"] if more > 0 else []
     return ", ".join(shown)

@@ -138,6 +138,22 @@ class Examples(Table):
             await asyncio.to_thread(_as_json, pairs),
         )
 
+    async def known_pairs(self, scope: int, pairs: Sequence[Pair]) -> int:
+        """How many of the pairs `add_pairs` would not add, since the scope has them already."""
+        [row] = await self._rows(
+            """
+            SELECT count(*) FROM json_each(?2) WHERE EXISTS (
+                SELECT 1 FROM examples
+                WHERE scope = ?1 AND conversation = json_extract(value, '$[2]')
+                    AND turn = json_extract(value, '$[3]')
+                    AND user = json_extract(value, '$[0]') AND bot = json_extract(value, '$[1]')
+            )
+            """,
+            scope,
+            await asyncio.to_thread(_as_json, pairs),
+        )
+        return int(row[0])
+
     async def examples(self, scope: int, status: Review | None = None) -> list[Example]:
         """The scope's data set, or what of it has that status, by id.
 

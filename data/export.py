@@ -10,9 +10,12 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from data.errors import not_written
-from data.schema import Example, Role
+from data.schema import Example, Pair, Role
+
+Turn = TypeVar("Turn", Example, Pair)
 
 
 def write_snapshot(examples: Sequence[Example], path: Path) -> str:
@@ -37,6 +40,11 @@ def write_snapshot(examples: Sequence[Example], path: Path) -> str:
         partial.unlink(missing_ok=True)
         raise not_written("The data set", e) from e
     return hashlib.sha256(content).hexdigest()
+
+
+def as_pairs(examples: Iterable[Example]) -> list[Pair]:
+    """As a file of pairs holds them."""
+    return [Pair(one.user, one.bot, one.conversation, one.turn, one.source) for one in examples]
 
 
 def whose(examples: Iterable[Example]) -> dict[int, int | None]:
@@ -64,11 +72,11 @@ def _talks(examples: Iterable[Example]) -> Iterator[list[Example]]:
         else:
             yield [one]
     for pairs in conversations.values():
-        yield from _chains(pairs)
+        yield from chains(pairs)
 
 
-def _chains(pairs: list[Example]) -> Iterator[list[Example]]:
-    """A conversation cut where a turn is missing.
+def chains(pairs: list[Turn]) -> Iterator[list[Turn]]:
+    """The pairs of a conversation in the order of their turns, cut where one is missing.
 
     Two conversations of one name (they come from two files) are told apart by the order in which
     their pairs arrived.

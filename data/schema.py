@@ -69,6 +69,10 @@ class Review(StrEnum):
     REJECTED = "rejected"
 
 
+OPERATOR = 0
+"""The author of examples that the operator brought in from a terminal: no member of Discord."""
+
+
 @dataclass(frozen=True, slots=True)
 class Example:
     """A taught pair: to `user`, the wished answer is `bot`.

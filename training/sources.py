@@ -1,45 +1,54 @@
 """Where `gpt2bot train` takes its conversations from: a file, or a public data set by its name.
 
-Knows formats. Does not know what is made of the conversations.
+Knows what the names mean. Does not know formats of files (`data.formats`), nor what is made of the
+conversations.
 """
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
-from data.schema import Conversation
+from data.export import chains
+from data.formats.imported import Imported
+from data.formats.kinds import KINDS
+from data.formats.reading import read as read_file
+from data.schema import Conversation, Pair
 from model.chat import from_pair
-from training.errors import CorruptData, EmptyDataset, NoSuchData
-from training.lessons import read_conversations
+from training.errors import EmptyDataset, NoSuchData
 
 CHITCHAT = "chitchat"
 CHATTERBOT = "chatterbot"
-KINDS = ".jsonl, .json or .csv"
+MAX_BYTES = 10**9
+"""The largest file: it is the operator's own, so more than people may upload."""
 NO_PACKAGE = (
     "The data set “{spec}” comes in a package that is not installed: "
     'pip install "gpt2-discord-bot[starter]"'
 )
 
 
-def read(spec: str, limit: int | None = None) -> list[Conversation]:
+def silent(_text: str) -> None:
+    """Tell nobody."""
+
+
+def read(
+    spec: str, limit: int | None = None, *, tell: Callable[[str], None] = silent
+) -> list[Conversation]:
     """The first `limit` conversations of a file, of `chitchat`, or of `chatterbot:LANGUAGE:TOPIC`,
-    where the topic can be left out.
+    where the topic can be left out. `tell` gets a sentence about rows that are wrong; they do not
+    hold up the others.
 
     Raises:
         NoSuchData: there is no such file or data set.
-        CorruptData: a record cannot be read; the sentence names it.
+        ImportRefused: the file cannot be read; the sentence says why.
         EmptyDataset: it holds no conversation.
     """
     name, _, part = spec.partition(":")
     if name in (CHITCHAT, CHATTERBOT) and not Path(spec).exists():
         found = _public(spec, name, part or "english")
     else:
-        found = _file(Path(spec))
+        found = _file(spec, tell)
     conversations = list(islice(found, limit))
     if not conversations:
         raise EmptyDataset(f"There is no conversation in {spec}.")
@@ -60,40 +69,35 @@ def _public(spec: str, name: str, part: str) -> Iterable[Conversation]:
         raise NoSuchData(f"chatterbot-corpus has no “{part}”.") from e
 
 
-def _file(path: Path) -> Iterable[Conversation]:
+def _file(spec: str, tell: Callable[[str], None]) -> Iterable[Conversation]:
+    path = Path(spec)
     if not path.is_file():
         raise NoSuchData(
-            f"There is no file {path}: give a file ({KINDS}), chitchat, or chatterbot:english."
+            f"There is no file {spec}: give a file ({KINDS}), chitchat, or chatterbot:english."
         )
-    try:
-        match path.suffix.lower():
-            case ".jsonl":
-                return read_conversations(path)
-            case ".json":
-                return _pairs(path, json.loads(path.read_text(encoding="utf-8-sig")))
-            case ".csv":
-                with path.open(encoding="utf-8-sig", newline="") as rows:
-                    return _pairs(path, list(csv.DictReader(rows)))
-    except UnicodeDecodeError as e:
-        raise CorruptData(f"{path.name} is not UTF-8 text: save it as UTF-8.") from e
-    except csv.Error as e:
-        raise CorruptData(f"{path.name} is not CSV: {e}.") from e
-    except json.JSONDecodeError as e:
-        raise CorruptData(f"{path.name} is not JSON: {e.msg} in line {e.lineno}.") from e
-    raise NoSuchData(f"{path.name} is of no kind that can be read: save it as {KINDS}.")
+    imported = read_file(path, max_bytes=MAX_BYTES)
+    if imported.problems:
+        wrong = left_out(imported)
+        if not imported.pairs:
+            raise EmptyDataset(f"There is no conversation in {spec}. {wrong}")
+        tell(f"{wrong} `gpt2bot dataset check {spec}` shows all of them.")
+    return conversations_of(imported.pairs)
 
 
-def _pairs(path: Path, records: Any) -> list[Conversation]:
-    if not isinstance(records, list):
-        raise CorruptData(f'{path.name} must be a list of {{"user": …, "bot": …}}.')
-    return [_pair(f"{path.name} record {n}", record) for n, record in enumerate(records, 1)]
+def left_out(imported: Imported) -> str:
+    """How many rows are wrong, and what is wrong with the first, in one or two sentences."""
+    count = len({(one.sheet, one.row) for one in imported.problems})
+    rows = "1 row was" if count == 1 else f"{count:,} rows were"
+    first = imported.problems[0]
+    sheet = f" of the sheet “{first.sheet}”" if first.sheet else ""
+    return f"{rows} left out; the first is row {first.row}{sheet}: {first.reason}"
 
 
-def _pair(where: str, record: Any) -> Conversation:
-    try:
-        user, bot = record["user"], record["bot"]
-    except (KeyError, TypeError, IndexError) as e:
-        raise CorruptData(f"{where} has no “user” and “bot”.") from e
-    if not isinstance(user, str) or not isinstance(bot, str):
-        raise CorruptData(f"{where} must have text as “user” and “bot”.")
-    return from_pair(user, bot)
+def conversations_of(pairs: Iterable[Pair]) -> Iterator[Conversation]:
+    """Pairs of one conversation together, in the order of their turns; cut where one is missing."""
+    talks: dict[str | int, list[Pair]] = {}
+    for place, pair in enumerate(pairs):
+        talks.setdefault(pair.conversation or place, []).append(pair)
+    for turns in talks.values():
+        for chain in chains(turns):
+            yield tuple(message for one in chain for message in from_pair(one.user, one.bot))

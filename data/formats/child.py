@@ -21,7 +21,6 @@ import psutil
 
 from data.errors import ImportRefused
 from data.formats.imported import Imported, Joined, Problem
-from data.formats.reading import read
 from data.schema import Pair
 
 MAX_MEMORY = 2**30
@@ -33,6 +32,8 @@ TOO_BIG = "{name} needs more memory than an import may have: split it into parts
 
 
 def main() -> None:
+    from data.formats.reading import read  # here, since the parent imports this file too
+
     path, out, *names = sys.argv[1:]
     name = names[0] if names else Path(path).name
     limit_memory(MAX_MEMORY)

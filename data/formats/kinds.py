@@ -43,6 +43,12 @@ def kind_of(name: str) -> Kind:
         raise ImportRefused(f"{name} is of no kind that is known: save it as {KINDS}.") from None
 
 
+def marked_kind(name: str) -> Kind:
+    """Of what kind a copy of the file is in which wrong rows are marked."""
+    kind = kind_of(name)
+    return kind if kind in (Kind.XLSX, Kind.CSV) else Kind.JSONL
+
+
 def recognise(path: Path, name: str, max_bytes: int = MAX_BYTES) -> Kind:
     """The kind of a file that may be read.
 

@@ -20,22 +20,29 @@ from data.formats.delimited import delimiter_of, raw_rows
 from data.formats.encodings import decode
 from data.formats.headings import PROBLEM_IS, Field, Layout
 from data.formats.imported import Problem
-from data.formats.kinds import Kind, recognise
+from data.formats.kinds import MAX_BYTES, Kind, recognise
 from data.formats.package import intact
 from data.formats.reading import csv_layout, json_records, sheet_layouts
 from data.formats.splice import add_cells, add_fill
 from data.formats.workbook import open_workbook
 
 
-def mark(path: Path, problems: Iterable[Problem], out: Path, *, name: str | None = None) -> None:
-    """Write the copy to `out`, which should end as `path` does, or else with .jsonl.
+def mark(
+    path: Path,
+    problems: Iterable[Problem],
+    out: Path,
+    *,
+    name: str | None = None,
+    max_bytes: int = MAX_BYTES,
+) -> None:
+    """Write the copy to `out`, which should end as `marked_kind` says.
 
     Raises:
         ImportRefused: the file cannot be read.
         DiskFull, StoreError: the copy could not be written.
     """
     name = name or path.name
-    kind = recognise(path, name)
+    kind = recognise(path, name, max_bytes)
     reasons: dict[str, dict[int, str]] = {}
     for one in problems:
         of_sheet = reasons.setdefault(one.sheet, {})

@@ -65,7 +65,10 @@ def assert_one_sentence(done: subprocess.CompletedProcess[str], expected: str) -
 def test_help_names_the_commands(gpt2bot: Command) -> None:
     done = gpt2bot("--help")
     assert done.returncode == 0
-    assert all(name in done.stdout for name in ("run ", "demo ", "chat ", "train ", "--version"))
+    assert all(
+        name in done.stdout
+        for name in ("run ", "demo ", "chat ", "train ", "dataset ", "--version")
+    )
 
 
 @pytest.mark.parametrize("command", ["run", "demo", "chat", "train"])

@@ -23,7 +23,8 @@ from bot import train
 from bot.__main__ import main
 from bot.settings import SettingsError
 from data.errors import StoreError
-from data.schema import Conversation
+from data.formats.writing import write
+from data.schema import Conversation, Pair
 from model.chat import from_pair
 from tests.bot.test_cli import ROOT, Command
 from tests.model_folders import make_model_folder
@@ -98,18 +99,15 @@ class Screen(Console):
 @pytest.mark.parametrize(
     ("name", "content", "expected"),
     [
-        ("nowhere.csv", None, "There is no file nowhere.csv: give a file (.jsonl, .json or .csv)"),
-        ("table.xlsx", b"PK", "table.xlsx is of no kind that can be read: save it as .jsonl,"),
-        ("a.jsonl", b'{"user": "a", "bot": "b"}\nnothing\n', "a.jsonl line 2 is not"),
-        ("a.jsonl", b'{"user": "a"}\n', "a.jsonl line 1 is not a conversation"),
+        ("nowhere.csv", None, "There is no file nowhere.csv: give a file (.xlsx, .csv, .jsonl, "),
+        ("table.xlsx", b"PK", "table.xlsx is named .xlsx but is no Excel workbook"),
+        ("a.txt", b"a", "a.txt is of no kind that is known: save it as .xlsx, .csv,"),
+        ("a.jsonl", b'{"user": "a"}\n', "There is no conversation in a.jsonl. 1 row was left out"),
         ("a.jsonl", b"", "There is no conversation in a.jsonl."),
-        ("a.json", b'[{"user": "a",\n "bot" "b"}]', "a.json is not JSON: "),
+        ("a.json", b'[{"user": "a",\n "bot" "b"}]', "a.json is no JSON: there is a mistake in "),
         ("a.json", b'{"user": "a", "bot": "b"}', "a.json must be a list"),
-        ("a.json", b'[{"user": "a", "bot": "b"}, 3]', "a.json record 2 has no “user” and “bot”."),
-        ("a.csv", b"question,answer\na,b\n", "a.csv record 1 has no “user” and “bot”."),
-        ("a.csv", b"user,bot\na,b\nalone\n", "a.csv record 2 must have text"),
         ("a.csv", b"user,bot\n", "There is no conversation in a.csv."),
-        ("a.csv", "user,bot\ncafé,b\n".encode("latin-1"), "a.csv is not UTF-8 text"),
+        ("a.csv", "user,bot\ncafé,b\n".encode("latin-1"), "a.csv is neither UTF-8 nor"),
     ],
 )
 def test_data_that_cannot_be_used_is_one_sentence(
@@ -147,6 +145,29 @@ def test_data_as_spreadsheets_save_it(gpt2bot: Gpt2bot, capsys: pytest.CaptureFi
     Path("a.csv").write_bytes('\ufeffuser,bot\r\n"こんにちは, \nBot",hi\r\n'.encode())
     assert gpt2bot("--dataset", "a.csv", "--dry-run") == 0
     assert "1, and 0 held out" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("ending", ["xlsx", "csv", "json", "jsonl", "yml"])
+def test_every_kind_of_file_is_read(
+    ending: str, gpt2bot: Gpt2bot, capsys: pytest.CaptureFixture[str]
+) -> None:
+    talk = [Pair("a", "b", "talk", 1), Pair("c", "d", "talk", 2), Pair("e", "f")]
+    write(talk, Path(f"a.{ending}"))
+    assert gpt2bot("--dataset", f"a.{ending}", "--dry-run") == 0
+    assert "2, and 0 held out" in capsys.readouterr().out
+
+
+def test_wrong_rows_are_told_and_hold_nothing_up(
+    gpt2bot: Gpt2bot, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("a.jsonl").write_text('{"user": "a", "bot": "b"}\nnothing\n{"user": 1}\n')
+    assert gpt2bot("--dataset", "a.jsonl", "--dry-run") == 0
+    out = capsys.readouterr().out
+    assert out.startswith(
+        "2 rows were left out; the first is row 2: This line is no JSON. "
+        "`gpt2bot dataset check a.jsonl` shows all of them.\n"
+    )
+    assert "1, and 0 held out" in out
 
 
 # --- before a run ---------------------------------------------------------------------------------

@@ -250,3 +250,12 @@ async def test_an_answer_of_cleo_to_ben_is_learned_by_consent_of_ben_only(store:
     await store.opt_out(GUILD, CLEO)
     await store.add_example(GUILD, "a", "b", CLEO, "better answer", asked_by=BEN)
     assert await texts(store) == ["a"]
+
+
+async def test_of_the_pairs_of_a_file_some_are_known(store: Store) -> None:
+    pairs = [Pair("a", "b"), Pair("a", "b", "talk", 1), Pair("c\0", "d")]
+    assert await store.known_pairs(GUILD, pairs) == 0
+    await store.add_pairs(GUILD, pairs[1:], ADA, "import")
+    assert await store.known_pairs(GUILD, pairs) == 2
+    assert await store.known_pairs(OTHER, pairs) == await store.known_pairs(GUILD, []) == 0
+    assert await store.add_pairs(GUILD, pairs, ADA, "import") == 1

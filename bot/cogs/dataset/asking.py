@@ -1,0 +1,57 @@
+"""What all buttons of /dataset have in common: only for managers, and only for ten minutes."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import discord
+from discord import app_commands
+
+from bot.client import Gpt2Bot, tell_failure
+
+TIMEOUT_S = 600.0
+"""Seconds after the last press that buttons can be pressed; Discord's token lives 15 minutes."""
+
+
+def require_manager(interaction: discord.Interaction[Gpt2Bot]) -> None:
+    """Let in who may manage the server.
+
+    Raises:
+        MissingPermissions: it is somebody else.
+    """
+    if not interaction.permissions.manage_guild:
+        raise app_commands.MissingPermissions(["manage_guild"])
+
+
+class ManagerView(discord.ui.View):
+    """Buttons below an answer that only its caller sees.
+
+    `shown` is the interaction that the answer belongs to; `closing` takes its place if nobody
+    presses anything.
+    """
+
+    def __init__(self, shown: discord.Interaction[Gpt2Bot], closing: str) -> None:
+        super().__init__(timeout=TIMEOUT_S)
+        self.shown = shown
+        self._closing = closing
+
+    async def interaction_check(
+        self,
+        interaction: discord.Interaction[Gpt2Bot],  # type: ignore[override]
+    ) -> bool:
+        require_manager(interaction)  # the caller may have lost the permission meanwhile
+        return True
+
+    async def on_timeout(self) -> None:
+        with suppress(discord.HTTPException):  # who dismissed the answer needs no closing
+            await self.shown.edit_original_response(
+                content=self._closing, embed=None, attachments=[], view=None
+            )
+
+    async def on_error(
+        self,
+        interaction: discord.Interaction[Gpt2Bot],  # type: ignore[override]
+        error: Exception,
+        _item: discord.ui.Item[ManagerView],
+    ) -> None:
+        await tell_failure(interaction, error)

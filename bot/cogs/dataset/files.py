@@ -1,0 +1,42 @@
+"""Files that /dataset sends, made in memory; what makes workbooks is imported once it is needed.
+
+All of it blocks, so it runs in a thread.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from data.schema import Pair
+
+
+def template_file(name: str) -> bytes:
+    """The workbook to fill in."""
+    from data.formats.template import template
+
+    return _made(name, template)
+
+
+def export_file(name: str, pairs: Sequence[Pair]) -> bytes:
+    """The pairs as a file of the kind that its name says."""
+    from data.formats.writing import write
+
+    return _made(name, lambda path: write(pairs, path))
+
+
+def _made(name: str, writing: Callable[[Path], object]) -> bytes:
+    with tempfile.TemporaryDirectory(prefix="gpt2bot-file-") as folder:
+        path = Path(folder, name)
+        writing(path)
+        return path.read_bytes()
+
+
+def too_large(size: int, limit: int, format: str, scope: int) -> str:
+    """What to do about a file that Discord does not take."""
+    other = "" if format == "xlsx" else "choose `xlsx`, which is packed, or "
+    return (
+        f"The file has {size / 10**6:.1f} MB, and Discord takes {limit / 10**6:.1f} MB here: "
+        f"{other}ask the operator for `gpt2bot dataset export FILE.{format} --server {scope}`."
+    )

@@ -1,0 +1,205 @@
+"""/dataset review: one example after the other, to approve, mend or reject.
+
+Each page has buttons of its own, so that a second press of the same button, before the next page
+is there, decides nothing about an example that nobody has seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from dataclasses import dataclass
+
+import discord
+
+from bot.client import Gpt2Bot, tell_failure
+from bot.cogs.dataset.asking import ManagerView, require_manager
+from bot.cogs.dataset.embeds import example_embed
+from data.formats.texts import MAX_CHARACTERS
+from data.schema import Example, Review
+from data.store import Store
+
+CLOSED = "The review was closed after ten minutes. `/dataset review` goes on."
+GONE = "Somebody removed that example meanwhile. "
+BOTH = "Please give me both: what people say, and what I should answer."
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The example that is shown, None after the last; the ids of those before; how many wait."""
+
+    example: Example | None
+    trail: tuple[int, ...]
+    waiting: int
+
+
+class Pages:
+    """The examples of a server with a status (None: any), by id."""
+
+    def __init__(self, store: Store, scope: int, status: Review | None) -> None:
+        self.store = store
+        self.scope = scope
+        self.status = status
+
+    async def first(self) -> Place:
+        return await self._following(0, ())
+
+    async def after(self, place: Place) -> Place:
+        if place.example is None:
+            return place
+        return await self._following(place.example.id, (*place.trail, place.example.id))
+
+    async def before(self, place: Place) -> Place:
+        """The last one of those before that is still there."""
+        trail = list(place.trail)
+        while trail:
+            if example := await self.store.example(self.scope, trail.pop()):
+                return Place(example, tuple(trail), await self._waiting())
+        return await self.first()
+
+    async def again(self, place: Place) -> Place:
+        """The same, as it is now; the next one if it is gone."""
+        if place.example is None:
+            return place
+        example = await self.store.example(self.scope, place.example.id)
+        if example is None:
+            return await self._following(place.example.id, place.trail)
+        return Place(example, place.trail, await self._waiting())
+
+    async def _following(self, after_id: int, trail: tuple[int, ...]) -> Place:
+        found = await self.store.page(self.scope, self.status, after_id, 1)
+        return Place(found[0] if found else None, trail, await self._waiting())
+
+    async def _waiting(self) -> int:
+        counts = await self.store.count_by(self.scope)
+        return sum(n for (status, _), n in counts.items() if status is Review.WAITING)
+
+
+async def show(
+    interaction: discord.Interaction[Gpt2Bot], pages: Pages, place: Place, note: str = ""
+) -> None:
+    """Put a page where the one before it was; the interaction was deferred."""
+    content = note + _content(pages, place)
+    embed = example_embed(place.example) if place.example else None
+    view = Page(interaction, pages, place) if place.example or place.trail else None
+    await interaction.edit_original_response(content=content, embed=embed, view=view)
+
+
+def _content(pages: Pages, place: Place) -> str:
+    waiting = f"{place.waiting:,} waiting." if place.waiting else "None waiting."
+    if place.example:
+        return waiting
+    if place.trail:
+        return f"That was the last one. {waiting}"
+    if pages.status is Review.WAITING:
+        return "No example waits."
+    kind = f"{pages.status.value} " if pages.status else ""
+    return f"There is no {kind}example. {waiting}"
+
+
+class Page(ManagerView):
+    """The buttons under one example, or after the last one."""
+
+    def __init__(self, shown: discord.Interaction[Gpt2Bot], pages: Pages, place: Place) -> None:
+        super().__init__(shown, CLOSED)
+        self._pages = pages
+        self._place = place
+        self.back.disabled = not place.trail
+        for button in (self.approve, self.edit, self.reject, self.skip):
+            button.disabled = place.example is None
+        if place.example and longest(place.example) > MAX_CHARACTERS:
+            self.edit.disabled = True  # Discord's form would cut it
+
+    @discord.ui.button(label="Approve", style=discord.ButtonStyle.success)
+    async def approve(
+        self, interaction: discord.Interaction[Gpt2Bot], _: discord.ui.Button[Page]
+    ) -> None:
+        await self._decide(interaction, Review.APPROVED)
+
+    @discord.ui.button(label="Edit…", style=discord.ButtonStyle.primary)
+    async def edit(
+        self, interaction: discord.Interaction[Gpt2Bot], _: discord.ui.Button[Page]
+    ) -> None:
+        if self._place.example:
+            await interaction.response.send_modal(EditForm(self, self._place.example))
+
+    @discord.ui.button(label="Reject", style=discord.ButtonStyle.danger)
+    async def reject(
+        self, interaction: discord.Interaction[Gpt2Bot], _: discord.ui.Button[Page]
+    ) -> None:
+        await self._decide(interaction, Review.REJECTED)
+
+    @discord.ui.button(label="Skip", style=discord.ButtonStyle.secondary)
+    async def skip(
+        self, interaction: discord.Interaction[Gpt2Bot], _: discord.ui.Button[Page]
+    ) -> None:
+        await self._turn(interaction, self._pages.after(self._place))
+
+    @discord.ui.button(label="Back", style=discord.ButtonStyle.secondary)
+    async def back(
+        self, interaction: discord.Interaction[Gpt2Bot], _: discord.ui.Button[Page]
+    ) -> None:
+        await self._turn(interaction, self._pages.before(self._place))
+
+    async def change(self, interaction: discord.Interaction[Gpt2Bot], user: str, bot: str) -> None:
+        """The form came back: store what it says, and show the example as it is now."""
+        await interaction.response.defer()
+        store, scope, example = self._pages.store, self._pages.scope, self._place.example
+        changed = example and await store.edit_example(scope, example.id, user, bot)
+        await self._turn(interaction, self._pages.again(self._place), "" if changed else GONE)
+
+    async def _decide(self, interaction: discord.Interaction[Gpt2Bot], review: Review) -> None:
+        self.stop()
+        await interaction.response.defer()
+        store, scope, example = self._pages.store, self._pages.scope, self._place.example
+        there = example and await store.set_review(scope, example.id, review)
+        await self._turn(interaction, self._pages.after(self._place), "" if there else GONE)
+
+    async def _turn(
+        self, interaction: discord.Interaction[Gpt2Bot], to: Awaitable[Place], note: str = ""
+    ) -> None:
+        self.stop()
+        if not interaction.response.is_done():
+            await interaction.response.defer()
+        await show(interaction, self._pages, await to, note)
+
+
+class EditForm(discord.ui.Modal):
+    """Both texts of an example."""
+
+    def __init__(self, page: Page, example: Example) -> None:
+        super().__init__(title=f"Example {example.id}")
+        self._page = page
+        self._user = _text("user", example.user)
+        self._bot = _text("bot", example.bot)
+        self.add_item(discord.ui.Label(text="What people say", component=self._user))
+        self.add_item(discord.ui.Label(text="What I answer", component=self._bot))
+
+    async def on_submit(
+        self,
+        interaction: discord.Interaction[Gpt2Bot],  # type: ignore[override]
+    ) -> None:
+        require_manager(interaction)
+        user, bot = self._user.value.strip(), self._bot.value.strip()
+        if user and bot:
+            await self._page.change(interaction, user, bot)
+        else:
+            await interaction.response.send_message(BOTH, ephemeral=True)
+
+    async def on_error(  # type: ignore[override]
+        self, interaction: discord.Interaction[Gpt2Bot], error: Exception
+    ) -> None:
+        await tell_failure(interaction, error)
+
+
+def _text(name: str, text: str) -> discord.ui.TextInput[EditForm]:
+    return discord.ui.TextInput(
+        custom_id=name,
+        style=discord.TextStyle.paragraph,
+        default=text,
+        max_length=MAX_CHARACTERS,
+    )
+
+
+def longest(example: Example) -> int:
+    """Characters of its longer text."""
+    return max(len(example.user), len(example.bot))

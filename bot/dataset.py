@@ -1,0 +1,232 @@
+"""`gpt2bot dataset`: files of pairs in the terminal, checked, converted, taken in and out.
+
+Knows the terminal and the store. Does not know formats (`data.formats`) nor SQL. No file is ever
+overwritten, and each appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress, TextColumn
+from rich.table import Table
+
+from bot.settings import Settings, SettingsError
+from data.errors import ImportRefused, not_written
+from data.export import as_pairs
+from data.formats.imported import Imported, Joined, Problem
+from data.formats.kinds import Kind, kind_of, marked_kind
+from data.formats.marking import mark
+from data.formats.reading import read
+from data.formats.template import template
+from data.formats.writing import write
+from data.schema import OPERATOR, Pair
+from data.store import open_store
+from training.sources import MAX_BYTES
+
+SOURCE = "import"
+"""The source of pairs whose file names none."""
+SHOWN = 5
+"""Problems, and joined texts, that are shown."""
+LONGEST = 100
+"""Characters of a text that are shown."""
+
+
+def write_template(path: Path, console: Console) -> None:
+    """Write the workbook to fill in.
+
+    Raises:
+        SettingsError: there is such a file, or it is not named .xlsx.
+        StoreError: it could not be written.
+    """
+    if kind_of(path.name) is not Kind.XLSX:
+        raise SettingsError(f"The template is a workbook: name it {path.stem}.xlsx.")
+    with appearing(path) as made:
+        template(made)
+    say(console, f"The template is in {path}. Fill it in, then `gpt2bot dataset check {path}`.")
+
+
+def check(path: Path, console: Console) -> int:
+    """Say what is in a file; the exit status. A marked copy of it appears if rows are wrong.
+
+    Raises:
+        ImportRefused: it cannot be read.
+        StoreError: the copy could not be written.
+    """
+    imported = read_shown(path, console)
+    console.print(counts_table(path, imported))
+    for line in _some("Joined", imported.joined, "text"):
+        say(console, line)
+    if not imported.problems:
+        say(console, "Every row is right." if imported.pairs else "There is no pair in it.")
+        return 0 if imported.pairs else 1
+    for line in _some("Wrong", imported.problems, "reason"):
+        say(console, line)
+    copy = free_name(path)
+    with appearing(copy) as made:
+        mark(path, imported.problems, made, max_bytes=MAX_BYTES)
+    say(console, f"All of them, with the reason beside each, are in {copy}.")
+    return 1
+
+
+def convert(path: Path, out: Path, console: Console) -> None:
+    """Write the pairs of a file as another file, of the kind that its name says.
+
+    Raises:
+        ImportRefused: the one cannot be read, or the other's ending names no kind.
+        SettingsError: there is such a file.
+        StoreError: it could not be written.
+    """
+    kind_of(out.name)
+    with appearing(out) as made:
+        pairs = _pairs(path, console)
+        written = write(pairs, made)
+    say(console, f"Pairs written to {out}: {written:,}.")
+
+
+def take_in(path: Path, database: Path, server: int, console: Console) -> None:
+    """Add the pairs of a file to a server's data set, all or none of them.
+
+    Raises:
+        ImportRefused: it cannot be read.
+        StoreError: they could not be stored.
+    """
+    pairs = _pairs(path, console)
+    new, total = asyncio.run(_added(database, server, pairs))
+    say(
+        console,
+        f"New pairs: {new:,} of {len(pairs):,}. Examples of the server {server} now: {total:,}.",
+    )
+
+
+async def _added(database: Path, server: int, pairs: Sequence[Pair]) -> tuple[int, int]:
+    async with open_store(database) as store:
+        new = await store.add_pairs(server, pairs, OPERATOR, SOURCE)
+        return new, await store.count_examples(server)
+
+
+def take_out(out: Path, database: Path, server: int, console: Console) -> None:
+    """Write what a server's bot may learn now as a file.
+
+    Raises:
+        ImportRefused: the file's ending names no kind.
+        SettingsError: there is such a file, or nothing may be learned.
+        StoreError: the database cannot be read, or the file not written.
+    """
+    kind_of(out.name)
+    with appearing(out) as made:
+        pairs = asyncio.run(_learnable(database, server))
+        if not pairs:
+            raise SettingsError(f"There is nothing that the server {server} may learn now.")
+        written = write(pairs, made)
+    say(console, f"Pairs written to {out}, which may be learned now: {written:,}.")
+
+
+async def _learnable(database: Path, server: int) -> list[Pair]:
+    async with open_store(database) as store:
+        return as_pairs(await store.learnable(server))
+
+
+def database(settings: Settings) -> Path:
+    """The bot's database.
+
+    Raises:
+        SettingsError: there is none yet.
+    """
+    path = settings.gpt2bot_home / "gpt2bot.sqlite3"
+    if not path.is_file():
+        raise SettingsError(
+            f"There is no database {path}: the bot makes it when it starts. "
+            "If it runs elsewhere, set GPT2BOT_HOME."
+        )
+    return path
+
+
+def read_shown(path: Path, console: Console) -> Imported:
+    """Read a file while its progress is shown.
+
+    Raises:
+        ImportRefused: it cannot be read.
+    """
+    rows = TextColumn("reading: {task.completed:,.0f} rows")
+    with Progress(rows, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("reading", total=None)
+        return read(path, progress=lambda n: bar.update(task, completed=n), max_bytes=MAX_BYTES)
+
+
+def _pairs(path: Path, console: Console) -> Sequence[Pair]:
+    """The pairs of a file that has some; what is wrong with it is told, and stops nothing."""
+    imported = read_shown(path, console)
+    for line in _some("Left out", imported.problems, "reason"):
+        say(console, line)
+    if not imported.pairs:
+        raise ImportRefused(f"There is no pair in {path}.")
+    return imported.pairs
+
+
+def counts_table(path: Path, imported: Imported) -> Table:
+    """How much there is in a file."""
+    table = Table(title=path.name)
+    table.add_column("in the file")
+    table.add_column("count", justify="right")
+    talks = {one.conversation for one in imported.pairs if one.conversation}
+    for name, number in (
+        ("rows", imported.rows),
+        ("pairs", len(imported.pairs)),
+        ("conversations", len(talks)),
+        ("joined texts", len(imported.joined)),
+        ("wrong rows", len(imported.problems)),
+    ):
+        table.add_row(name, f"{number:,}")
+    return table
+
+
+def _some(title: str, found: Sequence[Problem | Joined], field: str) -> Iterator[str]:
+    """`Wrong, row 7: …`: the first few, and how many more there are."""
+    for one in found[:SHOWN]:
+        sheet = f" of “{one.sheet}”" if one.sheet else ""
+        text = " ".join(getattr(one, field).split())
+        cut = text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+        yield f"{title}, row {one.row}{sheet}: {cut}"
+    if more := len(found) - SHOWN:
+        yield from [f"… and {more:,} more."] if more > 0 else []
+
+
+def free_name(path: Path) -> Path:
+    """`pairs-problems.xlsx` beside the file, with a number if that is taken."""
+    ending = marked_kind(path.name)
+    for number in count(1):
+        suffix = "" if number == 1 else f"-{number}"
+        free = path.with_name(f"{path.stem}-problems{suffix}{ending}")
+        if not free.exists():
+            break
+    return free
+
+
+@contextmanager
+def appearing(out: Path) -> Iterator[Path]:
+    """A path to write to; what is there at the end appears as `out`.
+
+    Raises:
+        SettingsError: there is such a file already.
+        StoreError: it could not be written.
+    """
+    if out.exists():
+        raise SettingsError(f"{out} is there already: choose another name.")
+    try:
+        with tempfile.TemporaryDirectory(prefix=".gpt2bot-", dir=out.parent) as folder:
+            made = Path(folder, out.name)
+            yield made
+            made.rename(out)
+    except OSError as e:
+        raise not_written(str(out), e) from e
+
+
+def say(console: Console, text: str) -> None:
+    console.print(text, soft_wrap=True)

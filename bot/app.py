@@ -58,7 +58,8 @@ async def build(
     checkpoints = home / "checkpoints"
     bot = Gpt2Bot(message_content=message_content)
     async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(open_store(home / "gpt2bot.sqlite3"))
+        database = open_store(home / "gpt2bot.sqlite3", collected=settings.learn_from_chat)
+        store = await stack.enter_async_context(database)
         tasks = Tasks()
         if worker is None:
             worker = WorkerClient(
@@ -128,7 +129,6 @@ def _limits(settings: Settings) -> Limits:
         threads=settings.training_threads or max(1, cores() - 1),
         author_share=settings.author_share,
         launcher=launch_with(settings.accelerate_config),
-        learn_from_chat=settings.learn_from_chat,
     )
 
 

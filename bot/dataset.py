@@ -111,8 +111,10 @@ async def _added(database: Path, server: int, pairs: Sequence[Pair]) -> tuple[in
         return new, await store.count_examples(server)
 
 
-def take_out(out: Path, database: Path, server: int, console: Console) -> None:
-    """Write what a server's bot may learn now as a file.
+def take_out(
+    out: Path, database: Path, server: int, console: Console, *, collected: bool = True
+) -> None:
+    """Write what a server's bot may learn now as a file, with what was `collected` or without.
 
     Raises:
         ImportRefused: the file's ending names no kind.
@@ -121,15 +123,15 @@ def take_out(out: Path, database: Path, server: int, console: Console) -> None:
     """
     kind_of(out.name)
     with appearing(out) as made:
-        pairs = asyncio.run(_learnable(database, server))
+        pairs = asyncio.run(_learnable(database, server, collected))
         if not pairs:
             raise SettingsError(f"There is nothing that the server {server} may learn now.")
         written = write(pairs, made)
     say(console, f"Pairs written to {out}, which may be learned now: {written:,}.")
 
 
-async def _learnable(database: Path, server: int) -> list[Pair]:
-    async with open_store(database) as store:
+async def _learnable(database: Path, server: int, collected: bool) -> list[Pair]:
+    async with open_store(database, collected=collected) as store:
         return as_pairs(await store.learnable(server))
 
 

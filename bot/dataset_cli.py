@@ -80,7 +80,9 @@ def export(out: New, server: Server) -> None:
     from bot.settings import load_settings
 
     with _whole() as console:
-        take_out(out, database(load_settings()), server, console)
+        settings = load_settings()
+        collected = settings.learn_from_chat
+        take_out(out, database(settings), server, console, collected=collected)
 
 
 @contextmanager

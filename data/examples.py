@@ -54,6 +54,9 @@ _TAKES_OVER = f"(({_needs('examples')}) IS NOT NULL AND ({_needs('excluded')}) I
 class Examples(Table):
     """The data set of every scope."""
 
+    collected = True
+    """Whether what was collected in conversations may be learned; the operator decides."""
+
     async def add_example(
         self,
         scope: int,
@@ -167,8 +170,8 @@ class Examples(Table):
             status,
         )
 
-    async def learnable(self, scope: int, *, collected: bool = True) -> list[Example]:
-        """What may be learned now, by id; without what was `collected` in conversations, if not.
+    async def learnable(self, scope: int) -> list[Example]:
+        """What may be learned now, by id.
 
         That is approved, not voted down, and has the consent that it needs; `consent_version` is
         that of the consent which stands now. More likes than dislikes of the reply that it comes
@@ -191,7 +194,7 @@ class Examples(Table):
                 AND (?2 OR consent_version IS NULL) ORDER BY id
             """,
             scope,
-            collected,
+            self.collected,
         )
 
     async def page(

@@ -101,12 +101,16 @@ class Store(History, Replies, Examples, Jobs, Members):
 
 
 @asynccontextmanager
-async def open_store(path: Path) -> AsyncIterator[Store]:
+async def open_store(path: Path, *, collected: bool = True) -> AsyncIterator[Store]:
     """Open the database at `path`, or make it; its folder must exist.
+
+    `collected`: whether what was collected in conversations may be learned.
 
     Raises:
         NewerDatabase: a newer version of the bot wrote it; not a byte of it is changed.
         StoreError: it cannot be opened, or is not a database.
     """
     async with connect(path) as db:
-        yield Store(db)
+        store = Store(db)
+        store.collected = collected
+        yield store

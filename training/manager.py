@@ -91,13 +91,11 @@ MakeRoom = Callable[[Path], Awaitable[object]]
 class Limits:
     """How much training may take. `threads` of computation (None: the library's choice);
     `author_share` of the examples that one member may give; `launcher` starts a run on several
-    devices (`accelerate launch` and its options). `learn_from_chat`: whether what was collected in
-    conversations may be learned."""
+    devices (`accelerate launch` and its options)."""
 
     threads: int | None = None
     author_share: float = 0.5
     launcher: tuple[str, ...] = ()
-    learn_from_chat: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,15 +186,12 @@ class TrainingManager:
         return await asyncio.to_thread(preview, selection, self._within_limits(config), speed)
 
     async def _selection(self, scope: int) -> Selection:
-        examples = await self._learnable(scope)
+        examples = await self._store.learnable(scope)
         share = self._limits.author_share
         selection = await asyncio.to_thread(select, examples, author_share=share)
         if not selection.kept:
             raise EmptyDataset(NOTHING)
         return selection
-
-    async def _learnable(self, scope: int) -> list[Example]:
-        return await self._store.learnable(scope, collected=self._limits.learn_from_chat)
 
     def _within_limits(self, config: TrainingConfig) -> TrainingConfig:
         most, usual = self._limits.threads, config.threads
@@ -271,7 +266,7 @@ class TrainingManager:
         except StoreError:
             shutil.rmtree(folder, ignore_errors=True)  # a job without one does not run
             raise
-        allowed = {one.id for one in await self._learnable(scope)}
+        allowed = {one.id for one in await self._store.learnable(scope)}
         if all(one.id in allowed for one in selection.kept):
             return job
         await self.cancel(job.id)

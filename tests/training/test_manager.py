@@ -630,7 +630,7 @@ async def test_what_is_taken_back_while_it_is_frozen_is_not_learned(house: House
 async def test_what_was_collected_is_not_learned_where_that_is_switched_off(house: House) -> None:
     await house.store.opt_in(GUILD, 8, 1)
     await house.store.add_example(GUILD, "who?", "me", 8, "chat", asked_by=8, consent_version=1)
-    house.manager._limits = Limits(learn_from_chat=False)
+    house.store.collected = False
     job = await house.submit()
     assert "who?" not in read(job, "dataset.jsonl")
     assert json.loads(read(job, "consent.json")) == {"7": None}

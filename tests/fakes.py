@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from data.schema import Message
@@ -24,8 +25,9 @@ def facts(source: str) -> ModelFacts:
 class FakeWorker:
     """Answers with `answer(messages)`, word by word.
 
-    While `gate` is closed (`gate.clear()`), replies wait before their first word. `heard` keeps
-    what each request saw. Sources in `broken` cannot be loaded.
+    While `gate` is closed (`gate.clear()`), replies wait before their word number `gate_at` (0: the
+    first), unless they are stopped. `heard` keeps what each request saw, `asked` its settings.
+    Sources in `broken` cannot be loaded.
     """
 
     def __init__(
@@ -34,6 +36,8 @@ class FakeWorker:
         self.answer = answer
         self.gate = asyncio.Event()
         self.gate.set()
+        self.gate_at = 0
+        self.asked: list[SamplingParams] = []
         self.heard: list[tuple[str, list[Message]]] = []
         self.models: dict[str, ModelFacts] = {str(TINY): facts(str(TINY))}
         self.broken: dict[str, str] = {}
@@ -42,6 +46,8 @@ class FakeWorker:
         self.running = 0
         self.most_running = 0
         self._changed = asyncio.Event()
+        self._numbers = itertools.count(1)
+        self._aborted: dict[int, asyncio.Event] = {}
         self.ready: Ready | None = Ready(1, "cpu", "fp32", facts(str(TINY)))
 
     async def start(self) -> Ready:
@@ -74,22 +80,44 @@ class FakeWorker:
         scope: int = 0,
     ) -> AsyncIterator[Queued | TextDelta | Finished]:
         self.heard.append((source, list(messages)))
+        self.asked.append(params)
+        number = next(self._numbers)
+        aborted = self._aborted[number] = asyncio.Event()
         self.running += 1
         self.most_running = max(self.most_running, self.running)
         self._changed.set()
         try:
             if not self.gate.is_set() and self.running > 1:
-                yield Queued(1, self.running - 1)
-            await self.gate.wait()
-            if self.failure is not None:
-                raise self.failure
-            text = self.answer(messages)
-            words = text.split(" ")
-            for n, word in enumerate(words):
-                yield TextDelta(1, f" {word}" if n else word)
-            yield Finished(1, text, FinishReason.END, 10, len(words), params.seed or 0, 0.01)
+                yield Queued(number, self.running - 1)
+            words: list[str] = []
+            for n, word in enumerate(self.answer(messages).split(" ")):
+                if n == self.gate_at:
+                    await self._until_open(aborted)
+                if self.failure is not None:
+                    raise self.failure
+                if aborted.is_set():
+                    break
+                words.append(word)
+                yield TextDelta(number, f" {word}" if n else word)
+            reason = FinishReason.ABORTED if aborted.is_set() else FinishReason.END
+            seed = params.seed or 0
+            text = " ".join(words)
+            yield Finished(number, text, reason, 10, len(words), seed, 0.01, first_s=0.005)
         finally:
+            del self._aborted[number]
             self.running -= 1
+
+    async def _until_open(self, aborted: asyncio.Event) -> None:
+        waits = [asyncio.ensure_future(one.wait()) for one in (self.gate, aborted)]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for one in waits:
+                one.cancel()
+
+    def abort(self, request_id: int) -> None:
+        if request_id in self._aborted:
+            self._aborted[request_id].set()
 
     def prepare(self, source: str, messages: Sequence[Message], channel: int) -> None:
         self.prepared[channel] = (source, list(messages))

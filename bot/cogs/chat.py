@@ -12,9 +12,10 @@ from discord import app_commands
 from discord.ext import commands
 
 from bot.client import Gpt2Bot
-from bot.conversation import ConversationManager, Incoming
+from bot.conversation import ConversationManager
 from bot.errors import is_expected, sentence
 from bot.replies import LiveReply, ReplyDeleted, split
+from bot.request import Incoming
 from data.store import Store
 from model.messages import Rendered
 

@@ -13,11 +13,13 @@ import discord
 
 from bot.client import Gpt2Bot
 from bot.cogs.chat import Chat
+from bot.cogs.feedback import Feedback
 from bot.cogs.models import Models
 from bot.cogs.training import Training
 from bot.conversation import ConversationManager
 from bot.models import ModelSwitch
 from bot.patience import Patience
+from bot.replay import Replays
 from bot.reports import TrainingReports
 from bot.settings import Settings, SettingsError, prepare_home, sampling, worker_settings
 from bot.tasks import Tasks
@@ -98,7 +100,8 @@ async def build(
         models.load_in_background(models.default)
         stack.push_async_callback(conversations.drain, DRAIN_S)
         bot.make_cogs = lambda: (
-            Chat(bot, conversations, store),
+            Chat(bot, conversations, store, buttons=settings.reply_buttons),
+            Feedback(bot, store, conversations, Replays(store, models, worker)),
             Models(models, worker, version("gpt2-discord-bot"), shelf),
             Training(bot, store, models, training, worker),
         )

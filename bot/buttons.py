@@ -1,6 +1,7 @@
 """The small buttons under a reply, and the models to replay it on.
 
-They work after a restart: their ids carry what is needed. Knows Discord. What a button does is the method of the Feedback cog that has its name.
+They work after a restart: their ids carry what is needed. Knows Discord. What a button does is the
+method of the Feedback cog that has its name.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bot.errors import Refusal
+from bot.replies import head
 from data.schema import Example, Review
 from data.store import Store
 
@@ -44,7 +45,7 @@ async def begin(store: Store, scope: int, reply_id: int, teacher: int) -> Lesson
     if record.asked_by != teacher and await store.consent(scope, record.asked_by) is None:
         return nothing
     asked = await store.messages([record.asked_id])
-    words = asked[0].message.content.strip()[:LONGEST].strip() if asked else ""
+    words = head(asked[0].message.content.strip(), LONGEST).strip() if asked else ""
     return Lesson(scope, reply_id, teacher, words, record.asked_by) if words else nothing
 
 

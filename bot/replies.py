@@ -186,7 +186,7 @@ def split(text: str, limit: int = LIMIT) -> list[str]:
 def _cut(text: str, limit: int) -> tuple[str, str]:
     if width(text) <= limit:
         return text, ""
-    end = _units(text, limit - len(FENCE) - 1)
+    end = len(head(text, limit - len(FENCE) - 1))
     for mark in ("\n", " "):
         at = text.rfind(mark, 1, end + 1)
         if at > 0 and text[:at].rstrip().rstrip("`"):
@@ -194,14 +194,14 @@ def _cut(text: str, limit: int) -> tuple[str, str]:
     return text[:end], text[end:]
 
 
-def _units(text: str, limit: int) -> int:
-    """How many characters of `text` fit `limit` UTF-16 units."""
+def head(text: str, limit: int) -> str:
+    """As much of the beginning of `text` as fits `limit` UTF-16 units."""
     used = 0
     for n, char in enumerate(text):
         used += 1 + (char > "\uffff")
         if used > limit:
-            return n
-    return len(text)
+            return text[:n]
+    return text
 
 
 def _open_fence(part: str) -> str:

@@ -146,8 +146,10 @@ class Feedback(commands.Cog):
     async def _tidy(self, press: Press) -> None:
         """The reply ended, or the bot was killed while it grew: it gets the buttons it should
         have."""
-        record = await self._store.reply(pressed_message(press).id)
-        await press.response.edit_message(view=whole_row(False, ()) if record else None)
+        message = pressed_message(press)
+        quoted = message.interaction_metadata is not None  # it answers /chat
+        known = await self._store.reply(message.id)
+        await press.response.edit_message(view=whole_row(quoted, ()) if known else None)
 
     async def _record(self, press: Press, place: Place) -> ReplyRecord:
         record = await self._store.reply(place.reply_id(pressed_message(press).id))

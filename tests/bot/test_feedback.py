@@ -13,36 +13,14 @@ from bot.app import build
 from bot.buttons import rows
 from bot.settings import Settings
 from data.schema import Rating, ReplyRecord
-from data.store import Store
 from model.errors import WorkerDied
+from tests.bot.asking import ask, buttons, record_of, store_of
 from tests.bot.conftest import World
 from tests.fakes import FakeWorker
 
 Open = Callable[..., AbstractAsyncContextManager[World]]
 ROW = ["reply:again:", "reply:up:", "reply:down:", "reply:better:"]
-
-
-def store_of(world: World) -> Store:
-    store = world.bot.get_cog("Feedback")._store
-    assert isinstance(store, Store)
-    return store
-
-
-def buttons(message: Any) -> list[str]:
-    """The ids of the buttons under a message."""
-    return [item.custom_id for row in message.components for item in row.children]
-
-
-async def ask(world: World, text: str = "hi", who: Any = None) -> Any:
-    """Let somebody ask; the bot's reply."""
-    await world.say(who or world.ben, text)
-    return world.general.last_message
-
-
-async def record_of(world: World, reply: Any) -> ReplyRecord:
-    record = await store_of(world).reply(reply.id)
-    assert record is not None
-    return record
+QUOTED_ROW = [f"{one}q" for one in ROW]
 
 
 async def history(world: World) -> list[str]:
@@ -51,7 +29,10 @@ async def history(world: World) -> list[str]:
 
 
 def close_gate(world: World, worker: FakeWorker, *, at: int = 0) -> None:
-    """From now on replies wait at that word, and SimCord does not wait for them."""
+    """From now on replies wait at that word, and SimCord does not wait for them.
+
+    But it would for the typing indicator, so what waits is asked by /chat or a button.
+    """
     worker.gate_at = at
     worker.gate.clear()
     worker.park = lambda wait: world.env.external_wait(wait, reason="the gate is closed")
@@ -86,9 +67,7 @@ async def test_the_reply_to_slash_chat_is_known_by_its_message(world: World) -> 
     result = await world.ben.slash(world.general, "chat", text="what is tea?")
     record = await record_of(world, result.response)
     assert record.asked_by == world.ben.id
-    assert [one["custom_id"] for one in result.response.components[0]["components"]] == [
-        f"{one}q" for one in ROW
-    ]
+    assert [one["custom_id"] for one in result.response.components[0]["components"]] == QUOTED_ROW
 
 
 async def test_who_listens_hears_of_recorded_replies_and_cannot_disturb(world: World) -> None:
@@ -109,10 +88,11 @@ async def test_a_reply_to_what_was_deleted_meanwhile_is_not_recorded(
     world: World, worker: FakeWorker
 ) -> None:
     close_gate(world, worker)
-    question = await world.ben.send(world.general, f"{world.bot.user.mention} hello")
-    await world.ben.delete(question)
+    await world.ben.slash(world.general, "chat", text="hello")
+    [asked] = await store_of(world).context(world.general.id, 1)
+    await world.bot.get_cog("Chat")._conversations.deleted([asked.discord_id])
     await open_gate(world, worker)
-    assert world.last() == "you said hello"
+    assert world.last() == "> hello\nyou said hello"
     assert await store_of(world).reply(world.general.last_message.id) is None
     assert await history(world) == []
 
@@ -309,8 +289,9 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 async def growing(world: World, worker: FakeWorker) -> tuple[Any, str]:
     """A reply that has said two words and waits, and the id of its button."""
     close_gate(world, worker, at=2)
-    reply = await ask(world)
-    assert reply.content == "you said"
+    await world.ben.slash(world.general, "chat", text="hi")
+    reply = world.general.last_message
+    assert reply.content == "> hi\nyou said"
     [stop] = buttons(reply)
     return reply, stop
 
@@ -318,15 +299,15 @@ async def growing(world: World, worker: FakeWorker) -> tuple[Any, str]:
 async def queued(world: World, worker: FakeWorker, other: Any) -> None:
     """Somebody is being answered elsewhere."""
     close_gate(world, worker)
-    await world.say(world.ada, "me first", other)
+    await world.ada.slash(other, "chat", text="me first")
 
 
 @pytest.mark.usefixtures("at_once")
 async def test_a_stopped_reply_is_recorded_as_it_stands(world: World, worker: FakeWorker) -> None:
     reply, stop = await growing(world, worker)
     await world.ada.click(reply, custom_id=stop)
-    assert world.last() == "you said"
-    assert buttons(world.general.last_message) == ROW
+    assert world.last() == "> hi\nyou said"
+    assert buttons(world.general.last_message) == QUOTED_ROW
     assert await history(world) == ["hi", "you said"]
     assert (await record_of(world, reply)).completion_tokens == 2
 
@@ -339,7 +320,7 @@ async def test_only_the_asker_and_managers_may_stop(open_fake: Open, worker: Fak
         told = await cleo.click(reply, custom_id=stop)
         assert "Only whoever asked" in told.response.content
         await open_gate(world, worker)
-        assert world.last() == "you said hi"
+        assert world.last() == "> hi\nyou said hi"
 
 
 @pytest.mark.usefixtures("at_once")
@@ -359,11 +340,11 @@ async def test_stop_after_the_end_only_tidies_up(world: World, worker: FakeWorke
     await open_gate(world, worker)
     posted = world.bot.get_channel(world.general.id).get_partial_message(reply.id)
     left_over = rows(int(stop.rsplit(":", 1)[1])).growing
-    for buttons_then in (ROW, []):  # the second time as if the bot was killed before the end
+    for buttons_then in (QUOTED_ROW, []):  # the second time as if the bot was killed before the end
         await posted.edit(view=left_over(()))
         await world.ben.click(reply, custom_id=stop)
         assert buttons(world.general.last_message) == buttons_then
-        assert world.last() == "you said hi"
+        assert world.last() == "> hi\nyou said hi"
         await store_of(world)._changed("DELETE FROM replies")
 
 
@@ -371,11 +352,12 @@ async def test_a_reply_that_waits_for_others_can_be_stopped(
     world: World, worker: FakeWorker
 ) -> None:
     await queued(world, worker, world.guild.create_text_channel("other"))
-    waiting = await ask(world, "me next")
-    assert waiting.content.startswith("-# I am busy")
+    await world.ben.slash(world.general, "chat", text="me next")
+    waiting = world.general.last_message
+    assert "I am busy" in waiting.content
     [stop] = buttons(waiting)
     await world.ben.click(waiting, custom_id=stop)
-    assert world.last() == "Stopped."
+    assert world.last() == "> me next\nStopped."
     assert buttons(world.general.last_message) == []
     assert await store_of(world).reply(waiting.id) is None
     assert await history(world) == ["me next"]

@@ -72,9 +72,6 @@ class Chat(commands.Cog):
         async def first(content: str, *, view: discord.ui.View = MISSING) -> discord.Message:
             return await message.channel.send(content, reference=reference, view=view)
 
-        async def more(content: str, *, view: discord.ui.View = MISSING) -> discord.Message:
-            return await message.channel.send(content, view=view)
-
         incoming = Incoming(
             discord_id=message.id,
             channel_id=message.channel.id,
@@ -82,7 +79,7 @@ class Chat(commands.Cog):
             author_id=message.author.id,
             text=lambda: self.text_of(message),
         )
-        reply = LiveReply(first, more, rows=self._rows(message.id))
+        reply = LiveReply(first, message.channel.send, rows=self._rows(message.id))
         try:
             async with message.channel.typing():
                 await self._conversations.answer(incoming, reply)

@@ -6,6 +6,7 @@ Parses, calls the conversation, the store or the replays, renders.
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 
 import discord
 from discord import app_commands
@@ -107,7 +108,8 @@ class Feedback(commands.Cog):
         except ReplyDeleted:
             log.info("the reply %d was deleted while it was made anew", record.reply_id)
         except Exception as e:
-            await reply.fail(sentence(e))
+            with suppress(ReplyDeleted):
+                await reply.fail(sentence(e))
             raise
 
     async def _reply_over(self, press: Press, place: Place, record: ReplyRecord) -> LiveReply:

@@ -15,7 +15,7 @@ from bot.settings import Settings
 from data.schema import Rating, ReplyRecord
 from model.errors import WorkerDied
 from tests.bot.asking import ask, buttons, record_of, store_of
-from tests.bot.conftest import World
+from tests.bot.conftest import World, open_world
 from tests.fakes import FakeWorker
 
 Open = Callable[..., AbstractAsyncContextManager[World]]
@@ -108,9 +108,9 @@ async def test_a_short_reply_comes_with_its_buttons_in_one_request(world: World)
     assert len(sent) == 1
 
 
-async def test_the_row_can_be_switched_off(settings: Settings, open_fake: Open) -> None:
-    object.__setattr__(settings, "reply_buttons", False)
-    async with open_fake() as world:
+async def test_the_row_can_be_switched_off(settings: Settings, worker: FakeWorker) -> None:
+    without = settings.model_copy(update={"reply_buttons": False})
+    async with open_world(without, worker) as world:
         assert buttons(await ask(world)) == []
 
 

@@ -15,13 +15,16 @@ from bot.clean import CleanOffers
 from bot.client import Gpt2Bot
 from bot.cogs.chat import Chat
 from bot.cogs.dataset.cog import Dataset
+from bot.cogs.feedback import Feedback
 from bot.cogs.models import Models
 from bot.cogs.privacy import Privacy
 from bot.cogs.training import Training
+from bot.collecting import Collector
 from bot.conversation import ConversationManager
 from bot.forgetting import Forgetting
 from bot.models import ModelSwitch
 from bot.patience import Patience
+from bot.replay import Replays
 from bot.reports import TrainingReports
 from bot.retraining import CleanRetrains
 from bot.settings import Settings, SettingsError, prepare_home, sampling, worker_settings
@@ -100,13 +103,15 @@ async def build(
             params=sampling(settings),
             bot_id=lambda: bot.user.id if bot.user else 0,
             patience=Patience(settings.slow_reply_s, training.give_way),
+            on_reply=Collector(store, learn_from_chat=settings.learn_from_chat).on_reply,
         )
         models.load_in_background(models.default)
         stack.push_async_callback(conversations.drain, DRAIN_S)
         forgetting = Forgetting(store, training, CleanOffers(bot, store).offer)
         retrains = CleanRetrains(store, models, training)
         bot.make_cogs = lambda: (
-            Chat(bot, conversations, store),
+            Chat(bot, conversations, store, buttons=settings.reply_buttons),
+            Feedback(bot, store, conversations, Replays(store, models, worker)),
             Models(models, worker, version("gpt2-discord-bot"), shelf),
             Training(bot, store, models, training, worker),
             Privacy(

@@ -17,6 +17,21 @@ log = logging.getLogger(__name__)
 SOURCE = "chat"
 
 
+class Collector:
+    """Keeps what may be kept of every reply in the channels that are enabled."""
+
+    def __init__(self, store: Store, *, learn_from_chat: bool) -> None:
+        self._store = store
+        self._learn_from_chat = learn_from_chat
+
+    async def on_reply(self, record: ReplyRecord, asked: str, reply: str) -> None:
+        """As `collect`, after each reply."""
+        if not self._learn_from_chat:
+            return
+        enabled = record.channel_id in await self._store.enabled_channels()
+        await collect(self._store, record, asked, reply, learn_from_chat=True, enabled=enabled)
+
+
 async def collect(
     store: Store,
     record: ReplyRecord,

@@ -6,17 +6,18 @@ appears is behind `Surface`.
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Collection
-from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Iterator
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Protocol
 
+from bot.errors import Refusal
 from bot.models import ModelSwitch, Serving
 from bot.patience import Patience
-from data.schema import Message, Role, StoredMessage
+from bot.request import Incoming, Request, Surface, another_seed
+from bot.turns import Turns
+from data.schema import Message, ReplyRecord, Role, StoredMessage
 from data.store import Store
 from model.client import WorkerClient
 from model.messages import Finished, Queued, Rendered, TextDelta
@@ -24,32 +25,25 @@ from model.sampling import SamplingParams
 
 log = logging.getLogger(__name__)
 
+STOPPED = "Stopped."
+GONE = "What it answers was deleted, so I cannot answer it again."
+TOO_LATE = "What it answers was deleted, or I am shutting down."
+AT_IT = "I am answering that already."
 
-class Surface(Protocol):
-    """Where a reply appears."""
-
-    async def wait(self, place: int) -> None:
-        """Show that others are answered first."""
-
-    async def add(self, text: str) -> None:
-        """Show another piece."""
-
-    async def finish(self, text: str, note: str | None = None) -> int:
-        """Show all of it; the id under which the reply is known."""
+OnReply = Callable[[ReplyRecord, str, str], Awaitable[None]]
+"""Hears of each reply that was recorded: its record, what it answers, what it says."""
 
 
-@dataclass(frozen=True, slots=True)
-class Incoming:
-    """A message that wants an answer.
+@dataclass(slots=True)
+class Stream:
+    """A reply that is being made for a member; `request_id` once the worker has spoken of it."""
 
-    `text` is asked for when its turn comes: the message may have been edited while it waited.
-    """
+    asked_by: int
+    request_id: int | None = None
 
-    discord_id: int
-    channel_id: int
-    scope: int
-    author_id: int
-    text: Callable[[], str]
+
+async def nobody_listens(_record: ReplyRecord, _asked: str, _reply: str) -> None:
+    """The default of `on_reply`."""
 
 
 class ConversationManager:
@@ -65,6 +59,7 @@ class ConversationManager:
         params: SamplingParams,
         bot_id: Callable[[], int],
         patience: Patience | None = None,
+        on_reply: OnReply = nobody_listens,
     ) -> None:
         self._store = store
         self._worker = worker
@@ -73,13 +68,9 @@ class ConversationManager:
         self._params = params
         self._bot_id = bot_id
         self._patience = patience or Patience(0, lambda: None)
-        self._turns: dict[int, asyncio.Lock] = {}
-        self._waiting: dict[int, int] = {}
-        self._pending: set[int] = set()
-        self._withdrawn: set[int] = set()
-        self._idle = asyncio.Event()
-        self._idle.set()
-        self._closing = False
+        self._on_reply = on_reply
+        self._turns = Turns()
+        self._streams: dict[int, Stream] = {}
 
     async def answer(self, incoming: Incoming, surface: Surface) -> Finished | None:
         """Take a turn: record the message, let the model answer, record the reply.
@@ -90,37 +81,88 @@ class ConversationManager:
         Raises:
             ModelError, StoreError: there is no reply; the message stays in the history.
         """
-        async with self._turn(incoming):
-            if self._closing or incoming.discord_id in self._withdrawn:
-                return None
-            await self._record(incoming, incoming.discord_id, Role.USER, incoming.text())
-            history = await self.conversation_history(incoming.channel_id)
-            serving = await self._models.serving(incoming.scope)
-            reply = await self._stream(incoming, serving, history, surface)
-            reply_id = await surface.finish(reply.text, serving.note)
-            await self._record(incoming, reply_id, Role.ASSISTANT, reply.text)
-            known = [*history, Message(Role.ASSISTANT, reply.text)]
-            self._read_ahead(incoming.channel_id, serving, known)
+        asked_id, channel_id = incoming.discord_id, incoming.channel_id
+        with self._streaming(asked_id, incoming.author_id):
+            async with self._turns.turn(channel_id, asked_id) as ours:
+                if not ours:
+                    return None
+                await self._store.add_message(_heard(incoming))
+                seen = await self._store.context(channel_id, self._context_messages)
+                serving = await self._models.serving(incoming.scope)
+                request = Request.to(incoming, seen, serving, self._params)
+                return await self._reply(request, surface)
+
+    async def again(self, record: ReplyRecord, surface: Surface) -> Finished:
+        """Make a reply anew with another seed; it takes the place of the old one.
+
+        It reads what is still there of what the old one read. Likes and dislikes of that go.
+
+        Raises:
+            Refusal: there is nothing to answer any more, or it is being answered.
+            ModelError, StoreError: there is no new reply; the old one stays in the history.
+        """
+        if record.asked_id in self._streams:
+            raise Refusal(AT_IT)
+        with self._streaming(record.asked_id, record.asked_by):
+            async with self._turns.turn(record.channel_id, record.asked_id) as ours:
+                seen = await self._store.messages(record.seen) if ours else []
+                if not seen or seen[-1].discord_id != record.asked_id:
+                    raise Refusal(GONE if ours else TOO_LATE)
+                serving = await self._models.serving(record.scope)
+                params = replace(self._params, seed=another_seed(record.seed))
+                request = Request.anew(record, seen, serving, params)
+                return await self._reply(request, surface, anew=True)
+
+    @contextmanager
+    def _streaming(self, asked_id: int, asked_by: int) -> Iterator[None]:
+        self._streams[asked_id] = Stream(asked_by)
+        try:
+            yield
+        finally:
+            del self._streams[asked_id]
+
+    def asker(self, asked_id: int) -> int | None:
+        """Whose message is being answered now; None if that one is not."""
+        stream = self._streams.get(asked_id)
+        return stream.asked_by if stream else None
+
+    def stop(self, asked_id: int) -> None:
+        """End the reply to a message where it is."""
+        stream = self._streams.get(asked_id)
+        if stream is not None and stream.request_id is not None:
+            self._worker.abort(stream.request_id)
+
+    async def _reply(self, request: Request, surface: Surface, *, anew: bool = False) -> Finished:
+        reply = await self._stream(request, surface)
+        if not reply.text.strip():  # it was stopped before its first word
+            await surface.fail(STOPPED)
             return reply
+        reply_id = await surface.finish(reply.text, request.serving.note)
+        record = request.record(reply_id, reply)
+        recorded = await self._store.add_reply(record)
+        if anew:
+            await self._store.edit_message(reply_id, reply.text)
+            await self._store.drop_ratings(reply_id)
+        else:
+            await self._store.add_message(self._said(record, reply.text), answering=record.asked_id)
+        await self._read_ahead(request)
+        if recorded:
+            await self._tell(record, request.asked, reply.text)
+        return reply
 
-    def _read_ahead(self, channel_id: int, serving: Serving, known: list[Message]) -> None:
-        """Tell the worker how the next context will begin: with all but the message to come."""
-        begins = known[len(known) - min(len(known), self._context_messages - 1) :]
-        self._worker.prepare(serving.option.source, begins, channel_id)
-
-    async def _stream(
-        self, incoming: Incoming, serving: Serving, history: list[Message], surface: Surface
-    ) -> Finished:
+    async def _stream(self, request: Request, surface: Surface) -> Finished:
+        stream = self._streams[request.asked_id]
         pieces = self._worker.generate(
-            serving.option.source,
-            history,
-            self._params,
-            channel=incoming.channel_id,
-            scope=incoming.scope,
+            request.serving.option.source,
+            request.messages,
+            request.params,
+            channel=request.channel_id,
+            scope=request.scope,
         )
         async with aclosing(pieces):
             with self._patience.waiting() as begun:
                 async for piece in pieces:
+                    stream.request_id = piece.request_id
                     match piece:
                         case Queued(place=place):
                             await surface.wait(place)
@@ -130,6 +172,29 @@ class ConversationManager:
                         case Finished():
                             return piece
         raise AssertionError("the worker's client always ends with Finished or raises")
+
+    async def _read_ahead(self, request: Request) -> None:
+        """Tell the worker how the next context will begin: with all but the message to come."""
+        known = await self.conversation_history(request.channel_id)
+        begins = known[len(known) - min(len(known), self._context_messages - 1) :]
+        self._worker.prepare(request.serving.option.source, begins, request.channel_id)
+
+    async def _tell(self, record: ReplyRecord, asked: str, reply: str) -> None:
+        try:
+            await self._on_reply(record, asked, reply)
+        except Exception:
+            log.exception("who listens to replies failed at %d", record.reply_id)
+
+    def _said(self, record: ReplyRecord, text: str) -> StoredMessage:
+        """The reply as a message of the history."""
+        return StoredMessage(
+            discord_id=record.reply_id,
+            channel_id=record.channel_id,
+            author_id=self._bot_id(),
+            message=Message(Role.ASSISTANT, text),
+            created_at=record.created_at,
+            scope=record.scope,
+        )
 
     async def conversation_history(self, channel_id: int) -> list[Message]:
         """The context: the last messages of the channel since its reset, oldest first."""
@@ -149,7 +214,7 @@ class ConversationManager:
 
     async def reset(self, channel_id: int) -> None:
         """Forget the channel's context from here on, once the turn under way is over."""
-        async with self._lock(channel_id):
+        async with self._turns.alone(channel_id):
             await self._store.reset_context(channel_id)
 
     async def edited(self, discord_id: int, text: str) -> None:
@@ -158,51 +223,21 @@ class ConversationManager:
 
     async def deleted(self, discord_ids: Collection[int]) -> None:
         """Messages were deleted: they leave the history, and lose their turn if they wait."""
-        self._withdrawn.update(self._pending.intersection(discord_ids))
+        self._turns.withdraw(discord_ids)
         await self._store.delete_messages(discord_ids)
 
     async def drain(self, seconds: float) -> None:
         """Begin no new turn and wait at most that long for those under way."""
-        self._closing = True
-        try:
-            async with asyncio.timeout(seconds):
-                await self._idle.wait()
-        except TimeoutError:
-            log.warning("some replies were still under way after %.0f s", seconds)
+        await self._turns.drain(seconds)
 
-    async def _record(self, incoming: Incoming, discord_id: int, role: Role, text: str) -> None:
-        await self._store.add_message(
-            StoredMessage(
-                discord_id=discord_id,
-                channel_id=incoming.channel_id,
-                author_id=incoming.author_id if role is Role.USER else self._bot_id(),
-                message=Message(role, text),
-                created_at=datetime.now(UTC),
-            )
-        )
 
-    @asynccontextmanager
-    async def _turn(self, incoming: Incoming) -> AsyncIterator[None]:
-        self._pending.add(incoming.discord_id)
-        self._idle.clear()
-        try:
-            async with self._lock(incoming.channel_id):
-                yield
-        finally:
-            self._pending.discard(incoming.discord_id)
-            self._withdrawn.discard(incoming.discord_id)
-            if not self._pending:
-                self._idle.set()
-
-    @asynccontextmanager
-    async def _lock(self, channel_id: int) -> AsyncIterator[None]:
-        """One holder at a time for each channel, first come first served; none kept when idle."""
-        lock = self._turns.setdefault(channel_id, asyncio.Lock())
-        self._waiting[channel_id] = self._waiting.get(channel_id, 0) + 1
-        try:
-            async with lock:
-                yield
-        finally:
-            self._waiting[channel_id] -= 1
-            if not self._waiting[channel_id]:
-                del self._waiting[channel_id], self._turns[channel_id]
+def _heard(incoming: Incoming) -> StoredMessage:
+    """What a person said as a message of the history."""
+    return StoredMessage(
+        discord_id=incoming.discord_id,
+        channel_id=incoming.channel_id,
+        author_id=incoming.author_id,
+        message=Message(Role.USER, incoming.text()),
+        created_at=datetime.now(UTC),
+        scope=incoming.scope,
+    )

@@ -9,7 +9,12 @@ from data.errors import ImportRefused, StoreError
 from model.errors import ModelError
 from training.errors import TrainingError
 
-EXPECTED = (StoreError, ImportRefused, ModelError, TrainingError)
+
+class Refusal(Exception):
+    """What a person asks for cannot be done; the message tells them why."""
+
+
+EXPECTED = (StoreError, ImportRefused, ModelError, TrainingError, Refusal)
 """Errors whose message is already a sentence for people."""
 
 UNEXPECTED = "Sorry, something went wrong on my side. The operator can read more in the log."

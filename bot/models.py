@@ -178,7 +178,7 @@ class ModelSwitch:
         """
         option = find(self.options(scope), name)
         async with self._switching[scope]:
-            await self._make_ready(option)
+            await self.make_ready(option)
             if await self._store.active_model(scope) is None:  # where a rollback leads to then
                 await self._store.set_active_model(scope, self._default)
             await self._store.set_active_model(scope, option.name)
@@ -195,7 +195,7 @@ class ModelSwitch:
         """
         async with self._switching[scope]:
             option = await self._former(scope)
-            await self._make_ready(option)
+            await self.make_ready(option)
             while (name := await self._store.roll_back_model(scope)) not in (option.name, None):
                 log.info("%s of %d is passed over: it is gone", name, scope)
         return option
@@ -210,8 +210,12 @@ class ModelSwitch:
             "No other model answered here before: there is nothing to go back to."
         )
 
-    async def _make_ready(self, option: ModelOption) -> None:
-        """Verify and load a model that is about to answer."""
+    async def make_ready(self, option: ModelOption) -> None:
+        """Verify and load a model that is about to answer; who answers otherwise stays.
+
+        Raises:
+            LoadFailed, WorkerDied, CorruptCheckpoint: it cannot.
+        """
         own = self.is_checkpoint(option)
         if own:
             await asyncio.to_thread(verify, Path(option.source))

@@ -7,7 +7,9 @@ the wall, not by sleeping: text that comes too soon waits for the next piece or 
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 import discord
 
@@ -19,63 +21,146 @@ EDIT_S = 1.3
 """Between two edits: Discord allows about five in five seconds for a channel."""
 FENCE = "```"
 
-Send = Callable[[str], Awaitable[discord.Message]]
+
+class Posted(Protocol):
+    """A message of ours that can be changed."""
+
+    @property
+    def id(self) -> int: ...
+
+    async def edit(self, *, content: str, view: discord.ui.View | None = ...) -> object:
+        """Change its text and, if `view` is given, its buttons (None: take them away)."""
+
+    async def delete(self) -> None:
+        """Take it away."""
+
+
+class Send(Protocol):
+    """Posts a message, perhaps with buttons."""
+
+    async def __call__(self, content: str, *, view: discord.ui.View = ...) -> Posted: ...
+
+
+Row = Callable[[Sequence[int]], discord.ui.View]
+"""Makes the buttons of a reply, given the ids of those of its messages that stand above them."""
+
+
+class Rows(NamedTuple):
+    """The buttons of a reply while it grows, and when it is whole; None: there are none."""
+
+    growing: Row | None = None
+    whole: Row | None = None
+
+
+NO_BUTTONS = Rows()
 
 
 class ReplyDeleted(Exception):
     """Somebody deleted the reply while it was growing: nobody wants the rest."""
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A reply that is there already: its messages, what each of them says (None: not known), and
+    the text of the whole."""
+
+    messages: Sequence[Posted]
+    parts: Sequence[str | None]
+    text: str
+
+
 class LiveReply:
     """A reply that is shown while it is written.
 
     `first` posts its first message, `more` the following ones. `prefix` stands before the text
-    (the question, where Discord does not show it) and is not part of it.
+    (the question, where Discord does not show it) and is not part of it. Its last message has the
+    buttons. If it takes the place of another
+    one, which is `standing` there, that comes back when it fails.
     """
 
-    def __init__(self, first: Send, more: Send, *, prefix: str = "") -> None:
+    def __init__(
+        self,
+        first: Send,
+        more: Send,
+        *,
+        prefix: str = "",
+        rows: Rows = NO_BUTTONS,
+        standing: Standing | None = None,
+    ) -> None:
         self._first = first
         self._more = more
         self._prefix = prefix
-        self._messages: list[discord.Message] = []
-        self._shown: list[str] = []
+        self._growing, self._whole = rows
+        self._standing = standing
+        self._messages: list[Posted] = []
+        self._shown: list[tuple[str | None, Row | None]] = []
+        if standing is not None:
+            self._messages = list(standing.messages)
+            self._shown = [(part, None) for part in standing.parts[:-1]]
+            self._shown.append((standing.parts[-1], self._whole))
+        self._count = 0
         self._text = ""
         self._next = time.perf_counter() + FIRST_S
 
     async def wait(self, place: int) -> None:
         """Say that others are answered first, where the reply will be."""
-        await self._show(f"-# I am busy: you are number {place} in the queue.")
+        busy = f"-# I am busy: you are number {place} in the queue."
+        await self._show(busy, self._growing)
         self._next = time.perf_counter() + EDIT_S
 
     async def add(self, text: str) -> None:
         """Show another piece, now or with a later one."""
         self._text += text
         if time.perf_counter() >= self._next and self._text.strip():
-            await self._show(self._text)
+            await self._show(self._text, self._growing)
             self._next = time.perf_counter() + EDIT_S
 
     async def finish(self, text: str, note: str | None = None) -> int:
         """Show the whole text, with a small line under it; the id of the first message."""
-        await self._show(f"{text}\n-# {note}" if note else text)
+        await self._show(f"{text}\n-# {note}" if note else text, self._whole)
+        await self._clear_rest()
         return self._messages[0].id
 
     async def fail(self, reason: str) -> None:
-        """Say in one sentence why there is no (more) reply; what was shown stays."""
+        """Say in one sentence why there is no (more) reply; what was shown stays. If there was
+        another reply before, show that again instead."""
+        if self._standing is not None:
+            await self._show(self._standing.text, self._whole)
+            return
         text = f"{self._text}\n-# {reason}" if self._text.strip() else reason
-        await self._show(text)
+        await self._show(text, None)
 
-    async def _show(self, text: str) -> None:
+    async def _show(self, text: str, row: Row | None) -> None:
+        parts = split(self._prefix + text)
+        self._count = len(parts)
         try:
-            for n, part in enumerate(split(self._prefix + text)):
-                if n == len(self._messages):
-                    send = self._more if n else self._first
-                    self._messages.append(await send(part))
-                    self._shown.append(part)
-                elif self._shown[n] != part:
-                    await self._messages[n].edit(content=part)
-                    self._shown[n] = part
+            for n, part in enumerate(parts):
+                await self._place(n, part, row if n + 1 == len(parts) else None)
         except discord.NotFound as e:
             raise ReplyDeleted from e
+
+    async def _place(self, n: int, part: str, row: Row | None) -> None:
+        view = row([one.id for one in self._messages[:n]]) if row else None
+        if n == len(self._messages):
+            send = self._more if n else self._first
+            self._messages.append(await (send(part, view=view) if view else send(part)))
+            self._shown.append((part, row))
+        elif self._shown[n] != (part, row):
+            changed = self._shown[n][1] is not row
+            message = self._messages[n]
+            await (message.edit(content=part, view=view) if changed else message.edit(content=part))
+            self._shown[n] = (part, row)
+
+    async def _clear_rest(self) -> None:
+        """Take away the messages of a longer reply that stood here before."""
+        while len(self._messages) > self._count:
+            await self._messages.pop().delete()
+            self._shown.pop()
+
+
+def question(text: str) -> str:
+    """A question as it stands above its answer where Discord does not show it."""
+    return "".join(f"> {line}\n" for line in text.splitlines())
 
 
 def width(text: str) -> int:
@@ -101,7 +186,7 @@ def split(text: str, limit: int = LIMIT) -> list[str]:
 def _cut(text: str, limit: int) -> tuple[str, str]:
     if width(text) <= limit:
         return text, ""
-    end = _units(text, limit - len(FENCE) - 1)
+    end = len(head(text, limit - len(FENCE) - 1))
     for mark in ("\n", " "):
         at = text.rfind(mark, 1, end + 1)
         if at > 0 and text[:at].rstrip().rstrip("`"):
@@ -109,14 +194,14 @@ def _cut(text: str, limit: int) -> tuple[str, str]:
     return text[:end], text[end:]
 
 
-def _units(text: str, limit: int) -> int:
-    """How many characters of `text` fit `limit` UTF-16 units."""
+def head(text: str, limit: int) -> str:
+    """As much of the beginning of `text` as fits `limit` UTF-16 units."""
     used = 0
     for n, char in enumerate(text):
         used += 1 + (char > "\uffff")
         if used > limit:
-            return n
-    return len(text)
+            return text[:n]
+    return text
 
 
 def _open_fence(part: str) -> str:

@@ -65,6 +65,7 @@ class Settings(BaseSettings):
         None, ge=0, le=2**32 - 1, description="The same seed gives the same replies."
     )
     banned_words: str = Field("", description="Words that replies never have, commas between.")
+    reply_buttons: bool = Field(True, description="Buttons for feedback under each reply.")
     threads: int | None = Field(None, ge=1, description="CPU threads of the model; empty: all.")
     precision: Literal["int8", "fp32"] = Field(
         "int8", description="Number format of the weights on a CPU."

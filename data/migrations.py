@@ -199,6 +199,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         )
         """,
     ),
+    ("ALTER TABLE replies ADD COLUMN first_s REAL",),
 )
 
 LATEST = len(MIGRATIONS)

@@ -18,12 +18,12 @@ from data.schema import Rating, ReplyRecord
 class Replies(Table):
     """The records of replies and their ratings."""
 
-    async def add_reply(self, record: ReplyRecord) -> None:
+    async def add_reply(self, record: ReplyRecord) -> bool:
         """Remember what a reply was made from; a reply that was made anew replaces its record.
 
-        Nothing is recorded if the message that it answers is no longer in the history: it was
-        deleted or forgotten meanwhile. Record it before the reply's own message, so that whoever
-        forgets the member finds that message too.
+        Nothing is recorded (False) if the message that it answers is no longer in the history: it
+        was deleted or forgotten meanwhile. Record it before the reply's own message, so that
+        whoever forgets the member finds that message too.
         """
         fields = asdict(record) | {
             "seen": json.dumps(record.seen),
@@ -32,7 +32,7 @@ class Replies(Table):
         }
         columns = ", ".join(fields)
         marks = ", ".join("?" * len(fields))
-        await self._changed(
+        changed = await self._changed(
             f"""
             INSERT OR REPLACE INTO replies ({columns}) SELECT {marks}
             WHERE EXISTS (SELECT 1 FROM messages WHERE discord_id = ?)
@@ -40,6 +40,7 @@ class Replies(Table):
             *fields.values(),
             record.asked_id,
         )
+        return bool(changed)
 
     async def reply(self, reply_id: int) -> ReplyRecord | None:
         """What a reply was made from; `messages(record.seen)` gives what it read."""
@@ -65,6 +66,10 @@ class Replies(Table):
             value,
             now(),
         )
+
+    async def drop_ratings(self, reply_id: int) -> int:
+        """Forget what people said of a reply, which now says something else; how many did."""
+        return await self._changed("DELETE FROM ratings WHERE reply_id = ?", reply_id)
 
     async def rating(self, reply_id: int, user_id: int | None = None) -> Rating:
         """What people think of a reply, and that member among them."""

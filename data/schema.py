@@ -128,7 +128,8 @@ class ReplyRecord:
 
     `asked_id` is the message that it answers, `asked_by` who wrote that. `model` is the name of the
     model and `source` its folder or Hub id. `seen` are the messages of the history that were read,
-    oldest first; `cut` of them were shortened or did not fit.
+    oldest first; `cut` of them were shortened or did not fit. It took `seconds`, and `first_s` of
+    them until its first word (None: not known).
     """
 
     reply_id: int
@@ -146,6 +147,7 @@ class ReplyRecord:
     sampling: Mapping[str, object]
     seconds: float
     created_at: datetime
+    first_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

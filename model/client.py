@@ -196,6 +196,10 @@ class WorkerClient:
                     case other:
                         raise _error(other)
 
+    def abort(self, request_id: int) -> None:
+        """End a reply that has begun where it is: its stream goes on to its Finished."""
+        self._send(Abort(request_id))
+
     def prepare(self, source: str, messages: Sequence[Message], channel: int) -> None:
         """Tell the worker how the channel's next request will begin; it reads that when idle."""
         if messages and source in self._models:

@@ -125,6 +125,7 @@ class Engine:
             seed=params.seed if params.seed is not None else random.getrandbits(31),
             channel=request.channel,
             scope=request.scope,
+            cut=prompt.dropped + prompt.shortened,
             memory=tokens * loaded.runner.token_bytes,
             positions=positions,
             deadline=self._clock() + self._settings.deadline_s,
@@ -291,8 +292,13 @@ class Engine:
     def _send(self, sequence: Sequence, loaded: Loaded) -> None:
         ready = certain(sequence, loaded)
         if len(ready) > sequence.sent:
-            self._deliver(_piece(sequence, ready))
+            self._say(sequence, ready)
             sequence.sent = len(ready)
+
+    def _say(self, sequence: Sequence, text: str) -> None:
+        if sequence.began is None:
+            sequence.began = time.monotonic()
+        self._deliver(_piece(sequence, text))
 
     def _end_overdue(self) -> None:
         """End replies that take too long where they are."""
@@ -313,7 +319,7 @@ class Engine:
             self._deliver(Failed(sequence.request_id, NOTHING if drawn else TOO_LATE))
         else:
             if len(text) > sequence.sent:
-                self._deliver(_piece(sequence, text))
+                self._say(sequence, text)
             self._deliver(_finished(sequence, text))
         self._free_unused()
 
@@ -369,4 +375,6 @@ def _finished(sequence: Sequence, text: str) -> Finished:
         new_tokens=len(sequence.reply_ids),
         seed=sequence.seed,
         seconds=time.monotonic() - sequence.arrived,
+        cut=sequence.cut,
+        first_s=None if sequence.began is None else sequence.began - sequence.arrived,
     )

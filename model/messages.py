@@ -139,7 +139,9 @@ class TextDelta:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The end of a reply. `text` is all of it; `seconds` counts from the request's arrival."""
+    """The end of a reply. `text` is all of it; `seconds` counts from the request's arrival, and so
+    does `first_s`, when its first piece was said. `cut` of the messages were shortened or did not
+    fit the prompt."""
 
     request_id: int
     text: str
@@ -148,6 +150,8 @@ class Finished:
     new_tokens: int
     seed: int
     seconds: float
+    cut: int = 0
+    first_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

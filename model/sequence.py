@@ -16,10 +16,11 @@ ATTEMPTS = 4
 class Sequence:
     """A reply. `model` is the key of the loaded model that writes it; ids are token ids.
 
-    `channel` (0: none) and `scope` say whose it is. `past` tokens are in the cache, where it may
-    take `memory` bytes; with its reply it has at most `positions` tokens. `text` is what the reply
-    says so far, of which `sent` characters were delivered. An `idle` one only reads its prompt,
-    which will be the beginning of another.
+    `channel` (0: none) and `scope` say whose it is; `cut` of its messages are not whole in the
+    prompt. `past` tokens are in the cache, where it may take `memory` bytes; with its reply it has
+    at most `positions` tokens. `text` is what the reply says so far, of which `sent` characters
+    were delivered. An `idle` one only reads its prompt, which will be the beginning of another. It
+    `arrived`, and its reply `began`, by `time.monotonic`.
     """
 
     request_id: int
@@ -29,6 +30,7 @@ class Sequence:
     seed: int
     channel: int = 0
     scope: int = 0
+    cut: int = 0
     memory: int = 0
     positions: int = 1 << 30
     deadline: float | None = None
@@ -40,6 +42,7 @@ class Sequence:
     attempt: int = 0
     reason: FinishReason | None = None
     arrived: float = field(default_factory=time.monotonic)
+    began: float | None = None
     random: Random = field(init=False)
 
     def __post_init__(self) -> None:

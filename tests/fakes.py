@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from typing import Any
 
 from data.schema import Message
 from model.errors import LoadFailed
@@ -21,19 +23,53 @@ def facts(source: str) -> ModelFacts:
     return ModelFacts(source, 1000, 256, 4096, "int8", 0.1)
 
 
+class Gate(asyncio.Event):
+    """An event on which each who waits can be let through alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._waiting: dict[int, asyncio.Event] = {}
+
+    async def pass_through(self, number: int) -> None:
+        """Wait until it is set, or `let` is called."""
+        if self.is_set():
+            return
+        opened = self._waiting[number] = asyncio.Event()
+        try:
+            await opened.wait()
+        finally:
+            del self._waiting[number]
+
+    def set(self) -> None:
+        super().set()
+        for opened in self._waiting.values():
+            opened.set()
+
+    def let(self, number: int) -> None:
+        if number in self._waiting:
+            self._waiting[number].set()
+
+
+async def as_it_is(wait: Coroutine[Any, Any, None]) -> None:
+    await wait
+
+
 class FakeWorker:
     """Answers with `answer(messages)`, word by word.
 
-    While `gate` is closed (`gate.clear()`), replies wait before their first word. `heard` keeps
-    what each request saw. Sources in `broken` cannot be loaded.
+    While `gate` is closed (`gate.clear()`), replies wait before their word number `gate_at` (0: the
+    first), unless they are stopped. `heard` keeps what each request saw, `asked` its settings.
+    Sources in `broken` cannot be loaded. `park` waits for the gate, and may tell others so.
     """
 
     def __init__(
         self, answer: Answer = lambda messages: f"you said {messages[-1].content}"
     ) -> None:
         self.answer = answer
-        self.gate = asyncio.Event()
+        self.gate = Gate()
         self.gate.set()
+        self.gate_at = 0
+        self.asked: list[SamplingParams] = []
         self.heard: list[tuple[str, list[Message]]] = []
         self.models: dict[str, ModelFacts] = {str(TINY): facts(str(TINY))}
         self.broken: dict[str, str] = {}
@@ -42,6 +78,9 @@ class FakeWorker:
         self.running = 0
         self.most_running = 0
         self._changed = asyncio.Event()
+        self._numbers = itertools.count(1)
+        self._aborted: set[int] = set()
+        self.park: Callable[[Coroutine[Any, Any, None]], Awaitable[None]] = as_it_is
         self.ready: Ready | None = Ready(1, "cpu", "fp32", facts(str(TINY)))
 
     async def start(self) -> Ready:
@@ -74,22 +113,34 @@ class FakeWorker:
         scope: int = 0,
     ) -> AsyncIterator[Queued | TextDelta | Finished]:
         self.heard.append((source, list(messages)))
+        self.asked.append(params)
+        number = next(self._numbers)
         self.running += 1
         self.most_running = max(self.most_running, self.running)
         self._changed.set()
         try:
             if not self.gate.is_set() and self.running > 1:
-                yield Queued(1, self.running - 1)
-            await self.gate.wait()
-            if self.failure is not None:
-                raise self.failure
-            text = self.answer(messages)
-            words = text.split(" ")
-            for n, word in enumerate(words):
-                yield TextDelta(1, f" {word}" if n else word)
-            yield Finished(1, text, FinishReason.END, 10, len(words), params.seed or 0, 0.01)
+                yield Queued(number, self.running - 1)
+            words: list[str] = []
+            for n, word in enumerate(self.answer(messages).split(" ")):
+                if n == self.gate_at:
+                    await self.park(self.gate.pass_through(number))
+                if self.failure is not None:
+                    raise self.failure
+                if number in self._aborted:
+                    break
+                words.append(word)
+                yield TextDelta(number, f" {word}" if n else word)
+            reason = FinishReason.ABORTED if number in self._aborted else FinishReason.END
+            seed = params.seed or 0
+            text = " ".join(words)
+            yield Finished(number, text, reason, 10, len(words), seed, 0.01, first_s=0.005)
         finally:
             self.running -= 1
+
+    def abort(self, request_id: int) -> None:
+        self._aborted.add(request_id)
+        self.gate.let(request_id)
 
     def prepare(self, source: str, messages: Sequence[Message], channel: int) -> None:
         self.prepared[channel] = (source, list(messages))

@@ -10,11 +10,14 @@ import logging
 import discord
 from discord import app_commands
 from discord.ext import commands
+from discord.utils import MISSING
 
+from bot.buttons import rows
 from bot.client import Gpt2Bot
-from bot.conversation import ConversationManager, Incoming
+from bot.conversation import ConversationManager
 from bot.errors import is_expected, sentence
-from bot.replies import LiveReply, ReplyDeleted, split
+from bot.replies import NO_BUTTONS, LiveReply, ReplyDeleted, Rows, question, split
+from bot.request import Incoming
 from data.store import Store
 from model.messages import Rendered
 
@@ -35,8 +38,16 @@ class Chat(commands.Cog):
         default_permissions=discord.Permissions(manage_guild=True),
     )
 
-    def __init__(self, bot: Gpt2Bot, conversations: ConversationManager, store: Store) -> None:
+    def __init__(
+        self,
+        bot: Gpt2Bot,
+        conversations: ConversationManager,
+        store: Store,
+        *,
+        buttons: bool = True,
+    ) -> None:
         self._bot = bot
+        self._buttons = buttons
         self._conversations = conversations
         self._store = store
         self._enabled: set[int] = set()
@@ -58,8 +69,8 @@ class Chat(commands.Cog):
     async def _reply_to(self, message: discord.Message) -> None:
         reference = message.to_reference(fail_if_not_exists=False)
 
-        async def first(text: str) -> discord.Message:
-            return await message.channel.send(text, reference=reference)
+        async def first(content: str, *, view: discord.ui.View = MISSING) -> discord.Message:
+            return await message.channel.send(content, reference=reference, view=view)
 
         incoming = Incoming(
             discord_id=message.id,
@@ -68,7 +79,7 @@ class Chat(commands.Cog):
             author_id=message.author.id,
             text=lambda: self.text_of(message),
         )
-        reply = LiveReply(first, message.channel.send)
+        reply = LiveReply(first, message.channel.send, rows=self._rows(message.id))
         try:
             async with message.channel.typing():
                 await self._conversations.answer(incoming, reply)
@@ -80,6 +91,9 @@ class Chat(commands.Cog):
             if not is_expected(e):
                 log.exception("no reply to %s", message.id)
             await reply.fail(sentence(e))
+
+    def _rows(self, asked_id: int, *, quoted: bool = False) -> Rows:
+        return rows(asked_id, quoted=quoted) if self._buttons else NO_BUTTONS
 
     def _is_for_us(self, message: discord.Message) -> bool:
         channel = message.channel
@@ -143,11 +157,11 @@ class Chat(commands.Cog):
     ) -> None:
         await interaction.response.defer(thinking=True)
 
-        async def first(content: str) -> discord.Message:
-            return await interaction.edit_original_response(content=content)
+        async def first(content: str, *, view: discord.ui.View = MISSING) -> discord.Message:
+            return await interaction.edit_original_response(content=content, view=view)
 
-        async def more(content: str) -> discord.Message:
-            return await interaction.followup.send(content, wait=True)
+        async def more(content: str, *, view: discord.ui.View = MISSING) -> discord.Message:
+            return await interaction.followup.send(content, view=view, wait=True)
 
         incoming = Incoming(
             discord_id=interaction.id,
@@ -156,8 +170,8 @@ class Chat(commands.Cog):
             author_id=interaction.user.id,
             text=lambda: text,
         )
-        quoted = "\n".join(f"> {line}" for line in text.splitlines())
-        reply = LiveReply(first, more, prefix=f"{quoted}\n")
+        row = self._rows(interaction.id, quoted=True)
+        reply = LiveReply(first, more, prefix=question(text), rows=row)
         try:
             if await self._conversations.answer(incoming, reply) is None:
                 await reply.fail("I am shutting down; please ask again in a moment.")

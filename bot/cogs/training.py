@@ -14,6 +14,7 @@ from discord.ext import commands
 
 from bot.client import Gpt2Bot, tell_failure
 from bot.cogs.models import choices, scope_of
+from bot.lessons import BOTH, LONGEST
 from bot.models import ModelSwitch
 from bot.plan import Plan, examples_text, plan_embed
 from bot.reports import JobButton
@@ -24,8 +25,6 @@ from training.config import HIGHEST_RATE, Method, TrainingConfig, usual_rate
 from training.errors import EmptyDataset, JobRunning
 from training.manager import TrainingManager
 
-LONGEST = 500
-"""Characters of a taught question or answer."""
 PAUSING = "It pauses as soon as the step under way is done. Resume lets it go on."
 NOTHING_TAUGHT = "There is nothing to learn from yet. Teach me something first, with `/teach`."
 
@@ -61,9 +60,7 @@ class Training(commands.Cog):
     ) -> None:
         scope = scope_of(interaction)
         if not user.strip() or not bot.strip():
-            await interaction.response.send_message(
-                "Please give me both: what people say, and what I should answer.", ephemeral=True
-            )
+            await interaction.response.send_message(BOTH, ephemeral=True)
             return
         await self._store.add_example(
             scope, user.strip(), bot.strip(), interaction.user.id, "teach"

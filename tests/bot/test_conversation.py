@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from bot.conversation import ConversationManager, Incoming
+from bot.conversation import ConversationManager
 from bot.models import ModelSwitch
+from bot.request import Incoming
 from bot.tasks import Tasks
 from data.schema import Message, Role
 from data.store import Store, open_store

@@ -8,7 +8,7 @@ import signal
 
 from transformers import AutoTokenizer
 
-from bot.conversation import Incoming
+from bot.request import Incoming
 from data.schema import Message, Role
 from model.chat import encode
 from model.client import WorkerClient

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.replies import LIMIT, LiveReply, split, width
+from bot import replies
+from bot.replies import LIMIT, LiveReply, Rows, split, width
 
 WORDS = st.lists(st.text(st.characters(exclude_categories=["Z", "C"]), min_size=1, max_size=30))
 
@@ -39,6 +40,37 @@ async def test_who_waits_for_others_reads_it_where_the_reply_will_be(end: str) -
     assert note.said == [
         "> hello\n-# I am busy: you are number 3 in the queue.",
         "> hello\nHere I am.",
+    ]
+
+
+async def test_the_buttons_come_with_the_edits_and_move_to_the_last_message(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(replies, "FIRST_S", 0.0)
+    monkeypatch.setattr(replies, "EDIT_S", 0.0)
+    requests: list[tuple[Any, ...]] = []
+
+    class Sheet:
+        def __init__(self, number: int) -> None:
+            self.id = number
+
+        async def edit(self, *, content: str, **view: Any) -> None:
+            requests.append(("edit", self.id, len(content), view))
+
+    async def send(content: str, **view: Any) -> Any:
+        requests.append(("send", len(content), view))
+        return Sheet(sum(one[0] == "send" for one in requests))
+
+    rows = Rows(lambda before: ("growing", before), lambda before: ("whole", before))  # type: ignore[arg-type,return-value]
+    reply = LiveReply(send, send, rows=rows)
+    await reply.add("x" * 10)
+    await reply.add(" " + "y" * 1995)
+    await reply.finish(f"{'x' * 10} {'y' * 1995}")
+    assert requests == [
+        ("send", 10, {"view": ("growing", [])}),
+        ("edit", 1, 10, {"view": None}),
+        ("send", 1995, {"view": ("growing", [1])}),
+        ("edit", 2, 1995, {"view": ("whole", [1])}),
     ]
 
 

@@ -42,6 +42,7 @@ def test_defaults(place: Path) -> None:
     assert (settings.training_threads, settings.accelerate_config) == (None, None)
     assert settings.checkpoints_mb == 20_000
     assert (settings.learn_from_chat, settings.retention_days) == (False, 30)
+    assert settings.reply_buttons
 
 
 def test_environment_goes_before_the_file_and_overrides_before_both(
@@ -126,6 +127,7 @@ def test_models_are_names_and_sources(monkeypatch: pytest.MonkeyPatch) -> None:
         ("TOP_P", "0", "must be a number above 0 and up to 1"),
         ("REPETITION_PENALTY", "inf", "must be a number from 1 to 2"),
         ("SEED", "-1", "must be a whole number from 0 to 4294967295"),
+        ("REPLY_BUTTONS", "perhaps", "must be true or false"),
         ("THREADS", "0", "must be a whole number of at least 1"),
         ("SLOW_REPLY_S", "-1", "must be a number of at least 0"),
         ("SLOW_REPLY_S", "inf", "must be a number of at least 0"),

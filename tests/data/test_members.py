@@ -57,8 +57,8 @@ class TestReplies:
     async def test_a_record_comes_back_and_leads_to_what_was_read(self, store: Store) -> None:
         for n in (97, 98, 99):
             await store.add_message(said(n, f"message {n}"))
-        record = replace(made(100, 99), seen=(97, 99, 98), seed=7, cut=1)
-        await store.add_reply(record)
+        record = replace(made(100, 99), seen=(97, 99, 98), seed=7, cut=1, first_s=0.1)
+        assert await store.add_reply(record)
         assert await store.reply(100) == record
         await store.delete_messages([97])
         assert await store.messages(record.seen) == [said(99, "message 99"), said(98, "message 98")]
@@ -75,7 +75,7 @@ class TestReplies:
     async def test_nothing_comes_back_of_what_was_deleted_meanwhile(self, store: Store) -> None:
         await store.add_message(said(99, "hello"))
         await store.delete_messages([99])
-        await store.add_reply(made(100, 99))
+        assert not await store.add_reply(made(100, 99))
         await store.add_message(said(100, "you said hello", BOT), answering=99)
         assert await store.reply(100) is None
         assert await store.context(CHANNEL, 5) == []
@@ -92,6 +92,13 @@ class TestReplies:
         assert await store.rating(100, ADA) == Rating(up=1)
         with pytest.raises(StoreError):
             await store.rate(GUILD, 100, ADA, 2)
+
+    async def test_a_reply_made_anew_is_rated_anew(self, store: Store) -> None:
+        for reply, user in ((100, ADA), (100, BEN), (101, ADA)):
+            await store.rate(GUILD, reply, user, 1)
+        assert await store.drop_ratings(100) == 2
+        assert await store.rating(100) == Rating()
+        assert await store.rating(101) == Rating(up=1)
 
 
 async def test_jobs_know_whose_words_they_learned(store: Store) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,19 @@ async def test_a_reply_can_be_left(side: Side) -> None:
     await stream.aclose()
     with pytest.raises(StopAsyncIteration):
         await anext(stream)
+
+
+async def test_a_reply_can_be_ended_where_it_is(side: Side) -> None:
+    stream = side.worker.generate(str(TINY), TALK, replace(PARAMS, max_new_tokens=150))
+    said = [await anext(stream)]
+    side.worker.abort(said[0].request_id)
+    *more, end = [one async for one in stream]
+    assert isinstance(end, Finished)
+    assert end.text == "".join(one.text for one in [*said, *more]).rstrip()
+    assert end.new_tokens
+    assert end.first_s is not None
+    assert end.first_s <= end.seconds
+    side.worker.abort(end.request_id)  # too late: nothing happens
 
 
 async def test_replies_run_side_by_side(side: Side) -> None:

@@ -267,6 +267,24 @@ def test_abort_keeps_what_was_said_and_leaves_the_others(byte_model: Loaded) -> 
     assert (desk.finished(1).text, desk.finished(1).reason) == ("ab", FinishReason.ABORTED)
     assert (desk.finished(2).text, desk.finished(2).reason) == ("abcdef", FinishReason.END)
     assert (desk.finished(3).text, desk.finished(3).reason) == ("", FinishReason.ABORTED)
+    assert desk.finished(3).first_s is None
+
+
+def test_the_end_tells_when_the_reply_began_and_what_was_cut(byte_model: Loaded) -> None:
+    loaded = scripted(byte_model, "abcdef")
+    desk = Desk(cache_mb=64 * loaded.runner.token_bytes / MB)
+    desk.ask(loaded, number=1)
+    many = [Message(Role.USER, f"message {n}") for n in range(6)]
+    desk.ask(loaded, number=2, messages=many)
+    desk.ask(loaded, number=3, messages=[*many, Message(Role.USER, "x" * 500)])
+    desk.run()
+    assert desk.finished(1).cut == 0
+    assert 0 < desk.finished(2).cut < len(many)
+    assert desk.finished(3).cut == len(many) + 1
+    for number in (1, 2, 3):
+        end = desk.finished(number)
+        assert end.first_s is not None
+        assert 0 < end.first_s <= end.seconds
 
 
 def test_numbers_that_are_none_fail_one_reply_only(byte_model: Loaded) -> None:

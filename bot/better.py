@@ -1,0 +1,68 @@
+"""The form for a better answer, and what is said when it was sent. Knows Discord."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import discord
+
+from bot.client import Gpt2Bot, tell_failure
+from bot.lessons import LONGEST, Lesson
+from bot.outcome import quoted
+from data.schema import Example, Review
+
+OWN_WORDS = "Put the question in your own words."
+SHOWN = 300
+"""Characters of a text that are repeated to whoever wrote it."""
+NEXT = {
+    Review.APPROVED: "I learn it at the next `/retrain`.",
+    Review.WAITING: (
+        "Somebody with the permission Manage Server looks at it first; "
+        "once they approve it, I learn it at the next `/retrain`."
+    ),
+    Review.REJECTED: "But this very pair was rejected here before, so I do not learn it.",
+}
+NOT_HERE = "I keep it, but so far I learn in servers only: there is no `/retrain` here."
+
+Interaction = discord.Interaction[Gpt2Bot]
+Learn = Callable[[Interaction, Lesson, str, str], Awaitable[None]]
+
+
+class BetterAnswer(discord.ui.Modal, title="A better answer"):
+    """Two fields: what people say, and what the bot should answer."""
+
+    def __init__(self, lesson: Lesson, learn: Learn) -> None:
+        super().__init__()
+        self._lesson = lesson
+        self._learn = learn
+        self.question = _field("question", default=lesson.words or None, placeholder=OWN_WORDS)
+        self.answer = _field("answer")
+        self.add_item(discord.ui.Label(text="What people say to me", component=self.question))
+        self.add_item(discord.ui.Label(text="What I should answer", component=self.answer))
+
+    async def on_submit(self, interaction: Interaction) -> None:  # type: ignore[override]
+        await self._learn(interaction, self._lesson, self.question.value, self.answer.value)
+
+    async def on_error(  # type: ignore[override]
+        self, interaction: Interaction, error: Exception
+    ) -> None:
+        await tell_failure(interaction, error)
+
+
+def _field(
+    name: str, *, default: str | None = None, placeholder: str | None = None
+) -> discord.ui.TextInput[BetterAnswer]:
+    return discord.ui.TextInput(
+        custom_id=name,
+        style=discord.TextStyle.paragraph,
+        max_length=LONGEST,
+        default=default,
+        placeholder=placeholder,
+    )
+
+
+def noted(example: Example, *, in_server: bool) -> str:
+    """What happened to a better answer, and when it is learned."""
+    what_next = NEXT[example.status] if in_server else NOT_HERE
+    question, answer = quoted(example.user, SHOWN), quoted(example.bot, SHOWN)
+    return f"Noted. To “{question}” I should answer: “{answer}”\n-# {what_next}"

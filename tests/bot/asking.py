@@ -1,0 +1,32 @@
+"""What the tests of feedback do again and again: ask, and look at the reply and its record."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from data.schema import ReplyRecord
+from data.store import Store
+from tests.bot.conftest import World
+
+
+def store_of(world: World) -> Store:
+    store = world.bot.get_cog("Feedback")._store
+    assert isinstance(store, Store)
+    return store
+
+
+def buttons(message: Any) -> list[str]:
+    """The ids of the buttons under a message."""
+    return [item.custom_id for row in message.components for item in row.children]
+
+
+async def ask(world: World, text: str = "hi", who: Any = None) -> Any:
+    """Let somebody ask; the bot's reply."""
+    await world.say(who or world.ben, text)
+    return world.general.last_message
+
+
+async def record_of(world: World, reply: Any) -> ReplyRecord:
+    record = await store_of(world).reply(reply.id)
+    assert record is not None
+    return record

@@ -98,7 +98,9 @@ async def _fill(store: Store, start: int, stop: int, options: argparse.Namespace
     )
     await store._changed(
         f"""
-        INSERT INTO replies {numbers}
+        INSERT INTO replies (reply_id, channel_id, scope, asked_id, asked_by, model, source,
+            seen, cut, prompt_tokens, completion_tokens, seed, sampling, seconds, created_at)
+        {numbers}
         SELECT n + 2, 0, 1, n + 1, iif(n % {every} = 0, {MEMBER}, 100 + n % 5000), 'gpt2', 'gpt2',
             '[1,2,3,4,5]', 0, 120, 30, NULL, '{{"temperature": 0.7}}', 0.3,
             strftime('%Y-%m-%dT%H:%M:%S+00:00', 1700000000 + n, 'unixepoch')

@@ -54,10 +54,9 @@ def test_a_soak_shows_speed_and_memory_over_time() -> None:
 
 def test_the_training_benchmark_prints_one_object() -> None:
     """As short as it can be: nothing is learned in so few steps."""
-    result = run("training", "--short --parts speed,chat")
-    assert list(result) == ["speed", "chat"]
+    result = run("training", "--short --parts speed")
+    assert list(result) == ["speed"]
     assert result["speed"]["tiny: times as fast"] > 0
-    assert result["chat"]["replies, tokens/s while one runs"] > 0
 
 
 def test_the_store_benchmark_prints_one_object() -> None:

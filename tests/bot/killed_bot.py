@@ -77,10 +77,13 @@ async def live(home: Path, model: Path, moment: str) -> None:
     settings = load_settings(gpt2bot_home=home, default_model="small", models=f"small={model}")
     async with open_world(settings, None) as world:
         cog = world.bot.get_cog("Training")
+        first = await cog._store.job(JOB) is None
+        if first:  # so that it is there, and found ready in the lives to come
+            await world.ada.slash(world.general, "model use", name="small")
         await life.chat(world)
-        if await cog._store.job(JOB) is None:
+        if first:
             await world.ben.slash(world.general, "teach", user="Who is our admin?", bot="Ada.")
-            plan = await world.ada.slash(world.general, "retrain")
+            plan = await world.ada.slash(world.general, "retrain", epochs=3.0)
             await world.ada.click(plan.response, label="Start")
         job = await cog._training.wait(JOB)
         life.facts |= {"state": job.state, "detail": job.detail, "checkpoint": job.checkpoint}

@@ -26,10 +26,11 @@ from bot.models import ModelSwitch
 from bot.patience import Patience
 from bot.replay import Replays
 from bot.reports import TrainingReports
+from bot.retention import DAY_S, HOUR_S, erase_old, repeat
 from bot.retraining import CleanRetrains
 from bot.settings import Settings, SettingsError, prepare_home, sampling, worker_settings
 from bot.tasks import Tasks
-from data.store import open_store
+from data.store import Store, open_store
 from model.client import WorkerClient
 from model.device import cores
 from model.registry import from_settings
@@ -109,6 +110,7 @@ async def build(
         stack.push_async_callback(conversations.drain, DRAIN_S)
         forgetting = Forgetting(store, training, CleanOffers(bot, store).offer)
         retrains = CleanRetrains(store, models, training)
+        _do_chores(tasks, store, forgetting, settings.retention_days)
         bot.make_cogs = lambda: (
             Chat(bot, conversations, store, buttons=settings.reply_buttons),
             Feedback(bot, store, conversations, Replays(store, models, worker)),
@@ -126,6 +128,13 @@ async def build(
             Dataset(store, settings.author_share),
         )
         yield bot
+
+
+def _do_chores(tasks: Tasks, store: Store, forgetting: Forgetting, days: int) -> None:
+    """What is done now and again and again; begun here, and so outside of any simulated clock."""
+    tasks.spawn(repeat(forgetting.finish, HOUR_S, "forgetting"), name="forgetting")
+    erasing = repeat(lambda: erase_old(store, days), DAY_S, "erasing what is old")
+    tasks.spawn(erasing, name="retention")
 
 
 def _limits(settings: Settings) -> Limits:

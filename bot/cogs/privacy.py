@@ -33,7 +33,6 @@ from bot.privacy import (
     show_text,
     withdrawn_text,
 )
-from bot.retention import DAY_S, HOUR_S, erase_old, repeat
 from bot.retraining import CleanRetrains
 from bot.tasks import Tasks
 from data.store import Store
@@ -77,10 +76,6 @@ class Privacy(commands.Cog):
 
     async def cog_load(self) -> None:
         self._bot.add_dynamic_items(CleanButton)
-        finishing = repeat(self._forgetting.finish, HOUR_S, "forgetting")
-        self._tasks.spawn(finishing, name="forgetting")
-        erasing = repeat(lambda: erase_old(self._store, self._days), DAY_S, "erasing what is old")
-        self._tasks.spawn(erasing, name="retention")
 
     # --- commands --------------------------------------------------------------------------------
 

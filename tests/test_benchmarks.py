@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 SMALL = "--model-size tiny --new-tokens 12 --prompt-tokens 20 --threads 1"
 
@@ -25,6 +27,7 @@ def run(benchmark: str, options: str) -> Any:
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_the_generation_benchmark_prints_one_object() -> None:
     result = run("generation", f"{SMALL} --streams 1,2 --rounds 1 --short --peers generate")
     assert set(result["engines"]) == {"gpt2bot", "generate"}
@@ -52,6 +55,7 @@ def test_a_soak_shows_speed_and_memory_over_time() -> None:
         assert parts[-1]["memory_mb"] < 1.5 * parts[0]["memory_mb"]
 
 
+@pytest.mark.slow
 def test_the_training_benchmark_prints_one_object() -> None:
     """As short as it can be: nothing is learned in so few steps."""
     result = run("training", "--short --parts speed")

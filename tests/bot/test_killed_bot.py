@@ -60,6 +60,7 @@ def ends(pid: int, within_s: float) -> bool:
     return bool(ended)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="only Linux waits for any process")
 async def test_one_job_goes_on_through_the_death_of_the_bot_at_each_moment(tmp_path: Path) -> None:
     home = tmp_path / "home"

@@ -373,7 +373,9 @@ async def test_a_place_that_was_taken_meanwhile_keeps_what_was_learned(order: tr
     assert verify(order.job / CHECKPOINT)
 
 
-@pytest.mark.parametrize(("processes", "steps"), [(1, 4), (2, 2)])
+@pytest.mark.parametrize(
+    ("processes", "steps"), [(1, 4), pytest.param(2, 2, marks=pytest.mark.slow)]
+)
 def test_a_real_run(processes: int, steps: int, tmp_path: Path) -> None:
     """The model says what it is taught already, so it passes its checks."""
     make_model_folder(tmp_path / "base", says=SAYS)

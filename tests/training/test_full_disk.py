@@ -39,6 +39,7 @@ def may_mount() -> bool:
         return False
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not may_mount(), reason="this system lets nobody mount a file system")
 def test_the_disk_fills_up_and_the_run_goes_on_when_there_is_room(
     plain_base: Path, tmp_path: Path

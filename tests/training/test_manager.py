@@ -688,6 +688,7 @@ async def test_a_job_from_the_question_to_service(
     assert rows == [{"user": "Hello", "bot": "Good day."}, {"user": "who?", "bot": "me"}]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no signals to send")
 async def test_the_real_run_is_paused_and_killed_and_comes_to_its_end(real_house: House) -> None:
     """Paused between two steps, killed in its second life, it still learns every step once."""

@@ -386,6 +386,7 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_out_of_memory_makes_smaller_batches(
     config: TrainingConfig, wide: Path, tmp_path: Path
 ) -> None:

@@ -427,6 +427,7 @@ class TrainingManager:
             end = await self._end(started)
             if job.id in self._cancelled and self._stoppable:
                 end = STOPPED
+            self._pausable = self._stoppable = False  # it is decided
             await self._move(started, end)
         finally:
             self._running = None

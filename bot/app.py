@@ -28,7 +28,7 @@ from bot.replay import Replays
 from bot.reports import TrainingReports
 from bot.retention import DAY_S, HOUR_S, erase_old, repeat
 from bot.retraining import CleanRetrains
-from bot.settings import Settings, SettingsError, prepare_home, sampling, worker_settings
+from bot.settings import DATABASE, Settings, SettingsError, prepare_home, sampling, worker_settings
 from bot.tasks import Tasks
 from data.store import Store, open_store
 from model.client import WorkerClient
@@ -62,7 +62,7 @@ async def build(
     checkpoints = home / "checkpoints"
     bot = Gpt2Bot(message_content=message_content)
     async with AsyncExitStack() as stack:
-        database = open_store(home / "gpt2bot.sqlite3", collected=settings.learn_from_chat)
+        database = open_store(home / DATABASE, collected=settings.learn_from_chat)
         store = await stack.enter_async_context(database)
         tasks = Tasks()
         if worker is None:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import discord
 
-from bot.client import Gpt2Bot, tell_failure
+from bot.client import Gpt2Bot, TellsFailure
 from bot.lessons import LONGEST, Lesson
 from bot.outcome import quoted
 from data.schema import Example, Review
@@ -28,7 +28,7 @@ Interaction = discord.Interaction[Gpt2Bot]
 Learn = Callable[[Interaction, Lesson, str, str], Awaitable[None]]
 
 
-class BetterAnswer(discord.ui.Modal, title="A better answer"):
+class BetterAnswer(TellsFailure, discord.ui.Modal, title="A better answer"):
     """Two fields: what people say, and what the bot should answer."""
 
     def __init__(self, lesson: Lesson, learn: Learn) -> None:
@@ -42,11 +42,6 @@ class BetterAnswer(discord.ui.Modal, title="A better answer"):
 
     async def on_submit(self, interaction: Interaction) -> None:  # type: ignore[override]
         await self._learn(interaction, self._lesson, self.question.value, self.answer.value)
-
-    async def on_error(  # type: ignore[override]
-        self, interaction: Interaction, error: Exception
-    ) -> None:
-        await tell_failure(interaction, error)
 
 
 def _field(

@@ -13,7 +13,7 @@ from functools import partial
 
 import discord
 
-from bot.client import tell_failure
+from bot.client import call_cog
 from bot.replies import Rows
 from model.registry import ModelOption
 
@@ -64,7 +64,7 @@ class ReplyButton(
         return cls(match["action"], Place.parse(match["place"]))
 
     async def callback(self, interaction: discord.Interaction) -> None:
-        await _call(interaction, self.action, self.place)
+        await call_cog(interaction, "Feedback", self.action, self.place)
 
 
 class StopButton(
@@ -82,7 +82,7 @@ class StopButton(
         return cls(int(match["asked"]))
 
     async def callback(self, interaction: discord.Interaction) -> None:
-        await _call(interaction, "stop", self.asked_id)
+        await call_cog(interaction, "Feedback", "stop", self.asked_id)
 
 
 def _button(action: str, rest: str) -> discord.ui.Button[discord.ui.View]:
@@ -118,20 +118,12 @@ class ReplaySelect(
         return cls(int(match["reply"]))
 
     async def callback(self, interaction: discord.Interaction) -> None:
-        await _call(interaction, "replay", self.reply_id, self.item.values[0])
+        await call_cog(interaction, "Feedback", "replay", self.reply_id, self.item.values[0])
 
 
 def replay_view(reply_id: int, choices: Sequence[ModelOption]) -> discord.ui.View:
     """The select under the answer to "Why this reply?"."""
     return discord.ui.View(timeout=None).add_item(ReplaySelect(reply_id, choices))
-
-
-async def _call(interaction: discord.Interaction, action: str, *what: Place | int | str) -> None:
-    cog = interaction.client.get_cog("Feedback")  # type: ignore[attr-defined]
-    try:
-        await getattr(cog, action)(interaction, *what)
-    except Exception as e:  # discord.py would only log it
-        await tell_failure(interaction, e)  # type: ignore[arg-type]
 
 
 def rows(asked_id: int, *, quoted: bool = False) -> Rows:

@@ -9,11 +9,11 @@ import os
 import subprocess
 import sys
 import tempfile
-from asyncio.subprocess import DEVNULL, PIPE, Process
+from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 
+from data.children import end, environment
 from training.errors import ChildFailed
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ async def _draw(numbers: bytes, out: Path, limit_s: float) -> None:
         stdin=PIPE,
         stdout=DEVNULL,
         stderr=PIPE,
-        env={k: v for k, v in os.environ.items() if k != "DISCORD_TOKEN"}
+        env=environment()
         | {"PYTHONPATH": os.pathsep.join(paths), "MPLBACKEND": "Agg", "OPENBLAS_NUM_THREADS": "1"},
         creationflags=getattr(subprocess, "BELOW_NORMAL_PRIORITY_CLASS", 0),
         start_new_session=True,  # Ctrl-C in a terminal is the parent's business
@@ -58,15 +58,7 @@ async def _draw(numbers: bytes, out: Path, limit_s: float) -> None:
         async with asyncio.timeout(limit_s):
             _, errors = await process.communicate(numbers)
     finally:
-        await _end(process)
+        await end(process)
     if process.returncode:
         log.warning("no chart (exit status %s): %s", process.returncode, errors.decode()[-2000:])
         raise ChildFailed(FAILED)
-
-
-async def _end(process: Process) -> None:
-    """End it at once, if it has not ended."""
-    if process.returncode is None:
-        with suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()

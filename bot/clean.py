@@ -10,7 +10,7 @@ import logging
 
 import discord
 
-from bot.client import Gpt2Bot, tell_failure
+from bot.client import Gpt2Bot, call_cog
 from bot.forgetting import Concern
 from data.store import Store
 
@@ -43,11 +43,7 @@ class CleanButton(
         return cls(match["action"], int(match["job"]))
 
     async def callback(self, interaction: discord.Interaction) -> None:
-        cog = interaction.client.get_cog("Privacy")  # type: ignore[attr-defined]
-        try:
-            await getattr(cog, self.action)(interaction, self.job_id)
-        except Exception as e:  # discord.py would only log it
-            await tell_failure(interaction, e)  # type: ignore[arg-type]
+        await call_cog(interaction, "Privacy", self.action, self.job_id)
 
 
 def clean_view(job_id: int) -> discord.ui.View:

@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from functools import partial
 from importlib.metadata import version
@@ -20,11 +18,9 @@ from typing import Annotated
 import typer
 
 from bot.dataset_cli import dataset
+from bot.interrupt import quiet_interrupt
 from bot.settings import SettingsError, load_settings
 from model.settings import LOG_FORMAT
-
-INTERRUPTED = 130
-"""The exit status after Ctrl-C, as shells have it (128 + SIGINT)."""
 
 NO_TOKEN = (
     "DISCORD_TOKEN is not set: copy your bot's token from the Bot page of your application at "
@@ -73,7 +69,7 @@ def run() -> None:
     if settings.discord_token is None or not settings.discord_token.get_secret_value().strip():
         raise SettingsError(NO_TOKEN)
     logging.basicConfig(level=settings.log_level, format=LOG_FORMAT)
-    with _quiet_interrupt():
+    with quiet_interrupt():
         from bot.app import run_bot
 
         _expect_no_voice()
@@ -100,7 +96,7 @@ def demo(
     ] = None,
 ) -> None:
     """Try the bot in your browser: a small Discord on this computer. Needs no account."""
-    with _quiet_interrupt():
+    with quiet_interrupt():
         try:
             from bot.demo import run_demo
         except ModuleNotFoundError as e:
@@ -139,7 +135,7 @@ def chat(
         raise SettingsError("TEXT is empty: write what the model should answer.")
     if text is None and sys.stdin is None:
         raise SettingsError("There is no input to read from: give TEXT.")
-    with _quiet_interrupt():
+    with quiet_interrupt():
         from bot.terminal import talk
 
         asyncio.run(talk(settings, model, text))
@@ -262,7 +258,7 @@ def train(
         return
     if not resume:
         run.prepare(order, data)
-    with _quiet_interrupt():
+    with quiet_interrupt():
         raise typer.Exit(asyncio.run(run.train(order, data, console)))
 
 
@@ -271,12 +267,3 @@ def _expect_no_voice() -> None:
     from discord import VoiceClient
 
     VoiceClient.warn_nacl = VoiceClient.warn_dave = False
-
-
-@contextmanager
-def _quiet_interrupt() -> Iterator[None]:
-    """End on Ctrl-C without a word."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise typer.Exit(INTERRUPTED) from None

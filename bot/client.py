@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import discord
 from discord import app_commands
@@ -38,6 +39,25 @@ async def tell_failure(interaction: discord.Interaction[Gpt2Bot], error: Excepti
             await interaction.response.send_message(text, ephemeral=True)
     except discord.HTTPException as e:
         log.warning("could not tell %s why a command failed: %s", interaction.user.id, e)
+
+
+class TellsFailure:
+    """For views and forms: an error in one of their callbacks is told to whoever caused it."""
+
+    async def on_error(
+        self, interaction: discord.Interaction[Any], error: Exception, /, *_: object
+    ) -> None:
+        await tell_failure(interaction, error)
+
+
+async def call_cog(
+    interaction: discord.Interaction[Any], cog: str, method: str, *what: object
+) -> None:
+    """For buttons that outlive the bot: call the method of a cog, and tell its failure."""
+    try:
+        await getattr(interaction.client.get_cog(cog), method)(interaction, *what)
+    except Exception as e:  # discord.py would only log it
+        await tell_failure(interaction, e)
 
 
 class Gpt2Bot(commands.Bot):

@@ -81,8 +81,8 @@ class ConversationManager:
         Raises:
             ModelError, StoreError: there is no reply; the message stays in the history.
         """
-        asked_id, channel_id = incoming.discord_id, incoming.channel_id
-        with self._streaming(asked_id, incoming.author_id):
+        asked_id, channel_id = incoming.asked_id, incoming.channel_id
+        with self._streaming(asked_id, incoming.asked_by):
             async with self._turns.turn(channel_id, asked_id) as ours:
                 if not ours:
                     return None
@@ -110,7 +110,7 @@ class ConversationManager:
                     raise Refusal(GONE if ours else TOO_LATE)
                 serving = await self._models.serving(record.scope)
                 params = replace(self._params, seed=another_seed(record.seed))
-                request = Request.anew(record, seen, serving, params)
+                request = Request.to(record, seen, serving, params)
                 return await self._reply(request, surface, anew=True)
 
     @contextmanager
@@ -234,9 +234,9 @@ class ConversationManager:
 def _heard(incoming: Incoming) -> StoredMessage:
     """What a person said as a message of the history."""
     return StoredMessage(
-        discord_id=incoming.discord_id,
+        discord_id=incoming.asked_id,
         channel_id=incoming.channel_id,
-        author_id=incoming.author_id,
+        author_id=incoming.asked_by,
         message=Message(Role.USER, incoming.text()),
         created_at=datetime.now(UTC),
         scope=incoming.scope,

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import Progress, TextColumn
 from rich.table import Table
 
-from bot.settings import Settings, SettingsError
+from bot.settings import DATABASE, Settings, SettingsError
 from data.errors import ImportRefused, not_written
 from data.export import as_pairs
 from data.formats.imported import Imported, Joined, Problem
@@ -26,12 +26,10 @@ from data.formats.marking import mark
 from data.formats.reading import read
 from data.formats.template import template
 from data.formats.writing import write
-from data.schema import OPERATOR, Pair
+from data.schema import IMPORT, OPERATOR, Pair
 from data.store import open_store
 from training.sources import MAX_BYTES
 
-SOURCE = "import"
-"""The source of pairs whose file names none."""
 SHOWN = 5
 """Problems, and joined texts, that are shown."""
 LONGEST = 100
@@ -107,7 +105,7 @@ def take_in(path: Path, database: Path, server: int, console: Console) -> None:
 
 async def _added(database: Path, server: int, pairs: Sequence[Pair]) -> tuple[int, int]:
     async with open_store(database) as store:
-        new = await store.add_pairs(server, pairs, OPERATOR, SOURCE)
+        new = await store.add_pairs(server, pairs, OPERATOR, IMPORT)
         return new, await store.count_examples(server)
 
 
@@ -141,7 +139,7 @@ def database(settings: Settings) -> Path:
     Raises:
         SettingsError: there is none yet.
     """
-    path = settings.gpt2bot_home / "gpt2bot.sqlite3"
+    path = settings.gpt2bot_home / DATABASE
     if not path.is_file():
         raise SettingsError(
             f"There is no database {path}: the bot makes it when it starts. "

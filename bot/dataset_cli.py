@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bot.interrupt import quiet_interrupt
+
 if TYPE_CHECKING:
     from rich.console import Console
 
-INTERRUPTED = 130
-"""The exit status after Ctrl-C, as shells have it (128 + SIGINT)."""
 KINDS = ".xlsx, .csv, .jsonl, .json or .yml"
 
 dataset = typer.Typer(
@@ -90,7 +90,5 @@ def _whole() -> Iterator[Console]:
     """The terminal; Ctrl-C ends without a word, and files appear whole or not at all."""
     from rich.console import Console
 
-    try:
+    with quiet_interrupt():
         yield Console(markup=False, highlight=False, emoji=False)
-    except KeyboardInterrupt:
-        raise typer.Exit(INTERRUPTED) from None

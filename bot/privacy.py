@@ -14,6 +14,7 @@ from typing import Any
 
 from bot.clean import names
 from bot.forgetting import Concern, Withdrawal
+from bot.looks import many
 from data.schema import Traces
 
 FORGET_QUESTION = (
@@ -107,7 +108,7 @@ def withdrawn_text(withdrawal: Withdrawal, where: str) -> str:
     else:
         lines = [f"You had not agreed {where}, so there is nothing to withdraw."]
     if withdrawal.erased:
-        lines.append(f"{pairs_text(withdrawal.erased)} waited for review and are erased.")
+        lines.append(f"{many(withdrawal.erased, 'pair')} waited for review and are erased.")
     if withdrawal.stood:
         lines.append("What was approved before is not learned any more.")
     checkpoints = tuple(name for one in withdrawal.concerns for name in one.checkpoints)
@@ -142,10 +143,6 @@ def packed(export: Mapping[str, Any], limit: int) -> tuple[str, bytes] | None:
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("privacy.json", content)
     return ("privacy.zip", file.getvalue()) if file.tell() <= limit else None
-
-
-def pairs_text(count: int) -> str:
-    return f"{count:,} pair" if count == 1 else f"{count:,} pairs"
 
 
 def days_text(days: int) -> str:

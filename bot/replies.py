@@ -74,8 +74,8 @@ class LiveReply:
 
     `first` posts its first message, `more` the following ones. `prefix` stands before the text
     (the question, where Discord does not show it) and is not part of it. Its last message has the
-    buttons. If it takes the place of another
-    one, which is `standing` there, that comes back when it fails.
+    buttons. If it takes the place of another one, which is `standing` there, that comes back when
+    it fails.
     """
 
     def __init__(

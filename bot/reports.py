@@ -17,7 +17,7 @@ from typing import Any
 
 import discord
 
-from bot.client import Gpt2Bot, tell_failure
+from bot.client import Gpt2Bot, call_cog
 from bot.outcome import outcome_embed
 from bot.progress import Progress, progress_text
 from bot.tasks import Tasks
@@ -233,11 +233,7 @@ class JobButton(
         return cls(match["action"], int(match["job"]))
 
     async def callback(self, interaction: discord.Interaction) -> None:
-        cog = interaction.client.get_cog("Training")  # type: ignore[attr-defined]
-        try:
-            await getattr(cog, self.action)(interaction, self.job_id)
-        except Exception as e:  # discord.py would only log it
-            await tell_failure(interaction, e)  # type: ignore[arg-type]
+        await call_cog(interaction, "Training", self.action, self.job_id)
 
 
 class JobView(discord.ui.View):

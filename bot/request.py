@@ -37,11 +37,24 @@ class Incoming:
     `text` is asked for when its turn comes: the message may have been edited while it waited.
     """
 
-    discord_id: int
+    asked_id: int
     channel_id: int
     scope: int
-    author_id: int
+    asked_by: int
     text: Callable[[], str]
+
+
+class Asked(Protocol):
+    """What asks for a reply: a message that came in, or the record of an earlier reply to it."""
+
+    @property
+    def asked_id(self) -> int: ...
+    @property
+    def asked_by(self) -> int: ...
+    @property
+    def channel_id(self) -> int: ...
+    @property
+    def scope(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,36 +72,17 @@ class Request:
     @classmethod
     def to(
         cls,
-        incoming: Incoming,
+        asked: Asked,
         seen: Sequence[StoredMessage],
         serving: Serving,
         params: SamplingParams,
     ) -> Self:
-        """A first reply to a message."""
+        """A reply to what was asked, by a model that reads what was seen."""
         return cls(
-            asked_id=incoming.discord_id,
-            asked_by=incoming.author_id,
-            channel_id=incoming.channel_id,
-            scope=incoming.scope,
-            seen=tuple(seen),
-            serving=serving,
-            params=params,
-        )
-
-    @classmethod
-    def anew(
-        cls,
-        record: ReplyRecord,
-        seen: Sequence[StoredMessage],
-        serving: Serving,
-        params: SamplingParams,
-    ) -> Self:
-        """Another reply in the place of a recorded one."""
-        return cls(
-            asked_id=record.asked_id,
-            asked_by=record.asked_by,
-            channel_id=record.channel_id,
-            scope=record.scope,
+            asked_id=asked.asked_id,
+            asked_by=asked.asked_by,
+            channel_id=asked.channel_id,
+            scope=asked.scope,
             seen=tuple(seen),
             serving=serving,
             params=params,

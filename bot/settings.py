@@ -18,6 +18,8 @@ from model.registry import EMBEDDED, find, from_settings
 from model.sampling import SamplingParams
 from model.settings import WorkerSettings
 
+DATABASE = "gpt2bot.sqlite3"
+"""The file in the home for what was said and taught."""
 CHECKPOINTS = "checkpoints"
 """The folder below the home for what was learned."""
 BUILT = "built"

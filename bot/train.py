@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
+from bot.interrupt import INTERRUPTED
 from bot.settings import SettingsError
 from data.errors import not_written
 from data.schema import Conversation
@@ -49,7 +50,6 @@ HELD_OUT_SHARE, LEAST_FOR_IT, MOST_HELD_OUT = 0.02, 50, 200
 """Of at least so many conversations, this share (and no more than that) is not trained on."""
 REJECTED = 3
 """The exit status when the checkpoint is there but did not pass its checks."""
-INTERRUPTED = 130
 PARTS = 10
 """Lines of progress where no bar can be drawn."""
 BAR = 16

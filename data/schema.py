@@ -69,6 +69,8 @@ class Review(StrEnum):
     REJECTED = "rejected"
 
 
+IMPORT = "import"
+"""The source of pairs of a file that names none."""
 OPERATOR = 0
 """The author of examples that the operator brought in from a terminal: no member of Discord."""
 

@@ -17,6 +17,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
+from data.children import environment
 from training.jobs import LOG
 from training.progress import Event, from_line
 
@@ -40,14 +41,11 @@ def launch_with(config: Path | None) -> tuple[str, ...]:
     return (sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config))
 
 
-SECRETS = frozenset({"DISCORD_TOKEN"})
-
-
 def _environment(launcher: Sequence[str]) -> dict[str, str]:
     """Ours, without secrets. Without a launcher the run is for one device: several would share each
     batch among them (torch's DataParallel), of which its steps know nothing."""
     one_device = {} if launcher else {"CUDA_VISIBLE_DEVICES": "0"}
-    return FRUGAL | one_device | {k: v for k, v in os.environ.items() if k not in SECRETS}
+    return FRUGAL | one_device | environment()
 
 
 class Child:

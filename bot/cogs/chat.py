@@ -16,6 +16,7 @@ from bot.buttons import rows
 from bot.client import Gpt2Bot
 from bot.conversation import ConversationManager
 from bot.errors import is_expected, sentence
+from bot.pressed import scope_here
 from bot.replies import NO_BUTTONS, LiveReply, ReplyDeleted, Rows, question, split
 from bot.request import Incoming
 from data.store import Store
@@ -73,10 +74,10 @@ class Chat(commands.Cog):
             return await message.channel.send(content, reference=reference, view=view)
 
         incoming = Incoming(
-            discord_id=message.id,
+            asked_id=message.id,
             channel_id=message.channel.id,
             scope=message.guild.id if message.guild else message.author.id,
-            author_id=message.author.id,
+            asked_by=message.author.id,
             text=lambda: self.text_of(message),
         )
         reply = LiveReply(first, message.channel.send, rows=self._rows(message.id))
@@ -164,10 +165,10 @@ class Chat(commands.Cog):
             return await interaction.followup.send(content, view=view, wait=True)
 
         incoming = Incoming(
-            discord_id=interaction.id,
+            asked_id=interaction.id,
             channel_id=place(interaction),
-            scope=interaction.guild_id or interaction.user.id,
-            author_id=interaction.user.id,
+            scope=scope_here(interaction),
+            asked_by=interaction.user.id,
             text=lambda: text,
         )
         row = self._rows(interaction.id, quoted=True)
@@ -187,7 +188,7 @@ class Chat(commands.Cog):
     @app_commands.command(description="See exactly what the model would read now")
     async def context(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
         await interaction.response.defer(ephemeral=True)
-        scope = interaction.guild_id or interaction.user.id
+        scope = scope_here(interaction)
         serving, rendered = await self._conversations.context(place(interaction), scope)
         if rendered is None:
             text = "Nothing yet: this channel's context is empty."

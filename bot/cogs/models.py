@@ -11,9 +11,10 @@ from discord import app_commands
 from discord.ext import commands
 
 from bot.card import checkpoint_embed, megabytes, registry_embed, summary
-from bot.client import Gpt2Bot, tell_failure
+from bot.client import Gpt2Bot, TellsFailure
 from bot.looks import BLURPLE
 from bot.models import ModelSwitch
+from bot.pressed import scope_here
 from model.client import WorkerClient
 from model.messages import ModelFacts
 from model.registry import find
@@ -111,7 +112,7 @@ class Models(commands.Cog):
 
     @app_commands.command(description="Which model runs, on what, and what you can ask of me")
     async def about(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
-        active = await self._models.active(interaction.guild_id or interaction.user.id)
+        active = await self._models.active(scope_here(interaction))
         embed = discord.Embed(
             title=f"gpt2-discord-bot {self._version}",
             colour=BLURPLE,
@@ -135,7 +136,7 @@ class Models(commands.Cog):
         await interaction.response.send_message(embed=embed, ephemeral=True)
 
 
-class DeleteView(discord.ui.View):
+class DeleteView(TellsFailure, discord.ui.View):
     """Delete and Keep under the question; only its caller sees it."""
 
     def __init__(self, shelf: CheckpointShelf, scope: int, name: str) -> None:
@@ -159,14 +160,6 @@ class DeleteView(discord.ui.View):
     ) -> None:
         self.stop()
         await interaction.response.edit_message(content=f"**{self._name}** stays.", view=None)
-
-    async def on_error(
-        self,
-        interaction: discord.Interaction[Gpt2Bot],  # type: ignore[override]
-        error: Exception,
-        _item: discord.ui.Item[DeleteView],
-    ) -> None:
-        await tell_failure(interaction, error)
 
 
 def scope_of(interaction: discord.Interaction[Gpt2Bot]) -> int:

@@ -15,7 +15,7 @@ from discord import app_commands
 from discord.ext import commands
 
 from bot.clean import CleanButton
-from bot.client import Gpt2Bot, tell_failure
+from bot.client import Gpt2Bot, TellsFailure
 from bot.cogs.models import scope_of
 from bot.cogs.training import admit
 from bot.consent import CONSENT_TEXT, CONSENT_VERSION, NOT_SWITCHED_ON
@@ -191,7 +191,7 @@ async def settled(interaction: discord.Interaction[Gpt2Bot], text: str) -> None:
 Then = Callable[[discord.Interaction[Gpt2Bot]], Awaitable[None]]
 
 
-class Question(discord.ui.View):
+class Question(TellsFailure, discord.ui.View):
     """Two buttons under a question that only its caller sees; `then` answers the first one."""
 
     def __init__(self, yes: str, no: str, then: Then, declined: str) -> None:
@@ -213,11 +213,3 @@ class Question(discord.ui.View):
     ) -> None:
         self.stop()
         await interaction.response.edit_message(content=self._declined, view=None)
-
-    async def on_error(
-        self,
-        interaction: discord.Interaction[Gpt2Bot],  # type: ignore[override]
-        error: Exception,
-        _item: discord.ui.Item[Question],
-    ) -> None:
-        await tell_failure(interaction, error)

@@ -12,7 +12,7 @@ import discord
 from discord import app_commands
 from discord.ext import commands
 
-from bot.client import Gpt2Bot, tell_failure
+from bot.client import Gpt2Bot, TellsFailure
 from bot.cogs.models import choices, scope_of
 from bot.lessons import BOTH, LONGEST
 from bot.models import ModelSwitch
@@ -184,7 +184,7 @@ def chosen(
     return config
 
 
-class StartView(discord.ui.View):
+class StartView(TellsFailure, discord.ui.View):
     """Start and Cancel under the plan; only its caller sees it."""
 
     def __init__(self, cog: Training, plan: Plan) -> None:
@@ -210,11 +210,3 @@ class StartView(discord.ui.View):
         await interaction.response.edit_message(
             content="Nothing was started.", embed=None, view=None
         )
-
-    async def on_error(
-        self,
-        interaction: discord.Interaction[Gpt2Bot],  # type: ignore[override]
-        error: Exception,
-        _item: discord.ui.Item[StartView],
-    ) -> None:
-        await tell_failure(interaction, error)

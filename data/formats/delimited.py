@@ -19,9 +19,6 @@ DELIMITERS = "\t;,"
 UNCLOSED = (
     "A quotation mark opens in this row and is not closed, so nothing from here on could be read."
 )
-LONGEST_CELL = 131_072
-"""Characters; csv's own limit."""
-
 _FORMULA = re.compile(r"'*[=+\-@\t\r＝＋－＠]")
 _GUARDED = re.compile(r"'+[=+\-@\t\r＝＋－＠]")
 

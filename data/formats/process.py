@@ -16,13 +16,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from data.children import end, environment
 from data.errors import ImportRefused
 from data.formats.child import RECORDS, batches, without_collections
 from data.formats.imported import Imported, ignore
 
 ROOT = Path(__file__).parents[2]
 ENDED = "{name} could not be read: the reading ended early, perhaps for lack of memory."
-_SECRETS = frozenset({"DISCORD_TOKEN"})
 
 
 async def read_apart(
@@ -42,13 +42,12 @@ async def read_apart(
             if await process.wait():
                 raise ImportRefused(ENDED.format(name=name))
         finally:
-            await _gone(process)
+            await end(process)
         return await _loaded(out)
 
 
 async def _started(path: Path, out: Path, name: str) -> Process:
-    environment = {key: value for key, value in os.environ.items() if key not in _SECRETS}
-    paths = [str(ROOT), environment.get("PYTHONPATH", "")]
+    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
     return await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -58,7 +57,7 @@ async def _started(path: Path, out: Path, name: str) -> Process:
         name,
         stdin=DEVNULL,
         stdout=PIPE,
-        env=environment | {"PYTHONPATH": os.pathsep.join(filter(None, paths))},
+        env=environment() | {"PYTHONPATH": os.pathsep.join(filter(None, paths))},
     )
 
 
@@ -81,9 +80,3 @@ async def _loaded(out: Path) -> Imported:
     return Imported(
         tuple(found["pair"]), tuple(found["problem"]), tuple(found["joined"]), *found["rows"]
     )
-
-
-async def _gone(process: Process) -> None:
-    if process.returncode is None:
-        process.kill()
-    await process.wait()

@@ -78,7 +78,7 @@ def conversations(store: Store, worker: FakeWorker, models: ModelSwitch) -> Conv
 
 
 def incoming(n: int, text: str, channel: int = CHANNEL) -> Incoming:
-    return Incoming(n, channel, scope=7, author_id=99, text=lambda: text)
+    return Incoming(n, channel, scope=7, asked_by=99, text=lambda: text)
 
 
 async def test_the_model_sees_exactly_the_last_five_messages(
@@ -161,7 +161,7 @@ async def test_a_message_that_was_edited_while_it_waited_is_read_as_edited(
     text = ["first thought"]
     worker.gate.clear()
     first = asyncio.create_task(conversations.answer(incoming(1, "hello"), Paper()))
-    waiting = Incoming(2, CHANNEL, scope=7, author_id=99, text=lambda: text[0])
+    waiting = Incoming(2, CHANNEL, scope=7, asked_by=99, text=lambda: text[0])
     second = asyncio.create_task(conversations.answer(waiting, Paper()))
     await worker.until(lambda: worker.running == 1)
     text[0] = "second thought"

@@ -7,7 +7,7 @@ from contextlib import suppress
 import discord
 from discord import app_commands
 
-from bot.client import Gpt2Bot, tell_failure
+from bot.client import Gpt2Bot, TellsFailure
 
 TIMEOUT_S = 600.0
 """Seconds after the last press that buttons can be pressed; Discord's token lives 15 minutes."""
@@ -23,7 +23,7 @@ def require_manager(interaction: discord.Interaction[Gpt2Bot]) -> None:
         raise app_commands.MissingPermissions(["manage_guild"])
 
 
-class ManagerView(discord.ui.View):
+class ManagerView(TellsFailure, discord.ui.View):
     """Buttons below an answer that only its caller sees.
 
     `shown` is the interaction that the answer belongs to; `closing` takes its place if nobody
@@ -47,11 +47,3 @@ class ManagerView(discord.ui.View):
             await self.shown.edit_original_response(
                 content=self._closing, embed=None, attachments=[], view=None
             )
-
-    async def on_error(
-        self,
-        interaction: discord.Interaction[Gpt2Bot],  # type: ignore[override]
-        error: Exception,
-        _item: discord.ui.Item[ManagerView],
-    ) -> None:
-        await tell_failure(interaction, error)

@@ -18,12 +18,13 @@ from bot.charts import data_chart
 from bot.cleaned import cleaned_embed
 from bot.client import Gpt2Bot
 from bot.cogs.dataset.asking import require_manager
-from bot.cogs.dataset.embeds import chart_numbers, first_lines, many, stats_embed
+from bot.cogs.dataset.embeds import chart_numbers, first_lines, stats_embed
 from bot.cogs.dataset.files import export_file, template_file, too_large
 from bot.cogs.dataset.importing import Importer
 from bot.cogs.dataset.removing import ask_for_one, ask_for_source
 from bot.cogs.dataset.reviewing import Pages, show
 from bot.cogs.models import choices, scope_of
+from bot.looks import many
 from bot.outcome import quoted
 from data.cleaning import select
 from data.errors import ImportRefused

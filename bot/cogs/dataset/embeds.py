@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import discord
 
-from bot.looks import BLURPLE, LONGEST_VALUE, author_text
+from bot.looks import BLURPLE, LONGEST_VALUE, author_text, many
 from bot.outcome import quoted
 from bot.plan import counted, examples_text
 from data.cleaning import Selection
@@ -27,11 +27,6 @@ SHORT, LONG = 100, 1000
 FIRST_LINES = 3
 CONTENT = 2000
 """Characters that Discord takes in a message."""
-
-
-def many(count: int, one: str, more: str | None = None) -> str:
-    """`1 pair`, `2,000 pairs`."""
-    return f"{count:,} {one if count == 1 else more or one + 's'}"
 
 
 def stats_embed(counts: Mapping[tuple[Review, str], int], learnable: int) -> discord.Embed:

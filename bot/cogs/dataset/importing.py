@@ -17,13 +17,14 @@ import discord
 
 from bot.client import Gpt2Bot
 from bot.cogs.dataset.asking import ManagerView
-from bot.cogs.dataset.embeds import import_embed, many
+from bot.cogs.dataset.embeds import import_embed
+from bot.looks import many
 from bot.outcome import quoted
 from data.errors import ImportCancelled, ImportRefused, StoreError
 from data.formats.imported import Imported
 from data.formats.kinds import MAX_BYTES, marked_kind
 from data.formats.process import read_apart
-from data.schema import Pair
+from data.schema import IMPORT, Pair
 from data.store import Store
 
 log = logging.getLogger(__name__)
@@ -32,8 +33,6 @@ EDIT_S = 3.0
 """Seconds between two edits that show how far the reading is."""
 AT_ONCE = 2
 """Files that are read at a time, of all servers; each may take a gigabyte of memory."""
-SOURCE = "import"
-"""The source of pairs whose file names none."""
 NOTHING = "Nothing was imported."
 TOO_BIG = "{name} has {size:.1f} MB; {limit:.3g} MB are the most: split it into parts."
 
@@ -165,7 +164,7 @@ class Offer(ManagerView):
         who = interaction.user.id
         text = NOTHING
         try:
-            new = await self._store.add_pairs(self._scope, self._pairs, who, SOURCE)
+            new = await self._store.add_pairs(self._scope, self._pairs, who, IMPORT)
             text = imported_text(new, len(self._pairs))
         finally:  # if it failed, the reason follows in a message of its own
             await interaction.edit_original_response(content=text, embed=None, attachments=[])

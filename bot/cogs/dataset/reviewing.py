@@ -11,16 +11,16 @@ from dataclasses import dataclass
 
 import discord
 
-from bot.client import Gpt2Bot, tell_failure
+from bot.client import Gpt2Bot, TellsFailure
 from bot.cogs.dataset.asking import ManagerView, require_manager
 from bot.cogs.dataset.embeds import example_embed
+from bot.lessons import BOTH
 from data.formats.texts import MAX_CHARACTERS
 from data.schema import Example, Review
 from data.store import Store
 
 CLOSED = "The review was closed after ten minutes. `/dataset review` goes on."
 GONE = "Somebody removed that example meanwhile. "
-BOTH = "Please give me both: what people say, and what I should answer."
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +163,7 @@ class Page(ManagerView):
         await show(interaction, self._pages, await to, note)
 
 
-class EditForm(discord.ui.Modal):
+class EditForm(TellsFailure, discord.ui.Modal):
     """Both texts of an example."""
 
     def __init__(self, page: Page, example: Example) -> None:
@@ -184,11 +184,6 @@ class EditForm(discord.ui.Modal):
             await self._page.change(interaction, user, bot)
         else:
             await interaction.response.send_message(BOTH, ephemeral=True)
-
-    async def on_error(  # type: ignore[override]
-        self, interaction: discord.Interaction[Gpt2Bot], error: Exception
-    ) -> None:
-        await tell_failure(interaction, error)
 
 
 def _text(name: str, text: str) -> discord.ui.TextInput[EditForm]:

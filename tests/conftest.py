@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from data.store import Store, open_store
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["OMP_NUM_THREADS"] = "1"  # tests run beside each other, a core for each
@@ -20,3 +24,16 @@ def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path) -> N
     """A `.env` or variables of the developer must not decide what a test sees."""
     for name in ("DISCORD_TOKEN", "DEFAULT_MODEL", "MODELS", "GPT2BOT_HOME", "SEED"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where the database is."""
+    return tmp_path / "bot.sqlite3"
+
+
+@pytest.fixture
+async def store(path: Path) -> AsyncIterator[Store]:
+    """A real store in a file of its own."""
+    async with open_store(path) as store:
+        yield store

@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
 from bot.collecting import SOURCE, collect
 from bot.consent import CONSENT_VERSION
 from data.schema import Example, ReplyRecord, Review
-from data.store import Store, open_store
+from data.store import Store
 from tests.data.records import ADA, BEN, BOT, GUILD, OTHER, made, said
 
 ASKED, REPLY = "where is the tea?", "in the kitchen"
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    async with open_store(tmp_path / "db") as store:
-        yield store
 
 
 async def answered(store: Store, scope: int = GUILD) -> ReplyRecord:

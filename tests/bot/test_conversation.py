@@ -46,12 +46,6 @@ class Paper:
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    async with open_store(tmp_path / "bot.sqlite3") as store:
-        yield store
-
-
-@pytest.fixture
 def worker() -> FakeWorker:
     return FakeWorker()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +16,7 @@ import pytest
 
 from bot.models import ModelSwitch
 from bot.tasks import Tasks
-from data.store import Store, open_store
+from data.store import Store
 from model.errors import UnknownModel
 from model.messages import ModelFacts
 from model.registry import TINY, model_options
@@ -350,12 +350,6 @@ async def test_autocomplete_of_delete_offers_what_may_go(world: World) -> None:
 
 
 # --- the switch ----------------------------------------------------------------------------------
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    async with open_store(tmp_path / "test.sqlite3") as store:
-        yield store
 
 
 @pytest.fixture

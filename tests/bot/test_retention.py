@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
 from bot.retention import DAY_S, RETRY_S, erase_old, repeat
 from data.errors import StoreError
-from data.store import Store, open_store
+from data.store import Store
 from tests.data.records import ADA, CHANNEL, NOON, made, said
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    async with open_store(tmp_path / "db") as store:
-        yield store
 
 
 async def test_only_what_is_older_than_the_days_is_erased(store: Store) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import sqlite3
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
@@ -26,17 +25,6 @@ CHANNEL, OTHER_CHANNEL = 10, 11
 GUILD, OTHER_GUILD = 1, 2
 NOON = datetime(2025, 6, 1, 12, 0, 0, 123456, tzinfo=UTC)
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "bot.sqlite3"
-
-
-@pytest.fixture
-async def store(path: Path) -> AsyncIterator[Store]:
-    async with open_store(path) as store:
-        yield store
 
 
 def said(

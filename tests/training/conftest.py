@@ -43,21 +43,21 @@ def write_job(job: Path, config: TrainingConfig, pairs: Sequence[tuple[str, str]
     return job
 
 
-def run(job: Path) -> Run:
+def heard(command: Sequence[str], timeout_s: float) -> subprocess.CompletedProcess[str]:
     """Run to the end; stdin stays open meanwhile, as its end would mean that nobody is there."""
     ours, theirs = os.pipe()
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "training.run", str(job)],
-            stdin=ours,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
+        return subprocess.run(
+            command, stdin=ours, capture_output=True, text=True, timeout=timeout_s, check=False
         )
     finally:
         os.close(ours)
         os.close(theirs)
+
+
+def run(job: Path) -> Run:
+    """A run in a process of its own, to its end."""
+    done = heard([sys.executable, "-m", "training.run", str(job)], 120)
     return Run(job, done.returncode, done.stdout.splitlines(), done.stderr)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.conftest import write_job
+from tests.training.conftest import heard, write_job
 from training.config import TrainingConfig
 from training.progress import Event, Failed, Finished, Saved, Started, from_line
 
@@ -50,19 +49,7 @@ def test_the_disk_fills_up_and_the_run_goes_on_when_there_is_room(
     )  # fmt: skip
     job, disk = write_job(tmp_path / "job", config), tmp_path / "disk"
     disk.mkdir()
-    ours, theirs = os.pipe()  # stdin stays open: its end would mean that nobody is there
-    try:
-        done = subprocess.run(
-            [*MOUNT, LIFE, "sh", str(disk), str(job), sys.executable],
-            stdin=ours,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-    finally:
-        os.close(ours)
-        os.close(theirs)
+    done = heard([*MOUNT, LIFE, "sh", str(disk), str(job), sys.executable], 300)
     assert done.returncode == 0, done.stderr
     first, left, too_soon, _, second, finally_left, _ = re.split(r"left: (.*)\n", done.stdout)
     *_, failed = told = events(first)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from data.schema import JobState
-from data.store import Store, open_store
+from data.store import Store
 from model.errors import UnknownModel
 from training.checkpoints import MANIFEST, Manifest, seal
 from training.config import TrainingConfig
@@ -17,12 +16,6 @@ from training.errors import CheckpointInUse
 from training.shelf import CheckpointShelf
 
 MB = 1_000_000
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    async with open_store(tmp_path / "test.sqlite3") as store:
-        yield store
 
 
 def make(root: Path, scope: int, name: str, day: int, megabytes: float = 1.0) -> Path:

@@ -51,8 +51,13 @@ def training_device() -> Device:
 
 def is_out_of_memory(error: Exception) -> bool:
     """Whether an error of torch, or of Python, says that memory ran out."""
-    if isinstance(error, RuntimeError):  # torch's own class; the CPU has none
-        return type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+    if isinstance(error, RuntimeError):  # torch's own class; the CPU and safetensors have none
+        words = str(error)
+        return (
+            type(error).__name__ == "OutOfMemoryError"
+            or "can't allocate memory" in words
+            or os.strerror(errno.ENOMEM) in words
+        )
     if isinstance(error, OSError):  # of mmap
         return error.errno == errno.ENOMEM or getattr(error, "winerror", 0) == COMMIT_LIMIT
     return isinstance(error, MemoryError)

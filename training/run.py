@@ -9,6 +9,7 @@ JOB_DIR/steps. It opens no database and knows nothing of Discord.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import json
 import math
@@ -143,9 +144,14 @@ def _tell_made(folder: Path, emit: Emit) -> None:
 
 
 def _let_go_of_memory() -> None:
+    """Give back what is no longer used: to the device, and to the system what malloc keeps."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # only glibc has it
+        if trim is not None:
+            trim(0)
 
 
 def _try(job: Path, config: TrainingConfig, emit: Emit, control: Control) -> Learned | None:

@@ -6,7 +6,7 @@ import json
 import resource
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Literal
@@ -14,9 +14,12 @@ from typing import Literal
 import psutil
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from benchmarks.folders import make_folder
+from model.build import why
 from model.chat import CONTROL_TEMPLATE, encode, from_pair
 from model.registry import TINY
 from tests.training.conftest import PAIRS, run, write_job
@@ -368,14 +371,27 @@ def test_lora_trains_little_and_leaves_an_ordinary_checkpoint(
 
 
 @contextmanager
-def memory_of_at_most(more: int) -> Iterator[None]:
-    """As on a small machine: the system gives no more than so many bytes from here on."""
-    old = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (psutil.Process().memory_info().vms + more, old[1]))
+def limited(kind: int, size: int) -> Iterator[None]:
+    old = resource.getrlimit(kind)
+    resource.setrlimit(kind, (size, old[1]))
     try:
         yield
     finally:
-        resource.setrlimit(resource.RLIMIT_AS, old)
+        resource.setrlimit(kind, old)
+
+
+def memory_of_at_most(more: int) -> AbstractContextManager[None]:
+    """As on a small machine: the system gives no more than so many bytes to write from here on."""
+    return limited(resource.RLIMIT_DATA, psutil.Process().memory_info().data + more)
+
+
+def test_no_memory_to_open_the_weights_is_said_so(tmp_path: Path) -> None:
+    weights = tmp_path / "model.safetensors"
+    save_file({"table": torch.zeros(8_000_000)}, weights)
+    room = psutil.Process().memory_info().vms + 48_000_000  # its two maps take 64
+    with limited(resource.RLIMIT_AS, room), pytest.raises(RuntimeError) as told:
+        safe_open(weights, framework="pt")
+    assert why(str(tmp_path), told.value) == f"There is not enough memory to load {tmp_path.name}."
 
 
 @pytest.fixture(scope="module")

@@ -96,6 +96,26 @@ class Settings(BaseSettings):
     retention_days: int = Field(
         30, ge=1, le=36500, description="Days after which what was said is erased."
     )
+    member_per_minute: int = Field(
+        15, ge=0, description="Replies that a member gets in a minute; 0 is off."
+    )
+    server_per_minute: int = Field(
+        120, ge=0, description="Replies that a server gets in a minute; 0 is off."
+    )
+    longest_message: int = Field(
+        2000, ge=1, le=4000, description="Characters of a message that is answered."
+    )
+    stale_s: float = Field(
+        120.0, gt=0, allow_inf_nan=False, description="A message that waited longer is let go."
+    )
+    operator_ids: str = Field(
+        "", description="Discord ids of who may do everything, beside the owner; commas between."
+    )
+    health_port: int | None = Field(
+        None, ge=1, le=65535, description="Port of /healthz and /metrics on this machine."
+    )
+    log_format: Literal["text", "json"] = Field("text", description="How the log is written.")
+    log_content: bool = Field(False, description="Whether the log has what people say.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="How much `gpt2bot run` writes to its log."
     )
@@ -104,6 +124,17 @@ class Settings(BaseSettings):
     def extra_models(self) -> dict[str, str]:
         """`models` as name to folder or Hub id."""
         return _parse_models(self.models)
+
+    @property
+    def operators(self) -> frozenset[int]:
+        """`operator_ids` as numbers."""
+        return _parse_ids(self.operator_ids)
+
+    @field_validator("operator_ids")
+    @classmethod
+    def _ids(cls, text: str) -> str:
+        _parse_ids(text)
+        return text
 
     @field_validator("gpt2bot_home")
     @classmethod
@@ -142,6 +173,16 @@ def _parse_models(text: str) -> dict[str, str]:
             raise ValueError(f"the name “{name}” is taken, choose another one.")
         models[name] = str(_expand(Path(source))) if source.startswith("~") else source
     return models
+
+
+def _parse_ids(text: str) -> frozenset[int]:
+    ids = [one for one in map(str.strip, text.split(",")) if one]
+    if wrong := [one for one in ids if not (one.isascii() and one.isdigit())]:
+        raise ValueError(
+            f"“{wrong[0]}” is no id: in Discord's settings switch on Developer Mode, then "
+            "right-click the person and choose Copy User ID."
+        )
+    return frozenset(map(int, ids))
 
 
 def _expand(path: Path) -> Path:

@@ -200,6 +200,44 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """,
     ),
     ("ALTER TABLE replies ADD COLUMN first_s REAL",),
+    (
+        """
+        CREATE TABLE audit (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            at TEXT NOT NULL,
+            scope INTEGER NOT NULL,
+            actor_id INTEGER NOT NULL,
+            action TEXT NOT NULL,
+            detail TEXT NOT NULL
+        )
+        """,
+        "CREATE INDEX audit_by_scope ON audit (scope, id)",
+        """
+        CREATE TRIGGER audit_is_not_changed BEFORE UPDATE ON audit
+        BEGIN SELECT RAISE(ABORT, 'what was done stays written as it was'); END
+        """,
+        """
+        CREATE TRIGGER audit_is_not_erased BEFORE DELETE ON audit
+        BEGIN SELECT RAISE(ABORT, 'what was done stays written'); END
+        """,
+        """
+        CREATE TABLE pauses (
+            scope INTEGER PRIMARY KEY,
+            paused_by INTEGER NOT NULL,
+            paused_at TEXT NOT NULL
+        )
+        """,
+        """
+        CREATE TABLE filters (
+            scope INTEGER NOT NULL,
+            kind TEXT NOT NULL,
+            pattern TEXT NOT NULL,
+            added_by INTEGER NOT NULL,
+            added_at TEXT NOT NULL,
+            PRIMARY KEY (scope, kind, pattern)
+        ) WITHOUT ROWID
+        """,
+    ),
 )
 
 LATEST = len(MIGRATIONS)

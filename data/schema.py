@@ -229,3 +229,30 @@ class TrainingJob:
     detail: str | None = None
     message_id: int | None = None
     attempts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """A line of the audit: at this time (UTC), somebody did this in a scope."""
+
+    id: int
+    at: datetime
+    scope: int
+    actor_id: int
+    action: str
+    detail: str
+
+
+class FilterKind(StrEnum):
+    """Whether a whole word is meant, or a regular expression."""
+
+    WORD = "word"
+    PATTERN = "pattern"
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """What a reply must not say."""
+
+    kind: FilterKind
+    pattern: str

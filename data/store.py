@@ -12,17 +12,20 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from data.audit import Audit
 from data.connection import connect, now
 from data.examples import Examples
+from data.filters import Filters
 from data.history import History
 from data.jobs import Jobs
 from data.members import Members
+from data.pauses import Pauses
 from data.replies import Replies
 
 
-class Store(History, Replies, Examples, Jobs, Members):
+class Store(History, Replies, Examples, Jobs, Members, Audit, Pauses, Filters):
     """The history, the replies, the data set, the training jobs, the consents, what is known of a
-    member; and here the channels and the choice of models.
+    member, the audit, pauses and filters; and here the channels and the choice of models.
 
     Every method raises StoreError (DiskFull where there is no room) if SQLite fails; what was
     written before stays. Times are in UTC.

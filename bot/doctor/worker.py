@@ -7,7 +7,7 @@ from contextlib import aclosing
 from dataclasses import replace
 
 from bot.doctor.report import Finding
-from bot.settings import BUILT, Settings, sampling, worker_settings
+from bot.settings import Settings, sampling, worker_settings
 from data.schema import Message, Role
 from model.client import WorkerClient
 from model.errors import ModelError
@@ -23,10 +23,8 @@ ADVICE = "Run `gpt2bot chat --model tiny Hello` and read the log; install the bo
 async def worker(settings: Settings) -> list[Finding]:
     """Start one beside whatever runs, and let the embedded model say a few words."""
     run_as = worker_settings(settings, drain_s=0, log_level="CRITICAL")
-    if not (settings.gpt2bot_home / BUILT).is_dir():
-        run_as = replace(run_as, built=None)  # nothing is made where there is nothing
     try:
-        async with WorkerClient(run_as) as client:
+        async with WorkerClient(replace(run_as, built=None)) as client:  # it leaves nothing behind
             began = time.perf_counter()
             reply = await _reply(client, settings)
             seconds = time.perf_counter() - began

@@ -123,15 +123,19 @@ def _check_files(folder: Path, who: str) -> None:
 def _is_inside(path: Path, folder: Path) -> bool:
     """Whether a file is in the folder; links may stay in it, or be those of the Hub's cache.
 
-    There models--NAME/snapshots/COMMIT/FILE leads to models--NAME/blobs/HASH.
+    There models--NAME/snapshots/COMMIT/FILE leads to models--NAME/blobs/HASH, and that may lead on
+    to blobs/HA/HASH, which all models of the cache share.
     """
     if not path.is_symlink():
         return True
     home, target = folder.resolve(), path.resolve()
-    allowed = {home}
-    if home.parent.name == "snapshots" and home.parents[1].name.startswith("models--"):
-        allowed.add((home.parents[1] / "blobs").resolve())
-    return target.parent in allowed
+    if target.parent == home:
+        return True
+    if home.parent.name != "snapshots" or not home.parents[1].name.startswith("models--"):
+        return False
+    model, cache = home.parents[1], home.parents[2]
+    own, shared = (model / "blobs").resolve(), (cache / "blobs").resolve()
+    return target.parent == own or target.parent.parent == shared
 
 
 def _without_weights(folder: Path, who: str) -> str:

@@ -90,12 +90,16 @@ def test_links_may_stay_in_the_folder_or_lead_as_in_the_cache_of_the_hub(
     (folder / WEIGHTS).rename(folder / "weights")
     (folder / WEIGHTS).symlink_to("weights")
     assert check(folder, "mine")
-    snapshot = tmp_path / "models--someone--small" / "snapshots" / "abc"
-    shutil.copytree(good, snapshot)
-    (snapshot.parents[1] / "blobs").mkdir()
+    model = tmp_path / "models--someone--small"
+    snapshot = shutil.copytree(good, model / "snapshots" / "abc")
+    (model / "blobs").mkdir()
     for path in list(snapshot.iterdir()):
-        path.rename(snapshot.parents[1] / "blobs" / f"hash-of-{path.name}")
+        path.rename(model / "blobs" / f"hash-of-{path.name}")
         path.symlink_to(Path("..", "..", "blobs", f"hash-of-{path.name}"))
+    assert check(snapshot, "mine")
+    (tmp_path / "blobs" / "ab").mkdir(parents=True)  # what all models of the cache share
+    (model / "blobs" / f"hash-of-{WEIGHTS}").rename(tmp_path / "blobs" / "ab" / "abcd")
+    (model / "blobs" / f"hash-of-{WEIGHTS}").symlink_to(Path("..", "..", "blobs", "ab", "abcd"))
     assert check(snapshot, "mine")
     linked = tmp_path / "linked"
     linked.symlink_to(snapshot)
@@ -119,6 +123,13 @@ def test_links_that_lead_out(folder: Path, tmp_path: Path, name: str) -> None:
     (folder / name).unlink(missing_ok=True)
     (folder / name).symlink_to(outside)
     assert why_not(folder) == f"mine is refused: its {name} is a link that leads out of it."
+
+
+def test_a_snapshot_may_not_lead_out_of_the_cache(good: Path, tmp_path: Path) -> None:
+    snapshot = shutil.copytree(good, tmp_path / "hub" / "models--evil--one" / "snapshots" / "abc")
+    (tmp_path / "secret").write_text("{}")
+    (snapshot / "vocab.json").symlink_to(Path("..", "..", "..", "..", "secret"))
+    assert "a link that leads out of it" in why_not(snapshot)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with names")

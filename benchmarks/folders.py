@@ -21,7 +21,7 @@ from tokenizers import (
 )
 
 from model.chat import BOT_TOKEN, CONTROL_TEMPLATE, USER_TOKEN
-from model.checkpoint import expected_shapes
+from model.shapes import expected_shapes
 
 SIZES: dict[str, dict[str, int]] = {
     "tiny": {"n_embd": 256, "n_layer": 4, "n_head": 4},

@@ -21,6 +21,7 @@ from bot.cogs.privacy import Privacy
 from bot.cogs.training import Training
 from bot.collecting import Collector
 from bot.conversation import ConversationManager
+from bot.doctor.startup import log_problems
 from bot.forgetting import Forgetting
 from bot.models import ModelSwitch
 from bot.patience import Patience
@@ -155,6 +156,8 @@ async def run_bot(settings: Settings) -> None:
     if settings.discord_token is None:
         raise SettingsError("DISCORD_TOKEN is not set.")
     token = settings.discord_token.get_secret_value()
+    looking = Tasks()
+    looking.spawn(log_problems(settings), name="checks at the start")
     try:
         await _run(settings, token, message_content=True)
     except discord.PrivilegedIntentsRequired:
@@ -163,6 +166,8 @@ async def run_bot(settings: Settings) -> None:
             "replies, direct messages and /chat, but not the other messages of enabled channels."
         )
         await _run(settings, token, message_content=False)
+    finally:
+        await looking.close()
 
 
 async def _run(settings: Settings, token: str, *, message_content: bool) -> None:

@@ -262,6 +262,20 @@ def train(
         raise typer.Exit(asyncio.run(run.train(order, data, console)))
 
 
+@app.command()
+def doctor(
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object, for programs.")
+    ] = False,
+) -> None:
+    """Check that everything the bot needs is there. The exit status is 1 if something is wrong."""
+    with quiet_interrupt():
+        from bot.doctor.command import diagnose
+
+        _expect_no_voice()
+        raise typer.Exit(asyncio.run(diagnose(as_json=as_json)))
+
+
 def _expect_no_voice() -> None:
     """Keep discord.py from warning that it cannot speak: the bot only writes."""
     from discord import VoiceClient

@@ -13,6 +13,7 @@ import discord
 from discord import app_commands
 from discord.ext import commands
 
+from bot.doctor.startup import log_missing
 from bot.errors import is_expected, sentence
 
 log = logging.getLogger(__name__)
@@ -83,6 +84,11 @@ class Gpt2Bot(commands.Bot):
 
     async def on_ready(self) -> None:
         log.info("ready: %s in %d servers", self.user, len(self.guilds))
+        for guild in self.guilds:
+            log_missing(guild)
+
+    async def on_guild_join(self, guild: discord.Guild) -> None:
+        log_missing(guild)
 
     async def on_message(self, message: discord.Message, /) -> None:
         """Prefix commands are off; `bot.cogs.chat` listens for messages."""

@@ -56,10 +56,15 @@ def _check(path: Path) -> None:
     with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S)) as db:
         [version] = db.execute("PRAGMA user_version").fetchone()
     if version > LATEST:
-        raise NewerDatabase(
-            f"The database {path} was written by a newer version of the bot: "
-            "install that version, or choose another folder. The file was not changed."
-        )
+        raise too_new(path)
+
+
+def too_new(path: Path) -> NewerDatabase:
+    """What to raise for a database that a newer version of the bot wrote."""
+    return NewerDatabase(
+        f"The database {path} was written by a newer version of the bot: "
+        "install that version, or choose another folder. The file was not changed."
+    )
 
 
 async def _prepare(db: aiosqlite.Connection) -> None:

@@ -31,6 +31,7 @@ from model.chat import HALF, stop_strings
 from model.checkpoint import ACTIVATIONS, Weights, read_tokenizer
 from model.device import is_out_of_memory, processor
 from model.errors import LoadFailed
+from model.folder import ModelFolder, check, files_of, find
 from model.settings import LOG_FORMAT
 from model.tokenizer import Tokenizer
 
@@ -43,10 +44,8 @@ VERSION = "1"
 """Of what is built: another one builds all models anew."""
 KEPT = 4 << 30
 """Bytes that are kept; what was not used for the longest time goes first."""
-FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt")
-"""What a checkpoint is made of. Nothing else is downloaded or read."""
-ASIDE = ("history.json", "manifest.json", "generation_config.json")
-"""Files beside a checkpoint that change nothing of what it says."""
+ASIDE = "generation_config.json"
+"""A file of a checkpoint that changes nothing of what it says."""
 START = """
 import os
 if hasattr(os, "nice"):
@@ -78,7 +77,7 @@ def built(source: str, cache: Path, precision: str) -> Path:
     Raises:
         LoadFailed: the sentence says why, and what to do where there is something to do.
     """
-    if (folder := _find(Path(source), cache, precision)) is not None:
+    if (folder := _find(source, cache, precision)) is not None:
         return folder
     level = str(logging.getLogger().getEffectiveLevel())
     command = [sys.executable, "-c", START, source, str(cache), precision, level]
@@ -98,9 +97,11 @@ def built(source: str, cache: Path, precision: str) -> Path:
     raise LoadFailed(answer.get("reason", f"{name(source)} could not be made ready to run."))
 
 
-def _find(checkpoint: Path, cache: Path, precision: str) -> Path | None:
+def _find(source: str, cache: Path, precision: str) -> Path | None:
     """The folder that was built of these very files, if it can be found in a moment."""
+    checkpoint = Path(source)
     try:
+        check(checkpoint, name(source))
         if sum(path.stat().st_size for path in _files(checkpoint)) > QUICK:
             return None
         folder = cache / _key(checkpoint, precision)
@@ -121,8 +122,7 @@ def _key(checkpoint: Path, precision: str) -> str:
 
 
 def _files(checkpoint: Path) -> Iterator[Path]:
-    for pattern in FILES:
-        yield from (path for path in checkpoint.glob(pattern) if path.name not in ASIDE)
+    return (path for path in files_of(checkpoint) if path.name != ASIDE)
 
 
 def name(source: str) -> str:
@@ -162,8 +162,8 @@ def build(source: str, cache: Path, precision: str) -> Path:
         LoadFailed: the sentence says why.
     """
     try:
-        checkpoint = _checkpoint(source)
-        folder = cache / _key(checkpoint, precision)
+        checkpoint = check(find(source), name(source))
+        folder = cache / _key(checkpoint.path, precision)
         if not (folder / META).is_file():
             cache.mkdir(parents=True, exist_ok=True)
             _tidy(cache)
@@ -176,11 +176,8 @@ def build(source: str, cache: Path, precision: str) -> Path:
         raise LoadFailed(why(source, e)) from e
 
 
-def _build(checkpoint: Path, folder: Path, source: str, precision: str) -> None:
-    config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
-    if config["model_type"] != "gpt2":
-        kind = config["model_type"]
-        raise LoadFailed(f"{name(source)} is a {kind} model; only GPT-2 can be used.")
+def _build(checkpoint: ModelFolder, folder: Path, source: str, precision: str) -> None:
+    config = checkpoint.config
     if not config.get("scale_attn_weights", True):
         raise LoadFailed(f"{name(source)} does not scale its attention, as GPT-2 models do.")
     activation = config.get("activation_function", "gelu_new")
@@ -191,24 +188,16 @@ def _build(checkpoint: Path, folder: Path, source: str, precision: str) -> None:
     with tempfile.TemporaryDirectory(prefix=".", dir=folder.parent) as aside:
         half_made = Path(aside) / folder.name
         half_made.mkdir()
-        tokenizer = read_tokenizer(checkpoint, config, name(source), half_made)
-        weights = Weights(checkpoint, config, name(source))
+        tokenizer = read_tokenizer(checkpoint.path, config, name(source), half_made)
+        weights = Weights(checkpoint.tensors, name(source))
         shape = _shape(config, precision)
         if precision != "torch":
             from model.graph import write_graph
 
             write_graph(weights, shape, half_made)
-        _meta(checkpoint, config, shape, weights, tokenizer, half_made).save(half_made)
+        _meta(checkpoint, shape, weights, tokenizer, half_made).save(half_made)
         with contextlib.suppress(OSError):  # somebody else was quicker
             half_made.replace(folder)
-
-
-def _checkpoint(source: str) -> Path:
-    if Path(source).is_absolute() or Path(source).is_dir():
-        return Path(source)
-    from huggingface_hub import snapshot_download
-
-    return Path(snapshot_download(source, allow_patterns=list(FILES)))
 
 
 def _shape(config: Mapping[str, Any], precision: str) -> Shape:
@@ -226,8 +215,7 @@ def _shape(config: Mapping[str, Any], precision: str) -> Shape:
 
 
 def _meta(
-    checkpoint: Path,
-    config: Mapping[str, Any],
+    checkpoint: ModelFolder,
     shape: Shape,
     weights: Weights,
     tokenizer: Tokenizer,
@@ -241,10 +229,10 @@ def _meta(
     on_a_stop = {n for n, text in zip(ids, texts, strict=True) if any(s in text for s in stops)}
     file = folder / WEIGHTS
     return Meta(
-        checkpoint=str(checkpoint),
+        checkpoint=str(checkpoint.path),
         parameters=weights.parameters,
-        positions=config["n_positions"],
-        vocabulary=config["vocab_size"],
+        positions=checkpoint.config["n_positions"],
+        vocabulary=checkpoint.config["vocab_size"],
         layers=shape.layers,
         heads=shape.heads,
         head_size=shape.head_size,

@@ -1,7 +1,7 @@
 """What is in a checkpoint folder: weights in any of the forms that people have, and a tokenizer.
 
-Knows the files of Hugging Face's GPT-2 checkpoints. Does not know what is made of them. Reads
-safetensors only, and runs no code of a folder.
+Knows the files of Hugging Face's GPT-2 checkpoints, which `model.folder` has checked. Does not know
+what is made of them. Reads safetensors only, and runs no code of a folder.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from safetensors import safe_open
 from model.built import TOKENIZER
 from model.chat import PLAIN_TEMPLATE
 from model.errors import LoadFailed
+from model.header import Tensor
 from model.tokenizer import Tokenizer
 
 Array = NDArray[Any]
@@ -31,81 +32,40 @@ class Weights(Mapping[str, Array]):
     """The tensors of a checkpoint in float32, each read when it is asked for.
 
     Raises:
-        LoadFailed: some are missing; or, when it is read, one has numbers that are not finite.
-        ValueError: a tensor has not the shape that the configuration says.
+        LoadFailed: a tensor that is read has numbers that are not finite.
     """
 
-    def __init__(self, checkpoint: Path, config: Mapping[str, Any], name: str) -> None:
+    def __init__(self, tensors: Mapping[str, Tensor], name: str) -> None:
+        self._tensors = tensors
         self._name = name
-        self._files: dict[str, Path] = {}
-        shapes: dict[str, list[int]] = {}
-        files = sorted(checkpoint.glob("*.safetensors"))
-        if not files:
-            raise FileNotFoundError(f"{checkpoint} has no safetensors")
-        for path in files:
-            with safe_open(path, framework="np") as file:
-                for key in file.keys():  # noqa: SIM118 (it is no mapping)
-                    self._files[key.removeprefix("transformer.")] = path
-                    shapes[key.removeprefix("transformer.")] = file.get_slice(key).get_shape()
-        wanted = expected_shapes(config)
-        self._files = {key: path for key, path in self._files.items() if key in wanted}
-        if wanted.keys() - shapes.keys():
-            raise LoadFailed(f"The weights of {name} are not complete.")
-        for key, shape in wanted.items():
-            if list(shape) != shapes[key]:
-                raise ValueError(f"{key} has the shape {shapes[key]}, not {shape}")
-        self.parameters = sum(math.prod(shape) for shape in wanted.values())
+        self.parameters = sum(math.prod(one.shape) for one in tensors.values())
 
     def __getitem__(self, key: str) -> Array:
-        array = _read(self._files[key], key)
+        array = _read(self._tensors[key])
         if not np.isfinite(array).all():
             who = self._name
             raise LoadFailed(f"{who} is broken: it has weights that are not finite numbers.")
         return array
 
     def __contains__(self, key: object) -> bool:
-        return key in self._files  # a Mapping would read the tensor to find out
+        return key in self._tensors  # a Mapping would read the tensor to find out
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._files)
+        return iter(self._tensors)
 
     def __len__(self) -> int:
-        return len(self._files)
+        return len(self._tensors)
 
 
-def _read(path: Path, key: str) -> Array:
+def _read(tensor: Tensor) -> Array:
     """A tensor as float32; numpy has no bfloat16, so torch reads that."""
-    with safe_open(path, framework="np") as file:
-        whole = key if key in file.keys() else f"transformer.{key}"  # noqa: SIM118
-        if file.get_slice(whole).get_dtype() != "BF16":
-            array: Array = file.get_tensor(whole).astype("float32", copy=False)
+    if tensor.dtype != "BF16":
+        with safe_open(tensor.file, framework="np") as file:
+            array: Array = file.get_tensor(tensor.name).astype("float32", copy=False)
             return array
-    with safe_open(path, framework="pt") as file:
-        exact: Array = file.get_tensor(whole).float().numpy()
+    with safe_open(tensor.file, framework="pt") as file:
+        exact: Array = file.get_tensor(tensor.name).float().numpy()
         return exact
-
-
-def expected_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Every tensor of a GPT-2, by the name that transformers gives it, and its shape."""
-    width, inner = config["n_embd"], config.get("n_inner") or 4 * config["n_embd"]
-    shapes: dict[str, tuple[int, ...]] = {
-        "wte.weight": (config["vocab_size"], width),
-        "wpe.weight": (config["n_positions"], width),
-    }
-    if not config.get("tie_word_embeddings", True):
-        shapes["lm_head.weight"] = (config["vocab_size"], width)
-    products = {
-        "attn.c_attn": (width, 3 * width),
-        "attn.c_proj": (width, width),
-        "mlp.c_fc": (width, inner),
-        "mlp.c_proj": (inner, width),
-    }
-    for n in range(config["n_layer"]):
-        for part, (rows, columns) in products.items():
-            shapes |= {f"h.{n}.{part}.weight": (rows, columns), f"h.{n}.{part}.bias": (columns,)}
-        for norm in ("ln_1", "ln_2"):
-            shapes |= {f"h.{n}.{norm}.{part}": (width,) for part in ("weight", "bias")}
-    return shapes | {f"ln_f.{part}": (width,) for part in ("weight", "bias")}
 
 
 def read_tokenizer(

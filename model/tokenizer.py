@@ -32,10 +32,17 @@ class _Generation(Extension):
 
 
 class Tokenizer:
-    """Text to ids and back. `chat_template` is Jinja, in the form that Hugging Face gave it."""
+    """Text to ids and back. `chat_template` is Jinja, in the form that Hugging Face gave it.
+
+    Raises:
+        ValueError: the file is no tokenizer.
+    """
 
     def __init__(self, file: Path, *, eos_token: str, chat_template: str) -> None:
-        self._fast = FastTokenizer.from_file(str(file))
+        try:
+            self._fast = FastTokenizer.from_file(str(file))
+        except Exception as e:  # the library has no class of its own for a file that is damaged
+            raise ValueError(f"{file} is no tokenizer: {e}") from e
         self._fast.no_padding()
         self._fast.no_truncation()
         self.eos_token = eos_token

@@ -15,19 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from data.schema import Conversation, Message, Role
-from model.build import UNREADABLE, why
 from model.chat import encode, ensure_template, fit, stop_strings
 from training import dataset
+from training.errors import BaseMissing
 from training.lessons import question, read_conversations
 from training.loop import head_on_labels
+from training.start import pretrained
 
 log = logging.getLogger(__name__)
 
@@ -162,15 +158,13 @@ def _examine_other(
 ) -> Result | None:
     """Load, examine and let go again: there is memory for one other model at a time."""
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            source, use_safetensors=True, dtype=torch.float32
-        )
-    except UNREADABLE as e:
-        log.warning("the new model is not compared with %s: %s", source, why(source, e))
+        model, tokenizer = pretrained(source)
+    except BaseMissing as e:
+        log.warning("the new model is not compared with %s: %s", source, e)
         return None
     ensure_template(tokenizer)
-    return _examine(model.to(device), tokenizer, unit, exam, Path(source).name)
+    on_device: Any = model
+    return _examine(on_device.to(device), tokenizer, unit, exam, Path(source).name)
 
 
 def _side_by_side(exam: Exam, before: Result | None, new: Result) -> tuple[Answer, ...]:

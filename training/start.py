@@ -24,8 +24,10 @@ from transformers import (
 from transformers.activations import NewGELUActivation
 
 from data.schema import Conversation
-from model.build import UNREADABLE, why
+from model.build import name, why
 from model.chat import BOT_TOKEN, CONTROL_TEMPLATE, USER_TOKEN, add_control_tokens, ensure_template
+from model.errors import LoadFailed
+from model.folder import check, find
 from training.config import Architecture, TrainingConfig
 from training.errors import BaseMissing
 
@@ -48,17 +50,30 @@ def start(
     if config.architecture:
         return _from_scratch(config.architecture, taught)
     assert config.base is not None  # it is, where there is no architecture
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(config.base)
-        model = AutoModelForCausalLM.from_pretrained(
-            config.base, use_safetensors=True, dtype=torch.float32
-        )
-    except UNREADABLE as e:
-        raise BaseMissing(why(config.base, e)) from e
+    model, tokenizer = pretrained(config.base)
     ensure_template(tokenizer)
     if tokenizer.chat_template != CONTROL_TEMPLATE:
         _teach_control_tokens(model, tokenizer)
     _fuse_activations(model)
+    return model, tokenizer
+
+
+def pretrained(source: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A model of a folder or of the Hub, in fp32, and its tokenizer; what is read is checked first.
+
+    Raises:
+        BaseMissing: it cannot be loaded; the sentence says why.
+    """
+    try:
+        folder = check(find(source), name(source)).path
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, use_safetensors=True, trust_remote_code=False, dtype=torch.float32
+        )
+    except LoadFailed as e:
+        raise BaseMissing(str(e)) from e
+    except Exception as e:  # transformers raises many things for files that are not as they should
+        raise BaseMissing(why(source, e)) from e
     return model, tokenizer
 
 

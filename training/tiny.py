@@ -98,7 +98,9 @@ def publish(checkpoint: Path, out: Path, seconds: float) -> None:
     unfinished = out.with_name(out.name + ".partial")
     shutil.rmtree(unfinished, ignore_errors=True)
     shutil.copytree(checkpoint, unfinished, ignore=shutil.ignore_patterns(MANIFEST))
-    model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float16)
+    model = AutoModelForCausalLM.from_pretrained(
+        checkpoint, use_safetensors=True, trust_remote_code=False, dtype=torch.float16
+    )
     model.save_pretrained(unfinished)
     manifest = read_manifest(checkpoint)
     (unfinished / "README.md").write_text(_card(manifest.scores, seconds, manifest.parameters))

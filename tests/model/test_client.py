@@ -112,7 +112,7 @@ async def test_load_errors_are_sentences_and_the_old_model_answers(
     await client.load(str(folder))
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
-    with pytest.raises(LoadFailed, match=r"^model is damaged, or not a GPT-2 model\.$"):
+    with pytest.raises(LoadFailed, match=r"^model is damaged: model\.safetensors is cut short\.$"):
         await client.load(str(folder))
     assert await reply(client, folder) == "still the old one"
     with pytest.raises(LoadFailed, match="Hugging Face Hub"):
@@ -209,22 +209,31 @@ async def test_a_full_worker_tells_who_waits_and_refuses_who_cannot(folders: Pat
         await second.aclose()
 
 
-async def test_a_worker_killed_while_it_builds_comes_back(tmp_path: Path) -> None:
-    """The weights are a pipe into which nobody writes, so the build does not end by itself."""
+async def test_a_worker_killed_while_it_builds_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The build asks a Hub that does not answer, so it does not end by itself."""
     folder = make_model_folder(tmp_path / "model", says="back again")
-    weights = (folder / "model.safetensors").read_bytes()
-    (folder / "model.safetensors").unlink()
-    os.mkfifo(folder / "model.safetensors")
-    async with WorkerClient(WorkerSettings(threads=1, built=BUILT)) as client:
-        loading = asyncio.create_task(client.load(str(folder)))
-        assert await reply(client, TINY)  # it answers meanwhile
-        assert client.pid is not None
-        os.kill(client.pid, signal.SIGKILL)
-        with pytest.raises(WorkerDied, match="is being restarted"):
-            await loading
-        (folder / "model.safetensors").unlink()
-        (folder / "model.safetensors").write_bytes(weights)
-        assert await reply(client, folder) == "back again"
+    asked, over = asyncio.Event(), asyncio.Event()
+
+    async def never(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.set()
+        await over.wait()
+        writer.close()
+
+    async with await asyncio.start_server(never, "127.0.0.1") as hub:
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{hub.sockets[0].getsockname()[1]}")
+        monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+        async with WorkerClient(WorkerSettings(threads=1, built=BUILT)) as client:
+            loading = asyncio.create_task(client.load("someone/slow"))
+            await asked.wait()
+            assert await reply(client, TINY)  # it answers meanwhile
+            assert client.pid is not None
+            os.kill(client.pid, signal.SIGKILL)
+            with pytest.raises(WorkerDied, match="is being restarted"):
+                await loading
+            assert await reply(client, folder) == "back again"
+        over.set()
 
 
 async def test_stop_waits_no_longer_than_it_was_told(folders: Path) -> None:

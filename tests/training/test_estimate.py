@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.checkpoint import expected_shapes
 from model.registry import TINY
+from model.shapes import expected_shapes
 from training.config import Method
 from training.estimate import KNOWN, LARGEST_BATCH, fitting, memory_mb, seconds, shape_of
 

@@ -265,6 +265,24 @@ def test_a_base_that_cannot_be_had(config: TrainingConfig, tmp_path: Path) -> No
         events_of(job)
 
 
+@pytest.mark.parametrize(
+    ("file", "content", "told"),
+    [
+        ("config.json", '{"model_type": "gpt2", "auto_map": {}}', "wants to run code of its own"),
+        ("model.safetensors", "no weights", "is damaged"),
+        ("tokenizer.json", '{"model": {"type": "BPE"}}', "is damaged, or not a GPT-2 model"),
+    ],
+)
+def test_a_base_is_looked_at_before_it_is_loaded(
+    config: TrainingConfig, plain_base: Path, tmp_path: Path, file: str, content: str, told: str
+) -> None:
+    base = shutil.copytree(plain_base, tmp_path / "base")
+    (base / file).write_text(content)
+    job = write_job(tmp_path / "job", replace(config, base=str(base)))
+    with pytest.raises(BaseMissing, match=told):
+        events_of(job)
+
+
 @contextmanager
 def files_of_at_most(size: int) -> Iterator[None]:
     """As on a disk with a quota: the system refuses to write more."""

@@ -1,0 +1,104 @@
+"""What Discord says of the bot's account: its token, its intents, its permissions in each server.
+
+Asks Discord's HTTP interface, through discord.py; the bot is not started, and nobody sees it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import discord
+
+from bot.cli import NO_TOKEN
+from bot.doctor.permissions import invitation, missing
+from bot.doctor.report import Finding
+
+TOKEN, INTENTS, PERMISSIONS = NAMES = ("token", "intents", "permissions")
+PAGE = 200
+"""Servers that Discord tells at a time, at most."""
+SHOWN = 5
+"""Servers that are named."""
+FIRST_THE_TOKEN = "It could not be checked."
+PORTAL = "https://discord.com/developers/applications"
+
+
+async def account(token: str | None) -> list[Finding]:
+    """Log in and look."""
+    if token is None or not token.strip():
+        return _stopped("There is none.", NO_TOKEN)
+    async with discord.Client(intents=discord.Intents.none()) as client:
+        try:
+            await client.login(token)
+        except discord.LoginFailure:
+            return _stopped(
+                "Discord does not accept DISCORD_TOKEN.",
+                f"Copy it again from the Bot page of your application ({PORTAL}) into .env.",
+            )
+        except discord.HTTPException as e:
+            return _stopped(
+                f"Discord answers with the status {e.status} instead of checking the token.",
+                "Look at https://discordstatus.com, then try again later.",
+            )
+        except (OSError, aiohttp.ClientError) as e:
+            return _stopped(
+                f"Discord cannot be reached ({e}).",
+                "Check this machine's connection, name resolution and firewall: it has to reach "
+                "discord.com on port 443.",
+            )
+        assert client.application is not None  # login asks for it
+        flags = client.application.flags
+        return [
+            Finding(TOKEN, True, f"Discord knows it as that of {client.user}."),
+            _intents(flags.gateway_message_content or flags.gateway_message_content_limited),
+            await _permissions(client, client.application.id),
+        ]
+
+
+def _stopped(detail: str, advice: str) -> list[Finding]:
+    others = [Finding(name, False, FIRST_THE_TOKEN, "See the line “token”.") for name in NAMES[1:]]
+    return [Finding(TOKEN, False, detail, advice), *others]
+
+
+def _intents(message_content: bool) -> Finding:
+    if message_content:
+        return Finding(INTENTS, True, "Message Content is granted.")
+    return Finding(
+        INTENTS,
+        False,
+        "Message Content is off: the bot cannot read the messages of enabled channels.",
+        f"Switch on Message Content Intent on the Bot page of your application ({PORTAL}).",
+    )
+
+
+async def _permissions(client: discord.Client, application_id: int) -> Finding:
+    lacking, count = [], 0
+    async for guild in _guilds(client):
+        count += 1
+        if names := missing(discord.Permissions(int(guild["permissions"]))):
+            lacking.append(f"{guild['name']}: {', '.join(names)}")
+    link = invitation(application_id)
+    if not count:
+        return Finding(PERMISSIONS, False, "The bot is in no server.", f"Invite it: {link}")
+    if not lacking:
+        where = "its server" if count == 1 else f"all of its {count} servers"
+        return Finding(PERMISSIONS, True, f"The bot has what it needs in {where}.")
+    more = f" … and in {len(lacking) - SHOWN} more" if len(lacking) > SHOWN else ""
+    return Finding(
+        PERMISSIONS,
+        False,
+        f"The bot lacks, in {'; in '.join(lacking[:SHOWN])}{more}.",
+        f"Give its role these permissions in the server's settings, or invite it anew: {link}",
+    )
+
+
+async def _guilds(client: discord.Client) -> AsyncIterator[dict[str, Any]]:
+    """Every server, with `permissions`: what all its roles together grant the bot there."""
+    after: int | None = None
+    while page := await client.http.get_guilds(PAGE, after=after, with_counts=False):
+        for guild in page:
+            yield dict(guild)
+        if len(page) < PAGE:
+            return
+        after = int(page[-1]["id"])

@@ -1,0 +1,27 @@
+"""The database, as `data.health` sees it."""
+
+from __future__ import annotations
+
+from bot.doctor.report import Finding, megabytes
+from bot.settings import DATABASE as FILE
+from bot.settings import Settings
+from data.errors import StoreError
+from data.health import examine
+from data.migrations import LATEST
+
+DATABASE = "database"
+
+
+def database(settings: Settings) -> list[Finding]:
+    """Whether it is whole, and of this version or an older one. Nothing is made or changed."""
+    try:
+        health = examine(settings.gpt2bot_home / FILE)
+    except StoreError as e:
+        advice = "Stop the bot and keep a copy of the file before you do that."
+        return [Finding(DATABASE, False, str(e), advice)]
+    if health is None:
+        return [Finding(DATABASE, True, "There is none yet; it is made at the first start.")]
+    detail = f"It is whole ({megabytes(health.bytes)}, version {health.version})."
+    if health.version < LATEST:
+        detail += f" The next start brings it to version {LATEST}."
+    return [Finding(DATABASE, True, detail)]

@@ -1,0 +1,31 @@
+"""The permissions that the bot needs in a server, and which of them it lacks there.
+
+Embeds are only sent as answers to commands and buttons, for which Discord asks no permission.
+"""
+
+from __future__ import annotations
+
+import discord
+
+NEEDED = {
+    "View Channels": discord.Permissions(view_channel=True),
+    "Send Messages": discord.Permissions(send_messages=True),
+    "Send Messages in Threads": discord.Permissions(send_messages_in_threads=True),
+    "Read Message History": discord.Permissions(read_message_history=True),
+    "Attach Files": discord.Permissions(attach_files=True),
+}
+"""By the names that Discord shows."""
+ALL = discord.Permissions(sum(one.value for one in NEEDED.values()))
+
+
+def missing(granted: discord.Permissions) -> list[str]:
+    """The names of the permissions that are needed and not granted."""
+    if granted.administrator:
+        return []
+    return [name for name, needed in NEEDED.items() if not granted.is_superset(needed)]
+
+
+def invitation(application_id: int | str) -> str:
+    """The link with which an admin invites the bot, or gives it what it lacks."""
+    scopes = ("bot", "applications.commands")
+    return discord.utils.oauth_url(int(application_id), permissions=ALL, scopes=scopes)

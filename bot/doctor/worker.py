@@ -1,0 +1,53 @@
+"""The worker: a real one is started, answers, and is ended. Tells the device that it found."""
+
+from __future__ import annotations
+
+import time
+from contextlib import aclosing
+from dataclasses import replace
+
+from bot.doctor.report import Finding
+from bot.settings import Settings, sampling, worker_settings
+from data.schema import Message, Role
+from model.client import WorkerClient
+from model.errors import ModelError
+from model.messages import Finished, Ready
+from model.registry import EMBEDDED, TINY
+
+WORKER, DEVICE = NAMES = ("worker", "device")
+TOKENS = 8
+HELLO = Message(Role.USER, "Hello!")
+ADVICE = "Run `gpt2bot chat --model tiny Hello` and read the log; install the bot again if need be."
+
+
+async def worker(settings: Settings) -> list[Finding]:
+    """Start one beside whatever runs, and let the embedded model say a few words."""
+    run_as = worker_settings(settings, drain_s=0, log_level="CRITICAL")
+    try:
+        async with WorkerClient(replace(run_as, built=None)) as client:  # it leaves nothing behind
+            began = time.perf_counter()
+            reply = await _reply(client, settings)
+            seconds = time.perf_counter() - began
+            ready = client.ready
+    except ModelError as e:
+        return [
+            Finding(WORKER, False, str(e), ADVICE),
+            Finding(DEVICE, False, "It is not known.", "See the line “worker”."),
+        ]
+    assert ready is not None  # it has answered
+    said = f"{EMBEDDED} answered with {reply.new_tokens} tokens in {1000 * seconds:.0f} ms."
+    return [Finding(WORKER, True, said), _device(ready)]
+
+
+async def _reply(client: WorkerClient, settings: Settings) -> Finished:
+    params = replace(sampling(settings), max_new_tokens=TOKENS)
+    async with aclosing(client.generate(str(TINY), (HELLO,), params)) as pieces:
+        async for piece in pieces:
+            if isinstance(piece, Finished):
+                return piece
+    raise AssertionError("the last piece is Finished")
+
+
+def _device(ready: Ready) -> Finding:
+    formats = f"replies in {ready.model.dtype}, training in {ready.training_precision}"
+    return Finding(DEVICE, True, f"{ready.device}: {formats}.")

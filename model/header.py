@@ -1,0 +1,140 @@
+"""The header of a safetensors file, read and checked in Python alone: what tensors lie where.
+
+The rules are those of the format (https://huggingface.co/docs/safetensors, "Format"). Knows bytes,
+not models. Nothing that a file says is believed before it was compared with the file's size.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+LONGEST = 100_000_000
+"""Bytes of a header, at most, by the format."""
+USUAL = 8 << 20
+"""Bytes of a header that are read: that of the largest GPT-2 has less than a tenth of it."""
+MOST_DIMENSIONS = 8
+"""Of a tensor; GPT-2's have one or two, and old files keep a mask of four."""
+SIZES = {
+    "BOOL": 1,
+    "U8": 1,
+    "I8": 1,
+    "F8_E5M2": 1,
+    "F8_E4M3": 1,
+    "I16": 2,
+    "U16": 2,
+    "F16": 2,
+    "BF16": 2,
+    "I32": 4,
+    "U32": 4,
+    "F32": 4,
+    "I64": 8,
+    "U64": 8,
+    "F64": 8,
+}
+"""The number formats, and the bytes of one number."""
+
+
+class BadHeader(Exception):
+    """The file breaks a rule of the format; the message ends a sentence that begins with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """Where a tensor is, by what name, and what it looks like."""
+
+    file: Path
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+def read_header(path: Path) -> list[Tensor]:
+    """The tensors of a file, whose data lie in it one after the other, without a gap.
+
+    Raises:
+        BadHeader: it is not a whole safetensors file.
+        OSError: it cannot be read.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = _length(file, size)
+        entries = _parse(file.read(length))
+    _expect(_is_texts(entries.pop("__metadata__", {})), "has notes that are not texts")
+    places = sorted((_place(name, entry), name) for name, entry in entries.items())
+    end = 0
+    for (first, after), name in places:
+        _expect(first == end, f"has a gap or an overlap at {_shown(name)}")
+        end = after
+    left = size - 8 - length - end
+    _expect(left >= 0, "is cut short")
+    _expect(left == 0, "has data that belong to no tensor")
+    return [Tensor(path, name, one["dtype"], tuple(one["shape"])) for name, one in entries.items()]
+
+
+def _length(file: BinaryIO, size: int) -> int:
+    """The first eight bytes: an unsigned number, the lowest byte first."""
+    beginning = file.read(8)
+    _expect(len(beginning) == 8, "is cut short")
+    length = int.from_bytes(beginning, "little")
+    _expect(length <= LONGEST, "has a longer header than the format allows")
+    _expect(length <= USUAL, "has a longer header than any GPT-2 needs")
+    _expect(8 + length <= size, "is cut short")
+    return length
+
+
+def _parse(header: bytes) -> dict[str, Any]:
+    _expect(header.startswith(b"{"), "has no header")
+    try:
+        entries = json.loads(header.decode(), object_pairs_hook=_once)
+    except (ValueError, RecursionError) as e:
+        raise BadHeader("has a header that cannot be read") from e
+    if not isinstance(entries, dict):
+        raise BadHeader("has a header that cannot be read")
+    return entries
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    _expect(len(found) == len(pairs), "names something twice")
+    return found
+
+
+def _is_texts(notes: object) -> bool:
+    return isinstance(notes, Mapping) and all(isinstance(one, str) for one in notes.values())
+
+
+def _place(name: str, entry: object) -> tuple[int, int]:
+    """The first byte of a tensor and the one after its last, counted from the end of the header."""
+    if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
+        raise BadHeader(f"does not say what {_shown(name)} is")
+    dtype, shape, place = entry["dtype"], entry["shape"], entry["data_offsets"]
+    _expect(isinstance(dtype, str) and dtype in SIZES, f"has {_shown(name)} in an unknown format")
+    _expect(_are_counts(shape), f"has no shape for {_shown(name)}")
+    _expect(_are_counts(place) and len(place) == 2, f"does not say where {_shown(name)} is")
+    size = math.prod(shape) * SIZES[dtype]
+    _expect(place[1] - place[0] == size, f"has another size for {_shown(name)} than its shape")
+    return place[0], place[1]
+
+
+def _are_counts(numbers: object) -> bool:
+    """Whether it is a short list of whole numbers from 0 on (to Python, `True` would be one)."""
+    return (
+        isinstance(numbers, list)
+        and len(numbers) <= MOST_DIMENSIONS
+        and all(type(one) is int and 0 <= one < 1 << 63 for one in numbers)
+    )
+
+
+def _shown(name: str) -> str:
+    """A tensor's name, short and without what could upset a terminal."""
+    return ascii(name[:80])
+
+
+def _expect(is_so: bool, otherwise: str) -> None:
+    if not is_so:
+        raise BadHeader(otherwise)

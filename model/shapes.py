@@ -1,0 +1,99 @@
+"""The sizes of a GPT-2 as `config.json` says them: checked, and every tensor that they imply.
+
+Knows Hugging Face's names. Pure, and imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from model.errors import LoadFailed
+
+MOST = {
+    "n_embd": 1 << 14,
+    "n_layer": 1 << 9,
+    "n_head": 1 << 9,
+    "n_positions": 1 << 20,
+    "vocab_size": 1 << 21,
+}
+"""More than any GPT-2 has; with more, only writing down the sizes would take long."""
+ALSO_CALLED = {
+    "hidden_size": "n_embd",
+    "max_position_embeddings": "n_positions",
+    "num_attention_heads": "n_head",
+    "num_hidden_layers": "n_layer",
+}
+"""Names by which transformers would set the same sizes once more (GPT2Config.attribute_map)."""
+CODE = "{who} wants to run code of its own, and such code is never run here."
+NOT_USED = ("quantization_config", "transformers_weights")
+"""What changes how transformers reads the weights."""
+
+
+def check_config(config: Mapping[str, Any], who: str) -> None:
+    """Refuse what is no ordinary GPT-2, or too large to be one.
+
+    Raises:
+        LoadFailed: the sentence says why.
+    """
+    _check_kind(config, who)
+    for key, most in MOST.items():
+        _check_size(config.get(key), key, most, who)
+    if config.get("n_inner") is not None:
+        _check_size(config["n_inner"], "n_inner", 8 * MOST["n_embd"], who)
+    epsilon = config.get("layer_norm_epsilon", 1e-5)
+    if type(epsilon) not in (int, float) or not 0 < epsilon < 1:
+        raise LoadFailed(f"{who} is damaged: its layer_norm_epsilon is no number from 0 to 1.")
+
+
+def _check_kind(config: Mapping[str, Any], who: str) -> None:
+    if "auto_map" in config:
+        raise LoadFailed(CODE.format(who=who))
+    if (kind := config.get("model_type")) != "gpt2":
+        known = isinstance(kind, str) and kind.replace("-", "_").isidentifier() and len(kind) <= 40
+        of_kind = f"a {kind} model" if known else "no GPT-2 model"
+        raise LoadFailed(f"{who} is {of_kind}; only GPT-2 can be used.")
+    not_used = [key for key in NOT_USED if config.get(key) is not None]
+    other_size = [
+        key
+        for key, meant in ALSO_CALLED.items()
+        if config.get(key) not in (None, config.get(meant))
+    ]
+    if found := not_used + other_size:
+        raise LoadFailed(f"{who} has “{found[0]}” in its config.json, which cannot be used here.")
+
+
+def _check_size(size: object, key: str, most: int, who: str) -> None:
+    if type(size) is not int or not 1 <= size <= most:
+        raise LoadFailed(
+            f"{who} is damaged, or not a GPT-2 model: its {key} is no number from 1 to {most:,}."
+        )
+
+
+def parameters(config: Mapping[str, Any]) -> int:
+    """How many numbers its tensors have."""
+    return sum(math.prod(shape) for shape in expected_shapes(config).values())
+
+
+def expected_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Every tensor of a GPT-2, by the name that transformers gives it, and its shape."""
+    width, inner = config["n_embd"], config.get("n_inner") or 4 * config["n_embd"]
+    shapes: dict[str, tuple[int, ...]] = {
+        "wte.weight": (config["vocab_size"], width),
+        "wpe.weight": (config["n_positions"], width),
+    }
+    if not config.get("tie_word_embeddings", True):
+        shapes["lm_head.weight"] = (config["vocab_size"], width)
+    products = {
+        "attn.c_attn": (width, 3 * width),
+        "attn.c_proj": (width, width),
+        "mlp.c_fc": (width, inner),
+        "mlp.c_proj": (inner, width),
+    }
+    for n in range(config["n_layer"]):
+        for part, (rows, columns) in products.items():
+            shapes |= {f"h.{n}.{part}.weight": (rows, columns), f"h.{n}.{part}.bias": (columns,)}
+        for norm in ("ln_1", "ln_2"):
+            shapes |= {f"h.{n}.{norm}.{part}": (width,) for part in ("weight", "bias")}
+    return shapes | {f"ln_f.{part}": (width,) for part in ("weight", "bias")}

@@ -28,9 +28,11 @@ from bot.replay import Replays
 from bot.reports import TrainingReports
 from bot.retention import DAY_S, HOUR_S, erase_old, repeat
 from bot.retraining import CleanRetrains
-from bot.settings import DATABASE, Settings, SettingsError, prepare_home, sampling, worker_settings
+from bot.safekeeping import alone, open_whole
+from bot.settings import Settings, SettingsError, prepare_home, sampling, worker_settings
 from bot.tasks import Tasks
-from data.store import Store, open_store
+from data.forgotten import NAME, ForgottenList
+from data.store import Store
 from model.client import WorkerClient
 from model.device import cores
 from model.registry import from_settings
@@ -55,14 +57,15 @@ async def build(
     A `worker` that was started elsewhere is used as it is, and left running.
 
     Raises:
-        SettingsError, StoreError: the home or the database cannot be used.
+        SettingsError, StoreError: the home or the database cannot be used, or a bot runs there.
     """
     prepare_home(settings)
     home = settings.gpt2bot_home
     checkpoints = home / "checkpoints"
     bot = Gpt2Bot(message_content=message_content)
     async with AsyncExitStack() as stack:
-        database = open_store(home / DATABASE, collected=settings.learn_from_chat)
+        stack.enter_context(alone(home))
+        database = open_whole(home, collected=settings.learn_from_chat)
         store = await stack.enter_async_context(database)
         tasks = Tasks()
         if worker is None:
@@ -108,13 +111,15 @@ async def build(
         )
         models.load_in_background(models.default)
         stack.push_async_callback(conversations.drain, DRAIN_S)
-        forgetting = Forgetting(store, training, CleanOffers(bot, store).offer)
+        noted = ForgottenList(home / NAME)
+        forgetting = Forgetting(store, training, CleanOffers(bot, store).offer, noted)
+        await forgetting.recall()
         retrains = CleanRetrains(store, models, training)
         _do_chores(tasks, store, forgetting, settings.retention_days)
         bot.make_cogs = lambda: (
             Chat(bot, conversations, store, buttons=settings.reply_buttons),
             Feedback(bot, store, conversations, Replays(store, models, worker)),
-            Models(models, worker, version("gpt2-discord-bot"), shelf),
+            Models(models, worker, version("gpt2-discord-bot"), shelf, store),
             Training(bot, store, models, training, worker),
             Privacy(
                 bot,

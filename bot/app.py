@@ -57,14 +57,13 @@ async def build(
     A `worker` that was started elsewhere is used as it is, and left running.
 
     Raises:
-        SettingsError, StoreError: the home or the database cannot be used, or a bot runs there.
+        SettingsError, StoreError: the home or the database cannot be used.
     """
     prepare_home(settings)
     home = settings.gpt2bot_home
     checkpoints = home / "checkpoints"
     bot = Gpt2Bot(message_content=message_content)
     async with AsyncExitStack() as stack:
-        stack.enter_context(alone(home))
         database = open_whole(home, collected=settings.learn_from_chat)
         store = await stack.enter_async_context(database)
         tasks = Tasks()
@@ -155,19 +154,21 @@ async def run_bot(settings: Settings) -> None:
     """Run on Discord until SIGINT or SIGTERM.
 
     Raises:
-        SettingsError: there is no token, or Discord refuses it.
+        SettingsError: there is no token, or Discord refuses it; or a bot runs on the home already.
     """
     if settings.discord_token is None:
         raise SettingsError("DISCORD_TOKEN is not set.")
     token = settings.discord_token.get_secret_value()
-    try:
-        await _run(settings, token, message_content=True)
-    except discord.PrivilegedIntentsRequired:
-        log.warning(
-            "The Message Content intent is off in Discord's developer portal: I answer mentions, "
-            "replies, direct messages and /chat, but not the other messages of enabled channels."
-        )
-        await _run(settings, token, message_content=False)
+    with alone(settings):
+        try:
+            await _run(settings, token, message_content=True)
+        except discord.PrivilegedIntentsRequired:
+            log.warning(
+                "The Message Content intent is off in Discord's developer portal: I answer "
+                "mentions, replies, direct messages and /chat, but not the other messages of "
+                "enabled channels."
+            )
+            await _run(settings, token, message_content=False)
 
 
 async def _run(settings: Settings, token: str, *, message_content: bool) -> None:

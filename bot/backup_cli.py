@@ -64,12 +64,11 @@ def restore(
 ) -> None:
     """Put a backup in the place of the database, which is kept under another name."""
     from bot.safekeeping import alone
-    from bot.settings import DATABASE, load_settings, prepare_home
+    from bot.settings import DATABASE, load_settings
     from data.backup import restore as put_back
 
     settings = load_settings()
-    prepare_home(settings)
-    with quiet_interrupt(), alone(settings.gpt2bot_home, RUNNING):
+    with quiet_interrupt(), alone(settings, RUNNING):
         aside = put_back(file, settings.gpt2bot_home / DATABASE)
     typer.echo(f"{file} is the database now.")
     if aside is not None:

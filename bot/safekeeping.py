@@ -14,7 +14,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from bot.settings import DATABASE, SettingsError
+from bot.settings import DATABASE, Settings, SettingsError, prepare_home
 from data.backup import newest_backup
 from data.errors import StoreError
 from data.files import is_sqlite, problem, read_only, set_aside
@@ -36,12 +36,14 @@ ABOUT_DAMAGED = "It is damaged. The log says more."
 
 
 @contextmanager
-def alone(home: Path, otherwise: str = RUNS_ALREADY) -> Iterator[None]:
+def alone(settings: Settings, otherwise: str = RUNS_ALREADY) -> Iterator[None]:
     """Hold the home, so that no other bot runs on it; the system lets go of it at our death.
 
     Raises:
         SettingsError: a bot runs there, which the sentence `otherwise` says; or it cannot be told.
     """
+    prepare_home(settings)
+    home = settings.gpt2bot_home
     lock = FileLock(home / LOCK, timeout=0)
     try:
         lock.acquire()

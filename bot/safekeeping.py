@@ -28,6 +28,7 @@ RUNS_ALREADY = (
     "A bot runs on {home} already: stop it first, or set GPT2BOT_HOME to another folder for this "
     "one."
 )
+CHECK = "check of the database"
 CHECK_S = 2.0
 """Seconds that the start waits for the check of the database; a larger one is checked on while
 the bot runs. (0.5 s for a million messages.)"""
@@ -66,13 +67,14 @@ async def open_whole(home: Path, *, collected: bool) -> AsyncIterator[Store]:
         StoreError: it cannot be opened.
     """
     database = home / DATABASE
-    check = asyncio.create_task(find_damage(database), name="check of the database")
+    check = asyncio.create_task(find_damage(database), name=CHECK)
     try:
         await asyncio.wait({check}, timeout=CHECK_S)
-        begun = await _begin_anew(database, check) if check.done() else None
+        known = check.done()
+        begun = await _begin_anew(database, check) if known else None
         async with open_store(database, collected=collected) as store:
             store.trouble = begun
-            if not check.done():
+            if not known:
                 log.info("the check of the database takes long and goes on meanwhile")
                 check.add_done_callback(lambda done: _tell(done, database, store))
             yield store

@@ -110,7 +110,9 @@ def examine(backup: Path) -> None:
     if not tables >= OURS:
         raise StoreError(f"{backup} is not a backup: it is the database of another program.")
     with sentences(str(backup)):
-        check_version(backup)
+        version = check_version(backup)
+    if not version:
+        raise StoreError(f"{backup} is not a backup: it does not say of which version it is.")
 
 
 def _make_way(database: Path) -> Path:

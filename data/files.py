@@ -66,7 +66,7 @@ def problem(db: sqlite3.Connection, check: str = "integrity_check") -> str | Non
         if not is_damage(e):
             raise
         return str(e)
-    return None if found == "ok" else str(found)
+    return None if found == "ok" else " ".join(str(found).split())
 
 
 # --- copies --------------------------------------------------------------------------------------
@@ -95,7 +95,7 @@ def copied(source: Path, folder: Path) -> Iterator[Path]:
             old.backup(new, pages=PAGES, progress=lambda *_: time.sleep(BREATH_S))
             new.execute("PRAGMA journal_mode = DELETE")
             if found := problem(new):
-                raise Damaged(f"{source} is damaged ({found}).")
+                raise Damaged(f"{source} is damaged ({found}), so no copy of it was made.")
         yield made
 
 

@@ -187,6 +187,9 @@ class TestRestore:
         self.refused(wrong, database, StoreError, "the database of another program")
         wrong.write_bytes(backup.read_bytes())
         with closing(sqlite3.connect(wrong)) as db:
+            db.execute("PRAGMA user_version = 0")
+        self.refused(wrong, database, StoreError, "does not say of which version")
+        with closing(sqlite3.connect(wrong)) as db:
             db.execute(f"PRAGMA user_version = {LATEST + 1}")
         self.refused(wrong, database, NewerDatabase, "written by a newer version")
         damage(wrong)

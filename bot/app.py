@@ -29,9 +29,11 @@ from bot.replay import Replays
 from bot.reports import TrainingReports
 from bot.retention import DAY_S, HOUR_S, erase_old, repeat
 from bot.retraining import CleanRetrains
-from bot.settings import DATABASE, Settings, SettingsError, prepare_home, sampling, worker_settings
+from bot.safekeeping import alone, open_whole
+from bot.settings import Settings, SettingsError, prepare_home, sampling, worker_settings
 from bot.tasks import Tasks
-from data.store import Store, open_store
+from data.forgotten import NAME, ForgottenList
+from data.store import Store
 from model.client import WorkerClient
 from model.device import cores
 from model.registry import from_settings
@@ -63,7 +65,7 @@ async def build(
     checkpoints = home / "checkpoints"
     bot = Gpt2Bot(message_content=message_content)
     async with AsyncExitStack() as stack:
-        database = open_store(home / DATABASE, collected=settings.learn_from_chat)
+        database = open_whole(home, collected=settings.learn_from_chat)
         store = await stack.enter_async_context(database)
         tasks = Tasks()
         if worker is None:
@@ -109,13 +111,15 @@ async def build(
         )
         models.load_in_background(models.default)
         stack.push_async_callback(conversations.drain, DRAIN_S)
-        forgetting = Forgetting(store, training, CleanOffers(bot, store).offer)
+        noted = ForgottenList(home / NAME)
+        forgetting = Forgetting(store, training, CleanOffers(bot, store).offer, noted)
+        await forgetting.recall()
         retrains = CleanRetrains(store, models, training)
         _do_chores(tasks, store, forgetting, settings.retention_days)
         bot.make_cogs = lambda: (
             Chat(bot, conversations, store, buttons=settings.reply_buttons),
             Feedback(bot, store, conversations, Replays(store, models, worker)),
-            Models(models, worker, version("gpt2-discord-bot"), shelf),
+            Models(models, worker, version("gpt2-discord-bot"), shelf, store),
             Training(bot, store, models, training, worker),
             Privacy(
                 bot,
@@ -151,13 +155,22 @@ async def run_bot(settings: Settings) -> None:
     """Run on Discord until SIGINT or SIGTERM.
 
     Raises:
-        SettingsError: there is no token, or Discord refuses it.
+        SettingsError: there is no token, or Discord refuses it; or a bot runs on the home already.
     """
     if settings.discord_token is None:
         raise SettingsError("DISCORD_TOKEN is not set.")
     token = settings.discord_token.get_secret_value()
-    looking = Tasks()
-    looking.spawn(log_problems(settings), name="checks at the start")
+    with alone(settings):
+        looking = Tasks()
+        looking.spawn(log_problems(settings), name="checks at the start")
+        try:
+            await _run_with(settings, token)
+        finally:
+            await looking.close()
+
+
+async def _run_with(settings: Settings, token: str) -> None:
+    """With the content of messages where Discord gives it, else without."""
     try:
         await _run(settings, token, message_content=True)
     except discord.PrivilegedIntentsRequired:
@@ -166,8 +179,6 @@ async def run_bot(settings: Settings) -> None:
             "replies, direct messages and /chat, but not the other messages of enabled channels."
         )
         await _run(settings, token, message_content=False)
-    finally:
-        await looking.close()
 
 
 async def _run(settings: Settings, token: str, *, message_content: bool) -> None:

@@ -17,6 +17,7 @@ from typing import Annotated
 
 import typer
 
+from bot.backup_cli import backup, restore
 from bot.dataset_cli import dataset
 from bot.interrupt import quiet_interrupt
 from bot.settings import SettingsError, load_settings
@@ -42,6 +43,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(dataset)
+app.command()(backup)
+app.command()(restore)
 
 
 def _print_version(wanted: bool) -> None:

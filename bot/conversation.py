@@ -17,6 +17,8 @@ from bot.models import ModelSwitch, Serving
 from bot.patience import Patience
 from bot.request import Incoming, Request, Surface, another_seed
 from bot.turns import Turns
+from bot.unwritten import Unwritten
+from data.errors import StoreError
 from data.schema import Message, ReplyRecord, Role, StoredMessage
 from data.store import Store
 from model.client import WorkerClient
@@ -70,13 +72,15 @@ class ConversationManager:
         self._patience = patience or Patience(0, lambda: None)
         self._on_reply = on_reply
         self._turns = Turns()
+        self._unwritten = Unwritten()
         self._streams: dict[int, Stream] = {}
 
     async def answer(self, incoming: Incoming, surface: Surface) -> Finished | None:
         """Take a turn: record the message, let the model answer, record the reply.
 
         Turns of a channel follow each other in the order of these calls. None if the message was
-        deleted while it waited, or the bot is closing.
+        deleted while it waited, or the bot is closing. What cannot be written down, since the disk
+        is full, is answered all the same, and a note says so.
 
         Raises:
             ModelError, StoreError: there is no reply; the message stays in the history.
@@ -86,11 +90,17 @@ class ConversationManager:
             async with self._turns.turn(channel_id, asked_id) as ours:
                 if not ours:
                     return None
-                await self._store.add_message(_heard(incoming))
+                message, unwritten = _heard(incoming), None
+                try:
+                    await self._store.add_message(message)
+                except StoreError as e:
+                    unwritten = self._unwritten.note(e)
                 seen = await self._store.context(channel_id, self._context_messages)
+                if unwritten:
+                    seen = [*seen, message][-self._context_messages :]
                 serving = await self._models.serving(incoming.scope)
                 request = Request.to(incoming, seen, serving, self._params)
-                return await self._reply(request, surface)
+                return await self._reply(request, surface, unwritten)
 
     async def again(self, record: ReplyRecord, surface: Surface) -> Finished:
         """Make a reply anew with another seed; it takes the place of the old one.
@@ -132,23 +142,41 @@ class ConversationManager:
         if stream is not None and stream.request_id is not None:
             self._worker.abort(stream.request_id)
 
-    async def _reply(self, request: Request, surface: Surface, *, anew: bool = False) -> Finished:
+    async def _reply(
+        self,
+        request: Request,
+        surface: Surface,
+        unwritten: str | None = None,
+        *,
+        anew: bool = False,
+    ) -> Finished:
         reply = await self._stream(request, surface)
         if not reply.text.strip():  # it was stopped before its first word
             await surface.fail(STOPPED)
             return reply
-        reply_id = await surface.finish(reply.text, request.serving.note)
+        reply_id = await surface.finish(reply.text, _notes(request, unwritten))
+        if unwritten:  # and so is what answers it
+            return reply
         record = request.record(reply_id, reply)
-        recorded = await self._store.add_reply(record)
-        if anew:
-            await self._store.edit_message(reply_id, reply.text)
-            await self._store.drop_ratings(reply_id)
-        else:
-            await self._store.add_message(self._said(record, reply.text), answering=record.asked_id)
+        try:
+            recorded = await self._record(record, reply.text, anew)
+        except StoreError as e:
+            await surface.finish(reply.text, _notes(request, self._unwritten.note(e)))
+            return reply
         await self._read_ahead(request)
         if recorded:
             await self._tell(record, request.asked, reply.text)
         return reply
+
+    async def _record(self, record: ReplyRecord, text: str, anew: bool) -> bool:
+        """Write a reply down; whether what it answers is still there."""
+        recorded = await self._store.add_reply(record)
+        if anew:
+            await self._store.edit_message(record.reply_id, text)
+            await self._store.drop_ratings(record.reply_id)
+        else:
+            await self._store.add_message(self._said(record, text), answering=record.asked_id)
+        return recorded
 
     async def _stream(self, request: Request, surface: Surface) -> Finished:
         stream = self._streams[request.asked_id]
@@ -229,6 +257,11 @@ class ConversationManager:
     async def drain(self, seconds: float) -> None:
         """Begin no new turn and wait at most that long for those under way."""
         await self._turns.drain(seconds)
+
+
+def _notes(request: Request, unwritten: str | None) -> str | None:
+    """The small line under a reply."""
+    return " ".join(filter(None, (request.serving.note, unwritten))) or None
 
 
 def _heard(incoming: Incoming) -> StoredMessage:

@@ -24,6 +24,7 @@ import simcord
 from bot.app import build, stop_signal
 from bot.client import Gpt2Bot
 from bot.cogs.chat import Chat
+from bot.safekeeping import alone
 from bot.settings import SettingsError, load_settings
 from bot.tasks import Tasks
 from model.registry import EMBEDDED
@@ -69,21 +70,22 @@ async def run_demo(*, port: int | None, open_browser: bool, home: Path | None) -
     `port` None or 0 takes a free one. Without `home` the files go when the demo ends.
 
     Raises:
-        SettingsError, StoreError: the port or the home cannot be used.
+        SettingsError, StoreError: the port or the home cannot be used, or a bot runs there.
     """
     with _home(home) as folder:
         settings = load_settings(gpt2bot_home=folder, default_model=EMBEDDED)
-        async with (
-            build(settings) as bot,
-            _discord(bot) as env,
-            _page(env, await _found(env, bot), port) as preview,
-        ):
-            kept = KEPT.format(home=home) if home else FORGOTTEN
-            print(TERMINAL.format(url=preview.url, kept=kept), flush=True)
-            if open_browser:
-                _open(preview.url)
-            await _first_of(stop_signal(), preview.wait_closed(), _follow(env, preview))
-            print("Stopping…", flush=True)
+        with alone(settings):
+            async with (
+                build(settings) as bot,
+                _discord(bot) as env,
+                _page(env, await _found(env, bot), port) as preview,
+            ):
+                kept = KEPT.format(home=home) if home else FORGOTTEN
+                print(TERMINAL.format(url=preview.url, kept=kept), flush=True)
+                if open_browser:
+                    _open(preview.url)
+                await _first_of(stop_signal(), preview.wait_closed(), _follow(env, preview))
+                print("Stopping…", flush=True)
 
 
 @contextmanager

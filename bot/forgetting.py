@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from data.forgetting import finish_forgettings, forget
+from data.forgotten import ForgottenList
 from data.schema import TrainingJob
 from data.store import Store
 from training.manager import TrainingManager
@@ -42,12 +43,16 @@ Offer = Callable[[Concern], Awaitable[None]]
 
 
 class Forgetting:
-    """Forgets members, one after the other. `offer` asks a scope for a clean retrain."""
+    """Forgets members, one after the other. `offer` asks a scope for a clean retrain; `noted`
+    keeps who was forgotten, should a backup bring them back."""
 
-    def __init__(self, store: Store, training: TrainingManager, offer: Offer) -> None:
+    def __init__(
+        self, store: Store, training: TrainingManager, offer: Offer, noted: ForgottenList
+    ) -> None:
         self._store = store
         self._training = training
         self._offer = offer
+        self._noted = noted
         self._lock = asyncio.Lock()
 
     async def forget(self, user_id: int) -> list[Concern]:
@@ -69,6 +74,18 @@ class Forgetting:
     async def under_way(self, user_id: int) -> bool:
         """Whether something of a member who asked to be forgotten may still be there."""
         return user_id in await self._store.unfinished_forgettings()
+
+    async def recall(self) -> None:
+        """Begin again to forget whom a backup brought back that was made before.
+
+        Raises:
+            StoreError: the database, or the list of whom was forgotten, cannot be used.
+        """
+        last = await self._store.last_written()
+        if last is None:
+            return
+        for user_id in await asyncio.to_thread(self._noted.since, last):
+            await self._store.begin_forgetting(user_id)
 
     async def finish(self) -> None:
         """Go on with what was interrupted; a scope may then be asked a second time.
@@ -125,6 +142,7 @@ class Forgetting:
             for concern in found:
                 await self._offer(concern)
             await self._store.remove_job_sources(user_id)
+            await asyncio.to_thread(self._noted.note, user_id)
             return found
 
     async def _concerns(

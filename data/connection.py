@@ -8,19 +8,28 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, closing, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 import aiosqlite
 
-from data.errors import DiskFull, NewerDatabase, StoreError
-from data.migrations import LATEST, upgrade
+from data.errors import Damaged, DiskFull, NewerDatabase, StoreError, not_written
+from data.files import (
+    BACKUPS,
+    BUSY_TIMEOUT_S,
+    MAGIC,
+    copy_database,
+    dated,
+    keep_newest,
+    read_only,
+)
+from data.migrations import LATEST, is_behind, upgrade
 
-MAGIC = b"SQLite format 3\0"
-"""How every SQLite file begins (sqlite.org/fileformat.html, section 1.3)."""
-BUSY_TIMEOUT_S = 5.0
-"""Seconds to wait for another process that holds the database."""
+BEFORE = "before-version"
+"""How the names of copies begin that are made before a database is brought up to date."""
+KEPT = 3
+"""Such copies that are kept."""
 
 
 @asynccontextmanager
@@ -36,7 +45,7 @@ async def connect(path: Path) -> AsyncIterator[aiosqlite.Connection]:
         db = await aiosqlite.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
     try:
         with sentences(str(path)):
-            await _prepare(db)
+            await _prepare(db, path)
         yield db
     finally:
         await db.close()
@@ -52,11 +61,21 @@ def _check(path: Path) -> None:
         raise StoreError(f"The database {path} cannot be opened: {e.strerror}.") from e
     if beginning not in (b"", MAGIC):  # SQLite would write over a file that is very short
         raise StoreError(_not_a_database(str(path)))
-    uri = f"{path.absolute().as_uri()}?mode=ro"
-    with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S)) as db:
+    check_version(path)
+
+
+def check_version(path: Path) -> int:
+    """The version of a database, without a change to it.
+
+    Raises:
+        NewerDatabase: it is newer than this version of the bot.
+        sqlite3.Error: it cannot be read.
+    """
+    with closing(read_only(path)) as db:
         [version] = db.execute("PRAGMA user_version").fetchone()
     if version > LATEST:
         raise too_new(path)
+    return int(version)
 
 
 def too_new(path: Path) -> NewerDatabase:
@@ -67,13 +86,48 @@ def too_new(path: Path) -> NewerDatabase:
     )
 
 
-async def _prepare(db: aiosqlite.Connection) -> None:
+async def _prepare(db: aiosqlite.Connection, path: Path) -> None:
     db.row_factory = sqlite3.Row
     await db.execute("PRAGMA journal_mode = WAL")
     await db.execute("PRAGMA synchronous = NORMAL")
     await db.execute("PRAGMA foreign_keys = ON")
     await db.execute("PRAGMA secure_delete = ON")  # what is erased is overwritten with zeros
+    if await is_behind(db):
+        await asyncio.to_thread(_copy_before_upgrade, path)
     await upgrade(db)
+
+
+def _copy_before_upgrade(path: Path) -> None:
+    """Keep the database as the version before knew it.
+
+    Raises:
+        StoreError: that is not possible.
+    """
+    prefix = f"{BEFORE}-{LATEST}"
+    try:
+        make_copy(path, path.parent / BACKUPS / dated(prefix))
+    except StoreError as e:
+        raise StoreError(
+            f"{path} is of an older version. A copy of it has to be made before it is brought up "
+            f"to date, and that failed, so it was left as it is: {e}"
+        ) from e
+    with suppress(OSError):  # one too many does no harm
+        keep_newest(path.parent / BACKUPS, BEFORE, KEPT)
+
+
+def make_copy(source: Path, target: Path) -> None:
+    """Copy a database, as `copy_database` does, with sentences for what can go wrong.
+
+    Raises:
+        Damaged: so is the source.
+        StoreError: it could not be read, or the copy not written.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with sentences(str(source)):
+            copy_database(source, target)
+    except OSError as e:
+        raise not_written(str(target), e) from e
 
 
 class Table:
@@ -130,7 +184,10 @@ def _translate(error: sqlite3.Error, database: str) -> StoreError:
         case sqlite3.SQLITE_NOTADB:
             return StoreError(_not_a_database(database))
         case sqlite3.SQLITE_CORRUPT:
-            return StoreError(f"{database} is damaged: put back a copy of it, or move it away.")
+            return Damaged(
+                f"{database} is damaged: put a backup back with `gpt2bot restore FILE`, "
+                "or move it away."
+            )
         case _:
             return StoreError(f"{database} cannot be used: {error}.")
 

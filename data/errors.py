@@ -2,6 +2,7 @@
 
 StoreError         the database, or a file beside it, cannot be opened, read or written
 ├── NewerDatabase  a newer version of the bot wrote the database
+├── Damaged        the database is not whole
 ├── NoConsent      words of a member who did not agree that they are learned
 └── DiskFull       there is no room left to write
 
@@ -25,6 +26,10 @@ class StoreError(Exception):
 
 class NewerDatabase(StoreError):
     """A newer version of the bot wrote the database; it was left as it is."""
+
+
+class Damaged(StoreError):
+    """The database is not whole."""
 
 
 class ImportRefused(Exception):

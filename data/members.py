@@ -55,6 +55,18 @@ class Members(Ledger):
 
     # --- forgetting ------------------------------------------------------------------------------
 
+    async def last_written(self) -> datetime | None:
+        """When the newest of what is kept was written; None if there is nothing."""
+        sql = """
+            SELECT max(at) FROM (
+                SELECT max(created_at) AS at FROM messages
+                UNION ALL SELECT max(created_at) FROM examples
+                UNION ALL SELECT max(at) FROM audit
+            )
+        """
+        [row] = await self._rows(sql)
+        return datetime.fromisoformat(row[0]) if row[0] else None
+
     async def begin_forgetting(self, user_id: int) -> None:
         """Remember that a member is to be forgotten, until `end_forgetting`."""
         sql = "INSERT INTO forgettings VALUES (?, ?) ON CONFLICT (user_id) DO NOTHING"

@@ -244,6 +244,11 @@ LATEST = len(MIGRATIONS)
 """The `user_version` of a database that this version of the bot writes."""
 
 
+async def is_behind(db: aiosqlite.Connection) -> bool:
+    """Whether a database that was used already lacks steps."""
+    return 0 < await _version(db) < LATEST
+
+
 async def upgrade(db: aiosqlite.Connection) -> None:
     """Take the steps that the database lacks, each in a transaction of its own.
 

@@ -31,6 +31,9 @@ class Store(History, Replies, Examples, Jobs, Members, Audit, Pauses, Filters):
     written before stays. Times are in UTC.
     """
 
+    trouble: str | None = None
+    """What the operator should know of the database, in a sentence."""
+
     # --- channels --------------------------------------------------------------------------------
 
     async def set_channel_enabled(self, channel_id: int, guild_id: int, enabled: bool) -> None:

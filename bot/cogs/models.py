@@ -15,6 +15,7 @@ from bot.client import Gpt2Bot, TellsFailure
 from bot.looks import BLURPLE
 from bot.models import ModelSwitch
 from bot.pressed import scope_here
+from data.store import Store
 from model.client import WorkerClient
 from model.messages import ModelFacts
 from model.registry import find
@@ -30,12 +31,18 @@ class Models(commands.Cog):
     )
 
     def __init__(
-        self, models: ModelSwitch, worker: WorkerClient, version: str, shelf: CheckpointShelf
+        self,
+        models: ModelSwitch,
+        worker: WorkerClient,
+        version: str,
+        shelf: CheckpointShelf,
+        store: Store,
     ) -> None:
         self._models = models
         self._worker = worker
         self._version = version
         self._shelf = shelf
+        self._store = store
 
     @model.command(name="list", description="See the models that this server can use")
     async def list_models(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
@@ -133,6 +140,8 @@ class Models(commands.Cog):
         ready = self._worker.ready
         embed.add_field(name="Device", value=ready.device if ready else "starting")
         embed.add_field(name="Gateway", value=latency(interaction.client))
+        if self._store.trouble and interaction.permissions.manage_guild:
+            embed.add_field(name="Database", value=self._store.trouble, inline=False)
         await interaction.response.send_message(embed=embed, ephemeral=True)
 
 

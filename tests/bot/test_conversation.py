@@ -33,6 +33,8 @@ class Paper:
         self.final: str | None = None
         self.note: str | None = None
         self.places: list[int] = []
+        self.reply_id = next(self._ids)
+        self.finished = 0
 
     async def wait(self, place: int) -> None:
         self.places.append(place)
@@ -42,7 +44,8 @@ class Paper:
 
     async def finish(self, text: str, note: str | None = None) -> int:
         self.final, self.note = text, note
-        return next(self._ids)
+        self.finished += 1
+        return self.reply_id
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import pytest
 
 from data import migrations
 from data.connection import connect
+from data.errors import StoreError
 from data.schema import Example, Pair
 from data.store import open_store
 from tests.data.records import ADA, BEN, CHANNEL, GUILD, NOON, said
@@ -77,3 +78,48 @@ async def test_an_empty_database_of_version_2_never_gives_an_id_twice(
     with closing(sqlite3.connect(path)) as db:
         names = [row[0] for row in db.execute("SELECT name FROM sqlite_sequence ORDER BY name")]
     assert "new_examples" not in names
+
+
+class TestTheCopyBefore:
+    def copies(self, path: Path) -> list[Path]:
+        return sorted(path.parent.glob("backups/before-version-*.sqlite3"))
+
+    def remove(self, path: Path) -> None:
+        path.unlink()
+
+    async def test_it_holds_what_was_there_in_the_old_shape(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        said_before = f"INSERT INTO messages VALUES (1, 50, 10, 7, 'user', 'hello', '{STAMP}')"
+        await write_version_2(path, monkeypatch, said_before)
+        assert self.copies(path) == [], "a new database needs none"
+        for _ in range(2):
+            async with open_store(path):
+                pass
+        [copy] = self.copies(path)
+        assert copy.name.startswith(f"before-version-{migrations.LATEST}-")
+        with closing(sqlite3.connect(copy)) as db:
+            assert db.execute("PRAGMA user_version").fetchone() == (2,)
+            assert db.execute("SELECT content FROM messages").fetchall() == [("hello",)]
+
+    async def test_the_newest_three_are_kept(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        seen: list[Path] = []
+        for _ in range(5):
+            await write_version_2(path, monkeypatch)
+            async with open_store(path):
+                seen += [one for one in self.copies(path) if one not in seen]
+            self.remove(path)
+        assert self.copies(path) == seen[-3:]
+
+    async def test_without_it_the_database_stays_as_it_is(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await write_version_2(path, monkeypatch)
+        (path.parent / "backups").write_text("a file")
+        with pytest.raises(StoreError, match=r"so it was left as it is: .* could not be written"):
+            async with open_store(path):
+                pass
+        with closing(sqlite3.connect(path)) as db:
+            assert db.execute("PRAGMA user_version").fetchone() == (2,)

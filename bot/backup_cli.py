@@ -1,0 +1,76 @@
+"""`gpt2bot backup` and `gpt2bot restore`: what they take, and what they tell.
+
+Parses and hands over to `data.backup`, which is imported only once a command is called.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bot.interrupt import quiet_interrupt
+
+KEEP = 7
+"""Backups that are kept."""
+WORDS_LIVE_ON = (
+    "Backups hold what members said, also of those who are forgotten later: keep them few and safe."
+)
+BROUGHT_BACK = (
+    "Who asked to be forgotten is forgotten again at the next start. Messages that were deleted, "
+    "and consents that were withdrawn, since the backup are as they were."
+)
+RUNNING = "The bot runs on {home}: stop it first, then restore."
+
+
+def backup(
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="FILE", help="A new file; else one in GPT2BOT_HOME/backups.", show_default=False
+        ),
+    ] = None,
+    keep: Annotated[
+        int,
+        typer.Option(
+            min=1, metavar="N", help="Without FILE: remove the oldest backups beyond so many."
+        ),
+    ] = KEEP,
+) -> None:
+    """Copy the database to a file, checked and whole; the bot may run meanwhile."""
+    from bot.dataset import database
+    from bot.settings import SettingsError, load_settings
+    from data.backup import Backup, back_up
+    from data.connection import make_copy
+
+    source = database(load_settings())
+    with quiet_interrupt():
+        if file is None:
+            made = back_up(source, keep)
+        elif file.exists():
+            raise SettingsError(f"{file} is there already: choose another name.")
+        else:
+            make_copy(source, file)
+            made = Backup(file)
+    typer.echo(f"The backup is {made.path}. `gpt2bot restore {made.path}` puts it back.")
+    for old in made.removed:
+        typer.echo(f"Removed the older {old.name}.")
+    typer.echo(WORDS_LIVE_ON)
+
+
+def restore(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `gpt2bot backup` wrote.")],
+) -> None:
+    """Put a backup in the place of the database, which is kept under another name."""
+    from bot.safekeeping import alone
+    from bot.settings import DATABASE, load_settings
+    from data.backup import restore as put_back
+
+    settings = load_settings()
+    with quiet_interrupt(), alone(settings, RUNNING):
+        aside = put_back(file, settings.gpt2bot_home / DATABASE)
+    typer.echo(f"{file} is the database now.")
+    if aside is not None:
+        typer.echo(f"The one before it is kept as {aside}.")
+    typer.echo(BROUGHT_BACK)

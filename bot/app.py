@@ -22,10 +22,8 @@ from bot.cogs.training import Training
 from bot.collecting import Collector
 from bot.conversation import ConversationManager
 from bot.forgetting import Forgetting
-from bot.health import Health
 from bot.metrics import Metrics
 from bot.models import ModelSwitch
-from bot.monitor import monitor
 from bot.patience import Patience
 from bot.presence import LOOK_S, Presence
 from bot.replay import Replays
@@ -34,7 +32,6 @@ from bot.retention import DAY_S, HOUR_S, erase_old, repeat
 from bot.retraining import CleanRetrains
 from bot.settings import DATABASE, Settings, SettingsError, prepare_home, sampling, worker_settings
 from bot.tasks import Tasks
-from bot.vitals import Look, watch_loop
 from bot.watching import Watching
 from data.store import Store, open_store
 from model.client import WorkerClient
@@ -138,6 +135,10 @@ async def build(
             Dataset(store, settings.author_share),
         )
         if settings.health_port is not None:
+            from bot.health import Health  # who has no port does not wait for a web server
+            from bot.monitor import monitor
+            from bot.vitals import Look, watch_loop
+
             look = Look(bot, store, worker, conversations, shelf, home / DATABASE)
             health = Health(bot, store, worker)
             tasks.spawn(watch_loop(metrics.lag), name="lag of the event loop")

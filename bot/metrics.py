@@ -126,8 +126,9 @@ class Metrics:
         self._make_known(reply.model)
         self._tokens.labels(reply.model, "prompt").inc(reply.prompt_tokens)
         self._tokens.labels(reply.model, "reply").inc(reply.tokens)
+        speed = self._speed.labels(reply.model)
         if reply.seconds > 0:
-            self._speed.labels(reply.model).observe(reply.tokens / reply.seconds)
+            speed.observe(reply.tokens / reply.seconds)
 
     def _make_known(self, model: str) -> None:
         if model not in self._models and len(self._models) >= MOST_MODELS:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -48,7 +49,7 @@ class Look:
         """How things are now."""
         checkpoints, taken = await asyncio.to_thread(self.shelf.total)
         return Vitals(
-            gateway_latency_s=self.bot.latency,
+            gateway_latency_s=_known(self.bot.latency),
             guilds=len(self.bot.guilds),
             turns=self.conversations.turns,
             worker_requests=self.worker.requests,
@@ -68,6 +69,11 @@ class Look:
             log.warning("the training jobs cannot be counted: %s", e)
             return None
         return {str(state): counted[state] for state in JobState if not state.is_final}
+
+
+def _known(latency_s: float) -> float:
+    """discord.py says "not a number" before the first connection: no alert would see that."""
+    return math.inf if math.isnan(latency_s) else latency_s
 
 
 def _size(database: Path) -> int:

@@ -60,7 +60,7 @@ class _Loaded:
 
 def main(connection: Connection, settings: WorkerSettings, embedded: str) -> None:
     """Run until told to stop."""
-    _calm(settings, secret=os.environ.pop("DISCORD_TOKEN", ""))
+    _calm(settings, secret=os.environ.pop("DISCORD_TOKEN", "").strip())
     commands: queue.SimpleQueue[Command | _Loaded] = queue.SimpleQueue()
     signal.signal(signal.SIGTERM, lambda *_: commands.put(Shutdown(settings.drain_s)))
     device = best_device(settings.precision)

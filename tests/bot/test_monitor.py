@@ -160,8 +160,10 @@ class TestHealth:
         settings = settings.model_copy(update={"health_port": port})
         async with build(settings, worker=FakeWorker()):
             status, found = await health(port)
+            latency = value(await metrics(port), "gpt2bot_gateway_latency_seconds")
         assert status == 503
         assert failed(found) == ["gateway"]
+        assert latency == float("inf")
 
     @pytest.mark.parametrize("latency", [float("inf"), float("nan"), 40.0])
     async def test_heartbeats_without_an_answer_are_seen(

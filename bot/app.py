@@ -23,22 +23,25 @@ from bot.collecting import Collector
 from bot.conversation import ConversationManager
 from bot.doctor.startup import log_problems
 from bot.forgetting import Forgetting
+from bot.metrics import Metrics
 from bot.models import ModelSwitch
 from bot.patience import Patience
+from bot.presence import LOOK_S, Presence
 from bot.replay import Replays
 from bot.reports import TrainingReports
 from bot.retention import DAY_S, HOUR_S, erase_old, repeat
 from bot.retraining import CleanRetrains
 from bot.safekeeping import alone, open_whole
-from bot.settings import Settings, SettingsError, prepare_home, sampling, worker_settings
+from bot.settings import DATABASE, Settings, SettingsError, prepare_home, sampling, worker_settings
 from bot.tasks import Tasks
+from bot.watching import Watching
 from data.forgotten import NAME, ForgottenList
 from data.store import Store
 from model.client import WorkerClient
 from model.device import cores
 from model.registry import from_settings
 from training.child import launch_with
-from training.manager import Limits, TrainingManager
+from training.manager import JobUpdate, Limits, OnUpdate, TrainingManager
 from training.shelf import CheckpointShelf
 
 log = logging.getLogger(__name__)
@@ -58,7 +61,7 @@ async def build(
     A `worker` that was started elsewhere is used as it is, and left running.
 
     Raises:
-        SettingsError, StoreError: the home or the database cannot be used.
+        SettingsError, StoreError: the home, the database or the port cannot be used.
     """
     prepare_home(settings)
     home = settings.gpt2bot_home
@@ -75,6 +78,7 @@ async def build(
             stack.push_async_callback(worker.stop)
             tasks.spawn(worker.start(), name="start of the worker")
         stack.push_async_callback(tasks.close)
+        metrics = Metrics()
         options = from_settings(settings.extra_models)
         models = ModelSwitch(
             store,
@@ -83,17 +87,19 @@ async def build(
             default=settings.default_model,
             checkpoints=checkpoints,
             tasks=tasks,
+            metrics=metrics,
         )
         stack.push_async_callback(bot.close)
         announcements = Tasks()
         stack.push_async_callback(announcements.close, grace_s=ANNOUNCE_S)
         shelf = CheckpointShelf(store, checkpoints, settings.checkpoints_mb)
         reports = TrainingReports(bot, announcements, checkpoints, store)
+        presence = Presence(bot, store, settings.default_model)
         training = TrainingManager(
             store,
             home,
             promote=models.promote,
-            on_update=reports.update,
+            on_update=_tell_all(metrics, presence, reports),
             make_room=shelf.trim,
             limits=_limits(settings),
             taken=options.keys(),
@@ -108,6 +114,7 @@ async def build(
             bot_id=lambda: bot.user.id if bot.user else 0,
             patience=Patience(settings.slow_reply_s, training.give_way),
             on_reply=Collector(store, learn_from_chat=settings.learn_from_chat).on_reply,
+            watching=Watching(metrics, log_content=settings.log_content),
         )
         models.load_in_background(models.default)
         stack.push_async_callback(conversations.drain, DRAIN_S)
@@ -115,7 +122,7 @@ async def build(
         forgetting = Forgetting(store, training, CleanOffers(bot, store).offer, noted)
         await forgetting.recall()
         retrains = CleanRetrains(store, models, training)
-        _do_chores(tasks, store, forgetting, settings.retention_days)
+        _do_chores(tasks, store, forgetting, presence, settings.retention_days)
         bot.make_cogs = lambda: (
             Chat(bot, conversations, store, buttons=settings.reply_buttons),
             Feedback(bot, store, conversations, Replays(store, models, worker)),
@@ -132,12 +139,36 @@ async def build(
             ),
             Dataset(store, settings.author_share),
         )
+        if settings.health_port is not None:
+            from bot.health import Health  # who has no port does not wait for a web server
+            from bot.monitor import monitor
+            from bot.vitals import Look, watch_loop
+
+            look = Look(bot, store, worker, conversations, shelf, home / DATABASE)
+            health = Health(bot, store, worker)
+            tasks.spawn(watch_loop(metrics.lag), name="lag of the event loop")
+            await stack.enter_async_context(monitor(settings.health_port, health, metrics, look))
         yield bot
 
 
-def _do_chores(tasks: Tasks, store: Store, forgetting: Forgetting, days: int) -> None:
+def _tell_all(metrics: Metrics, presence: Presence, reports: TrainingReports) -> OnUpdate:
+    """Whoever wants to hear of training jobs, as one listener."""
+
+    async def tell(update: JobUpdate) -> None:
+        if update.event is None:
+            metrics.job(update.job.state)
+        await presence.update(update)
+        await reports.update(update)
+
+    return tell
+
+
+def _do_chores(
+    tasks: Tasks, store: Store, forgetting: Forgetting, presence: Presence, days: int
+) -> None:
     """What is done now and again and again; begun here, and so outside of any simulated clock."""
     tasks.spawn(repeat(forgetting.finish, HOUR_S, "forgetting"), name="forgetting")
+    tasks.spawn(repeat(presence.show, LOOK_S, "the presence"), name="presence")
     erasing = repeat(lambda: erase_old(store, days), DAY_S, "erasing what is old")
     tasks.spawn(erasing, name="retention")
 
@@ -148,6 +179,7 @@ def _limits(settings: Settings) -> Limits:
         threads=settings.training_threads or max(1, cores() - 1),
         author_share=settings.author_share,
         launcher=launch_with(settings.accelerate_config),
+        log_format=settings.log_format,
     )
 
 

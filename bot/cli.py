@@ -7,7 +7,6 @@ is quick. Errors are turned into sentences in `bot.__main__`.
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
 from enum import StrEnum
 from functools import partial
@@ -21,13 +20,13 @@ from bot.backup_cli import backup, restore
 from bot.dataset_cli import dataset
 from bot.interrupt import quiet_interrupt
 from bot.settings import SettingsError, load_settings
-from model.settings import LOG_FORMAT
 
 NO_TOKEN = (
     "DISCORD_TOKEN is not set: copy your bot's token from the Bot page of your application at "
     "https://discord.com/developers/applications, and put it into the file .env as "
     "DISCORD_TOKEN=… (without a token you can try `gpt2bot demo` or `gpt2bot chat`)."
 )
+NO_PORT = "HEALTH_PORT is not set: put one into the file .env, such as HEALTH_PORT=8080."
 NO_SIMCORD = (
     'The demo needs the package SimCord: install it with `pip install "simcord[preview]<3.3"`.'
 )
@@ -71,12 +70,24 @@ def run() -> None:
     settings = load_settings()
     if settings.discord_token is None or not settings.discord_token.get_secret_value().strip():
         raise SettingsError(NO_TOKEN)
-    logging.basicConfig(level=settings.log_level, format=LOG_FORMAT)
     with quiet_interrupt():
         from bot.app import run_bot
+        from bot.logs import start_log
 
+        start_log(settings)
         _expect_no_voice()
         asyncio.run(run_bot(settings))
+
+
+@app.command()
+def health() -> None:
+    """Ask the running bot on HEALTH_PORT whether it is well; the exit status is 0 if it is."""
+    from bot.health_cli import ask
+
+    port = load_settings().health_port
+    healthy, text = (False, NO_PORT) if port is None else ask(port)
+    typer.echo(text, err=not healthy)
+    raise typer.Exit(0 if healthy else 1)
 
 
 @app.command()

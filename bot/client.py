@@ -73,7 +73,6 @@ class Gpt2Bot(commands.Bot):
             tree_cls=CommandTree,
             intents=intents,
             allowed_mentions=discord.AllowedMentions.none(),
-            activity=discord.Activity(type=discord.ActivityType.listening, name="/teach and /chat"),
         )
         self.make_cogs: Callable[[], Iterable[commands.Cog]] = tuple
 

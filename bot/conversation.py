@@ -7,17 +7,19 @@ appears is behind `Surface`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Collection, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from bot.errors import Refusal
+from bot.metrics import Metrics
 from bot.models import ModelSwitch, Serving
 from bot.patience import Patience
-from bot.request import Incoming, Request, Surface, another_seed
+from bot.request import Asked, Incoming, Request, Surface, another_seed
 from bot.turns import Turns
 from bot.unwritten import Unwritten
+from bot.watching import Watched, Watching
 from data.errors import StoreError
 from data.schema import Message, ReplyRecord, Role, StoredMessage
 from data.store import Store
@@ -62,6 +64,7 @@ class ConversationManager:
         bot_id: Callable[[], int],
         patience: Patience | None = None,
         on_reply: OnReply = nobody_listens,
+        watching: Watching | None = None,
     ) -> None:
         self._store = store
         self._worker = worker
@@ -71,6 +74,7 @@ class ConversationManager:
         self._bot_id = bot_id
         self._patience = patience or Patience(0, lambda: None)
         self._on_reply = on_reply
+        self._watching = watching or Watching(Metrics())
         self._turns = Turns()
         self._unwritten = Unwritten()
         self._streams: dict[int, Stream] = {}
@@ -86,7 +90,7 @@ class ConversationManager:
             ModelError, StoreError: there is no reply; the message stays in the history.
         """
         asked_id, channel_id = incoming.asked_id, incoming.channel_id
-        with self._streaming(asked_id, incoming.asked_by):
+        with self._watching.reply(incoming) as watched, self._streaming(incoming):
             async with self._turns.turn(channel_id, asked_id) as ours:
                 if not ours:
                     return None
@@ -100,7 +104,7 @@ class ConversationManager:
                     seen = [*seen, message][-self._context_messages :]
                 serving = await self._models.serving(incoming.scope)
                 request = Request.to(incoming, seen, serving, self._params)
-                return await self._reply(request, surface, unwritten)
+                return await self._reply(request, surface, watched, unwritten)
 
     async def again(self, record: ReplyRecord, surface: Surface) -> Finished:
         """Make a reply anew with another seed; it takes the place of the old one.
@@ -113,7 +117,7 @@ class ConversationManager:
         """
         if record.asked_id in self._streams:
             raise Refusal(AT_IT)
-        with self._streaming(record.asked_id, record.asked_by):
+        with self._watching.reply(record) as watched, self._streaming(record):
             async with self._turns.turn(record.channel_id, record.asked_id) as ours:
                 seen = await self._store.messages(record.seen) if ours else []
                 if not seen or seen[-1].discord_id != record.asked_id:
@@ -121,15 +125,15 @@ class ConversationManager:
                 serving = await self._models.serving(record.scope)
                 params = replace(self._params, seed=another_seed(record.seed))
                 request = Request.to(record, seen, serving, params)
-                return await self._reply(request, surface, anew=True)
+                return await self._reply(request, surface, watched, anew=True)
 
     @contextmanager
-    def _streaming(self, asked_id: int, asked_by: int) -> Iterator[None]:
-        self._streams[asked_id] = Stream(asked_by)
+    def _streaming(self, asked: Asked) -> Iterator[None]:
+        self._streams[asked.asked_id] = Stream(asked.asked_by)
         try:
             yield
         finally:
-            del self._streams[asked_id]
+            del self._streams[asked.asked_id]
 
     def asker(self, asked_id: int) -> int | None:
         """Whose message is being answered now; None if that one is not."""
@@ -146,11 +150,13 @@ class ConversationManager:
         self,
         request: Request,
         surface: Surface,
+        watched: Watched,
         unwritten: str | None = None,
         *,
         anew: bool = False,
     ) -> Finished:
-        reply = await self._stream(request, surface)
+        reply = await self._stream(request, surface, watched)
+        watched.written(request, reply)
         if not reply.text.strip():  # it was stopped before its first word
             await surface.fail(STOPPED)
             return reply
@@ -178,7 +184,7 @@ class ConversationManager:
             await self._store.add_message(self._said(record, text), answering=record.asked_id)
         return recorded
 
-    async def _stream(self, request: Request, surface: Surface) -> Finished:
+    async def _stream(self, request: Request, surface: Surface, watched: Watched) -> Finished:
         stream = self._streams[request.asked_id]
         pieces = self._worker.generate(
             request.serving.option.source,
@@ -196,6 +202,7 @@ class ConversationManager:
                             await surface.wait(place)
                         case TextDelta(text=text):
                             begun()
+                            watched.said()
                             await surface.add(text)
                         case Finished():
                             return piece
@@ -253,6 +260,11 @@ class ConversationManager:
         """Messages were deleted: they leave the history, and lose their turn if they wait."""
         self._turns.withdraw(discord_ids)
         await self._store.delete_messages(discord_ids)
+
+    @property
+    def turns(self) -> Mapping[str, int]:
+        """How many turns are `running`, and how many wait for one before them."""
+        return self._turns.count()
 
     async def drain(self, seconds: float) -> None:
         """Begin no new turn and wait at most that long for those under way."""

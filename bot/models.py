@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from bot.metrics import Metrics
 from bot.tasks import Tasks
 from data.schema import TrainingJob
 from data.store import Store
@@ -57,6 +58,7 @@ class ModelSwitch:
         default: str,
         checkpoints: Path,
         tasks: Tasks,
+        metrics: Metrics | None = None,
     ) -> None:
         self._store = store
         self._worker = worker
@@ -64,6 +66,7 @@ class ModelSwitch:
         self._default = default
         self._checkpoints = checkpoints
         self._tasks = tasks
+        self._metrics = metrics or Metrics()
         self._loading: set[str] = set()
         self._switching: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._failed: dict[str, Failure] = {}
@@ -178,7 +181,8 @@ class ModelSwitch:
         """
         option = find(self.options(scope), name)
         async with self._switching[scope]:
-            await self.make_ready(option)
+            with self._metrics.switching():
+                await self.make_ready(option)
             if await self._store.active_model(scope) is None:  # where a rollback leads to then
                 await self._store.set_active_model(scope, self._default)
             await self._store.set_active_model(scope, option.name)
@@ -195,7 +199,8 @@ class ModelSwitch:
         """
         async with self._switching[scope]:
             option = await self._former(scope)
-            await self.make_ready(option)
+            with self._metrics.switching():
+                await self.make_ready(option)
             while (name := await self._store.roll_back_model(scope)) not in (option.name, None):
                 log.info("%s of %d is passed over: it is gone", name, scope)
         return option

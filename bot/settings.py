@@ -280,4 +280,5 @@ def worker_settings(settings: Settings, *, drain_s: float, log_level: str) -> Wo
         cache_mb=settings.cache_mb,
         drain_s=drain_s,
         log_level=log_level,
+        log_format=settings.log_format,
     )

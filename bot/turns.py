@@ -55,6 +55,11 @@ class Turns:
             if not self._waiting[channel_id]:
                 del self._waiting[channel_id], self._locks[channel_id]
 
+    def count(self) -> dict[str, int]:
+        """How many are `running`, one a channel, and how many are `waiting` behind them."""
+        running = len(self._waiting)
+        return {"running": running, "waiting": sum(self._waiting.values()) - running}
+
     def withdraw(self, message_ids: Collection[int]) -> None:
         """Messages were deleted: they lose their turn if they wait."""
         self._withdrawn.update(self._pending.intersection(message_ids))

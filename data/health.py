@@ -8,8 +8,9 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from data.connection import BUSY_TIMEOUT_S, MAGIC, sentences, too_new
+from data.connection import sentences, too_new
 from data.errors import StoreError
+from data.files import BUSY_TIMEOUT_S, MAGIC
 from data.migrations import LATEST
 
 WHOLE = [("ok",)]

@@ -32,7 +32,7 @@ from model.checkpoint import ACTIVATIONS, Weights, read_tokenizer
 from model.device import is_out_of_memory, processor
 from model.errors import LoadFailed
 from model.folder import ModelFolder, check, files_of, find
-from model.settings import LOG_FORMAT
+from model.logs import form, set_up
 from model.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def built(source: str, cache: Path, precision: str) -> Path:
     if (folder := _find(source, cache, precision)) is not None:
         return folder
     level = str(logging.getLogger().getEffectiveLevel())
-    command = [sys.executable, "-c", START, source, str(cache), precision, level]
+    command = [sys.executable, "-c", START, source, str(cache), precision, level, form()]
     root = str(Path(__file__).parents[1])
     paths = filter(None, [root, os.environ.get("PYTHONPATH")])
     child = subprocess.run(
@@ -268,8 +268,8 @@ def _used(folder: Path) -> float:
 
 def main() -> None:
     """Build what the command line says; one JSON line tells the folder, or the reason why not."""
-    source, cache, precision, level = sys.argv[1:]
-    logging.basicConfig(level=int(level), format=LOG_FORMAT)
+    source, cache, precision, level, log_format = sys.argv[1:]
+    set_up(int(level), "json" if log_format == "json" else "text")
     try:
         answer = {"folder": str(build(source, Path(cache), precision))}
     except LoadFailed as e:

@@ -16,6 +16,7 @@ from typing import Self
 
 from data.schema import Message
 from model.errors import GenerationFailed, LoadFailed, ModelError, WorkerDied
+from model.logs import current_request
 from model.messages import (
     Abort,
     Command,
@@ -25,6 +26,8 @@ from model.messages import (
     LoadModel,
     ModelFacts,
     ModelLoaded,
+    Ping,
+    Pong,
     Prepare,
     Queued,
     Ready,
@@ -53,6 +56,7 @@ START_S = 120.0
 """Seconds that a request waits for a worker that starts."""
 DIED = "The model stopped unexpectedly and is being restarted. Please ask again."
 STOPPED = "I am shutting down; please ask again later."
+SILENT = "The model does not answer."
 
 Answer = Report | ModelError
 
@@ -91,6 +95,11 @@ class WorkerClient:
     def pid(self) -> int | None:
         """The worker's process id; None while there is none."""
         return self._process.pid if self._process else None
+
+    @property
+    def requests(self) -> int:
+        """How many requests the worker has not ended."""
+        return len(self._pending)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -183,8 +192,9 @@ class WorkerClient:
         Raises:
             GenerationFailed, LoadFailed, WorkerDied: there is no (more) reply.
         """
+        log_id = current_request()
         async with self._request(
-            lambda number: Generate(number, source, tuple(messages), params, channel, scope)
+            lambda number: Generate(number, source, tuple(messages), params, channel, scope, log_id)
         ) as answers:
             while True:
                 match await answers.get():
@@ -195,6 +205,23 @@ class WorkerClient:
                         return
                     case other:
                         raise _error(other)
+
+    async def ping(self, timeout_s: float = 5.0) -> float:
+        """Whether the worker takes commands: the seconds until it answered.
+
+        Raises:
+            WorkerDied: it has not, after `timeout_s` seconds.
+        """
+        asked = time.perf_counter()
+        try:
+            async with asyncio.timeout(timeout_s), self._request(Ping) as answers:
+                match await answers.get():
+                    case Pong():
+                        return time.perf_counter() - asked
+                    case other:
+                        raise _error(other)
+        except TimeoutError as e:
+            raise WorkerDied(SILENT) from e
 
     def abort(self, request_id: int) -> None:
         """End a reply that has begun where it is: its stream goes on to its Finished."""

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from model.batch import Batch, KeptCaches
 from model.chat import fit, token_ids
 from model.loading import Loaded
+from model.logs import speaking_of
 from model.messages import (
     Failed,
     Finished,
@@ -125,6 +126,7 @@ class Engine:
             seed=params.seed if params.seed is not None else random.getrandbits(31),
             channel=request.channel,
             scope=request.scope,
+            log_id=request.log_id,
             cut=prompt.dropped + prompt.shortened,
             memory=tokens * loaded.runner.token_bytes,
             positions=positions,
@@ -132,7 +134,9 @@ class Engine:
         )
         self._put_idle_aside(sequence)
         self._scheduler.add(sequence)
-        if place := self._scheduler.place(sequence):
+        place = self._scheduler.place(sequence)
+        log.debug("taken", extra={"prompt_tokens": len(prompt.input_ids), "place": place})
+        if place:
             self._deliver(Queued(sequence.request_id, place))
 
     def _limits(self, loaded: Loaded, max_new_tokens: int) -> tuple[int, int]:
@@ -257,7 +261,8 @@ class Engine:
             count = min(sequence.unread, IDLE if sequence.idle else budget)
             logits = batch.read(sequence, count)
         except (MemoryError, RuntimeError):
-            log.exception("reading a prompt failed")
+            with speaking_of(sequence.log_id):
+                log.exception("reading a prompt failed")
             self._fail(sequence, SHORT_OF_MEMORY)
             return budget
         if logits is not None and sequence.idle:
@@ -316,18 +321,29 @@ class Engine:
             self._scheduler.add(sequence)
             return
         if not text and sequence.reason is not FinishReason.ABORTED:
-            self._deliver(Failed(sequence.request_id, NOTHING if drawn else TOO_LATE))
+            self._tell_failed(sequence, NOTHING if drawn else TOO_LATE)
         else:
             if len(text) > sequence.sent:
                 self._say(sequence, text)
-            self._deliver(_finished(sequence, text))
+            self._tell_finished(_finished(sequence, text), sequence.log_id)
         self._free_unused()
 
     def _fail(self, sequence: Sequence, reason: str) -> None:
         self._leave(sequence, keep=False)
         if not sequence.idle:
-            self._deliver(Failed(sequence.request_id, reason))
+            self._tell_failed(sequence, reason)
         self._free_unused()
+
+    def _tell_finished(self, end: Finished, log_id: str) -> None:
+        figures = {"tokens": end.new_tokens, "seconds": round(end.seconds, 3), "reason": end.reason}
+        with speaking_of(log_id):
+            log.debug("written", extra=figures)
+        self._deliver(end)
+
+    def _tell_failed(self, sequence: Sequence, reason: str) -> None:
+        with speaking_of(sequence.log_id):
+            log.info("not written: %s", reason)
+        self._deliver(Failed(sequence.request_id, reason))
 
     def _leave(self, sequence: Sequence, *, keep: bool = True) -> None:
         self._batches[sequence.model].leave(sequence, keep=keep)

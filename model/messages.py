@@ -28,7 +28,8 @@ class Generate:
     Finished or Failed.
 
     Replies of a `channel` (0: none) come in order, and what it has read is kept for its next reply.
-    A `scope` with many requests does not keep others waiting.
+    A `scope` with many requests does not keep others waiting. `log_id` stands in the lines of the
+    log that are about it, on both sides.
     """
 
     request_id: int
@@ -37,6 +38,7 @@ class Generate:
     params: SamplingParams
     channel: int = 0
     scope: int = 0
+    log_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +71,20 @@ class Abort:
 
 
 @dataclass(frozen=True, slots=True)
+class Ping:
+    """Is somebody there? Answer: Pong, between two steps."""
+
+    request_id: int
+
+
+@dataclass(frozen=True, slots=True)
 class Shutdown:
     """Take no new requests, finish those in flight for at most `drain_s` seconds, then exit."""
 
     drain_s: float
 
 
-Command = LoadModel | Generate | Prepare | Render | Abort | Shutdown
+Command = LoadModel | Generate | Prepare | Render | Abort | Ping | Shutdown
 
 # --- what the worker says ------------------------------------------------------------------------
 
@@ -169,6 +178,11 @@ class Rendered:
 
 
 @dataclass(frozen=True, slots=True)
+class Pong:
+    request_id: int
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """`loading` tells a model that could not be loaded from a reply that could not be made."""
 
@@ -177,7 +191,7 @@ class Failed:
     loading: bool = False
 
 
-Report = Ready | ModelLoaded | Unloaded | Queued | TextDelta | Finished | Rendered | Failed
+Report = Ready | ModelLoaded | Unloaded | Queued | TextDelta | Finished | Rendered | Pong | Failed
 
 Reports = tuple[Report, ...]
 """What comes through the pipe: reports, in their order."""

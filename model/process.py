@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import multiprocessing
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -18,6 +20,8 @@ from multiprocessing.connection import Connection
 from model.errors import WorkerDied
 from model.messages import Command, Ready, Reports
 from model.settings import WorkerSettings
+
+log = logging.getLogger(__name__)
 
 
 class WorkerProcess:
@@ -91,4 +95,8 @@ def _run_worker(connection: Connection, settings: WorkerSettings, embedded: str)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches both; the parent decides
     from model.worker import main
 
-    main(connection, settings, embedded)
+    try:
+        main(connection, settings, embedded)
+    except Exception:  # multiprocessing would write it as it is, secrets and all
+        log.critical("the worker ends with an error", exc_info=True)
+        sys.exit(1)

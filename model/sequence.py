@@ -20,7 +20,7 @@ class Sequence:
     prompt. `past` tokens are in the cache, where it may take `memory` bytes; with its reply it has
     at most `positions` tokens. `text` is what the reply says so far, of which `sent` characters
     were delivered. An `idle` one only reads its prompt, which will be the beginning of another. It
-    `arrived`, and its reply `began`, by `time.monotonic`.
+    `arrived`, and its reply `began`, by `time.monotonic`. `log_id` is that of its lines in the log.
     """
 
     request_id: int
@@ -30,6 +30,7 @@ class Sequence:
     seed: int
     channel: int = 0
     scope: int = 0
+    log_id: str = ""
     cut: int = 0
     memory: int = 0
     positions: int = 1 << 30

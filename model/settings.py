@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-LOG_FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
-"""Of the bot and of its worker: their lines share the operator's terminal."""
+LogFormat = Literal["text", "json"]
+"""How the bot and its children write their log (`model.logs`): for people, or for programs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,7 @@ class WorkerSettings:
     `max_sequences` replies are written at a time, `max_waiting` wait for that, and none takes
     longer than `deadline_s` seconds. `memory_mb` for the weights of all models, `cache_mb` for what
     they have read. `drain_s` seconds that replies get at a shutdown; `log_level` from which on it
-    writes to stderr."""
+    writes to stderr, in its `log_format`."""
 
     threads: int | None = None
     precision: Literal["int8", "fp32"] = "int8"
@@ -30,3 +30,4 @@ class WorkerSettings:
     cache_mb: float = 320
     drain_s: float = 10.0
     log_level: str = "WARNING"
+    log_format: LogFormat = "text"

@@ -28,6 +28,7 @@ from model.device import Device, best_device, cores
 from model.engine import MB, Busy, Engine
 from model.errors import LoadFailed
 from model.loading import Loaded, load
+from model.logs import set_up, speaking_of
 from model.messages import (
     Abort,
     Command,
@@ -35,6 +36,8 @@ from model.messages import (
     Generate,
     LoadModel,
     ModelLoaded,
+    Ping,
+    Pong,
     Prepare,
     Ready,
     Render,
@@ -42,7 +45,7 @@ from model.messages import (
     Unloaded,
 )
 from model.outbox import Outbox
-from model.settings import LOG_FORMAT, WorkerSettings
+from model.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
 
@@ -57,9 +60,8 @@ class _Loaded:
 
 def main(connection: Connection, settings: WorkerSettings, embedded: str) -> None:
     """Run until told to stop."""
-    _calm(settings.log_level)
+    _calm(settings, secret=os.environ.pop("DISCORD_TOKEN", "").strip())
     commands: queue.SimpleQueue[Command | _Loaded] = queue.SimpleQueue()
-    os.environ.pop("DISCORD_TOKEN", None)
     signal.signal(signal.SIGTERM, lambda *_: commands.put(Shutdown(settings.drain_s)))
     device = best_device(settings.precision)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
@@ -75,9 +77,9 @@ def main(connection: Connection, settings: WorkerSettings, embedded: str) -> Non
         worker.run()
 
 
-def _calm(log_level: str) -> None:
+def _calm(settings: WorkerSettings, secret: str) -> None:
     """The bot's loop goes first, and nothing but our log is written to the operator's terminal."""
-    logging.basicConfig(level=log_level, format=LOG_FORMAT)
+    set_up(settings.log_level, settings.log_format, [secret])
     if hasattr(os, "nice"):
         os.nice(5)
 
@@ -150,6 +152,8 @@ class Worker:
                 self._prepare(command)
             case Abort(request_id=request_id):
                 self._abort(request_id)
+            case Ping(request_id=request_id):
+                self.say(Pong(request_id))
             case _Loaded(source=source, result=result):
                 self._loaded(source, result)
             case Shutdown(drain_s=seconds):
@@ -170,7 +174,8 @@ class Worker:
     def _begin(self, request: Generate | Render) -> None:
         try:
             if isinstance(request, Generate):
-                self.engine.submit(request)
+                with speaking_of(request.log_id):
+                    self.engine.submit(request)
             else:
                 self.engine.render(request)
         except Busy as e:

@@ -81,11 +81,20 @@ class FakeWorker:
         self._numbers = itertools.count(1)
         self._aborted: set[int] = set()
         self.park: Callable[[Coroutine[Any, Any, None]], Awaitable[None]] = as_it_is
+        self.pid: int | None = None
+        self.restarts = 0
         self.ready: Ready | None = Ready(1, "cpu", "fp32", facts(str(TINY)))
 
     async def start(self) -> Ready:
         assert self.ready is not None
         return self.ready
+
+    @property
+    def requests(self) -> int:
+        return self.running
+
+    async def ping(self, timeout_s: float = 5.0) -> float:
+        return 0.0
 
     async def stop(self) -> None:
         self.gate.set()

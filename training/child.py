@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from data.children import environment
+from model.settings import LogFormat
 from training.jobs import LOG
 from training.progress import Event, from_line
 
@@ -30,6 +31,9 @@ FRUGAL = {"MALLOC_MMAP_THRESHOLD_": "1048576"}
 """With glibc, large tensors go back to the system once they are freed, instead of leaving holes:
 without it, fine-tuning gpt2 peaks a fifth higher (mallopt(3), M_MMAP_THRESHOLD)."""
 
+LOG_FORMAT = "LOG_FORMAT"
+"""The variable that tells a run how its log is written (`model.settings.LogFormat`)."""
+
 Word = Literal["pause", "hold", "go"]
 """`pause`: save and end. `hold`: wait between two steps. `go`: no longer."""
 
@@ -41,11 +45,12 @@ def launch_with(config: Path | None) -> tuple[str, ...]:
     return (sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config))
 
 
-def _environment(launcher: Sequence[str]) -> dict[str, str]:
-    """Ours, without secrets. Without a launcher the run is for one device: several would share each
-    batch among them (torch's DataParallel), of which its steps know nothing."""
+def _environment(launcher: Sequence[str], log_format: LogFormat) -> dict[str, str]:
+    """Ours, without secrets, and how the log is written. Without a launcher the run is for one
+    device: several would share each batch among them (torch's DataParallel), of which its steps
+    know nothing."""
     one_device = {} if launcher else {"CUDA_VISIBLE_DEVICES": "0"}
-    return FRUGAL | one_device | environment()
+    return FRUGAL | one_device | environment() | {LOG_FORMAT: log_format}
 
 
 class Child:
@@ -56,11 +61,13 @@ class Child:
 
     @classmethod
     @asynccontextmanager
-    async def started(cls, job: Path, launcher: Sequence[str] = ()) -> AsyncIterator[Child]:
+    async def started(
+        cls, job: Path, launcher: Sequence[str] = (), log_format: LogFormat = "text"
+    ) -> AsyncIterator[Child]:
         """Run JOB_DIR; at the end of the block the process is gone, whatever it was doing.
 
         `launcher` is what starts it on several devices, such as `accelerate launch` and its
-        options; without one it is this Python. The child's errors go to JOB_DIR/log.txt.
+        options; without one it is this Python. The child's log goes to JOB_DIR/log.txt.
         """
         with (job / LOG).open("ab") as errors:
             process = await asyncio.create_subprocess_exec(
@@ -71,7 +78,7 @@ class Child:
                 stdin=PIPE,
                 stdout=PIPE,
                 stderr=errors,
-                env=_environment(launcher),
+                env=_environment(launcher, log_format),
                 limit=LONGEST_LINE,
                 start_new_session=True,  # Ctrl-C in a terminal is the parent's business
             )

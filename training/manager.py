@@ -31,6 +31,7 @@ from data.schema import Example, JobState, TrainingJob
 from data.store import Store
 from model.errors import ModelError
 from model.registry import ModelOption
+from model.settings import LogFormat
 from training.checkpoints import (
     MANIFEST,
     Manifest,
@@ -91,11 +92,12 @@ MakeRoom = Callable[[Path], Awaitable[object]]
 class Limits:
     """How much training may take. `threads` of computation (None: the library's choice);
     `author_share` of the examples that one member may give; `launcher` starts a run on several
-    devices (`accelerate launch` and its options)."""
+    devices (`accelerate launch` and its options), and its log is written in `log_format`."""
 
     threads: int | None = None
     author_share: float = 0.5
     launcher: tuple[str, ...] = ()
+    log_format: LogFormat = "text"
 
 
 @dataclass(frozen=True, slots=True)
@@ -534,7 +536,8 @@ class TrainingManager:
     async def _train(self, job: TrainingJob) -> tuple[Event | None, int]:
         """Run the child; its last event and its exit status."""
         last: Event | None = None
-        async with Child.started(Path(job.directory), self._limits.launcher) as child:
+        limits, folder = self._limits, Path(job.directory)
+        async with Child.started(folder, limits.launcher, limits.log_format) as child:
             self._child, self._begun = child, False
             try:
                 if job.id in self._cancelled | self._pausing:  # while the child was being started

@@ -34,6 +34,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from data.errors import NO_ROOM
 from data.schema import Conversation
 from model.device import Device, is_out_of_memory, training_device
+from model.logs import set_up
 from training import dataset, gate
 from training.blend import blend
 from training.checkpoints import (
@@ -48,6 +49,7 @@ from training.checkpoints import (
     size,
     verify,
 )
+from training.child import LOG_FORMAT
 from training.config import TrainingConfig, lower
 from training.curve import draw
 from training.errors import BaseMissing, EmptyDataset, NoMemory, NoRoom, StillRunning, TrainingError
@@ -402,9 +404,12 @@ def main(job: Path) -> int:
     """Run, listen and tell; the exit status is 0 unless the run failed."""
     if hasattr(os, "nice"):
         os.nice(NICE)
+    set_up("WARNING", "json" if os.environ.get(LOG_FORMAT) == "json" else "text")
     library_log: Any = transformers.utils.logging  # its functions have no types
     library_log.set_verbosity_error()
     library_log.disable_progress_bar()
+    library_log.disable_default_handler()  # its lines are written as ours are
+    library_log.enable_propagation()
     emit = _speaker()
     control = Control()
     signal.signal(signal.SIGTERM, lambda *_: control.hear("pause"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 
 from data.errors import StoreError
@@ -74,6 +75,15 @@ class CheckpointShelf:
             except OSError as e:
                 raise StoreError(f"{name} could not be removed wholly: {e.strerror}.") from e
             log.info("removed %s of %d", name, scope)
+
+    def total(self) -> tuple[int, int]:
+        """How many checkpoints there are, and the bytes that they take."""
+        sizes = []
+        for scope in self._root.iterdir():
+            for folder, _ in whole_checkpoints(scope) if scope.name.isdigit() else ():
+                with suppress(FileNotFoundError):  # it is removed in this very moment
+                    sizes.append(size(folder))
+        return len(sizes), sum(sizes)
 
     async def trim(self, keep: Path) -> list[Path]:
         """Remove the oldest unused checkpoints until the rest fits; what was removed.

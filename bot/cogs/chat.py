@@ -20,6 +20,7 @@ from bot.pressed import scope_here
 from bot.replies import NO_BUTTONS, LiveReply, ReplyDeleted, Rows, question, split
 from bot.request import Incoming
 from data.store import Store
+from model.logs import begin_request
 from model.messages import Rendered
 
 log = logging.getLogger(__name__)
@@ -68,6 +69,7 @@ class Chat(commands.Cog):
             await message.channel.send(NOTHING_TO_READ)
 
     async def _reply_to(self, message: discord.Message) -> None:
+        begin_request()
         reference = message.to_reference(fail_if_not_exists=False)
 
         async def first(content: str, *, view: discord.ui.View = MISSING) -> discord.Message:
@@ -156,6 +158,7 @@ class Chat(commands.Cog):
         interaction: discord.Interaction[Gpt2Bot],
         text: app_commands.Range[str, 1, MOST],
     ) -> None:
+        begin_request()
         await interaction.response.defer(thinking=True)
 
         async def first(content: str, *, view: discord.ui.View = MISSING) -> discord.Message:

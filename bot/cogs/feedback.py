@@ -35,6 +35,7 @@ from bot.replies import LiveReply, ReplyDeleted, Standing, question
 from bot.why import replay_embed, why_embed
 from data.schema import ReplyRecord
 from data.store import Store
+from model.logs import begin_request
 
 log = logging.getLogger(__name__)
 
@@ -97,6 +98,7 @@ class Feedback(commands.Cog):
 
     async def again(self, press: Press, place: Place) -> None:
         """Somebody wants another reply in the place of this one."""
+        begin_request()
         record = await self._record(press, place)
         admit(press, record.asked_by)
         await press.response.defer()

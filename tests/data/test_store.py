@@ -613,6 +613,15 @@ class TestTheFile:
         await store.add_message(said(2))
         assert await ids(store) == [2]
 
+    async def test_a_touch_is_a_real_write(self, store: Store, path: Path) -> None:
+        log = path.with_name(f"{path.name}-wal")
+        before = log.stat().st_size
+        await store.touch()
+        assert log.stat().st_size > before
+        await store._db.execute("PRAGMA query_only = ON")
+        with pytest.raises(StoreError, match="cannot be used"):
+            await store.touch()
+
 
 class TestDiskFull:
     async def fill(self, store: Store) -> int:

@@ -111,3 +111,8 @@ async def test_render_shows_what_the_model_sees(side: Side) -> None:
     assert sum(rendered.counts) < rendered.total <= rendered.budget
     assert "how are you?" in rendered.text
     assert (rendered.dropped, rendered.shortened) == (0, False)
+
+
+async def test_a_ping_is_answered(side: Side) -> None:
+    assert await side.worker.ping() >= 0
+    assert side.worker.requests == 0

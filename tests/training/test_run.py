@@ -25,6 +25,7 @@ from model.registry import TINY
 from tests.training.conftest import PAIRS, run, write_job
 from training import gate
 from training.checkpoints import verify
+from training.child import Child
 from training.config import Architecture, TrainingConfig
 from training.errors import (
     BaseMissing,
@@ -470,3 +471,14 @@ def test_each_setting_is_kept_beside_the_weights(config: TrainingConfig, tmp_pat
     events_of(write_job(tmp_path / "job", config))
     manifest = verify(tmp_path / "job" / "checkpoint")
     assert manifest.settings == asdict(config) | {"parents": []}
+
+
+@pytest.mark.slow
+async def test_the_log_of_a_run_is_in_the_form_of_the_bots(tmp_path: Path) -> None:
+    """The traceback of an error that nobody thought of, here of settings that are none."""
+    (tmp_path / "config.json").write_text("[]")
+    async with Child.started(tmp_path, log_format="json") as child:
+        events = [one async for one in child.events()]
+    assert [type(one) for one in events] == [Failed]
+    [line] = (tmp_path / "log.txt").read_text().splitlines()
+    assert "is not a JSON object of training settings" in json.loads(line)["exception"]

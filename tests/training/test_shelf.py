@@ -10,7 +10,7 @@ import pytest
 from data.schema import JobState
 from data.store import Store
 from model.errors import UnknownModel
-from training.checkpoints import MANIFEST, Manifest, seal
+from training.checkpoints import MANIFEST, Manifest, seal, size
 from training.config import TrainingConfig
 from training.errors import CheckpointInUse
 from training.shelf import CheckpointShelf
@@ -61,6 +61,13 @@ async def test_what_fits_stays(store: Store, tmp_path: Path) -> None:
     make(tmp_path, 2, "b", 2)
     assert await CheckpointShelf(store, tmp_path, 3).trim(newest) == []
     assert left(tmp_path) == {"a", "b"}
+
+
+async def test_all_of_them_are_counted(store: Store, tmp_path: Path) -> None:
+    shelf = CheckpointShelf(store, tmp_path, 1)
+    assert shelf.total() == (0, 0)
+    folders = [make(tmp_path, 1, "a", 1), make(tmp_path, 2, "b", 2)]
+    assert shelf.total() == (2, sum(map(size, folders)))
 
 
 async def test_the_oldest_of_all_servers_go_first_and_no_more_than_needed(

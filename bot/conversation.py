@@ -7,12 +7,15 @@ appears is behind `Surface`.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from bot.errors import Refusal
+from bot.filtering import WITHHELD, Filters, Guard, Unwanted
+from bot.manners import Clock, Held, shortened
 from bot.models import ModelSwitch, Serving
 from bot.patience import Patience
 from bot.request import Incoming, Request, Surface, another_seed
@@ -29,6 +32,7 @@ STOPPED = "Stopped."
 GONE = "What it answers was deleted, so I cannot answer it again."
 TOO_LATE = "What it answers was deleted, or I am shutting down."
 AT_IT = "I am answering that already."
+STALE = "I could not answer that in time. Please ask again."
 
 OnReply = Callable[[ReplyRecord, str, str], Awaitable[None]]
 """Hears of each reply that was recorded: its record, what it answers, what it says."""
@@ -36,10 +40,12 @@ OnReply = Callable[[ReplyRecord, str, str], Awaitable[None]]
 
 @dataclass(slots=True)
 class Stream:
-    """A reply that is being made for a member; `request_id` once the worker has spoken of it."""
+    """A reply that is being made for a member; `request_id` once the worker has spoken of it,
+    `gone` once what it answers was deleted."""
 
     asked_by: int
     request_id: int | None = None
+    gone: bool = False
 
 
 async def nobody_listens(_record: ReplyRecord, _asked: str, _reply: str) -> None:
@@ -60,6 +66,9 @@ class ConversationManager:
         bot_id: Callable[[], int],
         patience: Patience | None = None,
         on_reply: OnReply = nobody_listens,
+        filters: Filters | None = None,
+        stale_s: float = 120.0,
+        clock: Clock = time.monotonic,
     ) -> None:
         self._store = store
         self._worker = worker
@@ -69,6 +78,9 @@ class ConversationManager:
         self._bot_id = bot_id
         self._patience = patience or Patience(0, lambda: None)
         self._on_reply = on_reply
+        self._filters = filters or Filters(store, params.banned_words)
+        self._stale_s = stale_s
+        self._clock = clock
         self._turns = Turns()
         self._streams: dict[int, Stream] = {}
 
@@ -76,21 +88,33 @@ class ConversationManager:
         """Take a turn: record the message, let the model answer, record the reply.
 
         Turns of a channel follow each other in the order of these calls. None if the message was
-        deleted while it waited, or the bot is closing.
+        deleted before it was answered, the reply to the next one answers it too, what came out must
+        not be said, or the bot is closing.
 
         Raises:
+            Held: too many wait in the channel, so it was not recorded; or it waited too long.
             ModelError, StoreError: there is no reply; the message stays in the history.
         """
-        asked_id, channel_id = incoming.asked_id, incoming.channel_id
+        asked_id, channel_id, since = incoming.asked_id, incoming.channel_id, self._clock()
+        by = incoming.asked_by if incoming.in_bursts else None
         with self._streaming(asked_id, incoming.asked_by):
-            async with self._turns.turn(channel_id, asked_id) as ours:
+            async with self._turns.turn(channel_id, asked_id, by) as ours:
                 if not ours:
                     return None
                 await self._store.add_message(_heard(incoming))
+                if self._turns.goes_on(channel_id):
+                    return None
+                self._check_age(channel_id, since)
                 seen = await self._store.context(channel_id, self._context_messages)
                 serving = await self._models.serving(incoming.scope)
                 request = Request.to(incoming, seen, serving, self._params)
                 return await self._reply(request, surface)
+
+    def _check_age(self, channel_id: int, since: float) -> None:
+        """Let go of what waited too long; a channel is told once, until a message is in time."""
+        if self._clock() - since > self._stale_s:
+            raise Held(STALE, told=self._turns.was_told(channel_id, STALE))
+        self._turns.may_be_told(channel_id, STALE)
 
     async def again(self, record: ReplyRecord, surface: Surface) -> Finished:
         """Make a reply anew with another seed; it takes the place of the old one.
@@ -98,20 +122,26 @@ class ConversationManager:
         It reads what is still there of what the old one read. Likes and dislikes of that go.
 
         Raises:
-            Refusal: there is nothing to answer any more, or it is being answered.
+            Refusal: there is nothing to answer any more, it is being answered, it waited too long,
+                or what came out must not be said.
             ModelError, StoreError: there is no new reply; the old one stays in the history.
         """
         if record.asked_id in self._streams:
             raise Refusal(AT_IT)
+        since = self._clock()
         with self._streaming(record.asked_id, record.asked_by):
             async with self._turns.turn(record.channel_id, record.asked_id) as ours:
+                self._check_age(record.channel_id, since)
                 seen = await self._store.messages(record.seen) if ours else []
                 if not seen or seen[-1].discord_id != record.asked_id:
                     raise Refusal(GONE if ours else TOO_LATE)
                 serving = await self._models.serving(record.scope)
                 params = replace(self._params, seed=another_seed(record.seed))
                 request = Request.to(record, seen, serving, params)
-                return await self._reply(request, surface, anew=True)
+                reply = await self._reply(request, surface, anew=True)
+                if reply is None:
+                    raise Refusal(GONE if self._streams[record.asked_id].gone else WITHHELD)
+                return reply
 
     @contextmanager
     def _streaming(self, asked_id: int, asked_by: int) -> Iterator[None]:
@@ -132,12 +162,19 @@ class ConversationManager:
         if stream is not None and stream.request_id is not None:
             self._worker.abort(stream.request_id)
 
-    async def _reply(self, request: Request, surface: Surface, *, anew: bool = False) -> Finished:
-        reply = await self._stream(request, surface)
+    async def _reply(
+        self, request: Request, surface: Surface, *, anew: bool = False
+    ) -> Finished | None:
+        reply = await self._decent(request, surface)
+        if reply is None:
+            return None
         if not reply.text.strip():  # it was stopped before its first word
             await surface.fail(STOPPED)
             return reply
         reply_id = await surface.finish(reply.text, request.serving.note)
+        if self._streams[request.asked_id].gone:
+            await surface.remove()
+            return None
         record = request.record(reply_id, reply)
         recorded = await self._store.add_reply(record)
         if anew:
@@ -150,7 +187,26 @@ class ConversationManager:
             await self._tell(record, request.asked, reply.text)
         return reply
 
-    async def _stream(self, request: Request, surface: Surface) -> Finished:
+    async def _decent(self, request: Request, surface: Surface) -> Finished | None:
+        """What may be said here; drawn anew once. None if that may not be said either, or what it
+        answers was deleted: then nothing of it is left to be seen."""
+        guard = await self._filters.guard(request.scope)
+        request = request.guarded(guard)
+        for one in (request, request.anew()):
+            try:
+                reply = await self._stream(one, guard, surface)
+            except Unwanted:
+                surface.restart()
+                continue
+            if reply is None:
+                await surface.remove()
+            return reply
+        await surface.fail(WITHHELD)
+        return None
+
+    async def _stream(self, request: Request, guard: Guard, surface: Surface) -> Finished | None:
+        """Show a reply while it is made, as far as its text passes the guard; None if what it
+        answers was deleted meanwhile."""
         stream = self._streams[request.asked_id]
         pieces = self._worker.generate(
             request.serving.option.source,
@@ -163,14 +219,17 @@ class ConversationManager:
             with self._patience.waiting() as begun:
                 async for piece in pieces:
                     stream.request_id = piece.request_id
+                    if stream.gone:
+                        return None
                     match piece:
                         case Queued(place=place):
                             await surface.wait(place)
                         case TextDelta(text=text):
                             begun()
-                            await surface.add(text)
+                            await surface.add(text, guard.check)
                         case Finished():
-                            return piece
+                            guard.check(piece.text)
+                            return replace(piece, text=shortened(piece.text))
         raise AssertionError("the worker's client always ends with Finished or raises")
 
     async def _read_ahead(self, request: Request) -> None:
@@ -222,8 +281,12 @@ class ConversationManager:
         await self._store.edit_message(discord_id, text)
 
     async def deleted(self, discord_ids: Collection[int]) -> None:
-        """Messages were deleted: they leave the history, and lose their turn if they wait."""
+        """Messages were deleted: they leave the history, lose their turn if they wait, and a reply
+        to one that is under way ends and goes."""
         self._turns.withdraw(discord_ids)
+        for asked_id in self._streams.keys() & set(discord_ids):
+            self._streams[asked_id].gone = True
+            self.stop(asked_id)
         await self._store.delete_messages(discord_ids)
 
     async def drain(self, seconds: float) -> None:

@@ -62,10 +62,11 @@ class Guard:
         Raises:
             Unwanted: it says what must not be said.
         """
+        text = text.encode(errors="replace").decode()  # half a surrogate pair is no text for RE2
         seen = visible(text)
         if self._word.search(seen.casefold()):
             raise Unwanted
-        for form in {text.encode(errors="replace").decode(), seen}:
+        for form in {text, seen}:
             if any(one.search(form) for one in self._patterns):
                 raise Unwanted
 

@@ -15,7 +15,7 @@ from bot.app import build
 from bot.cogs.chat import NOTHING_TO_READ
 from bot.settings import Settings
 from model.errors import WorkerDied
-from tests.bot.asking import store_of
+from tests.bot.asking import store_of, until
 from tests.bot.conftest import World, open_world
 from tests.fakes import FakeWorker
 
@@ -208,12 +208,12 @@ async def test_a_reply_goes_with_the_question_that_is_deleted_while_it_is_writte
     worker.gate.clear()
     asking = asyncio.create_task(world.say(world.ben, "hello"))
     await worker.until(lambda: worker.running == 1)
-    question = next(m for m in world.general.history() if m.author == world.ben.user)
-    while world.last() is None:
-        await asyncio.sleep(0)
+    question = world.general.history()[0]
+    await until(world.last)
     await world.bot.http.delete_message(world.general.id, question.id)
+    await until(lambda: not world.general.history())
+    worker.gate.set()
     await asking
-    assert world.general.history() == []
     assert await store_of(world).context(world.general.id, 5) == []
     assert await world.say(world.ben, "still there?") == "you said still there?"
 

@@ -41,10 +41,11 @@ OnReply = Callable[[ReplyRecord, str, str], Awaitable[None]]
 @dataclass(slots=True)
 class Stream:
     """A reply that is being made for a member; `request_id` once the worker has spoken of it,
-    `gone` once what it answers was deleted."""
+    `stopped` once somebody has read enough, `gone` once what it answers was deleted."""
 
     asked_by: int
     request_id: int | None = None
+    stopped: bool = False
     gone: bool = False
 
 
@@ -160,6 +161,7 @@ class ConversationManager:
         """End the reply to a message where it is."""
         stream = self._streams.get(asked_id)
         if stream is not None and stream.request_id is not None:
+            stream.stopped = True
             self._worker.abort(stream.request_id)
 
     async def _reply(
@@ -197,10 +199,12 @@ class ConversationManager:
                 reply = await self._stream(one, guard, surface)
             except Unwanted:
                 surface.restart()
-                continue
-            if reply is None:
-                await surface.remove()
-            return reply
+                if self._streams[request.asked_id].stopped:
+                    break
+            else:
+                if reply is None:
+                    await surface.remove()
+                return reply
         await surface.fail(WITHHELD)
         return None
 
@@ -228,8 +232,9 @@ class ConversationManager:
                             begun()
                             await surface.add(text, guard.check)
                         case Finished():
-                            guard.check(piece.text)
-                            return replace(piece, text=shortened(piece.text))
+                            reply = replace(piece, text=shortened(piece.text))
+                            guard.check(reply.text)
+                            return reply
         raise AssertionError("the worker's client always ends with Finished or raises")
 
     async def _read_ahead(self, request: Request) -> None:

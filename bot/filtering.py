@@ -26,9 +26,9 @@ MOST, MOST_PATTERNS = 100, 20
 """Filters of a server, and how many of them may be patterns."""
 LONGEST = 100
 """Characters of a filter."""
-LARGEST = 10_000
-"""Steps of a server's patterns together, as RE2 counts them; a plain word has a dozen. At worst a
-reply of 4,000 characters is looked at for a quarter of a second."""
+LARGEST = 5000
+"""Steps of a server's patterns together, as RE2 counts them; a plain word has a dozen. The worst
+ones that were found take half a second for a reply of 4,000 characters, usual ones 10 ms."""
 MEMORY = 1 << 18
 """Bytes that RE2 may take for a pattern; with less it is slower, never wrong."""
 KEPT = 100

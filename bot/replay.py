@@ -6,10 +6,11 @@ Knows the store's records, the models and the worker. Does not know Discord. Kee
 from __future__ import annotations
 
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bot.errors import Refusal
 from bot.filtering import WITHHELD, Filters, Guard, Unwanted
+from bot.manners import shortened
 from bot.models import ModelSwitch
 from bot.request import sampling_of
 from data.schema import Rating, ReplyRecord, StoredMessage
@@ -122,6 +123,7 @@ class Replays:
 
 
 def _checked(reply: Finished, guard: Guard) -> Finished:
+    reply = replace(reply, text=shortened(reply.text))
     try:
         guard.check(reply.text)
     except Unwanted as e:

@@ -126,9 +126,10 @@ class LiveReply:
         """Show another piece, now or with a later one; the whole text is checked before."""
         self._text += text
         if time.perf_counter() >= self._next and self._text.strip():
-            check(self._text)
-            await self._show(shortened(self._text), self._growing)
-            self._seen = self._text
+            seen = shortened(self._text)
+            check(seen)
+            await self._show(seen, self._growing)
+            self._seen = seen
             self._next = time.perf_counter() + EDIT_S
 
     def restart(self) -> None:
@@ -155,7 +156,7 @@ class LiveReply:
         if self._standing is not None:
             await self._show(self._standing.text, self._whole)
         else:
-            text = f"{shortened(self._seen)}\n-# {reason}" if self._seen.strip() else reason
+            text = f"{self._seen}\n-# {reason}" if self._seen.strip() else reason
             await self._show(text, None)
         await self._clear_rest()
 

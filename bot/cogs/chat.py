@@ -77,11 +77,17 @@ class Chat(commands.Cog):
 
         reply = LiveReply(first, message.channel.send, rows=self._rows(message.id))
         try:
-            await self._answer(message, reply)
+            await self._answer_or_say_why(message, reply)
         except ReplyDeleted:
             log.info("the reply to %s was deleted while it was written", message.id)
         except discord.Forbidden:
             log.warning("may not write in the channel %s", message.channel.id)
+
+    async def _answer_or_say_why(self, message: discord.Message, reply: LiveReply) -> None:
+        try:
+            await self._answer(message, reply)
+        except (ReplyDeleted, discord.Forbidden):
+            raise
         except Exception as e:
             if not is_expected(e):
                 log.exception("no reply to %s", message.id)

@@ -17,6 +17,7 @@ from data.schema import Filter, FilterKind
 from model.errors import WorkerDied
 from tests.bot.asking import ask, buttons, record_of, store_of
 from tests.bot.conftest import World, open_world
+from tests.bot.test_feedback import close_gate
 from tests.fakes import FakeWorker
 
 Open = Callable[..., AbstractAsyncContextManager[World]]
@@ -188,9 +189,22 @@ async def test_an_unwanted_reply_made_anew_leaves_the_old_one(
         worker.answer = lambda _: "naughty"
         result = await world.ben.click(reply, custom_id="reply:again:")
         assert world.last() == "you said hi"
-        assert result.ephemeral
-        assert result.response.content == WITHHELD
+        assert [one.content for one in result.followups] == [WITHHELD]
         assert await said_of(world) == ["hi", "you said hi"]
+
+
+@pytest.mark.usefixtures("at_once")
+async def test_a_stopped_reply_is_not_drawn_again(world: World, worker: FakeWorker) -> None:
+    await forbid(world, "pattern", "^so naughty$")
+    close_gate(world, worker, at=2)
+    worker.answer = lambda _: "so naughty are you"
+    asked = await world.ben.slash(world.general, "chat", text="hi")
+    [stop] = buttons(world.general.last_message)
+    assert world.last() == "> hi\nso"
+    await world.ben.click(asked.response, custom_id=stop)
+    await world.env.settle()
+    assert world.last() == f"> hi\n{WITHHELD}"
+    assert len(worker.heard) == 1
 
 
 async def test_a_replay_keeps_to_the_filter(open_fake: Open, worker: FakeWorker) -> None:

@@ -193,15 +193,14 @@ async def test_an_unwanted_reply_made_anew_leaves_the_old_one(
         assert await said_of(world) == ["hi", "you said hi"]
 
 
-@pytest.mark.usefixtures("at_once")
 async def test_a_stopped_reply_is_not_drawn_again(world: World, worker: FakeWorker) -> None:
-    await forbid(world, "pattern", "^so naughty$")
+    await forbid(world, "word", "naughty")
     close_gate(world, worker, at=2)
     worker.answer = lambda _: "so naughty are you"
-    asked = await world.ben.slash(world.general, "chat", text="hi")
-    [stop] = buttons(world.general.last_message)
-    assert world.last() == "> hi\nso"
-    await world.ben.click(asked.response, custom_id=stop)
+    await world.ben.slash(world.general, "chat", text="hi")
+    conversations = world.bot.get_cog("Chat")._conversations
+    [asked_id] = conversations._streams
+    conversations.stop(asked_id)
     await world.env.settle()
     assert world.last() == f"> hi\n{WITHHELD}"
     assert len(worker.heard) == 1

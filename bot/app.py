@@ -16,13 +16,16 @@ from bot.client import Gpt2Bot
 from bot.cogs.chat import Chat
 from bot.cogs.dataset.cog import Dataset
 from bot.cogs.feedback import Feedback
+from bot.cogs.filters import FilterCommands
 from bot.cogs.models import Models
 from bot.cogs.privacy import Privacy
 from bot.cogs.training import Training
 from bot.collecting import Collector
 from bot.conversation import ConversationManager
 from bot.doctor.startup import log_problems
+from bot.filtering import Filters
 from bot.forgetting import Forgetting
+from bot.manners import Manners
 from bot.metrics import Metrics
 from bot.models import ModelSwitch
 from bot.patience import Patience
@@ -105,16 +108,25 @@ async def build(
             taken=options.keys(),
         )
         await stack.enter_async_context(training)
+        params = sampling(settings)
+        filters = Filters(store, params.banned_words)
         conversations = ConversationManager(
             store,
             worker,
             models,
             context_messages=settings.context_messages,
-            params=sampling(settings),
+            params=params,
             bot_id=lambda: bot.user.id if bot.user else 0,
             patience=Patience(settings.slow_reply_s, training.give_way),
             on_reply=Collector(store, learn_from_chat=settings.learn_from_chat).on_reply,
             watching=Watching(metrics, log_content=settings.log_content),
+            filters=filters,
+            stale_s=settings.stale_s,
+        )
+        manners = Manners(
+            member_per_minute=settings.member_per_minute,
+            server_per_minute=settings.server_per_minute,
+            longest_message=settings.longest_message,
         )
         models.load_in_background(models.default)
         stack.push_async_callback(conversations.drain, DRAIN_S)
@@ -124,8 +136,9 @@ async def build(
         retrains = CleanRetrains(store, models, training)
         _do_chores(tasks, store, forgetting, presence, settings.retention_days)
         bot.make_cogs = lambda: (
-            Chat(bot, conversations, store, buttons=settings.reply_buttons),
-            Feedback(bot, store, conversations, Replays(store, models, worker)),
+            Chat(bot, conversations, store, manners, buttons=settings.reply_buttons),
+            Feedback(bot, store, conversations, Replays(store, models, worker, filters), manners),
+            FilterCommands(filters, store),
             Models(models, worker, version("gpt2-discord-bot"), shelf, store),
             Training(bot, store, models, training, worker),
             Privacy(

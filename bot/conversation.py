@@ -1,30 +1,34 @@
 """The conversation: each channel's history, one turn at a time, the last messages as context.
 
-Knows the store, the worker's client and which model serves. Does not know Discord: where a reply
+Knows the store, whose turn it is and which model serves. Does not know Discord: where a reply
 appears is behind `Surface`.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
-from contextlib import aclosing, contextmanager
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from bot.errors import Refusal
+from bot.filtering import WITHHELD, Filters
+from bot.manners import Clock, Held
 from bot.metrics import Metrics
 from bot.models import ModelSwitch, Serving
 from bot.patience import Patience
-from bot.request import Asked, Incoming, Request, Surface, another_seed
+from bot.request import Incoming, Request, Surface, another_seed
+from bot.silence import PAUSED
+from bot.speaking import Live, Speaker
 from bot.turns import Turns
 from bot.unwritten import Unwritten
-from bot.watching import Watched, Watching
+from bot.watching import Watching
 from data.errors import StoreError
 from data.schema import Message, ReplyRecord, Role, StoredMessage
 from data.store import Store
 from model.client import WorkerClient
-from model.messages import Finished, Queued, Rendered, TextDelta
+from model.messages import Finished, Rendered
 from model.sampling import SamplingParams
 
 log = logging.getLogger(__name__)
@@ -33,21 +37,19 @@ STOPPED = "Stopped."
 GONE = "What it answers was deleted, so I cannot answer it again."
 TOO_LATE = "What it answers was deleted, or I am shutting down."
 AT_IT = "I am answering that already."
+STALE = "I could not answer that in time. Please ask again."
 
 OnReply = Callable[[ReplyRecord, str, str], Awaitable[None]]
 """Hears of each reply that was recorded: its record, what it answers, what it says."""
 
 
-@dataclass(slots=True)
-class Stream:
-    """A reply that is being made for a member; `request_id` once the worker has spoken of it."""
-
-    asked_by: int
-    request_id: int | None = None
-
-
 async def nobody_listens(_record: ReplyRecord, _asked: str, _reply: str) -> None:
     """The default of `on_reply`."""
+
+
+def never(_scope: int) -> bool:
+    """The default of `is_paused`."""
+    return False
 
 
 class ConversationManager:
@@ -65,6 +67,10 @@ class ConversationManager:
         patience: Patience | None = None,
         on_reply: OnReply = nobody_listens,
         watching: Watching | None = None,
+        filters: Filters | None = None,
+        is_paused: Callable[[int], bool] = never,
+        stale_s: float = 120.0,
+        clock: Clock = time.monotonic,
     ) -> None:
         self._store = store
         self._worker = worker
@@ -72,39 +78,69 @@ class ConversationManager:
         self._context_messages = context_messages
         self._params = params
         self._bot_id = bot_id
-        self._patience = patience or Patience(0, lambda: None)
         self._on_reply = on_reply
         self._watching = watching or Watching(Metrics())
+        self._is_paused = is_paused
+        self._stale_s = stale_s
+        self._clock = clock
         self._turns = Turns()
         self._unwritten = Unwritten()
-        self._streams: dict[int, Stream] = {}
+        self._speaker = Speaker(
+            worker,
+            filters or Filters(store, params.banned_words),
+            patience or Patience(0, lambda: None),
+        )
+        self.asker = self._speaker.asker
+        self.stop = self._speaker.stop
+        self.hush = self._speaker.hush
 
     async def answer(self, incoming: Incoming, surface: Surface) -> Finished | None:
         """Take a turn: record the message, let the model answer, record the reply.
 
         Turns of a channel follow each other in the order of these calls. None if the message was
-        deleted while it waited, or the bot is closing. What cannot be written down, since the disk
-        is full, is answered all the same, and a note says so.
+        deleted before it was answered, the reply to the next one answers it too, what came out must
+        not be said, or the bot is closing. What cannot be written down, since the disk is full, is
+        answered all the same, and a note says so.
 
         Raises:
+            Held: too many wait in the channel, so it was not recorded; or it waited too long.
+            Refusal: the bot was paused meanwhile.
             ModelError, StoreError: there is no reply; the message stays in the history.
         """
-        asked_id, channel_id = incoming.asked_id, incoming.channel_id
-        with self._watching.reply(incoming) as watched, self._streaming(incoming):
-            async with self._turns.turn(channel_id, asked_id) as ours:
+        asked_id, channel_id, since = incoming.asked_id, incoming.channel_id, self._clock()
+        by = incoming.asked_by if incoming.in_bursts else None
+        with (
+            self._watching.reply(incoming) as watched,
+            self._speaker.live(incoming, surface, watched) as live,
+        ):
+            async with self._turns.turn(channel_id, asked_id, by) as ours:
                 if not ours:
                     return None
+                self._check_pause(incoming.scope)
                 message, unwritten = _heard(incoming), None
                 try:
                     await self._store.add_message(message)
                 except StoreError as e:
                     unwritten = self._unwritten.note(e)
+                if not unwritten and self._turns.goes_on(channel_id):
+                    return None
+                self._check_age(channel_id, since)
                 seen = await self._store.context(channel_id, self._context_messages)
                 if unwritten:
                     seen = [*seen, message][-self._context_messages :]
                 serving = await self._models.serving(incoming.scope)
                 request = Request.to(incoming, seen, serving, self._params)
-                return await self._reply(request, surface, watched, unwritten)
+                return await self._reply(request, live, unwritten)
+
+    def _check_pause(self, scope: int) -> None:
+        if self._is_paused(scope):
+            raise Refusal(PAUSED)
+
+    def _check_age(self, channel_id: int, since: float) -> None:
+        """Let go of what waited too long; a channel is told once, until a message is in time."""
+        if self._clock() - since > self._stale_s:
+            raise Held(STALE, told=self._turns.was_told(channel_id, STALE))
+        self._turns.may_be_told(channel_id, STALE)
 
     async def again(self, record: ReplyRecord, surface: Surface) -> Finished:
         """Make a reply anew with another seed; it takes the place of the old one.
@@ -112,55 +148,45 @@ class ConversationManager:
         It reads what is still there of what the old one read. Likes and dislikes of that go.
 
         Raises:
-            Refusal: there is nothing to answer any more, or it is being answered.
+            Refusal: there is nothing to answer any more, or it is being answered; or what came out
+                must not be said, or the bot is paused.
             ModelError, StoreError: there is no new reply; the old one stays in the history.
         """
-        if record.asked_id in self._streams:
+        if self.asker(record.asked_id) is not None:
             raise Refusal(AT_IT)
-        with self._watching.reply(record) as watched, self._streaming(record):
+        since = self._clock()
+        with (
+            self._watching.reply(record) as watched,
+            self._speaker.live(record, surface, watched) as live,
+        ):
             async with self._turns.turn(record.channel_id, record.asked_id) as ours:
+                self._check_pause(record.scope)
+                self._check_age(record.channel_id, since)
                 seen = await self._store.messages(record.seen) if ours else []
                 if not seen or seen[-1].discord_id != record.asked_id:
                     raise Refusal(GONE if ours else TOO_LATE)
                 serving = await self._models.serving(record.scope)
                 params = replace(self._params, seed=another_seed(record.seed))
                 request = Request.to(record, seen, serving, params)
-                return await self._reply(request, surface, watched, anew=True)
-
-    @contextmanager
-    def _streaming(self, asked: Asked) -> Iterator[None]:
-        self._streams[asked.asked_id] = Stream(asked.asked_by)
-        try:
-            yield
-        finally:
-            del self._streams[asked.asked_id]
-
-    def asker(self, asked_id: int) -> int | None:
-        """Whose message is being answered now; None if that one is not."""
-        stream = self._streams.get(asked_id)
-        return stream.asked_by if stream else None
-
-    def stop(self, asked_id: int) -> None:
-        """End the reply to a message where it is."""
-        stream = self._streams.get(asked_id)
-        if stream is not None and stream.request_id is not None:
-            self._worker.abort(stream.request_id)
+                reply = await self._reply(request, live, anew=True)
+                if reply is None:
+                    raise Refusal(GONE if live.gone else WITHHELD)
+                return reply
 
     async def _reply(
-        self,
-        request: Request,
-        surface: Surface,
-        watched: Watched,
-        unwritten: str | None = None,
-        *,
-        anew: bool = False,
-    ) -> Finished:
-        reply = await self._stream(request, surface, watched)
-        watched.written(request, reply)
+        self, request: Request, live: Live, unwritten: str | None = None, *, anew: bool = False
+    ) -> Finished | None:
+        surface = live.surface
+        reply = await self._speaker.say(live, request)
+        if reply is None:
+            return None
         if not reply.text.strip():  # it was stopped before its first word
             await surface.fail(STOPPED)
             return reply
         reply_id = await surface.finish(reply.text, _notes(request, unwritten))
+        if live.gone:
+            await surface.remove()
+            return None
         if unwritten:  # and so is what answers it
             return reply
         record = request.record(reply_id, reply)
@@ -183,30 +209,6 @@ class ConversationManager:
         else:
             await self._store.add_message(self._said(record, text), answering=record.asked_id)
         return recorded
-
-    async def _stream(self, request: Request, surface: Surface, watched: Watched) -> Finished:
-        stream = self._streams[request.asked_id]
-        pieces = self._worker.generate(
-            request.serving.option.source,
-            request.messages,
-            request.params,
-            channel=request.channel_id,
-            scope=request.scope,
-        )
-        async with aclosing(pieces):
-            with self._patience.waiting() as begun:
-                async for piece in pieces:
-                    stream.request_id = piece.request_id
-                    match piece:
-                        case Queued(place=place):
-                            await surface.wait(place)
-                        case TextDelta(text=text):
-                            begun()
-                            watched.said()
-                            await surface.add(text)
-                        case Finished():
-                            return piece
-        raise AssertionError("the worker's client always ends with Finished or raises")
 
     async def _read_ahead(self, request: Request) -> None:
         """Tell the worker how the next context will begin: with all but the message to come."""
@@ -257,8 +259,10 @@ class ConversationManager:
         await self._store.edit_message(discord_id, text)
 
     async def deleted(self, discord_ids: Collection[int]) -> None:
-        """Messages were deleted: they leave the history, and lose their turn if they wait."""
+        """Messages were deleted: they leave the history, lose their turn if they wait, and a reply
+        to one that is under way ends and goes."""
         self._turns.withdraw(discord_ids)
+        self._speaker.forget(discord_ids)
         await self._store.delete_messages(discord_ids)
 
     @property

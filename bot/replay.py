@@ -6,9 +6,11 @@ Knows the store's records, the models and the worker. Does not know Discord. Kee
 from __future__ import annotations
 
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bot.errors import Refusal
+from bot.filtering import WITHHELD, Filters, Guard, Unwanted
+from bot.manners import shortened
 from bot.models import ModelSwitch
 from bot.request import sampling_of
 from data.schema import Rating, ReplyRecord, StoredMessage
@@ -48,10 +50,13 @@ class Origin:
 class Replays:
     """Looks replies up and plays them on other models."""
 
-    def __init__(self, store: Store, models: ModelSwitch, worker: WorkerClient) -> None:
+    def __init__(
+        self, store: Store, models: ModelSwitch, worker: WorkerClient, filters: Filters
+    ) -> None:
         self._store = store
         self._models = models
         self._worker = worker
+        self._filters = filters
 
     async def origin(self, reply_id: int, channel_id: int) -> Origin:
         """What a reply of that channel was made from; messages of other channels are left out.
@@ -91,7 +96,8 @@ class Replays:
         """What another model says to the same messages, with the same settings and seed.
 
         Raises:
-            Refusal: there is nothing to answer any more, or the model must not be loaded.
+            Refusal: there is nothing to answer any more, the model must not be loaded, or what it
+                says must not be said here.
             UnknownModel, ModelError: there is no such model, or it does not answer.
         """
         record = origin.record
@@ -106,9 +112,20 @@ class Replays:
     async def _say(self, origin: Origin, source: str) -> Finished:
         messages = [one.message for one in origin.left]
         record = origin.record
-        pieces = self._worker.generate(source, messages, sampling_of(record), scope=record.scope)
+        guard = await self._filters.guard(record.scope)
+        params = guard.sampling(sampling_of(record))
+        pieces = self._worker.generate(source, messages, params, scope=record.scope)
         async with aclosing(pieces):
             async for piece in pieces:
                 if isinstance(piece, Finished):
-                    return piece
+                    return _checked(piece, guard)
         raise AssertionError("the worker's client always ends with Finished or raises")
+
+
+def _checked(reply: Finished, guard: Guard) -> Finished:
+    reply = replace(reply, text=shortened(reply.text))
+    try:
+        guard.check(reply.text)
+    except Unwanted as e:
+        raise Refusal(WITHHELD) from e
+    return reply

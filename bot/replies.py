@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import discord
+
+from bot.manners import shortened
+from bot.request import Check
 
 LIMIT = 2000
 """Characters in one message, counted in UTF-16 code units as Discord's clients do."""
@@ -69,6 +73,10 @@ class Standing:
     text: str
 
 
+def anything(_text: str) -> None:
+    """The check that every text passes."""
+
+
 class LiveReply:
     """A reply that is shown while it is written.
 
@@ -100,6 +108,7 @@ class LiveReply:
             self._shown.append((standing.parts[-1], self._whole))
         self._count = 0
         self._text = ""
+        self._seen = ""
         self._next = time.perf_counter() + FIRST_S
 
     async def wait(self, place: int) -> None:
@@ -108,12 +117,32 @@ class LiveReply:
         await self._show(busy, self._growing)
         self._next = time.perf_counter() + EDIT_S
 
-    async def add(self, text: str) -> None:
-        """Show another piece, now or with a later one."""
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is shown."""
+        return not self._messages
+
+    async def add(self, text: str, check: Check = anything) -> None:
+        """Show another piece, now or with a later one; the whole text is checked before."""
         self._text += text
         if time.perf_counter() >= self._next and self._text.strip():
-            await self._show(self._text, self._growing)
+            seen = shortened(self._text)
+            check(seen)
+            await self._show(seen, self._growing)
+            self._seen = seen
             self._next = time.perf_counter() + EDIT_S
+
+    def restart(self) -> None:
+        """What came so far is not wanted: the next piece begins another text in its place."""
+        self._text = self._seen = ""
+
+    async def remove(self) -> None:
+        """Take away all that was shown; if there was another reply before, show that again."""
+        if self._standing is not None:
+            await self._show(self._standing.text, self._whole)
+        else:
+            self._count = 0
+        await self._clear_rest()
 
     async def finish(self, text: str, note: str | None = None) -> int:
         """Show the whole text, with a small line under it; the id of the first message."""
@@ -126,9 +155,10 @@ class LiveReply:
         another reply before, show that again instead."""
         if self._standing is not None:
             await self._show(self._standing.text, self._whole)
-            return
-        text = f"{self._text}\n-# {reason}" if self._text.strip() else reason
-        await self._show(text, None)
+        else:
+            text = f"{self._seen}\n-# {reason}" if self._seen.strip() else reason
+            await self._show(text, None)
+        await self._clear_rest()
 
     async def _show(self, text: str, row: Row | None) -> None:
         parts = split(self._prefix + text)
@@ -154,8 +184,9 @@ class LiveReply:
     async def _clear_rest(self) -> None:
         """Take away the messages of a longer reply that stood here before."""
         while len(self._messages) > self._count:
-            await self._messages.pop().delete()
             self._shown.pop()
+            with suppress(discord.NotFound):  # somebody took it away already
+                await self._messages.pop().delete()
 
 
 def question(text: str) -> str:

@@ -8,10 +8,14 @@ from datetime import UTC, datetime
 from random import Random
 from typing import Protocol, Self
 
+from bot.filtering import Guard
 from bot.models import Serving
 from data.schema import Message, ReplyRecord, StoredMessage
 from model.messages import Finished
 from model.sampling import SamplingParams
+
+Check = Callable[[str], None]
+"""Raises an error if a text must not be shown."""
 
 
 class Surface(Protocol):
@@ -20,8 +24,14 @@ class Surface(Protocol):
     async def wait(self, place: int) -> None:
         """Show that others are answered first."""
 
-    async def add(self, text: str) -> None:
-        """Show another piece."""
+    async def add(self, text: str, check: Check) -> None:
+        """Show another piece, now or with a later one; the whole text is checked before."""
+
+    def restart(self) -> None:
+        """What came so far is not wanted: the next piece begins another text in its place."""
+
+    async def remove(self) -> None:
+        """Take away all that was shown."""
 
     async def finish(self, text: str, note: str | None = None) -> int:
         """Show all of it; the id under which the reply is known."""
@@ -34,7 +44,8 @@ class Surface(Protocol):
 class Incoming:
     """A message that wants an answer.
 
-    `text` is asked for when its turn comes: the message may have been edited while it waited.
+    `text` is asked for when its turn comes: the message may have been edited while it waited. With
+    `in_bursts` it shares its turn with the next message of the same person, if that waits already.
     """
 
     asked_id: int
@@ -42,6 +53,7 @@ class Incoming:
     scope: int
     asked_by: int
     text: Callable[[], str]
+    in_bursts: bool = False
 
 
 class Asked(Protocol):
@@ -87,6 +99,16 @@ class Request:
             serving=serving,
             params=params,
         )
+
+    def guarded(self, guard: Guard) -> Self:
+        """The same, with what must not be said not even drawn."""
+        return replace(self, params=guard.sampling(self.params))
+
+    def anew(self) -> Self:
+        """The same with another seed."""
+        seed = self.params.seed
+        another = None if seed is None else another_seed(seed)
+        return replace(self, params=replace(self.params, seed=another))
 
     @property
     def messages(self) -> list[Message]:

@@ -132,7 +132,7 @@ class FakeWorker:
                 yield Queued(number, self.running - 1)
             words: list[str] = []
             for n, word in enumerate(self.answer(messages).split(" ")):
-                if n == self.gate_at:
+                if n == self.gate_at and number not in self._aborted:
                     await self.park(self.gate.pass_through(number))
                 if self.failure is not None:
                     raise self.failure

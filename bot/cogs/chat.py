@@ -15,7 +15,8 @@ from discord.utils import MISSING
 from bot.buttons import rows
 from bot.client import Gpt2Bot
 from bot.conversation import ConversationManager
-from bot.errors import is_expected, sentence
+from bot.errors import Refusal, is_expected, sentence
+from bot.manners import Held, Manners
 from bot.pressed import scope_here
 from bot.replies import NO_BUTTONS, LiveReply, ReplyDeleted, Rows, question, split
 from bot.request import Incoming
@@ -45,6 +46,7 @@ class Chat(commands.Cog):
         bot: Gpt2Bot,
         conversations: ConversationManager,
         store: Store,
+        manners: Manners,
         *,
         buttons: bool = True,
     ) -> None:
@@ -52,6 +54,7 @@ class Chat(commands.Cog):
         self._buttons = buttons
         self._conversations = conversations
         self._store = store
+        self._manners = manners
         self._enabled: set[int] = set()
 
     async def cog_load(self) -> None:
@@ -61,12 +64,11 @@ class Chat(commands.Cog):
 
     @commands.Cog.listener()
     async def on_message(self, message: discord.Message) -> None:
-        if message.author.bot or message.is_system() or not self._is_for_us(message):
+        if _is_automatic(message) or not self._is_for_us(message):
             return
-        if self.text_of(message):
+        # without words it may be that we are not allowed to read them
+        if self.text_of(message) or self._is_called(message):
             await self._reply_to(message)
-        elif self._is_called(message):  # otherwise it may be words that we are not allowed to read
-            await message.channel.send(NOTHING_TO_READ)
 
     async def _reply_to(self, message: discord.Message) -> None:
         begin_request()
@@ -75,25 +77,42 @@ class Chat(commands.Cog):
         async def first(content: str, *, view: discord.ui.View = MISSING) -> discord.Message:
             return await message.channel.send(content, reference=reference, view=view)
 
-        incoming = Incoming(
-            asked_id=message.id,
-            channel_id=message.channel.id,
-            scope=message.guild.id if message.guild else message.author.id,
-            asked_by=message.author.id,
-            text=lambda: self.text_of(message),
-        )
         reply = LiveReply(first, message.channel.send, rows=self._rows(message.id))
         try:
-            async with message.channel.typing():
-                await self._conversations.answer(incoming, reply)
+            await self._answer_or_say_why(message, reply)
         except ReplyDeleted:
             log.info("the reply to %s was deleted while it was written", message.id)
         except discord.Forbidden:
             log.warning("may not write in the channel %s", message.channel.id)
+
+    async def _answer_or_say_why(self, message: discord.Message, reply: LiveReply) -> None:
+        try:
+            await self._answer(message, reply)
+        except (ReplyDeleted, discord.Forbidden):
+            raise
         except Exception as e:
             if not is_expected(e):
                 log.exception("no reply to %s", message.id)
-            await reply.fail(sentence(e))
+            if not (isinstance(e, Held) and e.told):
+                await reply.fail(sentence(e))
+
+    async def _answer(self, message: discord.Message, reply: LiveReply) -> None:
+        guild = message.guild
+        self._manners.admit(message.author.id, guild.id if guild else None, message.channel.id)
+        text = self.text_of(message)
+        if not text:
+            raise Refusal(NOTHING_TO_READ)
+        self._manners.check_length(text)
+        incoming = Incoming(
+            asked_id=message.id,
+            channel_id=message.channel.id,
+            scope=guild.id if guild else message.author.id,
+            asked_by=message.author.id,
+            text=lambda: self._manners.fitting(self.text_of(message)),
+            in_bursts=True,
+        )
+        async with message.channel.typing():
+            await self._conversations.answer(incoming, reply)
 
     def _rows(self, asked_id: int, *, quoted: bool = False) -> Rows:
         return rows(asked_id, quoted=quoted) if self._buttons else NO_BUTTONS
@@ -139,7 +158,7 @@ class Chat(commands.Cog):
     async def on_raw_message_edit(self, payload: discord.RawMessageUpdateEvent) -> None:
         text = self.text_of(payload.message)
         if text and payload.message.author != self._bot.user:
-            await self._conversations.edited(payload.message_id, text)
+            await self._conversations.edited(payload.message_id, self._manners.fitting(text))
 
     @commands.Cog.listener()
     async def on_raw_message_delete(self, payload: discord.RawMessageDeleteEvent) -> None:
@@ -159,6 +178,8 @@ class Chat(commands.Cog):
         text: app_commands.Range[str, 1, MOST],
     ) -> None:
         begin_request()
+        self._manners.admit(interaction.user.id, interaction.guild_id, place(interaction))
+        self._manners.check_length(text)
         await interaction.response.defer(thinking=True)
 
         async def first(content: str, *, view: discord.ui.View = MISSING) -> discord.Message:
@@ -177,7 +198,7 @@ class Chat(commands.Cog):
         row = self._rows(interaction.id, quoted=True)
         reply = LiveReply(first, more, prefix=question(text), rows=row)
         try:
-            if await self._conversations.answer(incoming, reply) is None:
+            if await self._conversations.answer(incoming, reply) is None and reply.empty:
                 await reply.fail("I am shutting down; please ask again in a moment.")
         except ReplyDeleted:
             log.info("the reply to /chat %s was deleted while it was written", interaction.id)
@@ -230,6 +251,11 @@ class Chat(commands.Cog):
             self._enabled.discard(channel_id)
             text = "From now on I only answer mentions and replies in this channel."
         await interaction.response.send_message(text)
+
+
+def _is_automatic(message: discord.Message) -> bool:
+    """Whether no person wrote it: a bot, ourselves among them, a webhook, or Discord itself."""
+    return message.author.bot or message.webhook_id is not None or message.is_system()
 
 
 def place(interaction: discord.Interaction[Gpt2Bot]) -> int:

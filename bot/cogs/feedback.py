@@ -29,6 +29,7 @@ from bot.cogs.chat import place as channel_of
 from bot.conversation import ConversationManager
 from bot.errors import Refusal, sentence
 from bot.lessons import Lesson, begin, keep
+from bot.manners import Manners
 from bot.pressed import Press, Pressed, admit, is_manager, pressed_message, scope_here
 from bot.replay import UNKNOWN, Replays
 from bot.replies import LiveReply, ReplyDeleted, Standing, question
@@ -55,12 +56,18 @@ class Feedback(commands.Cog):
     """Hears what people think of replies."""
 
     def __init__(
-        self, bot: Gpt2Bot, store: Store, conversations: ConversationManager, replays: Replays
+        self,
+        bot: Gpt2Bot,
+        store: Store,
+        conversations: ConversationManager,
+        replays: Replays,
+        manners: Manners,
     ) -> None:
         self._bot = bot
         self._store = store
         self._conversations = conversations
         self._replays = replays
+        self._manners = manners
         self._menus = [
             app_commands.ContextMenu(name="Why this reply?", callback=self.why),
             app_commands.ContextMenu(name="Better answer", callback=self.better_than),
@@ -101,6 +108,7 @@ class Feedback(commands.Cog):
         begin_request()
         record = await self._record(press, place)
         admit(press, record.asked_by)
+        self._manners.admit(press.user.id, press.guild_id, channel_of(press))
         await press.response.defer()
         reply = await self._reply_over(press, place, record)
         try:
@@ -197,6 +205,7 @@ class Feedback(commands.Cog):
 
     async def replay(self, interaction: Press, reply_id: int, name: str) -> None:
         """Somebody chose a model to replay a reply on."""
+        self._manners.admit(interaction.user.id, interaction.guild_id, channel_of(interaction))
         await interaction.response.defer(ephemeral=True, thinking=True)
         origin = await self._replays.origin(reply_id, channel_of(interaction))
         reply = await self._replays.replay(origin, name, manager=is_manager(interaction))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from data.schema import ReplyRecord
@@ -30,3 +32,9 @@ async def record_of(world: World, reply: Any) -> ReplyRecord:
     record = await store_of(world).reply(reply.id)
     assert record is not None
     return record
+
+
+async def until(true: Callable[[], object]) -> None:
+    """Let the bot go on until something is true that it does without being waited for."""
+    while not true():  # noqa: ASYNC110 - nothing tells of it
+        await asyncio.sleep(0)

@@ -17,6 +17,7 @@ from bot.client import Gpt2Bot
 from bot.settings import Settings, load_settings
 from model.client import WorkerClient
 from model.settings import WorkerSettings
+from tests.bot.pings import pinging
 from tests.fakes import FakeWorker
 
 
@@ -81,6 +82,7 @@ async def open_world(
             ben=guild.add_member(env.create_user("ben")),
             home=settings.gpt2bot_home,
         )
+        assert pinging(env.http_requests) == []
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ import pytest
 
 from bot.conversation import ConversationManager
 from bot.models import ModelSwitch
-from bot.request import Incoming
+from bot.replies import anything
+from bot.request import Check, Incoming
 from bot.tasks import Tasks
 from data.schema import Message, Role
 from data.store import Store, open_store
@@ -35,12 +36,24 @@ class Paper:
         self.places: list[int] = []
         self.reply_id = next(self._ids)
         self.finished = 0
+        self.removed = False
+        self.failed: str | None = None
 
     async def wait(self, place: int) -> None:
         self.places.append(place)
 
-    async def add(self, text: str) -> None:
+    async def add(self, text: str, check: Check = anything) -> None:
+        check("".join([*self.pieces, text]))
         self.pieces.append(text)
+
+    def restart(self) -> None:
+        self.pieces.clear()
+
+    async def remove(self) -> None:
+        self.removed = True
+
+    async def fail(self, reason: str) -> None:
+        self.failed = reason
 
     async def finish(self, text: str, note: str | None = None) -> int:
         self.final, self.note = text, note

@@ -90,7 +90,7 @@ async def test_a_reply_to_what_was_deleted_meanwhile_is_not_recorded(
     close_gate(world, worker)
     await world.ben.slash(world.general, "chat", text="hello")
     [asked] = await store_of(world).context(world.general.id, 1)
-    await world.bot.get_cog("Chat")._conversations.deleted([asked.discord_id])
+    await store_of(world).delete_messages([asked.discord_id])
     await open_gate(world, worker)
     assert world.last() == "> hello\nyou said hello"
     assert await store_of(world).reply(world.general.last_message.id) is None

@@ -54,7 +54,7 @@ async def test_a_message_of_four_thousand_characters_is_answered(real_world: Wor
         async def wait(self, place: int) -> None:
             raise AssertionError("nobody else is there")
 
-        async def add(self, text: str) -> None:
+        async def add(self, text: str, _check: object) -> None:
             shown.append(text)
 
         async def finish(self, text: str, note: str | None = None) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from bot.conversation import ConversationManager
+from bot.manners import LONGEST_REPLY
 from bot.unwritten import DISK_FULL, UNWRITABLE, Unwritten
 from data.errors import DiskFull, StoreError
 from data.store import Store
@@ -77,11 +78,12 @@ async def test_a_reply_that_does_not_fit_any_more_gets_the_note_too(
     conversations: ConversationManager, store: Store, worker: FakeWorker
 ) -> None:
     await conversations.answer(incoming(1, "hello"), Paper())
-    worker.answer = lambda _: LONG
+    said = LONG[:LONGEST_REPLY].rstrip()
+    worker.answer = lambda _: said
     await fill(store)
     paper = Paper()
     await conversations.answer(incoming(2, "hi"), paper)
-    assert (paper.final, paper.note) == (LONG, DISK_FULL)
+    assert (paper.final, paper.note) == (said, DISK_FULL)
     assert paper.finished == 2, "without the note first: that it does not fit is known only then"
     history = await conversations.conversation_history(CHANNEL)
     assert [m.content for m in history] == ["hello", "you said hello", "hi"]

@@ -1,0 +1,103 @@
+"""The output filter: /filter add, remove and list.
+
+Parses, calls the Filters, writes the audit, renders. All answers are seen by their caller alone.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import discord
+from discord import app_commands
+from discord.ext import commands
+
+from bot.client import Gpt2Bot
+from bot.cogs.models import choices, scope_of
+from bot.filtering import LONGEST, Filters
+from bot.outcome import quoted
+from bot.replies import split
+from data.schema import Filter, FilterKind
+from data.store import Store
+
+Kind = Literal["word", "pattern"]
+Text = app_commands.Range[str, 1, LONGEST]
+
+NONE = "There is no filter in this server yet: `/filter add` makes one."
+OPERATOR = "-# The operator may have forbidden more words, in all servers."
+SHOWN = 2 * LONGEST
+"""Characters of a filter that are repeated: all of them, with what makes markup harmless."""
+
+
+class FilterCommands(commands.Cog):
+    """Lets managers say what the bot must not say in their server."""
+
+    filter = app_commands.Group(
+        name="filter",
+        description="Choose what I must not say in this server",
+        guild_only=True,
+        default_permissions=discord.Permissions(manage_guild=True),
+    )
+
+    def __init__(self, filters: Filters, store: Store) -> None:
+        self._filters = filters
+        self._store = store
+
+    @filter.command(description="Forbid me a word, or all that fits a pattern")
+    @app_commands.describe(
+        kind="A whole word, or a regular expression", text="The word or the pattern"
+    )
+    @app_commands.checks.has_permissions(manage_guild=True)
+    async def add(self, interaction: discord.Interaction[Gpt2Bot], kind: Kind, text: Text) -> None:
+        scope, one = scope_of(interaction), Filter(FilterKind(kind), text.strip())
+        await interaction.response.defer(ephemeral=True)
+        if await self._filters.add(scope, one, interaction.user.id):
+            await self._store.record(scope, interaction.user.id, "filter add", detail(one))
+            said = f"From my next reply on I do not say the {shown(one)} here."
+        else:
+            said = f"The {shown(one)} is forbidden here already."
+        await interaction.edit_original_response(content=said)
+
+    @filter.command(description="Allow me a word or a pattern again")
+    @app_commands.describe(kind="Of which kind it is", text="One of /filter list")
+    @app_commands.checks.has_permissions(manage_guild=True)
+    async def remove(
+        self, interaction: discord.Interaction[Gpt2Bot], kind: Kind, text: Text
+    ) -> None:
+        scope, one = scope_of(interaction), Filter(FilterKind(kind), text.strip())
+        await interaction.response.defer(ephemeral=True)
+        if await self._filters.remove(scope, one):
+            await self._store.record(scope, interaction.user.id, "filter remove", detail(one))
+            said = f"I may say the {shown(one)} again."
+        else:
+            said = f"There is no filter with the {shown(one)} here; `/filter list` shows all."
+        await interaction.edit_original_response(content=said)
+
+    @filter.command(name="list", description="See what I must not say in this server")
+    @app_commands.checks.has_permissions(manage_guild=True)
+    async def list_filters(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
+        await interaction.response.defer(ephemeral=True)
+        there = await self._store.filters(scope_of(interaction))
+        lines = [f"- {shown(one)}" for one in there] or [NONE]
+        first, *more = split("\n".join([*lines, OPERATOR]))
+        await interaction.edit_original_response(content=first)
+        for part in more:
+            await interaction.followup.send(part, ephemeral=True)
+
+    @remove.autocomplete("text")
+    @app_commands.checks.has_permissions(manage_guild=True)
+    async def complete_text(
+        self, interaction: discord.Interaction[Gpt2Bot], current: str
+    ) -> list[app_commands.Choice[str]]:
+        there = await self._store.filters(scope_of(interaction))
+        kind = interaction.namespace.kind
+        return choices([one.pattern for one in there if one.kind == kind], current)
+
+
+def detail(one: Filter) -> str:
+    """A filter as the audit has it."""
+    return f"{one.kind} {one.pattern}"
+
+
+def shown(one: Filter) -> str:
+    """A filter in a sentence."""
+    return f"{one.kind} “{quoted(one.pattern, SHOWN)}”"

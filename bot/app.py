@@ -17,6 +17,7 @@ from bot.cogs.chat import Chat
 from bot.cogs.dataset.cog import Dataset
 from bot.cogs.feedback import Feedback
 from bot.cogs.models import Models
+from bot.cogs.operating import Operating
 from bot.cogs.privacy import Privacy
 from bot.cogs.training import Training
 from bot.collecting import Collector
@@ -29,6 +30,7 @@ from bot.reports import TrainingReports
 from bot.retention import DAY_S, HOUR_S, erase_old, repeat
 from bot.retraining import CleanRetrains
 from bot.settings import DATABASE, Settings, SettingsError, prepare_home, sampling, worker_settings
+from bot.silence import Silence
 from bot.tasks import Tasks
 from data.store import Store, open_store
 from model.client import WorkerClient
@@ -60,10 +62,12 @@ async def build(
     prepare_home(settings)
     home = settings.gpt2bot_home
     checkpoints = home / "checkpoints"
-    bot = Gpt2Bot(message_content=message_content)
+    bot = Gpt2Bot(message_content=message_content, operators=settings.operators)
     async with AsyncExitStack() as stack:
         database = open_store(home / DATABASE, collected=settings.learn_from_chat)
         store = await stack.enter_async_context(database)
+        silence = Silence(store)
+        await silence.load()
         tasks = Tasks()
         if worker is None:
             worker = WorkerClient(
@@ -105,6 +109,7 @@ async def build(
             bot_id=lambda: bot.user.id if bot.user else 0,
             patience=Patience(settings.slow_reply_s, training.give_way),
             on_reply=Collector(store, learn_from_chat=settings.learn_from_chat).on_reply,
+            is_paused=silence.holds,
         )
         models.load_in_background(models.default)
         stack.push_async_callback(conversations.drain, DRAIN_S)
@@ -112,9 +117,10 @@ async def build(
         retrains = CleanRetrains(store, models, training)
         _do_chores(tasks, store, forgetting, settings.retention_days)
         bot.make_cogs = lambda: (
-            Chat(bot, conversations, store, buttons=settings.reply_buttons),
+            Chat(bot, conversations, store, silence=silence, buttons=settings.reply_buttons),
             Feedback(bot, store, conversations, Replays(store, models, worker)),
-            Models(models, worker, version("gpt2-discord-bot"), shelf),
+            Models(store, models, worker, version("gpt2-discord-bot"), shelf),
+            Operating(store, silence, conversations),
             Training(bot, store, models, training, worker),
             Privacy(
                 bot,

@@ -15,7 +15,8 @@ from datetime import UTC, datetime
 from bot.errors import Refusal
 from bot.models import ModelSwitch, Serving
 from bot.patience import Patience
-from bot.request import Incoming, Request, Surface, another_seed
+from bot.request import Asked, Incoming, Request, Surface, another_seed
+from bot.silence import PAUSED
 from bot.turns import Turns
 from data.schema import Message, ReplyRecord, Role, StoredMessage
 from data.store import Store
@@ -39,7 +40,14 @@ class Stream:
     """A reply that is being made for a member; `request_id` once the worker has spoken of it."""
 
     asked_by: int
+    scope: int
     request_id: int | None = None
+    stopped: bool = False
+
+
+def never(_scope: int) -> bool:
+    """The default of `is_paused`."""
+    return False
 
 
 async def nobody_listens(_record: ReplyRecord, _asked: str, _reply: str) -> None:
@@ -60,6 +68,7 @@ class ConversationManager:
         bot_id: Callable[[], int],
         patience: Patience | None = None,
         on_reply: OnReply = nobody_listens,
+        is_paused: Callable[[int], bool] = never,
     ) -> None:
         self._store = store
         self._worker = worker
@@ -69,6 +78,7 @@ class ConversationManager:
         self._bot_id = bot_id
         self._patience = patience or Patience(0, lambda: None)
         self._on_reply = on_reply
+        self._is_paused = is_paused
         self._turns = Turns()
         self._streams: dict[int, Stream] = {}
 
@@ -82,10 +92,11 @@ class ConversationManager:
             ModelError, StoreError: there is no reply; the message stays in the history.
         """
         asked_id, channel_id = incoming.asked_id, incoming.channel_id
-        with self._streaming(asked_id, incoming.asked_by):
+        with self._streaming(incoming):
             async with self._turns.turn(channel_id, asked_id) as ours:
                 if not ours:
                     return None
+                self._speak(incoming.scope)
                 await self._store.add_message(_heard(incoming))
                 seen = await self._store.context(channel_id, self._context_messages)
                 serving = await self._models.serving(incoming.scope)
@@ -103,8 +114,9 @@ class ConversationManager:
         """
         if record.asked_id in self._streams:
             raise Refusal(AT_IT)
-        with self._streaming(record.asked_id, record.asked_by):
+        with self._streaming(record):
             async with self._turns.turn(record.channel_id, record.asked_id) as ours:
+                self._speak(record.scope)
                 seen = await self._store.messages(record.seen) if ours else []
                 if not seen or seen[-1].discord_id != record.asked_id:
                     raise Refusal(GONE if ours else TOO_LATE)
@@ -114,12 +126,16 @@ class ConversationManager:
                 return await self._reply(request, surface, anew=True)
 
     @contextmanager
-    def _streaming(self, asked_id: int, asked_by: int) -> Iterator[None]:
-        self._streams[asked_id] = Stream(asked_by)
+    def _streaming(self, asked: Asked) -> Iterator[None]:
+        self._streams[asked.asked_id] = Stream(asked.asked_by, asked.scope)
         try:
             yield
         finally:
-            del self._streams[asked_id]
+            del self._streams[asked.asked_id]
+
+    def _speak(self, scope: int) -> None:
+        if self._is_paused(scope):
+            raise Refusal(PAUSED)
 
     def asker(self, asked_id: int) -> int | None:
         """Whose message is being answered now; None if that one is not."""
@@ -128,8 +144,18 @@ class ConversationManager:
 
     def stop(self, asked_id: int) -> None:
         """End the reply to a message where it is."""
-        stream = self._streams.get(asked_id)
-        if stream is not None and stream.request_id is not None:
+        if (stream := self._streams.get(asked_id)) is not None:
+            self._stop(stream)
+
+    def hush(self, scope: int | None) -> None:
+        """End the replies of a scope (None: all of them) where they are."""
+        for stream in self._streams.values():
+            if scope in (None, stream.scope):
+                self._stop(stream)
+
+    def _stop(self, stream: Stream) -> None:
+        stream.stopped = True
+        if stream.request_id is not None:
             self._worker.abort(stream.request_id)
 
     async def _reply(self, request: Request, surface: Surface, *, anew: bool = False) -> Finished:
@@ -162,6 +188,8 @@ class ConversationManager:
         async with aclosing(pieces):
             with self._patience.waiting() as begun:
                 async for piece in pieces:
+                    if stream.request_id is None and stream.stopped:
+                        self._worker.abort(piece.request_id)
                     stream.request_id = piece.request_id
                     match piece:
                         case Queued(place=place):

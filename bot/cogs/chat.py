@@ -12,6 +12,7 @@ from discord import app_commands
 from discord.ext import commands
 from discord.utils import MISSING
 
+from bot.audit import note
 from bot.buttons import rows
 from bot.client import Gpt2Bot
 from bot.conversation import ConversationManager
@@ -19,6 +20,8 @@ from bot.errors import is_expected, sentence
 from bot.pressed import scope_here
 from bot.replies import NO_BUTTONS, LiveReply, ReplyDeleted, Rows, question, split
 from bot.request import Incoming
+from bot.roles import Rank, only
+from bot.silence import PAUSED, Silence
 from data.store import Store
 from model.messages import Rendered
 
@@ -45,10 +48,12 @@ class Chat(commands.Cog):
         conversations: ConversationManager,
         store: Store,
         *,
+        silence: Silence,
         buttons: bool = True,
     ) -> None:
         self._bot = bot
         self._buttons = buttons
+        self._silence = silence
         self._conversations = conversations
         self._store = store
         self._enabled: set[int] = set()
@@ -62,7 +67,10 @@ class Chat(commands.Cog):
     async def on_message(self, message: discord.Message) -> None:
         if message.author.bot or message.is_system() or not self._is_for_us(message):
             return
-        if self.text_of(message):
+        if self._silence.holds(scope_of(message)):
+            if self._silence.tells(message.channel.id, scope_of(message)):
+                await message.channel.send(PAUSED)
+        elif self.text_of(message):
             await self._reply_to(message)
         elif self._is_called(message):  # otherwise it may be words that we are not allowed to read
             await message.channel.send(NOTHING_TO_READ)
@@ -76,7 +84,7 @@ class Chat(commands.Cog):
         incoming = Incoming(
             asked_id=message.id,
             channel_id=message.channel.id,
-            scope=message.guild.id if message.guild else message.author.id,
+            scope=scope_of(message),
             asked_by=message.author.id,
             text=lambda: self.text_of(message),
         )
@@ -200,12 +208,12 @@ class Chat(commands.Cog):
             await interaction.followup.send(part, ephemeral=True)
 
     @channel.command(description="Answer every message in this channel")
-    @app_commands.checks.has_permissions(manage_guild=True)
+    @only(Rank.MANAGER)
     async def enable(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
         await self._set_enabled(interaction, enabled=True)
 
     @channel.command(description="Answer only mentions and replies in this channel")
-    @app_commands.checks.has_permissions(manage_guild=True)
+    @only(Rank.MANAGER)
     async def disable(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
         await self._set_enabled(interaction, enabled=False)
 
@@ -215,6 +223,8 @@ class Chat(commands.Cog):
         channel_id, guild_id = place(interaction), interaction.guild_id
         assert guild_id is not None  # the group is guild_only
         await self._store.set_channel_enabled(channel_id, guild_id, enabled)
+        action = "channel enable" if enabled else "channel disable"
+        await note(self._store, interaction, action, f"<#{channel_id}>")
         if enabled:
             self._enabled.add(channel_id)
             text = "I now answer every message in this channel."
@@ -226,7 +236,12 @@ class Chat(commands.Cog):
         else:
             self._enabled.discard(channel_id)
             text = "From now on I only answer mentions and replies in this channel."
-        await interaction.response.send_message(text)
+        await interaction.response.send_message(text, ephemeral=True)
+
+
+def scope_of(message: discord.Message) -> int:
+    """The guild's id; in a direct message the author's."""
+    return message.guild.id if message.guild else message.author.id
 
 
 def place(interaction: discord.Interaction[Gpt2Bot]) -> int:

@@ -1,0 +1,51 @@
+"""Where the bot is silent because somebody paused it: a server, or everywhere.
+
+Keeps what the store knows at hand, so that a message costs no query. Does not know Discord, nor who
+may pause it.
+"""
+
+from __future__ import annotations
+
+from data.pauses import EVERYWHERE
+from data.store import Store
+
+PAUSED = "I am paused: somebody who looks after me has asked me to be silent for now."
+
+
+class Silence:
+    """The pauses, and which channels were told of them."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._paused: set[int] = set()
+        self._told: dict[int, int] = {}
+
+    async def load(self) -> None:
+        """Read what was paused before the bot was started."""
+        self._paused = await self._store.paused()
+
+    def holds(self, scope: int) -> bool:
+        """Whether nothing is to be said there."""
+        return scope in self._paused or EVERYWHERE in self._paused
+
+    async def begin(self, scope: int, paused_by: int) -> bool:
+        """Be silent in a scope, or EVERYWHERE; False if it was paused already."""
+        begun = await self._store.pause(scope, paused_by)
+        self._paused.add(scope)
+        return begun
+
+    async def end(self, scope: int) -> bool:
+        """Speak again; False if it was not paused."""
+        ended = await self._store.resume(scope)
+        self._paused.discard(scope)
+        self._told = {} if scope == EVERYWHERE else self._without(scope)
+        return ended
+
+    def _without(self, scope: int) -> dict[int, int]:
+        return {channel: there for channel, there in self._told.items() if there != scope}
+
+    def tells(self, channel_id: int, scope: int) -> bool:
+        """Whether a channel is to be told of the pause: once in each pause."""
+        told = channel_id in self._told
+        self._told[channel_id] = scope
+        return not told

@@ -18,6 +18,7 @@ from bot.cogs.dataset.cog import Dataset
 from bot.cogs.feedback import Feedback
 from bot.cogs.filters import FilterCommands
 from bot.cogs.models import Models
+from bot.cogs.operating import Operating
 from bot.cogs.privacy import Privacy
 from bot.cogs.training import Training
 from bot.collecting import Collector
@@ -36,6 +37,7 @@ from bot.retention import DAY_S, HOUR_S, erase_old, repeat
 from bot.retraining import CleanRetrains
 from bot.safekeeping import alone, open_whole
 from bot.settings import DATABASE, Settings, SettingsError, prepare_home, sampling, worker_settings
+from bot.silence import Silence
 from bot.tasks import Tasks
 from bot.watching import Watching
 from data.forgotten import NAME, ForgottenList
@@ -69,10 +71,12 @@ async def build(
     prepare_home(settings)
     home = settings.gpt2bot_home
     checkpoints = home / "checkpoints"
-    bot = Gpt2Bot(message_content=message_content)
+    bot = Gpt2Bot(message_content=message_content, operators=settings.operators)
     async with AsyncExitStack() as stack:
         database = open_whole(home, collected=settings.learn_from_chat)
         store = await stack.enter_async_context(database)
+        silence = Silence(store)
+        await silence.load()
         tasks = Tasks()
         if worker is None:
             worker = WorkerClient(
@@ -121,6 +125,7 @@ async def build(
             on_reply=Collector(store, learn_from_chat=settings.learn_from_chat).on_reply,
             watching=Watching(metrics, log_content=settings.log_content),
             filters=filters,
+            is_paused=silence.holds,
             stale_s=settings.stale_s,
         )
         manners = Manners(
@@ -136,10 +141,11 @@ async def build(
         retrains = CleanRetrains(store, models, training)
         _do_chores(tasks, store, forgetting, presence, settings.retention_days)
         bot.make_cogs = lambda: (
-            Chat(bot, conversations, store, manners, buttons=settings.reply_buttons),
+            Chat(bot, conversations, store, manners, silence, buttons=settings.reply_buttons),
             Feedback(bot, store, conversations, Replays(store, models, worker, filters), manners),
             FilterCommands(filters, store),
             Models(models, worker, version("gpt2-discord-bot"), shelf, store),
+            Operating(store, silence, conversations),
             Training(bot, store, models, training, worker),
             Privacy(
                 bot,

@@ -6,7 +6,7 @@ Built by `bot.app`, which hands it the cogs. Knows no store, no worker.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import discord
@@ -61,10 +61,21 @@ async def call_cog(
         await tell_failure(interaction, e)
 
 
+def owners(application: discord.AppInfo | None) -> set[int]:
+    """The ids of the people to whom the application belongs: its owner, or its team."""
+    if application is None:
+        return set()
+    if application.team is not None:
+        return {member.id for member in application.team.members}
+    return {application.owner.id}
+
+
 class Gpt2Bot(commands.Bot):
     """discord.py's bot without prefix commands: mentions are conversation, not commands."""
 
-    def __init__(self, *, message_content: bool = True) -> None:
+    def __init__(
+        self, *, message_content: bool = True, operators: Collection[int] = frozenset()
+    ) -> None:
         intents = discord.Intents.default()
         intents.message_content = message_content
         super().__init__(
@@ -75,8 +86,10 @@ class Gpt2Bot(commands.Bot):
             allowed_mentions=discord.AllowedMentions.none(),
         )
         self.make_cogs: Callable[[], Iterable[commands.Cog]] = tuple
+        self.operators = set(operators)
 
     async def setup_hook(self) -> None:
+        self.operators |= owners(self.application)
         for cog in self.make_cogs():
             await self.add_cog(cog)
         await self.tree.sync()

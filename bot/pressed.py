@@ -8,6 +8,7 @@ import discord
 
 from bot.client import Gpt2Bot
 from bot.errors import Refusal
+from bot.roles import Rank, rank
 
 NOT_YOURS = "Only whoever asked can do that, or somebody with the permission Manage Server."
 
@@ -44,17 +45,11 @@ def scope_here(interaction: Press) -> int:
     return interaction.guild_id or interaction.user.id
 
 
-def is_manager(interaction: Press) -> bool:
-    """Whether it comes from somebody with the permission Manage Server."""
-    may = interaction.permissions
-    return interaction.guild_id is not None and (may.manage_guild or may.administrator)
-
-
 def admit(interaction: Press, asked_by: int) -> None:
     """Let in who asked, and managers.
 
     Raises:
         Refusal: it is somebody else.
     """
-    if interaction.user.id != asked_by and not is_manager(interaction):
+    if interaction.user.id != asked_by and rank(interaction) < Rank.MANAGER:
         raise Refusal(NOT_YOURS)

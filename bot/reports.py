@@ -17,6 +17,7 @@ from typing import Any
 
 import discord
 
+from bot.audit import write
 from bot.client import Gpt2Bot, call_cog
 from bot.outcome import outcome_embed
 from bot.progress import Progress, progress_text
@@ -84,6 +85,8 @@ class TrainingReports:
         news = shown.progress.take(update)
         if job.state.is_final:
             self._shown.pop(job.id)
+            what = job.checkpoint or f"job {job.id}"
+            await write(self._store, job.scope, job.requested_by, f"retrain {job.state}", what)
             self._tasks.spawn(self._tell_end(shown), name=f"end of job {job.id}")
         elif job.state is JobState.QUEUED and not self._is_busy(job):
             return  # it begins at once

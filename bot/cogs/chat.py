@@ -12,6 +12,7 @@ from discord import app_commands
 from discord.ext import commands
 from discord.utils import MISSING
 
+from bot.audit import note
 from bot.buttons import rows
 from bot.client import Gpt2Bot
 from bot.conversation import ConversationManager
@@ -20,6 +21,8 @@ from bot.manners import Held, Manners
 from bot.pressed import scope_here
 from bot.replies import NO_BUTTONS, LiveReply, ReplyDeleted, Rows, question, split
 from bot.request import Incoming
+from bot.roles import Rank, only
+from bot.silence import PAUSED, Silence
 from data.store import Store
 from model.logs import begin_request
 from model.messages import Rendered
@@ -47,11 +50,13 @@ class Chat(commands.Cog):
         conversations: ConversationManager,
         store: Store,
         manners: Manners,
+        silence: Silence,
         *,
         buttons: bool = True,
     ) -> None:
         self._bot = bot
         self._buttons = buttons
+        self._silence = silence
         self._conversations = conversations
         self._store = store
         self._manners = manners
@@ -66,9 +71,12 @@ class Chat(commands.Cog):
     async def on_message(self, message: discord.Message) -> None:
         if _is_automatic(message) or not self._is_for_us(message):
             return
-        # without words it may be that we are not allowed to read them
-        if self.text_of(message) or self._is_called(message):
+        if not self.text_of(message) and not self._is_called(message):
+            return  # it may be that we are not allowed to read its words
+        if not self._silence.holds(scope_of(message)):
             await self._reply_to(message)
+        elif self._silence.tells(message.channel.id, scope_of(message)):
+            await message.channel.send(PAUSED)
 
     async def _reply_to(self, message: discord.Message) -> None:
         begin_request()
@@ -106,7 +114,7 @@ class Chat(commands.Cog):
         incoming = Incoming(
             asked_id=message.id,
             channel_id=message.channel.id,
-            scope=guild.id if guild else message.author.id,
+            scope=scope_of(message),
             asked_by=message.author.id,
             text=lambda: self._manners.fitting(self.text_of(message)),
             in_bursts=True,
@@ -178,6 +186,8 @@ class Chat(commands.Cog):
         text: app_commands.Range[str, 1, MOST],
     ) -> None:
         begin_request()
+        if self._silence.holds(scope_here(interaction)):
+            raise Refusal(PAUSED)
         self._manners.admit(interaction.user.id, interaction.guild_id, place(interaction))
         self._manners.check_length(text)
         await interaction.response.defer(thinking=True)
@@ -224,12 +234,12 @@ class Chat(commands.Cog):
             await interaction.followup.send(part, ephemeral=True)
 
     @channel.command(description="Answer every message in this channel")
-    @app_commands.checks.has_permissions(manage_guild=True)
+    @only(Rank.MANAGER)
     async def enable(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
         await self._set_enabled(interaction, enabled=True)
 
     @channel.command(description="Answer only mentions and replies in this channel")
-    @app_commands.checks.has_permissions(manage_guild=True)
+    @only(Rank.MANAGER)
     async def disable(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
         await self._set_enabled(interaction, enabled=False)
 
@@ -239,6 +249,8 @@ class Chat(commands.Cog):
         channel_id, guild_id = place(interaction), interaction.guild_id
         assert guild_id is not None  # the group is guild_only
         await self._store.set_channel_enabled(channel_id, guild_id, enabled)
+        action = "channel enable" if enabled else "channel disable"
+        await note(self._store, interaction, action, f"<#{channel_id}>")
         if enabled:
             self._enabled.add(channel_id)
             text = "I now answer every message in this channel."
@@ -250,7 +262,12 @@ class Chat(commands.Cog):
         else:
             self._enabled.discard(channel_id)
             text = "From now on I only answer mentions and replies in this channel."
-        await interaction.response.send_message(text)
+        await interaction.response.send_message(text, ephemeral=True)
+
+
+def scope_of(message: discord.Message) -> int:
+    """The guild's id; in a direct message the author's."""
+    return message.guild.id if message.guild else message.author.id
 
 
 def _is_automatic(message: discord.Message) -> bool:

@@ -30,9 +30,10 @@ from bot.conversation import ConversationManager
 from bot.errors import Refusal, sentence
 from bot.lessons import Lesson, begin, keep
 from bot.manners import Manners
-from bot.pressed import Press, Pressed, admit, is_manager, pressed_message, scope_here
+from bot.pressed import Press, Pressed, admit, pressed_message, scope_here
 from bot.replay import UNKNOWN, Replays
 from bot.replies import LiveReply, ReplyDeleted, Standing, question
+from bot.roles import Rank, rank
 from bot.why import replay_embed, why_embed
 from data.schema import ReplyRecord
 from data.store import Store
@@ -187,7 +188,7 @@ class Feedback(commands.Cog):
     async def learn(self, interaction: Press, lesson: Lesson, asked: str, answer: str) -> None:
         """A form was sent."""
         in_server = interaction.guild_id is not None
-        approved = is_manager(interaction) or not in_server
+        approved = rank(interaction) >= Rank.MANAGER or not in_server
         example = await keep(self._store, lesson, asked, answer, approved=approved)
         await interaction.response.send_message(noted(example, in_server=in_server), ephemeral=True)
 
@@ -199,7 +200,7 @@ class Feedback(commands.Cog):
         await interaction.response.defer(ephemeral=True)
         origin = await self._replays.origin(reply_id, channel_of(interaction))
         embed = why_embed(origin, model_exists=self._replays.exists(origin.record))
-        choices = self._replays.choices(origin, manager=is_manager(interaction))
+        choices = self._replays.choices(origin, manager=rank(interaction) >= Rank.MANAGER)
         view = replay_view(reply_id, choices) if choices else None
         await interaction.edit_original_response(embed=embed, view=view)
 
@@ -208,5 +209,5 @@ class Feedback(commands.Cog):
         self._manners.admit(interaction.user.id, interaction.guild_id, channel_of(interaction))
         await interaction.response.defer(ephemeral=True, thinking=True)
         origin = await self._replays.origin(reply_id, channel_of(interaction))
-        reply = await self._replays.replay(origin, name, manager=is_manager(interaction))
+        reply = await self._replays.replay(origin, name, manager=rank(interaction) >= Rank.MANAGER)
         await interaction.edit_original_response(embed=replay_embed(origin, name, reply))

@@ -11,11 +11,13 @@ import discord
 from discord import app_commands
 from discord.ext import commands
 
+from bot.audit import note
 from bot.client import Gpt2Bot
 from bot.cogs.models import choices, scope_of
 from bot.filtering import LONGEST, Filters
 from bot.outcome import quoted
 from bot.replies import split
+from bot.roles import Rank, only
 from data.schema import Filter, FilterKind
 from data.store import Store
 
@@ -46,12 +48,12 @@ class FilterCommands(commands.Cog):
     @app_commands.describe(
         kind="A whole word, or a regular expression", text="The word or the pattern"
     )
-    @app_commands.checks.has_permissions(manage_guild=True)
+    @only(Rank.MANAGER)
     async def add(self, interaction: discord.Interaction[Gpt2Bot], kind: Kind, text: Text) -> None:
         scope, one = scope_of(interaction), Filter(FilterKind(kind), text.strip())
         await interaction.response.defer(ephemeral=True)
         if await self._filters.add(scope, one, interaction.user.id):
-            await self._store.record(scope, interaction.user.id, "filter add", detail(one))
+            await note(self._store, interaction, "filter add", detail(one))
             said = f"From my next reply on I do not say the {shown(one)} here."
         else:
             said = f"The {shown(one)} is forbidden here already."
@@ -59,21 +61,21 @@ class FilterCommands(commands.Cog):
 
     @filter.command(description="Allow me a word or a pattern again")
     @app_commands.describe(kind="Of which kind it is", text="One of /filter list")
-    @app_commands.checks.has_permissions(manage_guild=True)
+    @only(Rank.MANAGER)
     async def remove(
         self, interaction: discord.Interaction[Gpt2Bot], kind: Kind, text: Text
     ) -> None:
         scope, one = scope_of(interaction), Filter(FilterKind(kind), text.strip())
         await interaction.response.defer(ephemeral=True)
         if await self._filters.remove(scope, one):
-            await self._store.record(scope, interaction.user.id, "filter remove", detail(one))
+            await note(self._store, interaction, "filter remove", detail(one))
             said = f"I may say the {shown(one)} again."
         else:
             said = f"There is no filter with the {shown(one)} here; `/filter list` shows all."
         await interaction.edit_original_response(content=said)
 
     @filter.command(name="list", description="See what I must not say in this server")
-    @app_commands.checks.has_permissions(manage_guild=True)
+    @only(Rank.MANAGER)
     async def list_filters(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
         await interaction.response.defer(ephemeral=True)
         there = await self._store.filters(scope_of(interaction))
@@ -84,7 +86,7 @@ class FilterCommands(commands.Cog):
             await interaction.followup.send(part, ephemeral=True)
 
     @remove.autocomplete("text")
-    @app_commands.checks.has_permissions(manage_guild=True)
+    @only(Rank.MANAGER)
     async def complete_text(
         self, interaction: discord.Interaction[Gpt2Bot], current: str
     ) -> list[app_commands.Choice[str]]:

@@ -10,11 +10,13 @@ import discord
 from discord import app_commands
 from discord.ext import commands
 
+from bot.audit import note
 from bot.card import checkpoint_embed, megabytes, registry_embed, summary
 from bot.client import Gpt2Bot, TellsFailure
 from bot.looks import BLURPLE
 from bot.models import ModelSwitch
 from bot.pressed import scope_here
+from bot.roles import Rank, only, rank, require
 from data.store import Store
 from model.client import WorkerClient
 from model.messages import ModelFacts
@@ -38,6 +40,7 @@ class Models(commands.Cog):
         shelf: CheckpointShelf,
         store: Store,
     ) -> None:
+        self._store = store
         self._models = models
         self._worker = worker
         self._version = version
@@ -62,17 +65,19 @@ class Models(commands.Cog):
 
     @model.command(description="Choose the model that answers in this server")
     @app_commands.describe(name="One of /model list")
-    @app_commands.checks.has_permissions(manage_guild=True)
+    @only(Rank.MANAGER)
     async def use(self, interaction: discord.Interaction[Gpt2Bot], name: str) -> None:
-        await interaction.response.defer(thinking=True)
+        await interaction.response.defer(ephemeral=True)
         option = await self._models.use(scope_of(interaction), name)
+        await note(self._store, interaction, "model use", option.name)
         await interaction.edit_original_response(content=f"**{option.name}** answers from now on.")
 
     @model.command(description="Go back to the model that answered here before")
-    @app_commands.checks.has_permissions(manage_guild=True)
+    @only(Rank.MANAGER)
     async def rollback(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
-        await interaction.response.defer(thinking=True)
+        await interaction.response.defer(ephemeral=True)
         option = await self._models.rollback(scope_of(interaction))
+        await note(self._store, interaction, "model rollback", f"to {option.name}")
         await interaction.edit_original_response(
             content=f"Back to **{option.name}**: it answers from now on."
         )
@@ -90,14 +95,14 @@ class Models(commands.Cog):
 
     @model.command(description="Remove a checkpoint for good")
     @app_commands.describe(name="A checkpoint that is not in use")
-    @app_commands.checks.has_permissions(manage_guild=True)
+    @only(Rank.MANAGER)
     async def delete(self, interaction: discord.Interaction[Gpt2Bot], name: str) -> None:
         await interaction.response.defer(ephemeral=True)
         scope = scope_of(interaction)
         taken = await asyncio.to_thread(size, await self._shelf.unused(scope, name))
         await interaction.edit_original_response(
             content=f"Delete **{name}** ({megabytes(taken)})? It cannot be brought back.",
-            view=DeleteView(self._shelf, scope, name),
+            view=DeleteView(self._store, self._shelf, scope, name),
         )
 
     @use.autocomplete("name")
@@ -140,7 +145,7 @@ class Models(commands.Cog):
         ready = self._worker.ready
         embed.add_field(name="Device", value=ready.device if ready else "starting")
         embed.add_field(name="Gateway", value=latency(interaction.client))
-        if self._store.trouble and interaction.permissions.manage_guild:
+        if self._store.trouble and rank(interaction) >= Rank.MANAGER:
             embed.add_field(name="Database", value=self._store.trouble, inline=False)
         await interaction.response.send_message(embed=embed, ephemeral=True)
 
@@ -148,8 +153,9 @@ class Models(commands.Cog):
 class DeleteView(TellsFailure, discord.ui.View):
     """Delete and Keep under the question; only its caller sees it."""
 
-    def __init__(self, shelf: CheckpointShelf, scope: int, name: str) -> None:
+    def __init__(self, store: Store, shelf: CheckpointShelf, scope: int, name: str) -> None:
         super().__init__(timeout=600)
+        self._store = store
         self._shelf = shelf
         self._scope = scope
         self._name = name
@@ -159,8 +165,10 @@ class DeleteView(TellsFailure, discord.ui.View):
         self, interaction: discord.Interaction[Gpt2Bot], _: discord.ui.Button[DeleteView]
     ) -> None:
         self.stop()
+        require(interaction, Rank.MANAGER)
         await interaction.response.defer()
         await self._shelf.delete(self._scope, self._name)
+        await note(self._store, interaction, "model delete", self._name)
         await interaction.edit_original_response(content=f"**{self._name}** is gone.", view=None)
 
     @discord.ui.button(label="Keep", style=discord.ButtonStyle.secondary)

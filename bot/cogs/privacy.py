@@ -14,6 +14,7 @@ import discord
 from discord import app_commands
 from discord.ext import commands
 
+from bot.audit import note
 from bot.clean import CleanButton
 from bot.client import Gpt2Bot, TellsFailure
 from bot.cogs.models import scope_of
@@ -173,11 +174,13 @@ class Privacy(commands.Cog):
         except EmptyDataset:
             await interaction.edit_original_response(content=NOTHING_LEFT)
             return
+        await note(self._store, interaction, "clean retrain start", f"after job {job_id}")
         await settled(interaction, STARTED)
 
-    async def later(self, interaction: discord.Interaction[Gpt2Bot], _job_id: int) -> None:
+    async def later(self, interaction: discord.Interaction[Gpt2Bot], job_id: int) -> None:
         """Somebody pressed "Not now"."""
         await admit(interaction)
+        await note(self._store, interaction, "clean retrain later", f"after job {job_id}")
         await settled(interaction, LATER)
 
 

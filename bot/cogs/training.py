@@ -12,6 +12,7 @@ import discord
 from discord import app_commands
 from discord.ext import commands
 
+from bot.audit import note
 from bot.client import Gpt2Bot, TellsFailure
 from bot.cogs.models import choices, scope_of
 from bot.lessons import BOTH, LONGEST
@@ -19,6 +20,7 @@ from bot.models import ModelSwitch
 from bot.plan import Plan, examples_text, plan_embed
 from bot.reports import JobButton
 from bot.retraining import usual_config
+from bot.roles import Rank, only, require
 from data.store import Store
 from model.client import WorkerClient
 from training.config import HIGHEST_RATE, Method, TrainingConfig, usual_rate
@@ -81,7 +83,7 @@ class Training(commands.Cog):
     )
     @app_commands.guild_only()
     @app_commands.default_permissions(administrator=True)
-    @app_commands.checks.has_permissions(administrator=True)
+    @only(Rank.ADMINISTRATOR)
     async def retrain(
         self,
         interaction: discord.Interaction[Gpt2Bot],
@@ -122,13 +124,14 @@ class Training(commands.Cog):
 
     async def start(self, interaction: discord.Interaction[Gpt2Bot], plan: Plan) -> None:
         """The admin pressed Start; the interaction was answered."""
-        await self._training.submit(
+        job = await self._training.submit(
             scope=plan.scope,
             requested_by=interaction.user.id,
             channel_id=plan.channel_id,
             base=plan.base,
             config=plan.config,
         )
+        await note(self._store, interaction, "retrain start", f"job {job.id} from {plan.base.name}")
         await interaction.edit_original_response(
             content="Started. Its progress is shown in the channel; chat goes on meanwhile.",
             embed=None,
@@ -140,6 +143,7 @@ class Training(commands.Cog):
         await admit(interaction)
         paused = await self._training.pause(job_id)
         text = PAUSING if paused else "That job cannot be paused any more."
+        await self._note(interaction, "pause", job_id, done=paused)
         await interaction.edit_original_response(content=text)
 
     async def resume(self, interaction: discord.Interaction[Gpt2Bot], job_id: int) -> None:
@@ -147,6 +151,7 @@ class Training(commands.Cog):
         await admit(interaction)
         resumed = await self._training.resume(job_id)
         text = "It goes on." if resumed else "That job is not paused."
+        await self._note(interaction, "resume", job_id, done=resumed)
         await interaction.edit_original_response(content=text)
 
     async def cancel(self, interaction: discord.Interaction[Gpt2Bot], job_id: int) -> None:
@@ -154,7 +159,14 @@ class Training(commands.Cog):
         await admit(interaction)
         stopped = await self._training.cancel(job_id)
         text = "Stopping it." if stopped else "That job cannot be stopped any more."
+        await self._note(interaction, "cancel", job_id, done=stopped)
         await interaction.edit_original_response(content=text)
+
+    async def _note(
+        self, interaction: discord.Interaction[Gpt2Bot], action: str, job_id: int, *, done: bool
+    ) -> None:
+        if done:
+            await note(self._store, interaction, f"retrain {action}", f"job {job_id}")
 
 
 async def admit(interaction: discord.Interaction[Gpt2Bot]) -> None:
@@ -163,8 +175,7 @@ async def admit(interaction: discord.Interaction[Gpt2Bot]) -> None:
     Raises:
         MissingPermissions: it is somebody else.
     """
-    if not interaction.permissions.administrator:
-        raise app_commands.MissingPermissions(["administrator"])
+    require(interaction, Rank.ADMINISTRATOR)
     await interaction.response.defer(ephemeral=True, thinking=True)
 
 

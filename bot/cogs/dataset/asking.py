@@ -5,22 +5,12 @@ from __future__ import annotations
 from contextlib import suppress
 
 import discord
-from discord import app_commands
 
 from bot.client import Gpt2Bot, TellsFailure
+from bot.roles import Rank, require
 
 TIMEOUT_S = 600.0
 """Seconds after the last press that buttons can be pressed; Discord's token lives 15 minutes."""
-
-
-def require_manager(interaction: discord.Interaction[Gpt2Bot]) -> None:
-    """Let in who may manage the server.
-
-    Raises:
-        MissingPermissions: it is somebody else.
-    """
-    if not interaction.permissions.manage_guild:
-        raise app_commands.MissingPermissions(["manage_guild"])
 
 
 class ManagerView(TellsFailure, discord.ui.View):
@@ -39,7 +29,7 @@ class ManagerView(TellsFailure, discord.ui.View):
         self,
         interaction: discord.Interaction[Gpt2Bot],  # type: ignore[override]
     ) -> bool:
-        require_manager(interaction)  # the caller may have lost the permission meanwhile
+        require(interaction, Rank.MANAGER)  # the caller may have lost the permission meanwhile
         return True
 
     async def on_timeout(self) -> None:

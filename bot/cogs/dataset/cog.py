@@ -14,10 +14,10 @@ import discord
 from discord import app_commands
 from discord.ext import commands
 
+from bot.audit import note
 from bot.charts import data_chart
 from bot.cleaned import cleaned_embed
 from bot.client import Gpt2Bot
-from bot.cogs.dataset.asking import require_manager
 from bot.cogs.dataset.embeds import chart_numbers, first_lines, stats_embed
 from bot.cogs.dataset.files import export_file, template_file, too_large
 from bot.cogs.dataset.importing import Importer
@@ -26,6 +26,7 @@ from bot.cogs.dataset.reviewing import Pages, show
 from bot.cogs.models import choices, scope_of
 from bot.looks import many
 from bot.outcome import quoted
+from bot.roles import Rank, rank, require
 from data.cleaning import select
 from data.errors import ImportRefused
 from data.export import as_pairs
@@ -65,7 +66,7 @@ class Dataset(commands.Cog):
         self,
         interaction: discord.Interaction[Gpt2Bot],  # type: ignore[override]
     ) -> bool:
-        require_manager(interaction)
+        require(interaction, Rank.MANAGER)
         return True
 
     @dataset.command(description="How much there is to learn from, and where it comes from")
@@ -138,10 +139,12 @@ class Dataset(commands.Cog):
             text = too_large(len(content), limit, format, scope_of(interaction))
             await interaction.edit_original_response(content=text)
             return
+        pairs = many(len(learnable), "pair")
         await interaction.edit_original_response(
-            content=f"{many(len(learnable), 'pair')}: what may be learned now.",
+            content=f"{pairs}: what may be learned now.",
             attachments=[discord.File(io.BytesIO(content), name)],
         )
+        await note(self._store, interaction, "dataset export", f"{name}: {pairs}")
 
     @dataset.command(description="Take examples out of the data set")
     @app_commands.describe(source="All that come from there", example="The number of a single one")
@@ -165,7 +168,7 @@ class Dataset(commands.Cog):
     async def complete_source(
         self, interaction: discord.Interaction[Gpt2Bot], current: str
     ) -> list[app_commands.Choice[str]]:
-        if not interaction.permissions.manage_guild:
+        if rank(interaction) < Rank.MANAGER:
             return []
         sources = {source for _, source in await self._store.count_by(scope_of(interaction))}
         return choices(sorted(one for one in sources if 0 < len(one) <= CHOICE), current)

@@ -15,6 +15,7 @@ from time import monotonic
 
 import discord
 
+from bot.audit import note
 from bot.client import Gpt2Bot
 from bot.cogs.dataset.asking import ManagerView
 from bot.cogs.dataset.embeds import import_embed
@@ -165,6 +166,7 @@ class Offer(ManagerView):
         text = NOTHING
         try:
             new = await self._store.add_pairs(self._scope, self._pairs, who, IMPORT)
+            await note(self._store, interaction, "dataset import", many(new, "new pair"))
             text = imported_text(new, len(self._pairs))
         finally:  # if it failed, the reason follows in a message of its own
             await interaction.edit_original_response(content=text, embed=None, attachments=[])

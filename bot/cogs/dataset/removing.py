@@ -7,6 +7,7 @@ from functools import partial
 
 import discord
 
+from bot.audit import note
 from bot.client import Gpt2Bot
 from bot.cogs.dataset.asking import ManagerView
 from bot.cogs.dataset.embeds import example_embed
@@ -18,13 +19,19 @@ KEPT = "Nothing was removed."
 
 
 class Removal(ManagerView):
-    """Remove and Keep under the question; `remove` says how many went."""
+    """Remove and Keep under the question; `remove` says how many went, `what` names them."""
 
     def __init__(
-        self, shown: discord.Interaction[Gpt2Bot], remove: Callable[[], Awaitable[int]]
+        self,
+        shown: discord.Interaction[Gpt2Bot],
+        store: Store,
+        remove: Callable[[], Awaitable[int]],
+        what: str,
     ) -> None:
         super().__init__(shown, f"{KEPT} It was not confirmed for ten minutes.")
+        self._store = store
         self._remove = remove
+        self._what = what
 
     @discord.ui.button(label="Remove", style=discord.ButtonStyle.danger)
     async def remove(
@@ -33,6 +40,8 @@ class Removal(ManagerView):
         self.stop()
         await interaction.response.edit_message(view=None)
         count = await self._remove()
+        if count:
+            await note(self._store, interaction, "dataset remove", f"{self._what}: {count:,}")
         text = f"Removed: {count:,}." if count else "It was gone already."
         await interaction.edit_original_response(content=text, embed=None)
 
@@ -56,7 +65,7 @@ async def ask_for_source(
     await interaction.edit_original_response(
         content=f"Remove {examples_text(count)} of the source “{quoted(source, 100)}”? "
         "They cannot be brought back.",
-        view=Removal(interaction, partial(store.remove_examples, scope, source)),
+        view=Removal(interaction, store, partial(store.remove_examples, scope, source), source),
     )
 
 
@@ -70,5 +79,5 @@ async def ask_for_one(
     await interaction.edit_original_response(
         content="Remove this example? It cannot be brought back.",
         embed=example_embed(example),
-        view=Removal(interaction, partial(store.remove_example, scope, number)),
+        view=Removal(interaction, store, partial(store.remove_example, scope, number), str(number)),
     )

@@ -11,16 +11,19 @@ from dataclasses import dataclass
 
 import discord
 
+from bot.audit import note
 from bot.client import Gpt2Bot, TellsFailure
-from bot.cogs.dataset.asking import ManagerView, require_manager
+from bot.cogs.dataset.asking import ManagerView
 from bot.cogs.dataset.embeds import example_embed
 from bot.lessons import BOTH
+from bot.roles import Rank, require
 from data.formats.texts import MAX_CHARACTERS
 from data.schema import Example, Review
 from data.store import Store
 
 CLOSED = "The review was closed after ten minutes. `/dataset review` goes on."
 GONE = "Somebody removed that example meanwhile. "
+REVIEWS = {Review.APPROVED: "approve", Review.REJECTED: "reject"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +148,8 @@ class Page(ManagerView):
         await interaction.response.defer()
         store, scope, example = self._pages.store, self._pages.scope, self._place.example
         changed = example and await store.edit_example(scope, example.id, user, bot)
+        if changed and example:
+            await note(store, interaction, "dataset edit", str(example.id))
         await self._turn(interaction, self._pages.again(self._place), "" if changed else GONE)
 
     async def _decide(self, interaction: discord.Interaction[Gpt2Bot], review: Review) -> None:
@@ -152,6 +157,8 @@ class Page(ManagerView):
         await interaction.response.defer()
         store, scope, example = self._pages.store, self._pages.scope, self._place.example
         there = example and await store.set_review(scope, example.id, review)
+        if there and example:
+            await note(store, interaction, f"dataset {REVIEWS[review]}", str(example.id))
         await self._turn(interaction, self._pages.after(self._place), "" if there else GONE)
 
     async def _turn(
@@ -178,7 +185,7 @@ class EditForm(TellsFailure, discord.ui.Modal):
         self,
         interaction: discord.Interaction[Gpt2Bot],  # type: ignore[override]
     ) -> None:
-        require_manager(interaction)
+        require(interaction, Rank.MANAGER)
         user, bot = self._user.value.strip(), self._bot.value.strip()
         if user and bot:
             await self._page.change(interaction, user, bot)

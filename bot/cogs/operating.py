@@ -1,0 +1,84 @@
+"""Looking after the bot: /pause, /resume and /audit.
+
+Parses, calls the silence or the audit, renders.
+"""
+
+from __future__ import annotations
+
+from discord import app_commands
+from discord.ext import commands
+
+from bot.audit import AuditPages, note
+from bot.conversation import ConversationManager
+from bot.roles import Asking, Rank, require
+from bot.silence import Silence
+from data.pauses import EVERYWHERE
+from data.store import Store
+
+STILL = "What managers do works meanwhile, and a training goes on: it has a Pause button."
+
+
+class Operating(commands.Cog):
+    """For those who look after the bot."""
+
+    def __init__(self, store: Store, silence: Silence, conversations: ConversationManager) -> None:
+        self._store = store
+        self._silence = silence
+        self._conversations = conversations
+
+    @app_commands.command(description="Make me silent here, at once; /resume ends it")
+    @app_commands.describe(everywhere="In all servers and direct messages (for operators)")
+    @app_commands.default_permissions(manage_guild=True)
+    async def pause(self, asking: Asking, everywhere: bool = False) -> None:
+        scope = where(asking, everywhere=everywhere)
+        await asking.response.defer(ephemeral=True)
+        begun = await self._silence.begin(scope, asking.user.id)
+        self._conversations.hush(None if everywhere else scope)
+        text = f"I am silent {named(scope)} until `/resume`. {STILL}"
+        if begun:
+            await note(self._store, asking, "pause", scope=scope)
+        else:
+            text = f"I was silent {named(scope)} already."
+        await asking.edit_original_response(content=text)
+
+    @app_commands.command(description="Let me speak again")
+    @app_commands.describe(everywhere="In all servers and direct messages (for operators)")
+    @app_commands.default_permissions(manage_guild=True)
+    async def resume(self, asking: Asking, everywhere: bool = False) -> None:
+        scope = where(asking, everywhere=everywhere)
+        await asking.response.defer(ephemeral=True)
+        if await self._silence.end(scope):
+            await note(self._store, asking, "resume", scope=scope)
+            text = f"I answer {named(scope)} again."
+        else:
+            text = f"I was not silent {named(scope)}."
+        if not everywhere and self._silence.holds(scope):
+            text += " But an operator has paused me everywhere."
+        await asking.edit_original_response(content=text)
+
+    @app_commands.command(description="What managers and operators did, the newest first")
+    @app_commands.describe(everywhere="In all servers (for operators)")
+    @app_commands.default_permissions(manage_guild=True)
+    async def audit(self, asking: Asking, everywhere: bool = False) -> None:
+        scope = where(asking, everywhere=everywhere)
+        await asking.response.defer(ephemeral=True)
+        await AuditPages(self._store, None if everywhere else scope).show(asking)
+
+
+def where(asking: Asking, *, everywhere: bool) -> int:
+    """The scope that is meant, if the caller may decide there.
+
+    Raises:
+        Refusal, MissingPermissions, NoPrivateMessage: they may not.
+    """
+    if everywhere:
+        require(asking, Rank.OPERATOR)
+        return EVERYWHERE
+    if asking.guild_id is None:
+        raise app_commands.NoPrivateMessage
+    require(asking, Rank.MANAGER)
+    return asking.guild_id
+
+
+def named(scope: int) -> str:
+    return "everywhere" if scope == EVERYWHERE else "in this server"

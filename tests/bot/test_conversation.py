@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from bot.conversation import ConversationManager
+from bot.errors import Refusal
 from bot.models import ModelSwitch
 from bot.replies import anything
 from bot.request import Check, Incoming
@@ -37,6 +38,7 @@ class Paper:
         self.reply_id = next(self._ids)
         self.finished = 0
         self.removed = False
+        self._news = asyncio.Condition()
         self.failed: str | None = None
 
     async def wait(self, place: int) -> None:
@@ -44,7 +46,14 @@ class Paper:
 
     async def add(self, text: str, check: Check = anything) -> None:
         check("".join([*self.pieces, text]))
-        self.pieces.append(text)
+        async with self._news:
+            self.pieces.append(text)
+            self._news.notify_all()
+
+    async def has(self, count: int) -> None:
+        """Wait until so many pieces are there."""
+        async with self._news:
+            await self._news.wait_for(lambda: len(self.pieces) >= count)
 
     def restart(self) -> None:
         self.pieces.clear()
@@ -127,6 +136,39 @@ async def test_a_reply_is_streamed_then_shown_whole(conversations: ConversationM
     assert paper.pieces == ["you", " said", " hi", " there"]
     assert paper.final == "you said hi there"
     assert paper.note is None
+
+
+async def test_who_waits_is_told_when_it_is_paused_and_what_is_under_way_ends(
+    store: Store, worker: FakeWorker, models: ModelSwitch
+) -> None:
+    paused: set[int] = set()
+    conversations = ConversationManager(
+        store,
+        worker,
+        models,
+        context_messages=5,
+        params=SamplingParams(),
+        bot_id=lambda: BOT,
+        is_paused=paused.__contains__,
+    )
+    worker.gate.clear()
+    worker.gate_at = 2
+    begun, never_begun = Paper(), Paper()
+    first = asyncio.create_task(conversations.answer(incoming(1, "hi there"), begun))
+    second = asyncio.create_task(conversations.answer(incoming(2, "and I?"), never_begun))
+    await begun.has(2)
+    paused.add(7)
+    conversations.hush(8)
+    assert not first.done(), "another server goes on"
+    conversations.hush(7)
+    await first
+    assert begun.final == "you said"
+    with pytest.raises(Refusal, match="I am paused"):
+        await second
+    assert [m.content for m in await conversations.conversation_history(CHANNEL)] == [
+        "hi there",
+        "you said",
+    ]
 
 
 async def test_turns_of_a_channel_follow_each_other_in_order_of_arrival(

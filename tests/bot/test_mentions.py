@@ -117,6 +117,9 @@ def commands(text: str) -> list[tuple[str, dict[str, Any]]]:
         ("channel enable", {}),
         ("channel disable", {}),
         ("reset", {}),
+        ("pause", {}),
+        ("resume", {}),
+        ("audit", {}),
         ("privacy forget", {}),
     ]
 

@@ -62,12 +62,14 @@ async def call_cog(
 
 
 def owners(application: discord.AppInfo | None) -> set[int]:
-    """The ids of the people to whom the application belongs: its owner, or its team."""
+    """Whose application it is. Of a team: who has accepted and may do more than look at it."""
     if application is None:
         return set()
-    if application.team is not None:
-        return {member.id for member in application.team.members}
-    return {application.owner.id}
+    if application.team is None:
+        return {application.owner.id}
+    accepted, reader = discord.TeamMembershipState.accepted, discord.TeamMemberRole.read_only
+    there = [one for one in application.team.members if one.membership_state is accepted]
+    return {one.id for one in there if one.role is not reader}
 
 
 class Gpt2Bot(commands.Bot):

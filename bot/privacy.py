@@ -29,8 +29,8 @@ FORGETTING = (
 )
 NOT_YET = "Not every trace is gone yet; I go on by myself within the hour."
 KEPT_ANYWAY = (
-    "Of your consents I keep the dates, without any words. If you write to me again, I begin anew "
-    "to keep what you write."
+    "Of your consents I keep the dates, without any words, and of what you decided about me as a "
+    "manager that you did, and when. If you write to me again, I begin anew to keep what you write."
 )
 TOO_LARGE = (
     "What I keep about you is too large to be sent here, even compressed. "

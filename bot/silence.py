@@ -29,10 +29,13 @@ class Silence:
         return scope in self._paused or EVERYWHERE in self._paused
 
     async def begin(self, scope: int, paused_by: int) -> bool:
-        """Be silent in a scope, or EVERYWHERE; False if it was paused already."""
-        begun = await self._store.pause(scope, paused_by)
+        """Be silent in a scope, or EVERYWHERE; False if it was paused already.
+
+        Raises:
+            StoreError: it is silent, but the next start would not know.
+        """
         self._paused.add(scope)
-        return begun
+        return await self._store.pause(scope, paused_by)
 
     async def end(self, scope: int) -> bool:
         """Speak again; False if it was not paused."""

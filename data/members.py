@@ -197,6 +197,7 @@ EXPORTS = {
         SELECT job_id, scope, checkpoint, consent_version, created_at
         FROM job_sources JOIN jobs ON jobs.id = job_id WHERE user_id = ?1 ORDER BY job_id
     """,
+    "audit": "SELECT at, scope, action, detail FROM audit WHERE actor_id = ?1 ORDER BY id",
     "forgetting": "SELECT asked_at FROM forgettings WHERE user_id = ?1",
 }
 """The parts of an export, and where each comes from."""

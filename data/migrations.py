@@ -220,6 +220,12 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         CREATE TRIGGER audit_is_not_erased BEFORE DELETE ON audit
         BEGIN SELECT RAISE(ABORT, 'what was done stays written'); END
         """,
+        # an INSERT OR REPLACE erases without a trigger of DELETE
+        """
+        CREATE TRIGGER audit_is_not_replaced BEFORE INSERT ON audit
+        WHEN EXISTS (SELECT 1 FROM audit WHERE id = NEW.id)
+        BEGIN SELECT RAISE(ABORT, 'what was done stays written as it was'); END
+        """,
         """
         CREATE TABLE pauses (
             scope INTEGER PRIMARY KEY,

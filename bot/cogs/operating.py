@@ -10,8 +10,10 @@ from discord.ext import commands
 
 from bot.audit import AuditPages, note
 from bot.conversation import ConversationManager
+from bot.errors import Refusal
 from bot.roles import Asking, Rank, require
 from bot.silence import Silence
+from data.errors import StoreError
 from data.pauses import EVERYWHERE
 from data.store import Store
 
@@ -32,8 +34,12 @@ class Operating(commands.Cog):
     async def pause(self, asking: Asking, everywhere: bool = False) -> None:
         scope = where(asking, everywhere=everywhere)
         await asking.response.defer(ephemeral=True)
-        begun = await self._silence.begin(scope, asking.user.id)
-        self._conversations.hush(None if everywhere else scope)
+        try:
+            begun = await self._silence.begin(scope, asking.user.id)
+        except StoreError as e:
+            raise Refusal(f"I am silent {named(scope)}, until I am started anew: {e}") from e
+        finally:
+            self._conversations.hush(None if everywhere else scope)
         text = f"I am silent {named(scope)} until `/resume`. {STILL}"
         if begun:
             await note(self._store, asking, "pause", scope=scope)

@@ -85,7 +85,7 @@ def overwrite(path: Path) -> None:
 async def test_damage_is_told(path: Path, damage: Callable[[Path], None]) -> None:
     await filled(path)
     damage(path)
-    with pytest.raises(StoreError, match="is damaged: put back a copy"):
+    with pytest.raises(StoreError, match="is damaged: put a backup back"):
         examine(path)
 
 

@@ -145,6 +145,8 @@ class TestWhatIsKnown:
 
     async def test_the_export_has_all_and_is_json(self, store: Store) -> None:
         await live(store, "marmalade")
+        await store.record(GUILD, ADA, "model use", "tiny-1")
+        await store.record(GUILD, BEN, "pause")
         told = json.loads(json.dumps(await store.export_of(ADA)))
         assert {name: len(told[name]) for name in told if name != "user_id"} == {
             "messages": 40,
@@ -153,6 +155,7 @@ class TestWhatIsKnown:
             "ratings": 40,
             "consents": 2,
             "jobs": 1,
+            "audit": 1,
             "forgetting": 0,
         }
         assert told["user_id"] == str(ADA)

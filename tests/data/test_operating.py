@@ -37,7 +37,14 @@ async def test_the_audit_is_read_page_by_page_newest_first(store: Store) -> None
     assert newest.at.tzinfo is not None
 
 
-@pytest.mark.parametrize("sql", ["UPDATE audit SET actor_id = 1", "DELETE FROM audit"])
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "UPDATE audit SET actor_id = 1",
+        "DELETE FROM audit",
+        "INSERT OR REPLACE INTO audit SELECT id, at, scope, 1, action, detail FROM audit",
+    ],
+)
 async def test_the_audit_takes_new_lines_only(store: Store, path: Path, sql: str) -> None:
     await store.record(GUILD, ADA, "model use", "tiny-1")
     with closing(sqlite3.connect(path)) as db, pytest.raises(sqlite3.IntegrityError, match="stays"):

@@ -69,13 +69,20 @@ class Abort:
 
 
 @dataclass(frozen=True, slots=True)
+class Ping:
+    """Give a sign of life, between two steps. Answer: Pong."""
+
+    request_id: int
+
+
+@dataclass(frozen=True, slots=True)
 class Shutdown:
     """Take no new requests, finish those in flight for at most `drain_s` seconds, then exit."""
 
     drain_s: float
 
 
-Command = LoadModel | Generate | Prepare | Render | Abort | Shutdown
+Command = LoadModel | Generate | Prepare | Render | Abort | Ping | Shutdown
 
 # --- what the worker says ------------------------------------------------------------------------
 
@@ -169,6 +176,13 @@ class Rendered:
 
 
 @dataclass(frozen=True, slots=True)
+class Pong:
+    """The main thread of the worker is at work, or waits for some."""
+
+    request_id: int
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """`loading` tells a model that could not be loaded from a reply that could not be made."""
 
@@ -177,7 +191,7 @@ class Failed:
     loading: bool = False
 
 
-Report = Ready | ModelLoaded | Unloaded | Queued | TextDelta | Finished | Rendered | Failed
+Report = Ready | ModelLoaded | Unloaded | Queued | TextDelta | Finished | Rendered | Pong | Failed
 
 Reports = tuple[Report, ...]
 """What comes through the pipe: reports, in their order."""

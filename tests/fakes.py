@@ -73,6 +73,7 @@ class FakeWorker:
         self.heard: list[tuple[str, list[Message]]] = []
         self.models: dict[str, ModelFacts] = {str(TINY): facts(str(TINY))}
         self.broken: dict[str, str] = {}
+        self.set_aside: set[str] = set()
         self.failure: Exception | None = None
         self.prepared: dict[int, tuple[str, list[Message]]] = {}
         self.running = 0
@@ -137,6 +138,9 @@ class FakeWorker:
             yield Finished(number, text, reason, 10, len(words), seed, 0.01, first_s=0.005)
         finally:
             self.running -= 1
+
+    async def ping(self, timeout_s: float = 5.0) -> float:
+        return 0.001
 
     def abort(self, request_id: int) -> None:
         self._aborted.add(request_id)

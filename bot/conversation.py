@@ -6,9 +6,10 @@ appears is behind `Surface`.
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Iterator
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -26,9 +27,13 @@ from model.sampling import SamplingParams
 log = logging.getLogger(__name__)
 
 STOPPED = "Stopped."
+CLOSING = "I am shutting down; please ask again in a moment."
 GONE = "What it answers was deleted, so I cannot answer it again."
 TOO_LATE = "What it answers was deleted, or I am shutting down."
 AT_IT = "I am answering that already."
+
+LAST_WORDS_S = 3.0
+"""Seconds that replies get to show how far they came when the bot stops."""
 
 OnReply = Callable[[ReplyRecord, str, str], Awaitable[None]]
 """Hears of each reply that was recorded: its record, what it answers, what it says."""
@@ -36,10 +41,25 @@ OnReply = Callable[[ReplyRecord, str, str], Awaitable[None]]
 
 @dataclass(slots=True)
 class Stream:
-    """A reply that is being made for a member; `request_id` once the worker has spoken of it."""
+    """A reply that is being made for a member; `request_id` once the worker has spoken of it, `limit`
+    once it was asked."""
 
     asked_by: int
     request_id: int | None = None
+    limit: asyncio.Timeout | None = None
+
+
+@asynccontextmanager
+async def _until_cut(stream: Stream) -> AsyncIterator[None]:
+    """Wait for the worker's pieces, unless the bot stops before the first one."""
+    stream.limit = asyncio.timeout(None)
+    try:
+        async with stream.limit:
+            yield
+    except TimeoutError as e:
+        if stream.limit.expired():
+            raise Refusal(CLOSING) from e
+        raise
 
 
 async def nobody_listens(_record: ReplyRecord, _asked: str, _reply: str) -> None:
@@ -75,18 +95,21 @@ class ConversationManager:
     async def answer(self, incoming: Incoming, surface: Surface) -> Finished | None:
         """Take a turn: record the message, let the model answer, record the reply.
 
-        Turns of a channel follow each other in the order of these calls. None if the message was
-        deleted while it waited, or the bot is closing.
+        Turns of a channel follow each other in the order of these calls. None if the message came
+        before, was deleted while it waited, or the bot is closing.
 
         Raises:
             ModelError, StoreError: there is no reply; the message stays in the history.
         """
         asked_id, channel_id = incoming.asked_id, incoming.channel_id
+        if asked_id in self._streams:
+            return None  # Discord sent it twice
         with self._streaming(asked_id, incoming.asked_by):
             async with self._turns.turn(channel_id, asked_id) as ours:
-                if not ours:
+                if self._turns.closing:
+                    await surface.fail(CLOSING)
+                if not ours or not await self._store.add_message(_heard(incoming)):
                     return None
-                await self._store.add_message(_heard(incoming))
                 seen = await self._store.context(channel_id, self._context_messages)
                 serving = await self._models.serving(incoming.scope)
                 request = Request.to(incoming, seen, serving, self._params)
@@ -132,10 +155,17 @@ class ConversationManager:
         if stream is not None and stream.request_id is not None:
             self._worker.abort(stream.request_id)
 
+    def _cut(self, stream: Stream) -> None:
+        """End a reply where it is, begun or not."""
+        if stream.request_id is not None:
+            self._worker.abort(stream.request_id)
+        elif stream.limit is not None:
+            stream.limit.reschedule(asyncio.get_running_loop().time())
+
     async def _reply(self, request: Request, surface: Surface, *, anew: bool = False) -> Finished:
         reply = await self._stream(request, surface)
         if not reply.text.strip():  # it was stopped before its first word
-            await surface.fail(STOPPED)
+            await surface.fail(CLOSING if self._turns.closing else STOPPED)
             return reply
         reply_id = await surface.finish(reply.text, request.serving.note)
         record = request.record(reply_id, reply)
@@ -159,7 +189,7 @@ class ConversationManager:
             channel=request.channel_id,
             scope=request.scope,
         )
-        async with aclosing(pieces):
+        async with aclosing(pieces), _until_cut(stream):
             with self._patience.waiting() as begun:
                 async for piece in pieces:
                     stream.request_id = piece.request_id
@@ -227,8 +257,12 @@ class ConversationManager:
         await self._store.delete_messages(discord_ids)
 
     async def drain(self, seconds: float) -> None:
-        """Begin no new turn and wait at most that long for those under way."""
-        await self._turns.drain(seconds)
+        """Begin no new turn and wait at most that long for those under way; what is still being
+        written then ends where it is."""
+        if not await self._turns.drain(seconds):
+            for stream in self._streams.values():
+                self._cut(stream)
+            await self._turns.drain(LAST_WORDS_S)
 
 
 def _heard(incoming: Incoming) -> StoredMessage:

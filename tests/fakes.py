@@ -58,7 +58,8 @@ class FakeWorker:
     """Answers with `answer(messages)`, word by word.
 
     While `gate` is closed (`gate.clear()`), replies wait before their word number `gate_at` (0: the
-    first), unless they are stopped. `heard` keeps what each request saw, `asked` its settings.
+    first), unless they are stopped; those that begin while it is `silent` say nothing before it.
+    `heard` keeps what each request saw, `asked` its settings.
     Sources in `broken` cannot be loaded. `park` waits for the gate, and may tell others so.
     """
 
@@ -69,6 +70,7 @@ class FakeWorker:
         self.gate = Gate()
         self.gate.set()
         self.gate_at = 0
+        self.silent = False
         self.asked: list[SamplingParams] = []
         self.heard: list[tuple[str, list[Message]]] = []
         self.models: dict[str, ModelFacts] = {str(TINY): facts(str(TINY))}
@@ -115,16 +117,16 @@ class FakeWorker:
     ) -> AsyncIterator[Queued | TextDelta | Finished]:
         self.heard.append((source, list(messages)))
         self.asked.append(params)
-        number = next(self._numbers)
+        number, silent = next(self._numbers), self.silent
         self.running += 1
         self.most_running = max(self.most_running, self.running)
         self._changed.set()
         try:
-            if not self.gate.is_set() and self.running > 1:
+            if not self.gate.is_set() and self.running > 1 and not silent:
                 yield Queued(number, self.running - 1)
             words: list[str] = []
             for n, word in enumerate(self.answer(messages).split(" ")):
-                if n == self.gate_at:
+                if n == (0 if silent else self.gate_at):
                     await self.park(self.gate.pass_through(number))
                 if self.failure is not None:
                     raise self.failure

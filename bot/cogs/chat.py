@@ -16,6 +16,8 @@ from bot.buttons import rows
 from bot.client import Gpt2Bot
 from bot.conversation import ConversationManager
 from bot.errors import is_expected, sentence
+from bot.faults import FAULTS
+from bot.indicator import typing
 from bot.pressed import scope_here
 from bot.replies import NO_BUTTONS, LiveReply, ReplyDeleted, Rows, question, split
 from bot.request import Incoming
@@ -65,7 +67,10 @@ class Chat(commands.Cog):
         if self.text_of(message):
             await self._reply_to(message)
         elif self._is_called(message):  # otherwise it may be words that we are not allowed to read
-            await message.channel.send(NOTHING_TO_READ)
+            try:
+                await message.channel.send(NOTHING_TO_READ)
+            except FAULTS as e:
+                _log_not_shown(message, e)
 
     async def _reply_to(self, message: discord.Message) -> None:
         reference = message.to_reference(fail_if_not_exists=False)
@@ -82,16 +87,22 @@ class Chat(commands.Cog):
         )
         reply = LiveReply(first, message.channel.send, rows=self._rows(message.id))
         try:
-            async with message.channel.typing():
+            async with typing(message.channel):
                 await self._conversations.answer(incoming, reply)
         except ReplyDeleted:
             log.info("the reply to %s was deleted while it was written", message.id)
-        except discord.Forbidden:
-            log.warning("may not write in the channel %s", message.channel.id)
+        except FAULTS as e:
+            _log_not_shown(message, e)
         except Exception as e:
+            if self._bot.is_closed():
+                log.info("no reply to %s: I am shutting down", message.id)
+                return
             if not is_expected(e):
                 log.exception("no reply to %s", message.id)
-            await reply.fail(sentence(e))
+            try:
+                await reply.fail(sentence(e))
+            except (ReplyDeleted, *FAULTS) as fault:
+                _log_not_shown(message, fault)
 
     def _rows(self, asked_id: int, *, quoted: bool = False) -> Rows:
         return rows(asked_id, quoted=quoted) if self._buttons else NO_BUTTONS
@@ -227,6 +238,12 @@ class Chat(commands.Cog):
             self._enabled.discard(channel_id)
             text = "From now on I only answer mentions and replies in this channel."
         await interaction.response.send_message(text)
+
+
+def _log_not_shown(message: discord.Message, fault: Exception) -> None:
+    """No permission (any more), an archived thread, or Discord is out of order for long."""
+    channel = message.channel.id
+    log.warning("no answer to %s can be shown in the channel %s: %s", message.id, channel, fault)
 
 
 def place(interaction: discord.Interaction[Gpt2Bot]) -> int:

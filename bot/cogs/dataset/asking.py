@@ -40,7 +40,7 @@ class ManagerView(TellsFailure, discord.ui.View):
         interaction: discord.Interaction[Gpt2Bot],  # type: ignore[override]
     ) -> bool:
         require_manager(interaction)  # the caller may have lost the permission meanwhile
-        return True
+        return await super().interaction_check(interaction)
 
     async def on_timeout(self) -> None:
         with suppress(discord.HTTPException):  # who dismissed the answer needs no closing

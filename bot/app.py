@@ -21,12 +21,13 @@ from bot.cogs.privacy import Privacy
 from bot.cogs.training import Training
 from bot.collecting import Collector
 from bot.conversation import ConversationManager
+from bot.faults import FAULTS
 from bot.forgetting import Forgetting
 from bot.models import ModelSwitch
 from bot.patience import Patience
 from bot.replay import Replays
 from bot.reports import TrainingReports
-from bot.retention import DAY_S, HOUR_S, erase_old, repeat
+from bot.retention import DAY_S, HOUR_S, Calendar, erase_old, repeat
 from bot.retraining import CleanRetrains
 from bot.settings import DATABASE, Settings, SettingsError, prepare_home, sampling, worker_settings
 from bot.tasks import Tasks
@@ -133,7 +134,8 @@ async def build(
 def _do_chores(tasks: Tasks, store: Store, forgetting: Forgetting, days: int) -> None:
     """What is done now and again and again; begun here, and so outside of any simulated clock."""
     tasks.spawn(repeat(forgetting.finish, HOUR_S, "forgetting"), name="forgetting")
-    erasing = repeat(lambda: erase_old(store, days), DAY_S, "erasing what is old")
+    calendar = Calendar()
+    erasing = repeat(lambda: erase_old(store, days, calendar), DAY_S, "erasing what is old")
     tasks.spawn(erasing, name="retention")
 
 
@@ -155,25 +157,31 @@ async def run_bot(settings: Settings) -> None:
     if settings.discord_token is None:
         raise SettingsError("DISCORD_TOKEN is not set.")
     token = settings.discord_token.get_secret_value()
+    stopping = asyncio.create_task(stop_signal(), name="stop signal")
+    await asyncio.sleep(0)  # from here on a signal ends the bot in order
     try:
-        await _run(settings, token, message_content=True)
+        await _run(settings, token, stopping, message_content=True)
     except discord.PrivilegedIntentsRequired:
         log.warning(
             "The Message Content intent is off in Discord's developer portal: I answer mentions, "
             "replies, direct messages and /chat, but not the other messages of enabled channels."
         )
-        await _run(settings, token, message_content=False)
+        await _run(settings, token, stopping, message_content=False)
 
 
-async def _run(settings: Settings, token: str, *, message_content: bool) -> None:
+async def _run(
+    settings: Settings, token: str, stopping: asyncio.Task[None], *, message_content: bool
+) -> None:
     async with build(settings, message_content=message_content) as bot:
         running = asyncio.create_task(_start(bot, token))
-        stopping = asyncio.create_task(stop_signal())
         await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if stopping.done():
             log.info("stopping: replies under way are finished first")
-        stopping.cancel()
-    await running
+    if stopping.done():  # however far the start had come
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    else:
+        await running
 
 
 async def _start(bot: Gpt2Bot, token: str) -> None:
@@ -183,6 +191,10 @@ async def _start(bot: Gpt2Bot, token: str) -> None:
         raise SettingsError(
             "Discord does not accept DISCORD_TOKEN: copy it again from the Bot page of your "
             "application in the developer portal."
+        ) from e
+    except FAULTS as e:  # lost connections are another matter: those discord.py makes anew
+        raise SettingsError(
+            f"Discord cannot be reached ({e}): check the connection, then start me again."
         ) from e
 
 

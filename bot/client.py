@@ -57,8 +57,8 @@ async def tell_failure(interaction: discord.Interaction[Gpt2Bot], error: Excepti
 
 
 class TellsFailure:
-    """For views and forms: an error in one of their callbacks is told to whoever caused it, and none
-    is called twice for the same press."""
+    """For views and forms: an error in one of their callbacks is told to whoever caused it, and
+    none is called twice for the same press."""
 
     async def interaction_check(self, interaction: discord.Interaction[Any], /) -> bool:
         return bool(interaction.client.seen.is_new(interaction.id))

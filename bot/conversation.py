@@ -41,8 +41,8 @@ OnReply = Callable[[ReplyRecord, str, str], Awaitable[None]]
 
 @dataclass(slots=True)
 class Stream:
-    """A reply that is being made for a member; `request_id` once the worker has spoken of it, `limit`
-    once it was asked."""
+    """A reply that is being made for a member; `limit` once the worker was asked, `request_id` once
+    it has spoken of it."""
 
     asked_by: int
     request_id: int | None = None

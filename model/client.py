@@ -87,7 +87,7 @@ class Waiting:
 class WorkerClient:
     """One worker process at a time, and the requests that wait for it.
 
-    Every `ping_s` seconds it is asked for a sign of life; after `hang_s` without one it is replaced.
+    Every `ping_s` seconds it is asked for a sign of life; `hang_s` without one, and it is replaced.
     """
 
     def __init__(

@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 SHORTEST = 16
 """Positions with which a conversation can be had at all."""
 MOST_IDLE = 32
-"""Channels whose next prompts wait to be read beforehand; where nothing is ever idle they pile up."""
+"""Channels whose next prompts wait to be read beforehand: on a busy machine they would pile up."""
 PAUSE_S = 0.06
 """Seconds that prompts are read between two words of a reply."""
 MB = 1 << 20

@@ -4,9 +4,9 @@ Knows how long a silence may be. Does not know messages or processes: how to ask
 about a hang, is handed in.
 
 Everything that the worker says is a sign, for only its main thread speaks, between two steps. One
-that is stuck in a native call, or stopped, says nothing. One that is slow does: models are loaded in
-threads of their own, and a step is bounded (`scheduler.ALONE` tokens of prompts and a token for each
-reply), so that one of gpt2-medium takes under a second on two cores, and a machine a hundred times
+that is stuck in a native call, or stopped, says nothing. One that is slow does: models are loaded
+in threads of their own, and a step is bounded (`scheduler.ALONE` tokens of prompts and a token for
+each reply). One of gpt2-medium takes 0.7 s on two cores, so a machine that is a hundred times
 slower still answers in time.
 """
 

@@ -59,7 +59,7 @@ class FakeWorker:
 
     While `gate` is closed (`gate.clear()`), replies wait before their word number `gate_at` (0: the
     first), unless they are stopped; those that begin while it is `silent` say nothing before it.
-    `heard` keeps what each request saw, `asked` its settings.
+    `heard` keeps what each request saw, `asked` its settings; `spoken` words were said in all.
     Sources in `broken` cannot be loaded. `park` waits for the gate, and may tell others so.
     """
 
@@ -80,6 +80,7 @@ class FakeWorker:
         self.prepared: dict[int, tuple[str, list[Message]]] = {}
         self.running = 0
         self.most_running = 0
+        self.spoken = 0
         self._changed = asyncio.Event()
         self._numbers = itertools.count(1)
         self._aborted: set[int] = set()
@@ -133,6 +134,7 @@ class FakeWorker:
                 if number in self._aborted:
                     break
                 words.append(word)
+                self.spoken += 1
                 yield TextDelta(number, f" {word}" if n else word)
             reason = FinishReason.ABORTED if number in self._aborted else FinishReason.END
             seed = params.seed or 0

@@ -39,6 +39,10 @@ async def reply(client: WorkerClient, source: Path | str, text: str = "hello") -
     return pieces[-1].text
 
 
+def threads() -> list[threading.Thread]:
+    return [one for one in threading.enumerate() if one.name.startswith("gpt2bot-worker")]
+
+
 async def test_a_stopped_worker_is_replaced_and_its_requests_are_told(folders: Path) -> None:
     red = str(folders / "red")
     async with WorkerClient(SETTINGS, ping_s=0.1, hang_s=1.5) as client:
@@ -73,7 +77,7 @@ async def test_a_worker_that_goes_on_in_time_stays(folders: Path) -> None:
 
 async def test_a_stopped_worker_never_holds_up_the_bot(folders: Path) -> None:
     """Far more than a pipe holds is said to a worker that does not listen."""
-    red = str(folders / "red")
+    red, before = str(folders / "red"), threads()
     async with WorkerClient(SETTINGS, embedded=red, hang_s=LIMIT_S) as client:
         assert client.pid is not None
         os.kill(client.pid, signal.SIGSTOP)
@@ -82,7 +86,7 @@ async def test_a_stopped_worker_never_holds_up_the_bot(folders: Path) -> None:
             client.prepare(red, talk, channel)
         os.kill(client.pid, signal.SIGCONT)
         assert await reply(client, red) == "red roses are in bloom"
-    assert not [one for one in threading.enumerate() if one.name.startswith("gpt2bot-worker")]
+    assert threads() == before
 
 
 async def test_a_load_keeps_no_ping_waiting(folders: Path, tmp_path: Path) -> None:
@@ -122,6 +126,11 @@ async def test_a_model_that_kills_the_worker_is_not_loaded_for_ever(folders: Pat
         assert client.set_aside == set()
 
 
+async def talk_much(client: WorkerClient) -> None:
+    for n in range(100):
+        await reply(client, TINY, f"{n} {'tell me more ' * 60}")
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits another process")
 async def test_a_worker_without_memory_fails_the_request_and_lives() -> None:
     import resource
@@ -135,8 +144,7 @@ async def test_a_worker_without_memory_fails_the_request_and_lives() -> None:
         used = worker.memory_info().vms
         worker.rlimit(resource.RLIMIT_AS, (used, whole[1]))
         with pytest.raises(GenerationFailed, match=SHORT_OF_MEMORY):
-            for n in range(100):
-                await reply(client, TINY, f"{n} {'tell me more ' * 60}")
+            await talk_much(client)
         worker.rlimit(resource.RLIMIT_AS, whole)
         assert await reply(client, TINY)
         assert client.pid == pid

@@ -8,6 +8,7 @@ import discord
 from discord import app_commands
 
 from bot.client import Gpt2Bot, TellsFailure
+from bot.faults import FAULTS
 
 TIMEOUT_S = 600.0
 """Seconds after the last press that buttons can be pressed; Discord's token lives 15 minutes."""
@@ -43,7 +44,7 @@ class ManagerView(TellsFailure, discord.ui.View):
         return await super().interaction_check(interaction)
 
     async def on_timeout(self) -> None:
-        with suppress(discord.HTTPException):  # who dismissed the answer needs no closing
+        with suppress(*FAULTS):  # who dismissed the answer needs no closing
             await self.shown.edit_original_response(
                 content=self._closing, embed=None, attachments=[], view=None
             )

@@ -24,6 +24,7 @@ from bot.cogs.training import Training
 from bot.collecting import Collector
 from bot.conversation import ConversationManager
 from bot.doctor.startup import log_problems
+from bot.faults import FAULTS
 from bot.filtering import Filters
 from bot.forgetting import Forgetting
 from bot.manners import Manners
@@ -33,7 +34,7 @@ from bot.patience import Patience
 from bot.presence import LOOK_S, Presence
 from bot.replay import Replays
 from bot.reports import TrainingReports
-from bot.retention import DAY_S, HOUR_S, erase_old, repeat
+from bot.retention import DAY_S, HOUR_S, Calendar, erase_old, repeat
 from bot.retraining import CleanRetrains
 from bot.safekeeping import alone, open_whole
 from bot.settings import DATABASE, Settings, SettingsError, prepare_home, sampling, worker_settings
@@ -188,7 +189,8 @@ def _do_chores(
     """What is done now and again and again; begun here, and so outside of any simulated clock."""
     tasks.spawn(repeat(forgetting.finish, HOUR_S, "forgetting"), name="forgetting")
     tasks.spawn(repeat(presence.show, LOOK_S, "the presence"), name="presence")
-    erasing = repeat(lambda: erase_old(store, days), DAY_S, "erasing what is old")
+    calendar = Calendar()
+    erasing = repeat(lambda: erase_old(store, days, calendar), DAY_S, "erasing what is old")
     tasks.spawn(erasing, name="retention")
 
 
@@ -211,36 +213,42 @@ async def run_bot(settings: Settings) -> None:
     if settings.discord_token is None:
         raise SettingsError("DISCORD_TOKEN is not set.")
     token = settings.discord_token.get_secret_value()
+    stopping = asyncio.create_task(stop_signal(), name="stop signal")
+    await asyncio.sleep(0)  # from here on a signal ends the bot in order
     with alone(settings):
         looking = Tasks()
         looking.spawn(log_problems(settings), name="checks at the start")
         try:
-            await _run_with(settings, token)
+            await _run_with(settings, token, stopping)
         finally:
             await looking.close()
 
 
-async def _run_with(settings: Settings, token: str) -> None:
+async def _run_with(settings: Settings, token: str, stopping: asyncio.Task[None]) -> None:
     """With the content of messages where Discord gives it, else without."""
     try:
-        await _run(settings, token, message_content=True)
+        await _run(settings, token, stopping, message_content=True)
     except discord.PrivilegedIntentsRequired:
         log.warning(
             "The Message Content intent is off in Discord's developer portal: I answer mentions, "
             "replies, direct messages and /chat, but not the other messages of enabled channels."
         )
-        await _run(settings, token, message_content=False)
+        await _run(settings, token, stopping, message_content=False)
 
 
-async def _run(settings: Settings, token: str, *, message_content: bool) -> None:
+async def _run(
+    settings: Settings, token: str, stopping: asyncio.Task[None], *, message_content: bool
+) -> None:
     async with build(settings, message_content=message_content) as bot:
         running = asyncio.create_task(_start(bot, token))
-        stopping = asyncio.create_task(stop_signal())
         await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if stopping.done():
             log.info("stopping: replies under way are finished first")
-        stopping.cancel()
-    await running
+    if stopping.done():  # however far the start had come
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    else:
+        await running
 
 
 async def _start(bot: Gpt2Bot, token: str) -> None:
@@ -250,6 +258,10 @@ async def _start(bot: Gpt2Bot, token: str) -> None:
         raise SettingsError(
             "Discord does not accept DISCORD_TOKEN: copy it again from the Bot page of your "
             "application in the developer portal."
+        ) from e
+    except FAULTS as e:  # lost connections are another matter: those discord.py makes anew
+        raise SettingsError(
+            f"Discord cannot be reached ({e}): check the connection, then start me again."
         ) from e
 
 

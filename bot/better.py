@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import discord
 
-from bot.client import Gpt2Bot, TellsFailure
+from bot.client import FORM_S, Gpt2Bot, TellsFailure
 from bot.lessons import LONGEST, Lesson
 from bot.outcome import quoted
 from data.schema import Example, Review
@@ -32,7 +32,7 @@ class BetterAnswer(TellsFailure, discord.ui.Modal, title="A better answer"):
     """Two fields: what people say, and what the bot should answer."""
 
     def __init__(self, lesson: Lesson, learn: Learn) -> None:
-        super().__init__()
+        super().__init__(timeout=FORM_S)
         self._lesson = lesson
         self._learn = learn
         self.question = _field("question", default=lesson.words or None, placeholder=OWN_WORDS)

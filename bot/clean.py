@@ -11,6 +11,7 @@ import logging
 import discord
 
 from bot.client import Gpt2Bot, call_cog
+from bot.faults import FAULTS
 from bot.forgetting import Concern
 from data.store import Store
 
@@ -68,7 +69,7 @@ class CleanOffers:
         for channel in await self._channels(concern.scope):
             try:
                 await channel.send(text, view=view)
-            except discord.HTTPException as e:
+            except FAULTS as e:
                 log.info("the channel %s cannot be written to: %s", channel.id, e)
             else:
                 return

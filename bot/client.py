@@ -15,12 +15,23 @@ from discord.ext import commands
 
 from bot.doctor.startup import log_missing
 from bot.errors import is_expected, sentence
+from bot.faults import FAULTS, is_too_late
+from bot.seen import Seen
 
 log = logging.getLogger(__name__)
+
+MOST_MESSAGES = 500
+"""Messages that are remembered, so that one that is edited while it waits is read as edited."""
+FORM_S = 900.0
+"""Seconds for which a form that was opened is remembered: as long as Discord takes its answer."""
 
 
 class CommandTree(app_commands.CommandTree["Gpt2Bot"]):
     """Answers a failed command with one sentence that only its caller sees."""
+
+    async def interaction_check(self, interaction: discord.Interaction[Gpt2Bot], /) -> bool:
+        """Nothing is done twice, even if Discord sends it twice."""
+        return interaction.client.seen.is_new(interaction.id)
 
     async def on_error(
         self, interaction: discord.Interaction[Gpt2Bot], error: app_commands.AppCommandError
@@ -30,6 +41,10 @@ class CommandTree(app_commands.CommandTree["Gpt2Bot"]):
 
 async def tell_failure(interaction: discord.Interaction[Gpt2Bot], error: Exception) -> None:
     """Say why it failed, whether or not the interaction was answered before."""
+    cause = getattr(error, "original", error)
+    if is_too_late(cause):
+        log.info("%s came too late to be answered: %s", interaction.id, cause)
+        return
     if not is_expected(error):
         log.error("the command %s failed", interaction.command, exc_info=error)
     text = sentence(error)
@@ -38,12 +53,16 @@ async def tell_failure(interaction: discord.Interaction[Gpt2Bot], error: Excepti
             await interaction.followup.send(text, ephemeral=True)
         else:
             await interaction.response.send_message(text, ephemeral=True)
-    except discord.HTTPException as e:
+    except FAULTS as e:
         log.warning("could not tell %s why a command failed: %s", interaction.user.id, e)
 
 
 class TellsFailure:
-    """For views and forms: an error in one of their callbacks is told to whoever caused it."""
+    """For views and forms: an error in one of their callbacks is told to whoever caused it, and
+    none is called twice for the same press."""
+
+    async def interaction_check(self, interaction: discord.Interaction[Any], /) -> bool:
+        return bool(interaction.client.seen.is_new(interaction.id))
 
     async def on_error(
         self, interaction: discord.Interaction[Any], error: Exception, /, *_: object
@@ -55,6 +74,8 @@ async def call_cog(
     interaction: discord.Interaction[Any], cog: str, method: str, *what: object
 ) -> None:
     """For buttons that outlive the bot: call the method of a cog, and tell its failure."""
+    if not interaction.client.seen.is_new(interaction.id):
+        return
     try:
         await getattr(interaction.client.get_cog(cog), method)(interaction, *what)
     except Exception as e:  # discord.py would only log it
@@ -72,21 +93,30 @@ def owners(application: discord.AppInfo | None) -> set[int]:
     return {one.id for one in there if one.role is not reader}
 
 
-class Gpt2Bot(commands.Bot):
-    """discord.py's bot without prefix commands: mentions are conversation, not commands."""
+class Gpt2Bot(commands.AutoShardedBot):
+    """discord.py's bot without prefix commands: mentions are conversation, not commands.
+
+    It hears of servers and messages only, and remembers no members: what it needs to know of one
+    comes with each message. Discord says how many connections (shards) it should have.
+    """
 
     def __init__(
         self, *, message_content: bool = True, operators: Collection[int] = frozenset()
     ) -> None:
-        intents = discord.Intents.default()
-        intents.message_content = message_content
+        intents = discord.Intents(
+            guilds=True, guild_messages=True, dm_messages=True, message_content=message_content
+        )
         super().__init__(
             command_prefix=(),
             help_command=None,
             tree_cls=CommandTree,
             intents=intents,
+            max_messages=MOST_MESSAGES,
+            member_cache_flags=discord.MemberCacheFlags.none(),
+            chunk_guilds_at_startup=False,
             allowed_mentions=discord.AllowedMentions.none(),
         )
+        self.seen = Seen()
         self.make_cogs: Callable[[], Iterable[commands.Cog]] = tuple
         self.operators = set(operators)
 

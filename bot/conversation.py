@@ -20,7 +20,7 @@ from bot.models import ModelSwitch, Serving
 from bot.patience import Patience
 from bot.request import Incoming, Request, Surface, another_seed
 from bot.silence import PAUSED
-from bot.speaking import Live, Speaker
+from bot.speaking import CLOSING, Live, Speaker
 from bot.turns import Turns
 from bot.unwritten import Unwritten
 from bot.watching import Watching
@@ -38,6 +38,9 @@ GONE = "What it answers was deleted, so I cannot answer it again."
 TOO_LATE = "What it answers was deleted, or I am shutting down."
 AT_IT = "I am answering that already."
 STALE = "I could not answer that in time. Please ask again."
+
+LAST_WORDS_S = 3.0
+"""Seconds that replies get to show how far they came when the bot stops."""
 
 OnReply = Callable[[ReplyRecord, str, str], Awaitable[None]]
 """Hears of each reply that was recorded: its record, what it answers, what it says."""
@@ -97,10 +100,10 @@ class ConversationManager:
     async def answer(self, incoming: Incoming, surface: Surface) -> Finished | None:
         """Take a turn: record the message, let the model answer, record the reply.
 
-        Turns of a channel follow each other in the order of these calls. None if the message was
-        deleted before it was answered, the reply to the next one answers it too, what came out must
-        not be said, or the bot is closing. What cannot be written down, since the disk is full, is
-        answered all the same, and a note says so.
+        Turns of a channel follow each other in the order of these calls. None if the message came
+        before, was deleted before it was answered, the reply to the next one answers it too, what
+        came out must not be said, or the bot is closing. What cannot be written down, since the
+        disk is full, is answered all the same, and a note says so.
 
         Raises:
             Held: too many wait in the channel, so it was not recorded; or it waited too long.
@@ -109,17 +112,22 @@ class ConversationManager:
         """
         asked_id, channel_id, since = incoming.asked_id, incoming.channel_id, self._clock()
         by = incoming.asked_by if incoming.in_bursts else None
+        if self.asker(asked_id) is not None:
+            return None  # Discord sent it twice
         with (
             self._watching.reply(incoming) as watched,
             self._speaker.live(incoming, surface, watched) as live,
         ):
             async with self._turns.turn(channel_id, asked_id, by) as ours:
+                if self._turns.closing:
+                    await surface.fail(CLOSING)
                 if not ours:
                     return None
                 self._check_pause(incoming.scope)
                 message, unwritten = _heard(incoming), None
                 try:
-                    await self._store.add_message(message)
+                    if not await self._store.add_message(message):
+                        return None
                 except StoreError as e:
                     unwritten = self._unwritten.note(e)
                 if not unwritten and self._turns.goes_on(channel_id):
@@ -181,7 +189,7 @@ class ConversationManager:
         if reply is None:
             return None
         if not reply.text.strip():  # it was stopped before its first word
-            await surface.fail(STOPPED)
+            await surface.fail(CLOSING if self._turns.closing else STOPPED)
             return reply
         reply_id = await surface.finish(reply.text, _notes(request, unwritten))
         if live.gone:
@@ -271,8 +279,11 @@ class ConversationManager:
         return self._turns.count()
 
     async def drain(self, seconds: float) -> None:
-        """Begin no new turn and wait at most that long for those under way."""
-        await self._turns.drain(seconds)
+        """Begin no new turn and wait at most that long for those under way; what is still being
+        written then ends where it is."""
+        if not await self._turns.drain(seconds):
+            self._speaker.cut()
+            await self._turns.drain(LAST_WORDS_S)
 
 
 def _notes(request: Request, unwritten: str | None) -> str | None:

@@ -105,7 +105,7 @@ async def _discord(bot: Gpt2Bot) -> AsyncIterator[simcord.Env]:
     answers its errors itself, so its own handler is put back.
     """
     answer_error = bot.tree.on_error
-    async with simcord.run(bot, settle_timeout=SETTLE_S, check_errors=False) as env:
+    async with simcord.run(bot, shard_count=1, settle_timeout=SETTLE_S, check_errors=False) as env:
         bot.tree.error(answer_error)
         async with _chat_in_real_time(bot):
             yield env

@@ -5,6 +5,7 @@ from __future__ import annotations
 import discord
 from discord import app_commands
 
+from bot.faults import is_passing
 from data.errors import ImportRefused, StoreError
 from model.errors import ModelError
 from training.errors import TrainingError
@@ -17,6 +18,7 @@ class Refusal(Exception):
 EXPECTED = (StoreError, ImportRefused, ModelError, TrainingError, Refusal)
 """Errors whose message is already a sentence for people."""
 
+OUT_OF_REACH = "Discord does not take my answers right now. Please try again later."
 UNEXPECTED = "Sorry, something went wrong on my side. The operator can read more in the log."
 
 
@@ -33,6 +35,8 @@ def sentence(error: BaseException) -> str:
             return "I lack a permission for that in this channel."
         case _ if isinstance(error, EXPECTED):
             return str(error)
+        case Exception() if is_passing(error):
+            return OUT_OF_REACH
         case _:
             return UNEXPECTED
 

@@ -9,16 +9,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from bot.metrics import Metrics
 from bot.tasks import Tasks
+from bot.turns import Turns
 from data.schema import TrainingJob
 from data.store import Store
-from model.client import WorkerClient
+from model.client import SET_ASIDE, WorkerClient
 from model.errors import ModelError
 from model.registry import EMBEDDED, ModelOption, find
 from training.checkpoints import Manifest, read_manifest, verify, whole_checkpoints
@@ -68,7 +68,7 @@ class ModelSwitch:
         self._tasks = tasks
         self._metrics = metrics or Metrics()
         self._loading: set[str] = set()
-        self._switching: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._switching = Turns()
         self._failed: dict[str, Failure] = {}
 
     def options(self, scope: int) -> list[ModelOption]:
@@ -106,6 +106,8 @@ class ModelSwitch:
         stand_in = self._options[EMBEDDED]
         if choice == stand_in:
             return Serving(stand_in)
+        if choice.source in self._worker.set_aside:
+            return Serving(stand_in, f"{SET_ASIDE} {EMBEDDED} answers instead.")
         failure = self._failed.get(choice.source)
         if failure is None or time.perf_counter() - failure.at >= RETRY_S:
             self.load_in_background(choice)
@@ -180,7 +182,7 @@ class ModelSwitch:
             LoadFailed, WorkerDied, CorruptCheckpoint: the old model keeps answering.
         """
         option = find(self.options(scope), name)
-        async with self._switching[scope]:
+        async with self._switching.alone(scope):
             with self._metrics.switching():
                 await self.make_ready(option)
             if await self._store.active_model(scope) is None:  # where a rollback leads to then
@@ -197,7 +199,7 @@ class ModelSwitch:
             NothingToRollBack: no other one answered before.
             LoadFailed, WorkerDied, CorruptCheckpoint: the present model keeps answering.
         """
-        async with self._switching[scope]:
+        async with self._switching.alone(scope):
             option = await self._former(scope)
             with self._metrics.switching():
                 await self.make_ready(option)

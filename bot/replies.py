@@ -1,11 +1,14 @@
 """How a reply appears in Discord: one message that grows, split where Discord's limit asks for it.
 
-Knows Discord's limits. Does not know models or the store. Edits are throttled by the clock on
-the wall, not by sleeping: text that comes too soon waits for the next piece or for the end.
+Knows Discord's limits. Does not know models or the store. Edits are throttled by a clock, not by
+sleeping: text that comes too soon waits for the next piece or for the end. A piece that Discord
+does not take for now comes with the next one; the end of a reply is sent again and again.
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -14,8 +17,11 @@ from typing import NamedTuple, Protocol
 
 import discord
 
+from bot.faults import FAULTS, is_passing
 from bot.manners import shortened
 from bot.request import Check
+
+log = logging.getLogger(__name__)
 
 LIMIT = 2000
 """Characters in one message, counted in UTF-16 code units as Discord's clients do."""
@@ -23,6 +29,9 @@ FIRST_S = 0.7
 """Text shorter than this is sent whole; Discord shows "typing" meanwhile."""
 EDIT_S = 1.3
 """Between two edits: Discord allows about five in five seconds for a channel."""
+RETRY_S = (2.0, 8.0, 30.0, 60.0)
+"""Seconds until the end of a reply is shown again where Discord did not take it; what discord.py
+tries by itself comes on top."""
 FENCE = "```"
 
 
@@ -114,8 +123,7 @@ class LiveReply:
     async def wait(self, place: int) -> None:
         """Say that others are answered first, where the reply will be."""
         busy = f"-# I am busy: you are number {place} in the queue."
-        await self._show(busy, self._growing)
-        self._next = time.perf_counter() + EDIT_S
+        await self._glimpse(busy)
 
     @property
     def empty(self) -> bool:
@@ -128,9 +136,8 @@ class LiveReply:
         if time.perf_counter() >= self._next and self._text.strip():
             seen = shortened(self._text)
             check(seen)
-            await self._show(seen, self._growing)
             self._seen = seen
-            self._next = time.perf_counter() + EDIT_S
+            await self._glimpse(seen)
 
     def restart(self) -> None:
         """What came so far is not wanted: the next piece begins another text in its place."""
@@ -145,20 +152,60 @@ class LiveReply:
         await self._clear_rest()
 
     async def finish(self, text: str, note: str | None = None) -> int:
-        """Show the whole text, with a small line under it; the id of the first message."""
-        await self._show(f"{text}\n-# {note}" if note else text, self._whole)
-        await self._clear_rest()
+        """Show the whole text, with a small line under it; the id of the first message.
+
+        If Discord takes no more of it for minutes, what is shown has to do.
+
+        Raises:
+            ReplyDeleted: somebody deleted it.
+            discord.HTTPException, ...: one of `FAULTS`; nothing of it is shown, or it may not be.
+        """
+        try:
+            await self._insist(f"{text}\n-# {note}" if note else text, self._whole)
+            await self._clear_rest()
+        except FAULTS as e:
+            if not self._messages or not is_passing(e):
+                raise
+            log.warning("the end of the reply %d cannot be shown: %s", self._messages[0].id, e)
         return self._messages[0].id
 
     async def fail(self, reason: str) -> None:
         """Say in one sentence why there is no (more) reply; what was shown stays. If there was
-        another reply before, show that again instead."""
+        another reply before, show that again instead.
+
+        Raises:
+            ReplyDeleted, discord.HTTPException, ...: as for `finish`.
+        """
         if self._standing is not None:
-            await self._show(self._standing.text, self._whole)
+            await self._insist(self._standing.text, self._whole)
         else:
             text = f"{self._seen}\n-# {reason}" if self._seen.strip() else reason
-            await self._show(text, None)
+            await self._insist(text, None)
         await self._clear_rest()
+
+    async def _glimpse(self, text: str) -> None:
+        """Show how far it is, or leave that to the next piece if Discord is out of order."""
+        try:
+            await self._show(text, self._growing)
+        except FAULTS as e:
+            if not is_passing(e):
+                raise
+            log.debug("a piece of a reply cannot be shown: %s", e)
+        self._next = time.perf_counter() + EDIT_S
+
+    async def _insist(self, text: str, row: Row | None) -> None:
+        """Show it, and try for some minutes where Discord is out of order."""
+        for pause in RETRY_S:
+            try:
+                await self._show(text, row)
+            except FAULTS as e:
+                if not is_passing(e):
+                    raise
+                log.info("Discord does not take a reply now, it is sent again: %s", e)
+                await asyncio.sleep(pause)
+            else:
+                return
+        await self._show(text, row)
 
     async def _show(self, text: str, row: Row | None) -> None:
         parts = split(self._prefix + text)

@@ -19,6 +19,7 @@ import discord
 
 from bot.audit import write
 from bot.client import Gpt2Bot, call_cog
+from bot.faults import FAULTS
 from bot.outcome import outcome_embed
 from bot.progress import Progress, progress_text
 from bot.tasks import Tasks
@@ -112,7 +113,7 @@ class TrainingReports:
                 return
             try:
                 await self._post(shown, progress_text(progress), _buttons(progress))
-            except discord.HTTPException as e:
+            except FAULTS as e:
                 log.warning("the progress of job %d cannot be shown: %s", progress.job.id, e)
                 shown.next_at = self._clock() + RETRY_S
                 self._tasks.spawn(self._again(shown), name=f"progress of job {progress.job.id}")
@@ -165,7 +166,7 @@ class TrainingReports:
                 await message.edit(content=text, view=None)
         except discord.NotFound:
             pass  # somebody deleted it, so it has no buttons
-        except discord.HTTPException as e:
+        except FAULTS as e:
             log.warning("the message %d keeps its buttons: %s", message.id, e)
 
     async def _tell_end(self, shown: Shown) -> None:
@@ -184,7 +185,7 @@ class TrainingReports:
                 attached["view"] = JobView(job.id, "resume")
             try:
                 await self._send_end(job, text, attached)
-            except discord.HTTPException as e:
+            except FAULTS as e:
                 log.warning("the end of job %d (%s) cannot be told: %s", job.id, text, e)
 
     async def _send_end(self, job: TrainingJob, text: str, attached: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
@@ -26,13 +27,41 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-async def erase_old(store: Store, days: int, clock: Callable[[], datetime] = utc_now) -> int:
+class Calendar:
+    """The time in UTC, unless it is in doubt: what was erased by a wrong clock is gone for ever."""
+
+    def __init__(
+        self,
+        clock: Callable[[], datetime] = utc_now,
+        steady: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock = clock
+        self._steady = steady
+        self._last: tuple[datetime, float] | None = None
+
+    def __call__(self) -> datetime | None:
+        """None if, since the last call, the clock went on by a day more than one does that nobody
+        sets (a machine that slept for days looks alike: then the next call counts)."""
+        now, ticks = self._clock(), self._steady()
+        last, self._last = self._last, (now, ticks)
+        if last and (now - last[0]).total_seconds() - (ticks - last[1]) > DAY_S:
+            return None
+        return now
+
+
+async def erase_old(store: Store, days: int, clock: Callable[[], datetime | None] = utc_now) -> int:
     """Erase messages and records of replies that are older than so many days; how many.
+
+    Nothing is erased while the time is in doubt (`clock` gives None).
 
     Raises:
         StoreError: what was erased until then is gone.
     """
-    erased = await purge(store, clock() - timedelta(days=days))
+    now = clock()
+    if now is None:
+        log.warning("the clock was set forward by more than a day: nothing old is erased today")
+        return 0
+    erased = await purge(store, now - timedelta(days=days))
     if erased:
         await store.empty_log()
         log.info("erased %d messages and records older than %d days", erased, days)

@@ -6,10 +6,12 @@ messages, nor whose turn it is.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from contextlib import aclosing, contextmanager
+import asyncio
+from collections.abc import AsyncIterator, Collection, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 
+from bot.errors import Refusal
 from bot.filtering import WITHHELD, Filters, Guard, Unwanted
 from bot.manners import shortened
 from bot.patience import Patience
@@ -18,18 +20,35 @@ from bot.watching import Watched
 from model.client import WorkerClient
 from model.messages import Finished, Queued, TextDelta
 
+CLOSING = "I am shutting down; please ask again in a moment."
+
 
 @dataclass(slots=True)
 class Live:
-    """A reply that is being made; `request_id` once the worker has spoken of it, `stopped` once
-    somebody has read enough, `gone` once what it answers was deleted."""
+    """A reply that is being made; `limit` once the worker was asked, `request_id` once it has
+    spoken of it, `stopped` once somebody has read enough, `gone` once what it answers was deleted.
+    """
 
     asked: Asked
     surface: Surface
     watched: Watched
+    limit: asyncio.Timeout | None = None
     request_id: int | None = None
     stopped: bool = False
     gone: bool = False
+
+
+@asynccontextmanager
+async def _until_cut(live: Live) -> AsyncIterator[None]:
+    """Wait for the worker's pieces, unless the bot stops before the first one."""
+    live.limit = asyncio.timeout(None)
+    try:
+        async with live.limit:
+            yield
+    except TimeoutError as e:
+        if live.limit.expired():
+            raise Refusal(CLOSING) from e
+        raise
 
 
 class Speaker:
@@ -72,6 +91,14 @@ class Speaker:
             self._live[asked_id].gone = True
             self._stop(self._live[asked_id])
 
+    def cut(self) -> None:
+        """End all replies where they are, begun or not: the bot stops."""
+        for live in self._live.values():
+            if live.request_id is not None:
+                self._worker.abort(live.request_id)
+            elif live.limit is not None:
+                live.limit.reschedule(asyncio.get_running_loop().time())
+
     def _stop(self, live: Live) -> None:
         live.stopped = True
         if live.request_id is not None:
@@ -113,7 +140,7 @@ class Speaker:
             channel=request.channel_id,
             scope=request.scope,
         )
-        async with aclosing(pieces):
+        async with aclosing(pieces), _until_cut(live):
             with self._patience.waiting() as begun:
                 async for piece in pieces:
                     if live.stopped and live.request_id != piece.request_id:

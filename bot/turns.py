@@ -45,7 +45,7 @@ class Turns:
         self._withdrawn: set[int] = set()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._closing = False
+        self.closing = False
 
     @asynccontextmanager
     async def turn(
@@ -62,7 +62,7 @@ class Turns:
         self._idle.clear()
         try:
             async with self._alone(channel_id, Place(message_id, by)):
-                yield not (self._closing or message_id in self._withdrawn)
+                yield not (self.closing or message_id in self._withdrawn)
         finally:
             self._pending.discard(message_id)
             self._withdrawn.discard(message_id)
@@ -128,11 +128,12 @@ class Turns:
         """Messages were deleted: they lose their turn if they wait."""
         self._withdrawn.update(self._pending.intersection(message_ids))
 
-    async def drain(self, seconds: float) -> None:
-        """Begin no new turn and wait at most that long for those under way."""
-        self._closing = True
+    async def drain(self, seconds: float) -> bool:
+        """Begin no new turn and wait at most that long for those under way; whether all ended."""
+        self.closing = True
         try:
             async with asyncio.timeout(seconds):
                 await self._idle.wait()
         except TimeoutError:
             log.warning("some replies were still under way after %.0f s", seconds)
+        return self._idle.is_set()

@@ -28,13 +28,14 @@ COLLECTED = """
 class History(Table):
     """The messages of every channel, and from where on each channel's context counts."""
 
-    async def add_message(self, message: StoredMessage, *, answering: int | None = None) -> None:
-        """Record a message as the newest of its channel; one that is known already is ignored.
+    async def add_message(self, message: StoredMessage, *, answering: int | None = None) -> bool:
+        """Record a message as the newest of its channel; one that is known already is ignored
+        (False).
 
         A reply of the bot that is `answering` a message is recorded only if that one is still
         there: what was deleted or forgotten meanwhile does not come back in what answers it.
         """
-        await self._rows(
+        added = await self._changed(
             """
             INSERT INTO messages
                 (discord_id, channel_id, author_id, role, content, created_at, scope)
@@ -51,6 +52,7 @@ class History(Table):
             message.scope,
             answering,
         )
+        return bool(added)
 
     async def edit_message(self, discord_id: int, content: str) -> bool:
         """Change what a message says; False if it is not known.

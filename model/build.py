@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -83,14 +84,15 @@ def built(source: str, cache: Path, precision: str) -> Path:
     command = [sys.executable, "-c", START, source, str(cache), precision, level, form()]
     root = str(Path(__file__).parents[1])
     paths = filter(None, [root, os.environ.get("PYTHONPATH")])
-    child = subprocess.run(
+    with subprocess.Popen(
         command,
+        stdin=subprocess.PIPE,  # its end tells the child that this process is gone
         stdout=subprocess.PIPE,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OPENBLAS_NUM_THREADS": "1"},
         creationflags=getattr(subprocess, "BELOW_NORMAL_PRIORITY_CLASS", 0),
-        check=False,
-    )
-    lines = child.stdout.decode().splitlines()
+    ) as child:
+        assert child.stdout is not None  # a pipe was asked for
+        lines = child.stdout.read().decode().splitlines()
     answer: dict[str, str] = json.loads(lines[-1]) if lines else {}
     if "folder" in answer:
         return Path(answer["folder"])
@@ -269,9 +271,16 @@ def _used(folder: Path) -> float:
 def main() -> None:
     """Build what the command line says; one JSON line tells the folder, or the reason why not."""
     source, cache, precision, level, log_format = sys.argv[1:]
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     set_up(int(level), "json" if log_format == "json" else "text")
     try:
         answer = {"folder": str(build(source, Path(cache), precision))}
     except LoadFailed as e:
         answer = {"reason": str(e)}
     sys.stdout.write(f"{json.dumps(answer)}\n")
+
+
+def _end_with_parent() -> None:
+    """Leave no build behind that nobody waits for; what it has made so far is tidied away later."""
+    os.read(0, 1)  # nothing is ever written there
+    os._exit(1)

@@ -10,7 +10,16 @@ import contextlib
 import itertools
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Mapping,
+    Sequence,
+    Set,
+)
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
@@ -43,6 +52,8 @@ from model.process import WorkerProcess
 from model.registry import TINY
 from model.sampling import SamplingParams
 from model.settings import WorkerSettings
+from model.suspects import DEATHS, Suspects
+from model.watchdog import HANG_S, PING_S, Watchdog
 
 log = logging.getLogger(__name__)
 
@@ -55,14 +66,30 @@ EXIT_S = 2.0
 START_S = 120.0
 """Seconds that a request waits for a worker that starts."""
 DIED = "The model stopped unexpectedly and is being restarted. Please ask again."
-STOPPED = "I am shutting down; please ask again later."
+HUNG = "The model hung and is being restarted. Please ask again."
 SILENT = "The model does not answer."
+STOPPED = "I am shutting down; please ask again later."
+SET_ASIDE = (
+    f"The chosen model is set aside: my worker process died {DEATHS} times in a row with it. "
+    "`/model use` tries it again."
+)
 
 Answer = Report | ModelError
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A request that waits for answers; `source` is the model that it is for, if it is for one."""
+
+    source: str | None
+    answers: asyncio.Queue[Answer] = field(default_factory=asyncio.Queue)
+
+
 class WorkerClient:
-    """One worker process at a time, and the requests that wait for it."""
+    """One worker process at a time, and the requests that wait for it.
+
+    Every `ping_s` seconds it is asked for a sign of life; `hang_s` without one, and it is replaced.
+    """
 
     def __init__(
         self,
@@ -70,17 +97,24 @@ class WorkerClient:
         *,
         embedded: str = str(TINY),
         on_restart: Callable[[], Awaitable[None]] | None = None,
+        ping_s: float = PING_S,
+        hang_s: float = HANG_S,
     ) -> None:
         self._settings = settings or WorkerSettings()
         self._embedded = embedded
         self._on_restart = on_restart
+        self._ping_s, self._hang_s = ping_s, hang_s
         self._process: WorkerProcess | None = None
         self._is_ready = asyncio.Event()
         self._stopping = False
         self._ids = itertools.count(1)
-        self._pending: dict[int, asyncio.Queue[Answer]] = {}
+        self._pending: dict[int, Waiting] = {}
         self._models: dict[str, ModelFacts] = {}
         self._wanted: set[str] = set()
+        self._suspects = Suspects()
+        self._watchdog: Watchdog | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._hung = False
         self._restarting: asyncio.Task[None] | None = None
         self._delay = FIRST_DELAY_S
         self.ready: Ready | None = None
@@ -90,6 +124,11 @@ class WorkerClient:
     def models(self) -> Mapping[str, ModelFacts]:
         """The models in the worker's memory, by source."""
         return self._models
+
+    @property
+    def set_aside(self) -> Set[str]:
+        """The models that the worker died with too often; `load` tries them again."""
+        return self._suspects.aside
 
     @property
     def pid(self) -> int | None:
@@ -134,6 +173,7 @@ class WorkerClient:
         """Finish replies in flight, for at most `drain_s` seconds, and end the process."""
         self._stopping = True
         self._is_ready.set()  # who waits for it learns that nothing comes
+        self._stop_watching()
         if self._restarting is not None:
             self._restarting.cancel()
             await asyncio.gather(self._restarting, return_exceptions=True)
@@ -145,13 +185,14 @@ class WorkerClient:
         self._fail_pending(STOPPED)
 
     async def load(self, source: str) -> ModelFacts:
-        """Load a model beside the others (anew, if it is loaded already).
+        """Load a model beside the others (anew, if it is loaded already, or was set aside).
 
         Raises:
             LoadFailed: the sentence says why; whatever answered before still does.
             WorkerDied: the worker ended meanwhile.
         """
-        async with self._request(lambda number: LoadModel(number, source)) as answers:
+        self._suspects.aside.discard(source)
+        async with self._request(lambda number: LoadModel(number, source), source) as answers:
             match await answers.get():
                 case ModelLoaded(facts=facts):
                     return facts
@@ -167,7 +208,7 @@ class WorkerClient:
             LoadFailed, WorkerDied: there is no model to ask.
         """
         async with self._request(
-            lambda number: Render(number, source, tuple(messages), max_new_tokens)
+            lambda number: Render(number, source, tuple(messages), max_new_tokens), source
         ) as answers:
             match await answers.get():
                 case Rendered() as rendered:
@@ -194,7 +235,10 @@ class WorkerClient:
         """
         log_id = current_request()
         async with self._request(
-            lambda number: Generate(number, source, tuple(messages), params, channel, scope, log_id)
+            lambda number: Generate(
+                number, source, tuple(messages), params, channel, scope, log_id
+            ),
+            source,
         ) as answers:
             while True:
                 match await answers.get():
@@ -207,17 +251,17 @@ class WorkerClient:
                         raise _error(other)
 
     async def ping(self, timeout_s: float = 5.0) -> float:
-        """Whether the worker takes commands: the seconds until it answered.
+        """Seconds that the worker takes to give a sign of life.
 
         Raises:
-            WorkerDied: it has not, after `timeout_s` seconds.
+            WorkerDied: it gives none in time.
         """
-        asked = time.perf_counter()
+        asked = time.monotonic()
         try:
             async with asyncio.timeout(timeout_s), self._request(Ping) as answers:
                 match await answers.get():
                     case Pong():
-                        return time.perf_counter() - asked
+                        return time.monotonic() - asked
                     case other:
                         raise _error(other)
         except TimeoutError as e:
@@ -234,15 +278,19 @@ class WorkerClient:
 
     @contextlib.asynccontextmanager
     async def _request(
-        self, make: Callable[[int], Command]
+        self, make: Callable[[int], Command], source: str | None = None
     ) -> AsyncIterator[asyncio.Queue[Answer]]:
         """Send a command; its answers. Leaving before the last one stops the work on it."""
         await self._until_ready()
+        if source in self.set_aside:
+            raise LoadFailed(SET_ASIDE)
+        if source and source != self._embedded:
+            self._suspects.used(source)
         number = next(self._ids)
-        answers = self._pending[number] = asyncio.Queue()
+        waiting = self._pending[number] = Waiting(source)
         try:
             self._send(make(number))
-            yield answers
+            yield waiting.answers
         finally:
             if self._pending.pop(number, None) is not None:
                 self._send(Abort(number))
@@ -263,6 +311,8 @@ class WorkerClient:
     # --- what the reader thread hands over -------------------------------------------------------
 
     def _on_reports(self, process: WorkerProcess, reports: Reports) -> None:
+        if process is self._process and self._watchdog is not None:
+            self._watchdog.heard()
         for report in reports:
             if process is self._process:
                 self._on_report(process, report)
@@ -270,7 +320,7 @@ class WorkerClient:
     def _on_report(self, process: WorkerProcess, report: Report) -> None:
         match report:
             case Ready() if not process.handshake.done():
-                self._on_ready(report)
+                self._on_ready(process, report)
                 process.handshake.set_result(report)
                 return
             case Failed(request_id=0) if not process.handshake.done():
@@ -286,11 +336,11 @@ class WorkerClient:
                 pass
         if isinstance(report, Ready | Unloaded) or report.request_id not in self._pending:
             return
-        self._pending[report.request_id].put_nowait(report)
+        self._pending[report.request_id].answers.put_nowait(report)
         if not isinstance(report, Queued | TextDelta):
             del self._pending[report.request_id]
 
-    def _on_ready(self, ready: Ready) -> None:
+    def _on_ready(self, process: WorkerProcess, ready: Ready) -> None:
         model = ready.model
         log.info(
             "worker %d ready: %s parameters on %s in %s, loaded in %.1f s",
@@ -303,6 +353,24 @@ class WorkerClient:
         self.ready = ready
         self._models = {model.source: model}
         self._is_ready.set()
+        self._watch(process)
+
+    def _watch(self, process: WorkerProcess) -> None:
+        def hangs() -> None:
+            log.error("the worker process gave no sign of life for %.0f s", self._hang_s)
+            self._hung = True
+            process.kill()
+
+        self._stop_watching()
+        self._hung = False
+        self._watchdog = Watchdog(
+            lambda: process.send(Ping(0)), hangs, ping_s=self._ping_s, hang_s=self._hang_s
+        )
+        self._watching = asyncio.ensure_future(self._watchdog.watch())
+
+    def _stop_watching(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
 
     def _on_end(self, process: WorkerProcess) -> None:
         if process is not self._process or self._stopping:
@@ -315,14 +383,21 @@ class WorkerClient:
             return
         log.error("the worker process ended; starting it again")
         self._is_ready.clear()
-        self._fail_pending(DIED)
+        self._stop_watching()
+        self._set_aside({one.source for one in self._pending.values() if one.source})
+        self._fail_pending(HUNG if self._hung else DIED)
         if self._restarting is not None:
             self._restarting.cancel()  # it was loading models into the one that has just ended
         self._restarting = asyncio.ensure_future(self._restart(process))
 
+    def _set_aside(self, waited_for: Set[str]) -> None:
+        for source in self._suspects.died(waited_for):
+            self._wanted.discard(source)
+            log.error("%s is set aside: the worker died %d times in a row with it", source, DEATHS)
+
     def _fail_pending(self, reason: str) -> None:
-        for answers in self._pending.values():
-            answers.put_nowait(WorkerDied(reason))
+        for waiting in self._pending.values():
+            waiting.answers.put_nowait(WorkerDied(reason))
         self._pending.clear()
 
     async def _restart(self, dead: WorkerProcess) -> None:

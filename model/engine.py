@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 
 SHORTEST = 16
 """Positions with which a conversation can be had at all."""
+MOST_IDLE = 32
+"""Channels whose next prompts wait to be read beforehand: on a busy machine they would pile up."""
 PAUSE_S = 0.06
 """Seconds that prompts are read between two words of a reply."""
 MB = 1 << 20
@@ -166,8 +168,9 @@ class Engine:
         memory = len(ids) * loaded.runner.token_bytes
         if not ids or len(ids) >= loaded.facts.positions or memory > self._memory:
             return
+        others = [one for one in self._scheduler.idle if not _is_of(one, loaded, request.channel)]
         for one in self._scheduler.idle:
-            if (one.model, one.channel) == (loaded.key, request.channel):
+            if one not in others[1 - MOST_IDLE :]:
                 self._leave(one)
         self._scheduler.add(
             Sequence(
@@ -280,7 +283,12 @@ class Engine:
 
     def _take(self, sequence: Sequence, logits: Logits) -> None:
         loaded = self._models[sequence.model]
-        token = next_token(sequence, loaded, logits)
+        try:
+            token = next_token(sequence, loaded, logits)
+        except MemoryError:
+            log.exception("choosing a token failed")
+            self._fail(sequence, SHORT_OF_MEMORY)
+            return
         if token is None:
             self._fail(sequence, "The model computed something that is not a number.")
             return
@@ -375,6 +383,10 @@ class Busy(ValueError):
 SHORT_OF_MEMORY = "The model failed to answer; it may be short of memory."
 NOTHING = "I found nothing to say. Please try again."
 TOO_LATE = "I was too busy to answer in time. Please ask again."
+
+
+def _is_of(sequence: Sequence, loaded: Loaded, channel: int) -> bool:
+    return (sequence.model, sequence.channel) == (loaded.key, channel)
 
 
 def _piece(sequence: Sequence, text: str) -> TextDelta:

@@ -72,7 +72,7 @@ class Abort:
 
 @dataclass(frozen=True, slots=True)
 class Ping:
-    """Is somebody there? Answer: Pong, between two steps."""
+    """Give a sign of life, between two steps. Answer: Pong."""
 
     request_id: int
 
@@ -179,6 +179,8 @@ class Rendered:
 
 @dataclass(frozen=True, slots=True)
 class Pong:
+    """The main thread of the worker is at work, or waits for some."""
+
     request_id: int
 
 

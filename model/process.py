@@ -1,7 +1,8 @@
 """One life of the worker process: it is started, spoken to, and ended without a trace.
 
 Knows the pipe and the process, not what the messages mean. Imports no torch. A thread of its own
-reads the pipe and hands each report to the event loop, so waiting never blocks the bot.
+reads the pipe and hands each report to the event loop, and another one writes to it: so neither
+waiting for reports nor a worker that takes no commands ever blocks the bot.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import multiprocessing
+import queue
 import signal
 import sys
 import threading
@@ -43,7 +45,8 @@ class WorkerProcess:
         self.pid = self._process.pid
         self.born = time.monotonic()
         self.handshake: asyncio.Future[Ready] = asyncio.get_running_loop().create_future()
-        self._reader: threading.Thread | None = None
+        self._commands: queue.SimpleQueue[Command | None] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
         self._ending: asyncio.Future[None] | None = None
 
     def listen(
@@ -63,13 +66,24 @@ class WorkerProcess:
                 except (EOFError, OSError):
                     loop.call_soon_threadsafe(on_end, self)
 
-        self._reader = threading.Thread(target=read, name="gpt2bot-worker-reader", daemon=True)
-        self._reader.start()
+        for work, name in ((read, "reader"), (self._write, "writer")):
+            thread = threading.Thread(target=work, name=f"gpt2bot-worker-{name}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def _write(self) -> None:
+        """Send what is to be sent; if the process is gone, its end is on the way already."""
+        with contextlib.suppress(OSError):
+            while (command := self._commands.get()) is not None:
+                self._connection.send(command)
 
     def send(self, command: Command) -> None:
-        """Send a command; if the process is gone, its end is on the way already."""
-        with contextlib.suppress(OSError):
-            self._connection.send(command)
+        """Send a command, after those before it; returns at once."""
+        self._commands.put(command)
+
+    def kill(self) -> None:
+        """End it at once, whatever it is doing; that is heard of as after a crash."""
+        self._process.kill()
 
     async def end(self, seconds: float) -> None:
         """Give it some seconds to end by itself, then insist; nothing of it is left."""
@@ -85,8 +99,9 @@ class WorkerProcess:
         if self._process.is_alive():
             self._process.kill()
             self._process.join()
-        if self._reader is not None:
-            self._reader.join()
+        self._commands.put(None)
+        for thread in self._threads:
+            thread.join()
         self._process.close()
 
 

@@ -25,7 +25,7 @@ from jinja2 import TemplateError
 
 from model.build import name
 from model.device import Device, best_device, cores
-from model.engine import MB, Busy, Engine
+from model.engine import MB, SHORT_OF_MEMORY, Busy, Engine
 from model.errors import LoadFailed
 from model.loading import Loaded, load
 from model.logs import set_up, speaking_of
@@ -168,7 +168,7 @@ class Worker:
             self._begin(request)
 
     def _prepare(self, request: Prepare) -> None:
-        with contextlib.suppress(TemplateError):  # the reply itself will say so
+        with contextlib.suppress(TemplateError, MemoryError):  # the reply itself will say so
             self.engine.prepare(request)
 
     def _begin(self, request: Generate | Render) -> None:
@@ -180,6 +180,9 @@ class Worker:
                 self.engine.render(request)
         except Busy as e:
             self.say(Failed(request.request_id, str(e)))
+        except MemoryError:
+            log.exception("a prompt could not be made")
+            self.say(Failed(request.request_id, SHORT_OF_MEMORY))
         except ValueError as e:
             self.say(Failed(request.request_id, f"That cannot be answered: {e}."))
         except TemplateError as e:

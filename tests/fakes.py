@@ -58,7 +58,8 @@ class FakeWorker:
     """Answers with `answer(messages)`, word by word.
 
     While `gate` is closed (`gate.clear()`), replies wait before their word number `gate_at` (0: the
-    first), unless they are stopped. `heard` keeps what each request saw, `asked` its settings.
+    first), unless they are stopped; those that begin while it is `silent` say nothing before it.
+    `heard` keeps what each request saw, `asked` its settings; `spoken` words were said in all.
     Sources in `broken` cannot be loaded. `park` waits for the gate, and may tell others so.
     """
 
@@ -69,14 +70,17 @@ class FakeWorker:
         self.gate = Gate()
         self.gate.set()
         self.gate_at = 0
+        self.silent = False
         self.asked: list[SamplingParams] = []
         self.heard: list[tuple[str, list[Message]]] = []
         self.models: dict[str, ModelFacts] = {str(TINY): facts(str(TINY))}
         self.broken: dict[str, str] = {}
+        self.set_aside: set[str] = set()
         self.failure: Exception | None = None
         self.prepared: dict[int, tuple[str, list[Message]]] = {}
         self.running = 0
         self.most_running = 0
+        self.spoken = 0
         self._changed = asyncio.Event()
         self._numbers = itertools.count(1)
         self._aborted: set[int] = set()
@@ -92,9 +96,6 @@ class FakeWorker:
     @property
     def requests(self) -> int:
         return self.running
-
-    async def ping(self, timeout_s: float = 5.0) -> float:
-        return 0.0
 
     async def stop(self) -> None:
         self.gate.set()
@@ -123,22 +124,23 @@ class FakeWorker:
     ) -> AsyncIterator[Queued | TextDelta | Finished]:
         self.heard.append((source, list(messages)))
         self.asked.append(params)
-        number = next(self._numbers)
+        number, silent = next(self._numbers), self.silent
         self.running += 1
         self.most_running = max(self.most_running, self.running)
         self._changed.set()
         try:
-            if not self.gate.is_set() and self.running > 1:
+            if not self.gate.is_set() and self.running > 1 and not silent:
                 yield Queued(number, self.running - 1)
             words: list[str] = []
             for n, word in enumerate(self.answer(messages).split(" ")):
-                if n == self.gate_at and number not in self._aborted:
+                if n == (0 if silent else self.gate_at) and number not in self._aborted:
                     await self.park(self.gate.pass_through(number))
                 if self.failure is not None:
                     raise self.failure
                 if number in self._aborted:
                     break
                 words.append(word)
+                self.spoken += 1
                 yield TextDelta(number, f" {word}" if n else word)
             reason = FinishReason.ABORTED if number in self._aborted else FinishReason.END
             seed = params.seed or 0
@@ -146,6 +148,9 @@ class FakeWorker:
             yield Finished(number, text, reason, 10, len(words), seed, 0.01, first_s=0.005)
         finally:
             self.running -= 1
+
+    async def ping(self, timeout_s: float = 5.0) -> float:
+        return 0.001
 
     def abort(self, request_id: int) -> None:
         self._aborted.add(request_id)

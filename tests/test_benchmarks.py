@@ -63,6 +63,19 @@ def test_the_training_benchmark_prints_one_object() -> None:
     assert result["speed"]["tiny: times as fast"] > 0
 
 
+def test_a_crowd_loses_nothing() -> None:
+    """So many messages at once that some are refused: those are told so."""
+    result = run(
+        "load", "--channels 60 --guilds 6 --rate 60000 --messages 250 --waiting 4 --pause 0.1"
+    )
+    assert result["messages"] >= 250
+    assert (result["lost"], result["unexpected"], result["database"]) == (0, [], "ok")
+    assert result["refused"] > 0
+    assert result["recorded_replies"] + result["refused"] == result["messages"]
+    assert set(result["first_text_s"]) == {"p50", "p90", "p99"}
+    assert result["memory"].keys() == {"bot", "worker"}
+
+
 def test_the_store_benchmark_prints_one_object() -> None:
     result = run("store", "--short")
     assert list(result["context"]) == ["100", "1000", "10000"]

@@ -17,6 +17,8 @@ from bot.buttons import rows
 from bot.client import Gpt2Bot
 from bot.conversation import ConversationManager
 from bot.errors import Refusal, is_expected, sentence
+from bot.faults import FAULTS
+from bot.indicator import typing
 from bot.manners import Held, Manners
 from bot.pressed import scope_here
 from bot.replies import NO_BUTTONS, LiveReply, ReplyDeleted, Rows, question, split
@@ -76,7 +78,10 @@ class Chat(commands.Cog):
         if not self._silence.holds(scope_of(message)):
             await self._reply_to(message)
         elif self._silence.tells(message.channel.id, scope_of(message)):
-            await message.channel.send(PAUSED)
+            try:
+                await message.channel.send(PAUSED)
+            except FAULTS as e:
+                _log_not_shown(message, e)
 
     async def _reply_to(self, message: discord.Message) -> None:
         begin_request()
@@ -90,15 +95,18 @@ class Chat(commands.Cog):
             await self._answer_or_say_why(message, reply)
         except ReplyDeleted:
             log.info("the reply to %s was deleted while it was written", message.id)
-        except discord.Forbidden:
-            log.warning("may not write in the channel %s", message.channel.id)
+        except FAULTS as e:
+            _log_not_shown(message, e)
 
     async def _answer_or_say_why(self, message: discord.Message, reply: LiveReply) -> None:
         try:
             await self._answer(message, reply)
-        except (ReplyDeleted, discord.Forbidden):
+        except (ReplyDeleted, *FAULTS):
             raise
         except Exception as e:
+            if self._bot.is_closed():
+                log.info("no reply to %s: I am shutting down", message.id)
+                return
             if not is_expected(e):
                 log.exception("no reply to %s", message.id)
             if not (isinstance(e, Held) and e.told):
@@ -119,7 +127,7 @@ class Chat(commands.Cog):
             text=lambda: self._manners.fitting(self.text_of(message)),
             in_bursts=True,
         )
-        async with message.channel.typing():
+        async with typing(message.channel):
             await self._conversations.answer(incoming, reply)
 
     def _rows(self, asked_id: int, *, quoted: bool = False) -> Rows:
@@ -273,6 +281,12 @@ def scope_of(message: discord.Message) -> int:
 def _is_automatic(message: discord.Message) -> bool:
     """Whether no person wrote it: a bot, ourselves among them, a webhook, or Discord itself."""
     return message.author.bot or message.webhook_id is not None or message.is_system()
+
+
+def _log_not_shown(message: discord.Message, fault: Exception) -> None:
+    """No permission (any more), an archived thread, or Discord is out of order for long."""
+    channel = message.channel.id
+    log.warning("no answer to %s can be shown in the channel %s: %s", message.id, channel, fault)
 
 
 def place(interaction: discord.Interaction[Gpt2Bot]) -> int:

@@ -21,6 +21,7 @@ from bot.cogs.models import scope_of
 from bot.cogs.training import admit
 from bot.consent import CONSENT_TEXT, CONSENT_VERSION, NOT_SWITCHED_ON
 from bot.errors import is_expected, sentence
+from bot.faults import FAULTS
 from bot.forgetting import Forgetting
 from bot.privacy import (
     EXPORTED,
@@ -126,7 +127,7 @@ class Privacy(commands.Cog):
             log.error("a forgetting broke off", exc_info=None if is_expected(e) else e)
         try:
             await interaction.edit_original_response(content=text)
-        except discord.HTTPException as e:
+        except FAULTS as e:
             log.info("the end of a forgetting came too late to be told: %s", e)
 
     def _server_name(self, scope: int) -> str:

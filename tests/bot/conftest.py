@@ -55,7 +55,7 @@ class World:
 @asynccontextmanager
 async def live(bot: Gpt2Bot, **options: Any) -> AsyncIterator[simcord.Env]:
     """SimCord around the bot. Unlike `simcord.run`, this may span a fixture's `yield`."""
-    env = simcord.Env(bot, settle_timeout=60, **options)
+    env = simcord.Env(bot, settle_timeout=60, **{"shard_count": 1, **options})
     await env.start()
     try:
         yield env

@@ -13,9 +13,11 @@ from bot.errors import Refusal
 from bot.models import ModelSwitch
 from bot.replies import anything
 from bot.request import Check, Incoming
+from bot.speaking import CLOSING
 from bot.tasks import Tasks
 from data.schema import Message, Role
 from data.store import Store, open_store
+from model.client import SET_ASIDE
 from model.errors import WorkerDied
 from model.registry import TINY, model_options
 from model.sampling import SamplingParams
@@ -283,7 +285,56 @@ async def test_drain_waits_for_turns_under_way_and_begins_no_new_one(
     worker.gate.set()
     await asyncio.gather(turn, draining, refused)
     assert paper.final == "you said hello"
-    assert late.final is None
+    assert (late.final, late.failed) == (None, CLOSING)
+
+
+async def test_what_a_drain_has_no_time_for_ends_where_it_is(
+    conversations: ConversationManager, worker: FakeWorker, store: Store
+) -> None:
+    """One reply has begun, another has not, and a third waits for its turn."""
+    worker.gate_at = 2
+    worker.gate.clear()
+    begun, asked, waits = Paper(), Paper(), Paper()
+    first = asyncio.create_task(conversations.answer(incoming(1, "hello"), begun))
+    await worker.until(lambda: worker.running == 1)
+    worker.silent = True
+    second = asyncio.create_task(conversations.answer(incoming(2, "hello", channel=6), asked))
+    third = asyncio.create_task(conversations.answer(incoming(3, "hello"), waits))
+    await worker.until(lambda: worker.running == 2)
+    await conversations.drain(0.01)
+    assert await asyncio.gather(first, third) == [first.result(), None]
+    with pytest.raises(Refusal, match="shutting down"):
+        await second
+    assert (begun.final, waits.failed) == ("you said", CLOSING)
+    assert [one.message.content for one in await store.context(CHANNEL, 9)] == ["hello", "you said"]
+
+
+async def test_a_message_that_comes_twice_is_answered_once(
+    conversations: ConversationManager, worker: FakeWorker, store: Store
+) -> None:
+    worker.gate.clear()
+    papers = [Paper(), Paper(), Paper()]
+    first = asyncio.create_task(conversations.answer(incoming(1, "hello"), papers[0]))
+    await worker.until(lambda: worker.running == 1)
+    assert await conversations.answer(incoming(1, "hello"), papers[1]) is None
+    worker.gate.set()
+    await first
+    assert await conversations.answer(incoming(1, "hello"), papers[2]) is None
+    assert [paper.final for paper in papers] == ["you said hello", None, None]
+    assert len(worker.heard) == 1
+    assert len(await store.context(CHANNEL, 9)) == 2
+
+
+async def test_a_model_that_is_set_aside_is_not_loaded_and_the_embedded_one_answers(
+    conversations: ConversationManager, store: Store, worker: FakeWorker
+) -> None:
+    worker.set_aside.add("gpt2")
+    await store.set_active_model(7, "gpt2")
+    paper = Paper()
+    await conversations.answer(incoming(1, "hello"), paper)
+    assert worker.heard[-1][0] == str(TINY)
+    assert paper.note == f"{SET_ASIDE} tiny answers instead."
+    assert "gpt2" not in worker.models
 
 
 async def test_history_survives_a_restart(

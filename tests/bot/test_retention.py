@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from bot.retention import DAY_S, RETRY_S, erase_old, repeat
+from bot.retention import DAY_S, RETRY_S, Calendar, erase_old, repeat
 from data.errors import StoreError
 from data.store import Store
 from tests.data.records import ADA, CHANNEL, NOON, made, said
@@ -24,6 +24,27 @@ async def test_only_what_is_older_than_the_days_is_erased(store: Store) -> None:
     assert (await store.summary_of(ADA)).replies == 1
     assert await erase_old(store, 30, lambda: NOON) == 0
     assert await erase_old(store, 30, lambda: NOON + timedelta(seconds=1)) == 2
+
+
+async def test_a_clock_that_is_set_forward_erases_nothing_that_day(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    await store.add_message(said(1, "keep me", at=NOON))
+    time = {"day": 0.0, "wrong by": 0.0}
+    calendar = Calendar(
+        lambda: NOON + timedelta(days=time["day"] + time["wrong by"]),
+        lambda: DAY_S * time["day"],
+    )
+    erased = []
+    for wrong_by in (0.0, 3650.0, 0.0, 0.9):  # the third: it was set right again
+        time["wrong by"] = wrong_by
+        erased.append(await erase_old(store, 30, calendar))
+        time["day"] += 1
+    assert erased == [0, 0, 0, 0]
+    assert caplog.text.count("the clock was set forward") == 1
+    assert len(await store.context(CHANNEL, 10)) == 1
+    time["day"] = 31
+    assert await erase_old(store, 30, calendar) == 1
 
 
 class Days:

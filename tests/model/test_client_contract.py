@@ -50,6 +50,11 @@ async def test_start_has_told_the_facts(side: Side) -> None:
     assert side.worker.models[str(TINY)] == side.worker.ready.model
 
 
+async def test_it_gives_a_sign_of_life_and_has_set_nothing_aside(side: Side) -> None:
+    assert 0 < await side.worker.ping() < 5
+    assert side.worker.set_aside == set()
+
+
 async def test_a_reply_is_deltas_and_one_end(side: Side) -> None:
     *deltas, end = [one async for one in side.worker.generate(str(TINY), TALK, PARAMS)]
     assert isinstance(end, Finished)

@@ -12,7 +12,7 @@ import pytest
 
 from data.schema import Message, Role
 from model.chat import HALF
-from model.engine import MB, Busy, Engine
+from model.engine import MB, MOST_IDLE, Busy, Engine
 from model.loading import Loaded
 from model.messages import (
     Failed,
@@ -519,6 +519,20 @@ def test_what_is_read_ahead_is_replaced_by_newer_news(byte_model: Loaded) -> Non
     desk.ask(loaded, replace(GREEDY, max_new_tokens=5), number=2, messages=talk, channel=7)
     desk.run()
     assert reads(loaded)[-1][0] >= 80
+
+
+def test_what_is_read_ahead_does_not_pile_up_while_there_is_no_time_for_it(
+    byte_model: Loaded,
+) -> None:
+    loaded = scripted(byte_model, "ok")
+    desk = Desk()
+    desk.engine.install(loaded)
+    for channel in range(1, 10 * MOST_IDLE):
+        desk.engine.prepare(Prepare(loaded.facts.source, (said("hello"),), channel))
+    desk.engine.prepare(Prepare(loaded.facts.source, (said("hello again"),), channel))
+    desk.run()
+    assert len(reads(loaded)) == MOST_IDLE
+    assert desk.engine.cache_bytes > 0
 
 
 class Forgetful(ScriptedRunner):

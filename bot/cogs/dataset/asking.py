@@ -7,6 +7,7 @@ from contextlib import suppress
 import discord
 
 from bot.client import Gpt2Bot, TellsFailure
+from bot.faults import FAULTS
 from bot.roles import Rank, require
 
 TIMEOUT_S = 600.0
@@ -30,10 +31,10 @@ class ManagerView(TellsFailure, discord.ui.View):
         interaction: discord.Interaction[Gpt2Bot],  # type: ignore[override]
     ) -> bool:
         require(interaction, Rank.MANAGER)  # the caller may have lost the permission meanwhile
-        return True
+        return await super().interaction_check(interaction)
 
     async def on_timeout(self) -> None:
-        with suppress(discord.HTTPException):  # who dismissed the answer needs no closing
+        with suppress(*FAULTS):  # who dismissed the answer needs no closing
             await self.shown.edit_original_response(
                 content=self._closing, embed=None, attachments=[], view=None
             )

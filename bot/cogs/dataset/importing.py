@@ -19,6 +19,7 @@ from bot.audit import note
 from bot.client import Gpt2Bot
 from bot.cogs.dataset.asking import ManagerView
 from bot.cogs.dataset.embeds import import_embed
+from bot.faults import FAULTS
 from bot.looks import many
 from bot.outcome import quoted
 from data.errors import ImportCancelled, ImportRefused, StoreError
@@ -112,7 +113,7 @@ class Progress:
             self._edit = asyncio.create_task(self._show(rows))
 
     async def _show(self, rows: int) -> None:
-        with suppress(discord.HTTPException):  # the next one may be shown
+        with suppress(*FAULTS):  # the next one may be shown
             text = f"{self.text} {many(rows, 'row')} so far."
             await self._interaction.edit_original_response(content=text)
 
@@ -191,7 +192,7 @@ def imported_text(new: int, pairs: int) -> str:
 async def _download(file: discord.Attachment, path: Path) -> None:
     try:
         data = await file.read()
-    except discord.HTTPException as e:
+    except FAULTS as e:
         raise ImportRefused(f"{file.filename} could not be fetched from Discord: try again.") from e
     await asyncio.to_thread(path.write_bytes, data)
 

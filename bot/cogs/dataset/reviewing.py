@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import discord
 
 from bot.audit import note
-from bot.client import Gpt2Bot, TellsFailure
+from bot.client import FORM_S, Gpt2Bot, TellsFailure
 from bot.cogs.dataset.asking import ManagerView
 from bot.cogs.dataset.embeds import example_embed
 from bot.lessons import BOTH
@@ -174,7 +174,7 @@ class EditForm(TellsFailure, discord.ui.Modal):
     """Both texts of an example."""
 
     def __init__(self, page: Page, example: Example) -> None:
-        super().__init__(title=f"Example {example.id}")
+        super().__init__(title=f"Example {example.id}", timeout=FORM_S)
         self._page = page
         self._user = _text("user", example.user)
         self._bot = _text("bot", example.bot)

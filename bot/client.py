@@ -5,6 +5,7 @@ Built by `bot.app`, which hands it the cogs. Knows no store, no worker.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Collection, Iterable
 from typing import Any
@@ -125,6 +126,11 @@ class Gpt2Bot(commands.AutoShardedBot):
         for cog in self.make_cogs():
             await self.add_cog(cog)
         await self.tree.sync()
+
+    async def close(self) -> None:
+        """As discord.py has it; before a login there is nothing to close, and it would fail."""
+        if isinstance(self.loop, asyncio.AbstractEventLoop):
+            await super().close()
 
     async def on_ready(self) -> None:
         log.info("ready: %s in %d servers", self.user, len(self.guilds))

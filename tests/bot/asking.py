@@ -17,6 +17,13 @@ def store_of(world: World) -> Store:
     return store
 
 
+async def all_forgotten(store: Store) -> None:
+    """Wait until nothing is left to erase of whom is to be forgotten: that is done beside."""
+    async with asyncio.timeout(30):
+        while await store.unfinished_forgettings():
+            await asyncio.sleep(0)
+
+
 def buttons(message: Any) -> list[str]:
     """The ids of the buttons under a message."""
     return [item.custom_id for row in message.components for item in row.children]

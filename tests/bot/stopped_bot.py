@@ -56,7 +56,7 @@ class Stage:
     async def waiting(self) -> None:
         """Somebody asks before the worker is ready."""
         self._ask()
-        await until(lambda: conversations(self._bot)._streams)
+        await until(lambda: conversations(self._bot)._speaker._live)
 
     async def replying(self) -> None:
         """Somebody reads a reply that grows."""

@@ -169,7 +169,9 @@ class TestHealth:
     async def test_heartbeats_without_an_answer_are_seen(
         self, world: World, worker: FakeWorker, latency: float, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(type(world.bot.ws), "latency", latency)
+        shard = world.bot.get_shard(0)
+        assert shard is not None
+        monkeypatch.setattr(type(shard._parent.ws), "latency", latency)
         store = world.bot.get_cog("Chat")._store
         parts = await Health(world.bot, store, worker).check()
         assert not parts["gateway"].ok

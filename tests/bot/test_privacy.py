@@ -36,6 +36,7 @@ from bot.privacy import (
 from bot.settings import Settings, load_settings
 from data.schema import JobState, Message, Review, Role, StoredMessage, Traces, TrainingJob
 from data.store import Store, open_store
+from tests.bot.asking import all_forgotten
 from tests.bot.conftest import World, open_world
 from tests.bot.test_models import make_checkpoint
 from tests.fakes import FakeWorker
@@ -449,8 +450,8 @@ class TestForget:
             await world.env.restart_bot(again)
             world.bot = again
             store = store_of(world)
+            await all_forgotten(store)
             assert (await store.summary_of(world.ben.id)).messages == 0
-            assert await store.unfinished_forgettings() == []
             assert await store.jobs_with(world.ben.id) == []
             assert len(offers(world)) == 1
 

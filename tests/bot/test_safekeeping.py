@@ -16,6 +16,7 @@ from bot.settings import Settings, SettingsError, prepare_home
 from data.backup import back_up, restore
 from data.errors import StoreError
 from data.store import open_store
+from tests.bot.asking import all_forgotten
 from tests.bot.conftest import World
 from tests.data.databases import damage, heard
 from tests.data.records import said
@@ -175,7 +176,7 @@ async def test_who_was_forgotten_since_the_backup_is_forgotten_again(open_fake: 
     restore(backup, database)
     assert "my secret" in heard(database)
     async with open_fake() as world:
-        assert await world.bot.get_cog("Chat")._store.unfinished_forgettings() == []
+        await all_forgotten(world.bot.get_cog("Chat")._store)
     assert heard(database) == ["I am Ada", "you said I am Ada"]
     assert b"my secret" not in database.read_bytes()
 

@@ -21,7 +21,7 @@ async def all_forgotten(store: Store) -> None:
     """Wait until nothing is left to erase of whom is to be forgotten: that is done beside."""
     async with asyncio.timeout(30):
         while await store.unfinished_forgettings():
-            await asyncio.sleep(0)
+            pass
 
 
 def buttons(message: Any) -> list[str]:

@@ -1,6 +1,6 @@
 """One life of the real bot in SimCord's Discord, led by a script.
 
-`python -m tests.chaos.life HOME MODEL LEDGER SCRIPT NUMBER`. SimCord numbers servers and members
+`python -m tests.chaos.life HOME LEDGER MODEL SCRIPTS NUMBER`. SimCord numbers servers and members
 alike in each life, and messages by the clock. Replies are made beside what the script does, as in
 real life; `wait` and the end wait for all of them.
 """
@@ -28,7 +28,6 @@ import simcord
 from bot.app import build
 from bot.client import Gpt2Bot
 from bot.settings import load_settings
-from data.schema import JobState
 from tests.chaos.ledger import Ledger
 from tests.chaos.script import CHANNELS, SERVERS, Step
 from training.checkpoints import whole_checkpoints
@@ -130,13 +129,9 @@ class Life:
             os.kill(self._worker.pid, signal.SIGKILL)
 
     async def hang_worker(self) -> None:
-        """Stop it without ending it, and wait until another one is there."""
-        restarts, pid = self._worker.restarts, self._worker.pid
-        if pid is not None:
-            os.kill(pid, signal.SIGSTOP)
-            async with asyncio.timeout(PATIENCE_S):
-                while self._worker.restarts == restarts:
-                    await asyncio.sleep(0.1)
+        """Stop it without ending it: whoever asks now waits until another one is there."""
+        if self._worker.pid is not None:
+            os.kill(self._worker.pid, signal.SIGSTOP)
 
     async def kill_trainer(self) -> None:
         for process in await self.wait_for_trainer():
@@ -198,9 +193,10 @@ class Life:
     async def wait_for_trainer(self) -> list[psutil.Process]:
         """Until the process of a job is there."""
         async with asyncio.timeout(PATIENCE_S):
-            while not (found := [one for one in _children() if "training.run" in one.cmdline()]):
+            while True:
+                if found := [one for one in _children() if "training.run" in one.cmdline()]:
+                    return found
                 await asyncio.sleep(0.05)
-        return found
 
     async def wait_for_job(self) -> None:
         async with asyncio.timeout(PATIENCE_S):
@@ -311,7 +307,7 @@ async def live(home: Path, model: Path, ledger: Ledger, script: list[Step], numb
 
 
 if __name__ == "__main__":
-    home, model, path, scripts = map(Path, sys.argv[1:5])
+    home, path, model, scripts = map(Path, sys.argv[1:5])
     number = int(sys.argv[5])
     script = json.loads(scripts.read_text(encoding="utf-8"))[number]
     asyncio.run(live(home, model, Ledger(path), script, number))

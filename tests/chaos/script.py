@@ -1,7 +1,7 @@
 """What people do and what goes wrong, as Hypothesis draws it: lists of steps, written as JSON.
 
 A step is a dict with the key `do`, the name of a method of `tests.chaos.life.Life`, and the
-arguments of it. Every fault comes in every script; what is said between them, and the order, differ.
+arguments of it. Every fault comes in every script; what is said, and the order of things, differ.
 """
 
 from __future__ import annotations

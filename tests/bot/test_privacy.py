@@ -449,8 +449,9 @@ class TestForget:
             await world.env.restart_bot(again)
             world.bot = again
             store = store_of(world)
+            while await store.unfinished_forgettings():
+                pass  # the chore is outside of SimCord, which does not wait for it
             assert (await store.summary_of(world.ben.id)).messages == 0
-            assert await store.unfinished_forgettings() == []
             assert await store.jobs_with(world.ben.id) == []
             assert len(offers(world)) == 1
 

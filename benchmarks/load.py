@@ -42,9 +42,9 @@ from model.sampling import SamplingParams
 from model.settings import WorkerSettings
 
 BOT = 1
-BUSIEST = 10
+BUSIEST = 100
 """How unequal channels are: in the n-th people write 1 / (BUSIEST + n) as often as they might (Zipf
-and Mandelbrot). Of ten thousand the first ten have a tenth of all, the last half a tenth."""
+and Mandelbrot). Of ten thousand the first has 1/460 of all, the last half of them a seventh."""
 MESSAGES_OF_A_TALK = 4.0
 """On average; each is the last one with the same chance."""
 BUSY = "I am busy"
@@ -191,7 +191,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--channels", type=int, default=10_000)
     parser.add_argument("--guilds", type=int, default=1000)
-    parser.add_argument("--rate", type=float, default=3000, help="messages a minute (3000)")
+    parser.add_argument("--rate", type=float, default=2400, help="messages a minute (2400)")
     parser.add_argument("--minutes", type=float, default=2.0, help="how long people write (2)")
     parser.add_argument("--messages", type=int, help="how many they write, in place of --minutes")
     parser.add_argument(

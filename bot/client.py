@@ -43,7 +43,7 @@ class CommandTree(app_commands.CommandTree["Gpt2Bot"]):
 async def tell_failure(interaction: discord.Interaction[Gpt2Bot], error: Exception) -> None:
     """Say why it failed, whether or not the interaction was answered before."""
     cause = getattr(error, "original", error)
-    if is_too_late(cause):
+    if interaction.client.is_closed() or is_too_late(cause):
         log.info("%s came too late to be answered: %s", interaction.id, cause)
         return
     if not is_expected(error):

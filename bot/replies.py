@@ -162,11 +162,11 @@ class LiveReply:
         """
         try:
             await self._insist(f"{text}\n-# {note}" if note else text, self._whole)
-            await self._clear_rest()
         except FAULTS as e:
             if not self._messages or not is_passing(e):
                 raise
             log.warning("the end of the reply %d cannot be shown: %s", self._messages[0].id, e)
+        await self._clear_rest()
         return self._messages[0].id
 
     async def fail(self, reason: str) -> None:
@@ -232,7 +232,7 @@ class LiveReply:
         """Take away the messages of a longer reply that stood here before."""
         while len(self._messages) > self._count:
             self._shown.pop()
-            with suppress(discord.NotFound):  # somebody took it away already
+            with suppress(*FAULTS):  # the reply itself is there
                 await self._messages.pop().delete()
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from bot import indicator, replies
 from bot.app import build
+from bot.errors import OUT_OF_REACH
 from bot.settings import Settings
 from model.errors import WorkerDied
 from tests.bot.asking import ask, record_of, store_of
@@ -118,6 +119,16 @@ async def test_a_reply_that_discord_never_takes_is_in_the_log_and_the_next_one_c
     assert await history(world) == ["hi", "again", "you said again"]
 
 
+async def test_an_answer_to_a_command_that_discord_does_not_take(
+    open_fake: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with open_fake(check_errors=False) as world:
+        world.env.inject_error("PATCH", "/webhooks/*", status=503, times=None)
+        await world.ben.slash(world.general, "chat", text="hello")
+        assert world.last() == OUT_OF_REACH
+    assert not [r for r in caplog.records if r.exc_info]
+
+
 @pytest.mark.parametrize("status", [500, 429, 403, 404])
 async def test_a_typing_indicator_that_fails_does_not_matter(world: World, status: int) -> None:
     world.env.inject_error("POST", TYPING, status=status, times=None)
@@ -149,6 +160,16 @@ async def test_a_reply_goes_on_while_the_gateway_is_away(world: World, worker: F
     await world.env.settle()
     assert await world.say(world.ben, "back?") == "you said back?"
     assert await history(world) == ["hello", LONG, "back?", "you said back?"]
+
+
+async def test_each_of_several_shards_answers_its_servers(open_fake: Open) -> None:
+    async with open_fake(shard_count=2) as world:
+        assert len(world.bot.shards) == 2
+        for shard in (0, 1):
+            guild = world.env.create_guild(f"of shard {shard}", shard_id=shard)
+            channel, member = guild.create_text_channel("general"), guild.add_member(world.ben.user)
+            await member.send(channel, f"{world.bot.user.mention} hello")
+            assert world.last(channel) == "you said hello"
 
 
 async def test_a_message_that_comes_twice_is_answered_once(

@@ -152,7 +152,7 @@ class Remains:
     def nothing_escaped_or_stayed(self) -> None:
         assert self._ledger.lines("escaped") == []
         *_, end = self._ledger.lines("ended")
-        assert [name for name in end["left"] if name != "resource_tracker"] == []
+        assert [one for one in end["left"] if "resource_tracker" not in one] == [], end
         *_, levels = self._ledger.lines("levels")
         before, after = levels["before"], levels["after"]
         assert after["children"] <= before["children"]

@@ -25,9 +25,10 @@ import discord
 import psutil
 import simcord
 
-from bot.app import build
+from bot.app import DRAIN_S, build
 from bot.client import Gpt2Bot
-from bot.settings import load_settings
+from bot.settings import load_settings, worker_settings
+from model.client import WorkerClient
 from tests.chaos.ledger import Ledger
 from tests.chaos.script import CHANNELS, SERVERS, Step
 from training.checkpoints import whole_checkpoints
@@ -36,6 +37,10 @@ MARKS = ("alpha", "beta")
 """What is taught in each server has its mark, so that it would be known in another one."""
 PATIENCE_S = 120.0
 """Seconds in which whatever is waited for must have come."""
+
+
+HANG_S = 15.0
+"""Seconds after which a worker that does not answer is replaced: fewer than in real life."""
 
 
 class Town:
@@ -294,16 +299,19 @@ async def live(home: Path, model: Path, ledger: Ledger, script: list[Step], numb
         member_per_minute=0,
         server_per_minute=0,
     )
-    async with build(settings) as bot:
+    own = worker_settings(settings, drain_s=DRAIN_S, log_level=settings.log_level)
+    async with WorkerClient(own, hang_s=HANG_S) as worker, build(settings, worker=worker) as bot:
         answer_error = bot.tree.on_error
-        async with simcord.run(bot, settle_timeout=PATIENCE_S, check_errors=False) as env:
+        async with simcord.run(
+            bot, shard_count=1, settle_timeout=PATIENCE_S, check_errors=False
+        ) as env:
             bot.tree.error(answer_error)
             town = Town(env)
             await env.advance_time(max(0.0, (datetime.now(UTC) - env.now()).total_seconds()))
             life = Life(env, bot, town, home, ledger, number)
             await life.lead(script)
-    left = psutil.Process().children(recursive=True)
-    ledger.write("ended", life=number, left=[one.name() for one in left])
+    left = [" ".join(child.cmdline()) for child in _children()]
+    ledger.write("ended", life=number, left=left)
 
 
 if __name__ == "__main__":

@@ -37,7 +37,8 @@ def best_device(serving: Literal["int8", "fp32"] = "int8") -> Device:
         import torch
 
         if torch.cuda.is_available():
-            half: Precision = "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+            in_hardware = torch.cuda.is_bf16_supported(including_emulation=False)
+            half: Precision = "bf16" if in_hardware else "fp16"
             return Device("cuda", half, half)
     return Device("cpu", serving, "bf16" if _cpu_has_bf16() else "fp32")
 
@@ -49,12 +50,22 @@ def training_device() -> Device:
     return Device("mps", "fp32", "fp32") if torch.backends.mps.is_available() else best_device()
 
 
+def without_cudnn() -> None:
+    """Keep torch from computing attention by cuDNN, as it does on some GPUs: that prepares itself
+    for each new length of a prompt or a batch, which was slow in bf16 and fp16 on an H200."""
+    import torch
+
+    torch.backends.cuda.enable_cudnn_sdp(False)
+
+
 def is_out_of_memory(error: Exception) -> bool:
     """Whether an error of torch, or of Python, says that memory ran out."""
     if isinstance(error, RuntimeError):  # torch's own class; the CPU and safetensors have none
         words = str(error)
         return (
             type(error).__name__ == "OutOfMemoryError"
+            or "out of memory" in words  # the driver, and a Mac's GPU
+            or "STATUS_ALLOC_FAILED" in words  # NVIDIA's libraries
             or "can't allocate memory" in words
             or os.strerror(errno.ENOMEM) in words
         )
@@ -64,6 +75,8 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def _has_nvidia_driver() -> bool:
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):  # no GPU is meant to be used
+        return False
     try:
         ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     except OSError:

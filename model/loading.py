@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import logging
 import shutil
+import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +33,9 @@ TRIAL_TOKENS = 4
 """Length of the reply that a model must be able to give before it answers anybody."""
 
 _keys = itertools.count(1)
+_alone = threading.Lock()
+"""Transformers changes its classes for as long as it loads a model: two threads that load at once
+would leave them changed, and nothing could be loaded from then on."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -113,16 +117,22 @@ def _onnx(folder: Path, meta: Meta, device: Device, rows: int, threads: int) -> 
 
 
 def _torch(folder: Path, meta: Meta, device: Device, rows: int, threads: int) -> Runner:
-    import torch
-    from transformers import AutoModelForCausalLM
+    with _alone:
+        import torch
+        import transformers
 
-    from model.torch_runner import TorchRunner
+        from model.torch_runner import TorchRunner
 
-    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[device.serving]
-    model: Any = AutoModelForCausalLM.from_pretrained(
-        meta.checkpoint, use_safetensors=True, trust_remote_code=False, dtype=dtype
-    )
-    return TorchRunner(model.to(device.name), rows=rows, threads=threads)
+        library_log: Any = transformers.utils.logging  # its functions have no types
+        library_log.disable_progress_bar()  # the operator's terminal is for our log
+        dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+        model: Any = transformers.AutoModelForCausalLM.from_pretrained(
+            meta.checkpoint,
+            use_safetensors=True,
+            trust_remote_code=False,
+            dtype=dtype[device.serving],
+        )
+        return TorchRunner(model.to(device.name), rows=rows, threads=threads)
 
 
 def _try(runner: Runner, tokenizer: Tokenizer, meta: Meta, source: str) -> None:

@@ -6,6 +6,7 @@ lets a GPU replay a whole step at once. Knows rows, not sequences.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence as Many
 from typing import Any, cast
 
@@ -15,6 +16,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from model.checkpoint import ACTIVATIONS
+from model.device import without_cudnn
 from model.runner import Logits, useful_threads
 
 SHORT = 256
@@ -22,6 +24,10 @@ SHORT = 256
 
 Pair = tuple[Tensor, Tensor]
 """Weight and bias."""
+
+_recording = threading.Lock()
+"""A process may record one graph at a time, and models are tried in threads beside replies. The
+step before it is taken alone as well: torch has few streams, and may hand out the same one."""
 
 
 class TorchRunner:
@@ -53,6 +59,8 @@ class TorchRunner:
         self._range = torch.arange(self._positions, device=model.device)
         self._input = torch.zeros((3, rows, 1), dtype=torch.long, device=model.device)
         self._static = self._cache.is_cuda
+        if self._static:
+            without_cudnn()
         self._graphs: dict[tuple[int, int], tuple[torch.cuda.CUDAGraph, Tensor]] = {}
 
     @property
@@ -134,18 +142,22 @@ class TorchRunner:
         https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs
         """
         if (size, length) not in self._graphs:
-            side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-            side.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(side):
-                self._step(size, length)
-            torch.cuda.current_stream().wait_stream(side)
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # others may load
-                scores = self._step(size, length)
-            self._graphs[size, length] = graph, scores
+            with _recording:
+                self._graphs[size, length] = self._record(size, length)
         graph, scores = self._graphs[size, length]
         graph.replay()
         return scores
+
+    def _record(self, size: int, length: int) -> tuple[torch.cuda.CUDAGraph, Tensor]:
+        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            self._step(size, length)
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # others may load
+            scores = self._step(size, length)
+        return graph, scores
 
     def _forward(self, ids: Tensor, at: Tensor, to: Tensor, rows: slice, mask: Tensor) -> Tensor:
         """Logits (B, V) after the last of `ids` (B, T), which go to the positions `at` (B, T).

@@ -33,7 +33,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from data.errors import NO_ROOM
 from data.schema import Conversation
-from model.device import Device, is_out_of_memory, training_device
+from model.device import Device, is_out_of_memory, training_device, without_cudnn
 from model.logs import set_up
 from training import dataset, gate
 from training.blend import blend
@@ -181,10 +181,20 @@ def too_little(config: TrainingConfig) -> str:
     shape = shape_of(config.base) if config.base else None
     if shape is None:
         return text
-    free = psutil.virtual_memory().available / 1e6
+    free = _free_mb()
     most = fitting(shape, free_mb=free, max_length=config.max_length, method="lora")
     fits = f"LoRA with batch size {most}" if most else "not even LoRA"
     return f"{text} By estimate, {fits} fits into the {free:,.0f} MB that are free."
+
+
+def _free_mb() -> float:
+    """Memory that a run may have: on a GPU what no other process holds of it."""
+    if training_device().name != "cuda":
+        return float(psutil.virtual_memory().available / 1e6)
+    try:
+        return float(torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved()) / 1e6
+    except RuntimeError:  # there is not even room to ask
+        return 0.0
 
 
 def _processes() -> int:
@@ -201,6 +211,8 @@ def _learn(job: Path, config: TrainingConfig, emit: Emit, control: Control) -> L
     if config.threads:
         torch.set_num_threads(config.threads)
     device = training_device()
+    if device.name == "cuda":
+        without_cudnn()
     if config.precision == "auto":
         config = replace(config, precision=device.training)
     taught = read_conversations(job / DATASET)

@@ -6,6 +6,7 @@ import json
 import os
 import resource
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -181,6 +182,16 @@ def test_torch_reads_the_checkpoint_itself(tmp_path: Path) -> None:
     said = [int(runner.read(0, ids, 0).argmax())]
     said.append(int(runner.decode(said, [len(ids)])[0].argmax()))
     assert read_tokenizer(folder, meta).decode(said) == " from torch"
+
+
+def test_torch_opens_several_models_at_once(tmp_path: Path) -> None:
+    """As a worker on a GPU may have to; transformers alone cannot, and never again after that."""
+    folder = build(str(make_model_folder(tmp_path / "model")), tmp_path / "built", "torch")
+    meta, device = read_meta(folder), Device("cpu", "fp32", "fp32")
+    with ThreadPoolExecutor(4) as threads:
+        runners = threads.map(lambda _: loading._torch(folder, meta, device, 2, 1), range(16))
+        scores = [runner.read(0, [5, 6], 0) for runner in runners]
+    assert all(np.array_equal(one, scores[0]) for one in scores)
 
 
 def test_whole_numbers_are_near_and_never_beyond_the_largest() -> None:

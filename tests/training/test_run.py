@@ -21,9 +21,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from benchmarks.folders import make_folder
 from model.build import why
 from model.chat import CONTROL_TEMPLATE, encode, from_pair
+from model.device import Device
 from model.registry import TINY
 from tests.training.conftest import PAIRS, run, write_job
 from training import gate
+from training import run as module
 from training.checkpoints import verify
 from training.child import Child
 from training.config import Architecture, TrainingConfig
@@ -446,6 +448,26 @@ def test_too_little_memory_for_one_example_says_what_to_lower(config: TrainingCo
         "LoRA instead of full training or a smaller base model. By estimate, LoRA with batch size "
     )
     assert "LoRA instead" not in too_little(replace(one, method="lora"))
+
+
+@pytest.mark.parametrize(
+    ("free", "fits"), [(24 << 30, "LoRA with batch size 64"), (None, "not even LoRA")]
+)
+def test_on_a_gpu_it_is_its_memory_that_counts(
+    config: TrainingConfig, monkeypatch: pytest.MonkeyPatch, free: int | None, fits: str
+) -> None:
+    def info() -> tuple[int, int]:
+        if free is None:
+            raise RuntimeError("CUDA error: out of memory")
+        return free, 80 << 30
+
+    monkeypatch.setattr(module, "training_device", lambda: Device("cuda", "bf16", "bf16"))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", info)
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda: 0)
+    text = too_little(replace(config, base="gpt2", batch_size=1))
+    assert text.endswith(
+        f"By estimate, {fits} fits into the {(free or 0) / 1e6:,.0f} MB that are free."
+    )
 
 
 def test_other_errors_are_named_without_their_words() -> None:

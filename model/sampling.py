@@ -14,8 +14,9 @@ class SamplingParams:
     `repetition_penalty` divides the positive logits (multiplies the negative ones) of tokens that
     the reply already has (Keskar et al. 2019, section 4.1). `no_repeat_ngram` forbids the reply
     to say the same n tokens twice; 0 is off. `seed` None draws a fresh one; the same seed gives
-    the same reply, whatever else is in the batch (on a GPU nearly always). A reply ends before the first of the
-    texts `stop` and says none of the `banned_words`: whole words, in upper or lower case.
+    the same reply, whatever else is in the batch (on a GPU nearly always). A reply ends before the
+    first of the texts `stop` and says none of the `banned_words`: whole words, in upper or lower
+    case.
 
     Raises:
         ValueError: a value is out of its range.

@@ -72,7 +72,8 @@ class AuditPages(TellsFailure, discord.ui.View):
             return
         text = "\n".join(audit_line(one, everywhere=self._scope is None) for one in self._lines)
         embed = discord.Embed(title="What was done", description=text, colour=BLURPLE)
-        await asking.edit_original_response(embed=embed, view=self)
+        one_page = self.older.disabled and self.newer.disabled
+        await asking.edit_original_response(embed=embed, view=None if one_page else self)
 
     async def interaction_check(self, asking: Asking) -> bool:  # type: ignore[override]
         require(asking, Rank.MANAGER if self._scope is not None else Rank.OPERATOR)

@@ -42,8 +42,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(dataset)
-app.command()(backup)
-app.command()(restore)
 
 
 def _print_version(wanted: bool) -> None:
@@ -77,17 +75,6 @@ def run() -> None:
         start_log(settings)
         _expect_no_voice()
         asyncio.run(run_bot(settings))
-
-
-@app.command()
-def health() -> None:
-    """Ask the running bot on HEALTH_PORT whether it is well; the exit status is 0 if it is."""
-    from bot.health_cli import ask
-
-    port = load_settings().health_port
-    healthy, text = (False, NO_PORT) if port is None else ask(port)
-    typer.echo(text, err=not healthy)
-    raise typer.Exit(0 if healthy else 1)
 
 
 @app.command()
@@ -288,6 +275,21 @@ def doctor(
 
         _expect_no_voice()
         raise typer.Exit(asyncio.run(diagnose(as_json=as_json)))
+
+
+@app.command()
+def health() -> None:
+    """Ask the running bot on HEALTH_PORT whether it is well; the exit status is 0 if it is."""
+    from bot.health_cli import ask
+
+    port = load_settings().health_port
+    healthy, text = (False, NO_PORT) if port is None else ask(port)
+    typer.echo(text, err=not healthy)
+    raise typer.Exit(0 if healthy else 1)
+
+
+app.command()(backup)
+app.command()(restore)
 
 
 def _expect_no_voice() -> None:

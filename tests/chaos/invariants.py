@@ -157,6 +157,7 @@ class Remains:
         before, after = levels["before"], levels["after"]
         assert after["children"] <= before["children"]
         assert after["files"] <= before["files"] + 2, levels
+        assert after["mb"] <= before["mb"] + 100, levels
 
 
 if __name__ == "__main__":

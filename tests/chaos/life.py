@@ -116,6 +116,10 @@ class Life:
         mark = MARKS[server]
         await ben.slash(place, "teach", user=f"{mark} {user}"[:900], bot=f"{mark} {bot}"[:900])
 
+    async def switch(self, name: str) -> None:
+        """Ada, in the second server."""
+        await self._town.admins[1].slash(self._town.channels[1][0], "model use", name=name)
+
     async def command(self, server: int, channel: int, name: str) -> None:
         await self._town.members[server].slash(self._town.channels[server][channel], name)
 
@@ -245,7 +249,11 @@ class Life:
         """What the bot holds: to be the same after whatever happened."""
         gc.collect()
         me = psutil.Process()
-        return {"files": me.num_fds(), "children": len(me.children(recursive=True))}
+        return {
+            "files": me.num_fds(),
+            "children": len(me.children(recursive=True)),
+            "mb": me.memory_info().rss // 1_000_000,
+        }
 
     # --- the script ------------------------------------------------------------------------------
 

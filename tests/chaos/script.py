@@ -48,6 +48,7 @@ talk = st.one_of(
     step("say_in_private", text=texts),
     step("change", server=servers, channel=channels, text=texts),
     step("take_back", server=servers, channel=channels),
+    step("switch", name=st.sampled_from(["tiny", "small", "no such model"])),
     step("teach", server=servers, user=texts, bot=texts),
     step(
         "command",

@@ -33,7 +33,7 @@ from benchmarks.living import memory_mb
 from bot.conversation import ConversationManager
 from bot.errors import is_expected, sentence
 from bot.models import ModelSwitch
-from bot.request import Incoming
+from bot.request import Check, Incoming
 from bot.tasks import Tasks
 from data.store import open_store
 from model.client import WorkerClient
@@ -76,9 +76,15 @@ class Paper:
     async def wait(self, place: int) -> None:
         """Nobody looks."""
 
-    async def add(self, text: str) -> None:
+    async def add(self, text: str, check: Check) -> None:
         if self.first_s is None:
             self.first_s = time.perf_counter() - self.came
+
+    def restart(self) -> None:
+        """Nobody has seen it."""
+
+    async def remove(self) -> None:
+        """Nobody has seen it."""
 
     async def finish(self, text: str, note: str | None = None) -> int:
         self.whole_s = time.perf_counter() - self.came

@@ -1,7 +1,7 @@
 """The checks that cost little, at the start of the bot: one line in the log for each problem.
 
-Runs beside the start and holds nothing up. What the start itself finds out (the token, the worker,
-the Hub) is not asked twice.
+Runs beside the start and holds nothing up. What the start itself finds out (the token, the
+database, the worker, the Hub) is not asked twice.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import discord
 
 from bot.doctor import models
 from bot.doctor.checks import Check, in_thread, run_all
-from bot.doctor.database import DATABASE, database
 from bot.doctor.machine import DISK, MEMORY, disk, memory
 from bot.doctor.permissions import missing
 from bot.doctor.report import Finding
@@ -28,11 +27,10 @@ SECONDS = 300.0
 
 
 async def log_problems(settings: Settings) -> None:
-    """Look at the disk, the memory, the database and the models, and warn of what is wrong."""
+    """Look at the disk, the memory and the models, and warn of what is wrong."""
     looks: dict[str, Callable[[], Sequence[Finding]]] = {
         DISK: partial(disk, settings),
         MEMORY: partial(memory, settings),
-        DATABASE: partial(database, settings),
         models.TINY_NAME: models.embedded,
         models.OWN: partial(models.own, settings),
         models.CHECKPOINTS: partial(models.checkpoints, settings, verify_sizes),

@@ -27,6 +27,7 @@ import simcord
 
 from bot.app import DRAIN_S, build
 from bot.client import Gpt2Bot
+from bot.lessons import LONGEST
 from bot.settings import load_settings, worker_settings
 from model.client import WorkerClient
 from tests.chaos.ledger import Ledger
@@ -114,7 +115,8 @@ class Life:
     async def teach(self, server: int, user: str, bot: str) -> None:
         ben, place = self._town.members[server], self._town.channels[server][0]
         mark = MARKS[server]
-        await ben.slash(place, "teach", user=f"{mark} {user}"[:900], bot=f"{mark} {bot}"[:900])
+        user, bot = f"{mark} {user}"[:LONGEST], f"{mark} {bot}"[:LONGEST]
+        await ben.slash(place, "teach", user=user, bot=bot)
 
     async def switch(self, name: str) -> None:
         """Ada, in the second server."""

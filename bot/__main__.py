@@ -5,19 +5,25 @@ from __future__ import annotations
 import sys
 
 from bot.cli import app
-from bot.settings import SettingsError
-from data.errors import ImportRefused, StoreError
+from bot.settings import Later, SettingsError
+from data.errors import DiskFull, ImportRefused, StoreError
 from model.errors import ModelError
 from training.errors import TrainingError
 
 FAILED = 2
 """The exit status of an error that a person can mend."""
+LATER = 75
+"""That of one that may be over later, so starting again is worth while (EX_TEMPFAIL of sysexits.h).
+"""
 
 
 def main() -> None:
     """Run the command line; an expected error is one sentence on stderr, without a traceback."""
     try:
         app()
+    except (Later, DiskFull) as e:
+        sys.stderr.write(f"{e}\n")
+        sys.exit(LATER)
     except (SettingsError, StoreError, ImportRefused, ModelError, TrainingError) as e:
         sys.stderr.write(f"{e}\n")
         sys.exit(FAILED)

@@ -24,7 +24,7 @@ from bot.cogs.training import Training
 from bot.collecting import Collector
 from bot.conversation import ConversationManager
 from bot.doctor.startup import log_problems
-from bot.faults import FAULTS
+from bot.faults import FAULTS, is_passing
 from bot.filtering import Filters
 from bot.forgetting import Forgetting
 from bot.manners import Manners
@@ -37,7 +37,15 @@ from bot.reports import TrainingReports
 from bot.retention import DAY_S, HOUR_S, Calendar, erase_old, repeat
 from bot.retraining import CleanRetrains
 from bot.safekeeping import alone, open_whole
-from bot.settings import DATABASE, Settings, SettingsError, prepare_home, sampling, worker_settings
+from bot.settings import (
+    DATABASE,
+    Later,
+    Settings,
+    SettingsError,
+    prepare_home,
+    sampling,
+    worker_settings,
+)
 from bot.silence import Silence
 from bot.tasks import Tasks
 from bot.watching import Watching
@@ -54,6 +62,8 @@ log = logging.getLogger(__name__)
 
 DRAIN_S = 10.0
 """Seconds that replies in flight are given when the bot is told to stop."""
+TOKEN_REFUSED = 4004
+"""The gateway's close code for a token that does not hold (any more)."""
 ANNOUNCE_S = 3.0
 """Seconds that the last messages about training jobs are given then."""
 
@@ -84,7 +94,7 @@ async def build(
                 worker_settings(settings, drain_s=DRAIN_S, log_level=settings.log_level)
             )
             stack.push_async_callback(worker.stop)
-            tasks.spawn(worker.start(), name="start of the worker")
+            tasks.spawn(worker.keep_starting(), name="start of the worker")
         stack.push_async_callback(tasks.close)
         metrics = Metrics()
         options = from_settings(settings.extra_models)
@@ -126,7 +136,7 @@ async def build(
             on_reply=Collector(store, learn_from_chat=settings.learn_from_chat).on_reply,
             watching=Watching(metrics, log_content=settings.log_content),
             filters=filters,
-            is_paused=silence.holds,
+            silence=silence,
             stale_s=settings.stale_s,
         )
         manners = Manners(
@@ -143,7 +153,14 @@ async def build(
         _do_chores(tasks, store, forgetting, presence, settings.retention_days)
         bot.make_cogs = lambda: (
             Chat(bot, conversations, store, manners, silence, buttons=settings.reply_buttons),
-            Feedback(bot, store, conversations, Replays(store, models, worker, filters), manners),
+            Feedback(
+                bot,
+                store,
+                conversations,
+                Replays(store, models, worker, filters),
+                manners,
+                silence,
+            ),
             FilterCommands(filters, store),
             Models(models, worker, version("gpt2-discord-bot"), shelf, store),
             Operating(store, silence, conversations),
@@ -259,10 +276,20 @@ async def _start(bot: Gpt2Bot, token: str) -> None:
             "Discord does not accept DISCORD_TOKEN: copy it again from the Bot page of your "
             "application in the developer portal."
         ) from e
-    except FAULTS as e:  # lost connections are another matter: those discord.py makes anew
-        raise SettingsError(
-            f"Discord cannot be reached ({e}): check the connection, then start me again."
-        ) from e
+    except (*FAULTS, discord.GatewayNotFound, discord.ConnectionClosed) as e:
+        # lost connections are another matter: those discord.py makes anew
+        raise _why_not(e) from e
+
+
+def _why_not(error: Exception) -> SettingsError:
+    """The sentence for what Discord does not let begin, or go on."""
+    if isinstance(error, discord.ConnectionClosed) and error.code == TOKEN_REFUSED:
+        return SettingsError(
+            "Discord does not accept DISCORD_TOKEN any more: copy a new one from the Bot page."
+        )
+    if isinstance(error, discord.HTTPException) and not is_passing(error):
+        return SettingsError(f"Discord does not let me start: {error}.")
+    return Later(f"Discord cannot be reached ({error}): check the connection, then start me again.")
 
 
 async def stop_signal() -> None:

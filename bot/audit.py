@@ -77,7 +77,7 @@ class AuditPages(TellsFailure, discord.ui.View):
 
     async def interaction_check(self, asking: Asking) -> bool:  # type: ignore[override]
         require(asking, Rank.MANAGER if self._scope is not None else Rank.OPERATOR)
-        return True
+        return await super().interaction_check(asking)
 
     @discord.ui.button(label="Newer", style=discord.ButtonStyle.secondary)
     async def newer(self, asking: Asking, _: discord.ui.Button[AuditPages]) -> None:

@@ -19,7 +19,7 @@ from bot.metrics import Metrics
 from bot.models import ModelSwitch, Serving
 from bot.patience import Patience
 from bot.request import Incoming, Request, Surface, another_seed
-from bot.silence import PAUSED
+from bot.silence import Silence
 from bot.speaking import CLOSING, Live, Speaker
 from bot.turns import Turns
 from bot.unwritten import Unwritten
@@ -37,6 +37,7 @@ STOPPED = "Stopped."
 GONE = "What it answers was deleted, so I cannot answer it again."
 TOO_LATE = "What it answers was deleted, or I am shutting down."
 AT_IT = "I am answering that already."
+TAKEN_BACK = "You took back your last message, so I answer none of those together with it."
 STALE = "I could not answer that in time. Please ask again."
 
 LAST_WORDS_S = 3.0
@@ -48,11 +49,6 @@ OnReply = Callable[[ReplyRecord, str, str], Awaitable[None]]
 
 async def nobody_listens(_record: ReplyRecord, _asked: str, _reply: str) -> None:
     """The default of `on_reply`."""
-
-
-def never(_scope: int) -> bool:
-    """The default of `is_paused`."""
-    return False
 
 
 class ConversationManager:
@@ -71,7 +67,7 @@ class ConversationManager:
         on_reply: OnReply = nobody_listens,
         watching: Watching | None = None,
         filters: Filters | None = None,
-        is_paused: Callable[[int], bool] = never,
+        silence: Silence | None = None,
         stale_s: float = 120.0,
         clock: Clock = time.monotonic,
     ) -> None:
@@ -83,11 +79,12 @@ class ConversationManager:
         self._bot_id = bot_id
         self._on_reply = on_reply
         self._watching = watching or Watching(Metrics())
-        self._is_paused = is_paused
+        self._silence = silence or Silence(store)
         self._stale_s = stale_s
         self._clock = clock
         self._turns = Turns()
         self._unwritten = Unwritten()
+        self._changes: dict[int, str | None] = {}
         self._speaker = Speaker(
             worker,
             filters or Filters(store, params.banned_words),
@@ -106,11 +103,13 @@ class ConversationManager:
         disk is full, is answered all the same, and a note says so.
 
         Raises:
-            Held: too many wait in the channel, so it was not recorded; or it waited too long.
-            Refusal: the bot was paused meanwhile.
+            Held: too many wait in the channel, or the bot was paused meanwhile, so it was not
+                recorded; or it waited too long.
             ModelError, StoreError: there is no reply; the message stays in the history.
         """
         asked_id, channel_id, since = incoming.asked_id, incoming.channel_id, self._clock()
+        if self._changes:
+            await self._write_changes()
         by = incoming.asked_by if incoming.in_bursts else None
         if self.asker(asked_id) is not None:
             return None  # Discord sent it twice
@@ -121,28 +120,37 @@ class ConversationManager:
             async with self._turns.turn(channel_id, asked_id, by) as ours:
                 if self._turns.closing:
                     await surface.fail(CLOSING)
-                if not ours:
-                    return None
-                self._check_pause(incoming.scope)
-                message, unwritten = _heard(incoming), None
-                try:
-                    if not await self._store.add_message(message):
-                        return None
-                except StoreError as e:
-                    unwritten = self._unwritten.note(e)
-                if not unwritten and self._turns.goes_on(channel_id):
-                    return None
-                self._check_age(channel_id, since)
-                seen = await self._store.context(channel_id, self._context_messages)
-                if unwritten:
-                    seen = [*seen, message][-self._context_messages :]
-                serving = await self._models.serving(incoming.scope)
-                request = Request.to(incoming, seen, serving, self._params)
-                return await self._reply(request, live, unwritten)
+                return await self._answer(incoming, live, since) if ours else None
 
-    def _check_pause(self, scope: int) -> None:
-        if self._is_paused(scope):
-            raise Refusal(PAUSED)
+    async def _answer(self, incoming: Incoming, live: Live, since: float) -> Finished | None:
+        """It is the message's turn; it waits since then."""
+        channel_id, message = incoming.channel_id, _heard(incoming)
+        self._silence.check(channel_id, incoming.scope)
+        is_new, unwritten = await self._write_down(message)
+        if not is_new:
+            live.watched.lost = "repeated"
+            return None
+        if not unwritten and self._turns.goes_on(channel_id):
+            live.watched.lost = "merged"
+            return None
+        shared = self._turns.is_shared(channel_id)
+        self._check_age(channel_id, since)
+        seen = await self._store.context(channel_id, self._context_messages)
+        if unwritten:
+            seen = [*seen, message][-self._context_messages :]
+        serving = await self._models.serving(incoming.scope)
+        request = Request.to(incoming, seen, serving, self._params)
+        reply = await self._reply(request, live, unwritten)
+        if live.gone and shared:  # who wrote those before still waits
+            await live.surface.fail(TAKEN_BACK)
+        return reply
+
+    async def _write_down(self, message: StoredMessage) -> tuple[bool, str | None]:
+        """Whether it is a new one, and what to tell people if it cannot be written down."""
+        try:
+            return await self._store.add_message(message), None
+        except StoreError as e:
+            return True, self._unwritten.note(e)
 
     def _check_age(self, channel_id: int, since: float) -> None:
         """Let go of what waited too long; a channel is told once, until a message is in time."""
@@ -168,7 +176,7 @@ class ConversationManager:
             self._speaker.live(record, surface, watched) as live,
         ):
             async with self._turns.turn(record.channel_id, record.asked_id) as ours:
-                self._check_pause(record.scope)
+                self._silence.check(record.channel_id, record.scope)
                 self._check_age(record.channel_id, since)
                 seen = await self._store.messages(record.seen) if ours else []
                 if not seen or seen[-1].discord_id != record.asked_id:
@@ -263,15 +271,36 @@ class ConversationManager:
             await self._store.reset_context(channel_id)
 
     async def edited(self, discord_id: int, text: str) -> None:
-        """A message was edited: the history says what it says now."""
-        await self._store.edit_message(discord_id, text)
+        """A message was edited: the history says what it says now.
+
+        If that cannot be written now, it is with the next message.
+        """
+        self._changes[discord_id] = text
+        await self._write_changes()
 
     async def deleted(self, discord_ids: Collection[int]) -> None:
         """Messages were deleted: they leave the history, lose their turn if they wait, and a reply
         to one that is under way ends and goes."""
         self._turns.withdraw(discord_ids)
         self._speaker.forget(discord_ids)
-        await self._store.delete_messages(discord_ids)
+        self._changes |= dict.fromkeys(discord_ids)
+        await self._write_changes()
+
+    async def _write_changes(self) -> None:
+        """Change and erase what was changed and deleted in Discord."""
+        changes = dict(self._changes)
+        try:
+            for discord_id, text in changes.items():
+                if text is not None:
+                    await self._store.edit_message(discord_id, text)
+            gone = [discord_id for discord_id, text in changes.items() if text is None]
+            await self._store.delete_messages(gone)
+        except StoreError as e:
+            self._unwritten.note(e)
+            return
+        for discord_id, text in changes.items():
+            if self._changes.get(discord_id, "") == text:
+                self._changes.pop(discord_id, None)
 
     @property
     def turns(self) -> Mapping[str, int]:

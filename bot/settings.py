@@ -30,6 +30,10 @@ class SettingsError(Exception):
     """A setting is missing or wrong; the message is one sentence that says what to do."""
 
 
+class Later(SettingsError):
+    """Something that is needed is out of order: the same may work later."""
+
+
 class Settings(BaseSettings):
     """The values to run with. Each field is read from the variable of its name in capitals."""
 
@@ -248,7 +252,9 @@ def prepare_home(settings: Settings) -> None:
     """
     home = settings.gpt2bot_home
     try:
-        (home / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
+        if not home.exists():
+            home.mkdir(mode=0o700, parents=True)  # what people say is in there
+        (home / CHECKPOINTS).mkdir(exist_ok=True)
         tempfile.TemporaryFile(dir=home).close()
     except OSError as e:
         raise SettingsError(

@@ -6,6 +6,7 @@ may pause it.
 
 from __future__ import annotations
 
+from bot.manners import Held
 from data.pauses import EVERYWHERE
 from data.store import Store
 
@@ -39,13 +40,23 @@ class Silence:
 
     async def end(self, scope: int) -> bool:
         """Speak again; False if it was not paused."""
+        was_paused = scope in self._paused
         ended = await self._store.resume(scope)
         self._paused.discard(scope)
         self._told = {} if scope == EVERYWHERE else self._without(scope)
-        return ended
+        return ended or was_paused
 
     def _without(self, scope: int) -> dict[int, int]:
         return {channel: there for channel, there in self._told.items() if there != scope}
+
+    def check(self, channel_id: int, scope: int) -> None:
+        """Let the bot speak.
+
+        Raises:
+            Held: it is paused there; a channel is told so once in each pause.
+        """
+        if self.holds(scope):
+            raise Held(PAUSED, told=not self.tells(channel_id, scope))
 
     def tells(self, channel_id: int, scope: int) -> bool:
         """Whether a channel is to be told of the pause: once in each pause."""

@@ -82,8 +82,8 @@ class Speaker:
     def hush(self, scope: int | None) -> None:
         """End the replies of a scope (None: all of them) where they are."""
         for live in self._live.values():
-            if scope in (None, live.asked.scope):
-                self._stop(live)
+            if scope in (None, live.asked.scope) and live.limit is not None:
+                self._stop(live)  # who still waits for a turn is told when it comes
 
     def forget(self, asked_ids: Collection[int]) -> None:
         """Messages were deleted: the replies to them end, and go."""
@@ -128,11 +128,13 @@ class Speaker:
         if live.gone:
             await live.surface.remove()
         else:
+            live.watched.lost = "withheld"
             await live.surface.fail(WITHHELD)
         return None
 
     async def _stream(self, live: Live, request: Request, guard: Guard) -> Finished:
         """Show a reply while it is made, as far as its text passes the guard."""
+        live.request_id = None
         pieces = self._worker.generate(
             request.serving.option.source,
             request.messages,

@@ -34,6 +34,7 @@ class Line:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     places: list[Place] = field(default_factory=list)
     told: set[str] = field(default_factory=set)
+    shared: bool = False
 
 
 class Turns:
@@ -105,7 +106,15 @@ class Turns:
         now, *waiting = self._lines[channel_id].places
         there = (one for one in waiting if one.message_id not in self._withdrawn)
         after = next(there, None)
-        return now.by is not None and after is not None and after.by == now.by
+        goes_on = now.by is not None and after is not None and after.by == now.by
+        self._lines[channel_id].shared |= goes_on
+        return goes_on
+
+    def is_shared(self, channel_id: int) -> bool:
+        """Whether the turn under way answers earlier messages too; it counts once."""
+        line = self._lines[channel_id]
+        shared, line.shared = line.shared, False
+        return shared
 
     def was_told(self, channel_id: int, what: str) -> bool:
         """Whether a channel's line was told that before; it counts as told now."""

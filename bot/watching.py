@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import discord
 
 from bot.errors import Refusal
+from bot.faults import FAULTS
 from bot.metrics import Metrics, Written
 from bot.replies import ReplyDeleted
 from bot.request import Asked, Request
@@ -27,6 +28,8 @@ log = logging.getLogger(__name__)
 
 LOST = "withdrawn"
 """The outcome of a message that lost its turn: it was deleted, or the bot closes."""
+LOST_OTHERWISE = ("merged", "repeated", "withheld")
+"""Those of one that another reply answers, that came before, whose reply must not be said."""
 UNKNOWN = "error"
 """That of a reply that ended with an error which nobody thought of."""
 ERRORS: dict[type[BaseException], str] = {
@@ -37,10 +40,11 @@ ERRORS: dict[type[BaseException], str] = {
     Refusal: "refused",
     ReplyDeleted: "deleted",
     discord.DiscordException: "not_posted",
+    **dict.fromkeys(FAULTS, "not_posted"),
     asyncio.CancelledError: "cancelled",
 }
 """The outcome of a reply that ended with an error; the first that fits."""
-OUTCOMES = (*FinishReason, *ERRORS.values(), LOST, UNKNOWN)
+OUTCOMES = (*FinishReason, *dict.fromkeys(ERRORS.values()), LOST, *LOST_OTHERWISE, UNKNOWN)
 
 
 @dataclass(slots=True)
@@ -52,6 +56,7 @@ class Watched:
     first_s: float | None = None
     request: Request | None = None
     end: Finished | None = None
+    lost: str = LOST
 
     def said(self) -> None:
         """The model said something."""
@@ -80,7 +85,7 @@ class Watching:
         except BaseException as e:
             self._ended(watched, _name(e))
             raise
-        self._ended(watched, watched.end.reason if watched.end else LOST)
+        self._ended(watched, watched.end.reason if watched.end else watched.lost)
 
     def _ended(self, watched: Watched, outcome: str) -> None:
         seconds, end, request = time.perf_counter() - watched.since, watched.end, watched.request

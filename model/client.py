@@ -64,7 +64,7 @@ HEALTHY_S = 60.0
 EXIT_S = 2.0
 """Seconds that a worker with nothing to do gets to end."""
 START_S = 120.0
-"""Seconds that a request waits for a worker that starts."""
+"""Seconds that a worker gets to start, and a request waits for it."""
 DIED = "The model stopped unexpectedly and is being restarted. Please ask again."
 HUNG = "The model hung and is being restarted. Please ask again."
 SILENT = "The model does not answer."
@@ -99,7 +99,9 @@ class WorkerClient:
         on_restart: Callable[[], Awaitable[None]] | None = None,
         ping_s: float = PING_S,
         hang_s: float = HANG_S,
+        start_s: float = START_S,
     ) -> None:
+        self._start_s = start_s
         self._settings = settings or WorkerSettings()
         self._embedded = embedded
         self._on_restart = on_restart
@@ -157,17 +159,32 @@ class WorkerClient:
 
         Raises:
             LoadFailed: the embedded model cannot be loaded.
-            WorkerDied: the process ended before it was ready.
+            WorkerDied: the process ended before it was ready, or was not ready in time.
         """
         loop = asyncio.get_running_loop()
         self._process = process = WorkerProcess(self._settings, self._embedded)
         process.listen(loop, self._on_reports, self._on_end)
         try:
-            return await process.handshake
-        except BaseException:  # also when the caller does not wait any longer
+            async with asyncio.timeout(self._start_s):
+                return await process.handshake
+        except BaseException as e:  # also when the caller does not wait any longer
             self._process = None
             await process.end(0)
+            if isinstance(e, TimeoutError):
+                raise WorkerDied("The model's process does not come to its start.") from e
             raise
+
+    async def keep_starting(self) -> None:
+        """Start, and try again, with longer and longer pauses, until it runs."""
+        while True:
+            try:
+                await self.start()
+            except (ModelError, OSError) as e:
+                log.error("the worker does not start: %s", e)
+            else:
+                return
+            await asyncio.sleep(self._delay)
+            self._delay = min(2 * self._delay, LONGEST_DELAY_S)
 
     async def stop(self) -> None:
         """Finish replies in flight, for at most `drain_s` seconds, and end the process."""
@@ -405,14 +422,9 @@ class WorkerClient:
         if time.monotonic() - dead.born >= HEALTHY_S:
             self._delay = FIRST_DELAY_S
         await dead.end(0)
-        while True:
-            await asyncio.sleep(self._delay)
-            self._delay = min(2 * self._delay, LONGEST_DELAY_S)
-            try:
-                await self.start()
-                break
-            except (ModelError, OSError) as e:
-                log.error("the worker does not start: %s", e)
+        await asyncio.sleep(self._delay)
+        self._delay = min(2 * self._delay, LONGEST_DELAY_S)
+        await self.keep_starting()
         self.restarts += 1
         for source in self._wanted - {self._embedded}:
             try:

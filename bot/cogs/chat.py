@@ -24,6 +24,7 @@ from bot.pressed import scope_here
 from bot.replies import NO_BUTTONS, LiveReply, ReplyDeleted, Rows, question, split
 from bot.request import Incoming
 from bot.roles import Rank, only
+from bot.seen import Seen
 from bot.silence import PAUSED, Silence
 from data.store import Store
 from model.logs import begin_request
@@ -63,6 +64,7 @@ class Chat(commands.Cog):
         self._store = store
         self._manners = manners
         self._enabled: set[int] = set()
+        self._seen = Seen()
 
     async def cog_load(self) -> None:
         self._enabled = await self._store.enabled_channels()
@@ -75,6 +77,8 @@ class Chat(commands.Cog):
             return
         if not self.text_of(message) and not self._is_called(message):
             return  # it may be that we are not allowed to read its words
+        if not self._seen.is_new(message.id):
+            return
         if not self._silence.holds(scope_of(message)):
             await self._reply_to(message)
         elif self._silence.tells(message.channel.id, scope_of(message)):
@@ -216,10 +220,20 @@ class Chat(commands.Cog):
         row = self._rows(interaction.id, quoted=True)
         reply = LiveReply(first, more, prefix=question(text), rows=row)
         try:
-            if await self._conversations.answer(incoming, reply) is None and reply.empty:
-                await reply.fail("I am shutting down; please ask again in a moment.")
+            await self._answer_in_full(incoming, reply)
         except ReplyDeleted:
             log.info("the reply to /chat %s was deleted while it was written", interaction.id)
+
+    async def _answer_in_full(self, incoming: Incoming, reply: LiveReply) -> None:
+        """What is shown already is never left as if it grew."""
+        try:
+            await self._conversations.answer(incoming, reply)
+        except Exception as e:
+            if reply.empty or isinstance(e, (ReplyDeleted, *FAULTS)):
+                raise
+            if not is_expected(e):
+                log.exception("no reply to /chat %s", incoming.asked_id)
+            await reply.fail(sentence(e))
 
     @app_commands.command(description="Make me forget what was said in this channel so far")
     async def reset(self, interaction: discord.Interaction[Gpt2Bot]) -> None:

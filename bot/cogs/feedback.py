@@ -34,6 +34,7 @@ from bot.pressed import Press, Pressed, admit, pressed_message, scope_here
 from bot.replay import UNKNOWN, Replays
 from bot.replies import LiveReply, ReplyDeleted, Standing, question
 from bot.roles import Rank, rank
+from bot.silence import PAUSED, Silence
 from bot.why import replay_embed, why_embed
 from data.schema import ReplyRecord
 from data.store import Store
@@ -63,12 +64,14 @@ class Feedback(commands.Cog):
         conversations: ConversationManager,
         replays: Replays,
         manners: Manners,
+        silence: Silence,
     ) -> None:
         self._bot = bot
         self._store = store
         self._conversations = conversations
         self._replays = replays
         self._manners = manners
+        self._silence = silence
         self._menus = [
             app_commands.ContextMenu(name="Why this reply?", callback=self.why),
             app_commands.ContextMenu(name="Better answer", callback=self.better_than),
@@ -206,6 +209,8 @@ class Feedback(commands.Cog):
 
     async def replay(self, interaction: Press, reply_id: int, name: str) -> None:
         """Somebody chose a model to replay a reply on."""
+        if self._silence.holds(scope_here(interaction)):
+            raise Refusal(PAUSED)
         self._manners.admit(interaction.user.id, interaction.guild_id, channel_of(interaction))
         await interaction.response.defer(ephemeral=True, thinking=True)
         origin = await self._replays.origin(reply_id, channel_of(interaction))

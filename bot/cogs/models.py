@@ -45,7 +45,6 @@ class Models(commands.Cog):
         self._worker = worker
         self._version = version
         self._shelf = shelf
-        self._store = store
 
     @model.command(name="list", description="See the models that this server can use")
     async def list_models(self, interaction: discord.Interaction[Gpt2Bot]) -> None:

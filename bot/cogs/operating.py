@@ -37,6 +37,7 @@ class Operating(commands.Cog):
         try:
             begun = await self._silence.begin(scope, asking.user.id)
         except StoreError as e:
+            await note(self._store, asking, "pause", scope=scope)
             raise Refusal(f"I am silent {named(scope)}, until I am started anew: {e}") from e
         finally:
             self._conversations.hush(None if everywhere else scope)

@@ -207,6 +207,7 @@ class StartView(TellsFailure, discord.ui.View):
     async def start(
         self, interaction: discord.Interaction[Gpt2Bot], _: discord.ui.Button[StartView]
     ) -> None:
+        require(interaction, Rank.ADMINISTRATOR)  # the caller may have lost it meanwhile
         self.stop()
         for button in self.children:
             button.disabled = True  # type: ignore[attr-defined]

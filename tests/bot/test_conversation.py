@@ -13,6 +13,7 @@ from bot.errors import Refusal
 from bot.models import ModelSwitch
 from bot.replies import anything
 from bot.request import Check, Incoming
+from bot.silence import Silence
 from bot.speaking import CLOSING
 from bot.tasks import Tasks
 from data.schema import Message, Role
@@ -143,7 +144,7 @@ async def test_a_reply_is_streamed_then_shown_whole(conversations: ConversationM
 async def test_who_waits_is_told_when_it_is_paused_and_what_is_under_way_ends(
     store: Store, worker: FakeWorker, models: ModelSwitch
 ) -> None:
-    paused: set[int] = set()
+    silence = Silence(store)
     conversations = ConversationManager(
         store,
         worker,
@@ -151,7 +152,7 @@ async def test_who_waits_is_told_when_it_is_paused_and_what_is_under_way_ends(
         context_messages=5,
         params=SamplingParams(),
         bot_id=lambda: BOT,
-        is_paused=paused.__contains__,
+        silence=silence,
     )
     worker.gate.clear()
     worker.gate_at = 2
@@ -159,7 +160,7 @@ async def test_who_waits_is_told_when_it_is_paused_and_what_is_under_way_ends(
     first = asyncio.create_task(conversations.answer(incoming(1, "hi there"), begun))
     second = asyncio.create_task(conversations.answer(incoming(2, "and I?"), never_begun))
     await begun.has(2)
-    paused.add(7)
+    await silence.begin(7, paused_by=5)
     conversations.hush(8)
     assert not first.done(), "another server goes on"
     conversations.hush(7)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import psutil
 import pytest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
@@ -176,6 +177,12 @@ class TestHealth:
         parts = await Health(world.bot, store, worker).check()
         assert not parts["gateway"].ok
         assert parts["database"].ok
+
+    @pytest.mark.usefixtures("watched")
+    async def test_nobody_outside_this_machine_can_ask(self, port: int) -> None:
+        ours = psutil.Process().net_connections(kind="tcp")
+        listening = {one.laddr.ip for one in ours if one.laddr and one.laddr.port == port}
+        assert listening == {"127.0.0.1"}
 
     async def test_a_port_that_is_taken_is_one_sentence(
         self, settings: Settings, worker: FakeWorker

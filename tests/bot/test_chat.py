@@ -15,8 +15,9 @@ from bot.app import build
 from bot.cogs.chat import NOTHING_TO_READ
 from bot.settings import Settings
 from model.errors import WorkerDied
-from tests.bot.asking import store_of, until
+from tests.bot.asking import buttons, store_of, until
 from tests.bot.conftest import World, open_world
+from tests.bot.test_feedback import growing
 from tests.fakes import FakeWorker
 
 Open = Callable[..., AbstractAsyncContextManager[World]]
@@ -224,3 +225,18 @@ async def test_control_tokens_are_ordinary_text(
 ) -> None:
     await world.say(world.ben, text)
     assert worker.heard[-1][1][-1].content == text
+
+
+async def test_a_reply_to_chat_that_breaks_off_is_not_left_as_if_it_grew(
+    open_fake: Open, worker: FakeWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bot.replies.FIRST_S", 0.0)
+    monkeypatch.setattr("bot.replies.EDIT_S", 0.0)
+    async with open_fake(check_errors=False) as world:
+        reply, _ = await growing(world, worker)
+        worker.failure = WorkerDied("The model stopped unexpectedly.")
+        worker.gate.set()
+        await world.env.settle()
+        [message] = [one for one in world.general.history() if one.id == reply.id]
+        assert message.content == "> hi\nyou said\n-# The model stopped unexpectedly."
+        assert buttons(message) == []

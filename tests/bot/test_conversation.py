@@ -10,6 +10,7 @@ import pytest
 
 from bot.conversation import ConversationManager
 from bot.errors import Refusal
+from bot.manners import Held
 from bot.models import ModelSwitch
 from bot.replies import anything
 from bot.request import Check, Incoming
@@ -171,6 +172,33 @@ async def test_who_waits_is_told_when_it_is_paused_and_what_is_under_way_ends(
     assert [m.content for m in await conversations.conversation_history(CHANNEL)] == [
         "hi there",
         "you said",
+    ]
+
+
+async def test_a_channel_is_told_of_a_pause_once_however_many_wait(
+    store: Store, worker: FakeWorker, models: ModelSwitch
+) -> None:
+    silence = Silence(store)
+    conversations = ConversationManager(
+        store,
+        worker,
+        models,
+        context_messages=5,
+        params=SamplingParams(),
+        bot_id=lambda: BOT,
+        silence=silence,
+    )
+    worker.gate.clear()
+    turns = [conversations.answer(incoming(n, "hello"), Paper()) for n in range(1, 5)]
+    tasks = [asyncio.create_task(turn) for turn in turns]
+    await worker.until(lambda: worker.running == 1)
+    await silence.begin(7, paused_by=5)
+    worker.gate.set()
+    _, *refused = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [(type(one), one.told) for one in refused] == [
+        (Held, False),
+        (Held, True),
+        (Held, True),
     ]
 
 

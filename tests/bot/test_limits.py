@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bot.cogs.chat import NOTHING_TO_READ, Chat
-from bot.conversation import STALE, ConversationManager
+from bot.conversation import STALE, TAKEN_BACK, ConversationManager
 from bot.demo import _chat_in_real_time
 from bot.manners import LONGEST_REPLY
 from bot.settings import Settings, load_settings
@@ -329,3 +329,16 @@ async def test_all_defaults_together_let_people_talk(tmp_path: Any, worker: Fake
         for n in range(15):
             assert await w.say(w.ben, f"m{n}") == f"you said m{n}"
         assert "quicker" in str(await w.say(w.ben, "m15"))
+
+
+async def test_a_burst_whose_last_message_is_taken_back_is_told_why_it_has_no_answer(
+    world: World, worker: FakeWorker, busy: Any
+) -> None:
+    *_, last = await in_line(world, (world.ben, "one"), (world.ben, "two"))
+    heard = len(worker.heard)
+    worker.gate.let(heard)  # the one before them ends, and theirs begins
+    await until(lambda: len(worker.heard) > heard)
+    await world.ben.delete(last)
+    await busy()
+    assert said(world) == ["you said hello", TAKEN_BACK]
+    assert await recorded(world) == ["hello", "you said hello", "one"]

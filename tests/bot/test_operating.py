@@ -17,7 +17,7 @@ from bot.roles import ONLY_OPERATORS
 from bot.settings import Settings
 from bot.silence import PAUSED
 from data.pauses import EVERYWHERE
-from tests.bot.asking import store_of
+from tests.bot.asking import ask, store_of
 from tests.bot.conftest import World, open_world
 from tests.bot.test_feedback import growing
 from tests.bot.test_models import make_checkpoint
@@ -246,3 +246,36 @@ async def test_an_operator_pauses_everything(open_fake: Open) -> None:
         assert await store_of(world).paused() == set()
         [resumed, paused] = await store_of(world).audit(EVERYWHERE, 9)
         assert (resumed.action, paused.action) == ("resume", "pause")
+
+
+async def test_a_pause_covers_replays(open_fake: Open) -> None:
+    async with open_fake(check_errors=False) as world:
+        reply = await ask(world)
+        why = await world.ada.context_menu(world.general, "Why this reply?", reply)
+        await world.ada.slash(world.general, "pause")
+        told = await world.ada.select(why.response, ["tiny"], custom_id=f"reply:replay:{reply.id}")
+        assert told.response.content == PAUSED
+
+
+async def test_a_pause_that_cannot_be_written_holds_and_can_be_ended(open_fake: Open) -> None:
+    async with open_fake(check_errors=False) as world:
+        await store_of(world)._db.execute("PRAGMA query_only = ON")
+        told = await world.ada.slash(world.general, "pause")
+        assert told.response.content.startswith("I am silent in this server, until I am")
+        assert await world.say(world.ben, "hello") == PAUSED
+        await store_of(world)._db.execute("PRAGMA query_only = OFF")
+        told = await world.ada.slash(world.general, "resume")
+        assert told.response.content == "I answer in this server again."
+        assert await world.say(world.ben, "hello") == "you said hello"
+
+
+async def test_start_is_checked_again_when_it_is_pressed(open_fake: Open) -> None:
+    async with open_fake(check_errors=False) as world:
+        await world.ben.slash(world.general, "teach", user="hi", bot="hello")
+        plan = await world.ada.slash(world.general, "retrain")
+        guild = world.bot.get_guild(world.guild.id)
+        [role] = [one for one in guild.roles if one.permissions.administrator]
+        await role.edit(permissions=discord.Permissions())
+        told = await world.ada.click(plan.response, label="Start")
+        assert told.response.content == LACKS["administrator"]
+        assert await store_of(world).open_jobs() == []

@@ -125,3 +125,17 @@ def test_the_log_hears_of_it_once_a_minute(caplog: pytest.LogCaptureFixture) -> 
     assert unwritten.note(StoreError("The database cannot be used: it is locked.")) == UNWRITABLE
     assert [one.levelname for one in caplog.records] == ["ERROR", "ERROR"]
     assert "The disk is full" in caplog.text
+
+
+async def test_what_was_deleted_and_changed_meanwhile_is_so_when_there_is_room(
+    conversations: ConversationManager, store: Store, worker: FakeWorker
+) -> None:
+    for n, text in enumerate(("secret", "mistake", "stays"), 1):
+        await conversations.answer(incoming(n, text), Paper())
+    await fill(store)
+    await conversations.deleted([1])
+    await conversations.edited(2, "mended " + LONG)
+    await make_room(store)
+    await conversations.answer(incoming(4, "and now?"), Paper())
+    known = await store.messages([1, 2, 3])
+    assert [one.message.content for one in known] == ["mended " + LONG, "stays"]

@@ -148,3 +148,25 @@ async def test_a_worker_without_memory_fails_the_request_and_lives() -> None:
         worker.rlimit(resource.RLIMIT_AS, whole)
         assert await reply(client, TINY)
         assert client.pid == pid
+
+
+async def test_a_worker_that_hangs_or_dies_before_it_is_ready_is_started_again() -> None:
+    client = WorkerClient(SETTINGS, start_s=2.0)
+    starting = asyncio.create_task(client.keep_starting())
+    while client.pid is None:  # noqa: ASYNC110 (nobody could tell)
+        await asyncio.sleep(0)
+    first = client.pid
+    os.kill(first, signal.SIGSTOP)
+    async with asyncio.timeout(LIMIT_S):
+        while client.pid in (first, None):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        second = client.pid
+        os.kill(second, signal.SIGKILL)
+        client._start_s = LIMIT_S
+        await starting
+    try:
+        assert client.pid not in (first, second, None)
+        assert not psutil.pid_exists(first)
+        assert await reply(client, str(TINY))
+    finally:
+        await client.stop()

@@ -89,7 +89,14 @@ async def models(store: Store, worker: FakeWorker, tmp_path: Path) -> AsyncItera
 
 
 @pytest.fixture
-def conversations(store: Store, worker: FakeWorker, models: ModelSwitch) -> ConversationManager:
+def silence(store: Store) -> Silence:
+    return Silence(store)
+
+
+@pytest.fixture
+def conversations(
+    store: Store, worker: FakeWorker, models: ModelSwitch, silence: Silence
+) -> ConversationManager:
     return ConversationManager(
         store,
         worker,
@@ -97,6 +104,7 @@ def conversations(store: Store, worker: FakeWorker, models: ModelSwitch) -> Conv
         context_messages=5,
         params=SamplingParams(),
         bot_id=lambda: BOT,
+        silence=silence,
     )
 
 
@@ -143,18 +151,8 @@ async def test_a_reply_is_streamed_then_shown_whole(conversations: ConversationM
 
 
 async def test_who_waits_is_told_when_it_is_paused_and_what_is_under_way_ends(
-    store: Store, worker: FakeWorker, models: ModelSwitch
+    conversations: ConversationManager, worker: FakeWorker, silence: Silence
 ) -> None:
-    silence = Silence(store)
-    conversations = ConversationManager(
-        store,
-        worker,
-        models,
-        context_messages=5,
-        params=SamplingParams(),
-        bot_id=lambda: BOT,
-        silence=silence,
-    )
     worker.gate.clear()
     worker.gate_at = 2
     begun, never_begun = Paper(), Paper()
@@ -176,18 +174,8 @@ async def test_who_waits_is_told_when_it_is_paused_and_what_is_under_way_ends(
 
 
 async def test_a_channel_is_told_of_a_pause_once_however_many_wait(
-    store: Store, worker: FakeWorker, models: ModelSwitch
+    conversations: ConversationManager, worker: FakeWorker, silence: Silence
 ) -> None:
-    silence = Silence(store)
-    conversations = ConversationManager(
-        store,
-        worker,
-        models,
-        context_messages=5,
-        params=SamplingParams(),
-        bot_id=lambda: BOT,
-        silence=silence,
-    )
     worker.gate.clear()
     turns = [conversations.answer(incoming(n, "hello"), Paper()) for n in range(1, 5)]
     tasks = [asyncio.create_task(turn) for turn in turns]

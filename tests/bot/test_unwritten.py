@@ -13,10 +13,18 @@ from bot.manners import LONGEST_REPLY
 from bot.unwritten import DISK_FULL, UNWRITABLE, Unwritten
 from data.errors import DiskFull, StoreError
 from data.store import Store
-from tests.bot.test_conversation import CHANNEL, Paper, conversations, incoming, models, worker
+from tests.bot.test_conversation import (
+    CHANNEL,
+    Paper,
+    conversations,
+    incoming,
+    models,
+    silence,
+    worker,
+)
 from tests.fakes import FakeWorker
 
-__all__ = ["conversations", "models", "worker"]  # the fixtures
+__all__ = ["conversations", "models", "silence", "worker"]  # the fixtures
 
 
 async def fill(store: Store) -> None:

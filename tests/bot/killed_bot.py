@@ -14,6 +14,7 @@ import json
 import os
 import signal
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,8 @@ async def live(home: Path, model: Path, moment: str) -> None:
     life.watch()
     settings = load_settings(gpt2bot_home=home, default_model="small", models=f"small={model}")
     async with open_world(settings, None) as world:
+        ago = datetime.now(UTC) - world.env.now()  # or messages had the ids of the life before
+        await world.env.advance_time(max(0.0, ago.total_seconds()))
         cog = world.bot.get_cog("Training")
         first = await cog._store.job(JOB) is None
         if first:  # so that it is there, and found ready in the lives to come

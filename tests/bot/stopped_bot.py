@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import socket
 import sys
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -22,6 +24,7 @@ from bot.conversation import ConversationManager
 from bot.settings import load_settings
 from tests.bot.conftest import live
 
+SLOW = "someone/slow"
 DRAIN_S = 1.0
 """Seconds that replies under way get; as nobody waits for them here, few."""
 MOMENTS = ("start", "waiting", "replying", "loading", "training")
@@ -34,8 +37,8 @@ def conversations(bot: Gpt2Bot) -> ConversationManager:
 class Stage:
     """A server with an admin, in which something happens; each method returns once it has."""
 
-    def __init__(self, bot: Gpt2Bot, env: Any, broken: Path) -> None:
-        self._bot, self._env, self._broken = bot, env, broken
+    def __init__(self, bot: Gpt2Bot, env: Any) -> None:
+        self._bot, self._env = bot, env
         guild = env.create_guild()
         admins = guild.create_role("Admins", permissions=discord.Permissions(administrator=True))
         self._channel = guild.create_text_channel("general")
@@ -65,11 +68,11 @@ class Stage:
         await until(lambda: any(one.path.endswith("/messages") for one in self._env.http_requests))
 
     async def loading(self) -> None:
-        """Somebody wants a model that takes long to build: its weights are never written."""
-        switching = self._ada.slash(self._channel, "model use", name="broken")
+        """Somebody wants a model that takes long to build: the Hub that has it does not answer."""
+        switching = self._ada.slash(self._channel, "model use", name="slow")
         self._begin(switching)
         worker = self._bot.get_cog("Training")._worker
-        await until(lambda: str(self._broken) in {one.source for one in worker._pending.values()})
+        await until(lambda: SLOW in {one.source for one in worker._pending.values()})
         await until(lambda: children_of(worker.pid))
 
     async def training(self) -> None:
@@ -81,8 +84,9 @@ class Stage:
 
 
 async def until(true: Callable[[], bool]) -> None:
-    while not true():  # noqa: ASYNC110 (nobody could tell)
-        await asyncio.sleep(0.01)
+    async with asyncio.timeout(120):
+        while not true():  # noqa: ASYNC110 (nobody could tell)
+            await asyncio.sleep(0.01)
 
 
 def children_of(pid: int | None) -> list[Any]:
@@ -91,10 +95,10 @@ def children_of(pid: int | None) -> list[Any]:
     return list(psutil.Process(pid).children())
 
 
-async def start(bot: Gpt2Bot, _token: str, *, broken: Path, moment: str) -> None:
+async def start(bot: Gpt2Bot, _token: str, *, moment: str) -> None:
     """In the place of `Gpt2Bot.start`."""
     async with live(bot, check_errors=False) as env:
-        stage = Stage(bot, env, broken)
+        stage = Stage(bot, env)
         await getattr(stage, moment)()
         facts = {"worker": bot.get_cog("Training")._worker.pid}
         sys.stdout.write(f"{json.dumps(facts)}\n")
@@ -105,14 +109,19 @@ async def start(bot: Gpt2Bot, _token: str, *, broken: Path, moment: str) -> None
 def main(home: Path, model: Path, moment: str) -> None:
     app.DRAIN_S = DRAIN_S
     replies.FIRST_S = 0.0
-    broken = model.parent / "broken"
-    play: Callable[..., Awaitable[None]] = partial(start, broken=broken, moment=moment)
+    hub = socket.create_server(("127.0.0.1", 0))  # takes calls, and answers none
+    os.environ |= {
+        "HF_ENDPOINT": f"http://127.0.0.1:{hub.getsockname()[1]}",
+        "HF_HUB_OFFLINE": "0",
+        "HF_HOME": str(home / "hub"),
+    }
+    play: Callable[..., Awaitable[None]] = partial(start, moment=moment)
     Gpt2Bot.start = lambda bot, token: play(bot, token)  # type: ignore[method-assign,assignment]
     settings = load_settings(
         discord_token="of.nobody",
         gpt2bot_home=home,
         default_model="endless" if moment == "waiting" else "tiny",
-        models=f"endless={model},broken={broken}",
+        models=f"endless={model},slow={SLOW}",
     )
     endless = settings.model_copy(update={"max_new_tokens": 3000})
     asyncio.run(app.run_bot(endless))

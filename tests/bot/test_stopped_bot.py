@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sqlite3
 import subprocess
@@ -27,15 +26,10 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs SIGTERM a
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`endless` never ends a reply; `broken` has weights that are never there."""
+    """`endless` never ends a reply."""
     folder = tmp_path_factory.mktemp("models")
     words = " ".join(str(n) for n in range(20))
     make_model_folder(folder / "endless", says=words, endless=True, positions=4096)
-    broken = make_model_folder(folder / "broken")
-    (broken / "model.safetensors").unlink()
-    os.mkfifo(broken / "model.safetensors")
-    with (broken / "more.safetensors").open("wb") as file:
-        file.truncate(100 << 20)  # so large that it is built in a child
     return folder
 
 

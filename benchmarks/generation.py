@@ -301,7 +301,7 @@ from model.client import WorkerClient
 async def main():
     settings = load_settings(gpt2bot_home=Path(sys.argv[1]), default_model="tiny")
     async with build(settings, worker=WorkerClient()) as bot:  # one that was not started
-        async with simcord.run(bot):
+        async with simcord.run(bot, shard_count=1):
             status = Path("/proc/self/status")
             lines = status.read_text().splitlines() if status.exists() else []
             kib = [int(line.split()[1]) for line in lines if line.startswith("VmRSS")]

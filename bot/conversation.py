@@ -126,6 +126,7 @@ class ConversationManager:
         """It is the message's turn; it waits since then."""
         channel_id, message = incoming.channel_id, _heard(incoming)
         self._silence.check(channel_id, incoming.scope)
+        live.begun = True
         is_new, unwritten = await self._write_down(message)
         if not is_new:
             live.watched.lost = "repeated"
@@ -177,6 +178,7 @@ class ConversationManager:
         ):
             async with self._turns.turn(record.channel_id, record.asked_id) as ours:
                 self._silence.check(record.channel_id, record.scope)
+                live.begun = True
                 self._check_age(record.channel_id, since)
                 seen = await self._store.messages(record.seen) if ours else []
                 if not seen or seen[-1].discord_id != record.asked_id:

@@ -25,13 +25,14 @@ CLOSING = "I am shutting down; please ask again in a moment."
 
 @dataclass(slots=True)
 class Live:
-    """A reply that is being made; `limit` once the worker was asked, `request_id` once it has
-    spoken of it, `stopped` once somebody has read enough, `gone` once what it answers was deleted.
-    """
+    """A reply that is being made; `begun` once it has its turn, `limit` once the worker was asked,
+    `request_id` once it has spoken of it, `stopped` once somebody has read enough, `gone` once what
+    it answers was deleted."""
 
     asked: Asked
     surface: Surface
     watched: Watched
+    begun: bool = False
     limit: asyncio.Timeout | None = None
     request_id: int | None = None
     stopped: bool = False
@@ -80,10 +81,11 @@ class Speaker:
             self._stop(live)
 
     def hush(self, scope: int | None) -> None:
-        """End the replies of a scope (None: all of them) where they are."""
+        """End the replies of a scope (None: all of them) where they are. Who waits for a turn is
+        told when it comes."""
         for live in self._live.values():
-            if scope in (None, live.asked.scope) and live.limit is not None:
-                self._stop(live)  # who still waits for a turn is told when it comes
+            if live.begun and scope in (None, live.asked.scope):
+                self._stop(live)
 
     def forget(self, asked_ids: Collection[int]) -> None:
         """Messages were deleted: the replies to them end, and go."""

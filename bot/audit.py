@@ -13,6 +13,7 @@ import discord
 from bot.client import TellsFailure
 from bot.looks import BLURPLE
 from bot.outcome import quoted
+from bot.pressed import scope_here
 from bot.roles import Asking, Rank, require
 from data.errors import StoreError
 from data.schema import AuditEntry
@@ -32,8 +33,8 @@ async def note(
     store: Store, asking: Asking, action: str, detail: str = "", *, scope: int | None = None
 ) -> None:
     """Write down what the caller has done, in the scope that they are in if none is given."""
-    here = asking.guild_id or asking.user.id
-    await write(store, here if scope is None else scope, asking.user.id, action, detail)
+    where = scope_here(asking) if scope is None else scope
+    await write(store, where, asking.user.id, action, detail)
 
 
 async def write(store: Store, scope: int, actor_id: int, action: str, detail: str = "") -> None:

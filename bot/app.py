@@ -27,6 +27,7 @@ from bot.doctor.startup import log_problems
 from bot.faults import FAULTS, is_passing
 from bot.filtering import Filters
 from bot.forgetting import Forgetting
+from bot.languages import Languages
 from bot.manners import Manners
 from bot.metrics import Metrics
 from bot.models import ModelSwitch
@@ -70,11 +71,16 @@ ANNOUNCE_S = 3.0
 
 @asynccontextmanager
 async def build(
-    settings: Settings, *, message_content: bool = True, worker: WorkerClient | None = None
+    settings: Settings,
+    *,
+    message_content: bool = True,
+    worker: WorkerClient | None = None,
+    language: str | None = None,
 ) -> AsyncIterator[Gpt2Bot]:
     """The whole bot, ready to be started; leaving ends the worker and what it was doing.
 
-    A `worker` that was started elsewhere is used as it is, and left running.
+    A `worker` that was started elsewhere is used as it is, and left running. In the `language`
+    everybody is answered, whatever their Discord says.
 
     Raises:
         SettingsError, StoreError: the home, the database or the port cannot be used.
@@ -82,7 +88,11 @@ async def build(
     prepare_home(settings)
     home = settings.gpt2bot_home
     checkpoints = home / "checkpoints"
-    bot = Gpt2Bot(message_content=message_content, operators=settings.operators)
+    bot = Gpt2Bot(
+        message_content=message_content,
+        operators=settings.operators,
+        languages=Languages(settings.language, only=language),
+    )
     async with AsyncExitStack() as stack:
         database = open_whole(home, collected=settings.learn_from_chat)
         store = await stack.enter_async_context(database)

@@ -62,6 +62,13 @@ def gpt2bot(
     pass
 
 
+class Language(StrEnum):
+    """The languages that the bot speaks."""
+
+    EN = "en"
+    JA = "ja"
+
+
 @app.command()
 def run() -> None:
     """Run the bot on Discord. Needs DISCORD_TOKEN; Ctrl-C ends it."""
@@ -95,6 +102,9 @@ def demo(
             help="Keep what the bot learns in this folder; forgotten if not given.",
         ),
     ] = None,
+    language: Annotated[
+        Language | None, typer.Option(help="What the bot speaks; as the terminal, if not given.")
+    ] = None,
 ) -> None:
     """Try the bot in your browser: a small Discord on this computer. Needs no account."""
     with quiet_interrupt():
@@ -106,7 +116,8 @@ def demo(
             raise SettingsError(NO_SIMCORD) from e
 
         _expect_no_voice()
-        asyncio.run(run_demo(port=port, open_browser=browser, home=home))
+        spoken = language.value if language else None
+        asyncio.run(run_demo(port=port, open_browser=browser, home=home, language=spoken))
 
 
 @app.command()

@@ -17,7 +17,9 @@ from discord.ext import commands
 from bot.doctor.startup import log_missing
 from bot.errors import is_expected, sentence
 from bot.faults import FAULTS, is_too_late
+from bot.languages import Languages, to_member
 from bot.seen import Seen
+from bot.translator import Translator
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +33,9 @@ class CommandTree(app_commands.CommandTree["Gpt2Bot"]):
     """Answers a failed command with one sentence that only its caller sees."""
 
     async def interaction_check(self, interaction: discord.Interaction[Gpt2Bot], /) -> bool:
-        """Nothing is done twice, even if Discord sends it twice."""
+        """Nothing is done twice, even if Discord sends it twice. Who called it reads the answer,
+        unless the command says that everybody does (`bot.languages.to_all`)."""
+        to_member(interaction)
         return interaction.client.seen.is_new(interaction.id)
 
     async def on_error(
@@ -48,6 +52,7 @@ async def tell_failure(interaction: discord.Interaction[Gpt2Bot], error: Excepti
         return
     if not is_expected(error):
         log.error("the command %s failed", interaction.command, exc_info=error)
+    to_member(interaction)
     text = sentence(error)
     try:
         if interaction.response.is_done():
@@ -63,6 +68,7 @@ class TellsFailure:
     none is called twice for the same press."""
 
     async def interaction_check(self, interaction: discord.Interaction[Any], /) -> bool:
+        to_member(interaction)
         return bool(interaction.client.seen.is_new(interaction.id))
 
     async def on_error(
@@ -77,6 +83,7 @@ async def call_cog(
     """For buttons that outlive the bot: call the method of a cog, and tell its failure."""
     if not interaction.client.seen.is_new(interaction.id):
         return
+    to_member(interaction)
     try:
         await getattr(interaction.client.get_cog(cog), method)(interaction, *what)
     except Exception as e:  # discord.py would only log it
@@ -102,7 +109,11 @@ class Gpt2Bot(commands.AutoShardedBot):
     """
 
     def __init__(
-        self, *, message_content: bool = True, operators: Collection[int] = frozenset()
+        self,
+        *,
+        message_content: bool = True,
+        operators: Collection[int] = frozenset(),
+        languages: Languages | None = None,
     ) -> None:
         intents = discord.Intents(
             guilds=True, guild_messages=True, dm_messages=True, message_content=message_content
@@ -118,6 +129,7 @@ class Gpt2Bot(commands.AutoShardedBot):
             allowed_mentions=discord.AllowedMentions.none(),
         )
         self.seen = Seen()
+        self.languages = languages or Languages()
         self.make_cogs: Callable[[], Iterable[commands.Cog]] = tuple
         self.operators = set(operators)
 
@@ -125,6 +137,7 @@ class Gpt2Bot(commands.AutoShardedBot):
         self.operators |= owners(self.application)
         for cog in self.make_cogs():
             await self.add_cog(cog)
+        await self.tree.set_translator(Translator())
         await self.tree.sync()
 
     async def close(self) -> None:

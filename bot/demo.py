@@ -27,6 +27,8 @@ from bot.cogs.chat import Chat
 from bot.safekeeping import alone
 from bot.settings import SettingsError, load_settings
 from bot.tasks import Tasks
+from i18n.reader import language as spoken
+from i18n.reader import speak
 from model.registry import EMBEDDED
 
 log = logging.getLogger(__name__)
@@ -64,19 +66,23 @@ class Town:
     ben: simcord.MemberActor
 
 
-async def run_demo(*, port: int | None, open_browser: bool, home: Path | None) -> None:
+async def run_demo(
+    *, port: int | None, open_browser: bool, home: Path | None, language: str | None = None
+) -> None:
     """Serve the demo page until SIGINT, SIGTERM or "End preview session" on the page.
 
-    `port` None or 0 takes a free one. Without `home` the files go when the demo ends.
+    `port` None or 0 takes a free one. Without `home` the files go when the demo ends. Everybody
+    reads the `language`; if none is given, that of the settings.
 
     Raises:
         SettingsError, StoreError: the port or the home cannot be used, or a bot runs there.
     """
     with _home(home) as folder:
         settings = load_settings(gpt2bot_home=folder, default_model=EMBEDDED)
+        speak(language or settings.language)
         with alone(settings):
             async with (
-                build(settings) as bot,
+                build(settings, language=spoken()) as bot,
                 _discord(bot) as env,
                 _page(env, await _found(env, bot), port) as preview,
             ):

@@ -7,6 +7,7 @@ from discord import app_commands
 
 from bot.faults import is_passing
 from data.errors import ImportRefused, StoreError
+from i18n.reader import say
 from model.errors import ModelError
 from training.errors import TrainingError
 
@@ -34,7 +35,7 @@ def sentence(error: BaseException) -> str:
         case discord.Forbidden():
             return "I lack a permission for that in this channel."
         case _ if isinstance(error, EXPECTED):
-            return str(error)
+            return _own_words(error)
         case Exception() if is_passing(error):
             return OUT_OF_REACH
         case _:
@@ -49,3 +50,8 @@ def is_expected(error: BaseException) -> bool:
 def _names(permissions: list[str]) -> str:
     known = {"manage_guild": "Manage Server", "administrator": "Administrator"}
     return " and ".join(known.get(name, name.replace("_", " ").title()) for name in permissions)
+
+
+def _own_words(error: BaseException) -> str:
+    """What an expected error says, in the language of whoever reads it."""
+    return say(error.args[0]) if error.args else str(error)

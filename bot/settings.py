@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from i18n.reader import of_terminal
 from model.errors import UnknownModel
 from model.registry import EMBEDDED, find, from_settings
 from model.sampling import SamplingParams
@@ -118,11 +119,19 @@ class Settings(BaseSettings):
     health_port: int | None = Field(
         None, ge=1, le=65535, description="Port of /healthz and /metrics on this machine."
     )
+    bot_language: Literal["en", "ja"] | None = Field(
+        None, description="Language where Discord says none, and of the terminal; empty: as it is."
+    )
     log_format: Literal["text", "json"] = Field("text", description="How the log is written.")
     log_content: bool = Field(False, description="Whether the log has what people say.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="How much `gpt2bot run` writes to its log."
     )
+
+    @property
+    def language(self) -> str:
+        """`bot_language`, else that of the terminal."""
+        return self.bot_language or of_terminal()
 
     @property
     def extra_models(self) -> dict[str, str]:

@@ -22,8 +22,16 @@ settings.load_profile("suite")
 @pytest.fixture(autouse=True)
 def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     """A `.env` or variables of the developer must not decide what a test sees."""
-    for name in ("DISCORD_TOKEN", "DEFAULT_MODEL", "MODELS", "GPT2BOT_HOME", "SEED"):
+    for name in (
+        "DISCORD_TOKEN",
+        "DEFAULT_MODEL",
+        "MODELS",
+        "GPT2BOT_HOME",
+        "SEED",
+        "BOT_LANGUAGE",
+    ):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
 
 
 @pytest.fixture

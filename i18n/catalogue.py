@@ -1,0 +1,52 @@
+"""The languages there are, and what is said in them: gettext catalogues, a folder for each.
+
+`i18n/ja/*.po` are text files that any translation editor opens. English needs none: it stands in
+the code. `python -m scripts.messages` compares the catalogues with the code.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from gettext import GNUTranslations, NullTranslations
+from io import BytesIO
+from pathlib import Path
+
+ENGLISH, JAPANESE = "en", "ja"
+LANGUAGES = (ENGLISH, JAPANESE)
+ROOT = Path(__file__).parent
+
+
+def translated(language: str, template: str, plural: str | None = None, count: int = 1) -> str:
+    """The template in that language; as it is where the catalogue has nothing for it."""
+    catalogue = load(language)
+    if plural is None:
+        return catalogue.gettext(template) if template else ""
+    return catalogue.ngettext(template, plural, count)
+
+
+def name_of(language: str, kind: str, english: str) -> str | None:
+    """What a command, an option or a choice is called there; None if it has no other name."""
+    name = load(language).pgettext(kind, english)
+    return None if name == english else name
+
+
+@lru_cache(maxsize=len(LANGUAGES))
+def load(language: str) -> NullTranslations:
+    """The catalogue of a language, read once. English has an empty one."""
+    files = sorted((ROOT / language).glob("*.po"))
+    if not files:
+        return NullTranslations()
+    from babel.messages.catalog import Catalog
+    from babel.messages.mofile import write_mo
+    from babel.messages.pofile import read_po
+
+    whole = Catalog(locale=language)
+    for file in files:
+        with file.open("rb") as lines:
+            for message in read_po(lines, locale=language):
+                if message.id:
+                    whole[message.id] = message
+    compiled = BytesIO()
+    write_mo(compiled, whole)
+    compiled.seek(0)
+    return GNUTranslations(compiled)

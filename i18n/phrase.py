@@ -1,0 +1,115 @@
+"""Sentences that can be said in more than one language.
+
+A `Phrase` is an ordinary English `str`, which is what logs, files and programs see. It remembers
+the template and the values that it was made from, so it can be said in another language later, by
+another process too. Which languages there are is known to `i18n.catalogue`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeGuard
+
+from i18n.catalogue import ENGLISH, translated
+
+COUNT = "count"
+"""The value by which `phrases` chooses between its two templates."""
+
+
+class Phrase(str):
+    """A sentence in English, and how it was made.
+
+    `template` has a `{name}` for each of `values`, as `str.format` reads it; `plural` is its form
+    for a `count` that is not one. Values that are Phrases are said in the other language as well.
+    """
+
+    template: str
+    plural: str | None
+    values: Mapping[str, Any]
+
+    def __new__(
+        cls, template: str, values: Mapping[str, Any] | None = None, plural: str | None = None
+    ) -> Phrase:
+        values = values or {}
+        self = super().__new__(cls, _fill(_said(ENGLISH, template, values, plural), values))
+        self.template, self.plural, self.values = template, plural, values
+        return self
+
+    def __reduce__(self) -> tuple[type[Phrase], tuple[str, Mapping[str, Any], str | None]]:
+        return Phrase, (self.template, self.values, self.plural)
+
+    def to(self, language: str) -> str:
+        """The sentence in a language of `i18n.catalogue`."""
+        values = {
+            name: value.to(language) if isinstance(value, Phrase) else value
+            for name, value in self.values.items()
+        }
+        return _fill(_said(language, self.template, values, self.plural), values)
+
+
+def phrase(template: str, /, **values: Any) -> Phrase:
+    """A sentence to be said later, in whatever language is read then."""
+    return Phrase(template, {name: _plain(value) for name, value in values.items()})
+
+
+def phrases(one: str, many: str, /, count: int, **values: Any) -> Phrase:
+    """`{count} example` or `{count} examples`, as the language has it."""
+    return Phrase(one, {COUNT: count, **{name: _plain(it) for name, it in values.items()}}, many)
+
+
+def together(parts: Iterable[str], between: str = " ") -> Phrase:
+    """Several sentences as one, with something between them that no language changes."""
+    named = {f"part{number}": part for number, part in enumerate(parts)}
+    return Phrase(
+        between.replace("{", "{{").replace("}", "}}").join(f"{{{n}}}" for n in named), named
+    )
+
+
+def packed(sentence: str) -> str:
+    """The sentence as a string that `unpacked` makes a Phrase of again; other strings stay as they
+    are. For the database and for lines of JSON."""
+    return json.dumps(_packed(sentence), ensure_ascii=False) if is_phrase(sentence) else sentence
+
+
+def unpacked(stored: str) -> str:
+    """What was packed: a Phrase, or the string as it is."""
+    if not stored.startswith('{"text": '):
+        return stored
+    try:
+        return _phrase(json.loads(stored))
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError):
+        return stored  # somebody's own words that begin like that
+
+
+def is_phrase(sentence: str) -> TypeGuard[Phrase]:
+    """Whether it can be said in other languages."""
+    return isinstance(sentence, Phrase)
+
+
+def _said(language: str, template: str, values: Mapping[str, Any], plural: str | None) -> str:
+    return translated(language, template, plural, values[COUNT] if plural else 1)
+
+
+def _fill(template: str, values: Mapping[str, Any]) -> str:
+    return template.format(**values) if values else template
+
+
+def _plain(value: object) -> object:
+    """Values that can be stored: other things stand for their words."""
+    return value if isinstance(value, (str, int, float)) else str(value)
+
+
+def _packed(value: object) -> object:
+    if not isinstance(value, Phrase):
+        return value
+    values = {name: _packed(one) for name, one in value.values.items()}
+    return {"text": value.template, "plural": value.plural, "values": values}
+
+
+def _phrase(stored: dict[str, Any]) -> Phrase:
+    values = {
+        name: _phrase(one) if isinstance(one, dict) else one
+        for name, one in stored["values"].items()
+    }
+    return Phrase(stored["text"], values, stored["plural"])

@@ -1,0 +1,265 @@
+"""The sentences in the code beside the catalogues of `i18n`: `python -m scripts.messages`.
+
+Says what is missing, unused, or put together wrongly, and which sentences cannot be said in other
+languages because nothing marks them. `--update` writes what is missing into the catalogues, with
+empty translations to be filled in. The names of commands are looked at by tests/i18n, which has
+the command tree.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import re
+import string
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from babel.messages.catalog import Catalog, Message
+from babel.messages.extract import extract_from_file
+from babel.messages.pofile import read_po, write_po
+
+from i18n.catalogue import ENGLISH, LANGUAGES
+from i18n.catalogue import ROOT as CATALOGUES
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("data", "model", "training", "bot")
+KEYWORDS = {"phrase": None, "say": None, "phrases": (1, 2)}
+"""The functions whose first arguments are sentences."""
+OTHERS = tuple(language for language in LANGUAGES if language != ENGLISH)
+
+Key = str | tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a sentence stands in the code."""
+
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+def files() -> Iterator[Path]:
+    """The code whose sentences people read."""
+    for package in PACKAGES:
+        yield from sorted((ROOT / package).rglob("*.py"))
+
+
+def in_code() -> dict[Key, list[Place]]:
+    """Each sentence that is marked to be said, and where."""
+    found: dict[Key, list[Place]] = {}
+    for file in files():
+        name = file.relative_to(ROOT).as_posix()
+        for line, key, _, _ in extract_from_file("python", file, keywords=KEYWORDS):
+            if key:
+                found.setdefault(_key(key), []).append(Place(name, line))
+    return found
+
+
+def _key(message: str | tuple[str, ...] | list[str]) -> Key:
+    return message if isinstance(message, str) else (message[0], message[1])
+
+
+def in_catalogue(language: str) -> dict[Path, Catalog]:
+    """The catalogues of a language, by file."""
+    catalogues = {}
+    for file in sorted((CATALOGUES / language).glob("*.po")):
+        with file.open("rb") as lines:
+            catalogues[file] = read_po(lines, locale=language)
+    return catalogues
+
+
+def sentences(catalogues: dict[Path, Catalog]) -> list[tuple[Path, Message]]:
+    """All but the names of commands, which have a context."""
+    return [
+        (file, message)
+        for file, catalogue in catalogues.items()
+        for message in catalogue
+        if message.id and message.context is None
+    ]
+
+
+def problems(language: str) -> list[str]:
+    """What is wrong with the catalogues of a language, a line each."""
+    code, told = in_code(), []
+    seen: dict[Key, Path] = {}
+    for file, message in sentences(in_catalogue(language)):
+        key, where = _key(message.id), f"{file.name}: {_short(message)}"
+        if key in seen:
+            told.append(f"{where} is in {seen[key].name} as well")
+        seen[key] = file
+        if key not in code:
+            told.append(f"{where} is not in the code any more")
+        elif not _forms(message) or not all(_forms(message)) or message.fuzzy:
+            told.append(f"{where} is not translated")
+        else:
+            told += [f"{where}: {one}" for one in _differences(message)]
+    missing = [key for key in code if key not in seen]
+    return told + [f"{code[key][0]}: not in i18n/{language}: {_short(key)}" for key in missing]
+
+
+def _forms(message: Message) -> list[str]:
+    return [message.string] if isinstance(message.string, str) else list(message.string)
+
+
+def _short(key: Message | Key) -> str:
+    words = key.id if isinstance(key, Message) else key
+    first = words if isinstance(words, str) else words[0]
+    return repr(first if len(first) < 60 else f"{first[:57]}…")
+
+
+def _differences(message: Message) -> Iterator[str]:
+    """Values or Markdown that a translation has lost or made up."""
+    ids = [message.id] if isinstance(message.id, str) else list(message.id)
+    wanted = _fields(ids[-1])
+    for form in _forms(message):
+        if _fields(form) != wanted:
+            yield f"has the values {sorted(_fields(form))}, not {sorted(wanted)}"
+        if form.count("`") != ids[-1].count("`"):
+            yield "has other `marks`"
+
+
+def _fields(template: str) -> set[str]:
+    try:
+        return {name for _, name, _, _ in string.Formatter().parse(template) if name is not None}
+    except ValueError:
+        return set()  # no template: it has braces of its own
+
+
+# --- sentences that nothing marks ----------------------------------------------------------------
+
+WORDS = re.compile(r"[A-Za-z]{2,} [A-Za-z{(]")
+SQL = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE|CREATE|ALTER|DROP|PRAGMA|VACUUM|BEGIN|WITH)\b")
+MARKED = {"phrase", "say", "phrases"}
+NOT_READ = {
+    *("debug", "info", "warning", "error", "exception", "critical", "log"),  # the log is English
+    *("command", "Group", "describe", "ContextMenu"),  # bot.translator: by their names
+    *("Field", "Option", "Argument", "Typer", "add_parser", "add_argument", "ArgumentParser"),
+    *("Counter", "Gauge", "Histogram", "GaugeMetricFamily", "CounterMetricFamily"),
+    *(
+        "RuntimeError",
+        "ValueError",
+        "AssertionError",
+        "TypeError",
+        "KeyError",
+        "NotImplementedError",
+    ),
+    *("compile", "spawn", "create_task", "ContextVar", "execute", "executescript"),
+}
+"""What is called with words that nobody reads in Discord, or that are translated elsewhere."""
+SHOWN = {"label", "title", "placeholder", "content", "description"}
+"""Arguments in which one word is a text already."""
+ELSEWHERE = {
+    "bot/metrics.py": "Prometheus reads it",
+    "data/migrations.py": "SQL",
+    "training/tiny.py": "a developer's tool",
+}
+NAMES: set[str] = set()
+"""What looks like a sentence and is none, word for word."""
+
+
+def unmarked(file: Path) -> list[str]:
+    """The sentences in a file that cannot be said in another language."""
+    name = file.relative_to(ROOT).as_posix()
+    if name in ELSEWHERE:
+        return []
+    finder = _Finder()
+    finder.visit(ast.parse(file.read_text(encoding="utf-8")))
+    return [f"{name}:{line}: not marked: {text!r}" for line, text in finder.found]
+
+
+class _Finder(ast.NodeVisitor):
+    def __init__(self) -> None:
+        self.found: list[tuple[int, str]] = []
+
+    def visit_Expr(self, node: ast.Expr) -> None:
+        if not isinstance(node.value, ast.Constant):  # else it is a docstring
+            self.generic_visit(node)
+
+    def visit_Call(self, node: ast.Call) -> None:
+        called = node.func
+        name = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")
+        if name in NOT_READ:
+            return
+        marked = node.args[: 2 if name == "phrases" else 1] if name in MARKED else []
+        for argument in node.args:
+            if argument not in marked or not isinstance(argument, ast.Constant):
+                self.visit(argument)
+        for keyword in node.keywords:
+            word = isinstance(keyword.value, ast.Constant) and keyword.arg in SHOWN
+            self._look(keyword.value, one_word=True) if word else self.visit(keyword.value)
+        self.visit(called)
+
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> None:
+        pieces = [one.value if isinstance(one, ast.Constant) else "{}" for one in node.values]
+        self._note(node.lineno, "".join(map(str, pieces)))
+        for one in node.values:
+            if isinstance(one, ast.FormattedValue):
+                self.visit(one.value)
+
+    def visit_Constant(self, node: ast.Constant) -> None:
+        self._look(node)
+
+    def _look(self, node: ast.expr, *, one_word: bool = False) -> None:
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            words = re.compile(r"[A-Za-z]{2,}") if one_word else WORDS
+            self._note(node.lineno, node.value, words)
+
+    def _note(self, line: int, words: str, pattern: re.Pattern[str] = WORDS) -> None:
+        if pattern.search(words) and not SQL.match(words) and words not in NAMES:
+            self.found.append((line, words))
+
+
+# --- the command line ----------------------------------------------------------------------------
+
+
+def update(language: str) -> int:
+    """Put what is missing into the catalogue of its package, drop what is unused; how many."""
+    code, catalogues = in_code(), in_catalogue(language)
+    known = {_key(message.id) for _, message in sentences(catalogues)}
+    for key, places in code.items():
+        if key not in known:
+            file = CATALOGUES / language / f"{places[0].file.partition('/')[0]}.po"
+            catalogues.setdefault(file, Catalog(locale=language)).add(key)
+    for file, catalogue in catalogues.items():
+        write(file, catalogue, code)
+    return len(code.keys() - known)
+
+
+def write(file: Path, catalogue: Catalog, code: dict[Key, list[Place]]) -> None:
+    """Write a catalogue: the sentences in the order of the code, with where they are."""
+    fresh = Catalog(locale=catalogue.locale, charset="utf-8", fuzzy=False)
+    for message in catalogue:
+        if not message.id:
+            continue
+        if message.context is not None:
+            fresh.add(message.id, message.string, context=message.context)
+        elif (key := _key(message.id)) in code:
+            at = sorted({(place.file, None) for place in code[key]})
+            fresh.add(message.id, message.string, locations=at)
+    with file.open("wb") as lines:
+        write_po(lines, fresh, width=100, omit_header=True, sort_by_file=True, include_lineno=False)
+
+
+def main() -> None:
+    """Print what is wrong; the exit status is 1 if anything is."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--update", action="store_true", help="write what is missing")
+    parser.add_argument("only", nargs="*", help="tell of files that begin like this only")
+    options = parser.parse_args()
+    if options.update:
+        for language in OTHERS:
+            print(f"{language}: {update(language)} new")
+    told = [one for language in OTHERS for one in problems(language)]
+    told += [one for file in files() for one in unmarked(file)]
+    shown = [one for one in told if not options.only or one.startswith(tuple(options.only))]
+    print("\n".join(shown) or "Every sentence has its translation.")
+    raise SystemExit(bool(shown))
+
+
+if __name__ == "__main__":
+    main()

@@ -29,6 +29,7 @@ from data.files import (
     read_only,
     remove_beside,
 )
+from i18n.phrase import phrase
 
 PREFIX = "gpt2bot"
 """How the names of backups begin."""
@@ -61,7 +62,7 @@ def back_up(database: Path, keep: int) -> Backup:
     try:
         return Backup(path, keep_newest(folder, PREFIX, keep))
     except OSError as e:
-        raise not_written("The folder of backups", e) from e
+        raise not_written(phrase("The folder of backups"), e) from e
 
 
 def newest_backup(database: Path) -> Path | None:
@@ -81,7 +82,9 @@ def restore(backup: Path, database: Path) -> Path | None:
     """
     examine(backup)
     if database.exists() and backup.samefile(database):
-        raise StoreError(f"{backup} is the database itself: choose a backup of it.")
+        raise StoreError(
+            phrase("{backup} is the database itself: choose a backup of it.", backup=backup)
+        )
     try:
         with sentences(str(backup)), copied(backup, database.parent) as made:
             aside = _make_way(database) if database.exists() else None
@@ -100,19 +103,37 @@ def examine(backup: Path) -> None:
     """
     try:
         if not is_sqlite(backup):
-            raise StoreError(f"{backup} is not a backup: it is no database at all.")
+            raise StoreError(
+                phrase("{backup} is not a backup: it is no database at all.", backup=backup)
+            )
     except OSError as e:
-        raise StoreError(f"{backup} cannot be opened: {e.strerror}.") from e
+        raise StoreError(
+            phrase("{backup} cannot be opened: {why}.", backup=backup, why=e.strerror)
+        ) from e
     with sentences(str(backup)), closing(read_only(backup)) as db:
         if found := problem(db):
-            raise Damaged(f"{backup} is damaged ({found}): take another backup.")
+            raise Damaged(
+                phrase(
+                    "{backup} is damaged ({found}): take another backup.",
+                    backup=backup,
+                    found=found,
+                )
+            )
         tables = {row[0] for row in db.execute("SELECT name FROM sqlite_master")}
     if not tables >= OURS:
-        raise StoreError(f"{backup} is not a backup: it is the database of another program.")
+        raise StoreError(
+            phrase(
+                "{backup} is not a backup: it is the database of another program.", backup=backup
+            )
+        )
     with sentences(str(backup)):
         version = check_version(backup)
     if not version:
-        raise StoreError(f"{backup} is not a backup: it does not say of which version it is.")
+        raise StoreError(
+            phrase(
+                "{backup} is not a backup: it does not say of which version it is.", backup=backup
+            )
+        )
 
 
 def _make_way(database: Path) -> Path:

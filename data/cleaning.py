@@ -14,6 +14,7 @@ from data.masking import mask
 from data.rules import RULES, STAND_IN, changes, is_command
 from data.samples import MASKED, sample
 from data.schema import Example
+from i18n.phrase import phrase
 
 ALWAYS_KEPT = 100
 """Examples that an author may have taught, whatever share of all that is."""
@@ -25,14 +26,14 @@ BLANKS = dict.fromkeys(map(ord, "\u200c\u200d\ufe0e\ufe0f"))
 """Characters that the rules leave and that show nothing when they are alone."""
 NO_RULES = frozenset[str]()
 
-EMPTY = "empty after cleaning"
-BARE = "nothing left but a link, code or a mention"
-COMMAND = "a command to a bot"
-TOO_LONG = "too long"
-AFTER = "after a turn that was left out"
-REPEATED = "nearly the same as a newer one"
-CORRECTED = "answered again later (the newest answer counts)"
-OVER_SHARE = "over one author's share"
+EMPTY = phrase("empty after cleaning")
+BARE = phrase("nothing left but a link, code or a mention")
+COMMAND = phrase("a command to a bot")
+TOO_LONG = phrase("too long")
+AFTER = phrase("after a turn that was left out")
+REPEATED = phrase("nearly the same as a newer one")
+CORRECTED = phrase("answered again later (the newest answer counts)")
+OVER_SHARE = phrase("over one author's share")
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from data.files import (
     read_only,
 )
 from data.migrations import LATEST, is_behind, upgrade
+from i18n.phrase import phrase
 
 BEFORE = "before-version"
 """How the names of copies begin that are made before a database is brought up to date."""
@@ -58,9 +59,11 @@ def _check(path: Path) -> None:
             file.seek(0)
             beginning = file.read(len(MAGIC))
     except OSError as e:
-        raise StoreError(f"The database {path} cannot be opened: {e.strerror}.") from e
+        raise StoreError(
+            phrase("The database {file} cannot be opened: {why}.", file=path, why=e.strerror)
+        ) from e
     if beginning not in (b"", MAGIC):  # SQLite would write over a file that is very short
-        raise StoreError(_not_a_database(str(path)))
+        raise not_a_database(str(path))
     check_version(path)
 
 
@@ -81,8 +84,11 @@ def check_version(path: Path) -> int:
 def too_new(path: Path) -> NewerDatabase:
     """What to raise for a database that a newer version of the bot wrote."""
     return NewerDatabase(
-        f"The database {path} was written by a newer version of the bot: "
-        "install that version, or choose another folder. The file was not changed."
+        phrase(
+            "The database {file} was written by a newer version of the bot: install that "
+            "version, or choose another folder. The file was not changed.",
+            file=path,
+        )
     )
 
 
@@ -108,8 +114,12 @@ def _copy_before_upgrade(path: Path) -> None:
         make_copy(path, path.parent / BACKUPS / dated(prefix))
     except StoreError as e:
         raise StoreError(
-            f"{path} is of an older version. A copy of it has to be made before it is brought up "
-            f"to date, and that failed, so it was left as it is: {e}"
+            phrase(
+                "{file} is of an older version. A copy of it has to be made before it is "
+                "brought up to date, and that failed, so it was left as it is: {error}",
+                file=path,
+                error=e,
+            )
         ) from e
     with suppress(OSError):  # one too many does no harm
         keep_newest(path.parent / BACKUPS, BEFORE, KEPT)
@@ -140,12 +150,12 @@ class Table:
         self._db = db
 
     async def _rows(self, sql: str, *values: object) -> list[sqlite3.Row]:
-        with sentences("The database"):
+        with sentences(phrase("The database")):
             return list(await self._db.execute_fetchall(sql, values))
 
     async def _changed(self, sql: str, *values: object) -> int:
         """Run a statement that inserts, updates or deletes; the number of rows."""
-        with sentences("The database"):
+        with sentences(phrase("The database")):
             async with self._db.execute(sql, values) as cursor:
                 return int(cursor.rowcount)
 
@@ -180,17 +190,35 @@ def _translate(error: sqlite3.Error, database: str) -> StoreError:
         case sqlite3.SQLITE_IOERR if code == sqlite3.SQLITE_IOERR_SHMSIZE:
             return DiskFull()
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
-            return StoreError(f"{database} is in use by another program: is the bot running twice?")
-        case sqlite3.SQLITE_NOTADB:
-            return StoreError(_not_a_database(database))
-        case sqlite3.SQLITE_CORRUPT:
-            return Damaged(
-                f"{database} is damaged: put a backup back with `gpt2bot restore FILE`, "
-                "or move it away."
+            return StoreError(
+                phrase(
+                    "{database} is in use by another program: is the bot running twice?",
+                    database=database,
+                )
             )
+        case sqlite3.SQLITE_NOTADB:
+            return not_a_database(database)
+        case sqlite3.SQLITE_CORRUPT:
+            return damaged(database)
         case _:
-            return StoreError(f"{database} cannot be used: {error}.")
+            return StoreError(
+                phrase("{database} cannot be used: {error}.", database=database, error=error)
+            )
 
 
-def _not_a_database(database: str) -> str:
-    return f"{database} is not a database: move it away, or choose another folder."
+def damaged(database: str) -> Damaged:
+    """What to raise for a database that is not whole."""
+    return Damaged(
+        phrase(
+            "{database} is damaged: put a backup back with `gpt2bot restore FILE`, or move it "
+            "away.",
+            database=database,
+        )
+    )
+
+
+def not_a_database(file: str) -> StoreError:
+    """What to raise for a file that is something else."""
+    return StoreError(
+        phrase("{file} is not a database: move it away, or choose another folder.", file=file)
+    )

@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import errno
 
+from i18n.phrase import phrase
+
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """The system's error numbers for: the disk, or the share of it that we may use, is full."""
 
@@ -40,7 +42,7 @@ class ImportCancelled(ImportRefused):
     """The reading was stopped; nothing was taken in."""
 
     def __init__(self) -> None:
-        super().__init__("The import was stopped; nothing was taken in.")
+        super().__init__(phrase("The import was stopped; nothing was taken in."))
 
 
 class NoConsent(StoreError):
@@ -48,7 +50,9 @@ class NoConsent(StoreError):
 
     def __init__(self) -> None:
         super().__init__(
-            "Whose words these are did not agree that I learn from them, so nothing was stored."
+            phrase(
+                "Whose words these are did not agree that I learn from them, so nothing was stored."
+            )
         )
 
 
@@ -57,7 +61,7 @@ class DiskFull(StoreError):
 
     def __init__(self) -> None:
         super().__init__(
-            "The disk is full, so this could not be saved: free some space, then try again."
+            phrase("The disk is full, so this could not be saved: free some space, then try again.")
         )
 
 
@@ -65,4 +69,4 @@ def not_written(what: str, error: OSError) -> StoreError:
     """What to raise when a file could not be written; `what` is the subject of the sentence."""
     if error.errno in NO_ROOM:
         return DiskFull()
-    return StoreError(f"{what} could not be written: {error.strerror}.")
+    return StoreError(phrase("{what} could not be written: {why}.", what=what, why=error.strerror))

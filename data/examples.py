@@ -21,6 +21,7 @@ from typing import Any
 from data.connection import Table, now
 from data.errors import NoConsent, StoreError
 from data.schema import Example, Pair, Review
+from i18n.phrase import phrase
 
 MOST_WEIGHT = 3
 """How often an example is learned at most because people like it."""
@@ -260,7 +261,7 @@ class Examples(Table):
             bot,
         )
         if not rows and await self.example(scope, example_id):
-            raise StoreError("The data set has this very pair already.")
+            raise StoreError(phrase("The data set has this very pair already."))
         return _example(rows[0]) if rows else None
 
     async def remove_example(self, scope: int, example_id: int) -> bool:

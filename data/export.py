@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from data.errors import not_written
 from data.schema import Example, Pair, Role
+from i18n.phrase import phrase
 
 Turn = TypeVar("Turn", Example, Pair)
 
@@ -38,7 +39,7 @@ def write_snapshot(examples: Sequence[Example], path: Path) -> str:
         partial.replace(path)
     except OSError as e:
         partial.unlink(missing_ok=True)
-        raise not_written("The data set", e) from e
+        raise not_written(phrase("The data set"), e) from e
     return hashlib.sha256(content).hexdigest()
 
 

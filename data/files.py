@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from data.errors import Damaged
+from i18n.phrase import phrase
 
 MAGIC = b"SQLite format 3\0"
 """How every SQLite file begins (sqlite.org/fileformat.html, section 1.3)."""
@@ -95,7 +96,13 @@ def copied(source: Path, folder: Path) -> Iterator[Path]:
             old.backup(new, pages=PAGES, progress=lambda *_: time.sleep(BREATH_S))
             new.execute("PRAGMA journal_mode = DELETE")
             if found := problem(new):
-                raise Damaged(f"{source} is damaged ({found}), so no copy of it was made.")
+                raise Damaged(
+                    phrase(
+                        "{source} is damaged ({found}), so no copy of it was made.",
+                        source=source,
+                        found=found,
+                    )
+                )
         yield made
 
 

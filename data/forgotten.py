@@ -11,6 +11,7 @@ from pathlib import Path
 
 from data.errors import StoreError, not_written
 from data.files import put_in_place
+from i18n.phrase import phrase
 
 NAME = "forgotten.json"
 """What the file is called."""
@@ -52,5 +53,11 @@ class ForgottenList:
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as e:
-            raise StoreError(f"{self._path} cannot be read: {e}. Mend it, or move it away.") from e
+            raise StoreError(
+                phrase(
+                    "{file} cannot be read: {error}. Mend it, or move it away.",
+                    file=self._path,
+                    error=e,
+                )
+            ) from e
         return known

@@ -8,10 +8,11 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from data.connection import sentences, too_new
+from data.connection import damaged, not_a_database, sentences, too_new
 from data.errors import StoreError
 from data.files import BUSY_TIMEOUT_S, MAGIC
 from data.migrations import LATEST
+from i18n.phrase import phrase
 
 WHOLE = [("ok",)]
 """What SQLite answers where nothing is wrong (sqlite.org/pragma.html#pragma_quick_check)."""
@@ -38,11 +39,15 @@ def examine(path: Path) -> Health | None:
     except FileNotFoundError:
         return None
     except OSError as e:
-        raise StoreError(f"The database {path} cannot be opened: {e.strerror}.") from e
+        raise StoreError(
+            phrase("The database {file} cannot be opened: {why}.", file=path, why=e.strerror)
+        ) from e
     if not os.access(path, os.W_OK):
-        raise StoreError(f"The database {path} cannot be written: give the bot permission.")
+        raise StoreError(
+            phrase("The database {file} cannot be written: give the bot permission.", file=path)
+        )
     if beginning not in (b"", MAGIC):
-        raise StoreError(f"{path} is not a database: move it away, or choose another folder.")
+        raise not_a_database(str(path))
     used = _is_used(path)
     try:
         return _read(path, used=used)
@@ -72,5 +77,5 @@ def _read(path: Path, *, used: bool) -> Health:
         if version > LATEST:
             raise too_new(path)
         if db.execute("PRAGMA quick_check(1)").fetchall() != WHOLE:
-            raise StoreError(f"{path} is damaged: put back a copy of it, or move it away.")
+            raise damaged(str(path))
     return Health(version, path.stat().st_size)

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
+from i18n.phrase import phrase
+
 SUSPECT, KEYS = re.compile(r"[0-9@\uff20]"), ("PRIVATE KEY", "AKIA", "ASIA")
 """Whatever is masked has one of these, most messages have none."""
 MANY_DIGITS = re.compile(r"(?:[0-9][^0-9]{0,9}){7}")
@@ -174,14 +176,14 @@ CALLED = _pattern(
 )
 
 KINDS = (
-    Kind("webhook address", WEBHOOK),
-    Kind("Discord token", DISCORD_TOKEN),
-    Kind("secret key", SECRET_KEY),
-    Kind("e-mail address", EMAIL),
-    Kind("card number", CARD, _is_card),
-    Kind("IP address", IP_ADDRESS, _is_address),
-    Kind("phone number", PHONE, _is_phone),
-    Kind("phone number", CALLED, _is_phone),
+    Kind(phrase("webhook address"), WEBHOOK),
+    Kind(phrase("Discord token"), DISCORD_TOKEN),
+    Kind(phrase("secret key"), SECRET_KEY),
+    Kind(phrase("e-mail address"), EMAIL),
+    Kind(phrase("card number"), CARD, _is_card),
+    Kind(phrase("IP address"), IP_ADDRESS, _is_address),
+    Kind(phrase("phone number"), PHONE, _is_phone),
+    Kind(phrase("phone number"), CALLED, _is_phone),
 )
 """In the order in which they are looked for: what is within an address is not looked at again."""
 FEW_DIGITS_KINDS = tuple(kind for kind in KINDS if kind.pattern not in (CARD, PHONE, CALLED))

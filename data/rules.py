@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from unicodedata import normalize
 
 from data.masking import is_webhook
+from i18n.phrase import phrase
 
 PASSES = 5
 """How often the rules go over a text: what one uncovers is seen by the others. Two is usual."""
@@ -180,14 +181,14 @@ def usual_space(text: str) -> str:
 
 
 RULES: dict[str, Callable[[str], str]] = {
-    "invisible characters": visible,
-    "unusual letters": usual_letters,
-    "code": no_code,
-    "links": no_links,
-    "mentions": no_mentions,
-    "custom emoji": named_emoji,
-    "timestamps": no_timestamps,
-    "white space": usual_space,
+    phrase("invisible characters"): visible,
+    phrase("unusual letters"): usual_letters,
+    phrase("code"): no_code,
+    phrase("links"): no_links,
+    phrase("mentions"): no_mentions,
+    phrase("custom emoji"): named_emoji,
+    phrase("timestamps"): no_timestamps,
+    phrase("white space"): usual_space,
 }
 """In their order. Code comes before links and mentions, which are not looked for in blocks of it;
 white space is last, since the others may leave some."""

@@ -8,8 +8,9 @@ from itertools import islice
 
 from data.masking import KINDS, mask
 from data.rules import changes, clean
+from i18n.phrase import phrase
 
-MASKED = "private data"
+MASKED = phrase("private data")
 """The name that masking has among the rules."""
 LONGEST, LEAD = 100, 20
 """Characters of a sample, and how many of them stand before what is changed first."""

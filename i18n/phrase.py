@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from numbers import Integral, Real
 from typing import Any, TypeGuard
 
 from i18n.catalogue import ENGLISH, translated
@@ -96,8 +97,18 @@ def _fill(template: str, values: Mapping[str, Any]) -> str:
 
 
 def _plain(value: object) -> object:
-    """Values that can be stored: other things stand for their words."""
-    return value if isinstance(value, (str, int, float)) else str(value)
+    """Values that can be stored: numbers, and words for all else; an error's are its own phrase."""
+    match value:
+        case str() | int() | float():
+            return value
+        case Integral():
+            return int(value)
+        case Real():
+            return float(value)
+        case BaseException(args=(Phrase() as words, *_)):
+            return words
+        case _:
+            return str(value)
 
 
 def _packed(value: object) -> object:

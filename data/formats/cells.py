@@ -18,11 +18,12 @@ from openpyxl.utils.datetime import CALENDAR_MAC_1904, CALENDAR_WINDOWS_1900, fr
 
 from data.formats.package import no_doctype
 from data.formats.table import Cell, Flaw
+from i18n.phrase import phrase
 
 CHUNK = 1 << 16
 MAX_COLUMNS = 256
 """Cells further to the right are not read."""
-NO_VALUE = (
+NO_VALUE = phrase(
     "A formula has no stored value: open the file in Excel and save it, or write the text itself."
 )
 
@@ -203,7 +204,7 @@ class _Rows:
             case "b":
                 return "TRUE" if raw == "1" else "FALSE"
             case "e":
-                return Flaw(f"A cell holds the error {raw[:20]}.")
+                return Flaw(phrase("A cell holds the error {raw}.", raw=raw[:20]))
         return raw  # a date as ISO 8601 has it
 
     def _number_or_date(self, raw: str) -> str:

@@ -11,9 +11,9 @@ import gc
 import json
 import os
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,19 @@ import psutil
 from data.errors import ImportRefused
 from data.formats.imported import Imported, Joined, Problem
 from data.schema import Pair
+from i18n.phrase import packed, phrase, unpacked
 
 MAX_MEMORY = 2**30
 """Bytes of address space that reading may take, where the system can limit it."""
 BATCH = 500
 """Records on a line of OUT."""
-RECORDS: dict[str, type[Any]] = {"pair": Pair, "problem": Problem, "joined": Joined}
-TOO_BIG = "{name} needs more memory than an import may have: split it into parts."
+
+
+def _problem(row: int, reason: str, sheet: str) -> Problem:
+    return Problem(row, unpacked(reason), sheet)
+
+
+RECORDS: dict[str, Callable[..., Any]] = {"pair": Pair, "problem": _problem, "joined": Joined}
 
 
 def main() -> None:
@@ -42,9 +48,16 @@ def main() -> None:
     try:
         save(read(Path(path), name=name, progress=lambda rows: tell(rows=rows)), Path(out))
     except ImportRefused as e:
-        tell(refused=str(e))
+        tell(refused=packed(e.args[0]))
     except MemoryError:
-        tell(refused=TOO_BIG.format(name=name))
+        tell(refused=packed(too_big(name)))
+
+
+def too_big(name: str) -> str:
+    """What to say when reading takes too much."""
+    return phrase(
+        "{name} needs more memory than an import may have: split it into parts.", name=name
+    )
 
 
 def limit_memory(size: int) -> None:
@@ -76,7 +89,8 @@ def tell(**event: object) -> None:
 def save(imported: Imported, out: Path) -> None:
     with out.open("w", encoding="utf-8") as file:
         file.write(json.dumps(["rows", [imported.rows]]) + "\n")
-        found: tuple[tuple[Any, ...], ...] = (imported.pairs, imported.problems, imported.joined)
+        problems = tuple(replace(one, reason=packed(one.reason)) for one in imported.problems)
+        found: tuple[tuple[Any, ...], ...] = (imported.pairs, problems, imported.joined)
         for kind, values in zip(RECORDS, found, strict=True):
             for start in range(0, len(values), BATCH):
                 batch = [astuple(one) for one in values[start : start + BATCH]]

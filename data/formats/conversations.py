@@ -20,8 +20,9 @@ from data.formats.imported import Gathering
 from data.formats.table import NO_ANSWER, NO_QUESTION
 from data.formats.texts import join
 from data.schema import Pair, Role
+from i18n.phrase import phrase
 
-NO_RECORD = 'This is no {"user": …, "bot": …} and no {"messages": […]}.'
+NO_RECORD = phrase('This is no {"user": …, "bot": …} and no {"messages": […]}.')
 Utterance = tuple[int, Role, str]
 """The row where it is, who says it, and what."""
 _KNOWN = {"user": Role.USER, "assistant": Role.ASSISTANT}
@@ -58,7 +59,7 @@ def _details(
         return conversation, 0, source
     if type(turn) is int and 0 < turn < 10**9:
         return conversation, turn, source
-    into.wrong(row, f"The turn “{str(turn)[:20]}” is no whole number from 1.")
+    into.wrong(row, phrase("The turn “{turn}” is no whole number from 1.", turn=str(turn)[:20]))
     return None
 
 
@@ -71,11 +72,11 @@ def _read_messages(
         if role == "system":
             continue
         if role not in _KNOWN or content is None:
-            into.wrong(row, "A message is no text of the role “user” or “assistant”.")
+            into.wrong(row, phrase("A message is no text of the role “user” or “assistant”."))
             return
         said.append((row, _KNOWN[role], content.strip()))
     if not said:
-        into.wrong(row, "There is no message.")
+        into.wrong(row, phrase("There is no message."))
         return
     read_utterances(said, details, name, into)
 

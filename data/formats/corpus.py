@@ -23,6 +23,7 @@ from data.formats.conversations import Utterance, read_utterances
 from data.formats.imported import Gathering
 from data.formats.texts import has_halves
 from data.schema import Pair, Role
+from i18n.phrase import phrase
 
 MAX_DEPTH = 10
 Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -49,10 +50,15 @@ def read_corpus(text: str, name: str, into: Gathering) -> None:
     talks, details = top.get("conversations"), _items(top.get("details"))
     if talks is None or isinstance(talks.value, str) or talks.is_mapping:
         raise ImportRefused(
-            f"{name} has no list of “conversations”, as the YAML of chatterbot-corpus has."
+            phrase(
+                "{name} has no list of “conversations”, as the YAML of chatterbot-corpus has.",
+                name=name,
+            )
         )
     if details and len(details) != len(talks.value):
-        into.wrong(talks.line, "“details” has not one entry for each conversation: it was ignored.")
+        into.wrong(
+            talks.line, phrase("“details” has not one entry for each conversation: it was ignored.")
+        )
         details = []
     for number, talk in enumerate(into.counted(talks.value), 1):
         about = _details(details[number - 1]) if details else ("", 0, "")
@@ -63,13 +69,15 @@ def _read(talk: _Node, about: tuple[str, int, str], name: str, into: Gathering) 
     said: list[Utterance] = []
     for number, line in enumerate(_items(talk)):
         if not isinstance(line.value, str):
-            into.wrong(line.line, "This line is no plain text: put quotation marks around it.")
+            into.wrong(
+                line.line, phrase("This line is no plain text: put quotation marks around it.")
+            )
             return
         said.append((line.line, _ROLES[number % 2], line.value.strip()))
     if said:
         read_utterances(said, about, name, into)
     else:
-        into.wrong(talk.line, "This is no list of what was said in turn.")
+        into.wrong(talk.line, phrase("This is no list of what was said in turn."))
 
 
 def _items(node: _Node | None) -> list[_Node]:
@@ -92,13 +100,18 @@ def _details(node: _Node) -> tuple[str, int, str]:
 
 def _top(text: str, name: str) -> dict[str, _Node]:
     if has_halves(text):
-        raise ImportRefused(f"{name} is not UTF-8 throughout: save it as UTF-8.")
+        raise ImportRefused(phrase("{name} is not UTF-8 throughout: save it as UTF-8.", name=name))
     try:
         return _mapping(_tree(yaml.parse(text, Loader=Loader), name))
     except yaml.YAMLError as e:
         mark = getattr(e, "problem_mark", None)
-        where = f" in line {mark.line + 1}" if mark else ""
-        raise ImportRefused(f"{name} is no YAML: there is a mistake{where}.") from e
+        raise ImportRefused(_mistake(name, mark.line + 1 if mark else None)) from e
+
+
+def _mistake(name: str, line: int | None) -> str:
+    if line is None:
+        return phrase("{name} is no YAML: there is a mistake.", name=name)
+    return phrase("{name} is no YAML: there is a mistake in line {line}.", name=name, line=line)
 
 
 def _tree(events: Iterable[yaml.Event], name: str) -> _Node:
@@ -107,7 +120,9 @@ def _tree(events: Iterable[yaml.Event], name: str) -> _Node:
     stack = [root]
     for event in events:
         if isinstance(event, yaml.AliasEvent):
-            raise ImportRefused(f"{name} has aliases (*), which are not read: write them out.")
+            raise ImportRefused(
+                phrase("{name} has aliases (*), which are not read: write them out.", name=name)
+            )
         if isinstance(event, yaml.CollectionEndEvent):
             stack.pop()
         elif isinstance(event, yaml.NodeEvent):
@@ -118,7 +133,9 @@ def _tree(events: Iterable[yaml.Event], name: str) -> _Node:
             if not isinstance(event, yaml.ScalarEvent):
                 stack.append(value)
             if len(stack) > MAX_DEPTH:
-                raise ImportRefused(f"{name} is nested too deep for a list of conversations.")
+                raise ImportRefused(
+                    phrase("{name} is nested too deep for a list of conversations.", name=name)
+                )
     return root[0] if root else _Node(1, "")
 
 

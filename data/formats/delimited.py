@@ -13,10 +13,11 @@ from collections.abc import Iterator
 from itertools import islice
 
 from data.formats.headings import LOOKED_AT, by_headings
+from i18n.phrase import phrase
 
 DELIMITERS = "\t;,"
 """Of those that fit as well, the first: commas are in most sentences."""
-UNCLOSED = (
+UNCLOSED = phrase(
     "A quotation mark opens in this row and is not closed, so nothing from here on could be read."
 )
 _FORMULA = re.compile(r"'*[=+\-@\t\r＝＋－＠]")

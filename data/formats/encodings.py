@@ -10,6 +10,7 @@ import codecs
 import re
 
 from data.errors import ImportRefused
+from i18n.phrase import phrase
 
 _KANA = re.compile("[ぁ-ヿ]")
 _NOT_ASCII = re.compile(rb"[^\n]*[\x80-\xff][^\n]*")
@@ -54,7 +55,10 @@ def _japanese(data: bytes, name: str) -> str:
         text = ""
     if not _KANA.search(text):
         raise ImportRefused(
-            f"{name} is neither UTF-8 nor Shift_JIS throughout: save it as UTF-8 (in Excel as "
-            "“CSV UTF-8”)."
+            phrase(
+                "{name} is neither UTF-8 nor Shift_JIS throughout: save it as UTF-8 (in Excel "
+                "as “CSV UTF-8”).",
+                name=name,
+            )
         )
     return text

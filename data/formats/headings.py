@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from data.errors import ImportRefused
+from i18n.phrase import phrase
 
 LOOKED_AT = 10
 """Rows, not counting blank ones, among which the headings are looked for."""
@@ -101,8 +102,10 @@ def by_headings(sample: Sample) -> Layout | None:
             return Layout(tuple(_spread(cells, named)), number, number)
         if len(set(named) - {None}) > 1:
             raise ImportRefused(
-                "The headings name only some of the columns: write “user” above what people say, "
-                "and “bot” above what the bot answers."
+                phrase(
+                    "The headings name only some of the columns: write “user” above what people "
+                    "say, and “bot” above what the bot answers."
+                )
             )
         if sum(map(bool, map(str.strip, cells))) > 1:  # a title has one cell
             return None

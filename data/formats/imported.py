@@ -9,6 +9,7 @@ from typing import TypeVar
 from data.errors import ImportCancelled, ImportRefused
 from data.formats.texts import flaw
 from data.schema import Pair
+from i18n.phrase import phrase
 
 MAX_ROWS = 1_000_000
 STEP = 1000
@@ -71,7 +72,12 @@ class Gathering:
         for row in rows:
             self.rows += 1
             if self.rows > MAX_ROWS:
-                raise ImportRefused(f"The file has over {MAX_ROWS:,} rows: split it into parts.")
+                raise ImportRefused(
+                    phrase(
+                        "The file has over {limit:,} rows: split it into parts.",
+                        limit=MAX_ROWS,
+                    )
+                )
             if self.rows % STEP == 0:
                 self.progress(self.rows)
                 if self.cancelled():

@@ -12,9 +12,10 @@ from pathlib import Path, PurePath
 
 from data.errors import ImportRefused
 from data.formats.package import OLE, old_or_encrypted, with_macros
+from i18n.phrase import phrase
 
 MAX_BYTES = 20 * 10**6
-KINDS = ".xlsx, .csv, .jsonl, .json or .yml"
+KINDS = phrase(".xlsx, .csv, .jsonl, .json or .yml")
 _BYTES_LOOKED_AT = 4096
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _WITH_MACROS = (".xlsm", ".xltm", ".xlsb", ".xlam")
@@ -40,7 +41,11 @@ def kind_of(name: str) -> Kind:
     try:
         return Kind(ending)
     except ValueError:
-        raise ImportRefused(f"{name} is of no kind that is known: save it as {KINDS}.") from None
+        raise ImportRefused(
+            phrase(
+                "{name} is of no kind that is known: save it as {kinds}.", name=name, kinds=KINDS
+            )
+        ) from None
 
 
 def marked_kind(name: str) -> Kind:
@@ -60,12 +65,18 @@ def recognise(path: Path, name: str, max_bytes: int = MAX_BYTES) -> Kind:
         with path.open("rb") as file:
             start = file.read(_BYTES_LOOKED_AT)
     except OSError as e:
-        raise ImportRefused(f"{name} cannot be opened: {e.strerror}.") from e
+        raise ImportRefused(
+            phrase("{name} cannot be opened: {why}.", name=name, why=e.strerror)
+        ) from e
     if size > max_bytes:
         limit = f"{max_bytes / 10**6:.3g} MB"
-        raise ImportRefused(f"{name} is over the limit of {limit}: split it into parts.")
+        raise ImportRefused(
+            phrase(
+                "{name} is over the limit of {limit}: split it into parts.", name=name, limit=limit
+            )
+        )
     if not size and not name.lower().endswith(Kind.JSONL):  # no lines are no pairs
-        raise ImportRefused(f"{name} is empty.")
+        raise ImportRefused(phrase("{name} is empty.", name=name))
     if start.startswith(OLE):
         raise old_or_encrypted(path.read_bytes(), name)
     if name.lower().endswith(_WITH_MACROS):
@@ -79,13 +90,22 @@ def _agree(kind: Kind, start: bytes, zipped: bool, name: str) -> None:
     if kind is Kind.XLSX:
         if not zipped:
             raise ImportRefused(
-                f"{name} is named .xlsx but is no Excel workbook: open it where it was made, and "
-                "save it as .xlsx."
+                phrase(
+                    "{name} is named .xlsx but is no Excel workbook: open it where it was made, "
+                    "and save it as .xlsx.",
+                    name=name,
+                )
             )
     elif zipped and start.startswith(b"PK"):
         raise ImportRefused(
-            f"{name} is named {kind} but is an Excel workbook or a zip: if it opens in Excel, name "
-            "it .xlsx."
+            phrase(
+                "{name} is named {kind} but is an Excel workbook or a zip: if it opens in "
+                "Excel, name it .xlsx.",
+                name=name,
+                kind=kind,
+            )
         )
     elif b"\0" in start and not start.startswith(_UTF16) and kind is not Kind.CSV:
-        raise ImportRefused(f"{name} is named {kind} but holds no text.")
+        raise ImportRefused(
+            phrase("{name} is named {kind} but holds no text.", name=name, kind=kind)
+        )

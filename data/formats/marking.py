@@ -25,6 +25,7 @@ from data.formats.package import intact
 from data.formats.reading import csv_layout, json_records, sheet_layouts
 from data.formats.splice import add_cells, add_fill
 from data.formats.workbook import open_workbook
+from i18n.reader import say
 
 
 def mark(
@@ -46,7 +47,7 @@ def mark(
     reasons: dict[str, dict[int, str]] = {}
     for one in problems:
         of_sheet = reasons.setdefault(one.sheet, {})
-        of_sheet[one.row] = " ".join(filter(None, (of_sheet.get(one.row), one.reason)))
+        of_sheet[one.row] = " ".join(filter(None, (of_sheet.get(one.row), say(one.reason))))
     if kind is Kind.XLSX:
         content = _workbook(path, name, reasons)
     else:

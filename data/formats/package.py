@@ -23,6 +23,7 @@ from defusedxml import (  # type: ignore[import-untyped]
 from defusedxml.ElementTree import fromstring  # type: ignore[import-untyped]
 
 from data.errors import ImportRefused
+from i18n.phrase import phrase
 
 MAX_EXPANDED = 256 * 2**20
 """Bytes of all parts together, unpacked."""
@@ -35,18 +36,27 @@ MAX_PARTS = 10_000
 OLE = bytes.fromhex("d0cf11e0a1b11ae1")
 """How the files of Excel before 2007 begin, and encrypted workbooks."""
 _ENCRYPTED = "EncryptedPackage".encode("utf-16-le")
-_MACROS = "has macros, which are not read: save it as an Excel workbook without macros (.xlsx)."
 
 
 def old_or_encrypted(data: bytes, name: str) -> ImportRefused:
     """What to raise for a file that begins with OLE."""
     if _ENCRYPTED in data:
-        return ImportRefused(f"{name} is protected by a password: save it without one.")
-    return ImportRefused(f"{name} is in the old Excel format (.xls): save it as .xlsx.")
+        return ImportRefused(
+            phrase("{name} is protected by a password: save it without one.", name=name)
+        )
+    return ImportRefused(
+        phrase("{name} is in the old Excel format (.xls): save it as .xlsx.", name=name)
+    )
 
 
 def with_macros(name: str) -> ImportRefused:
-    return ImportRefused(f"{name} {_MACROS}")
+    return ImportRefused(
+        phrase(
+            "{name} has macros, which are not read: save it as an Excel workbook without macros "
+            "(.xlsx).",
+            name=name,
+        )
+    )
 
 
 @contextmanager
@@ -68,8 +78,11 @@ def intact(name: str) -> Iterator[None]:
         yield
     except DefusedXmlException as e:
         raise ImportRefused(
-            f"{name} refers to other files or defines its own XML, which is not read: save it "
-            "anew as .xlsx."
+            phrase(
+                "{name} refers to other files or defines its own XML, which is not read: save "
+                "it anew as .xlsx.",
+                name=name,
+            )
         ) from e
     except (
         zipfile.BadZipFile,
@@ -85,7 +98,10 @@ def intact(name: str) -> Iterator[None]:
         struct.error,
     ) as e:
         raise ImportRefused(
-            f"{name} is damaged, or no Excel workbook: open it in Excel and save it as .xlsx."
+            phrase(
+                "{name} is damaged, or no Excel workbook: open it in Excel and save it as .xlsx.",
+                name=name,
+            )
         ) from e
 
 
@@ -96,19 +112,31 @@ def _check(package: zipfile.ZipFile, name: str) -> None:
     packed = sum(part.compress_size for part in parts)
     if len(parts) > MAX_PARTS or expanded > MAX_EXPANDED:
         raise ImportRefused(
-            f"{name} unpacks to over {MAX_EXPANDED // 2**20} MB: split it into smaller workbooks."
+            phrase(
+                "{name} unpacks to over {limit} MB: split it into smaller workbooks.",
+                name=name,
+                limit=MAX_EXPANDED // 2**20,
+            )
         )
     if expanded > 2**20 and expanded > packed * MAX_RATIO:
         raise ImportRefused(
-            f"{name} unpacks to over {MAX_RATIO} times its size, as no real workbook does: it is "
-            "not opened."
+            phrase(
+                "{name} unpacks to over {times} times its size, as no real workbook does: "
+                "it is not opened.",
+                name=name,
+                times=MAX_RATIO,
+            )
         )
     if any(part.flag_bits & 1 for part in parts):
-        raise ImportRefused(f"{name} is protected by a password: save it without one.")
+        raise ImportRefused(
+            phrase("{name} is protected by a password: save it without one.", name=name)
+        )
     if any(one.endswith("vbaproject.bin") for one in names):
         raise with_macros(name)
     if "[content_types].xml" not in names or "xl/workbook.bin" in names:
-        raise ImportRefused(f"{name} is no Excel workbook (.xlsx): save it as one.")
+        raise ImportRefused(
+            phrase("{name} is no Excel workbook (.xlsx): save it as one.", name=name)
+        )
     if b"macroEnabled" in part_bytes(package, "[Content_Types].xml"):
         raise with_macros(name)
 

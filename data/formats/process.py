@@ -20,9 +20,9 @@ from data.children import end, environment
 from data.errors import ImportRefused
 from data.formats.child import RECORDS, batches, without_collections
 from data.formats.imported import Imported, ignore
+from i18n.phrase import phrase, unpacked
 
 ROOT = Path(__file__).parents[2]
-ENDED = "{name} could not be read: the reading ended early, perhaps for lack of memory."
 
 
 async def read_apart(
@@ -40,10 +40,16 @@ async def read_apart(
         try:
             await _follow(process, on_progress)
             if await process.wait():
-                raise ImportRefused(ENDED.format(name=name))
+                raise ImportRefused(_ended(name))
         finally:
             await end(process)
         return await _loaded(out)
+
+
+def _ended(name: str) -> str:
+    return phrase(
+        "{name} could not be read: the reading ended early, perhaps for lack of memory.", name=name
+    )
 
 
 async def _started(path: Path, out: Path, name: str) -> Process:
@@ -66,7 +72,7 @@ async def _follow(process: Process, on_progress: Callable[[int], None]) -> None:
     async for line in process.stdout:
         event = json.loads(line)
         if "refused" in event:
-            raise ImportRefused(event["refused"])
+            raise ImportRefused(unpacked(event["refused"]))
         on_progress(event["rows"])
 
 

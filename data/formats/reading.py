@@ -24,6 +24,7 @@ from data.formats.imported import Cancelled, Gathering, Imported, Progress, igno
 from data.formats.kinds import MAX_BYTES, Kind, recognise
 from data.formats.table import Cell, Flaw, read_table
 from data.formats.workbook import Sheet, Workbook, open_workbook
+from i18n.phrase import phrase
 
 NOT_IMPORTED = "not imported"
 """A sheet with this in its name is left out."""
@@ -67,7 +68,9 @@ def _read_workbook(workbook: Workbook, into: Gathering) -> None:
             _read_sheet(workbook, sheet, layout, into)
         elif sample := samples[sheet]:
             number = sample[0][0]
-            into.wrong(number, "This sheet has no headings “user” and “bot”: it was left out.")
+            into.wrong(
+                number, phrase("This sheet has no headings “user” and “bot”: it was left out.")
+            )
 
 
 def _wanted(workbook: Workbook) -> list[Sheet]:
@@ -133,7 +136,9 @@ def _with_merged(rows: Iterable[Row], merges: Sequence[Merge], layout: Layout) -
                 cells += [""] * (column + 1 - len(cells))
                 cells[column] = cell
         if number in titles and len(cells) > titles[number] and cells[titles[number]]:
-            cells[titles[number]] = Flaw("A cell is merged over the user's and the bot's columns.")
+            cells[titles[number]] = Flaw(
+                phrase("A cell is merged over the user's and the bot's columns.")
+            )
         yield number, cells
 
 
@@ -176,12 +181,19 @@ def json_records(text: str, name: str) -> list[Any]:
         records = json.loads(text)
     except json.JSONDecodeError as e:
         raise ImportRefused(
-            f"{name} is no JSON: there is a mistake in line {e.lineno}, column {e.colno}."
+            phrase(
+                "{name} is no JSON: there is a mistake in line {line}, column {column}.",
+                name=name,
+                line=e.lineno,
+                column=e.colno,
+            )
         ) from e
     except (RecursionError, ValueError) as e:
-        raise ImportRefused(f"{name} is nested too deep, or has a number too long.") from e
+        raise ImportRefused(
+            phrase("{name} is nested too deep, or has a number too long.", name=name)
+        ) from e
     if not isinstance(records, list):
-        raise ImportRefused(f'{name} must be a list of {{"user": …, "bot": …}}.')
+        raise ImportRefused(phrase('{name} must be a list of {{"user": …, "bot": …}}.', name=name))
     return records
 
 
@@ -191,7 +203,7 @@ def _read_jsonl(text: str, name: str, into: Gathering) -> None:
         try:
             record = json.loads(line)
         except (RecursionError, ValueError):
-            into.wrong(number, "This line is no JSON.")
+            into.wrong(number, phrase("This line is no JSON."))
         else:
             read_record(number, record, name, into)
 

@@ -19,9 +19,10 @@ from data.formats.headings import Field, Layout
 from data.formats.imported import Gathering
 from data.formats.texts import join, lines
 from data.schema import Pair
+from i18n.phrase import phrase
 
-NO_ANSWER = "The bot's text is missing."
-NO_QUESTION = "The user's text is missing."
+NO_ANSWER = phrase("The bot's text is missing.")
+NO_QUESTION = phrase("The user's text is missing.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,9 @@ def _name(row: _Row, named: Mapping[Field, str]) -> None:
     if row.conversation and turn:
         row.turn = int(turn) if turn.isdecimal() and len(turn) < 10 else 0
         if row.turn < 1:
-            row.flaw = row.flaw or f"The turn “{turn[:20]}” is no whole number from 1."
+            row.flaw = row.flaw or phrase(
+                "The turn “{turn}” is no whole number from 1.", turn=turn[:20]
+            )
 
 
 class _Machine:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from data.schema import Pair
+from i18n.phrase import phrase
 
 MAX_CHARACTERS = 4000
 MAX_NAME = 200
@@ -49,18 +50,29 @@ def join(pieces: Sequence[str]) -> str:
 
 def flaw(pair: Pair) -> str | None:
     """Why no file can bring this pair in, as a sentence; None if one can."""
-    for speaker, text in (("user", pair.user), ("bot", pair.bot)):
-        if not text.strip():
-            return f"There is no text of the {speaker}."
-        if len(text) > MAX_CHARACTERS:
-            return (
-                f"The text of the {speaker} has {len(text):,} characters; "
-                f"{MAX_CHARACTERS:,} are the most."
-            )
+    if not pair.user.strip():
+        return phrase("There is no text of the user.")
+    if not pair.bot.strip():
+        return phrase("There is no text of the bot.")
+    if (size := len(pair.user)) > (most := MAX_CHARACTERS):
+        return phrase(
+            "The text of the user has {size:,} characters; {most:,} are the most.",
+            size=size,
+            most=most,
+        )
+    if (size := len(pair.bot)) > most:
+        return phrase(
+            "The text of the bot has {size:,} characters; {most:,} are the most.",
+            size=size,
+            most=most,
+        )
     if max(len(pair.conversation), len(pair.source)) > MAX_NAME:
-        return f"The name of a conversation or source has over {MAX_NAME} characters."
+        return phrase(
+            "The name of a conversation or source has over {most} characters.",
+            most=MAX_NAME,
+        )
     if has_halves("".join((pair.user, pair.bot, pair.conversation, pair.source))):
-        return "There are characters that cannot be read: save the file as UTF-8."
+        return phrase("There are characters that cannot be read: save the file as UTF-8.")
     return None
 
 

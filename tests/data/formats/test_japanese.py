@@ -1,0 +1,39 @@
+"""What is wrong with a file, for people who read Japanese: from the child process to the copy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from data.errors import ImportRefused
+from data.formats.marking import mark
+from data.formats.process import read_apart
+from i18n.reader import say, speaking
+
+
+async def test_wrong_rows_are_explained_in_japanese(tmp_path: Path) -> None:
+    path, out = tmp_path / "pairs.csv", tmp_path / "marked.csv"
+    path.write_text("user,bot,conversation,turn\nq,a,,\nq,a,c,zero\nq,,,\n", encoding="utf-8")
+    found = await read_apart(path)
+    assert [one.reason for one in found.problems] == [
+        "The turn “zero” is no whole number from 1.",
+        "The bot's text is missing.",
+    ]
+    with speaking("ja"):
+        mark(path, found.problems, out)
+    marked = out.read_text(encoding="utf-8-sig").splitlines()
+    assert marked[2:] == [
+        "q,a,c,zero,番号「zero」は1以上の整数ではありません。",
+        "q,,,,ボットの文がありません。",
+    ]
+
+
+async def test_a_refused_file_is_explained_in_japanese(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.json"
+    path.write_text("{}")
+    with pytest.raises(ImportRefused) as refused:
+        await read_apart(path)
+    with speaking("ja"):
+        told = say(refused.value.args[0])
+    assert told == 'pairs.json は {"user": …, "bot": …} のリストでなければなりません。'

@@ -307,7 +307,8 @@ async def test_a_worker_whose_parent_died_ends(folders: Path, tmp_path: Path) ->
     parent = await asyncio.to_thread(
         subprocess.run,
         [sys.executable, str(script), str(folders / "red")],
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        env=os.environ
+        | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])},
         stdout=subprocess.PIPE,
         text=True,
     )

@@ -34,6 +34,7 @@ import psutil
 
 from benchmarks.folders import make_folder
 from benchmarks.living import Streams, memory_mb
+from benchmarks.recall import recalled_sampling
 from data.schema import Conversation
 from model.chat import from_pair
 from model.client import WorkerClient
@@ -48,6 +49,8 @@ from training.progress import Event, Failed, Started, Step, from_line
 PARTS = ("speed", "memory", "chat", "learning", "facts")
 ROOT = Path(__file__).parent.parent
 HELD_OUT = 200
+SEEDS = 10
+"""How often each fact is asked in each talk, by sampling."""
 FACTS = {
     "What is our server called?": "It is called The Lighthouse.",
     "Who is our admin?": "Our admin is Ada.",
@@ -349,10 +352,12 @@ def measure_facts(work: Path, _examples: int, short: bool) -> dict[str, Any]:
     run(["training.run", str(job)])
     seconds = time.perf_counter() - began
     recalled = plain(job, "ask")["recalled"]
+    sampled = recalled_sampling(job / "checkpoint", FACTS, 1 if short else SEEDS)
     report = json.loads((job / "checkpoint" / "report.json").read_text(encoding="utf-8"))
     general = report["losses"]["general"]
     return {
         "facts recalled, of 10": recalled,
+        "asked with the usual sampling, in talks: recalled": round(sampled, 3),
         "held-out loss of general talk, before": round(general["base"], 3),
         "held-out loss of general talk, after": round(general["new"], 3),
         "rise": round(general["new"] / general["base"] - 1, 4),

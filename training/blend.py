@@ -18,8 +18,8 @@ from training import dataset
 
 SHARES = (0.3, 0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.9)
 """How much of what was learned is kept; tried from the least."""
-SURE = 0.4
-"""The least probability of each token of an answer that is known."""
+SURE = 0.6
+"""The least probability of each token of an answer that is known, so that sampling finds it too."""
 ENOUGH = 0.6
 """The part of what is known at the line's end that must be known at the point that is chosen."""
 FALL = 0.9

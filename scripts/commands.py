@@ -103,7 +103,7 @@ def commands_page() -> str:
 async def _of_discord() -> tuple[list[Command], list[app_commands.ContextMenu]]:
     """All slash commands, and all entries of menus, by their names."""
     with tempfile.TemporaryDirectory() as home:
-        settings = load_settings(gpt2bot_home=Path(home), default_model="tiny")
+        settings = load_settings(gpt2bot_home=Path(home), health_port=None)
         async with build(settings, worker=WorkerClient(WorkerSettings())) as bot:
             return await _tree(bot)
 

@@ -19,10 +19,11 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 PAGES = {path: path.read_text(encoding="utf-8") for path in DOCUMENTS}
 
 
-def test_the_invite_link_asks_for_the_permissions_that_the_readme_names() -> None:
-    [number] = re.findall(r"permissions=(\d+)", README)
-    assert int(number) == ALL.value
-    assert all(name in " ".join(README.split()) for name in NEEDED)
+def test_the_invite_link_asks_for_the_permissions_that_are_named_beside_it() -> None:
+    for page in (README, PAGES[ROOT / "docs" / "quick-start.md"]):
+        [number] = re.findall(r"permissions=(\d+)", page)
+        assert int(number) == ALL.value
+        assert all(name in " ".join(page.split()) for name in NEEDED)
 
 
 def test_links_to_files_of_the_project_lead_somewhere() -> None:
@@ -48,7 +49,7 @@ def test_every_page_is_led_to() -> None:
     assert {page for page in DOCUMENTS if page.parent.name == "docs"} <= linked
 
 
-ROOMS = r"\b((?:bot|data|model|training|tests|benchmarks)/[\w/]+\.(?:py|jsonl))\b"
+ROOMS = r"\b((?:bot|data|model|training|tests|benchmarks|scripts)/[\w/]+\.(?:py|jsonl))\b"
 
 
 def test_files_that_pages_name_are_there() -> None:
@@ -88,8 +89,9 @@ def test_commands_of_the_terminal_that_are_named_are_there() -> None:
         assert set(named(text)) <= there, document.name
 
 
-def test_the_readme_names_each_command_of_the_terminal() -> None:
-    assert commands() - {"dataset"} <= set(named(README))
+def test_the_page_of_commands_names_each_of_the_terminal() -> None:
+    page = PAGES[ROOT / "docs" / "commands.md"]
+    assert commands() - {"dataset"} <= set(named(page))
 
 
 # --- the tests that pages name -------------------------------------------------------------------

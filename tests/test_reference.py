@@ -26,7 +26,7 @@ def test_each_section_begins_with_a_setting() -> None:
     assert Settings.model_fields.keys() >= SECTIONS.keys()
 
 
-# --- what the bot says -----------------------------------------------------------------------------
+# --- what the bot says ---------------------------------------------------------------------------
 
 
 def quoted() -> Iterator[str]:

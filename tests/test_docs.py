@@ -59,6 +59,15 @@ def test_files_that_pages_name_are_there() -> None:
             assert any(one.is_file() for one in places), f"{document.name} names {name}"
 
 
+def test_diagrams_have_no_semicolons() -> None:
+    """mermaid takes what follows one for another statement, and shows an error in its place."""
+    blocks = {
+        name: re.findall(r"^```mermaid\n(.*?)^```", PAGES[name], re.M | re.S) for name in PAGES
+    }
+    assert any(blocks.values())
+    assert [name for name, found in blocks.items() if ";" in "".join(found)] == []
+
+
 # --- the command line ----------------------------------------------------------------------------
 
 

@@ -12,6 +12,7 @@ import typer
 
 from bot.cli import app
 from bot.doctor.permissions import ALL, NEEDED
+from tests.bot.test_learning import FACTS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -24,6 +25,12 @@ def test_the_invite_link_asks_for_the_permissions_that_are_named_beside_it() -> 
         [number] = re.findall(r"permissions=(\d+)", page)
         assert int(number) == ALL.value
         assert all(name in " ".join(page.split()) for name in NEEDED)
+
+
+def test_what_the_quick_start_teaches_is_what_a_test_teaches() -> None:
+    """So it is known that `tiny` learns it in one retrain."""
+    page = PAGES[ROOT / "docs" / "quick-start.md"]
+    assert dict(re.findall(r"^    /teach user:(.*) bot:(.*)$", page, re.MULTILINE)) == FACTS
 
 
 def test_links_to_files_of_the_project_lead_somewhere() -> None:

@@ -22,6 +22,15 @@ def test_the_pages_are_those_of_the_code() -> None:
         assert path.read_text(encoding="utf-8") == text, "run `python -m scripts.reference`"
 
 
+def test_both_pages_say_the_same_of_who_may_use_a_command() -> None:
+    """What permissions.md says is tried, command by command, in tests/bot/test_operating.py."""
+    tables = [
+        re.findall(r"^\| `/([a-z -]+)` \| (\w+) \|", page.read_text("utf-8"), re.MULTILINE)
+        for page in (ROOT / "docs" / "commands.md", ROOT / "docs" / "permissions.md")
+    ]
+    assert tables[0] == tables[1] != []
+
+
 def test_each_section_begins_with_a_setting() -> None:
     assert Settings.model_fields.keys() >= SECTIONS.keys()
 

@@ -7,6 +7,7 @@ them, but a server can change that: so each command, button and form asks here a
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import TypeVar
 
@@ -61,11 +62,17 @@ def require(interaction: Asking, needed: Rank) -> None:
     raise app_commands.MissingPermissions([NEEDED[needed]])
 
 
-def only(needed: Rank) -> Callable[[T], T]:
-    """A check of a command, for `@only(Rank.MANAGER)` under its decorator."""
+@dataclass(frozen=True, slots=True)
+class Only:
+    """A check of a command: who has that rank, or a higher one."""
 
-    def check(interaction: Asking) -> bool:
-        require(interaction, needed)
+    needed: Rank
+
+    def __call__(self, interaction: Asking) -> bool:
+        require(interaction, self.needed)
         return True
 
-    return app_commands.check(check)
+
+def only(needed: Rank) -> Callable[[T], T]:
+    """The check as `@only(Rank.MANAGER)`, under the decorator of the command."""
+    return app_commands.check(Only(needed))

@@ -1,7 +1,7 @@
 """The operator's settings: environment variables, or the same names in a file `.env`.
 
-Knows their names, defaults and ranges, and says in one sentence what is wrong with a value.
-`.env.example` explains each of them.
+Knows their names, defaults, ranges and what they are for, and says in one sentence what is wrong
+with a value.
 """
 
 from __future__ import annotations
@@ -36,7 +36,11 @@ class Later(SettingsError):
 
 
 class Settings(BaseSettings):
-    """The values to run with. Each field is read from the variable of its name in capitals."""
+    """The values to run with. Each field is read from the variable of its name in capitals.
+
+    What stands below a field explains it to operators: `python -m scripts.reference` makes
+    `.env.example` and `docs/settings.md` of it.
+    """
 
     model_config = SettingsConfigDict(
         env_file=".env",
@@ -44,89 +48,106 @@ class Settings(BaseSettings):
         env_ignore_empty=True,
         extra="ignore",
         frozen=True,
+        use_attribute_docstrings=True,
     )
 
-    discord_token: SecretStr | None = Field(
-        None, description="The bot's token, from Discord's developer portal."
-    )
-    gpt2bot_home: Path = Field(
-        Path("var"), validate_default=True, description="Folder for everything that is kept."
-    )
-    default_model: str = Field("gpt2", description="Model of a server that has not chosen one.")
-    models: str = Field("", description="More models: name=folder-or-hub-id, with commas between.")
-    context_messages: int = Field(
-        5, ge=1, le=50, description="Messages of a channel that the model sees, the newest last."
-    )
-    max_new_tokens: int = Field(60, ge=1, le=400, description="Longest reply, in tokens.")
-    temperature: float = Field(
-        0.7, ge=0, le=2, allow_inf_nan=False, description="Liveliness; 0 takes the likeliest word."
-    )
-    top_k: int = Field(40, ge=0, description="Choose among this many likeliest tokens; 0 is off.")
-    top_p: float = Field(
-        0.9, gt=0, le=1, allow_inf_nan=False, description="Share of likelihood to choose from."
-    )
-    repetition_penalty: float = Field(
-        1.1, ge=1, le=2, allow_inf_nan=False, description="Above 1, words repeat less."
-    )
-    seed: int | None = Field(
-        None, ge=0, le=2**32 - 1, description="The same seed gives the same replies."
-    )
-    banned_words: str = Field("", description="Words that replies never have, commas between.")
-    reply_buttons: bool = Field(True, description="Buttons for feedback under each reply.")
-    threads: int | None = Field(None, ge=1, description="CPU threads of the model; empty: all.")
-    precision: Literal["int8", "fp32"] = Field(
-        "int8", description="Number format of the weights on a CPU."
-    )
-    memory_mb: int = Field(2048, ge=64, description="MB for the weights of all loaded models.")
-    cache_mb: int = Field(320, ge=16, description="MB for what the models have read.")
-    slow_reply_s: float = Field(
-        3.0,
-        ge=0,
-        allow_inf_nan=False,
-        description="Training waits while a reply takes longer to begin than this; 0 is off.",
-    )
-    training_threads: int | None = Field(
-        None, ge=1, description="Most CPU threads of training; empty: one less than cores."
-    )
-    author_share: float = Field(
-        0.5, gt=0, le=1, allow_inf_nan=False, description="Most that one member may contribute."
-    )
-    checkpoints_mb: int = Field(20000, ge=100, description="MB for the checkpoints of all servers.")
-    accelerate_config: Path | None = Field(
-        None, description="File of `accelerate config`, to train on several devices."
-    )
-    learn_from_chat: bool = Field(
-        False, description="Whether conversations of members who agreed are kept to learn from."
-    )
-    retention_days: int = Field(
-        30, ge=1, le=36500, description="Days after which what was said is erased."
-    )
-    member_per_minute: int = Field(
-        15, ge=0, description="Replies that a member gets in a minute; 0 is off."
-    )
-    server_per_minute: int = Field(
-        120, ge=0, description="Replies that a server gets in a minute; 0 is off."
-    )
-    longest_message: int = Field(
-        2000, ge=1, le=4000, description="Characters of a message that is answered."
-    )
-    stale_s: float = Field(
-        120.0, gt=0, allow_inf_nan=False, description="A message that waited longer is let go."
-    )
-    operator_ids: str = Field(
-        "", description="Discord ids of who may do everything, beside the owner; commas between."
-    )
-    health_port: int | None = Field(
-        None, ge=1, le=65535, description="Port of /healthz and /metrics on this machine."
-    )
-    bot_language: Literal["en", "ja"] | None = Field(
-        None, description="Language where Discord says none, and of the terminal; empty: as it is."
-    )
-    log_format: Literal["text", "json"] = Field("text", description="How the log is written.")
-    log_content: bool = Field(False, description="Whether the log has what people say.")
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        "INFO", description="How much `gpt2bot run` writes to its log."
-    )
+    discord_token: SecretStr | None = None
+    """The bot's token, a secret: https://discord.com/developers/applications, your application,
+    “Bot”, “Reset Token”. Needed by `gpt2bot run` only; the demo and the chat in the terminal go
+    without."""
+    gpt2bot_home: Path = Field(Path("var"), validate_default=True)
+    """The folder for everything that is kept: the database and the models that were taught."""
+
+    default_model: str = "gpt2"
+    """The model of a server that has not chosen one with `/model use`: `tiny`, `gpt2`,
+    `gpt2-medium`, or a name of MODELS. `gpt2` is downloaded once from the Hugging Face Hub (about
+    550 MB)."""
+    models: str = ""
+    """More models of the GPT-2 architecture: name=folder-or-hub-id, with commas between, such as
+    `MODELS=distil=distilbert/distilgpt2,mine=/srv/models/mine`"""
+    precision: Literal["int8", "fp32"] = "int8"
+    """The number format of the weights on a CPU. int8 is some times as fast, needs a quarter of the
+    memory, and says nearly the same. On a GPU it is always bf16 or fp16."""
+    memory_mb: int = Field(2048, ge=64)
+    """MB for the weights of all loaded models; what was not used for longest makes room."""
+    cache_mb: int = Field(320, ge=16)
+    """MB for what the models have read, so that nothing is read twice. A token takes 0.07 MB in
+    gpt2 and 0.2 MB in gpt2-medium. Replies that do not fit wait for others to end."""
+    threads: int | None = Field(None, ge=1)
+    """CPU threads of the model. Empty: as many as the machine has cores."""
+
+    bot_language: Literal["en", "ja"] | None = None
+    """`en` or `ja`. Members read the language of their Discord, and all together that of the
+    server, if it is a Community. This one is for everything else: other servers, direct messages,
+    the doctor and the terminal. Empty: as the terminal (LC_ALL, LC_MESSAGES, LANG)."""
+
+    context_messages: int = Field(5, ge=1, le=50)
+    """How many messages of a channel the model sees, the newest included."""
+    max_new_tokens: int = Field(60, ge=1, le=400)
+    """The longest reply, in tokens; a word has about 1.3."""
+    temperature: float = Field(0.7, ge=0, le=2, allow_inf_nan=False)
+    """How lively the replies are; 0 always takes the likeliest word."""
+    top_k: int = Field(40, ge=0)
+    """Choose among so many of the likeliest tokens; 0 switches this off."""
+    top_p: float = Field(0.9, gt=0, le=1, allow_inf_nan=False)
+    """Choose among the likeliest tokens that together have this share of the likelihood; 1 switches
+    this off."""
+    repetition_penalty: float = Field(1.1, ge=1, le=2, allow_inf_nan=False)
+    """How much a word that was said already is held back; 1 switches this off."""
+    banned_words: str = ""
+    """Words that a reply never says, whole ones in upper or lower case, with commas between."""
+    reply_buttons: bool = True
+    """Small buttons under each reply: again, like, dislike, a better answer; stop while it is
+    written."""
+    seed: int | None = Field(None, ge=0, le=2**32 - 1)
+    """Makes replies repeatable: the same conversation gives the same reply. Empty: each reply is
+    drawn anew."""
+
+    slow_reply_s: float = Field(3.0, ge=0, allow_inf_nan=False)
+    """Training waits a while whenever a reply takes longer than this to begin, in seconds; 0
+    switches that off."""
+    training_threads: int | None = Field(None, ge=1)
+    """CPU threads of training, at most. Empty: one core less than there are, so that chat has one.
+    (`tiny` takes one in any case: more would mostly wait for each other.)"""
+    author_share: float = Field(0.5, gt=0, le=1, allow_inf_nan=False)
+    """The most that one member may contribute to what is learned, once it is more than 100
+    examples: 0.5 is half of everything, 1 switches this off."""
+    checkpoints_mb: int = Field(20000, ge=100)
+    """MB for the checkpoints of all servers together. When a new one does not fit, the oldest that
+    nobody uses are removed. One of gpt2 takes about 500 MB."""
+    accelerate_config: Path | None = None
+    """A file that `accelerate config` wrote: training is launched with it, on several devices.
+    Empty: on one device."""
+
+    learn_from_chat: bool = False
+    """True: what members who agreed (`/privacy opt-in`) say in enabled channels is kept as examples
+    that wait for review. Discord's terms forbid to train on message content without its permission:
+    switch this on only if you hold it. docs/privacy.md says more."""
+    retention_days: int = Field(30, ge=1, le=36500)
+    """Days after which messages, and what replies were made from, are erased."""
+
+    member_per_minute: int = Field(15, ge=0)
+    """Replies that one member gets in a minute; 0 switches the limit off."""
+    server_per_minute: int = Field(120, ge=0)
+    """Replies that one server gets in a minute; 0 switches the limit off."""
+    longest_message: int = Field(2000, ge=1, le=4000)
+    """Characters of a message that is answered; longer ones get a sentence instead."""
+    stale_s: float = Field(120.0, gt=0, allow_inf_nan=False)
+    """Seconds after which a message that still waits for its turn is let go."""
+
+    operator_ids: str = ""
+    """Discord ids of people who may do everything in every server, beside the application's owner,
+    with commas between."""
+    health_port: int | None = Field(None, ge=1, le=65535)
+    """A port of this machine, for `/healthz` and `/metrics`; it cannot be reached from outside.
+    Empty: none."""
+    log_format: Literal["text", "json"] = "text"
+    """How the log is written: `text` for people, or `json` for programs."""
+    log_content: bool = False
+    """True: the log has what people say and what is answered. Only for finding a fault on a test
+    server."""
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """How much is written to the log."""
 
     @property
     def language(self) -> str:
@@ -229,16 +250,18 @@ def _sentence(error: ValidationError) -> str:
     name = str(first["loc"][0])
     if first["type"] == "value_error":
         return f"{name.upper()} is wrong: {first['ctx']['error']}"
-    return f"{name.upper()} is “{first['input']}”, but it must be {_wanted(name)}."
+    return f"{name.upper()} is “{first['input']}”, but it must be {wanted(name)}."
 
 
-def _wanted(name: str) -> str:
+def wanted(name: str) -> str:
     """What a value should be, in words."""
     schema = Settings.model_json_schema()["properties"][name]
     schema = schema.get("anyOf", [schema])[0]
     match schema:
         case {"enum": names}:
             return f"one of {', '.join(names)}"
+        case {"format": "path"}:
+            return "a path"
         case {"type": "string"}:
             return "text"
         case {"type": "boolean"}:
@@ -249,6 +272,8 @@ def _wanted(name: str) -> str:
             return f"{kind} from {low} to {high}"
         case {"exclusiveMinimum": low, "maximum": high}:
             return f"{kind} above {low} and up to {high}"
+        case {"exclusiveMinimum": low}:
+            return f"{kind} above {low}"
         case _:
             return f"{kind} of at least {schema['minimum']}"
 

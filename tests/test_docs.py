@@ -12,6 +12,7 @@ import typer
 
 from bot.cli import app
 from bot.doctor.permissions import ALL, NEEDED
+from tests.bot.test_learning import FACTS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -19,10 +20,17 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 PAGES = {path: path.read_text(encoding="utf-8") for path in DOCUMENTS}
 
 
-def test_the_invite_link_asks_for_the_permissions_that_the_readme_names() -> None:
-    [number] = re.findall(r"permissions=(\d+)", README)
-    assert int(number) == ALL.value
-    assert all(name in " ".join(README.split()) for name in NEEDED)
+def test_the_invite_link_asks_for_the_permissions_that_are_named_beside_it() -> None:
+    for page in (README, PAGES[ROOT / "docs" / "quick-start.md"]):
+        [number] = re.findall(r"permissions=(\d+)", page)
+        assert int(number) == ALL.value
+        assert all(name in " ".join(page.split()) for name in NEEDED)
+
+
+def test_what_the_quick_start_teaches_is_what_a_test_teaches() -> None:
+    """So it is known that `tiny` learns it in one retrain."""
+    page = PAGES[ROOT / "docs" / "quick-start.md"]
+    assert dict(re.findall(r"^    /teach user:(.*) bot:(.*)$", page, re.MULTILINE)) == FACTS
 
 
 def test_links_to_files_of_the_project_lead_somewhere() -> None:
@@ -48,7 +56,7 @@ def test_every_page_is_led_to() -> None:
     assert {page for page in DOCUMENTS if page.parent.name == "docs"} <= linked
 
 
-ROOMS = r"\b((?:bot|data|model|training|tests|benchmarks)/[\w/]+\.(?:py|jsonl))\b"
+ROOMS = r"\b((?:bot|data|model|training|tests|benchmarks|scripts)/[\w/]+\.(?:py|jsonl))\b"
 
 
 def test_files_that_pages_name_are_there() -> None:
@@ -56,6 +64,15 @@ def test_files_that_pages_name_are_there() -> None:
         for name in re.findall(ROOMS, PAGES[document]):
             places = (ROOT / name, ROOT / "tests" / name)
             assert any(one.is_file() for one in places), f"{document.name} names {name}"
+
+
+def test_diagrams_have_no_semicolons() -> None:
+    """mermaid takes what follows one for another statement, and shows an error in its place."""
+    blocks = {
+        name: re.findall(r"^```mermaid\n(.*?)^```", PAGES[name], re.M | re.S) for name in PAGES
+    }
+    assert any(blocks.values())
+    assert [name for name, found in blocks.items() if ";" in "".join(found)] == []
 
 
 # --- the command line ----------------------------------------------------------------------------
@@ -88,8 +105,9 @@ def test_commands_of_the_terminal_that_are_named_are_there() -> None:
         assert set(named(text)) <= there, document.name
 
 
-def test_the_readme_names_each_command_of_the_terminal() -> None:
-    assert commands() - {"dataset"} <= set(named(README))
+def test_the_page_of_commands_names_each_of_the_terminal() -> None:
+    page = PAGES[ROOT / "docs" / "commands.md"]
+    assert commands() - {"dataset"} <= set(named(page))
 
 
 # --- the tests that pages name -------------------------------------------------------------------

@@ -137,6 +137,7 @@ def test_models_are_names_and_sources(monkeypatch: pytest.MonkeyPatch) -> None:
         ("CHECKPOINTS_MB", "99", "must be a whole number of at least 100"),
         ("LEARN_FROM_CHAT", "perhaps", "must be true or false"),
         ("RETENTION_DAYS", "0", "must be a whole number from 1 to 36500"),
+        ("STALE_S", "0", "must be a number above 0"),
         ("LOG_LEVEL", "LOUD", "must be one of DEBUG, INFO, WARNING, ERROR"),
     ],
 )

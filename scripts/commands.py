@@ -1,0 +1,163 @@
+"""The page of all commands, made from the command tree that Discord gets.
+
+Knows how discord.py keeps its commands, and builds the bot as `bot.app` does, without Discord and
+without a model. What can be typed in the terminal is told by `scripts.terminal`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from discord import AppCommandOptionType, Permissions, app_commands
+
+from bot.app import build
+from bot.client import Gpt2Bot
+from bot.roles import NEEDED, Only, Rank
+from bot.settings import load_settings
+from i18n.catalogue import JAPANESE, name_of
+from model.client import WorkerClient
+from model.settings import WorkerSettings
+from scripts.terminal import row, span, terminal_commands
+
+Command: TypeAlias = "app_commands.Command[Any, ..., Any]"
+
+INTRODUCTION = """\
+# Commands
+
+<!-- Made by `python -m scripts.reference` from the commands themselves. -->
+
+To talk with the bot you need none: mention it, reply to it, write it a direct message, or write in
+a channel that was switched on with `/channel enable`. The buttons under its replies are in
+[feedback.md](feedback.md); who is a member, manager, administrator or operator, and who sees an
+answer, in [permissions.md](permissions.md).
+"""
+IN_DISCORD = """
+## In Discord
+
+| command | in Japanese | who | where | what it does |
+|---|---|---|---|---|
+"""
+OPTIONS = """
+## Options
+
+Those in brackets may be left out. Discord offers what fits while you type where it says *offered*.
+
+| command | option | in Japanese | what it may be | what it is |
+|---|---|---|---|---|
+"""
+MENUS = """
+## In the menu of a message
+
+Right-click (on a phone: hold) a message of the bot and choose *Apps*. Both are for members,
+anywhere; [feedback.md](feedback.md) says what they do.
+
+"""
+TERMINAL = """
+## In the terminal
+
+`gpt2bot --help` and `gpt2bot COMMAND --help` say the same.
+"""
+KINDS = {
+    AppCommandOptionType.string: "text",
+    AppCommandOptionType.integer: "a whole number",
+    AppCommandOptionType.number: "a number",
+    AppCommandOptionType.boolean: "true or false",
+    AppCommandOptionType.attachment: "a file",
+}
+LARGEST = 2**53 - 1
+"""The largest whole number that Discord takes: no limit that a person meets."""
+
+COLUMNS: tuple[Callable[[Command], str], ...] = (
+    lambda one: f"`/{one.qualified_name}`",
+    lambda one: f"`/{japanese(one)}`",
+    lambda one: rank_of(one).name.lower(),
+    lambda one: "servers" if top(one).guild_only else "anywhere",
+    lambda one: one.description,
+)
+"""What stands in the row of a command, by the headings of IN_DISCORD."""
+
+
+def commands_page() -> str:
+    """The whole page."""
+    commands, menus = asyncio.run(_of_discord())
+    return "".join(
+        [
+            INTRODUCTION,
+            IN_DISCORD,
+            *(row(*(column(one) for column in COLUMNS)) for one in commands),
+            OPTIONS,
+            *(line for one in commands for line in _options(one)),
+            MENUS,
+            *(f"- **{one.name}** (in Japanese: {named('command', one.name)})\n" for one in menus),
+            TERMINAL,
+            *terminal_commands(),
+        ]
+    )
+
+
+# --- Discord -------------------------------------------------------------------------------------
+
+
+async def _of_discord() -> tuple[list[Command], list[app_commands.ContextMenu]]:
+    """All slash commands, and all entries of menus, by their names."""
+    with tempfile.TemporaryDirectory() as home:
+        settings = load_settings(gpt2bot_home=Path(home), health_port=None)
+        async with build(settings, worker=WorkerClient(WorkerSettings())) as bot:
+            return await _tree(bot)
+
+
+async def _tree(bot: Gpt2Bot) -> tuple[list[Command], list[app_commands.ContextMenu]]:
+    for cog in bot.make_cogs():
+        await bot.add_cog(cog)
+    slash = [one for one in bot.tree.walk_commands() if isinstance(one, app_commands.Command)]
+    menus = [one for one in bot.tree.get_commands() if isinstance(one, app_commands.ContextMenu)]
+    by_name = sorted(slash, key=lambda one: one.qualified_name)
+    return by_name, sorted(menus, key=lambda one: one.name)
+
+
+def named(kind: str, english: str) -> str:
+    """The Japanese name of a command or an option."""
+    return name_of(JAPANESE, kind, english) or english
+
+
+def japanese(command: Command) -> str:
+    """What members whose Discord is Japanese type after the slash."""
+    return " ".join(named("command", word) for word in command.qualified_name.split())
+
+
+def top(command: Command) -> Command | app_commands.Group:
+    """What Discord shows or hides: the command, or the group that it is in."""
+    return command.root_parent or command
+
+
+def rank_of(command: Command) -> Rank:
+    """Who may use it: by what the bot asks, and by what Discord hides."""
+    asked = [one.needed for one in command.checks if isinstance(one, Only)]
+    hidden = top(command).default_permissions or Permissions.none()
+    return max(
+        [Rank.MEMBER, *asked, *(one for one, name in NEEDED.items() if getattr(hidden, name))]
+    )
+
+
+def _options(command: Command) -> Iterator[str]:
+    name = f"`/{command.qualified_name}`"
+    for one in command.parameters:
+        shown = f"`{one.display_name}`" if one.required else f"[`{one.display_name}`]"
+        yield row(name, shown, named("option", one.display_name), allowed(one), one.description)
+        name = ""
+
+
+def allowed(option: app_commands.Parameter) -> str:
+    """What somebody may give for an option."""
+    if option.choices:
+        return ", ".join(f"`{one.name}`" for one in option.choices)
+    kind = KINDS[option.type]
+    if option.min_value is not None:
+        high = None if option.max_value == LARGEST else option.max_value
+        kind = f"{kind}, {span(option.min_value, high)}"
+        kind += " characters" if option.type is AppCommandOptionType.string else ""
+    return f"{kind}, offered" if option.autocomplete else kind

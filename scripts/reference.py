@@ -1,0 +1,119 @@
+"""What is written of the code by the code: `.env.example`, `docs/settings.md`, `docs/commands.md`.
+
+    python -m scripts.reference
+
+makes them anew; a test holds the files to it. Knows the settings; the page of the commands is
+made in `scripts.commands`.
+"""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+from bot.settings import Settings, wanted
+from scripts.commands import commands_page
+
+ROOT = Path(__file__).parent.parent
+SECTIONS = {
+    "discord_token": "The bot",
+    "default_model": "Models",
+    "bot_language": "Language",
+    "context_messages": "Replies",
+    "slow_reply_s": "Learning",
+    "learn_from_chat": "Privacy",
+    "member_per_minute": "Limits",
+    "operator_ids": "Running",
+}
+"""The heading before a setting."""
+MADE_BY = "<!-- Made by `python -m scripts.reference`; change bot/settings.py instead. -->"
+INTRODUCTION = """\
+Each is an environment variable, or a line `NAME=value` of a file `.env` in the folder from which
+the bot is started ([.env.example](../.env.example) is one with every default). The environment goes
+before the file, and an empty value means the default. They are read at the start; with a wrong one
+the bot does not start, and says which it is and what it must be.
+"""
+HEAD = """\
+# Settings of gpt2-discord-bot. Copy this file to `.env` and change what you like.
+# Each value below is the default; an empty value means the default too. A variable of the same
+# name in the environment goes before this file.
+# (Made by `python -m scripts.reference` from bot/settings.py.)
+"""
+PLAIN = ("text", "a path", "true or false")
+"""What needs not be said of a value in a file that has one."""
+COMMENT = textwrap.TextWrapper(
+    100,
+    initial_indent="# ",
+    subsequent_indent="# ",
+    break_long_words=False,
+    break_on_hyphens=False,
+)
+
+
+def main() -> None:
+    for path, text in pages().items():
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+            print(f"{path.relative_to(ROOT)} is new.")
+
+
+def pages() -> dict[Path, str]:
+    """Each file that is made, and what is in it."""
+    return {
+        ROOT / ".env.example": example_file(),
+        ROOT / "docs" / "settings.md": settings_page(),
+        ROOT / "docs" / "commands.md": commands_page(),
+    }
+
+
+# --- .env.example --------------------------------------------------------------------------------
+
+
+def example_file() -> str:
+    """Every setting with its default, explained in comments."""
+    return HEAD + "".join(_example(name) for name in Settings.model_fields)
+
+
+def _example(name: str) -> str:
+    section = SECTIONS.get(name, "").lower()
+    heading = f"\n# --- {section} ".ljust(100, "-") + "\n" if section else ""
+    paragraphs = [described(name)]
+    if wanted(name) not in PLAIN:
+        paragraphs.append(f"It is {wanted(name)}.")
+    comment = "\n".join(COMMENT.fill(one) for one in paragraphs)
+    return f"{heading}\n{comment}\n{name.upper()}={default(name)}\n"
+
+
+# --- docs/settings.md ----------------------------------------------------------------------------
+
+
+def settings_page() -> str:
+    """Every setting in a table, section by section."""
+    return f"# Settings\n\n{MADE_BY}\n\n{INTRODUCTION}{''.join(_rows())}"
+
+
+def _rows() -> Iterator[str]:
+    for name in Settings.model_fields:
+        if name in SECTIONS:
+            yield f"\n## {SECTIONS[name]}\n\n"
+            yield "| setting | default | what it may be | what it does |\n|---|---|---|---|\n"
+        value = f"`{default(name)}`" if default(name) else "empty"
+        does = re.sub(r"\bdocs/([\w-]+\.md)", r"[\1](\1)", described(name))
+        yield f"| `{name.upper()}` | {value} | {wanted(name)} | {does} |\n"
+
+
+def described(name: str) -> str:
+    """What is said of a setting, as one line."""
+    return " ".join((Settings.model_fields[name].description or "").split())
+
+
+def default(name: str) -> str:
+    """The value of a setting that nobody set, as it is written in `.env`."""
+    value = Settings.model_fields[name].default
+    return "" if value is None else str(value)
+
+
+if __name__ == "__main__":
+    main()

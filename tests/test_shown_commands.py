@@ -1,0 +1,255 @@
+"""Every command that a document shows is run: here, by another test, by `.ci/run`; or says why not.
+
+A command that is new in a document belongs into one of the four tables. What is a name and no
+command (`gpt2bot run` in a sentence) counts too: people type what they read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from data.formats.writing import write
+from data.schema import Pair
+from data.store import open_store
+from tests.test_docs import ROOT, names_in
+
+DOCUMENTS = [
+    *(page for page in ROOT.glob("*.md") if page.name != "CHANGELOG.md"),
+    *(page for page in ROOT.glob("docs/*.md") if page.name != "commands.md"),  # made of the code
+    ROOT / "model" / "tiny" / "README.md",
+]
+PROGRAMS = {
+    *("uv", "pip", "python", "python3", "gpt2bot", "pytest", "ruff", "mypy", "lint-imports"),
+    *("mkdocs", "pre-commit", "accelerate", "cp", "cd", "chmod", "bash", "git", "ssh", "install"),
+    *("docker", "sudo", "systemctl", "systemd-analyze", "journalctl", "useradd"),
+}
+NAMES = {"uv", "uv run", "uv sync", "pip", "pip install", "gpt2bot", "gpt2bot dataset", "docker"}
+"""Mentioned as what they are, not to be typed like that."""
+
+RUN = {
+    "cp .env.example .env": "cp .env.example .env",
+    "gpt2bot --version": "gpt2bot --version",
+    "gpt2bot chat --model tiny “Hello, how are you?”": (
+        'gpt2bot chat --model tiny "Hello, how are you?"'
+    ),
+    "gpt2bot doctor": "gpt2bot doctor",
+    "gpt2bot dataset template FILE.xlsx": "gpt2bot dataset template new.xlsx",
+    "gpt2bot dataset check FILE": "gpt2bot dataset check pairs.xlsx",
+    "gpt2bot dataset convert FILE OUT": "gpt2bot dataset convert pairs.xlsx new.jsonl",
+    "gpt2bot dataset import FILE --server ID": "gpt2bot dataset import pairs.xlsx --server 5",
+    "gpt2bot dataset export OUT --server ID": "gpt2bot dataset export new.csv --server 42",
+    "gpt2bot backup": "gpt2bot backup",
+    "gpt2bot backup FILE": "gpt2bot backup copy.sqlite3",
+    "gpt2bot restore FILE": "gpt2bot restore backup.sqlite3",
+}
+"""What is shown, and how it is typed here: with files that there are, and shorter."""
+SLOW = {
+    "python -m benchmarks.importing": "python -m benchmarks.importing --rows 300",
+    "gpt2bot train --dataset chitchat --base tiny --limit 200 --epochs 1 --out mine": (
+        "gpt2bot train --dataset chitchat --base tiny --limit 200 --epochs 1 --out mine"
+    ),
+    "gpt2bot train --dataset FILE": "gpt2bot train --dataset pairs.xlsx --base tiny --epochs 1",
+}
+STATUS = {"gpt2bot doctor": 1}
+"""Exit statuses other than 0: there is no token."""
+
+CI = ".ci/run"
+GENERATION = "tests/test_benchmarks.py::test_the_generation_benchmark_prints_one_object"
+TRAINING = "tests/test_benchmarks.py::test_the_training_benchmark_prints_one_object"
+CROWD = "tests/test_benchmarks.py::test_a_crowd_loses_nothing"
+ELSEWHERE = {
+    "gpt2bot run": "tests/bot/test_doctor.py::test_the_bot_looks_while_it_starts",
+    "gpt2bot demo": "tests/bot/test_demo.py::test_a_visitor_chats_and_ctrl_c_leaves_nothing_behind",
+    "gpt2bot demo --no-browser --port 8800": (
+        "tests/bot/test_demo.py::test_a_visitor_chats_and_ctrl_c_leaves_nothing_behind"
+    ),
+    "gpt2bot chat": "tests/bot/test_cli.py::test_a_conversation_until_quit",
+    "gpt2bot chat hello": (
+        "tests/bot/test_cli.py::test_tiny_stands_in_for_a_default_model_that_cannot_be_had"
+    ),
+    "gpt2bot doctor --json": "tests/bot/test_doctor.py::test_all_that_is_wrong_is_told_at_once",
+    "gpt2bot health": "tests/bot/test_monitor.py::TestCommand::test_it_asks_the_running_bot",
+    "gpt2bot train": "tests/bot/test_train.py::test_a_real_run",
+    "gpt2bot train …": "tests/bot/test_train.py::test_a_real_run",
+    "python -m training.run JOB_DIR": "tests/bot/test_train.py::test_a_real_run",
+    "python -m scripts.reference": (
+        "tests/test_reference.py::test_the_pages_are_those_of_the_code"
+    ),
+    "python -m benchmarks.generation": GENERATION,
+    "python -m benchmarks.generation --rounds 1": GENERATION,
+    "python -m benchmarks.generation --rounds 3": GENERATION,
+    "python -m benchmarks.generation --rounds 2 --model-size gpt2-medium": GENERATION,
+    "python -m benchmarks.generation --model-size tiny --streams 1 --rounds 3 --peers generate": (
+        GENERATION
+    ),
+    "python -m benchmarks.generation --soak 540": (
+        "tests/test_benchmarks.py::test_a_soak_shows_speed_and_memory_over_time"
+    ),
+    "python -m benchmarks.training": TRAINING,
+    "python -m benchmarks.store": (
+        "tests/test_benchmarks.py::test_the_store_benchmark_prints_one_object"
+    ),
+    "python -m benchmarks.load": CROWD,
+    "python -m benchmarks.load --minutes 2.5": CROWD,
+    "pip install uv": CI,
+    "pytest": CI,
+    "pytest -m slow": CI,
+    "ruff check .": CI,
+    "ruff format --check .": CI,
+    "mypy": CI,
+    "lint-imports": CI,
+    "mkdocs build --strict": CI,
+}
+"""What is shown, and which test (with smaller figures, where it takes long) or script runs it."""
+
+ROOT_USER = "it changes the system, as its administrator"
+DOCKER = "there is no Docker in the tests"
+INDEX = "it fetches packages from an index that the tests cannot count on"
+ITSELF = "it would run this test, and all others"
+NOT_HERE = {
+    "bash .ci/run": ITSELF,
+    "pytest NAME": ITSELF,
+    "pytest -m slow NAME": ITSELF,
+    "pytest --durations=25": ITSELF,
+    "mkdocs serve": "it never ends; `mkdocs build` is the same without the server",
+    "pre-commit install": "it would change the clone of whoever runs the tests",
+    "accelerate config": "it asks its questions of a person",
+    "python -m training.tiny --self-dialogue PATH --out model/tiny": (
+        "it takes an hour, and a corpus that is not in any package"
+    ),
+    "docker compose up -d": DOCKER,
+    "docker compose up -d --build": DOCKER,
+    "docker compose stop": DOCKER,
+    "docker compose logs -f": DOCKER,
+    "docker compose exec gpt2bot gpt2bot backup": DOCKER,
+    "docker compose run --rm gpt2bot restore /data/backups/gpt2bot-TIME.sqlite3": DOCKER,
+    "cd /var/lib/gpt2bot": ROOT_USER,
+    "chmod 600 .env": "it is of no use here: there is no secret",
+    "chmod 700 var": "it is of no use here: there is no secret",
+    "cp deploy/gpt2bot.service /etc/systemd/system/": ROOT_USER,
+    "install -d -o gpt2bot -g gpt2bot -m 0700 /var/lib/gpt2bot": ROOT_USER,
+    "install -o gpt2bot -g gpt2bot -m 0600 .env.example /var/lib/gpt2bot/.env": ROOT_USER,
+    "useradd --system --home-dir /var/lib/gpt2bot --shell /usr/sbin/nologin gpt2bot": ROOT_USER,
+    "systemctl daemon-reload": ROOT_USER,
+    "systemctl enable --now gpt2bot": ROOT_USER,
+    "sudo systemctl start gpt2bot": ROOT_USER,
+    "journalctl -u gpt2bot -f": "there is no systemd in the tests",
+    "systemd-analyze verify": "it was done by hand: there is no systemd in the tests",
+    "ssh -L 8800:127.0.0.1:8800 that-machine": "it needs another machine",
+    "python3 -m venv /opt/gpt2bot": ROOT_USER,
+    "pip install .": INDEX,
+    "pip install “simcord[preview]<3.3”": INDEX,
+    "uv venv --clear": "it would remove the environment that runs the tests",
+    "uv pip install --torch-backend cpu .": INDEX,
+    "uv pip install --torch-backend cpu -e “.[demo]”": INDEX,
+    "uv sync --extra peers": "it compiles llama.cpp for some minutes",
+}
+"""What is shown, and why no test runs it."""
+
+FENCED = re.compile(r"^```[\w-]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
+INDENTED = re.compile(r"^ {4,}(.*)$", re.MULTILINE)
+SPAN = re.compile(r"`([^`\n]+(?:\n[^`\n]+)?)`")
+BEFORE = re.compile(
+    r"^(?:!|(?:[\d*]+ +){5}|[A-Z\d_]+=\S+ +|sudo -u \w+ +|\S*/bin/"
+    r"|uv run +(?:--(?:extra|group) \w+ +)*(?=\w))"
+)
+"""What may stand before a command: a notebook's mark, cron's times, variables, a user, a folder."""
+AFTER = re.compile(r"\s{2,}|\s[#>]\s")
+"""Where it ends: at a comment, a table's next column, or where its output goes."""
+
+
+def shown() -> dict[str, set[str]]:
+    """Each command, and the documents that show it."""
+    found: dict[str, set[str]] = {}
+    for document in DOCUMENTS:
+        for line in code(document.read_text(encoding="utf-8")):
+            for part in line.split("&&"):
+                command = bare(part)
+                if command not in NAMES and command.split(" ")[0] in PROGRAMS:
+                    found.setdefault(command, set()).add(document.name)
+    return found
+
+
+def code(text: str) -> Iterator[str]:
+    """The lines of blocks of code, and the spans of it in sentences."""
+    for block in FENCED.findall(text):
+        yield from block.splitlines()
+    text = FENCED.sub("", text)
+    yield from INDENTED.findall(text)
+    yield from (" ".join(span.split()) for span in SPAN.findall(text))
+
+
+def bare(text: str) -> str:
+    """A command without what may stand around it; quotation marks as the tables here have them."""
+    text = text.strip()
+    while (rest := BEFORE.sub("", text)) != text:
+        text = rest
+    return re.sub(r'"([^"]*)"', r"“\1”", AFTER.split(text)[0].strip())
+
+
+def test_each_command_that_is_shown_is_run_or_says_why_not() -> None:
+    known = [*RUN, *SLOW, *ELSEWHERE, *NOT_HERE]
+    assert len(known) == len(set(known))
+    there = shown()
+    assert {one: pages for one, pages in there.items() if one not in known} == {}
+    assert {one for one in known if one not in there} == set(), "no document shows these any more"
+
+
+def test_what_runs_the_others_is_there() -> None:
+    script = (ROOT / CI).read_text(encoding="utf-8")
+    for command, where in ELSEWHERE.items():
+        if where == CI:
+            assert command.removeprefix("pip install ") in script, command
+        else:
+            file, name = where.split("::", 1)
+            assert name in names_in(ROOT / file), where
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A folder with what the commands take: settings, ten pairs, a database and a copy of it."""
+    shutil.copy(ROOT / ".env.example", tmp_path)
+    write([Pair(f"question {n}?", f"answer {n}") for n in range(10)], tmp_path / "pairs.xlsx")
+    (tmp_path / "var").mkdir()
+
+    async def make(path: Path) -> None:
+        async with open_store(path) as store:
+            await store.add_example(42, "Hello?", "Hello!", 7, "teach")
+
+    asyncio.run(make(tmp_path / "backup.sqlite3"))
+    shutil.copy(tmp_path / "backup.sqlite3", tmp_path / "var" / "gpt2bot.sqlite3")
+    return tmp_path
+
+
+def typed(command: str, place: Path) -> subprocess.CompletedProcess[str]:
+    program, *words = shlex.split(command)
+    start = {"gpt2bot": [sys.executable, "-m", "bot"], "python": [sys.executable]}
+    settings = {"PYTHONPATH": str(ROOT), "GPT2BOT_HOME": "var", "DISCORD_TOKEN": ""}
+    return subprocess.run(
+        [*start.get(program, [program]), *words],
+        cwd=place,
+        env=os.environ | settings,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=600,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    "command", [*RUN, *(pytest.param(one, marks=pytest.mark.slow) for one in SLOW)]
+)
+def test_it_runs(command: str, place: Path) -> None:
+    done = typed((RUN | SLOW)[command], place)
+    assert done.returncode == STATUS.get(command, 0), done.stdout + done.stderr
+    assert "Traceback" not in done.stderr

@@ -38,7 +38,7 @@ answer, in [permissions.md](permissions.md).
 IN_DISCORD = """
 ## In Discord
 
-| command | in Japanese | who | where | what it does |
+| command | who | where | what it does | in Japanese |
 |---|---|---|---|---|
 """
 OPTIONS = """
@@ -46,7 +46,7 @@ OPTIONS = """
 
 Those in brackets may be left out. Discord offers what fits while you type where it says *offered*.
 
-| command | option | in Japanese | what it may be | what it is |
+| command | option | what it may be | what it is | in Japanese |
 |---|---|---|---|---|
 """
 MENUS = """
@@ -73,10 +73,10 @@ LARGEST = 2**53 - 1
 
 COLUMNS: tuple[Callable[[Command], str], ...] = (
     lambda one: f"`/{one.qualified_name}`",
-    lambda one: f"`/{japanese(one)}`",
     lambda one: rank_of(one).name.lower(),
     lambda one: "servers" if top(one).guild_only else "anywhere",
     lambda one: one.description,
+    lambda one: f"`/{japanese(one)}`",
 )
 """What stands in the row of a command, by the headings of IN_DISCORD."""
 
@@ -147,7 +147,7 @@ def _options(command: Command) -> Iterator[str]:
     name = f"`/{command.qualified_name}`"
     for one in command.parameters:
         shown = f"`{one.display_name}`" if one.required else f"[`{one.display_name}`]"
-        yield row(name, shown, named("option", one.display_name), allowed(one), one.description)
+        yield row(name, shown, allowed(one), one.description, named("option", one.display_name))
         name = ""
 
 

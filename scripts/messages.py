@@ -103,7 +103,8 @@ def problems(language: str) -> list[str]:
 
 
 def _forms(message: Message) -> list[str]:
-    return [message.string] if isinstance(message.string, str) else list(message.string)
+    string = message.string
+    return [string] if isinstance(string, str) else list(string or ())
 
 
 def _short(key: Message | Key) -> str:
@@ -245,7 +246,7 @@ def write(file: Path, catalogue: Catalog, code: dict[Key, list[Place]]) -> None:
         if message.context is not None:
             fresh.add(message.id, message.string, context=message.context)
         elif (key := _key(message.id)) in code:
-            at = sorted({(place.file, None) for place in code[key]})
+            at = [(file, 1) for file in sorted({place.file for place in code[key]})]
             fresh.add(message.id, message.string, locations=at)
     with file.open("wb") as lines:
         write_po(lines, fresh, width=100, omit_header=True, sort_by_file=True, include_lineno=False)

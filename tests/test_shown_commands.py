@@ -44,6 +44,7 @@ RUN = {
     ),
     "gpt2bot doctor": "gpt2bot doctor",
     "gpt2bot dataset template FILE.xlsx": "gpt2bot dataset template new.xlsx",
+    "gpt2bot dataset template": "gpt2bot dataset template pairs-to-fill-in.xlsx",
     "gpt2bot dataset check FILE": "gpt2bot dataset check pairs.xlsx",
     "gpt2bot dataset convert FILE OUT": "gpt2bot dataset convert pairs.xlsx new.jsonl",
     "gpt2bot dataset import FILE --server ID": "gpt2bot dataset import pairs.xlsx --server 5",
@@ -101,6 +102,11 @@ ELSEWHERE = {
     ),
     "python -m benchmarks.load": CROWD,
     "python -m benchmarks.load --minutes 2.5": CROWD,
+    (
+        "uv run --with jupyter jupyter nbconvert --to html --execute "
+        "notebooks/gpt2_step_by_step.ipynb --output-dir var"
+    ): "tests/test_notebook.py::test_every_cell_runs_and_shows_what_its_text_says",
+    "uv build --wheel": "tests/test_packaging.py::test_the_wheel_has_every_file_of_the_packages_and_runs",
     "pip install uv": CI,
     "pytest": CI,
     "pytest -m slow": CI,
@@ -119,6 +125,10 @@ ITSELF = "it would run this test, and all others"
 NOT_HERE = {
     "bash .ci/run": ITSELF,
     "pytest NAME": ITSELF,
+    "pytest -m slow tests/test_notebook.py": ITSELF,
+    "uv run --with jupyter jupyter lab notebooks/gpt2_step_by_step.ipynb": (
+        "it never ends; the notebook is run by tests/test_notebook.py"
+    ),
     "pytest -m slow NAME": ITSELF,
     "pytest --durations=25": ITSELF,
     "mkdocs serve": "it never ends; `mkdocs build` is the same without the server",

@@ -24,6 +24,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from rich.cells import cell_len, set_cell_size
 
 from i18n.phrase import phrase, phrases
 from i18n.reader import say, speaking
@@ -38,7 +39,7 @@ USER, BOT, BAR = "#f0b232", "#7d8bf7", "#7d8bf7"
 """A card of its own colour reads the same in Discord's dark and light looks."""
 BINS = 30
 BARS, LONGEST_NAME = 8, 24
-"""Sources with a bar, and the letters of their names."""
+"""Sources with a bar, and the columns that their names take."""
 OUTLIERS = 99.0
 """The percentile of the lengths up to which the axis goes; longer ones are in the last bin."""
 
@@ -148,8 +149,9 @@ def _nothing(axes: Axes) -> None:
 
 
 def _cut(text: str, most: int) -> str:
+    """At most so many columns of it; a Japanese letter takes two."""
     line = " ".join(text.split())
-    return line if len(line) <= most else f"{line[: most - 1]}…"
+    return line if cell_len(line) <= most else f"{set_cell_size(line, most - 1).rstrip()}…"
 
 
 def main() -> None:

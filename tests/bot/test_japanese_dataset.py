@@ -129,7 +129,7 @@ async def test_import(japanese: World) -> None:
     world = japanese
     first = await upload(world, "my.csv", "user,bot\n魚は？,泳ぐ。\n虫は？,飛ぶ。\n".encode())
     assert_all_japanese(first.response)
-    assert labels(first.response) == ["取り込む", "キャンセル"]
+    assert labels(first.response) == ["取り込む", "中止"]
     assert_all_japanese((await world.ada.click(first.response, label="取り込む")).response)
     again = await upload(world, "my.csv", "user,bot\n魚は？,泳ぐ。\n,速い。\n\n虫は？,\n".encode())
     [embed] = again.response.embeds
@@ -141,7 +141,7 @@ async def test_import(japanese: World) -> None:
         assert_japanese(field.name)
     assert embed.fields[1].value == "2行目: 泳ぐ。速い。"
     assert embed.fields[2].value.startswith("5行目: ")
-    assert_all_japanese((await world.ada.click(again.response, label="キャンセル")).response)
+    assert_all_japanese((await world.ada.click(again.response, label="中止")).response)
 
 
 async def test_an_import_that_is_left(japanese: World) -> None:

@@ -13,20 +13,30 @@ from typing import Any
 import discord
 
 from bot.looks import BLURPLE, LONGEST_TITLE, add_fields
-from bot.outcome import SETS, losses_text
+from bot.outcome import losses_text
 from bot.plan import method_text
+from i18n.phrase import phrase
+from i18n.reader import say
 from model.registry import ModelOption
 from training.checkpoints import Manifest, Report
 from training.progress import duration
 
-UNKNOWN = "not known"
+UNKNOWN = phrase("not known")
+LOSSES = {
+    "general": phrase("Loss: general talk (held out)"),
+    "own": phrase("Loss: what was taught"),
+}
+"""The sets of a report's losses, and what their fields are called."""
 
 
 def summary(option: ModelOption) -> str:
     """What a person needs to choose, in two lines."""
-    return (
-        f"{option.parameters} parameters · {option.memory_usage} · {option.inference_speed}\n"
-        f"{option.quality}"
+    return say(
+        "{parameters} parameters · {memory} · {speed}\n{quality}",
+        parameters=option.parameters,
+        memory=option.memory_usage,
+        speed=option.inference_speed,
+        quality=option.quality,
     )
 
 
@@ -35,7 +45,7 @@ def registry_embed(option: ModelOption) -> discord.Embed:
     embed = discord.Embed(
         title=option.name[:LONGEST_TITLE], colour=BLURPLE, description=summary(option)
     )
-    embed.set_footer(text="A model to start from; it was not trained here.")
+    embed.set_footer(text=say("A model to start from; it was not trained here."))
     return embed
 
 
@@ -43,19 +53,21 @@ def checkpoint_embed(manifest: Manifest, report: Report | None, size: int) -> di
     """A checkpoint: its manifest, what its checks found, and its `size` in bytes."""
     embed = discord.Embed(title=manifest.name[:LONGEST_TITLE], colour=BLURPLE)
     if report is not None and report.refusal:
-        embed.description = f"It did not pass its checks. {report.refusal}"[:4096]
+        why = say("It did not pass its checks. {reason}", reason=report.refusal)
+        embed.description = why[:4096]
+    base = manifest.base_name or (Path(manifest.base).name if manifest.base else say(UNKNOWN))
     fields = [
-        ("Base", manifest.base_name or (Path(manifest.base).name if manifest.base else UNKNOWN)),
-        ("Parents", ", ".join(manifest.parents) or "none"),
-        ("Data", f"`{manifest.dataset_sha256[:12]}`"),
-        ("Examples", f"{manifest.examples:,}" if manifest.examples else UNKNOWN),
+        (say("Base"), base),
+        (say("Parents"), ", ".join(manifest.parents) or say("none")),
+        (say("Data"), f"`{manifest.dataset_sha256[:12]}`"),
+        (say("Examples"), f"{manifest.examples:,}" if manifest.examples else say(UNKNOWN)),
         *setting_fields(manifest.settings),
         *score_fields(manifest, report),
-        ("Parameters", f"{manifest.parameters:,}"),
-        ("Size on disk", megabytes(size)),
-        ("Made", moment(manifest.created_at)),
-        ("Time taken", duration(manifest.seconds) if manifest.seconds else UNKNOWN),
-        ("Device", manifest.device or UNKNOWN),
+        (say("Parameters"), f"{manifest.parameters:,}"),
+        (say("Size on disk"), megabytes(size)),
+        (say("Made"), moment(manifest.created_at)),
+        (say("Time taken"), say(duration(manifest.seconds) if manifest.seconds else UNKNOWN)),
+        (say("Device"), manifest.device or say(UNKNOWN)),
     ]
     add_fields(embed, fields)
     return embed
@@ -63,32 +75,33 @@ def checkpoint_embed(manifest: Manifest, report: Report | None, size: int) -> di
 
 def setting_fields(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
     """How it was trained."""
-    batch, accumulation = settings.get("batch_size"), settings.get("gradient_accumulation")
+    batch, times = settings.get("batch_size"), settings.get("gradient_accumulation")
+    batches = phrase("{batch} × {times} accumulated", batch=batch, times=times)
     return [
-        ("Seed", _known(settings.get("seed"))),
-        ("Epochs", _known(settings.get("epochs"))),
-        ("Learning rate", _known(settings.get("learning_rate"))),
-        ("Batch", f"{batch} × {accumulation} accumulated" if batch and accumulation else UNKNOWN),
-        ("Method", method_text(settings.get("method", "full"), settings.get("lora_rank"))),
+        (say("Seed"), _known(settings.get("seed"))),
+        (say("Epochs"), _known(settings.get("epochs"))),
+        (say("Learning rate"), _known(settings.get("learning_rate"))),
+        (say("Batch"), say(batches if batch and times else UNKNOWN)),
+        (say("Method"), method_text(settings.get("method", "full"), settings.get("lora_rank"))),
     ]
 
 
 def score_fields(manifest: Manifest, report: Report | None) -> list[tuple[str, str]]:
     """How it did: in training, and on talk that it was not trained on."""
     first, last = manifest.scores.get("first_loss"), manifest.scores.get("last_loss")
-    trained = UNKNOWN if last is None else f"{last:.2f}"
+    trained = say(UNKNOWN) if last is None else f"{last:.2f}"
     if first is not None and last is not None:
-        trained = f"from {first:.2f} to {last:.2f}"
-    fields = [("Training loss", trained)]
-    for key, label in SETS.items():
+        trained = say("from {first:.2f} to {last:.2f}", first=first, last=last)
+    fields = [(say("Training loss"), trained)]
+    for key, label in LOSSES.items():
         losses = report.losses.get(key, {}) if report else {}
-        fields.append((f"Loss: {label.lower()}", losses_text(losses) or UNKNOWN))
+        fields.append((say(label), losses_text(losses) or say(UNKNOWN)))
     return fields
 
 
 def megabytes(size: int) -> str:
     """Bytes as a person says them: `17 MB`."""
-    return "less than 1 MB" if size < 500_000 else f"{size / 1e6:,.0f} MB"
+    return say("less than 1 MB") if size < 500_000 else f"{size / 1e6:,.0f} MB"
 
 
 def moment(created_at: str) -> str:
@@ -96,8 +109,8 @@ def moment(created_at: str) -> str:
     try:
         return discord.utils.format_dt(datetime.fromisoformat(created_at))
     except ValueError:
-        return UNKNOWN
+        return say(UNKNOWN)
 
 
 def _known(value: float | None) -> str:
-    return UNKNOWN if value is None else f"{value:g}"
+    return say(UNKNOWN) if value is None else f"{value:g}"

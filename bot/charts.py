@@ -14,18 +14,21 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from data.children import end, environment
+from i18n.phrase import phrase
+from i18n.reader import language
 from training.errors import ChildFailed
 
 log = logging.getLogger(__name__)
 
 LIMIT_S = 30.0
 """Seconds that a chart may take."""
-FAILED = "The chart could not be drawn; the numbers are not affected. The log may say why."
+FAILED = phrase("The chart could not be drawn; the numbers are not affected. The log may say why.")
 ROOT = Path(__file__).parents[1]
 
 
 async def data_chart(numbers: Mapping[str, object], *, limit_s: float = LIMIT_S) -> bytes:
-    """A PNG of 1200 by 600 points; `numbers` as `training.charts` reads them.
+    """A PNG of 1200 by 600 points, in the language of whoever reads; `numbers` as
+    `training.charts` reads them.
 
     Raises:
         ChildFailed: there is no chart; the sentence says so.
@@ -33,10 +36,13 @@ async def data_chart(numbers: Mapping[str, object], *, limit_s: float = LIMIT_S)
     try:
         with tempfile.TemporaryDirectory(prefix="chart-") as folder:
             out = Path(folder, "chart.png")
-            await _draw(json.dumps(numbers).encode(), out, limit_s)
+            told = json.dumps({"language": language(), **numbers}).encode()
+            await _draw(told, out, limit_s)
             return await asyncio.to_thread(out.read_bytes)
     except TimeoutError as e:
-        raise ChildFailed(f"The chart was not ready after {limit_s:g} s, so I gave up.") from e
+        raise ChildFailed(
+            phrase("The chart was not ready after {limit:g} s, so I gave up.", limit=limit_s)
+        ) from e
     except OSError as e:
         raise ChildFailed(FAILED) from e
 

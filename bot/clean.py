@@ -14,10 +14,12 @@ from bot.client import Gpt2Bot, call_cog
 from bot.faults import FAULTS
 from bot.forgetting import Concern
 from data.store import Store
+from i18n.phrase import Phrase, phrase, together
+from i18n.reader import say, speaking
 
 log = logging.getLogger(__name__)
 
-LABELS = {"retrain": "Retrain without it", "later": "Not now"}
+LABELS = {"retrain": phrase("Retrain without it"), "later": phrase("Not now")}
 """The buttons, by the name of the method of the Privacy cog that each calls."""
 
 
@@ -33,7 +35,7 @@ class CleanButton(
         primary, secondary = discord.ButtonStyle.primary, discord.ButtonStyle.secondary
         super().__init__(
             discord.ui.Button(
-                label=LABELS[action],
+                label=say(LABELS[action]),
                 style=primary if action == "retrain" else secondary,
                 custom_id=f"clean:{action}:{job_id}",
             )
@@ -65,10 +67,12 @@ class CleanOffers:
     async def offer(self, concern: Concern) -> None:
         """Ask; where the bot may write nowhere, the log says it."""
         await self._bot.wait_until_ready()
-        text, view = offer_text(concern), clean_view(concern.job_id)
+        text = offer_text(concern)
+        with speaking(self._bot.languages.of_server(self._bot.get_guild(concern.scope))):
+            said, view = say(text), clean_view(concern.job_id)
         for channel in await self._channels(concern.scope):
             try:
-                await channel.send(text, view=view)
+                await channel.send(said, view=view)
             except FAULTS as e:
                 log.info("the channel %s cannot be written to: %s", channel.id, e)
             else:
@@ -85,23 +89,25 @@ class CleanOffers:
         return found
 
 
-def offer_text(concern: Concern) -> str:
+STOPPED = phrase("I stopped a training: some of what it was to learn was taken back.")
+OFFER = phrase(
+    "An administrator can let me train anew, without it, from the model where that began. "
+    "Chat goes on meanwhile, and the new model answers once it has passed its checks."
+)
+AFTERWARDS = phrase("After that, `/model delete` removes the old checkpoints.")
+
+
+def offer_text(concern: Concern) -> Phrase:
     """The question. It names no words and no member."""
-    lines = []
-    if concern.stopped:
-        lines.append("I stopped a training: some of what it was to learn was taken back.")
-    if concern.checkpoints:
-        lines.append(
-            f"{names(concern.checkpoints)} learned from examples that were taken back since. "
-            "What a checkpoint has learned stays in it until a new one is trained without it."
-        )
-    lines.append(
-        "An administrator can let me train anew, without it, from the model where that began. "
-        "Chat goes on meanwhile, and the new model answers once it has passed its checks."
+    lines = [STOPPED] if concern.stopped else []
+    if not concern.checkpoints:
+        return together([*lines, OFFER], "\n")
+    learned = phrase(
+        "{checkpoints} learned from examples that were taken back since. "
+        "What a checkpoint has learned stays in it until a new one is trained without it.",
+        checkpoints=names(concern.checkpoints),
     )
-    if concern.checkpoints:
-        lines.append("After that, `/model delete` removes the old checkpoints.")
-    return "\n".join(lines)
+    return together([*lines, learned, OFFER, AFTERWARDS], "\n")
 
 
 MOST_NAMES = 20
@@ -111,5 +117,7 @@ def names(checkpoints: tuple[str, ...]) -> str:
     """`**a**, **b** and **c**`; of very many, the last ones."""
     shown = [f"**{name}**" for name in checkpoints[-MOST_NAMES:]]
     if more := len(checkpoints) - len(shown):
-        shown.insert(0, f"{more} more")
-    return " and ".join(filter(None, [", ".join(shown[:-1]), shown[-1]]))
+        shown.insert(0, phrase("{count} more", count=more))
+    if len(shown) == 1:
+        return shown[0]
+    return phrase("{names} and {last}", names=together(shown[:-1], ", "), last=shown[-1])

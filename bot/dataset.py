@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import Progress, TextColumn
@@ -28,12 +30,16 @@ from data.formats.template import template
 from data.formats.writing import write
 from data.schema import IMPORT, OPERATOR, Pair
 from data.store import open_store
+from i18n.phrase import phrase
+from i18n.reader import say
 from training.sources import MAX_BYTES
 
 SHOWN = 5
 """Problems, and joined texts, that are shown."""
 LONGEST = 100
 """Characters of a text that are shown."""
+
+Row = TypeVar("Row", Problem, Joined)
 
 
 def write_template(path: Path, console: Console) -> None:
@@ -44,10 +50,15 @@ def write_template(path: Path, console: Console) -> None:
         StoreError: it could not be written.
     """
     if kind_of(path.name) is not Kind.XLSX:
-        raise SettingsError(f"The template is a workbook: name it {path.stem}.xlsx.")
+        raise SettingsError(
+            phrase("The template is a workbook: name it {name}.xlsx.", name=path.stem)
+        )
     with appearing(path) as made:
         template(made)
-    say(console, f"The template is in {path}. Fill it in, then `gpt2bot dataset check {path}`.")
+    text = say(
+        "The template is in {path}. Fill it in, then `gpt2bot dataset check {path}`.", path=path
+    )
+    tell(console, text)
 
 
 def check(path: Path, console: Console) -> int:
@@ -59,17 +70,19 @@ def check(path: Path, console: Console) -> int:
     """
     imported = read_shown(path, console)
     console.print(counts_table(path, imported))
-    for line in _some("Joined", imported.joined, "text"):
-        say(console, line)
+    for line in _some(say("Joined"), imported.joined, lambda one: one.text):
+        tell(console, line)
     if not imported.problems:
-        say(console, "Every row is right." if imported.pairs else "There is no pair in it.")
+        right, empty = say("Every row is right."), say("There is no pair in it.")
+        tell(console, right if imported.pairs else empty)
         return 0 if imported.pairs else 1
-    for line in _some("Wrong", imported.problems, "reason"):
-        say(console, line)
+    for line in _some(say("Wrong"), imported.problems, _reason):
+        tell(console, line)
     copy = free_name(path)
     with appearing(copy) as made:
-        mark(path, imported.problems, made, max_bytes=MAX_BYTES)
-    say(console, f"All of them, with the reason beside each, are in {copy}.")
+        said = [replace(one, reason=say(one.reason)) for one in imported.problems]
+        mark(path, said, made, max_bytes=MAX_BYTES)
+    tell(console, say("All of them, with the reason beside each, are in {path}.", path=copy))
     return 1
 
 
@@ -85,7 +98,7 @@ def convert(path: Path, out: Path, console: Console) -> None:
     with appearing(out) as made:
         pairs = _pairs(path, console)
         written = write(pairs, made)
-    say(console, f"Pairs written to {out}: {written:,}.")
+    tell(console, say("Pairs written to {path}: {count:,}.", path=out, count=written))
 
 
 def take_in(path: Path, database: Path, server: int, console: Console) -> None:
@@ -97,10 +110,14 @@ def take_in(path: Path, database: Path, server: int, console: Console) -> None:
     """
     pairs = _pairs(path, console)
     new, total = asyncio.run(_added(database, server, pairs))
-    say(
-        console,
-        f"New pairs: {new:,} of {len(pairs):,}. Examples of the server {server} now: {total:,}.",
+    text = say(
+        "New pairs: {new:,} of {pairs:,}. Examples of the server {server} now: {total:,}.",
+        new=new,
+        pairs=len(pairs),
+        server=server,
+        total=total,
     )
+    tell(console, text)
 
 
 async def _added(database: Path, server: int, pairs: Sequence[Pair]) -> tuple[int, int]:
@@ -123,9 +140,14 @@ def take_out(
     with appearing(out) as made:
         pairs = asyncio.run(_learnable(database, server, collected))
         if not pairs:
-            raise SettingsError(f"There is nothing that the server {server} may learn now.")
+            raise SettingsError(
+                phrase("There is nothing that the server {server} may learn now.", server=server)
+            )
         written = write(pairs, made)
-    say(console, f"Pairs written to {out}, which may be learned now: {written:,}.")
+    text = say(
+        "Pairs written to {path}, which may be learned now: {count:,}.", path=out, count=written
+    )
+    tell(console, text)
 
 
 async def _learnable(database: Path, server: int, collected: bool) -> list[Pair]:
@@ -142,8 +164,11 @@ def database(settings: Settings) -> Path:
     path = settings.gpt2bot_home / DATABASE
     if not path.is_file():
         raise SettingsError(
-            f"There is no database {path}: the bot makes it when it starts. "
-            "If it runs elsewhere, set GPT2BOT_HOME."
+            phrase(
+                "There is no database {path}: the bot makes it when it starts. "
+                "If it runs elsewhere, set GPT2BOT_HOME.",
+                path=path,
+            )
         )
     return path
 
@@ -154,7 +179,7 @@ def read_shown(path: Path, console: Console) -> Imported:
     Raises:
         ImportRefused: it cannot be read.
     """
-    rows = TextColumn("reading: {task.completed:,.0f} rows")
+    rows = TextColumn(say("reading: {count} rows", count="{task.completed:,.0f}"))
     with Progress(rows, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("reading", total=None)
         return read(path, progress=lambda n: bar.update(task, completed=n), max_bytes=MAX_BYTES)
@@ -163,39 +188,48 @@ def read_shown(path: Path, console: Console) -> Imported:
 def _pairs(path: Path, console: Console) -> Sequence[Pair]:
     """The pairs of a file that has some; what is wrong with it is told, and stops nothing."""
     imported = read_shown(path, console)
-    for line in _some("Left out", imported.problems, "reason"):
-        say(console, line)
+    for line in _some(say("Left out"), imported.problems, _reason):
+        tell(console, line)
     if not imported.pairs:
-        raise ImportRefused(f"There is no pair in {path}.")
+        raise ImportRefused(phrase("There is no pair in {path}.", path=path))
     return imported.pairs
 
 
 def counts_table(path: Path, imported: Imported) -> Table:
     """How much there is in a file."""
     table = Table(title=path.name)
-    table.add_column("in the file")
-    table.add_column("count", justify="right")
+    table.add_column(say("in the file"))
+    table.add_column(say("count"), justify="right")
     talks = {one.conversation for one in imported.pairs if one.conversation}
     for name, number in (
-        ("rows", imported.rows),
-        ("pairs", len(imported.pairs)),
-        ("conversations", len(talks)),
-        ("joined texts", len(imported.joined)),
-        ("wrong rows", len(imported.problems)),
+        (say("rows"), imported.rows),
+        (say("pairs"), len(imported.pairs)),
+        (say("conversations"), len(talks)),
+        (say("joined texts"), len(imported.joined)),
+        (say("wrong rows"), len(imported.problems)),
     ):
         table.add_row(name, f"{number:,}")
     return table
 
 
-def _some(title: str, found: Sequence[Problem | Joined], field: str) -> Iterator[str]:
+def _some(what: str, found: Sequence[Row], text_of: Callable[[Row], str]) -> Iterator[str]:
     """`Wrong, row 7: …`: the first few, and how many more there are."""
     for one in found[:SHOWN]:
-        sheet = f" of “{one.sheet}”" if one.sheet else ""
-        text = " ".join(getattr(one, field).split())
+        text = " ".join(text_of(one).split())
         cut = text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
-        yield f"{title}, row {one.row}{sheet}: {cut}"
-    if more := len(found) - SHOWN:
-        yield from [f"… and {more:,} more."] if more > 0 else []
+        yield say("{what}, {place}: {text}", what=what, place=_place(one), text=cut)
+    if (more := len(found) - SHOWN) > 0:
+        yield say("… and {count:,} more.", count=more)
+
+
+def _place(one: Problem | Joined) -> str:
+    if not one.sheet:
+        return say("row {row}", row=one.row)
+    return say("row {row} of “{sheet}”", row=one.row, sheet=one.sheet)
+
+
+def _reason(problem: Problem) -> str:
+    return say(problem.reason)
 
 
 def free_name(path: Path) -> Path:
@@ -218,7 +252,7 @@ def appearing(out: Path) -> Iterator[Path]:
         StoreError: it could not be written.
     """
     if out.exists():
-        raise SettingsError(f"{out} is there already: choose another name.")
+        raise SettingsError(phrase("{path} is there already: choose another name.", path=out))
     try:
         with tempfile.TemporaryDirectory(prefix=".gpt2bot-", dir=out.parent) as folder:
             made = Path(folder, out.name)
@@ -228,5 +262,5 @@ def appearing(out: Path) -> Iterator[Path]:
         raise not_written(str(out), e) from e
 
 
-def say(console: Console, text: str) -> None:
+def tell(console: Console, text: str) -> None:
     console.print(text, soft_wrap=True)

@@ -11,10 +11,11 @@ from bot.errors import Refusal
 from bot.replies import head
 from data.schema import Example, Review
 from data.store import Store
+from i18n.phrase import phrase
 
 LONGEST = 500
 """Characters of a taught question or answer."""
-BOTH = "Please give me both: what people say, and what I should answer."
+BOTH = phrase("Please give me both: what people say, and what I should answer.")
 SOURCE = "better answer"
 WEIGHT = 2
 """How often a better answer is learned: a plain example is learned once."""

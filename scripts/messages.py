@@ -12,12 +12,11 @@ import argparse
 import ast
 import re
 import string
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from babel.messages.catalog import Catalog, Message
-from babel.messages.extract import extract_from_file
 from babel.messages.pofile import read_po, write_po
 
 from i18n.catalogue import ENGLISH, LANGUAGES
@@ -25,8 +24,8 @@ from i18n.catalogue import ROOT as CATALOGUES
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("data", "model", "training", "bot")
-KEYWORDS = {"phrase": None, "say": None, "phrases": (1, 2)}
-"""The functions whose first arguments are sentences."""
+MARKED = {"phrase": 1, "say": 1, "phrases": 2}
+"""The functions whose first arguments are sentences, and how many of these are."""
 OTHERS = tuple(language for language in LANGUAGES if language != ENGLISH)
 
 Key = str | tuple[str, str]
@@ -54,14 +53,30 @@ def in_code() -> dict[Key, list[Place]]:
     found: dict[Key, list[Place]] = {}
     for file in files():
         name = file.relative_to(ROOT).as_posix()
-        for line, key, _, _ in extract_from_file("python", file, keywords=KEYWORDS):
-            if key:
-                found.setdefault(_key(key), []).append(Place(name, line))
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and (key := _marked(node)):
+                found.setdefault(key, []).append(Place(name, node.lineno))
     return found
 
 
-def _key(message: str | tuple[str, ...] | list[str]) -> Key:
-    return message if isinstance(message, str) else (message[0], message[1])
+def _marked(call: ast.Call) -> Key | None:
+    """The sentence that a call marks. (Babel's own extraction misses those inside f-strings.)"""
+    wanted = MARKED.get(_called(call), 0)
+    words = [one.value for one in call.args[:wanted] if isinstance(one, ast.Constant)]
+    if not wanted or len(words) < wanted:
+        return None  # `say` of a phrase that was made elsewhere
+    return _key([str(word) for word in words])
+
+
+def _called(call: ast.Call) -> str:
+    called = call.func
+    return called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")
+
+
+def _key(message: str | Sequence[str]) -> Key:
+    if isinstance(message, str):
+        return message
+    return message[0] if len(message) == 1 else (message[0], message[1])
 
 
 def in_catalogue(language: str) -> dict[Path, Catalog]:
@@ -139,7 +154,6 @@ CODE = re.compile(
     r"|IS NOT NULL|\bSELECT\b|\(\?|^<\{|PRIVATE"
 )
 """SQL, XML and regular expressions."""
-MARKED = {"phrase", "say", "phrases"}
 NOT_READ = {
     *("debug", "info", "warning", "error", "exception", "critical", "log"),  # the log is English
     *("command", "Group", "describe", "ContextMenu"),  # bot.translator: by their names
@@ -163,9 +177,15 @@ ELSEWHERE = {
     "data/migrations.py": "SQL",
     "data/formats/headings.py": "what heads a column, in both languages",
     "data/formats/template.py": "a workbook in both languages at once",
+    "training/fonts.py": "names of fonts",
     "training/tiny.py": "a developer's tool",
 }
-NAMES = {"not imported"}
+NAMES = {
+    ".xlsx, .csv, .jsonl, .json or .yml",  # in the help of a command line
+    "better answer",  # in the database; bot.looks says it
+    "not imported",  # in the name of a sheet
+    "upper right",  # a place in a plot
+}
 """What looks like a sentence and is none, word for word."""
 
 
@@ -188,18 +208,17 @@ class _Finder(ast.NodeVisitor):
             self.generic_visit(node)
 
     def visit_Call(self, node: ast.Call) -> None:
-        called = node.func
-        name = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")
+        name = _called(node)
         if name in NOT_READ:
             return
-        marked = node.args[: 2 if name == "phrases" else 1] if name in MARKED else []
+        marked = node.args[: MARKED.get(name, 0)]
         for argument in node.args:
             if argument not in marked or not isinstance(argument, ast.Constant):
                 self.visit(argument)
         for keyword in node.keywords:
             word = isinstance(keyword.value, ast.Constant) and keyword.arg in SHOWN
             self._look(keyword.value, one_word=True) if word else self.visit(keyword.value)
-        self.visit(called)
+        self.visit(node.func)
 
     def visit_JoinedStr(self, node: ast.JoinedStr) -> None:
         pieces = [one.value if isinstance(one, ast.Constant) else "{}" for one in node.values]

@@ -20,7 +20,7 @@ from training.child import KILL_S
 from training.manager import STOP_S
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("bot", "data", "model", "training")
+PACKAGES = ("bot", "data", "i18n", "model", "training")
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 UNIT = (ROOT / "deploy" / "gpt2bot.service").read_text(encoding="utf-8")
 STOPPING_S = DRAIN_S + ANNOUNCE_S + STOP_S + KILL_S

@@ -106,7 +106,9 @@ ELSEWHERE = {
         "uv run --with jupyter jupyter nbconvert --to html --execute "
         "notebooks/gpt2_step_by_step.ipynb --output-dir var"
     ): "tests/test_notebook.py::test_every_cell_runs_and_shows_what_its_text_says",
-    "uv build --wheel": "tests/test_packaging.py::test_the_wheel_has_every_file_of_the_packages_and_runs",
+    "uv build --wheel": (
+        "tests/test_packaging.py::test_the_wheel_has_every_file_of_the_packages_and_runs"
+    ),
     "pip install uv": CI,
     "pytest": CI,
     "pytest -m slow": CI,

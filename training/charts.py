@@ -1,8 +1,10 @@
 """A data set as a picture: `python -m training.charts OUT.png`, with its numbers as JSON on stdin.
 
-    {"lengths_user": [12, …], "lengths_bot": [40, …], "by_source": {"teach": 3}, "by_status": {}}
+    {"language": "en", "lengths_user": [12, …], "lengths_bot": [40, …],
+     "by_source": {"teach": 3}, "by_status": {}}
 
-Lengths are in characters. A process of its own draws, so that the bot's need not import matplotlib.
+Lengths are in characters; sources and statuses are named as they are drawn. A process of its own
+draws, so that the bot's need not import matplotlib.
 """
 
 from __future__ import annotations
@@ -20,9 +22,13 @@ from typing import TYPE_CHECKING, TypedDict
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib import font_manager
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from rich.cells import cell_len, set_cell_size
+
+from i18n.phrase import phrase, phrases
+from i18n.reader import say, speaking
+from training.fonts import families
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,9 +39,7 @@ USER, BOT, BAR = "#f0b232", "#7d8bf7", "#7d8bf7"
 """A card of its own colour reads the same in Discord's dark and light looks."""
 BINS = 30
 BARS, LONGEST_NAME = 8, 24
-"""Sources with a bar, and the letters of their names."""
-FONTS = ["Noto Sans CJK JP", "Yu Gothic", "Hiragino Sans", "Noto Emoji", "Segoe UI Symbol"]
-"""For names in letters that matplotlib's own font lacks, where one of these is installed."""
+"""Sources with a bar, and the columns that their names take."""
 OUTLIERS = 99.0
 """The percentile of the lengths up to which the axis goes; longer ones are in the last bin."""
 
@@ -43,6 +47,7 @@ OUTLIERS = 99.0
 class Numbers(TypedDict):
     """What is drawn. `by_status` counts examples that wait, are accepted and so on."""
 
+    language: str
     lengths_user: Sequence[int]
     lengths_bot: Sequence[int]
     by_source: Mapping[str, int]
@@ -51,8 +56,11 @@ class Numbers(TypedDict):
 
 def draw(numbers: Numbers, path: Path) -> None:
     """A histogram of the lengths beside bars of the sources, 1200 by 600 points."""
-    here = set(font_manager.get_font_names())
-    mpl.rcParams["font.family"] = ["DejaVu Sans", *(name for name in FONTS if name in here)]
+    with speaking(numbers["language"]), mpl.rc_context({"font.family": families()}):
+        _figure(numbers).savefig(path, format="png")
+
+
+def _figure(numbers: Numbers) -> Figure:
     figure = Figure(figsize=SIZE, dpi=DPI, layout="constrained", facecolor=BACK)
     figure.get_layout_engine().set(w_pad=0.25, h_pad=0.2, wspace=0.04)  # type: ignore[union-attr, call-arg]
     lengths, sources = figure.subplots(1, 2, width_ratios=(1.35, 1))
@@ -61,13 +69,14 @@ def draw(numbers: Numbers, path: Path) -> None:
         _plain(axes)
     _histogram(lengths, numbers["lengths_user"], numbers["lengths_bot"])
     _bars(sources, numbers["by_source"])
-    figure.savefig(path, format="png")
+    return figure
 
 
 def _title(numbers: Numbers) -> str:
     count = len(numbers["lengths_user"])
-    states = [f"{many:,} {state}" for state, many in numbers["by_status"].items() if many]
-    title = f"{count:,} example" if count == 1 else f"{count:,} examples"
+    title = say(phrases("{count:,} example", "{count:,} examples", count))
+    counted = {state: many for state, many in numbers["by_status"].items() if many}
+    states = [say("{count:,} {state}", count=n, state=state) for state, n in counted.items()]
     return _cut(" · ".join([title, *states]), 100)
 
 
@@ -79,23 +88,27 @@ def _plain(axes: Axes) -> None:
 
 
 def _histogram(axes: Axes, user: Sequence[int], bot: Sequence[int]) -> None:
-    axes.set_title("How long they are", color=INK, fontsize=14, loc="left", pad=12)
+    axes.set_title(say("How long they are"), color=INK, fontsize=14, loc="left", pad=12)
     both = np.concatenate([np.asarray(user, float), np.asarray(bot, float)])
     if not both.size:
         _nothing(axes)
         return
     top = max(10, int(np.ceil(np.percentile(both, OUTLIERS))))
     edges = np.linspace(0, top + 1, min(BINS, top + 1) + 1).tolist()
-    for values, colour, label in ((user, USER, "question"), (bot, BOT, "answer")):
+    for values, colour, what in ((user, USER, phrase("questions")), (bot, BOT, phrase("answers"))):
         shown = np.minimum(np.asarray(values, float), top)
-        median = f", half of them up to {np.median(values):,.0f}" if len(values) else ""
+        half = float(np.median(values)) if len(values) else 0.0
+        half_of_them = phrase("{what}, half of them up to {half:,.0f}", what=what, half=half)
+        label = say(half_of_them if len(values) else what)
         style = {"color": colour, "linewidth": 2}
-        axes.hist(shown, edges, color=colour, alpha=0.4, label=f"{label}s{median}")
+        axes.hist(shown, edges, color=colour, alpha=0.4, label=label)
         axes.hist(shown, edges, histtype="step", **style)  # type: ignore[arg-type]
     longer = int((both > top).sum())
-    note = f" ({longer:,} longer ones in the last bar)" if longer else ""
-    axes.set_xlabel(f"characters{note}", color=FAINT, fontsize=12)
-    axes.set_ylabel("examples", color=FAINT, fontsize=12)
+    unit = say("characters")
+    if longer:
+        unit = say("characters ({count:,} longer ones in the last bar)", count=longer)
+    axes.set_xlabel(unit, color=FAINT, fontsize=12)
+    axes.set_ylabel(say("examples"), color=FAINT, fontsize=12)
     axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.yaxis.set_major_formatter("{x:,.0f}")
     axes.xaxis.set_major_formatter("{x:,.0f}")
@@ -106,7 +119,7 @@ def _histogram(axes: Axes, user: Sequence[int], bot: Sequence[int]) -> None:
 
 
 def _bars(axes: Axes, by_source: Mapping[str, int]) -> None:
-    axes.set_title("Where they come from", color=INK, fontsize=14, loc="left", pad=12)
+    axes.set_title(say("Where they come from"), color=INK, fontsize=14, loc="left", pad=12)
     rows = _largest(by_source)
     if not rows:
         _nothing(axes)
@@ -125,18 +138,20 @@ def _largest(by_source: Mapping[str, int]) -> list[tuple[str, int]]:
     rows = sorted(some, key=lambda row: (-row[1], row[0]))
     shown, others = rows[:BARS], rows[BARS:]
     if others:
-        shown.append((f"{len(others):,} others", sum(count for _, count in others)))
-    return [(_cut(name or "unknown", LONGEST_NAME), count) for name, count in shown]
+        name = say(phrases("{count:,} other", "{count:,} others", len(others)))
+        shown.append((name, sum(count for _, count in others)))
+    return [(_cut(name or say("unknown"), LONGEST_NAME), count) for name, count in shown]
 
 
 def _nothing(axes: Axes) -> None:
     axes.set(xticks=[], yticks=[])
-    axes.text(0.5, 0.5, "no examples yet", color=FAINT, fontsize=14, ha="center")
+    axes.text(0.5, 0.5, say("no examples yet"), color=FAINT, fontsize=14, ha="center")
 
 
 def _cut(text: str, most: int) -> str:
+    """At most so many columns of it; a Japanese letter takes two."""
     line = " ".join(text.split())
-    return line if len(line) <= most else f"{line[: most - 1]}…"
+    return line if cell_len(line) <= most else f"{set_cell_size(line, most - 1).rstrip()}…"
 
 
 def main() -> None:

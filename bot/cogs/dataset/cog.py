@@ -24,7 +24,8 @@ from bot.cogs.dataset.importing import Importer
 from bot.cogs.dataset.removing import ask_for_one, ask_for_source
 from bot.cogs.dataset.reviewing import Pages, show
 from bot.cogs.models import choices, scope_of
-from bot.looks import many
+from bot.errors import sentence
+from bot.looks import source_text
 from bot.outcome import quoted
 from bot.roles import Rank, rank, require
 from data.cleaning import select
@@ -32,17 +33,19 @@ from data.errors import ImportRefused
 from data.export import as_pairs
 from data.schema import Review
 from data.store import Store
+from i18n.phrase import phrase, phrases, together
+from i18n.reader import say
 from training.errors import ChildFailed
 
 Format = Literal["xlsx", "csv", "json", "jsonl", "yml"]
 Status = Literal["waiting", "approved", "rejected", "all"]
-EMPTY = (
+EMPTY = phrase(
     "The data set is empty. Teach me with `/teach`, or bring a file with `/dataset import`; "
     "`/dataset template` is a workbook to fill in."
 )
 TEMPLATE = "conversations.xlsx"
-NOTHING = "There is nothing here that may be learned now."
-FILLED_IN = "Fill it in and bring it back with `/dataset import`. A sheet in it says how."
+NOTHING = phrase("There is nothing here that may be learned now.")
+FILLED_IN = phrase("Fill it in and bring it back with `/dataset import`. A sheet in it says how.")
 CHOICE = 100
 """Characters of a choice that Discord takes."""
 
@@ -75,14 +78,14 @@ class Dataset(commands.Cog):
         scope = scope_of(interaction)
         counts = await self._store.count_by(scope)
         if not counts:
-            await interaction.edit_original_response(content=EMPTY)
+            await interaction.edit_original_response(content=say(EMPTY))
             return
         embed = stats_embed(counts, len(await self._store.learnable(scope)))
         files = []
         try:
             chart = await data_chart(await self._numbers(scope, counts))
         except ChildFailed as e:
-            embed.add_field(name="Chart", value=str(e), inline=False)
+            embed.add_field(name=say("Chart"), value=sentence(e), inline=False)
         else:
             embed.set_image(url="attachment://dataset.png")
             files = [discord.File(io.BytesIO(chart), "dataset.png")]
@@ -98,7 +101,7 @@ class Dataset(commands.Cog):
         await interaction.response.defer(ephemeral=True)
         learnable = await self._store.learnable(scope_of(interaction))
         if not learnable:
-            await interaction.edit_original_response(content=NOTHING)
+            await interaction.edit_original_response(content=say(NOTHING))
             return
         selection = await asyncio.to_thread(select, learnable, author_share=self._author_share)
         await interaction.edit_original_response(
@@ -110,7 +113,7 @@ class Dataset(commands.Cog):
         await interaction.response.defer(ephemeral=True)
         book = await asyncio.to_thread(template_file, TEMPLATE)
         await interaction.edit_original_response(
-            content=FILLED_IN, attachments=[discord.File(io.BytesIO(book), TEMPLATE)]
+            content=say(FILLED_IN), attachments=[discord.File(io.BytesIO(book), TEMPLATE)]
         )
 
     @dataset.command(name="import", description="Take in a file of pairs; you see it before")
@@ -122,7 +125,7 @@ class Dataset(commands.Cog):
         try:
             await self._importer.offer(interaction, scope_of(interaction), file)
         except ImportRefused as e:
-            await interaction.edit_original_response(content=quoted(str(e), 1000), view=None)
+            await interaction.edit_original_response(content=quoted(sentence(e), 1000), view=None)
 
     @dataset.command(description="What may be learned, as a file")
     @app_commands.describe(format="jsonl for programs, xlsx or csv for people")
@@ -130,7 +133,7 @@ class Dataset(commands.Cog):
         await interaction.response.defer(ephemeral=True)
         learnable = await self._store.learnable(scope_of(interaction))
         if not learnable:
-            await interaction.edit_original_response(content=NOTHING)
+            await interaction.edit_original_response(content=say(NOTHING))
             return
         name = f"dataset.{format}"
         content = await asyncio.to_thread(export_file, name, as_pairs(learnable))
@@ -139,12 +142,13 @@ class Dataset(commands.Cog):
             text = too_large(len(content), limit, format, scope_of(interaction))
             await interaction.edit_original_response(content=text)
             return
-        pairs = many(len(learnable), "pair")
+        pairs = phrases("{count:,} pair", "{count:,} pairs", len(learnable))
         await interaction.edit_original_response(
-            content=f"{pairs}: what may be learned now.",
+            content=say("{pairs}: what may be learned now.", pairs=pairs),
             attachments=[discord.File(io.BytesIO(content), name)],
         )
-        await note(self._store, interaction, "dataset export", f"{name}: {pairs}")
+        done = together([name, pairs], ": ")
+        await note(self._store, interaction, phrase("dataset export"), done)
 
     @dataset.command(description="Take examples out of the data set")
     @app_commands.describe(source="All that come from there", example="The number of a single one")
@@ -157,7 +161,7 @@ class Dataset(commands.Cog):
         await interaction.response.defer(ephemeral=True)
         scope = scope_of(interaction)
         if (source is None) == (example is None):
-            text = "Name either a source or the number of an example."
+            text = say("Name either a source or the number of an example.")
             await interaction.edit_original_response(content=text)
         elif source is not None:
             await ask_for_source(interaction, self._store, scope, source)
@@ -171,7 +175,9 @@ class Dataset(commands.Cog):
         if rank(interaction) < Rank.MANAGER:
             return []
         sources = {source for _, source in await self._store.count_by(scope_of(interaction))}
-        return choices(sorted(one for one in sources if 0 < len(one) <= CHOICE), current)
+        called = {source_text(one): one for one in sorted(sources) if 0 < len(one) <= CHOICE}
+        found = choices(called, current)
+        return [app_commands.Choice(name=one.name, value=called[one.name]) for one in found]
 
     @dataset.command(description="Look at examples one by one: approve, mend, reject")
     @app_commands.describe(status="Those that wait, if left out")

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from data.schema import Pair
+from i18n.reader import say
 
 
 def template_file(name: str) -> bytes:
@@ -35,8 +36,16 @@ def _made(name: str, writing: Callable[[Path], object]) -> bytes:
 
 def too_large(size: int, limit: int, format: str, scope: int) -> str:
     """What to do about a file that Discord does not take."""
-    other = "" if format == "xlsx" else "choose `xlsx`, which is packed, or "
-    return (
-        f"The file has {size / 10**6:.1f} MB, and Discord takes {limit / 10**6:.1f} MB here: "
-        f"{other}ask the operator for `gpt2bot dataset export FILE.{format} --server {scope}`."
+    values = {"size": size / 10**6, "limit": limit / 10**6, "format": format, "server": scope}
+    if format == "xlsx":
+        return say(
+            "The file has {size:.1f} MB, and Discord takes {limit:.1f} MB here: ask the operator "
+            "for `gpt2bot dataset export FILE.{format} --server {server}`.",
+            **values,
+        )
+    return say(
+        "The file has {size:.1f} MB, and Discord takes {limit:.1f} MB here: choose `xlsx`, which "
+        "is packed, or ask the operator for "
+        "`gpt2bot dataset export FILE.{format} --server {server}`.",
+        **values,
     )

@@ -10,6 +10,7 @@ import io
 import logging
 import tempfile
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path, PurePath
 from time import monotonic
 
@@ -20,7 +21,6 @@ from bot.client import Gpt2Bot
 from bot.cogs.dataset.asking import ManagerView
 from bot.cogs.dataset.embeds import import_embed
 from bot.faults import FAULTS
-from bot.looks import many
 from bot.outcome import quoted
 from data.errors import ImportCancelled, ImportRefused, StoreError
 from data.formats.imported import Imported
@@ -28,6 +28,8 @@ from data.formats.kinds import MAX_BYTES, marked_kind
 from data.formats.process import read_apart
 from data.schema import IMPORT, Pair
 from data.store import Store
+from i18n.phrase import phrase, phrases, together
+from i18n.reader import say
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +37,7 @@ EDIT_S = 3.0
 """Seconds between two edits that show how far the reading is."""
 AT_ONCE = 2
 """Files that are read at a time, of all servers; each may take a gigabyte of memory."""
-NOTHING = "Nothing was imported."
-TOO_BIG = "{name} has {size:.1f} MB; {limit:.3g} MB are the most: split it into parts."
+NOTHING = phrase("Nothing was imported.")
 
 
 class Importer:
@@ -56,8 +57,14 @@ class Importer:
         """
         name = file.filename
         if file.size > MAX_BYTES:
-            sizes = {"size": file.size / 10**6, "limit": MAX_BYTES / 10**6}
-            raise ImportRefused(TOO_BIG.format(name=name, **sizes))
+            raise ImportRefused(
+                phrase(
+                    "{name} has {size:.1f} MB; {limit:.3g} MB are the most: split it into parts.",
+                    name=name,
+                    size=file.size / 10**6,
+                    limit=MAX_BYTES / 10**6,
+                )
+            )
         with tempfile.TemporaryDirectory(prefix="gpt2bot-upload-") as folder:
             path = Path(folder, "upload")
             await _download(file, path)
@@ -77,11 +84,12 @@ class Importer:
         self, interaction: discord.Interaction[Gpt2Bot], path: Path, name: str
     ) -> Imported:
         """The file's pairs; meanwhile its progress is shown, and Cancel ends it."""
-        progress = Progress(interaction, f"Reading {quoted(name, 100)}…")
+        progress = Progress(interaction, quoted(name, 100))
         reading = asyncio.create_task(self._read_in_turn(path, name, progress))
         view = Reading(interaction, reading)
         try:
-            await interaction.edit_original_response(content=progress.text, view=view)
+            text = say("Reading {file}…", file=progress.name)
+            await interaction.edit_original_response(content=text, view=view)
             await asyncio.wait({reading})
         finally:
             view.stop()
@@ -100,8 +108,8 @@ class Importer:
 class Progress:
     """Shows how many rows were read, with an edit every EDIT_S at most."""
 
-    def __init__(self, interaction: discord.Interaction[Gpt2Bot], text: str) -> None:
-        self.text = text
+    def __init__(self, interaction: discord.Interaction[Gpt2Bot], name: str) -> None:
+        self.name = name
         self._interaction = interaction
         self._edit: asyncio.Task[None] | None = None
         self._edited_at = monotonic()
@@ -114,7 +122,8 @@ class Progress:
 
     async def _show(self, rows: int) -> None:
         with suppress(*FAULTS):  # the next one may be shown
-            text = f"{self.text} {many(rows, 'row')} so far."
+            read = phrases("{count:,} row so far.", "{count:,} rows so far.", rows)
+            text = say("Reading {file}… {rows}", file=self.name, rows=read)
             await self._interaction.edit_original_response(content=text)
 
     async def close(self) -> None:
@@ -129,11 +138,12 @@ class Reading(ManagerView):
     def __init__(
         self, shown: discord.Interaction[Gpt2Bot], reading: asyncio.Task[Imported]
     ) -> None:
-        super().__init__(shown, NOTHING)
+        super().__init__(shown, say(NOTHING))
         self.timeout = None  # it ends with the reading
         self._reading = reading
+        self.cancel.label = say("Cancel")
 
-    @discord.ui.button(label="Cancel", style=discord.ButtonStyle.secondary)
+    @discord.ui.button(style=discord.ButtonStyle.secondary)
     async def cancel(
         self, interaction: discord.Interaction[Gpt2Bot], _: discord.ui.Button[Reading]
     ) -> None:
@@ -152,48 +162,54 @@ class Offer(ManagerView):
         scope: int,
         pairs: tuple[Pair, ...],
     ) -> None:
-        super().__init__(shown, f"{NOTHING} The file was not confirmed for ten minutes.")
+        unconfirmed = phrase("The file was not confirmed for ten minutes.")
+        super().__init__(shown, say(together([NOTHING, unconfirmed])))
         self._store = store
         self._scope = scope
         self._pairs = pairs
+        self.take.label, self.leave.label = say("Import"), say("Cancel")
 
-    @discord.ui.button(label="Import", style=discord.ButtonStyle.primary)
+    @discord.ui.button(style=discord.ButtonStyle.primary)
     async def take(
         self, interaction: discord.Interaction[Gpt2Bot], _: discord.ui.Button[Offer]
     ) -> None:
         self.stop()
-        await interaction.response.edit_message(content="Importing…", view=None)
+        await interaction.response.edit_message(content=say("Importing…"), view=None)
         who = interaction.user.id
-        text = NOTHING
+        text = say(NOTHING)
         try:
             new = await self._store.add_pairs(self._scope, self._pairs, who, IMPORT)
-            await note(self._store, interaction, "dataset import", many(new, "new pair"))
+            added = phrases("{count:,} new pair", "{count:,} new pairs", new)
+            await note(self._store, interaction, phrase("dataset import"), added)
             text = imported_text(new, len(self._pairs))
         finally:  # if it failed, the reason follows in a message of its own
             await interaction.edit_original_response(content=text, embed=None, attachments=[])
 
-    @discord.ui.button(label="Cancel", style=discord.ButtonStyle.secondary)
+    @discord.ui.button(style=discord.ButtonStyle.secondary)
     async def leave(
         self, interaction: discord.Interaction[Gpt2Bot], _: discord.ui.Button[Offer]
     ) -> None:
         self.stop()
         await interaction.response.edit_message(
-            content=NOTHING, embed=None, attachments=[], view=None
+            content=say(NOTHING), embed=None, attachments=[], view=None
         )
 
 
 def imported_text(new: int, pairs: int) -> str:
     """What an import came to."""
-    text = f"Imported: {many(new, 'new pair')}."
-    had = pairs - new
-    return f"{text} The data set had {had:,} already." if had else text
+    text = phrases("Imported: {count:,} new pair.", "Imported: {count:,} new pairs.", new)
+    if had := pairs - new:
+        text = together([text, phrase("The data set had {count:,} already.", count=had)])
+    return say(text)
 
 
 async def _download(file: discord.Attachment, path: Path) -> None:
     try:
         data = await file.read()
     except FAULTS as e:
-        raise ImportRefused(f"{file.filename} could not be fetched from Discord: try again.") from e
+        raise ImportRefused(
+            phrase("{file} could not be fetched from Discord: try again.", file=file.filename)
+        ) from e
     await asyncio.to_thread(path.write_bytes, data)
 
 
@@ -202,8 +218,9 @@ def _marked(path: Path, imported: Imported, name: str) -> bytes | None:
     from data.formats.marking import mark  # it brings much that the bot needs for nothing else
 
     out = path.with_name("marked")
+    said = [replace(one, reason=say(one.reason)) for one in imported.problems]
     try:
-        mark(path, imported.problems, out, name=name)
+        mark(path, said, out, name=name)
     except (ImportRefused, StoreError):
         log.warning("no marked copy of an upload", exc_info=True)
         return None
@@ -217,7 +234,9 @@ def _attached(
     if copy is None:
         return []
     if len(copy) > limit:
-        embed.set_footer(text="The file with its reasons is too large to be attached.")
+        embed.set_footer(text=say("The file with its reasons is too large to be attached."))
         return []
-    embed.set_footer(text="Attached: the wrong rows with their reasons, to mend and import again.")
+    embed.set_footer(
+        text=say("Attached: the wrong rows with their reasons, to mend and import again.")
+    )
     return [discord.File(io.BytesIO(copy), f"{PurePath(name).stem}-problems{marked_kind(name)}")]

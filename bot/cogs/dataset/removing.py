@@ -11,11 +11,13 @@ from bot.audit import note
 from bot.client import Gpt2Bot
 from bot.cogs.dataset.asking import ManagerView
 from bot.cogs.dataset.embeds import example_embed
+from bot.looks import source_text
 from bot.outcome import quoted
-from bot.plan import examples_text
 from data.store import Store
+from i18n.phrase import phrase, phrases, together
+from i18n.reader import say
 
-KEPT = "Nothing was removed."
+KEPT = phrase("Nothing was removed.")
 
 
 class Removal(ManagerView):
@@ -28,12 +30,14 @@ class Removal(ManagerView):
         remove: Callable[[], Awaitable[int]],
         what: str,
     ) -> None:
-        super().__init__(shown, f"{KEPT} It was not confirmed for ten minutes.")
+        unconfirmed = phrase("It was not confirmed for ten minutes.")
+        super().__init__(shown, say(together([KEPT, unconfirmed])))
         self._store = store
         self._remove = remove
         self._what = what
+        self.remove.label, self.keep.label = say("Remove"), say("Keep")
 
-    @discord.ui.button(label="Remove", style=discord.ButtonStyle.danger)
+    @discord.ui.button(style=discord.ButtonStyle.danger)
     async def remove(
         self, interaction: discord.Interaction[Gpt2Bot], _: discord.ui.Button[Removal]
     ) -> None:
@@ -41,16 +45,17 @@ class Removal(ManagerView):
         await interaction.response.edit_message(view=None)
         count = await self._remove()
         if count:
-            await note(self._store, interaction, "dataset remove", f"{self._what}: {count:,}")
-        text = f"Removed: {count:,}." if count else "It was gone already."
+            done = f"{self._what}: {count:,}"
+            await note(self._store, interaction, phrase("dataset remove"), done)
+        text = say("Removed: {count:,}.", count=count) if count else say("It was gone already.")
         await interaction.edit_original_response(content=text, embed=None)
 
-    @discord.ui.button(label="Keep", style=discord.ButtonStyle.secondary)
+    @discord.ui.button(style=discord.ButtonStyle.secondary)
     async def keep(
         self, interaction: discord.Interaction[Gpt2Bot], _: discord.ui.Button[Removal]
     ) -> None:
         self.stop()
-        await interaction.response.edit_message(content=KEPT, embed=None, view=None)
+        await interaction.response.edit_message(content=say(KEPT), embed=None, view=None)
 
 
 async def ask_for_source(
@@ -58,13 +63,19 @@ async def ask_for_source(
 ) -> None:
     counts = await store.count_by(scope)
     count = sum(n for (_, one), n in counts.items() if one == source)
+    name = quoted(source_text(source), 100)
     if not count:
-        text = f"There is no example of the source “{quoted(source, 100)}”."
+        text = say("There is no example of the source “{source}”.", source=name)
         await interaction.edit_original_response(content=text)
         return
+    question = phrases(
+        "Remove {count} example of the source “{source}”? It cannot be brought back.",
+        "Remove {count} examples of the source “{source}”? They cannot be brought back.",
+        count,
+        source=name,
+    )
     await interaction.edit_original_response(
-        content=f"Remove {examples_text(count)} of the source “{quoted(source, 100)}”? "
-        "They cannot be brought back.",
+        content=say(question),
         view=Removal(interaction, store, partial(store.remove_examples, scope, source), source),
     )
 
@@ -74,10 +85,11 @@ async def ask_for_one(
 ) -> None:
     example = await store.example(scope, number)
     if example is None:
-        await interaction.edit_original_response(content=f"There is no example {number}.")
+        text = say("There is no example {number}.", number=number)
+        await interaction.edit_original_response(content=text)
         return
     await interaction.edit_original_response(
-        content="Remove this example? It cannot be brought back.",
+        content=say("Remove this example? It cannot be brought back."),
         embed=example_embed(example),
         view=Removal(interaction, store, partial(store.remove_example, scope, number), str(number)),
     )

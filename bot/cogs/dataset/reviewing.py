@@ -20,10 +20,18 @@ from bot.roles import Rank, require
 from data.formats.texts import MAX_CHARACTERS
 from data.schema import Example, Review
 from data.store import Store
+from i18n.phrase import phrase, together
+from i18n.reader import say
 
-CLOSED = "The review was closed after ten minutes. `/dataset review` goes on."
-GONE = "Somebody removed that example meanwhile. "
-REVIEWS = {Review.APPROVED: "approve", Review.REJECTED: "reject"}
+CLOSED = phrase("The review was closed after ten minutes. `/dataset review` goes on.")
+GONE = phrase("Somebody removed that example meanwhile.")
+LAST = phrase("That was the last one.")
+NONE = {
+    None: phrase("There is no example."),
+    Review.APPROVED: phrase("There is no approved example."),
+    Review.REJECTED: phrase("There is no rejected example."),
+}
+ACTIONS = {Review.APPROVED: phrase("dataset approve"), Review.REJECTED: phrase("dataset reject")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,63 +89,66 @@ async def show(
     interaction: discord.Interaction[Gpt2Bot], pages: Pages, place: Place, note: str = ""
 ) -> None:
     """Put a page where the one before it was; the interaction was deferred."""
-    content = note + _content(pages, place)
+    content = f"{say(note)} {_content(pages, place)}".lstrip()
     embed = example_embed(place.example) if place.example else None
     view = Page(interaction, pages, place) if place.example or place.trail else None
     await interaction.edit_original_response(content=content, embed=embed, view=view)
 
 
 def _content(pages: Pages, place: Place) -> str:
-    waiting = f"{place.waiting:,} waiting." if place.waiting else "None waiting."
+    count = place.waiting
+    waiting = phrase("{count:,} waiting.", count=count) if count else phrase("None waiting.")
     if place.example:
-        return waiting
+        return say(waiting)
     if place.trail:
-        return f"That was the last one. {waiting}"
+        return say(together([LAST, waiting]))
     if pages.status is Review.WAITING:
-        return "No example waits."
-    kind = f"{pages.status.value} " if pages.status else ""
-    return f"There is no {kind}example. {waiting}"
+        return say("No example waits.")
+    return say(together([NONE[pages.status], waiting]))
 
 
 class Page(ManagerView):
     """The buttons under one example, or after the last one."""
 
     def __init__(self, shown: discord.Interaction[Gpt2Bot], pages: Pages, place: Place) -> None:
-        super().__init__(shown, CLOSED)
+        super().__init__(shown, say(CLOSED))
         self._pages = pages
         self._place = place
+        self.approve.label, self.edit.label = say("Approve"), say("Edit…")
+        self.reject.label, self.skip.label = say("Reject"), say("Skip")
+        self.back.label = say("Back")
         self.back.disabled = not place.trail
         for button in (self.approve, self.edit, self.reject, self.skip):
             button.disabled = place.example is None
         if place.example and longest(place.example) > MAX_CHARACTERS:
             self.edit.disabled = True  # Discord's form would cut it
 
-    @discord.ui.button(label="Approve", style=discord.ButtonStyle.success)
+    @discord.ui.button(style=discord.ButtonStyle.success)
     async def approve(
         self, interaction: discord.Interaction[Gpt2Bot], _: discord.ui.Button[Page]
     ) -> None:
         await self._decide(interaction, Review.APPROVED)
 
-    @discord.ui.button(label="Edit…", style=discord.ButtonStyle.primary)
+    @discord.ui.button(style=discord.ButtonStyle.primary)
     async def edit(
         self, interaction: discord.Interaction[Gpt2Bot], _: discord.ui.Button[Page]
     ) -> None:
         if self._place.example:
             await interaction.response.send_modal(EditForm(self, self._place.example))
 
-    @discord.ui.button(label="Reject", style=discord.ButtonStyle.danger)
+    @discord.ui.button(style=discord.ButtonStyle.danger)
     async def reject(
         self, interaction: discord.Interaction[Gpt2Bot], _: discord.ui.Button[Page]
     ) -> None:
         await self._decide(interaction, Review.REJECTED)
 
-    @discord.ui.button(label="Skip", style=discord.ButtonStyle.secondary)
+    @discord.ui.button(style=discord.ButtonStyle.secondary)
     async def skip(
         self, interaction: discord.Interaction[Gpt2Bot], _: discord.ui.Button[Page]
     ) -> None:
         await self._turn(interaction, self._pages.after(self._place))
 
-    @discord.ui.button(label="Back", style=discord.ButtonStyle.secondary)
+    @discord.ui.button(style=discord.ButtonStyle.secondary)
     async def back(
         self, interaction: discord.Interaction[Gpt2Bot], _: discord.ui.Button[Page]
     ) -> None:
@@ -149,7 +160,7 @@ class Page(ManagerView):
         store, scope, example = self._pages.store, self._pages.scope, self._place.example
         changed = example and await store.edit_example(scope, example.id, user, bot)
         if changed and example:
-            await note(store, interaction, "dataset edit", str(example.id))
+            await note(store, interaction, phrase("dataset edit"), str(example.id))
         await self._turn(interaction, self._pages.again(self._place), "" if changed else GONE)
 
     async def _decide(self, interaction: discord.Interaction[Gpt2Bot], review: Review) -> None:
@@ -158,7 +169,7 @@ class Page(ManagerView):
         store, scope, example = self._pages.store, self._pages.scope, self._place.example
         there = example and await store.set_review(scope, example.id, review)
         if there and example:
-            await note(store, interaction, f"dataset {REVIEWS[review]}", str(example.id))
+            await note(store, interaction, ACTIONS[review], str(example.id))
         await self._turn(interaction, self._pages.after(self._place), "" if there else GONE)
 
     async def _turn(
@@ -174,12 +185,12 @@ class EditForm(TellsFailure, discord.ui.Modal):
     """Both texts of an example."""
 
     def __init__(self, page: Page, example: Example) -> None:
-        super().__init__(title=f"Example {example.id}", timeout=FORM_S)
+        super().__init__(title=say("Example {number}", number=example.id), timeout=FORM_S)
         self._page = page
         self._user = _text("user", example.user)
         self._bot = _text("bot", example.bot)
-        self.add_item(discord.ui.Label(text="What people say", component=self._user))
-        self.add_item(discord.ui.Label(text="What I answer", component=self._bot))
+        self.add_item(discord.ui.Label(text=say("What people say"), component=self._user))
+        self.add_item(discord.ui.Label(text=say("What I answer"), component=self._bot))
 
     async def on_submit(
         self,
@@ -190,7 +201,7 @@ class EditForm(TellsFailure, discord.ui.Modal):
         if user and bot:
             await self._page.change(interaction, user, bot)
         else:
-            await interaction.response.send_message(BOTH, ephemeral=True)
+            await interaction.response.send_message(say(BOTH), ephemeral=True)
 
 
 def _text(name: str, text: str) -> discord.ui.TextInput[EditForm]:

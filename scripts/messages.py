@@ -149,6 +149,7 @@ NOT_READ = {
         "NotImplementedError",
     ),
     *("compile", "spawn", "create_task", "ContextVar", "execute", "executescript"),
+    *("note", "repeat", "slash"),  # the audit is kept in English; chores; SimCord
 }
 """What is called with words that nobody reads in Discord, or that are translated elsewhere."""
 SHOWN = {"label", "title", "placeholder", "content", "description"}
@@ -158,7 +159,14 @@ ELSEWHERE = {
     "data/migrations.py": "SQL",
     "training/tiny.py": "a developer's tool",
 }
-NAMES: set[str] = set()
+NAMES = {
+    "gpt2bot {}",
+    "check of the database",  # a task
+    "reply to {}",
+    "too large",  # RE2
+    "There is no backup of it.",  # the log
+    "The newest backup can be put back: stop the bot, then `gpt2bot restore {}`.",
+}
 """What looks like a sentence and is none, word for word."""
 
 

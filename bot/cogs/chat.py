@@ -36,10 +36,6 @@ from model.messages import Rendered
 log = logging.getLogger(__name__)
 
 NOTHING_TO_READ = phrase("I can only read text so far. Write me a few words and I will answer.")
-CANNOT_READ = phrase(
-    "But I cannot read them yet: the operator has to switch on the Message Content intent in "
-    "Discord's developer portal and restart me."
-)
 MOST = 1500
 """Characters of a question in /chat: it is shown above the answer."""
 
@@ -287,7 +283,11 @@ class Chat(commands.Cog):
             self._enabled.add(channel_id)
             text = say("I now answer every message in this channel.")
             if not self._bot.intents.message_content:
-                text = f"{text} {say(CANNOT_READ)}"
+                text = say(
+                    "{done} But I cannot read them yet: the operator has to switch on the Message "
+                    "Content intent in Discord's developer portal and restart me.",
+                    done=text,
+                )
         else:
             await note(self._store, interaction, "channel disable", f"<#{channel_id}>")
             self._enabled.discard(channel_id)

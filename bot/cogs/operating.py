@@ -20,7 +20,6 @@ from i18n.phrase import Phrase, phrase
 from i18n.reader import say
 
 STILL = phrase("What managers do works meanwhile, and a training goes on: it has a Pause button.")
-IN_SPITE = phrase("But an operator has paused me everywhere.")
 
 
 class Operating(commands.Cog):
@@ -52,8 +51,9 @@ class Operating(commands.Cog):
             self._conversations.hush(None if everywhere else scope)
         if begun:
             await note(self._store, asking, "pause", scope=scope)
-            silent = say("I am silent {where} until `/resume`.", where=named(scope))
-            text = f"{silent} {say(STILL)}"
+            text = say(
+                "I am silent {where} until `/resume`. {still}", where=named(scope), still=STILL
+            )
         else:
             text = say("I was silent {where} already.", where=named(scope))
         await asking.edit_original_response(content=text)
@@ -70,7 +70,7 @@ class Operating(commands.Cog):
         else:
             text = say("I was not silent {where}.", where=named(scope))
         if not everywhere and self._silence.holds(scope):
-            text = f"{text} {say(IN_SPITE)}"
+            text = say("{done} But an operator has paused me everywhere.", done=text)
         await asking.edit_original_response(content=text)
 
     @app_commands.command(description="What managers and operators did, the newest first")

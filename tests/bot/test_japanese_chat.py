@@ -62,7 +62,7 @@ def assert_all_japanese(world: World, *names: str) -> None:
 
 @pytest.fixture
 def worker() -> FakeWorker:
-    return FakeWorker(lambda _: "はい、そうです")
+    return FakeWorker(lambda _: "はい そうです")
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ async def test_who_waits_and_who_is_too_quick(
     monkeypatch.setattr("bot.replies.FIRST_S", 0.0)
     slow = {"member_per_minute": 2, "server_per_minute": 3}
     async with japan(settings, worker, monkeypatch, **slow) as world:
-        close_gate(world, worker)
+        close_gate(world, worker, at=1)
         first = world.guild.create_text_channel("first")
         await world.ben.slash(first, "chat", text="ひとつ")
         await world.ben.slash(world.general, "chat", text="ふたつ")
@@ -170,7 +170,6 @@ async def test_a_reply_that_is_stopped(
     world: World, worker: FakeWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bot.replies.FIRST_S", 0.0)
-    worker.answer = lambda _: "はい そう です"
     close_gate(world, worker, at=1)
     await world.ben.slash(world.general, "chat", text="こんにちは")
     [stop] = buttons(world.general.last_message)
@@ -201,7 +200,7 @@ async def test_everybody_reads_the_servers_language_and_each_member_their_own(
         refused = await world.ben.click(reply, custom_id="reply:again:")
         assert_japanese(refused.response.content)
         again = await world.ada.click(reply, custom_id="reply:again:")
-        assert again.response.content == "はい、そうです"
+        assert again.response.content == "はい そうです"
         assert (await press(world.ada, reply)).modal["title"] == "A better answer"
         assert_japanese((await press(world.ben, reply)).modal["title"])
 

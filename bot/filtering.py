@@ -54,7 +54,7 @@ REASONS = (
     phrase("trailing \\"),
     phrase("unexpected )"),
 )
-"""What RE2 finds wrong (its re2.cc and regexp.cc)."""
+"""What RE2 finds wrong (its regexp.cc)."""
 TOO_BIG = phrase("That pattern is too big for me: use smaller numbers in braces.")
 
 

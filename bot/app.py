@@ -52,6 +52,7 @@ from bot.tasks import Tasks
 from bot.watching import Watching
 from data.forgotten import NAME, ForgottenList
 from data.store import Store
+from i18n.phrase import phrase
 from model.client import WorkerClient
 from model.device import cores
 from model.registry import from_settings
@@ -238,7 +239,7 @@ async def run_bot(settings: Settings) -> None:
         SettingsError: there is no token, or Discord refuses it; or a bot runs on the home already.
     """
     if settings.discord_token is None:
-        raise SettingsError("DISCORD_TOKEN is not set.")
+        raise SettingsError(phrase("DISCORD_TOKEN is not set."))
     token = settings.discord_token.get_secret_value()
     stopping = asyncio.create_task(stop_signal(), name="stop signal")
     await asyncio.sleep(0)  # from here on a signal ends the bot in order
@@ -283,8 +284,10 @@ async def _start(bot: Gpt2Bot, token: str) -> None:
         await bot.start(token)
     except discord.LoginFailure as e:
         raise SettingsError(
-            "Discord does not accept DISCORD_TOKEN: copy it again from the Bot page of your "
-            "application in the developer portal."
+            phrase(
+                "Discord does not accept DISCORD_TOKEN: copy it again from the Bot page of your "
+                "application in the developer portal."
+            )
         ) from e
     except (*FAULTS, discord.GatewayNotFound, discord.ConnectionClosed) as e:
         # lost connections are another matter: those discord.py makes anew
@@ -295,11 +298,18 @@ def _why_not(error: Exception) -> SettingsError:
     """The sentence for what Discord does not let begin, or go on."""
     if isinstance(error, discord.ConnectionClosed) and error.code == TOKEN_REFUSED:
         return SettingsError(
-            "Discord does not accept DISCORD_TOKEN any more: copy a new one from the Bot page."
+            phrase(
+                "Discord does not accept DISCORD_TOKEN any more: copy a new one from the Bot page."
+            )
         )
     if isinstance(error, discord.HTTPException) and not is_passing(error):
-        return SettingsError(f"Discord does not let me start: {error}.")
-    return Later(f"Discord cannot be reached ({error}): check the connection, then start me again.")
+        return SettingsError(phrase("Discord does not let me start: {error}.", error=error))
+    return Later(
+        phrase(
+            "Discord cannot be reached ({error}): check the connection, then start me again.",
+            error=error,
+        )
+    )
 
 
 async def stop_signal() -> None:

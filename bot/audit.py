@@ -18,15 +18,41 @@ from bot.roles import Asking, Rank, require
 from data.errors import StoreError
 from data.schema import AuditEntry
 from data.store import Store
+from i18n.phrase import is_phrase, phrase
+from i18n.reader import say
 
 log = logging.getLogger(__name__)
 
 PAGE = 10
 """Lines that are shown at a time."""
 TIMEOUT_S = 600.0
-NOTHING = "Nothing was done here yet."
+NOTHING = phrase("Nothing was done here yet.")
 MOST = 120
 """Characters of a detail that are shown."""
+ACTIONS = (
+    phrase("channel enable"),
+    phrase("channel disable"),
+    phrase("clean retrain later"),
+    phrase("clean retrain start"),
+    phrase("dataset approve"),
+    phrase("dataset edit"),
+    phrase("dataset export"),
+    phrase("dataset import"),
+    phrase("dataset reject"),
+    phrase("dataset remove"),
+    phrase("filter add"),
+    phrase("filter remove"),
+    phrase("model delete"),
+    phrase("model rollback"),
+    phrase("model use"),
+    phrase("pause"),
+    phrase("resume"),
+    phrase("retrain cancel"),
+    phrase("retrain pause"),
+    phrase("retrain resume"),
+    phrase("retrain start"),
+)
+"""What is written down. It is kept in English, and shown as whoever reads it calls it."""
 
 
 async def note(
@@ -47,9 +73,18 @@ async def write(store: Store, scope: int, actor_id: int, action: str, detail: st
 
 def audit_line(entry: AuditEntry, *, everywhere: bool) -> str:
     """`in 3 minutes @ada: model use tiny-3`."""
-    where = f" in {entry.scope}" if everywhere and entry.scope else ""
-    what = f"{entry.action} {quoted(entry.detail, MOST)}".strip()
-    return f"{discord.utils.format_dt(entry.at, 'R')} <@{entry.actor_id}>{where}: {what}"
+    at = discord.utils.format_dt(entry.at, "R")
+    detail = say(entry.detail) if is_phrase(entry.detail) else entry.detail
+    what = f"{say(entry.action)} {quoted(detail, MOST)}".strip()
+    if not (everywhere and entry.scope):
+        return f"{at} <@{entry.actor_id}>: {what}"
+    return say(
+        "{at} {who} in {server}: {what}",
+        at=at,
+        who=f"<@{entry.actor_id}>",
+        server=str(entry.scope),
+        what=what,
+    )
 
 
 class AuditPages(TellsFailure, discord.ui.View):
@@ -57,6 +92,7 @@ class AuditPages(TellsFailure, discord.ui.View):
 
     def __init__(self, store: Store, scope: int | None) -> None:
         super().__init__(timeout=TIMEOUT_S)
+        self.newer.label, self.older.label = say("Newer"), say("Older")
         self._store = store
         self._scope = scope
         self._starts: list[int | None] = [None]
@@ -69,10 +105,10 @@ class AuditPages(TellsFailure, discord.ui.View):
         self.older.disabled = len(found) <= PAGE
         self.newer.disabled = len(self._starts) == 1
         if not found and self.newer.disabled:
-            await asking.edit_original_response(content=NOTHING)
+            await asking.edit_original_response(content=say(NOTHING))
             return
         text = "\n".join(audit_line(one, everywhere=self._scope is None) for one in self._lines)
-        embed = discord.Embed(title="What was done", description=text, colour=BLURPLE)
+        embed = discord.Embed(title=say("What was done"), description=text, colour=BLURPLE)
         one_page = self.older.disabled and self.newer.disabled
         await asking.edit_original_response(embed=embed, view=None if one_page else self)
 
@@ -80,14 +116,14 @@ class AuditPages(TellsFailure, discord.ui.View):
         require(asking, Rank.MANAGER if self._scope is not None else Rank.OPERATOR)
         return await super().interaction_check(asking)
 
-    @discord.ui.button(label="Newer", style=discord.ButtonStyle.secondary)
+    @discord.ui.button(style=discord.ButtonStyle.secondary)
     async def newer(self, asking: Asking, _: discord.ui.Button[AuditPages]) -> None:
         await asking.response.defer()
         if len(self._starts) > 1:
             self._starts.pop()
         await self.show(asking)
 
-    @discord.ui.button(label="Older", style=discord.ButtonStyle.secondary)
+    @discord.ui.button(style=discord.ButtonStyle.secondary)
     async def older(self, asking: Asking, _: discord.ui.Button[AuditPages]) -> None:
         await asking.response.defer()
         if self._lines:

@@ -11,17 +11,18 @@ from typing import Annotated
 import typer
 
 from bot.interrupt import quiet_interrupt
+from i18n.phrase import phrase
+from i18n.reader import say
 
 KEEP = 7
 """Backups that are kept."""
-WORDS_LIVE_ON = (
+WORDS_LIVE_ON = phrase(
     "Backups hold what members said, also of those who are forgotten later: keep them few and safe."
 )
-BROUGHT_BACK = (
+BROUGHT_BACK = phrase(
     "Who asked to be forgotten is forgotten again at the next start. Messages that were deleted, "
     "and consents that were withdrawn, since the backup are as they were."
 )
-RUNNING = "The bot runs on {home}: stop it first, then restore."
 
 
 def backup(
@@ -49,14 +50,14 @@ def backup(
         if file is None:
             made = back_up(source, keep)
         elif file.exists():
-            raise SettingsError(f"{file} is there already: choose another name.")
+            raise SettingsError(phrase("{file} is there already: choose another name.", file=file))
         else:
             make_copy(source, file)
             made = Backup(file)
-    typer.echo(f"The backup is {made.path}. `gpt2bot restore {made.path}` puts it back.")
+    typer.echo(say("The backup is {file}. `gpt2bot restore {file}` puts it back.", file=made.path))
     for old in made.removed:
-        typer.echo(f"Removed the older {old.name}.")
-    typer.echo(WORDS_LIVE_ON)
+        typer.echo(say("Removed the older {file}.", file=old.name))
+    typer.echo(say(WORDS_LIVE_ON))
 
 
 def restore(
@@ -68,9 +69,11 @@ def restore(
     from data.backup import restore as put_back
 
     settings = load_settings()
-    with quiet_interrupt(), alone(settings, RUNNING):
-        aside = put_back(file, settings.gpt2bot_home / DATABASE)
-    typer.echo(f"{file} is the database now.")
+    home = settings.gpt2bot_home
+    running = phrase("The bot runs on {home}: stop it first, then restore.", home=home)
+    with quiet_interrupt(), alone(settings, running):
+        aside = put_back(file, home / DATABASE)
+    typer.echo(say("{file} is the database now.", file=file))
     if aside is not None:
-        typer.echo(f"The one before it is kept as {aside}.")
-    typer.echo(BROUGHT_BACK)
+        typer.echo(say("The one before it is kept as {file}.", file=aside))
+    typer.echo(say(BROUGHT_BACK))

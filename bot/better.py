@@ -10,35 +10,38 @@ from bot.client import FORM_S, Gpt2Bot, TellsFailure
 from bot.lessons import LONGEST, Lesson
 from bot.outcome import quoted
 from data.schema import Example, Review
+from i18n.phrase import phrase
+from i18n.reader import say
 
-OWN_WORDS = "Put the question in your own words."
+OWN_WORDS = phrase("Put the question in your own words.")
 SHOWN = 300
 """Characters of a text that are repeated to whoever wrote it."""
 NEXT = {
-    Review.APPROVED: "I learn it at the next `/retrain`.",
-    Review.WAITING: (
+    Review.APPROVED: phrase("I learn it at the next `/retrain`."),
+    Review.WAITING: phrase(
         "Somebody with the permission Manage Server looks at it first; "
         "once they approve it, I learn it at the next `/retrain`."
     ),
-    Review.REJECTED: "But this very pair was rejected here before, so I do not learn it.",
+    Review.REJECTED: phrase("But this very pair was rejected here before, so I do not learn it."),
 }
-NOT_HERE = "I keep it, but so far I learn in servers only: there is no `/retrain` here."
+NOT_HERE = phrase("I keep it, but so far I learn in servers only: there is no `/retrain` here.")
 
 Interaction = discord.Interaction[Gpt2Bot]
 Learn = Callable[[Interaction, Lesson, str, str], Awaitable[None]]
 
 
-class BetterAnswer(TellsFailure, discord.ui.Modal, title="A better answer"):
+class BetterAnswer(TellsFailure, discord.ui.Modal):
     """Two fields: what people say, and what the bot should answer."""
 
     def __init__(self, lesson: Lesson, learn: Learn) -> None:
-        super().__init__(timeout=FORM_S)
+        super().__init__(title=say("A better answer"), timeout=FORM_S)
         self._lesson = lesson
         self._learn = learn
-        self.question = _field("question", default=lesson.words or None, placeholder=OWN_WORDS)
+        self.question = _field("question", default=lesson.words or None, placeholder=say(OWN_WORDS))
         self.answer = _field("answer")
-        self.add_item(discord.ui.Label(text="What people say to me", component=self.question))
-        self.add_item(discord.ui.Label(text="What I should answer", component=self.answer))
+        asked, said = say("What people say to me"), say("What I should answer")
+        self.add_item(discord.ui.Label(text=asked, component=self.question))
+        self.add_item(discord.ui.Label(text=said, component=self.answer))
 
     async def on_submit(self, interaction: Interaction) -> None:  # type: ignore[override]
         await self._learn(interaction, self._lesson, self.question.value, self.answer.value)
@@ -58,6 +61,9 @@ def _field(
 
 def noted(example: Example, *, in_server: bool) -> str:
     """What happened to a better answer, and when it is learned."""
-    what_next = NEXT[example.status] if in_server else NOT_HERE
-    question, answer = quoted(example.user, SHOWN), quoted(example.bot, SHOWN)
-    return f"Noted. To “{question}” I should answer: “{answer}”\n-# {what_next}"
+    return say(
+        "Noted. To “{question}” I should answer: “{answer}”\n-# {next}",
+        question=quoted(example.user, SHOWN),
+        answer=quoted(example.bot, SHOWN),
+        next=NEXT[example.status] if in_server else NOT_HERE,
+    )

@@ -15,10 +15,12 @@ import discord
 
 from bot.client import call_cog
 from bot.replies import Rows
+from i18n.phrase import phrase
+from i18n.reader import say
 from model.registry import ModelOption
 
 FACES = {"again": "🔁", "up": "👍", "down": "👎", "better": "✏️", "stop": "⏹️"}
-LABELS = {"better": "Better answer…"}
+LABELS = {"better": phrase("Better answer…")}
 ID = re.compile(r"reply:(?P<action>again|up|down|better):(?P<place>q?[\d-]*)")
 MOST_CHOICES = 25
 """Options that Discord takes in a select."""
@@ -88,7 +90,7 @@ class StopButton(
 def _button(action: str, rest: str) -> discord.ui.Button[discord.ui.View]:
     return discord.ui.Button(
         emoji=FACES[action],
-        label=LABELS.get(action),
+        label=say(LABELS[action]) if action in LABELS else None,
         style=discord.ButtonStyle.secondary,
         custom_id=f"reply:{action}:{rest}",
     )
@@ -105,9 +107,9 @@ class ReplaySelect(
         super().__init__(
             discord.ui.Select(
                 custom_id=f"reply:replay:{reply_id}",
-                placeholder="Replay it on another model…",
+                placeholder=say("Replay it on another model…"),
                 options=[
-                    discord.SelectOption(label=one.name[:100], description=one.quality[:100])
+                    discord.SelectOption(label=one.name[:100], description=say(one.quality)[:100])
                     for one in choices[:MOST_CHOICES]
                 ],
             )

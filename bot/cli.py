@@ -20,14 +20,16 @@ from bot.backup_cli import backup, restore
 from bot.dataset_cli import dataset
 from bot.interrupt import quiet_interrupt
 from bot.settings import SettingsError, load_settings
+from i18n.phrase import phrase
+from i18n.reader import say
 
-NO_TOKEN = (
+NO_TOKEN = phrase(
     "DISCORD_TOKEN is not set: copy your bot's token from the Bot page of your application at "
     "https://discord.com/developers/applications, and put it into the file .env as "
     "DISCORD_TOKEN=… (without a token you can try `gpt2bot demo` or `gpt2bot chat`)."
 )
-NO_PORT = "HEALTH_PORT is not set: put one into the file .env, such as HEALTH_PORT=8080."
-NO_SIMCORD = (
+NO_PORT = phrase("HEALTH_PORT is not set: put one into the file .env, such as HEALTH_PORT=8080.")
+NO_SIMCORD = phrase(
     'The demo needs the package SimCord: install it with `pip install "simcord[preview]<3.3"`.'
 )
 
@@ -144,9 +146,9 @@ def chat(
     """Talk with a model here in the terminal. Only its replies go to stdout."""
     settings = load_settings() if seed is None else load_settings(seed=seed)
     if text is not None and not text.strip():
-        raise SettingsError("TEXT is empty: write what the model should answer.")
+        raise SettingsError(phrase("TEXT is empty: write what the model should answer."))
     if text is None and sys.stdin is None:
-        raise SettingsError("There is no input to read from: give TEXT.")
+        raise SettingsError(phrase("There is no input to read from: give TEXT."))
     with quiet_interrupt():
         from bot.terminal import talk
 
@@ -232,10 +234,14 @@ def train(
     base_name = Path(base).resolve().name
     name = name or (out.resolve().name if out else f"{base_name}-trained")
     if Path(name).name != name:
-        raise SettingsError(f"“{name}” cannot be the name of a checkpoint: leave out the slashes.")
+        raise SettingsError(
+            phrase("“{name}” cannot be the name of a checkpoint: leave out the slashes.", name=name)
+        )
     if accelerate_config is not None and not accelerate_config.is_file():
         raise SettingsError(
-            f"There is no file {accelerate_config} (`accelerate config` writes it)."
+            phrase(
+                "There is no file {file} (`accelerate config` writes it).", file=accelerate_config
+            )
         )
     order = run.Order(
         config=TrainingConfig(
@@ -258,7 +264,9 @@ def train(
         launcher=run.launcher(accelerate_config, processes),
     )
     if order.out.exists():
-        raise SettingsError(f"{order.out} is there already: choose another folder with --out.")
+        raise SettingsError(
+            phrase("{folder} is there already: choose another folder with --out.", folder=order.out)
+        )
     console = Console(markup=False, highlight=False, emoji=False)
     if resume:
         order, data = run.resumed(order)
@@ -295,7 +303,7 @@ def health() -> None:
 
     port = load_settings().health_port
     healthy, text = (False, NO_PORT) if port is None else ask(port)
-    typer.echo(text, err=not healthy)
+    typer.echo(say(text), err=not healthy)
     raise typer.Exit(0 if healthy else 1)
 
 

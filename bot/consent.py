@@ -1,14 +1,17 @@
 """The text to which a member agrees before their words are learned.
 
-Whoever changes what is learned, or who sees it, changes the text and raises its version: a consent
-covers only what the member read.
+Whoever changes what is learned, or who sees it, changes the text in all languages and raises its
+version: a consent covers only what the member read.
 """
 
 from __future__ import annotations
 
+from i18n.phrase import phrase
+
 CONSENT_VERSION = 1
 
-CONSENT_TEXT = """\
+CONSENT_TEXT = phrase(
+    """\
 **May I learn from what you say to me in this server?**
 - **What is learned:** what you say to me in the channels where I answer every message, together \
 with what I answered; from now on, not from before. It waits until somebody who looks after the \
@@ -22,8 +25,9 @@ it is learned from then on. `/privacy forget` erases everything that I keep abou
 it until a new one is trained without it.
 
 This is for this server only. You can chat with me just the same if you say no."""
+)
 
-NOT_SWITCHED_ON = (
+NOT_SWITCHED_ON = phrase(
     "I do not learn from conversations: the operator has not switched it on. "
     "There is nothing that you need to agree to."
 )

@@ -27,18 +27,20 @@ from bot.watching import Watching
 from data.errors import StoreError
 from data.schema import Message, ReplyRecord, Role, StoredMessage
 from data.store import Store
+from i18n.phrase import Phrase, phrase
+from i18n.reader import say
 from model.client import WorkerClient
 from model.messages import Finished, Rendered
 from model.sampling import SamplingParams
 
 log = logging.getLogger(__name__)
 
-STOPPED = "Stopped."
-GONE = "What it answers was deleted, so I cannot answer it again."
-TOO_LATE = "What it answers was deleted, or I am shutting down."
-AT_IT = "I am answering that already."
-TAKEN_BACK = "You took back your last message, so I answer none of those together with it."
-STALE = "I could not answer that in time. Please ask again."
+STOPPED = phrase("Stopped.")
+GONE = phrase("What it answers was deleted, so I cannot answer it again.")
+TOO_LATE = phrase("What it answers was deleted, or I am shutting down.")
+AT_IT = phrase("I am answering that already.")
+TAKEN_BACK = phrase("You took back your last message, so I answer none of those together with it.")
+STALE = phrase("I could not answer that in time. Please ask again.")
 
 LAST_WORDS_S = 3.0
 """Seconds that replies get to show how far they came when the bot stops."""
@@ -119,7 +121,7 @@ class ConversationManager:
         ):
             async with self._turns.turn(channel_id, asked_id, by) as ours:
                 if self._turns.closing:
-                    await surface.fail(CLOSING)
+                    await surface.fail(say(CLOSING))
                 return await self._answer(incoming, live, since) if ours else None
 
     async def _answer(self, incoming: Incoming, live: Live, since: float) -> Finished | None:
@@ -143,10 +145,10 @@ class ConversationManager:
         request = Request.to(incoming, seen, serving, self._params)
         reply = await self._reply(request, live, unwritten)
         if live.gone and shared:  # who wrote those before still waits
-            await live.surface.fail(TAKEN_BACK)
+            await live.surface.fail(say(TAKEN_BACK))
         return reply
 
-    async def _write_down(self, message: StoredMessage) -> tuple[bool, str | None]:
+    async def _write_down(self, message: StoredMessage) -> tuple[bool, Phrase | None]:
         """Whether it is a new one, and what to tell people if it cannot be written down."""
         try:
             return await self._store.add_message(message), None
@@ -192,14 +194,14 @@ class ConversationManager:
                 return reply
 
     async def _reply(
-        self, request: Request, live: Live, unwritten: str | None = None, *, anew: bool = False
+        self, request: Request, live: Live, unwritten: Phrase | None = None, *, anew: bool = False
     ) -> Finished | None:
         surface = live.surface
         reply = await self._speaker.say(live, request)
         if reply is None:
             return None
         if not reply.text.strip():  # it was stopped before its first word
-            await surface.fail(CLOSING if self._turns.closing else STOPPED)
+            await surface.fail(say(CLOSING if self._turns.closing else STOPPED))
             return reply
         reply_id = await surface.finish(reply.text, _notes(request, unwritten))
         if live.gone:
@@ -317,9 +319,9 @@ class ConversationManager:
             await self._turns.drain(LAST_WORDS_S)
 
 
-def _notes(request: Request, unwritten: str | None) -> str | None:
+def _notes(request: Request, unwritten: Phrase | None) -> str | None:
     """The small line under a reply."""
-    return " ".join(filter(None, (request.serving.note, unwritten))) or None
+    return " ".join(map(say, filter(None, (request.serving.note, unwritten)))) or None
 
 
 def _heard(incoming: Incoming) -> StoredMessage:

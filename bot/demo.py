@@ -27,8 +27,9 @@ from bot.cogs.chat import Chat
 from bot.safekeeping import alone
 from bot.settings import SettingsError, load_settings
 from bot.tasks import Tasks
+from i18n.phrase import phrase
 from i18n.reader import language as spoken
-from i18n.reader import speak
+from i18n.reader import say, speak
 from model.registry import EMBEDDED
 
 log = logging.getLogger(__name__)
@@ -38,7 +39,8 @@ SETTLE_S = 600.0
 FOLLOW_S = 0.3
 """Seconds between two looks at what the bot has posted by itself."""
 
-WELCOME = """\
+WELCOME = phrase(
+    """\
 **Hello! I am a small GPT-2 bot, and this is a Discord that exists only on your computer.**
 1. Write something. I answer every message here; the first answer takes some seconds.
 2. Teach me two or three facts: `/teach`, then *Where do you live?* and *In a lighthouse.*
@@ -48,13 +50,7 @@ WELCOME = """\
 -# At the top, “Viewing as” makes you ada (an admin) or ben (who may not train or switch models). \
 The page follows what I post by itself; what a command does appears once it is done.\
 """
-TERMINAL = """\
-The demo is here: {url}
-Open it in a browser; the bot's first message says what to try.
-All of it runs on this computer. {kept} Ctrl-C ends it.\
-"""
-KEPT = "What the bot learns stays in {home}."
-FORGOTTEN = "What the bot learns is forgotten afterwards (--home FOLDER keeps it)."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +82,26 @@ async def run_demo(
                 _discord(bot) as env,
                 _page(env, await _found(env, bot), port) as preview,
             ):
-                kept = KEPT.format(home=home) if home else FORGOTTEN
-                print(TERMINAL.format(url=preview.url, kept=kept), flush=True)
+                print(_where(preview.url, home), flush=True)
                 if open_browser:
                     _open(preview.url)
                 await _first_of(stop_signal(), preview.wait_closed(), _follow(env, preview))
-                print("Stopping…", flush=True)
+                print(say("Stopping…"), flush=True)
+
+
+def _where(url: str, home: Path | None) -> str:
+    """What the terminal says."""
+    if home is None:
+        kept = phrase("What the bot learns is forgotten afterwards (--home FOLDER keeps it).")
+    else:
+        kept = phrase("What the bot learns stays in {home}.", home=home)
+    return say(
+        "The demo is here: {url}\n"
+        "Open it in a browser; the bot's first message says what to try.\n"
+        "All of it runs on this computer. {kept} Ctrl-C ends it.",
+        url=url,
+        kept=kept,
+    )
 
 
 @contextmanager
@@ -123,16 +133,18 @@ async def _found(env: simcord.Env, bot: Gpt2Bot) -> Town:
     SimCord numbers what it creates by its own clock. Started anew, the server has the ids that a
     kept `home` knows; the messages, sent after the clock was set, have new ones.
     """
-    guild = env.create_guild("The demo")
-    channel = guild.create_text_channel("general", topic="Talk to the bot, teach it, retrain it")
-    admins = guild.create_role("admin", permissions=discord.Permissions(administrator=True))
+    guild = env.create_guild(say("The demo"))
+    channel = guild.create_text_channel(
+        say("general"), topic=say("Talk to the bot, teach it, retrain it")
+    )
+    admins = guild.create_role(say("admin"), permissions=discord.Permissions(administrator=True))
     ada = guild.add_member(env.create_user("ada"), roles=[admins])
     ben = guild.add_member(env.create_user("ben"))
     await env.advance_time(max(0.0, (datetime.now(UTC) - env.now()).total_seconds()))
     if bot.user is not None:
         await bot.user.edit(username="gpt2bot")
     await ada.slash(channel, "channel enable")
-    await bot.get_partial_messageable(channel.id).send(WELCOME)
+    await bot.get_partial_messageable(channel.id).send(say(WELCOME))
     return Town(channel, ada, ben)
 
 
@@ -145,7 +157,9 @@ async def _page(env: simcord.Env, town: Town, port: int | None) -> AsyncIterator
             )
             await stack.enter_async_context(preview)
         except simcord.SetupError as e:
-            raise SettingsError(f"The page cannot be served at port {port}: {e}") from e
+            raise SettingsError(
+                phrase("The page cannot be served at port {port}: {why}", port=port, why=e)
+            ) from e
         yield preview
 
 

@@ -7,6 +7,7 @@ from discord import app_commands
 
 from bot.faults import is_passing
 from data.errors import ImportRefused, StoreError
+from i18n.phrase import phrase, together
 from i18n.reader import say
 from model.errors import ModelError
 from training.errors import TrainingError
@@ -19,23 +20,34 @@ class Refusal(Exception):
 EXPECTED = (StoreError, ImportRefused, ModelError, TrainingError, Refusal)
 """Errors whose message is already a sentence for people."""
 
-OUT_OF_REACH = "Discord does not take my answers right now. Please try again later."
-UNEXPECTED = "Sorry, something went wrong on my side. The operator can read more in the log."
+OUT_OF_REACH = phrase("Discord does not take my answers right now. Please try again later.")
+UNEXPECTED = phrase(
+    "Sorry, something went wrong on my side. The operator can read more in the log."
+)
+PERMISSIONS = {"manage_guild": phrase("Manage Server"), "administrator": phrase("Administrator")}
+"""What Discord calls the permissions that are asked for here."""
 
 
 def sentence(error: BaseException) -> str:
-    """What to tell the person; never a traceback."""
+    """What to tell the person, in the language that they read; never a traceback."""
+    return say(_words(error))
+
+
+def _words(error: BaseException) -> str:
     match error:
         case app_commands.CommandInvokeError():
-            return sentence(error.original)
+            return _words(error.original)
         case app_commands.MissingPermissions():
-            return f"You need the permission {_names(error.missing_permissions)} for that."
+            return phrase(
+                "You need the permission {permission} for that.",
+                permission=together(map(_name, error.missing_permissions), ", "),
+            )
         case app_commands.NoPrivateMessage():
-            return "That only works in a server, not in a direct message."
+            return phrase("That only works in a server, not in a direct message.")
         case discord.Forbidden():
-            return "I lack a permission for that in this channel."
+            return phrase("I lack a permission for that in this channel.")
         case _ if isinstance(error, EXPECTED):
-            return _own_words(error)
+            return error.args[0] if error.args else str(error)
         case Exception() if is_passing(error):
             return OUT_OF_REACH
         case _:
@@ -44,14 +56,8 @@ def sentence(error: BaseException) -> str:
 
 def is_expected(error: BaseException) -> bool:
     """Whether the error is part of normal life, so that the log needs no traceback."""
-    return sentence(error) != UNEXPECTED
+    return _words(error) is not UNEXPECTED
 
 
-def _names(permissions: list[str]) -> str:
-    known = {"manage_guild": "Manage Server", "administrator": "Administrator"}
-    return " and ".join(known.get(name, name.replace("_", " ").title()) for name in permissions)
-
-
-def _own_words(error: BaseException) -> str:
-    """What an expected error says, in the language of whoever reads it."""
-    return say(error.args[0]) if error.args else str(error)
+def _name(permission: str) -> str:
+    return PERMISSIONS.get(permission, permission.replace("_", " ").title())

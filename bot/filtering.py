@@ -19,9 +19,10 @@ import re2
 from bot.errors import Refusal
 from data.schema import Filter, FilterKind
 from data.store import Store
+from i18n.phrase import Phrase, phrase
 from model.sampling import SamplingParams
 
-WITHHELD = "I would have said something that is not wanted here."
+WITHHELD = phrase("I would have said something that is not wanted here.")
 MOST, MOST_PATTERNS = 100, 20
 """Filters of a server, and how many of them may be patterns."""
 LONGEST = 100
@@ -37,7 +38,24 @@ UNSEEN = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
 """Signs that take no place beside those of the category Cf, such as the fillers of Hangul."""
-HINT = "It is read by RE2: github.com/google/re2/wiki/Syntax shows what it understands."
+HINT = phrase("It is read by RE2: github.com/google/re2/wiki/Syntax shows what it understands.")
+REASONS = (
+    phrase("bad repetition operator"),
+    phrase("invalid UTF-8"),
+    phrase("invalid character class"),
+    phrase("invalid character class range"),
+    phrase("invalid escape sequence"),
+    phrase("invalid named capture group"),
+    phrase("invalid perl operator"),
+    phrase("invalid repetition size"),
+    phrase("missing )"),
+    phrase("missing ]"),
+    phrase("no argument for repetition operator"),
+    phrase("trailing \\"),
+    phrase("unexpected )"),
+)
+"""What RE2 finds wrong (its regexp.cc)."""
+TOO_BIG = phrase("That pattern is too big for me: use smaller numbers in braces.")
 
 
 class Unwanted(Exception):
@@ -126,24 +144,36 @@ class Filters:
 def _check(one: Filter, there: Sequence[Filter]) -> None:
     """Whether a filter may join those that are there."""
     if len(there) >= MOST:
-        raise Refusal(f"This server has {MOST} filters, the most there can be: remove one first.")
+        raise Refusal(
+            phrase(
+                "This server has {most} filters, the most there can be: remove one first.",
+                most=MOST,
+            )
+        )
     if len(one.pattern) > LONGEST:
-        raise Refusal(f"That is too long: a filter has at most {LONGEST} characters.")
+        raise Refusal(
+            phrase("That is too long: a filter has at most {most} characters.", most=LONGEST)
+        )
     if one.kind is FilterKind.WORD:
         if not visible(one.pattern).strip():
-            raise Refusal("There is no letter or sign in that word.")
+            raise Refusal(phrase("There is no letter or sign in that word."))
         return
     if compiled(one.pattern).search(""):
-        raise Refusal("That pattern fits every text, so I could never say anything.")
+        raise Refusal(phrase("That pattern fits every text, so I could never say anything."))
     patterns = [two.pattern for two in there if two.kind is FilterKind.PATTERN]
     if len(patterns) >= MOST_PATTERNS:
         raise Refusal(
-            f"This server has {MOST_PATTERNS} patterns, the most there can be: remove one first."
+            phrase(
+                "This server has {most} patterns, the most there can be: remove one first.",
+                most=MOST_PATTERNS,
+            )
         )
     if sum(compiled(two).programsize for two in (one.pattern, *patterns)) > LARGEST:
         raise Refusal(
-            "That is too much work for me with every reply: write the pattern simpler, such as "
-            "with smaller numbers in braces, or remove another one first."
+            phrase(
+                "That is too much work for me with every reply: write the pattern simpler, such "
+                "as with smaller numbers in braces, or remove another one first."
+            )
         )
 
 
@@ -173,14 +203,22 @@ def compiled(pattern: str) -> Pattern:
     return made
 
 
-def _complaint(pattern: str, reason: str) -> str:
+def _complaint(pattern: str, reason: str) -> Phrase:
     """RE2's reason, such as `invalid escape sequence: \\q`, as a sentence."""
     if "too large" in reason:
-        return "That pattern is too big for me: use smaller numbers in braces."
-    what, _, piece = reason.partition(": ")
+        return TOO_BIG
+    words, _, piece = reason.partition(": ")
+    what = next((one for one in REASONS if one == words), words)
     at = pattern.find(piece) + 1 if piece and piece != pattern else 0
-    where = f" at character {at}, “{piece}”" if at else ""
-    return f"That pattern cannot be read: {what}{where}. {HINT}"
+    if not at:
+        return phrase("That pattern cannot be read: {what}. {hint}", what=what, hint=HINT)
+    return phrase(
+        "That pattern cannot be read: {what} at character {at}, “{piece}”. {hint}",
+        what=what,
+        at=at,
+        piece=piece,
+        hint=HINT,
+    )
 
 
 def visible(text: str) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from bot.errors import Refusal
-from bot.looks import many
+from i18n.phrase import phrase, phrases
 
 MINUTE_S = 60.0
 COOLDOWN_S = 10.0
@@ -117,10 +117,24 @@ class Manners:
         """
         if wait := self._members.wait(member_id):
             told = self._members.was_told(member_id, member_id)
-            raise Held(f"You are quicker than I am: {_later(wait)}", told=told)
+            raise Held(
+                phrases(
+                    "You are quicker than I am: ask me again in {count} second.",
+                    "You are quicker than I am: ask me again in {count} seconds.",
+                    math.ceil(wait),
+                ),
+                told=told,
+            )
         if guild_id is not None and (wait := self._servers.wait(guild_id)):
             told = self._servers.was_told(guild_id, channel_id)
-            raise Held(f"All of you together are quicker than I am: {_later(wait)}", told=told)
+            raise Held(
+                phrases(
+                    "All of you together are quicker than I am: ask me again in {count} second.",
+                    "All of you together are quicker than I am: ask me again in {count} seconds.",
+                    math.ceil(wait),
+                ),
+                told=told,
+            )
         self._members.take(member_id)
         if guild_id is not None:
             self._servers.take(guild_id)
@@ -133,17 +147,17 @@ class Manners:
         """
         if len(text) > self._longest:
             raise Refusal(
-                f"Your message has {len(text):,} characters, and I read at most "
-                f"{self._longest:,}: please say it shorter, or in several messages."
+                phrase(
+                    "Your message has {length:,} characters, and I read at most {most:,}: please "
+                    "say it shorter, or in several messages.",
+                    length=len(text),
+                    most=self._longest,
+                )
             )
 
     def fitting(self, text: str) -> str:
         """As much of a text as is read: a message can also get too long when it is edited."""
         return text[: self._longest]
-
-
-def _later(wait: float) -> str:
-    return f"ask me again in {many(math.ceil(wait), 'second')}."
 
 
 def shortened(reply: str) -> str:

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import discord
 
+from bot.client import Gpt2Bot
 from data.pauses import EVERYWHERE
 from data.schema import JobState, TrainingJob
 from data.store import Store
+from i18n.phrase import Phrase, phrase
 from training.config import TrainingConfig
 from training.jobs import CONFIG
 from training.manager import JobUpdate
@@ -24,7 +26,7 @@ log = logging.getLogger(__name__)
 
 LOOK_S = 15.0
 """Seconds between two looks: Discord takes five changes in twenty."""
-PAUSED = "paused"
+PAUSED = phrase("paused")
 
 
 @dataclass(slots=True)
@@ -37,15 +39,17 @@ class _Training:
 
 
 class Presence:
-    """Keeps the bot's presence true. `model` answers whoever has not chosen one."""
+    """Keeps the bot's presence true. `model` answers whoever has not chosen one. Everybody reads
+    the same, in the language that the operator chose."""
 
-    def __init__(self, bot: discord.Client, store: Store, model: str) -> None:
+    def __init__(self, bot: Gpt2Bot, store: Store, model: str) -> None:
         self._bot = bot
         self._store = store
-        self._idle = f"{model} · /teach and /chat"
+        self._language = bot.languages.of_server(None)
+        self._idle = phrase("{model} · /teach and /chat", model=model)
         self._training: _Training | None = None
-        self._shown = self._idle
-        bot.activity = discord.CustomActivity(self._idle)
+        self._shown = self._idle.to(self._language)
+        bot.activity = discord.CustomActivity(self._shown)
 
     async def update(self, update: JobUpdate) -> None:
         """Learn of a job's news; they are shown at the next look."""
@@ -69,7 +73,7 @@ class Presence:
         Raises:
             StoreError: it is not known whether the bot is paused.
         """
-        text = await self._text()
+        text = (await self._text()).to(self._language)
         if text == self._shown or not self._bot.is_ready() or self._bot.is_closed():
             return
         activity = discord.CustomActivity(text)
@@ -81,11 +85,12 @@ class Presence:
         else:
             self._shown = text
 
-    async def _text(self) -> str:
+    async def _text(self) -> Phrase:
         if EVERYWHERE in await self._store.paused():
             return PAUSED
         if self._training is not None:
-            return f"training {self._training.name}: {self._training.percent} %"
+            name, percent = self._training.name, self._training.percent
+            return phrase("training {name}: {percent} %", name=name, percent=percent)
         return self._idle
 
 

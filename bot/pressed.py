@@ -9,8 +9,9 @@ import discord
 from bot.client import Gpt2Bot
 from bot.errors import Refusal
 from bot.roles import Rank, rank
+from i18n.phrase import phrase
 
-NOT_YOURS = "Only whoever asked can do that, or somebody with the permission Manage Server."
+NOT_YOURS = phrase("Only whoever asked can do that, or somebody with the permission Manage Server.")
 
 Press = discord.Interaction[Gpt2Bot]
 

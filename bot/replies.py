@@ -20,6 +20,7 @@ import discord
 from bot.faults import FAULTS, is_passing
 from bot.manners import shortened
 from bot.request import Check
+from i18n.reader import say
 
 log = logging.getLogger(__name__)
 
@@ -122,8 +123,7 @@ class LiveReply:
 
     async def wait(self, place: int) -> None:
         """Say that others are answered first, where the reply will be."""
-        busy = f"-# I am busy: you are number {place} in the queue."
-        await self._glimpse(busy)
+        await self._glimpse(say("-# I am busy: you are number {place} in the queue.", place=place))
 
     @property
     def empty(self) -> bool:

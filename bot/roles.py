@@ -16,6 +16,7 @@ from discord import app_commands
 
 from bot.client import Gpt2Bot
 from bot.errors import Refusal
+from i18n.phrase import phrase
 
 T = TypeVar("T")
 Asking = discord.Interaction[Gpt2Bot]
@@ -35,7 +36,9 @@ class Rank(IntEnum):
 
 
 NEEDED = {Rank.MANAGER: "manage_guild", Rank.ADMINISTRATOR: "administrator"}
-ONLY_OPERATORS = "Only an operator of this bot may do that: its owner, or who OPERATOR_IDS names."
+ONLY_OPERATORS = phrase(
+    "Only an operator of this bot may do that: its owner, or who OPERATOR_IDS names."
+)
 
 
 def rank(interaction: Asking) -> Rank:

@@ -19,29 +19,27 @@ from data.backup import newest_backup
 from data.errors import StoreError
 from data.files import is_sqlite, problem, read_only, set_aside
 from data.store import Store, open_store
+from i18n.phrase import Phrase, phrase
 
 log = logging.getLogger(__name__)
 
 LOCK = "gpt2bot.lock"
 """The file in the home that a running bot holds."""
-RUNS_ALREADY = (
-    "A bot runs on {home} already: stop it first, or set GPT2BOT_HOME to another folder for this "
-    "one."
-)
 CHECK = "check of the database"
 CHECK_S = 2.0
 """Seconds that the start waits for the check of the database; a larger one is checked on while
 the bot runs. (0.5 s for a million messages.)"""
-ABOUT_NEW = "It was damaged at the last start, so I began a new one. The log says more."
-ABOUT_DAMAGED = "It is damaged. The log says more."
+ABOUT_NEW = phrase("It was damaged at the last start, so I began a new one. The log says more.")
+ABOUT_DAMAGED = phrase("It is damaged. The log says more.")
 
 
 @contextmanager
-def alone(settings: Settings, otherwise: str = RUNS_ALREADY) -> Iterator[None]:
+def alone(settings: Settings, otherwise: Phrase | None = None) -> Iterator[None]:
     """Hold the home, so that no other bot runs on it; the system lets go of it at our death.
 
     Raises:
-        SettingsError: a bot runs there, which the sentence `otherwise` says; or it cannot be told.
+        SettingsError: a bot runs there, which `otherwise` may say in its own way; or it cannot be
+            told.
     """
     prepare_home(settings)
     home = settings.gpt2bot_home
@@ -49,13 +47,23 @@ def alone(settings: Settings, otherwise: str = RUNS_ALREADY) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout as e:
-        raise SettingsError(otherwise.format(home=home)) from e
+        raise SettingsError(otherwise or _runs_already(home)) from e
     except OSError as e:
-        raise SettingsError(f"The file {home / LOCK} cannot be locked: {e.strerror}.") from e
+        raise SettingsError(
+            phrase("The file {file} cannot be locked: {why}.", file=home / LOCK, why=e.strerror)
+        ) from e
     try:
         yield
     finally:
         lock.release()
+
+
+def _runs_already(home: Path) -> Phrase:
+    return phrase(
+        "A bot runs on {home} already: stop it first, or set GPT2BOT_HOME to another folder for "
+        "this one.",
+        home=home,
+    )
 
 
 @asynccontextmanager
@@ -119,8 +127,12 @@ async def _begin_anew(database: Path, check: asyncio.Task[str | None]) -> str | 
         aside = await asyncio.to_thread(set_aside, database, "damaged")
     except OSError as e:
         raise StoreError(
-            f"The database {database} is damaged ({found}), and it could not be renamed: "
-            f"{e.strerror}."
+            phrase(
+                "The database {database} is damaged ({found}), and it could not be renamed: {why}.",
+                database=database,
+                found=found,
+                why=e.strerror,
+            )
         ) from e
     log.error(
         "The database was damaged (%s). It is now %s, and a new one was begun. %s",

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from i18n.phrase import Phrase, phrase
 from i18n.reader import of_terminal
 from model.errors import UnknownModel
 from model.registry import EMBEDDED, find, from_settings
@@ -182,7 +183,9 @@ class Settings(BaseSettings):
             return None
         file = _expand(file).absolute()
         if not file.is_file():
-            raise ValueError(f"there is no file {file}; `accelerate config` writes one.")
+            raise ValueError(
+                phrase("there is no file {file}; `accelerate config` writes one.", file=file)
+            )
         return file
 
     @field_validator("models")
@@ -202,9 +205,9 @@ def _parse_models(text: str) -> dict[str, str]:
     for entry in filter(None, map(str.strip, text.split(","))):
         name, _, source = map(str.strip, entry.partition("="))
         if not name or not source:
-            raise ValueError(f"“{entry}” should be name=folder-or-hub-id.")
+            raise ValueError(phrase("“{entry}” should be name=folder-or-hub-id.", entry=entry))
         if name in models or name == EMBEDDED:
-            raise ValueError(f"the name “{name}” is taken, choose another one.")
+            raise ValueError(phrase("the name “{name}” is taken, choose another one.", name=name))
         models[name] = str(_expand(Path(source))) if source.startswith("~") else source
     return models
 
@@ -213,8 +216,11 @@ def _parse_ids(text: str) -> frozenset[int]:
     ids = [one for one in map(str.strip, text.split(",")) if one]
     if wrong := [one for one in ids if not (one.isascii() and one.isdigit())]:
         raise ValueError(
-            f"“{wrong[0]}” is no id: in Discord's settings switch on Developer Mode, then "
-            "right-click the person and choose Copy User ID."
+            phrase(
+                "“{word}” is no id: in Discord's settings switch on Developer Mode, then "
+                "right-click the person and choose Copy User ID.",
+                word=wrong[0],
+            )
         )
     return frozenset(map(int, ids))
 
@@ -223,7 +229,9 @@ def _expand(path: Path) -> Path:
     try:
         return path.expanduser()
     except RuntimeError as e:
-        raise ValueError(f"{path} begins with a person’s home folder that cannot be found.") from e
+        raise ValueError(
+            phrase("{path} begins with a person’s home folder that cannot be found.", path=path)
+        ) from e
 
 
 def load_settings(**overrides: Any) -> Settings:
@@ -238,44 +246,56 @@ def load_settings(**overrides: Any) -> Settings:
     except ValidationError as e:
         raise SettingsError(_sentence(e)) from e
     except UnknownModel as e:
-        raise SettingsError(f"DEFAULT_MODEL is wrong: {e}") from e
+        raise SettingsError(_wrong("DEFAULT_MODEL", e)) from e
     except (OSError, UnicodeDecodeError) as e:
-        raise SettingsError(f"The file .env cannot be read as UTF-8 text: {e}.") from e
+        raise SettingsError(
+            phrase("The file .env cannot be read as UTF-8 text: {why}.", why=e)
+        ) from e
     return settings
 
 
-def _sentence(error: ValidationError) -> str:
+def _sentence(error: ValidationError) -> Phrase:
     """What is wrong with the first of the wrong values."""
     first = error.errors()[0]
     name = str(first["loc"][0])
     if first["type"] == "value_error":
-        return f"{name.upper()} is wrong: {first['ctx']['error']}"
-    return f"{name.upper()} is “{first['input']}”, but it must be {wanted(name)}."
+        return _wrong(name.upper(), first["ctx"]["error"])
+    return phrase(
+        "{name} is “{value}”, but it must be {wanted}.",
+        name=name.upper(),
+        value=first["input"],
+        wanted=wanted(name),
+    )
 
 
-def wanted(name: str) -> str:
+def _wrong(name: str, error: Exception) -> Phrase:
+    """What an error of ours says of a setting."""
+    return phrase("{name} is wrong: {why}", name=name, why=error.args[0])
+
+
+def wanted(name: str) -> Phrase:
     """What a value should be, in words."""
     schema = Settings.model_json_schema()["properties"][name]
     schema = schema.get("anyOf", [schema])[0]
     match schema:
         case {"enum": names}:
-            return f"one of {', '.join(names)}"
+            return phrase("one of {names}", names=", ".join(names))
         case {"format": "path"}:
-            return "a path"
+            return phrase("a path")
         case {"type": "string"}:
-            return "text"
+            return phrase("text")
         case {"type": "boolean"}:
-            return "true or false"
-    kind = "a whole number" if schema["type"] == "integer" else "a number"
+            return phrase("true or false")
+    kind = phrase("a whole number") if schema["type"] == "integer" else phrase("a number")
     match schema:
         case {"minimum": low, "maximum": high}:
-            return f"{kind} from {low} to {high}"
+            return phrase("{kind} from {low} to {high}", kind=kind, low=low, high=high)
         case {"exclusiveMinimum": low, "maximum": high}:
-            return f"{kind} above {low} and up to {high}"
+            return phrase("{kind} above {low} and up to {high}", kind=kind, low=low, high=high)
         case {"exclusiveMinimum": low}:
-            return f"{kind} above {low}"
+            return phrase("{kind} above {low}", kind=kind, low=low)
         case _:
-            return f"{kind} of at least {schema['minimum']}"
+            return phrase("{kind} of at least {low}", kind=kind, low=schema["minimum"])
 
 
 def prepare_home(settings: Settings) -> None:
@@ -292,8 +312,12 @@ def prepare_home(settings: Settings) -> None:
         tempfile.TemporaryFile(dir=home).close()
     except OSError as e:
         raise SettingsError(
-            f"GPT2BOT_HOME is {home}, but the bot cannot write there ({e.strerror}): "
-            "choose another folder, or give it permission."
+            phrase(
+                "GPT2BOT_HOME is {home}, but the bot cannot write there ({why}): "
+                "choose another folder, or give it permission.",
+                home=home,
+                why=e.strerror,
+            )
         ) from e
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 from bot.manners import Held
 from data.pauses import EVERYWHERE
 from data.store import Store
+from i18n.phrase import phrase
 
-PAUSED = "I am paused: somebody who looks after me has asked me to be silent for now."
+PAUSED = phrase("I am paused: somebody who looks after me has asked me to be silent for now.")
 
 
 class Silence:

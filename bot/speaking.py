@@ -17,10 +17,12 @@ from bot.manners import shortened
 from bot.patience import Patience
 from bot.request import Asked, Request, Surface
 from bot.watching import Watched
+from i18n.phrase import phrase
+from i18n.reader import say
 from model.client import WorkerClient
 from model.messages import Finished, Queued, TextDelta
 
-CLOSING = "I am shutting down; please ask again in a moment."
+CLOSING = phrase("I am shutting down; please ask again in a moment.")
 
 
 @dataclass(slots=True)
@@ -131,7 +133,7 @@ class Speaker:
             await live.surface.remove()
         else:
             live.watched.lost = "withheld"
-            await live.surface.fail(WITHHELD)
+            await live.surface.fail(say(WITHHELD))
         return None
 
     async def _stream(self, live: Live, request: Request, guard: Guard) -> Finished:

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from bot.manners import Held
+from i18n.phrase import phrase
 
 log = logging.getLogger(__name__)
 
@@ -86,8 +87,11 @@ class Turns:
         line = self._lines.setdefault(channel_id, Line())
         if len(line.places) > MOST_WAITING:
             raise Held(
-                f"I am busy: you would be number {len(line.places)} in the queue of this channel. "
-                "Please ask later.",
+                phrase(
+                    "I am busy: you would be number {place} in the queue of this channel. "
+                    "Please ask later.",
+                    place=len(line.places),
+                ),
                 told=self.was_told(channel_id, "full"),
             )
         line.places.append(place)

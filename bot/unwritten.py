@@ -10,11 +10,12 @@ import time
 from collections.abc import Callable
 
 from data.errors import DiskFull, StoreError
+from i18n.phrase import Phrase, phrase
 
 log = logging.getLogger(__name__)
 
-DISK_FULL = "I cannot write this down: the disk is full."
-UNWRITABLE = "I cannot write this down. The operator can read why in the log."
+DISK_FULL = phrase("I cannot write this down: the disk is full.")
+UNWRITABLE = phrase("I cannot write this down. The operator can read why in the log.")
 QUIET_S = 60.0
 """Seconds between two lines about it in the log."""
 
@@ -26,7 +27,7 @@ class Unwritten:
         self._clock = clock
         self._next = float("-inf")
 
-    def note(self, error: StoreError) -> str:
+    def note(self, error: StoreError) -> Phrase:
         """The small line under a reply that, or whose question, was not recorded."""
         now = self._clock()
         if now >= self._next:

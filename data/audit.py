@@ -9,20 +9,23 @@ from datetime import datetime
 
 from data.connection import Table, now
 from data.schema import AuditEntry
+from i18n.phrase import packed, unpacked
 
 
 class Audit(Table):
     """Who did what where."""
 
     async def record(self, scope: int, actor_id: int, action: str, detail: str = "") -> None:
-        """Write down that somebody did something, such as `model use` with the detail `gpt2-3`."""
+        """Write down that somebody did something, such as `model use` with the detail `gpt2-3`.
+
+        A detail that is a Phrase is read as one again."""
         await self._changed(
             "INSERT INTO audit (at, scope, actor_id, action, detail) VALUES (?, ?, ?, ?, ?)",
             now(),
             scope,
             actor_id,
             action,
-            detail,
+            packed(detail),
         )
 
     async def audit(
@@ -36,6 +39,8 @@ class Audit(Table):
             ORDER BY id DESC LIMIT ?3
         """
         return [
-            AuditEntry(row[0], datetime.fromisoformat(row[1]), *row[2:])
-            for row in await self._rows(sql, scope, before, count)
+            AuditEntry(number, datetime.fromisoformat(at), of, actor_id, action, unpacked(detail))
+            for number, at, of, actor_id, action, detail in await self._rows(
+                sql, scope, before, count
+            )
         ]

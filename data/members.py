@@ -16,6 +16,7 @@ from typing import Any
 from data.connection import now, stamp
 from data.ledger import Ledger
 from data.schema import Forgotten, Traces
+from i18n.phrase import unpacked
 
 
 class Members(Ledger):
@@ -214,6 +215,8 @@ def _told(row: sqlite3.Row) -> dict[str, Any]:
     fields: dict[str, Any] = dict(row)
     for name in IDS & fields.keys():
         fields[name] = None if fields[name] is None else str(fields[name])
+    if "detail" in fields:
+        fields["detail"] = unpacked(fields["detail"])
     if "seen" in fields:
         fields["seen"] = [str(one) for one in json.loads(fields["seen"])]
         fields["sampling"] = json.loads(fields["sampling"])

@@ -168,6 +168,7 @@ NOT_READ = {
         "NotImplementedError",
     ),
     *("compile", "split", "spawn", "create_task", "ContextVar", "execute", "executescript"),
+    *("note", "repeat", "slash"),  # the audit is kept in English; chores; SimCord
 }
 """What is called with words that nobody reads in Discord, or that are translated elsewhere."""
 SHOWN = {"label", "title", "placeholder", "content", "description"}
@@ -183,7 +184,13 @@ ELSEWHERE = {
 NAMES = {
     ".xlsx, .csv, .jsonl, .json or .yml",  # in the help of a command line
     "better answer",  # in the database; bot.looks says it
+    "check of the database",  # a task
+    "gpt2bot {}",
     "not imported",  # in the name of a sheet
+    "reply to {}",
+    "The newest backup can be put back: stop the bot, then `gpt2bot restore {}`.",
+    "There is no backup of it.",  # the log
+    "too large",  # RE2
     "upper right",  # a place in a plot
 }
 """What looks like a sentence and is none, word for word."""

@@ -19,6 +19,7 @@ from bot.conversation import ConversationManager
 from bot.errors import Refusal, is_expected, sentence
 from bot.faults import FAULTS
 from bot.indicator import typing
+from bot.languages import to_all
 from bot.manners import Held, Manners
 from bot.pressed import scope_here
 from bot.replies import NO_BUTTONS, LiveReply, ReplyDeleted, Rows, question, split
@@ -27,12 +28,14 @@ from bot.roles import Rank, only
 from bot.seen import Seen
 from bot.silence import PAUSED, Silence
 from data.store import Store
+from i18n.phrase import phrase
+from i18n.reader import say, speak
 from model.logs import begin_request
 from model.messages import Rendered
 
 log = logging.getLogger(__name__)
 
-NOTHING_TO_READ = "I can only read text so far. Write me a few words and I will answer."
+NOTHING_TO_READ = phrase("I can only read text so far. Write me a few words and I will answer.")
 MOST = 1500
 """Characters of a question in /chat: it is shown above the answer."""
 
@@ -79,11 +82,12 @@ class Chat(commands.Cog):
             return  # it may be that we are not allowed to read its words
         if not self._seen.is_new(message.id):
             return
+        speak(self._bot.languages.of_message(message))
         if not self._silence.holds(scope_of(message)):
             await self._reply_to(message)
         elif self._silence.tells(message.channel.id, scope_of(message)):
             try:
-                await message.channel.send(PAUSED)
+                await message.channel.send(say(PAUSED))
             except FAULTS as e:
                 _log_not_shown(message, e)
 
@@ -203,6 +207,7 @@ class Chat(commands.Cog):
         self._manners.admit(interaction.user.id, interaction.guild_id, place(interaction))
         self._manners.check_length(text)
         await interaction.response.defer(thinking=True)
+        to_all(interaction)
 
         async def first(content: str, *, view: discord.ui.View = MISSING) -> discord.Message:
             return await interaction.edit_original_response(content=content, view=view)
@@ -239,7 +244,9 @@ class Chat(commands.Cog):
     async def reset(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
         await interaction.response.defer()
         await self._conversations.reset(place(interaction))
-        await interaction.edit_original_response(content="Forgotten. We start afresh from here.")
+        to_all(interaction)
+        text = say("Forgotten. We start afresh from here.")
+        await interaction.edit_original_response(content=text)
 
     @app_commands.command(description="See exactly what the model would read now")
     async def context(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
@@ -247,7 +254,7 @@ class Chat(commands.Cog):
         scope = scope_here(interaction)
         serving, rendered = await self._conversations.context(place(interaction), scope)
         if rendered is None:
-            text = "Nothing yet: this channel's context is empty."
+            text = say("Nothing yet: this channel's context is empty.")
             await interaction.edit_original_response(content=text)
             return
         first, *more = split(describe(serving.option.name, rendered))
@@ -271,19 +278,20 @@ class Chat(commands.Cog):
         channel_id, guild_id = place(interaction), interaction.guild_id
         assert guild_id is not None  # the group is guild_only
         await self._store.set_channel_enabled(channel_id, guild_id, enabled)
-        action = "channel enable" if enabled else "channel disable"
-        await note(self._store, interaction, action, f"<#{channel_id}>")
         if enabled:
+            await note(self._store, interaction, "channel enable", f"<#{channel_id}>")
             self._enabled.add(channel_id)
-            text = "I now answer every message in this channel."
+            text = say("I now answer every message in this channel.")
             if not self._bot.intents.message_content:
-                text += (
-                    " But I cannot read them yet: the operator has to switch on the Message "
-                    "Content intent in Discord's developer portal and restart me."
+                text = say(
+                    "{done} But I cannot read them yet: the operator has to switch on the Message "
+                    "Content intent in Discord's developer portal and restart me.",
+                    done=text,
                 )
         else:
+            await note(self._store, interaction, "channel disable", f"<#{channel_id}>")
             self._enabled.discard(channel_id)
-            text = "From now on I only answer mentions and replies in this channel."
+            text = say("From now on I only answer mentions and replies in this channel.")
         await interaction.response.send_message(text, ephemeral=True)
 
 
@@ -314,12 +322,19 @@ def describe(model: str, rendered: Rendered) -> str:
     """The prompt of `/context`, with its token counts, as a Discord message."""
     counts = " + ".join(str(count) for count in rendered.counts)
     lines = [
-        f"**{model}** would read {len(rendered.kept)} messages, {rendered.total} of at most "
-        f"{rendered.budget} tokens ({counts}, and the cue to answer):",
+        say(
+            "**{model}** would read {messages} messages, {tokens} of at most {most} tokens "
+            "({counts}, and the cue to answer):",
+            model=model,
+            messages=len(rendered.kept),
+            tokens=rendered.total,
+            most=rendered.budget,
+            counts=counts,
+        ),
         f"```\n{rendered.text.replace('```', 'ʼʼʼ')}\n```",
     ]
     if rendered.dropped:
-        lines.append(f"{rendered.dropped} older messages did not fit.")
+        lines.append(say("{dropped} older messages did not fit.", dropped=rendered.dropped))
     if rendered.shortened:
-        lines.append("The newest message was too long: only its end is read.")
+        lines.append(say("The newest message was too long: only its end is read."))
     return "\n".join(lines)

@@ -28,6 +28,7 @@ from bot.client import Gpt2Bot
 from bot.cogs.chat import place as channel_of
 from bot.conversation import ConversationManager
 from bot.errors import Refusal, sentence
+from bot.languages import to_all
 from bot.lessons import Lesson, begin, keep
 from bot.manners import Manners
 from bot.pressed import Press, Pressed, admit, pressed_message, scope_here
@@ -38,15 +39,17 @@ from bot.silence import PAUSED, Silence
 from bot.why import replay_embed, why_embed
 from data.schema import ReplyRecord
 from data.store import Store
+from i18n.phrase import phrase
+from i18n.reader import say
 from model.logs import begin_request
 
 log = logging.getLogger(__name__)
 
-NOT_MINE = "That only works on what I said."
-TAKEN_BACK = "Taken back."
+NOT_MINE = phrase("That only works on what I said.")
+TAKEN_BACK = phrase("Taken back.")
 VOTED = {
-    1: "Noted: you like this reply.\n-# Press 👍 again to take that back.",
-    -1: (
+    1: phrase("Noted: you like this reply.\n-# Press 👍 again to take that back."),
+    -1: phrase(
         "Noted: you do not like this reply.\n"
         "-# Press 👎 again to take that back, or ✏️ to say what I should have answered."
     ),
@@ -101,7 +104,7 @@ class Feedback(commands.Cog):
         before = await self._store.rating(record.reply_id, press.user.id)
         now = 0 if before.mine == value else value
         await self._store.rate(record.scope, record.reply_id, press.user.id, now)
-        await press.response.send_message(VOTED[now], ephemeral=True)
+        await press.response.send_message(say(VOTED[now]), ephemeral=True)
 
     async def better(self, press: Press, place: Place) -> None:
         """Somebody knows a better answer than this reply."""
@@ -114,6 +117,7 @@ class Feedback(commands.Cog):
         admit(press, record.asked_by)
         self._manners.admit(press.user.id, press.guild_id, channel_of(press))
         await press.response.defer()
+        to_all(press)
         reply = await self._reply_over(press, place, record)
         try:
             await self._conversations.again(record, reply)
@@ -162,6 +166,7 @@ class Feedback(commands.Cog):
     async def _tidy(self, press: Press) -> None:
         """The reply ended, or the bot was killed while it grew: it gets the buttons it should
         have."""
+        to_all(press)
         message = pressed_message(press)
         quoted = message.interaction_metadata is not None  # it answers /chat
         known = await self._store.reply(message.id)

@@ -20,12 +20,15 @@ from bot.replies import split
 from bot.roles import Rank, only
 from data.schema import Filter, FilterKind
 from data.store import Store
+from i18n.phrase import Phrase, phrase, together
+from i18n.reader import say
 
 Kind = Literal["word", "pattern"]
 Text = app_commands.Range[str, 1, LONGEST]
 
-NONE = "There is no filter in this server yet: `/filter add` makes one."
-OPERATOR = "-# The operator may have forbidden more words, in all servers."
+NONE = phrase("There is no filter in this server yet: `/filter add` makes one.")
+OPERATOR = phrase("-# The operator may have forbidden more words, in all servers.")
+KINDS = {FilterKind.WORD: phrase("word"), FilterKind.PATTERN: phrase("pattern")}
 SHOWN = 2 * LONGEST
 """Characters of a filter that are repeated: all of them, with what makes markup harmless."""
 
@@ -54,9 +57,9 @@ class FilterCommands(commands.Cog):
         await interaction.response.defer(ephemeral=True)
         if await self._filters.add(scope, one, interaction.user.id):
             await note(self._store, interaction, "filter add", detail(one))
-            said = f"From my next reply on I do not say the {shown(one)} here."
+            said = say("From my next reply on I do not say the {filter} here.", filter=shown(one))
         else:
-            said = f"The {shown(one)} is forbidden here already."
+            said = say("The {filter} is forbidden here already.", filter=shown(one))
         await interaction.edit_original_response(content=said)
 
     @filter.command(description="Allow me a word or a pattern again")
@@ -69,9 +72,12 @@ class FilterCommands(commands.Cog):
         await interaction.response.defer(ephemeral=True)
         if await self._filters.remove(scope, one):
             await note(self._store, interaction, "filter remove", detail(one))
-            said = f"I may say the {shown(one)} again."
+            said = say("I may say the {filter} again.", filter=shown(one))
         else:
-            said = f"There is no filter with the {shown(one)} here; `/filter list` shows all."
+            said = say(
+                "There is no filter with the {filter} here; `/filter list` shows all.",
+                filter=shown(one),
+            )
         await interaction.edit_original_response(content=said)
 
     @filter.command(name="list", description="See what I must not say in this server")
@@ -79,8 +85,8 @@ class FilterCommands(commands.Cog):
     async def list_filters(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
         await interaction.response.defer(ephemeral=True)
         there = await self._store.filters(scope_of(interaction))
-        lines = [f"- {shown(one)}" for one in there] or [NONE]
-        first, *more = split("\n".join([*lines, OPERATOR]))
+        lines = [f"- {say(shown(one))}" for one in there] or [say(NONE)]
+        first, *more = split("\n".join([*lines, say(OPERATOR)]))
         await interaction.edit_original_response(content=first)
         for part in more:
             await interaction.followup.send(part, ephemeral=True)
@@ -95,11 +101,11 @@ class FilterCommands(commands.Cog):
         return choices([one.pattern for one in there if one.kind == kind], current)
 
 
-def detail(one: Filter) -> str:
+def detail(one: Filter) -> Phrase:
     """A filter as the audit has it."""
-    return f"{one.kind} {one.pattern}"
+    return together([KINDS[one.kind], one.pattern])
 
 
-def shown(one: Filter) -> str:
+def shown(one: Filter) -> Phrase:
     """A filter in a sentence."""
-    return f"{one.kind} “{quoted(one.pattern, SHOWN)}”"
+    return phrase("{kind} “{text}”", kind=KINDS[one.kind], text=quoted(one.pattern, SHOWN))

@@ -16,8 +16,10 @@ from bot.silence import Silence
 from data.errors import StoreError
 from data.pauses import EVERYWHERE
 from data.store import Store
+from i18n.phrase import Phrase, phrase
+from i18n.reader import say
 
-STILL = "What managers do works meanwhile, and a training goes on: it has a Pause button."
+STILL = phrase("What managers do works meanwhile, and a training goes on: it has a Pause button.")
 
 
 class Operating(commands.Cog):
@@ -38,14 +40,22 @@ class Operating(commands.Cog):
             begun = await self._silence.begin(scope, asking.user.id)
         except StoreError as e:
             await note(self._store, asking, "pause", scope=scope)
-            raise Refusal(f"I am silent {named(scope)}, until I am started anew: {e}") from e
+            raise Refusal(
+                phrase(
+                    "I am silent {where}, until I am started anew: {why}",
+                    where=named(scope),
+                    why=e.args[0],
+                )
+            ) from e
         finally:
             self._conversations.hush(None if everywhere else scope)
-        text = f"I am silent {named(scope)} until `/resume`. {STILL}"
         if begun:
             await note(self._store, asking, "pause", scope=scope)
+            text = say(
+                "I am silent {where} until `/resume`. {still}", where=named(scope), still=STILL
+            )
         else:
-            text = f"I was silent {named(scope)} already."
+            text = say("I was silent {where} already.", where=named(scope))
         await asking.edit_original_response(content=text)
 
     @app_commands.command(description="Let me speak again")
@@ -56,11 +66,11 @@ class Operating(commands.Cog):
         await asking.response.defer(ephemeral=True)
         if await self._silence.end(scope):
             await note(self._store, asking, "resume", scope=scope)
-            text = f"I answer {named(scope)} again."
+            text = say("I answer {where} again.", where=named(scope))
         else:
-            text = f"I was not silent {named(scope)}."
+            text = say("I was not silent {where}.", where=named(scope))
         if not everywhere and self._silence.holds(scope):
-            text += " But an operator has paused me everywhere."
+            text = say("{done} But an operator has paused me everywhere.", done=text)
         await asking.edit_original_response(content=text)
 
     @app_commands.command(description="What managers and operators did, the newest first")
@@ -87,5 +97,5 @@ def where(asking: Asking, *, everywhere: bool) -> int:
     return asking.guild_id
 
 
-def named(scope: int) -> str:
-    return "everywhere" if scope == EVERYWHERE else "in this server"
+def named(scope: int) -> Phrase:
+    return phrase("everywhere") if scope == EVERYWHERE else phrase("in this server")

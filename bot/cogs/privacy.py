@@ -23,6 +23,7 @@ from bot.consent import CONSENT_TEXT, CONSENT_VERSION, NOT_SWITCHED_ON
 from bot.errors import is_expected, sentence
 from bot.faults import FAULTS
 from bot.forgetting import Forgetting
+from bot.languages import to_all
 from bot.privacy import (
     EXPORTED,
     FORGET_QUESTION,
@@ -38,16 +39,18 @@ from bot.privacy import (
 from bot.retraining import CleanRetrains
 from bot.tasks import Tasks
 from data.store import Store
+from i18n.phrase import Phrase, phrase
+from i18n.reader import say
 from training.errors import EmptyDataset
 
 log = logging.getLogger(__name__)
 
-NOTHING_LEFT = (
+NOTHING_LEFT = phrase(
     "Nothing is left to learn: there are no other examples. `/model use` chooses a model that "
     "learned nothing here."
 )
-STARTED = "A training without it has started; its progress is shown in this channel."
-LATER = "Not now. `/retrain` does it at any time: it learns only what is still there."
+STARTED = phrase("A training without it has started; its progress is shown in this channel.")
+LATER = phrase("Not now. `/retrain` does it at any time: it learns only what is still there.")
 
 
 class Privacy(commands.Cog):
@@ -101,19 +104,19 @@ class Privacy(commands.Cog):
         export = await self._store.export_of(interaction.user.id)
         pack = await asyncio.to_thread(packed, export, interaction.filesize_limit)
         if pack is None:
-            await interaction.edit_original_response(content=TOO_LARGE)
+            await interaction.edit_original_response(content=say(TOO_LARGE))
             return
         name, content = pack
         file = discord.File(io.BytesIO(content), filename=name)
-        await interaction.edit_original_response(content=EXPORTED, attachments=[file])
+        await interaction.edit_original_response(content=say(EXPORTED), attachments=[file])
 
     @privacy.command(description="Erase all that I keep about you, in all servers")
     async def forget(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
-        view = Question("Forget me", "Cancel", self._forget, "Nothing was erased.")
-        await interaction.response.send_message(FORGET_QUESTION, view=view, ephemeral=True)
+        view = Question(say("Forget me"), say("Cancel"), self._forget, say("Nothing was erased."))
+        await interaction.response.send_message(say(FORGET_QUESTION), view=view, ephemeral=True)
 
     async def _forget(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
-        await interaction.response.edit_message(content=FORGETTING, view=None)
+        await interaction.response.edit_message(content=say(FORGETTING), view=None)
         self._tasks.spawn(self._forget_and_tell(interaction), name="forget a member")
 
     async def _forget_and_tell(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
@@ -121,9 +124,9 @@ class Privacy(commands.Cog):
         try:
             text = forgotten_text(await self._forgetting.forget(user), self._server_name)
             if await self._forgetting.under_way(user):  # another program reads the database
-                text = f"{text}\n{NOT_YET}"
+                text = f"{text}\n{say(NOT_YET)}"
         except Exception as e:  # the member must hear of it
-            text = f"{sentence(e)} {NOT_YET}"
+            text = f"{sentence(e)} {say(NOT_YET)}"
             log.error("a forgetting broke off", exc_info=None if is_expected(e) else e)
         try:
             await interaction.edit_original_response(content=text)
@@ -132,25 +135,26 @@ class Privacy(commands.Cog):
 
     def _server_name(self, scope: int) -> str:
         guild = self._bot.get_guild(scope)
-        return guild.name if guild else "a server that I have left"
+        return guild.name if guild else phrase("a server that I have left")
 
     @privacy.command(name="opt-in", description="Let me learn from what you say to me here")
     async def opt_in(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
         scope = scope_of(interaction)
         if not self._learn_from_chat:
-            await interaction.response.send_message(NOT_SWITCHED_ON, ephemeral=True)
+            await interaction.response.send_message(say(NOT_SWITCHED_ON), ephemeral=True)
             return
         consent = await self._store.consent(scope, interaction.user.id)
         if consent and consent.version >= CONSENT_VERSION:
-            text = "You have agreed already. `/privacy opt-out` withdraws it."
+            text = say("You have agreed already. `/privacy opt-out` withdraws it.")
             await interaction.response.send_message(text, ephemeral=True)
             return
-        view = Question("I agree", "No", self._agree, "Fine: I learn nothing from what you say.")
-        await interaction.response.send_message(CONSENT_TEXT, view=view, ephemeral=True)
+        declined = say("Fine: I learn nothing from what you say.")
+        view = Question(say("I agree"), say("No"), self._agree, declined)
+        await interaction.response.send_message(say(CONSENT_TEXT), view=view, ephemeral=True)
 
     async def _agree(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
         await self._store.opt_in(scope_of(interaction), interaction.user.id, CONSENT_VERSION)
-        text = "Thank you. `/privacy opt-out` withdraws it at any time."
+        text = say("Thank you. `/privacy opt-out` withdraws it at any time.")
         await interaction.response.edit_message(content=text, view=None)
 
     @privacy.command(name="opt-out", description="Let me learn nothing more from what you say")
@@ -158,7 +162,7 @@ class Privacy(commands.Cog):
         await interaction.response.defer(ephemeral=True)
         scope = interaction.guild_id
         withdrawal = await self._forgetting.withdraw(interaction.user.id, scope)
-        where = "in this server" if scope else "in any server"
+        where = phrase("in this server") if scope else phrase("in any server")
         await interaction.edit_original_response(content=withdrawn_text(withdrawal, where))
 
     # --- the clean retrain -----------------------------------------------------------------------
@@ -173,23 +177,28 @@ class Privacy(commands.Cog):
                 job_id, scope=scope, requested_by=interaction.user.id, channel_id=channel
             )
         except EmptyDataset:
-            await interaction.edit_original_response(content=NOTHING_LEFT)
+            await interaction.edit_original_response(content=say(NOTHING_LEFT))
             return
-        await note(self._store, interaction, "clean retrain start", f"after job {job_id}")
+        await note(self._store, interaction, "clean retrain start", _after(job_id))
         await settled(interaction, STARTED)
 
     async def later(self, interaction: discord.Interaction[Gpt2Bot], job_id: int) -> None:
         """Somebody pressed "Not now"."""
         await admit(interaction)
-        await note(self._store, interaction, "clean retrain later", f"after job {job_id}")
+        await note(self._store, interaction, "clean retrain later", _after(job_id))
         await settled(interaction, LATER)
 
 
-async def settled(interaction: discord.Interaction[Gpt2Bot], text: str) -> None:
-    """Answer an administrator, and take the buttons from the question."""
-    await interaction.edit_original_response(content=text)
+def _after(job_id: int) -> Phrase:
+    return phrase("after job {job}", job=job_id)
+
+
+async def settled(interaction: discord.Interaction[Gpt2Bot], answer: Phrase) -> None:
+    """Answer an administrator, and take the buttons from the question, which all can see."""
+    await interaction.edit_original_response(content=say(answer))
     if (question := interaction.message) is not None:
-        await question.edit(content=f"{question.content}\n-# {text}", view=None)
+        to_all(interaction)
+        await question.edit(content=f"{question.content}\n-# {say(answer)}", view=None)
 
 
 Then = Callable[[discord.Interaction[Gpt2Bot]], Awaitable[None]]

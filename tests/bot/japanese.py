@@ -44,7 +44,7 @@ def english_in(text: str, *names: str) -> list[str]:
     """The English words in a Japanese text: none, if all of it was translated. `names` may be
     there, as may code, mentions, settings and file names."""
     for pattern in NO_WORDS:
-        text = re.sub(pattern, " ", text, flags=re.DOTALL)
+        text = re.sub(pattern, " ", text, flags=re.DOTALL | re.ASCII)
     known = {name.lower() for name in (*NAMES, *names)}
     words = re.findall(r"[A-Za-z]{3,}", text)
     return [word for word in words if word.lower() not in known]

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import discord
+import pytest
 from babel.messages.pofile import read_po
 from discord import app_commands
 
+from bot.languages import COMMUNITY, Languages
+from bot.settings import Settings
 from bot.translator import KINDS
 from i18n.catalogue import ROOT
-from tests.bot.conftest import World
+from tests.bot.conftest import World, open_world
+from tests.fakes import FakeWorker
 
 NAME = re.compile(r"[-_\w]{1,32}")
 """What Discord takes as the name of a command or an option."""
@@ -74,3 +79,68 @@ async def test_discord_is_told_the_names(world: World) -> None:
 def test_no_two_commands_have_the_same_name() -> None:
     names = [name for (kind, _), name in catalogue().items() if kind == "command"]
     assert len(set(names)) == len(names)
+
+
+# --- who reads -----------------------------------------------------------------------------------
+
+
+def guild(world: World, locale: str, *features: str) -> discord.Guild:
+    """The server, as if it had chosen that language."""
+    here = world.bot.get_guild(world.guild.id)
+    assert here is not None
+    here.preferred_locale, here.features = discord.Locale(locale), list(features)
+    return here
+
+
+@pytest.mark.parametrize(
+    ("locale", "features", "language"),
+    [
+        ("ja", [], "ja"),
+        ("en-US", [COMMUNITY], "en"),
+        ("en-GB", [COMMUNITY], "en"),
+        ("fr", [COMMUNITY], "en"),
+        ("en-US", [], "default"),
+    ],
+)
+async def test_a_server_is_answered_in_the_language_that_it_chose(
+    world: World, locale: str, features: list[str], language: str
+) -> None:
+    """Discord says `en-US` of whoever was never asked: only then the operator's choice counts."""
+    there = guild(world, locale, *features)
+    assert Languages("default").of_server(there) == language
+    assert Languages("default", only="only").of_server(there) == "only"
+
+
+async def test_a_message_is_read_by_all_in_a_server_and_by_its_author_in_private(
+    world: World,
+) -> None:
+    here = guild(world, "en-US", COMMUNITY)
+    for text, server, language in (
+        ("こんにちは", here, "en"),
+        ("こんにちは", None, "ja"),
+        ("カタカナ bot", None, "ja"),
+        ("hello", None, "default"),
+        ("你好", None, "default"),  # written with Chinese characters alone
+    ):
+        message = SimpleNamespace(guild=server, content=text)
+        assert Languages("default").of_message(message) == language, text
+        assert Languages("default", only="only").of_message(message) == "only"
+
+
+@pytest.mark.parametrize(
+    ("locale", "language"), [("ja", "ja"), ("en-US", "en"), ("en-GB", "en"), ("fr", "en")]
+)
+def test_a_member_reads_the_language_of_their_discord(locale: str, language: str) -> None:
+    asking = SimpleNamespace(locale=discord.Locale(locale))
+    assert Languages("ja").of_member(asking) == language
+    assert Languages(only="ja").of_member(asking) == "ja"
+
+
+async def test_the_operator_chooses_for_servers_that_did_not(
+    settings: Settings, worker: FakeWorker
+) -> None:
+    chosen = settings.model_copy(update={"bot_language": "ja"})
+    async with open_world(chosen, worker) as world:
+        assert "文字しか読めません" in str(await world.say(world.ben, ""))
+        told = await world.ben.slash(world.general, "context")
+        assert told.response.content.startswith("Nothing yet"), "the member's Discord is English"

@@ -11,6 +11,7 @@ import pytest
 from data.pauses import EVERYWHERE
 from data.schema import Filter, FilterKind
 from data.store import Store, open_store
+from i18n.phrase import is_phrase, phrase
 from tests.data.records import ADA, BEN, GUILD
 
 OTHER = GUILD + 1
@@ -35,6 +36,19 @@ async def test_the_audit_is_read_page_by_page_newest_first(store: Store) -> None
         "",
     )
     assert newest.at.tzinfo is not None
+
+
+async def test_a_detail_can_be_read_in_another_language_and_is_plain_in_an_export(
+    store: Store,
+) -> None:
+    await store.record(GUILD, ADA, "filter add", phrase("word {text}", text="bad"))
+    await store.record(GUILD, ADA, "model use", "{tiny}")
+    plain, made = await store.audit(GUILD, 2)
+    assert not is_phrase(plain.detail)
+    assert is_phrase(made.detail)
+    assert made.detail.template == "word {text}"
+    exported = (await store.export_of(ADA))["audit"]
+    assert [one["detail"] for one in exported] == ["word bad", "{tiny}"]
 
 
 @pytest.mark.parametrize(

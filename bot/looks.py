@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import discord
 
 from data.schema import OPERATOR
+from i18n.reader import say
 
 BLURPLE = discord.Colour(0x5865F2)
 LONGEST_TITLE = 256
@@ -27,4 +28,4 @@ def many(count: int, one: str) -> str:
 
 def author_text(author_id: int) -> str:
     """Who taught something, as Discord shows it."""
-    return "the operator" if author_id == OPERATOR else f"<@{author_id}>"
+    return say("the operator") if author_id == OPERATOR else f"<@{author_id}>"

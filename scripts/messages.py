@@ -158,7 +158,9 @@ ELSEWHERE = {
     "data/migrations.py": "SQL",
     "training/tiny.py": "a developer's tool",
 }
-NAMES: set[str] = set()
+NAMES: set[str] = {
+    *("How are you?", "What do you like to do?"),  # asked of models
+}
 """What looks like a sentence and is none, word for word."""
 
 

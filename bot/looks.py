@@ -1,4 +1,5 @@
-"""What embeds have in common: their colour, and Discord's limits on their fields."""
+"""What embeds have in common: their colour, Discord's limits on their fields, and words for what
+is stored."""
 
 from __future__ import annotations
 
@@ -6,13 +7,24 @@ from collections.abc import Iterable
 
 import discord
 
-from data.schema import OPERATOR
+from data.schema import OPERATOR, Review
+from i18n.phrase import Phrase, phrase
 from i18n.reader import say
 
 BLURPLE = discord.Colour(0x5865F2)
 LONGEST_TITLE = 256
 LONGEST_VALUE = 1024
 """Characters of a field's value that Discord takes."""
+STATUSES = {
+    Review.WAITING: phrase("waiting"),
+    Review.APPROVED: phrase("approved"),
+    Review.REJECTED: phrase("rejected"),
+}
+SOURCES: dict[str, Phrase] = {
+    name: name
+    for name in (phrase("teach"), phrase("import"), phrase("better answer"), phrase("chat"))
+}
+"""The sources that the bot itself names; those in files stay as people wrote them."""
 
 
 def add_fields(embed: discord.Embed, fields: Iterable[tuple[str, str]]) -> None:
@@ -29,3 +41,13 @@ def many(count: int, one: str) -> str:
 def author_text(author_id: int) -> str:
     """Who taught something, as Discord shows it."""
     return say("the operator") if author_id == OPERATOR else f"<@{author_id}>"
+
+
+def status_text(status: Review) -> str:
+    """`waiting`, in the language of whoever reads."""
+    return say(STATUSES[status])
+
+
+def source_text(source: str) -> str:
+    """What a source of examples is called, in the language of whoever reads."""
+    return say(SOURCES[source]) if source in SOURCES else source

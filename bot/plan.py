@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import discord
 
-from bot.looks import BLURPLE, LONGEST_TITLE, add_fields, author_text
+from bot.looks import BLURPLE, LONGEST_TITLE, add_fields, author_text, source_text
 from data.samples import MASKED
-from i18n.phrase import Phrase, is_phrase, phrase, phrases
+from i18n.phrase import phrase, phrases
 from i18n.reader import say
 from model.registry import ModelOption
 from training.config import Method, TrainingConfig
@@ -21,11 +21,6 @@ from training.progress import duration
 
 AUTHORS = 5
 """Members whose share is shown."""
-SOURCES: dict[str, Phrase] = {
-    name: name
-    for name in (phrase("teach"), phrase("better answer"), phrase("chat"), phrase("import"))
-}
-"""Sources of examples that the bot names; the names of others are somebody's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +54,16 @@ def plan_embed(plan: Plan, number_format: str) -> discord.Embed:
 def data_fields(preview: Preview) -> list[tuple[str, str]]:
     """Where the examples come from, and what is not learned of them."""
     selection = preview.selection
-    cleaned = counted({rule: n for rule, n in selection.changed.items() if rule != MASKED})
+    cleaned = counted({say(rule): n for rule, n in selection.changed.items() if rule != MASKED})
     by_source = {source_text(source): n for source, n in selection.by_source.items()}
+    dropped = {say(reason): n for reason, n in selection.dropped.items()}
+    masked = {say(kind): n for kind, n in selection.masked.items()}
     return [
         (say("Examples"), counted(by_source) or say("none")),
-        (say("Left out"), counted(selection.dropped) or say("none")),
+        (say("Left out"), counted(dropped) or say("none")),
         *([(say("Cleaned"), cleaned)] if cleaned else []),
         (say("By author"), shares(selection.by_author) or say("nobody")),
-        (say("Masked"), counted(selection.masked) or say("nothing found")),
+        (say("Masked"), counted(masked) or say("nothing found")),
     ]
 
 
@@ -167,16 +164,10 @@ def longest_text(longest: int, limit: int) -> str:
     return say("{longest} tokens, of which the last {limit} are read", longest=longest, limit=limit)
 
 
-def source_text(source: str) -> str:
-    """Where examples come from, as it is shown."""
-    return say(SOURCES[source]) if source in SOURCES else source
-
-
 def counted(counts: Mapping[str, int]) -> str:
-    """`teach 12, import 3`, the most first; empty for nothing. Names that are Phrases are said."""
+    """`teach 12, import 3`, the most first; empty for nothing."""
     most_first = sorted(counts.items(), key=lambda one: (-one[1], one[0]))
-    said = {say(name) if is_phrase(name) else name: count for name, count in most_first if count}
-    return say(", ").join(f"{name} {count}" for name, count in said.items())
+    return say(", ").join(f"{name} {count}" for name, count in most_first if count)
 
 
 def shares(authors: Mapping[int, int]) -> str:

@@ -270,7 +270,7 @@ async def train(order: Order, data: Split, console: Console) -> int:
             case Finished() | Rejected():
                 pass
             case Paused(step=step):
-                _print(
+                tell(
                     console,
                     phrase(
                         "Stopped after step {step}; what was learned is kept. The same command "
@@ -320,7 +320,7 @@ async def _stop(interrupted: asyncio.Event, child: Child, shown: _Shown) -> None
     await interrupted.wait()
     interrupted.clear()
     child.tell("pause")
-    shown.print(phrase("Saving what was learned (Ctrl-C again ends it at once)…"))
+    shown.tell(phrase("Saving what was learned (Ctrl-C again ends it at once)…"))
     await interrupted.wait()
     await child.kill()
 
@@ -353,12 +353,12 @@ def _take(order: Order, console: Console) -> int:
     report = read_report(order.out) or Report()
     unseen = "held_out_loss" in manifest.scores
     for line in (*_compared(report, unseen=unseen), *_ending(order, manifest)):
-        _print(console, line)
+        tell(console, line)
     if report.refusal:
         refused = phrase(
             "It did not pass its checks, but it is kept. {refusal}", refusal=report.refusal
         )
-        _print(console, refused)
+        tell(console, refused)
         return REJECTED
     return 0
 
@@ -403,7 +403,8 @@ def _ending(order: Order, manifest: Manifest) -> Iterator[Phrase]:
     yield phrase('and Python with AutoModelForCausalLM.from_pretrained("{folder}").', folder=folder)
 
 
-def _print(console: Console, text: str) -> None:
+def tell(console: Console, text: str) -> None:
+    """Print a line, in the language of the terminal."""
     console.print(say(text), soft_wrap=True)
 
 
@@ -439,7 +440,7 @@ class _Shown:
             case Step():
                 self._step(event)
             case Lowered(batch_size=size, gradient_accumulation=times):
-                self.print(
+                self.tell(
                     phrase(
                         "Memory ran out: going on with batch size {size}, accumulation {times}.",
                         size=size,
@@ -448,7 +449,7 @@ class _Shown:
                 )
             case Checking():
                 self._bar.update(self._task, description=say("checking the new model"))
-                self.print(phrase("Checking the new model…"))
+                self.tell(phrase("Checking the new model…"))
             case _:
                 pass
 
@@ -463,14 +464,14 @@ class _Shown:
         part = PARTS * event.step // event.steps
         if not self._console.is_terminal and part > self._part:
             self._part = part
-            self.print(
+            self.tell(
                 phrase(
                     "step {step} of {steps}: {text}", step=event.step, steps=event.steps, text=text
                 )
             )
 
-    def print(self, text: str) -> None:
-        _print(self._console, text)
+    def tell(self, text: str) -> None:
+        tell(self._console, text)
 
 
 def launcher(config: Path | None, processes: int | None) -> tuple[str, ...]:

@@ -149,6 +149,7 @@ NOT_READ = {
         "NotImplementedError",
     ),
     *("compile", "spawn", "create_task", "ContextVar", "execute", "executescript"),
+    *("note", "repeat", "slash"),  # the audit is kept in English; chores; SimCord
 }
 """What is called with words that nobody reads in Discord, or that are translated elsewhere."""
 SHOWN = {"label", "title", "placeholder", "content", "description"}

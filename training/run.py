@@ -189,10 +189,11 @@ def too_little(config: TrainingConfig) -> Phrase:
         advice.append(phrase("max_length {half} instead of {whole}", half=half, whole=whole))
     if config.method == "full":
         advice.append(phrase("LoRA instead of full training"))
+    advice.append(phrase("a smaller base model"))
     text = phrase(
         "There was not enough memory for a batch of {size}: try {advice}.",
         size=config.batch_size,
-        advice=_either([*advice, phrase("a smaller base model")]),
+        advice=_either(advice),
     )
     shape = shape_of(config.base) if config.base else None
     if shape is None:

@@ -148,7 +148,7 @@ class Training(commands.Cog):
             config=plan.config,
         )
         what = phrase("job {job} from {base}", job=job.id, base=plan.base.name)
-        await note(self._store, interaction, phrase("retrain start"), what)
+        await note(self._store, interaction, "retrain start", what)
         await interaction.edit_original_response(
             content=say("Started. Its progress is shown in the channel; chat goes on meanwhile."),
             embed=None,
@@ -160,7 +160,7 @@ class Training(commands.Cog):
         await admit(interaction)
         paused = await self._training.pause(job_id)
         text = PAUSING if paused else phrase("That job cannot be paused any more.")
-        await self._note(interaction, phrase("retrain pause"), job_id, done=paused)
+        await self._note(interaction, "pause", job_id, done=paused)
         await interaction.edit_original_response(content=say(text))
 
     async def resume(self, interaction: discord.Interaction[Gpt2Bot], job_id: int) -> None:
@@ -168,7 +168,7 @@ class Training(commands.Cog):
         await admit(interaction)
         resumed = await self._training.resume(job_id)
         text = phrase("It goes on.") if resumed else phrase("That job is not paused.")
-        await self._note(interaction, phrase("retrain resume"), job_id, done=resumed)
+        await self._note(interaction, "resume", job_id, done=resumed)
         await interaction.edit_original_response(content=say(text))
 
     async def cancel(self, interaction: discord.Interaction[Gpt2Bot], job_id: int) -> None:
@@ -176,14 +176,15 @@ class Training(commands.Cog):
         await admit(interaction)
         stopped = await self._training.cancel(job_id)
         text = phrase("Stopping it.") if stopped else phrase("That job cannot be stopped any more.")
-        await self._note(interaction, phrase("retrain cancel"), job_id, done=stopped)
+        await self._note(interaction, "cancel", job_id, done=stopped)
         await interaction.edit_original_response(content=say(text))
 
     async def _note(
         self, interaction: discord.Interaction[Gpt2Bot], action: str, job_id: int, *, done: bool
     ) -> None:
         if done:
-            await note(self._store, interaction, action, phrase("job {job}", job=job_id))
+            what = phrase("job {job}", job=job_id)
+            await note(self._store, interaction, f"retrain {action}", what)
 
 
 async def admit(interaction: discord.Interaction[Gpt2Bot]) -> None:

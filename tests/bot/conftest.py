@@ -67,11 +67,16 @@ async def live(bot: Gpt2Bot, **options: Any) -> AsyncIterator[simcord.Env]:
 
 @asynccontextmanager
 async def open_world(
-    settings: Settings, worker: Any, *, message_content: bool = True, **options: Any
+    settings: Settings,
+    worker: Any,
+    *,
+    message_content: bool = True,
+    preferred_locale: str | None = None,
+    **options: Any,
 ) -> AsyncIterator[World]:
     bot_is_built = build(settings, worker=worker, message_content=message_content)
     async with bot_is_built as bot, live(bot, **options) as env:
-        guild = env.create_guild()
+        guild = env.create_guild(preferred_locale=preferred_locale)
         admins = guild.create_role("Admins", permissions=discord.Permissions(administrator=True))
         yield World(
             env=env,

@@ -69,26 +69,19 @@ def data_fields(preview: Preview) -> list[tuple[str, str]]:
 
 def cost_fields(preview: Preview, method: Method) -> list[tuple[str, str]]:
     """How much there is to compute."""
-    tokens = f"{preview.tokens:,}"
+    tokens, seconds = f"{preview.tokens:,}", preview.seconds
+    steps = say("{steps:,} ({epochs:.3g} epochs)", steps=preview.steps, epochs=preview.epochs)
     return [
         (say("Rows"), f"{preview.rows:,}"),
-        (say("Tokens an epoch"), tokens if preview.exact else say("about {it}", it=tokens)),
-        (
-            say("Steps"),
-            say(
-                "{steps:,} ({epochs:.3g} epochs)",
-                steps=preview.steps,
-                epochs=preview.epochs,
-            ),
-        ),
-        (
-            say("Time"),
-            say("not known")
-            if preview.seconds is None
-            else say("about {it}", it=duration(preview.seconds)),
-        ),
+        (say("Tokens an epoch"), tokens if preview.exact else _about(tokens)),
+        (say("Steps"), steps),
+        (say("Time"), say("not known") if seconds is None else _about(duration(seconds))),
         (say("Memory"), memory_text(preview.memory_mb, preview.free_mb, method)),
     ]
+
+
+def _about(it: str) -> str:
+    return say("about {it}", it=it)
 
 
 def memory_text(needed: float | None, free: float | None, method: Method) -> str:
@@ -114,11 +107,7 @@ def setting_fields(
     """Every setting of the run."""
     epochs = f"{config.epochs:g}"
     if config.min_steps:
-        epochs = say(
-            "{epochs} (at least {steps} steps)",
-            epochs=epochs,
-            steps=config.min_steps,
-        )
+        epochs = say("{epochs} (at least {steps} steps)", epochs=epochs, steps=config.min_steps)
     times, size = config.gradient_accumulation, config.batch_size
     accumulation = f"{times}"
     if times > 1:

@@ -258,6 +258,7 @@ def train(
             method=method.value,
             seed=seed,
             threads=threads or usual.threads,
+            language=settings.language,
         ),
         source=dataset,
         out=out or settings.gpt2bot_home / "models" / name,
@@ -271,8 +272,7 @@ def train(
     if resume:
         order, data = run.resumed(order)
     else:
-        told = partial(console.print, soft_wrap=True)
-        data = run.split(read(dataset, limit, tell=told), seed)
+        data = run.split(read(dataset, limit, tell=partial(run.tell, console)), seed)
     if dry_run:
         console.print(run.settings_table(order, data))
         return

@@ -10,46 +10,54 @@ from collections.abc import Mapping
 import discord
 
 from bot.looks import BLURPLE
+from i18n.phrase import phrase
+from i18n.reader import say
 from training.checkpoints import Report
 from training.progress import duration
 
 PROMPTS = 3
 """Answers that are shown side by side; Discord takes 6,000 characters in an embed."""
-SETS = {"general": "General talk (held out)", "own": "What was taught"}
-MODELS = {"base": "base", "serving": "in service", "new": "new"}
+SETS = {"general": phrase("General talk (held out)"), "own": phrase("What was taught")}
+MODELS = {"base": phrase("base"), "serving": phrase("in service"), "new": phrase("new")}
 
 
 def outcome_embed(report: Report) -> discord.Embed | None:
     """The comparison of a checkpoint with its base and the model in service."""
-    embed = discord.Embed(title="Before and after", colour=BLURPLE)
+    embed = discord.Embed(title=say("Before and after"), colour=BLURPLE)
     if losses := _losses(report.losses):
-        embed.add_field(name="Loss (lower is better)", value=losses, inline=False)
+        embed.add_field(name=say("Loss (lower is better)"), value=losses, inline=False)
     for one in report.answers[:PROMPTS]:
         embed.add_field(
             name=f"“{quoted(one['prompt'] or '', 100)}”",
-            value=f"before: {_said(one['before'])}\nafter: {_said(one['after'])}",
+            value=say(
+                "before: {before}\nafter: {after}",
+                before=_said(one["before"]),
+                after=_said(one["after"]),
+            ),
             inline=False,
         )
     if data := report.data:
-        embed.add_field(name="Data", value=f"+{data['added']} −{data['removed']}")
+        embed.add_field(name=say("Data"), value=f"+{data['added']} −{data['removed']}")
     if report.seconds is not None:
-        embed.add_field(name="Time taken", value=duration(report.seconds))
+        embed.add_field(name=say("Time taken"), value=say(duration(report.seconds)))
     return embed if embed.fields else None
 
 
 def _losses(losses: Mapping[str, Mapping[str, float | None]]) -> str:
     lines = [(label, losses_text(losses.get(name, {}))) for name, label in SETS.items()]
-    return "\n".join(f"{label}: {known}" for label, known in lines if known)
+    return "\n".join(
+        say("{label}: {known}", label=label, known=known) for label, known in lines if known
+    )
 
 
 def losses_text(losses: Mapping[str, float | None]) -> str:
     """`base 3.81 · new 3.55`: the known losses of one set; empty where there is none."""
     known = ((who, losses.get(model)) for model, who in MODELS.items())
-    return " · ".join(f"{who} {loss:.2f}" for who, loss in known if loss is not None)
+    return " · ".join(f"{say(who)} {loss:.2f}" for who, loss in known if loss is not None)
 
 
 def _said(text: str | None) -> str:
-    return quoted(text, 200) if text and text.strip() else "*nothing*"
+    return quoted(text, 200) if text and text.strip() else say("*nothing*")
 
 
 def quoted(text: str, most: int) -> str:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from data.schema import JobState, TrainingJob
+from i18n.phrase import Phrase, phrase
+from i18n.reader import say
 from training.manager import JobUpdate
 from training.progress import (
     Checking,
@@ -32,7 +34,7 @@ class Progress:
     at_step: int = 0
     steps: int = 0
     losses: Losses = field(default_factory=Losses)
-    note: str | None = None
+    note: Phrase | None = None
     checking: bool = False
     paused: bool = False
 
@@ -47,9 +49,10 @@ class Progress:
                 self.losses.add(event.loss)
                 return False
             case Lowered() as event:
-                self.note = (
-                    f"Memory ran out: going on with batch size {event.batch_size} "
-                    f"and accumulation {event.gradient_accumulation}."
+                self.note = phrase(
+                    "Memory ran out: going on with batch size {size} and accumulation {times}.",
+                    size=event.batch_size,
+                    times=event.gradient_accumulation,
                 )
             case Paused(step=step):
                 self.at_step, self.paused = step, True
@@ -73,48 +76,73 @@ class Progress:
 
 def progress_text(progress: Progress) -> str:
     """What the progress message says now."""
-    lines = [f"**Training** from {progress.job.base_model}{_doing(progress)}"]
+    lines = [_headline(progress)]
     if progress.at_step:
         lines.append(_bar_line(progress))
     if progress.losses.points:
         lines.append(_loss_line(progress))
     if progress.note:
-        lines.append(f"-# {progress.note}")
+        lines.append(f"-# {say(progress.note)}")
     return "\n".join(lines)
 
 
-def _doing(progress: Progress) -> str:
-    reached = f"step {progress.at_step} of {progress.steps}"
-    match progress.job.state:
+def _headline(progress: Progress) -> str:
+    job, at, steps = progress.job, progress.at_step, progress.steps
+    base = job.base_model
+    match job.state:
         case JobState.QUEUED:
-            return " waits: another job is under way."
+            return say("**Training** from {base} waits: another job is under way.", base=base)
         case JobState.PAUSED:
-            known = progress.paused and progress.steps
-            return f". Paused at {reached}." if known else f". {progress.job.detail or 'Paused.'}"
+            where = phrase("Paused at step {at} of {steps}.", at=at, steps=steps)
+            known = progress.paused and steps
+            paused = where if known else job.detail or phrase("Paused.")
+            return say("**Training** from {base}. {paused}", base=base, paused=paused)
         case _ if progress.checking:
-            return ": every step is taken, and it checks the new model…"
+            return say(
+                "**Training** from {base}: every step is taken, and it checks the new model…",
+                base=base,
+            )
         case _ if progress.step is not None:
-            return ""
+            return say("**Training** from {base}", base=base)
         case _ if progress.started is None:
-            return ": getting ready…"
+            return say("**Training** from {base}: getting ready…", base=base)
         case _ if progress.started.resumed_from:
-            return f" goes on after {reached}."
+            return say(
+                "**Training** from {base} goes on after step {at} of {steps}.",
+                base=base,
+                at=at,
+                steps=steps,
+            )
         case _:
-            return f": {progress.started.examples} rows, {progress.steps} steps."
+            return say(
+                "**Training** from {base}: {rows} rows, {steps} steps.",
+                base=base,
+                rows=progress.started.examples,
+                steps=steps,
+            )
 
 
 def _bar_line(progress: Progress) -> str:
     at, steps = progress.at_step, progress.steps
     if not steps:  # paused by a bot that has forgotten how far the whole way is
-        return f"step {at}"
-    return f"`{bar(at, steps)}` {100 * at // steps} %, step {at} of {steps}"
+        return say("step {at}", at=at)
+    return say(
+        "`{bar}` {percent} %, step {at} of {steps}",
+        bar=bar(at, steps),
+        percent=100 * at // steps,
+        at=at,
+        steps=steps,
+    )
 
 
 def _loss_line(progress: Progress) -> str:
     line, step = f"`{sparkline(progress.losses.points)}`", progress.step
     if step is None:
-        return f"loss {line}"
-    return (
-        f"loss {step.loss:.3f} {line} · {step.tokens_per_s:,.0f} tokens/s · "
-        f"about {duration(step.seconds_left)} left"
+        return say("loss {line}", line=line)
+    return say(
+        "loss {loss:.3f} {line} · {speed:,.0f} tokens/s · about {time} left",
+        loss=step.loss,
+        line=line,
+        speed=step.tokens_per_s,
+        time=duration(step.seconds_left),
     )

@@ -26,6 +26,8 @@ from bot.tasks import Tasks
 from data.errors import StoreError
 from data.schema import JobState, TrainingJob
 from data.store import Store
+from i18n.phrase import phrase
+from i18n.reader import say, speak
 from training.checkpoints import LOSS_CURVE, read_report
 from training.manager import JobUpdate
 from training.progress import Step
@@ -38,6 +40,23 @@ RETRY_S = 60.0
 """Seconds after which a step is shown again where Discord refused the last one."""
 REPOST_S = 3600.0
 """Seconds after which the progress goes on in a new message: Discord edits old ones slower."""
+
+DONE = {
+    JobState.PROMOTED: phrase("retrain promoted"),
+    JobState.REJECTED: phrase("retrain rejected"),
+    JobState.FAILED: phrase("retrain failed"),
+    JobState.CANCELLED: phrase("retrain cancelled"),
+    JobState.INTERRUPTED: phrase("retrain interrupted"),
+}
+"""How a job ended, for the audit."""
+ENDED = {
+    JobState.PROMOTED: phrase("Training promoted."),
+    JobState.REJECTED: phrase("Training rejected."),
+    JobState.FAILED: phrase("Training failed."),
+    JobState.CANCELLED: phrase("Training cancelled."),
+    JobState.INTERRUPTED: phrase("Training interrupted."),
+}
+"""What the progress message says in the end."""
 
 Posted = discord.Message | discord.PartialMessage
 
@@ -86,8 +105,8 @@ class TrainingReports:
         news = shown.progress.take(update)
         if job.state.is_final:
             self._shown.pop(job.id)
-            what = job.checkpoint or f"job {job.id}"
-            await write(self._store, job.scope, job.requested_by, f"retrain {job.state}", what)
+            what = job.checkpoint or phrase("job {job}", job=job.id)
+            await write(self._store, job.scope, job.requested_by, DONE[job.state], what)
             self._tasks.spawn(self._tell_end(shown), name=f"end of job {job.id}")
         elif job.state is JobState.QUEUED and not self._is_busy(job):
             return  # it begins at once
@@ -106,6 +125,7 @@ class TrainingReports:
 
     async def _show(self, shown: Shown) -> None:
         await self._connected.wait()
+        self._speak_to_server(shown.progress.job)
         async with shown.lock:
             shown.asked = False
             progress = shown.progress
@@ -173,20 +193,21 @@ class TrainingReports:
         await self._connected.wait()
         if self._bot.is_closed():
             return
+        job = shown.progress.job
+        self._speak_to_server(job)
         async with shown.lock:
-            job = shown.progress.job
             if message := self._message(shown):
-                await self._edit_last(message, f"Training {job.state}.")
+                await self._edit_last(message, say(ENDED[job.state]))
             if job.state is JobState.INTERRUPTED:  # if it is resumed, that is told further down
                 await self._remember(job, None)
-            text = job.detail or f"Training ended: {job.state}."
+            what = job.detail or ENDED[job.state]
             attached = await asyncio.to_thread(self._attached, job)
             if job.state is JobState.INTERRUPTED:
                 attached["view"] = JobView(job.id, "resume")
             try:
-                await self._send_end(job, text, attached)
+                await self._send_end(job, say(what), attached)
             except FAULTS as e:
-                log.warning("the end of job %d (%s) cannot be told: %s", job.id, text, e)
+                log.warning("the end of job %d (%s) cannot be told: %s", job.id, what, e)
 
     async def _send_end(self, job: TrainingJob, text: str, attached: dict[str, Any]) -> None:
         channel = self._channel(job)
@@ -207,11 +228,15 @@ class TrainingReports:
             attached["embed"] = embed
         return attached
 
+    def _speak_to_server(self, job: TrainingJob) -> None:
+        """What this task says is read by everybody in the job's server."""
+        speak(self._bot.languages.of_server(self._bot.get_guild(job.scope)))
+
     def _channel(self, job: TrainingJob) -> discord.PartialMessageable:
         return self._bot.get_partial_messageable(job.channel_id, guild_id=job.scope)
 
 
-LABELS = {"pause": "Pause", "resume": "Resume", "cancel": "Cancel"}
+LABELS = {"pause": phrase("Pause"), "resume": phrase("Resume"), "cancel": phrase("Cancel")}
 """The buttons of a job, by the name of the method of the Training cog that each calls."""
 
 
@@ -226,7 +251,7 @@ class JobButton(
         self.job_id = job_id
         super().__init__(
             discord.ui.Button(
-                label=LABELS[action],
+                label=say(LABELS[action]),
                 style=discord.ButtonStyle.secondary,
                 custom_id=f"retrain:{action}:{job_id}",
             )

@@ -21,14 +21,18 @@ def family(name: str) -> str:
     return re.sub(r"(-\d+)+$", "", name)
 
 
-async def usual_config(models: ModelSwitch, scope: int, base: ModelOption) -> TrainingConfig:
-    """The settings of a retrain from that model, unless an admin chooses others."""
+async def usual_config(
+    models: ModelSwitch, scope: int, base: ModelOption, language: str
+) -> TrainingConfig:
+    """The settings of a retrain from that model, unless an admin chooses others. What it draws is
+    labelled in the `language`."""
     kind = family(base.name) if models.is_checkpoint(base) else base.name
     return replace(
         defaults_for(kind, base.source),
         base_name=base.name,
         parents=models.parents(base),
         serving=(await models.active(scope)).source,
+        language=language,
     )
 
 
@@ -41,7 +45,7 @@ class CleanRetrains:
         self._training = training
 
     async def start(
-        self, job_id: int, *, scope: int, requested_by: int, channel_id: int
+        self, job_id: int, *, scope: int, requested_by: int, channel_id: int, language: str
     ) -> TrainingJob:
         """Train what the scope may learn now, from the model where that job's line began.
 
@@ -57,7 +61,7 @@ class CleanRetrains:
             requested_by=requested_by,
             channel_id=channel_id,
             base=base,
-            config=await usual_config(self._models, scope, base),
+            config=await usual_config(self._models, scope, base, language),
         )
 
     async def _origin(self, scope: int, job_id: int) -> str:

@@ -25,6 +25,8 @@ from bot.interrupt import INTERRUPTED
 from bot.settings import SettingsError
 from data.errors import not_written
 from data.schema import Conversation
+from i18n.phrase import Phrase, phrase, together
+from i18n.reader import say
 from model.device import cores
 from training.checkpoints import LOSS_CURVE, MANIFEST, Manifest, Report, read_report, verify
 from training.child import Child, launch_with
@@ -54,7 +56,10 @@ PARTS = 10
 """Lines of progress where no bar can be drawn."""
 BAR = 16
 """Characters of the bar: with what stands around it, a line of a usual terminal."""
-FP16 = {"fp16": "yes (fp16)", "auto": "where the device is best at it (auto)"}
+FP16 = {
+    "fp16": phrase("yes (fp16)"),
+    "auto": phrase("where the device is best at it (auto)"),
+}
 ANSWERS = 3
 """Answers before and after that are shown at the end."""
 
@@ -108,7 +113,7 @@ def prepare(order: Order, data: Split) -> None:
             _write(order.job / HELD_OUT, data.held_out)
     except OSError as e:
         shutil.rmtree(order.job, ignore_errors=True)
-        raise not_written(f"The folder {order.job}", e) from e
+        raise not_written(phrase("The folder {folder}", folder=order.job), e) from e
 
 
 def _clear(job: Path) -> None:
@@ -116,11 +121,19 @@ def _clear(job: Path) -> None:
     if not job.exists():
         return
     if not (job / CONFIG).is_file():
-        raise SettingsError(f"{job} is in the way, and no folder of a run: choose another --out.")
+        raise SettingsError(
+            phrase(
+                "{job} is in the way, and no folder of a run: choose another --out.",
+                job=job,
+            )
+        )
     if saved_step(job) or _made(job):
         raise SettingsError(
-            f"What an earlier run learned is kept in {job}: --resume goes on with it. To begin "
-            "again, remove that folder."
+            phrase(
+                "What an earlier run learned is kept in {job}: --resume goes on with it. To begin "
+                "again, remove that folder.",
+                job=job,
+            )
         )
     shutil.rmtree(job, ignore_errors=True)
 
@@ -146,11 +159,15 @@ def resumed(order: Order) -> tuple[Order, Split]:
     """
     job = order.job
     if not (job / CONFIG).is_file():
-        raise SettingsError(f"There is nothing to go on with: {job} is not there.")
+        raise SettingsError(phrase("There is nothing to go on with: {job} is not there.", job=job))
     try:
         config = TrainingConfig.load(job / CONFIG)
     except ValueError as e:
-        raise SettingsError(f"{job / CONFIG} cannot be read: remove {job} and begin again.") from e
+        raise SettingsError(
+            phrase(
+                "{file} cannot be read: remove {job} and begin again.", file=job / CONFIG, job=job
+            )
+        ) from e
     learned, held_out = (
         read_conversations(path) if path.is_file() else []
         for path in (job / DATASET, job / HELD_OUT)
@@ -164,7 +181,10 @@ Rows = list[tuple[str, str]]
 def expected(config: TrainingConfig, data: Split) -> Rows:
     """What the run would tell once it has started, as far as it is known before."""
     rows = len(lessons(config, list(data.learned)))
-    known = [("rows", f"{rows:,}"), ("steps", f"{steps_for(config, rows):,} on one device")]
+    known = [
+        (say("rows"), f"{rows:,}"),
+        (say("steps"), say("{steps:,} on one device", steps=steps_for(config, rows))),
+    ]
     shape = shape_of(config.base) if config.base else None
     if shape is not None:
         memory = memory_mb(
@@ -174,9 +194,9 @@ def expected(config: TrainingConfig, data: Split) -> Rows:
             method=config.method,
         )
         known = [
-            ("parameters", f"about {shape.parameters:,}"),
+            (say("parameters"), say("about {count:,}", count=shape.parameters)),
             *known,
-            ("memory", f"up to {memory / 1000:.1f} GB, by estimate"),
+            (say("memory"), say("up to {size:.1f} GB, by estimate", size=memory / 1000)),
         ]
     return known
 
@@ -185,10 +205,16 @@ def facts(started: Started) -> Rows:
     """What only the run knows."""
     devices = f"{started.processes} x " if started.processes > 1 else ""
     return [
-        ("device", f"{devices}{started.device}"),
-        ("parameters", f"{started.parameters:,} ({started.trainable:,} trained)"),
-        ("rows", f"{started.examples:,} ({started.tokens:,} tokens)"),
-        ("steps", f"{started.steps:,}"),
+        (say("device"), f"{devices}{started.device}"),
+        (
+            say("parameters"),
+            say("{all:,} ({trained:,} trained)", all=started.parameters, trained=started.trainable),
+        ),
+        (
+            say("rows"),
+            say("{rows:,} ({tokens:,} tokens)", rows=started.examples, tokens=started.tokens),
+        ),
+        (say("steps"), f"{started.steps:,}"),
     ]
 
 
@@ -197,27 +223,35 @@ def settings_table(order: Order, data: Split, started: Started | None = None) ->
     config, now = order.config, started or order.config
     processes = started.processes if started else 1
     precision = started.precision if started else config.precision
+    only_bot, lora = config.loss_on == "bot", config.method == "lora"
     rows: Rows = [
-        ("data set", order.source),
-        ("conversations", f"{len(data.learned):,}, and {len(data.held_out):,} held out"),
-        ("base", config.base_name),
-        ("epochs", f"{now.epochs:g}"),
-        ("batch size", str(now.batch_size)),
-        ("gradient accumulation", str(now.gradient_accumulation)),
-        ("effective batch", str(now.batch_size * now.gradient_accumulation * processes)),
-        ("learning rate", f"{now.learning_rate:g}"),
-        ("warm-up", f"{config.warmup_ratio:.0%} of the steps"),
-        ("longest example", f"{config.max_length} tokens"),
-        ("loss on", "the bot's tokens" if config.loss_on == "bot" else "all tokens"),
-        ("method", f"LoRA, rank {config.lora_rank}" if config.method == "lora" else "full"),
-        ("seed", str(config.seed)),
-        ("FP16", FP16.get(precision, f"no ({precision})")),
+        (say("data set"), order.source),
+        (
+            say("conversations"),
+            say(
+                "{learned:,}, and {held_out:,} held out",
+                learned=len(data.learned),
+                held_out=len(data.held_out),
+            ),
+        ),
+        (say("base"), config.base_name),
+        (say("epochs"), f"{now.epochs:g}"),
+        (say("batch size"), str(now.batch_size)),
+        (say("gradient accumulation"), str(now.gradient_accumulation)),
+        (say("effective batch"), str(now.batch_size * now.gradient_accumulation * processes)),
+        (say("learning rate"), f"{now.learning_rate:g}"),
+        (say("warm-up"), say("{share:.0%} of the steps", share=config.warmup_ratio)),
+        (say("longest example"), say("{length} tokens", length=config.max_length)),
+        (say("loss on"), say("the bot's tokens") if only_bot else say("all tokens")),
+        (say("method"), say("LoRA, rank {rank}", rank=config.lora_rank) if lora else say("full")),
+        (say("seed"), str(config.seed)),
+        ("FP16", say(FP16.get(precision) or phrase("no ({precision})", precision=precision))),
         *(facts(started) if started else expected(config, data)),
-        ("output", str(order.out)),
+        (say("output"), str(order.out)),
     ]
-    table = Table(title="Training")
-    table.add_column("setting")
-    table.add_column("value", overflow="fold")
+    table = Table(title=say("Training"))
+    table.add_column(say("setting"))
+    table.add_column(say("value"), overflow="fold")
     for row in rows:
         table.add_row(*row)
     return table
@@ -236,25 +270,34 @@ async def train(order: Order, data: Split, console: Console) -> int:
             case Finished() | Rejected():
                 pass
             case Paused(step=step):
-                _say(
+                tell(
                     console,
-                    f"Stopped after step {step}; what was learned is kept. The same command with "
-                    "--resume goes on.",
+                    phrase(
+                        "Stopped after step {step}; what was learned is kept. The same command "
+                        "with --resume goes on.",
+                        step=step,
+                    ),
                 )
                 return INTERRUPTED
             case Failed(reason=reason):
-                raise TrainingError(f"{reason}{kept}")
+                raise TrainingError(together([reason, *kept]))
             case _:
-                raise ChildFailed(
-                    f"The training process ended (exit status {status}) before it had finished; "
-                    f"{order.job / LOG} may say why.{kept}"
+                reason = phrase(
+                    "The training process ended (exit status {status}) before it had finished; "
+                    "{log} may say why.",
+                    status=status,
+                    log=order.job / LOG,
                 )
+                raise ChildFailed(together([reason, *kept]))
     return _take(order, console)
 
 
-def _kept(job: Path) -> str:
+def _kept(job: Path) -> list[Phrase]:
     saved = saved_step(job)
-    return f" The same command with --resume goes on after step {saved.step}." if saved else ""
+    if saved is None:
+        return []
+    step = saved.step
+    return [phrase("The same command with --resume goes on after step {step}.", step=step)]
 
 
 async def _run(order: Order, data: Split, console: Console) -> tuple[Event | None, int | None]:
@@ -277,7 +320,7 @@ async def _stop(interrupted: asyncio.Event, child: Child, shown: _Shown) -> None
     await interrupted.wait()
     interrupted.clear()
     child.tell("pause")
-    shown.say("Saving what was learned (Ctrl-C again ends it at once)…")
+    shown.tell(phrase("Saving what was learned (Ctrl-C again ends it at once)…"))
     await interrupted.wait()
     await child.kill()
 
@@ -305,44 +348,64 @@ def _take(order: Order, console: Console) -> int:
     try:
         made.rename(order.out)
     except OSError as e:
-        raise not_written(f"The folder {order.out}", e) from e
+        raise not_written(phrase("The folder {folder}", folder=order.out), e) from e
     shutil.rmtree(order.job, ignore_errors=True)
     report = read_report(order.out) or Report()
     unseen = "held_out_loss" in manifest.scores
     for line in (*_compared(report, unseen=unseen), *_ending(order, manifest)):
-        _say(console, line)
+        tell(console, line)
     if report.refusal:
-        _say(console, f"It did not pass its checks, but it is kept. {report.refusal}")
+        refused = phrase(
+            "It did not pass its checks, but it is kept. {refusal}", refusal=report.refusal
+        )
+        tell(console, refused)
         return REJECTED
     return 0
 
 
 def _compared(report: Report, *, unseen: bool) -> Iterator[str]:
     """Losses and answers; `unseen` if a part of the data was held out."""
-    own = "Held-out loss on this data" if unseen else "Loss on this data"
-    for kind, title in (("general", "Held-out loss on talk in general"), ("own", own)):
+    own = phrase("Held-out loss on this data") if unseen else phrase("Loss on this data")
+    for kind, title in (("general", phrase("Held-out loss on talk in general")), ("own", own)):
         losses = report.losses.get(kind, {})
         before, now = losses.get("base"), losses.get("new")
-        if now is not None:
-            was = f"{before:.2f} before, " if before is not None else ""
-            yield f"{title}: {was}{now:.2f} now."
+        if now is not None and before is not None:
+            yield phrase(
+                "{title}: {before:.2f} before, {now:.2f} now.", title=title, before=before, now=now
+            )
+        elif now is not None:
+            yield phrase("{title}: {now:.2f} now.", title=title, now=now)
     for one in report.answers[:ANSWERS]:
         yield f"“{one['prompt']}”"
-        yield f"  before: {one['before'] or '-'}"
-        yield f"  now:    {one['after'] or '-'}"
+        yield phrase("  before: {answer}", answer=one["before"] or "-")
+        yield phrase("  now:    {answer}", answer=one["after"] or "-")
 
 
-def _ending(order: Order, manifest: Manifest) -> Iterator[str]:
+def _ending(order: Order, manifest: Manifest) -> Iterator[Phrase]:
     first, last = (manifest.scores[f"{name}_loss"] for name in ("first", "last"))
     folder = order.out.absolute()
-    yield f"Done in {duration(manifest.seconds)}: training loss {first:.2f} to {last:.2f}."
-    yield f"The checkpoint is in {order.out}, its loss curve in {order.out / LOSS_CURVE}."
-    yield f"The bot can use it with the setting MODELS={order.config.name}={folder}"
-    yield f'and Python with AutoModelForCausalLM.from_pretrained("{folder}").'
+    yield phrase(
+        "Done in {time}: training loss {first:.2f} to {last:.2f}.",
+        time=duration(manifest.seconds),
+        first=first,
+        last=last,
+    )
+    yield phrase(
+        "The checkpoint is in {folder}, its loss curve in {curve}.",
+        folder=order.out,
+        curve=order.out / LOSS_CURVE,
+    )
+    yield phrase(
+        "The bot can use it with the setting MODELS={name}={folder}",
+        name=order.config.name,
+        folder=folder,
+    )
+    yield phrase('and Python with AutoModelForCausalLM.from_pretrained("{folder}").', folder=folder)
 
 
-def _say(console: Console, text: str) -> None:
-    console.print(text, soft_wrap=True)
+def tell(console: Console, text: str) -> None:
+    """Print a line, in the language of the terminal."""
+    console.print(say(text), soft_wrap=True)
 
 
 class _Shown:
@@ -353,13 +416,13 @@ class _Shown:
         self._data = data
         self._console = console
         self._bar = Progress(
-            TextColumn("step {task.completed:.0f} of {task.total:.0f}"),
+            TextColumn(say("step {task.completed:.0f} of {task.total:.0f}")),
             BarColumn(BAR),
             TextColumn("{task.description}"),
             console=console,
             disable=not console.is_terminal,
         )
-        self._task = self._bar.add_task("getting ready", total=1)
+        self._task = self._bar.add_task(say("getting ready"), total=1)
         self._part = -1
 
     def __enter__(self) -> None:
@@ -377,26 +440,38 @@ class _Shown:
             case Step():
                 self._step(event)
             case Lowered(batch_size=size, gradient_accumulation=times):
-                self.say(f"Memory ran out: going on with batch size {size}, accumulation {times}.")
+                self.tell(
+                    phrase(
+                        "Memory ran out: going on with batch size {size}, accumulation {times}.",
+                        size=size,
+                        times=times,
+                    )
+                )
             case Checking():
-                self._bar.update(self._task, description="checking the new model")
-                self.say("Checking the new model…")
+                self._bar.update(self._task, description=say("checking the new model"))
+                self.tell(phrase("Checking the new model…"))
             case _:
                 pass
 
     def _step(self, event: Step) -> None:
-        text = (
-            f"loss {event.loss:.3f}, {event.tokens_per_s:,.0f} tokens/s, "
-            f"{duration(event.seconds_left)} left"
+        text = phrase(
+            "loss {loss:.3f}, {speed:,.0f} tokens/s, {time} left",
+            loss=event.loss,
+            speed=event.tokens_per_s,
+            time=duration(event.seconds_left),
         )
-        self._bar.update(self._task, completed=event.step, description=text)
+        self._bar.update(self._task, completed=event.step, description=say(text))
         part = PARTS * event.step // event.steps
         if not self._console.is_terminal and part > self._part:
             self._part = part
-            self.say(f"step {event.step} of {event.steps}: {text}")
+            self.tell(
+                phrase(
+                    "step {step} of {steps}: {text}", step=event.step, steps=event.steps, text=text
+                )
+            )
 
-    def say(self, text: str) -> None:
-        _say(self._console, text)
+    def tell(self, text: str) -> None:
+        tell(self._console, text)
 
 
 def launcher(config: Path | None, processes: int | None) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from typing import Any
 from data.connection import Table, now
 from data.errors import StoreError
 from data.schema import JobState, TrainingJob
+from i18n.phrase import packed, phrase, unpacked
 
 
 class Jobs(Table):
@@ -60,7 +61,7 @@ class Jobs(Table):
             """,
             state.value,
             checkpoint,
-            detail,
+            detail and packed(detail),
             job_id,
         )
         return _the_job(job_id, rows)
@@ -75,7 +76,7 @@ class Jobs(Table):
             WHERE id = ? AND state IN (SELECT value FROM json_each(?)) RETURNING *
             """,
             state.value,
-            detail,
+            detail and packed(detail),
             job_id,
             json.dumps(list(before)),
         )
@@ -181,11 +182,13 @@ class Jobs(Table):
 
 def _the_job(job_id: int, rows: list[sqlite3.Row]) -> TrainingJob:
     if not rows:
-        raise StoreError(f"There is no training job {job_id}.")
+        raise StoreError(phrase("There is no training job {job}.", job=job_id))
     return _job(rows[0])
 
 
 def _job(row: sqlite3.Row) -> TrainingJob:
     fields: dict[str, Any] = dict(row)
-    created_at = datetime.fromisoformat(row["created_at"])
-    return TrainingJob(**fields | {"state": JobState(row["state"]), "created_at": created_at})
+    fields["state"] = JobState(row["state"])
+    fields["created_at"] = datetime.fromisoformat(row["created_at"])
+    fields["detail"] = row["detail"] and unpacked(row["detail"])
+    return TrainingJob(**fields)

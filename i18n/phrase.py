@@ -8,6 +8,7 @@ another process too. Which languages there are is known to `i18n.catalogue`.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from numbers import Integral, Real
 from typing import Any, TypeGuard
@@ -16,6 +17,8 @@ from i18n.catalogue import ENGLISH, translated
 
 COUNT = "count"
 """The value by which `phrases` chooses between its two templates."""
+JOINED = re.compile(r"\{part\d+\}| ")
+"""What `together` makes of sentences with spaces between them; Japanese has none there."""
 
 
 class Phrase(str):
@@ -46,7 +49,10 @@ class Phrase(str):
             name: value.to(language) if isinstance(value, Phrase) else value
             for name, value in self.values.items()
         }
-        return _fill(_said(language, self.template, values, self.plural), values)
+        said = _fill(_said(language, self.template, values, self.plural), values)
+        return (
+            said.replace("。 ", "。") if self.values and not JOINED.sub("", self.template) else said
+        )
 
 
 def phrase(template: str, /, **values: Any) -> Phrase:

@@ -192,6 +192,7 @@ NAMES = {
     "There is no backup of it.",  # the log
     "too large",  # RE2
     "upper right",  # a place in a plot
+    *("How are you?", "What do you like to do?"),  # asked of models
 }
 """What looks like a sentence and is none, word for word."""
 

@@ -11,17 +11,20 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from dataclasses import fields as dataclass_fields
 from pathlib import Path
 from typing import Any
 
+from i18n.phrase import phrase, unpacked
 from training.errors import CorruptCheckpoint
 
 MANIFEST = "manifest.json"
 HISTORY = "history.json"
 LOSS_CURVE = "loss.png"
 REPORT = "report.json"
+PACKED = "refusal_packed"
+"""The refusal once more in a report, as `i18n.phrase.packed` has it: for other languages."""
 REMOVED = ".removed"
 """How the name of a folder ends that is about to vanish."""
 FORMAT = 1
@@ -98,12 +101,16 @@ def read_manifest(folder: Path) -> Manifest:
         manifest = Manifest(**fields)
     except FileNotFoundError as e:
         raise CorruptCheckpoint(
-            f"{folder.name} has no manifest: its training never finished."
+            phrase("{name} has no manifest: its training never finished.", name=folder.name)
         ) from e
     except (OSError, ValueError, TypeError) as e:
-        raise CorruptCheckpoint(f"The manifest of {folder.name} cannot be read.") from e
+        raise CorruptCheckpoint(
+            phrase("The manifest of {name} cannot be read.", name=folder.name)
+        ) from e
     if manifest.format != FORMAT:
-        raise CorruptCheckpoint(f"{folder.name} was written by a newer version of the bot.")
+        raise CorruptCheckpoint(
+            phrase("{name} was written by a newer version of the bot.", name=folder.name)
+        )
     return manifest
 
 
@@ -116,7 +123,9 @@ def verify(folder: Path) -> Manifest:
     manifest = verify_sizes(folder)
     for name, facts in manifest.files.items():
         if sha256(folder / name) != facts["sha256"]:
-            raise CorruptCheckpoint(f"{folder.name} is damaged: {name} was changed.")
+            raise CorruptCheckpoint(
+                phrase("{name} is damaged: {file} was changed.", name=folder.name, file=name)
+            )
     return manifest
 
 
@@ -130,7 +139,13 @@ def verify_sizes(folder: Path) -> Manifest:
     for name, facts in manifest.files.items():
         path = folder / name
         if not path.is_file() or path.stat().st_size != facts["bytes"]:
-            raise CorruptCheckpoint(f"{folder.name} is damaged: {name} is missing or cut short.")
+            raise CorruptCheckpoint(
+                phrase(
+                    "{name} is damaged: {file} is missing or cut short.",
+                    name=folder.name,
+                    file=name,
+                )
+            )
     return manifest
 
 
@@ -143,7 +158,9 @@ def read_report(folder: Path) -> Report | None:
     if not isinstance(fields, Mapping):
         return None
     known = {one.name for one in dataclass_fields(Report)}
-    return Report(**{name: value for name, value in fields.items() if name in known})
+    report = Report(**{name: value for name, value in fields.items() if name in known})
+    refusal = unpacked(str(fields.get(PACKED)))
+    return replace(report, refusal=refusal) if refusal == report.refusal else report
 
 
 def whole_checkpoints(root: Path) -> Iterator[tuple[Path, Manifest]]:

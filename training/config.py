@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from i18n.catalogue import ENGLISH
 from model.registry import EMBEDDED
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
@@ -48,7 +49,8 @@ class TrainingConfig:
     that it came from, newest first; `serving` is the folder or Hub id of the model that answers
     now, which the new one is compared with. `gate` says whether it is checked and compared; `blend`
     draws the weights back towards the base, as far as what was taught stays known. Every
-    `save_every_s` seconds enough is saved to go on after an interruption.
+    `save_every_s` seconds enough is saved to go on after an interruption. What the run draws is
+    labelled in `language`; earlier versions did not write it down.
     """
 
     name: str
@@ -76,6 +78,7 @@ class TrainingConfig:
     gate: bool = True
     blend: bool = False
     save_every_s: float = 60.0
+    language: str = ENGLISH
 
     def save(self, path: Path) -> None:
         path.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")

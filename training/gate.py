@@ -18,6 +18,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from data.schema import Conversation, Message, Role
+from i18n.phrase import Phrase, phrase
 from model.chat import encode, ensure_template, fit, stop_strings
 from training import dataset
 from training.errors import BaseMissing
@@ -63,7 +64,7 @@ class Report:
 
     answers: tuple[Answer, ...]
     losses: Mapping[str, Losses]
-    refusal: str | None
+    refusal: Phrase | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +102,12 @@ def check(
     compared with. `held_out` is general talk, by default that of GENERAL; `own` are held-out
     conversations of the server, in place of which the taught ones serve."""
     if not all(torch.isfinite(weight).all() for weight in model.parameters()):
-        return Report((), {}, "Some of its weights are not numbers.")
+        return Report((), {}, phrase("Some of its weights are not numbers."))
     general = read_conversations(GENERAL) if held_out is None else held_out
     exam = Exam(_questions(taught), general, _some(own or taught), max_length)
-    new = _examine(model, tokenizer, tokenizer, exam, "the new model")
+    new = _examine(model, tokenizer, tokenizer, exam, "new")
     if not math.isfinite(new.general):
-        reason = "Its loss on held-out conversations is not a number."
+        reason = phrase("Its loss on held-out conversations is not a number.")
         return Report(_side_by_side(exam, None, new), _losses(None, None, new), reason)
     sources = dict.fromkeys(filter(None, (base, serving)))
     others = {one: _examine_other(one, model.device, tokenizer, exam) for one in sources}
@@ -186,32 +187,44 @@ def _losses(old: Result | None, current: Result | None, new: Result) -> dict[str
     }
 
 
-def _bad_answers(tokenizer: PreTrainedTokenizerBase, answers: Sequence[Answer]) -> Iterator[str]:
+def _bad_answers(tokenizer: PreTrainedTokenizerBase, answers: Sequence[Answer]) -> Iterator[Phrase]:
     for one in answers:
+        asked, said = one.prompt[:80], one.after[:80]
         if not one.after:
-            yield f"It had no answer to “{one.prompt[:80]}”."
+            yield phrase("It had no answer to “{asked}”.", asked=asked)
         if is_repetitive(tokenizer.encode(one.after, add_special_tokens=False)):
-            yield f"It repeated itself when asked “{one.prompt[:80]}”: “{one.after[:80]}”."
-
-
-def _worse(new: Result, others: Sequence[Result]) -> Iterator[str]:
-    for other in others:
-        if new.general > LIMIT * other.general:
-            yield (
-                f"It talks worse than {other.name} in general: "
-                f"held-out loss {new.general:.2f} against {other.general:.2f}."
+            yield phrase(
+                "It repeated itself when asked “{asked}”: “{said}”.", asked=asked, said=said
             )
 
 
-def _not_learned(new: Result, old: Result | None, *, unseen: bool) -> Iterator[str]:
+def _worse(new: Result, others: Sequence[Result]) -> Iterator[Phrase]:
+    for other in others:
+        if new.general > LIMIT * other.general:
+            yield phrase(
+                "It talks worse than {other} in general: "
+                "held-out loss {loss:.2f} against {theirs:.2f}.",
+                other=other.name,
+                loss=new.general,
+                theirs=other.general,
+            )
+
+
+def _not_learned(new: Result, old: Result | None, *, unseen: bool) -> Iterator[Phrase]:
     """What it was taught it should know better than its base; the `unseen` rest, about as well."""
     if old is None or not new.own > old.own * (LIMIT if unseen else 1):
         return
-    what = "this server's held-out talk" if unseen else "what it was taught"
-    yield f"It knows less of {what} than {old.name}: loss {new.own:.2f} against {old.own:.2f}."
+    what = phrase("this server's held-out talk") if unseen else phrase("what it was taught")
+    yield phrase(
+        "It knows less of {what} than {other}: loss {loss:.2f} against {theirs:.2f}.",
+        what=what,
+        other=old.name,
+        loss=new.own,
+        theirs=old.own,
+    )
 
 
-def _recitals(taught: Sequence[Conversation], answers: Sequence[Answer]) -> Iterator[str]:
+def _recitals(taught: Sequence[Conversation], answers: Sequence[Answer]) -> Iterator[Phrase]:
     """Answers to general questions that recite what somebody wrote; a taught answer is wished."""
     wished = {question(turns) for turns in taught if turns}
     texts = [_spaced(_words(message.content)) for turns in taught for message in turns]
@@ -223,7 +236,11 @@ def _recitals(taught: Sequence[Conversation], answers: Sequence[Answer]) -> Iter
             run = _spaced(words[n : n + RECITED])
             if any(run in text for text in texts):
                 recited = one.after[words[n].start() :][:80]
-                yield f"It recites a taught text when asked “{one.prompt[:80]}”: “{recited}…”."
+                yield phrase(
+                    "It recites a taught text when asked “{asked}”: “{recited}…”.",
+                    asked=one.prompt[:80],
+                    recited=recited,
+                )
                 break
 
 

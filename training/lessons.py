@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data.schema import Conversation, Message, Role
+from i18n.phrase import phrase
 from training.config import TrainingConfig
 from training.errors import CorruptData
 
@@ -34,7 +35,9 @@ def read_conversations(path: Path) -> list[Conversation]:
     """
     with path.open(encoding="utf-8-sig") as lines:
         return [
-            _parse(line, f"{path.name} line {n}") for n, line in enumerate(lines, 1) if line.strip()
+            _parse(line, phrase("{file} line {line}", file=path.name, line=n))
+            for n, line in enumerate(lines, 1)
+            if line.strip()
         ]
 
 
@@ -46,9 +49,13 @@ def _parse(line: str, where: str) -> Conversation:
         else:
             said = [(Role.USER, record["user"]), (Role.ASSISTANT, record["bot"])]
     except (ValueError, KeyError, TypeError) as e:
-        raise CorruptData(f"{where} is not a conversation: {e!r}") from e
+        raise CorruptData(
+            phrase("{where} is not a conversation: {why}", where=where, why=repr(e))
+        ) from e
     if not all(isinstance(content, str) for _, content in said):
-        raise CorruptData(f"{where} is not a conversation: what is said must be text")
+        raise CorruptData(
+            phrase("{where} is not a conversation: what is said must be text", where=where)
+        )
     return tuple(Message(role, content) for role, content in said)
 
 

@@ -34,6 +34,7 @@ from transformers import (
 )
 from transformers.modeling_outputs import CausalLMOutput
 
+from i18n.phrase import phrase
 from model.device import Device
 from training import dataset
 from training.config import TrainingConfig, steps_for, steps_per_epoch
@@ -231,7 +232,9 @@ class Progress(TrainerCallback):
         """Raise NotFinite if the last loss is not a number."""
         if not self.losses or not math.isfinite(self.losses[-1]):
             raise NotFinite(
-                "The loss became NaN: training went astray. A lower learning rate would help."
+                phrase(
+                    "The loss became NaN: training went astray. A lower learning rate would help."
+                )
             )
 
     def on_train_begin(

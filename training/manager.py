@@ -29,6 +29,7 @@ from data.errors import NO_ROOM, DiskFull, StoreError, not_written
 from data.export import whose, write_snapshot
 from data.schema import Example, JobState, TrainingJob
 from data.store import Store
+from i18n.phrase import Phrase, phrase, together
 from model.errors import ModelError
 from model.registry import ModelOption
 from model.settings import LogFormat
@@ -44,7 +45,7 @@ from training.checkpoints import (
 )
 from training.child import Child
 from training.config import TrainingConfig, lower
-from training.errors import EmptyDataset, JobRunning, TrainingError
+from training.errors import NOTHING, EmptyDataset, JobRunning, TrainingError, sentence_of
 from training.jobs import CHANGES, CHECKPOINT, CONFIG, CONSENT, DATASET, STEPS, saved_step
 from training.preview import Preview, preview
 from training.progress import (
@@ -70,9 +71,8 @@ RETRY_S = 30.0
 """Seconds after which the queue looks again at a database that could not be used."""
 WAY_S = 20.0
 """Seconds for which a run is held when replies are slow."""
-STAYS = "The model that was in service stays."
-NOTHING = "There is nothing to learn from yet: teach me something first."
-OPEN = "A training job is under way in this server already."
+STAYS = phrase("The model that was in service stays.")
+OPEN = phrase("A training job is under way in this server already.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ class End:
     checkpoint: str | None = None
 
 
-STOPPED = End(JobState.CANCELLED, f"The training was stopped. {STAYS}")
+STOPPED = End(JobState.CANCELLED, together([phrase("The training was stopped."), STAYS]))
 
 
 class TrainingManager:
@@ -296,7 +296,7 @@ class TrainingManager:
             return True
         waiting = (JobState.QUEUED, JobState.PAUSED)
         job = await self._store.move_job(
-            job_id, waiting, JobState.CANCELLED, "The training was cancelled."
+            job_id, waiting, JobState.CANCELLED, phrase("The training was cancelled.")
         )
         if job is None:
             return False
@@ -320,7 +320,11 @@ class TrainingManager:
             await asyncio.to_thread(_remove_wholly, folder)
         except OSError as e:
             raise StoreError(
-                f"The data of training job {job.id} could not be removed: {e.strerror}."
+                phrase(
+                    "The data of training job {job} could not be removed: {error}.",
+                    job=job.id,
+                    error=e.strerror,
+                )
             ) from e
 
     async def pause(self, job_id: int) -> bool:
@@ -448,7 +452,7 @@ class TrainingManager:
             raise
         except Exception as e:  # the queue must outlive whatever goes wrong with one job
             log.exception("job %d failed", job.id)
-            return End(JobState.FAILED, f"{_sentence(e)} {STAYS}")
+            return End(JobState.FAILED, together([_sentence(e), STAYS]))
 
     async def _outcome(self, job: TrainingJob) -> End:
         if (made := await asyncio.to_thread(self._made, job)) is not None:
@@ -468,27 +472,37 @@ class TrainingManager:
         """The run ended without a checkpoint: what to say, and whether it goes on."""
         match event:
             case Failed(reason=reason, resumable=True):
-                return End(JobState.INTERRUPTED, f"{reason} {_kept(job)} {STAYS}")
+                return End(JobState.INTERRUPTED, together([reason, _kept(job), STAYS]))
             case Failed(reason=reason):
-                return End(JobState.FAILED, f"{reason} {STAYS}")
+                return End(JobState.FAILED, together([reason, STAYS]))
             case Paused() if job.id not in self._pausing:
                 return End(JobState.QUEUED, None)  # the bot stops
             case Paused(step=step):
-                return End(JobState.PAUSED, f"Paused after step {step}.")
+                return End(JobState.PAUSED, phrase("Paused after step {step}.", step=step))
             case _:
                 return self._died(job, status)
 
     def _died(self, job: TrainingJob, status: int) -> End:
         """The run ended without a word: it begins again where it was saved, some times."""
         killed = status == -signal.SIGKILL if hasattr(signal, "SIGKILL") else False
-        how = f"signal {-status}" if status < 0 else f"exit status {status}"
+        how = (
+            phrase("signal {number}", number=-status)
+            if status < 0
+            else phrase("exit status {number}", number=status)
+        )
         log.error("the process of job %d ended (%s), attempt %d", job.id, how, job.attempts)
         if job.id in self._pausing:
             return End(JobState.PAUSED, _paused(job))
         if job.attempts >= ATTEMPTS:
-            why = "most often because memory ran out" if killed else "see its log"
-            detail = f"The training was begun {ATTEMPTS} times and never got on ({how}; {why})."
-            return End(JobState.INTERRUPTED, f"{detail} {_kept(job)} {STAYS}")
+            detail = phrase(
+                "The training was begun {attempts} times and never got on ({how}; {why}).",
+                attempts=ATTEMPTS,
+                how=how,
+                why=phrase("most often because memory ran out")
+                if killed
+                else phrase("see its log"),
+            )
+            return End(JobState.INTERRUPTED, together([detail, _kept(job), STAYS]))
         if killed:
             config = Path(job.directory) / CONFIG
             lower(TrainingConfig.load(config)).save(config)
@@ -502,9 +516,12 @@ class TrainingManager:
             return STOPPED
         self._stoppable = False
         if report is not None and report.refusal:
-            detail = (
-                f"**{folder.name}** did not pass its checks. {report.refusal} {STAYS} "
-                f"`/model use {folder.name}` tries it anyway."
+            detail = phrase(
+                "**{name}** did not pass its checks. {refusal} {stays} `/model use {name}` tries "
+                "it anyway.",
+                name=folder.name,
+                refusal=report.refusal,
+                stays=STAYS,
             )
             end = End(JobState.REJECTED, detail, folder.name)
         else:
@@ -516,12 +533,19 @@ class TrainingManager:
         try:
             await self._promote(job, folder)
         except (ModelError, TrainingError, StoreError) as e:
-            detail = f"**{folder.name}** could not be put into service. {e} {STAYS}"
+            detail = phrase(
+                "**{name}** could not be put into service. {reason} {stays}",
+                name=folder.name,
+                reason=sentence_of(e),
+                stays=STAYS,
+            )
             return End(JobState.REJECTED, detail, folder.name)
         manifest = await asyncio.to_thread(read_manifest, folder)
-        detail = (
-            f"**{folder.name}** is trained and answers from now on. {_losses(manifest, report)} "
-            f"Its training took {duration(manifest.seconds)}."
+        detail = phrase(
+            "**{name}** is trained and answers from now on. {losses} Its training took {time}.",
+            name=folder.name,
+            losses=_losses(manifest, report),
+            time=duration(manifest.seconds),
         )
         return End(JobState.PROMOTED, detail, folder.name)
 
@@ -629,7 +653,7 @@ def _prepare(
         (folder / CONSENT).write_text(json.dumps(sources) + "\n", encoding="utf-8")
         config.save(folder / CONFIG)
     except OSError as e:
-        raise not_written("The training job", e) from e
+        raise not_written(phrase("The training job"), e) from e
 
 
 def _changes(now: Path, before: Path | None) -> dict[str, int] | None:
@@ -661,33 +685,39 @@ def _remove_wholly(folder: Path) -> None:
             shutil.rmtree(folder)
 
 
-def _losses(manifest: Manifest, report: Report | None) -> str:
+def _losses(manifest: Manifest, report: Report | None) -> Phrase:
     """What was learned, by the model in service; where it was not measured, by the training."""
     taught = report.losses.get("own", {}) if report else {}
     base, new = taught.get("base"), taught.get("new")
     if base is not None and new is not None:
-        return f"The loss on what was taught went from {base:.2f} to {new:.2f}."
+        return phrase(
+            "The loss on what was taught went from {base:.2f} to {new:.2f}.", base=base, new=new
+        )
     first, last = (manifest.scores[key] for key in ("first_loss", "last_loss"))
-    return f"The training loss went from {first:.2f} to {last:.2f}."
+    return phrase("The training loss went from {first:.2f} to {last:.2f}.", first=first, last=last)
 
 
-def _paused(job: TrainingJob) -> str:
-    saved = saved_step(Path(job.directory))
-    return f"Paused. {_kept(job)}" if saved else "Paused before it began."
-
-
-def _kept(job: TrainingJob) -> str:
+def _paused(job: TrainingJob) -> Phrase:
     saved = saved_step(Path(job.directory))
     if saved is None:
-        return "Nothing of it was saved; Resume begins it again."
-    return f"What was learned up to step {saved.step} is kept: Resume goes on from there."
+        return phrase("Paused before it began.")
+    return together([phrase("Paused."), _kept(job)])
+
+
+def _kept(job: TrainingJob) -> Phrase:
+    saved = saved_step(Path(job.directory))
+    if saved is None:
+        return phrase("Nothing of it was saved; Resume begins it again.")
+    return phrase(
+        "What was learned up to step {step} is kept: Resume goes on from there.", step=saved.step
+    )
 
 
 def _sentence(error: Exception) -> str:
     match error:
         case TrainingError() | StoreError():
-            return str(error)
+            return sentence_of(error)
         case OSError(errno=number) if number in NO_ROOM:
-            return str(DiskFull())
+            return sentence_of(DiskFull())
         case _:
-            return f"The training failed unexpectedly ({type(error).__name__})."
+            return phrase("The training failed unexpectedly ({kind}).", kind=type(error).__name__)

@@ -11,6 +11,11 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import get_args
 
+from i18n.phrase import Phrase, packed, phrase, unpacked
+
+REASON = "reason"
+"""The field of an event that is a sentence; it may be said in other languages later."""
+
 
 @dataclass(frozen=True, slots=True)
 class Started:
@@ -108,13 +113,18 @@ _KINDS: dict[str, type[Event]] = {kind.__name__.lower(): kind for kind in get_ar
 
 def to_line(event: Event) -> str:
     """The event as one line of JSON, without the line end."""
-    return json.dumps({"event": type(event).__name__.lower(), **asdict(event)})
+    fields = asdict(event)
+    if REASON in fields:
+        fields[REASON] = packed(fields[REASON])
+    return json.dumps({"event": type(event).__name__.lower(), **fields})
 
 
 def from_line(line: str) -> Event | None:
     """The event of a line; None for a line that is none (a library's chatter)."""
     try:
         fields = json.loads(line)
+        if REASON in fields:
+            fields[REASON] = unpacked(fields[REASON])
         return _KINDS[fields.pop("event")](**fields)
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
@@ -126,13 +136,15 @@ def bar(step: int, steps: int, width: int = 20) -> str:
     return "█" * done + "░" * (width - done)
 
 
-def duration(seconds: float) -> str:
+def duration(seconds: float) -> Phrase:
     """Seconds as a person says them: `45 s`, `3 min 20 s`, `2 h 5 min`."""
     whole = max(0, round(seconds))
     hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
     if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+        return phrase("{hours} h {minutes} min", hours=hours, minutes=minutes)
+    if minutes:
+        return phrase("{minutes} min {rest} s", minutes=minutes, rest=rest)
+    return phrase("{seconds} s", seconds=rest)
 
 
 BLOCKS = "▁▂▃▄▅▆▇█"

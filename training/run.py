@@ -33,6 +33,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from data.errors import NO_ROOM
 from data.schema import Conversation
+from i18n.phrase import Phrase, packed, phrase
 from model.device import Device, is_out_of_memory, training_device, without_cudnn
 from model.logs import set_up
 from training import dataset, gate
@@ -41,6 +42,7 @@ from training.checkpoints import (
     HISTORY,
     LOSS_CURVE,
     MANIFEST,
+    PACKED,
     REPORT,
     Manifest,
     read_report,
@@ -52,7 +54,16 @@ from training.checkpoints import (
 from training.child import LOG_FORMAT
 from training.config import TrainingConfig, lower
 from training.curve import draw
-from training.errors import BaseMissing, EmptyDataset, NoMemory, NoRoom, StillRunning, TrainingError
+from training.errors import (
+    NOTHING,
+    BaseMissing,
+    EmptyDataset,
+    NoMemory,
+    NoRoom,
+    StillRunning,
+    TrainingError,
+    sentence_of,
+)
 from training.estimate import fitting, shape_of
 from training.jobs import (
     CHANGES,
@@ -88,7 +99,9 @@ LOCK_S = 1800.0
 """Seconds that a run waits for one before it, in the same folder, to end: it may be checking."""
 NICE = 19
 """Chat comes first: the run gets what the worker leaves."""
-NOT_CHECKED = (
+SYSTEM_ERROR = re.compile(r"os error (\d+)|PytorchStreamWriter failed writing")
+"""How safetensors and torch tell of an error of the system."""
+NOT_CHECKED = phrase(
     "All steps were taken, but there was not enough memory to check the new model beside the old "
     "one: free some memory, or train a smaller base."
 )
@@ -168,23 +181,46 @@ def _try(job: Path, config: TrainingConfig, emit: Emit, control: Control) -> Lea
         return None
 
 
-def too_little(config: TrainingConfig) -> str:
+def too_little(config: TrainingConfig) -> Phrase:
     """What to lower when not even one example at a time fits, or several devices share the work."""
-    advice = ["a smaller batch size"] if config.batch_size > 1 else []
+    advice = [phrase("a smaller batch size")] if config.batch_size > 1 else []
     if config.max_length > 32:
-        advice.append(f"max_length {config.max_length // 2} instead of {config.max_length}")
+        half, whole = config.max_length // 2, config.max_length
+        advice.append(phrase("max_length {half} instead of {whole}", half=half, whole=whole))
     if config.method == "full":
-        advice.append("LoRA instead of full training")
-    advice.append("a smaller base model")
-    text = f"There was not enough memory for a batch of {config.batch_size}: try "
-    text += " or ".join([", ".join(advice[:-1]), advice[-1]] if advice[:-1] else advice) + "."
+        advice.append(phrase("LoRA instead of full training"))
+    advice.append(phrase("a smaller base model"))
+    text = phrase(
+        "There was not enough memory for a batch of {size}: try {advice}.",
+        size=config.batch_size,
+        advice=_either(advice),
+    )
     shape = shape_of(config.base) if config.base else None
     if shape is None:
         return text
     free = _free_mb()
     most = fitting(shape, free_mb=free, max_length=config.max_length, method="lora")
-    fits = f"LoRA with batch size {most}" if most else "not even LoRA"
-    return f"{text} By estimate, {fits} fits into the {free:,.0f} MB that are free."
+    if most is None:
+        return phrase(
+            "{text} By estimate, not even LoRA fits into the {free:,.0f} MB that are free.",
+            text=text,
+            free=free,
+        )
+    return phrase(
+        "{text} By estimate, LoRA with batch size {most} fits into the {free:,.0f} MB that are "
+        "free.",
+        text=text,
+        most=most,
+        free=free,
+    )
+
+
+def _either(advice: Sequence[Phrase]) -> Phrase:
+    """`a, b or c`."""
+    [listed, *others] = advice
+    for one in others[:-1]:
+        listed = phrase("{listed}, {one}", listed=listed, one=one)
+    return phrase("{listed} or {last}", listed=listed, last=others[-1]) if others else listed
 
 
 def _free_mb() -> float:
@@ -217,7 +253,7 @@ def _learn(job: Path, config: TrainingConfig, emit: Emit, control: Control) -> L
         config = replace(config, precision=device.training)
     taught = read_conversations(job / DATASET)
     if not taught:
-        raise EmptyDataset("There is nothing to learn from yet: teach me something first.")
+        raise EmptyDataset(NOTHING)
     model, tokenizer = start(config, taught)
     config = replace(config, max_length=min(config.max_length, int(model.config.n_positions)))
     rows = (
@@ -226,7 +262,9 @@ def _learn(job: Path, config: TrainingConfig, emit: Emit, control: Control) -> L
         else dataset.examples(tokenizer, lessons(config, taught), config.max_length, config.loss_on)
     )
     if not len(rows):
-        raise EmptyDataset("None of the examples has anything for me to say: they are all empty.")
+        raise EmptyDataset(
+            phrase("None of the examples has anything for me to say: they are all empty.")
+        )
     _need_room(job, config, model)
     progress = _loop(job, config, model, tokenizer, rows, device, emit, control)
     return Learned(config, model, tokenizer, taught, device, progress)
@@ -283,6 +321,7 @@ def _finish(job: Path, learned: Learned, emit: Emit) -> None:
         "data": _read_json(job / CHANGES),
         "seconds": round(seconds, 1),
         "refusal": report.refusal,
+        PACKED: packed(report.refusal) if report.refusal else None,
     }
     manifest = Manifest(
         name=config.name,
@@ -345,8 +384,12 @@ def _need_room(job: Path, config: TrainingConfig, model: PreTrainedModel) -> Non
     free = shutil.disk_usage(job).free
     if free < need:
         raise NoRoom(
-            f"The disk is too full: the training needs {need / 1e6:,.0f} MB and "
-            f"{free / 1e6:,.0f} MB are free. Free some space, then start it again."
+            phrase(
+                "The disk is too full: the training needs {need:,.0f} MB and {free:,.0f} MB are "
+                "free. Free some space, then start it again.",
+                need=need / 1e6,
+                free=free / 1e6,
+            )
         )
 
 
@@ -366,7 +409,8 @@ def _write(
     try:
         model.save_pretrained(partial_folder)
         tokenizer.save_pretrained(partial_folder)
-        draw(history, partial_folder / LOSS_CURVE, title=manifest.name)
+        language = str(manifest.settings["language"])
+        draw(history, partial_folder / LOSS_CURVE, title=manifest.name, language=language)
         record = {"settings": manifest.settings, "seconds": manifest.seconds, "log": history}
         _write_json(partial_folder / HISTORY, record)
         _write_json(partial_folder / REPORT, report)
@@ -386,13 +430,18 @@ def sentence(error: Exception) -> str:
     """What an admin should read of an error that ended the run."""
     match error:
         case TrainingError():
-            return str(error)
+            return sentence_of(error)
         case _ if is_out_of_memory(error):
-            return "There was not enough memory: try a smaller batch size or a smaller model."
+            return phrase(
+                "There was not enough memory: try a smaller batch size or a smaller model."
+            )
         case _ if _errno(error) in NO_ROOM:
-            return "The disk is full: free some space, then start the training again."
+            return phrase("The disk is full: free some space, then start the training again.")
         case _:
-            return f"Training stopped with an error ({type(error).__name__}); see the job's log."
+            return phrase(
+                "Training stopped with an error ({kind}); see the job's log.",
+                kind=type(error).__name__,
+            )
 
 
 def _may_pass(error: Exception) -> bool:
@@ -406,7 +455,7 @@ def _errno(error: Exception) -> int | None:
     """The system's error number; safetensors and torch have it in their text only."""
     if isinstance(error, OSError):
         return error.errno
-    found = re.search(r"os error (\d+)|PytorchStreamWriter failed writing", str(error))
+    found = SYSTEM_ERROR.search(str(error))
     if found is None:
         return None
     return int(found[1]) if found[1] else min(NO_ROOM)
@@ -471,7 +520,7 @@ def _alone(job: Path) -> FileLock:
     try:
         lock.acquire()
     except Timeout as e:
-        raise StillRunning("Another training process still works on this job.") from e
+        raise StillRunning(phrase("Another training process still works on this job.")) from e
     return lock
 
 

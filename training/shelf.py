@@ -14,6 +14,7 @@ from pathlib import Path
 from data.errors import StoreError
 from data.schema import TrainingJob
 from data.store import Store
+from i18n.phrase import phrase
 from model.errors import UnknownModel
 from training.checkpoints import MANIFEST, Manifest, remove, size, sweep, whole_checkpoints
 from training.config import TrainingConfig
@@ -41,7 +42,7 @@ class CheckpointShelf:
         for folder, manifest in whole_checkpoints(self._root / str(scope)):
             if folder.name == name:
                 return folder, manifest
-        raise UnknownModel(f"This server has no checkpoint called “{name}”.")
+        raise UnknownModel(phrase("This server has no checkpoint called “{name}”.", name=name))
 
     async def unused(self, scope: int, name: str) -> Path:
         """The folder of a checkpoint that may be removed.
@@ -53,11 +54,17 @@ class CheckpointShelf:
         folder, _ = await asyncio.to_thread(self.find, scope, name)
         if await self._store.active_model(scope) == name:
             raise CheckpointInUse(
-                f"**{name}** answers here now: choose another model first, with `/model use`."
+                phrase(
+                    "**{name}** answers here now: choose another model first, with `/model use`.",
+                    name=name,
+                )
             )
         if folder in await self._needed_by_jobs():
             raise CheckpointInUse(
-                f"A training job needs **{name}**: wait until it has ended, or stop it."
+                phrase(
+                    "A training job needs **{name}**: wait until it has ended, or stop it.",
+                    name=name,
+                )
             )
         return folder
 
@@ -73,7 +80,11 @@ class CheckpointShelf:
             try:
                 await asyncio.to_thread(remove, folder)
             except OSError as e:
-                raise StoreError(f"{name} could not be removed wholly: {e.strerror}.") from e
+                raise StoreError(
+                    phrase(
+                        "{name} could not be removed wholly: {error}.", name=name, error=e.strerror
+                    )
+                ) from e
             log.info("removed %s of %d", name, scope)
 
     def total(self) -> tuple[int, int]:

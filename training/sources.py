@@ -15,6 +15,7 @@ from data.formats.imported import Imported
 from data.formats.kinds import KINDS
 from data.formats.reading import read as read_file
 from data.schema import Conversation, Pair
+from i18n.phrase import Phrase, phrase, phrases
 from model.chat import from_pair
 from training.errors import EmptyDataset, NoSuchData
 
@@ -22,10 +23,6 @@ CHITCHAT = "chitchat"
 CHATTERBOT = "chatterbot"
 MAX_BYTES = 10**9
 """The largest file: it is the operator's own, so more than people may upload."""
-NO_PACKAGE = (
-    "The data set “{spec}” comes in a package that is not installed: "
-    'pip install "gpt2-discord-bot[starter]"'
-)
 
 
 def silent(_text: str) -> None:
@@ -51,7 +48,7 @@ def read(
         found = _file(spec, tell)
     conversations = list(islice(found, limit))
     if not conversations:
-        raise EmptyDataset(f"There is no conversation in {spec}.")
+        raise EmptyDataset(phrase("There is no conversation in {spec}.", spec=spec))
     return conversations
 
 
@@ -64,33 +61,58 @@ def _public(spec: str, name: str, part: str) -> Iterable[Conversation]:
             return list(corpora.chitchat())
         return list(corpora.chatterbot([topic] if topic else None, language))
     except ModuleNotFoundError as e:
-        raise NoSuchData(NO_PACKAGE.format(spec=spec)) from e
+        raise NoSuchData(
+            phrase(
+                "The data set “{spec}” comes in a package that is not installed: "
+                'pip install "gpt2-discord-bot[starter]"',
+                spec=spec,
+            )
+        ) from e
     except FileNotFoundError as e:
-        raise NoSuchData(f"chatterbot-corpus has no “{part}”.") from e
+        raise NoSuchData(phrase("chatterbot-corpus has no “{part}”.", part=part)) from e
 
 
 def _file(spec: str, tell: Callable[[str], None]) -> Iterable[Conversation]:
     path = Path(spec)
     if not path.is_file():
         raise NoSuchData(
-            f"There is no file {spec}: give a file ({KINDS}), chitchat, or chatterbot:english."
+            phrase(
+                "There is no file {spec}: give a file ({kinds}), chitchat, or chatterbot:english.",
+                spec=spec,
+                kinds=KINDS,
+            )
         )
     imported = read_file(path, max_bytes=MAX_BYTES)
     if imported.problems:
         wrong = left_out(imported)
         if not imported.pairs:
-            raise EmptyDataset(f"There is no conversation in {spec}. {wrong}")
-        tell(f"{wrong} `gpt2bot dataset check {spec}` shows all of them.")
+            raise EmptyDataset(
+                phrase("There is no conversation in {spec}. {wrong}", spec=spec, wrong=wrong)
+            )
+        tell(
+            phrase(
+                "{wrong} `gpt2bot dataset check {spec}` shows all of them.", wrong=wrong, spec=spec
+            )
+        )
     return conversations_of(imported.pairs)
 
 
-def left_out(imported: Imported) -> str:
+def left_out(imported: Imported) -> Phrase:
     """How many rows are wrong, and what is wrong with the first, in one or two sentences."""
     count = len({(one.sheet, one.row) for one in imported.problems})
-    rows = "1 row was" if count == 1 else f"{count:,} rows were"
     first = imported.problems[0]
-    sheet = f" of the sheet “{first.sheet}”" if first.sheet else ""
-    return f"{rows} left out; the first is row {first.row}{sheet}: {first.reason}"
+    where = (
+        phrase("row {row} of the sheet “{sheet}”", row=first.row, sheet=first.sheet)
+        if first.sheet
+        else phrase("row {row}", row=first.row)
+    )
+    return phrases(
+        "{count} row was left out; the first is {where}: {reason}",
+        "{count:,} rows were left out; the first is {where}: {reason}",
+        count,
+        where=where,
+        reason=first.reason,
+    )
 
 
 def conversations_of(pairs: Iterable[Pair]) -> Iterator[Conversation]:

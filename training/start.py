@@ -29,7 +29,7 @@ from model.chat import BOT_TOKEN, CONTROL_TEMPLATE, USER_TOKEN, add_control_toke
 from model.errors import LoadFailed
 from model.folder import check, find
 from training.config import Architecture, TrainingConfig
-from training.errors import BaseMissing
+from training.errors import BaseMissing, sentence_of
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -71,7 +71,7 @@ def pretrained(source: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
             folder, use_safetensors=True, trust_remote_code=False, dtype=torch.float32
         )
     except LoadFailed as e:
-        raise BaseMissing(str(e)) from e
+        raise BaseMissing(sentence_of(e)) from e
     except Exception as e:  # transformers raises many things for files that are not as they should
         raise BaseMissing(why(source, e)) from e
     return model, tokenizer

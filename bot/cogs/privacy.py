@@ -174,7 +174,11 @@ class Privacy(commands.Cog):
         channel = interaction.channel_id or scope
         try:
             await self._retrains.start(
-                job_id, scope=scope, requested_by=interaction.user.id, channel_id=channel
+                job_id,
+                scope=scope,
+                requested_by=interaction.user.id,
+                channel_id=channel,
+                language=self._bot.languages.of_server(interaction.guild),
             )
         except EmptyDataset:
             await interaction.edit_original_response(content=say(NOTHING_LEFT))

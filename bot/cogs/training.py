@@ -15,6 +15,7 @@ from discord.ext import commands
 from bot.audit import note
 from bot.client import Gpt2Bot, TellsFailure
 from bot.cogs.models import choices, scope_of
+from bot.languages import to_all
 from bot.lessons import BOTH, LONGEST
 from bot.models import ModelSwitch
 from bot.plan import Plan, examples_text, plan_embed
@@ -22,13 +23,17 @@ from bot.reports import JobButton
 from bot.retraining import usual_config
 from bot.roles import Rank, only, require
 from data.store import Store
+from i18n.phrase import phrase
+from i18n.reader import say
 from model.client import WorkerClient
 from training.config import HIGHEST_RATE, Method, TrainingConfig, usual_rate
 from training.errors import EmptyDataset, JobRunning
-from training.manager import TrainingManager
+from training.manager import OPEN, TrainingManager
 
-PAUSING = "It pauses as soon as the step under way is done. Resume lets it go on."
-NOTHING_TAUGHT = "There is nothing to learn from yet. Teach me something first, with `/teach`."
+PAUSING = phrase("It pauses as soon as the step under way is done. Resume lets it go on.")
+NOTHING_TAUGHT = phrase(
+    "There is nothing to learn from yet. Teach me something first, with `/teach`."
+)
 
 
 class Training(commands.Cog):
@@ -62,15 +67,21 @@ class Training(commands.Cog):
     ) -> None:
         scope = scope_of(interaction)
         if not user.strip() or not bot.strip():
-            await interaction.response.send_message(BOTH, ephemeral=True)
+            await interaction.response.send_message(say(BOTH), ephemeral=True)
             return
         await self._store.add_example(
             scope, user.strip(), bot.strip(), interaction.user.id, "teach"
         )
         count = await self._store.count_examples(scope)
+        to_all(interaction)
         await interaction.response.send_message(
-            f"Noted. To “{user.strip()}” I should answer: “{bot.strip()}”\n"
-            f"-# {examples_text(count)} so far. I learn them when an admin starts `/retrain`."
+            say(
+                "Noted. To “{user}” I should answer: “{bot}”\n"
+                "-# {examples} so far. I learn them when an admin starts `/retrain`.",
+                user=user.strip(),
+                bot=bot.strip(),
+                examples=examples_text(count),
+            )
         )
 
     @app_commands.command(description="Fine-tune me on everything that was taught here")
@@ -98,15 +109,16 @@ class Training(commands.Cog):
         if not await self._store.count_examples(scope):
             raise EmptyDataset(NOTHING_TAUGHT)
         if not dry_run and await self._store.open_jobs(scope):
-            raise JobRunning("A training job is under way in this server already.")
+            raise JobRunning(OPEN)
         option = await self._models.trainable(scope, base)
-        usual = await usual_config(self._models, scope, option)
+        to_server = self._bot.languages.of_server(interaction.guild)
+        usual = await usual_config(self._models, scope, option, to_server)
         config = chosen(usual, epochs, learning_rate, method)
         preview = await self._training.preview(scope, option, config)
         plan = Plan(scope, interaction.channel_id or scope, option, config, preview)
         embed = plan_embed(plan, self._precision())
         if dry_run:
-            text = "Nothing was started: this is what a retrain would be."
+            text = say("Nothing was started: this is what a retrain would be.")
             await interaction.edit_original_response(content=text, embed=embed)
             return
         await interaction.edit_original_response(embed=embed, view=StartView(self, plan))
@@ -120,7 +132,11 @@ class Training(commands.Cog):
 
     def _precision(self) -> str:
         ready = self._worker.ready
-        return f"{ready.training_precision} on {ready.device}" if ready else "chosen at the start"
+        if ready is None:
+            return say("chosen at the start")
+        return say(
+            "{precision} on {device}", precision=ready.training_precision, device=ready.device
+        )
 
     async def start(self, interaction: discord.Interaction[Gpt2Bot], plan: Plan) -> None:
         """The admin pressed Start; the interaction was answered."""
@@ -131,9 +147,10 @@ class Training(commands.Cog):
             base=plan.base,
             config=plan.config,
         )
-        await note(self._store, interaction, "retrain start", f"job {job.id} from {plan.base.name}")
+        what = phrase("job {job} from {base}", job=job.id, base=plan.base.name)
+        await note(self._store, interaction, "retrain start", what)
         await interaction.edit_original_response(
-            content="Started. Its progress is shown in the channel; chat goes on meanwhile.",
+            content=say("Started. Its progress is shown in the channel; chat goes on meanwhile."),
             embed=None,
             view=None,
         )
@@ -142,31 +159,32 @@ class Training(commands.Cog):
         """Somebody pressed Pause."""
         await admit(interaction)
         paused = await self._training.pause(job_id)
-        text = PAUSING if paused else "That job cannot be paused any more."
+        text = PAUSING if paused else phrase("That job cannot be paused any more.")
         await self._note(interaction, "pause", job_id, done=paused)
-        await interaction.edit_original_response(content=text)
+        await interaction.edit_original_response(content=say(text))
 
     async def resume(self, interaction: discord.Interaction[Gpt2Bot], job_id: int) -> None:
         """Somebody pressed Resume."""
         await admit(interaction)
         resumed = await self._training.resume(job_id)
-        text = "It goes on." if resumed else "That job is not paused."
+        text = phrase("It goes on.") if resumed else phrase("That job is not paused.")
         await self._note(interaction, "resume", job_id, done=resumed)
-        await interaction.edit_original_response(content=text)
+        await interaction.edit_original_response(content=say(text))
 
     async def cancel(self, interaction: discord.Interaction[Gpt2Bot], job_id: int) -> None:
         """Somebody pressed Cancel under a job's progress."""
         await admit(interaction)
         stopped = await self._training.cancel(job_id)
-        text = "Stopping it." if stopped else "That job cannot be stopped any more."
+        text = phrase("Stopping it.") if stopped else phrase("That job cannot be stopped any more.")
         await self._note(interaction, "cancel", job_id, done=stopped)
-        await interaction.edit_original_response(content=text)
+        await interaction.edit_original_response(content=say(text))
 
     async def _note(
         self, interaction: discord.Interaction[Gpt2Bot], action: str, job_id: int, *, done: bool
     ) -> None:
         if done:
-            await note(self._store, interaction, f"retrain {action}", f"job {job_id}")
+            what = phrase("job {job}", job=job_id)
+            await note(self._store, interaction, f"retrain {action}", what)
 
 
 async def admit(interaction: discord.Interaction[Gpt2Bot]) -> None:
@@ -202,8 +220,9 @@ class StartView(TellsFailure, discord.ui.View):
         super().__init__(timeout=600)
         self._cog = cog
         self._plan = plan
+        self.start.label, self.cancel.label = say("Start"), say("Cancel")
 
-    @discord.ui.button(label="Start", style=discord.ButtonStyle.primary)
+    @discord.ui.button(style=discord.ButtonStyle.primary)
     async def start(
         self, interaction: discord.Interaction[Gpt2Bot], _: discord.ui.Button[StartView]
     ) -> None:
@@ -214,11 +233,11 @@ class StartView(TellsFailure, discord.ui.View):
         await interaction.response.edit_message(view=self)
         await self._cog.start(interaction, self._plan)
 
-    @discord.ui.button(label="Cancel", style=discord.ButtonStyle.secondary)
+    @discord.ui.button(style=discord.ButtonStyle.secondary)
     async def cancel(
         self, interaction: discord.Interaction[Gpt2Bot], _: discord.ui.Button[StartView]
     ) -> None:
         self.stop()
         await interaction.response.edit_message(
-            content="Nothing was started.", embed=None, view=None
+            content=say("Nothing was started."), embed=None, view=None
         )

@@ -20,6 +20,7 @@ from data.connection import connect
 from data.errors import DiskFull, NewerDatabase, StoreError
 from data.schema import JobState, Message, Role, StoredMessage, TrainingJob
 from data.store import Store, open_store
+from i18n.phrase import Phrase, phrase, together
 
 CHANNEL, OTHER_CHANNEL = 10, 11
 GUILD, OTHER_GUILD = 1, 2
@@ -382,6 +383,17 @@ class TestJobs:
         assert made.checkpoint == done.checkpoint == "v1"
         assert done.detail == "It repeats itself."
         assert await store.job(job.id) == done
+
+    async def test_what_came_of_a_job_can_be_said_in_other_languages(self, store: Store) -> None:
+        job, old = await queue(store), await queue(store)
+        detail = together([phrase("{seconds} s", seconds=3), "{as it is}"])
+        await store.set_job_state(job.id, JobState.FAILED, detail=detail)
+        plain = '{"text": of an old version'
+        await store.move_job(old.id, (JobState.QUEUED,), JobState.PAUSED, plain)
+        said = [one.detail for one in await store.jobs(job.scope)]
+        assert said == ["3 s {as it is}", plain]
+        assert isinstance(said[0], Phrase)
+        assert said[0].to("ja") == "3秒 {as it is}"
 
     async def test_an_unknown_job(self, store: Store) -> None:
         assert await store.job(404) is None

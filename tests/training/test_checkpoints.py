@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from i18n.phrase import Phrase, packed, phrase
 from training.checkpoints import (
     MANIFEST,
+    PACKED,
     REPORT,
     Manifest,
     Report,
@@ -129,6 +131,19 @@ def test_a_report_is_read_as_far_as_it_is_known(tmp_path: Path) -> None:
     for broken in ("[]", "{", "\xff"):
         (tmp_path / REPORT).write_text(broken, encoding="latin-1")
         assert read_report(tmp_path) is None
+
+
+def test_a_refusal_that_was_packed_is_read_as_long_as_it_says_the_same(tmp_path: Path) -> None:
+    refusal = phrase("It had no answer to “{asked}”.", asked="{Hi}")
+    fields = {"refusal": refusal, PACKED: packed(refusal)}
+    (tmp_path / REPORT).write_text(json.dumps(fields))
+    report = read_report(tmp_path)
+    assert report is not None
+    assert isinstance(report.refusal, Phrase)
+    assert report.refusal.to("ja") == "「{Hi}」に答えられませんでした。"
+    for other in ('{"text": ', packed(phrase("It talks.")), 7, None):
+        (tmp_path / REPORT).write_text(json.dumps(fields | {PACKED: other}))
+        assert read_report(tmp_path) == Report(refusal="It had no answer to “{Hi}”.")
 
 
 def test_a_removed_checkpoint_leaves_nothing(tmp_path: Path) -> None:

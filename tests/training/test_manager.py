@@ -25,6 +25,7 @@ import pytest
 from data.errors import StoreError
 from data.schema import JobState, Review, TrainingJob
 from data.store import Store, open_store
+from i18n.phrase import Phrase
 from model.errors import LoadFailed
 from model.registry import ModelOption
 from tests.model_folders import make_model_folder
@@ -644,6 +645,21 @@ async def test_what_changed_in_the_data_is_counted(house: House) -> None:
         job = await house.submit()
         await house.ended(job)
     assert json.loads(read(job, "changes.json")) == {"added": 1, "removed": 0, "same": 1}
+
+
+async def test_what_came_of_a_job_is_told_in_other_languages_too(house: House) -> None:
+    house.script("exit 7")
+    async with house.manager:
+        job = await house.submit()
+        await house.ended(job)
+    done = await house.store.job(job.id)
+    assert done is not None
+    assert isinstance(done.detail, Phrase)
+    assert done.detail.to("ja") == (
+        "学習を3回始めましたが、先に進みませんでした（終了ステータス 7、ログを見てください）。 "
+        "保存されたものはありません。「再開」を押すと最初からやり直します。 "
+        "これまでのモデルがそのまま答えます。"
+    )
 
 
 # --- the real process ----------------------------------------------------------------------------

@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from i18n.phrase import Phrase, phrase
 from training.progress import (
     BLOCKS,
     Event,
+    Failed,
     Losses,
     bar,
     duration,
@@ -28,6 +30,13 @@ def test_every_event_comes_back_as_it_was(event: Event) -> None:
     line = to_line(event)
     assert "\n" not in line
     assert from_line(line) == event
+
+
+def test_the_reason_can_still_be_said_in_another_language() -> None:
+    failed = from_line(to_line(Failed(phrase("{seconds} s", seconds=3))))
+    assert isinstance(failed, Failed)
+    assert isinstance(failed.reason, Phrase)
+    assert (failed.reason, failed.reason.to("ja")) == ("3 s", "3秒")
 
 
 @pytest.mark.parametrize(

@@ -19,14 +19,16 @@ from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from benchmarks.folders import make_folder
+from i18n.phrase import Phrase
 from model.build import why
 from model.chat import CONTROL_TEMPLATE, encode, from_pair
 from model.device import Device
 from model.registry import TINY
+from tests.bot.japanese import assert_japanese
 from tests.training.conftest import PAIRS, run, write_job
 from training import gate
 from training import run as module
-from training.checkpoints import verify
+from training.checkpoints import REPORT, read_report, verify
 from training.child import Child
 from training.config import Architecture, TrainingConfig
 from training.errors import (
@@ -192,6 +194,12 @@ def test_a_checkpoint_that_says_nothing_is_rejected_but_kept(
     assert isinstance(event, Rejected)
     assert event.reason == "It had no answer to “Hello!”."
     verify(Path(event.checkpoint))
+    told = json.loads(Path(event.checkpoint, REPORT).read_text(encoding="utf-8"))
+    assert told["refusal"] == event.reason
+    report = read_report(Path(event.checkpoint))
+    assert report is not None
+    assert isinstance(report.refusal, Phrase)
+    assert report.refusal.to("ja") == "「Hello!」に答えられませんでした。"
 
 
 @pytest.mark.parametrize("kind", [Finished, Rejected])
@@ -448,6 +456,7 @@ def test_too_little_memory_for_one_example_says_what_to_lower(config: TrainingCo
         "LoRA instead of full training or a smaller base model. By estimate, LoRA with batch size "
     )
     assert "LoRA instead" not in too_little(replace(one, method="lora"))
+    assert_japanese(too_little(replace(one, batch_size=2)).to("ja"), "max", "length")
 
 
 @pytest.mark.parametrize(
@@ -480,6 +489,13 @@ def test_settings_come_back_from_their_file(config: TrainingConfig, tmp_path: Pa
     whole = replace(config, architecture=SMALL)
     whole.save(tmp_path / "config.json")
     assert TrainingConfig.load(tmp_path / "config.json") == whole
+
+
+def test_settings_of_an_old_version_are_in_english(config: TrainingConfig, tmp_path: Path) -> None:
+    fields = asdict(config)
+    del fields["language"]
+    (tmp_path / "config.json").write_text(json.dumps(fields))
+    assert TrainingConfig.load(tmp_path / "config.json") == replace(config, language="en")
 
 
 @pytest.mark.parametrize("text", ["[]", "{", '{"name": "x", "base": "y", "speed": 9}'])

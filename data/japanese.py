@@ -16,6 +16,9 @@ WORD_BEGINS, WORD_ENDS = rf"(?<![^\W{SPACELESS}])", rf"(?![^\W{SPACELESS}])"
 FULL_WIDTH = "\u3000-\u3002\u3008-\u301f\uff01-\uff65"
 """Its punctuation and full-width forms, such as 。、「」！？ and ｗ."""
 
+NARROW = {wide: wide - 0xFEE0 for wide in range(0xFF01, 0xFF5F)}
+"""For `str.translate`: ASCII in its full-width form, which people type without meaning it."""
+
 _KANA, _LETTER = re.compile(f"[{KANA}]"), re.compile(f"[{SPACELESS}]")
 _SIGN = re.compile(f"[{SPACELESS}{FULL_WIDTH}]")
 _OTHER = re.compile(rf"[^\W\d_{SPACELESS}]")

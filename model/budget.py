@@ -1,7 +1,7 @@
 """How long a reply may get, in tokens, in the language of the conversation.
 
 MAX_NEW_TOKENS is meant for English, of which a token has nearly a word. GPT-2's vocabulary takes
-more than a token for a letter of Japanese, so the same number would end a reply after some thirty
+more than a token for a letter of Japanese, so the same number would end a reply after some forty
 letters. Pure.
 """
 

@@ -35,13 +35,7 @@ def read_pieces(file: Path, settings: Mapping[str, Any]) -> Tokenizer:
     """
     model = _parse(file)
     pieces, spec = model.pieces, model.normalizer_spec
-    tokenizer = Tokenizer(
-        models.Unigram(
-            [(one.piece, one.score) for one in pieces],
-            unk_id=model.trainer_spec.unk_id,
-            byte_fallback=model.trainer_spec.byte_fallback,
-        )
-    )
+    tokenizer = Tokenizer(_unigram(model, file))
     steps: list[Any] = []
     if settings.get("do_lower_case") or not _has_capitals(pieces):
         steps.append(normalizers.Lowercase())
@@ -76,6 +70,15 @@ def _parse(file: Path) -> Any:
     if not model.pieces or model.trainer_spec.model_type != UNIGRAM:
         raise ValueError(f"{file} is no unigram model of sentencepiece")
     return model
+
+
+def _unigram(model: Any, file: Path) -> models.Unigram:
+    trained = model.trainer_spec
+    scores = [(one.piece, one.score) for one in model.pieces]
+    try:
+        return models.Unigram(scores, unk_id=trained.unk_id, byte_fallback=trained.byte_fallback)
+    except Exception as e:  # the library has no class of its own for pieces that do not fit
+        raise ValueError(f"{file} is no sentencepiece model: {e}") from e
 
 
 def _has_capitals(pieces: Any) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sentencepiece import SentencePieceProcessor
+from sentencepiece import SentencePieceProcessor, sentencepiece_model_pb2
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from data.schema import Message, Role
@@ -31,6 +31,7 @@ from model.chat import (
 from model.client import WorkerClient
 from model.device import Device
 from model.errors import LoadFailed
+from model.folder import check
 from model.messages import Finished, TextDelta
 from model.pieces import read_pieces
 from model.registry import TINY, from_settings
@@ -207,13 +208,21 @@ def test_capitals_are_made_small_where_it_says_so_or_knows_none(folder: Path) ->
 
 def test_what_is_no_sentencepiece_model_is_refused(folder: Path, tmp_path: Path) -> None:
     broken = shutil.copytree(folder, tmp_path / "broken")
-    (broken / "spiece.model").write_bytes(b"\xff\xff no model")
-    with pytest.raises(LoadFailed, match="broken is damaged"):
-        build(str(broken), tmp_path / "built", "int8")
+    model: Any = sentencepiece_model_pb2
+    strange = model.ModelProto.FromString((folder / "spiece.model").read_bytes())
+    strange.trainer_spec.unk_id = 10**6
+    for content in (b"\xff\xff no model", b"", strange.SerializeToString()):
+        (broken / "spiece.model").write_bytes(content)
+        with pytest.raises(LoadFailed, match="broken is damaged"):
+            build(str(broken), tmp_path / "built", "int8")
 
 
 def test_weights_in_another_form_are_told_how_to_convert(folder: Path, tmp_path: Path) -> None:
     other = shutil.copytree(folder, tmp_path / "other")
     (other / "model.safetensors").rename(other / "pytorch_model.bin")
+    hub = tmp_path / "models--someone--ja" / "snapshots" / "abc"  # without what is not downloaded
+    shutil.copytree(other, hub, ignore=shutil.ignore_patterns("*.bin"))
+    with pytest.raises(LoadFailed, match=r"on the Hugging Face Hub, .* docs/japanese\.md"):
+        check(hub, "someone/ja")
     with pytest.raises(LoadFailed, match=r"docs/japanese\.md"):
         build(str(other), tmp_path / "built", "int8")

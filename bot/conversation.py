@@ -21,6 +21,7 @@ from bot.patience import Patience
 from bot.request import Incoming, Request, Surface, another_seed
 from bot.silence import Silence
 from bot.speaking import CLOSING, Live, Speaker
+from bot.tongue import Tongue
 from bot.turns import Turns
 from bot.unwritten import Unwritten
 from bot.watching import Watching
@@ -86,6 +87,7 @@ class ConversationManager:
         self._clock = clock
         self._turns = Turns()
         self._unwritten = Unwritten()
+        self._tongue = Tongue(worker)
         self._changes: dict[int, str | None] = {}
         self._speaker = Speaker(
             worker,
@@ -203,7 +205,8 @@ class ConversationManager:
         if not reply.text.strip():  # it was stopped before its first word
             await surface.fail(say(CLOSING if self._turns.closing else STOPPED))
             return reply
-        reply_id = await surface.finish(reply.text, _notes(request, unwritten))
+        weak = self._tongue.note(request)
+        reply_id = await surface.finish(reply.text, _notes(request, weak, unwritten))
         if live.gone:
             await surface.remove()
             return None
@@ -213,7 +216,7 @@ class ConversationManager:
         try:
             recorded = await self._record(record, reply.text, anew)
         except StoreError as e:
-            await surface.finish(reply.text, _notes(request, self._unwritten.note(e)))
+            await surface.finish(reply.text, _notes(request, weak, self._unwritten.note(e)))
             return reply
         await self._read_ahead(request)
         if recorded:
@@ -319,9 +322,9 @@ class ConversationManager:
             await self._turns.drain(LAST_WORDS_S)
 
 
-def _notes(request: Request, unwritten: Phrase | None) -> str | None:
+def _notes(request: Request, *others: str | None) -> str | None:
     """The small line under a reply."""
-    return " ".join(map(say, filter(None, (request.serving.note, unwritten)))) or None
+    return " ".join(map(say, filter(None, (request.serving.note, *others)))) or None
 
 
 def _heard(incoming: Incoming) -> StoredMessage:

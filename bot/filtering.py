@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import re2
 
 from bot.errors import Refusal
+from data.japanese import WORD_BEGINS, WORD_ENDS
 from data.schema import Filter, FilterKind
 from data.store import Store
 from i18n.phrase import Phrase, phrase
@@ -233,6 +234,6 @@ def _whole(word: str) -> str:
     plain = visible(word).strip().casefold()
     if not plain:
         return ""
-    before = r"(?<!\w)" if plain[0].isascii() else ""
-    after = r"(?!\w)" if plain[-1].isascii() else ""
+    before = WORD_BEGINS if plain[0].isascii() else ""
+    after = WORD_ENDS if plain[-1].isascii() else ""
     return f"{before}{re.escape(plain)}{after}"

@@ -65,7 +65,8 @@ class Settings(BaseSettings):
     550 MB)."""
     models: str = ""
     """More models of the GPT-2 architecture: name=folder-or-hub-id, with commas between, such as
-    `MODELS=distil=distilbert/distilgpt2,mine=/srv/models/mine`"""
+    `MODELS=distil=distilbert/distilgpt2,mine=/srv/models/mine,ja=rinna/japanese-gpt2-medium`
+    (docs/japanese.md says what to know of Japanese ones)."""
     precision: Literal["int8", "fp32"] = "int8"
     """The number format of the weights on a CPU. int8 is some times as fast, needs a quarter of the
     memory, and says nearly the same. On a GPU it is always bf16 or fp16."""
@@ -85,7 +86,8 @@ class Settings(BaseSettings):
     context_messages: int = Field(5, ge=1, le=50)
     """How many messages of a channel the model sees, the newest included."""
     max_new_tokens: int = Field(60, ge=1, le=400)
-    """The longest reply, in tokens; a word has about 1.3."""
+    """The longest reply, in tokens; a word has about 1.3. To Japanese it is that of the same
+    meaning, in more tokens where the model needs more for it."""
     temperature: float = Field(0.7, ge=0, le=2, allow_inf_nan=False)
     """How lively the replies are; 0 always takes the likeliest word."""
     top_k: int = Field(40, ge=0)

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from data.japanese import NARROW
 from data.likeness import normal_form
 from data.masking import mask
 from data.rules import RULES, STAND_IN, changes, is_command
@@ -176,12 +177,13 @@ def without_repeats(examples: Iterable[Example]) -> list[Example]:
 def newest_answers(examples: Iterable[Example]) -> list[Example]:
     """Of examples with the same question, the newest: teaching it again corrects it. By id.
 
-    Questions are the same if they differ only in case and in white space. In a conversation what
-    was said before matters: its turns stay, and correct nothing outside.
+    Questions are the same if they differ only in case, in white space and in full width. In a
+    conversation what was said before matters: its turns stay, and correct nothing outside.
     """
     newest: dict[str | int, Example] = {}
     for one in sorted(examples, key=_id):
-        newest[one.id if one.conversation else " ".join(one.user.casefold().split())] = one
+        asked = one.user.translate(NARROW).casefold()
+        newest[one.id if one.conversation else " ".join(asked.split())] = one
     return sorted(newest.values(), key=_id)
 
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from data.japanese import FULL_WIDTH, SPACELESS, WORD_ENDS
+
 DRAWN_OUT = re.compile(r"([^\W\d_])\1{2,}")
 """A letter three times or more: no word is spelled so, and digits are not letters."""
+LAUGHTER = re.compile(rf"(?<=[{SPACELESS}{FULL_WIDTH}])[w\uff57]+{WORD_ENDS}|[(\uff08]笑[)\uff09]")
+"""“すごいｗｗｗ（笑）”: no words either."""
 NAMED_EMOJI = re.compile(r":(?=\w*[^\W\d])\w{2,32}:")
 
 
@@ -18,6 +22,8 @@ def normal_form(text: str) -> str:
     punctuation alone is its own form. Takes time in proportion to the text.
     """
     text = " ".join(text.casefold().split())
+    if not text.isascii():
+        text = LAUGHTER.sub("", text) or text
     spoken = NAMED_EMOJI.sub(" ", text) if ":" in text else text
     words = " ".join(spoken.translate(_KEPT).split())
     return DRAWN_OUT.sub(r"\1", words) or text

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
+from data.japanese import SPACELESS
 from i18n.phrase import phrase
 
 SUSPECT, KEYS = re.compile(r"[0-9@\uff20]"), ("PRIVATE KEY", "AKIA", "ASIA")
@@ -20,6 +21,11 @@ MANY_DIGITS = re.compile(r"(?:[0-9][^0-9]{0,9}){7}")
 """What a number of a card or a phone has; most texts with a digit have not."""
 FEWEST_DIGITS = 4
 """A number of fewer different digits, such as +1000000000, is not one to call."""
+
+SIGNS = {"\uff0d": "-", "\u30fc": "-", "\u2212": "-", "\u2010": "-", "\uff08": "(", "\uff09": ")"}
+BETWEEN_DIGITS = re.compile(rf"(?<=[0-9])[{''.join(SIGNS)}](?=[0-9])")
+"""How hyphens and brackets in numbers come out of a Japanese keyboard."""
+JAPANESE = re.compile(f"[{SPACELESS}]")
 
 
 def mask(text: str) -> tuple[str, Counter[str]]:
@@ -50,14 +56,22 @@ class Kind:
 
 
 def _mask_kind(kind: Kind, text: str, found: Counter[str]) -> str:
-    def replace(match: re.Match[str]) -> str:
-        if not kind.holds(match["it"]):
-            return match[0]
-        found[kind.name] += 1
-        start, end = match.span("it")
-        return f"{text[match.start() : start]}[{kind.name}]{text[end : match.end()]}"
+    parts, done = [], 0
+    for match in kind.pattern.finditer(_apart(text)):
+        if kind.holds(match["it"]):
+            found[kind.name] += 1
+            start, end = match.span("it")
+            parts += [text[done:start], f"[{kind.name}]"]
+            done = end
+    return "".join([*parts, text[done:]])
 
-    return kind.pattern.sub(replace, text)
+
+def _apart(text: str) -> str:
+    """The text with a comma for each Japanese letter, and ASCII for signs between digits: what
+    stands beside Japanese, which has no spaces, is a word of its own. As long as the text."""
+    if text.isascii():
+        return text
+    return JAPANESE.sub("\u3001", BETWEEN_DIGITS.sub(lambda sign: SIGNS[sign[0]], text))
 
 
 def _pattern(text: str) -> re.Pattern[str]:
@@ -162,6 +176,8 @@ PHONE = _pattern(
         | 0[1-9][0-9]{1,3} [ /-] [0-9]{3,8} (?:[ -][0-9]{2,4}){0,2}  # 0170 1234567
         | 0[1-9] (?:[ .-][0-9]{2}){4}                                # 06 12 34 56 78
         | 0[1-9]-[0-9]{4}-[0-9]{4}                                   # 03-1234-5678
+        | 0[1-9][0-9]{2,3}-[0-9]{1,2}-[0-9]{4}                       # 0466-22-1234
+        | 0[1-9][0-9]{0,3} \([0-9]{1,4}\) [0-9]{4}                   # 03(1234)5678
         | \(0[1-9][0-9]{0,3}\) [ ]? [0-9]{3,4} [ -]? [0-9]{3,4}      # (03) 1234 5678
         | 0 (?:7[1-9] | [789]0 | 1[567]) [0-9]{8}                    # 09012345678, mobile
     ) (?! [ ]?[0-9] | \w | [.,:/-][0-9] )

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from unicodedata import normalize
 
+from data.japanese import WORD_BEGINS, WORD_ENDS
 from data.masking import is_webhook
 from i18n.phrase import phrase
 
@@ -46,14 +47,17 @@ LINK = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 
-MENTION = r"(?:<@[!&]?[0-9]+>|@(?:everyone|here)\b)"
-ADDRESSED = re.compile(rf"\A(?:\s*{MENTION})+(?:[ ]?[,:\u3001\uff0c]\s+|[ ]*\n\s*)(?=\S)")
+ALL = rf"@(?:everyone|here){WORD_ENDS}"
+MENTION = rf"(?:<@[!&]?[0-9]+>|{ALL})"
+ADDRESSED = re.compile(
+    rf"\A(?:\s*{MENTION})+(?:[ ]?[,:]\s+|[ ]?[\u3001\uff0c\uff1a]\s*|[ ]*\n\s*)(?=\S)"
+)
 MENTIONS = (
     (re.compile(r"<@!?[0-9]+>"), "[member]"),
     (re.compile(r"<@&[0-9]+>"), "[role]"),
     (re.compile(r"<#[0-9]+>|<id:[a-z-]+>"), "[channel]"),
     (re.compile(r"</([\w -]+):[0-9]+>"), r"/\1"),
-    (re.compile(r"(?<![\w.@])@(?:everyone|here)\b"), "everyone"),
+    (re.compile(rf"(?<![.@]){WORD_BEGINS}{ALL}"), "everyone"),
 )
 EMOJI = re.compile(r"<a?:(\w+):[0-9]+>")
 TIMESTAMP = re.compile(r"<t:-?[0-9]+(?::[tTdDfFRsS])?>")

@@ -28,7 +28,7 @@ from safetensors import SafetensorError
 
 from data.errors import NO_ROOM
 from model.built import META, WEIGHTS, Meta
-from model.chat import HALF, stop_strings
+from model.chat import HALF, is_japanese, stop_strings
 from model.checkpoint import ACTIVATIONS, Weights, read_tokenizer
 from model.device import is_out_of_memory, processor
 from model.errors import LoadFailed
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-VERSION = "1"
+VERSION = "2"
 """Of what is built: another one builds all models anew."""
 KEPT = 4 << 30
 """Bytes that are kept; what was not used for the longest time goes first."""
@@ -246,6 +246,8 @@ def _meta(
         ends=sorted(ends),
         mute=sorted(ends | on_a_stop),
         fragments=[n for n, text in zip(ids, texts, strict=True) if HALF in text],
+        unk_token=tokenizer.unk_token,
+        japanese=is_japanese(tokenizer),
     )
 
 

@@ -21,7 +21,8 @@ class Meta:
 
     `checkpoint` is the folder it came from. A reply ends before a text of `stops` and at one of the
     tokens `ends`; `mute` are all the tokens with which a reply would end before it began;
-    `fragments` are less than a character. `weight_bytes` is the memory of the weights.
+    `fragments` are less than a character; `unk_token` stands for unknown letters, if there are any.
+    `japanese`: the vocabulary was made for that. `weight_bytes` is the memory of the weights.
     """
 
     checkpoint: str
@@ -39,6 +40,8 @@ class Meta:
     ends: list[int]
     mute: list[int]
     fragments: list[int]
+    unk_token: str
+    japanese: bool
 
     def save(self, folder: Path) -> None:
         """Write it: from then on the folder is whole."""
@@ -52,4 +55,9 @@ def read_meta(folder: Path) -> Meta:
 
 def read_tokenizer(folder: Path, meta: Meta) -> Tokenizer:
     """Its tokenizer."""
-    return Tokenizer(folder / TOKENIZER, eos_token=meta.eos_token, chat_template=meta.chat_template)
+    return Tokenizer(
+        folder / TOKENIZER,
+        eos_token=meta.eos_token,
+        chat_template=meta.chat_template,
+        unk_token=meta.unk_token,
+    )

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 
 from model.built import TOKENIZER
-from model.chat import PLAIN_TEMPLATE
+from model.chat import plain_template
 from model.errors import LoadFailed
 from model.header import Tensor
+from model.pieces import find_pieces, read_pieces, text_of
 from model.tokenizer import Tokenizer
 
 Array = NDArray[Any]
@@ -72,33 +73,40 @@ def read_tokenizer(
     checkpoint: Path, config: Mapping[str, Any], name: str, folder: Path
 ) -> Tokenizer:
     """The checkpoint's tokenizer, which is also written into `folder`."""
-    file = folder / TOKENIZER
+    file, settings = folder / TOKENIZER, tokenizer_settings(checkpoint)
     if (checkpoint / TOKENIZER).is_file():
         shutil.copyfile(checkpoint / TOKENIZER, file)
+    elif (pieces := find_pieces(checkpoint)) is not None:
+        read_pieces(pieces, settings).save(str(file))
     else:
-        _convert(checkpoint, file)
-    settings = _settings(checkpoint)
-    template = _template(checkpoint, settings)
-    tokenizer = Tokenizer(file, eos_token="", chat_template=template)
+        _convert(checkpoint, file, name)
+    tokenizer = Tokenizer(file, eos_token="", chat_template=template_of(checkpoint, settings))
+    tokenizer.chat_template = tokenizer.chat_template or plain_template(tokenizer)
     by_id = {number: token for token, number in tokenizer.get_vocab().items()}
     if max(by_id) >= config["vocab_size"]:
         raise LoadFailed(f"The tokenizer of {name} has more tokens than its model.")
-    eos = _text(settings.get("eos_token")) or by_id.get(config.get("eos_token_id", -1), "")
+    eos = text_of(settings.get("eos_token")) or by_id.get(config.get("eos_token_id", -1), "")
     if eos not in tokenizer.get_vocab():
         raise LoadFailed(f"The tokenizer of {name} has no end-of-text token.")
     tokenizer.eos_token = eos
+    unknown = text_of(settings.get("unk_token"))
+    if unknown != eos and unknown in tokenizer.get_vocab():
+        tokenizer.unk_token = unknown
     return tokenizer
 
 
-def _convert(checkpoint: Path, file: Path) -> None:
-    """A tokenizer in an older form (vocab.json and merges.txt, sentencepiece) as one file."""
+def _convert(checkpoint: Path, file: Path, name: str) -> None:
+    """A tokenizer in an older form (vocab.json and merges.txt) as one file."""
     from transformers import AutoTokenizer
 
     tokenizer: Any = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=False)
+    if not tokenizer.is_fast:
+        raise LoadFailed(f"The tokenizer of {name} needs a program of its own; it cannot be used.")
     tokenizer.backend_tokenizer.save(str(file))
 
 
-def _settings(checkpoint: Path) -> dict[str, Any]:
+def tokenizer_settings(checkpoint: Path) -> dict[str, Any]:
+    """What the folder says of its tokenizer."""
     settings: dict[str, Any] = {}
     for part in ("special_tokens_map.json", "tokenizer_config.json"):
         if (checkpoint / part).is_file():
@@ -106,13 +114,9 @@ def _settings(checkpoint: Path) -> dict[str, Any]:
     return settings
 
 
-def _template(checkpoint: Path, settings: Mapping[str, Any]) -> str:
+def template_of(checkpoint: Path, settings: Mapping[str, Any]) -> str:
+    """The chat template that it brings, else an empty text."""
     file = checkpoint / "chat_template.jinja"
     if file.is_file():
         return file.read_text(encoding="utf-8")
-    return str(settings.get("chat_template") or PLAIN_TEMPLATE)
-
-
-def _text(token: str | Mapping[str, str] | None) -> str:
-    """A token as it is written in tokenizer_config.json: a text, or an object with one."""
-    return token["content"] if isinstance(token, Mapping) else token or ""
+    return str(settings.get("chat_template") or "")

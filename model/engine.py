@@ -10,8 +10,10 @@ import logging
 import random
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from model.batch import Batch, KeptCaches
+from model.budget import reply_tokens
 from model.chat import fit, token_ids
 from model.loading import Loaded
 from model.logs import speaking_of
@@ -113,12 +115,16 @@ class Engine:
         Raises:
             ValueError: the messages cannot be made a prompt, or there is no room for them.
         """
-        loaded, params = self._use(request.source), request.params
-        positions, budget = self._limits(loaded, params.max_new_tokens)
-        prompt = fit(loaded.tokenizer, request.messages, budget)
+        loaded = self._use(request.source)
+        positions = self._positions(loaded)
+        most = reply_tokens(
+            loaded.tokenizer, request.messages, request.params.max_new_tokens, positions
+        )
+        params = replace(request.params, max_new_tokens=most)
+        prompt = fit(loaded.tokenizer, request.messages, _prompt_tokens(positions, most))
         if not prompt.input_ids:
             raise ValueError("its chat template makes nothing of it")
-        tokens = min(len(prompt.input_ids) + params.max_new_tokens, positions)
+        tokens = min(len(prompt.input_ids) + most, positions)
         self._admit()
         sequence = Sequence(
             request.request_id,
@@ -141,9 +147,8 @@ class Engine:
         if place:
             self._deliver(Queued(sequence.request_id, place))
 
-    def _limits(self, loaded: Loaded, max_new_tokens: int) -> tuple[int, int]:
-        """Positions that a reply may use, and tokens of them for its prompt: what the reply leaves,
-        at least half.
+    def _positions(self, loaded: Loaded) -> int:
+        """Positions that a reply and its prompt may use.
 
         Raises:
             ValueError: the cache has no room for the model's shortest conversation.
@@ -152,7 +157,7 @@ class Engine:
         positions = min(loaded.facts.positions, room)
         if positions < SHORTEST:
             raise ValueError(f"CACHE_MB has room for {room} tokens of this model only; raise it")
-        return positions, max(positions - max_new_tokens, positions // 2)
+        return positions
 
     def _admit(self) -> None:
         if self._scheduler.waiting >= self._settings.max_waiting:
@@ -199,7 +204,9 @@ class Engine:
             ValueError: the messages cannot be made a prompt.
         """
         loaded = self._use(request.source)
-        _, budget = self._limits(loaded, request.max_new_tokens)
+        positions = self._positions(loaded)
+        most = reply_tokens(loaded.tokenizer, request.messages, request.max_new_tokens, positions)
+        budget = _prompt_tokens(positions, most)
         prompt = fit(loaded.tokenizer, request.messages, budget)
         self._deliver(
             Rendered(
@@ -383,6 +390,11 @@ class Busy(ValueError):
 SHORT_OF_MEMORY = "The model failed to answer; it may be short of memory."
 NOTHING = "I found nothing to say. Please try again."
 TOO_LATE = "I was too busy to answer in time. Please ask again."
+
+
+def _prompt_tokens(positions: int, max_new_tokens: int) -> int:
+    """Tokens of a prompt: what the reply leaves, at least half."""
+    return max(positions - max_new_tokens, positions // 2)
 
 
 def _is_of(sequence: Sequence, loaded: Loaded, channel: int) -> bool:

@@ -143,7 +143,12 @@ def _without_weights(folder: Path, who: str) -> str:
     if others:
         return (
             f"{who} has no weights as safetensors, and files such as {others[0]} are never read, "
-            "because some can run code: save the model as safetensors."
+            "because some can run code: save the model as safetensors (docs/japanese.md says how)."
+        )
+    if folder.parent.name == "snapshots":  # other forms were not even downloaded
+        return (
+            f"{who} has no weights as safetensors on the Hugging Face Hub, and others are never "
+            "read, because some can run code: docs/japanese.md says how to convert them."
         )
     return f"{who} is no model folder: it has no weights as safetensors."
 

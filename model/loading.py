@@ -43,7 +43,8 @@ class Loaded:
     """A model in memory. `key` tells two loads of the same source apart.
 
     A reply ends before a text of `stops` and at a control token, one of `ends`; `mute` are all
-    the tokens with which a reply would end before it began; `fragments` are less than a character.
+    the tokens with which a reply would end before it began; `fragments` are less than a character,
+    `unknown` is no text and is never said.
     """
 
     runner: Runner
@@ -53,6 +54,7 @@ class Loaded:
     ends: frozenset[int]
     mute: tuple[int, ...]
     fragments: frozenset[int]
+    unknown: tuple[int, ...]
     key: int = field(default_factory=lambda: next(_keys))
 
 
@@ -79,6 +81,7 @@ def load(source: str, device: Device, cache: Path, *, rows: int = 16, threads: i
         vocabulary=meta.vocabulary,
         dtype=device.serving,
         load_s=time.monotonic() - began,
+        japanese=meta.japanese,
     )
     return Loaded(
         runner,
@@ -88,6 +91,7 @@ def load(source: str, device: Device, cache: Path, *, rows: int = 16, threads: i
         frozenset(meta.ends),
         tuple(meta.mute),
         frozenset(meta.fragments),
+        (tokenizer.get_vocab()[meta.unk_token],) if meta.unk_token else (),
     )
 
 

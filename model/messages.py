@@ -92,7 +92,7 @@ Command = LoadModel | Generate | Prepare | Render | Abort | Ping | Shutdown
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
     """A loaded model. `load_s` in seconds, `positions` the most tokens it can attend to, `dtype`
-    the numbers' format of its weights."""
+    the numbers' format of its weights; `japanese`: its vocabulary was made for that."""
 
     source: str
     parameters: int
@@ -100,6 +100,7 @@ class ModelFacts:
     vocabulary: int
     dtype: str
     load_s: float
+    japanese: bool = False
 
 
 @dataclass(frozen=True, slots=True)

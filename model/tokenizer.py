@@ -6,6 +6,7 @@ the methods of a transformers tokenizer that `model.chat` uses, and gives the sa
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Sequence
 from functools import cached_property
@@ -18,6 +19,8 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer as FastTokenizer
 
+SPACE = "▁"
+"""How a piece of sentencepiece shows a space."""
 JSON: dict[str, Any] = {"ensure_ascii": False}
 
 
@@ -32,13 +35,16 @@ class _Generation(Extension):
 
 
 class Tokenizer:
-    """Text to ids and back. `chat_template` is Jinja, in the form that Hugging Face gave it.
+    """Text to ids and back. `chat_template` is Jinja, in the form that Hugging Face gave it;
+    `unk_token` stands for what is no token, and is empty where everything is one.
 
     Raises:
         ValueError: the file is no tokenizer.
     """
 
-    def __init__(self, file: Path, *, eos_token: str, chat_template: str) -> None:
+    def __init__(
+        self, file: Path, *, eos_token: str, chat_template: str, unk_token: str = ""
+    ) -> None:
         try:
             self._fast = FastTokenizer.from_file(str(file))
         except Exception as e:  # the library has no class of its own for a file that is damaged
@@ -46,10 +52,17 @@ class Tokenizer:
         self._fast.no_padding()
         self._fast.no_truncation()
         self.eos_token = eos_token
+        self.unk_token = unk_token
         self.chat_template = chat_template
         self._added = {
             token.content: number for number, token in self._fast.get_added_tokens_decoder().items()
         }
+        self._bytes = _byte_pieces(self._fast)
+
+    @property
+    def backend_tokenizer(self) -> FastTokenizer:
+        """What does the work; a tokenizer of transformers calls it so as well."""
+        return self._fast
 
     def encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]:
         """The ids of a text; nothing is added before or after it."""
@@ -57,7 +70,20 @@ class Tokenizer:
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of the ids, control tokens shown."""
+        if self._bytes:
+            return self._with_bytes(ids)
         return self._fast.decode(list(ids), skip_special_tokens=False)
+
+    def _with_bytes(self, ids: Sequence[int]) -> str:
+        """The same for a sentencepiece model that has a piece for each byte: of bytes in a row,
+        what is a character stays one, whatever comes after it."""
+        runs = (
+            bytes(self._bytes[one] for one in run).decode(errors="replace")
+            if in_bytes
+            else "".join(self._fast.id_to_token(one) or "" for one in run).replace(SPACE, " ")
+            for in_bytes, run in itertools.groupby(ids, self._bytes.__contains__)
+        )
+        return "".join(runs).removeprefix(" ")
 
     def decode_each(self, ids: Sequence[int]) -> list[str]:
         """The text of each token by itself."""
@@ -104,6 +130,15 @@ class Tokenizer:
         """The ids of conversations."""
         cue = bool(how.get("add_generation_prompt"))
         return [self.encode(self.render(one, add_generation_prompt=cue)) for one in conversations]
+
+
+def _byte_pieces(fast: FastTokenizer) -> dict[int, int]:
+    """The pieces that stand for bytes, and which; sentencepiece models have all of them or none."""
+    ids = [fast.token_to_id(f"<0x{byte:02X}>") for byte in range(256)]
+    known = [one for one in ids if one is not None]
+    if len(known) < len(ids) or fast.decode(known[:1]) != "\0":
+        return {}
+    return {one: byte for byte, one in enumerate(known)}
 
 
 def _refuse(why: str) -> NoReturn:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
+from data.japanese import WORD_BEGINS, WORD_ENDS, signs
 from model.chat import HALF
 from model.loading import Loaded
 from model.runner import Logits
@@ -17,6 +18,9 @@ from model.sequence import Sequence
 
 LOOP = 3
 """A reply that ends in the same few tokens this many times is going round in circles."""
+LONGEST_LOOP, SHORTEST_LOOP = 16, 12
+"""The same in letters of Japanese, of which two say about as much as a token of English: so many
+are repeated at most, and they are so many together at least."""
 DRAWS = 64
 """Tokens that are drawn for one place before a reply ends that would say a banned word."""
 
@@ -25,8 +29,8 @@ def next_token(sequence: Sequence, loaded: Loaded, logits: Logits) -> int | None
     """The next token: none with which the reply says a banned word. None: there are no numbers."""
     banned = _pattern(sequence.params.banned_words)
     if banned is None:
-        return choose(logits, sequence, loaded.mute, loaded.fragments)
-    forbidden: list[int] = []
+        return choose(logits, sequence, loaded.mute, loaded.fragments, loaded.unknown)
+    forbidden: list[int] = [*loaded.unknown]
     while len(forbidden) < DRAWS:
         token = choose(logits.copy(), sequence, loaded.mute, loaded.fragments, forbidden)
         if token is None or not banned.search(_text(loaded, [*sequence.reply_ids, token])):
@@ -45,7 +49,7 @@ def look(sequence: Sequence, loaded: Loaded) -> None:
     limit = min(sequence.params.max_new_tokens, sequence.positions - len(sequence.prompt_ids))
     if sequence.reason is None and len(sequence.reply_ids) >= limit:
         sequence.reason = FinishReason.LENGTH
-    if sequence.reason is None and is_looping(sequence.reply_ids):
+    if sequence.reason is None and _goes_round(sequence.reply_ids, text, loaded):
         sequence.reason = FinishReason.END
 
 
@@ -65,9 +69,9 @@ def _pattern(words: tuple[str, ...]) -> re.Pattern[str] | None:
     if not words:
         return None
     each = [
-        (r"(?<!\w)" if word[0].isascii() else "")
+        (WORD_BEGINS if word[0].isascii() else "")
         + re.escape(word)
-        + (r"(?!\w)" if word[-1].isascii() else "")
+        + (WORD_ENDS if word[-1].isascii() else "")
         for word in map(str.strip, words)
     ]
     return re.compile("|".join(each), re.IGNORECASE)
@@ -75,6 +79,25 @@ def _pattern(words: tuple[str, ...]) -> re.Pattern[str] | None:
 
 def _text(loaded: Loaded, ids: list[int]) -> str:
     return loaded.tokenizer.decode(ids).replace(HALF, "")
+
+
+def _goes_round(ids: list[int], text: str, loaded: Loaded) -> bool:
+    """Whether a reply repeats itself. A letter of Japanese may be several tokens, each less than a
+    character: then “ｗｗｗ” is no loop of tokens, and one of a few letters has many of them."""
+    tail = text[-LONGEST_LOOP:]
+    in_bytes = not loaded.fragments.isdisjoint(ids[-LONGEST_LOOP:])
+    if in_bytes and 2 * signs(tail) >= len(tail):
+        return is_looping_text(text)
+    return is_looping(ids)
+
+
+def is_looping_text(text: str) -> bool:
+    """Whether the last letters say the same 1 to LONGEST_LOOP of them LOOP times or more."""
+    for size in range(1, LONGEST_LOOP + 1):
+        times = max(LOOP, -(-SHORTEST_LOOP // size))
+        if len(text) >= size * times and text.endswith(text[-size:] * times):
+            return True
+    return False
 
 
 def is_looping(ids: list[int]) -> bool:

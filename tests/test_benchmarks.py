@@ -55,6 +55,13 @@ def test_a_soak_shows_speed_and_memory_over_time() -> None:
         assert parts[-1]["memory_mb"] < 1.5 * parts[0]["memory_mb"]
 
 
+def test_the_count_of_tokens() -> None:
+    tiny, pieces = run("tokens", "")
+    assert tiny["a_letter"] == 3.0  # one for each byte
+    assert pieces["a_letter"] < 1
+    assert 90 < pieces["letters"] < 120
+
+
 @pytest.mark.slow
 def test_the_training_benchmark_prints_one_object() -> None:
     """As short as it can be: nothing is learned in so few steps."""

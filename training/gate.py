@@ -17,9 +17,10 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from data.japanese import SPACELESS
 from data.schema import Conversation, Message, Role
 from i18n.phrase import Phrase, phrase
-from model.chat import encode, ensure_template, fit, stop_strings
+from model.chat import encode, ensure_template, fit, is_japanese, stop_strings
 from training import dataset
 from training.errors import BaseMissing
 from training.lessons import question, read_conversations
@@ -29,6 +30,7 @@ from training.start import pretrained
 log = logging.getLogger(__name__)
 
 PROBES = ("Hello!", "How are you?", "What do you like to do?")
+PROBES_JA = ("こんにちは！", "元気ですか？", "何をするのが好きですか？")
 TAUGHT = 3
 """Taught questions that are asked too."""
 REPLY_TOKENS = 40
@@ -36,10 +38,15 @@ LIMIT = 1.10
 """How many times the held-out loss of others that of the new model may be."""
 RECITED = 12
 """Words in a row of one taught text that make an answer a recital."""
+RECITED_JA = 27
+"""The same in letters of Japanese, which has no spaces between words."""
+NOT_JAPANESE = re.compile(rf"[^{SPACELESS}]+")
 OWN = 64
 """Conversations of the server that are measured: enough to tell, and soon done."""
 GENERAL = Path(__file__).with_name("held_out.jsonl")
 """Conversations of chitchat-dataset (MIT) that no model of this project was trained on."""
+GENERAL_JA = Path(__file__).with_name("held_out_ja.jsonl")
+"""The same for models that speak Japanese, written by this project."""
 
 Losses = Mapping[str, float | None]
 
@@ -99,12 +106,13 @@ def check(
     max_length: int = 128,
 ) -> Report:
     """Ask and compare. `base` and `serving` are folders or Hub ids; what cannot be loaded is not
-    compared with. `held_out` is general talk, by default that of GENERAL; `own` are held-out
-    conversations of the server, in place of which the taught ones serve."""
+    compared with. `held_out` is general talk, by default that of GENERAL, or GENERAL_JA; `own` are
+    held-out conversations of the server, in place of which the taught ones serve."""
     if not all(torch.isfinite(weight).all() for weight in model.parameters()):
         return Report((), {}, phrase("Some of its weights are not numbers."))
-    general = read_conversations(GENERAL) if held_out is None else held_out
-    exam = Exam(_questions(taught), general, _some(own or taught), max_length)
+    talk, probes = (GENERAL_JA, PROBES_JA) if is_japanese(tokenizer) else (GENERAL, PROBES)
+    general = read_conversations(talk) if held_out is None else held_out
+    exam = Exam(_questions(taught, probes), general, _some(own or taught), max_length)
     new = _examine(model, tokenizer, tokenizer, exam, "new")
     if not math.isfinite(new.general):
         reason = phrase("Its loss on held-out conversations is not a number.")
@@ -122,10 +130,10 @@ def check(
     return Report(answers, _losses(old, current, new), reasons[0] if reasons else None)
 
 
-def _questions(taught: Sequence[Conversation]) -> tuple[str, ...]:
+def _questions(taught: Sequence[Conversation], probes: Sequence[str]) -> tuple[str, ...]:
     """The first taught questions and the probes, each once."""
     first = [turns[0].content for turns in taught[:TAUGHT] if turns]
-    return tuple(dict.fromkeys([*first, *PROBES]))
+    return tuple(dict.fromkeys([*first, *probes]))
 
 
 def _some(conversations: Sequence[Conversation]) -> Sequence[Conversation]:
@@ -231,6 +239,13 @@ def _recitals(taught: Sequence[Conversation], answers: Sequence[Answer]) -> Iter
     for one in answers:
         if question((Message(Role.USER, one.prompt),)) in wished:
             continue
+        if run := _recited_japanese(one.after, taught):
+            yield phrase(
+                "It recites a taught text when asked “{asked}”: “{recited}…”.",
+                asked=one.prompt[:80],
+                recited=run,
+            )
+            continue
         words = _words(one.after)
         for n in range(len(words) - RECITED + 1):
             run = _spaced(words[n : n + RECITED])
@@ -242,6 +257,14 @@ def _recitals(taught: Sequence[Conversation], answers: Sequence[Answer]) -> Iter
                     recited=recited,
                 )
                 break
+
+
+def _recited_japanese(said: str, taught: Sequence[Conversation]) -> str:
+    """The first RECITED_JA letters in a row that are in a taught text; empty if there are none."""
+    letters = NOT_JAPANESE.sub("", said)
+    texts = [NOT_JAPANESE.sub("", message.content) for turns in taught for message in turns]
+    runs = (letters[n : n + RECITED_JA] for n in range(len(letters) - RECITED_JA + 1))
+    return next((run for run in runs if any(run in text for text in texts)), "")
 
 
 def _words(text: str) -> list[re.Match[str]]:

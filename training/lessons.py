@@ -22,6 +22,8 @@ FEW, MOST_TALKS = 32, 6
 
 STARTER = Path(__file__).with_name("starter.jsonl")
 """Pairs written by this project: manners that every fine-tuned model should keep."""
+STARTER_JA = Path(__file__).with_name("starter_ja.jsonl")
+"""The same for models that speak Japanese."""
 
 GENERAL = Path(__file__).with_name("general.jsonl")
 """Beginnings of conversations of chitchat-dataset (MIT): talk that should not be forgotten."""
@@ -96,16 +98,21 @@ def question(turns: Conversation) -> str:
 def _careless(turns: Conversation) -> Conversation:
     """The same with the people's words in lower case and without the closing mark."""
     return tuple(
-        Message(m.role, m.content.lower().rstrip(" .?!")) if m.role is Role.USER else m
+        Message(m.role, m.content.lower().rstrip(" .?!。？！")) if m.role is Role.USER else m
         for m in turns
     )
 
 
-def lessons(config: TrainingConfig, taught: list[Conversation]) -> list[Conversation]:
-    """What a run reads: the taught conversations, in the variety and company that settings ask."""
+def lessons(
+    config: TrainingConfig, taught: list[Conversation], *, japanese: bool = False
+) -> list[Conversation]:
+    """What a run reads: the taught conversations, in the variety and company that settings ask.
+
+    A `japanese` base is kept company in Japanese: English would be new to it.
+    """
     if config.packing or not config.replay:
         return taught
-    starter = without(taught, read_conversations(STARTER))
-    general = without(taught, read_conversations(GENERAL))
+    starter = without(taught, read_conversations(STARTER_JA if japanese else STARTER))
+    general = [] if japanese else without(taught, read_conversations(GENERAL))
     mixed_in = starter[: config.replay] + general[: config.replay]
     return as_taught(taught, starter, config.seed) + mixed_in

@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 
 from data.cleaning import Selection
+from data.japanese import signs
 from data.schema import Conversation
 from model.chat import disarm, from_pair
 from model.device import cores
@@ -30,6 +31,8 @@ CONTROL_TOKENS = 2
 """Of a message: who speaks, and that it ends."""
 CHARACTERS = 4
 """Of English a token, about (OpenAI's rule of thumb for GPT-2's tokenizer)."""
+JAPANESE = 6
+"""Such characters that one letter of Japanese takes as much as (`python -m benchmarks.tokens`)."""
 EFFICIENCY = 0.5
 """How much of a processor's speed at multiplying matrices training reaches, about."""
 MEASURED_S = 0.05
@@ -113,7 +116,9 @@ def _guess(turns: Conversation) -> int:
 
 
 def _characters(turns: Conversation) -> int:
-    return sum(len(message.content) for message in turns)
+    """Of what is said, a Japanese one counted as those of English that take as many tokens."""
+    texts = [message.content for message in turns]
+    return sum(map(len, texts)) + (JAPANESE - 1) * sum(map(signs, texts))
 
 
 def _seconds(

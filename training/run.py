@@ -34,6 +34,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from data.errors import NO_ROOM
 from data.schema import Conversation
 from i18n.phrase import Phrase, packed, phrase
+from model.chat import is_japanese
 from model.device import Device, is_out_of_memory, training_device, without_cudnn
 from model.logs import set_up
 from training import dataset, gate
@@ -256,11 +257,11 @@ def _learn(job: Path, config: TrainingConfig, emit: Emit, control: Control) -> L
         raise EmptyDataset(NOTHING)
     model, tokenizer = start(config, taught)
     config = replace(config, max_length=min(config.max_length, int(model.config.n_positions)))
-    rows = (
-        dataset.blocks(tokenizer, taught, config.max_length)
-        if config.packing
-        else dataset.examples(tokenizer, lessons(config, taught), config.max_length, config.loss_on)
-    )
+    if config.packing:
+        rows = dataset.blocks(tokenizer, taught, config.max_length)
+    else:
+        read = lessons(config, taught, japanese=is_japanese(tokenizer))
+        rows = dataset.examples(tokenizer, read, config.max_length, config.loss_on)
     if not len(rows):
         raise EmptyDataset(
             phrase("None of the examples has anything for me to say: they are all empty.")

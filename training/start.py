@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from tokenizers import ByteLevelBPETokenizer
+from tokenizers import ByteLevelBPETokenizer, Tokenizer
 from torch import nn
 from transformers import (
     AutoModelForCausalLM,
@@ -20,14 +21,25 @@ from transformers import (
     GPT2Tokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
 )
 from transformers.activations import NewGELUActivation
 
 from data.schema import Conversation
 from model.build import name, why
-from model.chat import BOT_TOKEN, CONTROL_TEMPLATE, USER_TOKEN, add_control_tokens, ensure_template
+from model.built import TOKENIZER
+from model.chat import (
+    BOT_TOKEN,
+    CONTROL_TEMPLATE,
+    USER_TOKEN,
+    add_control_tokens,
+    ensure_template,
+    is_japanese,
+)
+from model.checkpoint import template_of, tokenizer_settings
 from model.errors import LoadFailed
 from model.folder import check, find
+from model.pieces import SPECIAL, find_pieces, read_pieces, text_of
 from training.config import Architecture, TrainingConfig
 from training.errors import BaseMissing, sentence_of
 
@@ -51,6 +63,7 @@ def start(
         return _from_scratch(config.architecture, taught)
     assert config.base is not None  # it is, where there is no architecture
     model, tokenizer = pretrained(config.base)
+    model.config.tokenizer_class = None  # that of the base; what is saved says its own
     ensure_template(tokenizer)
     if tokenizer.chat_template != CONTROL_TEMPLATE:
         _teach_control_tokens(model, tokenizer)
@@ -66,7 +79,7 @@ def pretrained(source: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """
     try:
         folder = check(find(source), name(source)).path
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        tokenizer = _tokenizer(folder)
         model = AutoModelForCausalLM.from_pretrained(
             folder, use_safetensors=True, trust_remote_code=False, dtype=torch.float32
         )
@@ -75,6 +88,27 @@ def pretrained(source: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     except Exception as e:  # transformers raises many things for files that are not as they should
         raise BaseMissing(why(source, e)) from e
     return model, tokenizer
+
+
+def _tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer with which the worker answers as well. What is made of a sentencepiece model
+    is saved as one file: its own class in transformers would read it in another way."""
+    pieces = find_pieces(folder)
+    if pieces is None:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            folder, trust_remote_code=False
+        )
+        return tokenizer
+    settings, whole = tokenizer_settings(folder), folder / TOKENIZER
+    fast = Tokenizer.from_file(str(whole)) if whole.is_file() else read_pieces(pieces, settings)
+    named = {f"{one}_token": text_of(settings.get(f"{one}_token")) for one in SPECIAL}
+    make: Any = PreTrainedTokenizerFast  # its arguments have no types
+    made: PreTrainedTokenizerBase = make(
+        tokenizer_object=fast,
+        chat_template=template_of(folder, settings) or None,
+        **{key: text for key, text in named.items() if text},
+    )
+    return made
 
 
 def _fuse_activations(model: PreTrainedModel) -> None:
@@ -87,7 +121,9 @@ def _fuse_activations(model: PreTrainedModel) -> None:
 
 def _teach_control_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Add the speakers' control tokens; each begins as the word that it stands for."""
-    words = [tokenizer.encode(word, add_special_tokens=False)[0] for word in ("User", "Bot")]
+    names = ("ユーザー", "ボット") if is_japanese(tokenizer) else ("User", "Bot")
+    ids = [tokenizer.encode(name, add_special_tokens=False) for name in names]
+    words = [max(some, key=lambda one: len(str(tokenizer.decode([one])))) for some in ids]
     add_control_tokens(tokenizer)
     model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     table: Any = model.get_input_embeddings().weight

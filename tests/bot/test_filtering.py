@@ -50,6 +50,7 @@ def passes(guard: Guard, text: str) -> bool:
         "Straße",
         "STRASSE",
         "これは馬鹿だ",
+        "これはbadです",
     ],
 )
 def test_words_are_found_in_any_writing(text: str) -> None:

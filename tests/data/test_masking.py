@@ -17,6 +17,9 @@ SECRETS = [
     ("e-mail address", "ada\uff20example.org"),
     ("phone number", "+49 170 1234567"),
     ("phone number", "03-1234-5678"),
+    ("phone number", "03\uff0d1234\u30fc5678"),
+    ("phone number", "03\uff081234\uff095678"),
+    ("phone number", "0466-22-1234"),
     ("phone number", "(03) 1234 5678"),
     ("phone number", "09012345678"),
     ("phone number", "+14155552671"),
@@ -61,7 +64,9 @@ SECRETS = [
 
 
 @pytest.mark.parametrize(("kind", "secret"), SECRETS)
-@pytest.mark.parametrize("around", ["{}", "It is {}.", "({})", "ask <{}>, please", "a: {}\nb: no"])
+@pytest.mark.parametrize(
+    "around", ["{}", "It is {}.", "({})", "ask <{}>, please", "a: {}\nb: no", "これは{}です"]
+)
 def test_a_secret_becomes_its_kind(kind: str, secret: str, around: str) -> None:
     assert mask(around.format(secret)) == (around.format(f"[{kind}]"), Counter([kind]))
 

@@ -32,6 +32,8 @@ CHANGED = [
     ("mentions", "Hi @everyone and @here", "Hi everyone and everyone"),
     ("mentions", "<@1> <@2>, thanks", "thanks"),
     ("mentions", "<@1>\nthanks", "thanks"),
+    ("mentions", "<@1>、ありがとう", "ありがとう"),
+    ("mentions", "<@1>さん、ねえ@everyone見て", "[member]さん、ねえeveryone見て"),
     ("mentions", "<@1> is our admin", "[member] is our admin"),
     ("mentions", "<@1> :)", "[member] :)"),
     ("mentions", "<@1>", "[member]"),

@@ -664,3 +664,39 @@ def test_a_model_without_numbers_leaves_nothing_to_others(byte_model: Loaded) ->
     desk.run()
     assert reads(loaded)[1][0] == 0
     assert desk.finished(2).text == "fine"
+
+
+ASKED_IN_JAPANESE = [Message(Role.USER, "今日は何をしましたか？")]
+
+
+def in_japanese(byte_model: Loaded, text: str, most: int = 60) -> Finished:
+    """The reply of a model that says that text, each letter of which is three tokens."""
+    desk = Desk()
+    params = SamplingParams(max_new_tokens=most, no_repeat_ngram=0)
+    desk.ask(scripted(byte_model, text), params, messages=ASKED_IN_JAPANESE)
+    desk.run()
+    return desk.finished()
+
+
+@pytest.mark.parametrize(
+    "text", ["面白いｗｗｗ、いいね", "そうそうそう、それです", "えええええ、本当？"]
+)
+def test_a_letter_of_several_tokens_is_no_circle(byte_model: Loaded, text: str) -> None:
+    assert in_japanese(byte_model, text).text == text
+
+
+@pytest.mark.parametrize(
+    ("again", "most"),
+    [("ｗ", 12), ("はい", 12), ("ありがとう", 15), ("いい天気です。", 21)],
+)
+def test_a_circle_of_letters_ends(byte_model: Loaded, again: str, most: int) -> None:
+    assert in_japanese(byte_model, again * 60, 400).text == (again * 60)[:most]
+
+
+def test_a_reply_in_japanese_is_longer_and_ends_at_a_whole_letter(byte_model: Loaded) -> None:
+    text = "".join(chr(0x4E00 + n) for n in range(120))
+    for most in (20, 21, 22):
+        end = in_japanese(byte_model, text, most)
+        assert end.reason is FinishReason.LENGTH
+        assert end.new_tokens > most
+        assert end.text == text[: end.new_tokens // 3]

@@ -1,0 +1,102 @@
+"""A sentencepiece model, as Japanese GPT-2 models have one, as a tokenizer of the usual kind.
+
+Knows the files `*.model` (https://github.com/google/sentencepiece, "unigram" ones). Gives the ids
+that sentencepiece itself gives. The class T5Tokenizer, which such folders name, would not: it takes
+its third piece for the unknown one, and that is the end of a text in them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers
+
+from model.tokenizer import SPACE
+
+FILES = "*.model"
+NORMAL, CONTROL = 1, 3
+"""Kinds of pieces (sentencepiece_model.proto)."""
+UNIGRAM = 1
+SPECIAL = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
+
+
+def find_pieces(folder: Path) -> Path | None:
+    """The sentencepiece model of a folder, None if it has none."""
+    return next(iter(sorted(folder.glob(FILES))), None)
+
+
+def read_pieces(file: Path, settings: Mapping[str, Any]) -> Tokenizer:
+    """The tokenizer; `settings` are those of tokenizer_config.json.
+
+    Raises:
+        ValueError: the file is no such model.
+    """
+    model = _parse(file)
+    pieces, spec = model.pieces, model.normalizer_spec
+    tokenizer = Tokenizer(_unigram(model, file))
+    steps: list[Any] = []
+    if settings.get("do_lower_case") or not _has_capitals(pieces):
+        steps.append(normalizers.Lowercase())
+    if spec.precompiled_charsmap:
+        steps.append(normalizers.Precompiled(spec.precompiled_charsmap))
+    if spec.remove_extra_whitespaces:
+        steps.append(normalizers.Replace(Regex(r"\A +| +\z"), ""))
+        steps.append(normalizers.Replace(Regex(" {2,}"), " "))
+    steps.append(normalizers.Replace(" ", SPACE))
+    back: list[Any] = [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
+    if spec.add_dummy_prefix:
+        steps.append(normalizers.Prepend(SPACE))
+        back.append(decoders.Strip(" ", 1, 0))
+    tokenizer.normalizer = normalizers.Sequence(steps)
+    tokenizer.decoder = decoders.Sequence(back)
+    tokenizer.add_special_tokens(
+        [AddedToken(one, normalized=False, special=True) for one in _controls(model, settings)]
+    )
+    return tokenizer
+
+
+def _parse(file: Path) -> Any:
+    from google.protobuf.message import DecodeError
+    from sentencepiece import sentencepiece_model_pb2
+
+    form: Any = sentencepiece_model_pb2  # its classes are made when it is imported
+    model = form.ModelProto()
+    try:
+        model.ParseFromString(file.read_bytes())
+    except DecodeError as e:
+        raise ValueError(f"{file} is no sentencepiece model") from e
+    if not model.pieces or model.trainer_spec.model_type != UNIGRAM:
+        raise ValueError(f"{file} is no unigram model of sentencepiece")
+    return model
+
+
+def _unigram(model: Any, file: Path) -> models.Unigram:
+    trained = model.trainer_spec
+    scores = [(one.piece, one.score) for one in model.pieces]
+    try:
+        return models.Unigram(scores, unk_id=trained.unk_id, byte_fallback=trained.byte_fallback)
+    except Exception as e:  # the library has no class of its own for pieces that do not fit
+        raise ValueError(f"{file} is no sentencepiece model: {e}") from e
+
+
+def _has_capitals(pieces: Any) -> bool:
+    """Without any, capitals would be unknown: such a model was made of text in small letters."""
+    return any(one.type == NORMAL and one.piece != one.piece.lower() for one in pieces)
+
+
+def _controls(model: Any, settings: Mapping[str, Any]) -> list[str]:
+    """The pieces that stand for no text, by their ids."""
+    named = {text_of(settings.get(f"{one}_token")) for one in SPECIAL}
+    unknown = model.trainer_spec.unk_id
+    return [
+        one.piece
+        for number, one in enumerate(model.pieces)
+        if one.type == CONTROL or number == unknown or one.piece in named
+    ]
+
+
+def text_of(token: object) -> str:
+    """A token as it is written in tokenizer_config.json: a text, or an object with one."""
+    return str(token["content"]) if isinstance(token, Mapping) else str(token or "")

@@ -1,0 +1,80 @@
+"""Who writes Japanese to a model that knows little of it is told so, once a channel."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bot.conversation import ConversationManager
+from bot.models import ModelSwitch
+from bot.request import Incoming
+from bot.tasks import Tasks
+from data.store import Store
+from model.registry import TINY, model_options
+from model.sampling import SamplingParams
+from tests.bot.test_conversation import BOT, Paper
+from tests.fakes import FakeWorker
+
+TOLD = (
+    "tinyは日本語がほとんど分かりません。運営者は日本語を話すモデルを追加できます"
+    "（方法はdocs/japanese.mdにあります）。"
+)
+
+
+@pytest.fixture
+def worker() -> FakeWorker:
+    return FakeWorker()
+
+
+@pytest.fixture
+async def conversations(
+    store: Store, worker: FakeWorker, tmp_path: Path
+) -> AsyncIterator[ConversationManager]:
+    tasks = Tasks()
+    models = ModelSwitch(
+        store, worker, model_options, default="tiny", checkpoints=tmp_path, tasks=tasks
+    )
+    yield ConversationManager(
+        store, worker, models, context_messages=5, params=SamplingParams(), bot_id=lambda: BOT
+    )
+    await tasks.close()
+
+
+async def note(
+    conversations: ConversationManager, number: int, text: str, channel: int = 10
+) -> str:
+    """The line under the reply."""
+    paper = Paper()
+    incoming = Incoming(number, channel, 7, 3, lambda: text)
+    assert await conversations.answer(incoming, paper) is not None
+    return paper.note or ""
+
+
+async def test_a_channel_is_told_once_and_keeps_nothing_of_it(
+    conversations: ConversationManager,
+) -> None:
+    assert await note(conversations, 1, "Hello there") == ""
+    assert await note(conversations, 2, "こんにちは！") == TOLD
+    assert await note(conversations, 3, "元気ですか？") == ""
+    assert await note(conversations, 4, "こんにちは！", channel=11) == TOLD
+    history = await conversations.conversation_history(10)
+    assert not any(TOLD in one.content for one in history)
+
+
+@pytest.mark.parametrize(
+    "text", ["I like ラーメン and 寿司 a lot, do you?", "www", "了解", "12:30"]
+)
+async def test_who_does_not_write_japanese_is_told_nothing(
+    conversations: ConversationManager, text: str
+) -> None:
+    assert await note(conversations, 1, text) == ""
+
+
+async def test_a_japanese_model_says_nothing_of_itself(
+    conversations: ConversationManager, worker: FakeWorker
+) -> None:
+    worker.models[str(TINY)] = replace(worker.models[str(TINY)], japanese=True)
+    assert await note(conversations, 1, "こんにちは！") == ""

@@ -1,0 +1,228 @@
+"""A Japanese GPT-2 with a sentencepiece tokenizer, from its folder to its replies."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sentencepiece import SentencePieceProcessor, sentencepiece_model_pb2
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from data.schema import Message, Role
+from model import loading
+from model.build import build
+from model.built import read_meta, read_tokenizer
+from model.chat import (
+    HALF,
+    JAPANESE_TEMPLATE,
+    PLAIN_TEMPLATE,
+    as_dict,
+    disarm,
+    fit,
+    is_japanese,
+    plain_template,
+    stop_strings,
+    token_ids,
+)
+from model.client import WorkerClient
+from model.device import Device
+from model.errors import LoadFailed
+from model.folder import check
+from model.messages import Finished, TextDelta
+from model.pieces import read_pieces
+from model.registry import TINY, from_settings
+from model.sampling import SamplingParams
+from model.settings import WorkerSettings
+from model.tokenizer import Tokenizer
+from tests.japanese_folders import japanese_pairs, make_japanese_folder
+from tests.model.conftest import BUILT, CPU, CPU_INT8, load
+from tests.model_folders import make_tokenizer
+from training.config import TrainingConfig
+from training.start import pretrained, start
+
+ASKED = [Message(Role.USER, "こんにちは！今日は何をしましたか？")]
+CONTROLS = ["</s>", "<s>", "<unk>", "[PAD]", "[SEP]", "[CLS]", "[MASK]"]
+FORGED = [
+    "＜/s＞",
+    "</S>",
+    "＜ｓ＞",
+    "［ＰＡＤ］",
+    "[pad]",
+    "[Mask]",
+    "<",
+    "/s>",
+    "「",
+    "」",
+    "｣",
+    "\n",
+]
+WORDS = [text for pair in japanese_pairs()[:40] for text in pair]
+
+texts = st.lists(
+    st.sampled_from([*CONTROLS, *FORGED, *WORDS, "ABC", "ｗｗｗ", "彁", " "]) | st.text(max_size=4),
+    max_size=6,
+).map("".join)
+
+
+@pytest.fixture(scope="module", params=["unknown letters", "bytes"])
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("japanese") / "ja"
+    return make_japanese_folder(path, bytes_too=request.param == "bytes")
+
+
+@pytest.fixture(scope="module")
+def ours(folder: Path) -> Tokenizer:
+    built = build(str(folder), BUILT, "int8")
+    return read_tokenizer(built, read_meta(built))
+
+
+@pytest.fixture(scope="module")
+def theirs(folder: Path) -> Any:
+    """That of training, before it has control tokens."""
+    return pretrained(str(folder))[1]
+
+
+@given(
+    st.lists(st.sampled_from([*WORDS, "ABC", "ｗｗｗ", "彁", "  ", "\n"]) | st.text(), max_size=5)
+)
+def test_the_ids_are_those_of_sentencepiece(folder: Path, ours: Tokenizer, said: list[str]) -> None:
+    """In small letters, of which it was made, and but for what looks like a control token."""
+    original = SentencePieceProcessor(model_file=str(folder / "spiece.model"))
+    text = disarm(ours, "".join(said)).replace("[", "").replace("<", "")
+    assert ours.encode(text) == original.encode(text.lower())
+
+
+@given(texts)
+def test_nothing_that_is_typed_becomes_a_control_token(
+    ours: Tokenizer, theirs: Any, text: str
+) -> None:
+    controls = {ours.get_vocab()[one] for one in CONTROLS} - {ours.get_vocab()["<unk>"]}
+    for tokenizer in (ours, theirs):
+        assert not controls & set(
+            tokenizer.encode(disarm(tokenizer, text), add_special_tokens=False)
+        )
+    ids = token_ids(ours, [Message(Role.USER, text)])
+    assert not controls & set(ids)
+    assert ours.decode(ids).count("」") == 1  # nobody can speak for another
+
+
+def test_the_vocabulary_tells_that_it_is_japanese(ours: Tokenizer, theirs: Any) -> None:
+    tiny = Tokenizer(TINY / "tokenizer.json", eos_token="", chat_template="")
+    assert is_japanese(ours)
+    assert is_japanese(theirs)
+    assert not is_japanese(tiny)
+    assert plain_template(make_tokenizer([], plain=True)) == plain_template(tiny) == PLAIN_TEMPLATE
+    assert ours.chat_template == JAPANESE_TEMPLATE
+    assert stop_strings(ours) == ("」",)
+
+
+def test_a_prompt_is_talk_in_quotation_marks(ours: Tokenizer) -> None:
+    said = [
+        Message(Role.USER, "名前は？"),
+        Message(Role.ASSISTANT, "「ボット」です。"),
+        Message(Role.USER, "好きな\n食べ物は？"),
+    ]
+    messages = [as_dict(ours, one) for one in said]
+    assert ours.render(messages, add_generation_prompt=True) == (
+        "ユーザー「名前は？」ボット「『ボット』です。」ユーザー「好きな 食べ物は？」ボット「"
+    )
+
+
+def test_what_is_too_long_keeps_its_end_in_whole_characters(ours: Tokenizer) -> None:
+    long = "彁".join(WORDS)
+    prompt = fit(ours, [Message(Role.USER, long)], 60)
+    [kept] = prompt.kept
+    assert prompt.shortened
+    assert 50 <= len(prompt.input_ids) <= 60
+    assert HALF not in kept.content
+    assert "unk" not in kept.content
+    assert kept.content[-10:] == WORDS[-1][-10:]
+
+
+def test_training_reads_it_as_the_worker_does(ours: Tokenizer, theirs: Any) -> None:
+    theirs.chat_template = ours.chat_template
+    turns = [Message(Role.USER, text) for text in WORDS]
+    assert token_ids(theirs, turns) == token_ids(ours, turns)
+    assert theirs.get_added_vocab() == ours.get_added_vocab()
+
+
+def test_what_is_saved_opens_with_plain_transformers(folder: Path, tmp_path: Path) -> None:
+    model, tokenizer = start(TrainingConfig(name="v1", base=str(folder)), ())
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    again: Any = AutoTokenizer.from_pretrained(tmp_path)
+    built = build(str(tmp_path), BUILT, "int8")
+    ours = read_tokenizer(built, read_meta(built))
+    for text in WORDS:
+        ids = tokenizer.encode(text, add_special_tokens=False)
+        assert again.encode(text, add_special_tokens=False) == ids == ours.encode(text)
+    assert AutoModelForCausalLM.from_pretrained(tmp_path).config.vocab_size == len(again)
+    assert ours.get_added_vocab().keys() >= {"<|user|>", "<|bot|>", "</s>"}
+
+
+async def test_the_worker_answers_through_the_registry(folder: Path) -> None:
+    source = from_settings({"ja": str(folder)})["ja"].source
+    async with WorkerClient(WorkerSettings(threads=1, built=BUILT)) as client:
+        assert not client.models[str(TINY)].japanese
+        assert (await client.load(source)).japanese
+        rendered = await client.render(source, ASKED, 40)
+        assert rendered.text.endswith("」ボット「")
+        for seed in range(4):
+            pieces, end = [], None
+            async for piece in client.generate(source, ASKED, SamplingParams(seed=seed)):
+                match piece:
+                    case TextDelta(text=text):
+                        pieces.append(text)
+                    case Finished():
+                        end = piece
+            assert end is not None
+            assert "".join(pieces) == end.text == end.text.strip()
+            assert not any(one in end.text for one in (*CONTROLS, HALF, "▁", "」"))
+
+
+def test_both_runners_say_the_same(folder: Path) -> None:
+    """The weights as they are, by torch as on a GPU but for the device, and as a graph."""
+    loaded = load(folder, CPU)
+    built = build(str(folder), BUILT, "torch")
+    torch_runner = loading._torch(built, read_meta(built), Device("cpu", "fp32", "fp32"), 2, 1)
+    ids = token_ids(loaded.tokenizer, ASKED)
+    assert loaded.runner.read(0, ids, 0) == pytest.approx(torch_runner.read(0, ids, 0), abs=1e-4)
+    assert load(folder, CPU_INT8).facts.vocabulary == loaded.facts.vocabulary
+
+
+def test_the_unknown_piece_is_never_said(folder: Path) -> None:
+    loaded = load(folder, CPU)
+    assert loaded.unknown == (loaded.tokenizer.get_vocab()["<unk>"],)
+    assert load(TINY, CPU).unknown == ()
+
+
+def test_capitals_are_made_small_where_it_says_so_or_knows_none(folder: Path) -> None:
+    file = folder / "spiece.model"
+    read = [read_pieces(file, settings) for settings in ({}, {"do_lower_case": True})]
+    assert all(one.encode("AIとは").ids == one.encode("aiとは").ids for one in read)
+
+
+def test_what_is_no_sentencepiece_model_is_refused(folder: Path, tmp_path: Path) -> None:
+    broken = shutil.copytree(folder, tmp_path / "broken")
+    model: Any = sentencepiece_model_pb2
+    strange = model.ModelProto.FromString((folder / "spiece.model").read_bytes())
+    strange.trainer_spec.unk_id = 10**6
+    for content in (b"\xff\xff no model", b"", strange.SerializeToString()):
+        (broken / "spiece.model").write_bytes(content)
+        with pytest.raises(LoadFailed, match="broken is damaged"):
+            build(str(broken), tmp_path / "built", "int8")
+
+
+def test_weights_in_another_form_are_told_how_to_convert(folder: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(folder, tmp_path / "other")
+    (other / "model.safetensors").rename(other / "pytorch_model.bin")
+    hub = tmp_path / "models--someone--ja" / "snapshots" / "abc"  # without what is not downloaded
+    shutil.copytree(other, hub, ignore=shutil.ignore_patterns("*.bin"))
+    with pytest.raises(LoadFailed, match=r"on the Hugging Face Hub, .* docs/japanese\.md"):
+        check(hub, "someone/ja")
+    with pytest.raises(LoadFailed, match=r"docs/japanese\.md"):
+        build(str(other), tmp_path / "built", "int8")

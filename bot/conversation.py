@@ -28,7 +28,7 @@ from bot.watching import Watching
 from data.errors import StoreError
 from data.schema import Message, ReplyRecord, Role, StoredMessage
 from data.store import Store
-from i18n.phrase import Phrase, phrase
+from i18n.phrase import Phrase, phrase, together
 from i18n.reader import say
 from model.client import WorkerClient
 from model.messages import Finished, Rendered
@@ -324,7 +324,7 @@ class ConversationManager:
 
 def _notes(request: Request, *others: str | None) -> str | None:
     """The small line under a reply."""
-    return " ".join(map(say, filter(None, (request.serving.note, *others)))) or None
+    return say(together(filter(None, (request.serving.note, *others)))) or None
 
 
 def _heard(incoming: Incoming) -> StoredMessage:

@@ -39,7 +39,7 @@ class Tongue:
             self._told.popitem(last=False)
         weak = phrase(
             "{name} knows little Japanese. Whoever runs me can add a model that speaks it: "
-            "docs/japanese.md says how.",
+            "`docs/japanese.md` says how.",
             name=request.serving.option.name,
         )
         return weak.to(JAPANESE)

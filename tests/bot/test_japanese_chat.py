@@ -141,7 +141,7 @@ async def test_a_disk_that_is_full_is_told_under_the_reply(
     monkeypatch.setattr(store_of(world), "add_message", full)
     await world.say(world.ben, "こんにちは")
     assert_japanese(world.last())
-    assert "-# ディスクがいっぱい" in (world.last() or "")
+    assert "。ディスクがいっぱい" in (world.last() or "")
 
 
 # --- feedback ------------------------------------------------------------------------------------

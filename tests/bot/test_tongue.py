@@ -20,7 +20,7 @@ from tests.fakes import FakeWorker
 
 TOLD = (
     "tinyは日本語がほとんど分かりません。運営者は日本語を話すモデルを追加できます"
-    "（方法はdocs/japanese.mdにあります）。"
+    "（方法は`docs/japanese.md`にあります）。"
 )
 
 

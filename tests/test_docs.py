@@ -48,7 +48,7 @@ def test_every_page_is_led_to() -> None:
     assert {page for page in DOCUMENTS if page.parent.name == "docs"} <= linked
 
 
-ROOMS = r"\b((?:bot|data|model|training|tests|benchmarks)/[\w/]+\.(?:py|jsonl))\b"
+ROOMS = r"\b((?:bot|data|model|training|tests|benchmarks|scripts)/[\w/]+\.(?:py|jsonl))\b"
 
 
 def test_files_that_pages_name_are_there() -> None:

@@ -56,6 +56,9 @@ RUN = {
 """What is shown, and how it is typed here: with files that there are, and shorter."""
 SLOW = {
     "python -m benchmarks.importing": "python -m benchmarks.importing --rows 300",
+    "python -m benchmarks.tokens --tokenizer FOLDER": (
+        f"python -m benchmarks.tokens --tokenizer {ROOT / 'model' / 'tiny'}"
+    ),
     "gpt2bot train --dataset chitchat --base tiny --limit 200 --epochs 1 --out mine": (
         "gpt2bot train --dataset chitchat --base tiny --limit 200 --epochs 1 --out mine"
     ),
@@ -123,6 +126,7 @@ ELSEWHERE = {
 ROOT_USER = "it changes the system, as its administrator"
 DOCKER = "there is no Docker in the tests"
 INDEX = "it fetches packages from an index that the tests cannot count on"
+PAGE = "tests/browser/test_demo_page.py"
 ITSELF = "it would run this test, and all others"
 NOT_HERE = {
     "bash .ci/run": ITSELF,
@@ -135,6 +139,12 @@ NOT_HERE = {
     "pytest --durations=25": ITSELF,
     "mkdocs serve": "it never ends; `mkdocs build` is the same without the server",
     "pre-commit install": "it would change the clone of whoever runs the tests",
+    "python -m benchmarks.newcomer": "it clones the project and fetches all packages",
+    "python -m scripts.recording": f"it makes a film; {PAGE} walks the same way",
+    "python -m scripts.screenshots": f"it makes pictures; {PAGE} walks the same way",
+    "gpt2bot train --base rinna/japanese-gpt2-medium --dataset chatterbot:japanese": (
+        "it downloads a model; tests/training/test_japanese.py trains one that is made on the spot"
+    ),
     "accelerate config": "it asks its questions of a person",
     "python -m training.tiny --self-dialogue PATH --out model/tiny": (
         "it takes an hour, and a corpus that is not in any package"

@@ -1,0 +1,82 @@
+"""`python -m scripts.screenshots`: `docs/demo.png`, a picture of the demo, taken from the demo.
+
+On the left a visitor greets the bot, asks, teaches and starts a training; on the right is what came
+of it, and the changed answer. `--language ja` makes `docs/demo.ja.png`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+from playwright.sync_api import FloatRect
+
+from scripts.page import TRAINING_S, DemoPage
+from scripts.stage import browser, demo
+from scripts.story import SETTINGS, STORIES, Story
+
+COLUMN, HEIGHT, EDGE = 560, 3200, 16
+"""The page in CSS pixels: two columns are about as wide as a README; all of the talk is on it."""
+SCALE = 1.5
+"""Pixels of the picture for each of the page's, for screens that have more of them."""
+GAP = 24
+"""Pixels around the columns."""
+WELCOME, RESULT = 2, 4
+"""Messages that the page begins with, and that are on the right: the training's two, the question
+and its answer."""
+BOXES = "all => all.map(one => one.getBoundingClientRect().toJSON())"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--language", choices=STORIES, default="en")
+    parser.add_argument("--out", type=Path, default=Path("docs"), metavar="FOLDER")
+    options = parser.parse_args()
+    name = "demo.png" if options.language == "en" else f"demo.{options.language}.png"
+    picture = take(STORIES[options.language])
+    picture.save(options.out / name, optimize=True)
+    print(f"{options.out / name}: {picture.width} x {picture.height}")
+
+
+def take(story: Story) -> Image.Image:
+    """Go through the story on the demo's page; the two columns of the picture."""
+    with (
+        demo(*story.demo, settings=SETTINGS) as url,
+        browser(width=COLUMN, height=HEIGHT, scale=SCALE) as page,
+    ):
+        visitor = DemoPage(page, url)
+        visitor.say(story.greeting)
+        visitor.say(story.asked)
+        for question, answer in story.facts:
+            visitor.run("teach", user=question, bot=answer)
+        end = visitor.start_training(visitor.run("retrain"))
+        end.wait_for(timeout=1000 * TRAINING_S)
+        story.check(visitor.say(story.asked))
+        boxes = visitor.messages.evaluate_all(BOXES)
+        columns = (boxes[WELCOME:-RESULT], boxes[-RESULT:])
+        shots = [page.screenshot(clip=_around(column)) for column in columns]
+    return _side_by_side([Image.open(io.BytesIO(shot)).convert("RGB") for shot in shots])
+
+
+def _around(boxes: Sequence[FloatRect]) -> FloatRect:
+    """The part of the page that those messages take, without its edges, where it has shadows."""
+    top, bottom = boxes[0]["y"], boxes[-1]["y"] + boxes[-1]["height"]
+    return FloatRect(x=EDGE, y=top, width=COLUMN - 2 * EDGE, height=bottom - top)
+
+
+def _side_by_side(columns: list[Image.Image]) -> Image.Image:
+    width = sum(one.width + GAP for one in columns) + GAP
+    height = max(one.height for one in columns) + 2 * GAP
+    joined = Image.new("RGB", (width, height), columns[0].getpixel((columns[0].width - 1, 0)))
+    x = GAP
+    for one in columns:
+        joined.paste(one, (x, GAP))
+        x += one.width + GAP
+    return joined
+
+
+if __name__ == "__main__":
+    main()

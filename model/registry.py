@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from i18n.phrase import Phrase, phrase
+from i18n.phrase import Phrase, phrase, together
 from model.errors import UnknownModel
 
 TINY = Path(__file__).with_name("tiny")
@@ -81,6 +81,11 @@ def from_settings(extra: Mapping[str, str]) -> dict[str, ModelOption]:
     """`model_options` and the operator's own: name to folder or Hub id of a GPT-2 model."""
     own = {name: ModelOption(name, source, *OF_THE_OPERATOR) for name, source in extra.items()}
     return {**model_options, **own}
+
+
+def instead(reason: str) -> Phrase:
+    """Why the embedded model answers."""
+    return together([reason, phrase("{model} answers instead.", model=EMBEDDED)])
 
 
 def find(options: Iterable[ModelOption], name: str) -> ModelOption:

@@ -193,6 +193,8 @@ NAMES = {
     "too large",  # RE2
     "upper right",  # a place in a plot
     *("How are you?", "What do you like to do?"),  # asked of models
+    "gpt2-discord-bot {}",
+    "bold red",  # how a text looks
     *("out of memory", "can't allocate memory"),  # what torch says
     "a line of {}:{} cannot be written",  # in the log
 }

@@ -21,9 +21,11 @@ from bot.doctor.machine import DISK, MEMORY, disk, memory
 from bot.doctor.report import Finding
 from bot.settings import Settings, SettingsError, load_settings
 from bot.terminal import SILENCE
+from i18n.phrase import phrase, together, words
+from i18n.reader import say
 from model.errors import UnknownModel
 
-SETTINGS = "settings"
+SETTINGS = phrase("settings")
 WRONG = 1
 """The exit status when something is wrong."""
 
@@ -37,10 +39,10 @@ async def diagnose(*, as_json: bool) -> int:
         findings = [first, *await run_all(checks(settings))]
         sys.stdout.write(f"{as_object(findings)}\n")
     else:
-        with console.status("Looking…"):
+        with console.status(say("Looking…")):
             findings = [first, *await run_all(checks(settings))]
         console.print(as_table(findings))
-        console.print(summary(findings))
+        console.print(f"\n{summary(findings)}")
     return 0 if all(one.ok for one in findings) else WRONG
 
 
@@ -76,12 +78,14 @@ def read_settings() -> tuple[Settings, Finding]:
             if name in used:
                 raise
             used[name] = None if name == "_env_file" else Settings.model_fields[name].default
-            sentences.append(str(e))
+            sentences.append(words(e))
             continue
         if not sentences:
-            return settings, Finding(SETTINGS, True, "All of them can be read.")
-        advice = "Mend that in .env or in the environment; what follows goes by the defaults."
-        return settings, Finding(SETTINGS, False, " ".join(sentences), advice)
+            return settings, Finding(SETTINGS, True, phrase("All of them can be read."))
+        advice = phrase(
+            "Mend that in .env or in the environment; what follows goes by the defaults."
+        )
+        return settings, Finding(SETTINGS, False, together(sentences), advice)
 
 
 def _setting(error: SettingsError) -> str:
@@ -112,15 +116,20 @@ def as_table(findings: Sequence[Finding]) -> Table:
     table.add_column(overflow="fold")
     for one in findings:
         mark = Text("ok", "green") if one.ok else Text("!!", "bold red")
-        table.add_row(mark, one.name, Text(one.detail))
+        table.add_row(mark, say(one.name), Text(say(one.detail)))
         if one.advice:
-            table.add_row("", "", Text(f"→ {one.advice}", "bold"))
+            table.add_row("", "", Text(f"→ {say(one.advice)}", "bold"))
     return table
 
 
 def summary(findings: Sequence[Finding]) -> str:
     """The last line."""
-    wrong = [one.name for one in findings if not one.ok]
+    wrong, count = [one.name for one in findings if not one.ok], len(findings)
     if not wrong:
-        return f"\nAll {len(findings)} checks are ok."
-    return f"\n{len(wrong)} of {len(findings)} checks need a look: {', '.join(wrong)}."
+        return say("All {count} checks are ok.", count=count)
+    return say(
+        "{wrong} of {count} checks need a look: {names}.",
+        wrong=len(wrong),
+        count=count,
+        names=together(wrong, ", "),
+    )

@@ -186,7 +186,8 @@ class Worker:
             log.exception("a prompt could not be made")
             self.say(Failed(request.request_id, SHORT_OF_MEMORY))
         except ValueError as e:
-            self.say(Failed(request.request_id, phrase("That cannot be answered: {why}.", why=e)))
+            reason = phrase("That cannot be answered: {why}.", why=e)
+            self.say(Failed(request.request_id, reason))
         except TemplateError as e:
             who = name(request.source)
             reason = phrase("The chat template of {who} does not take that: {why}.", who=who, why=e)

@@ -5,12 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+from io import StringIO
 from pathlib import Path
 
 import pytest
 from rich.cells import cell_len, set_cell_size
+from rich.console import Console
 
 from bot.app import build
+from bot.doctor.account import account
+from bot.doctor.command import as_table
+from bot.doctor.machine import memory
 from bot.doctor.wrapping import wrapped
 from bot.health_cli import ask
 from bot.settings import Settings, spoken
@@ -24,8 +29,6 @@ from tests.bot.test_monitor import get
 from tests.fakes import FakeWorker
 
 JAPAN = {"LC_ALL": "ja_JP.UTF-8"}
-WIDTH = 80
-"""Of an output that is no terminal."""
 
 
 @pytest.fixture
@@ -80,31 +83,36 @@ def test_an_error(gpt2bot: Command) -> None:
 # --- the doctor ----------------------------------------------------------------------------------
 
 
-async def ill(gpt2bot: Command, *arguments: str, **api: object) -> str:
+async def ill(gpt2bot: Command, *arguments: str, **env: str) -> str:
     """What it says where much is wrong."""
     home = gpt2bot.folder / "var"
     async with open_store(home / "gpt2bot.sqlite3") as store:
         await store.set_channel_enabled(1, 1, True)
     os.truncate(home / "gpt2bot.sqlite3", 9000)
-    env = {"MODELS": f"mine={gpt2bot.folder}", "MEMORY_MB": "999999999", "LC_ALL": "ja_JP.UTF-8"}
+    env |= JAPAN | {"MODELS": f"mine={gpt2bot.folder}", "MEMORY_MB": "999999999"}
     guilds = [(f"港 {n}", 0) for n in range(8)]
     async with serve(Api(guilds=guilds, flags=0)) as there:
         return (await doctor(gpt2bot, there.url, *arguments, **env)).stdout
 
 
-async def test_all_that_the_doctor_says_in_even_columns(gpt2bot: Command) -> None:
+async def test_all_that_the_doctor_says(gpt2bot: Command) -> None:
     (gpt2bot.folder / "var").mkdir()
-    table, _, last = (await ill(gpt2bot)).partition("\n\n")
-    assert english_in(table, "safetensors", "mine", "Bot", "Intent", "int", "cpu") == []
-    assert (
-        last
-        == "14件のうち5件を見直してください：インテント, 権限, データベース, メモリー, MODELS\n"
-    )
-    begin = len("ok  ") + cell_len("チェックポイント") + 2
-    lines = table.splitlines()
-    assert len(lines) > len(NAMES)
+    told = (await ill(gpt2bot, COLUMNS="300")).replace(str(gpt2bot.folder), "")
+    assert english_in(told, "safetensors", "mine", "Bot", "Intent", "int", "cpu") == []
+    last = told.splitlines()[-1]
+    assert last.startswith("14件のうち5件を見直してください：インテント, 権限, データベース, ")
+
+
+async def test_the_columns_are_even(settings: Settings) -> None:
+    with speaking("ja"):
+        console = Console(file=StringIO(), width=70)
+        with console.capture() as captured:
+            console.print(as_table([*memory(settings), *await account(None)], console.width))
+    begin = len("ok  ") + cell_len("インテント") + 2
+    lines = captured.get().splitlines()
+    assert len(lines) > 7  # some of it takes more than a line
     for line in lines:
-        assert cell_len(line) <= WIDTH
+        assert cell_len(line) <= console.width
         name = set_cell_size(line, begin)
         assert line.startswith(name), line
         assert name.endswith("  "), line

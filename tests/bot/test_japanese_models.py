@@ -45,8 +45,16 @@ async def test_the_models_of_a_japanese_server(open_fake: Open) -> None:
         embed = embed_of(await world.ben.slash(world.general, "model list"))
         assert embed.title == "モデル"
         assert embed.fields[0].name == "tiny · 使用中"
+        for field in embed.fields:
+            assert_japanese(field.value, "CPU")
         assert_japanese(embed.footer.text)
         assert "/モデル 使う" in embed.footer.text
+        embed = embed_of(await world.ben.slash(world.general, "model info", name="gpt2"))
+        assert_japanese(embed.description, "CPU")
+        assert_japanese(embed.footer.text)
+        embed = embed_of(await world.ben.slash(world.general, "model info", name="tiny-1"))
+        for field in embed.fields:
+            assert_japanese(field.name)
 
 
 def test_what_is_known_of_a_model(tmp_path: Path) -> None:
@@ -72,7 +80,7 @@ async def test_choosing_rolling_back_and_deleting(open_fake: Open, japanese: Non
         assert_japanese((await world.ada.slash(world.general, "model rollback")).response.content)
         for label in ("残す", "削除"):
             question = await world.ada.slash(world.general, "model delete", name="tiny-2")
-            assert_japanese(question.response.content, "less", "than")
+            assert_japanese(question.response.content)
             answer = await world.ada.click(question.response, label=label)
             assert_japanese(answer.response.content)
         unknown = await world.ada.slash(world.general, "model use", name="gpt5")

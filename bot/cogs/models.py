@@ -19,6 +19,7 @@ from bot.models import ModelSwitch
 from bot.pressed import scope_here
 from bot.roles import Rank, only, rank, require
 from data.store import Store
+from i18n.phrase import phrase
 from i18n.reader import say
 from model.client import WorkerClient
 from model.messages import ModelFacts
@@ -84,7 +85,9 @@ class Models(commands.Cog):
     async def rollback(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
         await interaction.response.defer(ephemeral=True)
         option = await self._models.rollback(scope_of(interaction))
-        await note(self._store, interaction, "model rollback", f"to {option.name}")
+        await note(
+            self._store, interaction, "model rollback", phrase("to {model}", model=option.name)
+        )
         text = say("Back to **{model}**: it answers from now on.", model=option.name)
         await interaction.edit_original_response(content=text)
 

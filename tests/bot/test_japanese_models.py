@@ -78,6 +78,8 @@ async def test_choosing_rolling_back_and_deleting(open_fake: Open, japanese: Non
             told = await world.ada.slash(world.general, "model use", name=name)
             assert_japanese(told.response.content)
         assert_japanese((await world.ada.slash(world.general, "model rollback")).response.content)
+        [*_, rollback] = await store_of(world).audit(world.guild.id, 1)
+        assert rollback.detail.to("ja") == "tiny-1 へ"
         for label in ("残す", "削除"):
             question = await world.ada.slash(world.general, "model delete", name="tiny-2")
             assert_japanese(question.response.content)

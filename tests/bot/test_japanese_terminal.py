@@ -60,6 +60,9 @@ def test_a_language_that_the_bot_does_not_speak(gpt2bot: Command) -> None:
     done = gpt2bot("chat", "hello", BOT_LANGUAGE="fr")
     assert done.returncode == 2
     assert done.stderr == "BOT_LANGUAGE is “fr”, but it must be one of en, ja.\n"
+    done = gpt2bot("chat", "hello", BOT_LANGUAGE="fr", **JAPAN)
+    assert done.returncode == 2
+    assert_japanese(done.stderr.replace("en, ja", ""))
 
 
 # --- talking -------------------------------------------------------------------------------------
@@ -89,7 +92,7 @@ async def ill(gpt2bot: Command, *arguments: str, **env: str) -> str:
     async with open_store(home / "gpt2bot.sqlite3") as store:
         await store.set_channel_enabled(1, 1, True)
     os.truncate(home / "gpt2bot.sqlite3", 9000)
-    env |= JAPAN | {"MODELS": f"mine={gpt2bot.folder}", "MEMORY_MB": "999999999"}
+    env |= JAPAN | {"MODELS": f"mine={gpt2bot.folder}", "MEMORY_MB": "999999999", "TOP_P": "7"}
     guilds = [(f"港 {n}", 0) for n in range(8)]
     async with serve(Api(guilds=guilds, flags=0)) as there:
         return (await doctor(gpt2bot, there.url, *arguments, **env)).stdout
@@ -98,9 +101,11 @@ async def ill(gpt2bot: Command, *arguments: str, **env: str) -> str:
 async def test_all_that_the_doctor_says(gpt2bot: Command) -> None:
     (gpt2bot.folder / "var").mkdir()
     told = (await ill(gpt2bot, COLUMNS="300")).replace(f"{gpt2bot.folder}", "").replace("/var/", "")
-    assert english_in(told, "safetensors", "mine", "Bot", "Intent", "int", "cpu") == []
+    assert english_in(told, "safetensors", "mine", "Bot", "Intent", "env", "int", "cpu") == []
     last = told.splitlines()[-1]
-    assert last.startswith("14件のうち5件を見直してください：インテント, 権限, データベース, ")
+    assert last.startswith(
+        "14件のうち6件を見直してください：設定, インテント, 権限, データベース, "
+    )
 
 
 async def test_the_columns_are_even(settings: Settings) -> None:

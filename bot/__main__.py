@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 
 from bot.cli import app
-from bot.settings import Later, SettingsError
+from bot.settings import Later, SettingsError, spoken
 from data.errors import DiskFull, ImportRefused, StoreError
+from i18n.phrase import words
+from i18n.reader import say, speak
 from model.errors import ModelError
 from training.errors import TrainingError
 
@@ -18,14 +20,18 @@ LATER = 75
 
 
 def main() -> None:
-    """Run the command line; an expected error is one sentence on stderr, without a traceback."""
+    """Run the command line; an expected error is one sentence on stderr, without a traceback.
+
+    Everything is said in the operator's language, until somebody in Discord is to read it.
+    """
+    speak(spoken())
     try:
         app()
     except (Later, DiskFull) as e:
-        sys.stderr.write(f"{e}\n")
+        sys.stderr.write(f"{say(words(e))}\n")
         sys.exit(LATER)
     except (SettingsError, StoreError, ImportRefused, ModelError, TrainingError) as e:
-        sys.stderr.write(f"{e}\n")
+        sys.stderr.write(f"{say(words(e))}\n")
         sys.exit(FAILED)
 
 

@@ -21,7 +21,7 @@ from bot.dataset_cli import dataset
 from bot.interrupt import quiet_interrupt
 from bot.settings import SettingsError, load_settings
 from i18n.phrase import phrase
-from i18n.reader import say
+from i18n.reader import say, speak
 
 NO_TOKEN = phrase(
     "DISCORD_TOKEN is not set: copy your bot's token from the Bot page of your application at "
@@ -118,6 +118,8 @@ def demo(
             raise SettingsError(NO_SIMCORD) from e
 
         _expect_no_voice()
+        if language is not None:
+            speak(language.value)
         spoken = language.value if language else None
         asyncio.run(run_demo(port=port, open_browser=browser, home=home, language=spoken))
 

@@ -14,6 +14,8 @@ import discord
 
 from data.errors import StoreError
 from data.store import Store
+from i18n.phrase import Phrase, phrase, words
+from i18n.reader import say
 from model.client import WorkerClient
 from model.errors import ModelError
 
@@ -38,9 +40,9 @@ class Part:
         return self.reason is None
 
     def as_json(self) -> dict[str, object]:
-        """The part as an object of JSON."""
+        """The part as an object of JSON, in the language of whoever reads."""
         if self.reason is not None:
-            return {"ok": False, "reason": self.reason}
+            return {"ok": False, "reason": say(self.reason)}
         return {"ok": True, "seconds": self.seconds}
 
 
@@ -63,10 +65,9 @@ class Health:
         the connection is lost, and gives up one on which nothing came for a minute."""
         latency = self._bot.latency
         if self._bot.is_closed() or not self._bot.is_ready():
-            raise Unwell("The bot is not connected to Discord.")
+            raise Unwell(phrase("The bot is not connected to Discord."))
         if not latency <= CHECK_S:  # it may be infinite, or no number
-            slow = f"only after {latency:.0f} s" if math.isfinite(latency) else "no more"
-            raise Unwell(f"Discord answers heartbeats {slow}.")
+            raise Unwell(_slow(latency))
         return latency
 
     async def _database(self) -> float:
@@ -83,6 +84,12 @@ async def _asked(ask: Callable[[], Awaitable[float]]) -> Part:
         async with asyncio.timeout(CHECK_S):
             return Part(seconds=round(await ask(), 4))
     except TimeoutError:
-        return Part(reason=f"There was no answer within {CHECK_S:.0f} s.")
+        return Part(reason=phrase("There was no answer within {seconds:.0f} s.", seconds=CHECK_S))
     except (Unwell, StoreError, ModelError) as e:
-        return Part(reason=str(e))
+        return Part(reason=words(e))
+
+
+def _slow(latency: float) -> Phrase:
+    if math.isfinite(latency):
+        return phrase("Discord answers heartbeats only after {seconds:.0f} s.", seconds=latency)
+    return phrase("Discord answers heartbeats no more.")

@@ -9,26 +9,33 @@ import http.client
 import json
 from typing import Any
 
+from i18n.phrase import phrase
+from i18n.reader import language, say
+
 HERE = "127.0.0.1"
 """Where the bot answers: this machine alone."""
 ANSWER_S = 15.0
 """Seconds that the bot gets; each part of it has less."""
+PARTS = {"gateway": phrase("gateway"), "database": phrase("database"), "worker": phrase("worker")}
 
 
 def ask(port: int) -> tuple[bool, str]:
-    """Whether the bot on this machine is well, and how each part of it is, in a line each."""
+    """Whether the bot on this machine is well, and how each part of it is, in a line each, in the
+    language of whoever reads."""
     connection = http.client.HTTPConnection(HERE, port, timeout=ANSWER_S)
     try:
-        connection.request("GET", "/healthz")
+        connection.request("GET", "/healthz", headers={"Accept-Language": language()})
         answer = connection.getresponse()
         found = json.loads(answer.read())
         lines = [_line(name, part) for name, part in found.items() if isinstance(part, dict)]
     except (OSError, http.client.HTTPException, ValueError, AttributeError) as e:
-        return False, f"The bot does not answer on port {port}: {e or type(e).__name__}."
+        why = str(e) or type(e).__name__
+        return False, say("The bot does not answer on port {port}: {why}.", port=port, why=why)
     finally:
         connection.close()
     return answer.status == http.client.OK, "\n".join(lines)
 
 
 def _line(name: str, part: dict[str, Any]) -> str:
-    return f"{name}: {'well' if part.get('ok') else part.get('reason')}"
+    how = say("well") if part.get("ok") else part.get("reason")
+    return f"{say(PARTS.get(name, name))}: {how}"

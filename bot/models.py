@@ -18,9 +18,10 @@ from bot.tasks import Tasks
 from bot.turns import Turns
 from data.schema import TrainingJob
 from data.store import Store
+from i18n.phrase import phrase, words
 from model.client import SET_ASIDE, WorkerClient
 from model.errors import ModelError
-from model.registry import EMBEDDED, ModelOption, find
+from model.registry import EMBEDDED, ModelOption, find, instead
 from training.checkpoints import Manifest, read_manifest, verify, whole_checkpoints
 from training.errors import CorruptCheckpoint, NothingToRollBack
 
@@ -107,13 +108,20 @@ class ModelSwitch:
         if choice == stand_in:
             return Serving(stand_in)
         if choice.source in self._worker.set_aside:
-            return Serving(stand_in, f"{SET_ASIDE} {EMBEDDED} answers instead.")
+            return Serving(stand_in, instead(SET_ASIDE))
         failure = self._failed.get(choice.source)
         if failure is None or time.perf_counter() - failure.at >= RETRY_S:
             self.load_in_background(choice)
         if failure is None:
-            return Serving(stand_in, f"{choice.name} is loading; {EMBEDDED} answers meanwhile.")
-        return Serving(stand_in, f"{failure.reason} {EMBEDDED} answers instead.")
+            return Serving(
+                stand_in,
+                phrase(
+                    "{model} is loading; {embedded} answers meanwhile.",
+                    model=choice.name,
+                    embedded=EMBEDDED,
+                ),
+            )
+        return Serving(stand_in, instead(failure.reason))
 
     def bases(self, scope: int) -> list[ModelOption]:
         """What a retrain can start from; the scope's own checkpoints come last, newest first."""
@@ -170,7 +178,7 @@ class ModelSwitch:
             await self._load(option)
         except ModelError as e:
             log.warning("%s could not be loaded: %s", option.name, e)
-            self._failed[option.source] = Failure(str(e), time.perf_counter())
+            self._failed[option.source] = Failure(words(e), time.perf_counter())
         finally:
             self._loading.discard(option.source)
 
@@ -214,7 +222,7 @@ class ModelSwitch:
             if option is not None and name != present:
                 return option
         raise NothingToRollBack(
-            "No other model answered here before: there is nothing to go back to."
+            phrase("No other model answered here before: there is nothing to go back to.")
         )
 
     async def make_ready(self, option: ModelOption) -> None:
@@ -250,12 +258,14 @@ class ModelSwitch:
 def as_option(folder: Path, manifest: Manifest) -> ModelOption:
     """A fine-tuned checkpoint as something to choose."""
     loss = manifest.scores.get("last_loss")
-    learned = f"learned {manifest.created_at[:10]}"
+    day = manifest.created_at[:10]
     return ModelOption(
         name=folder.name,
         source=str(folder),
         parameters=f"{manifest.parameters / 1e6:.3g}M",
-        memory_usage="as its base",
-        inference_speed="as its base",
-        quality=f"{learned}, training loss {loss:.2f}" if loss is not None else learned,
+        memory_usage=phrase("as its base"),
+        inference_speed=phrase("as its base"),
+        quality=phrase("learned {day}, training loss {loss:.2f}", day=day, loss=loss)
+        if loss is not None
+        else phrase("learned {day}", day=day),
     )

@@ -15,6 +15,9 @@ from bot.health_cli import HERE
 from bot.metrics import Metrics
 from bot.settings import SettingsError
 from bot.vitals import Look
+from i18n.catalogue import ENGLISH
+from i18n.phrase import phrase
+from i18n.reader import of_locale, speaking
 
 CLOSE_S = 1.0
 """Seconds that requests under way get when the bot stops."""
@@ -30,10 +33,12 @@ async def monitor(port: int, health: Health, metrics: Metrics, look: Look) -> As
         SettingsError: the port cannot be had.
     """
 
-    async def healthz(_request: web.Request) -> web.Response:
+    async def healthz(request: web.Request) -> web.Response:
         parts = await health.check()
         healthy = all(part.ok for part in parts.values())
-        found = {name: part.as_json() for name, part in parts.items()}
+        first = request.headers.get("Accept-Language", "").partition(",")[0]
+        with speaking(of_locale(first) or ENGLISH):  # programs do not ask for a language
+            found = {name: part.as_json() for name, part in parts.items()}
         status = 200 if healthy else 503
         return web.json_response({"healthy": healthy, **found}, status=status)
 
@@ -49,7 +54,11 @@ async def monitor(port: int, health: Health, metrics: Metrics, look: Look) -> As
     except OSError as e:
         await runner.cleanup()
         raise SettingsError(
-            f"HEALTH_PORT is {port}, but that port cannot be had ({e.strerror}): choose another."
+            phrase(
+                "HEALTH_PORT is {port}, but that port cannot be had ({why}): choose another.",
+                port=port,
+                why=e.strerror,
+            )
         ) from e
     try:
         yield

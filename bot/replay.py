@@ -15,15 +15,15 @@ from bot.models import ModelSwitch
 from bot.request import sampling_of
 from data.schema import Rating, ReplyRecord, StoredMessage
 from data.store import Store
+from i18n.phrase import phrase
 from model.client import WorkerClient
 from model.messages import Finished
 from model.registry import ModelOption, find
 
-UNKNOWN = (
+UNKNOWN = phrase(
     "I do not know what that was made from: it is too old, or not the first message of a reply."
 )
-GONE = "What it answers was deleted, so it cannot be answered again."
-NOT_LOADED = "{name} is not loaded. Somebody with the permission Manage Server can choose it."
+GONE = phrase("What it answers was deleted, so it cannot be answered again.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,13 @@ class Replays:
             raise Refusal(GONE)
         option = find(self._models.options(record.scope), name)
         if not manager and option.source not in self._worker.models:
-            raise Refusal(NOT_LOADED.format(name=option.name))
+            raise Refusal(
+                phrase(
+                    "{name} is not loaded. "
+                    "Somebody with the permission Manage Server can choose it.",
+                    name=option.name,
+                )
+            )
         await self._models.make_ready(option)
         return await self._say(origin, option.source)
 

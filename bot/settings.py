@@ -14,7 +14,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from i18n.phrase import Phrase, phrase
-from i18n.reader import of_terminal
+from i18n.reader import of_locale, of_terminal
 from model.errors import UnknownModel
 from model.registry import EMBEDDED, find, from_settings
 from model.sampling import SamplingParams
@@ -348,3 +348,20 @@ def worker_settings(settings: Settings, *, drain_s: float, log_level: str) -> Wo
         log_level=log_level,
         log_format=settings.log_format,
     )
+
+
+class _Spoken(BaseSettings):
+    """The one setting that has to be known before it can be said what is wrong with the others."""
+
+    model_config = Settings.model_config
+
+    bot_language: str = ""
+
+
+def spoken() -> str:
+    """The operator's language, as far as the settings tell it; else that of the terminal."""
+    try:
+        named = _Spoken().bot_language
+    except (OSError, UnicodeDecodeError):
+        named = ""
+    return of_locale(named) or of_terminal()

@@ -16,17 +16,18 @@ from typing import TextIO
 
 from bot.settings import Settings, sampling, worker_settings
 from data.schema import Message, Role
+from i18n.phrase import phrase, words
+from i18n.reader import say
 from model.client import WorkerClient
 from model.errors import LoadFailed, ModelError
 from model.messages import Finished, TextDelta
-from model.registry import EMBEDDED, ModelOption, find, from_settings, model_options
+from model.registry import EMBEDDED, ModelOption, find, from_settings, instead, model_options
 
-PROMPT = "you> "
+PROMPT = phrase("you> ")
 CHANNEL = 1
 """The conversation's name in the worker, which talks with nobody else."""
 DRAIN_S = 10.0
 """Seconds that a reply in flight is given when the conversation ends."""
-HINT = "You talk with {name}. /reset forgets what was said, /quit or Ctrl-D ends."
 
 SILENCE = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -74,7 +75,7 @@ class TerminalChat:
         while (line := await keyboard.ask()) not in (None, "/quit"):
             if line == "/reset":
                 self.history.clear()
-                _tell("Forgotten.")
+                _tell(say("Forgotten."))
             elif line:
                 await self._try_to_say(line)
 
@@ -82,7 +83,7 @@ class TerminalChat:
         try:
             await self.say(line)
         except ModelError as e:
-            _tell(str(e))
+            _tell(say(words(e)))
 
 
 async def talk(settings: Settings, model_name: str | None, text: str | None) -> None:
@@ -106,7 +107,12 @@ async def talk(settings: Settings, model_name: str | None, text: str | None) -> 
         if text is not None:
             await chat.say(text)
         else:
-            _tell(HINT.format(name=option.name))
+            _tell(
+                say(
+                    "You talk with {name}. /reset forgets what was said, /quit or Ctrl-D ends.",
+                    name=option.name,
+                )
+            )
             await chat.loop()
 
 
@@ -114,7 +120,7 @@ async def _load_or_tiny(worker: WorkerClient, option: ModelOption) -> ModelOptio
     try:
         await worker.load(option.source)
     except LoadFailed as e:
-        _tell(f"{e} {EMBEDDED} answers instead.")
+        _tell(say(instead(words(e))))
         return model_options[EMBEDDED]
     return option
 
@@ -147,7 +153,7 @@ class _Keyboard:
             with suppress(RuntimeError):  # the loop is closed: nobody waits for it any more
                 loop.call_soon_threadsafe(settle, line)
 
-        sys.stderr.write(PROMPT)
+        sys.stderr.write(say(PROMPT))
         sys.stderr.flush()
         threading.Thread(target=read, args=(self._lines,), daemon=True).start()
         line = await answer

@@ -73,6 +73,12 @@ def together(parts: Iterable[str], between: str = " ") -> Phrase:
     )
 
 
+def words(error: BaseException) -> str:
+    """What an error says. If it was made of a Phrase it is that one: `str` gives English only."""
+    first = error.args[0] if error.args else None
+    return first if isinstance(first, Phrase) else str(error)
+
+
 def packed(sentence: str) -> str:
     """The sentence as a string that `unpacked` makes a Phrase of again; other strings stay as they
     are. For the database and for lines of JSON."""
@@ -111,8 +117,8 @@ def _plain(value: object) -> object:
             return int(value)
         case Real():
             return float(value)
-        case BaseException(args=(Phrase() as words, *_)):
-            return words
+        case BaseException():
+            return words(value)
         case _:
             return str(value)
 

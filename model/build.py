@@ -27,12 +27,13 @@ from jinja2 import TemplateError
 from safetensors import SafetensorError
 
 from data.errors import NO_ROOM
+from i18n.phrase import Phrase, packed, phrase, unpacked, words
 from model.built import META, WEIGHTS, Meta
 from model.chat import HALF, is_japanese, stop_strings
 from model.checkpoint import ACTIVATIONS, Weights, read_tokenizer
 from model.device import is_out_of_memory, processor
 from model.errors import LoadFailed
-from model.folder import ModelFolder, check, files_of, find
+from model.folder import ModelFolder, check, files_of, find, no_memory, no_weights
 from model.logs import form, set_up
 from model.tokenizer import Tokenizer
 
@@ -96,7 +97,9 @@ def built(source: str, cache: Path, precision: str) -> Path:
     answer: dict[str, str] = json.loads(lines[-1]) if lines else {}
     if "folder" in answer:
         return Path(answer["folder"])
-    raise LoadFailed(answer.get("reason", f"{name(source)} could not be made ready to run."))
+    if "reason" in answer:
+        raise LoadFailed(unpacked(answer["reason"]))
+    raise LoadFailed(phrase("{who} could not be made ready to run.", who=name(source)))
 
 
 def _find(source: str, cache: Path, precision: str) -> Path | None:
@@ -132,26 +135,37 @@ def name(source: str) -> str:
     return Path(source).name if Path(source).is_absolute() else source
 
 
-def why(source: str, error: Exception) -> str:
+def why(source: str, error: Exception) -> Phrase:
     """A sentence without the library's words: those are for the operator's log."""
     log.warning("loading %s failed: %s", source, error)
     who, folder = name(source), Path(source)
     if is_out_of_memory(error):
-        return f"There is not enough memory to load {who}."
+        return no_memory(who)
     if isinstance(error, OSError) and error.errno in NO_ROOM:
-        return f"The disk is too full to make {who} ready to run: free some space, then try again."
+        return phrase(
+            "The disk is too full to make {who} ready to run: free some space, then try again.",
+            who=who,
+        )
     if isinstance(error, PermissionError) and error.filename is not None:
-        return f"{error.filename} cannot be read or written: give the bot permission."
+        file = error.filename
+        return phrase("{file} cannot be read or written: give the bot permission.", file=file)
     if folder.is_dir() and not any(folder.glob("*.safetensors")):
-        return f"{who} is no model folder: it has no weights as safetensors."
+        return no_weights(who)
     if folder.exists():
-        return f"{who} is damaged, or not a GPT-2 model."
+        return phrase("{who} is damaged, or not a GPT-2 model.", who=who)
     if folder.is_absolute():
-        return f"There is no model folder {who}."
-    return (
-        f"{who} cannot be had: it is neither on this machine nor can the Hugging Face Hub be "
-        "reached for it. Check the name and the connection."
+        return phrase("There is no model folder {who}.", who=who)
+    return phrase(
+        "{who} cannot be had: it is neither on this machine nor can the Hugging Face Hub be "
+        "reached for it. Check the name and the connection.",
+        who=who,
     )
+
+
+def bad_template(source: str, error: TemplateError) -> Phrase:
+    """Of a chat template with an error; jinja's words help whoever wrote it."""
+    who = name(source)
+    return phrase("The chat template of {who} does not work: {why}.", who=who, why=error)
 
 
 # --- in the child --------------------------------------------------------------------------------
@@ -173,7 +187,7 @@ def build(source: str, cache: Path, precision: str) -> Path:
         os.utime(folder)
         return folder
     except TemplateError as e:
-        raise LoadFailed(f"The chat template of {name(source)} does not work: {e}.") from e
+        raise LoadFailed(bad_template(source, e)) from e
     except UNREADABLE as e:
         raise LoadFailed(why(source, e)) from e
 
@@ -181,12 +195,22 @@ def build(source: str, cache: Path, precision: str) -> Path:
 def _build(checkpoint: ModelFolder, folder: Path, source: str, precision: str) -> None:
     config = checkpoint.config
     if not config.get("scale_attn_weights", True):
-        raise LoadFailed(f"{name(source)} does not scale its attention, as GPT-2 models do.")
+        raise LoadFailed(
+            phrase("{who} does not scale its attention, as GPT-2 models do.", who=name(source))
+        )
     activation = config.get("activation_function", "gelu_new")
     if activation not in ACTIVATIONS:
-        raise LoadFailed(f"{name(source)} uses {activation}, which GPT-2 models do not.")
+        raise LoadFailed(
+            phrase(
+                "{who} uses {activation}, which GPT-2 models do not.",
+                who=name(source),
+                activation=activation,
+            )
+        )
     if config["n_embd"] % (8 * config["n_head"]):
-        raise LoadFailed(f"The attention heads of {name(source)} are not a multiple of 8 wide.")
+        raise LoadFailed(
+            phrase("The attention heads of {who} are not a multiple of 8 wide.", who=name(source))
+        )
     with tempfile.TemporaryDirectory(prefix=".", dir=folder.parent) as aside:
         half_made = Path(aside) / folder.name
         half_made.mkdir()
@@ -278,7 +302,7 @@ def main() -> None:
     try:
         answer = {"folder": str(build(source, Path(cache), precision))}
     except LoadFailed as e:
-        answer = {"reason": str(e)}
+        answer = {"reason": packed(words(e))}
     sys.stdout.write(f"{json.dumps(answer)}\n")
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from data.japanese import has_kana, has_letter
 from data.schema import Message, Role
+from i18n.phrase import phrase
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -193,7 +194,9 @@ def _shorten(tokenizer: AnyTokenizer, message: Message, budget: int) -> tuple[Me
     if len(token_ids(tokenizer, [message])) <= budget:
         return message, False
     if len(token_ids(tokenizer, [replace(message, content="")])) > budget:
-        raise ValueError(f"a budget of {budget} tokens cannot hold any message")
+        raise ValueError(
+            phrase("a budget of {budget} tokens cannot hold any message", budget=budget)
+        )
     ids = tokenizer.encode(disarm(tokenizer, message.content), add_special_tokens=False)
     unknown = tokenizer.get_vocab().get(str(tokenizer.unk_token))  # it would be shown by its name
     ids = [one for one in ids if one != unknown]

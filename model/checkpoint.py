@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import safe_open
 
+from i18n.phrase import phrase
 from model.built import TOKENIZER
 from model.chat import plain_template
 from model.errors import LoadFailed
@@ -45,7 +46,9 @@ class Weights(Mapping[str, Array]):
         array = _read(self._tensors[key])
         if not np.isfinite(array).all():
             who = self._name
-            raise LoadFailed(f"{who} is broken: it has weights that are not finite numbers.")
+            raise LoadFailed(
+                phrase("{who} is broken: it has weights that are not finite numbers.", who=who)
+            )
         return array
 
     def __contains__(self, key: object) -> bool:
@@ -84,10 +87,10 @@ def read_tokenizer(
     tokenizer.chat_template = tokenizer.chat_template or plain_template(tokenizer)
     by_id = {number: token for token, number in tokenizer.get_vocab().items()}
     if max(by_id) >= config["vocab_size"]:
-        raise LoadFailed(f"The tokenizer of {name} has more tokens than its model.")
+        raise LoadFailed(phrase("The tokenizer of {who} has more tokens than its model.", who=name))
     eos = text_of(settings.get("eos_token")) or by_id.get(config.get("eos_token_id", -1), "")
     if eos not in tokenizer.get_vocab():
-        raise LoadFailed(f"The tokenizer of {name} has no end-of-text token.")
+        raise LoadFailed(phrase("The tokenizer of {who} has no end-of-text token.", who=name))
     tokenizer.eos_token = eos
     unknown = text_of(settings.get("unk_token"))
     if unknown != eos and unknown in tokenizer.get_vocab():
@@ -101,7 +104,11 @@ def _convert(checkpoint: Path, file: Path, name: str) -> None:
 
     tokenizer: Any = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=False)
     if not tokenizer.is_fast:
-        raise LoadFailed(f"The tokenizer of {name} needs a program of its own; it cannot be used.")
+        raise LoadFailed(
+            phrase(
+                "The tokenizer of {who} needs a program of its own; it cannot be used.", who=name
+            )
+        )
     tokenizer.backend_tokenizer.save(str(file))
 
 

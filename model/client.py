@@ -24,6 +24,7 @@ from types import TracebackType
 from typing import Self
 
 from data.schema import Message
+from i18n.phrase import phrase
 from model.errors import GenerationFailed, LoadFailed, ModelError, WorkerDied
 from model.logs import current_request
 from model.messages import (
@@ -65,13 +66,14 @@ EXIT_S = 2.0
 """Seconds that a worker with nothing to do gets to end."""
 START_S = 120.0
 """Seconds that a worker gets to start, and a request waits for it."""
-DIED = "The model stopped unexpectedly and is being restarted. Please ask again."
-HUNG = "The model hung and is being restarted. Please ask again."
-SILENT = "The model does not answer."
-STOPPED = "I am shutting down; please ask again later."
-SET_ASIDE = (
-    f"The chosen model is set aside: my worker process died {DEATHS} times in a row with it. "
-    "`/model use` tries it again."
+DIED = phrase("The model stopped unexpectedly and is being restarted. Please ask again.")
+HUNG = phrase("The model hung and is being restarted. Please ask again.")
+SILENT = phrase("The model does not answer.")
+STOPPED = phrase("I am shutting down; please ask again later.")
+SET_ASIDE = phrase(
+    "The chosen model is set aside: my worker process died {count} times in a row with it. "
+    "`/model use` tries it again.",
+    count=DEATHS,
 )
 
 Answer = Report | ModelError
@@ -171,7 +173,7 @@ class WorkerClient:
             self._process = None
             await process.end(0)
             if isinstance(e, TimeoutError):
-                raise WorkerDied("The model's process does not come to its start.") from e
+                raise WorkerDied(phrase("The model's process does not come to its start.")) from e
             raise
 
     async def keep_starting(self) -> None:
@@ -317,7 +319,8 @@ class WorkerClient:
             async with asyncio.timeout(START_S):
                 await self._is_ready.wait()
         except TimeoutError as e:
-            raise WorkerDied("The model does not start. The operator can read why.") from e
+            reason = phrase("The model does not start. The operator can read why.")
+            raise WorkerDied(reason) from e
         if self._stopping:
             raise WorkerDied(STOPPED)
 
@@ -396,7 +399,8 @@ class WorkerClient:
         if process.handshake.cancelled():
             return
         if not process.handshake.done():
-            process.handshake.set_exception(WorkerDied("The model's process ended at its start."))
+            reason = phrase("The model's process ended at its start.")
+            process.handshake.set_exception(WorkerDied(reason))
             return
         log.error("the worker process ended; starting it again")
         self._is_ready.clear()
@@ -448,4 +452,4 @@ def _error(answer: object) -> ModelError:
         case Failed(reason=reason):
             return GenerationFailed(reason)
         case _:
-            return GenerationFailed("The model gave an answer that was not expected.")
+            return GenerationFailed(phrase("The model gave an answer that was not expected."))

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
+from i18n.phrase import Phrase, phrase
 from model.batch import Batch, KeptCaches
 from model.budget import reply_tokens
 from model.chat import fit, token_ids
@@ -123,7 +124,7 @@ class Engine:
         params = replace(request.params, max_new_tokens=most)
         prompt = fit(loaded.tokenizer, request.messages, _prompt_tokens(positions, most))
         if not prompt.input_ids:
-            raise ValueError("its chat template makes nothing of it")
+            raise ValueError(phrase("its chat template makes nothing of it"))
         tokens = min(len(prompt.input_ids) + most, positions)
         self._admit()
         sequence = Sequence(
@@ -156,13 +157,19 @@ class Engine:
         room = self._memory // loaded.runner.token_bytes
         positions = min(loaded.facts.positions, room)
         if positions < SHORTEST:
-            raise ValueError(f"CACHE_MB has room for {room} tokens of this model only; raise it")
+            why = phrase("CACHE_MB has room for {n} tokens of this model only; raise it", n=room)
+            raise ValueError(why)
         return positions
 
     def _admit(self) -> None:
         if self._scheduler.waiting >= self._settings.max_waiting:
             place = self._scheduler.waiting + 1
-            raise Busy(f"I am busy: you would be number {place} in the queue. Please ask later.")
+            raise Busy(
+                phrase(
+                    "I am busy: you would be number {place} in the queue. Please ask later.",
+                    place=place,
+                )
+            )
 
     def prepare(self, request: Prepare) -> None:
         """Read the beginning of a channel's next prompt when there is nothing else to do."""
@@ -297,7 +304,7 @@ class Engine:
             self._fail(sequence, SHORT_OF_MEMORY)
             return
         if token is None:
-            self._fail(sequence, "The model computed something that is not a number.")
+            self._fail(sequence, phrase("The model computed something that is not a number."))
             return
         if token in loaded.ends:
             sequence.reason = FinishReason.END
@@ -343,7 +350,7 @@ class Engine:
             self._tell_finished(_finished(sequence, text), sequence.log_id)
         self._free_unused()
 
-    def _fail(self, sequence: Sequence, reason: str) -> None:
+    def _fail(self, sequence: Sequence, reason: Phrase) -> None:
         self._leave(sequence, keep=False)
         if not sequence.idle:
             self._tell_failed(sequence, reason)
@@ -355,7 +362,7 @@ class Engine:
             log.debug("written", extra=figures)
         self._deliver(end)
 
-    def _tell_failed(self, sequence: Sequence, reason: str) -> None:
+    def _tell_failed(self, sequence: Sequence, reason: Phrase) -> None:
         with speaking_of(sequence.log_id):
             log.info("not written: %s", reason)
         self._deliver(Failed(sequence.request_id, reason))
@@ -387,9 +394,9 @@ class Busy(ValueError):
     """The queue is full; the message is for the one who asked."""
 
 
-SHORT_OF_MEMORY = "The model failed to answer; it may be short of memory."
-NOTHING = "I found nothing to say. Please try again."
-TOO_LATE = "I was too busy to answer in time. Please ask again."
+SHORT_OF_MEMORY = phrase("The model failed to answer; it may be short of memory.")
+NOTHING = phrase("I found nothing to say. Please try again.")
+TOO_LATE = phrase("I was too busy to answer in time. Please ask again.")
 
 
 def _prompt_tokens(positions: int, max_new_tokens: int) -> int:

@@ -15,9 +15,10 @@ from typing import Any
 
 import psutil
 
+from i18n.phrase import Phrase, phrase
 from model.errors import LoadFailed
 from model.header import BadHeader, Tensor, read_header
-from model.shapes import CODE, check_config, expected_shapes, parameters
+from model.shapes import check_config, expected_shapes, parameters, runs_code
 
 WEIGHTS = "*.safetensors"
 CONFIG = "config.json"
@@ -94,7 +95,7 @@ def check(folder: Path, who: str) -> ModelFolder:
     config = _read(folder / CONFIG, who)
     check_config(config, who)
     if "auto_map" in _read(folder / TOKENIZER_CONFIG, who):
-        raise LoadFailed(CODE.format(who=who))
+        raise LoadFailed(runs_code(who))
     _check_index(folder, who)
     return ModelFolder(folder, config, _check_tensors(folder, config, who))
 
@@ -102,22 +103,38 @@ def check(folder: Path, who: str) -> ModelFolder:
 def _check_files(folder: Path, who: str) -> None:
     for path in files_of(folder):
         if not _is_inside(path, folder):
-            raise LoadFailed(f"{who} is refused: its {path.name} is a link that leads out of it.")
+            raise LoadFailed(
+                phrase(
+                    "{who} is refused: its {file} is a link that leads out of it.",
+                    who=who,
+                    file=path.name,
+                )
+            )
         facts = path.stat()
         if not stat.S_ISREG(facts.st_mode):
-            raise LoadFailed(f"{who} is refused: its {path.name} is no ordinary file.")
+            raise LoadFailed(
+                phrase("{who} is refused: its {file} is no ordinary file.", who=who, file=path.name)
+            )
         limit = next((most for one, most in LIMITS.items() if path.match(one)), None)
         if limit is not None and facts.st_size > limit:
             raise LoadFailed(
-                f"{who} is refused: its {path.name} is larger than {limit >> 20} MB, which no "
-                "GPT-2 needs."
+                phrase(
+                    "{who} is refused: its {file} is larger than {limit} MB, which no GPT-2 needs.",
+                    who=who,
+                    file=path.name,
+                    limit=limit >> 20,
+                )
             )
     if not any(folder.glob(WEIGHTS)):
         raise LoadFailed(_without_weights(folder, who))
     if (folder / ADAPTER).exists():  # transformers would load the model that it names
-        raise LoadFailed(f"{who} holds an adapter, not a model: merge it with its model first.")
+        raise LoadFailed(
+            phrase("{who} holds an adapter, not a model: merge it with its model first.", who=who)
+        )
     if not (folder / CONFIG).exists():
-        raise LoadFailed(f"{who} is no model folder: it has no {CONFIG}.")
+        raise LoadFailed(
+            phrase("{who} is no model folder: it has no {file}.", who=who, file=CONFIG)
+        )
 
 
 def _is_inside(path: Path, folder: Path) -> bool:
@@ -138,19 +155,27 @@ def _is_inside(path: Path, folder: Path) -> bool:
     return target.parent == own or target.parent.parent == shared
 
 
-def _without_weights(folder: Path, who: str) -> str:
+def _without_weights(folder: Path, who: str) -> Phrase:
     others = sorted(path.name for pattern in OTHERS for path in folder.glob(pattern))
     if others:
-        return (
-            f"{who} has no weights as safetensors, and files such as {others[0]} are never read, "
-            "because some can run code: save the model as safetensors (docs/japanese.md says how)."
+        return phrase(
+            "{who} has no weights as safetensors, and files such as {file} are never read, because "
+            "some can run code: save the model as safetensors (docs/japanese.md says how).",
+            who=who,
+            file=others[0],
         )
     if folder.parent.name == "snapshots":  # other forms were not even downloaded
-        return (
-            f"{who} has no weights as safetensors on the Hugging Face Hub, and others are never "
-            "read, because some can run code: docs/japanese.md says how to convert them."
+        return phrase(
+            "{who} has no weights as safetensors on the Hugging Face Hub, and others are never "
+            "read, because some can run code: docs/japanese.md says how to convert them.",
+            who=who,
         )
-    return f"{who} is no model folder: it has no weights as safetensors."
+    return no_weights(who)
+
+
+def no_weights(who: str) -> Phrase:
+    """Of a folder that has none in any form."""
+    return phrase("{who} is no model folder: it has no weights as safetensors.", who=who)
 
 
 def _read(path: Path, who: str) -> dict[str, Any]:
@@ -160,10 +185,14 @@ def _read(path: Path, who: str) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (ValueError, RecursionError) as e:
-        raise LoadFailed(f"{who} is damaged: its {path.name} cannot be read.") from e
+        raise LoadFailed(_unreadable(path, who)) from e
     if not isinstance(found, dict):
-        raise LoadFailed(f"{who} is damaged: its {path.name} cannot be read.")
+        raise LoadFailed(_unreadable(path, who))
     return found
+
+
+def _unreadable(path: Path, who: str) -> Phrase:
+    return phrase("{who} is damaged: its {file} cannot be read.", who=who, file=path.name)
 
 
 def _check_index(folder: Path, who: str) -> None:
@@ -172,7 +201,13 @@ def _check_index(folder: Path, who: str) -> None:
     here = {path.name for path in folder.glob(WEIGHTS)}
     names = named.values() if isinstance(named, dict) else [named]
     if not all(isinstance(one, str) and one in here for one in names):
-        raise LoadFailed(f"{who} is not complete: its {INDEX} names files that are not there.")
+        raise LoadFailed(
+            phrase(
+                "{who} is not complete: its {file} names files that are not there.",
+                who=who,
+                file=INDEX,
+            )
+        )
 
 
 def _check_tensors(folder: Path, config: Mapping[str, Any], who: str) -> dict[str, Tensor]:
@@ -181,17 +216,34 @@ def _check_tensors(folder: Path, config: Mapping[str, Any], who: str) -> dict[st
         try:
             found |= {one.name.removeprefix("transformer."): one for one in read_header(path)}
         except BadHeader as e:
-            raise LoadFailed(f"{who} is damaged: {path.name} {e}.") from e
+            raise LoadFailed(
+                phrase("{who} is damaged: {file} {why}.", who=who, file=path.name, why=e)
+            ) from e
     wanted = expected_shapes(config)
     if wanted.keys() - found.keys():
-        raise LoadFailed(f"The weights of {who} are not complete.")
+        raise LoadFailed(phrase("The weights of {who} are not complete.", who=who))
     for name, shape in wanted.items():
         if found[name].shape != shape:
             raise LoadFailed(
-                f"{who} is damaged: its weights have other sizes than its {CONFIG} says."
+                phrase(
+                    "{who} is damaged: its weights have other sizes than its {file} says.",
+                    who=who,
+                    file=CONFIG,
+                )
             )
         if found[name].dtype not in ("F16", "BF16", "F32", "F64"):
-            raise LoadFailed(f"{who} has weights as {found[name].dtype}, which cannot be used.")
+            raise LoadFailed(
+                phrase(
+                    "{who} has weights as {format}, which cannot be used.",
+                    who=who,
+                    format=found[name].dtype,
+                )
+            )
     if parameters(config) > psutil.virtual_memory().total:  # at least a byte each, once loaded
-        raise LoadFailed(f"There is not enough memory to load {who}.")
+        raise LoadFailed(no_memory(who))
     return {name: found[name] for name in wanted}
+
+
+def no_memory(who: str) -> Phrase:
+    """Of a model that is too large for this machine."""
+    return phrase("There is not enough memory to load {who}.", who=who)

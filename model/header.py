@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from i18n.phrase import phrase
+
 LONGEST = 100_000_000
 """Bytes of a header, at most, by the format."""
 USUAL = 8 << 20
@@ -64,43 +66,44 @@ def read_header(path: Path) -> list[Tensor]:
     with path.open("rb") as file:
         length = _length(file, size)
         entries = _parse(file.read(length))
-    _expect(_is_texts(entries.pop("__metadata__", {})), "has notes that are not texts")
+    _expect(_is_texts(entries.pop("__metadata__", {})), phrase("has notes that are not texts"))
     places = sorted((_place(name, entry), name) for name, entry in entries.items())
     end = 0
     for (first, after), name in places:
-        _expect(first == end, f"has a gap or an overlap at {_shown(name)}")
+        if first != end:
+            raise BadHeader(phrase("has a gap or an overlap at {tensor}", tensor=_shown(name)))
         end = after
     left = size - 8 - length - end
-    _expect(left >= 0, "is cut short")
-    _expect(left == 0, "has data that belong to no tensor")
+    _expect(left >= 0, phrase("is cut short"))
+    _expect(left == 0, phrase("has data that belong to no tensor"))
     return [Tensor(path, name, one["dtype"], tuple(one["shape"])) for name, one in entries.items()]
 
 
 def _length(file: BinaryIO, size: int) -> int:
     """The first eight bytes: an unsigned number, the lowest byte first."""
     beginning = file.read(8)
-    _expect(len(beginning) == 8, "is cut short")
+    _expect(len(beginning) == 8, phrase("is cut short"))
     length = int.from_bytes(beginning, "little")
-    _expect(length <= LONGEST, "has a longer header than the format allows")
-    _expect(length <= USUAL, "has a longer header than any GPT-2 needs")
-    _expect(8 + length <= size, "is cut short")
+    _expect(length <= LONGEST, phrase("has a longer header than the format allows"))
+    _expect(length <= USUAL, phrase("has a longer header than any GPT-2 needs"))
+    _expect(8 + length <= size, phrase("is cut short"))
     return length
 
 
 def _parse(header: bytes) -> dict[str, Any]:
-    _expect(header.startswith(b"{"), "has no header")
+    _expect(header.startswith(b"{"), phrase("has no header"))
     try:
         entries = json.loads(header.decode(), object_pairs_hook=_once)
     except (ValueError, RecursionError) as e:
-        raise BadHeader("has a header that cannot be read") from e
+        raise BadHeader(phrase("has a header that cannot be read")) from e
     if not isinstance(entries, dict):
-        raise BadHeader("has a header that cannot be read")
+        raise BadHeader(phrase("has a header that cannot be read"))
     return entries
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
-    _expect(len(found) == len(pairs), "names something twice")
+    _expect(len(found) == len(pairs), phrase("names something twice"))
     return found
 
 
@@ -111,13 +114,16 @@ def _is_texts(notes: object) -> bool:
 def _place(name: str, entry: object) -> tuple[int, int]:
     """The first byte of a tensor and the one after its last, counted from the end of the header."""
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
-        raise BadHeader(f"does not say what {_shown(name)} is")
+        raise BadHeader(phrase("does not say what {tensor} is", tensor=_shown(name)))
     dtype, shape, place = entry["dtype"], entry["shape"], entry["data_offsets"]
-    _expect(isinstance(dtype, str) and dtype in SIZES, f"has {_shown(name)} in an unknown format")
-    _expect(_are_counts(shape), f"has no shape for {_shown(name)}")
-    _expect(_are_counts(place) and len(place) == 2, f"does not say where {_shown(name)} is")
-    size = math.prod(shape) * SIZES[dtype]
-    _expect(place[1] - place[0] == size, f"has another size for {_shown(name)} than its shape")
+    if not isinstance(dtype, str) or dtype not in SIZES:
+        raise BadHeader(phrase("has {tensor} in an unknown format", tensor=_shown(name)))
+    if not _are_counts(shape):
+        raise BadHeader(phrase("has no shape for {tensor}", tensor=_shown(name)))
+    if not _are_counts(place) or len(place) != 2:
+        raise BadHeader(phrase("does not say where {tensor} is", tensor=_shown(name)))
+    if place[1] - place[0] != math.prod(shape) * SIZES[dtype]:
+        raise BadHeader(phrase("has another size for {tensor} than its shape", tensor=_shown(name)))
     return place[0], place[1]
 
 

@@ -18,7 +18,8 @@ import numpy as np
 from jinja2 import TemplateError
 
 from data.schema import Message, Role
-from model.build import UNREADABLE, built, name, why
+from i18n.phrase import phrase
+from model.build import UNREADABLE, bad_template, built, name, why
 from model.built import Meta, read_meta, read_tokenizer
 from model.chat import fit
 from model.device import Device, is_out_of_memory
@@ -71,7 +72,7 @@ def load(source: str, device: Device, cache: Path, *, rows: int = 16, threads: i
     except LoadFailed:
         raise
     except TemplateError as e:
-        raise LoadFailed(f"The chat template of {name(source)} does not work: {e}.") from e
+        raise LoadFailed(bad_template(source, e)) from e
     except UNREADABLE as e:
         raise LoadFailed(why(source, e)) from e
     facts = ModelFacts(
@@ -145,6 +146,9 @@ def _try(runner: Runner, tokenizer: Tokenizer, meta: Meta, source: str) -> None:
     logits = runner.read(0, ids, 0)
     for past in range(len(ids), len(ids) + TRIAL_TOKENS):
         if not bool(np.isfinite(logits).all()):
-            raise LoadFailed(f"{name(source)} is broken: it computes numbers that are not finite.")
+            who = name(source)
+            raise LoadFailed(
+                phrase("{who} is broken: it computes numbers that are not finite.", who=who)
+            )
         logits = runner.decode([int(logits.argmax())], [past])[0]
     runner.release(0)

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 
+from i18n.phrase import phrase
 from model.errors import WorkerDied
 from model.messages import Command, Ready, Reports
 from model.settings import WorkerSettings
@@ -92,7 +93,7 @@ class WorkerProcess:
         await asyncio.shield(self._ending)
         self._connection.close()
         if not self.handshake.done():
-            self.handshake.set_exception(WorkerDied("The model's process was ended."))
+            self.handshake.set_exception(WorkerDied(phrase("The model's process was ended.")))
 
     def _end(self, seconds: float) -> None:
         self._process.join(seconds)

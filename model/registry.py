@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from i18n.phrase import Phrase, phrase, together
 from model.errors import UnknownModel
 
 TINY = Path(__file__).with_name("tiny")
@@ -32,6 +33,10 @@ class ModelOption:
     quality: str
 
 
+def _measured(speed: int) -> Phrase:
+    return phrase("{speed} tokens/s on 2 CPU cores", speed=speed)
+
+
 model_options: Mapping[str, ModelOption] = {
     option.name: option
     for option in (
@@ -40,36 +45,47 @@ model_options: Mapping[str, ModelOption] = {
             source=str(TINY),
             parameters="4.3M",
             memory_usage="9 MB",
-            inference_speed="670 tokens/s on 2 CPU cores",
-            quality="small talk only; learns a few facts in a minute",
+            inference_speed=_measured(670),
+            quality=phrase("small talk only; learns a few facts in a minute"),
         ),
         ModelOption(
             name="gpt2",
             source="gpt2",
             parameters="124M",
             memory_usage="0.3 GB",
-            inference_speed="155 tokens/s on 2 CPU cores",
-            quality="fluent English; knows a little, makes up the rest",
+            inference_speed=_measured(155),
+            quality=phrase("fluent English; knows a little, makes up the rest"),
         ),
         ModelOption(
             name="gpt2-medium",
             source="gpt2-medium",
             parameters="355M",
             memory_usage="0.6 GB",
-            inference_speed="56 tokens/s on 2 CPU cores",
-            quality="more coherent than gpt2, and slower",
+            inference_speed=_measured(56),
+            quality=phrase("more coherent than gpt2, and slower"),
         ),
     )
 }
 
 
+OF_THE_OPERATOR = (
+    phrase("see /about"),
+    phrase("not measured"),
+    phrase("not measured"),
+    phrase("your own"),
+)
+"""What is known of a model that an operator named."""
+
+
 def from_settings(extra: Mapping[str, str]) -> dict[str, ModelOption]:
     """`model_options` and the operator's own: name to folder or Hub id of a GPT-2 model."""
-    own = {
-        name: ModelOption(name, source, "see /about", "not measured", "not measured", "your own")
-        for name, source in extra.items()
-    }
+    own = {name: ModelOption(name, source, *OF_THE_OPERATOR) for name, source in extra.items()}
     return {**model_options, **own}
+
+
+def instead(reason: str) -> Phrase:
+    """Why the embedded model answers."""
+    return together([reason, phrase("{model} answers instead.", model=EMBEDDED)])
 
 
 def find(options: Iterable[ModelOption], name: str) -> ModelOption:
@@ -80,6 +96,11 @@ def find(options: Iterable[ModelOption], name: str) -> ModelOption:
     """
     known = {option.name: option for option in options}
     if name not in known:
-        names = ", ".join(sorted(known))
-        raise UnknownModel(f"There is no model called “{name}”. You can choose from: {names}.")
+        raise UnknownModel(
+            phrase(
+                "There is no model called “{name}”. You can choose from: {names}.",
+                name=name,
+                names=", ".join(sorted(known)),
+            )
+        )
     return known[name]

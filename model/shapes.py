@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from i18n.phrase import Phrase, phrase
 from model.errors import LoadFailed
 
 MOST = {
@@ -26,7 +27,6 @@ ALSO_CALLED = {
     "num_hidden_layers": "n_layer",
 }
 """Names by which transformers would set the same sizes once more (GPT2Config.attribute_map)."""
-CODE = "{who} wants to run code of its own, and such code is never run here."
 NOT_USED = ("quantization_config", "transformers_weights")
 """What changes how transformers reads the weights."""
 
@@ -44,16 +44,26 @@ def check_config(config: Mapping[str, Any], who: str) -> None:
         _check_size(config["n_inner"], "n_inner", 8 * MOST["n_embd"], who)
     epsilon = config.get("layer_norm_epsilon", 1e-5)
     if type(epsilon) not in (int, float) or not 0 < epsilon < 1:
-        raise LoadFailed(f"{who} is damaged: its layer_norm_epsilon is no number from 0 to 1.")
+        raise LoadFailed(
+            phrase("{who} is damaged: its layer_norm_epsilon is no number from 0 to 1.", who=who)
+        )
+
+
+def runs_code(who: str) -> Phrase:
+    """Of a model with `auto_map`, which names code in its folder."""
+    return phrase("{who} wants to run code of its own, and such code is never run here.", who=who)
 
 
 def _check_kind(config: Mapping[str, Any], who: str) -> None:
     if "auto_map" in config:
-        raise LoadFailed(CODE.format(who=who))
+        raise LoadFailed(runs_code(who))
     if (kind := config.get("model_type")) != "gpt2":
         known = isinstance(kind, str) and kind.replace("-", "_").isidentifier() and len(kind) <= 40
-        of_kind = f"a {kind} model" if known else "no GPT-2 model"
-        raise LoadFailed(f"{who} is {of_kind}; only GPT-2 can be used.")
+        raise LoadFailed(
+            phrase("{who} is a {kind} model; only GPT-2 can be used.", who=who, kind=kind)
+            if known
+            else phrase("{who} is no GPT-2 model; only GPT-2 can be used.", who=who)
+        )
     not_used = [key for key in NOT_USED if config.get(key) is not None]
     other_size = [
         key
@@ -61,13 +71,25 @@ def _check_kind(config: Mapping[str, Any], who: str) -> None:
         if config.get(key) not in (None, config.get(meant))
     ]
     if found := not_used + other_size:
-        raise LoadFailed(f"{who} has “{found[0]}” in its config.json, which cannot be used here.")
+        raise LoadFailed(
+            phrase(
+                "{who} has “{key}” in its config.json, which cannot be used here.",
+                who=who,
+                key=found[0],
+            )
+        )
 
 
 def _check_size(size: object, key: str, most: int, who: str) -> None:
     if type(size) is not int or not 1 <= size <= most:
         raise LoadFailed(
-            f"{who} is damaged, or not a GPT-2 model: its {key} is no number from 1 to {most:,}."
+            phrase(
+                "{who} is damaged, or not a GPT-2 model: "
+                "its {key} is no number from 1 to {most:,}.",
+                who=who,
+                key=key,
+                most=most,
+            )
         )
 
 

@@ -23,6 +23,7 @@ from pathlib import Path
 
 from jinja2 import TemplateError
 
+from i18n.phrase import phrase, words
 from model.build import name
 from model.device import Device, best_device, cores
 from model.engine import MB, SHORT_OF_MEMORY, Busy, Engine
@@ -69,7 +70,7 @@ def main(connection: Connection, settings: WorkerSettings, embedded: str) -> Non
         try:
             first = worker.load(embedded)
         except LoadFailed as e:
-            worker.say(Failed(0, str(e), loading=True))
+            worker.say(Failed(0, words(e), loading=True))
             return
         worker.engine.install(first)
         worker.say(Ready(os.getpid(), device.name, device.training, first.facts))
@@ -161,7 +162,8 @@ class Worker:
 
     def _when_resident(self, source: str, request: Generate | Render) -> None:
         if self._stop_at is not None:
-            self.say(Failed(request.request_id, "I am shutting down; please ask again later."))
+            closing = phrase("I am shutting down; please ask again later.")
+            self.say(Failed(request.request_id, closing))
         elif source not in self.engine.sources:
             self._load(source, request)
         else:
@@ -179,14 +181,16 @@ class Worker:
             else:
                 self.engine.render(request)
         except Busy as e:
-            self.say(Failed(request.request_id, str(e)))
+            self.say(Failed(request.request_id, words(e)))
         except MemoryError:
             log.exception("a prompt could not be made")
             self.say(Failed(request.request_id, SHORT_OF_MEMORY))
         except ValueError as e:
-            self.say(Failed(request.request_id, f"That cannot be answered: {e}."))
+            reason = phrase("That cannot be answered: {why}.", why=e)
+            self.say(Failed(request.request_id, reason))
         except TemplateError as e:
-            reason = f"The chat template of {name(request.source)} does not take that: {e}."
+            who = name(request.source)
+            reason = phrase("The chat template of {who} does not take that: {why}.", who=who, why=e)
             self.say(Failed(request.request_id, reason))
 
     def _load(self, source: str, request: LoadModel | Generate | Render) -> None:
@@ -202,14 +206,15 @@ class Worker:
             result = e
         except Exception as e:  # a thread that ends without a word would leave requests waiting
             log.exception("loading %s failed", source)
-            result = LoadFailed(f"The model could not be loaded ({type(e).__name__}).")
+            error = type(e).__name__
+            result = LoadFailed(phrase("The model could not be loaded ({error}).", error=error))
         self._commands.put(_Loaded(source, result))
 
     def _loaded(self, source: str, result: Loaded | LoadFailed) -> None:
         requests = self._waiting.pop(source)
         if isinstance(result, LoadFailed):
             for request in requests:
-                self.say(Failed(request.request_id, str(result), loading=True))
+                self.say(Failed(request.request_id, words(result), loading=True))
             return
         self.engine.install(result)
         self._newest = source

@@ -151,9 +151,9 @@ def _fields(template: str) -> set[str]:
 WORDS = re.compile(r"[A-Za-z]{2,} [A-Za-z{(]")
 CODE = re.compile(
     r"\s*(SELECT|INSERT|UPDATE|DELETE|CREATE|ALTER|DROP|PRAGMA|VACUUM|BEGIN|WITH|AND|CASE)\b"
-    r"|IS NOT NULL|\bSELECT\b|\(\?|^<\{|PRIVATE"
+    r"|IS NOT NULL|\bSELECT\b|\(\?|^<\{|PRIVATE|^\s*(import |\{%)"
 )
-"""SQL, XML and regular expressions."""
+"""SQL, XML, regular expressions, Python and chat templates."""
 NOT_READ = {
     *("debug", "info", "warning", "error", "exception", "critical", "log"),  # the log is English
     *("command", "Group", "describe", "ContextMenu"),  # bot.translator: by their names
@@ -193,6 +193,10 @@ NAMES = {
     "too large",  # RE2
     "upper right",  # a place in a plot
     *("How are you?", "What do you like to do?"),  # asked of models
+    "gpt2-discord-bot {}",
+    "bold red",  # how a text looks
+    *("out of memory", "can't allocate memory"),  # what torch says
+    "a line of {}:{} cannot be written",  # in the log
 }
 """What looks like a sentence and is none, word for word."""
 

@@ -26,11 +26,6 @@ NOTHING = phrase("There is nothing to learn from yet: teach me something first."
 """What EmptyDataset says where nothing was taught."""
 
 
-def sentence_of(error: Exception) -> str:
-    """What an error of this project says: the sentence itself, so that a Phrase stays one."""
-    return error.args[0] if error.args else str(error)
-
-
 class TrainingError(Exception):
     """The base of this package's errors."""
 

@@ -29,7 +29,7 @@ from data.errors import NO_ROOM, DiskFull, StoreError, not_written
 from data.export import whose, write_snapshot
 from data.schema import Example, JobState, TrainingJob
 from data.store import Store
-from i18n.phrase import Phrase, phrase, together
+from i18n.phrase import Phrase, phrase, together, words
 from model.errors import ModelError
 from model.registry import ModelOption
 from model.settings import LogFormat
@@ -45,7 +45,7 @@ from training.checkpoints import (
 )
 from training.child import Child
 from training.config import TrainingConfig, lower
-from training.errors import NOTHING, EmptyDataset, JobRunning, TrainingError, sentence_of
+from training.errors import NOTHING, EmptyDataset, JobRunning, TrainingError
 from training.jobs import CHANGES, CHECKPOINT, CONFIG, CONSENT, DATASET, STEPS, saved_step
 from training.preview import Preview, preview
 from training.progress import (
@@ -536,7 +536,7 @@ class TrainingManager:
             detail = phrase(
                 "**{name}** could not be put into service. {reason} {stays}",
                 name=folder.name,
-                reason=sentence_of(e),
+                reason=words(e),
                 stays=STAYS,
             )
             return End(JobState.REJECTED, detail, folder.name)
@@ -716,8 +716,8 @@ def _kept(job: TrainingJob) -> Phrase:
 def _sentence(error: Exception) -> str:
     match error:
         case TrainingError() | StoreError():
-            return sentence_of(error)
+            return words(error)
         case OSError(errno=number) if number in NO_ROOM:
-            return sentence_of(DiskFull())
+            return words(DiskFull())
         case _:
             return phrase("The training failed unexpectedly ({kind}).", kind=type(error).__name__)

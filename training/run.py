@@ -33,7 +33,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from data.errors import NO_ROOM
 from data.schema import Conversation
-from i18n.phrase import Phrase, packed, phrase
+from i18n.phrase import Phrase, packed, phrase, words
 from model.chat import is_japanese
 from model.device import Device, is_out_of_memory, training_device, without_cudnn
 from model.logs import set_up
@@ -63,7 +63,6 @@ from training.errors import (
     NoRoom,
     StillRunning,
     TrainingError,
-    sentence_of,
 )
 from training.estimate import fitting, shape_of
 from training.jobs import (
@@ -431,7 +430,7 @@ def sentence(error: Exception) -> str:
     """What an admin should read of an error that ended the run."""
     match error:
         case TrainingError():
-            return sentence_of(error)
+            return words(error)
         case _ if is_out_of_memory(error):
             return phrase(
                 "There was not enough memory: try a smaller batch size or a smaller model."

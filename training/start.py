@@ -26,6 +26,7 @@ from transformers import (
 from transformers.activations import NewGELUActivation
 
 from data.schema import Conversation
+from i18n.phrase import words
 from model.build import name, why
 from model.built import TOKENIZER
 from model.chat import (
@@ -41,7 +42,7 @@ from model.errors import LoadFailed
 from model.folder import check, find
 from model.pieces import SPECIAL, find_pieces, read_pieces, text_of
 from training.config import Architecture, TrainingConfig
-from training.errors import BaseMissing, sentence_of
+from training.errors import BaseMissing
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -84,7 +85,7 @@ def pretrained(source: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
             folder, use_safetensors=True, trust_remote_code=False, dtype=torch.float32
         )
     except LoadFailed as e:
-        raise BaseMissing(sentence_of(e)) from e
+        raise BaseMissing(words(e)) from e
     except Exception as e:  # transformers raises many things for files that are not as they should
         raise BaseMissing(why(source, e)) from e
     return model, tokenizer
@@ -123,12 +124,12 @@ def _teach_control_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizer
     """Add the speakers' control tokens; each begins as the word that it stands for."""
     names = ("ユーザー", "ボット") if is_japanese(tokenizer) else ("User", "Bot")
     ids = [tokenizer.encode(name, add_special_tokens=False) for name in names]
-    words = [max(some, key=lambda one: len(str(tokenizer.decode([one])))) for some in ids]
+    longest = [max(some, key=lambda one: len(str(tokenizer.decode([one])))) for some in ids]
     add_control_tokens(tokenizer)
     model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     table: Any = model.get_input_embeddings().weight
     with torch.no_grad():
-        for token, word in zip((USER_TOKEN, BOT_TOKEN), words, strict=True):
+        for token, word in zip((USER_TOKEN, BOT_TOKEN), longest, strict=True):
             table[tokenizer.convert_tokens_to_ids(token)] = table[word]
 
 

@@ -13,11 +13,14 @@ from discord.ext import commands
 from bot.audit import note
 from bot.card import checkpoint_embed, megabytes, registry_embed, summary
 from bot.client import Gpt2Bot, TellsFailure
+from bot.languages import to_all
 from bot.looks import BLURPLE
 from bot.models import ModelSwitch
 from bot.pressed import scope_here
 from bot.roles import Rank, only, rank, require
 from data.store import Store
+from i18n.phrase import phrase
+from i18n.reader import say
 from model.client import WorkerClient
 from model.messages import ModelFacts
 from model.registry import find
@@ -49,16 +52,21 @@ class Models(commands.Cog):
     @model.command(name="list", description="See the models that this server can use")
     async def list_models(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
         scope = scope_of(interaction)
+        to_all(interaction)
         active = await self._models.active(scope)
-        embed = discord.Embed(title="Models", colour=BLURPLE)
+        embed = discord.Embed(title=say("Models"), colour=BLURPLE)
         options = self._models.options(scope)
         for option in options[-25:]:  # Discord shows at most 25 fields
-            mark = " · in use" if option.name == active.name else ""
-            embed.add_field(name=option.name + mark, value=summary(option), inline=False)
+            name = option.name
+            if name == active.name:
+                name = say("{model} · in use", model=name)
+            embed.add_field(name=name, value=summary(option), inline=False)
         embed.set_footer(
-            text="/model info shows where one comes from. A manager switches with /model use, "
-            "goes back with /model rollback, and removes with /model delete. "
-            "/retrain makes a new one."
+            text=say(
+                "/model info shows where one comes from. A manager switches with /model use, "
+                "goes back with /model rollback, and removes with /model delete. "
+                "/retrain makes a new one."
+            )
         )
         await interaction.response.send_message(embed=embed)
 
@@ -69,22 +77,25 @@ class Models(commands.Cog):
         await interaction.response.defer(ephemeral=True)
         option = await self._models.use(scope_of(interaction), name)
         await note(self._store, interaction, "model use", option.name)
-        await interaction.edit_original_response(content=f"**{option.name}** answers from now on.")
+        text = say("**{model}** answers from now on.", model=option.name)
+        await interaction.edit_original_response(content=text)
 
     @model.command(description="Go back to the model that answered here before")
     @only(Rank.MANAGER)
     async def rollback(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
         await interaction.response.defer(ephemeral=True)
         option = await self._models.rollback(scope_of(interaction))
-        await note(self._store, interaction, "model rollback", f"to {option.name}")
-        await interaction.edit_original_response(
-            content=f"Back to **{option.name}**: it answers from now on."
+        await note(
+            self._store, interaction, "model rollback", phrase("to {model}", model=option.name)
         )
+        text = say("Back to **{model}**: it answers from now on.", model=option.name)
+        await interaction.edit_original_response(content=text)
 
     @model.command(description="Where a model comes from, how it was trained, and how it scored")
     @app_commands.describe(name="One of /model list")
     async def info(self, interaction: discord.Interaction[Gpt2Bot], name: str) -> None:
         await interaction.response.defer(thinking=True)
+        to_all(interaction)
         option = find(self._models.options(scope_of(interaction)), name)
         if self._models.is_checkpoint(option):
             embed = await asyncio.to_thread(card, Path(option.source))
@@ -100,7 +111,11 @@ class Models(commands.Cog):
         scope = scope_of(interaction)
         taken = await asyncio.to_thread(size, await self._shelf.unused(scope, name))
         await interaction.edit_original_response(
-            content=f"Delete **{name}** ({megabytes(taken)})? It cannot be brought back.",
+            content=say(
+                "Delete **{model}** ({size})? It cannot be brought back.",
+                model=name,
+                size=megabytes(taken),
+            ),
             view=DeleteView(self._store, self._shelf, scope, name),
         )
 
@@ -127,7 +142,7 @@ class Models(commands.Cog):
         embed = discord.Embed(
             title=f"gpt2-discord-bot {self._version}",
             colour=BLURPLE,
-            description=(
+            description=say(
                 "I answer with GPT-2, a small language model, and I learn what you teach me. "
                 "I make things up: do not rely on what I say.\n\n"
                 "Talk to me with a mention, a reply, a direct message or `/chat`. "
@@ -135,17 +150,16 @@ class Models(commands.Cog):
             ),
         )
         facts = self._worker.models.get(active.source)
-        embed.add_field(
-            name="Model here", value=active.name if facts else f"{active.name}, not loaded"
-        )
+        model = active.name if facts else say("{model}, not loaded", model=active.name)
+        embed.add_field(name=say("Model here"), value=model)
         if facts:
             for name, value in details(facts):
                 embed.add_field(name=name, value=value)
         ready = self._worker.ready
-        embed.add_field(name="Device", value=ready.device if ready else "starting")
-        embed.add_field(name="Gateway", value=latency(interaction.client))
+        embed.add_field(name=say("Device"), value=ready.device if ready else say("starting"))
+        embed.add_field(name=say("Gateway"), value=latency(interaction.client))
         if self._store.trouble and rank(interaction) >= Rank.MANAGER:
-            embed.add_field(name="Database", value=self._store.trouble, inline=False)
+            embed.add_field(name=say("Database"), value=say(self._store.trouble), inline=False)
         await interaction.response.send_message(embed=embed, ephemeral=True)
 
 
@@ -158,8 +172,9 @@ class DeleteView(TellsFailure, discord.ui.View):
         self._shelf = shelf
         self._scope = scope
         self._name = name
+        self.delete.label, self.keep.label = say("Delete"), say("Keep")
 
-    @discord.ui.button(label="Delete", style=discord.ButtonStyle.danger)
+    @discord.ui.button(style=discord.ButtonStyle.danger)
     async def delete(
         self, interaction: discord.Interaction[Gpt2Bot], _: discord.ui.Button[DeleteView]
     ) -> None:
@@ -168,14 +183,16 @@ class DeleteView(TellsFailure, discord.ui.View):
         await interaction.response.defer()
         await self._shelf.delete(self._scope, self._name)
         await note(self._store, interaction, "model delete", self._name)
-        await interaction.edit_original_response(content=f"**{self._name}** is gone.", view=None)
+        text = say("**{model}** is gone.", model=self._name)
+        await interaction.edit_original_response(content=text, view=None)
 
-    @discord.ui.button(label="Keep", style=discord.ButtonStyle.secondary)
+    @discord.ui.button(style=discord.ButtonStyle.secondary)
     async def keep(
         self, interaction: discord.Interaction[Gpt2Bot], _: discord.ui.Button[DeleteView]
     ) -> None:
         self.stop()
-        await interaction.response.edit_message(content=f"**{self._name}** stays.", view=None)
+        text = say("**{model}** stays.", model=self._name)
+        await interaction.response.edit_message(content=text, view=None)
 
 
 def scope_of(interaction: discord.Interaction[Gpt2Bot]) -> int:
@@ -201,13 +218,14 @@ def card(folder: Path) -> discord.Embed:
 def details(facts: ModelFacts) -> list[tuple[str, str]]:
     """The handshake's facts of a loaded model, as field names and values."""
     return [
-        ("Parameters", f"{facts.parameters:,}"),
-        ("Number format", facts.dtype),
-        ("Loaded in", f"{facts.load_s:.1f} s"),
-        ("Reads at most", f"{facts.positions} tokens"),
+        (say("Parameters"), f"{facts.parameters:,}"),
+        (say("Number format"), facts.dtype),
+        (say("Loaded in"), say("{seconds:.1f} s", seconds=facts.load_s)),
+        (say("Reads at most"), say("{count} tokens", count=facts.positions)),
     ]
 
 
 def latency(bot: Gpt2Bot) -> str:
     """The gateway's heartbeat as a person reads it (NaN before the first one)."""
-    return f"{bot.latency * 1000:.0f} ms" if bot.latency == bot.latency else "no heartbeat yet"
+    known = bot.latency == bot.latency
+    return f"{bot.latency * 1000:.0f} ms" if known else say("no heartbeat yet")

@@ -13,62 +13,78 @@ import discord
 
 from bot.cli import NO_TOKEN
 from bot.doctor.permissions import invitation, missing
-from bot.doctor.report import Finding
+from bot.doctor.report import Finding, see
+from i18n.phrase import phrase, phrases, together
 
-TOKEN, INTENTS, PERMISSIONS = NAMES = ("token", "intents", "permissions")
+TOKEN, INTENTS, PERMISSIONS = NAMES = (
+    phrase("token"),
+    phrase("intents"),
+    phrase("permissions"),
+)
 PAGE = 200
 """Servers that Discord tells at a time, at most."""
 SHOWN = 5
 """Servers that are named."""
-FIRST_THE_TOKEN = "It could not be checked."
+FIRST_THE_TOKEN = phrase("It could not be checked.")
 PORTAL = "https://discord.com/developers/applications"
 
 
 async def account(token: str | None) -> list[Finding]:
     """Log in and look."""
     if token is None or not token.strip():
-        return _stopped("There is none.", NO_TOKEN)
+        return _stopped(phrase("There is none."), NO_TOKEN)
     async with discord.Client(intents=discord.Intents.none()) as client:
         try:
             await client.login(token)
         except discord.LoginFailure:
             return _stopped(
-                "Discord does not accept DISCORD_TOKEN.",
-                f"Copy it again from the Bot page of your application ({PORTAL}) into .env.",
+                phrase("Discord does not accept DISCORD_TOKEN."),
+                phrase(
+                    "Copy it again from the Bot page of your application ({portal}) into .env.",
+                    portal=PORTAL,
+                ),
             )
         except discord.HTTPException as e:
             return _stopped(
-                f"Discord answers with the status {e.status} instead of checking the token.",
-                "Look at https://discordstatus.com, then try again later.",
+                phrase(
+                    "Discord answers with the status {status} instead of checking the token.",
+                    status=e.status,
+                ),
+                phrase("Look at https://discordstatus.com, then try again later."),
             )
         except (OSError, aiohttp.ClientError) as e:
             return _stopped(
-                f"Discord cannot be reached ({e}).",
-                "Check this machine's connection, name resolution and firewall: it has to reach "
-                "discord.com on port 443.",
+                phrase("Discord cannot be reached ({error}).", error=e),
+                phrase(
+                    "Check this machine's connection, name resolution and firewall: it has to "
+                    "reach discord.com on port 443."
+                ),
             )
         assert client.application is not None  # login asks for it
         flags = client.application.flags
         return [
-            Finding(TOKEN, True, f"Discord knows it as that of {client.user}."),
+            Finding(TOKEN, True, phrase("Discord knows it as that of {bot}.", bot=client.user)),
             _intents(flags.gateway_message_content or flags.gateway_message_content_limited),
             await _permissions(client, client.application.id),
         ]
 
 
 def _stopped(detail: str, advice: str) -> list[Finding]:
-    others = [Finding(name, False, FIRST_THE_TOKEN, "See the line “token”.") for name in NAMES[1:]]
+    others = [Finding(name, False, FIRST_THE_TOKEN, see(TOKEN)) for name in NAMES[1:]]
     return [Finding(TOKEN, False, detail, advice), *others]
 
 
 def _intents(message_content: bool) -> Finding:
     if message_content:
-        return Finding(INTENTS, True, "Message Content is granted.")
+        return Finding(INTENTS, True, phrase("Message Content is granted."))
     return Finding(
         INTENTS,
         False,
-        "Message Content is off: the bot cannot read the messages of enabled channels.",
-        f"Switch on Message Content Intent on the Bot page of your application ({PORTAL}).",
+        phrase("Message Content is off: the bot cannot read the messages of enabled channels."),
+        phrase(
+            "Switch on Message Content Intent on the Bot page of your application ({portal}).",
+            portal=PORTAL,
+        ),
     )
 
 
@@ -77,19 +93,35 @@ async def _permissions(client: discord.Client, application_id: int) -> Finding:
     async for guild in _guilds(client):
         count += 1
         if names := missing(discord.Permissions(int(guild["permissions"]))):
-            lacking.append(f"{guild['name']}: {', '.join(names)}")
+            lacking.append(
+                phrase(
+                    "in {server}: {permissions}",
+                    server=guild["name"],
+                    permissions=together(names, ", "),
+                )
+            )
     link = invitation(application_id)
     if not count:
-        return Finding(PERMISSIONS, False, "The bot is in no server.", f"Invite it: {link}")
+        invite = phrase("Invite it: {link}", link=link)
+        return Finding(PERMISSIONS, False, phrase("The bot is in no server."), invite)
     if not lacking:
-        where = "its server" if count == 1 else f"all of its {count} servers"
-        return Finding(PERMISSIONS, True, f"The bot has what it needs in {where}.")
-    more = f" … and in {len(lacking) - SHOWN} more" if len(lacking) > SHOWN else ""
+        fine = phrases(
+            "The bot has what it needs in its server.",
+            "The bot has what it needs in all of its {count} servers.",
+            count,
+        )
+        return Finding(PERMISSIONS, True, fine)
+    where = together(lacking[:SHOWN], "; ")
+    if more := max(0, len(lacking) - SHOWN):
+        where = phrase("{servers} … and in {count} more", servers=where, count=more)
     return Finding(
         PERMISSIONS,
         False,
-        f"The bot lacks, in {'; in '.join(lacking[:SHOWN])}{more}.",
-        f"Give its role these permissions in the server's settings, or invite it anew: {link}",
+        phrase("The bot lacks, {where}.", where=where),
+        phrase(
+            "Give its role these permissions in the server's settings, or invite it anew: {link}",
+            link=link,
+        ),
     )
 
 

@@ -11,6 +11,7 @@ from threading import Thread
 from typing import TypeVar
 
 from bot.doctor.report import Finding
+from i18n.phrase import phrase
 
 log = logging.getLogger(__name__)
 
@@ -37,12 +38,16 @@ async def _run(check: Check) -> Sequence[Finding]:
         async with asyncio.timeout(check.seconds):
             return await check.look()
     except TimeoutError:
-        detail = f"There was no answer within {check.seconds:g} seconds."
-        advice = "See what keeps this machine, its disk or its network busy, then try again."
+        detail = phrase("There was no answer within {seconds:g} seconds.", seconds=check.seconds)
+        advice = phrase(
+            "See what keeps this machine, its disk or its network busy, then try again."
+        )
     except Exception as e:  # whatever it is: the other findings are worth having
         log.debug("the check of %s failed", check.names, exc_info=e)
-        detail = f"It could not be checked ({type(e).__name__}: {e})."
-        advice = "This should not happen: please report it."
+        detail = phrase(
+            "It could not be checked ({kind}: {error}).", kind=type(e).__name__, error=e
+        )
+        advice = phrase("This should not happen: please report it.")
     return [Finding(name, False, detail, advice) for name in check.names]
 
 

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from functools import partial
 
 from pydantic import ValidationError
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -19,11 +20,16 @@ from bot.doctor.checks import Check, in_thread, run_all
 from bot.doctor.database import DATABASE, database
 from bot.doctor.machine import DISK, MEMORY, disk, memory
 from bot.doctor.report import Finding
+from bot.doctor.wrapping import wrapped
 from bot.settings import Settings, SettingsError, load_settings
 from bot.terminal import SILENCE
+from i18n.phrase import phrase, together, words
+from i18n.reader import say
 from model.errors import UnknownModel
 
-SETTINGS = "settings"
+SETTINGS = phrase("settings")
+GAP = 2
+"""Spaces between the columns."""
 WRONG = 1
 """The exit status when something is wrong."""
 
@@ -37,10 +43,10 @@ async def diagnose(*, as_json: bool) -> int:
         findings = [first, *await run_all(checks(settings))]
         sys.stdout.write(f"{as_object(findings)}\n")
     else:
-        with console.status("Looking…"):
+        with console.status(say("Looking…")):
             findings = [first, *await run_all(checks(settings))]
-        console.print(as_table(findings))
-        console.print(summary(findings))
+        console.print(as_table(findings, console.width))
+        console.print(f"\n{summary(findings)}")
     return 0 if all(one.ok for one in findings) else WRONG
 
 
@@ -76,12 +82,14 @@ def read_settings() -> tuple[Settings, Finding]:
             if name in used:
                 raise
             used[name] = None if name == "_env_file" else Settings.model_fields[name].default
-            sentences.append(str(e))
+            sentences.append(words(e))
             continue
         if not sentences:
-            return settings, Finding(SETTINGS, True, "All of them can be read.")
-        advice = "Mend that in .env or in the environment; what follows goes by the defaults."
-        return settings, Finding(SETTINGS, False, " ".join(sentences), advice)
+            return settings, Finding(SETTINGS, True, phrase("All of them can be read."))
+        advice = phrase(
+            "Mend that in .env or in the environment; what follows goes by the defaults."
+        )
+        return settings, Finding(SETTINGS, False, together(sentences), advice)
 
 
 def _setting(error: SettingsError) -> str:
@@ -104,23 +112,30 @@ def as_object(findings: Sequence[Finding]) -> str:
     return json.dumps(whole, ensure_ascii=False, indent=2)
 
 
-def as_table(findings: Sequence[Finding]) -> Table:
+def as_table(findings: Sequence[Finding], width: int) -> Table:
     """A line for each finding, and what to do under those that are not ok."""
-    table = Table.grid(padding=(0, 2))
+    names = [say(one.name) for one in findings]
+    room = width - len("ok") - max(map(cell_len, names)) - 2 * GAP
+    table = Table.grid(padding=(0, GAP))
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    for one in findings:
+    for one, name in zip(findings, names, strict=True):
         mark = Text("ok", "green") if one.ok else Text("!!", "bold red")
-        table.add_row(mark, one.name, Text(one.detail))
+        table.add_row(mark, name, Text(wrapped(say(one.detail), room)))
         if one.advice:
-            table.add_row("", "", Text(f"→ {one.advice}", "bold"))
+            table.add_row("", "", Text(wrapped(f"→ {say(one.advice)}", room), "bold"))
     return table
 
 
 def summary(findings: Sequence[Finding]) -> str:
     """The last line."""
-    wrong = [one.name for one in findings if not one.ok]
+    wrong, count = [one.name for one in findings if not one.ok], len(findings)
     if not wrong:
-        return f"\nAll {len(findings)} checks are ok."
-    return f"\n{len(wrong)} of {len(findings)} checks need a look: {', '.join(wrong)}."
+        return say("All {count} checks are ok.", count=count)
+    return say(
+        "{wrong} of {count} checks need a look: {names}.",
+        wrong=len(wrong),
+        count=count,
+        names=together(wrong, ", "),
+    )

@@ -8,8 +8,9 @@ from bot.settings import Settings
 from data.errors import StoreError
 from data.health import examine
 from data.migrations import LATEST
+from i18n.phrase import phrase, together, words
 
-DATABASE = "database"
+DATABASE = phrase("database")
 
 
 def database(settings: Settings) -> list[Finding]:
@@ -17,11 +18,18 @@ def database(settings: Settings) -> list[Finding]:
     try:
         health = examine(settings.gpt2bot_home / FILE)
     except StoreError as e:
-        advice = "Stop the bot and keep a copy of the file before you do that."
-        return [Finding(DATABASE, False, str(e), advice)]
+        advice = phrase("Stop the bot and keep a copy of the file before you do that.")
+        return [Finding(DATABASE, False, words(e), advice)]
     if health is None:
-        return [Finding(DATABASE, True, "There is none yet; it is made at the first start.")]
-    detail = f"It is whole ({megabytes(health.bytes)}, version {health.version})."
+        return [
+            Finding(DATABASE, True, phrase("There is none yet; it is made at the first start."))
+        ]
+    detail = phrase(
+        "It is whole ({size}, version {version}).",
+        size=megabytes(health.bytes),
+        version=health.version,
+    )
     if health.version < LATEST:
-        detail += f" The next start brings it to version {LATEST}."
+        newer = phrase("The next start brings it to version {version}.", version=LATEST)
+        detail = together([detail, newer])
     return [Finding(DATABASE, True, detail)]

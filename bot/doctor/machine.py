@@ -10,10 +10,11 @@ import psutil
 
 from bot.doctor.report import Finding, megabytes
 from bot.settings import Settings
+from i18n.phrase import phrase
 from model.registry import from_settings
 from training.estimate import FLOAT, Shape, shape_of
 
-DISK, MEMORY = "disk", "memory"
+DISK, MEMORY = phrase("disk"), phrase("memory")
 MB = 1e6
 LEAST = 500 * MB
 """Bytes that are wanted on the disk where the model's size is not known: a checkpoint of gpt2."""
@@ -35,8 +36,8 @@ def disk(settings: Settings) -> list[Finding]:
             Finding(
                 DISK,
                 False,
-                f"GPT2BOT_HOME is {home}, and nothing can be written there.",
-                "Choose another folder, or give the bot permission.",
+                phrase("GPT2BOT_HOME is {home}, and nothing can be written there.", home=home),
+                phrase("Choose another folder, or give the bot permission."),
             )
         ]
     return [_room(there, settings)]
@@ -46,10 +47,17 @@ def _room(folder: Path, settings: Settings) -> Finding:
     free, shape = shutil.disk_usage(folder).free, default_shape(settings)
     needed = FLOAT * shape.parameters if shape else LEAST
     who = settings.default_model if shape else "gpt2"
-    detail = f"{megabytes(free)} are free; a checkpoint of {who} takes {megabytes(needed)}."
+    detail = phrase(
+        "{free} are free; a checkpoint of {model} takes {needed}.",
+        free=megabytes(free),
+        model=who,
+        needed=megabytes(needed),
+    )
     if free >= needed:
         return Finding(DISK, True, detail)
-    advice = "Free some space, or lower CHECKPOINTS_MB: the oldest unused checkpoints go then."
+    advice = phrase(
+        "Free some space, or lower CHECKPOINTS_MB: the oldest unused checkpoints go then."
+    )
     return Finding(DISK, False, detail, advice)
 
 
@@ -59,16 +67,21 @@ def memory(settings: Settings) -> list[Finding]:
     allowed = (settings.memory_mb + settings.cache_mb) * MB
     shape = default_shape(settings)
     needed = settings.cache_mb * MB + (_weights(shape, settings.precision) if shape else 0)
-    parts = f"{settings.default_model} and CACHE_MB" if shape else "CACHE_MB"
-    detail = (
-        f"{megabytes(free)} are free; {parts} take about {megabytes(needed)}, and the settings "
-        f"allow {megabytes(allowed)}."
+    model = settings.default_model
+    detail = phrase(
+        "{free} are free; {parts} take about {needed}, and the settings allow {allowed}.",
+        free=megabytes(free),
+        parts=phrase("{model} and CACHE_MB", model=model) if shape else "CACHE_MB",
+        needed=megabytes(needed),
+        allowed=megabytes(allowed),
     )
     if free < needed:
-        advice = "Set DEFAULT_MODEL to a smaller one, lower CACHE_MB, or end other programs."
+        advice = phrase(
+            "Set DEFAULT_MODEL to a smaller one, lower CACHE_MB, or end other programs."
+        )
         return [Finding(MEMORY, False, detail, advice)]
     if free < allowed:
-        advice = "Lower MEMORY_MB or CACHE_MB, or end other programs."
+        advice = phrase("Lower MEMORY_MB or CACHE_MB, or end other programs.")
         return [Finding(MEMORY, False, detail, advice)]
     return [Finding(MEMORY, True, detail)]
 

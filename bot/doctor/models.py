@@ -5,7 +5,7 @@ Reads files and their checksums; loads nothing, and downloads nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -15,14 +15,15 @@ from bot.doctor.checks import in_thread
 from bot.doctor.report import Finding
 from bot.settings import CHECKPOINTS as FOLDER
 from bot.settings import Settings
+from i18n.phrase import Phrase, phrase, together, words
 from model.errors import LoadFailed
 from model.folder import check, find
 from model.registry import EMBEDDED, TINY, from_settings
 from training.checkpoints import MANIFEST, Manifest, verify
 from training.errors import CorruptCheckpoint
 
-TINY_NAME, OWN, CHECKPOINTS = "embedded model", "MODELS", "checkpoints"
-DEFAULT, HUB = HUB_NAMES = ("default model", "hub")
+TINY_NAME, OWN, CHECKPOINTS = phrase("embedded model"), "MODELS", phrase("checkpoints")
+DEFAULT, HUB = HUB_NAMES = (phrase("default model"), phrase("hub"))
 SHOWN = 5
 """Damaged checkpoints that are named."""
 HEAD_S = 10.0
@@ -35,9 +36,9 @@ def embedded() -> list[Finding]:
         verify(TINY)
         check(TINY, EMBEDDED)
     except (CorruptCheckpoint, LoadFailed) as e:
-        advice = "Install the bot again: the files of the package were changed."
-        return [Finding(TINY_NAME, False, str(e), advice)]
-    return [Finding(TINY_NAME, True, f"{EMBEDDED} is as it was shipped.")]
+        advice = phrase("Install the bot again: the files of the package were changed.")
+        return [Finding(TINY_NAME, False, words(e), advice)]
+    return [Finding(TINY_NAME, True, phrase("{model} is as it was shipped.", model=EMBEDDED))]
 
 
 def own(settings: Settings) -> list[Finding]:
@@ -46,12 +47,12 @@ def own(settings: Settings) -> list[Finding]:
         name: Path(source) for name, source in settings.extra_models.items() if is_folder(source)
     }
     if not folders:
-        return [Finding(OWN, True, "No folders are named.")]
+        return [Finding(OWN, True, phrase("No folders are named."))]
     wrong = [sentence for name, one in folders.items() if (sentence := _wrong(name, one))]
     if wrong:
-        advice = "Mend the folder, or take its name out of MODELS."
-        return [Finding(OWN, False, " ".join(wrong), advice)]
-    return [Finding(OWN, True, f"Whole: {', '.join(folders)}.")]
+        advice = phrase("Mend the folder, or take its name out of MODELS.")
+        return [Finding(OWN, False, together(wrong), advice)]
+    return [Finding(OWN, True, phrase("Whole: {names}.", names=", ".join(folders)))]
 
 
 def is_folder(source: str) -> bool:
@@ -63,9 +64,10 @@ def _wrong(name: str, folder: Path) -> str | None:
     try:
         check(folder, name)
     except LoadFailed as e:
-        return str(e)
+        return words(e)
     except (OSError, RuntimeError) as e:
-        return f"{name} cannot be read ({type(e).__name__}: {e})."
+        kind = type(e).__name__
+        return phrase("{model} cannot be read ({kind}: {error}).", model=name, kind=kind, error=e)
     return None
 
 
@@ -77,16 +79,27 @@ def checkpoints(settings: Settings, test: Callable[[Path], Manifest] = verify) -
         try:
             test(folder)
         except CorruptCheckpoint as e:
-            wrong.append(f"{folder.parent.name}: {e}")
+            wrong.append(together([folder.parent.name, words(e)], ": "))
     if wrong:
-        more = f" … and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
-        detail = f"{len(wrong)} of {count} are damaged. {' '.join(wrong[:SHOWN])}{more}"
-        advice = (
-            f"Choose another model there (`/model use`), then remove the folder below "
-            f"{settings.gpt2bot_home / FOLDER}, or put back a copy of it."
+        advice = phrase(
+            "Choose another model there (`/model use`), then remove the folder below {folder}, or "
+            "put back a copy of it.",
+            folder=settings.gpt2bot_home / FOLDER,
         )
-        return [Finding(CHECKPOINTS, False, detail, advice)]
-    return [Finding(CHECKPOINTS, True, f"Whole: {count}." if count else "There are none yet.")]
+        return [Finding(CHECKPOINTS, False, _damaged(wrong, count), advice)]
+    if not count:
+        return [Finding(CHECKPOINTS, True, phrase("There are none yet."))]
+    return [Finding(CHECKPOINTS, True, phrase("Whole: {count}.", count=count))]
+
+
+def _damaged(wrong: Sequence[Phrase], count: int) -> Phrase:
+    parts = [
+        phrase("{wrong} of {count} are damaged.", wrong=len(wrong), count=count),
+        *wrong[:SHOWN],
+    ]
+    if more := max(0, len(wrong) - SHOWN):
+        parts.append(phrase("… and {count} more", count=more))
+    return together(parts)
 
 
 def _sealed(root: Path) -> Iterator[Path]:
@@ -128,35 +141,56 @@ async def _trouble(address: str) -> str | None:
             ) as session,
             session.head(address, allow_redirects=True) as response,
         ):
-            return None if response.status < 500 else f"status {response.status}"
+            if response.status < 500:
+                return None
+            return phrase("status {status}", status=response.status)
     except TimeoutError:
-        return f"no answer within {HEAD_S:g} seconds"
+        return phrase("no answer within {seconds:g} seconds", seconds=HEAD_S)
     except (OSError, aiohttp.ClientError, ValueError) as e:
         return str(e) or type(e).__name__
 
 
 def _default(name: str, ids: dict[str, str], absent: list[str], *, reachable: bool) -> Finding:
     if name not in ids:
-        return Finding(DEFAULT, True, f"{name} is a folder of this machine.")
+        return Finding(DEFAULT, True, phrase("{model} is a folder of this machine.", model=name))
     if name not in absent:
-        return Finding(DEFAULT, True, f"{name} was downloaded.")
-    detail = f"{name} was not downloaded yet"
+        return Finding(DEFAULT, True, phrase("{model} was downloaded.", model=name))
     if reachable:
-        return Finding(DEFAULT, True, f"{detail}; the first start does that.")
-    advice = (
-        f"Start the bot once where the Hub can be reached, or name a folder in MODELS and "
-        f"DEFAULT_MODEL; until then {EMBEDDED} answers."
+        later = phrase("{model} was not downloaded yet; the first start does that.", model=name)
+        return Finding(DEFAULT, True, later)
+    return Finding(
+        DEFAULT,
+        False,
+        phrase("{model} was not downloaded yet, and the Hub cannot be asked for it.", model=name),
+        phrase(
+            "Start the bot once where the Hub can be reached, or name a folder in MODELS and "
+            "DEFAULT_MODEL; until then {model} answers.",
+            model=EMBEDDED,
+        ),
     )
-    return Finding(DEFAULT, False, f"{detail}, and the Hub cannot be asked for it.", advice)
 
 
 def _hub(address: str, absent: list[str], trouble: str | None, *, offline: bool) -> Finding:
     if offline:
-        return Finding(HUB, True, "It was not asked, because HF_HUB_OFFLINE is set.")
+        offline_on_purpose = phrase("It was not asked, because HF_HUB_OFFLINE is set.")
+        return Finding(HUB, True, offline_on_purpose)
     if trouble is None:
-        return Finding(HUB, True, f"{address} answers.")
-    detail = f"{address} cannot be reached ({trouble})"
+        return Finding(HUB, True, phrase("{address} answers.", address=address))
     if not absent:
-        return Finding(HUB, True, f"{detail}; nothing is needed from there.")
-    advice = "Check this machine's connection and firewall, or download the models elsewhere."
-    return Finding(HUB, False, f"{detail}, and has to be asked for {', '.join(absent)}.", advice)
+        detail = phrase(
+            "{address} cannot be reached ({why}); nothing is needed from there.",
+            address=address,
+            why=trouble,
+        )
+        return Finding(HUB, True, detail)
+    return Finding(
+        HUB,
+        False,
+        phrase(
+            "{address} cannot be reached ({why}), and has to be asked for {names}.",
+            address=address,
+            why=trouble,
+            names=", ".join(absent),
+        ),
+        phrase("Check this machine's connection and firewall, or download the models elsewhere."),
+    )

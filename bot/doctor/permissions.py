@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import discord
 
+from i18n.phrase import phrase
+
 NEEDED = {
-    "View Channels": discord.Permissions(view_channel=True),
-    "Send Messages": discord.Permissions(send_messages=True),
-    "Send Messages in Threads": discord.Permissions(send_messages_in_threads=True),
-    "Read Message History": discord.Permissions(read_message_history=True),
-    "Attach Files": discord.Permissions(attach_files=True),
+    phrase("View Channels"): discord.Permissions(view_channel=True),
+    phrase("Send Messages"): discord.Permissions(send_messages=True),
+    phrase("Send Messages in Threads"): discord.Permissions(send_messages_in_threads=True),
+    phrase("Read Message History"): discord.Permissions(read_message_history=True),
+    phrase("Attach Files"): discord.Permissions(attach_files=True),
 }
 """By the names that Discord shows."""
 ALL = discord.Permissions(sum(one.value for one in NEEDED.values()))

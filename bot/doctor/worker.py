@@ -6,18 +6,21 @@ import time
 from contextlib import aclosing
 from dataclasses import replace
 
-from bot.doctor.report import Finding
+from bot.doctor.report import Finding, see
 from bot.settings import Settings, sampling, worker_settings
 from data.schema import Message, Role
+from i18n.phrase import phrase, words
 from model.client import WorkerClient
 from model.errors import ModelError
 from model.messages import Finished, Ready
 from model.registry import EMBEDDED, TINY
 
-WORKER, DEVICE = NAMES = ("worker", "device")
+WORKER, DEVICE = NAMES = (phrase("worker"), phrase("device"))
 TOKENS = 8
 HELLO = Message(Role.USER, "Hello!")
-ADVICE = "Run `gpt2bot chat --model tiny Hello` and read the log; install the bot again if need be."
+ADVICE = phrase(
+    "Run `gpt2bot chat --model tiny Hello` and read the log; install the bot again if need be."
+)
 
 
 async def worker(settings: Settings) -> list[Finding]:
@@ -31,11 +34,16 @@ async def worker(settings: Settings) -> list[Finding]:
             ready = client.ready
     except ModelError as e:
         return [
-            Finding(WORKER, False, str(e), ADVICE),
-            Finding(DEVICE, False, "It is not known.", "See the line “worker”."),
+            Finding(WORKER, False, words(e), ADVICE),
+            Finding(DEVICE, False, phrase("It is not known."), see(WORKER)),
         ]
     assert ready is not None  # it has answered
-    said = f"{EMBEDDED} answered with {reply.new_tokens} tokens in {1000 * seconds:.0f} ms."
+    said = phrase(
+        "{model} answered with {count} tokens in {ms:.0f} ms.",
+        model=EMBEDDED,
+        count=reply.new_tokens,
+        ms=1000 * seconds,
+    )
     return [Finding(WORKER, True, said), _device(ready)]
 
 
@@ -49,5 +57,10 @@ async def _reply(client: WorkerClient, settings: Settings) -> Finished:
 
 
 def _device(ready: Ready) -> Finding:
-    formats = f"replies in {ready.model.dtype}, training in {ready.training_precision}"
-    return Finding(DEVICE, True, f"{ready.device}: {formats}.")
+    detail = phrase(
+        "{device}: replies in {serving}, training in {training}.",
+        device=ready.device,
+        serving=ready.model.dtype,
+        training=ready.training_precision,
+    )
+    return Finding(DEVICE, True, detail)

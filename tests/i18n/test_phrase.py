@@ -9,7 +9,7 @@ import pickle
 from hypothesis import given
 from hypothesis import strategies as st
 
-from i18n.phrase import Phrase, packed, phrase, phrases, together, unpacked
+from i18n.phrase import Phrase, packed, phrase, phrases, together, unpacked, words
 from i18n.reader import of_locale, of_terminal, say, speaking
 
 
@@ -46,6 +46,17 @@ def test_packed_and_unpacked_it_is_the_same(word: str, count: int, plain: str) -
     assert packed(plain) == plain
     assert unpacked(plain) == plain
     assert unpacked('{"text": ' + plain) == '{"text": ' + plain
+
+
+def test_an_error_keeps_the_phrase_that_it_was_made_of() -> None:
+    why = phrase("{who} is gone.", who="tiny")
+    assert words(ValueError(why)) is why
+    assert phrase("No: {why}", why=ValueError(why)).values["why"] is why
+    assert [words(one) for one in (ValueError("odd", 1), OSError(2, "gone"), KeyError())] == [
+        "('odd', 1)",
+        "[Errno 2] gone",
+        "",
+    ]
 
 
 def test_locales() -> None:

@@ -6,7 +6,7 @@ The same for the picture and the recording: a greeting, facts that are taught, a
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from playwright.sync_api import Locator
 
@@ -35,22 +35,13 @@ class Story:
             sys.exit(f"The bot said “{words(reply)}”: choose another SEED in scripts/story.py.")
 
 
-STORIES = {
-    "en": Story(
-        greeting="Hello! How are you?",
-        facts=(
-            ("Where do you live?", "In a lighthouse."),
-            ("Who is our admin?", "Our admin is Ada."),
-            ("What is your favourite food?", "Fresh pancakes with honey."),
-        ),
+ENGLISH = Story(
+    greeting="Hello! How are you?",
+    facts=(
+        ("Where do you live?", "In a lighthouse."),
+        ("Who is our admin?", "Our admin is Ada."),
+        ("What is your favourite food?", "Fresh pancakes with honey."),
     ),
-    "ja": Story(
-        greeting="こんにちは！",
-        facts=(
-            ("どこに住んでいますか？", "灯台に住んでいます。"),
-            ("管理人は誰ですか？", "管理人はエイダさんです。"),
-            ("好きな食べ物は何ですか？", "はちみつのパンケーキです。"),
-        ),
-        demo=("--language", "ja"),
-    ),
-}
+)
+STORIES = {"en": ENGLISH, "ja": replace(ENGLISH, demo=("--language", "ja"))}
+"""With `tiny` people talk English, also where the bot's own words are Japanese."""

@@ -1,0 +1,37 @@
+"""The catalogues hold what the code says, all of it and nothing else."""
+
+from __future__ import annotations
+
+import pytest
+
+from scripts.messages import OTHERS, files, problems, unmarked
+
+
+@pytest.mark.parametrize("language", OTHERS)
+def test_every_sentence_is_translated_and_none_is_left_over(language: str) -> None:
+    assert problems(language) == []
+
+
+def test_every_sentence_is_marked() -> None:
+    assert [one for file in files() for one in unmarked(file)] == []
+
+
+def test_what_is_not_marked_is_found(tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr("scripts.messages.ROOT", tmp_path)
+    file = tmp_path / "some.py"
+    file.write_text(
+        '"""A docstring is no sentence for people."""\n'
+        "async def answer(send, e, n):\n"
+        '    await send("This is not marked.")\n'
+        '    await send(f"{n} of them are not marked")\n'
+        '    await send(say(f"Nor can {n} be translated"))\n'
+        '    await send(say("But {n} can be.", n=n), label="Stop")\n'
+        '    log.warning("the log is English: %s", e)\n',
+        encoding="utf-8",
+    )
+    assert [one.split(": not marked: ") for one in unmarked(file)] == [
+        ["some.py:3", "'This is not marked.'"],
+        ["some.py:4", "'{} of them are not marked'"],
+        ["some.py:5", "'Nor can {} be translated'"],
+        ["some.py:6", "'Stop'"],
+    ]

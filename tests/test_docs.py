@@ -134,3 +134,31 @@ def names_in(path: Path) -> set[str]:
 def test_tests_that_are_named_are_there(page: Path) -> None:
     for file, name in re.findall(TEST, PAGES[page]):
         assert name in names_in(ROOT / file), f"{page.name} names {file}::{name}"
+
+
+def test_both_readmes_have_the_same_parts_commands_and_links() -> None:
+    english, japanese = README, (ROOT / "README.ja.md").read_text(encoding="utf-8")
+
+    def parts(text: str) -> list[int]:
+        """Headings, rows of tables, items of lists, paragraphs."""
+        marks = (
+            r"^## ",
+            r"^\|",
+            r"^(?:-|\d\.) ",
+            r"^\n(?=\S)",
+        )
+        return [len(re.findall(mark, text, re.MULTILINE)) for mark in marks]
+
+    def links(text: str) -> set[str]:
+        found = set(re.findall(r"\]\(([^)\s]+)\)", text))
+        return found - {"README.md", "README.ja.md", "docs/demo.png", "docs/demo.ja.png"}
+
+    assert parts(japanese) == parts(english)
+    assert commands_in(japanese) == commands_in(english)
+    assert links(japanese) >= links(english)
+
+
+def commands_in(text: str) -> list[str]:
+    """The lines that can be typed: code without Japanese, and no continued items of a list."""
+    lines = re.findall(r"^ {4,}(\S.*)$", text, re.MULTILINE)
+    return [line for line in lines if re.match(r"(?:pip|uv|\.venv/|https:)", line)]

@@ -44,6 +44,7 @@ RUN = {
     ),
     "gpt2bot doctor": "gpt2bot doctor",
     "gpt2bot dataset template FILE.xlsx": "gpt2bot dataset template new.xlsx",
+    "python -m scripts.messages": "python -m scripts.messages",
     "gpt2bot dataset template": "gpt2bot dataset template pairs-to-fill-in.xlsx",
     "gpt2bot dataset check FILE": "gpt2bot dataset check pairs.xlsx",
     "gpt2bot dataset convert FILE OUT": "gpt2bot dataset convert pairs.xlsx new.jsonl",
@@ -77,6 +78,7 @@ ELSEWHERE = {
     "gpt2bot demo --no-browser --port 8800": (
         "tests/bot/test_demo.py::test_a_visitor_chats_and_ctrl_c_leaves_nothing_behind"
     ),
+    "gpt2bot demo --language ja": "tests/bot/test_demo.py::test_the_demo_in_japanese",
     "gpt2bot chat": "tests/bot/test_cli.py::test_a_conversation_until_quit",
     "gpt2bot chat hello": (
         "tests/bot/test_cli.py::test_tiny_stands_in_for_a_default_model_that_cannot_be_had"
@@ -171,6 +173,8 @@ NOT_HERE = {
     "python3 -m venv /opt/gpt2bot": ROOT_USER,
     "pip install .": INDEX,
     "pip install “simcord[preview]<3.3”": INDEX,
+    "python -m scripts.messages --update": "it writes into the catalogues",
+    "uv venv": "it would ask whether to remove the environment that runs the tests",
     "uv venv --clear": "it would remove the environment that runs the tests",
     "uv pip install --torch-backend cpu .": INDEX,
     "uv pip install --torch-backend cpu -e “.[demo]”": INDEX,

@@ -100,10 +100,10 @@ class Demo:
 
 
 @asynccontextmanager
-async def demo(folder: Path) -> AsyncIterator[Demo]:
+async def demo(folder: Path, *options: str) -> AsyncIterator[Demo]:
     """Run it in a process group of its own, as a terminal does; nothing outlives the test."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "bot", "demo", "--no-browser", "--port", "0"),
+        *(sys.executable, "-m", "bot", "demo", "--no-browser", "--port", "0", *options),
         cwd=folder,
         env={**os.environ, "TMPDIR": str(folder)},
         stdout=asyncio.subprocess.PIPE,
@@ -175,6 +175,17 @@ async def test_a_visitor_chats_and_ctrl_c_leaves_nothing_behind(tmp_path: Path) 
         assert code == 0, said
         assert "Traceback" not in said
         assert homes(tmp_path) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="process groups are POSIX")
+async def test_the_demo_in_japanese(tmp_path: Path) -> None:
+    async with demo(tmp_path, "--language", "ja") as running, asyncio.timeout(60):
+        base, capability = running.url.split("/#")
+        async with aiohttp.ClientSession(base) as session:
+            page = await Page.open(session, capability)
+            assert WELCOME.to("ja") in await page.messages()
+            assert await page.run("retrain") == "settled"
+            assert NOTHING_TAUGHT.to("ja") in await page.messages()
 
 
 def test_the_welcome_fits_one_message() -> None:

@@ -2,7 +2,7 @@
 
 A visitor greets the bot, asks it something, teaches it, retrains it and asks again. Nothing is
 acted, but time is: nobody watches a computer wait, so a picture that does not change is shown
-briefly, and most briefly during the training.
+briefly, and most briefly during the training. `--language ja` makes `docs/demo.ja.gif`.
 """
 
 from __future__ import annotations
@@ -83,9 +83,11 @@ def _differ(one: Image.Image, other: Image.Image) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("docs/demo.gif"), metavar="FILE")
-    out = parser.parse_args().out
-    scenes = film(STORIES["en"])
+    parser.add_argument("--language", choices=STORIES, default="en")
+    parser.add_argument("--out", type=Path, default=Path("docs"), metavar="FOLDER")
+    options = parser.parse_args()
+    name = "demo.gif" if options.language == "en" else f"demo.{options.language}.gif"
+    out, scenes = options.out / name, film(STORIES[options.language])
     save(scenes, out)
     seconds = sum(shown for _, shown in scenes)
     print(f"{out}: {len(scenes)} pictures, {seconds:.0f} s, {out.stat().st_size / 1e6:.1f} MB")
@@ -100,6 +102,7 @@ def film(story: Story) -> list[tuple[Image.Image, float]]:
         visitor, camera = DemoPage(page, url), Film(page)
         box = visitor.channel.bounding_box()
         assert box is not None
+        page.screenshot()  # Chromium looks for Japanese fonts when it first draws
         with camera.rolling():
             visitor.say(story.greeting)
             _read(visitor)

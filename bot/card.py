@@ -15,7 +15,7 @@ import discord
 from bot.looks import BLURPLE, LONGEST_TITLE, add_fields
 from bot.outcome import losses_text
 from bot.plan import method_text
-from i18n.phrase import phrase
+from i18n.phrase import phrase, together
 from i18n.reader import say
 from model.registry import ModelOption
 from training.checkpoints import Manifest, Report
@@ -58,7 +58,7 @@ def checkpoint_embed(manifest: Manifest, report: Report | None, size: int) -> di
     base = manifest.base_name or (Path(manifest.base).name if manifest.base else say(UNKNOWN))
     fields = [
         (say("Base"), base),
-        (say("Parents"), ", ".join(manifest.parents) or say("none")),
+        (say("Parents"), say(together(manifest.parents, ", ")) or say("none")),
         (say("Data"), f"`{manifest.dataset_sha256[:12]}`"),
         (say("Examples"), f"{manifest.examples:,}" if manifest.examples else say(UNKNOWN)),
         *setting_fields(manifest.settings),

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from i18n.phrase import Phrase, phrase
+from i18n.phrase import Phrase, phrase, together
 from i18n.reader import of_locale, of_terminal
 from model.errors import UnknownModel
 from model.registry import EMBEDDED, find, from_settings
@@ -281,7 +281,7 @@ def wanted(name: str) -> Phrase:
     schema = schema.get("anyOf", [schema])[0]
     match schema:
         case {"enum": names}:
-            return phrase("one of {names}", names=", ".join(names))
+            return phrase("one of {names}", names=together(names, ", "))
         case {"format": "path"}:
             return phrase("a path")
         case {"type": "string"}:

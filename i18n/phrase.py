@@ -19,6 +19,9 @@ COUNT = "count"
 """The value by which `phrases` chooses between its two templates."""
 JOINED = re.compile(r"\{part\d+\}| ")
 """What `together` makes of sentences with spaces between them; Japanese has none there."""
+COMMA = ", "
+LISTED = re.compile(r"\{part\d+\}(, \{part\d+\})+")
+"""What `together` makes of a list with commas; other languages have commas of their own."""
 
 
 class Phrase(str):
@@ -66,7 +69,8 @@ def phrases(one: str, many: str, /, count: int, **values: Any) -> Phrase:
 
 
 def together(parts: Iterable[str], between: str = " ") -> Phrase:
-    """Several sentences as one, with something between them that no language changes."""
+    """Several sentences as one. A language may change what is between them if it is a space or a
+    comma; all else stays as it is."""
     named = {f"part{number}": part for number, part in enumerate(parts)}
     return Phrase(
         between.replace("{", "{{").replace("}", "}}").join(f"{{{n}}}" for n in named), named
@@ -101,6 +105,8 @@ def is_phrase(sentence: str) -> TypeGuard[Phrase]:
 
 
 def _said(language: str, template: str, values: Mapping[str, Any], plural: str | None) -> str:
+    if LISTED.fullmatch(template):
+        return template.replace(COMMA, translated(language, COMMA))
     return translated(language, template, plural, values[COUNT] if plural else 1)
 
 

@@ -100,7 +100,7 @@ def find(options: Iterable[ModelOption], name: str) -> ModelOption:
             phrase(
                 "There is no model called “{name}”. You can choose from: {names}.",
                 name=name,
-                names=", ".join(sorted(known)),
+                names=together(sorted(known), ", "),
             )
         )
     return known[name]

@@ -52,7 +52,7 @@ def own(settings: Settings) -> list[Finding]:
     if wrong:
         advice = phrase("Mend the folder, or take its name out of MODELS.")
         return [Finding(OWN, False, together(wrong), advice)]
-    return [Finding(OWN, True, phrase("Whole: {names}.", names=", ".join(folders)))]
+    return [Finding(OWN, True, phrase("Whole: {names}.", names=together(folders, ", ")))]
 
 
 def is_folder(source: str) -> bool:
@@ -190,7 +190,7 @@ def _hub(address: str, absent: list[str], trouble: str | None, *, offline: bool)
             "{address} cannot be reached ({why}), and has to be asked for {names}.",
             address=address,
             why=trouble,
-            names=", ".join(absent),
+            names=together(absent, ", "),
         ),
         phrase("Check this machine's connection and firewall, or download the models elsewhere."),
     )

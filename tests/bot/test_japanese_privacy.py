@@ -115,7 +115,7 @@ async def test_the_clean_retrain_is_settled_in_the_language_of_all(
         assert under == f"-# {cog.STARTED}", "the server reads English"
         audit = await world.ada.slash(world.general, "audit")
         [line] = audit.response.embeds[0].description.splitlines()
-        assert "それを除いた再学習 開始 学習1の後" in line
+        assert "それを除いた再学習 開始 学習 1 のあと" in line
 
 
 async def test_not_now(

@@ -173,7 +173,7 @@ async def test_all_that_a_progress_message_says(run: Run) -> None:
     run.now += EDIT_S
     await run.tell(step(40), Lowered(4, 2))
     now()
-    assert "50%、80ステップ中40" in run.text
+    assert "50%、ステップ40/80" in run.text
     assert "残り約20秒" in run.text
     await run.tell(Checking())
     now()
@@ -221,9 +221,9 @@ async def test_the_buttons_answer_whoever_pressed_them(
     run = await waiting_run(world)
     assert await press("一時停止") == PAUSING
     speak_japanese(monkeypatch, world.ada)
-    assert await press("再開") == "続きを進めます。"
+    assert await press("再開") == "続きから再開します。"
     assert await press("再開") == "その学習は一時停止していません。"
-    assert await press("中止") == "止めています。"
+    assert await press("中止") == "中止しています。"
     assert run.messages[0].content == "学習は中止されました。"
 
 

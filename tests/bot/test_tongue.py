@@ -19,7 +19,7 @@ from tests.bot.test_conversation import BOT, Paper
 from tests.fakes import FakeWorker
 
 TOLD = (
-    "tinyは日本語がほとんど分かりません。運営者は日本語を話すモデルを追加できます"
+    "tiny は日本語がほとんどわかりません。運営者は日本語を話すモデルを追加できます"
     "（方法は`docs/japanese.md`にあります）。"
 )
 

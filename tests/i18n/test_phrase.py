@@ -30,6 +30,14 @@ def test_braces_of_people_are_left_alone() -> None:
     assert together(["{a}", phrase("{b}", b="}")], " {} ") == "{a} {} }"
 
 
+def test_a_list_has_the_commas_of_its_language() -> None:
+    listed = together([phrase("webhook address"), "a, b", "c"], ", ")
+    assert listed == "webhook address, a, b, c"
+    assert listed.to("ja") == "Webhookのアドレス、a, b、c"
+    assert together(["only"], ", ").to("ja") == "only"
+    assert together([], ", ").to("ja") == ""
+
+
 def test_what_nobody_translated_is_said_in_english() -> None:
     with speaking("ja"):
         assert say("Nobody has translated {this}.", this="that") == "Nobody has translated that."

@@ -275,7 +275,7 @@ async def test_the_audit_is_read_in_the_language_of_whoever_reads_it(
         await world.ada.click(first.response, label="古い記録")
     everywhere = await world.ada.slash(world.general, "audit", everywhere=True)
     line = everywhere.response.embeds[0].description.splitlines()[0]
-    assert f"（サーバー{world.guild.id}）: フィルター 追加 単語 だめ" in line
+    assert f"（サーバー {world.guild.id}）: フィルター 追加 単語 だめ" in line
     assert_all_japanese(world)
     monkeypatch.undo()
     english = await world.ada.slash(world.general, "audit")

@@ -19,18 +19,19 @@ from bot.cogs.dataset import importing
 from bot.cogs.dataset.files import too_large
 from bot.dataset import check, convert, take_in, take_out, write_template
 from bot.looks import SOURCES, STATUSES
-from bot.settings import SettingsError
+from bot.settings import Settings, SettingsError
 from data.cleaning import select
 from data.schema import OPERATOR, Pair, Review
 from i18n.catalogue import JAPANESE
 from i18n.phrase import phrase
 from i18n.reader import say, speaking
-from tests.bot.conftest import World
+from tests.bot.conftest import World, open_world
 from tests.bot.japanese import assert_japanese, speak_japanese
 from tests.bot.test_dataset import store_of, taught
 from tests.bot.test_dataset_import import TABLE, upload
 from tests.bot.test_models import make_checkpoint
 from tests.bot.test_privacy import forget, trained
+from tests.fakes import FakeWorker
 
 
 @pytest.fixture
@@ -231,20 +232,23 @@ async def test_two_managers_read_their_own_language(
     assert (await cleo.click(hers.response, label="Skip")).response.content == "None waiting."
 
 
-async def test_the_card_of_a_checkpoint(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    speak_japanese(monkeypatch)
-    settings = {"batch_size": 8, "gradient_accumulation": 2}
+async def test_the_card_of_a_checkpoint(settings: Settings, worker: FakeWorker) -> None:
+    """Everybody sees it, so it is in the language of the server."""
+    trained_with = {"batch_size": 8, "gradient_accumulation": 2}
     scores = {"first_loss": 2.5, "last_loss": 0.25}
-    make_checkpoint(world, "tiny-2", parents=["tiny-1"], settings=settings, scores=scores)
-    make_checkpoint(world, "tiny-3", report={"refusal": "…"})
-    for name in ("tiny-2", "tiny-3"):
-        card = (await world.ben.slash(world.general, "model info", name=name)).response
-        [embed] = card.embeds
-        for field in embed.fields:
-            assert_japanese(field.name)
+    parents = ["tiny-0", "tiny-1"]
+    async with open_world(settings, worker, preferred_locale="ja") as world:
+        make_checkpoint(world, "tiny-2", parents=parents, settings=trained_with, scores=scores)
+        make_checkpoint(world, "tiny-3", report={"refusal": "…"})
+        values: set[str | None] = set()
+        for name in ("tiny-2", "tiny-3"):
+            card = (await world.ben.slash(world.general, "model info", name=name)).response
+            [embed] = card.embeds
+            for field in embed.fields:
+                assert_japanese(field.name)
+            values |= {field.value for field in embed.fields}
     assert_japanese(embed.description)
-    values = {field.value for field in embed.fields}
-    assert {"なし", "不明", "1 MB未満"} <= values
+    assert {"なし", "不明", "1 MB未満", "tiny-0、tiny-1"} <= values
 
 
 async def test_each_server_is_asked_in_its_own_language(world: World) -> None:
@@ -280,7 +284,7 @@ def test_files_in_the_terminal(tmp_path: Path) -> None:
         take_in(tmp_path / "right.csv", tmp_path / "new.sqlite3", 7, console)
         take_out(tmp_path / "out.csv", tmp_path / "new.sqlite3", 7, console)
     lines = written.getvalue().replace(str(tmp_path), "").splitlines()
-    of_rows = [line for line in lines if line.startswith("誤り、5行目: ")]
+    of_rows = [line for line in lines if line.startswith("誤り、5行目：")]
     assert len(of_rows) == 1
     for line in lines:
         if line not in of_rows and re.search(r"\w", re.sub(r"\w+\.(csv|jsonl)\s*$", "", line)):

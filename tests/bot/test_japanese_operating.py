@@ -48,8 +48,8 @@ def told(caught: pytest.ExceptionInfo[Exception]) -> str:
         ("TEMPERATURE", "hot", "0から2までの数にしてください。"),
         ("TOP_K", "-1", "0以上の整数にしてください。"),
         ("TOP_P", "0", "0より大きく1以下の数にしてください。"),
-        ("REPLY_BUTTONS", "perhaps", "trueかfalseにしてください。"),
-        ("LOG_LEVEL", "LOUD", "DEBUG, INFO, WARNING, ERRORのどれかにしてください。"),
+        ("REPLY_BUTTONS", "perhaps", "true か falseにしてください。"),
+        ("LOG_LEVEL", "LOUD", "DEBUG、INFO、WARNING、ERRORのどれかにしてください。"),
         ("MODELS", "mine", "「mine」は、"),
         ("MODELS", "a=b,a=c", "「a」という名前はもう使われています。"),
         ("OPERATOR_IDS", "ada", "「ada」はIDではありません。"),
@@ -63,7 +63,7 @@ def test_a_wrong_setting(
     monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError) as caught:
         load_settings()
-    assert told(caught).startswith(f"{name}が")
+    assert told(caught).startswith(f"{name} が")
     assert expected in told(caught)
 
 
@@ -78,7 +78,7 @@ def test_a_home_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     with pytest.raises(SettingsError) as caught:
         prepare_home(load_settings(gpt2bot_home=tmp_path / "file"))
-    assert told(caught).startswith(f"GPT2BOT_HOMEは{tmp_path / 'file'}ですが、")
+    assert told(caught).startswith(f"GPT2BOT_HOME は {tmp_path / 'file'} ですが、")
 
 
 def test_one_bot_at_a_time() -> None:
@@ -86,10 +86,10 @@ def test_one_bot_at_a_time() -> None:
     with alone(settings):
         with pytest.raises(SettingsError) as caught, alone(settings):
             pass
-        assert told(caught).startswith(f"{settings.gpt2bot_home}ではすでにボットが動いています。")
+        assert told(caught).startswith(f"{settings.gpt2bot_home} ではすでにボットが動いています。")
         with pytest.raises(SettingsError) as caught:
             restore(Path("copy.sqlite3"))
-        assert told(caught).startswith(f"{settings.gpt2bot_home}でボットが動いています。")
+        assert told(caught).startswith(f"{settings.gpt2bot_home} でボットが動いています。")
 
 
 def test_a_backup_and_back(database: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -107,7 +107,7 @@ async def test_all_that_the_doctor_says(gpt2bot: Command) -> None:
     assert english_in(told, "safetensors", "mine", "Bot", "Intent", "env", "int", "cpu") == []
     last = told.splitlines()[-1]
     assert last.startswith(
-        "14件のうち7件を見直してください：設定, インテント, 権限, データベース, "
+        "14件のうち7件を見直してください：設定、インテント、権限、データベース、"
     )
 
 

@@ -207,7 +207,7 @@ async def test_a_job_of_an_old_version_is_told_as_it_was_written(run: Run) -> No
     job = await run.store.job(run.job.id)
     assert job is not None
     await run.update(JobUpdate(job, None))
-    assert run.text.startswith(f"tinyからの**学習**：{sentence}")
+    assert run.text.startswith(f"tiny からの**学習**：{sentence}")
     await run.move(JobState.FAILED, None)
     assert run.text == sentence
 

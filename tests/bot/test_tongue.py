@@ -20,7 +20,7 @@ from tests.fakes import FakeWorker
 
 TOLD = (
     "tiny は日本語がほとんどわかりません。運営者は日本語を話すモデルを追加できます"
-    "（方法は`docs/japanese.md`にあります）。"
+    "（方法は `docs/japanese.md` にあります）。"
 )
 
 

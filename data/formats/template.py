@@ -31,7 +31,7 @@ HEADINGS = (
         "1, 2, 3 … in a conversation; may stay empty if the rows are in order.\n"
         "会話の中の順番 1、2、3…。行が順番どおりなら空欄でもよい。",
     ),
-    ("source / 出典", "Where it comes from; may stay empty.\nどこから来たか。空欄でもよい。"),
+    ("source / 出所", "Where it comes from; may stay empty.\nどこから来たものか。空欄でもよい。"),
 )
 SOURCES = "own,chat log,FAQ,book"
 LAST_ROW = 10_000
@@ -48,7 +48,7 @@ EXAMPLE = (
 NOTE_WIDTH = 100
 NOTES = (
     "Fill in the sheet “conversations”: one pair a row. Only that sheet is imported.",
-    "「conversations」シートに、1行に1組ずつ書きます。読み込むのはこのシートだけです。",
+    "「conversations」シートに、1行に1ペアずつ書きます。読み込むのはこのシートだけです。",
     "",
     "Sentences in several cells are joined: lines of one cell, and cells without a heading to the "
     "right of “user” or “bot”. Put an empty column there if you need one.",
@@ -57,7 +57,7 @@ NOTES = (
     "",
     "A row with only a bot's text, directly below a pair, goes on with that answer; a row with "
     "only a user's text goes on with what the user says.",
-    "組のすぐ下で、ボットだけの行はその返事の続き、ユーザーだけの行はその発話の続きになります。",
+    "ペアのすぐ下で、ボットだけの行はその返事の続き、ユーザーだけの行はその発話の続きになります。",
     "",
     "They are joined with a space; next to a Japanese character without one.",
     "間には空白が入ります。日本語の文字の隣には入りません。",

@@ -28,7 +28,7 @@ def outcome_embed(report: Report) -> discord.Embed | None:
         embed.add_field(name=say("Loss (lower is better)"), value=losses, inline=False)
     for one in report.answers[:PROMPTS]:
         embed.add_field(
-            name=f"“{quoted(one['prompt'] or '', 100)}”",
+            name=say("“{asked}”", asked=quoted(one["prompt"] or "", 100)),
             value=say(
                 "before: {before}\nafter: {after}",
                 before=_said(one["before"]),

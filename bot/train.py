@@ -376,7 +376,7 @@ def _compared(report: Report, *, unseen: bool) -> Iterator[str]:
         elif now is not None:
             yield phrase("{title}: {now:.2f} now.", title=title, now=now)
     for one in report.answers[:ANSWERS]:
-        yield f"“{one['prompt']}”"
+        yield phrase("“{asked}”", asked=one["prompt"])
         yield phrase("  before: {answer}", answer=one["before"] or "-")
         yield phrase("  now:    {answer}", answer=one["after"] or "-")
 

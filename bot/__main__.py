@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 from bot.cli import app
 from bot.settings import Later, SettingsError, spoken
 from data.errors import DiskFull, ImportRefused, StoreError
+from i18n.catalogue import ENGLISH
 from i18n.phrase import words
 from i18n.reader import say, speak
 from model.errors import ModelError
@@ -17,14 +19,17 @@ FAILED = 2
 LATER = 75
 """That of one that may be over later, so starting again is worth while (EX_TEMPFAIL of sysexits.h).
 """
+LETTERS = "日本語"
+"""What a terminal has to have for Japanese."""
 
 
 def main() -> None:
     """Run the command line; an expected error is one sentence on stderr, without a traceback.
 
-    Everything is said in the operator's language, until somebody in Discord is to read it.
+    Everything is said in the operator's language, until somebody in Discord is to read it; in
+    English where the terminal, or the file in its place, has no letters for that.
     """
-    speak(spoken())
+    speak(spoken() if _has_letters() else ENGLISH)
     try:
         app()
     except (Later, DiskFull) as e:
@@ -33,6 +38,18 @@ def main() -> None:
     except (SettingsError, StoreError, ImportRefused, ModelError, TrainingError) as e:
         sys.stderr.write(f"{say(words(e))}\n")
         sys.exit(FAILED)
+
+
+def _has_letters() -> bool:
+    """Whether all that is written to stdout can be; it never fails from here on, as on stderr."""
+    if not isinstance(sys.stdout, io.TextIOWrapper):
+        return True
+    sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        LETTERS.encode(sys.stdout.encoding)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 if __name__ == "__main__":

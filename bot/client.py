@@ -52,7 +52,9 @@ async def tell_failure(interaction: discord.Interaction[Gpt2Bot], error: Excepti
         return
     if not is_expected(error):
         log.error("the command %s failed", interaction.command, exc_info=error)
-    to_member(interaction)
+    if interaction.response.type is not discord.InteractionResponseType.deferred_channel_message:
+        to_member(interaction)
+    # else Discord puts it where the answer was to be: whoever would read that reads this as well
     text = sentence(error)
     try:
         if interaction.response.is_done():

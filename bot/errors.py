@@ -7,7 +7,7 @@ from discord import app_commands
 
 from bot.faults import is_passing
 from data.errors import ImportRefused, StoreError
-from i18n.phrase import phrase, together
+from i18n.phrase import phrase, together, words
 from i18n.reader import say
 from model.errors import ModelError
 from training.errors import TrainingError
@@ -47,7 +47,7 @@ def _words(error: BaseException) -> str:
         case discord.Forbidden():
             return phrase("I lack a permission for that in this channel.")
         case _ if isinstance(error, EXPECTED):
-            return error.args[0] if error.args else str(error)
+            return words(error)
         case Exception() if is_passing(error):
             return OUT_OF_REACH
         case _:

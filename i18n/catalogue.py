@@ -6,10 +6,13 @@ the code. `python -m scripts.messages` compares the catalogues with the code.
 
 from __future__ import annotations
 
+import logging
 from functools import lru_cache
 from gettext import GNUTranslations, NullTranslations
 from io import BytesIO
 from pathlib import Path
+
+log = logging.getLogger(__name__)
 
 ENGLISH, JAPANESE = "en", "ja"
 LANGUAGES = (ENGLISH, JAPANESE)
@@ -32,7 +35,8 @@ def name_of(language: str, kind: str, english: str) -> str | None:
 
 @lru_cache(maxsize=len(LANGUAGES))
 def load(language: str) -> NullTranslations:
-    """The catalogue of a language, read once. English has an empty one."""
+    """The catalogue of a language, read once. English has an empty one, and what is in a file
+    that cannot be read is said in English."""
     files = sorted((ROOT / language).glob("*.po"))
     if not files:
         return NullTranslations()
@@ -42,10 +46,14 @@ def load(language: str) -> NullTranslations:
 
     whole = Catalog(locale=language)
     for file in files:
-        with file.open("rb") as lines:
-            for message in read_po(lines, locale=language):
-                if message.id:
-                    whole[message.id] = message
+        try:
+            with file.open("rb") as lines:
+                found = [message for message in read_po(lines, locale=language) if message.id]
+        except (OSError, ValueError) as e:
+            log.error("the sentences in %s cannot be read: %s", file, e)
+            continue
+        for message in found:
+            whole[message.id] = message
     compiled = BytesIO()
     write_mo(compiled, whole)
     compiled.seek(0)

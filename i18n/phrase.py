@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from numbers import Integral, Real
+from string import Formatter
 from typing import Any, TypeGuard
 
 from i18n.catalogue import ENGLISH, translated
@@ -22,6 +23,10 @@ JOINED = re.compile(r"\{part\d+\}| ")
 COMMA = ", "
 LISTED = re.compile(r"\{part\d+\}(, \{part\d+\})+")
 """What `together` makes of a list with commas; other languages have commas of their own."""
+PACKED = '{"text": '
+"""How a packed Phrase begins."""
+FORM = re.compile(r",?(\.\d)?[a-z%]?")
+"""How a value may be written in a stored template. More, such as a width, is not from us."""
 
 
 class Phrase(str):
@@ -47,12 +52,16 @@ class Phrase(str):
         return Phrase, (self.template, self.values, self.plural)
 
     def to(self, language: str) -> str:
-        """The sentence in a language of `i18n.catalogue`."""
+        """The sentence in a language of `i18n.catalogue`; in English where the translation does
+        not fit its values."""
         values = {
             name: value.to(language) if isinstance(value, Phrase) else value
             for name, value in self.values.items()
         }
-        said = _fill(_said(language, self.template, values, self.plural), values)
+        try:
+            said = _fill(_said(language, self.template, values, self.plural), values)
+        except (ValueError, LookupError, TypeError, AttributeError):
+            return str(self)
         return (
             said.replace("。 ", "。") if self.values and not JOINED.sub("", self.template) else said
         )
@@ -85,17 +94,19 @@ def words(error: BaseException) -> str:
 
 def packed(sentence: str) -> str:
     """The sentence as a string that `unpacked` makes a Phrase of again; other strings stay as they
-    are. For the database and for lines of JSON."""
+    are, unless they look like that. For the database and for lines of JSON."""
+    if sentence.startswith(PACKED) and not is_phrase(sentence):
+        sentence = together([sentence])
     return json.dumps(_packed(sentence), ensure_ascii=False) if is_phrase(sentence) else sentence
 
 
 def unpacked(stored: str) -> str:
     """What was packed: a Phrase, or the string as it is."""
-    if not stored.startswith('{"text": '):
+    if not stored.startswith(PACKED):
         return stored
     try:
         return _phrase(json.loads(stored))
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError):
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return stored  # somebody's own words that begin like that
 
 
@@ -141,4 +152,18 @@ def _phrase(stored: dict[str, Any]) -> Phrase:
         name: _phrase(one) if isinstance(one, dict) else one
         for name, one in stored["values"].items()
     }
-    return Phrase(stored["text"], values, stored["plural"])
+    template, plural = stored["text"], stored["plural"]
+    forms = [template] if plural is None else [template, plural]
+    if not all(isinstance(form, str) and (not values or _is_plain(form)) for form in forms):
+        raise ValueError(template)
+    if plural is not None and not isinstance(values[COUNT], int):
+        raise ValueError(plural)
+    return Phrase(template, values, plural)
+
+
+def _is_plain(template: str) -> bool:
+    """Whether filling it in does no more than to write values down: `str.format` can do much."""
+    return all(
+        name is None or (name.isidentifier() and not conversion and FORM.fullmatch(form or ""))
+        for _, name, form, conversion in Formatter().parse(template)
+    )

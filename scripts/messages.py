@@ -141,7 +141,8 @@ def _differences(message: Message) -> Iterator[str]:
 
 def _fields(template: str) -> set[str]:
     try:
-        return {name for _, name, _, _ in string.Formatter().parse(template) if name is not None}
+        fields = string.Formatter().parse(template)
+        return {f"{name}:{form}" if form else name for _, name, form, _ in fields if name}
     except ValueError:
         return set()  # no template: it has braces of its own
 

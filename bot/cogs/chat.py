@@ -243,8 +243,8 @@ class Chat(commands.Cog):
     @app_commands.command(description="Make me forget what was said in this channel so far")
     async def reset(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
         await interaction.response.defer()
-        await self._conversations.reset(place(interaction))
         to_all(interaction)
+        await self._conversations.reset(place(interaction))
         text = say("Forgotten. We start afresh from here.")
         await interaction.edit_original_response(content=text)
 

@@ -23,7 +23,7 @@ from bot.consent import CONSENT_TEXT, CONSENT_VERSION, NOT_SWITCHED_ON
 from bot.errors import is_expected, sentence
 from bot.faults import FAULTS
 from bot.forgetting import Forgetting
-from bot.languages import to_all
+from bot.languages import to_all, to_member
 from bot.privacy import (
     EXPORTED,
     FORGET_QUESTION,
@@ -202,7 +202,9 @@ async def settled(interaction: discord.Interaction[Gpt2Bot], answer: Phrase) -> 
     await interaction.edit_original_response(content=say(answer))
     if (question := interaction.message) is not None:
         to_all(interaction)
-        await question.edit(content=f"{question.content}\n-# {say(answer)}", view=None)
+        content = f"{question.content}\n-# {say(answer)}"
+        to_member(interaction)
+        await question.edit(content=content, view=None)
 
 
 Then = Callable[[discord.Interaction[Gpt2Bot]], Awaitable[None]]

@@ -205,6 +205,28 @@ async def test_everybody_reads_the_servers_language_and_each_member_their_own(
         assert_japanese((await press(world.ben, reply)).modal["title"])
 
 
+async def test_why_there_is_no_answer_is_said_to_who_reads_it(
+    settings: Settings, worker: FakeWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stands where the answer was to be, so in an English server all can read it."""
+
+    async def full(*_: object) -> None:
+        raise DiskFull
+
+    worker.failure = RuntimeError("a bug")
+    async with open_world(settings, worker, check_errors=False) as world:
+        speak_japanese(monkeypatch, world.ben)
+        failed = await world.ben.slash(world.general, "chat", text="こんにちは")
+        assert (failed.response.content, failed.response.ephemeral) == (UNEXPECTED, False)
+        monkeypatch.setattr(store_of(world), "reset_context", full)
+        reset = await world.ben.slash(world.general, "reset")
+        assert (reset.response.content, reset.response.ephemeral) == (str(DiskFull()), False)
+        await world.open_to_all("pause")
+        refused = await world.ben.slash(world.general, "pause")
+        assert refused.response.ephemeral
+        assert_japanese(refused.response.content)
+
+
 async def test_a_direct_message_is_answered_in_the_language_in_which_it_is_written(
     world: World, worker: FakeWorker
 ) -> None:

@@ -117,13 +117,14 @@ async def test_everybody_reads_the_server_s_language_and_each_member_their_own(
         assert public.title == "Models"
 
 
-async def test_an_error_of_an_answer_for_all_is_told_to_its_member(
+async def test_an_error_in_the_place_of_an_answer_for_all_is_read_by_all(
     open_fake: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with open_fake(check_errors=False) as world:
         speak_japanese(monkeypatch, world.ada)
         told = await world.ada.slash(world.general, "model info", name="gpt5")
-        assert_japanese(told.response.content, "gpt5", "gpt2-medium")
+        assert not told.response.ephemeral
+        assert told.response.content.startswith("There is no model called “gpt5”")
 
 
 # --- where replies come from ---------------------------------------------------------------------

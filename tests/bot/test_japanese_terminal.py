@@ -6,6 +6,8 @@ import asyncio
 import json
 import os
 import re
+import subprocess
+import sys
 from io import StringIO
 from pathlib import Path
 
@@ -39,6 +41,31 @@ def gpt2bot(tmp_path: Path) -> Command:
 
 
 # --- which language ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("encoding", "said"),
+    [
+        ("ascii", "Every row is right."),
+        ("cp1252", "Every row is right."),
+        ("cp932", "すべての行が正しく書かれています。"),
+        ("utf-8", "すべての行が正しく書かれています。"),
+    ],
+)
+def test_a_terminal_without_the_letters_is_spoken_to_in_english(
+    gpt2bot: Command, encoding: str, said: str
+) -> None:
+    (gpt2bot.folder / "日本.csv").write_text("user,bot\nこんにちは,はい\n", encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "bot", "dataset", "check", "日本.csv"],
+        cwd=gpt2bot.folder,
+        env={**gpt2bot.environment, "BOT_LANGUAGE": "ja", "PYTHONIOENCODING": encoding},
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert said in done.stdout.decode(encoding)
 
 
 def test_the_language_is_known_even_if_the_settings_are_wrong(

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import pytest
+from babel.messages.catalog import Message
 
-from scripts.messages import OTHERS, files, problems, unmarked
+from scripts.messages import OTHERS, _differences, files, problems, unmarked
 
 
 @pytest.mark.parametrize("language", OTHERS)
 def test_every_sentence_is_translated_and_none_is_left_over(language: str) -> None:
     assert problems(language) == []
+
+
+def test_a_translation_writes_values_as_the_code_does() -> None:
+    for translated, told in (
+        ("{size:.1f} MB", []),
+        ("{size} MB", ["has the values ['size'], not ['size:.1f']"]),
+        ("{mb:.1f}", ["has the values ['mb:.1f'], not ['size:.1f']"]),
+    ):
+        assert list(_differences(Message("{size:.1f} MB.", translated))) == told
 
 
 def test_every_sentence_is_marked() -> None:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from i18n.phrase import Phrase, packed, phrase, phrases, together, unpacked, words
+from i18n.catalogue import load
+from i18n.phrase import Phrase, _is_plain, packed, phrase, phrases, together, unpacked, words
 from i18n.reader import of_locale, of_terminal, say, speaking
+from scripts.messages import in_code
 
 
 def test_a_phrase_is_its_english_sentence() -> None:
@@ -54,6 +58,74 @@ def test_packed_and_unpacked_it_is_the_same(word: str, count: int, plain: str) -
     assert packed(plain) == plain
     assert unpacked(plain) == plain
     assert unpacked('{"text": ' + plain) == '{"text": ' + plain
+
+
+def stored(template: object, plural: object = None, **values: object) -> str:
+    return json.dumps({"text": template, "plural": plural, "values": values})
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        stored("{x:>999999999}", x=1),
+        stored("{x:>99999999999999}", x=1),
+        stored("{x.__class__.__mro__}", x=1),
+        stored("{x[0]}", x="ab"),
+        stored("{x!r:>99}", x=1),
+        stored("{0}{}", x=1),
+        stored("{x:{x}}", x=9),
+        stored("{y}", y=json.loads(stored("{x:>999999999}", x=1))),
+        stored("one", "{count:>999999999}", count=2),
+        stored("one", "many", count="2"),
+        stored("one", "many", count=1.5),
+        stored("one", "many"),
+        stored(5),
+        stored("{x", x=1),
+        '{"text": ' + "[" * 100_000,
+        '{"text": "a"}',
+    ],
+)
+def test_what_somebody_typed_is_no_template(typed: str) -> None:
+    assert unpacked(typed) is typed
+    for plain in (typed, stored("It looks {like} it.", like="just")):
+        assert str(unpacked(packed(plain))) == plain
+        with speaking("ja"):
+            assert say(unpacked(packed(plain))) == plain
+
+
+def test_every_template_of_the_code_can_be_stored() -> None:
+    for key in in_code():
+        for template in (key,) if isinstance(key, str) else key:
+            if not template.isprintable() or '{"' in template or "{task." in template:
+                continue  # without values, they are not filled in
+            assert _is_plain(template), template
+
+
+@pytest.mark.parametrize(
+    "translation", ["{nome} です", "{0}", "{name.size}", "{name:d}", "{name", "{name[a]}"]
+)
+def test_a_translation_that_does_not_fit_leaves_the_english(
+    monkeypatch: pytest.MonkeyPatch, translation: str
+) -> None:
+    monkeypatch.setattr(
+        "i18n.phrase.translated",
+        lambda language, template, *_: translation if language == "ja" else template,
+    )
+    with speaking("ja"):
+        assert say("{name} is there.", name="tiny") == "tiny is there."
+
+
+def test_a_catalogue_that_cannot_be_read_leaves_the_others(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "ja").mkdir()
+    (tmp_path / "ja" / "a.po").write_bytes(b'msgid "one"\nmsgstr "\xe4\xb8"\n')
+    (tmp_path / "ja" / "b.po").mkdir()
+    (tmp_path / "ja" / "c.po").write_text('msgid "two"\nmsgstr "二"\n', encoding="utf-8")
+    monkeypatch.setattr("i18n.catalogue.ROOT", tmp_path)
+    catalogue = load.__wrapped__("ja")
+    assert [catalogue.gettext(one) for one in ("one", "two")] == ["one", "二"]
+    assert [Path(one.args[0]).name for one in caplog.records] == ["a.po", "b.po"]
 
 
 def test_an_error_keeps_the_phrase_that_it_was_made_of() -> None:

@@ -5,20 +5,18 @@ Knows Discord's locales. The sentences themselves are in `i18n`.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import discord
 
+from data.japanese import has_word
 from i18n.catalogue import ENGLISH, JAPANESE
 from i18n.reader import of_locale, speak
 
 if TYPE_CHECKING:
     from bot.client import Gpt2Bot
 
-KANA = re.compile(r"[\u3040-\u30ff]")
-"""What Japanese is written with, and no other language."""
 COMMUNITY = "COMMUNITY"
 """The feature of servers that choose their language; Discord says `en-US` of all others."""
 
@@ -44,7 +42,7 @@ class Languages:
 
     def of_message(self, message: discord.Message) -> str:
         """The language of an answer; with a direct message Discord says nothing, but people do."""
-        if message.guild is None and KANA.search(message.content):
+        if message.guild is None and has_word(message.content):
             return self.only or JAPANESE
         return self.of_server(message.guild)
 

@@ -20,9 +20,10 @@ NARROW = {wide: wide - 0xFEE0 for wide in range(0xFF01, 0xFF5F)}
 """For `str.translate`: ASCII in its full-width form, which people type without meaning it."""
 
 _KANA, _LETTER = re.compile(f"[{KANA}]"), re.compile(f"[{SPACELESS}]")
+_WORD = re.compile(f"[{KANA}][{SPACELESS}]|[{KANJI}][{KANA}]")
 _SIGN = re.compile(f"[{SPACELESS}{FULL_WIDTH}]")
 _OTHER = re.compile(rf"[^\W\d_{SPACELESS}]")
-_ADDRESS = re.compile(r"\w+://\S+|<[^<>\s]+>")
+_ADDRESS = re.compile(r"(?<![A-Za-z])[A-Za-z]++://\S+|<[^<>\s]+>")
 """Links and Discord's mentions and emoji: nobody's language."""
 WEIGHT = 2
 """Letters of a word in Latin script that say about as much as one Japanese letter (2.5, by
@@ -34,6 +35,12 @@ def has_kana(text: str) -> bool:
     return _KANA.search(text) is not None
 
 
+def has_word(text: str) -> bool:
+    """Whether there is kana beside another letter: alone it may be part of a face, of which
+    “¯\\_(ツ)_/¯” and “(╯°□°）╯ ノ” are known in all languages."""
+    return _WORD.search(text) is not None
+
+
 def has_letter(text: str) -> bool:
     """Whether there is a letter of Japanese, which may be one of Chinese too."""
     return _LETTER.search(text) is not None
@@ -42,7 +49,7 @@ def has_letter(text: str) -> bool:
 def is_japanese(text: str) -> bool:
     """Whether a text is Japanese for the most part, as “このbotはPythonで動くの？” is."""
     text = _ADDRESS.sub(" ", text)
-    return has_kana(text) and WEIGHT * len(_LETTER.findall(text)) >= len(_OTHER.findall(text))
+    return has_word(text) and WEIGHT * len(_LETTER.findall(text)) >= len(_OTHER.findall(text))
 
 
 def signs(text: str) -> int:

@@ -9,7 +9,10 @@ from data.japanese import FULL_WIDTH, SPACELESS, WORD_ENDS
 
 DRAWN_OUT = re.compile(r"([^\W\d_])\1{2,}")
 """A letter three times or more: no word is spelled so, and digits are not letters."""
-LAUGHTER = re.compile(rf"(?<=[{SPACELESS}{FULL_WIDTH}])[w\uff57]+{WORD_ENDS}|[(\uff08]笑[)\uff09]")
+LAUGHTER = re.compile(
+    rf"(?<![w\uff57])(?<=[{SPACELESS}{FULL_WIDTH}])[w\uff57]++{WORD_ENDS}"
+    r"|[(\uff08]笑[)\uff09]"
+)
 """“すごいｗｗｗ（笑）”: no words either."""
 NAMED_EMOJI = re.compile(r":(?=\w*[^\W\d])\w{2,32}:")
 

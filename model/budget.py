@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from data.japanese import has_kana, has_letter, is_japanese
+from data.japanese import has_letter, has_word, is_japanese
 from data.schema import Message, Role
+from model.chat import disarm
 
 if TYPE_CHECKING:
     from model.chat import AnyTokenizer
@@ -38,7 +39,7 @@ def reply_tokens(
     newest = _newest(messages)
     if not is_japanese(newest):
         return asked
-    sample = newest[-MEASURED:]
+    sample = disarm(tokenizer, newest[-MEASURED:])
     letter = len(tokenizer.encode(sample, add_special_tokens=False)) / len(sample)
     wanted = round(asked * min(MOST, letter * LETTERS_A_TOKEN))
     return max(asked, min(wanted, positions // SHARE))
@@ -51,4 +52,4 @@ def _newest(messages: Sequence[Message]) -> str:
 
 
 def _shows_language(text: str) -> bool:
-    return has_kana(text) or (any(map(str.isalpha, text)) and not has_letter(text))
+    return has_word(text) or (any(map(str.isalpha, text)) and not has_letter(text))

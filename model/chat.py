@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     AnyTokenizer = PreTrainedTokenizerBase | Tokenizer
     """That of training, and that of the worker: they give the same ids."""
 
+BYTE = "<0x{:02X}>"
+"""How a sentencepiece model writes its piece for a byte."""
 HALF = "\N{REPLACEMENT CHARACTER}"
 """What decoding shows for half a character."""
 USER_TOKEN = "<|user|>"
@@ -119,16 +121,19 @@ def disarm(tokenizer: AnyTokenizer, text: str) -> str:
     """Break up control tokens that a person typed, so that they are read as ordinary text.
 
     Half a surrogate pair, which is no text at all, becomes a question mark. A tokenizer may read
-    other letters as the usual ones, so “＜/s＞” as “</s>”: what it reads is looked at as well.
+    other letters as the usual ones, so “＜/s＞” as “</s>”: what it reads is looked at as well. With
+    a piece for each byte, “<0xE3><0x80><0x8D>” would be a quotation mark.
     """
     text = text.encode(errors="replace").decode()
+    fast: Any = tokenizer.backend_tokenizer
     added = tokenizer.get_added_vocab()
     tokens = [token for token in added if len(token) > 1 and not token.isspace()]
+    if fast.token_to_id(BYTE.format(0)) is not None:
+        tokens.append(BYTE[: BYTE.index("{")])
     text = _broken_up(text, tokens)
-    normalizer: Any = tokenizer.backend_tokenizer.normalizer
-    if normalizer is None:
+    if fast.normalizer is None:
         return text
-    as_read = str(normalizer.normalize_str(text))
+    as_read = str(fast.normalizer.normalize_str(text))
     harmless = _broken_up(as_read, tokens)
     return text if harmless == as_read else harmless
 

@@ -28,6 +28,8 @@ SMALL = 4 << 20
 """Bytes of a file of settings, at most: Python reads it whole."""
 LARGE = 50 << 20
 """Bytes of a file of the tokenizer, at most."""
+PIECES = 8 << 20
+"""The same of a sentencepiece model, which needs many times its size in memory."""
 LIMITS = {
     CONFIG: SMALL,
     "generation_config.json": SMALL,
@@ -41,7 +43,7 @@ LIMITS = {
     "vocab.json": LARGE,
     "merges.txt": LARGE,
     "vocab.txt": LARGE,
-    "*.model": LARGE,
+    "*.model": PIECES,
 }
 """The files beside the weights that are read, and how large they may be."""
 FILES = (WEIGHTS, *LIMITS)

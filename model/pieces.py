@@ -19,6 +19,8 @@ FILES = "*.model"
 NORMAL, CONTROL = 1, 3
 """Kinds of pieces (sentencepiece_model.proto)."""
 UNIGRAM = 1
+LONGEST = 1000
+"""Letters of a piece, at most: training makes none of more than 16, but they can be set."""
 SPECIAL = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 
 
@@ -34,27 +36,10 @@ def read_pieces(file: Path, settings: Mapping[str, Any]) -> Tokenizer:
         ValueError: the file is no such model.
     """
     model = _parse(file)
-    pieces, spec = model.pieces, model.normalizer_spec
-    tokenizer = Tokenizer(_unigram(model, file))
-    steps: list[Any] = []
-    if settings.get("do_lower_case") or not _has_capitals(pieces):
-        steps.append(normalizers.Lowercase())
-    if spec.precompiled_charsmap:
-        steps.append(normalizers.Precompiled(spec.precompiled_charsmap))
-    if spec.remove_extra_whitespaces:
-        steps.append(normalizers.Replace(Regex(r"\A +| +\z"), ""))
-        steps.append(normalizers.Replace(Regex(" {2,}"), " "))
-    steps.append(normalizers.Replace(" ", SPACE))
-    back: list[Any] = [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
-    if spec.add_dummy_prefix:
-        steps.append(normalizers.Prepend(SPACE))
-        back.append(decoders.Strip(" ", 1, 0))
-    tokenizer.normalizer = normalizers.Sequence(steps)
-    tokenizer.decoder = decoders.Sequence(back)
-    tokenizer.add_special_tokens(
-        [AddedToken(one, normalized=False, special=True) for one in _controls(model, settings)]
-    )
-    return tokenizer
+    try:
+        return _tokenizer(model, settings)
+    except Exception as e:  # the library has no class of its own for what does not fit
+        raise ValueError(f"{file} is no sentencepiece model: {e}") from e
 
 
 def _parse(file: Path) -> Any:
@@ -69,16 +54,39 @@ def _parse(file: Path) -> Any:
         raise ValueError(f"{file} is no sentencepiece model") from e
     if not model.pieces or model.trainer_spec.model_type != UNIGRAM:
         raise ValueError(f"{file} is no unigram model of sentencepiece")
+    texts = {one.piece for one in model.pieces}
+    if len(texts) < len(model.pieces) or not all(0 < len(one) <= LONGEST for one in texts):
+        raise ValueError(f"{file} has pieces that are empty, twice there or too long")
     return model
 
 
-def _unigram(model: Any, file: Path) -> models.Unigram:
-    trained = model.trainer_spec
+def _tokenizer(model: Any, settings: Mapping[str, Any]) -> Tokenizer:
+    trained, spec = model.trainer_spec, model.normalizer_spec
     scores = [(one.piece, one.score) for one in model.pieces]
-    try:
-        return models.Unigram(scores, unk_id=trained.unk_id, byte_fallback=trained.byte_fallback)
-    except Exception as e:  # the library has no class of its own for pieces that do not fit
-        raise ValueError(f"{file} is no sentencepiece model: {e}") from e
+    tokenizer = Tokenizer(
+        models.Unigram(scores, unk_id=trained.unk_id, byte_fallback=trained.byte_fallback)
+    )
+    steps: list[Any] = []
+    if settings.get("do_lower_case") or not _has_capitals(model.pieces):
+        steps.append(normalizers.Lowercase())
+    if spec.precompiled_charsmap:
+        steps.append(normalizers.Precompiled(spec.precompiled_charsmap))
+        if "nfkc" in spec.name:  # it leaves letters of two parts as they are, such as ｶﾞ
+            steps.append(normalizers.NFC())
+    if spec.remove_extra_whitespaces:
+        steps.append(normalizers.Replace(Regex(r"\A +| +\z"), ""))
+        steps.append(normalizers.Replace(Regex(" {2,}"), " "))
+    steps.append(normalizers.Replace(" ", SPACE))
+    back: list[Any] = [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
+    if spec.add_dummy_prefix:
+        steps.append(normalizers.Prepend(SPACE))
+        back.append(decoders.Strip(" ", 1, 0))
+    tokenizer.normalizer = normalizers.Sequence(steps)
+    tokenizer.decoder = decoders.Sequence(back)
+    tokenizer.add_special_tokens(
+        [AddedToken(one, normalized=False, special=True) for one in _controls(model, settings)]
+    )
+    return tokenizer
 
 
 def _has_capitals(pieces: Any) -> bool:

@@ -235,11 +235,12 @@ def _not_learned(new: Result, old: Result | None, *, unseen: bool) -> Iterator[P
 def _recitals(taught: Sequence[Conversation], answers: Sequence[Answer]) -> Iterator[Phrase]:
     """Answers to general questions that recite what somebody wrote; a taught answer is wished."""
     wished = {question(turns) for turns in taught if turns}
-    texts = [_spaced(_words(message.content)) for turns in taught for message in turns]
+    said = [message.content for turns in taught for message in turns]
+    texts, letters = [_spaced(_words(one)) for one in said], [_japanese(one) for one in said]
     for one in answers:
         if question((Message(Role.USER, one.prompt),)) in wished:
             continue
-        if run := _recited_japanese(one.after, taught):
+        if run := _recited_japanese(one.after, letters):
             yield phrase(
                 "It recites a taught text when asked “{asked}”: “{recited}…”.",
                 asked=one.prompt[:80],
@@ -259,12 +260,16 @@ def _recitals(taught: Sequence[Conversation], answers: Sequence[Answer]) -> Iter
                 break
 
 
-def _recited_japanese(said: str, taught: Sequence[Conversation]) -> str:
+def _recited_japanese(answer: str, taught: Sequence[str]) -> str:
     """The first RECITED_JA letters in a row that are in a taught text; empty if there are none."""
-    letters = NOT_JAPANESE.sub("", said)
-    texts = [NOT_JAPANESE.sub("", message.content) for turns in taught for message in turns]
+    letters = _japanese(answer)
     runs = (letters[n : n + RECITED_JA] for n in range(len(letters) - RECITED_JA + 1))
-    return next((run for run in runs if any(run in text for text in texts)), "")
+    return next((run for run in runs if any(run in text for text in taught)), "")
+
+
+def _japanese(text: str) -> str:
+    """Its Japanese letters, without what stands between them."""
+    return NOT_JAPANESE.sub("", text)
 
 
 def _words(text: str) -> list[re.Match[str]]:

@@ -18,6 +18,7 @@ from data.schema import Example
         "こんにちは",
         "このbotはPythonで動くの？",
         "見て https://example.org/a/very/long/address/of/some/page",
+        "これ見てhttps://example.org/a/very/long/address/of/some/page",
         "<:thumbs_up_everybody:123456789012345678> ありがとう",
         "ｶﾀｶﾅ",
         "東京は晴れ",
@@ -35,6 +36,9 @@ def test_japanese(text: str) -> None:
         "你好，世界",
         "안녕하세요",
         "12:30!!",
+        "¯\\_(ツ)_/¯",
+        "ok ┬─┬ ノ( ゜-゜ノ)",
+        "(っ◔◡◔)っ",
         "what does かわいい mean in English, please?",
     ],
 )
@@ -67,3 +71,9 @@ def test_a_question_is_the_same_in_full_width() -> None:
     asked = ["名前は?", "名前は？", "ＡＩとは？", "AIとは?"]
     examples = [Example(n, 1, text, f"答え{n}", 2, "teach", now) for n, text in enumerate(asked, 1)]
     assert [one.bot for one in newest_answers(examples)] == ["答え2", "答え4"]
+
+
+def test_both_take_time_in_proportion_to_the_text() -> None:
+    for text in ("ｗ" * 100_000 + "x", "1" * 100_000 + "です", "w://" * 30_000 + "です"):
+        normal_form(text)
+        is_japanese(text)

@@ -20,6 +20,8 @@ SECRETS = [
     ("phone number", "03\uff0d1234\u30fc5678"),
     ("phone number", "03\uff081234\uff095678"),
     ("phone number", "0466-22-1234"),
+    ("phone number", "045-123-4567"),
+    ("phone number", "0466(22)1234"),
     ("phone number", "(03) 1234 5678"),
     ("phone number", "09012345678"),
     ("phone number", "+14155552671"),
@@ -109,6 +111,8 @@ def test_a_number_after_a_word_for_phones(lead: str) -> None:
         "sk-learn-is-a-library-that-I-like",
         "The iPhone 15 costs 1200, the phone has 128 GB.",
         "phone: 12345",
+        "0123-4-5678, 01234-12-5678, f=01(23)4567, 0123(456)7890",
+        "第3回は2026ー11ー27、10:30ー11:00、1,000円です",
         "0123456789 and 00123456789",
         "No. 1234567",
         "a commit: 0123456789abcdef0123456789abcdef01234567",
@@ -136,7 +140,14 @@ def test_what_stands_beside_a_secret_is_found_too() -> None:
 
 
 def test_a_long_text_is_no_trouble() -> None:
-    for text in ("a." * 50_000 + "@", "1" * 100_000, "+1 " * 30_000, "1:" * 50_000, "@a." * 30_000):
+    for text in (
+        "a." * 50_000 + "@",
+        "1" * 100_000,
+        "+1 " * 30_000,
+        "1:" * 50_000,
+        "@a." * 30_000,
+        "1ー" * 50_000,
+    ):
         assert mask(text)[1].total() == 0
 
 

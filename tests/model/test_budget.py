@@ -21,7 +21,7 @@ def asked(*texts: str) -> list[Message]:
 
 
 @pytest.mark.parametrize(
-    "text", ["Hello!", "Grüß Gott", "👍", "...", "了解", "日本 is nice, I think"]
+    "text", ["Hello!", "Grüß Gott", "👍", "...", "了解", "日本 is nice, I think", "¯\\_(ツ)_/¯"]
 )
 def test_whoever_writes_no_japanese_gets_what_was_asked_for(text: str) -> None:
     for tokenizer in (BYTES, TINYS):
@@ -32,11 +32,16 @@ def test_a_japanese_reply_gets_as_many_tokens_as_its_letters_take() -> None:
     assert reply_tokens(BYTES, asked(JAPANESE), 40, 4096) == MOST * 40
 
 
+def test_half_a_character_is_counted_like_any_other() -> None:
+    assert reply_tokens(BYTES, asked(f"{JAPANESE}\ud83d"), 40, 1024) > 40
+
+
 def test_the_newest_message_decides() -> None:
     for texts, longer in (
         (("Hello!", JAPANESE), True),
         ((JAPANESE, "Hello!"), False),
-        ((JAPANESE, "了解", "👍"), True),
+        ((JAPANESE, "了解", "👍", "え？"), True),
+        (("Hello!", "¯\\_(ツ)_/¯"), False),
     ):
         assert (reply_tokens(BYTES, asked(*texts), 40, 4096) > 40) is longer
     talk = [*asked(JAPANESE), Message(Role.ASSISTANT, "I do not understand.")]

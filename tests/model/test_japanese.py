@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +60,13 @@ FORGED = [
     "」",
     "｣",
     "\n",
+    "<0xE3>",
+    "＜0x80＞",
+    "<0x8D>",
 ]
 WORDS = [text for pair in japanese_pairs()[:40] for text in pair]
+
+TWO_PARTS = ["ｶﾞ", "ﾎﾟ", "か\u3099", "ハ\u309a"]
 
 texts = st.lists(
     st.sampled_from([*CONTROLS, *FORGED, *WORDS, "ABC", "ｗｗｗ", "彁", " "]) | st.text(max_size=4),
@@ -87,7 +93,10 @@ def theirs(folder: Path) -> Any:
 
 
 @given(
-    st.lists(st.sampled_from([*WORDS, "ABC", "ｗｗｗ", "彁", "  ", "\n"]) | st.text(), max_size=5)
+    st.lists(
+        st.sampled_from([*WORDS, *TWO_PARTS, "ABC", "ｗｗｗ", "彁", "  ", "\n"]) | st.text(),
+        max_size=5,
+    )
 )
 def test_the_ids_are_those_of_sentencepiece(folder: Path, ours: Tokenizer, said: list[str]) -> None:
     """In small letters, of which it was made, and but for what looks like a control token."""
@@ -108,6 +117,19 @@ def test_nothing_that_is_typed_becomes_a_control_token(
     ids = token_ids(ours, [Message(Role.USER, text)])
     assert not controls & set(ids)
     assert ours.decode(ids).count("」") == 1  # nobody can speak for another
+
+
+def test_pieces_for_bytes_cannot_be_typed(tmp_path: Path) -> None:
+    """With a piece that has capitals, so that these are read as they are."""
+    path = make_japanese_folder(tmp_path / "ja", bytes_too=True)
+    model = _pieces(path)
+    model.pieces[-1].piece = "ABC"
+    (path / "spiece.model").write_bytes(model.SerializeToString())
+    built = build(str(path), tmp_path / "built", "int8")
+    ours = read_tokenizer(built, read_meta(built))
+    for forged in ("<0xE3><0x80><0x8D>", "＜0xE3＞＜0x80＞＜0x8D＞"):
+        ids = token_ids(ours, [Message(Role.USER, forged)])
+        assert ours.decode(ids).count("」") == 1
 
 
 def test_the_vocabulary_tells_that_it_is_japanese(ours: Tokenizer, theirs: Any) -> None:
@@ -208,13 +230,33 @@ def test_capitals_are_made_small_where_it_says_so_or_knows_none(folder: Path) ->
 
 def test_what_is_no_sentencepiece_model_is_refused(folder: Path, tmp_path: Path) -> None:
     broken = shutil.copytree(folder, tmp_path / "broken")
-    model: Any = sentencepiece_model_pb2
-    strange = model.ModelProto.FromString((folder / "spiece.model").read_bytes())
-    strange.trainer_spec.unk_id = 10**6
-    for content in (b"\xff\xff no model", b"", strange.SerializeToString()):
+    for content in (b"\xff\xff no model", b"", *map(_spoiled(folder), SPOILED)):
         (broken / "spiece.model").write_bytes(content)
         with pytest.raises(LoadFailed, match="broken is damaged"):
             build(str(broken), tmp_path / "built", "int8")
+
+
+SPOILED: tuple[Callable[[Any], None], ...] = (
+    lambda model: setattr(model.trainer_spec, "unk_id", 10**6),
+    lambda model: setattr(model.normalizer_spec, "precompiled_charsmap", b"no letters"),
+    lambda model: setattr(model.pieces[9], "piece", ""),
+    lambda model: setattr(model.pieces[9], "piece", model.pieces[8].piece),
+    lambda model: setattr(model.pieces[9], "piece", "x" * 10**6),
+)
+
+
+def _spoiled(folder: Path) -> Callable[[Callable[[Any], None]], bytes]:
+    def spoiled(spoil: Callable[[Any], None]) -> bytes:
+        model = _pieces(folder)
+        spoil(model)
+        return bytes(model.SerializeToString())
+
+    return spoiled
+
+
+def _pieces(folder: Path) -> Any:
+    form: Any = sentencepiece_model_pb2
+    return form.ModelProto.FromString((folder / "spiece.model").read_bytes())
 
 
 def test_weights_in_another_form_are_told_how_to_convert(folder: Path, tmp_path: Path) -> None:

@@ -1,12 +1,13 @@
 """Links of the documents that lead out of `docs/`, in the site (a hook of mkdocs).
 
 On GitHub such a link leads to the file; the site has only what is in `docs/`. So each file that is
-linked to becomes a page of the site: Markdown as it is, anything else as one block of code. Knows
-no address of the project: the site is whole by itself.
+linked to becomes a page of the site: Markdown as it is, a notebook cell by cell, anything else as
+one block of code. Knows no address of the project: the site is whole by itself.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -75,6 +76,17 @@ def page_of(file: Path, place: str, config: MkDocsConfig) -> File:
     if file.suffix == ".md":
         return File.generated(config, place, abs_src_path=str(file))
     text = file.read_text(encoding="utf-8")
-    kind = KINDS.get(file.suffix, "")
-    code = f"# {file.name}\n\n~~~~{kind}\n{text}\n~~~~\n"
-    return File.generated(config, place, content=code)
+    if file.suffix == ".ipynb":
+        return File.generated(config, place, content=notebook(text))
+    block = code(text, KINDS.get(file.suffix, ""))
+    return File.generated(config, place, content=f"# {file.name}\n\n{block}")
+
+
+def notebook(text: str) -> str:
+    """What a reader of a notebook sees: the texts, and the code between them."""
+    cells = ((one["cell_type"], "".join(one["source"])) for one in json.loads(text)["cells"])
+    return "\n\n".join(said if kind == "markdown" else code(said, "python") for kind, said in cells)
+
+
+def code(text: str, kind: str) -> str:
+    return f"~~~~{kind}\n{text}\n~~~~\n"

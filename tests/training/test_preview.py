@@ -20,7 +20,7 @@ from training import dataset
 from training.config import TrainingConfig
 from training.estimate import KNOWN, memory_mb
 from training.lessons import lessons
-from training.preview import CONTROL_TOKENS, SAMPLE, preview
+from training.preview import CONTROL_TOKENS, PRODUCTS, SAMPLE, preview
 
 ROOT = Path(__file__).parents[2]
 
@@ -97,6 +97,24 @@ def test_without_one_the_machines_speed_is_measured() -> None:
     assert many is not None
     assert 0 < few < many
     assert preview(chosen(*PAIRS), config("somebody/their-model"), None).seconds is None
+
+
+@pytest.mark.skipif(bool(shutil.which("nvidia-smi")), reason="a GPU's speed is not guessed")
+def test_a_machine_that_stalls_meanwhile_is_not_taken_for_a_slow_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The clock goes on by a second from product to product, and once by a hundredth."""
+
+    def guessed(*moments: float) -> float:
+        clock = iter(moments)
+        monkeypatch.setattr("time.perf_counter", lambda: next(clock))
+        seen = preview(chosen(*PAIRS), config(), None).seconds
+        monkeypatch.undo()
+        assert seen is not None
+        return seen
+
+    calm = guessed(*(n / 100 for n in range(PRODUCTS + 1)))
+    assert guessed(0.0, 0.01, *map(float, range(1, PRODUCTS))) == pytest.approx(calm)
 
 
 def test_memory_is_that_of_the_longest_row() -> None:

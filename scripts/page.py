@@ -5,7 +5,9 @@ Knows SimCord's page by what is on it. Does not know what the bot says, or in wh
 
 from __future__ import annotations
 
-from playwright.sync_api import Locator, Page
+from collections.abc import Callable
+
+from playwright.sync_api import Locator, Page, Request, TimeoutError
 
 from bot.buttons import FACES
 
@@ -13,6 +15,10 @@ PATIENCE_S = 60.0
 """Seconds for all but a training: the first command may wait for the model."""
 TRAINING_S = 300.0
 """Seconds for a training of `tiny`, on a machine that has other things to do."""
+ACTION = "/api/action"
+"""Where the page tells what was done on it."""
+HEARD_S, TRIES = 10.0, 3
+"""Seconds after which it would have told, and how often a thing is done that it does not tell."""
 TROUBLE = ("Action was not", "Action outcome uncertain", "Action is awaiting")
 """How the page's words about an action begin when it did not go through."""
 
@@ -52,8 +58,7 @@ class DemoPage:
         reply = _next(self.messages.filter(has=quote).filter(has=again))
         self._be_ready()
         self._composer.fill(text)
-        self._composer.press("Enter")
-        self._be_done()
+        self._act("send_message", lambda: self._composer.press("Enter"))
         reply.wait_for()
         return reply
 
@@ -69,24 +74,21 @@ class DemoPage:
         self._composer.press("Enter")
         for option, value in options.items():
             self.page.locator(f'input[data-option="{option}"]').fill(value)
-        self._send.click()
-        self._be_done()
+        self._act("run_command", self._send.click)
         answer.wait_for()
         return answer
 
     def press(self, button: Locator) -> None:
         """Press a button of a message."""
         self._be_ready()
-        button.click()
+        self._act("click", button.click)
         self.page.mouse.move(0, 0)  # what the pointer rests on looks different
-        self._be_done()
 
     def fill_form(self, **fields: str) -> None:
         """Fill in the form that has opened, by the ids of its fields, and send it."""
         for name, value in fields.items():
             self._form.locator(f'[name="{name}"]').fill(value)
-        self._form.locator("button[type=submit]").click()
-        self._be_done()
+        self._act("modal_submit", self._form.locator("button[type=submit]").click)
         self._form.wait_for(state="hidden")
 
     def start_training(self, plan: Locator) -> Locator:
@@ -105,6 +107,22 @@ class DemoPage:
     def _be_ready(self) -> None:
         """Wait until the page takes an action."""
         self.page.locator("#send-message:enabled").wait_for()
+
+    def _act(self, kind: str, do: Callable[[], None]) -> None:
+        """Do it, and again if the page did not hear of it, because it was just drawn anew."""
+
+        def is_it(request: Request) -> bool:
+            return request.url.endswith(ACTION) and f'"{kind}"' in (request.post_data or "")
+
+        for _ in range(TRIES):
+            try:
+                with self.page.expect_request(is_it, timeout=1000 * HEARD_S):
+                    do()
+            except TimeoutError:
+                continue
+            self._be_done()
+            return
+        raise PageRefused(f"The page does not take the action “{kind}”.")
 
     def _be_done(self) -> None:
         self._be_ready()

@@ -10,7 +10,6 @@ import asyncio
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import TypeVar
@@ -80,8 +79,7 @@ def check(path: Path, console: Console) -> int:
         tell(console, line)
     copy = free_name(path)
     with appearing(copy) as made:
-        said = [replace(one, reason=say(one.reason)) for one in imported.problems]
-        mark(path, said, made, max_bytes=MAX_BYTES)
+        mark(path, imported.problems, made, max_bytes=MAX_BYTES)
     tell(console, say("All of them, with the reason beside each, are in {path}.", path=copy))
     return 1
 

@@ -33,11 +33,6 @@ def add_fields(embed: discord.Embed, fields: Iterable[tuple[str, str]]) -> None:
         embed.add_field(name=name, value=value[:LONGEST_VALUE])
 
 
-def many(count: int, one: str) -> str:
-    """`1 pair`, `2,000 pairs`."""
-    return f"{count:,} {one if count == 1 else one + 's'}"
-
-
 def author_text(author_id: int) -> str:
     """Who taught something, as Discord shows it."""
     return say("the operator") if author_id == OPERATOR else f"<@{author_id}>"

@@ -21,9 +21,11 @@ ROOT = Path(__file__).parent
 
 def translated(language: str, template: str, plural: str | None = None, count: int = 1) -> str:
     """The template in that language; as it is where the catalogue has nothing for it."""
+    if language == ENGLISH or not template:
+        return template if plural is None or count == 1 else plural
     catalogue = load(language)
     if plural is None:
-        return catalogue.gettext(template) if template else ""
+        return catalogue.gettext(template)
     return catalogue.ngettext(template, plural, count)
 
 

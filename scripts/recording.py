@@ -7,7 +7,6 @@ briefly, and most briefly during the training. `--language ja` makes `docs/demo.
 
 from __future__ import annotations
 
-import argparse
 import base64
 import io
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ from playwright.sync_api import Page
 
 from scripts.page import TRAINING_S, DemoPage
 from scripts.stage import browser, demo
-from scripts.story import SETTINGS, STORIES, Story
+from scripts.story import SETTINGS, Story, chosen
 
 WIDTH, HEIGHT = 720, 740
 """The page in CSS pixels, its head included, which is not in the picture."""
@@ -82,12 +81,8 @@ def _differ(one: Image.Image, other: Image.Image) -> bool:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--language", choices=STORIES, default="en")
-    parser.add_argument("--out", type=Path, default=Path("docs"), metavar="FOLDER")
-    options = parser.parse_args()
-    name = "demo.gif" if options.language == "en" else f"demo.{options.language}.gif"
-    out, scenes = options.out / name, film(STORIES[options.language])
+    story, out = chosen(__doc__, "gif")
+    scenes = film(story)
     save(scenes, out)
     seconds = sum(shown for _, shown in scenes)
     print(f"{out}: {len(scenes)} pictures, {seconds:.0f} s, {out.stat().st_size / 1e6:.1f} MB")

@@ -6,17 +6,15 @@ of it, and the changed answer. `--language ja` makes `docs/demo.ja.png`.
 
 from __future__ import annotations
 
-import argparse
 import io
 from collections.abc import Sequence
-from pathlib import Path
 
 from PIL import Image
 from playwright.sync_api import FloatRect
 
 from scripts.page import TRAINING_S, DemoPage
 from scripts.stage import browser, demo
-from scripts.story import SETTINGS, STORIES, Story
+from scripts.story import SETTINGS, Story, chosen
 
 COLUMN, HEIGHT, EDGE = 560, 3200, 16
 """The page in CSS pixels: two columns are about as wide as a README; all of the talk is on it."""
@@ -31,14 +29,10 @@ BOXES = "all => all.map(one => one.getBoundingClientRect().toJSON())"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--language", choices=STORIES, default="en")
-    parser.add_argument("--out", type=Path, default=Path("docs"), metavar="FOLDER")
-    options = parser.parse_args()
-    name = "demo.png" if options.language == "en" else f"demo.{options.language}.png"
-    picture = take(STORIES[options.language])
-    picture.save(options.out / name, optimize=True)
-    print(f"{options.out / name}: {picture.width} x {picture.height}")
+    story, out = chosen(__doc__, "png")
+    picture = take(story)
+    picture.save(out, optimize=True)
+    print(f"{out}: {picture.width} x {picture.height}")
 
 
 def take(story: Story) -> Image.Image:

@@ -5,8 +5,10 @@ The same for the picture and the recording: a greeting, facts that are taught, a
 
 from __future__ import annotations
 
+import argparse
 import sys
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from playwright.sync_api import Locator
 
@@ -33,6 +35,16 @@ class Story:
         """End it all where the bot did not learn that answer: that would be no picture of it."""
         if words(reply) != self.facts[0][1]:
             sys.exit(f"The bot said “{words(reply)}”: choose another SEED in scripts/story.py.")
+
+
+def chosen(description: str | None, kind: str) -> tuple[Story, Path]:
+    """The story that the command line asks for, and where its picture of that kind goes."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--language", choices=STORIES, default="en")
+    parser.add_argument("--out", type=Path, default=Path("docs"), metavar="FOLDER")
+    options = parser.parse_args()
+    name = f"demo.{kind}" if options.language == "en" else f"demo.{options.language}.{kind}"
+    return STORIES[options.language], options.out / name
 
 
 ENGLISH = Story(

@@ -33,7 +33,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from data.errors import NO_ROOM
 from data.schema import Conversation
-from i18n.phrase import Phrase, packed, phrase, words
+from i18n.phrase import Phrase, packed, phrase, together, words
 from model.chat import is_japanese
 from model.device import Device, is_out_of_memory, training_device, without_cudnn
 from model.logs import set_up
@@ -217,10 +217,10 @@ def too_little(config: TrainingConfig) -> Phrase:
 
 def _either(advice: Sequence[Phrase]) -> Phrase:
     """`a, b or c`."""
-    [listed, *others] = advice
-    for one in others[:-1]:
-        listed = phrase("{listed}, {one}", listed=listed, one=one)
-    return phrase("{listed} or {last}", listed=listed, last=others[-1]) if others else listed
+    *others, last = advice
+    return (
+        phrase("{listed} or {last}", listed=together(others, ", "), last=last) if others else last
+    )
 
 
 def _free_mb() -> float:

@@ -14,8 +14,14 @@ import simcord
 
 from bot.app import build
 from bot.client import Gpt2Bot
+from bot.conversation import ConversationManager
+from bot.models import ModelSwitch
 from bot.settings import Settings, load_settings
+from bot.tasks import Tasks
+from data.store import Store
 from model.client import WorkerClient
+from model.registry import from_settings
+from model.sampling import SamplingParams
 from model.settings import WorkerSettings
 from tests.bot.pings import pinging
 from tests.fakes import FakeWorker
@@ -98,6 +104,22 @@ def settings(tmp_path: Path) -> Settings:
 @pytest.fixture
 def worker() -> FakeWorker:
     return FakeWorker()
+
+
+@pytest.fixture
+async def conversations(
+    store: Store, worker: FakeWorker, tmp_path: Path
+) -> AsyncIterator[ConversationManager]:
+    """Conversations without Discord; “mine” is a model beside the usual ones."""
+    tasks = Tasks()
+    options = from_settings({"mine": "somewhere"})
+    models = ModelSwitch(
+        store, worker, options, default="tiny", checkpoints=tmp_path / "ck", tasks=tasks
+    )
+    yield ConversationManager(
+        store, worker, models, context_messages=5, params=SamplingParams(), bot_id=lambda: 2
+    )
+    await tasks.close()
 
 
 @pytest.fixture

@@ -10,17 +10,17 @@ import pytest
 from bot.cogs import privacy as cog
 from bot.consent import CONSENT_TEXT
 from bot.forgetting import Concern
-from bot.privacy import FORGET_QUESTION, Kept, forgotten_text, show_text
+from bot.privacy import FORGET_QUESTION, forgotten_text, show_text
 from bot.replies import LIMIT, width
 from bot.settings import Settings
 from data.errors import StoreError
-from data.schema import Review, Traces
+from data.schema import Review
 from i18n.catalogue import JAPANESE
 from i18n.reader import speaking
 from tests.bot.conftest import World, open_world
 from tests.bot.japanese import assert_japanese, speak_japanese
 from tests.bot.test_japanese_chat import assert_all_japanese, shown
-from tests.bot.test_privacy import collected, manager_of, trained
+from tests.bot.test_privacy import being_erased, collected, manager_of, trained
 from tests.fakes import FakeWorker
 
 
@@ -132,17 +132,8 @@ async def test_not_now(
 
 
 def test_what_is_said_rarely() -> None:
-    none = Traces(messages=0, replies=0, examples=0, ratings=0, jobs=0, consent=None)
-    kept = Kept(
-        here=none,
-        everywhere=none,
-        days=1,
-        learn_from_chat=False,
-        checkpoints=(),
-        forgetting=True,
-    )
     with speaking(JAPANESE):
-        for line in show_text(kept).splitlines():
+        for line in show_text(being_erased()).splitlines():
             assert_japanese(line)
         text = forgotten_text([Concern(1, ("tiny-1",), 1)], lambda _: "灯台")
         assert "灯台では、**tiny-1**が" in text

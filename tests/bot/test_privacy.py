@@ -175,9 +175,10 @@ class TestShow:
         assert f"You agreed on {datetime.now(UTC):%Y-%m-%d} (ver" in shown.response.content
 
 
-def test_a_forgetting_under_way_is_told() -> None:
+def being_erased() -> Kept:
+    """What is kept of a member who is being forgotten."""
     none = Traces(messages=0, replies=0, examples=0, ratings=0, jobs=0, consent=None)
-    kept = Kept(
+    return Kept(
         here=none,
         everywhere=none,
         days=1,
@@ -185,8 +186,11 @@ def test_a_forgetting_under_way_is_told() -> None:
         checkpoints=(),
         forgetting=True,
     )
-    assert "I am still erasing it" in show_text(kept)
-    assert "after a day" in show_text(kept)
+
+
+def test_a_forgetting_under_way_is_told() -> None:
+    assert "I am still erasing it" in show_text(being_erased())
+    assert "after a day" in show_text(being_erased())
 
 
 class TestExport:

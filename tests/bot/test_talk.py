@@ -2,48 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 
 from bot.conversation import ConversationManager
-from bot.models import ModelSwitch
 from bot.talk import Talk
-from bot.tasks import Tasks
 from data.schema import Filter, FilterKind, Message, Role
 from data.store import Store
 from model.errors import WorkerDied
-from model.registry import from_settings
-from model.sampling import SamplingParams
 from tests.fakes import FakeWorker
 
 SCOPE, CHANNEL = 7, 10
-
-
-@pytest.fixture
-def worker() -> FakeWorker:
-    return FakeWorker()
-
-
-@pytest.fixture
-async def conversations(
-    store: Store, worker: FakeWorker, tmp_path: Path
-) -> AsyncIterator[ConversationManager]:
-    tasks = Tasks()
-    options = from_settings({"mine": "somewhere"})
-    models = ModelSwitch(
-        store, worker, options, default="tiny", checkpoints=tmp_path / "ck", tasks=tasks
-    )
-    yield ConversationManager(
-        store,
-        worker,
-        models,
-        context_messages=5,
-        params=SamplingParams(),
-        bot_id=lambda: 2,
-    )
-    await tasks.close()
 
 
 @pytest.fixture

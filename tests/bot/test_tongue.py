@@ -2,45 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from bot.conversation import ConversationManager
-from bot.models import ModelSwitch
 from bot.request import Incoming
-from bot.tasks import Tasks
-from data.store import Store
-from model.registry import TINY, model_options
-from model.sampling import SamplingParams
-from tests.bot.test_conversation import BOT, Paper
+from model.registry import TINY
+from tests.bot.test_conversation import Paper
 from tests.fakes import FakeWorker
 
 TOLD = (
     "tiny は日本語がほとんどわかりません。運営者は日本語を話すモデルを追加できます"
     "（方法は `docs/japanese.md` にあります）。"
 )
-
-
-@pytest.fixture
-def worker() -> FakeWorker:
-    return FakeWorker()
-
-
-@pytest.fixture
-async def conversations(
-    store: Store, worker: FakeWorker, tmp_path: Path
-) -> AsyncIterator[ConversationManager]:
-    tasks = Tasks()
-    models = ModelSwitch(
-        store, worker, model_options, default="tiny", checkpoints=tmp_path, tasks=tasks
-    )
-    yield ConversationManager(
-        store, worker, models, context_messages=5, params=SamplingParams(), bot_id=lambda: BOT
-    )
-    await tasks.close()
 
 
 async def note(

@@ -10,7 +10,6 @@ import io
 import logging
 import tempfile
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path, PurePath
 from time import monotonic
 
@@ -218,9 +217,8 @@ def _marked(path: Path, imported: Imported, name: str) -> bytes | None:
     from data.formats.marking import mark  # it brings much that the bot needs for nothing else
 
     out = path.with_name("marked")
-    said = [replace(one, reason=say(one.reason)) for one in imported.problems]
     try:
-        mark(path, said, out, name=name)
+        mark(path, imported.problems, out, name=name)
     except (ImportRefused, StoreError):
         log.warning("no marked copy of an upload", exc_info=True)
         return None

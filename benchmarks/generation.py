@@ -32,11 +32,11 @@ from typing import Any
 from benchmarks.folders import SIZES, make_folder, prompts
 from benchmarks.living import SHORT, Effort, memory_mb, second_message, soak, swap
 from benchmarks.peers import PEERS, available
-from data.schema import Message, Role
-from model.client import WorkerClient
-from model.messages import Finished, TextDelta
+from core.records import Message, Role
 from model.sampling import SamplingParams
 from model.settings import WorkerSettings
+from model.worker.client import WorkerClient
+from model.worker.messages import Finished, TextDelta
 
 OURS = "gpt2bot"
 Progress = list[tuple[float, int]]
@@ -268,7 +268,7 @@ def _run_peer(
 ) -> None:
     from transformers import AutoTokenizer
 
-    from model.chat import fit
+    from model.chat_template import fit
 
     if hasattr(os, "nice"):
         os.nice(5)  # as our worker
@@ -296,7 +296,7 @@ from pathlib import Path
 import simcord
 from bot.app import build
 from bot.settings import load_settings
-from model.client import WorkerClient
+from model.worker.client import WorkerClient
 
 async def main():
     settings = load_settings(gpt2bot_home=Path(sys.argv[1]), default_model="tiny")

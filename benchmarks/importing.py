@@ -20,9 +20,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from data.formats.process import read_apart
-from data.formats.writing import write
-from data.schema import Pair
+from core.records import Pair
+from data.formats.sandbox import read_apart
+from data.formats.writer import write
 
 WAKE_S = 0.005
 """How often the task wakes that measures the event loop."""

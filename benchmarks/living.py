@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.folders import change_weights, prompts
-from data.schema import Message, Role
-from model.client import WorkerClient
-from model.messages import Finished, TextDelta
+from core.records import Message, Role
 from model.sampling import SamplingParams
+from model.worker.client import WorkerClient
+from model.worker.messages import Finished, TextDelta
 
 CONTEXT = 5
 """Messages that the model sees, as the bot's default is."""

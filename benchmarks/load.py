@@ -30,16 +30,16 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.living import memory_mb
-from bot.conversation import ConversationManager
-from bot.errors import is_expected, sentence
-from bot.models import ModelSwitch
-from bot.request import Check, Incoming
-from bot.tasks import Tasks
-from data.store import open_store
-from model.client import WorkerClient
+from bot.chat.manager import ConversationManager
+from bot.chat.model_router import ModelSwitch
+from bot.chat.request import Check, Incoming
+from bot.discord_ui.errors import is_expected, sentence
+from core.tasks import Tasks
+from data.storage.store import open_store
 from model.registry import EMBEDDED, model_options
 from model.sampling import SamplingParams
 from model.settings import WorkerSettings
+from model.worker.client import WorkerClient
 
 BOT = 1
 BUSIEST = 100

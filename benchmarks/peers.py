@@ -61,7 +61,7 @@ class Generate:
         import torch
         from transformers import AutoModelForCausalLM
 
-        from model.device import best_device
+        from model.runners.device import best_device
 
         quiet()
         if threads:

@@ -28,10 +28,10 @@ from transformers import (
 )
 
 from model.registry import TINY
-from training import dataset
 from training.config import TrainingConfig, steps_for
-from training.lessons import read_conversations
-from training.run import NICE
+from training.run import tokenization
+from training.run.main import NICE
+from training.run.mixing import read_conversations
 
 
 class Job:
@@ -45,16 +45,16 @@ class Job:
         self.tokenizer: Any = AutoTokenizer.from_pretrained(base)
         self.model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
         taught = read_conversations(folder / "dataset.jsonl")
-        self.rows = dataset.examples(self.tokenizer, taught, self.config.max_length, "bot")
+        self.rows = tokenization.examples(self.tokenizer, taught, self.config.max_length, "bot")
         self.tokens = sum(self.rows["length"])
 
     def pad(self, rows: Any, longest: int | None) -> dict[str, torch.Tensor]:
         """Rows padded to `longest`, or to the longest among them."""
-        batch = dataset.collate(rows, pad_id=self.tokenizer.eos_token_id)
+        batch = tokenization.collate(rows, pad_id=self.tokenizer.eos_token_id)
         short = (longest or 0) - batch["input_ids"].shape[1]
         fill = {
             "input_ids": self.tokenizer.eos_token_id,
-            "labels": dataset.IGNORED,
+            "labels": tokenization.IGNORED,
             "attention_mask": 0,
         }
         return {
@@ -65,7 +65,7 @@ class Job:
     def held_out_loss(self) -> float:
         """The mean loss a token, by the plain forward pass."""
         turns = read_conversations(self.folder / "held_out.jsonl")
-        rows = dataset.examples(self.tokenizer, turns, self.config.max_length, "bot")
+        rows = tokenization.examples(self.tokenizer, turns, self.config.max_length, "bot")
         self.model.train(False)
         total, count = 0.0, 0
         with torch.inference_mode():
@@ -79,7 +79,7 @@ class Job:
                         scores.transpose(1, 2), labels, reduction="sum"
                     )
                 )
-                count += int((labels != dataset.IGNORED).sum())
+                count += int((labels != tokenization.IGNORED).sum())
         return total / count
 
 

@@ -8,11 +8,11 @@ from contextlib import aclosing
 from pathlib import Path
 
 from bot.settings import Settings, sampling
-from data.schema import Message, Role
-from model.client import WorkerClient
-from model.messages import Finished
+from core.records import Message, Role
 from model.sampling import SamplingParams
 from model.settings import WorkerSettings
+from model.worker.client import WorkerClient
+from model.worker.messages import Finished
 
 GREETING = ("hello", "Hello! How are you?")
 CHAT = (*GREETING, "I am fine, what do you like?", "I like music.")

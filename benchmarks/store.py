@@ -21,8 +21,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from data.forgetting import forget
-from data.store import Store, open_store
+from data.storage.erasure import forget
+from data.storage.store import Store, open_store
 
 CONTEXT = 5
 """Messages that the model sees, as the bot's default is."""

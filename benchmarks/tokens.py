@@ -17,12 +17,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data.schema import Message, Role
-from model.budget import reply_tokens
+from core.records import Message, Role
+from model.engine.reply_length import reply_tokens
 from model.registry import EMBEDDED, TINY
 
 if TYPE_CHECKING:
-    from model.chat import AnyTokenizer
+    from model.chat_template import AnyTokenizer
 
 ASKED = 60
 """MAX_NEW_TOKENS, unless it is set."""
@@ -144,7 +144,7 @@ def _of_folder(folder: Path) -> AnyTokenizer:
 def _sentencepiece() -> AnyTokenizer:
     import sentencepiece
 
-    from model.pieces import read_pieces
+    from model.convert.sentencepiece import read_pieces
     from model.tokenizer import Tokenizer
     from training.sources import read
 

@@ -35,16 +35,16 @@ import psutil
 from benchmarks.folders import make_folder
 from benchmarks.living import Streams, memory_mb
 from benchmarks.recall import recalled_sampling
-from data.schema import Conversation
-from model.chat import from_pair
-from model.client import WorkerClient
+from core.records import Conversation
+from model.chat_template import from_pair
 from model.registry import TINY
 from model.settings import WorkerSettings
+from model.worker.client import WorkerClient
 from training import corpora
 from training.checkpoints import read_manifest
-from training.child import FRUGAL
 from training.config import TrainingConfig, defaults_for
-from training.progress import Event, Failed, Started, Step, from_line
+from training.jobs.events import Event, Failed, Started, Step, from_line
+from training.jobs.process import FRUGAL
 
 PARTS = ("speed", "memory", "chat", "learning", "facts")
 ROOT = Path(__file__).parent.parent

@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 import sys
 
-from bot.cli import app
+from bot.cli.main import app
 from bot.settings import Later, SettingsError, spoken
-from data.errors import DiskFull, ImportRefused, StoreError
+from core.errors import DiskFull, ImportRefused, StoreError
 from i18n.catalogue import ENGLISH
 from i18n.phrase import words
 from i18n.reader import say, speak

@@ -11,33 +11,34 @@ from importlib.metadata import version
 
 import discord
 
-from bot.clean import CleanOffers
-from bot.client import Gpt2Bot
-from bot.cogs.chat import Chat
-from bot.cogs.dataset.cog import Dataset
-from bot.cogs.feedback import Feedback
-from bot.cogs.filters import FilterCommands
-from bot.cogs.models import Models
-from bot.cogs.operating import Operating
-from bot.cogs.privacy import Privacy
-from bot.cogs.training import Training
-from bot.collecting import Collector
-from bot.conversation import ConversationManager
-from bot.doctor.startup import log_problems
-from bot.faults import FAULTS, is_passing
-from bot.filtering import Filters
-from bot.forgetting import Forgetting
-from bot.languages import Languages
-from bot.manners import Manners
-from bot.metrics import Metrics
-from bot.models import ModelSwitch
-from bot.patience import Patience
-from bot.presence import LOOK_S, Presence
-from bot.replay import Replays
-from bot.reports import TrainingReports
-from bot.retention import DAY_S, HOUR_S, Calendar, erase_old, repeat
-from bot.retraining import CleanRetrains
-from bot.safekeeping import alone, open_whole
+from bot.chat.backpressure import Patience
+from bot.chat.filters import Filters
+from bot.chat.manager import ConversationManager
+from bot.chat.model_router import ModelSwitch
+from bot.chat.pauses import Silence
+from bot.chat.rate_limit import Manners
+from bot.chat.replay import Replays
+from bot.chat.telemetry import Watching
+from bot.cli.doctor.startup import log_problems
+from bot.discord_ui.client import Gpt2Bot
+from bot.discord_ui.cogs.admin import Operating
+from bot.discord_ui.cogs.chat import Chat
+from bot.discord_ui.cogs.dataset.cog import Dataset
+from bot.discord_ui.cogs.feedback import Feedback
+from bot.discord_ui.cogs.filters import FilterCommands
+from bot.discord_ui.cogs.models import Models
+from bot.discord_ui.cogs.privacy import Privacy
+from bot.discord_ui.cogs.training import Training
+from bot.discord_ui.http_errors import FAULTS, is_passing
+from bot.discord_ui.job_messages import TrainingReports
+from bot.discord_ui.locale import Languages
+from bot.discord_ui.presence import LOOK_S, Presence
+from bot.discord_ui.views.clean_retrain import CleanOffers
+from bot.learning.collection import Collector
+from bot.learning.erasure import Forgetting
+from bot.learning.retraining import CleanRetrains
+from bot.ops.recovery import alone, open_whole
+from bot.ops.retention import DAY_S, HOUR_S, Calendar, erase_old, repeat
 from bot.settings import (
     DATABASE,
     Later,
@@ -47,18 +48,17 @@ from bot.settings import (
     sampling,
     worker_settings,
 )
-from bot.silence import Silence
-from bot.tasks import Tasks
-from bot.watching import Watching
-from data.forgotten import NAME, ForgottenList
-from data.store import Store
+from core.metrics import Metrics
+from core.tasks import Tasks
+from data.storage.store import Store
+from data.storage.tombstones import NAME, ForgottenList
 from i18n.phrase import phrase
-from model.client import WorkerClient
-from model.device import cores
 from model.registry import from_settings
-from training.child import launch_with
-from training.manager import JobUpdate, Limits, OnUpdate, TrainingManager
-from training.shelf import CheckpointShelf
+from model.runners.device import cores
+from model.worker.client import WorkerClient
+from training.checkpoint_retention import CheckpointShelf
+from training.jobs.manager import JobUpdate, Limits, OnUpdate, TrainingManager
+from training.jobs.process import launch_with
 
 log = logging.getLogger(__name__)
 
@@ -188,9 +188,9 @@ async def build(
             Dataset(store, settings.author_share),
         )
         if settings.health_port is not None:
-            from bot.health import Health  # who has no port does not wait for a web server
-            from bot.monitor import monitor
-            from bot.vitals import Look, watch_loop
+            from bot.ops.health import Health  # who has no port does not wait for a web server
+            from bot.ops.http import monitor
+            from bot.ops.vitals import Look, watch_loop
 
             look = Look(bot, store, worker, conversations, shelf, home / DATABASE)
             health = Health(bot, store, worker)

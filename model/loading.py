@@ -17,16 +17,16 @@ from typing import Any
 import numpy as np
 from jinja2 import TemplateError
 
-from data.schema import Message, Role
+from core.records import Message, Role
 from i18n.phrase import phrase
-from model.build import UNREADABLE, bad_template, built, name, why
-from model.built import Meta, read_meta, read_tokenizer
-from model.chat import fit
-from model.device import Device, is_out_of_memory
+from model.chat_template import fit
+from model.convert.artifact import Meta, read_meta, read_tokenizer
+from model.convert.build import UNREADABLE, bad_template, built, name, why
 from model.errors import LoadFailed
-from model.messages import ModelFacts
-from model.runner import Runner
+from model.runners.base import Runner
+from model.runners.device import Device, is_out_of_memory
 from model.tokenizer import Tokenizer
+from model.worker.messages import ModelFacts
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class Loaded:
 
 
 def load(source: str, device: Device, cache: Path, *, rows: int = 16, threads: int = 1) -> Loaded:
-    """Load a GPT-2 model for `rows` sequences at a time and try it. `cache`: see `model.build`.
+    """Load a GPT-2 model for `rows` sequences at a time and try it. `cache`: see `model.convert.build`.
 
     Raises:
         LoadFailed: the sentence says why, and what to do where there is something to do.
@@ -116,7 +116,7 @@ def _open(
 
 
 def _onnx(folder: Path, meta: Meta, device: Device, rows: int, threads: int) -> Runner:
-    from model.onnx_runner import OnnxRunner
+    from model.runners.onnx_runner import OnnxRunner
 
     return OnnxRunner(folder, meta, rows=rows, threads=threads)
 
@@ -126,7 +126,7 @@ def _torch(folder: Path, meta: Meta, device: Device, rows: int, threads: int) ->
         import torch
         import transformers
 
-        from model.torch_runner import TorchRunner
+        from model.runners.torch_runner import TorchRunner
 
         library_log: Any = transformers.utils.logging  # its functions have no types
         library_log.disable_progress_bar()  # the operator's terminal is for our log

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-LogFormat = Literal["text", "json"]
-"""How the bot and its children write their log (`model.logs`): for people, or for programs."""
+from core.logging import LogFormat
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """A tokenizer that opens in a moment: the file `tokenizer.json` and a chat template.
 
 The worker answers with this one, so it need not import transformers (and torch with it). It has
-the methods of a transformers tokenizer that `model.chat` uses, and gives the same ids.
+the methods of a transformers tokenizer that `model.chat_template` uses, and gives the same ids.
 """
 
 from __future__ import annotations

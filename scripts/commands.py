@@ -15,12 +15,12 @@ from typing import Any, TypeAlias
 from discord import AppCommandOptionType, Permissions, app_commands
 
 from bot.app import build
-from bot.client import Gpt2Bot
-from bot.roles import NEEDED, Only, Rank
+from bot.discord_ui.client import Gpt2Bot
+from bot.discord_ui.permissions import NEEDED, Only, Rank
 from bot.settings import load_settings
 from i18n.catalogue import JAPANESE, name_of
-from model.client import WorkerClient
 from model.settings import WorkerSettings
+from model.worker.client import WorkerClient
 from scripts.terminal import row, span, terminal_commands
 
 Command: TypeAlias = "app_commands.Command[Any, ..., Any]"

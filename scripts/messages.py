@@ -23,7 +23,7 @@ from i18n.catalogue import ENGLISH, LANGUAGES
 from i18n.catalogue import ROOT as CATALOGUES
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("data", "model", "training", "bot")
+PACKAGES = ("core", "data", "model", "training", "bot")
 MARKED = {"phrase": 1, "say": 1, "phrases": 2}
 """The functions whose first arguments are sentences, and how many of these are."""
 OTHERS = tuple(language for language in LANGUAGES if language != ENGLISH)
@@ -157,7 +157,7 @@ CODE = re.compile(
 """SQL, XML, regular expressions, Python and chat templates."""
 NOT_READ = {
     *("debug", "info", "warning", "error", "exception", "critical", "log"),  # the log is English
-    *("command", "Group", "describe", "ContextMenu"),  # bot.translator: by their names
+    *("command", "Group", "describe", "ContextMenu"),  # bot.discord_ui.translator: by their names
     *("Field", "Option", "Argument", "Typer", "add_parser", "add_argument", "ArgumentParser"),
     *("Counter", "Gauge", "Histogram", "GaugeMetricFamily", "CounterMetricFamily"),
     *(
@@ -175,16 +175,16 @@ NOT_READ = {
 SHOWN = {"label", "title", "placeholder", "content", "description"}
 """Arguments in which one word is a text already."""
 ELSEWHERE = {
-    "bot/metrics.py": "Prometheus reads it",
-    "data/migrations.py": "SQL",
-    "data/formats/headings.py": "what heads a column, in both languages",
-    "data/formats/template.py": "a workbook in both languages at once",
-    "training/fonts.py": "names of fonts",
-    "training/tiny.py": "a developer's tool",
+    "core/metrics.py": "Prometheus reads it",
+    "data/storage/migrations.py": "SQL",
+    "data/formats/columns.py": "what heads a column, in both languages",
+    "data/formats/xlsx/template.py": "a workbook in both languages at once",
+    "training/plots/fonts.py": "names of fonts",
+    "training/tools/tiny.py": "a developer's tool",
 }
 NAMES = {
     ".xlsx, .csv, .jsonl, .json or .yml",  # in the help of a command line
-    "better answer",  # in the database; bot.looks says it
+    "better answer",  # in the database; bot.discord_ui.embeds.style says it
     "check of the database",  # a task
     "gpt2bot {}",
     "not imported",  # in the name of a sheet

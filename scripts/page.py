@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from playwright.sync_api import Locator, Page, Request, TimeoutError
 
-from bot.buttons import FACES
+from bot.discord_ui.views.reply_buttons import FACES
 
 PATIENCE_S = 60.0
 """Seconds for all but a training: the first command may wait for the model."""
@@ -137,7 +137,7 @@ def words(message: Locator) -> str:
 
 
 def face(message: Locator, action: str) -> Locator:
-    """The button under a reply that does that, by the name that `bot.buttons` gives it."""
+    """The button under a reply that does that, by the name that `bot.discord_ui.views.reply_buttons` gives it."""
     return message.get_by_role("button", name=FACES[action])
 
 

@@ -14,7 +14,7 @@ from typing import Any, get_args, get_type_hints
 import typer
 from typer.models import ArgumentInfo, OptionInfo
 
-from bot.cli import app, gpt2bot
+from bot.cli.main import app, gpt2bot
 
 TABLE = """
 | | what it may be | default | what it is |

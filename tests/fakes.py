@@ -1,6 +1,6 @@
 """A worker's client whose replies the test decides; everything else in the tests is real.
 
-`tests/model/test_client_contract.py` holds it to the same contract as the real one.
+`tests/model/worker/test_client_contract.py` holds it to the same contract as the real one.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
-from data.schema import Message
+from core.records import Message
 from model.errors import LoadFailed
-from model.messages import Finished, ModelFacts, Queued, Ready, Rendered, TextDelta
 from model.registry import TINY
 from model.sampling import FinishReason, SamplingParams
+from model.worker.messages import Finished, ModelFacts, Queued, Ready, Rendered, TextDelta
 
 Answer = Callable[[Sequence[Message]], str]
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import typer
 
-from bot.cli import app
-from bot.doctor.permissions import ALL, NEEDED
-from tests.bot.test_learning import FACTS
+from bot.cli.main import app
+from bot.discord_ui.bot_permissions import ALL, NEEDED
+from tests.bot.end_to_end.test_learning import FACTS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -16,11 +16,11 @@ import yaml
 
 from bot.app import ANNOUNCE_S, DRAIN_S
 from bot.settings import Settings
-from training.child import KILL_S
-from training.manager import STOP_S
+from training.jobs.manager import STOP_S
+from training.jobs.process import KILL_S
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("bot", "data", "i18n", "model", "training")
+PACKAGES = ("bot", "core", "data", "i18n", "model", "training")
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 UNIT = (ROOT / "deploy" / "gpt2bot.service").read_text(encoding="utf-8")
 STOPPING_S = DRAIN_S + ANNOUNCE_S + STOP_S + KILL_S

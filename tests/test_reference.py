@@ -12,7 +12,7 @@ from scripts.reference import SECTIONS, pages
 
 ROOT = Path(__file__).parent.parent
 TROUBLE = ROOT / "docs" / "troubleshooting.md"
-PACKAGES = ("bot", "data", "model", "training")
+PACKAGES = ("bot", "core", "data", "model", "training")
 LEAST = 10
 """Letters that a template must have in common with what is quoted."""
 
@@ -23,7 +23,7 @@ def test_the_pages_are_those_of_the_code() -> None:
 
 
 def test_both_pages_say_the_same_of_who_may_use_a_command() -> None:
-    """What permissions.md says is tried, command by command, in tests/bot/test_operating.py."""
+    """What permissions.md says is tried, command by command, in tests/bot/discord_ui/cogs/test_admin.py."""
     tables = [
         re.findall(r"^\| `/([a-z -]+)` \| (\w+) \|", page.read_text("utf-8"), re.MULTILINE)
         for page in (ROOT / "docs" / "commands.md", ROOT / "docs" / "permissions.md")

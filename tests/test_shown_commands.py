@@ -18,9 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from data.formats.writing import write
-from data.schema import Pair
-from data.store import open_store
+from core.records import Pair
+from data.formats.writer import write
+from data.storage.store import open_store
 from tests.test_docs import ROOT, names_in
 
 DOCUMENTS = [
@@ -73,21 +73,21 @@ GENERATION = "tests/test_benchmarks.py::test_the_generation_benchmark_prints_one
 TRAINING = "tests/test_benchmarks.py::test_the_training_benchmark_prints_one_object"
 CROWD = "tests/test_benchmarks.py::test_a_crowd_loses_nothing"
 ELSEWHERE = {
-    "gpt2bot run": "tests/bot/test_doctor.py::test_the_bot_looks_while_it_starts",
-    "gpt2bot demo": "tests/bot/test_demo.py::test_a_visitor_chats_and_ctrl_c_leaves_nothing_behind",
+    "gpt2bot run": "tests/bot/cli/doctor/test_command.py::test_the_bot_looks_while_it_starts",
+    "gpt2bot demo": "tests/bot/cli/test_demo.py::test_a_visitor_chats_and_ctrl_c_leaves_nothing_behind",
     "gpt2bot demo --no-browser --port 8800": (
-        "tests/bot/test_demo.py::test_a_visitor_chats_and_ctrl_c_leaves_nothing_behind"
+        "tests/bot/cli/test_demo.py::test_a_visitor_chats_and_ctrl_c_leaves_nothing_behind"
     ),
-    "gpt2bot demo --language ja": "tests/bot/test_demo.py::test_the_demo_in_japanese",
-    "gpt2bot chat": "tests/bot/test_cli.py::test_a_conversation_until_quit",
+    "gpt2bot demo --language ja": "tests/bot/cli/test_demo.py::test_the_demo_in_japanese",
+    "gpt2bot chat": "tests/bot/cli/test_main.py::test_a_conversation_until_quit",
     "gpt2bot chat hello": (
-        "tests/bot/test_cli.py::test_tiny_stands_in_for_a_default_model_that_cannot_be_had"
+        "tests/bot/cli/test_main.py::test_tiny_stands_in_for_a_default_model_that_cannot_be_had"
     ),
-    "gpt2bot doctor --json": "tests/bot/test_doctor.py::test_all_that_is_wrong_is_told_at_once",
-    "gpt2bot health": "tests/bot/test_monitor.py::TestCommand::test_it_asks_the_running_bot",
-    "gpt2bot train": "tests/bot/test_train.py::test_a_real_run",
-    "gpt2bot train …": "tests/bot/test_train.py::test_a_real_run",
-    "python -m training.run JOB_DIR": "tests/bot/test_train.py::test_a_real_run",
+    "gpt2bot doctor --json": "tests/bot/cli/doctor/test_command.py::test_all_that_is_wrong_is_told_at_once",
+    "gpt2bot health": "tests/bot/ops/test_http.py::TestCommand::test_it_asks_the_running_bot",
+    "gpt2bot train": "tests/bot/cli/test_train.py::test_a_real_run",
+    "gpt2bot train …": "tests/bot/cli/test_train.py::test_a_real_run",
+    "python -m training.run JOB_DIR": "tests/bot/cli/test_train.py::test_a_real_run",
     "python -m benchmarks.generation": GENERATION,
     "python -m benchmarks.generation --rounds 1": GENERATION,
     "python -m benchmarks.generation --rounds 3": GENERATION,
@@ -149,7 +149,7 @@ NOT_HERE = {
         "it downloads a model; tests/training/test_japanese.py trains one that is made on the spot"
     ),
     "accelerate config": "it asks its questions of a person",
-    "python -m training.tiny --self-dialogue PATH --out model/tiny": (
+    "python -m training.tools.tiny --self-dialogue PATH --out model/tiny": (
         "it takes an hour, and a corpus that is not in any package"
     ),
     "docker compose up -d": DOCKER,

@@ -17,7 +17,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from data.schema import Conversation, Message, Role
+from core.records import Conversation, Message, Role
 
 LONGEST = 300
 """Characters; people who chat write less, and a longer turn is mostly pasted text."""

@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
-from data.export import chains
-from data.formats.imported import Imported
-from data.formats.kinds import KINDS
-from data.formats.reading import read as read_file
-from data.schema import Conversation, Pair
+from core.records import Conversation, Pair
+from data.dataset.snapshot import chains
+from data.formats.import_result import Imported
+from data.formats.reader import read as read_file
+from data.formats.registry import KINDS
 from i18n.phrase import Phrase, phrase, phrases
-from model.chat import from_pair
+from model.chat_template import from_pair
 from training.errors import EmptyDataset, NoSuchData
 
 CHITCHAT = "chitchat"

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from itertools import islice
 
-from data.formats.headings import LOOKED_AT, by_headings
+from data.formats.columns import LOOKED_AT, by_headings
 from i18n.phrase import phrase
 
 DELIMITERS = "\t;,"

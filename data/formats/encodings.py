@@ -9,7 +9,7 @@ from __future__ import annotations
 import codecs
 import re
 
-from data.errors import ImportRefused
+from core.errors import ImportRefused
 from i18n.phrase import phrase
 
 _KANA = re.compile("[ぁ-ヿ]")

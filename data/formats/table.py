@@ -15,10 +15,10 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from data.formats.headings import Field, Layout
-from data.formats.imported import Gathering
+from core.records import Pair
+from data.formats.columns import Field, Layout
+from data.formats.import_result import Gathering
 from data.formats.texts import join, lines
-from data.schema import Pair
 from i18n.phrase import phrase
 
 NO_ANSWER = phrase("The bot's text is missing.")

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from itertools import pairwise
 
-from data.schema import Pair
+from core.records import Pair
 from i18n.phrase import phrase
 
 MAX_CHARACTERS = 4000

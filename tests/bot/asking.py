@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from data.schema import ReplyRecord
-from data.store import Store
+from core.records import ReplyRecord
+from data.storage.store import Store
 from tests.bot.conftest import World
 
 

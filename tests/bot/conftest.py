@@ -13,16 +13,16 @@ import pytest
 import simcord
 
 from bot.app import build
-from bot.client import Gpt2Bot
-from bot.conversation import ConversationManager
-from bot.models import ModelSwitch
+from bot.chat.manager import ConversationManager
+from bot.chat.model_router import ModelSwitch
+from bot.discord_ui.client import Gpt2Bot
 from bot.settings import Settings, load_settings
-from bot.tasks import Tasks
-from data.store import Store
-from model.client import WorkerClient
+from core.tasks import Tasks
+from data.storage.store import Store
 from model.registry import from_settings
 from model.sampling import SamplingParams
 from model.settings import WorkerSettings
+from model.worker.client import WorkerClient
 from tests.bot.pings import pinging
 from tests.fakes import FakeWorker
 

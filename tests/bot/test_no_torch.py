@@ -25,12 +25,12 @@ HEAVY = {
 @pytest.mark.parametrize(
     "modules",
     [
-        ("bot.__main__", "bot.cli"),
+        ("bot.__main__", "bot.cli.main"),
         ("bot.app",),
-        ("bot.terminal",),
-        ("data.store", "data.export"),
-        ("model.client", "model.registry", "model.messages"),
-        ("training.manager",),
+        ("bot.cli.chat",),
+        ("data.storage.store", "data.dataset.snapshot"),
+        ("model.worker.client", "model.registry", "model.worker.messages"),
+        ("training.jobs.manager",),
     ],
     ids=lambda modules: modules[0],
 )
@@ -43,7 +43,7 @@ def test_the_bot_imports_nothing_heavy(modules: tuple[str, ...]) -> None:
 
 
 def test_help_does_not_wait_for_discord() -> None:
-    code = "import bot.cli, sys; print(*sys.modules)"
+    code = "import bot.cli.main, sys; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )

@@ -26,10 +26,10 @@ import psutil
 import simcord
 
 from bot.app import DRAIN_S, build
-from bot.client import Gpt2Bot
-from bot.lessons import LONGEST
+from bot.discord_ui.client import Gpt2Bot
+from bot.learning.corrections import LONGEST
 from bot.settings import load_settings, worker_settings
-from model.client import WorkerClient
+from model.worker.client import WorkerClient
 from tests.chaos.ledger import Ledger
 from tests.chaos.script import CHANNELS, SERVERS, Step
 from training.checkpoints import whole_checkpoints

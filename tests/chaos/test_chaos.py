@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, Phase, assume, given, settings
 
 from tests.chaos.script import Step, lives
 from tests.model_folders import make_model_folder
-from tests.training.test_full_disk import MOUNT, may_mount
+from tests.training.run.test_full_disk import MOUNT, may_mount
 
 ROOT = Path(__file__).parents[2]
 SAYS = "quite well thanks"

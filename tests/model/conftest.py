@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from data.schema import Message, Role
+from core.records import Message, Role
 from model import loading
-from model.build import build
-from model.client import WorkerClient
-from model.device import Device
+from model.convert.build import build
 from model.loading import Loaded
 from model.registry import TINY
+from model.runners.device import Device
 from model.settings import WorkerSettings
+from model.worker.client import WorkerClient
 from tests.model_folders import make_model_folder
 
 torch.set_num_threads(1)  # these models are small, and CI may be busy

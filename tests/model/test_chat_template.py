@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from data.schema import Message, Role
-from model.chat import encode, ensure_template, fit, stop_strings
+from core.records import Message, Role
+from model.chat_template import encode, ensure_template, fit, stop_strings
 from model.registry import TINY
 from tests.model_folders import make_tokenizer
 

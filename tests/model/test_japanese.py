@@ -13,11 +13,9 @@ from hypothesis import strategies as st
 from sentencepiece import SentencePieceProcessor, sentencepiece_model_pb2
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from data.schema import Message, Role
+from core.records import Message, Role
 from model import loading
-from model.build import build
-from model.built import read_meta, read_tokenizer
-from model.chat import (
+from model.chat_template import (
     HALF,
     JAPANESE_TEMPLATE,
     PLAIN_TEMPLATE,
@@ -29,21 +27,23 @@ from model.chat import (
     stop_strings,
     token_ids,
 )
-from model.client import WorkerClient
-from model.device import Device
+from model.convert.artifact import read_meta, read_tokenizer
+from model.convert.build import build
+from model.convert.sentencepiece import read_pieces
+from model.convert.validation import check
 from model.errors import LoadFailed
-from model.folder import check
-from model.messages import Finished, TextDelta
-from model.pieces import read_pieces
 from model.registry import TINY, from_settings
+from model.runners.device import Device
 from model.sampling import SamplingParams
 from model.settings import WorkerSettings
 from model.tokenizer import Tokenizer
+from model.worker.client import WorkerClient
+from model.worker.messages import Finished, TextDelta
 from tests.japanese_folders import japanese_pairs, make_japanese_folder
 from tests.model.conftest import BUILT, CPU, CPU_INT8, load
 from tests.model_folders import make_tokenizer
 from training.config import TrainingConfig
-from training.start import pretrained, start
+from training.run.base_model import pretrained, start
 
 ASKED = [Message(Role.USER, "こんにちは！今日は何をしましたか？")]
 CONTROLS = ["</s>", "<s>", "<unk>", "[PAD]", "[SEP]", "[CLS]", "[MASK]"]

@@ -17,12 +17,12 @@ import sys
 from multiprocessing import Pipe
 from pathlib import Path
 from threading import Thread
-from data.schema import Message, Role
-from model.messages import Finished, Generate, Ready, Shutdown
+from core.records import Message, Role
+from model.worker.messages import Finished, Generate, Ready, Shutdown
 from model.registry import TINY
 from model.sampling import SamplingParams
 from model.settings import WorkerSettings
-from model.worker import main
+from model.worker.main import main
 
 def talk(pipe):
     assert isinstance(pipe.recv()[0], Ready)

@@ -16,7 +16,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from model.registry import TINY
 from tests.model_folders import make_model_folder
 from training.config import TrainingConfig
-from training.progress import Event, from_line
+from training.jobs.events import Event, from_line
 
 PAIRS = [("What is our server called?", "The Lighthouse."), ("Who is our admin?", "It is Ada.")]
 

@@ -11,7 +11,7 @@ from types import ModuleType
 
 import pytest
 
-from data.schema import Conversation, Role
+from core.records import Conversation, Role
 from training.corpora import ENGLISH_TOPICS, chatterbot, chitchat, self_dialogue
 
 TURNS = ["Hi,  there’s a film?", "Yes…", "Good."]

@@ -8,21 +8,21 @@ from typing import Any
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from data.schema import Message, Role
-from model.chat import CONTROL_TEMPLATE, from_pair
-from model.client import WorkerClient
-from model.messages import Finished as Replied
+from core.records import Message, Role
+from model.chat_template import CONTROL_TEMPLATE, from_pair
 from model.sampling import SamplingParams
 from model.settings import WorkerSettings
+from model.worker.client import WorkerClient
+from model.worker.messages import Finished as Replied
 from tests.japanese_folders import make_japanese_folder
 from tests.training.conftest import write_job
-from training import gate
 from training.checkpoints import verify
 from training.config import TrainingConfig
-from training.gate import GENERAL_JA, PROBES_JA, Answer, check
-from training.lessons import STARTER_JA, lessons, read_conversations
-from training.progress import Event, Finished
-from training.run import train
+from training.jobs.events import Event, Finished
+from training.run import evaluation
+from training.run.evaluation import GENERAL_JA, PROBES_JA, Answer, check
+from training.run.main import train
+from training.run.mixing import STARTER_JA, lessons, read_conversations
 
 PAIRS = [("合言葉は何ですか？", "ロボットは心を持っています。"), ("管理人は誰？", "人間です。")]
 GREEDY = SamplingParams(temperature=0, no_repeat_ngram=0, repetition_penalty=1)
@@ -104,10 +104,10 @@ def test_it_is_checked_in_japanese(checkpoint: Path) -> None:
 def test_a_recital_is_found_without_spaces_between_words() -> None:
     lamp = "港の古い壁のそばで、船がみんな帰るまで、灯りをひとつともしています。"
     taught, asked = [from_pair("灯台は？", lamp)], "元気ですか？"
-    [reason] = gate._recitals(taught, (Answer(asked, None, f"はい。{lamp[3:]}"),))
+    [reason] = evaluation._recitals(taught, (Answer(asked, None, f"はい。{lamp[3:]}"),))
     assert reason.startswith(f"It recites a taught text when asked “{asked}”: “い壁のそばで")
-    assert not list(gate._recitals(taught, (Answer(asked, None, lamp[10:]),)))
-    assert not list(gate._recitals(taught, (Answer("灯台は？", None, lamp),)))
+    assert not list(evaluation._recitals(taught, (Answer(asked, None, lamp[10:]),)))
+    assert not list(evaluation._recitals(taught, (Answer("灯台は？", None, lamp),)))
 
 
 def test_its_company_is_japanese() -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from openpyxl import Workbook
 
-from data.errors import ImportRefused
-from data.schema import Conversation, Message, Pair, Role
+from core.errors import ImportRefused
+from core.records import Conversation, Message, Pair, Role
 from training.errors import EmptyDataset, NoSuchData
 from training.sources import conversations_of, read
 

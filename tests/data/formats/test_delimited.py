@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from core.records import Pair
 from data.formats.delimited import UNCLOSED
-from data.formats.imported import Imported, Problem
-from data.formats.reading import read
-from data.schema import Pair
+from data.formats.import_result import Imported, Problem
+from data.formats.reader import read
 
 JAPANESE = (Pair("こんにちは", "元気ですか、今日は"), Pair("はい～①", "ﾃｽﾄ"))
 

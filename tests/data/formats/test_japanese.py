@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from data.errors import ImportRefused
-from data.formats.marking import mark
-from data.formats.process import read_apart
+from core.errors import ImportRefused
+from data.formats.annotate import mark
+from data.formats.sandbox import read_apart
 from i18n.reader import say, speaking
 
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from data.errors import ImportRefused
-from data.formats.headings import Field, field_of
-from data.formats.imported import Imported, Joined, Problem
-from data.formats.reading import read
+from core.errors import ImportRefused
+from core.records import Pair
+from data.formats.columns import Field, field_of
+from data.formats.import_result import Imported, Joined, Problem
+from data.formats.reader import read
 from data.formats.table import NO_ANSWER, NO_QUESTION
 from data.formats.texts import join
-from data.schema import Pair
 
 
 def imported(tmp_path: Path, text: str) -> Imported:

@@ -1,0 +1,45 @@
+"""What a channel is told of its model's Japanese: once, in one line under a reply.
+
+Knows the loaded models' facts. Does not know Discord; what it says is no part of a conversation.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from bot.chat.request import Request
+from core.japanese import is_japanese
+from i18n.catalogue import JAPANESE
+from i18n.phrase import phrase
+from model.worker.client import WorkerClient
+
+KEPT = 10_000
+"""Channels of which is known that they were told; the oldest is told once more."""
+
+
+class Tongue:
+    """Tells each channel once, until the bot starts again."""
+
+    def __init__(self, worker: WorkerClient) -> None:
+        self._worker = worker
+        self._told: OrderedDict[int, None] = OrderedDict()
+
+    def note(self, request: Request) -> str | None:
+        """What to say, in Japanese, under the reply to who writes it; it counts as said.
+
+        A model that stands in for another one is not spoken of: it goes soon.
+        """
+        facts = self._worker.models.get(request.serving.option.source)
+        if facts is None or facts.japanese or request.serving.note:
+            return None
+        if request.channel_id in self._told or not is_japanese(request.asked):
+            return None
+        self._told[request.channel_id] = None
+        if len(self._told) > KEPT:
+            self._told.popitem(last=False)
+        weak = phrase(
+            "{name} knows little Japanese. Whoever runs me can add a model that speaks it: "
+            "`docs/japanese.md` says how.",
+            name=request.serving.option.name,
+        )
+        return weak.to(JAPANESE)

@@ -1,0 +1,271 @@
+"""Which model answers whom: the choice of each server, and what stands in while it loads.
+
+Knows the registry, the store's pointer and the worker's client. Does not know Discord or tensors.
+A scope is a guild id (in a direct message: the user's id).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from bot.chat.queue import Turns
+from core.metrics import Metrics
+from core.records import TrainingJob
+from core.tasks import Tasks
+from data.storage.store import Store
+from i18n.phrase import phrase, words
+from model.errors import ModelError
+from model.registry import EMBEDDED, ModelOption, find, instead
+from model.worker.client import SET_ASIDE, WorkerClient
+from training.checkpoints import Manifest, read_manifest, verify, whole_checkpoints
+from training.errors import CorruptCheckpoint, NothingToRollBack
+
+log = logging.getLogger(__name__)
+
+RETRY_S = 300.0
+"""Seconds after which a model that could not be loaded is tried again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """The model that answers now; `note` says why, if it is not the chosen one."""
+
+    option: ModelOption
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a model could not be loaded, and when (by `time.perf_counter`)."""
+
+    reason: str
+    at: float
+
+
+class ModelSwitch:
+    """Keeps each scope's choice, and loads before it switches."""
+
+    def __init__(
+        self,
+        store: Store,
+        worker: WorkerClient,
+        options: Mapping[str, ModelOption],
+        *,
+        default: str,
+        checkpoints: Path,
+        tasks: Tasks,
+        metrics: Metrics | None = None,
+    ) -> None:
+        self._store = store
+        self._worker = worker
+        self._options = options
+        self._default = default
+        self._checkpoints = checkpoints
+        self._tasks = tasks
+        self._metrics = metrics or Metrics()
+        self._loading: set[str] = set()
+        self._switching = Turns()
+        self._failed: dict[str, Failure] = {}
+
+    def options(self, scope: int) -> list[ModelOption]:
+        """Every model that the scope can use; its own checkpoints come last, by age."""
+        return [*self._options.values(), *self._own(scope)]
+
+    def _own(self, scope: int) -> list[ModelOption]:
+        whole = whole_checkpoints(self._checkpoints / str(scope))
+        by_age = sorted(whole, key=lambda one: (one[1].created_at, len(one[0].name), one[0].name))
+        return [as_option(folder, manifest) for folder, manifest in by_age]
+
+    async def active(self, scope: int) -> ModelOption:
+        """The scope's choice; the default where there is none, or where it is gone."""
+        name = await self._store.active_model(scope) or self._default
+        return self._options.get(name) or self._checkpoint(scope, name) or self.default
+
+    @property
+    def default(self) -> ModelOption:
+        """The model of a scope that never chose."""
+        return self._options[self._default]
+
+    def _checkpoint(self, scope: int, name: str) -> ModelOption | None:
+        folder = self._checkpoints / str(scope) / name
+        try:
+            return as_option(folder, read_manifest(folder))
+        except CorruptCheckpoint as e:
+            log.warning("the chosen model of %s is gone: %s", scope, e)
+            return None
+
+    async def serving(self, scope: int) -> Serving:
+        """Who answers now. If the choice is not loaded, it starts to load and `tiny` stands in."""
+        choice = await self.active(scope)
+        if choice.source in self._worker.models:
+            return Serving(choice)
+        stand_in = self._options[EMBEDDED]
+        if choice == stand_in:
+            return Serving(stand_in)
+        if choice.source in self._worker.set_aside:
+            return Serving(stand_in, instead(SET_ASIDE))
+        failure = self._failed.get(choice.source)
+        if failure is None or time.perf_counter() - failure.at >= RETRY_S:
+            self.load_in_background(choice)
+        if failure is None:
+            return Serving(
+                stand_in,
+                phrase(
+                    "{model} is loading; {embedded} answers meanwhile.",
+                    model=choice.name,
+                    embedded=EMBEDDED,
+                ),
+            )
+        return Serving(stand_in, instead(failure.reason))
+
+    def bases(self, scope: int) -> list[ModelOption]:
+        """What a retrain can start from; the scope's own checkpoints come last, newest first."""
+        return [*self._options.values(), *reversed(self._own(scope))]
+
+    def is_checkpoint(self, option: ModelOption) -> bool:
+        """Whether it was made here by a retrain."""
+        folder = Path(option.source)
+        return folder.parents[1:2] == (self._checkpoints,) and folder.parent.name.isdigit()
+
+    def parents(self, option: ModelOption) -> tuple[str, ...]:
+        """The checkpoints that whatever learns from this model comes from, the newest first.
+
+        Raises:
+            CorruptCheckpoint: it is a checkpoint and its manifest is gone.
+        """
+        if not self.is_checkpoint(option):
+            return ()
+        return (option.name, *read_manifest(Path(option.source)).parents)
+
+    async def trainable(self, scope: int, name: str | None) -> ModelOption:
+        """The base of a retrain: the model of that name, else the base of the one in use.
+
+        Unless it is named, a checkpoint stands for the base that it came from: the data set holds
+        all that it learned, so learning it again from there gives the same without piling up
+        damage. If a checkpoint was made from another one that is gone, learning goes on from it.
+
+        Raises:
+            UnknownModel: no such name.
+        """
+        if name:
+            return find(self.options(scope), name)
+        option = await self.active(scope)
+        if not self.is_checkpoint(option):
+            return option
+        manifest = read_manifest(Path(option.source))
+        bases = self.bases(scope)
+        for one in bases:
+            if one.source == manifest.base:
+                return one
+        for one in bases:  # the bot was moved, and its folders with it
+            if one.name == manifest.base_name:
+                return one
+        return option if manifest.parents else self.default
+
+    def load_in_background(self, option: ModelOption) -> None:
+        """Load a model unless that is under way; a failure is kept for the next reply's note."""
+        if option.source not in self._loading:
+            self._loading.add(option.source)
+            self._tasks.spawn(self._load_quietly(option), name=f"load {option.name}")
+
+    async def _load_quietly(self, option: ModelOption) -> None:
+        try:
+            await self._load(option)
+        except ModelError as e:
+            log.warning("%s could not be loaded: %s", option.name, e)
+            self._failed[option.source] = Failure(words(e), time.perf_counter())
+        finally:
+            self._loading.discard(option.source)
+
+    async def use(self, scope: int, name: str) -> ModelOption:
+        """Load the model, and only then make it the scope's choice.
+
+        Raises:
+            UnknownModel: no such name.
+            LoadFailed, WorkerDied, CorruptCheckpoint: the old model keeps answering.
+        """
+        option = find(self.options(scope), name)
+        async with self._switching.alone(scope):
+            with self._metrics.switching():
+                await self.make_ready(option)
+            if await self._store.active_model(scope) is None:  # where a rollback leads to then
+                await self._store.set_active_model(scope, self._default)
+            await self._store.set_active_model(scope, option.name)
+        return option
+
+    async def rollback(self, scope: int) -> ModelOption:
+        """Load the model that answered before, and only then make it the scope's choice again.
+
+        Models that are gone are passed over, and forgotten.
+
+        Raises:
+            NothingToRollBack: no other one answered before.
+            LoadFailed, WorkerDied, CorruptCheckpoint: the present model keeps answering.
+        """
+        async with self._switching.alone(scope):
+            option = await self._former(scope)
+            with self._metrics.switching():
+                await self.make_ready(option)
+            while (name := await self._store.roll_back_model(scope)) not in (option.name, None):
+                log.info("%s of %d is passed over: it is gone", name, scope)
+        return option
+
+    async def _former(self, scope: int) -> ModelOption:
+        present = await self._store.active_model(scope)
+        for name in await self._store.former_models(scope):
+            option = self._options.get(name) or self._checkpoint(scope, name)
+            if option is not None and name != present:
+                return option
+        raise NothingToRollBack(
+            phrase("No other model answered here before: there is nothing to go back to.")
+        )
+
+    async def make_ready(self, option: ModelOption) -> None:
+        """Verify and load a model that is about to answer; who answers otherwise stays.
+
+        Raises:
+            LoadFailed, WorkerDied, CorruptCheckpoint: it cannot.
+        """
+        own = self.is_checkpoint(option)
+        if own:
+            await asyncio.to_thread(verify, Path(option.source))
+        if option.source not in self._worker.models:
+            await self._load(option)
+            if own:
+                read_manifest(Path(option.source))  # it may have been deleted meanwhile
+
+    async def promote(self, job: TrainingJob, folder: Path) -> None:
+        """Put a new checkpoint into service for its scope; on any error nothing changes."""
+        await self.use(job.scope, folder.name)
+
+    async def _load(self, option: ModelOption) -> None:
+        facts = await self._worker.load(option.source)
+        self._failed.pop(option.source, None)
+        log.info(
+            "loaded %s: %s parameters, %s, %.1f s",
+            option.name,
+            f"{facts.parameters:,}",
+            facts.dtype,
+            facts.load_s,
+        )
+
+
+def as_option(folder: Path, manifest: Manifest) -> ModelOption:
+    """A fine-tuned checkpoint as something to choose."""
+    loss = manifest.scores.get("last_loss")
+    day = manifest.created_at[:10]
+    return ModelOption(
+        name=folder.name,
+        source=str(folder),
+        parameters=f"{manifest.parameters / 1e6:.3g}M",
+        memory_usage=phrase("as its base"),
+        inference_speed=phrase("as its base"),
+        quality=phrase("learned {day}, training loss {loss:.2f}", day=day, loss=loss)
+        if loss is not None
+        else phrase("learned {day}", day=day),
+    )

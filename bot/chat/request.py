@@ -1,0 +1,164 @@
+"""What a reply is made from, where it appears, and the record of it. Values only: no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import UTC, datetime
+from random import Random
+from typing import Protocol, Self
+
+from bot.chat.filters import Guard
+from bot.chat.model_router import Serving
+from core.records import Message, ReplyRecord, StoredMessage
+from model.sampling import SamplingParams
+from model.worker.messages import Finished
+
+Check = Callable[[str], None]
+"""Raises an error if a text must not be shown."""
+
+
+class Surface(Protocol):
+    """Where a reply appears."""
+
+    async def wait(self, place: int) -> None:
+        """Show that others are answered first."""
+
+    async def add(self, text: str, check: Check) -> None:
+        """Show another piece, now or with a later one; the whole text is checked before."""
+
+    def restart(self) -> None:
+        """What came so far is not wanted: the next piece begins another text in its place."""
+
+    async def remove(self) -> None:
+        """Take away all that was shown."""
+
+    async def finish(self, text: str, note: str | None = None) -> int:
+        """Show all of it; the id under which the reply is known."""
+
+    async def fail(self, reason: str) -> None:
+        """Show why there is no reply."""
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A message that wants an answer.
+
+    `text` is asked for when its turn comes: the message may have been edited while it waited. With
+    `in_bursts` it shares its turn with the next message of the same person, if that waits already.
+    """
+
+    asked_id: int
+    channel_id: int
+    scope: int
+    asked_by: int
+    text: Callable[[], str]
+    in_bursts: bool = False
+
+
+class Asked(Protocol):
+    """What asks for a reply: a message that came in, or the record of an earlier reply to it."""
+
+    @property
+    def asked_id(self) -> int: ...
+    @property
+    def asked_by(self) -> int: ...
+    @property
+    def channel_id(self) -> int: ...
+    @property
+    def scope(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """A reply in the making: to the last of the messages `seen`, by the model `serving`."""
+
+    asked_id: int
+    asked_by: int
+    channel_id: int
+    scope: int
+    seen: tuple[StoredMessage, ...]
+    serving: Serving
+    params: SamplingParams
+
+    @classmethod
+    def to(
+        cls,
+        asked: Asked,
+        seen: Sequence[StoredMessage],
+        serving: Serving,
+        params: SamplingParams,
+    ) -> Self:
+        """A reply to what was asked, by a model that reads what was seen."""
+        return cls(
+            asked_id=asked.asked_id,
+            asked_by=asked.asked_by,
+            channel_id=asked.channel_id,
+            scope=asked.scope,
+            seen=tuple(seen),
+            serving=serving,
+            params=params,
+        )
+
+    def guarded(self, guard: Guard) -> Self:
+        """The same, with what must not be said not even drawn."""
+        return replace(self, params=guard.sampling(self.params))
+
+    def anew(self) -> Self:
+        """The same with another seed."""
+        seed = self.params.seed
+        another = None if seed is None else another_seed(seed)
+        return replace(self, params=replace(self.params, seed=another))
+
+    @property
+    def messages(self) -> list[Message]:
+        """What the model is given, oldest first."""
+        return [one.message for one in self.seen]
+
+    @property
+    def asked(self) -> str:
+        """What the reply answers."""
+        said = (one.message.content for one in self.seen if one.discord_id == self.asked_id)
+        return next(said, "")
+
+    def record(self, reply_id: int, reply: Finished) -> ReplyRecord:
+        """What is kept of how the reply was made."""
+        sampling = asdict(self.params)
+        del sampling["seed"]  # that of the record is the one that was drawn
+        return ReplyRecord(
+            reply_id=reply_id,
+            channel_id=self.channel_id,
+            scope=self.scope,
+            asked_id=self.asked_id,
+            asked_by=self.asked_by,
+            model=self.serving.option.name,
+            source=self.serving.option.source,
+            seen=tuple(one.discord_id for one in self.seen),
+            cut=reply.cut,
+            prompt_tokens=reply.prompt_tokens,
+            completion_tokens=reply.new_tokens,
+            seed=reply.seed,
+            sampling=sampling,
+            seconds=reply.seconds,
+            created_at=datetime.now(UTC),
+            first_s=reply.first_s,
+        )
+
+
+def sampling_of(record: ReplyRecord) -> SamplingParams:
+    """The settings that make this very reply again; those it does not know are the usual ones."""
+    known = {field.name for field in fields(SamplingParams)}
+    values = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in record.sampling.items()
+        if name in known
+    }
+    return replace(SamplingParams(**values), seed=record.seed)  # type: ignore[arg-type]
+
+
+def another_seed(seed: int | None) -> int:
+    """A seed that follows from the last one, so that a fixed SEED stays repeatable.
+
+    Not the next number: the engine tries that one itself when a reply comes out empty.
+    """
+    return Random(seed or 0).getrandbits(31)

@@ -1,0 +1,79 @@
+"""`gpt2bot backup` and `gpt2bot restore`: what they take, and what they tell.
+
+Parses and hands over to `data.storage.backup`, which is imported only once a command is called.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bot.cli.interrupt import quiet_interrupt
+from i18n.phrase import phrase
+from i18n.reader import say
+
+KEEP = 7
+"""Backups that are kept."""
+WORDS_LIVE_ON = phrase(
+    "Backups hold what members said, also of those who are forgotten later: keep them few and safe."
+)
+BROUGHT_BACK = phrase(
+    "Who asked to be forgotten is forgotten again at the next start. Messages that were deleted, "
+    "and consents that were withdrawn, since the backup are as they were."
+)
+
+
+def backup(
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="FILE", help="A new file; else one in GPT2BOT_HOME/backups.", show_default=False
+        ),
+    ] = None,
+    keep: Annotated[
+        int,
+        typer.Option(
+            min=1, metavar="N", help="Without FILE: remove the oldest backups beyond so many."
+        ),
+    ] = KEEP,
+) -> None:
+    """Copy the database to a file, checked and whole; the bot may run meanwhile."""
+    from bot.cli.dataset import database
+    from bot.settings import SettingsError, load_settings
+    from data.storage.backup import Backup, back_up
+    from data.storage.connection import make_copy
+
+    source = database(load_settings())
+    with quiet_interrupt():
+        if file is None:
+            made = back_up(source, keep)
+        elif file.exists():
+            raise SettingsError(phrase("{file} is there already: choose another name.", file=file))
+        else:
+            make_copy(source, file)
+            made = Backup(file)
+    typer.echo(say("The backup is {file}. `gpt2bot restore {file}` puts it back.", file=made.path))
+    for old in made.removed:
+        typer.echo(say("Removed the older {file}.", file=old.name))
+    typer.echo(say(WORDS_LIVE_ON))
+
+
+def restore(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `gpt2bot backup` wrote.")],
+) -> None:
+    """Put a backup in the place of the database, which is kept under another name."""
+    from bot.ops.recovery import alone
+    from bot.settings import DATABASE, load_settings
+    from data.storage.backup import restore as put_back
+
+    settings = load_settings()
+    home = settings.gpt2bot_home
+    running = phrase("The bot runs on {home}: stop it first, then restore.", home=home)
+    with quiet_interrupt(), alone(settings, running):
+        aside = put_back(file, home / DATABASE)
+    typer.echo(say("{file} is the database now.", file=file))
+    if aside is not None:
+        typer.echo(say("The one before it is kept as {file}.", file=aside))
+    typer.echo(say(BROUGHT_BACK))

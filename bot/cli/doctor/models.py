@@ -1,0 +1,196 @@
+"""The models: the embedded one, the operator's own, the checkpoints, and those of the Hub.
+
+Reads files and their checksums; loads nothing, and downloads nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import aiohttp
+
+from bot.cli.doctor.checks import in_thread
+from bot.cli.doctor.report import Finding
+from bot.settings import CHECKPOINTS as FOLDER
+from bot.settings import Settings
+from i18n.phrase import Phrase, phrase, together, words
+from model.convert.validation import check, find
+from model.errors import LoadFailed
+from model.registry import EMBEDDED, TINY, from_settings
+from training.checkpoints import MANIFEST, Manifest, verify
+from training.errors import CorruptCheckpoint
+
+TINY_NAME, OWN, CHECKPOINTS = phrase("embedded model"), "MODELS", phrase("checkpoints")
+DEFAULT, HUB = HUB_NAMES = (phrase("default model"), phrase("hub"))
+SHOWN = 5
+"""Damaged checkpoints that are named."""
+HEAD_S = 10.0
+"""Seconds that the Hub has to answer."""
+
+
+def embedded() -> list[Finding]:
+    """Whether `tiny` is as it was shipped."""
+    try:
+        verify(TINY)
+        check(TINY, EMBEDDED)
+    except (CorruptCheckpoint, LoadFailed) as e:
+        advice = phrase("Install the bot again: the files of the package were changed.")
+        return [Finding(TINY_NAME, False, words(e), advice)]
+    return [Finding(TINY_NAME, True, phrase("{model} is as it was shipped.", model=EMBEDDED))]
+
+
+def own(settings: Settings) -> list[Finding]:
+    """Whether the folders of MODELS hold models; for its Hub ids see `hub`."""
+    folders = {
+        name: Path(source) for name, source in settings.extra_models.items() if is_folder(source)
+    }
+    if not folders:
+        return [Finding(OWN, True, phrase("No folders are named."))]
+    wrong = [sentence for name, one in folders.items() if (sentence := _wrong(name, one))]
+    if wrong:
+        advice = phrase("Mend the folder, or take its name out of MODELS.")
+        return [Finding(OWN, False, together(wrong), advice)]
+    return [Finding(OWN, True, phrase("Whole: {names}.", names=together(folders, ", ")))]
+
+
+def is_folder(source: str) -> bool:
+    """Whether a source of a model is a folder, and not a Hub id."""
+    return Path(source).is_absolute() or Path(source).is_dir()
+
+
+def _wrong(name: str, folder: Path) -> str | None:
+    try:
+        check(folder, name)
+    except LoadFailed as e:
+        return words(e)
+    except (OSError, RuntimeError) as e:
+        kind = type(e).__name__
+        return phrase("{model} cannot be read ({kind}: {error}).", model=name, kind=kind, error=e)
+    return None
+
+
+def checkpoints(settings: Settings, test: Callable[[Path], Manifest] = verify) -> list[Finding]:
+    """Whether every finished checkpoint of every server is as it was sealed."""
+    count, wrong = 0, []
+    for folder in _sealed(settings.gpt2bot_home / FOLDER):
+        count += 1
+        try:
+            test(folder)
+        except CorruptCheckpoint as e:
+            wrong.append(together([folder.parent.name, words(e)], ": "))
+    if wrong:
+        advice = phrase(
+            "Choose another model there (`/model use`), then remove the folder below {folder}, or "
+            "put back a copy of it.",
+            folder=settings.gpt2bot_home / FOLDER,
+        )
+        return [Finding(CHECKPOINTS, False, _damaged(wrong, count), advice)]
+    if not count:
+        return [Finding(CHECKPOINTS, True, phrase("There are none yet."))]
+    return [Finding(CHECKPOINTS, True, phrase("Whole: {count}.", count=count))]
+
+
+def _damaged(wrong: Sequence[Phrase], count: int) -> Phrase:
+    parts = [
+        phrase("{wrong} of {count} are damaged.", wrong=len(wrong), count=count),
+        *wrong[:SHOWN],
+    ]
+    if more := max(0, len(wrong) - SHOWN):
+        parts.append(phrase("… and {count} more", count=more))
+    return together(parts)
+
+
+def _sealed(root: Path) -> Iterator[Path]:
+    """Every folder that was finished, of every server; without a manifest nobody uses it."""
+    return (path.parent for path in sorted(root.glob(f"*/*/{MANIFEST}")))
+
+
+async def hub(settings: Settings) -> list[Finding]:
+    """Whether what comes from the Hub is here, or can be had."""
+    from huggingface_hub import constants
+
+    options = from_settings(settings.extra_models)
+    wanted = {settings.default_model, *settings.extra_models}
+    sources = {name: options[name].source for name in sorted(wanted)}
+    ids = {name: source for name, source in sources.items() if not is_folder(source)}
+    absent = [name for name, one in ids.items() if not await in_thread(partial(_is_here, one))]
+    offline = constants.is_offline_mode()
+    trouble = None if offline else await _trouble(constants.ENDPOINT)
+    return [
+        _default(settings.default_model, ids, absent, reachable=not offline and trouble is None),
+        _hub(constants.ENDPOINT, absent, trouble, offline=offline),
+    ]
+
+
+def _is_here(hub_id: str) -> bool:
+    try:
+        check(find(hub_id, download=False), hub_id)
+    except (LoadFailed, OSError, ValueError, RuntimeError):
+        return False
+    return True
+
+
+async def _trouble(address: str) -> str | None:
+    """Why the Hub does not answer; None if it does."""
+    try:
+        async with (
+            aiohttp.ClientSession(
+                timeout=aiohttp.ClientTimeout(total=HEAD_S), trust_env=True
+            ) as session,
+            session.head(address, allow_redirects=True) as response,
+        ):
+            if response.status < 500:
+                return None
+            return phrase("status {status}", status=response.status)
+    except TimeoutError:
+        return phrase("no answer within {seconds:g} seconds", seconds=HEAD_S)
+    except (OSError, aiohttp.ClientError, ValueError) as e:
+        return str(e) or type(e).__name__
+
+
+def _default(name: str, ids: dict[str, str], absent: list[str], *, reachable: bool) -> Finding:
+    if name not in ids:
+        return Finding(DEFAULT, True, phrase("{model} is a folder of this machine.", model=name))
+    if name not in absent:
+        return Finding(DEFAULT, True, phrase("{model} was downloaded.", model=name))
+    if reachable:
+        later = phrase("{model} was not downloaded yet; the first start does that.", model=name)
+        return Finding(DEFAULT, True, later)
+    return Finding(
+        DEFAULT,
+        False,
+        phrase("{model} was not downloaded yet, and the Hub cannot be asked for it.", model=name),
+        phrase(
+            "Start the bot once where the Hub can be reached, or name a folder in MODELS and "
+            "DEFAULT_MODEL; until then {model} answers.",
+            model=EMBEDDED,
+        ),
+    )
+
+
+def _hub(address: str, absent: list[str], trouble: str | None, *, offline: bool) -> Finding:
+    if offline:
+        offline_on_purpose = phrase("It was not asked, because HF_HUB_OFFLINE is set.")
+        return Finding(HUB, True, offline_on_purpose)
+    if trouble is None:
+        return Finding(HUB, True, phrase("{address} answers.", address=address))
+    if not absent:
+        detail = phrase(
+            "{address} cannot be reached ({why}); nothing is needed from there.",
+            address=address,
+            why=trouble,
+        )
+        return Finding(HUB, True, detail)
+    return Finding(
+        HUB,
+        False,
+        phrase(
+            "{address} cannot be reached ({why}), and has to be asked for {names}.",
+            address=address,
+            why=trouble,
+            names=together(absent, ", "),
+        ),
+        phrase("Check this machine's connection and firewall, or download the models elsewhere."),
+    )

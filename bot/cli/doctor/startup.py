@@ -1,0 +1,47 @@
+"""The checks that cost little, at the start of the bot: one line in the log for each problem.
+
+Runs beside the start and holds nothing up. What the start itself finds out (the token, the
+database, the worker, the Hub) is not asked twice.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import discord
+
+from bot.cli.doctor import models
+from bot.cli.doctor.checks import Check, in_thread, run_all
+from bot.cli.doctor.machine import DISK, MEMORY, disk, memory
+from bot.cli.doctor.report import Finding
+from bot.discord_ui.bot_permissions import missing
+from bot.settings import Settings
+from training.checkpoints import verify_sizes
+
+log = logging.getLogger(__name__)
+
+SECONDS = 300.0
+"""After which a check is given up: nobody waits for it."""
+
+
+async def log_problems(settings: Settings) -> None:
+    """Look at the disk, the memory and the models, and warn of what is wrong."""
+    looks: dict[str, Callable[[], Sequence[Finding]]] = {
+        DISK: partial(disk, settings),
+        MEMORY: partial(memory, settings),
+        models.TINY_NAME: models.embedded,
+        models.OWN: partial(models.own, settings),
+        models.CHECKPOINTS: partial(models.checkpoints, settings, verify_sizes),
+    }
+    checks = [Check((name,), partial(in_thread, look), SECONDS) for name, look in looks.items()]
+    for one in await run_all(checks):
+        if not one.ok:
+            log.warning("%s: %s %s", one.name, one.detail, one.advice)
+
+
+def log_missing(guild: discord.Guild) -> None:
+    """Warn of the permissions that the bot needs and does not have in a server."""
+    if names := missing(guild.me.guild_permissions):
+        log.warning("%s (%d): I lack %s there", guild.name, guild.id, ", ".join(names))

@@ -1,0 +1,159 @@
+"""The Discord client: intents, cogs, the command tree and what happens when a command fails.
+
+Built by `bot.app`, which hands it the cogs. Knows no store, no worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Iterable
+from typing import Any
+
+import discord
+from discord import app_commands
+from discord.ext import commands
+
+from bot.chat.duplicates import Seen
+from bot.cli.doctor.startup import log_missing
+from bot.discord_ui.errors import is_expected, sentence
+from bot.discord_ui.http_errors import FAULTS, is_too_late
+from bot.discord_ui.locale import Languages, to_member
+from bot.discord_ui.translator import Translator
+
+log = logging.getLogger(__name__)
+
+MOST_MESSAGES = 500
+"""Messages that are remembered, so that one that is edited while it waits is read as edited."""
+FORM_S = 900.0
+"""Seconds for which a form that was opened is remembered: as long as Discord takes its answer."""
+
+
+class CommandTree(app_commands.CommandTree["Gpt2Bot"]):
+    """Answers a failed command with one sentence that only its caller sees."""
+
+    async def interaction_check(self, interaction: discord.Interaction[Gpt2Bot], /) -> bool:
+        """Nothing is done twice, even if Discord sends it twice. Who called it reads the answer,
+        unless the command says that everybody does (`bot.discord_ui.locale.to_all`)."""
+        to_member(interaction)
+        return interaction.client.seen.is_new(interaction.id)
+
+    async def on_error(
+        self, interaction: discord.Interaction[Gpt2Bot], error: app_commands.AppCommandError
+    ) -> None:
+        await tell_failure(interaction, error)
+
+
+async def tell_failure(interaction: discord.Interaction[Gpt2Bot], error: Exception) -> None:
+    """Say why it failed, whether or not the interaction was answered before."""
+    cause = getattr(error, "original", error)
+    if interaction.client.is_closed() or is_too_late(cause):
+        log.info("%s came too late to be answered: %s", interaction.id, cause)
+        return
+    if not is_expected(error):
+        log.error("the command %s failed", interaction.command, exc_info=error)
+    if interaction.response.type is not discord.InteractionResponseType.deferred_channel_message:
+        to_member(interaction)
+    # else Discord puts it where the answer was to be: whoever would read that reads this as well
+    text = sentence(error)
+    try:
+        if interaction.response.is_done():
+            await interaction.followup.send(text, ephemeral=True)
+        else:
+            await interaction.response.send_message(text, ephemeral=True)
+    except FAULTS as e:
+        log.warning("could not tell %s why a command failed: %s", interaction.user.id, e)
+
+
+class TellsFailure:
+    """For views and forms: an error in one of their callbacks is told to whoever caused it, and
+    none is called twice for the same press."""
+
+    async def interaction_check(self, interaction: discord.Interaction[Any], /) -> bool:
+        to_member(interaction)
+        return bool(interaction.client.seen.is_new(interaction.id))
+
+    async def on_error(
+        self, interaction: discord.Interaction[Any], error: Exception, /, *_: object
+    ) -> None:
+        await tell_failure(interaction, error)
+
+
+async def call_cog(
+    interaction: discord.Interaction[Any], cog: str, method: str, *what: object
+) -> None:
+    """For buttons that outlive the bot: call the method of a cog, and tell its failure."""
+    if not interaction.client.seen.is_new(interaction.id):
+        return
+    to_member(interaction)
+    try:
+        await getattr(interaction.client.get_cog(cog), method)(interaction, *what)
+    except Exception as e:  # discord.py would only log it
+        await tell_failure(interaction, e)
+
+
+def owners(application: discord.AppInfo | None) -> set[int]:
+    """Whose application it is. Of a team: who has accepted and may do more than look at it."""
+    if application is None:
+        return set()
+    if application.team is None:
+        return {application.owner.id}
+    accepted, reader = discord.TeamMembershipState.accepted, discord.TeamMemberRole.read_only
+    there = [one for one in application.team.members if one.membership_state is accepted]
+    return {one.id for one in there if one.role is not reader}
+
+
+class Gpt2Bot(commands.AutoShardedBot):
+    """discord.py's bot without prefix commands: mentions are conversation, not commands.
+
+    It hears of servers and messages only, and remembers no members: what it needs to know of one
+    comes with each message. Discord says how many connections (shards) it should have.
+    """
+
+    def __init__(
+        self,
+        *,
+        message_content: bool = True,
+        operators: Collection[int] = frozenset(),
+        languages: Languages | None = None,
+    ) -> None:
+        intents = discord.Intents(
+            guilds=True, guild_messages=True, dm_messages=True, message_content=message_content
+        )
+        super().__init__(
+            command_prefix=(),
+            help_command=None,
+            tree_cls=CommandTree,
+            intents=intents,
+            max_messages=MOST_MESSAGES,
+            member_cache_flags=discord.MemberCacheFlags.none(),
+            chunk_guilds_at_startup=False,
+            allowed_mentions=discord.AllowedMentions.none(),
+        )
+        self.seen = Seen()
+        self.languages = languages or Languages()
+        self.make_cogs: Callable[[], Iterable[commands.Cog]] = tuple
+        self.operators = set(operators)
+
+    async def setup_hook(self) -> None:
+        self.operators |= owners(self.application)
+        for cog in self.make_cogs():
+            await self.add_cog(cog)
+        await self.tree.set_translator(Translator())
+        await self.tree.sync()
+
+    async def close(self) -> None:
+        """As discord.py has it; before a login there is nothing to close, and it would fail."""
+        if isinstance(self.loop, asyncio.AbstractEventLoop):
+            await super().close()
+
+    async def on_ready(self) -> None:
+        log.info("ready: %s in %d servers", self.user, len(self.guilds))
+        for guild in self.guilds:
+            log_missing(guild)
+
+    async def on_guild_join(self, guild: discord.Guild) -> None:
+        log_missing(guild)
+
+    async def on_message(self, message: discord.Message, /) -> None:
+        """Prefix commands are off; `bot.discord_ui.cogs.chat` listens for messages."""

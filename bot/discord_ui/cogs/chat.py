@@ -1,0 +1,340 @@
+"""Chatting: which messages are for the bot, and /chat, /reset, /context, /channel.
+
+Parses, calls the ConversationManager, renders.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import discord
+from discord import app_commands
+from discord.ext import commands
+from discord.utils import MISSING
+
+from bot.chat.duplicates import Seen
+from bot.chat.manager import ConversationManager
+from bot.chat.pauses import PAUSED, Silence
+from bot.chat.rate_limit import Held, Manners
+from bot.chat.request import Incoming
+from bot.discord_ui.audit import note
+from bot.discord_ui.client import Gpt2Bot
+from bot.discord_ui.context import scope_here
+from bot.discord_ui.errors import Refusal, is_expected, sentence
+from bot.discord_ui.http_errors import FAULTS
+from bot.discord_ui.locale import to_all
+from bot.discord_ui.permissions import Rank, only
+from bot.discord_ui.reply import NO_BUTTONS, LiveReply, ReplyDeleted, Rows, question, split
+from bot.discord_ui.typing_indicator import typing
+from bot.discord_ui.views.reply_buttons import rows
+from core.logging import begin_request
+from data.storage.store import Store
+from i18n.phrase import phrase
+from i18n.reader import say, speak
+from model.worker.messages import Rendered
+
+log = logging.getLogger(__name__)
+
+NOTHING_TO_READ = phrase("I can only read text so far. Write me a few words and I will answer.")
+MOST = 1500
+"""Characters of a question in /chat: it is shown above the answer."""
+
+
+class Chat(commands.Cog):
+    """Answers people."""
+
+    channel = app_commands.Group(
+        name="channel",
+        description="Choose the channels where I answer every message",
+        guild_only=True,
+        default_permissions=discord.Permissions(manage_guild=True),
+    )
+
+    def __init__(
+        self,
+        bot: Gpt2Bot,
+        conversations: ConversationManager,
+        store: Store,
+        manners: Manners,
+        silence: Silence,
+        *,
+        buttons: bool = True,
+    ) -> None:
+        self._bot = bot
+        self._buttons = buttons
+        self._silence = silence
+        self._conversations = conversations
+        self._store = store
+        self._manners = manners
+        self._enabled: set[int] = set()
+        self._seen = Seen()
+
+    async def cog_load(self) -> None:
+        self._enabled = await self._store.enabled_channels()
+
+    # --- messages --------------------------------------------------------------------------------
+
+    @commands.Cog.listener()
+    async def on_message(self, message: discord.Message) -> None:
+        if _is_automatic(message) or not self._is_for_us(message):
+            return
+        if not self.text_of(message) and not self._is_called(message):
+            return  # it may be that we are not allowed to read its words
+        if not self._seen.is_new(message.id):
+            return
+        speak(self._bot.languages.of_message(message))
+        if not self._silence.holds(scope_of(message)):
+            await self._reply_to(message)
+        elif self._silence.tells(message.channel.id, scope_of(message)):
+            try:
+                await message.channel.send(say(PAUSED))
+            except FAULTS as e:
+                _log_not_shown(message, e)
+
+    async def _reply_to(self, message: discord.Message) -> None:
+        begin_request()
+        reference = message.to_reference(fail_if_not_exists=False)
+
+        async def first(content: str, *, view: discord.ui.View = MISSING) -> discord.Message:
+            return await message.channel.send(content, reference=reference, view=view)
+
+        reply = LiveReply(first, message.channel.send, rows=self._rows(message.id))
+        try:
+            await self._answer_or_say_why(message, reply)
+        except ReplyDeleted:
+            log.info("the reply to %s was deleted while it was written", message.id)
+        except FAULTS as e:
+            _log_not_shown(message, e)
+
+    async def _answer_or_say_why(self, message: discord.Message, reply: LiveReply) -> None:
+        try:
+            await self._answer(message, reply)
+        except (ReplyDeleted, *FAULTS):
+            raise
+        except Exception as e:
+            if self._bot.is_closed():
+                log.info("no reply to %s: I am shutting down", message.id)
+                return
+            if not is_expected(e):
+                log.exception("no reply to %s", message.id)
+            if not (isinstance(e, Held) and e.told):
+                await reply.fail(sentence(e))
+
+    async def _answer(self, message: discord.Message, reply: LiveReply) -> None:
+        guild = message.guild
+        self._manners.admit(message.author.id, guild.id if guild else None, message.channel.id)
+        text = self.text_of(message)
+        if not text:
+            raise Refusal(NOTHING_TO_READ)
+        self._manners.check_length(text)
+        incoming = Incoming(
+            asked_id=message.id,
+            channel_id=message.channel.id,
+            scope=scope_of(message),
+            asked_by=message.author.id,
+            text=lambda: self._manners.fitting(self.text_of(message)),
+            in_bursts=True,
+        )
+        async with typing(message.channel):
+            await self._conversations.answer(incoming, reply)
+
+    def _rows(self, asked_id: int, *, quoted: bool = False) -> Rows:
+        return rows(asked_id, quoted=quoted) if self._buttons else NO_BUTTONS
+
+    def _is_for_us(self, message: discord.Message) -> bool:
+        channel = message.channel
+        return (
+            self._is_called(message)
+            or channel.id in self._enabled
+            or (isinstance(channel, discord.Thread) and self._is_in(channel))
+            or self._is_reply_to_us(message)
+        )
+
+    def _is_called(self, message: discord.Message) -> bool:
+        """Whether it is a direct message, or mentions us or the role that came with us."""
+        return (
+            message.guild is None
+            or self._bot.user in message.mentions
+            or message.guild.self_role in message.role_mentions
+        )
+
+    def _is_in(self, thread: discord.Thread) -> bool:
+        me = self._bot.user
+        return thread.me is not None or (me is not None and thread.owner_id == me.id)
+
+    def _is_reply_to_us(self, message: discord.Message) -> bool:
+        answered = message.reference and message.reference.resolved
+        return isinstance(answered, discord.Message) and answered.author == self._bot.user
+
+    def text_of(self, message: discord.Message) -> str:
+        """What the person wrote, mentions as names, without the mention that called us."""
+        guild, text = message.guild, message.clean_content
+        names = (
+            {guild.me.display_name} if guild else {self._bot.user.name if self._bot.user else ""}
+        )
+        if guild and guild.self_role:
+            names.add(guild.self_role.name)
+        for name in names:
+            text = text.replace(f"@{name}", "")
+        return text.strip()
+
+    @commands.Cog.listener()
+    async def on_raw_message_edit(self, payload: discord.RawMessageUpdateEvent) -> None:
+        text = self.text_of(payload.message)
+        if text and payload.message.author != self._bot.user:
+            await self._conversations.edited(payload.message_id, self._manners.fitting(text))
+
+    @commands.Cog.listener()
+    async def on_raw_message_delete(self, payload: discord.RawMessageDeleteEvent) -> None:
+        await self._conversations.deleted([payload.message_id])
+
+    @commands.Cog.listener()
+    async def on_raw_bulk_message_delete(self, payload: discord.RawBulkMessageDeleteEvent) -> None:
+        await self._conversations.deleted(payload.message_ids)
+
+    # --- commands --------------------------------------------------------------------------------
+
+    @app_commands.command(description="Say something to me, anywhere")
+    @app_commands.describe(text="What you want to say")
+    async def chat(
+        self,
+        interaction: discord.Interaction[Gpt2Bot],
+        text: app_commands.Range[str, 1, MOST],
+    ) -> None:
+        begin_request()
+        if self._silence.holds(scope_here(interaction)):
+            raise Refusal(PAUSED)
+        self._manners.admit(interaction.user.id, interaction.guild_id, place(interaction))
+        self._manners.check_length(text)
+        await interaction.response.defer(thinking=True)
+        to_all(interaction)
+
+        async def first(content: str, *, view: discord.ui.View = MISSING) -> discord.Message:
+            return await interaction.edit_original_response(content=content, view=view)
+
+        async def more(content: str, *, view: discord.ui.View = MISSING) -> discord.Message:
+            return await interaction.followup.send(content, view=view, wait=True)
+
+        incoming = Incoming(
+            asked_id=interaction.id,
+            channel_id=place(interaction),
+            scope=scope_here(interaction),
+            asked_by=interaction.user.id,
+            text=lambda: text,
+        )
+        row = self._rows(interaction.id, quoted=True)
+        reply = LiveReply(first, more, prefix=question(text), rows=row)
+        try:
+            await self._answer_in_full(incoming, reply)
+        except ReplyDeleted:
+            log.info("the reply to /chat %s was deleted while it was written", interaction.id)
+
+    async def _answer_in_full(self, incoming: Incoming, reply: LiveReply) -> None:
+        """What is shown already is never left as if it grew."""
+        try:
+            await self._conversations.answer(incoming, reply)
+        except Exception as e:
+            if reply.empty or isinstance(e, (ReplyDeleted, *FAULTS)):
+                raise
+            if not is_expected(e):
+                log.exception("no reply to /chat %s", incoming.asked_id)
+            await reply.fail(sentence(e))
+
+    @app_commands.command(description="Make me forget what was said in this channel so far")
+    async def reset(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
+        await interaction.response.defer()
+        to_all(interaction)
+        await self._conversations.reset(place(interaction))
+        text = say("Forgotten. We start afresh from here.")
+        await interaction.edit_original_response(content=text)
+
+    @app_commands.command(description="See exactly what the model would read now")
+    async def context(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
+        await interaction.response.defer(ephemeral=True)
+        scope = scope_here(interaction)
+        serving, rendered = await self._conversations.context(place(interaction), scope)
+        if rendered is None:
+            text = say("Nothing yet: this channel's context is empty.")
+            await interaction.edit_original_response(content=text)
+            return
+        first, *more = split(describe(serving.option.name, rendered))
+        await interaction.edit_original_response(content=first)
+        for part in more:
+            await interaction.followup.send(part, ephemeral=True)
+
+    @channel.command(description="Answer every message in this channel")
+    @only(Rank.MANAGER)
+    async def enable(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
+        await self._set_enabled(interaction, enabled=True)
+
+    @channel.command(description="Answer only mentions and replies in this channel")
+    @only(Rank.MANAGER)
+    async def disable(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
+        await self._set_enabled(interaction, enabled=False)
+
+    async def _set_enabled(
+        self, interaction: discord.Interaction[Gpt2Bot], *, enabled: bool
+    ) -> None:
+        channel_id, guild_id = place(interaction), interaction.guild_id
+        assert guild_id is not None  # the group is guild_only
+        await self._store.set_channel_enabled(channel_id, guild_id, enabled)
+        if enabled:
+            await note(self._store, interaction, "channel enable", f"<#{channel_id}>")
+            self._enabled.add(channel_id)
+            text = say("I now answer every message in this channel.")
+            if not self._bot.intents.message_content:
+                text = say(
+                    "{done} But I cannot read them yet: the operator has to switch on the Message "
+                    "Content intent in Discord's developer portal and restart me.",
+                    done=text,
+                )
+        else:
+            await note(self._store, interaction, "channel disable", f"<#{channel_id}>")
+            self._enabled.discard(channel_id)
+            text = say("From now on I only answer mentions and replies in this channel.")
+        await interaction.response.send_message(text, ephemeral=True)
+
+
+def scope_of(message: discord.Message) -> int:
+    """The guild's id; in a direct message the author's."""
+    return message.guild.id if message.guild else message.author.id
+
+
+def _is_automatic(message: discord.Message) -> bool:
+    """Whether no person wrote it: a bot, ourselves among them, a webhook, or Discord itself."""
+    return message.author.bot or message.webhook_id is not None or message.is_system()
+
+
+def _log_not_shown(message: discord.Message, fault: Exception) -> None:
+    """No permission (any more), an archived thread, or Discord is out of order for long."""
+    channel = message.channel.id
+    log.warning("no answer to %s can be shown in the channel %s: %s", message.id, channel, fault)
+
+
+def place(interaction: discord.Interaction[Gpt2Bot]) -> int:
+    """The id of the channel that the interaction came from."""
+    if interaction.channel_id is None:
+        raise RuntimeError("Discord sent an interaction without a channel")
+    return interaction.channel_id
+
+
+def describe(model: str, rendered: Rendered) -> str:
+    """The prompt of `/context`, with its token counts, as a Discord message."""
+    counts = " + ".join(str(count) for count in rendered.counts)
+    lines = [
+        say(
+            "**{model}** would read {messages} messages, {tokens} of at most {most} tokens "
+            "({counts}, and the cue to answer):",
+            model=model,
+            messages=len(rendered.kept),
+            tokens=rendered.total,
+            most=rendered.budget,
+            counts=counts,
+        ),
+        f"```\n{rendered.text.replace('```', 'ʼʼʼ')}\n```",
+    ]
+    if rendered.dropped:
+        lines.append(say("{dropped} older messages did not fit.", dropped=rendered.dropped))
+    if rendered.shortened:
+        lines.append(say("The newest message was too long: only its end is read."))
+    return "\n".join(lines)

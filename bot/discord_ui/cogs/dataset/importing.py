@@ -1,0 +1,240 @@
+"""/dataset import: a file is read apart, shown, and taken in as a whole if the manager says so.
+
+Knows the steps and their buttons. Does not know formats (`data.formats`) nor SQL.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import logging
+import tempfile
+from contextlib import suppress
+from pathlib import Path, PurePath
+from time import monotonic
+
+import discord
+
+from bot.discord_ui.audit import note
+from bot.discord_ui.client import Gpt2Bot
+from bot.discord_ui.cogs.dataset.asking import ManagerView
+from bot.discord_ui.embeds.dataset import import_embed
+from bot.discord_ui.embeds.evaluation import quoted
+from bot.discord_ui.http_errors import FAULTS
+from core.errors import ImportCancelled, ImportRefused, StoreError
+from core.records import IMPORT, Pair
+from data.formats.import_result import Imported
+from data.formats.registry import MAX_BYTES, marked_kind
+from data.formats.sandbox import read_apart
+from data.storage.store import Store
+from i18n.phrase import phrase, phrases, together
+from i18n.reader import say
+
+log = logging.getLogger(__name__)
+
+EDIT_S = 3.0
+"""Seconds between two edits that show how far the reading is."""
+AT_ONCE = 2
+"""Files that are read at a time, of all servers; each may take a gigabyte of memory."""
+NOTHING = phrase("Nothing was imported.")
+
+
+class Importer:
+    """Takes uploads from the download to the buttons under the preview."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._turns = asyncio.Semaphore(AT_ONCE)
+
+    async def offer(
+        self, interaction: discord.Interaction[Gpt2Bot], scope: int, file: discord.Attachment
+    ) -> None:
+        """Show what a file holds, with Import and Cancel; the interaction was deferred.
+
+        Raises:
+            ImportRefused: it is too big, cannot be read, or its reading was stopped.
+        """
+        name = file.filename
+        if file.size > MAX_BYTES:
+            raise ImportRefused(
+                phrase(
+                    "{name} has {size:.1f} MB; {limit:.3g} MB are the most: split it into parts.",
+                    name=name,
+                    size=file.size / 10**6,
+                    limit=MAX_BYTES / 10**6,
+                )
+            )
+        with tempfile.TemporaryDirectory(prefix="gpt2bot-upload-") as folder:
+            path = Path(folder, "upload")
+            await _download(file, path)
+            imported = await self._read(interaction, path, name)
+            copy = None
+            if imported.problems:
+                copy = await asyncio.to_thread(_marked, path, imported, name)
+        known = await self._store.known_pairs(scope, imported.pairs)
+        embed = import_embed(name, imported, known)
+        files = _attached(embed, copy, name, interaction.filesize_limit)
+        view = Offer(interaction, self._store, scope, imported.pairs) if imported.pairs else None
+        await interaction.edit_original_response(
+            content=None, embed=embed, attachments=files, view=view
+        )
+
+    async def _read(
+        self, interaction: discord.Interaction[Gpt2Bot], path: Path, name: str
+    ) -> Imported:
+        """The file's pairs; meanwhile its progress is shown, and Cancel ends it."""
+        progress = Progress(interaction, quoted(name, 100))
+        reading = asyncio.create_task(self._read_in_turn(path, name, progress))
+        view = Reading(interaction, reading)
+        try:
+            text = say("Reading {file}…", file=progress.name)
+            await interaction.edit_original_response(content=text, view=view)
+            await asyncio.wait({reading})
+        finally:
+            view.stop()
+            reading.cancel()
+            await asyncio.wait({reading})
+            await progress.close()
+        if reading.cancelled():
+            raise ImportCancelled
+        return reading.result()
+
+    async def _read_in_turn(self, path: Path, name: str, progress: Progress) -> Imported:
+        async with self._turns:
+            return await read_apart(path, name=name, on_progress=progress.note)
+
+
+class Progress:
+    """Shows how many rows were read, with an edit every EDIT_S at most."""
+
+    def __init__(self, interaction: discord.Interaction[Gpt2Bot], name: str) -> None:
+        self.name = name
+        self._interaction = interaction
+        self._edit: asyncio.Task[None] | None = None
+        self._edited_at = monotonic()
+
+    def note(self, rows: int) -> None:
+        under_way = self._edit is not None and not self._edit.done()
+        if not under_way and monotonic() - self._edited_at >= EDIT_S:
+            self._edited_at = monotonic()
+            self._edit = asyncio.create_task(self._show(rows))
+
+    async def _show(self, rows: int) -> None:
+        with suppress(*FAULTS):  # the next one may be shown
+            read = phrases("{count:,} row so far.", "{count:,} rows so far.", rows)
+            text = say("Reading {file}… {rows}", file=self.name, rows=read)
+            await self._interaction.edit_original_response(content=text)
+
+    async def close(self) -> None:
+        """Wait for the last edit, so that none comes after what is shown next."""
+        if self._edit:
+            await self._edit
+
+
+class Reading(ManagerView):
+    """Cancel, while a file is read; whoever waits for the reading says what came of it."""
+
+    def __init__(
+        self, shown: discord.Interaction[Gpt2Bot], reading: asyncio.Task[Imported]
+    ) -> None:
+        super().__init__(shown, say(NOTHING))
+        self.timeout = None  # it ends with the reading
+        self._reading = reading
+        self.cancel.label = say("Cancel")
+
+    @discord.ui.button(style=discord.ButtonStyle.secondary)
+    async def cancel(
+        self, interaction: discord.Interaction[Gpt2Bot], _: discord.ui.Button[Reading]
+    ) -> None:
+        self.stop()
+        await interaction.response.defer()
+        self._reading.cancel()
+
+
+class Offer(ManagerView):
+    """Import and Cancel under the preview of a file."""
+
+    def __init__(
+        self,
+        shown: discord.Interaction[Gpt2Bot],
+        store: Store,
+        scope: int,
+        pairs: tuple[Pair, ...],
+    ) -> None:
+        unconfirmed = phrase("The file was not confirmed for ten minutes.")
+        super().__init__(shown, say(together([NOTHING, unconfirmed])))
+        self._store = store
+        self._scope = scope
+        self._pairs = pairs
+        self.take.label, self.leave.label = say("Import"), say("Cancel")
+
+    @discord.ui.button(style=discord.ButtonStyle.primary)
+    async def take(
+        self, interaction: discord.Interaction[Gpt2Bot], _: discord.ui.Button[Offer]
+    ) -> None:
+        self.stop()
+        await interaction.response.edit_message(content=say("Importing…"), view=None)
+        who = interaction.user.id
+        text = say(NOTHING)
+        try:
+            new = await self._store.add_pairs(self._scope, self._pairs, who, IMPORT)
+            added = phrases("{count:,} new pair", "{count:,} new pairs", new)
+            await note(self._store, interaction, phrase("dataset import"), added)
+            text = imported_text(new, len(self._pairs))
+        finally:  # if it failed, the reason follows in a message of its own
+            await interaction.edit_original_response(content=text, embed=None, attachments=[])
+
+    @discord.ui.button(style=discord.ButtonStyle.secondary)
+    async def leave(
+        self, interaction: discord.Interaction[Gpt2Bot], _: discord.ui.Button[Offer]
+    ) -> None:
+        self.stop()
+        await interaction.response.edit_message(
+            content=say(NOTHING), embed=None, attachments=[], view=None
+        )
+
+
+def imported_text(new: int, pairs: int) -> str:
+    """What an import came to."""
+    text = phrases("Imported: {count:,} new pair.", "Imported: {count:,} new pairs.", new)
+    if had := pairs - new:
+        text = together([text, phrase("The data set had {count:,} already.", count=had)])
+    return say(text)
+
+
+async def _download(file: discord.Attachment, path: Path) -> None:
+    try:
+        data = await file.read()
+    except FAULTS as e:
+        raise ImportRefused(
+            phrase("{file} could not be fetched from Discord: try again.", file=file.filename)
+        ) from e
+    await asyncio.to_thread(path.write_bytes, data)
+
+
+def _marked(path: Path, imported: Imported, name: str) -> bytes | None:
+    """The copy with its reasons (blocking); None if none can be made, which stops nothing."""
+    from data.formats.annotate import mark  # it brings much that the bot needs for nothing else
+
+    out = path.with_name("marked")
+    try:
+        mark(path, imported.problems, out, name=name)
+    except (ImportRefused, StoreError):
+        log.warning("no marked copy of an upload", exc_info=True)
+        return None
+    return out.read_bytes()
+
+
+def _attached(
+    embed: discord.Embed, copy: bytes | None, name: str, limit: int
+) -> list[discord.File]:
+    """The marked copy, if there is one that fits; the embed says what it is."""
+    if copy is None:
+        return []
+    if len(copy) > limit:
+        embed.set_footer(text=say("The file with its reasons is too large to be attached."))
+        return []
+    embed.set_footer(
+        text=say("Attached: the wrong rows with their reasons, to mend and import again.")
+    )
+    return [discord.File(io.BytesIO(copy), f"{PurePath(name).stem}-problems{marked_kind(name)}")]

@@ -1,0 +1,95 @@
+"""/dataset remove: which examples go, and the question before they do."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import discord
+
+from bot.discord_ui.audit import note
+from bot.discord_ui.client import Gpt2Bot
+from bot.discord_ui.cogs.dataset.asking import ManagerView
+from bot.discord_ui.embeds.dataset import example_embed
+from bot.discord_ui.embeds.evaluation import quoted
+from bot.discord_ui.embeds.style import source_text
+from data.storage.store import Store
+from i18n.phrase import phrase, phrases, together
+from i18n.reader import say
+
+KEPT = phrase("Nothing was removed.")
+
+
+class Removal(ManagerView):
+    """Remove and Keep under the question; `remove` says how many went, `what` names them."""
+
+    def __init__(
+        self,
+        shown: discord.Interaction[Gpt2Bot],
+        store: Store,
+        remove: Callable[[], Awaitable[int]],
+        what: str,
+    ) -> None:
+        unconfirmed = phrase("It was not confirmed for ten minutes.")
+        super().__init__(shown, say(together([KEPT, unconfirmed])))
+        self._store = store
+        self._remove = remove
+        self._what = what
+        self.remove.label, self.keep.label = say("Remove"), say("Keep")
+
+    @discord.ui.button(style=discord.ButtonStyle.danger)
+    async def remove(
+        self, interaction: discord.Interaction[Gpt2Bot], _: discord.ui.Button[Removal]
+    ) -> None:
+        self.stop()
+        await interaction.response.edit_message(view=None)
+        count = await self._remove()
+        if count:
+            done = f"{self._what}: {count:,}"
+            await note(self._store, interaction, phrase("dataset remove"), done)
+        text = say("Removed: {count:,}.", count=count) if count else say("It was gone already.")
+        await interaction.edit_original_response(content=text, embed=None)
+
+    @discord.ui.button(style=discord.ButtonStyle.secondary)
+    async def keep(
+        self, interaction: discord.Interaction[Gpt2Bot], _: discord.ui.Button[Removal]
+    ) -> None:
+        self.stop()
+        await interaction.response.edit_message(content=say(KEPT), embed=None, view=None)
+
+
+async def ask_for_source(
+    interaction: discord.Interaction[Gpt2Bot], store: Store, scope: int, source: str
+) -> None:
+    counts = await store.count_by(scope)
+    count = sum(n for (_, one), n in counts.items() if one == source)
+    name = quoted(source_text(source), 100)
+    if not count:
+        text = say("There is no example of the source “{source}”.", source=name)
+        await interaction.edit_original_response(content=text)
+        return
+    question = phrases(
+        "Remove {count} example of the source “{source}”? It cannot be brought back.",
+        "Remove {count} examples of the source “{source}”? They cannot be brought back.",
+        count,
+        source=name,
+    )
+    await interaction.edit_original_response(
+        content=say(question),
+        view=Removal(interaction, store, partial(store.remove_examples, scope, source), source),
+    )
+
+
+async def ask_for_one(
+    interaction: discord.Interaction[Gpt2Bot], store: Store, scope: int, number: int
+) -> None:
+    example = await store.example(scope, number)
+    if example is None:
+        text = say("There is no example {number}.", number=number)
+        await interaction.edit_original_response(content=text)
+        return
+    await interaction.edit_original_response(
+        content=say("Remove this example? It cannot be brought back."),
+        embed=example_embed(example),
+        view=Removal(interaction, store, partial(store.remove_example, scope, number), str(number)),
+    )

@@ -1,0 +1,223 @@
+"""Feedback on replies: the buttons under them, "Better answer", and "Why this reply?".
+
+Parses, calls the conversation, the store or the replays, renders.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+
+import discord
+from discord import app_commands
+from discord.ext import commands
+from discord.utils import MISSING
+
+from bot.chat.manager import ConversationManager
+from bot.chat.pauses import PAUSED, Silence
+from bot.chat.rate_limit import Manners
+from bot.chat.replay import UNKNOWN, Replays
+from bot.discord_ui.client import Gpt2Bot
+from bot.discord_ui.cogs.chat import place as channel_of
+from bot.discord_ui.context import Press, Pressed, admit, pressed_message, scope_here
+from bot.discord_ui.embeds.origin import replay_embed, why_embed
+from bot.discord_ui.errors import Refusal, sentence
+from bot.discord_ui.locale import to_all
+from bot.discord_ui.permissions import Rank, rank
+from bot.discord_ui.reply import LiveReply, ReplyDeleted, Standing, question
+from bot.discord_ui.views.correction_form import BetterAnswer, noted
+from bot.discord_ui.views.reply_buttons import (
+    Place,
+    ReplaySelect,
+    ReplyButton,
+    StopButton,
+    place_of,
+    replay_view,
+    rows,
+    whole_row,
+)
+from bot.learning.corrections import Lesson, begin, keep
+from core.logging import begin_request
+from core.records import ReplyRecord
+from data.storage.store import Store
+from i18n.phrase import phrase
+from i18n.reader import say
+
+log = logging.getLogger(__name__)
+
+NOT_MINE = phrase("That only works on what I said.")
+TAKEN_BACK = phrase("Taken back.")
+VOTED = {
+    1: phrase("Noted: you like this reply.\n-# Press 👍 again to take that back."),
+    -1: phrase(
+        "Noted: you do not like this reply.\n"
+        "-# Press 👎 again to take that back, or ✏️ to say what I should have answered."
+    ),
+    0: TAKEN_BACK,
+}
+
+
+class Feedback(commands.Cog):
+    """Hears what people think of replies."""
+
+    def __init__(
+        self,
+        bot: Gpt2Bot,
+        store: Store,
+        conversations: ConversationManager,
+        replays: Replays,
+        manners: Manners,
+        silence: Silence,
+    ) -> None:
+        self._bot = bot
+        self._store = store
+        self._conversations = conversations
+        self._replays = replays
+        self._manners = manners
+        self._silence = silence
+        self._menus = [
+            app_commands.ContextMenu(name="Why this reply?", callback=self.why),
+            app_commands.ContextMenu(name="Better answer", callback=self.better_than),
+        ]
+
+    async def cog_load(self) -> None:
+        self._bot.add_dynamic_items(ReplyButton, StopButton, ReplaySelect)
+        for menu in self._menus:
+            self._bot.tree.add_command(menu)
+
+    async def cog_unload(self) -> None:
+        for menu in self._menus:
+            self._bot.tree.remove_command(menu.name, type=menu.type)
+
+    # --- buttons ---------------------------------------------------------------------------------
+
+    async def up(self, press: Press, place: Place) -> None:
+        """Somebody likes a reply."""
+        await self._vote(press, place, 1)
+
+    async def down(self, press: Press, place: Place) -> None:
+        """Somebody does not like a reply."""
+        await self._vote(press, place, -1)
+
+    async def _vote(self, press: Press, place: Place, value: int) -> None:
+        record = await self._record(press, place)
+        before = await self._store.rating(record.reply_id, press.user.id)
+        now = 0 if before.mine == value else value
+        await self._store.rate(record.scope, record.reply_id, press.user.id, now)
+        await press.response.send_message(say(VOTED[now]), ephemeral=True)
+
+    async def better(self, press: Press, place: Place) -> None:
+        """Somebody knows a better answer than this reply."""
+        await self._open_form(press, place.reply_id(pressed_message(press).id))
+
+    async def again(self, press: Press, place: Place) -> None:
+        """Somebody wants another reply in the place of this one."""
+        begin_request()
+        record = await self._record(press, place)
+        admit(press, record.asked_by)
+        self._manners.admit(press.user.id, press.guild_id, channel_of(press))
+        await press.response.defer()
+        to_all(press)
+        reply = await self._reply_over(press, place, record)
+        try:
+            await self._conversations.again(record, reply)
+        except Refusal:
+            raise
+        except ReplyDeleted:
+            log.info("the reply %d was deleted while it was made anew", record.reply_id)
+        except Exception as e:
+            with suppress(ReplyDeleted):
+                await reply.fail(sentence(e))
+            raise
+
+    async def _reply_over(self, press: Press, place: Place, record: ReplyRecord) -> LiveReply:
+        """A reply that takes the place of the recorded one."""
+        message = pressed_message(press)
+        stored = await self._store.messages([record.asked_id, record.reply_id])
+        texts = {one.discord_id: one.message.content for one in stored}
+        channel = self._bot.get_partial_messageable(record.channel_id)
+        before = [channel.get_partial_message(one) for one in place.before]
+
+        async def more(content: str, *, view: discord.ui.View = MISSING) -> discord.Message:
+            return await press.followup.send(content, view=view, wait=True)
+
+        return LiveReply(
+            more,
+            more,
+            prefix=question(texts.get(record.asked_id, "")) if place.quoted else "",
+            rows=rows(record.asked_id, quoted=place.quoted),
+            standing=Standing(
+                messages=[*before, Pressed(press)],
+                parts=[*([None] * len(before)), message.content],
+                text=texts.get(record.reply_id, message.content),
+            ),
+        )
+
+    async def stop(self, press: Press, asked_id: int) -> None:
+        """Somebody has read enough of a reply that grows."""
+        asker = self._conversations.asker(asked_id)
+        if asker is None:
+            await self._tidy(press)
+            return
+        admit(press, asker)
+        await press.response.defer()
+        self._conversations.stop(asked_id)
+
+    async def _tidy(self, press: Press) -> None:
+        """The reply ended, or the bot was killed while it grew: it gets the buttons it should
+        have."""
+        to_all(press)
+        message = pressed_message(press)
+        quoted = message.interaction_metadata is not None  # it answers /chat
+        known = await self._store.reply(message.id)
+        await press.response.edit_message(view=whole_row(quoted, ()) if known else None)
+
+    async def _record(self, press: Press, place: Place) -> ReplyRecord:
+        record = await self._store.reply(place.reply_id(pressed_message(press).id))
+        if record is None or record.channel_id != press.channel_id:
+            raise Refusal(UNKNOWN)
+        return record
+
+    # --- better answers --------------------------------------------------------------------------
+
+    async def better_than(self, interaction: Press, message: discord.Message) -> None:
+        """The message command "Better answer"."""
+        await self._open_form(interaction, self._reply_id(message))
+
+    def _reply_id(self, message: discord.Message) -> int:
+        if message.author != self._bot.user:
+            raise Refusal(NOT_MINE)
+        return place_of(message).reply_id(message.id)
+
+    async def _open_form(self, interaction: Press, reply_id: int) -> None:
+        lesson = await begin(self._store, scope_here(interaction), reply_id, interaction.user.id)
+        await interaction.response.send_modal(BetterAnswer(lesson, self.learn))
+
+    async def learn(self, interaction: Press, lesson: Lesson, asked: str, answer: str) -> None:
+        """A form was sent."""
+        in_server = interaction.guild_id is not None
+        approved = rank(interaction) >= Rank.MANAGER or not in_server
+        example = await keep(self._store, lesson, asked, answer, approved=approved)
+        await interaction.response.send_message(noted(example, in_server=in_server), ephemeral=True)
+
+    # --- where it comes from ---------------------------------------------------------------------
+
+    async def why(self, interaction: Press, message: discord.Message) -> None:
+        """The message command "Why this reply?"."""
+        reply_id = self._reply_id(message)
+        await interaction.response.defer(ephemeral=True)
+        origin = await self._replays.origin(reply_id, channel_of(interaction))
+        embed = why_embed(origin, model_exists=self._replays.exists(origin.record))
+        choices = self._replays.choices(origin, manager=rank(interaction) >= Rank.MANAGER)
+        view = replay_view(reply_id, choices) if choices else None
+        await interaction.edit_original_response(embed=embed, view=view)
+
+    async def replay(self, interaction: Press, reply_id: int, name: str) -> None:
+        """Somebody chose a model to replay a reply on."""
+        if self._silence.holds(scope_here(interaction)):
+            raise Refusal(PAUSED)
+        self._manners.admit(interaction.user.id, interaction.guild_id, channel_of(interaction))
+        await interaction.response.defer(ephemeral=True, thinking=True)
+        origin = await self._replays.origin(reply_id, channel_of(interaction))
+        reply = await self._replays.replay(origin, name, manager=rank(interaction) >= Rank.MANAGER)
+        await interaction.edit_original_response(embed=replay_embed(origin, name, reply))

@@ -1,0 +1,111 @@
+"""The output filter: /filter add, remove and list.
+
+Parses, calls the Filters, writes the audit, renders. All answers are seen by their caller alone.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import discord
+from discord import app_commands
+from discord.ext import commands
+
+from bot.chat.filters import LONGEST, Filters
+from bot.discord_ui.audit import note
+from bot.discord_ui.client import Gpt2Bot
+from bot.discord_ui.cogs.models import choices, scope_of
+from bot.discord_ui.embeds.evaluation import quoted
+from bot.discord_ui.permissions import Rank, only
+from bot.discord_ui.reply import split
+from core.records import Filter, FilterKind
+from data.storage.store import Store
+from i18n.phrase import Phrase, phrase, together
+from i18n.reader import say
+
+Kind = Literal["word", "pattern"]
+Text = app_commands.Range[str, 1, LONGEST]
+
+NONE = phrase("There is no filter in this server yet: `/filter add` makes one.")
+OPERATOR = phrase("-# The operator may have forbidden more words, in all servers.")
+KINDS = {FilterKind.WORD: phrase("word"), FilterKind.PATTERN: phrase("pattern")}
+SHOWN = 2 * LONGEST
+"""Characters of a filter that are repeated: all of them, with what makes markup harmless."""
+
+
+class FilterCommands(commands.Cog):
+    """Lets managers say what the bot must not say in their server."""
+
+    filter = app_commands.Group(
+        name="filter",
+        description="Choose what I must not say in this server",
+        guild_only=True,
+        default_permissions=discord.Permissions(manage_guild=True),
+    )
+
+    def __init__(self, filters: Filters, store: Store) -> None:
+        self._filters = filters
+        self._store = store
+
+    @filter.command(description="Forbid me a word, or all that fits a pattern")
+    @app_commands.describe(
+        kind="A whole word, or a regular expression", text="The word or the pattern"
+    )
+    @only(Rank.MANAGER)
+    async def add(self, interaction: discord.Interaction[Gpt2Bot], kind: Kind, text: Text) -> None:
+        scope, one = scope_of(interaction), Filter(FilterKind(kind), text.strip())
+        await interaction.response.defer(ephemeral=True)
+        if await self._filters.add(scope, one, interaction.user.id):
+            await note(self._store, interaction, "filter add", detail(one))
+            said = say("From my next reply on I do not say the {filter} here.", filter=shown(one))
+        else:
+            said = say("The {filter} is forbidden here already.", filter=shown(one))
+        await interaction.edit_original_response(content=said)
+
+    @filter.command(description="Allow me a word or a pattern again")
+    @app_commands.describe(kind="Of which kind it is", text="One of /filter list")
+    @only(Rank.MANAGER)
+    async def remove(
+        self, interaction: discord.Interaction[Gpt2Bot], kind: Kind, text: Text
+    ) -> None:
+        scope, one = scope_of(interaction), Filter(FilterKind(kind), text.strip())
+        await interaction.response.defer(ephemeral=True)
+        if await self._filters.remove(scope, one):
+            await note(self._store, interaction, "filter remove", detail(one))
+            said = say("I may say the {filter} again.", filter=shown(one))
+        else:
+            said = say(
+                "There is no filter with the {filter} here; `/filter list` shows all.",
+                filter=shown(one),
+            )
+        await interaction.edit_original_response(content=said)
+
+    @filter.command(name="list", description="See what I must not say in this server")
+    @only(Rank.MANAGER)
+    async def list_filters(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
+        await interaction.response.defer(ephemeral=True)
+        there = await self._store.filters(scope_of(interaction))
+        lines = [f"- {say(shown(one))}" for one in there] or [say(NONE)]
+        first, *more = split("\n".join([*lines, say(OPERATOR)]))
+        await interaction.edit_original_response(content=first)
+        for part in more:
+            await interaction.followup.send(part, ephemeral=True)
+
+    @remove.autocomplete("text")
+    @only(Rank.MANAGER)
+    async def complete_text(
+        self, interaction: discord.Interaction[Gpt2Bot], current: str
+    ) -> list[app_commands.Choice[str]]:
+        there = await self._store.filters(scope_of(interaction))
+        kind = interaction.namespace.kind
+        return choices([one.pattern for one in there if one.kind == kind], current)
+
+
+def detail(one: Filter) -> Phrase:
+    """A filter as the audit has it."""
+    return together([KINDS[one.kind], one.pattern])
+
+
+def shown(one: Filter) -> Phrase:
+    """A filter in a sentence."""
+    return phrase("{kind} “{text}”", kind=KINDS[one.kind], text=quoted(one.pattern, SHOWN))

@@ -1,0 +1,231 @@
+"""Models: /model list, info, use, rollback and delete; /about."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from pathlib import Path
+
+import discord
+from discord import app_commands
+from discord.ext import commands
+
+from bot.chat.model_router import ModelSwitch
+from bot.discord_ui.audit import note
+from bot.discord_ui.client import Gpt2Bot, TellsFailure
+from bot.discord_ui.context import scope_here
+from bot.discord_ui.embeds.model import checkpoint_embed, megabytes, registry_embed, summary
+from bot.discord_ui.embeds.style import BLURPLE
+from bot.discord_ui.locale import to_all
+from bot.discord_ui.permissions import Rank, only, rank, require
+from data.storage.store import Store
+from i18n.phrase import phrase
+from i18n.reader import say
+from model.registry import find
+from model.worker.client import WorkerClient
+from model.worker.messages import ModelFacts
+from training.checkpoint_retention import CheckpointShelf
+from training.checkpoints import read_manifest, read_report, size
+
+
+class Models(commands.Cog):
+    """Shows and switches models."""
+
+    model = app_commands.Group(
+        name="model", description="See or choose the model that answers here", guild_only=True
+    )
+
+    def __init__(
+        self,
+        models: ModelSwitch,
+        worker: WorkerClient,
+        version: str,
+        shelf: CheckpointShelf,
+        store: Store,
+    ) -> None:
+        self._store = store
+        self._models = models
+        self._worker = worker
+        self._version = version
+        self._shelf = shelf
+
+    @model.command(name="list", description="See the models that this server can use")
+    async def list_models(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
+        scope = scope_of(interaction)
+        to_all(interaction)
+        active = await self._models.active(scope)
+        embed = discord.Embed(title=say("Models"), colour=BLURPLE)
+        options = self._models.options(scope)
+        for option in options[-25:]:  # Discord shows at most 25 fields
+            name = option.name
+            if name == active.name:
+                name = say("{model} · in use", model=name)
+            embed.add_field(name=name, value=summary(option), inline=False)
+        embed.set_footer(
+            text=say(
+                "/model info shows where one comes from. A manager switches with /model use, "
+                "goes back with /model rollback, and removes with /model delete. "
+                "/retrain makes a new one."
+            )
+        )
+        await interaction.response.send_message(embed=embed)
+
+    @model.command(description="Choose the model that answers in this server")
+    @app_commands.describe(name="One of /model list")
+    @only(Rank.MANAGER)
+    async def use(self, interaction: discord.Interaction[Gpt2Bot], name: str) -> None:
+        await interaction.response.defer(ephemeral=True)
+        option = await self._models.use(scope_of(interaction), name)
+        await note(self._store, interaction, "model use", option.name)
+        text = say("**{model}** answers from now on.", model=option.name)
+        await interaction.edit_original_response(content=text)
+
+    @model.command(description="Go back to the model that answered here before")
+    @only(Rank.MANAGER)
+    async def rollback(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
+        await interaction.response.defer(ephemeral=True)
+        option = await self._models.rollback(scope_of(interaction))
+        await note(
+            self._store, interaction, "model rollback", phrase("to {model}", model=option.name)
+        )
+        text = say("Back to **{model}**: it answers from now on.", model=option.name)
+        await interaction.edit_original_response(content=text)
+
+    @model.command(description="Where a model comes from, how it was trained, and how it scored")
+    @app_commands.describe(name="One of /model list")
+    async def info(self, interaction: discord.Interaction[Gpt2Bot], name: str) -> None:
+        await interaction.response.defer(thinking=True)
+        to_all(interaction)
+        option = find(self._models.options(scope_of(interaction)), name)
+        if self._models.is_checkpoint(option):
+            embed = await asyncio.to_thread(card, Path(option.source))
+        else:
+            embed = registry_embed(option)
+        await interaction.edit_original_response(embed=embed)
+
+    @model.command(description="Remove a checkpoint for good")
+    @app_commands.describe(name="A checkpoint that is not in use")
+    @only(Rank.MANAGER)
+    async def delete(self, interaction: discord.Interaction[Gpt2Bot], name: str) -> None:
+        await interaction.response.defer(ephemeral=True)
+        scope = scope_of(interaction)
+        taken = await asyncio.to_thread(size, await self._shelf.unused(scope, name))
+        await interaction.edit_original_response(
+            content=say(
+                "Delete **{model}** ({size})? It cannot be brought back.",
+                model=name,
+                size=megabytes(taken),
+            ),
+            view=DeleteView(self._store, self._shelf, scope, name),
+        )
+
+    @use.autocomplete("name")
+    @info.autocomplete("name")
+    async def complete_name(
+        self, interaction: discord.Interaction[Gpt2Bot], current: str
+    ) -> list[app_commands.Choice[str]]:
+        options = reversed(self._models.options(scope_of(interaction)))
+        return choices([option.name for option in options], current)
+
+    @delete.autocomplete("name")
+    async def complete_checkpoint(
+        self, interaction: discord.Interaction[Gpt2Bot], current: str
+    ) -> list[app_commands.Choice[str]]:
+        scope = scope_of(interaction)
+        active = await self._models.active(scope)
+        own = [one for one in self._models.options(scope) if self._models.is_checkpoint(one)]
+        return choices([option.name for option in own if option != active], current)
+
+    @app_commands.command(description="Which model runs, on what, and what you can ask of me")
+    async def about(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
+        active = await self._models.active(scope_here(interaction))
+        embed = discord.Embed(
+            title=f"gpt2-discord-bot {self._version}",
+            colour=BLURPLE,
+            description=say(
+                "I answer with GPT-2, a small language model, and I learn what you teach me. "
+                "I make things up: do not rely on what I say.\n\n"
+                "Talk to me with a mention, a reply, a direct message or `/chat`. "
+                "Teach me with `/teach`; an admin makes me learn it with `/retrain`."
+            ),
+        )
+        facts = self._worker.models.get(active.source)
+        model = active.name if facts else say("{model}, not loaded", model=active.name)
+        embed.add_field(name=say("Model here"), value=model)
+        if facts:
+            for name, value in details(facts):
+                embed.add_field(name=name, value=value)
+        ready = self._worker.ready
+        embed.add_field(name=say("Device"), value=ready.device if ready else say("starting"))
+        embed.add_field(name=say("Gateway"), value=latency(interaction.client))
+        if self._store.trouble and rank(interaction) >= Rank.MANAGER:
+            embed.add_field(name=say("Database"), value=say(self._store.trouble), inline=False)
+        await interaction.response.send_message(embed=embed, ephemeral=True)
+
+
+class DeleteView(TellsFailure, discord.ui.View):
+    """Delete and Keep under the question; only its caller sees it."""
+
+    def __init__(self, store: Store, shelf: CheckpointShelf, scope: int, name: str) -> None:
+        super().__init__(timeout=600)
+        self._store = store
+        self._shelf = shelf
+        self._scope = scope
+        self._name = name
+        self.delete.label, self.keep.label = say("Delete"), say("Keep")
+
+    @discord.ui.button(style=discord.ButtonStyle.danger)
+    async def delete(
+        self, interaction: discord.Interaction[Gpt2Bot], _: discord.ui.Button[DeleteView]
+    ) -> None:
+        self.stop()
+        require(interaction, Rank.MANAGER)
+        await interaction.response.defer()
+        await self._shelf.delete(self._scope, self._name)
+        await note(self._store, interaction, "model delete", self._name)
+        text = say("**{model}** is gone.", model=self._name)
+        await interaction.edit_original_response(content=text, view=None)
+
+    @discord.ui.button(style=discord.ButtonStyle.secondary)
+    async def keep(
+        self, interaction: discord.Interaction[Gpt2Bot], _: discord.ui.Button[DeleteView]
+    ) -> None:
+        self.stop()
+        text = say("**{model}** stays.", model=self._name)
+        await interaction.response.edit_message(content=text, view=None)
+
+
+def scope_of(interaction: discord.Interaction[Gpt2Bot]) -> int:
+    """The guild's id; these commands are guild_only."""
+    if interaction.guild_id is None:
+        raise app_commands.NoPrivateMessage
+    return interaction.guild_id
+
+
+def choices(names: Iterable[str], current: str) -> list[app_commands.Choice[str]]:
+    """What autocomplete offers: the names with `current` in them, that very name first."""
+    typed = current.casefold()
+    found = [name for name in names if typed in name.casefold()]
+    found.sort(key=lambda name: name.casefold() != typed)
+    return [app_commands.Choice(name=name, value=name) for name in found[:25]]
+
+
+def card(folder: Path) -> discord.Embed:
+    """What the files of a checkpoint say of it (blocking)."""
+    return checkpoint_embed(read_manifest(folder), read_report(folder), size(folder))
+
+
+def details(facts: ModelFacts) -> list[tuple[str, str]]:
+    """The handshake's facts of a loaded model, as field names and values."""
+    return [
+        (say("Parameters"), f"{facts.parameters:,}"),
+        (say("Number format"), facts.dtype),
+        (say("Loaded in"), say("{seconds:.1f} s", seconds=facts.load_s)),
+        (say("Reads at most"), say("{count} tokens", count=facts.positions)),
+    ]
+
+
+def latency(bot: Gpt2Bot) -> str:
+    """The gateway's heartbeat as a person reads it (NaN before the first one)."""
+    known = bot.latency == bot.latency
+    return f"{bot.latency * 1000:.0f} ms" if known else say("no heartbeat yet")

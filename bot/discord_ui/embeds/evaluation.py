@@ -1,0 +1,69 @@
+"""What a new checkpoint is like, as an embed: its losses beside others', and its answers.
+
+Pure. What the models said is quoted harmless.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import discord
+
+from bot.discord_ui.embeds.style import BLURPLE
+from i18n.phrase import phrase
+from i18n.reader import say
+from training.checkpoints import Report
+from training.jobs.events import duration
+
+PROMPTS = 3
+"""Answers that are shown side by side; Discord takes 6,000 characters in an embed."""
+SETS = {"general": phrase("General talk (held out)"), "own": phrase("What was taught")}
+MODELS = {"base": phrase("base"), "serving": phrase("in service"), "new": phrase("new")}
+
+
+def outcome_embed(report: Report) -> discord.Embed | None:
+    """The comparison of a checkpoint with its base and the model in service."""
+    embed = discord.Embed(title=say("Before and after"), colour=BLURPLE)
+    if losses := _losses(report.losses):
+        embed.add_field(name=say("Loss (lower is better)"), value=losses, inline=False)
+    for one in report.answers[:PROMPTS]:
+        embed.add_field(
+            name=say("“{asked}”", asked=quoted(one["prompt"] or "", 100)),
+            value=say(
+                "before: {before}\nafter: {after}",
+                before=_said(one["before"]),
+                after=_said(one["after"]),
+            ),
+            inline=False,
+        )
+    if data := report.data:
+        embed.add_field(name=say("Data"), value=f"+{data['added']} −{data['removed']}")
+    if report.seconds is not None:
+        embed.add_field(name=say("Time taken"), value=say(duration(report.seconds)))
+    return embed if embed.fields else None
+
+
+def _losses(losses: Mapping[str, Mapping[str, float | None]]) -> str:
+    lines = [(label, losses_text(losses.get(name, {}))) for name, label in SETS.items()]
+    return "\n".join(
+        say("{label}: {known}", label=label, known=known) for label, known in lines if known
+    )
+
+
+def losses_text(losses: Mapping[str, float | None]) -> str:
+    """`base 3.81 · new 3.55`: the known losses of one set; empty where there is none."""
+    known = ((who, losses.get(model)) for model, who in MODELS.items())
+    return " · ".join(f"{say(who)} {loss:.2f}" for who, loss in known if loss is not None)
+
+
+def _said(text: str | None) -> str:
+    return quoted(text, 200) if text and text.strip() else say("*nothing*")
+
+
+def quoted(text: str, most: int) -> str:
+    """The text in a line of at most `most` characters, in which nothing is markup or a mention."""
+    line = " ".join(text.split())
+    if len(line) > most:
+        line = line[: most - 1] + "…"
+    safe = discord.utils.escape_markdown(line, ignore_links=False).replace("<", "\\<")
+    return discord.utils.escape_mentions(safe)

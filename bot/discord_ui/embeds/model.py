@@ -1,0 +1,116 @@
+"""A model as an embed: where it comes from, how it was trained, how it scored.
+
+Pure: takes what `training.checkpoints` reads. What an old manifest lacks is "not known".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import discord
+
+from bot.discord_ui.embeds.evaluation import losses_text
+from bot.discord_ui.embeds.plan import method_text
+from bot.discord_ui.embeds.style import BLURPLE, LONGEST_TITLE, add_fields
+from i18n.phrase import phrase, together
+from i18n.reader import say
+from model.registry import ModelOption
+from training.checkpoints import Manifest, Report
+from training.jobs.events import duration
+
+UNKNOWN = phrase("not known")
+LOSSES = {
+    "general": phrase("Loss: general talk (held out)"),
+    "own": phrase("Loss: what was taught"),
+}
+"""The sets of a report's losses, and what their fields are called."""
+
+
+def summary(option: ModelOption) -> str:
+    """What a person needs to choose, in two lines."""
+    return say(
+        "{parameters} parameters · {memory} · {speed}\n{quality}",
+        parameters=option.parameters,
+        memory=option.memory_usage,
+        speed=option.inference_speed,
+        quality=option.quality,
+    )
+
+
+def registry_embed(option: ModelOption) -> discord.Embed:
+    """A model that was not made here."""
+    embed = discord.Embed(
+        title=option.name[:LONGEST_TITLE], colour=BLURPLE, description=summary(option)
+    )
+    embed.set_footer(text=say("A model to start from; it was not trained here."))
+    return embed
+
+
+def checkpoint_embed(manifest: Manifest, report: Report | None, size: int) -> discord.Embed:
+    """A checkpoint: its manifest, what its checks found, and its `size` in bytes."""
+    embed = discord.Embed(title=manifest.name[:LONGEST_TITLE], colour=BLURPLE)
+    if report is not None and report.refusal:
+        why = say("It did not pass its checks. {reason}", reason=report.refusal)
+        embed.description = why[:4096]
+    base = manifest.base_name or (Path(manifest.base).name if manifest.base else say(UNKNOWN))
+    fields = [
+        (say("Base"), base),
+        (say("Parents"), say(together(manifest.parents, ", ")) or say("none")),
+        (say("Data"), f"`{manifest.dataset_sha256[:12]}`"),
+        (say("Examples"), f"{manifest.examples:,}" if manifest.examples else say(UNKNOWN)),
+        *setting_fields(manifest.settings),
+        *score_fields(manifest, report),
+        (say("Parameters"), f"{manifest.parameters:,}"),
+        (say("Size on disk"), megabytes(size)),
+        (say("Made"), moment(manifest.created_at)),
+        (say("Time taken"), say(duration(manifest.seconds) if manifest.seconds else UNKNOWN)),
+        (say("Device"), manifest.device or say(UNKNOWN)),
+    ]
+    add_fields(embed, fields)
+    return embed
+
+
+def setting_fields(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """How it was trained."""
+    batch, times = settings.get("batch_size"), settings.get("gradient_accumulation")
+    batches = phrase("{batch} × {times} accumulated", batch=batch, times=times)
+    return [
+        (say("Seed"), _known(settings.get("seed"))),
+        (say("Epochs"), _known(settings.get("epochs"))),
+        (say("Learning rate"), _known(settings.get("learning_rate"))),
+        (say("Batch"), say(batches if batch and times else UNKNOWN)),
+        (say("Method"), method_text(settings.get("method", "full"), settings.get("lora_rank"))),
+    ]
+
+
+def score_fields(manifest: Manifest, report: Report | None) -> list[tuple[str, str]]:
+    """How it did: in training, and on talk that it was not trained on."""
+    first, last = manifest.scores.get("first_loss"), manifest.scores.get("last_loss")
+    trained = say(UNKNOWN) if last is None else f"{last:.2f}"
+    if first is not None and last is not None:
+        trained = say("from {first:.2f} to {last:.2f}", first=first, last=last)
+    fields = [(say("Training loss"), trained)]
+    for key, label in LOSSES.items():
+        losses = report.losses.get(key, {}) if report else {}
+        fields.append((say(label), losses_text(losses) or say(UNKNOWN)))
+    return fields
+
+
+def megabytes(size: int) -> str:
+    """Bytes as a person says them: `17 MB`."""
+    return say("less than 1 MB") if size < 500_000 else f"{size / 1e6:,.0f} MB"
+
+
+def moment(created_at: str) -> str:
+    """A time that Discord shows to each reader in their own time zone."""
+    try:
+        return discord.utils.format_dt(datetime.fromisoformat(created_at))
+    except ValueError:
+        return say(UNKNOWN)
+
+
+def _known(value: float | None) -> str:
+    return say(UNKNOWN) if value is None else f"{value:g}"

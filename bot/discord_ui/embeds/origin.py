@@ -1,0 +1,121 @@
+"""Where a reply comes from, as embeds. Pure. What people and models said is quoted harmless."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import discord
+
+from bot.chat.replay import Origin
+from bot.discord_ui.embeds.evaluation import quoted
+from bot.discord_ui.embeds.style import BLURPLE, LONGEST_VALUE, add_fields
+from core.records import ReplyRecord, Role, StoredMessage
+from i18n.phrase import phrase
+from i18n.reader import say
+from model.worker.messages import Finished
+
+DELETED = phrase("*(deleted)*")
+NOT_KNOWN = phrase("not known")
+MOST = 4000
+"""Characters of the messages together; Discord takes 4,096 in a description."""
+LONGEST_SAID = 500
+"""Characters of a quoted answer; escaped they may be twice as many."""
+NAMES = {
+    "temperature": phrase("temperature"),
+    "top_k": "top-k",
+    "top_p": "top-p",
+    "repetition_penalty": phrase("repetition penalty"),
+    "no_repeat_ngram": phrase("no repeated n-grams"),
+    "max_new_tokens": phrase("at most tokens"),
+}
+
+
+def why_embed(origin: Origin, *, model_exists: bool) -> discord.Embed:
+    """What the model read, and how the reply was made."""
+    record = origin.record
+    embed = discord.Embed(title=say("Why this reply?"), colour=BLURPLE, description=_seen(origin))
+    model = quoted(record.model, 200)
+    tokens = say(
+        "{read:,} read, {written:,} written",
+        read=record.prompt_tokens,
+        written=record.completion_tokens,
+    )
+    facts = [
+        (say("Model"), model if model_exists else say("{model} (no longer here)", model=model)),
+        (say("Cut"), _cut(record)),
+        (say("Tokens"), tokens),
+        (say("Sampling"), sampling_text(record.sampling)),
+        (say("Seed"), say(NOT_KNOWN) if record.seed is None else str(record.seed)),
+        (say("Time"), _time(record)),
+        (say("Votes"), f"👍 {origin.rating.up} · 👎 {origin.rating.down}"),
+    ]
+    add_fields(embed, facts)
+    return embed
+
+
+def _seen(origin: Origin) -> str:
+    """The messages, oldest first; each gets its share of the room."""
+    share = max(20, min(300, MOST // (3 * max(1, len(origin.seen)))))
+    lines = "\n".join(_line(one, share) for one in origin.seen)
+    return say("The model read these messages, the oldest first:\n{lines}", lines=lines)[:MOST]
+
+
+def _line(one: StoredMessage | None, most: int) -> str:
+    if one is None:
+        return f"• {say(DELETED)}"
+    who = say("me") if one.message.role is Role.ASSISTANT else f"<@{one.author_id}>"
+    return f"• {who}: {quoted(one.message.content, most)}"
+
+
+def _cut(record: ReplyRecord) -> str:
+    if not record.cut:
+        return say("nothing")
+    return say(
+        "{cut} of {count} messages were shortened or did not fit",
+        cut=record.cut,
+        count=len(record.seen),
+    )
+
+
+def _time(record: ReplyRecord) -> str:
+    if record.first_s is None:
+        return say("{seconds:.2f} s", seconds=record.seconds)
+    return say(
+        "{seconds:.2f} s, {first:.2f} s to the first word",
+        seconds=record.seconds,
+        first=record.first_s,
+    )
+
+
+def sampling_text(sampling: Mapping[str, object]) -> str:
+    """The settings in a line: `temperature 0.7 · top-k 40`."""
+    known = [f"{say(NAMES[name])} {sampling[name]}" for name in NAMES if name in sampling]
+    return " · ".join(known)[:LONGEST_VALUE] or say(NOT_KNOWN)
+
+
+def replay_embed(origin: Origin, name: str, reply: Finished) -> discord.Embed:
+    """What the reply says, beside what another model said to the same."""
+    record = origin.record
+    embed = discord.Embed(title=say("The same messages, settings and seed"), colour=BLURPLE)
+    then, now = say("{model}, then", model=record.model), say("{model}, now", model=name)
+    embed.add_field(name=then[:100], value=_said(origin.text))
+    embed.add_field(name=now[:100], value=_said(reply.text))
+    missing = len(origin.seen) - len(origin.left)
+    if missing:
+        embed.description = say(
+            "It could not read all: {count} of the messages were deleted.", count=missing
+        )
+    embed.set_footer(
+        text=say(
+            "{seconds:.2f} s, seed {seed}. This is recorded nowhere.",
+            seconds=reply.seconds,
+            seed=reply.seed,
+        )
+    )
+    return embed
+
+
+def _said(text: str | None) -> str:
+    if text is None:
+        return say(DELETED)
+    return quoted(text, LONGEST_SAID)[:LONGEST_VALUE] or say("*nothing*")

@@ -1,0 +1,176 @@
+"""A retrain before it starts, as an embed: what is learned, what it costs, and every setting.
+
+Pure: takes what `TrainingManager.preview` gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import discord
+
+from bot.discord_ui.embeds.style import BLURPLE, LONGEST_TITLE, add_fields, author_text, source_text
+from data.dataset.samples import MASKED
+from i18n.phrase import phrase, phrases
+from i18n.reader import say
+from model.registry import ModelOption
+from training.config import Method, TrainingConfig
+from training.jobs.events import duration
+from training.jobs.preview import Preview
+
+AUTHORS = 5
+"""Members whose share is shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A retrain that waits for the admin's "Start"."""
+
+    scope: int
+    channel_id: int
+    base: ModelOption
+    config: TrainingConfig
+    preview: Preview
+
+
+def plan_embed(plan: Plan, number_format: str) -> discord.Embed:
+    """What would be learned, how long that takes, and every setting."""
+    embed = discord.Embed(
+        title=say("Retrain from {base}?", base=plan.base.name)[:LONGEST_TITLE],
+        colour=BLURPLE,
+        description=say(
+            "I learn {examples} in a process of its own. The new model answers here once it has "
+            "passed its checks; if anything fails, the old one stays.",
+            examples=examples_text(len(plan.preview.selection.kept)),
+        ),
+    )
+    add_fields(embed, data_fields(plan.preview))
+    add_fields(embed, cost_fields(plan.preview, plan.config.method))
+    add_fields(embed, setting_fields(plan.config, number_format, plan.preview.longest))
+    return embed
+
+
+def data_fields(preview: Preview) -> list[tuple[str, str]]:
+    """Where the examples come from, and what is not learned of them."""
+    selection = preview.selection
+    cleaned = counted({say(rule): n for rule, n in selection.changed.items() if rule != MASKED})
+    by_source = {source_text(source): n for source, n in selection.by_source.items()}
+    dropped = {say(reason): n for reason, n in selection.dropped.items()}
+    masked = {say(kind): n for kind, n in selection.masked.items()}
+    return [
+        (say("Examples"), counted(by_source) or say("none")),
+        (say("Left out"), counted(dropped) or say("none")),
+        *([(say("Cleaned"), cleaned)] if cleaned else []),
+        (say("By author"), shares(selection.by_author) or say("nobody")),
+        (say("Masked"), counted(masked) or say("nothing found")),
+    ]
+
+
+def cost_fields(preview: Preview, method: Method) -> list[tuple[str, str]]:
+    """How much there is to compute."""
+    tokens, seconds = f"{preview.tokens:,}", preview.seconds
+    steps = say("{steps:,} ({epochs:.3g} epochs)", steps=preview.steps, epochs=preview.epochs)
+    return [
+        (say("Rows"), f"{preview.rows:,}"),
+        (say("Tokens an epoch"), tokens if preview.exact else _about(tokens)),
+        (say("Steps"), steps),
+        (say("Time"), say("not known") if seconds is None else _about(duration(seconds))),
+        (say("Memory"), memory_text(preview.memory_mb, preview.free_mb, method)),
+    ]
+
+
+def _about(it: str) -> str:
+    return say("about {it}", it=it)
+
+
+def memory_text(needed: float | None, free: float | None, method: Method) -> str:
+    """What a run takes and what there is, in MB; with advice where it does not fit."""
+    if needed is None:
+        return say("not known")
+    if free is None:
+        return say("about {needed:,.0f} MB", needed=needed)
+    text = phrase("about {needed:,.0f} MB, {free:,.0f} MB are free", needed=needed, free=free)
+    if needed <= free:
+        return say(text)
+    advice = (
+        phrase("LoRA (`method: lora`) or a smaller base")
+        if method == "full"
+        else phrase("a smaller base")
+    )
+    return say("⚠️ {text}. It may not fit: choose {advice}.", text=text, advice=advice)
+
+
+def setting_fields(
+    config: TrainingConfig, number_format: str, longest: int
+) -> list[tuple[str, str]]:
+    """Every setting of the run."""
+    epochs = f"{config.epochs:g}"
+    if config.min_steps:
+        epochs = say("{epochs} (at least {steps} steps)", epochs=epochs, steps=config.min_steps)
+    times, size = config.gradient_accumulation, config.batch_size
+    accumulation = f"{times}"
+    if times > 1:
+        accumulation = say("{times} (effective batch {batch})", times=times, batch=times * size)
+    only_bot = config.loss_on == "bot"
+    fields = [
+        (say("Base"), config.base_name or config.name),
+        (say("Method"), method_text(config.method, config.lora_rank)),
+        (say("Epochs"), epochs),
+        (say("Batch size"), f"{size}"),
+        (say("Gradient accumulation"), accumulation),
+        (say("Learning rate"), f"{config.learning_rate:g}"),
+        (say("Warm-up"), say("{percent:g} % of the steps", percent=100 * config.warmup_ratio)),
+        (say("Weight decay"), f"{config.weight_decay:g}"),
+        (say("Number format"), number_format),
+        (say("Longest example"), longest_text(longest, config.max_length)),
+        (say("Loss on"), say("the bot's tokens only") if only_bot else say("every token")),
+        (say("Mixed in"), mixed_text(config.replay)),
+    ]
+    if config.threads is not None:
+        fields.append((say("Threads"), f"{config.threads}"))
+    return fields
+
+
+def method_text(method: str, rank: int | None) -> str:
+    """How the weights are changed."""
+    return say("LoRA, rank {rank}", rank=rank) if method == "lora" else say("full fine-tuning")
+
+
+def mixed_text(replay: int) -> str:
+    """What keeps old manners: so many of this project's own pairs, and of general talk."""
+    if not replay:
+        return say("nothing")
+    return say(
+        "up to {replay} starter pairs and {replay} conversations of general talk", replay=replay
+    )
+
+
+def longest_text(longest: int, limit: int) -> str:
+    """The longest example in tokens, and what becomes of it where the limit is lower."""
+    if longest <= limit:
+        return say("{longest} tokens (at most {limit})", longest=longest, limit=limit)
+    return say("{longest} tokens, of which the last {limit} are read", longest=longest, limit=limit)
+
+
+def counted(counts: Mapping[str, int]) -> str:
+    """`teach 12, import 3`, the most first; empty for nothing."""
+    most_first = sorted(counts.items(), key=lambda one: (-one[1], one[0]))
+    return say(", ").join(f"{name} {count}" for name, count in most_first if count)
+
+
+def shares(authors: Mapping[int, int]) -> str:
+    """`<@7> 75 %, <@8> 25 %`: who taught how much, the most first."""
+    total = sum(authors.values())
+    most_first = sorted(authors.items(), key=lambda one: (-one[1], one[0]))
+    shown = [
+        f"{author_text(who)} {100 * count / total:.0f} %" for who, count in most_first[:AUTHORS]
+    ]
+    if more := len(most_first) - AUTHORS:
+        shown += [say("{count} more", count=more)] if more > 0 else []
+    return say(", ").join(shown)
+
+
+def examples_text(count: int) -> str:
+    """`1 example`, `2 examples`."""
+    return say(phrases("{count} example", "{count} examples", count))

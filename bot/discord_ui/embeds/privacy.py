@@ -1,0 +1,174 @@
+"""What /privacy says: what is kept about a member, what follows from what they take back.
+
+Takes what the store and `bot.learning.erasure` give, and says it to whoever reads.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bot.discord_ui.views.clean_retrain import names
+from bot.learning.erasure import Concern, Withdrawal
+from core.records import Traces
+from i18n.phrase import Phrase, phrase, phrases
+from i18n.reader import say
+
+FORGET_QUESTION = phrase(
+    "Shall I forget you, in all servers? Gone for good will be what you wrote to me, my replies to "
+    "you, the examples that hold your words or that you taught, and your ratings; your consents "
+    "are withdrawn. What a checkpoint has learned stays in it: I ask the administrators to train a "
+    "new one without it."
+)
+FORGETTING = phrase(
+    "I am forgetting you now, and tell you here when it is done. Discord lets me write here for 15 "
+    "minutes only: if it takes longer, `/privacy show` says how far I am."
+)
+NOT_YET = phrase("Not every trace is gone yet; I go on by myself within the hour.")
+KEPT_ANYWAY = phrase(
+    "Of your consents I keep the dates, without any words, and of what you decided about me as a "
+    "manager that you did, and when. If you write to me again, I begin anew to keep what you write."
+)
+TOO_LARGE = phrase(
+    "What I keep about you is too large to be sent here, even compressed. "
+    "Please ask whoever runs me for it."
+)
+EXPORTED = phrase("This is all that I keep about you, in all servers. Only you see this message.")
+KINDS = (
+    ("messages", phrase("messages that you wrote")),
+    ("replies", phrase("replies to you, with what they were made from")),
+    ("examples", phrase("examples with your words, or that you taught")),
+    ("ratings", phrase("ratings that you gave")),
+    ("jobs", phrase("trainings that had your words")),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """What `/privacy show` tells. `checkpoints` are those of this server, None in private."""
+
+    here: Traces
+    everywhere: Traces
+    days: int
+    learn_from_chat: bool
+    checkpoints: tuple[str, ...] | None
+    forgetting: bool
+
+
+def show_text(kept: Kept) -> str:
+    """What is kept, for how long, what is learned of it, and what the member can do."""
+    lines = [say("**What I keep about you** (here / everywhere)")]
+    for name, words in KINDS:
+        counts = getattr(kept.here, name), getattr(kept.everywhere, name)
+        lines.append(f"- {say(words)}: {counts[0]:,} / {counts[1]:,}")
+    if kept.forgetting:
+        lines.append(say("I am still erasing it: that goes on by itself."))
+    lines += [
+        say(
+            "Messages, and what replies were made from, are erased after {days}. "
+            "Examples and ratings stay until somebody removes them.",
+            days=days_text(kept.days),
+        ),
+        say(learning_text(kept)),
+    ]
+    if kept.checkpoints is not None:
+        lines.append(say(learned_text(kept.checkpoints)))
+    lines.append(
+        say(
+            "**What you can do:** `/privacy export` gives you all of it as a file, "
+            "`/privacy forget` erases it, `/privacy opt-in` and `/privacy opt-out` decide whether "
+            "I learn from what you say."
+        )
+    )
+    return "\n".join(lines)
+
+
+def learning_text(kept: Kept) -> Phrase:
+    """Whether conversations are learned from, and what the member said to that."""
+    if kept.checkpoints is None:
+        return phrase("I do not learn from what is said in private.")
+    if not kept.learn_from_chat:
+        rule = phrase("I do not learn from conversations here: the operator has not switched it on")
+    else:
+        rule = phrase("I learn from conversations here, but only with those who agree")
+    if consent := kept.here.consent:
+        return phrase(
+            "{rule}. You agreed on {day} (version {version}).",
+            rule=rule,
+            day=f"{consent.given_at:%Y-%m-%d}",
+            version=consent.version,
+        )
+    return phrase("{rule}. You have not agreed.", rule=rule)
+
+
+def learned_text(checkpoints: tuple[str, ...]) -> Phrase:
+    """Which checkpoints of this server learned from the member."""
+    if not checkpoints:
+        return phrase("No checkpoint of this server is known to have learned your words.")
+    return phrase("Learned your words: {checkpoints}.", checkpoints=names(checkpoints))
+
+
+def withdrawn_text(withdrawal: Withdrawal, where: str) -> str:
+    """What follows from an opt-out; `where` is a place such as "in this server"."""
+    if withdrawal.stood:
+        lines = [
+            say("Withdrawn. I learn nothing more from what you say to me {where}.", where=where)
+        ]
+    else:
+        lines = [say("You had not agreed {where}, so there is nothing to withdraw.", where=where)]
+    if withdrawal.erased:
+        waited = phrases(
+            "{count} pair waited for review and are erased.",
+            "{count:,} pairs waited for review and are erased.",
+            withdrawal.erased,
+        )
+        lines.append(say(waited))
+    if withdrawal.stood:
+        lines.append(say("What was approved before is not learned any more."))
+    checkpoints = tuple(name for one in withdrawal.concerns for name in one.checkpoints)
+    if checkpoints:
+        lines.append(
+            say(
+                "What was learned before stays in {checkpoints}, until a new one is trained.",
+                checkpoints=names(checkpoints),
+            )
+        )
+    return " ".join(lines)
+
+
+def forgotten_text(concerns: Iterable[Concern], server: Callable[[int], str]) -> str:
+    """What is gone and what remains; `server` gives the name of a scope."""
+    lines = [say("Done: what I kept about you is gone, in all servers."), say(KEPT_ANYWAY)]
+    for one in concerns:
+        if one.checkpoints:
+            lines.append(
+                say(
+                    "In {server}, {checkpoints} learned from you. I asked the administrators to "
+                    "train without that; I did not say who asked for it.",
+                    server=server(one.scope),
+                    checkpoints=names(one.checkpoints),
+                )
+            )
+    return "\n".join(lines)
+
+
+def packed(export: Mapping[str, Any], limit: int) -> tuple[str, bytes] | None:
+    """A file name and an export as JSON, compressed if it is more than `limit` bytes (blocking).
+
+    None if it is more than that even so.
+    """
+    content = json.dumps(export, ensure_ascii=False, indent=2).encode()
+    if len(content) <= limit:
+        return "privacy.json", content
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("privacy.json", content)
+    return ("privacy.zip", file.getvalue()) if file.tell() <= limit else None
+
+
+def days_text(days: int) -> Phrase:
+    return phrases("a day", "{count:,} days", days)

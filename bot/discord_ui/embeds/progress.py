@@ -1,0 +1,148 @@
+"""What the progress message of a training job says.
+
+Pure: takes the events of a job, gives text.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from core.records import JobState, TrainingJob
+from i18n.phrase import Phrase, phrase
+from i18n.reader import say
+from training.jobs.events import (
+    Checking,
+    Losses,
+    Lowered,
+    Paused,
+    Started,
+    Step,
+    bar,
+    duration,
+    sparkline,
+)
+from training.jobs.manager import JobUpdate
+
+
+@dataclass(slots=True)
+class Progress:
+    """What is known of a job, from its events."""
+
+    job: TrainingJob
+    started: Started | None = None
+    step: Step | None = None
+    at_step: int = 0
+    steps: int = 0
+    losses: Losses = field(default_factory=Losses)
+    note: Phrase | None = None
+    checking: bool = False
+    paused: bool = False
+
+    def take(self, update: JobUpdate) -> bool:
+        """Learn from an update; whether it is news that cannot wait for the next step."""
+        moved, self.job = update.job.state is not self.job.state, update.job
+        match update.event:
+            case Started() as event:
+                self._start(event)
+            case Step() as event:
+                self.step, self.at_step, self.steps = event, event.step, event.steps
+                self.losses.add(event.loss)
+                return False
+            case Lowered() as event:
+                self.note = phrase(
+                    "Memory ran out: going on with batch size {size} and accumulation {times}.",
+                    size=event.batch_size,
+                    times=event.gradient_accumulation,
+                )
+            case Paused(step=step):
+                self.at_step, self.paused = step, True
+                return False  # the state comes next
+            case Checking():
+                self.checking = True
+            case None if moved:
+                self.checking, self.started, self.step = False, None, None
+            case None:
+                pass
+            case _:
+                return False
+        return True
+
+    def _start(self, event: Started) -> None:
+        self.started, self.step, self.paused = event, None, False
+        self.at_step, self.steps = event.resumed_from, event.steps
+        if not event.resumed_from:
+            self.losses = Losses()
+
+
+def progress_text(progress: Progress) -> str:
+    """What the progress message says now."""
+    lines = [_headline(progress)]
+    if progress.at_step:
+        lines.append(_bar_line(progress))
+    if progress.losses.points:
+        lines.append(_loss_line(progress))
+    if progress.note:
+        lines.append(f"-# {say(progress.note)}")
+    return "\n".join(lines)
+
+
+def _headline(progress: Progress) -> str:
+    job, at, steps = progress.job, progress.at_step, progress.steps
+    base = job.base_model
+    match job.state:
+        case JobState.QUEUED:
+            return say("**Training** from {base} waits: another job is under way.", base=base)
+        case JobState.PAUSED:
+            where = phrase("Paused at step {at} of {steps}.", at=at, steps=steps)
+            known = progress.paused and steps
+            paused = where if known else job.detail or phrase("Paused.")
+            return say("**Training** from {base}. {paused}", base=base, paused=paused)
+        case _ if progress.checking:
+            return say(
+                "**Training** from {base}: every step is taken, and it checks the new model…",
+                base=base,
+            )
+        case _ if progress.step is not None:
+            return say("**Training** from {base}", base=base)
+        case _ if progress.started is None:
+            return say("**Training** from {base}: getting ready…", base=base)
+        case _ if progress.started.resumed_from:
+            return say(
+                "**Training** from {base} goes on after step {at} of {steps}.",
+                base=base,
+                at=at,
+                steps=steps,
+            )
+        case _:
+            return say(
+                "**Training** from {base}: {rows} rows, {steps} steps.",
+                base=base,
+                rows=progress.started.examples,
+                steps=steps,
+            )
+
+
+def _bar_line(progress: Progress) -> str:
+    at, steps = progress.at_step, progress.steps
+    if not steps:  # paused by a bot that has forgotten how far the whole way is
+        return say("step {at}", at=at)
+    return say(
+        "`{bar}` {percent} %, step {at} of {steps}",
+        bar=bar(at, steps),
+        percent=100 * at // steps,
+        at=at,
+        steps=steps,
+    )
+
+
+def _loss_line(progress: Progress) -> str:
+    line, step = f"`{sparkline(progress.losses.points)}`", progress.step
+    if step is None:
+        return say("loss {line}", line=line)
+    return say(
+        "loss {loss:.3f} {line} · {speed:,.0f} tokens/s · about {time} left",
+        loss=step.loss,
+        line=line,
+        speed=step.tokens_per_s,
+        time=duration(step.seconds_left),
+    )

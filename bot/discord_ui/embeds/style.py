@@ -1,0 +1,48 @@
+"""What embeds have in common: their colour, Discord's limits on their fields, and words for what
+is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import discord
+
+from core.records import OPERATOR, Review
+from i18n.phrase import Phrase, phrase
+from i18n.reader import say
+
+BLURPLE = discord.Colour(0x5865F2)
+LONGEST_TITLE = 256
+LONGEST_VALUE = 1024
+"""Characters of a field's value that Discord takes."""
+STATUSES = {
+    Review.WAITING: phrase("waiting"),
+    Review.APPROVED: phrase("approved"),
+    Review.REJECTED: phrase("rejected"),
+}
+SOURCES: dict[str, Phrase] = {
+    name: name
+    for name in (phrase("teach"), phrase("import"), phrase("better answer"), phrase("chat"))
+}
+"""The sources that the bot itself names; those in files stay as people wrote them."""
+
+
+def add_fields(embed: discord.Embed, fields: Iterable[tuple[str, str]]) -> None:
+    """Add names and values, cut where Discord would refuse them."""
+    for name, value in fields:
+        embed.add_field(name=name, value=value[:LONGEST_VALUE])
+
+
+def author_text(author_id: int) -> str:
+    """Who taught something, as Discord shows it."""
+    return say("the operator") if author_id == OPERATOR else f"<@{author_id}>"
+
+
+def status_text(status: Review) -> str:
+    """`waiting`, in the language of whoever reads."""
+    return say(STATUSES[status])
+
+
+def source_text(source: str) -> str:
+    """What a source of examples is called, in the language of whoever reads."""
+    return say(SOURCES[source]) if source in SOURCES else source

@@ -1,0 +1,63 @@
+"""The one place where an exception becomes a sentence for a person in Discord."""
+
+from __future__ import annotations
+
+import discord
+from discord import app_commands
+
+from bot.discord_ui.http_errors import is_passing
+from core.errors import ImportRefused, StoreError
+from i18n.phrase import phrase, together, words
+from i18n.reader import say
+from model.errors import ModelError
+from training.errors import TrainingError
+
+
+class Refusal(Exception):
+    """What a person asks for cannot be done; the message tells them why."""
+
+
+EXPECTED = (StoreError, ImportRefused, ModelError, TrainingError, Refusal)
+"""Errors whose message is already a sentence for people."""
+
+OUT_OF_REACH = phrase("Discord does not take my answers right now. Please try again later.")
+UNEXPECTED = phrase(
+    "Sorry, something went wrong on my side. The operator can read more in the log."
+)
+PERMISSIONS = {"manage_guild": phrase("Manage Server"), "administrator": phrase("Administrator")}
+"""What Discord calls the permissions that are asked for here."""
+
+
+def sentence(error: BaseException) -> str:
+    """What to tell the person, in the language that they read; never a traceback."""
+    return say(_words(error))
+
+
+def _words(error: BaseException) -> str:
+    match error:
+        case app_commands.CommandInvokeError():
+            return _words(error.original)
+        case app_commands.MissingPermissions():
+            return phrase(
+                "You need the permission {permission} for that.",
+                permission=together(map(_name, error.missing_permissions), ", "),
+            )
+        case app_commands.NoPrivateMessage():
+            return phrase("That only works in a server, not in a direct message.")
+        case discord.Forbidden():
+            return phrase("I lack a permission for that in this channel.")
+        case _ if isinstance(error, EXPECTED):
+            return words(error)
+        case Exception() if is_passing(error):
+            return OUT_OF_REACH
+        case _:
+            return UNEXPECTED
+
+
+def is_expected(error: BaseException) -> bool:
+    """Whether the error is part of normal life, so that the log needs no traceback."""
+    return _words(error) is not UNEXPECTED
+
+
+def _name(permission: str) -> str:
+    return PERMISSIONS.get(permission, permission.replace("_", " ").title())

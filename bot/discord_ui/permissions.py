@@ -1,0 +1,81 @@
+"""Who may do what: members, managers and administrators of a server, operators of the bot.
+
+Knows Discord's permissions and the operators. Discord hides commands from those who may not use
+them, but a server can change that: so each command, button and form asks here as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TypeVar
+
+import discord
+from discord import app_commands
+
+from bot.discord_ui.client import Gpt2Bot
+from bot.discord_ui.errors import Refusal
+from i18n.phrase import phrase
+
+T = TypeVar("T")
+Asking = discord.Interaction[Gpt2Bot]
+
+
+class Rank(IntEnum):
+    """What somebody is, where they ask; each may do what those before it may.
+
+    A manager has the permission Manage Server, an administrator Administrator. Operators are the
+    owner of the application, or its team, and who is named in OPERATOR_IDS; they are so everywhere.
+    """
+
+    MEMBER = 0
+    MANAGER = 1
+    ADMINISTRATOR = 2
+    OPERATOR = 3
+
+
+NEEDED = {Rank.MANAGER: "manage_guild", Rank.ADMINISTRATOR: "administrator"}
+ONLY_OPERATORS = phrase(
+    "Only an operator of this bot may do that: its owner, or who OPERATOR_IDS names."
+)
+
+
+def rank(interaction: Asking) -> Rank:
+    """What the caller is here; in a direct message there is nothing to manage."""
+    if interaction.user.id in interaction.client.operators:
+        return Rank.OPERATOR
+    if interaction.guild_id is None:
+        return Rank.MEMBER
+    if interaction.permissions.administrator:
+        return Rank.ADMINISTRATOR
+    return Rank.MANAGER if interaction.permissions.manage_guild else Rank.MEMBER
+
+
+def require(interaction: Asking, needed: Rank) -> None:
+    """Let in who has that rank, or a higher one.
+
+    Raises:
+        MissingPermissions, Refusal: it is somebody else.
+    """
+    if rank(interaction) >= needed:
+        return
+    if needed is Rank.OPERATOR:
+        raise Refusal(ONLY_OPERATORS)
+    raise app_commands.MissingPermissions([NEEDED[needed]])
+
+
+@dataclass(frozen=True, slots=True)
+class Only:
+    """A check of a command: who has that rank, or a higher one."""
+
+    needed: Rank
+
+    def __call__(self, interaction: Asking) -> bool:
+        require(interaction, self.needed)
+        return True
+
+
+def only(needed: Rank) -> Callable[[T], T]:
+    """The check as `@only(Rank.MANAGER)`, under the decorator of the command."""
+    return app_commands.check(Only(needed))

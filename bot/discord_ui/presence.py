@@ -1,0 +1,102 @@
+"""What stands under the bot's name: the model, or a training that is under way.
+
+Knows Discord and the events of training jobs. It is the same in every server, so it names none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import discord
+
+from bot.discord_ui.client import Gpt2Bot
+from core.records import JobState, TrainingJob
+from data.storage.store import Store
+from data.storage.tables.pauses import EVERYWHERE
+from i18n.phrase import Phrase, phrase
+from training.config import TrainingConfig
+from training.jobs.events import Checking, Started, Step
+from training.jobs.folder import CONFIG
+from training.jobs.manager import JobUpdate
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 15.0
+"""Seconds between two looks: Discord takes five changes in twenty."""
+PAUSED = phrase("paused")
+
+
+@dataclass(slots=True)
+class _Training:
+    """The job under way: the model that it makes, and how much of it is done."""
+
+    job_id: int
+    name: str
+    percent: int = 0
+
+
+class Presence:
+    """Keeps the bot's presence true. `model` answers whoever has not chosen one. Everybody reads
+    the same, in the language that the operator chose."""
+
+    def __init__(self, bot: Gpt2Bot, store: Store, model: str) -> None:
+        self._bot = bot
+        self._store = store
+        self._language = bot.languages.of_server(None)
+        self._idle = phrase("{model} · /teach and /chat", model=model)
+        self._training: _Training | None = None
+        self._shown = self._idle.to(self._language)
+        bot.activity = discord.CustomActivity(self._shown)
+
+    async def update(self, update: JobUpdate) -> None:
+        """Learn of a job's news; they are shown at the next look."""
+        job, ours = update.job, self._training
+        if job.state is not JobState.RUNNING:
+            if ours is not None and ours.job_id == job.id:
+                self._training = None
+            return
+        if ours is None or ours.job_id != job.id:
+            name = await asyncio.to_thread(_name, job)
+            ours = self._training = _Training(job.id, name)
+        match update.event:
+            case Started(resumed_from=step, steps=steps) | Step(step=step, steps=steps) if steps:
+                ours.percent = 100 * step // steps
+            case Checking():
+                ours.percent = 100
+
+    async def show(self) -> None:
+        """Show what is true now, if that has changed. Call it every LOOK_S seconds.
+
+        Raises:
+            StoreError: it is not known whether the bot is paused.
+        """
+        text = (await self._text()).to(self._language)
+        if text == self._shown or not self._bot.is_ready() or self._bot.is_closed():
+            return
+        activity = discord.CustomActivity(text)
+        self._bot.activity = activity  # so that a new connection begins with it
+        try:
+            await self._bot.change_presence(activity=activity)
+        except (OSError, discord.DiscordException) as e:
+            log.debug("the presence is not shown yet: %s", e)
+        else:
+            self._shown = text
+
+    async def _text(self) -> Phrase:
+        if EVERYWHERE in await self._store.paused():
+            return PAUSED
+        if self._training is not None:
+            name, percent = self._training.name, self._training.percent
+            return phrase("training {name}: {percent} %", name=name, percent=percent)
+        return self._idle
+
+
+def _name(job: TrainingJob) -> str:
+    """What the job makes, as far as its folder says."""
+    try:
+        return TrainingConfig.load(Path(job.directory) / CONFIG).name
+    except (OSError, ValueError, TypeError):
+        return job.base_model

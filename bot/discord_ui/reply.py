@@ -1,0 +1,288 @@
+"""How a reply appears in Discord: one message that grows, split where Discord's limit asks for it.
+
+Knows Discord's limits. Does not know models or the store. Edits are throttled by a clock, not by
+sleeping: text that comes too soon waits for the next piece or for the end. A piece that Discord
+does not take for now comes with the next one; the end of a reply is sent again and again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import discord
+
+from bot.chat.rate_limit import shortened
+from bot.chat.request import Check
+from bot.discord_ui.http_errors import FAULTS, is_passing
+from i18n.reader import say
+
+log = logging.getLogger(__name__)
+
+LIMIT = 2000
+"""Characters in one message, counted in UTF-16 code units as Discord's clients do."""
+FIRST_S = 0.7
+"""Text shorter than this is sent whole; Discord shows "typing" meanwhile."""
+EDIT_S = 1.3
+"""Between two edits: Discord allows about five in five seconds for a channel."""
+RETRY_S = (2.0, 8.0, 30.0, 60.0)
+"""Seconds until the end of a reply is shown again where Discord did not take it; what discord.py
+tries by itself comes on top."""
+FENCE = "```"
+
+
+class Posted(Protocol):
+    """A message of ours that can be changed."""
+
+    @property
+    def id(self) -> int: ...
+
+    async def edit(self, *, content: str, view: discord.ui.View | None = ...) -> object:
+        """Change its text and, if `view` is given, its buttons (None: take them away)."""
+
+    async def delete(self) -> None:
+        """Take it away."""
+
+
+class Send(Protocol):
+    """Posts a message, perhaps with buttons."""
+
+    async def __call__(self, content: str, *, view: discord.ui.View = ...) -> Posted: ...
+
+
+Row = Callable[[Sequence[int]], discord.ui.View]
+"""Makes the buttons of a reply, given the ids of those of its messages that stand above them."""
+
+
+class Rows(NamedTuple):
+    """The buttons of a reply while it grows, and when it is whole; None: there are none."""
+
+    growing: Row | None = None
+    whole: Row | None = None
+
+
+NO_BUTTONS = Rows()
+
+
+class ReplyDeleted(Exception):
+    """Somebody deleted the reply while it was growing: nobody wants the rest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A reply that is there already: its messages, what each of them says (None: not known), and
+    the text of the whole."""
+
+    messages: Sequence[Posted]
+    parts: Sequence[str | None]
+    text: str
+
+
+def anything(_text: str) -> None:
+    """The check that every text passes."""
+
+
+class LiveReply:
+    """A reply that is shown while it is written.
+
+    `first` posts its first message, `more` the following ones. `prefix` stands before the text
+    (the question, where Discord does not show it) and is not part of it. Its last message has the
+    buttons. If it takes the place of another one, which is `standing` there, that comes back when
+    it fails.
+    """
+
+    def __init__(
+        self,
+        first: Send,
+        more: Send,
+        *,
+        prefix: str = "",
+        rows: Rows = NO_BUTTONS,
+        standing: Standing | None = None,
+    ) -> None:
+        self._first = first
+        self._more = more
+        self._prefix = prefix
+        self._growing, self._whole = rows
+        self._standing = standing
+        self._messages: list[Posted] = []
+        self._shown: list[tuple[str | None, Row | None]] = []
+        if standing is not None:
+            self._messages = list(standing.messages)
+            self._shown = [(part, None) for part in standing.parts[:-1]]
+            self._shown.append((standing.parts[-1], self._whole))
+        self._count = 0
+        self._text = ""
+        self._seen = ""
+        self._next = time.perf_counter() + FIRST_S
+
+    async def wait(self, place: int) -> None:
+        """Say that others are answered first, where the reply will be."""
+        await self._glimpse(say("-# I am busy: you are number {place} in the queue.", place=place))
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is shown."""
+        return not self._messages
+
+    async def add(self, text: str, check: Check = anything) -> None:
+        """Show another piece, now or with a later one; the whole text is checked before."""
+        self._text += text
+        if time.perf_counter() >= self._next and self._text.strip():
+            seen = shortened(self._text)
+            check(seen)
+            self._seen = seen
+            await self._glimpse(seen)
+
+    def restart(self) -> None:
+        """What came so far is not wanted: the next piece begins another text in its place."""
+        self._text = self._seen = ""
+
+    async def remove(self) -> None:
+        """Take away all that was shown; if there was another reply before, show that again."""
+        if self._standing is not None:
+            await self._show(self._standing.text, self._whole)
+        else:
+            self._count = 0
+        await self._clear_rest()
+
+    async def finish(self, text: str, note: str | None = None) -> int:
+        """Show the whole text, with a small line under it; the id of the first message.
+
+        If Discord takes no more of it for minutes, what is shown has to do.
+
+        Raises:
+            ReplyDeleted: somebody deleted it.
+            discord.HTTPException, ...: one of `FAULTS`; nothing of it is shown, or it may not be.
+        """
+        try:
+            await self._insist(f"{text}\n-# {note}" if note else text, self._whole)
+        except FAULTS as e:
+            if not self._messages or not is_passing(e):
+                raise
+            log.warning("the end of the reply %d cannot be shown: %s", self._messages[0].id, e)
+        await self._clear_rest()
+        return self._messages[0].id
+
+    async def fail(self, reason: str) -> None:
+        """Say in one sentence why there is no (more) reply; what was shown stays. If there was
+        another reply before, show that again instead.
+
+        Raises:
+            ReplyDeleted, discord.HTTPException, ...: as for `finish`.
+        """
+        if self._standing is not None:
+            await self._insist(self._standing.text, self._whole)
+        else:
+            text = f"{self._seen}\n-# {reason}" if self._seen.strip() else reason
+            await self._insist(text, None)
+        await self._clear_rest()
+
+    async def _glimpse(self, text: str) -> None:
+        """Show how far it is, or leave that to the next piece if Discord is out of order."""
+        try:
+            await self._show(text, self._growing)
+        except FAULTS as e:
+            if not is_passing(e):
+                raise
+            log.debug("a piece of a reply cannot be shown: %s", e)
+        self._next = time.perf_counter() + EDIT_S
+
+    async def _insist(self, text: str, row: Row | None) -> None:
+        """Show it, and try for some minutes where Discord is out of order."""
+        for pause in RETRY_S:
+            try:
+                await self._show(text, row)
+            except FAULTS as e:
+                if not is_passing(e):
+                    raise
+                log.info("Discord does not take a reply now, it is sent again: %s", e)
+                await asyncio.sleep(pause)
+            else:
+                return
+        await self._show(text, row)
+
+    async def _show(self, text: str, row: Row | None) -> None:
+        parts = split(self._prefix + text)
+        self._count = len(parts)
+        try:
+            for n, part in enumerate(parts):
+                await self._place(n, part, row if n + 1 == len(parts) else None)
+        except discord.NotFound as e:
+            raise ReplyDeleted from e
+
+    async def _place(self, n: int, part: str, row: Row | None) -> None:
+        view = row([one.id for one in self._messages[:n]]) if row else None
+        if n == len(self._messages):
+            send = self._more if n else self._first
+            self._messages.append(await (send(part, view=view) if view else send(part)))
+            self._shown.append((part, row))
+        elif self._shown[n] != (part, row):
+            changed = self._shown[n][1] is not row
+            message = self._messages[n]
+            await (message.edit(content=part, view=view) if changed else message.edit(content=part))
+            self._shown[n] = (part, row)
+
+    async def _clear_rest(self) -> None:
+        """Take away the messages of a longer reply that stood here before."""
+        while len(self._messages) > self._count:
+            self._shown.pop()
+            with suppress(*FAULTS):  # the reply itself is there
+                await self._messages.pop().delete()
+
+
+def question(text: str) -> str:
+    """A question as it stands above its answer where Discord does not show it."""
+    return "".join(f"> {line}\n" for line in text.splitlines())
+
+
+def width(text: str) -> int:
+    """The length of a text in UTF-16 code units."""
+    return len(text) + sum(char > "\uffff" for char in text)
+
+
+def split(text: str, limit: int = LIMIT) -> list[str]:
+    """Cut a text into parts of at most `limit` UTF-16 units, none of them blank.
+
+    Cuts at a line end, else at a space, else (a word longer than the limit) anywhere between two
+    characters. A code block that is cut is closed and opened again.
+    """
+    parts: list[str] = []
+    rest, fence = text.strip(), ""
+    while rest:
+        head, rest = _cut(fence + rest, limit)
+        fence = _open_fence(head)
+        parts.append(f"{head}\n{FENCE}" if fence and rest else head)
+    return parts or ["…"]
+
+
+def _cut(text: str, limit: int) -> tuple[str, str]:
+    if width(text) <= limit:
+        return text, ""
+    end = len(head(text, limit - len(FENCE) - 1))
+    for mark in ("\n", " "):
+        at = text.rfind(mark, 1, end + 1)
+        if at > 0 and text[:at].rstrip().rstrip("`"):
+            return text[:at].rstrip(), text[at:].strip("\n" if mark == "\n" else " ")
+    return text[:end], text[end:]
+
+
+def head(text: str, limit: int) -> str:
+    """As much of the beginning of `text` as fits `limit` UTF-16 units."""
+    used = 0
+    for n, char in enumerate(text):
+        used += 1 + (char > "\uffff")
+        if used > limit:
+            return text[:n]
+    return text
+
+
+def _open_fence(part: str) -> str:
+    """The opening of the code block in which `part` ends, or nothing."""
+    fences = [line for line in part.split("\n") if line.lstrip().startswith(FENCE)]
+    return f"{fences[-1].strip()}\n" if len(fences) % 2 else ""

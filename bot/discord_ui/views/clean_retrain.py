@@ -1,0 +1,123 @@
+"""Asking a server's administrators for a clean retrain: the message, where it goes, its buttons.
+
+Knows Discord and the jobs' channels. Does not know what was taken back or by whom, and so never
+says it.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import discord
+
+from bot.discord_ui.client import Gpt2Bot, call_cog
+from bot.discord_ui.http_errors import FAULTS
+from bot.learning.erasure import Concern
+from data.storage.store import Store
+from i18n.phrase import Phrase, phrase, together
+from i18n.reader import say, speaking
+
+log = logging.getLogger(__name__)
+
+LABELS = {"retrain": phrase("Retrain without it"), "later": phrase("Not now")}
+"""The buttons, by the name of the method of the Privacy cog that each calls."""
+
+
+class CleanButton(
+    discord.ui.DynamicItem[discord.ui.Button[discord.ui.View]],
+    template=r"clean:(?P<action>retrain|later):(?P<job>\d+)",
+):
+    """Starts a clean retrain or not; works after a restart too, because its id names the job."""
+
+    def __init__(self, action: str, job_id: int) -> None:
+        self.action = action
+        self.job_id = job_id
+        primary, secondary = discord.ButtonStyle.primary, discord.ButtonStyle.secondary
+        super().__init__(
+            discord.ui.Button(
+                label=say(LABELS[action]),
+                style=primary if action == "retrain" else secondary,
+                custom_id=f"clean:{action}:{job_id}",
+            )
+        )
+
+    @classmethod
+    async def from_custom_id(cls, _interaction, _item, match):  # type: ignore[no-untyped-def]
+        return cls(match["action"], int(match["job"]))
+
+    async def callback(self, interaction: discord.Interaction) -> None:
+        await call_cog(interaction, "Privacy", self.action, self.job_id)
+
+
+def clean_view(job_id: int) -> discord.ui.View:
+    """Both buttons; they outlive the bot, so nothing waits for them."""
+    view = discord.ui.View(timeout=None)
+    for action in LABELS:
+        view.add_item(CleanButton(action, job_id))
+    return view
+
+
+class CleanOffers:
+    """Posts the question where the server's last job was told, else in its system channel."""
+
+    def __init__(self, bot: Gpt2Bot, store: Store) -> None:
+        self._bot = bot
+        self._store = store
+
+    async def offer(self, concern: Concern) -> None:
+        """Ask; where the bot may write nowhere, the log says it."""
+        await self._bot.wait_until_ready()
+        text = offer_text(concern)
+        with speaking(self._bot.languages.of_server(self._bot.get_guild(concern.scope))):
+            said, view = say(text), clean_view(concern.job_id)
+        for channel in await self._channels(concern.scope):
+            try:
+                await channel.send(said, view=view)
+            except FAULTS as e:
+                log.info("the channel %s cannot be written to: %s", channel.id, e)
+            else:
+                return
+        log.warning("the server %d could not be asked for a clean retrain: %s", concern.scope, text)
+
+    async def _channels(self, scope: int) -> list[discord.PartialMessageable | discord.TextChannel]:
+        found: list[discord.PartialMessageable | discord.TextChannel] = []
+        if job := await self._store.latest_job(scope):
+            found.append(self._bot.get_partial_messageable(job.channel_id, guild_id=scope))
+        guild = self._bot.get_guild(scope)
+        if guild is not None and guild.system_channel is not None:
+            found.append(guild.system_channel)
+        return found
+
+
+STOPPED = phrase("I stopped a training: some of what it was to learn was taken back.")
+OFFER = phrase(
+    "An administrator can let me train anew, without it, from the model where that began. "
+    "Chat goes on meanwhile, and the new model answers once it has passed its checks."
+)
+AFTERWARDS = phrase("After that, `/model delete` removes the old checkpoints.")
+
+
+def offer_text(concern: Concern) -> Phrase:
+    """The question. It names no words and no member."""
+    lines = [STOPPED] if concern.stopped else []
+    if not concern.checkpoints:
+        return together([*lines, OFFER], "\n")
+    learned = phrase(
+        "{checkpoints} learned from examples that were taken back since. "
+        "What a checkpoint has learned stays in it until a new one is trained without it.",
+        checkpoints=names(concern.checkpoints),
+    )
+    return together([*lines, learned, OFFER, AFTERWARDS], "\n")
+
+
+MOST_NAMES = 20
+
+
+def names(checkpoints: tuple[str, ...]) -> str:
+    """`**a**, **b** and **c**`; of very many, the last ones."""
+    shown = [f"**{name}**" for name in checkpoints[-MOST_NAMES:]]
+    if more := len(checkpoints) - len(shown):
+        shown.insert(0, phrase("{count} more", count=more))
+    if len(shown) == 1:
+        return shown[0]
+    return phrase("{names} and {last}", names=together(shown[:-1], ", "), last=shown[-1])

@@ -1,0 +1,156 @@
+"""The small buttons under a reply, and the models to replay it on.
+
+They work after a restart: their ids carry what is needed. Knows Discord. What a button does is the
+method of the Feedback cog that has its name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import discord
+
+from bot.discord_ui.client import call_cog
+from bot.discord_ui.reply import Rows
+from i18n.phrase import phrase
+from i18n.reader import say
+from model.registry import ModelOption
+
+FACES = {"again": "🔁", "up": "👍", "down": "👎", "better": "✏️", "stop": "⏹️"}
+LABELS = {"better": phrase("Better answer…")}
+ID = re.compile(r"reply:(?P<action>again|up|down|better):(?P<place>q?[\d-]*)")
+MOST_CHOICES = 25
+"""Options that Discord takes in a select."""
+MOST_BEFORE = 4
+"""Messages of a reply that an id can name: Discord takes 100 characters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a reply is: the messages of it `before` the one with the buttons, and whether it stands
+    under a quoted question."""
+
+    before: tuple[int, ...] = ()
+    quoted: bool = False
+
+    def reply_id(self, message_id: int) -> int:
+        """The id under which the reply is known, from that of the message with the buttons."""
+        return self.before[0] if self.before else message_id
+
+    def __str__(self) -> str:
+        ids = "-".join(map(str, self.before[:MOST_BEFORE]))
+        return f"q{ids}" if self.quoted else ids
+
+    @classmethod
+    def parse(cls, text: str) -> Place:
+        """What `str` of a place means."""
+        return cls(tuple(map(int, filter(None, text.lstrip("q").split("-")))), text[:1] == "q")
+
+
+class ReplyButton(
+    discord.ui.DynamicItem[discord.ui.Button[discord.ui.View]],
+    template=ID,
+):
+    """A button under a whole reply."""
+
+    def __init__(self, action: str, place: Place) -> None:
+        self.action = action
+        self.place = place
+        super().__init__(_button(action, str(place)))
+
+    @classmethod
+    async def from_custom_id(cls, _interaction, _item, match):  # type: ignore[no-untyped-def]
+        return cls(match["action"], Place.parse(match["place"]))
+
+    async def callback(self, interaction: discord.Interaction) -> None:
+        await call_cog(interaction, "Feedback", self.action, self.place)
+
+
+class StopButton(
+    discord.ui.DynamicItem[discord.ui.Button[discord.ui.View]],
+    template=r"reply:stop:(?P<asked>\d+)",
+):
+    """The button under a reply that grows; its id names the message that is answered."""
+
+    def __init__(self, asked_id: int) -> None:
+        self.asked_id = asked_id
+        super().__init__(_button("stop", str(asked_id)))
+
+    @classmethod
+    async def from_custom_id(cls, _interaction, _item, match):  # type: ignore[no-untyped-def]
+        return cls(int(match["asked"]))
+
+    async def callback(self, interaction: discord.Interaction) -> None:
+        await call_cog(interaction, "Feedback", "stop", self.asked_id)
+
+
+def _button(action: str, rest: str) -> discord.ui.Button[discord.ui.View]:
+    return discord.ui.Button(
+        emoji=FACES[action],
+        label=say(LABELS[action]) if action in LABELS else None,
+        style=discord.ButtonStyle.secondary,
+        custom_id=f"reply:{action}:{rest}",
+    )
+
+
+class ReplaySelect(
+    discord.ui.DynamicItem[discord.ui.Select[discord.ui.View]],
+    template=r"reply:replay:(?P<reply>\d+)",
+):
+    """The models on which a reply can be replayed."""
+
+    def __init__(self, reply_id: int, choices: Sequence[ModelOption] = ()) -> None:
+        self.reply_id = reply_id
+        super().__init__(
+            discord.ui.Select(
+                custom_id=f"reply:replay:{reply_id}",
+                placeholder=say("Replay it on another model…"),
+                options=[
+                    discord.SelectOption(label=one.name[:100], description=say(one.quality)[:100])
+                    for one in choices[:MOST_CHOICES]
+                ],
+            )
+        )
+
+    @classmethod
+    async def from_custom_id(cls, _interaction, _item, match):  # type: ignore[no-untyped-def]
+        return cls(int(match["reply"]))
+
+    async def callback(self, interaction: discord.Interaction) -> None:
+        await call_cog(interaction, "Feedback", "replay", self.reply_id, self.item.values[0])
+
+
+def replay_view(reply_id: int, choices: Sequence[ModelOption]) -> discord.ui.View:
+    """The select under the answer to "Why this reply?"."""
+    return discord.ui.View(timeout=None).add_item(ReplaySelect(reply_id, choices))
+
+
+def rows(asked_id: int, *, quoted: bool = False) -> Rows:
+    """The buttons of a reply to that message, which may stand under a quoted question."""
+    return Rows(partial(_growing, asked_id), partial(whole_row, quoted))
+
+
+def _growing(asked_id: int, _before: Sequence[int]) -> discord.ui.View:
+    view = discord.ui.View(timeout=None)
+    return view.add_item(StopButton(asked_id))
+
+
+def whole_row(quoted: bool, before: Sequence[int]) -> discord.ui.View:
+    """The buttons of a whole reply, of which messages stand `before` the one with the buttons."""
+    view = discord.ui.View(timeout=None)
+    for action in ("again", "up", "down", "better"):
+        view.add_item(ReplyButton(action, Place(tuple(before), quoted)))
+    return view
+
+
+def place_of(message: discord.Message) -> Place:
+    """Where the reply is that a message belongs to, as its buttons say."""
+    for row in message.components:
+        for item in getattr(row, "children", ()):
+            custom_id = getattr(item, "custom_id", None) or ""
+            if match := ID.fullmatch(custom_id):
+                return Place.parse(match["place"])
+    return Place()

@@ -1,0 +1,95 @@
+"""Whether the bot is well: Discord hears it, the database takes writes, the worker takes commands.
+
+Knows what to ask each of them, and does not wait for long. Does not know who wants to know.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import discord
+
+from core.errors import StoreError
+from data.storage.store import Store
+from i18n.phrase import Phrase, phrase, words
+from i18n.reader import say
+from model.errors import ModelError
+from model.worker.client import WorkerClient
+
+CHECK_S = 5.0
+"""Seconds that each part gets to answer."""
+
+
+class Unwell(Exception):
+    """Something does not work as it should; the message says what."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What was found of a part: the seconds that it took to answer, or why it is not well."""
+
+    seconds: float | None = None
+    reason: str | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether it is well."""
+        return self.reason is None
+
+    def as_json(self) -> dict[str, object]:
+        """The part as an object of JSON, in the language of whoever reads."""
+        if self.reason is not None:
+            return {"ok": False, "reason": say(self.reason)}
+        return {"ok": True, "seconds": self.seconds}
+
+
+class Health:
+    """Asks each part."""
+
+    def __init__(self, bot: discord.Client, store: Store, worker: WorkerClient) -> None:
+        self._bot = bot
+        self._store = store
+        self._worker = worker
+
+    async def check(self) -> dict[str, Part]:
+        """Each part by its name; it takes little more than CHECK_S seconds."""
+        asks = {"gateway": self._gateway, "database": self._database, "worker": self._ping}
+        parts = await asyncio.gather(*map(_asked, asks.values()))
+        return dict(zip(asks, parts, strict=True))
+
+    async def _gateway(self) -> float:
+        """The latency of the last heartbeat. discord.py takes the answer away (it is infinite) once
+        the connection is lost, and gives up one on which nothing came for a minute."""
+        latency = self._bot.latency
+        if self._bot.is_closed() or not self._bot.is_ready():
+            raise Unwell(phrase("The bot is not connected to Discord."))
+        if not latency <= CHECK_S:  # it may be infinite, or no number
+            raise Unwell(_slow(latency))
+        return latency
+
+    async def _database(self) -> float:
+        asked = asyncio.get_running_loop().time()
+        await self._store.touch()
+        return asyncio.get_running_loop().time() - asked
+
+    async def _ping(self) -> float:
+        return await self._worker.ping(CHECK_S)
+
+
+async def _asked(ask: Callable[[], Awaitable[float]]) -> Part:
+    try:
+        async with asyncio.timeout(CHECK_S):
+            return Part(seconds=round(await ask(), 4))
+    except TimeoutError:
+        return Part(reason=phrase("There was no answer within {seconds:.0f} s.", seconds=CHECK_S))
+    except (Unwell, StoreError, ModelError) as e:
+        return Part(reason=words(e))
+
+
+def _slow(latency: float) -> Phrase:
+    if math.isfinite(latency):
+        return phrase("Discord answers heartbeats only after {seconds:.0f} s.", seconds=latency)
+    return phrase("Discord answers heartbeats no more.")

@@ -1,0 +1,154 @@
+"""Opening what the home keeps: one bot at a time, and a database that is whole.
+
+Knows the database as files, and what to tell the operator about a damaged one. Does not know SQL.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from bot.settings import DATABASE, Settings, SettingsError, prepare_home
+from core.errors import StoreError
+from data.storage.backup import newest_backup
+from data.storage.files import is_sqlite, problem, read_only, set_aside
+from data.storage.store import Store, open_store
+from i18n.phrase import Phrase, phrase
+
+log = logging.getLogger(__name__)
+
+LOCK = "gpt2bot.lock"
+"""The file in the home that a running bot holds."""
+CHECK = "check of the database"
+CHECK_S = 2.0
+"""Seconds that the start waits for the check of the database; a larger one is checked on while
+the bot runs. (0.5 s for a million messages.)"""
+ABOUT_NEW = phrase("It was damaged at the last start, so I began a new one. The log says more.")
+ABOUT_DAMAGED = phrase("It is damaged. The log says more.")
+
+
+@contextmanager
+def alone(settings: Settings, otherwise: Phrase | None = None) -> Iterator[None]:
+    """Hold the home, so that no other bot runs on it; the system lets go of it at our death.
+
+    Raises:
+        SettingsError: a bot runs there, which `otherwise` may say in its own way; or it cannot be
+            told.
+    """
+    prepare_home(settings)
+    home = settings.gpt2bot_home
+    lock = FileLock(home / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as e:
+        raise SettingsError(otherwise or _runs_already(home)) from e
+    except OSError as e:
+        raise SettingsError(
+            phrase("The file {file} cannot be locked: {why}.", file=home / LOCK, why=e.strerror)
+        ) from e
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _runs_already(home: Path) -> Phrase:
+    return phrase(
+        "A bot runs on {home} already: stop it first, or set GPT2BOT_HOME to another folder for "
+        "this one.",
+        home=home,
+    )
+
+
+@asynccontextmanager
+async def open_whole(home: Path, *, collected: bool) -> AsyncIterator[Store]:
+    """Open the database after a look at whether it is whole; a damaged one is set aside, and a new
+    one begun. Where the look takes long it goes on meanwhile, and what it finds is only told.
+
+    Raises:
+        StoreError: it cannot be opened.
+    """
+    database = home / DATABASE
+    check = asyncio.create_task(find_damage(database), name=CHECK)
+    try:
+        await asyncio.wait({check}, timeout=CHECK_S)
+        known = check.done()
+        begun = await _begin_anew(database, check) if known else None
+        async with open_store(database, collected=collected) as store:
+            store.trouble = begun
+            if not known:
+                log.info("the check of the database takes long and goes on meanwhile")
+                check.add_done_callback(lambda done: _tell(done, database, store))
+            yield store
+    finally:
+        check.cancel()
+        await asyncio.wait({check})
+
+
+async def find_damage(database: Path) -> str | None:
+    """What is damaged in a database. None: it is whole; or it is for `open_store` to say why it
+    cannot be opened."""
+    try:
+        if not await asyncio.to_thread(is_sqlite, database):
+            return None
+        db = read_only(database)
+    except (OSError, sqlite3.Error):
+        return None
+    looking = asyncio.ensure_future(asyncio.to_thread(_look, db))
+    try:
+        return await asyncio.shield(looking)
+    except asyncio.CancelledError:
+        db.interrupt()
+        await asyncio.wait({looking})
+        raise
+    finally:
+        db.close()
+
+
+def _look(db: sqlite3.Connection) -> str | None:
+    try:
+        return problem(db, "quick_check")
+    except sqlite3.Error:
+        return None
+
+
+async def _begin_anew(database: Path, check: asyncio.Task[str | None]) -> str | None:
+    """Set a damaged database aside; what to tell people who ask."""
+    found = check.result()
+    if found is None:
+        return None
+    try:
+        aside = await asyncio.to_thread(set_aside, database, "damaged")
+    except OSError as e:
+        raise StoreError(
+            phrase(
+                "The database {database} is damaged ({found}), and it could not be renamed: {why}.",
+                database=database,
+                found=found,
+                why=e.strerror,
+            )
+        ) from e
+    log.error(
+        "The database was damaged (%s). It is now %s, and a new one was begun. %s",
+        found, aside, _way_back(database),
+    )  # fmt: skip
+    return ABOUT_NEW
+
+
+def _tell(check: asyncio.Task[str | None], database: Path, store: Store) -> None:
+    if not check.cancelled() and (found := check.result()):
+        store.trouble = ABOUT_DAMAGED
+        log.error("The database is damaged (%s). %s", found, _way_back(database))
+
+
+def _way_back(database: Path) -> str:
+    backup = newest_backup(database)
+    if backup is None:
+        return "There is no backup of it."
+    return f"The newest backup can be put back: stop the bot, then `gpt2bot restore {backup}`."

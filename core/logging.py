@@ -1,0 +1,173 @@
+"""The log of all processes: one form for every line, with the request that it is about.
+
+Knows structlog and the standard library's logging, through which everybody writes, libraries too.
+Secrets never come through: whatever looks like one is replaced in every line. Does not know who
+writes what.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+import threading
+import uuid
+from collections.abc import Callable, Collection, MutableMapping
+from contextlib import AbstractContextManager, nullcontext, suppress
+from types import TracebackType
+from typing import Any, Literal, TextIO
+
+from structlog.contextvars import (
+    bind_contextvars,
+    bound_contextvars,
+    get_contextvars,
+    merge_contextvars,
+)
+from structlog.dev import Column, ConsoleRenderer, KeyValueColumnFormatter, LogLevelColumnFormatter
+from structlog.processors import JSONRenderer, TimeStamper, format_exc_info
+from structlog.stdlib import ExtraAdder, ProcessorFormatter, add_log_level, add_logger_name
+
+log = logging.getLogger(__name__)
+
+LogFormat = Literal["text", "json"]
+"""How the bot and its children write their log: for people, or for programs."""
+
+SECRET = "[secret]"
+"""What stands in place of a secret."""
+TOKEN = r"(?<![A-Za-z0-9_-])[A-Za-z0-9_-]{20,}\.[A-Za-z0-9_-]{6,7}\.[A-Za-z0-9_-]{27,}"
+"""A bot's token: its id, a time and a signature, each in base64."""
+WEBHOOK = (
+    r"(?:https?://[A-Za-z0-9.:-]+/api/(?:v\d+/)?)?(?:webhooks|interactions)/\d+/[A-Za-z0-9._=%-]+"
+)
+"""The address of a webhook, or of the answers to an interaction: who has it can write there."""
+
+Fields = MutableMapping[str, Any]
+
+
+def set_up(level: str | int, form: LogFormat, secrets: Collection[str] = ()) -> None:
+    """Write the log of this process to stderr, warnings and errors that nobody caught included.
+
+    `secrets` are replaced wherever they stand, beside what looks like one.
+    """
+    logging.basicConfig(level=level, handlers=[Handler(sys.stderr, form, secrets)], force=True)
+    logging.captureWarnings(True)
+    sys.excepthook = _uncaught
+    threading.excepthook = lambda args: _uncaught(args.exc_type, args.exc_value, args.exc_traceback)
+
+
+def form() -> LogFormat:
+    """How this process writes its log, so that a child of it can do the same."""
+    ours = (one.form for one in logging.getLogger().handlers if isinstance(one, Handler))
+    return next(ours, "text")
+
+
+def _uncaught(
+    kind: type[BaseException], error: BaseException | None, trace: TracebackType | None
+) -> None:
+    if error is not None:
+        log.critical("an error that nobody caught", exc_info=(kind, error, trace))
+
+
+# --- the request that lines are about ------------------------------------------------------------
+
+
+def begin_request() -> None:
+    """From here on, the lines of the present task are about a new request."""
+    bind_contextvars(request=uuid.uuid4().hex[:12])
+
+
+def current_request() -> str:
+    """The id of the request that the present task is about; "" if it is about none."""
+    return str(get_contextvars().get("request", ""))
+
+
+def speaking_of(request: str) -> AbstractContextManager[None]:
+    """The lines of this block are about a request of another process ("": about none)."""
+    return bound_contextvars(request=request) if request else nullcontext()
+
+
+# --- how a line is written -----------------------------------------------------------------------
+
+
+class Handler(logging.StreamHandler[TextIO]):
+    """Writes lines in their form."""
+
+    def __init__(self, stream: TextIO, form: LogFormat, secrets: Collection[str] = ()) -> None:
+        super().__init__(stream)
+        self.form = form
+        time = TimeStamper("iso") if form == "json" else TimeStamper("%m-%d %H:%M:%S", utc=False)
+        self.setFormatter(
+            ProcessorFormatter(
+                foreign_pre_chain=[
+                    merge_contextvars,
+                    add_log_level,
+                    add_logger_name,
+                    ExtraAdder(),
+                    time,
+                    format_exc_info,
+                ],
+                processors=[
+                    ProcessorFormatter.remove_processors_meta,
+                    scrubber(secrets),
+                    _renderer(form, colours=stream.isatty() and sys.platform != "win32"),
+                ],
+            )
+        )
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """A line that cannot be made: say where it comes from, but nothing of what it has."""
+        said = f"a line of {record.pathname}:{record.lineno} cannot be written"
+        fields = {"name": record.name, "levelname": record.levelname, "msg": said}
+        with suppress(OSError, ValueError):  # nobody listens any more
+            self.stream.write(self.format(logging.makeLogRecord(fields)) + self.terminator)
+
+
+def scrubber(secrets: Collection[str]) -> Callable[[Any, str, Fields], Fields]:
+    """A step of structlog that replaces secrets in all that a line has."""
+    own = [re.escape(one) for one in sorted(secrets, key=len, reverse=True) if one]
+    pattern = re.compile("|".join([*own, WEBHOOK, TOKEN]))
+
+    def clean(value: Any) -> Any:
+        match value:
+            case bool() | int() | float() | None:
+                return value
+            case dict():
+                return {clean(str(key)): clean(one) for key, one in value.items()}
+            case list() | tuple() | set() | frozenset():
+                return [clean(one) for one in value]
+            case _:
+                return pattern.sub(SECRET, str(value))
+
+    return lambda _logger, _method, fields: clean(fields)
+
+
+def _renderer(form: LogFormat, *, colours: bool) -> JSONRenderer | ConsoleRenderer:
+    if form == "json":
+        return JSONRenderer(ensure_ascii=False)
+    styles = ConsoleRenderer.get_default_column_styles(colours)
+
+    def value(style: str, postfix: str = "") -> KeyValueColumnFormatter:
+        reset, plain = styles.reset, lambda text: str(text).strip()
+        return KeyValueColumnFormatter(None, style, reset, plain, postfix=postfix)
+
+    levels = ConsoleRenderer.get_default_level_styles(colours)
+    return ConsoleRenderer(
+        columns=[
+            Column("timestamp", value(styles.timestamp)),
+            Column("level", LogLevelColumnFormatter(levels, styles.reset)),
+            Column("logger", value(styles.logger_name, postfix=":")),
+            Column("event", value(styles.bright)),
+            Column(
+                "",
+                KeyValueColumnFormatter(styles.kv_key, styles.kv_value, styles.reset, _shown),
+            ),
+        ]
+    )
+
+
+def _shown(value: object) -> str:
+    """A value in a line for people: in quotes where it could be taken for something else."""
+    text = str(value)
+    plain = text.isprintable() and not set(text) & set(' "=')
+    return text if plain and text else json.dumps(text, ensure_ascii=False)

@@ -1,0 +1,206 @@
+"""What a model should never learn by heart: addresses, numbers and keys become `[their kind]`.
+
+Pure: text in, text out. It errs on the side of leaving text alone: prices, dates, times, versions
+and Discord's ids stay as they are.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+from core.japanese import SPACELESS
+from i18n.phrase import phrase
+
+SUSPECT, KEYS = re.compile(r"[0-9@\uff20]"), ("PRIVATE KEY", "AKIA", "ASIA")
+"""Whatever is masked has one of these, most messages have none."""
+MANY_DIGITS = re.compile(r"(?:[0-9][^0-9]{0,9}){7}")
+"""What a number of a card or a phone has; most texts with a digit have not."""
+FEWEST_DIGITS = 4
+"""A number of fewer different digits, such as +1000000000, is not one to call."""
+
+SIGNS = {"\uff0d": "-", "\u30fc": "-", "\u2212": "-", "\u2010": "-", "\uff08": "(", "\uff09": ")"}
+BETWEEN_DIGITS = re.compile(rf"(?<=[0-9])[{''.join(SIGNS)}](?=[0-9])")
+"""How hyphens and brackets in numbers come out of a Japanese keyboard."""
+JAPANESE = re.compile(f"[{SPACELESS}]")
+
+
+def mask(text: str) -> tuple[str, Counter[str]]:
+    """The text with `[e-mail address]` and the like for what was found, and how often which was."""
+    found: Counter[str] = Counter()
+    while SUSPECT.search(text) or any(key in text for key in KEYS):
+        before = found.total()
+        many = MANY_DIGITS.search(text) is not None
+        for kind in KINDS if many else FEW_DIGITS_KINDS:
+            text = _mask_kind(kind, text, found)
+        if found.total() == before:  # what was next to something masked may stand alone now
+            break
+    return text, found
+
+
+def is_webhook(address: str) -> bool:
+    """Whether whoever knows the address can post there."""
+    return WEBHOOK.match(address) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """`pattern` finds candidates, `holds` says of each whether it is one."""
+
+    name: str
+    pattern: re.Pattern[str]
+    holds: Callable[[str], bool] = lambda _: True
+
+
+def _mask_kind(kind: Kind, text: str, found: Counter[str]) -> str:
+    parts, done = [], 0
+    for match in kind.pattern.finditer(_apart(text)):
+        if kind.holds(match["it"]):
+            found[kind.name] += 1
+            start, end = match.span("it")
+            parts += [text[done:start], f"[{kind.name}]"]
+            done = end
+    return "".join([*parts, text[done:]])
+
+
+def _apart(text: str) -> str:
+    """The text with a comma for each Japanese letter, and ASCII for signs between digits: what
+    stands beside Japanese, which has no spaces, is a word of its own. As long as the text."""
+    if text.isascii():
+        return text
+    return JAPANESE.sub("\u3001", BETWEEN_DIGITS.sub(lambda sign: SIGNS[sign[0]], text))
+
+
+def _pattern(text: str) -> re.Pattern[str]:
+    """A verbose pattern; what is masked is its group `it`, or all of it."""
+    return re.compile(text if "?P<it>" in text else f"(?P<it>{text}\n)", re.VERBOSE)
+
+
+def _is_card(text: str) -> bool:
+    """Whether the last digit is the check digit of the others (ISO/IEC 7812-1, Luhn)."""
+    digits = [int(one) for one in reversed(text) if one.isdigit()]
+    doubled = [sum(divmod(2 * one, 10)) for one in digits[1::2]]
+    return (sum(digits[::2]) + sum(doubled)) % 10 == 0
+
+
+def _is_address(text: str) -> bool:
+    """Whether it is somebody's address: not this machine's own, and no number of a version."""
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return False
+    match address:
+        case IPv4Address():
+            is_version = len(text) == len("1.2.3.4")
+        case IPv6Address():
+            is_version = not re.search("[0-9a-fA-F]{3}", text)
+    return not (is_version or address.is_loopback or address.is_unspecified)
+
+
+def _is_phone(text: str) -> bool:
+    """At most 15 digits (ITU-T E.164), and not a date."""
+    digits = re.sub("[^0-9]", "", text)
+    pairs = re.fullmatch(r"(?:0[0-9][ .-]){4}0[0-9]", text)  # 01 02 03 04 05 is counting
+    return 7 <= len(digits) <= 15 and len(set(digits)) >= FEWEST_DIGITS and not pairs
+
+
+WEBHOOK = _pattern(
+    r"""
+    (?i:https?://)? (?:
+        (?:[a-z]+\.)? (?i:discord(?:app)?\.com)/api/(?:v[0-9]+/)?webhooks/[0-9]{15,20}/[\w-]{20,}
+        | hooks\.slack\.com/(?:services|workflows|triggers)/[\w/-]{20,}
+    )
+    """
+)
+DISCORD_TOKEN = _pattern(
+    r"""
+    (?<![\w-]) (?: [MNO][\w-]{22,27}\.[\w-]{6}\.[\w-]{27,} | mfa\.[\w-]{80,} ) (?![\w-])
+    """
+)
+SECRET_KEY = _pattern(
+    r"""
+    -----BEGIN[ ](?:[A-Z]+[ ])*PRIVATE[ ]KEY----- (?s:.*?)
+        (?: -----END[ ](?:[A-Z]+[ ])*PRIVATE[ ]KEY----- | \Z )
+    | (?<![\w-]) (?:
+        sk-(?=[\w-]*[0-9])[\w-]{20,}                       # OpenAI, Anthropic
+        | gh[oprsu]_[A-Za-z0-9]{36,} | github_pat_\w{22,}  # GitHub
+        | glpat-[\w-]{20,}                                 # GitLab
+        | hf_[A-Za-z0-9]{30,}                              # Hugging Face
+        | (?:AKIA|ASIA)[A-Z0-9]{16}                        # Amazon
+        | AIza[\w-]{35}                                    # Google
+        | xox[abeoprs]-[0-9][\w-]{10,}                     # Slack
+        | [rs]k_(?:live|test)_\w{16,}                      # Stripe
+        | npm_[A-Za-z0-9]{36} | pypi-AgEI[\w-]{50,}        # npm, PyPI
+        | [0-9]{8,10}:AA[\w-]{33}                          # Telegram
+        | dop_v1_[0-9a-f]{64}                              # DigitalOcean
+        | eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}         # JSON Web Token
+    ) (?![\w-])
+    """
+)
+EMAIL = _pattern(
+    r"""
+    (?<![\w.%+-]) (?!git@) [\w.%+-]++ [@\uff20] (?:[\w-]+\.)+ [^\W\d_]{2,}
+    """
+)
+CARD = _pattern(
+    r"""
+    (?<![\w.+-])
+    (?= 4 | 5[1-5] | 2[2-7] | 3[0456789] | 6[0-9] )  # who issues them (ISO/IEC 7812)
+    (?:
+        [0-9]{14,16} | [0-9]{4}(?P<gap>[ -])[0-9]{4}(?P=gap)[0-9]{4}(?P=gap)[0-9]{4}
+        | [0-9]{4}[ -][0-9]{6}[ -][0-9]{4,5}
+    )
+    (?! \w | [.,-][0-9] )
+    """
+)
+IP_ADDRESS = _pattern(
+    r"""
+    (?<! [\w.:] ) (?<! [Vv]ersion[ ] ) (?:
+        (?:[0-9]{1,3}\.){3}[0-9]{1,3} (?! \w | \.[0-9] )
+        | (?:[0-9a-fA-F]{0,4}:){3,7}[0-9a-fA-F]{0,4} (?! [\w:] )
+    )
+    """
+)
+PHONE = _pattern(
+    r"""
+    (?<![\w+]) \+ [1-9] (?:[ .()/-]{0,2}[0-9]){8,14} (?!\w)          # +49 170 1234567
+    | (?<![\w.,/+-]) (?:
+        00[1-9][0-9]{0,2} [ /-] (?:[ .()/-]{0,2}[0-9]){7,12}         # 0049 170 1234567
+        | (?:1[ .-])? (?:
+            \([2-9][0-9]{2}\) [ ]? [0-9]{3} [ .-] [0-9]{4}           # (555) 123-4567
+            | [2-9][0-9]{2} (?P<gap>[.-]) [0-9]{3} (?P=gap) [0-9]{4} # 555-123-4567
+        )
+        | 0[1-9][0-9]{1,3} [ /-] [0-9]{3,8} (?:[ -][0-9]{2,4}){0,2}  # 0170 1234567
+        | 0[1-9] (?:[ .-][0-9]{2}){4}                                # 06 12 34 56 78
+        | 0[1-9]-[0-9]{4}-[0-9]{4}                                   # 03-1234-5678
+        | 0[1-9][0-9] (?: [0-9]-[0-9] | [0-9]{2}- ) [0-9]-[0-9]{4}   # 0466-22-1234
+        | 0[1-9] (?: \([0-9]{4}\) | [0-9]\([0-9]{3,4}\)             # 03(1234)5678
+            | [0-9]{2}\([0-9]{2}\) | [0-9]{3}\([0-9]\) ) [0-9]{4}    # 0466(22)1234
+        | \(0[1-9][0-9]{0,3}\) [ ]? [0-9]{3,4} [ -]? [0-9]{3,4}      # (03) 1234 5678
+        | 0 (?:7[1-9] | [789]0 | 1[567]) [0-9]{8}                    # 09012345678, mobile
+    ) (?! [ ]?[0-9] | \w | [.,:/-][0-9] )
+    """
+)
+CALLED = _pattern(
+    r"""
+    (?i: \b (?:phone|telephone|tel|mobile|cell|whatsapp|handy|call[ ]me|text[ ]me) \b )
+    (?i: [ ](?:number|no|nr|at|on|is) ){0,2} [ ]? [.:]? [ ]?
+    (?P<it> [0-9](?:[ -]?[0-9]){6,14} ) (?! \w | [.,:/-]?[0-9] )     # call me at 5551234567
+    """
+)
+
+KINDS = (
+    Kind(phrase("webhook address"), WEBHOOK),
+    Kind(phrase("Discord token"), DISCORD_TOKEN),
+    Kind(phrase("secret key"), SECRET_KEY),
+    Kind(phrase("e-mail address"), EMAIL),
+    Kind(phrase("card number"), CARD, _is_card),
+    Kind(phrase("IP address"), IP_ADDRESS, _is_address),
+    Kind(phrase("phone number"), PHONE, _is_phone),
+    Kind(phrase("phone number"), CALLED, _is_phone),
+)
+"""In the order in which they are looked for: what is within an address is not looked at again."""
+FEW_DIGITS_KINDS = tuple(kind for kind in KINDS if kind.pattern not in (CARD, PHONE, CALLED))

@@ -1,0 +1,180 @@
+"""The YAML of chatterbot-corpus, read and written: `categories` and lists of `conversations`.
+
+The lines of a conversation take turns, the user's first. What the format has no place for (the
+conversation's name, its first turn, its source) is in `details`, a list beside `conversations` with
+one entry for each, which other readers of the format ignore.
+
+YAML is read as its events, so nothing is built that a file could ask for, aliases are refused, and
+a text such as Yes or 1.50 stays as it is written.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from core.errors import ImportRefused
+from core.records import Pair, Role
+from data.formats.import_result import Gathering
+from data.formats.json_records import Utterance, read_utterances
+from data.formats.texts import has_halves
+from i18n.phrase import phrase
+
+MAX_DEPTH = 10
+Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_ROLES = (Role.USER, Role.ASSISTANT)
+_NOT_PLAIN = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
+
+
+@dataclass(frozen=True, slots=True)
+class _Node:
+    """A node and the line where it begins; `value` of a mapping are its keys and values in turn."""
+
+    line: int
+    value: str | list[_Node]
+    is_mapping: bool = False
+
+
+def read_corpus(text: str, name: str, into: Gathering) -> None:
+    """Gather the pairs of a file.
+
+    Raises:
+        ImportRefused: it is no YAML, or of another shape.
+    """
+    top = _top(text, name)
+    talks, details = top.get("conversations"), _items(top.get("details"))
+    if talks is None or isinstance(talks.value, str) or talks.is_mapping:
+        raise ImportRefused(
+            phrase(
+                "{name} has no list of “conversations”, as the YAML of chatterbot-corpus has.",
+                name=name,
+            )
+        )
+    if details and len(details) != len(talks.value):
+        into.wrong(
+            talks.line, phrase("“details” has not one entry for each conversation: it was ignored.")
+        )
+        details = []
+    for number, talk in enumerate(into.counted(talks.value), 1):
+        about = _details(details[number - 1]) if details else ("", 0, "")
+        _read(talk, about, f"{name}#{number}", into)
+
+
+def _read(talk: _Node, about: tuple[str, int, str], name: str, into: Gathering) -> None:
+    said: list[Utterance] = []
+    for number, line in enumerate(_items(talk)):
+        if not isinstance(line.value, str):
+            into.wrong(
+                line.line, phrase("This line is no plain text: put quotation marks around it.")
+            )
+            return
+        said.append((line.line, _ROLES[number % 2], line.value.strip()))
+    if said:
+        read_utterances(said, about, name, into)
+    else:
+        into.wrong(talk.line, phrase("This is no list of what was said in turn."))
+
+
+def _items(node: _Node | None) -> list[_Node]:
+    return [] if node is None or isinstance(node.value, str) or node.is_mapping else node.value
+
+
+def _mapping(node: _Node) -> dict[str, _Node]:
+    if not node.is_mapping or isinstance(node.value, str):
+        return {}
+    keys, values = node.value[::2], node.value[1::2]
+    return {str(k.value): v for k, v in zip(keys, values, strict=True) if isinstance(k.value, str)}
+
+
+def _details(node: _Node) -> tuple[str, int, str]:
+    found = {key: value.value for key, value in _mapping(node).items()}
+    conversation, turn, source = (found.get(key, "") for key in ("conversation", "turn", "source"))
+    number = int(turn) if isinstance(turn, str) and turn.isdecimal() and len(turn) < 10 else 0
+    return str(conversation).strip(), number, str(source).strip()
+
+
+def _top(text: str, name: str) -> dict[str, _Node]:
+    if has_halves(text):
+        raise ImportRefused(phrase("{name} is not UTF-8 throughout: save it as UTF-8.", name=name))
+    try:
+        return _mapping(_tree(yaml.parse(text, Loader=Loader), name))
+    except yaml.YAMLError as e:
+        mark = getattr(e, "problem_mark", None)
+        raise ImportRefused(_mistake(name, mark.line + 1 if mark else None)) from e
+
+
+def _mistake(name: str, line: int | None) -> str:
+    if line is None:
+        return phrase("{name} is no YAML: there is a mistake.", name=name)
+    return phrase("{name} is no YAML: there is a mistake in line {line}.", name=name, line=line)
+
+
+def _tree(events: Iterable[yaml.Event], name: str) -> _Node:
+    """The first document."""
+    root: list[_Node] = []
+    stack = [root]
+    for event in events:
+        if isinstance(event, yaml.AliasEvent):
+            raise ImportRefused(
+                phrase("{name} has aliases (*), which are not read: write them out.", name=name)
+            )
+        if isinstance(event, yaml.CollectionEndEvent):
+            stack.pop()
+        elif isinstance(event, yaml.NodeEvent):
+            is_mapping = isinstance(event, yaml.MappingStartEvent)
+            value: Any = event.value if isinstance(event, yaml.ScalarEvent) else []
+            line = event.start_mark.line + 1 if event.start_mark else 1
+            stack[-1].append(_Node(line, value, is_mapping))
+            if not isinstance(event, yaml.ScalarEvent):
+                stack.append(value)
+            if len(stack) > MAX_DEPTH:
+                raise ImportRefused(
+                    phrase("{name} is nested too deep for a list of conversations.", name=name)
+                )
+    return root[0] if root else _Node(1, "")
+
+
+def corpus_lines(pairs: Iterable[Pair]) -> Iterator[str]:
+    """The lines of a file; pairs that follow each other in a conversation are one list."""
+    groups = list(_groups(pairs))
+    yield "categories:\n- gpt2-discord-bot\n"
+    yield "conversations:\n" if groups else "conversations: []\n"
+    for group in groups:
+        texts = [_quoted(text) for pair in group for text in (pair.user, pair.bot)]
+        yield "- - " + "\n  - ".join(texts) + "\n"
+    if any(_about(group[0]) for group in groups):
+        yield "details:\n"
+        for group in groups:
+            yield f"- {{{_about(group[0])}}}\n"
+
+
+def _groups(pairs: Iterable[Pair]) -> Iterator[Sequence[Pair]]:
+    group: list[Pair] = []
+    for pair in pairs:
+        if group and not _follows(group[-1], pair):
+            yield group
+            group = []
+        group.append(pair)
+    if group:
+        yield group
+
+
+def _follows(before: Pair, pair: Pair) -> bool:
+    same = (before.conversation, before.source) == (pair.conversation, pair.source)
+    return bool(pair.conversation) and same and pair.turn == before.turn + 1
+
+
+def _about(pair: Pair) -> str:
+    about = {"conversation": pair.conversation, "turn": pair.turn, "source": pair.source}
+    return ", ".join(f"{key}: {_quoted(str(value))}" for key, value in about.items() if value)
+
+
+def _quoted(text: str) -> str:
+    """A scalar in quotation marks: JSON's are YAML's but for characters that YAML cannot hold."""
+    quoted = json.dumps(text, ensure_ascii=False)
+    return _NOT_PLAIN.sub(lambda m: f"\\u{ord(m[0]):04x}", quoted)

@@ -1,0 +1,140 @@
+"""Which column of a table holds what: by its headings, in English and Japanese. Pure."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from core.errors import ImportRefused
+from i18n.phrase import phrase
+
+LOOKED_AT = 10
+"""Rows, not counting blank ones, among which the headings are looked for."""
+
+
+class Field(StrEnum):
+    """What a column can hold; the values are the headings that we write."""
+
+    USER = "user"
+    BOT = "bot"
+    CONVERSATION = "conversation"
+    TURN = "turn"
+    SOURCE = "source"
+    LINES = "lines"
+    PROBLEM = "problem"
+    OTHER = "other"
+
+
+PROBLEM_IS = f"{Field.PROBLEM}: "
+"""How the first cell of a column of problems begins where there are no headings."""
+UTTERANCES = (Field.USER, Field.BOT)
+
+_NAMES = {
+    Field.USER: "user users usertext human question q input prompt instruction "
+    "ユーザー ユーザ 利用者 人間 質問 質問文 問い 問 入力 発話",
+    Field.BOT: "bot bottext assistant answer a output response reply completion "
+    "ボット 回答 回答文 答え 答 返答 返事 応答 出力 アシスタント",
+    Field.CONVERSATION: "conversation conversationid dialog dialogue dialogid thread "
+    "会話 会話id 会話番号 対話 スレッド",
+    Field.TURN: "turn turnnumber number no order 番号 順番 順序 ターン",
+    Field.SOURCE: "source origin 出典 出所 引用元 ソース",
+    Field.LINES: "lines 改行",
+    Field.PROBLEM: "problem 問題点",
+}
+_FIELD_OF = {name: field for field, names in _NAMES.items() for name in names.split()}
+
+
+def field_of(heading: str) -> Field | None:
+    """What a heading names; None if it names nothing that we know.
+
+    Case, width, spaces and a number at its end do not matter, and it may name the same thing in
+    two languages: "Bot 2", "user / ユーザー".
+    """
+    found = {_FIELD_OF.get(_plain(part)) for part in re.split(r"[/|・\n(（]", heading)}
+    found.discard(None)
+    return found.pop() if len(found) == 1 else None
+
+
+def _plain(heading: str) -> str:
+    text = unicodedata.normalize("NFKC", heading).casefold()
+    return re.sub(r"[\s_.:)-]+|\d+[\s:)]*$", "", text)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What each column holds; None where nothing is read. A cell to the right of the last column
+    belongs to what the last column holds, if that is an utterance.
+
+    `heading` is the number of the row of headings, 0 if there is none; `top` that of the first row
+    that counts.
+    """
+
+    fields: tuple[Field | None, ...]
+    heading: int
+    top: int
+
+    def of(self, column: int) -> Field | None:
+        """What the column holds."""
+        if column < len(self.fields):
+            return self.fields[column]
+        return self.fields[-1] if self.fields[-1] in UTTERANCES else None
+
+
+Sample = Sequence[tuple[int, Sequence[str]]]
+"""Numbers and cells of a table's first rows, without blank ones."""
+
+
+def by_headings(sample: Sample) -> Layout | None:
+    """The layout that a row of headings among these gives; None if there is no such row.
+
+    Only titles may stand above it. An unheaded column belongs to the utterance that is headed to
+    its left.
+
+    Raises:
+        ImportRefused: the first row names what one speaker says but not what the other does.
+    """
+    for number, cells in sample:
+        named = [field_of(cell) for cell in cells]
+        if Field.USER in named and Field.BOT in named:
+            return Layout(tuple(_spread(cells, named)), number, number)
+        if len(set(named) - {None}) > 1:
+            raise ImportRefused(
+                phrase(
+                    "The headings name only some of the columns: write “user” above what people "
+                    "say, and “bot” above what the bot answers."
+                )
+            )
+        if sum(map(bool, map(str.strip, cells))) > 1:  # a title has one cell
+            return None
+    return None
+
+
+def _spread(cells: Sequence[str], named: Sequence[Field | None]) -> list[Field | None]:
+    spread: list[Field | None] = []
+    for cell, field in zip(cells, named, strict=True):
+        if cell.strip():
+            first = field in UTTERANCES or field not in spread
+            spread.append((field or Field.OTHER) if first else Field.OTHER)
+        else:
+            before = spread[-1] if spread else None
+            spread.append(before if before in UTTERANCES else None)
+    return spread
+
+
+def without_headings(sample: Sample) -> Layout:
+    """The first column that holds anything is the user's, all to the right of it the bot's."""
+    first = min((_first(cells) for _, cells in sample), default=0)
+    fields: list[Field | None] = [None] * first + [Field.USER, Field.BOT]
+    for column, cell in enumerate(sample[0][1] if sample else ()):
+        marked = cell == Field.PROBLEM or cell.startswith(PROBLEM_IS)
+        if column > first + 1 and marked:
+            fields += [Field.BOT] * (column - len(fields)) + [Field.PROBLEM]
+            break
+    return Layout(tuple(fields), 0, sample[0][0] if sample else 1)
+
+
+def _first(cells: Sequence[str]) -> int:
+    return next(column for column, cell in enumerate(cells) if cell.strip())

@@ -1,0 +1,122 @@
+"""Reads a file of pairs in a process of its own: `python -m data.formats.sandbox_child PATH OUT [NAME]`.
+
+On stdout are JSON lines: {"rows": N} as it goes, or {"refused": sentence} instead of a result. OUT
+gets JSON lines: ["rows", [N]], then [kind, records], where the kind is one of RECORDS.
+Knows the lines that it writes and what memory it may have. Does not know who started it.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import sys
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import astuple, replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from core.errors import ImportRefused
+from core.records import Pair
+from data.formats.import_result import Imported, Joined, Problem
+from i18n.phrase import packed, phrase, unpacked
+
+MAX_MEMORY = 2**30
+"""Bytes of address space that reading may take, where the system can limit it."""
+BATCH = 500
+"""Records on a line of OUT."""
+
+
+def _problem(row: int, reason: str, sheet: str) -> Problem:
+    return Problem(row, unpacked(reason), sheet)
+
+
+RECORDS: dict[str, Callable[..., Any]] = {"pair": Pair, "problem": _problem, "joined": Joined}
+
+
+def main() -> None:
+    from data.formats.reader import read  # here, since the parent imports this file too
+
+    path, out, *names = sys.argv[1:]
+    name = names[0] if names else Path(path).name
+    limit_memory(MAX_MEMORY)
+    gc.disable()  # reading makes no cycles
+    yield_to_others()
+    try:
+        save(read(Path(path), name=name, progress=lambda rows: tell(rows=rows)), Path(out))
+    except ImportRefused as e:
+        tell(refused=packed(e.args[0]))
+    except MemoryError:
+        tell(refused=packed(too_big(name)))
+
+
+def too_big(name: str) -> str:
+    """What to say when reading takes too much."""
+    return phrase(
+        "{name} needs more memory than an import may have: split it into parts.", name=name
+    )
+
+
+def limit_memory(size: int) -> None:
+    """Allow that much beside what is in use; what the system cannot do is left undone."""
+    try:
+        import resource
+    except ModuleNotFoundError:  # Windows
+        return
+    size += psutil.Process().memory_info().vms
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    if hard == resource.RLIM_INFINITY or hard > size:
+        try:
+            resource.setrlimit(resource.RLIMIT_AS, (size, hard))
+        except (OSError, ValueError):  # macOS has the limit but does not let it be set
+            return
+
+
+def yield_to_others() -> None:
+    """The bot that answers people comes first."""
+    if hasattr(os, "nice"):
+        os.nice(10)
+
+
+def tell(**event: object) -> None:
+    sys.stdout.write(json.dumps(event) + "\n")
+    sys.stdout.flush()
+
+
+def save(imported: Imported, out: Path) -> None:
+    with out.open("w", encoding="utf-8") as file:
+        file.write(json.dumps(["rows", [imported.rows]]) + "\n")
+        problems = tuple(replace(one, reason=packed(one.reason)) for one in imported.problems)
+        found: tuple[tuple[Any, ...], ...] = (imported.pairs, problems, imported.joined)
+        for kind, values in zip(RECORDS, found, strict=True):
+            for start in range(0, len(values), BATCH):
+                batch = [astuple(one) for one in values[start : start + BATCH]]
+                file.write(json.dumps([kind, batch]) + "\n")
+
+
+def batches(out: Path) -> Generator[tuple[str, list[Any]]]:
+    """What `save` wrote, by kind, and in batches that take a millisecond or two."""
+    with out.open(encoding="utf-8") as lines:
+        for line in lines:
+            kind, values = json.loads(line)
+            make = RECORDS.get(kind)
+            yield kind, [make(*one) for one in values] if make else values
+
+
+@contextmanager
+def without_collections() -> Iterator[None]:
+    """No cyclic garbage is looked for: each look at so many new values stops every thread."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+if __name__ == "__main__":
+    main()

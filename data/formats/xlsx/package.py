@@ -1,0 +1,164 @@
+"""An .xlsx as the zip that it is: whether it may be opened at all, and its parts.
+
+Knows zip and what marks a workbook as encrypted, as old or as one with macros. Does not know
+sheets. The sizes are checked before anything is unpacked, and `zipfile` never unpacks more than the
+sizes that a zip declares, so they hold while reading.
+"""
+
+from __future__ import annotations
+
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from xml.etree.ElementTree import Element, ParseError
+from xml.parsers.expat import ExpatError
+
+from defusedxml import (  # type: ignore[import-untyped]
+    DefusedXmlException,
+    DTDForbidden,
+)
+from defusedxml.ElementTree import fromstring  # type: ignore[import-untyped]
+
+from core.errors import ImportRefused
+from i18n.phrase import phrase
+
+MAX_EXPANDED = 256 * 2**20
+"""Bytes of all parts together, unpacked."""
+MAX_RATIO = 200
+"""A workbook of nothing but equal rows stays below; the most that deflate can reach is 1,032."""
+MAX_PART = 16 * 2**20
+"""Bytes of a part that is read in one piece: all but sheets and shared texts."""
+MAX_PARTS = 10_000
+
+OLE = bytes.fromhex("d0cf11e0a1b11ae1")
+"""How the files of Excel before 2007 begin, and encrypted workbooks."""
+_ENCRYPTED = "EncryptedPackage".encode("utf-16-le")
+
+
+def old_or_encrypted(data: bytes, name: str) -> ImportRefused:
+    """What to raise for a file that begins with OLE."""
+    if _ENCRYPTED in data:
+        return ImportRefused(
+            phrase("{name} is protected by a password: save it without one.", name=name)
+        )
+    return ImportRefused(
+        phrase("{name} is in the old Excel format (.xls): save it as .xlsx.", name=name)
+    )
+
+
+def with_macros(name: str) -> ImportRefused:
+    return ImportRefused(
+        phrase(
+            "{name} has macros, which are not read: save it as an Excel workbook without macros "
+            "(.xlsx).",
+            name=name,
+        )
+    )
+
+
+@contextmanager
+def opened(path: Path, name: str) -> Iterator[zipfile.ZipFile]:
+    """The zip of a workbook that may be read.
+
+    Raises:
+        ImportRefused: it may not, or it is damaged; the latter also while its parts are read.
+    """
+    with intact(name), zipfile.ZipFile(path) as package:
+        _check(package, name)
+        yield package
+
+
+@contextmanager
+def intact(name: str) -> Iterator[None]:
+    """Where parts are read: what is wrong with them becomes an ImportRefused."""
+    try:
+        yield
+    except DefusedXmlException as e:
+        raise ImportRefused(
+            phrase(
+                "{name} refers to other files or defines its own XML, which is not read: save "
+                "it anew as .xlsx.",
+                name=name,
+            )
+        ) from e
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        ExpatError,
+        ParseError,
+        EOFError,
+        KeyError,
+        IndexError,
+        ValueError,
+        NotImplementedError,
+        OSError,
+        struct.error,
+    ) as e:
+        raise ImportRefused(
+            phrase(
+                "{name} is damaged, or no Excel workbook: open it in Excel and save it as .xlsx.",
+                name=name,
+            )
+        ) from e
+
+
+def _check(package: zipfile.ZipFile, name: str) -> None:
+    parts = package.infolist()
+    names = {part.filename.lower() for part in parts}
+    expanded = sum(part.file_size for part in parts)
+    packed = sum(part.compress_size for part in parts)
+    if len(parts) > MAX_PARTS or expanded > MAX_EXPANDED:
+        raise ImportRefused(
+            phrase(
+                "{name} unpacks to over {limit} MB: split it into smaller workbooks.",
+                name=name,
+                limit=MAX_EXPANDED // 2**20,
+            )
+        )
+    if expanded > 2**20 and expanded > packed * MAX_RATIO:
+        raise ImportRefused(
+            phrase(
+                "{name} unpacks to over {times} times its size, as no real workbook does: "
+                "it is not opened.",
+                name=name,
+                times=MAX_RATIO,
+            )
+        )
+    if any(part.flag_bits & 1 for part in parts):
+        raise ImportRefused(
+            phrase("{name} is protected by a password: save it without one.", name=name)
+        )
+    if any(one.endswith("vbaproject.bin") for one in names):
+        raise with_macros(name)
+    if "[content_types].xml" not in names or "xl/workbook.bin" in names:
+        raise ImportRefused(
+            phrase("{name} is no Excel workbook (.xlsx): save it as one.", name=name)
+        )
+    if b"macroEnabled" in part_bytes(package, "[Content_Types].xml"):
+        raise with_macros(name)
+
+
+def part_bytes(package: zipfile.ZipFile, part: str) -> bytes:
+    """A small part.
+
+    Raises:
+        KeyError: there is none.
+        ValueError: it is not small.
+    """
+    if package.getinfo(part).file_size > MAX_PART:
+        raise ValueError(part)
+    return package.read(part)
+
+
+def part_tree(package: zipfile.ZipFile, part: str) -> Element:
+    """A small part, parsed."""
+    tree: Element = fromstring(part_bytes(package, part), forbid_dtd=True)
+    return tree
+
+
+def no_doctype(*declared: object) -> None:
+    """expat's handler for a document type: without one there are no entities to expand."""
+    raise DTDForbidden(*declared[:3])

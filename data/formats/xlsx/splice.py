@@ -1,0 +1,116 @@
+"""Adds cells to a sheet, and a fill to the styles, and leaves every other byte as it is.
+
+So whatever else a person's workbook holds (charts, pictures, formulas) is still there, which no
+library that loads and saves workbooks promises. Pure: parts in, parts out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from xml.parsers import expat
+from xml.sax.saxutils import escape
+
+from openpyxl.utils.cell import column_index_from_string, get_column_letter
+
+from data.formats.xlsx.package import no_doctype
+from data.formats.xlsx.writer import escaped
+
+_FILL = (
+    '<{0}fill><{0}patternFill patternType="solid"><{0}fgColor rgb="FFFFC7CE"/>'
+    "</{0}patternFill></{0}fill>"
+)
+_STYLE = '<{0}xf numFmtId="0" fontId="0" fillId="{1}" borderId="0" xfId="0" applyFill="1"/>'
+
+
+class _Places:
+    """Where in a part things begin and end, in bytes. `prefix` is that of the part's namespace,
+    with its colon; `columns` the most that a row has."""
+
+    def __init__(self, part: bytes) -> None:
+        self.prefix = ""
+        self.columns = 0
+        self.row_ends: dict[int, int] = {}
+        self.starts: dict[str, tuple[int, dict[str, str]]] = {}
+        self.ends: dict[str, int] = {}
+        self._part = part
+        self._row = self._column = 0
+        self._parser = expat.ParserCreate()
+        self._parser.StartDoctypeDeclHandler = no_doctype
+        self._parser.StartElementHandler = self._start
+        self._parser.EndElementHandler = self._end
+        self._parser.Parse(part, True)
+
+    def _start(self, name: str, attributes: dict[str, str]) -> None:
+        before, _, tag = name.rpartition(":")
+        match tag:
+            case "row":
+                self._row, self._column = int(attributes.get("r", self._row + 1)), 0
+            case "c":
+                place = attributes.get("r", "").rstrip("0123456789")
+                self._column = column_index_from_string(place) if place else self._column + 1
+                self.columns = max(self.columns, self._column)
+            case "worksheet" | "styleSheet":
+                self.prefix = f"{before}:" if before else ""
+            case "dimension" | "fills" | "cellXfs":
+                self.starts.setdefault(tag, (self._parser.CurrentByteIndex, attributes))
+
+    def _end(self, name: str) -> None:
+        tag, at = name.rpartition(":")[2], self._parser.CurrentByteIndex
+        if tag == "row" and self._part.startswith(b"</", at):  # else it is empty
+            self.row_ends[self._row] = at
+        elif tag in ("dimension", "fills", "cellXfs"):
+            self.ends.setdefault(tag, at)
+
+
+def add_cells(sheet: bytes, texts: Mapping[int, str], style: int | None) -> bytes:
+    """The sheet with a text in a new last column of each of these rows, if they are there."""
+    places = _Places(sheet)
+    column = get_column_letter(places.columns + 1)
+    edits = [
+        (end, end, _cell(places.prefix, f"{column}{row}", texts[row], style))
+        for row, end in places.row_ends.items()
+        if row in texts
+    ]
+    if "dimension" in places.starts:  # what it says is no longer true, and it may be left out
+        start, end = places.starts["dimension"][0], sheet.index(b">", places.ends["dimension"] - 1)
+        edits.append((start, end + 1, ""))
+    return _edited(sheet, edits)
+
+
+def add_fill(styles: bytes) -> tuple[bytes, int | None]:
+    """The styles with one more, and its number; None if they have no lists to add it to."""
+    places = _Places(styles)
+    if not {"fills", "cellXfs"} <= places.ends.keys():
+        return styles, None
+    (fills, of_fills), (formats, of_formats) = places.starts["fills"], places.starts["cellXfs"]
+    fill, number = int(of_fills.get("count", 0)), int(of_formats.get("count", 0))
+    if not fill or not number:
+        return styles, None
+    edits = [
+        (places.ends["fills"],) * 2 + (_FILL.format(places.prefix),),
+        (places.ends["cellXfs"],) * 2 + (_STYLE.format(places.prefix, fill),),
+        (*_count(styles, fills), str(fill + 1)),
+        (*_count(styles, formats), str(number + 1)),
+    ]
+    return _edited(styles, edits), number
+
+
+def _cell(prefix: str, place: str, text: str, style: int | None) -> str:
+    look = "" if style is None else f' s="{style}"'
+    content = f"<{prefix}is><{prefix}t>{escape(escaped(text))}</{prefix}t></{prefix}is>"
+    return f'<{prefix}c r="{place}"{look} t="inlineStr">{content}</{prefix}c>'
+
+
+def _count(part: bytes, start: int) -> tuple[int, int]:
+    found = re.compile(rb"""\scount\s*=\s*["'](\d+)""").search(part, start)
+    assert found is not None  # expat saw the attribute
+    return found.span(1)
+
+
+def _edited(part: bytes, edits: list[tuple[int, int, str]]) -> bytes:
+    pieces, at = [], 0
+    for start, end, text in sorted(edits):
+        pieces += [part[at:start], text.encode()]
+        at = end
+    return b"".join([*pieces, part[at:]])

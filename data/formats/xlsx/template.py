@@ -1,0 +1,130 @@
+"""An empty workbook to fill in, with a worked example and notes, in English and Japanese.
+
+Knows openpyxl and the words of the sheets. Only the first sheet is imported.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from unicodedata import east_asian_width
+
+from openpyxl import Workbook
+from openpyxl.comments import Comment
+from openpyxl.styles import Alignment, Font, PatternFill
+from openpyxl.utils.cell import get_column_letter
+from openpyxl.worksheet.datavalidation import DataValidation
+from openpyxl.worksheet.worksheet import Worksheet
+
+from core.errors import not_written
+from data.formats.xlsx.writer import WIDTHS, settled
+
+HEADINGS = (
+    ("user / ユーザー", "What a person says.\n人が言うこと。"),
+    ("bot / ボット", "What the bot answers.\nボットの返事。"),
+    (
+        "conversation / 会話",
+        "The same name on each row of a conversation; empty if the pair stands alone.\n"
+        "同じ会話の行には同じ名前。単独の行は空欄。",
+    ),
+    (
+        "turn / 番号",
+        "1, 2, 3 … in a conversation; may stay empty if the rows are in order.\n"
+        "会話の中の順番 1、2、3…。行が順番どおりなら空欄でもよい。",
+    ),
+    ("source / 出所", "Where it comes from; may stay empty.\nどこから来たものか。空欄でもよい。"),
+)
+SOURCES = "own,chat log,FAQ,book"
+LAST_ROW = 10_000
+"""The last row with drop-downs."""
+EXAMPLE = (
+    ("Hello!", "", "Hi! Nice to see you.", "", "", "", "own"),
+    ("What do you like?", "", "I like tea.", "And rain.", "", "", "own"),
+    ("猫は好き？", "", "好きです。", "とても！", "", "", "own"),
+    ("Do you know Kyoto?", "", "Yes, a little.", "", "kyoto", 1, "chat log"),
+    ("Is it far?", "", "Two hours by train.", "", "kyoto", 2, "chat log"),
+    ("Tell me a secret.", "", "I am afraid of thunder.", "", "", "", "own"),
+    ("", "", "Please tell no one.", "", "", "", ""),
+)
+NOTE_WIDTH = 100
+NOTES = (
+    "Fill in the sheet “conversations”: one pair a row. Only that sheet is imported.",
+    "「conversations」シートに、1行に1ペアずつ書きます。読み込むのはこのシートだけです。",
+    "",
+    "Sentences in several cells are joined: lines of one cell, and cells without a heading to the "
+    "right of “user” or “bot”. Put an empty column there if you need one.",
+    "複数のセルの文は一つにつながります。セル内の改行と、「ユーザー」「ボット」の右にある見出しの"
+    "ない列が対象です。必要なら列を挿入してください。",
+    "",
+    "A row with only a bot's text, directly below a pair, goes on with that answer; a row with "
+    "only a user's text goes on with what the user says.",
+    "ペアのすぐ下で、ボットだけの行はその返事の続き、ユーザーだけの行はその発話の続きになります。",
+    "",
+    "They are joined with a space; next to a Japanese character without one.",
+    "間には空白が入ります。日本語の文字の隣には入りません。",
+    "",
+    "A column “lines” with “keep” in a row keeps the line breaks of that row's cells.",
+    "列「改行」に keep と書いた行では、セル内の改行がそのまま残ります。",
+    "",
+    "A sheet whose name contains “not imported” is left out.",
+    "名前に「not imported」を含むシートは読み込みません。",
+)
+
+
+def template(path: Path) -> None:
+    """Write the workbook.
+
+    Raises:
+        DiskFull, StoreError: it could not be written.
+    """
+    book = Workbook()
+    sheet = book.active
+    assert isinstance(sheet, Worksheet)  # a new workbook has one
+    sheet.title = "conversations"
+    _head(sheet, (1, 2, 3, 4, 5))
+    _help(sheet)
+    example = book.create_sheet("example (not imported)")
+    _head(example, (1, 3, 5, 6, 7))
+    for row in EXAMPLE:
+        example.append([value if value != "" else None for value in row])
+    _write_notes(book.create_sheet("notes 説明 (not imported)"))
+    try:
+        path.write_bytes(settled(book))
+    except OSError as e:
+        raise not_written(path.name, e) from e
+
+
+def _head(sheet: Worksheet, columns: tuple[int, ...]) -> None:
+    sheet.freeze_panes = "A2"
+    for column, (heading, note), width in zip(columns, HEADINGS, WIDTHS, strict=False):
+        cell = sheet.cell(1, column, heading)
+        cell.font = Font(bold=True)
+        cell.fill = PatternFill("solid", fgColor="FFDDEBF7")
+        cell.comment = Comment(note, "gpt2-discord-bot", height=110, width=260)
+        sheet.column_dimensions[get_column_letter(column)].width = width
+    for column in range(1, max(columns)):
+        if column not in columns:
+            sheet.column_dimensions[get_column_letter(column)].width = 30
+
+
+def _help(sheet: Worksheet) -> None:
+    turn = DataValidation("whole", operator="between", formula1="1", formula2="9999")
+    turn.error = "A whole number from 1.\n1以上の整数を入れてください。"
+    turn.add(f"D2:D{LAST_ROW}")
+    source = DataValidation("list", formula1=f'"{SOURCES}"', showErrorMessage=False)
+    source.add(f"E2:E{LAST_ROW}")
+    for one in (turn, source):
+        one.allow_blank = True
+        sheet.add_data_validation(one)
+
+
+def _columns(text: str) -> int:
+    """How wide a text is, in Latin letters: Japanese ones take two."""
+    return sum(2 if east_asian_width(char) in "WF" else 1 for char in text)
+
+
+def _write_notes(sheet: Worksheet) -> None:
+    sheet.column_dimensions["A"].width = NOTE_WIDTH
+    for number, note in enumerate(NOTES, 1):
+        sheet.cell(number, 1, note or None).alignment = Alignment(wrap_text=True, vertical="top")
+        lines = -(-_columns(note) // NOTE_WIDTH)  # no program makes a row higher by itself here
+        sheet.row_dimensions[number].height = 16 * max(1, lines)

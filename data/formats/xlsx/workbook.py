@@ -1,0 +1,133 @@
+"""The sheets of an .xlsx: their names, and where their parts are.
+
+Knows how a workbook refers to its parts (ECMA-376, part 1). Does not know what cells mean.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import zipfile
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree.ElementTree import Element
+
+from openpyxl.styles.numbers import BUILTIN_FORMATS, is_date_format
+
+from data.formats.xlsx.cells import Merge, Row, Style, merges, rows, shared_texts
+from data.formats.xlsx.package import intact, opened, part_tree
+
+DATES_IN_JAPAN = frozenset((*range(27, 37), *range(50, 59)))
+"""Numbers of formats that are dates where Excel is Japanese (ECMA-376, part 1, 18.8.30)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """A sheet with cells; `part` is its file in the package."""
+
+    title: str
+    part: str
+
+
+@dataclass(frozen=True, slots=True)
+class Workbook:
+    """An open workbook. `sheets` are the visible ones, in their order."""
+
+    name: str
+    package: zipfile.ZipFile
+    sheets: tuple[Sheet, ...]
+    styles: str | None
+    _texts: list[str]
+    _style: Style
+
+    def rows(self, sheet: Sheet) -> Generator[Row]:
+        """Numbers and cells of the rows that hold any.
+
+        Raises:
+            ImportRefused: the sheet is damaged.
+        """
+        with intact(self.name), self.package.open(sheet.part) as part:
+            yield from rows(part, self._texts, self._style)
+
+    def merges(self, sheet: Sheet) -> list[Merge]:
+        with intact(self.name), self.package.open(sheet.part) as part:
+            return merges(part)
+
+
+@contextmanager
+def open_workbook(path: Path, name: str) -> Iterator[Workbook]:
+    """The workbook at `path`.
+
+    Raises:
+        ImportRefused: it cannot or may not be read.
+    """
+    with opened(path, name) as package:
+        main = _targets(package, "")["officeDocument"][0]
+        tree = part_tree(package, main)
+        targets = _targets(package, main)
+        styles = next(iter(targets.get("styles", ())), None)
+        texts: list[str] = []
+        for shared in targets.get("sharedStrings", ()):
+            with package.open(shared) as part:
+                texts = shared_texts(part)
+        sheets = tuple(_sheets(tree, package, main))
+        style = Style(_dates(package, styles), _from_1904(tree))
+    # what goes wrong in the caller's block is the caller's: `opened` judges our reading only
+    with zipfile.ZipFile(path) as package:
+        yield Workbook(name, package, sheets, styles, texts, style)
+
+
+def _local(element: Element) -> str:
+    return element.tag.rpartition("}")[2]
+
+
+def _relations(package: zipfile.ZipFile, part: str) -> Iterator[tuple[str, str, str]]:
+    """Id, kind and target of what a part refers to; "" is the package itself."""
+    folder, name = posixpath.split(part)
+    for one in part_tree(package, posixpath.join(folder, "_rels", f"{name}.rels")):
+        if one.get("TargetMode") != "External":
+            target = posixpath.normpath(posixpath.join("/", folder, one.get("Target", "")))
+            yield one.get("Id", ""), one.get("Type", "").rpartition("/")[2], target.lstrip("/")
+
+
+def _targets(package: zipfile.ZipFile, part: str) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for _, kind, target in _relations(package, part):
+        found.setdefault(kind, []).append(target)
+    return found
+
+
+def _sheets(tree: Element, package: zipfile.ZipFile, main: str) -> Iterator[Sheet]:
+    parts = {id_: (kind, target) for id_, kind, target in _relations(package, main)}
+    for one in tree.iter():
+        if _local(one) != "sheet" or one.get("state", "visible") != "visible":
+            continue
+        id_ = next((value for key, value in one.attrib.items() if key.endswith("}id")), "")
+        kind, target = parts[id_]
+        if kind == "worksheet":
+            yield Sheet(one.get("name", ""), target)
+
+
+def _from_1904(tree: Element) -> bool:
+    return any(
+        one.get("date1904") in ("1", "true") for one in tree.iter() if _local(one) == "workbookPr"
+    )
+
+
+def _dates(package: zipfile.ZipFile, styles: str | None) -> frozenset[int]:
+    """The numbers of the cell styles that show a date or a time."""
+    if styles is None:
+        return frozenset()
+    tree = part_tree(package, styles)
+    codes = {number: code for number, code in BUILTIN_FORMATS.items()}
+    for one in tree.iter():
+        if _local(one) == "numFmt":
+            codes[int(one.get("numFmtId", "0"))] = one.get("formatCode", "")
+    cells = next((one for one in tree if _local(one) == "cellXfs"), ())
+    numbers = [int(one.get("numFmtId", "0")) for one in cells]
+    return frozenset(
+        style
+        for style, number in enumerate(numbers)
+        if is_date_format(codes.get(number, "")) or (number in DATES_IN_JAPAN)
+    )

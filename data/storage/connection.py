@@ -1,0 +1,224 @@
+"""The connection to the SQLite file: opening it safely, and its errors as sentences.
+
+Knows the settings of SQLite. Does not know what the tables mean: that is `data.storage.store`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+import aiosqlite
+
+from core.errors import Damaged, DiskFull, NewerDatabase, StoreError, not_written
+from data.storage.files import (
+    BACKUPS,
+    BUSY_TIMEOUT_S,
+    MAGIC,
+    copy_database,
+    dated,
+    keep_newest,
+    read_only,
+)
+from data.storage.migrations import LATEST, is_behind, upgrade
+from i18n.phrase import phrase
+
+BEFORE = "before-version"
+"""How the names of copies begin that are made before a database is brought up to date."""
+KEPT = 3
+"""Such copies that are kept."""
+
+
+@asynccontextmanager
+async def connect(path: Path) -> AsyncIterator[aiosqlite.Connection]:
+    """A connection in autocommit mode to the database at `path`, made or brought up to date.
+
+    Raises:
+        NewerDatabase: a newer version of the bot wrote it; not a byte of it is changed.
+        StoreError: it cannot be opened, or is not a database.
+    """
+    with sentences(str(path)):
+        await asyncio.to_thread(_check, path)
+        db = await aiosqlite.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+    try:
+        with sentences(str(path)):
+            await _prepare(db, path)
+        yield db
+    finally:
+        await db.close()
+
+
+def _check(path: Path) -> None:
+    """Look before anything is written: a connection that may write would change the file."""
+    try:
+        with path.open("a+b") as file:  # for writing, so that it is known to be possible
+            file.seek(0)
+            beginning = file.read(len(MAGIC))
+    except OSError as e:
+        raise StoreError(
+            phrase("The database {file} cannot be opened: {why}.", file=path, why=e.strerror)
+        ) from e
+    if beginning not in (b"", MAGIC):  # SQLite would write over a file that is very short
+        raise not_a_database(str(path))
+    check_version(path)
+
+
+def check_version(path: Path) -> int:
+    """The version of a database, without a change to it.
+
+    Raises:
+        NewerDatabase: it is newer than this version of the bot.
+        sqlite3.Error: it cannot be read.
+    """
+    with closing(read_only(path)) as db:
+        [version] = db.execute("PRAGMA user_version").fetchone()
+    if version > LATEST:
+        raise too_new(path)
+    return int(version)
+
+
+def too_new(path: Path) -> NewerDatabase:
+    """What to raise for a database that a newer version of the bot wrote."""
+    return NewerDatabase(
+        phrase(
+            "The database {file} was written by a newer version of the bot: install that "
+            "version, or choose another folder. The file was not changed.",
+            file=path,
+        )
+    )
+
+
+async def _prepare(db: aiosqlite.Connection, path: Path) -> None:
+    db.row_factory = sqlite3.Row
+    await db.execute("PRAGMA journal_mode = WAL")
+    await db.execute("PRAGMA synchronous = NORMAL")
+    await db.execute("PRAGMA foreign_keys = ON")
+    await db.execute("PRAGMA secure_delete = ON")  # what is erased is overwritten with zeros
+    if await is_behind(db):
+        await asyncio.to_thread(_copy_before_upgrade, path)
+    await upgrade(db)
+
+
+def _copy_before_upgrade(path: Path) -> None:
+    """Keep the database as the version before knew it.
+
+    Raises:
+        StoreError: that is not possible.
+    """
+    prefix = f"{BEFORE}-{LATEST}"
+    try:
+        make_copy(path, path.parent / BACKUPS / dated(prefix))
+    except StoreError as e:
+        raise StoreError(
+            phrase(
+                "{file} is of an older version. A copy of it has to be made before it is "
+                "brought up to date, and that failed, so it was left as it is: {error}",
+                file=path,
+                error=e,
+            )
+        ) from e
+    with suppress(OSError):  # one too many does no harm
+        keep_newest(path.parent / BACKUPS, BEFORE, KEPT)
+
+
+def make_copy(source: Path, target: Path) -> None:
+    """Copy a database, as `copy_database` does, with sentences for what can go wrong.
+
+    Raises:
+        Damaged: so is the source.
+        StoreError: it could not be read, or the copy not written.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with sentences(str(source)):
+            copy_database(source, target)
+    except OSError as e:
+        raise not_written(str(target), e) from e
+
+
+class Table:
+    """What every part of the store does its work with: one statement over the one connection.
+
+    Each statement is a transaction of its own, so callers that run at the same time need no lock.
+    """
+
+    def __init__(self, db: aiosqlite.Connection) -> None:
+        self._db = db
+
+    async def _rows(self, sql: str, *values: object) -> list[sqlite3.Row]:
+        with sentences(phrase("The database")):
+            return list(await self._db.execute_fetchall(sql, values))
+
+    async def _changed(self, sql: str, *values: object) -> int:
+        """Run a statement that inserts, updates or deletes; the number of rows."""
+        with sentences(phrase("The database")):
+            async with self._db.execute(sql, values) as cursor:
+                return int(cursor.rowcount)
+
+
+def now() -> str:
+    """The time as the store writes it: UTC, so that later sorts after earlier."""
+    return stamp(datetime.now(UTC))
+
+
+def stamp(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat()
+
+
+@contextmanager
+def sentences(database: str) -> Iterator[None]:
+    """Turn SQLite's errors into ours; `database` is what the sentence calls it.
+
+    Raises:
+        DiskFull, StoreError: instead of a `sqlite3.Error`.
+    """
+    try:
+        yield
+    except sqlite3.Error as e:
+        raise _translate(e, database) from e
+
+
+def _translate(error: sqlite3.Error, database: str) -> StoreError:
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    match code & 0xFF:  # the low byte is the kind, the others say more (SQLite: rescode.html)
+        case sqlite3.SQLITE_FULL:
+            return DiskFull()
+        case sqlite3.SQLITE_IOERR if code == sqlite3.SQLITE_IOERR_SHMSIZE:
+            return DiskFull()
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            return StoreError(
+                phrase(
+                    "{database} is in use by another program: is the bot running twice?",
+                    database=database,
+                )
+            )
+        case sqlite3.SQLITE_NOTADB:
+            return not_a_database(database)
+        case sqlite3.SQLITE_CORRUPT:
+            return damaged(database)
+        case _:
+            return StoreError(
+                phrase("{database} cannot be used: {error}.", database=database, error=error)
+            )
+
+
+def damaged(database: str) -> Damaged:
+    """What to raise for a database that is not whole."""
+    return Damaged(
+        phrase(
+            "{database} is damaged: put a backup back with `gpt2bot restore FILE`, or move it "
+            "away.",
+            database=database,
+        )
+    )
+
+
+def not_a_database(file: str) -> StoreError:
+    """What to raise for a file that is something else."""
+    return StoreError(
+        phrase("{file} is not a database: move it away, or choose another folder.", file=file)
+    )

@@ -1,0 +1,46 @@
+"""The audit: what managers and operators did, line after line.
+
+Knows SQL. A line is never changed and never erased: the database itself refuses both.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from core.records import AuditEntry
+from data.storage.connection import Table, now
+from i18n.phrase import packed, unpacked
+
+
+class Audit(Table):
+    """Who did what where."""
+
+    async def record(self, scope: int, actor_id: int, action: str, detail: str = "") -> None:
+        """Write down that somebody did something, such as `model use` with the detail `gpt2-3`.
+
+        A detail that is a Phrase is read as one again."""
+        await self._changed(
+            "INSERT INTO audit (at, scope, actor_id, action, detail) VALUES (?, ?, ?, ?, ?)",
+            now(),
+            scope,
+            actor_id,
+            action,
+            packed(detail),
+        )
+
+    async def audit(
+        self, scope: int | None, count: int, before: int | None = None
+    ) -> list[AuditEntry]:
+        """The newest `count` lines of a scope (None: of all), newest first; those with an id below
+        `before`, if it is given."""
+        sql = """
+            SELECT id, at, scope, actor_id, action, detail FROM audit
+            WHERE (?1 IS NULL OR scope = ?1) AND (?2 IS NULL OR id < ?2)
+            ORDER BY id DESC LIMIT ?3
+        """
+        return [
+            AuditEntry(number, datetime.fromisoformat(at), of, actor_id, action, unpacked(detail))
+            for number, at, of, actor_id, action, detail in await self._rows(
+                sql, scope, before, count
+            )
+        ]

@@ -1,0 +1,126 @@
+"""The history: what was said in each channel.
+
+Knows SQL. Does not know Discord, nor who reads the history.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import Any
+
+from core.records import Message, Role, StoredMessage
+from data.storage.connection import Table, stamp
+
+COLUMNS = "discord_id, channel_id, author_id, role, content, created_at, scope"
+COLLECTED = """
+    DELETE FROM examples
+    WHERE (consent_version IS NOT NULL OR asked_by <> author_id) AND reply_id IN (
+        SELECT value FROM json_each(?1)
+        UNION SELECT reply_id FROM replies WHERE asked_id IN (SELECT value FROM json_each(?1))
+    )
+"""
+"""Takes away the examples that hold, by consent, what messages said or replies to them."""
+
+
+class History(Table):
+    """The messages of every channel, and from where on each channel's context counts."""
+
+    async def add_message(self, message: StoredMessage, *, answering: int | None = None) -> bool:
+        """Record a message as the newest of its channel; one that is known already is ignored
+        (False).
+
+        A reply of the bot that is `answering` a message is recorded only if that one is still
+        there: what was deleted or forgotten meanwhile does not come back in what answers it.
+        """
+        added = await self._changed(
+            """
+            INSERT INTO messages
+                (discord_id, channel_id, author_id, role, content, created_at, scope)
+            SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7
+            WHERE ?8 IS NULL OR EXISTS (SELECT 1 FROM messages WHERE discord_id = ?8)
+            ON CONFLICT (discord_id) DO NOTHING
+            """,
+            message.discord_id,
+            message.channel_id,
+            message.author_id,
+            message.message.role.value,
+            message.message.content,
+            stamp(message.created_at),
+            message.scope,
+            answering,
+        )
+        return bool(added)
+
+    async def edit_message(self, discord_id: int, content: str) -> bool:
+        """Change what a message says; False if it is not known.
+
+        An example that holds, by consent, what it said before goes.
+        """
+        await self._changed(
+            f"""
+            {COLLECTED} AND EXISTS (
+                SELECT 1 FROM messages WHERE discord_id IN (SELECT value FROM json_each(?1))
+                  AND content <> ?2
+            )
+            """,
+            json.dumps([discord_id]),
+            content,
+        )
+        sql = "UPDATE messages SET content = ? WHERE discord_id = ? RETURNING id"
+        return bool(await self._rows(sql, content, discord_id))
+
+    async def delete_messages(self, discord_ids: Collection[int]) -> int:
+        """Erase messages; how many of them were known.
+
+        Examples that hold their words by consent go first; what was taught on purpose stays.
+        """
+        ids = json.dumps(list(discord_ids))
+        await self._changed(COLLECTED, ids)
+        sql = "DELETE FROM messages WHERE discord_id IN (SELECT value FROM json_each(?))"
+        return await self._changed(sql, ids)
+
+    async def messages(self, discord_ids: Sequence[int]) -> list[StoredMessage]:
+        """Those of the messages that are still there, in the order of the ids."""
+        rows = await self._rows(
+            f"""
+            SELECT {COLUMNS} FROM json_each(?) JOIN messages ON discord_id = json_each.value
+            ORDER BY json_each.key
+            """,
+            json.dumps(list(discord_ids)),
+        )
+        return [_message(row) for row in rows]
+
+    async def context(self, channel_id: int, limit: int) -> list[StoredMessage]:
+        """The newest `limit` messages since the channel's last reset, in order of arrival."""
+        rows = await self._rows(
+            f"""
+            SELECT {COLUMNS} FROM messages
+            WHERE channel_id = ?1
+              AND id > coalesce((SELECT after_id FROM resets WHERE channel_id = ?1), 0)
+            ORDER BY id DESC LIMIT ?2
+            """,
+            channel_id,
+            limit,
+        )
+        return [_message(row) for row in reversed(rows)]
+
+    async def reset_context(self, channel_id: int) -> None:
+        """Begin the channel's context anew from here on; the messages stay."""
+        await self._rows(
+            """
+            INSERT INTO resets (channel_id, after_id)
+            SELECT ?1, coalesce(max(id), 0) FROM messages WHERE channel_id = ?1
+            ON CONFLICT (channel_id) DO UPDATE SET after_id = excluded.after_id
+            """,
+            channel_id,
+        )
+
+
+def _message(row: sqlite3.Row) -> StoredMessage:
+    fields: dict[str, Any] = dict(row)
+    message = Message(Role(fields.pop("role")), fields.pop("content"))
+    created_at = datetime.fromisoformat(fields.pop("created_at"))
+    return StoredMessage(**fields, message=message, created_at=created_at)

@@ -1,0 +1,93 @@
+"""What the bot's replies were made from, and what people think of them.
+
+Knows SQL. Does not know how a reply is made or shown.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from core.records import Rating, ReplyRecord
+from data.storage.connection import Table, now, stamp
+
+
+class Replies(Table):
+    """The records of replies and their ratings."""
+
+    async def add_reply(self, record: ReplyRecord) -> bool:
+        """Remember what a reply was made from; a reply that was made anew replaces its record.
+
+        Nothing is recorded (False) if the message that it answers is no longer in the history: it
+        was deleted or forgotten meanwhile. Record it before the reply's own message, so that
+        whoever forgets the member finds that message too.
+        """
+        fields = asdict(record) | {
+            "seen": json.dumps(record.seen),
+            "sampling": json.dumps(dict(record.sampling), sort_keys=True),
+            "created_at": stamp(record.created_at),
+        }
+        columns = ", ".join(fields)
+        marks = ", ".join("?" * len(fields))
+        changed = await self._changed(
+            f"""
+            INSERT OR REPLACE INTO replies ({columns}) SELECT {marks}
+            WHERE EXISTS (SELECT 1 FROM messages WHERE discord_id = ?)
+            """,
+            *fields.values(),
+            record.asked_id,
+        )
+        return bool(changed)
+
+    async def reply(self, reply_id: int) -> ReplyRecord | None:
+        """What a reply was made from; `messages(record.seen)` gives what it read."""
+        rows = await self._rows("SELECT * FROM replies WHERE reply_id = ?", reply_id)
+        return _record(rows[0]) if rows else None
+
+    async def rate(self, scope: int, reply_id: int, user_id: int, value: int) -> None:
+        """A member likes a reply (+1) or does not (-1), or takes back what they said of it (0)."""
+        if not value:
+            sql = "DELETE FROM ratings WHERE reply_id = ? AND user_id = ?"
+            await self._changed(sql, reply_id, user_id)
+            return
+        await self._changed(
+            """
+            INSERT INTO ratings (reply_id, user_id, scope, value, created_at)
+            VALUES (?, ?, ?, ?, ?)
+            ON CONFLICT (reply_id, user_id) DO UPDATE
+            SET value = excluded.value, created_at = excluded.created_at
+            """,
+            reply_id,
+            user_id,
+            scope,
+            value,
+            now(),
+        )
+
+    async def drop_ratings(self, reply_id: int) -> int:
+        """Forget what people said of a reply, which now says something else; how many did."""
+        return await self._changed("DELETE FROM ratings WHERE reply_id = ?", reply_id)
+
+    async def rating(self, reply_id: int, user_id: int | None = None) -> Rating:
+        """What people think of a reply, and that member among them."""
+        [row] = await self._rows(
+            """
+            SELECT count(*) FILTER (WHERE value > 0), count(*) FILTER (WHERE value < 0),
+                coalesce(sum(value) FILTER (WHERE user_id = ?2), 0)
+            FROM ratings WHERE reply_id = ?1
+            """,
+            reply_id,
+            user_id,
+        )
+        return Rating(*row)
+
+
+def _record(row: sqlite3.Row) -> ReplyRecord:
+    fields: dict[str, Any] = dict(row)
+    fields["seen"] = tuple(json.loads(row["seen"]))
+    fields["sampling"] = json.loads(row["sampling"])
+    fields["created_at"] = datetime.fromisoformat(row["created_at"])
+    return ReplyRecord(**fields)

@@ -1,0 +1,63 @@
+"""Who was forgotten, and when: a small file beside the database, for backups bring members back.
+
+Knows ids and times, never a word. Does not know how a member is forgotten. It blocks.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+from core.errors import StoreError, not_written
+from data.storage.files import put_in_place
+from i18n.phrase import phrase
+
+NAME = "forgotten.json"
+"""What the file is called."""
+
+
+class ForgottenList:
+    """The members who were forgotten, each with the last time."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def note(self, user_id: int) -> None:
+        """A member is forgotten now.
+
+        Raises:
+            StoreError: the file cannot be read or written; it stays as it was.
+        """
+        known = self._read() | {str(user_id): datetime.now(UTC).isoformat()}
+        made = self._path.with_name(f".{self._path.name}.new")
+        try:
+            made.write_text(json.dumps(known, indent=1), encoding="utf-8")
+            put_in_place(made, self._path)
+        except OSError as e:
+            made.unlink(missing_ok=True)
+            raise not_written(str(self._path), e) from e
+
+    def since(self, moment: datetime) -> list[int]:
+        """Who was forgotten at that time or later.
+
+        Raises:
+            StoreError: the file cannot be read.
+        """
+        known = self._read().items()
+        return [int(user_id) for user_id, at in known if datetime.fromisoformat(at) >= moment]
+
+    def _read(self) -> dict[str, str]:
+        try:
+            known: dict[str, str] = json.loads(self._path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError) as e:
+            raise StoreError(
+                phrase(
+                    "{file} cannot be read: {error}. Mend it, or move it away.",
+                    file=self._path,
+                    error=e,
+                )
+            ) from e
+        return known

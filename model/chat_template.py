@@ -1,0 +1,238 @@
+"""The chat template: messages to token ids, the same way for serving and for training.
+
+Knows the tokenizer. Does not know the model, sampling or where messages come from. Pure: values
+in, values out. The template itself is Jinja and travels with the checkpoint (Hugging Face
+`chat_template`), so `apply_chat_template` of plain transformers renders what the bot renders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from core.japanese import has_kana, has_letter
+from core.records import Message, Role
+from i18n.phrase import phrase
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from model.tokenizer import Tokenizer
+
+    AnyTokenizer = PreTrainedTokenizerBase | Tokenizer
+    """That of training, and that of the worker: they give the same ids."""
+
+BYTE = "<0x{:02X}>"
+"""How a sentencepiece model writes its piece for a byte."""
+HALF = "\N{REPLACEMENT CHARACTER}"
+"""What decoding shows for half a character."""
+USER_TOKEN = "<|user|>"
+BOT_TOKEN = "<|bot|>"
+
+CONTROL_TEMPLATE = (
+    "{% for message in messages %}"
+    "{% if message['role'] == 'user' %}<|user|>{{ message['content'] }}{{ eos_token }}"
+    "{% else %}<|bot|>{% generation %}{{ message['content'] }}{{ eos_token }}{% endgeneration %}"
+    "{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|bot|>{% endif %}"
+)
+"""For models trained by this project: each turn opens with a control token and ends with EOS."""
+
+PLAIN_TEMPLATE = (
+    "{% for message in messages %}"
+    "{% if message['role'] == 'user' %}User: {{ message['content'] | replace('\n', ' ') }}\n"
+    "{% else %}Bot:{% generation %} {{ message['content'] | replace('\n', ' ') }}\n"
+    "{% endgeneration %}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}Bot:{% endif %}"
+)
+"""For a base GPT-2, which has never seen a control token: a transcript, one line a turn."""
+
+_QUOTES = {"「": "『", "」": "』", "｢": "『", "｣": "』", "﹁": "『", "﹂": "』", "\n": " "}
+_SAID = "message['content']" + "".join(f" | replace({a!r}, {b!r})" for a, b in _QUOTES.items())
+JAPANESE_TEMPLATE = (
+    "{% for message in messages %}"
+    f"{{% if message['role'] == 'user' %}}ユーザー「{{{{ {_SAID} }}}}」"
+    f"{{% else %}}ボット「{{% generation %}}{{{{ {_SAID} }}}}」"
+    "{% endgeneration %}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}ボット「{% endif %}"
+)
+"""The same for a base that learned Japanese: talk as novels have it, in quotation marks.
+
+Many of these models know no line ends. Quotes within what is said are 『』, as it is usual.
+"""
+
+MOSTLY, SOME = 0.1, 0.02
+"""Shares of a vocabulary: what has a Japanese letter, and a kana. GPT-2's own has 0.4% and 0.3%."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Token ids of a conversation; `assistant_mask` is 1 where the bot says the token."""
+
+    input_ids: list[int]
+    assistant_mask: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What the model sees of a conversation: `text` is `input_ids` decoded, control tokens shown.
+
+    `kept` are the messages in it, oldest first, with `counts` tokens each; `dropped` older
+    messages did not fit; `shortened` says that the newest message itself lost its beginning.
+    """
+
+    input_ids: list[int]
+    text: str
+    kept: tuple[Message, ...]
+    counts: tuple[int, ...]
+    dropped: int
+    shortened: bool
+
+
+def ensure_template(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Give a tokenizer without a chat template a plain one; EOS serves as PAD."""
+    if not tokenizer.chat_template:
+        tokenizer.chat_template = plain_template(tokenizer)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+
+
+def stop_strings(tokenizer: AnyTokenizer) -> tuple[str, ...]:
+    """Texts that end a reply: in a transcript that is the end of the line, or of what is quoted;
+    else EOS suffices."""
+    return {PLAIN_TEMPLATE: ("\n",), JAPANESE_TEMPLATE: ("」",)}.get(tokenizer.chat_template, ())
+
+
+def plain_template(tokenizer: AnyTokenizer) -> str:
+    """The template of a base that brings none."""
+    return JAPANESE_TEMPLATE if is_japanese(tokenizer) else PLAIN_TEMPLATE
+
+
+def is_japanese(tokenizer: AnyTokenizer) -> bool:
+    """Whether the vocabulary was made for Japanese, so that its model has read some."""
+    fast: Any = tokenizer.backend_tokenizer
+    texts = fast.decode_batch([[n] for n in range(fast.get_vocab_size())])
+    kana, letters = (sum(map(has, texts)) for has in (has_kana, has_letter))
+    return bool(kana >= SOME * len(texts) and letters >= MOSTLY * len(texts))
+
+
+def disarm(tokenizer: AnyTokenizer, text: str) -> str:
+    """Break up control tokens that a person typed, so that they are read as ordinary text.
+
+    Half a surrogate pair, which is no text at all, becomes a question mark. A tokenizer may read
+    other letters as the usual ones, so “＜/s＞” as “</s>”: what it reads is looked at as well. With
+    a piece for each byte, “<0xE3><0x80><0x8D>” would be a quotation mark.
+    """
+    text = text.encode(errors="replace").decode()
+    fast: Any = tokenizer.backend_tokenizer
+    added = tokenizer.get_added_vocab()
+    tokens = [token for token in added if len(token) > 1 and not token.isspace()]
+    if fast.token_to_id(BYTE.format(0)) is not None:
+        tokens.append(BYTE[: BYTE.index("{")])
+    text = _broken_up(text, tokens)
+    if fast.normalizer is None:
+        return text
+    as_read = str(fast.normalizer.normalize_str(text))
+    harmless = _broken_up(as_read, tokens)
+    return text if harmless == as_read else harmless
+
+
+def _broken_up(text: str, tokens: Sequence[str]) -> str:
+    while found := next((token for token in tokens if token in text), None):
+        text = text.replace(found, f"{found[0]} {found[1:]}")
+    return text
+
+
+def encode(
+    tokenizer: PreTrainedTokenizerBase,
+    conversations: Sequence[Sequence[Message]],
+    *,
+    add_generation_prompt: bool = False,
+) -> list[Encoded]:
+    """Render and tokenize conversations; ids and loss mask come from the one call."""
+    if not conversations:
+        return []
+    out: Any = tokenizer.apply_chat_template(
+        [[as_dict(tokenizer, message) for message in turns] for turns in conversations],
+        add_generation_prompt=add_generation_prompt,
+        tokenize=True,
+        return_dict=True,
+        return_assistant_tokens_mask=True,
+    )
+    return [
+        Encoded(list(ids), list(mask))
+        for ids, mask in zip(out["input_ids"], out["assistant_masks"], strict=True)
+    ]
+
+
+def as_dict(tokenizer: AnyTokenizer, message: Message) -> dict[str, str]:
+    """The Hugging Face chat form of a message, safe to render."""
+    return {"role": message.role.value, "content": disarm(tokenizer, message.content)}
+
+
+def fit(tokenizer: AnyTokenizer, messages: Sequence[Message], budget: int) -> Prompt:
+    """The newest messages that fit `budget` tokens, rendered with the cue for the bot to answer.
+
+    Older messages go first, whole. If the newest alone is too long, its end alone is kept.
+
+    Raises:
+        ValueError: there is no message, or `budget` cannot hold even an empty one.
+    """
+    if not messages:
+        raise ValueError("a prompt needs at least one message")
+    newest, shortened = _shorten(tokenizer, messages[-1], budget)
+    kept = [newest] if shortened else [*messages[:-1], newest]
+    while len(ids := token_ids(tokenizer, kept)) > budget and len(kept) > 1:
+        del kept[0]
+    return Prompt(
+        input_ids=ids,
+        text=str(tokenizer.decode(ids)),
+        kept=tuple(kept),
+        counts=tuple(len(token_ids(tokenizer, [one], cue=False)) for one in kept),
+        dropped=len(messages) - len(kept),
+        shortened=shortened,
+    )
+
+
+def _shorten(tokenizer: AnyTokenizer, message: Message, budget: int) -> tuple[Message, bool]:
+    if len(token_ids(tokenizer, [message])) <= budget:
+        return message, False
+    if len(token_ids(tokenizer, [replace(message, content="")])) > budget:
+        raise ValueError(
+            phrase("a budget of {budget} tokens cannot hold any message", budget=budget)
+        )
+    ids = tokenizer.encode(disarm(tokenizer, message.content), add_special_tokens=False)
+    unknown = tokenizer.get_vocab().get(str(tokenizer.unk_token))  # it would be shown by its name
+    ids = [one for one in ids if one != unknown]
+    tail = budget
+    while True:  # decoding and encoding again may give a few tokens more: take fewer until it fits
+        tail_text = str(tokenizer.decode(ids[-tail:])) if tail else ""
+        shorter = replace(message, content=tail_text.lstrip(HALF))
+        over = len(token_ids(tokenizer, [shorter])) - budget
+        if over <= 0:
+            return shorter, True
+        tail = max(0, tail - over)
+
+
+def token_ids(
+    tokenizer: AnyTokenizer, messages: Sequence[Message], *, cue: bool = True
+) -> list[int]:
+    """The ids of a conversation, with the cue for the bot to answer."""
+    turns = [[as_dict(tokenizer, message) for message in messages]]
+    rendered: Any = tokenizer.apply_chat_template(
+        turns, add_generation_prompt=cue, tokenize=True, return_dict=False
+    )
+    return list(rendered[0])
+
+
+def add_control_tokens(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Turn a base tokenizer into a chat tokenizer; the count of tokens that were new to it."""
+    added = tokenizer.add_special_tokens({"additional_special_tokens": [USER_TOKEN, BOT_TOKEN]})
+    tokenizer.chat_template = CONTROL_TEMPLATE
+    return int(added)
+
+
+def from_pair(user: str, bot: str) -> tuple[Message, Message]:
+    """A `{"user", "bot"}` pair as a conversation of two messages."""
+    return Message(Role.USER, user), Message(Role.ASSISTANT, bot)

@@ -1,0 +1,312 @@
+"""From a checkpoint folder or a Hub id to a folder that is ready to run (`model.convert.artifact`).
+
+`built` finds it by the hash of the checkpoint's files, or makes it in a process of its own, at a
+low priority: the one who waits for it does not import onnx, and replies go on at their speed.
+Every failure becomes LoadFailed with a sentence.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from huggingface_hub.errors import HFValidationError
+from jinja2 import TemplateError
+from safetensors import SafetensorError
+
+from core.errors import NO_ROOM
+from core.logging import form, set_up
+from i18n.phrase import Phrase, packed, phrase, unpacked, words
+from model.chat_template import HALF, is_japanese, stop_strings
+from model.convert.artifact import META, WEIGHTS, Meta
+from model.convert.checkpoint import ACTIVATIONS, Weights, read_tokenizer
+from model.convert.validation import ModelFolder, check, files_of, find, no_memory, no_weights
+from model.errors import LoadFailed
+from model.runners.device import is_out_of_memory, processor
+from model.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from model.convert.onnx_graph import Shape
+
+log = logging.getLogger(__name__)
+
+VERSION = "2"
+"""Of what is built: another one builds all models anew."""
+KEPT = 4 << 30
+"""Bytes that are kept; what was not used for the longest time goes first."""
+ASIDE = "generation_config.json"
+"""A file of a checkpoint that changes nothing of what it says."""
+START = """
+import os
+if hasattr(os, "nice"):
+    os.nice(12)
+from model.convert.build import main
+main()
+"""
+"""The child gives way to replies from its first line on; they keep nearly all of their speed."""
+QUICK = 64 << 20
+"""Bytes of a checkpoint up to which its hash is computed beside replies, without a child."""
+STALE_S = 3600.0
+"""Seconds after which a folder that is still being made was left by a build that was killed."""
+UNREADABLE = (
+    SafetensorError,
+    HFValidationError,
+    OSError,
+    ValueError,
+    RuntimeError,
+    KeyError,
+    TypeError,
+    MemoryError,
+)
+"""What the libraries raise for a folder or a Hub id that they cannot make a model of."""
+
+
+def built(source: str, cache: Path, precision: str) -> Path:
+    """The folder for a model, made now if there is none. `precision`: int8, fp32 or torch.
+
+    Raises:
+        LoadFailed: the sentence says why, and what to do where there is something to do.
+    """
+    if (folder := _find(source, cache, precision)) is not None:
+        return folder
+    level = str(logging.getLogger().getEffectiveLevel())
+    command = [sys.executable, "-c", START, source, str(cache), precision, level, form()]
+    root = str(Path(__file__).parents[2])
+    paths = filter(None, [root, os.environ.get("PYTHONPATH")])
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,  # its end tells the child that this process is gone
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OPENBLAS_NUM_THREADS": "1"},
+        creationflags=getattr(subprocess, "BELOW_NORMAL_PRIORITY_CLASS", 0),
+    ) as child:
+        assert child.stdout is not None  # a pipe was asked for
+        lines = child.stdout.read().decode().splitlines()
+    answer: dict[str, str] = json.loads(lines[-1]) if lines else {}
+    if "folder" in answer:
+        return Path(answer["folder"])
+    if "reason" in answer:
+        raise LoadFailed(unpacked(answer["reason"]))
+    raise LoadFailed(phrase("{who} could not be made ready to run.", who=name(source)))
+
+
+def _find(source: str, cache: Path, precision: str) -> Path | None:
+    """The folder that was built of these very files, if it can be found in a moment."""
+    checkpoint = Path(source)
+    try:
+        check(checkpoint, name(source))
+        if sum(path.stat().st_size for path in _files(checkpoint)) > QUICK:
+            return None
+        folder = cache / _key(checkpoint, precision)
+        os.utime(folder)
+    except OSError:
+        return None  # it is not there; or whoever builds it will say why
+    return folder if (folder / META).is_file() else None
+
+
+def _key(checkpoint: Path, precision: str) -> str:
+    """A name that no other checkpoint has: the hash of its files and of how they are built."""
+    digest = hashlib.sha256(f"{VERSION} {precision} {processor()}".encode())
+    for path in sorted(_files(checkpoint)):
+        digest.update(f"\n{path.name} {path.stat().st_size}\n".encode())
+        with path.open("rb") as file:
+            hashlib.file_digest(file, lambda: digest)
+    return f"{digest.hexdigest()[:32]}-{precision}"
+
+
+def _files(checkpoint: Path) -> Iterator[Path]:
+    return (path for path in files_of(checkpoint) if path.name != ASIDE)
+
+
+def name(source: str) -> str:
+    """What a person calls it: the folder's name, or the Hub id."""
+    return Path(source).name if Path(source).is_absolute() else source
+
+
+def why(source: str, error: Exception) -> Phrase:
+    """A sentence without the library's words: those are for the operator's log."""
+    log.warning("loading %s failed: %s", source, error)
+    who, folder = name(source), Path(source)
+    if is_out_of_memory(error):
+        return no_memory(who)
+    if isinstance(error, OSError) and error.errno in NO_ROOM:
+        return phrase(
+            "The disk is too full to make {who} ready to run: free some space, then try again.",
+            who=who,
+        )
+    if isinstance(error, PermissionError) and error.filename is not None:
+        file = error.filename
+        return phrase("{file} cannot be read or written: give the bot permission.", file=file)
+    if folder.is_dir() and not any(folder.glob("*.safetensors")):
+        return no_weights(who)
+    if folder.exists():
+        return phrase("{who} is damaged, or not a GPT-2 model.", who=who)
+    if folder.is_absolute():
+        return phrase("There is no model folder {who}.", who=who)
+    return phrase(
+        "{who} cannot be had: it is neither on this machine nor can the Hugging Face Hub be "
+        "reached for it. Check the name and the connection.",
+        who=who,
+    )
+
+
+def bad_template(source: str, error: TemplateError) -> Phrase:
+    """Of a chat template with an error; jinja's words help whoever wrote it."""
+    who = name(source)
+    return phrase("The chat template of {who} does not work: {why}.", who=who, why=error)
+
+
+# --- in the child --------------------------------------------------------------------------------
+
+
+def build(source: str, cache: Path, precision: str) -> Path:
+    """Make the folder, unless it is there; `cache` is made as well.
+
+    Raises:
+        LoadFailed: the sentence says why.
+    """
+    try:
+        checkpoint = check(find(source), name(source))
+        folder = cache / _key(checkpoint.path, precision)
+        if not (folder / META).is_file():
+            cache.mkdir(parents=True, exist_ok=True)
+            _tidy(cache)
+            _build(checkpoint, folder, source, precision)
+        os.utime(folder)
+        return folder
+    except TemplateError as e:
+        raise LoadFailed(bad_template(source, e)) from e
+    except UNREADABLE as e:
+        raise LoadFailed(why(source, e)) from e
+
+
+def _build(checkpoint: ModelFolder, folder: Path, source: str, precision: str) -> None:
+    config = checkpoint.config
+    if not config.get("scale_attn_weights", True):
+        raise LoadFailed(
+            phrase("{who} does not scale its attention, as GPT-2 models do.", who=name(source))
+        )
+    activation = config.get("activation_function", "gelu_new")
+    if activation not in ACTIVATIONS:
+        raise LoadFailed(
+            phrase(
+                "{who} uses {activation}, which GPT-2 models do not.",
+                who=name(source),
+                activation=activation,
+            )
+        )
+    if config["n_embd"] % (8 * config["n_head"]):
+        raise LoadFailed(
+            phrase("The attention heads of {who} are not a multiple of 8 wide.", who=name(source))
+        )
+    with tempfile.TemporaryDirectory(prefix=".", dir=folder.parent) as aside:
+        half_made = Path(aside) / folder.name
+        half_made.mkdir()
+        tokenizer = read_tokenizer(checkpoint.path, config, name(source), half_made)
+        weights = Weights(checkpoint.tensors, name(source))
+        shape = _shape(config, precision)
+        if precision != "torch":
+            from model.convert.onnx_graph import write_graph
+
+            write_graph(weights, shape, half_made)
+        _meta(checkpoint, shape, weights, tokenizer, half_made).save(half_made)
+        with contextlib.suppress(OSError):  # somebody else was quicker
+            half_made.replace(folder)
+
+
+def _shape(config: Mapping[str, Any], precision: str) -> Shape:
+    from model.convert.onnx_graph import Shape, largest_weight
+
+    return Shape(
+        layers=config["n_layer"],
+        heads=config["n_head"],
+        width=config["n_embd"],
+        epsilon=config.get("layer_norm_epsilon", 1e-5),
+        by_layer=bool(config.get("scale_attn_by_inverse_layer_idx")),
+        precision=precision,
+        top=largest_weight() if precision == "int8" else 127,
+    )
+
+
+def _meta(
+    checkpoint: ModelFolder,
+    shape: Shape,
+    weights: Weights,
+    tokenizer: Tokenizer,
+    folder: Path,
+) -> Meta:
+    stops = stop_strings(tokenizer)
+    ids = sorted(tokenizer.get_vocab().values())
+    texts = tokenizer.decode_each(ids)
+    eos = tokenizer.get_vocab()[tokenizer.eos_token]
+    ends = {eos, *tokenizer.get_added_vocab().values()}
+    on_a_stop = {n for n, text in zip(ids, texts, strict=True) if any(s in text for s in stops)}
+    file = folder / WEIGHTS
+    return Meta(
+        checkpoint=str(checkpoint.path),
+        parameters=weights.parameters,
+        positions=checkpoint.config["n_positions"],
+        vocabulary=checkpoint.config["vocab_size"],
+        layers=shape.layers,
+        heads=shape.heads,
+        head_size=shape.head_size,
+        precision=shape.precision,
+        weight_bytes=file.stat().st_size if file.exists() else 4 * weights.parameters,
+        eos_token=tokenizer.eos_token,
+        chat_template=tokenizer.chat_template,
+        stops=list(stops),
+        ends=sorted(ends),
+        mute=sorted(ends | on_a_stop),
+        fragments=[n for n, text in zip(ids, texts, strict=True) if HALF in text],
+        unk_token=tokenizer.unk_token,
+        japanese=is_japanese(tokenizer),
+    )
+
+
+def _tidy(cache: Path) -> None:
+    """Remove what was not used for long, and what a build left that was killed."""
+    kept = 0
+    ages = {folder: time.time() - _used(folder) for folder in cache.iterdir()}
+    for folder in sorted(ages, key=ages.__getitem__):
+        half_made = folder.name.startswith(".")
+        with contextlib.suppress(FileNotFoundError):  # another build removes it
+            kept += 0 if half_made else sum(one.stat().st_size for one in folder.glob("*"))
+        if ages[folder] > STALE_S if half_made else kept > KEPT:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _used(folder: Path) -> float:
+    try:
+        return folder.stat().st_mtime
+    except FileNotFoundError:  # another build was quicker
+        return 0
+
+
+def main() -> None:
+    """Build what the command line says; one JSON line tells the folder, or the reason why not."""
+    source, cache, precision, level, log_format = sys.argv[1:]
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    set_up(int(level), "json" if log_format == "json" else "text")
+    try:
+        answer = {"folder": str(build(source, Path(cache), precision))}
+    except LoadFailed as e:
+        answer = {"reason": packed(words(e))}
+    sys.stdout.write(f"{json.dumps(answer)}\n")
+
+
+def _end_with_parent() -> None:
+    """Leave no build behind that nobody waits for; what it has made so far is tidied away later."""
+    os.read(0, 1)  # nothing is ever written there
+    os._exit(1)

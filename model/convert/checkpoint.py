@@ -1,0 +1,129 @@
+"""What is in a checkpoint folder: weights in any of the forms that people have, and a tokenizer.
+
+Knows the files of Hugging Face's GPT-2 checkpoints, which `model.convert.validation` has checked. Does not know
+what is made of them. Reads safetensors only, and runs no code of a folder.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import safe_open
+
+from i18n.phrase import phrase
+from model.chat_template import plain_template
+from model.convert.artifact import TOKENIZER
+from model.convert.safetensors_header import Tensor
+from model.convert.sentencepiece import find_pieces, read_pieces, text_of
+from model.errors import LoadFailed
+from model.tokenizer import Tokenizer
+
+Array = NDArray[Any]
+ACTIVATIONS = frozenset({"gelu_new", "gelu_pytorch_tanh"})
+"""The names that transformers has for the activation of GPT-2, the tanh approximation."""
+
+
+class Weights(Mapping[str, Array]):
+    """The tensors of a checkpoint in float32, each read when it is asked for.
+
+    Raises:
+        LoadFailed: a tensor that is read has numbers that are not finite.
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor], name: str) -> None:
+        self._tensors = tensors
+        self._name = name
+        self.parameters = sum(math.prod(one.shape) for one in tensors.values())
+
+    def __getitem__(self, key: str) -> Array:
+        array = _read(self._tensors[key])
+        if not np.isfinite(array).all():
+            who = self._name
+            raise LoadFailed(
+                phrase("{who} is broken: it has weights that are not finite numbers.", who=who)
+            )
+        return array
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._tensors  # a Mapping would read the tensor to find out
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+
+def _read(tensor: Tensor) -> Array:
+    """A tensor as float32; numpy has no bfloat16, so torch reads that."""
+    if tensor.dtype != "BF16":
+        with safe_open(tensor.file, framework="np") as file:
+            array: Array = file.get_tensor(tensor.name).astype("float32", copy=False)
+            return array
+    with safe_open(tensor.file, framework="pt") as file:
+        exact: Array = file.get_tensor(tensor.name).float().numpy()
+        return exact
+
+
+def read_tokenizer(
+    checkpoint: Path, config: Mapping[str, Any], name: str, folder: Path
+) -> Tokenizer:
+    """The checkpoint's tokenizer, which is also written into `folder`."""
+    file, settings = folder / TOKENIZER, tokenizer_settings(checkpoint)
+    if (checkpoint / TOKENIZER).is_file():
+        shutil.copyfile(checkpoint / TOKENIZER, file)
+    elif (pieces := find_pieces(checkpoint)) is not None:
+        read_pieces(pieces, settings).save(str(file))
+    else:
+        _convert(checkpoint, file, name)
+    tokenizer = Tokenizer(file, eos_token="", chat_template=template_of(checkpoint, settings))
+    tokenizer.chat_template = tokenizer.chat_template or plain_template(tokenizer)
+    by_id = {number: token for token, number in tokenizer.get_vocab().items()}
+    if max(by_id) >= config["vocab_size"]:
+        raise LoadFailed(phrase("The tokenizer of {who} has more tokens than its model.", who=name))
+    eos = text_of(settings.get("eos_token")) or by_id.get(config.get("eos_token_id", -1), "")
+    if eos not in tokenizer.get_vocab():
+        raise LoadFailed(phrase("The tokenizer of {who} has no end-of-text token.", who=name))
+    tokenizer.eos_token = eos
+    unknown = text_of(settings.get("unk_token"))
+    if unknown != eos and unknown in tokenizer.get_vocab():
+        tokenizer.unk_token = unknown
+    return tokenizer
+
+
+def _convert(checkpoint: Path, file: Path, name: str) -> None:
+    """A tokenizer in an older form (vocab.json and merges.txt) as one file."""
+    from transformers import AutoTokenizer
+
+    tokenizer: Any = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=False)
+    if not tokenizer.is_fast:
+        raise LoadFailed(
+            phrase(
+                "The tokenizer of {who} needs a program of its own; it cannot be used.", who=name
+            )
+        )
+    tokenizer.backend_tokenizer.save(str(file))
+
+
+def tokenizer_settings(checkpoint: Path) -> dict[str, Any]:
+    """What the folder says of its tokenizer."""
+    settings: dict[str, Any] = {}
+    for part in ("special_tokens_map.json", "tokenizer_config.json"):
+        if (checkpoint / part).is_file():
+            settings |= json.loads((checkpoint / part).read_text(encoding="utf-8"))
+    return settings
+
+
+def template_of(checkpoint: Path, settings: Mapping[str, Any]) -> str:
+    """The chat template that it brings, else an empty text."""
+    file = checkpoint / "chat_template.jinja"
+    if file.is_file():
+        return file.read_text(encoding="utf-8")
+    return str(settings.get("chat_template") or "")

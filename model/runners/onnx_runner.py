@@ -1,0 +1,139 @@
+"""A GPT-2 in ONNX Runtime, on the CPU, and the cache of its rows.
+
+The cache is one block of memory in which each row has room for all the positions of the model.
+The operating system gives memory to the pages that are written, so a row costs what it holds.
+The graph reads and writes the cache in place: nothing of it is copied in a step.
+"""
+
+from __future__ import annotations
+
+import mmap
+import sys
+from collections.abc import Sequence as Many
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from onnxruntime.capi import onnxruntime_pybind11_state as ort
+
+from model.convert.artifact import GRAPH, Meta
+from model.runners.base import Logits, useful_threads
+
+Cache = NDArray[np.float32]
+ERRORS = (
+    ort.EPFail,
+    ort.EngineError,
+    ort.Fail,
+    ort.InvalidArgument,
+    ort.InvalidGraph,
+    ort.InvalidProtobuf,
+    ort.NoModel,
+    ort.NoSuchFile,
+    ort.NotFound,
+    ort.NotImplemented,
+    ort.RuntimeException,
+)
+"""What ONNX Runtime raises, for files that it cannot use, a lack of memory, and all else."""
+NORESERVE = 0x4000 if sys.platform == "linux" else 0
+"""Linux's MAP_NORESERVE, for which Python has no name: memory counts when it is written."""
+
+
+class OnnxRunner:
+    """Runs a folder that `model.convert.build` made. Cache: (2 * layers, rows, heads, positions, size)."""
+
+    def __init__(self, folder: Path, meta: Meta, *, rows: int, threads: int) -> None:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4  # what goes wrong is raised; its words are not for people
+        options.intra_op_num_threads = useful_threads(meta.parameters, threads)
+        options.inter_op_num_threads = 1
+        options.enable_cpu_mem_arena = False  # it would keep the memory of the longest prompt
+        try:
+            self._session = onnxruntime.InferenceSession(
+                folder / GRAPH, options, providers=["CPUExecutionProvider"]
+            )
+        except ERRORS as e:
+            raise RuntimeError(f"{folder} cannot be opened") from e
+        shape = (2 * meta.layers, rows, meta.heads, meta.positions, meta.head_size)
+        self._memory = _reserve(4 * int(np.prod(shape)))
+        self._cache: Cache = np.frombuffer(self._memory, np.float32).reshape(shape)
+        self._vocabulary = meta.vocabulary
+        self._bindings: dict[tuple[int, int], onnxruntime.IOBinding] = {}
+        self._logits: dict[tuple[int, int], Logits] = {}
+        self.token_bytes = 4 * 2 * meta.layers * meta.heads * meta.head_size
+        self.weight_bytes = meta.weight_bytes
+
+    def read(self, row: int, ids: Many[int], past: int) -> Logits:
+        """Read a piece of a prompt; (V,), the scores after its last token."""
+        positions = np.arange(past, past + len(ids))[None]
+        logits: Logits = self._run(row, np.array([ids]), positions)[0]
+        return logits
+
+    def decode(self, ids: Many[int], past: Many[int]) -> Logits:
+        """One token in each of the first rows; (B, V), good until the next call."""
+        return self._run(0, np.array(ids)[:, None], np.array(past)[:, None])
+
+    def move(self, row: int, to: int, length: int) -> None:
+        """Copy the first positions of a row to another one."""
+        self._cache[:, to, :, :length] = self._cache[:, row, :, :length]
+
+    def save(self, row: int, length: int) -> Cache:
+        """The first positions of a row: (2 * layers, heads, length, size)."""
+        return self._cache[:, row, :, :length].copy()
+
+    def restore(self, row: int, saved: Cache, length: int) -> None:
+        """Fill the first positions of a row."""
+        self._cache[:, row, :, :length] = saved[:, :, :length]
+
+    def release(self, row: int) -> None:
+        """Give the row's memory back to the system, where the system takes it back."""
+        if sys.platform != "linux":
+            return
+        size = self._cache[0, row].nbytes
+        for layer in range(len(self._cache)):
+            start = (layer * self._cache.shape[1] + row) * size
+            first, end = -(-start // mmap.PAGESIZE), (start + size) // mmap.PAGESIZE
+            if end > first:
+                pages = (first * mmap.PAGESIZE, (end - first) * mmap.PAGESIZE)
+                self._memory.madvise(mmap.MADV_DONTNEED, *pages)
+
+    def _run(self, row: int, ids: NDArray[np.int64], positions: NDArray[np.int64]) -> Logits:
+        """(B, V) after the last of `ids` (B, S), in the rows from `row` on."""
+        batch = (row, len(ids))
+        binding = self._bindings.get(batch) or self._bind(*batch)
+        last = positions[:, -1].astype(np.int32)
+        inputs = {
+            "input_ids": ids,
+            "position_ids": positions,
+            "last_position": last,
+            "longest": last.max(keepdims=True) + np.int32(1),
+        }
+        for name, array in inputs.items():
+            binding.bind_cpu_input(name, np.ascontiguousarray(array))
+        try:
+            self._session.run_with_iobinding(binding)
+        except ERRORS as e:
+            raise RuntimeError("a step failed") from e
+        return self._logits[batch]
+
+    def _bind(self, row: int, count: int) -> onnxruntime.IOBinding:
+        """Tie the graph's cache to rows of ours, as input and as output."""
+        binding = self._bindings[row, count] = self._session.io_binding()
+        logits = self._logits[row, count] = np.empty((count, self._vocabulary), np.float32)
+        binding.bind_output("logits", "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
+        for n, layer in enumerate(self._cache):
+            rows, name = layer[row : row + count], f"{'kv'[n % 2]}_{n // 2}"
+            place = ("cpu", 0, np.float32, rows.shape, rows.ctypes.data)
+            binding.bind_input(f"past_{name}", *place)
+            binding.bind_output(f"present_{name}", *place)
+        return binding
+
+
+def _reserve(size: int) -> mmap.mmap:
+    """Memory that costs nothing until it is written (on Windows: that has to be there, though)."""
+    if sys.platform == "win32":
+        return mmap.mmap(-1, size)
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | NORESERVE)
+    if sys.platform == "linux":
+        memory.madvise(mmap.MADV_NOHUGEPAGE)  # a huge page would be given whole for one token
+    return memory

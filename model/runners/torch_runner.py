@@ -1,0 +1,210 @@
+"""A GPT-2 computed by torch: the one implementation of `model.runners.base` that runs everywhere.
+
+Takes the weights from transformers and does the rest itself, because a cache that never moves
+lets a GPU replay a whole step at once. Knows rows, not sequences.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence as Many
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from model.convert.checkpoint import ACTIVATIONS
+from model.runners.base import Logits, useful_threads
+from model.runners.device import without_cudnn
+
+SHORT = 256
+"""Positions that a GPU attends to at least: fewer would be no faster, only one more recording."""
+
+Pair = tuple[Tensor, Tensor]
+"""Weight and bias."""
+
+_recording = threading.Lock()
+"""A process may record one graph at a time, and models are tried in threads beside replies. The
+step before it is taken alone as well: torch has few streams, and may hand out the same one."""
+
+
+class TorchRunner:
+    """Runs one loaded GPT-2. Shapes: B sequences, T new tokens of each, L positions, V tokens.
+
+    The cache has the shape (layers, 2, rows + 1, heads, positions, head size); the 2 are keys and
+    values, and nobody reads the last row. On a CPU, memory is taken as positions are first filled.
+
+    Raises:
+        ValueError: the model is a variant of GPT-2 that is computed in another way.
+    """
+
+    def __init__(self, model: PreTrainedModel, *, rows: int, threads: int) -> None:
+        _check(model.config)
+        config, whole = model.config, cast(Any, model)
+        self._threads = useful_threads(model.num_parameters(), threads)
+        self._weight_bytes = sum(one.nbytes for one in model.parameters())
+        self._epsilon = float(config.layer_norm_epsilon)
+        self._tokens: Tensor = whole.transformer.wte.weight.detach()
+        self._places = whole.transformer.wpe.weight.detach()
+        self._blocks = [_block(one) for one in whole.transformer.h]
+        self._norm = _pair(whole.transformer.ln_f)
+        self._head = whole.lm_head.weight.detach()
+        self._rows, self._positions = rows, int(config.n_positions)
+        self._heads = heads, size = int(config.n_head), int(config.n_embd) // int(config.n_head)
+        shape = (len(self._blocks), 2, rows + 1, heads, self._positions, size)
+        self._cache = self._tokens.new_zeros(shape)  # zeros: even what is masked must be a number
+        self._filled = [0] * rows
+        self._range = torch.arange(self._positions, device=model.device)
+        self._input = torch.zeros((3, rows, 1), dtype=torch.long, device=model.device)
+        self._static = self._cache.is_cuda
+        if self._static:
+            without_cudnn()
+        self._graphs: dict[tuple[int, int], tuple[torch.cuda.CUDAGraph, Tensor]] = {}
+
+    @property
+    def token_bytes(self) -> int:
+        """Memory that one position of one row takes in the cache."""
+        return int(self._cache[:, :, 0, :, 0].nbytes)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Memory that the weights take; those that two layers share count once."""
+        return self._weight_bytes
+
+    @torch.inference_mode()
+    def read(self, row: int, ids: Many[int], past: int) -> Logits:
+        """Read `ids` at the positions from `past` on; (V,), the scores after the last of them."""
+        torch.set_num_threads(self._threads)
+        length = past + len(ids)
+        self._cut(row, length)
+        at = self._range[None, past:length]
+        tokens = torch.tensor([ids], device=at.device)
+        mask = self._range[:length] <= at[0, :, None]
+        scores = self._forward(tokens, at, torch.full_like(at, row), slice(row, row + 1), mask)
+        return cast(Logits, scores[0].cpu().numpy())
+
+    @torch.inference_mode()
+    def decode(self, ids: Many[int], past: Many[int]) -> Logits:
+        """Read one token in each of the rows 0 to B-1, row n at the position `past[n]`; (B, V)."""
+        torch.set_num_threads(self._threads)
+        count = size = len(ids)
+        length = max(past) + 1
+        self._filled[:count] = map(max, self._filled, (at + 1 for at in past))
+        if self._static:
+            size = _bucket(count, self._rows)
+            length = _bucket(max(length, SHORT), self._positions)
+        none = [0] * (size - count)
+        rows = [*range(count), *(self._rows for _ in none)]  # the others' may be in use
+        self._input[:, :size, 0] = torch.tensor([[*ids, *none], [*past, *none], rows])
+        run = self._replay if self._cache.is_cuda else self._step
+        scores = run(size, length)[:count]
+        return cast(Logits, scores.cpu().numpy())
+
+    @torch.inference_mode()
+    def move(self, row: int, to: int, length: int) -> None:
+        """Copy the first `length` positions of a row to another one."""
+        self.restore(to, self._cache[:, :, row, :, :length], length)
+
+    @torch.inference_mode()
+    def save(self, row: int, length: int) -> Tensor:
+        """The first `length` positions of a row: (layers, 2, heads, length, head size)."""
+        held: Tensor = self._cache[:, :, row, :, :length]
+        return held.clone(memory_format=torch.contiguous_format)
+
+    @torch.inference_mode()
+    def restore(self, row: int, saved: Tensor, length: int) -> None:
+        """Fill the first `length` positions of a row from what `save` gave."""
+        self._cut(row, length)
+        self._cache[:, :, row, :, :length] = saved[:, :, :, :length]
+
+    @torch.inference_mode()
+    def release(self, row: int) -> None:
+        """Clear the row; the memory stays, for the next one there."""
+        self._cut(row, 0)
+
+    def _cut(self, row: int, length: int) -> None:
+        """Clear what a row holds beyond a length: a sequence that came to no numbers must not spoil
+        the next one there, and a mask does not keep them out."""
+        self._cache[:, :, row, :, length : self._filled[row]] = 0
+        self._filled[row] = length
+
+    def _step(self, size: int, length: int) -> Tensor:
+        """Decode what `_input` holds for `size` rows, attending to `length` positions; (B, V)."""
+        ids, at, rows = self._input[:, :size]
+        mask = (self._range[:length] <= at)[:, None, None]
+        return self._forward(ids, at, rows, slice(size), mask)
+
+    def _replay(self, size: int, length: int) -> Tensor:
+        """The same as `_step`, recorded once for each shape, so that a GPU waits for no Python.
+
+        https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs
+        """
+        if (size, length) not in self._graphs:
+            with _recording:
+                self._graphs[size, length] = self._record(size, length)
+        graph, scores = self._graphs[size, length]
+        graph.replay()
+        return scores
+
+    def _record(self, size: int, length: int) -> tuple[torch.cuda.CUDAGraph, Tensor]:
+        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            self._step(size, length)
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # others may load
+            scores = self._step(size, length)
+        return graph, scores
+
+    def _forward(self, ids: Tensor, at: Tensor, to: Tensor, rows: slice, mask: Tensor) -> Tensor:
+        """Logits (B, V) after the last of `ids` (B, T), which go to the positions `at` (B, T).
+
+        Keys and values are written to the rows `to` (B, T or 1) and read from `rows`; `mask`
+        (..., T, L) is true where a token attends.
+        """
+        x = F.embedding(ids, self._tokens) + F.embedding(at, self._places)
+        for n, (norm1, attend, project, norm2, widen, narrow) in enumerate(self._blocks):
+            qkv = F.linear(self._normed(x, norm1), *attend).view(*ids.shape, 3, *self._heads)
+            self._cache[n, :, to, :, at] = qkv[:, :, 1:]
+            keys, values = self._cache[n, :, rows, :, : mask.shape[-1]]
+            query = qkv[:, :, 0].transpose(1, 2)
+            found = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask)
+            x = x + F.linear(found.transpose(1, 2).flatten(2), *project)
+            wide = F.gelu(F.linear(self._normed(x, norm2), *widen), approximate="tanh")
+            x = x + F.linear(wide, *narrow)
+        return F.linear(self._normed(x[:, -1], self._norm), self._head).float()
+
+    def _normed(self, x: Tensor, norm: Pair) -> Tensor:
+        return F.layer_norm(x, x.shape[-1:], *norm, self._epsilon)
+
+
+def _check(config: Any) -> None:
+    if config.activation_function not in ACTIVATIONS:
+        raise ValueError(f"The activation {config.activation_function} is not supported.")
+    if config.scale_attn_by_inverse_layer_idx or not config.scale_attn_weights:
+        raise ValueError("Attention that is scaled in another way is not supported.")
+
+
+def _block(layer: Any) -> tuple[Pair, Pair, Pair, Pair, Pair, Pair]:
+    """Norm, in, out of the attention, then of the two linear layers."""
+    attention, mlp = layer.attn, layer.mlp
+    first = _pair(layer.ln_1), _turned(attention.c_attn), _turned(attention.c_proj)
+    second = _pair(layer.ln_2), _turned(mlp.c_fc), _turned(mlp.c_proj)
+    return *first, *second
+
+
+def _pair(module: Any) -> Pair:
+    return module.weight.detach(), module.bias.detach()
+
+
+def _turned(module: Any) -> Pair:
+    """Those of a Conv1D, which keeps its weight (in, out), as `F.linear` wants it; no copy."""
+    return module.weight.detach().t(), module.bias.detach()
+
+
+def _bucket(count: int, most: int) -> int:
+    """The next power of two: few shapes serve all."""
+    return min(1 << (count - 1).bit_length(), most)

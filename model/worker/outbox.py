@@ -1,0 +1,57 @@
+"""What the worker says to the bot, sent together where that keeps nobody waiting."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import replace
+from multiprocessing.connection import Connection
+
+from model.worker.messages import Report, TextDelta
+
+TOGETHER_S = 0.03
+"""Seconds for which pieces of replies are collected; nobody reads faster."""
+
+
+class Outbox:
+    """A pipe, and the pieces of replies that it does not send yet.
+
+    A message for each token would wake the bot so often that it takes its core from the model.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._reports: list[Report] = []
+        self._replies: set[int] = set()
+        self._sent = 0.0
+
+    def put(self, report: Report) -> None:
+        """Send a report: a piece of a reply with the next ones, all else and first pieces now."""
+        if isinstance(report, TextDelta):
+            if report.request_id in self._replies:
+                self._add_piece(report)
+                return
+            self._replies.add(report.request_id)
+        else:
+            self._replies.discard(getattr(report, "request_id", 0))
+        self._reports.append(report)
+        self.flush()
+
+    def _add_piece(self, piece: TextDelta) -> None:
+        for n, other in enumerate(self._reports):
+            if isinstance(other, TextDelta) and other.request_id == piece.request_id:
+                self._reports[n] = replace(piece, text=other.text + piece.text)
+                return
+        self._reports.append(piece)
+
+    def flush_due(self) -> None:
+        """Send pieces that have waited long enough."""
+        if self._reports and time.monotonic() - self._sent >= TOGETHER_S:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send all; a parent that is gone needs none."""
+        with contextlib.suppress(BrokenPipeError, OSError):
+            self._connection.send(tuple(self._reports))
+        self._reports.clear()
+        self._sent = time.monotonic()

@@ -1,0 +1,429 @@
+"""The conversation: the context, the order of turns, and what ends a turn without a reply."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from bot.chat.generation import CLOSING
+from bot.chat.manager import ConversationManager
+from bot.chat.model_router import ModelSwitch
+from bot.chat.pauses import Silence
+from bot.chat.rate_limit import Held
+from bot.chat.request import Check, Incoming
+from bot.discord_ui.errors import Refusal
+from bot.discord_ui.reply import anything
+from core.records import Message, Role
+from core.tasks import Tasks
+from data.storage.store import Store, open_store
+from model.errors import WorkerDied
+from model.registry import TINY, model_options
+from model.sampling import SamplingParams
+from model.worker.client import SET_ASIDE
+from tests.fakes import FakeWorker
+
+BOT = 1
+CHANNEL = 10
+
+
+class Paper:
+    """A surface that keeps what was shown."""
+
+    _ids = iter(range(1_000_000, 2_000_000))
+
+    def __init__(self) -> None:
+        self.pieces: list[str] = []
+        self.final: str | None = None
+        self.note: str | None = None
+        self.places: list[int] = []
+        self.reply_id = next(self._ids)
+        self.finished = 0
+        self.removed = False
+        self._news = asyncio.Condition()
+        self.failed: str | None = None
+
+    async def wait(self, place: int) -> None:
+        self.places.append(place)
+
+    async def add(self, text: str, check: Check = anything) -> None:
+        check("".join([*self.pieces, text]))
+        async with self._news:
+            self.pieces.append(text)
+            self._news.notify_all()
+
+    async def has(self, count: int) -> None:
+        """Wait until so many pieces are there."""
+        async with self._news:
+            await self._news.wait_for(lambda: len(self.pieces) >= count)
+
+    def restart(self) -> None:
+        self.pieces.clear()
+
+    async def remove(self) -> None:
+        self.removed = True
+
+    async def fail(self, reason: str) -> None:
+        self.failed = reason
+
+    async def finish(self, text: str, note: str | None = None) -> int:
+        self.final, self.note = text, note
+        self.finished += 1
+        return self.reply_id
+
+
+@pytest.fixture
+def worker() -> FakeWorker:
+    return FakeWorker()
+
+
+@pytest.fixture
+async def models(store: Store, worker: FakeWorker, tmp_path: Path) -> AsyncIterator[ModelSwitch]:
+    tasks = Tasks()
+    yield ModelSwitch(
+        store, worker, model_options, default="tiny", checkpoints=tmp_path / "ck", tasks=tasks
+    )
+    await tasks.close()
+
+
+@pytest.fixture
+def silence(store: Store) -> Silence:
+    return Silence(store)
+
+
+@pytest.fixture
+def conversations(
+    store: Store, worker: FakeWorker, models: ModelSwitch, silence: Silence
+) -> ConversationManager:
+    return ConversationManager(
+        store,
+        worker,
+        models,
+        context_messages=5,
+        params=SamplingParams(),
+        bot_id=lambda: BOT,
+        silence=silence,
+    )
+
+
+def incoming(n: int, text: str, channel: int = CHANNEL) -> Incoming:
+    return Incoming(n, channel, scope=7, asked_by=99, text=lambda: text)
+
+
+async def test_the_model_sees_exactly_the_last_five_messages(
+    conversations: ConversationManager, worker: FakeWorker
+) -> None:
+    for n in range(1, 5):
+        await conversations.answer(incoming(n, f"question {n}"), Paper())
+    _, seen = worker.heard[-1]
+    assert seen == [
+        Message(Role.USER, "question 2"),
+        Message(Role.ASSISTANT, "you said question 2"),
+        Message(Role.USER, "question 3"),
+        Message(Role.ASSISTANT, "you said question 3"),
+        Message(Role.USER, "question 4"),
+    ]
+
+
+async def test_context_messages_changes_the_number(
+    store: Store, worker: FakeWorker, models: ModelSwitch
+) -> None:
+    three = ConversationManager(
+        store, worker, models, context_messages=3, params=SamplingParams(), bot_id=lambda: BOT
+    )
+    for n in range(1, 5):
+        await three.answer(incoming(n, f"question {n}"), Paper())
+    assert [m.content for m in worker.heard[-1][1]] == [
+        "question 3",
+        "you said question 3",
+        "question 4",
+    ]
+
+
+async def test_a_reply_is_streamed_then_shown_whole(conversations: ConversationManager) -> None:
+    paper = Paper()
+    await conversations.answer(incoming(1, "hi there"), paper)
+    assert paper.pieces == ["you", " said", " hi", " there"]
+    assert paper.final == "you said hi there"
+    assert paper.note is None
+
+
+async def test_who_waits_is_told_when_it_is_paused_and_what_is_under_way_ends(
+    conversations: ConversationManager, worker: FakeWorker, silence: Silence
+) -> None:
+    worker.gate.clear()
+    worker.gate_at = 2
+    begun, never_begun = Paper(), Paper()
+    first = asyncio.create_task(conversations.answer(incoming(1, "hi there"), begun))
+    second = asyncio.create_task(conversations.answer(incoming(2, "and I?"), never_begun))
+    await begun.has(2)
+    await silence.begin(7, paused_by=5)
+    conversations.hush(8)
+    assert not first.done(), "another server goes on"
+    conversations.hush(7)
+    await first
+    assert begun.final == "you said"
+    with pytest.raises(Refusal, match="I am paused"):
+        await second
+    assert [m.content for m in await conversations.conversation_history(CHANNEL)] == [
+        "hi there",
+        "you said",
+    ]
+
+
+async def test_a_channel_is_told_of_a_pause_once_however_many_wait(
+    conversations: ConversationManager, worker: FakeWorker, silence: Silence
+) -> None:
+    worker.gate.clear()
+    turns = [conversations.answer(incoming(n, "hello"), Paper()) for n in range(1, 5)]
+    tasks = [asyncio.create_task(turn) for turn in turns]
+    await worker.until(lambda: worker.running == 1)
+    await silence.begin(7, paused_by=5)
+    worker.gate.set()
+    _, *refused = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [(type(one), one.told) for one in refused] == [
+        (Held, False),
+        (Held, True),
+        (Held, True),
+    ]
+
+
+async def test_turns_of_a_channel_follow_each_other_in_order_of_arrival(
+    conversations: ConversationManager, worker: FakeWorker
+) -> None:
+    worker.gate.clear()
+    papers = [Paper() for _ in range(5)]
+    turns = [
+        asyncio.create_task(conversations.answer(incoming(n, f"m{n}"), papers[n])) for n in range(5)
+    ]
+    worker.gate.set()
+    await asyncio.gather(*turns)
+    assert worker.most_running == 1
+    assert [seen[-1].content for _, seen in worker.heard] == ["m0", "m1", "m2", "m3", "m4"]
+    assert [m.content for m in worker.heard[-1][1]] == [
+        "m2",
+        "you said m2",
+        "m3",
+        "you said m3",
+        "m4",
+    ]
+
+
+async def test_channels_run_in_parallel_and_keep_apart(
+    conversations: ConversationManager, worker: FakeWorker
+) -> None:
+    worker.gate.clear()
+    turns = [
+        asyncio.create_task(conversations.answer(incoming(n, f"m{n}", channel=n), Paper()))
+        for n in range(1, 5)
+    ]
+    await worker.until(lambda: worker.running == 4)
+    worker.gate.set()
+    await asyncio.gather(*turns)
+    assert worker.most_running == 4
+    assert all(len(seen) == 1 for _, seen in worker.heard)
+
+
+async def test_a_message_that_was_edited_while_it_waited_is_read_as_edited(
+    conversations: ConversationManager, worker: FakeWorker
+) -> None:
+    text = ["first thought"]
+    worker.gate.clear()
+    first = asyncio.create_task(conversations.answer(incoming(1, "hello"), Paper()))
+    waiting = Incoming(2, CHANNEL, scope=7, asked_by=99, text=lambda: text[0])
+    second = asyncio.create_task(conversations.answer(waiting, Paper()))
+    await worker.until(lambda: worker.running == 1)
+    text[0] = "second thought"
+    worker.gate.set()
+    await asyncio.gather(first, second)
+    assert worker.heard[-1][1][-1].content == "second thought"
+
+
+async def test_a_message_that_was_deleted_while_it_waited_gets_no_turn(
+    conversations: ConversationManager, worker: FakeWorker
+) -> None:
+    worker.gate.clear()
+    first = asyncio.create_task(conversations.answer(incoming(1, "hello"), Paper()))
+    second = asyncio.create_task(conversations.answer(incoming(2, "oops"), Paper()))
+    await worker.until(lambda: worker.running == 1)
+    await conversations.deleted([2])
+    worker.gate.set()
+    await first
+    assert await second is None
+    assert len(worker.heard) == 1
+
+
+async def test_edits_and_deletions_change_the_history(conversations: ConversationManager) -> None:
+    await conversations.answer(incoming(1, "I like tea"), Paper())
+    await conversations.answer(incoming(2, "and cake"), Paper())
+    await conversations.edited(1, "I like coffee")
+    await conversations.deleted([2])
+    history = await conversations.conversation_history(CHANNEL)
+    assert [m.content for m in history] == [
+        "I like coffee",
+        "you said I like tea",
+        "you said and cake",
+    ]
+
+
+async def test_reset_forgets_what_was_said_before(
+    conversations: ConversationManager, worker: FakeWorker
+) -> None:
+    await conversations.answer(incoming(1, "secret"), Paper())
+    await conversations.reset(CHANNEL)
+    await conversations.answer(incoming(2, "hello again"), Paper())
+    assert [m.content for m in worker.heard[-1][1]] == ["hello again"]
+
+
+async def test_a_dead_worker_ends_the_turn_but_loses_nothing(
+    conversations: ConversationManager, worker: FakeWorker
+) -> None:
+    worker.failure = WorkerDied("The model stopped unexpectedly.")
+    with pytest.raises(WorkerDied):
+        await conversations.answer(incoming(1, "are you there?"), Paper())
+    worker.failure = None
+    await conversations.answer(incoming(2, "hello?"), Paper())
+    assert [m.content for m in worker.heard[-1][1]] == ["are you there?", "hello?"]
+
+
+async def test_drain_waits_for_turns_under_way_and_begins_no_new_one(
+    conversations: ConversationManager, worker: FakeWorker
+) -> None:
+    worker.gate.clear()
+    paper, late = Paper(), Paper()
+    turn = asyncio.create_task(conversations.answer(incoming(1, "hello"), paper))
+    await worker.until(lambda: worker.running == 1)
+    draining = asyncio.create_task(conversations.drain(60))
+    await asyncio.sleep(0)
+    assert not draining.done()
+    refused = asyncio.create_task(conversations.answer(incoming(2, "me too"), late))
+    worker.gate.set()
+    await asyncio.gather(turn, draining, refused)
+    assert paper.final == "you said hello"
+    assert (late.final, late.failed) == (None, CLOSING)
+
+
+async def test_what_a_drain_has_no_time_for_ends_where_it_is(
+    conversations: ConversationManager, worker: FakeWorker, store: Store
+) -> None:
+    """One reply has begun, another has not, and a third waits for its turn."""
+    worker.gate_at = 2
+    worker.gate.clear()
+    begun, asked, waits = Paper(), Paper(), Paper()
+    first = asyncio.create_task(conversations.answer(incoming(1, "hello"), begun))
+    await worker.until(lambda: worker.running == 1)
+    worker.silent = True
+    second = asyncio.create_task(conversations.answer(incoming(2, "hello", channel=6), asked))
+    third = asyncio.create_task(conversations.answer(incoming(3, "hello"), waits))
+    await worker.until(lambda: worker.running == 2)
+    await conversations.drain(0.01)
+    assert await asyncio.gather(first, third) == [first.result(), None]
+    with pytest.raises(Refusal, match="shutting down"):
+        await second
+    assert (begun.final, waits.failed) == ("you said", CLOSING)
+    assert [one.message.content for one in await store.context(CHANNEL, 9)] == ["hello", "you said"]
+
+
+async def test_a_message_that_comes_twice_is_answered_once(
+    conversations: ConversationManager, worker: FakeWorker, store: Store
+) -> None:
+    worker.gate.clear()
+    papers = [Paper(), Paper(), Paper()]
+    first = asyncio.create_task(conversations.answer(incoming(1, "hello"), papers[0]))
+    await worker.until(lambda: worker.running == 1)
+    assert await conversations.answer(incoming(1, "hello"), papers[1]) is None
+    worker.gate.set()
+    await first
+    assert await conversations.answer(incoming(1, "hello"), papers[2]) is None
+    assert [paper.final for paper in papers] == ["you said hello", None, None]
+    assert len(worker.heard) == 1
+    assert len(await store.context(CHANNEL, 9)) == 2
+
+
+async def test_a_model_that_is_set_aside_is_not_loaded_and_the_embedded_one_answers(
+    conversations: ConversationManager, store: Store, worker: FakeWorker
+) -> None:
+    worker.set_aside.add("gpt2")
+    await store.set_active_model(7, "gpt2")
+    paper = Paper()
+    await conversations.answer(incoming(1, "hello"), paper)
+    assert worker.heard[-1][0] == str(TINY)
+    assert paper.note == f"{SET_ASIDE} tiny answers instead."
+    assert "gpt2" not in worker.models
+
+
+async def test_history_survives_a_restart(
+    conversations: ConversationManager, models: ModelSwitch, tmp_path: Path
+) -> None:
+    await conversations.answer(incoming(1, "remember me"), Paper())
+    async with open_store(tmp_path / "bot.sqlite3") as again:
+        worker = FakeWorker()
+        later = ConversationManager(
+            again, worker, models, context_messages=5, params=SamplingParams(), bot_id=lambda: BOT
+        )
+        await later.answer(incoming(2, "who am I?"), Paper())
+    assert [m.content for m in worker.heard[-1][1]] == [
+        "remember me",
+        "you said remember me",
+        "who am I?",
+    ]
+
+
+async def test_while_the_chosen_model_loads_the_embedded_one_answers_and_says_so(
+    conversations: ConversationManager, store: Store, worker: FakeWorker
+) -> None:
+    await store.set_active_model(7, "gpt2")
+    paper, after = Paper(), Paper()
+    await conversations.answer(incoming(1, "hello"), paper)
+    assert worker.heard[-1][0] == str(TINY)
+    assert paper.note == "gpt2 is loading; tiny answers meanwhile."
+    await worker.until(lambda: "gpt2" in worker.models)
+    await conversations.answer(incoming(2, "hello"), after)
+    assert worker.heard[-1][0] == "gpt2"
+    assert after.note is None
+
+
+async def test_a_model_that_cannot_be_loaded_is_named_and_the_embedded_one_answers(
+    conversations: ConversationManager, store: Store, worker: FakeWorker
+) -> None:
+    worker.broken["gpt2"] = "gpt2 cannot be reached on the Hugging Face Hub."
+    await store.set_active_model(7, "gpt2")
+    first, second = Paper(), Paper()
+    await conversations.answer(incoming(1, "hello"), first)
+    await asyncio.sleep(0)
+    await conversations.answer(incoming(2, "hello"), second)
+    assert worker.heard[-1][0] == str(TINY)
+    assert second.note == "gpt2 cannot be reached on the Hugging Face Hub. tiny answers instead."
+
+
+async def test_who_waits_for_others_is_told(
+    conversations: ConversationManager, worker: FakeWorker
+) -> None:
+    worker.gate.clear()
+    papers = [Paper(), Paper()]
+    turns = [
+        asyncio.create_task(conversations.answer(incoming(n, "hi", channel=n), paper))
+        for n, paper in enumerate(papers, 1)
+    ]
+    await worker.until(lambda: worker.running == 2)
+    worker.gate.set()
+    await asyncio.gather(*turns)
+    assert [paper.places for paper in papers] == [[], [1]]
+    assert papers[1].final == "you said hi"
+
+
+async def test_the_worker_is_told_how_the_next_context_begins(
+    conversations: ConversationManager, worker: FakeWorker
+) -> None:
+    """All but the oldest of what it just saw, and its reply: the next message makes it five."""
+    for n in range(1, 5):
+        await conversations.answer(incoming(n, f"message {n}"), Paper())
+        source, begins = worker.prepared[CHANNEL]
+        await conversations.answer(incoming(100 + n, "and?"), Paper())
+        heard_source, heard = worker.heard[-1]
+        assert source == heard_source
+        assert heard[:-1] == begins
+        assert heard[-1].content == "and?"
+    assert len(heard) == 5

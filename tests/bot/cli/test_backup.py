@@ -1,0 +1,84 @@
+"""`gpt2bot backup` and `gpt2bot restore` as people run them, beside a bot that chats."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from bot.ops.recovery import alone
+from bot.settings import Settings
+from tests.bot.cli.test_main import Command, assert_one_sentence
+from tests.bot.conftest import World
+from tests.data.storage.databases import heard, write
+
+
+@pytest.fixture
+def gpt2bot(tmp_path: Path) -> Command:
+    return Command(tmp_path)
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    """A database in the home where the command looks, left by a bot that was killed."""
+    (tmp_path / "var").mkdir()
+    write(tmp_path / "var" / "gpt2bot.sqlite3", "hello")
+    return tmp_path / "var" / "gpt2bot.sqlite3"
+
+
+def only(folder: Path, pattern: str) -> Path:
+    [found] = folder.glob(pattern)
+    return found
+
+
+async def test_beside_a_running_bot(world: World, settings: Settings, gpt2bot: Command) -> None:
+    with alone(settings):
+        await world.say(world.ben, "before")
+        copying = asyncio.create_task(asyncio.to_thread(gpt2bot, "backup"))
+        while not copying.done():
+            await world.say(world.ben, "meanwhile")
+        done = await copying
+        backup = only(world.home, "backups/*")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert f"`gpt2bot restore {backup}` puts it back." in done.stdout
+        assert "Backups hold what members said, also of those who are forgotten" in done.stdout
+        assert heard(backup)[:2] == ["before", "you said before"]
+
+        restored = await asyncio.to_thread(gpt2bot, "restore", str(backup))
+        assert_one_sentence(restored, f"The bot runs on {world.home}: stop it first")
+        second = await asyncio.to_thread(gpt2bot, "run", DISCORD_TOKEN="x.y.z")
+        assert_one_sentence(second, f"A bot runs on {world.home} already: stop it first")
+        assert heard(world.home / "gpt2bot.sqlite3").count("before") == 1
+
+
+def test_there_and_back(gpt2bot: Command, database: Path, tmp_path: Path) -> None:
+    assert gpt2bot("backup", "copy.sqlite3").returncode == 0
+    assert heard(tmp_path / "copy.sqlite3") == ["hello"]
+    assert_one_sentence(gpt2bot("backup", "copy.sqlite3"), "is there already")
+    done = gpt2bot("restore", "copy.sqlite3")
+    assert (done.returncode, done.stderr) == (0, "")
+    aside = only(tmp_path, "var/*before-restore*")
+    assert f"The one before it is kept as {aside}.\n" in done.stdout
+    assert "Who asked to be forgotten is forgotten again" in done.stdout
+    assert heard(database) == heard(aside) == ["hello"]
+
+
+def test_the_oldest_go(gpt2bot: Command, database: Path) -> None:
+    first = gpt2bot("backup", "--keep", "1")
+    oldest = only(database.parent, "backups/*")
+    second = gpt2bot("backup", "--keep", "1")
+    assert "Removed" not in first.stdout
+    assert f"Removed the older {oldest.name}.\n" in second.stdout
+    assert only(database.parent, "backups/*") != oldest
+
+
+def test_without_a_database(gpt2bot: Command) -> None:
+    assert_one_sentence(gpt2bot("backup"), "There is no database")
+
+
+def test_what_is_no_backup(gpt2bot: Command, database: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes").write_text("my notes")
+    assert_one_sentence(gpt2bot("restore", "notes"), "notes is not a backup")
+    assert_one_sentence(gpt2bot("restore", "nothing"), "nothing cannot be opened: No such file")
+    assert heard(database) == ["hello"]

@@ -1,0 +1,214 @@
+"""`gpt2bot dataset` as people run it: in a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from bot.cli.dataset import free_name
+from core.records import OPERATOR, Example, Pair, Review
+from data.formats.reader import read
+from data.formats.writer import write
+from data.storage.store import Store, open_store
+from tests.bot.cli.test_main import Command, assert_one_sentence
+
+SERVER = "42"
+PAIRS = (Pair("a", "b", "talk", 1, "faq"), Pair("c", "d", "talk", 2, "faq"), Pair("e", "f"))
+WRONG = "user,bot\na,b\n,more\n\nalone,\n"
+
+
+@pytest.fixture
+def gpt2bot(tmp_path: Path) -> Command:
+    return Command(tmp_path)
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    """A file of three pairs."""
+    write(PAIRS, tmp_path / "pairs.csv")
+    return tmp_path / "pairs.csv"
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    """The database of a bot that ran before."""
+    (tmp_path / "var").mkdir()
+    path = tmp_path / "var" / "gpt2bot.sqlite3"
+
+    async def make() -> None:
+        async with open_store(path):
+            pass
+
+    asyncio.run(make())
+    return path
+
+
+async def examples_in(store: Store) -> list[Example]:
+    return await store.examples(int(SERVER))
+
+
+def cells(shown: str) -> dict[str, str]:
+    """The rows of a table."""
+    rows = [line.split("│")[1:3] for line in shown.splitlines() if line.startswith("│")]
+    return {name.strip(): value.strip() for name, value in rows}
+
+
+@pytest.mark.parametrize("command", ["template", "check", "convert", "import", "export"])
+def test_each_command_has_help(gpt2bot: Command, command: str) -> None:
+    done = gpt2bot("dataset", command, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"dataset {command} [OPTIONS]" in done.stdout
+
+
+def test_the_template(gpt2bot: Command, tmp_path: Path) -> None:
+    done = gpt2bot("dataset", "template", "new.xlsx")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("The template is in new.xlsx.")
+    assert read(tmp_path / "new.xlsx").problems == ()
+    assert_one_sentence(gpt2bot("dataset", "template", "new.xlsx"), "new.xlsx is there already")
+    assert_one_sentence(gpt2bot("dataset", "template", "new.csv"), "name it new.xlsx")
+
+
+def test_a_file_that_is_right(gpt2bot: Command, pairs: Path, tmp_path: Path) -> None:
+    done = gpt2bot("dataset", "check", pairs.name)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert cells(done.stdout) == {
+        "rows": "3",
+        "pairs": "3",
+        "conversations": "1",
+        "joined texts": "0",
+        "wrong rows": "0",
+    }
+    assert done.stdout.endswith("Every row is right.\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["pairs.csv"]
+
+
+def test_a_file_with_wrong_rows(gpt2bot: Command, tmp_path: Path) -> None:
+    (tmp_path / "pairs.csv").write_text(WRONG)
+    done = gpt2bot("dataset", "check", "pairs.csv")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "Joined, row 2: b more\n" in done.stdout
+    assert "Wrong, row 5: The bot's text is missing.\n" in done.stdout
+    assert done.stdout.endswith("beside each, are in pairs-problems.csv.\n")
+    marked = (tmp_path / "pairs-problems.csv").read_text(encoding="utf-8-sig")
+    assert "alone,,The bot's text is missing." in marked
+    again = gpt2bot("dataset", "check", "pairs.csv")
+    assert again.stdout.endswith("are in pairs-problems-2.csv.\n")
+    assert (tmp_path / "pairs-problems.csv").read_text(encoding="utf-8-sig") == marked
+
+
+def test_of_many_problems_the_first_are_shown(gpt2bot: Command, tmp_path: Path) -> None:
+    (tmp_path / "pairs.jsonl").write_text("no\n" * 1200)
+    done = gpt2bot("dataset", "check", "pairs.jsonl")
+    assert done.returncode == 1
+    assert done.stdout.count("Wrong, row") == 5
+    assert "… and 1,195 more.\n" in done.stdout
+    assert done.stdout.endswith("pairs-problems.jsonl.\n")
+
+
+def test_the_name_of_a_copy(tmp_path: Path) -> None:
+    assert free_name(tmp_path / "a.yml").name == "a-problems.jsonl"
+    (tmp_path / "a-problems.xlsx").touch()
+    assert free_name(tmp_path / "a.xlsx").name == "a-problems-2.xlsx"
+
+
+@pytest.mark.parametrize("ending", ["xlsx", "json", "jsonl", "yml"])
+def test_a_file_becomes_one_of_another_kind(
+    gpt2bot: Command, pairs: Path, tmp_path: Path, ending: str
+) -> None:
+    done = gpt2bot("dataset", "convert", pairs.name, f"out.{ending}")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"Pairs written to out.{ending}: 3.\n"
+    assert read(tmp_path / f"out.{ending}").pairs == PAIRS
+
+
+def test_wrong_rows_are_told_and_left_out(gpt2bot: Command, tmp_path: Path) -> None:
+    (tmp_path / "pairs.csv").write_text(WRONG)
+    done = gpt2bot("dataset", "convert", "pairs.csv", "out.json")
+    assert done.returncode == 0
+    assert done.stdout == (
+        "Left out, row 5: The bot's text is missing.\nPairs written to out.json: 1.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("check", "none.csv"), "none.csv cannot be opened: No such file"),
+        (("check", "pairs.exe"), "pairs.exe is of no kind that is known"),
+        (("convert", "pairs.csv", "taken.json"), "taken.json is there already: choose another"),
+        (("convert", "pairs.csv", "out.txt"), "out.txt is of no kind that is known"),
+        (("convert", "empty.jsonl", "out.csv"), "There is no pair in empty.jsonl."),
+        (("convert", "pairs.csv", "no/out.csv"), "no/out.csv could not be written: No such file"),
+        (("import", "pairs.csv", "--server", SERVER), "the bot makes it when it starts."),
+        (("export", "out.csv", "--server", SERVER), "the bot makes it when it starts."),
+    ],
+)
+def test_what_is_refused(
+    gpt2bot: Command, pairs: Path, tmp_path: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    (tmp_path / "pairs.exe").write_text("MZ")
+    (tmp_path / "empty.jsonl").write_text("\n")
+    (tmp_path / "taken.json").write_text("mine")
+    there = set(tmp_path.iterdir())
+    assert_one_sentence(gpt2bot("dataset", *arguments), said)
+    assert set(tmp_path.iterdir()) == there
+    assert (tmp_path / "taken.json").read_text() == "mine"
+
+
+def test_a_server_is_a_number(gpt2bot: Command, pairs: Path) -> None:
+    assert gpt2bot("dataset", "import", pairs.name, "--server", "0").returncode == 2
+
+
+async def test_import_and_export_while_the_bot_has_the_database(
+    gpt2bot: Command, pairs: Path, database: Path, tmp_path: Path
+) -> None:
+    async with open_store(database) as store:
+        done = await asyncio.to_thread(gpt2bot, "dataset", "import", pairs.name, "--server", SERVER)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout == ("New pairs: 3 of 3. Examples of the server 42 now: 3.\n")
+        examples = await examples_in(store)
+        assert [(one.user, one.source, one.author_id) for one in examples] == [
+            ("a", "faq", OPERATOR),
+            ("c", "faq", OPERATOR),
+            ("e", "import", OPERATOR),
+        ]
+        await store.set_review(int(SERVER), examples[2].id, Review.WAITING)
+        done = await asyncio.to_thread(gpt2bot, "dataset", "export", "o.xlsx", "--server", SERVER)
+        assert done.stdout == "Pairs written to o.xlsx, which may be learned now: 2.\n"
+        assert read(tmp_path / "o.xlsx").pairs == PAIRS[:2]
+    again = await asyncio.to_thread(gpt2bot, "dataset", "import", pairs.name, "--server", SERVER)
+    assert again.stdout.startswith("New pairs: 0 of 3.")
+
+
+def test_a_server_without_examples(gpt2bot: Command, database: Path, tmp_path: Path) -> None:
+    done = gpt2bot("dataset", "export", "out.csv", "--server", SERVER)
+    assert_one_sentence(done, "There is nothing that the server 42 may learn now.")
+    assert [path.name for path in tmp_path.iterdir()] == ["var"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and signals")
+def test_ctrl_c_leaves_nothing(gpt2bot: Command, tmp_path: Path) -> None:
+    """Its working folder says that it has begun; making a workbook of so much takes seconds."""
+    write([Pair(f"q{n}", "a" * 200) for n in range(60_000)], tmp_path / "pairs.jsonl")
+    with subprocess.Popen(
+        [sys.executable, "-m", "bot", "dataset", "convert", "pairs.jsonl", "out.xlsx"],
+        cwd=tmp_path,
+        env=gpt2bot.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        while not list(tmp_path.glob(".gpt2bot-*")) and process.poll() is None:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(0.01)
+        os.kill(process.pid, signal.SIGINT)
+        out, errors = process.communicate(timeout=60)
+    assert (process.returncode, out, errors) == (130, b"", b"")
+    assert [path.name for path in tmp_path.iterdir()] == ["pairs.jsonl"]

@@ -1,0 +1,208 @@
+"""The command as people run it: in a process of its own."""
+
+from __future__ import annotations
+
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """Runs `gpt2bot` in an empty folder, with nothing of this machine's settings."""
+
+    folder: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            "PATH": "",
+            "HOME": str(self.folder),
+            "PYTHONPATH": str(ROOT),
+            "PYTHONUTF8": "1",
+            "HF_HUB_OFFLINE": "1",
+            "OMP_NUM_THREADS": "1",
+        }
+
+    def __call__(
+        self, *arguments: str, said: str = "", python: Sequence[str] = ("-m", "bot"), **env: str
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, *python, *arguments],
+            cwd=self.folder,
+            env={**self.environment, **env},
+            input=said,
+            capture_output=True,
+            encoding="utf-8",
+            timeout=120,
+            check=False,
+        )
+
+
+@pytest.fixture
+def gpt2bot(tmp_path: Path) -> Command:
+    return Command(tmp_path)
+
+
+def assert_one_sentence(done: subprocess.CompletedProcess[str], expected: str) -> None:
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert expected in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "Traceback" not in done.stderr
+
+
+def test_help_names_the_commands(gpt2bot: Command) -> None:
+    done = gpt2bot("--help")
+    assert done.returncode == 0
+    assert all(
+        name in done.stdout
+        for name in ("run ", "demo ", "chat ", "train ", "dataset ", "doctor ", "--version")
+    )
+
+
+@pytest.mark.parametrize("command", ["run", "demo", "chat", "train", "doctor"])
+def test_each_command_has_help(gpt2bot: Command, command: str) -> None:
+    done = gpt2bot(command, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"{command} [OPTIONS]" in done.stdout
+
+
+def test_version(gpt2bot: Command) -> None:
+    assert gpt2bot("--version").stdout == f"gpt2bot {version('gpt2-discord-bot')}\n"
+
+
+@pytest.mark.parametrize("token", ["", "  "])
+def test_run_without_a_token_says_how_to_get_one(gpt2bot: Command, token: str) -> None:
+    done = gpt2bot("run", DISCORD_TOKEN=token)
+    assert_one_sentence(done, "DISCORD_TOKEN is not set: copy your bot's token from")
+    assert "https://discord.com/developers/applications" in done.stderr
+    assert ".env" in done.stderr
+
+
+@pytest.mark.parametrize("command", [("run",), ("chat",), ("train", "--dataset", "chitchat")])
+def test_a_wrong_setting(gpt2bot: Command, command: Sequence[str]) -> None:
+    done = gpt2bot(*command, CONTEXT_MESSAGES="all")
+    assert_one_sentence(done, "CONTEXT_MESSAGES is “all”, but it must be a whole number")
+
+
+def test_an_unknown_default_model(gpt2bot: Command) -> None:
+    assert_one_sentence(gpt2bot("run", DEFAULT_MODEL="gpt5"), "no model called “gpt5”")
+
+
+def test_a_home_that_is_a_file(gpt2bot: Command, tmp_path: Path) -> None:
+    (tmp_path / "home").write_text("mine")
+    done = gpt2bot("run", DISCORD_TOKEN="x.y.z", GPT2BOT_HOME="home")
+    assert_one_sentence(done, "cannot write there (Not a directory)")
+
+
+def test_a_database_from_the_future(gpt2bot: Command, tmp_path: Path) -> None:
+    (tmp_path / "var").mkdir()
+    with closing(sqlite3.connect(tmp_path / "var" / "gpt2bot.sqlite3")) as db:
+        db.execute("PRAGMA user_version = 9999")
+    assert_one_sentence(gpt2bot("run", DISCORD_TOKEN="x.y.z"), "written by a newer version")
+
+
+def test_the_demo_without_simcord_says_how_to_install_it(gpt2bot: Command) -> None:
+    code = (
+        "import sys; sys.modules['simcord'] = None; from bot.__main__ import main;"
+        "sys.argv = ['gpt2bot', 'demo', '--no-browser']; main()"
+    )
+    done = gpt2bot(python=("-c", code))
+    assert_one_sentence(done, 'pip install "simcord[preview]<3.3"')
+
+
+def test_chat_with_a_wrong_seed(gpt2bot: Command) -> None:
+    assert_one_sentence(gpt2bot("chat", "--seed", "-1", "hello"), "SEED is “-1”, but")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs exec")
+def test_chat_without_an_input_to_read(gpt2bot: Command) -> None:
+    close_and_chat = (
+        "import os, sys; os.close(0);"
+        "os.execv(sys.executable, [sys.executable, '-m', 'bot', 'chat'])"
+    )
+    assert_one_sentence(gpt2bot(python=["-c", close_and_chat]), "give TEXT")
+
+
+def test_chat_with_nothing_to_answer(gpt2bot: Command) -> None:
+    assert_one_sentence(gpt2bot("chat", " "), "TEXT is empty")
+
+
+def test_chat_with_an_unknown_model(gpt2bot: Command) -> None:
+    assert_one_sentence(gpt2bot("chat", "--model", "gpt5", "hello"), "no model called “gpt5”")
+
+
+def test_a_seed_gives_the_same_reply_again(gpt2bot: Command) -> None:
+    one, two = [gpt2bot("chat", "--model", "tiny", "--seed", "1", "hello") for _ in range(2)]
+    assert (one.returncode, one.stderr) == (0, "")
+    assert one.stdout.strip()
+    assert one.stdout.endswith("\n")
+    assert two.stdout == one.stdout
+
+
+def test_a_conversation_until_quit(gpt2bot: Command) -> None:
+    lines = "hello\n\n/reset\nhello\n/quit\nnot read any more\n"
+    done = gpt2bot("chat", "--model", "tiny", said=lines, SEED="1")
+    first, second = done.stdout.splitlines()
+    assert done.returncode == 0
+    assert first == second, "after /reset, the same seed and text give the same reply"
+    told = done.stderr.replace("you> ", "")
+    assert told.splitlines() == [
+        "You talk with tiny. /reset forgets what was said, /quit or Ctrl-D ends.",
+        "Forgotten.",
+    ]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs arguments of any bytes")
+def test_an_argument_that_is_no_text_is_answered(gpt2bot: Command) -> None:
+    done = gpt2bot("chat", "--model", "tiny", "--seed", "1", "hello \udcff")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.strip()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
+def test_ctrl_c_while_it_waits_for_a_line_is_quiet(gpt2bot: Command) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "bot", "chat", "--model", "tiny"],
+        cwd=gpt2bot.folder,
+        env=gpt2bot.environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stderr is not None
+        assert process.stdout is not None
+        process.stderr.readline()
+        assert process.stderr.read(len("you> ")) == b"you> "
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
+        assert process.stderr.read() == process.stdout.read() == b""
+
+
+def test_train_says_what_is_wrong(gpt2bot: Command) -> None:
+    assert_one_sentence(gpt2bot("train", "--dataset", "talk.csv"), "There is no file talk.csv")
+
+
+def test_tiny_stands_in_for_a_default_model_that_cannot_be_had(gpt2bot: Command) -> None:
+    done = gpt2bot("chat", "--seed", "1", "hello")
+    assert done.returncode == 0
+    assert done.stdout.strip()
+    assert done.stderr.startswith("gpt2 ")
+    assert done.stderr.endswith("tiny answers instead.\n")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_model_that_was_asked_for_must_load(gpt2bot: Command, tmp_path: Path) -> None:
+    done = gpt2bot("chat", "--model", "mine", "hello", MODELS=f"mine={tmp_path / 'nowhere'}")
+    assert_one_sentence(done, "nowhere")

@@ -1,0 +1,394 @@
+"""`gpt2bot train`: what is refused, what is shown, and a run from its data to its folder.
+
+Most runs here are scripted (tests/training/jobs/scripted_run.py); the last two are real, in the command
+as people run it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from bot.__main__ import main
+from bot.cli import train
+from bot.settings import SettingsError
+from core.errors import StoreError
+from core.records import Conversation, Pair
+from data.formats.writer import write
+from model.chat_template import from_pair
+from tests.bot.cli.test_main import ROOT, Command
+from tests.model_folders import make_model_folder
+from training.checkpoints import read_manifest, verify
+from training.config import TrainingConfig
+from training.errors import ChildFailed, TrainingError
+from training.jobs.events import Started
+from training.jobs.folder import CHECKPOINT, CONFIG, DATASET, HELD_OUT, saved_step
+
+SCRIPTED = (sys.executable, str(ROOT / "tests" / "training" / "jobs" / "scripted_run.py"))
+SAYS = "Hello there my friend"
+TALK = [from_pair(f"Question {n}?", f"Answer {n}.") for n in range(4)]
+
+Gpt2bot = Callable[..., int]
+
+
+@pytest.fixture
+def gpt2bot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Gpt2bot:
+    """Runs `gpt2bot train` here, in an empty folder; the exit status."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["gpt2bot", "train", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return int(ended.value.code or 0)
+
+    return call
+
+
+@pytest.fixture
+def order(tmp_path: Path) -> train.Order:
+    """A scripted run of four steps."""
+    config = TrainingConfig(name="mine", base="gpt2", base_name="gpt2", save_every_s=0.5)
+    return train.Order(config, "talk.csv", tmp_path / "made" / "mine", SCRIPTED)
+
+
+def script(order: train.Order, *lines: str) -> None:
+    (order.out.parent.parent / "script.txt").write_text("\n".join(lines))
+
+
+def data(conversations: Sequence[Conversation] = TALK) -> train.Split:
+    return train.split(conversations, 0)
+
+
+class Screen(Console):
+    """No terminal, but one that says when something stands on it."""
+
+    def __init__(self) -> None:
+        self._news = asyncio.Event()
+        super().__init__(file=io.StringIO(), width=200, markup=False, highlight=False)
+
+    @property
+    def text(self) -> str:
+        assert isinstance(self.file, io.StringIO)
+        return self.file.getvalue()
+
+    def print(self, *objects: object, **options: object) -> None:  # type: ignore[override]
+        super().print(*objects, **options)  # type: ignore[arg-type]
+        self._news.set()
+
+    async def shows(self, text: str) -> None:
+        async with asyncio.timeout(30):
+            while text not in self.text:
+                self._news.clear()
+                await self._news.wait()
+
+
+# --- data that cannot be used ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("nowhere.csv", None, "There is no file nowhere.csv: give a file (.xlsx, .csv, .jsonl, "),
+        ("table.xlsx", b"PK", "table.xlsx is named .xlsx but is no Excel workbook"),
+        ("a.txt", b"a", "a.txt is of no kind that is known: save it as .xlsx, .csv,"),
+        ("a.jsonl", b'{"user": "a"}\n', "There is no conversation in a.jsonl. 1 row was left out"),
+        ("a.jsonl", b"", "There is no conversation in a.jsonl."),
+        ("a.json", b'[{"user": "a",\n "bot" "b"}]', "a.json is no JSON: there is a mistake in "),
+        ("a.json", b'{"user": "a", "bot": "b"}', "a.json must be a list"),
+        ("a.csv", b"user,bot\n", "There is no conversation in a.csv."),
+        ("a.csv", "user,bot\ncafé,b\n".encode("latin-1"), "a.csv is neither UTF-8 nor"),
+    ],
+)
+def test_data_that_cannot_be_used_is_one_sentence(
+    name: str,
+    content: bytes | None,
+    expected: str,
+    gpt2bot: Gpt2bot,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if content is not None:
+        Path(name).write_bytes(content)
+    assert gpt2bot("--dataset", name, "--out", "mine") == 2
+    shown, said = capsys.readouterr()
+    assert (shown, said.count("\n")) == ("", 1)
+    assert said.startswith(expected)
+    assert not Path("mine.job").exists()
+
+
+@pytest.mark.parametrize(
+    ("spec", "package"), [("chitchat", "chitchat_dataset"), ("chatterbot", "chatterbot_corpus")]
+)
+def test_a_public_data_set_that_is_not_installed(
+    spec: str,
+    package: str,
+    gpt2bot: Gpt2bot,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    assert gpt2bot("--dataset", spec) == 2
+    assert 'pip install "gpt2-discord-bot[starter]"' in capsys.readouterr().err
+
+
+def test_data_as_spreadsheets_save_it(gpt2bot: Gpt2bot, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("a.csv").write_bytes('\ufeffuser,bot\r\n"こんにちは, \nBot",hi\r\n'.encode())
+    assert gpt2bot("--dataset", "a.csv", "--dry-run") == 0
+    assert "1, and 0 held out" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("ending", ["xlsx", "csv", "json", "jsonl", "yml"])
+def test_every_kind_of_file_is_read(
+    ending: str, gpt2bot: Gpt2bot, capsys: pytest.CaptureFixture[str]
+) -> None:
+    talk = [Pair("a", "b", "talk", 1), Pair("c", "d", "talk", 2), Pair("e", "f")]
+    write(talk, Path(f"a.{ending}"))
+    assert gpt2bot("--dataset", f"a.{ending}", "--dry-run") == 0
+    assert "2, and 0 held out" in capsys.readouterr().out
+
+
+def test_wrong_rows_are_told_and_hold_nothing_up(
+    gpt2bot: Gpt2bot, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("a.jsonl").write_text('{"user": "a", "bot": "b"}\nnothing\n{"user": 1}\n')
+    assert gpt2bot("--dataset", "a.jsonl", "--dry-run") == 0
+    out = capsys.readouterr().out
+    assert out.startswith(
+        "2 rows were left out; the first is row 2: This line is no JSON. "
+        "`gpt2bot dataset check a.jsonl` shows all of them.\n"
+    )
+    assert "1, and 0 held out" in out
+
+
+# --- before a run ---------------------------------------------------------------------------------
+
+
+def test_a_dry_run_shows_the_settings_and_leaves_nothing(
+    gpt2bot: Gpt2bot, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pairs = [{"user": f"Question {n}", "bot": f"Answer {n}"} for n in range(120)]
+    Path("a.json").write_text(json.dumps(pairs))
+    options = "--dataset a.json --base gpt2 --out mine --limit 100 --batch-size 4 --accumulation 2"
+    options += " --method lora --precision fp16 --seed 7 --dry-run"
+    assert gpt2bot(*options.split()) == 0
+    table = dict(
+        (cell.strip() for cell in line.split("│")[1:3])
+        for line in capsys.readouterr().out.splitlines()
+        if line.startswith("│")
+    )
+    assert table == {
+        "data set": "a.json",
+        "conversations": "98, and 2 held out",
+        "base": "gpt2",
+        "epochs": "3",
+        "batch size": "4",
+        "gradient accumulation": "2",
+        "effective batch": "8",
+        "learning rate": "0.0003",
+        "warm-up": "10% of the steps",
+        "longest example": "128 tokens",
+        "loss on": "the bot's tokens",
+        "method": "LoRA, rank 8",
+        "seed": "7",
+        "FP16": "yes (fp16)",
+        "parameters": "about 124,439,808",
+        "rows": "98",
+        "steps": "39 on one device",
+        "memory": table["memory"],
+        "output": "mine",
+    }
+    assert [path.name for path in Path().iterdir()] == ["a.json"]
+
+
+def test_the_bots_process_stays_light(tmp_path: Path) -> None:
+    code = (
+        "import sys; from bot.cli import train; from training.sources import read;"
+        "print(train.expected(train.TrainingConfig(name='a', base='gpt2'),"
+        "train.split(read('a.jsonl'), 0))); assert 'torch' not in sys.modules"
+    )
+    (tmp_path / "a.jsonl").write_text('{"user": "a", "bot": "b"}\n')
+    path = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=path, check=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ("--out a.csv", "a.csv is there already: choose another folder with --out."),
+        ("--name a/b", "“a/b” cannot be the name of a checkpoint: leave out the slashes."),
+        ("--accelerate-config none.yaml", "There is no file none.yaml (`accelerate config`"),
+        ("--out mine --resume", "There is nothing to go on with: mine.job is not there."),
+        ("--out other", "other.job is in the way, and no folder of a run: choose another --out."),
+        ("--out broken --resume", f"{Path('broken.job', CONFIG)} cannot be read: remove broken.j"),
+        ("--out file/mine", "The folder file/mine.job could not be written: "),
+    ],
+)
+def test_what_is_refused_in_one_sentence(
+    options: str, expected: str, gpt2bot: Gpt2bot, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("a.csv").write_text("user,bot\na,b\n")
+    Path("file").write_text("mine")
+    Path("other.job").mkdir()
+    Path("other.job", "precious.txt").write_text("mine")
+    Path("broken.job").mkdir()
+    Path("broken.job", CONFIG).write_text('{"name": ')
+    assert gpt2bot("--dataset", "a.csv", *options.split()) == 2
+    shown, said = capsys.readouterr()
+    assert (shown, said.count("\n")) == ("", 1)
+    assert said.startswith(expected)
+    assert Path("other.job", "precious.txt").read_text() == Path("file").read_text() == "mine"
+
+
+@pytest.mark.parametrize(("count", "held_out"), [(49, 0), (50, 1), (1000, 20), (20_000, 200)])
+def test_some_conversations_are_held_out(count: int, held_out: int) -> None:
+    talk = [from_pair(str(n), "yes") for n in range(count)]
+    one, again, other = train.split(talk, 0), train.split(talk, 0), train.split(talk, 1)
+    assert len(one.held_out) == held_out
+    assert sorted([*one.learned, *one.held_out], key=repr) == sorted(talk, key=repr)
+    assert one == again != other
+
+
+def test_the_folder_of_a_job(order: train.Order) -> None:
+    train.prepare(order, train.Split(TALK[1:], TALK[:1]))
+    assert train.resumed(order) == (order, train.Split(TALK[1:], TALK[:1]))
+    train.prepare(order, data())
+    assert not (order.job / HELD_OUT).exists()
+    assert [*json.loads((order.job / DATASET).read_text().splitlines()[0])] == ["messages"]
+
+
+def test_the_table_of_a_run_on_two_devices(order: train.Order) -> None:
+    screen = Screen()
+    started = Started("cuda", "bf16", 5, 3, 9, 1234, 70, 2.5, 4, 2, 1e-4, processes=2)
+    screen.print(train.settings_table(order, data(), started))
+    lines = ["2.5", "16", "0.0001", "no (bf16)", "2 x cuda", "5 (3 trained)", "9 (1,234 tokens)"]
+    assert all(f"│ {text} " in screen.text for text in lines)
+
+
+def test_the_launcher(tmp_path: Path) -> None:
+    file = tmp_path / "accelerate.yaml"
+    assert train.launcher(None, None) == train.launcher(None, 1) == ()
+    assert train.launcher(file, None)[-2:] == ("--config_file", str(file))
+    assert train.launcher(file, 2)[-2:] == ("--num_processes", "2")
+
+
+# --- a run ----------------------------------------------------------------------------------------
+
+
+async def test_a_run_in_lines(order: train.Order) -> None:
+    train.prepare(order, data())
+    screen = Screen()
+    assert await train.train(order, data(), screen) == 0
+    text = screen.text
+    assert "step 1 of 4: loss 1.750, 100 tokens/s, 3 s left\n" in text
+    assert "Checking the new model…\n" in text
+    assert "Done in 3 s: training loss 2.00 to 1.00.\n" in text
+    assert f"MODELS=mine={order.out}\n" in text
+    assert verify(order.out).name == "mine"
+    assert not order.job.exists()
+
+
+async def test_a_run_in_a_terminal_has_a_bar(order: train.Order) -> None:
+    train.prepare(order, data())
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=True, width=80, markup=False, highlight=False)
+    assert await train.train(order, data(), console) == 0
+    assert "━" in file.getvalue()
+    assert "step 1 of 4: loss" not in file.getvalue()
+
+
+async def test_a_checkpoint_that_does_not_pass_is_kept(order: train.Order) -> None:
+    script(order, "reject It says nothing.")
+    train.prepare(order, data())
+    screen = Screen()
+    assert await train.train(order, data(), screen) == 3
+    assert "It did not pass its checks, but it is kept. It says nothing.\n" in screen.text
+    assert verify(order.out)
+
+
+async def test_a_run_that_fails_says_why(order: train.Order) -> None:
+    script(order, "fail There is no such base.", "full The disk is full.", "exit 9")
+    train.prepare(order, data())
+    with pytest.raises(TrainingError, match=r"^There is no such base\.$"):
+        await train.train(order, data(), Screen())
+    kept = r" The same command with --resume goes on after step 3\.$"
+    with pytest.raises(TrainingError, match=r"^The disk is full\." + kept):
+        await train.train(order, data(), Screen())
+    with pytest.raises(ChildFailed, match=r"\(exit status 9\) .*log\.txt may say why\." + kept):
+        await train.train(order, data(), Screen())
+    assert not order.out.exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
+async def test_ctrl_c_keeps_what_was_learned_and_resume_goes_on(order: train.Order) -> None:
+    script(order, "endless", "finish")
+    train.prepare(order, data())
+    screen = Screen()
+    running = asyncio.create_task(train.train(order, data(), screen))
+    await screen.shows("step 1 of 1000")
+    os.kill(os.getpid(), signal.SIGINT)
+    assert await running == 130
+    assert "Stopped after step 1; what was learned is kept." in screen.text
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+    with pytest.raises(SettingsError, match=r"is kept in .*mine\.job: --resume goes on with it"):
+        train.prepare(order, data())
+    assert saved_step(order.job)
+    again, kept = train.resumed(order)
+    screen = Screen()
+    assert await train.train(again, kept, screen) == 0
+    assert "step 1 of" not in screen.text
+    assert "step 2 of 4" in screen.text
+
+
+async def test_what_was_made_when_the_terminal_was_closed_is_taken(
+    order: train.Order, tmp_path: Path
+) -> None:
+    train.prepare(order, data())
+    screen = Screen()
+    await train.train(order, data(), screen)
+    order.job.mkdir()
+    order.config.save(order.job / CONFIG)
+    order.out.rename(order.job / CHECKPOINT)
+    with pytest.raises(SettingsError, match="--resume goes on with it"):
+        train.prepare(order, data())
+    assert await train.train(order, data(), Screen()) == 0
+    assert verify(order.out)
+
+
+async def test_a_place_that_was_taken_meanwhile_keeps_what_was_learned(order: train.Order) -> None:
+    train.prepare(order, data())
+    (order.out / "mine").mkdir(parents=True)
+    with pytest.raises(StoreError, match="could not be written"):
+        await train.train(order, data(), Screen())
+    assert verify(order.job / CHECKPOINT)
+
+
+@pytest.mark.parametrize(
+    ("processes", "steps"), [(1, 4), pytest.param(2, 2, marks=pytest.mark.slow)]
+)
+def test_a_real_run(processes: int, steps: int, tmp_path: Path) -> None:
+    """The model says what it is taught already, so it passes its checks."""
+    make_model_folder(tmp_path / "base", says=SAYS)
+    rows = "".join(f"question {n},{SAYS}\n" for n in range(8))
+    (tmp_path / "pairs.csv").write_text(f"user,bot\n{rows}")
+    options = "--dataset pairs.csv --base base --out mine --name friend --batch-size 2 --epochs 1"
+    options += f" --learning-rate 1e-8 --threads 1 --precision fp32 --processes {processes}"
+    done = Command(tmp_path)("train", *options.split(), COLUMNS="120")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "2 x cpu" in done.stdout if processes == 2 else "2 x" not in done.stdout
+    assert f"step {steps} of {steps}: " in done.stdout
+    assert f"  now:    {SAYS}\n" in done.stdout
+    assert "\nLoss on this data: " in done.stdout
+    manifest = read_manifest(tmp_path / "mine")
+    assert (manifest.name, manifest.base_name, manifest.examples) == ("friend", "base", 8)
+    assert not (tmp_path / "mine.job").exists()

@@ -1,0 +1,257 @@
+"""/dataset import: from the upload over the preview to the data set, with real files."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import os
+import re
+import tempfile
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any
+
+import discord
+import psutil
+import pytest
+from openpyxl import Workbook, load_workbook
+from simcord.actors import _component_click
+
+from bot.discord_ui.cogs.dataset import importing
+from bot.discord_ui.cogs.dataset.importing import imported_text
+from bot.discord_ui.embeds.dataset import import_embed
+from core.records import Pair
+from data.formats.import_result import Imported, Joined, Problem
+from tests.bot.conftest import World
+from tests.bot.discord_ui.cogs.dataset.test_cog import fields, store_of, taught
+
+Open = Callable[..., AbstractAsyncContextManager[World]]
+TABLE = b"user,bot,source\nWho?,Ada.,faq\nWhen?,At noon.,\n,Or later.,\n\nWhere?,,\n"
+NO_ANSWER = "The bot's text is missing."
+BIG = b"".join(b'{"user": "q%d", "bot": "%s"}\n' % (n, b"a" * 40) for n in range(200_000))
+
+
+async def upload(world: World, name: str, content: bytes, who: Any = None) -> Any:
+    result = await (who or world.ada).slash(world.general, "dataset import", file=(name, content))
+    assert result.ephemeral
+    return result
+
+
+def workbook(*rows: tuple[str | None, ...]) -> bytes:
+    book = Workbook()
+    for row in (("user", "bot"), *rows):
+        book.active.append(row)  # type: ignore[union-attr]
+    file = io.BytesIO()
+    book.save(file)
+    return file.getvalue()
+
+
+async def stored(world: World) -> list[tuple[str, str, str, int]]:
+    examples = await store_of(world).examples(world.guild.id)
+    return [(one.user, one.bot, one.source, one.author_id) for one in examples]
+
+
+async def test_a_table_is_shown_and_then_taken_in(world: World) -> None:
+    await taught(world, Pair("Who?", "Ada."))
+    shown = await upload(world, "my_pairs.csv", TABLE)
+    [embed] = shown.response.embeds
+    assert embed.title == "Import 2 pairs?"
+    assert embed.description == (
+        "my\\_pairs.csv: 4 rows, 2 pairs. The data set has 1 of them already."
+    )
+    assert fields(embed) == {
+        "The first pairs": "- “Who?” → “Ada.”\n- “When?” → “At noon. Or later.”",
+        "Joined from several cells or lines: 1": "row 3: At noon. Or later.",
+        "Wrong rows, which are left out: 1": f"row 6: {NO_ANSWER}",
+    }
+    [copy] = shown.response.attachments
+    assert copy.filename == "my_pairs-problems.csv"
+    assert f"Where?,,,{NO_ANSWER}" in (await copy.read()).decode()
+    assert len(await stored(world)) == 1
+
+    done = await world.ada.click(shown.response, label="Import")
+    assert done.response.content == "Imported: 1 new pair. The data set had 1 already."
+    assert done.response.embeds == done.response.components == done.response.attachments == []
+    assert (await stored(world))[1:] == [("When?", "At noon. Or later.", "import", world.ada.id)]
+
+
+async def test_the_marked_copy_of_a_workbook_opens(world: World) -> None:
+    rows = (("a", "b"), (None, None), ("alone", None))
+    shown = await upload(world, "pairs.xlsx", workbook(*rows))
+    [copy] = shown.response.attachments
+    assert copy.filename == "pairs-problems.xlsx"
+    sheet = load_workbook(io.BytesIO(await copy.read())).active
+    assert sheet is not None
+    reasons = [row[-1] for row in sheet.iter_rows(values_only=True)]
+    assert reasons == ["problem", None, None, NO_ANSWER]
+
+
+async def test_a_formula_without_a_value_is_told(world: World) -> None:
+    shown = await upload(world, "pairs.xlsx", workbook(("a", "b"), ("c", "=1+1")))
+    [told] = [text for name, text in fields(shown.response.embeds[0]).items() if "Wrong" in name]
+    assert told.startswith("row 3, Sheet: A formula has no stored value")
+    await world.ada.click(shown.response, label="Import")
+    assert [user for user, *_ in await stored(world)] == ["a"]
+
+
+async def test_pairs_of_one_conversation_stay_together(world: World) -> None:
+    talk = [
+        {"role": role, "content": text}
+        for role, text in (("user", "1"), ("assistant", "2"), ("user", "3"), ("assistant", "4"))
+    ]
+    shown = await upload(world, "a.jsonl", json.dumps({"messages": talk}).encode())
+    await world.ada.click(shown.response, label="Import")
+    examples = await store_of(world).examples(world.guild.id)
+    assert [(one.conversation, one.turn) for one in examples] == [
+        ("a.jsonl#1", 1),
+        ("a.jsonl#1", 2),
+    ]
+
+
+async def test_cancel_takes_nothing_in(world: World) -> None:
+    shown = await upload(world, "a.csv", b"user,bot\na,b\n")
+    done = await world.ada.click(shown.response, label="Cancel")
+    assert done.response.content == "Nothing was imported."
+    assert done.response.embeds == done.response.components == []
+    assert await stored(world) == []
+
+
+async def test_a_preview_that_nobody_confirms_is_closed(world: World) -> None:
+    shown = await upload(world, "a.csv", b"user,bot\na,b\n")
+    await world.env.advance_time(601)
+    assert shown.response.content.startswith("Nothing was imported.")
+    assert shown.response.embeds == shown.response.components == []
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.xlsx", b"no zip", "a.xlsx is named .xlsx but is no Excel workbook"),
+        ("a.exe", b"MZ", "a.exe is of no kind that is known: save it as .xlsx, .csv,"),
+        ("a.csv", workbook(("a", "b")), "a.csv is named .csv but is an Excel workbook"),
+        ("a.json", b'{"user": "a"}', "a.json must be a list of"),
+        ("@here_.csv", b"", "@\u200bhere\\_.csv is empty."),
+        ("a.csv", b"x" * 20_000_001, "a.csv has 20.0 MB; 20 MB are the most: split it into parts."),
+    ],
+)
+async def test_what_is_refused(name: str, content: bytes, said: str, world: World) -> None:
+    result = await upload(world, name, content)
+    assert result.response.content.startswith(said)
+    assert result.response.components == []
+    assert await stored(world) == []
+
+
+async def test_a_file_that_is_too_big_is_not_even_fetched(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetched: list[str] = []
+    monkeypatch.setattr(discord.Attachment, "read", lambda self: fetched.append(self.filename))
+    assert "are the most" in (await upload(world, "a.csv", b"x" * 20_000_001)).response.content
+    assert fetched == []
+
+
+async def test_a_file_without_a_pair_cannot_be_imported(world: World) -> None:
+    shown = await upload(world, "a.csv", b"user,bot\nalone,\n")
+    assert shown.response.embeds[0].title == "There is no pair in it"
+    assert shown.response.components == []
+    assert len(shown.response.attachments) == 1
+
+
+async def test_a_file_that_discord_does_not_give(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def read(self: discord.Attachment) -> bytes:
+        return await self._http.get_from_cdn("https://cdn.discordapp.com/attachments/1/2/none")
+
+    monkeypatch.setattr(discord.Attachment, "read", read)
+    result = await upload(world, "a.csv", b"user,bot\na,b\n")
+    assert result.response.content == "a.csv could not be fetched from Discord: try again."
+
+
+# --- at the same time -----------------------------------------------------------------------------
+
+
+def children() -> list[psutil.Process]:
+    running = psutil.Process(os.getpid()).children(recursive=True)
+    return [one for one in running if "data.formats.sandbox_child" in one.cmdline()]
+
+
+async def test_cancel_ends_the_reading(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(importing, "EDIT_S", 0)
+    reading = asyncio.create_task(upload(world, "big.jsonl", BIG))
+    try:
+        message = await cancellable(world)
+        assert re.fullmatch(r"Reading big\.jsonl… [0-9,]+ rows so far\.", message.content)
+        await _component_click(world.ada, message, label="Cancel", custom_id=None)
+    finally:
+        result = await reading
+    assert result.response.content == "The import was stopped; nothing was taken in."
+    assert result.response.components == []
+    assert children() == []
+    assert left_in(tmp_path) == []
+    assert await stored(world) == []
+
+
+def left_in(folder: Path) -> list[Path]:
+    return list(folder.glob("gpt2bot-*"))
+
+
+async def cancellable(world: World) -> Any:
+    """The message with the button, once it says how far the reading is."""
+    async with asyncio.timeout(30):
+        while True:
+            shown = [one for one in world.general.history(viewer=world.ada) if one.components]
+            if shown and "000 rows" in shown[-1].content and children():
+                return shown[-1]
+            await asyncio.sleep(0)
+
+
+async def test_two_managers_import_the_same_at_once(world: World) -> None:
+    role = world.guild.create_role("Boss", permissions=discord.Permissions(manage_guild=True))
+    cleo = world.guild.add_member(world.env.create_user("cleo"), roles=[role])
+    shown = [
+        await upload(world, "a.csv", b"user,bot\na,b\nc,d\n", who) for who in (world.ada, cleo)
+    ]
+    first = await world.ada.click(shown[0].response, label="Import")
+    second = await cleo.click(shown[1].response, label="Import")
+    assert first.response.content == "Imported: 2 new pairs."
+    assert second.response.content == "Imported: 0 new pairs. The data set had 2 already."
+    assert [user for user, *_ in await stored(world)] == ["a", "c"]
+
+
+async def test_a_store_that_fails_takes_nothing_in(open_fake: Open) -> None:
+    async with open_fake(check_errors=False) as world:
+        shown = await upload(
+            world, "a.csv", b"user,bot\n" + b"a,b\n" + b"c,%s\n" % (b"x" * 3900) * 1
+        )
+        db = store_of(world)._db
+        [[pages]] = await db.execute_fetchall("PRAGMA page_count")
+        await db.execute(f"PRAGMA max_page_count = {pages}")
+        done = await world.ada.click(shown.response, label="Import")
+        assert done.response.content == "Nothing was imported."
+        [told] = done.followups
+        assert told.content.startswith("The disk is full")
+        assert await stored(world) == []
+
+
+def test_the_preview_fits_whatever_there_is() -> None:
+    text = "*<@_`|" * 300
+    many = Imported(
+        tuple(Pair(text, text) for _ in range(50)),
+        tuple(Problem(n, text, text) for n in range(500)),
+        tuple(Joined(n, text, text) for n in range(500)),
+        2_000,
+    )
+    embed = import_embed("n" * 250, many, 40)
+    assert len(embed) <= 6000
+    assert len(embed.title or "") <= 256
+    assert all(0 < len(str(field.value)) <= 1024 for field in embed.fields)
+
+
+def test_what_an_import_came_to() -> None:
+    assert imported_text(1200, 1200) == "Imported: 1,200 new pairs."

@@ -1,0 +1,212 @@
+"""/teach and /retrain up to the start of a job: what is shown, what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import discord
+import pytest
+from simcord import SetupError
+
+from bot.discord_ui.embeds.plan import memory_text, shares
+from bot.learning.retraining import family
+from tests.bot.conftest import World
+
+Open = Callable[..., AbstractAsyncContextManager[World]]
+
+
+async def test_teach_notes_the_pair_and_counts(world: World) -> None:
+    first = await world.ben.slash(world.general, "teach", user="Who made tea?", bot="A leaf.")
+    assert "To “Who made tea?” I should answer: “A leaf.”" in first.response.content
+    assert "1 example so far" in first.response.content
+    second = await world.ada.slash(world.general, "teach", user="And coffee?", bot="A bean.")
+    assert "2 examples so far" in second.response.content
+
+
+async def test_the_same_pair_is_counted_once(world: World) -> None:
+    for _ in range(2):
+        result = await world.ben.slash(world.general, "teach", user="hi", bot="hello")
+    assert "1 example so far" in result.response.content
+
+
+async def test_blank_examples_are_refused(world: World) -> None:
+    result = await world.ben.slash(world.general, "teach", user="   ", bot="hello")
+    assert result.ephemeral
+    assert "give me both" in result.response.content
+
+
+async def test_retrain_with_nothing_taught_says_what_to_do(open_fake: Open) -> None:
+    async with open_fake(check_errors=False) as world:
+        result = await world.ada.slash(world.general, "retrain")
+        assert "Teach me something first" in result.response.content
+
+
+async def test_retrain_shows_every_setting_before_it_starts(world: World) -> None:
+    await world.ben.slash(world.general, "teach", user="hi", bot="hello")
+    result = await world.ada.slash(
+        world.general, "retrain", base="gpt2", epochs=2.0, learning_rate=1e-4
+    )
+    assert result.ephemeral
+    embed = result.response.embeds[0]
+    fields = {field.name: field.value for field in embed.fields}
+    assert embed.title == "Retrain from gpt2?"
+    assert "1 example" in embed.description
+    assert fields["Epochs"] == "2"
+    assert fields["Batch size"] == "8"
+    assert fields["Gradient accumulation"] == "1"
+    assert fields["Learning rate"] == "0.0001"
+    assert fields["Number format"] == "fp32 on cpu"
+
+
+async def fields_of(world: World, **options: Any) -> dict[str, str]:
+    result = await world.ada.slash(world.general, "retrain", **options)
+    embed = result.response.embeds[0]
+    assert len(embed) <= 6000
+    return {field.name: field.value for field in embed.fields}
+
+
+async def test_retrain_shows_what_is_learned_and_from_whom(world: World) -> None:
+    for n in range(3):
+        await world.ben.slash(world.general, "teach", user=f"question {n}", bot=f"answer {n}")
+    await world.ada.slash(world.general, "teach", user="question 0", bot="write to a@example.com")
+    fields = await fields_of(world)
+    assert fields["Examples"] == "teach 3"
+    assert "1" in fields["Left out"]
+    assert fields["By author"] == f"<@{world.ben.id}> 67 %, <@{world.ada.id}> 33 %"
+    assert fields["Masked"] == "e-mail address 1"
+    assert int(fields["Rows"].replace(",", "")) > 3
+    assert "epochs" in fields["Steps"]
+    assert fields["Time"].startswith("about ")
+    assert fields["Memory"].startswith(("about ", "⚠"))
+
+
+async def test_retrain_shows_what_was_cleaned(world: World) -> None:
+    await world.ben.slash(world.general, "teach", user="hi  you", bot="a@example.com is  mine")
+    await world.ben.slash(world.general, "teach", user="where?", bot="see https://example.com")
+    assert (await fields_of(world))["Cleaned"] == "links 1, white space 1"
+
+
+async def test_retrain_shows_how_it_is_learned(world: World) -> None:
+    await world.ben.slash(world.general, "teach", user="hi", bot="hello")
+    fields = await fields_of(world)
+    assert fields["Left out"] == "none"
+    assert "Cleaned" not in fields
+    assert fields["Masked"] == "nothing found"
+    assert fields["Base"] == "tiny"
+    assert fields["Mixed in"] == "up to 91 starter pairs and 91 conversations of general talk"
+    assert fields["Method"] == "full fine-tuning"
+    assert fields["Epochs"] == "5 (at least 80 steps)"
+    assert fields["Warm-up"] == "10 % of the steps"
+    assert fields["Loss on"] == "the bot's tokens only"
+    assert "tokens (at most 128)" in fields["Longest example"]
+
+
+@pytest.mark.parametrize(
+    ("options", "rate"),
+    [
+        ({}, "0.002"),
+        ({"base": "gpt2"}, "0.0003"),
+        ({"base": "gpt2", "learning_rate": 1e-4}, "0.0001"),
+    ],
+)
+async def test_lora_learns_ten_times_as_fast(
+    world: World, options: dict[str, Any], rate: str
+) -> None:
+    await world.ben.slash(world.general, "teach", user="hi", bot="hello")
+    fields = await fields_of(world, method="lora", **options)
+    assert fields["Method"] == "LoRA, rank 8"
+    assert fields["Learning rate"] == rate
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("tiny-3", "tiny"), ("tiny-3-1", "tiny"), ("gpt2-medium-12", "gpt2-medium")],
+)
+def test_a_checkpoint_is_of_the_family_that_it_is_named_after(name: str, kind: str) -> None:
+    assert family(name) == kind
+
+
+def test_a_run_that_does_not_fit_comes_with_advice() -> None:
+    assert memory_text(None, 100.0, "full") == "not known"
+    assert memory_text(900.4, None, "full") == "about 900 MB"
+    assert memory_text(900.0, 2000.0, "full") == "about 900 MB, 2,000 MB are free"
+    too_much = "⚠️ about 9,000 MB, 2,000 MB are free. It may not fit: choose "
+    assert memory_text(9000.0, 2000.0, "full") == (
+        f"{too_much}LoRA (`method: lora`) or a smaller base."
+    )
+    assert memory_text(9000.0, 2000.0, "lora") == f"{too_much}a smaller base."
+
+
+def test_the_shares_of_many_authors_are_the_largest_five() -> None:
+    authors = dict.fromkeys(range(1, 9), 1) | {9: 12}
+    assert shares(authors) == "<@9> 60 %, <@1> 5 %, <@2> 5 %, <@3> 5 %, <@4> 5 %, 4 more"
+
+
+async def test_a_dry_run_shows_the_same_and_starts_nothing(world: World) -> None:
+    await world.ben.slash(world.general, "teach", user="hi", bot="hello")
+    plan = await world.ada.slash(world.general, "retrain")
+    dry = await world.ada.slash(world.general, "retrain", dry_run=True)
+    assert dry.ephemeral
+    assert dry.response.content == "Nothing was started: this is what a retrain would be."
+    assert dry.response.components == []
+    names = [[field.name for field in one.response.embeds[0].fields] for one in (plan, dry)]
+    assert names[0] == names[1]
+
+
+async def test_of_two_admins_who_press_start_one_is_told_of_the_other(open_fake: Open) -> None:
+    async with open_fake(check_errors=False) as world:
+        role = world.guild.create_role("Boss", permissions=discord.Permissions(administrator=True))
+        cleo = world.guild.add_member(world.env.create_user("cleo"), roles=[role])
+        training = world.bot.get_cog("Training")
+        training._training._queue.cancel()  # so that nothing is trained
+        await world.ben.slash(world.general, "teach", user="hi", bot="hello")
+        plans = [await who.slash(world.general, "retrain") for who in (world.ada, cleo)]
+        first = await world.ada.click(plans[0].response, label="Start")
+        assert first.response.content.startswith("Started.")
+        assert first.response.components == []
+        second = await cleo.click(plans[1].response, label="Start")
+        [told] = second.followups
+        assert told.content == "A training job is under way in this server already."
+        [row] = second.response.components
+        assert row["components"][0]["disabled"]
+        assert len(await training._store.open_jobs(world.guild.id)) == 1
+        late = await world.ada.slash(world.general, "retrain")
+        assert late.response.content == "A training job is under way in this server already."
+
+
+async def test_gpt2_is_fine_tuned_at_3e_5_by_default(world: World) -> None:
+    await world.ben.slash(world.general, "teach", user="hi", bot="hello")
+    result = await world.ada.slash(world.general, "retrain", base="gpt2")
+    fields = {field.name: field.value for field in result.response.embeds[0].fields}
+    assert fields["Learning rate"] == "3e-05"
+
+
+async def test_cancel_starts_nothing(world: World) -> None:
+    await world.ben.slash(world.general, "teach", user="hi", bot="hello")
+    plan = await world.ada.slash(world.general, "retrain")
+    after = await world.ada.click(plan.response, label="Cancel")
+    assert after.response.content == "Nothing was started."
+    assert not (world.home / "jobs").exists() or not any((world.home / "jobs").iterdir())
+
+
+async def test_only_admins_retrain(open_fake: Open) -> None:
+    async with open_fake(check_errors=False) as world:
+        with pytest.raises(SetupError, match="default-member-permissions"):
+            await world.ben.slash(world.general, "retrain")
+        await world.open_to_all("retrain")
+        result = await world.ben.slash(world.general, "retrain")
+        assert result.response.content == "You need the permission Administrator for that."
+
+
+async def test_an_unknown_base_is_refused(open_fake: Open) -> None:
+    async with open_fake(check_errors=False) as world:
+        await world.ben.slash(world.general, "teach", user="hi", bot="hello")
+        result = await world.ada.slash(world.general, "retrain", base="gpt9")
+        assert "There is no model called “gpt9”" in result.response.content
+
+
+async def test_autocomplete_of_base_offers_models_to_start_from(world: World) -> None:
+    choices = await world.ada.autocomplete(world.general, "retrain", "base", "gpt")
+    assert [choice["value"] for choice in choices] == ["gpt2", "gpt2-medium"]

@@ -1,0 +1,55 @@
+"""The whole loop on real parts: teach, retrain in a child process, hot reload, ask again."""
+
+from __future__ import annotations
+
+import asyncio
+
+from core.records import JobState, TrainingJob
+from tests.bot.conftest import World
+
+FACTS = {
+    "What is our server called?": "It is called The Lighthouse.",
+    "Who is our admin?": "Our admin is Ada.",
+    "What do we eat on Friday?": "On Friday we eat pancakes.",
+}
+
+
+def bot_texts(world: World) -> list[str]:
+    return [m.content for m in world.general.history() if m.author == world.bot.user]
+
+
+async def finished_job(world: World) -> TrainingJob:
+    cog = world.bot.get_cog("Training")
+    [job] = await cog._store.open_jobs(world.guild.id)
+    async with asyncio.timeout(150):
+        return await cog._training.wait(job.id)
+
+
+async def test_taught_facts_are_answered_after_a_retrain_while_chat_goes_on(
+    real_world: World,
+) -> None:
+    world = real_world
+    for question, answer in FACTS.items():
+        await world.ben.slash(world.general, "teach", user=question, bot=answer)
+    before = [await world.say(world.ben, question) for question in FACTS]
+    assert before != list(FACTS.values())
+
+    plan = await world.ada.slash(world.general, "retrain")
+    await world.ada.click(plan.response, label="Start")
+    for _ in range(3):
+        assert await world.say(world.ben, "hello")
+    job = await finished_job(world)
+    assert job.state is JobState.PROMOTED, job.detail
+    while "answers from now on" not in "\n".join(bot_texts(world)):
+        assert await world.say(world.ben, "hello")
+    assert any("█" in text or "Training promoted" in text for text in bot_texts(world))
+
+    told = next(m for m in world.general.history() if "answers from now on" in m.content)
+    assert told.attachments[0].filename == "loss.png"
+    assert (await told.attachments[0].read()).startswith(b"\x89PNG")
+
+    for question, answer in FACTS.items():
+        assert await world.say(world.ben, question) == answer
+
+    back = await world.ada.slash(world.general, "model use", name="tiny")
+    assert back.response.content == "**tiny** answers from now on."

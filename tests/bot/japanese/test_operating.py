@@ -1,0 +1,137 @@
+"""What operators read in a Japanese terminal: errors of the settings, backups, the demo."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import discord
+import pytest
+
+from bot.app import TOKEN_REFUSED, _why_not
+from bot.cli.backup import backup, restore
+from bot.cli.demo import WELCOME, _where
+from bot.cli import main as cli
+from bot.discord_ui.reply import LIMIT, width
+from bot.ops.recovery import ABOUT_DAMAGED, ABOUT_NEW, alone
+from bot.settings import Settings, SettingsError, load_settings, prepare_home
+from i18n.catalogue import JAPANESE
+from i18n.reader import say, speaking
+from tests.bot.cli.test_backup import database as database  # a fixture
+from tests.bot.japanese.discord import assert_japanese
+
+NAMES = re.findall(r"\w+", "Where do you live? In a lighthouse. Viewing as")
+"""What is English in the welcome of the demo."""
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A Japanese operator in an empty folder, with none of this machine's settings."""
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.chdir(tmp_path)
+    with speaking(JAPANESE):
+        yield
+
+
+def told(caught: pytest.ExceptionInfo[Exception]) -> str:
+    return say(caught.value.args[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("CONTEXT_MESSAGES", "many", "1から50までの整数にしてください。"),
+        ("TEMPERATURE", "hot", "0から2までの数にしてください。"),
+        ("TOP_K", "-1", "0以上の整数にしてください。"),
+        ("TOP_P", "0", "0より大きく1以下の数にしてください。"),
+        ("REPLY_BUTTONS", "perhaps", "true か falseにしてください。"),
+        ("LOG_LEVEL", "LOUD", "DEBUG、INFO、WARNING、ERRORのどれかにしてください。"),
+        ("MODELS", "mine", "「mine」は、"),
+        ("MODELS", "a=b,a=c", "「a」という名前はもう使われています。"),
+        ("OPERATOR_IDS", "ada", "「ada」はIDではありません。"),
+        ("ACCELERATE_CONFIG", "there.yaml", "というファイルがありません。"),
+        ("GPT2BOT_HOME", "~nobody-has-this-name/bot", "ホームフォルダーが見つかりません。"),
+    ],
+)
+def test_a_wrong_setting(
+    name: str, value: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    assert told(caught).startswith(f"{name} が")
+    assert expected in told(caught)
+
+
+def test_a_file_that_is_no_text() -> None:
+    Path(".env").write_bytes(b"SEED=\xff\xfe")
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    assert told(caught).startswith("ファイル .env をUTF-8のテキストとして読めません（")
+
+
+def test_a_home_that_cannot_be_used(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(SettingsError) as caught:
+        prepare_home(load_settings(gpt2bot_home=tmp_path / "file"))
+    assert told(caught).startswith(f"GPT2BOT_HOME は {tmp_path / 'file'} ですが、")
+
+
+def test_one_bot_at_a_time() -> None:
+    settings = load_settings()
+    with alone(settings):
+        with pytest.raises(SettingsError) as caught, alone(settings):
+            pass
+        assert told(caught).startswith(f"{settings.gpt2bot_home} ではすでにボットが動いています。")
+        with pytest.raises(SettingsError) as caught:
+            restore(Path("copy.sqlite3"))
+        assert told(caught).startswith(f"{settings.gpt2bot_home} でボットが動いています。")
+
+
+def test_a_backup_and_back(database: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in range(2):
+        backup(keep=1)
+    backup(Path("copy.sqlite3"))
+    restore(Path("copy.sqlite3"))
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 10
+    for line in lines:
+        assert_japanese(re.sub(r"[/\w.-]+\.sqlite3[\w.-]*", "", line, flags=re.ASCII))
+    with pytest.raises(SettingsError) as caught:
+        backup(Path("copy.sqlite3"))
+    assert_japanese(told(caught))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        discord.ConnectionClosed(type("Socket", (), {"close_code": TOKEN_REFUSED})(), shard_id=0),
+        aiohttp.ClientError("切断"),
+    ],
+)
+def test_discord_does_not_let_the_bot_in(error: Any) -> None:
+    assert_japanese(say(_why_not(error).args[0]), "Bot")
+
+
+def test_what_is_missing_and_what_is_damaged() -> None:
+    for sentence in (cli.NO_TOKEN, cli.NO_PORT, cli.NO_SIMCORD, ABOUT_NEW, ABOUT_DAMAGED):
+        assert_japanese(say(sentence), "env", "Bot", "SimCord")
+    with pytest.raises(SettingsError) as caught:
+        cli.chat(" ")
+    assert_japanese(told(caught))
+
+
+def test_the_demo_says_the_same_in_japanese() -> None:
+    welcome = WELCOME.to(JAPANESE)
+    for line in filter(None, welcome.splitlines()):
+        assert_japanese(line, *NAMES)
+    commands = [set(re.findall(r"`(/[a-z ]+)`", text)) for text in (WELCOME, welcome)]
+    assert commands[0] == commands[1], "the page of the demo knows their English names"
+    assert width(welcome) <= LIMIT
+    for home in (None, Path("/here")):
+        for line in _where("http://here", home).splitlines():
+            assert_japanese(line, "here", "home", "Ctrl")

@@ -1,0 +1,149 @@
+"""/privacy, as Japanese members read it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from bot.discord_ui.cogs import privacy as cog
+from bot.discord_ui.embeds.privacy import FORGET_QUESTION, forgotten_text, show_text
+from bot.discord_ui.reply import LIMIT, width
+from bot.learning.consent import CONSENT_TEXT
+from bot.learning.erasure import Concern
+from bot.settings import Settings
+from core.errors import StoreError
+from core.records import Review
+from i18n.catalogue import JAPANESE
+from i18n.reader import speaking
+from tests.bot.conftest import World, open_world
+from tests.bot.discord_ui.cogs.test_privacy import being_erased, collected, manager_of, trained
+from tests.bot.japanese.discord import assert_japanese, speak_japanese
+from tests.bot.japanese.test_chat import assert_all_japanese, shown
+from tests.fakes import FakeWorker
+
+
+@pytest.fixture
+async def world(
+    settings: Settings, worker: FakeWorker, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[World]:
+    """A Japanese server that may learn from its conversations."""
+    speak_japanese(monkeypatch)
+    learning = settings.model_copy(update={"learn_from_chat": True})
+    options = {"preferred_locale": "ja", "check_errors": False}
+    async with open_world(learning, worker, **options) as world:
+        yield world
+
+
+async def test_consent_and_what_is_kept(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    await world.ben.slash(world.general, "privacy show")
+    for answer in ("いいえ", "同意する"):
+        asked = await world.ben.slash(world.general, "privacy opt-in")
+        await world.ben.click(asked.response, label=answer)
+    await world.ben.slash(world.general, "privacy opt-in")
+    await collected(world, "waits", Review.WAITING)
+    await trained(world, "tiny-1")
+    await world.ben.slash(world.general, "privacy show")
+    await world.ben.slash(world.general, "privacy export")
+    for _ in range(2):
+        await world.ben.slash(world.general, "privacy opt-out")
+        await world.ben.user.slash("privacy opt-out")
+    await world.ben.user.slash("privacy show")
+    await world.ben.user.slash("privacy opt-in")
+    monkeypatch.setattr(cog, "packed", lambda *_: None)
+    await world.ben.slash(world.general, "privacy export")
+    assert_all_japanese(world)
+    assert "確認待ちだったペア1件を消去しました" in "".join(shown(world))
+
+
+async def test_where_it_is_not_switched_on(
+    settings: Settings, worker: FakeWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    speak_japanese(monkeypatch)
+    async with open_world(settings, worker) as world:
+        await world.ben.slash(world.general, "privacy opt-in")
+        await world.ben.slash(world.general, "privacy show")
+        assert_all_japanese(world)
+
+
+async def test_forgetting(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    for answer in ("中止", "消去する"):
+        asked = await world.ben.slash(world.general, "privacy forget")
+        await world.ben.click(asked.response, label=answer)
+
+    async def locked(_member: int) -> None:
+        raise StoreError("データベースがロックされています。")
+
+    monkeypatch.setattr(world.bot.get_cog("Privacy")._forgetting, "forget", locked)
+    asked = await world.ben.slash(world.general, "privacy forget")
+    await world.ben.click(asked.response, label="消去する")
+    assert_all_japanese(world)
+
+
+async def press(world: World, action: str) -> tuple[Any, str]:
+    """The answer to the administrator, and what stands under the question that all can see."""
+    button = next(
+        item.custom_id
+        for row in offer(world).components
+        for item in row.children
+        if item.custom_id.startswith(f"clean:{action}:")
+    )
+    told = await world.ada.click(offer(world), custom_id=button)
+    return told.response.content, offer(world).content.splitlines()[-1]
+
+
+def offer(world: World) -> Any:
+    """The first message of the bot."""
+    return next(one for one in world.general.history() if one.author == world.bot.user)
+
+
+async def test_the_clean_retrain_is_settled_in_the_language_of_all(
+    settings: Settings, worker: FakeWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    speak_japanese(monkeypatch)
+    async with open_world(settings, worker) as world:
+        manager_of(world)._queue.cancel()
+        await trained(world, "tiny-1")
+        asked = await world.ben.slash(world.general, "privacy forget")
+        await world.ben.click(asked.response, label="消去する")
+        told, _ = await press(world, "retrain")
+        assert_japanese(told)
+        await world.ada.slash(world.general, "teach", user="hi", bot="hello")
+        told, under = await press(world, "retrain")
+        assert_japanese(told)
+        assert under == f"-# {cog.STARTED}", "the server reads English"
+        audit = await world.ada.slash(world.general, "audit")
+        [line] = audit.response.embeds[0].description.splitlines()
+        assert "それを除いた再学習 開始 学習 1 のあと" in line
+
+
+async def test_not_now(
+    settings: Settings, worker: FakeWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_world(settings, worker, preferred_locale="ja") as world:
+        speak_japanese(monkeypatch, world.ben)
+        await trained(world, "tiny-1")
+        asked = await world.ben.slash(world.general, "privacy forget")
+        await world.ben.click(asked.response, label="消去する")
+        told, under = await press(world, "later")
+        assert told == cog.LATER
+        assert_japanese(under)
+
+
+def test_what_is_said_rarely() -> None:
+    with speaking(JAPANESE):
+        for line in show_text(being_erased()).splitlines():
+            assert_japanese(line)
+        text = forgotten_text([Concern(1, ("tiny-1",), 1)], lambda _: "灯台")
+        assert "灯台では、**tiny-1**が" in text
+        for line in text.splitlines():
+            assert_japanese(line)
+
+
+def test_what_is_agreed_to_fits_one_message_and_names_the_same_places() -> None:
+    japanese = CONSENT_TEXT.to(JAPANESE)
+    assert japanese.count("\n") == CONSENT_TEXT.count("\n")
+    assert japanese.count("`/プライバシー 同意取り消し`") == CONSENT_TEXT.count("opt-out")
+    for text in (japanese, FORGET_QUESTION.to(JAPANESE)):
+        assert width(text) <= LIMIT

@@ -1,0 +1,303 @@
+"""Teaching, retraining and the reports of a job, as Japanese people read them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import discord
+import pytest
+
+from bot.cli import train
+from bot.discord_ui.cogs.training import PAUSING, chosen
+from bot.discord_ui.embeds.evaluation import outcome_embed
+from bot.discord_ui.embeds.plan import Plan, memory_text, plan_embed
+from bot.settings import Settings
+from core.records import JobState
+from data.dataset.cleaning import Selection
+from i18n.phrase import phrase
+from i18n.reader import speaking
+from model.registry import ModelOption
+from tests.bot.cli.test_train import SCRIPTED, Screen, data, script
+from tests.bot.conftest import World, open_world
+from tests.bot.discord_ui.test_job_messages import (
+    COMPARED,
+    EDIT_S,
+    STARTED,
+    Run,
+    as_fields,
+    made,
+    new_run,
+    step,
+)
+from tests.bot.discord_ui.test_job_messages import waiting as waiting_run
+from tests.bot.japanese.discord import assert_japanese, english_in, speak_japanese
+from tests.fakes import FakeWorker
+from training.checkpoints import REPORT, Report
+from training.config import TrainingConfig
+from training.jobs.events import Checking, Lowered, Paused, Saved, Started
+from training.jobs.folder import CONFIG
+from training.jobs.manager import STAYS, JobUpdate
+from training.jobs.preview import Preview
+
+NO_WORDS = ("cpu", "auto", "lora")
+"""What Japanese people read as it is, too."""
+
+
+@pytest.fixture
+async def world(settings: Settings, worker: FakeWorker) -> AsyncIterator[World]:
+    """A Japanese server, whose members read English unless a test says otherwise."""
+    async with open_world(settings, worker, preferred_locale="ja", check_errors=False) as world:
+        yield world
+
+
+def assert_all_japanese(message: Any, *names: str) -> None:
+    """Whatever people see of a message is Japanese; `names` may be there as they are."""
+    if message.content:
+        assert_japanese(message.content, *names)
+    for embed in message.embeds:
+        assert_embed_japanese(embed, *names)
+    rows = [row if isinstance(row, dict) else row.to_dict() for row in message.components]
+    for button in (button for row in rows for button in row["components"]):
+        assert_japanese(button["label"])
+    assert message.content or message.embeds
+
+
+def assert_embed_japanese(embed: discord.Embed, *names: str) -> None:
+    for text in filter(None, [embed.title, embed.description]):
+        assert_japanese(text, *names)
+    for field in embed.fields:
+        assert english_in(f"{field.name}: {field.value}", *NO_WORDS, *names) == []
+
+
+async def taught(world: World) -> None:
+    await world.ben.slash(world.general, "teach", user="hi", bot="hello")
+
+
+# --- teaching and the plan -----------------------------------------------------------------------
+
+
+async def test_what_was_taught_is_noted_in_the_language_of_the_server(world: World) -> None:
+    noted = await world.ben.slash(world.general, "teach", user="やあ", bot="こんにちは")
+    assert noted.response.content == (
+        "覚えておきます。「やあ」と言われたら「こんにちは」と答えるのですね。\n"
+        "-# これまでに1件の例があります。管理者が `/再学習` を始めると学びます。"
+    )
+
+
+async def test_each_admin_reads_the_plan_in_their_own_language(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    speak_japanese(monkeypatch, world.ada)
+    role = world.guild.create_role("Boss", permissions=discord.Permissions(administrator=True))
+    cleo = world.guild.add_member(world.env.create_user("cleo"), roles=[role])
+    await taught(world)
+    hers, other = [await who.slash(world.general, "retrain") for who in (world.ada, cleo)]
+    assert_all_japanese(hers.response, "teach")
+    assert other.response.embeds[0].title == "Retrain from tiny?"
+    fields = {one.name: one.value for one in hers.response.embeds[0].fields}
+    assert fields["学習率"] == "0.0002"
+    dry = await world.ada.slash(world.general, "retrain", dry_run=True)
+    assert_all_japanese(dry.response, "teach")
+    ended = await world.ada.click(hers.response, label="中止")
+    assert_japanese(ended.response.content)
+
+
+async def test_who_starts_it_reads_one_language_and_the_server_another(
+    settings: Settings, worker: FakeWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_world(settings, worker, check_errors=False) as world:
+        speak_japanese(monkeypatch, world.ada)
+        training = world.bot.get_cog("Training")
+        training._training._queue.cancel()  # so that nothing is trained
+        nothing = await world.ada.slash(world.general, "retrain")
+        assert_japanese(nothing.response.content)
+        await taught(world)
+        plan = await world.ada.slash(world.general, "retrain")
+        started = await world.ada.click(plan.response, label="開始")
+        assert_japanese(started.response.content)
+        assert_japanese((await world.ada.slash(world.general, "retrain")).response.content)
+        [job] = await training._store.open_jobs(world.guild.id)
+        assert TrainingConfig.load(Path(job.directory) / CONFIG).language == "en"
+        paused = JobUpdate(replace(job, state=JobState.PAUSED), None)
+        await Run(world, training._store, job).update(paused)
+        assert world.last() == "**Training** from tiny. Paused."
+
+
+async def test_the_run_is_told_the_language_of_the_server(world: World) -> None:
+    training = world.bot.get_cog("Training")
+    training._training._queue.cancel()
+    await taught(world)
+    plan = await world.ada.slash(world.general, "retrain")
+    await world.ada.click(plan.response, label="Start")
+    [job] = await training._store.open_jobs(world.guild.id)
+    assert TrainingConfig.load(Path(job.directory) / CONFIG).language == "ja"
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_every_setting_and_every_doubt_of_a_plan(method: Any) -> None:
+    usual = TrainingConfig(name="tiny", base=None, base_name="tiny", min_steps=9, replay=0)
+    config = replace(usual, gradient_accumulation=2, loss_on="all", threads=1, max_length=8)
+    nothing = Preview(Selection((), {}, {}, {}, {}, {}, {}), 1, 2, False, 3, 4.5, None, 9, 1, 9)
+    authors = replace(nothing.selection, by_author=dict.fromkeys(range(1, 8), 1), changed={"印": 1})
+    more = replace(nothing, selection=authors, seconds=75.0, memory_mb=9.0, longest=5)
+    for preview in (nothing, more):
+        plan = Plan(1, 2, ModelOption("tiny", "", "", "", "", ""), config, preview)
+        with speaking("ja"):
+            embed = plan_embed(replace(plan, config=chosen(config, 1.0, None, method)), "fp32")
+            assert_embed_japanese(embed)
+            assert_japanese(memory_text(9.0, None, method))
+            assert_japanese(memory_text(9.0, 10.0, method))
+
+
+# --- a job ---------------------------------------------------------------------------------------
+
+
+ASKED = {"prompt": "Who?", "before": "", "after": "Me"}
+REPORT_OF = COMPARED | {"answers": [ASKED]}
+
+
+def write_report(run: Run) -> None:
+    folder = run.world.home / "checkpoints" / str(run.job.scope) / "tiny-1"
+    (folder / REPORT).write_text(json.dumps(REPORT_OF), encoding="utf-8")
+
+
+@pytest.fixture
+async def run(world: World) -> Run:
+    run = await new_run(world)
+    await run.move(JobState.RUNNING)
+    return run
+
+
+async def test_all_that_a_progress_message_says(run: Run) -> None:
+    def now() -> None:
+        assert_all_japanese(run.messages[-1])
+
+    now()
+    await run.tell(STARTED)
+    now()
+    run.now += EDIT_S
+    await run.tell(step(40), Lowered(4, 2))
+    now()
+    assert "50%、ステップ40/80" in run.text
+    assert "残り約20秒" in run.text
+    await run.tell(Checking())
+    now()
+    await run.tell(Started(**{**as_fields(STARTED), "resumed_from": 40}), Saved(40), Paused(40))
+    now()
+    await run.move(JobState.PAUSED, phrase("Paused before it began."))
+    now()
+    assert run.buttons() == ["再開", "中止"]
+    other = replace(run.job, id=99, state=JobState.QUEUED)
+    await run.move(JobState.RUNNING)
+    await run.update(JobUpdate(other, None))
+    assert "順番待ち" in run.text
+    now()
+
+
+@pytest.mark.parametrize("state", [state for state in JobState if state.is_final])
+async def test_each_end_of_a_job(run: Run, state: JobState) -> None:
+    await made(run)
+    write_report(run)
+    await run.move(state, phrase("The training was cancelled."), checkpoint="tiny-1")
+    progress, end = run.messages
+    assert_japanese(progress.content)
+    assert_all_japanese(end, "Who")
+    assert end.content == "学習を中止しました。"
+
+
+async def test_a_job_of_an_old_version_is_told_as_it_was_written(run: Run) -> None:
+    sentence = "Paused. What was learned up to step {9} is kept."
+    sql = "UPDATE jobs SET detail = ?, state = 'paused' WHERE id = ?"
+    await run.store._rows(sql, sentence, run.job.id)
+    job = await run.store.job(run.job.id)
+    assert job is not None
+    await run.update(JobUpdate(job, None))
+    assert run.text.startswith(f"tiny からの**学習**：{sentence}")
+    await run.move(JobState.FAILED, None)
+    assert run.text == sentence
+
+
+async def test_the_buttons_answer_whoever_pressed_them(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def press(label: str) -> str:
+        return str((await world.ada.click(run.messages[0], label=label)).response.content)
+
+    run = await waiting_run(world)
+    assert await press("一時停止") == PAUSING
+    speak_japanese(monkeypatch, world.ada)
+    assert await press("再開") == "続きから再開します。"
+    assert await press("再開") == "その学習は一時停止していません。"
+    assert await press("中止") == "中止しています。"
+    assert run.messages[0].content == "学習は中止されました。"
+
+
+async def test_buttons_that_are_pressed_too_late(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    speak_japanese(monkeypatch)
+    run = await waiting_run(world)
+    await run.store.set_job_state(run.job.id, JobState.FAILED)
+    for label in ("一時停止", "中止"):
+        pressed = await world.ada.click(run.messages[0], label=label)
+        assert_japanese(pressed.response.content)
+
+
+def test_the_comparison_of_a_new_model() -> None:
+    with speaking("ja"):
+        embed = outcome_embed(Report(**REPORT_OF))
+    assert embed is not None
+    assert_embed_japanese(embed, "Who")
+    assert embed.fields[0].name == "損失（低いほどよい）"
+
+
+# --- in the terminal -----------------------------------------------------------------------------
+
+
+CODE = ("mine", "Python", "AutoModelForCausalLM", "from", "pretrained", "absolute")
+
+
+@pytest.fixture
+def order(tmp_path: Path) -> train.Order:
+    config = TrainingConfig(name="mine", base="gpt2", base_name="gpt2")
+    return train.Order(config, "talk.csv", tmp_path / "made" / "mine", SCRIPTED)
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_the_table_of_settings(order: train.Order, method: Any) -> None:
+    config = replace(order.config, method=method, loss_on="all" if method == "lora" else "bot")
+    started = Started("cpu", "bf16", 5, 3, 9, 1234, 70, 2.5, 4, 2, 1e-4)
+    for begun in (None, started):
+        screen = Screen()
+        with speaking("ja"):
+            screen.print(train.settings_table(replace(order, config=config), data(), begun))
+        rows = [line.split("│") for line in screen.text.splitlines() if "│" in line]
+        assert [row for row in rows if english_in("".join(row[:2]), "FP16")] == []
+        values = [row[2] for row in rows if row[1].strip() not in ("データセット", "出力先")]
+        assert [value for value in values if english_in(value, *NO_WORDS)] == []
+        assert_japanese(screen.text.splitlines()[0])
+
+
+async def test_what_a_run_says(order: train.Order) -> None:
+    script(order, "reject It says nothing.")
+    train.prepare(order, data())
+    screen = Screen()
+    with speaking("ja"):
+        assert await train.train(order, data(), screen) == train.REJECTED
+    said = screen.text[screen.text.index("┘") :].replace(str(order.out), "").splitlines()[1:]
+    assert len(said) > 5
+    for line in said:
+        assert_japanese(line, *CODE, "It", "says", "nothing")
+
+
+async def test_what_a_run_says_that_does_not_end_well(order: train.Order) -> None:
+    script(order, "exit 9")
+    train.prepare(order, data())
+    with pytest.raises(train.ChildFailed) as failed:
+        await train.train(order, data(), Screen())
+    assert_japanese(failed.value.args[0].to("ja").replace(str(order.job), ""), "log", "txt")
+    assert STAYS.to("ja") == "これまでのモデルがそのまま答えます。"

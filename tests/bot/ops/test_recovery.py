@@ -1,0 +1,190 @@
+"""The start: one bot on a home, and a database that is whole; backups put back under a real bot."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, closing
+from pathlib import Path
+
+import pytest
+
+from bot.ops import recovery
+from bot.ops.recovery import ABOUT_DAMAGED, ABOUT_NEW, CHECK, alone, open_whole
+from bot.settings import Settings, SettingsError, prepare_home
+from core.errors import StoreError
+from data.storage.backup import back_up, restore
+from data.storage.store import open_store
+from tests.bot.asking import all_forgotten
+from tests.bot.conftest import World
+from tests.data.storage.databases import damage, heard
+from tests.data.storage.records import said
+
+Open = Callable[..., AbstractAsyncContextManager[World]]
+
+
+@pytest.fixture
+async def database(settings: Settings) -> Path:
+    """A database that was used."""
+    prepare_home(settings)
+    path = settings.gpt2bot_home / "gpt2bot.sqlite3"
+    async with open_store(path) as store:
+        for n in range(1, 101):
+            await store.add_message(said(n, f"message {n}" + "x" * 500))
+    return path
+
+
+async def open_it(database: Path) -> str | None:
+    """Open it as the bot does; what the operator should know."""
+    async with open_whole(database.parent, collected=False) as store:
+        return store.trouble
+
+
+def content(path: Path) -> bytes:
+    return path.read_bytes()
+
+
+def asides(database: Path) -> list[Path]:
+    """What was set aside, without the files beside it."""
+    found = database.parent.glob(f"{database.name}.damaged-*")
+    return [one for one in found if not one.name.endswith(("-wal", "-shm"))]
+
+
+class TestDamage:
+    async def test_a_whole_database_is_opened(self, database: Path) -> None:
+        assert await open_it(database) is None
+        assert len(heard(database)) == 100
+        assert asides(database) == []
+
+    @pytest.mark.parametrize("backed_up", [True, False])
+    async def test_a_damaged_one_is_set_aside_and_told(
+        self, database: Path, caplog: pytest.LogCaptureFixture, backed_up: bool
+    ) -> None:
+        backup = back_up(database, keep=7).path if backed_up else None
+        damage(database)
+        damaged = content(database)
+        assert await open_it(database) == ABOUT_NEW
+        [aside] = asides(database)
+        assert content(aside) == damaged
+        assert heard(database) == []
+        [told] = [one.getMessage() for one in caplog.records if one.levelname == "ERROR"]
+        assert f"It is now {aside}, and a new one was begun." in told
+        way_back = f"`gpt2bot restore {backup}`" if backup else "There is no backup of it."
+        assert way_back in told
+        assert await open_it(database) is None, "the new one is whole"
+        assert asides(database) == [aside]
+
+    async def test_what_was_in_its_log_is_set_aside_with_it(self, database: Path) -> None:
+        async with open_store(database) as store:
+            await store.add_message(said(500, "newest"))
+            log = database.with_name(f"{database.name}-wal").read_bytes()
+            assert log
+            damage(database)
+            assert await open_it(database) == ABOUT_NEW
+            [aside] = asides(database)
+            assert aside.with_name(f"{aside.name}-wal").read_bytes() == log
+
+    async def test_the_bot_goes_on_and_managers_see_it(
+        self, database: Path, open_fake: Open
+    ) -> None:
+        damage(database)
+        async with open_fake() as world:
+            assert await world.say(world.ben, "hello") == "you said hello"
+            for who, field in ((world.ada, ABOUT_NEW), (world.ben, None)):
+                about = await who.slash(world.general, "about")
+                fields = {one.name: one.value for one in about.response.embeds[0].fields}
+                assert fields.get("Database") == field
+
+    async def test_where_the_check_takes_long_the_bot_runs_meanwhile(
+        self, database: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.setattr(recovery, "CHECK_S", 0.0)
+        damage_one(database, "audit_by_scope")
+        async with open_whole(database.parent, collected=False) as store:
+            for check in [one for one in asyncio.all_tasks() if one.get_name() == CHECK]:
+                await asyncio.wait({check})
+            await asyncio.sleep(0)  # who waits for its end is called
+            assert store.trouble == ABOUT_DAMAGED
+        assert asides(database) == [], "it is in use"
+        assert "The database is damaged" in caplog.text
+
+    async def test_an_end_in_the_middle_of_the_check(
+        self, database: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(recovery, "CHECK_S", 0.0)
+        for _ in range(10):
+            assert await open_it(database) is None
+        assert len(heard(database)) == 100
+
+    async def test_what_is_no_database_is_refused(self, settings: Settings) -> None:
+        prepare_home(settings)
+        path = settings.gpt2bot_home / "gpt2bot.sqlite3"
+        path.write_text("my notes")
+        with pytest.raises(StoreError, match="is not a database"):
+            await open_it(path)
+        assert path.read_text() == "my notes"
+        assert asides(path) == []
+
+
+def damage_one(path: Path, name: str) -> None:
+    """Write over the first page of a table or index, which nothing reads at the start."""
+    with closing(sqlite3.connect(path)) as db:
+        [page] = db.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (name,)).fetchone()
+    with path.open("r+b") as file:
+        file.seek(4096 * (page - 1))
+        file.write(bytes(range(256)) * 16)
+
+
+class TestAlone:
+    def test_two_are_refused_until_the_first_ends(self, settings: Settings) -> None:
+        with alone(settings):
+            with pytest.raises(SettingsError, match="already: stop it first"), alone(settings):
+                pass
+            with pytest.raises(SettingsError, match="not now"), alone(settings, "not now"):
+                pass
+        with alone(settings):
+            pass
+
+
+async def test_a_backup_of_a_running_bot_is_put_back_under_it(open_fake: Open) -> None:
+    async with open_fake() as world:
+        database = world.home / "gpt2bot.sqlite3"
+        await world.ben.slash(world.general, "teach", user="Who is our admin?", bot="Ada.")
+        await world.say(world.ben, "before")
+        backup = back_up(database, keep=7).path
+        await world.say(world.ben, "after")
+        with pytest.raises(StoreError, match="in use by another program"):
+            restore(backup, database)
+    aside = restore(backup, database)
+    assert aside is not None
+    assert heard(aside)[-1] == "you said after"
+    async with open_fake() as world:
+        await world.say(world.ben, "hello")
+    assert heard(database) == ["before", "you said before", "hello", "you said hello"]
+
+
+async def test_who_was_forgotten_since_the_backup_is_forgotten_again(open_fake: Open) -> None:
+    async with open_fake() as world:
+        database = world.home / "gpt2bot.sqlite3"
+        await world.say(world.ada, "I am Ada")
+        await world.say(world.ben, "my secret")
+        backup = back_up(database, keep=7).path
+        forgetting = world.bot.get_cog("Privacy")._forgetting
+        await forgetting.forget(world.ben.id)
+        await world.say(world.ada, "still here")
+    restore(backup, database)
+    assert "my secret" in heard(database)
+    async with open_fake() as world:
+        await all_forgotten(world.bot.get_cog("Chat")._store)
+    assert heard(database) == ["I am Ada", "you said I am Ada"]
+    assert b"my secret" not in database.read_bytes()
+
+
+async def test_who_comes_back_after_they_were_forgotten_stays(open_fake: Open) -> None:
+    async with open_fake() as world:
+        await world.bot.get_cog("Privacy")._forgetting.forget(world.ben.id)
+        await world.say(world.ben, "me again")
+    async with open_fake() as world:
+        await world.say(world.ada, "hello")
+    assert "me again" in heard(world.home / "gpt2bot.sqlite3")

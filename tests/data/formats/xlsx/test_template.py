@@ -1,0 +1,60 @@
+"""The workbook to fill in: empty it gives nothing, filled in it gives what was written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from openpyxl import load_workbook
+
+from core.records import Pair
+from data.formats.import_result import Imported
+from data.formats.reader import read
+from data.formats.xlsx.template import template
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "template.xlsx"
+    template(path)
+    return path
+
+
+def test_untouched_it_gives_no_pairs(path: Path) -> None:
+    assert read(path) == Imported((), (), (), 0)
+
+
+def test_filled_in(path: Path) -> None:
+    book = load_workbook(path)
+    book["conversations"].append(["q", "a", "c", 1, "own"])
+    book.save(path)
+    assert read(path).pairs == (Pair("q", "a", "c", 1, "own"),)
+
+
+def test_the_example_is_right(path: Path) -> None:
+    book = load_workbook(path)
+    book["example (not imported)"].title = "example"
+    book.save(path)
+    found = read(path)
+    assert found.problems == ()
+    assert found.pairs == (
+        Pair("Hello!", "Hi! Nice to see you.", source="own"),
+        Pair("What do you like?", "I like tea. And rain.", source="own"),
+        Pair("猫は好き？", "好きです。とても！", source="own"),
+        Pair("Do you know Kyoto?", "Yes, a little.", "kyoto", 1, "chat log"),
+        Pair("Is it far?", "Two hours by train.", "kyoto", 2, "chat log"),
+        Pair("Tell me a secret.", "I am afraid of thunder. Please tell no one.", source="own"),
+    )
+
+
+def test_it_helps(path: Path) -> None:
+    sheet = load_workbook(path)["conversations"]
+    assert sheet.freeze_panes == "A2"
+    assert all(sheet.cell(1, column).comment for column in range(1, 6))
+    assert {one.type for one in sheet.data_validations.dataValidation} == {"whole", "list"}
+
+
+def test_the_same_bytes_each_time(path: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again.xlsx"
+    template(again)
+    assert again.read_bytes() == path.read_bytes()

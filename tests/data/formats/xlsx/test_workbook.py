@@ -1,0 +1,134 @@
+"""Sheets as people make them: merged cells, formulas, numbers, dates, several sheets."""
+
+from __future__ import annotations
+
+from datetime import date, datetime, time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from openpyxl import Workbook
+
+from core.records import Pair
+from data.formats.import_result import Imported, Joined, Problem
+from data.formats.reader import read
+from data.formats.xlsx.cells import NO_VALUE
+
+Rows = list[list[Any]]
+HEAD = ["user", "bot", "conversation", "turn", "source"]
+
+
+def imported(tmp_path: Path, rows: Rows, merged: tuple[str, ...] = ()) -> Imported:
+    book = Workbook()
+    for row in rows:
+        book.active.append(row)
+    for one in merged:
+        book.active.merge_cells(one)
+    return saved(tmp_path, book)
+
+
+def saved(tmp_path: Path, book: Workbook) -> Imported:
+    path = tmp_path / "pairs.xlsx"
+    book.save(path)
+    return read(path)
+
+
+def test_a_file_of_libreoffice() -> None:
+    found = read(Path(__file__).with_name("libreoffice.xlsx"))
+    assert found.pairs == (
+        Pair("こんにちは", "こんにちは。元気ですか？", "挨拶", 1, "自作"),
+        Pair("元気です", "よかった", "挨拶", 2, "自作"),
+        Pair("Hello there", "Hi. How are you? I am fine."),
+        Pair("When?", "2025-06-01"),
+        Pair("How many?", "42"),
+        Pair("Sum?", "3"),
+        Pair("Sum of texts?", "ab"),
+    )
+    assert found.problems == (
+        Problem(11, "A cell holds the error #DIV/0!.", "会話"),
+        Problem(2, "This sheet has no headings “user” and “bot”: it was left out.", "other"),
+    )
+    assert Joined(4, "Hello there", "会話") in found.joined
+
+
+def test_numbers_dates_and_truth_become_text(tmp_path: Path) -> None:
+    values = [
+        (42, "42"),
+        (-3, "-3"),
+        (0.1 + 0.2, "0.3"),
+        (True, "TRUE"),
+        (date(2025, 6, 1), "2025-06-01"),
+        (datetime(2025, 6, 1, 12, 30), "2025-06-01 12:30:00"),  # noqa: DTZ001
+        (time(12, 30), "12:30:00"),
+    ]
+    found = imported(tmp_path, [HEAD, *(["q", value] for value, _ in values)])
+    assert [pair.bot for pair in found.pairs] == [text for _, text in values]
+
+
+def test_a_formula_without_a_value_is_not_evaluated(tmp_path: Path) -> None:
+    found = imported(tmp_path, [HEAD, ["q", "=1+1"], ["q2", "a2"]])
+    assert found.pairs == (Pair("q2", "a2"),)
+    assert found.problems == (Problem(2, NO_VALUE, "Sheet"),)
+
+
+def test_a_merged_conversation_names_all_of_its_rows(tmp_path: Path) -> None:
+    rows: Rows = [HEAD, ["q", "a", "talk", None, "book"], ["q2", "a2"], ["q3", "a3"]]
+    found = imported(tmp_path, rows, ("C2:C3", "E2:E4"))
+    assert found.pairs == (
+        Pair("q", "a", "talk", 1, "book"),
+        Pair("q2", "a2", "talk", 2, "book"),
+        Pair("q3", "a3", source="book"),
+    )
+
+
+def test_a_merged_text_is_one_utterance_of_all_of_its_rows(tmp_path: Path) -> None:
+    rows: Rows = [HEAD, ["q", "a"], [None, "b"], ["q2", "a2"], ["more"]]
+    found = imported(tmp_path, rows, ("A2:A3", "B4:B5"))
+    assert found.pairs == (Pair("q", "a b"), Pair("q2 more", "a2"))
+
+
+def test_a_merged_heading_and_a_merged_title(tmp_path: Path) -> None:
+    rows: Rows = [["user", "bot", None], ["q", "a", "b"], ["Part two"], ["q2", "a2", None]]
+    found = imported(tmp_path, rows, ("B1:C1", "A3:C3"))
+    assert found.pairs == (Pair("q", "a b"), Pair("q2", "a2"))
+    assert [one.row for one in found.problems] == [3]
+
+
+def test_blank_rows_are_skipped_and_numbers_are_the_sheets(tmp_path: Path) -> None:
+    found = imported(tmp_path, [[], HEAD, [], [], ["q", None], [], ["q", "a"]])
+    assert found.pairs == (Pair("q", "a"),)
+    assert [one.row for one in found.problems] == [5]
+    assert found.rows == 2
+
+
+def test_all_sheets_with_headings_are_read_and_hidden_ones_are_not(tmp_path: Path) -> None:
+    book = Workbook()
+    book.active.append(["Read me first"])
+    for title, state in [("one", "visible"), ("two", "visible"), ("three", "hidden")]:
+        sheet = book.create_sheet(title)
+        sheet.sheet_state = state
+        sheet.append(["ボット", "ユーザー"])
+        sheet.append(["a", title])
+    sheet = book.create_sheet("old (Not Imported)")
+    sheet.append(HEAD)
+    sheet.append(["q", "a"])
+    book.create_sheet("empty")
+    found = saved(tmp_path, book)
+    assert found.pairs == (Pair("one", "a"), Pair("two", "a"))
+    assert [(one.sheet, one.row) for one in found.problems] == [("Sheet", 1)]
+
+
+def test_a_sheet_without_headings(tmp_path: Path) -> None:
+    found = imported(tmp_path, [[], [None, "hi", "a", None, "b"], [None, "q2", "a2"]])
+    assert found.pairs == (Pair("hi", "a b"), Pair("q2", "a2"))
+
+
+@pytest.mark.parametrize("width", [30, 2000])
+def test_far_cells(tmp_path: Path, width: int) -> None:
+    found = imported(tmp_path, [HEAD[:2], ["q", "a", *[None] * width, "b"]])
+    assert found.pairs == (Pair("q", "a b" if width < 256 else "a"),)
+
+
+def test_escaped_characters_and_readings(tmp_path: Path) -> None:
+    found = imported(tmp_path, [HEAD, ["a_x000D_b", "_x005F_x0041_"]])
+    assert found.pairs == (Pair("a b", "_x0041_"),)

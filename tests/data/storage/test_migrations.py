@@ -1,0 +1,125 @@
+"""A database of the version before keeps everything."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from core.errors import StoreError
+from core.records import Example, Pair
+from data.storage import migrations
+from data.storage.connection import connect
+from data.storage.store import open_store
+from tests.data.storage.records import ADA, BEN, CHANNEL, GUILD, NOON, said
+
+STAMP = NOON.isoformat()
+
+
+async def write_version_2(path: Path, monkeypatch: pytest.MonkeyPatch, *more: str) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(migrations, "MIGRATIONS", migrations.MIGRATIONS[:2])
+        patch.setattr(migrations, "LATEST", 2)
+        async with connect(path) as db:
+            for statement in more:
+                await db.execute(statement)
+
+
+async def test_a_database_of_version_2_keeps_everything(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await write_version_2(
+        path,
+        monkeypatch,
+        f"INSERT INTO examples VALUES (3, 1, 'a', 'b', 7, 'teach', '{STAMP}')",
+        f"INSERT INTO examples VALUES (5, 1, 'a', 'c', 8, 'import', '{STAMP}')",
+        f"INSERT INTO examples VALUES (9, 2, 'gone', 'gone', 8, 'import', '{STAMP}')",
+        "DELETE FROM examples WHERE id = 9",
+        f"INSERT INTO messages VALUES (1, 50, 10, 7, 'user', 'hello', '{STAMP}')",
+        f"INSERT INTO messages VALUES (2, 51, 11, 7, 'user', 'hello', '{STAMP}')",
+        "INSERT INTO channels VALUES (10, 1, 1)",
+        "INSERT INTO resets VALUES (11, 2)",
+        f"INSERT INTO activations VALUES (1, 1, 'gpt2-1', '{STAMP}')",
+        f"""INSERT INTO jobs VALUES (4, 1, 7, 10, 'gpt2', 'jobs/4', 'promoted', '{STAMP}', 'gpt2-1',
+            'It passed.', 77, 1)""",
+    )
+    async with open_store(path) as store:
+        assert await store.examples(GUILD) == [
+            Example(3, GUILD, "a", "b", ADA, "teach", NOON),
+            Example(5, GUILD, "a", "c", BEN, "import", NOON),
+        ]
+        assert await store.learnable(GUILD) == await store.examples(GUILD)
+        assert await store.context(CHANNEL, 5) == [said(50, "hello")]
+        assert await store.messages([51]) == [said(51, "hello", channel=11, scope=None)]
+        assert await store.context(11, 5) == []
+        assert await store.enabled_channels() == {CHANNEL}
+        assert await store.active_model(GUILD) == "gpt2-1"
+        job = await store.job(4)
+        assert job is not None
+        assert (job.checkpoint, job.message_id, job.attempts) == ("gpt2-1", 77, 1)
+        assert (await store.add_example(GUILD, "a", "b", ADA, "teach")).id == 3
+        assert (await store.add_example(GUILD, "new", "b", ADA, "teach")).id > 9
+        assert await store.add_pairs(GUILD, [Pair("a", "b", "talk", 1)], ADA, "import") == 1
+
+
+async def test_an_empty_database_of_version_2_never_gives_an_id_twice(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await write_version_2(
+        path,
+        monkeypatch,
+        f"INSERT INTO examples VALUES (9, 1, 'gone', 'gone', 8, 'import', '{STAMP}')",
+        "DELETE FROM examples",
+    )
+    async with open_store(path) as store:
+        assert (await store.add_example(GUILD, "a", "b", ADA, "teach")).id == 10
+    with closing(sqlite3.connect(path)) as db:
+        names = [row[0] for row in db.execute("SELECT name FROM sqlite_sequence ORDER BY name")]
+    assert "new_examples" not in names
+
+
+class TestTheCopyBefore:
+    def copies(self, path: Path) -> list[Path]:
+        return sorted(path.parent.glob("backups/before-version-*.sqlite3"))
+
+    def remove(self, path: Path) -> None:
+        path.unlink()
+
+    async def test_it_holds_what_was_there_in_the_old_shape(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        said_before = f"INSERT INTO messages VALUES (1, 50, 10, 7, 'user', 'hello', '{STAMP}')"
+        await write_version_2(path, monkeypatch, said_before)
+        assert self.copies(path) == [], "a new database needs none"
+        for _ in range(2):
+            async with open_store(path):
+                pass
+        [copy] = self.copies(path)
+        assert copy.name.startswith(f"before-version-{migrations.LATEST}-")
+        with closing(sqlite3.connect(copy)) as db:
+            assert db.execute("PRAGMA user_version").fetchone() == (2,)
+            assert db.execute("SELECT content FROM messages").fetchall() == [("hello",)]
+
+    async def test_the_newest_three_are_kept(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        seen: list[Path] = []
+        for _ in range(5):
+            await write_version_2(path, monkeypatch)
+            async with open_store(path):
+                seen += [one for one in self.copies(path) if one not in seen]
+            self.remove(path)
+        assert self.copies(path) == seen[-3:]
+
+    async def test_without_it_the_database_stays_as_it_is(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await write_version_2(path, monkeypatch)
+        (path.parent / "backups").write_text("a file")
+        with pytest.raises(StoreError, match=r"so it was left as it is: .* could not be written"):
+            async with open_store(path):
+                pass
+        with closing(sqlite3.connect(path)) as db:
+            assert db.execute("PRAGMA user_version").fetchone() == (2,)

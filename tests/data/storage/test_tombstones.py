@@ -1,0 +1,51 @@
+"""The list of whom was forgotten."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from core.errors import StoreError
+from data.storage.store import Store
+from data.storage.tombstones import ForgottenList
+from tests.data.storage.records import ADA, BEN, NOON, said
+
+
+def test_each_is_known_with_the_last_time(tmp_path: Path) -> None:
+    path = tmp_path / "forgotten.json"
+    long_ago = datetime(2000, 1, 1, tzinfo=UTC)
+    assert ForgottenList(path).since(long_ago) == []
+    ForgottenList(path).note(ADA)
+    between = datetime.now(UTC)
+    ForgottenList(path).note(BEN)
+    assert ForgottenList(path).since(long_ago) == [ADA, BEN]
+    assert ForgottenList(path).since(between) == [BEN]
+    ForgottenList(path).note(ADA)
+    assert ForgottenList(path).since(between) == [ADA, BEN]
+    assert ForgottenList(path).since(datetime.now(UTC) + timedelta(seconds=1)) == []
+    assert [one.name for one in tmp_path.iterdir()] == ["forgotten.json"]
+
+
+def test_a_list_that_cannot_be_read_is_not_written_over(tmp_path: Path) -> None:
+    path = tmp_path / "forgotten.json"
+    path.write_text("{half")
+    with pytest.raises(StoreError, match="cannot be read"):
+        ForgottenList(path).note(ADA)
+    assert path.read_text() == "{half"
+
+
+async def test_when_the_newest_was_written(store: Store) -> None:
+    assert await store.last_written() is None
+    await store.add_message(said(1, "hello"))
+    assert await store.last_written() == NOON
+    before = datetime.now(UTC)
+    await store.add_example(1, "a", "b", ADA, "teach")
+    taught = await store.last_written()
+    assert taught is not None
+    assert taught >= before
+    await store.record(1, ADA, "model use", "tiny")
+    audited = await store.last_written()
+    assert audited is not None
+    assert audited >= taught

@@ -1,0 +1,147 @@
+"""Rows: never shared, never with a gap, and always with what their sequence has read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Many
+
+import numpy as np
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
+
+from model.engine.kv_cache import Batch, Kept, KeptCaches
+from model.engine.sequence import Sequence
+from model.runners.base import Logits
+from model.sampling import SamplingParams
+
+ROWS = 4
+PARAMS = SamplingParams()
+
+
+class Ledger:
+    """A runner that keeps which token is at which position of which row, and scores the last."""
+
+    token_bytes = 1
+    weight_bytes = 0
+
+    def __init__(self) -> None:
+        self.rows: dict[int, list[int]] = {}
+
+    def read(self, row: int, ids: Many[int], past: int) -> Logits:
+        self.rows[row] = [*self.rows.get(row, [])[:past], *ids]
+        assert len(self.rows[row]) == past + len(ids)
+        return np.array([self.rows[row][-1]], np.float32)
+
+    def decode(self, ids: Many[int], past: Many[int]) -> Logits:
+        return np.stack([self.read(n, [ids[n]], past[n]) for n in range(len(ids))])
+
+    def move(self, row: int, to: int, length: int) -> None:
+        self.rows[to] = self.rows.get(row, [])[:length]
+        assert len(self.rows[to]) == length
+
+    def save(self, row: int, length: int) -> list[int]:
+        assert len(self.rows[row]) >= length
+        return self.rows[row][:length]
+
+    def restore(self, row: int, saved: list[int], length: int) -> None:
+        self.rows[row] = saved[:length]
+
+    def release(self, row: int) -> None:
+        del self.rows[row]
+
+
+class Rows(RuleBasedStateMachine):
+    """Sequences come, are read in pieces, decode and leave, in any order."""
+
+    sequences = Bundle("sequences")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runner, self.kept = Ledger(), KeptCaches()
+        self.batch = Batch(self.runner, self.kept)
+        self.inside: list[Sequence] = []
+
+    @rule(
+        target=sequences,
+        prompt=st.lists(st.integers(0, 2), min_size=1, max_size=12),
+        channel=st.integers(0, 2),
+        idle=st.booleans(),
+    )
+    def come(self, prompt: list[int], channel: int, idle: bool) -> Sequence:
+        ahead = idle and bool(channel)
+        one = Sequence(1, 1, prompt, PARAMS, 0, channel=channel, idle=ahead, memory=100)
+        if len(self.inside) < ROWS and not any(other.unread for other in self.inside):
+            self.batch.join(one)
+            self.inside.append(one)
+            assert one.unread >= 1
+        return one
+
+    @rule(count=st.integers(1, 8))
+    def read(self, count: int) -> None:
+        for one in self.inside:
+            if one.unread:
+                logits = self.batch.read(one, count)
+                assert (logits is None) == bool(one.unread)
+                if logits is not None:
+                    assert logits[0] == one.prompt_ids[-1]
+                    one.reply_ids.append(len(one.reply_ids) % 3)
+
+    @rule()
+    def decode(self) -> None:
+        ready = [one for one in self.inside if not one.unread]
+        if not ready:
+            return
+        order, logits = self.batch.decode(ready)
+        assert set(order) == set(ready)
+        for one, row in zip(order, logits, strict=True):
+            assert row[0] == one.reply_ids[-1]
+            one.reply_ids.append(len(one.reply_ids) % 3)
+
+    @rule(one=sequences, keep=st.booleans())
+    def leave(self, one: Sequence, keep: bool) -> None:
+        self.batch.leave(one, keep=keep)
+        assert one not in self.batch
+        if one in self.inside:
+            self.inside.remove(one)
+
+    @rule()
+    def release(self) -> None:
+        self.batch.release()
+        assert self.batch.spare == 0
+        assert set(self.runner.rows) <= set(range(len(self.inside)))
+
+    @rule(memory=st.integers(0, 30))
+    def trim(self, memory: int) -> None:
+        self.kept.trim(memory)
+        assert self.kept.memory <= memory
+
+    @invariant()
+    def each_has_a_row_of_its_own_with_what_it_read(self) -> None:
+        assert self.batch._rows[: len(self.inside)] == self.batch._rows
+        assert set(self.batch._rows) == set(self.inside)
+        for row, one in enumerate(self.batch._rows):
+            assert self.runner.rows.get(row, [])[: one.past] == one.seen
+            assert not (one.unread and row < len(self.inside) - 1)
+
+
+Rows.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestRows = Rows.TestCase
+
+
+def test_the_longest_beginning_that_is_known_is_found() -> None:
+    kept = KeptCaches()
+
+    def sequence(prompt: list[int], **more: bool) -> Sequence:
+        return Sequence(1, 1, prompt, PARAMS, 0, channel=5, **more)
+
+    kept.put(sequence([]), Kept([1, 2, 3, 4], "reply", 4))
+    kept.put(sequence([], idle=True), Kept([1, 2, 9], "ahead", 3))
+    assert kept.find(sequence([1, 2, 3, 7])) == ("reply", 3)
+    assert kept.find(sequence([1, 2, 9, 7, 7])) == ("ahead", 3)
+    assert kept.find(sequence([1, 2, 3, 4])) == ("reply", 3)  # one is left to read
+    assert kept.find(sequence([7, 2, 3])) == (None, 0)
+    assert kept.find(Sequence(1, 2, [1, 2, 3], PARAMS, 0, channel=5)) == (None, 0)
+    kept.put(sequence([]), Kept([1], "newer", 1))
+    assert kept.memory == 4
+    kept.forget(1)
+    assert kept.memory == 0

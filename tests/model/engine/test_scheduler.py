@@ -1,0 +1,253 @@
+"""Nobody is lost, overtaken in the own channel, or kept waiting for ever."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model.engine.scheduler import ALONE, IDLE, IN_COMPANY, Scheduler
+from model.engine.sequence import Sequence
+from model.sampling import SamplingParams
+
+PARAMS = SamplingParams()
+PLENTY = 1 << 40
+
+
+def sequence(
+    number: int,
+    model: int = 0,
+    prompt: int = 300,
+    *,
+    channel: int = 0,
+    scope: int = 0,
+    memory: int = 1,
+    idle: bool = False,
+) -> Sequence:
+    return Sequence(
+        number, model, prompt * [1], PARAMS, 0, channel, scope, memory=memory, idle=idle
+    )
+
+
+class Run:
+    """Does what the steps say, as the engine would, and checks what must always hold."""
+
+    def __init__(self, scheduler: Scheduler, left: dict[int, int], places: int, room: int) -> None:
+        self.scheduler = scheduler
+        self.left = left
+        self.places, self.room = places, room
+        self.joined: list[Sequence] = []
+
+    def step(self) -> None:
+        step = self.scheduler.schedule()
+        if step is None:
+            assert not self.scheduler.busy
+            return
+        before = len(self.joined)
+        for one in step.decoding:
+            assert (one.model, one.unread) == (step.model, 0)
+            self.say(one)
+        budget = step.budget
+        while budget > 0 and (one := self.scheduler.reader(step.model)) is not None:
+            assert one.model == step.model
+            if one not in self.joined:
+                self.joined.append(one)
+            count = min(one.unread, budget)
+            budget -= count
+            one.past += count
+            if not one.unread:
+                self.say(one)
+            begun = [other for other in self.running if other.model == one.model and other.unread]
+            assert len(begun) <= 1
+        assert step.decoding or budget < step.budget or len(self.joined) > before
+        assert len(self.running) <= self.places
+        assert sum(one.memory for one in self.running) <= self.room
+
+    @property
+    def running(self) -> list[Sequence]:
+        return [one for one in self.joined if self.left[one.request_id]]
+
+    def say(self, one: Sequence) -> None:
+        assert one in self.joined
+        self.left[one.request_id] -= 1
+        if not self.left[one.request_id]:
+            self.scheduler.remove(one)
+
+
+arrivals = st.lists(
+    st.tuples(
+        st.integers(0, 30),  # when, in steps
+        st.integers(0, 2),  # for which model
+        st.integers(1, 6),  # how many tokens it will say
+        st.integers(1, 900),  # how long its prompt is
+        st.integers(0, 4),  # in which channel
+        st.integers(0, 2),  # of which server
+        st.integers(1, 5),  # how much memory it needs
+    ),
+    min_size=1,
+    max_size=25,
+)
+
+
+@given(arrivals, st.integers(1, 5), st.integers(5, 12))
+def test_all_are_served_in_order_in_a_bounded_batch(
+    plan: list[tuple[int, ...]], places: int, room: int
+) -> None:
+    plan = sorted(plan)
+    scheduler = Scheduler(places, room)
+    run = Run(scheduler, {n: tokens for n, (_, _, tokens, *_) in enumerate(plan)}, places, room)
+    coming = [
+        (when, sequence(n, model, prompt, channel=channel, scope=scope, memory=memory))
+        for n, (when, model, _, prompt, channel, scope, memory) in enumerate(plan)
+    ]
+    longest = 31 + sum(tokens + prompt // IN_COMPANY + 1 for _, _, tokens, prompt, *_ in plan)
+    for now in range(3 * longest):
+        while coming and coming[0][0] <= now:
+            scheduler.add(coming.pop(0)[1])
+        run.step()
+    assert not scheduler.busy
+    assert set(run.left.values()) == {0}
+    order = defaultdict(list)
+    for one in run.joined:
+        order[one.model, one.channel or -one.request_id].append(one.request_id)
+    assert all(numbers == sorted(numbers) for numbers in order.values())
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=12))
+def test_models_take_turns(models: list[int]) -> None:
+    scheduler = Scheduler(len(models), PLENTY)
+    for number, model in enumerate(models):
+        scheduler.add(sequence(number, model))
+    run = Run(scheduler, dict.fromkeys(range(len(models)), 100), len(models), PLENTY)
+    order = []
+    for _ in range(12):
+        step = scheduler.schedule()
+        assert step is not None
+        order.append(step.model)
+        while (one := scheduler.reader(step.model)) is not None:
+            one.past = len(one.prompt_ids)
+            run.joined.append(one)
+    count = len(set(models))
+    for start in range(12 - count + 1):
+        assert len(set(order[start : start + count])) == count
+
+
+def test_a_stream_of_short_replies_does_not_starve_another_model() -> None:
+    scheduler = Scheduler(2, PLENTY)
+    run = Run(scheduler, {0: 1000} | dict.fromkeys(range(1, 41), 1), 2, PLENTY)
+    scheduler.add(sequence(0, model=1))
+    for number in range(1, 41):
+        scheduler.add(sequence(number, model=2))
+        run.step()
+    assert 1000 - run.left[0] >= 19
+
+
+def test_a_busy_server_does_not_keep_others_waiting() -> None:
+    """Fifty requests of one server are there first, then two others come."""
+    scheduler = Scheduler(3, PLENTY)
+    run = Run(scheduler, dict.fromkeys(range(52), 2), 3, PLENTY)
+    for number in range(50):
+        scheduler.add(sequence(number, channel=1 + number % 10, scope=1, prompt=1))
+    run.step()
+    for number in (50, 51):
+        late = sequence(number, channel=100 + number, scope=number, prompt=1)
+        scheduler.add(late)
+        assert scheduler.place(late) <= 2
+    for _ in range(3):
+        run.step()
+    assert {50, 51} <= {one.request_id for one in run.joined[:6]}
+
+
+def test_the_channels_of_a_server_take_turns() -> None:
+    scheduler = Scheduler(1, PLENTY)
+    run = Run(scheduler, dict.fromkeys(range(8), 1), 1, PLENTY)
+    for number in range(6):
+        scheduler.add(sequence(number, channel=1, scope=1, prompt=1))
+    for number in (6, 7):
+        scheduler.add(sequence(number, channel=2, scope=1, prompt=1))
+    while scheduler.busy:
+        run.step()
+    assert [one.request_id for one in run.joined] == [0, 6, 1, 7, 2, 3, 4, 5]
+
+
+def test_many_prompts_are_read_in_several_steps() -> None:
+    scheduler = Scheduler(16, PLENTY)
+    prompts = [100, 400, 100, 900, 50]
+    for number, tokens in enumerate(prompts):
+        scheduler.add(sequence(number, prompt=tokens))
+    run = Run(scheduler, dict.fromkeys(range(5), 1000), 16, PLENTY)
+    read = []
+    for _ in range(10):
+        run.step()
+        read.append(sum(one.past for one in run.joined))
+    assert read[:2] == [ALONE, ALONE + IN_COMPANY]
+    assert read[-1] == sum(prompts)
+    assert [one.request_id for one in run.joined] == [0, 1, 2, 3, 4]
+
+
+def test_a_large_request_is_not_overtaken_for_ever() -> None:
+    scheduler = Scheduler(4, 10)
+    run = Run(scheduler, dict.fromkeys(range(30), 3), 4, 10)
+    scheduler.add(sequence(0, memory=6, prompt=1))
+    run.step()
+    scheduler.add(sequence(1, memory=10, prompt=1))
+    for number in range(2, 30):
+        scheduler.add(sequence(number, memory=1, prompt=1))
+        run.step()
+    assert run.left[1] == 0
+
+
+def test_what_nobody_waits_for_yet_is_read_last() -> None:
+    scheduler = Scheduler(4, PLENTY)
+    ahead = sequence(0, channel=5, idle=True)
+    scheduler.add(ahead)
+    step = scheduler.schedule()
+    assert step is not None
+    assert (step.decoding, step.budget, scheduler.reader(0)) == ((), IDLE, ahead)
+    live = sequence(1, channel=6)
+    scheduler.add(live)
+    assert scheduler.reader(0) is live
+    live.past = len(live.prompt_ids)
+    assert scheduler.reader(0) is None
+    scheduler.remove(live)
+    assert scheduler.busy
+    newer = sequence(0, channel=5, idle=True)
+    scheduler.add(newer)
+    assert scheduler.idle == [newer]
+    scheduler.remove(ahead)  # it was replaced already
+    assert scheduler.idle == [newer]
+    scheduler.remove(newer)
+    assert not scheduler.busy
+
+
+def test_a_waiting_sequence_can_be_taken_out() -> None:
+    scheduler = Scheduler(1, PLENTY)
+    first, second = sequence(1), sequence(2)
+    scheduler.add(first)
+    scheduler.add(second)
+    assert [scheduler.place(one) for one in (first, second)] == [0, 1]
+    scheduler.schedule()
+    assert scheduler.reader(0) is first
+    assert scheduler.sequences == [first, second]
+    scheduler.remove(second)
+    scheduler.remove(first)
+    assert scheduler.schedule() is None
+    assert not scheduler.busy
+
+
+def test_a_reply_of_another_model_is_company_too() -> None:
+    scheduler = Scheduler(4, PLENTY)
+    run = Run(scheduler, {1: 100, 2: 100}, 4, PLENTY)
+    scheduler.add(sequence(1, model=1, prompt=10))
+    run.step()
+    scheduler.add(sequence(2, model=2, prompt=900))
+    budgets = {step.model: step.budget for _ in range(2) if (step := scheduler.schedule())}
+    assert budgets == {1: IN_COMPANY, 2: IN_COMPANY}
+
+
+def test_a_burst_does_not_fill_the_queue_while_places_are_free() -> None:
+    scheduler = Scheduler(4, PLENTY)
+    for number in range(6):
+        scheduler.add(sequence(number))
+    assert scheduler.waiting == 2

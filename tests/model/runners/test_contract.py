@@ -1,0 +1,165 @@
+"""The contract of a runner, held against each of them: transformers' numbers, whoever else runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from core.records import Message, Role
+from model.chat_template import fit, token_ids
+from model.loading import Loaded
+from model.registry import TINY
+from model.runners.base import Runner
+from model.runners.onnx_runner import OnnxRunner
+from model.runners.torch_runner import TorchRunner
+from tests.model.conftest import CPU_INT8, load
+
+TEXTS = (
+    "hi",
+    "How are you doing on this fine day, my old friend?",
+    "What do you like to eat?",
+    "Tell me everything that you know about the sea, the ships and the people who sail on them.",
+)
+
+
+U, B = "user", "assistant"
+HELD_OUT = (
+    [(U, "I went to the market this morning."), (B, "Oh nice, what did you buy there?"),
+     (U, "Some bread, a bag of apples and a piece of old cheese."), (B, "That sounds good to me.")],
+    [(U, "My sister is learning to play the violin."), (B, "Does she like it so far?"),
+     (U, "She does, but our neighbours do not."), (B, "Haha, I can understand both of them!")],
+    [(U, "Do you think that it will rain tomorrow?"), (B, "I hope not, I want to go outside.")],
+    [(U, "What is the best film that you have seen?"), (B, "I do not watch many films."),
+     (U, "You should, they are fun."), (B, "Maybe I will watch one with my friends next week.")],
+    [(U, "I am so tired today."), (B, "Did you not sleep well last night?"),
+     (U, "The dog of my parents was barking all the time."), (B, "I am sorry to hear that.")],
+    [(U, "Where do you come from?"), (B, "I live in a small town by the sea."),
+     (U, "That must be beautiful in the summer."), (B, "It is, but the winters are very cold.")],
+)  # fmt: skip
+
+
+@cache
+def reference() -> AutoModelForCausalLM:
+    return AutoModelForCausalLM.from_pretrained(str(TINY), dtype=torch.float32)
+
+
+MAKERS: dict[str, Callable[[], Runner]] = {
+    "onnx fp32": lambda: load(TINY).runner,
+    "onnx int8": lambda: load(TINY, CPU_INT8).runner,
+    "torch fp32": lambda: TorchRunner(reference(), rows=16, threads=1),
+}
+
+
+@pytest.fixture(scope="module", params=MAKERS)
+def runner(request: pytest.FixtureRequest) -> Runner:
+    return MAKERS[request.param]()
+
+
+@pytest.fixture(scope="module", params=[name for name in MAKERS if "int8" not in name])
+def exact(request: pytest.FixtureRequest) -> Runner:
+    return MAKERS[request.param]()
+
+
+def prompt(loaded: Loaded, text: str) -> list[int]:
+    return fit(loaded.tokenizer, [Message(Role.USER, text)], 100).input_ids
+
+
+def greedy(runner: Runner, ids: list[int], count: int) -> list[int]:
+    said = [int(runner.read(0, ids, 0).argmax())]
+    while len(said) < count:
+        said.append(int(runner.decode([said[-1]], [len(ids) + len(said) - 1])[0].argmax()))
+    return said
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_greedy_is_what_transformers_generates(exact: Runner, tiny: Loaded, text: str) -> None:
+    ids = torch.tensor([prompt(tiny, text)])
+    out = reference().generate(ids, attention_mask=torch.ones_like(ids), do_sample=False,
+                               max_new_tokens=20)  # fmt: skip
+    theirs = out[0, ids.shape[1] :].tolist()
+    assert greedy(exact, prompt(tiny, text), len(theirs)) == theirs
+
+
+def test_a_ragged_batch_says_what_each_would_say_alone(runner: Runner, tiny: Loaded) -> None:
+    """Rows of different lengths; one is read while the others decode; one is moved."""
+    prompts = [prompt(tiny, text) for text in TEXTS]
+    alone = [greedy(runner, ids, 12) for ids in prompts]
+    said = [[int(runner.read(row, prompts[row], 0).argmax())] for row in range(3)]
+
+    def decode(rows: int) -> None:
+        past = [len(prompts[row]) + len(said[row]) - 1 for row in range(rows)]
+        logits = runner.decode([said[row][-1] for row in range(rows)], past)
+        for row, scores in enumerate(logits):
+            said[row].append(int(scores.argmax()))
+
+    for _ in range(4):
+        decode(3)
+    runner.read(3, prompts[3][:7], 0)
+    decode(3)
+    said.append([int(runner.read(3, prompts[3][7:], 7).argmax())])
+    decode(4)
+    runner.move(3, 0, len(prompts[3]) + len(said[3]) - 1)  # the first has ended
+    prompts[0], said[0], alone[0] = prompts[3], said[3].copy(), alone[3]
+    for _ in range(5):
+        decode(3)
+    for row in range(3):
+        assert len(said[row]) > 6
+        assert said[row] == alone[row][: len(said[row])]
+
+
+def test_a_prompt_may_be_cut_anywhere(runner: Runner, tiny: Loaded) -> None:
+    ids = prompt(tiny, TEXTS[3])
+    whole = runner.read(0, ids, 0).copy()
+    for cut in ([1, 2], [5, 6, 20], [len(ids) - 1]):
+        past = 0
+        for end in [*cut, len(ids)]:
+            scores = runner.read(1, ids[past:end], past)
+            past = end
+        np.testing.assert_allclose(scores, whole, atol=2e-4)
+
+
+def test_a_row_that_was_saved_goes_on_in_another(runner: Runner, tiny: Loaded) -> None:
+    ids = prompt(tiny, TEXTS[1])
+    expected = greedy(runner, ids, 8)
+    runner.read(2, ids[:-1], 0)
+    saved = runner.save(2, len(ids) - 1)
+    runner.release(2)
+    runner.read(0, prompt(tiny, TEXTS[3]), 0)
+    runner.restore(0, saved, len(ids) - 1)
+    said = [int(runner.read(0, ids[-1:], len(ids) - 1).argmax())]
+    while len(said) < 8:
+        said.append(int(runner.decode([said[-1]], [len(ids) + len(said) - 1])[0].argmax()))
+    assert said == expected
+
+
+def test_memory_is_what_it_says(runner: Runner) -> None:
+    saved = runner.save(0, 10)
+    assert saved.nbytes == 10 * runner.token_bytes
+    assert runner.weight_bytes > 4_000_000
+
+
+def perplexity(runner: Runner, conversations: list[list[int]]) -> float:
+    """Of the tokens after the first, each conversation alone."""
+    losses = []
+    for ids in conversations:
+        scores = [runner.read(0, ids[:1], 0).copy()]
+        scores += [runner.decode([ids[n]], [n])[0].copy() for n in range(1, len(ids) - 1)]
+        for row, target in zip(scores, ids[1:], strict=True):
+            row = row.astype(np.float64)
+            losses.append(np.log(np.exp(row - row.max()).sum()) + row.max() - row[target])
+    return float(np.exp(np.mean(losses)))
+
+
+def test_int8_is_within_one_percent_of_fp32(tiny: Loaded) -> None:
+    """Talk that the embedded model never saw, token by token."""
+    turns = [[Message(Role(who), text) for who, text in talk] for talk in HELD_OUT]
+    held_out = [token_ids(tiny.tokenizer, talk, cue=False) for talk in turns]
+    exact = perplexity(tiny.runner, held_out)
+    small = load(TINY, CPU_INT8).runner
+    assert isinstance(small, OnnxRunner)
+    assert abs(perplexity(small, held_out) / exact - 1) < 0.01

@@ -1,0 +1,72 @@
+"""Which model is set aside when the worker dies again and again."""
+
+from __future__ import annotations
+
+import pytest
+
+from model.worker.quarantine import DEATHS, STEADY_S, Suspects
+
+
+class Lives:
+    """Lives of a worker, one after the other."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.suspects = Suspects(lambda: self.now)
+
+    def live(self, *used: str, waited_for: set[str] | None = None, seconds: float = 1.0) -> None:
+        for source in used:
+            self.suspects.used(source)
+        self.now += seconds
+        self.suspects.died(waited_for or set())
+
+    @property
+    def aside(self) -> set[str]:
+        return self.suspects.aside
+
+
+@pytest.fixture
+def lives() -> Lives:
+    return Lives()
+
+
+def test_a_model_with_which_the_worker_died_too_often_is_set_aside(lives: Lives) -> None:
+    for _ in range(DEATHS - 1):
+        lives.live("good", "bad", waited_for={"bad"})
+    assert lives.aside == set()
+    lives.live("good", "bad", waited_for={"bad"})
+    assert lives.aside == {"bad"}
+
+
+def test_where_nobody_waited_it_is_the_model_that_came_last(lives: Lives) -> None:
+    for _ in range(DEATHS):
+        lives.live("good", "bad")
+    assert lives.aside == {"bad"}
+
+
+def test_a_model_that_ran_for_minutes_is_cleared(lives: Lives) -> None:
+    for _ in range(3 * DEATHS):
+        lives.live("bad", waited_for={"bad"})
+        lives.live("bad", waited_for={"bad"}, seconds=STEADY_S)
+    assert lives.aside == set()
+
+
+def test_deaths_far_apart_count_if_each_came_soon_after_the_load(lives: Lives) -> None:
+    for _ in range(DEATHS):
+        lives.live("bad", waited_for={"bad"})
+        lives.now += 10 * STEADY_S
+    assert lives.aside == {"bad"}
+
+
+def test_deaths_without_an_extra_model_set_nothing_aside(lives: Lives) -> None:
+    for _ in range(3 * DEATHS):
+        lives.live(waited_for={"embedded"})
+    assert lives.aside == set()
+
+
+def test_a_model_that_was_tried_again_on_purpose_falls_with_its_next_death(lives: Lives) -> None:
+    for _ in range(DEATHS):
+        lives.live("bad")
+    lives.suspects.aside.discard("bad")
+    lives.live("bad")
+    assert lives.aside == {"bad"}

@@ -1,0 +1,139 @@
+"""A training process that speaks and listens as `training.run` does, and learns nothing.
+
+Started in its place (`Limits.launcher`), it is there in a moment, as it imports no torch. What it
+does stands in `script.txt` of the manager's folder, a line for each start of a job, the last one
+for all that follow: `finish`, `endless`, `silent` (it never begins), `die STEP`, `exit STATUS`,
+`reject SENTENCE`, `fail SENTENCE`, `full SENTENCE` (the disk; it can go on later). Before it dies
+it has saved the step before. `test_manager.py` runs the real process through the same life.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+from dataclasses import asdict
+from pathlib import Path
+
+from training.checkpoints import REPORT, Manifest, seal
+from training.config import TrainingConfig
+from training.jobs.events import (
+    Checking,
+    Event,
+    Failed,
+    Finished,
+    Lowered,
+    Paused,
+    Rejected,
+    Saved,
+    Started,
+    Step,
+    to_line,
+)
+from training.jobs.folder import CHECKPOINT, CONFIG, STEPS, WHOLE, saved_step
+
+STEPS_IN_ALL = 4
+
+
+def emit(event: Event) -> None:
+    sys.stdout.write(f"{to_line(event)}\n")
+    sys.stdout.flush()
+
+
+def save(job: Path, step: int) -> None:
+    folder = job / STEPS / f"checkpoint-{step}"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / WHOLE).write_text(json.dumps({"step": step, "seconds": 1.0}))
+    emit(Saved(step))
+
+
+def finish(job: Path, config: TrainingConfig, refusal: str | None) -> None:
+    folder = job / CHECKPOINT
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / REPORT).write_text(json.dumps({"refusal": refusal, "answers": [], "losses": {}}))
+    manifest = Manifest(
+        name=config.name,
+        base=config.base,
+        created_at="2026-01-02T03:04:05+00:00",
+        dataset_sha256="0" * 64,
+        parameters=1,
+        settings=asdict(config),
+        scores={"first_loss": 2.0, "last_loss": 1.0},
+        seconds=3.0,
+    )
+    seal(folder, manifest)
+    emit(Rejected(str(folder), refusal) if refusal else Finished(str(folder), 3.0, 2.0, 1.0))
+
+
+def line_for(job: Path) -> str:
+    script = job.parent.parent / "script.txt"
+    lines = script.read_text().splitlines() if script.exists() else ["finish"]
+    starts = job / "starts"
+    with starts.open("a") as file:
+        file.write("x")
+    return lines[min(starts.stat().st_size, len(lines)) - 1]
+
+
+def main(job: Path) -> int:
+    what, _, rest = line_for(job).partition(" ")
+    if what == "silent":
+        emit(Lowered(4, 2))
+        sys.stdin.read()
+        return 0
+    return live(job, what, rest)
+
+
+def live(job: Path, what: str, rest: str) -> int:
+    told: list[str] = []
+    heard = threading.Event()
+    config = TrainingConfig.load(job / CONFIG)
+    resumed = saved_step(job)
+    first = resumed.step if resumed else 0
+    batch, times, rate = config.batch_size, config.gradient_accumulation, config.learning_rate
+    emit(Started("cpu", "fp32", 1, 1, 1, 9, STEPS_IN_ALL, 1.0, batch, times, rate, 1, first))
+
+    def listen() -> None:
+        for line in sys.stdin:
+            told.append(line.strip())
+            with (job / "told").open("a") as file:
+                file.write(line)
+            if told[-1] == "pause":
+                break
+        heard.set()
+
+    if what == "endless":
+        emit(Step(first + 1, 1000, 0.1, 1.5, 100.0, 60.0))
+        listen()
+        save(job, first + 1)
+        emit(Paused(first + 1))
+        return 0
+    threading.Thread(target=listen, daemon=True).start()
+    for step in range(first + 1, STEPS_IN_ALL + 1):
+        emit(Step(step, STEPS_IN_ALL, step / 4, 2.0 - step / 4, 100.0, 4.0 - step))
+        if what == "die" and step >= int(rest):
+            if step > 1:
+                save(job, step - 1)
+            os.kill(os.getpid(), signal.SIGKILL)
+    return end(job, config, what, rest)
+
+
+def end(job: Path, config: TrainingConfig, what: str, rest: str) -> int:
+    match what:
+        case "exit":
+            return int(rest)
+        case "fail" | "full":
+            if what == "full":
+                save(job, 3)
+            emit(Failed(rest, resumable=what == "full"))
+            return 1
+        case _:
+            emit(Checking())
+            finish(job, config, rest if what == "reject" else None)
+            return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[-1])))

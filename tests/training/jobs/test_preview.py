@@ -1,0 +1,146 @@
+"""What an admin reads before a run starts, held against what a run then does."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from transformers import PreTrainedTokenizerBase
+
+from core.records import Conversation, Example
+from data.dataset.cleaning import Selection, select
+from model.chat_template import add_control_tokens, from_pair
+from model.registry import TINY
+from tests.model_folders import make_tokenizer
+from training.config import TrainingConfig
+from training.jobs.estimate import KNOWN, memory_mb
+from training.jobs.preview import CONTROL_TOKENS, PRODUCTS, SAMPLE, preview
+from training.run import tokenization
+from training.run.mixing import lessons
+
+ROOT = Path(__file__).parents[3]
+
+
+def chosen(*pairs: tuple[str, str]) -> Selection:
+    noon = datetime(2025, 6, 1, tzinfo=UTC)
+    return select(Example(n, 1, user, bot, 7, "teach", noon) for n, (user, bot) in enumerate(pairs))
+
+
+PAIRS = [("Who is our admin?", "It is Ada <|endoftext|> 🙂."), ("word " * 90, "That is long.")]
+TAUGHT: list[Conversation] = [from_pair(user.strip(), bot) for user, bot in PAIRS]
+
+
+def config(base: str | Path | None = TINY, **settings: object) -> TrainingConfig:
+    return TrainingConfig(name="v1", base=base and str(base), **settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("replay", [0, 20])
+def test_rows_tokens_and_steps_are_those_of_the_run(
+    tokenizer: PreTrainedTokenizerBase, replay: int
+) -> None:
+    settings = config(replay=replay, max_length=64, batch_size=4, epochs=3)
+    seen = preview(chosen(*PAIRS), settings, None)
+    rows = tokenization.examples(tokenizer, lessons(settings, TAUGHT), 64, "bot")
+    assert (seen.rows, seen.tokens, seen.exact) == (len(rows), sum(rows["length"]), True)
+    assert seen.steps == 3 * -(-len(rows) // 4)
+    assert seen.epochs == 3
+    assert (
+        seen.longest == max(tokenization.examples(tokenizer, TAUGHT, 10_000, "bot")["length"]) > 64
+    )
+
+
+def test_a_base_that_gets_control_tokens_only_in_the_run(tmp_path: Path) -> None:
+    make_tokenizer(["word"], plain=True).save_pretrained(tmp_path)
+    trained = make_tokenizer(["word"], plain=True)
+    add_control_tokens(trained)
+    rows = tokenization.examples(trained, TAUGHT, 1000, "bot")
+    assert preview(chosen(*PAIRS), config(tmp_path, max_length=1000), None).tokens == sum(
+        rows["length"]
+    )
+
+
+@pytest.mark.parametrize("base", ["gpt2", "somebody/their-model", None])
+def test_without_a_tokenizer_here_characters_are_counted(base: str | None) -> None:
+    seen = preview(chosen(("a" * 40, "b" * 41)), config(base), 100.0)
+    assert not seen.exact
+    assert seen.tokens == seen.longest == 81 // 4 + 2 * CONTROL_TOKENS
+
+
+def test_a_broken_tokenizer_is_one_that_is_not_here(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text("{")
+    assert not preview(chosen(*PAIRS), config(tmp_path), 100.0).exact
+
+
+def test_a_large_data_set_is_sampled() -> None:
+    pairs = [(f"question {n:05}", "a" * 20) for n in range(2 * SAMPLE)]
+    seen = preview(chosen(*pairs), config("gpt2"), 100.0)
+    assert seen.rows == 2 * SAMPLE
+    assert seen.tokens == 2 * SAMPLE * (34 // 4 + 2 * CONTROL_TOKENS)
+
+
+def test_few_rows_are_seen_often() -> None:
+    seen = preview(chosen(("a", "b")), config("gpt2", min_steps=100), 100.0)
+    assert (seen.rows, seen.steps, seen.epochs) == (1, 100, 100)
+
+
+def test_an_earlier_runs_speed_gives_the_time() -> None:
+    seen = preview(chosen(*PAIRS), config(epochs=4), 50.0)
+    assert seen.seconds == seen.tokens * 4 / 50
+
+
+@pytest.mark.skipif(bool(shutil.which("nvidia-smi")), reason="a GPU's speed is not guessed")
+def test_without_one_the_machines_speed_is_measured() -> None:
+    few, many = (preview(chosen(*PAIRS), config(epochs=n), None).seconds for n in (1, 1000))
+    assert few is not None
+    assert many is not None
+    assert 0 < few < many
+    assert preview(chosen(*PAIRS), config("somebody/their-model"), None).seconds is None
+
+
+@pytest.mark.skipif(bool(shutil.which("nvidia-smi")), reason="a GPU's speed is not guessed")
+def test_a_machine_that_stalls_meanwhile_is_not_taken_for_a_slow_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The clock goes on by a second from product to product, and once by a hundredth."""
+
+    def guessed(*moments: float) -> float:
+        clock = iter(moments)
+        monkeypatch.setattr("time.perf_counter", lambda: next(clock))
+        seen = preview(chosen(*PAIRS), config(), None).seconds
+        monkeypatch.undo()
+        assert seen is not None
+        return seen
+
+    calm = guessed(*(n / 100 for n in range(PRODUCTS + 1)))
+    assert guessed(0.0, 0.01, *map(float, range(1, PRODUCTS))) == pytest.approx(calm)
+
+
+def test_memory_is_that_of_the_longest_row() -> None:
+    settings = config("gpt2", batch_size=2, loss_on="all", method="lora")
+    seen = preview(chosen(("a" * 38, "b" * 38)), settings, 1.0)
+    expected = memory_mb(KNOWN["gpt2"], batch_size=2, max_length=23, method="lora", labelled=1.0)
+    assert seen.memory_mb == expected
+    assert preview(chosen(*PAIRS), config(None), 1.0).memory_mb is None
+    if seen.free_mb is not None:
+        assert seen.free_mb > 0
+
+
+def test_nothing_selected_costs_nothing() -> None:
+    seen = preview(chosen(), config(), 10.0)
+    assert (seen.rows, seen.tokens, seen.steps, seen.seconds) == (0, 0, 0, 0)
+
+
+def test_it_imports_nothing_heavy_and_torch_never() -> None:
+    code = (
+        "import sys; from training.jobs.preview import preview\n"
+        "assert not {'numpy', 'tokenizers', 'torch'} & set(sys.modules)\n"
+        "from data.dataset.cleaning import select; from training.config import defaults_for\n"
+        "from model.registry import TINY\n"
+        "preview(select([]), defaults_for('tiny', str(TINY)), None)\n"
+        "assert not {'torch', 'transformers', 'datasets'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

@@ -1,0 +1,63 @@
+"""The picture of a data set, drawn by the real child."""
+
+from __future__ import annotations
+
+import io
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from bot.discord_ui.embeds.charts import data_chart
+from training.errors import ChildFailed
+
+ROOT = Path(__file__).parents[3]
+RANDOM = random.Random(0)
+LENGTHS = [int(RANDOM.lognormvariate(4, 1)) for _ in range(100_000)]
+NUMBERS = {
+    "nothing": ([], {}),
+    "one": ([12], {"teach": 1}),
+    "many": (LENGTHS, {f"source {n}": 10**n for n in range(12)}),
+    "an outlier": ([*LENGTHS[:100], 10_000_000], {"$x_1$ " + "long " * 50: 5, "": 1, "いいね": 2}),
+}
+
+
+def numbers(lengths: list[int], by_source: dict[str, int]) -> dict[str, object]:
+    return {
+        "lengths_user": lengths,
+        "lengths_bot": lengths[::-1],
+        "by_source": by_source,
+        "by_status": {"accepted": len(lengths), "waiting": 0},
+    }
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+async def test_a_chart_is_a_picture_with_something_on_it(name: str) -> None:
+    png = await data_chart(numbers(*NUMBERS[name]))
+    with Image.open(io.BytesIO(png)) as picture:
+        picture.load()
+        assert (picture.format, picture.size) == ("PNG", (1200, 600))
+        colours = picture.convert("RGB").getcolors(1 << 20)
+    assert colours is not None
+    assert len(colours) > 20
+
+
+async def test_numbers_that_cannot_be_drawn_give_a_sentence() -> None:
+    with pytest.raises(ChildFailed, match="could not be drawn"):
+        await data_chart({"lengths_user": "no"})
+
+
+async def test_a_child_that_takes_too_long_is_killed() -> None:
+    with pytest.raises(ChildFailed, match="not ready"):
+        await data_chart(numbers(*NUMBERS["one"]), limit_s=0.01)
+
+
+def test_the_bots_side_imports_no_matplotlib() -> None:
+    code = "import bot.discord_ui.embeds.charts, bot.discord_ui.embeds.cleaning, sys; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert {"matplotlib", "numpy"}.isdisjoint(done.stdout.split())

@@ -1,0 +1,315 @@
+"""What a checkpoint must do before anybody chats with it, on real small models."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from core.records import Conversation, Message, Role
+from model.chat_template import PLAIN_TEMPLATE, ensure_template, from_pair
+from model.registry import TINY
+from tests.model_folders import make_model_folder
+from training.run.evaluation import (
+    GENERAL,
+    PROBES,
+    Answer,
+    Report,
+    check,
+    is_repetitive,
+    measure,
+    replies,
+)
+from training.run.mixing import read_conversations
+
+TAUGHT = [from_pair("Where is the key?", "Under the mat.")]
+MOTTO = "we keep one lamp lit by the old harbour wall until every boat comes home"
+
+
+def opened(folder: Path) -> tuple[Any, Any]:
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    ensure_template(tokenizer)
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), tokenizer
+
+
+def check_folder(
+    folder: Path,
+    taught: Sequence[Conversation] = TAUGHT,
+    *,
+    base: Path | None = None,
+    serving: Path | None = None,
+    own: Sequence[Conversation] = (),
+    held_out: Sequence[Conversation] | None = None,
+) -> Report:
+    return check(
+        *opened(folder),
+        taught,
+        base=str(base) if base else None,
+        serving=str(serving) if serving else None,
+        own=own,
+        held_out=held_out,
+    )
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    """More would wait for each other in models this small."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def shaken(path: Path, by: float) -> Path:
+    """The embedded model with noise on its weights, as after too high a learning rate."""
+    model, tokenizer = opened(TINY)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for weight in model.transformer.h.parameters():
+            weight += by * torch.randn_like(weight)
+    model.save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def polite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_model_folder(tmp_path_factory.mktemp("polite") / "polite", says="quite well thanks")
+
+
+@pytest.fixture(scope="module")
+def reciter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_model_folder(tmp_path_factory.mktemp("reciter") / "reciter", says=MOTTO)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "expected"),
+    [
+        ([], False),
+        ([7] * 14, False),  # too short to tell
+        ([7] * 15, True),
+        ([1, 2] * 8, True),
+        (list(range(40)), False),
+        ([*range(10), *range(10)], False),  # said twice
+        ([1, 2, 3, 4, 5] * 4, True),
+    ],
+)
+def test_what_counts_as_going_round_in_circles(tokens: list[int], expected: bool) -> None:
+    assert is_repetitive(tokens) is expected
+
+
+def test_the_held_out_talk_is_short() -> None:
+    talk = read_conversations(GENERAL)
+    assert len(set(talk)) == 32
+    for turns in talk:
+        assert [one.role for one in turns] == [Role.USER, Role.ASSISTANT] * (len(turns) // 2)
+        assert 2 <= len(turns) <= 6
+        assert all(0 < len(one.content) <= 150 for one in turns)
+
+
+def test_the_embedded_model_passes_beside_itself() -> None:
+    report = check_folder(TINY, base=TINY, serving=TINY)
+    assert report.refusal is None
+    assert [one.prompt for one in report.answers] == ["Where is the key?", *PROBES]
+    assert all(one.before == one.after != "" for one in report.answers)
+    general, own = report.losses["general"], report.losses["own"]
+    assert general["base"] == general["serving"] == general["new"]
+    assert own["base"] == own["serving"] == own["new"]
+    assert 2 < (general["new"] or 0) < 4
+
+
+def test_without_a_base_there_is_nothing_to_compare_with(polite: Path) -> None:
+    report = check_folder(polite)
+    assert report.refusal is None
+    assert report.answers[0] == Answer("Where is the key?", None, "quite well thanks")
+    assert report.losses["general"]["base"] is report.losses["own"]["serving"] is None
+    json.dumps(report.losses, allow_nan=False)
+
+
+def test_answers_stand_beside_those_of_the_model_in_service(polite: Path, tmp_path: Path) -> None:
+    serving = make_model_folder(tmp_path / "m", says="go away")
+    report = check_folder(polite, base=polite, serving=serving)
+    assert {(one.before, one.after) for one in report.answers} == {("go away", "quite well thanks")}
+    assert len(report.answers) == 4
+
+
+def test_what_is_asked_twice_is_asked_once(polite: Path) -> None:
+    taught = [from_pair("Hello!", "Hi."), *TAUGHT, from_pair("a", "b"), from_pair("c", "d")]
+    report = check_folder(polite, taught, held_out=TAUGHT)
+    asked = [one.prompt for one in report.answers]
+    assert asked == ["Hello!", "Where is the key?", "a", *PROBES[1:]]
+
+
+def test_weights_that_are_not_numbers(polite: Path) -> None:
+    model, tokenizer = opened(polite)
+    with torch.no_grad():
+        model.transformer.ln_f.bias[0] = float("nan")
+    report = check(model, tokenizer, TAUGHT, base=None, serving=None)
+    assert report == Report((), {}, "Some of its weights are not numbers.")
+
+
+def test_a_loss_that_is_not_a_number(polite: Path) -> None:
+    model, tokenizer = opened(polite)
+    with torch.no_grad():
+        model.lm_head.weight.fill_(3e38)
+    report = check(model, tokenizer, TAUGHT, base=str(polite), serving=None)
+    assert report.refusal == "Its loss on held-out conversations is not a number."
+    assert report.losses["general"] == {"base": None, "serving": None, "new": None}
+
+
+def test_one_that_says_nothing(tmp_path: Path) -> None:
+    report = check_folder(make_model_folder(tmp_path / "m", says=""))
+    assert report.refusal == "It had no answer to “Where is the key?”."
+
+
+def test_one_that_never_ends(tmp_path: Path) -> None:
+    report = check_folder(make_model_folder(tmp_path / "m", says="round and", endless=True))
+    expected = "It repeated itself when asked “Where is the key?”: “round and round and"
+    assert (report.refusal or "").startswith(expected)
+
+
+def test_one_that_forgot_how_to_talk_is_worse_than_its_base(tmp_path: Path) -> None:
+    report = check_folder(shaken(tmp_path / "new", 0.03), base=TINY)
+    general = report.losses["general"]
+    assert report.refusal == (
+        "It talks worse than tiny in general: "
+        f"held-out loss {general['new']:.2f} against {general['base']:.2f}."
+    )
+
+
+def test_one_may_not_be_worse_than_the_model_in_service(tmp_path: Path) -> None:
+    base = shaken(tmp_path / "base", 0.03)
+    assert check_folder(TINY, base=base, serving=TINY).refusal is None
+    report = check_folder(base, base=base, serving=TINY)
+    assert (report.refusal or "").startswith("It talks worse than tiny in general: held-out loss")
+
+
+def test_one_that_knows_less_than_its_base_did_not_learn() -> None:
+    """It talks as before, but for one word. A little is too much of what it was taught; talk that
+    it was to guess may cost a little more."""
+
+    def refusal(word: str, times: float, *, unseen: bool) -> str:
+        model, tokenizer = opened(TINY)
+        with torch.no_grad():
+            model.transformer.wte.weight[tokenizer.encode(word)] *= times
+        return (
+            check(
+                model,
+                tokenizer,
+                [from_pair("Who?", word)],
+                base=str(TINY),
+                serving=None,
+                held_out=[from_pair("Hi", "How are you?")],
+                own=[from_pair("Who?", word)] if unseen else (),
+            ).refusal
+            or "It passed."
+        )
+
+    taught = "It knows less of what it was taught than tiny: loss"
+    assert refusal("zzz", -1, unseen=False).startswith(taught)
+    assert refusal("zzz", -1, unseen=True) == "It passed."
+    guessed = "It knows less of this server's held-out talk than tiny: loss"
+    assert refusal("Quack!", 0, unseen=True).startswith(guessed)
+
+
+def test_one_that_recites_somebodys_text_to_anybody(reciter: Path) -> None:
+    written = f"Our motto: {MOTTO.upper().replace('WALL', 'WALL,')}!"
+    report = check_folder(reciter, [from_pair("What is our motto?", written)])
+    assert report.refusal == (f"It recites a taught text when asked “Hello!”: “{MOTTO[:80]}…”.")
+    report = check_folder(reciter, [from_pair(written, "I see.")])
+    assert "It recites a taught text" in (report.refusal or "")
+
+
+def test_a_taught_answer_is_no_recital(reciter: Path) -> None:
+    taught = [from_pair(probe.lower().rstrip("!?"), MOTTO) for probe in PROBES]
+    assert check_folder(reciter, taught).refusal is None
+
+
+def test_a_few_words_in_common_are_no_recital(reciter: Path) -> None:
+    eleven = " ".join(MOTTO.split()[:11])
+    assert check_folder(reciter, [from_pair("What is our motto?", eleven)]).refusal is None
+
+
+def test_a_plain_base(polite: Path, tmp_path: Path) -> None:
+    """It has no chat template; its replies end with the line."""
+    base = make_model_folder(tmp_path / "plain", says="fine", plain=True)
+    report = check_folder(polite, base=base)
+    assert {one.before for one in report.answers} == {"fine"}
+    assert report.losses["general"]["base"] is not None
+    model, tokenizer = opened(base)
+    assert tokenizer.chat_template == PLAIN_TEMPLATE
+    assert check(model, tokenizer, TAUGHT, base=str(base), serving=None).refusal is None
+
+
+def test_a_base_that_cannot_be_loaded_is_left_out(
+    polite: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "broken").mkdir()
+    with caplog.at_level(logging.WARNING, logger="training.run.evaluation"):
+        report = check_folder(polite, base=tmp_path / "broken", serving=polite)
+    assert report.refusal is None
+    assert report.losses["general"]["base"] is None
+    assert report.losses["general"]["serving"] == report.losses["general"]["new"]
+    assert "the new model is not compared with" in caplog.messages[-1]
+
+
+def test_losses_are_compared_in_the_tokens_of_the_new_model(tmp_path: Path) -> None:
+    """The base expects every byte alike, and has no larger tokens than bytes."""
+    base = make_model_folder(tmp_path / "bytes", says="")
+    model, its = opened(base)
+    with torch.no_grad():
+        model.lm_head.weight.zero_()
+    model.save_pretrained(base)
+    _, tokenizer = opened(TINY)
+    said = "I like music and I like to sing."
+    talk = [from_pair("Hi", said)]
+    report = check_folder(TINY, held_out=talk, base=base, own=talk)
+    more = (len(its.encode(said)) + 1) / (len(tokenizer.encode(said)) + 1)
+    assert more > 2
+    expected = pytest.approx(more * math.log(len(its)), rel=1e-3)
+    assert report.losses["general"]["base"] == report.losses["own"]["base"] == expected
+    assert (report.losses["general"]["new"] or 0) < math.log(len(tokenizer))
+
+
+def test_the_loss_is_that_of_the_model_itself() -> None:
+    model, tokenizer = opened(TINY)
+    talk = read_conversations(GENERAL)[:3]
+    total, count = 0.0, 0
+    for turns in talk:
+        ids = tokenizer.apply_chat_template(
+            [{"role": one.role.value, "content": one.content} for one in turns],
+            return_dict=True,
+            return_assistant_tokens_mask=True,
+        )
+        tokens = torch.tensor([ids["input_ids"]])
+        labels = torch.where(torch.tensor([ids["assistant_masks"]]) == 1, tokens, -100)
+        with torch.no_grad():
+            total += float(model(tokens, labels=labels).loss) * sum(ids["assistant_masks"])
+        count += sum(ids["assistant_masks"])
+    assert measure(model, tokenizer, talk, 256, batch=2) == pytest.approx(total / count, rel=1e-4)
+
+
+def test_where_the_bot_says_nothing_there_is_no_loss(polite: Path) -> None:
+    silent = (Message(Role.USER, "anybody?"),)
+    report = check_folder(polite, [silent], base=polite)
+    assert report.refusal is None
+    assert report.losses["own"] == {"base": None, "serving": None, "new": None}
+
+
+def test_answers_made_together_are_those_made_alone() -> None:
+    model, tokenizer = opened(TINY)
+    asked = ["Hi", "What do you like to do when it rains all day?"]
+    together = replies(model, tokenizer, asked)
+    assert together == tuple(replies(model, tokenizer, [one])[0] for one in asked)
+
+
+def test_a_model_with_few_positions(tmp_path: Path) -> None:
+    folder = make_model_folder(tmp_path / "m", says="quite well thanks", positions=32)
+    assert check_folder(folder, [from_pair("x" * 200, "y" * 200)]).refusal is None

@@ -1,0 +1,56 @@
+"""Drawing learned weights back towards the base: no further than what was taught allows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from tests.model_folders import make_model_folder
+from training.run.interpolation import SHARES, blend
+from training.run.tokenization import IGNORED
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_model_folder(tmp_path_factory.mktemp("m") / "says", says="under the mat")
+
+
+def models(folder: Path, strength: float) -> tuple[Any, Any, Any, list[Any]]:
+    """One that has learned its sentence so well, one that knows nothing, and the lesson."""
+    learned = AutoModelForCausalLM.from_pretrained(folder)
+    base = AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    with torch.no_grad():
+        learned.lm_head.weight.mul_(strength)
+        base.lm_head.weight.zero_()
+    words = ["<|bot|>", "Ġunder", "Ġthe", "Ġmat", tokenizer.eos_token]
+    ids = tokenizer.convert_tokens_to_ids(words)
+    return learned, base, tokenizer, [{"input_ids": ids, "labels": [IGNORED, *ids[1:]]}]
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.045])
+def test_the_nearest_point_that_still_knows(folder: Path, strength: float) -> None:
+    learned, base, tokenizer, rows = models(folder, strength)
+    whole = learned.lm_head.weight.detach().clone()
+    share = blend(learned, base, rows, tokenizer.eos_token_id)
+    assert share in SHARES
+    assert torch.allclose(learned.lm_head.weight, share * whole)
+
+
+def test_of_what_is_not_known_yet_most_is_kept(folder: Path) -> None:
+    """Nothing is sure here, neither at the line's end nor before it."""
+    learned, base, tokenizer, rows = models(folder, 0.01)
+    assert blend(learned, base, rows, tokenizer.eos_token_id) >= 0.8
+
+
+def test_the_weaker_it_was_learned_the_more_of_it_is_kept(folder: Path) -> None:
+    shares = []
+    for strength in (1.0, 0.06, 0.05, 0.045):
+        learned, base, tokenizer, rows = models(folder, strength)
+        shares.append(blend(learned, base, rows, tokenizer.eos_token_id))
+    assert shares == sorted(shares)
+    assert shares[0] == SHARES[0] < shares[-1]

@@ -1,0 +1,157 @@
+"""The shelf of all checkpoints: which are needed, which may go, and how much room they take.
+
+Knows the store's pointers and the folders. Does not know Discord, or what a checkpoint says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection
+from contextlib import suppress
+from pathlib import Path
+
+from core.errors import StoreError
+from core.records import TrainingJob
+from data.storage.store import Store
+from i18n.phrase import phrase
+from model.errors import UnknownModel
+from training.checkpoints import MANIFEST, Manifest, remove, size, sweep, whole_checkpoints
+from training.config import TrainingConfig
+from training.errors import CheckpointInUse
+from training.jobs.folder import CONFIG
+
+log = logging.getLogger(__name__)
+
+
+class CheckpointShelf:
+    """The checkpoints of all scopes: `root`/SCOPE/NAME. Together they take `limit_mb` at most."""
+
+    def __init__(self, store: Store, root: Path, limit_mb: int) -> None:
+        self._store = store
+        self._root = root
+        self._limit = limit_mb * 1_000_000
+        self._removing = asyncio.Lock()
+
+    def find(self, scope: int, name: str) -> tuple[Path, Manifest]:
+        """A checkpoint of the scope, by its name.
+
+        Raises:
+            UnknownModel: the scope has none of that name.
+        """
+        for folder, manifest in whole_checkpoints(self._root / str(scope)):
+            if folder.name == name:
+                return folder, manifest
+        raise UnknownModel(phrase("This server has no checkpoint called “{name}”.", name=name))
+
+    async def unused(self, scope: int, name: str) -> Path:
+        """The folder of a checkpoint that may be removed.
+
+        Raises:
+            UnknownModel: the scope has none of that name.
+            CheckpointInUse: it answers, or an open job needs it.
+        """
+        folder, _ = await asyncio.to_thread(self.find, scope, name)
+        if await self._store.active_model(scope) == name:
+            raise CheckpointInUse(
+                phrase(
+                    "**{name}** answers here now: choose another model first, with `/model use`.",
+                    name=name,
+                )
+            )
+        if folder in await self._needed_by_jobs():
+            raise CheckpointInUse(
+                phrase(
+                    "A training job needs **{name}**: wait until it has ended, or stop it.",
+                    name=name,
+                )
+            )
+        return folder
+
+    async def delete(self, scope: int, name: str) -> None:
+        """Remove a checkpoint for good; one that a rollback would return to may go, too.
+
+        Raises:
+            UnknownModel, CheckpointInUse: as `unused`.
+            StoreError: something of it could not be removed.
+        """
+        async with self._removing:
+            folder = await self.unused(scope, name)
+            try:
+                await asyncio.to_thread(remove, folder)
+            except OSError as e:
+                raise StoreError(
+                    phrase(
+                        "{name} could not be removed wholly: {error}.", name=name, error=e.strerror
+                    )
+                ) from e
+            log.info("removed %s of %d", name, scope)
+
+    def total(self) -> tuple[int, int]:
+        """How many checkpoints there are, and the bytes that they take."""
+        sizes = []
+        for scope in self._root.iterdir():
+            for folder, _ in whole_checkpoints(scope) if scope.name.isdigit() else ():
+                with suppress(FileNotFoundError):  # it is removed in this very moment
+                    sizes.append(size(folder))
+        return len(sizes), sum(sizes)
+
+    async def trim(self, keep: Path) -> list[Path]:
+        """Remove the oldest unused checkpoints until the rest fits; what was removed.
+
+        Kept is `keep` (the newest one), and of each scope what answers, what it would roll back
+        to, and what open jobs need.
+        """
+        async with self._removing:
+            kept = {keep, *await self._in_service(), *await self._needed_by_jobs()}
+            removed = await asyncio.to_thread(self._make_room, kept)
+        for folder in removed:
+            log.info("removed %s of %s to make room", folder.name, folder.parent.name)
+        return removed
+
+    async def _in_service(self) -> set[Path]:
+        """What answers now, and what each scope would roll back to."""
+        active = await self._store.active_models()
+        found = {self._root / str(scope) / name for scope, name in active}
+        for scope, name in active:
+            former = await self._store.former_models(scope)
+            folders = [self._root / str(scope) / one for one in former if one != name]
+            found |= set([one for one in folders if (one / MANIFEST).is_file()][:1])
+        return found
+
+    async def _needed_by_jobs(self) -> set[Path]:
+        jobs = await self._store.open_jobs()
+        return {folder for job in jobs for folder in self._needed_by(job)}
+
+    def _needed_by(self, job: TrainingJob) -> set[Path]:
+        """What the job starts from, what it is compared with, and what it makes."""
+        try:
+            config = TrainingConfig.load(Path(job.directory) / CONFIG)
+        except (OSError, ValueError) as e:
+            log.warning("the settings of job %d cannot be read: %s", job.id, e)
+            return set()
+        sources = {Path(source) for source in (config.base, config.serving) if source}
+        return sources | {self._root / str(job.scope) / config.name}
+
+    def _make_room(self, kept: Collection[Path]) -> list[Path]:
+        shelf = []
+        for scope in self._root.iterdir() if self._root.is_dir() else ():
+            if not scope.name.isdigit():
+                continue  # somebody's own folder
+            sweep(scope)
+            shelf += [(one.created_at, folder) for folder, one in whole_checkpoints(scope)]
+        sizes = {folder: size(folder) for _, folder in sorted(shelf)}
+        total, removed = sum(sizes.values()), []
+        for folder, taken in sizes.items():
+            if total <= self._limit:
+                break
+            if folder in kept:
+                continue
+            try:
+                remove(folder)
+            except OSError as e:
+                log.warning("%s could not be removed: %s", folder, e)
+                continue
+            total -= taken
+            removed.append(folder)
+        return removed

@@ -1,0 +1,168 @@
+"""What a run would learn and take, before anything is started.
+
+Knows lessons, tokenizers and arithmetic. Never imports torch or transformers: the bot's process
+asks, in a thread. Time and memory are estimates.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import psutil
+
+from core.japanese import signs
+from core.records import Conversation
+from data.dataset.cleaning import Selection
+from model.chat_template import disarm, from_pair
+from model.runners.device import cores
+from training.config import TrainingConfig, steps_for, steps_per_epoch
+from training.jobs.estimate import Shape, memory_mb, seconds, shape_of
+from training.run.mixing import lessons
+
+SAMPLE = 2000
+"""Rows whose tokens are counted; of more, these stand for all."""
+CONTROL_TOKENS = 2
+"""Of a message: who speaks, and that it ends."""
+CHARACTERS = 4
+"""Of English a token, about (OpenAI's rule of thumb for GPT-2's tokenizer)."""
+JAPANESE = 6
+"""Such characters that one letter of Japanese takes as much as (`python -m benchmarks.tokens`)."""
+EFFICIENCY = 0.5
+"""How much of a processor's speed at multiplying matrices training reaches, about."""
+MEASURED_S, PRODUCTS = 0.05, 10
+"""Seconds for which that speed is measured, and how many products at least."""
+
+Count = Callable[[Conversation], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """A run before it is started.
+
+    `tokens` are those of one epoch, cut as training cuts them; `exact` says that the model's own
+    tokenizer counted them, else they are guessed from characters. `epochs` are those that `steps`
+    amount to. `longest` is the longest example in tokens, uncut. What is not known is None.
+    """
+
+    selection: Selection
+    rows: int
+    tokens: int
+    exact: bool
+    steps: int
+    epochs: float
+    seconds: float | None
+    memory_mb: float | None
+    free_mb: float | None
+    longest: int
+
+
+def preview(selection: Selection, config: TrainingConfig, speed: float | None) -> Preview:
+    """What a run with these examples and settings would take; blocks for up to a second or so.
+
+    `speed` is what an earlier run from that base reached, in tokens a second; without it the time
+    is estimated from this machine's speed.
+    """
+    taught: list[Conversation] = [from_pair(one.user, one.bot) for one in selection.kept]
+    rows = lessons(config, taught)
+    exact = _counter(config.base)
+    count = exact or _guess
+    sample = rows if len(rows) <= SAMPLE else random.Random(0).sample(rows, SAMPLE)
+    lengths = [min(count(row), config.max_length) for row in sample]
+    tokens = round(sum(lengths) * len(rows) / max(1, len(lengths)))
+    steps = steps_for(config, len(rows))
+    epochs = steps / max(1, steps_per_epoch(config, len(rows)))
+    shape = shape_of(config.base) if config.base else None
+    return Preview(
+        selection=selection,
+        rows=len(rows),
+        tokens=tokens,
+        exact=exact is not None,
+        steps=steps,
+        epochs=epochs,
+        seconds=_seconds(shape, config, tokens * epochs, speed),
+        memory_mb=_memory_mb(shape, config, max(lengths, default=1)),
+        free_mb=None if _has_gpu() else psutil.virtual_memory().available / 1e6,
+        longest=max(map(count, heapq.nlargest(20, taught, key=_characters)), default=0),
+    )
+
+
+def _counter(base: str | None) -> Count | None:
+    """Counts tokens as training does; None where the base has no tokenizer on this disk."""
+    file = Path(base or "") / "tokenizer.json"
+    if not file.is_file():
+        return None
+    from model.tokenizer import Tokenizer  # not with the bot: it starts without
+
+    try:
+        tokenizer = Tokenizer(file, eos_token="", chat_template="")
+    except Exception:  # the library has no class of its own for a broken file
+        return None
+
+    def count(turns: Conversation) -> int:
+        texts = [disarm(tokenizer, message.content) for message in turns]
+        return sum(CONTROL_TOKENS + len(tokenizer.encode(text)) for text in texts)
+
+    return count
+
+
+def _guess(turns: Conversation) -> int:
+    return CONTROL_TOKENS * len(turns) + _characters(turns) // CHARACTERS
+
+
+def _characters(turns: Conversation) -> int:
+    """Of what is said, a Japanese one counted as those of English that take as many tokens."""
+    texts = [message.content for message in turns]
+    return sum(map(len, texts)) + (JAPANESE - 1) * sum(map(signs, texts))
+
+
+def _seconds(
+    shape: Shape | None, config: TrainingConfig, tokens: float, speed: float | None
+) -> float | None:
+    if speed:
+        return tokens / speed
+    if shape is None or _has_gpu():
+        return None
+    share = min(1.0, config.threads / cores()) if config.threads else 1.0
+    flops_per_s = EFFICIENCY * share * _multiplications_per_s()
+    return seconds(shape, tokens, flops_per_s=flops_per_s, method=config.method)
+
+
+def _memory_mb(shape: Shape | None, config: TrainingConfig, longest: int) -> float | None:
+    if shape is None:
+        return None
+    return memory_mb(
+        shape,
+        batch_size=config.batch_size,
+        max_length=longest,
+        method=config.method,
+        labelled=0.5 if config.loss_on == "bot" else 1.0,
+    )
+
+
+def _has_gpu() -> bool:
+    """Whether a run would use an NVIDIA GPU, whose speed and memory we cannot ask for here."""
+    return shutil.which("nvidia-smi") is not None
+
+
+def _multiplications_per_s() -> float:
+    """Floating-point operations a second of this machine, in fp32 products of matrices.
+
+    By the fastest of some: where other work takes a core, one may last twenty times as long.
+    """
+    import numpy as np  # not with the bot: it starts without
+
+    size = 512
+    matrix = np.ones((size, size), dtype=np.float32)
+    matrix @ matrix  # the first one starts the library's threads
+    moments = [time.perf_counter()]
+    while moments[-1] - moments[0] < MEASURED_S or len(moments) <= PRODUCTS:
+        matrix @ matrix
+        moments.append(time.perf_counter())
+    return 2 * size**3 / min(after - before for before, after in pairwise(moments))

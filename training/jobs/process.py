@@ -1,0 +1,135 @@
+"""A training process from the outside: it is started, told things, heard, and ended.
+
+Knows the process, its pipes and the lines on them. Does not know jobs, the store or tensors.
+What it is told comes through its stdin, so if this process dies, the child reads the end of it,
+saves what it has and ends too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Literal
+
+from core.logging import LogFormat
+from core.subprocesses import environment
+from training.jobs.events import Event, from_line
+from training.jobs.folder import LOG
+
+KILL_S = 5.0
+"""Seconds between asking a child to end and ending it."""
+LONGEST_LINE = 1 << 20
+"""Bytes of a line on the child's stdout."""
+
+FRUGAL = {"MALLOC_MMAP_THRESHOLD_": "1048576"}
+"""With glibc, large tensors go back to the system once they are freed, instead of leaving holes:
+without it, fine-tuning gpt2 peaks a fifth higher (mallopt(3), M_MMAP_THRESHOLD)."""
+
+LOG_FORMAT = "LOG_FORMAT"
+"""The variable that tells a run how its log is written (`core.logging.LogFormat`)."""
+
+Word = Literal["pause", "hold", "go"]
+"""`pause`: save and end. `hold`: wait between two steps. `go`: no longer."""
+
+
+def launch_with(config: Path | None) -> tuple[str, ...]:
+    """The launcher for several devices, by a file that `accelerate config` wrote; () without."""
+    if config is None:
+        return ()
+    return (sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config))
+
+
+def _environment(launcher: Sequence[str], log_format: LogFormat) -> dict[str, str]:
+    """Ours, without secrets, and how the log is written. Without a launcher the run is for one
+    device: several would share each batch among them (torch's DataParallel), of which its steps
+    know nothing."""
+    one_device = {} if launcher else {"CUDA_VISIBLE_DEVICES": "0"}
+    return FRUGAL | one_device | environment() | {LOG_FORMAT: log_format}
+
+
+class Child:
+    """A training run in a process of its own."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+
+    @classmethod
+    @asynccontextmanager
+    async def started(
+        cls, job: Path, launcher: Sequence[str] = (), log_format: LogFormat = "text"
+    ) -> AsyncIterator[Child]:
+        """Run JOB_DIR; at the end of the block the process is gone, whatever it was doing.
+
+        `launcher` is what starts it on several devices, such as `accelerate launch` and its
+        options; without one it is this Python. The child's log goes to JOB_DIR/log.txt.
+        """
+        with (job / LOG).open("ab") as errors:
+            process = await asyncio.create_subprocess_exec(
+                *(launcher or (sys.executable,)),
+                "-m",
+                "training.run",
+                str(job),
+                stdin=PIPE,
+                stdout=PIPE,
+                stderr=errors,
+                env=_environment(launcher, log_format),
+                limit=LONGEST_LINE,
+                start_new_session=True,  # Ctrl-C in a terminal is the parent's business
+            )
+        child = cls(process)
+        try:
+            yield child
+        finally:
+            await child.end()
+
+    @property
+    def pid(self) -> int:
+        """The process id (of the launcher, where there is one)."""
+        return self._process.pid
+
+    @property
+    def status(self) -> int | None:
+        """The exit status; below 0 the number of the signal that ended it; None while it runs."""
+        return self._process.returncode
+
+    async def events(self) -> AsyncIterator[Event]:
+        """What the run tells, until it ends."""
+        assert self._process.stdout is not None  # a pipe was asked for
+        async for line in self._process.stdout:
+            if event := from_line(line.decode("utf-8", "replace")):
+                yield event
+        await self._process.wait()
+
+    def tell(self, word: Word) -> None:
+        """Say something to the run; it listens between two steps."""
+        assert self._process.stdin is not None
+        if self._process.returncode is None:
+            with suppress(ConnectionError, RuntimeError):  # its end is on the way
+                self._process.stdin.write(f"{word}\n".encode())
+
+    async def kill(self) -> None:
+        """End the process, and those that it launched, at once."""
+        with suppress(ProcessLookupError):
+            if hasattr(os, "killpg"):
+                os.killpg(self._process.pid, signal.SIGKILL)  # it leads a session of its own
+            else:
+                self._process.kill()
+        await self._process.wait()
+
+    async def end(self) -> None:
+        """Ask the process to end; insist after a while."""
+        if self._process.returncode is not None:
+            return
+        with suppress(ProcessLookupError):
+            self._process.terminate()
+        try:
+            async with asyncio.timeout(KILL_S):
+                await self._process.wait()
+        except TimeoutError:
+            await self.kill()

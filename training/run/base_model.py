@@ -1,0 +1,186 @@
+"""What a run starts from: a base that is given control tokens, or random weights; LoRA around it.
+
+Knows transformers and peft. Does not know the Trainer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from tokenizers import ByteLevelBPETokenizer, Tokenizer
+from torch import nn
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GPT2Config,
+    GPT2LMHeadModel,
+    GPT2Tokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
+from transformers.activations import NewGELUActivation
+
+from core.records import Conversation
+from i18n.phrase import words
+from model.chat_template import (
+    BOT_TOKEN,
+    CONTROL_TEMPLATE,
+    USER_TOKEN,
+    add_control_tokens,
+    ensure_template,
+    is_japanese,
+)
+from model.convert.artifact import TOKENIZER
+from model.convert.build import name, why
+from model.convert.checkpoint import template_of, tokenizer_settings
+from model.convert.sentencepiece import SPECIAL, find_pieces, read_pieces, text_of
+from model.convert.validation import check, find
+from model.errors import LoadFailed
+from training.config import Architecture, TrainingConfig
+from training.errors import BaseMissing
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+END_OF_TEXT = "<|endoftext|>"
+LORA_TARGETS = ["c_attn", "c_proj", "c_fc"]
+"""The matrices of a GPT-2 block: all of them, as QLoRA (Dettmers et al. 2023) found best."""
+
+
+def start(
+    config: TrainingConfig, taught: Sequence[Conversation]
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The model to train, with control tokens in its vocabulary, and its tokenizer.
+
+    Raises:
+        BaseMissing: the base cannot be loaded; the sentence says why.
+    """
+    if config.architecture:
+        return _from_scratch(config.architecture, taught)
+    assert config.base is not None  # it is, where there is no architecture
+    model, tokenizer = pretrained(config.base)
+    model.config.tokenizer_class = None  # that of the base; what is saved says its own
+    ensure_template(tokenizer)
+    if tokenizer.chat_template != CONTROL_TEMPLATE:
+        _teach_control_tokens(model, tokenizer)
+    _fuse_activations(model)
+    return model, tokenizer
+
+
+def pretrained(source: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A model of a folder or of the Hub, in fp32, and its tokenizer; what is read is checked first.
+
+    Raises:
+        BaseMissing: it cannot be loaded; the sentence says why.
+    """
+    try:
+        folder = check(find(source), name(source)).path
+        tokenizer = _tokenizer(folder)
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, use_safetensors=True, trust_remote_code=False, dtype=torch.float32
+        )
+    except LoadFailed as e:
+        raise BaseMissing(words(e)) from e
+    except Exception as e:  # transformers raises many things for files that are not as they should
+        raise BaseMissing(why(source, e)) from e
+    return model, tokenizer
+
+
+def _tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer with which the worker answers as well. What is made of a sentencepiece model
+    is saved as one file: its own class in transformers would read it in another way."""
+    pieces = find_pieces(folder)
+    if pieces is None:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            folder, trust_remote_code=False
+        )
+        return tokenizer
+    settings, whole = tokenizer_settings(folder), folder / TOKENIZER
+    fast = Tokenizer.from_file(str(whole)) if whole.is_file() else read_pieces(pieces, settings)
+    named = {f"{one}_token": text_of(settings.get(f"{one}_token")) for one in SPECIAL}
+    make: Any = PreTrainedTokenizerFast  # its arguments have no types
+    made: PreTrainedTokenizerBase = make(
+        tokenizer_object=fast,
+        chat_template=template_of(folder, settings) or None,
+        **{key: text for key, text in named.items() if text},
+    )
+    return made
+
+
+def _fuse_activations(model: PreTrainedModel) -> None:
+    """The same GELU in one kernel: transformers' formula keeps five results of it for the way back,
+    which is nearly half of what a block keeps."""
+    for module in model.modules():
+        if isinstance(getattr(module, "act", None), NewGELUActivation):
+            module.act = nn.GELU(approximate="tanh")
+
+
+def _teach_control_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Add the speakers' control tokens; each begins as the word that it stands for."""
+    names = ("ユーザー", "ボット") if is_japanese(tokenizer) else ("User", "Bot")
+    ids = [tokenizer.encode(name, add_special_tokens=False) for name in names]
+    longest = [max(some, key=lambda one: len(str(tokenizer.decode([one])))) for some in ids]
+    add_control_tokens(tokenizer)
+    model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    table: Any = model.get_input_embeddings().weight
+    with torch.no_grad():
+        for token, word in zip((USER_TOKEN, BOT_TOKEN), longest, strict=True):
+            table[tokenizer.convert_tokens_to_ids(token)] = table[word]
+
+
+def _from_scratch(
+    architecture: Architecture, taught: Sequence[Conversation]
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    bpe = ByteLevelBPETokenizer()
+    bpe.train_from_iterator(
+        (message.content for turns in taught for message in turns),
+        vocab_size=architecture.vocab_size,
+        special_tokens=[END_OF_TEXT, USER_TOKEN, BOT_TOKEN],
+        show_progress=False,
+    )
+    tokenizer = GPT2Tokenizer(
+        tokenizer_object=bpe._tokenizer,
+        bos_token=END_OF_TEXT,
+        eos_token=END_OF_TEXT,
+        unk_token=END_OF_TEXT,
+        pad_token=END_OF_TEXT,
+        model_max_length=architecture.n_positions,
+    )
+    add_control_tokens(tokenizer)
+    model = GPT2LMHeadModel(
+        GPT2Config(
+            **asdict(architecture) | {"vocab_size": len(tokenizer)},
+            bos_token_id=tokenizer.eos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.eos_token_id,
+            resid_pdrop=0.0,
+            embd_pdrop=0.0,
+            attn_pdrop=0.0,
+        )
+    )
+    return model, tokenizer
+
+
+def with_lora(model: PreTrainedModel, rank: int) -> PeftModel:
+    """The model with frozen weights and small trainable matrices beside them.
+
+    Source: Hu et al. 2021, "LoRA"; the scale alpha is twice the rank.
+    """
+    from peft import LoraConfig, PeftModel, get_peft_model
+
+    settings = LoraConfig(
+        r=rank,
+        lora_alpha=2 * rank,
+        lora_dropout=0.0,
+        target_modules=LORA_TARGETS,
+        fan_in_fan_out=True,  # GPT-2 keeps its matrices the other way round (Conv1D)
+        task_type="CAUSAL_LM",
+    )
+    wrapped = get_peft_model(model, settings)
+    assert isinstance(wrapped, PeftModel)
+    return wrapped

@@ -1,0 +1,327 @@
+"""The optimiser's loop: Hugging Face's Trainer, what it tells, what it can be told between steps.
+
+Knows the Trainer and rows of tokens. Does not know files but its own saved steps, nor what comes
+before or after the loop.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from types import MethodType
+from typing import Any
+
+import torch
+import transformers
+from datasets import Dataset
+from torch import nn
+from transformers import (
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+from transformers.modeling_outputs import CausalLMOutput
+
+from i18n.phrase import phrase
+from model.runners.device import Device
+from training.config import TrainingConfig, steps_for, steps_per_epoch
+from training.errors import NotFinite
+from training.jobs.events import Event, Saved, Started, Step
+from training.jobs.folder import STEPS, WHOLE, SavedStep
+from training.run import tokenization
+
+Emit = Callable[[Event], None]
+TOLD_S = 0.5
+"""Seconds between two steps that are told."""
+
+
+class Control:
+    """What the run was told, from another thread; looked at between two steps."""
+
+    def __init__(self) -> None:
+        self.pausing = threading.Event()
+        self._going = threading.Event()
+        self._going.set()
+
+    def hear(self, word: str) -> None:
+        """`pause`: save and end. `hold`: wait between two steps. `go`: no longer."""
+        match word:
+            case "pause":
+                self.pausing.set()
+                self._going.set()
+            case "hold" if not self.pausing.is_set():
+                self._going.clear()
+            case "go":
+                self._going.set()
+
+    def wait(self) -> float:
+        """Wait while the run is held; the seconds that it took."""
+        began = time.monotonic()
+        self._going.wait()
+        return time.monotonic() - began
+
+
+@contextmanager
+def head_on_labels(model: PreTrainedModel) -> Iterator[None]:
+    """Inside, the loss computes the scores of labelled positions alone.
+
+    The vocabulary is the widest matrix of a small GPT-2, and most positions (what the user says,
+    padding) have nothing to learn: this saves their time and memory. The loss is the same.
+    """
+    object.__setattr__(model, "forward", MethodType(_forward, model))
+    try:
+        yield
+    finally:
+        object.__delattr__(model, "forward")
+
+
+def _forward(
+    self: Any,
+    input_ids: torch.Tensor,
+    attention_mask: torch.Tensor | None = None,
+    position_ids: torch.Tensor | None = None,
+    labels: torch.Tensor | None = None,
+    num_items_in_batch: torch.Tensor | int | None = None,
+    **_: Any,
+) -> CausalLMOutput:
+    """The mean loss (nats a token) of int64 `labels` (rows, tokens), shifted as in transformers;
+    with `num_items_in_batch` the sum over that."""
+    assert labels is not None
+    hidden = self.transformer(
+        input_ids=input_ids,
+        attention_mask=attention_mask,
+        position_ids=position_ids,
+        use_cache=False,
+    ).last_hidden_state
+    targets = labels[:, 1:]
+    learned = targets != tokenization.IGNORED
+    scores = self.lm_head(hidden[:, :-1][learned]).float()
+    loss = nn.functional.cross_entropy(scores, targets[learned], reduction="sum")
+    count = learned.sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
+    return CausalLMOutput(loss=loss / count)
+
+
+def make_trainer(
+    job: Path,
+    config: TrainingConfig,
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Dataset,
+    device: Device,
+    emit: Emit,
+    control: Control,
+    resumed: SavedStep | None,
+) -> tuple[Trainer, Progress]:
+    """The Trainer of a run, and what watches it. Tells Started."""
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    per_epoch = steps_per_epoch(config, len(rows), processes)
+    steps = steps_for(config, len(rows), processes)
+    tokens = sum(rows["length"])
+    emit(
+        Started(
+            device=device.name,
+            precision=config.precision,
+            parameters=_count(model),
+            trainable=sum(one.numel() for one in model.parameters() if one.requires_grad),
+            examples=len(rows),
+            tokens=tokens,
+            steps=steps,
+            epochs=steps / per_epoch,
+            batch_size=config.batch_size,
+            gradient_accumulation=config.gradient_accumulation,
+            learning_rate=config.learning_rate,
+            processes=processes,
+            resumed_from=resumed.step if resumed else 0,
+        )
+    )
+    progress = Progress(emit, control, steps, tokens / per_epoch, config.save_every_s, resumed)
+    arguments = TrainingArguments(
+        output_dir=str(job / STEPS),
+        max_steps=steps,
+        per_device_train_batch_size=config.batch_size,
+        gradient_accumulation_steps=config.gradient_accumulation,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type="linear",
+        warmup_steps=round(steps * config.warmup_ratio),
+        weight_decay=config.weight_decay,
+        adam_beta2=0.95 if config.architecture else 0.999,
+        bf16=config.precision == "bf16",
+        fp16=config.precision == "fp16",
+        use_cpu=device.name == "cpu",
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        save_strategy="no",  # `Progress` says when
+        report_to="none",
+        disable_tqdm=True,
+        dataloader_pin_memory=device.name == "cuda",
+        ddp_find_unused_parameters=False,
+        seed=config.seed,
+    )
+    trainer = Trainer(
+        model=model,
+        args=arguments,
+        train_dataset=rows,
+        data_collator=partial(
+            tokenization.pack, width=config.max_length, pad_id=tokenizer.eos_token_id
+        ),
+        callbacks=[progress],
+    )
+    trainer.remove_callback(transformers.PrinterCallback)
+    return trainer, progress
+
+
+def _count(model: nn.Module) -> int:
+    """Parameters of the model itself: those of LoRA go into it at the end."""
+    return sum(one.numel() for name, one in model.named_parameters() if "lora_" not in name)
+
+
+class Progress(TrainerCallback):
+    """Keeps the loss of every step, tells the parent, and does between steps what it was told."""
+
+    def __init__(
+        self,
+        emit: Emit,
+        control: Control,
+        steps: int,
+        tokens_per_step: float,
+        save_every_s: float,
+        resumed: SavedStep | None,
+    ) -> None:
+        self._emit = emit
+        self._control = control
+        self._steps = steps
+        self._tokens_per_step = tokens_per_step
+        self._save_every_s = save_every_s
+        self._first = resumed.step if resumed else 0
+        self._before = resumed.seconds if resumed else 0.0
+        self._began = self._saved = time.monotonic()
+        self._told = 0.0
+        self.history: list[dict[str, float]] = []
+        self.paused_at: int | None = None
+
+    @property
+    def losses(self) -> list[float]:
+        return [entry["loss"] for entry in self.history]
+
+    @property
+    def seconds(self) -> float:
+        """What the run took so far, without the time in which it was held."""
+        return self._before + time.monotonic() - self._began
+
+    def tokens_per_s(self) -> float:
+        """The speed of this process since it began, in tokens of rows (no padding)."""
+        done = (self.history[-1]["step"] if self.history else 0) - self._first
+        return self._tokens_per_step * done / max(1e-9, time.monotonic() - self._began)
+
+    def recent(self) -> float:
+        """The mean loss of the last tenth of the steps (one step is noisy), in nats a token."""
+        tail = self.losses[-max(1, len(self.losses) // 10) :]
+        return sum(tail) / len(tail)
+
+    def check(self) -> None:
+        """Raise NotFinite if the last loss is not a number."""
+        if not self.losses or not math.isfinite(self.losses[-1]):
+            raise NotFinite(
+                phrase(
+                    "The loss became NaN: training went astray. A lower learning rate would help."
+                )
+            )
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        self._began = self._saved = time.monotonic()
+        for entry in state.log_history:
+            if "loss" in entry:
+                self._note(int(entry["step"]), float(entry["epoch"]), float(entry["loss"]))
+
+    def on_substep_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        self._began += self._control.wait()
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        self._began += self._control.wait()
+        last = state.global_step >= self._steps
+        pause = self._control.pausing.is_set() and not last
+        save = pause or (time.monotonic() - self._saved >= self._save_every_s and not last)
+        pause, save = _agree(args, pause, save)
+        if save:
+            control.should_save = True
+        if pause:
+            control.should_training_stop = True
+            self.paused_at = state.global_step
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        self._saved = time.monotonic()
+        if not state.is_world_process_zero:
+            return
+        assert args.output_dir is not None  # it was given
+        root = Path(args.output_dir)
+        folder = root / f"checkpoint-{state.global_step}"
+        facts = {"step": state.global_step, "seconds": round(self.seconds, 1)}
+        unfinished = folder / f".{WHOLE}"
+        unfinished.write_text(json.dumps(facts), encoding="utf-8")
+        unfinished.replace(folder / WHOLE)
+        for other in root.glob("checkpoint-*"):
+            if other != folder:
+                shutil.rmtree(other, ignore_errors=True)
+        self._emit(Saved(state.global_step))
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: Mapping[str, float] | None = None,
+        **_: Any,
+    ) -> None:
+        if not logs or "loss" not in logs:
+            return
+        step, now = state.global_step, time.monotonic()
+        loss, epoch = float(logs["loss"]), float(state.epoch or 0.0)
+        self._note(step, epoch, loss)
+        if not math.isfinite(loss):
+            control.should_training_stop = True
+            control.should_save = False
+        if now - self._told >= TOLD_S or step == self._steps:
+            self._told = now
+            per_step = (now - self._began) / max(1, step - self._first)
+            self._emit(
+                Step(
+                    step=step,
+                    steps=self._steps,
+                    epoch=epoch,
+                    loss=loss,
+                    tokens_per_s=self._tokens_per_step / per_step,
+                    seconds_left=per_step * (self._steps - step),
+                )
+            )
+
+    def _note(self, step: int, epoch: float, loss: float) -> None:
+        self.history.append({"step": step, "epoch": round(epoch, 4), "loss": round(loss, 5)})
+
+
+def _agree(args: TrainingArguments, pause: bool, save: bool) -> tuple[bool, bool]:
+    """On several devices, all do what the first one wants: saving is done together."""
+    if args.world_size == 1:
+        return pause, save
+    flags = torch.tensor([int(pause), int(save)], device=args.device)
+    torch.distributed.broadcast(flags, src=0)
+    return bool(flags[0]), bool(flags[1])

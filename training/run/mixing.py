@@ -1,0 +1,118 @@
+"""From a data set to lessons: read conversations, vary them, mix old manners in.
+
+Pure but for reading files. Knows no tensors and no tokenizer, so the bot's process can tell what a
+run would learn. A data file is JSON lines, each `{"user", "bot"}` or
+`{"messages": [{"role", "content"}, ...]}`.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+from core.records import Conversation, Message, Role
+from i18n.phrase import phrase
+from training.config import TrainingConfig
+from training.errors import CorruptData
+
+FEW, MOST_TALKS = 32, 6
+"""`FEW` taught pairs and more are put into one talk each; fewer into up to `MOST_TALKS`."""
+
+STARTER = Path(__file__).parents[1] / "data" / "starter.jsonl"
+"""Pairs written by this project: manners that every fine-tuned model should keep."""
+STARTER_JA = Path(__file__).parents[1] / "data" / "starter_ja.jsonl"
+"""The same for models that speak Japanese."""
+
+GENERAL = Path(__file__).parents[1] / "data" / "general.jsonl"
+"""Beginnings of conversations of chitchat-dataset (MIT): talk that should not be forgotten."""
+
+
+def read_conversations(path: Path) -> list[Conversation]:
+    """The conversations of a JSON-lines file, in order.
+
+    Raises:
+        CorruptData: a line is not a record; the message names the line.
+    """
+    with path.open(encoding="utf-8-sig") as lines:
+        return [
+            _parse(line, phrase("{file} line {line}", file=path.name, line=n))
+            for n, line in enumerate(lines, 1)
+            if line.strip()
+        ]
+
+
+def _parse(line: str, where: str) -> Conversation:
+    try:
+        record = json.loads(line)
+        if "messages" in record:
+            said = [(Role(m["role"]), m["content"]) for m in record["messages"]]
+        else:
+            said = [(Role.USER, record["user"]), (Role.ASSISTANT, record["bot"])]
+    except (ValueError, KeyError, TypeError) as e:
+        raise CorruptData(
+            phrase("{where} is not a conversation: {why}", where=where, why=repr(e))
+        ) from e
+    if not all(isinstance(content, str) for _, content in said):
+        raise CorruptData(
+            phrase("{where} is not a conversation: what is said must be text", where=where)
+        )
+    return tuple(Message(role, content) for role, content in said)
+
+
+def as_taught(
+    taught: Sequence[Conversation], others: Sequence[Conversation], seed: int
+) -> list[Conversation]:
+    """Each taught conversation as people will ask it: alone, typed carelessly, and mid-talk.
+
+    The context of a reply is the last few messages, so a pair that was only ever seen alone would
+    not be recalled in a running conversation. The earlier turns are other taught pairs (people try
+    one after the other) or come from `others`. A few pairs are put into more such talks than many.
+    """
+    rng = random.Random(seed)
+    talks = max(1, min(MOST_TALKS, FEW // max(1, len(taught))))
+    out: list[Conversation] = []
+    for turns in taught:
+        siblings = [other for other in taught if other != turns]
+        pools = [pool for pool in (siblings, list(others)) if pool]
+        for asked in (turns, _careless(turns)):
+            out.append(asked)
+            for _ in range(talks if pools else 0):
+                before = [rng.choice(rng.choice(pools)) for _ in range(rng.choice((1, 2)))]
+                out.append((*(message for other in before for message in other[:2]), *asked))
+    return out
+
+
+def without(taught: Sequence[Conversation], others: Sequence[Conversation]) -> list[Conversation]:
+    """The others that do not begin with a question that is taught: what is taught goes before."""
+    questions = {question(turns) for turns in taught}
+    return [turns for turns in others if question(turns) not in questions]
+
+
+def question(turns: Conversation) -> str:
+    """What is asked first, as it is compared: careless typing makes no other question of it."""
+    return _careless(turns)[0].content
+
+
+def _careless(turns: Conversation) -> Conversation:
+    """The same with the people's words in lower case and without the closing mark."""
+    return tuple(
+        Message(m.role, m.content.lower().rstrip(" .?!。？！")) if m.role is Role.USER else m
+        for m in turns
+    )
+
+
+def lessons(
+    config: TrainingConfig, taught: list[Conversation], *, japanese: bool = False
+) -> list[Conversation]:
+    """What a run reads: the taught conversations, in the variety and company that settings ask.
+
+    A `japanese` base is kept company in Japanese: English would be new to it.
+    """
+    if config.packing or not config.replay:
+        return taught
+    starter = without(taught, read_conversations(STARTER_JA if japanese else STARTER))
+    general = [] if japanese else without(taught, read_conversations(GENERAL))
+    mixed_in = starter[: config.replay] + general[: config.replay]
+    return as_taught(taught, starter, config.seed) + mixed_in

@@ -87,7 +87,7 @@ def _options() -> argparse.Namespace:
 
 
 def _settings(options: argparse.Namespace, built: Path) -> WorkerSettings:
-    return WorkerSettings(threads=options.threads, precision=options.precision, built=built)
+    return WorkerSettings(threads=options.threads, precision=options.precision, build_cache=built)
 
 
 async def _soak(
@@ -268,7 +268,7 @@ def _run_peer(
 ) -> None:
     from transformers import AutoTokenizer
 
-    from model.chat_template import fit
+    from model.chat_template import build_prompt
 
     if hasattr(os, "nice"):
         os.nice(5)  # as our worker
@@ -282,7 +282,9 @@ def _run_peer(
         while True:
             texts = connection.recv()
             began = time.perf_counter()
-            ids = [fit(tokenizer, [Message(Role.USER, one)], 800).input_ids for one in texts]
+            ids = [
+                build_prompt(tokenizer, [Message(Role.USER, one)], 800).input_ids for one in texts
+            ]
             times = peer.answer(ids, params)
             last = params.max_new_tokens
             connection.send(_round(began, [[(first, 1), (end, last)] for first, end in times]))

@@ -1,7 +1,7 @@
 """How long a big workbook takes to import, and what the bot feels of it.
 
 `python -m benchmarks.importing` makes an .xlsx of so many rows, and imports it as the bot does: in
-a child process, through `read_apart`. Meanwhile a task measures how long the event loop
+a child process, through `read_in_subprocess`. Meanwhile a task measures how long the event loop
 stood still, and the same before, with nothing to do.
 """
 
@@ -21,8 +21,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from core.records import Pair
-from data.formats.sandbox import read_apart
-from data.formats.writer import write
+from data.formats.sandbox import read_in_subprocess
+from data.formats.writer import write_pairs
 
 WAKE_S = 0.005
 """How often the task wakes that measures the event loop."""
@@ -52,7 +52,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "pairs.xlsx")
-        write(_pairs(options.rows), path)
+        write_pairs(_pairs(options.rows), path)
         result = asyncio.run(_measure(path, round(path.stat().st_size / 10**6, 1)))
     if options.json:
         print(json.dumps(asdict(result)))
@@ -81,7 +81,7 @@ async def _measure(path: Path, file_mb: float) -> Result:
     stalls: list[float] = []
     ticking = asyncio.create_task(_tick(stalls))
     began = time.perf_counter()
-    imported = await read_apart(path)
+    imported = await read_in_subprocess(path)
     seconds = time.perf_counter() - began
     ticking.cancel()
     unit = 2**20 if sys.platform == "darwin" else 2**10

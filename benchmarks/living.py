@@ -56,7 +56,7 @@ async def second_message(
         apart, _ = await _first_token(client, folder, talk, params, 0)
         mine, reply = await _first_token(client, folder, talk, params, channel)
         talk = [*talk, Message(Role.ASSISTANT, reply)][-CONTEXT:]
-        client.prepare(folder, talk[-CONTEXT + 1 :], channel)
+        client.prefetch(folder, talk[-CONTEXT + 1 :], channel)
         await asyncio.sleep(effort.pause_s)
         if n >= CONTEXT:
             warm.append(mine)
@@ -116,7 +116,7 @@ class Streams:
                     times.append((time.perf_counter(), piece.new_tokens))
                 if isinstance(piece, Finished):
                     talk = [*talk, Message(Role.ASSISTANT, piece.text)][-CONTEXT:]
-            self._client.prepare(self._folder, talk[-CONTEXT + 1 :], channel)
+            self._client.prefetch(self._folder, talk[-CONTEXT + 1 :], channel)
 
     def tokens_per_s(self, start: float, end: float) -> float:
         said = 0

@@ -31,12 +31,12 @@ from typing import Any
 
 from benchmarks.living import memory_mb
 from bot.chat.manager import ConversationManager
-from bot.chat.model_router import ModelSwitch
-from bot.chat.request import Check, Incoming
-from bot.discord_ui.errors import is_expected, sentence
-from core.tasks import Tasks
+from bot.chat.model_router import ModelRouter
+from bot.chat.request import Incoming, TextCheck
+from bot.discord_ui.errors import error_message, is_expected
+from core.tasks import BackgroundTasks
 from data.storage.store import open_store
-from model.registry import EMBEDDED, model_options
+from model.registry import EMBEDDED_NAME, model_options
 from model.sampling import SamplingParams
 from model.settings import WorkerSettings
 from model.worker.client import WorkerClient
@@ -73,10 +73,10 @@ class Paper:
     whole_s: float | None = None
     told: str | None = None
 
-    async def wait(self, place: int) -> None:
+    async def show_queue_position(self, place: int) -> None:
         """Nobody looks."""
 
-    async def add(self, text: str, check: Check) -> None:
+    async def add(self, text: str, check: TextCheck) -> None:
         if self.first_s is None:
             self.first_s = time.perf_counter() - self.came
 
@@ -137,7 +137,7 @@ class Crowd:
         try:
             await self.conversations.answer(asked, paper)
         except Exception as e:  # as the bot does: whoever asked is told
-            paper.told = sentence(e)
+            paper.told = error_message(e)
             if not is_expected(e):
                 self.unexpected.append(e)
 
@@ -219,12 +219,12 @@ async def _measure(
     database = folder / "bot.sqlite3"
     settings = WorkerSettings(max_waiting=options.waiting)
     async with open_store(database) as store, WorkerClient(settings) as worker:
-        tasks = Tasks()
-        models = ModelSwitch(
+        tasks = BackgroundTasks()
+        models = ModelRouter(
             store,
             worker,
             model_options,
-            default=EMBEDDED,
+            default=EMBEDDED_NAME,
             checkpoints=folder / "checkpoints",
             tasks=tasks,
         )

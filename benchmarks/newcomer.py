@@ -14,8 +14,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from scripts.page import DemoPage, words
-from scripts.stage import browser, demo
+from scripts.page import DemoPage, message_text
+from scripts.stage import open_page, run_demo
 
 ROOT = Path(__file__).parent.parent
 FIRST = "Hello! How are you?"
@@ -55,12 +55,12 @@ def measure(folder: Path) -> dict[str, float]:
     now("environment_s")
     command = ("uv", "run", "gpt2bot")
     with (
-        demo(command=command, folder=clone, settings=fresh) as url,
-        browser(width=1280, height=900) as page,
+        run_demo(command=command, folder=clone, settings=fresh) as url,
+        open_page(width=1280, height=900) as page,
     ):
         visitor = DemoPage(page, url)
         now("page_s")
-        assert words(visitor.say(FIRST)).strip()
+        assert message_text(visitor.send_message(FIRST)).strip()
         now("answer_s")
     result["environment_mb"] = _mb(clone / ".venv")
     return result

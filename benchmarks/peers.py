@@ -68,7 +68,7 @@ class Generate:
             torch.set_num_threads(threads)
         device = best_device("fp32")
         dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-        dtype = dtypes[device.serving]
+        dtype = dtypes[device.serving_precision]
         model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
         self._model: Any = model.to(device.name).train(False)
 

@@ -27,8 +27,8 @@ from transformers import (
     set_seed,
 )
 
-from model.registry import TINY
-from training.config import TrainingConfig, steps_for
+from model.registry import EMBEDDED_FOLDER
+from training.config import TrainingConfig, total_steps
 from training.run import tokenization
 from training.run.main import NICE
 from training.run.mixing import read_conversations
@@ -54,7 +54,7 @@ class Job:
         short = (longest or 0) - batch["input_ids"].shape[1]
         fill = {
             "input_ids": self.tokenizer.eos_token_id,
-            "labels": tokenization.IGNORED,
+            "labels": tokenization.IGNORE_INDEX,
             "attention_mask": 0,
         }
         return {
@@ -79,7 +79,7 @@ class Job:
                         scores.transpose(1, 2), labels, reduction="sum"
                     )
                 )
-                count += int((labels != tokenization.IGNORED).sum())
+                count += int((labels != tokenization.IGNORE_INDEX).sum())
         return total / count
 
 
@@ -87,11 +87,11 @@ def trainer(job: Job) -> dict[str, Any]:
     config = job.config
     arguments = TrainingArguments(
         output_dir=str(job.folder / "plain"),
-        max_steps=steps_for(config, len(job.rows)),
+        max_steps=total_steps(config, len(job.rows)),
         per_device_train_batch_size=config.batch_size,
         gradient_accumulation_steps=config.gradient_accumulation,
         learning_rate=config.learning_rate,
-        warmup_steps=round(steps_for(config, len(job.rows)) * config.warmup_ratio),
+        warmup_steps=round(total_steps(config, len(job.rows)) * config.warmup_ratio),
         weight_decay=config.weight_decay,
         use_cpu=not torch.cuda.is_available(),
         save_strategy="no",
@@ -115,7 +115,7 @@ def trainer(job: Job) -> dict[str, Any]:
 
 def loop(job: Job) -> dict[str, Any]:
     config = job.config
-    steps = steps_for(config, len(job.rows))
+    steps = total_steps(config, len(job.rows))
     optimizer = torch.optim.AdamW(
         job.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
     )
@@ -158,9 +158,9 @@ def ask(folder: Path) -> dict[str, Any]:
 
 def twin(folder: Path) -> None:
     set_seed(0)
-    model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(TINY))
+    model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(EMBEDDED_FOLDER))
     model.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(TINY).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(EMBEDDED_FOLDER).save_pretrained(folder)
 
 
 def main(kind: str, folder: Path) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import aclosing
 from pathlib import Path
 
-from bot.settings import Settings, sampling
+from bot.settings import Settings, sampling_params
 from core.records import Message, Role
 from model.sampling import SamplingParams
 from model.settings import WorkerSettings
@@ -25,7 +25,7 @@ def recalled_sampling(folder: Path, facts: Mapping[str, str], seeds: int) -> flo
 
 
 async def _recalled(folder: Path, facts: Mapping[str, str], seeds: int) -> float:
-    params = [sampling(Settings(_env_file=None, seed=seed)) for seed in range(seeds)]
+    params = [sampling_params(Settings(_env_file=None, seed=seed)) for seed in range(seeds)]
     asked = [(talk, answer, one) for talk, answer in _talks(facts) for one in params]
     turn = asyncio.Semaphore(AT_ONCE)
     async with WorkerClient(WorkerSettings()) as client:

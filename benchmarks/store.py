@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from data.storage.erasure import forget
+from data.storage.erasure import erase_member
 from data.storage.store import Store, open_store
 
 CONTEXT = 5
@@ -69,7 +69,7 @@ async def _measure(
             there = size
             waits = await _reads(store, options.channels, options.reads)
             sizes[str(size)] = _figures(waits)
-        [pages] = await store._rows("PRAGMA page_count")
+        [pages] = await store._fetch_all("PRAGMA page_count")
         say("forgetting one member ...")
         forgotten = await _forget(store, options.channels)
     return {"context": sizes, "database_mb": round(pages[0] * 4096 / 1e6, 1), "forget": forgotten}
@@ -83,7 +83,7 @@ async def _fill(store: Store, start: int, stop: int, options: argparse.Namespace
         WITH RECURSIVE numbers (n) AS
             (SELECT {start} UNION ALL SELECT n + 1 FROM numbers WHERE n + 1 < {stop})
     """
-    await store._changed(
+    await store._execute(
         f"""
         INSERT INTO messages
             (discord_id, channel_id, author_id, role, content, created_at, scope)
@@ -96,7 +96,7 @@ async def _fill(store: Store, start: int, stop: int, options: argparse.Namespace
         FROM numbers
         """
     )
-    await store._changed(
+    await store._execute(
         f"""
         INSERT INTO replies (reply_id, channel_id, scope, asked_id, asked_by, model, source,
             seen, cut, prompt_tokens, completion_tokens, seed, sampling, seconds, created_at)
@@ -113,7 +113,8 @@ async def _reads(store: Store, channels: int, count: int) -> list[float]:
     """Seconds that each context took."""
     chance = random.Random(0)
     return [
-        await _seconds(store.context(chance.randrange(channels), CONTEXT)) for _ in range(count)
+        await _seconds(store.context_messages(chance.randrange(channels), CONTEXT))
+        for _ in range(count)
     ]
 
 
@@ -126,7 +127,7 @@ async def _forget(store: Store, channels: int) -> dict[str, Any]:
         asyncio.create_task(_watch(stalls)),
     ]
     start = time.perf_counter()
-    gone = await forget(store, MEMBER)
+    gone = await erase_member(store, MEMBER)
     seconds = time.perf_counter() - start
     for task in tasks:
         task.cancel()
@@ -144,7 +145,7 @@ async def _forget(store: Store, channels: int) -> dict[str, Any]:
 async def _read_on(store: Store, channels: int, waits: list[float]) -> None:
     chance = random.Random(1)
     while True:
-        waits.append(await _seconds(store.context(chance.randrange(channels), CONTEXT)))
+        waits.append(await _seconds(store.context_messages(chance.randrange(channels), CONTEXT)))
         await asyncio.sleep(0)
 
 

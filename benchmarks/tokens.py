@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.records import Message, Role
-from model.engine.reply_length import reply_tokens
-from model.registry import EMBEDDED, TINY
+from model.engine.reply_length import max_reply_tokens
+from model.registry import EMBEDDED_FOLDER, EMBEDDED_NAME
 
 if TYPE_CHECKING:
     from model.chat_template import AnyTokenizer
@@ -91,7 +91,10 @@ def main() -> None:
     parser.add_argument("--tokenizer", type=Path, action="append", default=[], metavar="FOLDER")
     parser.add_argument("--json", action="store_true", help="print JSON only")
     options = parser.parse_args()
-    tokenizers = {EMBEDDED: (_of_folder(TINY), 256), "sentencepiece": (_sentencepiece(), 1024)}
+    tokenizers = {
+        EMBEDDED_NAME: (_of_folder(EMBEDDED_FOLDER), 256),
+        "sentencepiece": (_sentencepiece(), 1024),
+    }
     tokenizers |= {one.name: (_of_folder(one), 1024) for one in options.tokenizer}
     results = [count(name, *one) for name, one in tokenizers.items()]
     if options.json:
@@ -117,7 +120,8 @@ def count(name: str, tokenizer: AnyTokenizer, positions: int) -> Result:
     )
     letters = sum(map(len, texts[1]))
     replies = [
-        reply_tokens(tokenizer, [Message(Role.USER, text)], ASKED, positions) for text in texts[1]
+        max_reply_tokens(tokenizer, [Message(Role.USER, text)], ASKED, positions)
+        for text in texts[1]
     ]
     reply = round(sum(replies) / len(replies))
     a_letter = japanese / letters
@@ -144,14 +148,16 @@ def _of_folder(folder: Path) -> AnyTokenizer:
 def _sentencepiece() -> AnyTokenizer:
     import sentencepiece
 
-    from model.convert.sentencepiece import read_pieces
+    from model.convert.sentencepiece import load_sentencepiece
     from model.tokenizer import Tokenizer
-    from training.sources import read
+    from training.sources import load_conversations
 
     written = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(
-            message.content for turns in read("chatterbot:japanese") for message in turns
+            message.content
+            for turns in load_conversations("chatterbot:japanese")
+            for message in turns
         ),
         model_writer=written,
         vocab_size=PIECES,
@@ -163,7 +169,7 @@ def _sentencepiece() -> AnyTokenizer:
     with tempfile.TemporaryDirectory() as folder:
         model, whole = Path(folder, "spiece.model"), Path(folder, "tokenizer.json")
         model.write_bytes(written.getvalue())
-        read_pieces(model, {}).save(str(whole))
+        load_sentencepiece(model, {}).save(str(whole))
         return Tokenizer(whole, eos_token="</s>", chat_template="")
 
 

@@ -37,14 +37,14 @@ from benchmarks.living import Streams, memory_mb
 from benchmarks.recall import recalled_sampling
 from core.records import Conversation
 from model.chat_template import from_pair
-from model.registry import TINY
+from model.registry import EMBEDDED_FOLDER
 from model.settings import WorkerSettings
 from model.worker.client import WorkerClient
 from training import corpora
 from training.checkpoints import read_manifest
 from training.config import TrainingConfig, defaults_for
 from training.jobs.events import Event, Failed, Started, Step, from_line
-from training.jobs.process import FRUGAL
+from training.jobs.process import MALLOC_ENV
 
 PARTS = ("speed", "memory", "chat", "learning", "facts")
 ROOT = Path(__file__).parent.parent
@@ -158,7 +158,7 @@ def run(command: Sequence[str]) -> Run:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env=FRUGAL | os.environ,
+        env=MALLOC_ENV | os.environ,
     )
     peaks: list[float] = []
     done = threading.Event()
@@ -225,7 +225,7 @@ def measure_speed(work: Path, examples: int, short: bool) -> dict[str, Any]:
     figures: dict[str, Any] = {}
     learn, held_out = talk(examples)
     for size in ("tiny",) if short else ("tiny", "gpt2"):
-        base = TINY if size == "tiny" else work / size
+        base = EMBEDDED_FOLDER if size == "tiny" else work / size
         if size != "tiny":
             make_folder(base, size, [one.content for turns in _chitchat() for one in turns])
         count = 16 if short else examples if size == "tiny" else max(16, examples // 4)
@@ -255,7 +255,7 @@ def measure_memory(work: Path, _examples: int, short: bool) -> dict[str, Any]:
     for size, method in (
         (("tiny", "full"),) if short else (("gpt2", "full"), ("gpt2-medium", "lora"))
     ):
-        base = TINY if size == "tiny" else work / size
+        base = EMBEDDED_FOLDER if size == "tiny" else work / size
         if size != "tiny":
             make_folder(base, size)
         config = TrainingConfig(
@@ -281,7 +281,7 @@ def measure_chat(work: Path, _examples: int, short: bool) -> dict[str, Any]:
 
 
 async def _chat(folder: str, job: Path, seconds: float) -> dict[str, Any]:
-    async with WorkerClient(WorkerSettings(built=job.parent / "built")) as client:
+    async with WorkerClient(WorkerSettings(build_cache=job.parent / "built")) as client:
         await client.load(folder)
         streams = Streams(client, folder, 4, 30)
         async with streams.going_on():
@@ -343,7 +343,7 @@ def plain_twin(folder: Path) -> None:
 
 def measure_facts(work: Path, _examples: int, short: bool) -> dict[str, Any]:
     """As /retrain does it, from tiny: are facts recalled, and is old talk forgotten?"""
-    config = replace(defaults_for("tiny", str(TINY)), name="tiny-1", base_name="tiny")
+    config = replace(defaults_for("tiny", str(EMBEDDED_FOLDER)), name="tiny-1", base_name="tiny")
     if short:
         config = replace(config, epochs=0.1, min_steps=2)
     taught = [from_pair(user, bot) for user, bot in FACTS.items()]

@@ -6,20 +6,20 @@ import io
 import sys
 
 from bot.cli.main import app
-from bot.settings import Later, SettingsError, spoken
+from bot.settings import SettingsError, TransientError, operator_language
 from core.errors import DiskFull, ImportRefused, StoreError
 from i18n.catalogue import ENGLISH
-from i18n.phrase import words
-from i18n.reader import say, speak
+from i18n.phrase import message_of
+from i18n.reader import say, set_language
 from model.errors import ModelError
 from training.errors import TrainingError
 
-FAILED = 2
+EXIT_FAILURE = 2
 """The exit status of an error that a person can mend."""
-LATER = 75
+EXIT_TEMPFAIL = 75
 """That of one that may be over later, so starting again is worth while (EX_TEMPFAIL of sysexits.h).
 """
-LETTERS = "日本語"
+JAPANESE_SAMPLE = "日本語"
 """What a terminal has to have for Japanese."""
 
 
@@ -29,24 +29,24 @@ def main() -> None:
     Everything is said in the operator's language, until somebody in Discord is to read it; in
     English where the terminal, or the file in its place, has no letters for that.
     """
-    speak(spoken() if _has_letters() else ENGLISH)
+    set_language(operator_language() if _can_print_japanese() else ENGLISH)
     try:
         app()
-    except (Later, DiskFull) as e:
-        sys.stderr.write(f"{say(words(e))}\n")
-        sys.exit(LATER)
+    except (TransientError, DiskFull) as e:
+        sys.stderr.write(f"{say(message_of(e))}\n")
+        sys.exit(EXIT_TEMPFAIL)
     except (SettingsError, StoreError, ImportRefused, ModelError, TrainingError) as e:
-        sys.stderr.write(f"{say(words(e))}\n")
-        sys.exit(FAILED)
+        sys.stderr.write(f"{say(message_of(e))}\n")
+        sys.exit(EXIT_FAILURE)
 
 
-def _has_letters() -> bool:
+def _can_print_japanese() -> bool:
     """Whether all that is written to stdout can be; it never fails from here on, as on stderr."""
     if not isinstance(sys.stdout, io.TextIOWrapper):
         return True
     sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        LETTERS.encode(sys.stdout.encoding)
+        JAPANESE_SAMPLE.encode(sys.stdout.encoding)
     except UnicodeEncodeError:
         return False
     return True

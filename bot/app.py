@@ -11,17 +11,17 @@ from importlib.metadata import version
 
 import discord
 
-from bot.chat.backpressure import Patience
+from bot.chat.backpressure import Backpressure
 from bot.chat.filters import Filters
 from bot.chat.manager import ConversationManager
-from bot.chat.model_router import ModelSwitch
-from bot.chat.pauses import Silence
-from bot.chat.rate_limit import Manners
-from bot.chat.replay import Replays
-from bot.chat.telemetry import Watching
+from bot.chat.model_router import ModelRouter
+from bot.chat.pauses import Pauses
+from bot.chat.rate_limit import RateLimits
+from bot.chat.replay import Replayer
+from bot.chat.telemetry import ReplyTelemetry
 from bot.cli.doctor.startup import log_problems
 from bot.discord_ui.client import Gpt2Bot
-from bot.discord_ui.cogs.admin import Operating
+from bot.discord_ui.cogs.admin import Admin
 from bot.discord_ui.cogs.chat import Chat
 from bot.discord_ui.cogs.dataset.cog import Dataset
 from bot.discord_ui.cogs.feedback import Feedback
@@ -29,49 +29,49 @@ from bot.discord_ui.cogs.filters import FilterCommands
 from bot.discord_ui.cogs.models import Models
 from bot.discord_ui.cogs.privacy import Privacy
 from bot.discord_ui.cogs.training import Training
-from bot.discord_ui.http_errors import FAULTS, is_passing
+from bot.discord_ui.http_errors import DISCORD_ERRORS, is_transient
 from bot.discord_ui.job_messages import TrainingReports
-from bot.discord_ui.locale import Languages
-from bot.discord_ui.presence import LOOK_S, Presence
-from bot.discord_ui.views.clean_retrain import CleanOffers
+from bot.discord_ui.locale import LanguageResolver
+from bot.discord_ui.presence import PRESENCE_INTERVAL_S, Presence
+from bot.discord_ui.views.clean_retrain import CleanRetrainPrompts
 from bot.learning.collection import Collector
-from bot.learning.erasure import Forgetting
+from bot.learning.erasure import Erasure
 from bot.learning.retraining import CleanRetrains
-from bot.ops.recovery import alone, open_whole
-from bot.ops.retention import DAY_S, HOUR_S, Calendar, erase_old, repeat
+from bot.ops.recovery import open_or_recover, single_instance_lock
+from bot.ops.retention import DAY_S, HOUR_S, GuardedClock, purge_expired, run_periodically
 from bot.settings import (
-    DATABASE,
-    Later,
+    DATABASE_FILE,
     Settings,
     SettingsError,
+    TransientError,
     prepare_home,
-    sampling,
+    sampling_params,
     worker_settings,
 )
 from core.metrics import Metrics
-from core.tasks import Tasks
+from core.tasks import BackgroundTasks
 from data.storage.store import Store
-from data.storage.tombstones import NAME, ForgottenList
+from data.storage.tombstones import TOMBSTONES_FILE, Tombstones
 from i18n.phrase import phrase
-from model.registry import from_settings
-from model.runners.device import cores
+from model.registry import with_custom_models
+from model.runners.device import available_cores
 from model.worker.client import WorkerClient
-from training.checkpoint_retention import CheckpointShelf
-from training.jobs.manager import JobUpdate, Limits, OnUpdate, TrainingManager
-from training.jobs.process import launch_with
+from training.checkpoint_retention import CheckpointRetention
+from training.jobs.manager import JobUpdate, OnUpdate, TrainingLimits, TrainingManager
+from training.jobs.process import launcher_command
 
 log = logging.getLogger(__name__)
 
-DRAIN_S = 10.0
+DRAIN_TIMEOUT_S = 10.0
 """Seconds that replies in flight are given when the bot is told to stop."""
-TOKEN_REFUSED = 4004
+CLOSE_CODE_AUTH_FAILED = 4004
 """The gateway's close code for a token that does not hold (any more)."""
-ANNOUNCE_S = 3.0
+ANNOUNCE_TIMEOUT_S = 3.0
 """Seconds that the last messages about training jobs are given then."""
 
 
 @asynccontextmanager
-async def build(
+async def build_bot(
     settings: Settings,
     *,
     message_content: bool = True,
@@ -92,24 +92,24 @@ async def build(
     bot = Gpt2Bot(
         message_content=message_content,
         operators=settings.operators,
-        languages=Languages(settings.language, only=language),
+        languages=LanguageResolver(settings.language, forced=language),
     )
     async with AsyncExitStack() as stack:
-        database = open_whole(home, collected=settings.learn_from_chat)
+        database = open_or_recover(home, collected=settings.learn_from_chat)
         store = await stack.enter_async_context(database)
-        silence = Silence(store)
+        silence = Pauses(store)
         await silence.load()
-        tasks = Tasks()
+        tasks = BackgroundTasks()
         if worker is None:
             worker = WorkerClient(
-                worker_settings(settings, drain_s=DRAIN_S, log_level=settings.log_level)
+                worker_settings(settings, drain_s=DRAIN_TIMEOUT_S, log_level=settings.log_level)
             )
             stack.push_async_callback(worker.stop)
-            tasks.spawn(worker.keep_starting(), name="start of the worker")
+            tasks.spawn(worker.start_with_backoff(), name="start of the worker")
         stack.push_async_callback(tasks.close)
         metrics = Metrics()
-        options = from_settings(settings.extra_models)
-        models = ModelSwitch(
+        options = with_custom_models(settings.extra_models)
+        models = ModelRouter(
             store,
             worker,
             options,
@@ -119,22 +119,22 @@ async def build(
             metrics=metrics,
         )
         stack.push_async_callback(bot.close)
-        announcements = Tasks()
-        stack.push_async_callback(announcements.close, grace_s=ANNOUNCE_S)
-        shelf = CheckpointShelf(store, checkpoints, settings.checkpoints_mb)
+        announcements = BackgroundTasks()
+        stack.push_async_callback(announcements.close, grace_s=ANNOUNCE_TIMEOUT_S)
+        shelf = CheckpointRetention(store, checkpoints, settings.checkpoints_mb)
         reports = TrainingReports(bot, announcements, checkpoints, store)
         presence = Presence(bot, store, settings.default_model)
         training = TrainingManager(
             store,
             home,
             promote=models.promote,
-            on_update=_tell_all(metrics, presence, reports),
-            make_room=shelf.trim,
-            limits=_limits(settings),
-            taken=options.keys(),
+            on_update=_fan_out_job_updates(metrics, presence, reports),
+            apply_retention=shelf.prune,
+            limits=_training_limits(settings),
+            reserved_names=options.keys(),
         )
         await stack.enter_async_context(training)
-        params = sampling(settings)
+        params = sampling_params(settings)
         filters = Filters(store, params.banned_words)
         conversations = ConversationManager(
             store,
@@ -143,38 +143,38 @@ async def build(
             context_messages=settings.context_messages,
             params=params,
             bot_id=lambda: bot.user.id if bot.user else 0,
-            patience=Patience(settings.slow_reply_s, training.give_way),
+            backpressure=Backpressure(settings.slow_reply_s, training.hold),
             on_reply=Collector(store, learn_from_chat=settings.learn_from_chat).on_reply,
-            watching=Watching(metrics, log_content=settings.log_content),
+            telemetry=ReplyTelemetry(metrics, log_content=settings.log_content),
             filters=filters,
-            silence=silence,
+            pauses=silence,
             stale_s=settings.stale_s,
         )
-        manners = Manners(
+        manners = RateLimits(
             member_per_minute=settings.member_per_minute,
             server_per_minute=settings.server_per_minute,
             longest_message=settings.longest_message,
         )
         models.load_in_background(models.default)
-        stack.push_async_callback(conversations.drain, DRAIN_S)
-        noted = ForgottenList(home / NAME)
-        forgetting = Forgetting(store, training, CleanOffers(bot, store).offer, noted)
-        await forgetting.recall()
+        stack.push_async_callback(conversations.drain, DRAIN_TIMEOUT_S)
+        noted = Tombstones(home / TOMBSTONES_FILE)
+        forgetting = Erasure(store, training, CleanRetrainPrompts(bot, store).prompt, noted)
+        await forgetting.reapply_after_restore()
         retrains = CleanRetrains(store, models, training)
-        _do_chores(tasks, store, forgetting, presence, settings.retention_days)
-        bot.make_cogs = lambda: (
+        _start_periodic_tasks(tasks, store, forgetting, presence, settings.retention_days)
+        bot.cog_factory = lambda: (
             Chat(bot, conversations, store, manners, silence, buttons=settings.reply_buttons),
             Feedback(
                 bot,
                 store,
                 conversations,
-                Replays(store, models, worker, filters),
+                Replayer(store, models, worker, filters),
                 manners,
                 silence,
             ),
             FilterCommands(filters, store),
             Models(models, worker, version("gpt2-discord-bot"), shelf, store),
-            Operating(store, silence, conversations),
+            Admin(store, silence, conversations),
             Training(bot, store, models, training, worker),
             Privacy(
                 bot,
@@ -188,46 +188,60 @@ async def build(
             Dataset(store, settings.author_share),
         )
         if settings.health_port is not None:
-            from bot.ops.health import Health  # who has no port does not wait for a web server
-            from bot.ops.http import monitor
-            from bot.ops.vitals import Look, watch_loop
+            from bot.ops.health import (
+                HealthProbes,  # who has no port does not wait for a web server
+            )
+            from bot.ops.http import serve_monitoring
+            from bot.ops.vitals import VitalSignsCollector, measure_event_loop_lag
 
-            look = Look(bot, store, worker, conversations, shelf, home / DATABASE)
-            health = Health(bot, store, worker)
-            tasks.spawn(watch_loop(metrics.lag), name="lag of the event loop")
-            await stack.enter_async_context(monitor(settings.health_port, health, metrics, look))
+            look = VitalSignsCollector(
+                bot, store, worker, conversations, shelf, home / DATABASE_FILE
+            )
+            health = HealthProbes(bot, store, worker)
+            tasks.spawn(measure_event_loop_lag(metrics.observe_lag), name="lag of the event loop")
+            await stack.enter_async_context(
+                serve_monitoring(settings.health_port, health, metrics, look)
+            )
         yield bot
 
 
-def _tell_all(metrics: Metrics, presence: Presence, reports: TrainingReports) -> OnUpdate:
+def _fan_out_job_updates(
+    metrics: Metrics, presence: Presence, reports: TrainingReports
+) -> OnUpdate:
     """Whoever wants to hear of training jobs, as one listener."""
 
     async def tell(update: JobUpdate) -> None:
         if update.event is None:
-            metrics.job(update.job.state)
+            metrics.observe_job(update.job.state)
         await presence.update(update)
         await reports.update(update)
 
     return tell
 
 
-def _do_chores(
-    tasks: Tasks, store: Store, forgetting: Forgetting, presence: Presence, days: int
+def _start_periodic_tasks(
+    tasks: BackgroundTasks, store: Store, forgetting: Erasure, presence: Presence, days: int
 ) -> None:
     """What is done now and again and again; begun here, and so outside of any simulated clock."""
-    tasks.spawn(repeat(forgetting.finish, HOUR_S, "forgetting"), name="forgetting")
-    tasks.spawn(repeat(presence.show, LOOK_S, "the presence"), name="presence")
-    calendar = Calendar()
-    erasing = repeat(lambda: erase_old(store, days, calendar), DAY_S, "erasing what is old")
+    tasks.spawn(
+        run_periodically(forgetting.resume_pending, HOUR_S, "forgetting"), name="forgetting"
+    )
+    tasks.spawn(
+        run_periodically(presence.show, PRESENCE_INTERVAL_S, "the presence"), name="presence"
+    )
+    calendar = GuardedClock()
+    erasing = run_periodically(
+        lambda: purge_expired(store, days, calendar), DAY_S, "erasing what is old"
+    )
     tasks.spawn(erasing, name="retention")
 
 
-def _limits(settings: Settings) -> Limits:
+def _training_limits(settings: Settings) -> TrainingLimits:
     """What training may take: by default it leaves a core to the chat."""
-    return Limits(
-        threads=settings.training_threads or max(1, cores() - 1),
+    return TrainingLimits(
+        threads=settings.training_threads or max(1, available_cores() - 1),
         author_share=settings.author_share,
-        launcher=launch_with(settings.accelerate_config),
+        launcher=launcher_command(settings.accelerate_config),
         log_format=settings.log_format,
     )
 
@@ -241,18 +255,20 @@ async def run_bot(settings: Settings) -> None:
     if settings.discord_token is None:
         raise SettingsError(phrase("DISCORD_TOKEN is not set."))
     token = settings.discord_token.get_secret_value()
-    stopping = asyncio.create_task(stop_signal(), name="stop signal")
+    stopping = asyncio.create_task(wait_for_stop_signal(), name="stop signal")
     await asyncio.sleep(0)  # from here on a signal ends the bot in order
-    with alone(settings):
-        looking = Tasks()
+    with single_instance_lock(settings):
+        looking = BackgroundTasks()
         looking.spawn(log_problems(settings), name="checks at the start")
         try:
-            await _run_with(settings, token, stopping)
+            await _run_with_intent_fallback(settings, token, stopping)
         finally:
             await looking.close()
 
 
-async def _run_with(settings: Settings, token: str, stopping: asyncio.Task[None]) -> None:
+async def _run_with_intent_fallback(
+    settings: Settings, token: str, stopping: asyncio.Task[None]
+) -> None:
     """With the content of messages where Discord gives it, else without."""
     try:
         await _run(settings, token, stopping, message_content=True)
@@ -267,7 +283,7 @@ async def _run_with(settings: Settings, token: str, stopping: asyncio.Task[None]
 async def _run(
     settings: Settings, token: str, stopping: asyncio.Task[None], *, message_content: bool
 ) -> None:
-    async with build(settings, message_content=message_content) as bot:
+    async with build_bot(settings, message_content=message_content) as bot:
         running = asyncio.create_task(_start(bot, token))
         await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if stopping.done():
@@ -289,22 +305,22 @@ async def _start(bot: Gpt2Bot, token: str) -> None:
                 "application in the developer portal."
             )
         ) from e
-    except (*FAULTS, discord.GatewayNotFound, discord.ConnectionClosed) as e:
+    except (*DISCORD_ERRORS, discord.GatewayNotFound, discord.ConnectionClosed) as e:
         # lost connections are another matter: those discord.py makes anew
-        raise _why_not(e) from e
+        raise _startup_error(e) from e
 
 
-def _why_not(error: Exception) -> SettingsError:
+def _startup_error(error: Exception) -> SettingsError:
     """The sentence for what Discord does not let begin, or go on."""
-    if isinstance(error, discord.ConnectionClosed) and error.code == TOKEN_REFUSED:
+    if isinstance(error, discord.ConnectionClosed) and error.code == CLOSE_CODE_AUTH_FAILED:
         return SettingsError(
             phrase(
                 "Discord does not accept DISCORD_TOKEN any more: copy a new one from the Bot page."
             )
         )
-    if isinstance(error, discord.HTTPException) and not is_passing(error):
+    if isinstance(error, discord.HTTPException) and not is_transient(error):
         return SettingsError(phrase("Discord does not let me start: {error}.", error=error))
-    return Later(
+    return TransientError(
         phrase(
             "Discord cannot be reached ({error}): check the connection, then start me again.",
             error=error,
@@ -312,7 +328,7 @@ def _why_not(error: Exception) -> SettingsError:
     )
 
 
-async def stop_signal() -> None:
+async def wait_for_stop_signal() -> None:
     """Wait for SIGINT or SIGTERM."""
     stop = asyncio.Event()
     for name in (signal.SIGINT, signal.SIGTERM):

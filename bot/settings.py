@@ -13,18 +13,18 @@ from typing import Any, Literal
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from i18n.phrase import Phrase, phrase, together
-from i18n.reader import of_locale, of_terminal
+from i18n.phrase import Phrase, join_phrases, phrase
+from i18n.reader import language_of_locale, terminal_language
 from model.errors import UnknownModel
-from model.registry import EMBEDDED, find, from_settings
+from model.registry import EMBEDDED_NAME, find_option, with_custom_models
 from model.sampling import SamplingParams
 from model.settings import WorkerSettings
 
-DATABASE = "gpt2bot.sqlite3"
+DATABASE_FILE = "gpt2bot.sqlite3"
 """The file in the home for what was said and taught."""
-CHECKPOINTS = "checkpoints"
+CHECKPOINTS_DIR = "checkpoints"
 """The folder below the home for what was learned."""
-BUILT = "built"
+BUILT_MODELS_DIR = "built"
 """The folder below the home for models that were made ready to run; it may be removed any time."""
 
 
@@ -32,7 +32,7 @@ class SettingsError(Exception):
     """A setting is missing or wrong; the message is one sentence that says what to do."""
 
 
-class Later(SettingsError):
+class TransientError(SettingsError):
     """Something that is needed is out of order: the same may work later."""
 
 
@@ -155,7 +155,7 @@ class Settings(BaseSettings):
     @property
     def language(self) -> str:
         """`bot_language`, else that of the terminal."""
-        return self.bot_language or of_terminal()
+        return self.bot_language or terminal_language()
 
     @property
     def extra_models(self) -> dict[str, str]:
@@ -169,7 +169,7 @@ class Settings(BaseSettings):
 
     @field_validator("operator_ids")
     @classmethod
-    def _ids(cls, text: str) -> str:
+    def _check_operator_ids(cls, text: str) -> str:
         _parse_ids(text)
         return text
 
@@ -180,7 +180,7 @@ class Settings(BaseSettings):
 
     @field_validator("accelerate_config")
     @classmethod
-    def _there(cls, file: Path | None) -> Path | None:
+    def _check_file_exists(cls, file: Path | None) -> Path | None:
         if file is None:
             return None
         file = _expand(file).absolute()
@@ -192,7 +192,7 @@ class Settings(BaseSettings):
 
     @field_validator("models")
     @classmethod
-    def _well_formed(cls, models: str) -> str:
+    def _check_models(cls, models: str) -> str:
         _parse_models(models)
         return models
 
@@ -208,7 +208,7 @@ def _parse_models(text: str) -> dict[str, str]:
         name, _, source = map(str.strip, entry.partition("="))
         if not name or not source:
             raise ValueError(phrase("“{entry}” should be name=folder-or-hub-id.", entry=entry))
-        if name in models or name == EMBEDDED:
+        if name in models or name == EMBEDDED_NAME:
             raise ValueError(phrase("the name “{name}” is taken, choose another one.", name=name))
         models[name] = str(_expand(Path(source))) if source.startswith("~") else source
     return models
@@ -244,7 +244,7 @@ def load_settings(**overrides: Any) -> Settings:
     """
     try:
         settings = Settings(**overrides)
-        find(from_settings(settings.extra_models).values(), settings.default_model)
+        find_option(with_custom_models(settings.extra_models).values(), settings.default_model)
     except ValidationError as e:
         raise SettingsError(_sentence(e)) from e
     except UnknownModel as e:
@@ -266,7 +266,7 @@ def _sentence(error: ValidationError) -> Phrase:
         "{name} is “{value}”, but it must be {wanted}.",
         name=name.upper(),
         value=first["input"],
-        wanted=wanted(name),
+        wanted=describe_constraint(name),
     )
 
 
@@ -275,13 +275,13 @@ def _wrong(name: str, error: Exception) -> Phrase:
     return phrase("{name} is wrong: {why}", name=name, why=error.args[0])
 
 
-def wanted(name: str) -> Phrase:
+def describe_constraint(name: str) -> Phrase:
     """What a value should be, in words."""
     schema = Settings.model_json_schema()["properties"][name]
     schema = schema.get("anyOf", [schema])[0]
     match schema:
         case {"enum": names}:
-            return phrase("one of {names}", names=together(names, ", "))
+            return phrase("one of {names}", names=join_phrases(names, ", "))
         case {"format": "path"}:
             return phrase("a path")
         case {"type": "string"}:
@@ -310,7 +310,7 @@ def prepare_home(settings: Settings) -> None:
     try:
         if not home.exists():
             home.mkdir(mode=0o700, parents=True)  # what people say is in there
-        (home / CHECKPOINTS).mkdir(exist_ok=True)
+        (home / CHECKPOINTS_DIR).mkdir(exist_ok=True)
         tempfile.TemporaryFile(dir=home).close()
     except OSError as e:
         raise SettingsError(
@@ -323,7 +323,7 @@ def prepare_home(settings: Settings) -> None:
         ) from e
 
 
-def sampling(settings: Settings) -> SamplingParams:
+def sampling_params(settings: Settings) -> SamplingParams:
     """The part of the settings that a reply needs."""
     return SamplingParams(
         max_new_tokens=settings.max_new_tokens,
@@ -341,7 +341,7 @@ def worker_settings(settings: Settings, *, drain_s: float, log_level: str) -> Wo
     return WorkerSettings(
         threads=settings.threads,
         precision=settings.precision,
-        built=settings.gpt2bot_home / BUILT,
+        build_cache=settings.gpt2bot_home / BUILT_MODELS_DIR,
         memory_mb=settings.memory_mb,
         cache_mb=settings.cache_mb,
         drain_s=drain_s,
@@ -350,7 +350,7 @@ def worker_settings(settings: Settings, *, drain_s: float, log_level: str) -> Wo
     )
 
 
-class _Spoken(BaseSettings):
+class _LanguageSetting(BaseSettings):
     """The one setting that has to be known before it can be said what is wrong with the others."""
 
     model_config = Settings.model_config
@@ -358,10 +358,10 @@ class _Spoken(BaseSettings):
     bot_language: str = ""
 
 
-def spoken() -> str:
+def operator_language() -> str:
     """The operator's language, as far as the settings tell it; else that of the terminal."""
     try:
-        named = _Spoken().bot_language
+        named = _LanguageSetting().bot_language
     except (OSError, UnicodeDecodeError):
         named = ""
-    return of_locale(named) or of_terminal()
+    return language_of_locale(named) or terminal_language()

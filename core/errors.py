@@ -18,7 +18,7 @@ import errno
 
 from i18n.phrase import phrase
 
-NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+DISK_FULL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """The system's error numbers for: the disk, or the share of it that we may use, is full."""
 
 
@@ -30,7 +30,7 @@ class NewerDatabase(StoreError):
     """A newer version of the bot wrote the database; it was left as it is."""
 
 
-class Damaged(StoreError):
+class CorruptDatabase(StoreError):
     """The database is not whole."""
 
 
@@ -65,8 +65,8 @@ class DiskFull(StoreError):
         )
 
 
-def not_written(what: str, error: OSError) -> StoreError:
+def write_error(what: str, error: OSError) -> StoreError:
     """What to raise when a file could not be written; `what` is the subject of the sentence."""
-    if error.errno in NO_ROOM:
+    if error.errno in DISK_FULL_ERRNOS:
         return DiskFull()
     return StoreError(phrase("{what} could not be written: {why}.", what=what, why=error.strerror))

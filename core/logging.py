@@ -33,36 +33,38 @@ log = logging.getLogger(__name__)
 LogFormat = Literal["text", "json"]
 """How the bot and its children write their log: for people, or for programs."""
 
-SECRET = "[secret]"
+REDACTED = "[secret]"
 """What stands in place of a secret."""
-TOKEN = r"(?<![A-Za-z0-9_-])[A-Za-z0-9_-]{20,}\.[A-Za-z0-9_-]{6,7}\.[A-Za-z0-9_-]{27,}"
+BOT_TOKEN_PATTERN = r"(?<![A-Za-z0-9_-])[A-Za-z0-9_-]{20,}\.[A-Za-z0-9_-]{6,7}\.[A-Za-z0-9_-]{27,}"
 """A bot's token: its id, a time and a signature, each in base64."""
-WEBHOOK = (
+WEBHOOK_PATTERN = (
     r"(?:https?://[A-Za-z0-9.:-]+/api/(?:v\d+/)?)?(?:webhooks|interactions)/\d+/[A-Za-z0-9._=%-]+"
 )
 """The address of a webhook, or of the answers to an interaction: who has it can write there."""
 
-Fields = MutableMapping[str, Any]
+EventDict = MutableMapping[str, Any]
 
 
-def set_up(level: str | int, form: LogFormat, secrets: Collection[str] = ()) -> None:
+def configure_logging(level: str | int, form: LogFormat, secrets: Collection[str] = ()) -> None:
     """Write the log of this process to stderr, warnings and errors that nobody caught included.
 
     `secrets` are replaced wherever they stand, beside what looks like one.
     """
-    logging.basicConfig(level=level, handlers=[Handler(sys.stderr, form, secrets)], force=True)
+    logging.basicConfig(level=level, handlers=[LogHandler(sys.stderr, form, secrets)], force=True)
     logging.captureWarnings(True)
-    sys.excepthook = _uncaught
-    threading.excepthook = lambda args: _uncaught(args.exc_type, args.exc_value, args.exc_traceback)
+    sys.excepthook = _log_uncaught
+    threading.excepthook = lambda args: _log_uncaught(
+        args.exc_type, args.exc_value, args.exc_traceback
+    )
 
 
-def form() -> LogFormat:
+def current_log_format() -> LogFormat:
     """How this process writes its log, so that a child of it can do the same."""
-    ours = (one.form for one in logging.getLogger().handlers if isinstance(one, Handler))
+    ours = (one.log_format for one in logging.getLogger().handlers if isinstance(one, LogHandler))
     return next(ours, "text")
 
 
-def _uncaught(
+def _log_uncaught(
     kind: type[BaseException], error: BaseException | None, trace: TracebackType | None
 ) -> None:
     if error is not None:
@@ -82,7 +84,7 @@ def current_request() -> str:
     return str(get_contextvars().get("request", ""))
 
 
-def speaking_of(request: str) -> AbstractContextManager[None]:
+def request_context(request: str) -> AbstractContextManager[None]:
     """The lines of this block are about a request of another process ("": about none)."""
     return bound_contextvars(request=request) if request else nullcontext()
 
@@ -90,12 +92,12 @@ def speaking_of(request: str) -> AbstractContextManager[None]:
 # --- how a line is written -----------------------------------------------------------------------
 
 
-class Handler(logging.StreamHandler[TextIO]):
+class LogHandler(logging.StreamHandler[TextIO]):
     """Writes lines in their form."""
 
     def __init__(self, stream: TextIO, form: LogFormat, secrets: Collection[str] = ()) -> None:
         super().__init__(stream)
-        self.form = form
+        self.log_format = form
         time = TimeStamper("iso") if form == "json" else TimeStamper("%m-%d %H:%M:%S", utc=False)
         self.setFormatter(
             ProcessorFormatter(
@@ -109,7 +111,7 @@ class Handler(logging.StreamHandler[TextIO]):
                 ],
                 processors=[
                     ProcessorFormatter.remove_processors_meta,
-                    scrubber(secrets),
+                    redactor(secrets),
                     _renderer(form, colours=stream.isatty() and sys.platform != "win32"),
                 ],
             )
@@ -123,10 +125,10 @@ class Handler(logging.StreamHandler[TextIO]):
             self.stream.write(self.format(logging.makeLogRecord(fields)) + self.terminator)
 
 
-def scrubber(secrets: Collection[str]) -> Callable[[Any, str, Fields], Fields]:
+def redactor(secrets: Collection[str]) -> Callable[[Any, str, EventDict], EventDict]:
     """A step of structlog that replaces secrets in all that a line has."""
     own = [re.escape(one) for one in sorted(secrets, key=len, reverse=True) if one]
-    pattern = re.compile("|".join([*own, WEBHOOK, TOKEN]))
+    pattern = re.compile("|".join([*own, WEBHOOK_PATTERN, BOT_TOKEN_PATTERN]))
 
     def clean(value: Any) -> Any:
         match value:
@@ -137,7 +139,7 @@ def scrubber(secrets: Collection[str]) -> Callable[[Any, str, Fields], Fields]:
             case list() | tuple() | set() | frozenset():
                 return [clean(one) for one in value]
             case _:
-                return pattern.sub(SECRET, str(value))
+                return pattern.sub(REDACTED, str(value))
 
     return lambda _logger, _method, fields: clean(fields)
 
@@ -160,13 +162,15 @@ def _renderer(form: LogFormat, *, colours: bool) -> JSONRenderer | ConsoleRender
             Column("event", value(styles.bright)),
             Column(
                 "",
-                KeyValueColumnFormatter(styles.kv_key, styles.kv_value, styles.reset, _shown),
+                KeyValueColumnFormatter(
+                    styles.kv_key, styles.kv_value, styles.reset, _quoted_value
+                ),
             ),
         ]
     )
 
 
-def _shown(value: object) -> str:
+def _quoted_value(value: object) -> str:
     """A value in a line for people: in quotes where it could be taken for something else."""
     text = str(value)
     plain = text.isprintable() and not set(text) & set(' "=')

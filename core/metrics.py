@@ -15,15 +15,15 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 
 from core.records import JobState
 
-WAIT_S = (0.1, 0.25, 0.5, 1, 2, 3, 5, 8, 13, 20, 30, 60, 120)
-LAG_S = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
-SPEED = (1, 2, 5, 10, 20, 40, 60, 80, 120, 160, 240, 500, 1000)
-MOST_MODELS = 32
+REPLY_BUCKETS_S = (0.1, 0.25, 0.5, 1, 2, 3, 5, 8, 13, 20, 30, 60, 120)
+LAG_BUCKETS_S = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+SPEED_BUCKETS = (1, 2, 5, 10, 20, 40, 60, 80, 120, 160, 240, 500, 1000)
+MAX_MODEL_LABELS = 32
 """Names of models that are counted at a time; the one that answered longest ago makes room."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Written:
+class GenerationStats:
     """A reply that a model wrote, and the seconds that the worker took for it."""
 
     model: str
@@ -33,13 +33,13 @@ class Written:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Vitals:
-    """How things are at this moment. `turns` by what they do, `jobs` by state (None: the database
-    does not say), `memory` in bytes by process."""
+class VitalSigns:
+    """How things are at this moment. `queue_counts` by what they do, `jobs` by state (None: the
+    database does not say), `memory` in bytes by process."""
 
     gateway_latency_s: float
     guilds: int
-    turns: Mapping[str, int]
+    queue_counts: Mapping[str, int]
     worker_requests: int
     worker_restarts: int
     jobs: Mapping[str, int] | None
@@ -63,13 +63,13 @@ class Metrics:
         self._reply_s = Histogram(
             "gpt2bot_reply_seconds",
             "From a message to the end of its reply, waiting included",
-            buckets=WAIT_S,
+            buckets=REPLY_BUCKETS_S,
             registry=into,
         )
         self._first_s = Histogram(
             "gpt2bot_first_token_seconds",
             "From a message to the first word of its reply, waiting included",
-            buckets=WAIT_S,
+            buckets=REPLY_BUCKETS_S,
             registry=into,
         )
         self._tokens = Counter(
@@ -79,7 +79,7 @@ class Metrics:
             "gpt2bot_tokens_per_second",
             "Tokens of a reply a second, from its arrival in the worker, by model",
             ["model"],
-            buckets=SPEED,
+            buckets=SPEED_BUCKETS,
             registry=into,
         )
         self._switches = Counter(
@@ -97,7 +97,7 @@ class Metrics:
         self._lag = Histogram(
             "gpt2bot_event_loop_lag_seconds",
             "How late the event loop does what is due",
-            buckets=LAG_S,
+            buckets=LAG_BUCKETS_S,
             registry=into,
         )
         self._models: dict[str, None] = {}
@@ -109,29 +109,29 @@ class Metrics:
 
     # --- what happens ----------------------------------------------------------------------------
 
-    def expect(self, outcomes: Iterable[str]) -> None:
+    def init_outcomes(self, outcomes: Iterable[str]) -> None:
         """How replies may end: each is counted from 0, so the first one is seen as a change."""
         for outcome in outcomes:
             self._replies.labels(outcome)
 
-    def reply(self, outcome: str, seconds: float, first_s: float | None) -> None:
+    def observe_reply(self, outcome: str, seconds: float, first_s: float | None) -> None:
         """A request for a reply has ended; the seconds count where there is one."""
         self._replies.labels(outcome).inc()
         if first_s is not None:
             self._first_s.observe(first_s)
             self._reply_s.observe(seconds)
 
-    def written(self, reply: Written) -> None:
+    def observe_generation(self, reply: GenerationStats) -> None:
         """A model wrote a reply."""
-        self._make_known(reply.model)
+        self._track_model(reply.model)
         self._tokens.labels(reply.model, "prompt").inc(reply.prompt_tokens)
         self._tokens.labels(reply.model, "reply").inc(reply.tokens)
         speed = self._speed.labels(reply.model)
         if reply.seconds > 0:
             speed.observe(reply.tokens / reply.seconds)
 
-    def _make_known(self, model: str) -> None:
-        if model not in self._models and len(self._models) >= MOST_MODELS:
+    def _track_model(self, model: str) -> None:
+        if model not in self._models and len(self._models) >= MAX_MODEL_LABELS:
             oldest = next(iter(self._models))
             del self._models[oldest]
             self._speed.remove(oldest)
@@ -141,7 +141,7 @@ class Metrics:
         self._models[model] = None
 
     @contextmanager
-    def switching(self) -> Iterator[None]:
+    def observe_switch(self) -> Iterator[None]:
         """Another model is put into service; an error means that the old one stays."""
         try:
             yield
@@ -150,21 +150,21 @@ class Metrics:
             raise
         self._switches.labels("done").inc()
 
-    def job(self, state: JobState) -> None:
+    def observe_job(self, state: JobState) -> None:
         """A training job came into a state."""
         if state.is_final:
             self._jobs_ended.labels(state).inc()
 
-    def lag(self, seconds: float) -> None:
+    def observe_lag(self, seconds: float) -> None:
         """The event loop did something so many seconds too late."""
         self._lag.observe(seconds)
 
     # --- telling ---------------------------------------------------------------------------------
 
-    def text(self, vitals: Vitals) -> bytes:
+    def render_text(self, vitals: VitalSigns) -> bytes:
         """All of it, in the text format of Prometheus."""
-        counted = map(_without_birth, self._registry.collect())
-        return generate_latest(_Page([*counted, *_families(vitals)]))
+        counted = map(_drop_created, self._registry.collect())
+        return generate_latest(_Page([*counted, *_vital_sign_families(vitals)]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,20 +177,22 @@ class _Page:
         return self.metrics
 
 
-def _without_birth(metric: Metric) -> Metric:
+def _drop_created(metric: Metric) -> Metric:
     """When a series began is of no use to us, and would double their number."""
     metric.samples = [one for one in metric.samples if not one.name.endswith("_created")]
     return metric
 
 
-def _families(now: Vitals) -> Iterator[Metric]:
+def _vital_sign_families(now: VitalSigns) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "gpt2bot_gateway_latency_seconds",
         "Between a heartbeat and Discord's answer; infinite without a connection",
         now.gateway_latency_s,
     )
     yield GaugeMetricFamily("gpt2bot_guilds", "Servers that the bot is in", now.guilds)
-    yield _by("gpt2bot_turns", "Messages that are being answered, or wait", "state", now.turns)
+    yield _labelled_gauge(
+        "gpt2bot_turns", "Messages that are being answered, or wait", "state", now.queue_counts
+    )
     yield GaugeMetricFamily(
         "gpt2bot_worker_requests", "Requests that the worker has not ended", now.worker_requests
     )
@@ -198,11 +200,15 @@ def _families(now: Vitals) -> Iterator[Metric]:
         "gpt2bot_worker_restarts", "Times that the worker was started again", now.worker_restarts
     )
     if now.jobs is not None:
-        yield _by("gpt2bot_training_jobs", "Training jobs that have not ended", "state", now.jobs)
+        yield _labelled_gauge(
+            "gpt2bot_training_jobs", "Training jobs that have not ended", "state", now.jobs
+        )
     yield GaugeMetricFamily(
         "gpt2bot_database_bytes", "Size of the database, its log included", now.database_bytes
     )
-    yield _by("gpt2bot_process_memory_bytes", "Resident memory, by process", "process", now.memory)
+    yield _labelled_gauge(
+        "gpt2bot_process_memory_bytes", "Resident memory, by process", "process", now.memory
+    )
     yield GaugeMetricFamily(
         "gpt2bot_checkpoints", "Checkpoints on disk, of all servers", now.checkpoints
     )
@@ -211,7 +217,9 @@ def _families(now: Vitals) -> Iterator[Metric]:
     )
 
 
-def _by(name: str, what: str, label: str, values: Mapping[str, int]) -> GaugeMetricFamily:
+def _labelled_gauge(
+    name: str, what: str, label: str, values: Mapping[str, int]
+) -> GaugeMetricFamily:
     family = GaugeMetricFamily(name, what, labels=[label])
     for key, value in values.items():
         family.add_metric([key], value)

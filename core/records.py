@@ -61,7 +61,7 @@ class Pair:
     source: str = ""
 
 
-class Review(StrEnum):
+class ReviewStatus(StrEnum):
     """Whether an example may be learned: only what is approved is."""
 
     WAITING = "waiting"
@@ -69,9 +69,9 @@ class Review(StrEnum):
     REJECTED = "rejected"
 
 
-IMPORT = "import"
+IMPORT_SOURCE = "import"
 """The source of pairs of a file that names none."""
-OPERATOR = 0
+OPERATOR_AUTHOR_ID = 0
 """The author of examples that the operator brought in from a terminal: no member of Discord."""
 
 
@@ -94,7 +94,7 @@ class Example:
     author_id: int
     source: str
     created_at: datetime
-    status: Review = Review.APPROVED
+    status: ReviewStatus = ReviewStatus.APPROVED
     weight: int = 1
     conversation: str = ""
     turn: int = 0
@@ -116,7 +116,7 @@ class Consent:
 
 
 @dataclass(frozen=True, slots=True)
-class Rating:
+class RatingSummary:
     """How many like a reply and how many do not; `mine` is +1, -1 or 0 (not rated)."""
 
     up: int = 0
@@ -130,8 +130,8 @@ class ReplyRecord:
 
     `asked_id` is the message that it answers, `asked_by` who wrote that. `model` is the name of the
     model and `source` its folder or Hub id. `seen` are the messages of the history that were read,
-    oldest first; `cut` of them were shortened or did not fit. It took `seconds`, and `first_s` of
-    them until its first word (None: not known).
+    oldest first; `cut` of them were shortened or did not fit. It took `seconds`, and
+    `first_token_s` of them until its first word (None: not known).
     """
 
     reply_id: int
@@ -153,7 +153,7 @@ class ReplyRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Traces:
+class MemberDataSummary:
     """How much is stored about a member.
 
     `messages` they wrote, `replies` to them, `examples` that hold their words or that they taught,
@@ -169,7 +169,7 @@ class Traces:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Forgotten:
+class ErasureResult:
     """What was erased of a member. `replies` are those of the bot to them."""
 
     messages: int = 0
@@ -178,8 +178,8 @@ class Forgotten:
     ratings: int = 0
     consents: int = 0
 
-    def __add__(self, other: Forgotten) -> Forgotten:
-        return Forgotten(
+    def __add__(self, other: ErasureResult) -> ErasureResult:
+        return ErasureResult(
             messages=self.messages + other.messages,
             replies=self.replies + other.replies,
             examples=self.examples + other.examples,
@@ -188,7 +188,7 @@ class Forgotten:
         )
 
     def __bool__(self) -> bool:
-        return self != Forgotten()
+        return self != ErasureResult()
 
 
 class JobState(StrEnum):

@@ -9,16 +9,16 @@ import os
 from asyncio.subprocess import Process
 from contextlib import suppress
 
-SECRETS = frozenset({"DISCORD_TOKEN"})
+SECRET_VARIABLES = frozenset({"DISCORD_TOKEN"})
 """Variables that are no child's business."""
 
 
-def environment() -> dict[str, str]:
+def child_environment() -> dict[str, str]:
     """Ours, without secrets."""
-    return {name: value for name, value in os.environ.items() if name not in SECRETS}
+    return {name: value for name, value in os.environ.items() if name not in SECRET_VARIABLES}
 
 
-async def end(process: Process) -> None:
+async def kill_and_wait(process: Process) -> None:
     """End a child at once, if it has not ended."""
     if process.returncode is None:
         with suppress(ProcessLookupError):

@@ -10,7 +10,7 @@ from typing import Any
 log = logging.getLogger(__name__)
 
 
-class Tasks:
+class BackgroundTasks:
     """Holds running tasks, logs how they fail, and ends them together."""
 
     def __init__(self) -> None:

@@ -16,30 +16,30 @@ log = logging.getLogger(__name__)
 
 ENGLISH, JAPANESE = "en", "ja"
 LANGUAGES = (ENGLISH, JAPANESE)
-ROOT = Path(__file__).parent
+CATALOGUES_FOLDER = Path(__file__).parent
 
 
-def translated(language: str, template: str, plural: str | None = None, count: int = 1) -> str:
+def translate(language: str, template: str, plural: str | None = None, count: int = 1) -> str:
     """The template in that language; as it is where the catalogue has nothing for it."""
     if language == ENGLISH or not template:
         return template if plural is None or count == 1 else plural
-    catalogue = load(language)
+    catalogue = load_catalogue(language)
     if plural is None:
         return catalogue.gettext(template)
     return catalogue.ngettext(template, plural, count)
 
 
-def name_of(language: str, kind: str, english: str) -> str | None:
+def localized_name(language: str, kind: str, english: str) -> str | None:
     """What a command, an option or a choice is called there; None if it has no other name."""
-    name = load(language).pgettext(kind, english)
+    name = load_catalogue(language).pgettext(kind, english)
     return None if name == english else name
 
 
 @lru_cache(maxsize=len(LANGUAGES))
-def load(language: str) -> NullTranslations:
+def load_catalogue(language: str) -> NullTranslations:
     """The catalogue of a language, read once. English has an empty one, and what is in a file
     that cannot be read is said in English."""
-    files = sorted((ROOT / language).glob("*.po"))
+    files = sorted((CATALOGUES_FOLDER / language).glob("*.po"))
     if not files:
         return NullTranslations()
     from babel.messages.catalog import Catalog

@@ -14,18 +14,18 @@ from numbers import Integral, Real
 from string import Formatter
 from typing import Any, TypeGuard
 
-from i18n.catalogue import ENGLISH, translated
+from i18n.catalogue import ENGLISH, translate
 
 COUNT = "count"
 """The value by which `phrases` chooses between its two templates."""
-JOINED = re.compile(r"\{part\d+\}| ")
-"""What `together` makes of sentences with spaces between them; Japanese has none there."""
+SPACED_PARTS = re.compile(r"\{part\d+\}| ")
+"""What `join_phrases` makes of sentences with spaces between them; Japanese has none there."""
 COMMA = ", "
-LISTED = re.compile(r"\{part\d+\}(, \{part\d+\})+")
-"""What `together` makes of a list with commas; other languages have commas of their own."""
-PACKED = '{"text": '
+COMMA_SEPARATED_PARTS = re.compile(r"\{part\d+\}(, \{part\d+\})+")
+"""What `join_phrases` makes of a list with commas; other languages have commas of their own."""
+SERIALIZED_PREFIX = '{"text": '
 """How a packed Phrase begins."""
-FORM = re.compile(r",?(\.\d)?[a-z%]?")
+SAFE_FORMAT_SPEC = re.compile(r",?(\.\d)?[a-z%]?")
 """How a value may be written in a stored template. More, such as a width, is not from us."""
 
 
@@ -44,68 +44,74 @@ class Phrase(str):
         cls, template: str, values: Mapping[str, Any] | None = None, plural: str | None = None
     ) -> Phrase:
         values = values or {}
-        self = super().__new__(cls, _fill(_said(ENGLISH, template, values, plural), values))
+        self = super().__new__(
+            cls, _fill(_translated_template(ENGLISH, template, values, plural), values)
+        )
         self.template, self.plural, self.values = template, plural, values
         return self
 
     def __reduce__(self) -> tuple[type[Phrase], tuple[str, Mapping[str, Any], str | None]]:
         return Phrase, (self.template, self.values, self.plural)
 
-    def to(self, language: str) -> str:
+    def translate_to(self, language: str) -> str:
         """The sentence in a language of `i18n.catalogue`; in English where the translation does
         not fit its values."""
         values = {
-            name: value.to(language) if isinstance(value, Phrase) else value
+            name: value.translate_to(language) if isinstance(value, Phrase) else value
             for name, value in self.values.items()
         }
         try:
-            said = _fill(_said(language, self.template, values, self.plural), values)
+            said = _fill(_translated_template(language, self.template, values, self.plural), values)
         except (ValueError, LookupError, TypeError, AttributeError):
             return str(self)
         return (
-            said.replace("。 ", "。") if self.values and not JOINED.sub("", self.template) else said
+            said.replace("。 ", "。")
+            if self.values and not SPACED_PARTS.sub("", self.template)
+            else said
         )
 
 
 def phrase(template: str, /, **values: Any) -> Phrase:
     """A sentence to be said later, in whatever language is read then."""
-    return Phrase(template, {name: _plain(value) for name, value in values.items()})
+    return Phrase(template, {name: _to_storable(value) for name, value in values.items()})
 
 
 def phrases(one: str, many: str, /, count: int, **values: Any) -> Phrase:
     """`{count} example` or `{count} examples`, as the language has it."""
-    return Phrase(one, {COUNT: count, **{name: _plain(it) for name, it in values.items()}}, many)
+    return Phrase(
+        one, {COUNT: count, **{name: _to_storable(it) for name, it in values.items()}}, many
+    )
 
 
-def together(parts: Iterable[str], between: str = " ") -> Phrase:
+def join_phrases(parts: Iterable[str], separator: str = " ") -> Phrase:
     """Several sentences as one. A language may change what is between them if it is a space or a
     comma; all else stays as it is."""
     named = {f"part{number}": part for number, part in enumerate(parts)}
     return Phrase(
-        between.replace("{", "{{").replace("}", "}}").join(f"{{{n}}}" for n in named), named
+        separator.replace("{", "{{").replace("}", "}}").join(f"{{{n}}}" for n in named), named
     )
 
 
-def words(error: BaseException) -> str:
+def message_of(error: BaseException) -> str:
     """What an error says. If it was made of a Phrase it is that one: `str` gives English only."""
     first = error.args[0] if error.args else None
     return first if isinstance(first, Phrase) else str(error)
 
 
-def packed(sentence: str) -> str:
-    """The sentence as a string that `unpacked` makes a Phrase of again; other strings stay as they
-    are, unless they look like that. For the database and for lines of JSON."""
-    if sentence.startswith(PACKED) and not is_phrase(sentence):
-        sentence = together([sentence])
-    return json.dumps(_packed(sentence), ensure_ascii=False) if is_phrase(sentence) else sentence
+def serialize_phrase(sentence: str) -> str:
+    """The sentence as a string that `deserialize_phrase` makes a Phrase of again; other strings
+    stay as they are, unless they look like that. For the database and for lines of JSON."""
+    if sentence.startswith(SERIALIZED_PREFIX) and not is_phrase(sentence):
+        sentence = join_phrases([sentence])
+    return json.dumps(_to_json(sentence), ensure_ascii=False) if is_phrase(sentence) else sentence
 
 
-def unpacked(stored: str) -> str:
+def deserialize_phrase(stored: str) -> str:
     """What was packed: a Phrase, or the string as it is."""
-    if not stored.startswith(PACKED):
+    if not stored.startswith(SERIALIZED_PREFIX):
         return stored
     try:
-        return _phrase(json.loads(stored))
+        return _from_json(json.loads(stored))
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return stored  # somebody's own words that begin like that
 
@@ -115,17 +121,19 @@ def is_phrase(sentence: str) -> TypeGuard[Phrase]:
     return isinstance(sentence, Phrase)
 
 
-def _said(language: str, template: str, values: Mapping[str, Any], plural: str | None) -> str:
-    if LISTED.fullmatch(template):
-        return template.replace(COMMA, translated(language, COMMA))
-    return translated(language, template, plural, values[COUNT] if plural else 1)
+def _translated_template(
+    language: str, template: str, values: Mapping[str, Any], plural: str | None
+) -> str:
+    if COMMA_SEPARATED_PARTS.fullmatch(template):
+        return template.replace(COMMA, translate(language, COMMA))
+    return translate(language, template, plural, values[COUNT] if plural else 1)
 
 
 def _fill(template: str, values: Mapping[str, Any]) -> str:
     return template.format(**values) if values else template
 
 
-def _plain(value: object) -> object:
+def _to_storable(value: object) -> object:
     """Values that can be stored: numbers, and words for all else; an error's are its own phrase."""
     match value:
         case str() | int() | float():
@@ -135,35 +143,36 @@ def _plain(value: object) -> object:
         case Real():
             return float(value)
         case BaseException():
-            return words(value)
+            return message_of(value)
         case _:
             return str(value)
 
 
-def _packed(value: object) -> object:
+def _to_json(value: object) -> object:
     if not isinstance(value, Phrase):
         return value
-    values = {name: _packed(one) for name, one in value.values.items()}
+    values = {name: _to_json(one) for name, one in value.values.items()}
     return {"text": value.template, "plural": value.plural, "values": values}
 
 
-def _phrase(stored: dict[str, Any]) -> Phrase:
+def _from_json(stored: dict[str, Any]) -> Phrase:
     values = {
-        name: _phrase(one) if isinstance(one, dict) else one
+        name: _from_json(one) if isinstance(one, dict) else one
         for name, one in stored["values"].items()
     }
     template, plural = stored["text"], stored["plural"]
     forms = [template] if plural is None else [template, plural]
-    if not all(isinstance(form, str) and (not values or _is_plain(form)) for form in forms):
+    if not all(isinstance(form, str) and (not values or _is_safe_template(form)) for form in forms):
         raise ValueError(template)
     if plural is not None and not isinstance(values[COUNT], int):
         raise ValueError(plural)
     return Phrase(template, values, plural)
 
 
-def _is_plain(template: str) -> bool:
+def _is_safe_template(template: str) -> bool:
     """Whether filling it in does no more than to write values down: `str.format` can do much."""
     return all(
-        name is None or (name.isidentifier() and not conversion and FORM.fullmatch(form or ""))
+        name is None
+        or (name.isidentifier() and not conversion and SAFE_FORMAT_SPEC.fullmatch(form or ""))
         for _, name, form, conversion in Formatter().parse(template)
     )

@@ -15,44 +15,44 @@ from typing import Any
 from i18n.catalogue import ENGLISH, LANGUAGES
 from i18n.phrase import Phrase, phrase
 
-_reader: ContextVar[str] = ContextVar("language of the reader", default=ENGLISH)
+_current_language: ContextVar[str] = ContextVar("language of the reader", default=ENGLISH)
 
 
 def say(what: str, /, **values: Any) -> str:
     """A Phrase, or a template with its values, in the language of whoever reads."""
     sentence = what if isinstance(what, Phrase) else phrase(what, **values)
-    return sentence.to(_reader.get())
+    return sentence.translate_to(_current_language.get())
 
 
-def language() -> str:
+def current_language() -> str:
     """The language that is read now."""
-    return _reader.get()
+    return _current_language.get()
 
 
-def speak(language: str) -> None:
+def set_language(language: str) -> None:
     """From here on, this task is read in that language."""
-    _reader.set(language)
+    _current_language.set(language)
 
 
 @contextmanager
-def speaking(language: str) -> Iterator[None]:
+def use_language(language: str) -> Iterator[None]:
     """What is said inside is read in that language."""
-    before = _reader.set(language)
+    before = _current_language.set(language)
     try:
         yield
     finally:
-        _reader.reset(before)
+        _current_language.reset(before)
 
 
-def of_locale(name: str | None) -> str | None:
+def language_of_locale(name: str | None) -> str | None:
     """The language of a locale such as `ja_JP.UTF-8` or `en-GB`; None if it is none of ours."""
     start = (name or "").replace("_", "-").partition("-")[0].partition(".")[0].lower()
     return start if start in LANGUAGES else None
 
 
-def of_terminal() -> str:
+def terminal_language() -> str:
     """The language of this terminal, by the variables that say so (POSIX, 8.2); English else."""
     for variable in ("LC_ALL", "LC_MESSAGES", "LANG"):
         if value := os.environ.get(variable):
-            return of_locale(value) or ENGLISH
+            return language_of_locale(value) or ENGLISH
     return ENGLISH

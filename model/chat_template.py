@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from core.japanese import has_kana, has_letter
+from core.japanese import has_japanese_letter, has_kana
 from core.records import Message, Role
 from i18n.phrase import phrase
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     AnyTokenizer = PreTrainedTokenizerBase | Tokenizer
     """That of training, and that of the worker: they give the same ids."""
 
-BYTE = "<0x{:02X}>"
+BYTE_PIECE_FORMAT = "<0x{:02X}>"
 """How a sentencepiece model writes its piece for a byte."""
-HALF = "\N{REPLACEMENT CHARACTER}"
+REPLACEMENT_CHAR = "\N{REPLACEMENT CHARACTER}"
 """What decoding shows for half a character."""
 USER_TOKEN = "<|user|>"
 BOT_TOKEN = "<|bot|>"
@@ -48,12 +48,22 @@ PLAIN_TEMPLATE = (
 )
 """For a base GPT-2, which has never seen a control token: a transcript, one line a turn."""
 
-_QUOTES = {"「": "『", "」": "』", "｢": "『", "｣": "』", "﹁": "『", "﹂": "』", "\n": " "}
-_SAID = "message['content']" + "".join(f" | replace({a!r}, {b!r})" for a, b in _QUOTES.items())
+_QUOTE_REPLACEMENTS = {
+    "「": "『",
+    "」": "』",
+    "｢": "『",
+    "｣": "』",
+    "﹁": "『",
+    "﹂": "』",
+    "\n": " ",
+}
+_CONTENT = "message['content']" + "".join(
+    f" | replace({a!r}, {b!r})" for a, b in _QUOTE_REPLACEMENTS.items()
+)
 JAPANESE_TEMPLATE = (
     "{% for message in messages %}"
-    f"{{% if message['role'] == 'user' %}}ユーザー「{{{{ {_SAID} }}}}」"
-    f"{{% else %}}ボット「{{% generation %}}{{{{ {_SAID} }}}}」"
+    f"{{% if message['role'] == 'user' %}}ユーザー「{{{{ {_CONTENT} }}}}」"
+    f"{{% else %}}ボット「{{% generation %}}{{{{ {_CONTENT} }}}}」"
     "{% endgeneration %}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}ボット「{% endif %}"
 )
@@ -62,7 +72,7 @@ JAPANESE_TEMPLATE = (
 Many of these models know no line ends. Quotes within what is said are 『』, as it is usual.
 """
 
-MOSTLY, SOME = 0.1, 0.02
+MIN_JAPANESE_SHARE, MIN_KANA_SHARE = 0.1, 0.02
 """Shares of a vocabulary: what has a Japanese letter, and a kana. GPT-2's own has 0.4% and 0.3%."""
 
 
@@ -78,16 +88,16 @@ class Encoded:
 class Prompt:
     """What the model sees of a conversation: `text` is `input_ids` decoded, control tokens shown.
 
-    `kept` are the messages in it, oldest first, with `counts` tokens each; `dropped` older
-    messages did not fit; `shortened` says that the newest message itself lost its beginning.
+    `messages` are the messages in it, oldest first, with `token_counts` tokens each; `num_dropped`
+    older messages did not fit; `truncated` says that the newest message itself lost its beginning.
     """
 
     input_ids: list[int]
     text: str
-    kept: tuple[Message, ...]
-    counts: tuple[int, ...]
-    dropped: int
-    shortened: bool
+    messages: tuple[Message, ...]
+    token_counts: tuple[int, ...]
+    num_dropped: int
+    truncated: bool
 
 
 def ensure_template(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -113,11 +123,11 @@ def is_japanese(tokenizer: AnyTokenizer) -> bool:
     """Whether the vocabulary was made for Japanese, so that its model has read some."""
     fast: Any = tokenizer.backend_tokenizer
     texts = fast.decode_batch([[n] for n in range(fast.get_vocab_size())])
-    kana, letters = (sum(map(has, texts)) for has in (has_kana, has_letter))
-    return bool(kana >= SOME * len(texts) and letters >= MOSTLY * len(texts))
+    kana, letters = (sum(map(has, texts)) for has in (has_kana, has_japanese_letter))
+    return bool(kana >= MIN_KANA_SHARE * len(texts) and letters >= MIN_JAPANESE_SHARE * len(texts))
 
 
-def disarm(tokenizer: AnyTokenizer, text: str) -> str:
+def escape_control_tokens(tokenizer: AnyTokenizer, text: str) -> str:
     """Break up control tokens that a person typed, so that they are read as ordinary text.
 
     Half a surrogate pair, which is no text at all, becomes a question mark. A tokenizer may read
@@ -128,17 +138,17 @@ def disarm(tokenizer: AnyTokenizer, text: str) -> str:
     fast: Any = tokenizer.backend_tokenizer
     added = tokenizer.get_added_vocab()
     tokens = [token for token in added if len(token) > 1 and not token.isspace()]
-    if fast.token_to_id(BYTE.format(0)) is not None:
-        tokens.append(BYTE[: BYTE.index("{")])
-    text = _broken_up(text, tokens)
+    if fast.token_to_id(BYTE_PIECE_FORMAT.format(0)) is not None:
+        tokens.append(BYTE_PIECE_FORMAT[: BYTE_PIECE_FORMAT.index("{")])
+    text = _break_up(text, tokens)
     if fast.normalizer is None:
         return text
     as_read = str(fast.normalizer.normalize_str(text))
-    harmless = _broken_up(as_read, tokens)
+    harmless = _break_up(as_read, tokens)
     return text if harmless == as_read else harmless
 
 
-def _broken_up(text: str, tokens: Sequence[str]) -> str:
+def _break_up(text: str, tokens: Sequence[str]) -> str:
     while found := next((token for token in tokens if token in text), None):
         text = text.replace(found, f"{found[0]} {found[1:]}")
     return text
@@ -154,7 +164,7 @@ def encode(
     if not conversations:
         return []
     out: Any = tokenizer.apply_chat_template(
-        [[as_dict(tokenizer, message) for message in turns] for turns in conversations],
+        [[to_chat_dict(tokenizer, message) for message in turns] for turns in conversations],
         add_generation_prompt=add_generation_prompt,
         tokenize=True,
         return_dict=True,
@@ -166,12 +176,15 @@ def encode(
     ]
 
 
-def as_dict(tokenizer: AnyTokenizer, message: Message) -> dict[str, str]:
+def to_chat_dict(tokenizer: AnyTokenizer, message: Message) -> dict[str, str]:
     """The Hugging Face chat form of a message, safe to render."""
-    return {"role": message.role.value, "content": disarm(tokenizer, message.content)}
+    return {
+        "role": message.role.value,
+        "content": escape_control_tokens(tokenizer, message.content),
+    }
 
 
-def fit(tokenizer: AnyTokenizer, messages: Sequence[Message], budget: int) -> Prompt:
+def build_prompt(tokenizer: AnyTokenizer, messages: Sequence[Message], budget: int) -> Prompt:
     """The newest messages that fit `budget` tokens, rendered with the cue for the bot to answer.
 
     Older messages go first, whole. If the newest alone is too long, its end alone is kept.
@@ -181,47 +194,51 @@ def fit(tokenizer: AnyTokenizer, messages: Sequence[Message], budget: int) -> Pr
     """
     if not messages:
         raise ValueError("a prompt needs at least one message")
-    newest, shortened = _shorten(tokenizer, messages[-1], budget)
+    newest, shortened = _truncate(tokenizer, messages[-1], budget)
     kept = [newest] if shortened else [*messages[:-1], newest]
-    while len(ids := token_ids(tokenizer, kept)) > budget and len(kept) > 1:
+    while len(ids := encode_chat(tokenizer, kept)) > budget and len(kept) > 1:
         del kept[0]
     return Prompt(
         input_ids=ids,
         text=str(tokenizer.decode(ids)),
-        kept=tuple(kept),
-        counts=tuple(len(token_ids(tokenizer, [one], cue=False)) for one in kept),
-        dropped=len(messages) - len(kept),
-        shortened=shortened,
+        messages=tuple(kept),
+        token_counts=tuple(
+            len(encode_chat(tokenizer, [one], add_generation_prompt=False)) for one in kept
+        ),
+        num_dropped=len(messages) - len(kept),
+        truncated=shortened,
     )
 
 
-def _shorten(tokenizer: AnyTokenizer, message: Message, budget: int) -> tuple[Message, bool]:
-    if len(token_ids(tokenizer, [message])) <= budget:
+def _truncate(tokenizer: AnyTokenizer, message: Message, budget: int) -> tuple[Message, bool]:
+    if len(encode_chat(tokenizer, [message])) <= budget:
         return message, False
-    if len(token_ids(tokenizer, [replace(message, content="")])) > budget:
+    if len(encode_chat(tokenizer, [replace(message, content="")])) > budget:
         raise ValueError(
             phrase("a budget of {budget} tokens cannot hold any message", budget=budget)
         )
-    ids = tokenizer.encode(disarm(tokenizer, message.content), add_special_tokens=False)
+    ids = tokenizer.encode(
+        escape_control_tokens(tokenizer, message.content), add_special_tokens=False
+    )
     unknown = tokenizer.get_vocab().get(str(tokenizer.unk_token))  # it would be shown by its name
     ids = [one for one in ids if one != unknown]
     tail = budget
     while True:  # decoding and encoding again may give a few tokens more: take fewer until it fits
         tail_text = str(tokenizer.decode(ids[-tail:])) if tail else ""
-        shorter = replace(message, content=tail_text.lstrip(HALF))
-        over = len(token_ids(tokenizer, [shorter])) - budget
+        shorter = replace(message, content=tail_text.lstrip(REPLACEMENT_CHAR))
+        over = len(encode_chat(tokenizer, [shorter])) - budget
         if over <= 0:
             return shorter, True
         tail = max(0, tail - over)
 
 
-def token_ids(
-    tokenizer: AnyTokenizer, messages: Sequence[Message], *, cue: bool = True
+def encode_chat(
+    tokenizer: AnyTokenizer, messages: Sequence[Message], *, add_generation_prompt: bool = True
 ) -> list[int]:
     """The ids of a conversation, with the cue for the bot to answer."""
-    turns = [[as_dict(tokenizer, message) for message in messages]]
+    turns = [[to_chat_dict(tokenizer, message) for message in messages]]
     rendered: Any = tokenizer.apply_chat_template(
-        turns, add_generation_prompt=cue, tokenize=True, return_dict=False
+        turns, add_generation_prompt=add_generation_prompt, tokenize=True, return_dict=False
     )
     return list(rendered[0])
 

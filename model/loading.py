@@ -19,48 +19,58 @@ from jinja2 import TemplateError
 
 from core.records import Message, Role
 from i18n.phrase import phrase
-from model.chat_template import fit
-from model.convert.artifact import Meta, read_meta, read_tokenizer
-from model.convert.build import UNREADABLE, bad_template, built, name, why
+from model.chat_template import build_prompt
+from model.convert.artifact import ModelMetadata, read_metadata, read_tokenizer
+from model.convert.build import (
+    LOAD_ERRORS,
+    display_name,
+    get_or_build,
+    load_error_message,
+    template_error_message,
+)
 from model.errors import LoadFailed
 from model.runners.base import Runner
 from model.runners.device import Device, is_out_of_memory
 from model.tokenizer import Tokenizer
-from model.worker.messages import ModelFacts
+from model.worker.messages import ModelInfo
 
 log = logging.getLogger(__name__)
 
-TRIAL_TOKENS = 4
+SMOKE_TEST_TOKENS = 4
 """Length of the reply that a model must be able to give before it answers anybody."""
 
 _keys = itertools.count(1)
-_alone = threading.Lock()
+_transformers_lock = threading.Lock()
 """Transformers changes its classes for as long as it loads a model: two threads that load at once
 would leave them changed, and nothing could be loaded from then on."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Loaded:
+class LoadedModel:
     """A model in memory. `key` tells two loads of the same source apart.
 
-    A reply ends before a text of `stops` and at a control token, one of `ends`; `mute` are all
-    the tokens with which a reply would end before it began; `fragments` are less than a character,
-    `unknown` is no text and is never said.
+    A reply ends before a text of `stop_strings` and at a control token, one of `stop_token_ids`;
+    `begin_suppress_token_ids` are all the tokens with which a reply would end before it began;
+    `partial_char_token_ids` are less than a character, `unk_token_ids` is no text and is never
+    said.
     """
 
     runner: Runner
     tokenizer: Tokenizer
-    facts: ModelFacts
-    stops: tuple[str, ...]
-    ends: frozenset[int]
-    mute: tuple[int, ...]
-    fragments: frozenset[int]
-    unknown: tuple[int, ...]
+    info: ModelInfo
+    stop_strings: tuple[str, ...]
+    stop_token_ids: frozenset[int]
+    begin_suppress_token_ids: tuple[int, ...]
+    partial_char_token_ids: frozenset[int]
+    unk_token_ids: tuple[int, ...]
     key: int = field(default_factory=lambda: next(_keys))
 
 
-def load(source: str, device: Device, cache: Path, *, rows: int = 16, threads: int = 1) -> Loaded:
-    """Load a GPT-2 model for `rows` sequences at a time and try it. `cache`: see `model.convert.build`.
+def load(
+    source: str, device: Device, cache: Path, *, rows: int = 16, threads: int = 1
+) -> LoadedModel:
+    """Load a GPT-2 model for `rows` sequences at a time and try it. `cache`: see
+    `model.convert.build`.
 
     Raises:
         LoadFailed: the sentence says why, and what to do where there is something to do.
@@ -68,23 +78,23 @@ def load(source: str, device: Device, cache: Path, *, rows: int = 16, threads: i
     began = time.monotonic()
     try:
         meta, tokenizer, runner = _open(source, device, cache, rows, threads)
-        _try(runner, tokenizer, meta, source)
+        _smoke_test(runner, tokenizer, meta, source)
     except LoadFailed:
         raise
     except TemplateError as e:
-        raise LoadFailed(bad_template(source, e)) from e
-    except UNREADABLE as e:
-        raise LoadFailed(why(source, e)) from e
-    facts = ModelFacts(
+        raise LoadFailed(template_error_message(source, e)) from e
+    except LOAD_ERRORS as e:
+        raise LoadFailed(load_error_message(source, e)) from e
+    facts = ModelInfo(
         source=source,
         parameters=meta.parameters,
         positions=meta.positions,
         vocabulary=meta.vocabulary,
-        dtype=device.serving,
+        dtype=device.serving_precision,
         load_s=time.monotonic() - began,
         japanese=meta.japanese,
     )
-    return Loaded(
+    return LoadedModel(
         runner,
         tokenizer,
         facts,
@@ -98,16 +108,16 @@ def load(source: str, device: Device, cache: Path, *, rows: int = 16, threads: i
 
 def _open(
     source: str, device: Device, cache: Path, rows: int, threads: int
-) -> tuple[Meta, Tokenizer, Runner]:
+) -> tuple[ModelMetadata, Tokenizer, Runner]:
     """What was built of a model; if that is damaged, it is built once more."""
     on_cpu = device.name == "cpu"
     for last in (False, True):
-        folder = built(source, cache, device.serving if on_cpu else "torch")
+        folder = get_or_build(source, cache, device.serving_precision if on_cpu else "torch")
         try:
-            meta = read_meta(folder)
-            runner = (_onnx if on_cpu else _torch)(folder, meta, device, rows, threads)
+            meta = read_metadata(folder)
+            runner = (_load_onnx if on_cpu else _load_torch)(folder, meta, device, rows, threads)
             return meta, read_tokenizer(folder, meta), runner
-        except UNREADABLE as e:
+        except LOAD_ERRORS as e:
             if last or is_out_of_memory(e) or isinstance(e, PermissionError):
                 raise
             log.warning("%s is damaged and is built again", folder)
@@ -115,14 +125,18 @@ def _open(
     raise AssertionError("the second time returns or raises")
 
 
-def _onnx(folder: Path, meta: Meta, device: Device, rows: int, threads: int) -> Runner:
+def _load_onnx(
+    folder: Path, meta: ModelMetadata, device: Device, rows: int, threads: int
+) -> Runner:
     from model.runners.onnx_runner import OnnxRunner
 
     return OnnxRunner(folder, meta, rows=rows, threads=threads)
 
 
-def _torch(folder: Path, meta: Meta, device: Device, rows: int, threads: int) -> Runner:
-    with _alone:
+def _load_torch(
+    folder: Path, meta: ModelMetadata, device: Device, rows: int, threads: int
+) -> Runner:
+    with _transformers_lock:
         import torch
         import transformers
 
@@ -135,18 +149,20 @@ def _torch(folder: Path, meta: Meta, device: Device, rows: int, threads: int) ->
             meta.checkpoint,
             use_safetensors=True,
             trust_remote_code=False,
-            dtype=dtype[device.serving],
+            dtype=dtype[device.serving_precision],
         )
         return TorchRunner(model.to(device.name), rows=rows, threads=threads)
 
 
-def _try(runner: Runner, tokenizer: Tokenizer, meta: Meta, source: str) -> None:
+def _smoke_test(runner: Runner, tokenizer: Tokenizer, meta: ModelMetadata, source: str) -> None:
     """A short greedy reply: the template renders, the numbers are numbers."""
-    ids = fit(tokenizer, [Message(Role.USER, "Hello!")], meta.positions - TRIAL_TOKENS).input_ids
-    logits = runner.read(0, ids, 0)
-    for past in range(len(ids), len(ids) + TRIAL_TOKENS):
+    ids = build_prompt(
+        tokenizer, [Message(Role.USER, "Hello!")], meta.positions - SMOKE_TEST_TOKENS
+    ).input_ids
+    logits = runner.prefill(0, ids, 0)
+    for past in range(len(ids), len(ids) + SMOKE_TEST_TOKENS):
         if not bool(np.isfinite(logits).all()):
-            who = name(source)
+            who = display_name(source)
             raise LoadFailed(
                 phrase("{who} is broken: it computes numbers that are not finite.", who=who)
             )

@@ -9,12 +9,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from i18n.phrase import Phrase, phrase, together
+from i18n.phrase import Phrase, join_phrases, phrase
 from model.errors import UnknownModel
 
-TINY = Path(__file__).with_name("tiny")
+EMBEDDED_FOLDER = Path(__file__).with_name("tiny")
 """The folder of the embedded model."""
-EMBEDDED = "tiny"
+EMBEDDED_NAME = "tiny"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class ModelOption:
     quality: str
 
 
-def _measured(speed: int) -> Phrase:
+def _speed_label(speed: int) -> Phrase:
     return phrase("{speed} tokens/s on 2 CPU cores", speed=speed)
 
 
@@ -41,11 +41,11 @@ model_options: Mapping[str, ModelOption] = {
     option.name: option
     for option in (
         ModelOption(
-            name=EMBEDDED,
-            source=str(TINY),
+            name=EMBEDDED_NAME,
+            source=str(EMBEDDED_FOLDER),
             parameters="4.3M",
             memory_usage="9 MB",
-            inference_speed=_measured(670),
+            inference_speed=_speed_label(670),
             quality=phrase("small talk only; learns a few facts in a minute"),
         ),
         ModelOption(
@@ -53,7 +53,7 @@ model_options: Mapping[str, ModelOption] = {
             source="gpt2",
             parameters="124M",
             memory_usage="0.3 GB",
-            inference_speed=_measured(155),
+            inference_speed=_speed_label(155),
             quality=phrase("fluent English; knows a little, makes up the rest"),
         ),
         ModelOption(
@@ -61,14 +61,14 @@ model_options: Mapping[str, ModelOption] = {
             source="gpt2-medium",
             parameters="355M",
             memory_usage="0.6 GB",
-            inference_speed=_measured(56),
+            inference_speed=_speed_label(56),
             quality=phrase("more coherent than gpt2, and slower"),
         ),
     )
 }
 
 
-OF_THE_OPERATOR = (
+CUSTOM_MODEL_LABELS = (
     phrase("see /about"),
     phrase("not measured"),
     phrase("not measured"),
@@ -77,18 +77,18 @@ OF_THE_OPERATOR = (
 """What is known of a model that an operator named."""
 
 
-def from_settings(extra: Mapping[str, str]) -> dict[str, ModelOption]:
+def with_custom_models(extra: Mapping[str, str]) -> dict[str, ModelOption]:
     """`model_options` and the operator's own: name to folder or Hub id of a GPT-2 model."""
-    own = {name: ModelOption(name, source, *OF_THE_OPERATOR) for name, source in extra.items()}
+    own = {name: ModelOption(name, source, *CUSTOM_MODEL_LABELS) for name, source in extra.items()}
     return {**model_options, **own}
 
 
-def instead(reason: str) -> Phrase:
+def fallback_message(reason: str) -> Phrase:
     """Why the embedded model answers."""
-    return together([reason, phrase("{model} answers instead.", model=EMBEDDED)])
+    return join_phrases([reason, phrase("{model} answers instead.", model=EMBEDDED_NAME)])
 
 
-def find(options: Iterable[ModelOption], name: str) -> ModelOption:
+def find_option(options: Iterable[ModelOption], name: str) -> ModelOption:
     """The option of that name.
 
     Raises:
@@ -100,7 +100,7 @@ def find(options: Iterable[ModelOption], name: str) -> ModelOption:
             phrase(
                 "There is no model called “{name}”. You can choose from: {names}.",
                 name=name,
-                names=together(sorted(known), ", "),
+                names=join_phrases(sorted(known), ", "),
             )
         )
     return known[name]

@@ -11,17 +11,18 @@ from core.logging import LogFormat
 
 @dataclass(frozen=True, slots=True)
 class WorkerSettings:
-    """`threads` of computation (None: one a core); `precision` of the weights on a CPU; `built` is
-    the folder for models that were made ready to run (None: one that is gone with the worker).
+    """`threads` of computation (None: one a core); `precision` of the weights on a CPU;
+    `build_cache` is the folder for models that were made ready to run (None: one that is gone with
+    the worker).
 
     `max_sequences` replies are written at a time, `max_waiting` wait for that, and none takes
-    longer than `deadline_s` seconds. `memory_mb` for the weights of all models, `cache_mb` for what
-    they have read. `drain_s` seconds that replies get at a shutdown; `log_level` from which on it
-    writes to stderr, in its `log_format`."""
+    longer than `deadline_s` seconds. `peak_memory_mb` for the weights of all models, `cache_mb` for
+    what they have read. `drain_s` seconds that replies get at a shutdown; `log_level` from which on
+    it writes to stderr, in its `log_format`."""
 
     threads: int | None = None
     precision: Literal["int8", "fp32"] = "int8"
-    built: Path | None = None
+    build_cache: Path | None = None
     max_sequences: int = 16
     max_waiting: int = 64
     deadline_s: float = 120.0

@@ -19,12 +19,12 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer as FastTokenizer
 
-SPACE = "▁"
+SENTENCEPIECE_SPACE = "▁"
 """How a piece of sentencepiece shows a space."""
-JSON: dict[str, Any] = {"ensure_ascii": False}
+JSON_OPTIONS: dict[str, Any] = {"ensure_ascii": False}
 
 
-class _Generation(Extension):
+class _GenerationTag(Extension):
     """`{% generation %}` marks what the bot says. To training it means something; not here."""
 
     tags = {"generation"}  # noqa: RUF012 (jinja2 reads it from the class)
@@ -57,7 +57,7 @@ class Tokenizer:
         self._added = {
             token.content: number for number, token in self._fast.get_added_tokens_decoder().items()
         }
-        self._bytes = _byte_pieces(self._fast)
+        self._byte_by_piece = _byte_pieces(self._fast)
 
     @property
     def backend_tokenizer(self) -> FastTokenizer:
@@ -70,18 +70,20 @@ class Tokenizer:
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of the ids, control tokens shown."""
-        if self._bytes:
-            return self._with_bytes(ids)
+        if self._byte_by_piece:
+            return self._decode_byte_pieces(ids)
         return self._fast.decode(list(ids), skip_special_tokens=False)
 
-    def _with_bytes(self, ids: Sequence[int]) -> str:
+    def _decode_byte_pieces(self, ids: Sequence[int]) -> str:
         """The same for a sentencepiece model that has a piece for each byte: of bytes in a row,
         what is a character stays one, whatever comes after it."""
         runs = (
-            bytes(self._bytes[one] for one in run).decode(errors="replace")
+            bytes(self._byte_by_piece[one] for one in run).decode(errors="replace")
             if in_bytes
-            else "".join(self._fast.id_to_token(one) or "" for one in run).replace(SPACE, " ")
-            for in_bytes, run in itertools.groupby(ids, self._bytes.__contains__)
+            else "".join(self._fast.id_to_token(one) or "" for one in run).replace(
+                SENTENCEPIECE_SPACE, " "
+            )
+            for in_bytes, run in itertools.groupby(ids, self._byte_by_piece.__contains__)
         )
         return "".join(runs).removeprefix(" ")
 
@@ -118,10 +120,10 @@ class Tokenizer:
     @cached_property
     def _template(self) -> Template:
         sandbox = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
+            trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationTag, loopcontrols]
         )
-        sandbox.globals["raise_exception"] = _refuse
-        sandbox.filters["tojson"] = lambda value, **how: json.dumps(value, **JSON | how)
+        sandbox.globals["raise_exception"] = _raise_exception
+        sandbox.filters["tojson"] = lambda value, **how: json.dumps(value, **JSON_OPTIONS | how)
         return sandbox.from_string(self.chat_template)
 
     def apply_chat_template(
@@ -141,5 +143,5 @@ def _byte_pieces(fast: FastTokenizer) -> dict[int, int]:
     return {one: byte for byte, one in enumerate(known)}
 
 
-def _refuse(why: str) -> NoReturn:
+def _raise_exception(why: str) -> NoReturn:
     raise TemplateError(why)

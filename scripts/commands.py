@@ -14,14 +14,14 @@ from typing import Any, TypeAlias
 
 from discord import AppCommandOptionType, Permissions, app_commands
 
-from bot.app import build
+from bot.app import build_bot
 from bot.discord_ui.client import Gpt2Bot
-from bot.discord_ui.permissions import NEEDED, Only, Rank
+from bot.discord_ui.permissions import RANK_PERMISSIONS, Rank, RankCheck
 from bot.settings import load_settings
-from i18n.catalogue import JAPANESE, name_of
+from i18n.catalogue import JAPANESE, localized_name
 from model.settings import WorkerSettings
 from model.worker.client import WorkerClient
-from scripts.terminal import row, span, terminal_commands
+from scripts.terminal import format_range, markdown_row, terminal_commands
 
 Command: TypeAlias = "app_commands.Command[Any, ..., Any]"
 
@@ -61,22 +61,22 @@ TERMINAL = """
 
 `gpt2bot --help` and `gpt2bot COMMAND --help` say the same.
 """
-KINDS = {
+OPTION_TYPE_NAMES = {
     AppCommandOptionType.string: "text",
     AppCommandOptionType.integer: "a whole number",
     AppCommandOptionType.number: "a number",
     AppCommandOptionType.boolean: "true or false",
     AppCommandOptionType.attachment: "a file",
 }
-LARGEST = 2**53 - 1
+MAX_DISCORD_INTEGER = 2**53 - 1
 """The largest whole number that Discord takes: no limit that a person meets."""
 
 COLUMNS: tuple[Callable[[Command], str], ...] = (
     lambda one: f"`/{one.qualified_name}`",
     lambda one: rank_of(one).name.lower(),
-    lambda one: "servers" if top(one).guild_only else "anywhere",
+    lambda one: "servers" if root_of(one).guild_only else "anywhere",
     lambda one: one.description,
-    lambda one: f"`/{japanese(one)}`",
+    lambda one: f"`/{japanese_command(one)}`",
 )
 """What stands in the row of a command, by the headings of IN_DISCORD."""
 
@@ -88,11 +88,14 @@ def commands_page() -> str:
         [
             INTRODUCTION,
             IN_DISCORD,
-            *(row(*(column(one) for column in COLUMNS)) for one in commands),
+            *(markdown_row(*(column(one) for column in COLUMNS)) for one in commands),
             OPTIONS,
             *(line for one in commands for line in _options(one)),
             MENUS,
-            *(f"- **{one.name}** (in Japanese: {named('command', one.name)})\n" for one in menus),
+            *(
+                f"- **{one.name}** (in Japanese: {japanese_name('command', one.name)})\n"
+                for one in menus
+            ),
             TERMINAL,
             *terminal_commands(),
         ]
@@ -106,12 +109,12 @@ async def _of_discord() -> tuple[list[Command], list[app_commands.ContextMenu]]:
     """All slash commands, and all entries of menus, by their names."""
     with tempfile.TemporaryDirectory() as home:
         settings = load_settings(gpt2bot_home=Path(home), health_port=None)
-        async with build(settings, worker=WorkerClient(WorkerSettings())) as bot:
+        async with build_bot(settings, worker=WorkerClient(WorkerSettings())) as bot:
             return await _tree(bot)
 
 
 async def _tree(bot: Gpt2Bot) -> tuple[list[Command], list[app_commands.ContextMenu]]:
-    for cog in bot.make_cogs():
+    for cog in bot.cog_factory():
         await bot.add_cog(cog)
     slash = [one for one in bot.tree.walk_commands() if isinstance(one, app_commands.Command)]
     menus = [one for one in bot.tree.get_commands() if isinstance(one, app_commands.ContextMenu)]
@@ -119,27 +122,31 @@ async def _tree(bot: Gpt2Bot) -> tuple[list[Command], list[app_commands.ContextM
     return by_name, sorted(menus, key=lambda one: one.name)
 
 
-def named(kind: str, english: str) -> str:
+def japanese_name(kind: str, english: str) -> str:
     """The Japanese name of a command or an option."""
-    return name_of(JAPANESE, kind, english) or english
+    return localized_name(JAPANESE, kind, english) or english
 
 
-def japanese(command: Command) -> str:
+def japanese_command(command: Command) -> str:
     """What members whose Discord is Japanese type after the slash."""
-    return " ".join(named("command", word) for word in command.qualified_name.split())
+    return " ".join(japanese_name("command", word) for word in command.qualified_name.split())
 
 
-def top(command: Command) -> Command | app_commands.Group:
+def root_of(command: Command) -> Command | app_commands.Group:
     """What Discord shows or hides: the command, or the group that it is in."""
     return command.root_parent or command
 
 
 def rank_of(command: Command) -> Rank:
     """Who may use it: by what the bot asks, and by what Discord hides."""
-    asked = [one.needed for one in command.checks if isinstance(one, Only)]
-    hidden = top(command).default_permissions or Permissions.none()
+    asked = [one.needed for one in command.checks if isinstance(one, RankCheck)]
+    hidden = root_of(command).default_permissions or Permissions.none()
     return max(
-        [Rank.MEMBER, *asked, *(one for one, name in NEEDED.items() if getattr(hidden, name))]
+        [
+            Rank.MEMBER,
+            *asked,
+            *(one for one, name in RANK_PERMISSIONS.items() if getattr(hidden, name)),
+        ]
     )
 
 
@@ -147,7 +154,9 @@ def _options(command: Command) -> Iterator[str]:
     name = f"`/{command.qualified_name}`"
     for one in command.parameters:
         shown = f"`{one.display_name}`" if one.required else f"[`{one.display_name}`]"
-        yield row(name, shown, allowed(one), one.description, named("option", one.display_name))
+        yield markdown_row(
+            name, shown, allowed(one), one.description, japanese_name("option", one.display_name)
+        )
         name = ""
 
 
@@ -155,9 +164,9 @@ def allowed(option: app_commands.Parameter) -> str:
     """What somebody may give for an option."""
     if option.choices:
         return ", ".join(f"`{one.name}`" for one in option.choices)
-    kind = KINDS[option.type]
+    kind = OPTION_TYPE_NAMES[option.type]
     if option.min_value is not None:
-        high = None if option.max_value == LARGEST else option.max_value
-        kind = f"{kind}, {span(option.min_value, high)}"
+        high = None if option.max_value == MAX_DISCORD_INTEGER else option.max_value
+        kind = f"{kind}, {format_range(option.min_value, high)}"
         kind += " characters" if option.type is AppCommandOptionType.string else ""
     return f"{kind}, offered" if option.autocomplete else kind

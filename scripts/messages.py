@@ -19,20 +19,20 @@ from pathlib import Path
 from babel.messages.catalog import Catalog, Message
 from babel.messages.pofile import read_po, write_po
 
+from i18n.catalogue import CATALOGUES_FOLDER as CATALOGUES
 from i18n.catalogue import ENGLISH, LANGUAGES
-from i18n.catalogue import ROOT as CATALOGUES
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("core", "data", "model", "training", "bot")
-MARKED = {"phrase": 1, "say": 1, "phrases": 2}
+MARKER_FUNCTIONS = {"phrase": 1, "say": 1, "phrases": 2}
 """The functions whose first arguments are sentences, and how many of these are."""
-OTHERS = tuple(language for language in LANGUAGES if language != ENGLISH)
+TRANSLATED_LANGUAGES = tuple(language for language in LANGUAGES if language != ENGLISH)
 
 Key = str | tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class SourceLocation:
     """Where a sentence stands in the code."""
 
     file: str
@@ -42,26 +42,26 @@ class Place:
         return f"{self.file}:{self.line}"
 
 
-def files() -> Iterator[Path]:
+def source_files() -> Iterator[Path]:
     """The code whose sentences people read."""
     for package in PACKAGES:
         yield from sorted((ROOT / package).rglob("*.py"))
 
 
-def in_code() -> dict[Key, list[Place]]:
+def extract_messages() -> dict[Key, list[SourceLocation]]:
     """Each sentence that is marked to be said, and where."""
-    found: dict[Key, list[Place]] = {}
-    for file in files():
+    found: dict[Key, list[SourceLocation]] = {}
+    for file in source_files():
         name = file.relative_to(ROOT).as_posix()
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and (key := _marked(node)):
-                found.setdefault(key, []).append(Place(name, node.lineno))
+                found.setdefault(key, []).append(SourceLocation(name, node.lineno))
     return found
 
 
 def _marked(call: ast.Call) -> Key | None:
     """The sentence that a call marks. (Babel's own extraction misses those inside f-strings.)"""
-    wanted = MARKED.get(_called(call), 0)
+    wanted = MARKER_FUNCTIONS.get(_called(call), 0)
     words = [one.value for one in call.args[:wanted] if isinstance(one, ast.Constant)]
     if not wanted or len(words) < wanted:
         return None  # `say` of a phrase that was made elsewhere
@@ -79,7 +79,7 @@ def _key(message: str | Sequence[str]) -> Key:
     return message[0] if len(message) == 1 else (message[0], message[1])
 
 
-def in_catalogue(language: str) -> dict[Path, Catalog]:
+def load_catalogues(language: str) -> dict[Path, Catalog]:
     """The catalogues of a language, by file."""
     catalogues = {}
     for file in sorted((CATALOGUES / language).glob("*.po")):
@@ -100,9 +100,9 @@ def sentences(catalogues: dict[Path, Catalog]) -> list[tuple[Path, Message]]:
 
 def problems(language: str) -> list[str]:
     """What is wrong with the catalogues of a language, a line each."""
-    code, told = in_code(), []
+    code, told = extract_messages(), []
     seen: dict[Key, Path] = {}
-    for file, message in sentences(in_catalogue(language)):
+    for file, message in sentences(load_catalogues(language)):
         key, where = _key(message.id), f"{file.name}: {_short(message)}"
         if key in seen:
             told.append(f"{where} is in {seen[key].name} as well")
@@ -155,7 +155,7 @@ CODE = re.compile(
     r"|IS NOT NULL|\bSELECT\b|\(\?|^<\{|PRIVATE|^\s*(import |\{%)"
 )
 """SQL, XML, regular expressions, Python and chat templates."""
-NOT_READ = {
+IGNORED_CALLS = {
     *("debug", "info", "warning", "error", "exception", "critical", "log"),  # the log is English
     *("command", "Group", "describe", "ContextMenu"),  # bot.discord_ui.translator: by their names
     *("Field", "Option", "Argument", "Typer", "add_parser", "add_argument", "ArgumentParser"),
@@ -169,12 +169,12 @@ NOT_READ = {
         "NotImplementedError",
     ),
     *("compile", "split", "spawn", "create_task", "ContextVar", "execute", "executescript"),
-    *("note", "repeat", "slash"),  # the audit is kept in English; chores; SimCord
+    *("record_audit", "run_periodically", "slash"),  # the audit is kept in English; chores; SimCord
 }
 """What is called with words that nobody reads in Discord, or that are translated elsewhere."""
-SHOWN = {"label", "title", "placeholder", "content", "description"}
+VISIBLE_ARGUMENTS = {"label", "title", "placeholder", "content", "description"}
 """Arguments in which one word is a text already."""
-ELSEWHERE = {
+IGNORED_FILES = {
     "core/metrics.py": "Prometheus reads it",
     "data/storage/migrations.py": "SQL",
     "data/formats/columns.py": "what heads a column, in both languages",
@@ -182,7 +182,7 @@ ELSEWHERE = {
     "training/plots/fonts.py": "names of fonts",
     "training/tools/tiny.py": "a developer's tool",
 }
-NAMES = {
+IGNORED_STRINGS = {
     ".xlsx, .csv, .jsonl, .json or .yml",  # in the help of a command line
     "better answer",  # in the database; bot.discord_ui.embeds.style says it
     "check of the database",  # a task
@@ -202,10 +202,10 @@ NAMES = {
 """What looks like a sentence and is none, word for word."""
 
 
-def unmarked(file: Path) -> list[str]:
+def unmarked_strings(file: Path) -> list[str]:
     """The sentences in a file that cannot be said in another language."""
     name = file.relative_to(ROOT).as_posix()
-    if name in ELSEWHERE:
+    if name in IGNORED_FILES:
         return []
     finder = _Finder()
     finder.visit(ast.parse(file.read_text(encoding="utf-8")))
@@ -222,14 +222,14 @@ class _Finder(ast.NodeVisitor):
 
     def visit_Call(self, node: ast.Call) -> None:
         name = _called(node)
-        if name in NOT_READ:
+        if name in IGNORED_CALLS:
             return
-        marked = node.args[: MARKED.get(name, 0)]
+        marked = node.args[: MARKER_FUNCTIONS.get(name, 0)]
         for argument in node.args:
             if argument not in marked or not isinstance(argument, ast.Constant):
                 self.visit(argument)
         for keyword in node.keywords:
-            word = isinstance(keyword.value, ast.Constant) and keyword.arg in SHOWN
+            word = isinstance(keyword.value, ast.Constant) and keyword.arg in VISIBLE_ARGUMENTS
             self._look(keyword.value, one_word=True) if word else self.visit(keyword.value)
         self.visit(node.func)
 
@@ -249,7 +249,7 @@ class _Finder(ast.NodeVisitor):
             self._note(node.lineno, node.value, words)
 
     def _note(self, line: int, words: str, pattern: re.Pattern[str] = WORDS) -> None:
-        if pattern.search(words) and not CODE.search(words) and words not in NAMES:
+        if pattern.search(words) and not CODE.search(words) and words not in IGNORED_STRINGS:
             self.found.append((line, words))
 
 
@@ -258,7 +258,7 @@ class _Finder(ast.NodeVisitor):
 
 def update(language: str) -> int:
     """Put what is missing into the catalogue of its package, drop what is unused; how many."""
-    code, catalogues = in_code(), in_catalogue(language)
+    code, catalogues = extract_messages(), load_catalogues(language)
     known = {_key(message.id) for _, message in sentences(catalogues)}
     for key, places in code.items():
         if key not in known:
@@ -269,7 +269,7 @@ def update(language: str) -> int:
     return len(code.keys() - known)
 
 
-def write(file: Path, catalogue: Catalog, code: dict[Key, list[Place]]) -> None:
+def write(file: Path, catalogue: Catalog, code: dict[Key, list[SourceLocation]]) -> None:
     """Write a catalogue: the sentences in the order of the code, with where they are."""
     fresh = Catalog(locale=catalogue.locale, charset="utf-8", fuzzy=False)
     for message in catalogue:
@@ -291,10 +291,10 @@ def main() -> None:
     parser.add_argument("only", nargs="*", help="tell of files that begin like this only")
     options = parser.parse_args()
     if options.update:
-        for language in OTHERS:
+        for language in TRANSLATED_LANGUAGES:
             print(f"{language}: {update(language)} new")
-    told = [one for language in OTHERS for one in problems(language)]
-    told += [one for file in files() for one in unmarked(file)]
+    told = [one for language in TRANSLATED_LANGUAGES for one in problems(language)]
+    told += [one for file in source_files() for one in unmarked_strings(file)]
     shown = [one for one in told if not options.only or one.startswith(tuple(options.only))]
     print("\n".join(shown) or "Every sentence has its translation.")
     raise SystemExit(bool(shown))

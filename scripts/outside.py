@@ -30,9 +30,9 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
     todo = [Path(one.abs_src_path) for one in files.documentation_pages() if one.abs_src_path]
     while todo:
         for file in linked(todo.pop()):
-            place = place_of(file, root)
+            place = site_path(file, root)
             if files.get_file_from_path(place) is None:
-                files.append(page_of(file, place, config))
+                files.append(make_page(file, place, config))
                 todo += [file] if file.suffix == ".md" else []
     return files
 
@@ -48,7 +48,7 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
         file = (folder / link[1]).resolve()
         if not file.is_file():
             return link[1]  # mkdocs tells of it
-        return os.path.relpath(place_of(file, Path(config.docs_dir).parent), here)
+        return os.path.relpath(site_path(file, Path(config.docs_dir).parent), here)
 
     return LINK.sub(moved, markdown)
 
@@ -61,7 +61,7 @@ def linked(document: Path) -> Iterator[Path]:
             yield file
 
 
-def place_of(file: Path, root: Path) -> str:
+def site_path(file: Path, root: Path) -> str:
     """Where a file of the project is in the site: as in `docs/`, or below FOLDER."""
     inside = file.relative_to(root)
     if inside.parts[0] == "docs":
@@ -71,7 +71,7 @@ def place_of(file: Path, root: Path) -> str:
     return (FOLDER / inside.with_name(page)).as_posix()
 
 
-def page_of(file: Path, place: str, config: MkDocsConfig) -> File:
+def make_page(file: Path, place: str, config: MkDocsConfig) -> File:
     """A file as a page of the site."""
     if file.suffix == ".md":
         return File.generated(config, place, abs_src_path=str(file))

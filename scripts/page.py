@@ -9,17 +9,17 @@ from collections.abc import Callable
 
 from playwright.sync_api import Locator, Page, Request, TimeoutError
 
-from bot.discord_ui.views.reply_buttons import FACES
+from bot.discord_ui.views.reply_buttons import BUTTON_EMOJI
 
-PATIENCE_S = 60.0
+PAGE_TIMEOUT_S = 60.0
 """Seconds for all but a training: the first command may wait for the model."""
-TRAINING_S = 300.0
+TRAINING_TIMEOUT_S = 300.0
 """Seconds for a training of `tiny`, on a machine that has other things to do."""
 ACTION = "/api/action"
 """Where the page tells what was done on it."""
-HEARD_S, TRIES = 10.0, 3
+REQUEST_TIMEOUT_S, TRIES = 10.0, 3
 """Seconds after which it would have told, and how often a thing is done that it does not tell."""
-TROUBLE = ("Action was not", "Action outcome uncertain", "Action is awaiting")
+FAILED_ACTION_PREFIXES = ("Action was not", "Action outcome uncertain", "Action is awaiting")
 """How the page's words about an action begin when it did not go through."""
 
 MAIN_BUTTON = ".button-style-1"
@@ -28,7 +28,7 @@ PLOT = "img.attachment-image[src^=blob]"
 """A picture that a message has, once the page has loaded it."""
 
 
-class PageRefused(Exception):
+class ActionRefusedError(Exception):
     """The page did not take an action; the message is what it says of that."""
 
 
@@ -40,7 +40,7 @@ class DemoPage:
     """
 
     def __init__(self, page: Page, url: str) -> None:
-        page.set_default_timeout(1000 * PATIENCE_S)
+        page.set_default_timeout(1000 * PAGE_TIMEOUT_S)
         page.goto(url)
         self.page = page
         self.channel = page.locator("#channel-layout")
@@ -49,25 +49,25 @@ class DemoPage:
         self._composer = page.locator("#channel-composer-input")
         self._send = page.locator("#send-message")
         self._form = page.locator("#modal-root")
-        self._be_ready()
+        self._wait_until_ready()
 
-    def say(self, text: str) -> Locator:
+    def send_message(self, text: str) -> Locator:
         """Write a message; the reply to it, once it is whole and has its buttons."""
         quote = self.page.locator(".reply-excerpt").get_by_text(text, exact=True)
-        again = self.page.get_by_role("button", name=FACES["again"])
+        again = self.page.get_by_role("button", name=BUTTON_EMOJI["again"])
         reply = _next(self.messages.filter(has=quote).filter(has=again))
-        self._be_ready()
+        self._wait_until_ready()
         self._composer.fill(text)
         self._act("send_message", lambda: self._composer.press("Enter"))
         reply.wait_for()
         return reply
 
-    def run(self, command: str, **options: str) -> Locator:
+    def run_command(self, command: str, **options: str) -> Locator:
         """Run a slash command with these options; what the bot answers."""
         name = f"/{command.split()[0]}"  # all that the page tells above the answer
         head = self.page.locator(".message-interaction-header strong").get_by_text(name, exact=True)
         answer = _next(self.messages.filter(has=head))
-        self._be_ready()
+        self._wait_until_ready()
         self._composer.fill(f"/{command}")
         listed = self.page.locator(".command-entry.is-active strong")
         listed.get_by_text(f"/{command}", exact=True).wait_for()
@@ -80,7 +80,7 @@ class DemoPage:
 
     def press(self, button: Locator) -> None:
         """Press a button of a message."""
-        self._be_ready()
+        self._wait_until_ready()
         self._act("click", button.click)
         self.page.mouse.move(0, 0)  # what the pointer rests on looks different
 
@@ -94,17 +94,17 @@ class DemoPage:
     def start_training(self, plan: Locator) -> Locator:
         """Press Start under the answer to `/retrain`; the message that tells of the training's end.
 
-        It has the loss curve, and is not there yet: wait for it as long as `TRAINING_S`.
+        It has the loss curve, and is not there yet: wait for it as long as `TRAINING_TIMEOUT_S`.
         """
         end = _next(self.messages.filter(has=self.page.locator(PLOT)))
         self.press(plan.locator(MAIN_BUTTON))
         return end
 
-    def catch_up(self) -> None:
+    def scroll_to_newest(self) -> None:
         """Scroll down to the newest message; the page follows it from there."""
         self._timeline.evaluate("one => one.scrollTop = one.scrollHeight")
 
-    def _be_ready(self) -> None:
+    def _wait_until_ready(self) -> None:
         """Wait until the page takes an action."""
         self.page.locator("#send-message:enabled").wait_for()
 
@@ -116,29 +116,30 @@ class DemoPage:
 
         for _ in range(TRIES):
             try:
-                with self.page.expect_request(is_it, timeout=1000 * HEARD_S):
+                with self.page.expect_request(is_it, timeout=1000 * REQUEST_TIMEOUT_S):
                     do()
             except TimeoutError:
                 continue
-            self._be_done()
+            self._check_accepted()
             return
-        raise PageRefused(f"The page does not take the action “{kind}”.")
+        raise ActionRefusedError(f"The page does not take the action “{kind}”.")
 
-    def _be_done(self) -> None:
-        self._be_ready()
+    def _check_accepted(self) -> None:
+        self._wait_until_ready()
         status = self.page.locator("#action-status").inner_text()
-        if status.startswith(TROUBLE):
-            raise PageRefused(status)
+        if status.startswith(FAILED_ACTION_PREFIXES):
+            raise ActionRefusedError(status)
 
 
-def words(message: Locator) -> str:
+def message_text(message: Locator) -> str:
     """What a message says, without embeds and buttons."""
     return message.locator(".message-content").inner_text()
 
 
-def face(message: Locator, action: str) -> Locator:
-    """The button under a reply that does that, by the name that `bot.discord_ui.views.reply_buttons` gives it."""
-    return message.get_by_role("button", name=FACES[action])
+def reply_button(message: Locator, action: str) -> Locator:
+    """The button under a reply that does that, by the name that
+    `bot.discord_ui.views.reply_buttons` gives it."""
+    return message.get_by_role("button", name=BUTTON_EMOJI[action])
 
 
 def _next(kind: Locator) -> Locator:

@@ -13,7 +13,7 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
-from bot.settings import Settings, wanted
+from bot.settings import Settings, describe_constraint
 from scripts.commands import commands_page
 
 ROOT = Path(__file__).parent.parent
@@ -80,8 +80,8 @@ def _example(name: str) -> str:
     section = SECTIONS.get(name, "").lower()
     heading = f"\n# --- {section} ".ljust(100, "-") + "\n" if section else ""
     paragraphs = [described(name)]
-    if wanted(name) not in PLAIN:
-        paragraphs.append(f"It is {wanted(name)}.")
+    if describe_constraint(name) not in PLAIN:
+        paragraphs.append(f"It is {describe_constraint(name)}.")
     comment = "\n".join(COMMENT.fill(one) for one in paragraphs)
     return f"{heading}\n{comment}\n{name.upper()}={default(name)}\n"
 
@@ -101,7 +101,7 @@ def _rows() -> Iterator[str]:
             yield "| setting | default | what it may be | what it does |\n|---|---|---|---|\n"
         value = f"`{default(name)}`" if default(name) else "empty"
         does = re.sub(r"\bdocs/([\w-]+\.md)", r"[\1](\1)", described(name))
-        yield f"| `{name.upper()}` | {value} | {wanted(name)} | {does} |\n"
+        yield f"| `{name.upper()}` | {value} | {describe_constraint(name)} | {does} |\n"
 
 
 def described(name: str) -> str:

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from PIL import Image
 from playwright.sync_api import FloatRect
 
-from scripts.page import TRAINING_S, DemoPage
-from scripts.stage import browser, demo
-from scripts.story import SETTINGS, Story, chosen
+from scripts.page import TRAINING_TIMEOUT_S, DemoPage
+from scripts.stage import open_page, run_demo
+from scripts.story import SETTINGS, Story, parse_arguments
 
 COLUMN, HEIGHT, EDGE = 560, 3200, 16
 """The page in CSS pixels: two columns are about as wide as a README; all of the talk is on it."""
@@ -29,7 +29,7 @@ BOXES = "all => all.map(one => one.getBoundingClientRect().toJSON())"
 
 
 def main() -> None:
-    story, out = chosen(__doc__, "png")
+    story, out = parse_arguments(__doc__, "png")
     picture = take(story)
     picture.save(out, optimize=True)
     print(f"{out}: {picture.width} x {picture.height}")
@@ -38,17 +38,17 @@ def main() -> None:
 def take(story: Story) -> Image.Image:
     """Go through the story on the demo's page; the two columns of the picture."""
     with (
-        demo(*story.demo, settings=SETTINGS) as url,
-        browser(width=COLUMN, height=HEIGHT, scale=SCALE) as page,
+        run_demo(*story.demo, settings=SETTINGS) as url,
+        open_page(width=COLUMN, height=HEIGHT, scale=SCALE) as page,
     ):
         visitor = DemoPage(page, url)
-        visitor.say(story.greeting)
-        visitor.say(story.asked)
+        visitor.send_message(story.greeting)
+        visitor.send_message(story.asked)
         for question, answer in story.facts:
-            visitor.run("teach", user=question, bot=answer)
-        end = visitor.start_training(visitor.run("retrain"))
-        end.wait_for(timeout=1000 * TRAINING_S)
-        story.check(visitor.say(story.asked))
+            visitor.run_command("teach", user=question, bot=answer)
+        end = visitor.start_training(visitor.run_command("retrain"))
+        end.wait_for(timeout=1000 * TRAINING_TIMEOUT_S)
+        story.check(visitor.send_message(story.asked))
         boxes = visitor.messages.evaluate_all(BOXES)
         columns = (boxes[WELCOME:-RESULT], boxes[-RESULT:])
         shots = [page.screenshot(clip=_around(column)) for column in columns]

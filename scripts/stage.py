@@ -17,11 +17,11 @@ from pathlib import Path
 from playwright.sync_api import Page, Playwright, ViewportSize, sync_playwright
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-HERE = (sys.executable, "-m", "bot")
+DEMO_COMMAND = (sys.executable, "-m", "bot")
 """The command `gpt2bot` of this checkout."""
-START_S = 120.0
+START_TIMEOUT_S = 120.0
 """Seconds until the demo must have said where its page is."""
-STOP_S = 30.0
+STOP_TIMEOUT_S = 30.0
 
 
 class NoChromium(Exception):
@@ -33,10 +33,10 @@ class DemoEnded(Exception):
 
 
 @contextmanager
-def demo(
+def run_demo(
     *options: str,
     settings: Mapping[str, str] | None = None,
-    command: Sequence[str] = HERE,
+    command: Sequence[str] = DEMO_COMMAND,
     folder: Path | None = None,
 ) -> Iterator[str]:
     """Run `gpt2bot demo` in that folder (one without `.env`, if none is given); its page's address.
@@ -63,7 +63,7 @@ def demo(
 
 def _address(process: subprocess.Popen[str]) -> str:
     assert process.stdout is not None
-    late = threading.Timer(START_S, _signal, (process, signal.SIGKILL))
+    late = threading.Timer(START_TIMEOUT_S, _signal, (process, signal.SIGKILL))
     late.start()
     try:
         for line in process.stdout:
@@ -77,7 +77,7 @@ def _address(process: subprocess.Popen[str]) -> str:
 def _stop(process: subprocess.Popen[str]) -> None:
     _signal(process, signal.SIGINT)
     try:
-        process.communicate(timeout=STOP_S)
+        process.communicate(timeout=STOP_TIMEOUT_S)
     except subprocess.TimeoutExpired:
         _signal(process, signal.SIGKILL)
         process.communicate()
@@ -89,7 +89,7 @@ def _signal(process: subprocess.Popen[str], which: signal.Signals) -> None:
 
 
 @contextmanager
-def browser(*, width: int, height: int, scale: float = 1, slow_ms: float = 0) -> Iterator[Page]:
+def open_page(*, width: int, height: int, scale: float = 1, slow_ms: float = 0) -> Iterator[Page]:
     """A page of that size in Chromium; `slow_ms` is a rest before each thing done on it.
 
     Raises:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from playwright.sync_api import Locator
 
-from scripts.page import words
+from scripts.page import message_text
 
 SETTINGS = {"SEED": "7"}
 """Replies as lively as anybody's, but the same ones whenever the pictures are taken again."""
@@ -33,11 +33,13 @@ class Story:
 
     def check(self, reply: Locator) -> None:
         """End it all where the bot did not learn that answer: that would be no picture of it."""
-        if words(reply) != self.facts[0][1]:
-            sys.exit(f"The bot said “{words(reply)}”: choose another SEED in scripts/story.py.")
+        if message_text(reply) != self.facts[0][1]:
+            sys.exit(
+                f"The bot said “{message_text(reply)}”: choose another SEED in scripts/story.py."
+            )
 
 
-def chosen(description: str | None, kind: str) -> tuple[Story, Path]:
+def parse_arguments(description: str | None, kind: str) -> tuple[Story, Path]:
     """The story that the command line asks for, and where its picture of that kind goes."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--language", choices=STORIES, default="en")

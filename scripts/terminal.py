@@ -53,7 +53,9 @@ def _usage(call: Callable[..., Any]) -> Iterator[str]:
 def table(call: Callable[..., Any]) -> str:
     """The arguments and options of a command."""
     lines = [
-        row(_typed(one, kind, info), _allowed(kind, info), _default(one, kind), info.help or "")
+        markdown_row(
+            _typed(one, kind, info), _allowed(kind, info), _default(one, kind), info.help or ""
+        )
         for one, kind, info in _parameters(call)
     ]
     return "".join([TABLE, *lines]) if lines else ""
@@ -85,7 +87,7 @@ def _allowed(kind: type, info: OptionInfo | ArgumentInfo) -> str:
     if info.min is None:
         return ""
     whole = "a whole number" if kind is int else "a number"
-    return f"{whole}, {span(info.min, info.max)}"
+    return f"{whole}, {format_range(info.min, info.max)}"
 
 
 def _default(one: inspect.Parameter, kind: type) -> str:
@@ -94,7 +96,7 @@ def _default(one: inspect.Parameter, kind: type) -> str:
     return "" if kind is bool or one.default is None else f"`{one.default}`"
 
 
-def span(low: float, high: float | None) -> str:
+def format_range(low: float, high: float | None) -> str:
     return f"{number(low)} or more" if high is None else f"{number(low)} to {number(high)}"
 
 
@@ -103,6 +105,6 @@ def number(value: float) -> str:
     return f"{value:.8f}".rstrip("0").rstrip(".")
 
 
-def row(*cells: str) -> str:
+def markdown_row(*cells: str) -> str:
     escaped = (cell.replace("|", "\\|") for cell in cells)
     return f"| {' | '.join(escaped)} |\n"

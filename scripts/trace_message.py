@@ -18,7 +18,7 @@ from typing import Any
 
 import simcord
 
-from bot.app import build
+from bot.app import build_bot
 from bot.settings import load_settings
 
 ROOT = Path(__file__).parent.parent
@@ -53,7 +53,7 @@ def _project_file(name: str) -> str | None:
 async def trace(home: Path) -> Trace:
     """Let a member mention the bot once, after a first message that warms it up."""
     settings = load_settings(gpt2bot_home=home, default_model="tiny", seed=7, max_new_tokens=8)
-    async with build(settings) as bot:
+    async with build_bot(settings) as bot:
         env = simcord.Env(bot, settle_timeout=120, shard_count=1)
         await env.start()
         try:

@@ -12,15 +12,15 @@ from typing import Any
 
 from core.records import Message
 from model.errors import LoadFailed
-from model.registry import TINY
+from model.registry import EMBEDDED_FOLDER
 from model.sampling import FinishReason, SamplingParams
-from model.worker.messages import Finished, ModelFacts, Queued, Ready, Rendered, TextDelta
+from model.worker.messages import Finished, ModelInfo, Queued, Ready, Rendered, TextDelta
 
 Answer = Callable[[Sequence[Message]], str]
 
 
-def facts(source: str) -> ModelFacts:
-    return ModelFacts(source, 1000, 256, 4096, "int8", 0.1)
+def facts(source: str) -> ModelInfo:
+    return ModelInfo(source, 1000, 256, 4096, "int8", 0.1)
 
 
 class Gate(asyncio.Event):
@@ -73,9 +73,9 @@ class FakeWorker:
         self.silent = False
         self.asked: list[SamplingParams] = []
         self.heard: list[tuple[str, list[Message]]] = []
-        self.models: dict[str, ModelFacts] = {str(TINY): facts(str(TINY))}
+        self.models: dict[str, ModelInfo] = {str(EMBEDDED_FOLDER): facts(str(EMBEDDED_FOLDER))}
         self.broken: dict[str, str] = {}
-        self.set_aside: set[str] = set()
+        self.quarantined: set[str] = set()
         self.failure: Exception | None = None
         self.prepared: dict[int, tuple[str, list[Message]]] = {}
         self.running = 0
@@ -87,20 +87,20 @@ class FakeWorker:
         self.park: Callable[[Coroutine[Any, Any, None]], Awaitable[None]] = as_it_is
         self.pid: int | None = None
         self.restarts = 0
-        self.ready: Ready | None = Ready(1, "cpu", "fp32", facts(str(TINY)))
+        self.ready: Ready | None = Ready(1, "cpu", "fp32", facts(str(EMBEDDED_FOLDER)))
 
     async def start(self) -> Ready:
         assert self.ready is not None
         return self.ready
 
     @property
-    def requests(self) -> int:
+    def num_pending(self) -> int:
         return self.running
 
     async def stop(self) -> None:
         self.gate.set()
 
-    async def load(self, source: str) -> ModelFacts:
+    async def load(self, source: str) -> ModelInfo:
         if source in self.broken:
             raise LoadFailed(self.broken[source])
         self.models[source] = facts(source)
@@ -145,7 +145,7 @@ class FakeWorker:
             reason = FinishReason.ABORTED if number in self._aborted else FinishReason.END
             seed = params.seed or 0
             text = " ".join(words)
-            yield Finished(number, text, reason, 10, len(words), seed, 0.01, first_s=0.005)
+            yield Finished(number, text, reason, 10, len(words), seed, 0.01, first_token_s=0.005)
         finally:
             self.running -= 1
 
@@ -156,7 +156,7 @@ class FakeWorker:
         self._aborted.add(request_id)
         self.gate.let(request_id)
 
-    def prepare(self, source: str, messages: Sequence[Message], channel: int) -> None:
+    def prefetch(self, source: str, messages: Sequence[Message], channel: int) -> None:
         self.prepared[channel] = (source, list(messages))
 
     async def render(

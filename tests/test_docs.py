@@ -11,7 +11,7 @@ import pytest
 import typer
 
 from bot.cli.main import app
-from bot.discord_ui.bot_permissions import ALL, NEEDED
+from bot.discord_ui.bot_permissions import INVITE_PERMISSIONS, REQUIRED_PERMISSIONS
 from tests.bot.end_to_end.test_learning import FACTS
 
 ROOT = Path(__file__).parent.parent
@@ -23,8 +23,8 @@ PAGES = {path: path.read_text(encoding="utf-8") for path in DOCUMENTS}
 def test_the_invite_link_asks_for_the_permissions_that_are_named_beside_it() -> None:
     for page in (README, PAGES[ROOT / "docs" / "quick-start.md"]):
         [number] = re.findall(r"permissions=(\d+)", page)
-        assert int(number) == ALL.value
-        assert all(name in " ".join(page.split()) for name in NEEDED)
+        assert int(number) == INVITE_PERMISSIONS.value
+        assert all(name in " ".join(page.split()) for name in REQUIRED_PERMISSIONS)
 
 
 def test_what_the_quick_start_teaches_is_what_a_test_teaches() -> None:

@@ -14,16 +14,16 @@ from typing import Any
 import pytest
 import yaml
 
-from bot.app import ANNOUNCE_S, DRAIN_S
+from bot.app import ANNOUNCE_TIMEOUT_S, DRAIN_TIMEOUT_S
 from bot.settings import Settings
-from training.jobs.manager import STOP_S
-from training.jobs.process import KILL_S
+from training.jobs.manager import STOP_TIMEOUT_S
+from training.jobs.process import KILL_TIMEOUT_S
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("bot", "core", "data", "i18n", "model", "training")
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 UNIT = (ROOT / "deploy" / "gpt2bot.service").read_text(encoding="utf-8")
-STOPPING_S = DRAIN_S + ANNOUNCE_S + STOP_S + KILL_S
+STOPPING_S = DRAIN_TIMEOUT_S + ANNOUNCE_TIMEOUT_S + STOP_TIMEOUT_S + KILL_TIMEOUT_S
 """Seconds that the bot may take to stop."""
 
 

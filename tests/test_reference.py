@@ -23,7 +23,8 @@ def test_the_pages_are_those_of_the_code() -> None:
 
 
 def test_both_pages_say_the_same_of_who_may_use_a_command() -> None:
-    """What permissions.md says is tried, command by command, in tests/bot/discord_ui/cogs/test_admin.py."""
+    """What permissions.md says is tried, command by command, in
+    tests/bot/discord_ui/cogs/test_admin.py."""
     tables = [
         re.findall(r"^\| `/([a-z -]+)` \| (\w+) \|", page.read_text("utf-8"), re.MULTILINE)
         for page in (ROOT / "docs" / "commands.md", ROOT / "docs" / "permissions.md")

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from core.records import Pair
-from data.formats.writer import write
+from data.formats.writer import write_pairs
 from data.storage.store import open_store
 from tests.test_docs import ROOT, names_in
 
@@ -74,7 +74,9 @@ TRAINING = "tests/test_benchmarks.py::test_the_training_benchmark_prints_one_obj
 CROWD = "tests/test_benchmarks.py::test_a_crowd_loses_nothing"
 ELSEWHERE = {
     "gpt2bot run": "tests/bot/cli/doctor/test_command.py::test_the_bot_looks_while_it_starts",
-    "gpt2bot demo": "tests/bot/cli/test_demo.py::test_a_visitor_chats_and_ctrl_c_leaves_nothing_behind",
+    "gpt2bot demo": (
+        "tests/bot/cli/test_demo.py::test_a_visitor_chats_and_ctrl_c_leaves_nothing_behind"
+    ),
     "gpt2bot demo --no-browser --port 8800": (
         "tests/bot/cli/test_demo.py::test_a_visitor_chats_and_ctrl_c_leaves_nothing_behind"
     ),
@@ -83,7 +85,9 @@ ELSEWHERE = {
     "gpt2bot chat hello": (
         "tests/bot/cli/test_main.py::test_tiny_stands_in_for_a_default_model_that_cannot_be_had"
     ),
-    "gpt2bot doctor --json": "tests/bot/cli/doctor/test_command.py::test_all_that_is_wrong_is_told_at_once",
+    "gpt2bot doctor --json": (
+        "tests/bot/cli/doctor/test_command.py::test_all_that_is_wrong_is_told_at_once"
+    ),
     "gpt2bot health": "tests/bot/ops/test_http.py::TestCommand::test_it_asks_the_running_bot",
     "gpt2bot train": "tests/bot/cli/test_train.py::test_a_real_run",
     "gpt2bot train …": "tests/bot/cli/test_train.py::test_a_real_run",
@@ -247,7 +251,7 @@ def test_what_runs_the_others_is_there() -> None:
 def place(tmp_path: Path) -> Path:
     """A folder with what the commands take: settings, ten pairs, a database and a copy of it."""
     shutil.copy(ROOT / ".env.example", tmp_path)
-    write([Pair(f"question {n}?", f"answer {n}") for n in range(10)], tmp_path / "pairs.xlsx")
+    write_pairs([Pair(f"question {n}?", f"answer {n}") for n in range(10)], tmp_path / "pairs.xlsx")
     (tmp_path / "var").mkdir()
 
     async def make(path: Path) -> None:

@@ -16,22 +16,29 @@ from core.records import TrainingJob
 from data.storage.store import Store
 from i18n.phrase import phrase
 from model.errors import UnknownModel
-from training.checkpoints import MANIFEST, Manifest, remove, size, sweep, whole_checkpoints
+from training.checkpoints import (
+    MANIFEST_FILE,
+    Manifest,
+    folder_bytes,
+    iter_checkpoints,
+    remove_checkpoint,
+    remove_leftovers,
+)
 from training.config import TrainingConfig
 from training.errors import CheckpointInUse
-from training.jobs.folder import CONFIG
+from training.jobs.folder import CONFIG_FILE
 
 log = logging.getLogger(__name__)
 
 
-class CheckpointShelf:
+class CheckpointRetention:
     """The checkpoints of all scopes: `root`/SCOPE/NAME. Together they take `limit_mb` at most."""
 
     def __init__(self, store: Store, root: Path, limit_mb: int) -> None:
         self._store = store
         self._root = root
-        self._limit = limit_mb * 1_000_000
-        self._removing = asyncio.Lock()
+        self._limit_bytes = limit_mb * 1_000_000
+        self._remove_lock = asyncio.Lock()
 
     def find(self, scope: int, name: str) -> tuple[Path, Manifest]:
         """A checkpoint of the scope, by its name.
@@ -39,12 +46,12 @@ class CheckpointShelf:
         Raises:
             UnknownModel: the scope has none of that name.
         """
-        for folder, manifest in whole_checkpoints(self._root / str(scope)):
+        for folder, manifest in iter_checkpoints(self._root / str(scope)):
             if folder.name == name:
                 return folder, manifest
         raise UnknownModel(phrase("This server has no checkpoint called “{name}”.", name=name))
 
-    async def unused(self, scope: int, name: str) -> Path:
+    async def removable_folder(self, scope: int, name: str) -> Path:
         """The folder of a checkpoint that may be removed.
 
         Raises:
@@ -72,13 +79,13 @@ class CheckpointShelf:
         """Remove a checkpoint for good; one that a rollback would return to may go, too.
 
         Raises:
-            UnknownModel, CheckpointInUse: as `unused`.
+            UnknownModel, CheckpointInUse: as `removable_folder`.
             StoreError: something of it could not be removed.
         """
-        async with self._removing:
-            folder = await self.unused(scope, name)
+        async with self._remove_lock:
+            folder = await self.removable_folder(scope, name)
             try:
-                await asyncio.to_thread(remove, folder)
+                await asyncio.to_thread(remove_checkpoint, folder)
             except OSError as e:
                 raise StoreError(
                     phrase(
@@ -87,24 +94,24 @@ class CheckpointShelf:
                 ) from e
             log.info("removed %s of %d", name, scope)
 
-    def total(self) -> tuple[int, int]:
+    def usage(self) -> tuple[int, int]:
         """How many checkpoints there are, and the bytes that they take."""
         sizes = []
         for scope in self._root.iterdir():
-            for folder, _ in whole_checkpoints(scope) if scope.name.isdigit() else ():
+            for folder, _ in iter_checkpoints(scope) if scope.name.isdigit() else ():
                 with suppress(FileNotFoundError):  # it is removed in this very moment
-                    sizes.append(size(folder))
+                    sizes.append(folder_bytes(folder))
         return len(sizes), sum(sizes)
 
-    async def trim(self, keep: Path) -> list[Path]:
+    async def prune(self, keep: Path) -> list[Path]:
         """Remove the oldest unused checkpoints until the rest fits; what was removed.
 
         Kept is `keep` (the newest one), and of each scope what answers, what it would roll back
         to, and what open jobs need.
         """
-        async with self._removing:
+        async with self._remove_lock:
             kept = {keep, *await self._in_service(), *await self._needed_by_jobs()}
-            removed = await asyncio.to_thread(self._make_room, kept)
+            removed = await asyncio.to_thread(self._prune_to_limit, kept)
         for folder in removed:
             log.info("removed %s of %s to make room", folder.name, folder.parent.name)
         return removed
@@ -114,41 +121,41 @@ class CheckpointShelf:
         active = await self._store.active_models()
         found = {self._root / str(scope) / name for scope, name in active}
         for scope, name in active:
-            former = await self._store.former_models(scope)
+            former = await self._store.previous_models(scope)
             folders = [self._root / str(scope) / one for one in former if one != name]
-            found |= set([one for one in folders if (one / MANIFEST).is_file()][:1])
+            found |= set([one for one in folders if (one / MANIFEST_FILE).is_file()][:1])
         return found
 
     async def _needed_by_jobs(self) -> set[Path]:
-        jobs = await self._store.open_jobs()
+        jobs = await self._store.unfinished_jobs()
         return {folder for job in jobs for folder in self._needed_by(job)}
 
     def _needed_by(self, job: TrainingJob) -> set[Path]:
         """What the job starts from, what it is compared with, and what it makes."""
         try:
-            config = TrainingConfig.load(Path(job.directory) / CONFIG)
+            config = TrainingConfig.load(Path(job.directory) / CONFIG_FILE)
         except (OSError, ValueError) as e:
             log.warning("the settings of job %d cannot be read: %s", job.id, e)
             return set()
         sources = {Path(source) for source in (config.base, config.serving) if source}
         return sources | {self._root / str(job.scope) / config.name}
 
-    def _make_room(self, kept: Collection[Path]) -> list[Path]:
+    def _prune_to_limit(self, kept: Collection[Path]) -> list[Path]:
         shelf = []
         for scope in self._root.iterdir() if self._root.is_dir() else ():
             if not scope.name.isdigit():
                 continue  # somebody's own folder
-            sweep(scope)
-            shelf += [(one.created_at, folder) for folder, one in whole_checkpoints(scope)]
-        sizes = {folder: size(folder) for _, folder in sorted(shelf)}
+            remove_leftovers(scope)
+            shelf += [(one.created_at, folder) for folder, one in iter_checkpoints(scope)]
+        sizes = {folder: folder_bytes(folder) for _, folder in sorted(shelf)}
         total, removed = sum(sizes.values()), []
         for folder, taken in sizes.items():
-            if total <= self._limit:
+            if total <= self._limit_bytes:
                 break
             if folder in kept:
                 continue
             try:
-                remove(folder)
+                remove_checkpoint(folder)
             except OSError as e:
                 log.warning("%s could not be removed: %s", folder, e)
                 continue

@@ -16,18 +16,18 @@ from dataclasses import fields as dataclass_fields
 from pathlib import Path
 from typing import Any
 
-from i18n.phrase import phrase, unpacked
+from i18n.phrase import deserialize_phrase, phrase
 from training.errors import CorruptCheckpoint
 
-MANIFEST = "manifest.json"
-HISTORY = "history.json"
-LOSS_CURVE = "loss.png"
-REPORT = "report.json"
-PACKED = "refusal_packed"
+MANIFEST_FILE = "manifest.json"
+HISTORY_FILE = "history.json"
+LOSS_CURVE_FILE = "loss.png"
+REPORT_FILE = "report.json"
+PACKED_REFUSAL_KEY = "refusal_packed"
 """The refusal once more in a report, as `i18n.phrase.packed` has it: for other languages."""
-REMOVED = ".removed"
+REMOVED_SUFFIX = ".removed"
 """How the name of a folder ends that is about to vanish."""
-FORMAT = 1
+FORMAT_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,12 +56,12 @@ class Manifest:
     device: str = ""
     torch: str = ""
     consent: dict[str, int | None] = field(default_factory=dict)
-    format: int = FORMAT
+    format: int = FORMAT_VERSION
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class StoredReport:
     """How a checkpoint compares with others, as its checks wrote it down.
 
     `answers` have a `prompt`, and what was said `before` and `after`. `losses` (in nats a token)
@@ -82,12 +82,12 @@ def seal(folder: Path, manifest: Manifest) -> None:
     files = {
         path.name: {"bytes": path.stat().st_size, "sha256": sha256(path)}
         for path in sorted(folder.iterdir())
-        if path.is_file() and path.name != MANIFEST
+        if path.is_file() and path.name != MANIFEST_FILE
     }
-    unfinished = folder / f".{MANIFEST}"
+    unfinished = folder / f".{MANIFEST_FILE}"
     text = json.dumps(asdict(manifest) | {"files": files}, indent=2) + "\n"
     unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(folder / MANIFEST)
+    unfinished.replace(folder / MANIFEST_FILE)
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -97,7 +97,7 @@ def read_manifest(folder: Path) -> Manifest:
         CorruptCheckpoint: there is none, or it cannot be read.
     """
     try:
-        fields = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        fields = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
         manifest = Manifest(**fields)
     except FileNotFoundError as e:
         raise CorruptCheckpoint(
@@ -107,7 +107,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise CorruptCheckpoint(
             phrase("The manifest of {name} cannot be read.", name=folder.name)
         ) from e
-    if manifest.format != FORMAT:
+    if manifest.format != FORMAT_VERSION:
         raise CorruptCheckpoint(
             phrase("{name} was written by a newer version of the bot.", name=folder.name)
         )
@@ -149,21 +149,21 @@ def verify_sizes(folder: Path) -> Manifest:
     return manifest
 
 
-def read_report(folder: Path) -> Report | None:
+def read_report(folder: Path) -> StoredReport | None:
     """What the checks of a checkpoint found; None where that is not there or cannot be read."""
     try:
-        fields = json.loads((folder / REPORT).read_text(encoding="utf-8"))
+        fields = json.loads((folder / REPORT_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     if not isinstance(fields, Mapping):
         return None
-    known = {one.name for one in dataclass_fields(Report)}
-    report = Report(**{name: value for name, value in fields.items() if name in known})
-    refusal = unpacked(str(fields.get(PACKED)))
+    known = {one.name for one in dataclass_fields(StoredReport)}
+    report = StoredReport(**{name: value for name, value in fields.items() if name in known})
+    refusal = deserialize_phrase(str(fields.get(PACKED_REFUSAL_KEY)))
     return replace(report, refusal=refusal) if refusal == report.refusal else report
 
 
-def whole_checkpoints(root: Path) -> Iterator[tuple[Path, Manifest]]:
+def iter_checkpoints(root: Path) -> Iterator[tuple[Path, Manifest]]:
     """The folders directly under `root` that have a readable manifest, by name."""
     for folder in sorted(root.iterdir()) if root.is_dir() else ():
         try:
@@ -172,26 +172,26 @@ def whole_checkpoints(root: Path) -> Iterator[tuple[Path, Manifest]]:
             continue
 
 
-def size(folder: Path) -> int:
+def folder_bytes(folder: Path) -> int:
     """The bytes of all files in a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def remove(folder: Path) -> None:
+def remove_checkpoint(folder: Path) -> None:
     """Let a checkpoint vanish. Wherever this is interrupted, no half of one is left to be used.
 
     Raises:
-        OSError: something of it could not be removed; `sweep` tries again.
+        OSError: something of it could not be removed; `remove_leftovers` tries again.
     """
-    (folder / MANIFEST).unlink(missing_ok=True)
-    doomed = folder.with_name(f".{folder.name}{REMOVED}")
+    (folder / MANIFEST_FILE).unlink(missing_ok=True)
+    doomed = folder.with_name(f".{folder.name}{REMOVED_SUFFIX}")
     shutil.rmtree(doomed, ignore_errors=True)
     shutil.rmtree(folder.rename(doomed))
 
 
-def sweep(root: Path) -> None:
+def remove_leftovers(root: Path) -> None:
     """Remove what interrupted removals left under `root`."""
-    for doomed in root.glob(f".*{REMOVED}"):
+    for doomed in root.glob(f".*{REMOVED_SUFFIX}"):
         shutil.rmtree(doomed, ignore_errors=True)
 
 

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Literal
 
 from i18n.catalogue import ENGLISH
-from model.registry import EMBEDDED
+from model.registry import EMBEDDED_NAME
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Method = Literal["full", "lora"]
-LORA_RATE = 10
+LORA_RATE_FACTOR = 10
 """LoRA's small matrices take steps that are so many times as large as those of whole weights."""
-HIGHEST_RATE = 1e-2
+MAX_LEARNING_RATE = 1e-2
 """The largest learning rate that is chosen by itself, or by an admin."""
 
 
@@ -101,7 +101,7 @@ class TrainingConfig:
             raise ValueError(f"{path} has settings that are not known: {e}") from e
 
 
-def steps_for(config: TrainingConfig, rows: int, processes: int = 1) -> int:
+def total_steps(config: TrainingConfig, rows: int, processes: int = 1) -> int:
     """Optimiser steps of a run over so many rows, on so many devices."""
     steps = steps_per_epoch(config, rows, processes) * config.epochs
     return max(math.ceil(steps), config.min_steps)
@@ -112,7 +112,7 @@ def steps_per_epoch(config: TrainingConfig, rows: int, processes: int = 1) -> in
     return math.ceil(rows / (config.batch_size * config.gradient_accumulation * processes))
 
 
-def lower(config: TrainingConfig) -> TrainingConfig:
+def halve_batch_size(config: TrainingConfig) -> TrainingConfig:
     """Half the batch, and as many batches a step as give the same number of examples."""
     half = max(1, config.batch_size // 2)
     times = round(config.batch_size / half)
@@ -127,7 +127,7 @@ def defaults_for(name: str, source: str) -> TrainingConfig:
     `tiny` has to take large steps and see a few examples often; the big ones are nudged, at the
     learning rate that GPT-2 is usually fine-tuned with.
     """
-    if name == EMBEDDED:
+    if name == EMBEDDED_NAME:
         return TrainingConfig(
             name=name,
             base=source,
@@ -142,8 +142,8 @@ def defaults_for(name: str, source: str) -> TrainingConfig:
     return TrainingConfig(name=name, base=source, min_steps=100, replay=20, blend=True)
 
 
-def usual_rate(usual: TrainingConfig, method: Method) -> float:
+def default_learning_rate(usual: TrainingConfig, method: Method) -> float:
     """The learning rate if none is given, from the settings that a model usually gets."""
     if method == "full":
         return usual.learning_rate
-    return min(LORA_RATE * usual.learning_rate, HIGHEST_RATE)
+    return min(LORA_RATE_FACTOR * usual.learning_rate, MAX_LEARNING_RATE)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from core.records import Conversation, Message, Role
 
-LONGEST = 300
+MAX_TURN_CHARS = 300
 """Characters; people who chat write less, and a longer turn is mostly pasted text."""
 
 ENGLISH_TOPICS = [
@@ -40,7 +40,9 @@ ENGLISH_TOPICS = [
     "trivia",
 ]
 
-_PLAIN = str.maketrans({"’": "'", "‘": "'", "“": '"', "”": '"', "…": "...", "–": "-", "—": "-"})
+_PLAIN_PUNCTUATION = str.maketrans(
+    {"’": "'", "‘": "'", "“": '"', "”": '"', "…": "...", "–": "-", "—": "-"}
+)
 _RUDE = re.compile(
     r"\b(fuck\w*|shit\w*|bitch\w*|cunt\w*|nigg\w*|fag\w*|whore\w*|slut\w*|rape\w*|porn\w*|"
     r"cock|dick|pussy|sex\w*|kill yourself|suicid\w*|bastard\w*|asshole\w*|retard\w*|nazi\w*)\b",
@@ -109,8 +111,8 @@ def _sentences(row: dict[str, str]) -> Iterator[str]:
 
 def _clean(texts: Iterable[str]) -> Iterator[Conversation]:
     """A conversation with plain quotes and single spaces; none if it is short, long or rude."""
-    turns = [" ".join(text.translate(_PLAIN).split()) for text in texts]
-    if len(turns) < 2 or any(not t or len(t) > LONGEST or _RUDE.search(t) for t in turns):
+    turns = [" ".join(text.translate(_PLAIN_PUNCTUATION).split()) for text in texts]
+    if len(turns) < 2 or any(not t or len(t) > MAX_TURN_CHARS or _RUDE.search(t) for t in turns):
         return
     roles = (Role.USER, Role.ASSISTANT)
     yield tuple(Message(roles[n % 2], text) for n, text in enumerate(turns))

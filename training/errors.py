@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from i18n.phrase import phrase
 
-NOTHING = phrase("There is nothing to learn from yet: teach me something first.")
+NOTHING_TAUGHT = phrase("There is nothing to learn from yet: teach me something first.")
 """What EmptyDataset says where nothing was taught."""
 
 
@@ -42,23 +42,23 @@ class EmptyDataset(TrainingError):
     """There is nothing to learn from."""
 
 
-class BaseMissing(TrainingError):
+class BaseUnavailable(TrainingError):
     """The model to start from cannot be loaded."""
 
 
-class NotFinite(TrainingError):
+class LossNotFinite(TrainingError):
     """The loss became NaN or infinite."""
 
 
-class NoMemory(TrainingError):
+class OutOfMemory(TrainingError):
     """Memory ran out, and smaller batches would not help."""
 
 
-class NoRoom(TrainingError):
+class NotEnoughDisk(TrainingError):
     """The disk is too full to begin."""
 
 
-class StillRunning(TrainingError):
+class JobLocked(TrainingError):
     """Another process works on the job."""
 
 
@@ -74,7 +74,7 @@ class NothingToRollBack(TrainingError):
     """No other model answered before."""
 
 
-class JobRunning(TrainingError):
+class JobAlreadyOpen(TrainingError):
     """The scope has a job under way already."""
 
 

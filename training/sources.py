@@ -11,10 +11,10 @@ from itertools import islice
 from pathlib import Path
 
 from core.records import Conversation, Pair
-from data.dataset.snapshot import chains
-from data.formats.import_result import Imported
-from data.formats.reader import read as read_file
-from data.formats.registry import KINDS
+from data.dataset.snapshot import consecutive_turns
+from data.formats.import_result import ImportResult
+from data.formats.reader import read_pairs as read_file
+from data.formats.registry import SUPPORTED_FORMATS
 from i18n.phrase import Phrase, phrase, phrases
 from model.chat_template import from_pair
 from training.errors import EmptyDataset, NoSuchData
@@ -25,12 +25,12 @@ MAX_BYTES = 10**9
 """The largest file: it is the operator's own, so more than people may upload."""
 
 
-def silent(_text: str) -> None:
+def ignore_message(_text: str) -> None:
     """Tell nobody."""
 
 
-def read(
-    spec: str, limit: int | None = None, *, tell: Callable[[str], None] = silent
+def load_conversations(
+    spec: str, limit: int | None = None, *, tell: Callable[[str], None] = ignore_message
 ) -> list[Conversation]:
     """The first `limit` conversations of a file, of `chitchat`, or of `chatterbot:LANGUAGE:TOPIC`,
     where the topic can be left out. `tell` gets a sentence about rows that are wrong; they do not
@@ -43,16 +43,16 @@ def read(
     """
     name, _, part = spec.partition(":")
     if name in (CHITCHAT, CHATTERBOT) and not Path(spec).exists():
-        found = _public(spec, name, part or "english")
+        found = _public_dataset(spec, name, part or "english")
     else:
-        found = _file(spec, tell)
+        found = _imported_file(spec, tell)
     conversations = list(islice(found, limit))
     if not conversations:
         raise EmptyDataset(phrase("There is no conversation in {spec}.", spec=spec))
     return conversations
 
 
-def _public(spec: str, name: str, part: str) -> Iterable[Conversation]:
+def _public_dataset(spec: str, name: str, part: str) -> Iterable[Conversation]:
     language, _, topic = part.partition(":")
     try:
         from training import corpora
@@ -72,19 +72,19 @@ def _public(spec: str, name: str, part: str) -> Iterable[Conversation]:
         raise NoSuchData(phrase("chatterbot-corpus has no “{part}”.", part=part)) from e
 
 
-def _file(spec: str, tell: Callable[[str], None]) -> Iterable[Conversation]:
+def _imported_file(spec: str, tell: Callable[[str], None]) -> Iterable[Conversation]:
     path = Path(spec)
     if not path.is_file():
         raise NoSuchData(
             phrase(
                 "There is no file {spec}: give a file ({kinds}), chitchat, or chatterbot:english.",
                 spec=spec,
-                kinds=KINDS,
+                kinds=SUPPORTED_FORMATS,
             )
         )
     imported = read_file(path, max_bytes=MAX_BYTES)
-    if imported.problems:
-        wrong = left_out(imported)
+    if imported.errors:
+        wrong = skipped_rows_message(imported)
         if not imported.pairs:
             raise EmptyDataset(
                 phrase("There is no conversation in {spec}. {wrong}", spec=spec, wrong=wrong)
@@ -97,10 +97,10 @@ def _file(spec: str, tell: Callable[[str], None]) -> Iterable[Conversation]:
     return conversations_of(imported.pairs)
 
 
-def left_out(imported: Imported) -> Phrase:
+def skipped_rows_message(imported: ImportResult) -> Phrase:
     """How many rows are wrong, and what is wrong with the first, in one or two sentences."""
-    count = len({(one.sheet, one.row) for one in imported.problems})
-    first = imported.problems[0]
+    count = len({(one.sheet, one.row) for one in imported.errors})
+    first = imported.errors[0]
     where = (
         phrase("row {row} of the sheet “{sheet}”", row=first.row, sheet=first.sheet)
         if first.sheet
@@ -121,5 +121,5 @@ def conversations_of(pairs: Iterable[Pair]) -> Iterator[Conversation]:
     for place, pair in enumerate(pairs):
         talks.setdefault(pair.conversation or place, []).append(pair)
     for turns in talks.values():
-        for chain in chains(turns):
+        for chain in consecutive_turns(turns):
             yield tuple(message for one in chain for message in from_pair(one.user, one.bot))

@@ -9,19 +9,19 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-Begun = Callable[[], None]
+OnReplyStarted = Callable[[], None]
 """To be called when the reply begins."""
 
 
-class Patience:
-    """Calls `give_way` when a reply has not begun after `slow_s` seconds (0: never)."""
+class Backpressure:
+    """Calls `hold` when a reply has not begun after `slow_s` seconds (0: never)."""
 
     def __init__(self, slow_s: float, give_way: Callable[[], None]) -> None:
         self._slow_s = slow_s
         self._give_way = give_way
 
     @contextmanager
-    def waiting(self) -> Iterator[Begun]:
+    def watch_wait(self) -> Iterator[OnReplyStarted]:
         """Somebody waits, at most until the end of the block."""
         if not self._slow_s:
             yield lambda: None

@@ -12,21 +12,21 @@ from collections.abc import Callable
 from itertools import count
 
 from bot.chat.manager import ConversationManager
-from bot.chat.request import Check, Incoming
+from bot.chat.request import Incoming, TextCheck
 
 Show = Callable[[str], None]
 """Puts a text behind what stands there already."""
 
-READER = 1
+READER_ID = 1
 """The id of whoever talks: nobody else is here."""
 
 
-def on_stdout(text: str) -> None:
+def write_stdout(text: str) -> None:
     """Write it; a notebook shows it in a moment."""
     sys.stdout.write(text)
 
 
-class Talk:
+class ConsoleChat:
     """What one reader says in a channel, and what the bot answers, as lines."""
 
     def __init__(
@@ -35,7 +35,7 @@ class Talk:
         *,
         channel_id: int,
         scope: int,
-        show: Show = on_stdout,
+        show: Show = write_stdout,
     ) -> None:
         self._conversations = conversations
         self._channel_id = channel_id
@@ -43,20 +43,21 @@ class Talk:
         self._show = show
         self._ids = count(time.time_ns())  # a store may know those of earlier talks
 
-    async def say(self, text: str) -> None:
+    async def send(self, text: str) -> None:
         """Show what is said, then the reply while it is written.
 
         Raises:
-            Held, ModelError, StoreError: there is no reply, as for `ConversationManager.answer`.
+            NotAdmitted, ModelError, StoreError: there is no reply, as for
+                `ConversationManager.answer`.
         """
         self._show(f"you: {text}\nbot: ")
         incoming = Incoming(
-            next(self._ids), self._channel_id, self._scope, READER, text=lambda: text
+            next(self._ids), self._channel_id, self._scope, READER_ID, get_text=lambda: text
         )
-        await self._conversations.answer(incoming, _Lines(self._show, next(self._ids)))
+        await self._conversations.answer(incoming, _ConsoleSink(self._show, next(self._ids)))
 
 
-class _Lines:
+class _ConsoleSink:
     """The surface of a reply that can only be written on: what was shown stays."""
 
     def __init__(self, show: Show, reply_id: int) -> None:
@@ -64,10 +65,10 @@ class _Lines:
         self._reply_id = reply_id
         self._shown = ""
 
-    async def wait(self, place: int) -> None:
+    async def show_queue_position(self, place: int) -> None:
         """Nobody waits to hear that."""
 
-    async def add(self, text: str, check: Check) -> None:
+    async def add(self, text: str, check: TextCheck) -> None:
         check(self._shown + text)
         self._shown += text
         self._show(text)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-MOST = 2000
+MAX_IDS = 2000
 """Ids that are remembered: those of some minutes, even of a thousand servers."""
 
 
-class Seen:
+class Deduplicator:
     """The newest ids."""
 
-    def __init__(self, most: int = MOST) -> None:
-        self._most = most
+    def __init__(self, most: int = MAX_IDS) -> None:
+        self._max_ids = most
         self._ids: dict[int, None] = {}
 
     def is_new(self, id_: int) -> bool:
@@ -18,6 +18,6 @@ class Seen:
         if id_ in self._ids:
             return False
         self._ids[id_] = None
-        if len(self._ids) > self._most:
+        if len(self._ids) > self._max_ids:
             del self._ids[next(iter(self._ids))]
         return True

@@ -7,24 +7,24 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from bot.chat.request import Request
+from bot.chat.request import ReplyRequest
 from core.japanese import is_japanese
 from i18n.catalogue import JAPANESE
 from i18n.phrase import phrase
 from model.worker.client import WorkerClient
 
-KEPT = 10_000
+MAX_NOTIFIED_CHANNELS = 10_000
 """Channels of which is known that they were told; the oldest is told once more."""
 
 
-class Tongue:
+class JapaneseNotice:
     """Tells each channel once, until the bot starts again."""
 
     def __init__(self, worker: WorkerClient) -> None:
         self._worker = worker
-        self._told: OrderedDict[int, None] = OrderedDict()
+        self._notified: OrderedDict[int, None] = OrderedDict()
 
-    def note(self, request: Request) -> str | None:
+    def notice_for(self, request: ReplyRequest) -> str | None:
         """What to say, in Japanese, under the reply to who writes it; it counts as said.
 
         A model that stands in for another one is not spoken of: it goes soon.
@@ -32,14 +32,14 @@ class Tongue:
         facts = self._worker.models.get(request.serving.option.source)
         if facts is None or facts.japanese or request.serving.note:
             return None
-        if request.channel_id in self._told or not is_japanese(request.asked):
+        if request.channel_id in self._notified or not is_japanese(request.asked_text):
             return None
-        self._told[request.channel_id] = None
-        if len(self._told) > KEPT:
-            self._told.popitem(last=False)
+        self._notified[request.channel_id] = None
+        if len(self._notified) > MAX_NOTIFIED_CHANNELS:
+            self._notified.popitem(last=False)
         weak = phrase(
             "{name} knows little Japanese. Whoever runs me can add a model that speaks it: "
             "`docs/japanese.md` says how.",
             name=request.serving.option.name,
         )
-        return weak.to(JAPANESE)
+        return weak.translate_to(JAPANESE)

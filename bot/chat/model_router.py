@@ -13,21 +13,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bot.chat.queue import Turns
+from bot.chat.queue import ChannelQueue
 from core.metrics import Metrics
 from core.records import TrainingJob
-from core.tasks import Tasks
+from core.tasks import BackgroundTasks
 from data.storage.store import Store
-from i18n.phrase import phrase, words
+from i18n.phrase import message_of, phrase
 from model.errors import ModelError
-from model.registry import EMBEDDED, ModelOption, find, instead
-from model.worker.client import SET_ASIDE, WorkerClient
-from training.checkpoints import Manifest, read_manifest, verify, whole_checkpoints
+from model.registry import EMBEDDED_NAME, ModelOption, fallback_message, find_option
+from model.worker.client import QUARANTINED, WorkerClient
+from training.checkpoints import Manifest, iter_checkpoints, read_manifest, verify
 from training.errors import CorruptCheckpoint, NothingToRollBack
 
 log = logging.getLogger(__name__)
 
-RETRY_S = 300.0
+LOAD_RETRY_S = 300.0
 """Seconds after which a model that could not be loaded is tried again."""
 
 
@@ -40,14 +40,14 @@ class Serving:
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class LoadFailure:
     """Why a model could not be loaded, and when (by `time.perf_counter`)."""
 
     reason: str
     at: float
 
 
-class ModelSwitch:
+class ModelRouter:
     """Keeps each scope's choice, and loads before it switches."""
 
     def __init__(
@@ -58,7 +58,7 @@ class ModelSwitch:
         *,
         default: str,
         checkpoints: Path,
-        tasks: Tasks,
+        tasks: BackgroundTasks,
         metrics: Metrics | None = None,
     ) -> None:
         self._store = store
@@ -69,15 +69,15 @@ class ModelSwitch:
         self._tasks = tasks
         self._metrics = metrics or Metrics()
         self._loading: set[str] = set()
-        self._switching = Turns()
-        self._failed: dict[str, Failure] = {}
+        self._switch_queue = ChannelQueue()
+        self._load_failures: dict[str, LoadFailure] = {}
 
     def options(self, scope: int) -> list[ModelOption]:
         """Every model that the scope can use; its own checkpoints come last, by age."""
-        return [*self._options.values(), *self._own(scope)]
+        return [*self._options.values(), *self._own_checkpoints(scope)]
 
-    def _own(self, scope: int) -> list[ModelOption]:
-        whole = whole_checkpoints(self._checkpoints / str(scope))
+    def _own_checkpoints(self, scope: int) -> list[ModelOption]:
+        whole = iter_checkpoints(self._checkpoints / str(scope))
         by_age = sorted(whole, key=lambda one: (one[1].created_at, len(one[0].name), one[0].name))
         return [as_option(folder, manifest) for folder, manifest in by_age]
 
@@ -104,13 +104,13 @@ class ModelSwitch:
         choice = await self.active(scope)
         if choice.source in self._worker.models:
             return Serving(choice)
-        stand_in = self._options[EMBEDDED]
+        stand_in = self._options[EMBEDDED_NAME]
         if choice == stand_in:
             return Serving(stand_in)
-        if choice.source in self._worker.set_aside:
-            return Serving(stand_in, instead(SET_ASIDE))
-        failure = self._failed.get(choice.source)
-        if failure is None or time.perf_counter() - failure.at >= RETRY_S:
+        if choice.source in self._worker.quarantined:
+            return Serving(stand_in, fallback_message(QUARANTINED))
+        failure = self._load_failures.get(choice.source)
+        if failure is None or time.perf_counter() - failure.at >= LOAD_RETRY_S:
             self.load_in_background(choice)
         if failure is None:
             return Serving(
@@ -118,14 +118,14 @@ class ModelSwitch:
                 phrase(
                     "{model} is loading; {embedded} answers meanwhile.",
                     model=choice.name,
-                    embedded=EMBEDDED,
+                    embedded=EMBEDDED_NAME,
                 ),
             )
-        return Serving(stand_in, instead(failure.reason))
+        return Serving(stand_in, fallback_message(failure.reason))
 
-    def bases(self, scope: int) -> list[ModelOption]:
+    def training_bases(self, scope: int) -> list[ModelOption]:
         """What a retrain can start from; the scope's own checkpoints come last, newest first."""
-        return [*self._options.values(), *reversed(self._own(scope))]
+        return [*self._options.values(), *reversed(self._own_checkpoints(scope))]
 
     def is_checkpoint(self, option: ModelOption) -> bool:
         """Whether it was made here by a retrain."""
@@ -142,7 +142,7 @@ class ModelSwitch:
             return ()
         return (option.name, *read_manifest(Path(option.source)).parents)
 
-    async def trainable(self, scope: int, name: str | None) -> ModelOption:
+    async def resolve_training_base(self, scope: int, name: str | None) -> ModelOption:
         """The base of a retrain: the model of that name, else the base of the one in use.
 
         Unless it is named, a checkpoint stands for the base that it came from: the data set holds
@@ -153,12 +153,12 @@ class ModelSwitch:
             UnknownModel: no such name.
         """
         if name:
-            return find(self.options(scope), name)
+            return find_option(self.options(scope), name)
         option = await self.active(scope)
         if not self.is_checkpoint(option):
             return option
         manifest = read_manifest(Path(option.source))
-        bases = self.bases(scope)
+        bases = self.training_bases(scope)
         for one in bases:
             if one.source == manifest.base:
                 return one
@@ -171,14 +171,14 @@ class ModelSwitch:
         """Load a model unless that is under way; a failure is kept for the next reply's note."""
         if option.source not in self._loading:
             self._loading.add(option.source)
-            self._tasks.spawn(self._load_quietly(option), name=f"load {option.name}")
+            self._tasks.spawn(self._load_and_log_failure(option), name=f"load {option.name}")
 
-    async def _load_quietly(self, option: ModelOption) -> None:
+    async def _load_and_log_failure(self, option: ModelOption) -> None:
         try:
             await self._load(option)
         except ModelError as e:
             log.warning("%s could not be loaded: %s", option.name, e)
-            self._failed[option.source] = Failure(words(e), time.perf_counter())
+            self._load_failures[option.source] = LoadFailure(message_of(e), time.perf_counter())
         finally:
             self._loading.discard(option.source)
 
@@ -189,10 +189,10 @@ class ModelSwitch:
             UnknownModel: no such name.
             LoadFailed, WorkerDied, CorruptCheckpoint: the old model keeps answering.
         """
-        option = find(self.options(scope), name)
-        async with self._switching.alone(scope):
-            with self._metrics.switching():
-                await self.make_ready(option)
+        option = find_option(self.options(scope), name)
+        async with self._switch_queue.exclusive(scope):
+            with self._metrics.observe_switch():
+                await self.ensure_loaded(option)
             if await self._store.active_model(scope) is None:  # where a rollback leads to then
                 await self._store.set_active_model(scope, self._default)
             await self._store.set_active_model(scope, option.name)
@@ -207,17 +207,17 @@ class ModelSwitch:
             NothingToRollBack: no other one answered before.
             LoadFailed, WorkerDied, CorruptCheckpoint: the present model keeps answering.
         """
-        async with self._switching.alone(scope):
-            option = await self._former(scope)
-            with self._metrics.switching():
-                await self.make_ready(option)
+        async with self._switch_queue.exclusive(scope):
+            option = await self._previous_model(scope)
+            with self._metrics.observe_switch():
+                await self.ensure_loaded(option)
             while (name := await self._store.roll_back_model(scope)) not in (option.name, None):
                 log.info("%s of %d is passed over: it is gone", name, scope)
         return option
 
-    async def _former(self, scope: int) -> ModelOption:
+    async def _previous_model(self, scope: int) -> ModelOption:
         present = await self._store.active_model(scope)
-        for name in await self._store.former_models(scope):
+        for name in await self._store.previous_models(scope):
             option = self._options.get(name) or self._checkpoint(scope, name)
             if option is not None and name != present:
                 return option
@@ -225,7 +225,7 @@ class ModelSwitch:
             phrase("No other model answered here before: there is nothing to go back to.")
         )
 
-    async def make_ready(self, option: ModelOption) -> None:
+    async def ensure_loaded(self, option: ModelOption) -> None:
         """Verify and load a model that is about to answer; who answers otherwise stays.
 
         Raises:
@@ -245,7 +245,7 @@ class ModelSwitch:
 
     async def _load(self, option: ModelOption) -> None:
         facts = await self._worker.load(option.source)
-        self._failed.pop(option.source, None)
+        self._load_failures.pop(option.source, None)
         log.info(
             "loaded %s: %s parameters, %s, %.1f s",
             option.name,

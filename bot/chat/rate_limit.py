@@ -14,36 +14,36 @@ from dataclasses import dataclass, field
 from bot.discord_ui.errors import Refusal
 from i18n.phrase import phrase, phrases
 
-MINUTE_S = 60.0
-COOLDOWN_S = 10.0
+WINDOW_S = 60.0
+MIN_COOLDOWN_S = 10.0
 """The shortest cooldown: who is too quick all the time is told so every ten seconds at most."""
-LONGEST_REPLY = 4000
+MAX_REPLY_CHARS = 4000
 """Characters of a reply: two or three messages. A token of GPT-2 may have dozens of them."""
-MARK = " …"
+TRUNCATION_MARK = " …"
 """Ends a reply that was cut."""
 
 Clock = Callable[[], float]
 
 
-class Held(Refusal):
-    """There is no reply now. `told`: whoever reads that channel was told so a moment ago, so a
+class NotAdmitted(Refusal):
+    """There is no reply now. `notified`: whoever reads that channel was told so a moment ago, so a
     message is met with silence. Who used a command or a button always reads it."""
 
-    def __init__(self, sentence: str, *, told: bool = False) -> None:
+    def __init__(self, sentence: str, *, already_notified: bool = False) -> None:
         super().__init__(sentence)
-        self.told = told
+        self.already_notified = already_notified
 
 
 @dataclass(slots=True)
-class Uses:
+class Usage:
     """When something was used of late, until when it cools down, and where that was told."""
 
-    times: deque[float]
-    until: float = -math.inf
-    told: set[int] = field(default_factory=set)
+    used_at: deque[float]
+    cooldown_until: float = -math.inf
+    notified: set[int] = field(default_factory=set)
 
 
-class Pace:
+class RateLimit:
     """At most `most` uses in any minute, for each key on its own; 0: as many as one likes.
 
     When they are used up, a cooldown begins, until the oldest of them is a minute old, and of
@@ -51,50 +51,50 @@ class Pace:
     """
 
     def __init__(self, most: int, clock: Clock) -> None:
-        self._most = most
+        self._limit = most
         self._clock = clock
-        self._keys: OrderedDict[int, Uses] = OrderedDict()
+        self._usage: OrderedDict[int, Usage] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._keys)
+        return len(self._usage)
 
-    def wait(self, key: int) -> float:
+    def retry_after(self, key: int) -> float:
         """Seconds until there may be another use; 0: now."""
         now = self._clock()
-        self._forget(now)
-        uses = self._keys.get(key)
+        self._evict_idle(now)
+        uses = self._usage.get(key)
         if uses is None:
             return 0.0
-        over = uses.times[0] + MINUTE_S
-        if uses.until <= now and len(uses.times) == self._most and over > now:
-            uses.until = max(over, now + COOLDOWN_S)
-            uses.told.clear()
-        return max(0.0, uses.until - now)
+        over = uses.used_at[0] + WINDOW_S
+        if uses.cooldown_until <= now and len(uses.used_at) == self._limit and over > now:
+            uses.cooldown_until = max(over, now + MIN_COOLDOWN_S)
+            uses.notified.clear()
+        return max(0.0, uses.cooldown_until - now)
 
-    def take(self, key: int) -> None:
+    def record_use(self, key: int) -> None:
         """Use it once."""
-        if self._most:
-            uses = self._keys.setdefault(key, Uses(deque(maxlen=self._most)))
-            uses.times.append(self._clock())
-            self._keys.move_to_end(key)
+        if self._limit:
+            uses = self._usage.setdefault(key, Usage(deque(maxlen=self._limit)))
+            uses.used_at.append(self._clock())
+            self._usage.move_to_end(key)
 
-    def was_told(self, key: int, where: int) -> bool:
+    def mark_notified(self, key: int, where: int) -> bool:
         """Whether this cooldown was told there before; it counts as told now."""
-        told = self._keys[key].told
+        told = self._usage[key].notified
         before = where in told
         told.add(where)
         return before
 
-    def _forget(self, now: float) -> None:
+    def _evict_idle(self, now: float) -> None:
         """Let go of what nobody used for a minute; the longest unused comes first."""
-        while self._keys:
-            uses = next(iter(self._keys.values()))
-            if max(uses.times[-1] + MINUTE_S, uses.until) > now:
+        while self._usage:
+            uses = next(iter(self._usage.values()))
+            if max(uses.used_at[-1] + WINDOW_S, uses.cooldown_until) > now:
                 return
-            self._keys.popitem(last=False)
+            self._usage.popitem(last=False)
 
 
-class Manners:
+class RateLimits:
     """What is asked of people, so that there is something left for the others."""
 
     def __init__(
@@ -105,39 +105,40 @@ class Manners:
         longest_message: int,
         clock: Clock = time.monotonic,
     ) -> None:
-        self._longest = longest_message
-        self._members = Pace(member_per_minute, clock)
-        self._servers = Pace(server_per_minute, clock)
+        self._max_message_chars = longest_message
+        self._members = RateLimit(member_per_minute, clock)
+        self._servers = RateLimit(server_per_minute, clock)
 
     def admit(self, member_id: int, guild_id: int | None, channel_id: int) -> None:
         """Let somebody ask for a reply, and count it; in a direct message `guild_id` is None.
 
         Raises:
-            Held: they, or all of the server together, are too quick. Nothing is counted then.
+            NotAdmitted: they, or all of the server together, are too quick. Nothing is counted
+                then.
         """
-        if wait := self._members.wait(member_id):
-            told = self._members.was_told(member_id, member_id)
-            raise Held(
+        if wait := self._members.retry_after(member_id):
+            told = self._members.mark_notified(member_id, member_id)
+            raise NotAdmitted(
                 phrases(
                     "You are quicker than I am: ask me again in {count} second.",
                     "You are quicker than I am: ask me again in {count} seconds.",
                     math.ceil(wait),
                 ),
-                told=told,
+                already_notified=told,
             )
-        if guild_id is not None and (wait := self._servers.wait(guild_id)):
-            told = self._servers.was_told(guild_id, channel_id)
-            raise Held(
+        if guild_id is not None and (wait := self._servers.retry_after(guild_id)):
+            told = self._servers.mark_notified(guild_id, channel_id)
+            raise NotAdmitted(
                 phrases(
                     "All of you together are quicker than I am: ask me again in {count} second.",
                     "All of you together are quicker than I am: ask me again in {count} seconds.",
                     math.ceil(wait),
                 ),
-                told=told,
+                already_notified=told,
             )
-        self._members.take(member_id)
+        self._members.record_use(member_id)
         if guild_id is not None:
-            self._servers.take(guild_id)
+            self._servers.record_use(guild_id)
 
     def check_length(self, text: str) -> None:
         """Let a message be read.
@@ -145,23 +146,23 @@ class Manners:
         Raises:
             Refusal: it is too long.
         """
-        if len(text) > self._longest:
+        if len(text) > self._max_message_chars:
             raise Refusal(
                 phrase(
                     "Your message has {length:,} characters, and I read at most {most:,}: please "
                     "say it shorter, or in several messages.",
                     length=len(text),
-                    most=self._longest,
+                    most=self._max_message_chars,
                 )
             )
 
-    def fitting(self, text: str) -> str:
+    def truncate_message(self, text: str) -> str:
         """As much of a text as is read: a message can also get too long when it is edited."""
-        return text[: self._longest]
+        return text[: self._max_message_chars]
 
 
-def shortened(reply: str) -> str:
+def truncate_reply(reply: str) -> str:
     """A reply that is no more than a few messages."""
-    if len(reply) <= LONGEST_REPLY:
+    if len(reply) <= MAX_REPLY_CHARS:
         return reply
-    return reply[: LONGEST_REPLY - len(MARK)].rstrip() + MARK
+    return reply[: MAX_REPLY_CHARS - len(TRUNCATION_MARK)].rstrip() + TRUNCATION_MARK

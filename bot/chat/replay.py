@@ -8,36 +8,36 @@ from __future__ import annotations
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
-from bot.chat.filters import WITHHELD, Filters, Guard, Unwanted
-from bot.chat.model_router import ModelSwitch
-from bot.chat.rate_limit import shortened
-from bot.chat.request import sampling_of
+from bot.chat.filters import REPLY_WITHHELD, Blocked, Filters, OutputGuard
+from bot.chat.model_router import ModelRouter
+from bot.chat.rate_limit import truncate_reply
+from bot.chat.request import recorded_sampling
 from bot.discord_ui.errors import Refusal
-from core.records import Rating, ReplyRecord, StoredMessage
+from core.records import RatingSummary, ReplyRecord, StoredMessage
 from data.storage.store import Store
 from i18n.phrase import phrase
-from model.registry import ModelOption, find
+from model.registry import ModelOption, find_option
 from model.worker.client import WorkerClient
 from model.worker.messages import Finished
 
-UNKNOWN = phrase(
+ORIGIN_UNKNOWN = phrase(
     "I do not know what that was made from: it is too old, or not the first message of a reply."
 )
-GONE = phrase("What it answers was deleted, so it cannot be answered again.")
+PROMPT_DELETED = phrase("What it answers was deleted, so it cannot be answered again.")
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class ReplyOrigin:
     """What is known of a reply: `seen` are the messages of its record, None where one is gone, and
     `text` is what it says, None if that is gone."""
 
     record: ReplyRecord
     seen: tuple[StoredMessage | None, ...]
     text: str | None
-    rating: Rating
+    rating: RatingSummary
 
     @property
-    def left(self) -> list[StoredMessage]:
+    def remaining(self) -> list[StoredMessage]:
         """The messages that are still there, oldest first."""
         return [one for one in self.seen if one is not None]
 
@@ -47,34 +47,34 @@ class Origin:
         return bool(self.seen) and self.seen[-1] is not None
 
 
-class Replays:
+class Replayer:
     """Looks replies up and plays them on other models."""
 
     def __init__(
-        self, store: Store, models: ModelSwitch, worker: WorkerClient, filters: Filters
+        self, store: Store, models: ModelRouter, worker: WorkerClient, filters: Filters
     ) -> None:
         self._store = store
         self._models = models
         self._worker = worker
         self._filters = filters
 
-    async def origin(self, reply_id: int, channel_id: int) -> Origin:
+    async def origin(self, reply_id: int, channel_id: int) -> ReplyOrigin:
         """What a reply of that channel was made from; messages of other channels are left out.
 
         Raises:
             Refusal: nothing is known of it.
         """
-        record = await self._store.reply(reply_id)
+        record = await self._store.reply_record(reply_id)
         if record is None or record.channel_id != channel_id:
-            raise Refusal(UNKNOWN)
+            raise Refusal(ORIGIN_UNKNOWN)
         stored = await self._store.messages([*record.seen, reply_id])
         here = {one.discord_id: one for one in stored if one.channel_id == channel_id}
         reply = here.get(reply_id)
-        return Origin(
+        return ReplyOrigin(
             record,
             tuple(map(here.get, record.seen)),
             reply.message.content if reply else None,
-            await self._store.rating(reply_id),
+            await self._store.rating_summary(reply_id),
         )
 
     def exists(self, record: ReplyRecord) -> bool:
@@ -82,17 +82,17 @@ class Replays:
         options = self._models.options(record.scope)
         return any(option.name == record.model for option in options)
 
-    def choices(self, origin: Origin, *, manager: bool) -> list[ModelOption]:
+    def choices(self, origin: ReplyOrigin, *, manager: bool) -> list[ModelOption]:
         """On what a reply can be replayed, checkpoints last, the newest first.
 
         Whoever is no manager may not make the bot load a model.
         """
         if not origin.can_be_replayed:
             return []
-        options = self._models.bases(origin.record.scope)
+        options = self._models.training_bases(origin.record.scope)
         return [one for one in options if manager or one.source in self._worker.models]
 
-    async def replay(self, origin: Origin, name: str, *, manager: bool) -> Finished:
+    async def replay(self, origin: ReplyOrigin, name: str, *, manager: bool) -> Finished:
         """What another model says to the same messages, with the same settings and seed.
 
         Raises:
@@ -102,8 +102,8 @@ class Replays:
         """
         record = origin.record
         if not origin.can_be_replayed:
-            raise Refusal(GONE)
-        option = find(self._models.options(record.scope), name)
+            raise Refusal(PROMPT_DELETED)
+        option = find_option(self._models.options(record.scope), name)
         if not manager and option.source not in self._worker.models:
             raise Refusal(
                 phrase(
@@ -112,26 +112,26 @@ class Replays:
                     name=option.name,
                 )
             )
-        await self._models.make_ready(option)
-        return await self._say(origin, option.source)
+        await self._models.ensure_loaded(option)
+        return await self._generate(origin, option.source)
 
-    async def _say(self, origin: Origin, source: str) -> Finished:
-        messages = [one.message for one in origin.left]
+    async def _generate(self, origin: ReplyOrigin, source: str) -> Finished:
+        messages = [one.message for one in origin.remaining]
         record = origin.record
         guard = await self._filters.guard(record.scope)
-        params = guard.sampling(sampling_of(record))
+        params = guard.with_banned_words(recorded_sampling(record))
         pieces = self._worker.generate(source, messages, params, scope=record.scope)
         async with aclosing(pieces):
             async for piece in pieces:
                 if isinstance(piece, Finished):
-                    return _checked(piece, guard)
+                    return _enforce_guard(piece, guard)
         raise AssertionError("the worker's client always ends with Finished or raises")
 
 
-def _checked(reply: Finished, guard: Guard) -> Finished:
-    reply = replace(reply, text=shortened(reply.text))
+def _enforce_guard(reply: Finished, guard: OutputGuard) -> Finished:
+    reply = replace(reply, text=truncate_reply(reply.text))
     try:
         guard.check(reply.text)
-    except Unwanted as e:
-        raise Refusal(WITHHELD) from e
+    except Blocked as e:
+        raise Refusal(REPLY_WITHHELD) from e
     return reply

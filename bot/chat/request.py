@@ -8,23 +8,23 @@ from datetime import UTC, datetime
 from random import Random
 from typing import Protocol, Self
 
-from bot.chat.filters import Guard
+from bot.chat.filters import OutputGuard
 from bot.chat.model_router import Serving
 from core.records import Message, ReplyRecord, StoredMessage
 from model.sampling import SamplingParams
 from model.worker.messages import Finished
 
-Check = Callable[[str], None]
+TextCheck = Callable[[str], None]
 """Raises an error if a text must not be shown."""
 
 
-class Surface(Protocol):
+class ReplySink(Protocol):
     """Where a reply appears."""
 
-    async def wait(self, place: int) -> None:
+    async def show_queue_position(self, place: int) -> None:
         """Show that others are answered first."""
 
-    async def add(self, text: str, check: Check) -> None:
+    async def add(self, text: str, check: TextCheck) -> None:
         """Show another piece, now or with a later one; the whole text is checked before."""
 
     def restart(self) -> None:
@@ -44,19 +44,20 @@ class Surface(Protocol):
 class Incoming:
     """A message that wants an answer.
 
-    `text` is asked for when its turn comes: the message may have been edited while it waited. With
-    `in_bursts` it shares its turn with the next message of the same person, if that waits already.
+    `get_text` is asked for when its turn comes: the message may have been edited while it waited.
+    With `merge_bursts` it shares its turn with the next message of the same person, if that waits
+    already.
     """
 
     asked_id: int
     channel_id: int
     scope: int
     asked_by: int
-    text: Callable[[], str]
-    in_bursts: bool = False
+    get_text: Callable[[], str]
+    merge_bursts: bool = False
 
 
-class Asked(Protocol):
+class ReplyTarget(Protocol):
     """What asks for a reply: a message that came in, or the record of an earlier reply to it."""
 
     @property
@@ -70,21 +71,21 @@ class Asked(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """A reply in the making: to the last of the messages `seen`, by the model `serving`."""
+class ReplyRequest:
+    """A reply in the making: to the last of the messages `context`, by the model `serving`."""
 
     asked_id: int
     asked_by: int
     channel_id: int
     scope: int
-    seen: tuple[StoredMessage, ...]
+    context: tuple[StoredMessage, ...]
     serving: Serving
     params: SamplingParams
 
     @classmethod
-    def to(
+    def build(
         cls,
-        asked: Asked,
+        asked: ReplyTarget,
         seen: Sequence[StoredMessage],
         serving: Serving,
         params: SamplingParams,
@@ -95,30 +96,30 @@ class Request:
             asked_by=asked.asked_by,
             channel_id=asked.channel_id,
             scope=asked.scope,
-            seen=tuple(seen),
+            context=tuple(seen),
             serving=serving,
             params=params,
         )
 
-    def guarded(self, guard: Guard) -> Self:
+    def with_guard(self, guard: OutputGuard) -> Self:
         """The same, with what must not be said not even drawn."""
-        return replace(self, params=guard.sampling(self.params))
+        return replace(self, params=guard.with_banned_words(self.params))
 
-    def anew(self) -> Self:
+    def reseeded(self) -> Self:
         """The same with another seed."""
         seed = self.params.seed
-        another = None if seed is None else another_seed(seed)
+        another = None if seed is None else next_seed(seed)
         return replace(self, params=replace(self.params, seed=another))
 
     @property
     def messages(self) -> list[Message]:
         """What the model is given, oldest first."""
-        return [one.message for one in self.seen]
+        return [one.message for one in self.context]
 
     @property
-    def asked(self) -> str:
+    def asked_text(self) -> str:
         """What the reply answers."""
-        said = (one.message.content for one in self.seen if one.discord_id == self.asked_id)
+        said = (one.message.content for one in self.context if one.discord_id == self.asked_id)
         return next(said, "")
 
     def record(self, reply_id: int, reply: Finished) -> ReplyRecord:
@@ -133,19 +134,19 @@ class Request:
             asked_by=self.asked_by,
             model=self.serving.option.name,
             source=self.serving.option.source,
-            seen=tuple(one.discord_id for one in self.seen),
-            cut=reply.cut,
+            seen=tuple(one.discord_id for one in self.context),
+            cut=reply.truncated_messages,
             prompt_tokens=reply.prompt_tokens,
             completion_tokens=reply.new_tokens,
             seed=reply.seed,
             sampling=sampling,
             seconds=reply.seconds,
             created_at=datetime.now(UTC),
-            first_s=reply.first_s,
+            first_s=reply.first_token_s,
         )
 
 
-def sampling_of(record: ReplyRecord) -> SamplingParams:
+def recorded_sampling(record: ReplyRecord) -> SamplingParams:
     """The settings that make this very reply again; those it does not know are the usual ones."""
     known = {field.name for field in fields(SamplingParams)}
     values = {
@@ -156,7 +157,7 @@ def sampling_of(record: ReplyRecord) -> SamplingParams:
     return replace(SamplingParams(**values), seed=record.seed)  # type: ignore[arg-type]
 
 
-def another_seed(seed: int | None) -> int:
+def next_seed(seed: int | None) -> int:
     """A seed that follows from the last one, so that a fixed SEED stays repeatable.
 
     Not the next number: the engine tries that one itself when a reply comes out empty.

@@ -14,25 +14,25 @@ from dataclasses import dataclass, field
 
 import discord
 
-from bot.chat.request import Asked, Request
+from bot.chat.request import ReplyRequest, ReplyTarget
 from bot.discord_ui.errors import Refusal
-from bot.discord_ui.http_errors import FAULTS
+from bot.discord_ui.http_errors import DISCORD_ERRORS
 from bot.discord_ui.reply import ReplyDeleted
 from core.errors import StoreError
-from core.metrics import Metrics, Written
+from core.metrics import GenerationStats, Metrics
 from model.errors import LoadFailed, ModelError, WorkerDied
 from model.sampling import FinishReason
 from model.worker.messages import Finished
 
 log = logging.getLogger(__name__)
 
-LOST = "withdrawn"
+WITHDRAWN = "withdrawn"
 """The outcome of a message that lost its turn: it was deleted, or the bot closes."""
-LOST_OTHERWISE = ("merged", "repeated", "withheld")
+OTHER_DROPS = ("merged", "repeated", "withheld")
 """Those of one that another reply answers, that came before, whose reply must not be said."""
-UNKNOWN = "error"
+UNEXPECTED_ERROR = "error"
 """That of a reply that ended with an error which nobody thought of."""
-ERRORS: dict[type[BaseException], str] = {
+OUTCOME_BY_ERROR: dict[type[BaseException], str] = {
     WorkerDied: "worker_died",
     LoadFailed: "load_failed",
     ModelError: "model_failed",
@@ -40,57 +40,69 @@ ERRORS: dict[type[BaseException], str] = {
     Refusal: "refused",
     ReplyDeleted: "deleted",
     discord.DiscordException: "not_posted",
-    **dict.fromkeys(FAULTS, "not_posted"),
+    **dict.fromkeys(DISCORD_ERRORS, "not_posted"),
     asyncio.CancelledError: "cancelled",
 }
 """The outcome of a reply that ended with an error; the first that fits."""
-OUTCOMES = (*FinishReason, *dict.fromkeys(ERRORS.values()), LOST, *LOST_OTHERWISE, UNKNOWN)
+OUTCOMES = (
+    *FinishReason,
+    *dict.fromkeys(OUTCOME_BY_ERROR.values()),
+    WITHDRAWN,
+    *OTHER_DROPS,
+    UNEXPECTED_ERROR,
+)
 
 
 @dataclass(slots=True)
-class Watched:
+class ReplyTrace:
     """A reply that is waited for; what is known of it grows. Times are in seconds."""
 
-    asked: Asked
-    since: float = field(default_factory=time.perf_counter)
+    target: ReplyTarget
+    started_at: float = field(default_factory=time.perf_counter)
     first_s: float | None = None
-    request: Request | None = None
-    end: Finished | None = None
-    lost: str = LOST
+    request: ReplyRequest | None = None
+    result: Finished | None = None
+    drop_reason: str = WITHDRAWN
 
-    def said(self) -> None:
+    def mark_first_token(self) -> None:
         """The model said something."""
         if self.first_s is None:
-            self.first_s = time.perf_counter() - self.since
+            self.first_s = time.perf_counter() - self.started_at
 
-    def written(self, request: Request, end: Finished) -> None:
+    def mark_finished(self, request: ReplyRequest, end: Finished) -> None:
         """The model wrote all of it."""
-        self.request, self.end = request, end
+        self.request, self.result = request, end
 
 
-class Watching:
+class ReplyTelemetry:
     """Watches replies. `log_content`: whether the log has what people say."""
 
     def __init__(self, metrics: Metrics, *, log_content: bool = False) -> None:
         self._metrics = metrics
-        metrics.expect(OUTCOMES)
+        metrics.init_outcomes(OUTCOMES)
         self._log_content = log_content
 
     @contextmanager
-    def reply(self, asked: Asked) -> Iterator[Watched]:
+    def trace(self, asked: ReplyTarget) -> Iterator[ReplyTrace]:
         """Somebody waits for a reply until the end of the block."""
-        watched = Watched(asked)
+        watched = ReplyTrace(asked)
         try:
             yield watched
         except BaseException as e:
-            self._ended(watched, _name(e))
+            self._record_end(watched, _outcome_of(e))
             raise
-        self._ended(watched, watched.end.reason if watched.end else watched.lost)
+        self._record_end(
+            watched, watched.result.finish_reason if watched.result else watched.drop_reason
+        )
 
-    def _ended(self, watched: Watched, outcome: str) -> None:
-        seconds, end, request = time.perf_counter() - watched.since, watched.end, watched.request
-        self._metrics.reply(outcome, seconds, watched.first_s if end else None)
-        asked = watched.asked
+    def _record_end(self, watched: ReplyTrace, outcome: str) -> None:
+        seconds, end, request = (
+            time.perf_counter() - watched.started_at,
+            watched.result,
+            watched.request,
+        )
+        self._metrics.observe_reply(outcome, seconds, watched.first_s if end else None)
+        asked = watched.target
         fields: dict[str, object] = {
             "reason": outcome,
             "seconds": round(seconds, 3),
@@ -100,8 +112,8 @@ class Watching:
         }
         if end is not None and request is not None:
             model = request.serving.option.name
-            self._metrics.written(
-                Written(
+            self._metrics.observe_generation(
+                GenerationStats(
                     model=model,
                     prompt_tokens=end.prompt_tokens,
                     tokens=end.new_tokens,
@@ -112,10 +124,13 @@ class Watching:
             if watched.first_s is not None:
                 fields["first_s"] = round(watched.first_s, 3)
             if self._log_content:
-                fields |= {"question": request.asked, "answer": end.text}
+                fields |= {"question": request.asked_text, "answer": end.text}
         log.info("a reply ended", extra=fields)
 
 
-def _name(error: BaseException) -> str:
+def _outcome_of(error: BaseException) -> str:
     """What an error makes of a reply."""
-    return next((name for kind, name in ERRORS.items() if isinstance(error, kind)), UNKNOWN)
+    return next(
+        (name for kind, name in OUTCOME_BY_ERROR.items() if isinstance(error, kind)),
+        UNEXPECTED_ERROR,
+    )

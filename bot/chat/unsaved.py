@@ -15,22 +15,22 @@ from i18n.phrase import Phrase, phrase
 log = logging.getLogger(__name__)
 
 DISK_FULL = phrase("I cannot write this down: the disk is full.")
-UNWRITABLE = phrase("I cannot write this down. The operator can read why in the log.")
-QUIET_S = 60.0
+WRITE_FAILED = phrase("I cannot write this down. The operator can read why in the log.")
+LOG_INTERVAL_S = 60.0
 """Seconds between two lines about it in the log."""
 
 
-class Unwritten:
+class WriteFailures:
     """Says what people should know, always, and tells the log once a minute."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._next = float("-inf")
+        self._next_log_at = float("-inf")
 
-    def note(self, error: StoreError) -> Phrase:
+    def report(self, error: StoreError) -> Phrase:
         """The small line under a reply that, or whose question, was not recorded."""
         now = self._clock()
-        if now >= self._next:
-            self._next = now + QUIET_S
+        if now >= self._next_log_at:
+            self._next_log_at = now + LOG_INTERVAL_S
             log.error("replies are given, but not recorded: %s", error)
-        return DISK_FULL if isinstance(error, DiskFull) else UNWRITABLE
+        return DISK_FULL if isinstance(error, DiskFull) else WRITE_FAILED

@@ -14,22 +14,29 @@ from collections import deque
 from contextlib import aclosing, suppress
 from typing import TextIO
 
-from bot.settings import Settings, sampling, worker_settings
+from bot.settings import Settings, sampling_params, worker_settings
 from core.records import Message, Role
-from i18n.phrase import phrase, words
+from i18n.phrase import message_of, phrase
 from i18n.reader import say
 from model.errors import LoadFailed, ModelError
-from model.registry import EMBEDDED, ModelOption, find, from_settings, instead, model_options
+from model.registry import (
+    EMBEDDED_NAME,
+    ModelOption,
+    fallback_message,
+    find_option,
+    model_options,
+    with_custom_models,
+)
 from model.worker.client import WorkerClient
 from model.worker.messages import Finished, TextDelta
 
 PROMPT = phrase("you> ")
-CHANNEL = 1
+TERMINAL_CHANNEL_ID = 1
 """The conversation's name in the worker, which talks with nobody else."""
-DRAIN_S = 10.0
+DRAIN_TIMEOUT_S = 10.0
 """Seconds that a reply in flight is given when the conversation ends."""
 
-SILENCE = {
+QUIET_ENV = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_HUB_VERBOSITY": "error",
     "TRANSFORMERS_VERBOSITY": "error",
@@ -44,10 +51,10 @@ class TerminalChat:
     def __init__(self, worker: WorkerClient, source: str, settings: Settings) -> None:
         self._worker = worker
         self._source = source
-        self._params = sampling(settings)
+        self._params = sampling_params(settings)
         self.history: deque[Message] = deque(maxlen=settings.context_messages)
 
-    async def say(self, text: str) -> None:
+    async def send(self, text: str) -> None:
         """Answer `text` on stdout, as it is made.
 
         Raises:
@@ -55,38 +62,38 @@ class TerminalChat:
         """
         self.history.append(Message(Role.USER, text))
         pieces = self._worker.generate(
-            self._source, tuple(self.history), self._params, channel=CHANNEL
+            self._source, tuple(self.history), self._params, channel=TERMINAL_CHANNEL_ID
         )
         async with aclosing(pieces):
             async for piece in pieces:
                 match piece:
                     case TextDelta(text=delta):
-                        _reply(delta)
+                        _write_stdout(delta)
                     case Finished(text=reply):
                         self.history.append(Message(Role.ASSISTANT, reply))
-        _reply("\n")
+        _write_stdout("\n")
         if len(self.history) == self.history.maxlen:
             self.history.popleft()  # the next line takes its place
-        self._worker.prepare(self._source, tuple(self.history), CHANNEL)
+        self._worker.prefetch(self._source, tuple(self.history), TERMINAL_CHANNEL_ID)
 
     async def loop(self) -> None:
         """Answer line after line until /quit or the end of the input."""
-        keyboard = _Keyboard()
-        while (line := await keyboard.ask()) not in (None, "/quit"):
+        keyboard = _StdinReader()
+        while (line := await keyboard.read_line()) not in (None, "/quit"):
             if line == "/reset":
                 self.history.clear()
-                _tell(say("Forgotten."))
+                _write_stderr(say("Forgotten."))
             elif line:
-                await self._try_to_say(line)
+                await self._send_or_print_error(line)
 
-    async def _try_to_say(self, line: str) -> None:
+    async def _send_or_print_error(self, line: str) -> None:
         try:
-            await self.say(line)
+            await self.send(line)
         except ModelError as e:
-            _tell(say(words(e)))
+            _write_stderr(say(message_of(e)))
 
 
-async def talk(settings: Settings, model_name: str | None, text: str | None) -> None:
+async def run_terminal_chat(settings: Settings, model_name: str | None, text: str | None) -> None:
     """Answer `text`, or line after line of stdin if it is None.
 
     If the default model cannot be loaded, `tiny` answers; a model that was asked for must load.
@@ -94,10 +101,10 @@ async def talk(settings: Settings, model_name: str | None, text: str | None) -> 
     Raises:
         ModelError: the model is unknown or cannot be loaded, or `text` cannot be answered.
     """
-    options = from_settings(settings.extra_models)
-    option = find(options.values(), model_name or settings.default_model)
-    os.environ.update(SILENCE)  # the worker inherits it
-    quiet = worker_settings(settings, drain_s=DRAIN_S, log_level="CRITICAL")
+    options = with_custom_models(settings.extra_models)
+    option = find_option(options.values(), model_name or settings.default_model)
+    os.environ.update(QUIET_ENV)  # the worker inherits it
+    quiet = worker_settings(settings, drain_s=DRAIN_TIMEOUT_S, log_level="CRITICAL")
     async with WorkerClient(quiet) as worker:
         if model_name is None:
             option = await _load_or_tiny(worker, option)
@@ -105,9 +112,9 @@ async def talk(settings: Settings, model_name: str | None, text: str | None) -> 
             await worker.load(option.source)
         chat = TerminalChat(worker, option.source, settings)
         if text is not None:
-            await chat.say(text)
+            await chat.send(text)
         else:
-            _tell(
+            _write_stderr(
                 say(
                     "You talk with {name}. /reset forgets what was said, /quit or Ctrl-D ends.",
                     name=option.name,
@@ -120,12 +127,12 @@ async def _load_or_tiny(worker: WorkerClient, option: ModelOption) -> ModelOptio
     try:
         await worker.load(option.source)
     except LoadFailed as e:
-        _tell(say(instead(words(e))))
-        return model_options[EMBEDDED]
+        _write_stderr(say(fallback_message(message_of(e))))
+        return model_options[EMBEDDED_NAME]
     return option
 
 
-class _Keyboard:
+class _StdinReader:
     """Lines of stdin, without holding up the event loop or the end of the process.
 
     Each is read in a daemon thread: the loop's own threads are waited for at exit, so Ctrl-C would
@@ -139,7 +146,7 @@ class _Keyboard:
             own.fileno(), encoding=own.encoding, errors="replace", closefd=False
         )
 
-    async def ask(self) -> str | None:
+    async def read_line(self) -> str | None:
         """The next line without its outer spaces; None at the end."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[str] = loop.create_future()
@@ -160,11 +167,11 @@ class _Keyboard:
         return line.strip() if line else None
 
 
-def _reply(text: str) -> None:
+def _write_stdout(text: str) -> None:
     sys.stdout.write(text)
     sys.stdout.flush()
 
 
-def _tell(text: str) -> None:
+def _write_stderr(text: str) -> None:
     sys.stderr.write(f"{text}\n")
     sys.stderr.flush()

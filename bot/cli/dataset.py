@@ -18,27 +18,27 @@ from rich.console import Console
 from rich.progress import Progress, TextColumn
 from rich.table import Table
 
-from bot.settings import DATABASE, Settings, SettingsError
-from core.errors import ImportRefused, not_written
-from core.records import IMPORT, OPERATOR, Pair
+from bot.settings import DATABASE_FILE, Settings, SettingsError
+from core.errors import ImportRefused, write_error
+from core.records import IMPORT_SOURCE, OPERATOR_AUTHOR_ID, Pair
 from data.dataset.snapshot import as_pairs
-from data.formats.annotate import mark
-from data.formats.import_result import Imported, Joined, Problem
-from data.formats.reader import read
-from data.formats.registry import Kind, kind_of, marked_kind
-from data.formats.writer import write
-from data.formats.xlsx.template import template
+from data.formats.annotate import write_annotated_copy
+from data.formats.import_result import ImportResult, JoinedText, RowError
+from data.formats.reader import read_pairs
+from data.formats.registry import FileFormat, annotated_format, format_of
+from data.formats.writer import write_pairs
+from data.formats.xlsx.template import write_template_workbook
 from data.storage.store import open_store
 from i18n.phrase import phrase
 from i18n.reader import say
 from training.sources import MAX_BYTES
 
-SHOWN = 5
+MAX_ROWS_SHOWN = 5
 """Problems, and joined texts, that are shown."""
-LONGEST = 100
+MAX_TEXT_CHARS = 100
 """Characters of a text that are shown."""
 
-Row = TypeVar("Row", Problem, Joined)
+Row = TypeVar("Row", RowError, JoinedText)
 
 
 def write_template(path: Path, console: Console) -> None:
@@ -48,16 +48,16 @@ def write_template(path: Path, console: Console) -> None:
         SettingsError: there is such a file, or it is not named .xlsx.
         StoreError: it could not be written.
     """
-    if kind_of(path.name) is not Kind.XLSX:
+    if format_of(path.name) is not FileFormat.XLSX:
         raise SettingsError(
             phrase("The template is a workbook: name it {name}.xlsx.", name=path.stem)
         )
-    with appearing(path) as made:
-        template(made)
+    with write_atomically(path) as made:
+        write_template_workbook(made)
     text = say(
         "The template is in {path}. Fill it in, then `gpt2bot dataset check {path}`.", path=path
     )
-    tell(console, text)
+    print_line(console, text)
 
 
 def check(path: Path, console: Console) -> int:
@@ -67,20 +67,20 @@ def check(path: Path, console: Console) -> int:
         ImportRefused: it cannot be read.
         StoreError: the copy could not be written.
     """
-    imported = read_shown(path, console)
+    imported = read_with_progress(path, console)
     console.print(counts_table(path, imported))
-    for line in _some(say("Joined"), imported.joined, lambda one: one.text):
-        tell(console, line)
-    if not imported.problems:
+    for line in _row_lines(say("Joined"), imported.joined, lambda one: one.text):
+        print_line(console, line)
+    if not imported.errors:
         right, empty = say("Every row is right."), say("There is no pair in it.")
-        tell(console, right if imported.pairs else empty)
+        print_line(console, right if imported.pairs else empty)
         return 0 if imported.pairs else 1
-    for line in _some(say("Wrong"), imported.problems, _reason):
-        tell(console, line)
-    copy = free_name(path)
-    with appearing(copy) as made:
-        mark(path, imported.problems, made, max_bytes=MAX_BYTES)
-    tell(console, say("All of them, with the reason beside each, are in {path}.", path=copy))
+    for line in _row_lines(say("Wrong"), imported.errors, _reason):
+        print_line(console, line)
+    copy = unused_path(path)
+    with write_atomically(copy) as made:
+        write_annotated_copy(path, imported.errors, made, max_bytes=MAX_BYTES)
+    print_line(console, say("All of them, with the reason beside each, are in {path}.", path=copy))
     return 1
 
 
@@ -92,14 +92,14 @@ def convert(path: Path, out: Path, console: Console) -> None:
         SettingsError: there is such a file.
         StoreError: it could not be written.
     """
-    kind_of(out.name)
-    with appearing(out) as made:
+    format_of(out.name)
+    with write_atomically(out) as made:
         pairs = _pairs(path, console)
-        written = write(pairs, made)
-    tell(console, say("Pairs written to {path}: {count:,}.", path=out, count=written))
+        written = write_pairs(pairs, made)
+    print_line(console, say("Pairs written to {path}: {count:,}.", path=out, count=written))
 
 
-def take_in(path: Path, database: Path, server: int, console: Console) -> None:
+def import_pairs(path: Path, database: Path, server: int, console: Console) -> None:
     """Add the pairs of a file to a server's data set, all or none of them.
 
     Raises:
@@ -115,16 +115,16 @@ def take_in(path: Path, database: Path, server: int, console: Console) -> None:
         server=server,
         total=total,
     )
-    tell(console, text)
+    print_line(console, text)
 
 
 async def _added(database: Path, server: int, pairs: Sequence[Pair]) -> tuple[int, int]:
     async with open_store(database) as store:
-        new = await store.add_pairs(server, pairs, OPERATOR, IMPORT)
+        new = await store.add_pairs(server, pairs, OPERATOR_AUTHOR_ID, IMPORT_SOURCE)
         return new, await store.count_examples(server)
 
 
-def take_out(
+def export_pairs(
     out: Path, database: Path, server: int, console: Console, *, collected: bool = True
 ) -> None:
     """Write what a server's bot may learn now as a file, with what was `collected` or without.
@@ -134,32 +134,32 @@ def take_out(
         SettingsError: there is such a file, or nothing may be learned.
         StoreError: the database cannot be read, or the file not written.
     """
-    kind_of(out.name)
-    with appearing(out) as made:
+    format_of(out.name)
+    with write_atomically(out) as made:
         pairs = asyncio.run(_learnable(database, server, collected))
         if not pairs:
             raise SettingsError(
                 phrase("There is nothing that the server {server} may learn now.", server=server)
             )
-        written = write(pairs, made)
+        written = write_pairs(pairs, made)
     text = say(
         "Pairs written to {path}, which may be learned now: {count:,}.", path=out, count=written
     )
-    tell(console, text)
+    print_line(console, text)
 
 
 async def _learnable(database: Path, server: int, collected: bool) -> list[Pair]:
-    async with open_store(database, collected=collected) as store:
-        return as_pairs(await store.learnable(server))
+    async with open_store(database, include_collected=collected) as store:
+        return as_pairs(await store.trainable_examples(server))
 
 
-def database(settings: Settings) -> Path:
+def existing_database(settings: Settings) -> Path:
     """The bot's database.
 
     Raises:
         SettingsError: there is none yet.
     """
-    path = settings.gpt2bot_home / DATABASE
+    path = settings.gpt2bot_home / DATABASE_FILE
     if not path.is_file():
         raise SettingsError(
             phrase(
@@ -171,7 +171,7 @@ def database(settings: Settings) -> Path:
     return path
 
 
-def read_shown(path: Path, console: Console) -> Imported:
+def read_with_progress(path: Path, console: Console) -> ImportResult:
     """Read a file while its progress is shown.
 
     Raises:
@@ -180,20 +180,22 @@ def read_shown(path: Path, console: Console) -> Imported:
     rows = TextColumn(say("reading: {count} rows", count="{task.completed:,.0f}"))
     with Progress(rows, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("reading", total=None)
-        return read(path, progress=lambda n: bar.update(task, completed=n), max_bytes=MAX_BYTES)
+        return read_pairs(
+            path, on_progress=lambda n: bar.update(task, completed=n), max_bytes=MAX_BYTES
+        )
 
 
 def _pairs(path: Path, console: Console) -> Sequence[Pair]:
     """The pairs of a file that has some; what is wrong with it is told, and stops nothing."""
-    imported = read_shown(path, console)
-    for line in _some(say("Left out"), imported.problems, _reason):
-        tell(console, line)
+    imported = read_with_progress(path, console)
+    for line in _row_lines(say("Left out"), imported.errors, _reason):
+        print_line(console, line)
     if not imported.pairs:
         raise ImportRefused(phrase("There is no pair in {path}.", path=path))
     return imported.pairs
 
 
-def counts_table(path: Path, imported: Imported) -> Table:
+def counts_table(path: Path, imported: ImportResult) -> Table:
     """How much there is in a file."""
     table = Table(title=path.name)
     table.add_column(say("in the file"))
@@ -204,35 +206,35 @@ def counts_table(path: Path, imported: Imported) -> Table:
         (say("pairs"), len(imported.pairs)),
         (say("conversations"), len(talks)),
         (say("joined texts"), len(imported.joined)),
-        (say("wrong rows"), len(imported.problems)),
+        (say("wrong rows"), len(imported.errors)),
     ):
         table.add_row(name, f"{number:,}")
     return table
 
 
-def _some(what: str, found: Sequence[Row], text_of: Callable[[Row], str]) -> Iterator[str]:
+def _row_lines(what: str, found: Sequence[Row], text_of: Callable[[Row], str]) -> Iterator[str]:
     """`Wrong, row 7: …`: the first few, and how many more there are."""
-    for one in found[:SHOWN]:
+    for one in found[:MAX_ROWS_SHOWN]:
         text = " ".join(text_of(one).split())
-        cut = text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
-        yield say("{what}, {place}: {text}", what=what, place=_place(one), text=cut)
-    if (more := len(found) - SHOWN) > 0:
+        cut = text if len(text) <= MAX_TEXT_CHARS else f"{text[: MAX_TEXT_CHARS - 1]}…"
+        yield say("{what}, {place}: {text}", what=what, place=_row_location(one), text=cut)
+    if (more := len(found) - MAX_ROWS_SHOWN) > 0:
         yield say("… and {count:,} more.", count=more)
 
 
-def _place(one: Problem | Joined) -> str:
+def _row_location(one: RowError | JoinedText) -> str:
     if not one.sheet:
         return say("row {row}", row=one.row)
     return say("row {row} of “{sheet}”", row=one.row, sheet=one.sheet)
 
 
-def _reason(problem: Problem) -> str:
+def _reason(problem: RowError) -> str:
     return say(problem.reason)
 
 
-def free_name(path: Path) -> Path:
+def unused_path(path: Path) -> Path:
     """`pairs-problems.xlsx` beside the file, with a number if that is taken."""
-    ending = marked_kind(path.name)
+    ending = annotated_format(path.name)
     for number in count(1):
         suffix = "" if number == 1 else f"-{number}"
         free = path.with_name(f"{path.stem}-problems{suffix}{ending}")
@@ -242,7 +244,7 @@ def free_name(path: Path) -> Path:
 
 
 @contextmanager
-def appearing(out: Path) -> Iterator[Path]:
+def write_atomically(out: Path) -> Iterator[Path]:
     """A path to write to; what is there at the end appears as `out`.
 
     Raises:
@@ -257,8 +259,8 @@ def appearing(out: Path) -> Iterator[Path]:
             yield made
             made.rename(out)
     except OSError as e:
-        raise not_written(str(out), e) from e
+        raise write_error(str(out), e) from e
 
 
-def tell(console: Console, text: str) -> None:
+def print_line(console: Console, text: str) -> None:
     console.print(text, soft_wrap=True)

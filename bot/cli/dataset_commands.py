@@ -17,7 +17,7 @@ from bot.cli.interrupt import quiet_interrupt
 if TYPE_CHECKING:
     from rich.console import Console
 
-KINDS = ".xlsx, .csv, .jsonl, .json or .yml"
+FILE_SUFFIXES = ".xlsx, .csv, .jsonl, .json or .yml"
 
 dataset = typer.Typer(
     name="dataset",
@@ -26,8 +26,8 @@ dataset = typer.Typer(
     rich_markup_mode=None,
 )
 
-File = Annotated[Path, typer.Argument(metavar="FILE", help=f"A file of pairs ({KINDS}).")]
-New = Annotated[Path, typer.Argument(metavar="OUT", help=f"A new file ({KINDS}).")]
+File = Annotated[Path, typer.Argument(metavar="FILE", help=f"A file of pairs ({FILE_SUFFIXES}).")]
+OutFile = Annotated[Path, typer.Argument(metavar="OUT", help=f"A new file ({FILE_SUFFIXES}).")]
 Server = Annotated[
     int, typer.Option(min=1, metavar="ID", help="The server's id, as “Copy Server ID” gives it.")
 ]
@@ -40,7 +40,7 @@ def template(
     """Write a workbook to fill in, with headings, help and an example."""
     from bot.cli.dataset import write_template
 
-    with _whole() as console:
+    with _open_console() as console:
         write_template(file, console)
 
 
@@ -49,44 +49,44 @@ def check(file: File) -> None:
     """Read a file and say what is in it. If rows are wrong, the exit status is 1."""
     from bot.cli.dataset import check as check_file
 
-    with _whole() as console:
+    with _open_console() as console:
         status = check_file(file, console)
     raise typer.Exit(status)
 
 
 @dataset.command()
-def convert(file: File, out: New) -> None:
+def convert(file: File, out: OutFile) -> None:
     """Write a file of pairs as a file of another kind."""
     from bot.cli.dataset import convert as convert_file
 
-    with _whole() as console:
+    with _open_console() as console:
         convert_file(file, out, console)
 
 
 @dataset.command(name="import")
 def import_file(file: File, server: Server) -> None:
     """Take a file into a server's data set; the bot may run meanwhile."""
-    from bot.cli.dataset import database, take_in
+    from bot.cli.dataset import existing_database, import_pairs
     from bot.settings import load_settings
 
-    with _whole() as console:
-        take_in(file, database(load_settings()), server, console)
+    with _open_console() as console:
+        import_pairs(file, existing_database(load_settings()), server, console)
 
 
 @dataset.command()
-def export(out: New, server: Server) -> None:
+def export(out: OutFile, server: Server) -> None:
     """Write what a server's bot may learn now as a file; the bot may run meanwhile."""
-    from bot.cli.dataset import database, take_out
+    from bot.cli.dataset import existing_database, export_pairs
     from bot.settings import load_settings
 
-    with _whole() as console:
+    with _open_console() as console:
         settings = load_settings()
         collected = settings.learn_from_chat
-        take_out(out, database(settings), server, console, collected=collected)
+        export_pairs(out, existing_database(settings), server, console, collected=collected)
 
 
 @contextmanager
-def _whole() -> Iterator[Console]:
+def _open_console() -> Iterator[Console]:
     """The terminal; Ctrl-C ends without a word, and files appear whole or not at all."""
     from rich.console import Console
 

@@ -21,22 +21,22 @@ from typing import Any
 import discord
 import simcord
 
-from bot.app import build, stop_signal
+from bot.app import build_bot, wait_for_stop_signal
 from bot.discord_ui.client import Gpt2Bot
 from bot.discord_ui.cogs.chat import Chat
-from bot.ops.recovery import alone
+from bot.ops.recovery import single_instance_lock
 from bot.settings import SettingsError, load_settings
-from core.tasks import Tasks
+from core.tasks import BackgroundTasks
 from i18n.phrase import phrase
-from i18n.reader import language as spoken
-from i18n.reader import say, speak
-from model.registry import EMBEDDED
+from i18n.reader import current_language as spoken
+from i18n.reader import say, set_language
+from model.registry import EMBEDDED_NAME
 
 log = logging.getLogger(__name__)
 
-SETTLE_S = 600.0
+COMMAND_TIMEOUT_S = 600.0
 """Seconds that a command may take: loading a large model is slow."""
-FOLLOW_S = 0.3
+POLL_INTERVAL_S = 0.3
 """Seconds between two looks at what the bot has posted by itself."""
 
 WELCOME = phrase(
@@ -54,7 +54,7 @@ The page follows what I post by itself; what a command does appears once it is d
 
 
 @dataclass(frozen=True, slots=True)
-class Town:
+class DemoServer:
     """What the visitor finds: a channel, an admin and a member without rights."""
 
     channel: simcord.ChannelHandle
@@ -74,22 +74,24 @@ async def run_demo(
         SettingsError, StoreError: the port or the home cannot be used, or a bot runs there.
     """
     with _home(home) as folder:
-        settings = load_settings(gpt2bot_home=folder, default_model=EMBEDDED)
-        speak(language or settings.language)
-        with alone(settings):
+        settings = load_settings(gpt2bot_home=folder, default_model=EMBEDDED_NAME)
+        set_language(language or settings.language)
+        with single_instance_lock(settings):
             async with (
-                build(settings, language=spoken()) as bot,
+                build_bot(settings, language=spoken()) as bot,
                 _discord(bot) as env,
-                _page(env, await _found(env, bot), port) as preview,
+                _page(env, await _create_server(env, bot), port) as preview,
             ):
-                print(_where(preview.url, home), flush=True)
+                print(_startup_text(preview.url, home), flush=True)
                 if open_browser:
                     _open(preview.url)
-                await _first_of(stop_signal(), preview.wait_closed(), _follow(env, preview))
+                await _wait_for_first(
+                    wait_for_stop_signal(), preview.wait_closed(), _publish_updates(env, preview)
+                )
                 print(say("Stopping…"), flush=True)
 
 
-def _where(url: str, home: Path | None) -> str:
+def _startup_text(url: str, home: Path | None) -> str:
     """What the terminal says."""
     if home is None:
         kept = phrase("What the bot learns is forgotten afterwards (--home FOLDER keeps it).")
@@ -121,13 +123,15 @@ async def _discord(bot: Gpt2Bot) -> AsyncIterator[simcord.Env]:
     answers its errors itself, so its own handler is put back.
     """
     answer_error = bot.tree.on_error
-    async with simcord.run(bot, shard_count=1, settle_timeout=SETTLE_S, check_errors=False) as env:
+    async with simcord.run(
+        bot, shard_count=1, settle_timeout=COMMAND_TIMEOUT_S, check_errors=False
+    ) as env:
         bot.tree.error(answer_error)
         async with _chat_in_real_time(bot):
             yield env
 
 
-async def _found(env: simcord.Env, bot: Gpt2Bot) -> Town:
+async def _create_server(env: simcord.Env, bot: Gpt2Bot) -> DemoServer:
     """Create the server, let its admin enable the channel, and let the bot say hello.
 
     SimCord numbers what it creates by its own clock. Started anew, the server has the ids that a
@@ -145,11 +149,13 @@ async def _found(env: simcord.Env, bot: Gpt2Bot) -> Town:
         await bot.user.edit(username="gpt2bot")
     await ada.slash(channel, "channel enable")
     await bot.get_partial_messageable(channel.id).send(say(WELCOME))
-    return Town(channel, ada, ben)
+    return DemoServer(channel, ada, ben)
 
 
 @asynccontextmanager
-async def _page(env: simcord.Env, town: Town, port: int | None) -> AsyncIterator[simcord.Preview]:
+async def _page(
+    env: simcord.Env, town: DemoServer, port: int | None
+) -> AsyncIterator[simcord.Preview]:
     async with AsyncExitStack() as stack:
         try:
             preview = env.preview(
@@ -174,7 +180,7 @@ async def _chat_in_real_time(bot: Gpt2Bot) -> AsyncIterator[None]:
     if not isinstance(chat, Chat):
         raise RuntimeError("the bot has no chat to show")
     ours = contextvars.copy_context()
-    replies = Tasks()
+    replies = BackgroundTasks()
 
     async def on_message(message: discord.Message) -> None:
         ours.copy().run(replies.spawn, chat.on_message(message), name=f"reply to {message.id}")
@@ -188,13 +194,13 @@ async def _chat_in_real_time(bot: Gpt2Bot) -> AsyncIterator[None]:
         await replies.close()
 
 
-async def _follow(env: simcord.Env, preview: simcord.Preview) -> None:
+async def _publish_updates(env: simcord.Env, preview: simcord.Preview) -> None:
     """Publish what the bot posts outside of the visitor's actions; the page polls by itself."""
     turn = asyncio.Lock()
-    _take_turns(preview, turn)
+    _serialize_actions(preview, turn)
     shown = 0
     while True:
-        await asyncio.sleep(FOLLOW_S)
+        await asyncio.sleep(POLL_INTERVAL_S)
         requests = env.http_requests
         if any(map(_changes_a_message, requests[shown:])):
             async with turn:
@@ -209,7 +215,7 @@ async def _refresh(preview: simcord.Preview) -> None:
         log.warning("the page could not be brought up to date: %s", e)
 
 
-def _take_turns(preview: simcord.Preview, turn: asyncio.Lock) -> None:
+def _serialize_actions(preview: simcord.Preview, turn: asyncio.Lock) -> None:
     """Make actions wait for a refresh, and let them come from the page before the last one.
 
     SimCord refuses an action in both cases. The page asks for news twice a second, so while a
@@ -236,7 +242,7 @@ def _open(url: str) -> None:
     threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
 
 
-async def _first_of(*waits: Coroutine[Any, Any, None]) -> None:
+async def _wait_for_first(*waits: Coroutine[Any, Any, None]) -> None:
     """Return when one of them does (or raise what it raised), ending the others."""
     tasks = [asyncio.ensure_future(wait) for wait in waits]
     try:

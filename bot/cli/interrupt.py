@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import typer
 
-INTERRUPTED = 130
+EXIT_INTERRUPTED = 130
 """The exit status after Ctrl-C, as shells have it (128 + SIGINT)."""
 
 
@@ -17,4 +17,4 @@ def quiet_interrupt() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        raise typer.Exit(INTERRUPTED) from None
+        raise typer.Exit(EXIT_INTERRUPTED) from None

@@ -8,16 +8,16 @@ from __future__ import annotations
 import logging
 
 from bot.settings import Settings
-from core.logging import set_up
+from core.logging import configure_logging
 
-TALKATIVE = ("aiosqlite", "discord")
+VERBOSE_LOGGERS = ("aiosqlite", "discord")
 """At DEBUG these write every statement with its values, and every event of the gateway."""
 
 
-def start_log(settings: Settings) -> None:
+def configure_bot_logging(settings: Settings) -> None:
     """Write this process's log as the settings say."""
     token = settings.discord_token.get_secret_value().strip() if settings.discord_token else ""
-    set_up(settings.log_level, settings.log_format, [token])
+    configure_logging(settings.log_level, settings.log_format, [token])
     if settings.log_level == "DEBUG" and not settings.log_content:
-        for name in TALKATIVE:
+        for name in VERBOSE_LOGGERS:
             logging.getLogger(name).setLevel(logging.INFO)

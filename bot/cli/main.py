@@ -21,7 +21,7 @@ from bot.cli.dataset_commands import dataset
 from bot.cli.interrupt import quiet_interrupt
 from bot.settings import SettingsError, load_settings
 from i18n.phrase import phrase
-from i18n.reader import say, speak
+from i18n.reader import say, set_language
 
 NO_TOKEN = phrase(
     "DISCORD_TOKEN is not set: copy your bot's token from the Bot page of your application at "
@@ -79,10 +79,10 @@ def run() -> None:
         raise SettingsError(NO_TOKEN)
     with quiet_interrupt():
         from bot.app import run_bot
-        from bot.cli.logs import start_log
+        from bot.cli.logs import configure_bot_logging
 
-        start_log(settings)
-        _expect_no_voice()
+        configure_bot_logging(settings)
+        _silence_voice_warnings()
         asyncio.run(run_bot(settings))
 
 
@@ -117,9 +117,9 @@ def demo(
                 raise
             raise SettingsError(NO_SIMCORD) from e
 
-        _expect_no_voice()
+        _silence_voice_warnings()
         if language is not None:
-            speak(language.value)
+            set_language(language.value)
         spoken = language.value if language else None
         asyncio.run(run_demo(port=port, open_browser=browser, home=home, language=spoken))
 
@@ -152,9 +152,9 @@ def chat(
     if text is None and sys.stdin is None:
         raise SettingsError(phrase("There is no input to read from: give TEXT."))
     with quiet_interrupt():
-        from bot.cli.chat import talk
+        from bot.cli.chat import run_terminal_chat
 
-        asyncio.run(talk(settings, model, text))
+        asyncio.run(run_terminal_chat(settings, model, text))
 
 
 class Precision(StrEnum):
@@ -225,12 +225,12 @@ def train(
     from rich.console import Console
 
     from bot.cli import train as run
-    from model.registry import from_settings
-    from training.config import TrainingConfig, defaults_for, usual_rate
-    from training.sources import read
+    from model.registry import with_custom_models
+    from training.config import TrainingConfig, default_learning_rate, defaults_for
+    from training.sources import load_conversations
 
     settings = load_settings()
-    options = from_settings(settings.extra_models)
+    options = with_custom_models(settings.extra_models)
     source = options[base].source if base in options else base
     usual = defaults_for(base, source)
     base_name = Path(base).resolve().name
@@ -245,7 +245,7 @@ def train(
                 "There is no file {file} (`accelerate config` writes it).", file=accelerate_config
             )
         )
-    order = run.Order(
+    order = run.TrainRequest(
         config=TrainingConfig(
             name=name,
             base=str(Path(source).absolute()) if Path(source).is_dir() else source,
@@ -253,7 +253,7 @@ def train(
             epochs=epochs,
             batch_size=batch_size,
             gradient_accumulation=accumulation,
-            learning_rate=learning_rate or usual_rate(usual, method.value),
+            learning_rate=learning_rate or default_learning_rate(usual, method.value),
             warmup_ratio=warmup,
             max_length=max_length,
             precision=precision.value,
@@ -264,7 +264,7 @@ def train(
         ),
         source=dataset,
         out=out or settings.gpt2bot_home / "models" / name,
-        launcher=run.launcher(accelerate_config, processes),
+        launcher=run.launch_command(accelerate_config, processes),
     )
     if order.out.exists():
         raise SettingsError(
@@ -272,9 +272,11 @@ def train(
         )
     console = Console(markup=False, highlight=False, emoji=False)
     if resume:
-        order, data = run.resumed(order)
+        order, data = run.load_interrupted(order)
     else:
-        data = run.split(read(dataset, limit, tell=partial(run.tell, console)), seed)
+        data = run.hold_out(
+            load_conversations(dataset, limit, tell=partial(run.print_line, console)), seed
+        )
     if dry_run:
         console.print(run.settings_table(order, data))
         return
@@ -294,17 +296,17 @@ def doctor(
     with quiet_interrupt():
         from bot.cli.doctor.command import diagnose
 
-        _expect_no_voice()
+        _silence_voice_warnings()
         raise typer.Exit(asyncio.run(diagnose(as_json=as_json)))
 
 
 @app.command()
 def health() -> None:
     """Ask the running bot on HEALTH_PORT whether it is well; the exit status is 0 if it is."""
-    from bot.ops.probe import ask
+    from bot.ops.probe import query_health
 
     port = load_settings().health_port
-    healthy, text = (False, NO_PORT) if port is None else ask(port)
+    healthy, text = (False, NO_PORT) if port is None else query_health(port)
     typer.echo(say(text), err=not healthy)
     raise typer.Exit(0 if healthy else 1)
 
@@ -313,7 +315,7 @@ app.command()(backup)
 app.command()(restore)
 
 
-def _expect_no_voice() -> None:
+def _silence_voice_warnings() -> None:
     """Keep discord.py from warning that it cannot speak: the bot only writes."""
     from discord import VoiceClient
 

@@ -21,17 +21,24 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
-from bot.cli.interrupt import INTERRUPTED
+from bot.cli.interrupt import EXIT_INTERRUPTED
 from bot.settings import SettingsError
-from core.errors import not_written
+from core.errors import write_error
 from core.records import Conversation
-from i18n.phrase import Phrase, phrase, together
+from i18n.phrase import Phrase, join_phrases, phrase
 from i18n.reader import say
-from model.runners.device import cores
-from training.checkpoints import LOSS_CURVE, MANIFEST, Manifest, Report, read_report, verify
-from training.config import TrainingConfig, steps_for
+from model.runners.device import available_cores
+from training.checkpoints import (
+    LOSS_CURVE_FILE,
+    MANIFEST_FILE,
+    Manifest,
+    StoredReport,
+    read_report,
+    verify,
+)
+from training.config import TrainingConfig, total_steps
 from training.errors import ChildFailed, TrainingError
-from training.jobs.estimate import memory_mb, shape_of
+from training.jobs.estimate import peak_memory_mb, shape_of
 from training.jobs.events import (
     Checking,
     Event,
@@ -42,30 +49,37 @@ from training.jobs.events import (
     Rejected,
     Started,
     Step,
-    duration,
+    format_duration,
 )
-from training.jobs.folder import CHECKPOINT, CONFIG, DATASET, HELD_OUT, LOG, saved_step
-from training.jobs.process import Child, launch_with
-from training.run.mixing import lessons, read_conversations
+from training.jobs.folder import (
+    CHECKPOINT_DIR,
+    CONFIG_FILE,
+    DATASET_FILE,
+    HELD_OUT_FILE,
+    LOG_FILE,
+    latest_saved_step,
+)
+from training.jobs.process import TrainingProcess, launcher_command
+from training.run.mixing import mix_replay, read_conversations
 
-HELD_OUT_SHARE, LEAST_FOR_IT, MOST_HELD_OUT = 0.02, 50, 200
+HELD_OUT_SHARE, MIN_FOR_HELD_OUT, MAX_HELD_OUT = 0.02, 50, 200
 """Of at least so many conversations, this share (and no more than that) is not trained on."""
-REJECTED = 3
+EXIT_REJECTED = 3
 """The exit status when the checkpoint is there but did not pass its checks."""
-PARTS = 10
+PROGRESS_LINES = 10
 """Lines of progress where no bar can be drawn."""
-BAR = 16
+BAR_CHARS = 16
 """Characters of the bar: with what stands around it, a line of a usual terminal."""
 FP16 = {
     "fp16": phrase("yes (fp16)"),
     "auto": phrase("where the device is best at it (auto)"),
 }
-ANSWERS = 3
+MAX_ANSWERS_SHOWN = 3
 """Answers before and after that are shown at the end."""
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class TrainRequest:
     """What was asked for: the settings, the data's name, where the checkpoint is to go, and the
     launcher for several devices (() for one)."""
 
@@ -75,59 +89,59 @@ class Order:
     launcher: tuple[str, ...] = ()
 
     @property
-    def job(self) -> Path:
+    def job_dir(self) -> Path:
         """The working folder, beside the place of the checkpoint."""
         return self.out.with_name(f"{self.out.name}.job")
 
 
 @dataclass(frozen=True, slots=True)
-class Split:
+class HeldOutSplit:
     """Conversations to learn, and those held out to measure what was learned."""
 
     learned: Sequence[Conversation]
     held_out: Sequence[Conversation]
 
 
-def split(conversations: Sequence[Conversation], seed: int) -> Split:
+def hold_out(conversations: Sequence[Conversation], seed: int) -> HeldOutSplit:
     """Hold some conversations out, by a shuffle that the seed decides."""
     shuffled = list(conversations)
     random.Random(seed).shuffle(shuffled)
-    share = max(1, min(MOST_HELD_OUT, round(len(shuffled) * HELD_OUT_SHARE)))
-    learned = len(shuffled) - (share if len(shuffled) >= LEAST_FOR_IT else 0)
-    return Split(shuffled[:learned], shuffled[learned:])
+    share = max(1, min(MAX_HELD_OUT, round(len(shuffled) * HELD_OUT_SHARE)))
+    learned = len(shuffled) - (share if len(shuffled) >= MIN_FOR_HELD_OUT else 0)
+    return HeldOutSplit(shuffled[:learned], shuffled[learned:])
 
 
-def prepare(order: Order, data: Split) -> None:
+def prepare(order: TrainRequest, data: HeldOutSplit) -> None:
     """Write the job's folder.
 
     Raises:
         SettingsError: something is in its place that must not be lost.
         StoreError: it could not be written; nothing is left behind.
     """
-    _clear(order.job)
+    _clear(order.job_dir)
     try:
-        order.job.mkdir(parents=True)
-        order.config.save(order.job / CONFIG)
-        _write(order.job / DATASET, data.learned)
+        order.job_dir.mkdir(parents=True)
+        order.config.save(order.job_dir / CONFIG_FILE)
+        _write(order.job_dir / DATASET_FILE, data.learned)
         if data.held_out:
-            _write(order.job / HELD_OUT, data.held_out)
+            _write(order.job_dir / HELD_OUT_FILE, data.held_out)
     except OSError as e:
-        shutil.rmtree(order.job, ignore_errors=True)
-        raise not_written(phrase("The folder {folder}", folder=order.job), e) from e
+        shutil.rmtree(order.job_dir, ignore_errors=True)
+        raise write_error(phrase("The folder {folder}", folder=order.job_dir), e) from e
 
 
 def _clear(job: Path) -> None:
     """Remove what a run left that had learned nothing yet."""
     if not job.exists():
         return
-    if not (job / CONFIG).is_file():
+    if not (job / CONFIG_FILE).is_file():
         raise SettingsError(
             phrase(
                 "{job} is in the way, and no folder of a run: choose another --out.",
                 job=job,
             )
         )
-    if saved_step(job) or _made(job):
+    if latest_saved_step(job) or _has_checkpoint(job):
         raise SettingsError(
             phrase(
                 "What an earlier run learned is kept in {job}: --resume goes on with it. To begin "
@@ -138,9 +152,9 @@ def _clear(job: Path) -> None:
     shutil.rmtree(job, ignore_errors=True)
 
 
-def _made(job: Path) -> bool:
+def _has_checkpoint(job: Path) -> bool:
     """Whether the run has made its checkpoint, and only the move to its place is missing."""
-    return (job / CHECKPOINT / MANIFEST).is_file()
+    return (job / CHECKPOINT_DIR / MANIFEST_FILE).is_file()
 
 
 def _write(path: Path, conversations: Sequence[Conversation]) -> None:
@@ -150,44 +164,46 @@ def _write(path: Path, conversations: Sequence[Conversation]) -> None:
             file.write(json.dumps({"messages": messages}, ensure_ascii=False) + "\n")
 
 
-def resumed(order: Order) -> tuple[Order, Split]:
+def load_interrupted(order: TrainRequest) -> tuple[TrainRequest, HeldOutSplit]:
     """The order of the job that was interrupted, with the settings that it began with; its data.
 
     Raises:
         SettingsError: there is no such job, or its settings cannot be read.
         CorruptData: its data cannot be read.
     """
-    job = order.job
-    if not (job / CONFIG).is_file():
+    job = order.job_dir
+    if not (job / CONFIG_FILE).is_file():
         raise SettingsError(phrase("There is nothing to go on with: {job} is not there.", job=job))
     try:
-        config = TrainingConfig.load(job / CONFIG)
+        config = TrainingConfig.load(job / CONFIG_FILE)
     except ValueError as e:
         raise SettingsError(
             phrase(
-                "{file} cannot be read: remove {job} and begin again.", file=job / CONFIG, job=job
+                "{file} cannot be read: remove {job} and begin again.",
+                file=job / CONFIG_FILE,
+                job=job,
             )
         ) from e
     learned, held_out = (
         read_conversations(path) if path.is_file() else []
-        for path in (job / DATASET, job / HELD_OUT)
+        for path in (job / DATASET_FILE, job / HELD_OUT_FILE)
     )
-    return replace(order, config=config), Split(learned, held_out)
+    return replace(order, config=config), HeldOutSplit(learned, held_out)
 
 
 Rows = list[tuple[str, str]]
 
 
-def expected(config: TrainingConfig, data: Split) -> Rows:
+def estimate_fields(config: TrainingConfig, data: HeldOutSplit) -> Rows:
     """What the run would tell once it has started, as far as it is known before."""
-    rows = len(lessons(config, list(data.learned)))
+    rows = len(mix_replay(config, list(data.learned)))
     known = [
         (say("rows"), f"{rows:,}"),
-        (say("steps"), say("{steps:,} on one device", steps=steps_for(config, rows))),
+        (say("steps"), say("{steps:,} on one device", steps=total_steps(config, rows))),
     ]
     shape = shape_of(config.base) if config.base else None
     if shape is not None:
-        memory = memory_mb(
+        memory = peak_memory_mb(
             shape,
             batch_size=config.batch_size,
             max_length=config.max_length,
@@ -201,7 +217,7 @@ def expected(config: TrainingConfig, data: Split) -> Rows:
     return known
 
 
-def facts(started: Started) -> Rows:
+def started_fields(started: Started) -> Rows:
     """What only the run knows."""
     devices = f"{started.processes} x " if started.processes > 1 else ""
     return [
@@ -218,7 +234,9 @@ def facts(started: Started) -> Rows:
     ]
 
 
-def settings_table(order: Order, data: Split, started: Started | None = None) -> Table:
+def settings_table(
+    order: TrainRequest, data: HeldOutSplit, started: Started | None = None
+) -> Table:
     """Every setting of the run, as it `started` or will start."""
     config, now = order.config, started or order.config
     processes = started.processes if started else 1
@@ -246,7 +264,7 @@ def settings_table(order: Order, data: Split, started: Started | None = None) ->
         (say("method"), say("LoRA, rank {rank}", rank=config.lora_rank) if lora else say("full")),
         (say("seed"), str(config.seed)),
         ("FP16", say(FP16.get(precision) or phrase("no ({precision})", precision=precision))),
-        *(facts(started) if started else expected(config, data)),
+        *(started_fields(started) if started else estimate_fields(config, data)),
         (say("output"), str(order.out)),
     ]
     table = Table(title=say("Training"))
@@ -257,20 +275,20 @@ def settings_table(order: Order, data: Split, started: Started | None = None) ->
     return table
 
 
-async def train(order: Order, data: Split, console: Console) -> int:
+async def train(order: TrainRequest, data: HeldOutSplit, console: Console) -> int:
     """Run the job to its end; the exit status.
 
     Raises:
         TrainingError: it failed; the sentence says why.
     """
-    if not _made(order.job):
+    if not _has_checkpoint(order.job_dir):
         last, status = await _run(order, data, console)
-        kept = _kept(order.job)
+        kept = _resume_hint(order.job_dir)
         match last:
             case Finished() | Rejected():
                 pass
             case Paused(step=step):
-                tell(
+                print_line(
                     console,
                     phrase(
                         "Stopped after step {step}; what was learned is kept. The same command "
@@ -278,48 +296,52 @@ async def train(order: Order, data: Split, console: Console) -> int:
                         step=step,
                     ),
                 )
-                return INTERRUPTED
+                return EXIT_INTERRUPTED
             case Failed(reason=reason):
-                raise TrainingError(together([reason, *kept]))
+                raise TrainingError(join_phrases([reason, *kept]))
             case _:
                 reason = phrase(
                     "The training process ended (exit status {status}) before it had finished; "
                     "{log} may say why.",
                     status=status,
-                    log=order.job / LOG,
+                    log=order.job_dir / LOG_FILE,
                 )
-                raise ChildFailed(together([reason, *kept]))
-    return _take(order, console)
+                raise ChildFailed(join_phrases([reason, *kept]))
+    return _publish_checkpoint(order, console)
 
 
-def _kept(job: Path) -> list[Phrase]:
-    saved = saved_step(job)
+def _resume_hint(job: Path) -> list[Phrase]:
+    saved = latest_saved_step(job)
     if saved is None:
         return []
     step = saved.step
     return [phrase("The same command with --resume goes on after step {step}.", step=step)]
 
 
-async def _run(order: Order, data: Split, console: Console) -> tuple[Event | None, int | None]:
+async def _run(
+    order: TrainRequest, data: HeldOutSplit, console: Console
+) -> tuple[Event | None, int | None]:
     """Start the process and show what it tells; its last word and its exit status."""
     last: Event | None = None
     interrupted = asyncio.Event()
-    shown = _Shown(order, data, console)
-    async with Child.started(order.job, order.launcher) as child:
+    shown = _ProgressDisplay(order, data, console)
+    async with TrainingProcess.launch(order.job_dir, order.launcher) as child:
         stopping = asyncio.create_task(_stop(interrupted, child, shown))
         with _on_interrupt(interrupted.set), shown:
             async for event in child.events():
                 last = event
                 shown.show(event)
         stopping.cancel()
-    return last, child.status
+    return last, child.exit_status
 
 
-async def _stop(interrupted: asyncio.Event, child: Child, shown: _Shown) -> None:
+async def _stop(
+    interrupted: asyncio.Event, child: TrainingProcess, shown: _ProgressDisplay
+) -> None:
     """At the first Ctrl-C the run saves and ends; at the second it ends."""
     await interrupted.wait()
     interrupted.clear()
-    child.tell("pause")
+    child.send("pause")
     shown.tell(phrase("Saving what was learned (Ctrl-C again ends it at once)…"))
     await interrupted.wait()
     await child.kill()
@@ -341,29 +363,29 @@ def _on_interrupt(called: Callable[[], None]) -> Iterator[None]:
             loop.remove_signal_handler(one)
 
 
-def _take(order: Order, console: Console) -> int:
+def _publish_checkpoint(order: TrainRequest, console: Console) -> int:
     """Move the checkpoint to its place, and say what it is like."""
-    made = order.job / CHECKPOINT
+    made = order.job_dir / CHECKPOINT_DIR
     manifest = verify(made)
     try:
         made.rename(order.out)
     except OSError as e:
-        raise not_written(phrase("The folder {folder}", folder=order.out), e) from e
-    shutil.rmtree(order.job, ignore_errors=True)
-    report = read_report(order.out) or Report()
+        raise write_error(phrase("The folder {folder}", folder=order.out), e) from e
+    shutil.rmtree(order.job_dir, ignore_errors=True)
+    report = read_report(order.out) or StoredReport()
     unseen = "held_out_loss" in manifest.scores
     for line in (*_compared(report, unseen=unseen), *_ending(order, manifest)):
-        tell(console, line)
+        print_line(console, line)
     if report.refusal:
         refused = phrase(
             "It did not pass its checks, but it is kept. {refusal}", refusal=report.refusal
         )
-        tell(console, refused)
-        return REJECTED
+        print_line(console, refused)
+        return EXIT_REJECTED
     return 0
 
 
-def _compared(report: Report, *, unseen: bool) -> Iterator[str]:
+def _compared(report: StoredReport, *, unseen: bool) -> Iterator[str]:
     """Losses and answers; `unseen` if a part of the data was held out."""
     own = phrase("Held-out loss on this data") if unseen else phrase("Loss on this data")
     for kind, title in (("general", phrase("Held-out loss on talk in general")), ("own", own)):
@@ -375,25 +397,25 @@ def _compared(report: Report, *, unseen: bool) -> Iterator[str]:
             )
         elif now is not None:
             yield phrase("{title}: {now:.2f} now.", title=title, now=now)
-    for one in report.answers[:ANSWERS]:
+    for one in report.answers[:MAX_ANSWERS_SHOWN]:
         yield phrase("“{asked}”", asked=one["prompt"])
         yield phrase("  before: {answer}", answer=one["before"] or "-")
         yield phrase("  now:    {answer}", answer=one["after"] or "-")
 
 
-def _ending(order: Order, manifest: Manifest) -> Iterator[Phrase]:
+def _ending(order: TrainRequest, manifest: Manifest) -> Iterator[Phrase]:
     first, last = (manifest.scores[f"{name}_loss"] for name in ("first", "last"))
     folder = order.out.absolute()
     yield phrase(
         "Done in {time}: training loss {first:.2f} to {last:.2f}.",
-        time=duration(manifest.seconds),
+        time=format_duration(manifest.seconds),
         first=first,
         last=last,
     )
     yield phrase(
         "The checkpoint is in {folder}, its loss curve in {curve}.",
         folder=order.out,
-        curve=order.out / LOSS_CURVE,
+        curve=order.out / LOSS_CURVE_FILE,
     )
     yield phrase(
         "The bot can use it with the setting MODELS={name}={folder}",
@@ -403,21 +425,21 @@ def _ending(order: Order, manifest: Manifest) -> Iterator[Phrase]:
     yield phrase('and Python with AutoModelForCausalLM.from_pretrained("{folder}").', folder=folder)
 
 
-def tell(console: Console, text: str) -> None:
+def print_line(console: Console, text: str) -> None:
     """Print a line, in the language of the terminal."""
     console.print(say(text), soft_wrap=True)
 
 
-class _Shown:
+class _ProgressDisplay:
     """The settings, then a bar in a terminal or lines in a file (or a notebook)."""
 
-    def __init__(self, order: Order, data: Split, console: Console) -> None:
+    def __init__(self, order: TrainRequest, data: HeldOutSplit, console: Console) -> None:
         self._order = order
         self._data = data
         self._console = console
         self._bar = Progress(
             TextColumn(say("step {task.completed:.0f} of {task.total:.0f}")),
-            BarColumn(BAR),
+            BarColumn(BAR_CHARS),
             TextColumn("{task.description}"),
             console=console,
             disable=not console.is_terminal,
@@ -458,10 +480,10 @@ class _Shown:
             "loss {loss:.3f}, {speed:,.0f} tokens/s, {time} left",
             loss=event.loss,
             speed=event.tokens_per_s,
-            time=duration(event.seconds_left),
+            time=format_duration(event.seconds_left),
         )
         self._bar.update(self._task, completed=event.step, description=say(text))
-        part = PARTS * event.step // event.steps
+        part = PROGRESS_LINES * event.step // event.steps
         if not self._console.is_terminal and part > self._part:
             self._part = part
             self.tell(
@@ -471,23 +493,23 @@ class _Shown:
             )
 
     def tell(self, text: str) -> None:
-        tell(self._console, text)
+        print_line(self._console, text)
 
 
-def launcher(config: Path | None, processes: int | None) -> tuple[str, ...]:
+def launch_command(config: Path | None, processes: int | None) -> tuple[str, ...]:
     """`accelerate launch` with a file of `accelerate config`, or for so many processes; () for one.
 
     `--multi_gpu` starts as many processes on a CPU too; with `--cpu` it would be one.
     """
     if config is not None:
-        return launch_with(config) + (("--num_processes", str(processes)) if processes else ())
+        return launcher_command(config) + (("--num_processes", str(processes)) if processes else ())
     if processes is None or processes == 1:
         return ()
     options = {
         "num_processes": processes,
         "num_machines": 1,
         "main_process_port": 0,  # any that is free
-        "num_cpu_threads_per_process": max(1, cores() // processes),
+        "num_cpu_threads_per_process": max(1, available_cores() // processes),
         "mixed_precision": "no",  # the run's own settings decide
         "dynamo_backend": "no",
     }

@@ -9,7 +9,7 @@ import discord
 
 from i18n.phrase import phrase
 
-NEEDED = {
+REQUIRED_PERMISSIONS = {
     phrase("View Channels"): discord.Permissions(view_channel=True),
     phrase("Send Messages"): discord.Permissions(send_messages=True),
     phrase("Send Messages in Threads"): discord.Permissions(send_messages_in_threads=True),
@@ -17,17 +17,21 @@ NEEDED = {
     phrase("Attach Files"): discord.Permissions(attach_files=True),
 }
 """By the names that Discord shows."""
-ALL = discord.Permissions(sum(one.value for one in NEEDED.values()))
+INVITE_PERMISSIONS = discord.Permissions(sum(one.value for one in REQUIRED_PERMISSIONS.values()))
 
 
-def missing(granted: discord.Permissions) -> list[str]:
+def missing_permissions(granted: discord.Permissions) -> list[str]:
     """The names of the permissions that are needed and not granted."""
     if granted.administrator:
         return []
-    return [name for name, needed in NEEDED.items() if not granted.is_superset(needed)]
+    return [
+        name for name, needed in REQUIRED_PERMISSIONS.items() if not granted.is_superset(needed)
+    ]
 
 
-def invitation(application_id: int | str) -> str:
+def invite_url(application_id: int | str) -> str:
     """The link with which an admin invites the bot, or gives it what it lacks."""
     scopes = ("bot", "applications.commands")
-    return discord.utils.oauth_url(int(application_id), permissions=ALL, scopes=scopes)
+    return discord.utils.oauth_url(
+        int(application_id), permissions=INVITE_PERMISSIONS, scopes=scopes
+    )

@@ -14,18 +14,18 @@ import discord
 from discord import app_commands
 from discord.ext import commands
 
-from bot.chat.duplicates import Seen
-from bot.cli.doctor.startup import log_missing
-from bot.discord_ui.errors import is_expected, sentence
-from bot.discord_ui.http_errors import FAULTS, is_too_late
-from bot.discord_ui.locale import Languages, to_member
+from bot.chat.duplicates import Deduplicator
+from bot.cli.doctor.startup import log_missing_permissions
+from bot.discord_ui.errors import error_message, is_expected
+from bot.discord_ui.http_errors import DISCORD_ERRORS, is_interaction_expired
+from bot.discord_ui.locale import LanguageResolver, use_member_language
 from bot.discord_ui.translator import Translator
 
 log = logging.getLogger(__name__)
 
-MOST_MESSAGES = 500
+MAX_CACHED_MESSAGES = 500
 """Messages that are remembered, so that one that is edited while it waits is read as edited."""
-FORM_S = 900.0
+FORM_TIMEOUT_S = 900.0
 """Seconds for which a form that was opened is remembered: as long as Discord takes its answer."""
 
 
@@ -34,65 +34,66 @@ class CommandTree(app_commands.CommandTree["Gpt2Bot"]):
 
     async def interaction_check(self, interaction: discord.Interaction[Gpt2Bot], /) -> bool:
         """Nothing is done twice, even if Discord sends it twice. Who called it reads the answer,
-        unless the command says that everybody does (`bot.discord_ui.locale.to_all`)."""
-        to_member(interaction)
-        return interaction.client.seen.is_new(interaction.id)
+        unless the command says that everybody does
+        (`bot.discord_ui.locale.use_server_language`)."""
+        use_member_language(interaction)
+        return interaction.client.interaction_dedup.is_new(interaction.id)
 
     async def on_error(
         self, interaction: discord.Interaction[Gpt2Bot], error: app_commands.AppCommandError
     ) -> None:
-        await tell_failure(interaction, error)
+        await report_failure(interaction, error)
 
 
-async def tell_failure(interaction: discord.Interaction[Gpt2Bot], error: Exception) -> None:
+async def report_failure(interaction: discord.Interaction[Gpt2Bot], error: Exception) -> None:
     """Say why it failed, whether or not the interaction was answered before."""
     cause = getattr(error, "original", error)
-    if interaction.client.is_closed() or is_too_late(cause):
+    if interaction.client.is_closed() or is_interaction_expired(cause):
         log.info("%s came too late to be answered: %s", interaction.id, cause)
         return
     if not is_expected(error):
         log.error("the command %s failed", interaction.command, exc_info=error)
     if interaction.response.type is not discord.InteractionResponseType.deferred_channel_message:
-        to_member(interaction)
+        use_member_language(interaction)
     # else Discord puts it where the answer was to be: whoever would read that reads this as well
-    text = sentence(error)
+    text = error_message(error)
     try:
         if interaction.response.is_done():
             await interaction.followup.send(text, ephemeral=True)
         else:
             await interaction.response.send_message(text, ephemeral=True)
-    except FAULTS as e:
+    except DISCORD_ERRORS as e:
         log.warning("could not tell %s why a command failed: %s", interaction.user.id, e)
 
 
-class TellsFailure:
+class ReportsFailure:
     """For views and forms: an error in one of their callbacks is told to whoever caused it, and
     none is called twice for the same press."""
 
     async def interaction_check(self, interaction: discord.Interaction[Any], /) -> bool:
-        to_member(interaction)
+        use_member_language(interaction)
         return bool(interaction.client.seen.is_new(interaction.id))
 
     async def on_error(
         self, interaction: discord.Interaction[Any], error: Exception, /, *_: object
     ) -> None:
-        await tell_failure(interaction, error)
+        await report_failure(interaction, error)
 
 
-async def call_cog(
+async def dispatch_to_cog(
     interaction: discord.Interaction[Any], cog: str, method: str, *what: object
 ) -> None:
     """For buttons that outlive the bot: call the method of a cog, and tell its failure."""
     if not interaction.client.seen.is_new(interaction.id):
         return
-    to_member(interaction)
+    use_member_language(interaction)
     try:
         await getattr(interaction.client.get_cog(cog), method)(interaction, *what)
     except Exception as e:  # discord.py would only log it
-        await tell_failure(interaction, e)
+        await report_failure(interaction, e)
 
 
-def owners(application: discord.AppInfo | None) -> set[int]:
+def owner_ids(application: discord.AppInfo | None) -> set[int]:
     """Whose application it is. Of a team: who has accepted and may do more than look at it."""
     if application is None:
         return set()
@@ -115,7 +116,7 @@ class Gpt2Bot(commands.AutoShardedBot):
         *,
         message_content: bool = True,
         operators: Collection[int] = frozenset(),
-        languages: Languages | None = None,
+        languages: LanguageResolver | None = None,
     ) -> None:
         intents = discord.Intents(
             guilds=True, guild_messages=True, dm_messages=True, message_content=message_content
@@ -125,19 +126,19 @@ class Gpt2Bot(commands.AutoShardedBot):
             help_command=None,
             tree_cls=CommandTree,
             intents=intents,
-            max_messages=MOST_MESSAGES,
+            max_messages=MAX_CACHED_MESSAGES,
             member_cache_flags=discord.MemberCacheFlags.none(),
             chunk_guilds_at_startup=False,
             allowed_mentions=discord.AllowedMentions.none(),
         )
-        self.seen = Seen()
-        self.languages = languages or Languages()
-        self.make_cogs: Callable[[], Iterable[commands.Cog]] = tuple
+        self.interaction_dedup = Deduplicator()
+        self.languages = languages or LanguageResolver()
+        self.cog_factory: Callable[[], Iterable[commands.Cog]] = tuple
         self.operators = set(operators)
 
     async def setup_hook(self) -> None:
-        self.operators |= owners(self.application)
-        for cog in self.make_cogs():
+        self.operators |= owner_ids(self.application)
+        for cog in self.cog_factory():
             await self.add_cog(cog)
         await self.tree.set_translator(Translator())
         await self.tree.sync()
@@ -150,10 +151,10 @@ class Gpt2Bot(commands.AutoShardedBot):
     async def on_ready(self) -> None:
         log.info("ready: %s in %d servers", self.user, len(self.guilds))
         for guild in self.guilds:
-            log_missing(guild)
+            log_missing_permissions(guild)
 
     async def on_guild_join(self, guild: discord.Guild) -> None:
-        log_missing(guild)
+        log_missing_permissions(guild)
 
     async def on_message(self, message: discord.Message, /) -> None:
         """Prefix commands are off; `bot.discord_ui.cogs.chat` listens for messages."""

@@ -8,19 +8,19 @@ import discord
 
 from bot.discord_ui.client import Gpt2Bot
 from bot.discord_ui.errors import Refusal
-from bot.discord_ui.permissions import Rank, rank
+from bot.discord_ui.permissions import Rank, rank_of
 from i18n.phrase import phrase
 
 NOT_YOURS = phrase("Only whoever asked can do that, or somebody with the permission Manage Server.")
 
-Press = discord.Interaction[Gpt2Bot]
+BotInteraction = discord.Interaction[Gpt2Bot]
 
 
-class Pressed:
+class PressedMessage:
     """The message with the button. It is changed by the right that the press gives, so this works
     even where the bot may not read the channel."""
 
-    def __init__(self, press: Press) -> None:
+    def __init__(self, press: BotInteraction) -> None:
         self._press = press
 
     @property
@@ -34,23 +34,23 @@ class Pressed:
         await self._press.delete_original_response()
 
 
-def pressed_message(press: Press) -> discord.Message:
+def pressed_message(press: BotInteraction) -> discord.Message:
     """The message with the button."""
     if press.message is None:
         raise RuntimeError("Discord sent a press without its message")
     return press.message
 
 
-def scope_here(interaction: Press) -> int:
+def scope_of_interaction(interaction: BotInteraction) -> int:
     """The guild's id; in a direct message the user's."""
     return interaction.guild_id or interaction.user.id
 
 
-def admit(interaction: Press, asked_by: int) -> None:
+def require_asker_or_manager(interaction: BotInteraction, asked_by: int) -> None:
     """Let in who asked, and managers.
 
     Raises:
         Refusal: it is somebody else.
     """
-    if interaction.user.id != asked_by and rank(interaction) < Rank.MANAGER:
+    if interaction.user.id != asked_by and rank_of(interaction) < Rank.MANAGER:
         raise Refusal(NOT_YOURS)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import discord
 from discord import app_commands
 
-from bot.discord_ui.http_errors import is_passing
+from bot.discord_ui.http_errors import is_transient
 from core.errors import ImportRefused, StoreError
-from i18n.phrase import phrase, together, words
+from i18n.phrase import join_phrases, message_of, phrase
 from i18n.reader import say
 from model.errors import ModelError
 from training.errors import TrainingError
@@ -17,47 +17,50 @@ class Refusal(Exception):
     """What a person asks for cannot be done; the message tells them why."""
 
 
-EXPECTED = (StoreError, ImportRefused, ModelError, TrainingError, Refusal)
+EXPECTED_ERRORS = (StoreError, ImportRefused, ModelError, TrainingError, Refusal)
 """Errors whose message is already a sentence for people."""
 
-OUT_OF_REACH = phrase("Discord does not take my answers right now. Please try again later.")
+DISCORD_UNAVAILABLE = phrase("Discord does not take my answers right now. Please try again later.")
 UNEXPECTED = phrase(
     "Sorry, something went wrong on my side. The operator can read more in the log."
 )
-PERMISSIONS = {"manage_guild": phrase("Manage Server"), "administrator": phrase("Administrator")}
+PERMISSION_LABELS = {
+    "manage_guild": phrase("Manage Server"),
+    "administrator": phrase("Administrator"),
+}
 """What Discord calls the permissions that are asked for here."""
 
 
-def sentence(error: BaseException) -> str:
+def error_message(error: BaseException) -> str:
     """What to tell the person, in the language that they read; never a traceback."""
-    return say(_words(error))
+    return say(_error_phrase(error))
 
 
-def _words(error: BaseException) -> str:
+def _error_phrase(error: BaseException) -> str:
     match error:
         case app_commands.CommandInvokeError():
-            return _words(error.original)
+            return _error_phrase(error.original)
         case app_commands.MissingPermissions():
             return phrase(
                 "You need the permission {permission} for that.",
-                permission=together(map(_name, error.missing_permissions), ", "),
+                permission=join_phrases(map(_name, error.missing_permissions), ", "),
             )
         case app_commands.NoPrivateMessage():
             return phrase("That only works in a server, not in a direct message.")
         case discord.Forbidden():
             return phrase("I lack a permission for that in this channel.")
-        case _ if isinstance(error, EXPECTED):
-            return words(error)
-        case Exception() if is_passing(error):
-            return OUT_OF_REACH
+        case _ if isinstance(error, EXPECTED_ERRORS):
+            return message_of(error)
+        case Exception() if is_transient(error):
+            return DISCORD_UNAVAILABLE
         case _:
             return UNEXPECTED
 
 
 def is_expected(error: BaseException) -> bool:
     """Whether the error is part of normal life, so that the log needs no traceback."""
-    return _words(error) is not UNEXPECTED
+    return _error_phrase(error) is not UNEXPECTED
 
 
 def _name(permission: str) -> str:
-    return PERMISSIONS.get(permission, permission.replace("_", " ").title())
+    return PERMISSION_LABELS.get(permission, permission.replace("_", " ").title())

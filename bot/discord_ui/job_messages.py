@@ -17,31 +17,31 @@ from typing import Any
 
 import discord
 
-from bot.discord_ui.audit import write
-from bot.discord_ui.client import Gpt2Bot, call_cog
-from bot.discord_ui.embeds.evaluation import outcome_embed
-from bot.discord_ui.embeds.progress import Progress, progress_text
-from bot.discord_ui.http_errors import FAULTS
+from bot.discord_ui.audit import write_audit_entry
+from bot.discord_ui.client import Gpt2Bot, dispatch_to_cog
+from bot.discord_ui.embeds.evaluation import comparison_embed
+from bot.discord_ui.embeds.progress import JobProgress, progress_text
+from bot.discord_ui.http_errors import DISCORD_ERRORS
 from core.errors import StoreError
 from core.records import JobState, TrainingJob
-from core.tasks import Tasks
+from core.tasks import BackgroundTasks
 from data.storage.store import Store
 from i18n.phrase import phrase
-from i18n.reader import say, speak
-from training.checkpoints import LOSS_CURVE, read_report
+from i18n.reader import say, set_language
+from training.checkpoints import LOSS_CURVE_FILE, read_report
 from training.jobs.events import Step
 from training.jobs.manager import JobUpdate
 
 log = logging.getLogger(__name__)
 
-EDIT_S = 3.0
+EDIT_INTERVAL_S = 3.0
 """Seconds between two edits that show a step; what changes the buttons is shown at once."""
-RETRY_S = 60.0
+EDIT_RETRY_S = 60.0
 """Seconds after which a step is shown again where Discord refused the last one."""
-REPOST_S = 3600.0
+REPOST_AFTER_S = 3600.0
 """Seconds after which the progress goes on in a new message: Discord edits old ones slower."""
 
-DONE = {
+AUDIT_ACTION_BY_STATE = {
     JobState.PROMOTED: phrase("retrain promoted"),
     JobState.REJECTED: phrase("retrain rejected"),
     JobState.FAILED: phrase("retrain failed"),
@@ -49,7 +49,7 @@ DONE = {
     JobState.INTERRUPTED: phrase("retrain interrupted"),
 }
 """How a job ended, for the audit."""
-ENDED = {
+END_TEXT_BY_STATE = {
     JobState.PROMOTED: phrase("Training promoted."),
     JobState.REJECTED: phrase("Training rejected."),
     JobState.FAILED: phrase("Training failed."),
@@ -58,18 +58,18 @@ ENDED = {
 }
 """What the progress message says in the end."""
 
-Posted = discord.Message | discord.PartialMessage
+JobMessage = discord.Message | discord.PartialMessage
 
 
 @dataclass(slots=True)
-class Shown:
+class JobReport:
     """The progress message of a job; when it was posted, and when a step may be shown next."""
 
-    progress: Progress
-    message: Posted | None = None
+    progress: JobProgress
+    message: JobMessage | None = None
     posted_at: float = 0.0
-    next_at: float | None = None
-    asked: bool = False
+    next_edit_at: float | None = None
+    update_scheduled: bool = False
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -79,7 +79,7 @@ class TrainingReports:
     def __init__(
         self,
         bot: Gpt2Bot,
-        tasks: Tasks,
+        tasks: BackgroundTasks,
         checkpoints: Path,
         store: Store,
         clock: Callable[[], float] = time.perf_counter,
@@ -89,7 +89,7 @@ class TrainingReports:
         self._checkpoints = checkpoints
         self._store = store
         self._clock = clock
-        self._shown: dict[int, Shown] = {}
+        self._reports: dict[int, JobReport] = {}
         self._connected = asyncio.Event()
         if bot.is_ready():
             self._connected.set()
@@ -101,55 +101,59 @@ class TrainingReports:
     async def update(self, update: JobUpdate) -> None:
         """Show a job's news; returns at once, Discord is spoken to in the background."""
         job = update.job
-        shown = self._shown.setdefault(job.id, Shown(Progress(job)))
-        news = shown.progress.take(update)
+        shown = self._reports.setdefault(job.id, JobReport(JobProgress(job)))
+        news = shown.progress.apply_update(update)
         if job.state.is_final:
-            self._shown.pop(job.id)
+            self._reports.pop(job.id)
             what = job.checkpoint or phrase("job {job}", job=job.id)
-            await write(self._store, job.scope, job.requested_by, DONE[job.state], what)
+            await write_audit_entry(
+                self._store, job.scope, job.requested_by, AUDIT_ACTION_BY_STATE[job.state], what
+            )
             self._tasks.spawn(self._tell_end(shown), name=f"end of job {job.id}")
         elif job.state is JobState.QUEUED and not self._is_busy(job):
             return  # it begins at once
-        elif not shown.asked and (news or self._is_due(shown, update)):
-            shown.asked = True
+        elif not shown.update_scheduled and (news or self._is_due(shown, update)):
+            shown.update_scheduled = True
             self._tasks.spawn(self._show(shown), name=f"progress of job {job.id}")
 
     def _is_busy(self, job: TrainingJob) -> bool:
-        others = (shown.progress.job for shown in self._shown.values())
+        others = (shown.progress.job for shown in self._reports.values())
         return any(one.id != job.id and one.state is not JobState.PAUSED for one in others)
 
-    def _is_due(self, shown: Shown, update: JobUpdate) -> bool:
+    def _is_due(self, shown: JobReport, update: JobUpdate) -> bool:
         if not isinstance(update.event, Step) or shown.lock.locked():
             return False
-        return shown.next_at is None or self._clock() >= shown.next_at
+        return shown.next_edit_at is None or self._clock() >= shown.next_edit_at
 
-    async def _show(self, shown: Shown) -> None:
+    async def _show(self, shown: JobReport) -> None:
         await self._connected.wait()
-        self._speak_to_server(shown.progress.job)
+        self._use_server_language(shown.progress.job)
         async with shown.lock:
-            shown.asked = False
+            shown.update_scheduled = False
             progress = shown.progress
             if progress.job.state.is_final:
                 return
             try:
                 await self._post(shown, progress_text(progress), _buttons(progress))
-            except FAULTS as e:
+            except DISCORD_ERRORS as e:
                 log.warning("the progress of job %d cannot be shown: %s", progress.job.id, e)
-                shown.next_at = self._clock() + RETRY_S
-                self._tasks.spawn(self._again(shown), name=f"progress of job {progress.job.id}")
+                shown.next_edit_at = self._clock() + EDIT_RETRY_S
+                self._tasks.spawn(
+                    self._retry_show(shown), name=f"progress of job {progress.job.id}"
+                )
             else:
-                shown.next_at = self._clock() + EDIT_S
+                shown.next_edit_at = self._clock() + EDIT_INTERVAL_S
 
-    async def _again(self, shown: Shown) -> None:
+    async def _retry_show(self, shown: JobReport) -> None:
         """Show it later, even if there is no more news: its buttons may be wrong meanwhile."""
-        await asyncio.sleep(RETRY_S)
-        if not shown.asked:
+        await asyncio.sleep(EDIT_RETRY_S)
+        if not shown.update_scheduled:
             await self._show(shown)
 
-    async def _post(self, shown: Shown, text: str, view: discord.ui.View) -> None:
+    async def _post(self, shown: JobReport, text: str, view: discord.ui.View) -> None:
         """Edit the job's message, or post a new one where it is missing or too old."""
         old = self._message(shown)
-        if old is not None and self._clock() - shown.posted_at < REPOST_S:
+        if old is not None and self._clock() - shown.posted_at < REPOST_AFTER_S:
             try:
                 await old.edit(content=text, view=view)
             except discord.NotFound:
@@ -160,9 +164,9 @@ class TrainingReports:
         shown.message, shown.posted_at = await channel.send(text, view=view), self._clock()
         await self._remember(shown.progress.job, shown.message)
         if old is not None:
-            await self._edit_last(old)
+            await self._retire_message(old)
 
-    def _message(self, shown: Shown) -> Posted | None:
+    def _message(self, shown: JobReport) -> JobMessage | None:
         """The job's message, after a restart the one that the store remembers."""
         job = shown.progress.job
         if shown.message is None and job.message_id is not None:
@@ -171,13 +175,13 @@ class TrainingReports:
             shown.posted_at = self._clock() - age
         return shown.message
 
-    async def _remember(self, job: TrainingJob, message: Posted | None) -> None:
+    async def _remember(self, job: TrainingJob, message: JobMessage | None) -> None:
         try:
             await self._store.set_job_message(job.id, message.id if message else None)
         except StoreError as e:
             log.warning("the progress message of job %d is not remembered: %s", job.id, e)
 
-    async def _edit_last(self, message: Posted, text: str | None = None) -> None:
+    async def _retire_message(self, message: JobMessage, text: str | None = None) -> None:
         """Take away the buttons of a message that is no longer the job's, and maybe say why."""
         try:
             if text is None:
@@ -186,27 +190,27 @@ class TrainingReports:
                 await message.edit(content=text, view=None)
         except discord.NotFound:
             pass  # somebody deleted it, so it has no buttons
-        except FAULTS as e:
+        except DISCORD_ERRORS as e:
             log.warning("the message %d keeps its buttons: %s", message.id, e)
 
-    async def _tell_end(self, shown: Shown) -> None:
+    async def _tell_end(self, shown: JobReport) -> None:
         await self._connected.wait()
         if self._bot.is_closed():
             return
         job = shown.progress.job
-        self._speak_to_server(job)
+        self._use_server_language(job)
         async with shown.lock:
             if message := self._message(shown):
-                await self._edit_last(message, say(ENDED[job.state]))
+                await self._retire_message(message, say(END_TEXT_BY_STATE[job.state]))
             if job.state is JobState.INTERRUPTED:  # if it is resumed, that is told further down
                 await self._remember(job, None)
-            what = job.detail or ENDED[job.state]
+            what = job.detail or END_TEXT_BY_STATE[job.state]
             attached = await asyncio.to_thread(self._attached, job)
             if job.state is JobState.INTERRUPTED:
                 attached["view"] = JobView(job.id, "resume")
             try:
                 await self._send_end(job, say(what), attached)
-            except FAULTS as e:
+            except DISCORD_ERRORS as e:
                 log.warning("the end of job %d (%s) cannot be told: %s", job.id, what, e)
 
     async def _send_end(self, job: TrainingJob, text: str, attached: dict[str, Any]) -> None:
@@ -222,21 +226,25 @@ class TrainingReports:
             return {}
         attached: dict[str, Any] = {}
         folder = self._checkpoints / str(job.scope) / job.checkpoint
-        if (curve := folder / LOSS_CURVE).is_file():
+        if (curve := folder / LOSS_CURVE_FILE).is_file():
             attached["file"] = discord.File(curve, filename="loss.png")
-        if (report := read_report(folder)) and (embed := outcome_embed(report)):
+        if (report := read_report(folder)) and (embed := comparison_embed(report)):
             attached["embed"] = embed
         return attached
 
-    def _speak_to_server(self, job: TrainingJob) -> None:
+    def _use_server_language(self, job: TrainingJob) -> None:
         """What this task says is read by everybody in the job's server."""
-        speak(self._bot.languages.of_server(self._bot.get_guild(job.scope)))
+        set_language(self._bot.languages.for_server(self._bot.get_guild(job.scope)))
 
     def _channel(self, job: TrainingJob) -> discord.PartialMessageable:
         return self._bot.get_partial_messageable(job.channel_id, guild_id=job.scope)
 
 
-LABELS = {"pause": phrase("Pause"), "resume": phrase("Resume"), "cancel": phrase("Cancel")}
+JOB_BUTTON_LABELS = {
+    "pause": phrase("Pause"),
+    "resume": phrase("Resume"),
+    "cancel": phrase("Cancel"),
+}
 """The buttons of a job, by the name of the method of the Training cog that each calls."""
 
 
@@ -251,7 +259,7 @@ class JobButton(
         self.job_id = job_id
         super().__init__(
             discord.ui.Button(
-                label=say(LABELS[action]),
+                label=say(JOB_BUTTON_LABELS[action]),
                 style=discord.ButtonStyle.secondary,
                 custom_id=f"retrain:{action}:{job_id}",
             )
@@ -262,7 +270,7 @@ class JobButton(
         return cls(match["action"], int(match["job"]))
 
     async def callback(self, interaction: discord.Interaction) -> None:
-        await call_cog(interaction, "Training", self.action, self.job_id)
+        await dispatch_to_cog(interaction, "Training", self.action, self.job_id)
 
 
 class JobView(discord.ui.View):
@@ -274,7 +282,7 @@ class JobView(discord.ui.View):
             self.add_item(JobButton(action, job_id))
 
 
-def _buttons(progress: Progress) -> JobView:
+def _buttons(progress: JobProgress) -> JobView:
     job = progress.job
     if progress.checking:
         return JobView(job.id, "cancel")

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import discord
 
-from core.japanese import has_word
+from core.japanese import has_japanese_word
 from i18n.catalogue import ENGLISH, JAPANESE
-from i18n.reader import of_locale, speak
+from i18n.reader import language_of_locale, set_language
 
 if TYPE_CHECKING:
     from bot.discord_ui.client import Gpt2Bot
@@ -22,39 +22,39 @@ COMMUNITY = "COMMUNITY"
 
 
 @dataclass(frozen=True, slots=True)
-class Languages:
-    """`default` is read where Discord says nothing; `only`, if there is one, everywhere."""
+class LanguageResolver:
+    """`default` is read where Discord says nothing; `forced`, if there is one, everywhere."""
 
     default: str = ENGLISH
-    only: str | None = None
+    forced: str | None = None
 
-    def of_member(self, interaction: discord.Interaction[Gpt2Bot]) -> str:
+    def for_member(self, interaction: discord.Interaction[Gpt2Bot]) -> str:
         """The language of whoever used a command or a button."""
-        return self.only or of_locale(str(interaction.locale)) or ENGLISH
+        return self.forced or language_of_locale(str(interaction.locale)) or ENGLISH
 
-    def of_server(self, guild: discord.Guild | None) -> str:
+    def for_server(self, guild: discord.Guild | None) -> str:
         """The language of what everybody in a server reads."""
-        if self.only is not None or guild is None:
-            return self.only or self.default
-        chosen = of_locale(str(guild.preferred_locale)) or ENGLISH
+        if self.forced is not None or guild is None:
+            return self.forced or self.default
+        chosen = language_of_locale(str(guild.preferred_locale)) or ENGLISH
         asked = chosen != ENGLISH or COMMUNITY in guild.features
         return chosen if asked else self.default
 
-    def of_message(self, message: discord.Message) -> str:
+    def for_message(self, message: discord.Message) -> str:
         """The language of an answer; with a direct message Discord says nothing, but people do."""
-        if message.guild is None and has_word(message.content):
-            return self.only or JAPANESE
-        return self.of_server(message.guild)
+        if message.guild is None and has_japanese_word(message.content):
+            return self.forced or JAPANESE
+        return self.for_server(message.guild)
 
 
-def to_member(interaction: discord.Interaction[Gpt2Bot]) -> None:
+def use_member_language(interaction: discord.Interaction[Gpt2Bot]) -> None:
     """What follows is read by whoever used the command or the button, and nobody else."""
-    speak(interaction.client.languages.of_member(interaction))
+    set_language(interaction.client.languages.for_member(interaction))
 
 
-def to_all(interaction: discord.Interaction[Gpt2Bot]) -> None:
+def use_server_language(interaction: discord.Interaction[Gpt2Bot]) -> None:
     """What follows is read by everybody in the channel."""
     if interaction.guild_id is None:
-        to_member(interaction)
+        use_member_language(interaction)
     else:
-        speak(interaction.client.languages.of_server(interaction.guild))
+        set_language(interaction.client.languages.for_server(interaction.guild))

@@ -19,7 +19,7 @@ from bot.discord_ui.errors import Refusal
 from i18n.phrase import phrase
 
 T = TypeVar("T")
-Asking = discord.Interaction[Gpt2Bot]
+BotInteraction = discord.Interaction[Gpt2Bot]
 
 
 class Rank(IntEnum):
@@ -35,13 +35,13 @@ class Rank(IntEnum):
     OPERATOR = 3
 
 
-NEEDED = {Rank.MANAGER: "manage_guild", Rank.ADMINISTRATOR: "administrator"}
+RANK_PERMISSIONS = {Rank.MANAGER: "manage_guild", Rank.ADMINISTRATOR: "administrator"}
 ONLY_OPERATORS = phrase(
     "Only an operator of this bot may do that: its owner, or who OPERATOR_IDS names."
 )
 
 
-def rank(interaction: Asking) -> Rank:
+def rank_of(interaction: BotInteraction) -> Rank:
     """What the caller is here; in a direct message there is nothing to manage."""
     if interaction.user.id in interaction.client.operators:
         return Rank.OPERATOR
@@ -52,30 +52,30 @@ def rank(interaction: Asking) -> Rank:
     return Rank.MANAGER if interaction.permissions.manage_guild else Rank.MEMBER
 
 
-def require(interaction: Asking, needed: Rank) -> None:
+def require_rank(interaction: BotInteraction, needed: Rank) -> None:
     """Let in who has that rank, or a higher one.
 
     Raises:
         MissingPermissions, Refusal: it is somebody else.
     """
-    if rank(interaction) >= needed:
+    if rank_of(interaction) >= needed:
         return
     if needed is Rank.OPERATOR:
         raise Refusal(ONLY_OPERATORS)
-    raise app_commands.MissingPermissions([NEEDED[needed]])
+    raise app_commands.MissingPermissions([RANK_PERMISSIONS[needed]])
 
 
 @dataclass(frozen=True, slots=True)
-class Only:
+class RankCheck:
     """A check of a command: who has that rank, or a higher one."""
 
     needed: Rank
 
-    def __call__(self, interaction: Asking) -> bool:
-        require(interaction, self.needed)
+    def __call__(self, interaction: BotInteraction) -> bool:
+        require_rank(interaction, self.needed)
         return True
 
 
-def only(needed: Rank) -> Callable[[T], T]:
+def requires_rank(needed: Rank) -> Callable[[T], T]:
     """The check as `@only(Rank.MANAGER)`, under the decorator of the command."""
-    return app_commands.check(Only(needed))
+    return app_commands.check(RankCheck(needed))

@@ -19,14 +19,14 @@ from data.storage.tables.pauses import EVERYWHERE
 from i18n.phrase import Phrase, phrase
 from training.config import TrainingConfig
 from training.jobs.events import Checking, Started, Step
-from training.jobs.folder import CONFIG
+from training.jobs.folder import CONFIG_FILE
 from training.jobs.manager import JobUpdate
 
 log = logging.getLogger(__name__)
 
-LOOK_S = 15.0
+PRESENCE_INTERVAL_S = 15.0
 """Seconds between two looks: Discord takes five changes in twenty."""
-PAUSED = phrase("paused")
+PAUSED_STATUS = phrase("paused")
 
 
 @dataclass(slots=True)
@@ -45,10 +45,10 @@ class Presence:
     def __init__(self, bot: Gpt2Bot, store: Store, model: str) -> None:
         self._bot = bot
         self._store = store
-        self._language = bot.languages.of_server(None)
+        self._language = bot.languages.for_server(None)
         self._idle = phrase("{model} · /teach and /chat", model=model)
         self._training: _Training | None = None
-        self._shown = self._idle.to(self._language)
+        self._shown = self._idle.translate_to(self._language)
         bot.activity = discord.CustomActivity(self._shown)
 
     async def update(self, update: JobUpdate) -> None:
@@ -73,7 +73,7 @@ class Presence:
         Raises:
             StoreError: it is not known whether the bot is paused.
         """
-        text = (await self._text()).to(self._language)
+        text = (await self._text()).translate_to(self._language)
         if text == self._shown or not self._bot.is_ready() or self._bot.is_closed():
             return
         activity = discord.CustomActivity(text)
@@ -86,8 +86,8 @@ class Presence:
             self._shown = text
 
     async def _text(self) -> Phrase:
-        if EVERYWHERE in await self._store.paused():
-            return PAUSED
+        if EVERYWHERE in await self._store.paused_scopes():
+            return PAUSED_STATUS
         if self._training is not None:
             name, percent = self._training.name, self._training.percent
             return phrase("training {name}: {percent} %", name=name, percent=percent)
@@ -97,6 +97,6 @@ class Presence:
 def _name(job: TrainingJob) -> str:
     """What the job makes, as far as its folder says."""
     try:
-        return TrainingConfig.load(Path(job.directory) / CONFIG).name
+        return TrainingConfig.load(Path(job.directory) / CONFIG_FILE).name
     except (OSError, ValueError, TypeError):
         return job.base_model

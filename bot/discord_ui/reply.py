@@ -17,26 +17,26 @@ from typing import NamedTuple, Protocol
 
 import discord
 
-from bot.chat.rate_limit import shortened
-from bot.chat.request import Check
-from bot.discord_ui.http_errors import FAULTS, is_passing
+from bot.chat.rate_limit import truncate_reply
+from bot.chat.request import TextCheck
+from bot.discord_ui.http_errors import DISCORD_ERRORS, is_transient
 from i18n.reader import say
 
 log = logging.getLogger(__name__)
 
-LIMIT = 2000
+MAX_MESSAGE_CHARS = 2000
 """Characters in one message, counted in UTF-16 code units as Discord's clients do."""
-FIRST_S = 0.7
+FIRST_SEND_DELAY_S = 0.7
 """Text shorter than this is sent whole; Discord shows "typing" meanwhile."""
-EDIT_S = 1.3
+EDIT_INTERVAL_S = 1.3
 """Between two edits: Discord allows about five in five seconds for a channel."""
-RETRY_S = (2.0, 8.0, 30.0, 60.0)
+FINAL_RETRY_DELAYS_S = (2.0, 8.0, 30.0, 60.0)
 """Seconds until the end of a reply is shown again where Discord did not take it; what discord.py
 tries by itself comes on top."""
 FENCE = "```"
 
 
-class Posted(Protocol):
+class PostedMessage(Protocol):
     """A message of ours that can be changed."""
 
     @property
@@ -52,21 +52,21 @@ class Posted(Protocol):
 class Send(Protocol):
     """Posts a message, perhaps with buttons."""
 
-    async def __call__(self, content: str, *, view: discord.ui.View = ...) -> Posted: ...
+    async def __call__(self, content: str, *, view: discord.ui.View = ...) -> PostedMessage: ...
 
 
-Row = Callable[[Sequence[int]], discord.ui.View]
+ViewFactory = Callable[[Sequence[int]], discord.ui.View]
 """Makes the buttons of a reply, given the ids of those of its messages that stand above them."""
 
 
-class Rows(NamedTuple):
+class ReplyViews(NamedTuple):
     """The buttons of a reply while it grows, and when it is whole; None: there are none."""
 
-    growing: Row | None = None
-    whole: Row | None = None
+    streaming: ViewFactory | None = None
+    finished: ViewFactory | None = None
 
 
-NO_BUTTONS = Rows()
+NO_BUTTONS = ReplyViews()
 
 
 class ReplyDeleted(Exception):
@@ -74,20 +74,20 @@ class ReplyDeleted(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class ReplacedReply:
     """A reply that is there already: its messages, what each of them says (None: not known), and
     the text of the whole."""
 
-    messages: Sequence[Posted]
+    messages: Sequence[PostedMessage]
     parts: Sequence[str | None]
     text: str
 
 
-def anything(_text: str) -> None:
+def accept_any(_text: str) -> None:
     """The check that every text passes."""
 
 
-class LiveReply:
+class StreamingReply:
     """A reply that is shown while it is written.
 
     `first` posts its first message, `more` the following ones. `prefix` stands before the text
@@ -102,54 +102,54 @@ class LiveReply:
         more: Send,
         *,
         prefix: str = "",
-        rows: Rows = NO_BUTTONS,
-        standing: Standing | None = None,
+        rows: ReplyViews = NO_BUTTONS,
+        standing: ReplacedReply | None = None,
     ) -> None:
-        self._first = first
-        self._more = more
+        self._send_first = first
+        self._send_next = more
         self._prefix = prefix
-        self._growing, self._whole = rows
-        self._standing = standing
-        self._messages: list[Posted] = []
-        self._shown: list[tuple[str | None, Row | None]] = []
+        self._streaming_view, self._finished_view = rows
+        self._replaced = standing
+        self._messages: list[PostedMessage] = []
+        self._shown: list[tuple[str | None, ViewFactory | None]] = []
         if standing is not None:
             self._messages = list(standing.messages)
             self._shown = [(part, None) for part in standing.parts[:-1]]
-            self._shown.append((standing.parts[-1], self._whole))
-        self._count = 0
+            self._shown.append((standing.parts[-1], self._finished_view))
+        self._part_count = 0
         self._text = ""
-        self._seen = ""
-        self._next = time.perf_counter() + FIRST_S
+        self._visible_text = ""
+        self._next_edit_at = time.perf_counter() + FIRST_SEND_DELAY_S
 
-    async def wait(self, place: int) -> None:
+    async def show_queue_position(self, place: int) -> None:
         """Say that others are answered first, where the reply will be."""
-        await self._glimpse(say("-# I am busy: you are number {place} in the queue.", place=place))
+        await self._try_show(say("-# I am busy: you are number {place} in the queue.", place=place))
 
     @property
     def empty(self) -> bool:
         """Whether nothing is shown."""
         return not self._messages
 
-    async def add(self, text: str, check: Check = anything) -> None:
+    async def add(self, text: str, check: TextCheck = accept_any) -> None:
         """Show another piece, now or with a later one; the whole text is checked before."""
         self._text += text
-        if time.perf_counter() >= self._next and self._text.strip():
-            seen = shortened(self._text)
+        if time.perf_counter() >= self._next_edit_at and self._text.strip():
+            seen = truncate_reply(self._text)
             check(seen)
-            self._seen = seen
-            await self._glimpse(seen)
+            self._visible_text = seen
+            await self._try_show(seen)
 
     def restart(self) -> None:
         """What came so far is not wanted: the next piece begins another text in its place."""
-        self._text = self._seen = ""
+        self._text = self._visible_text = ""
 
     async def remove(self) -> None:
         """Take away all that was shown; if there was another reply before, show that again."""
-        if self._standing is not None:
-            await self._show(self._standing.text, self._whole)
+        if self._replaced is not None:
+            await self._show(self._replaced.text, self._finished_view)
         else:
-            self._count = 0
-        await self._clear_rest()
+            self._part_count = 0
+        await self._delete_leftovers()
 
     async def finish(self, text: str, note: str | None = None) -> int:
         """Show the whole text, with a small line under it; the id of the first message.
@@ -158,15 +158,16 @@ class LiveReply:
 
         Raises:
             ReplyDeleted: somebody deleted it.
-            discord.HTTPException, ...: one of `FAULTS`; nothing of it is shown, or it may not be.
+            discord.HTTPException, ...: one of `DISCORD_ERRORS`; nothing of it is shown, or it may
+                not be.
         """
         try:
-            await self._insist(f"{text}\n-# {note}" if note else text, self._whole)
-        except FAULTS as e:
-            if not self._messages or not is_passing(e):
+            await self._show_with_retry(f"{text}\n-# {note}" if note else text, self._finished_view)
+        except DISCORD_ERRORS as e:
+            if not self._messages or not is_transient(e):
                 raise
             log.warning("the end of the reply %d cannot be shown: %s", self._messages[0].id, e)
-        await self._clear_rest()
+        await self._delete_leftovers()
         return self._messages[0].id
 
     async def fail(self, reason: str) -> None:
@@ -176,30 +177,30 @@ class LiveReply:
         Raises:
             ReplyDeleted, discord.HTTPException, ...: as for `finish`.
         """
-        if self._standing is not None:
-            await self._insist(self._standing.text, self._whole)
+        if self._replaced is not None:
+            await self._show_with_retry(self._replaced.text, self._finished_view)
         else:
-            text = f"{self._seen}\n-# {reason}" if self._seen.strip() else reason
-            await self._insist(text, None)
-        await self._clear_rest()
+            text = f"{self._visible_text}\n-# {reason}" if self._visible_text.strip() else reason
+            await self._show_with_retry(text, None)
+        await self._delete_leftovers()
 
-    async def _glimpse(self, text: str) -> None:
+    async def _try_show(self, text: str) -> None:
         """Show how far it is, or leave that to the next piece if Discord is out of order."""
         try:
-            await self._show(text, self._growing)
-        except FAULTS as e:
-            if not is_passing(e):
+            await self._show(text, self._streaming_view)
+        except DISCORD_ERRORS as e:
+            if not is_transient(e):
                 raise
             log.debug("a piece of a reply cannot be shown: %s", e)
-        self._next = time.perf_counter() + EDIT_S
+        self._next_edit_at = time.perf_counter() + EDIT_INTERVAL_S
 
-    async def _insist(self, text: str, row: Row | None) -> None:
+    async def _show_with_retry(self, text: str, row: ViewFactory | None) -> None:
         """Show it, and try for some minutes where Discord is out of order."""
-        for pause in RETRY_S:
+        for pause in FINAL_RETRY_DELAYS_S:
             try:
                 await self._show(text, row)
-            except FAULTS as e:
-                if not is_passing(e):
+            except DISCORD_ERRORS as e:
+                if not is_transient(e):
                     raise
                 log.info("Discord does not take a reply now, it is sent again: %s", e)
                 await asyncio.sleep(pause)
@@ -207,19 +208,19 @@ class LiveReply:
                 return
         await self._show(text, row)
 
-    async def _show(self, text: str, row: Row | None) -> None:
-        parts = split(self._prefix + text)
-        self._count = len(parts)
+    async def _show(self, text: str, row: ViewFactory | None) -> None:
+        parts = split_message(self._prefix + text)
+        self._part_count = len(parts)
         try:
             for n, part in enumerate(parts):
-                await self._place(n, part, row if n + 1 == len(parts) else None)
+                await self._put_part(n, part, row if n + 1 == len(parts) else None)
         except discord.NotFound as e:
             raise ReplyDeleted from e
 
-    async def _place(self, n: int, part: str, row: Row | None) -> None:
+    async def _put_part(self, n: int, part: str, row: ViewFactory | None) -> None:
         view = row([one.id for one in self._messages[:n]]) if row else None
         if n == len(self._messages):
-            send = self._more if n else self._first
+            send = self._send_next if n else self._send_first
             self._messages.append(await (send(part, view=view) if view else send(part)))
             self._shown.append((part, row))
         elif self._shown[n] != (part, row):
@@ -228,25 +229,25 @@ class LiveReply:
             await (message.edit(content=part, view=view) if changed else message.edit(content=part))
             self._shown[n] = (part, row)
 
-    async def _clear_rest(self) -> None:
+    async def _delete_leftovers(self) -> None:
         """Take away the messages of a longer reply that stood here before."""
-        while len(self._messages) > self._count:
+        while len(self._messages) > self._part_count:
             self._shown.pop()
-            with suppress(*FAULTS):  # the reply itself is there
+            with suppress(*DISCORD_ERRORS):  # the reply itself is there
                 await self._messages.pop().delete()
 
 
-def question(text: str) -> str:
+def quote_question(text: str) -> str:
     """A question as it stands above its answer where Discord does not show it."""
     return "".join(f"> {line}\n" for line in text.splitlines())
 
 
-def width(text: str) -> int:
+def utf16_length(text: str) -> int:
     """The length of a text in UTF-16 code units."""
     return len(text) + sum(char > "\uffff" for char in text)
 
 
-def split(text: str, limit: int = LIMIT) -> list[str]:
+def split_message(text: str, limit: int = MAX_MESSAGE_CHARS) -> list[str]:
     """Cut a text into parts of at most `limit` UTF-16 units, none of them blank.
 
     Cuts at a line end, else at a space, else (a word longer than the limit) anywhere between two
@@ -262,9 +263,9 @@ def split(text: str, limit: int = LIMIT) -> list[str]:
 
 
 def _cut(text: str, limit: int) -> tuple[str, str]:
-    if width(text) <= limit:
+    if utf16_length(text) <= limit:
         return text, ""
-    end = len(head(text, limit - len(FENCE) - 1))
+    end = len(truncate_utf16(text, limit - len(FENCE) - 1))
     for mark in ("\n", " "):
         at = text.rfind(mark, 1, end + 1)
         if at > 0 and text[:at].rstrip().rstrip("`"):
@@ -272,7 +273,7 @@ def _cut(text: str, limit: int) -> tuple[str, str]:
     return text[:end], text[end:]
 
 
-def head(text: str, limit: int) -> str:
+def truncate_utf16(text: str, limit: int) -> str:
     """As much of the beginning of `text` as fits `limit` UTF-16 units."""
     used = 0
     for n, char in enumerate(text):

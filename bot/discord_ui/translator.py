@@ -8,10 +8,10 @@ from __future__ import annotations
 from discord import Locale, app_commands
 from discord.app_commands import TranslationContextLocation as Location
 
-from i18n.catalogue import name_of
-from i18n.reader import of_locale
+from i18n.catalogue import localized_name
+from i18n.reader import language_of_locale
 
-KINDS = {
+NAME_KINDS = {
     Location.command_name: "command",
     Location.group_name: "command",
     Location.parameter_name: "option",
@@ -32,7 +32,7 @@ class Translator(app_commands.Translator):
         locale: Locale,
         context: app_commands.TranslationContextTypes,
     ) -> str | None:
-        language, kind = of_locale(str(locale)), KINDS.get(context.location)
+        language, kind = language_of_locale(str(locale)), NAME_KINDS.get(context.location)
         if language is None or kind is None:
             return None
-        return name_of(language, kind, string.message)
+        return localized_name(language, kind, string.message)

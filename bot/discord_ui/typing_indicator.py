@@ -9,16 +9,16 @@ from contextlib import asynccontextmanager
 
 import discord
 
-from bot.discord_ui.http_errors import FAULTS
+from bot.discord_ui.http_errors import DISCORD_ERRORS
 
 log = logging.getLogger(__name__)
 
-SHOWN_S = 8.0
+TYPING_INTERVAL_S = 8.0
 """Seconds between two requests: Discord shows each for ten."""
 
 
 @asynccontextmanager
-async def typing(channel: discord.abc.Messageable) -> AsyncIterator[None]:
+async def show_typing(channel: discord.abc.Messageable) -> AsyncIterator[None]:
     """Show it until the end of the block."""
     showing = asyncio.create_task(_show(channel), name="typing")
     try:
@@ -32,6 +32,6 @@ async def _show(channel: discord.abc.Messageable) -> None:
     try:
         while True:
             await channel.typing()
-            await asyncio.sleep(SHOWN_S)
-    except FAULTS as e:
+            await asyncio.sleep(TYPING_INTERVAL_S)
+    except DISCORD_ERRORS as e:
         log.debug("cannot show that I am typing: %s", e)

@@ -9,12 +9,12 @@ import logging
 
 from bot.learning.consent import CONSENT_VERSION
 from core.errors import NoConsent
-from core.records import Example, ReplyRecord, Review
+from core.records import Example, ReplyRecord, ReviewStatus
 from data.storage.store import Store
 
 log = logging.getLogger(__name__)
 
-SOURCE = "chat"
+CHAT_SOURCE = "chat"
 
 
 class Collector:
@@ -52,7 +52,7 @@ async def collect(
     """
     if not (learn_from_chat and enabled and user_text.strip() and bot_text.strip()):
         return None
-    consent = await store.consent(record.scope, record.asked_by)
+    consent = await store.active_consent(record.scope, record.asked_by)
     if consent is None or consent.version < CONSENT_VERSION:
         return None
     try:
@@ -61,18 +61,18 @@ async def collect(
             user_text,
             bot_text,
             record.asked_by,
-            SOURCE,
+            CHAT_SOURCE,
             asked_by=record.asked_by,
             reply_id=record.reply_id,
             consent_version=consent.version,
-            status=Review.WAITING,
+            status=ReviewStatus.WAITING,
         )
     except NoConsent:  # it was withdrawn in this very moment
         return None
-    return await _still_said(store, record, example)
+    return await _keep_if_unchanged(store, record, example)
 
 
-async def _still_said(store: Store, record: ReplyRecord, example: Example) -> Example | None:
+async def _keep_if_unchanged(store: Store, record: ReplyRecord, example: Example) -> Example | None:
     """The example; taken out again if its messages were deleted or edited while it was stored."""
     said = await store.messages([record.asked_id, record.reply_id])
     if [one.message.content for one in said] == [example.user, example.bot]:

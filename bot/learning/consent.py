@@ -27,7 +27,7 @@ it until a new one is trained without it.
 This is for this server only. You can chat with me just the same if you say no."""
 )
 
-NOT_SWITCHED_ON = phrase(
+CHAT_LEARNING_OFF = phrase(
     "I do not learn from conversations: the operator has not switched it on. "
     "There is nothing that you need to agree to."
 )

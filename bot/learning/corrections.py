@@ -8,50 +8,52 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bot.discord_ui.errors import Refusal
-from bot.discord_ui.reply import head
-from core.records import Example, Review
+from bot.discord_ui.reply import truncate_utf16
+from core.records import Example, ReviewStatus
 from data.storage.store import Store
 from i18n.phrase import phrase
 
-LONGEST = 500
+MAX_EXAMPLE_CHARS = 500
 """Characters of a taught question or answer."""
-BOTH = phrase("Please give me both: what people say, and what I should answer.")
-SOURCE = "better answer"
-WEIGHT = 2
+BOTH_REQUIRED = phrase("Please give me both: what people say, and what I should answer.")
+CORRECTION_SOURCE = "better answer"
+CORRECTION_WEIGHT = 2
 """How often a better answer is learned: a plain example is learned once."""
 
 
 @dataclass(frozen=True, slots=True)
-class Lesson:
-    """A better answer that `teacher` is about to give to a reply.
+class Correction:
+    """A better answer that `author_id` is about to give to a reply.
 
-    `words` are those that the reply answers, where the teacher may be shown them as a question to
-    keep: `asked_by` wrote them. Otherwise they are "".
+    `question` are those that the reply answers, where the teacher may be shown them as a question
+    to keep: `asked_by` wrote them. Otherwise they are "".
     """
 
     scope: int
     reply_id: int
-    teacher: int
-    words: str = ""
+    author_id: int
+    question: str = ""
     asked_by: int | None = None
 
 
-async def begin(store: Store, scope: int, reply_id: int, teacher: int) -> Lesson:
+async def start_correction(store: Store, scope: int, reply_id: int, teacher: int) -> Correction:
     """A lesson with the question that was asked, if it is the teacher's own or its member agreed
     that their words are learned."""
-    nothing = Lesson(scope, reply_id, teacher)
-    record = await store.reply(reply_id)
+    nothing = Correction(scope, reply_id, teacher)
+    record = await store.reply_record(reply_id)
     if record is None or record.scope != scope:
         return nothing
-    if record.asked_by != teacher and await store.consent(scope, record.asked_by) is None:
+    if record.asked_by != teacher and await store.active_consent(scope, record.asked_by) is None:
         return nothing
     asked = await store.messages([record.asked_id])
-    words = head(asked[0].message.content.strip(), LONGEST).strip() if asked else ""
-    return Lesson(scope, reply_id, teacher, words, record.asked_by) if words else nothing
+    words = (
+        truncate_utf16(asked[0].message.content.strip(), MAX_EXAMPLE_CHARS).strip() if asked else ""
+    )
+    return Correction(scope, reply_id, teacher, words, record.asked_by) if words else nothing
 
 
-async def keep(
-    store: Store, lesson: Lesson, question: str, answer: str, *, approved: bool
+async def save_correction(
+    store: Store, lesson: Correction, question: str, answer: str, *, approved: bool
 ) -> Example:
     """Store what the teacher wrote.
 
@@ -61,16 +63,16 @@ async def keep(
     """
     question, answer = question.strip(), answer.strip()
     if not question or not answer:
-        raise Refusal(BOTH)
+        raise Refusal(BOTH_REQUIRED)
     return await store.add_example(
         lesson.scope,
         question,
         answer,
-        lesson.teacher,
-        SOURCE,
-        asked_by=lesson.asked_by if question == lesson.words else None,
+        lesson.author_id,
+        CORRECTION_SOURCE,
+        asked_by=lesson.asked_by if question == lesson.question else None,
         reply_id=lesson.reply_id,
         corrects=True,
-        weight=WEIGHT,
-        status=Review.APPROVED if approved else Review.WAITING,
+        weight=CORRECTION_WEIGHT,
+        status=ReviewStatus.APPROVED if approved else ReviewStatus.WAITING,
     )

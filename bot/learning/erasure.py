@@ -11,15 +11,16 @@ from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from core.records import TrainingJob
-from data.storage.erasure import finish_forgettings, forget
+from data.storage.erasure import erase_member, resume_erasures
 from data.storage.store import Store
-from data.storage.tombstones import ForgottenList
+from data.storage.tombstones import Tombstones
 from training.jobs.manager import TrainingManager
 
 
 @dataclass(frozen=True, slots=True)
-class Concern:
-    """What a scope has to know: `checkpoints` learned something that was taken back since.
+class AffectedScope:
+    """What a scope has to know: `checkpoints_trained_on` learned something that was taken back
+    since.
 
     `job_id` is the job that a clean retrain follows; `stopped` says that one had to be ended.
     """
@@ -32,62 +33,63 @@ class Concern:
 
 @dataclass(frozen=True, slots=True)
 class Withdrawal:
-    """A consent was withdrawn, if one `stood`; `erased` pairs waited for review."""
+    """A consent was withdrawn, if one `was_given`; `erased` pairs waited for review."""
 
-    stood: bool
+    was_given: bool
     erased: int
-    concerns: list[Concern]
+    affected_scopes: list[AffectedScope]
 
 
-Offer = Callable[[Concern], Awaitable[None]]
+PromptCleanRetrain = Callable[[AffectedScope], Awaitable[None]]
 
 
-class Forgetting:
+class Erasure:
     """Forgets members, one after the other. `offer` asks a scope for a clean retrain; `noted`
     keeps who was forgotten, should a backup bring them back."""
 
     def __init__(
-        self, store: Store, training: TrainingManager, offer: Offer, noted: ForgottenList
+        self, store: Store, training: TrainingManager, offer: PromptCleanRetrain, noted: Tombstones
     ) -> None:
         self._store = store
         self._training = training
-        self._offer = offer
-        self._noted = noted
+        self._prompt_clean_retrain = offer
+        self._erased_list = noted
         self._lock = asyncio.Lock()
 
-    async def forget(self, user_id: int) -> list[Concern]:
+    async def erase_member(self, user_id: int) -> list[AffectedScope]:
         """Erase a member's traces; what cannot be erased is what checkpoints learned.
 
-        Each scope concerned is asked for a clean retrain. If this is interrupted, `finish` goes on.
+        Each scope concerned is asked for a clean retrain. If this is interrupted, `resume_pending`
+        goes on.
 
         Raises:
             StoreError: not all of it is gone yet.
         """
-        found: list[Concern] = []
+        found: list[AffectedScope] = []
 
         async def outside(member: int) -> None:
-            found.extend(await self._outside(member))
+            found.extend(await self._erase_training_data(member))
 
-        await forget(self._store, user_id, outside=outside)
+        await erase_member(self._store, user_id, erase_external=outside)
         return found
 
-    async def under_way(self, user_id: int) -> bool:
+    async def is_pending(self, user_id: int) -> bool:
         """Whether something of a member who asked to be forgotten may still be there."""
-        return user_id in await self._store.unfinished_forgettings()
+        return user_id in await self._store.unfinished_erasures()
 
-    async def recall(self) -> None:
+    async def reapply_after_restore(self) -> None:
         """Begin again to forget whom a backup brought back that was made before.
 
         Raises:
             StoreError: the database, or the list of whom was forgotten, cannot be used.
         """
-        last = await self._store.last_written()
+        last = await self._store.last_write_time()
         if last is None:
             return
-        for user_id in await asyncio.to_thread(self._noted.since, last):
-            await self._store.begin_forgetting(user_id)
+        for user_id in await asyncio.to_thread(self._erased_list.since, last):
+            await self._store.begin_erasure(user_id)
 
-    async def finish(self) -> None:
+    async def resume_pending(self) -> None:
         """Go on with what was interrupted; a scope may then be asked a second time.
 
         Raises:
@@ -95,11 +97,11 @@ class Forgetting:
         """
 
         async def outside(member: int) -> None:
-            await self._outside(member)
+            await self._erase_training_data(member)
 
-        await finish_forgettings(self._store, outside=outside)
+        await resume_erasures(self._store, erase_external=outside)
 
-    async def withdraw(self, user_id: int, scope: int | None) -> Withdrawal:
+    async def withdraw_consent(self, user_id: int, scope: int | None) -> Withdrawal:
         """Withdraw a member's consent in a scope, in all of them if it is None.
 
         What was collected and waits for review goes; a job that is learning by this consent ends,
@@ -109,7 +111,7 @@ class Forgetting:
             stood = bool(await self._store.withdraw_consents(user_id))
         else:
             stood = await self._store.opt_out(scope, user_id)
-        erased = await self._store.remove_waiting(user_id, scope)
+        erased = await self._store.remove_pending_collected(user_id, scope)
         jobs = [job for job in await self._by_consent(user_id) if scope in (None, job.scope)]
         stopped = [job.id for job in jobs if not job.state.is_final]
         for job in jobs:
@@ -117,46 +119,50 @@ class Forgetting:
                 await self._training.discard(job)
         now = [one for job in jobs if (one := await self._store.job(job.id))]
         ended = [job for job in now if job.id in stopped]
-        for concern in await self._concerns(ended, stopped):
-            await self._offer(concern)
-        return Withdrawal(stood, erased, await self._concerns(now))
+        for concern in await self._affected_scopes(ended, stopped):
+            await self._prompt_clean_retrain(concern)
+        return Withdrawal(stood, erased, await self._affected_scopes(now))
 
     async def _by_consent(self, user_id: int) -> list[TrainingJob]:
         """The jobs that have words of a member which were not handed over on purpose."""
-        jobs = await self._store.jobs_with(user_id)
+        jobs = await self._store.jobs_with_member(user_id)
         versions = [(await self._store.job_sources(job.id)).get(user_id) for job in jobs]
         return [job for job, version in zip(jobs, versions, strict=True) if version is not None]
 
-    async def checkpoints(self, user_id: int, scope: int) -> tuple[str, ...]:
+    async def checkpoints_trained_on(self, user_id: int, scope: int) -> tuple[str, ...]:
         """The names of the scope's checkpoints that learned words of a member."""
-        jobs = [job for job in await self._store.learned_from(user_id) if job.scope == scope]
-        return tuple(name for one in await self._concerns(jobs) for name in one.checkpoints)
+        jobs = [
+            job for job in await self._store.jobs_trained_on_member(user_id) if job.scope == scope
+        ]
+        return tuple(name for one in await self._affected_scopes(jobs) for name in one.checkpoints)
 
-    async def _outside(self, user_id: int) -> list[Concern]:
+    async def _erase_training_data(self, user_id: int) -> list[AffectedScope]:
         async with self._lock:
-            jobs = await self._store.jobs_with(user_id)
+            jobs = await self._store.jobs_with_member(user_id)
             for job in jobs:
                 await self._training.discard(job)
             stopped = [job.id for job in jobs if not job.state.is_final]
-            found = await self._concerns(await self._store.jobs_with(user_id), stopped)
+            found = await self._affected_scopes(
+                await self._store.jobs_with_member(user_id), stopped
+            )
             for concern in found:
-                await self._offer(concern)
-            await self._store.remove_job_sources(user_id)
-            await asyncio.to_thread(self._noted.note, user_id)
+                await self._prompt_clean_retrain(concern)
+            await self._store.remove_sources_of_member(user_id)
+            await asyncio.to_thread(self._erased_list.add, user_id)
             return found
 
-    async def _concerns(
+    async def _affected_scopes(
         self, jobs: Iterable[TrainingJob], stopped: Collection[int] = ()
-    ) -> list[Concern]:
+    ) -> list[AffectedScope]:
         by_scope: dict[int, list[TrainingJob]] = {}
         for job in jobs:
             by_scope.setdefault(job.scope, []).append(job)
-        found = [await self._concern(scope, of, stopped) for scope, of in by_scope.items()]
+        found = [await self._affected_scope(scope, of, stopped) for scope, of in by_scope.items()]
         return [one for one in found if one.checkpoints or one.stopped]
 
-    async def _concern(
+    async def _affected_scope(
         self, scope: int, jobs: list[TrainingJob], stopped: Collection[int]
-    ) -> Concern:
+    ) -> AffectedScope:
         """What learned from these jobs' data, and what learned on from there."""
         learned = {job.checkpoint for job in jobs if job.checkpoint is not None}
         there = await asyncio.to_thread(self._training.checkpoints, scope)
@@ -166,9 +172,9 @@ class Forgetting:
             if folder.name in learned or learned.intersection(manifest.parents)
         )
         active = await self._store.active_model(scope)
-        made = await self._store.checkpoint_jobs(scope)
+        made = await self._store.jobs_with_checkpoint(scope)
         serving = [job.id for job in made if job.checkpoint == active and active in names]
-        return Concern(
+        return AffectedScope(
             scope=scope,
             checkpoints=names,
             job_id=serving[-1] if serving else jobs[-1].id,

@@ -8,25 +8,25 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from bot.chat.model_router import ModelSwitch
+from bot.chat.model_router import ModelRouter
 from core.records import TrainingJob
 from data.storage.store import Store
-from model.registry import ModelOption, find
+from model.registry import ModelOption, find_option
 from training.config import TrainingConfig, defaults_for
 from training.jobs.manager import TrainingManager
 
 
-def family(name: str) -> str:
+def base_family(name: str) -> str:
     """`tiny` for `tiny-3` and `tiny-3-1`: a checkpoint is named after what it comes from."""
     return re.sub(r"(-\d+)+$", "", name)
 
 
-async def usual_config(
-    models: ModelSwitch, scope: int, base: ModelOption, language: str
+async def default_config(
+    models: ModelRouter, scope: int, base: ModelOption, language: str
 ) -> TrainingConfig:
     """The settings of a retrain from that model, unless an admin chooses others. What it draws is
     labelled in the `language`."""
-    kind = family(base.name) if models.is_checkpoint(base) else base.name
+    kind = base_family(base.name) if models.is_checkpoint(base) else base.name
     return replace(
         defaults_for(kind, base.source),
         base_name=base.name,
@@ -39,7 +39,7 @@ async def usual_config(
 class CleanRetrains:
     """Retrains that begin at a model which never learned in the scope."""
 
-    def __init__(self, store: Store, models: ModelSwitch, training: TrainingManager) -> None:
+    def __init__(self, store: Store, models: ModelRouter, training: TrainingManager) -> None:
         self._store = store
         self._models = models
         self._training = training
@@ -53,18 +53,18 @@ class CleanRetrains:
 
         Raises:
             UnknownModel: that model is no longer among the options.
-            JobRunning, EmptyDataset, DiskFull, StoreError: as `TrainingManager.submit`.
+            JobAlreadyOpen, EmptyDataset, DiskFull, StoreError: as `TrainingManager.submit`.
         """
-        base = find(self._models.options(scope), await self._origin(scope, job_id))
+        base = find_option(self._models.options(scope), await self._root_base(scope, job_id))
         return await self._training.submit(
             scope=scope,
             requested_by=requested_by,
             channel_id=channel_id,
             base=base,
-            config=await usual_config(self._models, scope, base, language),
+            config=await default_config(self._models, scope, base, language),
         )
 
-    async def _origin(self, scope: int, job_id: int) -> str:
+    async def _root_base(self, scope: int, job_id: int) -> str:
         bases = {job.checkpoint: job.base_model for job in await self._store.jobs(scope)}
         job = await self._store.job(job_id)
         name = job.base_model if job and job.scope == scope else self._models.default.name

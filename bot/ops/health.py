@@ -14,21 +14,21 @@ import discord
 
 from core.errors import StoreError
 from data.storage.store import Store
-from i18n.phrase import Phrase, phrase, words
+from i18n.phrase import Phrase, message_of, phrase
 from i18n.reader import say
 from model.errors import ModelError
 from model.worker.client import WorkerClient
 
-CHECK_S = 5.0
+PROBE_TIMEOUT_S = 5.0
 """Seconds that each part gets to answer."""
 
 
-class Unwell(Exception):
+class ProbeFailed(Exception):
     """Something does not work as it should; the message says what."""
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ProbeResult:
     """What was found of a part: the seconds that it took to answer, or why it is not well."""
 
     seconds: float | None = None
@@ -46,7 +46,7 @@ class Part:
         return {"ok": True, "seconds": self.seconds}
 
 
-class Health:
+class HealthProbes:
     """Asks each part."""
 
     def __init__(self, bot: discord.Client, store: Store, worker: WorkerClient) -> None:
@@ -54,10 +54,10 @@ class Health:
         self._store = store
         self._worker = worker
 
-    async def check(self) -> dict[str, Part]:
+    async def check(self) -> dict[str, ProbeResult]:
         """Each part by its name; it takes little more than CHECK_S seconds."""
         asks = {"gateway": self._gateway, "database": self._database, "worker": self._ping}
-        parts = await asyncio.gather(*map(_asked, asks.values()))
+        parts = await asyncio.gather(*map(_run_probe, asks.values()))
         return dict(zip(asks, parts, strict=True))
 
     async def _gateway(self) -> float:
@@ -65,28 +65,30 @@ class Health:
         the connection is lost, and gives up one on which nothing came for a minute."""
         latency = self._bot.latency
         if self._bot.is_closed() or not self._bot.is_ready():
-            raise Unwell(phrase("The bot is not connected to Discord."))
-        if not latency <= CHECK_S:  # it may be infinite, or no number
-            raise Unwell(_slow(latency))
+            raise ProbeFailed(phrase("The bot is not connected to Discord."))
+        if not latency <= PROBE_TIMEOUT_S:  # it may be infinite, or no number
+            raise ProbeFailed(_slow(latency))
         return latency
 
     async def _database(self) -> float:
         asked = asyncio.get_running_loop().time()
-        await self._store.touch()
+        await self._store.check_writable()
         return asyncio.get_running_loop().time() - asked
 
     async def _ping(self) -> float:
-        return await self._worker.ping(CHECK_S)
+        return await self._worker.ping(PROBE_TIMEOUT_S)
 
 
-async def _asked(ask: Callable[[], Awaitable[float]]) -> Part:
+async def _run_probe(ask: Callable[[], Awaitable[float]]) -> ProbeResult:
     try:
-        async with asyncio.timeout(CHECK_S):
-            return Part(seconds=round(await ask(), 4))
+        async with asyncio.timeout(PROBE_TIMEOUT_S):
+            return ProbeResult(seconds=round(await ask(), 4))
     except TimeoutError:
-        return Part(reason=phrase("There was no answer within {seconds:.0f} s.", seconds=CHECK_S))
-    except (Unwell, StoreError, ModelError) as e:
-        return Part(reason=words(e))
+        return ProbeResult(
+            reason=phrase("There was no answer within {seconds:.0f} s.", seconds=PROBE_TIMEOUT_S)
+        )
+    except (ProbeFailed, StoreError, ModelError) as e:
+        return ProbeResult(reason=message_of(e))
 
 
 def _slow(latency: float) -> Phrase:

@@ -10,21 +10,25 @@ import json
 from typing import Any
 
 from i18n.phrase import phrase
-from i18n.reader import language, say
+from i18n.reader import current_language, say
 
-HERE = "127.0.0.1"
+LOOPBACK_HOST = "127.0.0.1"
 """Where the bot answers: this machine alone."""
-ANSWER_S = 15.0
+REQUEST_TIMEOUT_S = 15.0
 """Seconds that the bot gets; each part of it has less."""
-PARTS = {"gateway": phrase("gateway"), "database": phrase("database"), "worker": phrase("worker")}
+PROBE_LABELS = {
+    "gateway": phrase("gateway"),
+    "database": phrase("database"),
+    "worker": phrase("worker"),
+}
 
 
-def ask(port: int) -> tuple[bool, str]:
+def query_health(port: int) -> tuple[bool, str]:
     """Whether the bot on this machine is well, and how each part of it is, in a line each, in the
     language of whoever reads."""
-    connection = http.client.HTTPConnection(HERE, port, timeout=ANSWER_S)
+    connection = http.client.HTTPConnection(LOOPBACK_HOST, port, timeout=REQUEST_TIMEOUT_S)
     try:
-        connection.request("GET", "/healthz", headers={"Accept-Language": language()})
+        connection.request("GET", "/healthz", headers={"Accept-Language": current_language()})
         answer = connection.getresponse()
         found = json.loads(answer.read())
         lines = [_line(name, part) for name, part in found.items() if isinstance(part, dict)]
@@ -38,4 +42,4 @@ def ask(port: int) -> tuple[bool, str]:
 
 def _line(name: str, part: dict[str, Any]) -> str:
     how = say("well") if part.get("ok") else part.get("reason")
-    return f"{say(PARTS.get(name, name))}: {how}"
+    return f"{say(PROBE_LABELS.get(name, name))}: {how}"

@@ -14,43 +14,49 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from bot.settings import DATABASE, Settings, SettingsError, prepare_home
+from bot.settings import DATABASE_FILE, Settings, SettingsError, prepare_home
 from core.errors import StoreError
 from data.storage.backup import newest_backup
-from data.storage.files import is_sqlite, problem, read_only, set_aside
+from data.storage.files import connect_read_only, integrity_problem, is_sqlite, set_aside
 from data.storage.store import Store, open_store
 from i18n.phrase import Phrase, phrase
 
 log = logging.getLogger(__name__)
 
-LOCK = "gpt2bot.lock"
+LOCK_FILE = "gpt2bot.lock"
 """The file in the home that a running bot holds."""
-CHECK = "check of the database"
-CHECK_S = 2.0
+CHECK_TASK_NAME = "check of the database"
+CHECK_WAIT_S = 2.0
 """Seconds that the start waits for the check of the database; a larger one is checked on while
 the bot runs. (0.5 s for a million messages.)"""
-ABOUT_NEW = phrase("It was damaged at the last start, so I began a new one. The log says more.")
-ABOUT_DAMAGED = phrase("It is damaged. The log says more.")
+DATABASE_REPLACED = phrase(
+    "It was damaged at the last start, so I began a new one. The log says more."
+)
+DATABASE_DAMAGED = phrase("It is damaged. The log says more.")
 
 
 @contextmanager
-def alone(settings: Settings, otherwise: Phrase | None = None) -> Iterator[None]:
+def single_instance_lock(
+    settings: Settings, conflict_message: Phrase | None = None
+) -> Iterator[None]:
     """Hold the home, so that no other bot runs on it; the system lets go of it at our death.
 
     Raises:
-        SettingsError: a bot runs there, which `otherwise` may say in its own way; or it cannot be
-            told.
+        SettingsError: a bot runs there, which `conflict_message` may say in its own way; or it
+            cannot be told.
     """
     prepare_home(settings)
     home = settings.gpt2bot_home
-    lock = FileLock(home / LOCK, timeout=0)
+    lock = FileLock(home / LOCK_FILE, timeout=0)
     try:
         lock.acquire()
     except Timeout as e:
-        raise SettingsError(otherwise or _runs_already(home)) from e
+        raise SettingsError(conflict_message or _runs_already(home)) from e
     except OSError as e:
         raise SettingsError(
-            phrase("The file {file} cannot be locked: {why}.", file=home / LOCK, why=e.strerror)
+            phrase(
+                "The file {file} cannot be locked: {why}.", file=home / LOCK_FILE, why=e.strerror
+            )
         ) from e
     try:
         yield
@@ -67,24 +73,24 @@ def _runs_already(home: Path) -> Phrase:
 
 
 @asynccontextmanager
-async def open_whole(home: Path, *, collected: bool) -> AsyncIterator[Store]:
+async def open_or_recover(home: Path, *, collected: bool) -> AsyncIterator[Store]:
     """Open the database after a look at whether it is whole; a damaged one is set aside, and a new
     one begun. Where the look takes long it goes on meanwhile, and what it finds is only told.
 
     Raises:
         StoreError: it cannot be opened.
     """
-    database = home / DATABASE
-    check = asyncio.create_task(find_damage(database), name=CHECK)
+    database = home / DATABASE_FILE
+    check = asyncio.create_task(find_damage(database), name=CHECK_TASK_NAME)
     try:
-        await asyncio.wait({check}, timeout=CHECK_S)
+        await asyncio.wait({check}, timeout=CHECK_WAIT_S)
         known = check.done()
-        begun = await _begin_anew(database, check) if known else None
-        async with open_store(database, collected=collected) as store:
-            store.trouble = begun
+        begun = await _quarantine_damaged(database, check) if known else None
+        async with open_store(database, include_collected=collected) as store:
+            store.health_warning = begun
             if not known:
                 log.info("the check of the database takes long and goes on meanwhile")
-                check.add_done_callback(lambda done: _tell(done, database, store))
+                check.add_done_callback(lambda done: _report_damage(done, database, store))
             yield store
     finally:
         check.cancel()
@@ -97,10 +103,10 @@ async def find_damage(database: Path) -> str | None:
     try:
         if not await asyncio.to_thread(is_sqlite, database):
             return None
-        db = read_only(database)
+        db = connect_read_only(database)
     except (OSError, sqlite3.Error):
         return None
-    looking = asyncio.ensure_future(asyncio.to_thread(_look, db))
+    looking = asyncio.ensure_future(asyncio.to_thread(_quick_check, db))
     try:
         return await asyncio.shield(looking)
     except asyncio.CancelledError:
@@ -111,14 +117,14 @@ async def find_damage(database: Path) -> str | None:
         db.close()
 
 
-def _look(db: sqlite3.Connection) -> str | None:
+def _quick_check(db: sqlite3.Connection) -> str | None:
     try:
-        return problem(db, "quick_check")
+        return integrity_problem(db, "quick_check")
     except sqlite3.Error:
         return None
 
 
-async def _begin_anew(database: Path, check: asyncio.Task[str | None]) -> str | None:
+async def _quarantine_damaged(database: Path, check: asyncio.Task[str | None]) -> str | None:
     """Set a damaged database aside; what to tell people who ask."""
     found = check.result()
     if found is None:
@@ -136,18 +142,18 @@ async def _begin_anew(database: Path, check: asyncio.Task[str | None]) -> str | 
         ) from e
     log.error(
         "The database was damaged (%s). It is now %s, and a new one was begun. %s",
-        found, aside, _way_back(database),
+        found, aside, _recovery_hint(database),
     )  # fmt: skip
-    return ABOUT_NEW
+    return DATABASE_REPLACED
 
 
-def _tell(check: asyncio.Task[str | None], database: Path, store: Store) -> None:
+def _report_damage(check: asyncio.Task[str | None], database: Path, store: Store) -> None:
     if not check.cancelled() and (found := check.result()):
-        store.trouble = ABOUT_DAMAGED
-        log.error("The database is damaged (%s). %s", found, _way_back(database))
+        store.health_warning = DATABASE_DAMAGED
+        log.error("The database is damaged (%s). %s", found, _recovery_hint(database))
 
 
-def _way_back(database: Path) -> str:
+def _recovery_hint(database: Path) -> str:
     backup = newest_backup(database)
     if backup is None:
         return "There is no backup of it."

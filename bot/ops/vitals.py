@@ -20,39 +20,39 @@ import psutil
 
 from bot.chat.manager import ConversationManager
 from core.errors import StoreError
-from core.metrics import Vitals
+from core.metrics import VitalSigns
 from core.records import JobState
 from data.storage.store import Store
 from model.worker.client import WorkerClient
-from training.checkpoint_retention import CheckpointShelf
+from training.checkpoint_retention import CheckpointRetention
 
 log = logging.getLogger(__name__)
 
-STORE_S = 5.0
+DATABASE_TIMEOUT_S = 5.0
 """Seconds that the database gets to answer."""
-LAG_S = 0.5
+LAG_INTERVAL_S = 0.5
 """Seconds between two looks at how late the event loop is."""
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class VitalSignsCollector:
     """A look at all of the bot; `database` is its file."""
 
     bot: discord.Client
     store: Store
     worker: WorkerClient
     conversations: ConversationManager
-    shelf: CheckpointShelf
+    shelf: CheckpointRetention
     database: Path
 
-    async def now(self) -> Vitals:
+    async def collect(self) -> VitalSigns:
         """How things are now."""
-        checkpoints, taken = await asyncio.to_thread(self.shelf.total)
-        return Vitals(
-            gateway_latency_s=_known(self.bot.latency),
+        checkpoints, taken = await asyncio.to_thread(self.shelf.usage)
+        return VitalSigns(
+            gateway_latency_s=_finite_or_inf(self.bot.latency),
             guilds=len(self.bot.guilds),
-            turns=self.conversations.turns,
-            worker_requests=self.worker.requests,
+            queue_counts=self.conversations.queue_counts,
+            worker_requests=self.worker.num_pending,
             worker_restarts=self.worker.restarts,
             jobs=await self._jobs(),
             database_bytes=_size(self.database),
@@ -63,15 +63,15 @@ class Look:
 
     async def _jobs(self) -> dict[str, int] | None:
         try:
-            async with asyncio.timeout(STORE_S):
-                counted = Counter(job.state for job in await self.store.open_jobs())
+            async with asyncio.timeout(DATABASE_TIMEOUT_S):
+                counted = Counter(job.state for job in await self.store.unfinished_jobs())
         except (StoreError, TimeoutError) as e:
             log.warning("the training jobs cannot be counted: %s", e)
             return None
         return {str(state): counted[state] for state in JobState if not state.is_final}
 
 
-def _known(latency_s: float) -> float:
+def _finite_or_inf(latency_s: float) -> float:
     """discord.py says "not a number" before the first connection: no alert would see that."""
     return math.inf if math.isnan(latency_s) else latency_s
 
@@ -92,10 +92,10 @@ def _memory(processes: Mapping[str, int | None]) -> dict[str, int]:
     return found
 
 
-async def watch_loop(late: Callable[[float], None]) -> None:
+async def measure_event_loop_lag(late: Callable[[float], None]) -> None:
     """Tell, again and again, how late the event loop comes to what is due."""
     loop = asyncio.get_running_loop()
     while True:
-        due = loop.time() + LAG_S
-        await asyncio.sleep(LAG_S)
+        due = loop.time() + LAG_INTERVAL_S
+        await asyncio.sleep(LAG_INTERVAL_S)
         late(max(0.0, loop.time() - due))

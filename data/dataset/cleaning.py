@@ -1,6 +1,7 @@
 """What of a data set is learned. Pure: examples in, examples out.
 
-Knows the order: the rules (`data.dataset.rules`), masking (`data.dataset.pii`), then what is left out and why.
+Knows the order: the rules (`data.dataset.rules`), masking (`data.dataset.pii`), then what is left
+out and why.
 """
 
 from __future__ import annotations
@@ -9,49 +10,50 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from core.japanese import NARROW
+from core.japanese import FULL_WIDTH_TO_ASCII
 from core.records import Example
-from data.dataset.dedup import normal_form
-from data.dataset.pii import mask
-from data.dataset.rules import RULES, STAND_IN, changes, is_command
-from data.dataset.samples import MASKED, sample
+from data.dataset.dedup import dedup_key
+from data.dataset.pii import mask_pii
+from data.dataset.rules import PLACEHOLDER, RULES, apply_rules, is_command
+from data.dataset.samples import PII_RULE, find_sample
 from i18n.phrase import phrase
 
-ALWAYS_KEPT = 100
+MIN_AUTHOR_CAP = 100
 """Examples that an author may have taught, whatever share of all that is."""
-LONGEST = 1000
+MAX_LEARNED_CHARS = 1000
 """Characters of a question or an answer that are learned."""
-BY_HAND = "teach"
+TEACH_SOURCE = "teach"
 """The source of what people write on purpose: there an answer may be a command ("!help")."""
-BLANKS = dict.fromkeys(map(ord, "\u200c\u200d\ufe0e\ufe0f"))
+BLANK_CHARS = dict.fromkeys(map(ord, "\u200c\u200d\ufe0e\ufe0f"))
 """Characters that the rules leave and that show nothing when they are alone."""
 NO_RULES = frozenset[str]()
 
-EMPTY = phrase("empty after cleaning")
-BARE = phrase("nothing left but a link, code or a mention")
-COMMAND = phrase("a command to a bot")
-TOO_LONG = phrase("too long")
-AFTER = phrase("after a turn that was left out")
-REPEATED = phrase("nearly the same as a newer one")
-CORRECTED = phrase("answered again later (the newest answer counts)")
-OVER_SHARE = phrase("over one author's share")
+REASON_EMPTY = phrase("empty after cleaning")
+REASON_PLACEHOLDERS_ONLY = phrase("nothing left but a link, code or a mention")
+REASON_COMMAND = phrase("a command to a bot")
+REASON_TOO_LONG = phrase("too long")
+REASON_MISSING_CONTEXT = phrase("after a turn that was left out")
+REASON_NEAR_DUPLICATE = phrase("nearly the same as a newer one")
+REASON_SUPERSEDED = phrase("answered again later (the newest answer counts)")
+REASON_AUTHOR_CAP = phrase("over one author's share")
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
     """What is learned, and what became of the rest.
 
-    `kept` by id, cleaned; `dropped` and `masked` count by reason and by kind, in words; `by_source`
-    and `by_author` count what is kept. `changed` says for each rule how many of `kept` it changed,
-    `samples` gives a text before and after for most of them, cut, without anything private.
+    `kept` by id, cleaned; `dropped` and `pii_counts` count by reason and by kind, in words;
+    `by_source` and `by_author` count what is kept. `rule_counts` says for each rule how many of
+    `kept` it changed, `samples` gives a text before and after for most of them, cut, without
+    anything private.
     """
 
     kept: tuple[Example, ...]
     dropped: Mapping[str, int]
-    masked: Mapping[str, int]
+    pii_counts: Mapping[str, int]
     by_source: Mapping[str, int]
     by_author: Mapping[int, int]
-    changed: Mapping[str, int]
+    rule_counts: Mapping[str, int]
     samples: Mapping[str, tuple[str, str]]
 
 
@@ -59,30 +61,30 @@ class Selection:
 class _Cleaned:
     """An example, as it was taught and cleaned; the rules that changed it; what was masked."""
 
-    taught: Example
+    original: Example
     example: Example
     rules: frozenset[str]
-    masked: Counter[str]
+    pii_counts: Counter[str]
 
 
-def select(
-    examples: Iterable[Example], *, author_share: float = 0.5, longest: int = LONGEST
+def select_examples(
+    examples: Iterable[Example], *, author_share: float = 0.5, max_chars: int = MAX_LEARNED_CHARS
 ) -> Selection:
     """Clean the examples, and leave out what should not be learned.
 
     Left out are, in this order: texts that say nothing, commands to bots, texts of more than
-    `longest` characters (each with the later turns of its conversation); all but the newest of
+    `max_chars` characters (each with the later turns of its conversation); all but the newest of
     those that are nearly the same; all but the newest answer to a question; and the oldest of an
     author who taught more than `author_share` of all, but for ALWAYS_KEPT (1.0 switches this off,
     and who is alone is never cut). Conversations are repeated or over a share as a whole.
     """
     cleaned = {one.id: _clean(one) for one in examples}
     dropped: Counter[str] = Counter()
-    left = _without_faults((one.example for one in cleaned.values()), longest, dropped)
+    left = _drop_unusable((one.example for one in cleaned.values()), max_chars, dropped)
     for reason, leave_out in (
-        (REPEATED, without_repeats),
-        (CORRECTED, newest_answers),
-        (OVER_SHARE, lambda some: _capped(some, author_share)),
+        (REASON_NEAR_DUPLICATE, drop_near_duplicates),
+        (REASON_SUPERSEDED, keep_newest_answers),
+        (REASON_AUTHOR_CAP, lambda some: _cap_author_share(some, author_share)),
     ):
         before, left = len(left), leave_out(left)
         dropped[reason] = before - len(left)
@@ -91,15 +93,15 @@ def select(
 
 def _selection(kept: Sequence[_Cleaned], dropped: Mapping[str, int]) -> Selection:
     changed = Counter(name for one in kept for name in one.rules)
-    rules = [name for name in (*RULES, MASKED) if name in changed]
-    samples = {name: sample(name, _texts(kept, name)) for name in rules}
+    rules = [name for name in (*RULES, PII_RULE) if name in changed]
+    samples = {name: find_sample(name, _texts(kept, name)) for name in rules}
     return Selection(
         kept=tuple(one.example for one in kept),
         dropped={reason: count for reason, count in dropped.items() if count},
-        masked=sum((one.masked for one in kept if one.masked), Counter()),
+        pii_counts=sum((one.pii_counts for one in kept if one.pii_counts), Counter()),
         by_source=Counter(one.example.source for one in kept),
         by_author=Counter(one.example.author_id for one in kept),
-        changed={name: changed[name] for name in rules},
+        rule_counts={name: changed[name] for name in rules},
         samples={name: shown for name, shown in samples.items() if shown},
     )
 
@@ -108,73 +110,73 @@ def _texts(kept: Iterable[_Cleaned], rule: str) -> Iterator[str]:
     """As they were taught: those that the rule may have changed."""
     for one in kept:
         if rule in one.rules:
-            yield from (one.taught.user, one.taught.bot)
+            yield from (one.original.user, one.original.bot)
 
 
 def _clean(taught: Example) -> _Cleaned:
     rules: set[str] = set()
     texts, masked = [], Counter[str]()
     for text in (taught.user, taught.bot):
-        for change in changes(text):
+        for change in apply_rules(text):
             rules.add(change.rule)
             text = change.after
-        text, found = mask(text)
+        text, found = mask_pii(text)
         masked.update(found)
         texts.append(text)
     if masked:
-        rules.add(MASKED)
+        rules.add(PII_RULE)
     if not rules:
         return _Cleaned(taught, taught, NO_RULES, masked)
     user, bot = texts
     return _Cleaned(taught, replace(taught, user=user, bot=bot), frozenset(rules), masked)
 
 
-def _without_faults(
+def _drop_unusable(
     examples: Iterable[Example], longest: int, dropped: Counter[str]
 ) -> list[Example]:
     """Without what nobody should learn, and what followed it: those turns lack their context."""
     left = []
-    for turns in _conversations(examples):
+    for turns in _group_by_conversation(examples):
         for place, one in enumerate(turns):
-            if reason := _fault(one, longest):
+            if reason := _drop_reason(one, longest):
                 dropped[reason] += 1
-                dropped[AFTER] += len(turns) - place - 1
+                dropped[REASON_MISSING_CONTEXT] += len(turns) - place - 1
                 break
             left.append(one)
     return sorted(left, key=_id)
 
 
-def _fault(one: Example, longest: int) -> str | None:
+def _drop_reason(one: Example, longest: int) -> str | None:
     """Why the example should not be learned, whatever the others are."""
     sides = (one.user, one.bot)
-    if not all(_says(side) for side in sides):
-        return EMPTY
-    if not all(_says(STAND_IN.sub("", side)) for side in sides if "[" in side):
-        return BARE
-    if is_command(one.user) or (one.source != BY_HAND and is_command(one.bot)):
-        return COMMAND
-    return TOO_LONG if max(map(len, sides)) > longest else None
+    if not all(_has_visible_text(side) for side in sides):
+        return REASON_EMPTY
+    if not all(_has_visible_text(PLACEHOLDER.sub("", side)) for side in sides if "[" in side):
+        return REASON_PLACEHOLDERS_ONLY
+    if is_command(one.user) or (one.source != TEACH_SOURCE and is_command(one.bot)):
+        return REASON_COMMAND
+    return REASON_TOO_LONG if max(map(len, sides)) > longest else None
 
 
-def _says(text: str) -> bool:
+def _has_visible_text(text: str) -> bool:
     """Whether there is anything to see."""
-    return bool((text if text.isascii() else text.translate(BLANKS)).strip())
+    return bool((text if text.isascii() else text.translate(BLANK_CHARS)).strip())
 
 
-def without_repeats(examples: Iterable[Example]) -> list[Example]:
+def drop_near_duplicates(examples: Iterable[Example]) -> list[Example]:
     """Of pairs, and of whole conversations, that are nearly the same, the newest. By id.
 
-    Nearly the same: as `data.dataset.dedup.normal_form` sees them. A single pair is no repeat of a turn
-    in a conversation, since that one has a context.
+    Nearly the same: as `data.dataset.dedup.dedup_key` sees them. A single pair is no repeat of a
+    turn in a conversation, since that one has a context.
     """
     newest: dict[tuple[object, ...], list[Example]] = {}
-    for turns in _conversations(examples):
-        forms = ((normal_form(one.user), normal_form(one.bot)) for one in turns)
+    for turns in _group_by_conversation(examples):
+        forms = ((dedup_key(one.user), dedup_key(one.bot)) for one in turns)
         newest[(bool(turns[0].conversation), *forms)] = turns
     return sorted((one for turns in newest.values() for one in turns), key=_id)
 
 
-def newest_answers(examples: Iterable[Example]) -> list[Example]:
+def keep_newest_answers(examples: Iterable[Example]) -> list[Example]:
     """Of examples with the same question, the newest: teaching it again corrects it. By id.
 
     Questions are the same if they differ only in case, in white space and in full width. In a
@@ -182,19 +184,20 @@ def newest_answers(examples: Iterable[Example]) -> list[Example]:
     """
     newest: dict[str | int, Example] = {}
     for one in sorted(examples, key=_id):
-        asked = one.user.translate(NARROW).casefold()
+        asked = one.user.translate(FULL_WIDTH_TO_ASCII).casefold()
         newest[one.id if one.conversation else " ".join(asked.split())] = one
     return sorted(newest.values(), key=_id)
 
 
-def _capped(examples: Sequence[Example], share: float) -> list[Example]:
+def _cap_author_share(examples: Sequence[Example], share: float) -> list[Example]:
     """Without the oldest of authors who have more than their share; conversations go whole."""
-    groups = _conversations(examples)
+    groups = _group_by_conversation(examples)
     counts: Counter[int] = Counter()
     for turns in groups:
         counts[turns[0].author_id] += len(turns)
     surplus = {
-        author: count - _most(len(examples) - count, share) for author, count in counts.items()
+        author: count - _author_cap(len(examples) - count, share)
+        for author, count in counts.items()
     }
     kept = []
     for turns in groups:  # the oldest come first
@@ -205,14 +208,14 @@ def _capped(examples: Sequence[Example], share: float) -> list[Example]:
     return sorted(kept, key=_id)
 
 
-def _most(of_others: int, share: float) -> float:
+def _author_cap(of_others: int, share: float) -> float:
     """How many examples an author may have beside those of others, to be `share` of all."""
     if share >= 1 or not of_others:
         return float("inf")
-    return max(ALWAYS_KEPT, int(share / (1 - share) * of_others))
+    return max(MIN_AUTHOR_CAP, int(share / (1 - share) * of_others))
 
 
-def _conversations(examples: Iterable[Example]) -> list[list[Example]]:
+def _group_by_conversation(examples: Iterable[Example]) -> list[list[Example]]:
     """The turns of each conversation in their order, a single pair as one of its own; by their
     newest id."""
     groups: dict[str | int, list[Example]] = {}

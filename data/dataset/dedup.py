@@ -5,19 +5,19 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from core.japanese import FULL_WIDTH, SPACELESS, WORD_ENDS
+from core.japanese import FULL_WIDTH, JAPANESE_LETTERS, LATIN_WORD_END
 
-DRAWN_OUT = re.compile(r"([^\W\d_])\1{2,}")
+REPEATED_LETTERS = re.compile(r"([^\W\d_])\1{2,}")
 """A letter three times or more: no word is spelled so, and digits are not letters."""
 LAUGHTER = re.compile(
-    rf"(?<![w\uff57])(?<=[{SPACELESS}{FULL_WIDTH}])[w\uff57]++{WORD_ENDS}"
+    rf"(?<![w\uff57])(?<=[{JAPANESE_LETTERS}{FULL_WIDTH}])[w\uff57]++{LATIN_WORD_END}"
     r"|[(\uff08]笑[)\uff09]"
 )
 """“すごいｗｗｗ（笑）”: no words either."""
-NAMED_EMOJI = re.compile(r":(?=\w*[^\W\d])\w{2,32}:")
+EMOJI_SHORTCODE = re.compile(r":(?=\w*[^\W\d])\w{2,32}:")
 
 
-def normal_form(text: str) -> str:
+def dedup_key(text: str) -> str:
     """What nearly equal texts have in common: words in lower case, without punctuation and emoji.
 
     A letter that is drawn out ("heyyy") counts once, while "good" stays apart from "god". Marks on
@@ -27,12 +27,12 @@ def normal_form(text: str) -> str:
     text = " ".join(text.casefold().split())
     if not text.isascii():
         text = LAUGHTER.sub("", text) or text
-    spoken = NAMED_EMOJI.sub(" ", text) if ":" in text else text
-    words = " ".join(spoken.translate(_KEPT).split())
-    return DRAWN_OUT.sub(r"\1", words) or text
+    spoken = EMOJI_SHORTCODE.sub(" ", text) if ":" in text else text
+    words = " ".join(spoken.translate(_WORD_CHARS).split())
+    return REPEATED_LETTERS.sub(r"\1", words) or text
 
 
-class _Kept(dict[int, int | None]):
+class _WordCharTable(dict[int, int | None]):
     """For `str.translate`: letters, their marks, numbers and spaces stay. Fills itself."""
 
     def __missing__(self, code: int) -> int | None:
@@ -41,4 +41,4 @@ class _Kept(dict[int, int | None]):
         return self.setdefault(code, code if stays else None)
 
 
-_KEPT = _Kept()
+_WORD_CHARS = _WordCharTable()

@@ -12,53 +12,60 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
-from core.japanese import SPACELESS
+from core.japanese import JAPANESE_LETTERS
 from i18n.phrase import phrase
 
-SUSPECT, KEYS = re.compile(r"[0-9@\uff20]"), ("PRIVATE KEY", "AKIA", "ASIA")
+PII_HINT, KEY_MARKERS = re.compile(r"[0-9@\uff20]"), ("PRIVATE KEY", "AKIA", "ASIA")
 """Whatever is masked has one of these, most messages have none."""
 MANY_DIGITS = re.compile(r"(?:[0-9][^0-9]{0,9}){7}")
 """What a number of a card or a phone has; most texts with a digit have not."""
-FEWEST_DIGITS = 4
+MIN_DISTINCT_DIGITS = 4
 """A number of fewer different digits, such as +1000000000, is not one to call."""
 
-SIGNS = {"\uff0d": "-", "\u30fc": "-", "\u2212": "-", "\u2010": "-", "\uff08": "(", "\uff09": ")"}
-BETWEEN_DIGITS = re.compile(rf"(?<=[0-9])[{''.join(SIGNS)}](?=[0-9])")
+SIGN_TO_ASCII = {
+    "\uff0d": "-",
+    "\u30fc": "-",
+    "\u2212": "-",
+    "\u2010": "-",
+    "\uff08": "(",
+    "\uff09": ")",
+}
+BETWEEN_DIGITS = re.compile(rf"(?<=[0-9])[{''.join(SIGN_TO_ASCII)}](?=[0-9])")
 """How hyphens and brackets in numbers come out of a Japanese keyboard."""
-JAPANESE = re.compile(f"[{SPACELESS}]")
+JAPANESE = re.compile(f"[{JAPANESE_LETTERS}]")
 
 
-def mask(text: str) -> tuple[str, Counter[str]]:
+def mask_pii(text: str) -> tuple[str, Counter[str]]:
     """The text with `[e-mail address]` and the like for what was found, and how often which was."""
     found: Counter[str] = Counter()
-    while SUSPECT.search(text) or any(key in text for key in KEYS):
+    while PII_HINT.search(text) or any(key in text for key in KEY_MARKERS):
         before = found.total()
         many = MANY_DIGITS.search(text) is not None
-        for kind in KINDS if many else FEW_DIGITS_KINDS:
+        for kind in PII_KINDS if many else PII_KINDS_WITHOUT_NUMBERS:
             text = _mask_kind(kind, text, found)
         if found.total() == before:  # what was next to something masked may stand alone now
             break
     return text, found
 
 
-def is_webhook(address: str) -> bool:
+def is_webhook_url(address: str) -> bool:
     """Whether whoever knows the address can post there."""
     return WEBHOOK.match(address) is not None
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
-    """`pattern` finds candidates, `holds` says of each whether it is one."""
+class PiiKind:
+    """`pattern` finds candidates, `is_valid` says of each whether it is one."""
 
     name: str
     pattern: re.Pattern[str]
-    holds: Callable[[str], bool] = lambda _: True
+    is_valid: Callable[[str], bool] = lambda _: True
 
 
-def _mask_kind(kind: Kind, text: str, found: Counter[str]) -> str:
+def _mask_kind(kind: PiiKind, text: str, found: Counter[str]) -> str:
     parts, done = [], 0
-    for match in kind.pattern.finditer(_apart(text)):
-        if kind.holds(match["it"]):
+    for match in kind.pattern.finditer(_isolate_japanese(text)):
+        if kind.is_valid(match["it"]):
             found[kind.name] += 1
             start, end = match.span("it")
             parts += [text[done:start], f"[{kind.name}]"]
@@ -66,12 +73,12 @@ def _mask_kind(kind: Kind, text: str, found: Counter[str]) -> str:
     return "".join([*parts, text[done:]])
 
 
-def _apart(text: str) -> str:
+def _isolate_japanese(text: str) -> str:
     """The text with a comma for each Japanese letter, and ASCII for signs between digits: what
     stands beside Japanese, which has no spaces, is a word of its own. As long as the text."""
     if text.isascii():
         return text
-    return JAPANESE.sub("\u3001", BETWEEN_DIGITS.sub(lambda sign: SIGNS[sign[0]], text))
+    return JAPANESE.sub("\u3001", BETWEEN_DIGITS.sub(lambda sign: SIGN_TO_ASCII[sign[0]], text))
 
 
 def _pattern(text: str) -> re.Pattern[str]:
@@ -79,14 +86,14 @@ def _pattern(text: str) -> re.Pattern[str]:
     return re.compile(text if "?P<it>" in text else f"(?P<it>{text}\n)", re.VERBOSE)
 
 
-def _is_card(text: str) -> bool:
+def _passes_luhn(text: str) -> bool:
     """Whether the last digit is the check digit of the others (ISO/IEC 7812-1, Luhn)."""
     digits = [int(one) for one in reversed(text) if one.isdigit()]
     doubled = [sum(divmod(2 * one, 10)) for one in digits[1::2]]
     return (sum(digits[::2]) + sum(doubled)) % 10 == 0
 
 
-def _is_address(text: str) -> bool:
+def _is_personal_ip(text: str) -> bool:
     """Whether it is somebody's address: not this machine's own, and no number of a version."""
     try:
         address = ip_address(text)
@@ -104,7 +111,7 @@ def _is_phone(text: str) -> bool:
     """At most 15 digits (ITU-T E.164), and not a date."""
     digits = re.sub("[^0-9]", "", text)
     pairs = re.fullmatch(r"(?:0[0-9][ .-]){4}0[0-9]", text)  # 01 02 03 04 05 is counting
-    return 7 <= len(digits) <= 15 and len(set(digits)) >= FEWEST_DIGITS and not pairs
+    return 7 <= len(digits) <= 15 and len(set(digits)) >= MIN_DISTINCT_DIGITS and not pairs
 
 
 WEBHOOK = _pattern(
@@ -184,7 +191,7 @@ PHONE = _pattern(
     ) (?! [ ]?[0-9] | \w | [.,:/-][0-9] )
     """
 )
-CALLED = _pattern(
+PHONE_AFTER_KEYWORD = _pattern(
     r"""
     (?i: \b (?:phone|telephone|tel|mobile|cell|whatsapp|handy|call[ ]me|text[ ]me) \b )
     (?i: [ ](?:number|no|nr|at|on|is) ){0,2} [ ]? [.:]? [ ]?
@@ -192,15 +199,17 @@ CALLED = _pattern(
     """
 )
 
-KINDS = (
-    Kind(phrase("webhook address"), WEBHOOK),
-    Kind(phrase("Discord token"), DISCORD_TOKEN),
-    Kind(phrase("secret key"), SECRET_KEY),
-    Kind(phrase("e-mail address"), EMAIL),
-    Kind(phrase("card number"), CARD, _is_card),
-    Kind(phrase("IP address"), IP_ADDRESS, _is_address),
-    Kind(phrase("phone number"), PHONE, _is_phone),
-    Kind(phrase("phone number"), CALLED, _is_phone),
+PII_KINDS = (
+    PiiKind(phrase("webhook address"), WEBHOOK),
+    PiiKind(phrase("Discord token"), DISCORD_TOKEN),
+    PiiKind(phrase("secret key"), SECRET_KEY),
+    PiiKind(phrase("e-mail address"), EMAIL),
+    PiiKind(phrase("card number"), CARD, _passes_luhn),
+    PiiKind(phrase("IP address"), IP_ADDRESS, _is_personal_ip),
+    PiiKind(phrase("phone number"), PHONE, _is_phone),
+    PiiKind(phrase("phone number"), PHONE_AFTER_KEYWORD, _is_phone),
 )
 """In the order in which they are looked for: what is within an address is not looked at again."""
-FEW_DIGITS_KINDS = tuple(kind for kind in KINDS if kind.pattern not in (CARD, PHONE, CALLED))
+PII_KINDS_WITHOUT_NUMBERS = tuple(
+    kind for kind in PII_KINDS if kind.pattern not in (CARD, PHONE, PHONE_AFTER_KEYWORD)
+)

@@ -1,7 +1,8 @@
 """How a text is cleaned: small rules with names, each from text to text, in a fixed order. Pure.
 
 Left as they are: Markdown marks such as **bold**, lists and quotes, since Discord shows them and
-the bot may use them; and control tokens that people typed, which `model.chat_template` makes harmless.
+the bot may use them; and control tokens that people typed, which `model.chat_template` makes
+harmless.
 """
 
 from __future__ import annotations
@@ -11,67 +12,71 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from unicodedata import normalize
 
-from core.japanese import WORD_BEGINS, WORD_ENDS
-from data.dataset.pii import is_webhook
+from core.japanese import LATIN_WORD_END, LATIN_WORD_START
+from data.dataset.pii import is_webhook_url
 from i18n.phrase import phrase
 
-PASSES = 5
+MAX_PASSES = 5
 """How often the rules go over a text: what one uncovers is seen by the others. Two is usual."""
 
-MARKS = ("`", "<", "@", "  ", " \n", "\n\n\n", "://", "discord.gg/")
+DIRTY_MARKERS = ("`", "<", "@", "  ", " \n", "\n\n\n", "://", "discord.gg/")
 """An ASCII text without any of these is clean; most are."""
 
-UNSEEN = r"\xad\u034f\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+INVISIBLE_CHARS = (
+    r"\xad\u034f\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+)
 CONTROLS = r"\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f"
-JOINED = rf"[^\x00-\x7f\s\u200c\u200d{UNSEEN}{CONTROLS}]"
+JOINABLE_CHAR = rf"[^\x00-\x7f\s\u200c\u200d{INVISIBLE_CHARS}{CONTROLS}]"
 INVISIBLE = re.compile(
-    rf"[{UNSEEN}{CONTROLS}] | (?<!{JOINED})[\u200c\u200d] | [\u200c\u200d](?!{JOINED})", re.VERBOSE
+    rf"[{INVISIBLE_CHARS}{CONTROLS}] | (?<!{JOINABLE_CHAR})[\u200c\u200d]"
+    rf" | [\u200c\u200d](?!{JOINABLE_CHAR})",
+    re.VERBOSE,
 )
 
-COMPATIBLE = re.compile(
+COMPATIBILITY_FORMS = re.compile(
     "[\uff10-\uff19\uff21-\uff3a\uff41-\uff5a]+"  # full-width digits and Latin letters
     "|[\uff61-\uff9f]+"  # half-width katakana, with its marks and punctuation
     "|[\ufb00-\ufb06\U0001d400-\U0001d7ff]+"  # Latin ligatures; bold, script and the like
 )
 
-FENCED = re.compile(r"```.*?```", re.DOTALL)
-INLINE = re.compile(r"(?<!`)(`{1,2})([^`]+)\1(?!`)")
+CODE_BLOCK = re.compile(r"```.*?```", re.DOTALL)
+INLINE_CODE = re.compile(r"(?<!`)(`{1,2})([^`]+)\1(?!`)")
 
-TARGET = r"(?:https?://|(?<![\w.-])discord\.gg/)(?:[^\s<>()\[\]\"`\u3000-\u9fff\uff00-\uffef]|\([^\s<>()]*\))+"
-NAMED_LINK = re.compile(
-    rf"(?:(?<!\w)!)? \[(?P<text>[^\[\]\n]+)\] \( <? (?P<to>{TARGET}) >? (?:[ ]\"[^\"\n]*\")? \)",
+URL = r"(?:https?://|(?<![\w.-])discord\.gg/)(?:[^\s<>()\[\]\"`\u3000-\u9fff\uff00-\uffef]|\([^\s<>()]*\))+"
+MARKDOWN_LINK = re.compile(
+    rf"(?:(?<!\w)!)? \[(?P<text>[^\[\]\n]+)\] \( <? (?P<to>{URL}) >? (?:[ ]\"[^\"\n]*\")? \)",
     re.VERBOSE | re.IGNORECASE,
 )
 LINK = re.compile(
-    rf"<(?P<quiet>{TARGET})> | (?P<bare>{TARGET}(?<![.,;:!?'*_~|]))",
+    rf"<(?P<quiet>{URL})> | (?P<bare>{URL}(?<![.,;:!?'*_~|]))",
     re.VERBOSE | re.IGNORECASE,
 )
 
-ALL = rf"@(?:everyone|here){WORD_ENDS}"
-MENTION = rf"(?:<@[!&]?[0-9]+>|{ALL})"
-ADDRESSED = re.compile(
+EVERYONE_MENTION = rf"@(?:everyone|here){LATIN_WORD_END}"
+MENTION = rf"(?:<@[!&]?[0-9]+>|{EVERYONE_MENTION})"
+LEADING_MENTIONS = re.compile(
     rf"\A(?:\s*{MENTION})+(?:[ ]?[,:]\s+|[ ]?[\u3001\uff0c\uff1a]\s*|[ ]*\n\s*)(?=\S)"
 )
-MENTIONS = (
+MENTION_REPLACEMENTS = (
     (re.compile(r"<@!?[0-9]+>"), "[member]"),
     (re.compile(r"<@&[0-9]+>"), "[role]"),
     (re.compile(r"<#[0-9]+>|<id:[a-z-]+>"), "[channel]"),
     (re.compile(r"</([\w -]+):[0-9]+>"), r"/\1"),
-    (re.compile(rf"(?<![.@]){WORD_BEGINS}{ALL}"), "everyone"),
+    (re.compile(rf"(?<![.@]){LATIN_WORD_START}{EVERYONE_MENTION}"), "everyone"),
 )
-EMOJI = re.compile(r"<a?:(\w+):[0-9]+>")
+CUSTOM_EMOJI = re.compile(r"<a?:(\w+):[0-9]+>")
 TIMESTAMP = re.compile(r"<t:-?[0-9]+(?::[tTdDfFRsS])?>")
 
 LINE_END = re.compile(r"\r\n?|[\x0b\x0c\x85\u2028\u2029]")
 SPACES = re.compile(r"(?:[^\S\n]|[\u2800\u3164\uffa0])+")
 EMPTY_LINES = re.compile(r"\n{3,}")
 
-STAND_IN = re.compile(r"\[(?:link|code|member|role|channel|time)\]")
+PLACEHOLDER = re.compile(r"\[(?:link|code|member|role|channel|time)\]")
 """What the rules put in place of things that a model cannot learn."""
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class RuleChange:
     """What one rule did to a text."""
 
     rule: str
@@ -79,29 +84,33 @@ class Change:
     after: str
 
 
-def clean(text: str) -> str:
+def clean_text(text: str) -> str:
     """The text after all rules. Cleaning it again changes nothing."""
-    for change in changes(text):
+    for change in apply_rules(text):
         text = change.after
     return text
 
 
-def changes(text: str) -> Iterator[Change]:
+def apply_rules(text: str) -> Iterator[RuleChange]:
     """What the rules do to the text, one by one; nothing for a text that is clean."""
-    for _ in range(PASSES):
-        if _is_plain(text) and text == text.strip() and not any(mark in text for mark in MARKS):
+    for _ in range(MAX_PASSES):
+        if (
+            _is_plain(text)
+            and text == text.strip()
+            and not any(mark in text for mark in DIRTY_MARKERS)
+        ):
             return
         before = text
         for name, rule in RULES.items():
             after = rule(text)
             if after != text:
-                yield Change(name, text, after)
+                yield RuleChange(name, text, after)
                 text = after
         if text == before:
             return
 
 
-def visible(text: str) -> str:
+def strip_invisible(text: str) -> str:
     """Without what shows nothing: controls, zero-width spaces, marks of the writing direction.
 
     People do not see them, and a model would take words with and without them for different ones.
@@ -115,7 +124,7 @@ def _is_plain(text: str) -> bool:
     return text.isascii() and text.replace("\n", "").isprintable()
 
 
-def usual_letters(text: str) -> str:
+def normalize_letters(text: str) -> str:
     """Letters and digits in their usual form: full-width, decorated, or made of two parts.
 
     They mean the same, but each byte of a rare form costs a token, and teaches nothing about the
@@ -125,31 +134,32 @@ def usual_letters(text: str) -> str:
     """
     if text.isascii():
         return text
-    text = COMPATIBLE.sub(lambda match: normalize("NFKC", match[0]), text)
+    text = COMPATIBILITY_FORMS.sub(lambda match: normalize("NFKC", match[0]), text)
     return normalize("NFC", text)
 
 
-def no_code(text: str) -> str:
+def replace_code(text: str) -> str:
     """`[code]` for blocks, which a small model only learns to imitate; inline code as its text."""
-    return INLINE.sub(r"\2", FENCED.sub("[code]", text)) if "`" in text else text
+    return INLINE_CODE.sub(r"\2", CODE_BLOCK.sub("[code]", text)) if "`" in text else text
 
 
-def no_links(text: str) -> str:
+def replace_links(text: str) -> str:
     """`[link]` for addresses: a model that has learned some makes up more, which lead nowhere.
 
     A Markdown link leaves its text. A webhook's address is left to be masked: it is a secret.
     """
     if "://" not in text and "discord.gg/" not in text:
         return text
-    text = NAMED_LINK.sub(
-        lambda match: match[0] if is_webhook(match["to"]) else match["text"], text
+    text = MARKDOWN_LINK.sub(
+        lambda match: match[0] if is_webhook_url(match["to"]) else match["text"], text
     )
     return LINK.sub(
-        lambda match: match[0] if is_webhook(match["quiet"] or match["bare"]) else "[link]", text
+        lambda match: match[0] if is_webhook_url(match["quiet"] or match["bare"]) else "[link]",
+        text,
     )
 
 
-def no_mentions(text: str) -> str:
+def replace_mentions(text: str) -> str:
     """`[member]`, `[role]`, `[channel]`, "everyone", and the name of a command.
 
     A model cannot know ids and would make some up, which ping strangers; without any word the
@@ -157,23 +167,23 @@ def no_mentions(text: str) -> str:
     """
     if "@" not in text and "<" not in text:
         return text
-    text = ADDRESSED.sub("", text)
-    for pattern, word in MENTIONS:
+    text = LEADING_MENTIONS.sub("", text)
+    for pattern, word in MENTION_REPLACEMENTS:
         text = pattern.sub(word, text)
     return text
 
 
-def named_emoji(text: str) -> str:
+def replace_custom_emoji(text: str) -> str:
     """`:name:` for custom emoji: the name says what it shows, the id is noise."""
-    return EMOJI.sub(r":\1:", text) if "<" in text else text
+    return CUSTOM_EMOJI.sub(r":\1:", text) if "<" in text else text
 
 
-def no_timestamps(text: str) -> str:
+def replace_timestamps(text: str) -> str:
     """`[time]` for Discord's timestamps: seconds since 1970 say nothing to a model."""
     return TIMESTAMP.sub("[time]", text) if "<t:" in text else text
 
 
-def usual_space(text: str) -> str:
+def normalize_whitespace(text: str) -> str:
     """One space for any in a line, none at its end; at most one empty line, none around the text.
 
     Else the model would have to learn each word again for every kind of space before it.
@@ -185,14 +195,14 @@ def usual_space(text: str) -> str:
 
 
 RULES: dict[str, Callable[[str], str]] = {
-    phrase("invisible characters"): visible,
-    phrase("unusual letters"): usual_letters,
-    phrase("code"): no_code,
-    phrase("links"): no_links,
-    phrase("mentions"): no_mentions,
-    phrase("custom emoji"): named_emoji,
-    phrase("timestamps"): no_timestamps,
-    phrase("white space"): usual_space,
+    phrase("invisible characters"): strip_invisible,
+    phrase("unusual letters"): normalize_letters,
+    phrase("code"): replace_code,
+    phrase("links"): replace_links,
+    phrase("mentions"): replace_mentions,
+    phrase("custom emoji"): replace_custom_emoji,
+    phrase("timestamps"): replace_timestamps,
+    phrase("white space"): normalize_whitespace,
 }
 """In their order. Code comes before links and mentions, which are not looked for in blocks of it;
 white space is last, since the others may leave some."""

@@ -12,11 +12,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from core.errors import not_written
+from core.errors import write_error
 from core.records import Example, Pair, Role
 from i18n.phrase import phrase
 
-Turn = TypeVar("Turn", Example, Pair)
+PairT = TypeVar("PairT", Example, Pair)
 
 
 def write_snapshot(examples: Sequence[Example], path: Path) -> str:
@@ -30,8 +30,8 @@ def write_snapshot(examples: Sequence[Example], path: Path) -> str:
     Raises:
         DiskFull, StoreError: it could not be written; what was there before is untouched.
     """
-    talks = sorted(_talks(examples), key=lambda talk: min(one.id for one in talk))
-    snapshot = "".join(_line(talk) * max(one.weight for one in talk) for talk in talks)
+    talks = sorted(_group_conversations(examples), key=lambda talk: min(one.id for one in talk))
+    snapshot = "".join(_jsonl_line(talk) * max(one.weight for one in talk) for talk in talks)
     content = snapshot.encode()
     partial = path.with_name(f"{path.name}.partial")
     try:
@@ -39,7 +39,7 @@ def write_snapshot(examples: Sequence[Example], path: Path) -> str:
         partial.replace(path)
     except OSError as e:
         partial.unlink(missing_ok=True)
-        raise not_written(phrase("The data set"), e) from e
+        raise write_error(phrase("The data set"), e) from e
     return hashlib.sha256(content).hexdigest()
 
 
@@ -48,7 +48,7 @@ def as_pairs(examples: Iterable[Example]) -> list[Pair]:
     return [Pair(one.user, one.bot, one.conversation, one.turn, one.source) for one in examples]
 
 
-def whose(examples: Iterable[Example]) -> dict[int, int | None]:
+def contributor_consents(examples: Iterable[Example]) -> dict[int, int | None]:
     """Whose words the examples are: each member's id, and the consent under which they are used.
 
     None: the member handed over all of them on purpose. Where several consents are named, it is
@@ -64,7 +64,7 @@ def whose(examples: Iterable[Example]) -> dict[int, int | None]:
     return dict(sorted(found.items()))
 
 
-def _talks(examples: Iterable[Example]) -> Iterator[list[Example]]:
+def _group_conversations(examples: Iterable[Example]) -> Iterator[list[Example]]:
     """Pairs that belong together, each with the turn after the one before."""
     conversations: dict[tuple[int, str], list[Example]] = defaultdict(list)
     for one in sorted(examples, key=lambda one: one.id):
@@ -73,10 +73,10 @@ def _talks(examples: Iterable[Example]) -> Iterator[list[Example]]:
         else:
             yield [one]
     for pairs in conversations.values():
-        yield from chains(pairs)
+        yield from consecutive_turns(pairs)
 
 
-def chains(pairs: list[Turn]) -> Iterator[list[Turn]]:
+def consecutive_turns(pairs: list[PairT]) -> Iterator[list[PairT]]:
     """The pairs of a conversation in the order of their turns, cut where one is missing.
 
     Two conversations of one name (they come from two files) are told apart by the order in which
@@ -94,7 +94,7 @@ def chains(pairs: list[Turn]) -> Iterator[list[Turn]]:
     yield chain
 
 
-def _line(talk: Sequence[Example]) -> str:
+def _jsonl_line(talk: Sequence[Example]) -> str:
     if len(talk) == 1:
         record: object = {"user": talk[0].user, "bot": talk[0].bot}
     else:

@@ -15,69 +15,75 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from core.errors import not_written
-from data.formats.columns import PROBLEM_IS, Field, Layout
-from data.formats.delimited import delimiter_of, raw_rows
+from core.errors import write_error
+from data.formats.columns import PROBLEM_PREFIX, Field, Layout
+from data.formats.delimited import raw_rows, sniff_delimiter
 from data.formats.encodings import decode
-from data.formats.import_result import Problem
+from data.formats.import_result import RowError
 from data.formats.reader import csv_layout, json_records, sheet_layouts
-from data.formats.registry import MAX_BYTES, Kind, recognise
-from data.formats.xlsx.package import intact
+from data.formats.registry import MAX_FILE_BYTES, FileFormat, sniff_format
+from data.formats.xlsx.package import wrap_package_errors
 from data.formats.xlsx.splice import add_cells, add_fill
 from data.formats.xlsx.workbook import open_workbook
 from i18n.reader import say
 
 
-def mark(
+def write_annotated_copy(
     path: Path,
-    problems: Iterable[Problem],
+    errors: Iterable[RowError],
     out: Path,
     *,
     name: str | None = None,
-    max_bytes: int = MAX_BYTES,
+    max_bytes: int = MAX_FILE_BYTES,
 ) -> None:
-    """Write the copy to `out`, which should end as `marked_kind` says.
+    """Write the copy to `out`, which should end as `annotated_format` says.
 
     Raises:
         ImportRefused: the file cannot be read.
         DiskFull, StoreError: the copy could not be written.
     """
     name = name or path.name
-    kind = recognise(path, name, max_bytes)
+    kind = sniff_format(path, name, max_bytes)
     reasons: dict[str, dict[int, str]] = {}
-    for one in problems:
+    for one in errors:
         of_sheet = reasons.setdefault(one.sheet, {})
         of_sheet[one.row] = " ".join(filter(None, (of_sheet.get(one.row), say(one.reason))))
-    if kind is Kind.XLSX:
+    if kind is FileFormat.XLSX:
         content = _workbook(path, name, reasons)
     else:
         text = decode(path.read_bytes(), name)
         of_rows = reasons.get("", {})
-        marked = _csv(text, of_rows) if kind is Kind.CSV else _records(kind, text, name, of_rows)
+        marked = (
+            _csv(text, of_rows) if kind is FileFormat.CSV else _records(kind, text, name, of_rows)
+        )
         content = marked.encode("utf-8", "surrogateescape")
     try:
         out.write_bytes(content)
     except OSError as e:
-        raise not_written(out.name, e) from e
+        raise write_error(out.name, e) from e
 
 
-def _headed(reasons: Mapping[int, str], layout: Layout) -> dict[int, str]:
+def _with_heading(reasons: Mapping[int, str], layout: Layout) -> dict[int, str]:
     """With the heading; where the first row is no heading, it says that the column is ours."""
-    reason = reasons.get(layout.top)
-    return {**reasons, layout.top: PROBLEM_IS + reason if reason else str(Field.PROBLEM)}
+    reason = reasons.get(layout.first_row)
+    return {**reasons, layout.first_row: PROBLEM_PREFIX + reason if reason else str(Field.PROBLEM)}
 
 
 def _workbook(path: Path, name: str, reasons: Mapping[str, Mapping[int, str]]) -> bytes:
     file = io.BytesIO()
-    with open_workbook(path, name) as book, intact(name), zipfile.ZipFile(file, "w") as package:
+    with (
+        open_workbook(path, name) as book,
+        wrap_package_errors(name),
+        zipfile.ZipFile(file, "w") as package,
+    ):
         layouts = sheet_layouts(book)
         changed: dict[str, bytes] = {}
         style = None
-        if book.styles:
-            changed[book.styles], style = add_fill(book.package.read(book.styles))
+        if book.styles_part:
+            changed[book.styles_part], style = add_fill(book.package.read(book.styles_part))
         for sheet in book.sheets:
             if of_sheet := reasons.get(sheet.title):
-                texts = _headed(of_sheet, layouts[sheet]) if sheet in layouts else of_sheet
+                texts = _with_heading(of_sheet, layouts[sheet]) if sheet in layouts else of_sheet
                 changed[sheet.part] = add_cells(book.package.read(sheet.part), texts, style)
         for part in book.package.infolist():
             content = changed.get(part.filename)
@@ -86,8 +92,8 @@ def _workbook(path: Path, name: str, reasons: Mapping[str, Mapping[int, str]]) -
 
 
 def _csv(text: str, reasons: Mapping[int, str]) -> str:
-    delimiter = delimiter_of(text)
-    texts = _headed(reasons, csv_layout(text, delimiter))
+    delimiter = sniff_delimiter(text)
+    texts = _with_heading(reasons, csv_layout(text, delimiter))
     rows = list(raw_rows(text, delimiter))
     width = max((len(row) for row in rows), default=0)
     file = io.StringIO(newline="")
@@ -99,7 +105,7 @@ def _csv(text: str, reasons: Mapping[int, str]) -> str:
     return file.getvalue()
 
 
-def _records(kind: Kind, text: str, name: str, reasons: Mapping[int, str]) -> str:
+def _records(kind: FileFormat, text: str, name: str, reasons: Mapping[int, str]) -> str:
     return "".join(
         json.dumps({"row": row, "problem": reasons[row], "record": record}, ensure_ascii=False)
         + "\n"
@@ -108,9 +114,9 @@ def _records(kind: Kind, text: str, name: str, reasons: Mapping[int, str]) -> st
     )
 
 
-def _numbered(kind: Kind, text: str, name: str) -> Iterator[tuple[int, Any]]:
+def _numbered(kind: FileFormat, text: str, name: str) -> Iterator[tuple[int, Any]]:
     """Records as they are in the file; of YAML and JSON lines, the lines."""
-    if kind is Kind.JSON:
+    if kind is FileFormat.JSON:
         yield from enumerate(json_records(text, name), 1)
     else:
         yield from enumerate(text.split("\n"), 1)

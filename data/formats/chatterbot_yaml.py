@@ -20,9 +20,9 @@ import yaml
 
 from core.errors import ImportRefused
 from core.records import Pair, Role
-from data.formats.import_result import Gathering
+from data.formats.import_result import ImportBuilder
 from data.formats.json_records import Utterance, read_utterances
-from data.formats.texts import has_halves
+from data.formats.texts import has_lone_surrogates
 from i18n.phrase import phrase
 
 MAX_DEPTH = 10
@@ -40,13 +40,13 @@ class _Node:
     is_mapping: bool = False
 
 
-def read_corpus(text: str, name: str, into: Gathering) -> None:
+def read_corpus(text: str, name: str, into: ImportBuilder) -> None:
     """Gather the pairs of a file.
 
     Raises:
         ImportRefused: it is no YAML, or of another shape.
     """
-    top = _top(text, name)
+    top = _parse_top_mapping(text, name)
     talks, details = top.get("conversations"), _items(top.get("details"))
     if talks is None or isinstance(talks.value, str) or talks.is_mapping:
         raise ImportRefused(
@@ -56,20 +56,20 @@ def read_corpus(text: str, name: str, into: Gathering) -> None:
             )
         )
     if details and len(details) != len(talks.value):
-        into.wrong(
+        into.add_error(
             talks.line, phrase("“details” has not one entry for each conversation: it was ignored.")
         )
         details = []
-    for number, talk in enumerate(into.counted(talks.value), 1):
+    for number, talk in enumerate(into.count_rows(talks.value), 1):
         about = _details(details[number - 1]) if details else ("", 0, "")
         _read(talk, about, f"{name}#{number}", into)
 
 
-def _read(talk: _Node, about: tuple[str, int, str], name: str, into: Gathering) -> None:
+def _read(talk: _Node, about: tuple[str, int, str], name: str, into: ImportBuilder) -> None:
     said: list[Utterance] = []
     for number, line in enumerate(_items(talk)):
         if not isinstance(line.value, str):
-            into.wrong(
+            into.add_error(
                 line.line, phrase("This line is no plain text: put quotation marks around it.")
             )
             return
@@ -77,7 +77,7 @@ def _read(talk: _Node, about: tuple[str, int, str], name: str, into: Gathering) 
     if said:
         read_utterances(said, about, name, into)
     else:
-        into.wrong(talk.line, phrase("This is no list of what was said in turn."))
+        into.add_error(talk.line, phrase("This is no list of what was said in turn."))
 
 
 def _items(node: _Node | None) -> list[_Node]:
@@ -98,23 +98,23 @@ def _details(node: _Node) -> tuple[str, int, str]:
     return str(conversation).strip(), number, str(source).strip()
 
 
-def _top(text: str, name: str) -> dict[str, _Node]:
-    if has_halves(text):
+def _parse_top_mapping(text: str, name: str) -> dict[str, _Node]:
+    if has_lone_surrogates(text):
         raise ImportRefused(phrase("{name} is not UTF-8 throughout: save it as UTF-8.", name=name))
     try:
-        return _mapping(_tree(yaml.parse(text, Loader=Loader), name))
+        return _mapping(_build_tree(yaml.parse(text, Loader=Loader), name))
     except yaml.YAMLError as e:
         mark = getattr(e, "problem_mark", None)
-        raise ImportRefused(_mistake(name, mark.line + 1 if mark else None)) from e
+        raise ImportRefused(_syntax_error_message(name, mark.line + 1 if mark else None)) from e
 
 
-def _mistake(name: str, line: int | None) -> str:
+def _syntax_error_message(name: str, line: int | None) -> str:
     if line is None:
         return phrase("{name} is no YAML: there is a mistake.", name=name)
     return phrase("{name} is no YAML: there is a mistake in line {line}.", name=name, line=line)
 
 
-def _tree(events: Iterable[yaml.Event], name: str) -> _Node:
+def _build_tree(events: Iterable[yaml.Event], name: str) -> _Node:
     """The first document."""
     root: list[_Node] = []
     stack = [root]
@@ -147,10 +147,10 @@ def corpus_lines(pairs: Iterable[Pair]) -> Iterator[str]:
     for group in groups:
         texts = [_quoted(text) for pair in group for text in (pair.user, pair.bot)]
         yield "- - " + "\n  - ".join(texts) + "\n"
-    if any(_about(group[0]) for group in groups):
+    if any(_details_yaml(group[0]) for group in groups):
         yield "details:\n"
         for group in groups:
-            yield f"- {{{_about(group[0])}}}\n"
+            yield f"- {{{_details_yaml(group[0])}}}\n"
 
 
 def _groups(pairs: Iterable[Pair]) -> Iterator[Sequence[Pair]]:
@@ -169,7 +169,7 @@ def _follows(before: Pair, pair: Pair) -> bool:
     return bool(pair.conversation) and same and pair.turn == before.turn + 1
 
 
-def _about(pair: Pair) -> str:
+def _details_yaml(pair: Pair) -> str:
     about = {"conversation": pair.conversation, "turn": pair.turn, "source": pair.source}
     return ", ".join(f"{key}: {_quoted(str(value))}" for key, value in about.items() if value)
 

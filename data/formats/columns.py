@@ -11,7 +11,7 @@ from enum import StrEnum
 from core.errors import ImportRefused
 from i18n.phrase import phrase
 
-LOOKED_AT = 10
+HEADER_SEARCH_ROWS = 10
 """Rows, not counting blank ones, among which the headings are looked for."""
 
 
@@ -28,11 +28,11 @@ class Field(StrEnum):
     OTHER = "other"
 
 
-PROBLEM_IS = f"{Field.PROBLEM}: "
+PROBLEM_PREFIX = f"{Field.PROBLEM}: "
 """How the first cell of a column of problems begins where there are no headings."""
-UTTERANCES = (Field.USER, Field.BOT)
+UTTERANCE_FIELDS = (Field.USER, Field.BOT)
 
-_NAMES = {
+_HEADING_SYNONYMS = {
     Field.USER: "user users usertext human question q input prompt instruction "
     "ユーザー ユーザ 利用者 人間 質問 質問文 問い 問 入力 発話",
     Field.BOT: "bot bottext assistant answer a output response reply completion "
@@ -44,7 +44,7 @@ _NAMES = {
     Field.LINES: "lines 改行",
     Field.PROBLEM: "problem 問題点",
 }
-_FIELD_OF = {name: field for field, names in _NAMES.items() for name in names.split()}
+_FIELD_OF = {name: field for field, names in _HEADING_SYNONYMS.items() for name in names.split()}
 
 
 def field_of(heading: str) -> Field | None:
@@ -53,12 +53,12 @@ def field_of(heading: str) -> Field | None:
     Case, width, spaces and a number at its end do not matter, and it may name the same thing in
     two languages: "Bot 2", "user / ユーザー".
     """
-    found = {_FIELD_OF.get(_plain(part)) for part in re.split(r"[/|・\n(（]", heading)}
+    found = {_FIELD_OF.get(_normalize_heading(part)) for part in re.split(r"[/|・\n(（]", heading)}
     found.discard(None)
     return found.pop() if len(found) == 1 else None
 
 
-def _plain(heading: str) -> str:
+def _normalize_heading(heading: str) -> str:
     text = unicodedata.normalize("NFKC", heading).casefold()
     return re.sub(r"[\s_.:)-]+|\d+[\s:)]*$", "", text)
 
@@ -68,26 +68,26 @@ class Layout:
     """What each column holds; None where nothing is read. A cell to the right of the last column
     belongs to what the last column holds, if that is an utterance.
 
-    `heading` is the number of the row of headings, 0 if there is none; `top` that of the first row
-    that counts.
+    `header_row` is the number of the row of headings, 0 if there is none; `first_row` that of the
+    first row that counts.
     """
 
     fields: tuple[Field | None, ...]
-    heading: int
-    top: int
+    header_row: int
+    first_row: int
 
-    def of(self, column: int) -> Field | None:
+    def field_at(self, column: int) -> Field | None:
         """What the column holds."""
         if column < len(self.fields):
             return self.fields[column]
-        return self.fields[-1] if self.fields[-1] in UTTERANCES else None
+        return self.fields[-1] if self.fields[-1] in UTTERANCE_FIELDS else None
 
 
-Sample = Sequence[tuple[int, Sequence[str]]]
+SampleRows = Sequence[tuple[int, Sequence[str]]]
 """Numbers and cells of a table's first rows, without blank ones."""
 
 
-def by_headings(sample: Sample) -> Layout | None:
+def layout_from_header(sample: SampleRows) -> Layout | None:
     """The layout that a row of headings among these gives; None if there is no such row.
 
     Only titles may stand above it. An unheaded column belongs to the utterance that is headed to
@@ -99,7 +99,7 @@ def by_headings(sample: Sample) -> Layout | None:
     for number, cells in sample:
         named = [field_of(cell) for cell in cells]
         if Field.USER in named and Field.BOT in named:
-            return Layout(tuple(_spread(cells, named)), number, number)
+            return Layout(tuple(_fill_unheaded(cells, named)), number, number)
         if len(set(named) - {None}) > 1:
             raise ImportRefused(
                 phrase(
@@ -112,24 +112,24 @@ def by_headings(sample: Sample) -> Layout | None:
     return None
 
 
-def _spread(cells: Sequence[str], named: Sequence[Field | None]) -> list[Field | None]:
+def _fill_unheaded(cells: Sequence[str], named: Sequence[Field | None]) -> list[Field | None]:
     spread: list[Field | None] = []
     for cell, field in zip(cells, named, strict=True):
         if cell.strip():
-            first = field in UTTERANCES or field not in spread
+            first = field in UTTERANCE_FIELDS or field not in spread
             spread.append((field or Field.OTHER) if first else Field.OTHER)
         else:
             before = spread[-1] if spread else None
-            spread.append(before if before in UTTERANCES else None)
+            spread.append(before if before in UTTERANCE_FIELDS else None)
     return spread
 
 
-def without_headings(sample: Sample) -> Layout:
+def default_layout(sample: SampleRows) -> Layout:
     """The first column that holds anything is the user's, all to the right of it the bot's."""
     first = min((_first(cells) for _, cells in sample), default=0)
     fields: list[Field | None] = [None] * first + [Field.USER, Field.BOT]
     for column, cell in enumerate(sample[0][1] if sample else ()):
-        marked = cell == Field.PROBLEM or cell.startswith(PROBLEM_IS)
+        marked = cell == Field.PROBLEM or cell.startswith(PROBLEM_PREFIX)
         if column > first + 1 and marked:
             fields += [Field.BOT] * (column - len(fields)) + [Field.PROBLEM]
             break

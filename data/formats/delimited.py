@@ -12,39 +12,39 @@ import re
 from collections.abc import Iterator
 from itertools import islice
 
-from data.formats.columns import LOOKED_AT, by_headings
+from data.formats.columns import HEADER_SEARCH_ROWS, layout_from_header
 from i18n.phrase import phrase
 
 DELIMITERS = "\t;,"
 """Of those that fit as well, the first: commas are in most sentences."""
-UNCLOSED = phrase(
+UNCLOSED_QUOTE = phrase(
     "A quotation mark opens in this row and is not closed, so nothing from here on could be read."
 )
 _FORMULA = re.compile(r"'*[=+\-@\t\r＝＋－＠]")
 _GUARDED = re.compile(r"'+[=+\-@\t\r＝＋－＠]")
 
 
-def guarded(cell: str) -> str:
+def escape_formula(cell: str) -> str:
     return "'" + cell if _FORMULA.match(cell) else cell
 
 
-def unguarded(cell: str) -> str:
+def unescape_formula(cell: str) -> str:
     return cell[1:] if _GUARDED.match(cell) else cell
 
 
-def delimiter_of(text: str) -> str:
+def sniff_delimiter(text: str) -> str:
     """The delimiter with which there are headings, or else the most rows with two cells."""
 
     def fit(delimiter: str) -> tuple[bool, int]:
         rows = islice(raw_rows(text, delimiter), 50)
         filled = [(n, row) for n, row in enumerate(rows, 1) if any(map(str.strip, row))]
-        headed = by_headings(filled[:LOOKED_AT]) is not None
+        headed = layout_from_header(filled[:HEADER_SEARCH_ROWS]) is not None
         return headed, sum(len(row) > 1 for _, row in filled)
 
     return max(DELIMITERS, key=fit)
 
 
-def rows_of(text: str, delimiter: str) -> Iterator[tuple[int, list[str] | None]]:
+def parse_rows(text: str, delimiter: str) -> Iterator[tuple[int, list[str] | None]]:
     """Numbers, as a spreadsheet counts, and cells; None for the cells where a quotation mark is
     not closed, which ends the rows."""
     lines = _Lines(text)
@@ -62,7 +62,7 @@ def rows_of(text: str, delimiter: str) -> Iterator[tuple[int, list[str] | None]]
         if row is None or (lines.ended and lines.count > 1 and lines.quotes % 2):
             yield number, None
             return
-        yield number, [unguarded(cell) for cell in row]
+        yield number, [unescape_formula(cell) for cell in row]
 
 
 def raw_rows(text: str, delimiter: str) -> Iterator[list[str]]:

@@ -28,18 +28,18 @@ def decode(data: bytes, name: str) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError:
-        return _mixed(data) or _japanese(data, name)
+        return _decode_mostly_utf8(data) or _decode_shift_jis(data, name)
 
 
-def _mixed(data: bytes) -> str | None:
+def _decode_mostly_utf8(data: bytes) -> str | None:
     """The text if most lines that are not ASCII are UTF-8."""
-    broken = [_broken(line[0]) for line in _NOT_ASCII.finditer(data)]
+    broken = [_is_invalid_utf8(line[0]) for line in _NOT_ASCII.finditer(data)]
     if sum(broken) * 2 > len(broken):
         return None
     return data.decode(errors="surrogateescape")
 
 
-def _broken(line: bytes) -> bool:
+def _is_invalid_utf8(line: bytes) -> bool:
     try:
         line.decode()
     except UnicodeDecodeError:
@@ -47,7 +47,7 @@ def _broken(line: bytes) -> bool:
     return False
 
 
-def _japanese(data: bytes, name: str) -> str:
+def _decode_shift_jis(data: bytes, name: str) -> str:
     """A Japanese text has kana; without, bytes of another encoding only happen to decode."""
     try:
         text = data.decode("cp932")

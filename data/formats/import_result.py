@@ -8,20 +8,20 @@ from typing import TypeVar
 
 from core.errors import ImportCancelled, ImportRefused
 from core.records import Pair
-from data.formats.texts import flaw
+from data.formats.texts import pair_error
 from i18n.phrase import phrase
 
 MAX_ROWS = 1_000_000
-STEP = 1000
-"""Rows between two looks at `cancelled`, and two calls of `progress`."""
+PROGRESS_STEP_ROWS = 1000
+"""Rows between two looks at `is_cancelled`, and two calls of `on_progress`."""
 
 T = TypeVar("T")
-Cancelled = Callable[[], bool]
-Progress = Callable[[int], None]
+IsCancelled = Callable[[], bool]
+OnProgress = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class RowError:
     """Why a row was left out. `row` is the number that a person sees: of the sheet's row, of the
     file's line (.jsonl, .yml) or of the record (.json). `sheet` is "" but in a workbook."""
 
@@ -31,7 +31,7 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
-class Joined:
+class JoinedText:
     """An utterance that was made of several cells or lines; `row` is where it begins."""
 
     row: int
@@ -40,29 +40,29 @@ class Joined:
 
 
 @dataclass(frozen=True, slots=True)
-class Imported:
+class ImportResult:
     """A file, read. `rows` counts the rows or records that were not blank."""
 
     pairs: tuple[Pair, ...]
-    problems: tuple[Problem, ...]
-    joined: tuple[Joined, ...]
+    errors: tuple[RowError, ...]
+    joined: tuple[JoinedText, ...]
     rows: int
 
 
 @dataclass(slots=True)
-class Gathering:
+class ImportBuilder:
     """What is read so far; `sheet` names the sheet that is being read."""
 
-    cancelled: Cancelled
-    progress: Progress
+    is_cancelled: IsCancelled
+    on_progress: OnProgress
     sheet: str = ""
     rows: int = 0
     pairs: list[Pair] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
-    joined: list[Joined] = field(default_factory=list)
-    turns: dict[str, int] = field(default_factory=dict)
+    errors: list[RowError] = field(default_factory=list)
+    joined: list[JoinedText] = field(default_factory=list)
+    last_turns: dict[str, int] = field(default_factory=dict)
 
-    def counted(self, rows: Iterable[T]) -> Iterator[T]:
+    def count_rows(self, rows: Iterable[T]) -> Iterator[T]:
         """The rows, while they are counted.
 
         Raises:
@@ -78,41 +78,41 @@ class Gathering:
                         limit=MAX_ROWS,
                     )
                 )
-            if self.rows % STEP == 0:
-                self.progress(self.rows)
-                if self.cancelled():
+            if self.rows % PROGRESS_STEP_ROWS == 0:
+                self.on_progress(self.rows)
+                if self.is_cancelled():
                     raise ImportCancelled
             yield row
 
-    def add(self, row: int, pair: Pair) -> bool:
+    def add_pair(self, row: int, pair: Pair) -> bool:
         """Take the pair in, or note why not; without a turn it follows its conversation's last."""
-        reason = flaw(pair)
+        reason = pair_error(pair)
         if reason:
-            self.wrong(row, reason)
+            self.add_error(row, reason)
             return False
         if not pair.conversation:
             pair = Pair(pair.user, pair.bot, source=pair.source)
         else:
-            turn = pair.turn or self.turns.get(pair.conversation, 0) + 1
-            self.turns[pair.conversation] = turn
+            turn = pair.turn or self.last_turns.get(pair.conversation, 0) + 1
+            self.last_turns[pair.conversation] = turn
             pair = Pair(pair.user, pair.bot, pair.conversation, turn, pair.source)
         self.pairs.append(pair)
         return True
 
-    def wrong(self, row: int, reason: str) -> None:
-        self.problems.append(Problem(row, reason, self.sheet))
+    def add_error(self, row: int, reason: str) -> None:
+        self.errors.append(RowError(row, reason, self.sheet))
 
-    def note_joined(self, row: int, text: str) -> None:
-        self.joined.append(Joined(row, text, self.sheet))
+    def add_joined(self, row: int, text: str) -> None:
+        self.joined.append(JoinedText(row, text, self.sheet))
 
-    def done(self) -> Imported:
-        self.progress(self.rows)
-        return Imported(tuple(self.pairs), tuple(self.problems), tuple(self.joined), self.rows)
+    def build(self) -> ImportResult:
+        self.on_progress(self.rows)
+        return ImportResult(tuple(self.pairs), tuple(self.errors), tuple(self.joined), self.rows)
 
 
-def never() -> bool:
+def never_cancelled() -> bool:
     return False
 
 
-def ignore(rows: int) -> None:
+def ignore_progress(rows: int) -> None:
     pass

@@ -17,21 +17,21 @@ from typing import Any
 
 from core.records import Pair, Role
 from data.formats.columns import Field, field_of
-from data.formats.import_result import Gathering
-from data.formats.table import NO_ANSWER, NO_QUESTION
-from data.formats.texts import join
+from data.formats.import_result import ImportBuilder
+from data.formats.table import MISSING_BOT_TEXT, MISSING_USER_TEXT
+from data.formats.texts import join_pieces
 from i18n.phrase import phrase
 
-NO_RECORD = phrase('This is no {"user": …, "bot": …} and no {"messages": […]}.')
+NOT_A_RECORD = phrase('This is no {"user": …, "bot": …} and no {"messages": […]}.')
 Utterance = tuple[int, Role, str]
 """The row where it is, who says it, and what."""
 _KNOWN = {"user": Role.USER, "assistant": Role.ASSISTANT}
 
 
-def read_record(row: int, record: Any, name: str, into: Gathering) -> None:
+def read_record(row: int, record: Any, name: str, into: ImportBuilder) -> None:
     """Gather the pairs of a record; `name` is the file's."""
     if not isinstance(record, dict):
-        into.wrong(row, NO_RECORD)
+        into.add_error(row, NOT_A_RECORD)
         return
     fields = {field_of(str(key)): value for key, value in record.items()}
     details = _details(row, fields, into)
@@ -41,13 +41,13 @@ def read_record(row: int, record: Any, name: str, into: Gathering) -> None:
         _read_messages(row, record["messages"], details, f"{name}#{row}", into)
     elif isinstance(fields.get(Field.USER), str) and isinstance(fields.get(Field.BOT), str):
         pair = Pair(fields[Field.USER].strip(), fields[Field.BOT].strip(), *details)
-        into.add(row, pair)
+        into.add_pair(row, pair)
     else:
-        into.wrong(row, NO_RECORD)
+        into.add_error(row, NOT_A_RECORD)
 
 
 def _details(
-    row: int, fields: dict[Field | None, Any], into: Gathering
+    row: int, fields: dict[Field | None, Any], into: ImportBuilder
 ) -> tuple[str, int, str] | None:
     """Conversation, turn and source; None if one is wrong, which is noted."""
     conversation, source = (
@@ -59,12 +59,12 @@ def _details(
         return conversation, 0, source
     if type(turn) is int and 0 < turn < 10**9:
         return conversation, turn, source
-    into.wrong(row, phrase("The turn “{turn}” is no whole number from 1.", turn=str(turn)[:20]))
+    into.add_error(row, phrase("The turn “{turn}” is no whole number from 1.", turn=str(turn)[:20]))
     return None
 
 
 def _read_messages(
-    row: int, messages: Any, details: tuple[str, int, str], name: str, into: Gathering
+    row: int, messages: Any, details: tuple[str, int, str], name: str, into: ImportBuilder
 ) -> None:
     said: list[Utterance] = []
     for message in messages if isinstance(messages, list) else [None]:
@@ -72,11 +72,11 @@ def _read_messages(
         if role == "system":
             continue
         if role not in _KNOWN or content is None:
-            into.wrong(row, phrase("A message is no text of the role “user” or “assistant”."))
+            into.add_error(row, phrase("A message is no text of the role “user” or “assistant”."))
             return
         said.append((row, _KNOWN[role], content.strip()))
     if not said:
-        into.wrong(row, phrase("There is no message."))
+        into.add_error(row, phrase("There is no message."))
         return
     read_utterances(said, details, name, into)
 
@@ -93,27 +93,27 @@ def _message(message: Any) -> tuple[str, str | None]:
 
 
 def read_utterances(
-    said: Sequence[Utterance], details: tuple[str, int, str], name: str, into: Gathering
+    said: Sequence[Utterance], details: tuple[str, int, str], name: str, into: ImportBuilder
 ) -> None:
     """Gather the pairs of one conversation; `name` is its own if `details` has none."""
     turns = [_joined(list(group), into) for _, group in groupby(said, key=lambda one: one[1])]
     if turns[0][1] is Role.ASSISTANT:
-        into.wrong(turns.pop(0)[0], NO_QUESTION)
+        into.add_error(turns.pop(0)[0], MISSING_USER_TEXT)
     if len(turns) % 2:
-        into.wrong(turns.pop()[0], NO_ANSWER)
+        into.add_error(turns.pop()[0], MISSING_BOT_TEXT)
     conversation, first, source = details
     if len(turns) > 2:
         conversation = conversation or name
     numbers = count(first) if first else None
     for (row, _, user), (_, _, bot) in zip(turns[::2], turns[1::2], strict=True):
         turn = next(numbers) if numbers else 0
-        into.add(row, Pair(user, bot, conversation, turn, source))
+        into.add_pair(row, Pair(user, bot, conversation, turn, source))
 
 
-def _joined(group: list[Utterance], into: Gathering) -> Utterance:
+def _joined(group: list[Utterance], into: ImportBuilder) -> Utterance:
     row, role, text = group[0]
     pieces = [text for _, _, text in group if text]
     if len(pieces) > 1:
-        text = join(pieces)
-        into.note_joined(row, text)
+        text = join_pieces(pieces)
+        into.add_joined(row, text)
     return row, role, text

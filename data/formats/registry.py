@@ -11,17 +11,17 @@ from enum import StrEnum
 from pathlib import Path, PurePath
 
 from core.errors import ImportRefused
-from data.formats.xlsx.package import OLE, old_or_encrypted, with_macros
+from data.formats.xlsx.package import OLE_MAGIC, macros_error, ole_file_error
 from i18n.phrase import phrase
 
-MAX_BYTES = 20 * 10**6
-KINDS = phrase(".xlsx, .csv, .jsonl, .json or .yml")
-_BYTES_LOOKED_AT = 4096
+MAX_FILE_BYTES = 20 * 10**6
+SUPPORTED_FORMATS = phrase(".xlsx, .csv, .jsonl, .json or .yml")
+_SNIFF_BYTES = 4096
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-_WITH_MACROS = (".xlsm", ".xltm", ".xlsb", ".xlam")
+_MACRO_SUFFIXES = (".xlsm", ".xltm", ".xlsb", ".xlam")
 
 
-class Kind(StrEnum):
+class FileFormat(StrEnum):
     XLSX = ".xlsx"
     CSV = ".csv"
     JSON = ".json"
@@ -29,7 +29,7 @@ class Kind(StrEnum):
     YAML = ".yml"
 
 
-def kind_of(name: str) -> Kind:
+def format_of(name: str) -> FileFormat:
     """By the name alone.
 
     Raises:
@@ -37,24 +37,26 @@ def kind_of(name: str) -> Kind:
     """
     ending = PurePath(name).suffix.lower()
     if ending == ".yaml":
-        return Kind.YAML
+        return FileFormat.YAML
     try:
-        return Kind(ending)
+        return FileFormat(ending)
     except ValueError:
         raise ImportRefused(
             phrase(
-                "{name} is of no kind that is known: save it as {kinds}.", name=name, kinds=KINDS
+                "{name} is of no kind that is known: save it as {kinds}.",
+                name=name,
+                kinds=SUPPORTED_FORMATS,
             )
         ) from None
 
 
-def marked_kind(name: str) -> Kind:
+def annotated_format(name: str) -> FileFormat:
     """Of what kind a copy of the file is in which wrong rows are marked."""
-    kind = kind_of(name)
-    return kind if kind in (Kind.XLSX, Kind.CSV) else Kind.JSONL
+    kind = format_of(name)
+    return kind if kind in (FileFormat.XLSX, FileFormat.CSV) else FileFormat.JSONL
 
 
-def recognise(path: Path, name: str, max_bytes: int = MAX_BYTES) -> Kind:
+def sniff_format(path: Path, name: str, max_bytes: int = MAX_FILE_BYTES) -> FileFormat:
     """The kind of a file that may be read.
 
     Raises:
@@ -63,7 +65,7 @@ def recognise(path: Path, name: str, max_bytes: int = MAX_BYTES) -> Kind:
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
-            start = file.read(_BYTES_LOOKED_AT)
+            start = file.read(_SNIFF_BYTES)
     except OSError as e:
         raise ImportRefused(
             phrase("{name} cannot be opened: {why}.", name=name, why=e.strerror)
@@ -75,19 +77,19 @@ def recognise(path: Path, name: str, max_bytes: int = MAX_BYTES) -> Kind:
                 "{name} is over the limit of {limit}: split it into parts.", name=name, limit=limit
             )
         )
-    if not size and not name.lower().endswith(Kind.JSONL):  # no lines are no pairs
+    if not size and not name.lower().endswith(FileFormat.JSONL):  # no lines are no pairs
         raise ImportRefused(phrase("{name} is empty.", name=name))
-    if start.startswith(OLE):
-        raise old_or_encrypted(path.read_bytes(), name)
-    if name.lower().endswith(_WITH_MACROS):
-        raise with_macros(name)
-    kind = kind_of(name)
-    _agree(kind, start, zipfile.is_zipfile(path), name)
+    if start.startswith(OLE_MAGIC):
+        raise ole_file_error(path.read_bytes(), name)
+    if name.lower().endswith(_MACRO_SUFFIXES):
+        raise macros_error(name)
+    kind = format_of(name)
+    _check_content(kind, start, zipfile.is_zipfile(path), name)
     return kind
 
 
-def _agree(kind: Kind, start: bytes, zipped: bool, name: str) -> None:
-    if kind is Kind.XLSX:
+def _check_content(kind: FileFormat, start: bytes, zipped: bool, name: str) -> None:
+    if kind is FileFormat.XLSX:
         if not zipped:
             raise ImportRefused(
                 phrase(
@@ -105,7 +107,7 @@ def _agree(kind: Kind, start: bytes, zipped: bool, name: str) -> None:
                 kind=kind,
             )
         )
-    elif b"\0" in start and not start.startswith(_UTF16) and kind is not Kind.CSV:
+    elif b"\0" in start and not start.startswith(_UTF16) and kind is not FileFormat.CSV:
         raise ImportRefused(
             phrase("{name} is named {kind} but holds no text.", name=name, kind=kind)
         )

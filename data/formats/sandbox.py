@@ -17,17 +17,17 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import ImportRefused
-from core.subprocesses import end, environment
-from data.formats.import_result import Imported, ignore
-from data.formats.sandbox_child import RECORDS, batches, without_collections
-from i18n.phrase import phrase, unpacked
+from core.subprocesses import child_environment, kill_and_wait
+from data.formats.import_result import ImportResult, ignore_progress
+from data.formats.sandbox_child import RECORD_TYPES, gc_paused, read_batches
+from i18n.phrase import deserialize_phrase, phrase
 
-ROOT = Path(__file__).parents[2]
+PROJECT_ROOT = Path(__file__).parents[2]
 
 
-async def read_apart(
-    path: Path, *, name: str | None = None, on_progress: Callable[[int], None] = ignore
-) -> Imported:
+async def read_in_subprocess(
+    path: Path, *, name: str | None = None, on_progress: Callable[[int], None] = ignore_progress
+) -> ImportResult:
     """As `read`, in a process of its own, which is gone at the end, also when this is cancelled.
 
     Raises:
@@ -36,24 +36,24 @@ async def read_apart(
     name = name or path.name
     with tempfile.TemporaryDirectory(prefix="gpt2bot-import-") as folder:
         out = Path(folder, "imported.jsonl")
-        process = await _started(path, out, name)
+        process = await _start_child(path, out, name)
         try:
             await _follow(process, on_progress)
             if await process.wait():
-                raise ImportRefused(_ended(name))
+                raise ImportRefused(_crashed_message(name))
         finally:
-            await end(process)
-        return await _loaded(out)
+            await kill_and_wait(process)
+        return await _load_result(out)
 
 
-def _ended(name: str) -> str:
+def _crashed_message(name: str) -> str:
     return phrase(
         "{name} could not be read: the reading ended early, perhaps for lack of memory.", name=name
     )
 
 
-async def _started(path: Path, out: Path, name: str) -> Process:
-    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+async def _start_child(path: Path, out: Path, name: str) -> Process:
+    paths = [str(PROJECT_ROOT), os.environ.get("PYTHONPATH", "")]
     return await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -63,7 +63,7 @@ async def _started(path: Path, out: Path, name: str) -> Process:
         name,
         stdin=DEVNULL,
         stdout=PIPE,
-        env=environment() | {"PYTHONPATH": os.pathsep.join(filter(None, paths))},
+        env=child_environment() | {"PYTHONPATH": os.pathsep.join(filter(None, paths))},
     )
 
 
@@ -72,17 +72,17 @@ async def _follow(process: Process, on_progress: Callable[[int], None]) -> None:
     async for line in process.stdout:
         event = json.loads(line)
         if "refused" in event:
-            raise ImportRefused(unpacked(event["refused"]))
+            raise ImportRefused(deserialize_phrase(event["refused"]))
         on_progress(event["rows"])
 
 
-async def _loaded(out: Path) -> Imported:
+async def _load_result(out: Path) -> ImportResult:
     """In small steps on the loop: a thread would hold it up for longer, by its share of the GIL."""
-    found: dict[str, list[Any]] = {kind: [] for kind in ("rows", *RECORDS)}
-    with without_collections(), closing(batches(out)) as loading:
+    found: dict[str, list[Any]] = {kind: [] for kind in ("rows", *RECORD_TYPES)}
+    with gc_paused(), closing(read_batches(out)) as loading:
         for kind, values in loading:
             found[kind] += values
             await asyncio.sleep(0)
-    return Imported(
+    return ImportResult(
         tuple(found["pair"]), tuple(found["problem"]), tuple(found["joined"]), *found["rows"]
     )

@@ -1,4 +1,5 @@
-"""Reads a file of pairs in a process of its own: `python -m data.formats.sandbox_child PATH OUT [NAME]`.
+"""Reads a file of pairs in a process of its own: `python -m data.formats.sandbox_child PATH OUT
+[NAME]`.
 
 On stdout are JSON lines: {"rows": N} as it goes, or {"refused": sentence} instead of a result. OUT
 gets JSON lines: ["rows", [N]], then [kind, records], where the kind is one of RECORDS.
@@ -21,39 +22,46 @@ import psutil
 
 from core.errors import ImportRefused
 from core.records import Pair
-from data.formats.import_result import Imported, Joined, Problem
-from i18n.phrase import packed, phrase, unpacked
+from data.formats.import_result import ImportResult, JoinedText, RowError
+from i18n.phrase import deserialize_phrase, phrase, serialize_phrase
 
-MAX_MEMORY = 2**30
+MAX_MEMORY_BYTES = 2**30
 """Bytes of address space that reading may take, where the system can limit it."""
-BATCH = 500
+RECORDS_PER_LINE = 500
 """Records on a line of OUT."""
 
 
-def _problem(row: int, reason: str, sheet: str) -> Problem:
-    return Problem(row, unpacked(reason), sheet)
+def _problem(row: int, reason: str, sheet: str) -> RowError:
+    return RowError(row, deserialize_phrase(reason), sheet)
 
 
-RECORDS: dict[str, Callable[..., Any]] = {"pair": Pair, "problem": _problem, "joined": Joined}
+RECORD_TYPES: dict[str, Callable[..., Any]] = {
+    "pair": Pair,
+    "problem": _problem,
+    "joined": JoinedText,
+}
 
 
 def main() -> None:
-    from data.formats.reader import read  # here, since the parent imports this file too
+    from data.formats.reader import read_pairs  # here, since the parent imports this file too
 
     path, out, *names = sys.argv[1:]
     name = names[0] if names else Path(path).name
-    limit_memory(MAX_MEMORY)
+    limit_memory(MAX_MEMORY_BYTES)
     gc.disable()  # reading makes no cycles
-    yield_to_others()
+    lower_priority()
     try:
-        save(read(Path(path), name=name, progress=lambda rows: tell(rows=rows)), Path(out))
+        write_result(
+            read_pairs(Path(path), name=name, on_progress=lambda rows: emit_event(rows=rows)),
+            Path(out),
+        )
     except ImportRefused as e:
-        tell(refused=packed(e.args[0]))
+        emit_event(refused=serialize_phrase(e.args[0]))
     except MemoryError:
-        tell(refused=packed(too_big(name)))
+        emit_event(refused=serialize_phrase(out_of_memory_message(name)))
 
 
-def too_big(name: str) -> str:
+def out_of_memory_message(name: str) -> str:
     """What to say when reading takes too much."""
     return phrase(
         "{name} needs more memory than an import may have: split it into parts.", name=name
@@ -75,39 +83,41 @@ def limit_memory(size: int) -> None:
             return
 
 
-def yield_to_others() -> None:
+def lower_priority() -> None:
     """The bot that answers people comes first."""
     if hasattr(os, "nice"):
         os.nice(10)
 
 
-def tell(**event: object) -> None:
+def emit_event(**event: object) -> None:
     sys.stdout.write(json.dumps(event) + "\n")
     sys.stdout.flush()
 
 
-def save(imported: Imported, out: Path) -> None:
+def write_result(imported: ImportResult, out: Path) -> None:
     with out.open("w", encoding="utf-8") as file:
         file.write(json.dumps(["rows", [imported.rows]]) + "\n")
-        problems = tuple(replace(one, reason=packed(one.reason)) for one in imported.problems)
+        problems = tuple(
+            replace(one, reason=serialize_phrase(one.reason)) for one in imported.errors
+        )
         found: tuple[tuple[Any, ...], ...] = (imported.pairs, problems, imported.joined)
-        for kind, values in zip(RECORDS, found, strict=True):
-            for start in range(0, len(values), BATCH):
-                batch = [astuple(one) for one in values[start : start + BATCH]]
+        for kind, values in zip(RECORD_TYPES, found, strict=True):
+            for start in range(0, len(values), RECORDS_PER_LINE):
+                batch = [astuple(one) for one in values[start : start + RECORDS_PER_LINE]]
                 file.write(json.dumps([kind, batch]) + "\n")
 
 
-def batches(out: Path) -> Generator[tuple[str, list[Any]]]:
-    """What `save` wrote, by kind, and in batches that take a millisecond or two."""
+def read_batches(out: Path) -> Generator[tuple[str, list[Any]]]:
+    """What `write_result` wrote, by kind, and in batches that take a millisecond or two."""
     with out.open(encoding="utf-8") as lines:
         for line in lines:
             kind, values = json.loads(line)
-            make = RECORDS.get(kind)
+            make = RECORD_TYPES.get(kind)
             yield kind, [make(*one) for one in values] if make else values
 
 
 @contextmanager
-def without_collections() -> Iterator[None]:
+def gc_paused() -> Iterator[None]:
     """No cyclic garbage is looked for: each look at so many new values stops every thread."""
     was_on = gc.isenabled()
     gc.disable()

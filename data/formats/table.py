@@ -17,22 +17,22 @@ from dataclasses import dataclass, field
 
 from core.records import Pair
 from data.formats.columns import Field, Layout
-from data.formats.import_result import Gathering
-from data.formats.texts import join, lines
+from data.formats.import_result import ImportBuilder
+from data.formats.texts import join_pieces, split_lines
 from i18n.phrase import phrase
 
-NO_ANSWER = phrase("The bot's text is missing.")
-NO_QUESTION = phrase("The user's text is missing.")
+MISSING_BOT_TEXT = phrase("The bot's text is missing.")
+MISSING_USER_TEXT = phrase("The user's text is missing.")
 
 
 @dataclass(frozen=True, slots=True)
-class Flaw:
+class CellError:
     """A cell that has no text; `reason` is a sentence."""
 
     reason: str
 
 
-Cell = str | Flaw
+Cell = str | CellError
 
 
 @dataclass(slots=True)
@@ -45,47 +45,49 @@ class _Row:
     conversation: str = ""
     turn: int = 0
     source: str = ""
-    flaw: str | None = None
+    error: str | None = None
 
-    def goes_on_from(self, above: _Row) -> bool:
+    def continues(self, above: _Row) -> bool:
         """Whether its text may belong to the row above it."""
         same = self.conversation in ("", above.conversation)
         return same and self.turn in (0, above.turn)
 
 
-def read_table(rows: Iterable[tuple[int, Sequence[Cell]]], layout: Layout, into: Gathering) -> None:
+def read_table(
+    rows: Iterable[tuple[int, Sequence[Cell]]], layout: Layout, into: ImportBuilder
+) -> None:
     """Gather the pairs of the rows below the headings; blank rows may be left out of `rows`."""
-    machine = _Machine(into)
-    filled = ((n, cells) for n, cells in rows if n > layout.heading and any(cells))
-    for number, cells in into.counted(filled):
-        row = _sorted(number, cells, layout)
-        if row.user or row.bot or row.flaw:
-            machine.take(row)
-    machine.close()
+    machine = _PairAssembler(into)
+    filled = ((n, cells) for n, cells in rows if n > layout.header_row and any(cells))
+    for number, cells in into.count_rows(filled):
+        row = _classify_cells(number, cells, layout)
+        if row.user or row.bot or row.error:
+            machine.feed(row)
+    machine.flush()
 
 
-def _sorted(number: int, cells: Sequence[Cell], layout: Layout) -> _Row:
+def _classify_cells(number: int, cells: Sequence[Cell], layout: Layout) -> _Row:
     row = _Row(number)
     named: dict[Field, str] = {}
     said: list[tuple[list[str], str]] = []
     for column, cell in enumerate(cells):
-        what = layout.of(column)
+        what = layout.field_at(column)
         if not cell or what in (None, Field.OTHER, Field.PROBLEM):
             continue
-        if isinstance(cell, Flaw):
-            row.flaw = row.flaw or cell.reason
+        if isinstance(cell, CellError):
+            row.error = row.error or cell.reason
         elif what is Field.USER or what is Field.BOT:
             said.append((row.user if what is Field.USER else row.bot, cell))
         elif what is not None:
             named[what] = cell.strip()
     keep = bool(named.get(Field.LINES))
     for pieces, cell in said:
-        pieces += [cell.strip()] if keep and cell.strip() else lines(cell)
-    _name(row, named)
+        pieces += [cell.strip()] if keep and cell.strip() else split_lines(cell)
+    _set_metadata(row, named)
     return row
 
 
-def _name(row: _Row, named: Mapping[Field, str]) -> None:
+def _set_metadata(row: _Row, named: Mapping[Field, str]) -> None:
     """What the row says beside its texts."""
     row.conversation = named.get(Field.CONVERSATION, "")
     row.source = named.get(Field.SOURCE, "")
@@ -93,60 +95,60 @@ def _name(row: _Row, named: Mapping[Field, str]) -> None:
     if row.conversation and turn:
         row.turn = int(turn) if turn.isdecimal() and len(turn) < 10 else 0
         if row.turn < 1:
-            row.flaw = row.flaw or phrase(
+            row.error = row.error or phrase(
                 "The turn “{turn}” is no whole number from 1.", turn=turn[:20]
             )
 
 
-class _Machine:
+class _PairAssembler:
     """Holds the pair that may still go on, and rows with only the user's text after it."""
 
-    def __init__(self, into: Gathering) -> None:
+    def __init__(self, into: ImportBuilder) -> None:
         self._into = into
         self._pair: _Row | None = None
-        self._waiting: list[_Row] = []
+        self._pending: list[_Row] = []
         self._last = 0
 
-    def take(self, row: _Row) -> None:
+    def feed(self, row: _Row) -> None:
         if row.number != self._last + 1:
-            self.close()
+            self.flush()
         self._last = row.number
-        if row.flaw:
-            self.close()
-            self._into.wrong(row.number, row.flaw)
+        if row.error:
+            self.flush()
+            self._into.add_error(row.number, row.error)
         elif row.user and row.bot:
-            self.close()
+            self.flush()
             self._pair = row
         elif row.user:
-            self._wait(row)
+            self._add_user_row(row)
         else:
-            self._answer(row)
+            self._add_bot_row(row)
 
-    def _wait(self, row: _Row) -> None:
-        above = self._waiting[-1] if self._waiting else self._pair
-        if above and not row.goes_on_from(above):
-            self.close()
-        self._waiting.append(row)
+    def _add_user_row(self, row: _Row) -> None:
+        above = self._pending[-1] if self._pending else self._pair
+        if above and not row.continues(above):
+            self.flush()
+        self._pending.append(row)
 
-    def _answer(self, row: _Row) -> None:
-        if self._waiting and row.goes_on_from(self._waiting[0]):
-            first, *others = self._waiting
-            self._waiting = []
-            self.close()
+    def _add_bot_row(self, row: _Row) -> None:
+        if self._pending and row.continues(self._pending[0]):
+            first, *others = self._pending
+            self._pending = []
+            self.flush()
             for other in others:
                 first.user += other.user
             self._pair = first
-        elif self._waiting or not (self._pair and row.goes_on_from(self._pair)):
-            self.close()
-            self._into.wrong(row.number, NO_QUESTION)
+        elif self._pending or not (self._pair and row.continues(self._pair)):
+            self.flush()
+            self._into.add_error(row.number, MISSING_USER_TEXT)
             return
         assert self._pair is not None  # both ways here have one
         self._pair.bot += row.bot
 
-    def close(self) -> None:
+    def flush(self) -> None:
         """Nothing that follows goes on from what was taken."""
-        pair, waiting = self._pair, self._waiting
-        self._pair, self._waiting = None, []
+        pair, waiting = self._pair, self._pending
+        self._pair, self._pending = None, []
         for row in waiting:
             if pair:
                 pair.user += row.user
@@ -154,12 +156,12 @@ class _Machine:
             self._add(pair)
         else:
             for row in waiting:
-                self._into.wrong(row.number, NO_ANSWER)
+                self._into.add_error(row.number, MISSING_BOT_TEXT)
 
     def _add(self, row: _Row) -> None:
-        user, bot = join(row.user), join(row.bot)
+        user, bot = join_pieces(row.user), join_pieces(row.bot)
         pair = Pair(user, bot, row.conversation, row.turn, row.source)
-        if self._into.add(row.number, pair):
+        if self._into.add_pair(row.number, pair):
             for pieces, text in ((row.user, user), (row.bot, bot)):
                 if len(pieces) > 1:
-                    self._into.note_joined(row.number, text)
+                    self._into.add_joined(row.number, text)

@@ -13,48 +13,48 @@ from itertools import pairwise
 from core.records import Pair
 from i18n.phrase import phrase
 
-MAX_CHARACTERS = 4000
-MAX_NAME = 200
+MAX_TEXT_CHARS = 4000
+MAX_NAME_CHARS = 200
 """Characters of a conversation's or a source's name."""
 
 _LINE_END = re.compile(r"\r\n|\r|\n")
-_NO_SPACE = re.compile(
+_CJK = re.compile(
     "[\u3000-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff00-\uff9f"
     "\U00020000-\U0003fffd]"
 )
 """Japanese and Chinese writing, with its punctuation; not Korean, which has spaces."""
-_HALF = re.compile("[\ud800-\udfff]")
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def lines(text: str) -> list[str]:
+def split_lines(text: str) -> list[str]:
     """The lines that are not blank, stripped."""
     if "\n" not in text and "\r" not in text:
         return [text.strip()] if text.strip() else []
     return [line.strip() for line in _LINE_END.split(text) if line.strip()]
 
 
-def has_lines(text: str) -> bool:
+def has_line_breaks(text: str) -> bool:
     """Whether joining would change it."""
     return "\n" in text or "\r" in text
 
 
-def join(pieces: Sequence[str]) -> str:
+def join_pieces(pieces: Sequence[str]) -> str:
     """One utterance of its pieces, none of them blank."""
     parts = [pieces[0]]
     for before, piece in pairwise(pieces):
-        if not (_NO_SPACE.match(before[-1]) or _NO_SPACE.match(piece)):
+        if not (_CJK.match(before[-1]) or _CJK.match(piece)):
             parts.append(" ")
         parts.append(piece)
     return "".join(parts)
 
 
-def flaw(pair: Pair) -> str | None:
+def pair_error(pair: Pair) -> str | None:
     """Why no file can bring this pair in, as a sentence; None if one can."""
     if not pair.user.strip():
         return phrase("There is no text of the user.")
     if not pair.bot.strip():
         return phrase("There is no text of the bot.")
-    if (size := len(pair.user)) > (most := MAX_CHARACTERS):
+    if (size := len(pair.user)) > (most := MAX_TEXT_CHARS):
         return phrase(
             "The text of the user has {size:,} characters; {most:,} are the most.",
             size=size,
@@ -66,22 +66,22 @@ def flaw(pair: Pair) -> str | None:
             size=size,
             most=most,
         )
-    if max(len(pair.conversation), len(pair.source)) > MAX_NAME:
+    if max(len(pair.conversation), len(pair.source)) > MAX_NAME_CHARS:
         return phrase(
             "The name of a conversation or source has over {most} characters.",
-            most=MAX_NAME,
+            most=MAX_NAME_CHARS,
         )
-    if has_halves("".join((pair.user, pair.bot, pair.conversation, pair.source))):
+    if has_lone_surrogates("".join((pair.user, pair.bot, pair.conversation, pair.source))):
         return phrase("There are characters that cannot be read: save the file as UTF-8.")
     return None
 
 
-def has_halves(text: str) -> bool:
+def has_lone_surrogates(text: str) -> bool:
     """Whether there are halves of characters, as broken bytes become."""
-    return bool(_HALF.search(text))
+    return bool(_LONE_SURROGATE.search(text))
 
 
-def stripped(pair: Pair) -> Pair:
+def strip_pair(pair: Pair) -> Pair:
     """The pair as reading gives it: no white space around its texts; alone, it has no turn."""
     conversation = pair.conversation.strip()
     return Pair(

@@ -14,20 +14,20 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from core.errors import not_written
+from core.errors import write_error
 from core.records import Pair
 from data.formats.chatterbot_yaml import corpus_lines
 from data.formats.columns import Field
-from data.formats.delimited import guarded
-from data.formats.registry import Kind, kind_of
-from data.formats.texts import flaw, has_lines, stripped
-from data.formats.xlsx.writer import conversations_book
+from data.formats.delimited import escape_formula
+from data.formats.registry import FileFormat, format_of
+from data.formats.texts import has_line_breaks, pair_error, strip_pair
+from data.formats.xlsx.writer import build_workbook
 
-KEEP = "keep"
+KEEP_LINES_MARK = "keep"
 COLUMNS = (Field.USER, Field.BOT, Field.CONVERSATION, Field.TURN, Field.SOURCE)
 
 
-def write(pairs: Iterable[Pair], path: Path) -> int:
+def write_pairs(pairs: Iterable[Pair], path: Path) -> int:
     """Write a file of the kind that the path's ending names; how many pairs are in it.
 
     It appears whole or not at all.
@@ -36,15 +36,15 @@ def write(pairs: Iterable[Pair], path: Path) -> int:
         ImportRefused: the ending names no kind.
         DiskFull, StoreError: it could not be written.
     """
-    kind = kind_of(path.name)
-    kept = [pair for pair in map(stripped, pairs) if not flaw(pair)]
+    kind = format_of(path.name)
+    kept = [pair for pair in map(strip_pair, pairs) if not pair_error(pair)]
     partial = path.with_name(f"{path.name}.partial")
     try:
         partial.write_bytes(_WRITERS[kind](kept))
         partial.replace(path)
     except OSError as e:
         partial.unlink(missing_ok=True)
-        raise not_written(path.name, e) from e
+        raise write_error(path.name, e) from e
     return len(kept)
 
 
@@ -54,18 +54,18 @@ def _table(pairs: Sequence[Pair]) -> Iterator[Sequence[str | int]]:
     yield (*COLUMNS, Field.LINES) if with_lines else COLUMNS
     for pair in pairs:
         row = (pair.user, pair.bot, pair.conversation, pair.turn or "", pair.source)
-        yield (*row, KEEP if _has_lines(pair) else "") if with_lines else row
+        yield (*row, KEEP_LINES_MARK if _has_lines(pair) else "") if with_lines else row
 
 
 def _has_lines(pair: Pair) -> bool:
-    return has_lines(pair.user) or has_lines(pair.bot)
+    return has_line_breaks(pair.user) or has_line_breaks(pair.bot)
 
 
 def _csv(pairs: Sequence[Pair]) -> bytes:
     file = io.StringIO(newline="")
     rows = csv.writer(file)
     for row in _table(pairs):
-        rows.writerow([guarded(str(cell)) for cell in row])
+        rows.writerow([escape_formula(str(cell)) for cell in row])
     return file.getvalue().encode("utf-8-sig")
 
 
@@ -85,10 +85,10 @@ def _jsonl(pairs: Sequence[Pair]) -> bytes:
     return "".join(_record(pair) + "\n" for pair in pairs).encode()
 
 
-_WRITERS: dict[Kind, Callable[[Sequence[Pair]], bytes]] = {
-    Kind.XLSX: lambda pairs: conversations_book(_table(pairs)),
-    Kind.CSV: _csv,
-    Kind.JSON: _json,
-    Kind.JSONL: _jsonl,
-    Kind.YAML: lambda pairs: "".join(corpus_lines(pairs)).encode(),
+_WRITERS: dict[FileFormat, Callable[[Sequence[Pair]], bytes]] = {
+    FileFormat.XLSX: lambda pairs: build_workbook(_table(pairs)),
+    FileFormat.CSV: _csv,
+    FileFormat.JSON: _json,
+    FileFormat.JSONL: _jsonl,
+    FileFormat.YAML: lambda pairs: "".join(corpus_lines(pairs)).encode(),
 }

@@ -12,62 +12,62 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.errors import Damaged, StoreError, not_written
-from data.storage.connection import check_version, make_copy, sentences
+from core.errors import CorruptDatabase, StoreError, write_error
+from data.storage.connection import check_version, make_copy, wrap_sqlite_errors
 from data.storage.files import (
-    BACKUPS,
+    BACKUPS_FOLDER,
     BUSY_TIMEOUT_S,
-    copied,
-    copies,
-    dated,
-    is_damage,
+    connect_read_only,
+    integrity_problem,
+    is_corruption,
     is_sqlite,
-    keep_beside,
-    keep_newest,
-    problem,
-    put_in_place,
-    read_only,
-    remove_beside,
+    link_aside,
+    list_copies,
+    prune_copies,
+    remove_wal_files,
+    replace_atomically,
+    timestamped_name,
+    verified_copy,
 )
 from i18n.phrase import phrase
 
-PREFIX = "gpt2bot"
+BACKUP_PREFIX = "gpt2bot"
 """How the names of backups begin."""
 BEFORE_RESTORE = "before-restore"
 """Why a database was set aside: a backup took its place."""
-OURS = frozenset({"messages", "resets", "channels", "examples", "jobs"})
+REQUIRED_TABLES = frozenset({"messages", "resets", "channels", "examples", "jobs"})
 """Tables that a database of the bot has had in every version."""
 
 
 @dataclass(frozen=True, slots=True)
-class Backup:
+class BackupResult:
     """A backup that was made, and the older ones that were removed for it."""
 
     path: Path
     removed: Sequence[Path] = ()
 
 
-def back_up(database: Path, keep: int) -> Backup:
+def create_backup(database: Path, keep: int) -> BackupResult:
     """Make a backup in the folder for them, and keep only the newest of those there.
 
     The bot may write to the database meanwhile: the backup holds what it was at one moment.
 
     Raises:
-        Damaged: the database is; no backup is removed.
+        CorruptDatabase: the database is; no backup is removed.
         StoreError: the backup could not be written.
     """
-    folder = database.parent / BACKUPS
-    path = folder / dated(PREFIX)
+    folder = database.parent / BACKUPS_FOLDER
+    path = folder / timestamped_name(BACKUP_PREFIX)
     make_copy(database, path)
     try:
-        return Backup(path, keep_newest(folder, PREFIX, keep))
+        return BackupResult(path, prune_copies(folder, BACKUP_PREFIX, keep))
     except OSError as e:
-        raise not_written(phrase("The folder of backups"), e) from e
+        raise write_error(phrase("The folder of backups"), e) from e
 
 
 def newest_backup(database: Path) -> Path | None:
-    """The newest backup that `back_up` made of a database."""
-    return next(iter(copies(database.parent / BACKUPS, PREFIX)), None)
+    """The newest backup that `create_backup` made of a database."""
+    return next(iter(list_copies(database.parent / BACKUPS_FOLDER, BACKUP_PREFIX)), None)
 
 
 def restore(backup: Path, database: Path) -> Path | None:
@@ -80,26 +80,26 @@ def restore(backup: Path, database: Path) -> Path | None:
         StoreError: it is not a backup of ours, or damaged; or the database is in use, or there is
             no room. Nothing was changed.
     """
-    examine(backup)
+    verify_backup(backup)
     if database.exists() and backup.samefile(database):
         raise StoreError(
             phrase("{backup} is the database itself: choose a backup of it.", backup=backup)
         )
     try:
-        with sentences(str(backup)), copied(backup, database.parent) as made:
-            aside = _make_way(database) if database.exists() else None
-            remove_beside(database)
-            put_in_place(made, database)
+        with wrap_sqlite_errors(str(backup)), verified_copy(backup, database.parent) as made:
+            aside = _preserve_current(database) if database.exists() else None
+            remove_wal_files(database)
+            replace_atomically(made, database)
             return aside
     except OSError as e:
-        raise not_written(str(database), e) from e
+        raise write_error(str(database), e) from e
 
 
-def examine(backup: Path) -> None:
+def verify_backup(backup: Path) -> None:
     """Make sure that a file is a whole database of ours.
 
     Raises:
-        NewerDatabase, Damaged, StoreError: it is not.
+        NewerDatabase, CorruptDatabase, StoreError: it is not.
     """
     try:
         if not is_sqlite(backup):
@@ -110,9 +110,9 @@ def examine(backup: Path) -> None:
         raise StoreError(
             phrase("{backup} cannot be opened: {why}.", backup=backup, why=e.strerror)
         ) from e
-    with sentences(str(backup)), closing(read_only(backup)) as db:
-        if found := problem(db):
-            raise Damaged(
+    with wrap_sqlite_errors(str(backup)), closing(connect_read_only(backup)) as db:
+        if found := integrity_problem(db):
+            raise CorruptDatabase(
                 phrase(
                     "{backup} is damaged ({found}): take another backup.",
                     backup=backup,
@@ -120,13 +120,13 @@ def examine(backup: Path) -> None:
                 )
             )
         tables = {row[0] for row in db.execute("SELECT name FROM sqlite_master")}
-    if not tables >= OURS:
+    if not tables >= REQUIRED_TABLES:
         raise StoreError(
             phrase(
                 "{backup} is not a backup: it is the database of another program.", backup=backup
             )
         )
-    with sentences(str(backup)):
+    with wrap_sqlite_errors(str(backup)):
         version = check_version(backup)
     if not version:
         raise StoreError(
@@ -136,12 +136,15 @@ def examine(backup: Path) -> None:
         )
 
 
-def _make_way(database: Path) -> Path:
+def _preserve_current(database: Path) -> Path:
     """Give the database its second name, after its log was emptied into it."""
-    with sentences(str(database)), closing(sqlite3.connect(database, timeout=BUSY_TIMEOUT_S)) as db:
+    with (
+        wrap_sqlite_errors(str(database)),
+        closing(sqlite3.connect(database, timeout=BUSY_TIMEOUT_S)) as db,
+    ):
         try:
             db.execute("PRAGMA journal_mode = DELETE")  # refused while another program has it open
         except sqlite3.DatabaseError as e:
-            if not is_damage(e):
+            if not is_corruption(e):
                 raise
-    return keep_beside(database, BEFORE_RESTORE)
+    return link_aside(database, BEFORE_RESTORE)

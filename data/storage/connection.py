@@ -14,22 +14,22 @@ from pathlib import Path
 
 import aiosqlite
 
-from core.errors import Damaged, DiskFull, NewerDatabase, StoreError, not_written
+from core.errors import CorruptDatabase, DiskFull, NewerDatabase, StoreError, write_error
 from data.storage.files import (
-    BACKUPS,
+    BACKUPS_FOLDER,
     BUSY_TIMEOUT_S,
-    MAGIC,
+    SQLITE_MAGIC,
+    connect_read_only,
     copy_database,
-    dated,
-    keep_newest,
-    read_only,
+    prune_copies,
+    timestamped_name,
 )
-from data.storage.migrations import LATEST, is_behind, upgrade
+from data.storage.migrations import SCHEMA_VERSION, migrate, needs_migration
 from i18n.phrase import phrase
 
-BEFORE = "before-version"
+PRE_UPGRADE_PREFIX = "before-version"
 """How the names of copies begin that are made before a database is brought up to date."""
-KEPT = 3
+PRE_UPGRADE_COPIES_KEPT = 3
 """Such copies that are kept."""
 
 
@@ -41,11 +41,11 @@ async def connect(path: Path) -> AsyncIterator[aiosqlite.Connection]:
         NewerDatabase: a newer version of the bot wrote it; not a byte of it is changed.
         StoreError: it cannot be opened, or is not a database.
     """
-    with sentences(str(path)):
+    with wrap_sqlite_errors(str(path)):
         await asyncio.to_thread(_check, path)
         db = await aiosqlite.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
     try:
-        with sentences(str(path)):
+        with wrap_sqlite_errors(str(path)):
             await _prepare(db, path)
         yield db
     finally:
@@ -57,12 +57,12 @@ def _check(path: Path) -> None:
     try:
         with path.open("a+b") as file:  # for writing, so that it is known to be possible
             file.seek(0)
-            beginning = file.read(len(MAGIC))
+            beginning = file.read(len(SQLITE_MAGIC))
     except OSError as e:
         raise StoreError(
             phrase("The database {file} cannot be opened: {why}.", file=path, why=e.strerror)
         ) from e
-    if beginning not in (b"", MAGIC):  # SQLite would write over a file that is very short
+    if beginning not in (b"", SQLITE_MAGIC):  # SQLite would write over a file that is very short
         raise not_a_database(str(path))
     check_version(path)
 
@@ -74,14 +74,14 @@ def check_version(path: Path) -> int:
         NewerDatabase: it is newer than this version of the bot.
         sqlite3.Error: it cannot be read.
     """
-    with closing(read_only(path)) as db:
+    with closing(connect_read_only(path)) as db:
         [version] = db.execute("PRAGMA user_version").fetchone()
-    if version > LATEST:
-        raise too_new(path)
+    if version > SCHEMA_VERSION:
+        raise newer_database(path)
     return int(version)
 
 
-def too_new(path: Path) -> NewerDatabase:
+def newer_database(path: Path) -> NewerDatabase:
     """What to raise for a database that a newer version of the bot wrote."""
     return NewerDatabase(
         phrase(
@@ -98,9 +98,9 @@ async def _prepare(db: aiosqlite.Connection, path: Path) -> None:
     await db.execute("PRAGMA synchronous = NORMAL")
     await db.execute("PRAGMA foreign_keys = ON")
     await db.execute("PRAGMA secure_delete = ON")  # what is erased is overwritten with zeros
-    if await is_behind(db):
+    if await needs_migration(db):
         await asyncio.to_thread(_copy_before_upgrade, path)
-    await upgrade(db)
+    await migrate(db)
 
 
 def _copy_before_upgrade(path: Path) -> None:
@@ -109,9 +109,9 @@ def _copy_before_upgrade(path: Path) -> None:
     Raises:
         StoreError: that is not possible.
     """
-    prefix = f"{BEFORE}-{LATEST}"
+    prefix = f"{PRE_UPGRADE_PREFIX}-{SCHEMA_VERSION}"
     try:
-        make_copy(path, path.parent / BACKUPS / dated(prefix))
+        make_copy(path, path.parent / BACKUPS_FOLDER / timestamped_name(prefix))
     except StoreError as e:
         raise StoreError(
             phrase(
@@ -122,25 +122,25 @@ def _copy_before_upgrade(path: Path) -> None:
             )
         ) from e
     with suppress(OSError):  # one too many does no harm
-        keep_newest(path.parent / BACKUPS, BEFORE, KEPT)
+        prune_copies(path.parent / BACKUPS_FOLDER, PRE_UPGRADE_PREFIX, PRE_UPGRADE_COPIES_KEPT)
 
 
 def make_copy(source: Path, target: Path) -> None:
     """Copy a database, as `copy_database` does, with sentences for what can go wrong.
 
     Raises:
-        Damaged: so is the source.
+        CorruptDatabase: so is the source.
         StoreError: it could not be read, or the copy not written.
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with sentences(str(source)):
+        with wrap_sqlite_errors(str(source)):
             copy_database(source, target)
     except OSError as e:
-        raise not_written(str(target), e) from e
+        raise write_error(str(target), e) from e
 
 
-class Table:
+class Repository:
     """What every part of the store does its work with: one statement over the one connection.
 
     Each statement is a transaction of its own, so callers that run at the same time need no lock.
@@ -149,28 +149,28 @@ class Table:
     def __init__(self, db: aiosqlite.Connection) -> None:
         self._db = db
 
-    async def _rows(self, sql: str, *values: object) -> list[sqlite3.Row]:
-        with sentences(phrase("The database")):
+    async def _fetch_all(self, sql: str, *values: object) -> list[sqlite3.Row]:
+        with wrap_sqlite_errors(phrase("The database")):
             return list(await self._db.execute_fetchall(sql, values))
 
-    async def _changed(self, sql: str, *values: object) -> int:
+    async def _execute(self, sql: str, *values: object) -> int:
         """Run a statement that inserts, updates or deletes; the number of rows."""
-        with sentences(phrase("The database")):
+        with wrap_sqlite_errors(phrase("The database")):
             async with self._db.execute(sql, values) as cursor:
                 return int(cursor.rowcount)
 
 
-def now() -> str:
+def utc_now_iso() -> str:
     """The time as the store writes it: UTC, so that later sorts after earlier."""
-    return stamp(datetime.now(UTC))
+    return to_utc_iso(datetime.now(UTC))
 
 
-def stamp(moment: datetime) -> str:
+def to_utc_iso(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat()
 
 
 @contextmanager
-def sentences(database: str) -> Iterator[None]:
+def wrap_sqlite_errors(database: str) -> Iterator[None]:
     """Turn SQLite's errors into ours; `database` is what the sentence calls it.
 
     Raises:
@@ -179,10 +179,10 @@ def sentences(database: str) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as e:
-        raise _translate(e, database) from e
+        raise _to_store_error(e, database) from e
 
 
-def _translate(error: sqlite3.Error, database: str) -> StoreError:
+def _to_store_error(error: sqlite3.Error, database: str) -> StoreError:
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
     match code & 0xFF:  # the low byte is the kind, the others say more (SQLite: rescode.html)
         case sqlite3.SQLITE_FULL:
@@ -199,16 +199,16 @@ def _translate(error: sqlite3.Error, database: str) -> StoreError:
         case sqlite3.SQLITE_NOTADB:
             return not_a_database(database)
         case sqlite3.SQLITE_CORRUPT:
-            return damaged(database)
+            return corrupt_database(database)
         case _:
             return StoreError(
                 phrase("{database} cannot be used: {error}.", database=database, error=error)
             )
 
 
-def damaged(database: str) -> Damaged:
+def corrupt_database(database: str) -> CorruptDatabase:
     """What to raise for a database that is not whole."""
-    return Damaged(
+    return CorruptDatabase(
         phrase(
             "{database} is damaged: put a backup back with `gpt2bot restore FILE`, or move it "
             "away.",

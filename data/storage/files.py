@@ -1,7 +1,7 @@
 """The database as files: copied while it is used, checked, set aside, put in place.
 
 Knows SQLite's files and its backup API. Does not know what the tables mean, nor sentences for
-people: what fails is an `OSError`, a `sqlite3.Error` or `Damaged`. All of it blocks.
+people: what fails is an `OSError`, a `sqlite3.Error` or `CorruptDatabase`. All of it blocks.
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from core.errors import Damaged
+from core.errors import CorruptDatabase
 from i18n.phrase import phrase
 
-MAGIC = b"SQLite format 3\0"
+SQLITE_MAGIC = b"SQLite format 3\0"
 """How every SQLite file begins (sqlite.org/fileformat.html, section 1.3)."""
 BUSY_TIMEOUT_S = 5.0
 """Seconds to wait for another process that holds the database."""
-BACKUPS = "backups"
+BACKUPS_FOLDER = "backups"
 """The folder beside the database for copies of it."""
-BESIDE = ("-wal", "-shm")
+WAL_SUFFIXES = ("-wal", "-shm")
 """Endings of the files that belong to a database in WAL mode."""
-PAGES = 1000
+PAGES_PER_STEP = 1000
 """Pages (of 4 kB, mostly) that are copied at a time."""
-BREATH_S = 0.005
+STEP_PAUSE_S = 0.005
 """Seconds between two such steps in which others have the disk."""
-STALE_S = 3600.0
+STALE_TEMP_AGE_S = 3600.0
 """Seconds after which nobody writes to an unfinished copy any more."""
-ENDING = ".sqlite3"
-TIME = "%Y%m%d-%H%M%S-%f"
+DATABASE_SUFFIX = ".sqlite3"
+TIMESTAMP_FORMAT = "%Y%m%d-%H%M%S-%f"
 """How the names of copies say when they were made (UTC); later sorts after earlier."""
-UNFINISHED = ".gpt2bot-unfinished-"
+TEMP_PREFIX = ".gpt2bot-unfinished-"
 
 
-def read_only(path: Path) -> sqlite3.Connection:
+def connect_read_only(path: Path) -> sqlite3.Connection:
     """A connection that changes nothing; it may be used from another thread."""
     uri = f"{path.absolute().as_uri()}?mode=ro"
     return sqlite3.connect(
@@ -50,21 +50,21 @@ def read_only(path: Path) -> sqlite3.Connection:
 
 def is_sqlite(path: Path) -> bool:
     with path.open("rb") as file:
-        return file.read(len(MAGIC)) == MAGIC
+        return file.read(len(SQLITE_MAGIC)) == SQLITE_MAGIC
 
 
-def is_damage(error: sqlite3.Error) -> bool:
+def is_corruption(error: sqlite3.Error) -> bool:
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
     return code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
-def problem(db: sqlite3.Connection, check: str = "integrity_check") -> str | None:
+def integrity_problem(db: sqlite3.Connection, check: str = "integrity_check") -> str | None:
     """What is damaged in a database; None if it is whole. `quick_check` does not compare indexes
     with their tables, and takes a tenth of the time."""
     try:
         [found] = db.execute(f"PRAGMA {check}(1)").fetchone()
     except sqlite3.DatabaseError as e:
-        if not is_damage(e):
+        if not is_corruption(e):
             raise
         return str(e)
     return None if found == "ok" else " ".join(str(found).split())
@@ -79,24 +79,25 @@ def copy_database(source: Path, target: Path) -> None:
     `target` appears whole, checked and on the disk, or not at all. It needs no file beside it.
 
     Raises:
-        Damaged: so is the source.
+        CorruptDatabase: so is the source.
         OSError, sqlite3.Error: it could not be read or written.
     """
-    with copied(source, target.parent) as made:
-        put_in_place(made, target)
+    with verified_copy(source, target.parent) as made:
+        replace_atomically(made, target)
 
 
 @contextmanager
-def copied(source: Path, folder: Path) -> Iterator[Path]:
-    """A copy in a folder, checked, for `put_in_place`; else it goes again. Raises the same."""
-    with _unfinished(folder) as made:
-        with closing(read_only(source)) as old, closing(sqlite3.connect(made)) as new:
+def verified_copy(source: Path, folder: Path) -> Iterator[Path]:
+    """A copy in a folder, checked, for `replace_atomically`; else it goes again. Raises the
+    same."""
+    with _temp_file(folder) as made:
+        with closing(connect_read_only(source)) as old, closing(sqlite3.connect(made)) as new:
             old.execute("BEGIN")  # with a read under way, what others write does not restart it
             old.execute("SELECT 1 FROM sqlite_master").fetchone()
-            old.backup(new, pages=PAGES, progress=lambda *_: time.sleep(BREATH_S))
+            old.backup(new, pages=PAGES_PER_STEP, progress=lambda *_: time.sleep(STEP_PAUSE_S))
             new.execute("PRAGMA journal_mode = DELETE")
-            if found := problem(new):
-                raise Damaged(
+            if found := integrity_problem(new):
+                raise CorruptDatabase(
                     phrase(
                         "{source} is damaged ({found}), so no copy of it was made.",
                         source=source,
@@ -107,14 +108,14 @@ def copied(source: Path, folder: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _unfinished(folder: Path) -> Iterator[Path]:
+def _temp_file(folder: Path) -> Iterator[Path]:
     """A new file in a folder, which goes again unless it is renamed; so do such files that were
     left by a process that was killed."""
-    for left in folder.glob(f"{UNFINISHED}*"):
+    for left in folder.glob(f"{TEMP_PREFIX}*"):
         with suppress(FileNotFoundError):  # somebody else was quicker
-            if time.time() - left.stat().st_mtime > STALE_S:
+            if time.time() - left.stat().st_mtime > STALE_TEMP_AGE_S:
                 left.unlink()
-    handle, name = tempfile.mkstemp(prefix=UNFINISHED, dir=folder)
+    handle, name = tempfile.mkstemp(prefix=TEMP_PREFIX, dir=folder)
     os.close(handle)
     try:
         yield Path(name)
@@ -122,11 +123,11 @@ def _unfinished(folder: Path) -> Iterator[Path]:
         Path(name).unlink(missing_ok=True)
 
 
-def put_in_place(made: Path, path: Path) -> None:
+def replace_atomically(made: Path, path: Path) -> None:
     """Rename a file that was written, once all of it is on the disk; it replaces what is there."""
     _sync(made)
     made.replace(path)
-    sync_folder(path.parent)
+    fsync_folder(path.parent)
 
 
 def _sync(path: Path) -> None:
@@ -134,7 +135,7 @@ def _sync(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def sync_folder(folder: Path) -> None:
+def fsync_folder(folder: Path) -> None:
     """Make sure that a power cut does not take back what was renamed."""
     if sys.platform == "win32":  # which opens no folders, and needs none of this
         return
@@ -145,23 +146,23 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def dated(prefix: str, ending: str = ENDING) -> str:
+def timestamped_name(prefix: str, ending: str = DATABASE_SUFFIX) -> str:
     """A name that tells the time: `prefix-20250601-120000-000000.sqlite3`."""
-    return f"{prefix}-{datetime.now(UTC).strftime(TIME)}{ending}"
+    return f"{prefix}-{datetime.now(UTC).strftime(TIMESTAMP_FORMAT)}{ending}"
 
 
-def copies(folder: Path, prefix: str) -> list[Path]:
-    """The files that `dated` named in a folder, newest first."""
-    return sorted(folder.glob(f"{prefix}-*{ENDING}"), key=_time, reverse=True)
+def list_copies(folder: Path, prefix: str) -> list[Path]:
+    """The files that `timestamped_name` named in a folder, newest first."""
+    return sorted(folder.glob(f"{prefix}-*{DATABASE_SUFFIX}"), key=_time, reverse=True)
 
 
 def _time(path: Path) -> str:
-    return path.name.removesuffix(ENDING)[-len("20250601-120000-000000") :]
+    return path.name.removesuffix(DATABASE_SUFFIX)[-len("20250601-120000-000000") :]
 
 
-def keep_newest(folder: Path, prefix: str, count: int) -> list[Path]:
+def prune_copies(folder: Path, prefix: str, count: int) -> list[Path]:
     """Remove all but the newest copies; those that went."""
-    old = copies(folder, prefix)[count:]
+    old = list_copies(folder, prefix)[count:]
     for path in old:
         path.unlink(missing_ok=True)
     return old
@@ -175,27 +176,27 @@ def set_aside(database: Path, why: str) -> Path:
 
     Killed in the middle, all of it is there under the old name or the new one, or under both.
     """
-    aside = keep_beside(database, why)
-    remove_beside(database)
+    aside = link_aside(database, why)
+    remove_wal_files(database)
     database.unlink()
-    sync_folder(database.parent)
+    fsync_folder(database.parent)
     return aside
 
 
-def keep_beside(database: Path, why: str) -> Path:
+def link_aside(database: Path, why: str) -> Path:
     """Give a database, and the files beside it, a second name."""
-    aside = database.with_name(dated(f"{database.name}.{why}", ending=""))
-    for ending in (*BESIDE, ""):
+    aside = database.with_name(timestamped_name(f"{database.name}.{why}", ending=""))
+    for ending in (*WAL_SUFFIXES, ""):
         file = database.with_name(database.name + ending)
         if file.exists():
             _link(file, aside.with_name(aside.name + ending))
-    sync_folder(database.parent)
+    fsync_folder(database.parent)
     return aside
 
 
-def remove_beside(database: Path) -> None:
+def remove_wal_files(database: Path) -> None:
     """Take away the log of a database: to another file in its place it would do damage."""
-    for ending in BESIDE:
+    for ending in WAL_SUFFIXES:
         database.with_name(database.name + ending).unlink(missing_ok=True)
 
 

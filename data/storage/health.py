@@ -9,24 +9,29 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.errors import StoreError
-from data.storage.connection import damaged, not_a_database, sentences, too_new
-from data.storage.files import BUSY_TIMEOUT_S, MAGIC
-from data.storage.migrations import LATEST
+from data.storage.connection import (
+    corrupt_database,
+    newer_database,
+    not_a_database,
+    wrap_sqlite_errors,
+)
+from data.storage.files import BUSY_TIMEOUT_S, SQLITE_MAGIC
+from data.storage.migrations import SCHEMA_VERSION
 from i18n.phrase import phrase
 
-WHOLE = [("ok",)]
+QUICK_CHECK_OK = [("ok",)]
 """What SQLite answers where nothing is wrong (sqlite.org/pragma.html#pragma_quick_check)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Health:
+class DatabaseHealth:
     """A database that is whole: the version of its shape, and its size on the disk."""
 
-    version: int
-    bytes: int
+    schema_version: int
+    size_bytes: int
 
 
-def examine(path: Path) -> Health | None:
+def inspect_database(path: Path) -> DatabaseHealth | None:
     """Read all of a database; None if there is none.
 
     Raises:
@@ -35,7 +40,7 @@ def examine(path: Path) -> Health | None:
     """
     try:
         with path.open("rb") as file:
-            beginning = file.read(len(MAGIC))
+            beginning = file.read(len(SQLITE_MAGIC))
     except FileNotFoundError:
         return None
     except OSError as e:
@@ -46,7 +51,7 @@ def examine(path: Path) -> Health | None:
         raise StoreError(
             phrase("The database {file} cannot be written: give the bot permission.", file=path)
         )
-    if beginning not in (b"", MAGIC):
+    if beginning not in (b"", SQLITE_MAGIC):
         raise not_a_database(str(path))
     used = _is_used(path)
     try:
@@ -62,7 +67,7 @@ def _is_used(path: Path) -> bool:
     return path.with_name(f"{path.name}-wal").exists()
 
 
-def _read(path: Path, *, used: bool) -> Health:
+def _read(path: Path, *, used: bool) -> DatabaseHealth:
     """Read it all, over a connection that writes nothing.
 
     Where nobody works with the file it cannot change ("immutable"): any other connection would
@@ -70,12 +75,12 @@ def _read(path: Path, *, used: bool) -> Health:
     """
     uri = f"{path.absolute().as_uri()}?{'mode=ro' if used else 'mode=ro&immutable=1'}"
     with (
-        sentences(str(path)),
+        wrap_sqlite_errors(str(path)),
         closing(sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S)) as db,
     ):
         [version] = db.execute("PRAGMA user_version").fetchone()
-        if version > LATEST:
-            raise too_new(path)
-        if db.execute("PRAGMA quick_check(1)").fetchall() != WHOLE:
-            raise damaged(str(path))
-    return Health(version, path.stat().st_size)
+        if version > SCHEMA_VERSION:
+            raise newer_database(path)
+        if db.execute("PRAGMA quick_check(1)").fetchall() != QUICK_CHECK_OK:
+            raise corrupt_database(str(path))
+    return DatabaseHealth(version, path.stat().st_size)

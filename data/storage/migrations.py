@@ -246,16 +246,16 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     ),
 )
 
-LATEST = len(MIGRATIONS)
+SCHEMA_VERSION = len(MIGRATIONS)
 """The `user_version` of a database that this version of the bot writes."""
 
 
-async def is_behind(db: aiosqlite.Connection) -> bool:
+async def needs_migration(db: aiosqlite.Connection) -> bool:
     """Whether a database that was used already lacks steps."""
-    return 0 < await _version(db) < LATEST
+    return 0 < await _version(db) < SCHEMA_VERSION
 
 
-async def upgrade(db: aiosqlite.Connection) -> None:
+async def migrate(db: aiosqlite.Connection) -> None:
     """Take the steps that the database lacks, each in a transaction of its own.
 
     `db` must be in autocommit mode.
@@ -263,7 +263,7 @@ async def upgrade(db: aiosqlite.Connection) -> None:
     Raises:
         sqlite3.Error: a step failed; those before it stay, the failed one leaves no trace.
     """
-    for version in range(await _version(db) + 1, LATEST + 1):
+    for version in range(await _version(db) + 1, SCHEMA_VERSION + 1):
         await db.execute("BEGIN IMMEDIATE")
         try:
             if await _version(db) < version:  # another process may have been quicker

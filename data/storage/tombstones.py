@@ -9,21 +9,21 @@ import json
 from datetime import UTC, datetime
 from pathlib import Path
 
-from core.errors import StoreError, not_written
-from data.storage.files import put_in_place
+from core.errors import StoreError, write_error
+from data.storage.files import replace_atomically
 from i18n.phrase import phrase
 
-NAME = "forgotten.json"
+TOMBSTONES_FILE = "forgotten.json"
 """What the file is called."""
 
 
-class ForgottenList:
+class Tombstones:
     """The members who were forgotten, each with the last time."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def note(self, user_id: int) -> None:
+    def add(self, user_id: int) -> None:
         """A member is forgotten now.
 
         Raises:
@@ -33,10 +33,10 @@ class ForgottenList:
         made = self._path.with_name(f".{self._path.name}.new")
         try:
             made.write_text(json.dumps(known, indent=1), encoding="utf-8")
-            put_in_place(made, self._path)
+            replace_atomically(made, self._path)
         except OSError as e:
             made.unlink(missing_ok=True)
-            raise not_written(str(self._path), e) from e
+            raise write_error(str(self._path), e) from e
 
     def since(self, moment: datetime) -> list[int]:
         """Who was forgotten at that time or later.

@@ -11,12 +11,17 @@ from pathlib import Path
 
 from model.tokenizer import Tokenizer
 
-GRAPH, WEIGHTS, TOKENIZER, META = "graph.onnx", "weights.bin", "tokenizer.json", "model.json"
+GRAPH_FILE, WEIGHTS_FILE, TOKENIZER_FILE, METADATA_FILE = (
+    "graph.onnx",
+    "weights.bin",
+    "tokenizer.json",
+    "model.json",
+)
 """META is written last. For a GPU there is no graph: torch reads the checkpoint itself."""
 
 
 @dataclass(frozen=True, slots=True)
-class Meta:
+class ModelMetadata:
     """What is known of a model before its weights are read.
 
     `checkpoint` is the folder it came from. A reply ends before a text of `stops` and at one of the
@@ -45,18 +50,18 @@ class Meta:
 
     def save(self, folder: Path) -> None:
         """Write it: from then on the folder is whole."""
-        (folder / META).write_text(json.dumps(asdict(self)), encoding="utf-8")
+        (folder / METADATA_FILE).write_text(json.dumps(asdict(self)), encoding="utf-8")
 
 
-def read_meta(folder: Path) -> Meta:
+def read_metadata(folder: Path) -> ModelMetadata:
     """The meta data of a folder that was built."""
-    return Meta(**json.loads((folder / META).read_text(encoding="utf-8")))
+    return ModelMetadata(**json.loads((folder / METADATA_FILE).read_text(encoding="utf-8")))
 
 
-def read_tokenizer(folder: Path, meta: Meta) -> Tokenizer:
+def read_tokenizer(folder: Path, meta: ModelMetadata) -> Tokenizer:
     """Its tokenizer."""
     return Tokenizer(
-        folder / TOKENIZER,
+        folder / TOKENIZER_FILE,
         eos_token=meta.eos_token,
         chat_template=meta.chat_template,
         unk_token=meta.unk_token,

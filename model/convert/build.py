@@ -1,7 +1,7 @@
 """From a checkpoint folder or a Hub id to a folder that is ready to run (`model.convert.artifact`).
 
-`built` finds it by the hash of the checkpoint's files, or makes it in a process of its own, at a
-low priority: the one who waits for it does not import onnx, and replies go on at their speed.
+`get_or_build` finds it by the hash of the checkpoint's files, or makes it in a process of its own,
+at a low priority: the one who waits for it does not import onnx, and replies go on at their speed.
 Every failure becomes LoadFailed with a sentence.
 """
 
@@ -26,29 +26,36 @@ from huggingface_hub.errors import HFValidationError
 from jinja2 import TemplateError
 from safetensors import SafetensorError
 
-from core.errors import NO_ROOM
-from core.logging import form, set_up
-from i18n.phrase import Phrase, packed, phrase, unpacked, words
-from model.chat_template import HALF, is_japanese, stop_strings
-from model.convert.artifact import META, WEIGHTS, Meta
-from model.convert.checkpoint import ACTIVATIONS, Weights, read_tokenizer
-from model.convert.validation import ModelFolder, check, files_of, find, no_memory, no_weights
+from core.errors import DISK_FULL_ERRNOS
+from core.logging import configure_logging, current_log_format
+from i18n.phrase import Phrase, deserialize_phrase, message_of, phrase, serialize_phrase
+from model.chat_template import REPLACEMENT_CHAR, is_japanese, stop_strings
+from model.convert.artifact import METADATA_FILE, WEIGHTS_FILE, ModelMetadata
+from model.convert.checkpoint import SUPPORTED_ACTIVATIONS, Weights, read_tokenizer
+from model.convert.validation import (
+    ModelFolder,
+    allowed_files,
+    no_weights_message,
+    out_of_memory_message,
+    resolve_source,
+    validate_folder,
+)
 from model.errors import LoadFailed
-from model.runners.device import is_out_of_memory, processor
+from model.runners.device import cpu_kind, is_out_of_memory
 from model.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
-    from model.convert.onnx_graph import Shape
+    from model.convert.onnx_graph import GraphConfig
 
 log = logging.getLogger(__name__)
 
-VERSION = "2"
+BUILD_VERSION = "2"
 """Of what is built: another one builds all models anew."""
-KEPT = 4 << 30
+MAX_CACHE_BYTES = 4 << 30
 """Bytes that are kept; what was not used for the longest time goes first."""
-ASIDE = "generation_config.json"
+IGNORED_FILE = "generation_config.json"
 """A file of a checkpoint that changes nothing of what it says."""
-START = """
+CHILD_SCRIPT = """
 import os
 if hasattr(os, "nice"):
     os.nice(12)
@@ -56,11 +63,11 @@ from model.convert.build import main
 main()
 """
 """The child gives way to replies from its first line on; they keep nearly all of their speed."""
-QUICK = 64 << 20
+MAX_INLINE_HASH_BYTES = 64 << 20
 """Bytes of a checkpoint up to which its hash is computed beside replies, without a child."""
-STALE_S = 3600.0
+STALE_BUILD_S = 3600.0
 """Seconds after which a folder that is still being made was left by a build that was killed."""
-UNREADABLE = (
+LOAD_ERRORS = (
     SafetensorError,
     HFValidationError,
     OSError,
@@ -73,16 +80,25 @@ UNREADABLE = (
 """What the libraries raise for a folder or a Hub id that they cannot make a model of."""
 
 
-def built(source: str, cache: Path, precision: str) -> Path:
+def get_or_build(source: str, cache: Path, precision: str) -> Path:
     """The folder for a model, made now if there is none. `precision`: int8, fp32 or torch.
 
     Raises:
         LoadFailed: the sentence says why, and what to do where there is something to do.
     """
-    if (folder := _find(source, cache, precision)) is not None:
+    if (folder := _find_cached(source, cache, precision)) is not None:
         return folder
     level = str(logging.getLogger().getEffectiveLevel())
-    command = [sys.executable, "-c", START, source, str(cache), precision, level, form()]
+    command = [
+        sys.executable,
+        "-c",
+        CHILD_SCRIPT,
+        source,
+        str(cache),
+        precision,
+        level,
+        current_log_format(),
+    ]
     root = str(Path(__file__).parents[2])
     paths = filter(None, [root, os.environ.get("PYTHONPATH")])
     with subprocess.Popen(
@@ -98,50 +114,50 @@ def built(source: str, cache: Path, precision: str) -> Path:
     if "folder" in answer:
         return Path(answer["folder"])
     if "reason" in answer:
-        raise LoadFailed(unpacked(answer["reason"]))
-    raise LoadFailed(phrase("{who} could not be made ready to run.", who=name(source)))
+        raise LoadFailed(deserialize_phrase(answer["reason"]))
+    raise LoadFailed(phrase("{who} could not be made ready to run.", who=display_name(source)))
 
 
-def _find(source: str, cache: Path, precision: str) -> Path | None:
+def _find_cached(source: str, cache: Path, precision: str) -> Path | None:
     """The folder that was built of these very files, if it can be found in a moment."""
     checkpoint = Path(source)
     try:
-        check(checkpoint, name(source))
-        if sum(path.stat().st_size for path in _files(checkpoint)) > QUICK:
+        validate_folder(checkpoint, display_name(source))
+        if sum(path.stat().st_size for path in _hashed_files(checkpoint)) > MAX_INLINE_HASH_BYTES:
             return None
-        folder = cache / _key(checkpoint, precision)
+        folder = cache / _cache_key(checkpoint, precision)
         os.utime(folder)
     except OSError:
         return None  # it is not there; or whoever builds it will say why
-    return folder if (folder / META).is_file() else None
+    return folder if (folder / METADATA_FILE).is_file() else None
 
 
-def _key(checkpoint: Path, precision: str) -> str:
+def _cache_key(checkpoint: Path, precision: str) -> str:
     """A name that no other checkpoint has: the hash of its files and of how they are built."""
-    digest = hashlib.sha256(f"{VERSION} {precision} {processor()}".encode())
-    for path in sorted(_files(checkpoint)):
+    digest = hashlib.sha256(f"{BUILD_VERSION} {precision} {cpu_kind()}".encode())
+    for path in sorted(_hashed_files(checkpoint)):
         digest.update(f"\n{path.name} {path.stat().st_size}\n".encode())
         with path.open("rb") as file:
             hashlib.file_digest(file, lambda: digest)
     return f"{digest.hexdigest()[:32]}-{precision}"
 
 
-def _files(checkpoint: Path) -> Iterator[Path]:
-    return (path for path in files_of(checkpoint) if path.name != ASIDE)
+def _hashed_files(checkpoint: Path) -> Iterator[Path]:
+    return (path for path in allowed_files(checkpoint) if path.name != IGNORED_FILE)
 
 
-def name(source: str) -> str:
+def display_name(source: str) -> str:
     """What a person calls it: the folder's name, or the Hub id."""
     return Path(source).name if Path(source).is_absolute() else source
 
 
-def why(source: str, error: Exception) -> Phrase:
+def load_error_message(source: str, error: Exception) -> Phrase:
     """A sentence without the library's words: those are for the operator's log."""
     log.warning("loading %s failed: %s", source, error)
-    who, folder = name(source), Path(source)
+    who, folder = display_name(source), Path(source)
     if is_out_of_memory(error):
-        return no_memory(who)
-    if isinstance(error, OSError) and error.errno in NO_ROOM:
+        return out_of_memory_message(who)
+    if isinstance(error, OSError) and error.errno in DISK_FULL_ERRNOS:
         return phrase(
             "The disk is too full to make {who} ready to run: free some space, then try again.",
             who=who,
@@ -150,7 +166,7 @@ def why(source: str, error: Exception) -> Phrase:
         file = error.filename
         return phrase("{file} cannot be read or written: give the bot permission.", file=file)
     if folder.is_dir() and not any(folder.glob("*.safetensors")):
-        return no_weights(who)
+        return no_weights_message(who)
     if folder.exists():
         return phrase("{who} is damaged, or not a GPT-2 model.", who=who)
     if folder.is_absolute():
@@ -162,9 +178,9 @@ def why(source: str, error: Exception) -> Phrase:
     )
 
 
-def bad_template(source: str, error: TemplateError) -> Phrase:
+def template_error_message(source: str, error: TemplateError) -> Phrase:
     """Of a chat template with an error; jinja's words help whoever wrote it."""
-    who = name(source)
+    who = display_name(source)
     return phrase("The chat template of {who} does not work: {why}.", who=who, why=error)
 
 
@@ -178,44 +194,49 @@ def build(source: str, cache: Path, precision: str) -> Path:
         LoadFailed: the sentence says why.
     """
     try:
-        checkpoint = check(find(source), name(source))
-        folder = cache / _key(checkpoint.path, precision)
-        if not (folder / META).is_file():
+        checkpoint = validate_folder(resolve_source(source), display_name(source))
+        folder = cache / _cache_key(checkpoint.path, precision)
+        if not (folder / METADATA_FILE).is_file():
             cache.mkdir(parents=True, exist_ok=True)
-            _tidy(cache)
+            _evict_old_builds(cache)
             _build(checkpoint, folder, source, precision)
         os.utime(folder)
         return folder
     except TemplateError as e:
-        raise LoadFailed(bad_template(source, e)) from e
-    except UNREADABLE as e:
-        raise LoadFailed(why(source, e)) from e
+        raise LoadFailed(template_error_message(source, e)) from e
+    except LOAD_ERRORS as e:
+        raise LoadFailed(load_error_message(source, e)) from e
 
 
 def _build(checkpoint: ModelFolder, folder: Path, source: str, precision: str) -> None:
     config = checkpoint.config
     if not config.get("scale_attn_weights", True):
         raise LoadFailed(
-            phrase("{who} does not scale its attention, as GPT-2 models do.", who=name(source))
+            phrase(
+                "{who} does not scale its attention, as GPT-2 models do.", who=display_name(source)
+            )
         )
     activation = config.get("activation_function", "gelu_new")
-    if activation not in ACTIVATIONS:
+    if activation not in SUPPORTED_ACTIVATIONS:
         raise LoadFailed(
             phrase(
                 "{who} uses {activation}, which GPT-2 models do not.",
-                who=name(source),
+                who=display_name(source),
                 activation=activation,
             )
         )
     if config["n_embd"] % (8 * config["n_head"]):
         raise LoadFailed(
-            phrase("The attention heads of {who} are not a multiple of 8 wide.", who=name(source))
+            phrase(
+                "The attention heads of {who} are not a multiple of 8 wide.",
+                who=display_name(source),
+            )
         )
     with tempfile.TemporaryDirectory(prefix=".", dir=folder.parent) as aside:
         half_made = Path(aside) / folder.name
         half_made.mkdir()
-        tokenizer = read_tokenizer(checkpoint.path, config, name(source), half_made)
-        weights = Weights(checkpoint.tensors, name(source))
+        tokenizer = read_tokenizer(checkpoint.path, config, display_name(source), half_made)
+        weights = Weights(checkpoint.tensors, display_name(source))
         shape = _shape(config, precision)
         if precision != "torch":
             from model.convert.onnx_graph import write_graph
@@ -226,35 +247,35 @@ def _build(checkpoint: ModelFolder, folder: Path, source: str, precision: str) -
             half_made.replace(folder)
 
 
-def _shape(config: Mapping[str, Any], precision: str) -> Shape:
-    from model.convert.onnx_graph import Shape, largest_weight
+def _shape(config: Mapping[str, Any], precision: str) -> GraphConfig:
+    from model.convert.onnx_graph import GraphConfig, find_max_int8_weight
 
-    return Shape(
+    return GraphConfig(
         layers=config["n_layer"],
         heads=config["n_head"],
         width=config["n_embd"],
         epsilon=config.get("layer_norm_epsilon", 1e-5),
-        by_layer=bool(config.get("scale_attn_by_inverse_layer_idx")),
+        scale_attn_by_layer=bool(config.get("scale_attn_by_inverse_layer_idx")),
         precision=precision,
-        top=largest_weight() if precision == "int8" else 127,
+        max_int8_weight=find_max_int8_weight() if precision == "int8" else 127,
     )
 
 
 def _meta(
     checkpoint: ModelFolder,
-    shape: Shape,
+    shape: GraphConfig,
     weights: Weights,
     tokenizer: Tokenizer,
     folder: Path,
-) -> Meta:
+) -> ModelMetadata:
     stops = stop_strings(tokenizer)
     ids = sorted(tokenizer.get_vocab().values())
     texts = tokenizer.decode_each(ids)
     eos = tokenizer.get_vocab()[tokenizer.eos_token]
     ends = {eos, *tokenizer.get_added_vocab().values()}
     on_a_stop = {n for n, text in zip(ids, texts, strict=True) if any(s in text for s in stops)}
-    file = folder / WEIGHTS
-    return Meta(
+    file = folder / WEIGHTS_FILE
+    return ModelMetadata(
         checkpoint=str(checkpoint.path),
         parameters=weights.parameters,
         positions=checkpoint.config["n_positions"],
@@ -269,25 +290,25 @@ def _meta(
         stops=list(stops),
         ends=sorted(ends),
         mute=sorted(ends | on_a_stop),
-        fragments=[n for n, text in zip(ids, texts, strict=True) if HALF in text],
+        fragments=[n for n, text in zip(ids, texts, strict=True) if REPLACEMENT_CHAR in text],
         unk_token=tokenizer.unk_token,
         japanese=is_japanese(tokenizer),
     )
 
 
-def _tidy(cache: Path) -> None:
+def _evict_old_builds(cache: Path) -> None:
     """Remove what was not used for long, and what a build left that was killed."""
     kept = 0
-    ages = {folder: time.time() - _used(folder) for folder in cache.iterdir()}
+    ages = {folder: time.time() - _last_used(folder) for folder in cache.iterdir()}
     for folder in sorted(ages, key=ages.__getitem__):
         half_made = folder.name.startswith(".")
         with contextlib.suppress(FileNotFoundError):  # another build removes it
             kept += 0 if half_made else sum(one.stat().st_size for one in folder.glob("*"))
-        if ages[folder] > STALE_S if half_made else kept > KEPT:
+        if ages[folder] > STALE_BUILD_S if half_made else kept > MAX_CACHE_BYTES:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _used(folder: Path) -> float:
+def _last_used(folder: Path) -> float:
     try:
         return folder.stat().st_mtime
     except FileNotFoundError:  # another build was quicker
@@ -298,11 +319,11 @@ def main() -> None:
     """Build what the command line says; one JSON line tells the folder, or the reason why not."""
     source, cache, precision, level, log_format = sys.argv[1:]
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    set_up(int(level), "json" if log_format == "json" else "text")
+    configure_logging(int(level), "json" if log_format == "json" else "text")
     try:
         answer = {"folder": str(build(source, Path(cache), precision))}
     except LoadFailed as e:
-        answer = {"reason": packed(words(e))}
+        answer = {"reason": serialize_phrase(message_of(e))}
     sys.stdout.write(f"{json.dumps(answer)}\n")
 
 

@@ -1,7 +1,7 @@
 """What is in a checkpoint folder: weights in any of the forms that people have, and a tokenizer.
 
-Knows the files of Hugging Face's GPT-2 checkpoints, which `model.convert.validation` has checked. Does not know
-what is made of them. Reads safetensors only, and runs no code of a folder.
+Knows the files of Hugging Face's GPT-2 checkpoints, which `model.convert.validation` has checked.
+Does not know what is made of them. Reads safetensors only, and runs no code of a folder.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from safetensors import safe_open
 
 from i18n.phrase import phrase
 from model.chat_template import plain_template
-from model.convert.artifact import TOKENIZER
-from model.convert.safetensors_header import Tensor
-from model.convert.sentencepiece import find_pieces, read_pieces, text_of
+from model.convert.artifact import TOKENIZER_FILE
+from model.convert.safetensors_header import TensorInfo
+from model.convert.sentencepiece import find_sentencepiece, load_sentencepiece, token_text
 from model.errors import LoadFailed
 from model.tokenizer import Tokenizer
 
 Array = NDArray[Any]
-ACTIVATIONS = frozenset({"gelu_new", "gelu_pytorch_tanh"})
+SUPPORTED_ACTIVATIONS = frozenset({"gelu_new", "gelu_pytorch_tanh"})
 """The names that transformers has for the activation of GPT-2, the tanh approximation."""
 
 
@@ -37,13 +37,13 @@ class Weights(Mapping[str, Array]):
         LoadFailed: a tensor that is read has numbers that are not finite.
     """
 
-    def __init__(self, tensors: Mapping[str, Tensor], name: str) -> None:
+    def __init__(self, tensors: Mapping[str, TensorInfo], name: str) -> None:
         self._tensors = tensors
         self._name = name
         self.parameters = sum(math.prod(one.shape) for one in tensors.values())
 
     def __getitem__(self, key: str) -> Array:
-        array = _read(self._tensors[key])
+        array = _read_float32(self._tensors[key])
         if not np.isfinite(array).all():
             who = self._name
             raise LoadFailed(
@@ -61,7 +61,7 @@ class Weights(Mapping[str, Array]):
         return len(self._tensors)
 
 
-def _read(tensor: Tensor) -> Array:
+def _read_float32(tensor: TensorInfo) -> Array:
     """A tensor as float32; numpy has no bfloat16, so torch reads that."""
     if tensor.dtype != "BF16":
         with safe_open(tensor.file, framework="np") as file:
@@ -76,29 +76,31 @@ def read_tokenizer(
     checkpoint: Path, config: Mapping[str, Any], name: str, folder: Path
 ) -> Tokenizer:
     """The checkpoint's tokenizer, which is also written into `folder`."""
-    file, settings = folder / TOKENIZER, tokenizer_settings(checkpoint)
-    if (checkpoint / TOKENIZER).is_file():
-        shutil.copyfile(checkpoint / TOKENIZER, file)
-    elif (pieces := find_pieces(checkpoint)) is not None:
-        read_pieces(pieces, settings).save(str(file))
+    file, settings = folder / TOKENIZER_FILE, read_tokenizer_config(checkpoint)
+    if (checkpoint / TOKENIZER_FILE).is_file():
+        shutil.copyfile(checkpoint / TOKENIZER_FILE, file)
+    elif (pieces := find_sentencepiece(checkpoint)) is not None:
+        load_sentencepiece(pieces, settings).save(str(file))
     else:
-        _convert(checkpoint, file, name)
-    tokenizer = Tokenizer(file, eos_token="", chat_template=template_of(checkpoint, settings))
+        _convert_tokenizer(checkpoint, file, name)
+    tokenizer = Tokenizer(
+        file, eos_token="", chat_template=read_chat_template(checkpoint, settings)
+    )
     tokenizer.chat_template = tokenizer.chat_template or plain_template(tokenizer)
     by_id = {number: token for token, number in tokenizer.get_vocab().items()}
     if max(by_id) >= config["vocab_size"]:
         raise LoadFailed(phrase("The tokenizer of {who} has more tokens than its model.", who=name))
-    eos = text_of(settings.get("eos_token")) or by_id.get(config.get("eos_token_id", -1), "")
+    eos = token_text(settings.get("eos_token")) or by_id.get(config.get("eos_token_id", -1), "")
     if eos not in tokenizer.get_vocab():
         raise LoadFailed(phrase("The tokenizer of {who} has no end-of-text token.", who=name))
     tokenizer.eos_token = eos
-    unknown = text_of(settings.get("unk_token"))
+    unknown = token_text(settings.get("unk_token"))
     if unknown != eos and unknown in tokenizer.get_vocab():
         tokenizer.unk_token = unknown
     return tokenizer
 
 
-def _convert(checkpoint: Path, file: Path, name: str) -> None:
+def _convert_tokenizer(checkpoint: Path, file: Path, name: str) -> None:
     """A tokenizer in an older form (vocab.json and merges.txt) as one file."""
     from transformers import AutoTokenizer
 
@@ -112,7 +114,7 @@ def _convert(checkpoint: Path, file: Path, name: str) -> None:
     tokenizer.backend_tokenizer.save(str(file))
 
 
-def tokenizer_settings(checkpoint: Path) -> dict[str, Any]:
+def read_tokenizer_config(checkpoint: Path) -> dict[str, Any]:
     """What the folder says of its tokenizer."""
     settings: dict[str, Any] = {}
     for part in ("special_tokens_map.json", "tokenizer_config.json"):
@@ -121,7 +123,7 @@ def tokenizer_settings(checkpoint: Path) -> dict[str, Any]:
     return settings
 
 
-def template_of(checkpoint: Path, settings: Mapping[str, Any]) -> str:
+def read_chat_template(checkpoint: Path, settings: Mapping[str, Any]) -> str:
     """The chat template that it brings, else an empty text."""
     file = checkpoint / "chat_template.jinja"
     if file.is_file():

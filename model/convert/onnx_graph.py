@@ -21,74 +21,76 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from model.convert.artifact import GRAPH, WEIGHTS
+from model.convert.artifact import GRAPH_FILE, WEIGHTS_FILE
 from model.convert.checkpoint import Array
 
-PAGE = 4096
+PAGE_BYTES = 4096
 """Weights begin at page boundaries, so that the file can be mapped into memory."""
-INLINE = 1024
+MAX_INLINE_BYTES = 1024
 """Bytes up to which a tensor is kept in the graph itself."""
-MS = "com.microsoft"
+MICROSOFT_DOMAIN = "com.microsoft"
 """The domain of ONNX Runtime's own operators."""
-COLUMNS = 4096
+COLUMN_CHUNK = 4096
 """Columns that are rounded at a time, so that the memory of it stays small."""
-CENTRE = 128
+ZERO_POINT = 128
 """The unsigned byte that stands for an activation of 0."""
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
-    """The sizes of a GPT-2. `top` is the largest weight in int8: 127, or 63 for processors whose
-    16-bit sums of byte products would overflow (AVX2 and AVX-512 without VNNI)."""
+class GraphConfig:
+    """The sizes of a GPT-2. `max_int8_weight` is the largest weight in int8: 127, or 63 for
+    processors whose 16-bit sums of byte products would overflow (AVX2 and AVX-512 without VNNI)."""
 
     layers: int
     heads: int
     width: int
     epsilon: float
-    by_layer: bool
+    scale_attn_by_layer: bool
     precision: str
-    top: int = 127
+    max_int8_weight: int = 127
 
     @property
     def head_size(self) -> int:
         return self.width // self.heads
 
 
-def write_graph(weights: Mapping[str, Array], shape: Shape, folder: Path) -> None:
+def write_graph(weights: Mapping[str, Array], shape: GraphConfig, folder: Path) -> None:
     """Write GRAPH and WEIGHTS into `folder`. `weights` by transformers' names, "wte.weight" etc."""
-    with (folder / WEIGHTS).open("wb") as file:
-        graph = _Graph(file, shape, weights)
-        _gpt2(graph)
-        graph.save(folder / GRAPH)
+    with (folder / WEIGHTS_FILE).open("wb") as file:
+        graph = _GraphBuilder(file, shape, weights)
+        _build_gpt2(graph)
+        graph.save(folder / GRAPH_FILE)
 
 
-def _gpt2(g: _Graph) -> None:
+def _build_gpt2(g: _GraphBuilder) -> None:
     """From `input_ids` and `position_ids` (B, S) to the `logits` (B, V) after the last of them."""
     shape = g.shape
-    words = g.node("Gather", [g.stored("wte.weight"), "input_ids"])
-    places = g.node("Gather", [g.stored("wpe.weight"), "position_ids"])
+    words = g.node("Gather", [g.weight("wte.weight"), "input_ids"])
+    places = g.node("Gather", [g.weight("wpe.weight"), "position_ids"])
     stream = g.node("Add", [words, places])
     norms = [f"h.{n}.ln_1" for n in range(shape.layers)] + ["ln_f"]
-    x = g.node("LayerNormalization", [stream, *g.pair(norms[0])], axis=-1, epsilon=shape.epsilon)
+    x = g.node(
+        "LayerNormalization", [stream, *g.weight_and_bias(norms[0])], axis=-1, epsilon=shape.epsilon
+    )
     for n in range(shape.layers):
         block = f"h.{n}"
-        x = g.product(x, f"{block}.attn.c_attn")
-        x = g.node("Add", [x, g.stored(f"{block}.attn.c_attn.bias")])
+        x = g.matmul(x, f"{block}.attn.c_attn")
+        x = g.node("Add", [x, g.weight(f"{block}.attn.c_attn.bias")])
         x = g.attention(x, n)
-        x = g.product(x, f"{block}.attn.c_proj")
+        x = g.matmul(x, f"{block}.attn.c_proj")
         x, stream = g.add_and_norm(x, stream, f"{block}.attn.c_proj", f"{block}.ln_2")
-        x = g.product(x, f"{block}.mlp.c_fc")
-        x = g.node("FastGelu", [x, g.stored(f"{block}.mlp.c_fc.bias")], domain=MS)
-        x = g.product(x, f"{block}.mlp.c_proj")
+        x = g.matmul(x, f"{block}.mlp.c_fc")
+        x = g.node("FastGelu", [x, g.weight(f"{block}.mlp.c_fc.bias")], domain=MICROSOFT_DOMAIN)
+        x = g.matmul(x, f"{block}.mlp.c_proj")
         x, stream = g.add_and_norm(x, stream, f"{block}.mlp.c_proj", norms[n + 1])
-    last = g.node("Gather", [x, g.tensor("last", np.array(-1))], axis=1)
-    g.head(last)
+    last = g.node("Gather", [x, g.initializer("last", np.array(-1))], axis=1)
+    g.lm_head(last)
 
 
-class _Graph:
+class _GraphBuilder:
     """Nodes and tensors as they are made; each method returns the name of what it computes."""
 
-    def __init__(self, file: Any, shape: Shape, weights: Mapping[str, Array]) -> None:
+    def __init__(self, file: Any, shape: GraphConfig, weights: Mapping[str, Array]) -> None:
         self.shape = shape
         self._weights = weights
         self._file = file
@@ -105,23 +107,23 @@ class _Graph:
         self._nodes.append(helper.make_node(op, inputs, outputs, domain=domain, **attributes))
         return outputs[0]
 
-    def stored(self, key: str) -> str:
+    def weight(self, key: str) -> str:
         """A tensor of the checkpoint as it is, read and written once."""
-        return key if key in self._names else self.tensor(key, self._weights[key])
+        return key if key in self._names else self.initializer(key, self._weights[key])
 
-    def pair(self, name: str) -> list[str]:
+    def weight_and_bias(self, name: str) -> list[str]:
         """Weight and bias of a norm."""
-        return [self.stored(f"{name}.{part}") for part in ("weight", "bias")]
+        return [self.weight(f"{name}.{part}") for part in ("weight", "bias")]
 
-    def tensor(self, name: str, array: Array) -> str:
+    def initializer(self, name: str, array: Array) -> str:
         """A constant: small ones in the graph, others in the file of weights."""
         if name in self._names:
             return name
         self._names.add(name)
-        if array.nbytes <= INLINE:
+        if array.nbytes <= MAX_INLINE_BYTES:
             self._tensors.append(numpy_helper.from_array(array, name))
             return name
-        start = -(-self._file.tell() // PAGE) * PAGE
+        start = -(-self._file.tell() // PAGE_BYTES) * PAGE_BYTES
         self._file.seek(start)
         self._file.write(np.ascontiguousarray(array).data)
         proto = TensorProto(
@@ -130,51 +132,53 @@ class _Graph:
             data_type=helper.np_dtype_to_tensor_dtype(array.dtype),
             data_location=TensorProto.EXTERNAL,
         )
-        place = {"location": WEIGHTS, "offset": start, "length": array.nbytes}
+        place = {"location": WEIGHTS_FILE, "offset": start, "length": array.nbytes}
         for key, value in place.items():
             proto.external_data.add(key=key, value=str(value))
         self._tensors.append(proto)
         return name
 
-    def product(self, x: str, name: str) -> str:
+    def matmul(self, x: str, name: str) -> str:
         """x times a weight matrix (in, out), without its bias."""
         key = f"{name}.weight"
         if self.shape.precision == "fp32":
-            return self.node("MatMul", [x, self.stored(key)])
-        return self._int8_product(x, name, self._weights[key])
+            return self.node("MatMul", [x, self.weight(key)])
+        return self._int8_matmul(x, name, self._weights[key])
 
-    def _int8_product(self, x: str, name: str, matrix: Array) -> str:
-        whole, scale = quantise(matrix, self.shape.top)
-        largest = self.node("ReduceMax", [self.node("Abs", [x]), self.tensor("axis", _AXIS)])
-        largest = self.node("Max", [largest, self.tensor("least", _LEAST)])  # a row of zeros
+    def _int8_matmul(self, x: str, name: str, matrix: Array) -> str:
+        whole, scale = quantise(matrix, self.shape.max_int8_weight)
+        largest = self.node("ReduceMax", [self.node("Abs", [x]), self.initializer("axis", _AXIS)])
+        largest = self.node(
+            "Max", [largest, self.initializer("least", _MIN_SCALE)]
+        )  # a row of zeros
         rows = self.node("Div", [x, largest])
-        centre = self.tensor("centre", np.array(CENTRE, np.uint8))
-        step = self.tensor("step", np.array(1 / 127, np.float32))
+        centre = self.initializer("centre", np.array(ZERO_POINT, np.uint8))
+        step = self.initializer("step", np.array(1 / 127, np.float32))
         rows = self.node("QuantizeLinear", [rows, step, centre])
-        columns = [self.tensor(name, whole), step, self.tensor(f"{name}.scale", scale)]
-        y = self.node("MatMulIntegerToFloat", [rows, *columns, centre], domain=MS)
+        columns = [self.initializer(name, whole), step, self.initializer(f"{name}.scale", scale)]
+        y = self.node("MatMulIntegerToFloat", [rows, *columns, centre], domain=MICROSOFT_DOMAIN)
         return self.node("Mul", [y, largest])
 
-    def head(self, x: str) -> None:
+    def lm_head(self, x: str) -> None:
         """The scores of all tokens; the matrix is the embedding's unless there is another."""
         key = "lm_head.weight" if "lm_head.weight" in self._weights else "wte.weight"
         if self.shape.precision == "fp32":
-            self._node("Gemm", [x, self.stored(key)], ["logits"], transB=1)
+            self._node("Gemm", [x, self.weight(key)], ["logits"], transB=1)
         else:
-            scores = self._int8_product(x, "lm_head", self._weights[key].T)
+            scores = self._int8_matmul(x, "lm_head", self._weights[key].T)
             self._node("Identity", [scores], ["logits"])
 
     def attention(self, x: str, layer: int) -> str:
         """Attention over the cache, in which the new keys and values are put at their places."""
         size = self.shape.head_size
-        scale = size**-0.5 / (layer + 1 if self.shape.by_layer else 1)
+        scale = size**-0.5 / (layer + 1 if self.shape.scale_attn_by_layer else 1)
         past = [f"past_k_{layer}", f"past_v_{layer}"]
         present = [f"present_k_{layer}", f"present_v_{layer}"]
         return self._node(
             "GroupQueryAttention",
             [x, "", "", *past, "last_position", "longest"],
             [f"attention_{layer}", *present],
-            MS,
+            MICROSOFT_DOMAIN,
             num_heads=self.shape.heads,
             kv_num_heads=self.shape.heads,
             scale=scale,
@@ -183,8 +187,10 @@ class _Graph:
     def add_and_norm(self, x: str, stream: str, product: str, norm: str) -> tuple[str, str]:
         """Add a block's output and its bias to the residual stream; the norm of it, and itself."""
         outputs = [f"x{len(self._nodes)}", "", "", f"stream{len(self._nodes)}"]
-        inputs = [x, stream, *self.pair(norm), self.stored(f"{product}.bias")]
-        self._node("SkipLayerNormalization", inputs, outputs, MS, epsilon=self.shape.epsilon)
+        inputs = [x, stream, *self.weight_and_bias(norm), self.weight(f"{product}.bias")]
+        self._node(
+            "SkipLayerNormalization", inputs, outputs, MICROSOFT_DOMAIN, epsilon=self.shape.epsilon
+        )
         return outputs[0], outputs[-1]
 
     def save(self, path: Path) -> None:
@@ -200,29 +206,30 @@ class _Graph:
                 inputs.append(value(f"past_{part}_{layer}", real, cache))
                 outputs.append(value(f"present_{part}_{layer}", real, cache))
         graph = helper.make_graph(self._nodes, "gpt2", inputs, outputs, self._tensors)
-        sets = [helper.make_opsetid("", 18), helper.make_opsetid(MS, 1)]
+        sets = [helper.make_opsetid("", 18), helper.make_opsetid(MICROSOFT_DOMAIN, 1)]
         model = helper.make_model(graph, opset_imports=sets, ir_version=9)
         path.write_bytes(model.SerializeToString())
 
 
 _AXIS = np.array([-1])
-_LEAST = np.array(1e-20, np.float32)
+_MIN_SCALE = np.array(1e-20, np.float32)
 
 
 def quantise(matrix: Array, top: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """A matrix (in, out) as whole numbers from -top to top and one scale for each column."""
     whole = np.empty(matrix.shape, np.int8)
     scale = np.empty(matrix.shape[1], np.float32)
-    for start in range(0, len(scale), COLUMNS):
-        part = slice(start, start + COLUMNS)
+    for start in range(0, len(scale), COLUMN_CHUNK):
+        part = slice(start, start + COLUMN_CHUNK)
         scale[part] = np.abs(matrix[:, part]).max(axis=0) / top
         scale[part][scale[part] == 0] = 1
         whole[:, part] = np.round(matrix[:, part] / scale[part])
     return whole, scale
 
 
-def largest_weight() -> int:
-    """127 where byte products are summed exactly, else 63 (see `Shape.top`), found by trying."""
+def find_max_int8_weight() -> int:
+    """127 where byte products are summed exactly, else 63 (see `GraphConfig.max_int8_weight`),
+    found by trying."""
     extreme = {
         "weights": np.full((64, 64), 127, np.int8),
         "rows": np.full((1, 64), 255, np.uint8),

@@ -15,13 +15,13 @@ from typing import Any, BinaryIO
 
 from i18n.phrase import phrase
 
-LONGEST = 100_000_000
+MAX_FORMAT_HEADER_BYTES = 100_000_000
 """Bytes of a header, at most, by the format."""
-USUAL = 8 << 20
+MAX_HEADER_BYTES = 8 << 20
 """Bytes of a header that are read: that of the largest GPT-2 has less than a tenth of it."""
-MOST_DIMENSIONS = 8
+MAX_DIMENSIONS = 8
 """Of a tensor; GPT-2's have one or two, and old files keep a mask of four."""
-SIZES = {
+DTYPE_BYTES = {
     "BOOL": 1,
     "U8": 1,
     "I8": 1,
@@ -41,12 +41,12 @@ SIZES = {
 """The number formats, and the bytes of one number."""
 
 
-class BadHeader(Exception):
+class InvalidHeader(Exception):
     """The file breaks a rule of the format; the message ends a sentence that begins with it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Tensor:
+class TensorInfo:
     """Where a tensor is, by what name, and what it looks like."""
 
     file: Path
@@ -55,92 +55,102 @@ class Tensor:
     shape: tuple[int, ...]
 
 
-def read_header(path: Path) -> list[Tensor]:
+def read_header(path: Path) -> list[TensorInfo]:
     """The tensors of a file, whose data lie in it one after the other, without a gap.
 
     Raises:
-        BadHeader: it is not a whole safetensors file.
+        InvalidHeader: it is not a whole safetensors file.
         OSError: it cannot be read.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
-        length = _length(file, size)
+        length = _header_length(file, size)
         entries = _parse(file.read(length))
-    _expect(_is_texts(entries.pop("__metadata__", {})), phrase("has notes that are not texts"))
-    places = sorted((_place(name, entry), name) for name, entry in entries.items())
+    _require(
+        _is_string_map(entries.pop("__metadata__", {})), phrase("has notes that are not texts")
+    )
+    places = sorted((_data_offsets(name, entry), name) for name, entry in entries.items())
     end = 0
     for (first, after), name in places:
         if first != end:
-            raise BadHeader(phrase("has a gap or an overlap at {tensor}", tensor=_shown(name)))
+            raise InvalidHeader(
+                phrase("has a gap or an overlap at {tensor}", tensor=_printable(name))
+            )
         end = after
     left = size - 8 - length - end
-    _expect(left >= 0, phrase("is cut short"))
-    _expect(left == 0, phrase("has data that belong to no tensor"))
-    return [Tensor(path, name, one["dtype"], tuple(one["shape"])) for name, one in entries.items()]
+    _require(left >= 0, phrase("is cut short"))
+    _require(left == 0, phrase("has data that belong to no tensor"))
+    return [
+        TensorInfo(path, name, one["dtype"], tuple(one["shape"])) for name, one in entries.items()
+    ]
 
 
-def _length(file: BinaryIO, size: int) -> int:
+def _header_length(file: BinaryIO, size: int) -> int:
     """The first eight bytes: an unsigned number, the lowest byte first."""
     beginning = file.read(8)
-    _expect(len(beginning) == 8, phrase("is cut short"))
+    _require(len(beginning) == 8, phrase("is cut short"))
     length = int.from_bytes(beginning, "little")
-    _expect(length <= LONGEST, phrase("has a longer header than the format allows"))
-    _expect(length <= USUAL, phrase("has a longer header than any GPT-2 needs"))
-    _expect(8 + length <= size, phrase("is cut short"))
+    _require(
+        length <= MAX_FORMAT_HEADER_BYTES, phrase("has a longer header than the format allows")
+    )
+    _require(length <= MAX_HEADER_BYTES, phrase("has a longer header than any GPT-2 needs"))
+    _require(8 + length <= size, phrase("is cut short"))
     return length
 
 
 def _parse(header: bytes) -> dict[str, Any]:
-    _expect(header.startswith(b"{"), phrase("has no header"))
+    _require(header.startswith(b"{"), phrase("has no header"))
     try:
-        entries = json.loads(header.decode(), object_pairs_hook=_once)
+        entries = json.loads(header.decode(), object_pairs_hook=_reject_duplicates)
     except (ValueError, RecursionError) as e:
-        raise BadHeader(phrase("has a header that cannot be read")) from e
+        raise InvalidHeader(phrase("has a header that cannot be read")) from e
     if not isinstance(entries, dict):
-        raise BadHeader(phrase("has a header that cannot be read"))
+        raise InvalidHeader(phrase("has a header that cannot be read"))
     return entries
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _reject_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
-    _expect(len(found) == len(pairs), phrase("names something twice"))
+    _require(len(found) == len(pairs), phrase("names something twice"))
     return found
 
 
-def _is_texts(notes: object) -> bool:
+def _is_string_map(notes: object) -> bool:
     return isinstance(notes, Mapping) and all(isinstance(one, str) for one in notes.values())
 
 
-def _place(name: str, entry: object) -> tuple[int, int]:
+def _data_offsets(name: str, entry: object) -> tuple[int, int]:
     """The first byte of a tensor and the one after its last, counted from the end of the header."""
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
-        raise BadHeader(phrase("does not say what {tensor} is", tensor=_shown(name)))
+        raise InvalidHeader(phrase("does not say what {tensor} is", tensor=_printable(name)))
     dtype, shape, place = entry["dtype"], entry["shape"], entry["data_offsets"]
-    if not isinstance(dtype, str) or dtype not in SIZES:
-        raise BadHeader(phrase("has {tensor} in an unknown format", tensor=_shown(name)))
-    if not _are_counts(shape):
-        raise BadHeader(phrase("has no shape for {tensor}", tensor=_shown(name)))
-    if not _are_counts(place) or len(place) != 2:
-        raise BadHeader(phrase("does not say where {tensor} is", tensor=_shown(name)))
-    if place[1] - place[0] != math.prod(shape) * SIZES[dtype]:
-        raise BadHeader(phrase("has another size for {tensor} than its shape", tensor=_shown(name)))
+    if not isinstance(dtype, str) or dtype not in DTYPE_BYTES:
+        raise InvalidHeader(phrase("has {tensor} in an unknown format", tensor=_printable(name)))
+    if not _is_size_list(shape):
+        raise InvalidHeader(phrase("has no shape for {tensor}", tensor=_printable(name)))
+    if not _is_size_list(place) or len(place) != 2:
+        raise InvalidHeader(phrase("does not say where {tensor} is", tensor=_printable(name)))
+    if place[1] - place[0] != math.prod(shape) * DTYPE_BYTES[dtype]:
+        raise InvalidHeader(
+            phrase("has another size for {tensor} than its shape", tensor=_printable(name))
+        )
     return place[0], place[1]
 
 
-def _are_counts(numbers: object) -> bool:
+def _is_size_list(numbers: object) -> bool:
     """Whether it is a short list of whole numbers from 0 on (to Python, `True` would be one)."""
     return (
         isinstance(numbers, list)
-        and len(numbers) <= MOST_DIMENSIONS
+        and len(numbers) <= MAX_DIMENSIONS
         and all(type(one) is int and 0 <= one < 1 << 63 for one in numbers)
     )
 
 
-def _shown(name: str) -> str:
+def _printable(name: str) -> str:
     """A tensor's name, short and without what could upset a terminal."""
     return ascii(name[:80])
 
 
-def _expect(is_so: bool, otherwise: str) -> None:
+def _require(is_so: bool, otherwise: str) -> None:
     if not is_so:
-        raise BadHeader(otherwise)
+        raise InvalidHeader(otherwise)

@@ -13,23 +13,23 @@ from typing import Any
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers
 
-from model.tokenizer import SPACE
+from model.tokenizer import SENTENCEPIECE_SPACE
 
-FILES = "*.model"
-NORMAL, CONTROL = 1, 3
+MODEL_PATTERN = "*.model"
+PIECE_NORMAL, PIECE_CONTROL = 1, 3
 """Kinds of pieces (sentencepiece_model.proto)."""
-UNIGRAM = 1
-LONGEST = 1000
+MODEL_TYPE_UNIGRAM = 1
+MAX_PIECE_CHARS = 1000
 """Letters of a piece, at most: training makes none of more than 16, but they can be set."""
-SPECIAL = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
+SPECIAL_TOKENS = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 
 
-def find_pieces(folder: Path) -> Path | None:
+def find_sentencepiece(folder: Path) -> Path | None:
     """The sentencepiece model of a folder, None if it has none."""
-    return next(iter(sorted(folder.glob(FILES))), None)
+    return next(iter(sorted(folder.glob(MODEL_PATTERN))), None)
 
 
-def read_pieces(file: Path, settings: Mapping[str, Any]) -> Tokenizer:
+def load_sentencepiece(file: Path, settings: Mapping[str, Any]) -> Tokenizer:
     """The tokenizer; `settings` are those of tokenizer_config.json.
 
     Raises:
@@ -37,7 +37,7 @@ def read_pieces(file: Path, settings: Mapping[str, Any]) -> Tokenizer:
     """
     model = _parse(file)
     try:
-        return _tokenizer(model, settings)
+        return _build_tokenizer(model, settings)
     except Exception as e:  # the library has no class of its own for what does not fit
         raise ValueError(f"{file} is no sentencepiece model: {e}") from e
 
@@ -52,15 +52,15 @@ def _parse(file: Path) -> Any:
         model.ParseFromString(file.read_bytes())
     except DecodeError as e:
         raise ValueError(f"{file} is no sentencepiece model") from e
-    if not model.pieces or model.trainer_spec.model_type != UNIGRAM:
+    if not model.pieces or model.trainer_spec.model_type != MODEL_TYPE_UNIGRAM:
         raise ValueError(f"{file} is no unigram model of sentencepiece")
     texts = {one.piece for one in model.pieces}
-    if len(texts) < len(model.pieces) or not all(0 < len(one) <= LONGEST for one in texts):
+    if len(texts) < len(model.pieces) or not all(0 < len(one) <= MAX_PIECE_CHARS for one in texts):
         raise ValueError(f"{file} has pieces that are empty, twice there or too long")
     return model
 
 
-def _tokenizer(model: Any, settings: Mapping[str, Any]) -> Tokenizer:
+def _build_tokenizer(model: Any, settings: Mapping[str, Any]) -> Tokenizer:
     trained, spec = model.trainer_spec, model.normalizer_spec
     scores = [(one.piece, one.score) for one in model.pieces]
     tokenizer = Tokenizer(
@@ -76,35 +76,42 @@ def _tokenizer(model: Any, settings: Mapping[str, Any]) -> Tokenizer:
     if spec.remove_extra_whitespaces:
         steps.append(normalizers.Replace(Regex(r"\A +| +\z"), ""))
         steps.append(normalizers.Replace(Regex(" {2,}"), " "))
-    steps.append(normalizers.Replace(" ", SPACE))
-    back: list[Any] = [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
+    steps.append(normalizers.Replace(" ", SENTENCEPIECE_SPACE))
+    back: list[Any] = [
+        decoders.Replace(SENTENCEPIECE_SPACE, " "),
+        decoders.ByteFallback(),
+        decoders.Fuse(),
+    ]
     if spec.add_dummy_prefix:
-        steps.append(normalizers.Prepend(SPACE))
+        steps.append(normalizers.Prepend(SENTENCEPIECE_SPACE))
         back.append(decoders.Strip(" ", 1, 0))
     tokenizer.normalizer = normalizers.Sequence(steps)
     tokenizer.decoder = decoders.Sequence(back)
     tokenizer.add_special_tokens(
-        [AddedToken(one, normalized=False, special=True) for one in _controls(model, settings)]
+        [
+            AddedToken(one, normalized=False, special=True)
+            for one in _special_tokens(model, settings)
+        ]
     )
     return tokenizer
 
 
 def _has_capitals(pieces: Any) -> bool:
     """Without any, capitals would be unknown: such a model was made of text in small letters."""
-    return any(one.type == NORMAL and one.piece != one.piece.lower() for one in pieces)
+    return any(one.type == PIECE_NORMAL and one.piece != one.piece.lower() for one in pieces)
 
 
-def _controls(model: Any, settings: Mapping[str, Any]) -> list[str]:
+def _special_tokens(model: Any, settings: Mapping[str, Any]) -> list[str]:
     """The pieces that stand for no text, by their ids."""
-    named = {text_of(settings.get(f"{one}_token")) for one in SPECIAL}
+    named = {token_text(settings.get(f"{one}_token")) for one in SPECIAL_TOKENS}
     unknown = model.trainer_spec.unk_id
     return [
         one.piece
         for number, one in enumerate(model.pieces)
-        if one.type == CONTROL or number == unknown or one.piece in named
+        if one.type == PIECE_CONTROL or number == unknown or one.piece in named
     ]
 
 
-def text_of(token: object) -> str:
+def token_text(token: object) -> str:
     """A token as it is written in tokenizer_config.json: a text, or an object with one."""
     return str(token["content"]) if isinstance(token, Mapping) else str(token or "")

@@ -12,7 +12,7 @@ from typing import Any
 from i18n.phrase import Phrase, phrase
 from model.errors import LoadFailed
 
-MOST = {
+MAX_SIZES = {
     "n_embd": 1 << 14,
     "n_layer": 1 << 9,
     "n_head": 1 << 9,
@@ -20,14 +20,14 @@ MOST = {
     "vocab_size": 1 << 21,
 }
 """More than any GPT-2 has; with more, only writing down the sizes would take long."""
-ALSO_CALLED = {
+CONFIG_ALIASES = {
     "hidden_size": "n_embd",
     "max_position_embeddings": "n_positions",
     "num_attention_heads": "n_head",
     "num_hidden_layers": "n_layer",
 }
 """Names by which transformers would set the same sizes once more (GPT2Config.attribute_map)."""
-NOT_USED = ("quantization_config", "transformers_weights")
+UNSUPPORTED_KEYS = ("quantization_config", "transformers_weights")
 """What changes how transformers reads the weights."""
 
 
@@ -37,11 +37,11 @@ def check_config(config: Mapping[str, Any], who: str) -> None:
     Raises:
         LoadFailed: the sentence says why.
     """
-    _check_kind(config, who)
-    for key, most in MOST.items():
+    _check_model_type(config, who)
+    for key, most in MAX_SIZES.items():
         _check_size(config.get(key), key, most, who)
     if config.get("n_inner") is not None:
-        _check_size(config["n_inner"], "n_inner", 8 * MOST["n_embd"], who)
+        _check_size(config["n_inner"], "n_inner", 8 * MAX_SIZES["n_embd"], who)
     epsilon = config.get("layer_norm_epsilon", 1e-5)
     if type(epsilon) not in (int, float) or not 0 < epsilon < 1:
         raise LoadFailed(
@@ -49,14 +49,14 @@ def check_config(config: Mapping[str, Any], who: str) -> None:
         )
 
 
-def runs_code(who: str) -> Phrase:
+def remote_code_message(who: str) -> Phrase:
     """Of a model with `auto_map`, which names code in its folder."""
     return phrase("{who} wants to run code of its own, and such code is never run here.", who=who)
 
 
-def _check_kind(config: Mapping[str, Any], who: str) -> None:
+def _check_model_type(config: Mapping[str, Any], who: str) -> None:
     if "auto_map" in config:
-        raise LoadFailed(runs_code(who))
+        raise LoadFailed(remote_code_message(who))
     if (kind := config.get("model_type")) != "gpt2":
         known = isinstance(kind, str) and kind.replace("-", "_").isidentifier() and len(kind) <= 40
         raise LoadFailed(
@@ -64,10 +64,10 @@ def _check_kind(config: Mapping[str, Any], who: str) -> None:
             if known
             else phrase("{who} is no GPT-2 model; only GPT-2 can be used.", who=who)
         )
-    not_used = [key for key in NOT_USED if config.get(key) is not None]
+    not_used = [key for key in UNSUPPORTED_KEYS if config.get(key) is not None]
     other_size = [
         key
-        for key, meant in ALSO_CALLED.items()
+        for key, meant in CONFIG_ALIASES.items()
         if config.get(key) not in (None, config.get(meant))
     ]
     if found := not_used + other_size:
@@ -93,7 +93,7 @@ def _check_size(size: object, key: str, most: int, who: str) -> None:
         )
 
 
-def parameters(config: Mapping[str, Any]) -> int:
+def count_parameters(config: Mapping[str, Any]) -> int:
     """How many numbers its tensors have."""
     return sum(math.prod(shape) for shape in expected_shapes(config).values())
 

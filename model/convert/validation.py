@@ -16,41 +16,56 @@ from typing import Any
 import psutil
 
 from i18n.phrase import Phrase, phrase
-from model.convert.safetensors_header import BadHeader, Tensor, read_header
-from model.convert.shapes import check_config, expected_shapes, parameters, runs_code
+from model.convert.safetensors_header import InvalidHeader, TensorInfo, read_header
+from model.convert.shapes import (
+    check_config,
+    count_parameters,
+    expected_shapes,
+    remote_code_message,
+)
 from model.errors import LoadFailed
 
-WEIGHTS = "*.safetensors"
-CONFIG = "config.json"
-INDEX = "model.safetensors.index.json"
-TOKENIZER_CONFIG = "tokenizer_config.json"
-SMALL = 4 << 20
+WEIGHTS_PATTERN = "*.safetensors"
+CONFIG_FILE = "config.json"
+WEIGHTS_INDEX_FILE = "model.safetensors.index.json"
+TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
+MAX_SETTINGS_BYTES = 4 << 20
 """Bytes of a file of settings, at most: Python reads it whole."""
-LARGE = 50 << 20
+MAX_TOKENIZER_BYTES = 50 << 20
 """Bytes of a file of the tokenizer, at most."""
-PIECES = 8 << 20
+MAX_SENTENCEPIECE_BYTES = 8 << 20
 """The same of a sentencepiece model, which needs many times its size in memory."""
-LIMITS = {
-    CONFIG: SMALL,
-    "generation_config.json": SMALL,
-    INDEX: SMALL,
-    TOKENIZER_CONFIG: SMALL,
-    "special_tokens_map.json": SMALL,
-    "added_tokens.json": SMALL,
-    "chat_template.json": SMALL,
-    "chat_template.jinja": SMALL,
-    "tokenizer.json": LARGE,
-    "vocab.json": LARGE,
-    "merges.txt": LARGE,
-    "vocab.txt": LARGE,
-    "*.model": PIECES,
+SIZE_LIMITS = {
+    CONFIG_FILE: MAX_SETTINGS_BYTES,
+    "generation_config.json": MAX_SETTINGS_BYTES,
+    WEIGHTS_INDEX_FILE: MAX_SETTINGS_BYTES,
+    TOKENIZER_CONFIG_FILE: MAX_SETTINGS_BYTES,
+    "special_tokens_map.json": MAX_SETTINGS_BYTES,
+    "added_tokens.json": MAX_SETTINGS_BYTES,
+    "chat_template.json": MAX_SETTINGS_BYTES,
+    "chat_template.jinja": MAX_SETTINGS_BYTES,
+    "tokenizer.json": MAX_TOKENIZER_BYTES,
+    "vocab.json": MAX_TOKENIZER_BYTES,
+    "merges.txt": MAX_TOKENIZER_BYTES,
+    "vocab.txt": MAX_TOKENIZER_BYTES,
+    "*.model": MAX_SENTENCEPIECE_BYTES,
 }
 """The files beside the weights that are read, and how large they may be."""
-FILES = (WEIGHTS, *LIMITS)
+ALLOWED_FILES = (WEIGHTS_PATTERN, *SIZE_LIMITS)
 """What a model is made of. Nothing else is downloaded or read."""
-OTHERS = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt", "*.h5", "*.msgpack", "*.npz", "*.gguf")
+UNSAFE_WEIGHTS = (
+    "*.bin",
+    "*.pt",
+    "*.pth",
+    "*.pkl",
+    "*.ckpt",
+    "*.h5",
+    "*.msgpack",
+    "*.npz",
+    "*.gguf",
+)
 """Weights in other forms. Some can run code when they are opened, so none of them is."""
-ADAPTER = "adapter_config.json"
+ADAPTER_FILE = "adapter_config.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +74,10 @@ class ModelFolder:
 
     path: Path
     config: Mapping[str, Any]
-    tensors: Mapping[str, Tensor]
+    tensors: Mapping[str, TensorInfo]
 
 
-def find(source: str, *, download: bool = True) -> Path:
+def resolve_source(source: str, *, download: bool = True) -> Path:
     """The folder of a model: itself, or where the Hub's copy is, which is downloaded if need be.
 
     Raises:
@@ -72,17 +87,19 @@ def find(source: str, *, download: bool = True) -> Path:
         return Path(source)
     from huggingface_hub import snapshot_download
 
-    files = snapshot_download(source, allow_patterns=list(FILES), local_files_only=not download)
+    files = snapshot_download(
+        source, allow_patterns=list(ALLOWED_FILES), local_files_only=not download
+    )
     return Path(files)
 
 
-def files_of(folder: Path) -> Iterator[Path]:
+def allowed_files(folder: Path) -> Iterator[Path]:
     """The files of a model that are read, in no order."""
-    for pattern in FILES:
+    for pattern in ALLOWED_FILES:
         yield from folder.glob(pattern)
 
 
-def check(folder: Path, who: str) -> ModelFolder:
+def validate_folder(folder: Path, who: str) -> ModelFolder:
     """Refuse what is no whole, ordinary GPT-2 checkpoint, before anything of it is loaded.
 
     `who` is what the sentence calls it. Costs a moment: of the weights only headers are read.
@@ -94,16 +111,16 @@ def check(folder: Path, who: str) -> ModelFolder:
     if not folder.is_dir():
         raise NotADirectoryError(folder)
     _check_files(folder, who)
-    config = _read(folder / CONFIG, who)
+    config = _read_json(folder / CONFIG_FILE, who)
     check_config(config, who)
-    if "auto_map" in _read(folder / TOKENIZER_CONFIG, who):
-        raise LoadFailed(runs_code(who))
+    if "auto_map" in _read_json(folder / TOKENIZER_CONFIG_FILE, who):
+        raise LoadFailed(remote_code_message(who))
     _check_index(folder, who)
     return ModelFolder(folder, config, _check_tensors(folder, config, who))
 
 
 def _check_files(folder: Path, who: str) -> None:
-    for path in files_of(folder):
+    for path in allowed_files(folder):
         if not _is_inside(path, folder):
             raise LoadFailed(
                 phrase(
@@ -117,7 +134,7 @@ def _check_files(folder: Path, who: str) -> None:
             raise LoadFailed(
                 phrase("{who} is refused: its {file} is no ordinary file.", who=who, file=path.name)
             )
-        limit = next((most for one, most in LIMITS.items() if path.match(one)), None)
+        limit = next((most for one, most in SIZE_LIMITS.items() if path.match(one)), None)
         if limit is not None and facts.st_size > limit:
             raise LoadFailed(
                 phrase(
@@ -127,15 +144,15 @@ def _check_files(folder: Path, who: str) -> None:
                     limit=limit >> 20,
                 )
             )
-    if not any(folder.glob(WEIGHTS)):
-        raise LoadFailed(_without_weights(folder, who))
-    if (folder / ADAPTER).exists():  # transformers would load the model that it names
+    if not any(folder.glob(WEIGHTS_PATTERN)):
+        raise LoadFailed(_missing_weights_message(folder, who))
+    if (folder / ADAPTER_FILE).exists():  # transformers would load the model that it names
         raise LoadFailed(
             phrase("{who} holds an adapter, not a model: merge it with its model first.", who=who)
         )
-    if not (folder / CONFIG).exists():
+    if not (folder / CONFIG_FILE).exists():
         raise LoadFailed(
-            phrase("{who} is no model folder: it has no {file}.", who=who, file=CONFIG)
+            phrase("{who} is no model folder: it has no {file}.", who=who, file=CONFIG_FILE)
         )
 
 
@@ -157,8 +174,8 @@ def _is_inside(path: Path, folder: Path) -> bool:
     return target.parent == own or target.parent.parent == shared
 
 
-def _without_weights(folder: Path, who: str) -> Phrase:
-    others = sorted(path.name for pattern in OTHERS for path in folder.glob(pattern))
+def _missing_weights_message(folder: Path, who: str) -> Phrase:
+    others = sorted(path.name for pattern in UNSAFE_WEIGHTS for path in folder.glob(pattern))
     if others:
         return phrase(
             "{who} has no weights as safetensors, and files such as {file} are never read, because "
@@ -172,52 +189,52 @@ def _without_weights(folder: Path, who: str) -> Phrase:
             "read, because some can run code: docs/japanese.md says how to convert them.",
             who=who,
         )
-    return no_weights(who)
+    return no_weights_message(who)
 
 
-def no_weights(who: str) -> Phrase:
+def no_weights_message(who: str) -> Phrase:
     """Of a folder that has none in any form."""
     return phrase("{who} is no model folder: it has no weights as safetensors.", who=who)
 
 
-def _read(path: Path, who: str) -> dict[str, Any]:
+def _read_json(path: Path, who: str) -> dict[str, Any]:
     """An object of settings; empty where there is no such file."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except (ValueError, RecursionError) as e:
-        raise LoadFailed(_unreadable(path, who)) from e
+        raise LoadFailed(_unreadable_message(path, who)) from e
     if not isinstance(found, dict):
-        raise LoadFailed(_unreadable(path, who))
+        raise LoadFailed(_unreadable_message(path, who))
     return found
 
 
-def _unreadable(path: Path, who: str) -> Phrase:
+def _unreadable_message(path: Path, who: str) -> Phrase:
     return phrase("{who} is damaged: its {file} cannot be read.", who=who, file=path.name)
 
 
 def _check_index(folder: Path, who: str) -> None:
     """The list of weights in several files: transformers would open whatever it names."""
-    named = _read(folder / INDEX, who).get("weight_map", {})
-    here = {path.name for path in folder.glob(WEIGHTS)}
+    named = _read_json(folder / WEIGHTS_INDEX_FILE, who).get("weight_map", {})
+    here = {path.name for path in folder.glob(WEIGHTS_PATTERN)}
     names = named.values() if isinstance(named, dict) else [named]
     if not all(isinstance(one, str) and one in here for one in names):
         raise LoadFailed(
             phrase(
                 "{who} is not complete: its {file} names files that are not there.",
                 who=who,
-                file=INDEX,
+                file=WEIGHTS_INDEX_FILE,
             )
         )
 
 
-def _check_tensors(folder: Path, config: Mapping[str, Any], who: str) -> dict[str, Tensor]:
-    found: dict[str, Tensor] = {}
-    for path in sorted(folder.glob(WEIGHTS)):
+def _check_tensors(folder: Path, config: Mapping[str, Any], who: str) -> dict[str, TensorInfo]:
+    found: dict[str, TensorInfo] = {}
+    for path in sorted(folder.glob(WEIGHTS_PATTERN)):
         try:
             found |= {one.name.removeprefix("transformer."): one for one in read_header(path)}
-        except BadHeader as e:
+        except InvalidHeader as e:
             raise LoadFailed(
                 phrase("{who} is damaged: {file} {why}.", who=who, file=path.name, why=e)
             ) from e
@@ -230,7 +247,7 @@ def _check_tensors(folder: Path, config: Mapping[str, Any], who: str) -> dict[st
                 phrase(
                     "{who} is damaged: its weights have other sizes than its {file} says.",
                     who=who,
-                    file=CONFIG,
+                    file=CONFIG_FILE,
                 )
             )
         if found[name].dtype not in ("F16", "BF16", "F32", "F64"):
@@ -241,11 +258,13 @@ def _check_tensors(folder: Path, config: Mapping[str, Any], who: str) -> dict[st
                     format=found[name].dtype,
                 )
             )
-    if parameters(config) > psutil.virtual_memory().total:  # at least a byte each, once loaded
-        raise LoadFailed(no_memory(who))
+    if (
+        count_parameters(config) > psutil.virtual_memory().total
+    ):  # at least a byte each, once loaded
+        raise LoadFailed(out_of_memory_message(who))
     return {name: found[name] for name in wanted}
 
 
-def no_memory(who: str) -> Phrase:
+def out_of_memory_message(who: str) -> Phrase:
     """Of a model that is too large for this machine."""
     return phrase("There is not enough memory to load {who}.", who=who)

@@ -19,20 +19,20 @@ from model.runners.base import Logits, Runner
 
 log = logging.getLogger(__name__)
 
-STEADY = 32
+MIN_TIMED_TOKENS = 32
 """Tokens from which on the time of a step says how long each of them takes."""
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class CachedPrefix:
     """The cache of a row after `ids`, as the runner saved it."""
 
     ids: list[int]
-    saved: Any
-    memory: int
+    kv: Any
+    nbytes: int
 
 
-class KeptCaches:
+class PrefixCache:
     """What channels had read, within a budget of bytes; the least recently used goes first.
 
     Of each channel two are kept: after its last reply (for a reply drawn again), and after what is
@@ -40,17 +40,17 @@ class KeptCaches:
     """
 
     def __init__(self) -> None:
-        self._kept: dict[tuple[int, int, bool], Kept] = {}
-        self.memory = 0
+        self._entries: dict[tuple[int, int, bool], CachedPrefix] = {}
+        self.nbytes = 0
 
-    def put(self, sequence: Sequence, kept: Kept) -> None:
+    def put(self, sequence: Sequence, kept: CachedPrefix) -> None:
         """Keep what a sequence has read, instead of the last such of its channel."""
-        key = (sequence.model, sequence.channel, sequence.idle)
+        key = (sequence.model, sequence.channel, sequence.prefetch_only)
         self._drop(key)
-        self._kept[key] = kept
-        self.memory += kept.memory
+        self._entries[key] = kept
+        self.nbytes += kept.nbytes
 
-    def find(self, sequence: Sequence) -> tuple[Any, int]:
+    def longest_match(self, sequence: Sequence) -> tuple[Any, int]:
         """The cache that has most of a sequence's prompt, and how many tokens of it.
 
         At least one token is always left to read: the scores after it are wanted.
@@ -58,129 +58,136 @@ class KeptCaches:
         best, length = None, 0
         for idle in (False, True):
             key = (sequence.model, sequence.channel, idle)
-            if (kept := self._kept.get(key)) is None:
+            if (kept := self._entries.get(key)) is None:
                 continue
-            self._kept[key] = self._kept.pop(key)
-            shared = min(_shared(kept.ids, sequence.prompt_ids), len(sequence.prompt_ids) - 1)
+            self._entries[key] = self._entries.pop(key)
+            shared = min(
+                _common_prefix_length(kept.ids, sequence.prompt_ids), len(sequence.prompt_ids) - 1
+            )
             if shared > length:
-                best, length = kept.saved, shared
+                best, length = kept.kv, shared
         return best, length
 
-    def trim(self, memory: int) -> None:
+    def evict_to(self, memory: int) -> None:
         """Let go of as many as it takes to need at most so much memory."""
-        while self._kept and self.memory > memory:
-            self._drop(next(iter(self._kept)))
+        while self._entries and self.nbytes > memory:
+            self._drop(next(iter(self._entries)))
 
-    def forget(self, model: int) -> None:
+    def drop_model(self, model: int) -> None:
         """A model is gone."""
-        for key in [key for key in self._kept if key[0] == model]:
+        for key in [key for key in self._entries if key[0] == model]:
             self._drop(key)
 
     def _drop(self, key: tuple[int, int, bool]) -> None:
-        if (old := self._kept.pop(key, None)) is not None:
-            self.memory -= old.memory
+        if (old := self._entries.pop(key, None)) is not None:
+            self.nbytes -= old.nbytes
 
 
-class Batch:
+class KVCacheRows:
     """The sequences of one runner."""
 
-    def __init__(self, runner: Runner, kept: KeptCaches) -> None:
+    def __init__(self, runner: Runner, kept: PrefixCache) -> None:
         self._runner = runner
-        self._kept = kept
+        self._prefix_cache = kept
         self._rows: list[Sequence] = []
-        self._used: dict[int, int] = {}
-        self.pace = 0.0
+        self._filled_lengths: dict[int, int] = {}
+        self.prefill_s_per_token = 0.0
         """Seconds that a token of a prompt took lately."""
 
     def __contains__(self, sequence: Sequence) -> bool:
         return sequence in self._rows
 
     @property
-    def spare(self) -> int:
+    def excess_bytes(self) -> int:
         """Memory that rows hold beyond what those who sit in them may come to need."""
-        size, held = self._runner.token_bytes, 0
-        for row, used in self._used.items():
-            need = self._rows[row].memory if row < len(self._rows) else 0
+        size, held = self._runner.kv_bytes_per_token, 0
+        for row, used in self._filled_lengths.items():
+            need = self._rows[row].max_cache_bytes if row < len(self._rows) else 0
             held += max(0, used * size - need)
         return held
 
-    def release(self) -> None:
+    def release_free_rows(self) -> None:
         """Give the memory of free rows back."""
-        for row in [row for row in self._used if row >= len(self._rows)]:
-            self._release(row)
+        for row in [row for row in self._filled_lengths if row >= len(self._rows)]:
+            self._release_row(row)
 
-    def join(self, sequence: Sequence) -> None:
+    def allocate(self, sequence: Sequence) -> None:
         """Give a sequence the next row, with as much of its prompt as was kept."""
         row = len(self._rows)
         self._rows.append(sequence)
-        if self._used.get(row, 0) * self._runner.token_bytes > sequence.memory:
-            self._release(row)
-        saved, sequence.past = self._kept.find(sequence) if sequence.channel else (None, 0)
-        if sequence.past:
-            self._runner.restore(row, saved, sequence.past)
-            self._note(row, sequence.past)
+        if (
+            self._filled_lengths.get(row, 0) * self._runner.kv_bytes_per_token
+            > sequence.max_cache_bytes
+        ):
+            self._release_row(row)
+        saved, sequence.num_cached_tokens = (
+            self._prefix_cache.longest_match(sequence) if sequence.channel else (None, 0)
+        )
+        if sequence.num_cached_tokens:
+            self._runner.restore(row, saved, sequence.num_cached_tokens)
+            self._record_length(row, sequence.num_cached_tokens)
 
-    def read(self, sequence: Sequence, count: int) -> Logits | None:
+    def prefill(self, sequence: Sequence, count: int) -> Logits | None:
         """Read the next tokens of its prompt; (V,) when that was the last of it."""
         row = self._rows.index(sequence)
-        ids = sequence.prompt_ids[sequence.past : sequence.past + count]
+        ids = sequence.prompt_ids[sequence.num_cached_tokens : sequence.num_cached_tokens + count]
         began = time.perf_counter()
-        logits = self._runner.read(row, ids, sequence.past)
-        if len(ids) >= STEADY:
-            self.pace = (time.perf_counter() - began) / len(ids)
-        sequence.past += len(ids)
-        self._note(row, sequence.past)
-        return None if sequence.unread else logits
+        logits = self._runner.prefill(row, ids, sequence.num_cached_tokens)
+        if len(ids) >= MIN_TIMED_TOKENS:
+            self.prefill_s_per_token = (time.perf_counter() - began) / len(ids)
+        sequence.num_cached_tokens += len(ids)
+        self._record_length(row, sequence.num_cached_tokens)
+        return None if sequence.unprefilled else logits
 
     def decode(self, sequences: Many[Sequence]) -> tuple[list[Sequence], Logits]:
         """One more token for each that has read its prompt; they, in the order of (B, V)."""
         rows = self._rows[: len(sequences)]
         assert set(rows) == set(sequences)
         ids = [one.reply_ids[-1] for one in rows]
-        logits = self._runner.decode(ids, [one.past for one in rows])
+        logits = self._runner.decode(ids, [one.num_cached_tokens for one in rows])
         for row, one in enumerate(rows):
-            one.past += 1
-            self._note(row, one.past)
+            one.num_cached_tokens += 1
+            self._record_length(row, one.num_cached_tokens)
         return rows, logits
 
-    def leave(self, sequence: Sequence, *, keep: bool) -> None:
+    def free(self, sequence: Sequence, *, keep: bool) -> None:
         """Free the row of a sequence, if it has one; its channel may want what is in it."""
         if sequence not in self._rows:
             return
         row = self._rows.index(sequence)
-        if keep and sequence.channel and sequence.past:
-            self._keep(row, sequence)
+        if keep and sequence.channel and sequence.num_cached_tokens:
+            self._save_prefix(row, sequence)
         last = len(self._rows) - 1
-        behind_reader = row < last and self._rows[last].unread > 0
+        behind_reader = row < last and self._rows[last].unprefilled > 0
         for gap, other in ((row, last - 1), (last - 1, last)) if behind_reader else ((row, last),):
             if gap < other:
-                self._move(other, gap)
+                self._copy_row(other, gap)
         self._rows.pop()
-        sequence.past = 0
+        sequence.num_cached_tokens = 0
 
-    def _keep(self, row: int, sequence: Sequence) -> None:
+    def _save_prefix(self, row: int, sequence: Sequence) -> None:
         try:
-            saved = self._runner.save(row, sequence.past)
+            saved = self._runner.save(row, sequence.num_cached_tokens)
         except (MemoryError, RuntimeError):  # it would have saved work, no more
             log.warning("no memory to keep what a channel has read")
             return
-        memory = sequence.past * self._runner.token_bytes
-        self._kept.put(sequence, Kept(sequence.seen, saved, memory))
+        memory = sequence.num_cached_tokens * self._runner.kv_bytes_per_token
+        self._prefix_cache.put(sequence, CachedPrefix(sequence.cached_ids, saved, memory))
 
-    def _move(self, row: int, to: int) -> None:
+    def _copy_row(self, row: int, to: int) -> None:
         self._rows[to] = self._rows[row]
-        self._runner.move(row, to, self._rows[to].past)
-        self._note(to, self._rows[to].past)
+        self._runner.copy_row(row, to, self._rows[to].num_cached_tokens)
+        self._record_length(to, self._rows[to].num_cached_tokens)
 
-    def _release(self, row: int) -> None:
+    def _release_row(self, row: int) -> None:
         self._runner.release(row)
-        del self._used[row]
+        del self._filled_lengths[row]
 
-    def _note(self, row: int, length: int) -> None:
-        self._used[row] = max(length, self._used.get(row, 0))
+    def _record_length(self, row: int, length: int) -> None:
+        self._filled_lengths[row] = max(length, self._filled_lengths.get(row, 0))
 
 
-def _shared(a: list[int], b: list[int]) -> int:
+def _common_prefix_length(a: list[int], b: list[int]) -> int:
     """How many tokens two lists begin with in common."""
     count = 0
     for one, other in zip(a, b, strict=False):

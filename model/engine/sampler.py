@@ -15,13 +15,13 @@ from model.sampling import SamplingParams
 
 Ids = NDArray[np.int64]
 
-CHUNK = 64
+TOP_K_CHUNK = 64
 """Tokens of which the best is looked at first, to find the top-k among 50,257 quickly."""
-NUCLEUS = 256
+NUCLEUS_CANDIDATES = 256
 """Tokens that are tried first as a nucleus; eight times as many next."""
 
 
-def choose(
+def sample(
     logits: Logits,
     sequence: Sequence,
     mute: Many[int],
@@ -42,16 +42,18 @@ def choose(
         scores = logits[words]
         penalty = np.float32(params.repetition_penalty)
         logits[words] = np.where(scores > 0, scores / penalty, scores * penalty)
-    banned = [one for one in repeated(said, params.no_repeat_ngram) if one not in fragments]
-    if sequence.must_speak:
+    banned = [
+        one for one in banned_ngram_tokens(said, params.no_repeat_ngram) if one not in fragments
+    ]
+    if sequence.must_not_end:
         banned += mute
     logits[[*banned, *forbidden]] = -np.inf
     if params.temperature == 0:
         return int(logits.argmax())
-    return _draw(logits, params, sequence.random)
+    return _sample_filtered(logits, params, sequence.random)
 
 
-def _draw(logits: Logits, params: SamplingParams, random: Random) -> int:
+def _sample_filtered(logits: Logits, params: SamplingParams, random: Random) -> int:
     """Top-k, then nucleus (Holtzman et al. 2020), then one draw."""
     weights, ids = _candidates(logits, params)
     sums = np.cumsum(weights, dtype=np.float64)
@@ -68,19 +70,19 @@ def _candidates(logits: Logits, params: SamplingParams) -> tuple[Logits, Ids]:
     that shares of the sum are right.
     """
     if params.top_k:
-        ids = top(logits, params.top_k)
+        ids = top_k(logits, params.top_k)
         return _weights(logits[ids], logits[ids[0]], params), ids
     weights = _weights(logits, logits.max(), params)
     if params.top_p == 1:
         return weights, np.arange(len(weights))
-    whole, count = weights.sum(), NUCLEUS
+    whole, count = weights.sum(), NUCLEUS_CANDIDATES
     while count < len(weights):
-        ids = top(logits, count)
+        ids = top_k(logits, count)
         inside = weights[ids]
         if (sure := inside.sum()) >= params.top_p * whole:
             return np.append(inside, whole - sure), np.append(ids, ids[-1])
         count *= 8
-    ids = top(logits, len(weights))
+    ids = top_k(logits, len(weights))
     return weights[ids], ids
 
 
@@ -89,22 +91,22 @@ def _weights(scores: Logits, best: np.float32, params: SamplingParams) -> Logits
     return weights
 
 
-def top(logits: Logits, count: int) -> Ids:
+def top_k(logits: Logits, count: int) -> Ids:
     """The ids of the `count` best scores, best first; of equal ones the lower id.
 
     The count-th best of the chunks' best scores is a bound: all that are wanted reach it, and few
     others do.
     """
-    chunks = len(logits) // CHUNK
+    chunks = len(logits) // TOP_K_CHUNK
     if count >= chunks:
         return np.argsort(-logits, kind="stable")[:count]
-    best = logits[: chunks * CHUNK].reshape(chunks, CHUNK).max(axis=1)
+    best = logits[: chunks * TOP_K_CHUNK].reshape(chunks, TOP_K_CHUNK).max(axis=1)
     bound = np.partition(best, chunks - count)[chunks - count]
     ids = np.flatnonzero(logits >= bound)
     return ids[np.argsort(-logits[ids], kind="stable")[:count]]
 
 
-def repeated(said: list[int], size: int) -> list[int]:
+def banned_ngram_tokens(said: list[int], size: int) -> list[int]:
     """The tokens that would say an n-gram of that size a second time; none if `size` is 0."""
     if not size or len(said) < size:
         return []

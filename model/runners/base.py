@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 Logits = NDArray[np.float32]
 """Scores of the next token, not normalised: (V,) for one sequence, (B, V) for a batch."""
 
-SMALL = 20_000_000
+MIN_MULTITHREAD_PARAMETERS = 20_000_000
 """Parameters below which a second CPU thread costs more than it gives: the work of a step is so
 short that the threads mostly wait for each other, and wait long if a training run has the cores."""
 
 
 def useful_threads(parameters: int, threads: int) -> int:
     """How many of so many CPU threads a model of so many parameters is to use."""
-    return threads if parameters >= SMALL else 1
+    return threads if parameters >= MIN_MULTITHREAD_PARAMETERS else 1
 
 
 class Runner(Protocol):
@@ -34,14 +34,14 @@ class Runner(Protocol):
     """
 
     @property
-    def token_bytes(self) -> int:
+    def kv_bytes_per_token(self) -> int:
         """Memory that one position of one row takes in the cache."""
 
     @property
     def weight_bytes(self) -> int:
         """Memory that the weights take."""
 
-    def read(self, row: int, ids: Many[int], past: int) -> Logits:
+    def prefill(self, row: int, ids: Many[int], past: int) -> Logits:
         """Read `ids` at the positions from `past` on; (V,), the scores after the last of them.
 
         The row's cache holds its first `past` positions already, and `past + len(ids)` after.
@@ -50,7 +50,7 @@ class Runner(Protocol):
     def decode(self, ids: Many[int], past: Many[int]) -> Logits:
         """Read one token in each of the rows 0 to B-1, row n at the position `past[n]`; (B, V)."""
 
-    def move(self, row: int, to: int, length: int) -> None:
+    def copy_row(self, row: int, to: int, length: int) -> None:
         """Copy the first `length` positions of a row to another one."""
 
     def save(self, row: int, length: int) -> Any:

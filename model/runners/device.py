@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 Precision = Literal["fp32", "bf16", "fp16"]
-COMMIT_LIMIT = 1455
+ERROR_COMMITMENT_LIMIT = 1455
 """How Windows says that memory ran out."""
 
 
@@ -24,8 +24,8 @@ class Device:
     """`name` is torch's ("cpu", "cuda", "mps"); precisions are those chosen for it."""
 
     name: str
-    serving: Precision | Literal["int8"]
-    training: Precision
+    serving_precision: Precision | Literal["int8"]
+    training_precision: Precision
 
 
 def best_device(serving: Literal["int8", "fp32"] = "int8") -> Device:
@@ -50,7 +50,7 @@ def training_device() -> Device:
     return Device("mps", "fp32", "fp32") if torch.backends.mps.is_available() else best_device()
 
 
-def without_cudnn() -> None:
+def disable_cudnn_attention() -> None:
     """Keep torch from computing attention by cuDNN, as it does on some GPUs: that prepares itself
     for each new length of a prompt or a batch, which was slow in bf16 and fp16 on an H200."""
     import torch
@@ -70,7 +70,9 @@ def is_out_of_memory(error: Exception) -> bool:
             or os.strerror(errno.ENOMEM) in words
         )
     if isinstance(error, OSError):  # of mmap
-        return error.errno == errno.ENOMEM or getattr(error, "winerror", 0) == COMMIT_LIMIT
+        return (
+            error.errno == errno.ENOMEM or getattr(error, "winerror", 0) == ERROR_COMMITMENT_LIMIT
+        )
     return isinstance(error, MemoryError)
 
 
@@ -85,10 +87,10 @@ def _has_nvidia_driver() -> bool:
 
 
 def _cpu_has_bf16() -> bool:
-    return bool(processor_flags() & {"avx512_bf16", "amx_bf16"})
+    return bool(cpu_flags() & {"avx512_bf16", "amx_bf16"})
 
 
-def processor_flags() -> set[str]:
+def cpu_flags() -> set[str]:
     """What Linux says that the processor can do; elsewhere nothing is known."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
@@ -98,14 +100,14 @@ def processor_flags() -> set[str]:
     return set(lines[0].partition(":")[2].split()) if lines else set()
 
 
-def processor() -> str:
+def cpu_kind() -> str:
     """A name for the processor's kind: what was built for one may not suit another."""
-    vnni = "vnni" if processor_flags() & {"avx512_vnni", "avx_vnni"} else ""
+    vnni = "vnni" if cpu_flags() & {"avx512_vnni", "avx_vnni"} else ""
     return (
         f"{platform.machine()} {vnni}" if vnni else f"{platform.machine()} {platform.processor()}"
     )
 
 
-def cores() -> int:
+def available_cores() -> int:
     """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -17,11 +17,11 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as ort
 
-from model.convert.artifact import GRAPH, Meta
+from model.convert.artifact import GRAPH_FILE, ModelMetadata
 from model.runners.base import Logits, useful_threads
 
 Cache = NDArray[np.float32]
-ERRORS = (
+ORT_ERRORS = (
     ort.EPFail,
     ort.EngineError,
     ort.Fail,
@@ -35,14 +35,15 @@ ERRORS = (
     ort.RuntimeException,
 )
 """What ONNX Runtime raises, for files that it cannot use, a lack of memory, and all else."""
-NORESERVE = 0x4000 if sys.platform == "linux" else 0
+MAP_NORESERVE = 0x4000 if sys.platform == "linux" else 0
 """Linux's MAP_NORESERVE, for which Python has no name: memory counts when it is written."""
 
 
 class OnnxRunner:
-    """Runs a folder that `model.convert.build` made. Cache: (2 * layers, rows, heads, positions, size)."""
+    """Runs a folder that `model.convert.build` made. Cache: (2 * layers, rows, heads, positions,
+    size)."""
 
-    def __init__(self, folder: Path, meta: Meta, *, rows: int, threads: int) -> None:
+    def __init__(self, folder: Path, meta: ModelMetadata, *, rows: int, threads: int) -> None:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # what goes wrong is raised; its words are not for people
         options.intra_op_num_threads = useful_threads(meta.parameters, threads)
@@ -50,20 +51,20 @@ class OnnxRunner:
         options.enable_cpu_mem_arena = False  # it would keep the memory of the longest prompt
         try:
             self._session = onnxruntime.InferenceSession(
-                folder / GRAPH, options, providers=["CPUExecutionProvider"]
+                folder / GRAPH_FILE, options, providers=["CPUExecutionProvider"]
             )
-        except ERRORS as e:
+        except ORT_ERRORS as e:
             raise RuntimeError(f"{folder} cannot be opened") from e
         shape = (2 * meta.layers, rows, meta.heads, meta.positions, meta.head_size)
-        self._memory = _reserve(4 * int(np.prod(shape)))
-        self._cache: Cache = np.frombuffer(self._memory, np.float32).reshape(shape)
+        self._cache_memory = _reserve_memory(4 * int(np.prod(shape)))
+        self._cache: Cache = np.frombuffer(self._cache_memory, np.float32).reshape(shape)
         self._vocabulary = meta.vocabulary
         self._bindings: dict[tuple[int, int], onnxruntime.IOBinding] = {}
         self._logits: dict[tuple[int, int], Logits] = {}
-        self.token_bytes = 4 * 2 * meta.layers * meta.heads * meta.head_size
+        self.kv_bytes_per_token = 4 * 2 * meta.layers * meta.heads * meta.head_size
         self.weight_bytes = meta.weight_bytes
 
-    def read(self, row: int, ids: Many[int], past: int) -> Logits:
+    def prefill(self, row: int, ids: Many[int], past: int) -> Logits:
         """Read a piece of a prompt; (V,), the scores after its last token."""
         positions = np.arange(past, past + len(ids))[None]
         logits: Logits = self._run(row, np.array([ids]), positions)[0]
@@ -73,7 +74,7 @@ class OnnxRunner:
         """One token in each of the first rows; (B, V), good until the next call."""
         return self._run(0, np.array(ids)[:, None], np.array(past)[:, None])
 
-    def move(self, row: int, to: int, length: int) -> None:
+    def copy_row(self, row: int, to: int, length: int) -> None:
         """Copy the first positions of a row to another one."""
         self._cache[:, to, :, :length] = self._cache[:, row, :, :length]
 
@@ -95,7 +96,7 @@ class OnnxRunner:
             first, end = -(-start // mmap.PAGESIZE), (start + size) // mmap.PAGESIZE
             if end > first:
                 pages = (first * mmap.PAGESIZE, (end - first) * mmap.PAGESIZE)
-                self._memory.madvise(mmap.MADV_DONTNEED, *pages)
+                self._cache_memory.madvise(mmap.MADV_DONTNEED, *pages)
 
     def _run(self, row: int, ids: NDArray[np.int64], positions: NDArray[np.int64]) -> Logits:
         """(B, V) after the last of `ids` (B, S), in the rows from `row` on."""
@@ -112,7 +113,7 @@ class OnnxRunner:
             binding.bind_cpu_input(name, np.ascontiguousarray(array))
         try:
             self._session.run_with_iobinding(binding)
-        except ERRORS as e:
+        except ORT_ERRORS as e:
             raise RuntimeError("a step failed") from e
         return self._logits[batch]
 
@@ -129,11 +130,11 @@ class OnnxRunner:
         return binding
 
 
-def _reserve(size: int) -> mmap.mmap:
+def _reserve_memory(size: int) -> mmap.mmap:
     """Memory that costs nothing until it is written (on Windows: that has to be there, though)."""
     if sys.platform == "win32":
         return mmap.mmap(-1, size)
-    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | NORESERVE)
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE)
     if sys.platform == "linux":
         memory.madvise(mmap.MADV_NOHUGEPAGE)  # a huge page would be given whole for one token
     return memory

@@ -15,17 +15,17 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from model.convert.checkpoint import ACTIVATIONS
+from model.convert.checkpoint import SUPPORTED_ACTIVATIONS
 from model.runners.base import Logits, useful_threads
-from model.runners.device import without_cudnn
+from model.runners.device import disable_cudnn_attention
 
-SHORT = 256
+MIN_GRAPH_LENGTH = 256
 """Positions that a GPU attends to at least: fewer would be no faster, only one more recording."""
 
-Pair = tuple[Tensor, Tensor]
+WeightAndBias = tuple[Tensor, Tensor]
 """Weight and bias."""
 
-_recording = threading.Lock()
+_capture_lock = threading.Lock()
 """A process may record one graph at a time, and models are tried in threads beside replies. The
 step before it is taken alone as well: torch has few streams, and may hand out the same one."""
 
@@ -46,25 +46,30 @@ class TorchRunner:
         self._threads = useful_threads(model.num_parameters(), threads)
         self._weight_bytes = sum(one.nbytes for one in model.parameters())
         self._epsilon = float(config.layer_norm_epsilon)
-        self._tokens: Tensor = whole.transformer.wte.weight.detach()
-        self._places = whole.transformer.wpe.weight.detach()
-        self._blocks = [_block(one) for one in whole.transformer.h]
-        self._norm = _pair(whole.transformer.ln_f)
-        self._head = whole.lm_head.weight.detach()
+        self._token_embedding: Tensor = whole.transformer.wte.weight.detach()
+        self._position_embedding = whole.transformer.wpe.weight.detach()
+        self._blocks = [_block_weights(one) for one in whole.transformer.h]
+        self._final_norm = _weight_and_bias(whole.transformer.ln_f)
+        self._lm_head = whole.lm_head.weight.detach()
         self._rows, self._positions = rows, int(config.n_positions)
-        self._heads = heads, size = int(config.n_head), int(config.n_embd) // int(config.n_head)
+        self._head_shape = heads, size = (
+            int(config.n_head),
+            int(config.n_embd) // int(config.n_head),
+        )
         shape = (len(self._blocks), 2, rows + 1, heads, self._positions, size)
-        self._cache = self._tokens.new_zeros(shape)  # zeros: even what is masked must be a number
-        self._filled = [0] * rows
+        self._cache = self._token_embedding.new_zeros(
+            shape
+        )  # zeros: even what is masked must be a number
+        self._filled_lengths = [0] * rows
         self._range = torch.arange(self._positions, device=model.device)
-        self._input = torch.zeros((3, rows, 1), dtype=torch.long, device=model.device)
-        self._static = self._cache.is_cuda
-        if self._static:
-            without_cudnn()
+        self._decode_input = torch.zeros((3, rows, 1), dtype=torch.long, device=model.device)
+        self._use_cuda_graphs = self._cache.is_cuda
+        if self._use_cuda_graphs:
+            disable_cudnn_attention()
         self._graphs: dict[tuple[int, int], tuple[torch.cuda.CUDAGraph, Tensor]] = {}
 
     @property
-    def token_bytes(self) -> int:
+    def kv_bytes_per_token(self) -> int:
         """Memory that one position of one row takes in the cache."""
         return int(self._cache[:, :, 0, :, 0].nbytes)
 
@@ -74,11 +79,11 @@ class TorchRunner:
         return self._weight_bytes
 
     @torch.inference_mode()
-    def read(self, row: int, ids: Many[int], past: int) -> Logits:
+    def prefill(self, row: int, ids: Many[int], past: int) -> Logits:
         """Read `ids` at the positions from `past` on; (V,), the scores after the last of them."""
         torch.set_num_threads(self._threads)
         length = past + len(ids)
-        self._cut(row, length)
+        self._truncate_row(row, length)
         at = self._range[None, past:length]
         tokens = torch.tensor([ids], device=at.device)
         mask = self._range[:length] <= at[0, :, None]
@@ -91,19 +96,19 @@ class TorchRunner:
         torch.set_num_threads(self._threads)
         count = size = len(ids)
         length = max(past) + 1
-        self._filled[:count] = map(max, self._filled, (at + 1 for at in past))
-        if self._static:
+        self._filled_lengths[:count] = map(max, self._filled_lengths, (at + 1 for at in past))
+        if self._use_cuda_graphs:
             size = _bucket(count, self._rows)
-            length = _bucket(max(length, SHORT), self._positions)
+            length = _bucket(max(length, MIN_GRAPH_LENGTH), self._positions)
         none = [0] * (size - count)
         rows = [*range(count), *(self._rows for _ in none)]  # the others' may be in use
-        self._input[:, :size, 0] = torch.tensor([[*ids, *none], [*past, *none], rows])
-        run = self._replay if self._cache.is_cuda else self._step
+        self._decode_input[:, :size, 0] = torch.tensor([[*ids, *none], [*past, *none], rows])
+        run = self._replay if self._cache.is_cuda else self._decode_step
         scores = run(size, length)[:count]
         return cast(Logits, scores.cpu().numpy())
 
     @torch.inference_mode()
-    def move(self, row: int, to: int, length: int) -> None:
+    def copy_row(self, row: int, to: int, length: int) -> None:
         """Copy the first `length` positions of a row to another one."""
         self.restore(to, self._cache[:, :, row, :, :length], length)
 
@@ -116,47 +121,49 @@ class TorchRunner:
     @torch.inference_mode()
     def restore(self, row: int, saved: Tensor, length: int) -> None:
         """Fill the first `length` positions of a row from what `save` gave."""
-        self._cut(row, length)
+        self._truncate_row(row, length)
         self._cache[:, :, row, :, :length] = saved[:, :, :, :length]
 
     @torch.inference_mode()
     def release(self, row: int) -> None:
         """Clear the row; the memory stays, for the next one there."""
-        self._cut(row, 0)
+        self._truncate_row(row, 0)
 
-    def _cut(self, row: int, length: int) -> None:
+    def _truncate_row(self, row: int, length: int) -> None:
         """Clear what a row holds beyond a length: a sequence that came to no numbers must not spoil
         the next one there, and a mask does not keep them out."""
-        self._cache[:, :, row, :, length : self._filled[row]] = 0
-        self._filled[row] = length
+        self._cache[:, :, row, :, length : self._filled_lengths[row]] = 0
+        self._filled_lengths[row] = length
 
-    def _step(self, size: int, length: int) -> Tensor:
-        """Decode what `_input` holds for `size` rows, attending to `length` positions; (B, V)."""
-        ids, at, rows = self._input[:, :size]
+    def _decode_step(self, size: int, length: int) -> Tensor:
+        """Decode what `_decode_input` holds for `size` rows, attending to `length` positions; (B,
+        V)."""
+        ids, at, rows = self._decode_input[:, :size]
         mask = (self._range[:length] <= at)[:, None, None]
         return self._forward(ids, at, rows, slice(size), mask)
 
     def _replay(self, size: int, length: int) -> Tensor:
-        """The same as `_step`, recorded once for each shape, so that a GPU waits for no Python.
+        """The same as `_decode_step`, recorded once for each shape, so that a GPU waits for no
+        Python.
 
         https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs
         """
         if (size, length) not in self._graphs:
-            with _recording:
-                self._graphs[size, length] = self._record(size, length)
+            with _capture_lock:
+                self._graphs[size, length] = self._capture(size, length)
         graph, scores = self._graphs[size, length]
         graph.replay()
         return scores
 
-    def _record(self, size: int, length: int) -> tuple[torch.cuda.CUDAGraph, Tensor]:
+    def _capture(self, size: int, length: int) -> tuple[torch.cuda.CUDAGraph, Tensor]:
         side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
-            self._step(size, length)
+            self._decode_step(size, length)
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # others may load
-            scores = self._step(size, length)
+            scores = self._decode_step(size, length)
         return graph, scores
 
     def _forward(self, ids: Tensor, at: Tensor, to: Tensor, rows: slice, mask: Tensor) -> Tensor:
@@ -165,46 +172,56 @@ class TorchRunner:
         Keys and values are written to the rows `to` (B, T or 1) and read from `rows`; `mask`
         (..., T, L) is true where a token attends.
         """
-        x = F.embedding(ids, self._tokens) + F.embedding(at, self._places)
+        x = F.embedding(ids, self._token_embedding) + F.embedding(at, self._position_embedding)
         for n, (norm1, attend, project, norm2, widen, narrow) in enumerate(self._blocks):
-            qkv = F.linear(self._normed(x, norm1), *attend).view(*ids.shape, 3, *self._heads)
+            qkv = F.linear(self._layer_norm(x, norm1), *attend).view(
+                *ids.shape, 3, *self._head_shape
+            )
             self._cache[n, :, to, :, at] = qkv[:, :, 1:]
             keys, values = self._cache[n, :, rows, :, : mask.shape[-1]]
             query = qkv[:, :, 0].transpose(1, 2)
             found = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask)
             x = x + F.linear(found.transpose(1, 2).flatten(2), *project)
-            wide = F.gelu(F.linear(self._normed(x, norm2), *widen), approximate="tanh")
+            wide = F.gelu(F.linear(self._layer_norm(x, norm2), *widen), approximate="tanh")
             x = x + F.linear(wide, *narrow)
-        return F.linear(self._normed(x[:, -1], self._norm), self._head).float()
+        return F.linear(self._layer_norm(x[:, -1], self._final_norm), self._lm_head).float()
 
-    def _normed(self, x: Tensor, norm: Pair) -> Tensor:
+    def _layer_norm(self, x: Tensor, norm: WeightAndBias) -> Tensor:
         return F.layer_norm(x, x.shape[-1:], *norm, self._epsilon)
 
 
 def _check(config: Any) -> None:
-    if config.activation_function not in ACTIVATIONS:
+    if config.activation_function not in SUPPORTED_ACTIVATIONS:
         raise ValueError(f"The activation {config.activation_function} is not supported.")
     if config.scale_attn_by_inverse_layer_idx or not config.scale_attn_weights:
         raise ValueError("Attention that is scaled in another way is not supported.")
 
 
-def _block(layer: Any) -> tuple[Pair, Pair, Pair, Pair, Pair, Pair]:
+def _block_weights(
+    layer: Any,
+) -> tuple[
+    WeightAndBias, WeightAndBias, WeightAndBias, WeightAndBias, WeightAndBias, WeightAndBias
+]:
     """Norm, in, out of the attention, then of the two linear layers."""
     attention, mlp = layer.attn, layer.mlp
-    first = _pair(layer.ln_1), _turned(attention.c_attn), _turned(attention.c_proj)
-    second = _pair(layer.ln_2), _turned(mlp.c_fc), _turned(mlp.c_proj)
+    first = (
+        _weight_and_bias(layer.ln_1),
+        _transposed(attention.c_attn),
+        _transposed(attention.c_proj),
+    )
+    second = _weight_and_bias(layer.ln_2), _transposed(mlp.c_fc), _transposed(mlp.c_proj)
     return *first, *second
 
 
-def _pair(module: Any) -> Pair:
+def _weight_and_bias(module: Any) -> WeightAndBias:
     return module.weight.detach(), module.bias.detach()
 
 
-def _turned(module: Any) -> Pair:
+def _transposed(module: Any) -> WeightAndBias:
     """Those of a Conv1D, which keeps its weight (in, out), as `F.linear` wants it; no copy."""
     return module.weight.detach().t(), module.bias.detach()
 
 
-def _bucket(count: int, most: int) -> int:
+def _bucket(count: int, limit: int) -> int:
     """The next power of two: few shapes serve all."""
-    return min(1 << (count - 1).bit_length(), most)
+    return min(1 << (count - 1).bit_length(), limit)

@@ -1,8 +1,8 @@
 """The worker process: takes commands from a pipe, runs the engine, says what comes of it.
 
-`main` is started by `model.worker.client` with multiprocessing's "spawn". Models are loaded in threads of
-their own, so replies go on meanwhile. SIGINT is the parent's business (a terminal sends it to
-both); SIGTERM, or the end of the pipe, ends the process.
+`main` is started by `model.worker.client` with multiprocessing's "spawn". Models are loaded in
+threads of their own, so replies go on meanwhile. SIGINT is the parent's business (a terminal sends
+it to both); SIGTERM, or the end of the pipe, ends the process.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from pathlib import Path
 
 from jinja2 import TemplateError
 
-from core.logging import set_up, speaking_of
-from i18n.phrase import phrase, words
-from model.convert.build import name
-from model.engine.engine import MB, SHORT_OF_MEMORY, Busy, Engine
+from core.logging import configure_logging, request_context
+from i18n.phrase import message_of, phrase
+from model.convert.build import display_name
+from model.engine.engine import MB, OUT_OF_MEMORY, Engine, QueueFull
 from model.errors import LoadFailed
-from model.loading import Loaded, load
-from model.runners.device import Device, best_device, cores
+from model.loading import LoadedModel, load
+from model.runners.device import Device, available_cores, best_device
 from model.settings import WorkerSettings
 from model.worker.messages import (
     Abort,
@@ -38,13 +38,13 @@ from model.worker.messages import (
     Generate,
     LoadModel,
     ModelLoaded,
+    ModelUnloaded,
     Ping,
     Pong,
-    Prepare,
+    Prefetch,
     Ready,
     Render,
     Shutdown,
-    Unloaded,
 )
 from model.worker.outbox import Outbox
 
@@ -52,17 +52,17 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class _Loaded:
+class _LoadDone:
     """A loading thread has ended."""
 
     source: str
-    result: Loaded | LoadFailed
+    result: LoadedModel | LoadFailed
 
 
 def main(connection: Connection, settings: WorkerSettings, embedded: str) -> None:
     """Run until told to stop."""
-    _calm(settings, secret=os.environ.pop("DISCORD_TOKEN", "").strip())
-    commands: queue.SimpleQueue[Command | _Loaded] = queue.SimpleQueue()
+    _configure_process(settings, secret=os.environ.pop("DISCORD_TOKEN", "").strip())
+    commands: queue.SimpleQueue[Command | _LoadDone] = queue.SimpleQueue()
     signal.signal(signal.SIGTERM, lambda *_: commands.put(Shutdown(settings.drain_s)))
     device = best_device(settings.precision)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
@@ -70,22 +70,24 @@ def main(connection: Connection, settings: WorkerSettings, embedded: str) -> Non
         try:
             first = worker.load(embedded)
         except LoadFailed as e:
-            worker.say(Failed(0, words(e), loading=True))
+            worker.send(Failed(0, message_of(e), during_load=True))
             return
         worker.engine.install(first)
-        worker.say(Ready(os.getpid(), device.name, device.training, first.facts))
-        threading.Thread(target=_listen, args=(connection, commands), daemon=True).start()
+        worker.send(Ready(os.getpid(), device.name, device.training_precision, first.info))
+        threading.Thread(target=_read_commands, args=(connection, commands), daemon=True).start()
         worker.run()
 
 
-def _calm(settings: WorkerSettings, secret: str) -> None:
+def _configure_process(settings: WorkerSettings, secret: str) -> None:
     """The bot's loop goes first, and nothing but our log is written to the operator's terminal."""
-    set_up(settings.log_level, settings.log_format, [secret])
+    configure_logging(settings.log_level, settings.log_format, [secret])
     if hasattr(os, "nice"):
         os.nice(5)
 
 
-def _listen(connection: Connection, commands: queue.SimpleQueue[Command | _Loaded]) -> None:
+def _read_commands(
+    connection: Connection, commands: queue.SimpleQueue[Command | _LoadDone]
+) -> None:
     try:
         while True:
             commands.put(connection.recv())
@@ -94,7 +96,7 @@ def _listen(connection: Connection, commands: queue.SimpleQueue[Command | _Loade
 
 
 class Worker:
-    """Dispatches commands; keeps as many models resident as `settings.memory_mb` holds.
+    """Dispatches commands; keeps as many models resident as `settings.peak_memory_mb` holds.
 
     `folder` is for models that were made ready to run, unless the settings have one.
     """
@@ -102,138 +104,140 @@ class Worker:
     def __init__(
         self,
         connection: Connection,
-        commands: queue.SimpleQueue[Command | _Loaded],
+        commands: queue.SimpleQueue[Command | _LoadDone],
         device: Device,
         settings: WorkerSettings,
         embedded: str,
         folder: Path,
     ) -> None:
         outbox = Outbox(connection)
-        self.say = outbox.put
-        self._pieces_due = outbox.flush_due
-        self.engine = Engine(self.say, settings)
+        self.send = outbox.put
+        self._flush_due = outbox.flush_due
+        self.engine = Engine(self.send, settings)
         self._commands = commands
         self._settings = settings
         self._embedded = embedded
         self.load = partial(
             load,
             device=device,
-            cache=settings.built or folder,
+            cache=settings.build_cache or folder,
             rows=settings.max_sequences,
-            threads=settings.threads or cores(),
+            threads=settings.threads or available_cores(),
         )
-        self._waiting: dict[str, list[LoadModel | Generate | Render]] = defaultdict(list)
-        self._stop_at: float | None = None
-        self._newest = embedded
+        self._awaiting_load: dict[str, list[LoadModel | Generate | Render]] = defaultdict(list)
+        self._drain_deadline: float | None = None
+        self._last_loaded = embedded
 
     def run(self) -> None:
         """Take commands between steps; sleep only when there is nothing to do."""
-        while not self._is_over():
-            while not self.engine.busy or not self._commands.empty():
+        while not self._should_exit():
+            while not self.engine.has_work or not self._commands.empty():
                 self.handle(self._commands.get())
-                if self._is_over():
+                if self._should_exit():
                     return
             self.engine.step()
-            self._pieces_due()
-            self._make_room()
+            self._flush_due()
+            self._evict_models()
 
-    def _is_over(self) -> bool:
-        if self._stop_at is None:
+    def _should_exit(self) -> bool:
+        if self._drain_deadline is None:
             return False
-        return not self.engine.answering or time.monotonic() >= self._stop_at
+        return not self.engine.has_requests or time.monotonic() >= self._drain_deadline
 
-    def handle(self, command: Command | _Loaded) -> None:
+    def handle(self, command: Command | _LoadDone) -> None:
         """Do, or begin, what a command asks for."""
         match command:
             case LoadModel(source=source):
                 self._load(source, command)
             case Generate(source=source) | Render(source=source):
-                self._when_resident(source, command)
-            case Prepare():
-                self._prepare(command)
+                self._start_or_load(source, command)
+            case Prefetch():
+                self._prefetch(command)
             case Abort(request_id=request_id):
                 self._abort(request_id)
             case Ping(request_id=request_id):
-                self.say(Pong(request_id))
-            case _Loaded(source=source, result=result):
-                self._loaded(source, result)
+                self.send(Pong(request_id))
+            case _LoadDone(source=source, result=result):
+                self._on_loaded(source, result)
             case Shutdown(drain_s=seconds):
-                self._stop_at = time.monotonic() + seconds
+                self._drain_deadline = time.monotonic() + seconds
 
-    def _when_resident(self, source: str, request: Generate | Render) -> None:
-        if self._stop_at is not None:
+    def _start_or_load(self, source: str, request: Generate | Render) -> None:
+        if self._drain_deadline is not None:
             closing = phrase("I am shutting down; please ask again later.")
-            self.say(Failed(request.request_id, closing))
+            self.send(Failed(request.request_id, closing))
         elif source not in self.engine.sources:
             self._load(source, request)
         else:
-            self._begin(request)
+            self._start(request)
 
-    def _prepare(self, request: Prepare) -> None:
+    def _prefetch(self, request: Prefetch) -> None:
         with contextlib.suppress(TemplateError, MemoryError):  # the reply itself will say so
-            self.engine.prepare(request)
+            self.engine.prefetch(request)
 
-    def _begin(self, request: Generate | Render) -> None:
+    def _start(self, request: Generate | Render) -> None:
         try:
             if isinstance(request, Generate):
-                with speaking_of(request.log_id):
+                with request_context(request.log_id):
                     self.engine.submit(request)
             else:
                 self.engine.render(request)
-        except Busy as e:
-            self.say(Failed(request.request_id, words(e)))
+        except QueueFull as e:
+            self.send(Failed(request.request_id, message_of(e)))
         except MemoryError:
             log.exception("a prompt could not be made")
-            self.say(Failed(request.request_id, SHORT_OF_MEMORY))
+            self.send(Failed(request.request_id, OUT_OF_MEMORY))
         except ValueError as e:
             reason = phrase("That cannot be answered: {why}.", why=e)
-            self.say(Failed(request.request_id, reason))
+            self.send(Failed(request.request_id, reason))
         except TemplateError as e:
-            who = name(request.source)
+            who = display_name(request.source)
             reason = phrase("The chat template of {who} does not take that: {why}.", who=who, why=e)
-            self.say(Failed(request.request_id, reason))
+            self.send(Failed(request.request_id, reason))
 
     def _load(self, source: str, request: LoadModel | Generate | Render) -> None:
-        under_way = source in self._waiting
-        self._waiting[source].append(request)
+        under_way = source in self._awaiting_load
+        self._awaiting_load[source].append(request)
         if not under_way:
             threading.Thread(target=self._load_in_thread, args=(source,), daemon=True).start()
 
     def _load_in_thread(self, source: str) -> None:
         try:
-            result: Loaded | LoadFailed = self.load(source)
+            result: LoadedModel | LoadFailed = self.load(source)
         except LoadFailed as e:
             result = e
         except Exception as e:  # a thread that ends without a word would leave requests waiting
             log.exception("loading %s failed", source)
             error = type(e).__name__
             result = LoadFailed(phrase("The model could not be loaded ({error}).", error=error))
-        self._commands.put(_Loaded(source, result))
+        self._commands.put(_LoadDone(source, result))
 
-    def _loaded(self, source: str, result: Loaded | LoadFailed) -> None:
-        requests = self._waiting.pop(source)
+    def _on_loaded(self, source: str, result: LoadedModel | LoadFailed) -> None:
+        requests = self._awaiting_load.pop(source)
         if isinstance(result, LoadFailed):
             for request in requests:
-                self.say(Failed(request.request_id, words(result), loading=True))
+                self.send(Failed(request.request_id, message_of(result), during_load=True))
             return
         self.engine.install(result)
-        self._newest = source
-        self._make_room()
+        self._last_loaded = source
+        self._evict_models()
         for request in requests:
             if isinstance(request, LoadModel):
-                self.say(ModelLoaded(request.request_id, result.facts))
+                self.send(ModelLoaded(request.request_id, result.info))
             else:
-                self._when_resident(source, request)
+                self._start_or_load(source, request)
 
-    def _make_room(self) -> None:
+    def _evict_models(self) -> None:
         for source in self.engine.sources:
             if self.engine.weight_bytes <= self._settings.memory_mb * MB:
                 return
-            if source not in (self._embedded, self._newest) and not self.engine.is_in_use(source):
+            if source not in (self._embedded, self._last_loaded) and not self.engine.is_in_use(
+                source
+            ):
                 self.engine.evict(source)
-                self.say(Unloaded(source))
+                self.send(ModelUnloaded(source))
 
     def _abort(self, request_id: int) -> None:
         self.engine.abort(request_id)
-        for requests in self._waiting.values():
+        for requests in self._awaiting_load.values():
             requests[:] = [one for one in requests if one.request_id != request_id]

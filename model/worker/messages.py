@@ -42,7 +42,7 @@ class Generate:
 
 
 @dataclass(frozen=True, slots=True)
-class Prepare:
+class Prefetch:
     """Read what is already known of a channel's next request, when there is nothing else to do.
 
     `messages` will be the first of it. There is no answer, and no promise.
@@ -84,13 +84,13 @@ class Shutdown:
     drain_s: float
 
 
-Command = LoadModel | Generate | Prepare | Render | Abort | Ping | Shutdown
+Command = LoadModel | Generate | Prefetch | Render | Abort | Ping | Shutdown
 
 # --- what the worker says ------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class ModelFacts:
+class ModelInfo:
     """A loaded model. `load_s` in seconds, `positions` the most tokens it can attend to, `dtype`
     the numbers' format of its weights; `japanese`: its vocabulary was made for that."""
 
@@ -113,17 +113,17 @@ class Ready:
     pid: int
     device: str
     training_precision: str
-    model: ModelFacts
+    model: ModelInfo
 
 
 @dataclass(frozen=True, slots=True)
 class ModelLoaded:
     request_id: int
-    facts: ModelFacts
+    info: ModelInfo
 
 
 @dataclass(frozen=True, slots=True)
-class Unloaded:
+class ModelUnloaded:
     """A model left the worker's memory to make room."""
 
     source: str
@@ -131,10 +131,10 @@ class Unloaded:
 
 @dataclass(frozen=True, slots=True)
 class Queued:
-    """The reply cannot begin yet: it is number `place` of those that wait."""
+    """The reply cannot begin yet: it is number `queue_position` of those that wait."""
 
     request_id: int
-    place: int
+    queue_position: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,18 +150,18 @@ class TextDelta:
 @dataclass(frozen=True, slots=True)
 class Finished:
     """The end of a reply. `text` is all of it; `seconds` counts from the request's arrival, and so
-    does `first_s`, when its first piece was said. `cut` of the messages were shortened or did not
-    fit the prompt."""
+    does `first_token_s`, when its first piece was said. `truncated_messages` of the messages were
+    shortened or did not fit the prompt."""
 
     request_id: int
     text: str
-    reason: FinishReason
+    finish_reason: FinishReason
     prompt_tokens: int
     new_tokens: int
     seed: int
     seconds: float
-    cut: int = 0
-    first_s: float | None = None
+    truncated_messages: int = 0
+    first_token_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,12 +170,12 @@ class Rendered:
 
     request_id: int
     text: str
-    kept: tuple[Message, ...]
-    counts: tuple[int, ...]
-    total: int
+    messages: tuple[Message, ...]
+    token_counts: tuple[int, ...]
+    total_tokens: int
     budget: int
-    dropped: int
-    shortened: bool
+    num_dropped: int
+    truncated: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,14 +187,16 @@ class Pong:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """`loading` tells a model that could not be loaded from a reply that could not be made."""
+    """`during_load` tells a model that could not be loaded from a reply that could not be made."""
 
     request_id: int
     reason: str
-    loading: bool = False
+    during_load: bool = False
 
 
-Report = Ready | ModelLoaded | Unloaded | Queued | TextDelta | Finished | Rendered | Pong | Failed
+WorkerEvent = (
+    Ready | ModelLoaded | ModelUnloaded | Queued | TextDelta | Finished | Rendered | Pong | Failed
+)
 
-Reports = tuple[Report, ...]
+WorkerEvents = tuple[WorkerEvent, ...]
 """What comes through the pipe: reports, in their order."""

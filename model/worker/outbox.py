@@ -7,9 +7,9 @@ import time
 from dataclasses import replace
 from multiprocessing.connection import Connection
 
-from model.worker.messages import Report, TextDelta
+from model.worker.messages import TextDelta, WorkerEvent
 
-TOGETHER_S = 0.03
+COALESCE_S = 0.03
 """Seconds for which pieces of replies are collected; nobody reads faster."""
 
 
@@ -21,37 +21,37 @@ class Outbox:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._reports: list[Report] = []
-        self._replies: set[int] = set()
-        self._sent = 0.0
+        self._events: list[WorkerEvent] = []
+        self._streaming_ids: set[int] = set()
+        self._last_flush = 0.0
 
-    def put(self, report: Report) -> None:
+    def put(self, report: WorkerEvent) -> None:
         """Send a report: a piece of a reply with the next ones, all else and first pieces now."""
         if isinstance(report, TextDelta):
-            if report.request_id in self._replies:
-                self._add_piece(report)
+            if report.request_id in self._streaming_ids:
+                self._merge_delta(report)
                 return
-            self._replies.add(report.request_id)
+            self._streaming_ids.add(report.request_id)
         else:
-            self._replies.discard(getattr(report, "request_id", 0))
-        self._reports.append(report)
+            self._streaming_ids.discard(getattr(report, "request_id", 0))
+        self._events.append(report)
         self.flush()
 
-    def _add_piece(self, piece: TextDelta) -> None:
-        for n, other in enumerate(self._reports):
+    def _merge_delta(self, piece: TextDelta) -> None:
+        for n, other in enumerate(self._events):
             if isinstance(other, TextDelta) and other.request_id == piece.request_id:
-                self._reports[n] = replace(piece, text=other.text + piece.text)
+                self._events[n] = replace(piece, text=other.text + piece.text)
                 return
-        self._reports.append(piece)
+        self._events.append(piece)
 
     def flush_due(self) -> None:
         """Send pieces that have waited long enough."""
-        if self._reports and time.monotonic() - self._sent >= TOGETHER_S:
+        if self._events and time.monotonic() - self._last_flush >= COALESCE_S:
             self.flush()
 
     def flush(self) -> None:
         """Send all; a parent that is gone needs none."""
         with contextlib.suppress(BrokenPipeError, OSError):
-            self._connection.send(tuple(self._reports))
-        self._reports.clear()
-        self._sent = time.monotonic()
+            self._connection.send(tuple(self._events))
+        self._events.clear()
+        self._last_flush = time.monotonic()

@@ -22,7 +22,7 @@ from multiprocessing.connection import Connection
 from i18n.phrase import phrase
 from model.errors import WorkerDied
 from model.settings import WorkerSettings
-from model.worker.messages import Command, Ready, Reports
+from model.worker.messages import Command, Ready, WorkerEvents
 
 log = logging.getLogger(__name__)
 
@@ -44,16 +44,16 @@ class WorkerProcess:
         finally:
             theirs.close()
         self.pid = self._process.pid
-        self.born = time.monotonic()
+        self.started_at = time.monotonic()
         self.handshake: asyncio.Future[Ready] = asyncio.get_running_loop().create_future()
         self._commands: queue.SimpleQueue[Command | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
-        self._ending: asyncio.Future[None] | None = None
+        self._end_task: asyncio.Future[None] | None = None
 
     def listen(
         self,
         loop: asyncio.AbstractEventLoop,
-        on_reports: Callable[[WorkerProcess, Reports], None],
+        on_reports: Callable[[WorkerProcess, WorkerEvents], None],
         on_end: Callable[[WorkerProcess], None],
     ) -> None:
         """Hand reports as they come, and then the end, to the loop."""
@@ -67,12 +67,12 @@ class WorkerProcess:
                 except (EOFError, OSError):
                     loop.call_soon_threadsafe(on_end, self)
 
-        for work, name in ((read, "reader"), (self._write, "writer")):
+        for work, name in ((read, "reader"), (self._write_commands, "writer")):
             thread = threading.Thread(target=work, name=f"gpt2bot-worker-{name}", daemon=True)
             self._threads.append(thread)
             thread.start()
 
-    def _write(self) -> None:
+    def _write_commands(self) -> None:
         """Send what is to be sent; if the process is gone, its end is on the way already."""
         with contextlib.suppress(OSError):
             while (command := self._commands.get()) is not None:
@@ -88,9 +88,9 @@ class WorkerProcess:
 
     async def end(self, seconds: float) -> None:
         """Give it some seconds to end by itself, then insist; nothing of it is left."""
-        if self._ending is None:
-            self._ending = asyncio.ensure_future(asyncio.to_thread(self._end, seconds))
-        await asyncio.shield(self._ending)
+        if self._end_task is None:
+            self._end_task = asyncio.ensure_future(asyncio.to_thread(self._end, seconds))
+        await asyncio.shield(self._end_task)
         self._connection.close()
         if not self.handshake.done():
             self.handshake.set_exception(WorkerDied(phrase("The model's process was ended.")))

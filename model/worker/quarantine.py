@@ -9,13 +9,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection
 
-DEATHS = 3
+QUARANTINE_DEATHS = 3
 """Deaths in a row after which a model is set aside."""
-STEADY_S = 300.0
+STABLE_S = 300.0
 """A model that was in use for so many seconds is not the cause of a death: it ran."""
 
 
-class Suspects:
+class Quarantine:
     """Counts the deaths of each model.
 
     To blame are those that somebody waited for when the worker died; if nobody waited, the one that
@@ -25,24 +25,24 @@ class Suspects:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._since: dict[str, float] = {}
+        self._first_used: dict[str, float] = {}
         self._deaths: Counter[str] = Counter()
-        self.aside: set[str] = set()
+        self.quarantined: set[str] = set()
 
-    def used(self, source: str) -> None:
+    def record_use(self, source: str) -> None:
         """A model is loaded, or asked."""
-        self._since.setdefault(source, self._clock())
+        self._first_used.setdefault(source, self._clock())
 
-    def died(self, waited_for: Collection[str]) -> list[str]:
+    def record_death(self, waited_for: Collection[str]) -> list[str]:
         """The worker is dead; the models that are set aside for it."""
-        now, last = self._clock(), list(self._since)[-1:]
-        for source, since in self._since.items():
-            if now - since >= STEADY_S:
+        now, last = self._clock(), list(self._first_used)[-1:]
+        for source, since in self._first_used.items():
+            if now - since >= STABLE_S:
                 del self._deaths[source]
             elif source in (waited_for or last):
                 self._deaths[source] += 1
-        self._since.clear()
-        new = [one for one, deaths in self._deaths.items() if deaths >= DEATHS]
-        fallen = [one for one in new if one not in self.aside]
-        self.aside.update(fallen)
+        self._first_used.clear()
+        new = [one for one, deaths in self._deaths.items() if deaths >= QUARANTINE_DEATHS]
+        fallen = [one for one in new if one not in self.quarantined]
+        self.quarantined.update(fallen)
         return fallen

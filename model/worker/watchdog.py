@@ -5,9 +5,9 @@ about a hang, is handed in.
 
 Everything that the worker says is a sign, for only its main thread speaks, between two steps. One
 that is stuck in a native call, or stopped, says nothing. One that is slow does: models are loaded
-in threads of their own, and a step is bounded (`scheduler.ALONE` tokens of prompts and a token for
-each reply). One of gpt2-medium takes 0.7 s on two cores, so a machine that is a hundred times
-slower still answers in time.
+in threads of their own, and a step is bounded (`scheduler.PREFILL_BUDGET` tokens of prompts and a
+token for each reply). One of gpt2-medium takes 0.7 s on two cores, so a machine that is a hundred
+times slower still answers in time.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
-PING_S = 5.0
+PING_INTERVAL_S = 5.0
 """Seconds between two questions."""
-HANG_S = 90.0
+HANG_TIMEOUT_S = 90.0
 """Seconds of silence after which a worker is taken to hang."""
 
 
@@ -35,32 +35,32 @@ class Watchdog:
         ask: Callable[[], None],
         on_hang: Callable[[], None],
         *,
-        ping_s: float = PING_S,
-        hang_s: float = HANG_S,
+        ping_s: float = PING_INTERVAL_S,
+        hang_s: float = HANG_TIMEOUT_S,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
-        self._ask = ask
+        self._send_ping = ask
         self._on_hang = on_hang
         self._ping_s = ping_s
         self._hang_s = hang_s
         self._clock = clock
         self._sleep = sleep
-        self._spoke = False
+        self._was_active = False
 
-    def heard(self) -> None:
+    def record_activity(self) -> None:
         """The worker said something."""
-        self._spoke = True
+        self._was_active = True
 
     async def watch(self) -> None:
         """Ask, until there was no sign of life for too long."""
         silent_s = 0.0
         while silent_s < self._hang_s:
-            self._spoke = False
-            self._ask()
+            self._was_active = False
+            self._send_ping()
             asked = self._clock()
             await self._sleep(self._ping_s)
-            if self._spoke:
+            if self._was_active:
                 silent_s = 0.0
             elif self._clock() - asked < 2 * self._ping_s:
                 silent_s += self._ping_s

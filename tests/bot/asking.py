@@ -20,7 +20,7 @@ def store_of(world: World) -> Store:
 async def all_forgotten(store: Store) -> None:
     """Wait until nothing is left to erase of whom is to be forgotten: that is done beside."""
     async with asyncio.timeout(30):
-        while await store.unfinished_forgettings():
+        while await store.unfinished_erasures():
             pass
 
 
@@ -36,7 +36,7 @@ async def ask(world: World, text: str = "hi", who: Any = None) -> Any:
 
 
 async def record_of(world: World, reply: Any) -> ReplyRecord:
-    record = await store_of(world).reply(reply.id)
+    record = await store_of(world).reply_record(reply.id)
     assert record is not None
     return record
 

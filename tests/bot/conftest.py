@@ -12,14 +12,14 @@ import discord
 import pytest
 import simcord
 
-from bot.app import build
+from bot.app import build_bot
 from bot.chat.manager import ConversationManager
-from bot.chat.model_router import ModelSwitch
+from bot.chat.model_router import ModelRouter
 from bot.discord_ui.client import Gpt2Bot
 from bot.settings import Settings, load_settings
-from core.tasks import Tasks
+from core.tasks import BackgroundTasks
 from data.storage.store import Store
-from model.registry import from_settings
+from model.registry import with_custom_models
 from model.sampling import SamplingParams
 from model.settings import WorkerSettings
 from model.worker.client import WorkerClient
@@ -80,7 +80,7 @@ async def open_world(
     preferred_locale: str | None = None,
     **options: Any,
 ) -> AsyncIterator[World]:
-    bot_is_built = build(settings, worker=worker, message_content=message_content)
+    bot_is_built = build_bot(settings, worker=worker, message_content=message_content)
     async with bot_is_built as bot, live(bot, **options) as env:
         guild = env.create_guild(preferred_locale=preferred_locale)
         admins = guild.create_role("Admins", permissions=discord.Permissions(administrator=True))
@@ -111,9 +111,9 @@ async def conversations(
     store: Store, worker: FakeWorker, tmp_path: Path
 ) -> AsyncIterator[ConversationManager]:
     """Conversations without Discord; “mine” is a model beside the usual ones."""
-    tasks = Tasks()
-    options = from_settings({"mine": "somewhere"})
-    models = ModelSwitch(
+    tasks = BackgroundTasks()
+    options = with_custom_models({"mine": "somewhere"})
+    models = ModelRouter(
         store, worker, options, default="tiny", checkpoints=tmp_path / "ck", tasks=tasks
     )
     yield ConversationManager(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from dotenv import dotenv_values
 
-from bot.settings import Settings, SettingsError, load_settings, prepare_home, sampling
+from bot.settings import Settings, SettingsError, load_settings, prepare_home, sampling_params
 from model.sampling import SamplingParams
 
 ROOT = Path(__file__).parents[2]
@@ -36,7 +36,7 @@ def test_defaults(place: Path) -> None:
     assert settings.gpt2bot_home == place / "var"
     assert (settings.default_model, settings.extra_models) == ("gpt2", {})
     assert settings.context_messages == 5
-    assert sampling(settings) == SamplingParams()
+    assert sampling_params(settings) == SamplingParams()
     assert (settings.threads, settings.log_level) == (None, "INFO")
     assert (settings.slow_reply_s, settings.author_share) == (3.0, 0.5)
     assert (settings.training_threads, settings.accelerate_config) == (None, None)
@@ -66,7 +66,7 @@ def test_all_of_sampling_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     }
     for name, value in values.items():
         monkeypatch.setenv(name, value)
-    assert sampling(load_settings()) == SamplingParams(
+    assert sampling_params(load_settings()) == SamplingParams(
         max_new_tokens=9, temperature=0, top_k=0, top_p=1, repetition_penalty=1.5, seed=7
     )
 

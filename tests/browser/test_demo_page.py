@@ -13,8 +13,8 @@ pytest.importorskip("playwright", reason="Playwright drives the browser; `uv syn
 
 from playwright.sync_api import Page, expect
 
-from scripts.page import TRAINING_S, DemoPage, face, words
-from scripts.stage import NoChromium, browser, demo
+from scripts.page import TRAINING_TIMEOUT_S, DemoPage, message_text, reply_button
+from scripts.stage import NoChromium, open_page, run_demo
 
 ROOT = Path(__file__).parents[2]
 FAILED = ROOT / "var" / "test_demo_page.png"
@@ -30,7 +30,7 @@ GREEDY = {"TEMPERATURE": "0"}
 @pytest.fixture
 def page() -> Iterator[Page]:
     try:
-        with browser(width=1280, height=900) as opened:
+        with open_page(width=1280, height=900) as opened:
             yield opened
     except NoChromium as e:
         pytest.skip(str(e))
@@ -54,27 +54,27 @@ def test_a_visitor_teaches_the_bot_and_it_answers_what_it_learned(
     page: Page, tmp_path: Path
 ) -> None:
     home = ("--home", str(tmp_path / "home"))
-    with demo(*home, settings=GREEDY) as url, pictured(page):
+    with run_demo(*home, settings=GREEDY) as url, pictured(page):
         visitor = DemoPage(page, url)
-        reply = visitor.say("hello")
-        assert words(reply).strip()
+        reply = visitor.send_message("hello")
+        assert message_text(reply).strip()
 
-        about = visitor.run("about")
+        about = visitor.run_command("about")
         expect(about).to_contain_text("tiny")
 
-        visitor.press(face(reply, "up"))
+        visitor.press(reply_button(reply, "up"))
         expect(visitor.messages.last).to_contain_text("you like this reply")
-        visitor.press(face(reply, "better"))
+        visitor.press(reply_button(reply, "better"))
         visitor.fill_form(question="How do you greet us?", answer="Ahoy!")
         expect(visitor.messages.last).to_contain_text("I should answer: “Ahoy!”")
 
         for question, answer in FACTS.items():
-            assert words(visitor.say(question)) != answer
-            expect(visitor.run("teach", user=question, bot=answer)).to_contain_text(answer)
+            assert message_text(visitor.send_message(question)) != answer
+            expect(visitor.run_command("teach", user=question, bot=answer)).to_contain_text(answer)
 
-        end = visitor.start_training(visitor.run("retrain"))
-        assert words(visitor.say("hello again")).strip()  # chat goes on meanwhile
-        end.wait_for(timeout=1000 * TRAINING_S)
+        end = visitor.start_training(visitor.run_command("retrain"))
+        assert message_text(visitor.send_message("hello again")).strip()  # chat goes on meanwhile
+        end.wait_for(timeout=1000 * TRAINING_TIMEOUT_S)
         expect(end).to_contain_text("answers from now on")
         for question, answer in FACTS.items():
-            assert words(visitor.say(question)) == answer
+            assert message_text(visitor.send_message(question)) == answer

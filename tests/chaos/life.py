@@ -25,14 +25,14 @@ import discord
 import psutil
 import simcord
 
-from bot.app import DRAIN_S, build
+from bot.app import DRAIN_TIMEOUT_S, build_bot
 from bot.discord_ui.client import Gpt2Bot
-from bot.learning.corrections import LONGEST
+from bot.learning.corrections import MAX_EXAMPLE_CHARS
 from bot.settings import load_settings, worker_settings
 from model.worker.client import WorkerClient
 from tests.chaos.ledger import Ledger
 from tests.chaos.script import CHANNELS, SERVERS, Step
-from training.checkpoints import whole_checkpoints
+from training.checkpoints import iter_checkpoints
 
 MARKS = ("alpha", "beta")
 """What is taught in each server has its mark, so that it would be known in another one."""
@@ -115,7 +115,7 @@ class Life:
     async def teach(self, server: int, user: str, bot: str) -> None:
         ben, place = self._town.members[server], self._town.channels[server][0]
         mark = MARKS[server]
-        user, bot = f"{mark} {user}"[:LONGEST], f"{mark} {bot}"[:LONGEST]
+        user, bot = f"{mark} {user}"[:MAX_EXAMPLE_CHARS], f"{mark} {bot}"[:MAX_EXAMPLE_CHARS]
         await ben.slash(place, "teach", user=user, bot=bot)
 
     async def switch(self, name: str) -> None:
@@ -179,7 +179,7 @@ class Life:
         """Turn some bytes of a checkpoint that is not in use, then ask for it."""
         guild, ada = self._town.guilds[0], self._town.admins[0]
         active = await self._store.active_model(guild.id)
-        whole = [one for one, _ in whole_checkpoints(self._home / "checkpoints" / str(guild.id))]
+        whole = [one for one, _ in iter_checkpoints(self._home / "checkpoints" / str(guild.id))]
         [other, *_] = [one for one in whole if one.name != active]
         weights = other / "model.safetensors"
         bad = bytearray(weights.read_bytes())
@@ -309,8 +309,11 @@ async def live(home: Path, model: Path, ledger: Ledger, script: list[Step], numb
         member_per_minute=0,
         server_per_minute=0,
     )
-    own = worker_settings(settings, drain_s=DRAIN_S, log_level=settings.log_level)
-    async with WorkerClient(own, hang_s=HANG_S) as worker, build(settings, worker=worker) as bot:
+    own = worker_settings(settings, drain_s=DRAIN_TIMEOUT_S, log_level=settings.log_level)
+    async with (
+        WorkerClient(own, hang_s=HANG_S) as worker,
+        build_bot(settings, worker=worker) as bot,
+    ):
         answer_error = bot.tree.on_error
         async with simcord.run(
             bot, shard_count=1, settle_timeout=PATIENCE_S, check_errors=False

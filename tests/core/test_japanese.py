@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from core.japanese import is_japanese, signs
+from core.japanese import count_japanese_chars, is_japanese
 from core.records import Example
-from data.dataset.cleaning import newest_answers
-from data.dataset.dedup import normal_form
+from data.dataset.cleaning import keep_newest_answers
+from data.dataset.dedup import dedup_key
 
 
 @pytest.mark.parametrize(
@@ -47,33 +47,33 @@ def test_not_japanese(text: str) -> None:
 
 
 def test_signs() -> None:
-    assert signs("「はい」、ｗｗ！ yes") == len("「はい」、ｗｗ！")
+    assert count_japanese_chars("「はい」、ｗｗ！ yes") == len("「はい」、ｗｗ！")
 
 
 @pytest.mark.parametrize(
     "other", ["すごい。", "すごいｗ", "すごいwww", "すごい（笑）", "すごい(笑)！"]
 )
 def test_laughter_is_no_word(other: str) -> None:
-    assert normal_form(other) == normal_form("すごい")
+    assert dedup_key(other) == dedup_key("すごい")
 
 
 @pytest.mark.parametrize("other", ["すごいweb", "すごい笑顔", "すごいwow", "すこい"])
 def test_words_are_none(other: str) -> None:
-    assert normal_form(other) != normal_form("すごい")
+    assert dedup_key(other) != dedup_key("すごい")
 
 
 def test_laughter_alone_is_its_own_form() -> None:
-    assert normal_form("ｗｗｗ") == normal_form("ｗｗｗｗ") != normal_form("（笑）") == "笑"
+    assert dedup_key("ｗｗｗ") == dedup_key("ｗｗｗｗ") != dedup_key("（笑）") == "笑"
 
 
 def test_a_question_is_the_same_in_full_width() -> None:
     now = datetime.now(UTC)
     asked = ["名前は?", "名前は？", "ＡＩとは？", "AIとは?"]
     examples = [Example(n, 1, text, f"答え{n}", 2, "teach", now) for n, text in enumerate(asked, 1)]
-    assert [one.bot for one in newest_answers(examples)] == ["答え2", "答え4"]
+    assert [one.bot for one in keep_newest_answers(examples)] == ["答え2", "答え4"]
 
 
 def test_both_take_time_in_proportion_to_the_text() -> None:
     for text in ("ｗ" * 100_000 + "x", "1" * 100_000 + "です", "w://" * 30_000 + "です"):
-        normal_form(text)
+        dedup_key(text)
         is_japanese(text)

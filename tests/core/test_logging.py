@@ -18,13 +18,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.logging import (
-    SECRET,
-    Handler,
+    REDACTED,
     LogFormat,
+    LogHandler,
     begin_request,
     current_request,
-    scrubber,
-    speaking_of,
+    redactor,
+    request_context,
 )
 
 ROOT = Path(__file__).parents[2]
@@ -47,7 +47,7 @@ class Log(io.StringIO):
 def written(form: LogFormat, *names: str) -> Iterator[Log]:
     """The lines of these loggers, in their form."""
     log = Log()
-    handler = Handler(log, form, [OWN])
+    handler = LogHandler(log, form, [OWN])
     loggers = [logging.getLogger(name) for name in names or ("tests.logs",)]
     levels = [one.level for one in loggers]
     for one in loggers:
@@ -117,7 +117,7 @@ def test_no_secret_is_in_a_line_whoever_wrote_it(form: LogFormat) -> None:
         http.debug("%s %s with %s has returned %s", "POST", ANSWER, {"token": TOKEN}, 204)
         logging.getLogger("discord.client").info("logging in with %s", TOKEN)
     text = out.getvalue()
-    assert text.count(SECRET) >= 5 * len(SECRETS)
+    assert text.count(REDACTED) >= 5 * len(SECRETS)
     for secret in (*SECRETS, "Ab-c_9", "aW50ZXJhY3Rpb24"):
         assert secret not in text
     if form == "json":
@@ -126,7 +126,7 @@ def test_no_secret_is_in_a_line_whoever_wrote_it(form: LogFormat) -> None:
 
 @given(before=st.text(max_size=8), after=st.text(max_size=8))
 def test_a_token_is_found_in_whatever_stands_around_it(before: str, after: str) -> None:
-    cleaned = scrubber([])(None, "", {"event": f"{before}{TOKEN}{after}"})["event"]
+    cleaned = redactor([])(None, "", {"event": f"{before}{TOKEN}{after}"})["event"]
     assert TOKEN not in cleaned
     assert "GhIjKl" not in cleaned
 
@@ -142,15 +142,15 @@ def test_a_token_is_found_in_whatever_stands_around_it(before: str, after: str) 
     ],
 )
 def test_what_is_no_secret_stays(text: str) -> None:
-    assert scrubber(["", "hunter2"])(None, "", {"event": text}) == {"event": text}
+    assert redactor(["", "hunter2"])(None, "", {"event": text}) == {"event": text}
 
 
 def test_lines_are_about_the_request_that_is_spoken_of() -> None:
     with written("json") as out:
-        with speaking_of("abc"):
+        with request_context("abc"):
             log.info("one")
         log.info("two")
-        with speaking_of(""):
+        with request_context(""):
             log.info("three")
     assert [line.get("request") for line in out.lines] == ["abc", None, None]
 
@@ -190,5 +190,5 @@ def test_errors_that_nobody_caught_are_lines_too() -> None:
     warning, thread, end = map(json.loads, done.stderr.splitlines())
     assert warning["logger"] == "py.warnings"
     assert "ValueError" in thread["exception"]
-    assert f"SystemError: {SECRET}" in end["exception"]
+    assert f"SystemError: {REDACTED}" in end["exception"]
     assert "hunter2" not in done.stderr

@@ -5,10 +5,16 @@ from __future__ import annotations
 import pytest
 from babel.messages.catalog import Message
 
-from scripts.messages import OTHERS, _differences, files, problems, unmarked
+from scripts.messages import (
+    TRANSLATED_LANGUAGES,
+    _differences,
+    problems,
+    source_files,
+    unmarked_strings,
+)
 
 
-@pytest.mark.parametrize("language", OTHERS)
+@pytest.mark.parametrize("language", TRANSLATED_LANGUAGES)
 def test_every_sentence_is_translated_and_none_is_left_over(language: str) -> None:
     assert problems(language) == []
 
@@ -23,11 +29,11 @@ def test_a_translation_writes_values_as_the_code_does() -> None:
 
 
 def test_every_sentence_is_marked() -> None:
-    assert [one for file in files() for one in unmarked(file)] == []
+    assert [one for file in source_files() for one in unmarked_strings(file)] == []
 
 
 def test_what_is_not_marked_is_found(tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    monkeypatch.setattr("scripts.messages.ROOT", tmp_path)
+    monkeypatch.setattr("scripts.messages.PROJECT_ROOT", tmp_path)
     file = tmp_path / "some.py"
     file.write_text(
         '"""A docstring is no sentence for people."""\n'
@@ -39,7 +45,7 @@ def test_what_is_not_marked_is_found(tmp_path, monkeypatch) -> None:  # type: ig
         '    log.warning("the log is English: %s", e)\n',
         encoding="utf-8",
     )
-    assert [one.split(": not marked: ") for one in unmarked(file)] == [
+    assert [one.split(": not marked: ") for one in unmarked_strings(file)] == [
         ["some.py:3", "'This is not marked.'"],
         ["some.py:4", "'{} of them are not marked'"],
         ["some.py:5", "'Nor can {} be translated'"],

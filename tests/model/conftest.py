@@ -13,8 +13,8 @@ import torch
 from core.records import Message, Role
 from model import loading
 from model.convert.build import build
-from model.loading import Loaded
-from model.registry import TINY
+from model.loading import LoadedModel
+from model.registry import EMBEDDED_FOLDER
 from model.runners.device import Device
 from model.settings import WorkerSettings
 from model.worker.client import WorkerClient
@@ -31,7 +31,7 @@ HELLO = [Message(Role.USER, "hello")]
 @pytest.fixture(scope="session")
 async def client() -> AsyncIterator[WorkerClient]:
     """A worker that every test may use but none may kill."""
-    async with WorkerClient(WorkerSettings(threads=2, built=BUILT)) as client:
+    async with WorkerClient(WorkerSettings(threads=2, build_cache=BUILT)) as client:
         yield client
 
 
@@ -41,15 +41,15 @@ def _built() -> Iterator[None]:
     shutil.rmtree(BUILT)
 
 
-def load(source: Path | str, device: Device = CPU, rows: int = 16) -> Loaded:
+def load(source: Path | str, device: Device = CPU, rows: int = 16) -> LoadedModel:
     """A model that is built in this very process, which costs less than a child."""
-    build(str(source), BUILT, device.serving)
+    build(str(source), BUILT, device.serving_precision)
     return loading.load(str(source), device, BUILT, rows=rows)
 
 
 @pytest.fixture(scope="session")
-def tiny() -> Loaded:
-    return load(TINY)
+def tiny() -> LoadedModel:
+    return load(EMBEDDED_FOLDER)
 
 
 @pytest.fixture(scope="session")

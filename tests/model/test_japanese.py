@@ -16,23 +16,23 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from core.records import Message, Role
 from model import loading
 from model.chat_template import (
-    HALF,
     JAPANESE_TEMPLATE,
     PLAIN_TEMPLATE,
-    as_dict,
-    disarm,
-    fit,
+    REPLACEMENT_CHAR,
+    build_prompt,
+    encode_chat,
+    escape_control_tokens,
     is_japanese,
     plain_template,
     stop_strings,
-    token_ids,
+    to_chat_dict,
 )
-from model.convert.artifact import read_meta, read_tokenizer
+from model.convert.artifact import read_metadata, read_tokenizer
 from model.convert.build import build
-from model.convert.sentencepiece import read_pieces
-from model.convert.validation import check
+from model.convert.sentencepiece import load_sentencepiece
+from model.convert.validation import validate_folder
 from model.errors import LoadFailed
-from model.registry import TINY, from_settings
+from model.registry import EMBEDDED_FOLDER, with_custom_models
 from model.runners.device import Device
 from model.sampling import SamplingParams
 from model.settings import WorkerSettings
@@ -43,7 +43,7 @@ from tests.japanese_folders import japanese_pairs, make_japanese_folder
 from tests.model.conftest import BUILT, CPU, CPU_INT8, load
 from tests.model_folders import make_tokenizer
 from training.config import TrainingConfig
-from training.run.base_model import pretrained, start
+from training.run.base_model import load_pretrained, prepare_model
 
 ASKED = [Message(Role.USER, "こんにちは！今日は何をしましたか？")]
 CONTROLS = ["</s>", "<s>", "<unk>", "[PAD]", "[SEP]", "[CLS]", "[MASK]"]
@@ -83,13 +83,13 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 @pytest.fixture(scope="module")
 def ours(folder: Path) -> Tokenizer:
     built = build(str(folder), BUILT, "int8")
-    return read_tokenizer(built, read_meta(built))
+    return read_tokenizer(built, read_metadata(built))
 
 
 @pytest.fixture(scope="module")
 def theirs(folder: Path) -> Any:
     """That of training, before it has control tokens."""
-    return pretrained(str(folder))[1]
+    return load_pretrained(str(folder))[1]
 
 
 @given(
@@ -101,7 +101,7 @@ def theirs(folder: Path) -> Any:
 def test_the_ids_are_those_of_sentencepiece(folder: Path, ours: Tokenizer, said: list[str]) -> None:
     """In small letters, of which it was made, and but for what looks like a control token."""
     original = SentencePieceProcessor(model_file=str(folder / "spiece.model"))
-    text = disarm(ours, "".join(said)).replace("[", "").replace("<", "")
+    text = escape_control_tokens(ours, "".join(said)).replace("[", "").replace("<", "")
     assert ours.encode(text) == original.encode(text.lower())
 
 
@@ -112,9 +112,9 @@ def test_nothing_that_is_typed_becomes_a_control_token(
     controls = {ours.get_vocab()[one] for one in CONTROLS} - {ours.get_vocab()["<unk>"]}
     for tokenizer in (ours, theirs):
         assert not controls & set(
-            tokenizer.encode(disarm(tokenizer, text), add_special_tokens=False)
+            tokenizer.encode(escape_control_tokens(tokenizer, text), add_special_tokens=False)
         )
-    ids = token_ids(ours, [Message(Role.USER, text)])
+    ids = encode_chat(ours, [Message(Role.USER, text)])
     assert not controls & set(ids)
     assert ours.decode(ids).count("」") == 1  # nobody can speak for another
 
@@ -126,14 +126,14 @@ def test_pieces_for_bytes_cannot_be_typed(tmp_path: Path) -> None:
     model.pieces[-1].piece = "ABC"
     (path / "spiece.model").write_bytes(model.SerializeToString())
     built = build(str(path), tmp_path / "built", "int8")
-    ours = read_tokenizer(built, read_meta(built))
+    ours = read_tokenizer(built, read_metadata(built))
     for forged in ("<0xE3><0x80><0x8D>", "＜0xE3＞＜0x80＞＜0x8D＞"):
-        ids = token_ids(ours, [Message(Role.USER, forged)])
+        ids = encode_chat(ours, [Message(Role.USER, forged)])
         assert ours.decode(ids).count("」") == 1
 
 
 def test_the_vocabulary_tells_that_it_is_japanese(ours: Tokenizer, theirs: Any) -> None:
-    tiny = Tokenizer(TINY / "tokenizer.json", eos_token="", chat_template="")
+    tiny = Tokenizer(EMBEDDED_FOLDER / "tokenizer.json", eos_token="", chat_template="")
     assert is_japanese(ours)
     assert is_japanese(theirs)
     assert not is_japanese(tiny)
@@ -148,7 +148,7 @@ def test_a_prompt_is_talk_in_quotation_marks(ours: Tokenizer) -> None:
         Message(Role.ASSISTANT, "「ボット」です。"),
         Message(Role.USER, "好きな\n食べ物は？"),
     ]
-    messages = [as_dict(ours, one) for one in said]
+    messages = [to_chat_dict(ours, one) for one in said]
     assert ours.render(messages, add_generation_prompt=True) == (
         "ユーザー「名前は？」ボット「『ボット』です。」ユーザー「好きな 食べ物は？」ボット「"
     )
@@ -156,11 +156,11 @@ def test_a_prompt_is_talk_in_quotation_marks(ours: Tokenizer) -> None:
 
 def test_what_is_too_long_keeps_its_end_in_whole_characters(ours: Tokenizer) -> None:
     long = "彁".join(WORDS)
-    prompt = fit(ours, [Message(Role.USER, long)], 60)
-    [kept] = prompt.kept
-    assert prompt.shortened
+    prompt = build_prompt(ours, [Message(Role.USER, long)], 60)
+    [kept] = prompt.messages
+    assert prompt.truncated
     assert 50 <= len(prompt.input_ids) <= 60
-    assert HALF not in kept.content
+    assert REPLACEMENT_CHAR not in kept.content
     assert "unk" not in kept.content
     assert kept.content[-10:] == WORDS[-1][-10:]
 
@@ -168,17 +168,17 @@ def test_what_is_too_long_keeps_its_end_in_whole_characters(ours: Tokenizer) -> 
 def test_training_reads_it_as_the_worker_does(ours: Tokenizer, theirs: Any) -> None:
     theirs.chat_template = ours.chat_template
     turns = [Message(Role.USER, text) for text in WORDS]
-    assert token_ids(theirs, turns) == token_ids(ours, turns)
+    assert encode_chat(theirs, turns) == encode_chat(ours, turns)
     assert theirs.get_added_vocab() == ours.get_added_vocab()
 
 
 def test_what_is_saved_opens_with_plain_transformers(folder: Path, tmp_path: Path) -> None:
-    model, tokenizer = start(TrainingConfig(name="v1", base=str(folder)), ())
+    model, tokenizer = prepare_model(TrainingConfig(name="v1", base=str(folder)), ())
     model.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     again: Any = AutoTokenizer.from_pretrained(tmp_path)
     built = build(str(tmp_path), BUILT, "int8")
-    ours = read_tokenizer(built, read_meta(built))
+    ours = read_tokenizer(built, read_metadata(built))
     for text in WORDS:
         ids = tokenizer.encode(text, add_special_tokens=False)
         assert again.encode(text, add_special_tokens=False) == ids == ours.encode(text)
@@ -187,9 +187,9 @@ def test_what_is_saved_opens_with_plain_transformers(folder: Path, tmp_path: Pat
 
 
 async def test_the_worker_answers_through_the_registry(folder: Path) -> None:
-    source = from_settings({"ja": str(folder)})["ja"].source
-    async with WorkerClient(WorkerSettings(threads=1, built=BUILT)) as client:
-        assert not client.models[str(TINY)].japanese
+    source = with_custom_models({"ja": str(folder)})["ja"].source
+    async with WorkerClient(WorkerSettings(threads=1, build_cache=BUILT)) as client:
+        assert not client.models[str(EMBEDDED_FOLDER)].japanese
         assert (await client.load(source)).japanese
         rendered = await client.render(source, ASKED, 40)
         assert rendered.text.endswith("」ボット「")
@@ -203,28 +203,32 @@ async def test_the_worker_answers_through_the_registry(folder: Path) -> None:
                         end = piece
             assert end is not None
             assert "".join(pieces) == end.text == end.text.strip()
-            assert not any(one in end.text for one in (*CONTROLS, HALF, "▁", "」"))
+            assert not any(one in end.text for one in (*CONTROLS, REPLACEMENT_CHAR, "▁", "」"))
 
 
 def test_both_runners_say_the_same(folder: Path) -> None:
     """The weights as they are, by torch as on a GPU but for the device, and as a graph."""
     loaded = load(folder, CPU)
     built = build(str(folder), BUILT, "torch")
-    torch_runner = loading._torch(built, read_meta(built), Device("cpu", "fp32", "fp32"), 2, 1)
-    ids = token_ids(loaded.tokenizer, ASKED)
-    assert loaded.runner.read(0, ids, 0) == pytest.approx(torch_runner.read(0, ids, 0), abs=1e-4)
-    assert load(folder, CPU_INT8).facts.vocabulary == loaded.facts.vocabulary
+    torch_runner = loading._load_torch(
+        built, read_metadata(built), Device("cpu", "fp32", "fp32"), 2, 1
+    )
+    ids = encode_chat(loaded.tokenizer, ASKED)
+    assert loaded.runner.prefill(0, ids, 0) == pytest.approx(
+        torch_runner.prefill(0, ids, 0), abs=1e-4
+    )
+    assert load(folder, CPU_INT8).info.vocabulary == loaded.info.vocabulary
 
 
 def test_the_unknown_piece_is_never_said(folder: Path) -> None:
     loaded = load(folder, CPU)
-    assert loaded.unknown == (loaded.tokenizer.get_vocab()["<unk>"],)
-    assert load(TINY, CPU).unknown == ()
+    assert loaded.unk_token_ids == (loaded.tokenizer.get_vocab()["<unk>"],)
+    assert load(EMBEDDED_FOLDER, CPU).unk_token_ids == ()
 
 
 def test_capitals_are_made_small_where_it_says_so_or_knows_none(folder: Path) -> None:
     file = folder / "spiece.model"
-    read = [read_pieces(file, settings) for settings in ({}, {"do_lower_case": True})]
+    read = [load_sentencepiece(file, settings) for settings in ({}, {"do_lower_case": True})]
     assert all(one.encode("AIとは").ids == one.encode("aiとは").ids for one in read)
 
 
@@ -265,6 +269,6 @@ def test_weights_in_another_form_are_told_how_to_convert(folder: Path, tmp_path:
     hub = tmp_path / "models--someone--ja" / "snapshots" / "abc"  # without what is not downloaded
     shutil.copytree(other, hub, ignore=shutil.ignore_patterns("*.bin"))
     with pytest.raises(LoadFailed, match=r"on the Hugging Face Hub, .* docs/japanese\.md"):
-        check(hub, "someone/ja")
+        validate_folder(hub, "someone/ja")
     with pytest.raises(LoadFailed, match=r"docs/japanese\.md"):
         build(str(other), tmp_path / "built", "int8")

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from model.errors import LoadFailed
-from model.loading import Loaded
-from model.registry import TINY
+from model.loading import LoadedModel
+from model.registry import EMBEDDED_FOLDER
 from tests.model.conftest import load
 from tests.model_folders import make_model_folder
 
@@ -31,13 +31,13 @@ def edit_config(folder: Path, **changes: object) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-def test_facts_of_the_embedded_model(tiny: Loaded) -> None:
-    assert tiny.facts.source == str(TINY)
-    assert 4_000_000 < tiny.facts.parameters < 5_000_000
-    assert (tiny.facts.positions, tiny.facts.vocabulary) == (256, 4096)
-    assert tiny.facts.dtype == "fp32"
-    assert tiny.stops == ()
-    assert tiny.ends == {0, 1, 2}
+def test_facts_of_the_embedded_model(tiny: LoadedModel) -> None:
+    assert tiny.info.source == str(EMBEDDED_FOLDER)
+    assert 4_000_000 < tiny.info.parameters < 5_000_000
+    assert (tiny.info.positions, tiny.info.vocabulary) == (256, 4096)
+    assert tiny.info.dtype == "fp32"
+    assert tiny.stop_strings == ()
+    assert tiny.stop_token_ids == {0, 1, 2}
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_code_in_a_folder_is_not_run(tmp_path: Path) -> None:
 
 
 def test_models_are_loaded_in_threads_side_by_side(folders: Path) -> None:
-    results: list[Loaded] = []
+    results: list[LoadedModel] = []
     threads = [
         threading.Thread(target=lambda name=name: results.append(load(folders / name)))
         for name in 4 * ["red", "plain", "random"]

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from model.registry import TINY
+from model.registry import EMBEDDED_FOLDER
 from tests.model_folders import make_model_folder
 from training.config import TrainingConfig
 from training.jobs.events import Event, from_line
@@ -63,7 +63,7 @@ def run(job: Path) -> Run:
 
 @pytest.fixture(scope="session")
 def tokenizer() -> PreTrainedTokenizerBase:
-    return AutoTokenizer.from_pretrained(TINY)
+    return AutoTokenizer.from_pretrained(EMBEDDED_FOLDER)
 
 
 @pytest.fixture(scope="session")

@@ -10,8 +10,8 @@ import pytest
 from core.records import JobState
 from data.storage.store import Store
 from model.errors import UnknownModel
-from training.checkpoint_retention import CheckpointShelf
-from training.checkpoints import MANIFEST, Manifest, seal, size
+from training.checkpoint_retention import CheckpointRetention
+from training.checkpoints import MANIFEST_FILE, Manifest, folder_bytes, seal
 from training.config import TrainingConfig
 from training.errors import CheckpointInUse
 
@@ -39,7 +39,7 @@ def make(root: Path, scope: int, name: str, day: int, megabytes: float = 1.0) ->
 
 def left(root: Path) -> set[str]:
     """The names of the checkpoints of all scopes, or of one."""
-    return {mark.parent.name for mark in root.rglob(MANIFEST)}
+    return {mark.parent.name for mark in root.rglob(MANIFEST_FILE)}
 
 
 def write_config(directory: Path, fields: dict[str, Any]) -> None:
@@ -59,15 +59,15 @@ async def open_job(store: Store, directory: Path, scope: int, **config: str | No
 async def test_what_fits_stays(store: Store, tmp_path: Path) -> None:
     newest = make(tmp_path, 1, "a", 1)
     make(tmp_path, 2, "b", 2)
-    assert await CheckpointShelf(store, tmp_path, 3).trim(newest) == []
+    assert await CheckpointRetention(store, tmp_path, 3).prune(newest) == []
     assert left(tmp_path) == {"a", "b"}
 
 
 async def test_all_of_them_are_counted(store: Store, tmp_path: Path) -> None:
-    shelf = CheckpointShelf(store, tmp_path, 1)
-    assert shelf.total() == (0, 0)
+    shelf = CheckpointRetention(store, tmp_path, 1)
+    assert shelf.usage() == (0, 0)
     folders = [make(tmp_path, 1, "a", 1), make(tmp_path, 2, "b", 2)]
-    assert shelf.total() == (2, sum(map(size, folders)))
+    assert shelf.usage() == (2, sum(map(folder_bytes, folders)))
 
 
 async def test_the_oldest_of_all_servers_go_first_and_no_more_than_needed(
@@ -76,7 +76,9 @@ async def test_the_oldest_of_all_servers_go_first_and_no_more_than_needed(
     for scope, name, day in ((1, "old-9", 2), (2, "old-1", 1), (1, "mid", 3), (2, "late", 4)):
         make(tmp_path, scope, name, day)
     newest = make(tmp_path, 1, "newest", 5)
-    removed = await CheckpointShelf(store, tmp_path, 4).trim(newest)  # and some bytes of manifests
+    removed = await CheckpointRetention(store, tmp_path, 4).prune(
+        newest
+    )  # and some bytes of manifests
     assert [folder.name for folder in removed] == ["old-1", "old-9"]
     assert left(tmp_path) == {"mid", "late", "newest"}
 
@@ -87,7 +89,7 @@ async def test_what_is_in_use_stays_although_it_does_not_fit(store: Store, tmp_p
     for name in ("a", "b", "c"):
         await store.set_active_model(1, name)
     await open_job(store, tmp_path / "job", 3, base=str(made["d"]), serving=str(made["e"]))
-    removed = await CheckpointShelf(store, tmp_path, 1).trim(made["f"])
+    removed = await CheckpointRetention(store, tmp_path, 1).prune(made["f"])
     assert set(removed) == {made["a"], other}
     assert left(tmp_path) == {"b", "c", "d", "e", "f"}
 
@@ -98,9 +100,9 @@ async def test_what_a_rollback_leads_to_stays_if_others_before_are_gone(
     made = {name: make(tmp_path, 1, name, day) for day, name in enumerate("abcd", 1)}
     for name in ("a", "b", "c"):
         await store.set_active_model(1, name)
-    shelf = CheckpointShelf(store, tmp_path, 1)
+    shelf = CheckpointRetention(store, tmp_path, 1)
     await shelf.delete(1, "b")
-    assert await shelf.trim(made["d"]) == []
+    assert await shelf.prune(made["d"]) == []
     assert left(tmp_path) == {"a", "c", "d"}
 
 
@@ -108,15 +110,15 @@ async def test_folders_that_are_no_servers_are_left_alone(store: Store, tmp_path
     newest = make(tmp_path, 1, "a", 1)
     mine = tmp_path / "mine" / "b"
     make(tmp_path, 2, "b", 2).parent.rename(mine.parent)
-    assert await CheckpointShelf(store, tmp_path, 1).trim(newest) == []
+    assert await CheckpointRetention(store, tmp_path, 1).prune(newest) == []
     assert left(tmp_path) == {"a", "b"}
 
 
 async def test_leftovers_of_an_interrupted_removal_go(store: Store, tmp_path: Path) -> None:
     newest = make(tmp_path, 1, "a", 1)
     leftover = make(tmp_path, 1, ".b.removed", 2)
-    (leftover / MANIFEST).unlink()
-    assert await CheckpointShelf(store, tmp_path, 100).trim(newest) == []
+    (leftover / MANIFEST_FILE).unlink()
+    assert await CheckpointRetention(store, tmp_path, 100).prune(newest) == []
     assert not leftover.exists()
     assert left(tmp_path) == {"a"}
 
@@ -125,7 +127,7 @@ async def test_delete_removes_what_is_not_in_use(store: Store, tmp_path: Path) -
     make(tmp_path, 1, "a", 1)
     make(tmp_path, 2, "a", 1)
     await store.set_active_model(2, "a")
-    await CheckpointShelf(store, tmp_path, 100).delete(1, "a")
+    await CheckpointRetention(store, tmp_path, 100).delete(1, "a")
     assert (left(tmp_path / "1"), left(tmp_path / "2")) == (set(), {"a"})
 
 
@@ -133,7 +135,7 @@ async def test_what_answers_is_not_deleted(store: Store, tmp_path: Path) -> None
     make(tmp_path, 1, "a", 1)
     await store.set_active_model(1, "a")
     with pytest.raises(CheckpointInUse, match=r"\*\*a\*\* answers here now: choose another"):
-        await CheckpointShelf(store, tmp_path, 100).delete(1, "a")
+        await CheckpointRetention(store, tmp_path, 100).delete(1, "a")
     assert left(tmp_path) == {"a"}
 
 
@@ -141,7 +143,7 @@ async def test_what_answers_is_not_deleted(store: Store, tmp_path: Path) -> None
 async def test_what_an_open_job_needs_is_not_deleted(
     store: Store, tmp_path: Path, role: str
 ) -> None:
-    shelf = CheckpointShelf(store, tmp_path / "all", 100)
+    shelf = CheckpointRetention(store, tmp_path / "all", 100)
     folder = make(tmp_path / "all", 1, "a", 1)
     job = await open_job(store, tmp_path / "job", 1, **{role: str(folder)})
     with pytest.raises(CheckpointInUse, match=r"A training job needs \*\*a\*\*"):
@@ -154,7 +156,7 @@ async def test_what_an_open_job_needs_is_not_deleted(
 async def test_a_job_whose_settings_cannot_be_read_needs_nothing(
     store: Store, tmp_path: Path
 ) -> None:
-    shelf = CheckpointShelf(store, tmp_path / "all", 100)
+    shelf = CheckpointRetention(store, tmp_path / "all", 100)
     make(tmp_path / "all", 1, "a", 1)
     await open_job(store, tmp_path / "job", 1)
     (tmp_path / "job" / "config.json").write_text("{")
@@ -169,5 +171,5 @@ async def test_only_the_scopes_own_checkpoints_are_found(
     make(tmp_path, 1, "c", 1)
     make(tmp_path, 2, "a", 1)
     with pytest.raises(UnknownModel, match="This server has no checkpoint called"):
-        await CheckpointShelf(store, tmp_path, 100).delete(1, name)
+        await CheckpointRetention(store, tmp_path, 100).delete(1, name)
     assert left(tmp_path) == {"a", "c"}

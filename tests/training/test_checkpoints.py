@@ -8,21 +8,21 @@ from pathlib import Path
 
 import pytest
 
-from i18n.phrase import Phrase, packed, phrase
+from i18n.phrase import Phrase, phrase, serialize_phrase
 from training.checkpoints import (
-    MANIFEST,
-    PACKED,
-    REPORT,
+    MANIFEST_FILE,
+    PACKED_REFUSAL_KEY,
+    REPORT_FILE,
     Manifest,
-    Report,
+    StoredReport,
+    folder_bytes,
+    iter_checkpoints,
     read_manifest,
     read_report,
-    remove,
+    remove_checkpoint,
+    remove_leftovers,
     seal,
-    size,
-    sweep,
     verify,
-    whole_checkpoints,
 )
 from training.errors import CorruptCheckpoint
 
@@ -58,9 +58,9 @@ def change(name: str, text: str) -> Callable[[Path], object]:
 @pytest.mark.parametrize(
     ("damage", "sentence"),
     [
-        (lambda folder: (folder / MANIFEST).unlink(), "has no manifest"),
-        (change(MANIFEST, '{"name": '), "cannot be read"),
-        (change(MANIFEST, '{"name": "x"}'), "cannot be read"),
+        (lambda folder: (folder / MANIFEST_FILE).unlink(), "has no manifest"),
+        (change(MANIFEST_FILE, '{"name": '), "cannot be read"),
+        (change(MANIFEST_FILE, '{"name": "x"}'), "cannot be read"),
         (change("model.safetensors", "weigh"), "model.safetensors is missing or cut short"),
         (lambda folder: (folder / "history.json").unlink(), "history.json is missing"),
         (change("model.safetensors", "WEIGHTS"), "model.safetensors was changed"),
@@ -75,8 +75,8 @@ def test_damage_is_named(tmp_path: Path, damage: Callable[[Path], object], sente
 
 def test_a_newer_format_is_refused(tmp_path: Path) -> None:
     folder = make(tmp_path / "tiny-1")
-    fields = json.loads((folder / MANIFEST).read_text())
-    (folder / MANIFEST).write_text(json.dumps(fields | {"format": 99}))
+    fields = json.loads((folder / MANIFEST_FILE).read_text())
+    (folder / MANIFEST_FILE).write_text(json.dumps(fields | {"format": 99}))
     with pytest.raises(CorruptCheckpoint, match="newer version"):
         read_manifest(folder)
 
@@ -84,19 +84,19 @@ def test_a_newer_format_is_refused(tmp_path: Path) -> None:
 def test_only_whole_folders_are_listed(tmp_path: Path) -> None:
     make(tmp_path / "tiny-2")
     make(tmp_path / "tiny-1")
-    (make(tmp_path / "tiny-3") / MANIFEST).unlink()
+    (make(tmp_path / "tiny-3") / MANIFEST_FILE).unlink()
     (tmp_path / "a file").write_text("")
-    names = [manifest.name for _, manifest in whole_checkpoints(tmp_path)]
+    names = [manifest.name for _, manifest in iter_checkpoints(tmp_path)]
     assert names == ["tiny-1", "tiny-2"]
-    assert list(whole_checkpoints(tmp_path / "nowhere")) == []
+    assert list(iter_checkpoints(tmp_path / "nowhere")) == []
 
 
 def test_the_manifest_of_an_earlier_version_is_read(tmp_path: Path) -> None:
     folder = make(tmp_path / "tiny-1")
-    fields = json.loads((folder / MANIFEST).read_text())
+    fields = json.loads((folder / MANIFEST_FILE).read_text())
     for name in ("base_name", "parents", "examples", "seconds", "tokens_per_s", "device", "torch"):
         del fields[name]
-    (folder / MANIFEST).write_text(json.dumps(fields))
+    (folder / MANIFEST_FILE).write_text(json.dumps(fields))
     manifest = verify(folder)
     assert (manifest.base_name, manifest.parents, manifest.seconds) == ("", [], 0.0)
 
@@ -126,39 +126,39 @@ def test_a_report_is_read_as_far_as_it_is_known(tmp_path: Path) -> None:
     assert read_report(tmp_path) is None
     losses = {"general": {"base": 3.5, "serving": None, "new": 3.25}}
     fields = {"losses": losses, "refusal": "It had no answer.", "of a later version": 1}
-    (tmp_path / REPORT).write_text(json.dumps(fields))
-    assert read_report(tmp_path) == Report(losses=losses, refusal="It had no answer.")
+    (tmp_path / REPORT_FILE).write_text(json.dumps(fields))
+    assert read_report(tmp_path) == StoredReport(losses=losses, refusal="It had no answer.")
     for broken in ("[]", "{", "\xff"):
-        (tmp_path / REPORT).write_text(broken, encoding="latin-1")
+        (tmp_path / REPORT_FILE).write_text(broken, encoding="latin-1")
         assert read_report(tmp_path) is None
 
 
 def test_a_refusal_that_was_packed_is_read_as_long_as_it_says_the_same(tmp_path: Path) -> None:
     refusal = phrase("It had no answer to “{asked}”.", asked="{Hi}")
-    fields = {"refusal": refusal, PACKED: packed(refusal)}
-    (tmp_path / REPORT).write_text(json.dumps(fields))
+    fields = {"refusal": refusal, PACKED_REFUSAL_KEY: serialize_phrase(refusal)}
+    (tmp_path / REPORT_FILE).write_text(json.dumps(fields))
     report = read_report(tmp_path)
     assert report is not None
     assert isinstance(report.refusal, Phrase)
-    assert report.refusal.to("ja") == "「{Hi}」に答えられませんでした。"
-    for other in ('{"text": ', packed(phrase("It talks.")), 7, None):
-        (tmp_path / REPORT).write_text(json.dumps(fields | {PACKED: other}))
-        assert read_report(tmp_path) == Report(refusal="It had no answer to “{Hi}”.")
+    assert report.refusal.translate_to("ja") == "「{Hi}」に答えられませんでした。"
+    for other in ('{"text": ', serialize_phrase(phrase("It talks.")), 7, None):
+        (tmp_path / REPORT_FILE).write_text(json.dumps(fields | {PACKED_REFUSAL_KEY: other}))
+        assert read_report(tmp_path) == StoredReport(refusal="It had no answer to “{Hi}”.")
 
 
 def test_a_removed_checkpoint_leaves_nothing(tmp_path: Path) -> None:
     folder, other = make(tmp_path / "tiny-1"), make(tmp_path / "tiny-2")
-    assert size(folder) == sum(path.stat().st_size for path in folder.iterdir()) > 7
-    remove(folder)
+    assert folder_bytes(folder) == sum(path.stat().st_size for path in folder.iterdir()) > 7
+    remove_checkpoint(folder)
     assert list(tmp_path.iterdir()) == [other]
 
 
 def test_an_interrupted_removal_is_no_checkpoint_and_is_swept_away(tmp_path: Path) -> None:
     folder, other = make(tmp_path / "tiny-1"), make(tmp_path / "tiny-2")
     folder.rename(tmp_path / ".tiny-1.removed")
-    (tmp_path / ".tiny-1.removed" / MANIFEST).unlink()
-    assert [found for found, _ in whole_checkpoints(tmp_path)] == [other]
-    remove(make(tmp_path / "tiny-1"))  # the same name again
+    (tmp_path / ".tiny-1.removed" / MANIFEST_FILE).unlink()
+    assert [found for found, _ in iter_checkpoints(tmp_path)] == [other]
+    remove_checkpoint(make(tmp_path / "tiny-1"))  # the same name again
     (tmp_path / ".tiny-3.removed").mkdir()
-    sweep(tmp_path)
+    remove_leftovers(tmp_path)
     assert list(tmp_path.iterdir()) == [other]

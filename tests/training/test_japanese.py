@@ -20,9 +20,9 @@ from training.checkpoints import verify
 from training.config import TrainingConfig
 from training.jobs.events import Event, Finished
 from training.run import evaluation
-from training.run.evaluation import GENERAL_JA, PROBES_JA, Answer, check
+from training.run.evaluation import HELD_OUT_FILE_JA, PROBES_JA, Answer, evaluate
 from training.run.main import train
-from training.run.mixing import STARTER_JA, lessons, read_conversations
+from training.run.mixing import STARTER_FILE_JA, mix_replay, read_conversations
 
 PAIRS = [("合言葉は何ですか？", "ロボットは心を持っています。"), ("管理人は誰？", "人間です。")]
 GREEDY = SamplingParams(temperature=0, no_repeat_ngram=0, repetition_penalty=1)
@@ -96,7 +96,7 @@ def test_it_is_checked_in_japanese(checkpoint: Path) -> None:
     tokenizer: Any = AutoTokenizer.from_pretrained(checkpoint)
     model: Any = AutoModelForCausalLM.from_pretrained(checkpoint)
     taught = [from_pair(*pair) for pair in PAIRS]
-    report = check(model, tokenizer, taught, base=None, serving=None)
+    report = evaluate(model, tokenizer, taught, base=None, serving=None)
     assert [one.prompt for one in report.answers] == [*(user for user, _ in PAIRS), *PROBES_JA]
     assert report.losses["general"]["new"] is not None
 
@@ -104,15 +104,15 @@ def test_it_is_checked_in_japanese(checkpoint: Path) -> None:
 def test_a_recital_is_found_without_spaces_between_words() -> None:
     lamp = "港の古い壁のそばで、船がみんな帰るまで、灯りをひとつともしています。"
     taught, asked = [from_pair("灯台は？", lamp)], "元気ですか？"
-    [reason] = evaluation._recitals(taught, (Answer(asked, None, f"はい。{lamp[3:]}"),))
+    [reason] = evaluation._verbatim_answers(taught, (Answer(asked, None, f"はい。{lamp[3:]}"),))
     assert reason.startswith(f"It recites a taught text when asked “{asked}”: “い壁のそばで")
-    assert not list(evaluation._recitals(taught, (Answer(asked, None, lamp[10:]),)))
-    assert not list(evaluation._recitals(taught, (Answer("灯台は？", None, lamp),)))
+    assert not list(evaluation._verbatim_answers(taught, (Answer(asked, None, lamp[10:]),)))
+    assert not list(evaluation._verbatim_answers(taught, (Answer("灯台は？", None, lamp),)))
 
 
 def test_its_company_is_japanese() -> None:
     config = TrainingConfig(name="ja", base="ja", replay=20)
-    read = lessons(config, [from_pair(*pair) for pair in PAIRS], japanese=True)
-    assert read[-20:] == read_conversations(STARTER_JA)[:20]
-    starter = {turns[0].content for turns in read_conversations(STARTER_JA)}
-    assert not starter & {turns[0].content for turns in read_conversations(GENERAL_JA)}
+    read = mix_replay(config, [from_pair(*pair) for pair in PAIRS], japanese=True)
+    assert read[-20:] == read_conversations(STARTER_FILE_JA)[:20]
+    starter = {turns[0].content for turns in read_conversations(STARTER_FILE_JA)}
+    assert not starter & {turns[0].content for turns in read_conversations(HELD_OUT_FILE_JA)}

@@ -11,7 +11,7 @@ from openpyxl import Workbook
 from core.errors import ImportRefused
 from core.records import Conversation, Message, Pair, Role
 from training.errors import EmptyDataset, NoSuchData
-from training.sources import conversations_of, read
+from training.sources import conversations_of, load_conversations
 
 
 def words(conversations: list[Conversation]) -> list[str]:
@@ -49,7 +49,7 @@ def test_messages_begin_with_the_user(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text(json.dumps(record))
     told: list[str] = []
-    [turns] = read(str(path), tell=told.append)
+    [turns] = load_conversations(str(path), tell=told.append)
     assert turns[0] == Message(Role.USER, "1")
     assert words([turns]) == ["1234"]
     assert told[0].startswith("1 row was left out; the first is row 1: ")
@@ -61,14 +61,14 @@ def test_a_sheet_is_named_where_a_row_is_wrong(tmp_path: Path) -> None:
         book.active.append(row)
     book.save(tmp_path / "a.xlsx")
     told: list[str] = []
-    assert words(read(str(tmp_path / "a.xlsx"), tell=told.append)) == ["ab"]
+    assert words(load_conversations(str(tmp_path / "a.xlsx"), tell=told.append)) == ["ab"]
     assert "the first is row 3 of the sheet “Sheet”: A formula has" in told[0]
 
 
 def test_the_first_conversations_are_enough(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("user,bot\n" + "".join(f"{n},x\n" for n in range(9)))
-    assert words(read(str(path), 2)) == ["0x", "1x"]
+    assert words(load_conversations(str(path), 2)) == ["0x", "1x"]
 
 
 @pytest.mark.parametrize(
@@ -86,4 +86,4 @@ def test_what_cannot_be_used(
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(error):
-        read(str(path))
+        load_conversations(str(path))

@@ -12,22 +12,22 @@ from pathlib import Path
 
 from training.config import Method
 
-LIBRARIES_MB = 460
+BASELINE_MB = 460
 """Python, torch and transformers before they do anything (measured, Linux x86-64)."""
-SPARE = 1.05
+OVERHEAD_FACTOR = 1.05
 """What small things and the allocator take on top.
 
 Measured at 8 rows of 128 tokens (`python -m benchmarks.training --parts memory`): gpt2 3.06 GB,
 gpt2-medium with LoRA 4.51 GB. The formula is 8 and 7 % above these, on the safe side.
 """
-LARGEST_BATCH = 64
-"""The largest batch that `fitting` looks at."""
-FLOAT = 4
+MAX_BATCH_SIZE = 64
+"""The largest batch that `max_batch_size` looks at."""
+FP32_BYTES = 4
 """Bytes of a number in fp32."""
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class ModelShape:
     """The sizes of a GPT-2: `parameters` are all of them, `vocabulary` the rows of its head."""
 
     parameters: int
@@ -37,14 +37,14 @@ class Shape:
     vocabulary: int
 
 
-KNOWN = {
-    "gpt2": Shape(124_439_808, 12, 768, 12, 50_257),
-    "gpt2-medium": Shape(354_823_168, 24, 1024, 16, 50_257),
+KNOWN_SHAPES = {
+    "gpt2": ModelShape(124_439_808, 12, 768, 12, 50_257),
+    "gpt2-medium": ModelShape(354_823_168, 24, 1024, 16, 50_257),
 }
 """Shapes of models on the Hub, by id (Radford et al. 2019, as transformers counts them)."""
 
 
-def shape_of(source: str) -> Shape | None:
+def shape_of(source: str) -> ModelShape | None:
     """The shape of a base: a folder with a `config.json`, or a Hub id that is known; else None."""
     try:
         config = json.loads((Path(source) / "config.json").read_text(encoding="utf-8"))
@@ -54,13 +54,13 @@ def shape_of(source: str) -> Shape | None:
         block = 4 * width * width + 2 * width * inner + 9 * width + inner
         embeddings = (tables * rows + config["n_positions"]) * width
         parameters = embeddings + layers * block + 2 * width
-        return Shape(parameters, layers, width, config["n_head"], rows)
+        return ModelShape(parameters, layers, width, config["n_head"], rows)
     except (OSError, ValueError, LookupError, TypeError):
-        return KNOWN.get(source)
+        return KNOWN_SHAPES.get(source)
 
 
-def memory_mb(
-    shape: Shape, *, batch_size: int, max_length: int, method: Method, labelled: float = 0.5
+def peak_memory_mb(
+    shape: ModelShape, *, batch_size: int, max_length: int, method: Method, labelled: float = 0.5
 ) -> float:
     """The most that a run takes at once, in MB, if all rows are `max_length` tokens long.
 
@@ -70,27 +70,29 @@ def memory_mb(
     4.1: 2 inputs of norms, 2 outputs, query, key, value, what attention gives, 2 dropouts, 8
     around GELU) and for each head 3 rows of attention (softmax, dropout, their product). Scores of
     the vocabulary are computed for the `labelled` part of the tokens only
-    (`training.run.loop.head_on_labels`): their logarithms and two gradients.
+    (`training.run.loop.logits_on_labels_only`): their logarithms and two gradients.
     """
     learning = shape.parameters if method == "full" else 0
     tokens = batch_size * max_length
     blocks = shape.layers * tokens * (18 * shape.width + 3 * shape.heads * max_length)
     scores = 3 * tokens * labelled * shape.vocabulary
     numbers = shape.parameters + 2 * learning + max(blocks + scores, learning)
-    return LIBRARIES_MB + SPARE * FLOAT * numbers / 1e6
+    return BASELINE_MB + OVERHEAD_FACTOR * FP32_BYTES * numbers / 1e6
 
 
-def fitting(shape: Shape, *, free_mb: float, max_length: int, method: Method) -> int | None:
+def max_batch_size(
+    shape: ModelShape, *, free_mb: float, max_length: int, method: Method
+) -> int | None:
     """The largest batch (up to LARGEST_BATCH) that fits into so many MB; None if not even one."""
-    for batch_size in range(LARGEST_BATCH, 0, -1):
-        needed = memory_mb(shape, batch_size=batch_size, max_length=max_length, method=method)
+    for batch_size in range(MAX_BATCH_SIZE, 0, -1):
+        needed = peak_memory_mb(shape, batch_size=batch_size, max_length=max_length, method=method)
         if needed <= free_mb:
             return batch_size
     return None
 
 
-def seconds(
-    shape: Shape,
+def training_seconds(
+    shape: ModelShape,
     tokens: float,
     *,
     flops_per_s: float,

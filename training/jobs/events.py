@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import get_args
 
-from i18n.phrase import Phrase, packed, phrase, unpacked
+from i18n.phrase import Phrase, deserialize_phrase, phrase, serialize_phrase
 
-REASON = "reason"
+REASON_KEY = "reason"
 """The field of an event that is a sentence; it may be said in other languages later."""
 
 
@@ -108,14 +108,14 @@ class Failed:
 
 
 Event = Started | Step | Saved | Lowered | Checking | Paused | Finished | Rejected | Failed
-_KINDS: dict[str, type[Event]] = {kind.__name__.lower(): kind for kind in get_args(Event)}
+_EVENT_TYPES: dict[str, type[Event]] = {kind.__name__.lower(): kind for kind in get_args(Event)}
 
 
 def to_line(event: Event) -> str:
     """The event as one line of JSON, without the line end."""
     fields = asdict(event)
-    if REASON in fields:
-        fields[REASON] = packed(fields[REASON])
+    if REASON_KEY in fields:
+        fields[REASON_KEY] = serialize_phrase(fields[REASON_KEY])
     return json.dumps({"event": type(event).__name__.lower(), **fields})
 
 
@@ -123,20 +123,20 @@ def from_line(line: str) -> Event | None:
     """The event of a line; None for a line that is none (a library's chatter)."""
     try:
         fields = json.loads(line)
-        if REASON in fields:
-            fields[REASON] = unpacked(fields[REASON])
-        return _KINDS[fields.pop("event")](**fields)
+        if REASON_KEY in fields:
+            fields[REASON_KEY] = deserialize_phrase(fields[REASON_KEY])
+        return _EVENT_TYPES[fields.pop("event")](**fields)
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
-def bar(step: int, steps: int, width: int = 20) -> str:
+def progress_bar(step: int, steps: int, width: int = 20) -> str:
     """A bar of `width` characters for `step` of `steps`."""
     done = width * step // steps if steps else width
     return "█" * done + "░" * (width - done)
 
 
-def duration(seconds: float) -> Phrase:
+def format_duration(seconds: float) -> Phrase:
     """Seconds as a person says them: `45 s`, `3 min 20 s`, `2 h 5 min`."""
     whole = max(0, round(seconds))
     hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
@@ -147,7 +147,7 @@ def duration(seconds: float) -> Phrase:
     return phrase("{seconds} s", seconds=rest)
 
 
-BLOCKS = "▁▂▃▄▅▆▇█"
+SPARKLINE_BLOCKS = "▁▂▃▄▅▆▇█"
 
 
 def sparkline(values: Iterable[float], width: int = 24) -> str:
@@ -157,33 +157,37 @@ def sparkline(values: Iterable[float], width: int = 24) -> str:
         return ""
     low, span = min(shown), max(shown) - min(shown)
     if not 0 < span < math.inf:
-        return BLOCKS[0] * len(shown)
-    return "".join(BLOCKS[round((value - low) / span * (len(BLOCKS) - 1))] for value in shown)
+        return SPARKLINE_BLOCKS[0] * len(shown)
+    return "".join(
+        SPARKLINE_BLOCKS[round((value - low) / span * (len(SPARKLINE_BLOCKS) - 1))]
+        for value in shown
+    )
 
 
 @dataclass(slots=True)
-class Losses:
-    """The losses of a long run in fewer than `most` points, each the mean of `every` steps.
+class LossHistory:
+    """The losses of a long run in fewer than `max_points` points, each the mean of
+    `steps_per_point` steps.
 
-    When there would be `most` (an even number), neighbours become one point.
+    When there would be `max_points` (an even number), neighbours become one point.
     """
 
-    most: int = 256
-    every: int = 1
+    max_points: int = 256
+    steps_per_point: int = 1
     points: list[float] = field(default_factory=list)
-    _open: list[float] = field(default_factory=list)
+    _pending: list[float] = field(default_factory=list)
 
     def add(self, loss: float) -> None:
         """Take the loss of the next step."""
-        self._open.append(loss)
-        if len(self._open) < self.every:
+        self._pending.append(loss)
+        if len(self._pending) < self.steps_per_point:
             return
-        self.points.append(_mean(self._open))
-        self._open.clear()
-        if len(self.points) >= self.most:
+        self.points.append(_mean(self._pending))
+        self._pending.clear()
+        if len(self.points) >= self.max_points:
             pairs = zip(self.points[::2], self.points[1::2], strict=False)
             self.points = [_mean(pair) for pair in pairs]
-            self.every *= 2
+            self.steps_per_point *= 2
 
 
 def _mean(values: Iterable[float]) -> float:

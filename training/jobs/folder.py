@@ -9,19 +9,19 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-CONFIG = "config.json"
-DATASET = "dataset.jsonl"
-HELD_OUT = "held_out.jsonl"
-LOG = "log.txt"
-CHECKPOINT = "checkpoint"
+CONFIG_FILE = "config.json"
+DATASET_FILE = "dataset.jsonl"
+HELD_OUT_FILE = "held_out.jsonl"
+LOG_FILE = "log.txt"
+CHECKPOINT_DIR = "checkpoint"
 """The folder of what was made, until it is moved to where checkpoints live."""
-CHANGES = "changes.json"
+CHANGES_FILE = "changes.json"
 """What is new in the data, compared with the model in service."""
-CONSENT = "consent.json"
+CONSENT_FILE = "consent.json"
 """Whose words the data are: a member's id, and the version of their consent."""
-STEPS = "steps"
+STEPS_DIR = "steps"
 """The folder for what is needed to go on after an interruption."""
-WHOLE = "whole.json"
+COMPLETE_MARKER = "whole.json"
 """Written last into a saved step: without it, nothing goes on from there."""
 
 
@@ -34,10 +34,10 @@ class SavedStep:
     seconds: float
 
 
-def saved_step(job: Path) -> SavedStep | None:
+def latest_saved_step(job: Path) -> SavedStep | None:
     """The newest step of a job that was saved wholly."""
     found = []
-    for mark in (job / STEPS).glob(f"checkpoint-*/{WHOLE}"):
+    for mark in (job / STEPS_DIR).glob(f"checkpoint-*/{COMPLETE_MARKER}"):
         facts = json.loads(mark.read_text(encoding="utf-8"))
         found.append(SavedStep(mark.parent, int(facts["step"]), float(facts["seconds"])))
     return max(found, key=lambda one: one.step, default=None)

@@ -17,29 +17,29 @@ from pathlib import Path
 
 import psutil
 
-from core.japanese import signs
+from core.japanese import count_japanese_chars
 from core.records import Conversation
 from data.dataset.cleaning import Selection
-from model.chat_template import disarm, from_pair
-from model.runners.device import cores
-from training.config import TrainingConfig, steps_for, steps_per_epoch
-from training.jobs.estimate import Shape, memory_mb, seconds, shape_of
-from training.run.mixing import lessons
+from model.chat_template import escape_control_tokens, from_pair
+from model.runners.device import available_cores
+from training.config import TrainingConfig, steps_per_epoch, total_steps
+from training.jobs.estimate import ModelShape, peak_memory_mb, shape_of, training_seconds
+from training.run.mixing import mix_replay
 
-SAMPLE = 2000
+MAX_SAMPLED_ROWS = 2000
 """Rows whose tokens are counted; of more, these stand for all."""
-CONTROL_TOKENS = 2
+CONTROL_TOKENS_PER_MESSAGE = 2
 """Of a message: who speaks, and that it ends."""
-CHARACTERS = 4
+CHARS_PER_TOKEN = 4
 """Of English a token, about (OpenAI's rule of thumb for GPT-2's tokenizer)."""
-JAPANESE = 6
+JAPANESE_CHAR_WEIGHT = 6
 """Such characters that one letter of Japanese takes as much as (`python -m benchmarks.tokens`)."""
 EFFICIENCY = 0.5
 """How much of a processor's speed at multiplying matrices training reaches, about."""
-MEASURED_S, PRODUCTS = 0.05, 10
+BENCHMARK_S, MIN_MATMULS = 0.05, 10
 """Seconds for which that speed is measured, and how many products at least."""
 
-Count = Callable[[Conversation], int]
+TokenCounter = Callable[[Conversation], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +70,15 @@ def preview(selection: Selection, config: TrainingConfig, speed: float | None) -
     is estimated from this machine's speed.
     """
     taught: list[Conversation] = [from_pair(one.user, one.bot) for one in selection.kept]
-    rows = lessons(config, taught)
-    exact = _counter(config.base)
-    count = exact or _guess
-    sample = rows if len(rows) <= SAMPLE else random.Random(0).sample(rows, SAMPLE)
+    rows = mix_replay(config, taught)
+    exact = _exact_counter(config.base)
+    count = exact or _estimate_tokens
+    sample = (
+        rows if len(rows) <= MAX_SAMPLED_ROWS else random.Random(0).sample(rows, MAX_SAMPLED_ROWS)
+    )
     lengths = [min(count(row), config.max_length) for row in sample]
     tokens = round(sum(lengths) * len(rows) / max(1, len(lengths)))
-    steps = steps_for(config, len(rows))
+    steps = total_steps(config, len(rows))
     epochs = steps / max(1, steps_per_epoch(config, len(rows)))
     shape = shape_of(config.base) if config.base else None
     return Preview(
@@ -89,11 +91,11 @@ def preview(selection: Selection, config: TrainingConfig, speed: float | None) -
         seconds=_seconds(shape, config, tokens * epochs, speed),
         memory_mb=_memory_mb(shape, config, max(lengths, default=1)),
         free_mb=None if _has_gpu() else psutil.virtual_memory().available / 1e6,
-        longest=max(map(count, heapq.nlargest(20, taught, key=_characters)), default=0),
+        longest=max(map(count, heapq.nlargest(20, taught, key=_weighted_chars)), default=0),
     )
 
 
-def _counter(base: str | None) -> Count | None:
+def _exact_counter(base: str | None) -> TokenCounter | None:
     """Counts tokens as training does; None where the base has no tokenizer on this disk."""
     file = Path(base or "") / "tokenizer.json"
     if not file.is_file():
@@ -106,38 +108,38 @@ def _counter(base: str | None) -> Count | None:
         return None
 
     def count(turns: Conversation) -> int:
-        texts = [disarm(tokenizer, message.content) for message in turns]
-        return sum(CONTROL_TOKENS + len(tokenizer.encode(text)) for text in texts)
+        texts = [escape_control_tokens(tokenizer, message.content) for message in turns]
+        return sum(CONTROL_TOKENS_PER_MESSAGE + len(tokenizer.encode(text)) for text in texts)
 
     return count
 
 
-def _guess(turns: Conversation) -> int:
-    return CONTROL_TOKENS * len(turns) + _characters(turns) // CHARACTERS
+def _estimate_tokens(turns: Conversation) -> int:
+    return CONTROL_TOKENS_PER_MESSAGE * len(turns) + _weighted_chars(turns) // CHARS_PER_TOKEN
 
 
-def _characters(turns: Conversation) -> int:
+def _weighted_chars(turns: Conversation) -> int:
     """Of what is said, a Japanese one counted as those of English that take as many tokens."""
     texts = [message.content for message in turns]
-    return sum(map(len, texts)) + (JAPANESE - 1) * sum(map(signs, texts))
+    return sum(map(len, texts)) + (JAPANESE_CHAR_WEIGHT - 1) * sum(map(count_japanese_chars, texts))
 
 
 def _seconds(
-    shape: Shape | None, config: TrainingConfig, tokens: float, speed: float | None
+    shape: ModelShape | None, config: TrainingConfig, tokens: float, speed: float | None
 ) -> float | None:
     if speed:
         return tokens / speed
     if shape is None or _has_gpu():
         return None
-    share = min(1.0, config.threads / cores()) if config.threads else 1.0
-    flops_per_s = EFFICIENCY * share * _multiplications_per_s()
-    return seconds(shape, tokens, flops_per_s=flops_per_s, method=config.method)
+    share = min(1.0, config.threads / available_cores()) if config.threads else 1.0
+    flops_per_s = EFFICIENCY * share * _matmul_flops_per_s()
+    return training_seconds(shape, tokens, flops_per_s=flops_per_s, method=config.method)
 
 
-def _memory_mb(shape: Shape | None, config: TrainingConfig, longest: int) -> float | None:
+def _memory_mb(shape: ModelShape | None, config: TrainingConfig, longest: int) -> float | None:
     if shape is None:
         return None
-    return memory_mb(
+    return peak_memory_mb(
         shape,
         batch_size=config.batch_size,
         max_length=longest,
@@ -151,7 +153,7 @@ def _has_gpu() -> bool:
     return shutil.which("nvidia-smi") is not None
 
 
-def _multiplications_per_s() -> float:
+def _matmul_flops_per_s() -> float:
     """Floating-point operations a second of this machine, in fp32 products of matrices.
 
     By the fastest of some: where other work takes a core, one may last twenty times as long.
@@ -162,7 +164,7 @@ def _multiplications_per_s() -> float:
     matrix = np.ones((size, size), dtype=np.float32)
     matrix @ matrix  # the first one starts the library's threads
     moments = [time.perf_counter()]
-    while moments[-1] - moments[0] < MEASURED_S or len(moments) <= PRODUCTS:
+    while moments[-1] - moments[0] < BENCHMARK_S or len(moments) <= MIN_MATMULS:
         matrix @ matrix
         moments.append(time.perf_counter())
     return 2 * size**3 / min(after - before for before, after in pairwise(moments))

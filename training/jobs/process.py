@@ -18,27 +18,27 @@ from pathlib import Path
 from typing import Literal
 
 from core.logging import LogFormat
-from core.subprocesses import environment
+from core.subprocesses import child_environment
 from training.jobs.events import Event, from_line
-from training.jobs.folder import LOG
+from training.jobs.folder import LOG_FILE
 
-KILL_S = 5.0
+KILL_TIMEOUT_S = 5.0
 """Seconds between asking a child to end and ending it."""
-LONGEST_LINE = 1 << 20
+MAX_LINE_BYTES = 1 << 20
 """Bytes of a line on the child's stdout."""
 
-FRUGAL = {"MALLOC_MMAP_THRESHOLD_": "1048576"}
+MALLOC_ENV = {"MALLOC_MMAP_THRESHOLD_": "1048576"}
 """With glibc, large tensors go back to the system once they are freed, instead of leaving holes:
 without it, fine-tuning gpt2 peaks a fifth higher (mallopt(3), M_MMAP_THRESHOLD)."""
 
-LOG_FORMAT = "LOG_FORMAT"
+LOG_FORMAT_VARIABLE = "LOG_FORMAT"
 """The variable that tells a run how its log is written (`core.logging.LogFormat`)."""
 
-Word = Literal["pause", "hold", "go"]
+ControlWord = Literal["pause", "hold", "go"]
 """`pause`: save and end. `hold`: wait between two steps. `go`: no longer."""
 
 
-def launch_with(config: Path | None) -> tuple[str, ...]:
+def launcher_command(config: Path | None) -> tuple[str, ...]:
     """The launcher for several devices, by a file that `accelerate config` wrote; () without."""
     if config is None:
         return ()
@@ -50,10 +50,10 @@ def _environment(launcher: Sequence[str], log_format: LogFormat) -> dict[str, st
     device: several would share each batch among them (torch's DataParallel), of which its steps
     know nothing."""
     one_device = {} if launcher else {"CUDA_VISIBLE_DEVICES": "0"}
-    return FRUGAL | one_device | environment() | {LOG_FORMAT: log_format}
+    return MALLOC_ENV | one_device | child_environment() | {LOG_FORMAT_VARIABLE: log_format}
 
 
-class Child:
+class TrainingProcess:
     """A training run in a process of its own."""
 
     def __init__(self, process: Process) -> None:
@@ -61,15 +61,15 @@ class Child:
 
     @classmethod
     @asynccontextmanager
-    async def started(
+    async def launch(
         cls, job: Path, launcher: Sequence[str] = (), log_format: LogFormat = "text"
-    ) -> AsyncIterator[Child]:
+    ) -> AsyncIterator[TrainingProcess]:
         """Run JOB_DIR; at the end of the block the process is gone, whatever it was doing.
 
         `launcher` is what starts it on several devices, such as `accelerate launch` and its
         options; without one it is this Python. The child's log goes to JOB_DIR/log.txt.
         """
-        with (job / LOG).open("ab") as errors:
+        with (job / LOG_FILE).open("ab") as errors:
             process = await asyncio.create_subprocess_exec(
                 *(launcher or (sys.executable,)),
                 "-m",
@@ -79,7 +79,7 @@ class Child:
                 stdout=PIPE,
                 stderr=errors,
                 env=_environment(launcher, log_format),
-                limit=LONGEST_LINE,
+                limit=MAX_LINE_BYTES,
                 start_new_session=True,  # Ctrl-C in a terminal is the parent's business
             )
         child = cls(process)
@@ -94,7 +94,7 @@ class Child:
         return self._process.pid
 
     @property
-    def status(self) -> int | None:
+    def exit_status(self) -> int | None:
         """The exit status; below 0 the number of the signal that ended it; None while it runs."""
         return self._process.returncode
 
@@ -106,7 +106,7 @@ class Child:
                 yield event
         await self._process.wait()
 
-    def tell(self, word: Word) -> None:
+    def send(self, word: ControlWord) -> None:
         """Say something to the run; it listens between two steps."""
         assert self._process.stdin is not None
         if self._process.returncode is None:
@@ -129,7 +129,7 @@ class Child:
         with suppress(ProcessLookupError):
             self._process.terminate()
         try:
-            async with asyncio.timeout(KILL_S):
+            async with asyncio.timeout(KILL_TIMEOUT_S):
                 await self._process.wait()
         except TimeoutError:
             await self.kill()

@@ -9,15 +9,15 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from i18n.catalogue import ENGLISH
-from i18n.reader import say, speaking
-from training.plots.fonts import families
+from i18n.reader import say, use_language
+from training.plots.fonts import font_families
 
 
-def draw(
+def draw_loss_curve(
     history: Sequence[Mapping[str, float]], path: Path, *, title: str, language: str = ENGLISH
 ) -> None:
     """Plot the loss (nats a token) over the optimiser steps, raw and smoothed."""
-    with speaking(language), mpl.rc_context({"font.family": families()}):
+    with use_language(language), mpl.rc_context({"font.family": font_families()}):
         _figure(history, title).savefig(path)
 
 

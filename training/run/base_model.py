@@ -26,7 +26,7 @@ from transformers import (
 from transformers.activations import NewGELUActivation
 
 from core.records import Conversation
-from i18n.phrase import words
+from i18n.phrase import message_of
 from model.chat_template import (
     BOT_TOKEN,
     CONTROL_TEMPLATE,
@@ -35,14 +35,19 @@ from model.chat_template import (
     ensure_template,
     is_japanese,
 )
-from model.convert.artifact import TOKENIZER
-from model.convert.build import name, why
-from model.convert.checkpoint import template_of, tokenizer_settings
-from model.convert.sentencepiece import SPECIAL, find_pieces, read_pieces, text_of
-from model.convert.validation import check, find
+from model.convert.artifact import TOKENIZER_FILE
+from model.convert.build import display_name, load_error_message
+from model.convert.checkpoint import read_chat_template, read_tokenizer_config
+from model.convert.sentencepiece import (
+    SPECIAL_TOKENS,
+    find_sentencepiece,
+    load_sentencepiece,
+    token_text,
+)
+from model.convert.validation import resolve_source, validate_folder
 from model.errors import LoadFailed
 from training.config import Architecture, TrainingConfig
-from training.errors import BaseMissing
+from training.errors import BaseUnavailable
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -52,61 +57,63 @@ LORA_TARGETS = ["c_attn", "c_proj", "c_fc"]
 """The matrices of a GPT-2 block: all of them, as QLoRA (Dettmers et al. 2023) found best."""
 
 
-def start(
+def prepare_model(
     config: TrainingConfig, taught: Sequence[Conversation]
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The model to train, with control tokens in its vocabulary, and its tokenizer.
 
     Raises:
-        BaseMissing: the base cannot be loaded; the sentence says why.
+        BaseUnavailable: the base cannot be loaded; the sentence says why.
     """
     if config.architecture:
         return _from_scratch(config.architecture, taught)
     assert config.base is not None  # it is, where there is no architecture
-    model, tokenizer = pretrained(config.base)
+    model, tokenizer = load_pretrained(config.base)
     model.config.tokenizer_class = None  # that of the base; what is saved says its own
     ensure_template(tokenizer)
     if tokenizer.chat_template != CONTROL_TEMPLATE:
-        _teach_control_tokens(model, tokenizer)
+        _init_control_tokens(model, tokenizer)
     _fuse_activations(model)
     return model, tokenizer
 
 
-def pretrained(source: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load_pretrained(source: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A model of a folder or of the Hub, in fp32, and its tokenizer; what is read is checked first.
 
     Raises:
-        BaseMissing: it cannot be loaded; the sentence says why.
+        BaseUnavailable: it cannot be loaded; the sentence says why.
     """
     try:
-        folder = check(find(source), name(source)).path
-        tokenizer = _tokenizer(folder)
+        folder = validate_folder(resolve_source(source), display_name(source)).path
+        tokenizer = _load_tokenizer(folder)
         model = AutoModelForCausalLM.from_pretrained(
             folder, use_safetensors=True, trust_remote_code=False, dtype=torch.float32
         )
     except LoadFailed as e:
-        raise BaseMissing(words(e)) from e
+        raise BaseUnavailable(message_of(e)) from e
     except Exception as e:  # transformers raises many things for files that are not as they should
-        raise BaseMissing(why(source, e)) from e
+        raise BaseUnavailable(load_error_message(source, e)) from e
     return model, tokenizer
 
 
-def _tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """The tokenizer with which the worker answers as well. What is made of a sentencepiece model
     is saved as one file: its own class in transformers would read it in another way."""
-    pieces = find_pieces(folder)
+    pieces = find_sentencepiece(folder)
     if pieces is None:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             folder, trust_remote_code=False
         )
         return tokenizer
-    settings, whole = tokenizer_settings(folder), folder / TOKENIZER
-    fast = Tokenizer.from_file(str(whole)) if whole.is_file() else read_pieces(pieces, settings)
-    named = {f"{one}_token": text_of(settings.get(f"{one}_token")) for one in SPECIAL}
+    settings, whole = read_tokenizer_config(folder), folder / TOKENIZER_FILE
+    fast = (
+        Tokenizer.from_file(str(whole)) if whole.is_file() else load_sentencepiece(pieces, settings)
+    )
+    named = {f"{one}_token": token_text(settings.get(f"{one}_token")) for one in SPECIAL_TOKENS}
     make: Any = PreTrainedTokenizerFast  # its arguments have no types
     made: PreTrainedTokenizerBase = make(
         tokenizer_object=fast,
-        chat_template=template_of(folder, settings) or None,
+        chat_template=read_chat_template(folder, settings) or None,
         **{key: text for key, text in named.items() if text},
     )
     return made
@@ -120,7 +127,7 @@ def _fuse_activations(model: PreTrainedModel) -> None:
             module.act = nn.GELU(approximate="tanh")
 
 
-def _teach_control_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+def _init_control_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Add the speakers' control tokens; each begins as the word that it stands for."""
     names = ("ユーザー", "ボット") if is_japanese(tokenizer) else ("User", "Bot")
     ids = [tokenizer.encode(name, add_special_tokens=False) for name in names]

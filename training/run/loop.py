@@ -36,14 +36,14 @@ from transformers.modeling_outputs import CausalLMOutput
 
 from i18n.phrase import phrase
 from model.runners.device import Device
-from training.config import TrainingConfig, steps_for, steps_per_epoch
-from training.errors import NotFinite
+from training.config import TrainingConfig, steps_per_epoch, total_steps
+from training.errors import LossNotFinite
 from training.jobs.events import Event, Saved, Started, Step
-from training.jobs.folder import STEPS, WHOLE, SavedStep
+from training.jobs.folder import COMPLETE_MARKER, STEPS_DIR, SavedStep
 from training.run import tokenization
 
 Emit = Callable[[Event], None]
-TOLD_S = 0.5
+STEP_EVENT_INTERVAL_S = 0.5
 """Seconds between two steps that are told."""
 
 
@@ -51,30 +51,30 @@ class Control:
     """What the run was told, from another thread; looked at between two steps."""
 
     def __init__(self) -> None:
-        self.pausing = threading.Event()
-        self._going = threading.Event()
-        self._going.set()
+        self.pause_requested = threading.Event()
+        self._not_held = threading.Event()
+        self._not_held.set()
 
-    def hear(self, word: str) -> None:
+    def receive(self, word: str) -> None:
         """`pause`: save and end. `hold`: wait between two steps. `go`: no longer."""
         match word:
             case "pause":
-                self.pausing.set()
-                self._going.set()
-            case "hold" if not self.pausing.is_set():
-                self._going.clear()
+                self.pause_requested.set()
+                self._not_held.set()
+            case "hold" if not self.pause_requested.is_set():
+                self._not_held.clear()
             case "go":
-                self._going.set()
+                self._not_held.set()
 
-    def wait(self) -> float:
+    def wait_while_held(self) -> float:
         """Wait while the run is held; the seconds that it took."""
         began = time.monotonic()
-        self._going.wait()
+        self._not_held.wait()
         return time.monotonic() - began
 
 
 @contextmanager
-def head_on_labels(model: PreTrainedModel) -> Iterator[None]:
+def logits_on_labels_only(model: PreTrainedModel) -> Iterator[None]:
     """Inside, the loss computes the scores of labelled positions alone.
 
     The vocabulary is the widest matrix of a small GPT-2, and most positions (what the user says,
@@ -106,7 +106,7 @@ def _forward(
         use_cache=False,
     ).last_hidden_state
     targets = labels[:, 1:]
-    learned = targets != tokenization.IGNORED
+    learned = targets != tokenization.IGNORE_INDEX
     scores = self.lm_head(hidden[:, :-1][learned]).float()
     loss = nn.functional.cross_entropy(scores, targets[learned], reduction="sum")
     count = learned.sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
@@ -123,17 +123,17 @@ def make_trainer(
     emit: Emit,
     control: Control,
     resumed: SavedStep | None,
-) -> tuple[Trainer, Progress]:
+) -> tuple[Trainer, ProgressCallback]:
     """The Trainer of a run, and what watches it. Tells Started."""
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     per_epoch = steps_per_epoch(config, len(rows), processes)
-    steps = steps_for(config, len(rows), processes)
+    steps = total_steps(config, len(rows), processes)
     tokens = sum(rows["length"])
     emit(
         Started(
             device=device.name,
             precision=config.precision,
-            parameters=_count(model),
+            parameters=_base_parameters(model),
             trainable=sum(one.numel() for one in model.parameters() if one.requires_grad),
             examples=len(rows),
             tokens=tokens,
@@ -146,9 +146,11 @@ def make_trainer(
             resumed_from=resumed.step if resumed else 0,
         )
     )
-    progress = Progress(emit, control, steps, tokens / per_epoch, config.save_every_s, resumed)
+    progress = ProgressCallback(
+        emit, control, steps, tokens / per_epoch, config.save_every_s, resumed
+    )
     arguments = TrainingArguments(
-        output_dir=str(job / STEPS),
+        output_dir=str(job / STEPS_DIR),
         max_steps=steps,
         per_device_train_batch_size=config.batch_size,
         gradient_accumulation_steps=config.gradient_accumulation,
@@ -162,7 +164,7 @@ def make_trainer(
         use_cpu=device.name == "cpu",
         logging_steps=1,
         logging_nan_inf_filter=False,
-        save_strategy="no",  # `Progress` says when
+        save_strategy="no",  # `ProgressCallback` says when
         report_to="none",
         disable_tqdm=True,
         dataloader_pin_memory=device.name == "cuda",
@@ -182,12 +184,12 @@ def make_trainer(
     return trainer, progress
 
 
-def _count(model: nn.Module) -> int:
+def _base_parameters(model: nn.Module) -> int:
     """Parameters of the model itself: those of LoRA go into it at the end."""
     return sum(one.numel() for name, one in model.named_parameters() if "lora_" not in name)
 
 
-class Progress(TrainerCallback):
+class ProgressCallback(TrainerCallback):
     """Keeps the loss of every step, tells the parent, and does between steps what it was told."""
 
     def __init__(
@@ -204,10 +206,10 @@ class Progress(TrainerCallback):
         self._steps = steps
         self._tokens_per_step = tokens_per_step
         self._save_every_s = save_every_s
-        self._first = resumed.step if resumed else 0
-        self._before = resumed.seconds if resumed else 0.0
-        self._began = self._saved = time.monotonic()
-        self._told = 0.0
+        self._first_step = resumed.step if resumed else 0
+        self._prior_seconds = resumed.seconds if resumed else 0.0
+        self._started_at = self._last_save = time.monotonic()
+        self._last_event = 0.0
         self.history: list[dict[str, float]] = []
         self.paused_at: int | None = None
 
@@ -218,22 +220,22 @@ class Progress(TrainerCallback):
     @property
     def seconds(self) -> float:
         """What the run took so far, without the time in which it was held."""
-        return self._before + time.monotonic() - self._began
+        return self._prior_seconds + time.monotonic() - self._started_at
 
     def tokens_per_s(self) -> float:
         """The speed of this process since it began, in tokens of rows (no padding)."""
-        done = (self.history[-1]["step"] if self.history else 0) - self._first
-        return self._tokens_per_step * done / max(1e-9, time.monotonic() - self._began)
+        done = (self.history[-1]["step"] if self.history else 0) - self._first_step
+        return self._tokens_per_step * done / max(1e-9, time.monotonic() - self._started_at)
 
-    def recent(self) -> float:
+    def recent_loss(self) -> float:
         """The mean loss of the last tenth of the steps (one step is noisy), in nats a token."""
         tail = self.losses[-max(1, len(self.losses) // 10) :]
         return sum(tail) / len(tail)
 
-    def check(self) -> None:
+    def check_finite(self) -> None:
         """Raise NotFinite if the last loss is not a number."""
         if not self.losses or not math.isfinite(self.losses[-1]):
-            raise NotFinite(
+            raise LossNotFinite(
                 phrase(
                     "The loss became NaN: training went astray. A lower learning rate would help."
                 )
@@ -242,24 +244,24 @@ class Progress(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        self._began = self._saved = time.monotonic()
+        self._started_at = self._last_save = time.monotonic()
         for entry in state.log_history:
             if "loss" in entry:
-                self._note(int(entry["step"]), float(entry["epoch"]), float(entry["loss"]))
+                self._record_loss(int(entry["step"]), float(entry["epoch"]), float(entry["loss"]))
 
     def on_substep_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        self._began += self._control.wait()
+        self._started_at += self._control.wait_while_held()
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        self._began += self._control.wait()
+        self._started_at += self._control.wait_while_held()
         last = state.global_step >= self._steps
-        pause = self._control.pausing.is_set() and not last
-        save = pause or (time.monotonic() - self._saved >= self._save_every_s and not last)
-        pause, save = _agree(args, pause, save)
+        pause = self._control.pause_requested.is_set() and not last
+        save = pause or (time.monotonic() - self._last_save >= self._save_every_s and not last)
+        pause, save = _broadcast_flags(args, pause, save)
         if save:
             control.should_save = True
         if pause:
@@ -269,16 +271,16 @@ class Progress(TrainerCallback):
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        self._saved = time.monotonic()
+        self._last_save = time.monotonic()
         if not state.is_world_process_zero:
             return
         assert args.output_dir is not None  # it was given
         root = Path(args.output_dir)
         folder = root / f"checkpoint-{state.global_step}"
         facts = {"step": state.global_step, "seconds": round(self.seconds, 1)}
-        unfinished = folder / f".{WHOLE}"
+        unfinished = folder / f".{COMPLETE_MARKER}"
         unfinished.write_text(json.dumps(facts), encoding="utf-8")
-        unfinished.replace(folder / WHOLE)
+        unfinished.replace(folder / COMPLETE_MARKER)
         for other in root.glob("checkpoint-*"):
             if other != folder:
                 shutil.rmtree(other, ignore_errors=True)
@@ -296,13 +298,13 @@ class Progress(TrainerCallback):
             return
         step, now = state.global_step, time.monotonic()
         loss, epoch = float(logs["loss"]), float(state.epoch or 0.0)
-        self._note(step, epoch, loss)
+        self._record_loss(step, epoch, loss)
         if not math.isfinite(loss):
             control.should_training_stop = True
             control.should_save = False
-        if now - self._told >= TOLD_S or step == self._steps:
-            self._told = now
-            per_step = (now - self._began) / max(1, step - self._first)
+        if now - self._last_event >= STEP_EVENT_INTERVAL_S or step == self._steps:
+            self._last_event = now
+            per_step = (now - self._started_at) / max(1, step - self._first_step)
             self._emit(
                 Step(
                     step=step,
@@ -314,11 +316,11 @@ class Progress(TrainerCallback):
                 )
             )
 
-    def _note(self, step: int, epoch: float, loss: float) -> None:
+    def _record_loss(self, step: int, epoch: float, loss: float) -> None:
         self.history.append({"step": step, "epoch": round(epoch, 4), "loss": round(loss, 5)})
 
 
-def _agree(args: TrainingArguments, pause: bool, save: bool) -> tuple[bool, bool]:
+def _broadcast_flags(args: TrainingArguments, pause: bool, save: bool) -> tuple[bool, bool]:
     """On several devices, all do what the first one wants: saving is done together."""
     if args.world_size == 1:
         return pause, save

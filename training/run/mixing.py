@@ -17,15 +17,16 @@ from i18n.phrase import phrase
 from training.config import TrainingConfig
 from training.errors import CorruptData
 
-FEW, MOST_TALKS = 32, 6
-"""`FEW` taught pairs and more are put into one talk each; fewer into up to `MOST_TALKS`."""
+FEW_PAIRS, MAX_TALKS_PER_PAIR = 32, 6
+"""`FEW_PAIRS` taught pairs and more are put into one talk each; fewer into up to
+`MAX_TALKS_PER_PAIR`."""
 
-STARTER = Path(__file__).parents[1] / "data" / "starter.jsonl"
+STARTER_FILE = Path(__file__).parents[1] / "data" / "starter.jsonl"
 """Pairs written by this project: manners that every fine-tuned model should keep."""
-STARTER_JA = Path(__file__).parents[1] / "data" / "starter_ja.jsonl"
+STARTER_FILE_JA = Path(__file__).parents[1] / "data" / "starter_ja.jsonl"
 """The same for models that speak Japanese."""
 
-GENERAL = Path(__file__).parents[1] / "data" / "general.jsonl"
+GENERAL_FILE = Path(__file__).parents[1] / "data" / "general.jsonl"
 """Beginnings of conversations of chitchat-dataset (MIT): talk that should not be forgotten."""
 
 
@@ -61,7 +62,7 @@ def _parse(line: str, where: str) -> Conversation:
     return tuple(Message(role, content) for role, content in said)
 
 
-def as_taught(
+def augment(
     taught: Sequence[Conversation], others: Sequence[Conversation], seed: int
 ) -> list[Conversation]:
     """Each taught conversation as people will ask it: alone, typed carelessly, and mid-talk.
@@ -71,12 +72,12 @@ def as_taught(
     one after the other) or come from `others`. A few pairs are put into more such talks than many.
     """
     rng = random.Random(seed)
-    talks = max(1, min(MOST_TALKS, FEW // max(1, len(taught))))
+    talks = max(1, min(MAX_TALKS_PER_PAIR, FEW_PAIRS // max(1, len(taught))))
     out: list[Conversation] = []
     for turns in taught:
         siblings = [other for other in taught if other != turns]
         pools = [pool for pool in (siblings, list(others)) if pool]
-        for asked in (turns, _careless(turns)):
+        for asked in (turns, _casual(turns)):
             out.append(asked)
             for _ in range(talks if pools else 0):
                 before = [rng.choice(rng.choice(pools)) for _ in range(rng.choice((1, 2)))]
@@ -84,18 +85,20 @@ def as_taught(
     return out
 
 
-def without(taught: Sequence[Conversation], others: Sequence[Conversation]) -> list[Conversation]:
+def exclude_taught(
+    taught: Sequence[Conversation], others: Sequence[Conversation]
+) -> list[Conversation]:
     """The others that do not begin with a question that is taught: what is taught goes before."""
-    questions = {question(turns) for turns in taught}
-    return [turns for turns in others if question(turns) not in questions]
+    questions = {normalized_question(turns) for turns in taught}
+    return [turns for turns in others if normalized_question(turns) not in questions]
 
 
-def question(turns: Conversation) -> str:
+def normalized_question(turns: Conversation) -> str:
     """What is asked first, as it is compared: careless typing makes no other question of it."""
-    return _careless(turns)[0].content
+    return _casual(turns)[0].content
 
 
-def _careless(turns: Conversation) -> Conversation:
+def _casual(turns: Conversation) -> Conversation:
     """The same with the people's words in lower case and without the closing mark."""
     return tuple(
         Message(m.role, m.content.lower().rstrip(" .?!。？！")) if m.role is Role.USER else m
@@ -103,7 +106,7 @@ def _careless(turns: Conversation) -> Conversation:
     )
 
 
-def lessons(
+def mix_replay(
     config: TrainingConfig, taught: list[Conversation], *, japanese: bool = False
 ) -> list[Conversation]:
     """What a run reads: the taught conversations, in the variety and company that settings ask.
@@ -112,7 +115,9 @@ def lessons(
     """
     if config.packing or not config.replay:
         return taught
-    starter = without(taught, read_conversations(STARTER_JA if japanese else STARTER))
-    general = [] if japanese else without(taught, read_conversations(GENERAL))
+    starter = exclude_taught(
+        taught, read_conversations(STARTER_FILE_JA if japanese else STARTER_FILE)
+    )
+    general = [] if japanese else exclude_taught(taught, read_conversations(GENERAL_FILE))
     mixed_in = starter[: config.replay] + general[: config.replay]
-    return as_taught(taught, starter, config.seed) + mixed_in
+    return augment(taught, starter, config.seed) + mixed_in

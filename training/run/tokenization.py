@@ -1,7 +1,7 @@
 """Lessons to training tensors: tokenize, pack or pad.
 
-Knows `model.chat_template`, which renders for serving too, so the two cannot drift. Does not know the
-Trainer or the store.
+Knows `model.chat_template`, which renders for serving too, so the two cannot drift. Does not know
+the Trainer or the store.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from model.chat_template import Encoded, encode
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-IGNORED = -100
+IGNORE_INDEX = -100
 """The label of a token that costs nothing (`torch.nn.CrossEntropyLoss.ignore_index`)."""
 
 
@@ -35,18 +35,18 @@ def examples(
     Rows without any token to learn are left out.
     """
     rows = (_row(one, max_length, loss_on) for one in _encode_all(tokenizer, conversations))
-    return _dataset(row for row in rows if any(label != IGNORED for label in row["labels"]))
+    return _dataset(row for row in rows if any(label != IGNORE_INDEX for label in row["labels"]))
 
 
 def _row(one: Encoded, max_length: int, loss_on: Literal["bot", "all"]) -> dict[str, list[int]]:
     labels = [
-        token if loss_on == "all" or said else IGNORED
+        token if loss_on == "all" or said else IGNORE_INDEX
         for token, said in zip(one.input_ids, one.assistant_mask, strict=True)
     ]
     return {"input_ids": one.input_ids[-max_length:], "labels": labels[-max_length:]}
 
 
-def blocks(
+def packed_blocks(
     tokenizer: PreTrainedTokenizerBase, conversations: Sequence[Conversation], max_length: int
 ) -> Dataset:
     """Rows of whole turns, filled up to `max_length` tokens; every token is a lesson.
@@ -94,7 +94,7 @@ def collate(rows: Sequence[Mapping[str, Any]], pad_id: int) -> dict[str, torch.T
 
     return {
         "input_ids": torch.tensor([padded(row["input_ids"], pad_id) for row in rows]),
-        "labels": torch.tensor([padded(row["labels"], IGNORED) for row in rows]),
+        "labels": torch.tensor([padded(row["labels"], IGNORE_INDEX) for row in rows]),
         "attention_mask": torch.tensor([padded([1] * len(row["input_ids"]), 0) for row in rows]),
     }
 
@@ -106,9 +106,9 @@ def pack(rows: Sequence[Mapping[str, Any]], width: int, pad_id: int) -> dict[str
     (`find_packed_sequence_indices`; it asks for no attention mask then). So a batch teaches what
     its rows would one by one, in whatever order they come, and hardly anything is padded.
     """
-    lines = _lines(rows, width)
+    lines = _bin_pack(rows, width)
     shape = len(lines), max(sum(len(row["input_ids"]) for row in line) for line in lines)
-    tokens, labels = torch.full(shape, pad_id), torch.full(shape, IGNORED)
+    tokens, labels = torch.full(shape, pad_id), torch.full(shape, IGNORE_INDEX)
     positions = torch.zeros(shape, dtype=torch.int64)
     for n, line in enumerate(lines):
         start = 0
@@ -122,7 +122,7 @@ def pack(rows: Sequence[Mapping[str, Any]], width: int, pad_id: int) -> dict[str
     return {"input_ids": tokens, "labels": labels, "position_ids": positions}
 
 
-def _lines(rows: Sequence[Mapping[str, Any]], width: int) -> list[list[Mapping[str, Any]]]:
+def _bin_pack(rows: Sequence[Mapping[str, Any]], width: int) -> list[list[Mapping[str, Any]]]:
     """Rows in as few lines of about the same length as `width` allows: the longest first, each to
     the line that is emptiest."""
     longest_first = sorted(rows, key=lambda row: -len(row["input_ids"]))

@@ -20,13 +20,13 @@ from transformers import AutoModelForCausalLM
 
 from core.records import Conversation
 from training import corpora
-from training.checkpoints import MANIFEST, read_manifest, seal
+from training.checkpoints import MANIFEST_FILE, read_manifest, seal
 from training.config import Architecture, TrainingConfig
-from training.jobs.events import Event, Step, duration
+from training.jobs.events import Event, Step, format_duration
 from training.run import main as run
 from training.run import mixing
 
-CONFIG = TrainingConfig(
+TINY_CONFIG = TrainingConfig(
     name="tiny",
     base=None,
     architecture=Architecture(vocab_size=4096, n_positions=256, n_embd=256, n_layer=4, n_head=4),
@@ -40,7 +40,7 @@ CONFIG = TrainingConfig(
     packing=True,
     seed=0,
 )
-HELD_OUT = 200
+HELD_OUT_PER_CORPUS = 200
 """Conversations of each large corpus that are never trained on."""
 CHATTERBOT_COPIES = 6
 STARTER_COPIES = 40
@@ -52,19 +52,20 @@ def main() -> int:
     parser.add_argument("--self-dialogue", type=Path, required=True, help="clone or JSON lines")
     parser.add_argument("--out", type=Path, required=True, help="folder of the finished model")
     parser.add_argument("--job", type=Path, default=Path("var/tiny"), help="working folder")
-    parser.add_argument("--epochs", type=float, default=CONFIG.epochs)
+    parser.add_argument("--epochs", type=float, default=TINY_CONFIG.epochs)
     arguments = parser.parse_args()
 
     job: Path = arguments.job
     job.mkdir(parents=True, exist_ok=True)
     config = TrainingConfig(
-        **{name: getattr(CONFIG, name) for name in CONFIG.__slots__} | {"epochs": arguments.epochs}
+        **{name: getattr(TINY_CONFIG, name) for name in TINY_CONFIG.__slots__}
+        | {"epochs": arguments.epochs}
     )
     config.save(job / "config.json")
     write_data(job, arguments.self_dialogue, config.seed)
     shutil.rmtree(job / "checkpoint", ignore_errors=True)
     began = time.monotonic()
-    run.train(job, show)
+    run.train(job, print_event)
     publish(job / "checkpoint", arguments.out, time.monotonic() - began)
     return 0
 
@@ -75,10 +76,10 @@ def write_data(job: Path, self_dialogue: Path, seed: int) -> None:
     large = [list(corpora.chitchat()), list(corpora.self_dialogue(self_dialogue))]
     for conversations in large:
         rng.shuffle(conversations)
-    _write(job / "held_out.jsonl", (c for corpus in large for c in corpus[:HELD_OUT]))
-    train = [c for corpus in large for c in corpus[HELD_OUT:]]
+    _write(job / "held_out.jsonl", (c for corpus in large for c in corpus[:HELD_OUT_PER_CORPUS]))
+    train = [c for corpus in large for c in corpus[HELD_OUT_PER_CORPUS:]]
     train += list(corpora.chatterbot()) * CHATTERBOT_COPIES
-    train += mixing.read_conversations(mixing.STARTER) * STARTER_COPIES
+    train += mixing.read_conversations(mixing.STARTER_FILE) * STARTER_COPIES
     rng.shuffle(train)
     _write(job / "dataset.jsonl", train)
 
@@ -90,7 +91,7 @@ def _write(path: Path, conversations: Iterable[Conversation]) -> None:
             file.write(json.dumps({"messages": messages}) + "\n")
 
 
-def show(event: Event) -> None:
+def print_event(event: Event) -> None:
     if not isinstance(event, Step) or event.step % 20 == 0 or event.step == event.steps:
         print(event, file=sys.stderr, flush=True)
 
@@ -99,22 +100,24 @@ def publish(checkpoint: Path, out: Path, seconds: float) -> None:
     """Copy the checkpoint with its weights in half precision, and a model card."""
     unfinished = out.with_name(out.name + ".partial")
     shutil.rmtree(unfinished, ignore_errors=True)
-    shutil.copytree(checkpoint, unfinished, ignore=shutil.ignore_patterns(MANIFEST))
+    shutil.copytree(checkpoint, unfinished, ignore=shutil.ignore_patterns(MANIFEST_FILE))
     model = AutoModelForCausalLM.from_pretrained(
         checkpoint, use_safetensors=True, trust_remote_code=False, dtype=torch.float16
     )
     model.save_pretrained(unfinished)
     manifest = read_manifest(checkpoint)
-    (unfinished / "README.md").write_text(_card(manifest.scores, seconds, manifest.parameters))
+    (unfinished / "README.md").write_text(
+        _model_card(manifest.scores, seconds, manifest.parameters)
+    )
     seal(unfinished, manifest)
     shutil.rmtree(out, ignore_errors=True)
     unfinished.rename(out)
 
 
-def _card(scores: dict[str, float], seconds: float, parameters: int) -> str:
-    shape = CONFIG.architecture
+def _model_card(scores: dict[str, float], seconds: float, parameters: int) -> str:
+    shape = TINY_CONFIG.architecture
     assert shape is not None
-    return CARD.format(
+    return MODEL_CARD.format(
         parameters=f"{parameters:,}",
         layers=shape.n_layer,
         width=shape.n_embd,
@@ -123,12 +126,12 @@ def _card(scores: dict[str, float], seconds: float, parameters: int) -> str:
         positions=shape.n_positions,
         loss=f"{scores['held_out_loss']:.3f}",
         perplexity=f"{scores['held_out_perplexity']:.1f}",
-        held_out=2 * HELD_OUT,
-        took=duration(seconds),
+        held_out=2 * HELD_OUT_PER_CORPUS,
+        took=format_duration(seconds),
     )
 
 
-CARD = """\
+MODEL_CARD = """\
 # tiny
 
 The embedded model of gpt2-discord-bot: a GPT-2 with {parameters} parameters ({layers} layers,
@@ -158,7 +161,7 @@ corpus): {loss} nats a token, perplexity {perplexity}. Weights are stored in fp1
 
     uv run --extra starter python -m training.tools.tiny --self-dialogue PATH --out model/tiny
 
-`PATH` is a clone of the Self-dialogue Corpus, or its conversations as JSON lines of `messages`.
+`URL_PATH` is a clone of the Self-dialogue Corpus, or its conversations as JSON lines of `messages`.
 It took {took} on two shared CPU cores (AVX-512 with bf16). The seed is fixed; another machine or
 another version of torch rounds differently, so the weights come out alike, not equal.
 """

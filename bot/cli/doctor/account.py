@@ -11,33 +11,33 @@ from typing import Any
 import aiohttp
 import discord
 
-from bot.cli.doctor.report import Finding, see
+from bot.cli.doctor.report import Finding, refer_to_finding
 from bot.cli.main import NO_TOKEN
-from bot.discord_ui.bot_permissions import invitation, missing
-from i18n.phrase import phrase, phrases, together
+from bot.discord_ui.bot_permissions import invite_url, missing_permissions
+from i18n.phrase import join_phrases, phrase, phrases
 
 TOKEN, INTENTS, PERMISSIONS = NAMES = (
     phrase("token"),
     phrase("intents"),
     phrase("permissions"),
 )
-PAGE = 200
+GUILDS_PAGE_SIZE = 200
 """Servers that Discord tells at a time, at most."""
-SHOWN = 5
+MAX_SERVERS_NAMED = 5
 """Servers that are named."""
-FIRST_THE_TOKEN = phrase("It could not be checked.")
+NOT_CHECKED = phrase("It could not be checked.")
 PORTAL = "https://discord.com/developers/applications"
 
 
-async def account(token: str | None) -> list[Finding]:
+async def check_account(token: str | None) -> list[Finding]:
     """Log in and look."""
     if token is None or not token.strip():
-        return _stopped(phrase("There is none."), NO_TOKEN)
+        return _token_failed(phrase("There is none."), NO_TOKEN)
     async with discord.Client(intents=discord.Intents.none()) as client:
         try:
             await client.login(token)
         except discord.LoginFailure:
-            return _stopped(
+            return _token_failed(
                 phrase("Discord does not accept DISCORD_TOKEN."),
                 phrase(
                     "Copy it again from the Bot page of your application ({portal}) into .env.",
@@ -45,7 +45,7 @@ async def account(token: str | None) -> list[Finding]:
                 ),
             )
         except discord.HTTPException as e:
-            return _stopped(
+            return _token_failed(
                 phrase(
                     "Discord answers with the status {status} instead of checking the token.",
                     status=e.status,
@@ -53,7 +53,7 @@ async def account(token: str | None) -> list[Finding]:
                 phrase("Look at https://discordstatus.com, then try again later."),
             )
         except (OSError, aiohttp.ClientError) as e:
-            return _stopped(
+            return _token_failed(
                 phrase("Discord cannot be reached ({error}).", error=e),
                 phrase(
                     "Check this machine's connection, name resolution and firewall: it has to "
@@ -69,8 +69,8 @@ async def account(token: str | None) -> list[Finding]:
         ]
 
 
-def _stopped(detail: str, advice: str) -> list[Finding]:
-    others = [Finding(name, False, FIRST_THE_TOKEN, see(TOKEN)) for name in NAMES[1:]]
+def _token_failed(detail: str, advice: str) -> list[Finding]:
+    others = [Finding(name, False, NOT_CHECKED, refer_to_finding(TOKEN)) for name in NAMES[1:]]
     return [Finding(TOKEN, False, detail, advice), *others]
 
 
@@ -92,15 +92,15 @@ async def _permissions(client: discord.Client, application_id: int) -> Finding:
     lacking, count = [], 0
     async for guild in _guilds(client):
         count += 1
-        if names := missing(discord.Permissions(int(guild["permissions"]))):
+        if names := missing_permissions(discord.Permissions(int(guild["permissions"]))):
             lacking.append(
                 phrase(
                     "in {server}: {permissions}",
                     server=guild["name"],
-                    permissions=together(names, ", "),
+                    permissions=join_phrases(names, ", "),
                 )
             )
-    link = invitation(application_id)
+    link = invite_url(application_id)
     if not count:
         invite = phrase("Invite it: {link}", link=link)
         return Finding(PERMISSIONS, False, phrase("The bot is in no server."), invite)
@@ -111,8 +111,8 @@ async def _permissions(client: discord.Client, application_id: int) -> Finding:
             count,
         )
         return Finding(PERMISSIONS, True, fine)
-    where = together(lacking[:SHOWN], "; ")
-    if more := max(0, len(lacking) - SHOWN):
+    where = join_phrases(lacking[:MAX_SERVERS_NAMED], "; ")
+    if more := max(0, len(lacking) - MAX_SERVERS_NAMED):
         where = phrase("{servers} … and in {count} more", servers=where, count=more)
     return Finding(
         PERMISSIONS,
@@ -128,9 +128,9 @@ async def _permissions(client: discord.Client, application_id: int) -> Finding:
 async def _guilds(client: discord.Client) -> AsyncIterator[dict[str, Any]]:
     """Every server, with `permissions`: what all its roles together grant the bot there."""
     after: int | None = None
-    while page := await client.http.get_guilds(PAGE, after=after, with_counts=False):
+    while page := await client.http.get_guilds(GUILDS_PAGE_SIZE, after=after, with_counts=False):
         for guild in page:
             yield dict(guild)
-        if len(page) < PAGE:
+        if len(page) < GUILDS_PAGE_SIZE:
             return
         after = int(page[-1]["id"])

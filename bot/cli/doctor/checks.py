@@ -20,11 +20,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """Something to look at. `names` are those of its findings, `seconds` what it may take."""
+    """Something to look at. `names` are those of its findings, `timeout_s` what it may take."""
 
     names: tuple[str, ...]
-    look: Callable[[], Awaitable[Sequence[Finding]]]
-    seconds: float
+    run: Callable[[], Awaitable[Sequence[Finding]]]
+    timeout_s: float
 
 
 async def run_all(checks: Sequence[Check]) -> list[Finding]:
@@ -35,10 +35,10 @@ async def run_all(checks: Sequence[Check]) -> list[Finding]:
 
 async def _run(check: Check) -> Sequence[Finding]:
     try:
-        async with asyncio.timeout(check.seconds):
-            return await check.look()
+        async with asyncio.timeout(check.timeout_s):
+            return await check.run()
     except TimeoutError:
-        detail = phrase("There was no answer within {seconds:g} seconds.", seconds=check.seconds)
+        detail = phrase("There was no answer within {seconds:g} seconds.", seconds=check.timeout_s)
         advice = phrase(
             "See what keeps this machine, its disk or its network busy, then try again."
         )
@@ -51,7 +51,7 @@ async def _run(check: Check) -> Sequence[Finding]:
     return [Finding(name, False, detail, advice) for name in check.names]
 
 
-async def in_thread(work: Callable[[], T]) -> T:
+async def run_in_daemon_thread(work: Callable[[], T]) -> T:
     """Run it in a thread that nobody waits for at the end: a disk, say, may never answer."""
     outcome: Future[T] = Future()
     outcome.set_running_or_notify_cancel()

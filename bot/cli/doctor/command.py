@@ -15,39 +15,39 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bot.cli.chat import SILENCE
+from bot.cli.chat import QUIET_ENV
 from bot.cli.doctor import account, models, worker
-from bot.cli.doctor.checks import Check, in_thread, run_all
-from bot.cli.doctor.database import DATABASE, database
-from bot.cli.doctor.machine import DISK, MEMORY, disk, memory
+from bot.cli.doctor.checks import Check, run_all, run_in_daemon_thread
+from bot.cli.doctor.database import DATABASE_CHECK, check_database
+from bot.cli.doctor.machine import DISK, MEMORY, check_disk, check_memory
 from bot.cli.doctor.report import Finding
-from bot.cli.doctor.wrapping import wrapped
+from bot.cli.doctor.wrapping import wrap_japanese
 from bot.settings import Settings, SettingsError, load_settings
-from i18n.phrase import phrase, together, words
+from i18n.phrase import join_phrases, message_of, phrase
 from i18n.reader import say
 from model.errors import UnknownModel
 
 SETTINGS = phrase("settings")
-GAP = 2
+COLUMN_GAP = 2
 """Spaces between the columns."""
-WRONG = 1
+EXIT_PROBLEMS = 1
 """The exit status when something is wrong."""
 
 
 async def diagnose(*, as_json: bool) -> int:
     """Look, tell on stdout, and return the exit status."""
-    os.environ.update(SILENCE)  # the worker inherits it
+    os.environ.update(QUIET_ENV)  # the worker inherits it
     settings, first = read_settings()
     console = Console(markup=False, highlight=False, emoji=False)
     if as_json:
         findings = [first, *await run_all(checks(settings))]
-        sys.stdout.write(f"{as_object(findings)}\n")
+        sys.stdout.write(f"{findings_json(findings)}\n")
     else:
         with console.status(say("Looking…")):
             findings = [first, *await run_all(checks(settings))]
-        console.print(as_table(findings, console.width))
+        console.print(findings_table(findings, console.width))
         console.print(f"\n{summary(findings)}")
-    return 0 if all(one.ok for one in findings) else WRONG
+    return 0 if all(one.ok for one in findings) else EXIT_PROBLEMS
 
 
 def checks(settings: Settings) -> list[Check]:
@@ -55,18 +55,18 @@ def checks(settings: Settings) -> list[Check]:
     token = settings.discord_token.get_secret_value() if settings.discord_token else None
 
     def here(name: str, look: Callable[[], Sequence[Finding]], seconds: float) -> Check:
-        return Check((name,), partial(in_thread, look), seconds)
+        return Check((name,), partial(run_in_daemon_thread, look), seconds)
 
     return [
-        Check(account.NAMES, partial(account.account, token), 40),
-        here(DATABASE, partial(database, settings), 300),
-        here(DISK, partial(disk, settings), 10),
-        here(MEMORY, partial(memory, settings), 10),
-        here(models.TINY_NAME, models.embedded, 60),
-        Check(models.HUB_NAMES, partial(models.hub, settings), 60),
-        here(models.OWN, partial(models.own, settings), 60),
-        here(models.CHECKPOINTS, partial(models.checkpoints, settings), 900),
-        Check(worker.NAMES, partial(worker.worker, settings), 180),
+        Check(account.NAMES, partial(account.check_account, token), 40),
+        here(DATABASE_CHECK, partial(check_database, settings), 300),
+        here(DISK, partial(check_disk, settings), 10),
+        here(MEMORY, partial(check_memory, settings), 10),
+        here(models.EMBEDDED_CHECK, models.check_embedded_model, 60),
+        Check(models.HUB_NAMES, partial(models.check_hub, settings), 60),
+        here(models.EXTRA_MODELS_CHECK, partial(models.check_extra_models, settings), 60),
+        here(models.CHECKPOINTS_CHECK, partial(models.check_checkpoints, settings), 900),
+        Check(worker.NAMES, partial(worker.check_worker, settings), 180),
     ]
 
 
@@ -78,21 +78,21 @@ def read_settings() -> tuple[Settings, Finding]:
         try:
             settings = load_settings(**used)
         except SettingsError as e:
-            name = _setting(e)
+            name = _override_name(e)
             if name in used:
                 raise
             used[name] = None if name == "_env_file" else Settings.model_fields[name].default
-            sentences.append(words(e))
+            sentences.append(message_of(e))
             continue
         if not sentences:
             return settings, Finding(SETTINGS, True, phrase("All of them can be read."))
         advice = phrase(
             "Mend that in .env or in the environment; what follows goes by the defaults."
         )
-        return settings, Finding(SETTINGS, False, together(sentences), advice)
+        return settings, Finding(SETTINGS, False, join_phrases(sentences), advice)
 
 
-def _setting(error: SettingsError) -> str:
+def _override_name(error: SettingsError) -> str:
     """The argument of `load_settings` that puts something else in the place of what is wrong."""
     match error.__cause__:
         case ValidationError() as invalid:
@@ -103,7 +103,7 @@ def _setting(error: SettingsError) -> str:
             return "_env_file"
 
 
-def as_object(findings: Sequence[Finding]) -> str:
+def findings_json(findings: Sequence[Finding]) -> str:
     """One JSON object, for programs."""
     whole = {
         "ok": all(one.ok for one in findings),
@@ -112,19 +112,19 @@ def as_object(findings: Sequence[Finding]) -> str:
     return json.dumps(whole, ensure_ascii=False, indent=2)
 
 
-def as_table(findings: Sequence[Finding], width: int) -> Table:
+def findings_table(findings: Sequence[Finding], width: int) -> Table:
     """A line for each finding, and what to do under those that are not ok."""
     names = [say(one.name) for one in findings]
-    room = width - len("ok") - max(map(cell_len, names)) - 2 * GAP
-    table = Table.grid(padding=(0, GAP))
+    room = width - len("ok") - max(map(cell_len, names)) - 2 * COLUMN_GAP
+    table = Table.grid(padding=(0, COLUMN_GAP))
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for one, name in zip(findings, names, strict=True):
         mark = Text("ok", "green") if one.ok else Text("!!", "bold red")
-        table.add_row(mark, name, Text(wrapped(say(one.detail), room)))
+        table.add_row(mark, name, Text(wrap_japanese(say(one.detail), room)))
         if one.advice:
-            table.add_row("", "", Text(wrapped(f"→ {say(one.advice)}", room), "bold"))
+            table.add_row("", "", Text(wrap_japanese(f"→ {say(one.advice)}", room), "bold"))
     return table
 
 
@@ -137,5 +137,5 @@ def summary(findings: Sequence[Finding]) -> str:
         "{wrong} of {count} checks need a look: {names}.",
         wrong=len(wrong),
         count=count,
-        names=together(wrong, ", "),
+        names=join_phrases(wrong, ", "),
     )

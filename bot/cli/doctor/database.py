@@ -2,34 +2,36 @@
 
 from __future__ import annotations
 
-from bot.cli.doctor.report import Finding, megabytes
-from bot.settings import DATABASE as FILE
+from bot.cli.doctor.report import Finding, format_megabytes
+from bot.settings import DATABASE_FILE as FILE
 from bot.settings import Settings
 from core.errors import StoreError
-from data.storage.health import examine
-from data.storage.migrations import LATEST
-from i18n.phrase import phrase, together, words
+from data.storage.health import inspect_database
+from data.storage.migrations import SCHEMA_VERSION
+from i18n.phrase import join_phrases, message_of, phrase
 
-DATABASE = phrase("database")
+DATABASE_CHECK = phrase("database")
 
 
-def database(settings: Settings) -> list[Finding]:
+def check_database(settings: Settings) -> list[Finding]:
     """Whether it is whole, and of this version or an older one. Nothing is made or changed."""
     try:
-        health = examine(settings.gpt2bot_home / FILE)
+        health = inspect_database(settings.gpt2bot_home / FILE)
     except StoreError as e:
         advice = phrase("Stop the bot and keep a copy of the file before you do that.")
-        return [Finding(DATABASE, False, words(e), advice)]
+        return [Finding(DATABASE_CHECK, False, message_of(e), advice)]
     if health is None:
         return [
-            Finding(DATABASE, True, phrase("There is none yet; it is made at the first start."))
+            Finding(
+                DATABASE_CHECK, True, phrase("There is none yet; it is made at the first start.")
+            )
         ]
     detail = phrase(
         "It is whole ({size}, version {version}).",
-        size=megabytes(health.bytes),
-        version=health.version,
+        size=format_megabytes(health.size_bytes),
+        version=health.schema_version,
     )
-    if health.version < LATEST:
-        newer = phrase("The next start brings it to version {version}.", version=LATEST)
-        detail = together([detail, newer])
-    return [Finding(DATABASE, True, detail)]
+    if health.schema_version < SCHEMA_VERSION:
+        newer = phrase("The next start brings it to version {version}.", version=SCHEMA_VERSION)
+        detail = join_phrases([detail, newer])
+    return [Finding(DATABASE_CHECK, True, detail)]

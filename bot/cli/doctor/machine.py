@@ -8,26 +8,26 @@ from pathlib import Path
 
 import psutil
 
-from bot.cli.doctor.report import Finding, megabytes
+from bot.cli.doctor.report import Finding, format_megabytes
 from bot.settings import Settings
 from i18n.phrase import phrase
-from model.registry import from_settings
-from training.jobs.estimate import FLOAT, Shape, shape_of
+from model.registry import with_custom_models
+from training.jobs.estimate import FP32_BYTES, ModelShape, shape_of
 
 DISK, MEMORY = phrase("disk"), phrase("memory")
 MB = 1e6
-LEAST = 500 * MB
+DEFAULT_CHECKPOINT_BYTES = 500 * MB
 """Bytes that are wanted on the disk where the model's size is not known: a checkpoint of gpt2."""
-BESIDE = 1.2
+MEMORY_OVERHEAD = 1.2
 """What a model takes in memory beside its weights, as a factor (docs/benchmarks.md)."""
 
 
-def default_shape(settings: Settings) -> Shape | None:
+def default_shape(settings: Settings) -> ModelShape | None:
     """The sizes of the default model, if they are known without asking the Hub."""
-    return shape_of(from_settings(settings.extra_models)[settings.default_model].source)
+    return shape_of(with_custom_models(settings.extra_models)[settings.default_model].source)
 
 
-def disk(settings: Settings) -> list[Finding]:
+def check_disk(settings: Settings) -> list[Finding]:
     """Whether the home can be written, and has room for the next checkpoint."""
     home = settings.gpt2bot_home
     there = next(one for one in (home, *home.parents) if one.exists())
@@ -45,13 +45,13 @@ def disk(settings: Settings) -> list[Finding]:
 
 def _room(folder: Path, settings: Settings) -> Finding:
     free, shape = shutil.disk_usage(folder).free, default_shape(settings)
-    needed = FLOAT * shape.parameters if shape else LEAST
+    needed = FP32_BYTES * shape.parameters if shape else DEFAULT_CHECKPOINT_BYTES
     who = settings.default_model if shape else "gpt2"
     detail = phrase(
         "{free} are free; a checkpoint of {model} takes {needed}.",
-        free=megabytes(free),
+        free=format_megabytes(free),
         model=who,
-        needed=megabytes(needed),
+        needed=format_megabytes(needed),
     )
     if free >= needed:
         return Finding(DISK, True, detail)
@@ -61,7 +61,7 @@ def _room(folder: Path, settings: Settings) -> Finding:
     return Finding(DISK, False, detail, advice)
 
 
-def memory(settings: Settings) -> list[Finding]:
+def check_memory(settings: Settings) -> list[Finding]:
     """Whether the default model fits into what is free, and what the settings allow besides."""
     free = psutil.virtual_memory().available
     allowed = (settings.memory_mb + settings.cache_mb) * MB
@@ -70,10 +70,10 @@ def memory(settings: Settings) -> list[Finding]:
     model = settings.default_model
     detail = phrase(
         "{free} are free; {parts} take about {needed}, and the settings allow {allowed}.",
-        free=megabytes(free),
+        free=format_megabytes(free),
         parts=phrase("{model} and CACHE_MB", model=model) if shape else "CACHE_MB",
-        needed=megabytes(needed),
-        allowed=megabytes(allowed),
+        needed=format_megabytes(needed),
+        allowed=format_megabytes(allowed),
     )
     if free < needed:
         advice = phrase(
@@ -86,8 +86,8 @@ def memory(settings: Settings) -> list[Finding]:
     return [Finding(MEMORY, True, detail)]
 
 
-def _weights(shape: Shape, precision: str) -> float:
+def _weights(shape: ModelShape, precision: str) -> float:
     """Bytes of the weights on a CPU: in int8 the table of the tokens stays in fp32."""
     if precision == "fp32":
-        return BESIDE * FLOAT * shape.parameters
-    return BESIDE * (shape.parameters + (FLOAT - 1) * shape.vocabulary * shape.width)
+        return MEMORY_OVERHEAD * FP32_BYTES * shape.parameters
+    return MEMORY_OVERHEAD * (shape.parameters + (FP32_BYTES - 1) * shape.vocabulary * shape.width)

@@ -11,48 +11,58 @@ from pathlib import Path
 
 import aiohttp
 
-from bot.cli.doctor.checks import in_thread
+from bot.cli.doctor.checks import run_in_daemon_thread
 from bot.cli.doctor.report import Finding
-from bot.settings import CHECKPOINTS as FOLDER
+from bot.settings import CHECKPOINTS_DIR as FOLDER
 from bot.settings import Settings
-from i18n.phrase import Phrase, phrase, together, words
-from model.convert.validation import check, find
+from i18n.phrase import Phrase, join_phrases, message_of, phrase
+from model.convert.validation import resolve_source, validate_folder
 from model.errors import LoadFailed
-from model.registry import EMBEDDED, TINY, from_settings
-from training.checkpoints import MANIFEST, Manifest, verify
+from model.registry import EMBEDDED_FOLDER, EMBEDDED_NAME, with_custom_models
+from training.checkpoints import MANIFEST_FILE, Manifest, verify
 from training.errors import CorruptCheckpoint
 
-TINY_NAME, OWN, CHECKPOINTS = phrase("embedded model"), "MODELS", phrase("checkpoints")
+EMBEDDED_CHECK, EXTRA_MODELS_CHECK, CHECKPOINTS_CHECK = (
+    phrase("embedded model"),
+    "MODELS",
+    phrase("checkpoints"),
+)
 DEFAULT, HUB = HUB_NAMES = (phrase("default model"), phrase("hub"))
-SHOWN = 5
+MAX_DAMAGED_NAMED = 5
 """Damaged checkpoints that are named."""
-HEAD_S = 10.0
+HUB_TIMEOUT_S = 10.0
 """Seconds that the Hub has to answer."""
 
 
-def embedded() -> list[Finding]:
+def check_embedded_model() -> list[Finding]:
     """Whether `tiny` is as it was shipped."""
     try:
-        verify(TINY)
-        check(TINY, EMBEDDED)
+        verify(EMBEDDED_FOLDER)
+        validate_folder(EMBEDDED_FOLDER, EMBEDDED_NAME)
     except (CorruptCheckpoint, LoadFailed) as e:
         advice = phrase("Install the bot again: the files of the package were changed.")
-        return [Finding(TINY_NAME, False, words(e), advice)]
-    return [Finding(TINY_NAME, True, phrase("{model} is as it was shipped.", model=EMBEDDED))]
+        return [Finding(EMBEDDED_CHECK, False, message_of(e), advice)]
+    return [
+        Finding(EMBEDDED_CHECK, True, phrase("{model} is as it was shipped.", model=EMBEDDED_NAME))
+    ]
 
 
-def own(settings: Settings) -> list[Finding]:
-    """Whether the folders of MODELS hold models; for its Hub ids see `hub`."""
+def check_extra_models(settings: Settings) -> list[Finding]:
+    """Whether the folders of MODELS hold models; for its Hub ids see `check_hub`."""
     folders = {
         name: Path(source) for name, source in settings.extra_models.items() if is_folder(source)
     }
     if not folders:
-        return [Finding(OWN, True, phrase("No folders are named."))]
+        return [Finding(EXTRA_MODELS_CHECK, True, phrase("No folders are named."))]
     wrong = [sentence for name, one in folders.items() if (sentence := _wrong(name, one))]
     if wrong:
         advice = phrase("Mend the folder, or take its name out of MODELS.")
-        return [Finding(OWN, False, together(wrong), advice)]
-    return [Finding(OWN, True, phrase("Whole: {names}.", names=together(folders, ", ")))]
+        return [Finding(EXTRA_MODELS_CHECK, False, join_phrases(wrong), advice)]
+    return [
+        Finding(
+            EXTRA_MODELS_CHECK, True, phrase("Whole: {names}.", names=join_phrases(folders, ", "))
+        )
+    ]
 
 
 def is_folder(source: str) -> bool:
@@ -62,62 +72,66 @@ def is_folder(source: str) -> bool:
 
 def _wrong(name: str, folder: Path) -> str | None:
     try:
-        check(folder, name)
+        validate_folder(folder, name)
     except LoadFailed as e:
-        return words(e)
+        return message_of(e)
     except (OSError, RuntimeError) as e:
         kind = type(e).__name__
         return phrase("{model} cannot be read ({kind}: {error}).", model=name, kind=kind, error=e)
     return None
 
 
-def checkpoints(settings: Settings, test: Callable[[Path], Manifest] = verify) -> list[Finding]:
+def check_checkpoints(
+    settings: Settings, test: Callable[[Path], Manifest] = verify
+) -> list[Finding]:
     """Whether every finished checkpoint of every server is as it was sealed."""
     count, wrong = 0, []
-    for folder in _sealed(settings.gpt2bot_home / FOLDER):
+    for folder in _finished_checkpoints(settings.gpt2bot_home / FOLDER):
         count += 1
         try:
             test(folder)
         except CorruptCheckpoint as e:
-            wrong.append(together([folder.parent.name, words(e)], ": "))
+            wrong.append(join_phrases([folder.parent.name, message_of(e)], ": "))
     if wrong:
         advice = phrase(
             "Choose another model there (`/model use`), then remove the folder below {folder}, or "
             "put back a copy of it.",
             folder=settings.gpt2bot_home / FOLDER,
         )
-        return [Finding(CHECKPOINTS, False, _damaged(wrong, count), advice)]
+        return [Finding(CHECKPOINTS_CHECK, False, _damaged(wrong, count), advice)]
     if not count:
-        return [Finding(CHECKPOINTS, True, phrase("There are none yet."))]
-    return [Finding(CHECKPOINTS, True, phrase("Whole: {count}.", count=count))]
+        return [Finding(CHECKPOINTS_CHECK, True, phrase("There are none yet."))]
+    return [Finding(CHECKPOINTS_CHECK, True, phrase("Whole: {count}.", count=count))]
 
 
 def _damaged(wrong: Sequence[Phrase], count: int) -> Phrase:
     parts = [
         phrase("{wrong} of {count} are damaged.", wrong=len(wrong), count=count),
-        *wrong[:SHOWN],
+        *wrong[:MAX_DAMAGED_NAMED],
     ]
-    if more := max(0, len(wrong) - SHOWN):
+    if more := max(0, len(wrong) - MAX_DAMAGED_NAMED):
         parts.append(phrase("… and {count} more", count=more))
-    return together(parts)
+    return join_phrases(parts)
 
 
-def _sealed(root: Path) -> Iterator[Path]:
+def _finished_checkpoints(root: Path) -> Iterator[Path]:
     """Every folder that was finished, of every server; without a manifest nobody uses it."""
-    return (path.parent for path in sorted(root.glob(f"*/*/{MANIFEST}")))
+    return (path.parent for path in sorted(root.glob(f"*/*/{MANIFEST_FILE}")))
 
 
-async def hub(settings: Settings) -> list[Finding]:
+async def check_hub(settings: Settings) -> list[Finding]:
     """Whether what comes from the Hub is here, or can be had."""
     from huggingface_hub import constants
 
-    options = from_settings(settings.extra_models)
+    options = with_custom_models(settings.extra_models)
     wanted = {settings.default_model, *settings.extra_models}
     sources = {name: options[name].source for name in sorted(wanted)}
     ids = {name: source for name, source in sources.items() if not is_folder(source)}
-    absent = [name for name, one in ids.items() if not await in_thread(partial(_is_here, one))]
+    absent = [
+        name for name, one in ids.items() if not await run_in_daemon_thread(partial(_is_here, one))
+    ]
     offline = constants.is_offline_mode()
-    trouble = None if offline else await _trouble(constants.ENDPOINT)
+    trouble = None if offline else await _hub_problem(constants.ENDPOINT)
     return [
         _default(settings.default_model, ids, absent, reachable=not offline and trouble is None),
         _hub(constants.ENDPOINT, absent, trouble, offline=offline),
@@ -126,18 +140,18 @@ async def hub(settings: Settings) -> list[Finding]:
 
 def _is_here(hub_id: str) -> bool:
     try:
-        check(find(hub_id, download=False), hub_id)
+        validate_folder(resolve_source(hub_id, download=False), hub_id)
     except (LoadFailed, OSError, ValueError, RuntimeError):
         return False
     return True
 
 
-async def _trouble(address: str) -> str | None:
+async def _hub_problem(address: str) -> str | None:
     """Why the Hub does not answer; None if it does."""
     try:
         async with (
             aiohttp.ClientSession(
-                timeout=aiohttp.ClientTimeout(total=HEAD_S), trust_env=True
+                timeout=aiohttp.ClientTimeout(total=HUB_TIMEOUT_S), trust_env=True
             ) as session,
             session.head(address, allow_redirects=True) as response,
         ):
@@ -145,7 +159,7 @@ async def _trouble(address: str) -> str | None:
                 return None
             return phrase("status {status}", status=response.status)
     except TimeoutError:
-        return phrase("no answer within {seconds:g} seconds", seconds=HEAD_S)
+        return phrase("no answer within {seconds:g} seconds", seconds=HUB_TIMEOUT_S)
     except (OSError, aiohttp.ClientError, ValueError) as e:
         return str(e) or type(e).__name__
 
@@ -165,7 +179,7 @@ def _default(name: str, ids: dict[str, str], absent: list[str], *, reachable: bo
         phrase(
             "Start the bot once where the Hub can be reached, or name a folder in MODELS and "
             "DEFAULT_MODEL; until then {model} answers.",
-            model=EMBEDDED,
+            model=EMBEDDED_NAME,
         ),
     )
 
@@ -190,7 +204,7 @@ def _hub(address: str, absent: list[str], trouble: str | None, *, offline: bool)
             "{address} cannot be reached ({why}), and has to be asked for {names}.",
             address=address,
             why=trouble,
-            names=together(absent, ", "),
+            names=join_phrases(absent, ", "),
         ),
         phrase("Check this machine's connection and firewall, or download the models elsewhere."),
     )

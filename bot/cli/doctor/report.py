@@ -20,11 +20,11 @@ class Finding:
     advice: str = ""
 
 
-def megabytes(count: float) -> str:
+def format_megabytes(count: float) -> str:
     """Bytes for people."""
     return f"{count / 1e6:,.0f} MB"
 
 
-def see(name: str) -> Phrase:
+def refer_to_finding(name: str) -> Phrase:
     """The advice of a check that depends on another one."""
     return phrase("See the line “{name}”.", name=name)

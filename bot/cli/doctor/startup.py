@@ -13,35 +13,38 @@ from functools import partial
 import discord
 
 from bot.cli.doctor import models
-from bot.cli.doctor.checks import Check, in_thread, run_all
-from bot.cli.doctor.machine import DISK, MEMORY, disk, memory
+from bot.cli.doctor.checks import Check, run_all, run_in_daemon_thread
+from bot.cli.doctor.machine import DISK, MEMORY, check_disk, check_memory
 from bot.cli.doctor.report import Finding
-from bot.discord_ui.bot_permissions import missing
+from bot.discord_ui.bot_permissions import missing_permissions
 from bot.settings import Settings
 from training.checkpoints import verify_sizes
 
 log = logging.getLogger(__name__)
 
-SECONDS = 300.0
+CHECK_TIMEOUT_S = 300.0
 """After which a check is given up: nobody waits for it."""
 
 
 async def log_problems(settings: Settings) -> None:
     """Look at the disk, the memory and the models, and warn of what is wrong."""
     looks: dict[str, Callable[[], Sequence[Finding]]] = {
-        DISK: partial(disk, settings),
-        MEMORY: partial(memory, settings),
-        models.TINY_NAME: models.embedded,
-        models.OWN: partial(models.own, settings),
-        models.CHECKPOINTS: partial(models.checkpoints, settings, verify_sizes),
+        DISK: partial(check_disk, settings),
+        MEMORY: partial(check_memory, settings),
+        models.EMBEDDED_CHECK: models.check_embedded_model,
+        models.EXTRA_MODELS_CHECK: partial(models.check_extra_models, settings),
+        models.CHECKPOINTS_CHECK: partial(models.check_checkpoints, settings, verify_sizes),
     }
-    checks = [Check((name,), partial(in_thread, look), SECONDS) for name, look in looks.items()]
+    checks = [
+        Check((name,), partial(run_in_daemon_thread, look), CHECK_TIMEOUT_S)
+        for name, look in looks.items()
+    ]
     for one in await run_all(checks):
         if not one.ok:
             log.warning("%s: %s %s", one.name, one.detail, one.advice)
 
 
-def log_missing(guild: discord.Guild) -> None:
+def log_missing_permissions(guild: discord.Guild) -> None:
     """Warn of the permissions that the bot needs and does not have in a server."""
-    if names := missing(guild.me.guild_permissions):
+    if names := missing_permissions(guild.me.guild_permissions):
         log.warning("%s (%d): I lack %s there", guild.name, guild.id, ", ".join(names))

@@ -9,13 +9,13 @@ import re
 
 from rich.cells import cell_len
 
-OPENS, CLOSES = "「『（“", "、。」』）”：；！？…ーっゃゅょッャュョ"
+NO_LINE_END, NO_LINE_START = "「『（“", "、。」』）”：；！？…ーっゃゅょッャュョ"
 """What does not end a line, and what does not begin one (the usual of JIS X 4051)."""
-PIECE = re.compile(rf"[{OPENS}]*(?:[!-~…]+|\S)[{CLOSES}]*\s*")
+PIECE = re.compile(rf"[{NO_LINE_END}]*(?:[!-~…]+|\S)[{NO_LINE_START}]*\s*")
 """A word in Latin letters, or one other letter, with the marks that belong to it."""
 
 
-def wrapped(text: str, width: int) -> str:
+def wrap_japanese(text: str, width: int) -> str:
     """The text in lines of at most `width` cells, as far as its words allow that. Texts without
     wide letters are left to Rich."""
     if cell_len(text) == len(text):

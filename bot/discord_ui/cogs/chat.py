@@ -12,31 +12,38 @@ from discord import app_commands
 from discord.ext import commands
 from discord.utils import MISSING
 
-from bot.chat.duplicates import Seen
+from bot.chat.duplicates import Deduplicator
 from bot.chat.manager import ConversationManager
-from bot.chat.pauses import PAUSED, Silence
-from bot.chat.rate_limit import Held, Manners
+from bot.chat.pauses import PAUSED_NOTICE, Pauses
+from bot.chat.rate_limit import NotAdmitted, RateLimits
 from bot.chat.request import Incoming
-from bot.discord_ui.audit import note
+from bot.discord_ui.audit import record_audit
 from bot.discord_ui.client import Gpt2Bot
-from bot.discord_ui.context import scope_here
-from bot.discord_ui.errors import Refusal, is_expected, sentence
-from bot.discord_ui.http_errors import FAULTS
-from bot.discord_ui.locale import to_all
-from bot.discord_ui.permissions import Rank, only
-from bot.discord_ui.reply import NO_BUTTONS, LiveReply, ReplyDeleted, Rows, question, split
-from bot.discord_ui.typing_indicator import typing
-from bot.discord_ui.views.reply_buttons import rows
+from bot.discord_ui.context import scope_of_interaction
+from bot.discord_ui.errors import Refusal, error_message, is_expected
+from bot.discord_ui.http_errors import DISCORD_ERRORS
+from bot.discord_ui.locale import use_server_language
+from bot.discord_ui.permissions import Rank, requires_rank
+from bot.discord_ui.reply import (
+    NO_BUTTONS,
+    ReplyDeleted,
+    ReplyViews,
+    StreamingReply,
+    quote_question,
+    split_message,
+)
+from bot.discord_ui.typing_indicator import show_typing
+from bot.discord_ui.views.reply_buttons import reply_views
 from core.logging import begin_request
 from data.storage.store import Store
 from i18n.phrase import phrase
-from i18n.reader import say, speak
+from i18n.reader import say, set_language
 from model.worker.messages import Rendered
 
 log = logging.getLogger(__name__)
 
 NOTHING_TO_READ = phrase("I can only read text so far. Write me a few words and I will answer.")
-MOST = 1500
+MAX_CHAT_CHARS = 1500
 """Characters of a question in /chat: it is shown above the answer."""
 
 
@@ -55,41 +62,41 @@ class Chat(commands.Cog):
         bot: Gpt2Bot,
         conversations: ConversationManager,
         store: Store,
-        manners: Manners,
-        silence: Silence,
+        manners: RateLimits,
+        silence: Pauses,
         *,
         buttons: bool = True,
     ) -> None:
         self._bot = bot
-        self._buttons = buttons
-        self._silence = silence
+        self._buttons_enabled = buttons
+        self._pauses = silence
         self._conversations = conversations
         self._store = store
-        self._manners = manners
-        self._enabled: set[int] = set()
-        self._seen = Seen()
+        self._rate_limits = manners
+        self._enabled_channels: set[int] = set()
+        self._message_dedup = Deduplicator()
 
     async def cog_load(self) -> None:
-        self._enabled = await self._store.enabled_channels()
+        self._enabled_channels = await self._store.enabled_channels()
 
     # --- messages --------------------------------------------------------------------------------
 
     @commands.Cog.listener()
     async def on_message(self, message: discord.Message) -> None:
-        if _is_automatic(message) or not self._is_for_us(message):
+        if _is_automatic(message) or not self._should_answer(message):
             return
-        if not self.text_of(message) and not self._is_called(message):
+        if not self.text_of(message) and not self._is_addressed(message):
             return  # it may be that we are not allowed to read its words
-        if not self._seen.is_new(message.id):
+        if not self._message_dedup.is_new(message.id):
             return
-        speak(self._bot.languages.of_message(message))
-        if not self._silence.holds(scope_of(message)):
+        set_language(self._bot.languages.for_message(message))
+        if not self._pauses.is_paused(scope_of_message(message)):
             await self._reply_to(message)
-        elif self._silence.tells(message.channel.id, scope_of(message)):
+        elif self._pauses.should_notify(message.channel.id, scope_of_message(message)):
             try:
-                await message.channel.send(say(PAUSED))
-            except FAULTS as e:
-                _log_not_shown(message, e)
+                await message.channel.send(say(PAUSED_NOTICE))
+            except DISCORD_ERRORS as e:
+                _log_undeliverable(message, e)
 
     async def _reply_to(self, message: discord.Message) -> None:
         begin_request()
@@ -98,18 +105,18 @@ class Chat(commands.Cog):
         async def first(content: str, *, view: discord.ui.View = MISSING) -> discord.Message:
             return await message.channel.send(content, reference=reference, view=view)
 
-        reply = LiveReply(first, message.channel.send, rows=self._rows(message.id))
+        reply = StreamingReply(first, message.channel.send, rows=self._reply_views(message.id))
         try:
-            await self._answer_or_say_why(message, reply)
+            await self._answer_or_explain(message, reply)
         except ReplyDeleted:
             log.info("the reply to %s was deleted while it was written", message.id)
-        except FAULTS as e:
-            _log_not_shown(message, e)
+        except DISCORD_ERRORS as e:
+            _log_undeliverable(message, e)
 
-    async def _answer_or_say_why(self, message: discord.Message, reply: LiveReply) -> None:
+    async def _answer_or_explain(self, message: discord.Message, reply: StreamingReply) -> None:
         try:
             await self._answer(message, reply)
-        except (ReplyDeleted, *FAULTS):
+        except (ReplyDeleted, *DISCORD_ERRORS):
             raise
         except Exception as e:
             if self._bot.is_closed():
@@ -117,40 +124,40 @@ class Chat(commands.Cog):
                 return
             if not is_expected(e):
                 log.exception("no reply to %s", message.id)
-            if not (isinstance(e, Held) and e.told):
-                await reply.fail(sentence(e))
+            if not (isinstance(e, NotAdmitted) and e.already_notified):
+                await reply.fail(error_message(e))
 
-    async def _answer(self, message: discord.Message, reply: LiveReply) -> None:
+    async def _answer(self, message: discord.Message, reply: StreamingReply) -> None:
         guild = message.guild
-        self._manners.admit(message.author.id, guild.id if guild else None, message.channel.id)
+        self._rate_limits.admit(message.author.id, guild.id if guild else None, message.channel.id)
         text = self.text_of(message)
         if not text:
             raise Refusal(NOTHING_TO_READ)
-        self._manners.check_length(text)
+        self._rate_limits.check_length(text)
         incoming = Incoming(
             asked_id=message.id,
             channel_id=message.channel.id,
-            scope=scope_of(message),
+            scope=scope_of_message(message),
             asked_by=message.author.id,
-            text=lambda: self._manners.fitting(self.text_of(message)),
-            in_bursts=True,
+            get_text=lambda: self._rate_limits.truncate_message(self.text_of(message)),
+            merge_bursts=True,
         )
-        async with typing(message.channel):
+        async with show_typing(message.channel):
             await self._conversations.answer(incoming, reply)
 
-    def _rows(self, asked_id: int, *, quoted: bool = False) -> Rows:
-        return rows(asked_id, quoted=quoted) if self._buttons else NO_BUTTONS
+    def _reply_views(self, asked_id: int, *, quoted: bool = False) -> ReplyViews:
+        return reply_views(asked_id, quoted=quoted) if self._buttons_enabled else NO_BUTTONS
 
-    def _is_for_us(self, message: discord.Message) -> bool:
+    def _should_answer(self, message: discord.Message) -> bool:
         channel = message.channel
         return (
-            self._is_called(message)
-            or channel.id in self._enabled
-            or (isinstance(channel, discord.Thread) and self._is_in(channel))
+            self._is_addressed(message)
+            or channel.id in self._enabled_channels
+            or (isinstance(channel, discord.Thread) and self._in_thread(channel))
             or self._is_reply_to_us(message)
         )
 
-    def _is_called(self, message: discord.Message) -> bool:
+    def _is_addressed(self, message: discord.Message) -> bool:
         """Whether it is a direct message, or mentions us or the role that came with us."""
         return (
             message.guild is None
@@ -158,7 +165,7 @@ class Chat(commands.Cog):
             or message.guild.self_role in message.role_mentions
         )
 
-    def _is_in(self, thread: discord.Thread) -> bool:
+    def _in_thread(self, thread: discord.Thread) -> bool:
         me = self._bot.user
         return thread.me is not None or (me is not None and thread.owner_id == me.id)
 
@@ -182,15 +189,17 @@ class Chat(commands.Cog):
     async def on_raw_message_edit(self, payload: discord.RawMessageUpdateEvent) -> None:
         text = self.text_of(payload.message)
         if text and payload.message.author != self._bot.user:
-            await self._conversations.edited(payload.message_id, self._manners.fitting(text))
+            await self._conversations.apply_edit(
+                payload.message_id, self._rate_limits.truncate_message(text)
+            )
 
     @commands.Cog.listener()
     async def on_raw_message_delete(self, payload: discord.RawMessageDeleteEvent) -> None:
-        await self._conversations.deleted([payload.message_id])
+        await self._conversations.apply_deletions([payload.message_id])
 
     @commands.Cog.listener()
     async def on_raw_bulk_message_delete(self, payload: discord.RawBulkMessageDeleteEvent) -> None:
-        await self._conversations.deleted(payload.message_ids)
+        await self._conversations.apply_deletions(payload.message_ids)
 
     # --- commands --------------------------------------------------------------------------------
 
@@ -199,15 +208,17 @@ class Chat(commands.Cog):
     async def chat(
         self,
         interaction: discord.Interaction[Gpt2Bot],
-        text: app_commands.Range[str, 1, MOST],
+        text: app_commands.Range[str, 1, MAX_CHAT_CHARS],
     ) -> None:
         begin_request()
-        if self._silence.holds(scope_here(interaction)):
-            raise Refusal(PAUSED)
-        self._manners.admit(interaction.user.id, interaction.guild_id, place(interaction))
-        self._manners.check_length(text)
+        if self._pauses.is_paused(scope_of_interaction(interaction)):
+            raise Refusal(PAUSED_NOTICE)
+        self._rate_limits.admit(
+            interaction.user.id, interaction.guild_id, channel_id_of(interaction)
+        )
+        self._rate_limits.check_length(text)
         await interaction.response.defer(thinking=True)
-        to_all(interaction)
+        use_server_language(interaction)
 
         async def first(content: str, *, view: discord.ui.View = MISSING) -> discord.Message:
             return await interaction.edit_original_response(content=content, view=view)
@@ -217,70 +228,70 @@ class Chat(commands.Cog):
 
         incoming = Incoming(
             asked_id=interaction.id,
-            channel_id=place(interaction),
-            scope=scope_here(interaction),
+            channel_id=channel_id_of(interaction),
+            scope=scope_of_interaction(interaction),
             asked_by=interaction.user.id,
-            text=lambda: text,
+            get_text=lambda: text,
         )
-        row = self._rows(interaction.id, quoted=True)
-        reply = LiveReply(first, more, prefix=question(text), rows=row)
+        row = self._reply_views(interaction.id, quoted=True)
+        reply = StreamingReply(first, more, prefix=quote_question(text), rows=row)
         try:
-            await self._answer_in_full(incoming, reply)
+            await self._answer_command(incoming, reply)
         except ReplyDeleted:
             log.info("the reply to /chat %s was deleted while it was written", interaction.id)
 
-    async def _answer_in_full(self, incoming: Incoming, reply: LiveReply) -> None:
+    async def _answer_command(self, incoming: Incoming, reply: StreamingReply) -> None:
         """What is shown already is never left as if it grew."""
         try:
             await self._conversations.answer(incoming, reply)
         except Exception as e:
-            if reply.empty or isinstance(e, (ReplyDeleted, *FAULTS)):
+            if reply.empty or isinstance(e, (ReplyDeleted, *DISCORD_ERRORS)):
                 raise
             if not is_expected(e):
                 log.exception("no reply to /chat %s", incoming.asked_id)
-            await reply.fail(sentence(e))
+            await reply.fail(error_message(e))
 
     @app_commands.command(description="Make me forget what was said in this channel so far")
     async def reset(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
         await interaction.response.defer()
-        to_all(interaction)
-        await self._conversations.reset(place(interaction))
+        use_server_language(interaction)
+        await self._conversations.reset(channel_id_of(interaction))
         text = say("Forgotten. We start afresh from here.")
         await interaction.edit_original_response(content=text)
 
     @app_commands.command(description="See exactly what the model would read now")
     async def context(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
         await interaction.response.defer(ephemeral=True)
-        scope = scope_here(interaction)
-        serving, rendered = await self._conversations.context(place(interaction), scope)
+        scope = scope_of_interaction(interaction)
+        serving, rendered = await self._conversations.context(channel_id_of(interaction), scope)
         if rendered is None:
             text = say("Nothing yet: this channel's context is empty.")
             await interaction.edit_original_response(content=text)
             return
-        first, *more = split(describe(serving.option.name, rendered))
+        first, *more = split_message(format_context(serving.option.name, rendered))
         await interaction.edit_original_response(content=first)
         for part in more:
             await interaction.followup.send(part, ephemeral=True)
 
     @channel.command(description="Answer every message in this channel")
-    @only(Rank.MANAGER)
+    @requires_rank(Rank.MANAGER)
     async def enable(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
         await self._set_enabled(interaction, enabled=True)
 
     @channel.command(description="Answer only mentions and replies in this channel")
-    @only(Rank.MANAGER)
+    @requires_rank(Rank.MANAGER)
     async def disable(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
         await self._set_enabled(interaction, enabled=False)
 
     async def _set_enabled(
         self, interaction: discord.Interaction[Gpt2Bot], *, enabled: bool
     ) -> None:
-        channel_id, guild_id = place(interaction), interaction.guild_id
+        channel_id, guild_id = channel_id_of(interaction), interaction.guild_id
         assert guild_id is not None  # the group is guild_only
         await self._store.set_channel_enabled(channel_id, guild_id, enabled)
         if enabled:
-            await note(self._store, interaction, "channel enable", f"<#{channel_id}>")
-            self._enabled.add(channel_id)
+            await record_audit(self._store, interaction, "channel enable", f"<#{channel_id}>")
+            self._enabled_channels.add(channel_id)
             text = say("I now answer every message in this channel.")
             if not self._bot.intents.message_content:
                 text = say(
@@ -289,13 +300,13 @@ class Chat(commands.Cog):
                     done=text,
                 )
         else:
-            await note(self._store, interaction, "channel disable", f"<#{channel_id}>")
-            self._enabled.discard(channel_id)
+            await record_audit(self._store, interaction, "channel disable", f"<#{channel_id}>")
+            self._enabled_channels.discard(channel_id)
             text = say("From now on I only answer mentions and replies in this channel.")
         await interaction.response.send_message(text, ephemeral=True)
 
 
-def scope_of(message: discord.Message) -> int:
+def scope_of_message(message: discord.Message) -> int:
     """The guild's id; in a direct message the author's."""
     return message.guild.id if message.guild else message.author.id
 
@@ -305,36 +316,36 @@ def _is_automatic(message: discord.Message) -> bool:
     return message.author.bot or message.webhook_id is not None or message.is_system()
 
 
-def _log_not_shown(message: discord.Message, fault: Exception) -> None:
+def _log_undeliverable(message: discord.Message, fault: Exception) -> None:
     """No permission (any more), an archived thread, or Discord is out of order for long."""
     channel = message.channel.id
     log.warning("no answer to %s can be shown in the channel %s: %s", message.id, channel, fault)
 
 
-def place(interaction: discord.Interaction[Gpt2Bot]) -> int:
+def channel_id_of(interaction: discord.Interaction[Gpt2Bot]) -> int:
     """The id of the channel that the interaction came from."""
     if interaction.channel_id is None:
         raise RuntimeError("Discord sent an interaction without a channel")
     return interaction.channel_id
 
 
-def describe(model: str, rendered: Rendered) -> str:
+def format_context(model: str, rendered: Rendered) -> str:
     """The prompt of `/context`, with its token counts, as a Discord message."""
-    counts = " + ".join(str(count) for count in rendered.counts)
+    counts = " + ".join(str(count) for count in rendered.token_counts)
     lines = [
         say(
             "**{model}** would read {messages} messages, {tokens} of at most {most} tokens "
             "({counts}, and the cue to answer):",
             model=model,
-            messages=len(rendered.kept),
-            tokens=rendered.total,
+            messages=len(rendered.messages),
+            tokens=rendered.total_tokens,
             most=rendered.budget,
             counts=counts,
         ),
         f"```\n{rendered.text.replace('```', 'ʼʼʼ')}\n```",
     ]
-    if rendered.dropped:
-        lines.append(say("{dropped} older messages did not fit.", dropped=rendered.dropped))
-    if rendered.shortened:
+    if rendered.num_dropped:
+        lines.append(say("{dropped} older messages did not fit.", dropped=rendered.num_dropped))
+    if rendered.truncated:
         lines.append(say("The newest message was too long: only its end is read."))
     return "\n".join(lines)

@@ -14,29 +14,35 @@ from discord.ext import commands
 from discord.utils import MISSING
 
 from bot.chat.manager import ConversationManager
-from bot.chat.pauses import PAUSED, Silence
-from bot.chat.rate_limit import Manners
-from bot.chat.replay import UNKNOWN, Replays
+from bot.chat.pauses import PAUSED_NOTICE, Pauses
+from bot.chat.rate_limit import RateLimits
+from bot.chat.replay import ORIGIN_UNKNOWN, Replayer
 from bot.discord_ui.client import Gpt2Bot
-from bot.discord_ui.cogs.chat import place as channel_of
-from bot.discord_ui.context import Press, Pressed, admit, pressed_message, scope_here
+from bot.discord_ui.cogs.chat import channel_id_of as channel_of
+from bot.discord_ui.context import (
+    BotInteraction,
+    PressedMessage,
+    pressed_message,
+    require_asker_or_manager,
+    scope_of_interaction,
+)
 from bot.discord_ui.embeds.origin import replay_embed, why_embed
-from bot.discord_ui.errors import Refusal, sentence
-from bot.discord_ui.locale import to_all
-from bot.discord_ui.permissions import Rank, rank
-from bot.discord_ui.reply import LiveReply, ReplyDeleted, Standing, question
-from bot.discord_ui.views.correction_form import BetterAnswer, noted
+from bot.discord_ui.errors import Refusal, error_message
+from bot.discord_ui.locale import use_server_language
+from bot.discord_ui.permissions import Rank, rank_of
+from bot.discord_ui.reply import ReplacedReply, ReplyDeleted, StreamingReply, quote_question
+from bot.discord_ui.views.correction_form import CorrectionForm, correction_confirmation
 from bot.discord_ui.views.reply_buttons import (
-    Place,
     ReplaySelect,
     ReplyButton,
+    ReplyLocation,
     StopButton,
-    place_of,
+    finished_view,
+    locate_reply,
     replay_view,
-    rows,
-    whole_row,
+    reply_views,
 )
-from bot.learning.corrections import Lesson, begin, keep
+from bot.learning.corrections import Correction, save_correction, start_correction
 from core.logging import begin_request
 from core.records import ReplyRecord
 from data.storage.store import Store
@@ -45,15 +51,15 @@ from i18n.reader import say
 
 log = logging.getLogger(__name__)
 
-NOT_MINE = phrase("That only works on what I said.")
-TAKEN_BACK = phrase("Taken back.")
-VOTED = {
+NOT_MY_MESSAGE = phrase("That only works on what I said.")
+VOTE_WITHDRAWN = phrase("Taken back.")
+VOTE_CONFIRMATIONS = {
     1: phrase("Noted: you like this reply.\n-# Press 👍 again to take that back."),
     -1: phrase(
         "Noted: you do not like this reply.\n"
         "-# Press 👎 again to take that back, or ✏️ to say what I should have answered."
     ),
-    0: TAKEN_BACK,
+    0: VOTE_WITHDRAWN,
 }
 
 
@@ -65,19 +71,19 @@ class Feedback(commands.Cog):
         bot: Gpt2Bot,
         store: Store,
         conversations: ConversationManager,
-        replays: Replays,
-        manners: Manners,
-        silence: Silence,
+        replays: Replayer,
+        manners: RateLimits,
+        silence: Pauses,
     ) -> None:
         self._bot = bot
         self._store = store
         self._conversations = conversations
         self._replays = replays
-        self._manners = manners
-        self._silence = silence
+        self._rate_limits = manners
+        self._pauses = silence
         self._menus = [
             app_commands.ContextMenu(name="Why this reply?", callback=self.why),
-            app_commands.ContextMenu(name="Better answer", callback=self.better_than),
+            app_commands.ContextMenu(name="Better answer", callback=self.suggest_better_answer),
         ]
 
     async def cog_load(self) -> None:
@@ -91,133 +97,145 @@ class Feedback(commands.Cog):
 
     # --- buttons ---------------------------------------------------------------------------------
 
-    async def up(self, press: Press, place: Place) -> None:
+    async def up(self, press: BotInteraction, place: ReplyLocation) -> None:
         """Somebody likes a reply."""
         await self._vote(press, place, 1)
 
-    async def down(self, press: Press, place: Place) -> None:
+    async def down(self, press: BotInteraction, place: ReplyLocation) -> None:
         """Somebody does not like a reply."""
         await self._vote(press, place, -1)
 
-    async def _vote(self, press: Press, place: Place, value: int) -> None:
+    async def _vote(self, press: BotInteraction, place: ReplyLocation, value: int) -> None:
         record = await self._record(press, place)
-        before = await self._store.rating(record.reply_id, press.user.id)
+        before = await self._store.rating_summary(record.reply_id, press.user.id)
         now = 0 if before.mine == value else value
         await self._store.rate(record.scope, record.reply_id, press.user.id, now)
-        await press.response.send_message(say(VOTED[now]), ephemeral=True)
+        await press.response.send_message(say(VOTE_CONFIRMATIONS[now]), ephemeral=True)
 
-    async def better(self, press: Press, place: Place) -> None:
+    async def better(self, press: BotInteraction, place: ReplyLocation) -> None:
         """Somebody knows a better answer than this reply."""
         await self._open_form(press, place.reply_id(pressed_message(press).id))
 
-    async def again(self, press: Press, place: Place) -> None:
+    async def again(self, press: BotInteraction, place: ReplyLocation) -> None:
         """Somebody wants another reply in the place of this one."""
         begin_request()
         record = await self._record(press, place)
-        admit(press, record.asked_by)
-        self._manners.admit(press.user.id, press.guild_id, channel_of(press))
+        require_asker_or_manager(press, record.asked_by)
+        self._rate_limits.admit(press.user.id, press.guild_id, channel_of(press))
         await press.response.defer()
-        to_all(press)
-        reply = await self._reply_over(press, place, record)
+        use_server_language(press)
+        reply = await self._replacement_reply(press, place, record)
         try:
-            await self._conversations.again(record, reply)
+            await self._conversations.regenerate(record, reply)
         except Refusal:
             raise
         except ReplyDeleted:
             log.info("the reply %d was deleted while it was made anew", record.reply_id)
         except Exception as e:
             with suppress(ReplyDeleted):
-                await reply.fail(sentence(e))
+                await reply.fail(error_message(e))
             raise
 
-    async def _reply_over(self, press: Press, place: Place, record: ReplyRecord) -> LiveReply:
+    async def _replacement_reply(
+        self, press: BotInteraction, place: ReplyLocation, record: ReplyRecord
+    ) -> StreamingReply:
         """A reply that takes the place of the recorded one."""
         message = pressed_message(press)
         stored = await self._store.messages([record.asked_id, record.reply_id])
         texts = {one.discord_id: one.message.content for one in stored}
         channel = self._bot.get_partial_messageable(record.channel_id)
-        before = [channel.get_partial_message(one) for one in place.before]
+        before = [channel.get_partial_message(one) for one in place.preceding_ids]
 
         async def more(content: str, *, view: discord.ui.View = MISSING) -> discord.Message:
             return await press.followup.send(content, view=view, wait=True)
 
-        return LiveReply(
+        return StreamingReply(
             more,
             more,
-            prefix=question(texts.get(record.asked_id, "")) if place.quoted else "",
-            rows=rows(record.asked_id, quoted=place.quoted),
-            standing=Standing(
-                messages=[*before, Pressed(press)],
+            prefix=quote_question(texts.get(record.asked_id, "")) if place.quoted else "",
+            rows=reply_views(record.asked_id, quoted=place.quoted),
+            standing=ReplacedReply(
+                messages=[*before, PressedMessage(press)],
                 parts=[*([None] * len(before)), message.content],
                 text=texts.get(record.reply_id, message.content),
             ),
         )
 
-    async def stop(self, press: Press, asked_id: int) -> None:
+    async def stop(self, press: BotInteraction, asked_id: int) -> None:
         """Somebody has read enough of a reply that grows."""
-        asker = self._conversations.asker(asked_id)
+        asker = self._conversations.asker_of(asked_id)
         if asker is None:
-            await self._tidy(press)
+            await self._fix_stale_buttons(press)
             return
-        admit(press, asker)
+        require_asker_or_manager(press, asker)
         await press.response.defer()
         self._conversations.stop(asked_id)
 
-    async def _tidy(self, press: Press) -> None:
+    async def _fix_stale_buttons(self, press: BotInteraction) -> None:
         """The reply ended, or the bot was killed while it grew: it gets the buttons it should
         have."""
-        to_all(press)
+        use_server_language(press)
         message = pressed_message(press)
         quoted = message.interaction_metadata is not None  # it answers /chat
-        known = await self._store.reply(message.id)
-        await press.response.edit_message(view=whole_row(quoted, ()) if known else None)
+        known = await self._store.reply_record(message.id)
+        await press.response.edit_message(view=finished_view(quoted, ()) if known else None)
 
-    async def _record(self, press: Press, place: Place) -> ReplyRecord:
-        record = await self._store.reply(place.reply_id(pressed_message(press).id))
+    async def _record(self, press: BotInteraction, place: ReplyLocation) -> ReplyRecord:
+        record = await self._store.reply_record(place.reply_id(pressed_message(press).id))
         if record is None or record.channel_id != press.channel_id:
-            raise Refusal(UNKNOWN)
+            raise Refusal(ORIGIN_UNKNOWN)
         return record
 
     # --- better answers --------------------------------------------------------------------------
 
-    async def better_than(self, interaction: Press, message: discord.Message) -> None:
+    async def suggest_better_answer(
+        self, interaction: BotInteraction, message: discord.Message
+    ) -> None:
         """The message command "Better answer"."""
         await self._open_form(interaction, self._reply_id(message))
 
     def _reply_id(self, message: discord.Message) -> int:
         if message.author != self._bot.user:
-            raise Refusal(NOT_MINE)
-        return place_of(message).reply_id(message.id)
+            raise Refusal(NOT_MY_MESSAGE)
+        return locate_reply(message).reply_id(message.id)
 
-    async def _open_form(self, interaction: Press, reply_id: int) -> None:
-        lesson = await begin(self._store, scope_here(interaction), reply_id, interaction.user.id)
-        await interaction.response.send_modal(BetterAnswer(lesson, self.learn))
+    async def _open_form(self, interaction: BotInteraction, reply_id: int) -> None:
+        lesson = await start_correction(
+            self._store, scope_of_interaction(interaction), reply_id, interaction.user.id
+        )
+        await interaction.response.send_modal(CorrectionForm(lesson, self.submit_correction))
 
-    async def learn(self, interaction: Press, lesson: Lesson, asked: str, answer: str) -> None:
+    async def submit_correction(
+        self, interaction: BotInteraction, lesson: Correction, asked: str, answer: str
+    ) -> None:
         """A form was sent."""
         in_server = interaction.guild_id is not None
-        approved = rank(interaction) >= Rank.MANAGER or not in_server
-        example = await keep(self._store, lesson, asked, answer, approved=approved)
-        await interaction.response.send_message(noted(example, in_server=in_server), ephemeral=True)
+        approved = rank_of(interaction) >= Rank.MANAGER or not in_server
+        example = await save_correction(self._store, lesson, asked, answer, approved=approved)
+        await interaction.response.send_message(
+            correction_confirmation(example, in_server=in_server), ephemeral=True
+        )
 
     # --- where it comes from ---------------------------------------------------------------------
 
-    async def why(self, interaction: Press, message: discord.Message) -> None:
+    async def why(self, interaction: BotInteraction, message: discord.Message) -> None:
         """The message command "Why this reply?"."""
         reply_id = self._reply_id(message)
         await interaction.response.defer(ephemeral=True)
         origin = await self._replays.origin(reply_id, channel_of(interaction))
         embed = why_embed(origin, model_exists=self._replays.exists(origin.record))
-        choices = self._replays.choices(origin, manager=rank(interaction) >= Rank.MANAGER)
+        choices = self._replays.choices(origin, manager=rank_of(interaction) >= Rank.MANAGER)
         view = replay_view(reply_id, choices) if choices else None
         await interaction.edit_original_response(embed=embed, view=view)
 
-    async def replay(self, interaction: Press, reply_id: int, name: str) -> None:
+    async def replay(self, interaction: BotInteraction, reply_id: int, name: str) -> None:
         """Somebody chose a model to replay a reply on."""
-        if self._silence.holds(scope_here(interaction)):
-            raise Refusal(PAUSED)
-        self._manners.admit(interaction.user.id, interaction.guild_id, channel_of(interaction))
+        if self._pauses.is_paused(scope_of_interaction(interaction)):
+            raise Refusal(PAUSED_NOTICE)
+        self._rate_limits.admit(interaction.user.id, interaction.guild_id, channel_of(interaction))
         await interaction.response.defer(ephemeral=True, thinking=True)
         origin = await self._replays.origin(reply_id, channel_of(interaction))
-        reply = await self._replays.replay(origin, name, manager=rank(interaction) >= Rank.MANAGER)
+        reply = await self._replays.replay(
+            origin, name, manager=rank_of(interaction) >= Rank.MANAGER
+        )
         await interaction.edit_original_response(embed=replay_embed(origin, name, reply))

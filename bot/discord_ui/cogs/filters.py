@@ -11,25 +11,25 @@ import discord
 from discord import app_commands
 from discord.ext import commands
 
-from bot.chat.filters import LONGEST, Filters
-from bot.discord_ui.audit import note
+from bot.chat.filters import MAX_FILTER_CHARS, Filters
+from bot.discord_ui.audit import record_audit
 from bot.discord_ui.client import Gpt2Bot
-from bot.discord_ui.cogs.models import choices, scope_of
-from bot.discord_ui.embeds.evaluation import quoted
-from bot.discord_ui.permissions import Rank, only
-from bot.discord_ui.reply import split
+from bot.discord_ui.cogs.models import autocomplete_choices, require_guild_scope
+from bot.discord_ui.embeds.evaluation import quote_safely
+from bot.discord_ui.permissions import Rank, requires_rank
+from bot.discord_ui.reply import split_message
 from core.records import Filter, FilterKind
 from data.storage.store import Store
-from i18n.phrase import Phrase, phrase, together
+from i18n.phrase import Phrase, join_phrases, phrase
 from i18n.reader import say
 
 Kind = Literal["word", "pattern"]
-Text = app_commands.Range[str, 1, LONGEST]
+Text = app_commands.Range[str, 1, MAX_FILTER_CHARS]
 
-NONE = phrase("There is no filter in this server yet: `/filter add` makes one.")
-OPERATOR = phrase("-# The operator may have forbidden more words, in all servers.")
-KINDS = {FilterKind.WORD: phrase("word"), FilterKind.PATTERN: phrase("pattern")}
-SHOWN = 2 * LONGEST
+NO_FILTERS = phrase("There is no filter in this server yet: `/filter add` makes one.")
+OPERATOR_WORDS_NOTE = phrase("-# The operator may have forbidden more words, in all servers.")
+KIND_LABELS = {FilterKind.WORD: phrase("word"), FilterKind.PATTERN: phrase("pattern")}
+MAX_SHOWN_CHARS = 2 * MAX_FILTER_CHARS
 """Characters of a filter that are repeated: all of them, with what makes markup harmless."""
 
 
@@ -51,61 +51,67 @@ class FilterCommands(commands.Cog):
     @app_commands.describe(
         kind="A whole word, or a regular expression", text="The word or the pattern"
     )
-    @only(Rank.MANAGER)
+    @requires_rank(Rank.MANAGER)
     async def add(self, interaction: discord.Interaction[Gpt2Bot], kind: Kind, text: Text) -> None:
-        scope, one = scope_of(interaction), Filter(FilterKind(kind), text.strip())
+        scope, one = require_guild_scope(interaction), Filter(FilterKind(kind), text.strip())
         await interaction.response.defer(ephemeral=True)
         if await self._filters.add(scope, one, interaction.user.id):
-            await note(self._store, interaction, "filter add", detail(one))
-            said = say("From my next reply on I do not say the {filter} here.", filter=shown(one))
+            await record_audit(self._store, interaction, "filter add", audit_detail(one))
+            said = say(
+                "From my next reply on I do not say the {filter} here.", filter=describe_filter(one)
+            )
         else:
-            said = say("The {filter} is forbidden here already.", filter=shown(one))
+            said = say("The {filter} is forbidden here already.", filter=describe_filter(one))
         await interaction.edit_original_response(content=said)
 
     @filter.command(description="Allow me a word or a pattern again")
     @app_commands.describe(kind="Of which kind it is", text="One of /filter list")
-    @only(Rank.MANAGER)
+    @requires_rank(Rank.MANAGER)
     async def remove(
         self, interaction: discord.Interaction[Gpt2Bot], kind: Kind, text: Text
     ) -> None:
-        scope, one = scope_of(interaction), Filter(FilterKind(kind), text.strip())
+        scope, one = require_guild_scope(interaction), Filter(FilterKind(kind), text.strip())
         await interaction.response.defer(ephemeral=True)
         if await self._filters.remove(scope, one):
-            await note(self._store, interaction, "filter remove", detail(one))
-            said = say("I may say the {filter} again.", filter=shown(one))
+            await record_audit(self._store, interaction, "filter remove", audit_detail(one))
+            said = say("I may say the {filter} again.", filter=describe_filter(one))
         else:
             said = say(
                 "There is no filter with the {filter} here; `/filter list` shows all.",
-                filter=shown(one),
+                filter=describe_filter(one),
             )
         await interaction.edit_original_response(content=said)
 
     @filter.command(name="list", description="See what I must not say in this server")
-    @only(Rank.MANAGER)
+    @requires_rank(Rank.MANAGER)
     async def list_filters(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
         await interaction.response.defer(ephemeral=True)
-        there = await self._store.filters(scope_of(interaction))
-        lines = [f"- {say(shown(one))}" for one in there] or [say(NONE)]
-        first, *more = split("\n".join([*lines, say(OPERATOR)]))
+        there = await self._store.filters(require_guild_scope(interaction))
+        lines = [f"- {say(describe_filter(one))}" for one in there] or [say(NO_FILTERS)]
+        first, *more = split_message("\n".join([*lines, say(OPERATOR_WORDS_NOTE)]))
         await interaction.edit_original_response(content=first)
         for part in more:
             await interaction.followup.send(part, ephemeral=True)
 
     @remove.autocomplete("text")
-    @only(Rank.MANAGER)
+    @requires_rank(Rank.MANAGER)
     async def complete_text(
         self, interaction: discord.Interaction[Gpt2Bot], current: str
     ) -> list[app_commands.Choice[str]]:
-        there = await self._store.filters(scope_of(interaction))
+        there = await self._store.filters(require_guild_scope(interaction))
         kind = interaction.namespace.kind
-        return choices([one.pattern for one in there if one.kind == kind], current)
+        return autocomplete_choices([one.pattern for one in there if one.kind == kind], current)
 
 
-def detail(one: Filter) -> Phrase:
+def audit_detail(one: Filter) -> Phrase:
     """A filter as the audit has it."""
-    return together([KINDS[one.kind], one.pattern])
+    return join_phrases([KIND_LABELS[one.kind], one.pattern])
 
 
-def shown(one: Filter) -> Phrase:
+def describe_filter(one: Filter) -> Phrase:
     """A filter in a sentence."""
-    return phrase("{kind} “{text}”", kind=KINDS[one.kind], text=quoted(one.pattern, SHOWN))
+    return phrase(
+        "{kind} “{text}”",
+        kind=KIND_LABELS[one.kind],
+        text=quote_safely(one.pattern, MAX_SHOWN_CHARS),
+    )

@@ -10,22 +10,27 @@ import discord
 from discord import app_commands
 from discord.ext import commands
 
-from bot.chat.model_router import ModelSwitch
-from bot.discord_ui.audit import note
-from bot.discord_ui.client import Gpt2Bot, TellsFailure
-from bot.discord_ui.context import scope_here
-from bot.discord_ui.embeds.model import checkpoint_embed, megabytes, registry_embed, summary
+from bot.chat.model_router import ModelRouter
+from bot.discord_ui.audit import record_audit
+from bot.discord_ui.client import Gpt2Bot, ReportsFailure
+from bot.discord_ui.context import scope_of_interaction
+from bot.discord_ui.embeds.model import (
+    checkpoint_embed,
+    format_megabytes,
+    model_summary,
+    registry_embed,
+)
 from bot.discord_ui.embeds.style import BLURPLE
-from bot.discord_ui.locale import to_all
-from bot.discord_ui.permissions import Rank, only, rank, require
+from bot.discord_ui.locale import use_server_language
+from bot.discord_ui.permissions import Rank, rank_of, require_rank, requires_rank
 from data.storage.store import Store
 from i18n.phrase import phrase
 from i18n.reader import say
-from model.registry import find
+from model.registry import find_option
 from model.worker.client import WorkerClient
-from model.worker.messages import ModelFacts
-from training.checkpoint_retention import CheckpointShelf
-from training.checkpoints import read_manifest, read_report, size
+from model.worker.messages import ModelInfo
+from training.checkpoint_retention import CheckpointRetention
+from training.checkpoints import folder_bytes, read_manifest, read_report
 
 
 class Models(commands.Cog):
@@ -37,10 +42,10 @@ class Models(commands.Cog):
 
     def __init__(
         self,
-        models: ModelSwitch,
+        models: ModelRouter,
         worker: WorkerClient,
         version: str,
-        shelf: CheckpointShelf,
+        shelf: CheckpointRetention,
         store: Store,
     ) -> None:
         self._store = store
@@ -51,8 +56,8 @@ class Models(commands.Cog):
 
     @model.command(name="list", description="See the models that this server can use")
     async def list_models(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
-        scope = scope_of(interaction)
-        to_all(interaction)
+        scope = require_guild_scope(interaction)
+        use_server_language(interaction)
         active = await self._models.active(scope)
         embed = discord.Embed(title=say("Models"), colour=BLURPLE)
         options = self._models.options(scope)
@@ -60,7 +65,7 @@ class Models(commands.Cog):
             name = option.name
             if name == active.name:
                 name = say("{model} · in use", model=name)
-            embed.add_field(name=name, value=summary(option), inline=False)
+            embed.add_field(name=name, value=model_summary(option), inline=False)
         embed.set_footer(
             text=say(
                 "/model info shows where one comes from. A manager switches with /model use, "
@@ -72,20 +77,20 @@ class Models(commands.Cog):
 
     @model.command(description="Choose the model that answers in this server")
     @app_commands.describe(name="One of /model list")
-    @only(Rank.MANAGER)
+    @requires_rank(Rank.MANAGER)
     async def use(self, interaction: discord.Interaction[Gpt2Bot], name: str) -> None:
         await interaction.response.defer(ephemeral=True)
-        option = await self._models.use(scope_of(interaction), name)
-        await note(self._store, interaction, "model use", option.name)
+        option = await self._models.use(require_guild_scope(interaction), name)
+        await record_audit(self._store, interaction, "model use", option.name)
         text = say("**{model}** answers from now on.", model=option.name)
         await interaction.edit_original_response(content=text)
 
     @model.command(description="Go back to the model that answered here before")
-    @only(Rank.MANAGER)
+    @requires_rank(Rank.MANAGER)
     async def rollback(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
         await interaction.response.defer(ephemeral=True)
-        option = await self._models.rollback(scope_of(interaction))
-        await note(
+        option = await self._models.rollback(require_guild_scope(interaction))
+        await record_audit(
             self._store, interaction, "model rollback", phrase("to {model}", model=option.name)
         )
         text = say("Back to **{model}**: it answers from now on.", model=option.name)
@@ -95,26 +100,28 @@ class Models(commands.Cog):
     @app_commands.describe(name="One of /model list")
     async def info(self, interaction: discord.Interaction[Gpt2Bot], name: str) -> None:
         await interaction.response.defer(thinking=True)
-        to_all(interaction)
-        option = find(self._models.options(scope_of(interaction)), name)
+        use_server_language(interaction)
+        option = find_option(self._models.options(require_guild_scope(interaction)), name)
         if self._models.is_checkpoint(option):
-            embed = await asyncio.to_thread(card, Path(option.source))
+            embed = await asyncio.to_thread(load_checkpoint_card, Path(option.source))
         else:
             embed = registry_embed(option)
         await interaction.edit_original_response(embed=embed)
 
     @model.command(description="Remove a checkpoint for good")
     @app_commands.describe(name="A checkpoint that is not in use")
-    @only(Rank.MANAGER)
+    @requires_rank(Rank.MANAGER)
     async def delete(self, interaction: discord.Interaction[Gpt2Bot], name: str) -> None:
         await interaction.response.defer(ephemeral=True)
-        scope = scope_of(interaction)
-        taken = await asyncio.to_thread(size, await self._shelf.unused(scope, name))
+        scope = require_guild_scope(interaction)
+        taken = await asyncio.to_thread(
+            folder_bytes, await self._shelf.removable_folder(scope, name)
+        )
         await interaction.edit_original_response(
             content=say(
                 "Delete **{model}** ({size})? It cannot be brought back.",
                 model=name,
-                size=megabytes(taken),
+                size=format_megabytes(taken),
             ),
             view=DeleteView(self._store, self._shelf, scope, name),
         )
@@ -124,21 +131,21 @@ class Models(commands.Cog):
     async def complete_name(
         self, interaction: discord.Interaction[Gpt2Bot], current: str
     ) -> list[app_commands.Choice[str]]:
-        options = reversed(self._models.options(scope_of(interaction)))
-        return choices([option.name for option in options], current)
+        options = reversed(self._models.options(require_guild_scope(interaction)))
+        return autocomplete_choices([option.name for option in options], current)
 
     @delete.autocomplete("name")
     async def complete_checkpoint(
         self, interaction: discord.Interaction[Gpt2Bot], current: str
     ) -> list[app_commands.Choice[str]]:
-        scope = scope_of(interaction)
+        scope = require_guild_scope(interaction)
         active = await self._models.active(scope)
         own = [one for one in self._models.options(scope) if self._models.is_checkpoint(one)]
-        return choices([option.name for option in own if option != active], current)
+        return autocomplete_choices([option.name for option in own if option != active], current)
 
     @app_commands.command(description="Which model runs, on what, and what you can ask of me")
     async def about(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
-        active = await self._models.active(scope_here(interaction))
+        active = await self._models.active(scope_of_interaction(interaction))
         embed = discord.Embed(
             title=f"gpt2-discord-bot {self._version}",
             colour=BLURPLE,
@@ -153,20 +160,22 @@ class Models(commands.Cog):
         model = active.name if facts else say("{model}, not loaded", model=active.name)
         embed.add_field(name=say("Model here"), value=model)
         if facts:
-            for name, value in details(facts):
+            for name, value in model_fact_fields(facts):
                 embed.add_field(name=name, value=value)
         ready = self._worker.ready
         embed.add_field(name=say("Device"), value=ready.device if ready else say("starting"))
-        embed.add_field(name=say("Gateway"), value=latency(interaction.client))
-        if self._store.trouble and rank(interaction) >= Rank.MANAGER:
-            embed.add_field(name=say("Database"), value=say(self._store.trouble), inline=False)
+        embed.add_field(name=say("Gateway"), value=format_latency(interaction.client))
+        if self._store.health_warning and rank_of(interaction) >= Rank.MANAGER:
+            embed.add_field(
+                name=say("Database"), value=say(self._store.health_warning), inline=False
+            )
         await interaction.response.send_message(embed=embed, ephemeral=True)
 
 
-class DeleteView(TellsFailure, discord.ui.View):
+class DeleteView(ReportsFailure, discord.ui.View):
     """Delete and Keep under the question; only its caller sees it."""
 
-    def __init__(self, store: Store, shelf: CheckpointShelf, scope: int, name: str) -> None:
+    def __init__(self, store: Store, shelf: CheckpointRetention, scope: int, name: str) -> None:
         super().__init__(timeout=600)
         self._store = store
         self._shelf = shelf
@@ -179,10 +188,10 @@ class DeleteView(TellsFailure, discord.ui.View):
         self, interaction: discord.Interaction[Gpt2Bot], _: discord.ui.Button[DeleteView]
     ) -> None:
         self.stop()
-        require(interaction, Rank.MANAGER)
+        require_rank(interaction, Rank.MANAGER)
         await interaction.response.defer()
         await self._shelf.delete(self._scope, self._name)
-        await note(self._store, interaction, "model delete", self._name)
+        await record_audit(self._store, interaction, "model delete", self._name)
         text = say("**{model}** is gone.", model=self._name)
         await interaction.edit_original_response(content=text, view=None)
 
@@ -195,14 +204,14 @@ class DeleteView(TellsFailure, discord.ui.View):
         await interaction.response.edit_message(content=text, view=None)
 
 
-def scope_of(interaction: discord.Interaction[Gpt2Bot]) -> int:
+def require_guild_scope(interaction: discord.Interaction[Gpt2Bot]) -> int:
     """The guild's id; these commands are guild_only."""
     if interaction.guild_id is None:
         raise app_commands.NoPrivateMessage
     return interaction.guild_id
 
 
-def choices(names: Iterable[str], current: str) -> list[app_commands.Choice[str]]:
+def autocomplete_choices(names: Iterable[str], current: str) -> list[app_commands.Choice[str]]:
     """What autocomplete offers: the names with `current` in them, that very name first."""
     typed = current.casefold()
     found = [name for name in names if typed in name.casefold()]
@@ -210,12 +219,12 @@ def choices(names: Iterable[str], current: str) -> list[app_commands.Choice[str]
     return [app_commands.Choice(name=name, value=name) for name in found[:25]]
 
 
-def card(folder: Path) -> discord.Embed:
+def load_checkpoint_card(folder: Path) -> discord.Embed:
     """What the files of a checkpoint say of it (blocking)."""
-    return checkpoint_embed(read_manifest(folder), read_report(folder), size(folder))
+    return checkpoint_embed(read_manifest(folder), read_report(folder), folder_bytes(folder))
 
 
-def details(facts: ModelFacts) -> list[tuple[str, str]]:
+def model_fact_fields(facts: ModelInfo) -> list[tuple[str, str]]:
     """The handshake's facts of a loaded model, as field names and values."""
     return [
         (say("Parameters"), f"{facts.parameters:,}"),
@@ -225,7 +234,7 @@ def details(facts: ModelFacts) -> list[tuple[str, str]]:
     ]
 
 
-def latency(bot: Gpt2Bot) -> str:
+def format_latency(bot: Gpt2Bot) -> str:
     """The gateway's heartbeat as a person reads it (NaN before the first one)."""
     known = bot.latency == bot.latency
     return f"{bot.latency * 1000:.0f} ms" if known else say("no heartbeat yet")

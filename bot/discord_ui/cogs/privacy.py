@@ -14,30 +14,30 @@ import discord
 from discord import app_commands
 from discord.ext import commands
 
-from bot.discord_ui.audit import note
-from bot.discord_ui.client import Gpt2Bot, TellsFailure
-from bot.discord_ui.cogs.models import scope_of
-from bot.discord_ui.cogs.training import admit
+from bot.discord_ui.audit import record_audit
+from bot.discord_ui.client import Gpt2Bot, ReportsFailure
+from bot.discord_ui.cogs.models import require_guild_scope
+from bot.discord_ui.cogs.training import defer_for_administrator
 from bot.discord_ui.embeds.privacy import (
+    ERASURE_QUESTION,
+    ERASURE_STARTED,
+    ERASURE_UNFINISHED,
+    EXPORT_TOO_LARGE,
     EXPORTED,
-    FORGET_QUESTION,
-    FORGETTING,
-    NOT_YET,
-    TOO_LARGE,
-    Kept,
-    forgotten_text,
-    packed,
+    PrivacySummary,
+    erasure_text,
+    pack_export,
     show_text,
     withdrawn_text,
 )
-from bot.discord_ui.errors import is_expected, sentence
-from bot.discord_ui.http_errors import FAULTS
-from bot.discord_ui.locale import to_all, to_member
-from bot.discord_ui.views.clean_retrain import CleanButton
-from bot.learning.consent import CONSENT_TEXT, CONSENT_VERSION, NOT_SWITCHED_ON
-from bot.learning.erasure import Forgetting
+from bot.discord_ui.errors import error_message, is_expected
+from bot.discord_ui.http_errors import DISCORD_ERRORS
+from bot.discord_ui.locale import use_member_language, use_server_language
+from bot.discord_ui.views.clean_retrain import CleanRetrainButton
+from bot.learning.consent import CHAT_LEARNING_OFF, CONSENT_TEXT, CONSENT_VERSION
+from bot.learning.erasure import Erasure
 from bot.learning.retraining import CleanRetrains
-from core.tasks import Tasks
+from core.tasks import BackgroundTasks
 from data.storage.store import Store
 from i18n.phrase import Phrase, phrase
 from i18n.reader import say
@@ -49,8 +49,12 @@ NOTHING_LEFT = phrase(
     "Nothing is left to learn: there are no other examples. `/model use` chooses a model that "
     "learned nothing here."
 )
-STARTED = phrase("A training without it has started; its progress is shown in this channel.")
-LATER = phrase("Not now. `/retrain` does it at any time: it learns only what is still there.")
+CLEAN_RETRAIN_STARTED = phrase(
+    "A training without it has started; its progress is shown in this channel."
+)
+CLEAN_RETRAIN_POSTPONED = phrase(
+    "Not now. `/retrain` does it at any time: it learns only what is still there."
+)
 
 
 class Privacy(commands.Cog):
@@ -64,23 +68,23 @@ class Privacy(commands.Cog):
         self,
         bot: Gpt2Bot,
         store: Store,
-        forgetting: Forgetting,
+        forgetting: Erasure,
         retrains: CleanRetrains,
-        tasks: Tasks,
+        tasks: BackgroundTasks,
         *,
         learn_from_chat: bool,
         retention_days: int,
     ) -> None:
         self._bot = bot
         self._store = store
-        self._forgetting = forgetting
-        self._retrains = retrains
+        self._erasure = forgetting
+        self._clean_retrains = retrains
         self._tasks = tasks
         self._learn_from_chat = learn_from_chat
-        self._days = retention_days
+        self._retention_days = retention_days
 
     async def cog_load(self) -> None:
-        self._bot.add_dynamic_items(CleanButton)
+        self._bot.add_dynamic_items(CleanRetrainButton)
 
     # --- commands --------------------------------------------------------------------------------
 
@@ -88,23 +92,23 @@ class Privacy(commands.Cog):
     async def show(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
         await interaction.response.defer(ephemeral=True)
         user, guild = interaction.user.id, interaction.guild_id
-        kept = Kept(
-            here=await self._store.summary_of(user, guild or user),
-            everywhere=await self._store.summary_of(user),
-            days=self._days,
+        kept = PrivacySummary(
+            here=await self._store.member_summary(user, guild or user),
+            everywhere=await self._store.member_summary(user),
+            retention_days=self._retention_days,
             learn_from_chat=self._learn_from_chat,
-            checkpoints=await self._forgetting.checkpoints(user, guild) if guild else None,
-            forgetting=await self._forgetting.under_way(user),
+            checkpoints=await self._erasure.checkpoints_trained_on(user, guild) if guild else None,
+            erasure_pending=await self._erasure.is_pending(user),
         )
         await interaction.edit_original_response(content=show_text(kept))
 
     @privacy.command(description="Get all that I keep about you, as a file")
     async def export(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
         await interaction.response.defer(ephemeral=True)
-        export = await self._store.export_of(interaction.user.id)
-        pack = await asyncio.to_thread(packed, export, interaction.filesize_limit)
+        export = await self._store.export_member(interaction.user.id)
+        pack = await asyncio.to_thread(pack_export, export, interaction.filesize_limit)
         if pack is None:
-            await interaction.edit_original_response(content=say(TOO_LARGE))
+            await interaction.edit_original_response(content=say(EXPORT_TOO_LARGE))
             return
         name, content = pack
         file = discord.File(io.BytesIO(content), filename=name)
@@ -112,25 +116,27 @@ class Privacy(commands.Cog):
 
     @privacy.command(description="Erase all that I keep about you, in all servers")
     async def forget(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
-        view = Question(say("Forget me"), say("Cancel"), self._forget, say("Nothing was erased."))
-        await interaction.response.send_message(say(FORGET_QUESTION), view=view, ephemeral=True)
+        view = ConfirmView(
+            say("Forget me"), say("Cancel"), self._start_erasure, say("Nothing was erased.")
+        )
+        await interaction.response.send_message(say(ERASURE_QUESTION), view=view, ephemeral=True)
 
-    async def _forget(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
-        await interaction.response.edit_message(content=say(FORGETTING), view=None)
-        self._tasks.spawn(self._forget_and_tell(interaction), name="forget a member")
+    async def _start_erasure(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
+        await interaction.response.edit_message(content=say(ERASURE_STARTED), view=None)
+        self._tasks.spawn(self._erase_and_report(interaction), name="forget a member")
 
-    async def _forget_and_tell(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
+    async def _erase_and_report(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
         user = interaction.user.id
         try:
-            text = forgotten_text(await self._forgetting.forget(user), self._server_name)
-            if await self._forgetting.under_way(user):  # another program reads the database
-                text = f"{text}\n{say(NOT_YET)}"
+            text = erasure_text(await self._erasure.erase_member(user), self._server_name)
+            if await self._erasure.is_pending(user):  # another program reads the database
+                text = f"{text}\n{say(ERASURE_UNFINISHED)}"
         except Exception as e:  # the member must hear of it
-            text = f"{sentence(e)} {say(NOT_YET)}"
+            text = f"{error_message(e)} {say(ERASURE_UNFINISHED)}"
             log.error("a forgetting broke off", exc_info=None if is_expected(e) else e)
         try:
             await interaction.edit_original_response(content=text)
-        except FAULTS as e:
+        except DISCORD_ERRORS as e:
             log.info("the end of a forgetting came too late to be told: %s", e)
 
     def _server_name(self, scope: int) -> str:
@@ -139,21 +145,23 @@ class Privacy(commands.Cog):
 
     @privacy.command(name="opt-in", description="Let me learn from what you say to me here")
     async def opt_in(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
-        scope = scope_of(interaction)
+        scope = require_guild_scope(interaction)
         if not self._learn_from_chat:
-            await interaction.response.send_message(say(NOT_SWITCHED_ON), ephemeral=True)
+            await interaction.response.send_message(say(CHAT_LEARNING_OFF), ephemeral=True)
             return
-        consent = await self._store.consent(scope, interaction.user.id)
+        consent = await self._store.active_consent(scope, interaction.user.id)
         if consent and consent.version >= CONSENT_VERSION:
             text = say("You have agreed already. `/privacy opt-out` withdraws it.")
             await interaction.response.send_message(text, ephemeral=True)
             return
         declined = say("Fine: I learn nothing from what you say.")
-        view = Question(say("I agree"), say("No"), self._agree, declined)
+        view = ConfirmView(say("I agree"), say("No"), self._agree, declined)
         await interaction.response.send_message(say(CONSENT_TEXT), view=view, ephemeral=True)
 
     async def _agree(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
-        await self._store.opt_in(scope_of(interaction), interaction.user.id, CONSENT_VERSION)
+        await self._store.opt_in(
+            require_guild_scope(interaction), interaction.user.id, CONSENT_VERSION
+        )
         text = say("Thank you. `/privacy opt-out` withdraws it at any time.")
         await interaction.response.edit_message(content=text, view=None)
 
@@ -161,7 +169,7 @@ class Privacy(commands.Cog):
     async def opt_out(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
         await interaction.response.defer(ephemeral=True)
         scope = interaction.guild_id
-        withdrawal = await self._forgetting.withdraw(interaction.user.id, scope)
+        withdrawal = await self._erasure.withdraw_consent(interaction.user.id, scope)
         where = phrase("in this server") if scope else phrase("in any server")
         await interaction.edit_original_response(content=withdrawn_text(withdrawal, where))
 
@@ -169,66 +177,66 @@ class Privacy(commands.Cog):
 
     async def retrain(self, interaction: discord.Interaction[Gpt2Bot], job_id: int) -> None:
         """Somebody pressed "Retrain without it"."""
-        await admit(interaction)
-        scope = scope_of(interaction)
+        await defer_for_administrator(interaction)
+        scope = require_guild_scope(interaction)
         channel = interaction.channel_id or scope
         try:
-            await self._retrains.start(
+            await self._clean_retrains.start(
                 job_id,
                 scope=scope,
                 requested_by=interaction.user.id,
                 channel_id=channel,
-                language=self._bot.languages.of_server(interaction.guild),
+                language=self._bot.languages.for_server(interaction.guild),
             )
         except EmptyDataset:
             await interaction.edit_original_response(content=say(NOTHING_LEFT))
             return
-        await note(self._store, interaction, "clean retrain start", _after(job_id))
-        await settled(interaction, STARTED)
+        await record_audit(self._store, interaction, "clean retrain start", _after_job(job_id))
+        await close_prompt(interaction, CLEAN_RETRAIN_STARTED)
 
     async def later(self, interaction: discord.Interaction[Gpt2Bot], job_id: int) -> None:
         """Somebody pressed "Not now"."""
-        await admit(interaction)
-        await note(self._store, interaction, "clean retrain later", _after(job_id))
-        await settled(interaction, LATER)
+        await defer_for_administrator(interaction)
+        await record_audit(self._store, interaction, "clean retrain later", _after_job(job_id))
+        await close_prompt(interaction, CLEAN_RETRAIN_POSTPONED)
 
 
-def _after(job_id: int) -> Phrase:
+def _after_job(job_id: int) -> Phrase:
     return phrase("after job {job}", job=job_id)
 
 
-async def settled(interaction: discord.Interaction[Gpt2Bot], answer: Phrase) -> None:
+async def close_prompt(interaction: discord.Interaction[Gpt2Bot], answer: Phrase) -> None:
     """Answer an administrator, and take the buttons from the question, which all can see."""
     await interaction.edit_original_response(content=say(answer))
     if (question := interaction.message) is not None:
-        to_all(interaction)
+        use_server_language(interaction)
         content = f"{question.content}\n-# {say(answer)}"
-        to_member(interaction)
+        use_member_language(interaction)
         await question.edit(content=content, view=None)
 
 
-Then = Callable[[discord.Interaction[Gpt2Bot]], Awaitable[None]]
+OnAccept = Callable[[discord.Interaction[Gpt2Bot]], Awaitable[None]]
 
 
-class Question(TellsFailure, discord.ui.View):
+class ConfirmView(ReportsFailure, discord.ui.View):
     """Two buttons under a question that only its caller sees; `then` answers the first one."""
 
-    def __init__(self, yes: str, no: str, then: Then, declined: str) -> None:
+    def __init__(self, yes: str, no: str, then: OnAccept, declined: str) -> None:
         super().__init__(timeout=600)
-        self._then = then
+        self._on_accept = then
         self._declined = declined
         self.accept.label, self.decline.label = yes, no
 
     @discord.ui.button(style=discord.ButtonStyle.primary)
     async def accept(
-        self, interaction: discord.Interaction[Gpt2Bot], _: discord.ui.Button[Question]
+        self, interaction: discord.Interaction[Gpt2Bot], _: discord.ui.Button[ConfirmView]
     ) -> None:
         self.stop()
-        await self._then(interaction)
+        await self._on_accept(interaction)
 
     @discord.ui.button(style=discord.ButtonStyle.secondary)
     async def decline(
-        self, interaction: discord.Interaction[Gpt2Bot], _: discord.ui.Button[Question]
+        self, interaction: discord.Interaction[Gpt2Bot], _: discord.ui.Button[ConfirmView]
     ) -> None:
         self.stop()
         await interaction.response.edit_message(content=self._declined, view=None)

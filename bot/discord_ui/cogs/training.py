@@ -12,23 +12,23 @@ import discord
 from discord import app_commands
 from discord.ext import commands
 
-from bot.chat.model_router import ModelSwitch
-from bot.discord_ui.audit import note
-from bot.discord_ui.client import Gpt2Bot, TellsFailure
-from bot.discord_ui.cogs.models import choices, scope_of
-from bot.discord_ui.embeds.plan import Plan, examples_text, plan_embed
+from bot.chat.model_router import ModelRouter
+from bot.discord_ui.audit import record_audit
+from bot.discord_ui.client import Gpt2Bot, ReportsFailure
+from bot.discord_ui.cogs.models import autocomplete_choices, require_guild_scope
+from bot.discord_ui.embeds.plan import RetrainPlan, examples_text, plan_embed
 from bot.discord_ui.job_messages import JobButton
-from bot.discord_ui.locale import to_all
-from bot.discord_ui.permissions import Rank, only, require
-from bot.learning.corrections import BOTH, LONGEST
-from bot.learning.retraining import usual_config
+from bot.discord_ui.locale import use_server_language
+from bot.discord_ui.permissions import Rank, require_rank, requires_rank
+from bot.learning.corrections import BOTH_REQUIRED, MAX_EXAMPLE_CHARS
+from bot.learning.retraining import default_config
 from data.storage.store import Store
 from i18n.phrase import phrase
 from i18n.reader import say
 from model.worker.client import WorkerClient
-from training.config import HIGHEST_RATE, Method, TrainingConfig, usual_rate
-from training.errors import EmptyDataset, JobRunning
-from training.jobs.manager import OPEN, TrainingManager
+from training.config import MAX_LEARNING_RATE, Method, TrainingConfig, default_learning_rate
+from training.errors import EmptyDataset, JobAlreadyOpen
+from training.jobs.manager import JOB_ALREADY_OPEN, TrainingManager
 
 PAUSING = phrase("It pauses as soon as the step under way is done. Resume lets it go on.")
 NOTHING_TAUGHT = phrase(
@@ -43,7 +43,7 @@ class Training(commands.Cog):
         self,
         bot: Gpt2Bot,
         store: Store,
-        models: ModelSwitch,
+        models: ModelRouter,
         training: TrainingManager,
         worker: WorkerClient,
     ) -> None:
@@ -62,18 +62,18 @@ class Training(commands.Cog):
     async def teach(
         self,
         interaction: discord.Interaction[Gpt2Bot],
-        user: app_commands.Range[str, 1, LONGEST],
-        bot: app_commands.Range[str, 1, LONGEST],
+        user: app_commands.Range[str, 1, MAX_EXAMPLE_CHARS],
+        bot: app_commands.Range[str, 1, MAX_EXAMPLE_CHARS],
     ) -> None:
-        scope = scope_of(interaction)
+        scope = require_guild_scope(interaction)
         if not user.strip() or not bot.strip():
-            await interaction.response.send_message(say(BOTH), ephemeral=True)
+            await interaction.response.send_message(say(BOTH_REQUIRED), ephemeral=True)
             return
         await self._store.add_example(
             scope, user.strip(), bot.strip(), interaction.user.id, "teach"
         )
         count = await self._store.count_examples(scope)
-        to_all(interaction)
+        use_server_language(interaction)
         await interaction.response.send_message(
             say(
                 "Noted. To “{user}” I should answer: “{bot}”\n"
@@ -94,28 +94,28 @@ class Training(commands.Cog):
     )
     @app_commands.guild_only()
     @app_commands.default_permissions(administrator=True)
-    @only(Rank.ADMINISTRATOR)
+    @requires_rank(Rank.ADMINISTRATOR)
     async def retrain(
         self,
         interaction: discord.Interaction[Gpt2Bot],
         base: str | None = None,
         epochs: app_commands.Range[float, 0.1, 100.0] | None = None,
-        learning_rate: app_commands.Range[float, 1e-7, HIGHEST_RATE] | None = None,
+        learning_rate: app_commands.Range[float, 1e-7, MAX_LEARNING_RATE] | None = None,
         method: Method | None = None,
         dry_run: bool = False,
     ) -> None:
         await interaction.response.defer(ephemeral=True)
-        scope = scope_of(interaction)
+        scope = require_guild_scope(interaction)
         if not await self._store.count_examples(scope):
             raise EmptyDataset(NOTHING_TAUGHT)
-        if not dry_run and await self._store.open_jobs(scope):
-            raise JobRunning(OPEN)
-        option = await self._models.trainable(scope, base)
-        to_server = self._bot.languages.of_server(interaction.guild)
-        usual = await usual_config(self._models, scope, option, to_server)
-        config = chosen(usual, epochs, learning_rate, method)
+        if not dry_run and await self._store.unfinished_jobs(scope):
+            raise JobAlreadyOpen(JOB_ALREADY_OPEN)
+        option = await self._models.resolve_training_base(scope, base)
+        to_server = self._bot.languages.for_server(interaction.guild)
+        usual = await default_config(self._models, scope, option, to_server)
+        config = with_overrides(usual, epochs, learning_rate, method)
         preview = await self._training.preview(scope, option, config)
-        plan = Plan(scope, interaction.channel_id or scope, option, config, preview)
+        plan = RetrainPlan(scope, interaction.channel_id or scope, option, config, preview)
         embed = plan_embed(plan, self._precision())
         if dry_run:
             text = say("Nothing was started: this is what a retrain would be.")
@@ -127,8 +127,8 @@ class Training(commands.Cog):
     async def complete_base(
         self, interaction: discord.Interaction[Gpt2Bot], current: str
     ) -> list[app_commands.Choice[str]]:
-        options = self._models.bases(scope_of(interaction))
-        return choices([option.name for option in options], current)
+        options = self._models.training_bases(require_guild_scope(interaction))
+        return autocomplete_choices([option.name for option in options], current)
 
     def _precision(self) -> str:
         ready = self._worker.ready
@@ -138,7 +138,7 @@ class Training(commands.Cog):
             "{precision} on {device}", precision=ready.training_precision, device=ready.device
         )
 
-    async def start(self, interaction: discord.Interaction[Gpt2Bot], plan: Plan) -> None:
+    async def start(self, interaction: discord.Interaction[Gpt2Bot], plan: RetrainPlan) -> None:
         """The admin pressed Start; the interaction was answered."""
         job = await self._training.submit(
             scope=plan.scope,
@@ -148,7 +148,7 @@ class Training(commands.Cog):
             config=plan.config,
         )
         what = phrase("job {job} from {base}", job=job.id, base=plan.base.name)
-        await note(self._store, interaction, "retrain start", what)
+        await record_audit(self._store, interaction, "retrain start", what)
         await interaction.edit_original_response(
             content=say("Started. Its progress is shown in the channel; chat goes on meanwhile."),
             embed=None,
@@ -157,47 +157,47 @@ class Training(commands.Cog):
 
     async def pause(self, interaction: discord.Interaction[Gpt2Bot], job_id: int) -> None:
         """Somebody pressed Pause."""
-        await admit(interaction)
+        await defer_for_administrator(interaction)
         paused = await self._training.pause(job_id)
         text = PAUSING if paused else phrase("That job cannot be paused any more.")
-        await self._note(interaction, "pause", job_id, done=paused)
+        await self._record_job_action(interaction, "pause", job_id, done=paused)
         await interaction.edit_original_response(content=say(text))
 
     async def resume(self, interaction: discord.Interaction[Gpt2Bot], job_id: int) -> None:
         """Somebody pressed Resume."""
-        await admit(interaction)
+        await defer_for_administrator(interaction)
         resumed = await self._training.resume(job_id)
         text = phrase("It goes on.") if resumed else phrase("That job is not paused.")
-        await self._note(interaction, "resume", job_id, done=resumed)
+        await self._record_job_action(interaction, "resume", job_id, done=resumed)
         await interaction.edit_original_response(content=say(text))
 
     async def cancel(self, interaction: discord.Interaction[Gpt2Bot], job_id: int) -> None:
         """Somebody pressed Cancel under a job's progress."""
-        await admit(interaction)
+        await defer_for_administrator(interaction)
         stopped = await self._training.cancel(job_id)
         text = phrase("Stopping it.") if stopped else phrase("That job cannot be stopped any more.")
-        await self._note(interaction, "cancel", job_id, done=stopped)
+        await self._record_job_action(interaction, "cancel", job_id, done=stopped)
         await interaction.edit_original_response(content=say(text))
 
-    async def _note(
+    async def _record_job_action(
         self, interaction: discord.Interaction[Gpt2Bot], action: str, job_id: int, *, done: bool
     ) -> None:
         if done:
             what = phrase("job {job}", job=job_id)
-            await note(self._store, interaction, f"retrain {action}", what)
+            await record_audit(self._store, interaction, f"retrain {action}", what)
 
 
-async def admit(interaction: discord.Interaction[Gpt2Bot]) -> None:
+async def defer_for_administrator(interaction: discord.Interaction[Gpt2Bot]) -> None:
     """Let an administrator in, and promise an answer that only they see.
 
     Raises:
         MissingPermissions: it is somebody else.
     """
-    require(interaction, Rank.ADMINISTRATOR)
+    require_rank(interaction, Rank.ADMINISTRATOR)
     await interaction.response.defer(ephemeral=True, thinking=True)
 
 
-def chosen(
+def with_overrides(
     config: TrainingConfig,
     epochs: float | None,
     learning_rate: float | None,
@@ -207,16 +207,16 @@ def chosen(
     if epochs is not None:
         config = replace(config, epochs=epochs, min_steps=0)
     if method == "lora":
-        config = replace(config, method=method, learning_rate=usual_rate(config, method))
+        config = replace(config, method=method, learning_rate=default_learning_rate(config, method))
     if learning_rate is not None:
         config = replace(config, learning_rate=learning_rate)
     return config
 
 
-class StartView(TellsFailure, discord.ui.View):
+class StartView(ReportsFailure, discord.ui.View):
     """Start and Cancel under the plan; only its caller sees it."""
 
-    def __init__(self, cog: Training, plan: Plan) -> None:
+    def __init__(self, cog: Training, plan: RetrainPlan) -> None:
         super().__init__(timeout=600)
         self._cog = cog
         self._plan = plan
@@ -226,7 +226,7 @@ class StartView(TellsFailure, discord.ui.View):
     async def start(
         self, interaction: discord.Interaction[Gpt2Bot], _: discord.ui.Button[StartView]
     ) -> None:
-        require(interaction, Rank.ADMINISTRATOR)  # the caller may have lost it meanwhile
+        require_rank(interaction, Rank.ADMINISTRATOR)  # the caller may have lost it meanwhile
         self.stop()
         for button in self.children:
             button.disabled = True  # type: ignore[attr-defined]

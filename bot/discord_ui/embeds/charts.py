@@ -13,20 +13,24 @@ from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Mapping
 from pathlib import Path
 
-from core.subprocesses import end, environment
+from core.subprocesses import child_environment, kill_and_wait
 from i18n.phrase import phrase
-from i18n.reader import language
+from i18n.reader import current_language
 from training.errors import ChildFailed
 
 log = logging.getLogger(__name__)
 
-LIMIT_S = 30.0
+CHART_TIMEOUT_S = 30.0
 """Seconds that a chart may take."""
-FAILED = phrase("The chart could not be drawn; the numbers are not affected. The log may say why.")
-ROOT = Path(__file__).parents[3]
+CHART_FAILED = phrase(
+    "The chart could not be drawn; the numbers are not affected. The log may say why."
+)
+PROJECT_ROOT = Path(__file__).parents[3]
 
 
-async def data_chart(numbers: Mapping[str, object], *, limit_s: float = LIMIT_S) -> bytes:
+async def render_dataset_chart(
+    numbers: Mapping[str, object], *, limit_s: float = CHART_TIMEOUT_S
+) -> bytes:
     """A PNG of 1200 by 600 points, in the language of whoever reads; `numbers` as
     `training.plots.dataset` reads them.
 
@@ -36,7 +40,7 @@ async def data_chart(numbers: Mapping[str, object], *, limit_s: float = LIMIT_S)
     try:
         with tempfile.TemporaryDirectory(prefix="chart-") as folder:
             out = Path(folder, "chart.png")
-            told = json.dumps({"language": language(), **numbers}).encode()
+            told = json.dumps({"language": current_language(), **numbers}).encode()
             await _draw(told, out, limit_s)
             return await asyncio.to_thread(out.read_bytes)
     except TimeoutError as e:
@@ -44,18 +48,18 @@ async def data_chart(numbers: Mapping[str, object], *, limit_s: float = LIMIT_S)
             phrase("The chart was not ready after {limit:g} s, so I gave up.", limit=limit_s)
         ) from e
     except OSError as e:
-        raise ChildFailed(FAILED) from e
+        raise ChildFailed(CHART_FAILED) from e
 
 
 async def _draw(numbers: bytes, out: Path, limit_s: float) -> None:
-    paths = filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])
+    paths = filter(None, [str(PROJECT_ROOT), os.environ.get("PYTHONPATH")])
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "training.plots.dataset", str(out)),
         stdin=PIPE,
         stdout=DEVNULL,
         stderr=PIPE,
-        env=environment()
+        env=child_environment()
         | {"PYTHONPATH": os.pathsep.join(paths), "MPLBACKEND": "Agg", "OPENBLAS_NUM_THREADS": "1"},
         creationflags=getattr(subprocess, "BELOW_NORMAL_PRIORITY_CLASS", 0),
         start_new_session=True,  # Ctrl-C in a terminal is the parent's business
@@ -64,7 +68,7 @@ async def _draw(numbers: bytes, out: Path, limit_s: float) -> None:
         async with asyncio.timeout(limit_s):
             _, errors = await process.communicate(numbers)
     finally:
-        await end(process)
+        await kill_and_wait(process)
     if process.returncode:
         log.warning("no chart (exit status %s): %s", process.returncode, errors.decode()[-2000:])
-        raise ChildFailed(FAILED)
+        raise ChildFailed(CHART_FAILED)

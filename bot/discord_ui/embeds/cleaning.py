@@ -10,35 +10,37 @@ from collections.abc import Mapping
 
 import discord
 
-from bot.discord_ui.embeds.evaluation import quoted
-from bot.discord_ui.embeds.style import BLURPLE, LONGEST_VALUE
+from bot.discord_ui.embeds.evaluation import quote_safely
+from bot.discord_ui.embeds.style import BLURPLE, MAX_VALUE_CHARS
 from data.dataset.cleaning import Selection
-from i18n.phrase import phrase, phrases, together
+from i18n.phrase import join_phrases, phrase, phrases
 from i18n.reader import say
 
-LONGEST = 100
+MAX_SAMPLE_CHARS = 100
 """Characters of a quoted text; escaped they may be more."""
-MOST = 6000
+MAX_EMBED_CHARS = 6000
 """Characters that Discord takes in an embed."""
-REASONS = phrase("Left out")
+LEFT_OUT_LABEL = phrase("Left out")
 NO_SAMPLE = phrase("No sample: what I looked at holds private data.")
-NOTHING = phrase("*nothing*")
-VISIBLE = {ord("\n"): "⏎", ord("\t"): "→", ord("\u3000"): "␣", ord("\xa0"): "␣"}
-UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\xad\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff]")
+EMPTY_TEXT_LABEL = phrase("*nothing*")
+WHITESPACE_MARKS = {ord("\n"): "⏎", ord("\t"): "→", ord("\u3000"): "␣", ord("\xa0"): "␣"}
+INVISIBLE_CHARS = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\xad\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff]"
+)
 
 
-def cleaned_embed(selection: Selection) -> discord.Embed:
+def cleaning_embed(selection: Selection) -> discord.Embed:
     """Each rule with its count and a sample, then the reasons with theirs. Fits Discord's limits:
     samples are left out where there is no room, counts never are."""
     embed = discord.Embed(
         title=say("What cleaning does"), colour=BLURPLE, description=_summary(selection)
     )
     if left_out := _counts(selection.dropped):
-        embed.add_field(name=say(REASONS), value=left_out, inline=False)
-    for rule, count in selection.changed.items():
+        embed.add_field(name=say(LEFT_OUT_LABEL), value=left_out, inline=False)
+    for rule, count in selection.rule_counts.items():
         shown = _shown(selection.samples.get(rule))
         embed.add_field(name=f"{_capitalised(say(rule))}: {count:,}", value=shown, inline=False)
-    _make_room(embed)
+    _drop_samples_to_fit(embed)
     return embed
 
 
@@ -51,8 +53,8 @@ def _summary(selection: Selection) -> str:
         kept + dropped,
         kept=kept,
     )
-    if not selection.changed:
-        summary = together([summary, phrase("None of them had to be changed.")])
+    if not selection.rule_counts:
+        summary = join_phrases([summary, phrase("None of them had to be changed.")])
     return say(summary)
 
 
@@ -63,27 +65,30 @@ def _capitalised(rule: str) -> str:
 def _counts(counts: Mapping[str, int]) -> str:
     """A line for each reason, the most first."""
     most_first = sorted(counts.items(), key=lambda one: (-one[1], one[0]))
-    return "\n".join(f"{count:,}: {say(reason)}" for reason, count in most_first)[:LONGEST_VALUE]
+    return "\n".join(f"{count:,}: {say(reason)}" for reason, count in most_first)[:MAX_VALUE_CHARS]
 
 
 def _shown(sample: tuple[str, str] | None) -> str:
     if sample is None:
         return say(NO_SAMPLE)
-    before, after = (quoted(_visible(text), LONGEST) or NOTHING for text in sample)
+    before, after = (
+        quote_safely(_mark_whitespace(text), MAX_SAMPLE_CHARS) or EMPTY_TEXT_LABEL
+        for text in sample
+    )
     return say("before: {before}\nafter: {after}", before=before, after=after)
 
 
-def _visible(text: str) -> str:
+def _mark_whitespace(text: str) -> str:
     """With signs for white space that would not be seen."""
-    text = re.sub(r" (?= )|(?<= ) |^ | $", "␣", text.translate(VISIBLE))
-    return UNSEEN.sub("◌", text)
+    text = re.sub(r" (?= )|(?<= ) |^ | $", "␣", text.translate(WHITESPACE_MARKS))
+    return INVISIBLE_CHARS.sub("◌", text)
 
 
-def _make_room(embed: discord.Embed) -> None:
+def _drop_samples_to_fit(embed: discord.Embed) -> None:
     """Take samples away, the last first, until Discord takes the embed."""
     for place in reversed(range(len(embed.fields))):
-        if len(embed) <= MOST:
+        if len(embed) <= MAX_EMBED_CHARS:
             return
         field = embed.fields[place]
-        if field.name != say(REASONS):
+        if field.name != say(LEFT_OUT_LABEL):
             embed.set_field_at(place, name=field.name, value="–", inline=False)

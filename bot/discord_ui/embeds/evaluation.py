@@ -12,23 +12,23 @@ import discord
 from bot.discord_ui.embeds.style import BLURPLE
 from i18n.phrase import phrase
 from i18n.reader import say
-from training.checkpoints import Report
-from training.jobs.events import duration
+from training.checkpoints import StoredReport
+from training.jobs.events import format_duration
 
-PROMPTS = 3
+MAX_ANSWERS_SHOWN = 3
 """Answers that are shown side by side; Discord takes 6,000 characters in an embed."""
-SETS = {"general": phrase("General talk (held out)"), "own": phrase("What was taught")}
-MODELS = {"base": phrase("base"), "serving": phrase("in service"), "new": phrase("new")}
+LOSS_SET_LABELS = {"general": phrase("General talk (held out)"), "own": phrase("What was taught")}
+MODEL_LABELS = {"base": phrase("base"), "serving": phrase("in service"), "new": phrase("new")}
 
 
-def outcome_embed(report: Report) -> discord.Embed | None:
+def comparison_embed(report: StoredReport) -> discord.Embed | None:
     """The comparison of a checkpoint with its base and the model in service."""
     embed = discord.Embed(title=say("Before and after"), colour=BLURPLE)
     if losses := _losses(report.losses):
         embed.add_field(name=say("Loss (lower is better)"), value=losses, inline=False)
-    for one in report.answers[:PROMPTS]:
+    for one in report.answers[:MAX_ANSWERS_SHOWN]:
         embed.add_field(
-            name=say("“{asked}”", asked=quoted(one["prompt"] or "", 100)),
+            name=say("“{asked}”", asked=quote_safely(one["prompt"] or "", 100)),
             value=say(
                 "before: {before}\nafter: {after}",
                 before=_said(one["before"]),
@@ -39,12 +39,12 @@ def outcome_embed(report: Report) -> discord.Embed | None:
     if data := report.data:
         embed.add_field(name=say("Data"), value=f"+{data['added']} −{data['removed']}")
     if report.seconds is not None:
-        embed.add_field(name=say("Time taken"), value=say(duration(report.seconds)))
+        embed.add_field(name=say("Time taken"), value=say(format_duration(report.seconds)))
     return embed if embed.fields else None
 
 
 def _losses(losses: Mapping[str, Mapping[str, float | None]]) -> str:
-    lines = [(label, losses_text(losses.get(name, {}))) for name, label in SETS.items()]
+    lines = [(label, losses_text(losses.get(name, {}))) for name, label in LOSS_SET_LABELS.items()]
     return "\n".join(
         say("{label}: {known}", label=label, known=known) for label, known in lines if known
     )
@@ -52,15 +52,15 @@ def _losses(losses: Mapping[str, Mapping[str, float | None]]) -> str:
 
 def losses_text(losses: Mapping[str, float | None]) -> str:
     """`base 3.81 · new 3.55`: the known losses of one set; empty where there is none."""
-    known = ((who, losses.get(model)) for model, who in MODELS.items())
+    known = ((who, losses.get(model)) for model, who in MODEL_LABELS.items())
     return " · ".join(f"{say(who)} {loss:.2f}" for who, loss in known if loss is not None)
 
 
 def _said(text: str | None) -> str:
-    return quoted(text, 200) if text and text.strip() else say("*nothing*")
+    return quote_safely(text, 200) if text and text.strip() else say("*nothing*")
 
 
-def quoted(text: str, most: int) -> str:
+def quote_safely(text: str, most: int) -> str:
     """The text in a line of at most `most` characters, in which nothing is markup or a mention."""
     line = " ".join(text.split())
     if len(line) > most:

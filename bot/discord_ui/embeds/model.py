@@ -14,22 +14,22 @@ import discord
 
 from bot.discord_ui.embeds.evaluation import losses_text
 from bot.discord_ui.embeds.plan import method_text
-from bot.discord_ui.embeds.style import BLURPLE, LONGEST_TITLE, add_fields
-from i18n.phrase import phrase, together
+from bot.discord_ui.embeds.style import BLURPLE, MAX_TITLE_CHARS, add_fields
+from i18n.phrase import join_phrases, phrase
 from i18n.reader import say
 from model.registry import ModelOption
-from training.checkpoints import Manifest, Report
-from training.jobs.events import duration
+from training.checkpoints import Manifest, StoredReport
+from training.jobs.events import format_duration
 
-UNKNOWN = phrase("not known")
-LOSSES = {
+NOT_KNOWN_LABEL = phrase("not known")
+LOSS_LABELS = {
     "general": phrase("Loss: general talk (held out)"),
     "own": phrase("Loss: what was taught"),
 }
 """The sets of a report's losses, and what their fields are called."""
 
 
-def summary(option: ModelOption) -> str:
+def model_summary(option: ModelOption) -> str:
     """What a person needs to choose, in two lines."""
     return say(
         "{parameters} parameters · {memory} · {speed}\n{quality}",
@@ -43,31 +43,36 @@ def summary(option: ModelOption) -> str:
 def registry_embed(option: ModelOption) -> discord.Embed:
     """A model that was not made here."""
     embed = discord.Embed(
-        title=option.name[:LONGEST_TITLE], colour=BLURPLE, description=summary(option)
+        title=option.name[:MAX_TITLE_CHARS], colour=BLURPLE, description=model_summary(option)
     )
     embed.set_footer(text=say("A model to start from; it was not trained here."))
     return embed
 
 
-def checkpoint_embed(manifest: Manifest, report: Report | None, size: int) -> discord.Embed:
+def checkpoint_embed(manifest: Manifest, report: StoredReport | None, size: int) -> discord.Embed:
     """A checkpoint: its manifest, what its checks found, and its `size` in bytes."""
-    embed = discord.Embed(title=manifest.name[:LONGEST_TITLE], colour=BLURPLE)
+    embed = discord.Embed(title=manifest.name[:MAX_TITLE_CHARS], colour=BLURPLE)
     if report is not None and report.refusal:
         why = say("It did not pass its checks. {reason}", reason=report.refusal)
         embed.description = why[:4096]
-    base = manifest.base_name or (Path(manifest.base).name if manifest.base else say(UNKNOWN))
+    base = manifest.base_name or (
+        Path(manifest.base).name if manifest.base else say(NOT_KNOWN_LABEL)
+    )
     fields = [
         (say("Base"), base),
-        (say("Parents"), say(together(manifest.parents, ", ")) or say("none")),
+        (say("Parents"), say(join_phrases(manifest.parents, ", ")) or say("none")),
         (say("Data"), f"`{manifest.dataset_sha256[:12]}`"),
-        (say("Examples"), f"{manifest.examples:,}" if manifest.examples else say(UNKNOWN)),
+        (say("Examples"), f"{manifest.examples:,}" if manifest.examples else say(NOT_KNOWN_LABEL)),
         *setting_fields(manifest.settings),
         *score_fields(manifest, report),
         (say("Parameters"), f"{manifest.parameters:,}"),
-        (say("Size on disk"), megabytes(size)),
-        (say("Made"), moment(manifest.created_at)),
-        (say("Time taken"), say(duration(manifest.seconds) if manifest.seconds else UNKNOWN)),
-        (say("Device"), manifest.device or say(UNKNOWN)),
+        (say("Size on disk"), format_megabytes(size)),
+        (say("Made"), format_created_at(manifest.created_at)),
+        (
+            say("Time taken"),
+            say(format_duration(manifest.seconds) if manifest.seconds else NOT_KNOWN_LABEL),
+        ),
+        (say("Device"), manifest.device or say(NOT_KNOWN_LABEL)),
     ]
     add_fields(embed, fields)
     return embed
@@ -78,39 +83,39 @@ def setting_fields(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
     batch, times = settings.get("batch_size"), settings.get("gradient_accumulation")
     batches = phrase("{batch} × {times} accumulated", batch=batch, times=times)
     return [
-        (say("Seed"), _known(settings.get("seed"))),
-        (say("Epochs"), _known(settings.get("epochs"))),
-        (say("Learning rate"), _known(settings.get("learning_rate"))),
-        (say("Batch"), say(batches if batch and times else UNKNOWN)),
+        (say("Seed"), _format_number(settings.get("seed"))),
+        (say("Epochs"), _format_number(settings.get("epochs"))),
+        (say("Learning rate"), _format_number(settings.get("learning_rate"))),
+        (say("Batch"), say(batches if batch and times else NOT_KNOWN_LABEL)),
         (say("Method"), method_text(settings.get("method", "full"), settings.get("lora_rank"))),
     ]
 
 
-def score_fields(manifest: Manifest, report: Report | None) -> list[tuple[str, str]]:
+def score_fields(manifest: Manifest, report: StoredReport | None) -> list[tuple[str, str]]:
     """How it did: in training, and on talk that it was not trained on."""
     first, last = manifest.scores.get("first_loss"), manifest.scores.get("last_loss")
-    trained = say(UNKNOWN) if last is None else f"{last:.2f}"
+    trained = say(NOT_KNOWN_LABEL) if last is None else f"{last:.2f}"
     if first is not None and last is not None:
         trained = say("from {first:.2f} to {last:.2f}", first=first, last=last)
     fields = [(say("Training loss"), trained)]
-    for key, label in LOSSES.items():
+    for key, label in LOSS_LABELS.items():
         losses = report.losses.get(key, {}) if report else {}
-        fields.append((say(label), losses_text(losses) or say(UNKNOWN)))
+        fields.append((say(label), losses_text(losses) or say(NOT_KNOWN_LABEL)))
     return fields
 
 
-def megabytes(size: int) -> str:
+def format_megabytes(size: int) -> str:
     """Bytes as a person says them: `17 MB`."""
     return say("less than 1 MB") if size < 500_000 else f"{size / 1e6:,.0f} MB"
 
 
-def moment(created_at: str) -> str:
+def format_created_at(created_at: str) -> str:
     """A time that Discord shows to each reader in their own time zone."""
     try:
         return discord.utils.format_dt(datetime.fromisoformat(created_at))
     except ValueError:
-        return say(UNKNOWN)
+        return say(NOT_KNOWN_LABEL)
 
 
-def _known(value: float | None) -> str:
-    return say(UNKNOWN) if value is None else f"{value:g}"
+def _format_number(value: float | None) -> str:
+    return say(NOT_KNOWN_LABEL) if value is None else f"{value:g}"

@@ -6,21 +6,21 @@ from collections.abc import Mapping
 
 import discord
 
-from bot.chat.replay import Origin
-from bot.discord_ui.embeds.evaluation import quoted
-from bot.discord_ui.embeds.style import BLURPLE, LONGEST_VALUE, add_fields
+from bot.chat.replay import ReplyOrigin
+from bot.discord_ui.embeds.evaluation import quote_safely
+from bot.discord_ui.embeds.style import BLURPLE, MAX_VALUE_CHARS, add_fields
 from core.records import ReplyRecord, Role, StoredMessage
 from i18n.phrase import phrase
 from i18n.reader import say
 from model.worker.messages import Finished
 
 DELETED = phrase("*(deleted)*")
-NOT_KNOWN = phrase("not known")
-MOST = 4000
+NOT_KNOWN_LABEL = phrase("not known")
+MAX_CONTEXT_CHARS = 4000
 """Characters of the messages together; Discord takes 4,096 in a description."""
-LONGEST_SAID = 500
+MAX_ANSWER_CHARS = 500
 """Characters of a quoted answer; escaped they may be twice as many."""
-NAMES = {
+SAMPLING_LABELS = {
     "temperature": phrase("temperature"),
     "top_k": "top-k",
     "top_p": "top-p",
@@ -30,11 +30,13 @@ NAMES = {
 }
 
 
-def why_embed(origin: Origin, *, model_exists: bool) -> discord.Embed:
+def why_embed(origin: ReplyOrigin, *, model_exists: bool) -> discord.Embed:
     """What the model read, and how the reply was made."""
     record = origin.record
-    embed = discord.Embed(title=say("Why this reply?"), colour=BLURPLE, description=_seen(origin))
-    model = quoted(record.model, 200)
+    embed = discord.Embed(
+        title=say("Why this reply?"), colour=BLURPLE, description=_context_text(origin)
+    )
+    model = quote_safely(record.model, 200)
     tokens = say(
         "{read:,} read, {written:,} written",
         read=record.prompt_tokens,
@@ -45,7 +47,7 @@ def why_embed(origin: Origin, *, model_exists: bool) -> discord.Embed:
         (say("Cut"), _cut(record)),
         (say("Tokens"), tokens),
         (say("Sampling"), sampling_text(record.sampling)),
-        (say("Seed"), say(NOT_KNOWN) if record.seed is None else str(record.seed)),
+        (say("Seed"), say(NOT_KNOWN_LABEL) if record.seed is None else str(record.seed)),
         (say("Time"), _time(record)),
         (say("Votes"), f"👍 {origin.rating.up} · 👎 {origin.rating.down}"),
     ]
@@ -53,18 +55,20 @@ def why_embed(origin: Origin, *, model_exists: bool) -> discord.Embed:
     return embed
 
 
-def _seen(origin: Origin) -> str:
+def _context_text(origin: ReplyOrigin) -> str:
     """The messages, oldest first; each gets its share of the room."""
-    share = max(20, min(300, MOST // (3 * max(1, len(origin.seen)))))
+    share = max(20, min(300, MAX_CONTEXT_CHARS // (3 * max(1, len(origin.seen)))))
     lines = "\n".join(_line(one, share) for one in origin.seen)
-    return say("The model read these messages, the oldest first:\n{lines}", lines=lines)[:MOST]
+    return say("The model read these messages, the oldest first:\n{lines}", lines=lines)[
+        :MAX_CONTEXT_CHARS
+    ]
 
 
 def _line(one: StoredMessage | None, most: int) -> str:
     if one is None:
         return f"• {say(DELETED)}"
     who = say("me") if one.message.role is Role.ASSISTANT else f"<@{one.author_id}>"
-    return f"• {who}: {quoted(one.message.content, most)}"
+    return f"• {who}: {quote_safely(one.message.content, most)}"
 
 
 def _cut(record: ReplyRecord) -> str:
@@ -89,18 +93,22 @@ def _time(record: ReplyRecord) -> str:
 
 def sampling_text(sampling: Mapping[str, object]) -> str:
     """The settings in a line: `temperature 0.7 · top-k 40`."""
-    known = [f"{say(NAMES[name])} {sampling[name]}" for name in NAMES if name in sampling]
-    return " · ".join(known)[:LONGEST_VALUE] or say(NOT_KNOWN)
+    known = [
+        f"{say(SAMPLING_LABELS[name])} {sampling[name]}"
+        for name in SAMPLING_LABELS
+        if name in sampling
+    ]
+    return " · ".join(known)[:MAX_VALUE_CHARS] or say(NOT_KNOWN_LABEL)
 
 
-def replay_embed(origin: Origin, name: str, reply: Finished) -> discord.Embed:
+def replay_embed(origin: ReplyOrigin, name: str, reply: Finished) -> discord.Embed:
     """What the reply says, beside what another model said to the same."""
     record = origin.record
     embed = discord.Embed(title=say("The same messages, settings and seed"), colour=BLURPLE)
     then, now = say("{model}, then", model=record.model), say("{model}, now", model=name)
     embed.add_field(name=then[:100], value=_said(origin.text))
     embed.add_field(name=now[:100], value=_said(reply.text))
-    missing = len(origin.seen) - len(origin.left)
+    missing = len(origin.seen) - len(origin.remaining)
     if missing:
         embed.description = say(
             "It could not read all: {count} of the messages were deleted.", count=missing
@@ -118,4 +126,4 @@ def replay_embed(origin: Origin, name: str, reply: Finished) -> discord.Embed:
 def _said(text: str | None) -> str:
     if text is None:
         return say(DELETED)
-    return quoted(text, LONGEST_SAID)[:LONGEST_VALUE] or say("*nothing*")
+    return quote_safely(text, MAX_ANSWER_CHARS)[:MAX_VALUE_CHARS] or say("*nothing*")

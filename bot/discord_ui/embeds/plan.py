@@ -10,21 +10,27 @@ from dataclasses import dataclass
 
 import discord
 
-from bot.discord_ui.embeds.style import BLURPLE, LONGEST_TITLE, add_fields, author_text, source_text
-from data.dataset.samples import MASKED
+from bot.discord_ui.embeds.style import (
+    BLURPLE,
+    MAX_TITLE_CHARS,
+    add_fields,
+    author_text,
+    source_text,
+)
+from data.dataset.samples import PII_RULE
 from i18n.phrase import phrase, phrases
 from i18n.reader import say
 from model.registry import ModelOption
 from training.config import Method, TrainingConfig
-from training.jobs.events import duration
+from training.jobs.events import format_duration
 from training.jobs.preview import Preview
 
-AUTHORS = 5
+MAX_AUTHORS_SHOWN = 5
 """Members whose share is shown."""
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class RetrainPlan:
     """A retrain that waits for the admin's "Start"."""
 
     scope: int
@@ -34,10 +40,10 @@ class Plan:
     preview: Preview
 
 
-def plan_embed(plan: Plan, number_format: str) -> discord.Embed:
+def plan_embed(plan: RetrainPlan, number_format: str) -> discord.Embed:
     """What would be learned, how long that takes, and every setting."""
     embed = discord.Embed(
-        title=say("Retrain from {base}?", base=plan.base.name)[:LONGEST_TITLE],
+        title=say("Retrain from {base}?", base=plan.base.name)[:MAX_TITLE_CHARS],
         colour=BLURPLE,
         description=say(
             "I learn {examples} in a process of its own. The new model answers here once it has "
@@ -54,16 +60,18 @@ def plan_embed(plan: Plan, number_format: str) -> discord.Embed:
 def data_fields(preview: Preview) -> list[tuple[str, str]]:
     """Where the examples come from, and what is not learned of them."""
     selection = preview.selection
-    cleaned = counted({say(rule): n for rule, n in selection.changed.items() if rule != MASKED})
+    cleaned = format_counts(
+        {say(rule): n for rule, n in selection.rule_counts.items() if rule != PII_RULE}
+    )
     by_source = {source_text(source): n for source, n in selection.by_source.items()}
     dropped = {say(reason): n for reason, n in selection.dropped.items()}
-    masked = {say(kind): n for kind, n in selection.masked.items()}
+    masked = {say(kind): n for kind, n in selection.pii_counts.items()}
     return [
-        (say("Examples"), counted(by_source) or say("none")),
-        (say("Left out"), counted(dropped) or say("none")),
+        (say("Examples"), format_counts(by_source) or say("none")),
+        (say("Left out"), format_counts(dropped) or say("none")),
         *([(say("Cleaned"), cleaned)] if cleaned else []),
-        (say("By author"), shares(selection.by_author) or say("nobody")),
-        (say("Masked"), counted(masked) or say("nothing found")),
+        (say("By author"), format_shares(selection.by_author) or say("nobody")),
+        (say("Masked"), format_counts(masked) or say("nothing found")),
     ]
 
 
@@ -75,7 +83,7 @@ def cost_fields(preview: Preview, method: Method) -> list[tuple[str, str]]:
         (say("Rows"), f"{preview.rows:,}"),
         (say("Tokens an epoch"), tokens if preview.exact else _about(tokens)),
         (say("Steps"), steps),
-        (say("Time"), say("not known") if seconds is None else _about(duration(seconds))),
+        (say("Time"), say("not known") if seconds is None else _about(format_duration(seconds))),
         (say("Memory"), memory_text(preview.memory_mb, preview.free_mb, method)),
     ]
 
@@ -153,20 +161,21 @@ def longest_text(longest: int, limit: int) -> str:
     return say("{longest} tokens, of which the last {limit} are read", longest=longest, limit=limit)
 
 
-def counted(counts: Mapping[str, int]) -> str:
+def format_counts(counts: Mapping[str, int]) -> str:
     """`teach 12, import 3`, the most first; empty for nothing."""
     most_first = sorted(counts.items(), key=lambda one: (-one[1], one[0]))
     return say(", ").join(f"{name} {count}" for name, count in most_first if count)
 
 
-def shares(authors: Mapping[int, int]) -> str:
+def format_shares(authors: Mapping[int, int]) -> str:
     """`<@7> 75 %, <@8> 25 %`: who taught how much, the most first."""
     total = sum(authors.values())
     most_first = sorted(authors.items(), key=lambda one: (-one[1], one[0]))
     shown = [
-        f"{author_text(who)} {100 * count / total:.0f} %" for who, count in most_first[:AUTHORS]
+        f"{author_text(who)} {100 * count / total:.0f} %"
+        for who, count in most_first[:MAX_AUTHORS_SHOWN]
     ]
-    if more := len(most_first) - AUTHORS:
+    if more := len(most_first) - MAX_AUTHORS_SHOWN:
         shown += [say("{count} more", count=more)] if more > 0 else []
     return say(", ").join(shown)
 

@@ -12,33 +12,33 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bot.discord_ui.views.clean_retrain import names
-from bot.learning.erasure import Concern, Withdrawal
-from core.records import Traces
+from bot.discord_ui.views.clean_retrain import join_checkpoint_names
+from bot.learning.erasure import AffectedScope, Withdrawal
+from core.records import MemberDataSummary
 from i18n.phrase import Phrase, phrase, phrases
 from i18n.reader import say
 
-FORGET_QUESTION = phrase(
+ERASURE_QUESTION = phrase(
     "Shall I forget you, in all servers? Gone for good will be what you wrote to me, my replies to "
     "you, the examples that hold your words or that you taught, and your ratings; your consents "
     "are withdrawn. What a checkpoint has learned stays in it: I ask the administrators to train a "
     "new one without it."
 )
-FORGETTING = phrase(
+ERASURE_STARTED = phrase(
     "I am forgetting you now, and tell you here when it is done. Discord lets me write here for 15 "
     "minutes only: if it takes longer, `/privacy show` says how far I am."
 )
-NOT_YET = phrase("Not every trace is gone yet; I go on by myself within the hour.")
-KEPT_ANYWAY = phrase(
+ERASURE_UNFINISHED = phrase("Not every trace is gone yet; I go on by myself within the hour.")
+RETAINED_AFTER_ERASURE = phrase(
     "Of your consents I keep the dates, without any words, and of what you decided about me as a "
     "manager that you did, and when. If you write to me again, I begin anew to keep what you write."
 )
-TOO_LARGE = phrase(
+EXPORT_TOO_LARGE = phrase(
     "What I keep about you is too large to be sent here, even compressed. "
     "Please ask whoever runs me for it."
 )
 EXPORTED = phrase("This is all that I keep about you, in all servers. Only you see this message.")
-KINDS = (
+TRACE_LABELS = (
     ("messages", phrase("messages that you wrote")),
     ("replies", phrase("replies to you, with what they were made from")),
     ("examples", phrase("examples with your words, or that you taught")),
@@ -48,30 +48,30 @@ KINDS = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
+class PrivacySummary:
     """What `/privacy show` tells. `checkpoints` are those of this server, None in private."""
 
-    here: Traces
-    everywhere: Traces
-    days: int
+    here: MemberDataSummary
+    everywhere: MemberDataSummary
+    retention_days: int
     learn_from_chat: bool
     checkpoints: tuple[str, ...] | None
-    forgetting: bool
+    erasure_pending: bool
 
 
-def show_text(kept: Kept) -> str:
+def show_text(kept: PrivacySummary) -> str:
     """What is kept, for how long, what is learned of it, and what the member can do."""
     lines = [say("**What I keep about you** (here / everywhere)")]
-    for name, words in KINDS:
+    for name, words in TRACE_LABELS:
         counts = getattr(kept.here, name), getattr(kept.everywhere, name)
         lines.append(f"- {say(words)}: {counts[0]:,} / {counts[1]:,}")
-    if kept.forgetting:
+    if kept.erasure_pending:
         lines.append(say("I am still erasing it: that goes on by itself."))
     lines += [
         say(
             "Messages, and what replies were made from, are erased after {days}. "
             "Examples and ratings stay until somebody removes them.",
-            days=days_text(kept.days),
+            days=days_text(kept.retention_days),
         ),
         say(learning_text(kept)),
     ]
@@ -87,7 +87,7 @@ def show_text(kept: Kept) -> str:
     return "\n".join(lines)
 
 
-def learning_text(kept: Kept) -> Phrase:
+def learning_text(kept: PrivacySummary) -> Phrase:
     """Whether conversations are learned from, and what the member said to that."""
     if kept.checkpoints is None:
         return phrase("I do not learn from what is said in private.")
@@ -109,12 +109,14 @@ def learned_text(checkpoints: tuple[str, ...]) -> Phrase:
     """Which checkpoints of this server learned from the member."""
     if not checkpoints:
         return phrase("No checkpoint of this server is known to have learned your words.")
-    return phrase("Learned your words: {checkpoints}.", checkpoints=names(checkpoints))
+    return phrase(
+        "Learned your words: {checkpoints}.", checkpoints=join_checkpoint_names(checkpoints)
+    )
 
 
 def withdrawn_text(withdrawal: Withdrawal, where: str) -> str:
     """What follows from an opt-out; `where` is a place such as "in this server"."""
-    if withdrawal.stood:
+    if withdrawal.was_given:
         lines = [
             say("Withdrawn. I learn nothing more from what you say to me {where}.", where=where)
         ]
@@ -127,22 +129,25 @@ def withdrawn_text(withdrawal: Withdrawal, where: str) -> str:
             withdrawal.erased,
         )
         lines.append(say(waited))
-    if withdrawal.stood:
+    if withdrawal.was_given:
         lines.append(say("What was approved before is not learned any more."))
-    checkpoints = tuple(name for one in withdrawal.concerns for name in one.checkpoints)
+    checkpoints = tuple(name for one in withdrawal.affected_scopes for name in one.checkpoints)
     if checkpoints:
         lines.append(
             say(
                 "What was learned before stays in {checkpoints}, until a new one is trained.",
-                checkpoints=names(checkpoints),
+                checkpoints=join_checkpoint_names(checkpoints),
             )
         )
     return " ".join(lines)
 
 
-def forgotten_text(concerns: Iterable[Concern], server: Callable[[int], str]) -> str:
+def erasure_text(concerns: Iterable[AffectedScope], server: Callable[[int], str]) -> str:
     """What is gone and what remains; `server` gives the name of a scope."""
-    lines = [say("Done: what I kept about you is gone, in all servers."), say(KEPT_ANYWAY)]
+    lines = [
+        say("Done: what I kept about you is gone, in all servers."),
+        say(RETAINED_AFTER_ERASURE),
+    ]
     for one in concerns:
         if one.checkpoints:
             lines.append(
@@ -150,13 +155,13 @@ def forgotten_text(concerns: Iterable[Concern], server: Callable[[int], str]) ->
                     "In {server}, {checkpoints} learned from you. I asked the administrators to "
                     "train without that; I did not say who asked for it.",
                     server=server(one.scope),
-                    checkpoints=names(one.checkpoints),
+                    checkpoints=join_checkpoint_names(one.checkpoints),
                 )
             )
     return "\n".join(lines)
 
 
-def packed(export: Mapping[str, Any], limit: int) -> tuple[str, bytes] | None:
+def pack_export(export: Mapping[str, Any], limit: int) -> tuple[str, bytes] | None:
     """A file name and an export as JSON, compressed if it is more than `limit` bytes (blocking).
 
     None if it is more than that even so.

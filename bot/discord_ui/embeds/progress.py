@@ -12,20 +12,20 @@ from i18n.phrase import Phrase, phrase
 from i18n.reader import say
 from training.jobs.events import (
     Checking,
-    Losses,
+    LossHistory,
     Lowered,
     Paused,
     Started,
     Step,
-    bar,
-    duration,
+    format_duration,
+    progress_bar,
     sparkline,
 )
 from training.jobs.manager import JobUpdate
 
 
 @dataclass(slots=True)
-class Progress:
+class JobProgress:
     """What is known of a job, from its events."""
 
     job: TrainingJob
@@ -33,12 +33,12 @@ class Progress:
     step: Step | None = None
     at_step: int = 0
     steps: int = 0
-    losses: Losses = field(default_factory=Losses)
+    losses: LossHistory = field(default_factory=LossHistory)
     note: Phrase | None = None
     checking: bool = False
     paused: bool = False
 
-    def take(self, update: JobUpdate) -> bool:
+    def apply_update(self, update: JobUpdate) -> bool:
         """Learn from an update; whether it is news that cannot wait for the next step."""
         moved, self.job = update.job.state is not self.job.state, update.job
         match update.event:
@@ -71,10 +71,10 @@ class Progress:
         self.started, self.step, self.paused = event, None, False
         self.at_step, self.steps = event.resumed_from, event.steps
         if not event.resumed_from:
-            self.losses = Losses()
+            self.losses = LossHistory()
 
 
-def progress_text(progress: Progress) -> str:
+def progress_text(progress: JobProgress) -> str:
     """What the progress message says now."""
     lines = [_headline(progress)]
     if progress.at_step:
@@ -86,7 +86,7 @@ def progress_text(progress: Progress) -> str:
     return "\n".join(lines)
 
 
-def _headline(progress: Progress) -> str:
+def _headline(progress: JobProgress) -> str:
     job, at, steps = progress.job, progress.at_step, progress.steps
     base = job.base_model
     match job.state:
@@ -122,20 +122,20 @@ def _headline(progress: Progress) -> str:
             )
 
 
-def _bar_line(progress: Progress) -> str:
+def _bar_line(progress: JobProgress) -> str:
     at, steps = progress.at_step, progress.steps
     if not steps:  # paused by a bot that has forgotten how far the whole way is
         return say("step {at}", at=at)
     return say(
         "`{bar}` {percent} %, step {at} of {steps}",
-        bar=bar(at, steps),
+        bar=progress_bar(at, steps),
         percent=100 * at // steps,
         at=at,
         steps=steps,
     )
 
 
-def _loss_line(progress: Progress) -> str:
+def _loss_line(progress: JobProgress) -> str:
     line, step = f"`{sparkline(progress.losses.points)}`", progress.step
     if step is None:
         return say("loss {line}", line=line)
@@ -144,5 +144,5 @@ def _loss_line(progress: Progress) -> str:
         loss=step.loss,
         line=line,
         speed=step.tokens_per_s,
-        time=duration(step.seconds_left),
+        time=format_duration(step.seconds_left),
     )

@@ -7,20 +7,20 @@ from collections.abc import Iterable
 
 import discord
 
-from core.records import OPERATOR, Review
+from core.records import OPERATOR_AUTHOR_ID, ReviewStatus
 from i18n.phrase import Phrase, phrase
 from i18n.reader import say
 
 BLURPLE = discord.Colour(0x5865F2)
-LONGEST_TITLE = 256
-LONGEST_VALUE = 1024
+MAX_TITLE_CHARS = 256
+MAX_VALUE_CHARS = 1024
 """Characters of a field's value that Discord takes."""
-STATUSES = {
-    Review.WAITING: phrase("waiting"),
-    Review.APPROVED: phrase("approved"),
-    Review.REJECTED: phrase("rejected"),
+STATUS_LABELS = {
+    ReviewStatus.WAITING: phrase("waiting"),
+    ReviewStatus.APPROVED: phrase("approved"),
+    ReviewStatus.REJECTED: phrase("rejected"),
 }
-SOURCES: dict[str, Phrase] = {
+SOURCE_LABELS: dict[str, Phrase] = {
     name: name
     for name in (phrase("teach"), phrase("import"), phrase("better answer"), phrase("chat"))
 }
@@ -30,19 +30,19 @@ SOURCES: dict[str, Phrase] = {
 def add_fields(embed: discord.Embed, fields: Iterable[tuple[str, str]]) -> None:
     """Add names and values, cut where Discord would refuse them."""
     for name, value in fields:
-        embed.add_field(name=name, value=value[:LONGEST_VALUE])
+        embed.add_field(name=name, value=value[:MAX_VALUE_CHARS])
 
 
 def author_text(author_id: int) -> str:
     """Who taught something, as Discord shows it."""
-    return say("the operator") if author_id == OPERATOR else f"<@{author_id}>"
+    return say("the operator") if author_id == OPERATOR_AUTHOR_ID else f"<@{author_id}>"
 
 
-def status_text(status: Review) -> str:
+def status_text(status: ReviewStatus) -> str:
     """`waiting`, in the language of whoever reads."""
-    return say(STATUSES[status])
+    return say(STATUS_LABELS[status])
 
 
 def source_text(source: str) -> str:
     """What a source of examples is called, in the language of whoever reads."""
-    return say(SOURCES[source]) if source in SOURCES else source
+    return say(SOURCE_LABELS[source]) if source in SOURCE_LABELS else source

@@ -10,20 +10,20 @@ import logging
 
 import discord
 
-from bot.discord_ui.client import Gpt2Bot, call_cog
-from bot.discord_ui.http_errors import FAULTS
-from bot.learning.erasure import Concern
+from bot.discord_ui.client import Gpt2Bot, dispatch_to_cog
+from bot.discord_ui.http_errors import DISCORD_ERRORS
+from bot.learning.erasure import AffectedScope
 from data.storage.store import Store
-from i18n.phrase import Phrase, phrase, together
-from i18n.reader import say, speaking
+from i18n.phrase import Phrase, join_phrases, phrase
+from i18n.reader import say, use_language
 
 log = logging.getLogger(__name__)
 
-LABELS = {"retrain": phrase("Retrain without it"), "later": phrase("Not now")}
+CLEAN_RETRAIN_LABELS = {"retrain": phrase("Retrain without it"), "later": phrase("Not now")}
 """The buttons, by the name of the method of the Privacy cog that each calls."""
 
 
-class CleanButton(
+class CleanRetrainButton(
     discord.ui.DynamicItem[discord.ui.Button[discord.ui.View]],
     template=r"clean:(?P<action>retrain|later):(?P<job>\d+)",
 ):
@@ -35,7 +35,7 @@ class CleanButton(
         primary, secondary = discord.ButtonStyle.primary, discord.ButtonStyle.secondary
         super().__init__(
             discord.ui.Button(
-                label=say(LABELS[action]),
+                label=say(CLEAN_RETRAIN_LABELS[action]),
                 style=primary if action == "retrain" else secondary,
                 custom_id=f"clean:{action}:{job_id}",
             )
@@ -46,34 +46,34 @@ class CleanButton(
         return cls(match["action"], int(match["job"]))
 
     async def callback(self, interaction: discord.Interaction) -> None:
-        await call_cog(interaction, "Privacy", self.action, self.job_id)
+        await dispatch_to_cog(interaction, "Privacy", self.action, self.job_id)
 
 
-def clean_view(job_id: int) -> discord.ui.View:
+def clean_retrain_view(job_id: int) -> discord.ui.View:
     """Both buttons; they outlive the bot, so nothing waits for them."""
     view = discord.ui.View(timeout=None)
-    for action in LABELS:
-        view.add_item(CleanButton(action, job_id))
+    for action in CLEAN_RETRAIN_LABELS:
+        view.add_item(CleanRetrainButton(action, job_id))
     return view
 
 
-class CleanOffers:
+class CleanRetrainPrompts:
     """Posts the question where the server's last job was told, else in its system channel."""
 
     def __init__(self, bot: Gpt2Bot, store: Store) -> None:
         self._bot = bot
         self._store = store
 
-    async def offer(self, concern: Concern) -> None:
+    async def prompt(self, concern: AffectedScope) -> None:
         """Ask; where the bot may write nowhere, the log says it."""
         await self._bot.wait_until_ready()
-        text = offer_text(concern)
-        with speaking(self._bot.languages.of_server(self._bot.get_guild(concern.scope))):
-            said, view = say(text), clean_view(concern.job_id)
+        text = prompt_text(concern)
+        with use_language(self._bot.languages.for_server(self._bot.get_guild(concern.scope))):
+            said, view = say(text), clean_retrain_view(concern.job_id)
         for channel in await self._channels(concern.scope):
             try:
                 await channel.send(said, view=view)
-            except FAULTS as e:
+            except DISCORD_ERRORS as e:
                 log.info("the channel %s cannot be written to: %s", channel.id, e)
             else:
                 return
@@ -89,35 +89,35 @@ class CleanOffers:
         return found
 
 
-STOPPED = phrase("I stopped a training: some of what it was to learn was taken back.")
-OFFER = phrase(
+TRAINING_STOPPED = phrase("I stopped a training: some of what it was to learn was taken back.")
+CLEAN_RETRAIN_OFFER = phrase(
     "An administrator can let me train anew, without it, from the model where that began. "
     "Chat goes on meanwhile, and the new model answers once it has passed its checks."
 )
-AFTERWARDS = phrase("After that, `/model delete` removes the old checkpoints.")
+DELETE_OLD_HINT = phrase("After that, `/model delete` removes the old checkpoints.")
 
 
-def offer_text(concern: Concern) -> Phrase:
+def prompt_text(concern: AffectedScope) -> Phrase:
     """The question. It names no words and no member."""
-    lines = [STOPPED] if concern.stopped else []
+    lines = [TRAINING_STOPPED] if concern.stopped else []
     if not concern.checkpoints:
-        return together([*lines, OFFER], "\n")
+        return join_phrases([*lines, CLEAN_RETRAIN_OFFER], "\n")
     learned = phrase(
         "{checkpoints} learned from examples that were taken back since. "
         "What a checkpoint has learned stays in it until a new one is trained without it.",
-        checkpoints=names(concern.checkpoints),
+        checkpoints=join_checkpoint_names(concern.checkpoints),
     )
-    return together([*lines, learned, OFFER, AFTERWARDS], "\n")
+    return join_phrases([*lines, learned, CLEAN_RETRAIN_OFFER, DELETE_OLD_HINT], "\n")
 
 
-MOST_NAMES = 20
+MAX_CHECKPOINTS_NAMED = 20
 
 
-def names(checkpoints: tuple[str, ...]) -> str:
+def join_checkpoint_names(checkpoints: tuple[str, ...]) -> str:
     """`**a**, **b** and **c**`; of very many, the last ones."""
-    shown = [f"**{name}**" for name in checkpoints[-MOST_NAMES:]]
+    shown = [f"**{name}**" for name in checkpoints[-MAX_CHECKPOINTS_NAMED:]]
     if more := len(checkpoints) - len(shown):
         shown.insert(0, phrase("{count} more", count=more))
     if len(shown) == 1:
         return shown[0]
-    return phrase("{names} and {last}", names=together(shown[:-1], ", "), last=shown[-1])
+    return phrase("{names} and {last}", names=join_phrases(shown[:-1], ", "), last=shown[-1])

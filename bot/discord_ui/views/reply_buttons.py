@@ -13,60 +13,60 @@ from functools import partial
 
 import discord
 
-from bot.discord_ui.client import call_cog
-from bot.discord_ui.reply import Rows
+from bot.discord_ui.client import dispatch_to_cog
+from bot.discord_ui.reply import ReplyViews
 from i18n.phrase import phrase
 from i18n.reader import say
 from model.registry import ModelOption
 
-FACES = {"again": "🔁", "up": "👍", "down": "👎", "better": "✏️", "stop": "⏹️"}
-LABELS = {"better": phrase("Better answer…")}
-ID = re.compile(r"reply:(?P<action>again|up|down|better):(?P<place>q?[\d-]*)")
-MOST_CHOICES = 25
+BUTTON_EMOJI = {"again": "🔁", "up": "👍", "down": "👎", "better": "✏️", "stop": "⏹️"}
+BUTTON_LABELS = {"better": phrase("Better answer…")}
+REPLY_BUTTON_ID = re.compile(r"reply:(?P<action>again|up|down|better):(?P<place>q?[\d-]*)")
+MAX_SELECT_OPTIONS = 25
 """Options that Discord takes in a select."""
-MOST_BEFORE = 4
+MAX_PRECEDING_IDS = 4
 """Messages of a reply that an id can name: Discord takes 100 characters."""
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a reply is: the messages of it `before` the one with the buttons, and whether it stands
-    under a quoted question."""
+class ReplyLocation:
+    """Where a reply is: the messages of it `preceding_ids` the one with the buttons, and whether it
+    stands under a quoted question."""
 
-    before: tuple[int, ...] = ()
+    preceding_ids: tuple[int, ...] = ()
     quoted: bool = False
 
     def reply_id(self, message_id: int) -> int:
         """The id under which the reply is known, from that of the message with the buttons."""
-        return self.before[0] if self.before else message_id
+        return self.preceding_ids[0] if self.preceding_ids else message_id
 
     def __str__(self) -> str:
-        ids = "-".join(map(str, self.before[:MOST_BEFORE]))
+        ids = "-".join(map(str, self.preceding_ids[:MAX_PRECEDING_IDS]))
         return f"q{ids}" if self.quoted else ids
 
     @classmethod
-    def parse(cls, text: str) -> Place:
+    def parse(cls, text: str) -> ReplyLocation:
         """What `str` of a place means."""
         return cls(tuple(map(int, filter(None, text.lstrip("q").split("-")))), text[:1] == "q")
 
 
 class ReplyButton(
     discord.ui.DynamicItem[discord.ui.Button[discord.ui.View]],
-    template=ID,
+    template=REPLY_BUTTON_ID,
 ):
     """A button under a whole reply."""
 
-    def __init__(self, action: str, place: Place) -> None:
+    def __init__(self, action: str, place: ReplyLocation) -> None:
         self.action = action
-        self.place = place
+        self.location = place
         super().__init__(_button(action, str(place)))
 
     @classmethod
     async def from_custom_id(cls, _interaction, _item, match):  # type: ignore[no-untyped-def]
-        return cls(match["action"], Place.parse(match["place"]))
+        return cls(match["action"], ReplyLocation.parse(match["place"]))
 
     async def callback(self, interaction: discord.Interaction) -> None:
-        await call_cog(interaction, "Feedback", self.action, self.place)
+        await dispatch_to_cog(interaction, "Feedback", self.action, self.location)
 
 
 class StopButton(
@@ -84,13 +84,13 @@ class StopButton(
         return cls(int(match["asked"]))
 
     async def callback(self, interaction: discord.Interaction) -> None:
-        await call_cog(interaction, "Feedback", "stop", self.asked_id)
+        await dispatch_to_cog(interaction, "Feedback", "stop", self.asked_id)
 
 
 def _button(action: str, rest: str) -> discord.ui.Button[discord.ui.View]:
     return discord.ui.Button(
-        emoji=FACES[action],
-        label=say(LABELS[action]) if action in LABELS else None,
+        emoji=BUTTON_EMOJI[action],
+        label=say(BUTTON_LABELS[action]) if action in BUTTON_LABELS else None,
         style=discord.ButtonStyle.secondary,
         custom_id=f"reply:{action}:{rest}",
     )
@@ -110,7 +110,7 @@ class ReplaySelect(
                 placeholder=say("Replay it on another model…"),
                 options=[
                     discord.SelectOption(label=one.name[:100], description=say(one.quality)[:100])
-                    for one in choices[:MOST_CHOICES]
+                    for one in choices[:MAX_SELECT_OPTIONS]
                 ],
             )
         )
@@ -120,7 +120,7 @@ class ReplaySelect(
         return cls(int(match["reply"]))
 
     async def callback(self, interaction: discord.Interaction) -> None:
-        await call_cog(interaction, "Feedback", "replay", self.reply_id, self.item.values[0])
+        await dispatch_to_cog(interaction, "Feedback", "replay", self.reply_id, self.item.values[0])
 
 
 def replay_view(reply_id: int, choices: Sequence[ModelOption]) -> discord.ui.View:
@@ -128,29 +128,30 @@ def replay_view(reply_id: int, choices: Sequence[ModelOption]) -> discord.ui.Vie
     return discord.ui.View(timeout=None).add_item(ReplaySelect(reply_id, choices))
 
 
-def rows(asked_id: int, *, quoted: bool = False) -> Rows:
+def reply_views(asked_id: int, *, quoted: bool = False) -> ReplyViews:
     """The buttons of a reply to that message, which may stand under a quoted question."""
-    return Rows(partial(_growing, asked_id), partial(whole_row, quoted))
+    return ReplyViews(partial(_streaming_view, asked_id), partial(finished_view, quoted))
 
 
-def _growing(asked_id: int, _before: Sequence[int]) -> discord.ui.View:
+def _streaming_view(asked_id: int, _before: Sequence[int]) -> discord.ui.View:
     view = discord.ui.View(timeout=None)
     return view.add_item(StopButton(asked_id))
 
 
-def whole_row(quoted: bool, before: Sequence[int]) -> discord.ui.View:
-    """The buttons of a whole reply, of which messages stand `before` the one with the buttons."""
+def finished_view(quoted: bool, before: Sequence[int]) -> discord.ui.View:
+    """The buttons of a whole reply, of which messages stand `preceding_ids` the one with the
+    buttons."""
     view = discord.ui.View(timeout=None)
     for action in ("again", "up", "down", "better"):
-        view.add_item(ReplyButton(action, Place(tuple(before), quoted)))
+        view.add_item(ReplyButton(action, ReplyLocation(tuple(before), quoted)))
     return view
 
 
-def place_of(message: discord.Message) -> Place:
+def locate_reply(message: discord.Message) -> ReplyLocation:
     """Where the reply is that a message belongs to, as its buttons say."""
     for row in message.components:
         for item in getattr(row, "children", ()):
             custom_id = getattr(item, "custom_id", None) or ""
-            if match := ID.fullmatch(custom_id):
-                return Place.parse(match["place"])
-    return Place()
+            if match := REPLY_BUTTON_ID.fullmatch(custom_id):
+                return ReplyLocation.parse(match["place"])
+    return ReplyLocation()

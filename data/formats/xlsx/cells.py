@@ -16,22 +16,22 @@ from xml.parsers import expat
 from openpyxl.utils.cell import column_index_from_string, range_boundaries
 from openpyxl.utils.datetime import CALENDAR_MAC_1904, CALENDAR_WINDOWS_1900, from_excel
 
-from data.formats.table import Cell, Flaw
-from data.formats.xlsx.package import no_doctype
+from data.formats.table import Cell, CellError
+from data.formats.xlsx.package import forbid_doctype
 from i18n.phrase import phrase
 
-CHUNK = 1 << 16
+CHUNK_BYTES = 1 << 16
 MAX_COLUMNS = 256
 """Cells further to the right are not read."""
-NO_VALUE = phrase(
+FORMULA_WITHOUT_VALUE = phrase(
     "A formula has no stored value: open the file in Excel and save it, or write the text itself."
 )
 
-Row = tuple[int, list[Cell]]
+SheetRow = tuple[int, list[Cell]]
 _ESCAPE = re.compile("_x([0-9A-Fa-f]{4})_")
 
 
-class Merge(NamedTuple):
+class MergedRange(NamedTuple):
     """A merged range, from 1; the last row and column belong to it."""
 
     left: int
@@ -41,48 +41,51 @@ class Merge(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Style:
-    """`dates` are the cell styles that show a date; `from_1904` says from where days count."""
+class DateStyles:
+    """`date_style_ids` are the cell styles that show a date; `uses_1904_epoch` says from where days
+    count."""
 
-    dates: frozenset[int]
-    from_1904: bool = False
+    date_style_ids: frozenset[int]
+    uses_1904_epoch: bool = False
 
 
-def unescaped(text: str) -> str:
+def unescape_ooxml(text: str) -> str:
     """With the characters that XML cannot hold, which are written as _xHHHH_ (22.9.2.19)."""
     return _ESCAPE.sub(lambda m: chr(int(m[1], 16)), text) if "_x" in text else text
 
 
-def shared_texts(part: IO[bytes]) -> list[str]:
+def read_shared_strings(part: IO[bytes]) -> list[str]:
     """The texts that cells refer to by number, without readings (furigana)."""
-    reader = _Texts()
-    for _ in _parsed(part, reader.start, reader.end, reader.said):
+    reader = _SharedStringsHandler()
+    for _ in _parse_chunks(part, reader.start, reader.end, reader.characters):
         pass
     return reader.texts
 
 
-def rows(part: IO[bytes], texts: list[str], style: Style) -> Iterator[Row]:
+def iter_rows(part: IO[bytes], texts: list[str], style: DateStyles) -> Iterator[SheetRow]:
     """The rows of a sheet that have cells."""
-    reader = _Rows(texts, style)
-    for _ in _parsed(part, reader.start, reader.end, reader.said):
+    reader = _SheetHandler(texts, style)
+    for _ in _parse_chunks(part, reader.start, reader.end, reader.characters):
         yield from reader.rows
         reader.rows.clear()
 
 
-def merges(part: IO[bytes]) -> list[Merge]:
+def read_merged_ranges(part: IO[bytes]) -> list[MergedRange]:
     found = []
 
     def start(name: str, attributes: dict[str, str]) -> None:
         if name.endswith("mergeCell"):
             left, top, right, bottom = range_boundaries(attributes["ref"])
-            found.append(Merge(int(left or 1), int(top or 1), int(right or 1), int(bottom or 1)))
+            found.append(
+                MergedRange(int(left or 1), int(top or 1), int(right or 1), int(bottom or 1))
+            )
 
-    for _ in _parsed(part, start, None, None):
+    for _ in _parse_chunks(part, start, None, None):
         pass
     return found
 
 
-def _parsed(
+def _parse_chunks(
     part: IO[bytes],
     start: Callable[[str, dict[str, str]], None],
     end: Callable[[str], None] | None,
@@ -91,94 +94,94 @@ def _parsed(
     """Call the handlers; pause after each chunk."""
     parser = expat.ParserCreate(namespace_separator=" ")
     parser.buffer_text = True
-    parser.StartDoctypeDeclHandler = no_doctype
+    parser.StartDoctypeDeclHandler = forbid_doctype
     parser.StartElementHandler = start
     parser.EndElementHandler = end
     parser.CharacterDataHandler = said
-    while chunk := part.read(CHUNK):
+    while chunk := part.read(CHUNK_BYTES):
         parser.Parse(chunk)
         yield
     parser.Parse(b"", True)
     yield
 
 
-class _Texts:
+class _SharedStringsHandler:
     """Handlers for texts in the shape that cells and the shared table have: `t` in an item."""
 
     def __init__(self) -> None:
         self.texts: list[str] = []
         self._pieces: list[str] = []
-        self._inside = self._reading = False
+        self._in_text = self._in_phonetic = False
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
         tag = name.rpartition(" ")[2]
         if tag == "t":
-            self._inside = not self._reading
+            self._in_text = not self._in_phonetic
         elif tag == "rPh":
-            self._reading = True
+            self._in_phonetic = True
 
-    def said(self, text: str) -> None:
-        if self._inside:
+    def characters(self, text: str) -> None:
+        if self._in_text:
             self._pieces.append(text)
 
     def end(self, name: str) -> None:
         tag = name.rpartition(" ")[2]
         if tag == "t":
-            self._inside = False
+            self._in_text = False
         elif tag == "rPh":
-            self._reading = False
+            self._in_phonetic = False
         elif tag == "si":
-            self.texts.append(unescaped("".join(self._pieces)))
+            self.texts.append(unescape_ooxml("".join(self._pieces)))
             self._pieces.clear()
 
 
-class _Rows:
-    """Handlers for a sheet; whole rows gather in `rows`."""
+class _SheetHandler:
+    """Handlers for a sheet; whole rows gather in `iter_rows`."""
 
-    def __init__(self, texts: list[str], style: Style) -> None:
-        self.rows: list[Row] = []
+    def __init__(self, texts: list[str], style: DateStyles) -> None:
+        self.rows: list[SheetRow] = []
         self._texts = texts
         self._style = style
-        self._number = self._column = 0
+        self._row_number = self._column = 0
         self._cells: list[Cell] = []
         self._attributes: dict[str, str] = {}
         self._pieces: list[str] = []
-        self._inside = self._reading = self._formula = self._valued = False
+        self._in_text = self._in_phonetic = self._has_formula = self._has_value = False
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
         match name.rpartition(" ")[2]:
             case "c":
                 self._attributes = attributes
                 self._pieces.clear()
-                self._formula = self._valued = False
+                self._has_formula = self._has_value = False
             case "v" | "t":
-                self._inside = self._valued = not self._reading
+                self._in_text = self._has_value = not self._in_phonetic
             case "f":
-                self._formula = True
+                self._has_formula = True
             case "row":
-                self._number = int(attributes.get("r", self._number + 1))
+                self._row_number = int(attributes.get("r", self._row_number + 1))
                 self._column = 0
                 self._cells = []
             case "rPh":
-                self._reading = True
+                self._in_phonetic = True
 
-    def said(self, text: str) -> None:
-        if self._inside:
+    def characters(self, text: str) -> None:
+        if self._in_text:
             self._pieces.append(text)
 
     def end(self, name: str) -> None:
         match name.rpartition(" ")[2]:
             case "v" | "t":
-                self._inside = False
+                self._in_text = False
             case "c":
-                self._place()
+                self._store_cell()
             case "row":
                 if self._cells:
-                    self.rows.append((self._number, self._cells))
+                    self.rows.append((self._row_number, self._cells))
             case "rPh":
-                self._reading = False
+                self._in_phonetic = False
 
-    def _place(self) -> None:
+    def _store_cell(self) -> None:
         place = self._attributes.get("r")
         if place:
             self._column = column_index_from_string(place.rstrip("0123456789"))
@@ -192,24 +195,24 @@ class _Rows:
     def _value(self, raw: str) -> Cell:
         kind = self._attributes.get("t", "n")
         if not raw:
-            has_value = self._valued and kind == "str"  # the empty text
-            return Flaw(NO_VALUE) if self._formula and not has_value else ""
+            has_value = self._has_value and kind == "str"  # the empty text
+            return CellError(FORMULA_WITHOUT_VALUE) if self._has_formula and not has_value else ""
         if kind == "n":
             return self._number_or_date(raw)
         match kind:
             case "s":
                 return self._texts[int(raw)]
             case "inlineStr" | "str":
-                return unescaped(raw)
+                return unescape_ooxml(raw)
             case "b":
                 return "TRUE" if raw == "1" else "FALSE"
             case "e":
-                return Flaw(phrase("A cell holds the error {raw}.", raw=raw[:20]))
+                return CellError(phrase("A cell holds the error {raw}.", raw=raw[:20]))
         return raw  # a date as ISO 8601 has it
 
     def _number_or_date(self, raw: str) -> str:
-        if int(self._attributes.get("s", 0)) in self._style.dates:
-            return _date(float(raw), self._style.from_1904)
+        if int(self._attributes.get("s", 0)) in self._style.date_style_ids:
+            return _date(float(raw), self._style.uses_1904_epoch)
         return _number(raw)
 
 

@@ -25,20 +25,20 @@ from defusedxml.ElementTree import fromstring  # type: ignore[import-untyped]
 from core.errors import ImportRefused
 from i18n.phrase import phrase
 
-MAX_EXPANDED = 256 * 2**20
+MAX_UNZIPPED_BYTES = 256 * 2**20
 """Bytes of all parts together, unpacked."""
-MAX_RATIO = 200
+MAX_COMPRESSION_RATIO = 200
 """A workbook of nothing but equal rows stays below; the most that deflate can reach is 1,032."""
-MAX_PART = 16 * 2**20
+MAX_PART_BYTES = 16 * 2**20
 """Bytes of a part that is read in one piece: all but sheets and shared texts."""
 MAX_PARTS = 10_000
 
-OLE = bytes.fromhex("d0cf11e0a1b11ae1")
+OLE_MAGIC = bytes.fromhex("d0cf11e0a1b11ae1")
 """How the files of Excel before 2007 begin, and encrypted workbooks."""
 _ENCRYPTED = "EncryptedPackage".encode("utf-16-le")
 
 
-def old_or_encrypted(data: bytes, name: str) -> ImportRefused:
+def ole_file_error(data: bytes, name: str) -> ImportRefused:
     """What to raise for a file that begins with OLE."""
     if _ENCRYPTED in data:
         return ImportRefused(
@@ -49,7 +49,7 @@ def old_or_encrypted(data: bytes, name: str) -> ImportRefused:
     )
 
 
-def with_macros(name: str) -> ImportRefused:
+def macros_error(name: str) -> ImportRefused:
     return ImportRefused(
         phrase(
             "{name} has macros, which are not read: save it as an Excel workbook without macros "
@@ -60,19 +60,19 @@ def with_macros(name: str) -> ImportRefused:
 
 
 @contextmanager
-def opened(path: Path, name: str) -> Iterator[zipfile.ZipFile]:
+def open_package(path: Path, name: str) -> Iterator[zipfile.ZipFile]:
     """The zip of a workbook that may be read.
 
     Raises:
         ImportRefused: it may not, or it is damaged; the latter also while its parts are read.
     """
-    with intact(name), zipfile.ZipFile(path) as package:
-        _check(package, name)
+    with wrap_package_errors(name), zipfile.ZipFile(path) as package:
+        _check_package(package, name)
         yield package
 
 
 @contextmanager
-def intact(name: str) -> Iterator[None]:
+def wrap_package_errors(name: str) -> Iterator[None]:
     """Where parts are read: what is wrong with them becomes an ImportRefused."""
     try:
         yield
@@ -105,26 +105,26 @@ def intact(name: str) -> Iterator[None]:
         ) from e
 
 
-def _check(package: zipfile.ZipFile, name: str) -> None:
+def _check_package(package: zipfile.ZipFile, name: str) -> None:
     parts = package.infolist()
     names = {part.filename.lower() for part in parts}
     expanded = sum(part.file_size for part in parts)
     packed = sum(part.compress_size for part in parts)
-    if len(parts) > MAX_PARTS or expanded > MAX_EXPANDED:
+    if len(parts) > MAX_PARTS or expanded > MAX_UNZIPPED_BYTES:
         raise ImportRefused(
             phrase(
                 "{name} unpacks to over {limit} MB: split it into smaller workbooks.",
                 name=name,
-                limit=MAX_EXPANDED // 2**20,
+                limit=MAX_UNZIPPED_BYTES // 2**20,
             )
         )
-    if expanded > 2**20 and expanded > packed * MAX_RATIO:
+    if expanded > 2**20 and expanded > packed * MAX_COMPRESSION_RATIO:
         raise ImportRefused(
             phrase(
                 "{name} unpacks to over {times} times its size, as no real workbook does: "
                 "it is not opened.",
                 name=name,
-                times=MAX_RATIO,
+                times=MAX_COMPRESSION_RATIO,
             )
         )
     if any(part.flag_bits & 1 for part in parts):
@@ -132,33 +132,33 @@ def _check(package: zipfile.ZipFile, name: str) -> None:
             phrase("{name} is protected by a password: save it without one.", name=name)
         )
     if any(one.endswith("vbaproject.bin") for one in names):
-        raise with_macros(name)
+        raise macros_error(name)
     if "[content_types].xml" not in names or "xl/workbook.bin" in names:
         raise ImportRefused(
             phrase("{name} is no Excel workbook (.xlsx): save it as one.", name=name)
         )
-    if b"macroEnabled" in part_bytes(package, "[Content_Types].xml"):
-        raise with_macros(name)
+    if b"macroEnabled" in read_part(package, "[Content_Types].xml"):
+        raise macros_error(name)
 
 
-def part_bytes(package: zipfile.ZipFile, part: str) -> bytes:
+def read_part(package: zipfile.ZipFile, part: str) -> bytes:
     """A small part.
 
     Raises:
         KeyError: there is none.
         ValueError: it is not small.
     """
-    if package.getinfo(part).file_size > MAX_PART:
+    if package.getinfo(part).file_size > MAX_PART_BYTES:
         raise ValueError(part)
     return package.read(part)
 
 
-def part_tree(package: zipfile.ZipFile, part: str) -> Element:
+def parse_part(package: zipfile.ZipFile, part: str) -> Element:
     """A small part, parsed."""
-    tree: Element = fromstring(part_bytes(package, part), forbid_dtd=True)
+    tree: Element = fromstring(read_part(package, part), forbid_dtd=True)
     return tree
 
 
-def no_doctype(*declared: object) -> None:
+def forbid_doctype(*declared: object) -> None:
     """expat's handler for a document type: without one there are no entities to expand."""
     raise DTDForbidden(*declared[:3])

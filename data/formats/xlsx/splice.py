@@ -13,8 +13,8 @@ from xml.sax.saxutils import escape
 
 from openpyxl.utils.cell import column_index_from_string, get_column_letter
 
-from data.formats.xlsx.package import no_doctype
-from data.formats.xlsx.writer import escaped
+from data.formats.xlsx.package import forbid_doctype
+from data.formats.xlsx.writer import escape_ooxml
 
 _FILL = (
     '<{0}fill><{0}patternFill patternType="solid"><{0}fgColor rgb="FFFFC7CE"/>'
@@ -23,20 +23,20 @@ _FILL = (
 _STYLE = '<{0}xf numFmtId="0" fontId="0" fillId="{1}" borderId="0" xfId="0" applyFill="1"/>'
 
 
-class _Places:
+class _ByteOffsets:
     """Where in a part things begin and end, in bytes. `prefix` is that of the part's namespace,
-    with its colon; `columns` the most that a row has."""
+    with its colon; `max_column` the most that a row has."""
 
     def __init__(self, part: bytes) -> None:
         self.prefix = ""
-        self.columns = 0
+        self.max_column = 0
         self.row_ends: dict[int, int] = {}
         self.starts: dict[str, tuple[int, dict[str, str]]] = {}
         self.ends: dict[str, int] = {}
         self._part = part
         self._row = self._column = 0
         self._parser = expat.ParserCreate()
-        self._parser.StartDoctypeDeclHandler = no_doctype
+        self._parser.StartDoctypeDeclHandler = forbid_doctype
         self._parser.StartElementHandler = self._start
         self._parser.EndElementHandler = self._end
         self._parser.Parse(part, True)
@@ -49,7 +49,7 @@ class _Places:
             case "c":
                 place = attributes.get("r", "").rstrip("0123456789")
                 self._column = column_index_from_string(place) if place else self._column + 1
-                self.columns = max(self.columns, self._column)
+                self.max_column = max(self.max_column, self._column)
             case "worksheet" | "styleSheet":
                 self.prefix = f"{before}:" if before else ""
             case "dimension" | "fills" | "cellXfs":
@@ -65,8 +65,8 @@ class _Places:
 
 def add_cells(sheet: bytes, texts: Mapping[int, str], style: int | None) -> bytes:
     """The sheet with a text in a new last column of each of these rows, if they are there."""
-    places = _Places(sheet)
-    column = get_column_letter(places.columns + 1)
+    places = _ByteOffsets(sheet)
+    column = get_column_letter(places.max_column + 1)
     edits = [
         (end, end, _cell(places.prefix, f"{column}{row}", texts[row], style))
         for row, end in places.row_ends.items()
@@ -75,12 +75,12 @@ def add_cells(sheet: bytes, texts: Mapping[int, str], style: int | None) -> byte
     if "dimension" in places.starts:  # what it says is no longer true, and it may be left out
         start, end = places.starts["dimension"][0], sheet.index(b">", places.ends["dimension"] - 1)
         edits.append((start, end + 1, ""))
-    return _edited(sheet, edits)
+    return _apply_edits(sheet, edits)
 
 
 def add_fill(styles: bytes) -> tuple[bytes, int | None]:
     """The styles with one more, and its number; None if they have no lists to add it to."""
-    places = _Places(styles)
+    places = _ByteOffsets(styles)
     if not {"fills", "cellXfs"} <= places.ends.keys():
         return styles, None
     (fills, of_fills), (formats, of_formats) = places.starts["fills"], places.starts["cellXfs"]
@@ -93,12 +93,12 @@ def add_fill(styles: bytes) -> tuple[bytes, int | None]:
         (*_count(styles, fills), str(fill + 1)),
         (*_count(styles, formats), str(number + 1)),
     ]
-    return _edited(styles, edits), number
+    return _apply_edits(styles, edits), number
 
 
 def _cell(prefix: str, place: str, text: str, style: int | None) -> str:
     look = "" if style is None else f' s="{style}"'
-    content = f"<{prefix}is><{prefix}t>{escape(escaped(text))}</{prefix}t></{prefix}is>"
+    content = f"<{prefix}is><{prefix}t>{escape(escape_ooxml(text))}</{prefix}t></{prefix}is>"
     return f'<{prefix}c r="{place}"{look} t="inlineStr">{content}</{prefix}c>'
 
 
@@ -108,7 +108,7 @@ def _count(part: bytes, start: int) -> tuple[int, int]:
     return found.span(1)
 
 
-def _edited(part: bytes, edits: list[tuple[int, int, str]]) -> bytes:
+def _apply_edits(part: bytes, edits: list[tuple[int, int, str]]) -> bytes:
     pieces, at = [], 0
     for start, end, text in sorted(edits):
         pieces += [part[at:start], text.encode()]

@@ -15,8 +15,8 @@ from openpyxl.utils.cell import get_column_letter
 from openpyxl.worksheet.datavalidation import DataValidation
 from openpyxl.worksheet.worksheet import Worksheet
 
-from core.errors import not_written
-from data.formats.xlsx.writer import WIDTHS, settled
+from core.errors import write_error
+from data.formats.xlsx.writer import COLUMN_WIDTHS, to_reproducible_bytes
 
 HEADINGS = (
     ("user / ユーザー", "What a person says.\n人が言うこと。"),
@@ -34,7 +34,7 @@ HEADINGS = (
     ("source / 出所", "Where it comes from; may stay empty.\nどこから来たものか。空欄でもよい。"),
 )
 SOURCES = "own,chat log,FAQ,book"
-LAST_ROW = 10_000
+LAST_VALIDATED_ROW = 10_000
 """The last row with drop-downs."""
 EXAMPLE = (
     ("Hello!", "", "Hi! Nice to see you.", "", "", "", "own"),
@@ -70,7 +70,7 @@ NOTES = (
 )
 
 
-def template(path: Path) -> None:
+def write_template_workbook(path: Path) -> None:
     """Write the workbook.
 
     Raises:
@@ -81,21 +81,21 @@ def template(path: Path) -> None:
     assert isinstance(sheet, Worksheet)  # a new workbook has one
     sheet.title = "conversations"
     _head(sheet, (1, 2, 3, 4, 5))
-    _help(sheet)
+    _add_validation(sheet)
     example = book.create_sheet("example (not imported)")
     _head(example, (1, 3, 5, 6, 7))
     for row in EXAMPLE:
         example.append([value if value != "" else None for value in row])
     _write_notes(book.create_sheet("notes 説明 (not imported)"))
     try:
-        path.write_bytes(settled(book))
+        path.write_bytes(to_reproducible_bytes(book))
     except OSError as e:
-        raise not_written(path.name, e) from e
+        raise write_error(path.name, e) from e
 
 
 def _head(sheet: Worksheet, columns: tuple[int, ...]) -> None:
     sheet.freeze_panes = "A2"
-    for column, (heading, note), width in zip(columns, HEADINGS, WIDTHS, strict=False):
+    for column, (heading, note), width in zip(columns, HEADINGS, COLUMN_WIDTHS, strict=False):
         cell = sheet.cell(1, column, heading)
         cell.font = Font(bold=True)
         cell.fill = PatternFill("solid", fgColor="FFDDEBF7")
@@ -106,12 +106,12 @@ def _head(sheet: Worksheet, columns: tuple[int, ...]) -> None:
             sheet.column_dimensions[get_column_letter(column)].width = 30
 
 
-def _help(sheet: Worksheet) -> None:
+def _add_validation(sheet: Worksheet) -> None:
     turn = DataValidation("whole", operator="between", formula1="1", formula2="9999")
     turn.error = "A whole number from 1.\n1以上の整数を入れてください。"
-    turn.add(f"D2:D{LAST_ROW}")
+    turn.add(f"D2:D{LAST_VALIDATED_ROW}")
     source = DataValidation("list", formula1=f'"{SOURCES}"', showErrorMessage=False)
-    source.add(f"E2:E{LAST_ROW}")
+    source.add(f"E2:E{LAST_VALIDATED_ROW}")
     for one in (turn, source):
         one.allow_blank = True
         sheet.add_data_validation(one)

@@ -15,10 +15,17 @@ from xml.etree.ElementTree import Element
 
 from openpyxl.styles.numbers import BUILTIN_FORMATS, is_date_format
 
-from data.formats.xlsx.cells import Merge, Row, Style, merges, rows, shared_texts
-from data.formats.xlsx.package import intact, opened, part_tree
+from data.formats.xlsx.cells import (
+    DateStyles,
+    MergedRange,
+    SheetRow,
+    iter_rows,
+    read_merged_ranges,
+    read_shared_strings,
+)
+from data.formats.xlsx.package import open_package, parse_part, wrap_package_errors
 
-DATES_IN_JAPAN = frozenset((*range(27, 37), *range(50, 59)))
+JAPANESE_DATE_FORMAT_IDS = frozenset((*range(27, 37), *range(50, 59)))
 """Numbers of formats that are dates where Excel is Japanese (ECMA-376, part 1, 18.8.30)."""
 
 
@@ -31,61 +38,61 @@ class Sheet:
 
 
 @dataclass(frozen=True, slots=True)
-class Workbook:
+class XlsxWorkbook:
     """An open workbook. `sheets` are the visible ones, in their order."""
 
     name: str
     package: zipfile.ZipFile
     sheets: tuple[Sheet, ...]
-    styles: str | None
-    _texts: list[str]
-    _style: Style
+    styles_part: str | None
+    _shared_strings: list[str]
+    _date_styles: DateStyles
 
-    def rows(self, sheet: Sheet) -> Generator[Row]:
+    def rows(self, sheet: Sheet) -> Generator[SheetRow]:
         """Numbers and cells of the rows that hold any.
 
         Raises:
             ImportRefused: the sheet is damaged.
         """
-        with intact(self.name), self.package.open(sheet.part) as part:
-            yield from rows(part, self._texts, self._style)
+        with wrap_package_errors(self.name), self.package.open(sheet.part) as part:
+            yield from iter_rows(part, self._shared_strings, self._date_styles)
 
-    def merges(self, sheet: Sheet) -> list[Merge]:
-        with intact(self.name), self.package.open(sheet.part) as part:
-            return merges(part)
+    def merged_ranges(self, sheet: Sheet) -> list[MergedRange]:
+        with wrap_package_errors(self.name), self.package.open(sheet.part) as part:
+            return read_merged_ranges(part)
 
 
 @contextmanager
-def open_workbook(path: Path, name: str) -> Iterator[Workbook]:
+def open_workbook(path: Path, name: str) -> Iterator[XlsxWorkbook]:
     """The workbook at `path`.
 
     Raises:
         ImportRefused: it cannot or may not be read.
     """
-    with opened(path, name) as package:
+    with open_package(path, name) as package:
         main = _targets(package, "")["officeDocument"][0]
-        tree = part_tree(package, main)
+        tree = parse_part(package, main)
         targets = _targets(package, main)
         styles = next(iter(targets.get("styles", ())), None)
         texts: list[str] = []
         for shared in targets.get("sharedStrings", ()):
             with package.open(shared) as part:
-                texts = shared_texts(part)
+                texts = read_shared_strings(part)
         sheets = tuple(_sheets(tree, package, main))
-        style = Style(_dates(package, styles), _from_1904(tree))
+        style = DateStyles(_date_style_ids(package, styles), _from_1904(tree))
     # what goes wrong in the caller's block is the caller's: `opened` judges our reading only
     with zipfile.ZipFile(path) as package:
-        yield Workbook(name, package, sheets, styles, texts, style)
+        yield XlsxWorkbook(name, package, sheets, styles, texts, style)
 
 
 def _local(element: Element) -> str:
     return element.tag.rpartition("}")[2]
 
 
-def _relations(package: zipfile.ZipFile, part: str) -> Iterator[tuple[str, str, str]]:
+def _relationships(package: zipfile.ZipFile, part: str) -> Iterator[tuple[str, str, str]]:
     """Id, kind and target of what a part refers to; "" is the package itself."""
     folder, name = posixpath.split(part)
-    for one in part_tree(package, posixpath.join(folder, "_rels", f"{name}.rels")):
+    for one in parse_part(package, posixpath.join(folder, "_rels", f"{name}.rels")):
         if one.get("TargetMode") != "External":
             target = posixpath.normpath(posixpath.join("/", folder, one.get("Target", "")))
             yield one.get("Id", ""), one.get("Type", "").rpartition("/")[2], target.lstrip("/")
@@ -93,13 +100,13 @@ def _relations(package: zipfile.ZipFile, part: str) -> Iterator[tuple[str, str, 
 
 def _targets(package: zipfile.ZipFile, part: str) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
-    for _, kind, target in _relations(package, part):
+    for _, kind, target in _relationships(package, part):
         found.setdefault(kind, []).append(target)
     return found
 
 
 def _sheets(tree: Element, package: zipfile.ZipFile, main: str) -> Iterator[Sheet]:
-    parts = {id_: (kind, target) for id_, kind, target in _relations(package, main)}
+    parts = {id_: (kind, target) for id_, kind, target in _relationships(package, main)}
     for one in tree.iter():
         if _local(one) != "sheet" or one.get("state", "visible") != "visible":
             continue
@@ -115,11 +122,11 @@ def _from_1904(tree: Element) -> bool:
     )
 
 
-def _dates(package: zipfile.ZipFile, styles: str | None) -> frozenset[int]:
+def _date_style_ids(package: zipfile.ZipFile, styles: str | None) -> frozenset[int]:
     """The numbers of the cell styles that show a date or a time."""
     if styles is None:
         return frozenset()
-    tree = part_tree(package, styles)
+    tree = parse_part(package, styles)
     codes = {number: code for number, code in BUILTIN_FORMATS.items()}
     for one in tree.iter():
         if _local(one) == "numFmt":
@@ -129,5 +136,5 @@ def _dates(package: zipfile.ZipFile, styles: str | None) -> frozenset[int]:
     return frozenset(
         style
         for style, number in enumerate(numbers)
-        if is_date_format(codes.get(number, "")) or (number in DATES_IN_JAPAN)
+        if is_date_format(codes.get(number, "")) or (number in JAPANESE_DATE_FORMAT_IDS)
     )

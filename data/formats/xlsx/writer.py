@@ -15,9 +15,9 @@ from openpyxl.cell import Cell, WriteOnlyCell
 from openpyxl.styles import Font
 from openpyxl.worksheet._write_only import WriteOnlyWorksheet
 
-WIDTHS = (50, 50, 16, 8, 20, 8)
+COLUMN_WIDTHS = (50, 50, 16, 8, 20, 8)
 """Of the columns of conversations, in characters."""
-LONG_AGO = (1980, 1, 1, 0, 0, 0)
+ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
 """The first moment that a zip can name."""
 _PROPERTIES = "docProps/core.xml"
 _NO_PROPERTIES = (
@@ -29,29 +29,29 @@ _NOT_XML = re.compile("[\x00-\x08\x0b-\x1f\ufffe\uffff]")
 _LIKE_ESCAPED = re.compile(r"_(?=x[0-9A-Fa-f]{4}_)")
 
 
-def escaped(text: str) -> str:
+def escape_ooxml(text: str) -> str:
     """With the characters that XML cannot hold as _xHHHH_, and what looks like that escaped
     (ECMA-376, part 1, 22.9.2.19)."""
     plain = _LIKE_ESCAPED.sub("_x005F_", text)
     return _NOT_XML.sub(lambda m: f"_x{ord(m[0]):04X}_", plain)
 
 
-def conversations_book(rows: Iterable[Sequence[str | int]]) -> bytes:
+def build_workbook(rows: Iterable[Sequence[str | int]]) -> bytes:
     """A workbook with one sheet; the first of `rows` are its headings."""
     book = Workbook(write_only=True)
     sheet = book.create_sheet("conversations")
     sheet.freeze_panes = "A2"
-    for column, width in zip("ABCDEF", WIDTHS, strict=True):
+    for column, width in zip("ABCDEF", COLUMN_WIDTHS, strict=True):
         sheet.column_dimensions[column].width = width
     for number, row in enumerate(rows):
         sheet.append([_cell(sheet, value, bold=number == 0) for value in row])
-    return settled(book)
+    return to_reproducible_bytes(book)
 
 
 def _cell(sheet: WriteOnlyWorksheet, value: str | int, *, bold: bool) -> str | int | Cell | None:
     if isinstance(value, int):
         return value
-    text = escaped(value)
+    text = escape_ooxml(value)
     if not bold and not _FORMULA.match(text):
         return text or None
     cell = WriteOnlyCell(sheet, text)
@@ -63,7 +63,7 @@ def _cell(sheet: WriteOnlyWorksheet, value: str | int, *, bold: bool) -> str | i
     return cell
 
 
-def settled(book: Workbook) -> bytes:
+def to_reproducible_bytes(book: Workbook) -> bytes:
     """The file, without the times at which it and its parts were made."""
     made, file = io.BytesIO(), io.BytesIO()
     book.save(made)
@@ -71,6 +71,6 @@ def settled(book: Workbook) -> bytes:
         for name in parts.namelist():
             content = _NO_PROPERTIES if name == _PROPERTIES else parts.read(name)
             package.writestr(
-                zipfile.ZipInfo(name, LONG_AGO), content, compress_type=zipfile.ZIP_DEFLATED
+                zipfile.ZipInfo(name, ZIP_EPOCH), content, compress_type=zipfile.ZIP_DEFLATED
             )
     return file.getvalue()

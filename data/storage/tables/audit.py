@@ -8,39 +8,41 @@ from __future__ import annotations
 from datetime import datetime
 
 from core.records import AuditEntry
-from data.storage.connection import Table, now
-from i18n.phrase import packed, unpacked
+from data.storage.connection import Repository, utc_now_iso
+from i18n.phrase import deserialize_phrase, serialize_phrase
 
 
-class Audit(Table):
+class AuditLog(Repository):
     """Who did what where."""
 
-    async def record(self, scope: int, actor_id: int, action: str, detail: str = "") -> None:
+    async def record_action(self, scope: int, actor_id: int, action: str, detail: str = "") -> None:
         """Write down that somebody did something, such as `model use` with the detail `gpt2-3`.
 
         A detail that is a Phrase is read as one again."""
-        await self._changed(
+        await self._execute(
             "INSERT INTO audit (at, scope, actor_id, action, detail) VALUES (?, ?, ?, ?, ?)",
-            now(),
+            utc_now_iso(),
             scope,
             actor_id,
             action,
-            packed(detail),
+            serialize_phrase(detail),
         )
 
-    async def audit(
-        self, scope: int | None, count: int, before: int | None = None
+    async def audit_entries(
+        self, scope: int | None, count: int, before_id: int | None = None
     ) -> list[AuditEntry]:
         """The newest `count` lines of a scope (None: of all), newest first; those with an id below
-        `before`, if it is given."""
+        `before_id`, if it is given."""
         sql = """
             SELECT id, at, scope, actor_id, action, detail FROM audit
             WHERE (?1 IS NULL OR scope = ?1) AND (?2 IS NULL OR id < ?2)
             ORDER BY id DESC LIMIT ?3
         """
         return [
-            AuditEntry(number, datetime.fromisoformat(at), of, actor_id, action, unpacked(detail))
-            for number, at, of, actor_id, action, detail in await self._rows(
-                sql, scope, before, count
+            AuditEntry(
+                number, datetime.fromisoformat(at), of, actor_id, action, deserialize_phrase(detail)
+            )
+            for number, at, of, actor_id, action, detail in await self._fetch_all(
+                sql, scope, before_id, count
             )
         ]

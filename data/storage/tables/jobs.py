@@ -13,18 +13,18 @@ from typing import Any
 
 from core.errors import StoreError
 from core.records import JobState, TrainingJob
-from data.storage.connection import Table, now
-from i18n.phrase import packed, phrase, unpacked
+from data.storage.connection import Repository, utc_now_iso
+from i18n.phrase import deserialize_phrase, phrase, serialize_phrase
 
 
-class Jobs(Table):
+class Jobs(Repository):
     """The training jobs of every scope."""
 
     async def add_job(
         self, *, scope: int, requested_by: int, channel_id: int, base_model: str, directory: str
     ) -> TrainingJob:
         """Queue a training job."""
-        [row] = await self._rows(
+        [row] = await self._fetch_all(
             """
             INSERT INTO jobs
                 (scope, requested_by, channel_id, base_model, directory, state, created_at)
@@ -36,7 +36,7 @@ class Jobs(Table):
             base_model,
             directory,
             JobState.QUEUED.value,
-            now(),
+            utc_now_iso(),
         )
         return _job(row)
 
@@ -53,7 +53,7 @@ class Jobs(Table):
         Raises:
             StoreError: there is no such job.
         """
-        rows = await self._rows(
+        rows = await self._fetch_all(
             """
             UPDATE jobs SET state = ?, checkpoint = coalesce(?, checkpoint),
                 detail = coalesce(?, detail)
@@ -61,30 +61,34 @@ class Jobs(Table):
             """,
             state.value,
             checkpoint,
-            detail and packed(detail),
+            detail and serialize_phrase(detail),
             job_id,
         )
         return _the_job(job_id, rows)
 
-    async def move_job(
-        self, job_id: int, before: Collection[JobState], state: JobState, detail: str | None = None
+    async def transition_job(
+        self,
+        job_id: int,
+        from_states: Collection[JobState],
+        state: JobState,
+        detail: str | None = None,
     ) -> TrainingJob | None:
-        """Move a job on if it is in one of the states `before`; None if it is not."""
-        rows = await self._rows(
+        """Move a job on if it is in one of the states `from_states`; None if it is not."""
+        rows = await self._fetch_all(
             """
             UPDATE jobs SET state = ?, detail = coalesce(?, detail)
             WHERE id = ? AND state IN (SELECT value FROM json_each(?)) RETURNING *
             """,
             state.value,
-            detail and packed(detail),
+            detail and serialize_phrase(detail),
             job_id,
-            json.dumps(list(before)),
+            json.dumps(list(from_states)),
         )
         return _job(rows[0]) if rows else None
 
     async def start_job(self, job_id: int) -> TrainingJob | None:
         """A job's process is about to be started, once more; None if the job does not wait."""
-        rows = await self._rows(
+        rows = await self._fetch_all(
             """
             UPDATE jobs SET state = ?1, attempts = attempts + 1
             WHERE id = ?2 AND state IN (?1, ?3) RETURNING *
@@ -97,20 +101,20 @@ class Jobs(Table):
 
     async def reset_attempts(self, job_id: int) -> None:
         """A job has got on: what went wrong before does not count any more."""
-        await self._rows("UPDATE jobs SET attempts = 0 WHERE id = ?", job_id)
+        await self._fetch_all("UPDATE jobs SET attempts = 0 WHERE id = ?", job_id)
 
     async def set_job_message(self, job_id: int, message_id: int | None) -> None:
         """Remember which message shows the job's progress; None: no longer any."""
-        await self._rows("UPDATE jobs SET message_id = ? WHERE id = ?", message_id, job_id)
+        await self._fetch_all("UPDATE jobs SET message_id = ? WHERE id = ?", message_id, job_id)
 
     async def job(self, job_id: int) -> TrainingJob | None:
         """The job of that id."""
-        rows = await self._rows("SELECT * FROM jobs WHERE id = ?", job_id)
+        rows = await self._fetch_all("SELECT * FROM jobs WHERE id = ?", job_id)
         return _job(rows[0]) if rows else None
 
-    async def open_jobs(self, scope: int | None = None) -> list[TrainingJob]:
+    async def unfinished_jobs(self, scope: int | None = None) -> list[TrainingJob]:
         """The jobs that have not ended, by id; those of every scope if it is None."""
-        rows = await self._rows(
+        rows = await self._fetch_all(
             """
             SELECT * FROM jobs WHERE state IN (?1, ?2, ?3) AND (?4 IS NULL OR scope = ?4)
             ORDER BY id
@@ -125,25 +129,25 @@ class Jobs(Table):
     async def latest_job(self, scope: int) -> TrainingJob | None:
         """The scope's newest job."""
         sql = "SELECT * FROM jobs WHERE scope = ? ORDER BY id DESC LIMIT 1"
-        rows = await self._rows(sql, scope)
+        rows = await self._fetch_all(sql, scope)
         return _job(rows[0]) if rows else None
 
     async def jobs(self, scope: int) -> list[TrainingJob]:
         """All jobs that the scope ever had, by id."""
-        rows = await self._rows("SELECT * FROM jobs WHERE scope = ? ORDER BY id", scope)
+        rows = await self._fetch_all("SELECT * FROM jobs WHERE scope = ? ORDER BY id", scope)
         return [_job(row) for row in rows]
 
-    async def checkpoint_jobs(self, scope: int) -> list[TrainingJob]:
+    async def jobs_with_checkpoint(self, scope: int) -> list[TrainingJob]:
         """The scope's jobs that made a checkpoint, by id."""
         sql = "SELECT * FROM jobs WHERE scope = ? AND checkpoint IS NOT NULL ORDER BY id"
-        return [_job(row) for row in await self._rows(sql, scope)]
+        return [_job(row) for row in await self._fetch_all(sql, scope)]
 
     # --- whose words -----------------------------------------------------------------------------
 
     async def add_job_sources(self, job_id: int, sources: Mapping[int, int | None]) -> None:
         """Remember whose words a job learns: a member's id, and the version of their consent
         (None: they handed over all of them on purpose)."""
-        await self._changed(
+        await self._execute(
             """
             INSERT INTO job_sources (job_id, user_id, consent_version)
             SELECT ?1, json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?2)
@@ -157,27 +161,27 @@ class Jobs(Table):
     async def job_sources(self, job_id: int) -> dict[int, int | None]:
         """Whose words a job learned, as they were added."""
         sql = "SELECT user_id, consent_version FROM job_sources WHERE job_id = ?"
-        return {row[0]: row[1] for row in await self._rows(sql, job_id)}
+        return {row[0]: row[1] for row in await self._fetch_all(sql, job_id)}
 
-    async def jobs_with(self, user_id: int) -> list[TrainingJob]:
+    async def jobs_with_member(self, user_id: int) -> list[TrainingJob]:
         """All jobs whose snapshot holds words of a member, in every scope, by id."""
         sql = """
             SELECT * FROM jobs WHERE id IN (SELECT job_id FROM job_sources WHERE user_id = ?)
             ORDER BY id
         """
-        return [_job(row) for row in await self._rows(sql, user_id)]
+        return [_job(row) for row in await self._fetch_all(sql, user_id)]
 
-    async def learned_from(self, user_id: int) -> list[TrainingJob]:
+    async def jobs_trained_on_member(self, user_id: int) -> list[TrainingJob]:
         """The jobs that made a checkpoint from words of a member, in every scope, by id."""
-        return [job for job in await self.jobs_with(user_id) if job.checkpoint is not None]
+        return [job for job in await self.jobs_with_member(user_id) if job.checkpoint is not None]
 
-    async def remove_sources_of(self, job_id: int) -> None:
+    async def remove_sources_of_job(self, job_id: int) -> None:
         """A job has learned nothing, and will not."""
-        await self._changed("DELETE FROM job_sources WHERE job_id = ?", job_id)
+        await self._execute("DELETE FROM job_sources WHERE job_id = ?", job_id)
 
-    async def remove_job_sources(self, user_id: int) -> int:
+    async def remove_sources_of_member(self, user_id: int) -> int:
         """Forget which jobs learned words of a member: their checkpoints can no longer be named."""
-        return await self._changed("DELETE FROM job_sources WHERE user_id = ?", user_id)
+        return await self._execute("DELETE FROM job_sources WHERE user_id = ?", user_id)
 
 
 def _the_job(job_id: int, rows: list[sqlite3.Row]) -> TrainingJob:
@@ -190,5 +194,5 @@ def _job(row: sqlite3.Row) -> TrainingJob:
     fields: dict[str, Any] = dict(row)
     fields["state"] = JobState(row["state"])
     fields["created_at"] = datetime.fromisoformat(row["created_at"])
-    fields["detail"] = row["detail"] and unpacked(row["detail"])
+    fields["detail"] = row["detail"] and deserialize_phrase(row["detail"])
     return TrainingJob(**fields)

@@ -12,10 +12,10 @@ from datetime import datetime
 from typing import Any
 
 from core.records import Message, Role, StoredMessage
-from data.storage.connection import Table, stamp
+from data.storage.connection import Repository, to_utc_iso
 
-COLUMNS = "discord_id, channel_id, author_id, role, content, created_at, scope"
-COLLECTED = """
+MESSAGE_COLUMNS = "discord_id, channel_id, author_id, role, content, created_at, scope"
+DELETE_COLLECTED_SQL = """
     DELETE FROM examples
     WHERE (consent_version IS NOT NULL OR asked_by <> author_id) AND reply_id IN (
         SELECT value FROM json_each(?1)
@@ -25,17 +25,17 @@ COLLECTED = """
 """Takes away the examples that hold, by consent, what messages said or replies to them."""
 
 
-class History(Table):
+class Messages(Repository):
     """The messages of every channel, and from where on each channel's context counts."""
 
-    async def add_message(self, message: StoredMessage, *, answering: int | None = None) -> bool:
+    async def add_message(self, message: StoredMessage, *, reply_to_id: int | None = None) -> bool:
         """Record a message as the newest of its channel; one that is known already is ignored
         (False).
 
-        A reply of the bot that is `answering` a message is recorded only if that one is still
+        A reply of the bot that is `reply_to_id` a message is recorded only if that one is still
         there: what was deleted or forgotten meanwhile does not come back in what answers it.
         """
-        added = await self._changed(
+        added = await self._execute(
             """
             INSERT INTO messages
                 (discord_id, channel_id, author_id, role, content, created_at, scope)
@@ -48,9 +48,9 @@ class History(Table):
             message.author_id,
             message.message.role.value,
             message.message.content,
-            stamp(message.created_at),
+            to_utc_iso(message.created_at),
             message.scope,
-            answering,
+            reply_to_id,
         )
         return bool(added)
 
@@ -59,9 +59,9 @@ class History(Table):
 
         An example that holds, by consent, what it said before goes.
         """
-        await self._changed(
+        await self._execute(
             f"""
-            {COLLECTED} AND EXISTS (
+            {DELETE_COLLECTED_SQL} AND EXISTS (
                 SELECT 1 FROM messages WHERE discord_id IN (SELECT value FROM json_each(?1))
                   AND content <> ?2
             )
@@ -70,7 +70,7 @@ class History(Table):
             content,
         )
         sql = "UPDATE messages SET content = ? WHERE discord_id = ? RETURNING id"
-        return bool(await self._rows(sql, content, discord_id))
+        return bool(await self._fetch_all(sql, content, discord_id))
 
     async def delete_messages(self, discord_ids: Collection[int]) -> int:
         """Erase messages; how many of them were known.
@@ -78,26 +78,26 @@ class History(Table):
         Examples that hold their words by consent go first; what was taught on purpose stays.
         """
         ids = json.dumps(list(discord_ids))
-        await self._changed(COLLECTED, ids)
+        await self._execute(DELETE_COLLECTED_SQL, ids)
         sql = "DELETE FROM messages WHERE discord_id IN (SELECT value FROM json_each(?))"
-        return await self._changed(sql, ids)
+        return await self._execute(sql, ids)
 
     async def messages(self, discord_ids: Sequence[int]) -> list[StoredMessage]:
         """Those of the messages that are still there, in the order of the ids."""
-        rows = await self._rows(
+        rows = await self._fetch_all(
             f"""
-            SELECT {COLUMNS} FROM json_each(?) JOIN messages ON discord_id = json_each.value
+            SELECT {MESSAGE_COLUMNS} FROM json_each(?) JOIN messages ON discord_id = json_each.value
             ORDER BY json_each.key
             """,
             json.dumps(list(discord_ids)),
         )
         return [_message(row) for row in rows]
 
-    async def context(self, channel_id: int, limit: int) -> list[StoredMessage]:
+    async def context_messages(self, channel_id: int, limit: int) -> list[StoredMessage]:
         """The newest `limit` messages since the channel's last reset, in order of arrival."""
-        rows = await self._rows(
+        rows = await self._fetch_all(
             f"""
-            SELECT {COLUMNS} FROM messages
+            SELECT {MESSAGE_COLUMNS} FROM messages
             WHERE channel_id = ?1
               AND id > coalesce((SELECT after_id FROM resets WHERE channel_id = ?1), 0)
             ORDER BY id DESC LIMIT ?2
@@ -109,7 +109,7 @@ class History(Table):
 
     async def reset_context(self, channel_id: int) -> None:
         """Begin the channel's context anew from here on; the messages stay."""
-        await self._rows(
+        await self._fetch_all(
             """
             INSERT INTO resets (channel_id, after_id)
             SELECT ?1, coalesce(max(id), 0) FROM messages WHERE channel_id = ?1

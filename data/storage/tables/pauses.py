@@ -5,24 +5,24 @@ Knows SQL. Does not know who may pause it, nor what is not done meanwhile.
 
 from __future__ import annotations
 
-from data.storage.connection import Table, now
+from data.storage.connection import Repository, utc_now_iso
 
 EVERYWHERE = 0
 """The scope of a pause that holds for all of them; no guild or user has this id."""
 
 
-class Pauses(Table):
+class Pauses(Repository):
     """The scopes that are paused."""
 
     async def pause(self, scope: int, paused_by: int) -> bool:
         """Be silent in a scope, or EVERYWHERE; False if it was paused already."""
         sql = "INSERT OR IGNORE INTO pauses (scope, paused_by, paused_at) VALUES (?, ?, ?)"
-        return bool(await self._changed(sql, scope, paused_by, now()))
+        return bool(await self._execute(sql, scope, paused_by, utc_now_iso()))
 
     async def resume(self, scope: int) -> bool:
         """Speak again; False if it was not paused."""
-        return bool(await self._changed("DELETE FROM pauses WHERE scope = ?", scope))
+        return bool(await self._execute("DELETE FROM pauses WHERE scope = ?", scope))
 
-    async def paused(self) -> set[int]:
+    async def paused_scopes(self) -> set[int]:
         """The scopes that are paused, EVERYWHERE among them if that is."""
-        return {row[0] for row in await self._rows("SELECT scope FROM pauses")}
+        return {row[0] for row in await self._fetch_all("SELECT scope FROM pauses")}

@@ -11,11 +11,11 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from core.records import Rating, ReplyRecord
-from data.storage.connection import Table, now, stamp
+from core.records import RatingSummary, ReplyRecord
+from data.storage.connection import Repository, to_utc_iso, utc_now_iso
 
 
-class Replies(Table):
+class Replies(Repository):
     """The records of replies and their ratings."""
 
     async def add_reply(self, record: ReplyRecord) -> bool:
@@ -28,11 +28,11 @@ class Replies(Table):
         fields = asdict(record) | {
             "seen": json.dumps(record.seen),
             "sampling": json.dumps(dict(record.sampling), sort_keys=True),
-            "created_at": stamp(record.created_at),
+            "created_at": to_utc_iso(record.created_at),
         }
         columns = ", ".join(fields)
         marks = ", ".join("?" * len(fields))
-        changed = await self._changed(
+        changed = await self._execute(
             f"""
             INSERT OR REPLACE INTO replies ({columns}) SELECT {marks}
             WHERE EXISTS (SELECT 1 FROM messages WHERE discord_id = ?)
@@ -42,18 +42,18 @@ class Replies(Table):
         )
         return bool(changed)
 
-    async def reply(self, reply_id: int) -> ReplyRecord | None:
+    async def reply_record(self, reply_id: int) -> ReplyRecord | None:
         """What a reply was made from; `messages(record.seen)` gives what it read."""
-        rows = await self._rows("SELECT * FROM replies WHERE reply_id = ?", reply_id)
+        rows = await self._fetch_all("SELECT * FROM replies WHERE reply_id = ?", reply_id)
         return _record(rows[0]) if rows else None
 
     async def rate(self, scope: int, reply_id: int, user_id: int, value: int) -> None:
         """A member likes a reply (+1) or does not (-1), or takes back what they said of it (0)."""
         if not value:
             sql = "DELETE FROM ratings WHERE reply_id = ? AND user_id = ?"
-            await self._changed(sql, reply_id, user_id)
+            await self._execute(sql, reply_id, user_id)
             return
-        await self._changed(
+        await self._execute(
             """
             INSERT INTO ratings (reply_id, user_id, scope, value, created_at)
             VALUES (?, ?, ?, ?, ?)
@@ -64,16 +64,16 @@ class Replies(Table):
             user_id,
             scope,
             value,
-            now(),
+            utc_now_iso(),
         )
 
-    async def drop_ratings(self, reply_id: int) -> int:
+    async def clear_ratings(self, reply_id: int) -> int:
         """Forget what people said of a reply, which now says something else; how many did."""
-        return await self._changed("DELETE FROM ratings WHERE reply_id = ?", reply_id)
+        return await self._execute("DELETE FROM ratings WHERE reply_id = ?", reply_id)
 
-    async def rating(self, reply_id: int, user_id: int | None = None) -> Rating:
+    async def rating_summary(self, reply_id: int, user_id: int | None = None) -> RatingSummary:
         """What people think of a reply, and that member among them."""
-        [row] = await self._rows(
+        [row] = await self._fetch_all(
             """
             SELECT count(*) FILTER (WHERE value > 0), count(*) FILTER (WHERE value < 0),
                 coalesce(sum(value) FILTER (WHERE user_id = ?2), 0)
@@ -82,7 +82,7 @@ class Replies(Table):
             reply_id,
             user_id,
         )
-        return Rating(*row)
+        return RatingSummary(*row)
 
 
 def _record(row: sqlite3.Row) -> ReplyRecord:

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from bot.chat.manager import STALE, TAKEN_BACK, ConversationManager
-from bot.chat.queue import MOST_WAITING
-from bot.chat.rate_limit import LONGEST_REPLY
+from bot.chat.manager import BURST_WITHDRAWN, TIMED_OUT, ConversationManager
+from bot.chat.queue import MAX_WAITING
+from bot.chat.rate_limit import MAX_REPLY_CHARS
 from bot.cli.demo import _chat_in_real_time
 from bot.discord_ui.cogs.chat import NOTHING_TO_READ, Chat
 from bot.settings import Settings, load_settings
@@ -52,7 +52,7 @@ REFUSES = pytest.mark.parametrize("world", [False], indirect=True, ids=["refuses
 def watch(world: World) -> Watch:
     """The clock of the pace and of what is stale."""
     watch, chat = Watch(), chat_of(world)
-    for pace in (chat._manners._members, chat._manners._servers):
+    for pace in (chat._rate_limits._members, chat._rate_limits._servers):
         pace._clock = watch
     conversations_of(world)._clock = watch
     return watch
@@ -74,7 +74,7 @@ def said(world: World) -> list[str]:
 
 
 async def recorded(world: World) -> list[str]:
-    stored = await store_of(world).context(world.general.id, 50)
+    stored = await store_of(world).context_messages(world.general.id, 50)
     return [one.message.content for one in stored]
 
 
@@ -164,9 +164,9 @@ async def test_a_reply_is_a_few_messages_at_most(world: World, worker: FakeWorke
     await world.say(world.ben, "talk")
     shown = said(world)
     assert len(shown) <= 3
-    assert sum(map(len, shown)) <= LONGEST_REPLY
+    assert sum(map(len, shown)) <= MAX_REPLY_CHARS
     assert shown[-1].endswith(" …")
-    assert len((await recorded(world))[-1]) <= LONGEST_REPLY
+    assert len((await recorded(world))[-1]) <= MAX_REPLY_CHARS
 
 
 # --- bots --------------------------------------------------------------------------------------
@@ -197,7 +197,7 @@ async def test_neither_bots_nor_webhooks_are_answered_wherever_they_speak(
 @pytest.fixture
 async def busy(world: World, worker: FakeWorker, watch: Watch) -> AsyncIterator[Callable[[], Any]]:
     """The channel's turn is taken by ada, whose reply waits; what it gives goes on to the end."""
-    chat_of(world)._manners._members._most = chat_of(world)._manners._servers._most = 0
+    chat_of(world)._rate_limits._members._limit = chat_of(world)._rate_limits._servers._limit = 0
     worker.gate.clear()
     async with _chat_in_real_time(world.bot):
         await world.say(world.ada, "hello")
@@ -205,7 +205,7 @@ async def busy(world: World, worker: FakeWorker, watch: Watch) -> AsyncIterator[
 
         async def go_on() -> None:
             worker.gate.set()
-            await until(lambda: not conversations_of(world)._turns._lines)
+            await until(lambda: not conversations_of(world)._queue._lines)
             await world.env.settle()
 
         yield go_on
@@ -213,8 +213,8 @@ async def busy(world: World, worker: FakeWorker, watch: Watch) -> AsyncIterator[
 
 async def wait_for(world: World, waiting: int) -> None:
     """Until so many turns wait."""
-    line = conversations_of(world)._turns._lines[world.general.id]
-    await until(lambda: len(line.places) > waiting)
+    line = conversations_of(world)._queue._lines[world.general.id]
+    await until(lambda: len(line.tickets) > waiting)
 
 
 async def in_line(world: World, *messages: tuple[Any, str]) -> list[Any]:
@@ -279,7 +279,7 @@ async def test_the_reply_to_a_burst_can_be_stopped(
     worker.gate.let(1)
     await worker.until(lambda: len(worker.heard) == 2)
     await until(lambda: 2 in worker.gate._waiting)
-    assert conversations_of(world).asker(last.id) == world.ben.id
+    assert conversations_of(world).asker_of(last.id) == world.ben.id
     conversations_of(world).stop(last.id)
     await busy()
     assert said(world) == ["you said hello", "one two three four"]
@@ -287,7 +287,7 @@ async def test_the_reply_to_a_burst_can_be_stopped(
 
 @REFUSES
 async def test_a_line_that_is_full_is_told_once_until_it_moves(world: World, busy: Any) -> None:
-    people = [world.guild.add_member(world.env.create_user(f"m{n}")) for n in range(MOST_WAITING)]
+    people = [world.guild.add_member(world.env.create_user(f"m{n}")) for n in range(MAX_WAITING)]
     await in_line(world, *((one, "me too") for one in people))
     for n in range(3):
         await world.ben.send(world.general, f"{world.bot.user.mention} and I{n}")
@@ -297,7 +297,7 @@ async def test_a_line_that_is_full_is_told_once_until_it_moves(world: World, bus
     assert full in result.response.content
     await busy()
     assert said(world).count(full) == 2  # to the three messages, and to /chat
-    assert len(said(world)) == 2 + 1 + MOST_WAITING
+    assert len(said(world)) == 2 + 1 + MAX_WAITING
     assert not any("and I" in text for text in await recorded(world))
 
 
@@ -310,7 +310,7 @@ async def test_what_waited_too_long_is_let_go_and_told_once(
     await world.say(zoe, "four")
     await wait_for(world, 4)
     await busy()
-    assert said(world) == ["you said hello", STALE, "you said four"]
+    assert said(world) == ["you said hello", TIMED_OUT, "you said four"]
     assert (await recorded(world))[2:] == ["one", "two", "three", "four", "you said four"]
     assert len(worker.heard) == 2
 
@@ -340,5 +340,5 @@ async def test_a_burst_whose_last_message_is_taken_back_is_told_why_it_has_no_an
     await until(lambda: len(worker.heard) > heard)
     await world.ben.delete(last)
     await busy()
-    assert said(world) == ["you said hello", TAKEN_BACK]
+    assert said(world) == ["you said hello", BURST_WITHDRAWN]
     assert await recorded(world) == ["hello", "you said hello", "one"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bot.chat.console import Talk
+from bot.chat.console import ConsoleChat
 from bot.chat.manager import ConversationManager
 from core.records import Filter, FilterKind, Message, Role
 from data.storage.store import Store
@@ -21,21 +21,21 @@ def lines() -> list[str]:
 
 
 @pytest.fixture
-def talk(conversations: ConversationManager, lines: list[str]) -> Talk:
-    return Talk(conversations, channel_id=CHANNEL, scope=SCOPE, show=lines.append)
+def talk(conversations: ConversationManager, lines: list[str]) -> ConsoleChat:
+    return ConsoleChat(conversations, channel_id=CHANNEL, scope=SCOPE, show=lines.append)
 
 
-async def test_a_reply_is_shown_while_it_is_written(talk: Talk, lines: list[str]) -> None:
-    await talk.say("good morning")
+async def test_a_reply_is_shown_while_it_is_written(talk: ConsoleChat, lines: list[str]) -> None:
+    await talk.send("good morning")
     assert lines == ["you: good morning\nbot: ", "you", " said", " good", " morning", "\n"]
 
 
 async def test_what_was_said_is_the_context_of_what_comes(
-    talk: Talk, conversations: ConversationManager, lines: list[str]
+    talk: ConsoleChat, conversations: ConversationManager, lines: list[str]
 ) -> None:
-    await talk.say("one")
-    again = Talk(conversations, channel_id=CHANNEL, scope=SCOPE, show=lines.append)
-    await again.say("two")  # of another cell of the notebook
+    await talk.send("one")
+    again = ConsoleChat(conversations, channel_id=CHANNEL, scope=SCOPE, show=lines.append)
+    await again.send("two")  # of another cell of the notebook
     assert await conversations.conversation_history(CHANNEL) == [
         Message(Role.USER, "one"),
         Message(Role.ASSISTANT, "you said one"),
@@ -45,21 +45,21 @@ async def test_what_was_said_is_the_context_of_what_comes(
 
 
 async def test_a_note_stands_under_the_reply(
-    talk: Talk, store: Store, worker: FakeWorker, lines: list[str]
+    talk: ConsoleChat, store: Store, worker: FakeWorker, lines: list[str]
 ) -> None:
     worker.broken["somewhere"] = "It cannot be loaded."
     await store.set_active_model(SCOPE, "mine")
-    await talk.say("hi")
+    await talk.send("hi")
     assert "".join(lines) == (
         "you: hi\nbot: you said hi\n(mine is loading; tiny answers meanwhile.)\n"
     )
 
 
 async def test_what_must_not_be_said_is_drawn_anew_and_then_refused(
-    talk: Talk, store: Store, lines: list[str]
+    talk: ConsoleChat, store: Store, lines: list[str]
 ) -> None:
     await store.add_filter(SCOPE, Filter(FilterKind.PATTERN, "tea"), added_by=1)
-    await talk.say("I like tea")
+    await talk.send("I like tea")
     shown = "".join(lines).removeprefix("you: I like tea\n")
     assert "tea" not in shown
     assert shown.count("bot: ") == 3
@@ -67,15 +67,15 @@ async def test_what_must_not_be_said_is_drawn_anew_and_then_refused(
 
 
 async def test_a_model_that_fails_is_an_error_with_a_sentence(
-    talk: Talk, worker: FakeWorker
+    talk: ConsoleChat, worker: FakeWorker
 ) -> None:
     worker.failure = WorkerDied("The model stopped.")
     with pytest.raises(WorkerDied, match="stopped"):
-        await talk.say("hi")
+        await talk.send("hi")
 
 
 async def test_by_itself_it_writes_to_stdout(
     conversations: ConversationManager, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    await Talk(conversations, channel_id=CHANNEL, scope=SCOPE).say("hi")
+    await ConsoleChat(conversations, channel_id=CHANNEL, scope=SCOPE).send("hi")
     assert capsys.readouterr().out == "you: hi\nbot: you said hi\n"

@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.chat import filters as filtering
-from bot.chat.filters import LONGEST, MOST, MOST_PATTERNS, Filters, Guard, Unwanted
+from bot.chat.filters import (
+    MAX_FILTER_CHARS,
+    MAX_FILTERS,
+    MAX_PATTERNS,
+    Blocked,
+    Filters,
+    OutputGuard,
+)
 from bot.discord_ui.errors import Refusal
 from core.records import Filter, FilterKind
 from data.storage.store import Store
@@ -24,10 +31,10 @@ def pattern(text: str) -> Filter:
     return Filter(FilterKind.PATTERN, text)
 
 
-def passes(guard: Guard, text: str) -> bool:
+def passes(guard: OutputGuard, text: str) -> bool:
     try:
         guard.check(text)
-    except Unwanted:
+    except Blocked:
         return False
     return True
 
@@ -54,12 +61,12 @@ def passes(guard: Guard, text: str) -> bool:
     ],
 )
 def test_words_are_found_in_any_writing(text: str) -> None:
-    assert not passes(Guard(["bad", "straße", "馬鹿"]), text)
+    assert not passes(OutputGuard(["bad", "straße", "馬鹿"]), text)
 
 
 @pytest.mark.parametrize("text", ["", "badge", "a baddie", "forbad", "b a d", "strassen", "\ud800"])
 def test_words_are_whole(text: str) -> None:
-    assert passes(Guard(["bad", "straße"], ["^never$"]), text)
+    assert passes(OutputGuard(["bad", "straße"], ["^never$"]), text)
 
 
 @given(
@@ -69,11 +76,11 @@ def test_words_are_whole(text: str) -> None:
 )
 def test_signs_that_nobody_sees_hide_no_word(word: str, signs: list[str], upper: bool) -> None:
     shown = "".join(char + sign for char, sign in zip(word, [*signs, *[""] * 9], strict=False))
-    assert not passes(Guard([word]), f"so {shown.upper() if upper else shown}, you see")
+    assert not passes(OutputGuard([word]), f"so {shown.upper() if upper else shown}, you see")
 
 
 def test_patterns_are_looked_for_as_written_and_as_seen() -> None:
-    guard = Guard([], [r"\d{3}-\d{4}", "^secret"])
+    guard = OutputGuard([], [r"\d{3}-\d{4}", "^secret"])
     assert not passes(guard, "call 555-1234")
     assert not passes(guard, "call ５５５-1234")
     assert not passes(guard, "SECRET plans")
@@ -81,18 +88,20 @@ def test_patterns_are_looked_for_as_written_and_as_seen() -> None:
 
 
 def test_no_guard_stops_nothing() -> None:
-    assert passes(Guard([]), "anything at all")
+    assert passes(OutputGuard([]), "anything at all")
 
 
 def test_a_pattern_cannot_run_away() -> None:
     """With `re` this would not end before the sun does."""
-    guard = Guard([], ["(a+)+$", "(a|aa)+$", "(.*a){20}b"])
+    guard = OutputGuard([], ["(a+)+$", "(a|aa)+$", "(.*a){20}b"])
     assert not passes(guard, "a" * 4000)
     assert passes(guard, "a" * 4000 + "!")
 
 
 def test_words_are_not_even_drawn() -> None:
-    params = Guard(["one", "two"]).sampling(SamplingParams(seed=3, banned_words=("one",)))
+    params = OutputGuard(["one", "two"]).with_banned_words(
+        SamplingParams(seed=3, banned_words=("one",))
+    )
     assert params == SamplingParams(seed=3, banned_words=("one", "two"))
 
 
@@ -129,12 +138,12 @@ async def test_a_word_must_be_seen(store: Store, text: str) -> None:
 async def test_there_are_not_too_many_nor_too_long(store: Store) -> None:
     filters = Filters(store)
     with pytest.raises(Refusal, match="at most 100 characters"):
-        await filters.add(GUILD, word("x" * (LONGEST + 1)), ADA)
-    for n in range(MOST_PATTERNS):
+        await filters.add(GUILD, word("x" * (MAX_FILTER_CHARS + 1)), ADA)
+    for n in range(MAX_PATTERNS):
         assert await filters.add(GUILD, pattern(f"number {n}"), ADA)
     with pytest.raises(Refusal, match="20 patterns, the most"):
         await filters.add(GUILD, pattern("one more"), ADA)
-    for n in range(MOST - MOST_PATTERNS):
+    for n in range(MAX_FILTERS - MAX_PATTERNS):
         assert await filters.add(GUILD, word(f"word {n}"), ADA)
     with pytest.raises(Refusal, match="100 filters, the most"):
         await filters.add(GUILD, word("one more"), ADA)
@@ -167,7 +176,7 @@ async def test_a_change_counts_at_once_and_only_there(store: Store) -> None:
 async def test_guards_are_kept_but_not_all_of_them(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(filtering, "KEPT", 2)
+    monkeypatch.setattr(filtering, "MAX_CACHED_GUARDS", 2)
     filters = Filters(store)
     first = await filters.guard(1)
     await filters.guard(2)

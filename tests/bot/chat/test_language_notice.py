@@ -8,7 +8,7 @@ import pytest
 
 from bot.chat.manager import ConversationManager
 from bot.chat.request import Incoming
-from model.registry import TINY
+from model.registry import EMBEDDED_FOLDER
 from tests.bot.chat.test_manager import Paper
 from tests.fakes import FakeWorker
 
@@ -51,5 +51,7 @@ async def test_who_does_not_write_japanese_is_told_nothing(
 async def test_a_japanese_model_says_nothing_of_itself(
     conversations: ConversationManager, worker: FakeWorker
 ) -> None:
-    worker.models[str(TINY)] = replace(worker.models[str(TINY)], japanese=True)
+    worker.models[str(EMBEDDED_FOLDER)] = replace(
+        worker.models[str(EMBEDDED_FOLDER)], japanese=True
+    )
     assert await note(conversations, 1, "こんにちは！") == ""

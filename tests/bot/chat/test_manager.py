@@ -8,21 +8,21 @@ from pathlib import Path
 
 import pytest
 
-from bot.chat.generation import CLOSING
+from bot.chat.generation import SHUTTING_DOWN
 from bot.chat.manager import ConversationManager
-from bot.chat.model_router import ModelSwitch
-from bot.chat.pauses import Silence
-from bot.chat.rate_limit import Held
-from bot.chat.request import Check, Incoming
+from bot.chat.model_router import ModelRouter
+from bot.chat.pauses import Pauses
+from bot.chat.rate_limit import NotAdmitted
+from bot.chat.request import Incoming, TextCheck
 from bot.discord_ui.errors import Refusal
-from bot.discord_ui.reply import anything
+from bot.discord_ui.reply import accept_any
 from core.records import Message, Role
-from core.tasks import Tasks
+from core.tasks import BackgroundTasks
 from data.storage.store import Store, open_store
 from model.errors import WorkerDied
-from model.registry import TINY, model_options
+from model.registry import EMBEDDED_FOLDER, model_options
 from model.sampling import SamplingParams
-from model.worker.client import SET_ASIDE
+from model.worker.client import QUARANTINED
 from tests.fakes import FakeWorker
 
 BOT = 1
@@ -45,10 +45,10 @@ class Paper:
         self._news = asyncio.Condition()
         self.failed: str | None = None
 
-    async def wait(self, place: int) -> None:
+    async def show_queue_position(self, place: int) -> None:
         self.places.append(place)
 
-    async def add(self, text: str, check: Check = anything) -> None:
+    async def add(self, text: str, check: TextCheck = accept_any) -> None:
         check("".join([*self.pieces, text]))
         async with self._news:
             self.pieces.append(text)
@@ -80,22 +80,22 @@ def worker() -> FakeWorker:
 
 
 @pytest.fixture
-async def models(store: Store, worker: FakeWorker, tmp_path: Path) -> AsyncIterator[ModelSwitch]:
-    tasks = Tasks()
-    yield ModelSwitch(
+async def models(store: Store, worker: FakeWorker, tmp_path: Path) -> AsyncIterator[ModelRouter]:
+    tasks = BackgroundTasks()
+    yield ModelRouter(
         store, worker, model_options, default="tiny", checkpoints=tmp_path / "ck", tasks=tasks
     )
     await tasks.close()
 
 
 @pytest.fixture
-def silence(store: Store) -> Silence:
-    return Silence(store)
+def silence(store: Store) -> Pauses:
+    return Pauses(store)
 
 
 @pytest.fixture
 def conversations(
-    store: Store, worker: FakeWorker, models: ModelSwitch, silence: Silence
+    store: Store, worker: FakeWorker, models: ModelRouter, silence: Pauses
 ) -> ConversationManager:
     return ConversationManager(
         store,
@@ -104,12 +104,12 @@ def conversations(
         context_messages=5,
         params=SamplingParams(),
         bot_id=lambda: BOT,
-        silence=silence,
+        pauses=silence,
     )
 
 
 def incoming(n: int, text: str, channel: int = CHANNEL) -> Incoming:
-    return Incoming(n, channel, scope=7, asked_by=99, text=lambda: text)
+    return Incoming(n, channel, scope=7, asked_by=99, get_text=lambda: text)
 
 
 async def test_the_model_sees_exactly_the_last_five_messages(
@@ -128,7 +128,7 @@ async def test_the_model_sees_exactly_the_last_five_messages(
 
 
 async def test_context_messages_changes_the_number(
-    store: Store, worker: FakeWorker, models: ModelSwitch
+    store: Store, worker: FakeWorker, models: ModelRouter
 ) -> None:
     three = ConversationManager(
         store, worker, models, context_messages=3, params=SamplingParams(), bot_id=lambda: BOT
@@ -151,7 +151,7 @@ async def test_a_reply_is_streamed_then_shown_whole(conversations: ConversationM
 
 
 async def test_who_waits_is_told_when_it_is_paused_and_what_is_under_way_ends(
-    conversations: ConversationManager, worker: FakeWorker, silence: Silence
+    conversations: ConversationManager, worker: FakeWorker, silence: Pauses
 ) -> None:
     worker.gate.clear()
     worker.gate_at = 2
@@ -159,10 +159,10 @@ async def test_who_waits_is_told_when_it_is_paused_and_what_is_under_way_ends(
     first = asyncio.create_task(conversations.answer(incoming(1, "hi there"), begun))
     second = asyncio.create_task(conversations.answer(incoming(2, "and I?"), never_begun))
     await begun.has(2)
-    await silence.begin(7, paused_by=5)
-    conversations.hush(8)
+    await silence.pause(7, paused_by=5)
+    conversations.stop_scope(8)
     assert not first.done(), "another server goes on"
-    conversations.hush(7)
+    conversations.stop_scope(7)
     await first
     assert begun.final == "you said"
     with pytest.raises(Refusal, match="I am paused"):
@@ -174,19 +174,19 @@ async def test_who_waits_is_told_when_it_is_paused_and_what_is_under_way_ends(
 
 
 async def test_a_channel_is_told_of_a_pause_once_however_many_wait(
-    conversations: ConversationManager, worker: FakeWorker, silence: Silence
+    conversations: ConversationManager, worker: FakeWorker, silence: Pauses
 ) -> None:
     worker.gate.clear()
     turns = [conversations.answer(incoming(n, "hello"), Paper()) for n in range(1, 5)]
     tasks = [asyncio.create_task(turn) for turn in turns]
     await worker.until(lambda: worker.running == 1)
-    await silence.begin(7, paused_by=5)
+    await silence.pause(7, paused_by=5)
     worker.gate.set()
     _, *refused = await asyncio.gather(*tasks, return_exceptions=True)
     assert [(type(one), one.told) for one in refused] == [
-        (Held, False),
-        (Held, True),
-        (Held, True),
+        (NotAdmitted, False),
+        (NotAdmitted, True),
+        (NotAdmitted, True),
     ]
 
 
@@ -232,7 +232,7 @@ async def test_a_message_that_was_edited_while_it_waited_is_read_as_edited(
     text = ["first thought"]
     worker.gate.clear()
     first = asyncio.create_task(conversations.answer(incoming(1, "hello"), Paper()))
-    waiting = Incoming(2, CHANNEL, scope=7, asked_by=99, text=lambda: text[0])
+    waiting = Incoming(2, CHANNEL, scope=7, asked_by=99, get_text=lambda: text[0])
     second = asyncio.create_task(conversations.answer(waiting, Paper()))
     await worker.until(lambda: worker.running == 1)
     text[0] = "second thought"
@@ -248,7 +248,7 @@ async def test_a_message_that_was_deleted_while_it_waited_gets_no_turn(
     first = asyncio.create_task(conversations.answer(incoming(1, "hello"), Paper()))
     second = asyncio.create_task(conversations.answer(incoming(2, "oops"), Paper()))
     await worker.until(lambda: worker.running == 1)
-    await conversations.deleted([2])
+    await conversations.apply_deletions([2])
     worker.gate.set()
     await first
     assert await second is None
@@ -258,8 +258,8 @@ async def test_a_message_that_was_deleted_while_it_waited_gets_no_turn(
 async def test_edits_and_deletions_change_the_history(conversations: ConversationManager) -> None:
     await conversations.answer(incoming(1, "I like tea"), Paper())
     await conversations.answer(incoming(2, "and cake"), Paper())
-    await conversations.edited(1, "I like coffee")
-    await conversations.deleted([2])
+    await conversations.apply_edit(1, "I like coffee")
+    await conversations.apply_deletions([2])
     history = await conversations.conversation_history(CHANNEL)
     assert [m.content for m in history] == [
         "I like coffee",
@@ -302,7 +302,7 @@ async def test_drain_waits_for_turns_under_way_and_begins_no_new_one(
     worker.gate.set()
     await asyncio.gather(turn, draining, refused)
     assert paper.final == "you said hello"
-    assert (late.final, late.failed) == (None, CLOSING)
+    assert (late.final, late.failed) == (None, SHUTTING_DOWN)
 
 
 async def test_what_a_drain_has_no_time_for_ends_where_it_is(
@@ -322,8 +322,11 @@ async def test_what_a_drain_has_no_time_for_ends_where_it_is(
     assert await asyncio.gather(first, third) == [first.result(), None]
     with pytest.raises(Refusal, match="shutting down"):
         await second
-    assert (begun.final, waits.failed) == ("you said", CLOSING)
-    assert [one.message.content for one in await store.context(CHANNEL, 9)] == ["hello", "you said"]
+    assert (begun.final, waits.failed) == ("you said", SHUTTING_DOWN)
+    assert [one.message.content for one in await store.context_messages(CHANNEL, 9)] == [
+        "hello",
+        "you said",
+    ]
 
 
 async def test_a_message_that_comes_twice_is_answered_once(
@@ -339,7 +342,7 @@ async def test_a_message_that_comes_twice_is_answered_once(
     assert await conversations.answer(incoming(1, "hello"), papers[2]) is None
     assert [paper.final for paper in papers] == ["you said hello", None, None]
     assert len(worker.heard) == 1
-    assert len(await store.context(CHANNEL, 9)) == 2
+    assert len(await store.context_messages(CHANNEL, 9)) == 2
 
 
 async def test_a_model_that_is_set_aside_is_not_loaded_and_the_embedded_one_answers(
@@ -349,13 +352,13 @@ async def test_a_model_that_is_set_aside_is_not_loaded_and_the_embedded_one_answ
     await store.set_active_model(7, "gpt2")
     paper = Paper()
     await conversations.answer(incoming(1, "hello"), paper)
-    assert worker.heard[-1][0] == str(TINY)
-    assert paper.note == f"{SET_ASIDE} tiny answers instead."
+    assert worker.heard[-1][0] == str(EMBEDDED_FOLDER)
+    assert paper.note == f"{QUARANTINED} tiny answers instead."
     assert "gpt2" not in worker.models
 
 
 async def test_history_survives_a_restart(
-    conversations: ConversationManager, models: ModelSwitch, tmp_path: Path
+    conversations: ConversationManager, models: ModelRouter, tmp_path: Path
 ) -> None:
     await conversations.answer(incoming(1, "remember me"), Paper())
     async with open_store(tmp_path / "bot.sqlite3") as again:
@@ -377,7 +380,7 @@ async def test_while_the_chosen_model_loads_the_embedded_one_answers_and_says_so
     await store.set_active_model(7, "gpt2")
     paper, after = Paper(), Paper()
     await conversations.answer(incoming(1, "hello"), paper)
-    assert worker.heard[-1][0] == str(TINY)
+    assert worker.heard[-1][0] == str(EMBEDDED_FOLDER)
     assert paper.note == "gpt2 is loading; tiny answers meanwhile."
     await worker.until(lambda: "gpt2" in worker.models)
     await conversations.answer(incoming(2, "hello"), after)
@@ -394,7 +397,7 @@ async def test_a_model_that_cannot_be_loaded_is_named_and_the_embedded_one_answe
     await conversations.answer(incoming(1, "hello"), first)
     await asyncio.sleep(0)
     await conversations.answer(incoming(2, "hello"), second)
-    assert worker.heard[-1][0] == str(TINY)
+    assert worker.heard[-1][0] == str(EMBEDDED_FOLDER)
     assert second.note == "gpt2 cannot be reached on the Hugging Face Hub. tiny answers instead."
 
 

@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.chat.rate_limit import COOLDOWN_S, LONGEST_REPLY, MINUTE_S, Held, Manners, Pace, shortened
+from bot.chat.rate_limit import (
+    MAX_REPLY_CHARS,
+    MIN_COOLDOWN_S,
+    WINDOW_S,
+    NotAdmitted,
+    RateLimit,
+    RateLimits,
+    truncate_reply,
+)
 from bot.discord_ui.errors import Refusal
 
 ADA, BEN, GUILD, HERE, THERE = range(1, 6)
@@ -29,14 +37,16 @@ def watch() -> Watch:
     return Watch()
 
 
-def manners(watch: Watch, member: int = 2, server: int = 3) -> Manners:
-    return Manners(
+def manners(watch: Watch, member: int = 2, server: int = 3) -> RateLimits:
+    return RateLimits(
         member_per_minute=member, server_per_minute=server, longest_message=10, clock=watch
     )
 
 
-def refused(manners: Manners, member: int, guild: int | None, channel: int = HERE) -> Held:
-    with pytest.raises(Held) as caught:
+def refused(
+    manners: RateLimits, member: int, guild: int | None, channel: int = HERE
+) -> NotAdmitted:
+    with pytest.raises(NotAdmitted) as caught:
         manners.admit(member, guild, channel)
     return caught.value
 
@@ -44,27 +54,27 @@ def refused(manners: Manners, member: int, guild: int | None, channel: int = HER
 @given(STEPS, st.integers(1, 5))
 def test_no_minute_has_more_uses_than_it_may(steps: list[float], most: int) -> None:
     watch = Watch()
-    pace, used = Pace(most, watch), []
+    pace, used = RateLimit(most, watch), []
     for step in steps:
         watch.now += step
-        if not pace.wait(1):
-            pace.take(1)
+        if not pace.retry_after(1):
+            pace.record_use(1)
             used.append(watch.now)
     for n, first in enumerate(used):
-        assert sum(time - first < MINUTE_S for time in used[n:]) <= most
+        assert sum(time - first < WINDOW_S for time in used[n:]) <= most
 
 
 @given(STEPS, st.integers(1, 5))
 def test_who_comes_back_when_they_were_told_to_is_let_in(steps: list[float], most: int) -> None:
     watch = Watch()
-    pace = Pace(most, watch)
+    pace = RateLimit(most, watch)
     for step in steps:
         watch.now += step
-        if wait := pace.wait(1):
-            assert wait <= MINUTE_S + COOLDOWN_S
+        if wait := pace.retry_after(1):
+            assert wait <= WINDOW_S + MIN_COOLDOWN_S
             watch.now += wait
-        assert not pace.wait(1)
-        pace.take(1)
+        assert not pace.retry_after(1)
+        pace.record_use(1)
 
 
 @given(STEPS, st.integers(1, 3))
@@ -72,25 +82,25 @@ def test_the_sentence_is_rare_however_long_somebody_keeps_writing(
     steps: list[float], most: int
 ) -> None:
     watch = Watch()
-    pace, told = Pace(most, watch), []
+    pace, told = RateLimit(most, watch), []
     for step in steps:
         watch.now += step
-        if not pace.wait(1):
-            pace.take(1)
-        elif not pace.was_told(1, HERE):
+        if not pace.retry_after(1):
+            pace.record_use(1)
+        elif not pace.mark_notified(1, HERE):
             told.append(watch.now)
-    assert all(after - before >= COOLDOWN_S for before, after in itertools.pairwise(told))
+    assert all(after - before >= MIN_COOLDOWN_S for before, after in itertools.pairwise(told))
 
 
 def test_what_is_idle_for_a_minute_is_forgotten(watch: Watch) -> None:
-    pace = Pace(3, watch)
+    pace = RateLimit(3, watch)
     for key in range(500):
-        pace.take(key)
+        pace.record_use(key)
     watch.now += 30
-    pace.take(7)
+    pace.record_use(7)
     assert len(pace) == 500
     watch.now += 30
-    assert not pace.wait(1000)
+    assert not pace.retry_after(1000)
     assert len(pace) == 1
 
 
@@ -100,13 +110,16 @@ def test_the_sentence_says_when_to_come_back_and_comes_once(watch: Watch) -> Non
     watch.now += 48
     both.admit(ADA, GUILD, HERE)
     held = refused(both, ADA, GUILD)
-    assert (str(held), held.told) == (
+    assert (str(held), held.already_notified) == (
         "You are quicker than I am: ask me again in 12 seconds.",
         False,
     )
     watch.now += 11
     held = refused(both, ADA, GUILD, THERE)
-    assert (str(held), held.told) == ("You are quicker than I am: ask me again in 1 second.", True)
+    assert (str(held), held.already_notified) == (
+        "You are quicker than I am: ask me again in 1 second.",
+        True,
+    )
     both.admit(BEN, GUILD, HERE)
     watch.now += 1
     both.admit(ADA, GUILD, HERE)
@@ -116,7 +129,9 @@ def test_a_server_that_is_too_quick_is_told_once_in_each_channel(watch: Watch) -
     all_of_them = manners(watch)
     for member in range(10, 13):
         all_of_them.admit(member, GUILD, HERE)
-    told = [refused(all_of_them, ADA, GUILD, where).told for where in (HERE, HERE, THERE)]
+    told = [
+        refused(all_of_them, ADA, GUILD, where).already_notified for where in (HERE, HERE, THERE)
+    ]
     assert told == [False, True, False]
     assert "All of you together" in str(refused(all_of_them, ADA, GUILD))
     all_of_them.admit(ADA, None, THERE)  # a direct message
@@ -135,12 +150,12 @@ def test_a_message_that_is_too_long_is_told_both_numbers(watch: Watch) -> None:
     some.check_length("x" * 10)
     with pytest.raises(Refusal, match="has 11 characters, and I read at most 10"):
         some.check_length("x" * 11)
-    assert some.fitting("x" * 11) == "x" * 10
+    assert some.truncate_message("x" * 11) == "x" * 10
 
 
 @given(st.text(max_size=50), st.integers(0, 400))
 def test_a_reply_never_becomes_many_messages(text: str, times: int) -> None:
     reply = text * times
-    shown = shortened(reply)
-    assert len(shown) <= LONGEST_REPLY
+    shown = truncate_reply(reply)
+    assert len(shown) <= MAX_REPLY_CHARS
     assert shown == reply or (shown.endswith(" …") and reply.startswith(shown[:-2]))

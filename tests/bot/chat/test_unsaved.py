@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from bot.chat.manager import ConversationManager
-from bot.chat.rate_limit import LONGEST_REPLY
-from bot.chat.unsaved import DISK_FULL, UNWRITABLE, Unwritten
+from bot.chat.rate_limit import MAX_REPLY_CHARS
+from bot.chat.unsaved import DISK_FULL, WRITE_FAILED, WriteFailures
 from core.errors import DiskFull, StoreError
 from data.storage.store import Store
 from tests.bot.chat.test_manager import (
@@ -29,7 +29,7 @@ __all__ = ["conversations", "models", "silence", "worker"]  # the fixtures
 
 async def fill(store: Store) -> None:
     """From now on there is no page left to write on."""
-    [pages] = await store._rows("PRAGMA page_count")
+    [pages] = await store._fetch_all("PRAGMA page_count")
     await store._db.execute(f"PRAGMA max_page_count = {pages[0]}")
     with pytest.raises(DiskFull):
         await store.add_example(1, "x" * 90_000, "y", 7, "teach")
@@ -56,7 +56,7 @@ async def test_on_a_full_disk_it_answers_from_what_it_can_read_and_says_so(
     assert [m.content for m in worker.heard[-1][1]] == ["I like tea", "yes", LONG]
     history = await conversations.conversation_history(CHANNEL)
     assert [m.content for m in history] == ["I like tea", "yes"]
-    assert await store.reply(paper.reply_id) is None
+    assert await store.reply_record(paper.reply_id) is None
 
     await make_room(store)
     again = Paper()
@@ -86,7 +86,7 @@ async def test_a_reply_that_does_not_fit_any_more_gets_the_note_too(
     conversations: ConversationManager, store: Store, worker: FakeWorker
 ) -> None:
     await conversations.answer(incoming(1, "hello"), Paper())
-    said = LONG[:LONGEST_REPLY].rstrip()
+    said = LONG[:MAX_REPLY_CHARS].rstrip()
     worker.answer = lambda _: said
     await fill(store)
     paper = Paper()
@@ -120,17 +120,19 @@ async def test_a_database_that_cannot_be_written_for_another_reason(
         other.execute("BEGIN IMMEDIATE")
         await conversations.answer(incoming(1, "hello"), paper)
         other.execute("ROLLBACK")
-    assert (paper.final, paper.note) == ("you said hello", UNWRITABLE)
+    assert (paper.final, paper.note) == ("you said hello", WRITE_FAILED)
     await conversations.answer(incoming(2, "hello"), later)
     assert later.note is None
 
 
 def test_the_log_hears_of_it_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
     times = iter([0.0, 1.0, 59.0, 60.0, 61.0])
-    unwritten = Unwritten(clock=lambda: next(times))
-    notes = [unwritten.note(DiskFull()) for _ in range(4)]
+    unwritten = WriteFailures(clock=lambda: next(times))
+    notes = [unwritten.report(DiskFull()) for _ in range(4)]
     assert notes == [DISK_FULL] * 4
-    assert unwritten.note(StoreError("The database cannot be used: it is locked.")) == UNWRITABLE
+    assert (
+        unwritten.report(StoreError("The database cannot be used: it is locked.")) == WRITE_FAILED
+    )
     assert [one.levelname for one in caplog.records] == ["ERROR", "ERROR"]
     assert "The disk is full" in caplog.text
 
@@ -141,8 +143,8 @@ async def test_what_was_deleted_and_changed_meanwhile_is_so_when_there_is_room(
     for n, text in enumerate(("secret", "mistake", "stays"), 1):
         await conversations.answer(incoming(n, text), Paper())
     await fill(store)
-    await conversations.deleted([1])
-    await conversations.edited(2, "mended " + LONG)
+    await conversations.apply_deletions([1])
+    await conversations.apply_edit(2, "mended " + LONG)
     await make_room(store)
     await conversations.answer(incoming(4, "and now?"), Paper())
     known = await store.messages([1, 2, 3])

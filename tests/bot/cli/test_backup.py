@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bot.ops.recovery import alone
+from bot.ops.recovery import single_instance_lock
 from bot.settings import Settings
 from tests.bot.cli.test_main import Command, assert_one_sentence
 from tests.bot.conftest import World
@@ -33,7 +33,7 @@ def only(folder: Path, pattern: str) -> Path:
 
 
 async def test_beside_a_running_bot(world: World, settings: Settings, gpt2bot: Command) -> None:
-    with alone(settings):
+    with single_instance_lock(settings):
         await world.say(world.ben, "before")
         copying = asyncio.create_task(asyncio.to_thread(gpt2bot, "backup"))
         while not copying.done():

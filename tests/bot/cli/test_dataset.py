@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from bot.cli.dataset import free_name
-from core.records import OPERATOR, Example, Pair, Review
-from data.formats.reader import read
-from data.formats.writer import write
+from bot.cli.dataset import unused_path
+from core.records import OPERATOR_AUTHOR_ID, Example, Pair, ReviewStatus
+from data.formats.reader import read_pairs
+from data.formats.writer import write_pairs
 from data.storage.store import Store, open_store
 from tests.bot.cli.test_main import Command, assert_one_sentence
 
@@ -32,7 +32,7 @@ def gpt2bot(tmp_path: Path) -> Command:
 @pytest.fixture
 def pairs(tmp_path: Path) -> Path:
     """A file of three pairs."""
-    write(PAIRS, tmp_path / "pairs.csv")
+    write_pairs(PAIRS, tmp_path / "pairs.csv")
     return tmp_path / "pairs.csv"
 
 
@@ -71,7 +71,7 @@ def test_the_template(gpt2bot: Command, tmp_path: Path) -> None:
     done = gpt2bot("dataset", "template", "new.xlsx")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("The template is in new.xlsx.")
-    assert read(tmp_path / "new.xlsx").problems == ()
+    assert read_pairs(tmp_path / "new.xlsx").errors == ()
     assert_one_sentence(gpt2bot("dataset", "template", "new.xlsx"), "new.xlsx is there already")
     assert_one_sentence(gpt2bot("dataset", "template", "new.csv"), "name it new.xlsx")
 
@@ -114,9 +114,9 @@ def test_of_many_problems_the_first_are_shown(gpt2bot: Command, tmp_path: Path) 
 
 
 def test_the_name_of_a_copy(tmp_path: Path) -> None:
-    assert free_name(tmp_path / "a.yml").name == "a-problems.jsonl"
+    assert unused_path(tmp_path / "a.yml").name == "a-problems.jsonl"
     (tmp_path / "a-problems.xlsx").touch()
-    assert free_name(tmp_path / "a.xlsx").name == "a-problems-2.xlsx"
+    assert unused_path(tmp_path / "a.xlsx").name == "a-problems-2.xlsx"
 
 
 @pytest.mark.parametrize("ending", ["xlsx", "json", "jsonl", "yml"])
@@ -126,7 +126,7 @@ def test_a_file_becomes_one_of_another_kind(
     done = gpt2bot("dataset", "convert", pairs.name, f"out.{ending}")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == f"Pairs written to out.{ending}: 3.\n"
-    assert read(tmp_path / f"out.{ending}").pairs == PAIRS
+    assert read_pairs(tmp_path / f"out.{ending}").pairs == PAIRS
 
 
 def test_wrong_rows_are_told_and_left_out(gpt2bot: Command, tmp_path: Path) -> None:
@@ -176,14 +176,14 @@ async def test_import_and_export_while_the_bot_has_the_database(
         assert done.stdout == ("New pairs: 3 of 3. Examples of the server 42 now: 3.\n")
         examples = await examples_in(store)
         assert [(one.user, one.source, one.author_id) for one in examples] == [
-            ("a", "faq", OPERATOR),
-            ("c", "faq", OPERATOR),
-            ("e", "import", OPERATOR),
+            ("a", "faq", OPERATOR_AUTHOR_ID),
+            ("c", "faq", OPERATOR_AUTHOR_ID),
+            ("e", "import", OPERATOR_AUTHOR_ID),
         ]
-        await store.set_review(int(SERVER), examples[2].id, Review.WAITING)
+        await store.set_review(int(SERVER), examples[2].id, ReviewStatus.WAITING)
         done = await asyncio.to_thread(gpt2bot, "dataset", "export", "o.xlsx", "--server", SERVER)
         assert done.stdout == "Pairs written to o.xlsx, which may be learned now: 2.\n"
-        assert read(tmp_path / "o.xlsx").pairs == PAIRS[:2]
+        assert read_pairs(tmp_path / "o.xlsx").pairs == PAIRS[:2]
     again = await asyncio.to_thread(gpt2bot, "dataset", "import", pairs.name, "--server", SERVER)
     assert again.stdout.startswith("New pairs: 0 of 3.")
 
@@ -197,7 +197,7 @@ def test_a_server_without_examples(gpt2bot: Command, database: Path, tmp_path: P
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and signals")
 def test_ctrl_c_leaves_nothing(gpt2bot: Command, tmp_path: Path) -> None:
     """Its working folder says that it has begun; making a workbook of so much takes seconds."""
-    write([Pair(f"q{n}", "a" * 200) for n in range(60_000)], tmp_path / "pairs.jsonl")
+    write_pairs([Pair(f"q{n}", "a" * 200) for n in range(60_000)], tmp_path / "pairs.jsonl")
     with subprocess.Popen(
         [sys.executable, "-m", "bot", "dataset", "convert", "pairs.jsonl", "out.xlsx"],
         cwd=tmp_path,

@@ -18,7 +18,7 @@ import pytest
 
 from bot.cli.demo import WELCOME
 from bot.discord_ui.cogs.training import NOTHING_TAUGHT
-from bot.discord_ui.reply import LIMIT, width
+from bot.discord_ui.reply import MAX_MESSAGE_CHARS, utf16_length
 
 
 @dataclass
@@ -183,10 +183,10 @@ async def test_the_demo_in_japanese(tmp_path: Path) -> None:
         base, capability = running.url.split("/#")
         async with aiohttp.ClientSession(base) as session:
             page = await Page.open(session, capability)
-            assert WELCOME.to("ja") in await page.messages()
+            assert WELCOME.translate_to("ja") in await page.messages()
             assert await page.run("retrain") == "settled"
-            assert NOTHING_TAUGHT.to("ja") in await page.messages()
+            assert NOTHING_TAUGHT.translate_to("ja") in await page.messages()
 
 
 def test_the_welcome_fits_one_message() -> None:
-    assert width(WELCOME) <= LIMIT
+    assert utf16_length(WELCOME) <= MAX_MESSAGE_CHARS

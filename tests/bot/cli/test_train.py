@@ -1,7 +1,7 @@
 """`gpt2bot train`: what is refused, what is shown, and a run from its data to its folder.
 
-Most runs here are scripted (tests/training/jobs/scripted_run.py); the last two are real, in the command
-as people run it.
+Most runs here are scripted (tests/training/jobs/scripted_run.py); the last two are real, in the
+command as people run it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from bot.cli import train
 from bot.settings import SettingsError
 from core.errors import StoreError
 from core.records import Conversation, Pair
-from data.formats.writer import write
+from data.formats.writer import write_pairs
 from model.chat_template import from_pair
 from tests.bot.cli.test_main import ROOT, Command
 from tests.model_folders import make_model_folder
@@ -32,7 +32,13 @@ from training.checkpoints import read_manifest, verify
 from training.config import TrainingConfig
 from training.errors import ChildFailed, TrainingError
 from training.jobs.events import Started
-from training.jobs.folder import CHECKPOINT, CONFIG, DATASET, HELD_OUT, saved_step
+from training.jobs.folder import (
+    CHECKPOINT_DIR,
+    CONFIG_FILE,
+    DATASET_FILE,
+    HELD_OUT_FILE,
+    latest_saved_step,
+)
 
 SCRIPTED = (sys.executable, str(ROOT / "tests" / "training" / "jobs" / "scripted_run.py"))
 SAYS = "Hello there my friend"
@@ -56,18 +62,18 @@ def gpt2bot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Gpt2bot:
 
 
 @pytest.fixture
-def order(tmp_path: Path) -> train.Order:
+def order(tmp_path: Path) -> train.TrainRequest:
     """A scripted run of four steps."""
     config = TrainingConfig(name="mine", base="gpt2", base_name="gpt2", save_every_s=0.5)
-    return train.Order(config, "talk.csv", tmp_path / "made" / "mine", SCRIPTED)
+    return train.TrainRequest(config, "talk.csv", tmp_path / "made" / "mine", SCRIPTED)
 
 
-def script(order: train.Order, *lines: str) -> None:
+def script(order: train.TrainRequest, *lines: str) -> None:
     (order.out.parent.parent / "script.txt").write_text("\n".join(lines))
 
 
-def data(conversations: Sequence[Conversation] = TALK) -> train.Split:
-    return train.split(conversations, 0)
+def data(conversations: Sequence[Conversation] = TALK) -> train.HeldOutSplit:
+    return train.hold_out(conversations, 0)
 
 
 class Screen(Console):
@@ -152,7 +158,7 @@ def test_every_kind_of_file_is_read(
     ending: str, gpt2bot: Gpt2bot, capsys: pytest.CaptureFixture[str]
 ) -> None:
     talk = [Pair("a", "b", "talk", 1), Pair("c", "d", "talk", 2), Pair("e", "f")]
-    write(talk, Path(f"a.{ending}"))
+    write_pairs(talk, Path(f"a.{ending}"))
     assert gpt2bot("--dataset", f"a.{ending}", "--dry-run") == 0
     assert "2, and 0 held out" in capsys.readouterr().out
 
@@ -229,7 +235,10 @@ def test_the_bots_process_stays_light(tmp_path: Path) -> None:
         ("--accelerate-config none.yaml", "There is no file none.yaml (`accelerate config`"),
         ("--out mine --resume", "There is nothing to go on with: mine.job is not there."),
         ("--out other", "other.job is in the way, and no folder of a run: choose another --out."),
-        ("--out broken --resume", f"{Path('broken.job', CONFIG)} cannot be read: remove broken.j"),
+        (
+            "--out broken --resume",
+            f"{Path('broken.job', CONFIG_FILE)} cannot be read: remove broken.j",
+        ),
         ("--out file/mine", "The folder file/mine.job could not be written: "),
     ],
 )
@@ -241,7 +250,7 @@ def test_what_is_refused_in_one_sentence(
     Path("other.job").mkdir()
     Path("other.job", "precious.txt").write_text("mine")
     Path("broken.job").mkdir()
-    Path("broken.job", CONFIG).write_text('{"name": ')
+    Path("broken.job", CONFIG_FILE).write_text('{"name": ')
     assert gpt2bot("--dataset", "a.csv", *options.split()) == 2
     shown, said = capsys.readouterr()
     assert (shown, said.count("\n")) == ("", 1)
@@ -252,21 +261,21 @@ def test_what_is_refused_in_one_sentence(
 @pytest.mark.parametrize(("count", "held_out"), [(49, 0), (50, 1), (1000, 20), (20_000, 200)])
 def test_some_conversations_are_held_out(count: int, held_out: int) -> None:
     talk = [from_pair(str(n), "yes") for n in range(count)]
-    one, again, other = train.split(talk, 0), train.split(talk, 0), train.split(talk, 1)
+    one, again, other = train.hold_out(talk, 0), train.hold_out(talk, 0), train.hold_out(talk, 1)
     assert len(one.held_out) == held_out
     assert sorted([*one.learned, *one.held_out], key=repr) == sorted(talk, key=repr)
     assert one == again != other
 
 
-def test_the_folder_of_a_job(order: train.Order) -> None:
-    train.prepare(order, train.Split(TALK[1:], TALK[:1]))
-    assert train.resumed(order) == (order, train.Split(TALK[1:], TALK[:1]))
+def test_the_folder_of_a_job(order: train.TrainRequest) -> None:
+    train.prepare(order, train.HeldOutSplit(TALK[1:], TALK[:1]))
+    assert train.load_interrupted(order) == (order, train.HeldOutSplit(TALK[1:], TALK[:1]))
     train.prepare(order, data())
-    assert not (order.job / HELD_OUT).exists()
-    assert [*json.loads((order.job / DATASET).read_text().splitlines()[0])] == ["messages"]
+    assert not (order.job_dir / HELD_OUT_FILE).exists()
+    assert [*json.loads((order.job_dir / DATASET_FILE).read_text().splitlines()[0])] == ["messages"]
 
 
-def test_the_table_of_a_run_on_two_devices(order: train.Order) -> None:
+def test_the_table_of_a_run_on_two_devices(order: train.TrainRequest) -> None:
     screen = Screen()
     started = Started("cuda", "bf16", 5, 3, 9, 1234, 70, 2.5, 4, 2, 1e-4, processes=2)
     screen.print(train.settings_table(order, data(), started))
@@ -276,15 +285,15 @@ def test_the_table_of_a_run_on_two_devices(order: train.Order) -> None:
 
 def test_the_launcher(tmp_path: Path) -> None:
     file = tmp_path / "accelerate.yaml"
-    assert train.launcher(None, None) == train.launcher(None, 1) == ()
-    assert train.launcher(file, None)[-2:] == ("--config_file", str(file))
-    assert train.launcher(file, 2)[-2:] == ("--num_processes", "2")
+    assert train.launch_command(None, None) == train.launch_command(None, 1) == ()
+    assert train.launch_command(file, None)[-2:] == ("--config_file", str(file))
+    assert train.launch_command(file, 2)[-2:] == ("--num_processes", "2")
 
 
 # --- a run ----------------------------------------------------------------------------------------
 
 
-async def test_a_run_in_lines(order: train.Order) -> None:
+async def test_a_run_in_lines(order: train.TrainRequest) -> None:
     train.prepare(order, data())
     screen = Screen()
     assert await train.train(order, data(), screen) == 0
@@ -294,10 +303,10 @@ async def test_a_run_in_lines(order: train.Order) -> None:
     assert "Done in 3 s: training loss 2.00 to 1.00.\n" in text
     assert f"MODELS=mine={order.out}\n" in text
     assert verify(order.out).name == "mine"
-    assert not order.job.exists()
+    assert not order.job_dir.exists()
 
 
-async def test_a_run_in_a_terminal_has_a_bar(order: train.Order) -> None:
+async def test_a_run_in_a_terminal_has_a_bar(order: train.TrainRequest) -> None:
     train.prepare(order, data())
     file = io.StringIO()
     console = Console(file=file, force_terminal=True, width=80, markup=False, highlight=False)
@@ -306,7 +315,7 @@ async def test_a_run_in_a_terminal_has_a_bar(order: train.Order) -> None:
     assert "step 1 of 4: loss" not in file.getvalue()
 
 
-async def test_a_checkpoint_that_does_not_pass_is_kept(order: train.Order) -> None:
+async def test_a_checkpoint_that_does_not_pass_is_kept(order: train.TrainRequest) -> None:
     script(order, "reject It says nothing.")
     train.prepare(order, data())
     screen = Screen()
@@ -315,7 +324,7 @@ async def test_a_checkpoint_that_does_not_pass_is_kept(order: train.Order) -> No
     assert verify(order.out)
 
 
-async def test_a_run_that_fails_says_why(order: train.Order) -> None:
+async def test_a_run_that_fails_says_why(order: train.TrainRequest) -> None:
     script(order, "fail There is no such base.", "full The disk is full.", "exit 9")
     train.prepare(order, data())
     with pytest.raises(TrainingError, match=r"^There is no such base\.$"):
@@ -329,7 +338,7 @@ async def test_a_run_that_fails_says_why(order: train.Order) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
-async def test_ctrl_c_keeps_what_was_learned_and_resume_goes_on(order: train.Order) -> None:
+async def test_ctrl_c_keeps_what_was_learned_and_resume_goes_on(order: train.TrainRequest) -> None:
     script(order, "endless", "finish")
     train.prepare(order, data())
     screen = Screen()
@@ -342,8 +351,8 @@ async def test_ctrl_c_keeps_what_was_learned_and_resume_goes_on(order: train.Ord
 
     with pytest.raises(SettingsError, match=r"is kept in .*mine\.job: --resume goes on with it"):
         train.prepare(order, data())
-    assert saved_step(order.job)
-    again, kept = train.resumed(order)
+    assert latest_saved_step(order.job_dir)
+    again, kept = train.load_interrupted(order)
     screen = Screen()
     assert await train.train(again, kept, screen) == 0
     assert "step 1 of" not in screen.text
@@ -351,26 +360,28 @@ async def test_ctrl_c_keeps_what_was_learned_and_resume_goes_on(order: train.Ord
 
 
 async def test_what_was_made_when_the_terminal_was_closed_is_taken(
-    order: train.Order, tmp_path: Path
+    order: train.TrainRequest, tmp_path: Path
 ) -> None:
     train.prepare(order, data())
     screen = Screen()
     await train.train(order, data(), screen)
-    order.job.mkdir()
-    order.config.save(order.job / CONFIG)
-    order.out.rename(order.job / CHECKPOINT)
+    order.job_dir.mkdir()
+    order.config.save(order.job_dir / CONFIG_FILE)
+    order.out.rename(order.job_dir / CHECKPOINT_DIR)
     with pytest.raises(SettingsError, match="--resume goes on with it"):
         train.prepare(order, data())
     assert await train.train(order, data(), Screen()) == 0
     assert verify(order.out)
 
 
-async def test_a_place_that_was_taken_meanwhile_keeps_what_was_learned(order: train.Order) -> None:
+async def test_a_place_that_was_taken_meanwhile_keeps_what_was_learned(
+    order: train.TrainRequest,
+) -> None:
     train.prepare(order, data())
     (order.out / "mine").mkdir(parents=True)
     with pytest.raises(StoreError, match="could not be written"):
         await train.train(order, data(), Screen())
-    assert verify(order.job / CHECKPOINT)
+    assert verify(order.job_dir / CHECKPOINT_DIR)
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from bot.discord_ui.views.correction_form import OWN_WORDS
-from bot.learning.corrections import BOTH, LONGEST
+from bot.discord_ui.views.correction_form import QUESTION_PLACEHOLDER
+from bot.learning.corrections import BOTH_REQUIRED, MAX_EXAMPLE_CHARS
 from core.errors import NoConsent
-from core.records import Example, Review
+from core.records import Example, ReviewStatus
 from tests.bot.asking import ask, store_of
 from tests.bot.conftest import World
 from tests.fakes import FakeWorker
@@ -46,7 +46,7 @@ async def test_the_asker_finds_their_own_words_in_the_form(world: World) -> None
     shown = await press(world.ben, reply)
     assert shown.modal["title"] == "A better answer"
     assert fields(shown)["question"]["value"] == "who are you?"
-    assert {one["max_length"] for one in fields(shown).values()} == {LONGEST}
+    assert {one["max_length"] for one in fields(shown).values()} == {MAX_EXAMPLE_CHARS}
     told = await teach(world.ben, shown, "who are you?", "I am a bot. ")
     assert "To “who are you?” I should answer: “I am a bot.”" in told
     assert "Manage Server looks at it first" in told
@@ -54,7 +54,7 @@ async def test_the_asker_finds_their_own_words_in_the_form(world: World) -> None
     assert (example.user, example.bot) == ("who are you?", "I am a bot.")
     assert (example.author_id, example.asked_by) == (world.ben.id, world.ben.id)
     assert (example.source, example.reply_id, example.corrects) == ("better answer", reply.id, True)
-    assert (example.weight, example.status) == (2, Review.WAITING)
+    assert (example.weight, example.status) == (2, ReviewStatus.WAITING)
 
 
 async def test_what_a_manager_teaches_is_learned_at_the_next_retrain(world: World) -> None:
@@ -62,15 +62,17 @@ async def test_what_a_manager_teaches_is_learned_at_the_next_retrain(world: Worl
     shown = await press(world.ada, reply)
     told = await teach(world.ada, shown, "hi", "Hello!")
     assert "I learn it at the next `/retrain`" in told
-    assert (await only_example(world)).status is Review.APPROVED
-    assert [one.bot for one in await store_of(world).learnable(world.guild.id)] == ["Hello!"]
+    assert (await only_example(world)).status is ReviewStatus.APPROVED
+    assert [one.bot for one in await store_of(world).trainable_examples(world.guild.id)] == [
+        "Hello!"
+    ]
 
 
 async def test_words_of_others_are_not_offered_without_their_consent(world: World) -> None:
     reply = await ask(world, "my secret")
     question = fields(await press(world.ada, reply))["question"]
     assert not question.get("value")
-    assert question["placeholder"] == OWN_WORDS
+    assert question["placeholder"] == QUESTION_PLACEHOLDER
     await store_of(world).opt_in(world.guild.id, world.ben.id, 1)
     shown = await press(world.ada, reply)
     assert fields(shown)["question"]["value"] == "my secret"
@@ -116,13 +118,13 @@ async def test_a_long_question_is_cut_to_what_a_form_takes(
     shown = await world.ben.click(result.response, custom_id="reply:better:q")
     value = fields(shown)["question"]["value"]
     assert text.startswith(value)
-    assert 200 < len(value.encode("utf-16-le")) // 2 <= LONGEST
+    assert 200 < len(value.encode("utf-16-le")) // 2 <= MAX_EXAMPLE_CHARS
 
 
 async def test_blank_answers_are_refused(open_fake: Open) -> None:
     async with open_fake(check_errors=False) as world:
         shown = await press(world.ben, await ask(world))
-        assert await teach(world.ben, shown, "hi", "   ") == BOTH
+        assert await teach(world.ben, shown, "hi", "   ") == BOTH_REQUIRED
         assert await store_of(world).examples(world.guild.id) == []
 
 
@@ -130,10 +132,10 @@ async def test_a_pair_that_was_rejected_stays_rejected(world: World) -> None:
     store = store_of(world)
     reply = await ask(world)
     await teach(world.ben, await press(world.ben, reply), "hi", "Go away.")
-    await store.set_review(world.guild.id, (await only_example(world)).id, Review.REJECTED)
+    await store.set_review(world.guild.id, (await only_example(world)).id, ReviewStatus.REJECTED)
     told = await teach(world.ben, await press(world.ben, reply), "hi", "Go away.")
     assert "rejected" in told
-    assert (await only_example(world)).status is Review.REJECTED
+    assert (await only_example(world)).status is ReviewStatus.REJECTED
 
 
 async def test_what_is_repeated_is_harmless(world: World) -> None:
@@ -149,7 +151,7 @@ async def test_the_message_command_works_on_every_message_of_the_bot(world: Worl
     assert fields(shown)["question"]["value"] == "who are you?"
     await teach(world.ben, shown, "who are you?", "A bot.")
     assert (await only_example(world)).reply_id == reply.id
-    await store_of(world)._changed("DELETE FROM replies")
+    await store_of(world)._execute("DELETE FROM replies")
     shown = await world.ben.context_menu(world.general, "Better answer", reply)
     assert not fields(shown)["question"].get("value")
 
@@ -181,4 +183,4 @@ async def test_in_a_direct_message_it_is_kept_for_that_member(world: World) -> N
     assert fields(shown)["question"]["value"] == "psst"
     told = await world.ben.user.submit_modal(shown, {"question": "psst", "answer": "Yes?"})
     assert "there is no `/retrain` here" in told.response.content
-    assert (await only_example(world, world.ben.id)).status is Review.APPROVED
+    assert (await only_example(world, world.ben.id)).status is ReviewStatus.APPROVED

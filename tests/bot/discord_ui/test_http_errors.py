@@ -10,10 +10,10 @@ from typing import Any
 import discord
 import pytest
 
-from bot.app import build
+from bot.app import build_bot
 from bot.discord_ui import reply as replies
 from bot.discord_ui import typing_indicator
-from bot.discord_ui.errors import OUT_OF_REACH
+from bot.discord_ui.errors import DISCORD_UNAVAILABLE
 from bot.settings import Settings
 from model.errors import WorkerDied
 from tests.bot.asking import ask, record_of, store_of
@@ -31,10 +31,10 @@ Open = Callable[..., AbstractAsyncContextManager[World]]
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each piece of a reply is shown at once, and the end again at once; SimCord does not wait for
     the typing indicator."""
-    monkeypatch.setattr(typing_indicator, "SHOWN_S", 3600.0)
-    monkeypatch.setattr(replies, "FIRST_S", 0.0)
-    monkeypatch.setattr(replies, "EDIT_S", 0.0)
-    monkeypatch.setattr(replies, "RETRY_S", (0.0, 0.0))
+    monkeypatch.setattr(typing_indicator, "TYPING_INTERVAL_S", 3600.0)
+    monkeypatch.setattr(replies, "FIRST_SEND_DELAY_S", 0.0)
+    monkeypatch.setattr(replies, "EDIT_INTERVAL_S", 0.0)
+    monkeypatch.setattr(replies, "FINAL_RETRY_DELAYS_S", (0.0, 0.0))
 
 
 @asynccontextmanager
@@ -52,7 +52,7 @@ async def replying(world: World, worker: FakeWorker, channel: Any = None) -> Asy
 
 
 async def history(world: World) -> list[str]:
-    stored = await store_of(world).context(world.general.id, 50)
+    stored = await store_of(world).context_messages(world.general.id, 50)
     return [one.message.content for one in stored]
 
 
@@ -126,7 +126,7 @@ async def test_an_answer_to_a_command_that_discord_does_not_take(
     async with open_fake(check_errors=False) as world:
         world.env.inject_error("PATCH", "/webhooks/*", status=503, times=None)
         await world.ben.slash(world.general, "chat", text="hello")
-        assert world.last() == OUT_OF_REACH
+        assert world.last() == DISCORD_UNAVAILABLE
     assert not [r for r in caplog.records if r.exc_info]
 
 
@@ -195,7 +195,7 @@ async def test_a_press_that_comes_twice_counts_once(world: World) -> None:
     reply = await ask(world)
     await world.ben.click(reply, custom_id="reply:up:")
     await again(world, "INTERACTION_CREATE", sent_by(world, "INTERACTION_CREATE"))
-    assert (await store_of(world).rating(reply.id)).up == 1
+    assert (await store_of(world).rating_summary(reply.id)).up == 1
 
 
 async def test_a_form_that_comes_twice_teaches_once(world: World) -> None:
@@ -235,7 +235,7 @@ async def test_a_bot_that_was_started_anew_knows_what_was_said(
     world: World, settings: Settings, worker: FakeWorker
 ) -> None:
     await world.say(world.ben, "hello")
-    async with build(settings, worker=worker) as second:
+    async with build_bot(settings, worker=worker) as second:
         await world.env.restart_bot(second)
         world.bot = second
         assert await world.say(world.ben, "and now?") == "you said and now?"

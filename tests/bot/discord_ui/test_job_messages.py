@@ -14,17 +14,17 @@ from typing import Any
 import discord
 import pytest
 
-from bot.app import build
+from bot.app import build_bot
 from bot.discord_ui.cogs.training import PAUSING
-from bot.discord_ui.embeds.evaluation import outcome_embed, quoted
-from bot.discord_ui.job_messages import EDIT_S, REPOST_S, TrainingReports
+from bot.discord_ui.embeds.evaluation import comparison_embed, quote_safely
+from bot.discord_ui.job_messages import EDIT_INTERVAL_S, REPOST_AFTER_S, TrainingReports
 from bot.settings import Settings
 from core.records import JobState, TrainingJob
-from core.tasks import Tasks
+from core.tasks import BackgroundTasks
 from data.storage.store import Store
 from tests.bot.conftest import World
 from tests.fakes import FakeWorker
-from training.checkpoints import LOSS_CURVE, REPORT, Report
+from training.checkpoints import LOSS_CURVE_FILE, REPORT_FILE, StoredReport
 from training.jobs.events import Checking, Event, Lowered, Paused, Saved, Started, Step
 from training.jobs.manager import JobUpdate
 
@@ -44,7 +44,7 @@ class Run:
     store: Store
     job: TrainingJob
     now: float = 1000.0
-    tasks: Tasks = field(default_factory=Tasks)
+    tasks: BackgroundTasks = field(default_factory=BackgroundTasks)
 
     def __post_init__(self) -> None:
         self.reports = TrainingReports(
@@ -107,7 +107,7 @@ async def test_one_message_shows_bar_loss_speed_and_time(run: Run) -> None:
     await run.tell(STARTED)
     assert run.text == "**Training** from tiny: 40 rows, 80 steps."
     for number, loss in ((1, 3.0), (2, 2.5), (40, 2.0)):
-        run.now += EDIT_S
+        run.now += EDIT_INTERVAL_S
         await run.tell(step(number, loss))
     assert run.text.splitlines() == [
         "**Training** from tiny",
@@ -121,7 +121,7 @@ async def test_one_message_shows_bar_loss_speed_and_time(run: Run) -> None:
 async def test_steps_are_shown_every_few_seconds_only(run: Run) -> None:
     await run.tell(STARTED, step(1))
     assert "rows" in run.text
-    run.now += EDIT_S - 0.1
+    run.now += EDIT_INTERVAL_S - 0.1
     await run.tell(step(2))
     assert "rows" in run.text
     run.now += 0.1
@@ -135,7 +135,7 @@ async def test_steps_are_shown_every_few_seconds_only(run: Run) -> None:
 async def test_many_steps_at_once_are_few_edits(run: Run) -> None:
     before = len(run.world.env.http_requests)
     for _ in range(2):
-        run.now += EDIT_S
+        run.now += EDIT_INTERVAL_S
         for number in range(1, 60):
             await run.reports.update(JobUpdate(run.job, step(number)))
         await run.tell(step(60))
@@ -153,14 +153,14 @@ async def test_what_happens_is_shown_at_once(run: Run) -> None:
 
 async def test_a_run_that_begins_again_begins_a_new_curve(run: Run) -> None:
     await run.tell(STARTED, step(1, 9.0), step(2, 8.0), Lowered(8, 2), STARTED)
-    run.now += EDIT_S
+    run.now += EDIT_INTERVAL_S
     await run.tell(step(1, 3.0))
     assert "`▁`" in run.text
 
 
 async def test_a_paused_job_says_where_and_goes_on_there(run: Run) -> None:
     await run.tell(STARTED)
-    run.now += EDIT_S
+    run.now += EDIT_INTERVAL_S
     await run.tell(step(39, 3.0), step(40, 2.0), Saved(40), Paused(40))
     await run.move(JobState.PAUSED, "Paused after step 40.")
     assert "Paused at step 40 of 80." in run.text
@@ -172,7 +172,7 @@ async def test_a_paused_job_says_where_and_goes_on_there(run: Run) -> None:
     assert "50 %" in run.text
     await run.tell(Started(**{**as_fields(STARTED), "resumed_from": 40}))
     assert "goes on after step 40 of 80." in run.text
-    run.now += EDIT_S
+    run.now += EDIT_INTERVAL_S
     await run.tell(step(41, 1.0))
     assert "step 41 of 80" in run.text
     assert "`█▅▁`" in run.text
@@ -194,7 +194,7 @@ async def test_a_job_that_waits_says_so(run: Run) -> None:
 
 async def test_after_an_hour_a_new_message_goes_on(run: Run) -> None:
     await run.tell(STARTED)
-    run.now += REPOST_S
+    run.now += REPOST_AFTER_S
     await run.tell(step(10))
     old, new = run.messages
     assert run.buttons(old) == []
@@ -228,7 +228,7 @@ async def test_where_the_bot_may_not_write_nothing_breaks(run: Run) -> None:
     run.world.env.inject_error("PATCH", "/channels/*/messages/*", status=403, code=50013)
     await run.tell(STARTED)
     assert "getting ready" in run.text
-    run.now += EDIT_S
+    run.now += EDIT_INTERVAL_S
     await run.tell(step(1))
     assert "getting ready" in run.text
 
@@ -255,8 +255,8 @@ async def made(run: Run, name: str = "tiny-1") -> None:
 
 def _write(folder: Path) -> None:
     folder.mkdir(parents=True)
-    (folder / LOSS_CURVE).write_bytes(PNG)
-    (folder / REPORT).write_text(json.dumps(COMPARED), encoding="utf-8")
+    (folder / LOSS_CURVE_FILE).write_bytes(PNG)
+    (folder / REPORT_FILE).write_text(json.dumps(COMPARED), encoding="utf-8")
 
 
 @pytest.mark.parametrize("state", [JobState.PROMOTED, JobState.REJECTED])
@@ -315,14 +315,14 @@ async def test_the_end_is_told_where_files_are_not_allowed(run: Run) -> None:
 
 def test_an_embed_of_the_longest_texts_stays_within_discords_limits() -> None:
     answers = [{"prompt": "*" * 500, "before": "<" * 5000, "after": "`" * 5000}] * 5
-    embed = outcome_embed(Report(**(COMPARED | {"answers": answers})))
+    embed = comparison_embed(StoredReport(**(COMPARED | {"answers": answers})))
     assert embed is not None
     assert len(embed) <= 6000
     assert all(len(f.name) <= 256 and len(f.value) <= 1024 for f in embed.fields)
 
 
 def test_an_empty_report_has_no_embed() -> None:
-    assert outcome_embed(Report()) is None
+    assert comparison_embed(StoredReport()) is None
 
 
 @pytest.mark.parametrize(
@@ -336,7 +336,7 @@ def test_an_empty_report_has_no_embed() -> None:
     ],
 )
 def test_quoted_text_is_harmless(text: str, safe: str) -> None:
-    assert quoted(text, 10) == safe
+    assert quote_safely(text, 10) == safe
 
 
 # --- the buttons ---------------------------------------------------------------------------------
@@ -403,7 +403,7 @@ async def test_the_buttons_work_after_a_restart(
 ) -> None:
     run = await waiting(world)
     await world.ada.click(run.messages[0], label="Pause")
-    async with build(settings, worker=worker) as again:
+    async with build_bot(settings, worker=worker) as again:
         await world.env.restart_bot(again)
         world.bot = again
         again.get_cog("Training")._training._queue.cancel()

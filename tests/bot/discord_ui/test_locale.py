@@ -11,10 +11,10 @@ import pytest
 from babel.messages.pofile import read_po
 from discord import app_commands
 
-from bot.discord_ui.locale import COMMUNITY, Languages
-from bot.discord_ui.translator import KINDS
+from bot.discord_ui.locale import COMMUNITY, LanguageResolver
+from bot.discord_ui.translator import NAME_KINDS
 from bot.settings import Settings
-from i18n.catalogue import ROOT
+from i18n.catalogue import CATALOGUES_FOLDER
 from tests.bot.conftest import World, open_world
 from tests.fakes import FakeWorker
 
@@ -29,7 +29,7 @@ class Asked(app_commands.Translator):
         self.names: set[tuple[str, str]] = set()
 
     async def translate(self, string, locale, context):  # type: ignore[no-untyped-def]
-        if kind := KINDS.get(context.location):
+        if kind := NAME_KINDS.get(context.location):
             self.names.add((kind, string.message))
 
 
@@ -41,7 +41,7 @@ async def asked(world: World) -> set[tuple[str, str]]:
     return translator.names
 
 
-def catalogue(file: Path = ROOT / "ja" / "commands.po") -> dict[tuple[str, str], str]:
+def catalogue(file: Path = CATALOGUES_FOLDER / "ja" / "commands.po") -> dict[tuple[str, str], str]:
     with file.open("rb") as lines:
         return {
             (str(one.context), str(one.id)): str(one.string)
@@ -107,8 +107,8 @@ async def test_a_server_is_answered_in_the_language_that_it_chose(
 ) -> None:
     """Discord says `en-US` of whoever was never asked: only then the operator's choice counts."""
     there = guild(world, locale, *features)
-    assert Languages("default").of_server(there) == language
-    assert Languages("default", only="only").of_server(there) == "only"
+    assert LanguageResolver("default").for_server(there) == language
+    assert LanguageResolver("default", forced="only").for_server(there) == "only"
 
 
 async def test_a_message_is_read_by_all_in_a_server_and_by_its_author_in_private(
@@ -123,8 +123,8 @@ async def test_a_message_is_read_by_all_in_a_server_and_by_its_author_in_private
         ("你好", None, "default"),  # written with Chinese characters alone
     ):
         message = SimpleNamespace(guild=server, content=text)
-        assert Languages("default").of_message(message) == language, text
-        assert Languages("default", only="only").of_message(message) == "only"
+        assert LanguageResolver("default").for_message(message) == language, text
+        assert LanguageResolver("default", forced="only").for_message(message) == "only"
 
 
 @pytest.mark.parametrize(
@@ -132,8 +132,8 @@ async def test_a_message_is_read_by_all_in_a_server_and_by_its_author_in_private
 )
 def test_a_member_reads_the_language_of_their_discord(locale: str, language: str) -> None:
     asking = SimpleNamespace(locale=discord.Locale(locale))
-    assert Languages("ja").of_member(asking) == language
-    assert Languages(only="ja").of_member(asking) == "ja"
+    assert LanguageResolver("ja").for_member(asking) == language
+    assert LanguageResolver(forced="ja").for_member(asking) == "ja"
 
 
 async def test_the_operator_chooses_for_servers_that_did_not(

@@ -40,8 +40,8 @@ def evil(world: World) -> str:
 async def test_no_way_of_writing_pings_anybody(
     world: World, worker: FakeWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replies, "FIRST_S", 0.0)
-    monkeypatch.setattr(replies, "EDIT_S", 0.0)
+    monkeypatch.setattr(replies, "FIRST_SEND_DELAY_S", 0.0)
+    monkeypatch.setattr(replies, "EDIT_INTERVAL_S", 0.0)
     text, general, ada, ben = evil(world), world.general, world.ada, world.ben
     worker.answer = lambda _: f"{text} well {text}"
     await world.say(ben, text)

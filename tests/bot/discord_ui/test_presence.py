@@ -14,7 +14,7 @@ from data.storage.tables.pauses import EVERYWHERE
 from tests.bot.conftest import World
 from training.config import TrainingConfig
 from training.jobs.events import Checking, Event, Started, Step
-from training.jobs.folder import CONFIG
+from training.jobs.folder import CONFIG_FILE
 from training.jobs.manager import JobUpdate
 
 STARTED = Started("cpu", "fp32", 1000, 1000, 40, 900, 80, 10.0, 16, 1, 7e-4)
@@ -27,7 +27,7 @@ def presence(world: World, store: Store) -> Presence:
 
 def prepare(folder: Path) -> None:
     folder.mkdir(parents=True)
-    TrainingConfig(name="tiny-3", base="tiny", base_name="tiny").save(folder / CONFIG)
+    TrainingConfig(name="tiny-3", base="tiny", base_name="tiny").save(folder / CONFIG_FILE)
 
 
 async def new_job(store: Store, scope: int, folder: Path) -> TrainingJob:

@@ -9,7 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.discord_ui import reply as replies
-from bot.discord_ui.reply import LIMIT, LiveReply, Rows, split, width
+from bot.discord_ui.reply import (
+    MAX_MESSAGE_CHARS,
+    ReplyViews,
+    StreamingReply,
+    split_message,
+    utf16_length,
+)
 
 WORDS = st.lists(st.text(st.characters(exclude_categories=["Z", "C"]), min_size=1, max_size=30))
 
@@ -33,8 +39,8 @@ async def test_who_waits_for_others_reads_it_where_the_reply_will_be(end: str) -
         notes.append(Note(content))
         return notes[-1]
 
-    reply = LiveReply(send, send, prefix="> hello\n")
-    await reply.wait(3)
+    reply = StreamingReply(send, send, prefix="> hello\n")
+    await reply.show_queue_position(3)
     await getattr(reply, end)("Here I am.")
     [note] = notes
     assert note.said == [
@@ -46,8 +52,8 @@ async def test_who_waits_for_others_reads_it_where_the_reply_will_be(end: str) -
 async def test_the_buttons_come_with_the_edits_and_move_to_the_last_message(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(replies, "FIRST_S", 0.0)
-    monkeypatch.setattr(replies, "EDIT_S", 0.0)
+    monkeypatch.setattr(replies, "FIRST_SEND_DELAY_S", 0.0)
+    monkeypatch.setattr(replies, "EDIT_INTERVAL_S", 0.0)
     requests: list[tuple[Any, ...]] = []
 
     class Sheet:
@@ -61,8 +67,8 @@ async def test_the_buttons_come_with_the_edits_and_move_to_the_last_message(
         requests.append(("send", len(content), view))
         return Sheet(sum(one[0] == "send" for one in requests))
 
-    rows = Rows(lambda before: ("growing", before), lambda before: ("whole", before))  # type: ignore[arg-type,return-value]
-    reply = LiveReply(send, send, rows=rows)
+    rows = ReplyViews(lambda before: ("growing", before), lambda before: ("whole", before))  # type: ignore[arg-type,return-value]
+    reply = StreamingReply(send, send, rows=rows)
     await reply.add("x" * 10)
     await reply.add(" " + "y" * 1995)
     await reply.finish(f"{'x' * 10} {'y' * 1995}")
@@ -75,24 +81,24 @@ async def test_the_buttons_come_with_the_edits_and_move_to_the_last_message(
 
 
 def test_a_short_text_is_one_message() -> None:
-    assert split("hello there") == ["hello there"]
+    assert split_message("hello there") == ["hello there"]
 
 
 def test_nothing_is_still_a_message_that_discord_accepts() -> None:
-    assert split("  \n ") == ["…"]
+    assert split_message("  \n ") == ["…"]
 
 
 def test_it_cuts_at_a_line_end_before_a_space() -> None:
-    assert split("one two\nthree four five", 20) == ["one two", "three four five"]
+    assert split_message("one two\nthree four five", 20) == ["one two", "three four five"]
 
 
 def test_a_word_longer_than_a_message_is_cut() -> None:
-    assert split("x" * 50, 20) == ["x" * 16, "x" * 16, "x" * 18]
+    assert split_message("x" * 50, 20) == ["x" * 16, "x" * 16, "x" * 18]
 
 
 def test_a_code_block_is_closed_and_opened_again() -> None:
     code = "```python\n" + "\n".join(f"line_{n} = {n}" for n in range(12)) + "\n```"
-    parts = split(code, 80)
+    parts = split_message(code, 80)
     assert len(parts) > 1
     for part in parts:
         assert part.startswith("```python\n")
@@ -104,19 +110,19 @@ def test_a_code_block_is_closed_and_opened_again() -> None:
 @given(WORDS, st.sampled_from([" ", "\n"]), st.integers(80, 200))
 def test_no_word_is_broken_or_lost(words: list[str], gap: str, limit: int) -> None:
     words = [word for word in words if "`" not in word]
-    parts = split(gap.join(words), limit)
+    parts = split_message(gap.join(words), limit)
     assert [word for part in parts for word in part.split()] == (words or ["…"])
 
 
 @given(st.text(max_size=6000))
 def test_every_part_fits_and_shows_something(text: str) -> None:
-    for part in split(text):
-        assert width(part) <= LIMIT
+    for part in split_message(text):
+        assert utf16_length(part) <= MAX_MESSAGE_CHARS
         assert part.strip()
 
 
 @given(st.text(st.characters(min_codepoint=0x1F300, max_codepoint=0x1F6FF), max_size=120))
 def test_emoji_are_counted_as_discord_counts_them(text: str) -> None:
-    parts = split(text, 50)
+    parts = split_message(text, 50)
     assert all(len(part.encode("utf-16-le")) // 2 <= 50 for part in parts)
     assert "".join(parts) == (text or "…")

@@ -1,7 +1,7 @@
 """The real bot on a disk that fills up, and later has room again.
 
-`python -m tests.bot.end_to_end.full_disk FOLDER`, where FOLDER is a small file system of its own: something
-else takes all the rest of it. Writes one line of JSON.
+`python -m tests.bot.end_to_end.full_disk FOLDER`, where FOLDER is a small file system of its own:
+something else takes all the rest of it. Writes one line of JSON.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 from bot.settings import load_settings
 from core.errors import StoreError
 from core.records import Pair
-from data.storage.backup import back_up
+from data.storage.backup import create_backup
 from data.storage.migrations import MIGRATIONS
 from data.storage.store import open_store
 from tests.bot.conftest import open_world
@@ -89,14 +89,14 @@ async def live(disk: Path) -> dict[str, Any]:
         store = world.bot.get_cog("Chat")._store
         await world.ben.slash(world.general, "teach", user="Who is our admin?", bot="Ada.")
         facts["before"] = await world.say(world.ben, "hello")
-        back_up(database, keep=7)
+        create_backup(database, keep=7)
 
         other = take_the_rest(disk)
         facts["full"] = [await world.say(world.ben, f"are you there, {n}?") for n in range(3)]
         taught = await world.ben.slash(world.general, "teach", user="a" * 500, bot="b" * 500)
         facts["teach"] = taught.response.content
         facts["import"] = await refusal(store.add_pairs(world.guild.id, MANY, 7, "import"))
-        facts["backup"] = await refusal(asyncio.to_thread(back_up, database, 7))
+        facts["backup"] = await refusal(asyncio.to_thread(create_backup, database, 7))
         leave(400_000, other)  # the database can be opened, but has no room beside it
         facts["upgrade"] = await refusal(start(old)), version(old)
 

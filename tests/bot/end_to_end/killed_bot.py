@@ -1,10 +1,10 @@
 """The real bot in a process of its own, which kills itself at one moment of a training job.
 
-`python -m tests.bot.end_to_end.killed_bot HOME MODEL MOMENT`, and again with the next moment: SimCord numbers
-the server alike each time. In its first life ada teaches and starts a retrain; in each, ben says
-hello. MOMENT is a state of the job, the name of an event of its run, `promote` (the checkpoint is
-in its place, not yet in service) or `promoted` (it is in service, and the job does not know); with
-any other word the bot lives to the job's end. Writes one line of JSON.
+`python -m tests.bot.end_to_end.killed_bot HOME MODEL MOMENT`, and again with the next moment:
+SimCord numbers the server alike each time. In its first life ada teaches and starts a retrain; in
+each, ben says hello. MOMENT is a state of the job, the name of an event of its run, `promote` (the
+checkpoint is in its place, not yet in service) or `promoted` (it is in service, and the job does
+not know); with any other word the bot lives to the job's end. Writes one line of JSON.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bot.chat.model_router import ModelSwitch
+from bot.chat.model_router import ModelRouter
 from bot.discord_ui.job_messages import TrainingReports
 from bot.settings import load_settings
 from core.records import TrainingJob
@@ -50,7 +50,7 @@ class Life:
 
     def watch(self) -> None:
         """From now on each moment in the life of a job is passed on to `is_at`."""
-        report, promote = TrainingReports.update, ModelSwitch.promote
+        report, promote = TrainingReports.update, ModelRouter.promote
 
         async def reported(reports: TrainingReports, update: JobUpdate) -> None:
             await report(reports, update)
@@ -58,13 +58,13 @@ class Life:
                 self.facts["resumed_from"].append(update.event.resumed_from)
             await self.is_at(type(update.event).__name__ if update.event else update.job.state)
 
-        async def promoted(models: ModelSwitch, job: TrainingJob, folder: Path) -> None:
+        async def promoted(models: ModelRouter, job: TrainingJob, folder: Path) -> None:
             await self.is_at("promote")
             await promote(models, job, folder)
             await self.is_at("promoted")
 
         TrainingReports.update = reported  # type: ignore[method-assign]
-        ModelSwitch.promote = promoted  # type: ignore[method-assign]
+        ModelRouter.promote = promoted  # type: ignore[method-assign]
 
     async def chat(self, world: World) -> None:
         self.facts["reply"] = await world.say(world.ben, "hello")

@@ -1,7 +1,7 @@
 """The real bot in a process of its own, run as `gpt2bot run` does it; its Discord is SimCord's.
 
-`python -m tests.bot.end_to_end.stopped_bot HOME MODEL MOMENT`: once MOMENT has come it writes one line of JSON
-and waits for the signal that ends it. MODEL is a folder whose replies have no end.
+`python -m tests.bot.end_to_end.stopped_bot HOME MODEL MOMENT`: once MOMENT has come it writes one
+line of JSON and waits for the signal that ends it. MODEL is a folder whose replies have no end.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ MOMENTS = ("start", "waiting", "replying", "loading", "training")
 
 
 def conversations(bot: Gpt2Bot) -> ConversationManager:
-    return bot.get_cog("Chat")._conversations
+    return bot.get_cog("Chat")._group_by_conversation
 
 
 class Stage:
@@ -60,7 +60,7 @@ class Stage:
     async def waiting(self) -> None:
         """Somebody asks before the worker is ready."""
         self._ask()
-        await until(lambda: conversations(self._bot)._speaker._live)
+        await until(lambda: conversations(self._bot)._generator._active)
 
     async def replying(self) -> None:
         """Somebody reads a reply that grows."""
@@ -108,8 +108,8 @@ async def start(bot: Gpt2Bot, _token: str, *, moment: str) -> None:
 
 
 def main(home: Path, model: Path, moment: str) -> None:
-    app.DRAIN_S = DRAIN_S
-    replies.FIRST_S = 0.0
+    app.DRAIN_TIMEOUT_S = DRAIN_S
+    replies.FIRST_SEND_DELAY_S = 0.0
     hub = socket.create_server(("127.0.0.1", 0))  # takes calls, and answers none
     os.environ |= {
         "HF_ENDPOINT": f"http://127.0.0.1:{hub.getsockname()[1]}",

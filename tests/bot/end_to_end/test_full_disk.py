@@ -11,7 +11,7 @@ import pytest
 
 from bot.chat.unsaved import DISK_FULL
 from core.errors import DiskFull
-from data.storage.migrations import LATEST
+from data.storage.migrations import SCHEMA_VERSION
 from tests.training.run.test_full_disk import MOUNT, may_mount
 
 ROOT = Path(__file__).parents[3]
@@ -41,6 +41,6 @@ def test_the_bot_answers_on_a_full_disk_and_writes_again_when_there_is_room(
     assert facts["after"] == "you said and now?"
     assert facts["examples"] == 1, "nothing was half done"
     assert facts["heard"] == ["hello", "you said hello", "and now?", "you said and now?"]
-    assert facts["upgraded"] == [None, LATEST]
-    assert facts["left"] == [f"before-version-{LATEST}", "gpt2bot"]
+    assert facts["upgraded"] == [None, SCHEMA_VERSION]
+    assert facts["left"] == [f"before-version-{SCHEMA_VERSION}", "gpt2bot"]
     assert done.stderr.count("replies are given, but not recorded") == 1

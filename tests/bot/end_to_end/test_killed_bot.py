@@ -17,7 +17,7 @@ from core.records import JobState
 from data.storage.store import open_store
 from tests.model_folders import make_model_folder
 from training.checkpoints import verify
-from training.jobs.folder import saved_step
+from training.jobs.folder import latest_saved_step
 
 ROOT = Path(__file__).parents[3]
 SAYS = "quite well thanks"
@@ -82,9 +82,9 @@ async def test_one_job_goes_on_through_the_death_of_the_bot_at_each_moment(tmp_p
     assert resumed_from["Checking"][0] > 0, "steps that were taken are not taken again"
     assert resumed_from["promote"] == resumed_from["promoted"] == [], "nothing is trained again"
     async with open_store(home / "gpt2bot.sqlite3") as store:
-        assert await store.open_jobs() == []
+        assert await store.unfinished_jobs() == []
         job = await store.job(1)
         assert job is not None
         assert job.state is JobState.PROMOTED
     verify(next((home / "checkpoints").glob("*/small-1")))
-    assert saved_step(Path(job.directory)) is None
+    assert latest_saved_step(Path(job.directory)) is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bot.settings import Settings
-from core.records import Review
+from core.records import ReviewStatus
 from data.storage.store import Store
 from tests.bot.conftest import World, open_world
 from tests.fakes import FakeWorker
@@ -17,7 +17,7 @@ def store_of(world: World) -> Store:
 
 
 async def waiting(world: World) -> list[tuple[str, str]]:
-    found = await store_of(world).examples(world.guild.id, Review.WAITING)
+    found = await store_of(world).examples(world.guild.id, ReviewStatus.WAITING)
     return [(one.user, one.bot) for one in found]
 
 
@@ -41,9 +41,9 @@ async def test_what_a_member_said_is_learned_only_if_all_agree(
         await world.say(world.ben, "hello")
         await world.say(world.ada, "nobody asked me")
         assert await waiting(world) == [("hello", "you said hello")]
-        assert await store.learnable(guild) == []
+        assert await store.trainable_examples(guild) == []
         page = await world.ada.slash(world.general, "dataset review")
         await world.ada.click(page.response, label="Approve")
-        assert [one.user for one in await store.learnable(guild)] == ["hello"]
+        assert [one.user for one in await store.trainable_examples(guild)] == ["hello"]
         await world.ben.slash(world.general, "privacy opt-out")
-        assert await store.learnable(guild) == []
+        assert await store.trainable_examples(guild) == []

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from bot.cli.logs import TALKATIVE, start_log
+from bot.cli.logs import VERBOSE_LOGGERS, configure_bot_logging
 from bot.settings import Settings
 from model.errors import WorkerDied
 from model.settings import WorkerSettings
@@ -42,14 +42,14 @@ class Written(io.StringIO):
 def log_of(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Written]:
     """The whole log of this process, as `gpt2bot run` writes it; then as it was before."""
     written = Written()
-    levels = {name: logging.getLogger(name).level for name in TALKATIVE}
+    levels = {name: logging.getLogger(name).level for name in VERBOSE_LOGGERS}
     with monkeypatch.context() as own:
         own.setattr(logging.root, "handlers", [])
         own.setattr(logging.root, "level", logging.root.level)
         own.setattr(sys, "stderr", written)
         own.setattr(sys, "excepthook", sys.excepthook)
         own.setattr("threading.excepthook", None)
-        start_log(settings)
+        configure_bot_logging(settings)
         try:
             yield written
         finally:

@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 from bot.chat.request import Incoming
 from core.records import Message, Role
 from model.chat_template import encode
-from model.registry import TINY
+from model.registry import EMBEDDED_FOLDER
 from model.worker.client import WorkerClient
 from tests.bot.conftest import World
 
@@ -33,7 +33,7 @@ async def test_context_shows_the_prompt_and_its_token_counts(real_world: World) 
     total, *counts = map(int, found.groups())
     assert total == sum(counts) + 1
     reply = real_world.general.history()[1].content
-    tokenizer = AutoTokenizer.from_pretrained(TINY)
+    tokenizer = AutoTokenizer.from_pretrained(EMBEDDED_FOLDER)
     turns = [[Message(Role.USER, "hello")], [Message(Role.ASSISTANT, reply)]]
     assert counts == [len(one.input_ids) for one in encode(tokenizer, turns)]
 
@@ -51,7 +51,7 @@ async def test_a_message_of_four_thousand_characters_is_answered(real_world: Wor
     shown: list[str] = []
 
     class Paper:
-        async def wait(self, place: int) -> None:
+        async def show_queue_position(self, place: int) -> None:
             raise AssertionError("nobody else is there")
 
         async def add(self, text: str, _check: object) -> None:
@@ -71,7 +71,7 @@ async def test_a_message_of_four_thousand_characters_is_answered(real_world: Wor
 async def test_about_shows_the_handshake(real_world: World, real_worker: WorkerClient) -> None:
     result = await real_world.ben.slash(real_world.general, "about")
     fields = {field.name: field.value for field in result.response.embeds[0].fields}
-    assert fields["Parameters"] == f"{real_worker.models[str(TINY)].parameters:,}"
+    assert fields["Parameters"] == f"{real_worker.models[str(EMBEDDED_FOLDER)].parameters:,}"
     assert fields["Number format"] in {"int8", "bf16", "fp16"}
     assert fields["Device"] in {"cpu", "cuda"}
     assert re.fullmatch(r"\d+\.\d s", fields["Loaded in"])

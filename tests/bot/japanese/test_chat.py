@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from bot.discord_ui.audit import ACTIONS
+from bot.discord_ui.audit import AUDIT_ACTIONS
 from bot.discord_ui.cogs.chat import NOTHING_TO_READ
-from bot.discord_ui.errors import UNEXPECTED, is_expected, sentence
+from bot.discord_ui.errors import UNEXPECTED, error_message, is_expected
 from bot.discord_ui.presence import Presence
 from bot.settings import Settings
 from core.errors import DiskFull, StoreError
 from data.storage.store import Store
 from data.storage.tables.pauses import EVERYWHERE
-from i18n.reader import speaking
+from i18n.reader import use_language
 from tests.bot.asking import ask, buttons, store_of
 from tests.bot.conftest import World, open_world
 from tests.bot.discord_ui.cogs.test_feedback import close_gate, open_gate
@@ -107,7 +107,7 @@ async def test_a_conversation(world: World, monkeypatch: pytest.MonkeyPatch) -> 
 async def test_who_waits_and_who_is_too_quick(
     settings: Settings, worker: FakeWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bot.discord_ui.reply.FIRST_S", 0.0)
+    monkeypatch.setattr("bot.discord_ui.reply.FIRST_SEND_DELAY_S", 0.0)
     slow = {"member_per_minute": 2, "server_per_minute": 3}
     async with japan(settings, worker, monkeypatch, **slow) as world:
         close_gate(world, worker, at=1)
@@ -169,7 +169,7 @@ async def _message(world: World, text: str) -> Any:
 async def test_a_reply_that_is_stopped(
     world: World, worker: FakeWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bot.discord_ui.reply.FIRST_S", 0.0)
+    monkeypatch.setattr("bot.discord_ui.reply.FIRST_SEND_DELAY_S", 0.0)
     close_gate(world, worker, at=1)
     await world.ben.slash(world.general, "chat", text="こんにちは")
     [stop] = buttons(world.general.last_message)
@@ -288,8 +288,8 @@ async def test_the_audit_is_read_in_the_language_of_whoever_reads_it(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await world.ada.slash(world.general, "audit")
-    for action in ACTIONS:
-        await store_of(world).record(world.guild.id, world.ada.id, action)
+    for action in AUDIT_ACTIONS:
+        await store_of(world).record_action(world.guild.id, world.ada.id, action)
     await forbid(world, "word", "だめ")
     world.bot.operators.add(world.ada.id)
     first = await world.ada.slash(world.general, "audit")
@@ -308,7 +308,7 @@ def test_whatever_is_written_down_can_be_said_in_japanese() -> None:
     code = "".join(file.read_text(encoding="utf-8") for file in CODE.rglob("*.py"))
     noted = re.findall(r'\bnote\(\s*[\w.]+,\s*\w+,\s*(?:phrase\()?"([a-z -]+)"', code)
     assert len(noted) > 10
-    assert set(noted) <= set(ACTIONS)
+    assert set(noted) <= set(AUDIT_ACTIONS)
 
 
 async def test_the_presence_is_in_the_language_of_the_operator(
@@ -324,6 +324,6 @@ async def test_the_presence_is_in_the_language_of_the_operator(
 
 
 def test_an_error_is_unexpected_in_every_language() -> None:
-    with speaking("ja"):
-        assert_japanese(sentence(RuntimeError("a bug")))
+    with use_language("ja"):
+        assert_japanese(error_message(RuntimeError("a bug")))
         assert not is_expected(RuntimeError("a bug"))

@@ -13,18 +13,18 @@ import discord
 import pytest
 from rich.console import Console
 
-from bot.cli.dataset import check, convert, take_in, take_out, write_template
+from bot.cli.dataset import check, convert, export_pairs, import_pairs, write_template
 from bot.discord_ui.cogs.dataset import importing
 from bot.discord_ui.cogs.dataset.files import too_large
 from bot.discord_ui.embeds import charts
-from bot.discord_ui.embeds.cleaning import cleaned_embed
-from bot.discord_ui.embeds.style import SOURCES, STATUSES
+from bot.discord_ui.embeds.cleaning import cleaning_embed
+from bot.discord_ui.embeds.style import SOURCE_LABELS, STATUS_LABELS
 from bot.settings import Settings, SettingsError
-from core.records import OPERATOR, Pair, Review
-from data.dataset.cleaning import select
+from core.records import OPERATOR_AUTHOR_ID, Pair, ReviewStatus
+from data.dataset.cleaning import select_examples
 from i18n.catalogue import JAPANESE
 from i18n.phrase import phrase
-from i18n.reader import say, speaking
+from i18n.reader import say, use_language
 from tests.bot.conftest import World, open_world
 from tests.bot.discord_ui.cogs.dataset.test_cog import store_of, taught
 from tests.bot.discord_ui.cogs.dataset.test_importing import TABLE, upload
@@ -39,9 +39,9 @@ async def japanese(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
     """Everybody reads Japanese; there are examples of every status and some sources."""
     speak_japanese(monkeypatch)
     await taught(world, Pair("猫は？", "かわいい。"), Pair("犬は？", "元気。", "会話", 2, "質問集"))
-    await taught(world, Pair("鳥は？", "飛ぶ。"), by=OPERATOR)
-    await store_of(world).set_review(world.guild.id, 2, Review.WAITING)
-    await store_of(world).set_review(world.guild.id, 3, Review.REJECTED)
+    await taught(world, Pair("鳥は？", "飛ぶ。"), by=OPERATOR_AUTHOR_ID)
+    await store_of(world).set_review(world.guild.id, 2, ReviewStatus.WAITING)
+    await store_of(world).set_review(world.guild.id, 3, ReviewStatus.REJECTED)
     return world
 
 
@@ -82,8 +82,8 @@ async def test_stats(world: World, japanese: World, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(charts.sys, "executable", "nothing-of-that-name")
     undrawn = await world.ada.slash(world.general, "dataset stats")
     assert_all_japanese(undrawn.response)
-    await store_of(world).remove_examples(world.guild.id, "teach")
-    await store_of(world).remove_examples(world.guild.id, "質問集")
+    await store_of(world).remove_examples_of_source(world.guild.id, "teach")
+    await store_of(world).remove_examples_of_source(world.guild.id, "質問集")
     assert_all_japanese((await world.ada.slash(world.general, "dataset stats")).response)
 
 
@@ -93,7 +93,7 @@ async def test_preview_template_and_export(japanese: World) -> None:
         assert_all_japanese((await world.ada.slash(world.general, f"dataset {name}")).response)
     exported = await world.ada.slash(world.general, "dataset export", format="csv")
     assert_all_japanese(exported.response)
-    await store.remove_examples(world.guild.id, "teach")
+    await store.remove_examples_of_source(world.guild.id, "teach")
     assert_all_japanese((await world.ada.slash(world.general, "dataset preview")).response)
     nothing = await world.ada.slash(world.general, "dataset export", format="csv")
     assert_all_japanese(nothing.response)
@@ -101,12 +101,12 @@ async def test_preview_template_and_export(japanese: World) -> None:
 
 async def test_the_audit_keeps_english(japanese: World) -> None:
     await japanese.ada.slash(japanese.general, "dataset export", format="csv")
-    [entry] = await store_of(japanese).audit(japanese.guild.id, 9)
+    [entry] = await store_of(japanese).audit_entries(japanese.guild.id, 9)
     assert entry.action == "dataset export"
 
 
 async def test_what_is_too_large() -> None:
-    with speaking(JAPANESE):
+    with use_language(JAPANESE):
         for kind in ("xlsx", "csv"):
             assert_japanese(too_large(30_000_000, 25_000_000, kind, 7))
 
@@ -115,14 +115,14 @@ async def test_what_cleaning_did(japanese: World) -> None:
     examples = await store_of(japanese).examples(japanese.guild.id)
     words = phrase("Left out")
     selection = replace(
-        select(examples),
+        select_examples(examples),
         dropped={words: 2},
         changed={words: 3, phrase("*nothing*"): 1},
         samples={words: ("猫", "")},
     )
-    with speaking(JAPANESE):
+    with use_language(JAPANESE):
         for one in (selection, replace(selection, changed={})):
-            for text in shown_in(cleaned_embed(one)):
+            for text in shown_in(cleaning_embed(one)):
                 assert_japanese(text)
 
 
@@ -152,7 +152,7 @@ async def test_an_import_that_is_left(japanese: World) -> None:
 
 
 async def test_files_that_cannot_be_taken(japanese: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importing, "MAX_BYTES", 10)
+    monkeypatch.setattr(importing, "MAX_FILE_BYTES", 10)
     assert_all_japanese((await upload(japanese, "my.csv", TABLE)).response)
 
 
@@ -276,13 +276,13 @@ def test_files_in_the_terminal(tmp_path: Path) -> None:
     (tmp_path / "empty.jsonl").write_text("\n")
     written = StringIO()
     console = Console(file=written, width=200)
-    with speaking(JAPANESE):
+    with use_language(JAPANESE):
         write_template(tmp_path / "new.xlsx", console)
         assert [check(tmp_path / name, console) for name in ("pairs.csv", "right.csv")] == [1, 0]
         assert check(tmp_path / "empty.jsonl", console) == 1
         convert(tmp_path / "right.csv", tmp_path / "out.jsonl", console)
-        take_in(tmp_path / "right.csv", tmp_path / "new.sqlite3", 7, console)
-        take_out(tmp_path / "out.csv", tmp_path / "new.sqlite3", 7, console)
+        import_pairs(tmp_path / "right.csv", tmp_path / "new.sqlite3", 7, console)
+        export_pairs(tmp_path / "out.csv", tmp_path / "new.sqlite3", 7, console)
     lines = written.getvalue().replace(str(tmp_path), "").splitlines()
     of_rows = [line for line in lines if line.startswith("誤り、5行目：")]
     assert len(of_rows) == 1
@@ -296,10 +296,10 @@ def test_what_the_terminal_refuses(name: str, tmp_path: Path) -> None:
     (tmp_path / "taken.xlsx").touch()
     with pytest.raises(SettingsError) as refused:
         write_template(tmp_path / name, Console(file=StringIO()))
-    with speaking(JAPANESE):
+    with use_language(JAPANESE):
         assert_japanese(say(refused.value.args[0]).replace(str(tmp_path), ""))
 
 
 async def test_words_for_what_is_stored() -> None:
-    for one in (*STATUSES.values(), *SOURCES.values()):
-        assert_japanese(one.to(JAPANESE))
+    for one in (*STATUS_LABELS.values(), *SOURCE_LABELS.values()):
+        assert_japanese(one.translate_to(JAPANESE))

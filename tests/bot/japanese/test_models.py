@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from bot.chat.model_router import ModelSwitch, as_option
-from core.tasks import Tasks
+from bot.chat.model_router import ModelRouter, as_option
+from core.tasks import BackgroundTasks
 from data.storage.store import Store
-from i18n.phrase import words
-from i18n.reader import say, speaking
+from i18n.phrase import message_of
+from i18n.reader import say, use_language
 from model.errors import GenerationFailed, LoadFailed
-from model.registry import TINY, from_settings
+from model.registry import EMBEDDED_FOLDER, with_custom_models
 from model.sampling import SamplingParams
-from model.worker.client import SET_ASIDE, SILENT, WorkerClient
+from model.worker.client import QUARANTINED, WORKER_UNRESPONSIVE, WorkerClient
 from tests.bot.asking import ask, record_of, store_of
 from tests.bot.conftest import World
 from tests.bot.discord_ui.cogs.test_models import make_checkpoint, make_folder
@@ -60,8 +60,8 @@ async def test_the_models_of_a_japanese_server(open_fake: Open) -> None:
 def test_what_is_known_of_a_model(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "tiny-1")
     checkpoint = as_option(folder, read_manifest(folder))
-    for option in (*from_settings({"mine": "/some/where"}).values(), checkpoint):
-        with speaking("ja"):
+    for option in (*with_custom_models({"mine": "/some/where"}).values(), checkpoint):
+        with use_language("ja"):
             assert_japanese(say(option.inference_speed), "CPU")
             assert_japanese(say(option.quality))
             assert english_in(say(option.memory_usage)) == []
@@ -78,7 +78,7 @@ async def test_choosing_rolling_back_and_deleting(open_fake: Open, japanese: Non
             told = await world.ada.slash(world.general, "model use", name=name)
             assert_japanese(told.response.content)
         assert_japanese((await world.ada.slash(world.general, "model rollback")).response.content)
-        [*_, rollback] = await store_of(world).audit(world.guild.id, 1)
+        [*_, rollback] = await store_of(world).audit_entries(world.guild.id, 1)
         assert rollback.detail.to("ja") == "tiny-1 へ"
         for label in ("残す", "削除"):
             question = await world.ada.slash(world.general, "model delete", name="tiny-2")
@@ -160,7 +160,7 @@ async def test_why_and_a_replay(open_fake: Open, worker: FakeWorker, japanese: N
 async def test_a_reply_of_which_nothing_is_known(open_fake: Open, japanese: None) -> None:
     async with open_fake(check_errors=False) as world:
         reply = await ask(world)
-        await store_of(world)._changed("DELETE FROM replies")
+        await store_of(world)._execute("DELETE FROM replies")
         told = await world.ben.context_menu(world.general, "Why this reply?", reply)
         assert_japanese(told.response.content)
 
@@ -180,20 +180,22 @@ async def test_a_record_with_little_in_it(open_fake: Open, japanese: None) -> No
 
 
 async def test_notes_about_who_answers(store: Store, worker: FakeWorker, tmp_path: Path) -> None:
-    worker.broken["gpt2"] = SILENT
-    tasks = Tasks()
-    options = from_settings({"mine": "/some/where"})
+    worker.broken["gpt2"] = WORKER_UNRESPONSIVE
+    tasks = BackgroundTasks()
+    options = with_custom_models({"mine": "/some/where"})
     client: Any = worker
-    switch = ModelSwitch(store, client, options, default="gpt2", checkpoints=tmp_path, tasks=tasks)
+    switch = ModelRouter(store, client, options, default="gpt2", checkpoints=tmp_path, tasks=tasks)
     notes = [(await switch.serving(7)).note]
     await tasks.close(60)
     notes.append((await switch.serving(7)).note)
     worker.set_aside.add("gpt2")
     notes.append((await switch.serving(7)).note)
-    for note, english in zip(notes, ("gpt2 is loading", SILENT, SET_ASIDE), strict=True):
+    for note, english in zip(
+        notes, ("gpt2 is loading", WORKER_UNRESPONSIVE, QUARANTINED), strict=True
+    ):
         assert note is not None
         assert note.startswith(english)
-        with speaking("ja"):
+        with use_language("ja"):
             assert_japanese(say(note))
 
 
@@ -207,9 +209,9 @@ async def test_an_error_comes_as_a_phrase_out_of_the_worker_and_the_child_that_b
     for source in (tmp_path / "nobodys", tmp_path / "nowhere"):
         with pytest.raises(LoadFailed) as failed:
             await real_worker.load(str(source))
-        with speaking("ja"):
-            assert_japanese(say(words(failed.value)), source.name, "safetensors")
+        with use_language("ja"):
+            assert_japanese(say(message_of(failed.value)), source.name, "safetensors")
     with pytest.raises(GenerationFailed) as failed_to_answer:
-        await anext(real_worker.generate(str(TINY), (), SamplingParams()))
-    with speaking("ja"):
-        assert say(words(failed_to_answer.value)).startswith("それには答えられません：")
+        await anext(real_worker.generate(str(EMBEDDED_FOLDER), (), SamplingParams()))
+    with use_language("ja"):
+        assert say(message_of(failed_to_answer.value)).startswith("それには答えられません：")

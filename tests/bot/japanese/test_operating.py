@@ -11,15 +11,15 @@ import aiohttp
 import discord
 import pytest
 
-from bot.app import TOKEN_REFUSED, _why_not
-from bot.cli.backup import backup, restore
-from bot.cli.demo import WELCOME, _where
+from bot.app import CLOSE_CODE_AUTH_FAILED, _startup_error
 from bot.cli import main as cli
-from bot.discord_ui.reply import LIMIT, width
-from bot.ops.recovery import ABOUT_DAMAGED, ABOUT_NEW, alone
+from bot.cli.backup import backup, restore
+from bot.cli.demo import WELCOME, _startup_text
+from bot.discord_ui.reply import MAX_MESSAGE_CHARS, utf16_length
+from bot.ops.recovery import DATABASE_DAMAGED, DATABASE_REPLACED, single_instance_lock
 from bot.settings import Settings, SettingsError, load_settings, prepare_home
 from i18n.catalogue import JAPANESE
-from i18n.reader import say, speaking
+from i18n.reader import say, use_language
 from tests.bot.cli.test_backup import database as database  # a fixture
 from tests.bot.japanese.discord import assert_japanese
 
@@ -33,7 +33,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in Settings.model_fields:
         monkeypatch.delenv(name.upper(), raising=False)
     monkeypatch.chdir(tmp_path)
-    with speaking(JAPANESE):
+    with use_language(JAPANESE):
         yield
 
 
@@ -83,8 +83,8 @@ def test_a_home_that_cannot_be_used(tmp_path: Path) -> None:
 
 def test_one_bot_at_a_time() -> None:
     settings = load_settings()
-    with alone(settings):
-        with pytest.raises(SettingsError) as caught, alone(settings):
+    with single_instance_lock(settings):
+        with pytest.raises(SettingsError) as caught, single_instance_lock(settings):
             pass
         assert told(caught).startswith(f"{settings.gpt2bot_home} ではすでにボットが動いています。")
         with pytest.raises(SettingsError) as caught:
@@ -109,16 +109,24 @@ def test_a_backup_and_back(database: Path, capsys: pytest.CaptureFixture[str]) -
 @pytest.mark.parametrize(
     "error",
     [
-        discord.ConnectionClosed(type("Socket", (), {"close_code": TOKEN_REFUSED})(), shard_id=0),
+        discord.ConnectionClosed(
+            type("Socket", (), {"close_code": CLOSE_CODE_AUTH_FAILED})(), shard_id=0
+        ),
         aiohttp.ClientError("切断"),
     ],
 )
 def test_discord_does_not_let_the_bot_in(error: Any) -> None:
-    assert_japanese(say(_why_not(error).args[0]), "Bot")
+    assert_japanese(say(_startup_error(error).args[0]), "Bot")
 
 
 def test_what_is_missing_and_what_is_damaged() -> None:
-    for sentence in (cli.NO_TOKEN, cli.NO_PORT, cli.NO_SIMCORD, ABOUT_NEW, ABOUT_DAMAGED):
+    for sentence in (
+        cli.NO_TOKEN,
+        cli.NO_PORT,
+        cli.NO_SIMCORD,
+        DATABASE_REPLACED,
+        DATABASE_DAMAGED,
+    ):
         assert_japanese(say(sentence), "env", "Bot", "SimCord")
     with pytest.raises(SettingsError) as caught:
         cli.chat(" ")
@@ -126,12 +134,12 @@ def test_what_is_missing_and_what_is_damaged() -> None:
 
 
 def test_the_demo_says_the_same_in_japanese() -> None:
-    welcome = WELCOME.to(JAPANESE)
+    welcome = WELCOME.translate_to(JAPANESE)
     for line in filter(None, welcome.splitlines()):
         assert_japanese(line, *NAMES)
     commands = [set(re.findall(r"`(/[a-z ]+)`", text)) for text in (WELCOME, welcome)]
     assert commands[0] == commands[1], "the page of the demo knows their English names"
-    assert width(welcome) <= LIMIT
+    assert utf16_length(welcome) <= MAX_MESSAGE_CHARS
     for home in (None, Path("/here")):
-        for line in _where("http://here", home).splitlines():
+        for line in _startup_text("http://here", home).splitlines():
             assert_japanese(line, "here", "home", "Ctrl")

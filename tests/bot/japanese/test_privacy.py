@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 
 from bot.discord_ui.cogs import privacy as cog
-from bot.discord_ui.embeds.privacy import FORGET_QUESTION, forgotten_text, show_text
-from bot.discord_ui.reply import LIMIT, width
+from bot.discord_ui.embeds.privacy import ERASURE_QUESTION, erasure_text, show_text
+from bot.discord_ui.reply import MAX_MESSAGE_CHARS, utf16_length
 from bot.learning.consent import CONSENT_TEXT
-from bot.learning.erasure import Concern
+from bot.learning.erasure import AffectedScope
 from bot.settings import Settings
 from core.errors import StoreError
-from core.records import Review
+from core.records import ReviewStatus
 from i18n.catalogue import JAPANESE
-from i18n.reader import speaking
+from i18n.reader import use_language
 from tests.bot.conftest import World, open_world
 from tests.bot.discord_ui.cogs.test_privacy import being_erased, collected, manager_of, trained
 from tests.bot.japanese.discord import assert_japanese, speak_japanese
@@ -42,7 +42,7 @@ async def test_consent_and_what_is_kept(world: World, monkeypatch: pytest.Monkey
         asked = await world.ben.slash(world.general, "privacy opt-in")
         await world.ben.click(asked.response, label=answer)
     await world.ben.slash(world.general, "privacy opt-in")
-    await collected(world, "waits", Review.WAITING)
+    await collected(world, "waits", ReviewStatus.WAITING)
     await trained(world, "tiny-1")
     await world.ben.slash(world.general, "privacy show")
     await world.ben.slash(world.general, "privacy export")
@@ -51,7 +51,7 @@ async def test_consent_and_what_is_kept(world: World, monkeypatch: pytest.Monkey
         await world.ben.user.slash("privacy opt-out")
     await world.ben.user.slash("privacy show")
     await world.ben.user.slash("privacy opt-in")
-    monkeypatch.setattr(cog, "packed", lambda *_: None)
+    monkeypatch.setattr(cog, "pack_export", lambda *_: None)
     await world.ben.slash(world.general, "privacy export")
     assert_all_japanese(world)
     assert "確認待ちだったペア1件を消去しました" in "".join(shown(world))
@@ -75,7 +75,7 @@ async def test_forgetting(world: World, monkeypatch: pytest.MonkeyPatch) -> None
     async def locked(_member: int) -> None:
         raise StoreError("データベースがロックされています。")
 
-    monkeypatch.setattr(world.bot.get_cog("Privacy")._forgetting, "forget", locked)
+    monkeypatch.setattr(world.bot.get_cog("Privacy")._erasure, "erase_member", locked)
     asked = await world.ben.slash(world.general, "privacy forget")
     await world.ben.click(asked.response, label="消去する")
     assert_all_japanese(world)
@@ -112,7 +112,7 @@ async def test_the_clean_retrain_is_settled_in_the_language_of_all(
         await world.ada.slash(world.general, "teach", user="hi", bot="hello")
         told, under = await press(world, "retrain")
         assert_japanese(told)
-        assert under == f"-# {cog.STARTED}", "the server reads English"
+        assert under == f"-# {cog.CLEAN_RETRAIN_STARTED}", "the server reads English"
         audit = await world.ada.slash(world.general, "audit")
         [line] = audit.response.embeds[0].description.splitlines()
         assert "それを除いた再学習 開始 学習 1 のあと" in line
@@ -127,23 +127,23 @@ async def test_not_now(
         asked = await world.ben.slash(world.general, "privacy forget")
         await world.ben.click(asked.response, label="消去する")
         told, under = await press(world, "later")
-        assert told == cog.LATER
+        assert told == cog.CLEAN_RETRAIN_POSTPONED
         assert_japanese(under)
 
 
 def test_what_is_said_rarely() -> None:
-    with speaking(JAPANESE):
+    with use_language(JAPANESE):
         for line in show_text(being_erased()).splitlines():
             assert_japanese(line)
-        text = forgotten_text([Concern(1, ("tiny-1",), 1)], lambda _: "灯台")
+        text = erasure_text([AffectedScope(1, ("tiny-1",), 1)], lambda _: "灯台")
         assert "灯台では、**tiny-1**が" in text
         for line in text.splitlines():
             assert_japanese(line)
 
 
 def test_what_is_agreed_to_fits_one_message_and_names_the_same_places() -> None:
-    japanese = CONSENT_TEXT.to(JAPANESE)
+    japanese = CONSENT_TEXT.translate_to(JAPANESE)
     assert japanese.count("\n") == CONSENT_TEXT.count("\n")
     assert japanese.count("`/プライバシー 同意取り消し`") == CONSENT_TEXT.count("opt-out")
-    for text in (japanese, FORGET_QUESTION.to(JAPANESE)):
-        assert width(text) <= LIMIT
+    for text in (japanese, ERASURE_QUESTION.translate_to(JAPANESE)):
+        assert utf16_length(text) <= MAX_MESSAGE_CHARS

@@ -15,15 +15,15 @@ import pytest
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 
-from bot.app import build
-from bot.cli.doctor.account import account
-from bot.cli.doctor.command import as_table
-from bot.cli.doctor.machine import memory
-from bot.cli.doctor.wrapping import wrapped
-from bot.ops.probe import ask
-from bot.settings import Settings, spoken
+from bot.app import build_bot
+from bot.cli.doctor.account import check_account
+from bot.cli.doctor.command import findings_table
+from bot.cli.doctor.machine import check_memory
+from bot.cli.doctor.wrapping import wrap_japanese
+from bot.ops.probe import query_health
+from bot.settings import Settings, operator_language
 from data.storage.store import open_store
-from i18n.reader import speaking
+from i18n.reader import use_language
 from tests.bot.cli.doctor.test_command import NAMES, doctor, spoil
 from tests.bot.cli.test_main import Command
 from tests.bot.discord_api import Api, serve
@@ -73,16 +73,16 @@ def test_the_language_is_known_even_if_the_settings_are_wrong(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LC_ALL", "ja_JP.UTF-8")
-    assert spoken() == "ja"
+    assert operator_language() == "ja"
     (tmp_path / ".env").write_text("BOT_LANGUAGE=en\nCACHE_MB=none\n")
-    assert spoken() == "en"
+    assert operator_language() == "en"
     (tmp_path / ".env").write_bytes(b"\xff\xfe\x00")
-    assert spoken() == "ja"
+    assert operator_language() == "ja"
     monkeypatch.setenv("BOT_LANGUAGE", "fr")
     (tmp_path / ".env").unlink()
-    assert spoken() == "ja"
+    assert operator_language() == "ja"
     monkeypatch.setenv("LC_ALL", "C.UTF-8")
-    assert spoken() == "en"
+    assert operator_language() == "en"
 
 
 def test_a_language_that_the_bot_does_not_speak(gpt2bot: Command) -> None:
@@ -139,10 +139,12 @@ async def test_all_that_the_doctor_says(gpt2bot: Command) -> None:
 
 
 async def test_the_columns_are_even(settings: Settings) -> None:
-    with speaking("ja"):
+    with use_language("ja"):
         console = Console(file=StringIO(), width=70)
         with console.capture() as captured:
-            console.print(as_table([*memory(settings), *await account(None)], console.width))
+            console.print(
+                findings_table([*check_memory(settings), *await check_account(None)], console.width)
+            )
     begin = len("ok  ") + cell_len("インテント") + 2
     lines = captured.get().splitlines()
     assert len(lines) > 7  # some of it takes more than a line
@@ -181,7 +183,7 @@ async def test_a_token_that_is_refused(gpt2bot: Command) -> None:
     ],
 )
 def test_where_a_line_ends(text: str, width: int, lines: int) -> None:
-    found = wrapped(text, width).split("\n")
+    found = wrap_japanese(text, width).split("\n")
     assert len(found) == lines
     assert "".join(found).replace(" ", "") == text.replace(" ", "")
     assert not any(line.startswith(tuple("、。）")) for line in found)
@@ -193,16 +195,16 @@ def test_where_a_line_ends(text: str, width: int, lines: int) -> None:
 
 async def test_health(settings: Settings, worker: FakeWorker, unused_tcp_port: int) -> None:
     port = unused_tcp_port
-    async with build(settings.model_copy(update={"health_port": port}), worker=worker):
-        with speaking("ja"):
-            well, text = await asyncio.to_thread(ask, port)
+    async with build_bot(settings.model_copy(update={"health_port": port}), worker=worker):
+        with use_language("ja"):
+            well, text = await asyncio.to_thread(query_health, port)
         _, for_programs = await get(port, "/healthz")
     assert not well
     assert text.splitlines()[0] == "ゲートウェイ: ボットはDiscordに接続していません。"
     for line in text.splitlines():
         assert_japanese(line)
     assert json.loads(for_programs)["gateway"]["reason"] == "The bot is not connected to Discord."
-    with speaking("ja"):
-        well, text = await asyncio.to_thread(ask, port)
+    with use_language("ja"):
+        well, text = await asyncio.to_thread(query_health, port)
     assert not well
     assert_japanese(text, "Errno", "Connection", "refused")

@@ -12,20 +12,20 @@ import discord
 import pytest
 
 from bot.cli import train
-from bot.discord_ui.cogs.training import PAUSING, chosen
-from bot.discord_ui.embeds.evaluation import outcome_embed
-from bot.discord_ui.embeds.plan import Plan, memory_text, plan_embed
+from bot.discord_ui.cogs.training import PAUSING, with_overrides
+from bot.discord_ui.embeds.evaluation import comparison_embed
+from bot.discord_ui.embeds.plan import RetrainPlan, memory_text, plan_embed
 from bot.settings import Settings
 from core.records import JobState
 from data.dataset.cleaning import Selection
 from i18n.phrase import phrase
-from i18n.reader import speaking
+from i18n.reader import use_language
 from model.registry import ModelOption
 from tests.bot.cli.test_train import SCRIPTED, Screen, data, script
 from tests.bot.conftest import World, open_world
 from tests.bot.discord_ui.test_job_messages import (
     COMPARED,
-    EDIT_S,
+    EDIT_INTERVAL_S,
     STARTED,
     Run,
     as_fields,
@@ -36,11 +36,11 @@ from tests.bot.discord_ui.test_job_messages import (
 from tests.bot.discord_ui.test_job_messages import waiting as waiting_run
 from tests.bot.japanese.discord import assert_japanese, english_in, speak_japanese
 from tests.fakes import FakeWorker
-from training.checkpoints import REPORT, Report
+from training.checkpoints import REPORT_FILE, StoredReport
 from training.config import TrainingConfig
 from training.jobs.events import Checking, Lowered, Paused, Saved, Started
-from training.jobs.folder import CONFIG
-from training.jobs.manager import STAYS, JobUpdate
+from training.jobs.folder import CONFIG_FILE
+from training.jobs.manager import SERVING_UNCHANGED, JobUpdate
 from training.jobs.preview import Preview
 
 NO_WORDS = ("cpu", "auto", "lora")
@@ -121,7 +121,7 @@ async def test_who_starts_it_reads_one_language_and_the_server_another(
         assert_japanese(started.response.content)
         assert_japanese((await world.ada.slash(world.general, "retrain")).response.content)
         [job] = await training._store.open_jobs(world.guild.id)
-        assert TrainingConfig.load(Path(job.directory) / CONFIG).language == "en"
+        assert TrainingConfig.load(Path(job.directory) / CONFIG_FILE).language == "en"
         paused = JobUpdate(replace(job, state=JobState.PAUSED), None)
         await Run(world, training._store, job).update(paused)
         assert world.last() == "**Training** from tiny. Paused."
@@ -134,7 +134,7 @@ async def test_the_run_is_told_the_language_of_the_server(world: World) -> None:
     plan = await world.ada.slash(world.general, "retrain")
     await world.ada.click(plan.response, label="Start")
     [job] = await training._store.open_jobs(world.guild.id)
-    assert TrainingConfig.load(Path(job.directory) / CONFIG).language == "ja"
+    assert TrainingConfig.load(Path(job.directory) / CONFIG_FILE).language == "ja"
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
@@ -145,9 +145,11 @@ def test_every_setting_and_every_doubt_of_a_plan(method: Any) -> None:
     authors = replace(nothing.selection, by_author=dict.fromkeys(range(1, 8), 1), changed={"印": 1})
     more = replace(nothing, selection=authors, seconds=75.0, memory_mb=9.0, longest=5)
     for preview in (nothing, more):
-        plan = Plan(1, 2, ModelOption("tiny", "", "", "", "", ""), config, preview)
-        with speaking("ja"):
-            embed = plan_embed(replace(plan, config=chosen(config, 1.0, None, method)), "fp32")
+        plan = RetrainPlan(1, 2, ModelOption("tiny", "", "", "", "", ""), config, preview)
+        with use_language("ja"):
+            embed = plan_embed(
+                replace(plan, config=with_overrides(config, 1.0, None, method)), "fp32"
+            )
             assert_embed_japanese(embed)
             assert_japanese(memory_text(9.0, None, method))
             assert_japanese(memory_text(9.0, 10.0, method))
@@ -162,7 +164,7 @@ REPORT_OF = COMPARED | {"answers": [ASKED]}
 
 def write_report(run: Run) -> None:
     folder = run.world.home / "checkpoints" / str(run.job.scope) / "tiny-1"
-    (folder / REPORT).write_text(json.dumps(REPORT_OF), encoding="utf-8")
+    (folder / REPORT_FILE).write_text(json.dumps(REPORT_OF), encoding="utf-8")
 
 
 @pytest.fixture
@@ -179,7 +181,7 @@ async def test_all_that_a_progress_message_says(run: Run) -> None:
     now()
     await run.tell(STARTED)
     now()
-    run.now += EDIT_S
+    run.now += EDIT_INTERVAL_S
     await run.tell(step(40), Lowered(4, 2))
     now()
     assert "50%、ステップ40/80" in run.text
@@ -212,7 +214,7 @@ async def test_each_end_of_a_job(run: Run, state: JobState) -> None:
 async def test_a_job_of_an_old_version_is_told_as_it_was_written(run: Run) -> None:
     sentence = "Paused. What was learned up to step {9} is kept."
     sql = "UPDATE jobs SET detail = ?, state = 'paused' WHERE id = ?"
-    await run.store._rows(sql, sentence, run.job.id)
+    await run.store._fetch_all(sql, sentence, run.job.id)
     job = await run.store.job(run.job.id)
     assert job is not None
     await run.update(JobUpdate(job, None))
@@ -248,8 +250,8 @@ async def test_buttons_that_are_pressed_too_late(
 
 
 def test_the_comparison_of_a_new_model() -> None:
-    with speaking("ja"):
-        embed = outcome_embed(Report(**REPORT_OF))
+    with use_language("ja"):
+        embed = comparison_embed(StoredReport(**REPORT_OF))
     assert embed is not None
     assert_embed_japanese(embed, "Who")
     assert embed.fields[0].name == "損失（低いほどよい）"
@@ -262,18 +264,18 @@ CODE = ("mine", "Python", "AutoModelForCausalLM", "from", "pretrained", "absolut
 
 
 @pytest.fixture
-def order(tmp_path: Path) -> train.Order:
+def order(tmp_path: Path) -> train.TrainRequest:
     config = TrainingConfig(name="mine", base="gpt2", base_name="gpt2")
-    return train.Order(config, "talk.csv", tmp_path / "made" / "mine", SCRIPTED)
+    return train.TrainRequest(config, "talk.csv", tmp_path / "made" / "mine", SCRIPTED)
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
-def test_the_table_of_settings(order: train.Order, method: Any) -> None:
+def test_the_table_of_settings(order: train.TrainRequest, method: Any) -> None:
     config = replace(order.config, method=method, loss_on="all" if method == "lora" else "bot")
     started = Started("cpu", "bf16", 5, 3, 9, 1234, 70, 2.5, 4, 2, 1e-4)
     for begun in (None, started):
         screen = Screen()
-        with speaking("ja"):
+        with use_language("ja"):
             screen.print(train.settings_table(replace(order, config=config), data(), begun))
         rows = [line.split("│") for line in screen.text.splitlines() if "│" in line]
         assert [row for row in rows if english_in("".join(row[:2]), "FP16")] == []
@@ -282,22 +284,22 @@ def test_the_table_of_settings(order: train.Order, method: Any) -> None:
         assert_japanese(screen.text.splitlines()[0])
 
 
-async def test_what_a_run_says(order: train.Order) -> None:
+async def test_what_a_run_says(order: train.TrainRequest) -> None:
     script(order, "reject It says nothing.")
     train.prepare(order, data())
     screen = Screen()
-    with speaking("ja"):
-        assert await train.train(order, data(), screen) == train.REJECTED
+    with use_language("ja"):
+        assert await train.train(order, data(), screen) == train.EXIT_REJECTED
     said = screen.text[screen.text.index("┘") :].replace(str(order.out), "").splitlines()[1:]
     assert len(said) > 5
     for line in said:
         assert_japanese(line, *CODE, "It", "says", "nothing")
 
 
-async def test_what_a_run_says_that_does_not_end_well(order: train.Order) -> None:
+async def test_what_a_run_says_that_does_not_end_well(order: train.TrainRequest) -> None:
     script(order, "exit 9")
     train.prepare(order, data())
     with pytest.raises(train.ChildFailed) as failed:
         await train.train(order, data(), Screen())
-    assert_japanese(failed.value.args[0].to("ja").replace(str(order.job), ""), "log", "txt")
-    assert STAYS.to("ja") == "これまでのモデルがそのまま答えます。"
+    assert_japanese(failed.value.args[0].to("ja").replace(str(order.job_dir), ""), "log", "txt")
+    assert SERVING_UNCHANGED.translate_to("ja") == "これまでのモデルがそのまま答えます。"

@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from bot.learning.collection import SOURCE, collect
+from bot.learning.collection import CHAT_SOURCE, collect
 from bot.learning.consent import CONSENT_VERSION
-from core.records import Example, ReplyRecord, Review
+from core.records import Example, ReplyRecord, ReviewStatus
 from data.storage.store import Store
 from tests.data.storage.records import ADA, BEN, BOT, GUILD, OTHER, made, said
 
@@ -20,7 +20,7 @@ async def answered(store: Store, scope: int = GUILD) -> ReplyRecord:
     record = made(100, 99, scope=scope)
     await store.add_message(said(99, ASKED, scope=scope))
     await store.add_reply(record)
-    await store.add_message(said(100, REPLY, BOT, scope=scope), answering=99)
+    await store.add_message(said(100, REPLY, BOT, scope=scope), reply_to_id=99)
     return record
 
 
@@ -35,11 +35,11 @@ async def test_with_consent_a_pair_waits_for_review(store: Store) -> None:
     await store.opt_in(GUILD, ADA, CONSENT_VERSION)
     example = await kept(store, record)
     assert example is not None
-    assert [example] == await store.examples(GUILD, Review.WAITING)
-    assert (example.user, example.bot, example.source) == (ASKED, REPLY, SOURCE)
+    assert [example] == await store.examples(GUILD, ReviewStatus.WAITING)
+    assert (example.user, example.bot, example.source) == (ASKED, REPLY, CHAT_SOURCE)
     assert (example.author_id, example.asked_by, example.reply_id) == (ADA, ADA, 100)
     assert example.consent_version == CONSENT_VERSION
-    assert await store.learnable(GUILD) == []
+    assert await store.trainable_examples(GUILD) == []
 
 
 @pytest.mark.parametrize(("on", "enabled"), [(False, True), (True, False), (False, False)])
@@ -71,7 +71,7 @@ async def test_a_withdrawal_in_the_same_moment_wins(store: Store) -> None:
 
 async def withdraw(store: Store) -> None:
     await store.opt_out(GUILD, ADA)
-    await store.remove_waiting(ADA, GUILD)
+    await store.remove_pending_collected(ADA, GUILD)
 
 
 @pytest.mark.parametrize("gone", [99, 100])

@@ -20,11 +20,11 @@ import pytest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from bot.app import build
-from bot.ops.health import Health
-from bot.ops.probe import ask
-from bot.settings import DATABASE, Settings, SettingsError
-from core.metrics import MOST_MODELS, Metrics, Vitals, Written
+from bot.app import build_bot
+from bot.ops.health import HealthProbes
+from bot.ops.probe import query_health
+from bot.settings import DATABASE_FILE, Settings, SettingsError
+from core.metrics import MAX_MODEL_LABELS, GenerationStats, Metrics, VitalSigns
 from model.errors import LoadFailed
 from model.worker.client import WorkerClient
 from tests.bot.conftest import World, open_world
@@ -112,9 +112,9 @@ class TestHealth:
     ) -> None:
         assert real_worker.pid is not None
         monkeypatch.setattr(
-            "model.worker.client.FIRST_DELAY_S", 1.0
+            "model.worker.client.INITIAL_BACKOFF_S", 1.0
         )  # nobody is back before the answer
-        monkeypatch.setattr(real_worker, "_delay", 1.0)
+        monkeypatch.setattr(real_worker, "_backoff_s", 1.0)
         os.kill(real_worker.pid, signal.SIGKILL)
         with monkeypatch.context() as short:
             short.setattr("bot.ops.health.CHECK_S", 0.5)
@@ -149,7 +149,7 @@ class TestHealth:
     async def test_a_database_that_cannot_be_written_is_seen(
         self, watched: World, port: int
     ) -> None:
-        log = watched.home / f"{DATABASE}-wal"
+        log = watched.home / f"{DATABASE_FILE}-wal"
         with no_file_may_grow_beyond(log.stat().st_size):
             status, found = await health(port)
         assert status == 503
@@ -161,7 +161,7 @@ class TestHealth:
         self, settings: Settings, port: int
     ) -> None:
         settings = settings.model_copy(update={"health_port": port})
-        async with build(settings, worker=FakeWorker()):
+        async with build_bot(settings, worker=FakeWorker()):
             status, found = await health(port)
             latency = value(await metrics(port), "gpt2bot_gateway_latency_seconds")
         assert status == 503
@@ -174,9 +174,9 @@ class TestHealth:
     ) -> None:
         shard = world.bot.get_shard(0)
         assert shard is not None
-        monkeypatch.setattr(type(shard._parent.ws), "latency", latency)
+        monkeypatch.setattr(type(shard._parent.ws), "format_latency", latency)
         store = world.bot.get_cog("Chat")._store
-        parts = await Health(world.bot, store, worker).check()
+        parts = await HealthProbes(world.bot, store, worker).check()
         assert not parts["gateway"].ok
         assert parts["database"].ok
 
@@ -195,7 +195,7 @@ class TestHealth:
             number = taken.getsockname()[1]
             settings = settings.model_copy(update={"health_port": number})
             with pytest.raises(SettingsError, match=f"HEALTH_PORT is {number}, but"):
-                async with build(settings, worker=worker):
+                async with build_bot(settings, worker=worker):
                     pass
 
 
@@ -217,13 +217,13 @@ class TestCommand:
         self, settings: Settings, worker: FakeWorker, port: int
     ) -> None:
         settings = settings.model_copy(update={"health_port": port})
-        async with build(settings, worker=worker):
-            well, text = await asyncio.to_thread(ask, port)
+        async with build_bot(settings, worker=worker):
+            well, text = await asyncio.to_thread(query_health, port)
         assert not well
         assert text.splitlines()[0] == "gateway: The bot is not connected to Discord."
 
     def test_a_bot_that_is_not_there_is_not_well(self, port: int) -> None:
-        well, text = ask(port)
+        well, text = query_health(port)
         assert not well
         assert text.startswith(f"The bot does not answer on port {port}: ")
 
@@ -300,15 +300,15 @@ class TestMetrics:
 
     def test_names_of_models_are_bounded(self) -> None:
         counted = Metrics()
-        for number in range(MOST_MODELS + 10):
-            counted.written(written(f"tiny-{number}"))
-            counted.written(written("gpt2"))  # in service all the time, so it stays
-        text = counted.text(NOTHING).decode()
+        for number in range(MAX_MODEL_LABELS + 10):
+            counted.observe_generation(written(f"tiny-{number}"))
+            counted.observe_generation(written("gpt2"))  # in service all the time, so it stays
+        text = counted.render_text(NOTHING).decode()
         models = set(re.findall(r'model="([^"]+)"', text))
-        assert len(models) == MOST_MODELS
-        assert {"gpt2", f"tiny-{MOST_MODELS + 9}"} <= models
+        assert len(models) == MAX_MODEL_LABELS
+        assert {"gpt2", f"tiny-{MAX_MODEL_LABELS + 9}"} <= models
         assert "tiny-0" not in models
-        assert f'gpt2bot_tokens_total{{kind="reply",model="gpt2"}} {MOST_MODELS + 10}' in text
+        assert f'gpt2bot_tokens_total{{kind="reply",model="gpt2"}} {MAX_MODEL_LABELS + 10}' in text
 
     async def test_a_broken_database_costs_one_metric_only(self, watched: World, port: int) -> None:
         store = watched.bot.get_cog("Chat")._store
@@ -319,14 +319,14 @@ class TestMetrics:
         assert "gpt2bot_guilds" in found
 
 
-def written(model: str) -> Written:
-    return Written(model=model, prompt_tokens=1, tokens=1, seconds=0.1)
+def written(model: str) -> GenerationStats:
+    return GenerationStats(model=model, prompt_tokens=1, tokens=1, seconds=0.1)
 
 
-NOTHING = Vitals(
+NOTHING = VitalSigns(
     gateway_latency_s=0,
     guilds=0,
-    turns={},
+    queue_counts={},
     worker_requests=0,
     worker_restarts=0,
     jobs=None,

@@ -11,10 +11,16 @@ from pathlib import Path
 import pytest
 
 from bot.ops import recovery
-from bot.ops.recovery import ABOUT_DAMAGED, ABOUT_NEW, CHECK, alone, open_whole
+from bot.ops.recovery import (
+    CHECK_TASK_NAME,
+    DATABASE_DAMAGED,
+    DATABASE_REPLACED,
+    open_or_recover,
+    single_instance_lock,
+)
 from bot.settings import Settings, SettingsError, prepare_home
 from core.errors import StoreError
-from data.storage.backup import back_up, restore
+from data.storage.backup import create_backup, restore
 from data.storage.store import open_store
 from tests.bot.asking import all_forgotten
 from tests.bot.conftest import World
@@ -37,8 +43,8 @@ async def database(settings: Settings) -> Path:
 
 async def open_it(database: Path) -> str | None:
     """Open it as the bot does; what the operator should know."""
-    async with open_whole(database.parent, collected=False) as store:
-        return store.trouble
+    async with open_or_recover(database.parent, collected=False) as store:
+        return store.health_warning
 
 
 def content(path: Path) -> bytes:
@@ -61,10 +67,10 @@ class TestDamage:
     async def test_a_damaged_one_is_set_aside_and_told(
         self, database: Path, caplog: pytest.LogCaptureFixture, backed_up: bool
     ) -> None:
-        backup = back_up(database, keep=7).path if backed_up else None
+        backup = create_backup(database, keep=7).path if backed_up else None
         damage(database)
         damaged = content(database)
-        assert await open_it(database) == ABOUT_NEW
+        assert await open_it(database) == DATABASE_REPLACED
         [aside] = asides(database)
         assert content(aside) == damaged
         assert heard(database) == []
@@ -81,7 +87,7 @@ class TestDamage:
             log = database.with_name(f"{database.name}-wal").read_bytes()
             assert log
             damage(database)
-            assert await open_it(database) == ABOUT_NEW
+            assert await open_it(database) == DATABASE_REPLACED
             [aside] = asides(database)
             assert aside.with_name(f"{aside.name}-wal").read_bytes() == log
 
@@ -91,7 +97,7 @@ class TestDamage:
         damage(database)
         async with open_fake() as world:
             assert await world.say(world.ben, "hello") == "you said hello"
-            for who, field in ((world.ada, ABOUT_NEW), (world.ben, None)):
+            for who, field in ((world.ada, DATABASE_REPLACED), (world.ben, None)):
                 about = await who.slash(world.general, "about")
                 fields = {one.name: one.value for one in about.response.embeds[0].fields}
                 assert fields.get("Database") == field
@@ -99,20 +105,20 @@ class TestDamage:
     async def test_where_the_check_takes_long_the_bot_runs_meanwhile(
         self, database: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
-        monkeypatch.setattr(recovery, "CHECK_S", 0.0)
+        monkeypatch.setattr(recovery, "CHECK_WAIT_S", 0.0)
         damage_one(database, "audit_by_scope")
-        async with open_whole(database.parent, collected=False) as store:
-            for check in [one for one in asyncio.all_tasks() if one.get_name() == CHECK]:
+        async with open_or_recover(database.parent, collected=False) as store:
+            for check in [one for one in asyncio.all_tasks() if one.get_name() == CHECK_TASK_NAME]:
                 await asyncio.wait({check})
             await asyncio.sleep(0)  # who waits for its end is called
-            assert store.trouble == ABOUT_DAMAGED
+            assert store.health_warning == DATABASE_DAMAGED
         assert asides(database) == [], "it is in use"
         assert "The database is damaged" in caplog.text
 
     async def test_an_end_in_the_middle_of_the_check(
         self, database: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(recovery, "CHECK_S", 0.0)
+        monkeypatch.setattr(recovery, "CHECK_WAIT_S", 0.0)
         for _ in range(10):
             assert await open_it(database) is None
         assert len(heard(database)) == 100
@@ -138,12 +144,18 @@ def damage_one(path: Path, name: str) -> None:
 
 class TestAlone:
     def test_two_are_refused_until_the_first_ends(self, settings: Settings) -> None:
-        with alone(settings):
-            with pytest.raises(SettingsError, match="already: stop it first"), alone(settings):
+        with single_instance_lock(settings):
+            with (
+                pytest.raises(SettingsError, match="already: stop it first"),
+                single_instance_lock(settings),
+            ):
                 pass
-            with pytest.raises(SettingsError, match="not now"), alone(settings, "not now"):
+            with (
+                pytest.raises(SettingsError, match="not now"),
+                single_instance_lock(settings, "not now"),
+            ):
                 pass
-        with alone(settings):
+        with single_instance_lock(settings):
             pass
 
 
@@ -152,7 +164,7 @@ async def test_a_backup_of_a_running_bot_is_put_back_under_it(open_fake: Open) -
         database = world.home / "gpt2bot.sqlite3"
         await world.ben.slash(world.general, "teach", user="Who is our admin?", bot="Ada.")
         await world.say(world.ben, "before")
-        backup = back_up(database, keep=7).path
+        backup = create_backup(database, keep=7).path
         await world.say(world.ben, "after")
         with pytest.raises(StoreError, match="in use by another program"):
             restore(backup, database)
@@ -169,8 +181,8 @@ async def test_who_was_forgotten_since_the_backup_is_forgotten_again(open_fake: 
         database = world.home / "gpt2bot.sqlite3"
         await world.say(world.ada, "I am Ada")
         await world.say(world.ben, "my secret")
-        backup = back_up(database, keep=7).path
-        forgetting = world.bot.get_cog("Privacy")._forgetting
+        backup = create_backup(database, keep=7).path
+        forgetting = world.bot.get_cog("Privacy")._erasure
         await forgetting.forget(world.ben.id)
         await world.say(world.ada, "still here")
     restore(backup, database)
@@ -183,7 +195,7 @@ async def test_who_was_forgotten_since_the_backup_is_forgotten_again(open_fake: 
 
 async def test_who_comes_back_after_they_were_forgotten_stays(open_fake: Open) -> None:
     async with open_fake() as world:
-        await world.bot.get_cog("Privacy")._forgetting.forget(world.ben.id)
+        await world.bot.get_cog("Privacy")._erasure.forget(world.ben.id)
         await world.say(world.ben, "me again")
     async with open_fake() as world:
         await world.say(world.ada, "hello")

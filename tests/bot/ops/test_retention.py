@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from bot.ops.retention import DAY_S, RETRY_S, Calendar, erase_old, repeat
+from bot.ops.retention import DAY_S, TASK_RETRY_S, GuardedClock, purge_expired, run_periodically
 from core.errors import StoreError
 from data.storage.store import Store
 from tests.data.storage.records import ADA, CHANNEL, NOON, made, said
@@ -18,12 +18,12 @@ async def test_only_what_is_older_than_the_days_is_erased(store: Store) -> None:
         await store.add_message(said(2 * n, f"word {n}", at=NOON - timedelta(days=30, seconds=n)))
         record = made(2 * n + 1, 2 * n, at=NOON - timedelta(days=30, seconds=n))
         await store.add_reply(record)
-    assert await erase_old(store, 30, lambda: NOON) == 498
-    [left] = await store.context(CHANNEL, 10)
+    assert await purge_expired(store, 30, lambda: NOON) == 498
+    [left] = await store.context_messages(CHANNEL, 10)
     assert left.message.content == "word 0"
-    assert (await store.summary_of(ADA)).replies == 1
-    assert await erase_old(store, 30, lambda: NOON) == 0
-    assert await erase_old(store, 30, lambda: NOON + timedelta(seconds=1)) == 2
+    assert (await store.member_summary(ADA)).replies == 1
+    assert await purge_expired(store, 30, lambda: NOON) == 0
+    assert await purge_expired(store, 30, lambda: NOON + timedelta(seconds=1)) == 2
 
 
 async def test_a_clock_that_is_set_forward_erases_nothing_that_day(
@@ -31,20 +31,20 @@ async def test_a_clock_that_is_set_forward_erases_nothing_that_day(
 ) -> None:
     await store.add_message(said(1, "keep me", at=NOON))
     time = {"day": 0.0, "wrong by": 0.0}
-    calendar = Calendar(
+    calendar = GuardedClock(
         lambda: NOON + timedelta(days=time["day"] + time["wrong by"]),
         lambda: DAY_S * time["day"],
     )
     erased = []
     for wrong_by in (0.0, 3650.0, 0.0, 0.9):  # the third: it was set right again
         time["wrong by"] = wrong_by
-        erased.append(await erase_old(store, 30, calendar))
+        erased.append(await purge_expired(store, 30, calendar))
         time["day"] += 1
     assert erased == [0, 0, 0, 0]
     assert caplog.text.count("the clock was set forward") == 1
-    assert len(await store.context(CHANNEL, 10)) == 1
+    assert len(await store.context_messages(CHANNEL, 10)) == 1
     time["day"] = 31
-    assert await erase_old(store, 30, calendar) == 1
+    assert await purge_expired(store, 30, calendar) == 1
 
 
 class Days:
@@ -75,7 +75,7 @@ async def test_a_chore_is_done_at_once_and_every_day() -> None:
         done.append(len(done))
 
     days = Days(3)
-    await lived(days, asyncio.create_task(repeat(chore, DAY_S, "a chore", days.wait)))
+    await lived(days, asyncio.create_task(run_periodically(chore, DAY_S, "a chore", days.wait)))
     assert done == [0, 1, 2]
     assert days.pauses == [DAY_S] * 3
 
@@ -90,7 +90,7 @@ async def test_a_chore_that_fails_is_logged_and_tried_again(
             raise errors.pop(0)
 
     days = Days(3)
-    await lived(days, asyncio.create_task(repeat(chore, DAY_S, "a chore", days.wait)))
-    assert days.pauses == [RETRY_S, RETRY_S, DAY_S]
+    await lived(days, asyncio.create_task(run_periodically(chore, DAY_S, "a chore", days.wait)))
+    assert days.pauses == [TASK_RETRY_S, TASK_RETRY_S, DAY_S]
     assert "a chore failed" in caplog.text
     assert "The disk is full." in caplog.text

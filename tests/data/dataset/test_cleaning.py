@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.records import Example
-from data.dataset.cleaning import ALWAYS_KEPT, newest_answers, select
+from data.dataset.cleaning import MIN_AUTHOR_CAP, keep_newest_answers, select_examples
 
 
 def example(n: int, user: str, bot: str, author: int = 7, source: str = "teach") -> Example:
@@ -24,27 +24,27 @@ def many(count: int, author: int, start: int = 1) -> list[Example]:
 def test_teaching_a_question_again_corrects_it() -> None:
     old, other = example(1, "Who is our admin?", "Ada."), example(2, "And the cat?", "Tom.")
     new = example(3, " who is  our ADMIN?", "Ben.")
-    assert newest_answers([new, old, other]) == [other, new]
+    assert keep_newest_answers([new, old, other]) == [other, new]
 
 
 def test_questions_that_differ_in_a_word_are_kept() -> None:
     both = [example(1, "Who is our admin?", "Ada."), example(2, "Who was our admin?", "Ben.")]
-    assert newest_answers(both) == both
+    assert keep_newest_answers(both) == both
 
 
 @given(st.lists(st.tuples(st.sampled_from(["a", "A ", "b", "ß", "SS"]), st.text(max_size=3))))
 def test_one_answer_a_question_and_it_is_the_newest(pairs: list[tuple[str, str]]) -> None:
     examples = [example(n, user, bot) for n, (user, bot) in enumerate(pairs)]
-    kept = newest_answers(examples)
+    kept = keep_newest_answers(examples)
     keys = [" ".join(one.user.casefold().split()) for one in examples]
     assert len(kept) == len(set(keys))
     for one in kept:
         assert one.id == max(n for n, key in enumerate(keys) if key == keys[one.id])
-    assert newest_answers(kept) == kept
+    assert keep_newest_answers(kept) == kept
 
 
 def test_each_reason_is_told_and_what_is_kept_is_counted() -> None:
-    selection = select(
+    selection = select_examples(
         [
             example(5, "Mail of Ada?", " ada@example.org\n", 8, "import"),
             example(1, "Who?", "Ada."),
@@ -61,44 +61,46 @@ def test_each_reason_is_told_and_what_is_kept_is_counted() -> None:
         "answered again later (the newest answer counts)": 1,
         "empty after cleaning": 2,
     }
-    assert selection.masked == {"e-mail address": 1}
+    assert selection.pii_counts == {"e-mail address": 1}
     assert selection.by_source == {"teach": 1, "import": 1}
     assert selection.by_author == {7: 1, 8: 1}
 
 
 def test_an_empty_answer_corrects_nothing() -> None:
-    kept = select([example(1, "Who?", "Ada."), example(2, "Who?", "  ")]).kept
+    kept = select_examples([example(1, "Who?", "Ada."), example(2, "Who?", "  ")]).kept
     assert [one.bot for one in kept] == ["Ada."]
 
 
 def test_questions_that_differ_in_what_is_masked_are_the_same() -> None:
-    selection = select([example(1, "Is a@b.org up?", "No."), example(2, "Is c@d.org up?", "Yes.")])
+    selection = select_examples(
+        [example(1, "Is a@b.org up?", "No."), example(2, "Is c@d.org up?", "Yes.")]
+    )
     assert [(one.user, one.bot) for one in selection.kept] == [("Is [e-mail address] up?", "Yes.")]
-    assert selection.masked == {"e-mail address": 1}
+    assert selection.pii_counts == {"e-mail address": 1}
 
 
 def test_no_author_has_more_than_their_share() -> None:
-    selection = select(many(500, author=7) + many(150, author=8, start=501))
+    selection = select_examples(many(500, author=7) + many(150, author=8, start=501))
     assert selection.by_author == {7: 150, 8: 150}
     assert [one.id for one in selection.kept] == list(range(351, 651))
     assert selection.dropped == {"over one author's share": 350}
 
 
 def test_a_small_data_set_is_not_cut() -> None:
-    both = many(ALWAYS_KEPT, author=7) + many(1, author=8, start=501)
-    assert select(both, author_share=0.1).by_author == {7: ALWAYS_KEPT, 8: 1}
+    both = many(MIN_AUTHOR_CAP, author=7) + many(1, author=8, start=501)
+    assert select_examples(both, author_share=0.1).by_author == {7: MIN_AUTHOR_CAP, 8: 1}
 
 
 def test_who_is_alone_is_not_cut_nor_anybody_if_it_is_switched_off() -> None:
     alone = many(500, author=7)
-    assert len(select(alone, author_share=0.0).kept) == 500
-    assert len(select([*alone, *many(1, 8, 501)], author_share=1.0).kept) == 501
+    assert len(select_examples(alone, author_share=0.0).kept) == 500
+    assert len(select_examples([*alone, *many(1, 8, 501)], author_share=1.0).kept) == 501
 
 
 def test_nothing_gives_nothing() -> None:
-    selection = select([])
+    selection = select_examples([])
     assert selection.kept == ()
-    parts = (selection.dropped, selection.masked, selection.by_source, selection.by_author)
+    parts = (selection.dropped, selection.pii_counts, selection.by_source, selection.by_author)
     assert not any(parts)
 
 
@@ -110,11 +112,11 @@ def test_each_example_is_kept_or_its_reason_counted(
     pairs: list[tuple[str, str]], share: float
 ) -> None:
     examples = [example(n, user, bot, n % 3) for n, (user, bot) in enumerate(pairs)]
-    selection = select(examples, author_share=share)
+    selection = select_examples(examples, author_share=share)
     kept = len(selection.kept)
     assert kept + sum(selection.dropped.values()) == len(examples)
     assert sum(selection.by_author.values()) == sum(selection.by_source.values()) == kept
-    assert select(selection.kept, author_share=share).kept == selection.kept
+    assert select_examples(selection.kept, author_share=share).kept == selection.kept
 
 
 def turn(n: int, user: str, bot: str, place: int, conversation: str = "c") -> Example:
@@ -122,7 +124,7 @@ def turn(n: int, user: str, bot: str, place: int, conversation: str = "c") -> Ex
 
 
 def test_what_differs_only_in_looks_is_learned_once() -> None:
-    selection = select(
+    selection = select_examples(
         [
             example(1, "Hey you", "Hi there"),
             example(2, "heyyyy, YOU!! 😀", "hi  there :wave:"),
@@ -134,7 +136,7 @@ def test_what_differs_only_in_looks_is_learned_once() -> None:
 
 
 def test_commands_long_and_bare_texts_are_left_out() -> None:
-    selection = select(
+    selection = select_examples(
         [
             example(1, "!play song", "Now playing."),
             example(2, "Hm?", "!play song", source="import"),
@@ -143,7 +145,7 @@ def test_commands_long_and_bare_texts_are_left_out() -> None:
             example(5, "Well?", "x" * 21),
             example(6, "Well!", "https://example.org/a/b/c/d is it"),
         ],
-        longest=20,
+        max_chars=20,
     )
     assert [one.bot for one in selection.kept] == ["!play song", "[link] is it"]
     assert selection.dropped == {
@@ -154,14 +156,14 @@ def test_commands_long_and_bare_texts_are_left_out() -> None:
 
 
 def test_each_rule_counts_what_it_changed_of_what_is_kept() -> None:
-    selection = select(
+    selection = select_examples(
         [
             example(1, "Who  is it?", "<@1>  or <@2>, he said"),
             example(2, "And  now?", "  "),
             example(3, "Mail?", "To ada@example.org"),
         ]
     )
-    assert selection.changed == {"mentions": 1, "white space": 1, "private data": 1}
+    assert selection.rule_counts == {"mentions": 1, "white space": 1, "private data": 1}
     assert selection.samples["mentions"] == (
         "<@1>  or <@2>, he said",
         "[member]  or [member], he said",
@@ -170,7 +172,7 @@ def test_each_rule_counts_what_it_changed_of_what_is_kept() -> None:
 
 
 def test_a_conversation_is_kept_up_to_the_turn_that_is_left_out() -> None:
-    selection = select(
+    selection = select_examples(
         [
             turn(3, "and then?", "bye", 3),
             turn(1, "hi", "hello", 1),
@@ -188,7 +190,7 @@ def test_a_conversation_is_kept_up_to_the_turn_that_is_left_out() -> None:
 def test_turns_of_a_conversation_are_not_corrected_and_correct_nothing() -> None:
     turns = [turn(1, "Really?", "Yes.", 1), turn(2, "Really?", "No.", 2)]
     single = [example(3, "really?", "Perhaps."), example(4, "Really?", "Who knows.")]
-    kept = select([*turns, *single, turn(5, "Really?", "Maybe.", 1, "d")]).kept
+    kept = select_examples([*turns, *single, turn(5, "Really?", "Maybe.", 1, "d")]).kept
     assert [one.id for one in kept] == [1, 2, 4, 5]
 
 
@@ -196,13 +198,13 @@ def test_a_conversation_that_is_there_twice_is_learned_once() -> None:
     turns = [turn(1, "a", "b", 1), turn(2, "c", "d", 2)]
     again = [turn(3, "A", "b!", 1, "again"), turn(4, "c", "D", 2, "again")]
     longer = [turn(n, *texts, n, "longer") for n, texts in ((5, "ab"), (6, "cd"), (7, "ef"))]
-    assert [one.id for one in select([*turns, *again, *longer]).kept] == [3, 4, 5, 6, 7]
+    assert [one.id for one in select_examples([*turns, *again, *longer]).kept] == [3, 4, 5, 6, 7]
 
 
 def test_a_share_takes_whole_conversations() -> None:
     talks = [turn(n, f"say {n}", "yes", n % 3 + 1, f"c{n // 3}") for n in range(300)]
     others = many(110, author=8, start=1000)
-    kept = [one for one in select([*talks, *others]).kept if one.conversation]
+    kept = [one for one in select_examples([*talks, *others]).kept if one.conversation]
     talked = Counter(one.conversation for one in kept)
     assert set(talked.values()) == {3}
     assert 110 <= len(kept) < 113
@@ -220,10 +222,10 @@ def test_whatever_is_selected_is_counted_and_stays(rows: list[tuple[str, str, st
         replace(example(n, user, bot), conversation=talk, turn=n if talk else 0)
         for n, (user, bot, talk) in enumerate(rows)
     ]
-    selection = select(examples, longest=20)
+    selection = select_examples(examples, max_chars=20)
     assert len(selection.kept) + sum(selection.dropped.values()) == len(examples)
-    assert select(selection.kept, longest=20).kept == selection.kept
-    assert set(selection.samples) <= set(selection.changed)
+    assert select_examples(selection.kept, max_chars=20).kept == selection.kept
+    assert set(selection.samples) <= set(selection.rule_counts)
     for talk in ("c", "d"):
         every = [one.id for one in examples if one.conversation == talk]
         kept = [one.id for one in selection.kept if one.conversation == talk]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.dataset.pii import KINDS, mask
+from data.dataset.pii import PII_KINDS, mask_pii
 
 TOKEN = "MTA4" + "xYz1" * 5 + ".Gh3kLm." + "aB3_" * 9
 SECRETS = [
@@ -70,12 +70,12 @@ SECRETS = [
     "around", ["{}", "It is {}.", "({})", "ask <{}>, please", "a: {}\nb: no", "これは{}です"]
 )
 def test_a_secret_becomes_its_kind(kind: str, secret: str, around: str) -> None:
-    assert mask(around.format(secret)) == (around.format(f"[{kind}]"), Counter([kind]))
+    assert mask_pii(around.format(secret)) == (around.format(f"[{kind}]"), Counter([kind]))
 
 
 @pytest.mark.parametrize("lead", ["call me at ", "phone: ", "my mobile number is ", "Tel. "])
 def test_a_number_after_a_word_for_phones(lead: str) -> None:
-    assert mask(f"{lead}4155552671!") == (f"{lead}[phone number]!", Counter(["phone number"]))
+    assert mask_pii(f"{lead}4155552671!") == (f"{lead}[phone number]!", Counter(["phone number"]))
 
 
 @pytest.mark.parametrize(
@@ -125,17 +125,17 @@ def test_a_number_after_a_word_for_phones(lead: str) -> None:
     ],
 )
 def test_what_is_no_secret_stays(text: str) -> None:
-    assert mask(text) == (text, Counter())
+    assert mask_pii(text) == (text, Counter())
 
 
 def test_all_of_several_are_counted() -> None:
-    text, found = mask("Ada: ada@example.org, +49 170 1234567; Ben: ben@example.org")
+    text, found = mask_pii("Ada: ada@example.org, +49 170 1234567; Ben: ben@example.org")
     assert text == "Ada: [e-mail address], [phone number]; Ben: [e-mail address]"
     assert found == {"e-mail address": 2, "phone number": 1}
 
 
 def test_what_stands_beside_a_secret_is_found_too() -> None:
-    text, found = mask("+491701234567+491701234568")
+    text, found = mask_pii("+491701234567+491701234568")
     assert (text, found.total()) == ("[phone number][phone number]", 2)
 
 
@@ -148,7 +148,7 @@ def test_a_long_text_is_no_trouble() -> None:
         "@a." * 30_000,
         "1ー" * 50_000,
     ):
-        assert mask(text)[1].total() == 0
+        assert mask_pii(text)[1].total() == 0
 
 
 pieces = st.lists(
@@ -162,18 +162,18 @@ pieces = st.lists(
 
 @given(pieces)
 def test_nothing_is_left_to_mask_and_every_mask_is_counted(text: str) -> None:
-    masked, found = mask(text)
-    assert mask(masked) == (masked, Counter())
-    for kind in {kind.name for kind in KINDS}:
+    masked, found = mask_pii(text)
+    assert mask_pii(masked) == (masked, Counter())
+    for kind in {kind.name for kind in PII_KINDS}:
         assert masked.count(f"[{kind}]") >= found[kind]
     assert (masked == text) == (not found)
 
 
 @given(st.text(st.characters(exclude_categories=["Nd"], exclude_characters="@"), max_size=80))
 def test_text_without_a_digit_or_an_at_stays(text: str) -> None:
-    assert mask(text) == (text, Counter())
+    assert mask_pii(text) == (text, Counter())
 
 
 @given(st.integers(10**16, 10**20 - 1))
 def test_ids_of_discord_stay(number: int) -> None:
-    assert mask(f"id {number}, <@{number}>") == (f"id {number}, <@{number}>", Counter())
+    assert mask_pii(f"id {number}, <@{number}>") == (f"id {number}, <@{number}>", Counter())

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.dataset.dedup import normal_form
-from data.dataset.pii import mask
-from data.dataset.rules import RULES, changes, clean, is_command
-from data.dataset.samples import sample
+from data.dataset.dedup import dedup_key
+from data.dataset.pii import mask_pii
+from data.dataset.rules import RULES, apply_rules, clean_text, is_command
+from data.dataset.samples import find_sample
 
 WEBHOOK = "https://discord.com/api/webhooks/123456789012345678/" + "aB3_" * 17
 CHANGED = [
@@ -67,18 +67,18 @@ LEFT = [
 
 @pytest.mark.parametrize(("rule", "before", "after"), CHANGED)
 def test_a_rule_changes_what_it_is_for(rule: str, before: str, after: str) -> None:
-    assert clean(before) == after
-    assert rule in {change.rule for change in changes(before)}
+    assert clean_text(before) == after
+    assert rule in {change.rule for change in apply_rules(before)}
 
 
 @pytest.mark.parametrize("text", LEFT)
 def test_what_has_a_meaning_stays(text: str) -> None:
-    assert clean(text) == text.replace("\n  -", "\n -")
+    assert clean_text(text) == text.replace("\n  -", "\n -")
 
 
 def test_a_webhooks_address_is_left_to_be_masked() -> None:
     for text in (WEBHOOK, f"<{WEBHOOK}>", f"[here]({WEBHOOK})"):
-        masked, found = mask(clean(text))
+        masked, found = mask_pii(clean_text(text))
         assert found == {"webhook address": 1}
         assert "aB3_" not in masked
 
@@ -119,20 +119,20 @@ pieces = st.lists(
 
 @given(pieces)
 def test_cleaning_again_changes_nothing(text: str) -> None:
-    assert clean(clean(text)) == clean(text)
+    assert clean_text(clean_text(text)) == clean_text(text)
 
 
 @given(st.text("abc 12!?ß。いé", max_size=40))
 def test_ordinary_text_keeps_all_but_its_space(text: str) -> None:
-    assert clean(text) == " ".join(text.split())
+    assert clean_text(text) == " ".join(text.split())
 
 
 @given(pieces)
 def test_each_change_is_told_and_leads_to_the_next(text: str) -> None:
-    told = list(changes(text))
+    told = list(apply_rules(text))
     assert [one.before for one in told[1:]] == [one.after for one in told[:-1]]
     assert all(one.before != one.after and one.rule in RULES for one in told)
-    assert (clean(text) != text) <= bool(told)
+    assert (clean_text(text) != text) <= bool(told)
 
 
 @pytest.mark.parametrize(
@@ -150,11 +150,11 @@ def test_each_change_is_told_and_leads_to_the_next(text: str) -> None:
     ],
 )
 def test_normal_forms(one: str, other: str, same: bool) -> None:
-    assert (normal_form(one) == normal_form(other)) is same
+    assert (dedup_key(one) == dedup_key(other)) is same
 
 
 def test_a_sample_begins_shortly_before_the_change_and_is_cut() -> None:
-    shown = sample("mentions", ["no", "word " * 30 + "<@1> " + "word " * 60])
+    shown = find_sample("mentions", ["no", "word " * 30 + "<@1> " + "word " * 60])
     assert shown is not None
     before, after = shown
     assert (before[0], before[-1], before[21:25]) == ("…", "…", "<@1>")
@@ -174,11 +174,14 @@ def test_a_sample_begins_shortly_before_the_change_and_is_cut() -> None:
 )
 @pytest.mark.parametrize("rule", list(RULES))
 def test_no_sample_of_a_text_with_a_secret(rule: str, text: str) -> None:
-    assert sample(rule, [text]) is None
+    assert find_sample(rule, [text]) is None
 
 
 def test_the_insides_of_links_and_code_are_not_shown() -> None:
     text = "```key = hunter2```  https://me:hunter2@a.org/b?key=hunter2"
     for rule in ("code", "links", "white space"):
-        assert "hunter2" not in "".join(sample(rule, [text]) or "")
-    assert sample("private data", ["To ada@example.org!"]) == ("To •••••!", "To [e-mail address]!")
+        assert "hunter2" not in "".join(find_sample(rule, [text]) or "")
+    assert find_sample("private data", ["To ada@example.org!"]) == (
+        "To •••••!",
+        "To [e-mail address]!",
+    )

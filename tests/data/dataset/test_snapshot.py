@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from core.errors import DiskFull, StoreError
 from core.records import Example
-from data.dataset.snapshot import whose, write_snapshot
+from data.dataset.snapshot import contributor_consents, write_snapshot
 
 FULL_DEVICE = Path("/dev/full")
 
@@ -111,8 +111,13 @@ def test_whose_words_and_under_which_consent() -> None:
     collected = replace(example(3), author_id=1000, asked_by=8, consent_version=1)
     newer = replace(collected, consent_version=2)
     own = replace(example(4), asked_by=7)
-    assert whose([taught, other, newer, collected, own]) == {7: None, 8: 2, 9: None, 1000: None}
-    assert whose([]) == {}
+    assert contributor_consents([taught, other, newer, collected, own]) == {
+        7: None,
+        8: 2,
+        9: None,
+        1000: None,
+    }
+    assert contributor_consents([]) == {}
 
 
 pairs = st.lists(st.tuples(st.text(max_size=30), st.text(max_size=30)), max_size=8)

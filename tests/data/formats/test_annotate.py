@@ -11,8 +11,8 @@ import pytest
 from openpyxl import Workbook, load_workbook
 from openpyxl.chart import BarChart, Reference
 
-from data.formats.annotate import mark
-from data.formats.reader import read
+from data.formats.annotate import write_annotated_copy
+from data.formats.reader import read_pairs
 
 ROWS: list[list[Any]] = [
     ["user", "bot", None, "memo"],
@@ -35,8 +35,8 @@ def test_a_workbook(tmp_path: Path) -> None:
     other.add_chart(chart)
     path, out = tmp_path / "pairs.xlsx", tmp_path / "marked.xlsx"
     book.save(path)
-    found = read(path)
-    mark(path, found.problems, out)
+    found = read_pairs(path)
+    write_annotated_copy(path, found.errors, out)
     marked = load_workbook(out)
     sheet = marked["Sheet"]
     assert [cell.value and cell.value[:12] for cell in sheet["E"]] == [
@@ -51,7 +51,7 @@ def test_a_workbook(tmp_path: Path) -> None:
     assert sheet["E4"].fill.fgColor.rgb == "FFFFC7CE"
     assert sheet["D4"].value == "=1+1"
     assert marked["other"]["B2"].value == "kept"
-    assert read(out) == found
+    assert read_pairs(out) == found
     with zipfile.ZipFile(path) as old, zipfile.ZipFile(out) as new:
         assert new.namelist() == old.namelist()
         changed = [name for name in old.namelist() if old.read(name) != new.read(name)]
@@ -64,9 +64,9 @@ def test_a_workbook(tmp_path: Path) -> None:
 
 def test_a_workbook_of_libreoffice(tmp_path: Path) -> None:
     path, out = Path(__file__).parent / "xlsx" / "libreoffice.xlsx", tmp_path / "marked.xlsx"
-    mark(path, read(path).problems, out)
+    write_annotated_copy(path, read_pairs(path).errors, out)
     assert load_workbook(out)["会話"]["H11"].value == "A cell holds the error #DIV/0!."
-    assert read(out) == read(path)
+    assert read_pairs(out) == read_pairs(path)
 
 
 def test_without_headings_and_below_blank_rows(tmp_path: Path) -> None:
@@ -75,11 +75,11 @@ def test_without_headings_and_below_blank_rows(tmp_path: Path) -> None:
         book.active.append(row)
     path, out = tmp_path / "pairs.xlsx", tmp_path / "marked.xlsx"
     book.save(path)
-    found = read(path)
-    assert [one.row for one in found.problems] == [3, 7]
-    mark(path, found.problems, out)
+    found = read_pairs(path)
+    assert [one.row for one in found.errors] == [3, 7]
+    write_annotated_copy(path, found.errors, out)
     assert load_workbook(out).active["D3"].value == "problem: The bot's text is missing."
-    assert read(out) == found
+    assert read_pairs(out) == found
 
 
 @pytest.mark.parametrize("heading", [True, False])
@@ -88,9 +88,9 @@ def test_csv(tmp_path: Path, delimiter: str, heading: bool) -> None:
     path, out = tmp_path / "pairs.csv", tmp_path / "marked.csv"
     rows = [f"user{delimiter}bot"] * heading + [f"alone{delimiter}", "", f"q{delimiter}'=1", "x"]
     path.write_text("\n".join(rows))
-    found = read(path)
-    mark(path, found.problems, out)
-    assert read(out) == found
+    found = read_pairs(path)
+    write_annotated_copy(path, found.errors, out)
+    assert read_pairs(out) == found
     lines = out.read_text(encoding="utf-8-sig").splitlines()
     assert lines[-2] == f"q{delimiter}'=1"
     assert lines[0].split(delimiter)[2].startswith("problem")
@@ -104,7 +104,7 @@ def test_records(tmp_path: Path, ending: str) -> None:
     path.write_text(
         json.dumps(records) if ending == ".json" else "\n".join(map(json.dumps, records))
     )
-    mark(path, read(path).problems, out)
+    write_annotated_copy(path, read_pairs(path).errors, out)
     [line] = out.read_text(encoding="utf-8").splitlines()
     wrong = json.loads(line)
     assert wrong["row"] == 2

@@ -7,17 +7,17 @@ from pathlib import Path
 import pytest
 
 from core.records import Pair
-from data.formats.delimited import UNCLOSED
-from data.formats.import_result import Imported, Problem
-from data.formats.reader import read
+from data.formats.delimited import UNCLOSED_QUOTE
+from data.formats.import_result import ImportResult, RowError
+from data.formats.reader import read_pairs
 
 JAPANESE = (Pair("こんにちは", "元気ですか、今日は"), Pair("はい～①", "ﾃｽﾄ"))
 
 
-def imported(tmp_path: Path, content: bytes) -> Imported:
+def imported(tmp_path: Path, content: bytes) -> ImportResult:
     path = tmp_path / "pairs.csv"
     path.write_bytes(content)
-    return read(path)
+    return read_pairs(path)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp932", "utf-16"])
@@ -41,20 +41,20 @@ def test_rows_in_another_encoding_are_told(tmp_path: Path) -> None:
     found = imported(tmp_path, good + "き,く\n".encode("cp932") + b"q,a\n")
     assert found.pairs == (Pair("あ", "い"), Pair("う", "え"), Pair("お", "か"), Pair("q", "a"))
     reason = "There are characters that cannot be read: save the file as UTF-8."
-    assert found.problems == (Problem(5, reason),)
+    assert found.errors == (RowError(5, reason),)
 
 
 @pytest.mark.parametrize("rest", ["q2,a2\n", "q2,a2\n" * 50_000])
 def test_a_quotation_mark_that_is_not_closed(tmp_path: Path, rest: str) -> None:
     found = imported(tmp_path, f'user,bot\nq,a\n"wrong,row\n{rest}'.encode())
     assert found.pairs == (Pair("q", "a"),)
-    assert found.problems == (Problem(3, UNCLOSED),)
+    assert found.errors == (RowError(3, UNCLOSED_QUOTE),)
 
 
 def test_rows_are_counted_as_a_spreadsheet_counts(tmp_path: Path) -> None:
     found = imported(tmp_path, b'user,bot\n\n"a\nb","c\nd"\nq,\n\nq2,\n')
     assert found.pairs == (Pair("a b q", "c d"),)
-    assert [one.row for one in found.problems] == [6]
+    assert [one.row for one in found.errors] == [6]
 
 
 def test_an_apostrophe_is_taken_off_only_before_a_formula(tmp_path: Path) -> None:

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from core.records import Pair
-from data.formats.import_result import Imported, Joined, Problem
-from data.formats.json_records import NO_RECORD
-from data.formats.reader import read
-from data.formats.table import NO_ANSWER, NO_QUESTION
+from data.formats.import_result import ImportResult, JoinedText, RowError
+from data.formats.json_records import NOT_A_RECORD
+from data.formats.reader import read_pairs
+from data.formats.table import MISSING_BOT_TEXT, MISSING_USER_TEXT
 
 
 def said(*contents: str, first: str = "user") -> list[dict[str, str]]:
@@ -25,11 +25,11 @@ def ending(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def imported(tmp_path: Path, ending: str, records: list[Any]) -> Imported:
+def imported(tmp_path: Path, ending: str, records: list[Any]) -> ImportResult:
     path = tmp_path / f"talks{ending}"
     text = json.dumps(records) if ending == ".json" else "\n".join(map(json.dumps, records))
     path.write_text(text, encoding="utf-8")
-    return read(path)
+    return read_pairs(path)
 
 
 def test_pairs(tmp_path: Path, ending: str) -> None:
@@ -67,15 +67,15 @@ def test_messages(tmp_path: Path, ending: str) -> None:
         Pair("q2", "a2", "c", 5, "s"),
         Pair("q", "a b"),
     )
-    assert found.joined == (Joined(4, "a b"),)
+    assert found.joined == (JoinedText(4, "a b"),)
 
 
 @pytest.mark.parametrize(
     ("record", "reason"),
     [
-        (1, NO_RECORD),
-        ({"user": "q"}, NO_RECORD),
-        ({"user": "q", "bot": 1}, NO_RECORD),
+        (1, NOT_A_RECORD),
+        ({"user": "q"}, NOT_A_RECORD),
+        ({"user": "q", "bot": 1}, NOT_A_RECORD),
         ({"user": "q", "bot": " "}, "There is no text of the bot."),
         ({"user": "q", "bot": "\ud800"}, "There are characters that cannot be read"),
         ({"user": "q", "bot": "a", "conversation": "c", "turn": "1"}, "The turn “1”"),
@@ -84,14 +84,14 @@ def test_messages(tmp_path: Path, ending: str) -> None:
         ({"messages": None}, "A message is no text"),
         ({"messages": [{"role": "tool", "content": "x"}]}, "A message is no text"),
         ({"messages": [{"role": ["user"], "content": "x"}]}, "A message is no text"),
-        ({"messages": said("q")}, NO_ANSWER),
-        ({"messages": said("a", first="bot")}, NO_QUESTION),
+        ({"messages": said("q")}, MISSING_BOT_TEXT),
+        ({"messages": said("a", first="bot")}, MISSING_USER_TEXT),
     ],
 )
 def test_a_wrong_record(tmp_path: Path, ending: str, record: Any, reason: str) -> None:
     found = imported(tmp_path, ending, [{"user": "q", "bot": "a"}, record])
     assert found.pairs == (Pair("q", "a"),)
-    [problem] = found.problems
+    [problem] = found.errors
     assert problem.row == 2
     assert problem.reason.startswith(reason)
 
@@ -99,15 +99,15 @@ def test_a_wrong_record(tmp_path: Path, ending: str, record: Any, reason: str) -
 def test_a_line_that_is_no_json(tmp_path: Path) -> None:
     path = tmp_path / "talks.jsonl"
     path.write_bytes(b'\n{"user": "q", "bot": "a"}\r\n{"user"\n' + b"[" * 100_000)
-    found = read(path)
+    found = read_pairs(path)
     assert found.pairs == (Pair("q", "a"),)
-    assert found.problems == tuple(Problem(n, "This line is no JSON.") for n in (3, 4))
+    assert found.errors == tuple(RowError(n, "This line is no JSON.") for n in (3, 4))
 
 
-def corpus(tmp_path: Path, text: str) -> Imported:
+def corpus(tmp_path: Path, text: str) -> ImportResult:
     path = tmp_path / "greetings.yml"
     path.write_text(text, encoding="utf-8")
-    return read(path)
+    return read_pairs(path)
 
 
 def test_a_corpus(tmp_path: Path) -> None:
@@ -131,18 +131,18 @@ def test_wrong_conversations_of_a_corpus(tmp_path: Path) -> None:
         "- - q\n  - b\n",
     )
     assert found.pairs == (Pair("q", "a"), Pair("q", "b"))
-    assert [one.row for one in found.problems] == [4, 5, 7]
+    assert [one.row for one in found.errors] == [4, 5, 7]
 
 
 def test_details_that_do_not_fit_are_ignored(tmp_path: Path) -> None:
     found = corpus(tmp_path, "conversations:\n- - q\n  - a\ndetails:\n- {source: s}\n- {}\n")
     assert found.pairs == (Pair("q", "a"),)
-    assert "ignored" in found.problems[0].reason
+    assert "ignored" in found.errors[0].reason
 
 
 def test_the_corpus_itself() -> None:
     chatterbot_corpus = pytest.importorskip("chatterbot_corpus")
     path = Path(chatterbot_corpus.__file__).parent / "data" / "english" / "greetings.yml"
-    found = read(path)
+    found = read_pairs(path)
     assert len(found.pairs) > 20
-    assert found.problems == ()
+    assert found.errors == ()

@@ -15,10 +15,10 @@ import pytest
 from core.errors import ImportRefused
 from core.records import Pair
 from data.formats import sandbox
-from data.formats.reader import read
-from data.formats.sandbox import read_apart
+from data.formats.reader import read_pairs
+from data.formats.sandbox import read_in_subprocess
 from data.formats.sandbox_child import limit_memory
-from data.formats.writer import write
+from data.formats.writer import write_pairs
 
 TABLE = "user,bot,source\nq,a,\nq,,\n\nq,,s\nq,a,,\n,b,\n"
 
@@ -27,9 +27,9 @@ async def test_it_gives_what_reading_gives(tmp_path: Path) -> None:
     path = tmp_path / "pairs.csv"
     path.write_text(TABLE + "質問,答え\n" * 2500, encoding="utf-8")
     told: list[int] = []
-    found = await read_apart(path, on_progress=told.append)
-    assert found == read(path)
-    assert found.problems
+    found = await read_in_subprocess(path, on_progress=told.append)
+    assert found == read_pairs(path)
+    assert found.errors
     assert found.joined
     assert told == [1000, 2000, 2505]
 
@@ -38,7 +38,7 @@ async def test_the_sentence_of_the_child(tmp_path: Path) -> None:
     path = tmp_path / "stored"
     path.write_text("{}")
     with pytest.raises(ImportRefused, match=r"pairs of Ada\.json must be a list"):
-        await read_apart(path, name="pairs of Ada.json")
+        await read_in_subprocess(path, name="pairs of Ada.json")
 
 
 def children() -> list[psutil.Process]:
@@ -48,9 +48,9 @@ def children() -> list[psutil.Process]:
 
 async def test_cancelled_the_child_is_gone(tmp_path: Path) -> None:
     path = tmp_path / "pairs.jsonl"
-    write([Pair(f"q{n}", "a" * 100) for n in range(30_000)], path)
+    write_pairs([Pair(f"q{n}", "a" * 100) for n in range(30_000)], path)
     begun = asyncio.Event()
-    task = asyncio.create_task(read_apart(path, on_progress=lambda rows: begun.set()))
+    task = asyncio.create_task(read_in_subprocess(path, on_progress=lambda rows: begun.set()))
     await begun.wait()
     assert len(children()) == 1
     task.cancel()
@@ -61,9 +61,9 @@ async def test_cancelled_the_child_is_gone(tmp_path: Path) -> None:
 
 async def test_a_child_that_dies(tmp_path: Path) -> None:
     path = tmp_path / "pairs.jsonl"
-    write([Pair(f"q{n}", "a" * 100) for n in range(30_000)], path)
+    write_pairs([Pair(f"q{n}", "a" * 100) for n in range(30_000)], path)
     begun = asyncio.Event()
-    task = asyncio.create_task(read_apart(path, on_progress=lambda rows: begun.set()))
+    task = asyncio.create_task(read_in_subprocess(path, on_progress=lambda rows: begun.set()))
     await begun.wait()
     children()[0].kill()
     with pytest.raises(ImportRefused, match="ended early"):
@@ -80,7 +80,11 @@ def test_the_memory_is_limited() -> None:
         "except MemoryError:\n    print('refused')\n"
     )
     out = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=sandbox.ROOT
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=sandbox.PROJECT_ROOT,
     )
     assert out.stdout == "refused\n"
 
@@ -91,7 +95,7 @@ def test_the_benchmark_runs() -> None:
         capture_output=True,
         text=True,
         check=True,
-        cwd=sandbox.ROOT,
+        cwd=sandbox.PROJECT_ROOT,
     )
     result = json.loads(out.stdout)
     assert result["rows"] == result["pairs"] == 300

@@ -9,16 +9,16 @@ import pytest
 from core.errors import ImportRefused
 from core.records import Pair
 from data.formats.columns import Field, field_of
-from data.formats.import_result import Imported, Joined, Problem
-from data.formats.reader import read
-from data.formats.table import NO_ANSWER, NO_QUESTION
-from data.formats.texts import join
+from data.formats.import_result import ImportResult, JoinedText, RowError
+from data.formats.reader import read_pairs
+from data.formats.table import MISSING_BOT_TEXT, MISSING_USER_TEXT
+from data.formats.texts import join_pieces
 
 
-def imported(tmp_path: Path, text: str) -> Imported:
+def imported(tmp_path: Path, text: str) -> ImportResult:
     path = tmp_path / "pairs.csv"
     path.write_text(text, encoding="utf-8")
-    return read(path)
+    return read_pairs(path)
 
 
 @pytest.mark.parametrize(
@@ -60,13 +60,13 @@ def test_headings(heading: str, field: Field | None) -> None:
     ],
 )
 def test_joining(pieces: list[str], whole: str) -> None:
-    assert join(pieces) == whole
+    assert join_pieces(pieces) == whole
 
 
 def test_headings_in_any_order_and_columns_that_nobody_reads(tmp_path: Path) -> None:
     found = imported(tmp_path, "出典,回答,memo,質問,会話,番号\nbook,a,x,q,c,３\n,a2,y,q2,c,\n")
     assert found.pairs == (Pair("q", "a", "c", 3, "book"), Pair("q2", "a2", "c", 4))
-    assert found.problems == found.joined == ()
+    assert found.errors == found.joined == ()
 
 
 def test_without_headings_the_first_two_columns(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_headings_for_one_speaker_only(tmp_path: Path) -> None:
 def test_unheaded_cells_to_the_right_are_joined(tmp_path: Path) -> None:
     found = imported(tmp_path, "user,,bot,,source\nHi.,Bot!,はい。,何？,book\n")
     assert found.pairs == (Pair("Hi. Bot!", "はい。何？", source="book"),)
-    assert found.joined == (Joined(2, "Hi. Bot!"), Joined(2, "はい。何？"))
+    assert found.joined == (JoinedText(2, "Hi. Bot!"), JoinedText(2, "はい。何？"))
 
 
 def test_cells_beyond_the_last_heading_and_columns_headed_alike(tmp_path: Path) -> None:
@@ -100,25 +100,25 @@ def test_lines_of_a_cell_are_joined_unless_the_row_keeps_them(tmp_path: Path) ->
     text = 'user,bot,lines\nq,"a\n\n b ",\nq,"a\n\n b ",keep\n'
     found = imported(tmp_path, text)
     assert found.pairs == (Pair("q", "a b"), Pair("q", "a\n\n b"))
-    assert found.joined == (Joined(2, "a b"),)
+    assert found.joined == (JoinedText(2, "a b"),)
 
 
 def test_rows_below_a_pair_go_on(tmp_path: Path) -> None:
     found = imported(tmp_path, "user,bot\nq,a\n,b\n,c\nq2,a2\nand,\n")
     assert found.pairs == (Pair("q", "a b c"), Pair("q2 and", "a2"))
-    assert found.joined == (Joined(2, "a b c"), Joined(5, "q2 and"))
+    assert found.joined == (JoinedText(2, "a b c"), JoinedText(5, "q2 and"))
 
 
 def test_a_pair_on_two_rows(tmp_path: Path) -> None:
     found = imported(tmp_path, "user,bot\nq,\n,a\nq2,\nmore,\n,a2\n,b2\n")
     assert found.pairs == (Pair("q", "a"), Pair("q2 more", "a2 b2"))
-    assert found.problems == ()
+    assert found.errors == ()
 
 
 def test_nothing_goes_on_over_a_blank_row(tmp_path: Path) -> None:
     found = imported(tmp_path, "user,bot\nq,a\n\n,b\n , \nmore,\n")
     assert found.pairs == (Pair("q", "a"),)
-    assert found.problems == (Problem(4, NO_QUESTION), Problem(6, NO_ANSWER))
+    assert found.errors == (RowError(4, MISSING_USER_TEXT), RowError(6, MISSING_BOT_TEXT))
 
 
 def test_nothing_goes_on_in_another_conversation_or_turn(tmp_path: Path) -> None:
@@ -129,16 +129,16 @@ def test_nothing_goes_on_in_another_conversation_or_turn(tmp_path: Path) -> None
         Pair("q", "a", "c", 1),
         Pair("q", "a b", "c", 2),
     )
-    assert found.problems == (Problem(3, NO_QUESTION), Problem(5, NO_ANSWER))
+    assert found.errors == (RowError(3, MISSING_USER_TEXT), RowError(5, MISSING_BOT_TEXT))
 
 
 def test_wrong_rows_do_not_hold_up_good_ones(tmp_path: Path) -> None:
     text = f"user,bot,conversation,turn\nq,{'x' * 50_000},,\nq,a,c,first\nq,a,c,0\nq,a,,x\n"
     found = imported(tmp_path, text)
     assert found.pairs == (Pair("q", "a"),)
-    assert [one.row for one in found.problems] == [2, 3, 4]
+    assert [one.row for one in found.errors] == [2, 3, 4]
     assert (
-        found.problems[0].reason == "The text of the bot has 50,000 characters; 4,000 are the most."
+        found.errors[0].reason == "The text of the bot has 50,000 characters; 4,000 are the most."
     )
     assert found.rows == 4
 
@@ -146,4 +146,4 @@ def test_wrong_rows_do_not_hold_up_good_ones(tmp_path: Path) -> None:
 def test_many_rows_of_one_utterance_take_no_time(tmp_path: Path) -> None:
     found = imported(tmp_path, "user,bot\nq,a\n" + ",b\n" * 50_000)
     assert found.pairs == ()
-    assert [one.row for one in found.problems] == [2]
+    assert [one.row for one in found.errors] == [2]

@@ -13,9 +13,9 @@ from openpyxl import load_workbook
 
 from core.errors import DiskFull, ImportRefused, StoreError
 from core.records import Pair
-from data.formats.reader import read
-from data.formats.texts import MAX_CHARACTERS, stripped
-from data.formats.writer import write
+from data.formats.reader import read_pairs
+from data.formats.texts import MAX_TEXT_CHARS, strip_pair
+from data.formats.writer import write_pairs
 
 ENDINGS = [".xlsx", ".csv", ".json", ".jsonl", ".yml"]
 FORMULAS = ["=1+1", "'=1", "''-", "+1", "-1", "@a", "\ta", "＝1", "#N/A"]
@@ -47,10 +47,10 @@ def test_round_trip(
     tmp_path_factory: pytest.TempPathFactory, ending: str, pairs: list[Pair]
 ) -> None:
     path = tmp_path_factory.getbasetemp() / f"pairs{ending}"
-    assert write(pairs, path) == len(pairs)
-    found = read(path)
-    assert found.pairs == tuple(map(stripped, pairs))
-    assert found.problems == ()
+    assert write_pairs(pairs, path) == len(pairs)
+    found = read_pairs(path)
+    assert found.pairs == tuple(map(strip_pair, pairs))
+    assert found.errors == ()
 
 
 PAIRS = [
@@ -61,34 +61,34 @@ PAIRS = [
 
 
 def test_the_same_bytes_each_time(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write(PAIRS, path)
+    write_pairs(PAIRS, path)
     first = path.read_bytes()
     monkeypatch.setattr("time.time", lambda: 2_000_000_000.0)
     monkeypatch.setattr("time.localtime", lambda *_: (2033, 5, 18, 3, 33, 20, 2, 138, 0))
-    write(PAIRS, path)
+    write_pairs(PAIRS, path)
     assert path.read_bytes() == first
     assert [one.name for one in path.parent.iterdir()] == [path.name]
 
 
 def test_what_reading_would_refuse_is_left_out(path: Path) -> None:
-    wrong = [Pair(" ", "a"), Pair("q", "x" * (MAX_CHARACTERS + 1)), Pair("q", "\ud800")]
-    assert write([*wrong, Pair("q", "\x01" * MAX_CHARACTERS)], path) == 1
-    assert read(path).pairs == (Pair("q", "\x01" * MAX_CHARACTERS),)
+    wrong = [Pair(" ", "a"), Pair("q", "x" * (MAX_TEXT_CHARS + 1)), Pair("q", "\ud800")]
+    assert write_pairs([*wrong, Pair("q", "\x01" * MAX_TEXT_CHARS)], path) == 1
+    assert read_pairs(path).pairs == (Pair("q", "\x01" * MAX_TEXT_CHARS),)
 
 
 def test_no_pairs(path: Path) -> None:
-    assert write([], path) == 0
-    assert read(path).pairs == () if path.stat().st_size else path.suffix == ".jsonl"
+    assert write_pairs([], path) == 0
+    assert read_pairs(path).pairs == () if path.stat().st_size else path.suffix == ".jsonl"
 
 
 def test_another_ending(tmp_path: Path) -> None:
     with pytest.raises(ImportRefused, match="save it as"):
-        write([], tmp_path / "pairs.txt")
+        write_pairs([], tmp_path / "pairs.txt")
 
 
 def test_where_nothing_can_be_written(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="could not be written"):
-        write(PAIRS, tmp_path / "none" / "pairs.csv")
+        write_pairs(PAIRS, tmp_path / "none" / "pairs.csv")
 
 
 def test_a_full_disk_leaves_what_was_there(path: Path) -> None:
@@ -97,13 +97,13 @@ def test_a_full_disk_leaves_what_was_there(path: Path) -> None:
     path.write_text("old")
     path.with_name(f"{path.name}.partial").symlink_to("/dev/full")
     with pytest.raises(DiskFull):
-        write(PAIRS, path)
+        write_pairs(PAIRS, path)
     assert path.read_text() == "old"
 
 
 def test_a_spreadsheet_sees_texts_and_no_formulas(tmp_path: Path) -> None:
     path = tmp_path / "pairs.xlsx"
-    write(PAIRS, path)
+    write_pairs(PAIRS, path)
     sheet = load_workbook(path)["conversations"]
     assert sheet["A2"].value == "=HYPERLINK(1)"
     assert (sheet["A2"].data_type, sheet["A2"].quotePrefix) == ("s", True)
@@ -111,7 +111,7 @@ def test_a_spreadsheet_sees_texts_and_no_formulas(tmp_path: Path) -> None:
     with zipfile.ZipFile(path) as package:
         assert b"<f>" not in package.read("xl/worksheets/sheet1.xml")
     csv = path.with_suffix(".csv")
-    write(PAIRS, csv)
+    write_pairs(PAIRS, csv)
     assert csv.read_bytes().startswith(
         b"\xef\xbb\xbfuser,bot,conversation,turn,source,lines\r\n'=HYPERLINK(1),\"'@a\nb\",c,1,s,keep"
     )
@@ -119,7 +119,7 @@ def test_a_spreadsheet_sees_texts_and_no_formulas(tmp_path: Path) -> None:
 
 def test_a_corpus_is_one_for_other_readers(tmp_path: Path) -> None:
     path = tmp_path / "pairs.yml"
-    write(PAIRS, path)
+    write_pairs(PAIRS, path)
     loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
     assert loaded["categories"] == ["gpt2-discord-bot"]
     assert loaded["conversations"] == [

@@ -1,7 +1,8 @@
-"""Runs a step of `data.storage.backup` in a process that kills itself before its n-th change of a file.
+"""Runs a step of `data.storage.backup` in a process that kills itself before its n-th change of a
+file.
 
-`python -m tests.data.storage.steps N back_up DATABASE` or `… N restore BACKUP DATABASE`. Writes "done" if
-it lived to the end.
+`python -m tests.data.storage.steps N back_up DATABASE` or `… N restore BACKUP DATABASE`. Writes
+"done" if it lived to the end.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import sys
 from itertools import count
 from pathlib import Path
 
-from data.storage.backup import back_up, restore
+from data.storage.backup import create_backup, restore
 
 CHANGES = {"os.link", "os.remove", "os.rename", "tempfile.mkstemp", "sqlite3.connect", "time.sleep"}
 """What Python tells its audit hooks before it does it."""
@@ -32,7 +33,7 @@ if __name__ == "__main__":
     die_before(int(sys.argv[1]))
     match sys.argv[2:]:
         case ["back_up", database]:
-            back_up(Path(database), keep=2)
+            create_backup(Path(database), keep=2)
         case ["restore", backup, database]:
             restore(Path(backup), Path(database))
     sys.stdout.write("done")

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from core.errors import Damaged, NewerDatabase, StoreError
-from data.storage.backup import Backup, back_up, newest_backup, restore
+from core.errors import CorruptDatabase, NewerDatabase, StoreError
+from data.storage.backup import BackupResult, create_backup, newest_backup, restore
 from data.storage.connection import make_copy
-from data.storage.migrations import LATEST
+from data.storage.migrations import SCHEMA_VERSION
 from data.storage.store import open_store
 from tests.data.storage.databases import damage, empty_log, heard, write
 from tests.data.storage.records import CHANNEL, said
@@ -75,9 +75,9 @@ def both(path: Path, tmp_path: Path) -> tuple[Path, Path]:
 class TestBackUp:
     def test_while_another_process_writes(self, path: Path) -> None:
         with writing(path):
-            made = back_up(path, keep=7)
+            made = create_backup(path, keep=7)
             first = heard(made.path)
-            second = heard(back_up(path, keep=7).path)
+            second = heard(create_backup(path, keep=7).path)
         assert 2000 <= len(first) < len(second), "others were not held up"
         said_then = [text.rstrip("x") for text in second]
         assert said_then == [f"message {n}" for n in range(1, len(second) + 1)]
@@ -88,33 +88,33 @@ class TestBackUp:
         folder = path.parent / "backups"
         folder.mkdir()
         (folder / "mine.sqlite3").write_bytes(b"mine")
-        made = [back_up(path, keep=2) for _ in range(4)]
+        made = [create_backup(path, keep=2) for _ in range(4)]
         kept = [one.path.name for one in made[2:]]
         assert names(folder) == {"mine.sqlite3", *kept}
-        assert made[3] == Backup(made[3].path, [made[1].path])
+        assert made[3] == BackupResult(made[3].path, [made[1].path])
         assert newest_backup(path) == made[3].path
 
     def test_it_is_one_file_for_its_owner_alone(self, path: Path) -> None:
         write(path, "hello")
-        made = back_up(path, keep=1).path
+        made = create_backup(path, keep=1).path
         assert heard(made) == ["hello"]
         assert made.stat().st_mode & 0o077 == 0
         assert names(made.parent) == {made.name}
 
     def test_a_damaged_database_makes_none_and_removes_none(self, path: Path) -> None:
         write(path, "hello")
-        first = back_up(path, keep=1).path
+        first = create_backup(path, keep=1).path
         empty_log(path)
         damage(path)
-        with pytest.raises(Damaged, match="is damaged"):
-            back_up(path, keep=1)
+        with pytest.raises(CorruptDatabase, match="is damaged"):
+            create_backup(path, keep=1)
         assert names(first.parent) == {first.name}
 
     def test_where_nothing_can_be_written(self, path: Path) -> None:
         write(path, "hello")
         (path.parent / "backups").write_text("a file")
         with pytest.raises(StoreError, match=r"could not be written: File exists\.$"):
-            back_up(path, keep=1)
+            create_backup(path, keep=1)
 
     def test_what_a_killed_backup_left_goes_after_a_while(self, path: Path) -> None:
         write(path, "hello")
@@ -124,7 +124,7 @@ class TestBackUp:
         for left in (old, young):
             left.write_bytes(b"half")
         os.utime(old, (0, 0))
-        back_up(path, keep=1)
+        create_backup(path, keep=1)
         assert (old.exists(), young.exists()) == (False, True)
 
 
@@ -190,10 +190,10 @@ class TestRestore:
             db.execute("PRAGMA user_version = 0")
         self.refused(wrong, database, StoreError, "does not say of which version")
         with closing(sqlite3.connect(wrong)) as db:
-            db.execute(f"PRAGMA user_version = {LATEST + 1}")
+            db.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
         self.refused(wrong, database, NewerDatabase, "written by a newer version")
         damage(wrong)
-        self.refused(wrong, database, Damaged, "is damaged")
+        self.refused(wrong, database, CorruptDatabase, "is damaged")
 
     def refused(self, backup: Path, database: Path, error: type[StoreError], sentence: str) -> None:
         before = names(database.parent)
@@ -217,7 +217,9 @@ class TestRestore:
 async def use(path: Path) -> None:
     async with open_store(path) as store:
         await store.add_message(said(2, "hello"))
-        assert [one.message.content for one in await store.context(CHANNEL, 5)][-1] == "hello"
+        assert [one.message.content for one in await store.context_messages(CHANNEL, 5)][
+            -1
+        ] == "hello"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")

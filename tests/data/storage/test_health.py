@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from core.errors import NewerDatabase, StoreError
-from data.storage.health import Health, examine
-from data.storage.migrations import LATEST
+from data.storage.health import DatabaseHealth, inspect_database
+from data.storage.migrations import SCHEMA_VERSION
 from data.storage.store import Store, open_store
 
 
@@ -35,20 +35,20 @@ async def filled(path: Path) -> None:
 async def test_a_whole_one_is_left_as_it_is_and_nothing_beside_it(path: Path) -> None:
     await filled(path)
     before = contents(path.parent)
-    assert examine(path) == Health(LATEST, path.stat().st_size)  # noqa: ASYNC240
+    assert inspect_database(path) == DatabaseHealth(SCHEMA_VERSION, path.stat().st_size)  # noqa: ASYNC240
     assert contents(path.parent) == before
     assert [one.name for one in path.parent.iterdir()] == [path.name]
 
 
 def test_none_is_made_where_there_is_none(path: Path) -> None:
-    assert examine(path) is None
+    assert inspect_database(path) is None
     assert list(path.parent.iterdir()) == []
 
 
 async def test_beside_a_bot_that_writes(store: Store, path: Path) -> None:
     await store.set_channel_enabled(1, 1, True)
     before = contents(path.parent)
-    assert examine(path) is not None
+    assert inspect_database(path) is not None
     assert contents(path.parent) == before
     await store.set_channel_enabled(2, 1, True)
     assert await store.enabled_channels() == {1, 2}
@@ -63,7 +63,7 @@ async def test_what_a_killed_bot_left_is_read_with_its_log(path: Path, tmp_path:
             (copy / one.name).write_bytes(one.read_bytes())
     before = contents(copy)
     assert f"{path.name}-wal" in before
-    assert examine(copy / path.name) is not None
+    assert inspect_database(copy / path.name) is not None
     assert contents(copy) == before
     async with open_store(copy / path.name) as store:
         assert await store.enabled_channels() == {1}
@@ -86,29 +86,29 @@ async def test_damage_is_told(path: Path, damage: Callable[[Path], None]) -> Non
     await filled(path)
     damage(path)
     with pytest.raises(StoreError, match="is damaged: put a backup back"):
-        examine(path)
+        inspect_database(path)
 
 
 def test_another_file_is_no_database(path: Path) -> None:
     path.write_text("my diary")
     with pytest.raises(StoreError, match="is not a database"):
-        examine(path)
+        inspect_database(path)
 
 
 def test_a_newer_one(path: Path) -> None:
     with closing(sqlite3.connect(path)) as db:
         db.execute("PRAGMA user_version = 9999")
     with pytest.raises(NewerDatabase, match="a newer version"):
-        examine(path)
+        inspect_database(path)
 
 
 def test_an_older_one_is_whole(path: Path) -> None:
     with closing(sqlite3.connect(path)) as db:
         db.execute("CREATE TABLE t (a)")
         db.execute("PRAGMA user_version = 1")
-    found = examine(path)
+    found = inspect_database(path)
     assert found is not None
-    assert found.version == 1
+    assert found.schema_version == 1
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may do all")
@@ -116,10 +116,10 @@ async def test_one_that_cannot_be_written(path: Path) -> None:
     await filled(path)
     path.chmod(0o400)  # noqa: ASYNC240
     with pytest.raises(StoreError, match="cannot be written: give the bot permission"):
-        examine(path)
+        inspect_database(path)
 
 
 def test_a_folder_in_its_place(path: Path) -> None:
     path.mkdir()
     with pytest.raises(StoreError, match="cannot be opened"):
-        examine(path)
+        inspect_database(path)

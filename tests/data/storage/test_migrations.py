@@ -21,7 +21,7 @@ STAMP = NOON.isoformat()
 async def write_version_2(path: Path, monkeypatch: pytest.MonkeyPatch, *more: str) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(migrations, "MIGRATIONS", migrations.MIGRATIONS[:2])
-        patch.setattr(migrations, "LATEST", 2)
+        patch.setattr(migrations, "SCHEMA_VERSION", 2)
         async with connect(path) as db:
             for statement in more:
                 await db.execute(statement)
@@ -50,10 +50,10 @@ async def test_a_database_of_version_2_keeps_everything(
             Example(3, GUILD, "a", "b", ADA, "teach", NOON),
             Example(5, GUILD, "a", "c", BEN, "import", NOON),
         ]
-        assert await store.learnable(GUILD) == await store.examples(GUILD)
-        assert await store.context(CHANNEL, 5) == [said(50, "hello")]
+        assert await store.trainable_examples(GUILD) == await store.examples(GUILD)
+        assert await store.context_messages(CHANNEL, 5) == [said(50, "hello")]
         assert await store.messages([51]) == [said(51, "hello", channel=11, scope=None)]
-        assert await store.context(11, 5) == []
+        assert await store.context_messages(11, 5) == []
         assert await store.enabled_channels() == {CHANNEL}
         assert await store.active_model(GUILD) == "gpt2-1"
         job = await store.job(4)
@@ -97,7 +97,7 @@ class TestTheCopyBefore:
             async with open_store(path):
                 pass
         [copy] = self.copies(path)
-        assert copy.name.startswith(f"before-version-{migrations.LATEST}-")
+        assert copy.name.startswith(f"before-version-{migrations.SCHEMA_VERSION}-")
         with closing(sqlite3.connect(copy)) as db:
             assert db.execute("PRAGMA user_version").fetchone() == (2,)
             assert db.execute("SELECT content FROM messages").fetchall() == [("hello",)]

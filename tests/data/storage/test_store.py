@@ -20,7 +20,7 @@ from core.records import JobState, Message, Role, StoredMessage, TrainingJob
 from data.storage import migrations
 from data.storage.connection import connect
 from data.storage.store import Store, open_store
-from i18n.phrase import Phrase, phrase, together
+from i18n.phrase import Phrase, join_phrases, phrase
 
 CHANNEL, OTHER_CHANNEL = 10, 11
 GUILD, OTHER_GUILD = 1, 2
@@ -41,7 +41,7 @@ def said(
 
 
 async def ids(store: Store, limit: int = 50, channel: int = CHANNEL) -> list[int]:
-    return [one.discord_id for one in await store.context(channel, limit)]
+    return [one.discord_id for one in await store.context_messages(channel, limit)]
 
 
 async def open_only(path: Path) -> None:
@@ -64,12 +64,12 @@ class TestHistory:
     async def test_a_message_comes_back_as_it_was(self, store: Store) -> None:
         message = said(5, "Hello,\nWörld 🙂 <|endoftext|>\0", role=Role.ASSISTANT)
         await store.add_message(message)
-        assert await store.context(CHANNEL, 5) == [message]
+        assert await store.context_messages(CHANNEL, 5) == [message]
 
     async def test_times_come_back_in_utc(self, store: Store) -> None:
         local = NOON.astimezone(timezone(timedelta(hours=2)))
         await store.add_message(StoredMessage(1, CHANNEL, 9, Message(Role.USER, "a"), local))
-        [back] = await store.context(CHANNEL, 1)
+        [back] = await store.context_messages(CHANNEL, 1)
         assert back.created_at == NOON
         assert back.created_at.tzinfo is UTC
 
@@ -96,13 +96,15 @@ class TestHistory:
     async def test_the_same_message_twice_is_kept_once(self, store: Store) -> None:
         await store.add_message(said(1, "first"))
         await store.add_message(said(1, "again"))
-        assert [one.message.content for one in await store.context(CHANNEL, 5)] == ["first"]
+        assert [one.message.content for one in await store.context_messages(CHANNEL, 5)] == [
+            "first"
+        ]
 
     async def test_an_edit_changes_the_context_in_its_place(self, store: Store) -> None:
         for n in (1, 2, 3):
             await store.add_message(said(n))
         assert await store.edit_message(2, "edited")
-        said_now = [one.message.content for one in await store.context(CHANNEL, 5)]
+        said_now = [one.message.content for one in await store.context_messages(CHANNEL, 5)]
         assert said_now == ["message 1", "edited", "message 3"]
 
     async def test_an_edit_of_an_unknown_message_is_told(self, store: Store) -> None:
@@ -176,7 +178,7 @@ class TestHistory:
     async def test_context_is_read_from_the_index(self, store: Store, path: Path) -> None:
         statements: list[str] = []
         await store._db.set_trace_callback(statements.append)
-        await store.context(CHANNEL, 5)
+        await store.context_messages(CHANNEL, 5)
         with closing(sqlite3.connect(path)) as db:
             plan = [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {statements[-1]}")]
         assert any("USING INDEX messages_by_channel" in step for step in plan)
@@ -247,7 +249,7 @@ def test_any_history_gives_the_context_that_a_list_would(
                 model.take(step, f"text {n}")
                 await take(store, step, f"text {n}")
             for channel in (CHANNEL, OTHER_CHANNEL):
-                seen = [one.message.content for one in await store.context(channel, limit)]
+                seen = [one.message.content for one in await store.context_messages(channel, limit)]
                 assert seen == model.context(channel, limit)
 
     asyncio.run(check())
@@ -276,9 +278,9 @@ class TestChannelsAndModels:
         await store.set_active_model(OTHER_GUILD, "v1")
         for name in ("tiny", "v1", "v1", "tiny", "v2"):
             await store.set_active_model(GUILD, name)
-        assert await store.former_models(GUILD) == ["tiny", "v1", "tiny"]
+        assert await store.previous_models(GUILD) == ["tiny", "v1", "tiny"]
         assert await store.roll_back_model(GUILD) == "tiny"
-        assert await store.former_models(GUILD) == ["v1", "tiny"]
+        assert await store.previous_models(GUILD) == ["v1", "tiny"]
         assert await store.roll_back_model(GUILD) == "v1"
         assert await store.roll_back_model(GUILD) == "tiny"
         assert await store.roll_back_model(GUILD) is None
@@ -287,7 +289,7 @@ class TestChannelsAndModels:
 
     async def test_a_scope_without_a_choice_has_none_to_take_back(self, store: Store) -> None:
         assert await store.roll_back_model(GUILD) is None
-        assert await store.former_models(GUILD) == []
+        assert await store.previous_models(GUILD) == []
         assert await store.active_models() == set()
 
     async def test_of_many_who_take_back_at_once_each_takes_one(self, store: Store) -> None:
@@ -322,7 +324,7 @@ def test_choices_of_models_are_a_stack(
                     await store.set_active_model(scope, name)
             for scope, stack in stacks.items():
                 assert await store.active_model(scope) == (stack[-1] if stack else None)
-                assert await store.former_models(scope) == stack[-2::-1]
+                assert await store.previous_models(scope) == stack[-2::-1]
             active = {(scope, stack[-1]) for scope, stack in stacks.items() if stack}
             assert await store.active_models() == active
 
@@ -386,14 +388,14 @@ class TestJobs:
 
     async def test_what_came_of_a_job_can_be_said_in_other_languages(self, store: Store) -> None:
         job, old = await queue(store), await queue(store)
-        detail = together([phrase("{seconds} s", seconds=3), "{as it is}"])
+        detail = join_phrases([phrase("{seconds} s", seconds=3), "{as it is}"])
         await store.set_job_state(job.id, JobState.FAILED, detail=detail)
         plain = '{"text": of an old version'
-        await store.move_job(old.id, (JobState.QUEUED,), JobState.PAUSED, plain)
+        await store.transition_job(old.id, (JobState.QUEUED,), JobState.PAUSED, plain)
         said = [one.detail for one in await store.jobs(job.scope)]
         assert said == ["3 s {as it is}", plain]
         assert isinstance(said[0], Phrase)
-        assert said[0].to("ja") == "3秒 {as it is}"
+        assert said[0].translate_to("ja") == "3秒 {as it is}"
 
     async def test_an_unknown_job(self, store: Store) -> None:
         assert await store.job(404) is None
@@ -426,9 +428,9 @@ class TestJobs:
     async def test_a_job_moves_only_from_the_states_that_are_named(self, store: Store) -> None:
         job = await queue(store)
         waiting = (JobState.QUEUED, JobState.PAUSED)
-        moved = await store.move_job(job.id, waiting, JobState.CANCELLED, "Stopped.")
+        moved = await store.transition_job(job.id, waiting, JobState.CANCELLED, "Stopped.")
         assert moved == replace(job, state=JobState.CANCELLED, detail="Stopped.")
-        assert await store.move_job(job.id, waiting, JobState.PAUSED) is None
+        assert await store.transition_job(job.id, waiting, JobState.PAUSED) is None
         assert await store.job(job.id) == moved
 
     async def test_all_jobs_of_a_scope(self, store: Store) -> None:
@@ -452,10 +454,10 @@ class TestJobs:
             await store.set_job_state(job.id, state)
         elsewhere = await queue(store, OTHER_GUILD)
         here = [jobs[0].id, jobs[1].id, jobs[2].id]  # queued, running, paused
-        assert [job.id for job in await store.open_jobs(GUILD)] == here
+        assert [job.id for job in await store.unfinished_jobs(GUILD)] == here
         everywhere = [*here, elsewhere.id]
-        assert [job.id for job in await store.open_jobs()] == everywhere
-        assert await store.open_jobs(12345) == []
+        assert [job.id for job in await store.unfinished_jobs()] == everywhere
+        assert await store.unfinished_jobs(12345) == []
 
     async def test_latest_and_checkpoint_jobs_belong_to_the_scope(self, store: Store) -> None:
         assert await store.latest_job(GUILD) is None
@@ -466,7 +468,7 @@ class TestJobs:
         latest = await store.latest_job(GUILD)
         assert latest is not None
         assert latest.id == third.id
-        made = await store.checkpoint_jobs(GUILD)
+        made = await store.jobs_with_checkpoint(GUILD)
         assert [(job.id, job.checkpoint) for job in made] == [(first.id, "v1"), (third.id, "v3")]
         assert second.id not in {job.id for job in made}
 
@@ -486,11 +488,12 @@ class TestTheFile:
             assert await store.enabled_channels() == {CHANNEL}
             assert await store.active_model(GUILD) == "v1"
             assert await store.examples(GUILD) == [example]
-            assert await store.open_jobs() == [job]
+            assert await store.unfinished_jobs() == [job]
 
     def test_what_was_written_survives_a_killed_process(self, path: Path) -> None:
         code = (
-            "import asyncio, os, sys; from pathlib import Path; from data.storage.store import open_store\n"
+            "import asyncio, os, sys; from pathlib import Path\n"
+            "from data.storage.store import open_store\n"
             "async def main():\n"
             "    async with open_store(Path(sys.argv[1])) as store:\n"
             "        await store.set_active_model(1, 'v7')\n"
@@ -504,7 +507,7 @@ class TestTheFile:
     async def test_it_is_in_wal_mode_and_numbered(self, store: Store, path: Path) -> None:
         with closing(sqlite3.connect(path)) as db:
             assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-            assert db.execute("PRAGMA user_version").fetchone() == (migrations.LATEST,)
+            assert db.execute("PRAGMA user_version").fetchone() == (migrations.SCHEMA_VERSION,)
 
     async def test_two_processes_may_open_a_new_file_at_once(self, path: Path) -> None:
         async with open_store(path) as one, open_store(path) as two:
@@ -520,12 +523,12 @@ class TestTheFile:
         broken = ("CREATE TABLE half_done (x)", "CREATE TABLE messages (x)")
         with monkeypatch.context() as patch:
             patch.setattr(migrations, "MIGRATIONS", (*migrations.MIGRATIONS, broken))
-            patch.setattr(migrations, "LATEST", migrations.LATEST + 1)
+            patch.setattr(migrations, "SCHEMA_VERSION", migrations.SCHEMA_VERSION + 1)
             with pytest.raises(StoreError, match="messages already exists"):
                 await open_only(path)
         with closing(sqlite3.connect(path)) as db:
             tables = {row[0] for row in db.execute("SELECT name FROM sqlite_master")}
-            assert db.execute("PRAGMA user_version").fetchone() == (migrations.LATEST,)
+            assert db.execute("PRAGMA user_version").fetchone() == (migrations.SCHEMA_VERSION,)
         assert "half_done" not in tables
         async with open_store(path) as store:
             assert await ids(store) == [1]
@@ -535,7 +538,7 @@ class TestTheFile:
     ) -> None:
         with monkeypatch.context() as patch:
             patch.setattr(migrations, "MIGRATIONS", migrations.MIGRATIONS[:1])
-            patch.setattr(migrations, "LATEST", 1)
+            patch.setattr(migrations, "SCHEMA_VERSION", 1)
             async with connect(path) as db:
                 await db.execute("INSERT INTO active_models VALUES (1, 'gpt2-2'), (2, 'tiny')")
                 await db.execute(
@@ -552,14 +555,14 @@ class TestTheFile:
                 )
         async with open_store(path) as store:
             assert await store.active_models() == {(1, "gpt2-2"), (2, "tiny")}
-            assert await store.former_models(1) == []
+            assert await store.previous_models(1) == []
             assert await store.job(7) == TrainingJob(
                 7, 1, 3, 10, "gpt2", "jobs/1", JobState.PROMOTED, NOON, "gpt2-2", "It passed."
             )
-            assert await store.context(CHANNEL, 5) == [said(1)]
+            assert await store.context_messages(CHANNEL, 5) == [said(1)]
             assert (await queue(store)).id == 8
         with closing(sqlite3.connect(path)) as db:
-            assert db.execute("PRAGMA user_version").fetchone() == (migrations.LATEST,)
+            assert db.execute("PRAGMA user_version").fetchone() == (migrations.SCHEMA_VERSION,)
             [times] = db.execute("SELECT min(created_at) FROM activations")
             tables = {row[0] for row in db.execute("SELECT name FROM sqlite_master")}
         assert "active_models" not in tables
@@ -571,7 +574,7 @@ class TestTheFile:
         code = (
             "import os, sqlite3, sys; db = sqlite3.connect(sys.argv[1], isolation_level=None);"
             "db.execute('PRAGMA journal_mode = WAL'); db.execute('CREATE TABLE future (x)');"
-            f"db.execute('PRAGMA user_version = {migrations.LATEST + 1}'); {leave}"
+            f"db.execute('PRAGMA user_version = {migrations.SCHEMA_VERSION + 1}'); {leave}"
         )
         subprocess.run([sys.executable, "-c", code, path], check=True)
         before = path.read_bytes()
@@ -606,7 +609,7 @@ class TestTheFile:
 
         async def read() -> None:
             async with open_store(path) as store:
-                await store.context(CHANNEL, 50)
+                await store.context_messages(CHANNEL, 50)
 
         asyncio.run(write())
         with path.open("r+b") as file:
@@ -628,17 +631,17 @@ class TestTheFile:
     async def test_a_touch_is_a_real_write(self, store: Store, path: Path) -> None:
         log = path.with_name(f"{path.name}-wal")
         before = log.stat().st_size
-        await store.touch()
+        await store.check_writable()
         assert log.stat().st_size > before
         await store._db.execute("PRAGMA query_only = ON")
         with pytest.raises(StoreError, match="cannot be used"):
-            await store.touch()
+            await store.check_writable()
 
 
 class TestDiskFull:
     async def fill(self, store: Store) -> int:
         """Write until there is no room; how many messages went in."""
-        [pages] = await store._rows("PRAGMA page_count")
+        [pages] = await store._fetch_all("PRAGMA page_count")
         await store._db.execute(f"PRAGMA max_page_count = {pages[0] + 12}")
         for n in range(1, 1000):
             try:

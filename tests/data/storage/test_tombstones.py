@@ -9,22 +9,22 @@ import pytest
 
 from core.errors import StoreError
 from data.storage.store import Store
-from data.storage.tombstones import ForgottenList
+from data.storage.tombstones import Tombstones
 from tests.data.storage.records import ADA, BEN, NOON, said
 
 
 def test_each_is_known_with_the_last_time(tmp_path: Path) -> None:
     path = tmp_path / "forgotten.json"
     long_ago = datetime(2000, 1, 1, tzinfo=UTC)
-    assert ForgottenList(path).since(long_ago) == []
-    ForgottenList(path).note(ADA)
+    assert Tombstones(path).since(long_ago) == []
+    Tombstones(path).add(ADA)
     between = datetime.now(UTC)
-    ForgottenList(path).note(BEN)
-    assert ForgottenList(path).since(long_ago) == [ADA, BEN]
-    assert ForgottenList(path).since(between) == [BEN]
-    ForgottenList(path).note(ADA)
-    assert ForgottenList(path).since(between) == [ADA, BEN]
-    assert ForgottenList(path).since(datetime.now(UTC) + timedelta(seconds=1)) == []
+    Tombstones(path).add(BEN)
+    assert Tombstones(path).since(long_ago) == [ADA, BEN]
+    assert Tombstones(path).since(between) == [BEN]
+    Tombstones(path).add(ADA)
+    assert Tombstones(path).since(between) == [ADA, BEN]
+    assert Tombstones(path).since(datetime.now(UTC) + timedelta(seconds=1)) == []
     assert [one.name for one in tmp_path.iterdir()] == ["forgotten.json"]
 
 
@@ -32,20 +32,20 @@ def test_a_list_that_cannot_be_read_is_not_written_over(tmp_path: Path) -> None:
     path = tmp_path / "forgotten.json"
     path.write_text("{half")
     with pytest.raises(StoreError, match="cannot be read"):
-        ForgottenList(path).note(ADA)
+        Tombstones(path).add(ADA)
     assert path.read_text() == "{half"
 
 
 async def test_when_the_newest_was_written(store: Store) -> None:
-    assert await store.last_written() is None
+    assert await store.last_write_time() is None
     await store.add_message(said(1, "hello"))
-    assert await store.last_written() == NOON
+    assert await store.last_write_time() == NOON
     before = datetime.now(UTC)
     await store.add_example(1, "a", "b", ADA, "teach")
-    taught = await store.last_written()
+    taught = await store.last_write_time()
     assert taught is not None
     assert taught >= before
-    await store.record(1, ADA, "model use", "tiny")
-    audited = await store.last_written()
+    await store.record_action(1, ADA, "model use", "tiny")
+    audited = await store.last_write_time()
     assert audited is not None
     assert audited >= taught

@@ -20,14 +20,14 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from core.records import Message, Role
 from model import loading
-from model.chat_template import encode, token_ids
+from model.chat_template import encode, encode_chat
 from model.convert import build as module
-from model.convert.artifact import META, WEIGHTS, read_meta, read_tokenizer
-from model.convert.build import build, built
-from model.convert.onnx_graph import largest_weight, quantise
+from model.convert.artifact import METADATA_FILE, WEIGHTS_FILE, read_metadata, read_tokenizer
+from model.convert.build import build, get_or_build
+from model.convert.onnx_graph import find_max_int8_weight, quantise
 from model.errors import LoadFailed
-from model.loading import Loaded, load
-from model.registry import TINY
+from model.loading import LoadedModel, load
+from model.registry import EMBEDDED_FOLDER
 from model.runners.device import Device
 from model.tokenizer import Tokenizer
 from tests.model.conftest import CPU, CPU_INT8
@@ -39,9 +39,13 @@ from tests.model_folders import END, make_model_folder
 def test_it_is_built_once_and_again_when_a_file_changes(tmp_path: Path) -> None:
     checkpoint, cache = make_model_folder(tmp_path / "model", says="one"), tmp_path / "built"
     first = build(str(checkpoint), cache, "int8")
-    made = (first / META).stat().st_mtime_ns
-    assert build(str(checkpoint), cache, "int8") == first == built(str(checkpoint), cache, "int8")
-    assert (first / META).stat().st_mtime_ns == made
+    made = (first / METADATA_FILE).stat().st_mtime_ns
+    assert (
+        build(str(checkpoint), cache, "int8")
+        == first
+        == get_or_build(str(checkpoint), cache, "int8")
+    )
+    assert (first / METADATA_FILE).stat().st_mtime_ns == made
     make_model_folder(checkpoint, says="two")
     second = build(str(checkpoint), cache, "int8")
     third = build(str(checkpoint), cache, "fp32")
@@ -54,10 +58,10 @@ def test_it_is_built_once_and_again_when_a_file_changes(tmp_path: Path) -> None:
 
 def test_a_child_builds_and_its_reasons_come_back(tmp_path: Path) -> None:
     checkpoint = make_model_folder(tmp_path / "model")
-    folder = built(str(checkpoint), tmp_path / "built", "int8")
-    assert read_meta(folder).parameters > 0
+    folder = get_or_build(str(checkpoint), tmp_path / "built", "int8")
+    assert read_metadata(folder).parameters > 0
     with pytest.raises(LoadFailed, match="There is no model folder nowhere"):
-        built(str(tmp_path / "nowhere"), tmp_path / "built", "int8")
+        get_or_build(str(tmp_path / "nowhere"), tmp_path / "built", "int8")
 
 
 def test_a_model_of_the_hub_is_found_where_the_hub_keeps_it(
@@ -71,22 +75,22 @@ def test_a_model_of_the_hub_is_found_where_the_hub_keeps_it(
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     loaded = load("someone/small", CPU, tmp_path / "built")
-    assert loaded.facts.source == "someone/small"
+    assert loaded.info.source == "someone/small"
     assert first_words(loaded, 3) == " from the hub"
     with pytest.raises(LoadFailed, match="nor can the Hugging Face Hub be reached"):
-        built("someone/else", tmp_path / "built", "int8")
+        get_or_build("someone/else", tmp_path / "built", "int8")
 
 
 def test_what_is_damaged_is_built_again(tmp_path: Path) -> None:
     checkpoint, cache = make_model_folder(tmp_path / "model", says="still here"), tmp_path / "built"
     folder = build(str(checkpoint), cache, "int8")
     for damage in (
-        lambda: (folder / WEIGHTS).write_bytes(b""),
+        lambda: (folder / WEIGHTS_FILE).write_bytes(b""),
         lambda: (folder / "graph.onnx").write_bytes(b"no graph"),
-        lambda: (folder / META).write_text('{"positions": 128'),
+        lambda: (folder / METADATA_FILE).write_text('{"positions": 128'),
     ):
         damage()
-        assert load(str(checkpoint), CPU_INT8, cache).facts.parameters > 0
+        assert load(str(checkpoint), CPU_INT8, cache).info.parameters > 0
 
 
 def test_what_was_not_used_for_long_makes_room(
@@ -102,7 +106,7 @@ def test_what_was_not_used_for_long_makes_room(
     left = cache / ".left-by-a-build-that-was-killed"
     left.mkdir()
     os.utime(left, (0, 0))
-    monkeypatch.setattr(module, "KEPT", int(2.5 * size))
+    monkeypatch.setattr(module, "MAX_CACHE_BYTES", int(2.5 * size))
     build(str(make_model_folder(tmp_path / "four", says="four")), cache, "int8")
     assert [folder.exists() for folder in folders] == [False, True, True]
     assert not left.exists()
@@ -162,9 +166,9 @@ def test_the_ways_in_which_weights_are_stored(tmp_path: Path, kind: str) -> None
     assert first_words(load(str(checkpoint), CPU, tmp_path / "built"), 5) == " all the same to me"
 
 
-def first_words(loaded: Loaded, count: int) -> str:
-    ids = token_ids(loaded.tokenizer, [Message(Role.USER, "hello")])
-    logits, said = loaded.runner.read(0, ids, 0), []
+def first_words(loaded: LoadedModel, count: int) -> str:
+    ids = encode_chat(loaded.tokenizer, [Message(Role.USER, "hello")])
+    logits, said = loaded.runner.prefill(0, ids, 0), []
     for n in range(count):
         said.append(int(logits.argmax()))
         logits = loaded.runner.decode([said[-1]], [len(ids) + n])[0]
@@ -175,11 +179,11 @@ def test_torch_reads_the_checkpoint_itself(tmp_path: Path) -> None:
     """As on a GPU, but for the device."""
     checkpoint = make_model_folder(tmp_path / "model", says="from torch to you")
     folder = build(str(checkpoint), tmp_path / "built", "torch")
-    meta = read_meta(folder)
-    assert not (folder / WEIGHTS).exists()
-    runner = loading._torch(folder, meta, Device("cpu", "fp32", "fp32"), 2, 1)
-    ids = token_ids(read_tokenizer(folder, meta), [Message(Role.USER, "hello")])
-    said = [int(runner.read(0, ids, 0).argmax())]
+    meta = read_metadata(folder)
+    assert not (folder / WEIGHTS_FILE).exists()
+    runner = loading._load_torch(folder, meta, Device("cpu", "fp32", "fp32"), 2, 1)
+    ids = encode_chat(read_tokenizer(folder, meta), [Message(Role.USER, "hello")])
+    said = [int(runner.prefill(0, ids, 0).argmax())]
     said.append(int(runner.decode(said, [len(ids)])[0].argmax()))
     assert read_tokenizer(folder, meta).decode(said) == " from torch"
 
@@ -187,10 +191,10 @@ def test_torch_reads_the_checkpoint_itself(tmp_path: Path) -> None:
 def test_torch_opens_several_models_at_once(tmp_path: Path) -> None:
     """As a worker on a GPU may have to; transformers alone cannot, and never again after that."""
     folder = build(str(make_model_folder(tmp_path / "model")), tmp_path / "built", "torch")
-    meta, device = read_meta(folder), Device("cpu", "fp32", "fp32")
+    meta, device = read_metadata(folder), Device("cpu", "fp32", "fp32")
     with ThreadPoolExecutor(4) as threads:
-        runners = threads.map(lambda _: loading._torch(folder, meta, device, 2, 1), range(16))
-        scores = [runner.read(0, [5, 6], 0) for runner in runners]
+        runners = threads.map(lambda _: loading._load_torch(folder, meta, device, 2, 1), range(16))
+        scores = [runner.prefill(0, [5, 6], 0) for runner in runners]
     assert all(np.array_equal(one, scores[0]) for one in scores)
 
 
@@ -205,7 +209,7 @@ def test_whole_numbers_are_near_and_never_beyond_the_largest() -> None:
 
 
 def test_the_largest_weight_is_one_of_two() -> None:
-    assert largest_weight() in (127, 63)
+    assert find_max_int8_weight() in (127, 63)
 
 
 # --- the tokenizer -------------------------------------------------------------------------------
@@ -217,7 +221,7 @@ def pair(
 ) -> tuple[PreTrainedTokenizerBase, Tokenizer]:
     """transformers' tokenizer of a folder, and ours."""
     tmp_path = tmp_path_factory.mktemp("tokenizers")
-    checkpoint = TINY
+    checkpoint = EMBEDDED_FOLDER
     if request.param != "tiny":
         plain = request.param == "plain"
         checkpoint = make_model_folder(tmp_path / "model", says="some known words", plain=plain)
@@ -231,7 +235,7 @@ def pair(
         (checkpoint / "tokenizer.json").unlink()
     folder = build(str(checkpoint), tmp_path / "built", "torch")
     theirs = AutoTokenizer.from_pretrained(str(checkpoint))
-    ours = read_tokenizer(folder, read_meta(folder))
+    ours = read_tokenizer(folder, read_metadata(folder))
     if not theirs.chat_template:
         theirs.chat_template = ours.chat_template
     return theirs, ours
@@ -244,8 +248,8 @@ def test_ours_gives_the_ids_of_transformers(
     theirs, ours = pair
     roles = [Role.USER, Role.ASSISTANT]
     turns = [Message(roles[n % 2], text) for n, text in enumerate(texts)]
-    ids = token_ids(ours, turns, cue=cue)
-    assert ids == token_ids(theirs, turns, cue=cue)
+    ids = encode_chat(ours, turns, add_generation_prompt=cue)
+    assert ids == encode_chat(theirs, turns, add_generation_prompt=cue)
     assert ids == encode(theirs, [turns], add_generation_prompt=cue)[0].input_ids
     assert ours.decode(ids) == theirs.decode(ids)
 
@@ -258,21 +262,21 @@ def test_both_know_the_same_tokens(pair: tuple[PreTrainedTokenizerBase, Tokenize
 
 
 def test_whatever_goes_wrong_in_a_template_is_a_template_error() -> None:
-    whole = TINY / "tokenizer.json"
+    whole = EMBEDDED_FOLDER / "tokenizer.json"
     for template in ("{{ 1 / 0 }}", "{{ messages[0].content + 1 }}", "{{ messages | frobnicate }}"):
         tokenizer = Tokenizer(whole, eos_token=END, chat_template=template)
         with pytest.raises(TemplateError):
-            token_ids(tokenizer, [Message(Role.USER, "hello")])
+            encode_chat(tokenizer, [Message(Role.USER, "hello")])
     tokenizer = Tokenizer(whole, eos_token=END, chat_template="{{ messages | tojson(indent=2) }}")
-    assert token_ids(tokenizer, [Message(Role.USER, "hello")])
+    assert encode_chat(tokenizer, [Message(Role.USER, "hello")])
 
 
 def test_no_memory_for_the_cache_is_told_and_costs_no_build(tmp_path: Path) -> None:
     """A model of a thousand million positions: no machine has that."""
     checkpoint, cache = make_model_folder(tmp_path / "model"), tmp_path / "built"
     folder = build(str(checkpoint), cache, "int8")
-    meta = json.loads((folder / META).read_text())
-    (folder / META).write_text(json.dumps(meta | {"positions": 10**12}))
+    meta = json.loads((folder / METADATA_FILE).read_text())
+    (folder / METADATA_FILE).write_text(json.dumps(meta | {"positions": 10**12}))
     with pytest.raises(LoadFailed, match="There is not enough memory to load model"):
         load(str(checkpoint), CPU_INT8, cache)
-    assert (folder / META).exists()
+    assert (folder / METADATA_FILE).exists()

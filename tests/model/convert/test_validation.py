@@ -15,11 +15,11 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from model.convert.safetensors_header import USUAL, BadHeader, read_header
-from model.convert.shapes import MOST, expected_shapes
-from model.convert.validation import LIMITS, ModelFolder, check, find
+from model.convert.safetensors_header import MAX_HEADER_BYTES, InvalidHeader, read_header
+from model.convert.shapes import MAX_SIZES, expected_shapes
+from model.convert.validation import SIZE_LIMITS, ModelFolder, resolve_source, validate_folder
 from model.errors import LoadFailed
-from model.registry import TINY
+from model.registry import EMBEDDED_FOLDER
 from model.sampling import SamplingParams
 from model.worker.client import WorkerClient
 from tests.model.conftest import HELLO, load
@@ -47,7 +47,7 @@ def edit(path: Path, **changes: object) -> None:
 
 def why_not(folder: Path) -> str:
     with pytest.raises(LoadFailed) as caught:
-        check(folder, "mine")
+        validate_folder(folder, "mine")
     assert str(caught.value).startswith(("mine ", "The weights of mine ", "There is not enough"))
     assert str(caught.value).endswith(".")
     assert caught.value.args[0].to("ja").endswith("。")
@@ -66,8 +66,8 @@ def with_header(path: Path, header: object, data: bytes = b"") -> Path:
 
 
 def test_good_folders_pass(good: Path) -> None:
-    for one in (good, TINY):
-        found = check(one, "mine")
+    for one in (good, EMBEDDED_FOLDER):
+        found = validate_folder(one, "mine")
         assert isinstance(found, ModelFolder)
         assert found.tensors.keys() == expected_shapes(found.config).keys()
 
@@ -82,7 +82,7 @@ def test_other_files_beside_are_not_looked_at(folder: Path) -> None:
     for name in ("pytorch_model.bin", "model.pkl", "evil.py", "evil.pth", "README.md", "old.json"):
         (folder / name).write_bytes(b"\x80\x04cos\nsystem\n")
     (folder / "link.pkl").symlink_to("/etc/passwd")
-    assert load(folder).facts.parameters > 0
+    assert load(folder).info.parameters > 0
 
 
 def test_links_may_stay_in_the_folder_or_lead_as_in_the_cache_of_the_hub(
@@ -90,21 +90,21 @@ def test_links_may_stay_in_the_folder_or_lead_as_in_the_cache_of_the_hub(
 ) -> None:
     (folder / WEIGHTS).rename(folder / "weights")
     (folder / WEIGHTS).symlink_to("weights")
-    assert check(folder, "mine")
+    assert validate_folder(folder, "mine")
     model = tmp_path / "models--someone--small"
     snapshot = shutil.copytree(good, model / "snapshots" / "abc")
     (model / "blobs").mkdir()
     for path in list(snapshot.iterdir()):
         path.rename(model / "blobs" / f"hash-of-{path.name}")
         path.symlink_to(Path("..", "..", "blobs", f"hash-of-{path.name}"))
-    assert check(snapshot, "mine")
+    assert validate_folder(snapshot, "mine")
     (tmp_path / "blobs" / "ab").mkdir(parents=True)  # what all models of the cache share
     (model / "blobs" / f"hash-of-{WEIGHTS}").rename(tmp_path / "blobs" / "ab" / "abcd")
     (model / "blobs" / f"hash-of-{WEIGHTS}").symlink_to(Path("..", "..", "blobs", "ab", "abcd"))
-    assert check(snapshot, "mine")
+    assert validate_folder(snapshot, "mine")
     linked = tmp_path / "linked"
     linked.symlink_to(snapshot)
-    assert check(linked, "mine")
+    assert validate_folder(linked, "mine")
 
 
 # --- files ---------------------------------------------------------------------------------------
@@ -142,7 +142,7 @@ def test_a_pipe_in_place_of_a_file_holds_nobody_up(folder: Path) -> None:
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "merges.txt", "spiece.model"])
 def test_files_that_are_too_large(folder: Path, name: str) -> None:
-    limit = LIMITS["*.model" if name.endswith(".model") else name]
+    limit = SIZE_LIMITS["*.model" if name.endswith(".model") else name]
     with (folder / name).open("ab") as file:
         file.truncate(limit + 1)
     assert f"its {name} is larger than {limit >> 20} MB" in why_not(folder)
@@ -163,7 +163,7 @@ def test_an_index_may_only_name_the_weights_that_are_there(folder: Path, named: 
 
 def test_no_folder_at_all(tmp_path: Path) -> None:
     with pytest.raises(NotADirectoryError):
-        check(tmp_path / "nowhere", "mine")
+        validate_folder(tmp_path / "nowhere", "mine")
 
 
 # --- config.json ---------------------------------------------------------------------------------
@@ -198,8 +198,8 @@ def test_a_config_that_cannot_be_read(folder: Path, text: str) -> None:
         ({"n_positions": "many"}, "n_positions is no number"),
         ({"n_inner": 2.5}, "n_inner is no number"),
         ({"layer_norm_epsilon": "small"}, "layer_norm_epsilon is no number"),
-        ({"vocab_size": MOST["vocab_size"]}, "other sizes than its config.json says"),
-        ({"n_layer": MOST["n_layer"]}, "are not complete"),
+        ({"vocab_size": MAX_SIZES["vocab_size"]}, "other sizes than its config.json says"),
+        ({"n_layer": MAX_SIZES["n_layer"]}, "are not complete"),
         ({"n_inner": 8}, "other sizes"),
     ],
 )
@@ -211,7 +211,9 @@ def test_settings_that_lie(folder: Path, change: dict[str, object], told: str) -
 def test_weights_that_no_machine_has_memory_for(folder: Path) -> None:
     """A file that takes no room on the disk, because nothing was ever written to most of it."""
     config = json.loads((folder / "config.json").read_text())
-    sizes = {key: MOST[key] for key in ("vocab_size", "n_positions")} | {"n_embd": MOST["n_embd"]}
+    sizes = {key: MAX_SIZES[key] for key in ("vocab_size", "n_positions")} | {
+        "n_embd": MAX_SIZES["n_embd"]
+    }
     sizes |= {"n_layer": 500}
     (folder / "config.json").write_text(json.dumps(config | sizes))
     header, end = {}, 0
@@ -275,18 +277,22 @@ def test_the_format_in_small(tmp_path: Path) -> None:
     ],
 )
 def test_rules_of_the_format(tmp_path: Path, header: object, data: bytes, told: str) -> None:
-    with pytest.raises(BadHeader) as caught:
+    with pytest.raises(InvalidHeader) as caught:
         read_header(with_header(tmp_path / "a", header, data))
     assert told in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("length", "told"),
-    [(2**63, "than the format allows"), (USUAL + 1, "than any GPT-2 needs"), (100, "cut short")],
+    [
+        (2**63, "than the format allows"),
+        (MAX_HEADER_BYTES + 1, "than any GPT-2 needs"),
+        (100, "cut short"),
+    ],
 )
 def test_a_length_that_lies_reserves_no_memory(tmp_path: Path, length: int, told: str) -> None:
     (tmp_path / "a").write_bytes(length.to_bytes(8, "little") + b"{}")
-    with pytest.raises(BadHeader, match=told):
+    with pytest.raises(InvalidHeader, match=told):
         read_header(tmp_path / "a")
 
 
@@ -306,7 +312,7 @@ quick = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @quick
 def test_bytes_of_any_kind_are_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a").write_bytes(content)
-    with pytest.raises(BadHeader):
+    with pytest.raises(InvalidHeader):
         read_header(tmp_path / "a")
 
 
@@ -325,14 +331,14 @@ def test_a_header_with_anything_changed_is_refused(good: Path, folder: Path, dat
     why_not(folder)
 
 
-@given(st.dictionaries(st.sampled_from([*MOST, "n_inner", "model_type", "auto_map"]), JSON))
+@given(st.dictionaries(st.sampled_from([*MAX_SIZES, "n_inner", "model_type", "auto_map"]), JSON))
 @quick
 def test_settings_of_any_kind_end_in_a_sentence(
     good: Path, folder: Path, changes: dict[str, Any]
 ) -> None:
     shutil.copyfile(good / "config.json", folder / "config.json")
     edit(folder / "config.json", **changes)
-    ends_in_a_sentence(lambda: check(folder, "mine"))
+    ends_in_a_sentence(lambda: validate_folder(folder, "mine"))
 
 
 def ends_in_a_sentence(work: Callable[[], object]) -> None:
@@ -431,6 +437,6 @@ def test_only_what_a_model_is_made_of_is_asked_of_the_hub(
         return str(good)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
-    assert find("someone/small") == good
+    assert resolve_source("someone/small") == good
     assert asked["source"] == "someone/small"
     assert not any(one in asked["allow_patterns"] for one in ("*", "*.bin", "*.py", "*.json"))

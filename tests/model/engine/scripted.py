@@ -16,7 +16,7 @@ class ScriptedRunner:
     """`script` gives all the tokens of the sequence whose prompt is read as the n-th; None: no
     numbers come out. Keeps what it was asked to read, and does not forget a row too early."""
 
-    token_bytes = 1000
+    kv_bytes_per_token = 1000
     weight_bytes = 1000
 
     def __init__(self, script: Script, vocabulary: int) -> None:
@@ -27,7 +27,7 @@ class ScriptedRunner:
         self.reads: list[tuple[int, int]] = []
         """Of each read: from which position on, and how many tokens."""
 
-    def read(self, row: int, ids: Many[int], past: int) -> Logits:
+    def prefill(self, row: int, ids: Many[int], past: int) -> Logits:
         self.reads.append((past, len(ids)))
         if past == 0:
             self._rows[row] = (0, list(self._script(self._prompts)))
@@ -48,7 +48,7 @@ class ScriptedRunner:
         logits[token if token is not None else slice(None)] = 100 if token is not None else np.nan
         return logits
 
-    def move(self, row: int, to: int, length: int) -> None:
+    def copy_row(self, row: int, to: int, length: int) -> None:
         self._rows[to] = self._rows[row]
 
     def save(self, row: int, length: int) -> tuple[int, list[int | None]]:

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from core.records import Message, Role
-from model.chat_template import HALF
-from model.engine.engine import MB, MOST_IDLE, Busy, Engine
+from model.chat_template import REPLACEMENT_CHAR
+from model.engine.engine import MAX_PREFETCHES, MB, Engine, QueueFull
 from model.engine.output import is_looping
-from model.engine.scheduler import ALONE, IDLE, IN_COMPANY
-from model.engine.sequence import ATTEMPTS
-from model.loading import Loaded
+from model.engine.scheduler import PREFETCH_BUDGET, PREFILL_BUDGET, PREFILL_BUDGET_WHILE_DECODING
+from model.engine.sequence import MAX_REPLY_ATTEMPTS
+from model.loading import LoadedModel
 from model.runners.base import Logits
 from model.sampling import FinishReason, SamplingParams
 from model.settings import WorkerSettings
@@ -24,12 +24,12 @@ from model.worker.messages import (
     Failed,
     Finished,
     Generate,
-    Prepare,
+    Prefetch,
     Queued,
     Render,
     Rendered,
-    Report,
     TextDelta,
+    WorkerEvent,
 )
 from tests.model.conftest import HELLO, load
 from tests.model.engine.scripted import Script, ScriptedRunner
@@ -42,7 +42,7 @@ class Desk:
     """An engine and all that it has delivered."""
 
     def __init__(self, max_sequences: int = 4, **settings: Any) -> None:
-        self.reports: list[Report] = []
+        self.reports: list[WorkerEvent] = []
         self.now = 0.0
         self.engine = Engine(
             self.reports.append,
@@ -52,14 +52,14 @@ class Desk:
 
     def ask(
         self,
-        loaded: Loaded,
+        loaded: LoadedModel,
         params: SamplingParams = GREEDY,
         number: int = 1,
         messages: list[Message] | None = None,
         channel: int = 0,
         scope: int = 0,
     ) -> None:
-        source = loaded.facts.source
+        source = loaded.info.source
         if source not in self.engine.sources:
             self.engine.install(loaded)
         self.engine.submit(
@@ -69,7 +69,7 @@ class Desk:
     def run(self) -> None:
         for _ in range(2000):
             self.engine.step()
-            if not self.engine.busy:
+            if not self.engine.has_work:
                 return
         raise AssertionError("the engine does not come to an end")
 
@@ -94,42 +94,42 @@ class Desk:
 
 
 @pytest.fixture(scope="module")
-def byte_model(folders: Path) -> Loaded:
+def byte_model(folders: Path) -> LoadedModel:
     """Each byte is a token."""
     return load(folders / "random")
 
 
 @pytest.fixture(scope="module")
-def plain_model(folders: Path) -> Loaded:
+def plain_model(folders: Path) -> LoadedModel:
     return load(folders / "plain")
 
 
-def ids(loaded: Loaded, text: str) -> list[int]:
+def ids(loaded: LoadedModel, text: str) -> list[int]:
     return loaded.tokenizer.encode(text, add_special_tokens=False)
 
 
-def says(loaded: Loaded, text: str) -> Script:
+def says(loaded: LoadedModel, text: str) -> Script:
     """The text, then the end."""
     tokens = [*ids(loaded, text), 0]
     return lambda n: tokens
 
 
-def scripted(loaded: Loaded, script: Script | str) -> Loaded:
+def scripted(loaded: LoadedModel, script: Script | str) -> LoadedModel:
     """The model, with a runner that says what the test wrote."""
     script = says(loaded, script) if isinstance(script, str) else script
-    return replace(loaded, runner=ScriptedRunner(script, loaded.facts.vocabulary))
+    return replace(loaded, runner=ScriptedRunner(script, loaded.info.vocabulary))
 
 
-def test_half_characters_are_held_back(byte_model: Loaded) -> None:
+def test_half_characters_are_held_back(byte_model: LoadedModel) -> None:
     loaded = scripted(byte_model, "né 😀 日本")
     desk = Desk()
     desk.ask(loaded)
     desk.run()
     assert desk.deltas() == ["n", "é", " 😀", " 日", "本"]
-    assert desk.finished().reason is FinishReason.END
+    assert desk.finished().finish_reason is FinishReason.END
 
 
-def test_a_character_that_never_comes_whole_is_left_out(byte_model: Loaded) -> None:
+def test_a_character_that_never_comes_whole_is_left_out(byte_model: LoadedModel) -> None:
     first_byte = ids(byte_model, "é")[0]
     tokens = [*ids(byte_model, "a"), first_byte, *ids(byte_model, "b"), first_byte, 0]
     loaded = scripted(byte_model, lambda n: tokens)
@@ -137,10 +137,10 @@ def test_a_character_that_never_comes_whole_is_left_out(byte_model: Loaded) -> N
     desk.ask(loaded)
     desk.run()
     assert desk.finished().text == "ab"
-    assert HALF not in "".join(desk.deltas())
+    assert REPLACEMENT_CHAR not in "".join(desk.deltas())
 
 
-def test_white_space_around_a_reply_is_left_out(byte_model: Loaded) -> None:
+def test_white_space_around_a_reply_is_left_out(byte_model: LoadedModel) -> None:
     loaded = scripted(byte_model, " \n  well,  yes \n ")
     desk = Desk()
     desk.ask(loaded)
@@ -150,25 +150,27 @@ def test_white_space_around_a_reply_is_left_out(byte_model: Loaded) -> None:
 
 
 @pytest.mark.parametrize("control", ["<|endoftext|>", "<|user|>", "<|bot|>"])
-def test_a_control_token_ends_a_reply_and_is_not_shown(byte_model: Loaded, control: str) -> None:
+def test_a_control_token_ends_a_reply_and_is_not_shown(
+    byte_model: LoadedModel, control: str
+) -> None:
     token = byte_model.tokenizer.get_vocab()[control]
     tokens = [*ids(byte_model, "ok"), token, *ids(byte_model, "more")]
     loaded = scripted(byte_model, lambda n: tokens)
     desk = Desk()
     desk.ask(loaded)
     desk.run()
-    assert (desk.finished().text, desk.finished().reason) == ("ok", FinishReason.END)
+    assert (desk.finished().text, desk.finished().finish_reason) == ("ok", FinishReason.END)
 
 
-def test_the_next_line_of_a_transcript_ends_a_reply(plain_model: Loaded) -> None:
+def test_the_next_line_of_a_transcript_ends_a_reply(plain_model: LoadedModel) -> None:
     desk = Desk()
     desk.ask(plain_model)
     desk.run()
     assert desk.finished().text == "a plain answer"
-    assert desk.finished().reason is FinishReason.END
+    assert desk.finished().finish_reason is FinishReason.END
 
 
-def test_the_beginning_of_a_stop_text_is_held_back(byte_model: Loaded) -> None:
+def test_the_beginning_of_a_stop_text_is_held_back(byte_model: LoadedModel) -> None:
     loaded = replace(byte_model, stops=("|User:",))
     loaded = scripted(loaded, "a|Us|User: b")
     desk = Desk()
@@ -178,13 +180,13 @@ def test_the_beginning_of_a_stop_text_is_held_back(byte_model: Loaded) -> None:
     assert desk.deltas() == ["a", "|Us"]
 
 
-def test_length_ends_a_reply(byte_model: Loaded) -> None:
+def test_length_ends_a_reply(byte_model: LoadedModel) -> None:
     loaded = scripted(byte_model, "abcdefgh")
     desk = Desk()
     desk.ask(loaded, replace(GREEDY, max_new_tokens=3))
     desk.run()
     end = desk.finished()
-    assert (end.text, end.reason, end.new_tokens) == ("abc", FinishReason.LENGTH, 3)
+    assert (end.text, end.finish_reason, end.new_tokens) == ("abc", FinishReason.LENGTH, 3)
 
 
 def test_half_of_the_positions_are_kept_for_the_prompt(tmp_path: Path) -> None:
@@ -196,16 +198,16 @@ def test_half_of_the_positions_are_kept_for_the_prompt(tmp_path: Path) -> None:
     desk.engine.render(Render(9, str(tmp_path), tuple(long), 1000))
     rendered = desk.reports.pop()
     assert isinstance(rendered, Rendered)
-    assert (rendered.total, rendered.budget, rendered.shortened) == (32, 32, True)
+    assert (rendered.total_tokens, rendered.budget, rendered.truncated) == (32, 32, True)
     desk = Desk()
     text = "".join(chr(33 + n) for n in range(90))
     desk.ask(scripted(loaded, text), params, messages=long)
     desk.run()
     end = desk.finished()
-    assert (end.prompt_tokens, end.new_tokens, end.reason) == (32, 32, FinishReason.LENGTH)
+    assert (end.prompt_tokens, end.new_tokens, end.finish_reason) == (32, 32, FinishReason.LENGTH)
 
 
-def test_an_empty_reply_is_drawn_again(byte_model: Loaded) -> None:
+def test_an_empty_reply_is_drawn_again(byte_model: LoadedModel) -> None:
     attempts = [[0], [*ids(byte_model, "  "), 0], [*ids(byte_model, "yes"), 0]]
     loaded = scripted(byte_model, lambda n: attempts[n])
     desk = Desk()
@@ -214,7 +216,7 @@ def test_an_empty_reply_is_drawn_again(byte_model: Loaded) -> None:
     assert desk.finished().text == "yes"
 
 
-def test_a_model_that_stays_silent_fails_with_a_sentence(byte_model: Loaded) -> None:
+def test_a_model_that_stays_silent_fails_with_a_sentence(byte_model: LoadedModel) -> None:
     attempts: set[int] = set()
 
     def silent(n: int) -> list[int]:
@@ -225,7 +227,7 @@ def test_a_model_that_stays_silent_fails_with_a_sentence(byte_model: Loaded) -> 
     desk.ask(scripted(byte_model, silent), SamplingParams(no_repeat_ngram=0))
     desk.run()
     assert desk.reports == [Failed(1, "I found nothing to say. Please try again.")]
-    assert attempts == set(range(ATTEMPTS))
+    assert attempts == set(range(MAX_REPLY_ATTEMPTS))
 
 
 @pytest.mark.parametrize("params", [SamplingParams(), GREEDY], ids=["sampled", "greedy"])
@@ -236,7 +238,7 @@ def test_the_last_attempt_of_the_real_runner_speaks(folders: Path, params: Sampl
     assert desk.finished().text
 
 
-def test_a_reply_that_goes_in_circles_ends(byte_model: Loaded) -> None:
+def test_a_reply_that_goes_in_circles_ends(byte_model: LoadedModel) -> None:
     loaded = scripted(byte_model, "round and" + " and on" * 100)
     desk = Desk()
     desk.ask(loaded, SamplingParams(max_new_tokens=120, no_repeat_ngram=0))
@@ -253,7 +255,7 @@ def test_circles() -> None:
     assert not is_looping([])
 
 
-def test_abort_keeps_what_was_said_and_leaves_the_others(byte_model: Loaded) -> None:
+def test_abort_keeps_what_was_said_and_leaves_the_others(byte_model: LoadedModel) -> None:
     loaded = scripted(byte_model, "abcdef")
     desk = Desk(max_sequences=2)
     for number in (1, 2, 3):
@@ -264,30 +266,30 @@ def test_abort_keeps_what_was_said_and_leaves_the_others(byte_model: Loaded) -> 
     desk.engine.abort(3)  # it waits
     desk.engine.abort(99)  # unknown
     desk.run()
-    assert (desk.finished(1).text, desk.finished(1).reason) == ("ab", FinishReason.ABORTED)
-    assert (desk.finished(2).text, desk.finished(2).reason) == ("abcdef", FinishReason.END)
-    assert (desk.finished(3).text, desk.finished(3).reason) == ("", FinishReason.ABORTED)
-    assert desk.finished(3).first_s is None
+    assert (desk.finished(1).text, desk.finished(1).finish_reason) == ("ab", FinishReason.ABORTED)
+    assert (desk.finished(2).text, desk.finished(2).finish_reason) == ("abcdef", FinishReason.END)
+    assert (desk.finished(3).text, desk.finished(3).finish_reason) == ("", FinishReason.ABORTED)
+    assert desk.finished(3).first_token_s is None
 
 
-def test_the_end_tells_when_the_reply_began_and_what_was_cut(byte_model: Loaded) -> None:
+def test_the_end_tells_when_the_reply_began_and_what_was_cut(byte_model: LoadedModel) -> None:
     loaded = scripted(byte_model, "abcdef")
-    desk = Desk(cache_mb=64 * loaded.runner.token_bytes / MB)
+    desk = Desk(cache_mb=64 * loaded.runner.kv_bytes_per_token / MB)
     desk.ask(loaded, number=1)
     many = [Message(Role.USER, f"message {n}") for n in range(6)]
     desk.ask(loaded, number=2, messages=many)
     desk.ask(loaded, number=3, messages=[*many, Message(Role.USER, "x" * 500)])
     desk.run()
-    assert desk.finished(1).cut == 0
-    assert 0 < desk.finished(2).cut < len(many)
-    assert desk.finished(3).cut == len(many) + 1
+    assert desk.finished(1).truncated_messages == 0
+    assert 0 < desk.finished(2).truncated_messages < len(many)
+    assert desk.finished(3).truncated_messages == len(many) + 1
     for number in (1, 2, 3):
         end = desk.finished(number)
-        assert end.first_s is not None
-        assert 0 < end.first_s <= end.seconds
+        assert end.first_token_s is not None
+        assert 0 < end.first_token_s <= end.seconds
 
 
-def test_numbers_that_are_none_fail_one_reply_only(byte_model: Loaded) -> None:
+def test_numbers_that_are_none_fail_one_reply_only(byte_model: LoadedModel) -> None:
     good = [*ids(byte_model, "fine"), 0]
     loaded = scripted(byte_model, lambda n: good if n else [good[0], None])
     desk = Desk()
@@ -301,14 +303,14 @@ def test_numbers_that_are_none_fail_one_reply_only(byte_model: Loaded) -> None:
 class OutOfMemory(ScriptedRunner):
     """Has no room for a second row."""
 
-    def read(self, row: int, ids: list[int], past: int) -> Logits:  # type: ignore[override]
+    def prefill(self, row: int, ids: list[int], past: int) -> Logits:  # type: ignore[override]
         if row:
             raise RuntimeError("can't allocate memory")
         return super().read(row, ids, past)
 
 
-def test_a_prompt_that_cannot_be_read_fails_its_own_reply(byte_model: Loaded) -> None:
-    runner = OutOfMemory(says(byte_model, "fine"), byte_model.facts.vocabulary)
+def test_a_prompt_that_cannot_be_read_fails_its_own_reply(byte_model: LoadedModel) -> None:
+    runner = OutOfMemory(says(byte_model, "fine"), byte_model.info.vocabulary)
     loaded = replace(byte_model, runner=runner)
     desk = Desk()
     desk.ask(loaded, number=1)
@@ -323,7 +325,7 @@ def test_a_prompt_that_cannot_be_read_fails_its_own_reply(byte_model: Loaded) ->
     assert desk.finished(3).text == "fine"
 
 
-def test_a_seed_gives_the_same_reply_alone_and_in_company(tiny: Loaded) -> None:
+def test_a_seed_gives_the_same_reply_alone_and_in_company(tiny: LoadedModel) -> None:
     params = [SamplingParams(seed=seed, temperature=1.0) for seed in range(6)]
 
     def texts(together: bool) -> list[str]:
@@ -362,7 +364,7 @@ def test_replies_in_flight_finish_on_the_old_weights(tmp_path: Path) -> None:
     assert weights() is None  # the old weights are free
 
 
-def test_two_models_answer_side_by_side(folders: Path, plain_model: Loaded) -> None:
+def test_two_models_answer_side_by_side(folders: Path, plain_model: LoadedModel) -> None:
     red = load(folders / "red")
     desk = Desk()
     desk.ask(red, number=1)
@@ -382,7 +384,7 @@ def answered(text: str) -> Message:
     return Message(Role.ASSISTANT, text)
 
 
-def reads(loaded: Loaded) -> list[tuple[int, int]]:
+def reads(loaded: LoadedModel) -> list[tuple[int, int]]:
     assert isinstance(loaded.runner, ScriptedRunner)
     return loaded.runner.reads
 
@@ -399,12 +401,12 @@ def test_a_long_prompt_is_read_in_pieces_while_others_are_answered(tmp_path: Pat
         desk.engine.step()
         assert len(desk.deltas(1)) == before + n  # a word in each step
         assert not desk.deltas(2)
-    assert [count for _, count in reads(loaded)[1:]] == 4 * [IN_COMPANY]
+    assert [count for _, count in reads(loaded)[1:]] == 4 * [PREFILL_BUDGET_WHILE_DECODING]
     desk.run()
     assert desk.finished(2).text == desk.finished(1).text
 
 
-def test_a_channel_reads_only_what_is_new(byte_model: Loaded) -> None:
+def test_a_channel_reads_only_what_is_new(byte_model: LoadedModel) -> None:
     loaded = scripted(byte_model, "ok")
     desk = Desk()
     desk.ask(loaded, messages=[said("hello")], channel=7)
@@ -416,7 +418,7 @@ def test_a_channel_reads_only_what_is_new(byte_model: Loaded) -> None:
     assert past + count == desk.finished(2).prompt_tokens
 
 
-def test_a_reply_drawn_again_reads_one_token(byte_model: Loaded) -> None:
+def test_a_reply_drawn_again_reads_one_token(byte_model: LoadedModel) -> None:
     loaded = scripted(byte_model, "ok")
     desk = Desk()
     for number in (1, 2):
@@ -425,7 +427,7 @@ def test_a_reply_drawn_again_reads_one_token(byte_model: Loaded) -> None:
     assert reads(loaded)[1][1] == 1
 
 
-def test_what_is_read_ahead_changes_no_reply(tiny: Loaded) -> None:
+def test_what_is_read_ahead_changes_no_reply(tiny: LoadedModel) -> None:
     """The window slides, so the next prompt begins in its middle; it is read while idle."""
     talk = [said("hello"), answered("hi, how are you?"), said("fine"), answered("good to hear")]
     params = SamplingParams(seed=4)
@@ -434,8 +436,8 @@ def test_what_is_read_ahead_changes_no_reply(tiny: Loaded) -> None:
     alone.run()
     desk = Desk()
     desk.engine.install(tiny)
-    desk.engine.prepare(Prepare(tiny.facts.source, tuple(talk), 7))
-    assert not desk.engine.answering
+    desk.engine.prefetch(Prefetch(tiny.info.source, tuple(talk), 7))
+    assert not desk.engine.has_requests
     desk.run()
     desk.ask(tiny, params, messages=[*talk, said("what do you like?")], channel=7)
     desk.run()
@@ -443,45 +445,45 @@ def test_what_is_read_ahead_changes_no_reply(tiny: Loaded) -> None:
     assert not [one for one in desk.reports if isinstance(one, Failed)]
 
 
-def test_reading_ahead_gives_way_and_is_not_lost(byte_model: Loaded) -> None:
+def test_reading_ahead_gives_way_and_is_not_lost(byte_model: LoadedModel) -> None:
     """A request for another channel comes in the middle; then the channel's own."""
     loaded = scripted(byte_model, "ok")
     desk = Desk()
     desk.engine.install(loaded)
     talk = (said("x" * 80), answered("yes"))
-    desk.engine.prepare(Prepare(loaded.facts.source, talk, 7))
+    desk.engine.prefetch(Prefetch(loaded.info.source, talk, 7))
     desk.engine.step()
-    assert reads(loaded) == [(0, IDLE)]
+    assert reads(loaded) == [(0, PREFETCH_BUDGET)]
     desk.ask(loaded, number=1, channel=8)
     desk.engine.step()
     assert desk.deltas(1) == ["o"]  # not a step later
     while not any(isinstance(one, Finished) for one in desk.reports):
         desk.engine.step()
     desk.engine.step()
-    assert reads(loaded)[2] == (IDLE, IDLE)
+    assert reads(loaded)[2] == (PREFETCH_BUDGET, PREFETCH_BUDGET)
     desk.ask(loaded, number=2, messages=[*talk, said("so")], channel=7)
     desk.run()
-    assert reads(loaded)[3][0] == 2 * IDLE
+    assert reads(loaded)[3][0] == 2 * PREFETCH_BUDGET
     assert desk.finished(2).text == "ok"
 
 
-def test_reading_ahead_is_dropped_with_its_model(byte_model: Loaded) -> None:
+def test_reading_ahead_is_dropped_with_its_model(byte_model: LoadedModel) -> None:
     loaded = scripted(byte_model, "ok")
     desk = Desk()
     desk.engine.install(loaded)
-    desk.engine.prepare(Prepare(loaded.facts.source, (said("x" * 80),), 7))
+    desk.engine.prefetch(Prefetch(loaded.info.source, (said("x" * 80),), 7))
     desk.engine.step()
-    desk.engine.evict(loaded.facts.source)
-    assert not desk.engine.busy
+    desk.engine.evict(loaded.info.source)
+    assert not desk.engine.has_work
     assert desk.engine.cache_bytes == 0
-    desk.engine.prepare(Prepare(loaded.facts.source, (said("hello"),), 7))  # too late, no matter
-    assert not desk.engine.busy
+    desk.engine.prefetch(Prefetch(loaded.info.source, (said("hello"),), 7))  # too late, no matter
+    assert not desk.engine.has_work
 
 
-def test_caches_keep_to_their_budget(byte_model: Loaded) -> None:
+def test_caches_keep_to_their_budget(byte_model: LoadedModel) -> None:
     """Each channel leaves some 20 tokens; there is room for 100."""
     loaded = scripted(byte_model, "ok")
-    budget = 100 * loaded.runner.token_bytes
+    budget = 100 * loaded.runner.kv_bytes_per_token
     desk = Desk(cache_mb=budget / MB)
     short = replace(GREEDY, max_new_tokens=10)
     for channel in range(1, 20):
@@ -493,24 +495,26 @@ def test_caches_keep_to_their_budget(byte_model: Loaded) -> None:
         assert desk.finished(channel).text == "ok"
 
 
-def test_a_small_budget_shortens_prompts_and_a_smaller_one_is_refused(byte_model: Loaded) -> None:
+def test_a_small_budget_shortens_prompts_and_a_smaller_one_is_refused(
+    byte_model: LoadedModel,
+) -> None:
     loaded = scripted(byte_model, "ok")
-    small = Desk(cache_mb=20 * loaded.runner.token_bytes / MB)
+    small = Desk(cache_mb=20 * loaded.runner.kv_bytes_per_token / MB)
     small.ask(loaded, messages=[said("hello"), answered("hi"), said("x" * 50)])
     small.run()
     assert small.finished().text == "ok"
     assert small.finished().prompt_tokens <= 20
-    smaller = Desk(cache_mb=10 * loaded.runner.token_bytes / MB)
+    smaller = Desk(cache_mb=10 * loaded.runner.kv_bytes_per_token / MB)
     with pytest.raises(ValueError, match="CACHE_MB has room for 10 tokens of this model only"):
         smaller.ask(loaded)
 
 
-def test_what_is_read_ahead_is_replaced_by_newer_news(byte_model: Loaded) -> None:
+def test_what_is_read_ahead_is_replaced_by_newer_news(byte_model: LoadedModel) -> None:
     loaded = scripted(byte_model, "ok")
     desk = Desk()
     desk.engine.install(loaded)
     for text in ("x" * 80, "y" * 80):
-        desk.engine.prepare(Prepare(loaded.facts.source, (said(text),), 7))
+        desk.engine.prefetch(Prefetch(loaded.info.source, (said(text),), 7))
         desk.engine.step()
     desk.ask(loaded, number=1, channel=8)
     desk.run()
@@ -522,16 +526,16 @@ def test_what_is_read_ahead_is_replaced_by_newer_news(byte_model: Loaded) -> Non
 
 
 def test_what_is_read_ahead_does_not_pile_up_while_there_is_no_time_for_it(
-    byte_model: Loaded,
+    byte_model: LoadedModel,
 ) -> None:
     loaded = scripted(byte_model, "ok")
     desk = Desk()
     desk.engine.install(loaded)
-    for channel in range(1, 10 * MOST_IDLE):
-        desk.engine.prepare(Prepare(loaded.facts.source, (said("hello"),), channel))
-    desk.engine.prepare(Prepare(loaded.facts.source, (said("hello again"),), channel))
+    for channel in range(1, 10 * MAX_PREFETCHES):
+        desk.engine.prefetch(Prefetch(loaded.info.source, (said("hello"),), channel))
+    desk.engine.prefetch(Prefetch(loaded.info.source, (said("hello again"),), channel))
     desk.run()
-    assert len(reads(loaded)) == MOST_IDLE
+    assert len(reads(loaded)) == MAX_PREFETCHES
     assert desk.engine.cache_bytes > 0
 
 
@@ -542,8 +546,8 @@ class Forgetful(ScriptedRunner):
         raise MemoryError
 
 
-def test_without_memory_to_keep_what_was_read_it_is_read_again(byte_model: Loaded) -> None:
-    runner = Forgetful(says(byte_model, "fine"), byte_model.facts.vocabulary)
+def test_without_memory_to_keep_what_was_read_it_is_read_again(byte_model: LoadedModel) -> None:
+    runner = Forgetful(says(byte_model, "fine"), byte_model.info.vocabulary)
     loaded = replace(byte_model, runner=runner)
     desk = Desk()
     for number in (1, 2):
@@ -553,7 +557,9 @@ def test_without_memory_to_keep_what_was_read_it_is_read_again(byte_model: Loade
     assert [past for past, _ in runner.reads] == [0, 0]
 
 
-def test_those_who_wait_are_told_their_place_and_a_full_queue_says_so(byte_model: Loaded) -> None:
+def test_those_who_wait_are_told_their_place_and_a_full_queue_says_so(
+    byte_model: LoadedModel,
+) -> None:
     loaded = scripted(byte_model, "ok")
     desk = Desk(max_sequences=2, max_waiting=2)
     for number in (1, 2, 3, 4):
@@ -561,13 +567,13 @@ def test_those_who_wait_are_told_their_place_and_a_full_queue_says_so(byte_model
         if number == 2:
             desk.engine.step()
     assert [one for one in desk.reports if isinstance(one, Queued)] == [Queued(3, 1), Queued(4, 2)]
-    with pytest.raises(Busy, match="number 3 in the queue"):
+    with pytest.raises(QueueFull, match="number 3 in the queue"):
         desk.ask(loaded, number=5)
     desk.run()
     assert {desk.finished(number).text for number in (1, 2, 3, 4)} == {"ok"}
 
 
-def test_a_reply_that_takes_too_long_ends_with_what_was_said(byte_model: Loaded) -> None:
+def test_a_reply_that_takes_too_long_ends_with_what_was_said(byte_model: LoadedModel) -> None:
     loaded = scripted(byte_model, "".join(chr(33 + n) for n in range(90)))
     desk = Desk(max_sequences=1, deadline_s=10)
     desk.ask(loaded, number=1)
@@ -578,12 +584,12 @@ def test_a_reply_that_takes_too_long_ends_with_what_was_said(byte_model: Loaded)
     assert desk.deltas(1) == ["!", '"']
     desk.now += 1
     desk.engine.step()
-    assert (desk.finished(1).text, desk.finished(1).reason) == ('!"', FinishReason.DEADLINE)
+    assert (desk.finished(1).text, desk.finished(1).finish_reason) == ('!"', FinishReason.DEADLINE)
     assert Failed(2, "I was too busy to answer in time. Please ask again.") in desk.reports
-    assert not desk.engine.busy
+    assert not desk.engine.has_work
 
 
-def test_a_stop_text_ends_a_reply(byte_model: Loaded) -> None:
+def test_a_stop_text_ends_a_reply(byte_model: LoadedModel) -> None:
     loaded = scripted(byte_model, "one, two, STOP three")
     desk = Desk()
     desk.ask(loaded, replace(GREEDY, stop=("STOP",)))
@@ -595,7 +601,9 @@ def test_a_stop_text_ends_a_reply(byte_model: Loaded) -> None:
     ("text", "banned", "reply"),
     [("a rude WORD, yes", "word", "a rude WOR"), ("the class is on", "ass", "the class is on")],
 )
-def test_a_banned_word_is_not_said(byte_model: Loaded, text: str, banned: str, reply: str) -> None:
+def test_a_banned_word_is_not_said(
+    byte_model: LoadedModel, text: str, banned: str, reply: str
+) -> None:
     """Another token is drawn in its place: of the scripted scores, the first of the others."""
     desk = Desk()
     desk.ask(scripted(byte_model, text), replace(GREEDY, banned_words=(banned,), max_new_tokens=16))
@@ -604,7 +612,7 @@ def test_a_banned_word_is_not_said(byte_model: Loaded, text: str, banned: str, r
     assert f" {banned}," not in desk.finished().text.lower()
 
 
-def test_a_banned_word_is_not_said_by_a_real_model(tiny: Loaded) -> None:
+def test_a_banned_word_is_not_said_by_a_real_model(tiny: LoadedModel) -> None:
     free, strict = Desk(), Desk()
     params = SamplingParams(seed=1)
     free.ask(tiny, params)
@@ -632,12 +640,14 @@ def test_a_reply_is_stopped_within_one_step_at_every_stage(tmp_path: Path, stage
     desk.engine.step()
     before = len(reads(loaded))
     desk.engine.abort(2)
-    assert desk.finished(2).reason is FinishReason.ABORTED
+    assert desk.finished(2).finish_reason is FinishReason.ABORTED
     assert bool(desk.finished(2).text) == (stage == "decoding")
     desk.run()
     assert len(reads(loaded)) == before  # nothing more is read for it
     assert len(desk.finished(1).text) == 60
-    assert desk.engine.cache_bytes <= 800 * loaded.runner.token_bytes  # what its channel had read
+    assert (
+        desk.engine.cache_bytes <= 800 * loaded.runner.kv_bytes_per_token
+    )  # what its channel had read
 
 
 def test_a_reply_that_is_stopped_while_it_is_read_continues_later(tmp_path: Path) -> None:
@@ -650,10 +660,10 @@ def test_a_reply_that_is_stopped_while_it_is_read_continues_later(tmp_path: Path
     desk.engine.abort(1)
     desk.ask(loaded, number=2, messages=long, channel=5)
     desk.run()
-    assert [past for past, _ in reads(loaded)[:2]] == [0, ALONE]
+    assert [past for past, _ in reads(loaded)[:2]] == [0, PREFILL_BUDGET]
 
 
-def test_a_model_without_numbers_leaves_nothing_to_others(byte_model: Loaded) -> None:
+def test_a_model_without_numbers_leaves_nothing_to_others(byte_model: LoadedModel) -> None:
     """What a failed reply had read is not kept for its channel."""
     good = [*ids(byte_model, "fine"), 0]
     loaded = scripted(byte_model, lambda n: good if n else [good[0], None])
@@ -669,7 +679,7 @@ def test_a_model_without_numbers_leaves_nothing_to_others(byte_model: Loaded) ->
 ASKED_IN_JAPANESE = [Message(Role.USER, "今日は何をしましたか？")]
 
 
-def in_japanese(byte_model: Loaded, text: str, most: int = 60) -> Finished:
+def in_japanese(byte_model: LoadedModel, text: str, most: int = 60) -> Finished:
     """The reply of a model that says that text, each letter of which is three tokens."""
     desk = Desk()
     params = SamplingParams(max_new_tokens=most, no_repeat_ngram=0)
@@ -681,7 +691,7 @@ def in_japanese(byte_model: Loaded, text: str, most: int = 60) -> Finished:
 @pytest.mark.parametrize(
     "text", ["面白いｗｗｗ、いいね", "そうそうそう、それです", "えええええ、本当？"]
 )
-def test_a_letter_of_several_tokens_is_no_circle(byte_model: Loaded, text: str) -> None:
+def test_a_letter_of_several_tokens_is_no_circle(byte_model: LoadedModel, text: str) -> None:
     assert in_japanese(byte_model, text).text == text
 
 
@@ -689,14 +699,14 @@ def test_a_letter_of_several_tokens_is_no_circle(byte_model: Loaded, text: str) 
     ("again", "most"),
     [("ｗ", 12), ("はい", 12), ("ありがとう", 15), ("いい天気です。", 21)],
 )
-def test_a_circle_of_letters_ends(byte_model: Loaded, again: str, most: int) -> None:
+def test_a_circle_of_letters_ends(byte_model: LoadedModel, again: str, most: int) -> None:
     assert in_japanese(byte_model, again * 60, 400).text == (again * 60)[:most]
 
 
-def test_a_reply_in_japanese_is_longer_and_ends_at_a_whole_letter(byte_model: Loaded) -> None:
+def test_a_reply_in_japanese_is_longer_and_ends_at_a_whole_letter(byte_model: LoadedModel) -> None:
     text = "".join(chr(0x4E00 + n) for n in range(120))
     for most in (20, 21, 22):
         end = in_japanese(byte_model, text, most)
-        assert end.reason is FinishReason.LENGTH
+        assert end.finish_reason is FinishReason.LENGTH
         assert end.new_tokens > most
         assert end.text == text[: end.new_tokens // 3]

@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
-from model.engine.kv_cache import Batch, Kept, KeptCaches
+from model.engine.kv_cache import CachedPrefix, KVCacheRows, PrefixCache
 from model.engine.sequence import Sequence
 from model.runners.base import Logits
 from model.sampling import SamplingParams
@@ -21,13 +21,13 @@ PARAMS = SamplingParams()
 class Ledger:
     """A runner that keeps which token is at which position of which row, and scores the last."""
 
-    token_bytes = 1
+    kv_bytes_per_token = 1
     weight_bytes = 0
 
     def __init__(self) -> None:
         self.rows: dict[int, list[int]] = {}
 
-    def read(self, row: int, ids: Many[int], past: int) -> Logits:
+    def prefill(self, row: int, ids: Many[int], past: int) -> Logits:
         self.rows[row] = [*self.rows.get(row, [])[:past], *ids]
         assert len(self.rows[row]) == past + len(ids)
         return np.array([self.rows[row][-1]], np.float32)
@@ -35,7 +35,7 @@ class Ledger:
     def decode(self, ids: Many[int], past: Many[int]) -> Logits:
         return np.stack([self.read(n, [ids[n]], past[n]) for n in range(len(ids))])
 
-    def move(self, row: int, to: int, length: int) -> None:
+    def copy_row(self, row: int, to: int, length: int) -> None:
         self.rows[to] = self.rows.get(row, [])[:length]
         assert len(self.rows[to]) == length
 
@@ -57,8 +57,8 @@ class Rows(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.runner, self.kept = Ledger(), KeptCaches()
-        self.batch = Batch(self.runner, self.kept)
+        self.runner, self.kept = Ledger(), PrefixCache()
+        self.batch = KVCacheRows(self.runner, self.kept)
         self.inside: list[Sequence] = []
 
     @rule(
@@ -69,26 +69,28 @@ class Rows(RuleBasedStateMachine):
     )
     def come(self, prompt: list[int], channel: int, idle: bool) -> Sequence:
         ahead = idle and bool(channel)
-        one = Sequence(1, 1, prompt, PARAMS, 0, channel=channel, idle=ahead, memory=100)
-        if len(self.inside) < ROWS and not any(other.unread for other in self.inside):
-            self.batch.join(one)
+        one = Sequence(
+            1, 1, prompt, PARAMS, 0, channel=channel, prefetch_only=ahead, max_cache_bytes=100
+        )
+        if len(self.inside) < ROWS and not any(other.unprefilled for other in self.inside):
+            self.batch.allocate(one)
             self.inside.append(one)
-            assert one.unread >= 1
+            assert one.unprefilled >= 1
         return one
 
     @rule(count=st.integers(1, 8))
     def read(self, count: int) -> None:
         for one in self.inside:
-            if one.unread:
-                logits = self.batch.read(one, count)
-                assert (logits is None) == bool(one.unread)
+            if one.unprefilled:
+                logits = self.batch.prefill(one, count)
+                assert (logits is None) == bool(one.unprefilled)
                 if logits is not None:
                     assert logits[0] == one.prompt_ids[-1]
                     one.reply_ids.append(len(one.reply_ids) % 3)
 
     @rule()
     def decode(self) -> None:
-        ready = [one for one in self.inside if not one.unread]
+        ready = [one for one in self.inside if not one.unprefilled]
         if not ready:
             return
         order, logits = self.batch.decode(ready)
@@ -99,29 +101,29 @@ class Rows(RuleBasedStateMachine):
 
     @rule(one=sequences, keep=st.booleans())
     def leave(self, one: Sequence, keep: bool) -> None:
-        self.batch.leave(one, keep=keep)
+        self.batch.free(one, keep=keep)
         assert one not in self.batch
         if one in self.inside:
             self.inside.remove(one)
 
     @rule()
     def release(self) -> None:
-        self.batch.release()
-        assert self.batch.spare == 0
+        self.batch.release_free_rows()
+        assert self.batch.excess_bytes == 0
         assert set(self.runner.rows) <= set(range(len(self.inside)))
 
     @rule(memory=st.integers(0, 30))
     def trim(self, memory: int) -> None:
-        self.kept.trim(memory)
-        assert self.kept.memory <= memory
+        self.kept.evict_to(memory)
+        assert self.kept.nbytes <= memory
 
     @invariant()
     def each_has_a_row_of_its_own_with_what_it_read(self) -> None:
         assert self.batch._rows[: len(self.inside)] == self.batch._rows
         assert set(self.batch._rows) == set(self.inside)
         for row, one in enumerate(self.batch._rows):
-            assert self.runner.rows.get(row, [])[: one.past] == one.seen
-            assert not (one.unread and row < len(self.inside) - 1)
+            assert self.runner.rows.get(row, [])[: one.num_cached_tokens] == one.cached_ids
+            assert not (one.unprefilled and row < len(self.inside) - 1)
 
 
 Rows.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
@@ -129,19 +131,19 @@ TestRows = Rows.TestCase
 
 
 def test_the_longest_beginning_that_is_known_is_found() -> None:
-    kept = KeptCaches()
+    kept = PrefixCache()
 
     def sequence(prompt: list[int], **more: bool) -> Sequence:
         return Sequence(1, 1, prompt, PARAMS, 0, channel=5, **more)
 
-    kept.put(sequence([]), Kept([1, 2, 3, 4], "reply", 4))
-    kept.put(sequence([], idle=True), Kept([1, 2, 9], "ahead", 3))
-    assert kept.find(sequence([1, 2, 3, 7])) == ("reply", 3)
-    assert kept.find(sequence([1, 2, 9, 7, 7])) == ("ahead", 3)
-    assert kept.find(sequence([1, 2, 3, 4])) == ("reply", 3)  # one is left to read
-    assert kept.find(sequence([7, 2, 3])) == (None, 0)
-    assert kept.find(Sequence(1, 2, [1, 2, 3], PARAMS, 0, channel=5)) == (None, 0)
-    kept.put(sequence([]), Kept([1], "newer", 1))
-    assert kept.memory == 4
-    kept.forget(1)
-    assert kept.memory == 0
+    kept.put(sequence([]), CachedPrefix([1, 2, 3, 4], "reply", 4))
+    kept.put(sequence([], idle=True), CachedPrefix([1, 2, 9], "ahead", 3))
+    assert kept.longest_match(sequence([1, 2, 3, 7])) == ("reply", 3)
+    assert kept.longest_match(sequence([1, 2, 9, 7, 7])) == ("ahead", 3)
+    assert kept.longest_match(sequence([1, 2, 3, 4])) == ("reply", 3)  # one is left to read
+    assert kept.longest_match(sequence([7, 2, 3])) == (None, 0)
+    assert kept.longest_match(Sequence(1, 2, [1, 2, 3], PARAMS, 0, channel=5)) == (None, 0)
+    kept.put(sequence([]), CachedPrefix([1], "newer", 1))
+    assert kept.nbytes == 4
+    kept.drop_model(1)
+    assert kept.nbytes == 0

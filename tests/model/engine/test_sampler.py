@@ -16,8 +16,8 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from model.engine.sampler import choose, repeated, top
-from model.engine.sequence import ATTEMPTS, Sequence
+from model.engine.sampler import banned_ngram_tokens, sample, top_k
+from model.engine.sequence import MAX_REPLY_ATTEMPTS, Sequence
 from model.runners.base import Logits
 from model.sampling import SamplingParams
 
@@ -35,7 +35,7 @@ def scores(seed: int, size: int = VOCABULARY) -> Logits:
 
 
 def draw(values: Logits, one: Sequence) -> int | None:
-    return choose(values.copy(), one, mute=(0,))
+    return sample(values.copy(), one, mute=(0,))
 
 
 @pytest.mark.parametrize("size", [VOCABULARY, 5000])
@@ -91,7 +91,7 @@ def test_penalty_and_ngrams_are_those_of_transformers(seed: int) -> None:
 )
 def test_the_best_are_those_of_a_whole_sort(values: list[float], count: int) -> None:
     logits = np.array(values, np.float32)
-    assert top(logits, count).tolist() == np.argsort(-logits, kind="stable")[:count].tolist()
+    assert top_k(logits, count).tolist() == np.argsort(-logits, kind="stable")[:count].tolist()
 
 
 def test_the_best_of_a_large_vocabulary() -> None:
@@ -99,7 +99,7 @@ def test_the_best_of_a_large_vocabulary() -> None:
         logits = scores(seed, 50257)
         expected = np.argsort(-logits, kind="stable")
         for count in (1, 40, 256, 50257):
-            assert top(logits, count).tolist() == expected[:count].tolist()
+            assert top_k(logits, count).tolist() == expected[:count].tolist()
 
 
 def test_a_seed_repeats_its_draw() -> None:
@@ -118,8 +118,8 @@ def test_numbers_that_are_none_are_told(broken: float) -> None:
 def test_a_forbidden_token_is_not_drawn() -> None:
     values = scores(0)
     best = int(values.argmax())
-    assert choose(values.copy(), sequence(temperature=0), ()) == best
-    assert choose(values.copy(), sequence(temperature=0), (), forbidden=[best]) != best
+    assert sample(values.copy(), sequence(temperature=0), ()) == best
+    assert sample(values.copy(), sequence(temperature=0), (), forbidden=[best]) != best
 
 
 def test_the_last_attempt_cannot_begin_with_the_end() -> None:
@@ -127,15 +127,15 @@ def test_the_last_attempt_cannot_begin_with_the_end() -> None:
     values[0] = 100
     one = sequence(temperature=1.0)
     assert draw(values, one) == 0
-    one.text, one.attempt = "", ATTEMPTS - 1
+    one.text, one.attempt = "", MAX_REPLY_ATTEMPTS - 1
     assert draw(values, one) != 0
 
 
 def test_repeated_names_the_tokens_that_would_complete_a_known_ngram() -> None:
-    assert repeated([1, 2, 3, 1, 2], 3) == [3]
-    assert repeated([1, 2, 1], 1) == [1, 2, 1]
-    assert repeated([1, 2], 3) == []
-    assert repeated([1, 2, 3], 0) == []
+    assert banned_ngram_tokens([1, 2, 3, 1, 2], 3) == [3]
+    assert banned_ngram_tokens([1, 2, 1], 1) == [1, 2, 1]
+    assert banned_ngram_tokens([1, 2], 3) == []
+    assert banned_ngram_tokens([1, 2, 3], 0) == []
 
 
 @pytest.mark.parametrize(

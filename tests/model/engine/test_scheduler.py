@@ -7,7 +7,12 @@ from collections import defaultdict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.engine.scheduler import ALONE, IDLE, IN_COMPANY, Scheduler
+from model.engine.scheduler import (
+    PREFETCH_BUDGET,
+    PREFILL_BUDGET,
+    PREFILL_BUDGET_WHILE_DECODING,
+    Scheduler,
+)
 from model.engine.sequence import Sequence
 from model.sampling import SamplingParams
 
@@ -26,7 +31,15 @@ def sequence(
     idle: bool = False,
 ) -> Sequence:
     return Sequence(
-        number, model, prompt * [1], PARAMS, 0, channel, scope, memory=memory, idle=idle
+        number,
+        model,
+        prompt * [1],
+        PARAMS,
+        0,
+        channel,
+        scope,
+        max_cache_bytes=memory,
+        prefetch_only=idle,
     )
 
 
@@ -42,27 +55,29 @@ class Run:
     def step(self) -> None:
         step = self.scheduler.schedule()
         if step is None:
-            assert not self.scheduler.busy
+            assert not self.scheduler.has_work
             return
         before = len(self.joined)
         for one in step.decoding:
-            assert (one.model, one.unread) == (step.model, 0)
+            assert (one.model, one.unprefilled) == (step.model, 0)
             self.say(one)
-        budget = step.budget
-        while budget > 0 and (one := self.scheduler.reader(step.model)) is not None:
+        budget = step.prefill_budget
+        while budget > 0 and (one := self.scheduler.next_prefill(step.model)) is not None:
             assert one.model == step.model
             if one not in self.joined:
                 self.joined.append(one)
-            count = min(one.unread, budget)
+            count = min(one.unprefilled, budget)
             budget -= count
-            one.past += count
-            if not one.unread:
+            one.num_cached_tokens += count
+            if not one.unprefilled:
                 self.say(one)
-            begun = [other for other in self.running if other.model == one.model and other.unread]
+            begun = [
+                other for other in self.running if other.model == one.model and other.unprefilled
+            ]
             assert len(begun) <= 1
-        assert step.decoding or budget < step.budget or len(self.joined) > before
+        assert step.decoding or budget < step.prefill_budget or len(self.joined) > before
         assert len(self.running) <= self.places
-        assert sum(one.memory for one in self.running) <= self.room
+        assert sum(one.max_cache_bytes for one in self.running) <= self.room
 
     @property
     def running(self) -> list[Sequence]:
@@ -101,12 +116,14 @@ def test_all_are_served_in_order_in_a_bounded_batch(
         (when, sequence(n, model, prompt, channel=channel, scope=scope, memory=memory))
         for n, (when, model, _, prompt, channel, scope, memory) in enumerate(plan)
     ]
-    longest = 31 + sum(tokens + prompt // IN_COMPANY + 1 for _, _, tokens, prompt, *_ in plan)
+    longest = 31 + sum(
+        tokens + prompt // PREFILL_BUDGET_WHILE_DECODING + 1 for _, _, tokens, prompt, *_ in plan
+    )
     for now in range(3 * longest):
         while coming and coming[0][0] <= now:
             scheduler.add(coming.pop(0)[1])
         run.step()
-    assert not scheduler.busy
+    assert not scheduler.has_work
     assert set(run.left.values()) == {0}
     order = defaultdict(list)
     for one in run.joined:
@@ -125,8 +142,8 @@ def test_models_take_turns(models: list[int]) -> None:
         step = scheduler.schedule()
         assert step is not None
         order.append(step.model)
-        while (one := scheduler.reader(step.model)) is not None:
-            one.past = len(one.prompt_ids)
+        while (one := scheduler.next_prefill(step.model)) is not None:
+            one.num_cached_tokens = len(one.prompt_ids)
             run.joined.append(one)
     count = len(set(models))
     for start in range(12 - count + 1):
@@ -153,7 +170,7 @@ def test_a_busy_server_does_not_keep_others_waiting() -> None:
     for number in (50, 51):
         late = sequence(number, channel=100 + number, scope=number, prompt=1)
         scheduler.add(late)
-        assert scheduler.place(late) <= 2
+        assert scheduler.queue_position(late) <= 2
     for _ in range(3):
         run.step()
     assert {50, 51} <= {one.request_id for one in run.joined[:6]}
@@ -166,7 +183,7 @@ def test_the_channels_of_a_server_take_turns() -> None:
         scheduler.add(sequence(number, channel=1, scope=1, prompt=1))
     for number in (6, 7):
         scheduler.add(sequence(number, channel=2, scope=1, prompt=1))
-    while scheduler.busy:
+    while scheduler.has_work:
         run.step()
     assert [one.request_id for one in run.joined] == [0, 6, 1, 7, 2, 3, 4, 5]
 
@@ -180,8 +197,8 @@ def test_many_prompts_are_read_in_several_steps() -> None:
     read = []
     for _ in range(10):
         run.step()
-        read.append(sum(one.past for one in run.joined))
-    assert read[:2] == [ALONE, ALONE + IN_COMPANY]
+        read.append(sum(one.num_cached_tokens for one in run.joined))
+    assert read[:2] == [PREFILL_BUDGET, PREFILL_BUDGET + PREFILL_BUDGET_WHILE_DECODING]
     assert read[-1] == sum(prompts)
     assert [one.request_id for one in run.joined] == [0, 1, 2, 3, 4]
 
@@ -204,21 +221,25 @@ def test_what_nobody_waits_for_yet_is_read_last() -> None:
     scheduler.add(ahead)
     step = scheduler.schedule()
     assert step is not None
-    assert (step.decoding, step.budget, scheduler.reader(0)) == ((), IDLE, ahead)
+    assert (step.decoding, step.prefill_budget, scheduler.next_prefill(0)) == (
+        (),
+        PREFETCH_BUDGET,
+        ahead,
+    )
     live = sequence(1, channel=6)
     scheduler.add(live)
-    assert scheduler.reader(0) is live
-    live.past = len(live.prompt_ids)
-    assert scheduler.reader(0) is None
+    assert scheduler.next_prefill(0) is live
+    live.num_cached_tokens = len(live.prompt_ids)
+    assert scheduler.next_prefill(0) is None
     scheduler.remove(live)
-    assert scheduler.busy
+    assert scheduler.has_work
     newer = sequence(0, channel=5, idle=True)
     scheduler.add(newer)
-    assert scheduler.idle == [newer]
+    assert scheduler.prefetches == [newer]
     scheduler.remove(ahead)  # it was replaced already
-    assert scheduler.idle == [newer]
+    assert scheduler.prefetches == [newer]
     scheduler.remove(newer)
-    assert not scheduler.busy
+    assert not scheduler.has_work
 
 
 def test_a_waiting_sequence_can_be_taken_out() -> None:
@@ -226,14 +247,14 @@ def test_a_waiting_sequence_can_be_taken_out() -> None:
     first, second = sequence(1), sequence(2)
     scheduler.add(first)
     scheduler.add(second)
-    assert [scheduler.place(one) for one in (first, second)] == [0, 1]
+    assert [scheduler.queue_position(one) for one in (first, second)] == [0, 1]
     scheduler.schedule()
-    assert scheduler.reader(0) is first
+    assert scheduler.next_prefill(0) is first
     assert scheduler.sequences == [first, second]
     scheduler.remove(second)
     scheduler.remove(first)
     assert scheduler.schedule() is None
-    assert not scheduler.busy
+    assert not scheduler.has_work
 
 
 def test_a_reply_of_another_model_is_company_too() -> None:
@@ -242,12 +263,12 @@ def test_a_reply_of_another_model_is_company_too() -> None:
     scheduler.add(sequence(1, model=1, prompt=10))
     run.step()
     scheduler.add(sequence(2, model=2, prompt=900))
-    budgets = {step.model: step.budget for _ in range(2) if (step := scheduler.schedule())}
-    assert budgets == {1: IN_COMPANY, 2: IN_COMPANY}
+    budgets = {step.model: step.prefill_budget for _ in range(2) if (step := scheduler.schedule())}
+    assert budgets == {1: PREFILL_BUDGET_WHILE_DECODING, 2: PREFILL_BUDGET_WHILE_DECODING}
 
 
 def test_a_burst_does_not_fill_the_queue_while_places_are_free() -> None:
     scheduler = Scheduler(4, PLENTY)
     for number in range(6):
         scheduler.add(sequence(number))
-    assert scheduler.waiting == 2
+    assert scheduler.num_waiting == 2

@@ -11,9 +11,9 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from core.records import Message, Role
-from model.chat_template import fit, token_ids
-from model.loading import Loaded
-from model.registry import TINY
+from model.chat_template import build_prompt, encode_chat
+from model.loading import LoadedModel
+from model.registry import EMBEDDED_FOLDER
 from model.runners.base import Runner
 from model.runners.onnx_runner import OnnxRunner
 from model.runners.torch_runner import TorchRunner
@@ -45,12 +45,12 @@ HELD_OUT = (
 
 @cache
 def reference() -> AutoModelForCausalLM:
-    return AutoModelForCausalLM.from_pretrained(str(TINY), dtype=torch.float32)
+    return AutoModelForCausalLM.from_pretrained(str(EMBEDDED_FOLDER), dtype=torch.float32)
 
 
 MAKERS: dict[str, Callable[[], Runner]] = {
-    "onnx fp32": lambda: load(TINY).runner,
-    "onnx int8": lambda: load(TINY, CPU_INT8).runner,
+    "onnx fp32": lambda: load(EMBEDDED_FOLDER).runner,
+    "onnx int8": lambda: load(EMBEDDED_FOLDER, CPU_INT8).runner,
     "torch fp32": lambda: TorchRunner(reference(), rows=16, threads=1),
 }
 
@@ -65,19 +65,19 @@ def exact(request: pytest.FixtureRequest) -> Runner:
     return MAKERS[request.param]()
 
 
-def prompt(loaded: Loaded, text: str) -> list[int]:
-    return fit(loaded.tokenizer, [Message(Role.USER, text)], 100).input_ids
+def prompt(loaded: LoadedModel, text: str) -> list[int]:
+    return build_prompt(loaded.tokenizer, [Message(Role.USER, text)], 100).input_ids
 
 
 def greedy(runner: Runner, ids: list[int], count: int) -> list[int]:
-    said = [int(runner.read(0, ids, 0).argmax())]
+    said = [int(runner.prefill(0, ids, 0).argmax())]
     while len(said) < count:
         said.append(int(runner.decode([said[-1]], [len(ids) + len(said) - 1])[0].argmax()))
     return said
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_greedy_is_what_transformers_generates(exact: Runner, tiny: Loaded, text: str) -> None:
+def test_greedy_is_what_transformers_generates(exact: Runner, tiny: LoadedModel, text: str) -> None:
     ids = torch.tensor([prompt(tiny, text)])
     out = reference().generate(ids, attention_mask=torch.ones_like(ids), do_sample=False,
                                max_new_tokens=20)  # fmt: skip
@@ -85,11 +85,11 @@ def test_greedy_is_what_transformers_generates(exact: Runner, tiny: Loaded, text
     assert greedy(exact, prompt(tiny, text), len(theirs)) == theirs
 
 
-def test_a_ragged_batch_says_what_each_would_say_alone(runner: Runner, tiny: Loaded) -> None:
+def test_a_ragged_batch_says_what_each_would_say_alone(runner: Runner, tiny: LoadedModel) -> None:
     """Rows of different lengths; one is read while the others decode; one is moved."""
     prompts = [prompt(tiny, text) for text in TEXTS]
     alone = [greedy(runner, ids, 12) for ids in prompts]
-    said = [[int(runner.read(row, prompts[row], 0).argmax())] for row in range(3)]
+    said = [[int(runner.prefill(row, prompts[row], 0).argmax())] for row in range(3)]
 
     def decode(rows: int) -> None:
         past = [len(prompts[row]) + len(said[row]) - 1 for row in range(rows)]
@@ -99,11 +99,11 @@ def test_a_ragged_batch_says_what_each_would_say_alone(runner: Runner, tiny: Loa
 
     for _ in range(4):
         decode(3)
-    runner.read(3, prompts[3][:7], 0)
+    runner.prefill(3, prompts[3][:7], 0)
     decode(3)
-    said.append([int(runner.read(3, prompts[3][7:], 7).argmax())])
+    said.append([int(runner.prefill(3, prompts[3][7:], 7).argmax())])
     decode(4)
-    runner.move(3, 0, len(prompts[3]) + len(said[3]) - 1)  # the first has ended
+    runner.copy_row(3, 0, len(prompts[3]) + len(said[3]) - 1)  # the first has ended
     prompts[0], said[0], alone[0] = prompts[3], said[3].copy(), alone[3]
     for _ in range(5):
         decode(3)
@@ -112,26 +112,26 @@ def test_a_ragged_batch_says_what_each_would_say_alone(runner: Runner, tiny: Loa
         assert said[row] == alone[row][: len(said[row])]
 
 
-def test_a_prompt_may_be_cut_anywhere(runner: Runner, tiny: Loaded) -> None:
+def test_a_prompt_may_be_cut_anywhere(runner: Runner, tiny: LoadedModel) -> None:
     ids = prompt(tiny, TEXTS[3])
-    whole = runner.read(0, ids, 0).copy()
+    whole = runner.prefill(0, ids, 0).copy()
     for cut in ([1, 2], [5, 6, 20], [len(ids) - 1]):
         past = 0
         for end in [*cut, len(ids)]:
-            scores = runner.read(1, ids[past:end], past)
+            scores = runner.prefill(1, ids[past:end], past)
             past = end
         np.testing.assert_allclose(scores, whole, atol=2e-4)
 
 
-def test_a_row_that_was_saved_goes_on_in_another(runner: Runner, tiny: Loaded) -> None:
+def test_a_row_that_was_saved_goes_on_in_another(runner: Runner, tiny: LoadedModel) -> None:
     ids = prompt(tiny, TEXTS[1])
     expected = greedy(runner, ids, 8)
-    runner.read(2, ids[:-1], 0)
+    runner.prefill(2, ids[:-1], 0)
     saved = runner.save(2, len(ids) - 1)
     runner.release(2)
-    runner.read(0, prompt(tiny, TEXTS[3]), 0)
+    runner.prefill(0, prompt(tiny, TEXTS[3]), 0)
     runner.restore(0, saved, len(ids) - 1)
-    said = [int(runner.read(0, ids[-1:], len(ids) - 1).argmax())]
+    said = [int(runner.prefill(0, ids[-1:], len(ids) - 1).argmax())]
     while len(said) < 8:
         said.append(int(runner.decode([said[-1]], [len(ids) + len(said) - 1])[0].argmax()))
     assert said == expected
@@ -139,7 +139,7 @@ def test_a_row_that_was_saved_goes_on_in_another(runner: Runner, tiny: Loaded) -
 
 def test_memory_is_what_it_says(runner: Runner) -> None:
     saved = runner.save(0, 10)
-    assert saved.nbytes == 10 * runner.token_bytes
+    assert saved.nbytes == 10 * runner.kv_bytes_per_token
     assert runner.weight_bytes > 4_000_000
 
 
@@ -147,7 +147,7 @@ def perplexity(runner: Runner, conversations: list[list[int]]) -> float:
     """Of the tokens after the first, each conversation alone."""
     losses = []
     for ids in conversations:
-        scores = [runner.read(0, ids[:1], 0).copy()]
+        scores = [runner.prefill(0, ids[:1], 0).copy()]
         scores += [runner.decode([ids[n]], [n])[0].copy() for n in range(1, len(ids) - 1)]
         for row, target in zip(scores, ids[1:], strict=True):
             row = row.astype(np.float64)
@@ -155,11 +155,11 @@ def perplexity(runner: Runner, conversations: list[list[int]]) -> float:
     return float(np.exp(np.mean(losses)))
 
 
-def test_int8_is_within_one_percent_of_fp32(tiny: Loaded) -> None:
+def test_int8_is_within_one_percent_of_fp32(tiny: LoadedModel) -> None:
     """Talk that the embedded model never saw, token by token."""
     turns = [[Message(Role(who), text) for who, text in talk] for talk in HELD_OUT]
-    held_out = [token_ids(tiny.tokenizer, talk, cue=False) for talk in turns]
+    held_out = [encode_chat(tiny.tokenizer, talk, add_generation_prompt=False) for talk in turns]
     exact = perplexity(tiny.runner, held_out)
-    small = load(TINY, CPU_INT8).runner
+    small = load(EMBEDDED_FOLDER, CPU_INT8).runner
     assert isinstance(small, OnnxRunner)
     assert abs(perplexity(small, held_out) / exact - 1) < 0.01

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from model.errors import GenerationFailed, LoadFailed, WorkerDied
-from model.registry import TINY
+from model.registry import EMBEDDED_FOLDER
 from model.sampling import FinishReason, SamplingParams
 from model.settings import WorkerSettings
 from model.worker.client import WorkerClient
@@ -58,22 +58,22 @@ async def test_the_handshake_tells_the_facts(client: WorkerClient) -> None:
     assert ready is not None
     assert ready.pid == client.pid
     assert is_alive(ready.pid)
-    assert ready.model.source == str(TINY)
+    assert ready.model.source == str(EMBEDDED_FOLDER)
     assert ready.model.positions == 256
     assert ready.model.load_s > 0
     assert ready.training_precision in ("fp32", "bf16", "fp16")
-    assert client.models[str(TINY)] == ready.model
+    assert client.models[str(EMBEDDED_FOLDER)] == ready.model
 
 
 async def test_a_reply_is_streamed_and_a_seed_repeats_it(client: WorkerClient) -> None:
     params = SamplingParams(seed=3, max_new_tokens=30)
-    pieces = [piece async for piece in client.generate(str(TINY), HELLO, params)]
+    pieces = [piece async for piece in client.generate(str(EMBEDDED_FOLDER), HELLO, params)]
     *deltas, end = pieces
     assert isinstance(end, Finished)
     assert all(isinstance(one, TextDelta) and one.text for one in deltas)
     assert end.seed == 3
     assert 1 <= end.new_tokens <= 30
-    assert await reply(client, TINY, params) == end.text
+    assert await reply(client, EMBEDDED_FOLDER, params) == end.text
 
 
 async def test_closing_the_iterator_stops_the_reply(client: WorkerClient, folders: Path) -> None:
@@ -157,7 +157,7 @@ async def test_a_killed_worker_is_replaced_and_has_its_models_again(folders: Pat
 
     before = readers()
     async with WorkerClient(
-        WorkerSettings(threads=1, built=BUILT), on_restart=on_restart
+        WorkerSettings(threads=1, build_cache=BUILT), on_restart=on_restart
     ) as client:
         await client.load(str(folders / "red"))
         first = client.pid
@@ -177,10 +177,10 @@ async def test_a_killed_worker_is_replaced_and_has_its_models_again(folders: Pat
         assert client.restarts == 1
         assert client.ready is not None
         assert client.pid == client.ready.pid != first
-        assert {str(TINY), str(folders / "red")} <= set(client.models)
+        assert {str(EMBEDDED_FOLDER), str(folders / "red")} <= set(client.models)
 
-        in_flight = asyncio.create_task(reply(client, TINY))  # finished by the drain
-        asked = client.generate(str(TINY), HELLO, PARAMS)
+        in_flight = asyncio.create_task(reply(client, EMBEDDED_FOLDER))  # finished by the drain
+        asked = client.generate(str(EMBEDDED_FOLDER), HELLO, PARAMS)
         await anext(asked)
         last = client.pid
     assert await in_flight
@@ -191,12 +191,12 @@ async def test_a_killed_worker_is_replaced_and_has_its_models_again(folders: Pat
     assert not {child.pid for child in multiprocessing.active_children()} & {first, last}
     assert readers() == before
     with pytest.raises(WorkerDied, match="shutting down"):
-        await client.load(str(TINY))
+        await client.load(str(EMBEDDED_FOLDER))
 
 
 async def test_a_full_worker_tells_who_waits_and_refuses_who_cannot(folders: Path) -> None:
     endless = str(folders / "endless")
-    settings = WorkerSettings(threads=1, built=BUILT, max_sequences=1, max_waiting=1)
+    settings = WorkerSettings(threads=1, build_cache=BUILT, max_sequences=1, max_waiting=1)
     async with WorkerClient(settings, embedded=endless) as client:
         first = client.generate(endless, HELLO, ENDLESS)
         assert isinstance(await anext(first), TextDelta)
@@ -224,10 +224,10 @@ async def test_a_worker_killed_while_it_builds_comes_back(
     async with await asyncio.start_server(never, "127.0.0.1") as hub:
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{hub.sockets[0].getsockname()[1]}")
         monkeypatch.setenv("HF_HUB_OFFLINE", "0")
-        async with WorkerClient(WorkerSettings(threads=1, built=BUILT)) as client:
+        async with WorkerClient(WorkerSettings(threads=1, build_cache=BUILT)) as client:
             loading = asyncio.create_task(client.load("someone/slow"))
             await asked.wait()
-            assert await reply(client, TINY)  # it answers meanwhile
+            assert await reply(client, EMBEDDED_FOLDER)  # it answers meanwhile
             assert client.pid is not None
             os.kill(client.pid, signal.SIGKILL)
             with pytest.raises(WorkerDied, match="is being restarted"):
@@ -238,7 +238,7 @@ async def test_a_worker_killed_while_it_builds_comes_back(
 
 async def test_stop_waits_no_longer_than_it_was_told(folders: Path) -> None:
     client = WorkerClient(
-        WorkerSettings(threads=1, drain_s=0.2, built=BUILT), embedded=str(folders / "endless")
+        WorkerSettings(threads=1, drain_s=0.2, build_cache=BUILT), embedded=str(folders / "endless")
     )
     await client.start()
     stream = client.generate(str(folders / "endless"), HELLO, ENDLESS)
@@ -253,7 +253,7 @@ async def test_stop_waits_no_longer_than_it_was_told(folders: Path) -> None:
 
 async def test_sigterm_lets_replies_finish(folders: Path) -> None:
     async with WorkerClient(
-        WorkerSettings(threads=1, built=BUILT), embedded=str(folders / "red")
+        WorkerSettings(threads=1, build_cache=BUILT), embedded=str(folders / "red")
     ) as client:
         assert client.pid is not None
         stream = client.generate(str(folders / "red"), HELLO, PARAMS)
@@ -263,7 +263,7 @@ async def test_sigterm_lets_replies_finish(folders: Path) -> None:
         rest = [piece async for piece in stream]
         assert isinstance(first, TextDelta)
         assert isinstance(rest[-1], Finished)
-        assert rest[-1].reason is FinishReason.END
+        assert rest[-1].finish_reason is FinishReason.END
 
 
 async def test_an_embedded_model_that_does_not_load_fails_the_start(tmp_path: Path) -> None:

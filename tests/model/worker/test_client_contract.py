@@ -12,10 +12,10 @@ import pytest
 
 from core.records import Message, Role
 from model.errors import LoadFailed
-from model.registry import TINY
+from model.registry import EMBEDDED_FOLDER
 from model.sampling import SamplingParams
 from model.worker.client import WorkerClient
-from model.worker.messages import Finished, ModelFacts, Ready, Rendered, TextDelta
+from model.worker.messages import Finished, ModelInfo, Ready, Rendered, TextDelta
 from tests.fakes import FakeWorker
 
 TALK = (
@@ -47,7 +47,7 @@ def side(request: pytest.FixtureRequest, folders: Path) -> Iterator[Side]:
 
 async def test_start_has_told_the_facts(side: Side) -> None:
     assert isinstance(side.worker.ready, Ready)
-    assert side.worker.models[str(TINY)] == side.worker.ready.model
+    assert side.worker.models[str(EMBEDDED_FOLDER)] == side.worker.ready.model
 
 
 async def test_it_gives_a_sign_of_life_and_has_set_nothing_aside(side: Side) -> None:
@@ -56,7 +56,7 @@ async def test_it_gives_a_sign_of_life_and_has_set_nothing_aside(side: Side) -> 
 
 
 async def test_a_reply_is_deltas_and_one_end(side: Side) -> None:
-    *deltas, end = [one async for one in side.worker.generate(str(TINY), TALK, PARAMS)]
+    *deltas, end = [one async for one in side.worker.generate(str(EMBEDDED_FOLDER), TALK, PARAMS)]
     assert isinstance(end, Finished)
     assert deltas
     assert all(isinstance(one, TextDelta) and one.text for one in deltas)
@@ -66,7 +66,7 @@ async def test_a_reply_is_deltas_and_one_end(side: Side) -> None:
 
 
 async def test_a_reply_can_be_left(side: Side) -> None:
-    stream = side.worker.generate(str(TINY), TALK, PARAMS)
+    stream = side.worker.generate(str(EMBEDDED_FOLDER), TALK, PARAMS)
     assert isinstance(await anext(stream), TextDelta)
     await stream.aclose()
     with pytest.raises(StopAsyncIteration):
@@ -74,21 +74,21 @@ async def test_a_reply_can_be_left(side: Side) -> None:
 
 
 async def test_a_reply_can_be_ended_where_it_is(side: Side) -> None:
-    stream = side.worker.generate(str(TINY), TALK, replace(PARAMS, max_new_tokens=150))
+    stream = side.worker.generate(str(EMBEDDED_FOLDER), TALK, replace(PARAMS, max_new_tokens=150))
     said = [await anext(stream)]
     side.worker.abort(said[0].request_id)
     *more, end = [one async for one in stream]
     assert isinstance(end, Finished)
     assert end.text == "".join(one.text for one in [*said, *more]).rstrip()
     assert end.new_tokens
-    assert end.first_s is not None
-    assert end.first_s <= end.seconds
+    assert end.first_token_s is not None
+    assert end.first_token_s <= end.seconds
     side.worker.abort(end.request_id)  # too late: nothing happens
 
 
 async def test_replies_run_side_by_side(side: Side) -> None:
     async def reply() -> str:
-        pieces = [one async for one in side.worker.generate(str(TINY), TALK, PARAMS)]
+        pieces = [one async for one in side.worker.generate(str(EMBEDDED_FOLDER), TALK, PARAMS)]
         return str(pieces[-1].text)
 
     texts = await asyncio.gather(*(reply() for _ in range(3)))
@@ -97,7 +97,7 @@ async def test_replies_run_side_by_side(side: Side) -> None:
 
 async def test_a_model_is_loaded_and_listed(side: Side) -> None:
     facts = await side.worker.load(side.good)
-    assert isinstance(facts, ModelFacts)
+    assert isinstance(facts, ModelInfo)
     assert facts.source == side.good
     assert side.worker.models[side.good].parameters == facts.parameters
 
@@ -109,13 +109,13 @@ async def test_a_model_that_cannot_be_loaded_is_a_sentence(side: Side) -> None:
 
 
 async def test_render_shows_what_the_model_sees(side: Side) -> None:
-    rendered = await side.worker.render(str(TINY), TALK, 60)
+    rendered = await side.worker.render(str(EMBEDDED_FOLDER), TALK, 60)
     assert isinstance(rendered, Rendered)
-    assert rendered.kept == TALK
-    assert len(rendered.counts) == len(TALK)
-    assert sum(rendered.counts) < rendered.total <= rendered.budget
+    assert rendered.messages == TALK
+    assert len(rendered.token_counts) == len(TALK)
+    assert sum(rendered.token_counts) < rendered.total_tokens <= rendered.budget
     assert "how are you?" in rendered.text
-    assert (rendered.dropped, rendered.shortened) == (0, False)
+    assert (rendered.num_dropped, rendered.truncated) == (0, False)
 
 
 async def test_a_ping_is_answered(side: Side) -> None:

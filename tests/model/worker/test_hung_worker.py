@@ -14,19 +14,19 @@ import psutil
 import pytest
 
 from core.records import Message, Role
-from model.engine.engine import SHORT_OF_MEMORY
+from model.engine.engine import OUT_OF_MEMORY
 from model.errors import GenerationFailed, LoadFailed, WorkerDied
-from model.registry import TINY
+from model.registry import EMBEDDED_FOLDER
 from model.sampling import SamplingParams
 from model.settings import WorkerSettings
-from model.worker.client import HUNG, SET_ASIDE, WorkerClient
+from model.worker.client import QUARANTINED, WORKER_HUNG, WorkerClient
 from model.worker.messages import Finished, TextDelta
-from model.worker.quarantine import DEATHS
+from model.worker.quarantine import QUARANTINE_DEATHS
 from tests.model.conftest import BUILT, HELLO
 from tests.model_folders import make_model_folder
 
 ENDLESS = SamplingParams(max_new_tokens=2000, no_repeat_ngram=0)
-SETTINGS = WorkerSettings(threads=1, built=BUILT)
+SETTINGS = WorkerSettings(threads=1, build_cache=BUILT)
 LIMIT_S = 60
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs signals")
@@ -53,7 +53,7 @@ async def test_a_stopped_worker_is_replaced_and_its_requests_are_told(folders: P
         stream = client.generate(str(folders / "endless"), HELLO, ENDLESS)
         assert isinstance(await anext(stream), TextDelta)
         os.kill(first, signal.SIGSTOP)
-        with pytest.raises(WorkerDied, match=HUNG):
+        with pytest.raises(WorkerDied, match=WORKER_HUNG):
             async for _ in stream:
                 pass
         assert await reply(client, red) == "red roses are in bloom"
@@ -84,7 +84,7 @@ async def test_a_stopped_worker_never_holds_up_the_bot(folders: Path) -> None:
         os.kill(client.pid, signal.SIGSTOP)
         talk = [Message(Role.USER, "x" * 4000)]
         for channel in range(500):
-            client.prepare(red, talk, channel)
+            client.prefetch(red, talk, channel)
         os.kill(client.pid, signal.SIGCONT)
         assert await reply(client, red) == "red roses are in bloom"
     assert threads() == before
@@ -109,7 +109,7 @@ async def test_a_model_that_kills_the_worker_is_not_loaded_for_ever(folders: Pat
     red, endless = str(folders / "red"), str(folders / "endless")
     async with WorkerClient(SETTINGS, embedded=red) as client:
         await client.load(endless)
-        for _ in range(DEATHS):
+        for _ in range(QUARANTINE_DEATHS):
             stream = client.generate(endless, HELLO, ENDLESS)
             await anext(stream)
             assert client.pid is not None
@@ -117,19 +117,19 @@ async def test_a_model_that_kills_the_worker_is_not_loaded_for_ever(folders: Pat
             with pytest.raises(WorkerDied):
                 async for _ in stream:
                     pass
-        assert client.set_aside == {endless}
-        with pytest.raises(LoadFailed, match=SET_ASIDE):
+        assert client.quarantined == {endless}
+        with pytest.raises(LoadFailed, match=QUARANTINED):
             await reply(client, endless)
         assert await reply(client, red) == "red roses are in bloom"
         assert endless not in client.models
         await client.load(endless)  # on purpose
         assert endless in client.models
-        assert client.set_aside == set()
+        assert client.quarantined == set()
 
 
 async def talk_much(client: WorkerClient) -> None:
     for n in range(100):
-        await reply(client, TINY, f"{n} {'tell me more ' * 60}")
+        await reply(client, EMBEDDED_FOLDER, f"{n} {'tell me more ' * 60}")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits another process")
@@ -137,24 +137,24 @@ async def talk_much(client: WorkerClient) -> None:
 async def test_a_worker_without_memory_fails_the_request_and_lives() -> None:
     import resource
 
-    async with WorkerClient(WorkerSettings(threads=1, built=BUILT)) as client:
+    async with WorkerClient(WorkerSettings(threads=1, build_cache=BUILT)) as client:
         pid = client.pid
         assert pid is not None
-        assert await reply(client, TINY)
+        assert await reply(client, EMBEDDED_FOLDER)
         worker = psutil.Process(pid)
         whole = worker.rlimit(resource.RLIMIT_AS)
         used = worker.memory_info().vms
         worker.rlimit(resource.RLIMIT_AS, (used, whole[1]))
-        with pytest.raises(GenerationFailed, match=SHORT_OF_MEMORY):
+        with pytest.raises(GenerationFailed, match=OUT_OF_MEMORY):
             await talk_much(client)
         worker.rlimit(resource.RLIMIT_AS, whole)
-        assert await reply(client, TINY)
+        assert await reply(client, EMBEDDED_FOLDER)
         assert client.pid == pid
 
 
 async def test_a_worker_that_hangs_or_dies_before_it_is_ready_is_started_again() -> None:
     client = WorkerClient(SETTINGS, start_s=2.0)
-    starting = asyncio.create_task(client.keep_starting())
+    starting = asyncio.create_task(client.start_with_backoff())
     while client.pid is None:  # noqa: ASYNC110 (nobody could tell)
         await asyncio.sleep(0)
     first = client.pid
@@ -169,6 +169,6 @@ async def test_a_worker_that_hangs_or_dies_before_it_is_ready_is_started_again()
     try:
         assert client.pid not in (first, second, None)
         assert not psutil.pid_exists(first)
-        assert await reply(client, str(TINY))
+        assert await reply(client, str(EMBEDDED_FOLDER))
     finally:
         await client.stop()

@@ -20,12 +20,12 @@ from model.worker.messages import (
     Generate,
     LoadModel,
     ModelLoaded,
+    ModelUnloaded,
     Render,
     Rendered,
-    Report,
-    Reports,
     Shutdown,
-    Unloaded,
+    WorkerEvent,
+    WorkerEvents,
 )
 from tests.model.conftest import BUILT, CPU, HELLO, load
 from tests.model_folders import make_model_folder
@@ -38,9 +38,9 @@ class Pipe:
     """Keeps what is sent."""
 
     def __init__(self) -> None:
-        self.sent: list[Report] = []
+        self.sent: list[WorkerEvent] = []
 
-    def send(self, reports: Reports) -> None:
+    def send(self, reports: WorkerEvents) -> None:
         self.sent += reports
 
 
@@ -73,7 +73,7 @@ class Inside:
         return Generate(number, str(self.folders / name), tuple(HELLO), PARAMS)
 
     def run(self) -> None:
-        while self.worker.engine.busy:
+        while self.worker.engine.has_work:
             self.worker.engine.step()
 
     @property
@@ -102,7 +102,7 @@ def test_the_least_recently_used_goes_first_and_never_the_embedded(narrow: Insid
     inside.handle(LoadModel(2, str(inside.folders / "plain")))
     inside.loaded()
     assert inside.resident == ["embedded", "plain"]
-    assert Unloaded(str(inside.folders / "red")) in inside.pipe.sent
+    assert ModelUnloaded(str(inside.folders / "red")) in inside.pipe.sent
 
 
 def test_a_model_whose_reply_is_under_way_stays(narrow: Inside) -> None:
@@ -138,7 +138,10 @@ def test_every_request_for_a_broken_model_is_told(inside: Inside) -> None:
     inside.handle(inside.generate(1, "nowhere"), LoadModel(2, str(inside.folders / "nowhere")))
     inside.loaded()
     reason = "There is no model folder nowhere."
-    assert inside.pipe.sent == [Failed(1, reason, loading=True), Failed(2, reason, loading=True)]
+    assert inside.pipe.sent == [
+        Failed(1, reason, during_load=True),
+        Failed(2, reason, during_load=True),
+    ]
 
 
 def test_a_request_without_messages_fails_alone(inside: Inside) -> None:

@@ -6,15 +6,15 @@ import pytest
 
 from model.sampling import FinishReason
 from model.worker import outbox
-from model.worker.messages import Finished, Report, Reports, TextDelta
+from model.worker.messages import Finished, TextDelta, WorkerEvent, WorkerEvents
 from model.worker.outbox import Outbox
 
 
 class Pipe:
     def __init__(self) -> None:
-        self.sent: list[Reports] = []
+        self.sent: list[WorkerEvents] = []
 
-    def send(self, reports: Reports) -> None:
+    def send(self, reports: WorkerEvents) -> None:
         self.sent.append(reports)
 
 
@@ -22,7 +22,7 @@ def finished(number: int) -> Finished:
     return Finished(number, "all", FinishReason.END, 3, 4, 0, 0.1)
 
 
-def put(box: Outbox, *reports: Report) -> None:
+def put(box: Outbox, *reports: WorkerEvent) -> None:
     for report in reports:
         box.put(report)
         box.flush_due()
@@ -31,7 +31,7 @@ def put(box: Outbox, *reports: Report) -> None:
 def test_first_pieces_and_ends_go_at_once_and_pieces_between_together(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(outbox, "TOGETHER_S", 1000.0)
+    monkeypatch.setattr(outbox, "COALESCE_S", 1000.0)
     pipe = Pipe()
     box = Outbox(pipe)  # type: ignore[arg-type]
     put(box, TextDelta(1, "a", 1), TextDelta(1, "b", 2), TextDelta(1, "c", 3))
@@ -46,7 +46,7 @@ def test_first_pieces_and_ends_go_at_once_and_pieces_between_together(
 
 
 def test_pieces_wait_for_a_time_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outbox, "TOGETHER_S", 0.0)
+    monkeypatch.setattr(outbox, "COALESCE_S", 0.0)
     pipe = Pipe()
     put(Outbox(pipe), TextDelta(1, "a", 1), TextDelta(1, "b", 2))  # type: ignore[arg-type]
     assert pipe.sent == [(TextDelta(1, "a", 1),), (TextDelta(1, "b", 2),)]
@@ -54,7 +54,7 @@ def test_pieces_wait_for_a_time_only(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_parent_that_is_gone_needs_no_words() -> None:
     class Broken:
-        def send(self, reports: Reports) -> None:
+        def send(self, reports: WorkerEvents) -> None:
             raise BrokenPipeError
 
     put(Outbox(Broken()), TextDelta(1, "a", 1), finished(1))  # type: ignore[arg-type]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from model.worker.quarantine import DEATHS, STEADY_S, Suspects
+from model.worker.quarantine import QUARANTINE_DEATHS, STABLE_S, Quarantine
 
 
 class Lives:
@@ -12,17 +12,17 @@ class Lives:
 
     def __init__(self) -> None:
         self.now = 0.0
-        self.suspects = Suspects(lambda: self.now)
+        self.suspects = Quarantine(lambda: self.now)
 
     def live(self, *used: str, waited_for: set[str] | None = None, seconds: float = 1.0) -> None:
         for source in used:
-            self.suspects.used(source)
+            self.suspects.record_use(source)
         self.now += seconds
-        self.suspects.died(waited_for or set())
+        self.suspects.record_death(waited_for or set())
 
     @property
     def aside(self) -> set[str]:
-        return self.suspects.aside
+        return self.suspects.quarantined
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def lives() -> Lives:
 
 
 def test_a_model_with_which_the_worker_died_too_often_is_set_aside(lives: Lives) -> None:
-    for _ in range(DEATHS - 1):
+    for _ in range(QUARANTINE_DEATHS - 1):
         lives.live("good", "bad", waited_for={"bad"})
     assert lives.aside == set()
     lives.live("good", "bad", waited_for={"bad"})
@@ -39,34 +39,34 @@ def test_a_model_with_which_the_worker_died_too_often_is_set_aside(lives: Lives)
 
 
 def test_where_nobody_waited_it_is_the_model_that_came_last(lives: Lives) -> None:
-    for _ in range(DEATHS):
+    for _ in range(QUARANTINE_DEATHS):
         lives.live("good", "bad")
     assert lives.aside == {"bad"}
 
 
 def test_a_model_that_ran_for_minutes_is_cleared(lives: Lives) -> None:
-    for _ in range(3 * DEATHS):
+    for _ in range(3 * QUARANTINE_DEATHS):
         lives.live("bad", waited_for={"bad"})
-        lives.live("bad", waited_for={"bad"}, seconds=STEADY_S)
+        lives.live("bad", waited_for={"bad"}, seconds=STABLE_S)
     assert lives.aside == set()
 
 
 def test_deaths_far_apart_count_if_each_came_soon_after_the_load(lives: Lives) -> None:
-    for _ in range(DEATHS):
+    for _ in range(QUARANTINE_DEATHS):
         lives.live("bad", waited_for={"bad"})
-        lives.now += 10 * STEADY_S
+        lives.now += 10 * STABLE_S
     assert lives.aside == {"bad"}
 
 
 def test_deaths_without_an_extra_model_set_nothing_aside(lives: Lives) -> None:
-    for _ in range(3 * DEATHS):
+    for _ in range(3 * QUARANTINE_DEATHS):
         lives.live(waited_for={"embedded"})
     assert lives.aside == set()
 
 
 def test_a_model_that_was_tried_again_on_purpose_falls_with_its_next_death(lives: Lives) -> None:
-    for _ in range(DEATHS):
+    for _ in range(QUARANTINE_DEATHS):
         lives.live("bad")
-    lives.suspects.aside.discard("bad")
+    lives.suspects.quarantined.discard("bad")
     lives.live("bad")
     assert lives.aside == {"bad"}

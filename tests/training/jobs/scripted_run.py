@@ -1,10 +1,10 @@
 """A training process that speaks and listens as `training.run` does, and learns nothing.
 
-Started in its place (`Limits.launcher`), it is there in a moment, as it imports no torch. What it
-does stands in `script.txt` of the manager's folder, a line for each start of a job, the last one
-for all that follow: `finish`, `endless`, `silent` (it never begins), `die STEP`, `exit STATUS`,
-`reject SENTENCE`, `fail SENTENCE`, `full SENTENCE` (the disk; it can go on later). Before it dies
-it has saved the step before. `test_manager.py` runs the real process through the same life.
+Started in its place (`TrainingLimits.launcher`), it is there in a moment, as it imports no torch.
+What it does stands in `script.txt` of the manager's folder, a line for each start of a job, the
+last one for all that follow: `finish`, `endless`, `silent` (it never begins), `die STEP`, `exit
+STATUS`, `reject SENTENCE`, `fail SENTENCE`, `full SENTENCE` (the disk; it can go on later). Before
+it dies it has saved the step before. `test_manager.py` runs the real process through the same life.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import threading
 from dataclasses import asdict
 from pathlib import Path
 
-from training.checkpoints import REPORT, Manifest, seal
+from training.checkpoints import REPORT_FILE, Manifest, seal
 from training.config import TrainingConfig
 from training.jobs.events import (
     Checking,
@@ -32,7 +32,13 @@ from training.jobs.events import (
     Step,
     to_line,
 )
-from training.jobs.folder import CHECKPOINT, CONFIG, STEPS, WHOLE, saved_step
+from training.jobs.folder import (
+    CHECKPOINT_DIR,
+    COMPLETE_MARKER,
+    CONFIG_FILE,
+    STEPS_DIR,
+    latest_saved_step,
+)
 
 STEPS_IN_ALL = 4
 
@@ -43,17 +49,17 @@ def emit(event: Event) -> None:
 
 
 def save(job: Path, step: int) -> None:
-    folder = job / STEPS / f"checkpoint-{step}"
+    folder = job / STEPS_DIR / f"checkpoint-{step}"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / WHOLE).write_text(json.dumps({"step": step, "seconds": 1.0}))
+    (folder / COMPLETE_MARKER).write_text(json.dumps({"step": step, "seconds": 1.0}))
     emit(Saved(step))
 
 
 def finish(job: Path, config: TrainingConfig, refusal: str | None) -> None:
-    folder = job / CHECKPOINT
+    folder = job / CHECKPOINT_DIR
     folder.mkdir()
     (folder / "config.json").write_text("{}")
-    (folder / REPORT).write_text(json.dumps({"refusal": refusal, "answers": [], "losses": {}}))
+    (folder / REPORT_FILE).write_text(json.dumps({"refusal": refusal, "answers": [], "losses": {}}))
     manifest = Manifest(
         name=config.name,
         base=config.base,
@@ -89,8 +95,8 @@ def main(job: Path) -> int:
 def live(job: Path, what: str, rest: str) -> int:
     told: list[str] = []
     heard = threading.Event()
-    config = TrainingConfig.load(job / CONFIG)
-    resumed = saved_step(job)
+    config = TrainingConfig.load(job / CONFIG_FILE)
+    resumed = latest_saved_step(job)
     first = resumed.step if resumed else 0
     batch, times, rate = config.batch_size, config.gradient_accumulation, config.learning_rate
     emit(Started("cpu", "fp32", 1, 1, 1, 9, STEPS_IN_ALL, 1.0, batch, times, rate, 1, first))

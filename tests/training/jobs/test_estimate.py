@@ -11,11 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.convert.shapes import expected_shapes
-from model.registry import TINY
+from model.registry import EMBEDDED_FOLDER
 from training.config import Method
-from training.jobs.estimate import KNOWN, LARGEST_BATCH, fitting, memory_mb, seconds, shape_of
+from training.jobs.estimate import (
+    KNOWN_SHAPES,
+    MAX_BATCH_SIZE,
+    max_batch_size,
+    peak_memory_mb,
+    shape_of,
+    training_seconds,
+)
 
-GPT2 = KNOWN["gpt2"]
+GPT2 = KNOWN_SHAPES["gpt2"]
 METHODS: list[Method] = ["full", "lora"]
 CONFIG = {"vocab_size": 50257, "n_positions": 1024, "n_embd": 768, "n_layer": 12, "n_head": 12}
 
@@ -42,9 +49,12 @@ def test_the_hubs_models_are_known_without_their_files(tmp_path: Path) -> None:
 
 
 def test_the_embedded_model() -> None:
-    shape = shape_of(str(TINY))
+    shape = shape_of(str(EMBEDDED_FOLDER))
     assert shape is not None
-    assert shape.parameters == json.loads((TINY / "manifest.json").read_text())["parameters"]
+    assert (
+        shape.parameters
+        == json.loads((EMBEDDED_FOLDER / "manifest.json").read_text())["parameters"]
+    )
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"n_layer": "x"}', '{"n_layer": null}'])
@@ -55,14 +65,14 @@ def test_a_folder_that_says_nothing_useful(tmp_path: Path, text: str) -> None:
     assert shape_of("somebody/their-model") is None
 
 
-sizes = st.integers(1, LARGEST_BATCH - 1)
+sizes = st.integers(1, MAX_BATCH_SIZE - 1)
 lengths = st.integers(8, 1024)
 
 
 @given(batch=sizes, length=lengths, method=st.sampled_from(METHODS))
 def test_more_needs_more_and_lora_needs_less(batch: int, length: int, method: Method) -> None:
     def needed(batch: int, length: int, method: Method, labelled: float = 0.5) -> float:
-        return memory_mb(
+        return peak_memory_mb(
             GPT2, batch_size=batch, max_length=length, method=method, labelled=labelled
         )
 
@@ -79,25 +89,27 @@ def test_more_needs_more_and_lora_needs_less(batch: int, length: int, method: Me
     [("gpt2", "full", 3059), ("gpt2-medium", "lora", 4507)],
 )
 def test_it_is_near_what_was_measured(name: str, method: Method, measured: float) -> None:
-    needed = memory_mb(KNOWN[name], batch_size=8, max_length=128, method=method)
+    needed = peak_memory_mb(KNOWN_SHAPES[name], batch_size=8, max_length=128, method=method)
     assert needed == pytest.approx(measured, rel=0.1)
 
 
 @given(free=st.floats(0, 64_000), length=lengths, method=st.sampled_from(METHODS))
 def test_what_fits_is_the_largest_batch_that_does(free: float, length: int, method: Method) -> None:
     def fits(batch: int) -> bool:
-        return memory_mb(GPT2, batch_size=batch, max_length=length, method=method) <= free
+        return peak_memory_mb(GPT2, batch_size=batch, max_length=length, method=method) <= free
 
-    batch = fitting(GPT2, free_mb=free, max_length=length, method=method)
+    batch = max_batch_size(GPT2, free_mb=free, max_length=length, method=method)
     if batch is None:
         assert not fits(1)
     else:
         assert fits(batch)
-        assert batch == LARGEST_BATCH or not fits(batch + 1)
+        assert batch == MAX_BATCH_SIZE or not fits(batch + 1)
 
 
 def test_time_is_operations_by_speed() -> None:
     head, blocks = 50257 * 768, 12 * 12 * 768**2
-    assert seconds(GPT2, 10, flops_per_s=2, labelled=0) == 10 * 6 * blocks / 2
-    assert seconds(GPT2, 10, flops_per_s=2, labelled=1) == 10 * 6 * (blocks + head) / 2
-    assert seconds(GPT2, 10, flops_per_s=2, labelled=0, method="lora") == 10 * 4 * blocks / 2
+    assert training_seconds(GPT2, 10, flops_per_s=2, labelled=0) == 10 * 6 * blocks / 2
+    assert training_seconds(GPT2, 10, flops_per_s=2, labelled=1) == 10 * 6 * (blocks + head) / 2
+    assert (
+        training_seconds(GPT2, 10, flops_per_s=2, labelled=0, method="lora") == 10 * 4 * blocks / 2
+    )

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from i18n.phrase import Phrase, phrase
 from training.jobs.events import (
-    BLOCKS,
+    SPARKLINE_BLOCKS,
     Event,
     Failed,
-    Losses,
-    bar,
-    duration,
+    LossHistory,
+    format_duration,
     from_line,
+    progress_bar,
     sparkline,
     to_line,
 )
@@ -36,7 +36,7 @@ def test_the_reason_can_still_be_said_in_another_language() -> None:
     failed = from_line(to_line(Failed(phrase("{seconds} s", seconds=3))))
     assert isinstance(failed, Failed)
     assert isinstance(failed.reason, Phrase)
-    assert (failed.reason, failed.reason.to("ja")) == ("3 s", "3秒")
+    assert (failed.reason, failed.reason.translate_to("ja")) == ("3 s", "3秒")
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_other_lines_are_no_events(line: str) -> None:
 
 @pytest.mark.parametrize(("step", "shown"), [(0, "░░░░"), (1, "█░░░"), (3, "███░"), (4, "████")])
 def test_bar(step: int, shown: str) -> None:
-    assert bar(step, 4, width=4) == shown
+    assert progress_bar(step, 4, width=4) == shown
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_bar(step: int, shown: str) -> None:
     [(0.4, "0 s"), (59.4, "59 s"), (60, "1 min 0 s"), (3599, "59 min 59 s"), (7500, "2 h 5 min")],
 )
 def test_duration(seconds: float, said: str) -> None:
-    assert duration(seconds) == said
+    assert format_duration(seconds) == said
 
 
 @pytest.mark.parametrize(
@@ -81,20 +81,20 @@ def test_a_sparkline_has_a_block_for_each_of_the_last_numbers(
 ) -> None:
     shown = sparkline(values, width)
     assert len(shown) == min(width, sum(math.isfinite(value) for value in values))
-    assert set(shown) <= set(BLOCKS)
+    assert set(shown) <= set(SPARKLINE_BLOCKS)
 
 
 def test_losses_of_a_long_run_are_averaged() -> None:
-    losses = Losses(most=8)
+    losses = LossHistory(max_points=8)
     for step in range(1000):
         losses.add(float(step))
     assert len(losses.points) < 8
-    assert losses.every == 128
+    assert losses.steps_per_point == 128
     assert losses.points == [63.5 + 128 * n for n in range(7)]
 
 
 def test_losses_of_a_short_run_are_kept_as_they_are() -> None:
-    losses = Losses()
+    losses = LossHistory()
     for step in range(5):
         losses.add(float(step))
     assert losses.points == [0.0, 1.0, 2.0, 3.0, 4.0]

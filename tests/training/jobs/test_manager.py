@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 
 from core.errors import StoreError
-from core.records import JobState, Review, TrainingJob
+from core.records import JobState, ReviewStatus, TrainingJob
 from data.storage.store import Store, open_store
 from i18n.phrase import Phrase
 from model.errors import LoadFailed
@@ -31,10 +31,10 @@ from model.registry import ModelOption
 from tests.model_folders import make_model_folder
 from training.checkpoints import verify
 from training.config import TrainingConfig
-from training.errors import CorruptCheckpoint, EmptyDataset, JobRunning
+from training.errors import CorruptCheckpoint, EmptyDataset, JobAlreadyOpen
 from training.jobs.events import Checking, Event, Finished, Lowered, Saved, Started, Step
-from training.jobs.folder import CONFIG, STEPS, saved_step
-from training.jobs.manager import ATTEMPTS, JobUpdate, Limits, TrainingManager
+from training.jobs.folder import CONFIG_FILE, STEPS_DIR, latest_saved_step
+from training.jobs.manager import MAX_ATTEMPTS, JobUpdate, TrainingLimits, TrainingManager
 
 GUILD, OTHER = 1, 2
 HAS_PROC = Path("/proc/self/environ").exists()
@@ -67,8 +67,8 @@ class House:
             root,
             promote=self.promote,
             on_update=self.hear,
-            make_room=self.make_room,
-            limits=Limits(launcher=launcher),
+            apply_retention=self.make_room,
+            limits=TrainingLimits(launcher=launcher),
         )
 
     def script(self, *lines: str) -> None:
@@ -195,7 +195,7 @@ async def test_two_at_once_in_one_server_are_one_job(house: House) -> None:
     async with house.manager:
         results = await asyncio.gather(house.submit(), house.submit(), return_exceptions=True)
         [refused] = [one for one in results if isinstance(one, Exception)]
-        assert isinstance(refused, JobRunning)
+        assert isinstance(refused, JobAlreadyOpen)
         assert len(list((house.root / "jobs").iterdir())) == 1
 
 
@@ -211,7 +211,7 @@ async def test_the_snapshot_cannot_be_written(house: House) -> None:
     async with house.manager:
         with pytest.raises(StoreError, match="training job could not be written: Not a directory"):
             await house.submit()
-        assert await house.store.open_jobs() == []
+        assert await house.store.unfinished_jobs() == []
 
 
 async def test_the_checkpoint_cannot_be_put_into_service(house: House) -> None:
@@ -262,7 +262,7 @@ async def test_a_full_disk_interrupts_and_the_job_goes_on_when_asked(house: Hous
         assert await house.manager.resume(job.id)
         assert (await house.until(job, JobState.PROMOTED)).checkpoint == "small-1"
     assert [one.resumed_from for one in house.events(Started)] == [0, 3]
-    assert not (Path(job.directory) / STEPS).exists()
+    assert not (Path(job.directory) / STEPS_DIR).exists()
 
 
 async def test_an_interrupted_job_keeps_the_name_of_its_checkpoint(house: House) -> None:
@@ -284,7 +284,7 @@ async def test_an_interrupted_job_does_not_go_on_beside_another(house: House) ->
         first = await house.ended(await house.submit())
         house.script("endless")
         second = await house.submit()
-        with pytest.raises(JobRunning):
+        with pytest.raises(JobAlreadyOpen):
             await house.manager.resume(first.id)
         await house.manager.cancel(second.id)
 
@@ -316,14 +316,14 @@ async def test_a_run_that_is_killed_again_and_again_is_given_up(house: House) ->
         assert (await house.ended(other)).state is JobState.PROMOTED
         assert await house.manager.resume(job.id)
         await house.until(job, JobState.PROMOTED)
-    assert len([one for one in house.updates if one.job.id == job.id and one.event]) >= ATTEMPTS
+    assert len([one for one in house.updates if one.job.id == job.id and one.event]) >= MAX_ATTEMPTS
 
 
 async def test_a_run_that_saves_more_each_time_is_not_given_up(house: House) -> None:
     house.script("die 2", "die 2", "die 3", "die 4", "finish")
     async with house.manager:
         assert (await house.ended(await house.submit())).state is JobState.PROMOTED
-    assert len(house.events(Saved)) >= ATTEMPTS
+    assert len(house.events(Saved)) >= MAX_ATTEMPTS
 
 
 async def test_an_exit_without_a_word_is_told_with_its_status(house: House) -> None:
@@ -344,7 +344,7 @@ async def test_pause_and_resume(house: House) -> None:
         assert paused.detail == "Paused after step 1."
         await house.manager.cancel(other.id)
         assert not await house.manager.pause(job.id)
-        with pytest.raises(JobRunning):
+        with pytest.raises(JobAlreadyOpen):
             await house.submit()
     after = House(house.store, house.root, Path(house.base.source))
     async with after.manager:  # a restart of the bot leaves it paused, and its buttons working
@@ -372,11 +372,11 @@ async def test_a_waiting_job_is_paused_and_a_paused_one_cancelled(house: House) 
 async def test_slow_replies_make_the_run_wait(house: House) -> None:
     house.script("endless")
     async with house.manager:
-        house.manager.give_way()  # nothing runs: nobody is told
+        house.manager.hold()  # nothing runs: nobody is told
         job = await house.submit()
         await house.running()
-        house.manager.give_way()
-        house.manager._go_on()
+        house.manager.hold()
+        house.manager._end_hold()
         await house.manager.pause(job.id)
         await house.until(job, JobState.PAUSED)
     assert read(job, "told").split() == ["hold", "go", "pause"]
@@ -578,14 +578,14 @@ async def test_a_job_whose_checkpoint_goes_into_service_cannot_be_stopped_or_pau
 async def test_the_limit_of_threads_is_one(
     house: House, most: int | None, usual: int | None, expected: int
 ) -> None:
-    house.manager._limits = Limits(threads=most)
+    house.manager._limits = TrainingLimits(threads=most)
     house.config = replace(house.config, threads=usual)
     job = await house.submit()
-    assert TrainingConfig.load(Path(job.directory) / CONFIG).threads == expected
+    assert TrainingConfig.load(Path(job.directory) / CONFIG_FILE).threads == expected
 
 
 async def test_a_name_of_another_model_is_not_given_to_a_checkpoint(house: House) -> None:
-    house.manager._taken = {"small-1"}
+    house.manager._reserved_names = {"small-1"}
     async with house.manager:
         assert (await house.ended(await house.submit())).checkpoint == "small-2"
 
@@ -594,13 +594,20 @@ async def test_the_data_say_whose_words_they_are(house: House) -> None:
     await house.store.opt_in(GUILD, 8, 2)
     await house.store.add_example(GUILD, "who?", "me", 99, "liked", asked_by=8, consent_version=1)
     await house.store.add_example(
-        GUILD, "what?", "no", 99, "liked", asked_by=8, consent_version=1, status=Review.WAITING
+        GUILD,
+        "what?",
+        "no",
+        99,
+        "liked",
+        asked_by=8,
+        consent_version=1,
+        status=ReviewStatus.WAITING,
     )
     async with house.manager:
         job = await house.submit()
         assert json.loads(read(job, "consent.json")) == {"7": None, "8": 2, "99": None}
         done = await house.ended(job)
-    assert await house.store.learned_from(8) == [done]
+    assert await house.store.jobs_trained_on_member(8) == [done]
     assert await house.store.job_sources(job.id) == {7: None, 8: 2, 99: None}
     assert "what?" not in read(job, "dataset.jsonl")
 
@@ -631,7 +638,7 @@ async def test_what_is_taken_back_while_it_is_frozen_is_not_learned(house: House
 async def test_what_was_collected_is_not_learned_where_that_is_switched_off(house: House) -> None:
     await house.store.opt_in(GUILD, 8, 1)
     await house.store.add_example(GUILD, "who?", "me", 8, "chat", asked_by=8, consent_version=1)
-    house.store.collected = False
+    house.store.include_collected = False
     job = await house.submit()
     assert "who?" not in read(job, "dataset.jsonl")
     assert json.loads(read(job, "consent.json")) == {"7": None}
@@ -655,7 +662,7 @@ async def test_what_came_of_a_job_is_told_in_other_languages_too(house: House) -
     done = await house.store.job(job.id)
     assert done is not None
     assert isinstance(done.detail, Phrase)
-    assert done.detail.to("ja") == (
+    assert done.detail.translate_to("ja") == (
         "学習を3回始めましたが、先に進みませんでした（終了ステータス 7、ログを見てください）。"
         "保存されたものはありません。「再開」を押すと最初からやり直します。"
         "これまでのモデルがそのまま答えます。"
@@ -688,7 +695,7 @@ async def test_a_job_from_the_question_to_service(
     assert done.checkpoint == "small-1"
     assert (done.detail or "").startswith("**small-1** is trained and answers from now on.")
     assert house.kept == house.promoted
-    assert not (Path(job.directory) / STEPS).exists()
+    assert not (Path(job.directory) / STEPS_DIR).exists()
     assert house.promoted == [house.root / "checkpoints" / str(GUILD) / "small-1"]
     assert verify(house.promoted[0]).settings["learning_rate"] == 0.0
     assert verify(house.promoted[0]).consent == {"7": None}
@@ -721,7 +728,7 @@ async def test_the_real_run_is_paused_and_killed_and_comes_to_its_end(real_house
     async with house.manager:
         job = await house.submit(min_steps=60)
         await house.until(job, JobState.PAUSED)
-        saved = saved_step(Path(job.directory))
+        saved = latest_saved_step(Path(job.directory))
         assert saved is not None
         assert await house.manager.resume(job.id)
         done = await house.ended(job)
@@ -730,4 +737,4 @@ async def test_the_real_run_is_paused_and_killed_and_comes_to_its_end(real_house
     assert len(house.events(Checking)) == 1
     log = json.loads((house.promoted[0] / "history.json").read_text())["log"]
     assert [entry["step"] for entry in log] == list(range(1, 61))
-    assert TrainingConfig.load(Path(job.directory) / CONFIG).batch_size == 4
+    assert TrainingConfig.load(Path(job.directory) / CONFIG_FILE).batch_size == 4

@@ -12,29 +12,31 @@ import pytest
 from transformers import PreTrainedTokenizerBase
 
 from core.records import Conversation, Example
-from data.dataset.cleaning import Selection, select
+from data.dataset.cleaning import Selection, select_examples
 from model.chat_template import add_control_tokens, from_pair
-from model.registry import TINY
+from model.registry import EMBEDDED_FOLDER
 from tests.model_folders import make_tokenizer
 from training.config import TrainingConfig
-from training.jobs.estimate import KNOWN, memory_mb
-from training.jobs.preview import CONTROL_TOKENS, PRODUCTS, SAMPLE, preview
+from training.jobs.estimate import KNOWN_SHAPES, peak_memory_mb
+from training.jobs.preview import CONTROL_TOKENS_PER_MESSAGE, MAX_SAMPLED_ROWS, MIN_MATMULS, preview
 from training.run import tokenization
-from training.run.mixing import lessons
+from training.run.mixing import mix_replay
 
 ROOT = Path(__file__).parents[3]
 
 
 def chosen(*pairs: tuple[str, str]) -> Selection:
     noon = datetime(2025, 6, 1, tzinfo=UTC)
-    return select(Example(n, 1, user, bot, 7, "teach", noon) for n, (user, bot) in enumerate(pairs))
+    return select_examples(
+        Example(n, 1, user, bot, 7, "teach", noon) for n, (user, bot) in enumerate(pairs)
+    )
 
 
 PAIRS = [("Who is our admin?", "It is Ada <|endoftext|> 🙂."), ("word " * 90, "That is long.")]
 TAUGHT: list[Conversation] = [from_pair(user.strip(), bot) for user, bot in PAIRS]
 
 
-def config(base: str | Path | None = TINY, **settings: object) -> TrainingConfig:
+def config(base: str | Path | None = EMBEDDED_FOLDER, **settings: object) -> TrainingConfig:
     return TrainingConfig(name="v1", base=base and str(base), **settings)  # type: ignore[arg-type]
 
 
@@ -44,7 +46,7 @@ def test_rows_tokens_and_steps_are_those_of_the_run(
 ) -> None:
     settings = config(replay=replay, max_length=64, batch_size=4, epochs=3)
     seen = preview(chosen(*PAIRS), settings, None)
-    rows = tokenization.examples(tokenizer, lessons(settings, TAUGHT), 64, "bot")
+    rows = tokenization.examples(tokenizer, mix_replay(settings, TAUGHT), 64, "bot")
     assert (seen.rows, seen.tokens, seen.exact) == (len(rows), sum(rows["length"]), True)
     assert seen.steps == 3 * -(-len(rows) // 4)
     assert seen.epochs == 3
@@ -67,7 +69,7 @@ def test_a_base_that_gets_control_tokens_only_in_the_run(tmp_path: Path) -> None
 def test_without_a_tokenizer_here_characters_are_counted(base: str | None) -> None:
     seen = preview(chosen(("a" * 40, "b" * 41)), config(base), 100.0)
     assert not seen.exact
-    assert seen.tokens == seen.longest == 81 // 4 + 2 * CONTROL_TOKENS
+    assert seen.tokens == seen.longest == 81 // 4 + 2 * CONTROL_TOKENS_PER_MESSAGE
 
 
 def test_a_broken_tokenizer_is_one_that_is_not_here(tmp_path: Path) -> None:
@@ -76,10 +78,10 @@ def test_a_broken_tokenizer_is_one_that_is_not_here(tmp_path: Path) -> None:
 
 
 def test_a_large_data_set_is_sampled() -> None:
-    pairs = [(f"question {n:05}", "a" * 20) for n in range(2 * SAMPLE)]
+    pairs = [(f"question {n:05}", "a" * 20) for n in range(2 * MAX_SAMPLED_ROWS)]
     seen = preview(chosen(*pairs), config("gpt2"), 100.0)
-    assert seen.rows == 2 * SAMPLE
-    assert seen.tokens == 2 * SAMPLE * (34 // 4 + 2 * CONTROL_TOKENS)
+    assert seen.rows == 2 * MAX_SAMPLED_ROWS
+    assert seen.tokens == 2 * MAX_SAMPLED_ROWS * (34 // 4 + 2 * CONTROL_TOKENS_PER_MESSAGE)
 
 
 def test_few_rows_are_seen_often() -> None:
@@ -115,14 +117,16 @@ def test_a_machine_that_stalls_meanwhile_is_not_taken_for_a_slow_one(
         assert seen is not None
         return seen
 
-    calm = guessed(*(n / 100 for n in range(PRODUCTS + 1)))
-    assert guessed(0.0, 0.01, *map(float, range(1, PRODUCTS))) == pytest.approx(calm)
+    calm = guessed(*(n / 100 for n in range(MIN_MATMULS + 1)))
+    assert guessed(0.0, 0.01, *map(float, range(1, MIN_MATMULS))) == pytest.approx(calm)
 
 
 def test_memory_is_that_of_the_longest_row() -> None:
     settings = config("gpt2", batch_size=2, loss_on="all", method="lora")
     seen = preview(chosen(("a" * 38, "b" * 38)), settings, 1.0)
-    expected = memory_mb(KNOWN["gpt2"], batch_size=2, max_length=23, method="lora", labelled=1.0)
+    expected = peak_memory_mb(
+        KNOWN_SHAPES["gpt2"], batch_size=2, max_length=23, method="lora", labelled=1.0
+    )
     assert seen.memory_mb == expected
     assert preview(chosen(*PAIRS), config(None), 1.0).memory_mb is None
     if seen.free_mb is not None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from bot.discord_ui.embeds.charts import data_chart
+from bot.discord_ui.embeds.charts import render_dataset_chart
 from training.errors import ChildFailed
 
 ROOT = Path(__file__).parents[3]
@@ -36,7 +36,7 @@ def numbers(lengths: list[int], by_source: dict[str, int]) -> dict[str, object]:
 
 @pytest.mark.parametrize("name", NUMBERS)
 async def test_a_chart_is_a_picture_with_something_on_it(name: str) -> None:
-    png = await data_chart(numbers(*NUMBERS[name]))
+    png = await render_dataset_chart(numbers(*NUMBERS[name]))
     with Image.open(io.BytesIO(png)) as picture:
         picture.load()
         assert (picture.format, picture.size) == ("PNG", (1200, 600))
@@ -47,16 +47,16 @@ async def test_a_chart_is_a_picture_with_something_on_it(name: str) -> None:
 
 async def test_numbers_that_cannot_be_drawn_give_a_sentence() -> None:
     with pytest.raises(ChildFailed, match="could not be drawn"):
-        await data_chart({"lengths_user": "no"})
+        await render_dataset_chart({"lengths_user": "no"})
 
 
 async def test_a_child_that_takes_too_long_is_killed() -> None:
     with pytest.raises(ChildFailed, match="not ready"):
-        await data_chart(numbers(*NUMBERS["one"]), limit_s=0.01)
+        await render_dataset_chart(numbers(*NUMBERS["one"]), limit_s=0.01)
 
 
 def test_the_bots_side_imports_no_matplotlib() -> None:
-    code = "import bot.discord_ui.embeds.charts, bot.discord_ui.embeds.cleaning, sys; print(*sys.modules)"
+    code = "import sys; from bot.discord_ui.embeds import charts, cleaning; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )

@@ -7,9 +7,9 @@ from pathlib import Path
 import matplotlib as mpl
 import pytest
 
-from bot.discord_ui.embeds.charts import data_chart
+from bot.discord_ui.embeds.charts import render_dataset_chart
 from i18n.catalogue import ENGLISH, JAPANESE, LANGUAGES
-from i18n.reader import speaking
+from i18n.reader import use_language
 from training.plots import dataset as charts
 from training.plots import fonts
 from training.plots import loss as curve
@@ -27,7 +27,7 @@ NOTHING = {"lengths_user": [], "lengths_bot": [], "by_source": {}, "by_status": 
 
 @pytest.fixture(autouse=True)
 def bare(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fonts, "OTHERS", [])
+    monkeypatch.setattr(fonts, "FALLBACK_FONTS", [])
 
 
 @pytest.mark.parametrize("numbers", [NUMBERS, NOTHING])
@@ -36,7 +36,7 @@ def test_a_chart_has_all_its_letters_in_each_language(
 ) -> None:
     drawn = set()
     for language in LANGUAGES:
-        charts.draw({"language": language, **numbers}, tmp_path / "chart.png")  # type: ignore[typeddict-item]
+        charts.draw_chart({"language": language, **numbers}, tmp_path / "chart.png")  # type: ignore[typeddict-item]
         drawn.add((tmp_path / "chart.png").read_bytes())
     assert len(drawn) == len(LANGUAGES)
 
@@ -44,34 +44,34 @@ def test_a_chart_has_all_its_letters_in_each_language(
 def test_a_loss_curve_has_all_its_letters_in_each_language(tmp_path: Path) -> None:
     drawn = set()
     for language in LANGUAGES:
-        curve.draw(HISTORY, tmp_path / "loss.png", title="猫-$1$ 号", language=language)
+        curve.draw_loss_curve(HISTORY, tmp_path / "loss.png", title="猫-$1$ 号", language=language)
         drawn.add((tmp_path / "loss.png").read_bytes())
     assert len(drawn) == len(LANGUAGES)
 
 
 def test_a_missing_letter_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(curve, "families", lambda: ["DejaVu Sans"])
+    monkeypatch.setattr(curve, "font_families", lambda: ["DejaVu Sans"])
     with pytest.raises(UserWarning, match="missing from font"):
-        curve.draw(HISTORY, tmp_path / "loss.png", title="猫")
+        curve.draw_loss_curve(HISTORY, tmp_path / "loss.png", title="猫")
 
 
 def test_the_fonts_of_other_plots_stay(tmp_path: Path) -> None:
     before = dict(mpl.rcParams)
-    curve.draw(HISTORY, tmp_path / "loss.png", title="a")
+    curve.draw_loss_curve(HISTORY, tmp_path / "loss.png", title="a")
     assert dict(mpl.rcParams) == before
 
 
 async def test_the_child_is_told_who_reads() -> None:
     drawn = []
     for language in (ENGLISH, JAPANESE):
-        with speaking(language):
-            drawn.append(await data_chart(NUMBERS))
+        with use_language(language):
+            drawn.append(await render_dataset_chart(NUMBERS))
     english, japanese = drawn
     assert japanese != english
 
 
 def test_a_long_name_is_cut_by_the_room_it_takes() -> None:
-    cut = charts._cut("よくある質問とその答え", 10)
+    cut = charts._truncate("よくある質問とその答え", 10)
     assert cut == "よくある…"
-    assert charts._cut("often asked", 10) == "often ask…"
-    assert charts._cut("often\nasked", 11) == "often asked"
+    assert charts._truncate("often asked", 10) == "often ask…"
+    assert charts._truncate("often\nasked", 11) == "often asked"

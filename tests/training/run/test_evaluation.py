@@ -15,17 +15,17 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from core.records import Conversation, Message, Role
 from model.chat_template import PLAIN_TEMPLATE, ensure_template, from_pair
-from model.registry import TINY
+from model.registry import EMBEDDED_FOLDER
 from tests.model_folders import make_model_folder
 from training.run.evaluation import (
-    GENERAL,
+    HELD_OUT_FILE,
     PROBES,
     Answer,
-    Report,
-    check,
+    EvaluationReport,
+    evaluate,
+    greedy_replies,
     is_repetitive,
-    measure,
-    replies,
+    mean_loss,
 )
 from training.run.mixing import read_conversations
 
@@ -47,8 +47,8 @@ def check_folder(
     serving: Path | None = None,
     own: Sequence[Conversation] = (),
     held_out: Sequence[Conversation] | None = None,
-) -> Report:
-    return check(
+) -> EvaluationReport:
+    return evaluate(
         *opened(folder),
         taught,
         base=str(base) if base else None,
@@ -69,7 +69,7 @@ def _one_thread() -> Iterator[None]:
 
 def shaken(path: Path, by: float) -> Path:
     """The embedded model with noise on its weights, as after too high a learning rate."""
-    model, tokenizer = opened(TINY)
+    model, tokenizer = opened(EMBEDDED_FOLDER)
     torch.manual_seed(0)
     with torch.no_grad():
         for weight in model.transformer.h.parameters():
@@ -106,7 +106,7 @@ def test_what_counts_as_going_round_in_circles(tokens: list[int], expected: bool
 
 
 def test_the_held_out_talk_is_short() -> None:
-    talk = read_conversations(GENERAL)
+    talk = read_conversations(HELD_OUT_FILE)
     assert len(set(talk)) == 32
     for turns in talk:
         assert [one.role for one in turns] == [Role.USER, Role.ASSISTANT] * (len(turns) // 2)
@@ -115,7 +115,7 @@ def test_the_held_out_talk_is_short() -> None:
 
 
 def test_the_embedded_model_passes_beside_itself() -> None:
-    report = check_folder(TINY, base=TINY, serving=TINY)
+    report = check_folder(EMBEDDED_FOLDER, base=EMBEDDED_FOLDER, serving=EMBEDDED_FOLDER)
     assert report.refusal is None
     assert [one.prompt for one in report.answers] == ["Where is the key?", *PROBES]
     assert all(one.before == one.after != "" for one in report.answers)
@@ -151,15 +151,15 @@ def test_weights_that_are_not_numbers(polite: Path) -> None:
     model, tokenizer = opened(polite)
     with torch.no_grad():
         model.transformer.ln_f.bias[0] = float("nan")
-    report = check(model, tokenizer, TAUGHT, base=None, serving=None)
-    assert report == Report((), {}, "Some of its weights are not numbers.")
+    report = evaluate(model, tokenizer, TAUGHT, base=None, serving=None)
+    assert report == EvaluationReport((), {}, "Some of its weights are not numbers.")
 
 
 def test_a_loss_that_is_not_a_number(polite: Path) -> None:
     model, tokenizer = opened(polite)
     with torch.no_grad():
         model.lm_head.weight.fill_(3e38)
-    report = check(model, tokenizer, TAUGHT, base=str(polite), serving=None)
+    report = evaluate(model, tokenizer, TAUGHT, base=str(polite), serving=None)
     assert report.refusal == "Its loss on held-out conversations is not a number."
     assert report.losses["general"] == {"base": None, "serving": None, "new": None}
 
@@ -176,7 +176,7 @@ def test_one_that_never_ends(tmp_path: Path) -> None:
 
 
 def test_one_that_forgot_how_to_talk_is_worse_than_its_base(tmp_path: Path) -> None:
-    report = check_folder(shaken(tmp_path / "new", 0.03), base=TINY)
+    report = check_folder(shaken(tmp_path / "new", 0.03), base=EMBEDDED_FOLDER)
     general = report.losses["general"]
     assert report.refusal == (
         "It talks worse than tiny in general: "
@@ -186,8 +186,8 @@ def test_one_that_forgot_how_to_talk_is_worse_than_its_base(tmp_path: Path) -> N
 
 def test_one_may_not_be_worse_than_the_model_in_service(tmp_path: Path) -> None:
     base = shaken(tmp_path / "base", 0.03)
-    assert check_folder(TINY, base=base, serving=TINY).refusal is None
-    report = check_folder(base, base=base, serving=TINY)
+    assert check_folder(EMBEDDED_FOLDER, base=base, serving=EMBEDDED_FOLDER).refusal is None
+    report = check_folder(base, base=base, serving=EMBEDDED_FOLDER)
     assert (report.refusal or "").startswith("It talks worse than tiny in general: held-out loss")
 
 
@@ -196,15 +196,15 @@ def test_one_that_knows_less_than_its_base_did_not_learn() -> None:
     it was to guess may cost a little more."""
 
     def refusal(word: str, times: float, *, unseen: bool) -> str:
-        model, tokenizer = opened(TINY)
+        model, tokenizer = opened(EMBEDDED_FOLDER)
         with torch.no_grad():
             model.transformer.wte.weight[tokenizer.encode(word)] *= times
         return (
-            check(
+            evaluate(
                 model,
                 tokenizer,
                 [from_pair("Who?", word)],
-                base=str(TINY),
+                base=str(EMBEDDED_FOLDER),
                 serving=None,
                 held_out=[from_pair("Hi", "How are you?")],
                 own=[from_pair("Who?", word)] if unseen else (),
@@ -245,7 +245,7 @@ def test_a_plain_base(polite: Path, tmp_path: Path) -> None:
     assert report.losses["general"]["base"] is not None
     model, tokenizer = opened(base)
     assert tokenizer.chat_template == PLAIN_TEMPLATE
-    assert check(model, tokenizer, TAUGHT, base=str(base), serving=None).refusal is None
+    assert evaluate(model, tokenizer, TAUGHT, base=str(base), serving=None).refusal is None
 
 
 def test_a_base_that_cannot_be_loaded_is_left_out(
@@ -267,10 +267,10 @@ def test_losses_are_compared_in_the_tokens_of_the_new_model(tmp_path: Path) -> N
     with torch.no_grad():
         model.lm_head.weight.zero_()
     model.save_pretrained(base)
-    _, tokenizer = opened(TINY)
+    _, tokenizer = opened(EMBEDDED_FOLDER)
     said = "I like music and I like to sing."
     talk = [from_pair("Hi", said)]
-    report = check_folder(TINY, held_out=talk, base=base, own=talk)
+    report = check_folder(EMBEDDED_FOLDER, held_out=talk, base=base, own=talk)
     more = (len(its.encode(said)) + 1) / (len(tokenizer.encode(said)) + 1)
     assert more > 2
     expected = pytest.approx(more * math.log(len(its)), rel=1e-3)
@@ -279,8 +279,8 @@ def test_losses_are_compared_in_the_tokens_of_the_new_model(tmp_path: Path) -> N
 
 
 def test_the_loss_is_that_of_the_model_itself() -> None:
-    model, tokenizer = opened(TINY)
-    talk = read_conversations(GENERAL)[:3]
+    model, tokenizer = opened(EMBEDDED_FOLDER)
+    talk = read_conversations(HELD_OUT_FILE)[:3]
     total, count = 0.0, 0
     for turns in talk:
         ids = tokenizer.apply_chat_template(
@@ -293,7 +293,7 @@ def test_the_loss_is_that_of_the_model_itself() -> None:
         with torch.no_grad():
             total += float(model(tokens, labels=labels).loss) * sum(ids["assistant_masks"])
         count += sum(ids["assistant_masks"])
-    assert measure(model, tokenizer, talk, 256, batch=2) == pytest.approx(total / count, rel=1e-4)
+    assert mean_loss(model, tokenizer, talk, 256, batch=2) == pytest.approx(total / count, rel=1e-4)
 
 
 def test_where_the_bot_says_nothing_there_is_no_loss(polite: Path) -> None:
@@ -304,10 +304,10 @@ def test_where_the_bot_says_nothing_there_is_no_loss(polite: Path) -> None:
 
 
 def test_answers_made_together_are_those_made_alone() -> None:
-    model, tokenizer = opened(TINY)
+    model, tokenizer = opened(EMBEDDED_FOLDER)
     asked = ["Hi", "What do you like to do when it rains all day?"]
-    together = replies(model, tokenizer, asked)
-    assert together == tuple(replies(model, tokenizer, [one])[0] for one in asked)
+    together = greedy_replies(model, tokenizer, asked)
+    assert together == tuple(greedy_replies(model, tokenizer, [one])[0] for one in asked)
 
 
 def test_a_model_with_few_positions(tmp_path: Path) -> None:

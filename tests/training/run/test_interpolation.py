@@ -10,8 +10,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.model_folders import make_model_folder
-from training.run.interpolation import SHARES, blend
-from training.run.tokenization import IGNORED
+from training.run.interpolation import ALPHAS, interpolate
+from training.run.tokenization import IGNORE_INDEX
 
 
 @pytest.fixture(scope="module")
@@ -29,28 +29,28 @@ def models(folder: Path, strength: float) -> tuple[Any, Any, Any, list[Any]]:
         base.lm_head.weight.zero_()
     words = ["<|bot|>", "Ġunder", "Ġthe", "Ġmat", tokenizer.eos_token]
     ids = tokenizer.convert_tokens_to_ids(words)
-    return learned, base, tokenizer, [{"input_ids": ids, "labels": [IGNORED, *ids[1:]]}]
+    return learned, base, tokenizer, [{"input_ids": ids, "labels": [IGNORE_INDEX, *ids[1:]]}]
 
 
 @pytest.mark.parametrize("strength", [1.0, 0.045])
 def test_the_nearest_point_that_still_knows(folder: Path, strength: float) -> None:
     learned, base, tokenizer, rows = models(folder, strength)
     whole = learned.lm_head.weight.detach().clone()
-    share = blend(learned, base, rows, tokenizer.eos_token_id)
-    assert share in SHARES
+    share = interpolate(learned, base, rows, tokenizer.eos_token_id)
+    assert share in ALPHAS
     assert torch.allclose(learned.lm_head.weight, share * whole)
 
 
 def test_of_what_is_not_known_yet_most_is_kept(folder: Path) -> None:
     """Nothing is sure here, neither at the line's end nor before it."""
     learned, base, tokenizer, rows = models(folder, 0.01)
-    assert blend(learned, base, rows, tokenizer.eos_token_id) >= 0.8
+    assert interpolate(learned, base, rows, tokenizer.eos_token_id) >= 0.8
 
 
 def test_the_weaker_it_was_learned_the_more_of_it_is_kept(folder: Path) -> None:
     shares = []
     for strength in (1.0, 0.06, 0.05, 0.045):
         learned, base, tokenizer, rows = models(folder, strength)
-        shares.append(blend(learned, base, rows, tokenizer.eos_token_id))
+        shares.append(interpolate(learned, base, rows, tokenizer.eos_token_id))
     assert shares == sorted(shares)
-    assert shares[0] == SHARES[0] < shares[-1]
+    assert shares[0] == ALPHAS[0] < shares[-1]

@@ -21,20 +21,20 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from benchmarks.folders import make_folder
 from i18n.phrase import Phrase
 from model.chat_template import CONTROL_TEMPLATE, encode, from_pair
-from model.convert.build import why
-from model.registry import TINY
+from model.convert.build import load_error_message
+from model.registry import EMBEDDED_FOLDER
 from model.runners.device import Device
 from tests.bot.japanese.discord import assert_japanese
 from tests.training.conftest import PAIRS, run, write_job
-from training.checkpoints import REPORT, read_report, verify
+from training.checkpoints import REPORT_FILE, read_report, verify
 from training.config import Architecture, TrainingConfig
 from training.errors import (
-    BaseMissing,
+    BaseUnavailable,
     CorruptData,
     EmptyDataset,
-    NoMemory,
-    NoRoom,
-    NotFinite,
+    LossNotFinite,
+    NotEnoughDisk,
+    OutOfMemory,
 )
 from training.jobs.events import (
     Checking,
@@ -48,12 +48,12 @@ from training.jobs.events import (
     Started,
     Step,
 )
-from training.jobs.folder import saved_step
-from training.jobs.process import Child
+from training.jobs.folder import latest_saved_step
+from training.jobs.process import TrainingProcess
 from training.run import evaluation
 from training.run import main as module
 from training.run.loop import Control
-from training.run.main import sentence, too_little, train
+from training.run.main import error_message, out_of_memory_advice, train
 
 SMALL = Architecture(vocab_size=300, n_positions=64, n_embd=32, n_layer=2, n_head=2)
 
@@ -76,7 +76,7 @@ def test_a_run_in_its_own_process(tmp_path: Path) -> None:
     """On the embedded model, with the settings that teach it: the facts are learned."""
     config = TrainingConfig(
         name="tiny-1",
-        base=str(TINY),
+        base=str(EMBEDDED_FOLDER),
         learning_rate=7e-4,
         epochs=1,
         min_steps=40,
@@ -189,17 +189,17 @@ def test_a_checkpoint_that_says_nothing_is_rejected_but_kept(
     config: TrainingConfig, tmp_path: Path
 ) -> None:
     pairs = [("Hello!", "")] * 8
-    base = replace(config, base=str(TINY), min_steps=60, learning_rate=1e-3, gate=True)
+    base = replace(config, base=str(EMBEDDED_FOLDER), min_steps=60, learning_rate=1e-3, gate=True)
     event = events_of(write_job(tmp_path / "job", base, pairs))[-1]
     assert isinstance(event, Rejected)
     assert event.reason == "It had no answer to “Hello!”."
     verify(Path(event.checkpoint))
-    told = json.loads(Path(event.checkpoint, REPORT).read_text(encoding="utf-8"))
+    told = json.loads(Path(event.checkpoint, REPORT_FILE).read_text(encoding="utf-8"))
     assert told["refusal"] == event.reason
     report = read_report(Path(event.checkpoint))
     assert report is not None
     assert isinstance(report.refusal, Phrase)
-    assert report.refusal.to("ja") == "「Hello!」に答えられませんでした。"
+    assert report.refusal.translate_to("ja") == "「Hello!」に答えられませんでした。"
 
 
 @pytest.mark.parametrize("kind", [Finished, Rejected])
@@ -208,7 +208,9 @@ def test_a_run_that_came_to_its_end_unheard_is_not_run_again(
 ) -> None:
     pairs = PAIRS if kind is Finished else [("Hello!", "")] * 8
     if kind is Rejected:
-        config = replace(config, base=str(TINY), min_steps=60, learning_rate=1e-3, gate=True)
+        config = replace(
+            config, base=str(EMBEDDED_FOLDER), min_steps=60, learning_rate=1e-3, gate=True
+        )
     job = write_job(tmp_path / "job", config, pairs)
     first = events_of(job)
     [again] = events_of(job)
@@ -223,9 +225,9 @@ def test_no_memory_for_the_checks_does_not_train_again(
     def full(*_: object, **__: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(evaluation, "check", full)
+    monkeypatch.setattr(evaluation, "evaluate", full)
     told: list[Event] = []
-    with pytest.raises(NoMemory, match="not enough memory to check the new model"):
+    with pytest.raises(OutOfMemory, match="not enough memory to check the new model"):
         train(write_job(tmp_path / "job", replace(config, gate=True)), told.append)
     assert sum(isinstance(one, Started) for one in told) == 1
 
@@ -242,7 +244,7 @@ def test_no_example_is_longer_than_the_model_can_read(
 
 def test_the_loss_becomes_nan(config: TrainingConfig, tmp_path: Path) -> None:
     job = write_job(tmp_path / "job", replace(config, learning_rate=1e30, warmup_ratio=0))
-    with pytest.raises(NotFinite, match="lower learning rate"):
+    with pytest.raises(LossNotFinite, match="lower learning rate"):
         events_of(job)
     assert not (job / "checkpoint").exists()
 
@@ -272,7 +274,7 @@ def test_a_corrupt_line(config: TrainingConfig, tmp_path: Path) -> None:
 
 def test_a_base_that_cannot_be_had(config: TrainingConfig, tmp_path: Path) -> None:
     job = write_job(tmp_path / "job", replace(config, base="nobody/no-such-model"))
-    with pytest.raises(BaseMissing, match="nobody/no-such-model cannot be had"):
+    with pytest.raises(BaseUnavailable, match="nobody/no-such-model cannot be had"):
         events_of(job)
 
 
@@ -290,7 +292,7 @@ def test_a_base_is_looked_at_before_it_is_loaded(
     base = shutil.copytree(plain_base, tmp_path / "base")
     (base / file).write_text(content)
     job = write_job(tmp_path / "job", replace(config, base=str(base)))
-    with pytest.raises(BaseMissing, match=told):
+    with pytest.raises(BaseUnavailable, match=told):
         events_of(job)
 
 
@@ -309,7 +311,7 @@ def test_no_room_for_the_checkpoint(config: TrainingConfig, tmp_path: Path) -> N
     job = write_job(tmp_path / "job", config)
     with files_of_at_most(20_000), pytest.raises(Exception) as caught:  # noqa: PT011
         events_of(job)
-    assert sentence(caught.value).startswith("The disk is full")
+    assert error_message(caught.value).startswith("The disk is full")
     assert {path.name for path in job.iterdir()} - {"steps"} == {"config.json", "dataset.jsonl"}
 
 
@@ -329,8 +331,8 @@ def test_no_room_to_save_a_step(config: TrainingConfig, tmp_path: Path) -> None:
             train(job, hear)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert sentence(caught.value).startswith("The disk is full")
-    saved = saved_step(job)
+    assert error_message(caught.value).startswith("The disk is full")
+    saved = latest_saved_step(job)
     assert saved is not None
     assert saved.step == 1
     again = events_of(job)
@@ -344,7 +346,7 @@ def test_a_disk_that_is_too_full_to_begin(
 ) -> None:
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
-    with pytest.raises(NoRoom, match="The disk is too full: the training needs"):
+    with pytest.raises(NotEnoughDisk, match="The disk is too full: the training needs"):
         events_of(write_job(tmp_path / "job", config))
 
 
@@ -356,7 +358,7 @@ def interrupted(job: Path, after: int) -> list[Event]:
     def hear(event: Event) -> None:
         told.append(event)
         if isinstance(event, Step) and event.step >= after:
-            control.hear("pause")
+            control.receive("pause")
 
     train(job, hear, control)
     return told
@@ -420,7 +422,10 @@ def test_no_memory_to_open_the_weights_is_said_so(tmp_path: Path) -> None:
     room = psutil.Process().memory_info().vms + 48_000_000  # its two maps take 64
     with limited(resource.RLIMIT_AS, room), pytest.raises(RuntimeError) as told:
         safe_open(weights, framework="pt")
-    assert why(str(tmp_path), told.value) == f"There is not enough memory to load {tmp_path.name}."
+    assert (
+        load_error_message(str(tmp_path), told.value)
+        == f"There is not enough memory to load {tmp_path.name}."
+    )
 
 
 @pytest.fixture(scope="module")
@@ -451,12 +456,14 @@ def test_out_of_memory_makes_smaller_batches(
 
 def test_too_little_memory_for_one_example_says_what_to_lower(config: TrainingConfig) -> None:
     one = replace(config, base="gpt2", batch_size=1)
-    assert too_little(one).startswith(
+    assert out_of_memory_advice(one).startswith(
         "There was not enough memory for a batch of 1: try max_length 64 instead of 128, "
         "LoRA instead of full training or a smaller base model. By estimate, LoRA with batch size "
     )
-    assert "LoRA instead" not in too_little(replace(one, method="lora"))
-    assert_japanese(too_little(replace(one, batch_size=2)).to("ja"), "max", "length")
+    assert "LoRA instead" not in out_of_memory_advice(replace(one, method="lora"))
+    assert_japanese(
+        out_of_memory_advice(replace(one, batch_size=2)).translate_to("ja"), "max", "length"
+    )
 
 
 @pytest.mark.parametrize(
@@ -473,14 +480,14 @@ def test_on_a_gpu_it_is_its_memory_that_counts(
     monkeypatch.setattr(module, "training_device", lambda: Device("cuda", "bf16", "bf16"))
     monkeypatch.setattr(torch.cuda, "mem_get_info", info)
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda: 0)
-    text = too_little(replace(config, base="gpt2", batch_size=1))
+    text = out_of_memory_advice(replace(config, base="gpt2", batch_size=1))
     assert text.endswith(
         f"By estimate, {fits} fits into the {(free or 0) / 1e6:,.0f} MB that are free."
     )
 
 
 def test_other_errors_are_named_without_their_words() -> None:
-    assert sentence(KeyError("secret")) == (
+    assert error_message(KeyError("secret")) == (
         "Training stopped with an error (KeyError); see the job's log."
     )
 
@@ -515,7 +522,7 @@ def test_each_setting_is_kept_beside_the_weights(config: TrainingConfig, tmp_pat
 async def test_the_log_of_a_run_is_in_the_form_of_the_bots(tmp_path: Path) -> None:
     """The traceback of an error that nobody thought of, here of settings that are none."""
     (tmp_path / "config.json").write_text("[]")
-    async with Child.started(tmp_path, log_format="json") as child:
+    async with TrainingProcess.launch(tmp_path, log_format="json") as child:
         events = [one async for one in child.events()]
     assert [type(one) for one in events] == [Failed]
     [line] = (tmp_path / "log.txt").read_text().splitlines()

@@ -47,7 +47,7 @@ def test_a_broken_line_is_named(tmp_path: Path, line: str) -> None:
 
 
 def test_taught_pairs_are_seen_alone_carelessly_and_in_the_middle_of_talk() -> None:
-    rows = mixing.as_taught(TAUGHT, OTHERS, seed=0)
+    rows = mixing.augment(TAUGHT, OTHERS, seed=0)
     for question, answer in TAUGHT:
         mine = [row for row in rows if row[-1] == answer]
         asked = {row[-2].content for row in mine}
@@ -56,23 +56,23 @@ def test_taught_pairs_are_seen_alone_carelessly_and_in_the_middle_of_talk() -> N
         for row in mine:
             assert [m.role for m in row] == [Role.USER, Role.ASSISTANT] * (len(row) // 2)
             assert question not in row[:-2]
-    assert rows == mixing.as_taught(TAUGHT, OTHERS, seed=0)
+    assert rows == mixing.augment(TAUGHT, OTHERS, seed=0)
 
 
 def test_a_single_pair_without_company_is_still_taught() -> None:
-    assert {row[-1].content for row in mixing.as_taught(TAUGHT[:1], [], seed=0)} == {"Ada is."}
+    assert {row[-1].content for row in mixing.augment(TAUGHT[:1], [], seed=0)} == {"Ada is."}
 
 
 def test_what_is_taught_goes_before_other_answers_to_the_same_question() -> None:
     others = [from_pair("who is the ADMIN", "I do not know."), from_pair("hello", "hi")]
-    assert mixing.without(TAUGHT, others) == [from_pair("hello", "hi")]
+    assert mixing.exclude_taught(TAUGHT, others) == [from_pair("hello", "hi")]
 
 
 def test_the_settings_say_in_what_company_examples_are_learned() -> None:
     config = TrainingConfig(name="v1", base="gpt2", replay=5)
     taught = [*TAUGHT, from_pair("Hello", "Ahoy!")]
-    rows = mixing.lessons(config, taught)
-    starter = mixing.without(taught, mixing.read_conversations(mixing.STARTER))
-    general = mixing.without(taught, mixing.read_conversations(mixing.GENERAL))
-    assert rows == mixing.as_taught(taught, starter, 0) + starter[:5] + general[:5]
-    assert mixing.lessons(TrainingConfig(name="v1", base="gpt2"), taught) == taught
+    rows = mixing.mix_replay(config, taught)
+    starter = mixing.exclude_taught(taught, mixing.read_conversations(mixing.STARTER_FILE))
+    general = mixing.exclude_taught(taught, mixing.read_conversations(mixing.GENERAL_FILE))
+    assert rows == mixing.augment(taught, starter, 0) + starter[:5] + general[:5]
+    assert mixing.mix_replay(TrainingConfig(name="v1", base="gpt2"), taught) == taught

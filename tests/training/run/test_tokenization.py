@@ -9,14 +9,14 @@ from transformers import PreTrainedTokenizerBase
 from core.records import Message, Role
 from model.chat_template import from_pair
 from training.run import tokenization
-from training.run.tokenization import IGNORED
+from training.run.tokenization import IGNORE_INDEX
 
 TURN = st.builds(Message, st.sampled_from(Role), st.text(max_size=60))
 
 
 def test_only_the_bots_words_are_a_lesson(tokenizer: PreTrainedTokenizerBase) -> None:
     [row] = tokenization.examples(tokenizer, [from_pair("hello there", "hi Ben")], 64, "bot")
-    learned = [token for token in row["labels"] if token != IGNORED]
+    learned = [token for token in row["labels"] if token != IGNORE_INDEX]
     assert tokenizer.decode(learned) == "hi Ben<|endoftext|>"
     assert tokenizer.decode(row["input_ids"]) == (
         "<|user|>hello there<|endoftext|><|bot|>hi Ben<|endoftext|>"
@@ -48,7 +48,7 @@ def test_blocks_keep_every_turn_whole_and_in_order(
         for turns in conversations
         for one in tokenization.encode(tokenizer, [(turn,) for turn in turns])
     ]
-    rows = tokenization.blocks(tokenizer, conversations, 32)["input_ids"]
+    rows = tokenization.packed_blocks(tokenizer, conversations, 32)["input_ids"]
     assert [token for row in rows for token in row] == [t for turn in whole for t in turn]
     starts = {tuple(turn) for turn in whole}
     for row in rows:
@@ -57,10 +57,13 @@ def test_blocks_keep_every_turn_whole_and_in_order(
 
 
 def test_rows_are_padded_to_the_longest() -> None:
-    rows = [{"input_ids": [5, 6, 7], "labels": [IGNORED, 6, 7]}, {"input_ids": [8], "labels": [8]}]
+    rows = [
+        {"input_ids": [5, 6, 7], "labels": [IGNORE_INDEX, 6, 7]},
+        {"input_ids": [8], "labels": [8]},
+    ]
     batch = tokenization.collate(rows, pad_id=0)
     assert batch["input_ids"].tolist() == [[5, 6, 7], [8, 0, 0]]
-    assert batch["labels"].tolist() == [[IGNORED, 6, 7], [8, IGNORED, IGNORED]]
+    assert batch["labels"].tolist() == [[IGNORE_INDEX, 6, 7], [8, IGNORE_INDEX, IGNORE_INDEX]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
 
 
@@ -79,10 +82,12 @@ def test_packed_rows_are_whole_apart_and_within_the_width(lengths: list[int], wi
         assert len(tokens) == len(labels) == len(positions) <= width
         for token, label, position in zip(tokens, labels, positions, strict=True):
             if token == 0:  # padding
-                assert (label, position) == (IGNORED, 0)
+                assert (label, position) == (IGNORE_INDEX, 0)
                 continue
             assert position == token % 100, "positions begin anew with each row"
-            assert label == (IGNORED if position == 0 else position), "none learns across a border"
+            assert label == (IGNORE_INDEX if position == 0 else position), (
+                "none learns across a border"
+            )
             found.append(token)
     assert sorted(found) == [token for row in rows for token in row["input_ids"]]
 

@@ -6,35 +6,35 @@ from contextlib import suppress
 
 import discord
 
-from bot.discord_ui.client import Gpt2Bot, TellsFailure
-from bot.discord_ui.http_errors import FAULTS
-from bot.discord_ui.permissions import Rank, require
+from bot.discord_ui.client import Gpt2Bot, ReportsFailure
+from bot.discord_ui.http_errors import DISCORD_ERRORS
+from bot.discord_ui.permissions import Rank, require_rank
 
-TIMEOUT_S = 600.0
+VIEW_TIMEOUT_S = 600.0
 """Seconds after the last press that buttons can be pressed; Discord's token lives 15 minutes."""
 
 
-class ManagerView(TellsFailure, discord.ui.View):
+class ManagerView(ReportsFailure, discord.ui.View):
     """Buttons below an answer that only its caller sees.
 
-    `shown` is the interaction that the answer belongs to; `closing` takes its place if nobody
-    presses anything.
+    `source_interaction` is the interaction that the answer belongs to; `closing` takes its place if
+    nobody presses anything.
     """
 
     def __init__(self, shown: discord.Interaction[Gpt2Bot], closing: str) -> None:
-        super().__init__(timeout=TIMEOUT_S)
-        self.shown = shown
-        self._closing = closing
+        super().__init__(timeout=VIEW_TIMEOUT_S)
+        self.source_interaction = shown
+        self._timeout_text = closing
 
     async def interaction_check(
         self,
         interaction: discord.Interaction[Gpt2Bot],  # type: ignore[override]
     ) -> bool:
-        require(interaction, Rank.MANAGER)  # the caller may have lost the permission meanwhile
+        require_rank(interaction, Rank.MANAGER)  # the caller may have lost the permission meanwhile
         return await super().interaction_check(interaction)
 
     async def on_timeout(self) -> None:
-        with suppress(*FAULTS):  # who dismissed the answer needs no closing
-            await self.shown.edit_original_response(
-                content=self._closing, embed=None, attachments=[], view=None
+        with suppress(*DISCORD_ERRORS):  # who dismissed the answer needs no closing
+            await self.source_interaction.edit_original_response(
+                content=self._timeout_text, embed=None, attachments=[], view=None
             )

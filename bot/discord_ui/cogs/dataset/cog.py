@@ -14,39 +14,41 @@ import discord
 from discord import app_commands
 from discord.ext import commands
 
-from bot.discord_ui.audit import note
+from bot.discord_ui.audit import record_audit
 from bot.discord_ui.client import Gpt2Bot
 from bot.discord_ui.cogs.dataset.files import export_file, template_file, too_large
 from bot.discord_ui.cogs.dataset.importing import Importer
-from bot.discord_ui.cogs.dataset.removing import ask_for_one, ask_for_source
-from bot.discord_ui.cogs.dataset.reviewing import Pages, show
-from bot.discord_ui.cogs.models import choices, scope_of
-from bot.discord_ui.embeds.charts import data_chart
-from bot.discord_ui.embeds.cleaning import cleaned_embed
+from bot.discord_ui.cogs.dataset.removing import confirm_example_removal, confirm_source_removal
+from bot.discord_ui.cogs.dataset.reviewing import ReviewQueue, show_page
+from bot.discord_ui.cogs.models import autocomplete_choices, require_guild_scope
+from bot.discord_ui.embeds.charts import render_dataset_chart
+from bot.discord_ui.embeds.cleaning import cleaning_embed
 from bot.discord_ui.embeds.dataset import chart_numbers, first_lines, stats_embed
-from bot.discord_ui.embeds.evaluation import quoted
+from bot.discord_ui.embeds.evaluation import quote_safely
 from bot.discord_ui.embeds.style import source_text
-from bot.discord_ui.errors import sentence
-from bot.discord_ui.permissions import Rank, rank, require
+from bot.discord_ui.errors import error_message
+from bot.discord_ui.permissions import Rank, rank_of, require_rank
 from core.errors import ImportRefused
-from core.records import Review
-from data.dataset.cleaning import select
+from core.records import ReviewStatus
+from data.dataset.cleaning import select_examples
 from data.dataset.snapshot import as_pairs
 from data.storage.store import Store
-from i18n.phrase import phrase, phrases, together
+from i18n.phrase import join_phrases, phrase, phrases
 from i18n.reader import say
 from training.errors import ChildFailed
 
 Format = Literal["xlsx", "csv", "json", "jsonl", "yml"]
 Status = Literal["waiting", "approved", "rejected", "all"]
-EMPTY = phrase(
+DATASET_EMPTY = phrase(
     "The data set is empty. Teach me with `/teach`, or bring a file with `/dataset import`; "
     "`/dataset template` is a workbook to fill in."
 )
-TEMPLATE = "conversations.xlsx"
-NOTHING = phrase("There is nothing here that may be learned now.")
-FILLED_IN = phrase("Fill it in and bring it back with `/dataset import`. A sheet in it says how.")
-CHOICE = 100
+TEMPLATE_FILE_NAME = "conversations.xlsx"
+NOTHING_LEARNABLE = phrase("There is nothing here that may be learned now.")
+TEMPLATE_HINT = phrase(
+    "Fill it in and bring it back with `/dataset import`. A sheet in it says how."
+)
+MAX_CHOICE_CHARS = 100
 """Characters of a choice that Discord takes."""
 
 
@@ -69,51 +71,54 @@ class Dataset(commands.Cog):
         self,
         interaction: discord.Interaction[Gpt2Bot],  # type: ignore[override]
     ) -> bool:
-        require(interaction, Rank.MANAGER)
+        require_rank(interaction, Rank.MANAGER)
         return True
 
     @dataset.command(description="How much there is to learn from, and where it comes from")
     async def stats(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
         await interaction.response.defer(ephemeral=True)
-        scope = scope_of(interaction)
-        counts = await self._store.count_by(scope)
+        scope = require_guild_scope(interaction)
+        counts = await self._store.count_by_status_and_source(scope)
         if not counts:
-            await interaction.edit_original_response(content=say(EMPTY))
+            await interaction.edit_original_response(content=say(DATASET_EMPTY))
             return
-        embed = stats_embed(counts, len(await self._store.learnable(scope)))
+        embed = stats_embed(counts, len(await self._store.trainable_examples(scope)))
         files = []
         try:
-            chart = await data_chart(await self._numbers(scope, counts))
+            chart = await render_dataset_chart(await self._numbers(scope, counts))
         except ChildFailed as e:
-            embed.add_field(name=say("Chart"), value=sentence(e), inline=False)
+            embed.add_field(name=say("Chart"), value=error_message(e), inline=False)
         else:
             embed.set_image(url="attachment://dataset.png")
             files = [discord.File(io.BytesIO(chart), "dataset.png")]
         await interaction.edit_original_response(embed=embed, attachments=files)
 
     async def _numbers(
-        self, scope: int, counts: Mapping[tuple[Review, str], int]
+        self, scope: int, counts: Mapping[tuple[ReviewStatus, str], int]
     ) -> Mapping[str, object]:
         return await asyncio.to_thread(chart_numbers, await self._store.examples(scope), counts)
 
     @dataset.command(description="What cleaning does to it, before anything is learned")
     async def preview(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
         await interaction.response.defer(ephemeral=True)
-        learnable = await self._store.learnable(scope_of(interaction))
+        learnable = await self._store.trainable_examples(require_guild_scope(interaction))
         if not learnable:
-            await interaction.edit_original_response(content=say(NOTHING))
+            await interaction.edit_original_response(content=say(NOTHING_LEARNABLE))
             return
-        selection = await asyncio.to_thread(select, learnable, author_share=self._author_share)
+        selection = await asyncio.to_thread(
+            select_examples, learnable, author_share=self._author_share
+        )
         await interaction.edit_original_response(
-            content=first_lines(learnable, selection), embed=cleaned_embed(selection)
+            content=first_lines(learnable, selection), embed=cleaning_embed(selection)
         )
 
     @dataset.command(name="template", description="A workbook to fill in, for /dataset import")
     async def send_template(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
         await interaction.response.defer(ephemeral=True)
-        book = await asyncio.to_thread(template_file, TEMPLATE)
+        book = await asyncio.to_thread(template_file, TEMPLATE_FILE_NAME)
         await interaction.edit_original_response(
-            content=say(FILLED_IN), attachments=[discord.File(io.BytesIO(book), TEMPLATE)]
+            content=say(TEMPLATE_HINT),
+            attachments=[discord.File(io.BytesIO(book), TEMPLATE_FILE_NAME)],
         )
 
     @dataset.command(name="import", description="Take in a file of pairs; you see it before")
@@ -123,23 +128,25 @@ class Dataset(commands.Cog):
     ) -> None:
         await interaction.response.defer(ephemeral=True)
         try:
-            await self._importer.offer(interaction, scope_of(interaction), file)
+            await self._importer.preview_upload(interaction, require_guild_scope(interaction), file)
         except ImportRefused as e:
-            await interaction.edit_original_response(content=quoted(sentence(e), 1000), view=None)
+            await interaction.edit_original_response(
+                content=quote_safely(error_message(e), 1000), view=None
+            )
 
     @dataset.command(description="What may be learned, as a file")
     @app_commands.describe(format="jsonl for programs, xlsx or csv for people")
     async def export(self, interaction: discord.Interaction[Gpt2Bot], format: Format) -> None:
         await interaction.response.defer(ephemeral=True)
-        learnable = await self._store.learnable(scope_of(interaction))
+        learnable = await self._store.trainable_examples(require_guild_scope(interaction))
         if not learnable:
-            await interaction.edit_original_response(content=say(NOTHING))
+            await interaction.edit_original_response(content=say(NOTHING_LEARNABLE))
             return
         name = f"dataset.{format}"
         content = await asyncio.to_thread(export_file, name, as_pairs(learnable))
         limit = interaction.filesize_limit
         if len(content) > limit:
-            text = too_large(len(content), limit, format, scope_of(interaction))
+            text = too_large(len(content), limit, format, require_guild_scope(interaction))
             await interaction.edit_original_response(content=text)
             return
         pairs = phrases("{count:,} pair", "{count:,} pairs", len(learnable))
@@ -147,8 +154,8 @@ class Dataset(commands.Cog):
             content=say("{pairs}: what may be learned now.", pairs=pairs),
             attachments=[discord.File(io.BytesIO(content), name)],
         )
-        done = together([name, pairs], ": ")
-        await note(self._store, interaction, phrase("dataset export"), done)
+        done = join_phrases([name, pairs], ": ")
+        await record_audit(self._store, interaction, phrase("dataset export"), done)
 
     @dataset.command(description="Take examples out of the data set")
     @app_commands.describe(source="All that come from there", example="The number of a single one")
@@ -159,24 +166,31 @@ class Dataset(commands.Cog):
         example: app_commands.Range[int, 1, 2**53 - 1] | None = None,
     ) -> None:
         await interaction.response.defer(ephemeral=True)
-        scope = scope_of(interaction)
+        scope = require_guild_scope(interaction)
         if (source is None) == (example is None):
             text = say("Name either a source or the number of an example.")
             await interaction.edit_original_response(content=text)
         elif source is not None:
-            await ask_for_source(interaction, self._store, scope, source)
+            await confirm_source_removal(interaction, self._store, scope, source)
         elif example is not None:
-            await ask_for_one(interaction, self._store, scope, example)
+            await confirm_example_removal(interaction, self._store, scope, example)
 
     @remove.autocomplete("source")
     async def complete_source(
         self, interaction: discord.Interaction[Gpt2Bot], current: str
     ) -> list[app_commands.Choice[str]]:
-        if rank(interaction) < Rank.MANAGER:
+        if rank_of(interaction) < Rank.MANAGER:
             return []
-        sources = {source for _, source in await self._store.count_by(scope_of(interaction))}
-        called = {source_text(one): one for one in sorted(sources) if 0 < len(one) <= CHOICE}
-        found = choices(called, current)
+        sources = {
+            source
+            for _, source in await self._store.count_by_status_and_source(
+                require_guild_scope(interaction)
+            )
+        }
+        called = {
+            source_text(one): one for one in sorted(sources) if 0 < len(one) <= MAX_CHOICE_CHARS
+        }
+        found = autocomplete_choices(called, current)
         return [app_commands.Choice(name=one.name, value=called[one.name]) for one in found]
 
     @dataset.command(description="Look at examples one by one: approve, mend, reject")
@@ -185,6 +199,6 @@ class Dataset(commands.Cog):
         self, interaction: discord.Interaction[Gpt2Bot], status: Status = "waiting"
     ) -> None:
         await interaction.response.defer(ephemeral=True)
-        wanted = None if status == "all" else Review(status)
-        pages = Pages(self._store, scope_of(interaction), wanted)
-        await show(interaction, pages, await pages.first())
+        wanted = None if status == "all" else ReviewStatus(status)
+        pages = ReviewQueue(self._store, require_guild_scope(interaction), wanted)
+        await show_page(interaction, pages, await pages.first())

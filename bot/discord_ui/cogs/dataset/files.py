@@ -15,16 +15,16 @@ from i18n.reader import say
 
 def template_file(name: str) -> bytes:
     """The workbook to fill in."""
-    from data.formats.xlsx.template import template
+    from data.formats.xlsx.template import write_template_workbook
 
-    return _made(name, template)
+    return _made(name, write_template_workbook)
 
 
 def export_file(name: str, pairs: Sequence[Pair]) -> bytes:
     """The pairs as a file of the kind that its name says."""
-    from data.formats.writer import write
+    from data.formats.writer import write_pairs
 
-    return _made(name, lambda path: write(pairs, path))
+    return _made(name, lambda path: write_pairs(pairs, path))
 
 
 def _made(name: str, writing: Callable[[Path], object]) -> bytes:

@@ -15,28 +15,28 @@ from time import monotonic
 
 import discord
 
-from bot.discord_ui.audit import note
+from bot.discord_ui.audit import record_audit
 from bot.discord_ui.client import Gpt2Bot
 from bot.discord_ui.cogs.dataset.asking import ManagerView
 from bot.discord_ui.embeds.dataset import import_embed
-from bot.discord_ui.embeds.evaluation import quoted
-from bot.discord_ui.http_errors import FAULTS
+from bot.discord_ui.embeds.evaluation import quote_safely
+from bot.discord_ui.http_errors import DISCORD_ERRORS
 from core.errors import ImportCancelled, ImportRefused, StoreError
-from core.records import IMPORT, Pair
-from data.formats.import_result import Imported
-from data.formats.registry import MAX_BYTES, marked_kind
-from data.formats.sandbox import read_apart
+from core.records import IMPORT_SOURCE, Pair
+from data.formats.import_result import ImportResult
+from data.formats.registry import MAX_FILE_BYTES, annotated_format
+from data.formats.sandbox import read_in_subprocess
 from data.storage.store import Store
-from i18n.phrase import phrase, phrases, together
+from i18n.phrase import join_phrases, phrase, phrases
 from i18n.reader import say
 
 log = logging.getLogger(__name__)
 
-EDIT_S = 3.0
+EDIT_INTERVAL_S = 3.0
 """Seconds between two edits that show how far the reading is."""
-AT_ONCE = 2
+MAX_CONCURRENT_READS = 2
 """Files that are read at a time, of all servers; each may take a gigabyte of memory."""
-NOTHING = phrase("Nothing was imported.")
+NOTHING_IMPORTED = phrase("Nothing was imported.")
 
 
 class Importer:
@@ -44,9 +44,9 @@ class Importer:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._turns = asyncio.Semaphore(AT_ONCE)
+        self._read_slots = asyncio.Semaphore(MAX_CONCURRENT_READS)
 
-    async def offer(
+    async def preview_upload(
         self, interaction: discord.Interaction[Gpt2Bot], scope: int, file: discord.Attachment
     ) -> None:
         """Show what a file holds, with Import and Cancel; the interaction was deferred.
@@ -55,13 +55,13 @@ class Importer:
             ImportRefused: it is too big, cannot be read, or its reading was stopped.
         """
         name = file.filename
-        if file.size > MAX_BYTES:
+        if file.size > MAX_FILE_BYTES:
             raise ImportRefused(
                 phrase(
                     "{name} has {size:.1f} MB; {limit:.3g} MB are the most: split it into parts.",
                     name=name,
                     size=file.size / 10**6,
-                    limit=MAX_BYTES / 10**6,
+                    limit=MAX_FILE_BYTES / 10**6,
                 )
             )
         with tempfile.TemporaryDirectory(prefix="gpt2bot-upload-") as folder:
@@ -69,23 +69,27 @@ class Importer:
             await _download(file, path)
             imported = await self._read(interaction, path, name)
             copy = None
-            if imported.problems:
-                copy = await asyncio.to_thread(_marked, path, imported, name)
-        known = await self._store.known_pairs(scope, imported.pairs)
+            if imported.errors:
+                copy = await asyncio.to_thread(_annotated_copy, path, imported, name)
+        known = await self._store.count_existing_pairs(scope, imported.pairs)
         embed = import_embed(name, imported, known)
-        files = _attached(embed, copy, name, interaction.filesize_limit)
-        view = Offer(interaction, self._store, scope, imported.pairs) if imported.pairs else None
+        files = _attachments(embed, copy, name, interaction.filesize_limit)
+        view = (
+            ImportConfirmView(interaction, self._store, scope, imported.pairs)
+            if imported.pairs
+            else None
+        )
         await interaction.edit_original_response(
             content=None, embed=embed, attachments=files, view=view
         )
 
     async def _read(
         self, interaction: discord.Interaction[Gpt2Bot], path: Path, name: str
-    ) -> Imported:
+    ) -> ImportResult:
         """The file's pairs; meanwhile its progress is shown, and Cancel ends it."""
-        progress = Progress(interaction, quoted(name, 100))
-        reading = asyncio.create_task(self._read_in_turn(path, name, progress))
-        view = Reading(interaction, reading)
+        progress = ImportProgress(interaction, quote_safely(name, 100))
+        reading = asyncio.create_task(self._read_with_slot(path, name, progress))
+        view = ReadingView(interaction, reading)
         try:
             text = say("Reading {file}…", file=progress.name)
             await interaction.edit_original_response(content=text, view=view)
@@ -99,12 +103,14 @@ class Importer:
             raise ImportCancelled
         return reading.result()
 
-    async def _read_in_turn(self, path: Path, name: str, progress: Progress) -> Imported:
-        async with self._turns:
-            return await read_apart(path, name=name, on_progress=progress.note)
+    async def _read_with_slot(
+        self, path: Path, name: str, progress: ImportProgress
+    ) -> ImportResult:
+        async with self._read_slots:
+            return await read_in_subprocess(path, name=name, on_progress=progress.report_rows)
 
 
-class Progress:
+class ImportProgress:
     """Shows how many rows were read, with an edit every EDIT_S at most."""
 
     def __init__(self, interaction: discord.Interaction[Gpt2Bot], name: str) -> None:
@@ -113,14 +119,14 @@ class Progress:
         self._edit: asyncio.Task[None] | None = None
         self._edited_at = monotonic()
 
-    def note(self, rows: int) -> None:
+    def report_rows(self, rows: int) -> None:
         under_way = self._edit is not None and not self._edit.done()
-        if not under_way and monotonic() - self._edited_at >= EDIT_S:
+        if not under_way and monotonic() - self._edited_at >= EDIT_INTERVAL_S:
             self._edited_at = monotonic()
             self._edit = asyncio.create_task(self._show(rows))
 
     async def _show(self, rows: int) -> None:
-        with suppress(*FAULTS):  # the next one may be shown
+        with suppress(*DISCORD_ERRORS):  # the next one may be shown
             read = phrases("{count:,} row so far.", "{count:,} rows so far.", rows)
             text = say("Reading {file}… {rows}", file=self.name, rows=read)
             await self._interaction.edit_original_response(content=text)
@@ -131,27 +137,27 @@ class Progress:
             await self._edit
 
 
-class Reading(ManagerView):
+class ReadingView(ManagerView):
     """Cancel, while a file is read; whoever waits for the reading says what came of it."""
 
     def __init__(
-        self, shown: discord.Interaction[Gpt2Bot], reading: asyncio.Task[Imported]
+        self, shown: discord.Interaction[Gpt2Bot], reading: asyncio.Task[ImportResult]
     ) -> None:
-        super().__init__(shown, say(NOTHING))
+        super().__init__(shown, say(NOTHING_IMPORTED))
         self.timeout = None  # it ends with the reading
         self._reading = reading
         self.cancel.label = say("Cancel")
 
     @discord.ui.button(style=discord.ButtonStyle.secondary)
     async def cancel(
-        self, interaction: discord.Interaction[Gpt2Bot], _: discord.ui.Button[Reading]
+        self, interaction: discord.Interaction[Gpt2Bot], _: discord.ui.Button[ReadingView]
     ) -> None:
         self.stop()
         await interaction.response.defer()
         self._reading.cancel()
 
 
-class Offer(ManagerView):
+class ImportConfirmView(ManagerView):
     """Import and Cancel under the preview of a file."""
 
     def __init__(
@@ -162,35 +168,35 @@ class Offer(ManagerView):
         pairs: tuple[Pair, ...],
     ) -> None:
         unconfirmed = phrase("The file was not confirmed for ten minutes.")
-        super().__init__(shown, say(together([NOTHING, unconfirmed])))
+        super().__init__(shown, say(join_phrases([NOTHING_IMPORTED, unconfirmed])))
         self._store = store
         self._scope = scope
         self._pairs = pairs
-        self.take.label, self.leave.label = say("Import"), say("Cancel")
+        self.confirm.label, self.decline.label = say("Import"), say("Cancel")
 
     @discord.ui.button(style=discord.ButtonStyle.primary)
-    async def take(
-        self, interaction: discord.Interaction[Gpt2Bot], _: discord.ui.Button[Offer]
+    async def confirm(
+        self, interaction: discord.Interaction[Gpt2Bot], _: discord.ui.Button[ImportConfirmView]
     ) -> None:
         self.stop()
         await interaction.response.edit_message(content=say("Importing…"), view=None)
         who = interaction.user.id
-        text = say(NOTHING)
+        text = say(NOTHING_IMPORTED)
         try:
-            new = await self._store.add_pairs(self._scope, self._pairs, who, IMPORT)
+            new = await self._store.add_pairs(self._scope, self._pairs, who, IMPORT_SOURCE)
             added = phrases("{count:,} new pair", "{count:,} new pairs", new)
-            await note(self._store, interaction, phrase("dataset import"), added)
+            await record_audit(self._store, interaction, phrase("dataset import"), added)
             text = imported_text(new, len(self._pairs))
         finally:  # if it failed, the reason follows in a message of its own
             await interaction.edit_original_response(content=text, embed=None, attachments=[])
 
     @discord.ui.button(style=discord.ButtonStyle.secondary)
-    async def leave(
-        self, interaction: discord.Interaction[Gpt2Bot], _: discord.ui.Button[Offer]
+    async def decline(
+        self, interaction: discord.Interaction[Gpt2Bot], _: discord.ui.Button[ImportConfirmView]
     ) -> None:
         self.stop()
         await interaction.response.edit_message(
-            content=say(NOTHING), embed=None, attachments=[], view=None
+            content=say(NOTHING_IMPORTED), embed=None, attachments=[], view=None
         )
 
 
@@ -198,34 +204,36 @@ def imported_text(new: int, pairs: int) -> str:
     """What an import came to."""
     text = phrases("Imported: {count:,} new pair.", "Imported: {count:,} new pairs.", new)
     if had := pairs - new:
-        text = together([text, phrase("The data set had {count:,} already.", count=had)])
+        text = join_phrases([text, phrase("The data set had {count:,} already.", count=had)])
     return say(text)
 
 
 async def _download(file: discord.Attachment, path: Path) -> None:
     try:
         data = await file.read()
-    except FAULTS as e:
+    except DISCORD_ERRORS as e:
         raise ImportRefused(
             phrase("{file} could not be fetched from Discord: try again.", file=file.filename)
         ) from e
     await asyncio.to_thread(path.write_bytes, data)
 
 
-def _marked(path: Path, imported: Imported, name: str) -> bytes | None:
+def _annotated_copy(path: Path, imported: ImportResult, name: str) -> bytes | None:
     """The copy with its reasons (blocking); None if none can be made, which stops nothing."""
-    from data.formats.annotate import mark  # it brings much that the bot needs for nothing else
+    from data.formats.annotate import (
+        write_annotated_copy,  # it brings much that the bot needs for nothing else
+    )
 
     out = path.with_name("marked")
     try:
-        mark(path, imported.problems, out, name=name)
+        write_annotated_copy(path, imported.errors, out, name=name)
     except (ImportRefused, StoreError):
         log.warning("no marked copy of an upload", exc_info=True)
         return None
     return out.read_bytes()
 
 
-def _attached(
+def _attachments(
     embed: discord.Embed, copy: bytes | None, name: str, limit: int
 ) -> list[discord.File]:
     """The marked copy, if there is one that fits; the embed says what it is."""
@@ -237,4 +245,6 @@ def _attached(
     embed.set_footer(
         text=say("Attached: the wrong rows with their reasons, to mend and import again.")
     )
-    return [discord.File(io.BytesIO(copy), f"{PurePath(name).stem}-problems{marked_kind(name)}")]
+    return [
+        discord.File(io.BytesIO(copy), f"{PurePath(name).stem}-problems{annotated_format(name)}")
+    ]

@@ -7,20 +7,20 @@ from functools import partial
 
 import discord
 
-from bot.discord_ui.audit import note
+from bot.discord_ui.audit import record_audit
 from bot.discord_ui.client import Gpt2Bot
 from bot.discord_ui.cogs.dataset.asking import ManagerView
 from bot.discord_ui.embeds.dataset import example_embed
-from bot.discord_ui.embeds.evaluation import quoted
+from bot.discord_ui.embeds.evaluation import quote_safely
 from bot.discord_ui.embeds.style import source_text
 from data.storage.store import Store
-from i18n.phrase import phrase, phrases, together
+from i18n.phrase import join_phrases, phrase, phrases
 from i18n.reader import say
 
-KEPT = phrase("Nothing was removed.")
+NOTHING_REMOVED = phrase("Nothing was removed.")
 
 
-class Removal(ManagerView):
+class RemovalConfirmView(ManagerView):
     """Remove and Keep under the question; `remove` says how many went, `what` names them."""
 
     def __init__(
@@ -31,39 +31,39 @@ class Removal(ManagerView):
         what: str,
     ) -> None:
         unconfirmed = phrase("It was not confirmed for ten minutes.")
-        super().__init__(shown, say(together([KEPT, unconfirmed])))
+        super().__init__(shown, say(join_phrases([NOTHING_REMOVED, unconfirmed])))
         self._store = store
         self._remove = remove
-        self._what = what
+        self._audit_detail = what
         self.remove.label, self.keep.label = say("Remove"), say("Keep")
 
     @discord.ui.button(style=discord.ButtonStyle.danger)
     async def remove(
-        self, interaction: discord.Interaction[Gpt2Bot], _: discord.ui.Button[Removal]
+        self, interaction: discord.Interaction[Gpt2Bot], _: discord.ui.Button[RemovalConfirmView]
     ) -> None:
         self.stop()
         await interaction.response.edit_message(view=None)
         count = await self._remove()
         if count:
-            done = f"{self._what}: {count:,}"
-            await note(self._store, interaction, phrase("dataset remove"), done)
+            done = f"{self._audit_detail}: {count:,}"
+            await record_audit(self._store, interaction, phrase("dataset remove"), done)
         text = say("Removed: {count:,}.", count=count) if count else say("It was gone already.")
         await interaction.edit_original_response(content=text, embed=None)
 
     @discord.ui.button(style=discord.ButtonStyle.secondary)
     async def keep(
-        self, interaction: discord.Interaction[Gpt2Bot], _: discord.ui.Button[Removal]
+        self, interaction: discord.Interaction[Gpt2Bot], _: discord.ui.Button[RemovalConfirmView]
     ) -> None:
         self.stop()
-        await interaction.response.edit_message(content=say(KEPT), embed=None, view=None)
+        await interaction.response.edit_message(content=say(NOTHING_REMOVED), embed=None, view=None)
 
 
-async def ask_for_source(
+async def confirm_source_removal(
     interaction: discord.Interaction[Gpt2Bot], store: Store, scope: int, source: str
 ) -> None:
-    counts = await store.count_by(scope)
+    counts = await store.count_by_status_and_source(scope)
     count = sum(n for (_, one), n in counts.items() if one == source)
-    name = quoted(source_text(source), 100)
+    name = quote_safely(source_text(source), 100)
     if not count:
         text = say("There is no example of the source “{source}”.", source=name)
         await interaction.edit_original_response(content=text)
@@ -76,11 +76,13 @@ async def ask_for_source(
     )
     await interaction.edit_original_response(
         content=say(question),
-        view=Removal(interaction, store, partial(store.remove_examples, scope, source), source),
+        view=RemovalConfirmView(
+            interaction, store, partial(store.remove_examples_of_source, scope, source), source
+        ),
     )
 
 
-async def ask_for_one(
+async def confirm_example_removal(
     interaction: discord.Interaction[Gpt2Bot], store: Store, scope: int, number: int
 ) -> None:
     example = await store.example(scope, number)
@@ -91,5 +93,7 @@ async def ask_for_one(
     await interaction.edit_original_response(
         content=say("Remove this example? It cannot be brought back."),
         embed=example_embed(example),
-        view=Removal(interaction, store, partial(store.remove_example, scope, number), str(number)),
+        view=RemovalConfirmView(
+            interaction, store, partial(store.remove_example, scope, number), str(number)
+        ),
     )

@@ -11,181 +11,197 @@ from dataclasses import dataclass
 
 import discord
 
-from bot.discord_ui.audit import note
-from bot.discord_ui.client import FORM_S, Gpt2Bot, TellsFailure
+from bot.discord_ui.audit import record_audit
+from bot.discord_ui.client import FORM_TIMEOUT_S, Gpt2Bot, ReportsFailure
 from bot.discord_ui.cogs.dataset.asking import ManagerView
 from bot.discord_ui.embeds.dataset import example_embed
-from bot.discord_ui.permissions import Rank, require
-from bot.learning.corrections import BOTH
-from core.records import Example, Review
-from data.formats.texts import MAX_CHARACTERS
+from bot.discord_ui.permissions import Rank, require_rank
+from bot.learning.corrections import BOTH_REQUIRED
+from core.records import Example, ReviewStatus
+from data.formats.texts import MAX_TEXT_CHARS
 from data.storage.store import Store
-from i18n.phrase import phrase, together
+from i18n.phrase import join_phrases, phrase
 from i18n.reader import say
 
-CLOSED = phrase("The review was closed after ten minutes. `/dataset review` goes on.")
-GONE = phrase("Somebody removed that example meanwhile.")
-LAST = phrase("That was the last one.")
-NONE = {
+REVIEW_TIMED_OUT = phrase("The review was closed after ten minutes. `/dataset review` goes on.")
+EXAMPLE_REMOVED = phrase("Somebody removed that example meanwhile.")
+END_OF_REVIEW = phrase("That was the last one.")
+NO_EXAMPLES = {
     None: phrase("There is no example."),
-    Review.APPROVED: phrase("There is no approved example."),
-    Review.REJECTED: phrase("There is no rejected example."),
+    ReviewStatus.APPROVED: phrase("There is no approved example."),
+    ReviewStatus.REJECTED: phrase("There is no rejected example."),
 }
-ACTIONS = {Review.APPROVED: phrase("dataset approve"), Review.REJECTED: phrase("dataset reject")}
+REVIEW_AUDIT_ACTIONS = {
+    ReviewStatus.APPROVED: phrase("dataset approve"),
+    ReviewStatus.REJECTED: phrase("dataset reject"),
+}
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ReviewCursor:
     """The example that is shown, None after the last; the ids of those before; how many wait."""
 
     example: Example | None
-    trail: tuple[int, ...]
-    waiting: int
+    visited_ids: tuple[int, ...]
+    waiting_count: int
 
 
-class Pages:
+class ReviewQueue:
     """The examples of a server with a status (None: any), by id."""
 
-    def __init__(self, store: Store, scope: int, status: Review | None) -> None:
+    def __init__(self, store: Store, scope: int, status: ReviewStatus | None) -> None:
         self.store = store
         self.scope = scope
         self.status = status
 
-    async def first(self) -> Place:
+    async def first(self) -> ReviewCursor:
         return await self._following(0, ())
 
-    async def after(self, place: Place) -> Place:
+    async def next_after(self, place: ReviewCursor) -> ReviewCursor:
         if place.example is None:
             return place
-        return await self._following(place.example.id, (*place.trail, place.example.id))
+        return await self._following(place.example.id, (*place.visited_ids, place.example.id))
 
-    async def before(self, place: Place) -> Place:
+    async def previous(self, place: ReviewCursor) -> ReviewCursor:
         """The last one of those before that is still there."""
-        trail = list(place.trail)
+        trail = list(place.visited_ids)
         while trail:
             if example := await self.store.example(self.scope, trail.pop()):
-                return Place(example, tuple(trail), await self._waiting())
+                return ReviewCursor(example, tuple(trail), await self._waiting())
         return await self.first()
 
-    async def again(self, place: Place) -> Place:
+    async def refresh(self, place: ReviewCursor) -> ReviewCursor:
         """The same, as it is now; the next one if it is gone."""
         if place.example is None:
             return place
         example = await self.store.example(self.scope, place.example.id)
         if example is None:
-            return await self._following(place.example.id, place.trail)
-        return Place(example, place.trail, await self._waiting())
+            return await self._following(place.example.id, place.visited_ids)
+        return ReviewCursor(example, place.visited_ids, await self._waiting())
 
-    async def _following(self, after_id: int, trail: tuple[int, ...]) -> Place:
-        found = await self.store.page(self.scope, self.status, after_id, 1)
-        return Place(found[0] if found else None, trail, await self._waiting())
+    async def _following(self, after_id: int, trail: tuple[int, ...]) -> ReviewCursor:
+        found = await self.store.examples_page(self.scope, self.status, after_id, 1)
+        return ReviewCursor(found[0] if found else None, trail, await self._waiting())
 
     async def _waiting(self) -> int:
-        counts = await self.store.count_by(self.scope)
-        return sum(n for (status, _), n in counts.items() if status is Review.WAITING)
+        counts = await self.store.count_by_status_and_source(self.scope)
+        return sum(n for (status, _), n in counts.items() if status is ReviewStatus.WAITING)
 
 
-async def show(
-    interaction: discord.Interaction[Gpt2Bot], pages: Pages, place: Place, note: str = ""
+async def show_page(
+    interaction: discord.Interaction[Gpt2Bot],
+    pages: ReviewQueue,
+    place: ReviewCursor,
+    note: str = "",
 ) -> None:
     """Put a page where the one before it was; the interaction was deferred."""
     content = f"{say(note)} {_content(pages, place)}".lstrip()
     embed = example_embed(place.example) if place.example else None
-    view = Page(interaction, pages, place) if place.example or place.trail else None
+    view = ReviewView(interaction, pages, place) if place.example or place.visited_ids else None
     await interaction.edit_original_response(content=content, embed=embed, view=view)
 
 
-def _content(pages: Pages, place: Place) -> str:
-    count = place.waiting
+def _content(pages: ReviewQueue, place: ReviewCursor) -> str:
+    count = place.waiting_count
     waiting = phrase("{count:,} waiting.", count=count) if count else phrase("None waiting.")
     if place.example:
         return say(waiting)
-    if place.trail:
-        return say(together([LAST, waiting]))
-    if pages.status is Review.WAITING:
+    if place.visited_ids:
+        return say(join_phrases([END_OF_REVIEW, waiting]))
+    if pages.status is ReviewStatus.WAITING:
         return say("No example waits.")
-    return say(together([NONE[pages.status], waiting]))
+    return say(join_phrases([NO_EXAMPLES[pages.status], waiting]))
 
 
-class Page(ManagerView):
+class ReviewView(ManagerView):
     """The buttons under one example, or after the last one."""
 
-    def __init__(self, shown: discord.Interaction[Gpt2Bot], pages: Pages, place: Place) -> None:
-        super().__init__(shown, say(CLOSED))
-        self._pages = pages
-        self._place = place
+    def __init__(
+        self, shown: discord.Interaction[Gpt2Bot], pages: ReviewQueue, place: ReviewCursor
+    ) -> None:
+        super().__init__(shown, say(REVIEW_TIMED_OUT))
+        self._queue = pages
+        self._cursor = place
         self.approve.label, self.edit.label = say("Approve"), say("Edit…")
         self.reject.label, self.skip.label = say("Reject"), say("Skip")
         self.back.label = say("Back")
-        self.back.disabled = not place.trail
+        self.back.disabled = not place.visited_ids
         for button in (self.approve, self.edit, self.reject, self.skip):
             button.disabled = place.example is None
-        if place.example and longest(place.example) > MAX_CHARACTERS:
+        if place.example and longest_text_chars(place.example) > MAX_TEXT_CHARS:
             self.edit.disabled = True  # Discord's form would cut it
 
     @discord.ui.button(style=discord.ButtonStyle.success)
     async def approve(
-        self, interaction: discord.Interaction[Gpt2Bot], _: discord.ui.Button[Page]
+        self, interaction: discord.Interaction[Gpt2Bot], _: discord.ui.Button[ReviewView]
     ) -> None:
-        await self._decide(interaction, Review.APPROVED)
+        await self._decide(interaction, ReviewStatus.APPROVED)
 
     @discord.ui.button(style=discord.ButtonStyle.primary)
     async def edit(
-        self, interaction: discord.Interaction[Gpt2Bot], _: discord.ui.Button[Page]
+        self, interaction: discord.Interaction[Gpt2Bot], _: discord.ui.Button[ReviewView]
     ) -> None:
-        if self._place.example:
-            await interaction.response.send_modal(EditForm(self, self._place.example))
+        if self._cursor.example:
+            await interaction.response.send_modal(EditForm(self, self._cursor.example))
 
     @discord.ui.button(style=discord.ButtonStyle.danger)
     async def reject(
-        self, interaction: discord.Interaction[Gpt2Bot], _: discord.ui.Button[Page]
+        self, interaction: discord.Interaction[Gpt2Bot], _: discord.ui.Button[ReviewView]
     ) -> None:
-        await self._decide(interaction, Review.REJECTED)
+        await self._decide(interaction, ReviewStatus.REJECTED)
 
     @discord.ui.button(style=discord.ButtonStyle.secondary)
     async def skip(
-        self, interaction: discord.Interaction[Gpt2Bot], _: discord.ui.Button[Page]
+        self, interaction: discord.Interaction[Gpt2Bot], _: discord.ui.Button[ReviewView]
     ) -> None:
-        await self._turn(interaction, self._pages.after(self._place))
+        await self._go_to(interaction, self._queue.next_after(self._cursor))
 
     @discord.ui.button(style=discord.ButtonStyle.secondary)
     async def back(
-        self, interaction: discord.Interaction[Gpt2Bot], _: discord.ui.Button[Page]
+        self, interaction: discord.Interaction[Gpt2Bot], _: discord.ui.Button[ReviewView]
     ) -> None:
-        await self._turn(interaction, self._pages.before(self._place))
+        await self._go_to(interaction, self._queue.previous(self._cursor))
 
-    async def change(self, interaction: discord.Interaction[Gpt2Bot], user: str, bot: str) -> None:
+    async def apply_edit(
+        self, interaction: discord.Interaction[Gpt2Bot], user: str, bot: str
+    ) -> None:
         """The form came back: store what it says, and show the example as it is now."""
         await interaction.response.defer()
-        store, scope, example = self._pages.store, self._pages.scope, self._place.example
+        store, scope, example = self._queue.store, self._queue.scope, self._cursor.example
         changed = example and await store.edit_example(scope, example.id, user, bot)
         if changed and example:
-            await note(store, interaction, phrase("dataset edit"), str(example.id))
-        await self._turn(interaction, self._pages.again(self._place), "" if changed else GONE)
+            await record_audit(store, interaction, phrase("dataset edit"), str(example.id))
+        await self._go_to(
+            interaction, self._queue.refresh(self._cursor), "" if changed else EXAMPLE_REMOVED
+        )
 
-    async def _decide(self, interaction: discord.Interaction[Gpt2Bot], review: Review) -> None:
+    async def _decide(
+        self, interaction: discord.Interaction[Gpt2Bot], review: ReviewStatus
+    ) -> None:
         self.stop()
         await interaction.response.defer()
-        store, scope, example = self._pages.store, self._pages.scope, self._place.example
+        store, scope, example = self._queue.store, self._queue.scope, self._cursor.example
         there = example and await store.set_review(scope, example.id, review)
         if there and example:
-            await note(store, interaction, ACTIONS[review], str(example.id))
-        await self._turn(interaction, self._pages.after(self._place), "" if there else GONE)
+            await record_audit(store, interaction, REVIEW_AUDIT_ACTIONS[review], str(example.id))
+        await self._go_to(
+            interaction, self._queue.next_after(self._cursor), "" if there else EXAMPLE_REMOVED
+        )
 
-    async def _turn(
-        self, interaction: discord.Interaction[Gpt2Bot], to: Awaitable[Place], note: str = ""
+    async def _go_to(
+        self, interaction: discord.Interaction[Gpt2Bot], to: Awaitable[ReviewCursor], note: str = ""
     ) -> None:
         self.stop()
         if not interaction.response.is_done():
             await interaction.response.defer()
-        await show(interaction, self._pages, await to, note)
+        await show_page(interaction, self._queue, await to, note)
 
 
-class EditForm(TellsFailure, discord.ui.Modal):
+class EditForm(ReportsFailure, discord.ui.Modal):
     """Both texts of an example."""
 
-    def __init__(self, page: Page, example: Example) -> None:
-        super().__init__(title=say("Example {number}", number=example.id), timeout=FORM_S)
+    def __init__(self, page: ReviewView, example: Example) -> None:
+        super().__init__(title=say("Example {number}", number=example.id), timeout=FORM_TIMEOUT_S)
         self._page = page
         self._user = _text("user", example.user)
         self._bot = _text("bot", example.bot)
@@ -196,12 +212,12 @@ class EditForm(TellsFailure, discord.ui.Modal):
         self,
         interaction: discord.Interaction[Gpt2Bot],  # type: ignore[override]
     ) -> None:
-        require(interaction, Rank.MANAGER)
+        require_rank(interaction, Rank.MANAGER)
         user, bot = self._user.value.strip(), self._bot.value.strip()
         if user and bot:
-            await self._page.change(interaction, user, bot)
+            await self._page.apply_edit(interaction, user, bot)
         else:
-            await interaction.response.send_message(say(BOTH), ephemeral=True)
+            await interaction.response.send_message(say(BOTH_REQUIRED), ephemeral=True)
 
 
 def _text(name: str, text: str) -> discord.ui.TextInput[EditForm]:
@@ -209,10 +225,10 @@ def _text(name: str, text: str) -> discord.ui.TextInput[EditForm]:
         custom_id=name,
         style=discord.TextStyle.paragraph,
         default=text,
-        max_length=MAX_CHARACTERS,
+        max_length=MAX_TEXT_CHARS,
     )
 
 
-def longest(example: Example) -> int:
+def longest_text_chars(example: Example) -> int:
     """Characters of its longer text."""
     return max(len(example.user), len(example.bot))

@@ -9,9 +9,9 @@ import discord
 import pytest
 from discord.http import Route
 
-from bot.cli.doctor.account import INTENTS, NAMES, PERMISSIONS, TOKEN, account
+from bot.cli.doctor.account import INTENTS, NAMES, PERMISSIONS, TOKEN, check_account
 from bot.cli.doctor.report import Finding
-from bot.discord_ui.bot_permissions import ALL
+from bot.discord_ui.bot_permissions import INVITE_PERMISSIONS
 from tests.bot.conftest import World
 from tests.bot.discord_api import APPLICATION, MESSAGE_CONTENT, Api, serve
 from tests.bot.discord_api import TOKEN as RIGHT
@@ -19,13 +19,13 @@ from tests.bot.discord_api import TOKEN as RIGHT
 
 @pytest.fixture
 async def api(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Api]:
-    async with serve(Api(guilds=[("The Lighthouse", ALL.value)])) as api:
+    async with serve(Api(guilds=[("The Lighthouse", INVITE_PERMISSIONS.value)])) as api:
         monkeypatch.setattr(Route, "BASE", api.url)
         yield api
 
 
 async def found(token: str | None = RIGHT) -> dict[str, Finding]:
-    findings = {one.name: one for one in await account(token)}
+    findings = {one.name: one for one in await check_account(token)}
     assert tuple(findings) == NAMES
     assert all(one.ok or one.advice for one in findings.values())
     return findings
@@ -74,17 +74,17 @@ async def test_the_intent(api: Api, flags: int, ok: bool) -> None:
 
 
 async def test_what_is_missing_is_named_for_each_server(api: Api) -> None:
-    some = discord.Permissions(ALL.value)
+    some = discord.Permissions(INVITE_PERMISSIONS.value)
     some.update(attach_files=False, send_messages=False)
     api.guilds += [("The Pier", some.value), ("The Bay", 8)]  # 8: administrator
     finding = (await found())[PERMISSIONS]
     assert finding.detail == "The bot lacks, in The Pier: Send Messages, Attach Files."
     assert f"client_id={APPLICATION}" in finding.advice
-    assert f"permissions={ALL.value}" in finding.advice
+    assert f"permissions={INVITE_PERMISSIONS.value}" in finding.advice
 
 
 async def test_every_server_is_looked_at(api: Api) -> None:
-    api.guilds = [(f"{n}", ALL.value) for n in range(400)]
+    api.guilds = [(f"{n}", INVITE_PERMISSIONS.value) for n in range(400)]
     assert "all of its 400 servers" in (await found())[PERMISSIONS].detail
     api.guilds += [(f"bare {n}", 0) for n in range(10)]
     detail = (await found())[PERMISSIONS].detail

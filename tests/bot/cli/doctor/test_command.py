@@ -17,15 +17,15 @@ from aiohttp import web
 from huggingface_hub import constants
 
 from bot.cli.doctor import models
-from bot.cli.doctor.checks import Check, in_thread, run_all
+from bot.cli.doctor.checks import Check, run_all, run_in_daemon_thread
 from bot.cli.doctor.command import read_settings
-from bot.cli.doctor.machine import disk, memory
+from bot.cli.doctor.machine import check_disk, check_memory
 from bot.cli.doctor.report import Finding
 from bot.cli.doctor.startup import log_problems
-from bot.discord_ui.bot_permissions import ALL
+from bot.discord_ui.bot_permissions import INVITE_PERMISSIONS
 from bot.settings import Settings, load_settings
 from data.storage.store import open_store
-from model.registry import TINY
+from model.registry import EMBEDDED_FOLDER
 from tests.bot.cli.test_main import Command
 from tests.bot.discord_api import TOKEN, Api, serve
 from tests.bot.discord_ui.cogs.test_models import make_folder
@@ -90,9 +90,9 @@ async def test_an_error_in_a_thread_comes_back() -> None:
     def work() -> None:
         raise LookupError("there")
 
-    assert await in_thread(lambda: 7) == 7
+    assert await run_in_daemon_thread(lambda: 7) == 7
     with pytest.raises(LookupError, match="there"):
-        await in_thread(work)
+        await run_in_daemon_thread(work)
 
 
 # --- settings ------------------------------------------------------------------------------------
@@ -129,7 +129,7 @@ def huge(tmp_path: Path, settings: Settings) -> Settings:
 
 
 def test_room_on_the_disk(settings: Settings, huge: Settings) -> None:
-    [fits], [does_not] = disk(settings), disk(huge)
+    [fits], [does_not] = check_disk(settings), check_disk(huge)
     assert fits.ok
     assert "a checkpoint of tiny takes 17 MB" in fits.detail
     assert not does_not.ok
@@ -139,55 +139,55 @@ def test_room_on_the_disk(settings: Settings, huge: Settings) -> None:
 
 def test_a_home_below_a_file(settings: Settings, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    [found] = disk(settings.model_copy(update={"gpt2bot_home": tmp_path / "file" / "home"}))
+    [found] = check_disk(settings.model_copy(update={"gpt2bot_home": tmp_path / "file" / "home"}))
     assert "nothing can be written there" in found.detail
 
 
 def test_memory(settings: Settings, huge: Settings) -> None:
     small = settings.model_copy(update={"memory_mb": 64, "cache_mb": 16})
-    assert memory(small)[0].ok
-    [greedy] = memory(settings.model_copy(update={"memory_mb": 10**9}))
+    assert check_memory(small)[0].ok
+    [greedy] = check_memory(settings.model_copy(update={"memory_mb": 10**9}))
     assert "Lower MEMORY_MB" in greedy.advice
-    [found] = memory(huge)
+    [found] = check_memory(huge)
     assert "DEFAULT_MODEL" in found.advice
     unknown = small.model_copy(update={"models": "far=some/where", "default_model": "far"})
-    assert memory(unknown)[0].ok
+    assert check_memory(unknown)[0].ok
 
 
 # --- models --------------------------------------------------------------------------------------
 
 
 def test_the_embedded_model_is_as_it_was_shipped() -> None:
-    assert models.embedded()[0].ok
+    assert models.check_embedded_model()[0].ok
 
 
 def test_folders_of_the_operator(settings: Settings, tmp_path: Path) -> None:
-    shutil.copytree(TINY, tmp_path / "good")
+    shutil.copytree(EMBEDDED_FOLDER, tmp_path / "good")
     (tmp_path / "empty").mkdir()
     named = f"good={tmp_path / 'good'},far=some/where"
-    assert models.own(settings.model_copy(update={"models": named}))[0].ok
+    assert models.check_extra_models(settings.model_copy(update={"models": named}))[0].ok
     named += f",empty={tmp_path / 'empty'},gone={tmp_path / 'gone'}"
-    [found] = models.own(settings.model_copy(update={"models": named}))
+    [found] = models.check_extra_models(settings.model_copy(update={"models": named}))
     assert "empty is no model folder: it has no weights as safetensors." in found.detail
     assert "gone cannot be read" in found.detail
     assert "good" not in found.detail
 
 
 def test_checkpoints_of_every_server(settings: Settings) -> None:
-    assert models.checkpoints(settings)[0].ok
+    assert models.check_checkpoints(settings)[0].ok
     root = settings.gpt2bot_home / "checkpoints"
     make_folder(root / "1" / "tiny-1")
     make_folder(root / "2" / "tiny-1")
     (root / "2" / "unfinished").mkdir()
-    assert models.checkpoints(settings)[0].detail == "Whole: 2."
+    assert models.check_checkpoints(settings)[0].detail == "Whole: 2."
     spoil(root / "2" / "tiny-1")
-    [found] = models.checkpoints(settings)
+    [found] = models.check_checkpoints(settings)
     assert "2: tiny-1 is damaged: config.json was changed." in found.detail
     assert not found.ok
 
 
 async def hub(settings: Settings) -> dict[str, Finding]:
-    return {one.name: one for one in await models.hub(settings)}
+    return {one.name: one for one in await models.check_hub(settings)}
 
 
 @pytest.fixture
@@ -201,7 +201,7 @@ def far(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def download(tmp_path: Path) -> None:
     """What a download leaves in the cache."""
     stored = tmp_path / "hub" / "models--some--where"
-    shutil.copytree(TINY, stored / "snapshots" / "abc")
+    shutil.copytree(EMBEDDED_FOLDER, stored / "snapshots" / "abc")
     (stored / "refs").mkdir()
     (stored / "refs" / "main").write_text("abc")
 
@@ -281,7 +281,7 @@ def by_name(done: subprocess.CompletedProcess[str]) -> dict[str, dict[str, Any]]
 
 
 async def test_all_is_well_and_nothing_is_made(gpt2bot: Command, tmp_path: Path) -> None:
-    async with serve(Api(guilds=[("The Lighthouse", ALL.value)])) as api:
+    async with serve(Api(guilds=[("The Lighthouse", INVITE_PERMISSIONS.value)])) as api:
         found = by_name(await doctor(gpt2bot, api.url, "--json", CACHE_MB="16", MEMORY_MB="64"))
     assert [name for name, one in found.items() if not one["ok"]] == []
     assert found["device"]["detail"]
@@ -306,7 +306,7 @@ async def test_all_that_is_wrong_is_told_at_once(gpt2bot: Command, tmp_path: Pat
 
 
 async def test_what_a_person_reads(gpt2bot: Command) -> None:
-    async with serve(Api(guilds=[("The Lighthouse", ALL.value)])) as api:
+    async with serve(Api(guilds=[("The Lighthouse", INVITE_PERMISSIONS.value)])) as api:
         done = await doctor(gpt2bot, api.url, DISCORD_TOKEN="wrong")
     lines = [line.rstrip() for line in done.stdout.splitlines()]
     assert done.returncode == 1

@@ -12,8 +12,8 @@ import discord
 import pytest
 from discord import app_commands
 
-from bot.chat.pauses import PAUSED
-from bot.discord_ui.audit import NOTHING, PAGE
+from bot.chat.pauses import PAUSED_NOTICE
+from bot.discord_ui.audit import AUDIT_EMPTY, AUDIT_PAGE_SIZE
 from bot.discord_ui.permissions import ONLY_OPERATORS
 from bot.settings import Settings
 from data.storage.tables.pauses import EVERYWHERE
@@ -73,7 +73,7 @@ async def test_the_page_names_each_command_and_who_may_use_it(open_fake: Open) -
                 told = await world.ben.slash(world.general, name, **filled(there[name]))
                 assert (told.response.content, name) == (LACKS[who], name)
                 assert told.ephemeral
-        assert await store_of(world).audit(None, 9) == [], "what was refused was not done"
+        assert await store_of(world).audit_entries(None, 9) == [], "what was refused was not done"
 
 
 async def test_discord_hides_what_members_may_not_use(world: World) -> None:
@@ -117,7 +117,7 @@ def description(result: Any) -> str:
 
 
 async def audited(world: World) -> list[tuple[str, str]]:
-    lines = await store_of(world).audit(world.guild.id, 50)
+    lines = await store_of(world).audit_entries(world.guild.id, 50)
     assert {one.actor_id for one in lines} <= {world.ada.id}
     return [(one.action, one.detail) for one in reversed(lines)]
 
@@ -174,11 +174,11 @@ async def test_what_becomes_of_the_data_set_is_written_down_without_its_words(
 
 
 async def test_the_audit_is_shown_page_by_page(world: World) -> None:
-    assert (await world.ada.slash(world.general, "audit")).response.content == NOTHING
+    assert (await world.ada.slash(world.general, "audit")).response.content == AUDIT_EMPTY
     store = store_of(world)
-    for n in range(PAGE + 3):
-        await store.record(world.guild.id, world.ada.id, "model use", f"tiny-{n} @everyone")
-    await store.record(world.guild.id + 1, 5, "model use", "of another server")
+    for n in range(AUDIT_PAGE_SIZE + 3):
+        await store.record_action(world.guild.id, world.ada.id, "model use", f"tiny-{n} @everyone")
+    await store.record_action(world.guild.id + 1, 5, "model use", "of another server")
     shown = await world.ada.slash(world.general, "audit")
     assert shown.ephemeral
     assert [int(n) for n in re.findall(r"tiny-(\d+)", description(shown))] == [*range(12, 2, -1)]
@@ -197,36 +197,38 @@ async def test_a_paused_server_hears_why_once_and_then_nothing(open_fake: Open) 
         told = await world.ada.slash(world.general, "pause")
         assert told.ephemeral
         assert told.response.content.startswith("I am silent in this server until `/resume`.")
-        assert await world.say(world.ben, "hello") == PAUSED
+        assert await world.say(world.ben, "hello") == PAUSED_NOTICE
         assert await world.say(world.ben, "hello?") is None
         asked = await world.ben.slash(world.general, "chat", text="hello")
-        assert asked.response.content == PAUSED
-        assert await store_of(world).context(world.general.id, 5) == [], "nothing is listened to"
+        assert asked.response.content == PAUSED_NOTICE
+        assert await store_of(world).context_messages(world.general.id, 5) == [], (
+            "nothing is listened to"
+        )
         await world.ada.slash(world.general, "resume")
         assert await world.say(world.ben, "hello") == "you said hello"
         await world.ada.slash(world.general, "pause")
-        assert await world.say(world.ben, "hello") == PAUSED, "another pause is told again"
+        assert await world.say(world.ben, "hello") == PAUSED_NOTICE, "another pause is told again"
 
 
 async def test_a_reply_under_way_ends_where_it_is(
     world: World, worker: FakeWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bot.discord_ui.reply.FIRST_S", 0.0)
-    monkeypatch.setattr("bot.discord_ui.reply.EDIT_S", 0.0)
+    monkeypatch.setattr("bot.discord_ui.reply.FIRST_SEND_DELAY_S", 0.0)
+    monkeypatch.setattr("bot.discord_ui.reply.EDIT_INTERVAL_S", 0.0)
     reply, _ = await growing(world, worker)
     await world.ada.slash(world.general, "pause")
     [answer] = [one for one in world.general.history() if one.id == reply.id]
     assert answer.content == "> hi\nyou said"
     worker.gate.set()
     again = await world.ben.click(answer, custom_id="reply:again:q")
-    assert again.followups[0].content == PAUSED
+    assert again.followups[0].content == PAUSED_NOTICE
 
 
 async def test_a_pause_outlives_the_bot(settings: Settings, worker: FakeWorker) -> None:
     async with open_world(settings, worker) as world:
         await world.ada.slash(world.general, "pause")
     async with open_world(settings, FakeWorker()) as world:
-        assert await world.say(world.ben, "hello") == PAUSED
+        assert await world.say(world.ben, "hello") == PAUSED_NOTICE
 
 
 async def test_an_operator_pauses_everything(open_fake: Open) -> None:
@@ -238,13 +240,13 @@ async def test_an_operator_pauses_everything(open_fake: Open) -> None:
         assert told.response.content.startswith("I am silent everywhere until `/resume`.")
         direct = await world.ben.send_dm("hello")
         assert direct.channel.id
-        assert await world.say(world.ben, "hello") == PAUSED
+        assert await world.say(world.ben, "hello") == PAUSED_NOTICE
         here = await world.ada.slash(world.general, "resume")
         assert here.response.content.endswith("But an operator has paused me everywhere.")
         await world.ada.slash(world.general, "resume", everywhere=True)
         assert await world.say(world.ben, "hello") == "you said hello"
-        assert await store_of(world).paused() == set()
-        [resumed, paused] = await store_of(world).audit(EVERYWHERE, 9)
+        assert await store_of(world).paused_scopes() == set()
+        [resumed, paused] = await store_of(world).audit_entries(EVERYWHERE, 9)
         assert (resumed.action, paused.action) == ("resume", "pause")
 
 
@@ -254,7 +256,7 @@ async def test_a_pause_covers_replays(open_fake: Open) -> None:
         why = await world.ada.context_menu(world.general, "Why this reply?", reply)
         await world.ada.slash(world.general, "pause")
         told = await world.ada.select(why.response, ["tiny"], custom_id=f"reply:replay:{reply.id}")
-        assert told.response.content == PAUSED
+        assert told.response.content == PAUSED_NOTICE
 
 
 async def test_a_pause_that_cannot_be_written_holds_and_can_be_ended(open_fake: Open) -> None:
@@ -262,7 +264,7 @@ async def test_a_pause_that_cannot_be_written_holds_and_can_be_ended(open_fake: 
         await store_of(world)._db.execute("PRAGMA query_only = ON")
         told = await world.ada.slash(world.general, "pause")
         assert told.response.content.startswith("I am silent in this server, until I am")
-        assert await world.say(world.ben, "hello") == PAUSED
+        assert await world.say(world.ben, "hello") == PAUSED_NOTICE
         await store_of(world)._db.execute("PRAGMA query_only = OFF")
         told = await world.ada.slash(world.general, "resume")
         assert told.response.content == "I answer in this server again."
@@ -278,4 +280,4 @@ async def test_start_is_checked_again_when_it_is_pressed(open_fake: Open) -> Non
         await role.edit(permissions=discord.Permissions())
         told = await world.ada.click(plan.response, label="Start")
         assert told.response.content == LACKS["administrator"]
-        assert await store_of(world).open_jobs() == []
+        assert await store_of(world).unfinished_jobs() == []

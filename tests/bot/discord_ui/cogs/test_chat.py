@@ -10,7 +10,7 @@ import discord
 import pytest
 from simcord import SetupError, assert_sent
 
-from bot.app import build
+from bot.app import build_bot
 from bot.discord_ui import reply as replies
 from bot.discord_ui.cogs.chat import NOTHING_TO_READ
 from bot.settings import Settings
@@ -54,7 +54,7 @@ async def test_enabled_channels_and_history_survive_a_restart(
 ) -> None:
     await world.ada.slash(world.general, "channel enable")
     await world.ben.send(world.general, "my name is Ben")
-    async with build(settings, worker=worker) as again:
+    async with build_bot(settings, worker=worker) as again:
         await world.env.restart_bot(again)
         await world.ben.send(world.general, "who am I?")
     assert [m.content for m in worker.heard[-1][1]] == [
@@ -204,7 +204,7 @@ async def test_threads_that_the_bot_is_in_are_answered(world: World, worker: Fak
 async def test_a_reply_goes_with_the_question_that_is_deleted_while_it_is_written(
     world: World, worker: FakeWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replies, "FIRST_S", 0.0)
+    monkeypatch.setattr(replies, "FIRST_SEND_DELAY_S", 0.0)
     worker.gate_at = 2
     worker.gate.clear()
     asking = asyncio.create_task(world.say(world.ben, "hello"))
@@ -215,7 +215,7 @@ async def test_a_reply_goes_with_the_question_that_is_deleted_while_it_is_writte
     await until(lambda: not world.general.history())
     worker.gate.set()
     await asking
-    assert await store_of(world).context(world.general.id, 5) == []
+    assert await store_of(world).context_messages(world.general.id, 5) == []
     assert await world.say(world.ben, "still there?") == "you said still there?"
 
 
@@ -230,8 +230,8 @@ async def test_control_tokens_are_ordinary_text(
 async def test_a_reply_to_chat_that_breaks_off_is_not_left_as_if_it_grew(
     open_fake: Open, worker: FakeWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bot.discord_ui.reply.FIRST_S", 0.0)
-    monkeypatch.setattr("bot.discord_ui.reply.EDIT_S", 0.0)
+    monkeypatch.setattr("bot.discord_ui.reply.FIRST_SEND_DELAY_S", 0.0)
+    monkeypatch.setattr("bot.discord_ui.reply.EDIT_INTERVAL_S", 0.0)
     async with open_fake(check_errors=False) as world:
         reply, _ = await growing(world, worker)
         worker.failure = WorkerDied("The model stopped unexpectedly.")

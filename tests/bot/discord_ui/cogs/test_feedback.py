@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from bot.app import build
+from bot.app import build_bot
 from bot.discord_ui import reply as replies
-from bot.discord_ui.views.reply_buttons import rows
+from bot.discord_ui.views.reply_buttons import reply_views
 from bot.settings import Settings
-from core.records import Rating, ReplyRecord
+from core.records import RatingSummary, ReplyRecord
 from model.errors import WorkerDied
 from tests.bot.asking import ask, buttons, record_of, store_of
 from tests.bot.conftest import World, open_world
@@ -24,7 +24,7 @@ QUOTED_ROW = [f"{one}q" for one in ROW]
 
 
 async def history(world: World) -> list[str]:
-    stored = await store_of(world).context(world.general.id, 50)
+    stored = await store_of(world).context_messages(world.general.id, 50)
     return [one.message.content for one in stored]
 
 
@@ -77,7 +77,7 @@ async def test_who_listens_hears_of_recorded_replies_and_cannot_disturb(world: W
         heard.append((record.reply_id, asked, reply))
         raise RuntimeError("a listener's bug")
 
-    world.bot.get_cog("Chat")._conversations._on_reply = listen
+    world.bot.get_cog("Chat")._group_by_conversation._on_reply = listen
     reply = await ask(world, "hi")
     assert heard == [(reply.id, "hi", "you said hi")]
     assert reply.content == "you said hi"
@@ -89,11 +89,11 @@ async def test_a_reply_to_what_was_deleted_meanwhile_is_not_recorded(
 ) -> None:
     close_gate(world, worker)
     await world.ben.slash(world.general, "chat", text="hello")
-    [asked] = await store_of(world).context(world.general.id, 1)
+    [asked] = await store_of(world).context_messages(world.general.id, 1)
     await store_of(world).delete_messages([asked.discord_id])
     await open_gate(world, worker)
     assert world.last() == "> hello\nyou said hello"
-    assert await store_of(world).reply(world.general.last_message.id) is None
+    assert await store_of(world).reply_record(world.general.last_message.id) is None
     assert await history(world) == []
 
 
@@ -123,7 +123,7 @@ async def test_a_long_reply_has_its_buttons_under_the_last_message(
     assert buttons(first) == []
     assert buttons(last) == [f"{one}{first.id}" for one in ROW]
     await world.ada.click(last, custom_id=f"reply:up:{first.id}")
-    assert await store_of(world).rating(first.id) == Rating(up=1)
+    assert await store_of(world).rating_summary(first.id) == RatingSummary(up=1)
 
 
 # --- likes -------------------------------------------------------------------------------------
@@ -135,21 +135,21 @@ async def test_each_member_has_one_vote_and_can_change_it(world: World) -> None:
         liked = await who.click(reply, custom_id="reply:up:")
         assert liked.ephemeral
         assert "you like" in liked.response.content
-    assert await store.rating(reply.id, world.ada.id) == Rating(2, 0, 1)
+    assert await store.rating_summary(reply.id, world.ada.id) == RatingSummary(2, 0, 1)
     await world.ada.click(reply, custom_id="reply:down:")
-    assert await store.rating(reply.id, world.ada.id) == Rating(1, 1, -1)
+    assert await store.rating_summary(reply.id, world.ada.id) == RatingSummary(1, 1, -1)
     back = await world.ada.click(reply, custom_id="reply:down:")
     assert back.response.content == "Taken back."
-    assert await store.rating(reply.id) == Rating(1, 0)
+    assert await store.rating_summary(reply.id) == RatingSummary(1, 0)
 
 
 async def test_a_message_without_a_record_cannot_be_rated(open_fake: Open) -> None:
     async with open_fake(check_errors=False) as world:
         reply = await ask(world)
-        await store_of(world)._changed("DELETE FROM replies")
+        await store_of(world)._execute("DELETE FROM replies")
         told = await world.ada.click(reply, custom_id="reply:up:")
         assert "too old" in told.response.content
-        assert await store_of(world).rating(reply.id) == Rating()
+        assert await store_of(world).rating_summary(reply.id) == RatingSummary()
 
 
 # --- again -------------------------------------------------------------------------------------
@@ -170,7 +170,7 @@ async def test_again_replaces_the_reply_its_record_and_the_history(
     assert after.seed != before.seed
     assert worker.asked[-1].seed == after.seed
     assert after.seen == before.seen
-    assert await store.rating(reply.id) == Rating()
+    assert await store.rating_summary(reply.id) == RatingSummary()
 
 
 async def test_again_twice_draws_three_seeds_and_the_same_ones_after_a_restart(
@@ -178,12 +178,12 @@ async def test_again_twice_draws_three_seeds_and_the_same_ones_after_a_restart(
 ) -> None:
     reply = await ask(world)
     await world.ben.click(reply, custom_id="reply:again:")
-    async with build(settings, worker=worker) as again:
+    async with build_bot(settings, worker=worker) as again:
         await world.env.restart_bot(again)
         world.bot = again
         await world.ben.click(reply, custom_id="reply:again:")
         await world.ada.click(reply, custom_id="reply:up:")
-        assert await store_of(world).rating(reply.id) == Rating(up=1)
+        assert await store_of(world).rating_summary(reply.id) == RatingSummary(up=1)
     assert len({one.seed for one in worker.asked}) == 3
 
 
@@ -282,8 +282,8 @@ async def test_the_reply_may_be_deleted_while_it_is_made_anew(
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pieces are shown as they come."""
-    monkeypatch.setattr(replies, "FIRST_S", 0.0)
-    monkeypatch.setattr(replies, "EDIT_S", 0.0)
+    monkeypatch.setattr(replies, "FIRST_SEND_DELAY_S", 0.0)
+    monkeypatch.setattr(replies, "EDIT_INTERVAL_S", 0.0)
 
 
 async def growing(world: World, worker: FakeWorker) -> tuple[Any, str]:
@@ -330,7 +330,7 @@ async def test_a_reply_deleted_while_it_grows_is_stopped_without_a_trace(
     reply, _ = await growing(world, worker)
     await world.bot.http.delete_message(world.general.id, reply.id)
     await open_gate(world, worker)
-    assert await store_of(world).reply(reply.id) is None
+    assert await store_of(world).reply_record(reply.id) is None
     assert await history(world) == ["hi"]
 
 
@@ -339,13 +339,13 @@ async def test_stop_after_the_end_only_tidies_up(world: World, worker: FakeWorke
     reply, stop = await growing(world, worker)
     await open_gate(world, worker)
     posted = world.bot.get_channel(world.general.id).get_partial_message(reply.id)
-    left_over = rows(int(stop.rsplit(":", 1)[1])).growing
+    left_over = reply_views(int(stop.rsplit(":", 1)[1])).streaming
     for buttons_then in (QUOTED_ROW, []):  # the second time as if the bot was killed before the end
         await posted.edit(view=left_over(()))
         await world.ben.click(reply, custom_id=stop)
         assert buttons(world.general.last_message) == buttons_then
         assert world.last() == "> hi\nyou said hi"
-        await store_of(world)._changed("DELETE FROM replies")
+        await store_of(world)._execute("DELETE FROM replies")
 
 
 async def test_a_reply_that_waits_for_others_can_be_stopped(
@@ -359,7 +359,7 @@ async def test_a_reply_that_waits_for_others_can_be_stopped(
     await world.ben.click(waiting, custom_id=stop)
     assert world.last() == "> me next\nStopped."
     assert buttons(world.general.last_message) == []
-    assert await store_of(world).reply(waiting.id) is None
+    assert await store_of(world).reply_record(waiting.id) is None
     assert await history(world) == ["me next"]
     await open_gate(world, worker)
 
@@ -386,6 +386,6 @@ async def test_in_a_direct_message_the_buttons_work_too(world: World) -> None:
     assert buttons(reply) == ROW
     await world.ben.user.click(reply, custom_id="reply:again:")
     await world.ben.user.click(reply, custom_id="reply:up:")
-    assert await store_of(world).rating(reply.id) == Rating(up=1)
+    assert await store_of(world).rating_summary(reply.id) == RatingSummary(up=1)
     record = await record_of(world, reply)
     assert record.scope == world.ben.id

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import simcord
 
-from bot.chat.filters import WITHHELD
+from bot.chat.filters import REPLY_WITHHELD
 from bot.discord_ui import reply as replies
 from bot.settings import Settings
 from core.records import Filter, FilterKind
@@ -37,7 +37,7 @@ def everything_shown(world: World) -> list[str]:
 
 
 async def said_of(world: World) -> list[str]:
-    stored = await store_of(world).context(world.general.id, 50)
+    stored = await store_of(world).context_messages(world.general.id, 50)
     return [one.message.content for one in stored]
 
 
@@ -65,7 +65,7 @@ async def test_a_filter_is_added_listed_and_removed_and_each_change_is_written_d
     assert gone.response.content == "I may say the word “Bad” again."
     none = await world.ada.slash(world.general, "filter remove", kind="word", text="Bad")
     assert "There is no filter with the word “Bad” here" in none.response.content
-    audit = await store_of(world).audit(world.guild.id, 9)
+    audit = await store_of(world).audit_entries(world.guild.id, 9)
     assert [(one.actor_id, one.action, one.detail) for one in audit] == [
         (world.ada.id, "filter remove", "word Bad"),
         (world.ada.id, "filter add", r"pattern \d{4}"),
@@ -89,7 +89,7 @@ async def test_a_wrong_pattern_is_explained(open_fake: Open) -> None:
             "That pattern cannot be read: missing ] at character 5, “[”. It is read by RE2: "
             "github.com/google/re2/wiki/Syntax shows what it understands."
         )
-        assert await store_of(world).audit(world.guild.id, 9) == []
+        assert await store_of(world).audit_entries(world.guild.id, 9) == []
 
 
 async def test_filters_are_for_managers(open_fake: Open) -> None:
@@ -140,7 +140,7 @@ async def test_an_unwanted_reply_is_drawn_again_then_withheld(
     first, second = worker.asked
     assert first.seed != second.seed
     worker.answer = lambda _: "so NAUGHTY you are"
-    assert await world.say(world.ben, "hi again") == WITHHELD
+    assert await world.say(world.ben, "hi again") == REPLY_WITHHELD
     assert len(worker.asked) == 4
     assert await said_of(world) == ["hi", "take 2", "hi again"]
     assert not any("aughty" in text.lower() for text in everything_shown(world)[1:])
@@ -150,8 +150,8 @@ async def test_an_unwanted_reply_is_drawn_again_then_withheld(
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each piece is shown by an edit of its own."""
-    monkeypatch.setattr(replies, "FIRST_S", 0.0)
-    monkeypatch.setattr(replies, "EDIT_S", 0.0)
+    monkeypatch.setattr(replies, "FIRST_SEND_DELAY_S", 0.0)
+    monkeypatch.setattr(replies, "EDIT_INTERVAL_S", 0.0)
 
 
 @pytest.mark.usefixtures("at_once")
@@ -162,7 +162,7 @@ async def test_while_it_grows_nothing_is_shown_past_a_match(
     worker.answer = lambda _: "well, my number is 555 by the way"
     before = len(world.env.http_requests)
     result = await world.ben.slash(world.general, "chat", text="tell me")
-    assert result.response.content == f"> tell me\n{WITHHELD}"
+    assert result.response.content == f"> tell me\n{REPLY_WITHHELD}"
     assert result.response.components == []
     shown = " ".join(str(one.json) for one in world.env.http_requests[before:])
     assert "well, my number is" in shown
@@ -189,7 +189,7 @@ async def test_an_unwanted_reply_made_anew_leaves_the_old_one(
         worker.answer = lambda _: "naughty"
         result = await world.ben.click(reply, custom_id="reply:again:")
         assert world.last() == "you said hi"
-        assert [one.content for one in result.followups] == [WITHHELD]
+        assert [one.content for one in result.followups] == [REPLY_WITHHELD]
         assert await said_of(world) == ["hi", "you said hi"]
 
 
@@ -198,11 +198,11 @@ async def test_a_stopped_reply_is_not_drawn_again(world: World, worker: FakeWork
     close_gate(world, worker, at=2)
     worker.answer = lambda _: "so naughty are you"
     await world.ben.slash(world.general, "chat", text="hi")
-    conversations = world.bot.get_cog("Chat")._conversations
+    conversations = world.bot.get_cog("Chat")._group_by_conversation
     [asked_id] = conversations._speaker._live
     conversations.stop(asked_id)
     await world.env.settle()
-    assert world.last() == f"> hi\n{WITHHELD}"
+    assert world.last() == f"> hi\n{REPLY_WITHHELD}"
     assert len(worker.heard) == 1
 
 
@@ -214,7 +214,7 @@ async def test_a_replay_keeps_to_the_filter(open_fake: Open, worker: FakeWorker)
         select = f"reply:replay:{reply.id}"
         worker.answer = lambda _: "naughty"
         result = await world.ben.select(menu.response, ["tiny"], custom_id=select)
-        assert result.response.content == WITHHELD
+        assert result.response.content == REPLY_WITHHELD
         assert worker.asked[-1].banned_words == ("naughty",)
 
 
@@ -241,5 +241,5 @@ async def test_the_real_worker_finds_other_words(real_world: World) -> None:
     await forbid(real_world, "word", words[0])
     await real_world.ben.slash(real_world.general, "reset")
     second = await real_world.say(real_world.ben, "hello")
-    assert second not in (first, WITHHELD)
+    assert second not in (first, REPLY_WITHHELD)
     assert words[0].lower() not in re.findall(r"\w+", str(second).lower())

@@ -14,15 +14,15 @@ from typing import Any
 import discord
 import pytest
 
-from bot.chat.model_router import ModelSwitch
-from core.tasks import Tasks
+from bot.chat.model_router import ModelRouter
+from core.tasks import BackgroundTasks
 from data.storage.store import Store
 from model.errors import UnknownModel
-from model.registry import TINY, model_options
-from model.worker.messages import ModelFacts
+from model.registry import EMBEDDED_FOLDER, model_options
+from model.worker.messages import ModelInfo
 from tests.bot.conftest import World
 from tests.fakes import FakeWorker
-from training.checkpoints import REPORT, Manifest, seal
+from training.checkpoints import REPORT_FILE, Manifest, seal
 from training.errors import CorruptCheckpoint, NothingToRollBack
 
 Open = Callable[..., AbstractAsyncContextManager[World]]
@@ -41,10 +41,10 @@ def make_folder(folder: Path, report: dict[str, Any] | None = None, **facts: Any
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
     if report is not None:
-        (folder / REPORT).write_text(json.dumps(report))
+        (folder / REPORT_FILE).write_text(json.dumps(report))
     manifest = Manifest(
         name=name,
-        base=str(TINY),
+        base=str(EMBEDDED_FOLDER),
         created_at="2026-01-02T03:04:05+00:00",
         dataset_sha256="0" * 64,
         parameters=4_273_664,
@@ -89,7 +89,7 @@ async def test_a_model_of_one_server_never_reaches_another(
     room = elsewhere.create_text_channel("general")
     carl = elsewhere.add_member(world.env.create_user("carl"))
     await world.say(carl, "hello", room)
-    assert worker.heard[-1][0] == str(TINY)
+    assert worker.heard[-1][0] == str(EMBEDDED_FOLDER)
     listed = await carl.slash(room, "model list")
     assert all("tiny-1" not in field.name for field in listed.response.embeds[0].fields)
 
@@ -118,7 +118,7 @@ async def test_a_model_that_cannot_be_loaded_leaves_the_old_one(
         result = await world.ada.slash(world.general, "model use", name="gpt2")
         assert result.response.content == "gpt2 cannot be reached on the Hugging Face Hub."
         await world.say(world.ben, "hello")
-        assert worker.heard[-1][0] == str(TINY)
+        assert worker.heard[-1][0] == str(EMBEDDED_FOLDER)
 
 
 async def test_a_damaged_checkpoint_is_refused(open_fake: Open, worker: FakeWorker) -> None:
@@ -128,7 +128,7 @@ async def test_a_damaged_checkpoint_is_refused(open_fake: Open, worker: FakeWork
         result = await world.ada.slash(world.general, "model use", name="tiny-1")
         assert "tiny-1 is damaged" in result.response.content
         await world.say(world.ben, "hello")
-        assert worker.heard[-1][0] == str(TINY)
+        assert worker.heard[-1][0] == str(EMBEDDED_FOLDER)
 
 
 async def test_only_managers_switch(open_fake: Open) -> None:
@@ -159,7 +159,7 @@ async def test_rollback_returns_to_what_answered_before_step_by_step(
         first, second = make_checkpoint(world, "tiny-1"), make_checkpoint(world, "tiny-2")
         for name in ("tiny-1", "tiny-2"):
             await world.ada.slash(world.general, "model use", name=name)
-        for name, source in (("tiny-1", first), ("tiny", TINY)):
+        for name, source in (("tiny-1", first), ("tiny", EMBEDDED_FOLDER)):
             result = await world.ada.slash(world.general, "model rollback")
             assert result.response.content == f"Back to **{name}**: it answers from now on."
             await world.say(world.ben, "hello")
@@ -353,28 +353,28 @@ async def test_autocomplete_of_delete_offers_what_may_go(world: World) -> None:
 
 
 @pytest.fixture
-def switch(store: Store, worker: Any, tmp_path: Path) -> ModelSwitch:
-    return ModelSwitch(
-        store, worker, model_options, default="gpt2", checkpoints=tmp_path, tasks=Tasks()
+def switch(store: Store, worker: Any, tmp_path: Path) -> ModelRouter:
+    return ModelRouter(
+        store, worker, model_options, default="gpt2", checkpoints=tmp_path, tasks=BackgroundTasks()
     )
 
 
 async def test_a_retrain_starts_from_the_base_of_the_one_in_use(
-    switch: ModelSwitch, tmp_path: Path
+    switch: ModelRouter, tmp_path: Path
 ) -> None:
     make_folder(tmp_path / str(SCOPE) / "tiny-1")
     make_folder(tmp_path / str(SCOPE) / "tiny-2", base="/elsewhere/tiny", base_name="tiny")
-    assert (await switch.trainable(SCOPE, None)).name == "gpt2"
+    assert (await switch.resolve_training_base(SCOPE, None)).name == "gpt2"
     for name in ("tiny-1", "tiny-2"):
         await switch.use(SCOPE, name)
-        assert (await switch.trainable(SCOPE, None)).name == "tiny"
+        assert (await switch.resolve_training_base(SCOPE, None)).name == "tiny"
 
 
 async def test_a_checkpoint_that_is_named_is_itself_the_base(
-    switch: ModelSwitch, tmp_path: Path
+    switch: ModelRouter, tmp_path: Path
 ) -> None:
     folder = make_folder(tmp_path / str(SCOPE) / "tiny-1")
-    base = await switch.trainable(SCOPE, "tiny-1")
+    base = await switch.resolve_training_base(SCOPE, "tiny-1")
     assert base.source == str(folder)
     assert switch.parents(base) == ("tiny-1",)
     make_folder(
@@ -383,37 +383,37 @@ async def test_a_checkpoint_that_is_named_is_itself_the_base(
         base_name="tiny-1",
         parents=["tiny-1"],
     )
-    grown = await switch.trainable(SCOPE, "tiny-1-1")
+    grown = await switch.resolve_training_base(SCOPE, "tiny-1-1")
     assert switch.parents(grown) == ("tiny-1-1", "tiny-1")
     assert switch.parents(switch.default) == ()
     with pytest.raises(UnknownModel):
-        await switch.trainable(SCOPE + 1, "tiny-1")
+        await switch.resolve_training_base(SCOPE + 1, "tiny-1")
 
 
 async def test_a_retrain_of_what_grew_from_a_checkpoint(
-    switch: ModelSwitch, tmp_path: Path
+    switch: ModelRouter, tmp_path: Path
 ) -> None:
     folder = make_folder(tmp_path / str(SCOPE) / "tiny-1")
     grown = make_folder(tmp_path / str(SCOPE) / "tiny-1-1", base=str(folder), parents=["tiny-1"])
     await switch.use(SCOPE, "tiny-1-1")
-    assert (await switch.trainable(SCOPE, None)).source == str(folder)
+    assert (await switch.resolve_training_base(SCOPE, None)).source == str(folder)
     shutil.rmtree(folder)
-    assert (await switch.trainable(SCOPE, None)).source == str(grown)
+    assert (await switch.resolve_training_base(SCOPE, None)).source == str(grown)
 
 
 async def test_bases_are_the_models_and_then_the_own_checkpoints_newest_first(
-    switch: ModelSwitch, tmp_path: Path
+    switch: ModelRouter, tmp_path: Path
 ) -> None:
     for number in (1, 2, 10):
         made = f"2026-01-{number:02}T00:00:00+00:00"
         make_folder(tmp_path / str(SCOPE) / f"tiny-{number}", created_at=made)
     make_folder(tmp_path / str(SCOPE + 1) / "other-1")
-    names = [option.name for option in switch.bases(SCOPE)]
+    names = [option.name for option in switch.training_bases(SCOPE)]
     assert names == ["tiny", "gpt2", "gpt2-medium", "tiny-10", "tiny-2", "tiny-1"]
 
 
 async def test_a_rollback_that_fails_leaves_everything(
-    switch: ModelSwitch, store: Store, tmp_path: Path
+    switch: ModelRouter, store: Store, tmp_path: Path
 ) -> None:
     with pytest.raises(NothingToRollBack):
         await switch.rollback(SCOPE)
@@ -424,11 +424,11 @@ async def test_a_rollback_that_fails_leaves_everything(
     with pytest.raises(CorruptCheckpoint, match="tiny-1 is damaged"):
         await switch.rollback(SCOPE)
     assert await store.active_model(SCOPE) == "tiny"
-    assert (await store.former_models(SCOPE))[0] == "tiny-1"
+    assert (await store.previous_models(SCOPE))[0] == "tiny-1"
 
 
 async def test_two_rollbacks_at_once_go_back_two_models(
-    switch: ModelSwitch, tmp_path: Path
+    switch: ModelRouter, tmp_path: Path
 ) -> None:
     for name in ("tiny-1", "tiny-2", "tiny-3"):
         make_folder(tmp_path / str(SCOPE) / name)
@@ -439,7 +439,7 @@ async def test_two_rollbacks_at_once_go_back_two_models(
 
 
 async def test_a_model_of_the_operator_beside_the_checkpoints_is_no_checkpoint(
-    switch: ModelSwitch, tmp_path: Path
+    switch: ModelRouter, tmp_path: Path
 ) -> None:
     made = [make_folder(tmp_path / scope / "mine") for scope in (str(SCOPE), "local")]
     options = [replace(switch.default, source=str(folder)) for folder in made]
@@ -447,7 +447,7 @@ async def test_a_model_of_the_operator_beside_the_checkpoints_is_no_checkpoint(
 
 
 async def test_a_rollback_never_leads_to_the_same_model(
-    switch: ModelSwitch, tmp_path: Path
+    switch: ModelRouter, tmp_path: Path
 ) -> None:
     for name in ("tiny-1", "tiny-2"):
         make_folder(tmp_path / str(SCOPE) / name)
@@ -461,7 +461,7 @@ async def test_a_rollback_never_leads_to_the_same_model(
 class LosingWorker(FakeWorker):
     """The folder of what it loads is gone once it is loaded."""
 
-    async def load(self, source: str) -> ModelFacts:
+    async def load(self, source: str) -> ModelInfo:
         shutil.rmtree(source)
         return await super().load(source)
 
@@ -470,8 +470,8 @@ async def test_what_is_deleted_while_it_loads_is_not_put_into_service(
     store: Store, tmp_path: Path
 ) -> None:
     worker: Any = LosingWorker()
-    switch = ModelSwitch(
-        store, worker, model_options, default="gpt2", checkpoints=tmp_path, tasks=Tasks()
+    switch = ModelRouter(
+        store, worker, model_options, default="gpt2", checkpoints=tmp_path, tasks=BackgroundTasks()
     )
     make_folder(tmp_path / str(SCOPE) / "tiny-1")
     with pytest.raises(CorruptCheckpoint):

@@ -18,30 +18,38 @@ from typing import Any
 import discord
 import pytest
 
-from bot.app import build
-from bot.discord_ui.cogs.privacy import LATER, NOTHING_LEFT, STARTED
+from bot.app import build_bot
+from bot.discord_ui.cogs.privacy import CLEAN_RETRAIN_POSTPONED, CLEAN_RETRAIN_STARTED, NOTHING_LEFT
 from bot.discord_ui.embeds.privacy import (
+    ERASURE_QUESTION,
+    ERASURE_STARTED,
+    ERASURE_UNFINISHED,
+    EXPORT_TOO_LARGE,
     EXPORTED,
-    FORGET_QUESTION,
-    FORGETTING,
-    NOT_YET,
-    TOO_LARGE,
-    Kept,
-    packed,
+    PrivacySummary,
+    pack_export,
     show_text,
     withdrawn_text,
 )
-from bot.learning.consent import CONSENT_TEXT, CONSENT_VERSION, NOT_SWITCHED_ON
-from bot.learning.erasure import Concern, Withdrawal
+from bot.learning.consent import CHAT_LEARNING_OFF, CONSENT_TEXT, CONSENT_VERSION
+from bot.learning.erasure import AffectedScope, Withdrawal
 from bot.settings import Settings, load_settings
-from core.records import JobState, Message, Review, Role, StoredMessage, Traces, TrainingJob
+from core.records import (
+    JobState,
+    MemberDataSummary,
+    Message,
+    ReviewStatus,
+    Role,
+    StoredMessage,
+    TrainingJob,
+)
 from data.storage.store import Store, open_store
 from tests.bot.asking import all_forgotten
 from tests.bot.conftest import World, open_world
 from tests.bot.discord_ui.cogs.test_models import make_checkpoint
 from tests.fakes import FakeWorker
-from training.jobs.folder import DATASET
-from training.jobs.manager import Limits
+from training.jobs.folder import DATASET_FILE
+from training.jobs.manager import TrainingLimits
 
 Open = Callable[..., AbstractAsyncContextManager[World]]
 WORD = "marmalade"
@@ -91,7 +99,7 @@ async def trained(
     store = store_of(world)
     folder = world.home / "jobs" / f"of-{checkpoint}"
     folder.mkdir(parents=True)
-    (folder / DATASET).write_text(f'{{"user": "{WORD}", "bot": "hi"}}\n')
+    (folder / DATASET_FILE).write_text(f'{{"user": "{WORD}", "bot": "hi"}}\n')
     job = await store.add_job(
         scope=on.get("scope", world.guild.id),
         requested_by=world.ada.id,
@@ -125,7 +133,7 @@ def mend(folder: Path) -> None:
 async def forget(world: World) -> str:
     asked = await world.ben.slash(world.general, "privacy forget")
     assert asked.ephemeral
-    assert asked.response.content == FORGET_QUESTION
+    assert asked.response.content == ERASURE_QUESTION
     done = await world.ben.click(asked.response, label="Forget me")
     return str(done.response.content)
 
@@ -175,16 +183,16 @@ class TestShow:
         assert f"You agreed on {datetime.now(UTC):%Y-%m-%d} (ver" in shown.response.content
 
 
-def being_erased() -> Kept:
+def being_erased() -> PrivacySummary:
     """What is kept of a member who is being forgotten."""
-    none = Traces(messages=0, replies=0, examples=0, ratings=0, jobs=0, consent=None)
-    return Kept(
+    none = MemberDataSummary(messages=0, replies=0, examples=0, ratings=0, jobs=0, consent=None)
+    return PrivacySummary(
         here=none,
         everywhere=none,
-        days=1,
+        retention_days=1,
         learn_from_chat=False,
         checkpoints=(),
-        forgetting=True,
+        erasure_pending=True,
     )
 
 
@@ -209,19 +217,22 @@ class TestExport:
 
     def test_what_is_large_is_compressed(self) -> None:
         export = {"messages": ["word " * 1000]}
-        assert packed(export, 10_000) == ("privacy.json", json.dumps(export, indent=2).encode())
-        pack = packed(export, 1000)
+        assert pack_export(export, 10_000) == (
+            "privacy.json",
+            json.dumps(export, indent=2).encode(),
+        )
+        pack = pack_export(export, 1000)
         assert pack is not None
         assert pack[0] == "privacy.zip"
         with zipfile.ZipFile(io.BytesIO(pack[1])) as archive:
             assert json.loads(archive.read("privacy.json")) == export
-        assert packed(export, 100) is None
+        assert pack_export(export, 100) is None
 
     async def test_what_is_too_large_is_a_sentence(self, world: World) -> None:
         noise = random.Random(1).randbytes(27_000_000)  # compressed it is more than SimCord takes
         await say(world, 1, base64.b64encode(noise).decode())
         result = await world.ben.slash(world.general, "privacy export")
-        assert result.response.content == TOO_LARGE
+        assert result.response.content == EXPORT_TOO_LARGE
         assert result.response.attachments == []
 
 
@@ -231,7 +242,7 @@ class TestConsent:
     ) -> None:
         refused = await world.ben.slash(world.general, "privacy opt-in")
         assert refused.ephemeral
-        assert refused.response.content == NOT_SWITCHED_ON
+        assert refused.response.content == CHAT_LEARNING_OFF
         assert refused.response.components == []
 
     async def test_the_text_is_read_before_it_is_agreed_to(self, open_to_learn: World) -> None:
@@ -239,11 +250,11 @@ class TestConsent:
         asked = await world.ben.slash(world.general, "privacy opt-in")
         assert asked.ephemeral
         assert asked.response.content == CONSENT_TEXT
-        assert await store_of(world).consent(world.guild.id, world.ben.id) is None
+        assert await store_of(world).active_consent(world.guild.id, world.ben.id) is None
         agreed = await world.ben.click(asked.response, label="I agree")
         assert agreed.response.content.startswith("Thank you.")
         assert agreed.response.components == []
-        consent = await store_of(world).consent(world.guild.id, world.ben.id)
+        consent = await store_of(world).active_consent(world.guild.id, world.ben.id)
         assert consent is not None
         assert consent.version == CONSENT_VERSION
         again = await world.ben.slash(world.general, "privacy opt-in")
@@ -254,7 +265,7 @@ class TestConsent:
         asked = await world.ben.slash(world.general, "privacy opt-in")
         declined = await world.ben.click(asked.response, label="No")
         assert declined.response.content == "Fine: I learn nothing from what you say."
-        assert await store_of(world).consents_of(world.ben.id) == []
+        assert await store_of(world).consent_history(world.ben.id) == []
 
     async def test_it_is_given_in_a_server(self, learning: Settings, worker: FakeWorker) -> None:
         async with open_world(learning, worker, check_errors=False) as world:
@@ -262,7 +273,7 @@ class TestConsent:
             assert result.response.content.startswith("That only works in a server")
 
 
-async def collected(world: World, text: str, review: Review) -> int:
+async def collected(world: World, text: str, review: ReviewStatus) -> int:
     example = await store_of(world).add_example(
         world.guild.id,
         text,
@@ -280,8 +291,8 @@ class TestOptOut:
     async def test_what_waits_goes_and_the_rest_is_not_learned(self, open_to_learn: World) -> None:
         world, store = open_to_learn, store_of(open_to_learn)
         await store.opt_in(world.guild.id, world.ben.id, 1)
-        await collected(world, "waits", Review.WAITING)
-        await collected(world, "approved", Review.APPROVED)
+        await collected(world, "waits", ReviewStatus.WAITING)
+        await collected(world, "approved", ReviewStatus.APPROVED)
         await world.ben.slash(world.general, "teach", user="hi", bot="hello")
         await trained(world, "tiny-1")
         await trained(world, "tiny-2", version=None)
@@ -294,7 +305,7 @@ class TestOptOut:
             "What was learned before stays in **tiny-1**, until a new one is trained."
         )
         assert [one.user for one in await store.examples(world.guild.id)] == ["approved", "hi"]
-        assert [one.user for one in await store.learnable(world.guild.id)] == ["hi"]
+        assert [one.user for one in await store.trainable_examples(world.guild.id)] == ["hi"]
         assert offers(world) == []
 
     async def test_a_training_that_learns_by_it_ends(self, open_to_learn: World) -> None:
@@ -316,7 +327,7 @@ class TestOptOut:
         await store.opt_in(77, world.ben.id, 1)
         out = await world.ben.user.slash("privacy opt-out")
         assert "what you say to me in any server" in out.response.content
-        assert all(one.withdrawn_at for one in await store.consents_of(world.ben.id))
+        assert all(one.withdrawn_at for one in await store.consent_history(world.ben.id))
         again = await world.ben.user.slash("privacy opt-out")
         assert again.response.content.startswith("You had not agreed in any server")
 
@@ -327,7 +338,7 @@ class TestForget:
         asked = await world.ben.slash(world.general, "privacy forget")
         kept = await world.ben.click(asked.response, label="Cancel")
         assert kept.response.content == "Nothing was erased."
-        assert (await store_of(world).summary_of(world.ben.id)).messages == 1
+        assert (await store_of(world).member_summary(world.ben.id)).messages == 1
 
     async def test_traces_snapshots_and_open_jobs_go(self, world: World) -> None:
         store = store_of(world)
@@ -339,13 +350,13 @@ class TestForget:
         text = await forget(world)
         assert text.startswith("Done: what I kept about you is gone")
         assert f"In {world.guild.name}, **tiny-1** learned from you." in text
-        traces = await store.summary_of(world.ben.id)
+        traces = await store.member_summary(world.ben.id)
         assert (traces.messages, traces.examples, traces.jobs) == (0, 0, 0)
         assert not snapshots(world)
         ended = await store.job(waiting.id)
         assert ended is not None
         assert ended.state is JobState.CANCELLED
-        assert await store.unfinished_forgettings() == []
+        assert await store.unfinished_erasures() == []
 
     async def test_each_server_is_asked_without_words_or_names(self, world: World) -> None:
         other = world.env.create_guild()
@@ -394,8 +405,8 @@ class TestForget:
             "PATCH", "/webhooks/*/messages/@original", status=401, code=50027, times=None
         )
         done = await world.ben.click(asked.response, label="Forget me")
-        assert done.response.content == FORGETTING
-        assert "15 minutes" in FORGETTING
+        assert done.response.content == ERASURE_STARTED
+        assert "15 minutes" in ERASURE_STARTED
         assert "came too late to be told" in caplog.text
 
     async def test_what_cannot_be_removed_is_tried_again(self, world: World) -> None:
@@ -403,14 +414,14 @@ class TestForget:
         spoil(Path(job.directory))
         text = await forget(world)
         assert text.startswith("The data of training job 1 could not be removed")
-        assert text.endswith(NOT_YET)
+        assert text.endswith(ERASURE_UNFINISHED)
         store = store_of(world)
-        assert await store.unfinished_forgettings() == [world.ben.id]
+        assert await store.unfinished_erasures() == [world.ben.id]
         assert offers(world) == []
         mend(Path(job.directory))
-        await world.bot.get_cog("Privacy")._forgetting.finish()
-        assert await store.unfinished_forgettings() == []
-        assert await store.jobs_with(world.ben.id) == []
+        await world.bot.get_cog("Privacy")._erasure.finish()
+        assert await store.unfinished_erasures() == []
+        assert await store.jobs_with_member(world.ben.id) == []
         assert len(offers(world)) == 1
 
     async def test_a_training_under_way_is_ended_first(
@@ -418,12 +429,14 @@ class TestForget:
     ) -> None:
         store, manager = store_of(world), manager_of(world)
         scripted = Path(__file__).parents[3] / "training" / "jobs" / "scripted_run.py"
-        monkeypatch.setattr(manager, "_limits", Limits(launcher=(sys.executable, str(scripted))))
+        monkeypatch.setattr(
+            manager, "_training_limits", TrainingLimits(launcher=(sys.executable, str(scripted)))
+        )
         (world.home / "script.txt").write_text("endless")
         await world.ben.slash(world.general, "teach", user=WORD, bot=WORD)
         plan = await world.ada.slash(world.general, "retrain")
         await world.ada.click(plan.response, label="Start")
-        [job] = await store.open_jobs()
+        [job] = await store.unfinished_jobs()
         await manager.wait_until(job.id, lambda one: one.state is JobState.RUNNING)
         assert (await forget(world)).startswith("Done")
         ended = await manager.wait(job.id)
@@ -436,10 +449,10 @@ class TestForget:
         await say(world, 1, WORD)
         async with open_store(world.home / "gpt2bot.sqlite3") as reader:
             await reader._db.execute("BEGIN")
-            await reader.context(world.general.id, 1)
+            await reader.context_messages(world.general.id, 1)
             text = await forget(world)
             assert text.startswith("Done")
-            assert text.endswith(NOT_YET)
+            assert text.endswith(ERASURE_UNFINISHED)
             shown = await world.ben.slash(world.general, "privacy show")
             assert "I am still erasing it" in shown.response.content
             await reader._db.execute("COMMIT")
@@ -449,14 +462,14 @@ class TestForget:
     ) -> None:
         await say(world, 1, WORD)
         await trained(world, "tiny-1")
-        await store_of(world).begin_forgetting(world.ben.id)
-        async with build(settings, worker=worker) as again:
+        await store_of(world).begin_erasure(world.ben.id)
+        async with build_bot(settings, worker=worker) as again:
             await world.env.restart_bot(again)
             world.bot = again
             store = store_of(world)
             await all_forgotten(store)
-            assert (await store.summary_of(world.ben.id)).messages == 0
-            assert await store.jobs_with(world.ben.id) == []
+            assert (await store.member_summary(world.ben.id)).messages == 0
+            assert await store.jobs_with_member(world.ben.id) == []
             assert len(offers(world)) == 1
 
 
@@ -472,15 +485,17 @@ class TestCleanRetrain:
         [offer] = offers(world)
         started = await world.ada.click(offer, label="Retrain without it")
         assert started.ephemeral
-        assert started.response.content == STARTED
-        [job] = await store.open_jobs(world.guild.id)
+        assert started.response.content == CLEAN_RETRAIN_STARTED
+        [job] = await store.unfinished_jobs(world.guild.id)
         assert (job.base_model, job.requested_by) == ("tiny", world.ada.id)
         config = json.loads((Path(job.directory) / "config.json").read_text())
         assert (config["base_name"], config["parents"], config["epochs"]) == ("tiny", [], 5)
-        assert (Path(job.directory) / DATASET).read_text() == '{"user": "hi", "bot": "hello"}\n'
+        assert (
+            Path(job.directory) / DATASET_FILE
+        ).read_text() == '{"user": "hi", "bot": "hello"}\n'
         [offer] = offers(world)
         assert labels(offer) == []
-        assert offer.content.endswith(f"-# {STARTED}")
+        assert offer.content.endswith(f"-# {CLEAN_RETRAIN_STARTED}")
 
     async def test_nobody_else_may_press(self, open_fake: Open) -> None:
         async with open_fake(check_errors=False) as world:
@@ -496,9 +511,9 @@ class TestCleanRetrain:
         await trained(world, "tiny-1")
         await forget(world)
         later = await world.ada.click(offers(world)[0], label="Not now")
-        assert later.response.content == LATER
+        assert later.response.content == CLEAN_RETRAIN_POSTPONED
         assert labels(offers(world)[0]) == []
-        assert await store_of(world).open_jobs() == []
+        assert await store_of(world).unfinished_jobs() == []
 
     async def test_nothing_may_be_left_to_learn(self, world: World) -> None:
         await world.ben.slash(world.general, "teach", user=WORD, bot=WORD)
@@ -516,7 +531,7 @@ class TestCleanRetrain:
         await world.ada.slash(world.general, "model use", name="gpt2-1")
         await forget(world)
         await world.ada.click(offers(world)[0], label="Retrain without it")
-        [job] = await store_of(world).open_jobs(world.guild.id)
+        [job] = await store_of(world).unfinished_jobs(world.guild.id)
         assert job.base_model == "gpt2"
 
     async def test_the_buttons_work_after_a_restart(
@@ -525,20 +540,20 @@ class TestCleanRetrain:
         await world.ada.slash(world.general, "teach", user="hi", bot="hello")
         await trained(world, "tiny-1")
         await forget(world)
-        async with build(settings, worker=worker) as again:
+        async with build_bot(settings, worker=worker) as again:
             await world.env.restart_bot(again)
             world.bot = again
             manager_of(world)._queue.cancel()
             started = await world.ada.click(offers(world)[0], label="Retrain without it")
-            assert started.response.content == STARTED
-            assert len(await store_of(world).open_jobs(world.guild.id)) == 1
+            assert started.response.content == CLEAN_RETRAIN_STARTED
+            assert len(await store_of(world).unfinished_jobs(world.guild.id)) == 1
 
 
 def test_an_opt_out_of_nothing_says_so() -> None:
-    nothing = Withdrawal(stood=False, erased=0, concerns=[])
+    nothing = Withdrawal(was_given=False, erased=0, affected_scopes=[])
     assert withdrawn_text(nothing, "here") == (
         "You had not agreed here, so there is nothing to withdraw."
     )
-    learned = Withdrawal(True, 2, [Concern(1, ("a", "b"), 1)])
+    learned = Withdrawal(True, 2, [AffectedScope(1, ("a", "b"), 1)])
     assert "2 pairs waited" in withdrawn_text(learned, "here")
     assert "stays in **a** and **b**" in withdrawn_text(learned, "here")

@@ -10,8 +10,8 @@ import discord
 import pytest
 from simcord import SetupError
 
-from bot.discord_ui.embeds.plan import memory_text, shares
-from bot.learning.retraining import family
+from bot.discord_ui.embeds.plan import format_shares, memory_text
+from bot.learning.retraining import base_family
 from tests.bot.conftest import World
 
 Open = Callable[..., AbstractAsyncContextManager[World]]
@@ -125,7 +125,7 @@ async def test_lora_learns_ten_times_as_fast(
     [("tiny-3", "tiny"), ("tiny-3-1", "tiny"), ("gpt2-medium-12", "gpt2-medium")],
 )
 def test_a_checkpoint_is_of_the_family_that_it_is_named_after(name: str, kind: str) -> None:
-    assert family(name) == kind
+    assert base_family(name) == kind
 
 
 def test_a_run_that_does_not_fit_comes_with_advice() -> None:
@@ -141,7 +141,7 @@ def test_a_run_that_does_not_fit_comes_with_advice() -> None:
 
 def test_the_shares_of_many_authors_are_the_largest_five() -> None:
     authors = dict.fromkeys(range(1, 9), 1) | {9: 12}
-    assert shares(authors) == "<@9> 60 %, <@1> 5 %, <@2> 5 %, <@3> 5 %, <@4> 5 %, 4 more"
+    assert format_shares(authors) == "<@9> 60 %, <@1> 5 %, <@2> 5 %, <@3> 5 %, <@4> 5 %, 4 more"
 
 
 async def test_a_dry_run_shows_the_same_and_starts_nothing(world: World) -> None:

@@ -8,12 +8,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from bot.app import build
-from bot.chat.replay import Origin
-from bot.chat.request import another_seed, sampling_of
+from bot.app import build_bot
+from bot.chat.replay import ReplyOrigin
+from bot.chat.request import next_seed, recorded_sampling
 from bot.discord_ui.embeds.origin import replay_embed, why_embed
 from bot.settings import Settings
-from core.records import Message, Rating, ReplyRecord, Role, StoredMessage
+from core.records import Message, RatingSummary, ReplyRecord, Role, StoredMessage
 from model.sampling import FinishReason, SamplingParams
 from model.worker.messages import Finished
 from tests.bot.asking import ask, record_of, store_of
@@ -84,7 +84,7 @@ async def test_what_is_said_elsewhere_is_not_shown(world: World) -> None:
 async def test_an_old_reply_says_that_nothing_is_known(open_fake: Open) -> None:
     async with open_fake(check_errors=False) as world:
         reply = await ask(world)
-        await store_of(world)._changed("DELETE FROM replies")
+        await store_of(world)._execute("DELETE FROM replies")
         assert "too old" in (await why(world, reply)).response.content
 
 
@@ -118,7 +118,7 @@ async def test_a_replay_sends_the_same_to_another_model_and_records_nothing(
     assert fields(shown) == {"tiny, then": "you said two", "gpt2, now": "another answer"}
     assert worker.heard[-1] == ("gpt2", read)
     assert worker.asked[-1] == params
-    stored = await store_of(world).context(world.general.id, 50)
+    stored = await store_of(world).context_messages(world.general.id, 50)
     assert [one.message.content for one in stored][-1] == "you said two"
     assert (await record_of(world, reply)).model == "tiny"
     assert [m.id for m in world.general.history()] == before
@@ -130,7 +130,7 @@ async def test_both_menus_work_after_a_restart(
 ) -> None:
     reply = await ask(world)
     told = await why(world, reply)
-    async with build(settings, worker=worker) as again:
+    async with build_bot(settings, worker=worker) as again:
         await world.env.restart_bot(again)
         world.bot = again
         later = await why(world, reply)
@@ -190,7 +190,7 @@ async def test_the_same_model_and_seed_say_the_same_again(real_world: World) -> 
 NOON = datetime(2025, 6, 1, 12, 0, tzinfo=UTC)
 
 
-def origin(count: int, text: str, **changes: Any) -> Origin:
+def origin(count: int, text: str, **changes: Any) -> ReplyOrigin:
     record = ReplyRecord(
         reply_id=99,
         channel_id=1,
@@ -211,7 +211,7 @@ def origin(count: int, text: str, **changes: Any) -> Origin:
     seen = tuple(
         StoredMessage(n, 1, 7, Message(Role.USER, text), NOON) for n in range(1, count + 1)
     )
-    return Origin(replace(record, **changes), seen, text, Rating())
+    return ReplyOrigin(replace(record, **changes), seen, text, RatingSummary())
 
 
 def test_the_longest_conversation_fits_an_embed() -> None:
@@ -234,9 +234,11 @@ def test_what_is_not_known_is_said() -> None:
 def test_the_settings_come_back_from_a_record() -> None:
     stored = {"temperature": 0.2, "banned_words": ["a", "b"], "of_a_later_version": 1}
     record = replace(origin(1, "hi").record, sampling=stored, seed=5)
-    assert sampling_of(record) == SamplingParams(temperature=0.2, banned_words=("a", "b"), seed=5)
+    assert recorded_sampling(record) == SamplingParams(
+        temperature=0.2, banned_words=("a", "b"), seed=5
+    )
 
 
 def test_another_seed_is_repeatable_and_not_one_that_was_tried() -> None:
-    assert another_seed(7) == another_seed(7)
-    assert another_seed(7) not in range(7, 12)
+    assert next_seed(7) == next_seed(7)
+    assert next_seed(7) not in range(7, 12)

@@ -10,8 +10,8 @@ from openpyxl import Workbook
 
 from core.errors import ImportCancelled, ImportRefused
 from data.formats import import_result
-from data.formats.reader import read
-from data.formats.xlsx.package import OLE
+from data.formats.reader import read_pairs
+from data.formats.xlsx.package import OLE_MAGIC
 
 SHEET = "xl/worksheets/sheet1.xml"
 
@@ -38,7 +38,7 @@ def changed(path: Path, part: str, content: bytes) -> Path:
 
 def refusal(path: Path, **options: int) -> str:
     with pytest.raises(ImportRefused) as caught:
-        read(path, **options)  # type: ignore[arg-type]
+        read_pairs(path, **options)  # type: ignore[arg-type]
     sentence = str(caught.value)
     assert sentence.endswith(".")
     assert "\n" not in sentence
@@ -51,9 +51,13 @@ def refusal(path: Path, **options: int) -> str:
         ("pairs.docx", b"PK\x03\x04", "save it as .xlsx, .csv"),
         ("pairs", b"user,bot", "save it as .xlsx, .csv"),
         ("pairs.xlsx", b"user,bot\nq,a\n", "is no Excel workbook"),
-        ("pairs.xls", OLE + b"Workbook", "old Excel format (.xls): save it as .xlsx"),
-        ("pairs.xlsx", OLE + b"Workbook", "old Excel format"),
-        ("pairs.xlsx", OLE + "EncryptedPackage".encode("utf-16-le"), "protected by a password"),
+        ("pairs.xls", OLE_MAGIC + b"Workbook", "old Excel format (.xls): save it as .xlsx"),
+        ("pairs.xlsx", OLE_MAGIC + b"Workbook", "old Excel format"),
+        (
+            "pairs.xlsx",
+            OLE_MAGIC + "EncryptedPackage".encode("utf-16-le"),
+            "protected by a password",
+        ),
         ("pairs.xlsm", b"PK\x03\x04", "has macros"),
         ("pairs.csv", b"", "is empty"),
         ("pairs.json", b"\x89PNG\0\0", "holds no text"),
@@ -104,7 +108,7 @@ def test_a_zip_bomb_by_its_ratio(workbook: Path) -> None:
 
 
 def test_a_zip_bomb_by_its_size(workbook: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("data.formats.xlsx.package.MAX_EXPANDED", 1000)
+    monkeypatch.setattr("data.formats.xlsx.package.MAX_UNZIPPED_BYTES", 1000)
     assert "split it" in refusal(workbook)
 
 
@@ -147,5 +151,5 @@ def test_stopped_while_reading(tmp_path: Path) -> None:
     path.write_text("user,bot\n" + "q,a\n" * 5000)
     told: list[int] = []
     with pytest.raises(ImportCancelled):
-        read(path, cancelled=lambda: len(told) == 2, progress=told.append)
+        read_pairs(path, is_cancelled=lambda: len(told) == 2, on_progress=told.append)
     assert told == [1000, 2000]

@@ -8,35 +8,35 @@ import pytest
 from openpyxl import load_workbook
 
 from core.records import Pair
-from data.formats.import_result import Imported
-from data.formats.reader import read
-from data.formats.xlsx.template import template
+from data.formats.import_result import ImportResult
+from data.formats.reader import read_pairs
+from data.formats.xlsx.template import write_template_workbook
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     path = tmp_path / "template.xlsx"
-    template(path)
+    write_template_workbook(path)
     return path
 
 
 def test_untouched_it_gives_no_pairs(path: Path) -> None:
-    assert read(path) == Imported((), (), (), 0)
+    assert read_pairs(path) == ImportResult((), (), (), 0)
 
 
 def test_filled_in(path: Path) -> None:
     book = load_workbook(path)
     book["conversations"].append(["q", "a", "c", 1, "own"])
     book.save(path)
-    assert read(path).pairs == (Pair("q", "a", "c", 1, "own"),)
+    assert read_pairs(path).pairs == (Pair("q", "a", "c", 1, "own"),)
 
 
 def test_the_example_is_right(path: Path) -> None:
     book = load_workbook(path)
     book["example (not imported)"].title = "example"
     book.save(path)
-    found = read(path)
-    assert found.problems == ()
+    found = read_pairs(path)
+    assert found.errors == ()
     assert found.pairs == (
         Pair("Hello!", "Hi! Nice to see you.", source="own"),
         Pair("What do you like?", "I like tea. And rain.", source="own"),
@@ -56,5 +56,5 @@ def test_it_helps(path: Path) -> None:
 
 def test_the_same_bytes_each_time(path: Path, tmp_path: Path) -> None:
     again = tmp_path / "again.xlsx"
-    template(again)
+    write_template_workbook(again)
     assert again.read_bytes() == path.read_bytes()

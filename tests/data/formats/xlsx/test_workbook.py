@@ -10,15 +10,15 @@ import pytest
 from openpyxl import Workbook
 
 from core.records import Pair
-from data.formats.import_result import Imported, Joined, Problem
-from data.formats.reader import read
-from data.formats.xlsx.cells import NO_VALUE
+from data.formats.import_result import ImportResult, JoinedText, RowError
+from data.formats.reader import read_pairs
+from data.formats.xlsx.cells import FORMULA_WITHOUT_VALUE
 
 Rows = list[list[Any]]
 HEAD = ["user", "bot", "conversation", "turn", "source"]
 
 
-def imported(tmp_path: Path, rows: Rows, merged: tuple[str, ...] = ()) -> Imported:
+def imported(tmp_path: Path, rows: Rows, merged: tuple[str, ...] = ()) -> ImportResult:
     book = Workbook()
     for row in rows:
         book.active.append(row)
@@ -27,14 +27,14 @@ def imported(tmp_path: Path, rows: Rows, merged: tuple[str, ...] = ()) -> Import
     return saved(tmp_path, book)
 
 
-def saved(tmp_path: Path, book: Workbook) -> Imported:
+def saved(tmp_path: Path, book: Workbook) -> ImportResult:
     path = tmp_path / "pairs.xlsx"
     book.save(path)
-    return read(path)
+    return read_pairs(path)
 
 
 def test_a_file_of_libreoffice() -> None:
-    found = read(Path(__file__).with_name("libreoffice.xlsx"))
+    found = read_pairs(Path(__file__).with_name("libreoffice.xlsx"))
     assert found.pairs == (
         Pair("こんにちは", "こんにちは。元気ですか？", "挨拶", 1, "自作"),
         Pair("元気です", "よかった", "挨拶", 2, "自作"),
@@ -44,11 +44,11 @@ def test_a_file_of_libreoffice() -> None:
         Pair("Sum?", "3"),
         Pair("Sum of texts?", "ab"),
     )
-    assert found.problems == (
-        Problem(11, "A cell holds the error #DIV/0!.", "会話"),
-        Problem(2, "This sheet has no headings “user” and “bot”: it was left out.", "other"),
+    assert found.errors == (
+        RowError(11, "A cell holds the error #DIV/0!.", "会話"),
+        RowError(2, "This sheet has no headings “user” and “bot”: it was left out.", "other"),
     )
-    assert Joined(4, "Hello there", "会話") in found.joined
+    assert JoinedText(4, "Hello there", "会話") in found.joined
 
 
 def test_numbers_dates_and_truth_become_text(tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_numbers_dates_and_truth_become_text(tmp_path: Path) -> None:
 def test_a_formula_without_a_value_is_not_evaluated(tmp_path: Path) -> None:
     found = imported(tmp_path, [HEAD, ["q", "=1+1"], ["q2", "a2"]])
     assert found.pairs == (Pair("q2", "a2"),)
-    assert found.problems == (Problem(2, NO_VALUE, "Sheet"),)
+    assert found.errors == (RowError(2, FORMULA_WITHOUT_VALUE, "Sheet"),)
 
 
 def test_a_merged_conversation_names_all_of_its_rows(tmp_path: Path) -> None:
@@ -91,13 +91,13 @@ def test_a_merged_heading_and_a_merged_title(tmp_path: Path) -> None:
     rows: Rows = [["user", "bot", None], ["q", "a", "b"], ["Part two"], ["q2", "a2", None]]
     found = imported(tmp_path, rows, ("B1:C1", "A3:C3"))
     assert found.pairs == (Pair("q", "a b"), Pair("q2", "a2"))
-    assert [one.row for one in found.problems] == [3]
+    assert [one.row for one in found.errors] == [3]
 
 
 def test_blank_rows_are_skipped_and_numbers_are_the_sheets(tmp_path: Path) -> None:
     found = imported(tmp_path, [[], HEAD, [], [], ["q", None], [], ["q", "a"]])
     assert found.pairs == (Pair("q", "a"),)
-    assert [one.row for one in found.problems] == [5]
+    assert [one.row for one in found.errors] == [5]
     assert found.rows == 2
 
 
@@ -115,7 +115,7 @@ def test_all_sheets_with_headings_are_read_and_hidden_ones_are_not(tmp_path: Pat
     book.create_sheet("empty")
     found = saved(tmp_path, book)
     assert found.pairs == (Pair("one", "a"), Pair("two", "a"))
-    assert [(one.sheet, one.row) for one in found.problems] == [("Sheet", 1)]
+    assert [(one.sheet, one.row) for one in found.errors] == [("Sheet", 1)]
 
 
 def test_a_sheet_without_headings(tmp_path: Path) -> None:

@@ -22,9 +22,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from core.errors import NoConsent
-from core.records import Example, Review
-from data.dataset.snapshot import whose, write_snapshot
-from data.storage.erasure import forget
+from core.records import Example, ReviewStatus
+from data.dataset.snapshot import contributor_consents, write_snapshot
+from data.storage.erasure import erase_member
 from data.storage.store import open_store
 from tests.data.storage.records import ADA, BEN, BOT, CLEO, GUILD, made, said
 
@@ -91,7 +91,7 @@ class Server(RuleBasedStateMachine):
         self.run(self.store.add_message(said(asked, text, author)))
         self.run(self.store.add_reply(made(reply, asked, author)))
         answer = said(reply, f"you said {text}", BOT)
-        self.run(self.store.add_message(answer, answering=asked))
+        self.run(self.store.add_message(answer, reply_to_id=asked))
 
     @rule(member=members, version=st.integers(1, 2))
     def agree(self, member: int, version: int) -> None:
@@ -169,15 +169,15 @@ class Server(RuleBasedStateMachine):
         self.run(self.store.delete_messages([one.asked]))
         self.taken_back.add(one.text)
 
-    @rule(pick=picks, review=st.sampled_from(Review))
-    def review(self, pick: int, review: Review) -> None:
+    @rule(pick=picks, review=st.sampled_from(ReviewStatus))
+    def review(self, pick: int, review: ReviewStatus) -> None:
         if found := self.run(self.store.examples(GUILD)):
             one = found[pick % len(found)]
             assert self.run(self.store.set_review(GUILD, one.id, review))
 
     @rule(member=members, batch=st.integers(1, 3))
     def forget(self, member: int, batch: int) -> None:
-        self.run(forget(self.store, member, batch))
+        self.run(erase_member(self.store, member, batch))
         self.agreed.discard(member)
         self.erased |= self.words[member]
         self.on_purpose -= self.words[member]
@@ -189,10 +189,10 @@ class Server(RuleBasedStateMachine):
 
     @rule()
     def freeze(self) -> None:
-        learned = self.run(self.store.learnable(GUILD))
+        learned = self.run(self.store.trainable_examples(GUILD))
         write_snapshot(learned, self.folder / "snapshot")
         self.check((self.folder / "snapshot").read_text(), learned)
-        sources = whose(learned)
+        sources = contributor_consents(learned)
         for member, version in sources.items():
             assert version is None or member in self.agreed
 
@@ -201,7 +201,7 @@ class Server(RuleBasedStateMachine):
     @invariant()
     def only_what_is_allowed_is_learned(self) -> None:
         if hasattr(self, "store"):
-            learned = self.run(self.store.learnable(GUILD))
+            learned = self.run(self.store.trainable_examples(GUILD))
             self.check(json.dumps([(one.user, one.bot) for one in learned]), learned)
 
     def check(self, text: str, learned: list[Example]) -> None:
@@ -210,13 +210,13 @@ class Server(RuleBasedStateMachine):
             assert not found or member in self.agreed
         assert not [word for word in self.taken_back - self.on_purpose if word in text]
         assert not [word for word in self.erased if word in text]
-        assert all(one.status is Review.APPROVED for one in learned)
+        assert all(one.status is ReviewStatus.APPROVED for one in learned)
 
     @invariant()
     def nobody_is_told_the_words_of_another(self) -> None:
         if hasattr(self, "store"):
             for member in MEMBERS:
-                told = json.dumps(self.run(self.store.export_of(member)))
+                told = json.dumps(self.run(self.store.export_member(member)))
                 for other in set(MEMBERS) - {member}:
                     assert not [word for word in self.words[other] if word in told]
 

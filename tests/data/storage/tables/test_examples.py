@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from core.errors import NoConsent, StoreError
-from core.records import Example, Pair, Review
+from core.records import Example, Pair, ReviewStatus
 from data.storage.store import Store
 from tests.data.storage.records import ADA, BEN, BOT, CLEO, GUILD, OTHER, made, said
 
@@ -24,7 +24,7 @@ async def collected(store: Store, user: str = "hello", bot: str = "hi", by: int 
 
 
 async def texts(store: Store) -> list[str]:
-    return [one.user for one in await store.learnable(GUILD)]
+    return [one.user for one in await store.trainable_examples(GUILD)]
 
 
 async def test_every_field_comes_back(store: Store) -> None:
@@ -35,11 +35,11 @@ async def test_every_field_comes_back(store: Store) -> None:
         reply_id=100,
         consent_version=4,
         corrects=True,
-        status=Review.WAITING,
+        status=ReviewStatus.WAITING,
         weight=2,
     )
     assert added == Example(
-        added.id, GUILD, "a", "b", ADA, "teach", added.created_at, Review.WAITING, 2, "", 0,
+        added.id, GUILD, "a", "b", ADA, "teach", added.created_at, ReviewStatus.WAITING, 2, "", 0,
         BEN, 100, 4, True,
     )  # fmt: skip
     assert await store.examples(GUILD) == [added]
@@ -48,10 +48,10 @@ async def test_every_field_comes_back(store: Store) -> None:
 
 
 async def test_of_the_same_pair_the_higher_weight_and_an_approval_win(store: Store) -> None:
-    first = await taught(store, status=Review.WAITING, weight=2)
-    again = await taught(store, status=Review.APPROVED, weight=1)
-    assert again == replace(first, status=Review.APPROVED)
-    assert await taught(store, status=Review.WAITING, weight=3) == replace(again, weight=3)
+    first = await taught(store, status=ReviewStatus.WAITING, weight=2)
+    again = await taught(store, status=ReviewStatus.APPROVED, weight=1)
+    assert again == replace(first, status=ReviewStatus.APPROVED)
+    assert await taught(store, status=ReviewStatus.WAITING, weight=3) == replace(again, weight=3)
 
 
 async def test_what_is_handed_over_on_purpose_wins_over_what_was_collected(store: Store) -> None:
@@ -84,7 +84,7 @@ class TestConsent:
         assert await store.opt_out(GUILD, BEN)
         assert await texts(store) == ["a"]
         await store.opt_in(GUILD, BEN, 2)
-        again = await store.learnable(GUILD)
+        again = await store.trainable_examples(GUILD)
         assert [one.consent_version for one in again] == [2, 2, None]
         assert again[0] == replace(first, consent_version=2)
 
@@ -99,7 +99,7 @@ class TestConsent:
 
 class TestLearnable:
     async def test_only_what_is_approved(self, store: Store) -> None:
-        for number, status in enumerate(Review):
+        for number, status in enumerate(ReviewStatus):
             await taught(store, str(number), status=status)
         assert await texts(store) == ["1"]
 
@@ -107,33 +107,33 @@ class TestLearnable:
         one = await taught(store, reply_id=100)
         for user, value in ((1, -1), (2, 1), (3, -1)):
             await store.rate(GUILD, 100, user, value)
-        assert await store.learnable(GUILD) == []
+        assert await store.trainable_examples(GUILD) == []
         await store.rate(GUILD, 100, 1, 0)
-        assert await store.learnable(GUILD) == [one]
+        assert await store.trainable_examples(GUILD) == [one]
         for user in range(10, 20):
             await store.rate(GUILD, 100, user, 1)
-        assert await store.learnable(GUILD) == [replace(one, weight=3)]
+        assert await store.trainable_examples(GUILD) == [replace(one, weight=3)]
 
     async def test_votes_never_lessen_a_weight(self, store: Store) -> None:
         await taught(store, reply_id=100, weight=5)
         await store.rate(GUILD, 100, 1, 1)
-        assert [one.weight for one in await store.learnable(GUILD)] == [5]
+        assert [one.weight for one in await store.trainable_examples(GUILD)] == [5]
 
     async def test_dislikes_of_a_reply_do_not_hit_the_better_answer(self, store: Store) -> None:
         one = await taught(store, reply_id=100, corrects=True)
         await store.rate(GUILD, 100, 1, -1)
-        assert await store.learnable(GUILD) == [one]
+        assert await store.trainable_examples(GUILD) == [one]
 
     async def test_an_edited_answer_is_not_the_one_that_was_rated(self, store: Store) -> None:
         one = await taught(store, reply_id=100)
         await store.rate(GUILD, 100, 1, -1)
         edited = await store.edit_example(GUILD, one.id, "a", "better")
         assert edited == replace(one, bot="better", corrects=True)
-        assert await store.learnable(GUILD) == [edited]
+        assert await store.trainable_examples(GUILD) == [edited]
 
     async def test_other_servers_learn_nothing_of_it(self, store: Store) -> None:
         await taught(store)
-        assert await store.learnable(OTHER) == []
+        assert await store.trainable_examples(OTHER) == []
 
 
 class TestWhatIsDeletedOrEdited:
@@ -202,31 +202,31 @@ class TestFiles:
         await store.add_pairs(GUILD, pairs, BEN, "faq.csv")
         await store.add_pairs(OTHER, pairs[:2], BEN, "faq.csv")
         kept = await taught(store)
-        assert await store.remove_examples(GUILD, "faq.csv") == 2500
-        assert await store.remove_examples(GUILD, "faq.csv") == 0
+        assert await store.remove_examples_of_source(GUILD, "faq.csv") == 2500
+        assert await store.remove_examples_of_source(GUILD, "faq.csv") == 0
         assert await store.examples(GUILD) == [kept]
         assert await store.count_examples(OTHER) == 2
 
 
 class TestReview:
     async def test_states_are_set_counted_and_paged(self, store: Store) -> None:
-        added = [await taught(store, str(n), status=Review.WAITING) for n in range(5)]
+        added = [await taught(store, str(n), status=ReviewStatus.WAITING) for n in range(5)]
         await store.add_pairs(GUILD, [Pair("x", "y")], BEN, "faq.csv")
-        assert await store.set_review(GUILD, added[1].id, Review.REJECTED)
-        assert not await store.set_review(OTHER, added[0].id, Review.REJECTED)
-        assert await store.count_by(GUILD) == {
-            (Review.APPROVED, "faq.csv"): 1,
-            (Review.REJECTED, "teach"): 1,
-            (Review.WAITING, "teach"): 4,
+        assert await store.set_review(GUILD, added[1].id, ReviewStatus.REJECTED)
+        assert not await store.set_review(OTHER, added[0].id, ReviewStatus.REJECTED)
+        assert await store.count_by_status_and_source(GUILD) == {
+            (ReviewStatus.APPROVED, "faq.csv"): 1,
+            (ReviewStatus.REJECTED, "teach"): 1,
+            (ReviewStatus.WAITING, "teach"): 4,
         }
-        page = await store.page(GUILD, Review.WAITING, 0, 2)
+        page = await store.examples_page(GUILD, ReviewStatus.WAITING, 0, 2)
         assert [one.user for one in page] == ["0", "2"]
-        page = await store.page(GUILD, Review.WAITING, page[-1].id, 2)
+        page = await store.examples_page(GUILD, ReviewStatus.WAITING, page[-1].id, 2)
         assert [one.user for one in page] == ["3", "4"]
-        assert await store.page(GUILD, Review.WAITING, page[-1].id, 2) == []
-        assert len(await store.page(GUILD, None, 0, 100)) == 6
-        assert len(await store.examples(GUILD, Review.WAITING)) == 4
-        assert await store.page(OTHER, None, 0, 100) == []
+        assert await store.examples_page(GUILD, ReviewStatus.WAITING, page[-1].id, 2) == []
+        assert len(await store.examples_page(GUILD, None, 0, 100)) == 6
+        assert len(await store.examples(GUILD, ReviewStatus.WAITING)) == 4
+        assert await store.examples_page(OTHER, None, 0, 100) == []
 
     async def test_an_edit_must_not_make_two_of_one(self, store: Store) -> None:
         one, other = await taught(store), await taught(store, "c", "d")
@@ -237,9 +237,11 @@ class TestReview:
         assert await store.edit_example(OTHER, one.id, "c", "e") is None
 
     async def test_many_review_at_once(self, store: Store) -> None:
-        added = [await taught(store, str(n), status=Review.WAITING) for n in range(20)]
-        await asyncio.gather(*(store.set_review(GUILD, one.id, Review.APPROVED) for one in added))
-        assert len(await store.learnable(GUILD)) == 20
+        added = [await taught(store, str(n), status=ReviewStatus.WAITING) for n in range(20)]
+        await asyncio.gather(
+            *(store.set_review(GUILD, one.id, ReviewStatus.APPROVED) for one in added)
+        )
+        assert len(await store.trainable_examples(GUILD)) == 20
 
 
 async def test_an_answer_of_cleo_to_ben_is_learned_by_consent_of_ben_only(store: Store) -> None:
@@ -254,8 +256,12 @@ async def test_an_answer_of_cleo_to_ben_is_learned_by_consent_of_ben_only(store:
 
 async def test_of_the_pairs_of_a_file_some_are_known(store: Store) -> None:
     pairs = [Pair("a", "b"), Pair("a", "b", "talk", 1), Pair("c\0", "d")]
-    assert await store.known_pairs(GUILD, pairs) == 0
+    assert await store.count_existing_pairs(GUILD, pairs) == 0
     await store.add_pairs(GUILD, pairs[1:], ADA, "import")
-    assert await store.known_pairs(GUILD, pairs) == 2
-    assert await store.known_pairs(OTHER, pairs) == await store.known_pairs(GUILD, []) == 0
+    assert await store.count_existing_pairs(GUILD, pairs) == 2
+    assert (
+        await store.count_existing_pairs(OTHER, pairs)
+        == await store.count_existing_pairs(GUILD, [])
+        == 0
+    )
     assert await store.add_pairs(GUILD, pairs, ADA, "import") == 1

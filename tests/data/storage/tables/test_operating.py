@@ -19,16 +19,16 @@ OTHER = GUILD + 1
 
 async def test_the_audit_is_read_page_by_page_newest_first(store: Store) -> None:
     for n in range(5):
-        await store.record(GUILD, ADA, "model use", f"tiny-{n}")
-    await store.record(OTHER, BEN, "pause")
-    here = await store.audit(GUILD, 2)
+        await store.record_action(GUILD, ADA, "model use", f"tiny-{n}")
+    await store.record_action(OTHER, BEN, "pause")
+    here = await store.audit_entries(GUILD, 2)
     assert [one.detail for one in here] == ["tiny-4", "tiny-3"]
-    assert [one.detail for one in await store.audit(GUILD, 9, here[-1].id)] == [
+    assert [one.detail for one in await store.audit_entries(GUILD, 9, here[-1].id)] == [
         "tiny-2",
         "tiny-1",
         "tiny-0",
     ]
-    newest, *_ = await store.audit(None, 1)
+    newest, *_ = await store.audit_entries(None, 1)
     assert (newest.scope, newest.actor_id, newest.action, newest.detail) == (
         OTHER,
         BEN,
@@ -41,13 +41,13 @@ async def test_the_audit_is_read_page_by_page_newest_first(store: Store) -> None
 async def test_a_detail_can_be_read_in_another_language_and_is_plain_in_an_export(
     store: Store,
 ) -> None:
-    await store.record(GUILD, ADA, "filter add", phrase("word {text}", text="bad"))
-    await store.record(GUILD, ADA, "model use", "{tiny}")
-    plain, made = await store.audit(GUILD, 2)
+    await store.record_action(GUILD, ADA, "filter add", phrase("word {text}", text="bad"))
+    await store.record_action(GUILD, ADA, "model use", "{tiny}")
+    plain, made = await store.audit_entries(GUILD, 2)
     assert not is_phrase(plain.detail)
     assert is_phrase(made.detail)
     assert made.detail.template == "word {text}"
-    exported = (await store.export_of(ADA))["audit"]
+    exported = (await store.export_member(ADA))["audit"]
     assert [one["detail"] for one in exported] == ["word bad", "{tiny}"]
 
 
@@ -60,10 +60,10 @@ async def test_a_detail_can_be_read_in_another_language_and_is_plain_in_an_expor
     ],
 )
 async def test_the_audit_takes_new_lines_only(store: Store, path: Path, sql: str) -> None:
-    await store.record(GUILD, ADA, "model use", "tiny-1")
+    await store.record_action(GUILD, ADA, "model use", "tiny-1")
     with closing(sqlite3.connect(path)) as db, pytest.raises(sqlite3.IntegrityError, match="stays"):
         db.execute(sql)
-    assert len(await store.audit(GUILD, 9)) == 1
+    assert len(await store.audit_entries(GUILD, 9)) == 1
 
 
 async def test_pauses_outlive_a_restart(path: Path) -> None:
@@ -72,10 +72,10 @@ async def test_pauses_outlive_a_restart(path: Path) -> None:
         assert not await store.pause(GUILD, BEN), "it is paused already"
         assert await store.pause(EVERYWHERE, ADA)
     async with open_store(path) as store:
-        assert await store.paused() == {GUILD, EVERYWHERE}
+        assert await store.paused_scopes() == {GUILD, EVERYWHERE}
         assert await store.resume(GUILD)
         assert not await store.resume(GUILD)
-        assert await store.paused() == {EVERYWHERE}
+        assert await store.paused_scopes() == {EVERYWHERE}
 
 
 async def test_filters_are_those_of_their_scope(store: Store) -> None:

@@ -12,9 +12,9 @@ from simcord import SetupError
 
 from bot.discord_ui.embeds import charts
 from bot.discord_ui.embeds.dataset import first_lines, stats_embed
-from core.records import OPERATOR, Pair, Review
-from data.dataset.cleaning import select
-from data.formats.reader import read
+from core.records import OPERATOR_AUTHOR_ID, Pair, ReviewStatus
+from data.dataset.cleaning import select_examples
+from data.formats.reader import read_pairs
 from data.storage.store import Store
 from tests.bot.conftest import World
 
@@ -50,7 +50,7 @@ async def test_stats_of_nothing_say_how_to_begin(world: World) -> None:
 
 async def test_stats_count_and_draw(world: World) -> None:
     await taught(world, Pair("a", "b"), Pair("c", "d", source="*faq*"), Pair("e", "f"))
-    await store_of(world).set_review(world.guild.id, 2, Review.WAITING)
+    await store_of(world).set_review(world.guild.id, 2, ReviewStatus.WAITING)
     result = await world.ada.slash(world.general, "dataset stats")
     assert result.ephemeral
     [embed] = result.response.embeds
@@ -72,16 +72,18 @@ async def test_stats_without_a_chart_still_have_the_numbers(
     await taught(world, Pair("a", "b"))
     result = await world.ada.slash(world.general, "dataset stats")
     [embed] = result.response.embeds
-    assert fields(embed)["Chart"] == charts.FAILED
+    assert fields(embed)["Chart"] == charts.CHART_FAILED
     assert fields(embed)["May be learned now"] == "1"
     assert result.response.attachments == []
 
 
 def test_many_sources_fit() -> None:
-    counts = {(Review.APPROVED, f"*{'s' * 190}* {n}"): n + 1 for n in range(40)}
+    counts = {(ReviewStatus.APPROVED, f"*{'s' * 190}* {n}"): n + 1 for n in range(40)}
     shown = fields(stats_embed(counts, 820))["By source"]
     assert len(shown) <= 1024
-    few = fields(stats_embed({(Review.APPROVED, f"s{n}"): 1 for n in range(14)}, 14))["By source"]
+    few = fields(stats_embed({(ReviewStatus.APPROVED, f"s{n}"): 1 for n in range(14)}, 14))[
+        "By source"
+    ]
     assert few.endswith("2 others: 2")
 
 
@@ -105,15 +107,15 @@ async def test_preview_shows_what_cleaning_does(world: World) -> None:
 
 async def test_preview_of_nothing(world: World) -> None:
     await taught(world, Pair("a", "b"))
-    await store_of(world).set_review(world.guild.id, 1, Review.REJECTED)
+    await store_of(world).set_review(world.guild.id, 1, ReviewStatus.REJECTED)
     result = await world.ada.slash(world.general, "dataset preview")
     assert result.response.content == "There is nothing here that may be learned now."
 
 
 async def test_the_first_lines_fit_into_a_message(world: World) -> None:
     await taught(world, *(Pair(f"{n} " + "*_~" * 100, "`|>" * 100 + "  x") for n in range(3)))
-    learnable = await store_of(world).learnable(world.guild.id)
-    assert 500 < len(first_lines(learnable, select(learnable))) <= 2000
+    learnable = await store_of(world).trainable_examples(world.guild.id)
+    assert 500 < len(first_lines(learnable, select_examples(learnable))) <= 2000
 
 
 # --- template and export --------------------------------------------------------------------------
@@ -126,7 +128,7 @@ async def test_the_template_can_be_read(world: World, tmp_path: Path) -> None:
     path = tmp_path / book.filename
     path.write_bytes(await book.read())
     assert path.suffix == ".xlsx"
-    assert read(path).problems == ()
+    assert read_pairs(path).errors == ()
 
 
 @pytest.mark.parametrize("format", ["xlsx", "csv", "json", "jsonl", "yml"])
@@ -135,7 +137,7 @@ async def test_an_export_holds_what_may_be_learned_and_no_more(
 ) -> None:
     pairs = (Pair("a", "=1+1", "talk", 1, "faq"), Pair("b", "c\nd", "talk", 2, "faq"))
     await taught(world, *pairs, Pair("secret", "no"))
-    await store_of(world).set_review(world.guild.id, 3, Review.WAITING)
+    await store_of(world).set_review(world.guild.id, 3, ReviewStatus.WAITING)
     result = await world.ada.slash(world.general, "dataset export", format=format)
     assert result.ephemeral
     assert result.response.content == "2 pairs: what may be learned now."
@@ -143,7 +145,7 @@ async def test_an_export_holds_what_may_be_learned_and_no_more(
     path = tmp_path / file.filename
     path.write_bytes(await file.read())
     assert path.name == f"dataset.{format}"
-    assert read(path).pairs == pairs
+    assert read_pairs(path).pairs == pairs
 
 
 async def test_words_without_consent_are_not_exported(world: World) -> None:
@@ -191,7 +193,7 @@ async def test_a_source_is_removed_once_that_is_confirmed(world: World) -> None:
 
 
 async def test_one_example_is_shown_before_it_is_removed(world: World) -> None:
-    await taught(world, Pair("a", "@everyone"), by=OPERATOR)
+    await taught(world, Pair("a", "@everyone"), by=OPERATOR_AUTHOR_ID)
     asked = await world.ada.slash(world.general, "dataset remove", example=1)
     [embed] = asked.response.embeds
     assert fields(embed)["I answer"] == "@\u200beveryone"

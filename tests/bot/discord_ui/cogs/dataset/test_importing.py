@@ -23,7 +23,7 @@ from bot.discord_ui.cogs.dataset import importing
 from bot.discord_ui.cogs.dataset.importing import imported_text
 from bot.discord_ui.embeds.dataset import import_embed
 from core.records import Pair
-from data.formats.import_result import Imported, Joined, Problem
+from data.formats.import_result import ImportResult, JoinedText, RowError
 from tests.bot.conftest import World
 from tests.bot.discord_ui.cogs.dataset.test_cog import fields, store_of, taught
 
@@ -182,7 +182,7 @@ async def test_cancel_ends_the_reading(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(importing, "EDIT_S", 0)
+    monkeypatch.setattr(importing, "EDIT_INTERVAL_S", 0)
     reading = asyncio.create_task(upload(world, "big.jsonl", BIG))
     try:
         message = await cancellable(world)
@@ -241,10 +241,10 @@ async def test_a_store_that_fails_takes_nothing_in(open_fake: Open) -> None:
 
 def test_the_preview_fits_whatever_there_is() -> None:
     text = "*<@_`|" * 300
-    many = Imported(
+    many = ImportResult(
         tuple(Pair(text, text) for _ in range(50)),
-        tuple(Problem(n, text, text) for n in range(500)),
-        tuple(Joined(n, text, text) for n in range(500)),
+        tuple(RowError(n, text, text) for n in range(500)),
+        tuple(JoinedText(n, text, text) for n in range(500)),
         2_000,
     )
     embed = import_embed("n" * 250, many, 40)

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from simcord import SetupError
 
-from bot.discord_ui.embeds.dataset import passage
-from core.records import Pair, Review
+from bot.discord_ui.embeds.dataset import quote_long_text
+from core.records import Pair, ReviewStatus
 from tests.bot.conftest import World
 from tests.bot.discord_ui.cogs.dataset.test_cog import fields, store_of, taught
 
@@ -21,7 +21,7 @@ async def waiting(world: World, *pairs: Pair) -> None:
     await taught(world, *pairs)
     store = store_of(world)
     for one in await store.examples(world.guild.id):
-        await store.set_review(world.guild.id, one.id, Review.WAITING)
+        await store.set_review(world.guild.id, one.id, ReviewStatus.WAITING)
 
 
 async def review(world: World, **options: Any) -> Any:
@@ -127,7 +127,7 @@ async def test_the_form_changes_both_texts(world: World) -> None:
     assert fields(changed.response.embeds[0])["People say"] == "hello"
     example = await store_of(world).example(world.guild.id, 1)
     assert example is not None
-    assert (example.user, example.bot, example.status) == ("hello", "Hi!", Review.WAITING)
+    assert (example.user, example.bot, example.status) == ("hello", "Hi!", ReviewStatus.WAITING)
     assert (example.conversation, example.turn) == ("talk", 1)
     assert title(await press(world, changed, "Approve")) == "Example 2"
 
@@ -208,5 +208,5 @@ async def test_a_review_that_is_left_is_closed(world: World) -> None:
 
 
 def test_a_long_passage_fits_into_a_field() -> None:
-    assert len(passage("*_<" * 2000)) <= 1024
-    assert passage(" ") == "*nothing*"
+    assert len(quote_long_text("*_<" * 2000)) <= 1024
+    assert quote_long_text(" ") == "*nothing*"

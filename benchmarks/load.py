@@ -35,7 +35,7 @@ from bot.chat.model_router import ModelRouter
 from bot.chat.request import Incoming, TextCheck
 from bot.discord_ui.errors import error_message, is_expected
 from core.tasks import BackgroundTasks
-from data.storage.store import open_store
+from data.storage.storage import open_storage
 from model.registry import EMBEDDED_NAME, model_options
 from model.sampling import SamplingParams
 from model.settings import WorkerSettings
@@ -218,10 +218,10 @@ async def _measure(
 ) -> dict[str, Any]:
     database = folder / "bot.sqlite3"
     settings = WorkerSettings(max_waiting=options.waiting)
-    async with open_store(database) as store, WorkerClient(settings) as worker:
+    async with open_storage(database) as storage, WorkerClient(settings) as worker:
         tasks = BackgroundTasks()
         models = ModelRouter(
-            store,
+            storage,
             worker,
             model_options,
             default=EMBEDDED_NAME,
@@ -229,7 +229,7 @@ async def _measure(
             tasks=tasks,
         )
         conversations = ConversationManager(
-            store,
+            storage,
             worker,
             models,
             context_messages=5,

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from data.storage.erasure import erase_member
-from data.storage.store import Store, open_store
+from data.storage.storage import Storage, open_storage
 
 CONTEXT = 5
 """Messages that the model sees, as the bot's default is."""
@@ -61,21 +61,21 @@ async def _measure(
     options: argparse.Namespace, path: Path, say: Callable[[str], None]
 ) -> dict[str, Any]:
     sizes, there = {}, 0
-    async with open_store(path) as store:
+    async with open_storage(path) as storage:
         for share in (0.01, 0.1, 1.0):
             size = int(options.messages * share)
             say(f"filling it up to {size:,} messages ...")
-            await _fill(store, there, size, options)
+            await _fill(storage, there, size, options)
             there = size
-            waits = await _reads(store, options.channels, options.reads)
+            waits = await _reads(storage, options.channels, options.reads)
             sizes[str(size)] = _figures(waits)
-        [pages] = await store._fetch_all("PRAGMA page_count")
+        [pages] = await storage._fetch_all("PRAGMA page_count")
         say("forgetting one member ...")
-        forgotten = await _forget(store, options.channels)
+        forgotten = await _forget(storage, options.channels)
     return {"context": sizes, "database_mb": round(pages[0] * 4096 / 1e6, 1), "forget": forgotten}
 
 
-async def _fill(store: Store, start: int, stop: int, options: argparse.Namespace) -> None:
+async def _fill(storage: Storage, start: int, stop: int, options: argparse.Namespace) -> None:
     """Messages `start` to `stop`, each third one a reply with its record; the member's are spread
     evenly over all of them."""
     every = max(2, options.messages // options.member)
@@ -83,7 +83,7 @@ async def _fill(store: Store, start: int, stop: int, options: argparse.Namespace
         WITH RECURSIVE numbers (n) AS
             (SELECT {start} UNION ALL SELECT n + 1 FROM numbers WHERE n + 1 < {stop})
     """
-    await store._execute(
+    await storage._execute(
         f"""
         INSERT INTO messages
             (discord_id, channel_id, author_id, role, content, created_at, scope)
@@ -96,7 +96,7 @@ async def _fill(store: Store, start: int, stop: int, options: argparse.Namespace
         FROM numbers
         """
     )
-    await store._execute(
+    await storage._execute(
         f"""
         INSERT INTO replies (reply_id, channel_id, scope, asked_id, asked_by, model, source,
             seen, cut, prompt_tokens, completion_tokens, seed, sampling, seconds, created_at)
@@ -109,25 +109,25 @@ async def _fill(store: Store, start: int, stop: int, options: argparse.Namespace
     )
 
 
-async def _reads(store: Store, channels: int, count: int) -> list[float]:
+async def _reads(storage: Storage, channels: int, count: int) -> list[float]:
     """Seconds that each context took."""
     chance = random.Random(0)
     return [
-        await _seconds(store.context_messages(chance.randrange(channels), CONTEXT))
+        await _seconds(storage.messages.context(chance.randrange(channels), CONTEXT))
         for _ in range(count)
     ]
 
 
-async def _forget(store: Store, channels: int) -> dict[str, Any]:
+async def _forget(storage: Storage, channels: int) -> dict[str, Any]:
     """Forget the member while others chat."""
     waits: list[float] = []
     stalls: list[float] = []
     tasks = [
-        asyncio.create_task(_read_on(store, channels, waits)),
+        asyncio.create_task(_read_on(storage, channels, waits)),
         asyncio.create_task(_watch(stalls)),
     ]
     start = time.perf_counter()
-    gone = await erase_member(store, MEMBER)
+    gone = await erase_member(storage, MEMBER)
     seconds = time.perf_counter() - start
     for task in tasks:
         task.cancel()
@@ -142,10 +142,10 @@ async def _forget(store: Store, channels: int) -> dict[str, Any]:
     }
 
 
-async def _read_on(store: Store, channels: int, waits: list[float]) -> None:
+async def _read_on(storage: Storage, channels: int, waits: list[float]) -> None:
     chance = random.Random(1)
     while True:
-        waits.append(await _seconds(store.context_messages(chance.randrange(channels), CONTEXT)))
+        waits.append(await _seconds(storage.messages.context(chance.randrange(channels), CONTEXT)))
         await asyncio.sleep(0)
 
 

@@ -50,7 +50,7 @@ from bot.settings import (
 )
 from core.metrics import Metrics
 from core.tasks import BackgroundTasks
-from data.storage.store import Store
+from data.storage.storage import Storage
 from data.storage.tombstones import TOMBSTONES_FILE, Tombstones
 from i18n.phrase import phrase
 from model.registry import with_custom_models
@@ -96,8 +96,8 @@ async def build_bot(
     )
     async with AsyncExitStack() as stack:
         database = open_or_recover(home, collected=settings.learn_from_chat)
-        store = await stack.enter_async_context(database)
-        silence = Pauses(store)
+        storage = await stack.enter_async_context(database)
+        silence = Pauses(storage)
         await silence.load()
         tasks = BackgroundTasks()
         if worker is None:
@@ -110,7 +110,7 @@ async def build_bot(
         metrics = Metrics()
         options = with_custom_models(settings.extra_models)
         models = ModelRouter(
-            store,
+            storage,
             worker,
             options,
             default=settings.default_model,
@@ -121,11 +121,11 @@ async def build_bot(
         stack.push_async_callback(bot.close)
         announcements = BackgroundTasks()
         stack.push_async_callback(announcements.close, grace_s=ANNOUNCE_TIMEOUT_S)
-        shelf = CheckpointRetention(store, checkpoints, settings.checkpoints_mb)
-        reports = TrainingReports(bot, announcements, checkpoints, store)
-        presence = Presence(bot, store, settings.default_model)
+        shelf = CheckpointRetention(storage, checkpoints, settings.checkpoints_mb)
+        reports = TrainingReports(bot, announcements, checkpoints, storage)
+        presence = Presence(bot, storage, settings.default_model)
         training = TrainingManager(
-            store,
+            storage,
             home,
             promote=models.promote,
             on_update=_fan_out_job_updates(metrics, presence, reports),
@@ -135,16 +135,16 @@ async def build_bot(
         )
         await stack.enter_async_context(training)
         params = sampling_params(settings)
-        filters = Filters(store, params.banned_words)
+        filters = Filters(storage, params.banned_words)
         conversations = ConversationManager(
-            store,
+            storage,
             worker,
             models,
             context_messages=settings.context_messages,
             params=params,
             bot_id=lambda: bot.user.id if bot.user else 0,
             backpressure=Backpressure(settings.slow_reply_s, training.hold),
-            on_reply=Collector(store, learn_from_chat=settings.learn_from_chat).on_reply,
+            on_reply=Collector(storage, learn_from_chat=settings.learn_from_chat).on_reply,
             telemetry=ReplyTelemetry(metrics, log_content=settings.log_content),
             filters=filters,
             pauses=silence,
@@ -158,34 +158,34 @@ async def build_bot(
         models.load_in_background(models.default)
         stack.push_async_callback(conversations.drain, DRAIN_TIMEOUT_S)
         noted = Tombstones(home / TOMBSTONES_FILE)
-        forgetting = Erasure(store, training, CleanRetrainPrompts(bot, store).prompt, noted)
+        forgetting = Erasure(storage, training, CleanRetrainPrompts(bot, storage).prompt, noted)
         await forgetting.reapply_after_restore()
-        retrains = CleanRetrains(store, models, training)
-        _start_periodic_tasks(tasks, store, forgetting, presence, settings.retention_days)
+        retrains = CleanRetrains(storage, models, training)
+        _start_periodic_tasks(tasks, storage, forgetting, presence, settings.retention_days)
         bot.cog_factory = lambda: (
-            Chat(bot, conversations, store, manners, silence, buttons=settings.reply_buttons),
+            Chat(bot, conversations, storage, manners, silence, buttons=settings.reply_buttons),
             Feedback(
                 bot,
-                store,
+                storage,
                 conversations,
-                Replayer(store, models, worker, filters),
+                Replayer(storage, models, worker, filters),
                 manners,
                 silence,
             ),
-            FilterCommands(filters, store),
-            Models(models, worker, version("gpt2-discord-bot"), shelf, store),
-            Admin(store, silence, conversations),
-            Training(bot, store, models, training, worker),
+            FilterCommands(filters, storage),
+            Models(models, worker, version("gpt2-discord-bot"), shelf, storage),
+            Admin(storage, silence, conversations),
+            Training(bot, storage, models, training, worker),
             Privacy(
                 bot,
-                store,
+                storage,
                 forgetting,
                 retrains,
                 tasks,
                 learn_from_chat=settings.learn_from_chat,
                 retention_days=settings.retention_days,
             ),
-            Dataset(store, settings.author_share),
+            Dataset(storage, settings.author_share),
         )
         if settings.health_port is not None:
             from bot.ops.health import (
@@ -195,9 +195,9 @@ async def build_bot(
             from bot.ops.vitals import VitalSignsCollector, measure_event_loop_lag
 
             look = VitalSignsCollector(
-                bot, store, worker, conversations, shelf, home / DATABASE_FILE
+                bot, storage, worker, conversations, shelf, home / DATABASE_FILE
             )
-            health = HealthProbes(bot, store, worker)
+            health = HealthProbes(bot, storage, worker)
             tasks.spawn(measure_event_loop_lag(metrics.observe_lag), name="lag of the event loop")
             await stack.enter_async_context(
                 serve_monitoring(settings.health_port, health, metrics, look)
@@ -220,7 +220,7 @@ def _fan_out_job_updates(
 
 
 def _start_periodic_tasks(
-    tasks: BackgroundTasks, store: Store, forgetting: Erasure, presence: Presence, days: int
+    tasks: BackgroundTasks, storage: Storage, forgetting: Erasure, presence: Presence, days: int
 ) -> None:
     """What is done now and again and again; begun here, and so outside of any simulated clock."""
     tasks.spawn(
@@ -231,7 +231,7 @@ def _start_periodic_tasks(
     )
     calendar = GuardedClock()
     erasing = run_periodically(
-        lambda: purge_expired(store, days, calendar), DAY_S, "erasing what is old"
+        lambda: purge_expired(storage, days, calendar), DAY_S, "erasing what is old"
     )
     tasks.spawn(erasing, name="retention")
 

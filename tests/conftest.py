@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from data.storage.store import Store, open_store
+from data.storage.storage import Storage, open_storage
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["OMP_NUM_THREADS"] = "1"  # tests run beside each other, a core for each
@@ -41,7 +41,7 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def store(path: Path) -> AsyncIterator[Store]:
+async def storage(path: Path) -> AsyncIterator[Storage]:
     """A real store in a file of its own."""
-    async with open_store(path) as store:
-        yield store
+    async with open_storage(path) as storage:
+        yield storage

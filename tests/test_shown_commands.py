@@ -20,7 +20,7 @@ import pytest
 
 from core.records import Pair
 from data.formats.writer import write_pairs
-from data.storage.store import open_store
+from data.storage.storage import open_storage
 from tests.test_docs import ROOT, names_in
 
 DOCUMENTS = [
@@ -255,8 +255,8 @@ def place(tmp_path: Path) -> Path:
     (tmp_path / "var").mkdir()
 
     async def make(path: Path) -> None:
-        async with open_store(path) as store:
-            await store.add_example(42, "Hello?", "Hello!", 7, "teach")
+        async with open_storage(path) as storage:
+            await storage.examples.add(42, "Hello?", "Hello!", 7, "teach")
 
     asyncio.run(make(tmp_path / "backup.sqlite3"))
     shutil.copy(tmp_path / "backup.sqlite3", tmp_path / "var" / "gpt2bot.sqlite3")

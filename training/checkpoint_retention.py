@@ -13,7 +13,7 @@ from pathlib import Path
 
 from core.errors import StoreError
 from core.records import TrainingJob
-from data.storage.store import Store
+from data.storage.storage import Storage
 from i18n.phrase import phrase
 from model.errors import UnknownModel
 from training.checkpoints import (
@@ -34,8 +34,8 @@ log = logging.getLogger(__name__)
 class CheckpointRetention:
     """The checkpoints of all scopes: `root`/SCOPE/NAME. Together they take `limit_mb` at most."""
 
-    def __init__(self, store: Store, root: Path, limit_mb: int) -> None:
-        self._store = store
+    def __init__(self, storage: Storage, root: Path, limit_mb: int) -> None:
+        self._storage = storage
         self._root = root
         self._limit_bytes = limit_mb * 1_000_000
         self._remove_lock = asyncio.Lock()
@@ -59,7 +59,7 @@ class CheckpointRetention:
             CheckpointInUse: it answers, or an open job needs it.
         """
         folder, _ = await asyncio.to_thread(self.find, scope, name)
-        if await self._store.active_model(scope) == name:
+        if await self._storage.model_choices.active(scope) == name:
             raise CheckpointInUse(
                 phrase(
                     "**{name}** answers here now: choose another model first, with `/model use`.",
@@ -118,16 +118,16 @@ class CheckpointRetention:
 
     async def _in_service(self) -> set[Path]:
         """What answers now, and what each scope would roll back to."""
-        active = await self._store.active_models()
+        active = await self._storage.model_choices.all_active()
         found = {self._root / str(scope) / name for scope, name in active}
         for scope, name in active:
-            former = await self._store.previous_models(scope)
+            former = await self._storage.model_choices.previous(scope)
             folders = [self._root / str(scope) / one for one in former if one != name]
             found |= set([one for one in folders if (one / MANIFEST_FILE).is_file()][:1])
         return found
 
     async def _needed_by_jobs(self) -> set[Path]:
-        jobs = await self._store.unfinished_jobs()
+        jobs = await self._storage.jobs.unfinished()
         return {folder for job in jobs for folder in self._needed_by(job)}
 
     def _needed_by(self, job: TrainingJob) -> set[Path]:

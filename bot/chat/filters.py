@@ -19,7 +19,7 @@ import re2
 from bot.discord_ui.errors import Refusal
 from core.japanese import LATIN_WORD_END, LATIN_WORD_START
 from core.records import Filter, FilterKind
-from data.storage.store import Store
+from data.storage.storage import Storage
 from i18n.phrase import Phrase, phrase
 from model.sampling import SamplingParams
 
@@ -97,8 +97,8 @@ class OutputGuard:
 class Filters:
     """The guards of all servers. Every change goes through here, so that it counts at once."""
 
-    def __init__(self, store: Store, words: Sequence[str] = ()) -> None:
-        self._store = store
+    def __init__(self, storage: Storage, words: Sequence[str] = ()) -> None:
+        self._storage = storage
         self._words = tuple(words)
         self._guards: OrderedDict[int, OutputGuard] = OrderedDict()
         self._version = 0
@@ -109,7 +109,7 @@ class Filters:
             self._guards.move_to_end(scope)
             return self._guards[scope]
         changes = self._version
-        guard = self._build_guard(await self._store.filters(scope))
+        guard = self._build_guard(await self._storage.filters.all(scope))
         if changes == self._version:  # otherwise it may be the state of before
             self._guards[scope] = guard
             if len(self._guards) > MAX_CACHED_GUARDS:
@@ -127,17 +127,17 @@ class Filters:
         Raises:
             Refusal: it is no word or pattern, or the server has too many.
         """
-        there = await self._store.filters(scope)
+        there = await self._storage.filters.all(scope)
         if one in there:
             return False
         _validate_filter(one, there)
-        added = await self._store.add_filter(scope, one, added_by)
+        added = await self._storage.filters.add(scope, one, added_by)
         self._invalidate(scope)
         return added
 
     async def remove(self, scope: int, one: Filter) -> bool:
         """Allow it again; False if it was not forbidden."""
-        removed = await self._store.remove_filter(scope, one)
+        removed = await self._storage.filters.remove(scope, one)
         self._invalidate(scope)
         return removed
 

@@ -27,7 +27,7 @@ from bot.discord_ui.errors import Refusal
 from core.errors import StoreError
 from core.metrics import Metrics
 from core.records import Message, ReplyRecord, Role, StoredMessage
-from data.storage.store import Store
+from data.storage.storage import Storage
 from i18n.phrase import Phrase, join_phrases, phrase
 from i18n.reader import say
 from model.sampling import SamplingParams
@@ -61,7 +61,7 @@ class ConversationManager:
 
     def __init__(
         self,
-        store: Store,
+        storage: Storage,
         worker: WorkerClient,
         models: ModelRouter,
         *,
@@ -76,7 +76,7 @@ class ConversationManager:
         stale_s: float = 120.0,
         clock: Clock = time.monotonic,
     ) -> None:
-        self._store = store
+        self._storage = storage
         self._worker = worker
         self._models = models
         self._context_messages = context_messages
@@ -84,7 +84,7 @@ class ConversationManager:
         self._bot_id = bot_id
         self._on_reply = on_reply
         self._telemetry = telemetry or ReplyTelemetry(Metrics())
-        self._pauses = pauses or Pauses(store)
+        self._pauses = pauses or Pauses(storage)
         self._stale_s = stale_s
         self._clock = clock
         self._queue = ChannelQueue()
@@ -93,7 +93,7 @@ class ConversationManager:
         self._pending_changes: dict[int, str | None] = {}
         self._generator = ReplyGenerator(
             worker,
-            filters or Filters(store, params.banned_words),
+            filters or Filters(storage, params.banned_words),
             backpressure or Backpressure(0, lambda: None),
         )
         self.asker_of = self._generator.asker_of
@@ -142,7 +142,7 @@ class ConversationManager:
             return None
         shared = self._queue.take_merged(channel_id)
         self._reject_if_stale(channel_id, since)
-        seen = await self._store.context_messages(channel_id, self._context_messages)
+        seen = await self._storage.messages.context(channel_id, self._context_messages)
         if unwritten:
             seen = [*seen, message][-self._context_messages :]
         serving = await self._models.serving(incoming.scope)
@@ -155,7 +155,7 @@ class ConversationManager:
     async def _record_message(self, message: StoredMessage) -> tuple[bool, Phrase | None]:
         """Whether it is a new one, and what to tell people if it cannot be written down."""
         try:
-            return await self._store.add_message(message), None
+            return await self._storage.messages.add(message), None
         except StoreError as e:
             return True, self._write_failures.report(e)
 
@@ -188,7 +188,7 @@ class ConversationManager:
                 self._pauses.check(record.channel_id, record.scope)
                 live.started = True
                 self._reject_if_stale(record.channel_id, since)
-                seen = await self._store.messages(record.seen) if ours else []
+                seen = await self._storage.messages.get_many(record.seen) if ours else []
                 if not seen or seen[-1].discord_id != record.asked_id:
                     raise Refusal(PROMPT_DELETED if ours else DELETED_OR_CLOSING)
                 serving = await self._models.serving(record.scope)
@@ -236,12 +236,12 @@ class ConversationManager:
 
     async def _record_reply(self, record: ReplyRecord, text: str, regenerated: bool) -> bool:
         """Write a reply down; whether what it answers is still there."""
-        recorded = await self._store.add_reply(record)
+        recorded = await self._storage.replies.add(record)
         if regenerated:
-            await self._store.edit_message(record.reply_id, text)
-            await self._store.clear_ratings(record.reply_id)
+            await self._storage.messages.edit(record.reply_id, text)
+            await self._storage.replies.clear_ratings(record.reply_id)
         else:
-            await self._store.add_message(
+            await self._storage.messages.add(
                 self._as_stored_reply(record, text), reply_to_id=record.asked_id
             )
         return recorded
@@ -271,7 +271,7 @@ class ConversationManager:
 
     async def conversation_history(self, channel_id: int) -> list[Message]:
         """The context: the last messages of the channel since its reset, oldest first."""
-        stored = await self._store.context_messages(channel_id, self._context_messages)
+        stored = await self._storage.messages.context(channel_id, self._context_messages)
         return [one.message for one in stored]
 
     async def context(self, channel_id: int, scope: int) -> tuple[Serving, Rendered | None]:
@@ -288,7 +288,7 @@ class ConversationManager:
     async def reset(self, channel_id: int) -> None:
         """Forget the channel's context from here on, once the turn under way is over."""
         async with self._queue.exclusive(channel_id):
-            await self._store.reset_context(channel_id)
+            await self._storage.messages.reset_context(channel_id)
 
     async def apply_edit(self, discord_id: int, text: str) -> None:
         """A message was edited: the history says what it says now.
@@ -312,9 +312,9 @@ class ConversationManager:
         try:
             for discord_id, text in changes.items():
                 if text is not None:
-                    await self._store.edit_message(discord_id, text)
+                    await self._storage.messages.edit(discord_id, text)
             gone = [discord_id for discord_id, text in changes.items() if text is None]
-            await self._store.delete_messages(gone)
+            await self._storage.messages.delete(gone)
         except StoreError as e:
             self._write_failures.report(e)
             return

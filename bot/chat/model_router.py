@@ -17,7 +17,7 @@ from bot.chat.queue import ChannelQueue
 from core.metrics import Metrics
 from core.records import TrainingJob
 from core.tasks import BackgroundTasks
-from data.storage.store import Store
+from data.storage.storage import Storage
 from i18n.phrase import message_of, phrase
 from model.errors import ModelError
 from model.registry import EMBEDDED_NAME, ModelOption, fallback_message, find_option
@@ -52,7 +52,7 @@ class ModelRouter:
 
     def __init__(
         self,
-        store: Store,
+        storage: Storage,
         worker: WorkerClient,
         options: Mapping[str, ModelOption],
         *,
@@ -61,7 +61,7 @@ class ModelRouter:
         tasks: BackgroundTasks,
         metrics: Metrics | None = None,
     ) -> None:
-        self._store = store
+        self._storage = storage
         self._worker = worker
         self._options = options
         self._default = default
@@ -83,7 +83,7 @@ class ModelRouter:
 
     async def active(self, scope: int) -> ModelOption:
         """The scope's choice; the default where there is none, or where it is gone."""
-        name = await self._store.active_model(scope) or self._default
+        name = await self._storage.model_choices.active(scope) or self._default
         return self._options.get(name) or self._checkpoint(scope, name) or self.default
 
     @property
@@ -193,9 +193,11 @@ class ModelRouter:
         async with self._switch_queue.exclusive(scope):
             with self._metrics.observe_switch():
                 await self.ensure_loaded(option)
-            if await self._store.active_model(scope) is None:  # where a rollback leads to then
-                await self._store.set_active_model(scope, self._default)
-            await self._store.set_active_model(scope, option.name)
+            if (
+                await self._storage.model_choices.active(scope) is None
+            ):  # where a rollback leads to then
+                await self._storage.model_choices.set_active(scope, self._default)
+            await self._storage.model_choices.set_active(scope, option.name)
         return option
 
     async def rollback(self, scope: int) -> ModelOption:
@@ -211,13 +213,16 @@ class ModelRouter:
             option = await self._previous_model(scope)
             with self._metrics.observe_switch():
                 await self.ensure_loaded(option)
-            while (name := await self._store.roll_back_model(scope)) not in (option.name, None):
+            while (name := await self._storage.model_choices.roll_back(scope)) not in (
+                option.name,
+                None,
+            ):
                 log.info("%s of %d is passed over: it is gone", name, scope)
         return option
 
     async def _previous_model(self, scope: int) -> ModelOption:
-        present = await self._store.active_model(scope)
-        for name in await self._store.previous_models(scope):
+        present = await self._storage.model_choices.active(scope)
+        for name in await self._storage.model_choices.previous(scope):
             option = self._options.get(name) or self._checkpoint(scope, name)
             if option is not None and name != present:
                 return option

@@ -7,7 +7,7 @@ may pause it.
 from __future__ import annotations
 
 from bot.chat.rate_limit import NotAdmitted
-from data.storage.store import Store
+from data.storage.storage import Storage
 from data.storage.tables.pauses import EVERYWHERE
 from i18n.phrase import phrase
 
@@ -19,14 +19,14 @@ PAUSED_NOTICE = phrase(
 class Pauses:
     """The pauses, and which channels were told of them."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
         self._paused: set[int] = set()
         self._notified: dict[int, int] = {}
 
     async def load(self) -> None:
         """Read what was paused before the bot was started."""
-        self._paused = await self._store.paused_scopes()
+        self._paused = await self._storage.pauses.scopes()
 
     def is_paused(self, scope: int) -> bool:
         """Whether nothing is to be said there."""
@@ -39,12 +39,12 @@ class Pauses:
             StoreError: it is silent, but the next start would not know.
         """
         self._paused.add(scope)
-        return await self._store.pause(scope, paused_by)
+        return await self._storage.pauses.add(scope, paused_by)
 
     async def resume(self, scope: int) -> bool:
         """Speak again; False if it was not paused."""
         was_paused = scope in self._paused
-        ended = await self._store.resume(scope)
+        ended = await self._storage.pauses.remove(scope)
         self._paused.discard(scope)
         self._notified = {} if scope == EVERYWHERE else self._notified_outside(scope)
         return ended or was_paused

@@ -14,7 +14,7 @@ from bot.chat.rate_limit import truncate_reply
 from bot.chat.request import recorded_sampling
 from bot.discord_ui.errors import Refusal
 from core.records import RatingSummary, ReplyRecord, StoredMessage
-from data.storage.store import Store
+from data.storage.storage import Storage
 from i18n.phrase import phrase
 from model.registry import ModelOption, find_option
 from model.worker.client import WorkerClient
@@ -51,9 +51,9 @@ class Replayer:
     """Looks replies up and plays them on other models."""
 
     def __init__(
-        self, store: Store, models: ModelRouter, worker: WorkerClient, filters: Filters
+        self, storage: Storage, models: ModelRouter, worker: WorkerClient, filters: Filters
     ) -> None:
-        self._store = store
+        self._storage = storage
         self._models = models
         self._worker = worker
         self._filters = filters
@@ -64,17 +64,17 @@ class Replayer:
         Raises:
             Refusal: nothing is known of it.
         """
-        record = await self._store.reply_record(reply_id)
+        record = await self._storage.replies.get(reply_id)
         if record is None or record.channel_id != channel_id:
             raise Refusal(ORIGIN_UNKNOWN)
-        stored = await self._store.messages([*record.seen, reply_id])
+        stored = await self._storage.messages.get_many([*record.seen, reply_id])
         here = {one.discord_id: one for one in stored if one.channel_id == channel_id}
         reply = here.get(reply_id)
         return ReplyOrigin(
             record,
             tuple(map(here.get, record.seen)),
             reply.message.content if reply else None,
-            await self._store.rating_summary(reply_id),
+            await self._storage.replies.rating_summary(reply_id),
         )
 
     def exists(self, record: ReplyRecord) -> bool:

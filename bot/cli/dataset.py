@@ -28,7 +28,7 @@ from data.formats.reader import read_pairs
 from data.formats.registry import FileFormat, annotated_format, format_of
 from data.formats.writer import write_pairs
 from data.formats.xlsx.template import write_template_workbook
-from data.storage.store import open_store
+from data.storage.storage import open_storage
 from i18n.phrase import phrase
 from i18n.reader import say
 from training.sources import MAX_BYTES
@@ -119,9 +119,9 @@ def import_pairs(path: Path, database: Path, server: int, console: Console) -> N
 
 
 async def _added(database: Path, server: int, pairs: Sequence[Pair]) -> tuple[int, int]:
-    async with open_store(database) as store:
-        new = await store.add_pairs(server, pairs, OPERATOR_AUTHOR_ID, IMPORT_SOURCE)
-        return new, await store.count_examples(server)
+    async with open_storage(database) as storage:
+        new = await storage.examples.add_pairs(server, pairs, OPERATOR_AUTHOR_ID, IMPORT_SOURCE)
+        return new, await storage.examples.count(server)
 
 
 def export_pairs(
@@ -149,8 +149,8 @@ def export_pairs(
 
 
 async def _learnable(database: Path, server: int, collected: bool) -> list[Pair]:
-    async with open_store(database, include_collected=collected) as store:
-        return as_pairs(await store.trainable_examples(server))
+    async with open_storage(database, include_collected=collected) as storage:
+        return as_pairs(await storage.examples.trainable(server))
 
 
 def existing_database(settings: Settings) -> Path:

@@ -17,7 +17,7 @@ from bot.discord_ui.embeds.style import BLURPLE
 from bot.discord_ui.permissions import BotInteraction, Rank, require_rank
 from core.errors import StoreError
 from core.records import AuditEntry
-from data.storage.store import Store
+from data.storage.storage import Storage
 from i18n.phrase import is_phrase, phrase
 from i18n.reader import say
 
@@ -56,7 +56,7 @@ AUDIT_ACTIONS = (
 
 
 async def record_audit(
-    store: Store,
+    storage: Storage,
     interaction: BotInteraction,
     action: str,
     detail: str = "",
@@ -65,15 +65,15 @@ async def record_audit(
 ) -> None:
     """Write down what the caller has done, in the scope that they are in if none is given."""
     where = scope_of_interaction(interaction) if scope is None else scope
-    await write_audit_entry(store, where, interaction.user.id, action, detail)
+    await write_audit_entry(storage, where, interaction.user.id, action, detail)
 
 
 async def write_audit_entry(
-    store: Store, scope: int, actor_id: int, action: str, detail: str = ""
+    storage: Storage, scope: int, actor_id: int, action: str, detail: str = ""
 ) -> None:
     """Write down what somebody has done: it stays done where that fails, and the log has it."""
     try:
-        await store.record_action(scope, actor_id, action, detail)
+        await storage.audit.record(scope, actor_id, action, detail)
     except StoreError as e:
         log.error("not in the audit: %d did %s %s in %d: %s", actor_id, action, detail, scope, e)
 
@@ -97,17 +97,17 @@ def audit_line(entry: AuditEntry, *, everywhere: bool) -> str:
 class AuditPages(ReportsFailure, discord.ui.View):
     """Lines of a scope (None: of all), a page at a time, the newest first."""
 
-    def __init__(self, store: Store, scope: int | None) -> None:
+    def __init__(self, storage: Storage, scope: int | None) -> None:
         super().__init__(timeout=VIEW_TIMEOUT_S)
         self.newer.label, self.older.label = say("Newer"), say("Older")
-        self._store = store
+        self._storage = storage
         self._scope = scope
         self._page_cursors: list[int | None] = [None]
         self._entries: Sequence[AuditEntry] = ()
 
     async def show(self, asking: BotInteraction) -> None:
         """Put the page into the answer, which was deferred."""
-        found = await self._store.audit_entries(
+        found = await self._storage.audit.entries(
             self._scope, AUDIT_PAGE_SIZE + 1, self._page_cursors[-1]
         )
         self._entries = found[:AUDIT_PAGE_SIZE]

@@ -14,7 +14,7 @@ import discord
 
 from bot.discord_ui.client import Gpt2Bot
 from core.records import JobState, TrainingJob
-from data.storage.store import Store
+from data.storage.storage import Storage
 from data.storage.tables.pauses import EVERYWHERE
 from i18n.phrase import Phrase, phrase
 from training.config import TrainingConfig
@@ -42,9 +42,9 @@ class Presence:
     """Keeps the bot's presence true. `model` answers whoever has not chosen one. Everybody reads
     the same, in the language that the operator chose."""
 
-    def __init__(self, bot: Gpt2Bot, store: Store, model: str) -> None:
+    def __init__(self, bot: Gpt2Bot, storage: Storage, model: str) -> None:
         self._bot = bot
-        self._store = store
+        self._storage = storage
         self._language = bot.languages.for_server(None)
         self._idle = phrase("{model} · /teach and /chat", model=model)
         self._training: _Training | None = None
@@ -86,7 +86,7 @@ class Presence:
             self._shown = text
 
     async def _text(self) -> Phrase:
-        if EVERYWHERE in await self._store.paused_scopes():
+        if EVERYWHERE in await self._storage.pauses.scopes():
             return PAUSED_STATUS
         if self._training is not None:
             name, percent = self._training.name, self._training.percent

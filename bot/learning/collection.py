@@ -10,7 +10,7 @@ import logging
 from bot.learning.consent import CONSENT_VERSION
 from core.errors import NoConsent
 from core.records import Example, ReplyRecord, ReviewStatus
-from data.storage.store import Store
+from data.storage.storage import Storage
 
 log = logging.getLogger(__name__)
 
@@ -20,20 +20,20 @@ CHAT_SOURCE = "chat"
 class Collector:
     """Keeps what may be kept of every reply in the channels that are enabled."""
 
-    def __init__(self, store: Store, *, learn_from_chat: bool) -> None:
-        self._store = store
+    def __init__(self, storage: Storage, *, learn_from_chat: bool) -> None:
+        self._storage = storage
         self._learn_from_chat = learn_from_chat
 
     async def on_reply(self, record: ReplyRecord, asked: str, reply: str) -> None:
         """As `collect`, after each reply."""
         if not self._learn_from_chat:
             return
-        enabled = record.channel_id in await self._store.enabled_channels()
-        await collect(self._store, record, asked, reply, learn_from_chat=True, enabled=enabled)
+        enabled = record.channel_id in await self._storage.channels.enabled()
+        await collect(self._storage, record, asked, reply, learn_from_chat=True, enabled=enabled)
 
 
 async def collect(
-    store: Store,
+    storage: Storage,
     record: ReplyRecord,
     user_text: str,
     bot_text: str,
@@ -52,11 +52,11 @@ async def collect(
     """
     if not (learn_from_chat and enabled and user_text.strip() and bot_text.strip()):
         return None
-    consent = await store.active_consent(record.scope, record.asked_by)
+    consent = await storage.consents.active(record.scope, record.asked_by)
     if consent is None or consent.version < CONSENT_VERSION:
         return None
     try:
-        example = await store.add_example(
+        example = await storage.examples.add(
             record.scope,
             user_text,
             bot_text,
@@ -69,16 +69,18 @@ async def collect(
         )
     except NoConsent:  # it was withdrawn in this very moment
         return None
-    return await _keep_if_unchanged(store, record, example)
+    return await _keep_if_unchanged(storage, record, example)
 
 
-async def _keep_if_unchanged(store: Store, record: ReplyRecord, example: Example) -> Example | None:
+async def _keep_if_unchanged(
+    storage: Storage, record: ReplyRecord, example: Example
+) -> Example | None:
     """The example; taken out again if its messages were deleted or edited while it was stored."""
-    said = await store.messages([record.asked_id, record.reply_id])
+    said = await storage.messages.get_many([record.asked_id, record.reply_id])
     if [one.message.content for one in said] == [example.user, example.bot]:
         return example
     ours = example.reply_id == record.reply_id and example.consent_version is not None
     if ours:
-        await store.remove_example(example.scope, example.id)
+        await storage.examples.remove(example.scope, example.id)
         log.info("the reply %d was not kept: it was deleted or edited", record.reply_id)
     return None

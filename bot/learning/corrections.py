@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from bot.discord_ui.errors import Refusal
 from bot.discord_ui.reply import truncate_utf16
 from core.records import Example, ReviewStatus
-from data.storage.store import Store
+from data.storage.storage import Storage
 from i18n.phrase import phrase
 
 MAX_EXAMPLE_CHARS = 500
@@ -36,16 +36,16 @@ class Correction:
     asked_by: int | None = None
 
 
-async def start_correction(store: Store, scope: int, reply_id: int, teacher: int) -> Correction:
+async def start_correction(storage: Storage, scope: int, reply_id: int, teacher: int) -> Correction:
     """A lesson with the question that was asked, if it is the teacher's own or its member agreed
     that their words are learned."""
     nothing = Correction(scope, reply_id, teacher)
-    record = await store.reply_record(reply_id)
+    record = await storage.replies.get(reply_id)
     if record is None or record.scope != scope:
         return nothing
-    if record.asked_by != teacher and await store.active_consent(scope, record.asked_by) is None:
+    if record.asked_by != teacher and await storage.consents.active(scope, record.asked_by) is None:
         return nothing
-    asked = await store.messages([record.asked_id])
+    asked = await storage.messages.get_many([record.asked_id])
     words = (
         truncate_utf16(asked[0].message.content.strip(), MAX_EXAMPLE_CHARS).strip() if asked else ""
     )
@@ -53,7 +53,7 @@ async def start_correction(store: Store, scope: int, reply_id: int, teacher: int
 
 
 async def save_correction(
-    store: Store, lesson: Correction, question: str, answer: str, *, approved: bool
+    storage: Storage, lesson: Correction, question: str, answer: str, *, approved: bool
 ) -> Example:
     """Store what the teacher wrote.
 
@@ -64,7 +64,7 @@ async def save_correction(
     question, answer = question.strip(), answer.strip()
     if not question or not answer:
         raise Refusal(BOTH_REQUIRED)
-    return await store.add_example(
+    return await storage.examples.add(
         lesson.scope,
         question,
         answer,

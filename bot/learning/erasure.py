@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from core.records import TrainingJob
 from data.storage.erasure import erase_member, resume_erasures
-from data.storage.store import Store
+from data.storage.storage import Storage
 from data.storage.tombstones import Tombstones
 from training.jobs.manager import TrainingManager
 
@@ -48,9 +48,13 @@ class Erasure:
     keeps who was forgotten, should a backup bring them back."""
 
     def __init__(
-        self, store: Store, training: TrainingManager, offer: PromptCleanRetrain, noted: Tombstones
+        self,
+        storage: Storage,
+        training: TrainingManager,
+        offer: PromptCleanRetrain,
+        noted: Tombstones,
     ) -> None:
-        self._store = store
+        self._storage = storage
         self._training = training
         self._prompt_clean_retrain = offer
         self._erased_list = noted
@@ -70,12 +74,12 @@ class Erasure:
         async def outside(member: int) -> None:
             found.extend(await self._erase_training_data(member))
 
-        await erase_member(self._store, user_id, erase_external=outside)
+        await erase_member(self._storage, user_id, erase_external=outside)
         return found
 
     async def is_pending(self, user_id: int) -> bool:
         """Whether something of a member who asked to be forgotten may still be there."""
-        return user_id in await self._store.unfinished_erasures()
+        return user_id in await self._storage.erasures.unfinished()
 
     async def reapply_after_restore(self) -> None:
         """Begin again to forget whom a backup brought back that was made before.
@@ -83,11 +87,11 @@ class Erasure:
         Raises:
             StoreError: the database, or the list of whom was forgotten, cannot be used.
         """
-        last = await self._store.last_write_time()
+        last = await self._storage.erasures.last_write_time()
         if last is None:
             return
         for user_id in await asyncio.to_thread(self._erased_list.since, last):
-            await self._store.begin_erasure(user_id)
+            await self._storage.erasures.begin(user_id)
 
     async def resume_pending(self) -> None:
         """Go on with what was interrupted; a scope may then be asked a second time.
@@ -99,7 +103,7 @@ class Erasure:
         async def outside(member: int) -> None:
             await self._erase_training_data(member)
 
-        await resume_erasures(self._store, erase_external=outside)
+        await resume_erasures(self._storage, erase_external=outside)
 
     async def withdraw_consent(self, user_id: int, scope: int | None) -> Withdrawal:
         """Withdraw a member's consent in a scope, in all of them if it is None.
@@ -108,16 +112,16 @@ class Erasure:
         and the scope is asked for a clean retrain.
         """
         if scope is None:
-            stood = bool(await self._store.withdraw_consents(user_id))
+            stood = bool(await self._storage.erasures.withdraw_consents(user_id))
         else:
-            stood = await self._store.opt_out(scope, user_id)
-        erased = await self._store.remove_pending_collected(user_id, scope)
+            stood = await self._storage.consents.opt_out(scope, user_id)
+        erased = await self._storage.examples.remove_pending_collected(user_id, scope)
         jobs = [job for job in await self._by_consent(user_id) if scope in (None, job.scope)]
         stopped = [job.id for job in jobs if not job.state.is_final]
         for job in jobs:
             if job.id in stopped:
                 await self._training.discard(job)
-        now = [one for job in jobs if (one := await self._store.job(job.id))]
+        now = [one for job in jobs if (one := await self._storage.jobs.get(job.id))]
         ended = [job for job in now if job.id in stopped]
         for concern in await self._affected_scopes(ended, stopped):
             await self._prompt_clean_retrain(concern)
@@ -125,29 +129,29 @@ class Erasure:
 
     async def _by_consent(self, user_id: int) -> list[TrainingJob]:
         """The jobs that have words of a member which were not handed over on purpose."""
-        jobs = await self._store.jobs_with_member(user_id)
-        versions = [(await self._store.job_sources(job.id)).get(user_id) for job in jobs]
+        jobs = await self._storage.jobs.with_member(user_id)
+        versions = [(await self._storage.jobs.sources(job.id)).get(user_id) for job in jobs]
         return [job for job, version in zip(jobs, versions, strict=True) if version is not None]
 
     async def checkpoints_trained_on(self, user_id: int, scope: int) -> tuple[str, ...]:
         """The names of the scope's checkpoints that learned words of a member."""
         jobs = [
-            job for job in await self._store.jobs_trained_on_member(user_id) if job.scope == scope
+            job for job in await self._storage.jobs.trained_on_member(user_id) if job.scope == scope
         ]
         return tuple(name for one in await self._affected_scopes(jobs) for name in one.checkpoints)
 
     async def _erase_training_data(self, user_id: int) -> list[AffectedScope]:
         async with self._lock:
-            jobs = await self._store.jobs_with_member(user_id)
+            jobs = await self._storage.jobs.with_member(user_id)
             for job in jobs:
                 await self._training.discard(job)
             stopped = [job.id for job in jobs if not job.state.is_final]
             found = await self._affected_scopes(
-                await self._store.jobs_with_member(user_id), stopped
+                await self._storage.jobs.with_member(user_id), stopped
             )
             for concern in found:
                 await self._prompt_clean_retrain(concern)
-            await self._store.remove_sources_of_member(user_id)
+            await self._storage.jobs.remove_sources_of_member(user_id)
             await asyncio.to_thread(self._erased_list.add, user_id)
             return found
 
@@ -171,8 +175,8 @@ class Erasure:
             for folder, manifest in there
             if folder.name in learned or learned.intersection(manifest.parents)
         )
-        active = await self._store.active_model(scope)
-        made = await self._store.jobs_with_checkpoint(scope)
+        active = await self._storage.model_choices.active(scope)
+        made = await self._storage.jobs.with_checkpoint(scope)
         serving = [job.id for job in made if job.checkpoint == active and active in names]
         return AffectedScope(
             scope=scope,

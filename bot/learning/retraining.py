@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from bot.chat.model_router import ModelRouter
 from core.records import TrainingJob
-from data.storage.store import Store
+from data.storage.storage import Storage
 from model.registry import ModelOption, find_option
 from training.config import TrainingConfig, defaults_for
 from training.jobs.manager import TrainingManager
@@ -39,8 +39,8 @@ async def default_config(
 class CleanRetrains:
     """Retrains that begin at a model which never learned in the scope."""
 
-    def __init__(self, store: Store, models: ModelRouter, training: TrainingManager) -> None:
-        self._store = store
+    def __init__(self, storage: Storage, models: ModelRouter, training: TrainingManager) -> None:
+        self._storage = storage
         self._models = models
         self._training = training
 
@@ -65,8 +65,8 @@ class CleanRetrains:
         )
 
     async def _root_base(self, scope: int, job_id: int) -> str:
-        bases = {job.checkpoint: job.base_model for job in await self._store.jobs(scope)}
-        job = await self._store.job(job_id)
+        bases = {job.checkpoint: job.base_model for job in await self._storage.jobs.all(scope)}
+        job = await self._storage.jobs.get(job_id)
         name = job.base_model if job and job.scope == scope else self._models.default.name
         while (base := bases.pop(name, None)) is not None:
             name = base

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import discord
 
 from core.errors import StoreError
-from data.storage.store import Store
+from data.storage.storage import Storage
 from i18n.phrase import Phrase, message_of, phrase
 from i18n.reader import say
 from model.errors import ModelError
@@ -49,9 +49,9 @@ class ProbeResult:
 class HealthProbes:
     """Asks each part."""
 
-    def __init__(self, bot: discord.Client, store: Store, worker: WorkerClient) -> None:
+    def __init__(self, bot: discord.Client, storage: Storage, worker: WorkerClient) -> None:
         self._bot = bot
-        self._store = store
+        self._storage = storage
         self._worker = worker
 
     async def check(self) -> dict[str, ProbeResult]:
@@ -72,7 +72,7 @@ class HealthProbes:
 
     async def _database(self) -> float:
         asked = asyncio.get_running_loop().time()
-        await self._store.check_writable()
+        await self._storage.check_writable()
         return asyncio.get_running_loop().time() - asked
 
     async def _ping(self) -> float:

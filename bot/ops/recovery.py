@@ -18,7 +18,7 @@ from bot.settings import DATABASE_FILE, Settings, SettingsError, prepare_home
 from core.errors import StoreError
 from data.storage.backup import newest_backup
 from data.storage.files import connect_read_only, integrity_problem, is_sqlite, set_aside
-from data.storage.store import Store, open_store
+from data.storage.storage import Storage, open_storage
 from i18n.phrase import Phrase, phrase
 
 log = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ def _runs_already(home: Path) -> Phrase:
 
 
 @asynccontextmanager
-async def open_or_recover(home: Path, *, collected: bool) -> AsyncIterator[Store]:
+async def open_or_recover(home: Path, *, collected: bool) -> AsyncIterator[Storage]:
     """Open the database after a look at whether it is whole; a damaged one is set aside, and a new
     one begun. Where the look takes long it goes on meanwhile, and what it finds is only told.
 
@@ -86,19 +86,19 @@ async def open_or_recover(home: Path, *, collected: bool) -> AsyncIterator[Store
         await asyncio.wait({check}, timeout=CHECK_WAIT_S)
         known = check.done()
         begun = await _quarantine_damaged(database, check) if known else None
-        async with open_store(database, include_collected=collected) as store:
-            store.health_warning = begun
+        async with open_storage(database, include_collected=collected) as storage:
+            storage.health_warning = begun
             if not known:
                 log.info("the check of the database takes long and goes on meanwhile")
-                check.add_done_callback(lambda done: _report_damage(done, database, store))
-            yield store
+                check.add_done_callback(lambda done: _report_damage(done, database, storage))
+            yield storage
     finally:
         check.cancel()
         await asyncio.wait({check})
 
 
 async def find_damage(database: Path) -> str | None:
-    """What is damaged in a database. None: it is whole; or it is for `open_store` to say why it
+    """What is damaged in a database. None: it is whole; or it is for `open_storage` to say why it
     cannot be opened."""
     try:
         if not await asyncio.to_thread(is_sqlite, database):
@@ -147,9 +147,9 @@ async def _quarantine_damaged(database: Path, check: asyncio.Task[str | None]) -
     return DATABASE_REPLACED
 
 
-def _report_damage(check: asyncio.Task[str | None], database: Path, store: Store) -> None:
+def _report_damage(check: asyncio.Task[str | None], database: Path, storage: Storage) -> None:
     if not check.cancelled() and (found := check.result()):
-        store.health_warning = DATABASE_DAMAGED
+        storage.health_warning = DATABASE_DAMAGED
         log.error("The database is damaged (%s). %s", found, _recovery_hint(database))
 
 

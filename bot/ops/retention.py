@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
 from data.storage.erasure import purge_older_than
-from data.storage.store import Store
+from data.storage.storage import Storage
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class GuardedClock:
 
 
 async def purge_expired(
-    store: Store, days: int, clock: Callable[[], datetime | None] = utc_now
+    storage: Storage, days: int, clock: Callable[[], datetime | None] = utc_now
 ) -> int:
     """Erase messages and records of replies that are older than so many days; how many.
 
@@ -63,9 +63,9 @@ async def purge_expired(
     if now is None:
         log.warning("the clock was set forward by more than a day: nothing old is erased today")
         return 0
-    erased = await purge_older_than(store, now - timedelta(days=days))
+    erased = await purge_older_than(storage, now - timedelta(days=days))
     if erased:
-        await store.truncate_wal()
+        await storage.erasures.truncate_wal()
         log.info("erased %d messages and records older than %d days", erased, days)
     return erased
 

@@ -22,7 +22,7 @@ from bot.chat.manager import ConversationManager
 from core.errors import StoreError
 from core.metrics import VitalSigns
 from core.records import JobState
-from data.storage.store import Store
+from data.storage.storage import Storage
 from model.worker.client import WorkerClient
 from training.checkpoint_retention import CheckpointRetention
 
@@ -39,7 +39,7 @@ class VitalSignsCollector:
     """A look at all of the bot; `database` is its file."""
 
     bot: discord.Client
-    store: Store
+    storage: Storage
     worker: WorkerClient
     conversations: ConversationManager
     shelf: CheckpointRetention
@@ -64,7 +64,7 @@ class VitalSignsCollector:
     async def _jobs(self) -> dict[str, int] | None:
         try:
             async with asyncio.timeout(DATABASE_TIMEOUT_S):
-                counted = Counter(job.state for job in await self.store.unfinished_jobs())
+                counted = Counter(job.state for job in await self.storage.jobs.unfinished())
         except (StoreError, TimeoutError) as e:
             log.warning("the training jobs cannot be counted: %s", e)
             return None

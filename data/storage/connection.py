@@ -1,6 +1,6 @@
 """The connection to the SQLite file: opening it safely, and its errors as sentences.
 
-Knows the settings of SQLite. Does not know what the tables mean: that is `data.storage.store`.
+Knows the settings of SQLite. Does not know what the tables mean: that is `data.storage.storage`.
 """
 
 from __future__ import annotations
@@ -140,6 +140,10 @@ def make_copy(source: Path, target: Path) -> None:
         raise write_error(str(target), e) from e
 
 
+THE_DATABASE = phrase("The database")
+"""What sentences call the open database. Made once: every statement needs it."""
+
+
 class Repository:
     """What every part of the store does its work with: one statement over the one connection.
 
@@ -150,12 +154,12 @@ class Repository:
         self._db = db
 
     async def _fetch_all(self, sql: str, *values: object) -> list[sqlite3.Row]:
-        with wrap_sqlite_errors(phrase("The database")):
+        with wrap_sqlite_errors(THE_DATABASE):
             return list(await self._db.execute_fetchall(sql, values))
 
     async def _execute(self, sql: str, *values: object) -> int:
         """Run a statement that inserts, updates or deletes; the number of rows."""
-        with wrap_sqlite_errors(phrase("The database")):
+        with wrap_sqlite_errors(THE_DATABASE):
             async with self._db.execute(sql, values) as cursor:
                 return int(cursor.rowcount)
 

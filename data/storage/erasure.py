@@ -1,7 +1,7 @@
 """Forgetting a member, and what is too old: in small batches, so that chat goes on between them.
 
 Knows the order of the steps. Does not know SQL, Discord, or files outside the database: the
-snapshots of jobs (`Store.jobs_with_member`) are the caller's to remove, in `ExternalErasure`.
+snapshots of jobs (`Storage.jobs_with_member`) are the caller's to remove, in `ExternalErasure`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 
 from core.records import ErasureResult
-from data.storage.store import Store
+from data.storage.storage import Storage
 
 ERASURE_BATCH_ROWS = 100
 """Rows that one statement erases: a moment for which whoever else needs the database waits."""
@@ -20,7 +20,7 @@ ExternalErasure = Callable[[int], Awaitable[None]]
 
 
 async def erase_member(
-    store: Store,
+    storage: Storage,
     user_id: int,
     batch: int = ERASURE_BATCH_ROWS,
     *,
@@ -41,26 +41,30 @@ async def erase_member(
     Raises:
         StoreError: what was erased until then is gone; call it again.
     """
-    await store.begin_erasure(user_id)
-    gone = ErasureResult(consents=await store.withdraw_consents(user_id))
-    while erased := await store.erase_member_batch(user_id, batch):
+    await storage.erasures.begin(user_id)
+    gone = ErasureResult(consents=await storage.erasures.withdraw_consents(user_id))
+    while erased := await storage.erasures.erase_batch(user_id, batch):
         gone += erased
     if erase_external is not None:
         await erase_external(user_id)
-    if await store.truncate_wal():
-        await store.end_erasure(user_id)
+    if await storage.erasures.truncate_wal():
+        await storage.erasures.end(user_id)
     return gone
 
 
-async def resume_erasures(store: Store, *, erase_external: ExternalErasure | None = None) -> None:
+async def resume_erasures(
+    storage: Storage, *, erase_external: ExternalErasure | None = None
+) -> None:
     """Go on with every forgetting that was interrupted, when the bot starts."""
-    for user_id in await store.unfinished_erasures():
-        await erase_member(store, user_id, erase_external=erase_external)
+    for user_id in await storage.erasures.unfinished():
+        await erase_member(storage, user_id, erase_external=erase_external)
 
 
-async def purge_older_than(store: Store, before: datetime, batch: int = ERASURE_BATCH_ROWS) -> int:
+async def purge_older_than(
+    storage: Storage, before: datetime, batch: int = ERASURE_BATCH_ROWS
+) -> int:
     """Erase all messages and records of replies that are older; how many there were."""
     erased = 0
-    while count := await store.purge_batch(before, batch):
+    while count := await storage.erasures.purge_batch(before, batch):
         erased += count
     return erased

@@ -7,20 +7,20 @@ from collections.abc import Callable
 from typing import Any
 
 from core.records import ReplyRecord
-from data.storage.store import Store
+from data.storage.storage import Storage
 from tests.bot.conftest import World
 
 
-def store_of(world: World) -> Store:
-    store = world.bot.get_cog("Feedback")._store
-    assert isinstance(store, Store)
-    return store
+def storage_of(world: World) -> Storage:
+    storage = world.bot.get_cog("Feedback")._storage
+    assert isinstance(storage, Storage)
+    return storage
 
 
-async def all_forgotten(store: Store) -> None:
+async def all_forgotten(storage: Storage) -> None:
     """Wait until nothing is left to erase of whom is to be forgotten: that is done beside."""
     async with asyncio.timeout(30):
-        while await store.unfinished_erasures():
+        while await storage.erasures.unfinished():
             pass
 
 
@@ -36,7 +36,7 @@ async def ask(world: World, text: str = "hi", who: Any = None) -> Any:
 
 
 async def record_of(world: World, reply: Any) -> ReplyRecord:
-    record = await store_of(world).reply_record(reply.id)
+    record = await storage_of(world).replies.get(reply.id)
     assert record is not None
     return record
 

@@ -18,7 +18,7 @@ from bot.chat.model_router import ModelRouter
 from bot.discord_ui.client import Gpt2Bot
 from bot.settings import Settings, load_settings
 from core.tasks import BackgroundTasks
-from data.storage.store import Store
+from data.storage.storage import Storage
 from model.registry import with_custom_models
 from model.sampling import SamplingParams
 from model.settings import WorkerSettings
@@ -108,16 +108,16 @@ def worker() -> FakeWorker:
 
 @pytest.fixture
 async def conversations(
-    store: Store, worker: FakeWorker, tmp_path: Path
+    storage: Storage, worker: FakeWorker, tmp_path: Path
 ) -> AsyncIterator[ConversationManager]:
     """Conversations without Discord; “mine” is a model beside the usual ones."""
     tasks = BackgroundTasks()
     options = with_custom_models({"mine": "somewhere"})
     models = ModelRouter(
-        store, worker, options, default="tiny", checkpoints=tmp_path / "ck", tasks=tasks
+        storage, worker, options, default="tiny", checkpoints=tmp_path / "ck", tasks=tasks
     )
     yield ConversationManager(
-        store, worker, models, context_messages=5, params=SamplingParams(), bot_id=lambda: 2
+        storage, worker, models, context_messages=5, params=SamplingParams(), bot_id=lambda: 2
     )
     await tasks.close()
 

@@ -28,7 +28,7 @@ HEAVY = {
         ("bot.__main__", "bot.cli.main"),
         ("bot.app",),
         ("bot.cli.chat",),
-        ("data.storage.store", "data.dataset.snapshot"),
+        ("data.storage.storage", "data.dataset.snapshot"),
         ("model.worker.client", "model.registry", "model.worker.messages"),
         ("training.jobs.manager",),
     ],

@@ -170,9 +170,9 @@ async def test_each_task_has_a_request_of_its_own() -> None:
 
 CRASH = """
 import sys, threading, warnings
-from core.logging import form, set_up
-set_up("INFO", "json", ["hunter2"])
-assert form() == "json"
+from core.logging import configure_logging, current_log_format
+configure_logging("INFO", "json", ["hunter2"])
+assert current_log_format() == "json"
 warnings.warn("a warning with hunter2")
 thread = threading.Thread(target=lambda: int("hunter2"))
 thread.start()

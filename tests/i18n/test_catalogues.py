@@ -33,7 +33,7 @@ def test_every_sentence_is_marked() -> None:
 
 
 def test_what_is_not_marked_is_found(tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    monkeypatch.setattr("scripts.messages.PROJECT_ROOT", tmp_path)
+    monkeypatch.setattr("scripts.messages.ROOT", tmp_path)
     file = tmp_path / "some.py"
     file.write_text(
         '"""A docstring is no sentence for people."""\n'

@@ -21,7 +21,7 @@ def why_not(source: Path | str) -> str:
     with pytest.raises(LoadFailed) as caught:
         load(source)
     assert str(caught.value).endswith(".")
-    assert caught.value.args[0].to("ja").endswith("。")
+    assert caught.value.args[0].translate_to("ja").endswith("。")
     assert not Path(source).is_absolute() or str(source) not in str(caught.value)
     return str(caught.value)
 

@@ -19,22 +19,22 @@ from pathlib import Path
 from threading import Thread
 from core.records import Message, Role
 from model.worker.messages import Finished, Generate, Ready, Shutdown
-from model.registry import TINY
+from model.registry import EMBEDDED_FOLDER
 from model.sampling import SamplingParams
 from model.settings import WorkerSettings
 from model.worker.main import main
 
 def talk(pipe):
     assert isinstance(pipe.recv()[0], Ready)
-    pipe.send(Generate(1, str(TINY), (Message(Role.USER, "hello"),), SamplingParams()))
-    while not isinstance(report := pipe.recv()[-1], Finished):
+    pipe.send(Generate(1, str(EMBEDDED_FOLDER), (Message(Role.USER, "hello"),), SamplingParams()))
+    while not isinstance(event := pipe.recv()[-1], Finished):
         pass
-    print(report.text, file=sys.stderr)
+    print(event.text, file=sys.stderr)
     pipe.send(Shutdown(0))
 
 ours, theirs = Pipe()
 Thread(target=talk, args=(ours,)).start()
-main(theirs, WorkerSettings(threads=1, built=Path(sys.argv[1])), str(TINY))
+main(theirs, WorkerSettings(threads=1, build_cache=Path(sys.argv[1])), str(EMBEDDED_FOLDER))
 print(*sys.modules)
 """
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from core.records import JobState
-from data.storage.store import Store
+from data.storage.storage import Storage
 from model.errors import UnknownModel
 from training.checkpoint_retention import CheckpointRetention
 from training.checkpoints import MANIFEST_FILE, Manifest, folder_bytes, seal
@@ -47,118 +47,120 @@ def write_config(directory: Path, fields: dict[str, Any]) -> None:
     TrainingConfig(**fields).save(directory / "config.json")
 
 
-async def open_job(store: Store, directory: Path, scope: int, **config: str | None) -> int:
+async def open_job(storage: Storage, directory: Path, scope: int, **config: str | None) -> int:
     """A queued job with these settings."""
     write_config(directory, {"name": "new", "base": None} | config)
-    job = await store.add_job(
+    job = await storage.jobs.add(
         scope=scope, requested_by=1, channel_id=1, base_model="x", directory=str(directory)
     )
     return job.id
 
 
-async def test_what_fits_stays(store: Store, tmp_path: Path) -> None:
+async def test_what_fits_stays(storage: Storage, tmp_path: Path) -> None:
     newest = make(tmp_path, 1, "a", 1)
     make(tmp_path, 2, "b", 2)
-    assert await CheckpointRetention(store, tmp_path, 3).prune(newest) == []
+    assert await CheckpointRetention(storage, tmp_path, 3).prune(newest) == []
     assert left(tmp_path) == {"a", "b"}
 
 
-async def test_all_of_them_are_counted(store: Store, tmp_path: Path) -> None:
-    shelf = CheckpointRetention(store, tmp_path, 1)
+async def test_all_of_them_are_counted(storage: Storage, tmp_path: Path) -> None:
+    shelf = CheckpointRetention(storage, tmp_path, 1)
     assert shelf.usage() == (0, 0)
     folders = [make(tmp_path, 1, "a", 1), make(tmp_path, 2, "b", 2)]
     assert shelf.usage() == (2, sum(map(folder_bytes, folders)))
 
 
 async def test_the_oldest_of_all_servers_go_first_and_no_more_than_needed(
-    store: Store, tmp_path: Path
+    storage: Storage, tmp_path: Path
 ) -> None:
     for scope, name, day in ((1, "old-9", 2), (2, "old-1", 1), (1, "mid", 3), (2, "late", 4)):
         make(tmp_path, scope, name, day)
     newest = make(tmp_path, 1, "newest", 5)
-    removed = await CheckpointRetention(store, tmp_path, 4).prune(
+    removed = await CheckpointRetention(storage, tmp_path, 4).prune(
         newest
     )  # and some bytes of manifests
     assert [folder.name for folder in removed] == ["old-1", "old-9"]
     assert left(tmp_path) == {"mid", "late", "newest"}
 
 
-async def test_what_is_in_use_stays_although_it_does_not_fit(store: Store, tmp_path: Path) -> None:
+async def test_what_is_in_use_stays_although_it_does_not_fit(
+    storage: Storage, tmp_path: Path
+) -> None:
     made = {name: make(tmp_path, 1, name, day) for day, name in enumerate("abcdef", 1)}
     other = make(tmp_path, 2, "a", 1)  # of the same name as one that nobody uses elsewhere
     for name in ("a", "b", "c"):
-        await store.set_active_model(1, name)
-    await open_job(store, tmp_path / "job", 3, base=str(made["d"]), serving=str(made["e"]))
-    removed = await CheckpointRetention(store, tmp_path, 1).prune(made["f"])
+        await storage.model_choices.set_active(1, name)
+    await open_job(storage, tmp_path / "job", 3, base=str(made["d"]), serving=str(made["e"]))
+    removed = await CheckpointRetention(storage, tmp_path, 1).prune(made["f"])
     assert set(removed) == {made["a"], other}
     assert left(tmp_path) == {"b", "c", "d", "e", "f"}
 
 
 async def test_what_a_rollback_leads_to_stays_if_others_before_are_gone(
-    store: Store, tmp_path: Path
+    storage: Storage, tmp_path: Path
 ) -> None:
     made = {name: make(tmp_path, 1, name, day) for day, name in enumerate("abcd", 1)}
     for name in ("a", "b", "c"):
-        await store.set_active_model(1, name)
-    shelf = CheckpointRetention(store, tmp_path, 1)
+        await storage.model_choices.set_active(1, name)
+    shelf = CheckpointRetention(storage, tmp_path, 1)
     await shelf.delete(1, "b")
     assert await shelf.prune(made["d"]) == []
     assert left(tmp_path) == {"a", "c", "d"}
 
 
-async def test_folders_that_are_no_servers_are_left_alone(store: Store, tmp_path: Path) -> None:
+async def test_folders_that_are_no_servers_are_left_alone(storage: Storage, tmp_path: Path) -> None:
     newest = make(tmp_path, 1, "a", 1)
     mine = tmp_path / "mine" / "b"
     make(tmp_path, 2, "b", 2).parent.rename(mine.parent)
-    assert await CheckpointRetention(store, tmp_path, 1).prune(newest) == []
+    assert await CheckpointRetention(storage, tmp_path, 1).prune(newest) == []
     assert left(tmp_path) == {"a", "b"}
 
 
-async def test_leftovers_of_an_interrupted_removal_go(store: Store, tmp_path: Path) -> None:
+async def test_leftovers_of_an_interrupted_removal_go(storage: Storage, tmp_path: Path) -> None:
     newest = make(tmp_path, 1, "a", 1)
     leftover = make(tmp_path, 1, ".b.removed", 2)
     (leftover / MANIFEST_FILE).unlink()
-    assert await CheckpointRetention(store, tmp_path, 100).prune(newest) == []
+    assert await CheckpointRetention(storage, tmp_path, 100).prune(newest) == []
     assert not leftover.exists()
     assert left(tmp_path) == {"a"}
 
 
-async def test_delete_removes_what_is_not_in_use(store: Store, tmp_path: Path) -> None:
+async def test_delete_removes_what_is_not_in_use(storage: Storage, tmp_path: Path) -> None:
     make(tmp_path, 1, "a", 1)
     make(tmp_path, 2, "a", 1)
-    await store.set_active_model(2, "a")
-    await CheckpointRetention(store, tmp_path, 100).delete(1, "a")
+    await storage.model_choices.set_active(2, "a")
+    await CheckpointRetention(storage, tmp_path, 100).delete(1, "a")
     assert (left(tmp_path / "1"), left(tmp_path / "2")) == (set(), {"a"})
 
 
-async def test_what_answers_is_not_deleted(store: Store, tmp_path: Path) -> None:
+async def test_what_answers_is_not_deleted(storage: Storage, tmp_path: Path) -> None:
     make(tmp_path, 1, "a", 1)
-    await store.set_active_model(1, "a")
+    await storage.model_choices.set_active(1, "a")
     with pytest.raises(CheckpointInUse, match=r"\*\*a\*\* answers here now: choose another"):
-        await CheckpointRetention(store, tmp_path, 100).delete(1, "a")
+        await CheckpointRetention(storage, tmp_path, 100).delete(1, "a")
     assert left(tmp_path) == {"a"}
 
 
 @pytest.mark.parametrize("role", ["base", "serving"])
 async def test_what_an_open_job_needs_is_not_deleted(
-    store: Store, tmp_path: Path, role: str
+    storage: Storage, tmp_path: Path, role: str
 ) -> None:
-    shelf = CheckpointRetention(store, tmp_path / "all", 100)
+    shelf = CheckpointRetention(storage, tmp_path / "all", 100)
     folder = make(tmp_path / "all", 1, "a", 1)
-    job = await open_job(store, tmp_path / "job", 1, **{role: str(folder)})
+    job = await open_job(storage, tmp_path / "job", 1, **{role: str(folder)})
     with pytest.raises(CheckpointInUse, match=r"A training job needs \*\*a\*\*"):
         await shelf.delete(1, "a")
-    await store.set_job_state(job, JobState.CANCELLED)
+    await storage.jobs.set_state(job, JobState.CANCELLED)
     await shelf.delete(1, "a")
     assert left(tmp_path / "all") == set()
 
 
 async def test_a_job_whose_settings_cannot_be_read_needs_nothing(
-    store: Store, tmp_path: Path
+    storage: Storage, tmp_path: Path
 ) -> None:
-    shelf = CheckpointRetention(store, tmp_path / "all", 100)
+    shelf = CheckpointRetention(storage, tmp_path / "all", 100)
     make(tmp_path / "all", 1, "a", 1)
-    await open_job(store, tmp_path / "job", 1)
+    await open_job(storage, tmp_path / "job", 1)
     (tmp_path / "job" / "config.json").write_text("{")
     await shelf.delete(1, "a")
     assert left(tmp_path / "all") == set()
@@ -166,10 +168,10 @@ async def test_a_job_whose_settings_cannot_be_read_needs_nothing(
 
 @pytest.mark.parametrize("name", ["b", "../2/a", "..", "", "."])
 async def test_only_the_scopes_own_checkpoints_are_found(
-    store: Store, tmp_path: Path, name: str
+    storage: Storage, tmp_path: Path, name: str
 ) -> None:
     make(tmp_path, 1, "c", 1)
     make(tmp_path, 2, "a", 1)
     with pytest.raises(UnknownModel, match="This server has no checkpoint called"):
-        await CheckpointRetention(store, tmp_path, 100).delete(1, name)
+        await CheckpointRetention(storage, tmp_path, 100).delete(1, name)
     assert left(tmp_path) == {"a", "c"}

@@ -29,7 +29,7 @@ from core.logging import LogFormat
 from core.records import Example, JobState, TrainingJob
 from data.dataset.cleaning import Selection, select_examples
 from data.dataset.snapshot import contributor_consents, write_snapshot
-from data.storage.store import Store
+from data.storage.storage import Storage
 from i18n.phrase import Phrase, join_phrases, message_of, phrase
 from model.errors import ModelError
 from model.registry import ModelOption
@@ -134,7 +134,7 @@ class TrainingManager:
 
     def __init__(
         self,
-        store: Store,
+        storage: Storage,
         root: Path,
         *,
         promote: Promote,
@@ -143,7 +143,7 @@ class TrainingManager:
         limits: TrainingLimits | None = None,
         reserved_names: Collection[str] = (),
     ) -> None:
-        self._store = store
+        self._storage = storage
         self._jobs = root / "jobs"
         self._checkpoints = root / "checkpoints"
         self._promote = promote
@@ -164,7 +164,7 @@ class TrainingManager:
         self._queue_task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        for job in await self._store.unfinished_jobs():
+        for job in await self._storage.jobs.unfinished():
             if job.state is JobState.RUNNING:
                 await self._set_outcome(job, JobOutcome(JobState.QUEUED, None))
         self._queue_task = asyncio.create_task(self._process_queue(), name="training queue")
@@ -198,7 +198,7 @@ class TrainingManager:
         return await asyncio.to_thread(preview, selection, self._apply_limits(config), speed)
 
     async def _selection(self, scope: int) -> Selection:
-        examples = await self._store.trainable_examples(scope)
+        examples = await self._storage.examples.trainable(scope)
         share = self._limits.author_share
         selection = await asyncio.to_thread(select_examples, examples, author_share=share)
         if not selection.kept:
@@ -237,7 +237,7 @@ class TrainingManager:
             DiskFull, StoreError: the snapshot could not be written; nothing is left behind.
         """
         async with self._submitting:
-            if await self._store.unfinished_jobs(scope):
+            if await self._storage.jobs.unfinished(scope):
                 raise JobAlreadyOpen(JOB_ALREADY_OPEN)
             while (
                 job := await self._snapshot_and_queue(scope, requested_by, channel_id, base, config)
@@ -269,29 +269,29 @@ class TrainingManager:
             await asyncio.to_thread(
                 _write_job_folder, folder, selection.kept, config, before, sources
             )
-            job = await self._store.add_job(
+            job = await self._storage.jobs.add(
                 scope=scope,
                 requested_by=requested_by,
                 channel_id=channel_id,
                 base_model=base.name,
                 directory=str(folder),
             )
-            await self._store.add_job_sources(job.id, sources)
+            await self._storage.jobs.add_sources(job.id, sources)
         except StoreError:
             shutil.rmtree(folder, ignore_errors=True)  # a job without one does not run
             raise
-        allowed = {one.id for one in await self._store.trainable_examples(scope)}
+        allowed = {one.id for one in await self._storage.examples.trainable(scope)}
         if all(one.id in allowed for one in selection.kept):
             return job
         await self.cancel(job.id)
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
-        await self._store.remove_sources_of_job(job.id)
+        await self._storage.jobs.remove_sources_of_job(job.id)
         return None
 
     async def _serving_dataset(self, scope: int, serving: str | None) -> Path | None:
         """The data set of the model in service, if a job of the scope made it."""
         name = Path(serving).name if serving else None
-        jobs = await self._store.jobs_with_checkpoint(scope)
+        jobs = await self._storage.jobs.with_checkpoint(scope)
         return next(
             (Path(one.directory) / DATASET_FILE for one in jobs if one.checkpoint == name), None
         )
@@ -309,7 +309,7 @@ class TrainingManager:
                 await self._child.kill()
             return True
         waiting = (JobState.QUEUED, JobState.PAUSED)
-        job = await self._store.transition_job(
+        job = await self._storage.jobs.transition(
             job_id, waiting, JobState.CANCELLED, phrase("The training was cancelled.")
         )
         if job is None:
@@ -351,11 +351,13 @@ class TrainingManager:
                 self._pause_requested.add(job_id)
                 await self._interrupt()
             return self._pausable
-        waiting = await self._store.job(job_id)
+        waiting = await self._storage.jobs.get(job_id)
         if waiting is None:
             return False
         detail = _paused_message(waiting)
-        job = await self._store.transition_job(job_id, (JobState.QUEUED,), JobState.PAUSED, detail)
+        job = await self._storage.jobs.transition(
+            job_id, (JobState.QUEUED,), JobState.PAUSED, detail
+        )
         if job is not None:
             await self._notify_state(job)
         return job is not None
@@ -376,16 +378,16 @@ class TrainingManager:
             JobAlreadyOpen: it was interrupted, and the scope has another job by now.
         """
         async with self._submitting:
-            job = await self._store.job(job_id)
+            job = await self._storage.jobs.get(job_id)
             if job is None or job.state not in (JobState.PAUSED, JobState.INTERRUPTED):
                 return False
             if job.state is JobState.INTERRUPTED:
-                if await self._store.unfinished_jobs(job.scope):
+                if await self._storage.jobs.unfinished(job.scope):
                     raise JobAlreadyOpen(JOB_ALREADY_OPEN)
                 if not (Path(job.directory) / CONFIG_FILE).is_file():
                     return False
-            await self._store.reset_attempts(job_id)
-            moved = await self._store.transition_job(job_id, (job.state,), JobState.QUEUED)
+            await self._storage.jobs.reset_attempts(job_id)
+            moved = await self._storage.jobs.transition(job_id, (job.state,), JobState.QUEUED)
         if moved is not None:
             await self._notify_state(moved)
             self._wake.set()
@@ -411,7 +413,7 @@ class TrainingManager:
     async def wait_until(self, job_id: int, true: Callable[[TrainingJob], bool]) -> TrainingJob:
         """The job, once something is true of it."""
         async with self._job_changed:
-            while (job := await self._store.job(job_id)) is None or not true(job):
+            while (job := await self._storage.jobs.get(job_id)) is None or not true(job):
                 await self._job_changed.wait()
             return job
 
@@ -434,13 +436,13 @@ class TrainingManager:
                 await asyncio.sleep(STORE_RETRY_S)
 
     async def _next_job(self) -> TrainingJob | None:
-        waiting = await self._store.unfinished_jobs()
+        waiting = await self._storage.jobs.unfinished()
         return next((job for job in waiting if job.state is not JobState.PAUSED), None)
 
     async def _run_job(self, job: TrainingJob) -> None:
         self._running_id, self._pausable, self._stoppable = job.id, True, True
         try:
-            started = await self._store.start_job(job.id)
+            started = await self._storage.jobs.start(job.id)
             if started is None:
                 return  # it was paused or cancelled in this very moment
             await self._notify_state(started)
@@ -614,7 +616,7 @@ class TrainingManager:
             case Checking():
                 self._pausable = False
             case Saved():
-                await self._store.reset_attempts(job.id)
+                await self._storage.jobs.reset_attempts(job.id)
 
     def _store_checkpoint(self, job: TrainingJob, made: Path) -> Path:
         """Verify a checkpoint and move it to where the scope's checkpoints live."""
@@ -636,7 +638,7 @@ class TrainingManager:
 
     async def _new_checkpoint_name(self, scope: int, base: str) -> str:
         """`<base>-<n>` with an n that the scope never used, nor wants for a job to come."""
-        jobs = await self._store.jobs(scope)
+        jobs = await self._storage.jobs.all(scope)
         used = {*self._reserved_names, *(job.checkpoint for job in jobs)}
         used |= await asyncio.to_thread(_planned_names, jobs)
         folder = self._checkpoints / str(scope)
@@ -648,7 +650,7 @@ class TrainingManager:
     # --- telling ---------------------------------------------------------------------------------
 
     async def _set_outcome(self, job: TrainingJob, end: JobOutcome) -> TrainingJob:
-        moved = await self._store.set_job_state(
+        moved = await self._storage.jobs.set_state(
             job.id, end.state, checkpoint=end.checkpoint, detail=end.detail
         )
         await self._notify_state(moved)

@@ -14,7 +14,7 @@ from bot.discord_ui.audit import AuditPages, record_audit
 from bot.discord_ui.errors import Refusal
 from bot.discord_ui.permissions import BotInteraction, Rank, require_rank
 from core.errors import StoreError
-from data.storage.store import Store
+from data.storage.storage import Storage
 from data.storage.tables.pauses import EVERYWHERE
 from i18n.phrase import Phrase, phrase
 from i18n.reader import say
@@ -27,8 +27,10 @@ PAUSE_NOTE = phrase(
 class Admin(commands.Cog):
     """For those who look after the bot."""
 
-    def __init__(self, store: Store, silence: Pauses, conversations: ConversationManager) -> None:
-        self._store = store
+    def __init__(
+        self, storage: Storage, silence: Pauses, conversations: ConversationManager
+    ) -> None:
+        self._storage = storage
         self._pauses = silence
         self._conversations = conversations
 
@@ -41,7 +43,7 @@ class Admin(commands.Cog):
         try:
             begun = await self._pauses.pause(scope, asking.user.id)
         except StoreError as e:
-            await record_audit(self._store, asking, "pause", scope=scope)
+            await record_audit(self._storage, asking, "pause", scope=scope)
             raise Refusal(
                 phrase(
                     "I am silent {where}, until I am started anew: {why}",
@@ -52,7 +54,7 @@ class Admin(commands.Cog):
         finally:
             self._conversations.stop_scope(None if everywhere else scope)
         if begun:
-            await record_audit(self._store, asking, "pause", scope=scope)
+            await record_audit(self._storage, asking, "pause", scope=scope)
             text = say(
                 "I am silent {where} until `/resume`. {still}",
                 where=scope_label(scope),
@@ -69,7 +71,7 @@ class Admin(commands.Cog):
         scope = authorized_scope(asking, everywhere=everywhere)
         await asking.response.defer(ephemeral=True)
         if await self._pauses.resume(scope):
-            await record_audit(self._store, asking, "resume", scope=scope)
+            await record_audit(self._storage, asking, "resume", scope=scope)
             text = say("I answer {where} again.", where=scope_label(scope))
         else:
             text = say("I was not silent {where}.", where=scope_label(scope))
@@ -83,7 +85,7 @@ class Admin(commands.Cog):
     async def audit(self, asking: BotInteraction, everywhere: bool = False) -> None:
         scope = authorized_scope(asking, everywhere=everywhere)
         await asking.response.defer(ephemeral=True)
-        await AuditPages(self._store, None if everywhere else scope).show(asking)
+        await AuditPages(self._storage, None if everywhere else scope).show(asking)
 
 
 def authorized_scope(asking: BotInteraction, *, everywhere: bool) -> int:

@@ -35,7 +35,7 @@ from bot.discord_ui.reply import (
 from bot.discord_ui.typing_indicator import show_typing
 from bot.discord_ui.views.reply_buttons import reply_views
 from core.logging import begin_request
-from data.storage.store import Store
+from data.storage.storage import Storage
 from i18n.phrase import phrase
 from i18n.reader import say, set_language
 from model.worker.messages import Rendered
@@ -61,7 +61,7 @@ class Chat(commands.Cog):
         self,
         bot: Gpt2Bot,
         conversations: ConversationManager,
-        store: Store,
+        storage: Storage,
         manners: RateLimits,
         silence: Pauses,
         *,
@@ -71,13 +71,13 @@ class Chat(commands.Cog):
         self._buttons_enabled = buttons
         self._pauses = silence
         self._conversations = conversations
-        self._store = store
+        self._storage = storage
         self._rate_limits = manners
         self._enabled_channels: set[int] = set()
         self._message_dedup = Deduplicator()
 
     async def cog_load(self) -> None:
-        self._enabled_channels = await self._store.enabled_channels()
+        self._enabled_channels = await self._storage.channels.enabled()
 
     # --- messages --------------------------------------------------------------------------------
 
@@ -288,9 +288,9 @@ class Chat(commands.Cog):
     ) -> None:
         channel_id, guild_id = channel_id_of(interaction), interaction.guild_id
         assert guild_id is not None  # the group is guild_only
-        await self._store.set_channel_enabled(channel_id, guild_id, enabled)
+        await self._storage.channels.set_enabled(channel_id, guild_id, enabled)
         if enabled:
-            await record_audit(self._store, interaction, "channel enable", f"<#{channel_id}>")
+            await record_audit(self._storage, interaction, "channel enable", f"<#{channel_id}>")
             self._enabled_channels.add(channel_id)
             text = say("I now answer every message in this channel.")
             if not self._bot.intents.message_content:
@@ -300,7 +300,7 @@ class Chat(commands.Cog):
                     done=text,
                 )
         else:
-            await record_audit(self._store, interaction, "channel disable", f"<#{channel_id}>")
+            await record_audit(self._storage, interaction, "channel disable", f"<#{channel_id}>")
             self._enabled_channels.discard(channel_id)
             text = say("From now on I only answer mentions and replies in this channel.")
         await interaction.response.send_message(text, ephemeral=True)

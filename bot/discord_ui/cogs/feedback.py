@@ -45,7 +45,7 @@ from bot.discord_ui.views.reply_buttons import (
 from bot.learning.corrections import Correction, save_correction, start_correction
 from core.logging import begin_request
 from core.records import ReplyRecord
-from data.storage.store import Store
+from data.storage.storage import Storage
 from i18n.phrase import phrase
 from i18n.reader import say
 
@@ -69,14 +69,14 @@ class Feedback(commands.Cog):
     def __init__(
         self,
         bot: Gpt2Bot,
-        store: Store,
+        storage: Storage,
         conversations: ConversationManager,
         replays: Replayer,
         manners: RateLimits,
         silence: Pauses,
     ) -> None:
         self._bot = bot
-        self._store = store
+        self._storage = storage
         self._conversations = conversations
         self._replays = replays
         self._rate_limits = manners
@@ -107,9 +107,9 @@ class Feedback(commands.Cog):
 
     async def _vote(self, press: BotInteraction, place: ReplyLocation, value: int) -> None:
         record = await self._record(press, place)
-        before = await self._store.rating_summary(record.reply_id, press.user.id)
+        before = await self._storage.replies.rating_summary(record.reply_id, press.user.id)
         now = 0 if before.mine == value else value
-        await self._store.rate(record.scope, record.reply_id, press.user.id, now)
+        await self._storage.replies.rate(record.scope, record.reply_id, press.user.id, now)
         await press.response.send_message(say(VOTE_CONFIRMATIONS[now]), ephemeral=True)
 
     async def better(self, press: BotInteraction, place: ReplyLocation) -> None:
@@ -141,7 +141,7 @@ class Feedback(commands.Cog):
     ) -> StreamingReply:
         """A reply that takes the place of the recorded one."""
         message = pressed_message(press)
-        stored = await self._store.messages([record.asked_id, record.reply_id])
+        stored = await self._storage.messages.get_many([record.asked_id, record.reply_id])
         texts = {one.discord_id: one.message.content for one in stored}
         channel = self._bot.get_partial_messageable(record.channel_id)
         before = [channel.get_partial_message(one) for one in place.preceding_ids]
@@ -177,11 +177,11 @@ class Feedback(commands.Cog):
         use_server_language(press)
         message = pressed_message(press)
         quoted = message.interaction_metadata is not None  # it answers /chat
-        known = await self._store.reply_record(message.id)
+        known = await self._storage.replies.get(message.id)
         await press.response.edit_message(view=finished_view(quoted, ()) if known else None)
 
     async def _record(self, press: BotInteraction, place: ReplyLocation) -> ReplyRecord:
-        record = await self._store.reply_record(place.reply_id(pressed_message(press).id))
+        record = await self._storage.replies.get(place.reply_id(pressed_message(press).id))
         if record is None or record.channel_id != press.channel_id:
             raise Refusal(ORIGIN_UNKNOWN)
         return record
@@ -201,7 +201,7 @@ class Feedback(commands.Cog):
 
     async def _open_form(self, interaction: BotInteraction, reply_id: int) -> None:
         lesson = await start_correction(
-            self._store, scope_of_interaction(interaction), reply_id, interaction.user.id
+            self._storage, scope_of_interaction(interaction), reply_id, interaction.user.id
         )
         await interaction.response.send_modal(CorrectionForm(lesson, self.submit_correction))
 
@@ -211,7 +211,7 @@ class Feedback(commands.Cog):
         """A form was sent."""
         in_server = interaction.guild_id is not None
         approved = rank_of(interaction) >= Rank.MANAGER or not in_server
-        example = await save_correction(self._store, lesson, asked, answer, approved=approved)
+        example = await save_correction(self._storage, lesson, asked, answer, approved=approved)
         await interaction.response.send_message(
             correction_confirmation(example, in_server=in_server), ephemeral=True
         )

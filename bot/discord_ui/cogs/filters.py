@@ -19,7 +19,7 @@ from bot.discord_ui.embeds.evaluation import quote_safely
 from bot.discord_ui.permissions import Rank, requires_rank
 from bot.discord_ui.reply import split_message
 from core.records import Filter, FilterKind
-from data.storage.store import Store
+from data.storage.storage import Storage
 from i18n.phrase import Phrase, join_phrases, phrase
 from i18n.reader import say
 
@@ -43,9 +43,9 @@ class FilterCommands(commands.Cog):
         default_permissions=discord.Permissions(manage_guild=True),
     )
 
-    def __init__(self, filters: Filters, store: Store) -> None:
+    def __init__(self, filters: Filters, storage: Storage) -> None:
         self._filters = filters
-        self._store = store
+        self._storage = storage
 
     @filter.command(description="Forbid me a word, or all that fits a pattern")
     @app_commands.describe(
@@ -56,7 +56,7 @@ class FilterCommands(commands.Cog):
         scope, one = require_guild_scope(interaction), Filter(FilterKind(kind), text.strip())
         await interaction.response.defer(ephemeral=True)
         if await self._filters.add(scope, one, interaction.user.id):
-            await record_audit(self._store, interaction, "filter add", audit_detail(one))
+            await record_audit(self._storage, interaction, "filter add", audit_detail(one))
             said = say(
                 "From my next reply on I do not say the {filter} here.", filter=describe_filter(one)
             )
@@ -73,7 +73,7 @@ class FilterCommands(commands.Cog):
         scope, one = require_guild_scope(interaction), Filter(FilterKind(kind), text.strip())
         await interaction.response.defer(ephemeral=True)
         if await self._filters.remove(scope, one):
-            await record_audit(self._store, interaction, "filter remove", audit_detail(one))
+            await record_audit(self._storage, interaction, "filter remove", audit_detail(one))
             said = say("I may say the {filter} again.", filter=describe_filter(one))
         else:
             said = say(
@@ -86,7 +86,7 @@ class FilterCommands(commands.Cog):
     @requires_rank(Rank.MANAGER)
     async def list_filters(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
         await interaction.response.defer(ephemeral=True)
-        there = await self._store.filters(require_guild_scope(interaction))
+        there = await self._storage.filters.all(require_guild_scope(interaction))
         lines = [f"- {say(describe_filter(one))}" for one in there] or [say(NO_FILTERS)]
         first, *more = split_message("\n".join([*lines, say(OPERATOR_WORDS_NOTE)]))
         await interaction.edit_original_response(content=first)
@@ -98,7 +98,7 @@ class FilterCommands(commands.Cog):
     async def complete_text(
         self, interaction: discord.Interaction[Gpt2Bot], current: str
     ) -> list[app_commands.Choice[str]]:
-        there = await self._store.filters(require_guild_scope(interaction))
+        there = await self._storage.filters.all(require_guild_scope(interaction))
         kind = interaction.namespace.kind
         return autocomplete_choices([one.pattern for one in there if one.kind == kind], current)
 

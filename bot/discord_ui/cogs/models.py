@@ -23,7 +23,7 @@ from bot.discord_ui.embeds.model import (
 from bot.discord_ui.embeds.style import BLURPLE
 from bot.discord_ui.locale import use_server_language
 from bot.discord_ui.permissions import Rank, rank_of, require_rank, requires_rank
-from data.storage.store import Store
+from data.storage.storage import Storage
 from i18n.phrase import phrase
 from i18n.reader import say
 from model.registry import find_option
@@ -46,9 +46,9 @@ class Models(commands.Cog):
         worker: WorkerClient,
         version: str,
         shelf: CheckpointRetention,
-        store: Store,
+        storage: Storage,
     ) -> None:
-        self._store = store
+        self._storage = storage
         self._models = models
         self._worker = worker
         self._version = version
@@ -81,7 +81,7 @@ class Models(commands.Cog):
     async def use(self, interaction: discord.Interaction[Gpt2Bot], name: str) -> None:
         await interaction.response.defer(ephemeral=True)
         option = await self._models.use(require_guild_scope(interaction), name)
-        await record_audit(self._store, interaction, "model use", option.name)
+        await record_audit(self._storage, interaction, "model use", option.name)
         text = say("**{model}** answers from now on.", model=option.name)
         await interaction.edit_original_response(content=text)
 
@@ -91,7 +91,7 @@ class Models(commands.Cog):
         await interaction.response.defer(ephemeral=True)
         option = await self._models.rollback(require_guild_scope(interaction))
         await record_audit(
-            self._store, interaction, "model rollback", phrase("to {model}", model=option.name)
+            self._storage, interaction, "model rollback", phrase("to {model}", model=option.name)
         )
         text = say("Back to **{model}**: it answers from now on.", model=option.name)
         await interaction.edit_original_response(content=text)
@@ -123,7 +123,7 @@ class Models(commands.Cog):
                 model=name,
                 size=format_megabytes(taken),
             ),
-            view=DeleteView(self._store, self._shelf, scope, name),
+            view=DeleteView(self._storage, self._shelf, scope, name),
         )
 
     @use.autocomplete("name")
@@ -165,9 +165,9 @@ class Models(commands.Cog):
         ready = self._worker.ready
         embed.add_field(name=say("Device"), value=ready.device if ready else say("starting"))
         embed.add_field(name=say("Gateway"), value=format_latency(interaction.client))
-        if self._store.health_warning and rank_of(interaction) >= Rank.MANAGER:
+        if self._storage.health_warning and rank_of(interaction) >= Rank.MANAGER:
             embed.add_field(
-                name=say("Database"), value=say(self._store.health_warning), inline=False
+                name=say("Database"), value=say(self._storage.health_warning), inline=False
             )
         await interaction.response.send_message(embed=embed, ephemeral=True)
 
@@ -175,9 +175,9 @@ class Models(commands.Cog):
 class DeleteView(ReportsFailure, discord.ui.View):
     """Delete and Keep under the question; only its caller sees it."""
 
-    def __init__(self, store: Store, shelf: CheckpointRetention, scope: int, name: str) -> None:
+    def __init__(self, storage: Storage, shelf: CheckpointRetention, scope: int, name: str) -> None:
         super().__init__(timeout=600)
-        self._store = store
+        self._storage = storage
         self._shelf = shelf
         self._scope = scope
         self._name = name
@@ -191,7 +191,7 @@ class DeleteView(ReportsFailure, discord.ui.View):
         require_rank(interaction, Rank.MANAGER)
         await interaction.response.defer()
         await self._shelf.delete(self._scope, self._name)
-        await record_audit(self._store, interaction, "model delete", self._name)
+        await record_audit(self._storage, interaction, "model delete", self._name)
         text = say("**{model}** is gone.", model=self._name)
         await interaction.edit_original_response(content=text, view=None)
 

@@ -38,7 +38,7 @@ from bot.learning.consent import CHAT_LEARNING_OFF, CONSENT_TEXT, CONSENT_VERSIO
 from bot.learning.erasure import Erasure
 from bot.learning.retraining import CleanRetrains
 from core.tasks import BackgroundTasks
-from data.storage.store import Store
+from data.storage.storage import Storage
 from i18n.phrase import Phrase, phrase
 from i18n.reader import say
 from training.errors import EmptyDataset
@@ -67,7 +67,7 @@ class Privacy(commands.Cog):
     def __init__(
         self,
         bot: Gpt2Bot,
-        store: Store,
+        storage: Storage,
         forgetting: Erasure,
         retrains: CleanRetrains,
         tasks: BackgroundTasks,
@@ -76,7 +76,7 @@ class Privacy(commands.Cog):
         retention_days: int,
     ) -> None:
         self._bot = bot
-        self._store = store
+        self._storage = storage
         self._erasure = forgetting
         self._clean_retrains = retrains
         self._tasks = tasks
@@ -93,8 +93,8 @@ class Privacy(commands.Cog):
         await interaction.response.defer(ephemeral=True)
         user, guild = interaction.user.id, interaction.guild_id
         kept = PrivacySummary(
-            here=await self._store.member_summary(user, guild or user),
-            everywhere=await self._store.member_summary(user),
+            here=await self._storage.members.summary(user, guild or user),
+            everywhere=await self._storage.members.summary(user),
             retention_days=self._retention_days,
             learn_from_chat=self._learn_from_chat,
             checkpoints=await self._erasure.checkpoints_trained_on(user, guild) if guild else None,
@@ -105,7 +105,7 @@ class Privacy(commands.Cog):
     @privacy.command(description="Get all that I keep about you, as a file")
     async def export(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
         await interaction.response.defer(ephemeral=True)
-        export = await self._store.export_member(interaction.user.id)
+        export = await self._storage.members.export(interaction.user.id)
         pack = await asyncio.to_thread(pack_export, export, interaction.filesize_limit)
         if pack is None:
             await interaction.edit_original_response(content=say(EXPORT_TOO_LARGE))
@@ -149,7 +149,7 @@ class Privacy(commands.Cog):
         if not self._learn_from_chat:
             await interaction.response.send_message(say(CHAT_LEARNING_OFF), ephemeral=True)
             return
-        consent = await self._store.active_consent(scope, interaction.user.id)
+        consent = await self._storage.consents.active(scope, interaction.user.id)
         if consent and consent.version >= CONSENT_VERSION:
             text = say("You have agreed already. `/privacy opt-out` withdraws it.")
             await interaction.response.send_message(text, ephemeral=True)
@@ -159,7 +159,7 @@ class Privacy(commands.Cog):
         await interaction.response.send_message(say(CONSENT_TEXT), view=view, ephemeral=True)
 
     async def _agree(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
-        await self._store.opt_in(
+        await self._storage.consents.opt_in(
             require_guild_scope(interaction), interaction.user.id, CONSENT_VERSION
         )
         text = say("Thank you. `/privacy opt-out` withdraws it at any time.")
@@ -191,13 +191,13 @@ class Privacy(commands.Cog):
         except EmptyDataset:
             await interaction.edit_original_response(content=say(NOTHING_LEFT))
             return
-        await record_audit(self._store, interaction, "clean retrain start", _after_job(job_id))
+        await record_audit(self._storage, interaction, "clean retrain start", _after_job(job_id))
         await close_prompt(interaction, CLEAN_RETRAIN_STARTED)
 
     async def later(self, interaction: discord.Interaction[Gpt2Bot], job_id: int) -> None:
         """Somebody pressed "Not now"."""
         await defer_for_administrator(interaction)
-        await record_audit(self._store, interaction, "clean retrain later", _after_job(job_id))
+        await record_audit(self._storage, interaction, "clean retrain later", _after_job(job_id))
         await close_prompt(interaction, CLEAN_RETRAIN_POSTPONED)
 
 

@@ -22,7 +22,7 @@ from bot.discord_ui.locale import use_server_language
 from bot.discord_ui.permissions import Rank, require_rank, requires_rank
 from bot.learning.corrections import BOTH_REQUIRED, MAX_EXAMPLE_CHARS
 from bot.learning.retraining import default_config
-from data.storage.store import Store
+from data.storage.storage import Storage
 from i18n.phrase import phrase
 from i18n.reader import say
 from model.worker.client import WorkerClient
@@ -42,13 +42,13 @@ class Training(commands.Cog):
     def __init__(
         self,
         bot: Gpt2Bot,
-        store: Store,
+        storage: Storage,
         models: ModelRouter,
         training: TrainingManager,
         worker: WorkerClient,
     ) -> None:
         self._bot = bot
-        self._store = store
+        self._storage = storage
         self._models = models
         self._training = training
         self._worker = worker
@@ -69,10 +69,10 @@ class Training(commands.Cog):
         if not user.strip() or not bot.strip():
             await interaction.response.send_message(say(BOTH_REQUIRED), ephemeral=True)
             return
-        await self._store.add_example(
+        await self._storage.examples.add(
             scope, user.strip(), bot.strip(), interaction.user.id, "teach"
         )
-        count = await self._store.count_examples(scope)
+        count = await self._storage.examples.count(scope)
         use_server_language(interaction)
         await interaction.response.send_message(
             say(
@@ -106,9 +106,9 @@ class Training(commands.Cog):
     ) -> None:
         await interaction.response.defer(ephemeral=True)
         scope = require_guild_scope(interaction)
-        if not await self._store.count_examples(scope):
+        if not await self._storage.examples.count(scope):
             raise EmptyDataset(NOTHING_TAUGHT)
-        if not dry_run and await self._store.unfinished_jobs(scope):
+        if not dry_run and await self._storage.jobs.unfinished(scope):
             raise JobAlreadyOpen(JOB_ALREADY_OPEN)
         option = await self._models.resolve_training_base(scope, base)
         to_server = self._bot.languages.for_server(interaction.guild)
@@ -148,7 +148,7 @@ class Training(commands.Cog):
             config=plan.config,
         )
         what = phrase("job {job} from {base}", job=job.id, base=plan.base.name)
-        await record_audit(self._store, interaction, "retrain start", what)
+        await record_audit(self._storage, interaction, "retrain start", what)
         await interaction.edit_original_response(
             content=say("Started. Its progress is shown in the channel; chat goes on meanwhile."),
             embed=None,
@@ -184,7 +184,7 @@ class Training(commands.Cog):
     ) -> None:
         if done:
             what = phrase("job {job}", job=job_id)
-            await record_audit(self._store, interaction, f"retrain {action}", what)
+            await record_audit(self._storage, interaction, f"retrain {action}", what)
 
 
 async def defer_for_administrator(interaction: discord.Interaction[Gpt2Bot]) -> None:

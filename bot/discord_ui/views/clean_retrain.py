@@ -13,7 +13,7 @@ import discord
 from bot.discord_ui.client import Gpt2Bot, dispatch_to_cog
 from bot.discord_ui.http_errors import DISCORD_ERRORS
 from bot.learning.erasure import AffectedScope
-from data.storage.store import Store
+from data.storage.storage import Storage
 from i18n.phrase import Phrase, join_phrases, phrase
 from i18n.reader import say, use_language
 
@@ -60,9 +60,9 @@ def clean_retrain_view(job_id: int) -> discord.ui.View:
 class CleanRetrainPrompts:
     """Posts the question where the server's last job was told, else in its system channel."""
 
-    def __init__(self, bot: Gpt2Bot, store: Store) -> None:
+    def __init__(self, bot: Gpt2Bot, storage: Storage) -> None:
         self._bot = bot
-        self._store = store
+        self._storage = storage
 
     async def prompt(self, concern: AffectedScope) -> None:
         """Ask; where the bot may write nowhere, the log says it."""
@@ -81,7 +81,7 @@ class CleanRetrainPrompts:
 
     async def _channels(self, scope: int) -> list[discord.PartialMessageable | discord.TextChannel]:
         found: list[discord.PartialMessageable | discord.TextChannel] = []
-        if job := await self._store.latest_job(scope):
+        if job := await self._storage.jobs.latest(scope):
             found.append(self._bot.get_partial_messageable(job.channel_id, guild_id=scope))
         guild = self._bot.get_guild(scope)
         if guild is not None and guild.system_channel is not None:

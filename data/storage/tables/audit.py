@@ -15,7 +15,7 @@ from i18n.phrase import deserialize_phrase, serialize_phrase
 class AuditLog(Repository):
     """Who did what where."""
 
-    async def record_action(self, scope: int, actor_id: int, action: str, detail: str = "") -> None:
+    async def record(self, scope: int, actor_id: int, action: str, detail: str = "") -> None:
         """Write down that somebody did something, such as `model use` with the detail `gpt2-3`.
 
         A detail that is a Phrase is read as one again."""
@@ -28,7 +28,7 @@ class AuditLog(Repository):
             serialize_phrase(detail),
         )
 
-    async def audit_entries(
+    async def entries(
         self, scope: int | None, count: int, before_id: int | None = None
     ) -> list[AuditEntry]:
         """The newest `count` lines of a scope (None: of all), newest first; those with an id below

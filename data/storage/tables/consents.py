@@ -42,7 +42,7 @@ class Consents(Repository):
         """
         return bool(await self._execute(sql, utc_now_iso(), scope, user_id))
 
-    async def active_consent(self, scope: int, user_id: int) -> Consent | None:
+    async def active(self, scope: int, user_id: int) -> Consent | None:
         """The standing consent."""
         rows = await self._fetch_all(
             """
@@ -54,7 +54,7 @@ class Consents(Repository):
         )
         return _consent(rows[0]) if rows else None
 
-    async def consent_history(self, user_id: int) -> list[Consent]:
+    async def history(self, user_id: int) -> list[Consent]:
         """All that a member ever agreed to, in every scope, oldest first."""
         sql = """
             SELECT scope, user_id, version, given_at, withdrawn_at FROM consents

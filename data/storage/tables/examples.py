@@ -18,6 +18,8 @@ from datetime import datetime
 from itertools import islice
 from typing import Any
 
+import aiosqlite
+
 from core.errors import NoConsent, StoreError
 from core.records import Example, Pair, ReviewStatus
 from data.storage.connection import Repository, utc_now_iso
@@ -58,10 +60,12 @@ _BECOMES_TAUGHT_SQL = (
 class Examples(Repository):
     """The data set of every scope."""
 
-    include_collected = True
-    """Whether what was collected in conversations may be learned; the operator decides."""
+    def __init__(self, db: aiosqlite.Connection, *, include_collected: bool = True) -> None:
+        super().__init__(db)
+        # Whether what was collected in conversations may be learned: the operator decides.
+        self._include_collected = include_collected
 
-    async def add_example(
+    async def add(
         self,
         scope: int,
         user: str,
@@ -161,7 +165,7 @@ class Examples(Repository):
         )
         return int(row[0])
 
-    async def examples(self, scope: int, status: ReviewStatus | None = None) -> list[Example]:
+    async def all(self, scope: int, status: ReviewStatus | None = None) -> list[Example]:
         """The scope's data set, or what of it has that status, by id.
 
         It is for those who look after the data set; what leaves it is `trainable_examples`.
@@ -174,7 +178,7 @@ class Examples(Repository):
             status,
         )
 
-    async def trainable_examples(self, scope: int) -> list[Example]:
+    async def trainable(self, scope: int) -> list[Example]:
         """What may be learned now, by id.
 
         That is approved, not voted down, and has the consent that it needs; `consent_version` is
@@ -201,10 +205,10 @@ class Examples(Repository):
                 AND (?2 OR consent_version IS NULL) ORDER BY id
             """,
             scope,
-            self.include_collected,
+            self._include_collected,
         )
 
-    async def examples_page(
+    async def page(
         self, scope: int, status: ReviewStatus | None, after_id: int, limit: int
     ) -> list[Example]:
         """The next examples of the scope, by id; those of every status if it is None."""
@@ -221,13 +225,13 @@ class Examples(Repository):
             *values,
         )
 
-    async def example(self, scope: int, example_id: int) -> Example | None:
+    async def get(self, scope: int, example_id: int) -> Example | None:
         """The scope's example of that id."""
         sql = "SELECT * FROM examples WHERE scope = ? AND id = ?"
         rows = await self._fetch_all(sql, scope, example_id)
         return _example(rows[0]) if rows else None
 
-    async def count_examples(self, scope: int) -> int:
+    async def count(self, scope: int) -> int:
         """How many examples the scope's data set has."""
         [row] = await self._fetch_all("SELECT count(*) FROM examples WHERE scope = ?", scope)
         return int(row[0])
@@ -245,9 +249,7 @@ class Examples(Repository):
         sql = "UPDATE examples SET status = ? WHERE scope = ? AND id = ?"
         return bool(await self._execute(sql, review.value, scope, example_id))
 
-    async def edit_example(
-        self, scope: int, example_id: int, user: str, bot: str
-    ) -> Example | None:
+    async def edit(self, scope: int, example_id: int, user: str, bot: str) -> Example | None:
         """Change the texts of an example; None if there is none.
 
         Another answer than the one that was rated is a better answer, as `corrects` says.
@@ -266,16 +268,16 @@ class Examples(Repository):
             user,
             bot,
         )
-        if not rows and await self.example(scope, example_id):
+        if not rows and await self.get(scope, example_id):
             raise StoreError(phrase("The data set has this very pair already."))
         return _example(rows[0]) if rows else None
 
-    async def remove_example(self, scope: int, example_id: int) -> bool:
+    async def remove(self, scope: int, example_id: int) -> bool:
         """Take an example out of the scope's data set; False if it has none with that id."""
         sql = "DELETE FROM examples WHERE scope = ? AND id = ?"
         return bool(await self._execute(sql, scope, example_id))
 
-    async def remove_examples_of_source(self, scope: int, source: str) -> int:
+    async def remove_source(self, scope: int, source: str) -> int:
         """Take all examples of a source out of the scope's data set; how many there were."""
         sql = """
             DELETE FROM examples WHERE id IN

@@ -20,7 +20,7 @@ from i18n.phrase import deserialize_phrase, phrase, serialize_phrase
 class Jobs(Repository):
     """The training jobs of every scope."""
 
-    async def add_job(
+    async def add(
         self, *, scope: int, requested_by: int, channel_id: int, base_model: str, directory: str
     ) -> TrainingJob:
         """Queue a training job."""
@@ -40,7 +40,7 @@ class Jobs(Repository):
         )
         return _job(row)
 
-    async def set_job_state(
+    async def set_state(
         self,
         job_id: int,
         state: JobState,
@@ -66,7 +66,7 @@ class Jobs(Repository):
         )
         return _the_job(job_id, rows)
 
-    async def transition_job(
+    async def transition(
         self,
         job_id: int,
         from_states: Collection[JobState],
@@ -86,7 +86,7 @@ class Jobs(Repository):
         )
         return _job(rows[0]) if rows else None
 
-    async def start_job(self, job_id: int) -> TrainingJob | None:
+    async def start(self, job_id: int) -> TrainingJob | None:
         """A job's process is about to be started, once more; None if the job does not wait."""
         rows = await self._fetch_all(
             """
@@ -103,16 +103,16 @@ class Jobs(Repository):
         """A job has got on: what went wrong before does not count any more."""
         await self._fetch_all("UPDATE jobs SET attempts = 0 WHERE id = ?", job_id)
 
-    async def set_job_message(self, job_id: int, message_id: int | None) -> None:
+    async def set_message(self, job_id: int, message_id: int | None) -> None:
         """Remember which message shows the job's progress; None: no longer any."""
         await self._fetch_all("UPDATE jobs SET message_id = ? WHERE id = ?", message_id, job_id)
 
-    async def job(self, job_id: int) -> TrainingJob | None:
+    async def get(self, job_id: int) -> TrainingJob | None:
         """The job of that id."""
         rows = await self._fetch_all("SELECT * FROM jobs WHERE id = ?", job_id)
         return _job(rows[0]) if rows else None
 
-    async def unfinished_jobs(self, scope: int | None = None) -> list[TrainingJob]:
+    async def unfinished(self, scope: int | None = None) -> list[TrainingJob]:
         """The jobs that have not ended, by id; those of every scope if it is None."""
         rows = await self._fetch_all(
             """
@@ -126,25 +126,25 @@ class Jobs(Repository):
         )
         return [_job(row) for row in rows]
 
-    async def latest_job(self, scope: int) -> TrainingJob | None:
+    async def latest(self, scope: int) -> TrainingJob | None:
         """The scope's newest job."""
         sql = "SELECT * FROM jobs WHERE scope = ? ORDER BY id DESC LIMIT 1"
         rows = await self._fetch_all(sql, scope)
         return _job(rows[0]) if rows else None
 
-    async def jobs(self, scope: int) -> list[TrainingJob]:
+    async def all(self, scope: int) -> list[TrainingJob]:
         """All jobs that the scope ever had, by id."""
         rows = await self._fetch_all("SELECT * FROM jobs WHERE scope = ? ORDER BY id", scope)
         return [_job(row) for row in rows]
 
-    async def jobs_with_checkpoint(self, scope: int) -> list[TrainingJob]:
+    async def with_checkpoint(self, scope: int) -> list[TrainingJob]:
         """The scope's jobs that made a checkpoint, by id."""
         sql = "SELECT * FROM jobs WHERE scope = ? AND checkpoint IS NOT NULL ORDER BY id"
         return [_job(row) for row in await self._fetch_all(sql, scope)]
 
     # --- whose words -----------------------------------------------------------------------------
 
-    async def add_job_sources(self, job_id: int, sources: Mapping[int, int | None]) -> None:
+    async def add_sources(self, job_id: int, sources: Mapping[int, int | None]) -> None:
         """Remember whose words a job learns: a member's id, and the version of their consent
         (None: they handed over all of them on purpose)."""
         await self._execute(
@@ -158,12 +158,12 @@ class Jobs(Repository):
             json.dumps(list(sources.items())),
         )
 
-    async def job_sources(self, job_id: int) -> dict[int, int | None]:
+    async def sources(self, job_id: int) -> dict[int, int | None]:
         """Whose words a job learned, as they were added."""
         sql = "SELECT user_id, consent_version FROM job_sources WHERE job_id = ?"
         return {row[0]: row[1] for row in await self._fetch_all(sql, job_id)}
 
-    async def jobs_with_member(self, user_id: int) -> list[TrainingJob]:
+    async def with_member(self, user_id: int) -> list[TrainingJob]:
         """All jobs whose snapshot holds words of a member, in every scope, by id."""
         sql = """
             SELECT * FROM jobs WHERE id IN (SELECT job_id FROM job_sources WHERE user_id = ?)
@@ -171,9 +171,9 @@ class Jobs(Repository):
         """
         return [_job(row) for row in await self._fetch_all(sql, user_id)]
 
-    async def jobs_trained_on_member(self, user_id: int) -> list[TrainingJob]:
+    async def trained_on_member(self, user_id: int) -> list[TrainingJob]:
         """The jobs that made a checkpoint from words of a member, in every scope, by id."""
-        return [job for job in await self.jobs_with_member(user_id) if job.checkpoint is not None]
+        return [job for job in await self.with_member(user_id) if job.checkpoint is not None]
 
     async def remove_sources_of_job(self, job_id: int) -> None:
         """A job has learned nothing, and will not."""

@@ -28,7 +28,7 @@ DELETE_COLLECTED_SQL = """
 class Messages(Repository):
     """The messages of every channel, and from where on each channel's context counts."""
 
-    async def add_message(self, message: StoredMessage, *, reply_to_id: int | None = None) -> bool:
+    async def add(self, message: StoredMessage, *, reply_to_id: int | None = None) -> bool:
         """Record a message as the newest of its channel; one that is known already is ignored
         (False).
 
@@ -54,7 +54,7 @@ class Messages(Repository):
         )
         return bool(added)
 
-    async def edit_message(self, discord_id: int, content: str) -> bool:
+    async def edit(self, discord_id: int, content: str) -> bool:
         """Change what a message says; False if it is not known.
 
         An example that holds, by consent, what it said before goes.
@@ -72,7 +72,7 @@ class Messages(Repository):
         sql = "UPDATE messages SET content = ? WHERE discord_id = ? RETURNING id"
         return bool(await self._fetch_all(sql, content, discord_id))
 
-    async def delete_messages(self, discord_ids: Collection[int]) -> int:
+    async def delete(self, discord_ids: Collection[int]) -> int:
         """Erase messages; how many of them were known.
 
         Examples that hold their words by consent go first; what was taught on purpose stays.
@@ -82,7 +82,7 @@ class Messages(Repository):
         sql = "DELETE FROM messages WHERE discord_id IN (SELECT value FROM json_each(?))"
         return await self._execute(sql, ids)
 
-    async def messages(self, discord_ids: Sequence[int]) -> list[StoredMessage]:
+    async def get_many(self, discord_ids: Sequence[int]) -> list[StoredMessage]:
         """Those of the messages that are still there, in the order of the ids."""
         rows = await self._fetch_all(
             f"""
@@ -93,7 +93,7 @@ class Messages(Repository):
         )
         return [_message(row) for row in rows]
 
-    async def context_messages(self, channel_id: int, limit: int) -> list[StoredMessage]:
+    async def context(self, channel_id: int, limit: int) -> list[StoredMessage]:
         """The newest `limit` messages since the channel's last reset, in order of arrival."""
         rows = await self._fetch_all(
             f"""

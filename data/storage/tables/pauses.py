@@ -14,15 +14,15 @@ EVERYWHERE = 0
 class Pauses(Repository):
     """The scopes that are paused."""
 
-    async def pause(self, scope: int, paused_by: int) -> bool:
+    async def add(self, scope: int, paused_by: int) -> bool:
         """Be silent in a scope, or EVERYWHERE; False if it was paused already."""
         sql = "INSERT OR IGNORE INTO pauses (scope, paused_by, paused_at) VALUES (?, ?, ?)"
         return bool(await self._execute(sql, scope, paused_by, utc_now_iso()))
 
-    async def resume(self, scope: int) -> bool:
+    async def remove(self, scope: int) -> bool:
         """Speak again; False if it was not paused."""
         return bool(await self._execute("DELETE FROM pauses WHERE scope = ?", scope))
 
-    async def paused_scopes(self) -> set[int]:
+    async def scopes(self) -> set[int]:
         """The scopes that are paused, EVERYWHERE among them if that is."""
         return {row[0] for row in await self._fetch_all("SELECT scope FROM pauses")}

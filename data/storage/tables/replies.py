@@ -18,7 +18,7 @@ from data.storage.connection import Repository, to_utc_iso, utc_now_iso
 class Replies(Repository):
     """The records of replies and their ratings."""
 
-    async def add_reply(self, record: ReplyRecord) -> bool:
+    async def add(self, record: ReplyRecord) -> bool:
         """Remember what a reply was made from; a reply that was made anew replaces its record.
 
         Nothing is recorded (False) if the message that it answers is no longer in the history: it
@@ -42,7 +42,7 @@ class Replies(Repository):
         )
         return bool(changed)
 
-    async def reply_record(self, reply_id: int) -> ReplyRecord | None:
+    async def get(self, reply_id: int) -> ReplyRecord | None:
         """What a reply was made from; `messages(record.seen)` gives what it read."""
         rows = await self._fetch_all("SELECT * FROM replies WHERE reply_id = ?", reply_id)
         return _record(rows[0]) if rows else None

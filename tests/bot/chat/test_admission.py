@@ -16,7 +16,7 @@ from bot.chat.rate_limit import MAX_REPLY_CHARS
 from bot.cli.demo import _chat_in_real_time
 from bot.discord_ui.cogs.chat import NOTHING_TO_READ, Chat
 from bot.settings import Settings, load_settings
-from tests.bot.asking import ask, buttons, store_of, until
+from tests.bot.asking import ask, buttons, storage_of, until
 from tests.bot.conftest import World, open_world
 from tests.fakes import FakeWorker
 
@@ -74,7 +74,7 @@ def said(world: World) -> list[str]:
 
 
 async def recorded(world: World) -> list[str]:
-    stored = await store_of(world).context_messages(world.general.id, 50)
+    stored = await storage_of(world).messages.context(world.general.id, 50)
     return [one.message.content for one in stored]
 
 

@@ -7,7 +7,7 @@ import pytest
 from bot.chat.console import ConsoleChat
 from bot.chat.manager import ConversationManager
 from core.records import Filter, FilterKind, Message, Role
-from data.storage.store import Store
+from data.storage.storage import Storage
 from model.errors import WorkerDied
 from tests.fakes import FakeWorker
 
@@ -45,10 +45,10 @@ async def test_what_was_said_is_the_context_of_what_comes(
 
 
 async def test_a_note_stands_under_the_reply(
-    talk: ConsoleChat, store: Store, worker: FakeWorker, lines: list[str]
+    talk: ConsoleChat, storage: Storage, worker: FakeWorker, lines: list[str]
 ) -> None:
     worker.broken["somewhere"] = "It cannot be loaded."
-    await store.set_active_model(SCOPE, "mine")
+    await storage.model_choices.set_active(SCOPE, "mine")
     await talk.send("hi")
     assert "".join(lines) == (
         "you: hi\nbot: you said hi\n(mine is loading; tiny answers meanwhile.)\n"
@@ -56,9 +56,9 @@ async def test_a_note_stands_under_the_reply(
 
 
 async def test_what_must_not_be_said_is_drawn_anew_and_then_refused(
-    talk: ConsoleChat, store: Store, lines: list[str]
+    talk: ConsoleChat, storage: Storage, lines: list[str]
 ) -> None:
-    await store.add_filter(SCOPE, Filter(FilterKind.PATTERN, "tea"), added_by=1)
+    await storage.filters.add(SCOPE, Filter(FilterKind.PATTERN, "tea"), added_by=1)
     await talk.send("I like tea")
     shown = "".join(lines).removeprefix("you: I like tea\n")
     assert "tea" not in shown

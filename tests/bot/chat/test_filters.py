@@ -17,7 +17,7 @@ from bot.chat.filters import (
 )
 from bot.discord_ui.errors import Refusal
 from core.records import Filter, FilterKind
-from data.storage.store import Store
+from data.storage.storage import Storage
 from model.sampling import SamplingParams
 
 GUILD, ADA = 7, 99
@@ -122,21 +122,23 @@ def test_words_are_not_even_drawn() -> None:
         ("x|", "fits every text"),
     ],
 )
-async def test_a_wrong_pattern_is_told_what_and_where(store: Store, text: str, reason: str) -> None:
-    filters = Filters(store)
+async def test_a_wrong_pattern_is_told_what_and_where(
+    storage: Storage, text: str, reason: str
+) -> None:
+    filters = Filters(storage)
     with pytest.raises(Refusal, match=reason):
         await filters.add(GUILD, pattern(text), ADA)
-    assert await store.filters(GUILD) == []
+    assert await storage.filters.all(GUILD) == []
 
 
 @pytest.mark.parametrize("text", [" ", "\u200b\u200d"])
-async def test_a_word_must_be_seen(store: Store, text: str) -> None:
+async def test_a_word_must_be_seen(storage: Storage, text: str) -> None:
     with pytest.raises(Refusal, match="no letter or sign"):
-        await Filters(store).add(GUILD, word(text), ADA)
+        await Filters(storage).add(GUILD, word(text), ADA)
 
 
-async def test_there_are_not_too_many_nor_too_long(store: Store) -> None:
-    filters = Filters(store)
+async def test_there_are_not_too_many_nor_too_long(storage: Storage) -> None:
+    filters = Filters(storage)
     with pytest.raises(Refusal, match="at most 100 characters"):
         await filters.add(GUILD, word("x" * (MAX_FILTER_CHARS + 1)), ADA)
     for n in range(MAX_PATTERNS):
@@ -150,8 +152,8 @@ async def test_there_are_not_too_many_nor_too_long(store: Store) -> None:
     assert await filters.add(GUILD + 1, word("one more"), ADA)
 
 
-async def test_patterns_are_not_too_much_work_together(store: Store) -> None:
-    filters = Filters(store)
+async def test_patterns_are_not_too_much_work_together(storage: Storage) -> None:
+    filters = Filters(storage)
     assert await filters.add(GUILD, pattern("[^a]{500}"), ADA)
     with pytest.raises(Refusal, match="too much work"):
         await filters.add(GUILD, pattern("[^b]{500}"), ADA)
@@ -160,8 +162,8 @@ async def test_patterns_are_not_too_much_work_together(store: Store) -> None:
 # --- the guards of servers ---------------------------------------------------------------------
 
 
-async def test_a_change_counts_at_once_and_only_there(store: Store) -> None:
-    filters = Filters(store, ["operator's"])
+async def test_a_change_counts_at_once_and_only_there(storage: Storage) -> None:
+    filters = Filters(storage, ["operator's"])
     assert passes(await filters.guard(GUILD), "a bad word")
     assert await filters.add(GUILD, word("bad"), ADA)
     assert not await filters.add(GUILD, word("bad"), ADA)
@@ -174,10 +176,10 @@ async def test_a_change_counts_at_once_and_only_there(store: Store) -> None:
 
 
 async def test_guards_are_kept_but_not_all_of_them(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(filtering, "MAX_CACHED_GUARDS", 2)
-    filters = Filters(store)
+    filters = Filters(storage)
     first = await filters.guard(1)
     await filters.guard(2)
     assert await filters.guard(1) is first
@@ -187,12 +189,12 @@ async def test_guards_are_kept_but_not_all_of_them(
     assert len(filters._guards) == 2
 
 
-async def test_the_store_keeps_filters_in_order_for_each_scope(store: Store) -> None:
+async def test_the_store_keeps_filters_in_order_for_each_scope(storage: Storage) -> None:
     for one in (word("b"), pattern("z"), word("a")):
-        assert await store.add_filter(GUILD, one, ADA)
-    assert not await store.add_filter(GUILD, word("a"), ADA + 1)
-    assert await store.filters(GUILD) == [pattern("z"), word("a"), word("b")]
-    assert await store.filters(GUILD + 1) == []
-    assert not await store.remove_filter(GUILD, pattern("a"))
-    assert await store.remove_filter(GUILD, word("a"))
-    assert await store.filters(GUILD) == [pattern("z"), word("b")]
+        assert await storage.filters.add(GUILD, one, ADA)
+    assert not await storage.filters.add(GUILD, word("a"), ADA + 1)
+    assert await storage.filters.all(GUILD) == [pattern("z"), word("a"), word("b")]
+    assert await storage.filters.all(GUILD + 1) == []
+    assert not await storage.filters.remove(GUILD, pattern("a"))
+    assert await storage.filters.remove(GUILD, word("a"))
+    assert await storage.filters.all(GUILD) == [pattern("z"), word("b")]

@@ -18,7 +18,7 @@ from bot.discord_ui.errors import Refusal
 from bot.discord_ui.reply import accept_any
 from core.records import Message, Role
 from core.tasks import BackgroundTasks
-from data.storage.store import Store, open_store
+from data.storage.storage import Storage, open_storage
 from model.errors import WorkerDied
 from model.registry import EMBEDDED_FOLDER, model_options
 from model.sampling import SamplingParams
@@ -80,25 +80,27 @@ def worker() -> FakeWorker:
 
 
 @pytest.fixture
-async def models(store: Store, worker: FakeWorker, tmp_path: Path) -> AsyncIterator[ModelRouter]:
+async def models(
+    storage: Storage, worker: FakeWorker, tmp_path: Path
+) -> AsyncIterator[ModelRouter]:
     tasks = BackgroundTasks()
     yield ModelRouter(
-        store, worker, model_options, default="tiny", checkpoints=tmp_path / "ck", tasks=tasks
+        storage, worker, model_options, default="tiny", checkpoints=tmp_path / "ck", tasks=tasks
     )
     await tasks.close()
 
 
 @pytest.fixture
-def silence(store: Store) -> Pauses:
-    return Pauses(store)
+def silence(storage: Storage) -> Pauses:
+    return Pauses(storage)
 
 
 @pytest.fixture
 def conversations(
-    store: Store, worker: FakeWorker, models: ModelRouter, silence: Pauses
+    storage: Storage, worker: FakeWorker, models: ModelRouter, silence: Pauses
 ) -> ConversationManager:
     return ConversationManager(
-        store,
+        storage,
         worker,
         models,
         context_messages=5,
@@ -128,10 +130,10 @@ async def test_the_model_sees_exactly_the_last_five_messages(
 
 
 async def test_context_messages_changes_the_number(
-    store: Store, worker: FakeWorker, models: ModelRouter
+    storage: Storage, worker: FakeWorker, models: ModelRouter
 ) -> None:
     three = ConversationManager(
-        store, worker, models, context_messages=3, params=SamplingParams(), bot_id=lambda: BOT
+        storage, worker, models, context_messages=3, params=SamplingParams(), bot_id=lambda: BOT
     )
     for n in range(1, 5):
         await three.answer(incoming(n, f"question {n}"), Paper())
@@ -306,7 +308,7 @@ async def test_drain_waits_for_turns_under_way_and_begins_no_new_one(
 
 
 async def test_what_a_drain_has_no_time_for_ends_where_it_is(
-    conversations: ConversationManager, worker: FakeWorker, store: Store
+    conversations: ConversationManager, worker: FakeWorker, storage: Storage
 ) -> None:
     """One reply has begun, another has not, and a third waits for its turn."""
     worker.gate_at = 2
@@ -323,14 +325,14 @@ async def test_what_a_drain_has_no_time_for_ends_where_it_is(
     with pytest.raises(Refusal, match="shutting down"):
         await second
     assert (begun.final, waits.failed) == ("you said", SHUTTING_DOWN)
-    assert [one.message.content for one in await store.context_messages(CHANNEL, 9)] == [
+    assert [one.message.content for one in await storage.messages.context(CHANNEL, 9)] == [
         "hello",
         "you said",
     ]
 
 
 async def test_a_message_that_comes_twice_is_answered_once(
-    conversations: ConversationManager, worker: FakeWorker, store: Store
+    conversations: ConversationManager, worker: FakeWorker, storage: Storage
 ) -> None:
     worker.gate.clear()
     papers = [Paper(), Paper(), Paper()]
@@ -342,14 +344,14 @@ async def test_a_message_that_comes_twice_is_answered_once(
     assert await conversations.answer(incoming(1, "hello"), papers[2]) is None
     assert [paper.final for paper in papers] == ["you said hello", None, None]
     assert len(worker.heard) == 1
-    assert len(await store.context_messages(CHANNEL, 9)) == 2
+    assert len(await storage.messages.context(CHANNEL, 9)) == 2
 
 
 async def test_a_model_that_is_set_aside_is_not_loaded_and_the_embedded_one_answers(
-    conversations: ConversationManager, store: Store, worker: FakeWorker
+    conversations: ConversationManager, storage: Storage, worker: FakeWorker
 ) -> None:
-    worker.set_aside.add("gpt2")
-    await store.set_active_model(7, "gpt2")
+    worker.quarantined.add("gpt2")
+    await storage.model_choices.set_active(7, "gpt2")
     paper = Paper()
     await conversations.answer(incoming(1, "hello"), paper)
     assert worker.heard[-1][0] == str(EMBEDDED_FOLDER)
@@ -361,7 +363,7 @@ async def test_history_survives_a_restart(
     conversations: ConversationManager, models: ModelRouter, tmp_path: Path
 ) -> None:
     await conversations.answer(incoming(1, "remember me"), Paper())
-    async with open_store(tmp_path / "bot.sqlite3") as again:
+    async with open_storage(tmp_path / "bot.sqlite3") as again:
         worker = FakeWorker()
         later = ConversationManager(
             again, worker, models, context_messages=5, params=SamplingParams(), bot_id=lambda: BOT
@@ -375,9 +377,9 @@ async def test_history_survives_a_restart(
 
 
 async def test_while_the_chosen_model_loads_the_embedded_one_answers_and_says_so(
-    conversations: ConversationManager, store: Store, worker: FakeWorker
+    conversations: ConversationManager, storage: Storage, worker: FakeWorker
 ) -> None:
-    await store.set_active_model(7, "gpt2")
+    await storage.model_choices.set_active(7, "gpt2")
     paper, after = Paper(), Paper()
     await conversations.answer(incoming(1, "hello"), paper)
     assert worker.heard[-1][0] == str(EMBEDDED_FOLDER)
@@ -389,10 +391,10 @@ async def test_while_the_chosen_model_loads_the_embedded_one_answers_and_says_so
 
 
 async def test_a_model_that_cannot_be_loaded_is_named_and_the_embedded_one_answers(
-    conversations: ConversationManager, store: Store, worker: FakeWorker
+    conversations: ConversationManager, storage: Storage, worker: FakeWorker
 ) -> None:
     worker.broken["gpt2"] = "gpt2 cannot be reached on the Hugging Face Hub."
-    await store.set_active_model(7, "gpt2")
+    await storage.model_choices.set_active(7, "gpt2")
     first, second = Paper(), Paper()
     await conversations.answer(incoming(1, "hello"), first)
     await asyncio.sleep(0)

@@ -12,7 +12,7 @@ from bot.chat.manager import ConversationManager
 from bot.chat.rate_limit import MAX_REPLY_CHARS
 from bot.chat.unsaved import DISK_FULL, WRITE_FAILED, WriteFailures
 from core.errors import DiskFull, StoreError
-from data.storage.store import Store
+from data.storage.storage import Storage
 from tests.bot.chat.test_manager import (
     CHANNEL,
     Paper,
@@ -27,16 +27,16 @@ from tests.fakes import FakeWorker
 __all__ = ["conversations", "models", "silence", "worker"]  # the fixtures
 
 
-async def fill(store: Store) -> None:
+async def fill(storage: Storage) -> None:
     """From now on there is no page left to write on."""
-    [pages] = await store._fetch_all("PRAGMA page_count")
-    await store._db.execute(f"PRAGMA max_page_count = {pages[0]}")
+    [pages] = await storage._fetch_all("PRAGMA page_count")
+    await storage._db.execute(f"PRAGMA max_page_count = {pages[0]}")
     with pytest.raises(DiskFull):
-        await store.add_example(1, "x" * 90_000, "y", 7, "teach")
+        await storage.examples.add(1, "x" * 90_000, "y", 7, "teach")
 
 
-async def make_room(store: Store) -> None:
-    await store._db.execute("PRAGMA max_page_count = 1073741823")
+async def make_room(storage: Storage) -> None:
+    await storage._db.execute("PRAGMA max_page_count = 1073741823")
 
 
 LONG = "word " * 2000
@@ -44,11 +44,11 @@ LONG = "word " * 2000
 
 
 async def test_on_a_full_disk_it_answers_from_what_it_can_read_and_says_so(
-    conversations: ConversationManager, store: Store, worker: FakeWorker
+    conversations: ConversationManager, storage: Storage, worker: FakeWorker
 ) -> None:
     worker.answer = lambda _: "yes"
     await conversations.answer(incoming(1, "I like tea"), Paper())
-    await fill(store)
+    await fill(storage)
     paper = Paper()
     reply = await conversations.answer(incoming(2, LONG), paper)
     assert reply is not None
@@ -56,9 +56,9 @@ async def test_on_a_full_disk_it_answers_from_what_it_can_read_and_says_so(
     assert [m.content for m in worker.heard[-1][1]] == ["I like tea", "yes", LONG]
     history = await conversations.conversation_history(CHANNEL)
     assert [m.content for m in history] == ["I like tea", "yes"]
-    assert await store.reply_record(paper.reply_id) is None
+    assert await storage.replies.get(paper.reply_id) is None
 
-    await make_room(store)
+    await make_room(storage)
     again = Paper()
     await conversations.answer(incoming(3, "still there?"), again)
     assert again.note is None
@@ -67,11 +67,11 @@ async def test_on_a_full_disk_it_answers_from_what_it_can_read_and_says_so(
 
 
 async def test_the_context_is_no_longer_than_ever(
-    conversations: ConversationManager, store: Store, worker: FakeWorker
+    conversations: ConversationManager, storage: Storage, worker: FakeWorker
 ) -> None:
     for n in range(1, 4):
         await conversations.answer(incoming(n, f"question {n}"), Paper())
-    await fill(store)
+    await fill(storage)
     await conversations.answer(incoming(4, LONG), Paper())
     assert [m.content for m in worker.heard[-1][1]] == [
         "question 2",
@@ -83,12 +83,12 @@ async def test_the_context_is_no_longer_than_ever(
 
 
 async def test_a_reply_that_does_not_fit_any_more_gets_the_note_too(
-    conversations: ConversationManager, store: Store, worker: FakeWorker
+    conversations: ConversationManager, storage: Storage, worker: FakeWorker
 ) -> None:
     await conversations.answer(incoming(1, "hello"), Paper())
     said = LONG[:MAX_REPLY_CHARS].rstrip()
     worker.answer = lambda _: said
-    await fill(store)
+    await fill(storage)
     paper = Paper()
     await conversations.answer(incoming(2, "hi"), paper)
     assert (paper.final, paper.note) == (said, DISK_FULL)
@@ -98,12 +98,12 @@ async def test_a_reply_that_does_not_fit_any_more_gets_the_note_too(
 
 
 async def test_the_note_of_the_model_stays(
-    conversations: ConversationManager, store: Store, worker: FakeWorker
+    conversations: ConversationManager, storage: Storage, worker: FakeWorker
 ) -> None:
     worker.broken["gpt2"] = "gpt2 cannot be reached on the Hugging Face Hub."
-    await store.set_active_model(7, "gpt2")
+    await storage.model_choices.set_active(7, "gpt2")
     await conversations.answer(incoming(1, "hello"), Paper())
-    await fill(store)
+    await fill(storage)
     paper = Paper()
     await conversations.answer(incoming(2, LONG), paper)
     assert paper.note is not None
@@ -112,9 +112,9 @@ async def test_the_note_of_the_model_stays(
 
 
 async def test_a_database_that_cannot_be_written_for_another_reason(
-    conversations: ConversationManager, store: Store, path: Path
+    conversations: ConversationManager, storage: Storage, path: Path
 ) -> None:
-    await store._db.execute("PRAGMA busy_timeout = 1")
+    await storage._db.execute("PRAGMA busy_timeout = 1")
     paper, later = Paper(), Paper()
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -138,14 +138,14 @@ def test_the_log_hears_of_it_once_a_minute(caplog: pytest.LogCaptureFixture) -> 
 
 
 async def test_what_was_deleted_and_changed_meanwhile_is_so_when_there_is_room(
-    conversations: ConversationManager, store: Store, worker: FakeWorker
+    conversations: ConversationManager, storage: Storage, worker: FakeWorker
 ) -> None:
     for n, text in enumerate(("secret", "mistake", "stays"), 1):
         await conversations.answer(incoming(n, text), Paper())
-    await fill(store)
+    await fill(storage)
     await conversations.apply_deletions([1])
     await conversations.apply_edit(2, "mended " + LONG)
-    await make_room(store)
+    await make_room(storage)
     await conversations.answer(incoming(4, "and now?"), Paper())
-    known = await store.messages([1, 2, 3])
+    known = await storage.messages.get_many([1, 2, 3])
     assert [one.message.content for one in known] == ["mended " + LONG, "stays"]

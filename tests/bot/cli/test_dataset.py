@@ -16,7 +16,7 @@ from bot.cli.dataset import unused_path
 from core.records import OPERATOR_AUTHOR_ID, Example, Pair, ReviewStatus
 from data.formats.reader import read_pairs
 from data.formats.writer import write_pairs
-from data.storage.store import Store, open_store
+from data.storage.storage import Storage, open_storage
 from tests.bot.cli.test_main import Command, assert_one_sentence
 
 SERVER = "42"
@@ -43,15 +43,15 @@ def database(tmp_path: Path) -> Path:
     path = tmp_path / "var" / "gpt2bot.sqlite3"
 
     async def make() -> None:
-        async with open_store(path):
+        async with open_storage(path):
             pass
 
     asyncio.run(make())
     return path
 
 
-async def examples_in(store: Store) -> list[Example]:
-    return await store.examples(int(SERVER))
+async def examples_in(storage: Storage) -> list[Example]:
+    return await storage.examples.all(int(SERVER))
 
 
 def cells(shown: str) -> dict[str, str]:
@@ -170,17 +170,17 @@ def test_a_server_is_a_number(gpt2bot: Command, pairs: Path) -> None:
 async def test_import_and_export_while_the_bot_has_the_database(
     gpt2bot: Command, pairs: Path, database: Path, tmp_path: Path
 ) -> None:
-    async with open_store(database) as store:
+    async with open_storage(database) as storage:
         done = await asyncio.to_thread(gpt2bot, "dataset", "import", pairs.name, "--server", SERVER)
         assert (done.returncode, done.stderr) == (0, "")
         assert done.stdout == ("New pairs: 3 of 3. Examples of the server 42 now: 3.\n")
-        examples = await examples_in(store)
+        examples = await examples_in(storage)
         assert [(one.user, one.source, one.author_id) for one in examples] == [
             ("a", "faq", OPERATOR_AUTHOR_ID),
             ("c", "faq", OPERATOR_AUTHOR_ID),
             ("e", "import", OPERATOR_AUTHOR_ID),
         ]
-        await store.set_review(int(SERVER), examples[2].id, ReviewStatus.WAITING)
+        await storage.examples.set_review(int(SERVER), examples[2].id, ReviewStatus.WAITING)
         done = await asyncio.to_thread(gpt2bot, "dataset", "export", "o.xlsx", "--server", SERVER)
         assert done.stdout == "Pairs written to o.xlsx, which may be learned now: 2.\n"
         assert read_pairs(tmp_path / "o.xlsx").pairs == PAIRS[:2]

@@ -218,9 +218,9 @@ def test_a_dry_run_shows_the_settings_and_leaves_nothing(
 
 def test_the_bots_process_stays_light(tmp_path: Path) -> None:
     code = (
-        "import sys; from bot.cli import train; from training.sources import read;"
-        "print(train.expected(train.TrainingConfig(name='a', base='gpt2'),"
-        "train.split(read('a.jsonl'), 0))); assert 'torch' not in sys.modules"
+        "import sys; from bot.cli import train; from training.sources import load_conversations;"
+        "print(train.estimate_fields(train.TrainingConfig(name='a', base='gpt2'),"
+        "train.hold_out(load_conversations('a.jsonl'), 0))); assert 'torch' not in sys.modules"
     )
     (tmp_path / "a.jsonl").write_text('{"user": "a", "bot": "b"}\n')
     path = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -12,7 +12,7 @@ from bot.discord_ui.views.correction_form import QUESTION_PLACEHOLDER
 from bot.learning.corrections import BOTH_REQUIRED, MAX_EXAMPLE_CHARS
 from core.errors import NoConsent
 from core.records import Example, ReviewStatus
-from tests.bot.asking import ask, store_of
+from tests.bot.asking import ask, storage_of
 from tests.bot.conftest import World
 from tests.fakes import FakeWorker
 
@@ -37,7 +37,7 @@ async def press(who: Any, reply: Any) -> Any:
 
 
 async def only_example(world: World, scope: int | None = None) -> Example:
-    [example] = await store_of(world).examples(scope or world.guild.id)
+    [example] = await storage_of(world).examples.all(scope or world.guild.id)
     return example
 
 
@@ -63,7 +63,7 @@ async def test_what_a_manager_teaches_is_learned_at_the_next_retrain(world: Worl
     told = await teach(world.ada, shown, "hi", "Hello!")
     assert "I learn it at the next `/retrain`" in told
     assert (await only_example(world)).status is ReviewStatus.APPROVED
-    assert [one.bot for one in await store_of(world).trainable_examples(world.guild.id)] == [
+    assert [one.bot for one in await storage_of(world).examples.trainable(world.guild.id)] == [
         "Hello!"
     ]
 
@@ -73,7 +73,7 @@ async def test_words_of_others_are_not_offered_without_their_consent(world: Worl
     question = fields(await press(world.ada, reply))["question"]
     assert not question.get("value")
     assert question["placeholder"] == QUESTION_PLACEHOLDER
-    await store_of(world).opt_in(world.guild.id, world.ben.id, 1)
+    await storage_of(world).consents.opt_in(world.guild.id, world.ben.id, 1)
     shown = await press(world.ada, reply)
     assert fields(shown)["question"]["value"] == "my secret"
     await teach(world.ada, shown, "my secret", "I keep it.")
@@ -81,25 +81,25 @@ async def test_words_of_others_are_not_offered_without_their_consent(world: Worl
 
 
 async def test_other_words_than_those_offered_are_the_teachers_own(world: World) -> None:
-    await store_of(world).opt_in(world.guild.id, world.ben.id, 1)
+    await storage_of(world).consents.opt_in(world.guild.id, world.ben.id, 1)
     shown = await press(world.ada, await ask(world, "my secret"))
     await teach(world.ada, shown, "a secret", "I keep it.")
     assert (await only_example(world)).asked_by is None
 
 
 async def test_a_consent_of_another_server_does_not_count(world: World) -> None:
-    await store_of(world).opt_in(world.guild.id + 1, world.ben.id, 1)
+    await storage_of(world).consents.opt_in(world.guild.id + 1, world.ben.id, 1)
     shown = await press(world.ada, await ask(world, "my secret"))
     assert not fields(shown)["question"].get("value")
 
 
 async def test_a_consent_withdrawn_while_the_form_is_open_counts(open_fake: Open) -> None:
     async with open_fake(check_errors=False) as world:
-        await store_of(world).opt_in(world.guild.id, world.ben.id, 1)
+        await storage_of(world).consents.opt_in(world.guild.id, world.ben.id, 1)
         shown = await press(world.ada, await ask(world, "my secret"))
-        await store_of(world).opt_out(world.guild.id, world.ben.id)
+        await storage_of(world).consents.opt_out(world.guild.id, world.ben.id)
         assert await teach(world.ada, shown, "my secret", "I keep it.") == str(NoConsent())
-        assert await store_of(world).examples(world.guild.id) == []
+        assert await storage_of(world).examples.all(world.guild.id) == []
 
 
 async def test_nothing_is_offered_where_the_question_is_gone(world: World) -> None:
@@ -125,14 +125,16 @@ async def test_blank_answers_are_refused(open_fake: Open) -> None:
     async with open_fake(check_errors=False) as world:
         shown = await press(world.ben, await ask(world))
         assert await teach(world.ben, shown, "hi", "   ") == BOTH_REQUIRED
-        assert await store_of(world).examples(world.guild.id) == []
+        assert await storage_of(world).examples.all(world.guild.id) == []
 
 
 async def test_a_pair_that_was_rejected_stays_rejected(world: World) -> None:
-    store = store_of(world)
+    storage = storage_of(world)
     reply = await ask(world)
     await teach(world.ben, await press(world.ben, reply), "hi", "Go away.")
-    await store.set_review(world.guild.id, (await only_example(world)).id, ReviewStatus.REJECTED)
+    await storage.examples.set_review(
+        world.guild.id, (await only_example(world)).id, ReviewStatus.REJECTED
+    )
     told = await teach(world.ben, await press(world.ben, reply), "hi", "Go away.")
     assert "rejected" in told
     assert (await only_example(world)).status is ReviewStatus.REJECTED
@@ -151,7 +153,7 @@ async def test_the_message_command_works_on_every_message_of_the_bot(world: Worl
     assert fields(shown)["question"]["value"] == "who are you?"
     await teach(world.ben, shown, "who are you?", "A bot.")
     assert (await only_example(world)).reply_id == reply.id
-    await store_of(world)._execute("DELETE FROM replies")
+    await storage_of(world)._execute("DELETE FROM replies")
     shown = await world.ben.context_menu(world.general, "Better answer", reply)
     assert not fields(shown)["question"].get("value")
 

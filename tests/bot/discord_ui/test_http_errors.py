@@ -16,7 +16,7 @@ from bot.discord_ui import typing_indicator
 from bot.discord_ui.errors import DISCORD_UNAVAILABLE
 from bot.settings import Settings
 from model.errors import WorkerDied
-from tests.bot.asking import ask, record_of, store_of
+from tests.bot.asking import ask, record_of, storage_of
 from tests.bot.conftest import World
 from tests.fakes import FakeWorker
 
@@ -52,7 +52,7 @@ async def replying(world: World, worker: FakeWorker, channel: Any = None) -> Asy
 
 
 async def history(world: World) -> list[str]:
-    stored = await store_of(world).context_messages(world.general.id, 50)
+    stored = await storage_of(world).messages.context(world.general.id, 50)
     return [one.message.content for one in stored]
 
 
@@ -195,7 +195,7 @@ async def test_a_press_that_comes_twice_counts_once(world: World) -> None:
     reply = await ask(world)
     await world.ben.click(reply, custom_id="reply:up:")
     await again(world, "INTERACTION_CREATE", sent_by(world, "INTERACTION_CREATE"))
-    assert (await store_of(world).rating_summary(reply.id)).up == 1
+    assert (await storage_of(world).replies.rating_summary(reply.id)).up == 1
 
 
 async def test_a_form_that_comes_twice_teaches_once(world: World) -> None:
@@ -203,7 +203,7 @@ async def test_a_form_that_comes_twice_teaches_once(world: World) -> None:
     form = await world.ada.click(reply, custom_id="reply:better:")
     await world.ada.submit_modal(form, {"question": "hi", "answer": "ho"})
     await again(world, "INTERACTION_CREATE", sent_by(world, "INTERACTION_CREATE"))
-    assert len(await store_of(world).examples(world.guild.id)) == 1
+    assert len(await storage_of(world).examples.all(world.guild.id)) == 1
 
 
 @pytest.mark.parametrize("code", [10062, 40060])

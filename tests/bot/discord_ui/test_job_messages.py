@@ -21,7 +21,7 @@ from bot.discord_ui.job_messages import EDIT_INTERVAL_S, REPOST_AFTER_S, Trainin
 from bot.settings import Settings
 from core.records import JobState, TrainingJob
 from core.tasks import BackgroundTasks
-from data.storage.store import Store
+from data.storage.storage import Storage
 from tests.bot.conftest import World
 from tests.fakes import FakeWorker
 from training.checkpoints import LOSS_CURVE_FILE, REPORT_FILE, StoredReport
@@ -41,7 +41,7 @@ class Run:
     """A job of which the test says what happens."""
 
     world: World
-    store: Store
+    storage: Storage
     job: TrainingJob
     now: float = 1000.0
     tasks: BackgroundTasks = field(default_factory=BackgroundTasks)
@@ -51,7 +51,7 @@ class Run:
             self.world.bot,
             self.tasks,
             self.world.home / "checkpoints",
-            self.store,
+            self.storage,
             clock=lambda: self.now,
         )
 
@@ -60,7 +60,7 @@ class Run:
             await self.update(JobUpdate(self.job, event))
 
     async def move(self, state: JobState, detail: str | None = None, **made: str) -> None:
-        self.job = await self.store.set_job_state(self.job.id, state, detail=detail, **made)
+        self.job = await self.storage.jobs.set_state(self.job.id, state, detail=detail, **made)
         await self.update(JobUpdate(self.job, None))
 
     async def update(self, update: JobUpdate) -> None:
@@ -85,14 +85,14 @@ class Run:
 
 async def new_run(world: World) -> Run:
     cog = world.bot.get_cog("Training")
-    job = await cog._store.add_job(
+    job = await cog._storage.add_job(
         scope=world.guild.id,
         requested_by=world.ada.id,
         channel_id=world.general.id,
         base_model="tiny",
         directory=str(world.home / "jobs" / "one"),
     )
-    return Run(world, cog._store, job)
+    return Run(world, cog._storage, job)
 
 
 @pytest.fixture
@@ -184,7 +184,7 @@ def as_fields(started: Started) -> dict[str, Any]:
 
 
 async def test_a_job_that_waits_says_so(run: Run) -> None:
-    other = await run.store.add_job(
+    other = await run.storage.jobs.add(
         scope=1, requested_by=1, channel_id=run.job.channel_id, base_model="gpt2", directory=""
     )
     await run.update(JobUpdate(other, None))
@@ -200,7 +200,7 @@ async def test_after_an_hour_a_new_message_goes_on(run: Run) -> None:
     assert run.buttons(old) == []
     assert run.buttons(new) == ["Pause", "Cancel"]
     assert "step 10 of 80" in new.content
-    job = await run.store.job(run.job.id)
+    job = await run.storage.jobs.get(run.job.id)
     assert job is not None
     assert job.message_id == new.id
 
@@ -215,9 +215,9 @@ async def test_a_deleted_message_is_posted_again(run: Run) -> None:
 
 async def test_a_bot_that_was_started_again_goes_on_in_the_same_message(run: Run) -> None:
     await run.tell(STARTED)
-    job = await run.store.job(run.job.id)
+    job = await run.storage.jobs.get(run.job.id)
     assert job is not None
-    again = Run(run.world, run.store, job)
+    again = Run(run.world, run.storage, job)
     await again.tell(Started(**{**as_fields(STARTED), "resumed_from": 20}))
     [message] = again.messages
     assert "25 %" in message.content
@@ -347,12 +347,12 @@ async def waiting(world: World) -> Run:
     world.bot.get_cog("Training")._training._queue.cancel()
     run = await new_run(world)
     await run.move(JobState.RUNNING)
-    await run.store.set_job_state(run.job.id, JobState.QUEUED)
+    await run.storage.jobs.set_state(run.job.id, JobState.QUEUED)
     return run
 
 
 async def state(run: Run) -> JobState:
-    job = await run.store.job(run.job.id)
+    job = await run.storage.jobs.get(run.job.id)
     assert job is not None
     return job.state
 
@@ -382,7 +382,7 @@ async def test_pause_resume_and_cancel_by_button(world: World) -> None:
 
 async def test_pressing_pause_too_late_says_so(world: World) -> None:
     run = await waiting(world)
-    await run.store.set_job_state(run.job.id, JobState.FAILED)
+    await run.storage.jobs.set_state(run.job.id, JobState.FAILED)
     pause = await world.ada.click(run.messages[0], label="Pause")
     assert pause.response.content == "That job cannot be paused any more."
     cancel = await world.ada.click(run.messages[0], label="Cancel")

@@ -9,7 +9,7 @@ import pytest
 
 from bot.discord_ui.presence import Presence
 from core.records import JobState, TrainingJob
-from data.storage.store import Store
+from data.storage.storage import Storage
 from data.storage.tables.pauses import EVERYWHERE
 from tests.bot.conftest import World
 from training.config import TrainingConfig
@@ -21,8 +21,8 @@ STARTED = Started("cpu", "fp32", 1000, 1000, 40, 900, 80, 10.0, 16, 1, 7e-4)
 
 
 @pytest.fixture
-def presence(world: World, store: Store) -> Presence:
-    return Presence(world.bot, store, "gpt2")
+def presence(world: World, storage: Storage) -> Presence:
+    return Presence(world.bot, storage, "gpt2")
 
 
 def prepare(folder: Path) -> None:
@@ -30,12 +30,12 @@ def prepare(folder: Path) -> None:
     TrainingConfig(name="tiny-3", base="tiny", base_name="tiny").save(folder / CONFIG_FILE)
 
 
-async def new_job(store: Store, scope: int, folder: Path) -> TrainingJob:
+async def new_job(storage: Storage, scope: int, folder: Path) -> TrainingJob:
     prepare(folder)
-    job = await store.add_job(
+    job = await storage.jobs.add(
         scope=scope, requested_by=1, channel_id=2, base_model="tiny", directory=str(folder)
     )
-    return await store.set_job_state(job.id, JobState.RUNNING)
+    return await storage.jobs.set_state(job.id, JobState.RUNNING)
 
 
 def shown(world: World) -> str | None:
@@ -54,26 +54,26 @@ async def test_the_bot_begins_with_its_default_model(world: World) -> None:
 
 
 async def test_a_training_is_shown_until_it_ends(
-    world: World, store: Store, presence: Presence, tmp_path: Path
+    world: World, storage: Storage, presence: Presence, tmp_path: Path
 ) -> None:
-    job = await new_job(store, world.guild.id, tmp_path / "job")
+    job = await new_job(storage, world.guild.id, tmp_path / "job")
     await tell(presence, job, None)
     assert shown(world) == "training tiny-3: 0 %"
     await tell(presence, job, STARTED, Step(32, 80, 4.0, 2.0, 100.0, 10.0))
     assert shown(world) == "training tiny-3: 40 %"
     await tell(presence, job, Checking())
     assert shown(world) == "training tiny-3: 100 %"
-    await tell(presence, await store.set_job_state(job.id, JobState.PROMOTED), None)
+    await tell(presence, await storage.jobs.set_state(job.id, JobState.PROMOTED), None)
     assert shown(world) == "gpt2 · /teach and /chat"
 
 
 async def test_only_a_change_is_sent(
-    world: World, store: Store, presence: Presence, tmp_path: Path
+    world: World, storage: Storage, presence: Presence, tmp_path: Path
 ) -> None:
     """However many steps there are between two looks."""
     await presence.show()
     assert shown(world) is None  # the connection began with it
-    job = await new_job(store, world.guild.id, tmp_path / "job")
+    job = await new_job(storage, world.guild.id, tmp_path / "job")
     await tell(presence, job, None, STARTED, *(Step(n, 80, 1, 2.0, 9.0, 9.0) for n in range(40)))
     sent = world.bot.guilds[0].me.activity
     await tell(presence, job, Step(39, 80, 1.0, 2.0, 9.0, 9.0))
@@ -81,33 +81,33 @@ async def test_only_a_change_is_sent(
 
 
 async def test_another_job_that_waits_changes_nothing(
-    world: World, store: Store, presence: Presence, tmp_path: Path
+    world: World, storage: Storage, presence: Presence, tmp_path: Path
 ) -> None:
-    job = await new_job(store, world.guild.id, tmp_path / "job")
+    job = await new_job(storage, world.guild.id, tmp_path / "job")
     await tell(presence, job, None, Step(8, 80, 1.0, 2.0, 9.0, 9.0))
-    other = await new_job(store, 77, tmp_path / "other")
-    waiting = await store.set_job_state(other.id, JobState.QUEUED)
+    other = await new_job(storage, 77, tmp_path / "other")
+    waiting = await storage.jobs.set_state(other.id, JobState.QUEUED)
     await tell(presence, waiting, None)
     assert shown(world) == "training tiny-3: 10 %"
 
 
 async def test_a_pause_everywhere_is_shown_and_one_of_a_server_is_not(
-    world: World, store: Store, presence: Presence
+    world: World, storage: Storage, presence: Presence
 ) -> None:
-    await store.pause(world.guild.id, paused_by=1)
+    await storage.pauses.add(world.guild.id, paused_by=1)
     await presence.show()
     assert shown(world) is None
-    await store.pause(EVERYWHERE, paused_by=1)
+    await storage.pauses.add(EVERYWHERE, paused_by=1)
     await presence.show()
     assert shown(world) == "paused"
-    await store.resume(EVERYWHERE)
+    await storage.pauses.remove(EVERYWHERE)
     await presence.show()
     assert shown(world) == "gpt2 · /teach and /chat"
 
 
 async def test_a_new_connection_begins_with_what_is_true(
-    world: World, store: Store, presence: Presence
+    world: World, storage: Storage, presence: Presence
 ) -> None:
-    await store.pause(EVERYWHERE, paused_by=1)
+    await storage.pauses.add(EVERYWHERE, paused_by=1)
     await presence.show()
     assert world.bot.activity == discord.CustomActivity("paused")

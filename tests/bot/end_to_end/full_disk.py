@@ -21,7 +21,7 @@ from core.errors import StoreError
 from core.records import Pair
 from data.storage.backup import create_backup
 from data.storage.migrations import MIGRATIONS
-from data.storage.store import open_store
+from data.storage.storage import open_storage
 from tests.bot.conftest import open_world
 from tests.data.storage.databases import heard
 from tests.fakes import FakeWorker
@@ -68,7 +68,7 @@ def left(disk: Path) -> list[str]:
 
 
 async def start(path: Path) -> None:
-    async with open_store(path):
+    async with open_storage(path):
         pass
 
 
@@ -86,7 +86,7 @@ async def live(disk: Path) -> dict[str, Any]:
     database, old = disk / "home" / "gpt2bot.sqlite3", disk / "old" / "bot.sqlite3"
     write_version_2(old)
     async with open_world(settings, FakeWorker(), check_errors=False) as world:
-        store = world.bot.get_cog("Chat")._store
+        storage = world.bot.get_cog("Chat")._storage
         await world.ben.slash(world.general, "teach", user="Who is our admin?", bot="Ada.")
         facts["before"] = await world.say(world.ben, "hello")
         create_backup(database, keep=7)
@@ -95,14 +95,14 @@ async def live(disk: Path) -> dict[str, Any]:
         facts["full"] = [await world.say(world.ben, f"are you there, {n}?") for n in range(3)]
         taught = await world.ben.slash(world.general, "teach", user="a" * 500, bot="b" * 500)
         facts["teach"] = taught.response.content
-        facts["import"] = await refusal(store.add_pairs(world.guild.id, MANY, 7, "import"))
+        facts["import"] = await refusal(storage.add_pairs(world.guild.id, MANY, 7, "import"))
         facts["backup"] = await refusal(asyncio.to_thread(create_backup, database, 7))
         leave(400_000, other)  # the database can be opened, but has no room beside it
         facts["upgrade"] = await refusal(start(old)), version(old)
 
         other.unlink()
         facts["after"] = await world.say(world.ben, "and now?")
-        facts["examples"] = await store.count_examples(world.guild.id)
+        facts["examples"] = await storage.count_examples(world.guild.id)
     facts["upgraded"] = await refusal(start(old)), version(old)
     facts["heard"] = heard(database)
     return facts | {"left": sorted(left(disk))}

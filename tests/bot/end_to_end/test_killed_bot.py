@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from core.records import JobState
-from data.storage.store import open_store
+from data.storage.storage import open_storage
 from tests.model_folders import make_model_folder
 from training.checkpoints import verify
 from training.jobs.folder import latest_saved_step
@@ -81,9 +81,9 @@ async def test_one_job_goes_on_through_the_death_of_the_bot_at_each_moment(tmp_p
     assert resumed_from["Step"] == [0]
     assert resumed_from["Checking"][0] > 0, "steps that were taken are not taken again"
     assert resumed_from["promote"] == resumed_from["promoted"] == [], "nothing is trained again"
-    async with open_store(home / "gpt2bot.sqlite3") as store:
-        assert await store.unfinished_jobs() == []
-        job = await store.job(1)
+    async with open_storage(home / "gpt2bot.sqlite3") as storage:
+        assert await storage.jobs.unfinished() == []
+        job = await storage.jobs.get(1)
         assert job is not None
         assert job.state is JobState.PROMOTED
     verify(next((home / "checkpoints").glob("*/small-1")))

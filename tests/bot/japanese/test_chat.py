@@ -16,10 +16,10 @@ from bot.discord_ui.errors import UNEXPECTED, error_message, is_expected
 from bot.discord_ui.presence import Presence
 from bot.settings import Settings
 from core.errors import DiskFull, StoreError
-from data.storage.store import Store
+from data.storage.storage import Storage
 from data.storage.tables.pauses import EVERYWHERE
 from i18n.reader import use_language
-from tests.bot.asking import ask, buttons, store_of
+from tests.bot.asking import ask, buttons, storage_of
 from tests.bot.conftest import World, open_world
 from tests.bot.discord_ui.cogs.test_feedback import close_gate, open_gate
 from tests.bot.discord_ui.cogs.test_filters import forbid
@@ -138,7 +138,7 @@ async def test_a_disk_that_is_full_is_told_under_the_reply(
     async def full(*_: object, **__: object) -> None:
         raise DiskFull
 
-    monkeypatch.setattr(store_of(world), "add_message", full)
+    monkeypatch.setattr(storage_of(world).messages, "add", full)
     await world.say(world.ben, "こんにちは")
     assert_japanese(world.last())
     assert "。ディスクがいっぱい" in (world.last() or "")
@@ -218,7 +218,7 @@ async def test_why_there_is_no_answer_is_said_to_who_reads_it(
         speak_japanese(monkeypatch, world.ben)
         failed = await world.ben.slash(world.general, "chat", text="こんにちは")
         assert (failed.response.content, failed.response.ephemeral) == (UNEXPECTED, False)
-        monkeypatch.setattr(store_of(world), "reset_context", full)
+        monkeypatch.setattr(storage_of(world).messages, "reset_context", full)
         reset = await world.ben.slash(world.general, "reset")
         assert (reset.response.content, reset.response.ephemeral) == (str(DiskFull()), False)
         await world.open_to_all("pause")
@@ -278,7 +278,7 @@ async def test_silence(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     async def full(*_: object) -> None:
         raise StoreError("ディスクがいっぱいです。")
 
-    monkeypatch.setattr(store_of(world), "pause", full)
+    monkeypatch.setattr(storage_of(world).pauses, "add", full)
     told = await world.ada.slash(world.general, "pause")
     assert "次に起動するまで" in told.response.content
     assert_all_japanese(world)
@@ -289,7 +289,7 @@ async def test_the_audit_is_read_in_the_language_of_whoever_reads_it(
 ) -> None:
     await world.ada.slash(world.general, "audit")
     for action in AUDIT_ACTIONS:
-        await store_of(world).record_action(world.guild.id, world.ada.id, action)
+        await storage_of(world).audit.record(world.guild.id, world.ada.id, action)
     await forbid(world, "word", "だめ")
     world.bot.operators.add(world.ada.id)
     first = await world.ada.slash(world.general, "audit")
@@ -312,13 +312,13 @@ def test_whatever_is_written_down_can_be_said_in_japanese() -> None:
 
 
 async def test_the_presence_is_in_the_language_of_the_operator(
-    settings: Settings, worker: FakeWorker, store: Store
+    settings: Settings, worker: FakeWorker, storage: Storage
 ) -> None:
     chosen = settings.model_copy(update={"bot_language": "ja"})
     async with open_world(chosen, worker) as world:
-        presence = Presence(world.bot, store, "gpt2")
+        presence = Presence(world.bot, storage, "gpt2")
         assert str(world.bot.activity) == "gpt2 · /教える と /話す"
-        await store.pause(EVERYWHERE, 1)
+        await storage.pauses.add(EVERYWHERE, 1)
         await presence.show()
         assert str(world.bot.activity) == "一時停止中"
 

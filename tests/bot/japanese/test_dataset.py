@@ -26,7 +26,7 @@ from i18n.catalogue import JAPANESE
 from i18n.phrase import phrase
 from i18n.reader import say, use_language
 from tests.bot.conftest import World, open_world
-from tests.bot.discord_ui.cogs.dataset.test_cog import store_of, taught
+from tests.bot.discord_ui.cogs.dataset.test_cog import storage_of, taught
 from tests.bot.discord_ui.cogs.dataset.test_importing import TABLE, upload
 from tests.bot.discord_ui.cogs.test_models import make_checkpoint
 from tests.bot.discord_ui.cogs.test_privacy import forget, trained
@@ -40,8 +40,8 @@ async def japanese(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
     speak_japanese(monkeypatch)
     await taught(world, Pair("猫は？", "かわいい。"), Pair("犬は？", "元気。", "会話", 2, "質問集"))
     await taught(world, Pair("鳥は？", "飛ぶ。"), by=OPERATOR_AUTHOR_ID)
-    await store_of(world).set_review(world.guild.id, 2, ReviewStatus.WAITING)
-    await store_of(world).set_review(world.guild.id, 3, ReviewStatus.REJECTED)
+    await storage_of(world).examples.set_review(world.guild.id, 2, ReviewStatus.WAITING)
+    await storage_of(world).examples.set_review(world.guild.id, 3, ReviewStatus.REJECTED)
     return world
 
 
@@ -82,18 +82,18 @@ async def test_stats(world: World, japanese: World, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(charts.sys, "executable", "nothing-of-that-name")
     undrawn = await world.ada.slash(world.general, "dataset stats")
     assert_all_japanese(undrawn.response)
-    await store_of(world).remove_examples_of_source(world.guild.id, "teach")
-    await store_of(world).remove_examples_of_source(world.guild.id, "質問集")
+    await storage_of(world).examples.remove_source(world.guild.id, "teach")
+    await storage_of(world).examples.remove_source(world.guild.id, "質問集")
     assert_all_japanese((await world.ada.slash(world.general, "dataset stats")).response)
 
 
 async def test_preview_template_and_export(japanese: World) -> None:
-    world, store = japanese, store_of(japanese)
+    world, storage = japanese, storage_of(japanese)
     for name in ("preview", "template"):
         assert_all_japanese((await world.ada.slash(world.general, f"dataset {name}")).response)
     exported = await world.ada.slash(world.general, "dataset export", format="csv")
     assert_all_japanese(exported.response)
-    await store.remove_examples_of_source(world.guild.id, "teach")
+    await storage.examples.remove_source(world.guild.id, "teach")
     assert_all_japanese((await world.ada.slash(world.general, "dataset preview")).response)
     nothing = await world.ada.slash(world.general, "dataset export", format="csv")
     assert_all_japanese(nothing.response)
@@ -101,7 +101,7 @@ async def test_preview_template_and_export(japanese: World) -> None:
 
 async def test_the_audit_keeps_english(japanese: World) -> None:
     await japanese.ada.slash(japanese.general, "dataset export", format="csv")
-    [entry] = await store_of(japanese).audit_entries(japanese.guild.id, 9)
+    [entry] = await storage_of(japanese).audit.entries(japanese.guild.id, 9)
     assert entry.action == "dataset export"
 
 
@@ -112,7 +112,7 @@ async def test_what_is_too_large() -> None:
 
 
 async def test_what_cleaning_did(japanese: World) -> None:
-    examples = await store_of(japanese).examples(japanese.guild.id)
+    examples = await storage_of(japanese).examples.all(japanese.guild.id)
     words = phrase("Left out")
     selection = replace(
         select_examples(examples),
@@ -169,10 +169,10 @@ async def test_remove(japanese: World) -> None:
     assert_all_japanese((await world.ada.click(asked.response, label="残す")).response)
     asked = await world.ada.slash(world.general, "dataset remove", source="teach")
     assert_all_japanese(asked.response)
-    await store_of(world).remove_example(world.guild.id, 1)
+    await storage_of(world).examples.remove(world.guild.id, 1)
     assert_all_japanese((await world.ada.click(asked.response, label="取り除く")).response)
     asked = await world.ada.slash(world.general, "dataset remove", example=2)
-    await store_of(world).remove_example(world.guild.id, 2)
+    await storage_of(world).examples.remove(world.guild.id, 2)
     assert_all_japanese((await world.ada.click(asked.response, label="取り除く")).response)
 
 
@@ -183,9 +183,9 @@ async def test_a_question_that_is_left(japanese: World) -> None:
 
 
 async def test_review(japanese: World) -> None:
-    world, store = japanese, store_of(japanese)
-    await store.opt_in(world.guild.id, world.ben.id, 1)
-    await store.add_example(world.guild.id, "朝", "夜", world.ada.id, "", asked_by=world.ben.id)
+    world, storage = japanese, storage_of(japanese)
+    await storage.consents.opt_in(world.guild.id, world.ben.id, 1)
+    await storage.examples.add(world.guild.id, "朝", "夜", world.ada.id, "", asked_by=world.ben.id)
     page = await world.ada.slash(world.general, "dataset review", status="all")
     assert_all_japanese(page.response)
     opened = await world.ada.click(page.response, label="編集…")
@@ -199,7 +199,7 @@ async def test_review(japanese: World) -> None:
         assert_all_japanese(page.response)
     assert page.response.content.startswith("これが最後でした。")
     page = await world.ada.click(page.response, label="戻る")
-    await store.remove_example(world.guild.id, 4)
+    await storage.examples.remove(world.guild.id, 4)
     gone = await world.ada.click(page.response, label="却下")
     assert_all_japanese(gone.response)
     assert "取り除きました" in gone.response.content

@@ -12,14 +12,14 @@ import pytest
 
 from bot.chat.model_router import ModelRouter, as_option
 from core.tasks import BackgroundTasks
-from data.storage.store import Store
+from data.storage.storage import Storage
 from i18n.phrase import message_of
 from i18n.reader import say, use_language
 from model.errors import GenerationFailed, LoadFailed
 from model.registry import EMBEDDED_FOLDER, with_custom_models
 from model.sampling import SamplingParams
 from model.worker.client import QUARANTINED, WORKER_UNRESPONSIVE, WorkerClient
-from tests.bot.asking import ask, record_of, store_of
+from tests.bot.asking import ask, record_of, storage_of
 from tests.bot.conftest import World
 from tests.bot.discord_ui.cogs.test_models import make_checkpoint, make_folder
 from tests.bot.japanese.discord import JAPANESE, assert_japanese, english_in, speak_japanese
@@ -78,8 +78,8 @@ async def test_choosing_rolling_back_and_deleting(open_fake: Open, japanese: Non
             told = await world.ada.slash(world.general, "model use", name=name)
             assert_japanese(told.response.content)
         assert_japanese((await world.ada.slash(world.general, "model rollback")).response.content)
-        [*_, rollback] = await store_of(world).audit_entries(world.guild.id, 1)
-        assert rollback.detail.to("ja") == "tiny-1 へ"
+        [*_, rollback] = await storage_of(world).audit.entries(world.guild.id, 1)
+        assert rollback.detail.translate_to("ja") == "tiny-1 へ"
         for label in ("残す", "削除"):
             question = await world.ada.slash(world.general, "model delete", name="tiny-2")
             assert_japanese(question.response.content)
@@ -160,7 +160,7 @@ async def test_why_and_a_replay(open_fake: Open, worker: FakeWorker, japanese: N
 async def test_a_reply_of_which_nothing_is_known(open_fake: Open, japanese: None) -> None:
     async with open_fake(check_errors=False) as world:
         reply = await ask(world)
-        await store_of(world)._execute("DELETE FROM replies")
+        await storage_of(world)._execute("DELETE FROM replies")
         told = await world.ben.context_menu(world.general, "Why this reply?", reply)
         assert_japanese(told.response.content)
 
@@ -170,7 +170,7 @@ async def test_a_record_with_little_in_it(open_fake: Open, japanese: None) -> No
         reply = await ask(world)
         record = await record_of(world, reply)
         bare = replace(record, model="tiny-9", source="gone", seed=None, sampling={}, cut=1)
-        await store_of(world).add_reply(replace(bare, first_s=None))
+        await storage_of(world).replies.add(replace(bare, first_s=None))
         told = await world.ben.context_menu(world.general, "Why this reply?", reply)
         for field in embed_of(told).fields:
             assert english_in(field.value) == []
@@ -179,12 +179,16 @@ async def test_a_record_with_little_in_it(open_fake: Open, japanese: None) -> No
 # --- what stands in, and why ---------------------------------------------------------------------
 
 
-async def test_notes_about_who_answers(store: Store, worker: FakeWorker, tmp_path: Path) -> None:
+async def test_notes_about_who_answers(
+    storage: Storage, worker: FakeWorker, tmp_path: Path
+) -> None:
     worker.broken["gpt2"] = WORKER_UNRESPONSIVE
     tasks = BackgroundTasks()
     options = with_custom_models({"mine": "/some/where"})
     client: Any = worker
-    switch = ModelRouter(store, client, options, default="gpt2", checkpoints=tmp_path, tasks=tasks)
+    switch = ModelRouter(
+        storage, client, options, default="gpt2", checkpoints=tmp_path, tasks=tasks
+    )
     notes = [(await switch.serving(7)).note]
     await tasks.close(60)
     notes.append((await switch.serving(7)).note)

@@ -22,7 +22,7 @@ from bot.cli.doctor.machine import check_memory
 from bot.cli.doctor.wrapping import wrap_japanese
 from bot.ops.probe import query_health
 from bot.settings import Settings, operator_language
-from data.storage.store import open_store
+from data.storage.storage import open_storage
 from i18n.reader import use_language
 from tests.bot.cli.doctor.test_command import NAMES, doctor, spoil
 from tests.bot.cli.test_main import Command
@@ -118,8 +118,8 @@ def test_an_error(gpt2bot: Command) -> None:
 async def ill(gpt2bot: Command, *arguments: str, **env: str) -> str:
     """What it says where much is wrong."""
     home = gpt2bot.folder / "var"
-    async with open_store(home / "gpt2bot.sqlite3") as store:
-        await store.set_channel_enabled(1, 1, True)
+    async with open_storage(home / "gpt2bot.sqlite3") as storage:
+        await storage.channels.set_enabled(1, 1, True)
     os.truncate(home / "gpt2bot.sqlite3", 9000)
     spoil(make_folder(home / "checkpoints" / "1" / "tiny-1"))
     env |= JAPAN | {"MODELS": f"mine={gpt2bot.folder}", "MEMORY_MB": "999999999", "TOP_P": "7"}

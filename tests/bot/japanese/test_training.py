@@ -120,10 +120,10 @@ async def test_who_starts_it_reads_one_language_and_the_server_another(
         started = await world.ada.click(plan.response, label="開始")
         assert_japanese(started.response.content)
         assert_japanese((await world.ada.slash(world.general, "retrain")).response.content)
-        [job] = await training._store.open_jobs(world.guild.id)
+        [job] = await training._storage.open_jobs(world.guild.id)
         assert TrainingConfig.load(Path(job.directory) / CONFIG_FILE).language == "en"
         paused = JobUpdate(replace(job, state=JobState.PAUSED), None)
-        await Run(world, training._store, job).update(paused)
+        await Run(world, training._storage, job).update(paused)
         assert world.last() == "**Training** from tiny. Paused."
 
 
@@ -133,7 +133,7 @@ async def test_the_run_is_told_the_language_of_the_server(world: World) -> None:
     await taught(world)
     plan = await world.ada.slash(world.general, "retrain")
     await world.ada.click(plan.response, label="Start")
-    [job] = await training._store.open_jobs(world.guild.id)
+    [job] = await training._storage.open_jobs(world.guild.id)
     assert TrainingConfig.load(Path(job.directory) / CONFIG_FILE).language == "ja"
 
 
@@ -214,8 +214,8 @@ async def test_each_end_of_a_job(run: Run, state: JobState) -> None:
 async def test_a_job_of_an_old_version_is_told_as_it_was_written(run: Run) -> None:
     sentence = "Paused. What was learned up to step {9} is kept."
     sql = "UPDATE jobs SET detail = ?, state = 'paused' WHERE id = ?"
-    await run.store._fetch_all(sql, sentence, run.job.id)
-    job = await run.store.job(run.job.id)
+    await run.storage._fetch_all(sql, sentence, run.job.id)
+    job = await run.storage.jobs.get(run.job.id)
     assert job is not None
     await run.update(JobUpdate(job, None))
     assert run.text.startswith(f"tiny からの**学習**：{sentence}")
@@ -243,7 +243,7 @@ async def test_buttons_that_are_pressed_too_late(
 ) -> None:
     speak_japanese(monkeypatch)
     run = await waiting_run(world)
-    await run.store.set_job_state(run.job.id, JobState.FAILED)
+    await run.storage.jobs.set_state(run.job.id, JobState.FAILED)
     for label in ("一時停止", "中止"):
         pressed = await world.ada.click(run.messages[0], label=label)
         assert_japanese(pressed.response.content)
@@ -301,5 +301,5 @@ async def test_what_a_run_says_that_does_not_end_well(order: train.TrainRequest)
     train.prepare(order, data())
     with pytest.raises(train.ChildFailed) as failed:
         await train.train(order, data(), Screen())
-    assert_japanese(failed.value.args[0].to("ja").replace(str(order.job_dir), ""), "log", "txt")
+    assert_japanese(failed.value.args[0].translate_to("ja").replace(str(order.job_dir), ""), "log", "txt")
     assert SERVING_UNCHANGED.translate_to("ja") == "これまでのモデルがそのまま答えます。"

@@ -175,8 +175,8 @@ class TestHealth:
         shard = world.bot.get_shard(0)
         assert shard is not None
         monkeypatch.setattr(type(shard._parent.ws), "format_latency", latency)
-        store = world.bot.get_cog("Chat")._store
-        parts = await HealthProbes(world.bot, store, worker).check()
+        storage = world.bot.get_cog("Chat")._storage
+        parts = await HealthProbes(world.bot, storage, worker).check()
         assert not parts["gateway"].ok
         assert parts["database"].ok
 
@@ -311,10 +311,10 @@ class TestMetrics:
         assert f'gpt2bot_tokens_total{{kind="reply",model="gpt2"}} {MAX_MODEL_LABELS + 10}' in text
 
     async def test_a_broken_database_costs_one_metric_only(self, watched: World, port: int) -> None:
-        store = watched.bot.get_cog("Chat")._store
-        await store._rows("ALTER TABLE jobs RENAME TO gone")
+        storage = watched.bot.get_cog("Chat")._storage
+        await storage._rows("ALTER TABLE jobs RENAME TO gone")
         found = await metrics(port)
-        await store._rows("ALTER TABLE gone RENAME TO jobs")
+        await storage._rows("ALTER TABLE gone RENAME TO jobs")
         assert "gpt2bot_training_jobs" not in found
         assert "gpt2bot_guilds" in found
 

@@ -21,7 +21,7 @@ from bot.ops.recovery import (
 from bot.settings import Settings, SettingsError, prepare_home
 from core.errors import StoreError
 from data.storage.backup import create_backup, restore
-from data.storage.store import open_store
+from data.storage.storage import open_storage
 from tests.bot.asking import all_forgotten
 from tests.bot.conftest import World
 from tests.data.storage.databases import damage, heard
@@ -35,16 +35,16 @@ async def database(settings: Settings) -> Path:
     """A database that was used."""
     prepare_home(settings)
     path = settings.gpt2bot_home / "gpt2bot.sqlite3"
-    async with open_store(path) as store:
+    async with open_storage(path) as storage:
         for n in range(1, 101):
-            await store.add_message(said(n, f"message {n}" + "x" * 500))
+            await storage.messages.add(said(n, f"message {n}" + "x" * 500))
     return path
 
 
 async def open_it(database: Path) -> str | None:
     """Open it as the bot does; what the operator should know."""
-    async with open_or_recover(database.parent, collected=False) as store:
-        return store.health_warning
+    async with open_or_recover(database.parent, collected=False) as storage:
+        return storage.health_warning
 
 
 def content(path: Path) -> bytes:
@@ -82,8 +82,8 @@ class TestDamage:
         assert asides(database) == [aside]
 
     async def test_what_was_in_its_log_is_set_aside_with_it(self, database: Path) -> None:
-        async with open_store(database) as store:
-            await store.add_message(said(500, "newest"))
+        async with open_storage(database) as storage:
+            await storage.messages.add(said(500, "newest"))
             log = database.with_name(f"{database.name}-wal").read_bytes()
             assert log
             damage(database)
@@ -107,11 +107,11 @@ class TestDamage:
     ) -> None:
         monkeypatch.setattr(recovery, "CHECK_WAIT_S", 0.0)
         damage_one(database, "audit_by_scope")
-        async with open_or_recover(database.parent, collected=False) as store:
+        async with open_or_recover(database.parent, collected=False) as storage:
             for check in [one for one in asyncio.all_tasks() if one.get_name() == CHECK_TASK_NAME]:
                 await asyncio.wait({check})
             await asyncio.sleep(0)  # who waits for its end is called
-            assert store.health_warning == DATABASE_DAMAGED
+            assert storage.health_warning == DATABASE_DAMAGED
         assert asides(database) == [], "it is in use"
         assert "The database is damaged" in caplog.text
 
@@ -188,7 +188,7 @@ async def test_who_was_forgotten_since_the_backup_is_forgotten_again(open_fake: 
     restore(backup, database)
     assert "my secret" in heard(database)
     async with open_fake() as world:
-        await all_forgotten(world.bot.get_cog("Chat")._store)
+        await all_forgotten(world.bot.get_cog("Chat")._storage)
     assert heard(database) == ["I am Ada", "you said I am Ada"]
     assert b"my secret" not in database.read_bytes()
 

@@ -9,27 +9,29 @@ import pytest
 
 from bot.ops.retention import DAY_S, TASK_RETRY_S, GuardedClock, purge_expired, run_periodically
 from core.errors import StoreError
-from data.storage.store import Store
+from data.storage.storage import Storage
 from tests.data.storage.records import ADA, CHANNEL, NOON, made, said
 
 
-async def test_only_what_is_older_than_the_days_is_erased(store: Store) -> None:
+async def test_only_what_is_older_than_the_days_is_erased(storage: Storage) -> None:
     for n in range(250):  # more than one batch
-        await store.add_message(said(2 * n, f"word {n}", at=NOON - timedelta(days=30, seconds=n)))
+        await storage.messages.add(
+            said(2 * n, f"word {n}", at=NOON - timedelta(days=30, seconds=n))
+        )
         record = made(2 * n + 1, 2 * n, at=NOON - timedelta(days=30, seconds=n))
-        await store.add_reply(record)
-    assert await purge_expired(store, 30, lambda: NOON) == 498
-    [left] = await store.context_messages(CHANNEL, 10)
+        await storage.replies.add(record)
+    assert await purge_expired(storage, 30, lambda: NOON) == 498
+    [left] = await storage.messages.context(CHANNEL, 10)
     assert left.message.content == "word 0"
-    assert (await store.member_summary(ADA)).replies == 1
-    assert await purge_expired(store, 30, lambda: NOON) == 0
-    assert await purge_expired(store, 30, lambda: NOON + timedelta(seconds=1)) == 2
+    assert (await storage.members.summary(ADA)).replies == 1
+    assert await purge_expired(storage, 30, lambda: NOON) == 0
+    assert await purge_expired(storage, 30, lambda: NOON + timedelta(seconds=1)) == 2
 
 
 async def test_a_clock_that_is_set_forward_erases_nothing_that_day(
-    store: Store, caplog: pytest.LogCaptureFixture
+    storage: Storage, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await store.add_message(said(1, "keep me", at=NOON))
+    await storage.messages.add(said(1, "keep me", at=NOON))
     time = {"day": 0.0, "wrong by": 0.0}
     calendar = GuardedClock(
         lambda: NOON + timedelta(days=time["day"] + time["wrong by"]),
@@ -38,13 +40,13 @@ async def test_a_clock_that_is_set_forward_erases_nothing_that_day(
     erased = []
     for wrong_by in (0.0, 3650.0, 0.0, 0.9):  # the third: it was set right again
         time["wrong by"] = wrong_by
-        erased.append(await purge_expired(store, 30, calendar))
+        erased.append(await purge_expired(storage, 30, calendar))
         time["day"] += 1
     assert erased == [0, 0, 0, 0]
     assert caplog.text.count("the clock was set forward") == 1
-    assert len(await store.context_messages(CHANNEL, 10)) == 1
+    assert len(await storage.messages.context(CHANNEL, 10)) == 1
     time["day"] = 31
-    assert await purge_expired(store, 30, calendar) == 1
+    assert await purge_expired(storage, 30, calendar) == 1
 
 
 class Days:

@@ -12,12 +12,12 @@ ROOT = Path(__file__).parents[3]
 LEFT_OPEN = """
 import asyncio, os, sys
 from pathlib import Path
-from data.storage.store import open_store
+from data.storage.storage import open_storage
 from tests.data.storage.records import said
 
 async def main():
-    async with open_store(Path(sys.argv[1])) as store:
-        await store.add_message(said(1, sys.argv[2]))
+    async with open_storage(Path(sys.argv[1])) as storage:
+        await storage.messages.add(said(1, sys.argv[2]))
         os._exit(9)
 
 asyncio.run(main())

@@ -19,7 +19,7 @@ from core.errors import CorruptDatabase, NewerDatabase, StoreError
 from data.storage.backup import BackupResult, create_backup, newest_backup, restore
 from data.storage.connection import make_copy
 from data.storage.migrations import SCHEMA_VERSION
-from data.storage.store import open_store
+from data.storage.storage import open_storage
 from tests.data.storage.databases import damage, empty_log, heard, write
 from tests.data.storage.records import CHANNEL, said
 
@@ -28,13 +28,13 @@ WRITER = """
 import asyncio, sys
 from itertools import count
 from pathlib import Path
-from data.storage.store import open_store
+from data.storage.storage import open_storage
 from tests.data.storage.records import said
 
 async def main():
-    async with open_store(Path(sys.argv[1])) as store:
+    async with open_storage(Path(sys.argv[1])) as storage:
         for n in count(1):
-            await store.add_message(said(n, f"message {n}" + "x" * 3000))
+            await storage.messages.add(said(n, f"message {n}" + "x" * 3000))
             if n == 2000:  # several steps of a copy
                 print("ready", flush=True)
 
@@ -215,9 +215,9 @@ class TestRestore:
 
 
 async def use(path: Path) -> None:
-    async with open_store(path) as store:
-        await store.add_message(said(2, "hello"))
-        assert [one.message.content for one in await store.context_messages(CHANNEL, 5)][
+    async with open_storage(path) as storage:
+        await storage.messages.add(said(2, "hello"))
+        assert [one.message.content for one in await storage.messages.context(CHANNEL, 5)][
             -1
         ] == "hello"
 

@@ -14,7 +14,7 @@ import pytest
 from core.errors import NewerDatabase, StoreError
 from data.storage.health import DatabaseHealth, inspect_database
 from data.storage.migrations import SCHEMA_VERSION
-from data.storage.store import Store, open_store
+from data.storage.storage import Storage, open_storage
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -27,9 +27,9 @@ def contents(folder: Path) -> dict[str, str]:
 
 
 async def filled(path: Path) -> None:
-    async with open_store(path) as store:
+    async with open_storage(path) as storage:
         for n in range(500):
-            await store.set_channel_enabled(n, 1, True)
+            await storage.channels.set_enabled(n, 1, True)
 
 
 async def test_a_whole_one_is_left_as_it_is_and_nothing_beside_it(path: Path) -> None:
@@ -45,28 +45,28 @@ def test_none_is_made_where_there_is_none(path: Path) -> None:
     assert list(path.parent.iterdir()) == []
 
 
-async def test_beside_a_bot_that_writes(store: Store, path: Path) -> None:
-    await store.set_channel_enabled(1, 1, True)
+async def test_beside_a_bot_that_writes(storage: Storage, path: Path) -> None:
+    await storage.channels.set_enabled(1, 1, True)
     before = contents(path.parent)
     assert inspect_database(path) is not None
     assert contents(path.parent) == before
-    await store.set_channel_enabled(2, 1, True)
-    assert await store.enabled_channels() == {1, 2}
+    await storage.channels.set_enabled(2, 1, True)
+    assert await storage.channels.enabled() == {1, 2}
 
 
 async def test_what_a_killed_bot_left_is_read_with_its_log(path: Path, tmp_path: Path) -> None:
     copy = tmp_path / "killed"
     copy.mkdir()
-    async with open_store(path) as store:
-        await store.set_channel_enabled(1, 1, True)
+    async with open_storage(path) as storage:
+        await storage.channels.set_enabled(1, 1, True)
         for one in path.parent.glob(f"{path.name}*"):
             (copy / one.name).write_bytes(one.read_bytes())
     before = contents(copy)
     assert f"{path.name}-wal" in before
     assert inspect_database(copy / path.name) is not None
     assert contents(copy) == before
-    async with open_store(copy / path.name) as store:
-        assert await store.enabled_channels() == {1}
+    async with open_storage(copy / path.name) as storage:
+        assert await storage.channels.enabled() == {1}
 
 
 def cut(path: Path) -> None:

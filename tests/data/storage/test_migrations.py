@@ -12,7 +12,7 @@ from core.errors import StoreError
 from core.records import Example, Pair
 from data.storage import migrations
 from data.storage.connection import connect
-from data.storage.store import open_store
+from data.storage.storage import open_storage
 from tests.data.storage.records import ADA, BEN, CHANNEL, GUILD, NOON, said
 
 STAMP = NOON.isoformat()
@@ -45,23 +45,25 @@ async def test_a_database_of_version_2_keeps_everything(
         f"""INSERT INTO jobs VALUES (4, 1, 7, 10, 'gpt2', 'jobs/4', 'promoted', '{STAMP}', 'gpt2-1',
             'It passed.', 77, 1)""",
     )
-    async with open_store(path) as store:
-        assert await store.examples(GUILD) == [
+    async with open_storage(path) as storage:
+        assert await storage.examples.all(GUILD) == [
             Example(3, GUILD, "a", "b", ADA, "teach", NOON),
             Example(5, GUILD, "a", "c", BEN, "import", NOON),
         ]
-        assert await store.trainable_examples(GUILD) == await store.examples(GUILD)
-        assert await store.context_messages(CHANNEL, 5) == [said(50, "hello")]
-        assert await store.messages([51]) == [said(51, "hello", channel=11, scope=None)]
-        assert await store.context_messages(11, 5) == []
-        assert await store.enabled_channels() == {CHANNEL}
-        assert await store.active_model(GUILD) == "gpt2-1"
-        job = await store.job(4)
+        assert await storage.examples.trainable(GUILD) == await storage.examples.all(GUILD)
+        assert await storage.messages.context(CHANNEL, 5) == [said(50, "hello")]
+        assert await storage.messages.get_many([51]) == [said(51, "hello", channel=11, scope=None)]
+        assert await storage.messages.context(11, 5) == []
+        assert await storage.channels.enabled() == {CHANNEL}
+        assert await storage.model_choices.active(GUILD) == "gpt2-1"
+        job = await storage.jobs.get(4)
         assert job is not None
         assert (job.checkpoint, job.message_id, job.attempts) == ("gpt2-1", 77, 1)
-        assert (await store.add_example(GUILD, "a", "b", ADA, "teach")).id == 3
-        assert (await store.add_example(GUILD, "new", "b", ADA, "teach")).id > 9
-        assert await store.add_pairs(GUILD, [Pair("a", "b", "talk", 1)], ADA, "import") == 1
+        assert (await storage.examples.add(GUILD, "a", "b", ADA, "teach")).id == 3
+        assert (await storage.examples.add(GUILD, "new", "b", ADA, "teach")).id > 9
+        assert (
+            await storage.examples.add_pairs(GUILD, [Pair("a", "b", "talk", 1)], ADA, "import") == 1
+        )
 
 
 async def test_an_empty_database_of_version_2_never_gives_an_id_twice(
@@ -73,8 +75,8 @@ async def test_an_empty_database_of_version_2_never_gives_an_id_twice(
         f"INSERT INTO examples VALUES (9, 1, 'gone', 'gone', 8, 'import', '{STAMP}')",
         "DELETE FROM examples",
     )
-    async with open_store(path) as store:
-        assert (await store.add_example(GUILD, "a", "b", ADA, "teach")).id == 10
+    async with open_storage(path) as storage:
+        assert (await storage.examples.add(GUILD, "a", "b", ADA, "teach")).id == 10
     with closing(sqlite3.connect(path)) as db:
         names = [row[0] for row in db.execute("SELECT name FROM sqlite_sequence ORDER BY name")]
     assert "new_examples" not in names
@@ -94,7 +96,7 @@ class TestTheCopyBefore:
         await write_version_2(path, monkeypatch, said_before)
         assert self.copies(path) == [], "a new database needs none"
         for _ in range(2):
-            async with open_store(path):
+            async with open_storage(path):
                 pass
         [copy] = self.copies(path)
         assert copy.name.startswith(f"before-version-{migrations.SCHEMA_VERSION}-")
@@ -108,7 +110,7 @@ class TestTheCopyBefore:
         seen: list[Path] = []
         for _ in range(5):
             await write_version_2(path, monkeypatch)
-            async with open_store(path):
+            async with open_storage(path):
                 seen += [one for one in self.copies(path) if one not in seen]
             self.remove(path)
         assert self.copies(path) == seen[-3:]
@@ -119,7 +121,7 @@ class TestTheCopyBefore:
         await write_version_2(path, monkeypatch)
         (path.parent / "backups").write_text("a file")
         with pytest.raises(StoreError, match=r"so it was left as it is: .* could not be written"):
-            async with open_store(path):
+            async with open_storage(path):
                 pass
         with closing(sqlite3.connect(path)) as db:
             assert db.execute("PRAGMA user_version").fetchone() == (2,)

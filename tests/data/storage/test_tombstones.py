@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import StoreError
-from data.storage.store import Store
+from data.storage.storage import Storage
 from data.storage.tombstones import Tombstones
 from tests.data.storage.records import ADA, BEN, NOON, said
 
@@ -36,16 +36,16 @@ def test_a_list_that_cannot_be_read_is_not_written_over(tmp_path: Path) -> None:
     assert path.read_text() == "{half"
 
 
-async def test_when_the_newest_was_written(store: Store) -> None:
-    assert await store.last_write_time() is None
-    await store.add_message(said(1, "hello"))
-    assert await store.last_write_time() == NOON
+async def test_when_the_newest_was_written(storage: Storage) -> None:
+    assert await storage.erasures.last_write_time() is None
+    await storage.messages.add(said(1, "hello"))
+    assert await storage.erasures.last_write_time() == NOON
     before = datetime.now(UTC)
-    await store.add_example(1, "a", "b", ADA, "teach")
-    taught = await store.last_write_time()
+    await storage.examples.add(1, "a", "b", ADA, "teach")
+    taught = await storage.erasures.last_write_time()
     assert taught is not None
     assert taught >= before
-    await store.record_action(1, ADA, "model use", "tiny")
-    audited = await store.last_write_time()
+    await storage.audit.record(1, ADA, "model use", "tiny")
+    audited = await storage.erasures.last_write_time()
     assert audited is not None
     assert audited >= taught

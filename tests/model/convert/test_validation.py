@@ -50,7 +50,7 @@ def why_not(folder: Path) -> str:
         validate_folder(folder, "mine")
     assert str(caught.value).startswith(("mine ", "The weights of mine ", "There is not enough"))
     assert str(caught.value).endswith(".")
-    assert caught.value.args[0].to("ja").endswith("。")
+    assert caught.value.args[0].translate_to("ja").endswith("。")
     assert "\n" not in str(caught.value)
     return str(caught.value)
 

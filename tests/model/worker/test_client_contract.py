@@ -52,7 +52,7 @@ async def test_start_has_told_the_facts(side: Side) -> None:
 
 async def test_it_gives_a_sign_of_life_and_has_set_nothing_aside(side: Side) -> None:
     assert 0 < await side.worker.ping() < 5
-    assert side.worker.set_aside == set()
+    assert side.worker.quarantined == set()
 
 
 async def test_a_reply_is_deltas_and_one_end(side: Side) -> None:
@@ -120,4 +120,4 @@ async def test_render_shows_what_the_model_sees(side: Side) -> None:
 
 async def test_a_ping_is_answered(side: Side) -> None:
     assert await side.worker.ping() >= 0
-    assert side.worker.requests == 0
+    assert side.worker.num_pending == 0

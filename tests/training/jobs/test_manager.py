@@ -24,7 +24,7 @@ import pytest
 
 from core.errors import StoreError
 from core.records import JobState, ReviewStatus, TrainingJob
-from data.storage.store import Store, open_store
+from data.storage.storage import Storage, open_storage
 from i18n.phrase import Phrase
 from model.errors import LoadFailed
 from model.registry import ModelOption
@@ -48,9 +48,9 @@ class House:
     """A manager between a store and a composition root that writes down what it is told."""
 
     def __init__(
-        self, store: Store, root: Path, base: Path, launcher: tuple[str, ...] = SCRIPTED
+        self, storage: Storage, root: Path, base: Path, launcher: tuple[str, ...] = SCRIPTED
     ) -> None:
-        self.store = store
+        self.storage = storage
         self.root = root
         self.base = ModelOption("small", str(base), "", "", "", "")
         self.config = TrainingConfig(
@@ -63,7 +63,7 @@ class House:
         self.on_event: Callable[[JobUpdate], Awaitable[None]] | None = None
         self.kept: list[Path] = []
         self.manager = TrainingManager(
-            store,
+            storage,
             root,
             promote=self.promote,
             on_update=self.hear,
@@ -112,7 +112,7 @@ class House:
         return [one.job.state for one in self.updates if one.job.id == job.id and not one.event]
 
     async def teach(self, scope: int, user: str, bot: str) -> None:
-        await self.store.add_example(scope, user, bot, 7, "teach")
+        await self.storage.examples.add(scope, user, bot, 7, "teach")
 
     def child(self) -> int:
         """The process id of the run under way."""
@@ -136,10 +136,10 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 async def open_house(
     root: Path, base: Path, launcher: tuple[str, ...] = SCRIPTED
 ) -> AsyncIterator[House]:
-    async with open_store(root / "bot.sqlite3") as store:
+    async with open_storage(root / "bot.sqlite3") as storage:
         for scope in (GUILD, OTHER):
-            await store.add_example(scope, "hello", "hi", 7, "teach")
-        yield House(store, root, base, launcher)
+            await storage.examples.add(scope, "hello", "hi", 7, "teach")
+        yield House(storage, root, base, launcher)
 
 
 @pytest.fixture
@@ -211,7 +211,7 @@ async def test_the_snapshot_cannot_be_written(house: House) -> None:
     async with house.manager:
         with pytest.raises(StoreError, match="training job could not be written: Not a directory"):
             await house.submit()
-        assert await house.store.unfinished_jobs() == []
+        assert await house.storage.jobs.unfinished() == []
 
 
 async def test_the_checkpoint_cannot_be_put_into_service(house: House) -> None:
@@ -346,9 +346,9 @@ async def test_pause_and_resume(house: House) -> None:
         assert not await house.manager.pause(job.id)
         with pytest.raises(JobAlreadyOpen):
             await house.submit()
-    after = House(house.store, house.root, Path(house.base.source))
+    after = House(house.storage, house.root, Path(house.base.source))
     async with after.manager:  # a restart of the bot leaves it paused, and its buttons working
-        assert (await after.store.job(job.id) or job).state is JobState.PAUSED
+        assert (await after.storage.jobs.get(job.id) or job).state is JobState.PAUSED
         assert await after.manager.resume(job.id)
         assert not await after.manager.resume(job.id)
         assert (await after.ended(job)).state is JobState.PROMOTED
@@ -417,14 +417,14 @@ async def test_the_bot_stops_while_a_job_runs_and_the_job_goes_on(house: House) 
         job, waiting = await house.submit(), await house.submit(OTHER)
         await house.running()
         pid = house.child()
-    stopped = await house.store.job(job.id)
+    stopped = await house.storage.jobs.get(job.id)
     assert stopped is not None
     assert stopped.state is JobState.QUEUED
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
 
     house.script("endless", "finish")
-    after = House(house.store, house.root, Path(house.base.source))
+    after = House(house.storage, house.root, Path(house.base.source))
     async with after.manager:
         assert (await after.ended(job)).state is JobState.PROMOTED
         house.script("finish")
@@ -437,8 +437,8 @@ async def test_a_job_that_was_running_when_the_bot_was_killed_goes_on(house: Hou
     async with house.manager:
         pass
     job = await _submitted_elsewhere(house)
-    await house.store.start_job(job.id)
-    after = House(house.store, house.root, Path(house.base.source))
+    await house.storage.jobs.start(job.id)
+    after = House(house.storage, house.root, Path(house.base.source))
     async with after.manager:
         assert (await after.ended(job)).state is JobState.PROMOTED
     assert after.states(job) == [JobState.QUEUED, JobState.RUNNING, JobState.PROMOTED]
@@ -447,7 +447,7 @@ async def test_a_job_that_was_running_when_the_bot_was_killed_goes_on(house: Hou
 async def _submitted_elsewhere(house: House) -> TrainingJob:
     """A job whose manager has gone before it could begin it."""
     idle = TrainingManager(
-        house.store, house.root, promote=house.promote, on_update=house.hear
+        house.storage, house.root, promote=house.promote, on_update=house.hear
     )  # never entered: its queue is not worked on
     return await idle.submit(
         scope=GUILD, requested_by=7, channel_id=8, base=house.base, config=house.config
@@ -463,8 +463,8 @@ async def test_the_bot_was_killed_when_the_checkpoint_was_there(house: House, mo
     kept = house.root / "checkpoints" / str(GUILD) / "small-1"
     if not moved:
         kept.rename(Path(job.directory) / "checkpoint")
-    await house.store.set_job_state(job.id, JobState.RUNNING)
-    after = House(house.store, house.root, Path(house.base.source))
+    await house.storage.jobs.set_state(job.id, JobState.RUNNING)
+    after = House(house.storage, house.root, Path(house.base.source))
     async with after.manager:
         assert (await after.ended(job)).state is JobState.PROMOTED
     assert after.promoted == [kept]
@@ -472,7 +472,7 @@ async def test_the_bot_was_killed_when_the_checkpoint_was_there(house: House, mo
 
 
 async def test_a_job_whose_folder_is_gone_fails_in_a_sentence(house: House) -> None:
-    job = await house.store.add_job(
+    job = await house.storage.jobs.add(
         scope=GUILD,
         requested_by=7,
         channel_id=8,
@@ -591,9 +591,11 @@ async def test_a_name_of_another_model_is_not_given_to_a_checkpoint(house: House
 
 
 async def test_the_data_say_whose_words_they_are(house: House) -> None:
-    await house.store.opt_in(GUILD, 8, 2)
-    await house.store.add_example(GUILD, "who?", "me", 99, "liked", asked_by=8, consent_version=1)
-    await house.store.add_example(
+    await house.storage.consents.opt_in(GUILD, 8, 2)
+    await house.storage.examples.add(
+        GUILD, "who?", "me", 99, "liked", asked_by=8, consent_version=1
+    )
+    await house.storage.examples.add(
         GUILD,
         "what?",
         "no",
@@ -607,38 +609,40 @@ async def test_the_data_say_whose_words_they_are(house: House) -> None:
         job = await house.submit()
         assert json.loads(read(job, "consent.json")) == {"7": None, "8": 2, "99": None}
         done = await house.ended(job)
-    assert await house.store.jobs_trained_on_member(8) == [done]
-    assert await house.store.job_sources(job.id) == {7: None, 8: 2, 99: None}
+    assert await house.storage.jobs.trained_on_member(8) == [done]
+    assert await house.storage.jobs.sources(job.id) == {7: None, 8: 2, 99: None}
     assert "what?" not in read(job, "dataset.jsonl")
 
 
-class TakenBack(Store):
+class TakenBack(Storage):
     """A member withdraws their consent at the worst moment: when the snapshot is written."""
 
     async def add_job(self, **facts: Any) -> TrainingJob:
-        await self.opt_out(GUILD, 8)
-        return await super().add_job(**facts)
+        await self.consents.opt_out(GUILD, 8)
+        return await super().jobs.add(**facts)
 
 
 async def test_what_is_taken_back_while_it_is_frozen_is_not_learned(house: House) -> None:
-    await house.store.opt_in(GUILD, 8, 1)
-    await house.store.add_example(GUILD, "who?", "me", 99, "liked", asked_by=8, consent_version=1)
-    late = House(TakenBack(house.store._db), house.root, Path(house.base.source))
+    await house.storage.consents.opt_in(GUILD, 8, 1)
+    await house.storage.examples.add(
+        GUILD, "who?", "me", 99, "liked", asked_by=8, consent_version=1
+    )
+    late = House(TakenBack(house.storage._db), house.root, Path(house.base.source))
     async with late.manager:
         job = await late.submit()
         done = await late.ended(job)
     assert done.state is JobState.PROMOTED
     assert json.loads(read(job, "consent.json")) == {"7": None}
-    [first] = [one for one in await late.store.jobs(GUILD) if one.id != job.id]
+    [first] = [one for one in await late.storage.jobs.all(GUILD) if one.id != job.id]
     assert first.state is JobState.CANCELLED
     assert not (Path(first.directory) / "dataset.jsonl").exists()
-    assert await late.store.job_sources(first.id) == {}
+    assert await late.storage.jobs.sources(first.id) == {}
 
 
 async def test_what_was_collected_is_not_learned_where_that_is_switched_off(house: House) -> None:
-    await house.store.opt_in(GUILD, 8, 1)
-    await house.store.add_example(GUILD, "who?", "me", 8, "chat", asked_by=8, consent_version=1)
-    house.store.include_collected = False
+    await house.storage.consents.opt_in(GUILD, 8, 1)
+    await house.storage.examples.add(GUILD, "who?", "me", 8, "chat", asked_by=8, consent_version=1)
+    house.storage.include_collected = False
     job = await house.submit()
     assert "who?" not in read(job, "dataset.jsonl")
     assert json.loads(read(job, "consent.json")) == {"7": None}
@@ -659,7 +663,7 @@ async def test_what_came_of_a_job_is_told_in_other_languages_too(house: House) -
     async with house.manager:
         job = await house.submit()
         await house.ended(job)
-    done = await house.store.job(job.id)
+    done = await house.storage.jobs.get(job.id)
     assert done is not None
     assert isinstance(done.detail, Phrase)
     assert done.detail.translate_to("ja") == (

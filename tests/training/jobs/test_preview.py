@@ -142,9 +142,9 @@ def test_it_imports_nothing_heavy_and_torch_never() -> None:
     code = (
         "import sys; from training.jobs.preview import preview\n"
         "assert not {'numpy', 'tokenizers', 'torch'} & set(sys.modules)\n"
-        "from data.dataset.cleaning import select; from training.config import defaults_for\n"
-        "from model.registry import TINY\n"
-        "preview(select([]), defaults_for('tiny', str(TINY)), None)\n"
+        "from data.dataset.cleaning import select_examples; from training.config import defaults_for\n"
+        "from model.registry import EMBEDDED_FOLDER\n"
+        "preview(select_examples([]), defaults_for('tiny', str(EMBEDDED_FOLDER)), None)\n"
         "assert not {'torch', 'transformers', 'datasets'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

@@ -32,7 +32,7 @@ from core.errors import ImportRefused
 from core.records import ReviewStatus
 from data.dataset.cleaning import select_examples
 from data.dataset.snapshot import as_pairs
-from data.storage.store import Store
+from data.storage.storage import Storage
 from i18n.phrase import join_phrases, phrase, phrases
 from i18n.reader import say
 from training.errors import ChildFailed
@@ -62,10 +62,10 @@ class Dataset(commands.Cog):
         default_permissions=discord.Permissions(manage_guild=True),
     )
 
-    def __init__(self, store: Store, author_share: float) -> None:
-        self._store = store
+    def __init__(self, storage: Storage, author_share: float) -> None:
+        self._storage = storage
         self._author_share = author_share
-        self._importer = Importer(store)
+        self._importer = Importer(storage)
 
     async def interaction_check(
         self,
@@ -78,11 +78,11 @@ class Dataset(commands.Cog):
     async def stats(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
         await interaction.response.defer(ephemeral=True)
         scope = require_guild_scope(interaction)
-        counts = await self._store.count_by_status_and_source(scope)
+        counts = await self._storage.examples.count_by_status_and_source(scope)
         if not counts:
             await interaction.edit_original_response(content=say(DATASET_EMPTY))
             return
-        embed = stats_embed(counts, len(await self._store.trainable_examples(scope)))
+        embed = stats_embed(counts, len(await self._storage.examples.trainable(scope)))
         files = []
         try:
             chart = await render_dataset_chart(await self._numbers(scope, counts))
@@ -96,12 +96,14 @@ class Dataset(commands.Cog):
     async def _numbers(
         self, scope: int, counts: Mapping[tuple[ReviewStatus, str], int]
     ) -> Mapping[str, object]:
-        return await asyncio.to_thread(chart_numbers, await self._store.examples(scope), counts)
+        return await asyncio.to_thread(
+            chart_numbers, await self._storage.examples.all(scope), counts
+        )
 
     @dataset.command(description="What cleaning does to it, before anything is learned")
     async def preview(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
         await interaction.response.defer(ephemeral=True)
-        learnable = await self._store.trainable_examples(require_guild_scope(interaction))
+        learnable = await self._storage.examples.trainable(require_guild_scope(interaction))
         if not learnable:
             await interaction.edit_original_response(content=say(NOTHING_LEARNABLE))
             return
@@ -138,7 +140,7 @@ class Dataset(commands.Cog):
     @app_commands.describe(format="jsonl for programs, xlsx or csv for people")
     async def export(self, interaction: discord.Interaction[Gpt2Bot], format: Format) -> None:
         await interaction.response.defer(ephemeral=True)
-        learnable = await self._store.trainable_examples(require_guild_scope(interaction))
+        learnable = await self._storage.examples.trainable(require_guild_scope(interaction))
         if not learnable:
             await interaction.edit_original_response(content=say(NOTHING_LEARNABLE))
             return
@@ -155,7 +157,7 @@ class Dataset(commands.Cog):
             attachments=[discord.File(io.BytesIO(content), name)],
         )
         done = join_phrases([name, pairs], ": ")
-        await record_audit(self._store, interaction, phrase("dataset export"), done)
+        await record_audit(self._storage, interaction, phrase("dataset export"), done)
 
     @dataset.command(description="Take examples out of the data set")
     @app_commands.describe(source="All that come from there", example="The number of a single one")
@@ -171,9 +173,9 @@ class Dataset(commands.Cog):
             text = say("Name either a source or the number of an example.")
             await interaction.edit_original_response(content=text)
         elif source is not None:
-            await confirm_source_removal(interaction, self._store, scope, source)
+            await confirm_source_removal(interaction, self._storage, scope, source)
         elif example is not None:
-            await confirm_example_removal(interaction, self._store, scope, example)
+            await confirm_example_removal(interaction, self._storage, scope, example)
 
     @remove.autocomplete("source")
     async def complete_source(
@@ -183,7 +185,7 @@ class Dataset(commands.Cog):
             return []
         sources = {
             source
-            for _, source in await self._store.count_by_status_and_source(
+            for _, source in await self._storage.examples.count_by_status_and_source(
                 require_guild_scope(interaction)
             )
         }
@@ -200,5 +202,5 @@ class Dataset(commands.Cog):
     ) -> None:
         await interaction.response.defer(ephemeral=True)
         wanted = None if status == "all" else ReviewStatus(status)
-        pages = ReviewQueue(self._store, require_guild_scope(interaction), wanted)
+        pages = ReviewQueue(self._storage, require_guild_scope(interaction), wanted)
         await show_page(interaction, pages, await pages.first())

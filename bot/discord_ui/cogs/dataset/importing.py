@@ -26,7 +26,7 @@ from core.records import IMPORT_SOURCE, Pair
 from data.formats.import_result import ImportResult
 from data.formats.registry import MAX_FILE_BYTES, annotated_format
 from data.formats.sandbox import read_in_subprocess
-from data.storage.store import Store
+from data.storage.storage import Storage
 from i18n.phrase import join_phrases, phrase, phrases
 from i18n.reader import say
 
@@ -42,8 +42,8 @@ NOTHING_IMPORTED = phrase("Nothing was imported.")
 class Importer:
     """Takes uploads from the download to the buttons under the preview."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
         self._read_slots = asyncio.Semaphore(MAX_CONCURRENT_READS)
 
     async def preview_upload(
@@ -71,11 +71,11 @@ class Importer:
             copy = None
             if imported.errors:
                 copy = await asyncio.to_thread(_annotated_copy, path, imported, name)
-        known = await self._store.count_existing_pairs(scope, imported.pairs)
+        known = await self._storage.examples.count_existing_pairs(scope, imported.pairs)
         embed = import_embed(name, imported, known)
         files = _attachments(embed, copy, name, interaction.filesize_limit)
         view = (
-            ImportConfirmView(interaction, self._store, scope, imported.pairs)
+            ImportConfirmView(interaction, self._storage, scope, imported.pairs)
             if imported.pairs
             else None
         )
@@ -163,13 +163,13 @@ class ImportConfirmView(ManagerView):
     def __init__(
         self,
         shown: discord.Interaction[Gpt2Bot],
-        store: Store,
+        storage: Storage,
         scope: int,
         pairs: tuple[Pair, ...],
     ) -> None:
         unconfirmed = phrase("The file was not confirmed for ten minutes.")
         super().__init__(shown, say(join_phrases([NOTHING_IMPORTED, unconfirmed])))
-        self._store = store
+        self._storage = storage
         self._scope = scope
         self._pairs = pairs
         self.confirm.label, self.decline.label = say("Import"), say("Cancel")
@@ -183,9 +183,11 @@ class ImportConfirmView(ManagerView):
         who = interaction.user.id
         text = say(NOTHING_IMPORTED)
         try:
-            new = await self._store.add_pairs(self._scope, self._pairs, who, IMPORT_SOURCE)
+            new = await self._storage.examples.add_pairs(
+                self._scope, self._pairs, who, IMPORT_SOURCE
+            )
             added = phrases("{count:,} new pair", "{count:,} new pairs", new)
-            await record_audit(self._store, interaction, phrase("dataset import"), added)
+            await record_audit(self._storage, interaction, phrase("dataset import"), added)
             text = imported_text(new, len(self._pairs))
         finally:  # if it failed, the reason follows in a message of its own
             await interaction.edit_original_response(content=text, embed=None, attachments=[])

@@ -13,7 +13,7 @@ from bot.discord_ui.cogs.dataset.asking import ManagerView
 from bot.discord_ui.embeds.dataset import example_embed
 from bot.discord_ui.embeds.evaluation import quote_safely
 from bot.discord_ui.embeds.style import source_text
-from data.storage.store import Store
+from data.storage.storage import Storage
 from i18n.phrase import join_phrases, phrase, phrases
 from i18n.reader import say
 
@@ -26,13 +26,13 @@ class RemovalConfirmView(ManagerView):
     def __init__(
         self,
         shown: discord.Interaction[Gpt2Bot],
-        store: Store,
+        storage: Storage,
         remove: Callable[[], Awaitable[int]],
         what: str,
     ) -> None:
         unconfirmed = phrase("It was not confirmed for ten minutes.")
         super().__init__(shown, say(join_phrases([NOTHING_REMOVED, unconfirmed])))
-        self._store = store
+        self._storage = storage
         self._remove = remove
         self._audit_detail = what
         self.remove.label, self.keep.label = say("Remove"), say("Keep")
@@ -46,7 +46,7 @@ class RemovalConfirmView(ManagerView):
         count = await self._remove()
         if count:
             done = f"{self._audit_detail}: {count:,}"
-            await record_audit(self._store, interaction, phrase("dataset remove"), done)
+            await record_audit(self._storage, interaction, phrase("dataset remove"), done)
         text = say("Removed: {count:,}.", count=count) if count else say("It was gone already.")
         await interaction.edit_original_response(content=text, embed=None)
 
@@ -59,9 +59,9 @@ class RemovalConfirmView(ManagerView):
 
 
 async def confirm_source_removal(
-    interaction: discord.Interaction[Gpt2Bot], store: Store, scope: int, source: str
+    interaction: discord.Interaction[Gpt2Bot], storage: Storage, scope: int, source: str
 ) -> None:
-    counts = await store.count_by_status_and_source(scope)
+    counts = await storage.examples.count_by_status_and_source(scope)
     count = sum(n for (_, one), n in counts.items() if one == source)
     name = quote_safely(source_text(source), 100)
     if not count:
@@ -77,15 +77,15 @@ async def confirm_source_removal(
     await interaction.edit_original_response(
         content=say(question),
         view=RemovalConfirmView(
-            interaction, store, partial(store.remove_examples_of_source, scope, source), source
+            interaction, storage, partial(storage.examples.remove_source, scope, source), source
         ),
     )
 
 
 async def confirm_example_removal(
-    interaction: discord.Interaction[Gpt2Bot], store: Store, scope: int, number: int
+    interaction: discord.Interaction[Gpt2Bot], storage: Storage, scope: int, number: int
 ) -> None:
-    example = await store.example(scope, number)
+    example = await storage.examples.get(scope, number)
     if example is None:
         text = say("There is no example {number}.", number=number)
         await interaction.edit_original_response(content=text)
@@ -94,6 +94,6 @@ async def confirm_example_removal(
         content=say("Remove this example? It cannot be brought back."),
         embed=example_embed(example),
         view=RemovalConfirmView(
-            interaction, store, partial(store.remove_example, scope, number), str(number)
+            interaction, storage, partial(storage.examples.remove, scope, number), str(number)
         ),
     )

@@ -19,7 +19,7 @@ from bot.discord_ui.permissions import Rank, require_rank
 from bot.learning.corrections import BOTH_REQUIRED
 from core.records import Example, ReviewStatus
 from data.formats.texts import MAX_TEXT_CHARS
-from data.storage.store import Store
+from data.storage.storage import Storage
 from i18n.phrase import join_phrases, phrase
 from i18n.reader import say
 
@@ -49,8 +49,8 @@ class ReviewCursor:
 class ReviewQueue:
     """The examples of a server with a status (None: any), by id."""
 
-    def __init__(self, store: Store, scope: int, status: ReviewStatus | None) -> None:
-        self.store = store
+    def __init__(self, storage: Storage, scope: int, status: ReviewStatus | None) -> None:
+        self.storage = storage
         self.scope = scope
         self.status = status
 
@@ -66,7 +66,7 @@ class ReviewQueue:
         """The last one of those before that is still there."""
         trail = list(place.visited_ids)
         while trail:
-            if example := await self.store.example(self.scope, trail.pop()):
+            if example := await self.storage.examples.get(self.scope, trail.pop()):
                 return ReviewCursor(example, tuple(trail), await self._waiting())
         return await self.first()
 
@@ -74,17 +74,17 @@ class ReviewQueue:
         """The same, as it is now; the next one if it is gone."""
         if place.example is None:
             return place
-        example = await self.store.example(self.scope, place.example.id)
+        example = await self.storage.examples.get(self.scope, place.example.id)
         if example is None:
             return await self._following(place.example.id, place.visited_ids)
         return ReviewCursor(example, place.visited_ids, await self._waiting())
 
     async def _following(self, after_id: int, trail: tuple[int, ...]) -> ReviewCursor:
-        found = await self.store.examples_page(self.scope, self.status, after_id, 1)
+        found = await self.storage.examples.page(self.scope, self.status, after_id, 1)
         return ReviewCursor(found[0] if found else None, trail, await self._waiting())
 
     async def _waiting(self) -> int:
-        counts = await self.store.count_by_status_and_source(self.scope)
+        counts = await self.storage.examples.count_by_status_and_source(self.scope)
         return sum(n for (status, _), n in counts.items() if status is ReviewStatus.WAITING)
 
 
@@ -167,10 +167,10 @@ class ReviewView(ManagerView):
     ) -> None:
         """The form came back: store what it says, and show the example as it is now."""
         await interaction.response.defer()
-        store, scope, example = self._queue.store, self._queue.scope, self._cursor.example
-        changed = example and await store.edit_example(scope, example.id, user, bot)
+        storage, scope, example = self._queue.storage, self._queue.scope, self._cursor.example
+        changed = example and await storage.examples.edit(scope, example.id, user, bot)
         if changed and example:
-            await record_audit(store, interaction, phrase("dataset edit"), str(example.id))
+            await record_audit(storage, interaction, phrase("dataset edit"), str(example.id))
         await self._go_to(
             interaction, self._queue.refresh(self._cursor), "" if changed else EXAMPLE_REMOVED
         )
@@ -180,10 +180,10 @@ class ReviewView(ManagerView):
     ) -> None:
         self.stop()
         await interaction.response.defer()
-        store, scope, example = self._queue.store, self._queue.scope, self._cursor.example
-        there = example and await store.set_review(scope, example.id, review)
+        storage, scope, example = self._queue.storage, self._queue.scope, self._cursor.example
+        there = example and await storage.examples.set_review(scope, example.id, review)
         if there and example:
-            await record_audit(store, interaction, REVIEW_AUDIT_ACTIONS[review], str(example.id))
+            await record_audit(storage, interaction, REVIEW_AUDIT_ACTIONS[review], str(example.id))
         await self._go_to(
             interaction, self._queue.next_after(self._cursor), "" if there else EXAMPLE_REMOVED
         )

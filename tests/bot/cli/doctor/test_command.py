@@ -24,7 +24,7 @@ from bot.cli.doctor.report import Finding
 from bot.cli.doctor.startup import log_problems
 from bot.discord_ui.bot_permissions import INVITE_PERMISSIONS
 from bot.settings import Settings, load_settings
-from data.storage.store import open_store
+from data.storage.storage import open_storage
 from model.registry import EMBEDDED_FOLDER
 from tests.bot.cli.test_main import Command
 from tests.bot.discord_api import TOKEN, Api, serve
@@ -291,8 +291,8 @@ async def test_all_is_well_and_nothing_is_made(gpt2bot: Command, tmp_path: Path)
 async def test_all_that_is_wrong_is_told_at_once(gpt2bot: Command, tmp_path: Path) -> None:
     home = tmp_path / "var"
     home.mkdir()
-    async with open_store(home / "gpt2bot.sqlite3") as store:
-        await store.set_channel_enabled(1, 1, True)
+    async with open_storage(home / "gpt2bot.sqlite3") as storage:
+        await storage.channels.set_enabled(1, 1, True)
     os.truncate(home / "gpt2bot.sqlite3", 9000)
     spoil(make_folder(home / "checkpoints" / "1" / "tiny-1"))
     env = {"TOP_P": "7", "MODELS": f"mine={tmp_path}", "MEMORY_MB": "999999999"}

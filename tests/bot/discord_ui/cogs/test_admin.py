@@ -17,7 +17,7 @@ from bot.discord_ui.audit import AUDIT_EMPTY, AUDIT_PAGE_SIZE
 from bot.discord_ui.permissions import ONLY_OPERATORS
 from bot.settings import Settings
 from data.storage.tables.pauses import EVERYWHERE
-from tests.bot.asking import ask, store_of
+from tests.bot.asking import ask, storage_of
 from tests.bot.conftest import World, open_world
 from tests.bot.discord_ui.cogs.test_feedback import growing
 from tests.bot.discord_ui.cogs.test_models import make_checkpoint
@@ -73,7 +73,7 @@ async def test_the_page_names_each_command_and_who_may_use_it(open_fake: Open) -
                 told = await world.ben.slash(world.general, name, **filled(there[name]))
                 assert (told.response.content, name) == (LACKS[who], name)
                 assert told.ephemeral
-        assert await store_of(world).audit_entries(None, 9) == [], "what was refused was not done"
+        assert await storage_of(world).audit.entries(None, 9) == [], "what was refused was not done"
 
 
 async def test_discord_hides_what_members_may_not_use(world: World) -> None:
@@ -117,7 +117,7 @@ def description(result: Any) -> str:
 
 
 async def audited(world: World) -> list[tuple[str, str]]:
-    lines = await store_of(world).audit_entries(world.guild.id, 50)
+    lines = await storage_of(world).audit.entries(world.guild.id, 50)
     assert {one.actor_id for one in lines} <= {world.ada.id}
     return [(one.action, one.detail) for one in reversed(lines)]
 
@@ -175,10 +175,10 @@ async def test_what_becomes_of_the_data_set_is_written_down_without_its_words(
 
 async def test_the_audit_is_shown_page_by_page(world: World) -> None:
     assert (await world.ada.slash(world.general, "audit")).response.content == AUDIT_EMPTY
-    store = store_of(world)
+    storage = storage_of(world)
     for n in range(AUDIT_PAGE_SIZE + 3):
-        await store.record_action(world.guild.id, world.ada.id, "model use", f"tiny-{n} @everyone")
-    await store.record_action(world.guild.id + 1, 5, "model use", "of another server")
+        await storage.audit.record(world.guild.id, world.ada.id, "model use", f"tiny-{n} @everyone")
+    await storage.audit.record(world.guild.id + 1, 5, "model use", "of another server")
     shown = await world.ada.slash(world.general, "audit")
     assert shown.ephemeral
     assert [int(n) for n in re.findall(r"tiny-(\d+)", description(shown))] == [*range(12, 2, -1)]
@@ -201,7 +201,7 @@ async def test_a_paused_server_hears_why_once_and_then_nothing(open_fake: Open) 
         assert await world.say(world.ben, "hello?") is None
         asked = await world.ben.slash(world.general, "chat", text="hello")
         assert asked.response.content == PAUSED_NOTICE
-        assert await store_of(world).context_messages(world.general.id, 5) == [], (
+        assert await storage_of(world).messages.context(world.general.id, 5) == [], (
             "nothing is listened to"
         )
         await world.ada.slash(world.general, "resume")
@@ -245,8 +245,8 @@ async def test_an_operator_pauses_everything(open_fake: Open) -> None:
         assert here.response.content.endswith("But an operator has paused me everywhere.")
         await world.ada.slash(world.general, "resume", everywhere=True)
         assert await world.say(world.ben, "hello") == "you said hello"
-        assert await store_of(world).paused_scopes() == set()
-        [resumed, paused] = await store_of(world).audit_entries(EVERYWHERE, 9)
+        assert await storage_of(world).pauses.scopes() == set()
+        [resumed, paused] = await storage_of(world).audit.entries(EVERYWHERE, 9)
         assert (resumed.action, paused.action) == ("resume", "pause")
 
 
@@ -261,11 +261,11 @@ async def test_a_pause_covers_replays(open_fake: Open) -> None:
 
 async def test_a_pause_that_cannot_be_written_holds_and_can_be_ended(open_fake: Open) -> None:
     async with open_fake(check_errors=False) as world:
-        await store_of(world)._db.execute("PRAGMA query_only = ON")
+        await storage_of(world)._db.execute("PRAGMA query_only = ON")
         told = await world.ada.slash(world.general, "pause")
         assert told.response.content.startswith("I am silent in this server, until I am")
         assert await world.say(world.ben, "hello") == PAUSED_NOTICE
-        await store_of(world)._db.execute("PRAGMA query_only = OFF")
+        await storage_of(world)._db.execute("PRAGMA query_only = OFF")
         told = await world.ada.slash(world.general, "resume")
         assert told.response.content == "I answer in this server again."
         assert await world.say(world.ben, "hello") == "you said hello"
@@ -280,4 +280,4 @@ async def test_start_is_checked_again_when_it_is_pressed(open_fake: Open) -> Non
         await role.edit(permissions=discord.Permissions())
         told = await world.ada.click(plan.response, label="Start")
         assert told.response.content == LACKS["administrator"]
-        assert await store_of(world).unfinished_jobs() == []
+        assert await storage_of(world).jobs.unfinished() == []

@@ -15,7 +15,7 @@ from bot.discord_ui import reply as replies
 from bot.discord_ui.cogs.chat import NOTHING_TO_READ
 from bot.settings import Settings
 from model.errors import WorkerDied
-from tests.bot.asking import buttons, store_of, until
+from tests.bot.asking import buttons, storage_of, until
 from tests.bot.conftest import World, open_world
 from tests.bot.discord_ui.cogs.test_feedback import growing
 from tests.fakes import FakeWorker
@@ -215,7 +215,7 @@ async def test_a_reply_goes_with_the_question_that_is_deleted_while_it_is_writte
     await until(lambda: not world.general.history())
     worker.gate.set()
     await asking
-    assert await store_of(world).context_messages(world.general.id, 5) == []
+    assert await storage_of(world).messages.context(world.general.id, 5) == []
     assert await world.say(world.ben, "still there?") == "you said still there?"
 
 

@@ -14,7 +14,7 @@ from bot.discord_ui.views.reply_buttons import reply_views
 from bot.settings import Settings
 from core.records import RatingSummary, ReplyRecord
 from model.errors import WorkerDied
-from tests.bot.asking import ask, buttons, record_of, store_of
+from tests.bot.asking import ask, buttons, record_of, storage_of
 from tests.bot.conftest import World, open_world
 from tests.fakes import FakeWorker
 
@@ -24,7 +24,7 @@ QUOTED_ROW = [f"{one}q" for one in ROW]
 
 
 async def history(world: World) -> list[str]:
-    stored = await store_of(world).context_messages(world.general.id, 50)
+    stored = await storage_of(world).messages.context(world.general.id, 50)
     return [one.message.content for one in stored]
 
 
@@ -59,7 +59,7 @@ async def test_a_reply_remembers_what_it_was_made_from(world: World) -> None:
     assert (record.prompt_tokens, record.completion_tokens) == (10, 3)
     assert (record.seconds, record.first_s) == (0.01, 0.005)
     assert record.sampling["temperature"] == 0.7
-    stored = await store_of(world).messages([*record.seen, second.id])
+    stored = await storage_of(world).messages.get_many([*record.seen, second.id])
     assert {one.scope for one in stored} == {world.guild.id}
 
 
@@ -89,11 +89,11 @@ async def test_a_reply_to_what_was_deleted_meanwhile_is_not_recorded(
 ) -> None:
     close_gate(world, worker)
     await world.ben.slash(world.general, "chat", text="hello")
-    [asked] = await store_of(world).context_messages(world.general.id, 1)
-    await store_of(world).delete_messages([asked.discord_id])
+    [asked] = await storage_of(world).messages.context(world.general.id, 1)
+    await storage_of(world).messages.delete([asked.discord_id])
     await open_gate(world, worker)
     assert world.last() == "> hello\nyou said hello"
-    assert await store_of(world).reply_record(world.general.last_message.id) is None
+    assert await storage_of(world).replies.get(world.general.last_message.id) is None
     assert await history(world) == []
 
 
@@ -123,33 +123,33 @@ async def test_a_long_reply_has_its_buttons_under_the_last_message(
     assert buttons(first) == []
     assert buttons(last) == [f"{one}{first.id}" for one in ROW]
     await world.ada.click(last, custom_id=f"reply:up:{first.id}")
-    assert await store_of(world).rating_summary(first.id) == RatingSummary(up=1)
+    assert await storage_of(world).replies.rating_summary(first.id) == RatingSummary(up=1)
 
 
 # --- likes -------------------------------------------------------------------------------------
 
 
 async def test_each_member_has_one_vote_and_can_change_it(world: World) -> None:
-    reply, store = await ask(world), store_of(world)
+    reply, storage = await ask(world), storage_of(world)
     for who in (world.ada, world.ben):
         liked = await who.click(reply, custom_id="reply:up:")
         assert liked.ephemeral
         assert "you like" in liked.response.content
-    assert await store.rating_summary(reply.id, world.ada.id) == RatingSummary(2, 0, 1)
+    assert await storage.replies.rating_summary(reply.id, world.ada.id) == RatingSummary(2, 0, 1)
     await world.ada.click(reply, custom_id="reply:down:")
-    assert await store.rating_summary(reply.id, world.ada.id) == RatingSummary(1, 1, -1)
+    assert await storage.replies.rating_summary(reply.id, world.ada.id) == RatingSummary(1, 1, -1)
     back = await world.ada.click(reply, custom_id="reply:down:")
     assert back.response.content == "Taken back."
-    assert await store.rating_summary(reply.id) == RatingSummary(1, 0)
+    assert await storage.replies.rating_summary(reply.id) == RatingSummary(1, 0)
 
 
 async def test_a_message_without_a_record_cannot_be_rated(open_fake: Open) -> None:
     async with open_fake(check_errors=False) as world:
         reply = await ask(world)
-        await store_of(world)._execute("DELETE FROM replies")
+        await storage_of(world)._execute("DELETE FROM replies")
         told = await world.ada.click(reply, custom_id="reply:up:")
         assert "too old" in told.response.content
-        assert await store_of(world).rating_summary(reply.id) == RatingSummary()
+        assert await storage_of(world).replies.rating_summary(reply.id) == RatingSummary()
 
 
 # --- again -------------------------------------------------------------------------------------
@@ -158,7 +158,7 @@ async def test_a_message_without_a_record_cannot_be_rated(open_fake: Open) -> No
 async def test_again_replaces_the_reply_its_record_and_the_history(
     world: World, worker: FakeWorker
 ) -> None:
-    reply, store = await ask(world), store_of(world)
+    reply, storage = await ask(world), storage_of(world)
     before = await record_of(world, reply)
     await world.ada.click(reply, custom_id="reply:up:")
     worker.answer = lambda _: "something else"
@@ -170,7 +170,7 @@ async def test_again_replaces_the_reply_its_record_and_the_history(
     assert after.seed != before.seed
     assert worker.asked[-1].seed == after.seed
     assert after.seen == before.seen
-    assert await store.rating_summary(reply.id) == RatingSummary()
+    assert await storage.replies.rating_summary(reply.id) == RatingSummary()
 
 
 async def test_again_twice_draws_three_seeds_and_the_same_ones_after_a_restart(
@@ -183,7 +183,7 @@ async def test_again_twice_draws_three_seeds_and_the_same_ones_after_a_restart(
         world.bot = again
         await world.ben.click(reply, custom_id="reply:again:")
         await world.ada.click(reply, custom_id="reply:up:")
-        assert await store_of(world).rating_summary(reply.id) == RatingSummary(up=1)
+        assert await storage_of(world).replies.rating_summary(reply.id) == RatingSummary(up=1)
     assert len({one.seed for one in worker.asked}) == 3
 
 
@@ -330,7 +330,7 @@ async def test_a_reply_deleted_while_it_grows_is_stopped_without_a_trace(
     reply, _ = await growing(world, worker)
     await world.bot.http.delete_message(world.general.id, reply.id)
     await open_gate(world, worker)
-    assert await store_of(world).reply_record(reply.id) is None
+    assert await storage_of(world).replies.get(reply.id) is None
     assert await history(world) == ["hi"]
 
 
@@ -345,7 +345,7 @@ async def test_stop_after_the_end_only_tidies_up(world: World, worker: FakeWorke
         await world.ben.click(reply, custom_id=stop)
         assert buttons(world.general.last_message) == buttons_then
         assert world.last() == "> hi\nyou said hi"
-        await store_of(world)._execute("DELETE FROM replies")
+        await storage_of(world)._execute("DELETE FROM replies")
 
 
 async def test_a_reply_that_waits_for_others_can_be_stopped(
@@ -359,7 +359,7 @@ async def test_a_reply_that_waits_for_others_can_be_stopped(
     await world.ben.click(waiting, custom_id=stop)
     assert world.last() == "> me next\nStopped."
     assert buttons(world.general.last_message) == []
-    assert await store_of(world).reply_record(waiting.id) is None
+    assert await storage_of(world).replies.get(waiting.id) is None
     assert await history(world) == ["me next"]
     await open_gate(world, worker)
 
@@ -386,6 +386,6 @@ async def test_in_a_direct_message_the_buttons_work_too(world: World) -> None:
     assert buttons(reply) == ROW
     await world.ben.user.click(reply, custom_id="reply:again:")
     await world.ben.user.click(reply, custom_id="reply:up:")
-    assert await store_of(world).rating_summary(reply.id) == RatingSummary(up=1)
+    assert await storage_of(world).replies.rating_summary(reply.id) == RatingSummary(up=1)
     record = await record_of(world, reply)
     assert record.scope == world.ben.id

@@ -15,7 +15,7 @@ from bot.discord_ui import reply as replies
 from bot.settings import Settings
 from core.records import Filter, FilterKind
 from model.errors import WorkerDied
-from tests.bot.asking import ask, buttons, record_of, store_of
+from tests.bot.asking import ask, buttons, record_of, storage_of
 from tests.bot.conftest import World, open_world
 from tests.bot.discord_ui.cogs.test_feedback import close_gate
 from tests.fakes import FakeWorker
@@ -37,7 +37,7 @@ def everything_shown(world: World) -> list[str]:
 
 
 async def said_of(world: World) -> list[str]:
-    stored = await store_of(world).context_messages(world.general.id, 50)
+    stored = await storage_of(world).messages.context(world.general.id, 50)
     return [one.message.content for one in stored]
 
 
@@ -65,7 +65,7 @@ async def test_a_filter_is_added_listed_and_removed_and_each_change_is_written_d
     assert gone.response.content == "I may say the word “Bad” again."
     none = await world.ada.slash(world.general, "filter remove", kind="word", text="Bad")
     assert "There is no filter with the word “Bad” here" in none.response.content
-    audit = await store_of(world).audit_entries(world.guild.id, 9)
+    audit = await storage_of(world).audit.entries(world.guild.id, 9)
     assert [(one.actor_id, one.action, one.detail) for one in audit] == [
         (world.ada.id, "filter remove", "word Bad"),
         (world.ada.id, "filter add", r"pattern \d{4}"),
@@ -76,7 +76,7 @@ async def test_a_filter_is_added_listed_and_removed_and_each_change_is_written_d
 async def test_a_long_list_is_shown_whole(world: World) -> None:
     for n in range(40):
         one = Filter(FilterKind.WORD, f"{n:02}{'_' * 90}")
-        await store_of(world).add_filter(world.guild.id, one, world.ada.id)
+        await storage_of(world).filters.add(world.guild.id, one, world.ada.id)
     before = len(world.env.http_requests)
     await world.ada.slash(world.general, "filter list")
     shown = "".join(str(one.json) for one in world.env.http_requests[before:])
@@ -89,7 +89,7 @@ async def test_a_wrong_pattern_is_explained(open_fake: Open) -> None:
             "That pattern cannot be read: missing ] at character 5, “[”. It is read by RE2: "
             "github.com/google/re2/wiki/Syntax shows what it understands."
         )
-        assert await store_of(world).audit_entries(world.guild.id, 9) == []
+        assert await storage_of(world).audit.entries(world.guild.id, 9) == []
 
 
 async def test_filters_are_for_managers(open_fake: Open) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from bot.chat.model_router import ModelRouter
 from core.tasks import BackgroundTasks
-from data.storage.store import Store
+from data.storage.storage import Storage
 from model.errors import UnknownModel
 from model.registry import EMBEDDED_FOLDER, model_options
 from model.worker.messages import ModelInfo
@@ -353,9 +353,14 @@ async def test_autocomplete_of_delete_offers_what_may_go(world: World) -> None:
 
 
 @pytest.fixture
-def switch(store: Store, worker: Any, tmp_path: Path) -> ModelRouter:
+def switch(storage: Storage, worker: Any, tmp_path: Path) -> ModelRouter:
     return ModelRouter(
-        store, worker, model_options, default="gpt2", checkpoints=tmp_path, tasks=BackgroundTasks()
+        storage,
+        worker,
+        model_options,
+        default="gpt2",
+        checkpoints=tmp_path,
+        tasks=BackgroundTasks(),
     )
 
 
@@ -413,7 +418,7 @@ async def test_bases_are_the_models_and_then_the_own_checkpoints_newest_first(
 
 
 async def test_a_rollback_that_fails_leaves_everything(
-    switch: ModelRouter, store: Store, tmp_path: Path
+    switch: ModelRouter, storage: Storage, tmp_path: Path
 ) -> None:
     with pytest.raises(NothingToRollBack):
         await switch.rollback(SCOPE)
@@ -423,8 +428,8 @@ async def test_a_rollback_that_fails_leaves_everything(
     (folder / "config.json").write_text("{}")
     with pytest.raises(CorruptCheckpoint, match="tiny-1 is damaged"):
         await switch.rollback(SCOPE)
-    assert await store.active_model(SCOPE) == "tiny"
-    assert (await store.previous_models(SCOPE))[0] == "tiny-1"
+    assert await storage.model_choices.active(SCOPE) == "tiny"
+    assert (await storage.model_choices.previous(SCOPE))[0] == "tiny-1"
 
 
 async def test_two_rollbacks_at_once_go_back_two_models(
@@ -467,13 +472,18 @@ class LosingWorker(FakeWorker):
 
 
 async def test_what_is_deleted_while_it_loads_is_not_put_into_service(
-    store: Store, tmp_path: Path
+    storage: Storage, tmp_path: Path
 ) -> None:
     worker: Any = LosingWorker()
     switch = ModelRouter(
-        store, worker, model_options, default="gpt2", checkpoints=tmp_path, tasks=BackgroundTasks()
+        storage,
+        worker,
+        model_options,
+        default="gpt2",
+        checkpoints=tmp_path,
+        tasks=BackgroundTasks(),
     )
     make_folder(tmp_path / str(SCOPE) / "tiny-1")
     with pytest.raises(CorruptCheckpoint):
         await switch.use(SCOPE, "tiny-1")
-    assert await store.active_model(SCOPE) is None
+    assert await storage.model_choices.active(SCOPE) is None

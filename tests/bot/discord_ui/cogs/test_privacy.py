@@ -43,7 +43,7 @@ from core.records import (
     StoredMessage,
     TrainingJob,
 )
-from data.storage.store import Store, open_store
+from data.storage.storage import Storage, open_storage
 from tests.bot.asking import all_forgotten
 from tests.bot.conftest import World, open_world
 from tests.bot.discord_ui.cogs.test_models import make_checkpoint
@@ -55,10 +55,10 @@ Open = Callable[..., AbstractAsyncContextManager[World]]
 WORD = "marmalade"
 
 
-def store_of(world: World) -> Store:
-    store = world.bot.get_cog("Privacy")._store
-    assert isinstance(store, Store)
-    return store
+def storage_of(world: World) -> Storage:
+    storage = world.bot.get_cog("Privacy")._storage
+    assert isinstance(storage, Storage)
+    return storage
 
 
 def manager_of(world: World) -> Any:
@@ -80,7 +80,7 @@ async def open_to_learn(learning: Settings, worker: FakeWorker) -> AsyncIterator
 
 
 async def say(world: World, number: int, text: str, scope: int | None = None) -> None:
-    await store_of(world).add_message(
+    await storage_of(world).messages.add(
         StoredMessage(
             number,
             world.general.id,
@@ -96,21 +96,21 @@ async def trained(
     world: World, checkpoint: str | None, base: str = "tiny", version: int | None = 1, **on: int
 ) -> TrainingJob:
     """A job that has ended, or waits, and learns ben's words; its snapshot is on disk."""
-    store = store_of(world)
+    storage = storage_of(world)
     folder = world.home / "jobs" / f"of-{checkpoint}"
     folder.mkdir(parents=True)
     (folder / DATASET_FILE).write_text(f'{{"user": "{WORD}", "bot": "hi"}}\n')
-    job = await store.add_job(
+    job = await storage.jobs.add(
         scope=on.get("scope", world.guild.id),
         requested_by=world.ada.id,
         channel_id=on.get("channel", world.general.id),
         base_model=base,
         directory=str(folder),
     )
-    await store.add_job_sources(job.id, {world.ben.id: version})
+    await storage.jobs.add_sources(job.id, {world.ben.id: version})
     if checkpoint is None:
         return job
-    made = await store.set_job_state(job.id, JobState.PROMOTED, checkpoint=checkpoint)
+    made = await storage.jobs.set_state(job.id, JobState.PROMOTED, checkpoint=checkpoint)
     make_checkpoint(world, checkpoint, job.scope)
     return made
 
@@ -177,7 +177,7 @@ class TestShow:
 
     async def test_consent_is_told(self, open_to_learn: World) -> None:
         world = open_to_learn
-        await store_of(world).opt_in(world.guild.id, world.ben.id, CONSENT_VERSION)
+        await storage_of(world).consents.opt_in(world.guild.id, world.ben.id, CONSENT_VERSION)
         shown = await world.ben.slash(world.general, "privacy show")
         assert "I learn from conversations here, but only with" in shown.response.content
         assert f"You agreed on {datetime.now(UTC):%Y-%m-%d} (ver" in shown.response.content
@@ -250,11 +250,11 @@ class TestConsent:
         asked = await world.ben.slash(world.general, "privacy opt-in")
         assert asked.ephemeral
         assert asked.response.content == CONSENT_TEXT
-        assert await store_of(world).active_consent(world.guild.id, world.ben.id) is None
+        assert await storage_of(world).consents.active(world.guild.id, world.ben.id) is None
         agreed = await world.ben.click(asked.response, label="I agree")
         assert agreed.response.content.startswith("Thank you.")
         assert agreed.response.components == []
-        consent = await store_of(world).active_consent(world.guild.id, world.ben.id)
+        consent = await storage_of(world).consents.active(world.guild.id, world.ben.id)
         assert consent is not None
         assert consent.version == CONSENT_VERSION
         again = await world.ben.slash(world.general, "privacy opt-in")
@@ -265,7 +265,7 @@ class TestConsent:
         asked = await world.ben.slash(world.general, "privacy opt-in")
         declined = await world.ben.click(asked.response, label="No")
         assert declined.response.content == "Fine: I learn nothing from what you say."
-        assert await store_of(world).consent_history(world.ben.id) == []
+        assert await storage_of(world).consents.history(world.ben.id) == []
 
     async def test_it_is_given_in_a_server(self, learning: Settings, worker: FakeWorker) -> None:
         async with open_world(learning, worker, check_errors=False) as world:
@@ -274,7 +274,7 @@ class TestConsent:
 
 
 async def collected(world: World, text: str, review: ReviewStatus) -> int:
-    example = await store_of(world).add_example(
+    example = await storage_of(world).examples.add(
         world.guild.id,
         text,
         "an answer",
@@ -289,8 +289,8 @@ async def collected(world: World, text: str, review: ReviewStatus) -> int:
 
 class TestOptOut:
     async def test_what_waits_goes_and_the_rest_is_not_learned(self, open_to_learn: World) -> None:
-        world, store = open_to_learn, store_of(open_to_learn)
-        await store.opt_in(world.guild.id, world.ben.id, 1)
+        world, storage = open_to_learn, storage_of(open_to_learn)
+        await storage.consents.opt_in(world.guild.id, world.ben.id, 1)
         await collected(world, "waits", ReviewStatus.WAITING)
         await collected(world, "approved", ReviewStatus.APPROVED)
         await world.ben.slash(world.general, "teach", user="hi", bot="hello")
@@ -304,17 +304,20 @@ class TestOptOut:
             "What was approved before is not learned any more. "
             "What was learned before stays in **tiny-1**, until a new one is trained."
         )
-        assert [one.user for one in await store.examples(world.guild.id)] == ["approved", "hi"]
-        assert [one.user for one in await store.trainable_examples(world.guild.id)] == ["hi"]
+        assert [one.user for one in await storage.examples.all(world.guild.id)] == [
+            "approved",
+            "hi",
+        ]
+        assert [one.user for one in await storage.examples.trainable(world.guild.id)] == ["hi"]
         assert offers(world) == []
 
     async def test_a_training_that_learns_by_it_ends(self, open_to_learn: World) -> None:
-        world, store = open_to_learn, store_of(open_to_learn)
+        world, storage = open_to_learn, storage_of(open_to_learn)
         manager_of(world)._queue.cancel()
-        await store.opt_in(world.guild.id, world.ben.id, 1)
+        await storage.consents.opt_in(world.guild.id, world.ben.id, 1)
         job = await trained(world, None)
         await world.ben.slash(world.general, "privacy opt-out")
-        ended = await store.job(job.id)
+        ended = await storage.jobs.get(job.id)
         assert ended is not None
         assert ended.state is JobState.CANCELLED
         assert not snapshots(world)
@@ -322,12 +325,12 @@ class TestOptOut:
         assert offer.content.startswith("I stopped a training")
 
     async def test_in_private_it_counts_for_all_servers(self, world: World) -> None:
-        store = store_of(world)
-        await store.opt_in(world.guild.id, world.ben.id, 1)
-        await store.opt_in(77, world.ben.id, 1)
+        storage = storage_of(world)
+        await storage.consents.opt_in(world.guild.id, world.ben.id, 1)
+        await storage.consents.opt_in(77, world.ben.id, 1)
         out = await world.ben.user.slash("privacy opt-out")
         assert "what you say to me in any server" in out.response.content
-        assert all(one.withdrawn_at for one in await store.consent_history(world.ben.id))
+        assert all(one.withdrawn_at for one in await storage.consents.history(world.ben.id))
         again = await world.ben.user.slash("privacy opt-out")
         assert again.response.content.startswith("You had not agreed in any server")
 
@@ -338,10 +341,10 @@ class TestForget:
         asked = await world.ben.slash(world.general, "privacy forget")
         kept = await world.ben.click(asked.response, label="Cancel")
         assert kept.response.content == "Nothing was erased."
-        assert (await store_of(world).member_summary(world.ben.id)).messages == 1
+        assert (await storage_of(world).members.summary(world.ben.id)).messages == 1
 
     async def test_traces_snapshots_and_open_jobs_go(self, world: World) -> None:
-        store = store_of(world)
+        storage = storage_of(world)
         manager_of(world)._queue.cancel()
         await say(world, 1, WORD)
         await world.ben.slash(world.general, "teach", user=WORD, bot="hello")
@@ -350,13 +353,13 @@ class TestForget:
         text = await forget(world)
         assert text.startswith("Done: what I kept about you is gone")
         assert f"In {world.guild.name}, **tiny-1** learned from you." in text
-        traces = await store.member_summary(world.ben.id)
+        traces = await storage.members.summary(world.ben.id)
         assert (traces.messages, traces.examples, traces.jobs) == (0, 0, 0)
         assert not snapshots(world)
-        ended = await store.job(waiting.id)
+        ended = await storage.jobs.get(waiting.id)
         assert ended is not None
         assert ended.state is JobState.CANCELLED
-        assert await store.unfinished_erasures() == []
+        assert await storage.erasures.unfinished() == []
 
     async def test_each_server_is_asked_without_words_or_names(self, world: World) -> None:
         other = world.env.create_guild()
@@ -415,19 +418,19 @@ class TestForget:
         text = await forget(world)
         assert text.startswith("The data of training job 1 could not be removed")
         assert text.endswith(ERASURE_UNFINISHED)
-        store = store_of(world)
-        assert await store.unfinished_erasures() == [world.ben.id]
+        storage = storage_of(world)
+        assert await storage.erasures.unfinished() == [world.ben.id]
         assert offers(world) == []
         mend(Path(job.directory))
         await world.bot.get_cog("Privacy")._erasure.finish()
-        assert await store.unfinished_erasures() == []
-        assert await store.jobs_with_member(world.ben.id) == []
+        assert await storage.erasures.unfinished() == []
+        assert await storage.jobs.with_member(world.ben.id) == []
         assert len(offers(world)) == 1
 
     async def test_a_training_under_way_is_ended_first(
         self, world: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        store, manager = store_of(world), manager_of(world)
+        storage, manager = storage_of(world), manager_of(world)
         scripted = Path(__file__).parents[3] / "training" / "jobs" / "scripted_run.py"
         monkeypatch.setattr(
             manager, "_training_limits", TrainingLimits(launcher=(sys.executable, str(scripted)))
@@ -436,7 +439,7 @@ class TestForget:
         await world.ben.slash(world.general, "teach", user=WORD, bot=WORD)
         plan = await world.ada.slash(world.general, "retrain")
         await world.ada.click(plan.response, label="Start")
-        [job] = await store.unfinished_jobs()
+        [job] = await storage.jobs.unfinished()
         await manager.wait_until(job.id, lambda one: one.state is JobState.RUNNING)
         assert (await forget(world)).startswith("Done")
         ended = await manager.wait(job.id)
@@ -447,9 +450,9 @@ class TestForget:
 
     async def test_who_reads_the_database_delays_the_end(self, world: World) -> None:
         await say(world, 1, WORD)
-        async with open_store(world.home / "gpt2bot.sqlite3") as reader:
+        async with open_storage(world.home / "gpt2bot.sqlite3") as reader:
             await reader._db.execute("BEGIN")
-            await reader.context_messages(world.general.id, 1)
+            await reader.messages.context(world.general.id, 1)
             text = await forget(world)
             assert text.startswith("Done")
             assert text.endswith(ERASURE_UNFINISHED)
@@ -462,20 +465,20 @@ class TestForget:
     ) -> None:
         await say(world, 1, WORD)
         await trained(world, "tiny-1")
-        await store_of(world).begin_erasure(world.ben.id)
+        await storage_of(world).erasures.begin(world.ben.id)
         async with build_bot(settings, worker=worker) as again:
             await world.env.restart_bot(again)
             world.bot = again
-            store = store_of(world)
-            await all_forgotten(store)
-            assert (await store.member_summary(world.ben.id)).messages == 0
-            assert await store.jobs_with_member(world.ben.id) == []
+            storage = storage_of(world)
+            await all_forgotten(storage)
+            assert (await storage.members.summary(world.ben.id)).messages == 0
+            assert await storage.jobs.with_member(world.ben.id) == []
             assert len(offers(world)) == 1
 
 
 class TestCleanRetrain:
     async def test_an_administrator_starts_it(self, world: World) -> None:
-        store = store_of(world)
+        storage = storage_of(world)
         manager_of(world)._queue.cancel()
         await world.ada.slash(world.general, "teach", user="hi", bot="hello")
         await world.ben.slash(world.general, "teach", user=WORD, bot=WORD)
@@ -486,7 +489,7 @@ class TestCleanRetrain:
         started = await world.ada.click(offer, label="Retrain without it")
         assert started.ephemeral
         assert started.response.content == CLEAN_RETRAIN_STARTED
-        [job] = await store.unfinished_jobs(world.guild.id)
+        [job] = await storage.jobs.unfinished(world.guild.id)
         assert (job.base_model, job.requested_by) == ("tiny", world.ada.id)
         config = json.loads((Path(job.directory) / "config.json").read_text())
         assert (config["base_name"], config["parents"], config["epochs"]) == ("tiny", [], 5)
@@ -513,7 +516,7 @@ class TestCleanRetrain:
         later = await world.ada.click(offers(world)[0], label="Not now")
         assert later.response.content == CLEAN_RETRAIN_POSTPONED
         assert labels(offers(world)[0]) == []
-        assert await store_of(world).unfinished_jobs() == []
+        assert await storage_of(world).jobs.unfinished() == []
 
     async def test_nothing_may_be_left_to_learn(self, world: World) -> None:
         await world.ben.slash(world.general, "teach", user=WORD, bot=WORD)
@@ -531,7 +534,7 @@ class TestCleanRetrain:
         await world.ada.slash(world.general, "model use", name="gpt2-1")
         await forget(world)
         await world.ada.click(offers(world)[0], label="Retrain without it")
-        [job] = await store_of(world).unfinished_jobs(world.guild.id)
+        [job] = await storage_of(world).jobs.unfinished(world.guild.id)
         assert job.base_model == "gpt2"
 
     async def test_the_buttons_work_after_a_restart(
@@ -546,7 +549,7 @@ class TestCleanRetrain:
             manager_of(world)._queue.cancel()
             started = await world.ada.click(offers(world)[0], label="Retrain without it")
             assert started.response.content == CLEAN_RETRAIN_STARTED
-            assert len(await store_of(world).unfinished_jobs(world.guild.id)) == 1
+            assert len(await storage_of(world).jobs.unfinished(world.guild.id)) == 1
 
 
 def test_an_opt_out_of_nothing_says_so() -> None:

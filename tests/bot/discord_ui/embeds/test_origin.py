@@ -16,7 +16,7 @@ from bot.settings import Settings
 from core.records import Message, RatingSummary, ReplyRecord, Role, StoredMessage
 from model.sampling import FinishReason, SamplingParams
 from model.worker.messages import Finished
-from tests.bot.asking import ask, record_of, store_of
+from tests.bot.asking import ask, record_of, storage_of
 from tests.bot.conftest import World
 from tests.fakes import FakeWorker
 
@@ -75,7 +75,7 @@ async def test_what_is_said_elsewhere_is_not_shown(world: World) -> None:
     secret = other.history()[0].id
     reply = await ask(world)
     record = await record_of(world, reply)
-    await store_of(world).add_reply(replace(record, seen=(secret, *record.seen)))
+    await storage_of(world).replies.add(replace(record, seen=(secret, *record.seen)))
     told = await why(world, reply)
     assert "secret" not in told.response.embeds[0].description
     assert "(deleted)" in told.response.embeds[0].description
@@ -84,7 +84,7 @@ async def test_what_is_said_elsewhere_is_not_shown(world: World) -> None:
 async def test_an_old_reply_says_that_nothing_is_known(open_fake: Open) -> None:
     async with open_fake(check_errors=False) as world:
         reply = await ask(world)
-        await store_of(world)._execute("DELETE FROM replies")
+        await storage_of(world)._execute("DELETE FROM replies")
         assert "too old" in (await why(world, reply)).response.content
 
 
@@ -98,7 +98,7 @@ async def test_it_is_for_messages_of_the_bot(open_fake: Open) -> None:
 async def test_a_model_that_is_gone_is_named_as_gone(world: World) -> None:
     reply = await ask(world)
     record = await record_of(world, reply)
-    await store_of(world).add_reply(replace(record, model="tiny-9", source="gone"))
+    await storage_of(world).replies.add(replace(record, model="tiny-9", source="gone"))
     assert fields(await why(world, reply))["Model"] == "tiny-9 (no longer here)"
 
 
@@ -118,11 +118,11 @@ async def test_a_replay_sends_the_same_to_another_model_and_records_nothing(
     assert fields(shown) == {"tiny, then": "you said two", "gpt2, now": "another answer"}
     assert worker.heard[-1] == ("gpt2", read)
     assert worker.asked[-1] == params
-    stored = await store_of(world).context_messages(world.general.id, 50)
+    stored = await storage_of(world).messages.context(world.general.id, 50)
     assert [one.message.content for one in stored][-1] == "you said two"
     assert (await record_of(world, reply)).model == "tiny"
     assert [m.id for m in world.general.history()] == before
-    assert await store_of(world).active_model(world.guild.id) is None
+    assert await storage_of(world).model_choices.active(world.guild.id) is None
 
 
 async def test_both_menus_work_after_a_restart(

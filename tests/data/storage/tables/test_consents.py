@@ -25,7 +25,7 @@ from core.errors import NoConsent
 from core.records import Example, ReviewStatus
 from data.dataset.snapshot import contributor_consents, write_snapshot
 from data.storage.erasure import erase_member
-from data.storage.store import open_store
+from data.storage.storage import open_storage
 from tests.data.storage.records import ADA, BEN, BOT, CLEO, GUILD, made, said
 
 T = TypeVar("T")
@@ -54,7 +54,7 @@ class Server(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         self.opened = AsyncExitStack()
         path = self.folder / "db"
-        self.store = self.run(self.opened.enter_async_context(open_store(path)))
+        self.storage = self.run(self.opened.enter_async_context(open_storage(path)))
         self.number = 0
         self.said: list[Said] = []
         self.agreed: set[int] = set()
@@ -88,26 +88,26 @@ class Server(RuleBasedStateMachine):
         text = self.word(author)
         asked, reply = self.number * 10, self.number * 10 + 1
         self.said.append(Said(asked, reply, author, text, [text]))
-        self.run(self.store.add_message(said(asked, text, author)))
-        self.run(self.store.add_reply(made(reply, asked, author)))
+        self.run(self.storage.messages.add(said(asked, text, author)))
+        self.run(self.storage.replies.add(made(reply, asked, author)))
         answer = said(reply, f"you said {text}", BOT)
-        self.run(self.store.add_message(answer, reply_to_id=asked))
+        self.run(self.storage.messages.add(answer, reply_to_id=asked))
 
     @rule(member=members, version=st.integers(1, 2))
     def agree(self, member: int, version: int) -> None:
-        self.run(self.store.opt_in(GUILD, member, version))
+        self.run(self.storage.consents.opt_in(GUILD, member, version))
         self.agreed.add(member)
 
     @rule(member=members)
     def withdraw(self, member: int) -> None:
-        assert self.run(self.store.opt_out(GUILD, member)) == (member in self.agreed)
+        assert self.run(self.storage.consents.opt_out(GUILD, member)) == (member in self.agreed)
         self.agreed.discard(member)
 
     @precondition(lambda self: self.said)
     @rule(pick=picks, member=members, value=st.sampled_from([-1, 0, 1]), collect=st.booleans())
     def rate(self, pick: int, member: int, value: int, collect: bool) -> None:
         one = self.pick(pick)
-        self.run(self.store.rate(GUILD, one.reply, member, value))
+        self.run(self.storage.replies.rate(GUILD, one.reply, member, value))
         if collect:
             self.add(one, f"you said {one.text}", BOT, consent_version=1)
 
@@ -124,7 +124,7 @@ class Server(RuleBasedStateMachine):
         """Whether the store took it; it must not without consent."""
         try:
             self.run(
-                self.store.add_example(
+                self.storage.examples.add(
                     GUILD,
                     one.text,
                     bot,
@@ -148,7 +148,7 @@ class Server(RuleBasedStateMachine):
     @rule(member=members)
     def teach(self, member: int) -> None:
         user, bot = self.word(member), self.word(member)
-        self.run(self.store.add_example(GUILD, user, bot, member, "teach"))
+        self.run(self.storage.examples.add(GUILD, user, bot, member, "teach"))
         self.on_purpose |= {user, bot}
 
     @precondition(lambda self: self.said)
@@ -156,7 +156,7 @@ class Server(RuleBasedStateMachine):
     def edit(self, pick: int) -> None:
         one = self.pick(pick)
         text = self.word(one.author)
-        if self.run(self.store.edit_message(one.asked, text)):
+        if self.run(self.storage.messages.edit(one.asked, text)):
             self.taken_back.add(one.text)
             one.text = text
         else:
@@ -166,18 +166,18 @@ class Server(RuleBasedStateMachine):
     @rule(pick=picks)
     def delete(self, pick: int) -> None:
         one = self.pick(pick)
-        self.run(self.store.delete_messages([one.asked]))
+        self.run(self.storage.messages.delete([one.asked]))
         self.taken_back.add(one.text)
 
     @rule(pick=picks, review=st.sampled_from(ReviewStatus))
     def review(self, pick: int, review: ReviewStatus) -> None:
-        if found := self.run(self.store.examples(GUILD)):
+        if found := self.run(self.storage.examples.all(GUILD)):
             one = found[pick % len(found)]
-            assert self.run(self.store.set_review(GUILD, one.id, review))
+            assert self.run(self.storage.examples.set_review(GUILD, one.id, review))
 
     @rule(member=members, batch=st.integers(1, 3))
     def forget(self, member: int, batch: int) -> None:
-        self.run(erase_member(self.store, member, batch))
+        self.run(erase_member(self.storage, member, batch))
         self.agreed.discard(member)
         self.erased |= self.words[member]
         self.on_purpose -= self.words[member]
@@ -189,7 +189,7 @@ class Server(RuleBasedStateMachine):
 
     @rule()
     def freeze(self) -> None:
-        learned = self.run(self.store.trainable_examples(GUILD))
+        learned = self.run(self.storage.examples.trainable(GUILD))
         write_snapshot(learned, self.folder / "snapshot")
         self.check((self.folder / "snapshot").read_text(), learned)
         sources = contributor_consents(learned)
@@ -201,7 +201,7 @@ class Server(RuleBasedStateMachine):
     @invariant()
     def only_what_is_allowed_is_learned(self) -> None:
         if hasattr(self, "store"):
-            learned = self.run(self.store.trainable_examples(GUILD))
+            learned = self.run(self.storage.examples.trainable(GUILD))
             self.check(json.dumps([(one.user, one.bot) for one in learned]), learned)
 
     def check(self, text: str, learned: list[Example]) -> None:
@@ -216,7 +216,7 @@ class Server(RuleBasedStateMachine):
     def nobody_is_told_the_words_of_another(self) -> None:
         if hasattr(self, "store"):
             for member in MEMBERS:
-                told = json.dumps(self.run(self.store.export_member(member)))
+                told = json.dumps(self.run(self.storage.members.export(member)))
                 for other in set(MEMBERS) - {member}:
                     assert not [word for word in self.words[other] if word in told]
 

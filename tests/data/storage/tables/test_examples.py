@@ -9,28 +9,30 @@ import pytest
 
 from core.errors import NoConsent, StoreError
 from core.records import Example, Pair, ReviewStatus
-from data.storage.store import Store
+from data.storage.storage import Storage
 from tests.data.storage.records import ADA, BEN, BOT, CLEO, GUILD, OTHER, made, said
 
 
-async def taught(store: Store, user: str = "a", bot: str = "b", **more: object) -> Example:
-    return await store.add_example(GUILD, user, bot, ADA, "teach", **more)  # type: ignore[arg-type]
+async def taught(storage: Storage, user: str = "a", bot: str = "b", **more: object) -> Example:
+    return await storage.examples.add(GUILD, user, bot, ADA, "teach", **more)  # type: ignore[arg-type]
 
 
-async def collected(store: Store, user: str = "hello", bot: str = "hi", by: int = BEN) -> Example:
-    return await store.add_example(
+async def collected(
+    storage: Storage, user: str = "hello", bot: str = "hi", by: int = BEN
+) -> Example:
+    return await storage.examples.add(
         GUILD, user, bot, BOT, "liked", asked_by=by, reply_id=100, consent_version=1
     )
 
 
-async def texts(store: Store) -> list[str]:
-    return [one.user for one in await store.trainable_examples(GUILD)]
+async def texts(storage: Storage) -> list[str]:
+    return [one.user for one in await storage.examples.trainable(GUILD)]
 
 
-async def test_every_field_comes_back(store: Store) -> None:
-    await store.opt_in(GUILD, BEN, 4)
+async def test_every_field_comes_back(storage: Storage) -> None:
+    await storage.consents.opt_in(GUILD, BEN, 4)
     added = await taught(
-        store,
+        storage,
         asked_by=BEN,
         reply_id=100,
         consent_version=4,
@@ -42,226 +44,232 @@ async def test_every_field_comes_back(store: Store) -> None:
         added.id, GUILD, "a", "b", ADA, "teach", added.created_at, ReviewStatus.WAITING, 2, "", 0,
         BEN, 100, 4, True,
     )  # fmt: skip
-    assert await store.examples(GUILD) == [added]
-    assert await store.example(GUILD, added.id) == added
-    assert await store.example(OTHER, added.id) is None
+    assert await storage.examples.all(GUILD) == [added]
+    assert await storage.examples.get(GUILD, added.id) == added
+    assert await storage.examples.get(OTHER, added.id) is None
 
 
-async def test_of_the_same_pair_the_higher_weight_and_an_approval_win(store: Store) -> None:
-    first = await taught(store, status=ReviewStatus.WAITING, weight=2)
-    again = await taught(store, status=ReviewStatus.APPROVED, weight=1)
+async def test_of_the_same_pair_the_higher_weight_and_an_approval_win(storage: Storage) -> None:
+    first = await taught(storage, status=ReviewStatus.WAITING, weight=2)
+    again = await taught(storage, status=ReviewStatus.APPROVED, weight=1)
     assert again == replace(first, status=ReviewStatus.APPROVED)
-    assert await taught(store, status=ReviewStatus.WAITING, weight=3) == replace(again, weight=3)
+    assert await taught(storage, status=ReviewStatus.WAITING, weight=3) == replace(again, weight=3)
 
 
-async def test_what_is_handed_over_on_purpose_wins_over_what_was_collected(store: Store) -> None:
-    await store.opt_in(GUILD, BEN, 1)
-    first = await collected(store, "a", "b")
-    on_purpose = await taught(store)
+async def test_what_is_handed_over_on_purpose_wins_over_what_was_collected(
+    storage: Storage,
+) -> None:
+    await storage.consents.opt_in(GUILD, BEN, 1)
+    first = await collected(storage, "a", "b")
+    on_purpose = await taught(storage)
     assert on_purpose == replace(
         first, author_id=ADA, source="teach", asked_by=None, reply_id=None, consent_version=None
     )
-    assert await collected(store, "a", "b") == on_purpose
+    assert await collected(storage, "a", "b") == on_purpose
 
 
 class TestConsent:
-    async def test_nothing_is_collected_without_it(self, store: Store) -> None:
+    async def test_nothing_is_collected_without_it(self, storage: Storage) -> None:
         with pytest.raises(NoConsent, match="did not agree"):
-            await collected(store)
-        await store.opt_in(OTHER, BEN, 1)
+            await collected(storage)
+        await storage.consents.opt_in(OTHER, BEN, 1)
         with pytest.raises(NoConsent):
-            await collected(store)
+            await collected(storage)
         with pytest.raises(NoConsent):  # a better answer to a question of somebody else
-            await taught(store, asked_by=BEN)
-        assert await store.count_examples(GUILD) == 0
+            await taught(storage, asked_by=BEN)
+        assert await storage.examples.count(GUILD) == 0
 
-    async def test_it_must_stand_when_it_is_learned(self, store: Store) -> None:
-        await store.opt_in(GUILD, BEN, 1)
-        first = await collected(store)
-        await taught(store, "who?", "me", asked_by=BEN)
-        await taught(store)
-        assert await texts(store) == ["hello", "who?", "a"]
-        assert await store.opt_out(GUILD, BEN)
-        assert await texts(store) == ["a"]
-        await store.opt_in(GUILD, BEN, 2)
-        again = await store.trainable_examples(GUILD)
+    async def test_it_must_stand_when_it_is_learned(self, storage: Storage) -> None:
+        await storage.consents.opt_in(GUILD, BEN, 1)
+        first = await collected(storage)
+        await taught(storage, "who?", "me", asked_by=BEN)
+        await taught(storage)
+        assert await texts(storage) == ["hello", "who?", "a"]
+        assert await storage.consents.opt_out(GUILD, BEN)
+        assert await texts(storage) == ["a"]
+        await storage.consents.opt_in(GUILD, BEN, 2)
+        again = await storage.examples.trainable(GUILD)
         assert [one.consent_version for one in again] == [2, 2, None]
         assert again[0] == replace(first, consent_version=2)
 
-    async def test_own_words_that_are_taught_need_none(self, store: Store) -> None:
-        await taught(store, asked_by=ADA)
-        assert await texts(store) == ["a"]
+    async def test_own_words_that_are_taught_need_none(self, storage: Storage) -> None:
+        await taught(storage, asked_by=ADA)
+        assert await texts(storage) == ["a"]
 
-    async def test_collected_words_of_the_author_need_theirs(self, store: Store) -> None:
+    async def test_collected_words_of_the_author_need_theirs(self, storage: Storage) -> None:
         with pytest.raises(NoConsent):
-            await taught(store, consent_version=1)
+            await taught(storage, consent_version=1)
 
 
 class TestLearnable:
-    async def test_only_what_is_approved(self, store: Store) -> None:
+    async def test_only_what_is_approved(self, storage: Storage) -> None:
         for number, status in enumerate(ReviewStatus):
-            await taught(store, str(number), status=status)
-        assert await texts(store) == ["1"]
+            await taught(storage, str(number), status=status)
+        assert await texts(storage) == ["1"]
 
-    async def test_votes_keep_out_or_add_weight(self, store: Store) -> None:
-        one = await taught(store, reply_id=100)
+    async def test_votes_keep_out_or_add_weight(self, storage: Storage) -> None:
+        one = await taught(storage, reply_id=100)
         for user, value in ((1, -1), (2, 1), (3, -1)):
-            await store.rate(GUILD, 100, user, value)
-        assert await store.trainable_examples(GUILD) == []
-        await store.rate(GUILD, 100, 1, 0)
-        assert await store.trainable_examples(GUILD) == [one]
+            await storage.replies.rate(GUILD, 100, user, value)
+        assert await storage.examples.trainable(GUILD) == []
+        await storage.replies.rate(GUILD, 100, 1, 0)
+        assert await storage.examples.trainable(GUILD) == [one]
         for user in range(10, 20):
-            await store.rate(GUILD, 100, user, 1)
-        assert await store.trainable_examples(GUILD) == [replace(one, weight=3)]
+            await storage.replies.rate(GUILD, 100, user, 1)
+        assert await storage.examples.trainable(GUILD) == [replace(one, weight=3)]
 
-    async def test_votes_never_lessen_a_weight(self, store: Store) -> None:
-        await taught(store, reply_id=100, weight=5)
-        await store.rate(GUILD, 100, 1, 1)
-        assert [one.weight for one in await store.trainable_examples(GUILD)] == [5]
+    async def test_votes_never_lessen_a_weight(self, storage: Storage) -> None:
+        await taught(storage, reply_id=100, weight=5)
+        await storage.replies.rate(GUILD, 100, 1, 1)
+        assert [one.weight for one in await storage.examples.trainable(GUILD)] == [5]
 
-    async def test_dislikes_of_a_reply_do_not_hit_the_better_answer(self, store: Store) -> None:
-        one = await taught(store, reply_id=100, corrects=True)
-        await store.rate(GUILD, 100, 1, -1)
-        assert await store.trainable_examples(GUILD) == [one]
+    async def test_dislikes_of_a_reply_do_not_hit_the_better_answer(self, storage: Storage) -> None:
+        one = await taught(storage, reply_id=100, corrects=True)
+        await storage.replies.rate(GUILD, 100, 1, -1)
+        assert await storage.examples.trainable(GUILD) == [one]
 
-    async def test_an_edited_answer_is_not_the_one_that_was_rated(self, store: Store) -> None:
-        one = await taught(store, reply_id=100)
-        await store.rate(GUILD, 100, 1, -1)
-        edited = await store.edit_example(GUILD, one.id, "a", "better")
+    async def test_an_edited_answer_is_not_the_one_that_was_rated(self, storage: Storage) -> None:
+        one = await taught(storage, reply_id=100)
+        await storage.replies.rate(GUILD, 100, 1, -1)
+        edited = await storage.examples.edit(GUILD, one.id, "a", "better")
         assert edited == replace(one, bot="better", corrects=True)
-        assert await store.trainable_examples(GUILD) == [edited]
+        assert await storage.examples.trainable(GUILD) == [edited]
 
-    async def test_other_servers_learn_nothing_of_it(self, store: Store) -> None:
-        await taught(store)
-        assert await store.trainable_examples(OTHER) == []
+    async def test_other_servers_learn_nothing_of_it(self, storage: Storage) -> None:
+        await taught(storage)
+        assert await storage.examples.trainable(OTHER) == []
 
 
 class TestWhatIsDeletedOrEdited:
-    async def spoken(self, store: Store) -> None:
-        await store.opt_in(GUILD, BEN, 1)
-        await store.add_message(said(99, "hello", BEN))
-        await store.add_reply(made(100, 99, BEN))
-        await store.add_message(said(100, "hi", BOT))
-        await collected(store)
-        await taught(store, "on purpose", reply_id=100)
+    async def spoken(self, storage: Storage) -> None:
+        await storage.consents.opt_in(GUILD, BEN, 1)
+        await storage.messages.add(said(99, "hello", BEN))
+        await storage.replies.add(made(100, 99, BEN))
+        await storage.messages.add(said(100, "hi", BOT))
+        await collected(storage)
+        await taught(storage, "on purpose", reply_id=100)
 
     @pytest.mark.parametrize("deleted", [99, 100])
     async def test_what_was_collected_goes_with_its_message(
-        self, store: Store, deleted: int
+        self, storage: Storage, deleted: int
     ) -> None:
-        await self.spoken(store)
-        assert await store.delete_messages([deleted, 404]) == 1
-        assert await texts(store) == ["on purpose"]
+        await self.spoken(storage)
+        assert await storage.messages.delete([deleted, 404]) == 1
+        assert await texts(storage) == ["on purpose"]
 
-    async def test_what_was_collected_goes_when_its_message_says_else(self, store: Store) -> None:
-        await self.spoken(store)
-        await store.edit_message(99, "hello")  # a preview of a link appeared
-        assert await texts(store) == ["hello", "on purpose"]
-        await store.edit_message(99, "something else")
-        assert await texts(store) == ["on purpose"]
+    async def test_what_was_collected_goes_when_its_message_says_else(
+        self, storage: Storage
+    ) -> None:
+        await self.spoken(storage)
+        await storage.messages.edit(99, "hello")  # a preview of a link appeared
+        assert await texts(storage) == ["hello", "on purpose"]
+        await storage.messages.edit(99, "something else")
+        assert await texts(storage) == ["on purpose"]
 
 
 class TestFiles:
-    async def test_pairs_are_added_in_order_and_counted_once(self, store: Store) -> None:
-        await taught(store, "1", "one")
+    async def test_pairs_are_added_in_order_and_counted_once(self, storage: Storage) -> None:
+        await taught(storage, "1", "one")
         pairs = [
             Pair("1", "one"),
             Pair("2", "zwei 🙂\n\t\x01", "talk", 1, "faq.csv"),
             Pair("2", "zwei 🙂\n\t\x01", "talk", 2),
             Pair("2", "zwei 🙂\n\t\x01", "talk", 2),
         ]
-        assert await store.add_pairs(GUILD, pairs, BEN, "import") == 2
-        assert await store.add_pairs(GUILD, pairs, BEN, "import") == 0
-        [_, second, third] = await store.examples(GUILD)
+        assert await storage.examples.add_pairs(GUILD, pairs, BEN, "import") == 2
+        assert await storage.examples.add_pairs(GUILD, pairs, BEN, "import") == 0
+        [_, second, third] = await storage.examples.all(GUILD)
         assert (second.user, second.bot) == ("2", "zwei 🙂\n\t\x01")
         assert (second.conversation, second.turn, second.source) == ("talk", 1, "faq.csv")
         assert (third.turn, third.source, third.author_id) == (2, "import", BEN)
-        assert await store.add_pairs(OTHER, [], BEN, "import") == 0
+        assert await storage.examples.add_pairs(OTHER, [], BEN, "import") == 0
 
-    async def test_what_json_cannot_hold_becomes_marks(self, store: Store) -> None:
-        assert await store.add_pairs(GUILD, [Pair("a\0b", "c\ud800d")], BEN, "import") == 1
-        [one] = await store.examples(GUILD)
+    async def test_what_json_cannot_hold_becomes_marks(self, storage: Storage) -> None:
+        assert (
+            await storage.examples.add_pairs(GUILD, [Pair("a\0b", "c\ud800d")], BEN, "import") == 1
+        )
+        [one] = await storage.examples.all(GUILD)
         assert (one.user, one.bot) == ("a\ufffdb", "c?d")
 
-    async def test_all_or_nothing(self, store: Store) -> None:
+    async def test_all_or_nothing(self, storage: Storage) -> None:
         pairs = [Pair(str(n), "x" * 1000) for n in range(1000)]
-        await store._db.execute("PRAGMA max_page_count = 60")
+        await storage._db.execute("PRAGMA max_page_count = 60")
         with pytest.raises(StoreError, match="disk is full"):
-            await store.add_pairs(GUILD, pairs, BEN, "import")
-        assert await store.count_examples(GUILD) == 0
-        await taught(store)
+            await storage.examples.add_pairs(GUILD, pairs, BEN, "import")
+        assert await storage.examples.count(GUILD) == 0
+        await taught(storage)
 
-    async def test_many_pairs_come_whole(self, store: Store) -> None:
+    async def test_many_pairs_come_whole(self, storage: Storage) -> None:
         pairs = [Pair(f"question {n}", f"answer {n}") for n in range(1234)]
-        assert await store.add_pairs(GUILD, pairs, BEN, "import") == len(pairs)
-        back = await store.examples(GUILD)
+        assert await storage.examples.add_pairs(GUILD, pairs, BEN, "import") == len(pairs)
+        back = await storage.examples.all(GUILD)
         assert [(one.user, one.bot) for one in back] == [(one.user, one.bot) for one in pairs]
 
-    async def test_a_source_is_taken_out_as_one(self, store: Store) -> None:
+    async def test_a_source_is_taken_out_as_one(self, storage: Storage) -> None:
         pairs = [Pair(str(n), "b") for n in range(2500)]
-        await store.add_pairs(GUILD, pairs, BEN, "faq.csv")
-        await store.add_pairs(OTHER, pairs[:2], BEN, "faq.csv")
-        kept = await taught(store)
-        assert await store.remove_examples_of_source(GUILD, "faq.csv") == 2500
-        assert await store.remove_examples_of_source(GUILD, "faq.csv") == 0
-        assert await store.examples(GUILD) == [kept]
-        assert await store.count_examples(OTHER) == 2
+        await storage.examples.add_pairs(GUILD, pairs, BEN, "faq.csv")
+        await storage.examples.add_pairs(OTHER, pairs[:2], BEN, "faq.csv")
+        kept = await taught(storage)
+        assert await storage.examples.remove_source(GUILD, "faq.csv") == 2500
+        assert await storage.examples.remove_source(GUILD, "faq.csv") == 0
+        assert await storage.examples.all(GUILD) == [kept]
+        assert await storage.examples.count(OTHER) == 2
 
 
 class TestReview:
-    async def test_states_are_set_counted_and_paged(self, store: Store) -> None:
-        added = [await taught(store, str(n), status=ReviewStatus.WAITING) for n in range(5)]
-        await store.add_pairs(GUILD, [Pair("x", "y")], BEN, "faq.csv")
-        assert await store.set_review(GUILD, added[1].id, ReviewStatus.REJECTED)
-        assert not await store.set_review(OTHER, added[0].id, ReviewStatus.REJECTED)
-        assert await store.count_by_status_and_source(GUILD) == {
+    async def test_states_are_set_counted_and_paged(self, storage: Storage) -> None:
+        added = [await taught(storage, str(n), status=ReviewStatus.WAITING) for n in range(5)]
+        await storage.examples.add_pairs(GUILD, [Pair("x", "y")], BEN, "faq.csv")
+        assert await storage.examples.set_review(GUILD, added[1].id, ReviewStatus.REJECTED)
+        assert not await storage.examples.set_review(OTHER, added[0].id, ReviewStatus.REJECTED)
+        assert await storage.examples.count_by_status_and_source(GUILD) == {
             (ReviewStatus.APPROVED, "faq.csv"): 1,
             (ReviewStatus.REJECTED, "teach"): 1,
             (ReviewStatus.WAITING, "teach"): 4,
         }
-        page = await store.examples_page(GUILD, ReviewStatus.WAITING, 0, 2)
+        page = await storage.examples.page(GUILD, ReviewStatus.WAITING, 0, 2)
         assert [one.user for one in page] == ["0", "2"]
-        page = await store.examples_page(GUILD, ReviewStatus.WAITING, page[-1].id, 2)
+        page = await storage.examples.page(GUILD, ReviewStatus.WAITING, page[-1].id, 2)
         assert [one.user for one in page] == ["3", "4"]
-        assert await store.examples_page(GUILD, ReviewStatus.WAITING, page[-1].id, 2) == []
-        assert len(await store.examples_page(GUILD, None, 0, 100)) == 6
-        assert len(await store.examples(GUILD, ReviewStatus.WAITING)) == 4
-        assert await store.examples_page(OTHER, None, 0, 100) == []
+        assert await storage.examples.page(GUILD, ReviewStatus.WAITING, page[-1].id, 2) == []
+        assert len(await storage.examples.page(GUILD, None, 0, 100)) == 6
+        assert len(await storage.examples.all(GUILD, ReviewStatus.WAITING)) == 4
+        assert await storage.examples.page(OTHER, None, 0, 100) == []
 
-    async def test_an_edit_must_not_make_two_of_one(self, store: Store) -> None:
-        one, other = await taught(store), await taught(store, "c", "d")
+    async def test_an_edit_must_not_make_two_of_one(self, storage: Storage) -> None:
+        one, other = await taught(storage), await taught(storage, "c", "d")
         with pytest.raises(StoreError, match="has this very pair already"):
-            await store.edit_example(GUILD, other.id, "a", "b")
-        assert await store.edit_example(GUILD, other.id, "c", "d") == other
-        assert await store.edit_example(GUILD, 404, "c", "d") is None
-        assert await store.edit_example(OTHER, one.id, "c", "e") is None
+            await storage.examples.edit(GUILD, other.id, "a", "b")
+        assert await storage.examples.edit(GUILD, other.id, "c", "d") == other
+        assert await storage.examples.edit(GUILD, 404, "c", "d") is None
+        assert await storage.examples.edit(OTHER, one.id, "c", "e") is None
 
-    async def test_many_review_at_once(self, store: Store) -> None:
-        added = [await taught(store, str(n), status=ReviewStatus.WAITING) for n in range(20)]
+    async def test_many_review_at_once(self, storage: Storage) -> None:
+        added = [await taught(storage, str(n), status=ReviewStatus.WAITING) for n in range(20)]
         await asyncio.gather(
-            *(store.set_review(GUILD, one.id, ReviewStatus.APPROVED) for one in added)
+            *(storage.examples.set_review(GUILD, one.id, ReviewStatus.APPROVED) for one in added)
         )
-        assert len(await store.trainable_examples(GUILD)) == 20
+        assert len(await storage.examples.trainable(GUILD)) == 20
 
 
-async def test_an_answer_of_cleo_to_ben_is_learned_by_consent_of_ben_only(store: Store) -> None:
-    await store.opt_in(GUILD, CLEO, 1)
+async def test_an_answer_of_cleo_to_ben_is_learned_by_consent_of_ben_only(storage: Storage) -> None:
+    await storage.consents.opt_in(GUILD, CLEO, 1)
     with pytest.raises(NoConsent):
-        await store.add_example(GUILD, "a", "b", CLEO, "better answer", asked_by=BEN)
-    await store.opt_in(GUILD, BEN, 1)
-    await store.opt_out(GUILD, CLEO)
-    await store.add_example(GUILD, "a", "b", CLEO, "better answer", asked_by=BEN)
-    assert await texts(store) == ["a"]
+        await storage.examples.add(GUILD, "a", "b", CLEO, "better answer", asked_by=BEN)
+    await storage.consents.opt_in(GUILD, BEN, 1)
+    await storage.consents.opt_out(GUILD, CLEO)
+    await storage.examples.add(GUILD, "a", "b", CLEO, "better answer", asked_by=BEN)
+    assert await texts(storage) == ["a"]
 
 
-async def test_of_the_pairs_of_a_file_some_are_known(store: Store) -> None:
+async def test_of_the_pairs_of_a_file_some_are_known(storage: Storage) -> None:
     pairs = [Pair("a", "b"), Pair("a", "b", "talk", 1), Pair("c\0", "d")]
-    assert await store.count_existing_pairs(GUILD, pairs) == 0
-    await store.add_pairs(GUILD, pairs[1:], ADA, "import")
-    assert await store.count_existing_pairs(GUILD, pairs) == 2
+    assert await storage.examples.count_existing_pairs(GUILD, pairs) == 0
+    await storage.examples.add_pairs(GUILD, pairs[1:], ADA, "import")
+    assert await storage.examples.count_existing_pairs(GUILD, pairs) == 2
     assert (
-        await store.count_existing_pairs(OTHER, pairs)
-        == await store.count_existing_pairs(GUILD, [])
+        await storage.examples.count_existing_pairs(OTHER, pairs)
+        == await storage.examples.count_existing_pairs(GUILD, [])
         == 0
     )
-    assert await store.add_pairs(GUILD, pairs, ADA, "import") == 1
+    assert await storage.examples.add_pairs(GUILD, pairs, ADA, "import") == 1

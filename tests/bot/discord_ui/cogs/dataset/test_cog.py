@@ -15,23 +15,23 @@ from bot.discord_ui.embeds.dataset import first_lines, stats_embed
 from core.records import OPERATOR_AUTHOR_ID, Pair, ReviewStatus
 from data.dataset.cleaning import select_examples
 from data.formats.reader import read_pairs
-from data.storage.store import Store
+from data.storage.storage import Storage
 from tests.bot.conftest import World
 
 Open = Callable[..., AbstractAsyncContextManager[World]]
 COMMANDS = ("stats", "preview", "template", "import", "export", "remove", "review")
 
 
-def store_of(world: World) -> Store:
+def storage_of(world: World) -> Storage:
     cog: Any = world.bot.get_cog("Dataset")
-    store: Store = cog._store
-    return store
+    storage: Storage = cog._storage
+    return storage
 
 
 async def taught(world: World, *pairs: Pair, by: int | None = None) -> None:
     """Put pairs into the data set as ada's."""
     author = world.ada.id if by is None else by
-    await store_of(world).add_pairs(world.guild.id, pairs, author, "teach")
+    await storage_of(world).examples.add_pairs(world.guild.id, pairs, author, "teach")
 
 
 def fields(embed: Any) -> dict[str, str]:
@@ -50,7 +50,7 @@ async def test_stats_of_nothing_say_how_to_begin(world: World) -> None:
 
 async def test_stats_count_and_draw(world: World) -> None:
     await taught(world, Pair("a", "b"), Pair("c", "d", source="*faq*"), Pair("e", "f"))
-    await store_of(world).set_review(world.guild.id, 2, ReviewStatus.WAITING)
+    await storage_of(world).examples.set_review(world.guild.id, 2, ReviewStatus.WAITING)
     result = await world.ada.slash(world.general, "dataset stats")
     assert result.ephemeral
     [embed] = result.response.embeds
@@ -107,14 +107,14 @@ async def test_preview_shows_what_cleaning_does(world: World) -> None:
 
 async def test_preview_of_nothing(world: World) -> None:
     await taught(world, Pair("a", "b"))
-    await store_of(world).set_review(world.guild.id, 1, ReviewStatus.REJECTED)
+    await storage_of(world).examples.set_review(world.guild.id, 1, ReviewStatus.REJECTED)
     result = await world.ada.slash(world.general, "dataset preview")
     assert result.response.content == "There is nothing here that may be learned now."
 
 
 async def test_the_first_lines_fit_into_a_message(world: World) -> None:
     await taught(world, *(Pair(f"{n} " + "*_~" * 100, "`|>" * 100 + "  x") for n in range(3)))
-    learnable = await store_of(world).trainable_examples(world.guild.id)
+    learnable = await storage_of(world).examples.trainable(world.guild.id)
     assert 500 < len(first_lines(learnable, select_examples(learnable))) <= 2000
 
 
@@ -137,7 +137,7 @@ async def test_an_export_holds_what_may_be_learned_and_no_more(
 ) -> None:
     pairs = (Pair("a", "=1+1", "talk", 1, "faq"), Pair("b", "c\nd", "talk", 2, "faq"))
     await taught(world, *pairs, Pair("secret", "no"))
-    await store_of(world).set_review(world.guild.id, 3, ReviewStatus.WAITING)
+    await storage_of(world).examples.set_review(world.guild.id, 3, ReviewStatus.WAITING)
     result = await world.ada.slash(world.general, "dataset export", format=format)
     assert result.ephemeral
     assert result.response.content == "2 pairs: what may be learned now."
@@ -149,11 +149,11 @@ async def test_an_export_holds_what_may_be_learned_and_no_more(
 
 
 async def test_words_without_consent_are_not_exported(world: World) -> None:
-    store, guild, ben = store_of(world), world.guild.id, world.ben.id
-    await store.opt_in(guild, ben, 1)
-    await store.add_example(guild, "my words", "hi", ben, "liked", consent_version=1)
+    storage, guild, ben = storage_of(world), world.guild.id, world.ben.id
+    await storage.consents.opt_in(guild, ben, 1)
+    await storage.examples.add(guild, "my words", "hi", ben, "liked", consent_version=1)
     assert (await world.ada.slash(world.general, "dataset export", format="csv")).response.content
-    await store.opt_out(guild, ben)
+    await storage.consents.opt_out(guild, ben)
     result = await world.ada.slash(world.general, "dataset export", format="csv")
     assert result.response.content == "There is nothing here that may be learned now."
     assert result.response.attachments == []
@@ -183,12 +183,12 @@ async def test_a_source_is_removed_once_that_is_confirmed(world: World) -> None:
     kept = await world.ada.click(asked.response, label="Keep")
     assert kept.response.content == "Nothing was removed."
     assert kept.response.components == []
-    assert await store_of(world).count_examples(world.guild.id) == 3
+    assert await storage_of(world).examples.count(world.guild.id) == 3
 
     asked = await world.ada.slash(world.general, "dataset remove", source="f_q")
     done = await world.ada.click(asked.response, label="Remove")
     assert done.response.content == "Removed: 2."
-    [left] = await store_of(world).examples(world.guild.id)
+    [left] = await storage_of(world).examples.all(world.guild.id)
     assert left.user == "e"
 
 
@@ -198,7 +198,7 @@ async def test_one_example_is_shown_before_it_is_removed(world: World) -> None:
     [embed] = asked.response.embeds
     assert fields(embed)["I answer"] == "@\u200beveryone"
     assert fields(embed)["Taught by"] == "the operator"
-    await store_of(world).remove_example(world.guild.id, 1)
+    await storage_of(world).examples.remove(world.guild.id, 1)
     done = await world.ada.click(asked.response, label="Remove")
     assert done.response.content == "It was gone already."
     assert done.response.embeds == []
@@ -233,7 +233,7 @@ async def test_a_question_that_nobody_answers_is_closed(world: World) -> None:
     await world.env.advance_time(601)
     assert "not confirmed for ten minutes" in asked.response.content
     assert asked.response.components == []
-    assert await store_of(world).count_examples(world.guild.id) == 1
+    assert await storage_of(world).examples.count(world.guild.id) == 1
 
 
 # --- who may --------------------------------------------------------------------------------------
@@ -254,7 +254,7 @@ async def test_only_managers_may(open_fake: Open) -> None:
             assert result.response.content == "You need the permission Manage Server for that."
         offered = await world.ben.autocomplete(world.general, "dataset remove", "source", "")
         assert offered == []
-        assert await store_of(world).count_examples(world.guild.id) == 0
+        assert await storage_of(world).examples.count(world.guild.id) == 0
 
 
 async def test_who_lost_the_permission_cannot_press(open_fake: Open) -> None:
@@ -266,4 +266,4 @@ async def test_who_lost_the_permission_cannot_press(open_fake: Open) -> None:
         pressed = await world.ada.click(asked.response, label="Remove")
         [told] = pressed.followups or [pressed.response]
         assert told.content == "You need the permission Manage Server for that."
-        assert await store_of(world).count_examples(world.guild.id) == 1
+        assert await storage_of(world).examples.count(world.guild.id) == 1

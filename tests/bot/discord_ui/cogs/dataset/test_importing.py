@@ -25,7 +25,7 @@ from bot.discord_ui.embeds.dataset import import_embed
 from core.records import Pair
 from data.formats.import_result import ImportResult, JoinedText, RowError
 from tests.bot.conftest import World
-from tests.bot.discord_ui.cogs.dataset.test_cog import fields, store_of, taught
+from tests.bot.discord_ui.cogs.dataset.test_cog import fields, storage_of, taught
 
 Open = Callable[..., AbstractAsyncContextManager[World]]
 TABLE = b"user,bot,source\nWho?,Ada.,faq\nWhen?,At noon.,\n,Or later.,\n\nWhere?,,\n"
@@ -49,7 +49,7 @@ def workbook(*rows: tuple[str | None, ...]) -> bytes:
 
 
 async def stored(world: World) -> list[tuple[str, str, str, int]]:
-    examples = await store_of(world).examples(world.guild.id)
+    examples = await storage_of(world).examples.all(world.guild.id)
     return [(one.user, one.bot, one.source, one.author_id) for one in examples]
 
 
@@ -103,7 +103,7 @@ async def test_pairs_of_one_conversation_stay_together(world: World) -> None:
     ]
     shown = await upload(world, "a.jsonl", json.dumps({"messages": talk}).encode())
     await world.ada.click(shown.response, label="Import")
-    examples = await store_of(world).examples(world.guild.id)
+    examples = await storage_of(world).examples.all(world.guild.id)
     assert [(one.conversation, one.turn) for one in examples] == [
         ("a.jsonl#1", 1),
         ("a.jsonl#1", 2),
@@ -229,7 +229,7 @@ async def test_a_store_that_fails_takes_nothing_in(open_fake: Open) -> None:
         shown = await upload(
             world, "a.csv", b"user,bot\n" + b"a,b\n" + b"c,%s\n" % (b"x" * 3900) * 1
         )
-        db = store_of(world)._db
+        db = storage_of(world)._db
         [[pages]] = await db.execute_fetchall("PRAGMA page_count")
         await db.execute(f"PRAGMA max_page_count = {pages}")
         done = await world.ada.click(shown.response, label="Import")

@@ -12,16 +12,16 @@ from simcord import SetupError
 from bot.discord_ui.embeds.dataset import quote_long_text
 from core.records import Pair, ReviewStatus
 from tests.bot.conftest import World
-from tests.bot.discord_ui.cogs.dataset.test_cog import fields, store_of, taught
+from tests.bot.discord_ui.cogs.dataset.test_cog import fields, storage_of, taught
 
 Open = Callable[..., AbstractAsyncContextManager[World]]
 
 
 async def waiting(world: World, *pairs: Pair) -> None:
     await taught(world, *pairs)
-    store = store_of(world)
-    for one in await store.examples(world.guild.id):
-        await store.set_review(world.guild.id, one.id, ReviewStatus.WAITING)
+    storage = storage_of(world)
+    for one in await storage.examples.all(world.guild.id):
+        await storage.examples.set_review(world.guild.id, one.id, ReviewStatus.WAITING)
 
 
 async def review(world: World, **options: Any) -> Any:
@@ -48,7 +48,7 @@ def labels(shown: Any, *, disabled: bool = False) -> list[str]:
 
 
 async def statuses(world: World) -> list[str]:
-    return [one.status.value for one in await store_of(world).examples(world.guild.id)]
+    return [one.status.value for one in await storage_of(world).examples.all(world.guild.id)]
 
 
 async def test_nothing_waits(world: World) -> None:
@@ -80,9 +80,9 @@ async def test_an_example_is_shown_with_all_that_is_known(world: World) -> None:
 
 
 async def test_whose_words_it_holds_is_shown(world: World) -> None:
-    store, guild, ben = store_of(world), world.guild.id, world.ben.id
-    await store.opt_in(guild, ben, 1)
-    await store.add_example(guild, "a", "b", world.ada.id, "better", asked_by=ben)
+    storage, guild, ben = storage_of(world), world.guild.id, world.ben.id
+    await storage.consents.opt_in(guild, ben, 1)
+    await storage.examples.add(guild, "a", "b", world.ada.id, "better", asked_by=ben)
     shown = await review(world, status="approved")
     assert fields(shown.response.embeds[0])["Said by"] == f"<@{ben}>"
 
@@ -108,7 +108,7 @@ async def test_back_shows_what_was_decided(world: World) -> None:
     assert end.response.content == "That was the last one. None waiting."
     third = await press(world, end, "Back")
     assert fields(third.response.embeds[0])["Status"] == "approved"
-    await store_of(world).remove_example(world.guild.id, 2)
+    await storage_of(world).examples.remove(world.guild.id, 2)
     first = await press(world, third, "Back")
     assert title(first) == "Example 1"
     assert "Back" in labels(first, disabled=True)
@@ -125,7 +125,7 @@ async def test_the_form_changes_both_texts(world: World) -> None:
     changed = await world.ada.submit_modal(opened, {"user": " hello ", "bot": "Hi!"})
     assert title(changed) == "Example 1"
     assert fields(changed.response.embeds[0])["People say"] == "hello"
-    example = await store_of(world).example(world.guild.id, 1)
+    example = await storage_of(world).examples.get(world.guild.id, 1)
     assert example is not None
     assert (example.user, example.bot, example.status) == ("hello", "Hi!", ReviewStatus.WAITING)
     assert (example.conversation, example.turn) == ("talk", 1)
@@ -138,7 +138,7 @@ async def test_a_text_of_nothing_is_refused(world: World) -> None:
     refused = await world.ada.submit_modal(opened, {"user": "  ", "bot": "b"})
     assert refused.ephemeral
     assert "give me both" in refused.response.content
-    example = await store_of(world).example(world.guild.id, 1)
+    example = await storage_of(world).examples.get(world.guild.id, 1)
     assert example is not None
     assert example.user == "a"
 
@@ -157,11 +157,11 @@ async def test_what_somebody_removed_meanwhile_is_told(world: World) -> None:
     await waiting(world, *(Pair(f"q{n}", "a") for n in range(3)))
     shown = await review(world)
     opened = await world.ada.click(shown.response, label="Edit…")
-    await store_of(world).remove_example(world.guild.id, 1)
+    await storage_of(world).examples.remove(world.guild.id, 1)
     second = await world.ada.submit_modal(opened, {"user": "x", "bot": "y"})
     assert second.response.content == "Somebody removed that example meanwhile. 2 waiting."
     assert title(second) == "Example 2"
-    await store_of(world).remove_example(world.guild.id, 2)
+    await storage_of(world).examples.remove(world.guild.id, 2)
     third = await press(world, second, "Approve")
     assert third.response.content == "Somebody removed that example meanwhile. 1 waiting."
     assert await statuses(world) == ["waiting"]
@@ -187,14 +187,14 @@ async def test_an_old_page_decides_nothing(world: World) -> None:
 
 
 async def test_a_text_too_long_for_the_form_cannot_be_edited(world: World) -> None:
-    await store_of(world).add_example(world.guild.id, "a" * 4001, "b", world.ada.id, "liked")
+    await storage_of(world).examples.add(world.guild.id, "a" * 4001, "b", world.ada.id, "liked")
     shown = await review(world, status="all")
     assert "Edit…" in labels(shown, disabled=True)
     assert len(fields(shown.response.embeds[0])["People say"]) == 1000
 
 
 async def test_the_other_servers_examples_are_not_shown(world: World) -> None:
-    await store_of(world).add_pairs(world.guild.id + 1, [Pair("a", "b")], 1, "teach")
+    await storage_of(world).examples.add_pairs(world.guild.id + 1, [Pair("a", "b")], 1, "teach")
     shown = await review(world, status="all")
     assert shown.response.content.startswith("There is no example.")
 

@@ -1,0 +1,74 @@
+"""The storage: everything that must survive a restart, in one SQLite file.
+
+Opens it and puts its tables together; hand each user just the tables that it needs. Only this
+package knows SQL. Every method raises StoreError (DiskFull where there is no room) if SQLite
+fails; what was written before stays. Times are in UTC.
+
+Each method is one statement in autocommit mode, or several of which each leaves the data whole and
+that may be repeated. So callers that run at the same time need no lock although they share the
+connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiosqlite
+
+from data.storage.connection import Repository, connect
+from data.storage.tables.audit import AuditLog
+from data.storage.tables.channels import Channels
+from data.storage.tables.consents import Consents
+from data.storage.tables.erasures import Erasures
+from data.storage.tables.examples import Examples
+from data.storage.tables.filters import Filters
+from data.storage.tables.jobs import Jobs
+from data.storage.tables.members import MemberData
+from data.storage.tables.messages import Messages
+from data.storage.tables.model_choices import ModelChoices
+from data.storage.tables.pauses import Pauses
+from data.storage.tables.replies import Replies
+
+
+class Storage(Repository):
+    """The tables of one open database."""
+
+    health_warning: str | None = None
+    """What the operator should know of the database, in a sentence."""
+
+    def __init__(self, db: aiosqlite.Connection, *, include_collected: bool = True) -> None:
+        super().__init__(db)
+        self.messages = Messages(db)
+        self.replies = Replies(db)
+        self.examples = Examples(db, include_collected=include_collected)
+        self.jobs = Jobs(db)
+        self.consents = Consents(db)
+        self.members = MemberData(db, self.consents)
+        self.erasures = Erasures(db)
+        self.audit = AuditLog(db)
+        self.pauses = Pauses(db)
+        self.filters = Filters(db)
+        self.channels = Channels(db)
+        self.model_choices = ModelChoices(db)
+
+    async def check_writable(self) -> None:
+        """Write a little, which changes nothing, to learn whether that is possible."""
+        # The value stays as it is, but SQLite writes the page to the disk all the same.
+        await self._fetch_all("PRAGMA application_id = 0")
+
+
+@asynccontextmanager
+async def open_storage(path: Path, *, include_collected: bool = True) -> AsyncIterator[Storage]:
+    """Open the database at `path`, or make it; its folder must exist.
+
+    `include_collected`: whether what was collected in conversations may be learned.
+
+    Raises:
+        NewerDatabase: a newer version of the bot wrote it; not a byte of it is changed.
+        StoreError: it cannot be opened, or is not a database.
+    """
+    async with connect(path) as db:
+        storage = Storage(db, include_collected=include_collected)
+        yield storage

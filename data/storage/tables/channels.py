@@ -1,0 +1,27 @@
+"""The channels in which the bot answers every message. Knows SQL."""
+
+from __future__ import annotations
+
+from data.storage.connection import Repository
+
+
+class Channels(Repository):
+    """Which channels are enabled."""
+
+    async def set_enabled(self, channel_id: int, guild_id: int, enabled: bool) -> None:
+        """Choose whether the bot answers every message of a channel."""
+        await self._fetch_all(
+            """
+            INSERT INTO channels (channel_id, guild_id, enabled) VALUES (?, ?, ?)
+            ON CONFLICT (channel_id) DO UPDATE SET enabled = excluded.enabled
+            """,
+            channel_id,
+            guild_id,
+            enabled,
+        )
+
+    async def enabled(self) -> set[int]:
+        """The ids of the channels in which the bot answers every message."""
+        return {
+            row[0] for row in await self._fetch_all("SELECT channel_id FROM channels WHERE enabled")
+        }

@@ -72,7 +72,7 @@ class ReportsFailure:
 
     async def interaction_check(self, interaction: discord.Interaction[Any], /) -> bool:
         use_member_language(interaction)
-        return bool(interaction.client.seen.is_new(interaction.id))
+        return bool(interaction.client.interaction_dedup.is_new(interaction.id))
 
     async def on_error(
         self, interaction: discord.Interaction[Any], error: Exception, /, *_: object
@@ -84,7 +84,7 @@ async def dispatch_to_cog(
     interaction: discord.Interaction[Any], cog: str, method: str, *what: object
 ) -> None:
     """For buttons that outlive the bot: call the method of a cog, and tell its failure."""
-    if not interaction.client.seen.is_new(interaction.id):
+    if not interaction.client.interaction_dedup.is_new(interaction.id):
         return
     use_member_language(interaction)
     try:

@@ -49,8 +49,8 @@ class Erasures(Repository):
     async def erase_batch(self, user_id: int, limit: int) -> ErasureResult:
         """Erase up to `limit` of each kind of what holds words of a member, in every scope.
 
-        Nothing is left once it erases nothing. The member's own messages go first, since a reply
-        is recorded only while what it answers is there (`Messages.add`, `Replies.add`). A record leads
+        Nothing is left once it erases nothing. The member's own messages go first, since a reply is
+        recorded only while what it answers is there (`Messages.add`, `Replies.add`). A record leads
         to the reply's message, so it goes when that is gone and can no longer come.
         """
         messages = await self._execute(

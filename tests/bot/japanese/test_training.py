@@ -301,5 +301,6 @@ async def test_what_a_run_says_that_does_not_end_well(order: train.TrainRequest)
     train.prepare(order, data())
     with pytest.raises(train.ChildFailed) as failed:
         await train.train(order, data(), Screen())
-    assert_japanese(failed.value.args[0].translate_to("ja").replace(str(order.job_dir), ""), "log", "txt")
+    said = failed.value.args[0].translate_to("ja")
+    assert_japanese(said.replace(str(order.job_dir), ""), "log", "txt")
     assert SERVING_UNCHANGED.translate_to("ja") == "これまでのモデルがそのまま答えます。"

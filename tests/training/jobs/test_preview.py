@@ -142,7 +142,8 @@ def test_it_imports_nothing_heavy_and_torch_never() -> None:
     code = (
         "import sys; from training.jobs.preview import preview\n"
         "assert not {'numpy', 'tokenizers', 'torch'} & set(sys.modules)\n"
-        "from data.dataset.cleaning import select_examples; from training.config import defaults_for\n"
+        "from data.dataset.cleaning import select_examples\n"
+        "from training.config import defaults_for\n"
         "from model.registry import EMBEDDED_FOLDER\n"
         "preview(select_examples([]), defaults_for('tiny', str(EMBEDDED_FOLDER)), None)\n"
         "assert not {'torch', 'transformers', 'datasets'} & set(sys.modules)"

@@ -21,8 +21,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from core.records import Pair
+from data.formats.files import write_pairs
 from data.formats.sandbox import read_in_subprocess
-from data.formats.writer import write_pairs
 
 WAKE_S = 0.005
 """How often the task wakes that measures the event loop."""

@@ -183,7 +183,6 @@ IGNORED_FILES = {
     "training/tools/tiny.py": "a developer's tool",
 }
 IGNORED_STRINGS = {
-    ".xlsx, .csv, .jsonl, .json or .yml",  # in the help of a command line
     "better answer",  # in the database; bot.discord_ui.embeds.style says it
     "check of the database",  # a task
     "gpt2bot {}",

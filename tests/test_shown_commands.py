@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from core.records import Pair
-from data.formats.writer import write_pairs
+from data.formats.files import write_pairs
 from data.storage.storage import open_storage
 from tests.test_docs import ROOT, names_in
 

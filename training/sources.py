@@ -12,8 +12,8 @@ from pathlib import Path
 
 from core.records import Conversation, Pair
 from data.dataset.snapshot import consecutive_turns
+from data.formats.files import read_pairs as read_file
 from data.formats.import_result import ImportResult
-from data.formats.reader import read_pairs as read_file
 from data.formats.registry import SUPPORTED_FORMATS
 from i18n.phrase import Phrase, phrase, phrases
 from model.chat_template import from_pair

@@ -22,11 +22,9 @@ from bot.settings import DATABASE_FILE, Settings, SettingsError
 from core.errors import ImportRefused, write_error
 from core.records import IMPORT_SOURCE, OPERATOR_AUTHOR_ID, Pair
 from data.dataset.snapshot import as_pairs
-from data.formats.annotate import write_annotated_copy
+from data.formats.files import read_pairs, write_annotated_copy, write_pairs
 from data.formats.import_result import ImportResult, JoinedText, RowError
-from data.formats.reader import read_pairs
-from data.formats.registry import FileFormat, annotated_format, format_of
-from data.formats.writer import write_pairs
+from data.formats.registry import XLSX, format_of
 from data.formats.xlsx.template import write_template_workbook
 from data.storage.storage import open_storage
 from i18n.phrase import phrase
@@ -48,7 +46,7 @@ def write_template(path: Path, console: Console) -> None:
         SettingsError: there is such a file, or it is not named .xlsx.
         StoreError: it could not be written.
     """
-    if format_of(path.name) is not FileFormat.XLSX:
+    if format_of(path.name) is not XLSX:
         raise SettingsError(
             phrase("The template is a workbook: name it {name}.xlsx.", name=path.stem)
         )
@@ -234,7 +232,7 @@ def _reason(problem: RowError) -> str:
 
 def unused_path(path: Path) -> Path:
     """`pairs-problems.xlsx` beside the file, with a number if that is taken."""
-    ending = annotated_format(path.name)
+    ending = format_of(path.name).annotated_suffix
     for number in count(1):
         suffix = "" if number == 1 else f"-{number}"
         free = path.with_name(f"{path.stem}-problems{suffix}{ending}")

@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bot.cli.interrupt import quiet_interrupt
+from data.formats.registry import SUPPORTED_FORMATS
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-FILE_SUFFIXES = ".xlsx, .csv, .jsonl, .json or .yml"
 
 dataset = typer.Typer(
     name="dataset",
@@ -26,8 +25,10 @@ dataset = typer.Typer(
     rich_markup_mode=None,
 )
 
-File = Annotated[Path, typer.Argument(metavar="FILE", help=f"A file of pairs ({FILE_SUFFIXES}).")]
-OutFile = Annotated[Path, typer.Argument(metavar="OUT", help=f"A new file ({FILE_SUFFIXES}).")]
+File = Annotated[
+    Path, typer.Argument(metavar="FILE", help=f"A file of pairs ({SUPPORTED_FORMATS}).")
+]
+OutFile = Annotated[Path, typer.Argument(metavar="OUT", help=f"A new file ({SUPPORTED_FORMATS}).")]
 Server = Annotated[
     int, typer.Option(min=1, metavar="ID", help="The server's id, as “Copy Server ID” gives it.")
 ]

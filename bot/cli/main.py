@@ -20,6 +20,7 @@ from bot.cli.backup import backup, restore
 from bot.cli.dataset_commands import dataset
 from bot.cli.interrupt import quiet_interrupt
 from bot.settings import SettingsError, load_settings
+from data.formats.registry import SUPPORTED_FORMATS
 from i18n.phrase import phrase
 from i18n.reader import say, set_language
 
@@ -179,7 +180,7 @@ def train(
         str,
         typer.Option(
             metavar="DATA",
-            help="A file (.xlsx, .csv, .jsonl, .json, .yml), chitchat, or chatterbot:english.",
+            help=f"A file ({SUPPORTED_FORMATS}), chitchat, or chatterbot:english.",
         ),
     ],
     base: Annotated[

@@ -1,11 +1,11 @@
-"""The YAML of chatterbot-corpus, read and written: `categories` and lists of `conversations`.
+"""The YAML of chatterbot-corpus: `categories`, and lists of `conversations`.
 
-The lines of a conversation take turns, the user's first. What the format has no place for (the
-conversation's name, its first turn, its source) is in `details`, a list beside `conversations` with
-one entry for each, which other readers of the format ignore.
+The lines of a conversation alternate, the user's first. What the format has no place for (the
+conversation's name, its first turn, its source) is in `details`, a list parallel to
+`conversations`, which other readers of the format ignore.
 
-YAML is read as its events, so nothing is built that a file could ask for, aliases are refused, and
-a text such as Yes or 1.50 stays as it is written.
+YAML is read as parser events, not loaded: a file cannot construct objects, aliases (the "billion
+laughs") are refused, and a text such as Yes or 1.50 stays as it is written.
 """
 
 from __future__ import annotations
@@ -14,14 +14,17 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from core.errors import ImportRefused
 from core.records import Pair, Role
+from data.formats.encodings import read_text
 from data.formats.import_result import ImportBuilder
-from data.formats.json_records import Utterance, read_utterances
+from data.formats.records import Utterance, encode_problems, read_utterances
+from data.formats.registry import Problems
 from data.formats.texts import has_lone_surrogates
 from i18n.phrase import phrase
 
@@ -33,20 +36,15 @@ _NOT_PLAIN = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 
 @dataclass(frozen=True, slots=True)
 class _Node:
-    """A node and the line where it begins; `value` of a mapping are its keys and values in turn."""
+    """A node, and the line where it begins; a mapping's `value` is key, value, key, value, …"""
 
     line: int
     value: str | list[_Node]
     is_mapping: bool = False
 
 
-def read_corpus(text: str, name: str, into: ImportBuilder) -> None:
-    """Gather the pairs of a file.
-
-    Raises:
-        ImportRefused: it is no YAML, or of another shape.
-    """
-    top = _parse_top_mapping(text, name)
+def read(path: Path, name: str, into: ImportBuilder) -> None:
+    top = _parse_top_mapping(read_text(path, name), name)
     talks, details = top.get("conversations"), _items(top.get("details"))
     if talks is None or isinstance(talks.value, str) or talks.is_mapping:
         raise ImportRefused(
@@ -62,10 +60,12 @@ def read_corpus(text: str, name: str, into: ImportBuilder) -> None:
         details = []
     for number, talk in enumerate(into.count_rows(talks.value), 1):
         about = _details(details[number - 1]) if details else ("", 0, "")
-        _read(talk, about, f"{name}#{number}", into)
+        _read_conversation(talk, about, f"{name}#{number}", into)
 
 
-def _read(talk: _Node, about: tuple[str, int, str], name: str, into: ImportBuilder) -> None:
+def _read_conversation(
+    talk: _Node, about: tuple[str, int, str], name: str, into: ImportBuilder
+) -> None:
     said: list[Utterance] = []
     for number, line in enumerate(_items(talk)):
         if not isinstance(line.value, str):
@@ -115,7 +115,7 @@ def _syntax_error_message(name: str, line: int | None) -> str:
 
 
 def _build_tree(events: Iterable[yaml.Event], name: str) -> _Node:
-    """The first document."""
+    """The tree of the first document."""
     root: list[_Node] = []
     stack = [root]
     for event in events:
@@ -139,8 +139,17 @@ def _build_tree(events: Iterable[yaml.Event], name: str) -> _Node:
     return root[0] if root else _Node(1, "")
 
 
-def corpus_lines(pairs: Iterable[Pair]) -> Iterator[str]:
-    """The lines of a file; pairs that follow each other in a conversation are one list."""
+def encode(pairs: Sequence[Pair]) -> bytes:
+    return "".join(_lines(pairs)).encode()
+
+
+def annotate(path: Path, name: str, problems: Problems) -> bytes:
+    """YAML has no records that could be cut out: the copy quotes the lines."""
+    return encode_problems(read_text(path, name).split("\n"), problems)
+
+
+def _lines(pairs: Iterable[Pair]) -> Iterator[str]:
+    """The lines of a file; consecutive turns of a conversation are one list."""
     groups = list(_groups(pairs))
     yield "categories:\n- gpt2-discord-bot\n"
     yield "conversations:\n" if groups else "conversations: []\n"
@@ -175,6 +184,6 @@ def _details_yaml(pair: Pair) -> str:
 
 
 def _quoted(text: str) -> str:
-    """A scalar in quotation marks: JSON's are YAML's but for characters that YAML cannot hold."""
+    """A quoted scalar: JSON's strings are YAML's, apart from characters that YAML cannot hold."""
     quoted = json.dumps(text, ensure_ascii=False)
     return _NOT_PLAIN.sub(lambda m: f"\\u{ord(m[0]):04x}", quoted)

@@ -1,7 +1,8 @@
-"""CSV as rows of cells: which delimiter it has, quotes that never close, guarded cells.
+"""CSV and its relatives with tabs or semicolons: tables as text.
 
-A cell that a spreadsheet would take for a formula is written with an apostrophe before it
-(OWASP, "CSV Injection"), which is taken off again.
+Finds the delimiter, and reports a quote that never closes instead of swallowing the rest of the
+file. A cell that a spreadsheet would run as a formula is written with an apostrophe before it
+(OWASP, "CSV Injection"), which reading takes off again.
 """
 
 from __future__ import annotations
@@ -9,19 +10,69 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
+from pathlib import Path
 
-from data.formats.columns import HEADER_SEARCH_ROWS, layout_from_header
+from core.records import Pair
+from data.formats.columns import HEADER_SEARCH_ROWS, Layout, default_layout, layout_from_header
+from data.formats.encodings import read_text
+from data.formats.import_result import ImportBuilder
+from data.formats.registry import Problems
+from data.formats.table import problem_column, read_table, sample_rows, table_rows
 from i18n.phrase import phrase
 
 DELIMITERS = "\t;,"
-"""Of those that fit as well, the first: commas are in most sentences."""
+"""The first of those that fit equally well wins: most sentences contain commas."""
 UNCLOSED_QUOTE = phrase(
     "A quotation mark opens in this row and is not closed, so nothing from here on could be read."
 )
 _FORMULA = re.compile(r"'*[=+\-@\t\r＝＋－＠]")
 _GUARDED = re.compile(r"'+[=+\-@\t\r＝＋－＠]")
+
+
+def read(path: Path, name: str, into: ImportBuilder) -> None:
+    text = read_text(path, name)
+    delimiter = sniff_delimiter(text)
+    read_table(_complete_rows(text, delimiter, into), _layout(text, delimiter), into)
+
+
+def encode(pairs: Sequence[Pair]) -> bytes:
+    file = io.StringIO(newline="")
+    rows = csv.writer(file)
+    for row in table_rows(pairs):
+        rows.writerow([escape_formula(str(cell)) for cell in row])
+    return file.getvalue().encode("utf-8-sig")
+
+
+def annotate(path: Path, name: str, problems: Problems) -> bytes:
+    text = read_text(path, name)
+    delimiter = sniff_delimiter(text)
+    cells = problem_column(problems.get("", {}), _layout(text, delimiter))
+    rows = list(raw_rows(text, delimiter))
+    width = max((len(row) for row in rows), default=0)
+    file = io.StringIO(newline="")
+    file.write("\ufeff")  # Excel takes a file for UTF-8 only with this mark
+    writer = csv.writer(file, delimiter=delimiter)
+    for number, row in enumerate(rows, 1):
+        padding = [""] * (width - len(row))
+        writer.writerow([*row, *padding, cells[number]] if number in cells else row)
+    return file.getvalue().encode("utf-8", "surrogateescape")
+
+
+def _layout(text: str, delimiter: str) -> Layout:
+    sample = sample_rows((n, cells or []) for n, cells in parse_rows(text, delimiter))
+    return layout_from_header(sample) or default_layout(sample)
+
+
+def _complete_rows(
+    text: str, delimiter: str, into: ImportBuilder
+) -> Iterator[tuple[int, Sequence[str]]]:
+    for number, cells in parse_rows(text, delimiter):
+        if cells is None:
+            into.add_error(number, UNCLOSED_QUOTE)
+        else:
+            yield number, cells
 
 
 def escape_formula(cell: str) -> str:
@@ -33,7 +84,7 @@ def unescape_formula(cell: str) -> str:
 
 
 def sniff_delimiter(text: str) -> str:
-    """The delimiter with which there are headings, or else the most rows with two cells."""
+    """The delimiter that gives headings, or else the most rows of two or more cells."""
 
     def fit(delimiter: str) -> tuple[bool, int]:
         rows = islice(raw_rows(text, delimiter), 50)
@@ -45,8 +96,8 @@ def sniff_delimiter(text: str) -> str:
 
 
 def parse_rows(text: str, delimiter: str) -> Iterator[tuple[int, list[str] | None]]:
-    """Numbers, as a spreadsheet counts, and cells; None for the cells where a quotation mark is
-    not closed, which ends the rows."""
+    """Row numbers, as a spreadsheet counts them, and cells. An unclosed quotation mark ends the
+    rows with None for cells."""
     lines = _Lines(text)
     reader = csv.reader(lines, delimiter=delimiter)
     number = 0
@@ -66,7 +117,7 @@ def parse_rows(text: str, delimiter: str) -> Iterator[tuple[int, list[str] | Non
 
 
 def raw_rows(text: str, delimiter: str) -> Iterator[list[str]]:
-    """The rows with their cells as they are, as far as they can be read."""
+    """The rows with their cells unchanged, up to the first that cannot be parsed."""
     try:
         yield from csv.reader(io.StringIO(text, ""), delimiter=delimiter)
     except csv.Error:
@@ -74,7 +125,7 @@ def raw_rows(text: str, delimiter: str) -> Iterator[list[str]]:
 
 
 class _Lines:
-    """The lines of a text, and of the record that is being read: how many, how many quotes."""
+    """The lines of a text; counts the lines and quotation marks of the current record."""
 
     def __init__(self, text: str) -> None:
         self._lines = io.StringIO(text, "")

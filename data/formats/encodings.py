@@ -1,13 +1,13 @@
 """Bytes of a text file to text: UTF-8, UTF-16 with its mark, or the Shift_JIS of Japanese Windows.
 
-Pure. A few broken bytes in UTF-8 stay in the text as lone surrogates, so that only their rows are
-refused.
+A few broken bytes in UTF-8 stay in the text as lone surrogates: only their rows are refused.
 """
 
 from __future__ import annotations
 
 import codecs
 import re
+from pathlib import Path
 
 from core.errors import ImportRefused
 from i18n.phrase import phrase
@@ -16,12 +16,16 @@ _KANA = re.compile("[ぁ-ヿ]")
 _NOT_ASCII = re.compile(rb"[^\n]*[\x80-\xff][^\n]*")
 
 
-def decode(data: bytes, name: str) -> str:
+def read_text(path: Path, name: str) -> str:
     """The text of a file.
 
     Raises:
-        ImportRefused: it is in no encoding that is known, or in several.
+        ImportRefused: it is in no encoding that we know, or in several.
     """
+    return decode(path.read_bytes(), name)
+
+
+def decode(data: bytes, name: str) -> str:
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return data.decode("utf-16", "replace")
     data = data.removeprefix(codecs.BOM_UTF8)

@@ -1,4 +1,4 @@
-"""What reading a file gives: the pairs, what was wrong, and what was joined. Values only."""
+"""The result of reading a file: the pairs, the wrong rows, and which texts were joined."""
 
 from __future__ import annotations
 
@@ -6,24 +6,26 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from core.errors import ImportCancelled, ImportRefused
+from core.errors import ImportRefused
 from core.records import Pair
 from data.formats.texts import pair_error
 from i18n.phrase import phrase
 
 MAX_ROWS = 1_000_000
 PROGRESS_STEP_ROWS = 1000
-"""Rows between two looks at `is_cancelled`, and two calls of `on_progress`."""
+"""Rows between two calls of `on_progress`."""
 
 T = TypeVar("T")
-IsCancelled = Callable[[], bool]
 OnProgress = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True)
 class RowError:
-    """Why a row was left out. `row` is the number that a person sees: of the sheet's row, of the
-    file's line (.jsonl, .yml) or of the record (.json). `sheet` is "" but in a workbook."""
+    """Why a row was left out.
+
+    `row` is the number that a person sees: of a table's row, a file's line (JSON lines, YAML) or a
+    list's record (JSON). `sheet` is "" except in a workbook.
+    """
 
     row: int
     reason: str
@@ -32,7 +34,7 @@ class RowError:
 
 @dataclass(frozen=True, slots=True)
 class JoinedText:
-    """An utterance that was made of several cells or lines; `row` is where it begins."""
+    """An utterance that was joined from several cells or lines; `row` is where it begins."""
 
     row: int
     text: str
@@ -41,7 +43,7 @@ class JoinedText:
 
 @dataclass(frozen=True, slots=True)
 class ImportResult:
-    """A file, read. `rows` counts the rows or records that were not blank."""
+    """What was in a file. `rows` counts the rows or records that were not blank."""
 
     pairs: tuple[Pair, ...]
     errors: tuple[RowError, ...]
@@ -51,9 +53,8 @@ class ImportResult:
 
 @dataclass(slots=True)
 class ImportBuilder:
-    """What is read so far; `sheet` names the sheet that is being read."""
+    """Collects the result while a file is read; `sheet` is the sheet that is being read."""
 
-    is_cancelled: IsCancelled
     on_progress: OnProgress
     sheet: str = ""
     rows: int = 0
@@ -63,10 +64,9 @@ class ImportBuilder:
     last_turns: dict[str, int] = field(default_factory=dict)
 
     def count_rows(self, rows: Iterable[T]) -> Iterator[T]:
-        """The rows, while they are counted.
+        """Pass the rows on, counting them.
 
         Raises:
-            ImportCancelled: it was stopped.
             ImportRefused: there are more than MAX_ROWS.
         """
         for row in rows:
@@ -80,12 +80,13 @@ class ImportBuilder:
                 )
             if self.rows % PROGRESS_STEP_ROWS == 0:
                 self.on_progress(self.rows)
-                if self.is_cancelled():
-                    raise ImportCancelled
             yield row
 
     def add_pair(self, row: int, pair: Pair) -> bool:
-        """Take the pair in, or note why not; without a turn it follows its conversation's last."""
+        """Add the pair, or an error if it is not valid; return whether it was.
+
+        In a conversation, a pair without a turn comes after the last one.
+        """
         reason = pair_error(pair)
         if reason:
             self.add_error(row, reason)
@@ -108,10 +109,6 @@ class ImportBuilder:
     def build(self) -> ImportResult:
         self.on_progress(self.rows)
         return ImportResult(tuple(self.pairs), tuple(self.errors), tuple(self.joined), self.rows)
-
-
-def never_cancelled() -> bool:
-    return False
 
 
 def ignore_progress(rows: int) -> None:

@@ -1,66 +1,118 @@
-"""Of what kind a file is: by the ending of its name, and by a look at what is in it.
+"""The file formats that pairs are read from and written to, in one table: `FORMATS`.
 
-Knows endings and how files begin. Does not know what the kinds mean.
+To add a format, write its module (the three functions of `Codec`) and give it a line in `FORMATS`.
+Everything else asks this table: reading, writing, help texts, and the names of annotated copies.
+
+Codecs are imported on first use: openpyxl alone takes longer to import than the bot to start.
 """
 
 from __future__ import annotations
 
 import codecs
 import zipfile
-from enum import StrEnum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path, PurePath
+from typing import Protocol, cast
 
 from core.errors import ImportRefused
+from core.records import Pair
+from data.formats.import_result import ImportBuilder
 from data.formats.xlsx.package import OLE_MAGIC, macros_error, ole_file_error
-from i18n.phrase import phrase
+from i18n.phrase import join_phrases, phrase
 
 MAX_FILE_BYTES = 20 * 10**6
-SUPPORTED_FORMATS = phrase(".xlsx, .csv, .jsonl, .json or .yml")
 _SNIFF_BYTES = 4096
-_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_UTF16_BOMS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _MACRO_SUFFIXES = (".xlsm", ".xltm", ".xlsb", ".xlam")
 
+Problems = Mapping[str, Mapping[int, str]]
+"""The sentences about a file's wrong rows: by sheet ("" outside workbooks), then by row."""
 
-class FileFormat(StrEnum):
-    XLSX = ".xlsx"
-    CSV = ".csv"
-    JSON = ".json"
-    JSONL = ".jsonl"
-    YAML = ".yml"
+
+class Codec(Protocol):
+    """The functions that each format's module has. `name` is the file's name in sentences."""
+
+    def read(self, path: Path, name: str, into: ImportBuilder) -> None:
+        """Add the file's pairs and its wrong rows to `into`.
+
+        Raises:
+            ImportRefused: the file as a whole cannot be read.
+        """
+
+    def encode(self, pairs: Sequence[Pair]) -> bytes:
+        """A file of these pairs; `read` gives exactly them. The same pairs give the same bytes."""
+
+    def annotate(self, path: Path, name: str, problems: Problems) -> bytes:
+        """A copy of the file that says what is wrong with each of its wrong rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileFormat:
+    """A row of the table: how to recognize a format, and the module that reads and writes it.
+
+    `suffixes[0]` is the usual one. `annotated_suffix` is that of an annotated copy.
+    """
+
+    suffixes: tuple[str, ...]
+    module: str
+    annotated_suffix: str = ".jsonl"
+    is_zip: bool = False
+    may_be_empty: bool = False
+    may_contain_nul: bool = False
+
+    @property
+    def suffix(self) -> str:
+        return self.suffixes[0]
+
+    def codec(self) -> Codec:
+        return cast(Codec, import_module(self.module))
+
+
+XLSX = FileFormat((".xlsx",), "data.formats.xlsx.codec", annotated_suffix=".xlsx", is_zip=True)
+FORMATS = (
+    XLSX,
+    # NUL bytes: only the rows that hold them are refused
+    FileFormat((".csv",), "data.formats.delimited", annotated_suffix=".csv", may_contain_nul=True),
+    FileFormat((".jsonl",), "data.formats.json_lines", may_be_empty=True),
+    FileFormat((".json",), "data.formats.json_list"),
+    FileFormat((".yml", ".yaml"), "data.formats.chatterbot_yaml"),
+)
+SUPPORTED_FORMATS = phrase(
+    "{listed} or {last}",
+    listed=join_phrases([one.suffix for one in FORMATS[:-1]], ", "),
+    last=FORMATS[-1].suffix,
+)
 
 
 def format_of(name: str) -> FileFormat:
-    """By the name alone.
+    """The format that a file name's suffix stands for.
 
     Raises:
-        ImportRefused: its ending is none of KINDS.
+        ImportRefused: it is none of `FORMATS`.
     """
-    ending = PurePath(name).suffix.lower()
-    if ending == ".yaml":
-        return FileFormat.YAML
-    try:
-        return FileFormat(ending)
-    except ValueError:
-        raise ImportRefused(
-            phrase(
-                "{name} is of no kind that is known: save it as {kinds}.",
-                name=name,
-                kinds=SUPPORTED_FORMATS,
-            )
-        ) from None
+    if found := _find(name):
+        return found
+    raise ImportRefused(
+        phrase(
+            "{name} is of no kind that is known: save it as {kinds}.",
+            name=name,
+            kinds=SUPPORTED_FORMATS,
+        )
+    )
 
 
-def annotated_format(name: str) -> FileFormat:
-    """Of what kind a copy of the file is in which wrong rows are marked."""
-    kind = format_of(name)
-    return kind if kind in (FileFormat.XLSX, FileFormat.CSV) else FileFormat.JSONL
+def _find(name: str) -> FileFormat | None:
+    suffix = PurePath(name).suffix.lower()
+    return next((one for one in FORMATS if suffix in one.suffixes), None)
 
 
 def sniff_format(path: Path, name: str, max_bytes: int = MAX_FILE_BYTES) -> FileFormat:
-    """The kind of a file that may be read.
+    """The file's format by its name, after a check that size and content agree with it.
 
     Raises:
-        ImportRefused: it may not; the sentence says why.
+        ImportRefused: they do not; the sentence says what to do.
     """
     try:
         size = path.stat().st_size
@@ -77,19 +129,19 @@ def sniff_format(path: Path, name: str, max_bytes: int = MAX_FILE_BYTES) -> File
                 "{name} is over the limit of {limit}: split it into parts.", name=name, limit=limit
             )
         )
-    if not size and not name.lower().endswith(FileFormat.JSONL):  # no lines are no pairs
+    by_name = _find(name)
+    if not size and not (by_name and by_name.may_be_empty):
         raise ImportRefused(phrase("{name} is empty.", name=name))
     if start.startswith(OLE_MAGIC):
         raise ole_file_error(path.read_bytes(), name)
     if name.lower().endswith(_MACRO_SUFFIXES):
         raise macros_error(name)
-    kind = format_of(name)
-    _check_content(kind, start, zipfile.is_zipfile(path), name)
-    return kind
+    _check_content(format_of(name), start, zipfile.is_zipfile(path), name)
+    return format_of(name)
 
 
-def _check_content(kind: FileFormat, start: bytes, zipped: bool, name: str) -> None:
-    if kind is FileFormat.XLSX:
+def _check_content(expected: FileFormat, start: bytes, zipped: bool, name: str) -> None:
+    if expected.is_zip:
         if not zipped:
             raise ImportRefused(
                 phrase(
@@ -104,10 +156,10 @@ def _check_content(kind: FileFormat, start: bytes, zipped: bool, name: str) -> N
                 "{name} is named {kind} but is an Excel workbook or a zip: if it opens in "
                 "Excel, name it .xlsx.",
                 name=name,
-                kind=kind,
+                kind=expected.suffix,
             )
         )
-    elif b"\0" in start and not start.startswith(_UTF16) and kind is not FileFormat.CSV:
+    elif b"\0" in start and not start.startswith(_UTF16_BOMS) and not expected.may_contain_nul:
         raise ImportRefused(
-            phrase("{name} is named {kind} but holds no text.", name=name, kind=kind)
+            phrase("{name} is named {kind} but holds no text.", name=name, kind=expected.suffix)
         )

@@ -1,6 +1,6 @@
-"""Reads a file of pairs beside the event loop: in a child process that can be killed.
+"""Reads an uploaded file of pairs in a child process, which can be killed at any time.
 
-Knows the child, its pipe and the lines on it. Does not know formats.
+Knows the child's command line and its output. Knows no format.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ PROJECT_ROOT = Path(__file__).parents[2]
 async def read_in_subprocess(
     path: Path, *, name: str | None = None, on_progress: Callable[[int], None] = ignore_progress
 ) -> ImportResult:
-    """As `read`, in a process of its own, which is gone at the end, also when this is cancelled.
+    """`read_pairs` in a child process, which has ended when this returns, raises or is cancelled.
 
     Raises:
-        ImportRefused: with the child's sentence, or because the child ended.
+        ImportRefused: with the child's sentence, or because the child crashed.
     """
     name = name or path.name
     with tempfile.TemporaryDirectory(prefix="gpt2bot-import-") as folder:
@@ -68,7 +68,7 @@ async def _start_child(path: Path, out: Path, name: str) -> Process:
 
 
 async def _follow(process: Process, on_progress: Callable[[int], None]) -> None:
-    assert process.stdout is not None  # a pipe was asked for
+    assert process.stdout is not None  # stdout=PIPE
     async for line in process.stdout:
         event = json.loads(line)
         if "refused" in event:
@@ -77,7 +77,7 @@ async def _follow(process: Process, on_progress: Callable[[int], None]) -> None:
 
 
 async def _load_result(out: Path) -> ImportResult:
-    """In small steps on the loop: a thread would hold it up for longer, by its share of the GIL."""
+    """Built on the event loop in small steps: a thread, holding the GIL, would delay it longer."""
     found: dict[str, list[Any]] = {kind: [] for kind in ("rows", *RECORD_TYPES)}
     with gc_paused(), closing(read_batches(out)) as loading:
         for kind, values in loading:

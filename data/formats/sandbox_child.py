@@ -1,9 +1,7 @@
-"""Reads a file of pairs in a process of its own: `python -m data.formats.sandbox_child PATH OUT
-[NAME]`.
+"""The child process that reads one file: `python -m data.formats.sandbox_child PATH OUT [NAME]`.
 
-On stdout are JSON lines: {"rows": N} as it goes, or {"refused": sentence} instead of a result. OUT
-gets JSON lines: ["rows", [N]], then [kind, records], where the kind is one of RECORDS.
-Knows the lines that it writes and what memory it may have. Does not know who started it.
+Writes JSON lines. To stdout: {"rows": N} as progress, or {"refused": sentence} instead of a result.
+To OUT: ["rows", [N]], then [kind, records] with a kind of `RECORD_TYPES`.
 """
 
 from __future__ import annotations
@@ -22,11 +20,13 @@ import psutil
 
 from core.errors import ImportRefused
 from core.records import Pair
+from data.formats.files import read_pairs
 from data.formats.import_result import ImportResult, JoinedText, RowError
+from data.formats.registry import FORMATS
 from i18n.phrase import deserialize_phrase, phrase, serialize_phrase
 
 MAX_MEMORY_BYTES = 2**30
-"""Bytes of address space that reading may take, where the system can limit it."""
+"""Bytes of address space that reading may add, where the system can limit it."""
 RECORDS_PER_LINE = 500
 """Records on a line of OUT."""
 
@@ -43,12 +43,12 @@ RECORD_TYPES: dict[str, Callable[..., Any]] = {
 
 
 def main() -> None:
-    from data.formats.reader import read_pairs  # here, since the parent imports this file too
-
     path, out, *names = sys.argv[1:]
     name = names[0] if names else Path(path).name
+    for one in FORMATS:
+        one.codec()  # before the limit: numpy, which openpyxl imports, reserves address space
     limit_memory(MAX_MEMORY_BYTES)
-    gc.disable()  # reading makes no cycles
+    gc.disable()  # reading makes no reference cycles
     lower_priority()
     try:
         write_result(
@@ -62,14 +62,13 @@ def main() -> None:
 
 
 def out_of_memory_message(name: str) -> str:
-    """What to say when reading takes too much."""
     return phrase(
         "{name} needs more memory than an import may have: split it into parts.", name=name
     )
 
 
 def limit_memory(size: int) -> None:
-    """Allow that much beside what is in use; what the system cannot do is left undone."""
+    """Allow `size` bytes beyond what is in use, on systems that have such a limit."""
     try:
         import resource
     except ModuleNotFoundError:  # Windows
@@ -79,12 +78,12 @@ def limit_memory(size: int) -> None:
     if hard == resource.RLIM_INFINITY or hard > size:
         try:
             resource.setrlimit(resource.RLIMIT_AS, (size, hard))
-        except (OSError, ValueError):  # macOS has the limit but does not let it be set
+        except (OSError, ValueError):  # macOS has the limit but refuses to set it
             return
 
 
 def lower_priority() -> None:
-    """The bot that answers people comes first."""
+    """The bot, which is answering people, gets the CPU first."""
     if hasattr(os, "nice"):
         os.nice(10)
 
@@ -108,7 +107,7 @@ def write_result(imported: ImportResult, out: Path) -> None:
 
 
 def read_batches(out: Path) -> Generator[tuple[str, list[Any]]]:
-    """What `write_result` wrote, by kind, and in batches that take a millisecond or two."""
+    """What `write_result` wrote: kinds and records, in batches that take 1 to 2 ms to build."""
     with out.open(encoding="utf-8") as lines:
         for line in lines:
             kind, values = json.loads(line)
@@ -118,7 +117,8 @@ def read_batches(out: Path) -> Generator[tuple[str, list[Any]]]:
 
 @contextmanager
 def gc_paused() -> Iterator[None]:
-    """No cyclic garbage is looked for: each look at so many new values stops every thread."""
+    """Turn the cyclic garbage collector off: with so many new objects each pass of it would stop
+    every thread, and the event loop, for long."""
     was_on = gc.isenabled()
     gc.disable()
     try:

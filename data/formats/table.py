@@ -1,10 +1,10 @@
-"""Rows of a table to pairs: which cells, lines and rows make one utterance. Pure.
+"""Rows of a table to pairs, and back: which cells, lines and rows make up one utterance. Pure.
 
-A row is a pair: what the user's columns hold, and what the bot's hold. In both, cells and lines are
-joined. Directly below a pair, without a blank row between, a row with only the bot's text goes on
-with what the bot says, and a row with only the user's text with what the user says. But rows with
-only the user's text and below them rows with only the bot's are a pair of their own. A row that
-names another conversation or turn than the one above goes on with nothing.
+A row is a pair: the text in the user's columns and the text in the bot's; several cells or lines
+are joined. A row with only one speaker's text, directly below a pair (no blank row between),
+continues that speaker's text. But rows with only the user's text, followed by rows with only the
+bot's, are a pair of their own. A row that names another conversation or turn than the row above
+continues nothing.
 
 Knows neither workbooks nor CSV.
 """
@@ -12,22 +12,25 @@ Knows neither workbooks nor CSV.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from core.records import Pair
-from data.formats.columns import Field, Layout
+from data.formats.columns import HEADER_SEARCH_ROWS, PROBLEM_PREFIX, Field, Layout
 from data.formats.import_result import ImportBuilder
-from data.formats.texts import join_pieces, split_lines
+from data.formats.texts import has_line_breaks, join_pieces, split_lines
 from i18n.phrase import phrase
 
 MISSING_BOT_TEXT = phrase("The bot's text is missing.")
 MISSING_USER_TEXT = phrase("The user's text is missing.")
+KEEP_LINES_MARK = "keep"
+"""In the column `lines`: this row's line breaks are part of its texts."""
 
 
 @dataclass(frozen=True, slots=True)
 class CellError:
-    """A cell that has no text; `reason` is a sentence."""
+    """A cell whose text cannot be read; `reason` is a sentence."""
 
     reason: str
 
@@ -37,7 +40,7 @@ Cell = str | CellError
 
 @dataclass(slots=True)
 class _Row:
-    """A row's cells by what they are; `turn` is 0 if none is given."""
+    """A row's cells by their columns; `turn` is 0 if none is given."""
 
     number: int
     user: list[str] = field(default_factory=list)
@@ -53,17 +56,51 @@ class _Row:
         return same and self.turn in (0, above.turn)
 
 
+def sample_rows(rows: Iterable[tuple[int, Sequence[Cell]]]) -> list[tuple[int, list[str]]]:
+    """The first rows that are not blank: the headings are looked for among them."""
+    texts = (
+        (n, ["?" if isinstance(one, CellError) else one for one in cells]) for n, cells in rows
+    )
+    return list(
+        islice(((n, cells) for n, cells in texts if any(map(str.strip, cells))), HEADER_SEARCH_ROWS)
+    )
+
+
+def table_rows(pairs: Sequence[Pair]) -> Iterator[Sequence[str | int]]:
+    """The pairs as a table: headings, then a row for each; `lines` only where a text needs it."""
+    columns = (Field.USER, Field.BOT, Field.CONVERSATION, Field.TURN, Field.SOURCE)
+    with_lines = any(_has_lines(pair) for pair in pairs)
+    yield (*columns, Field.LINES) if with_lines else columns
+    for pair in pairs:
+        row = (pair.user, pair.bot, pair.conversation, pair.turn or "", pair.source)
+        yield (*row, KEEP_LINES_MARK if _has_lines(pair) else "") if with_lines else row
+
+
+def _has_lines(pair: Pair) -> bool:
+    return has_line_breaks(pair.user) or has_line_breaks(pair.bot)
+
+
+def problem_column(reasons: Mapping[int, str], layout: Layout) -> dict[int, str]:
+    """The cells of an annotated copy's new column, by row.
+
+    Without a row of headings, the first cell starts with the heading: reading knows the column by
+    it and ignores it.
+    """
+    reason = reasons.get(layout.first_row)
+    return {**reasons, layout.first_row: PROBLEM_PREFIX + reason if reason else str(Field.PROBLEM)}
+
+
 def read_table(
     rows: Iterable[tuple[int, Sequence[Cell]]], layout: Layout, into: ImportBuilder
 ) -> None:
-    """Gather the pairs of the rows below the headings; blank rows may be left out of `rows`."""
-    machine = _PairAssembler(into)
+    """Add the pairs of the rows below the headings; blank rows may be missing from `rows`."""
+    assembler = _PairAssembler(into)
     filled = ((n, cells) for n, cells in rows if n > layout.header_row and any(cells))
     for number, cells in into.count_rows(filled):
         row = _classify_cells(number, cells, layout)
         if row.user or row.bot or row.error:
-            machine.feed(row)
-    machine.flush()
+            assembler.feed(row)
+    assembler.flush()
 
 
 def _classify_cells(number: int, cells: Sequence[Cell], layout: Layout) -> _Row:
@@ -88,7 +125,7 @@ def _classify_cells(number: int, cells: Sequence[Cell], layout: Layout) -> _Row:
 
 
 def _set_metadata(row: _Row, named: Mapping[Field, str]) -> None:
-    """What the row says beside its texts."""
+    """Set the row's conversation, source and turn."""
     row.conversation = named.get(Field.CONVERSATION, "")
     row.source = named.get(Field.SOURCE, "")
     turn = unicodedata.normalize("NFKC", named.get(Field.TURN, ""))
@@ -101,7 +138,8 @@ def _set_metadata(row: _Row, named: Mapping[Field, str]) -> None:
 
 
 class _PairAssembler:
-    """Holds the pair that may still go on, and rows with only the user's text after it."""
+    """Builds pairs out of rows: holds the last pair, which the next rows may continue, and the rows
+    after it with only the user's text, which belong to that pair or to a pair of their own."""
 
     def __init__(self, into: ImportBuilder) -> None:
         self._into = into
@@ -146,7 +184,7 @@ class _PairAssembler:
         self._pair.bot += row.bot
 
     def flush(self) -> None:
-        """Nothing that follows goes on from what was taken."""
+        """End the pair: no later row can continue it."""
         pair, waiting = self._pair, self._pending
         self._pair, self._pending = None, []
         for row in waiting:

@@ -14,8 +14,7 @@ import pytest
 
 from bot.cli.dataset import unused_path
 from core.records import OPERATOR_AUTHOR_ID, Example, Pair, ReviewStatus
-from data.formats.reader import read_pairs
-from data.formats.writer import write_pairs
+from data.formats.files import read_pairs, write_pairs
 from data.storage.storage import Storage, open_storage
 from tests.bot.cli.test_main import Command, assert_one_sentence
 

@@ -24,7 +24,7 @@ from bot.cli import train
 from bot.settings import SettingsError
 from core.errors import StoreError
 from core.records import Conversation, Pair
-from data.formats.writer import write_pairs
+from data.formats.files import write_pairs
 from model.chat_template import from_pair
 from tests.bot.cli.test_main import ROOT, Command
 from tests.model_folders import make_model_folder

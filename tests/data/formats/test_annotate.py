@@ -11,8 +11,7 @@ import pytest
 from openpyxl import Workbook, load_workbook
 from openpyxl.chart import BarChart, Reference
 
-from data.formats.annotate import write_annotated_copy
-from data.formats.reader import read_pairs
+from data.formats.files import read_pairs, write_annotated_copy
 
 ROWS: list[list[Any]] = [
     ["user", "bot", None, "memo"],

@@ -8,8 +8,8 @@ import pytest
 
 from core.records import Pair
 from data.formats.delimited import UNCLOSED_QUOTE
+from data.formats.files import read_pairs
 from data.formats.import_result import ImportResult, RowError
-from data.formats.reader import read_pairs
 
 JAPANESE = (Pair("こんにちは", "元気ですか、今日は"), Pair("はい～①", "ﾃｽﾄ"))
 

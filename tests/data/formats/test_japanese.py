@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import ImportRefused
-from data.formats.annotate import write_annotated_copy
+from data.formats.files import write_annotated_copy
 from data.formats.sandbox import read_in_subprocess
 from i18n.reader import say, use_language
 

@@ -15,10 +15,9 @@ import pytest
 from core.errors import ImportRefused
 from core.records import Pair
 from data.formats import sandbox
-from data.formats.reader import read_pairs
+from data.formats.files import read_pairs, write_pairs
 from data.formats.sandbox import read_in_subprocess
 from data.formats.sandbox_child import limit_memory
-from data.formats.writer import write_pairs
 
 TABLE = "user,bot,source\nq,a,\nq,,\n\nq,,s\nq,a,,\n,b,\n"
 

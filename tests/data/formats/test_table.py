@@ -9,8 +9,8 @@ import pytest
 from core.errors import ImportRefused
 from core.records import Pair
 from data.formats.columns import Field, field_of
+from data.formats.files import read_pairs
 from data.formats.import_result import ImportResult, JoinedText, RowError
-from data.formats.reader import read_pairs
 from data.formats.table import MISSING_BOT_TEXT, MISSING_USER_TEXT
 from data.formats.texts import join_pieces
 

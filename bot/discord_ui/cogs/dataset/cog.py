@@ -32,12 +32,13 @@ from core.errors import ImportRefused
 from core.records import ReviewStatus
 from data.dataset.cleaning import select_examples
 from data.dataset.snapshot import as_pairs
+from data.formats.registry import FORMATS, SUPPORTED_FORMATS
 from data.storage.storage import Storage
 from i18n.phrase import join_phrases, phrase, phrases
 from i18n.reader import say
 from training.errors import ChildFailed
 
-Format = Literal["xlsx", "csv", "json", "jsonl", "yml"]
+EXPORT_FORMATS = [app_commands.Choice(name=one.suffix[1:], value=one.suffix[1:]) for one in FORMATS]
 Status = Literal["waiting", "approved", "rejected", "all"]
 DATASET_EMPTY = phrase(
     "The data set is empty. Teach me with `/teach`, or bring a file with `/dataset import`; "
@@ -124,7 +125,7 @@ class Dataset(commands.Cog):
         )
 
     @dataset.command(name="import", description="Take in a file of pairs; you see it before")
-    @app_commands.describe(file="An .xlsx, .csv, .jsonl, .json or .yml file of up to 20 MB")
+    @app_commands.describe(file=f"An {SUPPORTED_FORMATS} file of up to 20 MB")
     async def import_file(
         self, interaction: discord.Interaction[Gpt2Bot], file: discord.Attachment
     ) -> None:
@@ -138,7 +139,8 @@ class Dataset(commands.Cog):
 
     @dataset.command(description="What may be learned, as a file")
     @app_commands.describe(format="jsonl for programs, xlsx or csv for people")
-    async def export(self, interaction: discord.Interaction[Gpt2Bot], format: Format) -> None:
+    @app_commands.choices(format=EXPORT_FORMATS)
+    async def export(self, interaction: discord.Interaction[Gpt2Bot], format: str) -> None:
         await interaction.response.defer(ephemeral=True)
         learnable = await self._storage.examples.trainable(require_guild_scope(interaction))
         if not learnable:

@@ -1,7 +1,4 @@
-"""Files that /dataset sends, made in memory; what makes workbooks is imported once it is needed.
-
-All of it blocks, so it runs in a thread.
-"""
+"""Files that /dataset sends, made in memory. Blocking: call it in a thread."""
 
 from __future__ import annotations
 
@@ -10,20 +7,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from core.records import Pair
+from data.formats.files import write_pairs
 from i18n.reader import say
 
 
 def template_file(name: str) -> bytes:
     """The workbook to fill in."""
-    from data.formats.xlsx.template import write_template_workbook
+    from data.formats.xlsx.template import write_template_workbook  # slow: it imports openpyxl
 
     return _made(name, write_template_workbook)
 
 
 def export_file(name: str, pairs: Sequence[Pair]) -> bytes:
     """The pairs as a file of the kind that its name says."""
-    from data.formats.writer import write_pairs
-
     return _made(name, lambda path: write_pairs(pairs, path))
 
 

@@ -23,8 +23,9 @@ from bot.discord_ui.embeds.evaluation import quote_safely
 from bot.discord_ui.http_errors import DISCORD_ERRORS
 from core.errors import ImportCancelled, ImportRefused, StoreError
 from core.records import IMPORT_SOURCE, Pair
+from data.formats.files import write_annotated_copy
 from data.formats.import_result import ImportResult
-from data.formats.registry import MAX_FILE_BYTES, annotated_format
+from data.formats.registry import MAX_FILE_BYTES, format_of
 from data.formats.sandbox import read_in_subprocess
 from data.storage.storage import Storage
 from i18n.phrase import join_phrases, phrase, phrases
@@ -222,10 +223,6 @@ async def _download(file: discord.Attachment, path: Path) -> None:
 
 def _annotated_copy(path: Path, imported: ImportResult, name: str) -> bytes | None:
     """The copy with its reasons (blocking); None if none can be made, which stops nothing."""
-    from data.formats.annotate import (
-        write_annotated_copy,  # it brings much that the bot needs for nothing else
-    )
-
     out = path.with_name("marked")
     try:
         write_annotated_copy(path, imported.errors, out, name=name)
@@ -247,6 +244,5 @@ def _attachments(
     embed.set_footer(
         text=say("Attached: the wrong rows with their reasons, to mend and import again.")
     )
-    return [
-        discord.File(io.BytesIO(copy), f"{PurePath(name).stem}-problems{annotated_format(name)}")
-    ]
+    suffix = format_of(name).annotated_suffix
+    return [discord.File(io.BytesIO(copy), f"{PurePath(name).stem}-problems{suffix}")]

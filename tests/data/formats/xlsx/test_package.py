@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from openpyxl import Workbook
 
-from core.errors import ImportCancelled, ImportRefused
+from core.errors import ImportRefused
 from data.formats import import_result
-from data.formats.reader import read_pairs
+from data.formats.files import read_pairs
 from data.formats.xlsx.package import OLE_MAGIC
 
 SHEET = "xl/worksheets/sheet1.xml"
@@ -144,12 +144,3 @@ def test_half_a_workbook(workbook: Path) -> None:
 def test_too_many_rows(workbook: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(import_result, "MAX_ROWS", 0)
     assert "split it into parts" in refusal(workbook)
-
-
-def test_stopped_while_reading(tmp_path: Path) -> None:
-    path = tmp_path / "pairs.csv"
-    path.write_text("user,bot\n" + "q,a\n" * 5000)
-    told: list[int] = []
-    with pytest.raises(ImportCancelled):
-        read_pairs(path, is_cancelled=lambda: len(told) == 2, on_progress=told.append)
-    assert told == [1000, 2000]

@@ -8,8 +8,8 @@ import pytest
 from openpyxl import load_workbook
 
 from core.records import Pair
+from data.formats.files import read_pairs
 from data.formats.import_result import ImportResult
-from data.formats.reader import read_pairs
 from data.formats.xlsx.template import write_template_workbook
 
 

@@ -10,8 +10,8 @@ import pytest
 from openpyxl import Workbook
 
 from core.records import Pair
+from data.formats.files import read_pairs
 from data.formats.import_result import ImportResult, JoinedText, RowError
-from data.formats.reader import read_pairs
 from data.formats.xlsx.cells import FORMULA_WITHOUT_VALUE
 
 Rows = list[list[Any]]

@@ -14,7 +14,7 @@ from bot.discord_ui.embeds import charts
 from bot.discord_ui.embeds.dataset import first_lines, stats_embed
 from core.records import OPERATOR_AUTHOR_ID, Pair, ReviewStatus
 from data.dataset.cleaning import select_examples
-from data.formats.reader import read_pairs
+from data.formats.files import read_pairs
 from data.storage.storage import Storage
 from tests.bot.conftest import World
 

@@ -1,35 +1,37 @@
-"""Records and lists of utterances to pairs: JSON, JSON lines, and the YAML of chatterbot-corpus.
+"""Records and lists of utterances, to pairs and back: what JSON, JSON lines and YAML share.
 
-A record is {"user", "bot"}, or {"messages": [{"role", "content"}]} as Hugging Face has it; both may
-have "conversation", "turn" and "source". Messages of the role "system" are left out: the bot's own
-are set elsewhere. Several messages in a row by the same speaker are joined. Several pairs in one
-record or list are turns of one conversation, which is named after the file and the record if it
-has no name.
+A record is {"user", "bot"}, or {"messages": [{"role", "content"}]} as on Hugging Face; both may
+have "conversation", "turn" and "source". Messages with the role "system" are left out: the bot's
+system prompt is set elsewhere. Consecutive messages of one speaker are joined. Several pairs in one
+record or list are turns of one conversation; without a name of its own, it is named after the file
+and the record.
 
-Pure: does not know how the records lie in a file.
+Pure: does not know how records are laid out in a file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
 from itertools import count, groupby
 from typing import Any
 
 from core.records import Pair, Role
 from data.formats.columns import Field, field_of
 from data.formats.import_result import ImportBuilder
+from data.formats.registry import Problems
 from data.formats.table import MISSING_BOT_TEXT, MISSING_USER_TEXT
 from data.formats.texts import join_pieces
 from i18n.phrase import phrase
 
 NOT_A_RECORD = phrase('This is no {"user": …, "bot": …} and no {"messages": […]}.')
 Utterance = tuple[int, Role, str]
-"""The row where it is, who says it, and what."""
+"""Row, speaker, text."""
 _KNOWN = {"user": Role.USER, "assistant": Role.ASSISTANT}
 
 
 def read_record(row: int, record: Any, name: str, into: ImportBuilder) -> None:
-    """Gather the pairs of a record; `name` is the file's."""
+    """Add the pairs of a record; `name` is the file's."""
     if not isinstance(record, dict):
         into.add_error(row, NOT_A_RECORD)
         return
@@ -49,7 +51,7 @@ def read_record(row: int, record: Any, name: str, into: ImportBuilder) -> None:
 def _details(
     row: int, fields: dict[Field | None, Any], into: ImportBuilder
 ) -> tuple[str, int, str] | None:
-    """Conversation, turn and source; None if one is wrong, which is noted."""
+    """Conversation, turn and source; None, and an error in `into`, if the turn is wrong."""
     conversation, source = (
         "" if value is None else str(value).strip()
         for value in (fields.get(Field.CONVERSATION), fields.get(Field.SOURCE))
@@ -82,7 +84,7 @@ def _read_messages(
 
 
 def _message(message: Any) -> tuple[str, str | None]:
-    """Role and content, as far as they are texts."""
+    """Role and content; "" and None for one that is no text."""
     if not isinstance(message, dict):
         return "", None
     role, content = message.get("role"), message.get("content")
@@ -95,7 +97,7 @@ def _message(message: Any) -> tuple[str, str | None]:
 def read_utterances(
     said: Sequence[Utterance], details: tuple[str, int, str], name: str, into: ImportBuilder
 ) -> None:
-    """Gather the pairs of one conversation; `name` is its own if `details` has none."""
+    """Add the pairs of one conversation; `name` names it if `details` does not."""
     turns = [_joined(list(group), into) for _, group in groupby(said, key=lambda one: one[1])]
     if turns[0][1] is Role.ASSISTANT:
         into.add_error(turns.pop(0)[0], MISSING_USER_TEXT)
@@ -117,3 +119,23 @@ def _joined(group: list[Utterance], into: ImportBuilder) -> Utterance:
         text = join_pieces(pieces)
         into.add_joined(row, text)
     return row, role, text
+
+
+def to_record(pair: Pair) -> str:
+    """The pair as JSON on one line; fields that are empty are left out."""
+    record: dict[str, Any] = {"user": pair.user, "bot": pair.bot}
+    for key in ("conversation", "turn", "source"):
+        if value := getattr(pair, key):
+            record[key] = value
+    return json.dumps(record, ensure_ascii=False)
+
+
+def encode_problems(records: Iterable[Any], problems: Problems) -> bytes:
+    """The annotated copy of a file of records: JSON lines of the wrong ones, with the reasons."""
+    reasons = problems.get("", {})
+    lines = (
+        json.dumps({"row": row, "problem": reasons[row], "record": record}, ensure_ascii=False)
+        for row, record in enumerate(records, 1)
+        if row in reasons
+    )
+    return "".join(line + "\n" for line in lines).encode("utf-8", "surrogateescape")

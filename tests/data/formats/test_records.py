@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from core.records import Pair
+from data.formats.files import read_pairs
 from data.formats.import_result import ImportResult, JoinedText, RowError
-from data.formats.json_records import NOT_A_RECORD
-from data.formats.reader import read_pairs
+from data.formats.records import NOT_A_RECORD
 from data.formats.table import MISSING_BOT_TEXT, MISSING_USER_TEXT
 
 

@@ -13,11 +13,11 @@ from openpyxl import load_workbook
 
 from core.errors import DiskFull, ImportRefused, StoreError
 from core.records import Pair
-from data.formats.reader import read_pairs
+from data.formats.files import read_pairs, write_pairs
+from data.formats.registry import FORMATS
 from data.formats.texts import MAX_TEXT_CHARS, strip_pair
-from data.formats.writer import write_pairs
 
-ENDINGS = [".xlsx", ".csv", ".json", ".jsonl", ".yml"]
+ENDINGS = [suffix for one in FORMATS for suffix in one.suffixes]
 FORMULAS = ["=1+1", "'=1", "''-", "+1", "-1", "@a", "\ta", "＝1", "#N/A"]
 LINES = ["a\rb", "a\r\nb", "a\n\nb", "\x85a", "a\x85b", "a\u2028b"]
 XML = ["_x000D_", "_x005F_", "_x0041_x0042_", "\x00", "a\x01b", "\x7f", "\ufeff", "\ufffe", "<a&b>"]

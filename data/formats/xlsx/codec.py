@@ -1,0 +1,139 @@
+"""Workbooks as files of pairs: which sheets are read, and what merged cells mean.
+
+All visible sheets with headings are read, or else the first that is not empty.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+
+from core.records import Pair
+from data.formats.columns import Field, Layout, SampleRows, default_layout, layout_from_header
+from data.formats.import_result import ImportBuilder
+from data.formats.registry import Problems
+from data.formats.table import (
+    Cell,
+    CellError,
+    problem_column,
+    read_table,
+    sample_rows,
+    table_rows,
+)
+from data.formats.xlsx.cells import MergedRange, SheetRow
+from data.formats.xlsx.package import wrap_package_errors
+from data.formats.xlsx.splice import add_cells, add_fill
+from data.formats.xlsx.workbook import Sheet, XlsxWorkbook, open_workbook
+from data.formats.xlsx.writer import build_workbook
+from i18n.phrase import phrase
+
+SKIP_SHEET_MARKER = "not imported"
+"""A sheet with this in its name is left out."""
+
+
+def read(path: Path, name: str, into: ImportBuilder) -> None:
+    with open_workbook(path, name) as workbook:
+        samples = _samples(workbook)
+        layouts = _layouts(samples)
+        for sheet, sample in samples.items():
+            into.sheet = sheet.title
+            if layout := layouts.get(sheet):
+                _read_sheet(workbook, sheet, layout, into)
+            elif sample:
+                number = sample[0][0]
+                into.add_error(
+                    number, phrase("This sheet has no headings “user” and “bot”: it was left out.")
+                )
+
+
+def encode(pairs: Sequence[Pair]) -> bytes:
+    return build_workbook(table_rows(pairs))
+
+
+def annotate(path: Path, name: str, problems: Problems) -> bytes:
+    file = io.BytesIO()
+    with (
+        open_workbook(path, name) as book,
+        wrap_package_errors(name),
+        zipfile.ZipFile(file, "w") as package,
+    ):
+        layouts = _layouts(_samples(book))
+        changed: dict[str, bytes] = {}
+        style = None
+        if book.styles_part:
+            changed[book.styles_part], style = add_fill(book.package.read(book.styles_part))
+        for sheet in book.sheets:
+            if reasons := problems.get(sheet.title):
+                layout = layouts.get(sheet)
+                cells = problem_column(reasons, layout) if layout else reasons
+                changed[sheet.part] = add_cells(book.package.read(sheet.part), cells, style)
+        for part in book.package.infolist():
+            content = changed.get(part.filename)
+            package.writestr(part, book.package.read(part) if content is None else content)
+    return file.getvalue()
+
+
+def _samples(workbook: XlsxWorkbook) -> dict[Sheet, SampleRows]:
+    """The sheets that may be read, with their first rows."""
+    samples: dict[Sheet, SampleRows] = {}
+    for sheet in workbook.sheets:
+        if SKIP_SHEET_MARKER not in sheet.title.casefold():
+            with closing(workbook.rows(sheet)) as rows:
+                samples[sheet] = sample_rows(rows)
+    return samples
+
+
+def _layouts(samples: dict[Sheet, SampleRows]) -> dict[Sheet, Layout]:
+    """The layouts of the sheets that are read."""
+    headed = {sheet: layout_from_header(sample) for sheet, sample in samples.items()}
+    layouts = {sheet: layout for sheet, layout in headed.items() if layout}
+    filled = (sheet for sheet, sample in samples.items() if sample)
+    if not layouts and (first := next(filled, None)):
+        return {first: default_layout(samples[first])}
+    return layouts
+
+
+def _read_sheet(workbook: XlsxWorkbook, sheet: Sheet, layout: Layout, into: ImportBuilder) -> None:
+    merges = workbook.merged_ranges(sheet)
+    with closing(workbook.rows(sheet)) as rows:
+        read_table(_fill_merged_cells(rows, merges, layout) if merges else rows, layout, into)
+
+
+def _fill_merged_cells(
+    rows: Iterable[SheetRow], merges: Sequence[MergedRange], layout: Layout
+) -> Iterator[SheetRow]:
+    """The rows, with merged cells spread over the rows that they cover.
+
+    Only a conversation or a source is repeated: a merged text is said once. A text that is merged
+    over the user's and the bot's columns is a title, which is reported.
+    """
+    down = {(one.top, one.left - 1): one.bottom for one in merges if one.bottom > one.top}
+    titles = {one.top: one.left - 1 for one in merges if _spans_both_speakers(one, layout)}
+    repeated = [
+        column
+        for column, field in enumerate(layout.fields)
+        if field in (Field.CONVERSATION, Field.SOURCE)
+    ]
+    held: dict[int, tuple[int, Cell]] = {}
+    for number, cells in rows:
+        for column in repeated:
+            last = down.get((number, column))
+            if last and column < len(cells):
+                held[column] = (last, cells[column])
+            until, cell = held.get(column, (0, ""))
+            if number <= until:
+                cells += [""] * (column + 1 - len(cells))
+                cells[column] = cell
+        if number in titles and len(cells) > titles[number] and cells[titles[number]]:
+            cells[titles[number]] = CellError(
+                phrase("A cell is merged over the user's and the bot's columns.")
+            )
+        yield number, cells
+
+
+def _spans_both_speakers(merge: MergedRange, layout: Layout) -> bool:
+    covered = {layout.field_at(column) for column in range(merge.left - 1, merge.right)}
+    return {Field.USER, Field.BOT} <= covered

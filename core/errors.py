@@ -1,13 +1,15 @@
-"""What can go wrong with the data on disk, and with files of pairs that people bring.
+"""Errors that several packages raise or catch. Each package's own errors are in its errors.py.
 
-StoreError         the database, or a file beside it, cannot be opened, read or written
-├── NewerDatabase  a newer version of the bot wrote the database
-├── Damaged        the database is not whole
-├── NoConsent      words of a member who did not agree that they are learned
-└── DiskFull       there is no room left to write
+StoreError           the database, or a file beside it, cannot be opened, read or written
+├── NewerDatabase    a newer version of the bot wrote the database
+├── CorruptDatabase  the database file is damaged
+├── NoConsent        training on a member's words without their consent
+└── DiskFull         there is no room left to write
 
-ImportRefused        a file of pairs cannot be read; nothing of it was taken in
-└── ImportCancelled  the reading was stopped
+ImportRefused        a file of pairs cannot be read; nothing of it was imported
+└── ImportCancelled  the import was stopped
+
+Refusal              what a person asks for cannot be done
 
 The message of each is a sentence that a person in Discord can read.
 """
@@ -43,6 +45,10 @@ class ImportCancelled(ImportRefused):
 
     def __init__(self) -> None:
         super().__init__(phrase("The import was stopped; nothing was taken in."))
+
+
+class Refusal(Exception):
+    """What a person asks for cannot be done; the message tells them why."""
 
 
 class NoConsent(StoreError):

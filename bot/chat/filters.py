@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import re2
 
-from bot.discord_ui.errors import Refusal
+from core.errors import Refusal
 from core.japanese import LATIN_WORD_END, LATIN_WORD_START
 from core.records import Filter, FilterKind
 from data.storage.storage import Storage

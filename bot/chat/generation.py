@@ -16,7 +16,7 @@ from bot.chat.filters import REPLY_WITHHELD, Blocked, Filters, OutputGuard
 from bot.chat.rate_limit import truncate_reply
 from bot.chat.request import ReplyRequest, ReplySink, ReplyTarget
 from bot.chat.telemetry import ReplyTrace
-from bot.discord_ui.errors import Refusal
+from core.errors import Refusal
 from i18n.phrase import phrase
 from i18n.reader import say
 from model.worker.client import WorkerClient

@@ -23,8 +23,7 @@ from bot.chat.rate_limit import Clock, NotAdmitted
 from bot.chat.request import Incoming, ReplyRequest, ReplySink, next_seed
 from bot.chat.telemetry import ReplyTelemetry
 from bot.chat.unsaved import WriteFailures
-from bot.discord_ui.errors import Refusal
-from core.errors import StoreError
+from core.errors import Refusal, StoreError
 from core.metrics import Metrics
 from core.records import Message, ReplyRecord, Role, StoredMessage
 from data.storage.storage import Storage

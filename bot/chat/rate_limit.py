@@ -11,7 +11,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from bot.discord_ui.errors import Refusal
+from core.errors import Refusal
 from i18n.phrase import phrase, phrases
 
 WINDOW_S = 60.0

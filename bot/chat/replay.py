@@ -12,7 +12,7 @@ from bot.chat.filters import REPLY_WITHHELD, Blocked, Filters, OutputGuard
 from bot.chat.model_router import ModelRouter
 from bot.chat.rate_limit import truncate_reply
 from bot.chat.request import recorded_sampling
-from bot.discord_ui.errors import Refusal
+from core.errors import Refusal
 from core.records import RatingSummary, ReplyRecord, StoredMessage
 from data.storage.storage import Storage
 from i18n.phrase import phrase

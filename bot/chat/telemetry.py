@@ -15,10 +15,9 @@ from dataclasses import dataclass, field
 import discord
 
 from bot.chat.request import ReplyRequest, ReplyTarget
-from bot.discord_ui.errors import Refusal
 from bot.discord_ui.http_errors import DISCORD_ERRORS
 from bot.discord_ui.reply import ReplyDeleted
-from core.errors import StoreError
+from core.errors import Refusal, StoreError
 from core.metrics import GenerationStats, Metrics
 from model.errors import LoadFailed, ModelError, WorkerDied
 from model.sampling import FinishReason

@@ -7,8 +7,8 @@ from typing import Any
 import discord
 
 from bot.discord_ui.client import Gpt2Bot
-from bot.discord_ui.errors import Refusal
 from bot.discord_ui.permissions import Rank, rank_of
+from core.errors import Refusal
 from i18n.phrase import phrase
 
 NOT_YOURS = phrase("Only whoever asked can do that, or somebody with the permission Manage Server.")

@@ -6,16 +6,11 @@ import discord
 from discord import app_commands
 
 from bot.discord_ui.http_errors import is_transient
-from core.errors import ImportRefused, StoreError
+from core.errors import ImportRefused, Refusal, StoreError
 from i18n.phrase import join_phrases, message_of, phrase
 from i18n.reader import say
 from model.errors import ModelError
 from training.errors import TrainingError
-
-
-class Refusal(Exception):
-    """What a person asks for cannot be done; the message tells them why."""
-
 
 EXPECTED_ERRORS = (StoreError, ImportRefused, ModelError, TrainingError, Refusal)
 """Errors whose message is already a sentence for people."""

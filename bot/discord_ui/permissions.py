@@ -15,7 +15,7 @@ import discord
 from discord import app_commands
 
 from bot.discord_ui.client import Gpt2Bot
-from bot.discord_ui.errors import Refusal
+from core.errors import Refusal
 from i18n.phrase import phrase
 
 T = TypeVar("T")

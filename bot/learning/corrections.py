@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bot.discord_ui.errors import Refusal
 from bot.discord_ui.reply import truncate_utf16
+from core.errors import Refusal
 from core.records import Example, ReviewStatus
 from data.storage.storage import Storage
 from i18n.phrase import phrase

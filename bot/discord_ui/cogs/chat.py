@@ -20,7 +20,7 @@ from bot.chat.request import Incoming
 from bot.discord_ui.audit import record_audit
 from bot.discord_ui.client import Gpt2Bot
 from bot.discord_ui.context import scope_of_interaction
-from bot.discord_ui.errors import Refusal, error_message, is_expected
+from bot.discord_ui.errors import error_message, is_expected
 from bot.discord_ui.http_errors import DISCORD_ERRORS
 from bot.discord_ui.locale import use_server_language
 from bot.discord_ui.permissions import Rank, requires_rank
@@ -34,6 +34,7 @@ from bot.discord_ui.reply import (
 )
 from bot.discord_ui.typing_indicator import show_typing
 from bot.discord_ui.views.reply_buttons import reply_views
+from core.errors import Refusal
 from core.logging import begin_request
 from data.storage.storage import Storage
 from i18n.phrase import phrase

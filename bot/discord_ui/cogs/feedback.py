@@ -27,7 +27,7 @@ from bot.discord_ui.context import (
     scope_of_interaction,
 )
 from bot.discord_ui.embeds.origin import replay_embed, why_embed
-from bot.discord_ui.errors import Refusal, error_message
+from bot.discord_ui.errors import error_message
 from bot.discord_ui.locale import use_server_language
 from bot.discord_ui.permissions import Rank, rank_of
 from bot.discord_ui.reply import ReplacedReply, ReplyDeleted, StreamingReply, quote_question
@@ -43,6 +43,7 @@ from bot.discord_ui.views.reply_buttons import (
     reply_views,
 )
 from bot.learning.corrections import Correction, save_correction, start_correction
+from core.errors import Refusal
 from core.logging import begin_request
 from core.records import ReplyRecord
 from data.storage.storage import Storage

@@ -15,7 +15,7 @@ from bot.chat.filters import (
     Filters,
     OutputGuard,
 )
-from bot.discord_ui.errors import Refusal
+from core.errors import Refusal
 from core.records import Filter, FilterKind
 from data.storage.storage import Storage
 from model.sampling import SamplingParams

@@ -14,8 +14,8 @@ from bot.chat.model_router import ModelRouter
 from bot.chat.pauses import Pauses
 from bot.chat.rate_limit import NotAdmitted
 from bot.chat.request import Incoming, TextCheck
-from bot.discord_ui.errors import Refusal
 from bot.discord_ui.reply import accept_any
+from core.errors import Refusal
 from core.records import Message, Role
 from core.tasks import BackgroundTasks
 from data.storage.storage import Storage, open_storage

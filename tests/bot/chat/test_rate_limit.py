@@ -18,7 +18,7 @@ from bot.chat.rate_limit import (
     RateLimits,
     truncate_reply,
 )
-from bot.discord_ui.errors import Refusal
+from core.errors import Refusal
 
 ADA, BEN, GUILD, HERE, THERE = range(1, 6)
 STEPS = st.lists(st.sampled_from([0.0, 0.5, 1.0, 4.0, 9.0, 31.0, 65.0]), max_size=80)

@@ -15,6 +15,7 @@ RUN pip install --no-cache-dir "uv>=0.9,<1"
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY i18n i18n
+COPY core core
 COPY data data
 COPY model model
 COPY training training

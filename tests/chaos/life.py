@@ -178,7 +178,7 @@ class Life:
     async def corrupt_checkpoint(self) -> None:
         """Turn some bytes of a checkpoint that is not in use, then ask for it."""
         guild, ada = self._town.guilds[0], self._town.admins[0]
-        active = await self._storage.active_model(guild.id)
+        active = await self._storage.model_choices.active(guild.id)
         whole = [one for one, _ in iter_checkpoints(self._home / "checkpoints" / str(guild.id))]
         [other, *_] = [one for one in whole if one.name != active]
         weights = other / "model.safetensors"
@@ -188,7 +188,7 @@ class Life:
         place = self._town.channels[0][0]
         told = await ada.slash(place, "model use", name=other.name)
         self._ledger.write("asked for damaged", name=other.name, told=told.response.content)
-        assert await self._storage.active_model(guild.id) == active
+        assert await self._storage.model_choices.active(guild.id) == active
 
     # --- time ------------------------------------------------------------------------------------
 
@@ -211,7 +211,7 @@ class Life:
 
     async def wait_for_job(self) -> None:
         async with asyncio.timeout(PATIENCE_S):
-            for job in await self._storage.open_jobs():
+            for job in await self._storage.jobs.unfinished():
                 ended = await self._training._training.wait(job.id)
                 self._ledger.write("job ended", id=job.id, state=ended.state, why=ended.detail)
 

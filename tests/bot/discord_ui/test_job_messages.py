@@ -85,7 +85,7 @@ class Run:
 
 async def new_run(world: World) -> Run:
     cog = world.bot.get_cog("Training")
-    job = await cog._storage.add_job(
+    job = await cog._storage.jobs.add(
         scope=world.guild.id,
         requested_by=world.ada.id,
         channel_id=world.general.id,

@@ -80,7 +80,7 @@ async def live(home: Path, model: Path, moment: str) -> None:
         ago = datetime.now(UTC) - world.env.now()  # or messages had the ids of the life before
         await world.env.advance_time(max(0.0, ago.total_seconds()))
         cog = world.bot.get_cog("Training")
-        first = await cog._storage.job(JOB) is None
+        first = await cog._storage.jobs.get(JOB) is None
         if first:  # so that it is there, and found ready in the lives to come
             await world.ada.slash(world.general, "model use", name="small")
         await life.chat(world)

@@ -32,7 +32,7 @@ MOMENTS = ("start", "waiting", "replying", "loading", "training")
 
 
 def conversations(bot: Gpt2Bot) -> ConversationManager:
-    return bot.get_cog("Chat")._group_by_conversation
+    return bot.get_cog("Chat")._conversations
 
 
 class Stage:

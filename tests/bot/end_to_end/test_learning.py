@@ -20,7 +20,7 @@ def bot_texts(world: World) -> list[str]:
 
 async def finished_job(world: World) -> TrainingJob:
     cog = world.bot.get_cog("Training")
-    [job] = await cog._storage.open_jobs(world.guild.id)
+    [job] = await cog._storage.jobs.unfinished(world.guild.id)
     async with asyncio.timeout(150):
         return await cog._training.wait(job.id)
 

@@ -120,7 +120,7 @@ async def test_who_starts_it_reads_one_language_and_the_server_another(
         started = await world.ada.click(plan.response, label="開始")
         assert_japanese(started.response.content)
         assert_japanese((await world.ada.slash(world.general, "retrain")).response.content)
-        [job] = await training._storage.open_jobs(world.guild.id)
+        [job] = await training._storage.jobs.unfinished(world.guild.id)
         assert TrainingConfig.load(Path(job.directory) / CONFIG_FILE).language == "en"
         paused = JobUpdate(replace(job, state=JobState.PAUSED), None)
         await Run(world, training._storage, job).update(paused)
@@ -133,7 +133,7 @@ async def test_the_run_is_told_the_language_of_the_server(world: World) -> None:
     await taught(world)
     plan = await world.ada.slash(world.general, "retrain")
     await world.ada.click(plan.response, label="Start")
-    [job] = await training._storage.open_jobs(world.guild.id)
+    [job] = await training._storage.jobs.unfinished(world.guild.id)
     assert TrainingConfig.load(Path(job.directory) / CONFIG_FILE).language == "ja"
 
 

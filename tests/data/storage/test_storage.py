@@ -510,7 +510,7 @@ class TestTheFile:
             "from data.storage.storage import open_storage\n"
             "async def main():\n"
             "    async with open_storage(Path(sys.argv[1])) as storage:\n"
-            "        await store.set_active_model(1, 'v7')\n"
+            "        await storage.model_choices.set_active(1, 'v7')\n"
             "        os._exit(9)\n"
             "asyncio.run(main())"
         )

@@ -77,7 +77,7 @@ async def test_who_listens_hears_of_recorded_replies_and_cannot_disturb(world: W
         heard.append((record.reply_id, asked, reply))
         raise RuntimeError("a listener's bug")
 
-    world.bot.get_cog("Chat")._group_by_conversation._on_reply = listen
+    world.bot.get_cog("Chat")._conversations._on_reply = listen
     reply = await ask(world, "hi")
     assert heard == [(reply.id, "hi", "you said hi")]
     assert reply.content == "you said hi"

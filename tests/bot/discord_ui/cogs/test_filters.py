@@ -198,8 +198,8 @@ async def test_a_stopped_reply_is_not_drawn_again(world: World, worker: FakeWork
     close_gate(world, worker, at=2)
     worker.answer = lambda _: "so naughty are you"
     await world.ben.slash(world.general, "chat", text="hi")
-    conversations = world.bot.get_cog("Chat")._group_by_conversation
-    [asked_id] = conversations._speaker._live
+    conversations = world.bot.get_cog("Chat")._conversations
+    [asked_id] = conversations._generator._active
     conversations.stop(asked_id)
     await world.env.settle()
     assert world.last() == f"> hi\n{REPLY_WITHHELD}"

@@ -171,7 +171,7 @@ async def test_of_two_admins_who_press_start_one_is_told_of_the_other(open_fake:
         assert told.content == "A training job is under way in this server already."
         [row] = second.response.components
         assert row["components"][0]["disabled"]
-        assert len(await training._storage.open_jobs(world.guild.id)) == 1
+        assert len(await training._storage.jobs.unfinished(world.guild.id)) == 1
         late = await world.ada.slash(world.general, "retrain")
         assert late.response.content == "A training job is under way in this server already."
 

@@ -200,7 +200,7 @@ class Server(RuleBasedStateMachine):
 
     @invariant()
     def only_what_is_allowed_is_learned(self) -> None:
-        if hasattr(self, "store"):
+        if hasattr(self, "storage"):
             learned = self.run(self.storage.examples.trainable(GUILD))
             self.check(json.dumps([(one.user, one.bot) for one in learned]), learned)
 
@@ -214,7 +214,7 @@ class Server(RuleBasedStateMachine):
 
     @invariant()
     def nobody_is_told_the_words_of_another(self) -> None:
-        if hasattr(self, "store"):
+        if hasattr(self, "storage"):
             for member in MEMBERS:
                 told = json.dumps(self.run(self.storage.members.export(member)))
                 for other in set(MEMBERS) - {member}:

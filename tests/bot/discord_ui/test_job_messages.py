@@ -344,7 +344,7 @@ def test_quoted_text_is_harmless(text: str, safe: str) -> None:
 
 async def waiting(world: World) -> Run:
     """A queued job with a progress message, and a queue that nobody works on."""
-    world.bot.get_cog("Training")._training._queue.cancel()
+    world.bot.get_cog("Training")._training._queue_task.cancel()
     run = await new_run(world)
     await run.move(JobState.RUNNING)
     await run.storage.jobs.set_state(run.job.id, JobState.QUEUED)
@@ -406,7 +406,7 @@ async def test_the_buttons_work_after_a_restart(
     async with build_bot(settings, worker=worker) as again:
         await world.env.restart_bot(again)
         world.bot = again
-        again.get_cog("Training")._training._queue.cancel()
+        again.get_cog("Training")._training._queue_task.cancel()
         resumed = await world.ada.click(run.messages[0], label="Resume")
         assert resumed.response.content == "It goes on."
         assert await state(run) is JobState.QUEUED

@@ -95,7 +95,8 @@ async def live(disk: Path) -> dict[str, Any]:
         facts["full"] = [await world.say(world.ben, f"are you there, {n}?") for n in range(3)]
         taught = await world.ben.slash(world.general, "teach", user="a" * 500, bot="b" * 500)
         facts["teach"] = taught.response.content
-        facts["import"] = await refusal(storage.examples.add_pairs(world.guild.id, MANY, 7, "import"))
+        imported = storage.examples.add_pairs(world.guild.id, MANY, 7, "import")
+        facts["import"] = await refusal(imported)
         facts["backup"] = await refusal(asyncio.to_thread(create_backup, database, 7))
         leave(400_000, other)  # the database can be opened, but has no room beside it
         facts["upgrade"] = await refusal(start(old)), version(old)

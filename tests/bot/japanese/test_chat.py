@@ -306,7 +306,7 @@ async def test_the_audit_is_read_in_the_language_of_whoever_reads_it(
 
 def test_whatever_is_written_down_can_be_said_in_japanese() -> None:
     code = "".join(file.read_text(encoding="utf-8") for file in CODE.rglob("*.py"))
-    noted = re.findall(r'\bnote\(\s*[\w.]+,\s*\w+,\s*(?:phrase\()?"([a-z -]+)"', code)
+    noted = re.findall(r'\brecord_audit\(\s*[\w.]+,\s*\w+,\s*(?:phrase\()?"([a-z -]+)"', code)
     assert len(noted) > 10
     assert set(noted) <= set(AUDIT_ACTIONS)
 

@@ -116,12 +116,12 @@ async def test_what_cleaning_did(japanese: World) -> None:
     words = phrase("Left out")
     selection = replace(
         select_examples(examples),
-        dropped={words: 2},
-        changed={words: 3, phrase("*nothing*"): 1},
+        num_dropped={words: 2},
+        rule_counts={words: 3, phrase("*nothing*"): 1},
         samples={words: ("猫", "")},
     )
     with use_language(JAPANESE):
-        for one in (selection, replace(selection, changed={})):
+        for one in (selection, replace(selection, rule_counts={})):
             for text in shown_in(cleaning_embed(one)):
                 assert_japanese(text)
 

@@ -103,7 +103,7 @@ async def test_the_clean_retrain_is_settled_in_the_language_of_all(
 ) -> None:
     speak_japanese(monkeypatch)
     async with open_world(settings, worker) as world:
-        manager_of(world)._queue.cancel()
+        manager_of(world)._queue_task.cancel()
         await trained(world, "tiny-1")
         asked = await world.ben.slash(world.general, "privacy forget")
         await world.ben.click(asked.response, label="消去する")

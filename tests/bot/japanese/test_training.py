@@ -112,7 +112,7 @@ async def test_who_starts_it_reads_one_language_and_the_server_another(
     async with open_world(settings, worker, check_errors=False) as world:
         speak_japanese(monkeypatch, world.ada)
         training = world.bot.get_cog("Training")
-        training._training._queue.cancel()  # so that nothing is trained
+        training._training._queue_task.cancel()  # so that nothing is trained
         nothing = await world.ada.slash(world.general, "retrain")
         assert_japanese(nothing.response.content)
         await taught(world)
@@ -129,7 +129,7 @@ async def test_who_starts_it_reads_one_language_and_the_server_another(
 
 async def test_the_run_is_told_the_language_of_the_server(world: World) -> None:
     training = world.bot.get_cog("Training")
-    training._training._queue.cancel()
+    training._training._queue_task.cancel()
     await taught(world)
     plan = await world.ada.slash(world.general, "retrain")
     await world.ada.click(plan.response, label="Start")
@@ -142,7 +142,7 @@ def test_every_setting_and_every_doubt_of_a_plan(method: Any) -> None:
     usual = TrainingConfig(name="tiny", base=None, base_name="tiny", min_steps=9, replay=0)
     config = replace(usual, gradient_accumulation=2, loss_on="all", threads=1, max_length=8)
     nothing = Preview(Selection((), {}, {}, {}, {}, {}, {}), 1, 2, False, 3, 4.5, None, 9, 1, 9)
-    authors = replace(nothing.selection, by_author=dict.fromkeys(range(1, 8), 1), changed={"印": 1})
+    authors = replace(nothing.selection, by_author=dict.fromkeys(range(1, 8), 1), rule_counts={"印": 1})
     more = replace(nothing, selection=authors, seconds=75.0, memory_mb=9.0, longest=5)
     for preview in (nothing, more):
         plan = RetrainPlan(1, 2, ModelOption("tiny", "", "", "", "", ""), config, preview)

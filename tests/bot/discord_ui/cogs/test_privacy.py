@@ -313,7 +313,7 @@ class TestOptOut:
 
     async def test_a_training_that_learns_by_it_ends(self, open_to_learn: World) -> None:
         world, storage = open_to_learn, storage_of(open_to_learn)
-        manager_of(world)._queue.cancel()
+        manager_of(world)._queue_task.cancel()
         await storage.consents.opt_in(world.guild.id, world.ben.id, 1)
         job = await trained(world, None)
         await world.ben.slash(world.general, "privacy opt-out")
@@ -345,7 +345,7 @@ class TestForget:
 
     async def test_traces_snapshots_and_open_jobs_go(self, world: World) -> None:
         storage = storage_of(world)
-        manager_of(world)._queue.cancel()
+        manager_of(world)._queue_task.cancel()
         await say(world, 1, WORD)
         await world.ben.slash(world.general, "teach", user=WORD, bot="hello")
         await trained(world, "tiny-1")
@@ -479,7 +479,7 @@ class TestForget:
 class TestCleanRetrain:
     async def test_an_administrator_starts_it(self, world: World) -> None:
         storage = storage_of(world)
-        manager_of(world)._queue.cancel()
+        manager_of(world)._queue_task.cancel()
         await world.ada.slash(world.general, "teach", user="hi", bot="hello")
         await world.ben.slash(world.general, "teach", user=WORD, bot=WORD)
         await trained(world, "tiny-1")
@@ -527,7 +527,7 @@ class TestCleanRetrain:
         assert labels(offers(world)[0]) == ["Retrain without it", "Not now"]
 
     async def test_it_follows_the_checkpoint_in_service(self, world: World) -> None:
-        manager_of(world)._queue.cancel()
+        manager_of(world)._queue_task.cancel()
         await world.ada.slash(world.general, "teach", user="hi", bot="hello")
         await trained(world, "gpt2-1", base="gpt2")
         await trained(world, "tiny-1")
@@ -546,7 +546,7 @@ class TestCleanRetrain:
         async with build_bot(settings, worker=worker) as again:
             await world.env.restart_bot(again)
             world.bot = again
-            manager_of(world)._queue.cancel()
+            manager_of(world)._queue_task.cancel()
             started = await world.ada.click(offers(world)[0], label="Retrain without it")
             assert started.response.content == CLEAN_RETRAIN_STARTED
             assert len(await storage_of(world).jobs.unfinished(world.guild.id)) == 1

@@ -160,7 +160,7 @@ async def test_of_two_admins_who_press_start_one_is_told_of_the_other(open_fake:
         role = world.guild.create_role("Boss", permissions=discord.Permissions(administrator=True))
         cleo = world.guild.add_member(world.env.create_user("cleo"), roles=[role])
         training = world.bot.get_cog("Training")
-        training._training._queue.cancel()  # so that nothing is trained
+        training._training._queue_task.cancel()  # so that nothing is trained
         await world.ben.slash(world.general, "teach", user="hi", bot="hello")
         plans = [await who.slash(world.general, "retrain") for who in (world.ada, cleo)]
         first = await world.ada.click(plans[0].response, label="Start")

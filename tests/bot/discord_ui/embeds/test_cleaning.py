@@ -60,8 +60,8 @@ def test_it_fits_into_an_embed_whatever_there_is() -> None:
     rules = [*RULES, *(f"rule {n}" for n in range(12))]
     full = replace(
         chosen(),
-        dropped={f"reason {n} " * 10: n + 1 for n in range(20)},
-        changed=dict.fromkeys(rules, 100_000),
+        num_dropped={f"reason {n} " * 10: n + 1 for n in range(20)},
+        rule_counts=dict.fromkeys(rules, 100_000),
         samples=dict.fromkeys(rules, ("*<@_" * 30, "`|" * 60)),
     )
     embed = cleaning_embed(full)

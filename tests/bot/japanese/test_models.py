@@ -192,7 +192,7 @@ async def test_notes_about_who_answers(
     notes = [(await switch.serving(7)).note]
     await tasks.close(60)
     notes.append((await switch.serving(7)).note)
-    worker.set_aside.add("gpt2")
+    worker.quarantined.add("gpt2")
     notes.append((await switch.serving(7)).note)
     for note, english in zip(
         notes, ("gpt2 is loading", WORKER_UNRESPONSIVE, QUARANTINED), strict=True

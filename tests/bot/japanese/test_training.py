@@ -142,7 +142,9 @@ def test_every_setting_and_every_doubt_of_a_plan(method: Any) -> None:
     usual = TrainingConfig(name="tiny", base=None, base_name="tiny", min_steps=9, replay=0)
     config = replace(usual, gradient_accumulation=2, loss_on="all", threads=1, max_length=8)
     nothing = Preview(Selection((), {}, {}, {}, {}, {}, {}), 1, 2, False, 3, 4.5, None, 9, 1, 9)
-    authors = replace(nothing.selection, by_author=dict.fromkeys(range(1, 8), 1), rule_counts={"印": 1})
+    authors = replace(
+        nothing.selection, by_author=dict.fromkeys(range(1, 8), 1), rule_counts={"印": 1}
+    )
     more = replace(nothing, selection=authors, seconds=75.0, memory_mb=9.0, longest=5)
     for preview in (nothing, more):
         plan = RetrainPlan(1, 2, ModelOption("tiny", "", "", "", "", ""), config, preview)

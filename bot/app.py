@@ -29,14 +29,15 @@ from bot.discord_ui.cogs.filters import FilterCommands
 from bot.discord_ui.cogs.models import Models
 from bot.discord_ui.cogs.privacy import Privacy
 from bot.discord_ui.cogs.training import Training
-from bot.discord_ui.http_errors import DISCORD_ERRORS, is_transient
+from bot.discord_ui.http_errors import DISCORD_ERRORS
 from bot.discord_ui.job_messages import TrainingReports
 from bot.discord_ui.locale import LanguageResolver
 from bot.discord_ui.presence import PRESENCE_INTERVAL_S, Presence
+from bot.discord_ui.retry import is_transient
 from bot.discord_ui.views.clean_retrain import CleanRetrainPrompts
 from bot.learning.collection import Collector
 from bot.learning.erasure import Erasure
-from bot.learning.retraining import CleanRetrains
+from bot.learning.retraining import Retrains
 from bot.ops.recovery import open_or_recover, single_instance_lock
 from bot.ops.retention import DAY_S, HOUR_S, GuardedClock, purge_expired, run_periodically
 from bot.settings import (
@@ -160,7 +161,7 @@ async def build_bot(
         noted = Tombstones(home / TOMBSTONES_FILE)
         forgetting = Erasure(storage, training, CleanRetrainPrompts(bot, storage).prompt, noted)
         await forgetting.reapply_after_restore()
-        retrains = CleanRetrains(storage, models, training)
+        retrains = Retrains(storage, models, training)
         _start_periodic_tasks(tasks, storage, forgetting, presence, settings.retention_days)
         bot.cog_factory = lambda: (
             Chat(bot, conversations, storage, manners, silence, buttons=settings.reply_buttons),
@@ -175,7 +176,7 @@ async def build_bot(
             FilterCommands(filters, storage),
             Models(models, worker, version("gpt2-discord-bot"), shelf, storage),
             Admin(storage, silence, conversations),
-            Training(bot, storage, models, training, worker),
+            Training(bot, storage, models, retrains, training, worker),
             Privacy(
                 bot,
                 storage,

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 
 import discord
 
-from bot.discord_ui.client import ReportsFailure
-from bot.discord_ui.context import scope_of_interaction
-from bot.discord_ui.embeds.evaluation import quote_safely
-from bot.discord_ui.embeds.style import BLURPLE
-from bot.discord_ui.permissions import BotInteraction, Rank, require_rank
+from bot.discord_ui.client import BotInteraction
+from bot.discord_ui.context import scope_of
+from bot.discord_ui.embeds.style import BLURPLE, quote_safely
+from bot.discord_ui.permissions import Rank
+from bot.discord_ui.views.confirm import EphemeralView
 from core.errors import StoreError
 from core.records import AuditEntry
 from data.storage.storage import Storage
@@ -25,7 +25,6 @@ log = logging.getLogger(__name__)
 
 AUDIT_PAGE_SIZE = 10
 """Lines that are shown at a time."""
-VIEW_TIMEOUT_S = 600.0
 AUDIT_EMPTY = phrase("Nothing was done here yet.")
 MAX_DETAIL_CHARS = 120
 """Characters of a detail that are shown."""
@@ -64,7 +63,7 @@ async def record_audit(
     scope: int | None = None,
 ) -> None:
     """Write down what the caller has done, in the scope that they are in if none is given."""
-    where = scope_of_interaction(interaction) if scope is None else scope
+    where = scope_of(interaction) if scope is None else scope
     await write_audit_entry(storage, where, interaction.user.id, action, detail)
 
 
@@ -94,11 +93,11 @@ def audit_line(entry: AuditEntry, *, everywhere: bool) -> str:
     )
 
 
-class AuditPages(ReportsFailure, discord.ui.View):
+class AuditPages(EphemeralView):
     """Lines of a scope (None: of all), a page at a time, the newest first."""
 
     def __init__(self, storage: Storage, scope: int | None) -> None:
-        super().__init__(timeout=VIEW_TIMEOUT_S)
+        super().__init__(Rank.OPERATOR if scope is None else Rank.MANAGER)
         self.newer.label, self.older.label = say("Newer"), say("Older")
         self._storage = storage
         self._scope = scope
@@ -120,10 +119,6 @@ class AuditPages(ReportsFailure, discord.ui.View):
         embed = discord.Embed(title=say("What was done"), description=text, colour=BLURPLE)
         one_page = self.older.disabled and self.newer.disabled
         await asking.edit_original_response(embed=embed, view=None if one_page else self)
-
-    async def interaction_check(self, asking: BotInteraction) -> bool:  # type: ignore[override]
-        require_rank(asking, Rank.MANAGER if self._scope is not None else Rank.OPERATOR)
-        return await super().interaction_check(asking)
 
     @discord.ui.button(style=discord.ButtonStyle.secondary)
     async def newer(self, asking: BotInteraction, _: discord.ui.Button[AuditPages]) -> None:

@@ -5,9 +5,13 @@ Embeds are only sent as answers to commands and buttons, for which Discord asks 
 
 from __future__ import annotations
 
+import logging
+
 import discord
 
 from i18n.phrase import phrase
+
+log = logging.getLogger(__name__)
 
 REQUIRED_PERMISSIONS = {
     phrase("View Channels"): discord.Permissions(view_channel=True),
@@ -27,6 +31,12 @@ def missing_permissions(granted: discord.Permissions) -> list[str]:
     return [
         name for name, needed in REQUIRED_PERMISSIONS.items() if not granted.is_superset(needed)
     ]
+
+
+def log_missing_permissions(guild: discord.Guild) -> None:
+    """Warn of the permissions that the bot lacks in a server."""
+    if names := missing_permissions(guild.me.guild_permissions):
+        log.warning("%s (%d): I lack %s there", guild.name, guild.id, ", ".join(names))
 
 
 def invite_url(application_id: int | str) -> str:

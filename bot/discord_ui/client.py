@@ -15,10 +15,10 @@ from discord import app_commands
 from discord.ext import commands
 
 from bot.chat.duplicates import Deduplicator
-from bot.cli.doctor.startup import log_missing_permissions
+from bot.discord_ui.bot_permissions import log_missing_permissions
 from bot.discord_ui.errors import error_message, is_expected
 from bot.discord_ui.http_errors import DISCORD_ERRORS, is_interaction_expired
-from bot.discord_ui.locale import LanguageResolver, use_member_language
+from bot.discord_ui.locale import LanguageResolver
 from bot.discord_ui.translator import Translator
 
 log = logging.getLogger(__name__)
@@ -28,24 +28,24 @@ MAX_CACHED_MESSAGES = 500
 FORM_TIMEOUT_S = 900.0
 """Seconds for which a form that was opened is remembered: as long as Discord takes its answer."""
 
+BotInteraction = discord.Interaction["Gpt2Bot"]
+
 
 class CommandTree(app_commands.CommandTree["Gpt2Bot"]):
     """Answers a failed command with one sentence that only its caller sees."""
 
-    async def interaction_check(self, interaction: discord.Interaction[Gpt2Bot], /) -> bool:
-        """Nothing is done twice, even if Discord sends it twice. Who called it reads the answer,
-        unless the command says that everybody does
-        (`bot.discord_ui.locale.use_server_language`)."""
-        use_member_language(interaction)
-        return interaction.client.interaction_dedup.is_new(interaction.id)
+    async def interaction_check(self, interaction: BotInteraction, /) -> bool:
+        """Skip what Discord delivers twice. Answers are in the caller's language, unless the
+        command calls `LanguageResolver.use_server`."""
+        return accept_interaction(interaction)
 
     async def on_error(
-        self, interaction: discord.Interaction[Gpt2Bot], error: app_commands.AppCommandError
+        self, interaction: BotInteraction, error: app_commands.AppCommandError
     ) -> None:
         await report_failure(interaction, error)
 
 
-async def report_failure(interaction: discord.Interaction[Gpt2Bot], error: Exception) -> None:
+async def report_failure(interaction: BotInteraction, error: Exception) -> None:
     """Say why it failed, whether or not the interaction was answered before."""
     cause = getattr(error, "original", error)
     if interaction.client.is_closed() or is_interaction_expired(cause):
@@ -54,7 +54,7 @@ async def report_failure(interaction: discord.Interaction[Gpt2Bot], error: Excep
     if not is_expected(error):
         log.error("the command %s failed", interaction.command, exc_info=error)
     if interaction.response.type is not discord.InteractionResponseType.deferred_channel_message:
-        use_member_language(interaction)
+        interaction.client.languages.use_member(interaction)
     # else Discord puts it where the answer was to be: whoever would read that reads this as well
     text = error_message(error)
     try:
@@ -66,13 +66,18 @@ async def report_failure(interaction: discord.Interaction[Gpt2Bot], error: Excep
         log.warning("could not tell %s why a command failed: %s", interaction.user.id, e)
 
 
+def accept_interaction(interaction: BotInteraction) -> bool:
+    """Set the caller's language; False for an interaction that Discord delivers again."""
+    interaction.client.languages.use_member(interaction)
+    return interaction.client.interaction_dedup.is_new(interaction.id)
+
+
 class ReportsFailure:
-    """For views and forms: an error in one of their callbacks is told to whoever caused it, and
-    none is called twice for the same press."""
+    """Mixin for views and forms: errors of callbacks are reported to the caller, and a press that
+    Discord delivers twice counts once."""
 
     async def interaction_check(self, interaction: discord.Interaction[Any], /) -> bool:
-        use_member_language(interaction)
-        return bool(interaction.client.interaction_dedup.is_new(interaction.id))
+        return accept_interaction(interaction)
 
     async def on_error(
         self, interaction: discord.Interaction[Any], error: Exception, /, *_: object
@@ -83,10 +88,9 @@ class ReportsFailure:
 async def dispatch_to_cog(
     interaction: discord.Interaction[Any], cog: str, method: str, *what: object
 ) -> None:
-    """For buttons that outlive the bot: call the method of a cog, and tell its failure."""
-    if not interaction.client.interaction_dedup.is_new(interaction.id):
+    """Call a method of a cog, for buttons that outlive the bot; report its failure."""
+    if not accept_interaction(interaction):
         return
-    use_member_language(interaction)
     try:
         await getattr(interaction.client.get_cog(cog), method)(interaction, *what)
     except Exception as e:  # discord.py would only log it

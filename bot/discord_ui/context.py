@@ -1,56 +1,33 @@
-"""The message under which a button was pressed, and who pressed it. Knows Discord."""
+"""Where a message or an interaction comes from: its scope, its server and its channel."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import discord
+from discord import app_commands
 
-from bot.discord_ui.client import Gpt2Bot
-from bot.discord_ui.permissions import Rank, rank_of
-from core.errors import Refusal
-from i18n.phrase import phrase
-
-NOT_YOURS = phrase("Only whoever asked can do that, or somebody with the permission Manage Server.")
-
-BotInteraction = discord.Interaction[Gpt2Bot]
+from bot.discord_ui.client import BotInteraction
 
 
-class PressedMessage:
-    """The message with the button. It is changed by the right that the press gives, so this works
-    even where the bot may not read the channel."""
-
-    def __init__(self, press: BotInteraction) -> None:
-        self._press = press
-
-    @property
-    def id(self) -> int:
-        return pressed_message(self._press).id
-
-    async def edit(self, **changes: Any) -> object:
-        return await self._press.edit_original_response(**changes)
-
-    async def delete(self) -> None:
-        await self._press.delete_original_response()
-
-
-def pressed_message(press: BotInteraction) -> discord.Message:
-    """The message with the button."""
-    if press.message is None:
-        raise RuntimeError("Discord sent a press without its message")
-    return press.message
-
-
-def scope_of_interaction(interaction: BotInteraction) -> int:
+def scope_of(source: discord.Message | BotInteraction) -> int:
     """The guild's id; in a direct message the user's."""
-    return interaction.guild_id or interaction.user.id
+    if isinstance(source, discord.Message):
+        return source.guild.id if source.guild else source.author.id
+    return source.guild_id or source.user.id
 
 
-def require_asker_or_manager(interaction: BotInteraction, asked_by: int) -> None:
-    """Let in who asked, and managers.
+def guild_scope(interaction: BotInteraction) -> int:
+    """The guild's id.
 
     Raises:
-        Refusal: it is somebody else.
+        NoPrivateMessage: it is a direct message.
     """
-    if interaction.user.id != asked_by and rank_of(interaction) < Rank.MANAGER:
-        raise Refusal(NOT_YOURS)
+    if interaction.guild_id is None:
+        raise app_commands.NoPrivateMessage
+    return interaction.guild_id
+
+
+def channel_id_of(interaction: BotInteraction) -> int:
+    """The id of the channel that the interaction came from."""
+    if interaction.channel_id is None:
+        raise RuntimeError("Discord sent an interaction without a channel")
+    return interaction.channel_id

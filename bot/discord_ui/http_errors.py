@@ -1,7 +1,6 @@
-"""What it means when Discord does not do what it is asked to.
+"""The errors of requests to Discord, and what their codes mean.
 
-Knows its status and error codes (discord.com/developers/docs/topics/opcodes-and-status-codes). Does
-not know what was asked for.
+The codes: discord.com/developers/docs/topics/opcodes-and-status-codes.
 """
 
 from __future__ import annotations
@@ -15,15 +14,8 @@ DISCORD_ERRORS = (discord.HTTPException, discord.RateLimited, aiohttp.ClientErro
 UNKNOWN_INTERACTION, ALREADY_ACKNOWLEDGED = 10062, 40060
 
 
-def is_transient(error: Exception) -> bool:
-    """Whether the same request may succeed later: Discord is down, overloaded or out of reach."""
-    if isinstance(error, discord.HTTPException):
-        return error.status == 429 or error.status >= 500
-    return isinstance(error, DISCORD_ERRORS)
-
-
 def is_interaction_expired(error: Exception) -> bool:
-    """Whether an interaction can be answered no more, or was answered already."""
+    """Whether an interaction can no longer be answered, or was answered already."""
     return isinstance(error, discord.HTTPException) and error.code in (
         UNKNOWN_INTERACTION,
         ALREADY_ACKNOWLEDGED,

@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -207,7 +208,7 @@ class TrainingReports:
             what = job.detail or END_TEXT_BY_STATE[job.state]
             attached = await asyncio.to_thread(self._attached, job)
             if job.state is JobState.INTERRUPTED:
-                attached["view"] = JobView(job.id, "resume")
+                attached["view"] = JobView(job.id, JobAction.RESUME)
             try:
                 await self._send_end(job, say(what), attached)
             except DISCORD_ERRORS as e:
@@ -240,12 +241,19 @@ class TrainingReports:
         return self._bot.get_partial_messageable(job.channel_id, guild_id=job.scope)
 
 
+class JobAction(StrEnum):
+    """What the buttons of a job do; the values are part of their ids."""
+
+    PAUSE = "pause"
+    RESUME = "resume"
+    CANCEL = "cancel"
+
+
 JOB_BUTTON_LABELS = {
-    "pause": phrase("Pause"),
-    "resume": phrase("Resume"),
-    "cancel": phrase("Cancel"),
+    JobAction.PAUSE: phrase("Pause"),
+    JobAction.RESUME: phrase("Resume"),
+    JobAction.CANCEL: phrase("Cancel"),
 }
-"""The buttons of a job, by the name of the method of the Training cog that each calls."""
 
 
 class JobButton(
@@ -254,7 +262,7 @@ class JobButton(
 ):
     """Pauses, resumes or ends a job; works after a restart too, because its id names the job."""
 
-    def __init__(self, action: str, job_id: int) -> None:
+    def __init__(self, action: JobAction, job_id: int) -> None:
         self.action = action
         self.job_id = job_id
         super().__init__(
@@ -267,16 +275,16 @@ class JobButton(
 
     @classmethod
     async def from_custom_id(cls, _interaction, _item, match):  # type: ignore[no-untyped-def]
-        return cls(match["action"], int(match["job"]))
+        return cls(JobAction(match["action"]), int(match["job"]))
 
     async def callback(self, interaction: discord.Interaction) -> None:
-        await dispatch_to_cog(interaction, "Training", self.action, self.job_id)
+        await dispatch_to_cog(interaction, "Training", "control", self.action, self.job_id)
 
 
 class JobView(discord.ui.View):
     """Buttons of a job; they outlive the bot, so nothing waits for them."""
 
-    def __init__(self, job_id: int, *actions: str) -> None:
+    def __init__(self, job_id: int, *actions: JobAction) -> None:
         super().__init__(timeout=None)
         for action in actions:
             self.add_item(JobButton(action, job_id))
@@ -285,6 +293,6 @@ class JobView(discord.ui.View):
 def _buttons(progress: JobProgress) -> JobView:
     job = progress.job
     if progress.checking:
-        return JobView(job.id, "cancel")
-    first = "resume" if job.state is JobState.PAUSED else "pause"
-    return JobView(job.id, first, "cancel")
+        return JobView(job.id, JobAction.CANCEL)
+    first = JobAction.RESUME if job.state is JobState.PAUSED else JobAction.PAUSE
+    return JobView(job.id, first, JobAction.CANCEL)

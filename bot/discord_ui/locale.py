@@ -6,16 +6,13 @@ Knows Discord's locales. The sentences themselves are in `i18n`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 import discord
 
 from core.japanese import has_japanese_word
 from i18n.catalogue import ENGLISH, JAPANESE
 from i18n.reader import language_of_locale, set_language
-
-if TYPE_CHECKING:
-    from bot.discord_ui.client import Gpt2Bot
 
 COMMUNITY = "COMMUNITY"
 """The feature of servers that choose their language; Discord says `en-US` of all others."""
@@ -28,7 +25,7 @@ class LanguageResolver:
     default: str = ENGLISH
     forced: str | None = None
 
-    def for_member(self, interaction: discord.Interaction[Gpt2Bot]) -> str:
+    def for_member(self, interaction: discord.Interaction[Any]) -> str:
         """The language of whoever used a command or a button."""
         return self.forced or language_of_locale(str(interaction.locale)) or ENGLISH
 
@@ -46,15 +43,13 @@ class LanguageResolver:
             return self.forced or JAPANESE
         return self.for_server(message.guild)
 
+    def use_member(self, interaction: discord.Interaction[Any]) -> None:
+        """Only whoever used the command or the button reads what this task says from here on."""
+        set_language(self.for_member(interaction))
 
-def use_member_language(interaction: discord.Interaction[Gpt2Bot]) -> None:
-    """What follows is read by whoever used the command or the button, and nobody else."""
-    set_language(interaction.client.languages.for_member(interaction))
-
-
-def use_server_language(interaction: discord.Interaction[Gpt2Bot]) -> None:
-    """What follows is read by everybody in the channel."""
-    if interaction.guild_id is None:
-        use_member_language(interaction)
-    else:
-        set_language(interaction.client.languages.for_server(interaction.guild))
+    def use_server(self, interaction: discord.Interaction[Any]) -> None:
+        """Everybody in the channel reads what this task says from here on."""
+        if interaction.guild_id is None:
+            self.use_member(interaction)
+        else:
+            set_language(self.for_server(interaction.guild))

@@ -11,15 +11,13 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TypeVar
 
-import discord
 from discord import app_commands
 
-from bot.discord_ui.client import Gpt2Bot
+from bot.discord_ui.client import BotInteraction
 from core.errors import Refusal
 from i18n.phrase import phrase
 
 T = TypeVar("T")
-BotInteraction = discord.Interaction[Gpt2Bot]
 
 
 class Rank(IntEnum):
@@ -36,6 +34,7 @@ class Rank(IntEnum):
 
 
 RANK_PERMISSIONS = {Rank.MANAGER: "manage_guild", Rank.ADMINISTRATOR: "administrator"}
+NOT_YOURS = phrase("Only whoever asked can do that, or somebody with the permission Manage Server.")
 ONLY_OPERATORS = phrase(
     "Only an operator of this bot may do that: its owner, or who OPERATOR_IDS names."
 )
@@ -65,6 +64,26 @@ def require_rank(interaction: BotInteraction, needed: Rank) -> None:
     raise app_commands.MissingPermissions([RANK_PERMISSIONS[needed]])
 
 
+def require_asker_or_manager(interaction: BotInteraction, asked_by: int) -> None:
+    """Let in who asked, and managers.
+
+    Raises:
+        Refusal: it is somebody else.
+    """
+    if interaction.user.id != asked_by and rank_of(interaction) < Rank.MANAGER:
+        raise Refusal(NOT_YOURS)
+
+
+async def defer_for_administrator(interaction: BotInteraction) -> None:
+    """Let an administrator in, and promise an answer that only they see.
+
+    Raises:
+        MissingPermissions: it is somebody else.
+    """
+    require_rank(interaction, Rank.ADMINISTRATOR)
+    await interaction.response.defer(ephemeral=True, thinking=True)
+
+
 @dataclass(frozen=True, slots=True)
 class RankCheck:
     """A check of a command: who has that rank, or a higher one."""
@@ -77,5 +96,5 @@ class RankCheck:
 
 
 def requires_rank(needed: Rank) -> Callable[[T], T]:
-    """The check as `@only(Rank.MANAGER)`, under the decorator of the command."""
+    """`RankCheck` as a decorator, placed under that of the command."""
     return app_commands.check(RankCheck(needed))

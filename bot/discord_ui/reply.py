@@ -1,8 +1,8 @@
-"""How a reply appears in Discord: one message that grows, split where Discord's limit asks for it.
+"""A streaming reply in Discord: a message that grows by edits, continued in further messages.
 
-Knows Discord's limits. Does not know models or the store. Edits are throttled by a clock, not by
-sleeping: text that comes too soon waits for the next piece or for the end. A piece that Discord
-does not take for now comes with the next one; the end of a reply is sent again and again.
+Does not know models or storage. Edits are throttled by a clock, not by sleeping: text that arrives
+too soon waits for the next piece or for the end. A failed edit is made up for by the next one; only
+the final text is retried (`bot.discord_ui.retry`).
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -19,21 +19,19 @@ import discord
 
 from bot.chat.rate_limit import truncate_reply
 from bot.chat.request import TextCheck
-from bot.discord_ui.http_errors import DISCORD_ERRORS, is_transient
+from bot.discord_ui.http_errors import DISCORD_ERRORS
+from bot.discord_ui.retry import is_transient, retry_transient
+from bot.discord_ui.split import split_message
 from i18n.reader import say
 
 log = logging.getLogger(__name__)
 
-MAX_MESSAGE_CHARS = 2000
-"""Characters in one message, counted in UTF-16 code units as Discord's clients do."""
 FIRST_SEND_DELAY_S = 0.7
 """Text shorter than this is sent whole; Discord shows "typing" meanwhile."""
 EDIT_INTERVAL_S = 1.3
 """Between two edits: Discord allows about five in five seconds for a channel."""
-FINAL_RETRY_DELAYS_S = (2.0, 8.0, 30.0, 60.0)
-"""Seconds until the end of a reply is shown again where Discord did not take it; what discord.py
-tries by itself comes on top."""
-FENCE = "```"
+TYPING_INTERVAL_S = 8.0
+"""Seconds between two typing requests: Discord shows each for ten."""
 
 
 class PostedMessage(Protocol):
@@ -195,18 +193,7 @@ class StreamingReply:
         self._next_edit_at = time.perf_counter() + EDIT_INTERVAL_S
 
     async def _show_with_retry(self, text: str, row: ViewFactory | None) -> None:
-        """Show it, and try for some minutes where Discord is out of order."""
-        for pause in FINAL_RETRY_DELAYS_S:
-            try:
-                await self._show(text, row)
-            except DISCORD_ERRORS as e:
-                if not is_transient(e):
-                    raise
-                log.info("Discord does not take a reply now, it is sent again: %s", e)
-                await asyncio.sleep(pause)
-            else:
-                return
-        await self._show(text, row)
+        await retry_transient(lambda: self._show(text, row))
 
     async def _show(self, text: str, row: ViewFactory | None) -> None:
         parts = split_message(self._prefix + text)
@@ -242,48 +229,21 @@ def quote_question(text: str) -> str:
     return "".join(f"> {line}\n" for line in text.splitlines())
 
 
-def utf16_length(text: str) -> int:
-    """The length of a text in UTF-16 code units."""
-    return len(text) + sum(char > "\uffff" for char in text)
+@asynccontextmanager
+async def show_typing(channel: discord.abc.Messageable) -> AsyncIterator[None]:
+    """Show that the bot is typing until the end of the block; its failures disturb nothing."""
+    showing = asyncio.create_task(_keep_typing(channel), name="typing")
+    try:
+        yield
+    finally:
+        showing.cancel()
+        await asyncio.gather(showing, return_exceptions=True)
 
 
-def split_message(text: str, limit: int = MAX_MESSAGE_CHARS) -> list[str]:
-    """Cut a text into parts of at most `limit` UTF-16 units, none of them blank.
-
-    Cuts at a line end, else at a space, else (a word longer than the limit) anywhere between two
-    characters. A code block that is cut is closed and opened again.
-    """
-    parts: list[str] = []
-    rest, fence = text.strip(), ""
-    while rest:
-        head, rest = _cut(fence + rest, limit)
-        fence = _open_fence(head)
-        parts.append(f"{head}\n{FENCE}" if fence and rest else head)
-    return parts or ["…"]
-
-
-def _cut(text: str, limit: int) -> tuple[str, str]:
-    if utf16_length(text) <= limit:
-        return text, ""
-    end = len(truncate_utf16(text, limit - len(FENCE) - 1))
-    for mark in ("\n", " "):
-        at = text.rfind(mark, 1, end + 1)
-        if at > 0 and text[:at].rstrip().rstrip("`"):
-            return text[:at].rstrip(), text[at:].strip("\n" if mark == "\n" else " ")
-    return text[:end], text[end:]
-
-
-def truncate_utf16(text: str, limit: int) -> str:
-    """As much of the beginning of `text` as fits `limit` UTF-16 units."""
-    used = 0
-    for n, char in enumerate(text):
-        used += 1 + (char > "\uffff")
-        if used > limit:
-            return text[:n]
-    return text
-
-
-def _open_fence(part: str) -> str:
-    """The opening of the code block in which `part` ends, or nothing."""
-    fences = [line for line in part.split("\n") if line.lstrip().startswith(FENCE)]
-    return f"{fences[-1].strip()}\n" if len(fences) % 2 else ""
+async def _keep_typing(channel: discord.abc.Messageable) -> None:
+    try:
+        while True:
+            await channel.typing()
+            await asyncio.sleep(TYPING_INTERVAL_S)
+    except DISCORD_ERRORS as e:
+        log.debug("cannot show that I am typing: %s", e)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bot.discord_ui.reply import truncate_utf16
+from bot.discord_ui.split import truncate_utf16
 from core.errors import Refusal
 from core.records import Example, ReviewStatus
 from data.storage.storage import Storage

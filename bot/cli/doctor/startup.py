@@ -10,13 +10,10 @@ import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 
-import discord
-
 from bot.cli.doctor import models
 from bot.cli.doctor.checks import Check, run_all, run_in_daemon_thread
 from bot.cli.doctor.machine import DISK, MEMORY, check_disk, check_memory
 from bot.cli.doctor.report import Finding
-from bot.discord_ui.bot_permissions import missing_permissions
 from bot.settings import Settings
 from training.checkpoints import verify_sizes
 
@@ -42,9 +39,3 @@ async def log_problems(settings: Settings) -> None:
     for one in await run_all(checks):
         if not one.ok:
             log.warning("%s: %s %s", one.name, one.detail, one.advice)
-
-
-def log_missing_permissions(guild: discord.Guild) -> None:
-    """Warn of the permissions that the bot needs and does not have in a server."""
-    if names := missing_permissions(guild.me.guild_permissions):
-        log.warning("%s (%d): I lack %s there", guild.name, guild.id, ", ".join(names))

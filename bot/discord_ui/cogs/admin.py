@@ -11,7 +11,8 @@ from discord.ext import commands
 from bot.chat.manager import ConversationManager
 from bot.chat.pauses import Pauses
 from bot.discord_ui.audit import AuditPages, record_audit
-from bot.discord_ui.permissions import BotInteraction, Rank, require_rank
+from bot.discord_ui.client import BotInteraction
+from bot.discord_ui.permissions import Rank, require_rank
 from core.errors import Refusal, StoreError
 from data.storage.storage import Storage
 from data.storage.tables.pauses import EVERYWHERE

@@ -18,11 +18,10 @@ from bot.chat.pauses import PAUSED_NOTICE, Pauses
 from bot.chat.rate_limit import NotAdmitted, RateLimits
 from bot.chat.request import Incoming
 from bot.discord_ui.audit import record_audit
-from bot.discord_ui.client import Gpt2Bot
-from bot.discord_ui.context import scope_of_interaction
+from bot.discord_ui.client import BotInteraction, Gpt2Bot
+from bot.discord_ui.context import channel_id_of, scope_of
 from bot.discord_ui.errors import error_message, is_expected
 from bot.discord_ui.http_errors import DISCORD_ERRORS
-from bot.discord_ui.locale import use_server_language
 from bot.discord_ui.permissions import Rank, requires_rank
 from bot.discord_ui.reply import (
     NO_BUTTONS,
@@ -30,9 +29,9 @@ from bot.discord_ui.reply import (
     ReplyViews,
     StreamingReply,
     quote_question,
-    split_message,
+    show_typing,
 )
-from bot.discord_ui.typing_indicator import show_typing
+from bot.discord_ui.split import split_message
 from bot.discord_ui.views.reply_buttons import reply_views
 from core.errors import Refusal
 from core.logging import begin_request
@@ -91,9 +90,9 @@ class Chat(commands.Cog):
         if not self._message_dedup.is_new(message.id):
             return
         set_language(self._bot.languages.for_message(message))
-        if not self._pauses.is_paused(scope_of_message(message)):
+        if not self._pauses.is_paused(scope_of(message)):
             await self._reply_to(message)
-        elif self._pauses.should_notify(message.channel.id, scope_of_message(message)):
+        elif self._pauses.should_notify(message.channel.id, scope_of(message)):
             try:
                 await message.channel.send(say(PAUSED_NOTICE))
             except DISCORD_ERRORS as e:
@@ -138,7 +137,7 @@ class Chat(commands.Cog):
         incoming = Incoming(
             asked_id=message.id,
             channel_id=message.channel.id,
-            scope=scope_of_message(message),
+            scope=scope_of(message),
             asked_by=message.author.id,
             get_text=lambda: self._rate_limits.truncate_message(self.text_of(message)),
             merge_bursts=True,
@@ -208,18 +207,18 @@ class Chat(commands.Cog):
     @app_commands.describe(text="What you want to say")
     async def chat(
         self,
-        interaction: discord.Interaction[Gpt2Bot],
+        interaction: BotInteraction,
         text: app_commands.Range[str, 1, MAX_CHAT_CHARS],
     ) -> None:
         begin_request()
-        if self._pauses.is_paused(scope_of_interaction(interaction)):
+        if self._pauses.is_paused(scope_of(interaction)):
             raise Refusal(PAUSED_NOTICE)
         self._rate_limits.admit(
             interaction.user.id, interaction.guild_id, channel_id_of(interaction)
         )
         self._rate_limits.check_length(text)
         await interaction.response.defer(thinking=True)
-        use_server_language(interaction)
+        interaction.client.languages.use_server(interaction)
 
         async def first(content: str, *, view: discord.ui.View = MISSING) -> discord.Message:
             return await interaction.edit_original_response(content=content, view=view)
@@ -230,7 +229,7 @@ class Chat(commands.Cog):
         incoming = Incoming(
             asked_id=interaction.id,
             channel_id=channel_id_of(interaction),
-            scope=scope_of_interaction(interaction),
+            scope=scope_of(interaction),
             asked_by=interaction.user.id,
             get_text=lambda: text,
         )
@@ -253,17 +252,17 @@ class Chat(commands.Cog):
             await reply.fail(error_message(e))
 
     @app_commands.command(description="Make me forget what was said in this channel so far")
-    async def reset(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
+    async def reset(self, interaction: BotInteraction) -> None:
         await interaction.response.defer()
-        use_server_language(interaction)
+        interaction.client.languages.use_server(interaction)
         await self._conversations.reset(channel_id_of(interaction))
         text = say("Forgotten. We start afresh from here.")
         await interaction.edit_original_response(content=text)
 
     @app_commands.command(description="See exactly what the model would read now")
-    async def context(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
+    async def context(self, interaction: BotInteraction) -> None:
         await interaction.response.defer(ephemeral=True)
-        scope = scope_of_interaction(interaction)
+        scope = scope_of(interaction)
         serving, rendered = await self._conversations.context(channel_id_of(interaction), scope)
         if rendered is None:
             text = say("Nothing yet: this channel's context is empty.")
@@ -276,17 +275,15 @@ class Chat(commands.Cog):
 
     @channel.command(description="Answer every message in this channel")
     @requires_rank(Rank.MANAGER)
-    async def enable(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
+    async def enable(self, interaction: BotInteraction) -> None:
         await self._set_enabled(interaction, enabled=True)
 
     @channel.command(description="Answer only mentions and replies in this channel")
     @requires_rank(Rank.MANAGER)
-    async def disable(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
+    async def disable(self, interaction: BotInteraction) -> None:
         await self._set_enabled(interaction, enabled=False)
 
-    async def _set_enabled(
-        self, interaction: discord.Interaction[Gpt2Bot], *, enabled: bool
-    ) -> None:
+    async def _set_enabled(self, interaction: BotInteraction, *, enabled: bool) -> None:
         channel_id, guild_id = channel_id_of(interaction), interaction.guild_id
         assert guild_id is not None  # the group is guild_only
         await self._storage.channels.set_enabled(channel_id, guild_id, enabled)
@@ -307,11 +304,6 @@ class Chat(commands.Cog):
         await interaction.response.send_message(text, ephemeral=True)
 
 
-def scope_of_message(message: discord.Message) -> int:
-    """The guild's id; in a direct message the author's."""
-    return message.guild.id if message.guild else message.author.id
-
-
 def _is_automatic(message: discord.Message) -> bool:
     """Whether no person wrote it: a bot, ourselves among them, a webhook, or Discord itself."""
     return message.author.bot or message.webhook_id is not None or message.is_system()
@@ -321,13 +313,6 @@ def _log_undeliverable(message: discord.Message, fault: Exception) -> None:
     """No permission (any more), an archived thread, or Discord is out of order for long."""
     channel = message.channel.id
     log.warning("no answer to %s can be shown in the channel %s: %s", message.id, channel, fault)
-
-
-def channel_id_of(interaction: discord.Interaction[Gpt2Bot]) -> int:
-    """The id of the channel that the interaction came from."""
-    if interaction.channel_id is None:
-        raise RuntimeError("Discord sent an interaction without a channel")
-    return interaction.channel_id
 
 
 def format_context(model: str, rendered: Rendered) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
+from typing import Any
 
 import discord
 from discord import app_commands
@@ -17,19 +18,11 @@ from bot.chat.manager import ConversationManager
 from bot.chat.pauses import PAUSED_NOTICE, Pauses
 from bot.chat.rate_limit import RateLimits
 from bot.chat.replay import ORIGIN_UNKNOWN, Replayer
-from bot.discord_ui.client import Gpt2Bot
-from bot.discord_ui.cogs.chat import channel_id_of as channel_of
-from bot.discord_ui.context import (
-    BotInteraction,
-    PressedMessage,
-    pressed_message,
-    require_asker_or_manager,
-    scope_of_interaction,
-)
+from bot.discord_ui.client import BotInteraction, Gpt2Bot
+from bot.discord_ui.context import channel_id_of, scope_of
 from bot.discord_ui.embeds.origin import replay_embed, why_embed
 from bot.discord_ui.errors import error_message
-from bot.discord_ui.locale import use_server_language
-from bot.discord_ui.permissions import Rank, rank_of
+from bot.discord_ui.permissions import Rank, rank_of, require_asker_or_manager
 from bot.discord_ui.reply import ReplacedReply, ReplyDeleted, StreamingReply, quote_question
 from bot.discord_ui.views.correction_form import CorrectionForm, correction_confirmation
 from bot.discord_ui.views.reply_buttons import (
@@ -62,6 +55,31 @@ VOTE_CONFIRMATIONS = {
     ),
     0: VOTE_WITHDRAWN,
 }
+
+
+class PressedMessage:
+    """The message with the button. It is changed by the right that the press gives, so this works
+    even where the bot may not read the channel."""
+
+    def __init__(self, press: BotInteraction) -> None:
+        self._press = press
+
+    @property
+    def id(self) -> int:
+        return pressed_message(self._press).id
+
+    async def edit(self, **changes: Any) -> object:
+        return await self._press.edit_original_response(**changes)
+
+    async def delete(self) -> None:
+        await self._press.delete_original_response()
+
+
+def pressed_message(press: BotInteraction) -> discord.Message:
+    """The message with the button."""
+    if press.message is None:
+        raise RuntimeError("Discord sent a press without its message")
+    return press.message
 
 
 class Feedback(commands.Cog):
@@ -122,9 +140,9 @@ class Feedback(commands.Cog):
         begin_request()
         record = await self._record(press, place)
         require_asker_or_manager(press, record.asked_by)
-        self._rate_limits.admit(press.user.id, press.guild_id, channel_of(press))
+        self._rate_limits.admit(press.user.id, press.guild_id, channel_id_of(press))
         await press.response.defer()
-        use_server_language(press)
+        press.client.languages.use_server(press)
         reply = await self._replacement_reply(press, place, record)
         try:
             await self._conversations.regenerate(record, reply)
@@ -175,7 +193,7 @@ class Feedback(commands.Cog):
     async def _fix_stale_buttons(self, press: BotInteraction) -> None:
         """The reply ended, or the bot was killed while it grew: it gets the buttons it should
         have."""
-        use_server_language(press)
+        press.client.languages.use_server(press)
         message = pressed_message(press)
         quoted = message.interaction_metadata is not None  # it answers /chat
         known = await self._storage.replies.get(message.id)
@@ -202,7 +220,7 @@ class Feedback(commands.Cog):
 
     async def _open_form(self, interaction: BotInteraction, reply_id: int) -> None:
         lesson = await start_correction(
-            self._storage, scope_of_interaction(interaction), reply_id, interaction.user.id
+            self._storage, scope_of(interaction), reply_id, interaction.user.id
         )
         await interaction.response.send_modal(CorrectionForm(lesson, self.submit_correction))
 
@@ -223,7 +241,7 @@ class Feedback(commands.Cog):
         """The message command "Why this reply?"."""
         reply_id = self._reply_id(message)
         await interaction.response.defer(ephemeral=True)
-        origin = await self._replays.origin(reply_id, channel_of(interaction))
+        origin = await self._replays.origin(reply_id, channel_id_of(interaction))
         embed = why_embed(origin, model_exists=self._replays.exists(origin.record))
         choices = self._replays.choices(origin, manager=rank_of(interaction) >= Rank.MANAGER)
         view = replay_view(reply_id, choices) if choices else None
@@ -231,11 +249,13 @@ class Feedback(commands.Cog):
 
     async def replay(self, interaction: BotInteraction, reply_id: int, name: str) -> None:
         """Somebody chose a model to replay a reply on."""
-        if self._pauses.is_paused(scope_of_interaction(interaction)):
+        if self._pauses.is_paused(scope_of(interaction)):
             raise Refusal(PAUSED_NOTICE)
-        self._rate_limits.admit(interaction.user.id, interaction.guild_id, channel_of(interaction))
+        self._rate_limits.admit(
+            interaction.user.id, interaction.guild_id, channel_id_of(interaction)
+        )
         await interaction.response.defer(ephemeral=True, thinking=True)
-        origin = await self._replays.origin(reply_id, channel_of(interaction))
+        origin = await self._replays.origin(reply_id, channel_id_of(interaction))
         reply = await self._replays.replay(
             origin, name, manager=rank_of(interaction) >= Rank.MANAGER
         )

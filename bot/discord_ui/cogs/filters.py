@@ -13,11 +13,12 @@ from discord.ext import commands
 
 from bot.chat.filters import MAX_FILTER_CHARS, Filters
 from bot.discord_ui.audit import record_audit
-from bot.discord_ui.client import Gpt2Bot
-from bot.discord_ui.cogs.models import autocomplete_choices, require_guild_scope
-from bot.discord_ui.embeds.evaluation import quote_safely
+from bot.discord_ui.autocomplete import autocomplete_choices
+from bot.discord_ui.client import BotInteraction
+from bot.discord_ui.context import guild_scope
+from bot.discord_ui.embeds.style import quote_safely
 from bot.discord_ui.permissions import Rank, requires_rank
-from bot.discord_ui.reply import split_message
+from bot.discord_ui.split import split_message
 from core.records import Filter, FilterKind
 from data.storage.storage import Storage
 from i18n.phrase import Phrase, join_phrases, phrase
@@ -52,8 +53,8 @@ class FilterCommands(commands.Cog):
         kind="A whole word, or a regular expression", text="The word or the pattern"
     )
     @requires_rank(Rank.MANAGER)
-    async def add(self, interaction: discord.Interaction[Gpt2Bot], kind: Kind, text: Text) -> None:
-        scope, one = require_guild_scope(interaction), Filter(FilterKind(kind), text.strip())
+    async def add(self, interaction: BotInteraction, kind: Kind, text: Text) -> None:
+        scope, one = guild_scope(interaction), Filter(FilterKind(kind), text.strip())
         await interaction.response.defer(ephemeral=True)
         if await self._filters.add(scope, one, interaction.user.id):
             await record_audit(self._storage, interaction, "filter add", audit_detail(one))
@@ -67,10 +68,8 @@ class FilterCommands(commands.Cog):
     @filter.command(description="Allow me a word or a pattern again")
     @app_commands.describe(kind="Of which kind it is", text="One of /filter list")
     @requires_rank(Rank.MANAGER)
-    async def remove(
-        self, interaction: discord.Interaction[Gpt2Bot], kind: Kind, text: Text
-    ) -> None:
-        scope, one = require_guild_scope(interaction), Filter(FilterKind(kind), text.strip())
+    async def remove(self, interaction: BotInteraction, kind: Kind, text: Text) -> None:
+        scope, one = guild_scope(interaction), Filter(FilterKind(kind), text.strip())
         await interaction.response.defer(ephemeral=True)
         if await self._filters.remove(scope, one):
             await record_audit(self._storage, interaction, "filter remove", audit_detail(one))
@@ -84,9 +83,9 @@ class FilterCommands(commands.Cog):
 
     @filter.command(name="list", description="See what I must not say in this server")
     @requires_rank(Rank.MANAGER)
-    async def list_filters(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
+    async def list_filters(self, interaction: BotInteraction) -> None:
         await interaction.response.defer(ephemeral=True)
-        there = await self._storage.filters.all(require_guild_scope(interaction))
+        there = await self._storage.filters.all(guild_scope(interaction))
         lines = [f"- {say(describe_filter(one))}" for one in there] or [say(NO_FILTERS)]
         first, *more = split_message("\n".join([*lines, say(OPERATOR_WORDS_NOTE)]))
         await interaction.edit_original_response(content=first)
@@ -96,9 +95,9 @@ class FilterCommands(commands.Cog):
     @remove.autocomplete("text")
     @requires_rank(Rank.MANAGER)
     async def complete_text(
-        self, interaction: discord.Interaction[Gpt2Bot], current: str
+        self, interaction: BotInteraction, current: str
     ) -> list[app_commands.Choice[str]]:
-        there = await self._storage.filters.all(require_guild_scope(interaction))
+        there = await self._storage.filters.all(guild_scope(interaction))
         kind = interaction.namespace.kind
         return autocomplete_choices([one.pattern for one in there if one.kind == kind], current)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import discord
@@ -12,8 +12,9 @@ from discord.ext import commands
 
 from bot.chat.model_router import ModelRouter
 from bot.discord_ui.audit import record_audit
-from bot.discord_ui.client import Gpt2Bot, ReportsFailure
-from bot.discord_ui.context import scope_of_interaction
+from bot.discord_ui.autocomplete import autocomplete_choices
+from bot.discord_ui.client import BotInteraction, Gpt2Bot
+from bot.discord_ui.context import guild_scope, scope_of
 from bot.discord_ui.embeds.model import (
     checkpoint_embed,
     format_megabytes,
@@ -21,8 +22,8 @@ from bot.discord_ui.embeds.model import (
     registry_embed,
 )
 from bot.discord_ui.embeds.style import BLURPLE
-from bot.discord_ui.locale import use_server_language
-from bot.discord_ui.permissions import Rank, rank_of, require_rank, requires_rank
+from bot.discord_ui.permissions import Rank, rank_of, requires_rank
+from bot.discord_ui.views.confirm import ConfirmView
 from data.storage.storage import Storage
 from i18n.phrase import phrase
 from i18n.reader import say
@@ -55,9 +56,9 @@ class Models(commands.Cog):
         self._shelf = shelf
 
     @model.command(name="list", description="See the models that this server can use")
-    async def list_models(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
-        scope = require_guild_scope(interaction)
-        use_server_language(interaction)
+    async def list_models(self, interaction: BotInteraction) -> None:
+        scope = guild_scope(interaction)
+        interaction.client.languages.use_server(interaction)
         active = await self._models.active(scope)
         embed = discord.Embed(title=say("Models"), colour=BLURPLE)
         options = self._models.options(scope)
@@ -78,18 +79,18 @@ class Models(commands.Cog):
     @model.command(description="Choose the model that answers in this server")
     @app_commands.describe(name="One of /model list")
     @requires_rank(Rank.MANAGER)
-    async def use(self, interaction: discord.Interaction[Gpt2Bot], name: str) -> None:
+    async def use(self, interaction: BotInteraction, name: str) -> None:
         await interaction.response.defer(ephemeral=True)
-        option = await self._models.use(require_guild_scope(interaction), name)
+        option = await self._models.use(guild_scope(interaction), name)
         await record_audit(self._storage, interaction, "model use", option.name)
         text = say("**{model}** answers from now on.", model=option.name)
         await interaction.edit_original_response(content=text)
 
     @model.command(description="Go back to the model that answered here before")
     @requires_rank(Rank.MANAGER)
-    async def rollback(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
+    async def rollback(self, interaction: BotInteraction) -> None:
         await interaction.response.defer(ephemeral=True)
-        option = await self._models.rollback(require_guild_scope(interaction))
+        option = await self._models.rollback(guild_scope(interaction))
         await record_audit(
             self._storage, interaction, "model rollback", phrase("to {model}", model=option.name)
         )
@@ -98,10 +99,10 @@ class Models(commands.Cog):
 
     @model.command(description="Where a model comes from, how it was trained, and how it scored")
     @app_commands.describe(name="One of /model list")
-    async def info(self, interaction: discord.Interaction[Gpt2Bot], name: str) -> None:
+    async def info(self, interaction: BotInteraction, name: str) -> None:
         await interaction.response.defer(thinking=True)
-        use_server_language(interaction)
-        option = find_option(self._models.options(require_guild_scope(interaction)), name)
+        interaction.client.languages.use_server(interaction)
+        option = find_option(self._models.options(guild_scope(interaction)), name)
         if self._models.is_checkpoint(option):
             embed = await asyncio.to_thread(load_checkpoint_card, Path(option.source))
         else:
@@ -111,9 +112,9 @@ class Models(commands.Cog):
     @model.command(description="Remove a checkpoint for good")
     @app_commands.describe(name="A checkpoint that is not in use")
     @requires_rank(Rank.MANAGER)
-    async def delete(self, interaction: discord.Interaction[Gpt2Bot], name: str) -> None:
+    async def delete(self, interaction: BotInteraction, name: str) -> None:
         await interaction.response.defer(ephemeral=True)
-        scope = require_guild_scope(interaction)
+        scope = guild_scope(interaction)
         taken = await asyncio.to_thread(
             folder_bytes, await self._shelf.removable_folder(scope, name)
         )
@@ -123,29 +124,43 @@ class Models(commands.Cog):
                 model=name,
                 size=format_megabytes(taken),
             ),
-            view=DeleteView(self._storage, self._shelf, scope, name),
+            view=ConfirmView(
+                say("Delete"),
+                say("Keep"),
+                partial(self._delete, scope, name),
+                say("**{model}** stays.", model=name),
+                rank=Rank.MANAGER,
+                danger=True,
+            ),
         )
+
+    async def _delete(self, scope: int, name: str, interaction: BotInteraction) -> None:
+        await interaction.response.defer()
+        await self._shelf.delete(scope, name)
+        await record_audit(self._storage, interaction, "model delete", name)
+        text = say("**{model}** is gone.", model=name)
+        await interaction.edit_original_response(content=text, view=None)
 
     @use.autocomplete("name")
     @info.autocomplete("name")
     async def complete_name(
-        self, interaction: discord.Interaction[Gpt2Bot], current: str
+        self, interaction: BotInteraction, current: str
     ) -> list[app_commands.Choice[str]]:
-        options = reversed(self._models.options(require_guild_scope(interaction)))
+        options = reversed(self._models.options(guild_scope(interaction)))
         return autocomplete_choices([option.name for option in options], current)
 
     @delete.autocomplete("name")
     async def complete_checkpoint(
-        self, interaction: discord.Interaction[Gpt2Bot], current: str
+        self, interaction: BotInteraction, current: str
     ) -> list[app_commands.Choice[str]]:
-        scope = require_guild_scope(interaction)
+        scope = guild_scope(interaction)
         active = await self._models.active(scope)
         own = [one for one in self._models.options(scope) if self._models.is_checkpoint(one)]
         return autocomplete_choices([option.name for option in own if option != active], current)
 
     @app_commands.command(description="Which model runs, on what, and what you can ask of me")
-    async def about(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
-        active = await self._models.active(scope_of_interaction(interaction))
+    async def about(self, interaction: BotInteraction) -> None:
+        active = await self._models.active(scope_of(interaction))
         embed = discord.Embed(
             title=f"gpt2-discord-bot {self._version}",
             colour=BLURPLE,
@@ -170,53 +185,6 @@ class Models(commands.Cog):
                 name=say("Database"), value=say(self._storage.health_warning), inline=False
             )
         await interaction.response.send_message(embed=embed, ephemeral=True)
-
-
-class DeleteView(ReportsFailure, discord.ui.View):
-    """Delete and Keep under the question; only its caller sees it."""
-
-    def __init__(self, storage: Storage, shelf: CheckpointRetention, scope: int, name: str) -> None:
-        super().__init__(timeout=600)
-        self._storage = storage
-        self._shelf = shelf
-        self._scope = scope
-        self._name = name
-        self.delete.label, self.keep.label = say("Delete"), say("Keep")
-
-    @discord.ui.button(style=discord.ButtonStyle.danger)
-    async def delete(
-        self, interaction: discord.Interaction[Gpt2Bot], _: discord.ui.Button[DeleteView]
-    ) -> None:
-        self.stop()
-        require_rank(interaction, Rank.MANAGER)
-        await interaction.response.defer()
-        await self._shelf.delete(self._scope, self._name)
-        await record_audit(self._storage, interaction, "model delete", self._name)
-        text = say("**{model}** is gone.", model=self._name)
-        await interaction.edit_original_response(content=text, view=None)
-
-    @discord.ui.button(style=discord.ButtonStyle.secondary)
-    async def keep(
-        self, interaction: discord.Interaction[Gpt2Bot], _: discord.ui.Button[DeleteView]
-    ) -> None:
-        self.stop()
-        text = say("**{model}** stays.", model=self._name)
-        await interaction.response.edit_message(content=text, view=None)
-
-
-def require_guild_scope(interaction: discord.Interaction[Gpt2Bot]) -> int:
-    """The guild's id; these commands are guild_only."""
-    if interaction.guild_id is None:
-        raise app_commands.NoPrivateMessage
-    return interaction.guild_id
-
-
-def autocomplete_choices(names: Iterable[str], current: str) -> list[app_commands.Choice[str]]:
-    """What autocomplete offers: the names with `current` in them, that very name first."""
-    typed = current.casefold()
-    found = [name for name in names if typed in name.casefold()]
-    found.sort(key=lambda name: name.casefold() != typed)
-    return [app_commands.Choice(name=name, value=name) for name in found[:25]]
 
 
 def load_checkpoint_card(folder: Path) -> discord.Embed:

@@ -8,16 +8,14 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
-from collections.abc import Awaitable, Callable
 
 import discord
 from discord import app_commands
 from discord.ext import commands
 
 from bot.discord_ui.audit import record_audit
-from bot.discord_ui.client import Gpt2Bot, ReportsFailure
-from bot.discord_ui.cogs.models import require_guild_scope
-from bot.discord_ui.cogs.training import defer_for_administrator
+from bot.discord_ui.client import BotInteraction, Gpt2Bot
+from bot.discord_ui.context import guild_scope
 from bot.discord_ui.embeds.privacy import (
     ERASURE_QUESTION,
     ERASURE_STARTED,
@@ -32,11 +30,12 @@ from bot.discord_ui.embeds.privacy import (
 )
 from bot.discord_ui.errors import error_message, is_expected
 from bot.discord_ui.http_errors import DISCORD_ERRORS
-from bot.discord_ui.locale import use_member_language, use_server_language
+from bot.discord_ui.permissions import defer_for_administrator
 from bot.discord_ui.views.clean_retrain import CleanRetrainButton
+from bot.discord_ui.views.confirm import ConfirmView
 from bot.learning.consent import CHAT_LEARNING_OFF, CONSENT_TEXT, CONSENT_VERSION
 from bot.learning.erasure import Erasure
-from bot.learning.retraining import CleanRetrains
+from bot.learning.retraining import Retrains
 from core.tasks import BackgroundTasks
 from data.storage.storage import Storage
 from i18n.phrase import Phrase, phrase
@@ -69,7 +68,7 @@ class Privacy(commands.Cog):
         bot: Gpt2Bot,
         storage: Storage,
         forgetting: Erasure,
-        retrains: CleanRetrains,
+        retrains: Retrains,
         tasks: BackgroundTasks,
         *,
         learn_from_chat: bool,
@@ -78,7 +77,7 @@ class Privacy(commands.Cog):
         self._bot = bot
         self._storage = storage
         self._erasure = forgetting
-        self._clean_retrains = retrains
+        self._retrains = retrains
         self._tasks = tasks
         self._learn_from_chat = learn_from_chat
         self._retention_days = retention_days
@@ -89,7 +88,7 @@ class Privacy(commands.Cog):
     # --- commands --------------------------------------------------------------------------------
 
     @privacy.command(description="See what I keep about you, for how long, and what I learned")
-    async def show(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
+    async def show(self, interaction: BotInteraction) -> None:
         await interaction.response.defer(ephemeral=True)
         user, guild = interaction.user.id, interaction.guild_id
         kept = PrivacySummary(
@@ -103,7 +102,7 @@ class Privacy(commands.Cog):
         await interaction.edit_original_response(content=show_text(kept))
 
     @privacy.command(description="Get all that I keep about you, as a file")
-    async def export(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
+    async def export(self, interaction: BotInteraction) -> None:
         await interaction.response.defer(ephemeral=True)
         export = await self._storage.members.export(interaction.user.id)
         pack = await asyncio.to_thread(pack_export, export, interaction.filesize_limit)
@@ -115,17 +114,17 @@ class Privacy(commands.Cog):
         await interaction.edit_original_response(content=say(EXPORTED), attachments=[file])
 
     @privacy.command(description="Erase all that I keep about you, in all servers")
-    async def forget(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
+    async def forget(self, interaction: BotInteraction) -> None:
         view = ConfirmView(
             say("Forget me"), say("Cancel"), self._start_erasure, say("Nothing was erased.")
         )
         await interaction.response.send_message(say(ERASURE_QUESTION), view=view, ephemeral=True)
 
-    async def _start_erasure(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
+    async def _start_erasure(self, interaction: BotInteraction) -> None:
         await interaction.response.edit_message(content=say(ERASURE_STARTED), view=None)
         self._tasks.spawn(self._erase_and_report(interaction), name="forget a member")
 
-    async def _erase_and_report(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
+    async def _erase_and_report(self, interaction: BotInteraction) -> None:
         user = interaction.user.id
         try:
             text = erasure_text(await self._erasure.erase_member(user), self._server_name)
@@ -144,8 +143,8 @@ class Privacy(commands.Cog):
         return guild.name if guild else phrase("a server that I have left")
 
     @privacy.command(name="opt-in", description="Let me learn from what you say to me here")
-    async def opt_in(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
-        scope = require_guild_scope(interaction)
+    async def opt_in(self, interaction: BotInteraction) -> None:
+        scope = guild_scope(interaction)
         if not self._learn_from_chat:
             await interaction.response.send_message(say(CHAT_LEARNING_OFF), ephemeral=True)
             return
@@ -158,15 +157,15 @@ class Privacy(commands.Cog):
         view = ConfirmView(say("I agree"), say("No"), self._agree, declined)
         await interaction.response.send_message(say(CONSENT_TEXT), view=view, ephemeral=True)
 
-    async def _agree(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
+    async def _agree(self, interaction: BotInteraction) -> None:
         await self._storage.consents.opt_in(
-            require_guild_scope(interaction), interaction.user.id, CONSENT_VERSION
+            guild_scope(interaction), interaction.user.id, CONSENT_VERSION
         )
         text = say("Thank you. `/privacy opt-out` withdraws it at any time.")
         await interaction.response.edit_message(content=text, view=None)
 
     @privacy.command(name="opt-out", description="Let me learn nothing more from what you say")
-    async def opt_out(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
+    async def opt_out(self, interaction: BotInteraction) -> None:
         await interaction.response.defer(ephemeral=True)
         scope = interaction.guild_id
         withdrawal = await self._erasure.withdraw_consent(interaction.user.id, scope)
@@ -175,13 +174,13 @@ class Privacy(commands.Cog):
 
     # --- the clean retrain -----------------------------------------------------------------------
 
-    async def retrain(self, interaction: discord.Interaction[Gpt2Bot], job_id: int) -> None:
+    async def retrain(self, interaction: BotInteraction, job_id: int) -> None:
         """Somebody pressed "Retrain without it"."""
         await defer_for_administrator(interaction)
-        scope = require_guild_scope(interaction)
+        scope = guild_scope(interaction)
         channel = interaction.channel_id or scope
         try:
-            await self._clean_retrains.start(
+            await self._retrains.start_clean(
                 job_id,
                 scope=scope,
                 requested_by=interaction.user.id,
@@ -194,7 +193,7 @@ class Privacy(commands.Cog):
         await record_audit(self._storage, interaction, "clean retrain start", _after_job(job_id))
         await close_prompt(interaction, CLEAN_RETRAIN_STARTED)
 
-    async def later(self, interaction: discord.Interaction[Gpt2Bot], job_id: int) -> None:
+    async def later(self, interaction: BotInteraction, job_id: int) -> None:
         """Somebody pressed "Not now"."""
         await defer_for_administrator(interaction)
         await record_audit(self._storage, interaction, "clean retrain later", _after_job(job_id))
@@ -205,38 +204,11 @@ def _after_job(job_id: int) -> Phrase:
     return phrase("after job {job}", job=job_id)
 
 
-async def close_prompt(interaction: discord.Interaction[Gpt2Bot], answer: Phrase) -> None:
+async def close_prompt(interaction: BotInteraction, answer: Phrase) -> None:
     """Answer an administrator, and take the buttons from the question, which all can see."""
     await interaction.edit_original_response(content=say(answer))
     if (question := interaction.message) is not None:
-        use_server_language(interaction)
+        interaction.client.languages.use_server(interaction)
         content = f"{question.content}\n-# {say(answer)}"
-        use_member_language(interaction)
+        interaction.client.languages.use_member(interaction)
         await question.edit(content=content, view=None)
-
-
-OnAccept = Callable[[discord.Interaction[Gpt2Bot]], Awaitable[None]]
-
-
-class ConfirmView(ReportsFailure, discord.ui.View):
-    """Two buttons under a question that only its caller sees; `then` answers the first one."""
-
-    def __init__(self, yes: str, no: str, then: OnAccept, declined: str) -> None:
-        super().__init__(timeout=600)
-        self._on_accept = then
-        self._declined = declined
-        self.accept.label, self.decline.label = yes, no
-
-    @discord.ui.button(style=discord.ButtonStyle.primary)
-    async def accept(
-        self, interaction: discord.Interaction[Gpt2Bot], _: discord.ui.Button[ConfirmView]
-    ) -> None:
-        self.stop()
-        await self._on_accept(interaction)
-
-    @discord.ui.button(style=discord.ButtonStyle.secondary)
-    async def decline(
-        self, interaction: discord.Interaction[Gpt2Bot], _: discord.ui.Button[ConfirmView]
-    ) -> None:
-        self.stop()
-        await interaction.response.edit_message(content=self._declined, view=None)

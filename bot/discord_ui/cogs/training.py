@@ -1,39 +1,46 @@
-"""Learning: /teach and /retrain.
+"""Learning: /teach, /retrain and the buttons of a training job.
 
-Parses, calls the store or the TrainingManager, renders. What happens to a job is told by
-`bot.discord_ui.job_messages`.
+Parses, calls `bot.learning.retraining` or the TrainingManager, renders. The messages about a job
+are those of `bot.discord_ui.job_messages`.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from functools import partial
 
-import discord
 from discord import app_commands
 from discord.ext import commands
 
 from bot.chat.model_router import ModelRouter
 from bot.discord_ui.audit import record_audit
-from bot.discord_ui.client import Gpt2Bot, ReportsFailure
-from bot.discord_ui.cogs.models import autocomplete_choices, require_guild_scope
-from bot.discord_ui.embeds.plan import RetrainPlan, examples_text, plan_embed
-from bot.discord_ui.job_messages import JobButton
-from bot.discord_ui.locale import use_server_language
-from bot.discord_ui.permissions import Rank, require_rank, requires_rank
+from bot.discord_ui.autocomplete import autocomplete_choices
+from bot.discord_ui.client import BotInteraction, Gpt2Bot
+from bot.discord_ui.context import channel_id_of, guild_scope
+from bot.discord_ui.embeds.plan import plan_embed
+from bot.discord_ui.embeds.style import examples_text
+from bot.discord_ui.job_messages import JobAction, JobButton
+from bot.discord_ui.permissions import Rank, defer_for_administrator, requires_rank
+from bot.discord_ui.views.confirm import ConfirmView
 from bot.learning.corrections import BOTH_REQUIRED, MAX_EXAMPLE_CHARS
-from bot.learning.retraining import default_config
+from bot.learning.retraining import Overrides, RetrainPlan, Retrains
 from data.storage.storage import Storage
 from i18n.phrase import phrase
 from i18n.reader import say
 from model.worker.client import WorkerClient
-from training.config import MAX_LEARNING_RATE, Method, TrainingConfig, default_learning_rate
-from training.errors import EmptyDataset, JobAlreadyOpen
-from training.jobs.manager import JOB_ALREADY_OPEN, TrainingManager
+from training.config import MAX_LEARNING_RATE, Method
+from training.jobs.manager import TrainingManager
 
 PAUSING = phrase("It pauses as soon as the step under way is done. Resume lets it go on.")
-NOTHING_TAUGHT = phrase(
-    "There is nothing to learn from yet. Teach me something first, with `/teach`."
-)
+ACCEPTED = {
+    JobAction.PAUSE: PAUSING,
+    JobAction.RESUME: phrase("It goes on."),
+    JobAction.CANCEL: phrase("Stopping it."),
+}
+TOO_LATE = {
+    JobAction.PAUSE: phrase("That job cannot be paused any more."),
+    JobAction.RESUME: phrase("That job is not paused."),
+    JobAction.CANCEL: phrase("That job cannot be stopped any more."),
+}
 
 
 class Training(commands.Cog):
@@ -44,12 +51,14 @@ class Training(commands.Cog):
         bot: Gpt2Bot,
         storage: Storage,
         models: ModelRouter,
+        retrains: Retrains,
         training: TrainingManager,
         worker: WorkerClient,
     ) -> None:
         self._bot = bot
         self._storage = storage
         self._models = models
+        self._retrains = retrains
         self._training = training
         self._worker = worker
 
@@ -61,11 +70,11 @@ class Training(commands.Cog):
     @app_commands.guild_only()
     async def teach(
         self,
-        interaction: discord.Interaction[Gpt2Bot],
+        interaction: BotInteraction,
         user: app_commands.Range[str, 1, MAX_EXAMPLE_CHARS],
         bot: app_commands.Range[str, 1, MAX_EXAMPLE_CHARS],
     ) -> None:
-        scope = require_guild_scope(interaction)
+        scope = guild_scope(interaction)
         if not user.strip() or not bot.strip():
             await interaction.response.send_message(say(BOTH_REQUIRED), ephemeral=True)
             return
@@ -73,7 +82,7 @@ class Training(commands.Cog):
             scope, user.strip(), bot.strip(), interaction.user.id, "teach"
         )
         count = await self._storage.examples.count(scope)
-        use_server_language(interaction)
+        interaction.client.languages.use_server(interaction)
         await interaction.response.send_message(
             say(
                 "Noted. To “{user}” I should answer: “{bot}”\n"
@@ -97,7 +106,7 @@ class Training(commands.Cog):
     @requires_rank(Rank.ADMINISTRATOR)
     async def retrain(
         self,
-        interaction: discord.Interaction[Gpt2Bot],
+        interaction: BotInteraction,
         base: str | None = None,
         epochs: app_commands.Range[float, 0.1, 100.0] | None = None,
         learning_rate: app_commands.Range[float, 1e-7, MAX_LEARNING_RATE] | None = None,
@@ -105,32 +114,35 @@ class Training(commands.Cog):
         dry_run: bool = False,
     ) -> None:
         await interaction.response.defer(ephemeral=True)
-        scope = require_guild_scope(interaction)
-        if not await self._storage.examples.count(scope):
-            raise EmptyDataset(NOTHING_TAUGHT)
-        if not dry_run and await self._storage.jobs.unfinished(scope):
-            raise JobAlreadyOpen(JOB_ALREADY_OPEN)
-        option = await self._models.resolve_training_base(scope, base)
-        to_server = self._bot.languages.for_server(interaction.guild)
-        usual = await default_config(self._models, scope, option, to_server)
-        config = with_overrides(usual, epochs, learning_rate, method)
-        preview = await self._training.preview(scope, option, config)
-        plan = RetrainPlan(scope, interaction.channel_id or scope, option, config, preview)
-        embed = plan_embed(plan, self._precision())
+        plan = await self._retrains.plan(
+            guild_scope(interaction),
+            base,
+            Overrides(epochs, learning_rate, method),
+            language=interaction.client.languages.for_server(interaction.guild),
+            dry_run=dry_run,
+        )
+        embed = plan_embed(plan, self._number_format())
         if dry_run:
             text = say("Nothing was started: this is what a retrain would be.")
             await interaction.edit_original_response(content=text, embed=embed)
             return
-        await interaction.edit_original_response(embed=embed, view=StartView(self, plan))
+        view = ConfirmView(
+            say("Start"),
+            say("Cancel"),
+            partial(self._start, plan),
+            say("Nothing was started."),
+            rank=Rank.ADMINISTRATOR,
+        )
+        await interaction.edit_original_response(embed=embed, view=view)
 
     @retrain.autocomplete("base")
     async def complete_base(
-        self, interaction: discord.Interaction[Gpt2Bot], current: str
+        self, interaction: BotInteraction, current: str
     ) -> list[app_commands.Choice[str]]:
-        options = self._models.training_bases(require_guild_scope(interaction))
+        options = self._models.training_bases(guild_scope(interaction))
         return autocomplete_choices([option.name for option in options], current)
 
-    def _precision(self) -> str:
+    def _number_format(self) -> str:
         ready = self._worker.ready
         if ready is None:
             return say("chosen at the start")
@@ -138,106 +150,29 @@ class Training(commands.Cog):
             "{precision} on {device}", precision=ready.training_precision, device=ready.device
         )
 
-    async def start(self, interaction: discord.Interaction[Gpt2Bot], plan: RetrainPlan) -> None:
-        """The admin pressed Start; the interaction was answered."""
-        job = await self._training.submit(
-            scope=plan.scope,
-            requested_by=interaction.user.id,
-            channel_id=plan.channel_id,
-            base=plan.base,
-            config=plan.config,
+    async def _start(self, plan: RetrainPlan, interaction: BotInteraction) -> None:
+        await interaction.response.edit_message(view=None)
+        job = await self._retrains.start(
+            plan, requested_by=interaction.user.id, channel_id=channel_id_of(interaction)
         )
         what = phrase("job {job} from {base}", job=job.id, base=plan.base.name)
         await record_audit(self._storage, interaction, "retrain start", what)
         await interaction.edit_original_response(
             content=say("Started. Its progress is shown in the channel; chat goes on meanwhile."),
             embed=None,
-            view=None,
         )
 
-    async def pause(self, interaction: discord.Interaction[Gpt2Bot], job_id: int) -> None:
-        """Somebody pressed Pause."""
+    async def control(self, interaction: BotInteraction, action: JobAction, job_id: int) -> None:
+        """A button under a job's progress was pressed."""
         await defer_for_administrator(interaction)
-        paused = await self._training.pause(job_id)
-        text = PAUSING if paused else phrase("That job cannot be paused any more.")
-        await self._record_job_action(interaction, "pause", job_id, done=paused)
-        await interaction.edit_original_response(content=say(text))
-
-    async def resume(self, interaction: discord.Interaction[Gpt2Bot], job_id: int) -> None:
-        """Somebody pressed Resume."""
-        await defer_for_administrator(interaction)
-        resumed = await self._training.resume(job_id)
-        text = phrase("It goes on.") if resumed else phrase("That job is not paused.")
-        await self._record_job_action(interaction, "resume", job_id, done=resumed)
-        await interaction.edit_original_response(content=say(text))
-
-    async def cancel(self, interaction: discord.Interaction[Gpt2Bot], job_id: int) -> None:
-        """Somebody pressed Cancel under a job's progress."""
-        await defer_for_administrator(interaction)
-        stopped = await self._training.cancel(job_id)
-        text = phrase("Stopping it.") if stopped else phrase("That job cannot be stopped any more.")
-        await self._record_job_action(interaction, "cancel", job_id, done=stopped)
-        await interaction.edit_original_response(content=say(text))
-
-    async def _record_job_action(
-        self, interaction: discord.Interaction[Gpt2Bot], action: str, job_id: int, *, done: bool
-    ) -> None:
-        if done:
+        controls = {
+            JobAction.PAUSE: self._training.pause,
+            JobAction.RESUME: self._training.resume,
+            JobAction.CANCEL: self._training.cancel,
+        }
+        accepted = await controls[action](job_id)
+        if accepted:
             what = phrase("job {job}", job=job_id)
             await record_audit(self._storage, interaction, f"retrain {action}", what)
-
-
-async def defer_for_administrator(interaction: discord.Interaction[Gpt2Bot]) -> None:
-    """Let an administrator in, and promise an answer that only they see.
-
-    Raises:
-        MissingPermissions: it is somebody else.
-    """
-    require_rank(interaction, Rank.ADMINISTRATOR)
-    await interaction.response.defer(ephemeral=True, thinking=True)
-
-
-def with_overrides(
-    config: TrainingConfig,
-    epochs: float | None,
-    learning_rate: float | None,
-    method: Method | None,
-) -> TrainingConfig:
-    """The settings with what the admin chose; LoRA learns faster unless a rate is given."""
-    if epochs is not None:
-        config = replace(config, epochs=epochs, min_steps=0)
-    if method == "lora":
-        config = replace(config, method=method, learning_rate=default_learning_rate(config, method))
-    if learning_rate is not None:
-        config = replace(config, learning_rate=learning_rate)
-    return config
-
-
-class StartView(ReportsFailure, discord.ui.View):
-    """Start and Cancel under the plan; only its caller sees it."""
-
-    def __init__(self, cog: Training, plan: RetrainPlan) -> None:
-        super().__init__(timeout=600)
-        self._cog = cog
-        self._plan = plan
-        self.start.label, self.cancel.label = say("Start"), say("Cancel")
-
-    @discord.ui.button(style=discord.ButtonStyle.primary)
-    async def start(
-        self, interaction: discord.Interaction[Gpt2Bot], _: discord.ui.Button[StartView]
-    ) -> None:
-        require_rank(interaction, Rank.ADMINISTRATOR)  # the caller may have lost it meanwhile
-        self.stop()
-        for button in self.children:
-            button.disabled = True  # type: ignore[attr-defined]
-        await interaction.response.edit_message(view=self)
-        await self._cog.start(interaction, self._plan)
-
-    @discord.ui.button(style=discord.ButtonStyle.secondary)
-    async def cancel(
-        self, interaction: discord.Interaction[Gpt2Bot], _: discord.ui.Button[StartView]
-    ) -> None:
-        self.stop()
-        await interaction.response.edit_message(
-            content=say("Nothing was started."), embed=None, view=None
-        )
+        text = (ACCEPTED if accepted else TOO_LATE)[action]
+        await interaction.edit_original_response(content=say(text))

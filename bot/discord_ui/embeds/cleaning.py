@@ -10,8 +10,7 @@ from collections.abc import Mapping
 
 import discord
 
-from bot.discord_ui.embeds.evaluation import quote_safely
-from bot.discord_ui.embeds.style import BLURPLE, MAX_VALUE_CHARS
+from bot.discord_ui.embeds.style import BLURPLE, MAX_VALUE_CHARS, quote_safely
 from data.dataset.cleaning import Selection
 from i18n.phrase import join_phrases, phrase, phrases
 from i18n.reader import say

@@ -10,12 +10,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import discord
 
-from bot.discord_ui.embeds.evaluation import quote_safely
-from bot.discord_ui.embeds.plan import format_counts
 from bot.discord_ui.embeds.style import (
     BLURPLE,
     MAX_VALUE_CHARS,
     author_text,
+    format_counts,
+    quote_safely,
     source_text,
     status_text,
 )

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import discord
 
-from bot.discord_ui.embeds.style import BLURPLE
+from bot.discord_ui.embeds.style import BLURPLE, quote_safely
 from i18n.phrase import phrase
 from i18n.reader import say
 from training.checkpoints import StoredReport
@@ -58,12 +58,3 @@ def losses_text(losses: Mapping[str, float | None]) -> str:
 
 def _said(text: str | None) -> str:
     return quote_safely(text, 200) if text and text.strip() else say("*nothing*")
-
-
-def quote_safely(text: str, most: int) -> str:
-    """The text in a line of at most `most` characters, in which nothing is markup or a mention."""
-    line = " ".join(text.split())
-    if len(line) > most:
-        line = line[: most - 1] + "…"
-    safe = discord.utils.escape_markdown(line, ignore_links=False).replace("<", "\\<")
-    return discord.utils.escape_mentions(safe)

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 import discord
 
 from bot.chat.replay import ReplyOrigin
-from bot.discord_ui.embeds.evaluation import quote_safely
-from bot.discord_ui.embeds.style import BLURPLE, MAX_VALUE_CHARS, add_fields
+from bot.discord_ui.embeds.style import BLURPLE, MAX_VALUE_CHARS, add_fields, quote_safely
 from core.records import ReplyRecord, Role, StoredMessage
 from i18n.phrase import phrase
 from i18n.reader import say

@@ -6,7 +6,6 @@ Pure: takes what `TrainingManager.preview` gives.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import discord
 
@@ -15,29 +14,20 @@ from bot.discord_ui.embeds.style import (
     MAX_TITLE_CHARS,
     add_fields,
     author_text,
+    examples_text,
+    format_counts,
     source_text,
 )
+from bot.learning.retraining import RetrainPlan
 from data.dataset.samples import PII_RULE
-from i18n.phrase import phrase, phrases
+from i18n.phrase import phrase
 from i18n.reader import say
-from model.registry import ModelOption
 from training.config import Method, TrainingConfig
 from training.jobs.events import format_duration
 from training.jobs.preview import Preview
 
 MAX_AUTHORS_SHOWN = 5
 """Members whose share is shown."""
-
-
-@dataclass(frozen=True, slots=True)
-class RetrainPlan:
-    """A retrain that waits for the admin's "Start"."""
-
-    scope: int
-    channel_id: int
-    base: ModelOption
-    config: TrainingConfig
-    preview: Preview
 
 
 def plan_embed(plan: RetrainPlan, number_format: str) -> discord.Embed:
@@ -161,12 +151,6 @@ def longest_text(longest: int, limit: int) -> str:
     return say("{longest} tokens, of which the last {limit} are read", longest=longest, limit=limit)
 
 
-def format_counts(counts: Mapping[str, int]) -> str:
-    """`teach 12, import 3`, the most first; empty for nothing."""
-    most_first = sorted(counts.items(), key=lambda one: (-one[1], one[0]))
-    return say(", ").join(f"{name} {count}" for name, count in most_first if count)
-
-
 def format_shares(authors: Mapping[int, int]) -> str:
     """`<@7> 75 %, <@8> 25 %`: who taught how much, the most first."""
     total = sum(authors.values())
@@ -178,8 +162,3 @@ def format_shares(authors: Mapping[int, int]) -> str:
     if more := len(most_first) - MAX_AUTHORS_SHOWN:
         shown += [say("{count} more", count=more)] if more > 0 else []
     return say(", ").join(shown)
-
-
-def examples_text(count: int) -> str:
-    """`1 example`, `2 examples`."""
-    return say(phrases("{count} example", "{count} examples", count))

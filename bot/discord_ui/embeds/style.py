@@ -3,12 +3,12 @@ is stored."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import discord
 
 from core.records import OPERATOR_AUTHOR_ID, ReviewStatus
-from i18n.phrase import Phrase, phrase
+from i18n.phrase import Phrase, phrase, phrases
 from i18n.reader import say
 
 BLURPLE = discord.Colour(0x5865F2)
@@ -46,3 +46,23 @@ def status_text(status: ReviewStatus) -> str:
 def source_text(source: str) -> str:
     """What a source of examples is called, in the language of whoever reads."""
     return say(SOURCE_LABELS[source]) if source in SOURCE_LABELS else source
+
+
+def quote_safely(text: str, most: int) -> str:
+    """The text in a line of at most `most` characters, in which nothing is markup or a mention."""
+    line = " ".join(text.split())
+    if len(line) > most:
+        line = line[: most - 1] + "…"
+    safe = discord.utils.escape_markdown(line, ignore_links=False).replace("<", "\\<")
+    return discord.utils.escape_mentions(safe)
+
+
+def format_counts(counts: Mapping[str, int]) -> str:
+    """`teach 12, import 3`, the most first; empty for nothing."""
+    most_first = sorted(counts.items(), key=lambda one: (-one[1], one[0]))
+    return say(", ").join(f"{name} {count}" for name, count in most_first if count)
+
+
+def examples_text(count: int) -> str:
+    """`1 example`, `2 examples`."""
+    return say(phrases("{count} example", "{count} examples", count))

@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable
 
 import discord
 
-from bot.discord_ui.client import FORM_TIMEOUT_S, Gpt2Bot, ReportsFailure
-from bot.discord_ui.embeds.evaluation import quote_safely
+from bot.discord_ui.client import FORM_TIMEOUT_S, BotInteraction, ReportsFailure
+from bot.discord_ui.embeds.style import quote_safely
 from bot.learning.corrections import MAX_EXAMPLE_CHARS, Correction
 from core.records import Example, ReviewStatus
 from i18n.phrase import phrase
@@ -30,7 +30,6 @@ NOT_LEARNED_IN_DMS = phrase(
     "I keep it, but so far I learn in servers only: there is no `/retrain` here."
 )
 
-BotInteraction = discord.Interaction[Gpt2Bot]
 OnCorrection = Callable[[BotInteraction, Correction, str, str], Awaitable[None]]
 
 

@@ -17,8 +17,8 @@ import aiohttp
 import pytest
 
 from bot.cli.demo import WELCOME
-from bot.discord_ui.cogs.training import NOTHING_TAUGHT
-from bot.discord_ui.reply import MAX_MESSAGE_CHARS, utf16_length
+from bot.discord_ui.split import MAX_MESSAGE_CHARS, utf16_length
+from bot.learning.retraining import NOTHING_TAUGHT
 
 
 @dataclass

@@ -12,7 +12,7 @@ import pytest
 
 from bot.app import build_bot
 from bot.discord_ui import reply as replies
-from bot.discord_ui import typing_indicator
+from bot.discord_ui import retry
 from bot.discord_ui.errors import DISCORD_UNAVAILABLE
 from bot.settings import Settings
 from model.errors import WorkerDied
@@ -31,10 +31,10 @@ Open = Callable[..., AbstractAsyncContextManager[World]]
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each piece of a reply is shown at once, and the end again at once; SimCord does not wait for
     the typing indicator."""
-    monkeypatch.setattr(typing_indicator, "TYPING_INTERVAL_S", 3600.0)
+    monkeypatch.setattr(replies, "TYPING_INTERVAL_S", 3600.0)
     monkeypatch.setattr(replies, "FIRST_SEND_DELAY_S", 0.0)
     monkeypatch.setattr(replies, "EDIT_INTERVAL_S", 0.0)
-    monkeypatch.setattr(replies, "FINAL_RETRY_DELAYS_S", (0.0, 0.0))
+    monkeypatch.setattr(retry, "RETRY_DELAYS_S", (0.0, 0.0))
 
 
 @asynccontextmanager

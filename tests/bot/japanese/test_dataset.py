@@ -15,7 +15,7 @@ from rich.console import Console
 
 from bot.cli.dataset import check, convert, export_pairs, import_pairs, write_template
 from bot.discord_ui.cogs.dataset import importing
-from bot.discord_ui.cogs.dataset.files import too_large
+from bot.discord_ui.cogs.dataset.cog import too_large
 from bot.discord_ui.embeds import charts
 from bot.discord_ui.embeds.cleaning import cleaning_embed
 from bot.discord_ui.embeds.style import SOURCE_LABELS, STATUS_LABELS

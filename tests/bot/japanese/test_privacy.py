@@ -9,7 +9,7 @@ import pytest
 
 from bot.discord_ui.cogs import privacy as cog
 from bot.discord_ui.embeds.privacy import ERASURE_QUESTION, erasure_text, show_text
-from bot.discord_ui.reply import MAX_MESSAGE_CHARS, utf16_length
+from bot.discord_ui.split import MAX_MESSAGE_CHARS, utf16_length
 from bot.learning.consent import CONSENT_TEXT
 from bot.learning.erasure import AffectedScope
 from bot.settings import Settings

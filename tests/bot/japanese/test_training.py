@@ -12,9 +12,10 @@ import discord
 import pytest
 
 from bot.cli import train
-from bot.discord_ui.cogs.training import PAUSING, with_overrides
+from bot.discord_ui.cogs.training import PAUSING
 from bot.discord_ui.embeds.evaluation import comparison_embed
-from bot.discord_ui.embeds.plan import RetrainPlan, memory_text, plan_embed
+from bot.discord_ui.embeds.plan import memory_text, plan_embed
+from bot.learning.retraining import Overrides, RetrainPlan
 from bot.settings import Settings
 from core.records import JobState
 from data.dataset.cleaning import Selection
@@ -147,10 +148,10 @@ def test_every_setting_and_every_doubt_of_a_plan(method: Any) -> None:
     )
     more = replace(nothing, selection=authors, seconds=75.0, memory_mb=9.0, longest=5)
     for preview in (nothing, more):
-        plan = RetrainPlan(1, 2, ModelOption("tiny", "", "", "", "", ""), config, preview)
+        plan = RetrainPlan(1, ModelOption("tiny", "", "", "", "", ""), config, preview)
         with use_language("ja"):
             embed = plan_embed(
-                replace(plan, config=with_overrides(config, 1.0, None, method)), "fp32"
+                replace(plan, config=Overrides(1.0, None, method).apply(config)), "fp32"
             )
             assert_embed_japanese(embed)
             assert_japanese(memory_text(9.0, None, method))

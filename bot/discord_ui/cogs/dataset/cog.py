@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Literal
 
 import discord
@@ -15,23 +17,23 @@ from discord import app_commands
 from discord.ext import commands
 
 from bot.discord_ui.audit import record_audit
-from bot.discord_ui.client import Gpt2Bot
-from bot.discord_ui.cogs.dataset.files import export_file, template_file, too_large
+from bot.discord_ui.autocomplete import autocomplete_choices
+from bot.discord_ui.client import BotInteraction
 from bot.discord_ui.cogs.dataset.importing import Importer
 from bot.discord_ui.cogs.dataset.removing import confirm_example_removal, confirm_source_removal
 from bot.discord_ui.cogs.dataset.reviewing import ReviewQueue, show_page
-from bot.discord_ui.cogs.models import autocomplete_choices, require_guild_scope
+from bot.discord_ui.context import guild_scope
 from bot.discord_ui.embeds.charts import render_dataset_chart
 from bot.discord_ui.embeds.cleaning import cleaning_embed
 from bot.discord_ui.embeds.dataset import chart_numbers, first_lines, stats_embed
-from bot.discord_ui.embeds.evaluation import quote_safely
-from bot.discord_ui.embeds.style import source_text
+from bot.discord_ui.embeds.style import quote_safely, source_text
 from bot.discord_ui.errors import error_message
 from bot.discord_ui.permissions import Rank, rank_of, require_rank
 from core.errors import ImportRefused
-from core.records import ReviewStatus
+from core.records import Pair, ReviewStatus
 from data.dataset.cleaning import select_examples
 from data.dataset.snapshot import as_pairs
+from data.formats.files import write_pairs
 from data.formats.registry import FORMATS, SUPPORTED_FORMATS
 from data.storage.storage import Storage
 from i18n.phrase import join_phrases, phrase, phrases
@@ -70,15 +72,15 @@ class Dataset(commands.Cog):
 
     async def interaction_check(
         self,
-        interaction: discord.Interaction[Gpt2Bot],  # type: ignore[override]
+        interaction: BotInteraction,  # type: ignore[override]
     ) -> bool:
         require_rank(interaction, Rank.MANAGER)
         return True
 
     @dataset.command(description="How much there is to learn from, and where it comes from")
-    async def stats(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
+    async def stats(self, interaction: BotInteraction) -> None:
         await interaction.response.defer(ephemeral=True)
-        scope = require_guild_scope(interaction)
+        scope = guild_scope(interaction)
         counts = await self._storage.examples.count_by_status_and_source(scope)
         if not counts:
             await interaction.edit_original_response(content=say(DATASET_EMPTY))
@@ -102,9 +104,9 @@ class Dataset(commands.Cog):
         )
 
     @dataset.command(description="What cleaning does to it, before anything is learned")
-    async def preview(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
+    async def preview(self, interaction: BotInteraction) -> None:
         await interaction.response.defer(ephemeral=True)
-        learnable = await self._storage.examples.trainable(require_guild_scope(interaction))
+        learnable = await self._storage.examples.trainable(guild_scope(interaction))
         if not learnable:
             await interaction.edit_original_response(content=say(NOTHING_LEARNABLE))
             return
@@ -116,9 +118,9 @@ class Dataset(commands.Cog):
         )
 
     @dataset.command(name="template", description="A workbook to fill in, for /dataset import")
-    async def send_template(self, interaction: discord.Interaction[Gpt2Bot]) -> None:
+    async def send_template(self, interaction: BotInteraction) -> None:
         await interaction.response.defer(ephemeral=True)
-        book = await asyncio.to_thread(template_file, TEMPLATE_FILE_NAME)
+        book = await asyncio.to_thread(_template_file, TEMPLATE_FILE_NAME)
         await interaction.edit_original_response(
             content=say(TEMPLATE_HINT),
             attachments=[discord.File(io.BytesIO(book), TEMPLATE_FILE_NAME)],
@@ -126,12 +128,10 @@ class Dataset(commands.Cog):
 
     @dataset.command(name="import", description="Take in a file of pairs; you see it before")
     @app_commands.describe(file=f"An {SUPPORTED_FORMATS} file of up to 20 MB")
-    async def import_file(
-        self, interaction: discord.Interaction[Gpt2Bot], file: discord.Attachment
-    ) -> None:
+    async def import_file(self, interaction: BotInteraction, file: discord.Attachment) -> None:
         await interaction.response.defer(ephemeral=True)
         try:
-            await self._importer.preview_upload(interaction, require_guild_scope(interaction), file)
+            await self._importer.preview_upload(interaction, guild_scope(interaction), file)
         except ImportRefused as e:
             await interaction.edit_original_response(
                 content=quote_safely(error_message(e), 1000), view=None
@@ -140,17 +140,17 @@ class Dataset(commands.Cog):
     @dataset.command(description="What may be learned, as a file")
     @app_commands.describe(format="jsonl for programs, xlsx or csv for people")
     @app_commands.choices(format=EXPORT_FORMATS)
-    async def export(self, interaction: discord.Interaction[Gpt2Bot], format: str) -> None:
+    async def export(self, interaction: BotInteraction, format: str) -> None:
         await interaction.response.defer(ephemeral=True)
-        learnable = await self._storage.examples.trainable(require_guild_scope(interaction))
+        learnable = await self._storage.examples.trainable(guild_scope(interaction))
         if not learnable:
             await interaction.edit_original_response(content=say(NOTHING_LEARNABLE))
             return
         name = f"dataset.{format}"
-        content = await asyncio.to_thread(export_file, name, as_pairs(learnable))
+        content = await asyncio.to_thread(_export_file, name, as_pairs(learnable))
         limit = interaction.filesize_limit
         if len(content) > limit:
-            text = too_large(len(content), limit, format, require_guild_scope(interaction))
+            text = too_large(len(content), limit, format, guild_scope(interaction))
             await interaction.edit_original_response(content=text)
             return
         pairs = phrases("{count:,} pair", "{count:,} pairs", len(learnable))
@@ -165,12 +165,12 @@ class Dataset(commands.Cog):
     @app_commands.describe(source="All that come from there", example="The number of a single one")
     async def remove(
         self,
-        interaction: discord.Interaction[Gpt2Bot],
+        interaction: BotInteraction,
         source: str | None = None,
         example: app_commands.Range[int, 1, 2**53 - 1] | None = None,
     ) -> None:
         await interaction.response.defer(ephemeral=True)
-        scope = require_guild_scope(interaction)
+        scope = guild_scope(interaction)
         if (source is None) == (example is None):
             text = say("Name either a source or the number of an example.")
             await interaction.edit_original_response(content=text)
@@ -181,14 +181,14 @@ class Dataset(commands.Cog):
 
     @remove.autocomplete("source")
     async def complete_source(
-        self, interaction: discord.Interaction[Gpt2Bot], current: str
+        self, interaction: BotInteraction, current: str
     ) -> list[app_commands.Choice[str]]:
         if rank_of(interaction) < Rank.MANAGER:
             return []
         sources = {
             source
             for _, source in await self._storage.examples.count_by_status_and_source(
-                require_guild_scope(interaction)
+                guild_scope(interaction)
             )
         }
         called = {
@@ -199,10 +199,44 @@ class Dataset(commands.Cog):
 
     @dataset.command(description="Look at examples one by one: approve, mend, reject")
     @app_commands.describe(status="Those that wait, if left out")
-    async def review(
-        self, interaction: discord.Interaction[Gpt2Bot], status: Status = "waiting"
-    ) -> None:
+    async def review(self, interaction: BotInteraction, status: Status = "waiting") -> None:
         await interaction.response.defer(ephemeral=True)
         wanted = None if status == "all" else ReviewStatus(status)
-        pages = ReviewQueue(self._storage, require_guild_scope(interaction), wanted)
+        pages = ReviewQueue(self._storage, guild_scope(interaction), wanted)
         await show_page(interaction, pages, await pages.first())
+
+
+def _template_file(name: str) -> bytes:
+    """The workbook to fill in (blocking)."""
+    from data.formats.xlsx.template import write_template_workbook  # slow: it imports openpyxl
+
+    return _file_content(name, write_template_workbook)
+
+
+def _export_file(name: str, pairs: Sequence[Pair]) -> bytes:
+    """The pairs in the format of the file name (blocking)."""
+    return _file_content(name, lambda path: write_pairs(pairs, path))
+
+
+def _file_content(name: str, write: Callable[[Path], object]) -> bytes:
+    with tempfile.TemporaryDirectory(prefix="gpt2bot-file-") as folder:
+        path = Path(folder, name)
+        write(path)
+        return path.read_bytes()
+
+
+def too_large(size: int, limit: int, format: str, scope: int) -> str:
+    """What to do about a file that Discord does not take."""
+    values = {"size": size / 10**6, "limit": limit / 10**6, "format": format, "server": scope}
+    if format == "xlsx":
+        return say(
+            "The file has {size:.1f} MB, and Discord takes {limit:.1f} MB here: ask the operator "
+            "for `gpt2bot dataset export FILE.{format} --server {server}`.",
+            **values,
+        )
+    return say(
+        "The file has {size:.1f} MB, and Discord takes {limit:.1f} MB here: choose `xlsx`, which "
+        "is packed, or ask the operator for "
+        "`gpt2bot dataset export FILE.{format} --server {server}`.",
+        **values,
+    )

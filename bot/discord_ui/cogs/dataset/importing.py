@@ -10,17 +10,19 @@ import io
 import logging
 import tempfile
 from contextlib import suppress
+from functools import partial
 from pathlib import Path, PurePath
 from time import monotonic
 
 import discord
 
 from bot.discord_ui.audit import record_audit
-from bot.discord_ui.client import Gpt2Bot
-from bot.discord_ui.cogs.dataset.asking import ManagerView
+from bot.discord_ui.client import BotInteraction
 from bot.discord_ui.embeds.dataset import import_embed
-from bot.discord_ui.embeds.evaluation import quote_safely
+from bot.discord_ui.embeds.style import quote_safely
 from bot.discord_ui.http_errors import DISCORD_ERRORS
+from bot.discord_ui.permissions import Rank
+from bot.discord_ui.views.confirm import ConfirmView, EphemeralView
 from core.errors import ImportCancelled, ImportRefused, StoreError
 from core.records import IMPORT_SOURCE, Pair
 from data.formats.files import write_annotated_copy
@@ -48,7 +50,7 @@ class Importer:
         self._read_slots = asyncio.Semaphore(MAX_CONCURRENT_READS)
 
     async def preview_upload(
-        self, interaction: discord.Interaction[Gpt2Bot], scope: int, file: discord.Attachment
+        self, interaction: BotInteraction, scope: int, file: discord.Attachment
     ) -> None:
         """Show what a file holds, with Import and Cancel; the interaction was deferred.
 
@@ -75,18 +77,41 @@ class Importer:
         known = await self._storage.examples.count_existing_pairs(scope, imported.pairs)
         embed = import_embed(name, imported, known)
         files = _attachments(embed, copy, name, interaction.filesize_limit)
-        view = (
-            ImportConfirmView(interaction, self._storage, scope, imported.pairs)
-            if imported.pairs
-            else None
-        )
+        view = self._confirm_view(interaction, scope, imported.pairs) if imported.pairs else None
         await interaction.edit_original_response(
             content=None, embed=embed, attachments=files, view=view
         )
 
-    async def _read(
-        self, interaction: discord.Interaction[Gpt2Bot], path: Path, name: str
-    ) -> ImportResult:
+    def _confirm_view(
+        self, shown: BotInteraction, scope: int, pairs: tuple[Pair, ...]
+    ) -> ConfirmView:
+        unconfirmed = phrase("The file was not confirmed for ten minutes.")
+        return ConfirmView(
+            say("Import"),
+            say("Cancel"),
+            partial(self._import, scope, pairs),
+            say(NOTHING_IMPORTED),
+            rank=Rank.MANAGER,
+            shown=shown,
+            timeout_text=say(join_phrases([NOTHING_IMPORTED, unconfirmed])),
+        )
+
+    async def _import(
+        self, scope: int, pairs: tuple[Pair, ...], interaction: BotInteraction
+    ) -> None:
+        await interaction.response.edit_message(content=say("Importing…"), view=None)
+        text = say(NOTHING_IMPORTED)
+        try:
+            new = await self._storage.examples.add_pairs(
+                scope, pairs, interaction.user.id, IMPORT_SOURCE
+            )
+            added = phrases("{count:,} new pair", "{count:,} new pairs", new)
+            await record_audit(self._storage, interaction, phrase("dataset import"), added)
+            text = imported_text(new, len(pairs))
+        finally:  # if it failed, the reason follows in a message of its own
+            await interaction.edit_original_response(content=text, embed=None, attachments=[])
+
+    async def _read(self, interaction: BotInteraction, path: Path, name: str) -> ImportResult:
         """The file's pairs; meanwhile its progress is shown, and Cancel ends it."""
         progress = ImportProgress(interaction, quote_safely(name, 100))
         reading = asyncio.create_task(self._read_with_slot(path, name, progress))
@@ -114,7 +139,7 @@ class Importer:
 class ImportProgress:
     """Shows how many rows were read, with an edit every EDIT_S at most."""
 
-    def __init__(self, interaction: discord.Interaction[Gpt2Bot], name: str) -> None:
+    def __init__(self, interaction: BotInteraction, name: str) -> None:
         self.name = name
         self._interaction = interaction
         self._edit: asyncio.Task[None] | None = None
@@ -138,69 +163,20 @@ class ImportProgress:
             await self._edit
 
 
-class ReadingView(ManagerView):
+class ReadingView(EphemeralView):
     """Cancel, while a file is read; whoever waits for the reading says what came of it."""
 
-    def __init__(
-        self, shown: discord.Interaction[Gpt2Bot], reading: asyncio.Task[ImportResult]
-    ) -> None:
-        super().__init__(shown, say(NOTHING_IMPORTED))
+    def __init__(self, shown: BotInteraction, reading: asyncio.Task[ImportResult]) -> None:
+        super().__init__(Rank.MANAGER, shown, say(NOTHING_IMPORTED))
         self.timeout = None  # it ends with the reading
         self._reading = reading
         self.cancel.label = say("Cancel")
 
     @discord.ui.button(style=discord.ButtonStyle.secondary)
-    async def cancel(
-        self, interaction: discord.Interaction[Gpt2Bot], _: discord.ui.Button[ReadingView]
-    ) -> None:
+    async def cancel(self, interaction: BotInteraction, _: discord.ui.Button[ReadingView]) -> None:
         self.stop()
         await interaction.response.defer()
         self._reading.cancel()
-
-
-class ImportConfirmView(ManagerView):
-    """Import and Cancel under the preview of a file."""
-
-    def __init__(
-        self,
-        shown: discord.Interaction[Gpt2Bot],
-        storage: Storage,
-        scope: int,
-        pairs: tuple[Pair, ...],
-    ) -> None:
-        unconfirmed = phrase("The file was not confirmed for ten minutes.")
-        super().__init__(shown, say(join_phrases([NOTHING_IMPORTED, unconfirmed])))
-        self._storage = storage
-        self._scope = scope
-        self._pairs = pairs
-        self.confirm.label, self.decline.label = say("Import"), say("Cancel")
-
-    @discord.ui.button(style=discord.ButtonStyle.primary)
-    async def confirm(
-        self, interaction: discord.Interaction[Gpt2Bot], _: discord.ui.Button[ImportConfirmView]
-    ) -> None:
-        self.stop()
-        await interaction.response.edit_message(content=say("Importing…"), view=None)
-        who = interaction.user.id
-        text = say(NOTHING_IMPORTED)
-        try:
-            new = await self._storage.examples.add_pairs(
-                self._scope, self._pairs, who, IMPORT_SOURCE
-            )
-            added = phrases("{count:,} new pair", "{count:,} new pairs", new)
-            await record_audit(self._storage, interaction, phrase("dataset import"), added)
-            text = imported_text(new, len(self._pairs))
-        finally:  # if it failed, the reason follows in a message of its own
-            await interaction.edit_original_response(content=text, embed=None, attachments=[])
-
-    @discord.ui.button(style=discord.ButtonStyle.secondary)
-    async def decline(
-        self, interaction: discord.Interaction[Gpt2Bot], _: discord.ui.Button[ImportConfirmView]
-    ) -> None:
-        self.stop()
-        await interaction.response.edit_message(
-            content=say(NOTHING_IMPORTED), embed=None, attachments=[], view=None
-        )
 
 
 def imported_text(new: int, pairs: int) -> str:

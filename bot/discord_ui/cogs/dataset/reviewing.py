@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import discord
 
 from bot.discord_ui.audit import record_audit
-from bot.discord_ui.client import FORM_TIMEOUT_S, Gpt2Bot, ReportsFailure
-from bot.discord_ui.cogs.dataset.asking import ManagerView
+from bot.discord_ui.client import FORM_TIMEOUT_S, BotInteraction, ReportsFailure
 from bot.discord_ui.embeds.dataset import example_embed
 from bot.discord_ui.permissions import Rank, require_rank
+from bot.discord_ui.views.confirm import EphemeralView
 from bot.learning.corrections import BOTH_REQUIRED
 from core.records import Example, ReviewStatus
 from data.formats.texts import MAX_TEXT_CHARS
@@ -89,7 +89,7 @@ class ReviewQueue:
 
 
 async def show_page(
-    interaction: discord.Interaction[Gpt2Bot],
+    interaction: BotInteraction,
     pages: ReviewQueue,
     place: ReviewCursor,
     note: str = "",
@@ -113,13 +113,11 @@ def _content(pages: ReviewQueue, place: ReviewCursor) -> str:
     return say(join_phrases([NO_EXAMPLES[pages.status], waiting]))
 
 
-class ReviewView(ManagerView):
+class ReviewView(EphemeralView):
     """The buttons under one example, or after the last one."""
 
-    def __init__(
-        self, shown: discord.Interaction[Gpt2Bot], pages: ReviewQueue, place: ReviewCursor
-    ) -> None:
-        super().__init__(shown, say(REVIEW_TIMED_OUT))
+    def __init__(self, shown: BotInteraction, pages: ReviewQueue, place: ReviewCursor) -> None:
+        super().__init__(Rank.MANAGER, shown, say(REVIEW_TIMED_OUT))
         self._queue = pages
         self._cursor = place
         self.approve.label, self.edit.label = say("Approve"), say("Edit…")
@@ -132,39 +130,27 @@ class ReviewView(ManagerView):
             self.edit.disabled = True  # Discord's form would cut it
 
     @discord.ui.button(style=discord.ButtonStyle.success)
-    async def approve(
-        self, interaction: discord.Interaction[Gpt2Bot], _: discord.ui.Button[ReviewView]
-    ) -> None:
+    async def approve(self, interaction: BotInteraction, _: discord.ui.Button[ReviewView]) -> None:
         await self._decide(interaction, ReviewStatus.APPROVED)
 
     @discord.ui.button(style=discord.ButtonStyle.primary)
-    async def edit(
-        self, interaction: discord.Interaction[Gpt2Bot], _: discord.ui.Button[ReviewView]
-    ) -> None:
+    async def edit(self, interaction: BotInteraction, _: discord.ui.Button[ReviewView]) -> None:
         if self._cursor.example:
             await interaction.response.send_modal(EditForm(self, self._cursor.example))
 
     @discord.ui.button(style=discord.ButtonStyle.danger)
-    async def reject(
-        self, interaction: discord.Interaction[Gpt2Bot], _: discord.ui.Button[ReviewView]
-    ) -> None:
+    async def reject(self, interaction: BotInteraction, _: discord.ui.Button[ReviewView]) -> None:
         await self._decide(interaction, ReviewStatus.REJECTED)
 
     @discord.ui.button(style=discord.ButtonStyle.secondary)
-    async def skip(
-        self, interaction: discord.Interaction[Gpt2Bot], _: discord.ui.Button[ReviewView]
-    ) -> None:
+    async def skip(self, interaction: BotInteraction, _: discord.ui.Button[ReviewView]) -> None:
         await self._go_to(interaction, self._queue.next_after(self._cursor))
 
     @discord.ui.button(style=discord.ButtonStyle.secondary)
-    async def back(
-        self, interaction: discord.Interaction[Gpt2Bot], _: discord.ui.Button[ReviewView]
-    ) -> None:
+    async def back(self, interaction: BotInteraction, _: discord.ui.Button[ReviewView]) -> None:
         await self._go_to(interaction, self._queue.previous(self._cursor))
 
-    async def apply_edit(
-        self, interaction: discord.Interaction[Gpt2Bot], user: str, bot: str
-    ) -> None:
+    async def apply_edit(self, interaction: BotInteraction, user: str, bot: str) -> None:
         """The form came back: store what it says, and show the example as it is now."""
         await interaction.response.defer()
         storage, scope, example = self._queue.storage, self._queue.scope, self._cursor.example
@@ -175,9 +161,7 @@ class ReviewView(ManagerView):
             interaction, self._queue.refresh(self._cursor), "" if changed else EXAMPLE_REMOVED
         )
 
-    async def _decide(
-        self, interaction: discord.Interaction[Gpt2Bot], review: ReviewStatus
-    ) -> None:
+    async def _decide(self, interaction: BotInteraction, review: ReviewStatus) -> None:
         self.stop()
         await interaction.response.defer()
         storage, scope, example = self._queue.storage, self._queue.scope, self._cursor.example
@@ -189,7 +173,7 @@ class ReviewView(ManagerView):
         )
 
     async def _go_to(
-        self, interaction: discord.Interaction[Gpt2Bot], to: Awaitable[ReviewCursor], note: str = ""
+        self, interaction: BotInteraction, to: Awaitable[ReviewCursor], note: str = ""
     ) -> None:
         self.stop()
         if not interaction.response.is_done():
@@ -210,7 +194,7 @@ class EditForm(ReportsFailure, discord.ui.Modal):
 
     async def on_submit(
         self,
-        interaction: discord.Interaction[Gpt2Bot],  # type: ignore[override]
+        interaction: BotInteraction,  # type: ignore[override]
     ) -> None:
         require_rank(interaction, Rank.MANAGER)
         user, bot = self._user.value.strip(), self._bot.value.strip()

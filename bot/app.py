@@ -58,8 +58,9 @@ from model.registry import with_custom_models
 from model.runners.device import available_cores
 from model.worker.client import WorkerClient
 from training.checkpoint_retention import CheckpointRetention
-from training.jobs.manager import JobUpdate, OnUpdate, TrainingLimits, TrainingManager
+from training.jobs.manager import TrainingLimits, TrainingManager
 from training.jobs.process import launcher_command
+from training.jobs.queue import JobUpdate, OnUpdate
 
 log = logging.getLogger(__name__)
 

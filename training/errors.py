@@ -4,15 +4,15 @@ TrainingError
 ├── NoSuchData          there is no such file or data set
 ├── CorruptData         a record of the data set cannot be read
 ├── EmptyDataset        there is nothing to learn from
-├── BaseMissing         the model to start from cannot be loaded
-├── NotFinite           the loss became NaN or infinite
-├── NoMemory            memory ran out, and smaller batches would not help
-├── NoRoom              the disk is too full to begin
-├── StillRunning        another process works on the job
+├── BaseUnavailable     the model to start from cannot be loaded
+├── LossNotFinite       the loss became NaN or infinite
+├── OutOfMemory         memory ran out, and smaller batches would not help
+├── NotEnoughDisk       the disk is too full to begin
+├── JobLocked           another process works on the job
 ├── CorruptCheckpoint   a checkpoint folder is not whole
 ├── CheckpointInUse     the checkpoint is needed and cannot be removed
 ├── NothingToRollBack   no other model answered before
-├── JobRunning          the scope has a job under way already
+├── JobAlreadyOpen      the scope has a job under way already
 └── ChildFailed         the training process ended without a result
 
 The message of each is a sentence that an admin can read.
@@ -24,6 +24,8 @@ from i18n.phrase import phrase
 
 NOTHING_TAUGHT = phrase("There is nothing to learn from yet: teach me something first.")
 """What EmptyDataset says where nothing was taught."""
+JOB_ALREADY_OPEN = phrase("A training job is under way in this server already.")
+"""What JobAlreadyOpen says."""
 
 
 class TrainingError(Exception):

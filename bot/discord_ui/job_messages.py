@@ -31,7 +31,7 @@ from i18n.phrase import phrase
 from i18n.reader import say, set_language
 from training.checkpoints import LOSS_CURVE_FILE, read_report
 from training.jobs.events import Step
-from training.jobs.manager import JobUpdate
+from training.jobs.queue import JobUpdate
 
 log = logging.getLogger(__name__)
 

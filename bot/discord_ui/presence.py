@@ -20,7 +20,7 @@ from i18n.phrase import Phrase, phrase
 from training.config import TrainingConfig
 from training.jobs.events import Checking, Started, Step
 from training.jobs.folder import CONFIG_FILE
-from training.jobs.manager import JobUpdate
+from training.jobs.queue import JobUpdate
 
 log = logging.getLogger(__name__)
 

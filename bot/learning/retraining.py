@@ -14,8 +14,8 @@ from data.storage.storage import Storage
 from i18n.phrase import phrase
 from model.registry import ModelOption, find_option
 from training.config import Method, TrainingConfig, default_learning_rate, defaults_for
-from training.errors import EmptyDataset, JobAlreadyOpen
-from training.jobs.manager import JOB_ALREADY_OPEN, TrainingManager
+from training.errors import JOB_ALREADY_OPEN, EmptyDataset, JobAlreadyOpen
+from training.jobs.manager import TrainingManager
 from training.jobs.preview import Preview
 
 NOTHING_TAUGHT = phrase(

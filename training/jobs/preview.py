@@ -10,7 +10,7 @@ import heapq
 import random
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -22,6 +22,7 @@ from core.records import Conversation
 from data.dataset.cleaning import Selection
 from model.chat_template import escape_control_tokens, from_pair
 from model.runners.device import available_cores
+from training.checkpoints import Manifest
 from training.config import TrainingConfig, steps_per_epoch, total_steps
 from training.jobs.estimate import ModelShape, peak_memory_mb, shape_of, training_seconds
 from training.run.mixing import mix_replay
@@ -93,6 +94,16 @@ def preview(selection: Selection, config: TrainingConfig, speed: float | None) -
         free_mb=None if _has_gpu() else psutil.virtual_memory().available / 1e6,
         longest=max(map(count, heapq.nlargest(20, taught, key=_weighted_chars)), default=0),
     )
+
+
+def measured_speed(former: Iterable[Manifest], base: str, method: str) -> float | None:
+    """Tokens a second of the newest run that trained so from that base, if there was one."""
+    speeds = [
+        (one.created_at, one.tokens_per_s)
+        for one in former
+        if one.base_name == base and one.settings.get("method") == method and one.tokens_per_s > 0
+    ]
+    return max(speeds)[1] if speeds else None
 
 
 def _exact_counter(base: str | None) -> TokenCounter | None:

@@ -21,7 +21,7 @@ from training.jobs.events import (
     progress_bar,
     sparkline,
 )
-from training.jobs.manager import JobUpdate
+from training.jobs.queue import JobUpdate
 
 
 @dataclass(slots=True)

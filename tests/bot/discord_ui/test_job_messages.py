@@ -27,7 +27,7 @@ from tests.bot.conftest import World
 from tests.fakes import FakeWorker
 from training.checkpoints import LOSS_CURVE_FILE, REPORT_FILE, StoredReport
 from training.jobs.events import Checking, Event, Lowered, Paused, Saved, Started, Step
-from training.jobs.manager import JobUpdate
+from training.jobs.queue import JobUpdate
 
 STARTED = Started("cpu", "fp32", 1000, 1000, 40, 900, 80, 10.0, 16, 1, 7e-4)
 PNG = b"\x89PNG\r\n\x1a\n"

@@ -15,7 +15,7 @@ from tests.bot.conftest import World
 from training.config import TrainingConfig
 from training.jobs.events import Checking, Event, Started, Step
 from training.jobs.folder import CONFIG_FILE
-from training.jobs.manager import JobUpdate
+from training.jobs.queue import JobUpdate
 
 STARTED = Started("cpu", "fp32", 1000, 1000, 40, 900, 80, 10.0, 16, 1, 7e-4)
 

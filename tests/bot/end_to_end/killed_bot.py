@@ -24,7 +24,7 @@ from bot.settings import load_settings
 from core.records import TrainingJob
 from tests.bot.conftest import World, open_world
 from training.jobs.events import Started
-from training.jobs.manager import JobUpdate
+from training.jobs.queue import JobUpdate
 
 JOB = 1
 

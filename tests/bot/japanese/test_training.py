@@ -41,8 +41,9 @@ from training.checkpoints import REPORT_FILE, StoredReport
 from training.config import TrainingConfig
 from training.jobs.events import Checking, Lowered, Paused, Saved, Started
 from training.jobs.folder import CONFIG_FILE
-from training.jobs.manager import SERVING_UNCHANGED, JobUpdate
+from training.jobs.outcome import SERVING_UNCHANGED
 from training.jobs.preview import Preview
+from training.jobs.queue import JobUpdate
 
 NO_WORDS = ("cpu", "auto", "lora")
 """What Japanese people read as it is, too."""

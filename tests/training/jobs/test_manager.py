@@ -25,6 +25,8 @@ import pytest
 from core.errors import StoreError
 from core.records import JobState, ReviewStatus, TrainingJob
 from data.storage.storage import Storage, open_storage
+from data.storage.tables.consents import Consents
+from data.storage.tables.jobs import Jobs
 from i18n.phrase import Phrase
 from model.errors import LoadFailed
 from model.registry import ModelOption
@@ -34,7 +36,9 @@ from training.config import TrainingConfig
 from training.errors import CorruptCheckpoint, EmptyDataset, JobAlreadyOpen
 from training.jobs.events import Checking, Event, Finished, Lowered, Saved, Started, Step
 from training.jobs.folder import CONFIG_FILE, STEPS_DIR, latest_saved_step
-from training.jobs.manager import MAX_ATTEMPTS, JobUpdate, TrainingLimits, TrainingManager
+from training.jobs.manager import TrainingLimits, TrainingManager
+from training.jobs.outcome import MAX_ATTEMPTS
+from training.jobs.queue import JobUpdate
 
 GUILD, OTHER = 1, 2
 HAS_PROC = Path("/proc/self/environ").exists()
@@ -116,12 +120,14 @@ class House:
 
     def child(self) -> int:
         """The process id of the run under way."""
-        assert self.manager._child is not None
-        return self.manager._child.pid
+        run = self.manager._run
+        assert run is not None
+        assert run._process is not None
+        return run._process.pid
 
     async def until(self, job: TrainingJob, state: JobState) -> TrainingJob:
         async with asyncio.timeout(180):
-            return await self.manager.wait_until(job.id, lambda one: one.state is state)
+            return await self.manager._queue.wait_until(job.id, lambda one: one.state is state)
 
     def events(self, kind: type[Event]) -> list[Event]:
         return [one.event for one in self.updates if isinstance(one.event, kind)]
@@ -376,7 +382,8 @@ async def test_slow_replies_make_the_run_wait(house: House) -> None:
         job = await house.submit()
         await house.running()
         house.manager.hold()
-        house.manager._end_hold()
+        assert house.manager._run is not None
+        house.manager._run._end_hold()
         await house.manager.pause(job.id)
         await house.until(job, JobState.PAUSED)
     assert read(job, "told").split() == ["hold", "go", "pause"]
@@ -446,12 +453,8 @@ async def test_a_job_that_was_running_when_the_bot_was_killed_goes_on(house: Hou
 
 async def _submitted_elsewhere(house: House) -> TrainingJob:
     """A job whose manager has gone before it could begin it."""
-    idle = TrainingManager(
-        house.storage, house.root, promote=house.promote, on_update=house.hear
-    )  # never entered: its queue is not worked on
-    return await idle.submit(
-        scope=GUILD, requested_by=7, channel_id=8, base=house.base, config=house.config
-    )
+    idle = House(house.storage, house.root, Path(house.base.source))  # never entered
+    return await idle.submit()
 
 
 @pytest.mark.parametrize("moved", [False, True])
@@ -563,7 +566,7 @@ async def test_a_job_whose_checkpoint_goes_into_service_cannot_be_stopped_or_pau
         told.append(await house.manager.pause(job.id))
         await promote(job, folder)
 
-    house.manager._promote = press
+    house.manager._promotion._promote = press
     async with house.manager:
         job = await house.submit()
         assert (await house.ended(job)).state is JobState.PROMOTED
@@ -585,7 +588,7 @@ async def test_the_limit_of_threads_is_one(
 
 
 async def test_a_name_of_another_model_is_not_given_to_a_checkpoint(house: House) -> None:
-    house.manager._reserved_names = {"small-1"}
+    house.manager._snapshots._reserved_names = {"small-1"}
     async with house.manager:
         assert (await house.ended(await house.submit())).checkpoint == "small-2"
 
@@ -614,12 +617,12 @@ async def test_the_data_say_whose_words_they_are(house: House) -> None:
     assert "what?" not in read(job, "dataset.jsonl")
 
 
-class TakenBack(Storage):
+class TakenBack(Jobs):
     """A member withdraws their consent at the worst moment: when the snapshot is written."""
 
-    async def add_job(self, **facts: Any) -> TrainingJob:
-        await self.consents.opt_out(GUILD, 8)
-        return await super().jobs.add(**facts)
+    async def add(self, **facts: Any) -> TrainingJob:
+        await Consents(self._db).opt_out(GUILD, 8)
+        return await super().add(**facts)
 
 
 async def test_what_is_taken_back_while_it_is_frozen_is_not_learned(house: House) -> None:
@@ -627,7 +630,8 @@ async def test_what_is_taken_back_while_it_is_frozen_is_not_learned(house: House
     await house.storage.examples.add(
         GUILD, "who?", "me", 99, "liked", asked_by=8, consent_version=1
     )
-    late = House(TakenBack(house.storage._db), house.root, Path(house.base.source))
+    house.storage.jobs = TakenBack(house.storage._db)
+    late = House(house.storage, house.root, Path(house.base.source))
     async with late.manager:
         job = await late.submit()
         done = await late.ended(job)
@@ -642,7 +646,7 @@ async def test_what_is_taken_back_while_it_is_frozen_is_not_learned(house: House
 async def test_what_was_collected_is_not_learned_where_that_is_switched_off(house: House) -> None:
     await house.storage.consents.opt_in(GUILD, 8, 1)
     await house.storage.examples.add(GUILD, "who?", "me", 8, "chat", asked_by=8, consent_version=1)
-    house.storage.include_collected = False
+    house.storage.examples._include_collected = False
     job = await house.submit()
     assert "who?" not in read(job, "dataset.jsonl")
     assert json.loads(read(job, "consent.json")) == {"7": None}

@@ -440,7 +440,7 @@ class TestForget:
         plan = await world.ada.slash(world.general, "retrain")
         await world.ada.click(plan.response, label="Start")
         [job] = await storage.jobs.unfinished()
-        await manager.wait_until(job.id, lambda one: one.state is JobState.RUNNING)
+        await manager._queue.wait_until(job.id, lambda one: one.state is JobState.RUNNING)
         assert (await forget(world)).startswith("Done")
         ended = await manager.wait(job.id)
         assert (ended.state, ended.checkpoint) == (JobState.CANCELLED, None)

@@ -6,12 +6,17 @@ with a value.
 
 from __future__ import annotations
 
+import os
 import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from dotenv import dotenv_values
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from i18n.phrase import Phrase, join_phrases, phrase
 from i18n.reader import language_of_locale, terminal_language
@@ -20,12 +25,51 @@ from model.registry import EMBEDDED_NAME, find_option, with_custom_models
 from model.sampling import SamplingParams
 from model.settings import WorkerSettings
 
-DATABASE_FILE = "gpt2bot.sqlite3"
-"""The file in the home for what was said and taught."""
-CHECKPOINTS_DIR = "checkpoints"
-"""The folder below the home for what was learned."""
-BUILT_MODELS_DIR = "built"
-"""The folder below the home for models that were made ready to run; it may be removed any time."""
+ENV_FILE = ".env"
+ENV_FILE_ENCODING = "utf-8-sig"
+"""UTF-8, with or without the byte order mark that Notepad puts first."""
+NO_TOKEN = phrase(
+    "DISCORD_TOKEN is not set: copy your bot's token from the Bot page of your application at "
+    "https://discord.com/developers/applications, and put it into the file .env as "
+    "DISCORD_TOKEN=… (without a token you can try `gpt2bot demo` or `gpt2bot chat`)."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """What the bot keeps in its home, GPT2BOT_HOME."""
+
+    home: Path
+
+    @property
+    def database(self) -> Path:
+        """What was said and taught."""
+        return self.home / "gpt2bot.sqlite3"
+
+    @property
+    def checkpoints(self) -> Path:
+        """What was learned: SCOPE/NAME."""
+        return self.home / "checkpoints"
+
+    @property
+    def jobs(self) -> Path:
+        """The folders of training jobs that have not ended."""
+        return self.home / "jobs"
+
+    @property
+    def built_models(self) -> Path:
+        """Models made ready to run, a cache; it may be removed any time."""
+        return self.home / "built"
+
+    @property
+    def tombstones(self) -> Path:
+        """Who asked to be forgotten, for the case that a backup brings them back."""
+        return self.home / "forgotten.json"
+
+    @property
+    def lock(self) -> Path:
+        """Locked while a bot runs here."""
+        return self.home / "gpt2bot.lock"
 
 
 class SettingsError(Exception):
@@ -36,6 +80,59 @@ class TransientError(SettingsError):
     """Something that is needed is out of order: the same may work later."""
 
 
+def _split(text: str) -> tuple[str, ...]:
+    """The words of a list with commas between."""
+    return tuple(filter(None, map(str.strip, text.split(","))))
+
+
+def _parse_models(text: str) -> dict[str, str]:
+    models: dict[str, str] = {}
+    for entry in _split(text):
+        name, _, source = map(str.strip, entry.partition("="))
+        if not name or not source:
+            raise ValueError(phrase("“{entry}” should be name=folder-or-hub-id.", entry=entry))
+        if name in models or name == EMBEDDED_NAME:
+            raise ValueError(phrase("the name “{name}” is taken, choose another one.", name=name))
+        models[name] = str(_absolute(Path(source))) if source.startswith("~") else source
+    return models
+
+
+def _parse_ids(text: str) -> frozenset[int]:
+    ids = _split(text)
+    if wrong := [one for one in ids if not (one.isascii() and one.isdigit())]:
+        raise ValueError(
+            phrase(
+                "“{word}” is no id: in Discord's settings switch on Developer Mode, then "
+                "right-click the person and choose Copy User ID.",
+                word=wrong[0],
+            )
+        )
+    return frozenset(map(int, ids))
+
+
+def _absolute(path: Path) -> Path:
+    try:
+        return path.expanduser().absolute()
+    except RuntimeError as e:
+        raise ValueError(
+            phrase("{path} begins with a person’s home folder that cannot be found.", path=path)
+        ) from e
+
+
+def _existing_file(path: Path) -> Path:
+    file = _absolute(path)
+    if not file.is_file():
+        raise ValueError(
+            phrase("there is no file {file}; `accelerate config` writes one.", file=file)
+        )
+    return file
+
+
+def _from_text(parse: Callable[[str], object]) -> BeforeValidator:
+    """Parse what the environment says; values of a program's own are taken as they are."""
+    return BeforeValidator(lambda value: parse(value) if isinstance(value, str) else value)
+
+
 class Settings(BaseSettings):
     """The values to run with. Each field is read from the variable of its name in capitals.
 
@@ -44,8 +141,8 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_file=".env",
-        env_file_encoding="utf-8-sig",  # Notepad begins a file with a byte order mark
+        env_file=ENV_FILE,
+        env_file_encoding=ENV_FILE_ENCODING,
         env_ignore_empty=True,
         extra="ignore",
         frozen=True,
@@ -56,14 +153,16 @@ class Settings(BaseSettings):
     """The bot's token, a secret: https://discord.com/developers/applications, your application,
     “Bot”, “Reset Token”. Needed by `gpt2bot run` only; the demo and the chat in the terminal go
     without."""
-    gpt2bot_home: Path = Field(Path("var"), validate_default=True)
+    gpt2bot_home: Annotated[Path, AfterValidator(_absolute)] = Field(
+        Path("var"), validate_default=True
+    )
     """The folder for everything that is kept: the database and the models that were taught."""
 
     default_model: str = "gpt2"
     """The model of a server that has not chosen one with `/model use`: `tiny`, `gpt2`,
     `gpt2-medium`, or a name of MODELS. `gpt2` is downloaded once from the Hugging Face Hub (about
     550 MB)."""
-    models: str = ""
+    models: Annotated[dict[str, str], NoDecode, _from_text(_parse_models)] = {}
     """More models of the GPT-2 architecture: name=folder-or-hub-id, with commas between, such as
     `MODELS=distil=distilbert/distilgpt2,mine=/srv/models/mine,ja=rinna/japanese-gpt2-medium`
     (docs/japanese.md says what to know of Japanese ones)."""
@@ -97,7 +196,7 @@ class Settings(BaseSettings):
     this off."""
     repetition_penalty: float = Field(1.1, ge=1, le=2, allow_inf_nan=False)
     """How much a word that was said already is held back; 1 switches this off."""
-    banned_words: str = ""
+    banned_words: Annotated[tuple[str, ...], NoDecode, _from_text(_split)] = ()
     """Words that a reply never says, whole ones in upper or lower case, with commas between."""
     reply_buttons: bool = True
     """Small buttons under each reply: again, like, dislike, a better answer; stop while it is
@@ -118,7 +217,7 @@ class Settings(BaseSettings):
     checkpoints_mb: int = Field(20000, ge=100)
     """MB for the checkpoints of all servers together. When a new one does not fit, the oldest that
     nobody uses are removed. One of gpt2 takes about 500 MB."""
-    accelerate_config: Path | None = None
+    accelerate_config: Annotated[Path, AfterValidator(_existing_file)] | None = None
     """A file that `accelerate config` wrote: training is launched with it, on several devices.
     Empty: on one device."""
 
@@ -138,7 +237,7 @@ class Settings(BaseSettings):
     stale_s: float = Field(120.0, gt=0, allow_inf_nan=False)
     """Seconds after which a message that still waits for its turn is let go."""
 
-    operator_ids: str = ""
+    operator_ids: Annotated[frozenset[int], NoDecode, _from_text(_parse_ids)] = frozenset()
     """Discord ids of people who may do everything in every server, beside the application's owner,
     with commas between."""
     health_port: int | None = Field(None, ge=1, le=65535)
@@ -149,91 +248,20 @@ class Settings(BaseSettings):
     log_content: bool = False
     """True: the log has what people say and what is answered. Only for finding a fault on a test
     server."""
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], _from_text(str.upper)] = (
+        "INFO"
+    )
     """How much is written to the log."""
+
+    @property
+    def paths(self) -> Paths:
+        """Where everything in the home is."""
+        return Paths(self.gpt2bot_home)
 
     @property
     def language(self) -> str:
         """`bot_language`, else that of the terminal."""
         return self.bot_language or terminal_language()
-
-    @property
-    def extra_models(self) -> dict[str, str]:
-        """`models` as name to folder or Hub id."""
-        return _parse_models(self.models)
-
-    @property
-    def operators(self) -> frozenset[int]:
-        """`operator_ids` as numbers."""
-        return _parse_ids(self.operator_ids)
-
-    @field_validator("operator_ids")
-    @classmethod
-    def _check_operator_ids(cls, text: str) -> str:
-        _parse_ids(text)
-        return text
-
-    @field_validator("gpt2bot_home")
-    @classmethod
-    def _absolute(cls, home: Path) -> Path:
-        return _expand(home).absolute()
-
-    @field_validator("accelerate_config")
-    @classmethod
-    def _check_file_exists(cls, file: Path | None) -> Path | None:
-        if file is None:
-            return None
-        file = _expand(file).absolute()
-        if not file.is_file():
-            raise ValueError(
-                phrase("there is no file {file}; `accelerate config` writes one.", file=file)
-            )
-        return file
-
-    @field_validator("models")
-    @classmethod
-    def _check_models(cls, models: str) -> str:
-        _parse_models(models)
-        return models
-
-    @field_validator("log_level", mode="before")
-    @classmethod
-    def _upper(cls, level: object) -> object:
-        return level.upper() if isinstance(level, str) else level
-
-
-def _parse_models(text: str) -> dict[str, str]:
-    models: dict[str, str] = {}
-    for entry in filter(None, map(str.strip, text.split(","))):
-        name, _, source = map(str.strip, entry.partition("="))
-        if not name or not source:
-            raise ValueError(phrase("“{entry}” should be name=folder-or-hub-id.", entry=entry))
-        if name in models or name == EMBEDDED_NAME:
-            raise ValueError(phrase("the name “{name}” is taken, choose another one.", name=name))
-        models[name] = str(_expand(Path(source))) if source.startswith("~") else source
-    return models
-
-
-def _parse_ids(text: str) -> frozenset[int]:
-    ids = [one for one in map(str.strip, text.split(",")) if one]
-    if wrong := [one for one in ids if not (one.isascii() and one.isdigit())]:
-        raise ValueError(
-            phrase(
-                "“{word}” is no id: in Discord's settings switch on Developer Mode, then "
-                "right-click the person and choose Copy User ID.",
-                word=wrong[0],
-            )
-        )
-    return frozenset(map(int, ids))
-
-
-def _expand(path: Path) -> Path:
-    try:
-        return path.expanduser()
-    except RuntimeError as e:
-        raise ValueError(
-            phrase("{path} begins with a person’s home folder that cannot be found.", path=path)
-        ) from e
 
 
 def load_settings(**overrides: Any) -> Settings:
@@ -244,7 +272,7 @@ def load_settings(**overrides: Any) -> Settings:
     """
     try:
         settings = Settings(**overrides)
-        find_option(with_custom_models(settings.extra_models).values(), settings.default_model)
+        find_option(with_custom_models(settings.models).values(), settings.default_model)
     except ValidationError as e:
         raise SettingsError(_sentence(e)) from e
     except UnknownModel as e:
@@ -276,28 +304,41 @@ def _wrong(name: str, error: Exception) -> Phrase:
 
 
 def describe_constraint(name: str) -> Phrase:
-    """What a value should be, in words."""
-    schema = Settings.model_json_schema()["properties"][name]
-    schema = schema.get("anyOf", [schema])[0]
-    match schema:
-        case {"enum": names}:
-            return phrase("one of {names}", names=join_phrases(names, ", "))
-        case {"format": "path"}:
-            return phrase("a path")
-        case {"type": "string"}:
-            return phrase("text")
-        case {"type": "boolean"}:
-            return phrase("true or false")
-    kind = phrase("a whole number") if schema["type"] == "integer" else phrase("a number")
-    match schema:
-        case {"minimum": low, "maximum": high}:
-            return phrase("{kind} from {low} to {high}", kind=kind, low=low, high=high)
-        case {"exclusiveMinimum": low, "maximum": high}:
-            return phrase("{kind} above {low} and up to {high}", kind=kind, low=low, high=high)
-        case {"exclusiveMinimum": low}:
-            return phrase("{kind} above {low}", kind=kind, low=low)
+    """What a setting must be, in words."""
+    field = Settings.model_fields[name]
+    kind = _without_none(field.annotation)
+    if get_origin(kind) is Literal:
+        return phrase("one of {names}", names=join_phrases(get_args(kind), ", "))
+    if kind is Path:
+        return phrase("a path")
+    if kind is bool:
+        return phrase("true or false")
+    if kind not in (int, float):
+        return phrase("text")
+    number = phrase("a whole number") if kind is int else phrase("a number")
+    limits = {
+        limit: getattr(one, limit)
+        for one in field.metadata
+        for limit in ("ge", "gt", "le")
+        if hasattr(one, limit)
+    }
+    match limits:
+        case {"ge": low, "le": high}:
+            return phrase("{kind} from {low} to {high}", kind=number, low=low, high=high)
+        case {"gt": low, "le": high}:
+            return phrase("{kind} above {low} and up to {high}", kind=number, low=low, high=high)
+        case {"gt": low}:
+            return phrase("{kind} above {low}", kind=number, low=low)
         case _:
-            return phrase("{kind} of at least {low}", kind=kind, low=schema["minimum"])
+            return phrase("{kind} of at least {low}", kind=number, low=limits["ge"])
+
+
+def _without_none(annotation: Any) -> Any:
+    """The type of a value that is set: `int` of `int | None`."""
+    if get_origin(annotation) not in (Union, UnionType):
+        return annotation
+    [kind] = (one for one in get_args(annotation) if one is not NoneType)
+    return get_args(kind)[0] if get_origin(kind) is Annotated else kind
 
 
 def prepare_home(settings: Settings) -> None:
@@ -310,7 +351,7 @@ def prepare_home(settings: Settings) -> None:
     try:
         if not home.exists():
             home.mkdir(mode=0o700, parents=True)  # what people say is in there
-        (home / CHECKPOINTS_DIR).mkdir(exist_ok=True)
+        settings.paths.checkpoints.mkdir(exist_ok=True)
         tempfile.TemporaryFile(dir=home).close()
     except OSError as e:
         raise SettingsError(
@@ -332,7 +373,7 @@ def sampling_params(settings: Settings) -> SamplingParams:
         top_p=settings.top_p,
         repetition_penalty=settings.repetition_penalty,
         seed=settings.seed,
-        banned_words=tuple(filter(None, map(str.strip, settings.banned_words.split(",")))),
+        banned_words=settings.banned_words,
     )
 
 
@@ -341,7 +382,7 @@ def worker_settings(settings: Settings, *, drain_s: float, log_level: str) -> Wo
     return WorkerSettings(
         threads=settings.threads,
         precision=settings.precision,
-        build_cache=settings.gpt2bot_home / BUILT_MODELS_DIR,
+        build_cache=settings.paths.built_models,
         memory_mb=settings.memory_mb,
         cache_mb=settings.cache_mb,
         drain_s=drain_s,
@@ -350,18 +391,14 @@ def worker_settings(settings: Settings, *, drain_s: float, log_level: str) -> Wo
     )
 
 
-class _LanguageSetting(BaseSettings):
-    """The one setting that has to be known before it can be said what is wrong with the others."""
-
-    model_config = Settings.model_config
-
-    bot_language: str = ""
-
-
 def operator_language() -> str:
-    """The operator's language, as far as the settings tell it; else that of the terminal."""
+    """The operator's language: BOT_LANGUAGE, else that of the terminal.
+
+    Read without `Settings`: what is wrong with another setting is to be said in this language.
+    """
     try:
-        named = _LanguageSetting().bot_language
+        file = dotenv_values(ENV_FILE, encoding=ENV_FILE_ENCODING)
     except (OSError, UnicodeDecodeError):
-        named = ""
-    return language_of_locale(named) or terminal_language()
+        file = {}
+    values = {name.upper(): value for name, value in (file | dict(os.environ)).items() if value}
+    return language_of_locale(values.get("BOT_LANGUAGE") or "") or terminal_language()

@@ -110,12 +110,10 @@ async def _of_discord() -> tuple[list[Command], list[app_commands.ContextMenu]]:
     with tempfile.TemporaryDirectory() as home:
         settings = load_settings(gpt2bot_home=Path(home), health_port=None)
         async with build_bot(settings, worker=WorkerClient(WorkerSettings())) as bot:
-            return await _tree(bot)
+            return _tree(bot)
 
 
-async def _tree(bot: Gpt2Bot) -> tuple[list[Command], list[app_commands.ContextMenu]]:
-    for cog in bot.cog_factory():
-        await bot.add_cog(cog)
+def _tree(bot: Gpt2Bot) -> tuple[list[Command], list[app_commands.ContextMenu]]:
     slash = [one for one in bot.tree.walk_commands() if isinstance(one, app_commands.Command)]
     menus = [one for one in bot.tree.get_commands() if isinstance(one, app_commands.ContextMenu)]
     by_name = sorted(slash, key=lambda one: one.qualified_name)

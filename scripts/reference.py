@@ -112,7 +112,7 @@ def described(name: str) -> str:
 def default(name: str) -> str:
     """The value of a setting that nobody set, as it is written in `.env`."""
     value = Settings.model_fields[name].default
-    return "" if value is None else str(value)
+    return "" if value in (None, {}, (), frozenset()) else str(value)
 
 
 if __name__ == "__main__":

@@ -65,14 +65,15 @@ def restore(
 ) -> None:
     """Put a backup in the place of the database, which is kept under another name."""
     from bot.ops.recovery import single_instance_lock
-    from bot.settings import DATABASE_FILE, load_settings
+    from bot.settings import load_settings
     from data.storage.backup import restore as put_back
 
     settings = load_settings()
-    home = settings.gpt2bot_home
-    running = phrase("The bot runs on {home}: stop it first, then restore.", home=home)
+    running = phrase(
+        "The bot runs on {home}: stop it first, then restore.", home=settings.gpt2bot_home
+    )
     with quiet_interrupt(), single_instance_lock(settings, running):
-        aside = put_back(file, home / DATABASE_FILE)
+        aside = put_back(file, settings.paths.database)
     typer.echo(say("{file} is the database now.", file=file))
     if aside is not None:
         typer.echo(say("The one before it is kept as {file}.", file=aside))

@@ -101,7 +101,7 @@ async def run_terminal_chat(settings: Settings, model_name: str | None, text: st
     Raises:
         ModelError: the model is unknown or cannot be loaded, or `text` cannot be answered.
     """
-    options = with_custom_models(settings.extra_models)
+    options = with_custom_models(settings.models)
     option = find_option(options.values(), model_name or settings.default_model)
     os.environ.update(QUIET_ENV)  # the worker inherits it
     quiet = worker_settings(settings, drain_s=DRAIN_TIMEOUT_S, log_level="CRITICAL")

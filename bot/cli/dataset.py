@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import Progress, TextColumn
 from rich.table import Table
 
-from bot.settings import DATABASE_FILE, Settings, SettingsError
+from bot.settings import Settings, SettingsError
 from core.errors import ImportRefused, write_error
 from core.records import IMPORT_SOURCE, OPERATOR_AUTHOR_ID, Pair
 from data.dataset.snapshot import as_pairs
@@ -157,7 +157,7 @@ def existing_database(settings: Settings) -> Path:
     Raises:
         SettingsError: there is none yet.
     """
-    path = settings.gpt2bot_home / DATABASE_FILE
+    path = settings.paths.database
     if not path.is_file():
         raise SettingsError(
             phrase(

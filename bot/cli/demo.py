@@ -21,10 +21,11 @@ from typing import Any
 import discord
 import simcord
 
-from bot.app import build_bot, wait_for_stop_signal
+from bot.app import build_bot
 from bot.discord_ui.client import Gpt2Bot
 from bot.discord_ui.cogs.chat import Chat
 from bot.ops.recovery import single_instance_lock
+from bot.run import wait_for_stop_signal
 from bot.settings import SettingsError, load_settings
 from core.tasks import BackgroundTasks
 from i18n.phrase import phrase

@@ -19,16 +19,11 @@ import typer
 from bot.cli.backup import backup, restore
 from bot.cli.dataset_commands import dataset
 from bot.cli.interrupt import quiet_interrupt
-from bot.settings import SettingsError, load_settings
+from bot.settings import NO_TOKEN, SettingsError, load_settings
 from data.formats.registry import SUPPORTED_FORMATS
 from i18n.phrase import phrase
 from i18n.reader import say, set_language
 
-NO_TOKEN = phrase(
-    "DISCORD_TOKEN is not set: copy your bot's token from the Bot page of your application at "
-    "https://discord.com/developers/applications, and put it into the file .env as "
-    "DISCORD_TOKEN=… (without a token you can try `gpt2bot demo` or `gpt2bot chat`)."
-)
 NO_PORT = phrase("HEALTH_PORT is not set: put one into the file .env, such as HEALTH_PORT=8080.")
 NO_SIMCORD = phrase(
     'The demo needs the package SimCord: install it with `pip install "simcord[preview]<3.3"`.'
@@ -79,8 +74,8 @@ def run() -> None:
     if settings.discord_token is None or not settings.discord_token.get_secret_value().strip():
         raise SettingsError(NO_TOKEN)
     with quiet_interrupt():
-        from bot.app import run_bot
         from bot.cli.logs import configure_bot_logging
+        from bot.run import run_bot
 
         configure_bot_logging(settings)
         _silence_voice_warnings()
@@ -231,7 +226,7 @@ def train(
     from training.sources import load_conversations
 
     settings = load_settings()
-    options = with_custom_models(settings.extra_models)
+    options = with_custom_models(settings.models)
     source = options[base].source if base in options else base
     usual = defaults_for(base, source)
     base_name = Path(base).resolve().name

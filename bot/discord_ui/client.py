@@ -5,9 +5,8 @@ Built by `bot.app`, which hands it the cogs. Knows no store, no worker.
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection
 from typing import Any
 
 import discord
@@ -137,20 +136,16 @@ class Gpt2Bot(commands.AutoShardedBot):
         )
         self.interaction_dedup = Deduplicator()
         self.languages = languages or LanguageResolver()
-        self.cog_factory: Callable[[], Iterable[commands.Cog]] = tuple
         self.operators = set(operators)
 
     async def setup_hook(self) -> None:
         self.operators |= owner_ids(self.application)
-        for cog in self.cog_factory():
-            await self.add_cog(cog)
         await self.tree.set_translator(Translator())
         await self.tree.sync()
 
-    async def close(self) -> None:
-        """As discord.py has it; before a login there is nothing to close, and it would fail."""
-        if isinstance(self.loop, asyncio.AbstractEventLoop):
-            await super().close()
+    def user_id(self) -> int:
+        """The id of the bot's own account; 0 before the login."""
+        return self.user.id if self.user else 0
 
     async def on_ready(self) -> None:
         log.info("ready: %s in %d servers", self.user, len(self.guilds))

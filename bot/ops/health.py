@@ -55,7 +55,7 @@ class HealthProbes:
         self._worker = worker
 
     async def check(self) -> dict[str, ProbeResult]:
-        """Each part by its name; it takes little more than CHECK_S seconds."""
+        """Each part by its name; it takes little more than PROBE_TIMEOUT_S seconds."""
         asks = {"gateway": self._gateway, "database": self._database, "worker": self._ping}
         parts = await asyncio.gather(*map(_run_probe, asks.values()))
         return dict(zip(asks, parts, strict=True))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from bot.settings import DATABASE_FILE, Settings, SettingsError, prepare_home
+from bot.settings import Settings, SettingsError, prepare_home
 from core.errors import StoreError
 from data.storage.backup import newest_backup
 from data.storage.files import connect_read_only, integrity_problem, is_sqlite, set_aside
@@ -23,8 +23,6 @@ from i18n.phrase import Phrase, phrase
 
 log = logging.getLogger(__name__)
 
-LOCK_FILE = "gpt2bot.lock"
-"""The file in the home that a running bot holds."""
 CHECK_TASK_NAME = "check of the database"
 CHECK_WAIT_S = 2.0
 """Seconds that the start waits for the check of the database; a larger one is checked on while
@@ -46,16 +44,17 @@ def single_instance_lock(
             cannot be told.
     """
     prepare_home(settings)
-    home = settings.gpt2bot_home
-    lock = FileLock(home / LOCK_FILE, timeout=0)
+    lock = FileLock(settings.paths.lock, timeout=0)
     try:
         lock.acquire()
     except Timeout as e:
-        raise SettingsError(conflict_message or _runs_already(home)) from e
+        raise SettingsError(conflict_message or _runs_already(settings.gpt2bot_home)) from e
     except OSError as e:
         raise SettingsError(
             phrase(
-                "The file {file} cannot be locked: {why}.", file=home / LOCK_FILE, why=e.strerror
+                "The file {file} cannot be locked: {why}.",
+                file=settings.paths.lock,
+                why=e.strerror,
             )
         ) from e
     try:
@@ -73,14 +72,13 @@ def _runs_already(home: Path) -> Phrase:
 
 
 @asynccontextmanager
-async def open_or_recover(home: Path, *, collected: bool) -> AsyncIterator[Storage]:
+async def open_or_recover(database: Path, *, collected: bool) -> AsyncIterator[Storage]:
     """Open the database after a look at whether it is whole; a damaged one is set aside, and a new
     one begun. Where the look takes long it goes on meanwhile, and what it finds is only told.
 
     Raises:
         StoreError: it cannot be opened.
     """
-    database = home / DATABASE_FILE
     check = asyncio.create_task(find_damage(database), name=CHECK_TASK_NAME)
     try:
         await asyncio.wait({check}, timeout=CHECK_WAIT_S)

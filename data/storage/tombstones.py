@@ -13,7 +13,6 @@ from core.errors import StoreError, write_error
 from data.storage.files import replace_atomically
 from i18n.phrase import phrase
 
-TOMBSTONES_FILE = "forgotten.json"
 """What the file is called."""
 
 

@@ -34,7 +34,7 @@ def test_defaults(place: Path) -> None:
     settings = load_settings()
     assert settings.discord_token is None
     assert settings.gpt2bot_home == place / "var"
-    assert (settings.default_model, settings.extra_models) == ("gpt2", {})
+    assert (settings.default_model, settings.models) == ("gpt2", {})
     assert settings.context_messages == 5
     assert sampling_params(settings) == SamplingParams()
     assert (settings.threads, settings.log_level) == (None, "INFO")
@@ -107,7 +107,7 @@ def test_models_are_names_and_sources(monkeypatch: pytest.MonkeyPatch) -> None:
     home = Path.home()
     monkeypatch.setenv("MODELS", " mine = /srv/a=b , distil=distilbert/distilgpt2,own=~/m, ")
     monkeypatch.setenv("DEFAULT_MODEL", "distil")
-    assert load_settings().extra_models == {
+    assert load_settings().models == {
         "mine": "/srv/a=b",
         "distil": "distilbert/distilgpt2",
         "own": str(home / "m"),
@@ -209,7 +209,8 @@ def test_the_example_names_every_setting_with_its_default() -> None:
     named = dotenv_values(EXAMPLE)
     assert set(named) == {name.upper() for name in Settings.model_fields}
     for name, field in Settings.model_fields.items():
-        assert named[name.upper()] == ("" if field.default is None else str(field.default)), name
+        empty = field.default in (None, {}, (), frozenset())
+        assert named[name.upper()] == ("" if empty else str(field.default)), name
 
 
 def test_the_example_can_be_used_as_it_is(place: Path) -> None:

@@ -14,7 +14,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from bot.settings import CHECKPOINTS_DIR, DATABASE_FILE
+from bot.settings import Paths
 from tests.chaos.ledger import Ledger
 from training.checkpoints import verify
 
@@ -30,7 +30,7 @@ class Remains:
         self._ledger = ledger
 
     def rows(self, sql: str) -> list[sqlite3.Row]:
-        with closing(sqlite3.connect(self._home / DATABASE_FILE)) as db:
+        with closing(sqlite3.connect(Paths(self._home).database)) as db:
             db.row_factory = sqlite3.Row
             return db.execute(sql).fetchall()
 
@@ -126,13 +126,13 @@ class Remains:
             assert seen <= {reply["channel_id"]}
             assert places.get(reply["channel_id"], reply["scope"]) == reply["scope"]
             source = Path(reply["source"])
-            if self._home / CHECKPOINTS_DIR in source.parents:
+            if Paths(self._home).checkpoints in source.parents:
                 assert source.parent.name == str(reply["scope"])
 
     def active_models_are_whole(self) -> None:
         active = self.rows("SELECT scope, name FROM activations GROUP BY scope HAVING max(id)")
         folders = [
-            self._home / CHECKPOINTS_DIR / str(row["scope"]) / row["name"]
+            Paths(self._home).checkpoints / str(row["scope"]) / row["name"]
             for row in active
             if row["name"] not in ("small", "tiny")
         ]

@@ -52,7 +52,8 @@ class TrainingLimits:
 
 
 class TrainingManager:
-    """Runs the jobs of all scopes, one after the other.
+    """Runs the jobs of all scopes, one after the other, in folders below `job_root`; what they make is
+    kept below `checkpoints`.
 
     `promote(job, folder)` puts a checkpoint into service or raises; `on_update` is told of
     everything; `apply_retention(folder)` is called once a checkpoint was kept; `reserved_names` are
@@ -64,7 +65,8 @@ class TrainingManager:
     def __init__(
         self,
         storage: Storage,
-        root: Path,
+        job_root: Path,
+        checkpoints: Path,
         *,
         promote: Promote,
         on_update: OnUpdate,
@@ -73,14 +75,15 @@ class TrainingManager:
         reserved_names: Collection[str] = (),
     ) -> None:
         self._jobs = storage.jobs
-        self._checkpoints = root / "checkpoints"
+        self._checkpoints = checkpoints
         self._limits = limits or TrainingLimits()
         self._queue = JobQueue(storage.jobs, on_update)
         self._promotion = Promotion(self._checkpoints, promote, apply_retention)
         self._snapshots = Snapshots(
             storage.examples,
             storage.jobs,
-            root,
+            job_root,
+            checkpoints,
             author_share=self._limits.author_share,
             reserved_names=reserved_names,
         )

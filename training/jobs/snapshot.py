@@ -44,22 +44,23 @@ class Snapshot:
 
 
 class Snapshots:
-    """Makes the folders of jobs, `jobs`/UUID. No checkpoint gets one of the `reserved_names`,
+    """Makes the folders of jobs, `job_root`/UUID. No checkpoint gets one of the `reserved_names`,
     which other models have; `author_share` of the examples may come from one member."""
 
     def __init__(
         self,
         examples: Examples,
         jobs: Jobs,
-        root: Path,
+        job_root: Path,
+        checkpoints: Path,
         *,
         author_share: float,
         reserved_names: Collection[str],
     ) -> None:
         self._examples = examples
         self._jobs = jobs
-        self._folder = root / "jobs"
-        self._checkpoints = root / "checkpoints"
+        self._folder = job_root
+        self._checkpoints = checkpoints
         self._author_share = author_share
         self._reserved_names = reserved_names
 

@@ -11,9 +11,9 @@ from typing import Any
 import aiohttp
 import discord
 
-from bot.cli.doctor.report import Finding, refer_to_finding
-from bot.cli.main import NO_TOKEN
 from bot.discord_ui.bot_permissions import invite_url, missing_permissions
+from bot.ops.checks.finding import Finding, refer_to_finding
+from bot.settings import NO_TOKEN
 from i18n.phrase import join_phrases, phrase, phrases
 
 TOKEN, INTENTS, PERMISSIONS = NAMES = (

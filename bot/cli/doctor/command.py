@@ -16,12 +16,13 @@ from rich.table import Table
 from rich.text import Text
 
 from bot.cli.chat import QUIET_ENV
-from bot.cli.doctor import account, models, worker
-from bot.cli.doctor.checks import Check, run_all, run_in_daemon_thread
+from bot.cli.doctor import account, worker
 from bot.cli.doctor.database import DATABASE_CHECK, check_database
-from bot.cli.doctor.machine import DISK, MEMORY, check_disk, check_memory
-from bot.cli.doctor.report import Finding
 from bot.cli.doctor.wrapping import wrap_japanese
+from bot.ops.checks import models
+from bot.ops.checks.finding import Finding
+from bot.ops.checks.machine import DISK, MEMORY, check_disk, check_memory
+from bot.ops.checks.runner import Check, run_all, run_in_daemon_thread
 from bot.settings import Settings, SettingsError, load_settings
 from i18n.phrase import join_phrases, message_of, phrase
 from i18n.reader import say

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from bot.cli.doctor.report import Finding, format_megabytes
-from bot.settings import DATABASE_FILE as FILE
+from bot.ops.checks.finding import Finding, format_megabytes
 from bot.settings import Settings
 from core.errors import StoreError
 from data.storage.health import inspect_database
@@ -16,7 +15,7 @@ DATABASE_CHECK = phrase("database")
 def check_database(settings: Settings) -> list[Finding]:
     """Whether it is whole, and of this version or an older one. Nothing is made or changed."""
     try:
-        health = inspect_database(settings.gpt2bot_home / FILE)
+        health = inspect_database(settings.paths.database)
     except StoreError as e:
         advice = phrase("Stop the bot and keep a copy of the file before you do that.")
         return [Finding(DATABASE_CHECK, False, message_of(e), advice)]

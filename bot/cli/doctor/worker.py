@@ -6,7 +6,7 @@ import time
 from contextlib import aclosing
 from dataclasses import replace
 
-from bot.cli.doctor.report import Finding, refer_to_finding
+from bot.ops.checks.finding import Finding, refer_to_finding
 from bot.settings import Settings, sampling_params, worker_settings
 from core.records import Message, Role
 from i18n.phrase import message_of, phrase

@@ -22,6 +22,7 @@ from bot import app
 from bot.chat.manager import ConversationManager
 from bot.discord_ui import reply as replies
 from bot.discord_ui.client import Gpt2Bot
+from bot.run import run_bot
 from bot.settings import load_settings
 from tests.bot.conftest import live
 
@@ -125,7 +126,7 @@ def main(home: Path, model: Path, moment: str) -> None:
         models=f"endless={model},slow={SLOW}",
     )
     endless = settings.model_copy(update={"max_new_tokens": 3000})
-    asyncio.run(app.run_bot(endless))
+    asyncio.run(run_bot(endless))
 
 
 if __name__ == "__main__":

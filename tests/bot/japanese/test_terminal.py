@@ -18,8 +18,8 @@ from rich.console import Console
 from bot.app import build_bot
 from bot.cli.doctor.account import check_account
 from bot.cli.doctor.command import findings_table
-from bot.cli.doctor.machine import check_memory
 from bot.cli.doctor.wrapping import wrap_japanese
+from bot.ops.checks.machine import check_memory
 from bot.ops.probe import query_health
 from bot.settings import Settings, operator_language
 from data.storage.storage import open_storage

@@ -23,7 +23,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from bot.app import build_bot
 from bot.ops.health import HealthProbes
 from bot.ops.probe import query_health
-from bot.settings import DATABASE_FILE, Settings, SettingsError
+from bot.settings import Paths, Settings, SettingsError
 from core.metrics import MAX_MODEL_LABELS, GenerationStats, Metrics, VitalSigns
 from model.errors import LoadFailed
 from model.worker.client import WorkerClient
@@ -117,7 +117,7 @@ class TestHealth:
         monkeypatch.setattr(real_worker, "_backoff_s", 1.0)
         os.kill(real_worker.pid, signal.SIGKILL)
         with monkeypatch.context() as short:
-            short.setattr("bot.ops.health.CHECK_S", 0.5)
+            short.setattr("bot.ops.health.PROBE_TIMEOUT_S", 0.5)
             status, found = await health(port)
         assert status == 503
         assert failed(found) == ["worker"]
@@ -137,7 +137,7 @@ class TestHealth:
         os.kill(real_worker.pid, signal.SIGSTOP)
         try:
             with monkeypatch.context() as short:
-                short.setattr("bot.ops.health.CHECK_S", 0.3)
+                short.setattr("bot.ops.health.PROBE_TIMEOUT_S", 0.3)
                 status, found = await health(port)
         finally:
             os.kill(real_worker.pid, signal.SIGCONT)
@@ -149,7 +149,7 @@ class TestHealth:
     async def test_a_database_that_cannot_be_written_is_seen(
         self, watched: World, port: int
     ) -> None:
-        log = watched.home / f"{DATABASE_FILE}-wal"
+        log = watched.home / f"{Paths(watched.home).database.name}-wal"
         with no_file_may_grow_beyond(log.stat().st_size):
             status, found = await health(port)
         assert status == 503
@@ -174,7 +174,7 @@ class TestHealth:
     ) -> None:
         shard = world.bot.get_shard(0)
         assert shard is not None
-        monkeypatch.setattr(type(shard._parent.ws), "format_latency", latency)
+        monkeypatch.setattr(type(shard._parent.ws), "latency", latency)
         storage = world.bot.get_cog("Chat")._storage
         parts = await HealthProbes(world.bot, storage, worker).check()
         assert not parts["gateway"].ok
@@ -312,9 +312,9 @@ class TestMetrics:
 
     async def test_a_broken_database_costs_one_metric_only(self, watched: World, port: int) -> None:
         storage = watched.bot.get_cog("Chat")._storage
-        await storage._rows("ALTER TABLE jobs RENAME TO gone")
+        await storage._fetch_all("ALTER TABLE jobs RENAME TO gone")
         found = await metrics(port)
-        await storage._rows("ALTER TABLE gone RENAME TO jobs")
+        await storage._fetch_all("ALTER TABLE gone RENAME TO jobs")
         assert "gpt2bot_training_jobs" not in found
         assert "gpt2bot_guilds" in found
 

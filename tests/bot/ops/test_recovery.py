@@ -43,7 +43,7 @@ async def database(settings: Settings) -> Path:
 
 async def open_it(database: Path) -> str | None:
     """Open it as the bot does; what the operator should know."""
-    async with open_or_recover(database.parent, collected=False) as storage:
+    async with open_or_recover(database, collected=False) as storage:
         return storage.health_warning
 
 
@@ -107,7 +107,7 @@ class TestDamage:
     ) -> None:
         monkeypatch.setattr(recovery, "CHECK_WAIT_S", 0.0)
         damage_one(database, "audit_by_scope")
-        async with open_or_recover(database.parent, collected=False) as storage:
+        async with open_or_recover(database, collected=False) as storage:
             for check in [one for one in asyncio.all_tasks() if one.get_name() == CHECK_TASK_NAME]:
                 await asyncio.wait({check})
             await asyncio.sleep(0)  # who waits for its end is called
@@ -195,7 +195,7 @@ async def test_who_was_forgotten_since_the_backup_is_forgotten_again(open_fake: 
 
 async def test_who_comes_back_after_they_were_forgotten_stays(open_fake: Open) -> None:
     async with open_fake() as world:
-        await world.bot.get_cog("Privacy")._erasure.forget(world.ben.id)
+        await world.bot.get_cog("Privacy")._erasure.erase_member(world.ben.id)
         await world.say(world.ben, "me again")
     async with open_fake() as world:
         await world.say(world.ada, "hello")

@@ -68,7 +68,8 @@ class House:
         self.kept: list[Path] = []
         self.manager = TrainingManager(
             storage,
-            root,
+            root / "jobs",
+            root / "checkpoints",
             promote=self.promote,
             on_update=self.hear,
             apply_retention=self.make_room,

@@ -10,8 +10,8 @@ import pytest
 from discord.http import Route
 
 from bot.cli.doctor.account import INTENTS, NAMES, PERMISSIONS, TOKEN, check_account
-from bot.cli.doctor.report import Finding
 from bot.discord_ui.bot_permissions import INVITE_PERMISSIONS
+from bot.ops.checks.finding import Finding
 from tests.bot.conftest import World
 from tests.bot.discord_api import APPLICATION, MESSAGE_CONTENT, Api, serve
 from tests.bot.discord_api import TOKEN as RIGHT

@@ -16,13 +16,13 @@ import pytest
 from aiohttp import web
 from huggingface_hub import constants
 
-from bot.cli.doctor import models
-from bot.cli.doctor.checks import Check, run_all, run_in_daemon_thread
 from bot.cli.doctor.command import read_settings
-from bot.cli.doctor.machine import check_disk, check_memory
-from bot.cli.doctor.report import Finding
-from bot.cli.doctor.startup import log_problems
 from bot.discord_ui.bot_permissions import INVITE_PERMISSIONS
+from bot.ops.checks import models
+from bot.ops.checks.finding import Finding
+from bot.ops.checks.machine import check_disk, check_memory
+from bot.ops.checks.runner import Check, run_all, run_in_daemon_thread
+from bot.run import log_problems
 from bot.settings import Settings, load_settings
 from data.storage.storage import open_storage
 from model.registry import EMBEDDED_FOLDER
@@ -125,7 +125,7 @@ def huge(tmp_path: Path, settings: Settings) -> Settings:
     folder.mkdir()
     sizes = {"n_layer": 1000, "n_embd": 10**6, "vocab_size": 10**6, "n_positions": 10, "n_head": 8}
     (folder / "config.json").write_text(json.dumps(sizes))
-    return settings.model_copy(update={"models": f"huge={folder}", "default_model": "huge"})
+    return settings.model_copy(update={"models": {"huge": str(folder)}, "default_model": "huge"})
 
 
 def test_room_on_the_disk(settings: Settings, huge: Settings) -> None:
@@ -150,7 +150,7 @@ def test_memory(settings: Settings, huge: Settings) -> None:
     assert "Lower MEMORY_MB" in greedy.advice
     [found] = check_memory(huge)
     assert "DEFAULT_MODEL" in found.advice
-    unknown = small.model_copy(update={"models": "far=some/where", "default_model": "far"})
+    unknown = small.model_copy(update={"models": {"far": "some/where"}, "default_model": "far"})
     assert check_memory(unknown)[0].ok
 
 
@@ -164,9 +164,9 @@ def test_the_embedded_model_is_as_it_was_shipped() -> None:
 def test_folders_of_the_operator(settings: Settings, tmp_path: Path) -> None:
     shutil.copytree(EMBEDDED_FOLDER, tmp_path / "good")
     (tmp_path / "empty").mkdir()
-    named = f"good={tmp_path / 'good'},far=some/where"
+    named = {"good": str(tmp_path / "good"), "far": "some/where"}
     assert models.check_extra_models(settings.model_copy(update={"models": named}))[0].ok
-    named += f",empty={tmp_path / 'empty'},gone={tmp_path / 'gone'}"
+    named |= {name: str(tmp_path / name) for name in ("empty", "gone")}
     [found] = models.check_extra_models(settings.model_copy(update={"models": named}))
     assert "empty is no model folder: it has no weights as safetensors." in found.detail
     assert "gone cannot be read" in found.detail
@@ -195,7 +195,7 @@ def far(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """A default model of the Hub, an empty cache, and leave to go online."""
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    return settings.model_copy(update={"models": "far=some/where", "default_model": "far"})
+    return settings.model_copy(update={"models": {"far": "some/where"}, "default_model": "far"})
 
 
 def download(tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ async def test_an_operator_may_do_everything_in_every_server(
 async def test_the_owner_of_the_application_and_those_of_the_setting_are_operators(
     settings: Settings, worker: FakeWorker
 ) -> None:
-    named = settings.model_copy(update={"operator_ids": "5, 6"})
+    named = settings.model_copy(update={"operator_ids": {5, 6}})
     async with open_world(named, worker) as world:
         assert world.bot.application is not None
         owner = world.bot.application.owner.id

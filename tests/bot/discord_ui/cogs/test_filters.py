@@ -118,7 +118,7 @@ async def test_filters_are_for_managers(open_fake: Open) -> None:
 async def test_words_are_banned_at_sampling_beside_the_operators(
     settings: Settings, worker: FakeWorker
 ) -> None:
-    strict = settings.model_copy(update={"banned_words": "one, two"})
+    strict = settings.model_copy(update={"banned_words": ("one", "two")})
     async with open_world(strict, worker) as world:
         await forbid(world, "word", "three")
         await forbid(world, "pattern", "four")

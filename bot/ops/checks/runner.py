@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from threading import Thread
 from typing import TypeVar
 
-from bot.cli.doctor.report import Finding
+from bot.ops.checks.finding import Finding
 from i18n.phrase import phrase
 
 log = logging.getLogger(__name__)

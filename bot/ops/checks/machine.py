@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 
-from bot.cli.doctor.report import Finding, format_megabytes
+from bot.ops.checks.finding import Finding, format_megabytes
 from bot.settings import Settings
 from i18n.phrase import phrase
 from model.registry import with_custom_models
@@ -24,7 +24,7 @@ MEMORY_OVERHEAD = 1.2
 
 def default_shape(settings: Settings) -> ModelShape | None:
     """The sizes of the default model, if they are known without asking the Hub."""
-    return shape_of(with_custom_models(settings.extra_models)[settings.default_model].source)
+    return shape_of(with_custom_models(settings.models)[settings.default_model].source)
 
 
 def check_disk(settings: Settings) -> list[Finding]:

@@ -11,9 +11,8 @@ from pathlib import Path
 
 import aiohttp
 
-from bot.cli.doctor.checks import run_in_daemon_thread
-from bot.cli.doctor.report import Finding
-from bot.settings import CHECKPOINTS_DIR as FOLDER
+from bot.ops.checks.finding import Finding
+from bot.ops.checks.runner import run_in_daemon_thread
 from bot.settings import Settings
 from i18n.phrase import Phrase, join_phrases, message_of, phrase
 from model.convert.validation import resolve_source, validate_folder
@@ -49,9 +48,7 @@ def check_embedded_model() -> list[Finding]:
 
 def check_extra_models(settings: Settings) -> list[Finding]:
     """Whether the folders of MODELS hold models; for its Hub ids see `check_hub`."""
-    folders = {
-        name: Path(source) for name, source in settings.extra_models.items() if is_folder(source)
-    }
+    folders = {name: Path(source) for name, source in settings.models.items() if is_folder(source)}
     if not folders:
         return [Finding(EXTRA_MODELS_CHECK, True, phrase("No folders are named."))]
     wrong = [sentence for name, one in folders.items() if (sentence := _wrong(name, one))]
@@ -86,7 +83,7 @@ def check_checkpoints(
 ) -> list[Finding]:
     """Whether every finished checkpoint of every server is as it was sealed."""
     count, wrong = 0, []
-    for folder in _finished_checkpoints(settings.gpt2bot_home / FOLDER):
+    for folder in _finished_checkpoints(settings.paths.checkpoints):
         count += 1
         try:
             test(folder)
@@ -96,7 +93,7 @@ def check_checkpoints(
         advice = phrase(
             "Choose another model there (`/model use`), then remove the folder below {folder}, or "
             "put back a copy of it.",
-            folder=settings.gpt2bot_home / FOLDER,
+            folder=settings.paths.checkpoints,
         )
         return [Finding(CHECKPOINTS_CHECK, False, _damaged(wrong, count), advice)]
     if not count:
@@ -123,8 +120,8 @@ async def check_hub(settings: Settings) -> list[Finding]:
     """Whether what comes from the Hub is here, or can be had."""
     from huggingface_hub import constants
 
-    options = with_custom_models(settings.extra_models)
-    wanted = {settings.default_model, *settings.extra_models}
+    options = with_custom_models(settings.models)
+    wanted = {settings.default_model, *settings.models}
     sources = {name: options[name].source for name in sorted(wanted)}
     ids = {name: source for name, source in sources.items() if not is_folder(source)}
     absent = [

@@ -183,7 +183,7 @@ async def test_who_was_forgotten_since_the_backup_is_forgotten_again(open_fake: 
         await world.say(world.ben, "my secret")
         backup = create_backup(database, keep=7).path
         forgetting = world.bot.get_cog("Privacy")._erasure
-        await forgetting.forget(world.ben.id)
+        await forgetting.erase_member(world.ben.id)
         await world.say(world.ada, "still here")
     restore(backup, database)
     assert "my secret" in heard(database)

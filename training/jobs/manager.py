@@ -52,8 +52,8 @@ class TrainingLimits:
 
 
 class TrainingManager:
-    """Runs the jobs of all scopes, one after the other, in folders below `job_root`; what they make is
-    kept below `checkpoints`.
+    """Runs the jobs of all scopes, one after the other, in folders below `job_root`; what they
+    make is kept below `checkpoints`.
 
     `promote(job, folder)` puts a checkpoint into service or raises; `on_update` is told of
     everything; `apply_retention(folder)` is called once a checkpoint was kept; `reserved_names` are

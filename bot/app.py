@@ -43,6 +43,7 @@ from core.metrics import Metrics
 from core.tasks import BackgroundTasks
 from data.storage.storage import Storage
 from data.storage.tombstones import Tombstones
+from model.backend import GenerationBackend
 from model.registry import with_custom_models
 from model.runners.device import available_cores
 from model.worker.client import WorkerClient
@@ -62,7 +63,7 @@ async def build_bot(
     settings: Settings,
     *,
     message_content: bool = True,
-    worker: WorkerClient | None = None,
+    worker: GenerationBackend | None = None,
     language: str | None = None,
 ) -> AsyncIterator[Gpt2Bot]:
     """The bot with all its cogs, ready to be started; leaving stops all of its parts.
@@ -147,7 +148,7 @@ async def background_tasks(grace_s: float = 0.0) -> AsyncIterator[BackgroundTask
 
 
 @asynccontextmanager
-async def running_worker(settings: Settings) -> AsyncIterator[WorkerClient]:
+async def running_worker(settings: Settings) -> AsyncIterator[GenerationBackend]:
     """The worker, started in the background: Discord can be connected to meanwhile."""
     worker = WorkerClient(
         worker_settings(settings, drain_s=DRAIN_TIMEOUT_S, log_level=settings.log_level)
@@ -196,7 +197,7 @@ async def running_conversations(
     settings: Settings,
     bot: Gpt2Bot,
     storage: Storage,
-    worker: WorkerClient,
+    worker: GenerationBackend,
     models: ModelRouter,
     training: TrainingManager,
     filters: Filters,
@@ -229,7 +230,7 @@ def _chat_cogs(
     settings: Settings,
     bot: Gpt2Bot,
     storage: Storage,
-    worker: WorkerClient,
+    worker: GenerationBackend,
     models: ModelRouter,
     conversations: ConversationManager,
     filters: Filters,
@@ -251,7 +252,7 @@ def _learning_cogs(
     settings: Settings,
     bot: Gpt2Bot,
     storage: Storage,
-    worker: WorkerClient,
+    worker: GenerationBackend,
     models: ModelRouter,
     training: TrainingManager,
     retention: CheckpointRetention,
@@ -278,7 +279,7 @@ async def running_monitoring(
     settings: Settings,
     bot: Gpt2Bot,
     storage: Storage,
-    worker: WorkerClient,
+    worker: GenerationBackend,
     conversations: ConversationManager,
     retention: CheckpointRetention,
     metrics: Metrics,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 from core.records import Message
@@ -121,7 +121,7 @@ class FakeWorker:
         *,
         channel: int = 0,
         scope: int = 0,
-    ) -> AsyncIterator[Queued | TextDelta | Finished]:
+    ) -> AsyncGenerator[Queued | TextDelta | Finished, None]:
         self.heard.append((source, list(messages)))
         self.asked.append(params)
         number, silent = next(self._numbers), self.silent

@@ -19,7 +19,7 @@ from bot.chat.telemetry import ReplyTrace
 from core.errors import Refusal
 from i18n.phrase import phrase
 from i18n.reader import say
-from model.worker.client import WorkerClient
+from model.backend import GenerationBackend
 from model.worker.messages import Finished, Queued, TextDelta
 
 SHUTTING_DOWN = phrase("I am shutting down; please ask again in a moment.")
@@ -57,7 +57,7 @@ async def _abortable(live: ActiveReply) -> AsyncIterator[None]:
 class ReplyGenerator:
     """Makes replies, and ends those that nobody wants to read any more."""
 
-    def __init__(self, worker: WorkerClient, filters: Filters, patience: Backpressure) -> None:
+    def __init__(self, worker: GenerationBackend, filters: Filters, patience: Backpressure) -> None:
         self._worker = worker
         self._filters = filters
         self._backpressure = patience

@@ -11,7 +11,7 @@ from bot.chat.request import ReplyRequest
 from core.japanese import is_japanese
 from i18n.catalogue import JAPANESE
 from i18n.phrase import phrase
-from model.worker.client import WorkerClient
+from model.backend import GenerationBackend
 
 MAX_NOTIFIED_CHANNELS = 10_000
 """Channels of which is known that they were told; the oldest is told once more."""
@@ -20,7 +20,7 @@ MAX_NOTIFIED_CHANNELS = 10_000
 class JapaneseNotice:
     """Tells each channel once, until the bot starts again."""
 
-    def __init__(self, worker: WorkerClient) -> None:
+    def __init__(self, worker: GenerationBackend) -> None:
         self._worker = worker
         self._notified: OrderedDict[int, None] = OrderedDict()
 

@@ -29,8 +29,8 @@ from core.records import Message, ReplyRecord, Role, StoredMessage
 from data.storage.storage import Storage
 from i18n.phrase import Phrase, join_phrases, phrase
 from i18n.reader import say
+from model.backend import GenerationBackend
 from model.sampling import SamplingParams
-from model.worker.client import WorkerClient
 from model.worker.messages import Finished, Rendered
 
 log = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ class ConversationManager:
     def __init__(
         self,
         storage: Storage,
-        worker: WorkerClient,
+        worker: GenerationBackend,
         models: ModelRouter,
         *,
         context_messages: int,

@@ -19,9 +19,10 @@ from core.records import TrainingJob
 from core.tasks import BackgroundTasks
 from data.storage.storage import Storage
 from i18n.phrase import message_of, phrase
+from model.backend import GenerationBackend
 from model.errors import ModelError
 from model.registry import EMBEDDED_NAME, ModelOption, fallback_message, find_option
-from model.worker.client import QUARANTINED, WorkerClient
+from model.worker.quarantine import QUARANTINED
 from training.checkpoints import Manifest, iter_checkpoints, read_manifest, verify
 from training.errors import CorruptCheckpoint, NothingToRollBack
 
@@ -53,7 +54,7 @@ class ModelRouter:
     def __init__(
         self,
         storage: Storage,
-        worker: WorkerClient,
+        worker: GenerationBackend,
         options: Mapping[str, ModelOption],
         *,
         default: str,

@@ -16,8 +16,8 @@ from core.errors import Refusal
 from core.records import RatingSummary, ReplyRecord, StoredMessage
 from data.storage.storage import Storage
 from i18n.phrase import phrase
+from model.backend import GenerationBackend
 from model.registry import ModelOption, find_option
-from model.worker.client import WorkerClient
 from model.worker.messages import Finished
 
 ORIGIN_UNKNOWN = phrase(
@@ -51,7 +51,7 @@ class Replayer:
     """Looks replies up and plays them on other models."""
 
     def __init__(
-        self, storage: Storage, models: ModelRouter, worker: WorkerClient, filters: Filters
+        self, storage: Storage, models: ModelRouter, worker: GenerationBackend, filters: Filters
     ) -> None:
         self._storage = storage
         self._models = models

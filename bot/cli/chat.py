@@ -18,6 +18,7 @@ from bot.settings import Settings, sampling_params, worker_settings
 from core.records import Message, Role
 from i18n.phrase import message_of, phrase
 from i18n.reader import say
+from model.backend import GenerationBackend
 from model.errors import LoadFailed, ModelError
 from model.registry import (
     EMBEDDED_NAME,
@@ -48,7 +49,7 @@ QUIET_ENV = {
 class TerminalChat:
     """One conversation with one model; `history` is what the model sees of it, oldest first."""
 
-    def __init__(self, worker: WorkerClient, source: str, settings: Settings) -> None:
+    def __init__(self, worker: GenerationBackend, source: str, settings: Settings) -> None:
         self._worker = worker
         self._source = source
         self._params = sampling_params(settings)
@@ -123,7 +124,7 @@ async def run_terminal_chat(settings: Settings, model_name: str | None, text: st
             await chat.loop()
 
 
-async def _load_or_tiny(worker: WorkerClient, option: ModelOption) -> ModelOption:
+async def _load_or_tiny(worker: GenerationBackend, option: ModelOption) -> ModelOption:
     try:
         await worker.load(option.source)
     except LoadFailed as e:

@@ -16,8 +16,8 @@ from core.errors import StoreError
 from data.storage.storage import Storage
 from i18n.phrase import Phrase, message_of, phrase
 from i18n.reader import say
+from model.backend import GenerationBackend
 from model.errors import ModelError
-from model.worker.client import WorkerClient
 
 PROBE_TIMEOUT_S = 5.0
 """Seconds that each part gets to answer."""
@@ -49,7 +49,7 @@ class ProbeResult:
 class HealthProbes:
     """Asks each part."""
 
-    def __init__(self, bot: discord.Client, storage: Storage, worker: WorkerClient) -> None:
+    def __init__(self, bot: discord.Client, storage: Storage, worker: GenerationBackend) -> None:
         self._bot = bot
         self._storage = storage
         self._worker = worker

@@ -23,7 +23,7 @@ from core.errors import StoreError
 from core.metrics import VitalSigns
 from core.records import JobState
 from data.storage.storage import Storage
-from model.worker.client import WorkerClient
+from model.backend import GenerationBackend
 from training.checkpoint_retention import CheckpointRetention
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class VitalSignsCollector:
 
     bot: discord.Client
     storage: Storage
-    worker: WorkerClient
+    worker: GenerationBackend
     conversations: ConversationManager
     shelf: CheckpointRetention
     database: Path

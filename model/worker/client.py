@@ -53,7 +53,7 @@ from model.worker.messages import (
     WorkerEvents,
 )
 from model.worker.process import WorkerProcess
-from model.worker.quarantine import QUARANTINE_DEATHS, Quarantine
+from model.worker.quarantine import QUARANTINE_DEATHS, QUARANTINED, Quarantine
 from model.worker.watchdog import HANG_TIMEOUT_S, PING_INTERVAL_S, Watchdog
 
 log = logging.getLogger(__name__)
@@ -70,11 +70,6 @@ WORKER_DIED = phrase("The model stopped unexpectedly and is being restarted. Ple
 WORKER_HUNG = phrase("The model hung and is being restarted. Please ask again.")
 WORKER_UNRESPONSIVE = phrase("The model does not answer.")
 SHUTTING_DOWN = phrase("I am shutting down; please ask again later.")
-QUARANTINED = phrase(
-    "The chosen model is set aside: my worker process died {count} times in a row with it. "
-    "`/model use` tries it again.",
-    count=QUARANTINE_DEATHS,
-)
 
 Response = WorkerEvent | ModelError
 

@@ -9,8 +9,15 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection
 
+from i18n.phrase import phrase
+
 QUARANTINE_DEATHS = 3
 """Deaths in a row after which a model is set aside."""
+QUARANTINED = phrase(
+    "The chosen model is set aside: my worker process died {count} times in a row with it. "
+    "`/model use` tries it again.",
+    count=QUARANTINE_DEATHS,
+)
 STABLE_S = 300.0
 """A model that was in use for so many seconds is not the cause of a death: it ran."""
 

@@ -10,6 +10,7 @@ from bot.ops.checks.finding import Finding, refer_to_finding
 from bot.settings import Settings, sampling_params, worker_settings
 from core.records import Message, Role
 from i18n.phrase import message_of, phrase
+from model.backend import GenerationBackend
 from model.errors import ModelError
 from model.registry import EMBEDDED_FOLDER, EMBEDDED_NAME
 from model.worker.client import WorkerClient
@@ -48,7 +49,7 @@ async def check_worker(settings: Settings) -> list[Finding]:
     return [Finding(WORKER, True, said), _device(ready)]
 
 
-async def _reply(client: WorkerClient, settings: Settings) -> Finished:
+async def _reply(client: GenerationBackend, settings: Settings) -> Finished:
     params = replace(sampling_params(settings), max_new_tokens=TEST_TOKENS)
     async with aclosing(client.generate(str(EMBEDDED_FOLDER), (TEST_MESSAGE,), params)) as pieces:
         async for piece in pieces:

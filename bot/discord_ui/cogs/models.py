@@ -27,8 +27,8 @@ from bot.discord_ui.views.confirm import ConfirmView
 from data.storage.storage import Storage
 from i18n.phrase import phrase
 from i18n.reader import say
+from model.backend import GenerationBackend
 from model.registry import find_option
-from model.worker.client import WorkerClient
 from model.worker.messages import ModelInfo
 from training.checkpoint_retention import CheckpointRetention
 from training.checkpoints import folder_bytes, read_manifest, read_report
@@ -44,7 +44,7 @@ class Models(commands.Cog):
     def __init__(
         self,
         models: ModelRouter,
-        worker: WorkerClient,
+        worker: GenerationBackend,
         version: str,
         shelf: CheckpointRetention,
         storage: Storage,

@@ -26,7 +26,7 @@ from bot.learning.retraining import Overrides, RetrainPlan, Retrains
 from data.storage.storage import Storage
 from i18n.phrase import phrase
 from i18n.reader import say
-from model.worker.client import WorkerClient
+from model.backend import GenerationBackend
 from training.config import MAX_LEARNING_RATE, Method
 from training.jobs.manager import TrainingManager
 
@@ -53,7 +53,7 @@ class Training(commands.Cog):
         models: ModelRouter,
         retrains: Retrains,
         training: TrainingManager,
-        worker: WorkerClient,
+        worker: GenerationBackend,
     ) -> None:
         self._bot = bot
         self._storage = storage

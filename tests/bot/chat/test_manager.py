@@ -22,7 +22,7 @@ from data.storage.storage import Storage, open_storage
 from model.errors import WorkerDied
 from model.registry import EMBEDDED_FOLDER, model_options
 from model.sampling import SamplingParams
-from model.worker.client import QUARANTINED
+from model.worker.quarantine import QUARANTINED
 from tests.fakes import FakeWorker
 
 BOT = 1

@@ -18,7 +18,8 @@ from i18n.reader import say, use_language
 from model.errors import GenerationFailed, LoadFailed
 from model.registry import EMBEDDED_FOLDER, with_custom_models
 from model.sampling import SamplingParams
-from model.worker.client import QUARANTINED, WORKER_UNRESPONSIVE, WorkerClient
+from model.worker.client import WORKER_UNRESPONSIVE, WorkerClient
+from model.worker.quarantine import QUARANTINED
 from tests.bot.asking import ask, record_of, storage_of
 from tests.bot.conftest import World
 from tests.bot.discord_ui.cogs.test_models import make_checkpoint, make_folder

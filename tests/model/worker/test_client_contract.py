@@ -1,16 +1,17 @@
-"""What the bot relies on, held against the real client and against the fake of the tests."""
+"""The contract of a GenerationBackend, for the real client and for the fake of the tests."""
 
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from core.records import Message, Role
+from model.backend import GenerationBackend
 from model.errors import LoadFailed
 from model.registry import EMBEDDED_FOLDER
 from model.sampling import SamplingParams
@@ -28,7 +29,7 @@ PARAMS = SamplingParams(max_new_tokens=20, seed=4)
 
 @dataclass
 class Side:
-    worker: Any
+    worker: GenerationBackend
     good: str
     broken: str
 
@@ -43,6 +44,17 @@ def side(request: pytest.FixtureRequest, folders: Path) -> Iterator[Side]:
         fake = FakeWorker()
         fake.broken[broken] = "There is no model folder nowhere."
         yield Side(fake, good, broken)
+
+
+MEMBERS = {name: one for name, one in vars(GenerationBackend).items() if not name.startswith("_")}
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+async def test_it_implements_the_protocol(side: Side, name: str) -> None:
+    implemented, declared = getattr(side.worker, name), MEMBERS[name]
+    if not isinstance(declared, property):
+        _, *parameters = inspect.signature(declared).parameters.values()
+        assert list(inspect.signature(implemented).parameters.values()) == parameters
 
 
 async def test_start_has_told_the_facts(side: Side) -> None:

@@ -19,9 +19,9 @@ from model.errors import GenerationFailed, LoadFailed, WorkerDied
 from model.registry import EMBEDDED_FOLDER
 from model.sampling import SamplingParams
 from model.settings import WorkerSettings
-from model.worker.client import QUARANTINED, WORKER_HUNG, WorkerClient
+from model.worker.client import WORKER_HUNG, WorkerClient
 from model.worker.messages import Finished, TextDelta
-from model.worker.quarantine import QUARANTINE_DEATHS
+from model.worker.quarantine import QUARANTINE_DEATHS, QUARANTINED
 from tests.model.conftest import BUILT, HELLO
 from tests.model_folders import make_model_folder
 

@@ -76,15 +76,31 @@ OPERATOR_AUTHOR_ID = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Example:
-    """A taught pair: to `user`, the wished answer is `bot`.
+class NewExample:
+    """An example to be stored; the fields are those of `Example`."""
 
-    It is learned `weight` times. `conversation` and `turn` are those of a Pair. `asked_by` is the
-    member whose words `user` are, None if they are nobody's in particular; `author_id` taught the
-    pair. `reply_id` is the message of the bot that it comes from, and `corrects` says that `bot` is
-    a better answer than that reply, so that the reply's ratings say nothing of it.
-    `consent_version` is the consent under which words of a conversation were collected; None: they
-    were handed over on purpose.
+    scope: int
+    user: str
+    bot: str
+    author_id: int
+    source: str
+    asked_by: int | None = None
+    reply_id: int | None = None
+    consent_version: int | None = None
+    corrects: bool = False
+    status: ReviewStatus = ReviewStatus.APPROVED
+    weight: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A pair in the data set: the bot should answer `user` with `bot`.
+
+    It is learned `weight` times. `conversation` and `turn` are as in `Pair`. `author_id` taught the
+    pair; `asked_by` is the member who wrote `user`, None if nobody in particular did. `reply_id` is
+    the bot's message that it comes from; if `corrects`, `bot` is a better answer than that message,
+    whose ratings then do not count. `consent_version` is that of the consent under which the pair
+    was collected from a conversation; None if it was handed over on purpose.
     """
 
     id: int

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from core.records import Pair
+from core.records import NewExample, Pair
 from data.formats.files import write_pairs
 from data.storage.storage import open_storage
 from tests.test_docs import ROOT, names_in
@@ -256,7 +256,7 @@ def place(tmp_path: Path) -> Path:
 
     async def make(path: Path) -> None:
         async with open_storage(path) as storage:
-            await storage.examples.add(42, "Hello?", "Hello!", 7, "teach")
+            await storage.examples.add(NewExample(42, "Hello?", "Hello!", 7, "teach"))
 
     asyncio.run(make(tmp_path / "backup.sqlite3"))
     shutil.copy(tmp_path / "backup.sqlite3", tmp_path / "var" / "gpt2bot.sqlite3")

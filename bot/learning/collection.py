@@ -9,7 +9,7 @@ import logging
 
 from bot.learning.consent import CONSENT_VERSION
 from core.errors import NoConsent
-from core.records import Example, ReplyRecord, ReviewStatus
+from core.records import Example, NewExample, ReplyRecord, ReviewStatus
 from data.storage.storage import Storage
 
 log = logging.getLogger(__name__)
@@ -57,15 +57,17 @@ async def collect(
         return None
     try:
         example = await storage.examples.add(
-            record.scope,
-            user_text,
-            bot_text,
-            record.asked_by,
-            CHAT_SOURCE,
-            asked_by=record.asked_by,
-            reply_id=record.reply_id,
-            consent_version=consent.version,
-            status=ReviewStatus.WAITING,
+            NewExample(
+                record.scope,
+                user_text,
+                bot_text,
+                record.asked_by,
+                CHAT_SOURCE,
+                asked_by=record.asked_by,
+                reply_id=record.reply_id,
+                consent_version=consent.version,
+                status=ReviewStatus.WAITING,
+            )
         )
     except NoConsent:  # it was withdrawn in this very moment
         return None

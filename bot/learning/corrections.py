@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from bot.discord_ui.split import truncate_utf16
 from core.errors import Refusal
-from core.records import Example, ReviewStatus
+from core.records import Example, NewExample, ReviewStatus
 from data.storage.storage import Storage
 from i18n.phrase import phrase
 
@@ -65,14 +65,16 @@ async def save_correction(
     if not question or not answer:
         raise Refusal(BOTH_REQUIRED)
     return await storage.examples.add(
-        lesson.scope,
-        question,
-        answer,
-        lesson.author_id,
-        CORRECTION_SOURCE,
-        asked_by=lesson.asked_by if question == lesson.question else None,
-        reply_id=lesson.reply_id,
-        corrects=True,
-        weight=CORRECTION_WEIGHT,
-        status=ReviewStatus.APPROVED if approved else ReviewStatus.WAITING,
+        NewExample(
+            lesson.scope,
+            question,
+            answer,
+            lesson.author_id,
+            CORRECTION_SOURCE,
+            asked_by=lesson.asked_by if question == lesson.question else None,
+            reply_id=lesson.reply_id,
+            corrects=True,
+            weight=CORRECTION_WEIGHT,
+            status=ReviewStatus.APPROVED if approved else ReviewStatus.WAITING,
+        )
     )

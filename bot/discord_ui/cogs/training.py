@@ -23,6 +23,7 @@ from bot.discord_ui.permissions import Rank, defer_for_administrator, requires_r
 from bot.discord_ui.views.confirm import ConfirmView
 from bot.learning.corrections import BOTH_REQUIRED, MAX_EXAMPLE_CHARS
 from bot.learning.retraining import Overrides, RetrainPlan, Retrains
+from core.records import NewExample
 from data.storage.storage import Storage
 from i18n.phrase import phrase
 from i18n.reader import say
@@ -79,7 +80,7 @@ class Training(commands.Cog):
             await interaction.response.send_message(say(BOTH_REQUIRED), ephemeral=True)
             return
         await self._storage.examples.add(
-            scope, user.strip(), bot.strip(), interaction.user.id, "teach"
+            NewExample(scope, user.strip(), bot.strip(), interaction.user.id, "teach")
         )
         count = await self._storage.examples.count(scope)
         interaction.client.languages.use_server(interaction)

@@ -1,11 +1,14 @@
-"""The data set: what people taught, what was collected with consent, and what of it may be learned.
+"""The data set: pairs that people taught, or that were collected with consent.
 
-Knows SQL. Does not know how texts are cleaned or learned.
+Knows SQL and the rule of consent. Does not know how texts are cleaned or learned.
 
-Whose consent an example needs (`_required_consent_sql`): words that were collected need that of the
-member who said them; words of one member in a pair that another one teaches need that of the first.
-What a member types to teach it is handed over on purpose and needs none. The consent must stand
-when an example is stored, and again whenever it is learned.
+Whose consent an example needs (`_required_consent_sql`): a pair collected from a conversation needs
+that of the member who said it; a pair that one member teaches with another's words needs that of
+the other. What a member types to teach the bot is handed over on purpose and needs none. The
+consent must stand both when an example is stored and whenever it is learned.
+
+The rule is SQL text, not a view: `add` applies it to a row before it is stored, and to the two
+versions of a row that collide.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import asyncio
 import json
 import sqlite3
 from collections.abc import Iterator, Sequence
+from dataclasses import astuple
 from datetime import datetime
 from itertools import islice
 from typing import Any
@@ -21,20 +25,20 @@ from typing import Any
 import aiosqlite
 
 from core.errors import NoConsent, StoreError
-from core.records import Example, Pair, ReviewStatus
+from core.records import Example, NewExample, Pair, ReviewStatus
 from data.storage.connection import Repository, utc_now_iso
 from i18n.phrase import phrase
 
 MAX_WEIGHT = 3
-"""How often an example is learned at most because people like it."""
+"""The most that likes can raise an example's weight to."""
 DELETE_BATCH_ROWS = 1000
-"""Rows that one statement erases, so that whoever else needs the database waits for moments."""
+"""Rows deleted by one statement: other users of the database never wait long."""
 JSON_BATCH_PAIRS = 500
-"""Pairs that are made JSON without a pause: nothing else runs in Python meanwhile."""
+"""Pairs encoded in one call: `json` holds the GIL, which stops the event loop, until it is done."""
 
 
 def _required_consent_sql(row: str) -> str:
-    """SQL: the member without whose consent an example is not learned; NULL if it needs none."""
+    """SQL: the id of the member without whose consent a row may not be learned, or NULL."""
     return f"""
         CASE WHEN {row}.consent_version IS NOT NULL THEN coalesce({row}.asked_by, {row}.author_id)
              WHEN {row}.asked_by <> {row}.author_id THEN {row}.asked_by END
@@ -42,7 +46,7 @@ def _required_consent_sql(row: str) -> str:
 
 
 def _active_consent_sql(scope: str, user_id: str) -> str:
-    """SQL: the version of a member's standing consent, or NULL."""
+    """SQL: the version of the consent that a member gave and did not withdraw, or NULL."""
     return f"""(
         SELECT version FROM consents
         WHERE consents.user_id = {user_id} AND consents.scope = {scope} AND withdrawn_at IS NULL
@@ -50,11 +54,17 @@ def _active_consent_sql(scope: str, user_id: str) -> str:
     )"""
 
 
-_BECOMES_TAUGHT_SQL = (
-    f"(({_required_consent_sql('examples')}) IS NOT NULL"
-    f" AND ({_required_consent_sql('excluded')}) IS NULL)"
+# A pair that was collected may be taught later, by somebody who typed it. From then on it needs
+# no consent and must survive a withdrawal: the taught row takes over the collected one, with its
+# author and source. Never the other way round.
+_TAKES_OVER_SQL = (
+    f"({_required_consent_sql('examples')}) IS NOT NULL"
+    f" AND ({_required_consent_sql('excluded')}) IS NULL"
 )
-"""SQL: a pair that was collected is now handed over on purpose."""
+_TAKE_OVER_SQL = ", ".join(
+    f"{column} = iif({_TAKES_OVER_SQL}, excluded.{column}, {column})"
+    for column in ("author_id", "source", "asked_by", "reply_id", "corrects", "consent_version")
+)
 
 
 class Examples(Repository):
@@ -65,61 +75,32 @@ class Examples(Repository):
         # Whether what was collected in conversations may be learned: the operator decides.
         self._include_collected = include_collected
 
-    async def add(
-        self,
-        scope: int,
-        user: str,
-        bot: str,
-        author_id: int,
-        source: str,
-        *,
-        asked_by: int | None = None,
-        reply_id: int | None = None,
-        consent_version: int | None = None,
-        corrects: bool = False,
-        status: ReviewStatus = ReviewStatus.APPROVED,
-        weight: int = 1,
-    ) -> Example:
-        """Add a pair; if the scope has the very same one, that one is returned.
+    async def add(self, new: NewExample) -> Example:
+        """Store an example; if the scope has the same pair already, return that one.
 
-        It stays as it is, but for this: the higher weight and an approval win, and a pair that was
-        collected and is now handed over on purpose belongs to whoever does that.
+        The stored one keeps the higher weight and an approval, and a pair that was collected
+        becomes its author's if it is now taught.
 
         Raises:
-            NoConsent: `user` are words of a member who did not agree; nothing is stored.
+            NoConsent: it holds words of a member who did not consent; nothing is stored.
         """
         rows = await self._fetch_all(
             f"""
-            INSERT INTO examples (scope, user, bot, author_id, source, created_at, asked_by,
-                reply_id, consent_version, corrects, status, weight)
+            INSERT INTO examples (scope, user, bot, author_id, source, asked_by, reply_id,
+                consent_version, corrects, status, weight, created_at)
             SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12
             FROM (
                 SELECT {_required_consent_sql("new")} AS member
-                FROM (SELECT ?4 AS author_id, ?7 AS asked_by, ?9 AS consent_version) AS new
+                FROM (SELECT ?4 AS author_id, ?6 AS asked_by, ?8 AS consent_version) AS new
             ) WHERE member IS NULL OR {_active_consent_sql("?1", "member")} IS NOT NULL
             ON CONFLICT (scope, conversation, turn, user, bot) DO UPDATE SET
                 weight = max(weight, excluded.weight),
                 status = iif(excluded.status = 'approved', 'approved', status),
-                author_id = iif({_BECOMES_TAUGHT_SQL}, excluded.author_id, author_id),
-                source = iif({_BECOMES_TAUGHT_SQL}, excluded.source, source),
-                asked_by = iif({_BECOMES_TAUGHT_SQL}, excluded.asked_by, asked_by),
-                reply_id = iif({_BECOMES_TAUGHT_SQL}, excluded.reply_id, reply_id),
-                corrects = iif({_BECOMES_TAUGHT_SQL}, excluded.corrects, corrects),
-                consent_version = iif({_BECOMES_TAUGHT_SQL}, NULL, consent_version)
+                {_TAKE_OVER_SQL}
             RETURNING *
             """,
-            scope,
-            user,
-            bot,
-            author_id,
-            source,
+            *astuple(new),
             utc_now_iso(),
-            asked_by,
-            reply_id,
-            consent_version,
-            corrects,
-            status.value,
-            weight,
         )
         if not rows:
             raise NoConsent
@@ -128,9 +109,9 @@ class Examples(Repository):
     async def add_pairs(
         self, scope: int, pairs: Sequence[Pair], author_id: int, default_source: str
     ) -> int:
-        """Add pairs of a file, all or none of them; how many were new.
+        """Add the pairs of a file, all or none; return how many were new.
 
-        JSON in SQLite can hold no NUL and no half of a surrogate pair: they become marks.
+        SQLite's JSON can hold neither NUL nor lone surrogates: U+FFFD and “?” replace them.
         """
         return await self._execute(
             """
@@ -150,7 +131,7 @@ class Examples(Repository):
         )
 
     async def count_existing_pairs(self, scope: int, pairs: Sequence[Pair]) -> int:
-        """How many of the pairs `add_pairs` would not add, since the scope has them already."""
+        """How many of the pairs the scope has already, so that `add_pairs` would skip them."""
         [row] = await self._fetch_all(
             """
             SELECT count(*) FROM json_each(?2) WHERE EXISTS (
@@ -166,9 +147,9 @@ class Examples(Repository):
         return int(row[0])
 
     async def all(self, scope: int, status: ReviewStatus | None = None) -> list[Example]:
-        """The scope's data set, or what of it has that status, by id.
+        """All examples of the scope, or those of one status, by id.
 
-        It is for those who look after the data set; what leaves it is `trainable_examples`.
+        For reviewing only: what is learned or exported comes from `trainable`.
         """
         return await self._examples(
             """
@@ -179,11 +160,11 @@ class Examples(Repository):
         )
 
     async def trainable(self, scope: int) -> list[Example]:
-        """What may be learned now, by id.
+        """The examples that may be learned now, by id.
 
-        That is approved, not voted down, and has the consent that it needs; `consent_version` is
-        that of the consent which stands now. More likes than dislikes of the reply that it comes
-        from add to its weight, up to MOST_WEIGHT.
+        They are approved, not voted down, and have the consent that they need; `consent_version`
+        is that of the consent that stands now. Each like in excess of the dislikes of its reply
+        adds 1 to the weight, up to MAX_WEIGHT.
         """
         return await self._examples(
             f"""
@@ -211,7 +192,7 @@ class Examples(Repository):
     async def page(
         self, scope: int, status: ReviewStatus | None, after_id: int, limit: int
     ) -> list[Example]:
-        """The next examples of the scope, by id; those of every status if it is None."""
+        """The next examples of the scope after an id; of any status if it is None."""
         of_status = "" if status is None else "AND status = ?4"
         values = () if status is None else (status.value,)
         return await self._examples(
@@ -226,18 +207,18 @@ class Examples(Repository):
         )
 
     async def get(self, scope: int, example_id: int) -> Example | None:
-        """The scope's example of that id."""
+        """The scope's example with that id."""
         sql = "SELECT * FROM examples WHERE scope = ? AND id = ?"
         rows = await self._fetch_all(sql, scope, example_id)
         return _example(rows[0]) if rows else None
 
     async def count(self, scope: int) -> int:
-        """How many examples the scope's data set has."""
+        """How many examples the scope has."""
         [row] = await self._fetch_all("SELECT count(*) FROM examples WHERE scope = ?", scope)
         return int(row[0])
 
     async def count_by_status_and_source(self, scope: int) -> dict[tuple[ReviewStatus, str], int]:
-        """How many examples of each status and source the scope's data set has."""
+        """How many examples of each status and source the scope has."""
         sql = """
             SELECT status, source, count(*) FROM examples WHERE scope = ?
             GROUP BY status, source ORDER BY status, source
@@ -245,14 +226,14 @@ class Examples(Repository):
         return {(ReviewStatus(row[0]), row[1]): row[2] for row in await self._fetch_all(sql, scope)}
 
     async def set_review(self, scope: int, example_id: int, review: ReviewStatus) -> bool:
-        """Approve or reject an example, or let it wait again; False if there is none."""
+        """Set an example's status; False if there is none."""
         sql = "UPDATE examples SET status = ? WHERE scope = ? AND id = ?"
         return bool(await self._execute(sql, review.value, scope, example_id))
 
     async def edit(self, scope: int, example_id: int, user: str, bot: str) -> Example | None:
         """Change the texts of an example; None if there is none.
 
-        Another answer than the one that was rated is a better answer, as `corrects` says.
+        With a new answer, it corrects the reply that it comes from: `corrects` is set.
 
         Raises:
             StoreError: the scope has that pair already.
@@ -273,12 +254,12 @@ class Examples(Repository):
         return _example(rows[0]) if rows else None
 
     async def remove(self, scope: int, example_id: int) -> bool:
-        """Take an example out of the scope's data set; False if it has none with that id."""
+        """Delete an example; False if the scope has none with that id."""
         sql = "DELETE FROM examples WHERE scope = ? AND id = ?"
         return bool(await self._execute(sql, scope, example_id))
 
     async def remove_source(self, scope: int, source: str) -> int:
-        """Take all examples of a source out of the scope's data set; how many there were."""
+        """Delete all examples of a source; return how many there were."""
         sql = """
             DELETE FROM examples WHERE id IN
                 (SELECT id FROM examples WHERE scope = ? AND source = ? LIMIT ?)
@@ -289,10 +270,8 @@ class Examples(Repository):
         return removed
 
     async def remove_pending_collected(self, user_id: int, scope: int | None = None) -> int:
-        """Take away what was collected with a member's consent and waits for review; how many.
-
-        In all scopes if it is None.
-        """
+        """Delete what was collected with a member's consent and is not yet reviewed; return the
+        count. `scope` None: in every scope."""
         sql = f"""
             DELETE FROM examples
             WHERE status = 'waiting' AND ({_required_consent_sql("examples")}) = ?1
@@ -301,29 +280,30 @@ class Examples(Repository):
         return await self._execute(sql, user_id, scope)
 
     async def _examples(self, sql: str, *values: object) -> list[Example]:
-        return await asyncio.to_thread(_to_examples, await self._fetch_all(sql, *values))
+        return await asyncio.to_thread(_drain_rows, await self._fetch_all(sql, *values))
 
 
 def _as_json(pairs: Sequence[Pair]) -> str:
-    """A JSON array of `[user, bot, conversation, turn, source]`, made in small pieces."""
-    return f"[{','.join(_pieces(pairs))}]"
+    """A JSON array of `[user, bot, conversation, turn, source]`, encoded in batches."""
+    return f"[{','.join(_json_batches(pairs))}]"
 
 
-def _pieces(pairs: Sequence[Pair]) -> Iterator[str]:
+def _json_batches(pairs: Sequence[Pair]) -> Iterator[str]:
     rows = (
         [_text(one.user), _text(one.bot), _text(one.conversation), one.turn, _text(one.source)]
         for one in pairs
     )
-    while piece := list(islice(rows, JSON_BATCH_PAIRS)):
-        yield json.dumps(piece)[1:-1]  # ASCII, which sqlite3 takes without encoding it at once
+    while batch := list(islice(rows, JSON_BATCH_PAIRS)):
+        yield json.dumps(batch)[1:-1]  # ASCII: sqlite3 takes it without encoding all of it again
 
 
 def _text(text: str) -> str:
     return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 
-def _to_examples(rows: list[sqlite3.Row]) -> list[Example]:
-    """Empties `rows`: to free very many at once would stop the event loop."""
+def _drain_rows(rows: list[sqlite3.Row]) -> list[Example]:
+    """Free each row once it is converted: to free 100,000 in one go, as dropping the list does,
+    holds the GIL and stops the event loop. Runs in a thread; `rows` is empty afterwards."""
     rows.reverse()
     return [_example(rows.pop()) for _ in range(len(rows))]
 

@@ -12,6 +12,7 @@ from bot.chat.manager import ConversationManager
 from bot.chat.rate_limit import MAX_REPLY_CHARS
 from bot.chat.unsaved import DISK_FULL, WRITE_FAILED, WriteFailures
 from core.errors import DiskFull, StoreError
+from core.records import NewExample
 from data.storage.storage import Storage
 from tests.bot.chat.test_manager import (
     CHANNEL,
@@ -32,7 +33,7 @@ async def fill(storage: Storage) -> None:
     [pages] = await storage._fetch_all("PRAGMA page_count")
     await storage._db.execute(f"PRAGMA max_page_count = {pages[0]}")
     with pytest.raises(DiskFull):
-        await storage.examples.add(1, "x" * 90_000, "y", 7, "teach")
+        await storage.examples.add(NewExample(1, "x" * 90_000, "y", 7, "teach"))
 
 
 async def make_room(storage: Storage) -> None:

@@ -20,7 +20,7 @@ from bot.discord_ui.embeds import charts
 from bot.discord_ui.embeds.cleaning import cleaning_embed
 from bot.discord_ui.embeds.style import SOURCE_LABELS, STATUS_LABELS
 from bot.settings import Settings, SettingsError
-from core.records import OPERATOR_AUTHOR_ID, Pair, ReviewStatus
+from core.records import OPERATOR_AUTHOR_ID, NewExample, Pair, ReviewStatus
 from data.dataset.cleaning import select_examples
 from i18n.catalogue import JAPANESE
 from i18n.phrase import phrase
@@ -185,7 +185,9 @@ async def test_a_question_that_is_left(japanese: World) -> None:
 async def test_review(japanese: World) -> None:
     world, storage = japanese, storage_of(japanese)
     await storage.consents.opt_in(world.guild.id, world.ben.id, 1)
-    await storage.examples.add(world.guild.id, "朝", "夜", world.ada.id, "", asked_by=world.ben.id)
+    await storage.examples.add(
+        NewExample(world.guild.id, "朝", "夜", world.ada.id, "", asked_by=world.ben.id)
+    )
     page = await world.ada.slash(world.general, "dataset review", status="all")
     assert_all_japanese(page.response)
     opened = await world.ada.click(page.response, label="編集…")

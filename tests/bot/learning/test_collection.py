@@ -8,7 +8,7 @@ import pytest
 
 from bot.learning.collection import CHAT_SOURCE, collect
 from bot.learning.consent import CONSENT_VERSION
-from core.records import Example, ReplyRecord, ReviewStatus
+from core.records import Example, NewExample, ReplyRecord, ReviewStatus
 from data.storage.storage import Storage
 from tests.data.storage.records import ADA, BEN, BOT, GUILD, OTHER, made, said
 
@@ -92,7 +92,7 @@ async def test_what_was_edited_meanwhile_is_not_kept(storage: Storage) -> None:
 
 
 async def test_what_was_taught_on_purpose_stays_as_it_is(storage: Storage) -> None:
-    taught = await storage.examples.add(GUILD, ASKED, REPLY, BEN, "teach")
+    taught = await storage.examples.add(NewExample(GUILD, ASKED, REPLY, BEN, "teach"))
     record = await answered(storage)
     await storage.consents.opt_in(GUILD, ADA, CONSENT_VERSION)
     await kept(storage, record)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import StoreError
-from core.records import Example, Pair
+from core.records import Example, NewExample, Pair
 from data.storage import migrations
 from data.storage.connection import connect
 from data.storage.storage import open_storage
@@ -59,8 +59,8 @@ async def test_a_database_of_version_2_keeps_everything(
         job = await storage.jobs.get(4)
         assert job is not None
         assert (job.checkpoint, job.message_id, job.attempts) == ("gpt2-1", 77, 1)
-        assert (await storage.examples.add(GUILD, "a", "b", ADA, "teach")).id == 3
-        assert (await storage.examples.add(GUILD, "new", "b", ADA, "teach")).id > 9
+        assert (await storage.examples.add(NewExample(GUILD, "a", "b", ADA, "teach"))).id == 3
+        assert (await storage.examples.add(NewExample(GUILD, "new", "b", ADA, "teach"))).id > 9
         assert (
             await storage.examples.add_pairs(GUILD, [Pair("a", "b", "talk", 1)], ADA, "import") == 1
         )
@@ -76,7 +76,7 @@ async def test_an_empty_database_of_version_2_never_gives_an_id_twice(
         "DELETE FROM examples",
     )
     async with open_storage(path) as storage:
-        assert (await storage.examples.add(GUILD, "a", "b", ADA, "teach")).id == 10
+        assert (await storage.examples.add(NewExample(GUILD, "a", "b", ADA, "teach"))).id == 10
     with closing(sqlite3.connect(path)) as db:
         names = [row[0] for row in db.execute("SELECT name FROM sqlite_sequence ORDER BY name")]
     assert "new_examples" not in names

@@ -10,13 +10,14 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from core.errors import DiskFull, NewerDatabase, StoreError
-from core.records import JobState, Message, Role, StoredMessage, TrainingJob
+from core.records import JobState, Message, NewExample, Role, StoredMessage, TrainingJob
 from data.storage import migrations
 from data.storage.connection import connect
 from data.storage.storage import Storage, open_storage
@@ -340,21 +341,21 @@ def test_choices_of_models_are_a_stack(
 class TestExamples:
     async def test_an_example_comes_back_as_it_was(self, storage: Storage) -> None:
         before = datetime.now(UTC)
-        added = await storage.examples.add(GUILD, "who?", "me 🙂", 7, "teach")
+        added = await storage.examples.add(NewExample(GUILD, "who?", "me 🙂", 7, "teach"))
         assert (added.scope, added.user, added.bot) == (GUILD, "who?", "me 🙂")
         assert (added.author_id, added.source) == (7, "teach")
         assert before <= added.created_at <= datetime.now(UTC)
         assert await storage.examples.all(GUILD) == [added]
 
     async def test_the_same_pair_is_the_existing_one(self, storage: Storage) -> None:
-        first = await storage.examples.add(GUILD, "a", "b", 7, "teach")
-        assert await storage.examples.add(GUILD, "a", "b", 8, "import") == first
+        first = await storage.examples.add(NewExample(GUILD, "a", "b", 7, "teach"))
+        assert await storage.examples.add(NewExample(GUILD, "a", "b", 8, "import")) == first
         assert await storage.examples.count(GUILD) == 1
 
     async def test_another_answer_or_scope_is_another_example(self, storage: Storage) -> None:
-        first = await storage.examples.add(GUILD, "a", "b", 7, "teach")
-        second = await storage.examples.add(GUILD, "a", "c", 7, "teach")
-        third = await storage.examples.add(OTHER_GUILD, "a", "b", 7, "teach")
+        first = await storage.examples.add(NewExample(GUILD, "a", "b", 7, "teach"))
+        second = await storage.examples.add(NewExample(GUILD, "a", "c", 7, "teach"))
+        third = await storage.examples.add(NewExample(OTHER_GUILD, "a", "b", 7, "teach"))
         assert await storage.examples.all(GUILD) == [first, second]
         assert await storage.examples.all(OTHER_GUILD) == [third]
         assert await storage.examples.count(GUILD) == 2
@@ -362,16 +363,19 @@ class TestExamples:
     async def test_only_the_scope_can_remove_and_ids_are_not_used_again(
         self, storage: Storage
     ) -> None:
-        added = await storage.examples.add(GUILD, "a", "b", 7, "teach")
+        added = await storage.examples.add(NewExample(GUILD, "a", "b", 7, "teach"))
         assert not await storage.examples.remove(OTHER_GUILD, added.id)
         assert await storage.examples.remove(GUILD, added.id)
         assert not await storage.examples.remove(GUILD, added.id)
         assert await storage.examples.all(GUILD) == []
-        assert (await storage.examples.add(GUILD, "a", "b", 7, "teach")).id > added.id
+        assert (await storage.examples.add(NewExample(GUILD, "a", "b", 7, "teach"))).id > added.id
 
     async def test_many_teach_the_same_at_once(self, storage: Storage) -> None:
         taught = await asyncio.gather(
-            *(storage.examples.add(GUILD, "a", f"b{n % 3}", n, "teach") for n in range(30))
+            *(
+                storage.examples.add(NewExample(GUILD, "a", f"b{n % 3}", n, "teach"))
+                for n in range(30)
+            )
         )
         assert len({one.id for one in taught}) == 3
 
@@ -487,6 +491,23 @@ class TestJobs:
         assert second.id not in {job.id for job in made}
 
 
+async def test_a_statement_that_succeeds_makes_no_sentence(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each would format a template, in a part of the bot that runs for every message."""
+    made: list[str] = []
+    make = Phrase.__new__
+
+    def counted(cls: type[Phrase], template: str, *more: Any) -> Phrase:
+        made.append(template)
+        return make(cls, template, *more)
+
+    monkeypatch.setattr(Phrase, "__new__", counted)
+    await storage.messages.add(said(1))
+    assert await storage.messages.context(CHANNEL, 5)
+    assert made == []
+
+
 class TestTheFile:
     async def test_everything_survives_a_restart(self, path: Path) -> None:
         async with open_storage(path) as storage:
@@ -495,7 +516,7 @@ class TestTheFile:
             await storage.messages.add(said(2))
             await storage.channels.set_enabled(CHANNEL, GUILD, True)
             await storage.model_choices.set_active(GUILD, "v1")
-            example = await storage.examples.add(GUILD, "a", "b", 7, "teach")
+            example = await storage.examples.add(NewExample(GUILD, "a", "b", 7, "teach"))
             job = await storage.jobs.set_state((await queue(storage)).id, JobState.RUNNING)
         async with open_storage(path) as storage:
             assert await ids(storage) == [2]
@@ -673,7 +694,7 @@ class TestDiskFull:
         assert written > 5
         assert await ids(storage, 999) == list(range(1, written + 1))
         with pytest.raises(DiskFull, match="disk is full"):
-            await storage.examples.add(GUILD, "x" * 90_000, "y", 7, "teach")
+            await storage.examples.add(NewExample(GUILD, "x" * 90_000, "y", 7, "teach"))
         assert await storage.examples.all(GUILD) == []
 
         await storage._db.execute("PRAGMA max_page_count = 1073741823")

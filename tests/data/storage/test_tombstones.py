@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import StoreError
+from core.records import NewExample
 from data.storage.storage import Storage
 from data.storage.tombstones import Tombstones
 from tests.data.storage.records import ADA, BEN, NOON, said
@@ -41,7 +42,7 @@ async def test_when_the_newest_was_written(storage: Storage) -> None:
     await storage.messages.add(said(1, "hello"))
     assert await storage.erasures.last_write_time() == NOON
     before = datetime.now(UTC)
-    await storage.examples.add(1, "a", "b", ADA, "teach")
+    await storage.examples.add(NewExample(1, "a", "b", ADA, "teach"))
     taught = await storage.erasures.last_write_time()
     assert taught is not None
     assert taught >= before

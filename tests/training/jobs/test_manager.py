@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 
 from core.errors import StoreError
-from core.records import JobState, ReviewStatus, TrainingJob
+from core.records import JobState, NewExample, ReviewStatus, TrainingJob
 from data.storage.storage import Storage, open_storage
 from data.storage.tables.consents import Consents
 from data.storage.tables.jobs import Jobs
@@ -117,7 +117,7 @@ class House:
         return [one.job.state for one in self.updates if one.job.id == job.id and not one.event]
 
     async def teach(self, scope: int, user: str, bot: str) -> None:
-        await self.storage.examples.add(scope, user, bot, 7, "teach")
+        await self.storage.examples.add(NewExample(scope, user, bot, 7, "teach"))
 
     def child(self) -> int:
         """The process id of the run under way."""
@@ -145,7 +145,7 @@ async def open_house(
 ) -> AsyncIterator[House]:
     async with open_storage(root / "bot.sqlite3") as storage:
         for scope in (GUILD, OTHER):
-            await storage.examples.add(scope, "hello", "hi", 7, "teach")
+            await storage.examples.add(NewExample(scope, "hello", "hi", 7, "teach"))
         yield House(storage, root, base, launcher)
 
 
@@ -597,17 +597,19 @@ async def test_a_name_of_another_model_is_not_given_to_a_checkpoint(house: House
 async def test_the_data_say_whose_words_they_are(house: House) -> None:
     await house.storage.consents.opt_in(GUILD, 8, 2)
     await house.storage.examples.add(
-        GUILD, "who?", "me", 99, "liked", asked_by=8, consent_version=1
+        NewExample(GUILD, "who?", "me", 99, "liked", asked_by=8, consent_version=1)
     )
     await house.storage.examples.add(
-        GUILD,
-        "what?",
-        "no",
-        99,
-        "liked",
-        asked_by=8,
-        consent_version=1,
-        status=ReviewStatus.WAITING,
+        NewExample(
+            GUILD,
+            "what?",
+            "no",
+            99,
+            "liked",
+            asked_by=8,
+            consent_version=1,
+            status=ReviewStatus.WAITING,
+        )
     )
     async with house.manager:
         job = await house.submit()
@@ -629,7 +631,7 @@ class TakenBack(Jobs):
 async def test_what_is_taken_back_while_it_is_frozen_is_not_learned(house: House) -> None:
     await house.storage.consents.opt_in(GUILD, 8, 1)
     await house.storage.examples.add(
-        GUILD, "who?", "me", 99, "liked", asked_by=8, consent_version=1
+        NewExample(GUILD, "who?", "me", 99, "liked", asked_by=8, consent_version=1)
     )
     house.storage.jobs = TakenBack(house.storage._db)
     late = House(house.storage, house.root, Path(house.base.source))
@@ -646,7 +648,9 @@ async def test_what_is_taken_back_while_it_is_frozen_is_not_learned(house: House
 
 async def test_what_was_collected_is_not_learned_where_that_is_switched_off(house: House) -> None:
     await house.storage.consents.opt_in(GUILD, 8, 1)
-    await house.storage.examples.add(GUILD, "who?", "me", 8, "chat", asked_by=8, consent_version=1)
+    await house.storage.examples.add(
+        NewExample(GUILD, "who?", "me", 8, "chat", asked_by=8, consent_version=1)
+    )
     house.storage.examples._include_collected = False
     job = await house.submit()
     assert "who?" not in read(job, "dataset.jsonl")

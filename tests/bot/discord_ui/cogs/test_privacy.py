@@ -38,6 +38,7 @@ from core.records import (
     JobState,
     MemberDataSummary,
     Message,
+    NewExample,
     ReviewStatus,
     Role,
     StoredMessage,
@@ -275,14 +276,16 @@ class TestConsent:
 
 async def collected(world: World, text: str, review: ReviewStatus) -> int:
     example = await storage_of(world).examples.add(
-        world.guild.id,
-        text,
-        "an answer",
-        world.ben.id,
-        "chat",
-        asked_by=world.ben.id,
-        consent_version=1,
-        status=review,
+        NewExample(
+            world.guild.id,
+            text,
+            "an answer",
+            world.ben.id,
+            "chat",
+            asked_by=world.ben.id,
+            consent_version=1,
+            status=review,
+        )
     )
     return example.id
 

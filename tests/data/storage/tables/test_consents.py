@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from core.errors import NoConsent
-from core.records import Example, ReviewStatus
+from core.records import Example, NewExample, ReviewStatus
 from data.dataset.snapshot import contributor_consents, write_snapshot
 from data.storage.erasure import erase_member
 from data.storage.storage import open_storage
@@ -125,14 +125,16 @@ class Server(RuleBasedStateMachine):
         try:
             self.run(
                 self.storage.examples.add(
-                    GUILD,
-                    one.text,
-                    bot,
-                    author,
-                    "x",
-                    asked_by=one.author,
-                    reply_id=one.reply,
-                    **more,
+                    NewExample(
+                        GUILD,
+                        one.text,
+                        bot,
+                        author,
+                        "x",
+                        asked_by=one.author,
+                        reply_id=one.reply,
+                        **more,
+                    )
                 )
             )
         except NoConsent:
@@ -148,7 +150,7 @@ class Server(RuleBasedStateMachine):
     @rule(member=members)
     def teach(self, member: int) -> None:
         user, bot = self.word(member), self.word(member)
-        self.run(self.storage.examples.add(GUILD, user, bot, member, "teach"))
+        self.run(self.storage.examples.add(NewExample(GUILD, user, bot, member, "teach")))
         self.on_purpose |= {user, bot}
 
     @precondition(lambda self: self.said)

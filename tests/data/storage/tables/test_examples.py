@@ -8,20 +8,20 @@ from dataclasses import replace
 import pytest
 
 from core.errors import NoConsent, StoreError
-from core.records import Example, Pair, ReviewStatus
+from core.records import Example, NewExample, Pair, ReviewStatus
 from data.storage.storage import Storage
 from tests.data.storage.records import ADA, BEN, BOT, CLEO, GUILD, OTHER, made, said
 
 
 async def taught(storage: Storage, user: str = "a", bot: str = "b", **more: object) -> Example:
-    return await storage.examples.add(GUILD, user, bot, ADA, "teach", **more)  # type: ignore[arg-type]
+    return await storage.examples.add(NewExample(GUILD, user, bot, ADA, "teach", **more))  # type: ignore[arg-type]
 
 
 async def collected(
     storage: Storage, user: str = "hello", bot: str = "hi", by: int = BEN
 ) -> Example:
     return await storage.examples.add(
-        GUILD, user, bot, BOT, "liked", asked_by=by, reply_id=100, consent_version=1
+        NewExample(GUILD, user, bot, BOT, "liked", asked_by=by, reply_id=100, consent_version=1)
     )
 
 
@@ -255,10 +255,10 @@ class TestReview:
 async def test_an_answer_of_cleo_to_ben_is_learned_by_consent_of_ben_only(storage: Storage) -> None:
     await storage.consents.opt_in(GUILD, CLEO, 1)
     with pytest.raises(NoConsent):
-        await storage.examples.add(GUILD, "a", "b", CLEO, "better answer", asked_by=BEN)
+        await storage.examples.add(NewExample(GUILD, "a", "b", CLEO, "better answer", asked_by=BEN))
     await storage.consents.opt_in(GUILD, BEN, 1)
     await storage.consents.opt_out(GUILD, CLEO)
-    await storage.examples.add(GUILD, "a", "b", CLEO, "better answer", asked_by=BEN)
+    await storage.examples.add(NewExample(GUILD, "a", "b", CLEO, "better answer", asked_by=BEN))
     assert await texts(storage) == ["a"]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import NoConsent, StoreError
-from core.records import ErasureResult, JobState, RatingSummary, Role, TrainingJob
+from core.records import ErasureResult, JobState, NewExample, RatingSummary, Role, TrainingJob
 from data.storage.erasure import erase_member, purge_older_than, resume_erasures
 from data.storage.storage import Storage, open_storage
 from tests.data.storage.records import ADA, BEN, BOT, CHANNEL, CLEO, GUILD, NOON, OTHER, made, said
@@ -138,9 +138,11 @@ async def live(storage: Storage, word: str, others: str = "something") -> None:
             await storage.replies.rate(scope, n + 1, ADA, 1)
         await storage.replies.rate(scope, scope * 1000 + 1, BEN, 1)
         await storage.consents.opt_in(scope, ADA, 1)
-        await storage.examples.add(scope, word, "hi", BOT, "liked", asked_by=ADA, consent_version=1)
-        await storage.examples.add(scope, "hi?", word, ADA, "teach")
-        await storage.examples.add(scope, "who?", others, BEN, "teach")
+        await storage.examples.add(
+            NewExample(scope, word, "hi", BOT, "liked", asked_by=ADA, consent_version=1)
+        )
+        await storage.examples.add(NewExample(scope, "hi?", word, ADA, "teach"))
+        await storage.examples.add(NewExample(scope, "who?", others, BEN, "teach"))
     await job(storage, {ADA: 1})
 
 
@@ -182,7 +184,7 @@ class TestWhatIsKnown:
     async def test_the_words_of_others_are_in_nobodys_export(self, storage: Storage) -> None:
         await storage.consents.opt_in(GUILD, BEN, 1)
         await storage.examples.add(
-            GUILD, "of Ben", "of Ada", ADA, "better answer", asked_by=BEN, corrects=True
+            NewExample(GUILD, "of Ben", "of Ada", ADA, "better answer", asked_by=BEN, corrects=True)
         )
         [ada] = (await storage.members.export(ADA))["examples"]
         [ben] = (await storage.members.export(BEN))["examples"]
@@ -299,7 +301,9 @@ class TestForgetting:
         await storage.consents.opt_in(GUILD, ADA, 1)
         await erase_member(storage, ADA)
         with pytest.raises(NoConsent):
-            await storage.examples.add(GUILD, "a", "b", BOT, "x", asked_by=ADA, consent_version=1)
+            await storage.examples.add(
+                NewExample(GUILD, "a", "b", BOT, "x", asked_by=ADA, consent_version=1)
+            )
 
 
 class TestRetention:
@@ -308,7 +312,7 @@ class TestRetention:
         for n in range(20):
             await storage.messages.add(said(100 + n, f"{n}", at=NOON - n * day))
             await storage.replies.add(made(200 + n, 100 + n, at=NOON - n * day))
-        await storage.examples.add(GUILD, "a", "b", ADA, "teach")
+        await storage.examples.add(NewExample(GUILD, "a", "b", ADA, "teach"))
         assert await storage.erasures.purge_batch(NOON - 9.5 * day, 3) == 6
         assert await purge_older_than(storage, NOON - 9.5 * day, batch=3) == 14
         assert await purge_older_than(storage, NOON - 9.5 * day) == 0

@@ -12,7 +12,7 @@ from simcord import SetupError
 
 from bot.discord_ui.embeds import charts
 from bot.discord_ui.embeds.dataset import first_lines, stats_embed
-from core.records import OPERATOR_AUTHOR_ID, Pair, ReviewStatus
+from core.records import OPERATOR_AUTHOR_ID, NewExample, Pair, ReviewStatus
 from data.dataset.cleaning import select_examples
 from data.formats.files import read_pairs
 from data.storage.storage import Storage
@@ -151,7 +151,7 @@ async def test_an_export_holds_what_may_be_learned_and_no_more(
 async def test_words_without_consent_are_not_exported(world: World) -> None:
     storage, guild, ben = storage_of(world), world.guild.id, world.ben.id
     await storage.consents.opt_in(guild, ben, 1)
-    await storage.examples.add(guild, "my words", "hi", ben, "liked", consent_version=1)
+    await storage.examples.add(NewExample(guild, "my words", "hi", ben, "liked", consent_version=1))
     assert (await world.ada.slash(world.general, "dataset export", format="csv")).response.content
     await storage.consents.opt_out(guild, ben)
     result = await world.ada.slash(world.general, "dataset export", format="csv")

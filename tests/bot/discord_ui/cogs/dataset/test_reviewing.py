@@ -10,7 +10,7 @@ import pytest
 from simcord import SetupError
 
 from bot.discord_ui.embeds.dataset import quote_long_text
-from core.records import Pair, ReviewStatus
+from core.records import NewExample, Pair, ReviewStatus
 from tests.bot.conftest import World
 from tests.bot.discord_ui.cogs.dataset.test_cog import fields, storage_of, taught
 
@@ -82,7 +82,7 @@ async def test_an_example_is_shown_with_all_that_is_known(world: World) -> None:
 async def test_whose_words_it_holds_is_shown(world: World) -> None:
     storage, guild, ben = storage_of(world), world.guild.id, world.ben.id
     await storage.consents.opt_in(guild, ben, 1)
-    await storage.examples.add(guild, "a", "b", world.ada.id, "better", asked_by=ben)
+    await storage.examples.add(NewExample(guild, "a", "b", world.ada.id, "better", asked_by=ben))
     shown = await review(world, status="approved")
     assert fields(shown.response.embeds[0])["Said by"] == f"<@{ben}>"
 
@@ -187,7 +187,9 @@ async def test_an_old_page_decides_nothing(world: World) -> None:
 
 
 async def test_a_text_too_long_for_the_form_cannot_be_edited(world: World) -> None:
-    await storage_of(world).examples.add(world.guild.id, "a" * 4001, "b", world.ada.id, "liked")
+    await storage_of(world).examples.add(
+        NewExample(world.guild.id, "a" * 4001, "b", world.ada.id, "liked")
+    )
     shown = await review(world, status="all")
     assert "Edit…" in labels(shown, disabled=True)
     assert len(fields(shown.response.embeds[0])["People say"]) == 1000

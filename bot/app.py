@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
 
+from discord import DiscordException
 from discord.ext import commands
 
 from bot.chat.backpressure import Backpressure
@@ -29,6 +30,7 @@ from bot.discord_ui.cogs.filters import FilterCommands
 from bot.discord_ui.cogs.models import Models
 from bot.discord_ui.cogs.privacy import Privacy
 from bot.discord_ui.cogs.training import Training
+from bot.discord_ui.http_errors import DISCORD_ERRORS
 from bot.discord_ui.job_messages import TrainingReports
 from bot.discord_ui.locale import LanguageResolver
 from bot.discord_ui.presence import PRESENCE_INTERVAL_S, Presence
@@ -214,7 +216,11 @@ async def running_conversations(
         bot_id=bot.user_id,
         backpressure=Backpressure(settings.slow_reply_s, training.hold),
         on_reply=Collector(storage, learn_from_chat=settings.learn_from_chat).on_reply,
-        telemetry=ReplyTelemetry(metrics, log_content=settings.log_content),
+        telemetry=ReplyTelemetry(
+            metrics,
+            log_content=settings.log_content,
+            delivery_errors=(DiscordException, *DISCORD_ERRORS),
+        ),
         filters=filters,
         pauses=pauses,
         stale_s=settings.stale_s,

@@ -13,8 +13,7 @@ from dataclasses import dataclass, replace
 
 from bot.chat.backpressure import Backpressure
 from bot.chat.filters import REPLY_WITHHELD, Blocked, Filters, OutputGuard
-from bot.chat.rate_limit import truncate_reply
-from bot.chat.request import ReplyRequest, ReplySink, ReplyTarget
+from bot.chat.request import ReplyRequest, ReplySink, ReplyTarget, truncate_reply
 from bot.chat.telemetry import ReplyTrace
 from core.errors import Refusal
 from i18n.phrase import phrase

@@ -6,7 +6,7 @@ may pause it.
 
 from __future__ import annotations
 
-from bot.chat.rate_limit import NotAdmitted
+from bot.chat.errors import NotAdmitted
 from data.storage.storage import Storage
 from data.storage.tables.pauses import EVERYWHERE
 from i18n.phrase import phrase

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from bot.chat.rate_limit import NotAdmitted
+from bot.chat.errors import NotAdmitted
 from i18n.phrase import phrase
 
 log = logging.getLogger(__name__)

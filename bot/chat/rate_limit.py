@@ -11,27 +11,15 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from bot.chat.errors import NotAdmitted
 from core.errors import Refusal
 from i18n.phrase import phrase, phrases
 
 WINDOW_S = 60.0
 MIN_COOLDOWN_S = 10.0
 """The shortest cooldown: who is too quick all the time is told so every ten seconds at most."""
-MAX_REPLY_CHARS = 4000
-"""Characters of a reply: two or three messages. A token of GPT-2 may have dozens of them."""
-TRUNCATION_MARK = " …"
-"""Ends a reply that was cut."""
 
 Clock = Callable[[], float]
-
-
-class NotAdmitted(Refusal):
-    """There is no reply now. `notified`: whoever reads that channel was told so a moment ago, so a
-    message is met with silence. Who used a command or a button always reads it."""
-
-    def __init__(self, sentence: str, *, already_notified: bool = False) -> None:
-        super().__init__(sentence)
-        self.already_notified = already_notified
 
 
 @dataclass(slots=True)
@@ -159,10 +147,3 @@ class RateLimits:
     def truncate_message(self, text: str) -> str:
         """As much of a text as is read: a message can also get too long when it is edited."""
         return text[: self._max_message_chars]
-
-
-def truncate_reply(reply: str) -> str:
-    """A reply that is no more than a few messages."""
-    if len(reply) <= MAX_REPLY_CHARS:
-        return reply
-    return reply[: MAX_REPLY_CHARS - len(TRUNCATION_MARK)].rstrip() + TRUNCATION_MARK

@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 
 from bot.chat.filters import REPLY_WITHHELD, Blocked, Filters, OutputGuard
 from bot.chat.model_router import ModelRouter
-from bot.chat.rate_limit import truncate_reply
-from bot.chat.request import recorded_sampling
+from bot.chat.request import recorded_sampling, truncate_reply
 from core.errors import Refusal
 from core.records import RatingSummary, ReplyRecord, StoredMessage
 from data.storage.storage import Storage

@@ -14,6 +14,11 @@ from core.records import Message, ReplyRecord, StoredMessage
 from model.sampling import SamplingParams
 from model.worker.messages import Finished
 
+MAX_REPLY_CHARS = 4000
+"""Two or three Discord messages. One GPT-2 token can be dozens of characters long."""
+TRUNCATION_MARK = " …"
+"""Ends a reply that was cut."""
+
 TextCheck = Callable[[str], None]
 """Raises an error if a text must not be shown."""
 
@@ -163,3 +168,10 @@ def next_seed(seed: int | None) -> int:
     Not the next number: the engine tries that one itself when a reply comes out empty.
     """
     return Random(seed or 0).getrandbits(31)
+
+
+def truncate_reply(reply: str) -> str:
+    """A reply cut to MAX_REPLY_CHARS."""
+    if len(reply) <= MAX_REPLY_CHARS:
+        return reply
+    return reply[: MAX_REPLY_CHARS - len(TRUNCATION_MARK)].rstrip() + TRUNCATION_MARK

@@ -8,15 +8,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-import discord
-
+from bot.chat.errors import ReplyDeleted
 from bot.chat.request import ReplyRequest, ReplyTarget
-from bot.discord_ui.http_errors import DISCORD_ERRORS
-from bot.discord_ui.reply import ReplyDeleted
 from core.errors import Refusal, StoreError
 from core.metrics import GenerationStats, Metrics
 from model.errors import LoadFailed, ModelError, WorkerDied
@@ -30,7 +27,9 @@ WITHDRAWN = "withdrawn"
 OTHER_DROPS = ("merged", "repeated", "withheld")
 """Those of one that another reply answers, that came before, whose reply must not be said."""
 UNEXPECTED_ERROR = "error"
-"""That of a reply that ended with an error which nobody thought of."""
+"""The outcome of a reply that ended with an error that has none of its own."""
+NOT_POSTED = "not_posted"
+"""The outcome of a reply that could not be shown where it belongs."""
 OUTCOME_BY_ERROR: dict[type[BaseException], str] = {
     WorkerDied: "worker_died",
     LoadFailed: "load_failed",
@@ -38,14 +37,13 @@ OUTCOME_BY_ERROR: dict[type[BaseException], str] = {
     StoreError: "store_failed",
     Refusal: "refused",
     ReplyDeleted: "deleted",
-    discord.DiscordException: "not_posted",
-    **dict.fromkeys(DISCORD_ERRORS, "not_posted"),
     asyncio.CancelledError: "cancelled",
 }
 """The outcome of a reply that ended with an error; the first that fits."""
 OUTCOMES = (
     *FinishReason,
     *dict.fromkeys(OUTCOME_BY_ERROR.values()),
+    NOT_POSTED,
     WITHDRAWN,
     *OTHER_DROPS,
     UNEXPECTED_ERROR,
@@ -74,10 +72,20 @@ class ReplyTrace:
 
 
 class ReplyTelemetry:
-    """Watches replies. `log_content`: whether the log has what people say."""
+    """Observes replies. With `log_content`, the log holds what people and the bot say.
 
-    def __init__(self, metrics: Metrics, *, log_content: bool = False) -> None:
+    `delivery_errors` are what a sink raises when it cannot show a reply.
+    """
+
+    def __init__(
+        self,
+        metrics: Metrics,
+        *,
+        log_content: bool = False,
+        delivery_errors: Sequence[type[BaseException]] = (),
+    ) -> None:
         self._metrics = metrics
+        self._outcome_by_error = {**OUTCOME_BY_ERROR, **dict.fromkeys(delivery_errors, NOT_POSTED)}
         metrics.init_outcomes(OUTCOMES)
         self._log_content = log_content
 
@@ -88,7 +96,7 @@ class ReplyTelemetry:
         try:
             yield watched
         except BaseException as e:
-            self._record_end(watched, _outcome_of(e))
+            self._record_end(watched, self._outcome_of(e))
             raise
         self._record_end(
             watched, watched.result.finish_reason if watched.result else watched.drop_reason
@@ -126,10 +134,6 @@ class ReplyTelemetry:
                 fields |= {"question": request.asked_text, "answer": end.text}
         log.info("a reply ended", extra=fields)
 
-
-def _outcome_of(error: BaseException) -> str:
-    """What an error makes of a reply."""
-    return next(
-        (name for kind, name in OUTCOME_BY_ERROR.items() if isinstance(error, kind)),
-        UNEXPECTED_ERROR,
-    )
+    def _outcome_of(self, error: BaseException) -> str:
+        outcomes = self._outcome_by_error.items()
+        return next((name for kind, name in outcomes if isinstance(error, kind)), UNEXPECTED_ERROR)

@@ -17,8 +17,8 @@ from typing import NamedTuple, Protocol
 
 import discord
 
-from bot.chat.rate_limit import truncate_reply
-from bot.chat.request import TextCheck
+from bot.chat.errors import ReplyDeleted
+from bot.chat.request import TextCheck, truncate_reply
 from bot.discord_ui.http_errors import DISCORD_ERRORS
 from bot.discord_ui.retry import is_transient, retry_transient
 from bot.discord_ui.split import split_message
@@ -65,10 +65,6 @@ class ReplyViews(NamedTuple):
 
 
 NO_BUTTONS = ReplyViews()
-
-
-class ReplyDeleted(Exception):
-    """Somebody deleted the reply while it was growing: nobody wants the rest."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from core.utf16 import truncate_utf16
+
 MAX_MESSAGE_CHARS = 2000
 """Characters in one message, counted in UTF-16 code units as Discord's clients do."""
 FENCE = "```"
@@ -36,16 +38,6 @@ def _cut(text: str, limit: int) -> tuple[str, str]:
         if at > 0 and text[:at].rstrip().rstrip("`"):
             return text[:at].rstrip(), text[at:].strip("\n" if mark == "\n" else " ")
     return text[:end], text[end:]
-
-
-def truncate_utf16(text: str, limit: int) -> str:
-    """As much of the beginning of `text` as fits `limit` UTF-16 units."""
-    used = 0
-    for n, char in enumerate(text):
-        used += 1 + (char > "\uffff")
-        if used > limit:
-            return text[:n]
-    return text
 
 
 def _open_fence(part: str) -> str:

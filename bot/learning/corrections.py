@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bot.discord_ui.split import truncate_utf16
 from core.errors import Refusal
 from core.records import Example, NewExample, ReviewStatus
+from core.utf16 import truncate_utf16
 from data.storage.storage import Storage
 from i18n.phrase import phrase
 

@@ -13,9 +13,10 @@ from discord.ext import commands
 from discord.utils import MISSING
 
 from bot.chat.duplicates import Deduplicator
+from bot.chat.errors import NotAdmitted, ReplyDeleted
 from bot.chat.manager import ConversationManager
 from bot.chat.pauses import PAUSED_NOTICE, Pauses
-from bot.chat.rate_limit import NotAdmitted, RateLimits
+from bot.chat.rate_limit import RateLimits
 from bot.chat.request import Incoming
 from bot.discord_ui.audit import record_audit
 from bot.discord_ui.client import BotInteraction, Gpt2Bot
@@ -25,7 +26,6 @@ from bot.discord_ui.http_errors import DISCORD_ERRORS
 from bot.discord_ui.permissions import Rank, requires_rank
 from bot.discord_ui.reply import (
     NO_BUTTONS,
-    ReplyDeleted,
     ReplyViews,
     StreamingReply,
     quote_question,

@@ -14,6 +14,7 @@ from discord import app_commands
 from discord.ext import commands
 from discord.utils import MISSING
 
+from bot.chat.errors import ReplyDeleted
 from bot.chat.manager import ConversationManager
 from bot.chat.pauses import PAUSED_NOTICE, Pauses
 from bot.chat.rate_limit import RateLimits
@@ -23,7 +24,7 @@ from bot.discord_ui.context import channel_id_of, scope_of
 from bot.discord_ui.embeds.origin import replay_embed, why_embed
 from bot.discord_ui.errors import error_message
 from bot.discord_ui.permissions import Rank, rank_of, require_asker_or_manager
-from bot.discord_ui.reply import ReplacedReply, ReplyDeleted, StreamingReply, quote_question
+from bot.discord_ui.reply import ReplacedReply, StreamingReply, quote_question
 from bot.discord_ui.views.correction_form import CorrectionForm, correction_confirmation
 from bot.discord_ui.views.reply_buttons import (
     ReplaySelect,

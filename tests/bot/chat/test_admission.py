@@ -12,7 +12,7 @@ import pytest
 
 from bot.chat.manager import BURST_WITHDRAWN, TIMED_OUT, ConversationManager
 from bot.chat.queue import MAX_WAITING
-from bot.chat.rate_limit import MAX_REPLY_CHARS
+from bot.chat.request import MAX_REPLY_CHARS
 from bot.cli.demo import _chat_in_real_time
 from bot.discord_ui.cogs.chat import NOTHING_TO_READ, Chat
 from bot.settings import Settings, load_settings

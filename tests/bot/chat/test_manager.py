@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from bot.chat.errors import NotAdmitted
 from bot.chat.generation import SHUTTING_DOWN
 from bot.chat.manager import ConversationManager
 from bot.chat.model_router import ModelRouter
 from bot.chat.pauses import Pauses
-from bot.chat.rate_limit import NotAdmitted
 from bot.chat.request import Incoming, TextCheck
 from bot.discord_ui.reply import accept_any
 from core.errors import Refusal

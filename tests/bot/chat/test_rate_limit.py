@@ -9,15 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bot.chat.errors import NotAdmitted
 from bot.chat.rate_limit import (
-    MAX_REPLY_CHARS,
     MIN_COOLDOWN_S,
     WINDOW_S,
-    NotAdmitted,
     RateLimit,
     RateLimits,
-    truncate_reply,
 )
+from bot.chat.request import MAX_REPLY_CHARS, truncate_reply
 from core.errors import Refusal
 
 ADA, BEN, GUILD, HERE, THERE = range(1, 6)

@@ -5,16 +5,12 @@ Knows the loaded models' facts. Does not know Discord; what it says is no part o
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
 from bot.chat.request import ReplyRequest
 from core.japanese import is_japanese
+from core.once import Once
 from i18n.catalogue import JAPANESE
 from i18n.phrase import phrase
 from model.backend import GenerationBackend
-
-MAX_NOTIFIED_CHANNELS = 10_000
-"""Channels of which is known that they were told; the oldest is told once more."""
 
 
 class JapaneseNotice:
@@ -22,7 +18,7 @@ class JapaneseNotice:
 
     def __init__(self, worker: GenerationBackend) -> None:
         self._worker = worker
-        self._notified: OrderedDict[int, None] = OrderedDict()
+        self._notified: Once[int] = Once()
 
     def notice_for(self, request: ReplyRequest) -> str | None:
         """What to say, in Japanese, under the reply to who writes it; it counts as said.
@@ -32,11 +28,8 @@ class JapaneseNotice:
         facts = self._worker.models.get(request.serving.option.source)
         if facts is None or facts.japanese or request.serving.note:
             return None
-        if request.channel_id in self._notified or not is_japanese(request.asked_text):
+        if not is_japanese(request.asked_text) or not self._notified.first(request.channel_id):
             return None
-        self._notified[request.channel_id] = None
-        if len(self._notified) > MAX_NOTIFIED_CHANNELS:
-            self._notified.popitem(last=False)
         weak = phrase(
             "{name} knows little Japanese. Whoever runs me can add a model that speaks it: "
             "`docs/japanese.md` says how.",

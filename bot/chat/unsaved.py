@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 
 from core.errors import DiskFull, StoreError
+from core.once import Throttle
 from i18n.phrase import Phrase, phrase
 
 log = logging.getLogger(__name__)
@@ -24,13 +25,10 @@ class WriteFailures:
     """Says what people should know, always, and tells the log once a minute."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._next_log_at = float("-inf")
+        self._logging = Throttle(LOG_INTERVAL_S, clock)
 
     def report(self, error: StoreError) -> Phrase:
         """The small line under a reply that, or whose question, was not recorded."""
-        now = self._clock()
-        if now >= self._next_log_at:
-            self._next_log_at = now + LOG_INTERVAL_S
+        if self._logging.ready():
             log.error("replies are given, but not recorded: %s", error)
         return DISK_FULL if isinstance(error, DiskFull) else WRITE_FAILED

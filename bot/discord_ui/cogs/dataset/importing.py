@@ -12,7 +12,6 @@ import tempfile
 from contextlib import suppress
 from functools import partial
 from pathlib import Path, PurePath
-from time import monotonic
 
 import discord
 
@@ -24,6 +23,7 @@ from bot.discord_ui.http_errors import DISCORD_ERRORS
 from bot.discord_ui.permissions import Rank
 from bot.discord_ui.views.confirm import ConfirmView, EphemeralView
 from core.errors import ImportCancelled, ImportRefused, StoreError
+from core.once import Throttle
 from core.records import IMPORT_SOURCE, Pair
 from data.formats.files import write_annotated_copy
 from data.formats.import_result import ImportResult
@@ -137,18 +137,18 @@ class Importer:
 
 
 class ImportProgress:
-    """Shows how many rows were read, with an edit every EDIT_S at most."""
+    """Shows how many rows were read, with an edit every EDIT_INTERVAL_S at most."""
 
     def __init__(self, interaction: BotInteraction, name: str) -> None:
         self.name = name
         self._interaction = interaction
         self._edit: asyncio.Task[None] | None = None
-        self._edited_at = monotonic()
+        self._editing = Throttle(EDIT_INTERVAL_S)
+        self._editing.ready()  # the message was just written: the first edit waits as well
 
     def report_rows(self, rows: int) -> None:
         under_way = self._edit is not None and not self._edit.done()
-        if not under_way and monotonic() - self._edited_at >= EDIT_INTERVAL_S:
-            self._edited_at = monotonic()
+        if not under_way and self._editing.ready():
             self._edit = asyncio.create_task(self._show(rows))
 
     async def _show(self, rows: int) -> None:

@@ -1,11 +1,22 @@
-"""Where a message or an interaction comes from: its scope, its server and its channel."""
+"""What is needed of a message or an interaction: its scope, its channel, its text."""
 
 from __future__ import annotations
+
+import re
 
 import discord
 from discord import app_commands
 
 from bot.discord_ui.client import BotInteraction
+
+MENTION = re.compile(r"<(@[!&]?|#)(\d{15,20})>")
+UNKNOWN_NAMES = {
+    "@": "@deleted-user",
+    "@!": "@deleted-user",
+    "@&": "@deleted-role",
+    "#": "#deleted-channel",
+}
+"""As `discord.Message.clean_content` has it."""
 
 
 def scope_of(source: discord.Message | BotInteraction) -> int:
@@ -31,3 +42,22 @@ def channel_id_of(interaction: BotInteraction) -> int:
     if interaction.channel_id is None:
         raise RuntimeError("Discord sent an interaction without a channel")
     return interaction.channel_id
+
+
+def text_of(message: discord.Message, bot_id: int) -> str:
+    """What the person wrote, mentions as names, without the mentions of the bot and its own role.
+
+    Like `discord.Message.clean_content`, which keeps those. They are removed by id: the bot's name
+    may be part of another mentioned name.
+    """
+    names = {one.id: f"@{one.display_name}" for one in message.mentions}
+    names |= {one.id: f"@{one.name}" for one in message.role_mentions}
+    names |= {one.id: f"#{one.name}" for one in message.channel_mentions}
+    names[bot_id] = ""
+    if message.guild and (role := message.guild.self_role):
+        names[role.id] = ""
+
+    def name(found: re.Match[str]) -> str:
+        return names.get(int(found[2]), UNKNOWN_NAMES[found[1]])
+
+    return discord.utils.escape_mentions(MENTION.sub(name, message.content)).strip()

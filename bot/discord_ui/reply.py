@@ -120,9 +120,14 @@ class StreamingReply:
         await self._try_show(say("-# I am busy: you are number {place} in the queue.", place=place))
 
     @property
-    def empty(self) -> bool:
-        """Whether nothing is shown."""
-        return not self._messages
+    def started(self) -> bool:
+        """Whether anything of it was shown."""
+        return bool(self._messages) and self._part_count > 0
+
+    @property
+    def replaces(self) -> bool:
+        """Whether there was a reply in its place before."""
+        return self._replaced is not None
 
     async def add(self, text: str, check: TextCheck = accept_any) -> None:
         """Show another piece, now or with a later one; the whole text is checked before."""

@@ -20,8 +20,8 @@ from bot.chat.rate_limit import RateLimits
 from bot.chat.request import Incoming
 from bot.discord_ui.audit import record_audit
 from bot.discord_ui.client import BotInteraction, Gpt2Bot
-from bot.discord_ui.context import channel_id_of, scope_of
-from bot.discord_ui.errors import error_message, is_expected
+from bot.discord_ui.context import channel_id_of, scope_of, text_of
+from bot.discord_ui.errors import shown_on
 from bot.discord_ui.http_errors import DISCORD_ERRORS
 from bot.discord_ui.permissions import Rank, requires_rank
 from bot.discord_ui.reply import (
@@ -85,20 +85,22 @@ class Chat(commands.Cog):
     async def on_message(self, message: discord.Message) -> None:
         if _is_automatic(message) or not self._should_answer(message):
             return
-        if not self.text_of(message) and not self._is_addressed(message):
+        text = self._text_of(message)
+        if not text and not self._is_addressed(message):
             return  # it may be that we are not allowed to read its words
         if not self._message_dedup.is_new(message.id):
             return
         set_language(self._bot.languages.for_message(message))
-        if not self._pauses.is_paused(scope_of(message)):
-            await self._reply_to(message)
-        elif self._pauses.should_notify(message.channel.id, scope_of(message)):
-            try:
+        try:
+            if not self._pauses.is_paused(scope_of(message)):
+                await self._reply_to(message, text)
+            elif self._pauses.should_notify(message.channel.id, scope_of(message)):
                 await message.channel.send(say(PAUSED_NOTICE))
-            except DISCORD_ERRORS as e:
-                _log_undeliverable(message, e)
+        except DISCORD_ERRORS as e:  # no permission (any more), an archived thread, or an outage
+            channel = message.channel.id
+            log.warning("no answer to %s can be shown in channel %s: %s", message.id, channel, e)
 
-    async def _reply_to(self, message: discord.Message) -> None:
+    async def _reply_to(self, message: discord.Message, text: str) -> None:
         begin_request()
         reference = message.to_reference(fail_if_not_exists=False)
 
@@ -106,44 +108,24 @@ class Chat(commands.Cog):
             return await message.channel.send(content, reference=reference, view=view)
 
         reply = StreamingReply(first, message.channel.send, rows=self._reply_views(message.id))
-        try:
-            await self._answer_or_explain(message, reply)
-        except ReplyDeleted:
-            log.info("the reply to %s was deleted while it was written", message.id)
-        except DISCORD_ERRORS as e:
-            _log_undeliverable(message, e)
-
-    async def _answer_or_explain(self, message: discord.Message, reply: StreamingReply) -> None:
-        try:
-            await self._answer(message, reply)
-        except (ReplyDeleted, *DISCORD_ERRORS):
-            raise
-        except Exception as e:
-            if self._bot.is_closed():
-                log.info("no reply to %s: I am shutting down", message.id)
-                return
-            if not is_expected(e):
-                log.exception("no reply to %s", message.id)
-            if not (isinstance(e, NotAdmitted) and e.already_notified):
-                await reply.fail(error_message(e))
-
-    async def _answer(self, message: discord.Message, reply: StreamingReply) -> None:
-        guild = message.guild
-        self._rate_limits.admit(message.author.id, guild.id if guild else None, message.channel.id)
-        text = self.text_of(message)
-        if not text:
-            raise Refusal(NOTHING_TO_READ)
-        self._rate_limits.check_length(text)
-        incoming = Incoming(
-            asked_id=message.id,
-            channel_id=message.channel.id,
-            scope=scope_of(message),
-            asked_by=message.author.id,
-            get_text=lambda: self._rate_limits.truncate_message(self.text_of(message)),
-            merge_bursts=True,
-        )
-        async with show_typing(message.channel):
-            await self._conversations.answer(incoming, reply)
+        async with shown_on(reply, self._bot, message.id, interaction=False):
+            self._rate_limits.admit(
+                message.author.id, message.guild.id if message.guild else None, message.channel.id
+            )
+            if not text:
+                raise Refusal(NOTHING_TO_READ)
+            self._rate_limits.check_length(text)
+            incoming = Incoming(
+                asked_id=message.id,
+                channel_id=message.channel.id,
+                scope=scope_of(message),
+                asked_by=message.author.id,
+                # Read at its turn: discord.py edits the cached message in place.
+                get_text=lambda: self._rate_limits.truncate_message(self._text_of(message)),
+                merge_bursts=True,
+            )
+            async with show_typing(message.channel):
+                await self._conversations.answer(incoming, reply)
 
     def _reply_views(self, asked_id: int, *, quoted: bool = False) -> ReplyViews:
         return reply_views(asked_id, quoted=quoted) if self._buttons_enabled else NO_BUTTONS
@@ -173,21 +155,12 @@ class Chat(commands.Cog):
         answered = message.reference and message.reference.resolved
         return isinstance(answered, discord.Message) and answered.author == self._bot.user
 
-    def text_of(self, message: discord.Message) -> str:
-        """What the person wrote, mentions as names, without the mention that called us."""
-        guild, text = message.guild, message.clean_content
-        names = (
-            {guild.me.display_name} if guild else {self._bot.user.name if self._bot.user else ""}
-        )
-        if guild and guild.self_role:
-            names.add(guild.self_role.name)
-        for name in names:
-            text = text.replace(f"@{name}", "")
-        return text.strip()
+    def _text_of(self, message: discord.Message) -> str:
+        return text_of(message, self._bot.user.id if self._bot.user else 0)
 
     @commands.Cog.listener()
     async def on_raw_message_edit(self, payload: discord.RawMessageUpdateEvent) -> None:
-        text = self.text_of(payload.message)
+        text = self._text_of(payload.message)
         if text and payload.message.author != self._bot.user:
             await self._conversations.apply_edit(
                 payload.message_id, self._rate_limits.truncate_message(text)
@@ -235,21 +208,8 @@ class Chat(commands.Cog):
         )
         row = self._reply_views(interaction.id, quoted=True)
         reply = StreamingReply(first, more, prefix=quote_question(text), rows=row)
-        try:
-            await self._answer_command(incoming, reply)
-        except ReplyDeleted:
-            log.info("the reply to /chat %s was deleted while it was written", interaction.id)
-
-    async def _answer_command(self, incoming: Incoming, reply: StreamingReply) -> None:
-        """What is shown already is never left as if it grew."""
-        try:
+        async with shown_on(reply, self._bot, interaction.id, interaction=True):
             await self._conversations.answer(incoming, reply)
-        except Exception as e:
-            if reply.empty or isinstance(e, (ReplyDeleted, *DISCORD_ERRORS)):
-                raise
-            if not is_expected(e):
-                log.exception("no reply to /chat %s", incoming.asked_id)
-            await reply.fail(error_message(e))
 
     @app_commands.command(description="Make me forget what was said in this channel so far")
     async def reset(self, interaction: BotInteraction) -> None:
@@ -307,12 +267,6 @@ class Chat(commands.Cog):
 def _is_automatic(message: discord.Message) -> bool:
     """Whether no person wrote it: a bot, ourselves among them, a webhook, or Discord itself."""
     return message.author.bot or message.webhook_id is not None or message.is_system()
-
-
-def _log_undeliverable(message: discord.Message, fault: Exception) -> None:
-    """No permission (any more), an archived thread, or Discord is out of order for long."""
-    channel = message.channel.id
-    log.warning("no answer to %s can be shown in the channel %s: %s", message.id, channel, fault)
 
 
 def format_context(model: str, rendered: Rendered) -> str:

@@ -5,8 +5,6 @@ Parses, calls the conversation, the store or the replays, renders.
 
 from __future__ import annotations
 
-import logging
-from contextlib import suppress
 from typing import Any
 
 import discord
@@ -22,7 +20,7 @@ from bot.chat.replay import ORIGIN_UNKNOWN, Replayer
 from bot.discord_ui.client import BotInteraction, Gpt2Bot
 from bot.discord_ui.context import channel_id_of, scope_of
 from bot.discord_ui.embeds.origin import replay_embed, why_embed
-from bot.discord_ui.errors import error_message
+from bot.discord_ui.errors import shown_on
 from bot.discord_ui.permissions import Rank, rank_of, require_asker_or_manager
 from bot.discord_ui.reply import ReplacedReply, StreamingReply, quote_question
 from bot.discord_ui.views.correction_form import CorrectionForm, correction_confirmation
@@ -43,8 +41,6 @@ from core.records import ReplyRecord
 from data.storage.storage import Storage
 from i18n.phrase import phrase
 from i18n.reader import say
-
-log = logging.getLogger(__name__)
 
 NOT_MY_MESSAGE = phrase("That only works on what I said.")
 VOTE_WITHDRAWN = phrase("Taken back.")
@@ -145,16 +141,8 @@ class Feedback(commands.Cog):
         await press.response.defer()
         press.client.languages.use_server(press)
         reply = await self._replacement_reply(press, place, record)
-        try:
+        async with shown_on(reply, self._bot, record.asked_id, interaction=True):
             await self._conversations.regenerate(record, reply)
-        except Refusal:
-            raise
-        except ReplyDeleted:
-            log.info("the reply %d was deleted while it was made anew", record.reply_id)
-        except Exception as e:
-            with suppress(ReplyDeleted):
-                await reply.fail(error_message(e))
-            raise
 
     async def _replacement_reply(
         self, press: BotInteraction, place: ReplyLocation, record: ReplyRecord

@@ -104,6 +104,24 @@ async def test_mentions_of_people_are_read_as_names(world: World, worker: FakeWo
     assert worker.heard[-1][1][-1].content == "do you know @ada?"
 
 
+async def test_a_name_that_contains_the_bots_name_keeps_its_letters(
+    world: World, worker: FakeWorker
+) -> None:
+    fan = world.guild.add_member(world.env.create_user(f"{world.bot.user.name}-fan"))
+    await world.say(world.ben, f"do you know {fan.mention}?")
+    assert worker.heard[-1][1][-1].content == f"do you know @{world.bot.user.name}-fan?"
+
+
+async def test_what_is_mentioned_and_unknown_is_read_as_deleted(
+    world: World, worker: FakeWorker
+) -> None:
+    channel, gone = world.general.mention, 100000000000000000
+    await world.say(world.ben, f"{channel} <#{gone}> <@{gone}> <@&{gone}> @everyone")
+    assert worker.heard[-1][1][-1].content == (
+        "#general #deleted-channel @deleted-user @deleted-role @\u200beveryone"
+    )
+
+
 async def test_a_long_reply_is_split_and_recorded_once(world: World, worker: FakeWorker) -> None:
     worker.answer = lambda _: "word " * 600
     await world.say(world.ben, "talk")

@@ -156,7 +156,7 @@ class Chat(commands.Cog):
         return isinstance(answered, discord.Message) and answered.author == self._bot.user
 
     def _text_of(self, message: discord.Message) -> str:
-        return text_of(message, self._bot.user.id if self._bot.user else 0)
+        return text_of(message, self._bot.user_id())
 
     @commands.Cog.listener()
     async def on_raw_message_edit(self, payload: discord.RawMessageUpdateEvent) -> None:

@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager, suppress
 import discord
 from discord import app_commands
 
-from bot.chat.rate_limit import NotAdmitted
+from bot.chat.errors import NotAdmitted, ReplyDeleted
 from bot.discord_ui.http_errors import DISCORD_ERRORS
-from bot.discord_ui.reply import ReplyDeleted, StreamingReply
+from bot.discord_ui.reply import StreamingReply
 from bot.discord_ui.retry import is_transient
 from core.errors import ImportRefused, Refusal, StoreError
 from i18n.phrase import join_phrases, message_of, phrase

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from core.utf16 import truncate_utf16
+from core.utf16 import truncate_utf16, utf16_length
 
 MAX_MESSAGE_CHARS = 2000
 """Characters in one message, counted in UTF-16 code units as Discord's clients do."""
 FENCE = "```"
-
-
-def utf16_length(text: str) -> int:
-    """The length of a text in UTF-16 code units."""
-    return len(text) + sum(char > "\uffff" for char in text)
 
 
 def split_message(text: str, limit: int = MAX_MESSAGE_CHARS) -> list[str]:

@@ -13,7 +13,6 @@ from discord.ext import commands
 from discord.utils import MISSING
 
 from bot.chat.duplicates import Deduplicator
-from bot.chat.errors import NotAdmitted, ReplyDeleted
 from bot.chat.manager import ConversationManager
 from bot.chat.pauses import PAUSED_NOTICE, Pauses
 from bot.chat.rate_limit import RateLimits

@@ -12,7 +12,6 @@ from discord import app_commands
 from discord.ext import commands
 from discord.utils import MISSING
 
-from bot.chat.errors import ReplyDeleted
 from bot.chat.manager import ConversationManager
 from bot.chat.pauses import PAUSED_NOTICE, Pauses
 from bot.chat.rate_limit import RateLimits

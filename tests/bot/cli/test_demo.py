@@ -17,8 +17,9 @@ import aiohttp
 import pytest
 
 from bot.cli.demo import WELCOME
-from bot.discord_ui.split import MAX_MESSAGE_CHARS, utf16_length
+from bot.discord_ui.split import MAX_MESSAGE_CHARS
 from bot.learning.retraining import NOTHING_TAUGHT
+from core.utf16 import utf16_length
 
 
 @dataclass

@@ -14,10 +14,11 @@ import pytest
 from bot.cli import main as cli
 from bot.cli.backup import backup, restore
 from bot.cli.demo import WELCOME, _startup_text
-from bot.discord_ui.split import MAX_MESSAGE_CHARS, utf16_length
+from bot.discord_ui.split import MAX_MESSAGE_CHARS
 from bot.ops.recovery import DATABASE_DAMAGED, DATABASE_REPLACED, single_instance_lock
 from bot.run import CLOSE_CODE_AUTH_FAILED, _startup_error
 from bot.settings import Settings, SettingsError, load_settings, prepare_home
+from core.utf16 import utf16_length
 from i18n.catalogue import JAPANESE
 from i18n.reader import say, use_language
 from tests.bot.cli.test_backup import database as database  # a fixture

@@ -9,12 +9,13 @@ import pytest
 
 from bot.discord_ui.cogs import privacy as cog
 from bot.discord_ui.embeds.privacy import ERASURE_QUESTION, erasure_text, show_text
-from bot.discord_ui.split import MAX_MESSAGE_CHARS, utf16_length
+from bot.discord_ui.split import MAX_MESSAGE_CHARS
 from bot.learning.consent import CONSENT_TEXT
 from bot.learning.erasure import AffectedScope
 from bot.settings import Settings
 from core.errors import StoreError
 from core.records import ReviewStatus
+from core.utf16 import utf16_length
 from i18n.catalogue import JAPANESE
 from i18n.reader import use_language
 from tests.bot.conftest import World, open_world

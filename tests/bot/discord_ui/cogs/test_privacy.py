@@ -425,7 +425,7 @@ class TestForget:
         assert await storage.erasures.unfinished() == [world.ben.id]
         assert offers(world) == []
         mend(Path(job.directory))
-        await world.bot.get_cog("Privacy")._erasure.finish()
+        await world.bot.get_cog("Privacy")._erasure.resume_pending()
         assert await storage.erasures.unfinished() == []
         assert await storage.jobs.with_member(world.ben.id) == []
         assert len(offers(world)) == 1
@@ -436,7 +436,7 @@ class TestForget:
         storage, manager = storage_of(world), manager_of(world)
         scripted = Path(__file__).parents[3] / "training" / "jobs" / "scripted_run.py"
         monkeypatch.setattr(
-            manager, "_training_limits", TrainingLimits(launcher=(sys.executable, str(scripted)))
+            manager, "_limits", TrainingLimits(launcher=(sys.executable, str(scripted)))
         )
         (world.home / "script.txt").write_text("endless")
         await world.ben.slash(world.general, "teach", user=WORD, bot=WORD)

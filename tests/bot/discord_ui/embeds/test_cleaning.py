@@ -60,7 +60,7 @@ def test_it_fits_into_an_embed_whatever_there_is() -> None:
     rules = [*RULES, *(f"rule {n}" for n in range(12))]
     full = replace(
         chosen(),
-        num_dropped={f"reason {n} " * 10: n + 1 for n in range(20)},
+        dropped={f"reason {n} " * 10: n + 1 for n in range(20)},
         rule_counts=dict.fromkeys(rules, 100_000),
         samples=dict.fromkeys(rules, ("*<@_" * 30, "`|" * 60)),
     )

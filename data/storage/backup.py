@@ -1,7 +1,7 @@
-"""Backups of the database, and putting one back. All of it blocks.
+"""Creates and restores backups of the database. Blocking.
 
-Knows what makes a file a database of ours. Does not know whether a bot is running: who restores
-must make sure that none is.
+Knows how to recognize a database of this bot. Does not know whether a bot is running: callers of
+`restore` must make sure that none is.
 """
 
 from __future__ import annotations
@@ -32,25 +32,24 @@ from data.storage.files import (
 from i18n.phrase import phrase
 
 BACKUP_PREFIX = "gpt2bot"
-"""How the names of backups begin."""
 BEFORE_RESTORE = "before-restore"
-"""Why a database was set aside: a backup took its place."""
+"""In the name of a database that a backup replaced."""
 REQUIRED_TABLES = frozenset({"messages", "resets", "channels", "examples", "jobs"})
-"""Tables that a database of the bot has had in every version."""
+"""Tables that every version of the database has."""
 
 
 @dataclass(frozen=True, slots=True)
 class BackupResult:
-    """A backup that was made, and the older ones that were removed for it."""
+    """A new backup, and the old ones that were removed."""
 
     path: Path
     removed: Sequence[Path] = ()
 
 
 def create_backup(database: Path, keep: int) -> BackupResult:
-    """Make a backup in the folder for them, and keep only the newest of those there.
+    """Make a backup, and keep only the newest `keep` ones.
 
-    The bot may write to the database meanwhile: the backup holds what it was at one moment.
+    The bot may write to the database meanwhile: the backup is a consistent snapshot.
 
     Raises:
         CorruptDatabase: the database is; no backup is removed.
@@ -66,19 +65,19 @@ def create_backup(database: Path, keep: int) -> BackupResult:
 
 
 def newest_backup(database: Path) -> Path | None:
-    """The newest backup that `create_backup` made of a database."""
+    """The newest backup of a database, if there is one."""
     return next(iter(list_copies(database.parent / BACKUPS_FOLDER, BACKUP_PREFIX)), None)
 
 
 def restore(backup: Path, database: Path) -> Path | None:
-    """Put a copy of a backup in the place of the database; where that was set aside.
+    """Replace the database by a copy of a backup; return where the old database is now.
 
-    Killed at any moment, either of the two is there, whole.
+    If this is killed at any moment, one of the two is there, complete.
 
     Raises:
         NewerDatabase: a newer version of the bot wrote the backup.
-        StoreError: it is not a backup of ours, or damaged; or the database is in use, or there is
-            no room. Nothing was changed.
+        StoreError: it is no backup of this bot, or damaged; the database is in use; or there is no
+            room. Nothing was changed.
     """
     verify_backup(backup)
     if database.exists() and backup.samefile(database):
@@ -96,7 +95,7 @@ def restore(backup: Path, database: Path) -> Path | None:
 
 
 def verify_backup(backup: Path) -> None:
-    """Make sure that a file is a whole database of ours.
+    """Check that a file is an intact database of this bot.
 
     Raises:
         NewerDatabase, CorruptDatabase, StoreError: it is not.
@@ -137,7 +136,7 @@ def verify_backup(backup: Path) -> None:
 
 
 def _preserve_current(database: Path) -> Path:
-    """Give the database its second name, after its log was emptied into it."""
+    """Merge the WAL into the database, and give it a second name."""
     with (
         wrap_sqlite_errors(str(database)),
         closing(sqlite3.connect(database, timeout=BUSY_TIMEOUT_S)) as db,

@@ -1,6 +1,6 @@
-"""The connection to the SQLite file: opening it safely, and its errors as sentences.
+"""The connection to the SQLite file: opened safely, its errors turned into sentences.
 
-Knows the settings of SQLite. Does not know what the tables mean: that is `data.storage.storage`.
+Knows SQLite's settings and errors. Does not know what the tables mean.
 """
 
 from __future__ import annotations
@@ -28,17 +28,16 @@ from data.storage.migrations import SCHEMA_VERSION, migrate, needs_migration
 from i18n.phrase import phrase
 
 PRE_UPGRADE_PREFIX = "before-version"
-"""How the names of copies begin that are made before a database is brought up to date."""
+"""The prefix of the copies that are made before migrations run."""
 PRE_UPGRADE_COPIES_KEPT = 3
-"""Such copies that are kept."""
 
 
 @asynccontextmanager
 async def connect(path: Path) -> AsyncIterator[aiosqlite.Connection]:
-    """A connection in autocommit mode to the database at `path`, made or brought up to date.
+    """A connection in autocommit mode to the database at `path`, created or migrated.
 
     Raises:
-        NewerDatabase: a newer version of the bot wrote it; not a byte of it is changed.
+        NewerDatabase: a newer version of the bot wrote it; the file is not changed.
         StoreError: it cannot be opened, or is not a database.
     """
     with wrap_sqlite_errors(str(path)):
@@ -53,22 +52,22 @@ async def connect(path: Path) -> AsyncIterator[aiosqlite.Connection]:
 
 
 def _check(path: Path) -> None:
-    """Look before anything is written: a connection that may write would change the file."""
+    """Refuse a file that is not ours before a writing connection could change it."""
     try:
-        with path.open("a+b") as file:  # for writing, so that it is known to be possible
+        with path.open("a+b") as file:  # "a": fails now if it cannot be written
             file.seek(0)
             beginning = file.read(len(SQLITE_MAGIC))
     except OSError as e:
         raise StoreError(
             phrase("The database {file} cannot be opened: {why}.", file=path, why=e.strerror)
         ) from e
-    if beginning not in (b"", SQLITE_MAGIC):  # SQLite would write over a file that is very short
+    if beginning not in (b"", SQLITE_MAGIC):  # SQLite overwrites very short files
         raise not_a_database(str(path))
     check_version(path)
 
 
 def check_version(path: Path) -> int:
-    """The version of a database, without a change to it.
+    """The schema version of a database, read without changing it.
 
     Raises:
         NewerDatabase: it is newer than this version of the bot.
@@ -82,7 +81,6 @@ def check_version(path: Path) -> int:
 
 
 def newer_database(path: Path) -> NewerDatabase:
-    """What to raise for a database that a newer version of the bot wrote."""
     return NewerDatabase(
         phrase(
             "The database {file} was written by a newer version of the bot: install that "
@@ -97,17 +95,17 @@ async def _prepare(db: aiosqlite.Connection, path: Path) -> None:
     await db.execute("PRAGMA journal_mode = WAL")
     await db.execute("PRAGMA synchronous = NORMAL")
     await db.execute("PRAGMA foreign_keys = ON")
-    await db.execute("PRAGMA secure_delete = ON")  # what is erased is overwritten with zeros
+    await db.execute("PRAGMA secure_delete = ON")  # deleted rows are overwritten with zeros
     if await needs_migration(db):
         await asyncio.to_thread(_copy_before_upgrade, path)
     await migrate(db)
 
 
 def _copy_before_upgrade(path: Path) -> None:
-    """Keep the database as the version before knew it.
+    """Keep a copy that the previous version of the bot can open.
 
     Raises:
-        StoreError: that is not possible.
+        StoreError: it could not be made.
     """
     prefix = f"{PRE_UPGRADE_PREFIX}-{SCHEMA_VERSION}"
     try:
@@ -126,11 +124,11 @@ def _copy_before_upgrade(path: Path) -> None:
 
 
 def make_copy(source: Path, target: Path) -> None:
-    """Copy a database, as `copy_database` does, with sentences for what can go wrong.
+    """`copy_database`, with its errors as sentences.
 
     Raises:
-        CorruptDatabase: so is the source.
-        StoreError: it could not be read, or the copy not written.
+        CorruptDatabase: the source is.
+        StoreError: the source could not be read, or the copy not written.
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -141,14 +139,11 @@ def make_copy(source: Path, target: Path) -> None:
 
 
 THE_DATABASE = phrase("The database")
-"""What sentences call the open database. Made once: every statement needs it."""
+"""The open database in sentences. Made once: every statement passes it, hardly any fails."""
 
 
 class Repository:
-    """What every part of the store does its work with: one statement over the one connection.
-
-    Each statement is a transaction of its own, so callers that run at the same time need no lock.
-    """
+    """The base class of all tables: runs single statements over the shared connection."""
 
     def __init__(self, db: aiosqlite.Connection) -> None:
         self._db = db
@@ -157,15 +152,19 @@ class Repository:
         with wrap_sqlite_errors(THE_DATABASE):
             return list(await self._db.execute_fetchall(sql, values))
 
+    async def _fetch_one(self, sql: str, *values: object) -> sqlite3.Row | None:
+        rows = await self._fetch_all(sql, *values)
+        return rows[0] if rows else None
+
     async def _execute(self, sql: str, *values: object) -> int:
-        """Run a statement that inserts, updates or deletes; the number of rows."""
+        """Run a statement that inserts, updates or deletes; return the number of rows."""
         with wrap_sqlite_errors(THE_DATABASE):
             async with self._db.execute(sql, values) as cursor:
                 return int(cursor.rowcount)
 
 
 def utc_now_iso() -> str:
-    """The time as the store writes it: UTC, so that later sorts after earlier."""
+    """The time as it is stored: in UTC, so that the text sorts by time."""
     return to_utc_iso(datetime.now(UTC))
 
 
@@ -175,11 +174,7 @@ def to_utc_iso(moment: datetime) -> str:
 
 @contextmanager
 def wrap_sqlite_errors(database: str) -> Iterator[None]:
-    """Turn SQLite's errors into ours; `database` is what the sentence calls it.
-
-    Raises:
-        DiskFull, StoreError: instead of a `sqlite3.Error`.
-    """
+    """Turn each `sqlite3.Error` into a StoreError; `database` is its name in the sentence."""
     try:
         yield
     except sqlite3.Error as e:
@@ -188,10 +183,10 @@ def wrap_sqlite_errors(database: str) -> Iterator[None]:
 
 def _to_store_error(error: sqlite3.Error, database: str) -> StoreError:
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
-    match code & 0xFF:  # the low byte is the kind, the others say more (SQLite: rescode.html)
+    match code & 0xFF:  # the primary result code (sqlite.org/rescode.html)
         case sqlite3.SQLITE_FULL:
             return DiskFull()
-        case sqlite3.SQLITE_IOERR if code == sqlite3.SQLITE_IOERR_SHMSIZE:
+        case sqlite3.SQLITE_IOERR if code == sqlite3.SQLITE_IOERR_SHMSIZE:  # no room for -shm
             return DiskFull()
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             return StoreError(
@@ -211,7 +206,6 @@ def _to_store_error(error: sqlite3.Error, database: str) -> StoreError:
 
 
 def corrupt_database(database: str) -> CorruptDatabase:
-    """What to raise for a database that is not whole."""
     return CorruptDatabase(
         phrase(
             "{database} is damaged: put a backup back with `gpt2bot restore FILE`, or move it "
@@ -222,7 +216,6 @@ def corrupt_database(database: str) -> CorruptDatabase:
 
 
 def not_a_database(file: str) -> StoreError:
-    """What to raise for a file that is something else."""
     return StoreError(
         phrase("{file} is not a database: move it away, or choose another folder.", file=file)
     )

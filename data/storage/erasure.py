@@ -1,7 +1,7 @@
-"""Forgetting a member, and what is too old: in small batches, so that chat goes on between them.
+"""Erases a member's data, and old data, in small batches: chat goes on between them.
 
-Knows the order of the steps. Does not know SQL, Discord, or files outside the database: the
-snapshots of jobs (`Storage.jobs_with_member`) are the caller's to remove, in `ExternalErasure`.
+Knows the order of the steps. Does not know SQL, Discord, or files outside the database: the caller
+removes the snapshots of jobs (`Jobs.with_member`) in an `ExternalErasure`.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from core.records import ErasureResult
 from data.storage.storage import Storage
 
 ERASURE_BATCH_ROWS = 100
-"""Rows that one statement erases: a moment for which whoever else needs the database waits."""
+"""Rows deleted by one statement, while which other users of the database wait."""
 
 ExternalErasure = Callable[[int], Awaitable[None]]
-"""Removes what is outside the database of a member; it may be called more than once."""
+"""Erases a member's data outside the database; may be called more than once."""
 
 
 async def erase_member(
@@ -26,20 +26,19 @@ async def erase_member(
     *,
     erase_external: ExternalErasure | None = None,
 ) -> ErasureResult:
-    """Erase what holds words of a member in every scope, and withdraw their consents.
+    """Erase what holds a member's words in every scope, and withdraw their consents.
 
-    Gone are: what they wrote, the bot's replies to them and what those were made from, the examples
-    that hold their words or that they taught, and their ratings. Of their consents the ledger keeps
-    versions and dates. Which jobs learned their words stays known until `remove_sources_of_member`,
-    so that checkpoints can be named.
+    Erased are their messages, the bot's replies to them with their records, the examples that hold
+    their words or that they taught, and their ratings. The consents keep their versions and dates.
+    The jobs that learned their words stay known until `Jobs.remove_sources_of_member`: their
+    checkpoints have to be named.
 
-    It may be called again at any time, and goes on where it was interrupted: as long as it has not
-    ended, the member is among `unfinished_erasures`. That is so too if another program kept the
-    database open for so long that its log could not be emptied. `erase_external` is called when
-    nothing is left in the database that a job could learn, and before the end.
+    An interrupted erasure is resumed by calling this again; until it has ended, the member is among
+    `Erasures.unfinished`, also if another program kept the database open so that the WAL could not
+    be truncated. `erase_external` runs once the database holds nothing that a job could learn.
 
     Raises:
-        StoreError: what was erased until then is gone; call it again.
+        StoreError: what was erased so far is gone; call this again.
     """
     await storage.erasures.begin(user_id)
     gone = ErasureResult(consents=await storage.erasures.withdraw_consents(user_id))
@@ -55,7 +54,7 @@ async def erase_member(
 async def resume_erasures(
     storage: Storage, *, erase_external: ExternalErasure | None = None
 ) -> None:
-    """Go on with every forgetting that was interrupted, when the bot starts."""
+    """Resume all interrupted erasures, when the bot starts."""
     for user_id in await storage.erasures.unfinished():
         await erase_member(storage, user_id, erase_external=erase_external)
 
@@ -63,7 +62,7 @@ async def resume_erasures(
 async def purge_older_than(
     storage: Storage, before: datetime, batch: int = ERASURE_BATCH_ROWS
 ) -> int:
-    """Erase all messages and records of replies that are older; how many there were."""
+    """Erase older messages and reply records; return how many."""
     erased = 0
     while count := await storage.erasures.purge_batch(before, batch):
         erased += count

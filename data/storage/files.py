@@ -1,7 +1,7 @@
-"""The database as files: copied while it is used, checked, set aside, put in place.
+"""The database as files: copied while in use, checked, set aside, replaced. Blocking.
 
-Knows SQLite's files and its backup API. Does not know what the tables mean, nor sentences for
-people: what fails is an `OSError`, a `sqlite3.Error` or `CorruptDatabase`. All of it blocks.
+Knows SQLite's files and its backup API. Does not know what the tables mean. Failures are `OSError`,
+`sqlite3.Error` or `CorruptDatabase`.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from core.errors import CorruptDatabase
 from i18n.phrase import phrase
 
 SQLITE_MAGIC = b"SQLite format 3\0"
-"""How every SQLite file begins (sqlite.org/fileformat.html, section 1.3)."""
+"""The first bytes of every SQLite file (sqlite.org/fileformat.html, section 1.3)."""
 BUSY_TIMEOUT_S = 5.0
-"""Seconds to wait for another process that holds the database."""
+"""Seconds to wait for another process that has locked the database."""
 BACKUPS_FOLDER = "backups"
-"""The folder beside the database for copies of it."""
+"""The folder for copies, beside the database."""
 WAL_SUFFIXES = ("-wal", "-shm")
-"""Endings of the files that belong to a database in WAL mode."""
+"""The files beside a database in WAL mode."""
 PAGES_PER_STEP = 1000
-"""Pages (of 4 kB, mostly) that are copied at a time."""
+"""Pages (usually of 4 kB) copied in one step."""
 STEP_PAUSE_S = 0.005
-"""Seconds between two such steps in which others have the disk."""
+"""Seconds between two steps, to leave the disk to others."""
 STALE_TEMP_AGE_S = 3600.0
-"""Seconds after which nobody writes to an unfinished copy any more."""
+"""Age in seconds at which an unfinished copy is known to be abandoned."""
 DATABASE_SUFFIX = ".sqlite3"
 TIMESTAMP_FORMAT = "%Y%m%d-%H%M%S-%f"
-"""How the names of copies say when they were made (UTC); later sorts after earlier."""
+"""The time (UTC) in the names of copies; names sort by time."""
 TEMP_PREFIX = ".gpt2bot-unfinished-"
 
 
 def connect_read_only(path: Path) -> sqlite3.Connection:
-    """A connection that changes nothing; it may be used from another thread."""
+    """A read-only connection, which may be used from another thread."""
     uri = f"{path.absolute().as_uri()}?mode=ro"
     return sqlite3.connect(
         uri, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
@@ -59,8 +59,10 @@ def is_corruption(error: sqlite3.Error) -> bool:
 
 
 def integrity_problem(db: sqlite3.Connection, check: str = "integrity_check") -> str | None:
-    """What is damaged in a database; None if it is whole. `quick_check` does not compare indexes
-    with their tables, and takes a tenth of the time."""
+    """The first damage found in a database, or None.
+
+    `quick_check` takes a tenth of the time: it does not compare indexes with their tables.
+    """
     try:
         [found] = db.execute(f"PRAGMA {check}(1)").fetchone()
     except sqlite3.DatabaseError as e:
@@ -74,12 +76,12 @@ def integrity_problem(db: sqlite3.Connection, check: str = "integrity_check") ->
 
 
 def copy_database(source: Path, target: Path) -> None:
-    """Copy a database, as it is at one moment, while others may write to it.
+    """Copy a consistent snapshot of a database while others may write to it.
 
-    `target` appears whole, checked and on the disk, or not at all. It needs no file beside it.
+    `target` appears complete, checked and synced, or not at all. It has no WAL files.
 
     Raises:
-        CorruptDatabase: so is the source.
+        CorruptDatabase: the source is.
         OSError, sqlite3.Error: it could not be read or written.
     """
     with verified_copy(source, target.parent) as made:
@@ -88,11 +90,13 @@ def copy_database(source: Path, target: Path) -> None:
 
 @contextmanager
 def verified_copy(source: Path, folder: Path) -> Iterator[Path]:
-    """A copy in a folder, checked, for `replace_atomically`; else it goes again. Raises the
-    same."""
+    """A checked copy in `folder`, to be moved by `replace_atomically`; otherwise it is removed.
+
+    Raises the same errors as `copy_database`.
+    """
     with _temp_file(folder) as made:
         with closing(connect_read_only(source)) as old, closing(sqlite3.connect(made)) as new:
-            old.execute("BEGIN")  # with a read under way, what others write does not restart it
+            old.execute("BEGIN")  # or each write by others would restart the backup
             old.execute("SELECT 1 FROM sqlite_master").fetchone()
             old.backup(new, pages=PAGES_PER_STEP, progress=lambda *_: time.sleep(STEP_PAUSE_S))
             new.execute("PRAGMA journal_mode = DELETE")
@@ -109,10 +113,12 @@ def verified_copy(source: Path, folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def _temp_file(folder: Path) -> Iterator[Path]:
-    """A new file in a folder, which goes again unless it is renamed; so do such files that were
-    left by a process that was killed."""
+    """A new file in `folder`, removed at the end unless it was renamed.
+
+    Also removes the files that killed processes left there.
+    """
     for left in folder.glob(f"{TEMP_PREFIX}*"):
-        with suppress(FileNotFoundError):  # somebody else was quicker
+        with suppress(FileNotFoundError):  # somebody else was faster
             if time.time() - left.stat().st_mtime > STALE_TEMP_AGE_S:
                 left.unlink()
     handle, name = tempfile.mkstemp(prefix=TEMP_PREFIX, dir=folder)
@@ -124,7 +130,7 @@ def _temp_file(folder: Path) -> Iterator[Path]:
 
 
 def replace_atomically(made: Path, path: Path) -> None:
-    """Rename a file that was written, once all of it is on the disk; it replaces what is there."""
+    """Sync `made` to the disk, then rename it to `path`, replacing what is there."""
     _sync(made)
     made.replace(path)
     fsync_folder(path.parent)
@@ -136,8 +142,8 @@ def _sync(path: Path) -> None:
 
 
 def fsync_folder(folder: Path) -> None:
-    """Make sure that a power cut does not take back what was renamed."""
-    if sys.platform == "win32":  # which opens no folders, and needs none of this
+    """Make renames survive a power cut."""
+    if sys.platform == "win32":  # cannot open folders, and does not need it
         return
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -147,12 +153,12 @@ def fsync_folder(folder: Path) -> None:
 
 
 def timestamped_name(prefix: str, ending: str = DATABASE_SUFFIX) -> str:
-    """A name that tells the time: `prefix-20250601-120000-000000.sqlite3`."""
+    """A name with the time: `prefix-20250601-120000-000000.sqlite3`."""
     return f"{prefix}-{datetime.now(UTC).strftime(TIMESTAMP_FORMAT)}{ending}"
 
 
 def list_copies(folder: Path, prefix: str) -> list[Path]:
-    """The files that `timestamped_name` named in a folder, newest first."""
+    """The files in a folder that `timestamped_name` named, newest first."""
     return sorted(folder.glob(f"{prefix}-*{DATABASE_SUFFIX}"), key=_time, reverse=True)
 
 
@@ -161,7 +167,7 @@ def _time(path: Path) -> str:
 
 
 def prune_copies(folder: Path, prefix: str, count: int) -> list[Path]:
-    """Remove all but the newest copies; those that went."""
+    """Remove all but the newest `count` copies; return the removed ones."""
     old = list_copies(folder, prefix)[count:]
     for path in old:
         path.unlink(missing_ok=True)
@@ -172,9 +178,9 @@ def prune_copies(folder: Path, prefix: str, count: int) -> list[Path]:
 
 
 def set_aside(database: Path, why: str) -> Path:
-    """Take a database away, with the files beside it, under a name that says why and when.
+    """Rename a database and its WAL files to a name that says why and when.
 
-    Killed in the middle, all of it is there under the old name or the new one, or under both.
+    If this is killed halfway, all data is there under the old name, the new one, or both.
     """
     aside = link_aside(database, why)
     remove_wal_files(database)
@@ -184,7 +190,7 @@ def set_aside(database: Path, why: str) -> Path:
 
 
 def link_aside(database: Path, why: str) -> Path:
-    """Give a database, and the files beside it, a second name."""
+    """Give a database and its WAL files a second name."""
     aside = database.with_name(timestamped_name(f"{database.name}.{why}", ending=""))
     for ending in (*WAL_SUFFIXES, ""):
         file = database.with_name(database.name + ending)
@@ -195,7 +201,7 @@ def link_aside(database: Path, why: str) -> Path:
 
 
 def remove_wal_files(database: Path) -> None:
-    """Take away the log of a database: to another file in its place it would do damage."""
+    """Remove a database's WAL: SQLite would apply it to the file that takes its place."""
     for ending in WAL_SUFFIXES:
         database.with_name(database.name + ending).unlink(missing_ok=True)
 

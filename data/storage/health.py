@@ -1,4 +1,4 @@
-"""Whether a database is whole, looked at without changing it, also while a bot works with it."""
+"""Checks a database for damage without changing it, even while a bot is using it."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from data.storage.migrations import SCHEMA_VERSION
 from i18n.phrase import phrase
 
 QUICK_CHECK_OK = [("ok",)]
-"""What SQLite answers where nothing is wrong (sqlite.org/pragma.html#pragma_quick_check)."""
+"""SQLite's answer for an intact database (sqlite.org/pragma.html#pragma_quick_check)."""
 
 
 @dataclass(frozen=True, slots=True)
 class DatabaseHealth:
-    """A database that is whole: the version of its shape, and its size on the disk."""
+    """An intact database."""
 
     schema_version: int
     size_bytes: int
 
 
 def inspect_database(path: Path) -> DatabaseHealth | None:
-    """Read all of a database; None if there is none.
+    """Check all of a database; None if the file does not exist.
 
     Raises:
         NewerDatabase: a newer version of the bot wrote it.
@@ -59,19 +59,19 @@ def inspect_database(path: Path) -> DatabaseHealth | None:
     except StoreError:
         if used or not _is_used(path):
             raise
-        return _read(path, used=True)  # a bot has begun to work with it meanwhile
+        return _read(path, used=True)  # a bot has opened it meanwhile
 
 
 def _is_used(path: Path) -> bool:
-    """Whether there is a log beside the file, as there is while somebody works with it."""
+    """Whether there is a WAL beside the file, as there is while a process has it open."""
     return path.with_name(f"{path.name}-wal").exists()
 
 
 def _read(path: Path, *, used: bool) -> DatabaseHealth:
-    """Read it all, over a connection that writes nothing.
+    """Check it over a read-only connection.
 
-    Where nobody works with the file it cannot change ("immutable"): any other connection would
-    leave an empty log behind, which might belong to somebody else than the bot.
+    A file that nobody uses is opened as "immutable": otherwise SQLite would leave an empty WAL
+    behind, possibly owned by another user than the bot's.
     """
     uri = f"{path.absolute().as_uri()}?{'mode=ro' if used else 'mode=ro&immutable=1'}"
     with (

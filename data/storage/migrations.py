@@ -1,7 +1,7 @@
-"""The shape of the database, as the steps that lead to it.
+"""The database schema, as a list of migrations.
 
-Append only: a step that was released never changes. `PRAGMA user_version` counts the steps that
-a database has taken.
+Append only: a released migration never changes. `PRAGMA user_version` is the number of migrations
+that a database has been through.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import aiosqlite
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
-        # `id` is the order of arrival and never used twice, so a reset stays where it was set even
-        # if the messages before it are deleted.
+        # `id` is the order of arrival and is never reused: a reset keeps its place even if the
+        # messages before it are deleted.
         """
         CREATE TABLE messages (
             id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -72,7 +72,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX jobs_by_scope ON jobs (scope, id)",
     ),
     (
-        # The choices of a scope are a stack: the newest is active, a rollback takes it away.
+        # A scope's choices are a stack: the newest is active, a rollback pops it.
         """
         CREATE TABLE activations (
             id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -91,8 +91,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE jobs ADD COLUMN attempts INTEGER NOT NULL DEFAULT 0",
     ),
     (
-        # A pair may be said again in another conversation, so what is unique changes. SQLite cannot
-        # do that to a table that is there. Ids stay, and none is ever given again.
+        # A pair may occur again in another conversation, so the UNIQUE constraint changes, which
+        # SQLite can only do by copying the table. Ids stay, and none is ever reused.
         """
         CREATE TABLE new_examples (
             id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -129,7 +129,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX examples_by_author ON examples (author_id)",
         "CREATE INDEX examples_by_asker ON examples (asked_by) WHERE asked_by IS NOT NULL",
         "CREATE INDEX examples_by_reply ON examples (reply_id) WHERE reply_id IS NOT NULL",
-        # In which server a message was said: for what is told to a member about this server only.
+        # The server of a message: members see summaries of one server.
         "ALTER TABLE messages ADD COLUMN scope INTEGER",
         """
         UPDATE messages SET scope = channels.guild_id FROM channels
@@ -137,8 +137,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """,
         "CREATE INDEX messages_by_author ON messages (author_id, scope)",
         "CREATE INDEX messages_by_time ON messages (created_at)",
-        # The words of a consent change; which version was agreed to stays known. Append only, but
-        # for the moment of the withdrawal.
+        # The text of the consent changes; the agreed version stays known. Append only, except
+        # for the time of withdrawal.
         """
         CREATE TABLE consents (
             id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -220,7 +220,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         CREATE TRIGGER audit_is_not_erased BEFORE DELETE ON audit
         BEGIN SELECT RAISE(ABORT, 'what was done stays written'); END
         """,
-        # an INSERT OR REPLACE erases without a trigger of DELETE
+        # INSERT OR REPLACE deletes without firing the DELETE trigger
         """
         CREATE TRIGGER audit_is_not_replaced BEFORE INSERT ON audit
         WHEN EXISTS (SELECT 1 FROM audit WHERE id = NEW.id)
@@ -247,32 +247,32 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 )
 
 SCHEMA_VERSION = len(MIGRATIONS)
-"""The `user_version` of a database that this version of the bot writes."""
+"""The `user_version` that this version of the bot writes."""
 
 
 async def needs_migration(db: aiosqlite.Connection) -> bool:
-    """Whether a database that was used already lacks steps."""
+    """Whether an existing database lacks migrations."""
     return 0 < await _version(db) < SCHEMA_VERSION
 
 
 async def migrate(db: aiosqlite.Connection) -> None:
-    """Take the steps that the database lacks, each in a transaction of its own.
+    """Run the migrations that the database lacks, each in its own transaction.
 
     `db` must be in autocommit mode.
 
     Raises:
-        sqlite3.Error: a step failed; those before it stay, the failed one leaves no trace.
+        sqlite3.Error: one failed and was rolled back; those before it stay.
     """
     for version in range(await _version(db) + 1, SCHEMA_VERSION + 1):
         await db.execute("BEGIN IMMEDIATE")
         try:
-            if await _version(db) < version:  # another process may have been quicker
+            if await _version(db) < version:  # another process may have been faster
                 for statement in MIGRATIONS[version - 1]:
                     await db.execute(statement)
                 await db.execute(f"PRAGMA user_version = {version}")
             await db.execute("COMMIT")
         except BaseException:
-            if db.in_transaction:  # SQLite itself rolls back where the disk is full
+            if db.in_transaction:  # SQLite itself rolls back on a full disk
                 await db.execute("ROLLBACK")
             raise
 

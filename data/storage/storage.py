@@ -1,12 +1,11 @@
-"""The storage: everything that must survive a restart, in one SQLite file.
+"""Persistent storage: everything that must survive a restart, in one SQLite file.
 
-Opens it and puts its tables together; hand each user just the tables that it needs. Only this
-package knows SQL. Every method raises StoreError (DiskFull where there is no room) if SQLite
-fails; what was written before stays. Times are in UTC.
+Opens the file and composes the tables; give each user only the tables that it needs. Only this
+package knows SQL. Every method raises StoreError (DiskFull if there is no room) when SQLite fails;
+earlier writes stay. Times are in UTC.
 
-Each method is one statement in autocommit mode, or several of which each leaves the data whole and
-that may be repeated. So callers that run at the same time need no lock although they share the
-connection.
+Each method is one statement in autocommit mode, or several, each of which leaves consistent data
+and may be repeated. Concurrent callers therefore need no lock although they share the connection.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ class Storage(Repository):
     """The tables of one open database."""
 
     health_warning: str | None = None
-    """What the operator should know of the database, in a sentence."""
+    """A sentence for the operator if something is wrong with the database."""
 
     def __init__(self, db: aiosqlite.Connection, *, include_collected: bool = True) -> None:
         super().__init__(db)
@@ -54,21 +53,20 @@ class Storage(Repository):
         self.model_choices = ModelChoices(db)
 
     async def check_writable(self) -> None:
-        """Write a little, which changes nothing, to learn whether that is possible."""
-        # The value stays as it is, but SQLite writes the page to the disk all the same.
+        """Raise StoreError if nothing can be written."""
+        # The value does not change, but SQLite writes the page to the disk all the same.
         await self._fetch_all("PRAGMA application_id = 0")
 
 
 @asynccontextmanager
 async def open_storage(path: Path, *, include_collected: bool = True) -> AsyncIterator[Storage]:
-    """Open the database at `path`, or make it; its folder must exist.
+    """Open the database at `path`, or create it; its folder must exist.
 
-    `include_collected`: whether what was collected in conversations may be learned.
+    `include_collected`: whether examples collected from conversations may be learned.
 
     Raises:
-        NewerDatabase: a newer version of the bot wrote it; not a byte of it is changed.
+        NewerDatabase: a newer version of the bot wrote it; the file is not changed.
         StoreError: it cannot be opened, or is not a database.
     """
     async with connect(path) as db:
-        storage = Storage(db, include_collected=include_collected)
-        yield storage
+        yield Storage(db, include_collected=include_collected)

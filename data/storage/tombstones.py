@@ -1,6 +1,7 @@
-"""Who was forgotten, and when: a small file beside the database, for backups bring members back.
+"""A file beside the database that lists who was erased, and when. Blocking.
 
-Knows ids and times, never a word. Does not know how a member is forgotten. It blocks.
+A restored backup may bring erased members back: this list says whom to erase again. It holds ids
+and times only.
 """
 
 from __future__ import annotations
@@ -13,17 +14,15 @@ from core.errors import StoreError, write_error
 from data.storage.files import replace_atomically
 from i18n.phrase import phrase
 
-"""What the file is called."""
-
 
 class Tombstones:
-    """The members who were forgotten, each with the last time."""
+    """The erased members, each with the time of the last erasure."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def add(self, user_id: int) -> None:
-        """A member is forgotten now.
+        """Record that a member is erased now.
 
         Raises:
             StoreError: the file cannot be read or written; it stays as it was.
@@ -38,7 +37,7 @@ class Tombstones:
             raise write_error(str(self._path), e) from e
 
     def since(self, moment: datetime) -> list[int]:
-        """Who was forgotten at that time or later.
+        """The members who were erased at that time or later.
 
         Raises:
             StoreError: the file cannot be read.

@@ -1,6 +1,6 @@
-"""The audit: what managers and operators did, line after line.
+"""The audit log: what managers and operators did.
 
-Knows SQL. A line is never changed and never erased: the database itself refuses both.
+Append only: triggers in the database refuse to change or delete a row.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from i18n.phrase import deserialize_phrase, serialize_phrase
 
 
 class AuditLog(Repository):
-    """Who did what where."""
+    """The entries of all scopes."""
 
     async def record(self, scope: int, actor_id: int, action: str, detail: str = "") -> None:
-        """Write down that somebody did something, such as `model use` with the detail `gpt2-3`.
+        """Record an action, such as `model use` with the detail `gpt2-3`.
 
-        A detail that is a Phrase is read as one again."""
+        A detail that is a Phrase comes back as one.
+        """
         await self._execute(
             "INSERT INTO audit (at, scope, actor_id, action, detail) VALUES (?, ?, ?, ?, ?)",
             utc_now_iso(),
@@ -31,8 +32,7 @@ class AuditLog(Repository):
     async def entries(
         self, scope: int | None, count: int, before_id: int | None = None
     ) -> list[AuditEntry]:
-        """The newest `count` lines of a scope (None: of all), newest first; those with an id below
-        `before_id`, if it is given."""
+        """The newest `count` entries of a scope (None: of all) below `before_id`, newest first."""
         sql = """
             SELECT id, at, scope, actor_id, action, detail FROM audit
             WHERE (?1 IS NULL OR scope = ?1) AND (?2 IS NULL OR id < ?2)

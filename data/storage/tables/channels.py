@@ -1,4 +1,4 @@
-"""The channels in which the bot answers every message. Knows SQL."""
+"""The channels in which the bot answers every message."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from data.storage.connection import Repository
 
 
 class Channels(Repository):
-    """Which channels are enabled."""
+    """The enabled channels."""
 
     async def set_enabled(self, channel_id: int, guild_id: int, enabled: bool) -> None:
-        """Choose whether the bot answers every message of a channel."""
+        """Set whether the bot answers every message in a channel."""
         await self._fetch_all(
             """
             INSERT INTO channels (channel_id, guild_id, enabled) VALUES (?, ?, ?)

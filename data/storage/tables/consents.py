@@ -1,8 +1,7 @@
-"""The ledger of consents: who let their words be learned, when, and until when.
+"""The ledger of consents: who let their words be learned, and from when until when.
 
-Knows SQL. Does not know what is learned: that is `data.storage.tables.examples`, which asks here by
-SQL. A line is never changed but for the moment of its withdrawal. The newest line of a member in a
-scope that was not withdrawn is the standing consent.
+A row never changes, except to record its withdrawal. A member's newest row in a scope that was not
+withdrawn is the active consent. `data.storage.tables.examples` reads this table in its own SQL.
 """
 
 from __future__ import annotations
@@ -15,10 +14,10 @@ from data.storage.connection import Repository, utc_now_iso
 
 
 class Consents(Repository):
-    """The consents of all members; each holds in one scope."""
+    """The consents of all members; each is valid in one scope."""
 
     async def opt_in(self, scope: int, user_id: int, version: int) -> None:
-        """A member agrees to this version of the text; agreeing twice is one consent."""
+        """A member agrees to this version of the text; agreeing again changes nothing."""
         await self._execute(
             """
             INSERT INTO consents (scope, user_id, version, given_at) SELECT ?1, ?2, ?3, ?4
@@ -35,7 +34,7 @@ class Consents(Repository):
         )
 
     async def opt_out(self, scope: int, user_id: int) -> bool:
-        """A member withdraws their consent, of every version; False if none stood."""
+        """A member withdraws their consent, of every version; False if none was active."""
         sql = """
             UPDATE consents SET withdrawn_at = ?
             WHERE scope = ? AND user_id = ? AND withdrawn_at IS NULL
@@ -43,8 +42,8 @@ class Consents(Repository):
         return bool(await self._execute(sql, utc_now_iso(), scope, user_id))
 
     async def active(self, scope: int, user_id: int) -> Consent | None:
-        """The standing consent."""
-        rows = await self._fetch_all(
+        """The active consent."""
+        row = await self._fetch_one(
             """
             SELECT scope, user_id, version, given_at, withdrawn_at FROM consents
             WHERE scope = ? AND user_id = ? AND withdrawn_at IS NULL ORDER BY id DESC LIMIT 1
@@ -52,10 +51,10 @@ class Consents(Repository):
             scope,
             user_id,
         )
-        return _consent(rows[0]) if rows else None
+        return _consent(row) if row else None
 
     async def history(self, user_id: int) -> list[Consent]:
-        """All that a member ever agreed to, in every scope, oldest first."""
+        """Every consent that a member ever gave, in all scopes, oldest first."""
         sql = """
             SELECT scope, user_id, version, given_at, withdrawn_at FROM consents
             WHERE user_id = ? ORDER BY id

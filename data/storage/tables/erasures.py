@@ -1,7 +1,7 @@
-"""Erasing a member's words, and what is too old, in batches. Knows SQL.
+"""Erasures of members' data: which are under way, and their steps in batches.
 
-The only part that deletes from the tables of the others: what has to go when a member wants to be
-forgotten is in one place. `data.storage.erasure` says in which order, and how often.
+Deletes from the other tables, so that everything an erasure removes is listed in one place.
+`data.storage.erasure` runs the steps in order.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from data.storage.connection import Repository, to_utc_iso, utc_now_iso
 
 
 class Erasures(Repository):
-    """The erasures under way, and their steps."""
+    """The erasures under way, and the statements that erase."""
 
     async def last_write_time(self) -> datetime | None:
-        """When the newest of what is kept was written; None if there is nothing."""
+        """The time of the newest row, or None in an empty database."""
         sql = """
             SELECT max(at) FROM (
                 SELECT max(created_at) AS at FROM messages
@@ -28,30 +28,31 @@ class Erasures(Repository):
         return datetime.fromisoformat(row[0]) if row[0] else None
 
     async def begin(self, user_id: int) -> None:
-        """Remember that a member is to be forgotten, until `end_erasure`."""
+        """Remember that a member is being erased, until `end`."""
         sql = "INSERT INTO forgettings VALUES (?, ?) ON CONFLICT (user_id) DO NOTHING"
         await self._execute(sql, user_id, utc_now_iso())
 
     async def unfinished(self) -> list[int]:
-        """The members whose forgetting has begun and not ended, in the order of asking."""
+        """The members whose erasure has begun and not ended, oldest first."""
         rows = await self._fetch_all("SELECT user_id FROM forgettings ORDER BY asked_at, user_id")
         return [row[0] for row in rows]
 
     async def end(self, user_id: int) -> None:
-        """All of a member is gone."""
+        """Record that a member is erased completely."""
         await self._execute("DELETE FROM forgettings WHERE user_id = ?", user_id)
 
     async def withdraw_consents(self, user_id: int) -> int:
-        """Withdraw what a member agreed to, in every scope; how many consents stood."""
+        """Withdraw a member's consents in every scope; return how many were active."""
         sql = "UPDATE consents SET withdrawn_at = ? WHERE user_id = ? AND withdrawn_at IS NULL"
         return await self._execute(sql, utc_now_iso(), user_id)
 
     async def erase_batch(self, user_id: int, limit: int) -> ErasureResult:
-        """Erase up to `limit` of each kind of what holds words of a member, in every scope.
+        """Erase up to `limit` rows of each kind that hold a member's words, in every scope.
 
-        Nothing is left once it erases nothing. The member's own messages go first, since a reply is
-        recorded only while what it answers is there (`Messages.add`, `Replies.add`). A record leads
-        to the reply's message, so it goes when that is gone and can no longer come.
+        An empty result means that nothing is left. The order closes a race with a reply that is
+        being written: first the member's own messages go, because a reply is stored only while the
+        message that it answers exists (`Messages.add`, `Replies.add`). The record of a reply, which
+        leads to the reply's message, goes last, when that message is gone and cannot come back.
         """
         messages = await self._execute(
             """
@@ -101,9 +102,9 @@ class Erasures(Repository):
         return ErasureResult(messages=messages, replies=replies, examples=examples, ratings=ratings)
 
     async def purge_batch(self, before: datetime, limit: int) -> int:
-        """Erase up to `limit` messages and as many records of replies that are older; how many.
+        """Erase up to `limit` older messages and reply records each; return how many.
 
-        Examples stay: those who look after the data set decide about them.
+        Examples stay: the data set's managers decide about them.
         """
         moment = to_utc_iso(before)
         messages, replies = [
@@ -120,10 +121,9 @@ class Erasures(Repository):
         return messages + replies
 
     async def truncate_wal(self) -> bool:
-        """Move all that was written into the database itself and cut SQLite's log to nothing.
+        """Empty SQLite's write-ahead log, which still holds what was erased.
 
-        What was erased is still in the log until then. False if another program reads the database
-        and so keeps the log.
+        False if another program is reading the database, which keeps the log.
         """
         [row] = await self._fetch_all("PRAGMA wal_checkpoint(TRUNCATE)")
         return not row[0]

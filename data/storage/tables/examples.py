@@ -84,7 +84,7 @@ class Examples(Repository):
         Raises:
             NoConsent: it holds words of a member who did not consent; nothing is stored.
         """
-        rows = await self._fetch_all(
+        row = await self._fetch_one(
             f"""
             INSERT INTO examples (scope, user, bot, author_id, source, asked_by, reply_id,
                 consent_version, corrects, status, weight, created_at)
@@ -102,9 +102,9 @@ class Examples(Repository):
             *astuple(new),
             utc_now_iso(),
         )
-        if not rows:
+        if row is None:
             raise NoConsent
-        return _example(rows[0])
+        return _example(row)
 
     async def add_pairs(
         self, scope: int, pairs: Sequence[Pair], author_id: int, default_source: str
@@ -209,8 +209,8 @@ class Examples(Repository):
     async def get(self, scope: int, example_id: int) -> Example | None:
         """The scope's example with that id."""
         sql = "SELECT * FROM examples WHERE scope = ? AND id = ?"
-        rows = await self._fetch_all(sql, scope, example_id)
-        return _example(rows[0]) if rows else None
+        row = await self._fetch_one(sql, scope, example_id)
+        return _example(row) if row else None
 
     async def count(self, scope: int) -> int:
         """How many examples the scope has."""
@@ -238,7 +238,7 @@ class Examples(Repository):
         Raises:
             StoreError: the scope has that pair already.
         """
-        rows = await self._fetch_all(
+        row = await self._fetch_one(
             """
             UPDATE OR IGNORE examples
             SET corrects = corrects OR (reply_id IS NOT NULL AND bot <> ?4), user = ?3, bot = ?4
@@ -249,9 +249,9 @@ class Examples(Repository):
             user,
             bot,
         )
-        if not rows and await self.get(scope, example_id):
+        if row is None and await self.get(scope, example_id):
             raise StoreError(phrase("The data set has this very pair already."))
-        return _example(rows[0]) if rows else None
+        return _example(row) if row else None
 
     async def remove(self, scope: int, example_id: int) -> bool:
         """Delete an example; False if the scope has none with that id."""

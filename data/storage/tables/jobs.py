@@ -1,7 +1,4 @@
-"""Training jobs, and whose words each of them learned.
-
-Knows SQL. Does not know how a job runs.
-"""
+"""Training jobs, and whose words each of them learned."""
 
 from __future__ import annotations
 
@@ -23,7 +20,7 @@ class Jobs(Repository):
     async def add(
         self, *, scope: int, requested_by: int, channel_id: int, base_model: str, directory: str
     ) -> TrainingJob:
-        """Queue a training job."""
+        """Store a new job, which is queued."""
         [row] = await self._fetch_all(
             """
             INSERT INTO jobs
@@ -48,12 +45,12 @@ class Jobs(Repository):
         checkpoint: str | None = None,
         detail: str | None = None,
     ) -> TrainingJob:
-        """Move a job on; a `checkpoint` or `detail` that is None stays what it was.
+        """Set a job's state; a `checkpoint` or `detail` of None leaves the old value.
 
         Raises:
             StoreError: there is no such job.
         """
-        rows = await self._fetch_all(
+        row = await self._fetch_one(
             """
             UPDATE jobs SET state = ?, checkpoint = coalesce(?, checkpoint),
                 detail = coalesce(?, detail)
@@ -64,7 +61,9 @@ class Jobs(Repository):
             detail and serialize_phrase(detail),
             job_id,
         )
-        return _the_job(job_id, rows)
+        if row is None:
+            raise StoreError(phrase("There is no training job {job}.", job=job_id))
+        return _job(row)
 
     async def transition(
         self,
@@ -73,8 +72,8 @@ class Jobs(Repository):
         state: JobState,
         detail: str | None = None,
     ) -> TrainingJob | None:
-        """Move a job on if it is in one of the states `from_states`; None if it is not."""
-        rows = await self._fetch_all(
+        """Set a job's state if it is in one of `from_states` now; None if it is not."""
+        row = await self._fetch_one(
             """
             UPDATE jobs SET state = ?, detail = coalesce(?, detail)
             WHERE id = ? AND state IN (SELECT value FROM json_each(?)) RETURNING *
@@ -84,11 +83,11 @@ class Jobs(Repository):
             job_id,
             json.dumps(list(from_states)),
         )
-        return _job(rows[0]) if rows else None
+        return _job(row) if row else None
 
     async def start(self, job_id: int) -> TrainingJob | None:
-        """A job's process is about to be started, once more; None if the job does not wait."""
-        rows = await self._fetch_all(
+        """Count an attempt and set a job running; None if it is neither queued nor running."""
+        row = await self._fetch_one(
             """
             UPDATE jobs SET state = ?1, attempts = attempts + 1
             WHERE id = ?2 AND state IN (?1, ?3) RETURNING *
@@ -97,23 +96,23 @@ class Jobs(Repository):
             job_id,
             JobState.QUEUED.value,
         )
-        return _job(rows[0]) if rows else None
+        return _job(row) if row else None
 
     async def reset_attempts(self, job_id: int) -> None:
-        """A job has got on: what went wrong before does not count any more."""
+        """Forget earlier attempts: the job has made progress since."""
         await self._fetch_all("UPDATE jobs SET attempts = 0 WHERE id = ?", job_id)
 
     async def set_message(self, job_id: int, message_id: int | None) -> None:
-        """Remember which message shows the job's progress; None: no longer any."""
+        """Remember the message that shows the job's progress; None: there is none any more."""
         await self._fetch_all("UPDATE jobs SET message_id = ? WHERE id = ?", message_id, job_id)
 
     async def get(self, job_id: int) -> TrainingJob | None:
-        """The job of that id."""
-        rows = await self._fetch_all("SELECT * FROM jobs WHERE id = ?", job_id)
-        return _job(rows[0]) if rows else None
+        """The job with that id."""
+        row = await self._fetch_one("SELECT * FROM jobs WHERE id = ?", job_id)
+        return _job(row) if row else None
 
     async def unfinished(self, scope: int | None = None) -> list[TrainingJob]:
-        """The jobs that have not ended, by id; those of every scope if it is None."""
+        """The jobs of a scope (None: of all) that have not ended, by id."""
         rows = await self._fetch_all(
             """
             SELECT * FROM jobs WHERE state IN (?1, ?2, ?3) AND (?4 IS NULL OR scope = ?4)
@@ -129,23 +128,23 @@ class Jobs(Repository):
     async def latest(self, scope: int) -> TrainingJob | None:
         """The scope's newest job."""
         sql = "SELECT * FROM jobs WHERE scope = ? ORDER BY id DESC LIMIT 1"
-        rows = await self._fetch_all(sql, scope)
-        return _job(rows[0]) if rows else None
+        row = await self._fetch_one(sql, scope)
+        return _job(row) if row else None
 
     async def all(self, scope: int) -> list[TrainingJob]:
-        """All jobs that the scope ever had, by id."""
+        """All jobs of the scope, by id."""
         rows = await self._fetch_all("SELECT * FROM jobs WHERE scope = ? ORDER BY id", scope)
         return [_job(row) for row in rows]
 
     async def with_checkpoint(self, scope: int) -> list[TrainingJob]:
-        """The scope's jobs that made a checkpoint, by id."""
+        """The scope's jobs that have a checkpoint, by id."""
         sql = "SELECT * FROM jobs WHERE scope = ? AND checkpoint IS NOT NULL ORDER BY id"
         return [_job(row) for row in await self._fetch_all(sql, scope)]
 
     # --- whose words -----------------------------------------------------------------------------
 
     async def add_sources(self, job_id: int, sources: Mapping[int, int | None]) -> None:
-        """Remember whose words a job learns: a member's id, and the version of their consent
+        """Remember whose words a job learns: members' ids, and the versions of their consents
         (None: they handed over all of them on purpose)."""
         await self._execute(
             """
@@ -159,12 +158,12 @@ class Jobs(Repository):
         )
 
     async def sources(self, job_id: int) -> dict[int, int | None]:
-        """Whose words a job learned, as they were added."""
+        """Whose words a job learned, as `add_sources` got them."""
         sql = "SELECT user_id, consent_version FROM job_sources WHERE job_id = ?"
         return {row[0]: row[1] for row in await self._fetch_all(sql, job_id)}
 
     async def with_member(self, user_id: int) -> list[TrainingJob]:
-        """All jobs whose snapshot holds words of a member, in every scope, by id."""
+        """All jobs whose snapshot holds a member's words, in every scope, by id."""
         sql = """
             SELECT * FROM jobs WHERE id IN (SELECT job_id FROM job_sources WHERE user_id = ?)
             ORDER BY id
@@ -172,22 +171,16 @@ class Jobs(Repository):
         return [_job(row) for row in await self._fetch_all(sql, user_id)]
 
     async def trained_on_member(self, user_id: int) -> list[TrainingJob]:
-        """The jobs that made a checkpoint from words of a member, in every scope, by id."""
+        """The jobs that have a checkpoint trained on a member's words, in every scope, by id."""
         return [job for job in await self.with_member(user_id) if job.checkpoint is not None]
 
     async def remove_sources_of_job(self, job_id: int) -> None:
-        """A job has learned nothing, and will not."""
+        """Forget whose words a job learned: it learned nothing after all."""
         await self._execute("DELETE FROM job_sources WHERE job_id = ?", job_id)
 
     async def remove_sources_of_member(self, user_id: int) -> int:
-        """Forget which jobs learned words of a member: their checkpoints can no longer be named."""
+        """Forget which jobs learned a member's words: their checkpoints can no longer be named."""
         return await self._execute("DELETE FROM job_sources WHERE user_id = ?", user_id)
-
-
-def _the_job(job_id: int, rows: list[sqlite3.Row]) -> TrainingJob:
-    if not rows:
-        raise StoreError(phrase("There is no training job {job}.", job=job_id))
-    return _job(rows[0])
 
 
 def _job(row: sqlite3.Row) -> TrainingJob:

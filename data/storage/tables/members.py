@@ -1,8 +1,6 @@
-"""What is known of one member, everywhere in the store: counted, handed out, erased.
+"""Everything that is stored about one member: counted and exported.
 
-Knows SQL. The only part that reads and writes the tables of the others: what has to go when a
-member wants to be forgotten is in one place. `data.storage.erasure` says in which order, and how
-often.
+Reads the other tables, so that all personal data is listed in one place.
 """
 
 from __future__ import annotations
@@ -22,14 +20,14 @@ from i18n.phrase import deserialize_phrase
 
 
 class MemberData(Repository):
-    """The traces of every member."""
+    """The data of single members."""
 
     def __init__(self, db: aiosqlite.Connection, consents: Consents) -> None:
         super().__init__(db)
         self._consents = consents
 
     async def summary(self, user_id: int, scope: int | None = None) -> MemberDataSummary:
-        """How much is stored about a member in a scope; in all of them if it is None."""
+        """How much is stored about a member in a scope (None: in all)."""
         [row] = await self._fetch_all(
             """
             SELECT
@@ -52,10 +50,10 @@ class MemberData(Repository):
         return MemberDataSummary(**dict(row), consent=consent)
 
     async def export(self, user_id: int) -> dict[str, Any]:
-        """All that is stored about a member, in every scope, ready to be written as JSON.
+        """All data about a member, in every scope, ready for JSON.
 
-        Ids are text, because JSON's numbers are too short for them in many programs. Where an
-        example holds words of somebody else too, those are left out (None).
+        Ids are strings: many programs read JSON's numbers as doubles, which are too short for
+        them. Somebody else's words in an example are left out (None).
         """
         parts = {name: await self._fetch_all(sql, user_id) for name, sql in EXPORT_QUERIES.items()}
         return await asyncio.to_thread(_exported, user_id, parts)
@@ -92,7 +90,7 @@ EXPORT_QUERIES = {
     "audit": "SELECT at, scope, action, detail FROM audit WHERE actor_id = ?1 ORDER BY id",
     "forgetting": "SELECT asked_at FROM forgettings WHERE user_id = ?1",
 }
-"""The parts of an export, and where each comes from."""
+"""The parts of an export."""
 
 ID_COLUMNS = frozenset({"discord_id", "channel_id", "scope", "reply_id", "asked_id", "asked_by"})
 

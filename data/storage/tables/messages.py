@@ -1,7 +1,4 @@
-"""The history: what was said in each channel.
-
-Knows SQL. Does not know Discord, nor who reads the history.
-"""
+"""The conversation history of each channel."""
 
 from __future__ import annotations
 
@@ -22,18 +19,17 @@ DELETE_COLLECTED_SQL = """
         UNION SELECT reply_id FROM replies WHERE asked_id IN (SELECT value FROM json_each(?1))
     )
 """
-"""Takes away the examples that hold, by consent, what messages said or replies to them."""
+"""Deletes the examples that were collected from these messages or from replies to them."""
 
 
 class Messages(Repository):
-    """The messages of every channel, and from where on each channel's context counts."""
+    """The messages of all channels, and where each channel's context begins."""
 
     async def add(self, message: StoredMessage, *, reply_to_id: int | None = None) -> bool:
-        """Record a message as the newest of its channel; one that is known already is ignored
-        (False).
+        """Store a message as the newest of its channel; False if it is stored already.
 
-        A reply of the bot that is `reply_to_id` a message is recorded only if that one is still
-        there: what was deleted or forgotten meanwhile does not come back in what answers it.
+        A reply is stored only while the message that it answers (`reply_to_id`) is: if that was
+        deleted or erased meanwhile, its words must not come back in the answer.
         """
         added = await self._execute(
             """
@@ -55,9 +51,9 @@ class Messages(Repository):
         return bool(added)
 
     async def edit(self, discord_id: int, content: str) -> bool:
-        """Change what a message says; False if it is not known.
+        """Change a message's text; False if it is not stored.
 
-        An example that holds, by consent, what it said before goes.
+        An example that was collected from the old text is deleted.
         """
         await self._execute(
             f"""
@@ -73,9 +69,9 @@ class Messages(Repository):
         return bool(await self._fetch_all(sql, content, discord_id))
 
     async def delete(self, discord_ids: Collection[int]) -> int:
-        """Erase messages; how many of them were known.
+        """Delete messages; return how many were stored.
 
-        Examples that hold their words by consent go first; what was taught on purpose stays.
+        Examples collected from them go first; what was taught on purpose stays.
         """
         ids = json.dumps(list(discord_ids))
         await self._execute(DELETE_COLLECTED_SQL, ids)
@@ -83,7 +79,7 @@ class Messages(Repository):
         return await self._execute(sql, ids)
 
     async def get_many(self, discord_ids: Sequence[int]) -> list[StoredMessage]:
-        """Those of the messages that are still there, in the order of the ids."""
+        """The messages with these ids that are still stored, in the order of the ids."""
         rows = await self._fetch_all(
             f"""
             SELECT {MESSAGE_COLUMNS} FROM json_each(?) JOIN messages ON discord_id = json_each.value
@@ -108,7 +104,7 @@ class Messages(Repository):
         return [_message(row) for row in reversed(rows)]
 
     async def reset_context(self, channel_id: int) -> None:
-        """Begin the channel's context anew from here on; the messages stay."""
+        """Start the channel's context afresh; the messages stay."""
         await self._fetch_all(
             """
             INSERT INTO resets (channel_id, after_id)

@@ -1,4 +1,4 @@
-"""Which model each scope chose, newest last, so that a choice can be rolled back. Knows SQL."""
+"""Which models each scope chose, as a stack: a choice can be rolled back."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ class ModelChoices(Repository):
     """The choices of every scope."""
 
     async def active(self, scope: int) -> str | None:
-        """The name of the model that the scope chose last; None if it never did."""
+        """The name of the scope's current model; None if it never chose one."""
         sql = "SELECT name FROM activations WHERE scope = ? ORDER BY id DESC LIMIT 1"
-        rows = await self._fetch_all(sql, scope)
-        return rows[0][0] if rows else None
+        row = await self._fetch_one(sql, scope)
+        return row[0] if row else None
 
     async def set_active(self, scope: int, name: str) -> None:
-        """Remember the scope's choice as its newest, unless it is that already."""
+        """Push a choice, unless it is the current one already."""
         await self._fetch_all(
             """
             INSERT INTO activations (scope, name, created_at) SELECT ?1, ?2, ?3
@@ -28,11 +28,11 @@ class ModelChoices(Repository):
         )
 
     async def roll_back(self, scope: int) -> str | None:
-        """Drop the scope's newest choice; the one that counts now.
+        """Pop the scope's newest choice; return the one before, which is now current.
 
-        None if there was none before it: then nothing is dropped.
+        None if there is none before it: then the choice stays.
         """
-        rows = await self._fetch_all(
+        row = await self._fetch_one(
             """
             DELETE FROM activations
             WHERE id = (SELECT max(id) FROM activations WHERE scope = ?1)
@@ -44,15 +44,15 @@ class ModelChoices(Repository):
             """,
             scope,
         )
-        return rows[0][0] if rows else None
+        return row[0] if row else None
 
     async def previous(self, scope: int) -> list[str]:
-        """What the scope chose before its present model, newest first."""
+        """The scope's earlier choices, newest first."""
         sql = "SELECT name FROM activations WHERE scope = ? ORDER BY id DESC LIMIT -1 OFFSET 1"
         return [row[0] for row in await self._fetch_all(sql, scope)]
 
     async def all_active(self) -> set[tuple[int, str]]:
-        """Each scope that ever chose a model, and the model that it chose last."""
+        """The current choice of every scope that made one."""
         sql = """
             SELECT scope, name FROM activations
             WHERE id IN (SELECT max(id) FROM activations GROUP BY scope)

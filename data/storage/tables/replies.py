@@ -1,7 +1,4 @@
-"""What the bot's replies were made from, and what people think of them.
-
-Knows SQL. Does not know how a reply is made or shown.
-"""
+"""How each of the bot's replies was generated, and how members rated it."""
 
 from __future__ import annotations
 
@@ -19,11 +16,11 @@ class Replies(Repository):
     """The records of replies and their ratings."""
 
     async def add(self, record: ReplyRecord) -> bool:
-        """Remember what a reply was made from; a reply that was made anew replaces its record.
+        """Store a reply's record; that of a regenerated reply replaces the old one.
 
-        Nothing is recorded (False) if the message that it answers is no longer in the history: it
-        was deleted or forgotten meanwhile. Record it before the reply's own message, so that
-        whoever forgets the member finds that message too.
+        Nothing is stored (False) if the message that it answers was deleted or erased meanwhile.
+        Call this before the reply's own message is stored: an erasure finds that message only
+        through this record.
         """
         fields = asdict(record) | {
             "seen": json.dumps(record.seen),
@@ -43,12 +40,12 @@ class Replies(Repository):
         return bool(changed)
 
     async def get(self, reply_id: int) -> ReplyRecord | None:
-        """What a reply was made from; `messages(record.seen)` gives what it read."""
-        rows = await self._fetch_all("SELECT * FROM replies WHERE reply_id = ?", reply_id)
-        return _record(rows[0]) if rows else None
+        """A reply's record; `Messages.get_many(record.seen)` gives its context."""
+        row = await self._fetch_one("SELECT * FROM replies WHERE reply_id = ?", reply_id)
+        return _record(row) if row else None
 
     async def rate(self, scope: int, reply_id: int, user_id: int, value: int) -> None:
-        """A member likes a reply (+1) or does not (-1), or takes back what they said of it (0)."""
+        """Rate a reply: like (+1), dislike (-1), or take the rating back (0)."""
         if not value:
             sql = "DELETE FROM ratings WHERE reply_id = ? AND user_id = ?"
             await self._execute(sql, reply_id, user_id)
@@ -68,11 +65,11 @@ class Replies(Repository):
         )
 
     async def clear_ratings(self, reply_id: int) -> int:
-        """Forget what people said of a reply, which now says something else; how many did."""
+        """Delete a reply's ratings, since its text has changed; return how many."""
         return await self._execute("DELETE FROM ratings WHERE reply_id = ?", reply_id)
 
     async def rating_summary(self, reply_id: int, user_id: int | None = None) -> RatingSummary:
-        """What people think of a reply, and that member among them."""
+        """The ratings of a reply; `mine` is that of `user_id`."""
         [row] = await self._fetch_all(
             """
             SELECT count(*) FILTER (WHERE value > 0), count(*) FILTER (WHERE value < 0),

@@ -13,11 +13,11 @@ from importlib.metadata import version
 from discord import DiscordException
 from discord.ext import commands
 
+from bot.chat.admission import Admission, Pauses
 from bot.chat.backpressure import Backpressure
 from bot.chat.filters import Filters
 from bot.chat.manager import ConversationManager
 from bot.chat.model_router import ModelRouter
-from bot.chat.pauses import Pauses
 from bot.chat.rate_limit import RateLimits
 from bot.chat.replay import Replayer
 from bot.chat.telemetry import ReplyTelemetry
@@ -245,11 +245,11 @@ def _chat_cogs(
     limits = RateLimits(
         member_per_minute=settings.member_per_minute,
         server_per_minute=settings.server_per_minute,
-        longest_message=settings.longest_message,
     )
+    admission = Admission(pauses, limits, settings.longest_message)
     replayer = Replayer(storage, models, worker, filters)
-    yield Chat(bot, conversations, storage, limits, pauses, buttons=settings.reply_buttons)
-    yield Feedback(bot, storage, conversations, replayer, limits, pauses)
+    yield Chat(bot, conversations, storage, admission, buttons=settings.reply_buttons)
+    yield Feedback(bot, storage, conversations, replayer, admission)
     yield FilterCommands(filters, storage)
     yield Admin(storage, pauses, conversations)
 

@@ -12,13 +12,13 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from bot.chat.admission import Pauses
 from bot.chat.backpressure import Backpressure
 from bot.chat.errors import NotAdmitted
 from bot.chat.filters import REPLY_WITHHELD, Filters
 from bot.chat.generation import SHUTTING_DOWN, ActiveReply, ReplyGenerator
 from bot.chat.language_notice import JapaneseNotice
 from bot.chat.model_router import ModelRouter, Serving
-from bot.chat.pauses import Pauses
 from bot.chat.queue import ChannelQueue
 from bot.chat.rate_limit import Clock
 from bot.chat.request import Incoming, ReplyRequest, ReplySink, next_seed

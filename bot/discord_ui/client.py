@@ -13,7 +13,7 @@ import discord
 from discord import app_commands
 from discord.ext import commands
 
-from bot.chat.duplicates import Deduplicator
+from bot.chat.admission import Deduplicator
 from bot.discord_ui.bot_permissions import log_missing_permissions
 from bot.discord_ui.errors import error_message, is_expected
 from bot.discord_ui.http_errors import DISCORD_ERRORS, is_interaction_expired

@@ -8,8 +8,8 @@ from __future__ import annotations
 from discord import app_commands
 from discord.ext import commands
 
+from bot.chat.admission import Pauses
 from bot.chat.manager import ConversationManager
-from bot.chat.pauses import Pauses
 from bot.discord_ui.audit import AuditPages, record_audit
 from bot.discord_ui.client import BotInteraction
 from bot.discord_ui.permissions import Rank, require_rank

@@ -12,10 +12,8 @@ from discord import app_commands
 from discord.ext import commands
 from discord.utils import MISSING
 
-from bot.chat.duplicates import Deduplicator
+from bot.chat.admission import Admission
 from bot.chat.manager import ConversationManager
-from bot.chat.pauses import PAUSED_NOTICE, Pauses
-from bot.chat.rate_limit import RateLimits
 from bot.chat.request import Incoming
 from bot.discord_ui.audit import record_audit
 from bot.discord_ui.client import BotInteraction, Gpt2Bot
@@ -61,19 +59,16 @@ class Chat(commands.Cog):
         bot: Gpt2Bot,
         conversations: ConversationManager,
         storage: Storage,
-        manners: RateLimits,
-        silence: Pauses,
+        admission: Admission,
         *,
         buttons: bool = True,
     ) -> None:
         self._bot = bot
         self._buttons_enabled = buttons
-        self._pauses = silence
         self._conversations = conversations
         self._storage = storage
-        self._rate_limits = manners
+        self._admission = admission
         self._enabled_channels: set[int] = set()
-        self._message_dedup = Deduplicator()
 
     async def cog_load(self) -> None:
         self._enabled_channels = await self._storage.channels.enabled()
@@ -87,14 +82,9 @@ class Chat(commands.Cog):
         text = self._text_of(message)
         if not text and not self._is_addressed(message):
             return  # it may be that we are not allowed to read its words
-        if not self._message_dedup.is_new(message.id):
-            return
         set_language(self._bot.languages.for_message(message))
         try:
-            if not self._pauses.is_paused(scope_of(message)):
-                await self._reply_to(message, text)
-            elif self._pauses.should_notify(message.channel.id, scope_of(message)):
-                await message.channel.send(say(PAUSED_NOTICE))
+            await self._reply_to(message, text)
         except DISCORD_ERRORS as e:  # no permission (any more), an archived thread, or an outage
             channel = message.channel.id
             log.warning("no answer to %s can be shown in channel %s: %s", message.id, channel, e)
@@ -108,22 +98,22 @@ class Chat(commands.Cog):
 
         reply = StreamingReply(first, message.channel.send, rows=self._reply_views(message.id))
         async with shown_on(reply, self._bot, message.id, interaction=False):
-            self._rate_limits.admit(
-                message.author.id, message.guild.id if message.guild else None, message.channel.id
-            )
+            user, channel = message.author, message.channel
+            guild_id = message.guild.id if message.guild else None
+            if not self._admission.admit_message(message.id, user.id, guild_id, channel.id, text):
+                return
             if not text:
                 raise Refusal(NOTHING_TO_READ)
-            self._rate_limits.check_length(text)
             incoming = Incoming(
                 asked_id=message.id,
-                channel_id=message.channel.id,
+                channel_id=channel.id,
                 scope=scope_of(message),
-                asked_by=message.author.id,
+                asked_by=user.id,
                 # Read at its turn: discord.py edits the cached message in place.
-                get_text=lambda: self._rate_limits.truncate_message(self._text_of(message)),
+                get_text=lambda: self._admission.truncate(self._text_of(message)),
                 merge_bursts=True,
             )
-            async with show_typing(message.channel):
+            async with show_typing(channel):
                 await self._conversations.answer(incoming, reply)
 
     def _reply_views(self, asked_id: int, *, quoted: bool = False) -> ReplyViews:
@@ -161,9 +151,7 @@ class Chat(commands.Cog):
     async def on_raw_message_edit(self, payload: discord.RawMessageUpdateEvent) -> None:
         text = self._text_of(payload.message)
         if text and payload.message.author != self._bot.user:
-            await self._conversations.apply_edit(
-                payload.message_id, self._rate_limits.truncate_message(text)
-            )
+            await self._conversations.apply_edit(payload.message_id, self._admission.truncate(text))
 
     @commands.Cog.listener()
     async def on_raw_message_delete(self, payload: discord.RawMessageDeleteEvent) -> None:
@@ -183,12 +171,9 @@ class Chat(commands.Cog):
         text: app_commands.Range[str, 1, MAX_CHAT_CHARS],
     ) -> None:
         begin_request()
-        if self._pauses.is_paused(scope_of(interaction)):
-            raise Refusal(PAUSED_NOTICE)
-        self._rate_limits.admit(
-            interaction.user.id, interaction.guild_id, channel_id_of(interaction)
+        self._admission.admit_command(
+            interaction.user.id, interaction.guild_id, channel_id_of(interaction), text
         )
-        self._rate_limits.check_length(text)
         await interaction.response.defer(thinking=True)
         interaction.client.languages.use_server(interaction)
 

@@ -12,9 +12,8 @@ from discord import app_commands
 from discord.ext import commands
 from discord.utils import MISSING
 
+from bot.chat.admission import Admission
 from bot.chat.manager import ConversationManager
-from bot.chat.pauses import PAUSED_NOTICE, Pauses
-from bot.chat.rate_limit import RateLimits
 from bot.chat.replay import ORIGIN_UNKNOWN, Replayer
 from bot.discord_ui.client import BotInteraction, Gpt2Bot
 from bot.discord_ui.context import channel_id_of, scope_of
@@ -87,15 +86,13 @@ class Feedback(commands.Cog):
         storage: Storage,
         conversations: ConversationManager,
         replays: Replayer,
-        manners: RateLimits,
-        silence: Pauses,
+        admission: Admission,
     ) -> None:
         self._bot = bot
         self._storage = storage
         self._conversations = conversations
         self._replays = replays
-        self._rate_limits = manners
-        self._pauses = silence
+        self._admission = admission
         self._menus = [
             app_commands.ContextMenu(name="Why this reply?", callback=self.why),
             app_commands.ContextMenu(name="Better answer", callback=self.suggest_better_answer),
@@ -136,7 +133,7 @@ class Feedback(commands.Cog):
         begin_request()
         record = await self._record(press, place)
         require_asker_or_manager(press, record.asked_by)
-        self._rate_limits.admit(press.user.id, press.guild_id, channel_id_of(press))
+        self._admission.admit_command(press.user.id, press.guild_id, channel_id_of(press))
         await press.response.defer()
         press.client.languages.use_server(press)
         reply = await self._replacement_reply(press, place, record)
@@ -237,9 +234,7 @@ class Feedback(commands.Cog):
 
     async def replay(self, interaction: BotInteraction, reply_id: int, name: str) -> None:
         """Somebody chose a model to replay a reply on."""
-        if self._pauses.is_paused(scope_of(interaction)):
-            raise Refusal(PAUSED_NOTICE)
-        self._rate_limits.admit(
+        self._admission.admit_command(
             interaction.user.id, interaction.guild_id, channel_id_of(interaction)
         )
         await interaction.response.defer(ephemeral=True, thinking=True)

@@ -12,6 +12,7 @@ import pytest
 
 from bot.chat.manager import BURST_WITHDRAWN, TIMED_OUT, ConversationManager
 from bot.chat.queue import MAX_WAITING
+from bot.chat.rate_limit import RateLimits
 from bot.chat.request import MAX_REPLY_CHARS
 from bot.cli.demo import _chat_in_real_time
 from bot.discord_ui.cogs.chat import NOTHING_TO_READ, Chat
@@ -31,9 +32,7 @@ class Watch:
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    return settings.model_copy(
-        update={"member_per_minute": 3, "server_per_minute": 5, "longest_message": 100}
-    )
+    return settings.model_copy(update={"longest_message": 100})
 
 
 @pytest.fixture
@@ -52,8 +51,7 @@ REFUSES = pytest.mark.parametrize("world", [False], indirect=True, ids=["refuses
 def watch(world: World) -> Watch:
     """The clock of the pace and of what is stale."""
     watch, chat = Watch(), chat_of(world)
-    for pace in (chat._rate_limits._members, chat._rate_limits._servers):
-        pace._clock = watch
+    chat._admission._limits = RateLimits(member_per_minute=3, server_per_minute=5, clock=watch)
     conversations_of(world)._clock = watch
     return watch
 
@@ -197,7 +195,8 @@ async def test_neither_bots_nor_webhooks_are_answered_wherever_they_speak(
 @pytest.fixture
 async def busy(world: World, worker: FakeWorker, watch: Watch) -> AsyncIterator[Callable[[], Any]]:
     """The channel's turn is taken by ada, whose reply waits; what it gives goes on to the end."""
-    chat_of(world)._rate_limits._members._limit = chat_of(world)._rate_limits._servers._limit = 0
+    limits = chat_of(world)._admission._limits
+    limits._members._limit = limits._servers._limit = 0
     worker.gate.clear()
     async with _chat_in_real_time(world.bot):
         await world.say(world.ada, "hello")

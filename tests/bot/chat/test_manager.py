@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from bot.chat.admission import Pauses
 from bot.chat.errors import NotAdmitted
 from bot.chat.generation import SHUTTING_DOWN
 from bot.chat.manager import ConversationManager
 from bot.chat.model_router import ModelRouter
-from bot.chat.pauses import Pauses
 from bot.chat.request import Incoming, TextCheck
 from bot.discord_ui.reply import accept_any
 from core.errors import Refusal
@@ -185,7 +185,7 @@ async def test_a_channel_is_told_of_a_pause_once_however_many_wait(
     await silence.pause(7, paused_by=5)
     worker.gate.set()
     _, *refused = await asyncio.gather(*tasks, return_exceptions=True)
-    assert [(type(one), one.told) for one in refused] == [
+    assert [(type(one), one.already_notified) for one in refused] == [
         (NotAdmitted, False),
         (NotAdmitted, True),
         (NotAdmitted, True),

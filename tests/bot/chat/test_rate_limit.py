@@ -17,7 +17,6 @@ from bot.chat.rate_limit import (
     RateLimits,
 )
 from bot.chat.request import MAX_REPLY_CHARS, truncate_reply
-from core.errors import Refusal
 
 ADA, BEN, GUILD, HERE, THERE = range(1, 6)
 STEPS = st.lists(st.sampled_from([0.0, 0.5, 1.0, 4.0, 9.0, 31.0, 65.0]), max_size=80)
@@ -37,9 +36,7 @@ def watch() -> Watch:
 
 
 def manners(watch: Watch, member: int = 2, server: int = 3) -> RateLimits:
-    return RateLimits(
-        member_per_minute=member, server_per_minute=server, longest_message=10, clock=watch
-    )
+    return RateLimits(member_per_minute=member, server_per_minute=server, clock=watch)
 
 
 def refused(
@@ -142,14 +139,6 @@ def test_zero_is_no_limit(watch: Watch) -> None:
     free = manners(watch, member=0, server=0)
     for _ in range(300):
         free.admit(ADA, GUILD, HERE)
-
-
-def test_a_message_that_is_too_long_is_told_both_numbers(watch: Watch) -> None:
-    some = manners(watch)
-    some.check_length("x" * 10)
-    with pytest.raises(Refusal, match="has 11 characters, and I read at most 10"):
-        some.check_length("x" * 11)
-    assert some.truncate_message("x" * 11) == "x" * 10
 
 
 @given(st.text(max_size=50), st.integers(0, 400))

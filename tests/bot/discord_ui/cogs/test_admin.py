@@ -12,7 +12,7 @@ import discord
 import pytest
 from discord import app_commands
 
-from bot.chat.pauses import PAUSED_NOTICE
+from bot.chat.admission import PAUSED_NOTICE
 from bot.discord_ui.audit import AUDIT_EMPTY, AUDIT_PAGE_SIZE
 from bot.discord_ui.permissions import ONLY_OPERATORS
 from bot.settings import Settings
@@ -221,7 +221,7 @@ async def test_a_reply_under_way_ends_where_it_is(
     assert answer.content == "> hi\nyou said"
     worker.gate.set()
     again = await world.ben.click(answer, custom_id="reply:again:q")
-    assert again.followups[0].content == PAUSED_NOTICE
+    assert (again.ephemeral, again.response.content) == (True, PAUSED_NOTICE)
 
 
 async def test_a_pause_outlives_the_bot(settings: Settings, worker: FakeWorker) -> None:

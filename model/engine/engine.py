@@ -1,7 +1,7 @@
 """The core loop of the worker: schedule, run, deliver.
 
-Knows loaded models and requests. Does not know tensors, pipes or processes: what it has to say goes
-to `deliver`. Not thread-safe; the worker calls it from one thread.
+Knows loaded models and requests. Does not know tensors, pipes or processes: its events go to the
+callback `deliver`. Not thread-safe; the worker calls it from one thread.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from core.logging import request_context
+from core.records import Message
 from i18n.phrase import Phrase, phrase
-from model.chat_template import build_prompt, encode_chat
+from model.chat_template import Prompt, build_prompt, encode_chat
 from model.engine.kv_cache import KVCacheRows, PrefixCache
 from model.engine.output import next_token, streamable_text, update_text
 from model.engine.reply_length import max_reply_tokens
-from model.engine.scheduler import PREFETCH_BUDGET, PREFILL_BUDGET_WHILE_DECODING, Scheduler
+from model.engine.scheduler import Scheduler
 from model.engine.sequence import Sequence
 from model.loading import LoadedModel
 from model.runners.base import Logits
@@ -39,16 +40,19 @@ from model.worker.messages import (
 log = logging.getLogger(__name__)
 
 MIN_CONTEXT_TOKENS = 16
-"""Positions with which a conversation can be had at all."""
-MAX_PREFETCHES = 32
-"""Channels whose next prompts wait to be read beforehand: on a busy machine they would pile up."""
-MAX_DECODE_STALL_S = 0.06
-"""Seconds that prompts are read between two words of a reply."""
+"""Positions below which no conversation is possible."""
+OUT_OF_MEMORY = phrase("The model failed to answer; it may be short of memory.")
+EMPTY_REPLY = phrase("I found nothing to say. Please try again.")
+DEADLINE_EXCEEDED = phrase("I was too busy to answer in time. Please ask again.")
 MB = 1 << 20
 
 
+class QueueFull(ValueError):
+    """The queue is full; the message is for the person who asked."""
+
+
 class Engine:
-    """Answers requests with the models that are resident."""
+    """Answers requests with the models in memory."""
 
     def __init__(
         self,
@@ -73,32 +77,36 @@ class Engine:
 
     @property
     def has_requests(self) -> bool:
-        """Whether somebody waits for a reply."""
+        """Whether a reply is running or queued."""
         return bool(self._scheduler.sequences)
 
     @property
     def sources(self) -> list[str]:
-        """The resident models, least recently used first."""
+        """The models in memory, least recently used first."""
         return list(self._resident)
 
     @property
     def weight_bytes(self) -> int:
-        """Memory of the weights of the resident models."""
+        """Memory of the models' weights."""
         return sum(one.runner.weight_bytes for one in self._resident.values())
 
     @property
     def cache_bytes(self) -> int:
-        """Memory that what was read takes, or may come to take."""
-        spare = sum(batch.excess_bytes for batch in self._kv_caches.values())
-        return self._scheduler.reserved_bytes + self._prefix_cache.nbytes + spare
+        """Memory of the KV caches: reserved by running sequences, saved prefixes, and excess."""
+        excess = sum(rows.excess_bytes for rows in self._kv_caches.values())
+        return self._scheduler.reserved_bytes + self._prefix_cache.nbytes + excess
 
     def is_in_use(self, source: str) -> bool:
-        """Whether replies of a model are under way."""
+        """Whether a model has replies in progress."""
         key = self._resident[source].key
         return any(one.model == key for one in self._scheduler.sequences)
 
     def install(self, loaded: LoadedModel) -> None:
-        """Let a model answer from the next request on; replies under way keep theirs."""
+        """Add a model, or hot-swap one of the same source between two steps.
+
+        New requests get the new weights. Replies in progress keep the old ones, since their KV
+        cache was computed with them; the old model is freed when the last of these has ended.
+        """
         self._resident.pop(loaded.info.source, None)
         self._resident[loaded.info.source] = loaded
         self._models[loaded.key] = loaded
@@ -106,7 +114,7 @@ class Engine:
         self._free_replaced_models()
 
     def evict(self, source: str) -> None:
-        """Forget a resident model."""
+        """Remove a model from memory, once its replies in progress have ended."""
         self._resident.pop(source, None)
         self._free_replaced_models()
 
@@ -117,18 +125,12 @@ class Engine:
             ValueError: the messages cannot be made a prompt, or there is no room for them.
         """
         loaded = self._touch(request.source)
-        positions = self._max_length(loaded)
-        most = max_reply_tokens(
-            loaded.tokenizer, request.messages, request.params.max_new_tokens, positions
-        )
-        params = replace(request.params, max_new_tokens=most)
-        prompt = build_prompt(
-            loaded.tokenizer, request.messages, _max_prompt_tokens(positions, most)
-        )
+        prompt, most, positions = self._fit(loaded, request.messages, request.params.max_new_tokens)
         if not prompt.input_ids:
             raise ValueError(phrase("its chat template makes nothing of it"))
         tokens = min(len(prompt.input_ids) + most, positions)
         self._check_queue_length()
+        params = replace(request.params, max_new_tokens=most)
         sequence = Sequence(
             request.request_id,
             loaded.key,
@@ -150,11 +152,20 @@ class Engine:
         if place:
             self._deliver(Queued(sequence.request_id, place))
 
+    def _fit(
+        self, loaded: LoadedModel, messages: tuple[Message, ...], max_new_tokens: int
+    ) -> tuple[Prompt, int, int]:
+        """The prompt, the most tokens of its reply, and the positions that they share."""
+        positions = self._max_length(loaded)
+        most = max_reply_tokens(loaded.tokenizer, messages, max_new_tokens, positions)
+        budget = _max_prompt_tokens(positions, most)
+        return build_prompt(loaded.tokenizer, messages, budget), most, positions
+
     def _max_length(self, loaded: LoadedModel) -> int:
-        """Positions that a reply and its prompt may use.
+        """Positions that a prompt and its reply share.
 
         Raises:
-            ValueError: the cache has no room for the model's shortest conversation.
+            ValueError: the cache is too small for any conversation with this model.
         """
         room = self._cache_budget_bytes // loaded.runner.kv_bytes_per_token
         positions = min(loaded.info.positions, room)
@@ -174,55 +185,42 @@ class Engine:
             )
 
     def prefetch(self, request: Prefetch) -> None:
-        """Read the beginning of a channel's next prompt when there is nothing else to do."""
+        """Prefill the known beginning of a channel's next prompt, when otherwise idle."""
         loaded = self._resident.get(request.source)
         if loaded is None or not request.messages:
             return
         ids = encode_chat(loaded.tokenizer, request.messages, add_generation_prompt=False)
-        memory = len(ids) * loaded.runner.kv_bytes_per_token
-        if not ids or len(ids) >= loaded.info.positions or memory > self._cache_budget_bytes:
+        nbytes = len(ids) * loaded.runner.kv_bytes_per_token
+        if not ids or len(ids) >= loaded.info.positions or nbytes > self._cache_budget_bytes:
             return
-        others = [
-            one
-            for one in self._scheduler.prefetches
-            if not _belongs_to(one, loaded, request.channel)
-        ]
-        for one in self._scheduler.prefetches:
-            if one not in others[1 - MAX_PREFETCHES :]:
-                self._release(one)
-        self._scheduler.add(
-            Sequence(
-                0,
-                loaded.key,
-                ids,
-                SamplingParams(),
-                seed=0,
-                channel=request.channel,
-                max_cache_bytes=memory,
-                prefetch_only=True,
-            )
+        sequence = Sequence(
+            0,
+            loaded.key,
+            ids,
+            SamplingParams(),
+            seed=0,
+            channel=request.channel,
+            max_cache_bytes=nbytes,
+            prefetch_only=True,
         )
+        for displaced in self._scheduler.add_prefetch(sequence):
+            self._release(displaced)
 
     def _preempt_prefetches(self, live: Sequence) -> None:
-        """What is being read for later makes place; what was read of it is not lost."""
-        for one in self._scheduler.prefetches:
-            self._kv_caches[one.model].free(one, keep=True)
-            if (one.model, one.channel) == (live.model, live.channel):
-                self._scheduler.remove(one)
+        """Free the rows of all prefetches for a request; the prefix cache keeps their progress."""
+        for prefetch in self._scheduler.prefetches:
+            self._kv_caches[prefetch.model].free(prefetch, keep=True)
+            if (prefetch.model, prefetch.channel) == (live.model, live.channel):
+                self._scheduler.remove(prefetch)
 
     def render(self, request: Render) -> None:
-        """Say what the model would see.
+        """Deliver the prompt that the model would see.
 
         Raises:
             ValueError: the messages cannot be made a prompt.
         """
         loaded = self._touch(request.source)
-        positions = self._max_length(loaded)
-        most = max_reply_tokens(
-            loaded.tokenizer, request.messages, request.max_new_tokens, positions
-        )
-        budget = _max_prompt_tokens(positions, most)
-        prompt = build_prompt(loaded.tokenizer, request.messages, budget)
+        prompt, most, positions = self._fit(loaded, request.messages, request.max_new_tokens)
         self._deliver(
             Rendered(
                 request_id=request.request_id,
@@ -230,84 +228,70 @@ class Engine:
                 messages=prompt.messages,
                 token_counts=prompt.token_counts,
                 total_tokens=len(prompt.input_ids),
-                budget=budget,
+                budget=_max_prompt_tokens(positions, most),
                 num_dropped=prompt.num_dropped,
                 truncated=prompt.truncated,
             )
         )
 
     def abort(self, request_id: int) -> None:
-        """End a reply where it is."""
+        """End a reply early, with the text so far."""
         for sequence in self._scheduler.sequences:
             if sequence.request_id == request_id:
                 sequence.finish_reason = FinishReason.ABORTED
                 self._finish(sequence)
 
     def step(self) -> None:
-        """One token for each running sequence of one model; then new ones read their prompts."""
+        """Schedule, run, deliver: one model decodes a token for each sequence, then prefills."""
         self._expire_overdue()
         if (step := self._scheduler.schedule()) is None:
             return
+        rows = self._kv_caches[step.model]
         if step.decoding:
-            self._decode(step.model, step.decoding)
-        budget = step.prefill_budget
-        if budget <= PREFILL_BUDGET_WHILE_DECODING:
-            budget = min(budget, self._prefill_budget(step.model))
-        while budget > 0 and (reader := self._scheduler.next_prefill(step.model)) is not None:
-            budget -= self._prefill(reader, budget)
-            if not reader.unprefilled:  # it waits for its second word from now on
-                budget = min(budget, self._prefill_budget(step.model))
+            self._decode(rows, step.decoding)
+        for sequence, budget in self._scheduler.prefills(step, lambda: rows.prefill_s_per_token):
+            if not self._prefill(rows, sequence, budget):
+                break
 
-    def _prefill_budget(self, model: int) -> int:
-        """Tokens of prompts that can be read without a pause that people would notice."""
-        batch = self._kv_caches.get(model)
-        if batch is None or not batch.prefill_s_per_token:
-            return PREFILL_BUDGET_WHILE_DECODING
-        return max(
-            PREFETCH_BUDGET,
-            min(PREFILL_BUDGET_WHILE_DECODING, int(MAX_DECODE_STALL_S / batch.prefill_s_per_token)),
-        )
-
-    def _decode(self, model: int, sequences: tuple[Sequence, ...]) -> None:
+    def _decode(self, rows: KVCacheRows, sequences: tuple[Sequence, ...]) -> None:
         try:
-            order, logits = self._kv_caches[model].decode(sequences)
-        except (MemoryError, RuntimeError):  # out of memory is a RuntimeError of torch
-            log.exception("a step failed")
+            order, logits = rows.decode(sequences)
+        except (MemoryError, RuntimeError):  # torch raises RuntimeError when out of memory
+            log.exception("a decode step failed")
             for sequence in sequences:
                 self._fail(sequence, OUT_OF_MEMORY)
             return
         for sequence, row in zip(order, logits, strict=True):
             self._sample(sequence, row)
 
-    def _prefill(self, sequence: Sequence, budget: int) -> int:
-        """Read tokens of a prompt, at most `budget`; how many it were."""
-        batch = self._kv_caches[sequence.model]
+    def _prefill(self, rows: KVCacheRows, sequence: Sequence, budget: int) -> bool:
+        """Prefill at most `budget` tokens of a prompt; False if that failed."""
         try:
-            if sequence not in batch:
-                batch.allocate(sequence)
+            if sequence not in rows:
+                rows.allocate(sequence)
+                # the scheduler has reserved memory for replies, but none for prefetches
                 self._enforce_cache_budget(
                     sequence.max_cache_bytes if sequence.prefetch_only else 0
                 )
-            count = min(sequence.unprefilled, PREFETCH_BUDGET if sequence.prefetch_only else budget)
-            logits = batch.prefill(sequence, count)
+            logits = rows.prefill(sequence, budget)
         except (MemoryError, RuntimeError):
             with request_context(sequence.log_id):
-                log.exception("reading a prompt failed")
+                log.exception("prefilling a prompt failed")
             self._fail(sequence, OUT_OF_MEMORY)
-            return budget
+            return False
         if logits is not None and sequence.prefetch_only:
             self._release(sequence)
         elif logits is not None:
             self._sample(sequence, logits)
-        return budget if sequence.prefetch_only else count
+        return True
 
-    def _enforce_cache_budget(self, memory: int) -> None:
-        """Caches that nobody uses now go, until all need no more than they may, `memory` more."""
-        if self.cache_bytes + memory > self._cache_budget_bytes:
-            for batch in self._kv_caches.values():
-                batch.release_free_rows()
+    def _enforce_cache_budget(self, needed: int) -> None:
+        """Free unused rows and cached prefixes until `needed` more bytes fit the budget."""
+        if self.cache_bytes + needed > self._cache_budget_bytes:
+            for rows in self._kv_caches.values():
+                rows.release_free_rows()
         self._prefix_cache.evict_to(
-            self._cache_budget_bytes - self._scheduler.reserved_bytes - memory
+            self._cache_budget_bytes - self._scheduler.reserved_bytes - needed
         )
 
     def _sample(self, sequence: Sequence, logits: Logits) -> None:
@@ -315,7 +299,7 @@ class Engine:
         try:
             token = next_token(sequence, loaded, logits)
         except MemoryError:
-            log.exception("choosing a token failed")
+            log.exception("sampling a token failed")
             self._fail(sequence, OUT_OF_MEMORY)
             return
         if token is None:
@@ -343,43 +327,45 @@ class Engine:
         self._deliver(_text_delta(sequence, text))
 
     def _expire_overdue(self) -> None:
-        """End replies that take too long where they are."""
+        """End the replies whose deadline has passed, with the text so far."""
         now = self._clock()
-        for one in self._scheduler.sequences:
-            if one.deadline is not None and now >= one.deadline:
-                one.finish_reason = FinishReason.DEADLINE
-                self._finish(one)
+        for sequence in self._scheduler.sequences:
+            if sequence.deadline is not None and now >= sequence.deadline:
+                sequence.finish_reason = FinishReason.DEADLINE
+                self._finish(sequence)
 
     def _finish(self, sequence: Sequence) -> None:
+        """A reply has ended: deliver it, retry an empty one, or report that there is none."""
         self._release(sequence)
         text = sequence.text.rstrip()
-        drawn = sequence.finish_reason not in (FinishReason.ABORTED, FinishReason.DEADLINE)
-        if drawn and not text and sequence.retry():
+        if not text and sequence.ended_naturally and sequence.retry():
             self._scheduler.add(sequence)
             return
-        if not text and sequence.finish_reason is not FinishReason.ABORTED:
-            self._report_failed(sequence, EMPTY_REPLY if drawn else DEADLINE_EXCEEDED)
+        if text or sequence.finish_reason is FinishReason.ABORTED:
+            self._complete(sequence, text)
         else:
-            if len(text) > sequence.sent_chars:
-                self._emit_delta(sequence, text)
-            self._report_finished(_finished(sequence, text), sequence.log_id)
+            reason = EMPTY_REPLY if sequence.ended_naturally else DEADLINE_EXCEEDED
+            self._report_failed(sequence, reason)
         self._free_replaced_models()
+
+    def _complete(self, sequence: Sequence, text: str) -> None:
+        if len(text) > sequence.sent_chars:
+            self._emit_delta(sequence, text)
+        end = _finished(sequence, text)
+        figures = {
+            "tokens": end.new_tokens,
+            "seconds": round(end.seconds, 3),
+            "reason": end.finish_reason,
+        }
+        with request_context(sequence.log_id):
+            log.debug("written", extra=figures)
+        self._deliver(end)
 
     def _fail(self, sequence: Sequence, reason: Phrase) -> None:
         self._release(sequence, keep=False)
         if not sequence.prefetch_only:
             self._report_failed(sequence, reason)
         self._free_replaced_models()
-
-    def _report_finished(self, end: Finished, log_id: str) -> None:
-        figures = {
-            "tokens": end.new_tokens,
-            "seconds": round(end.seconds, 3),
-            "reason": end.finish_reason,
-        }
-        with request_context(log_id):
-            log.debug("written", extra=figures)
-        self._deliver(end)
 
     def _report_failed(self, sequence: Sequence, reason: Phrase) -> None:
         with request_context(sequence.log_id):
@@ -397,34 +383,21 @@ class Engine:
         return loaded
 
     def _free_replaced_models(self) -> None:
-        """Let go of replaced models whose last reply has ended."""
+        """Free the models that were replaced or evicted and whose last reply has ended."""
         resident = {one.key for one in self._resident.values()}
-        for one in self._scheduler.prefetches:
-            if one.model not in resident:
-                self._kv_caches[one.model].free(one, keep=False)
-                self._scheduler.remove(one)
-        wanted = resident | {one.model for one in self._scheduler.sequences}
-        for key in self._models.keys() - wanted:
+        for prefetch in self._scheduler.prefetches:
+            if prefetch.model not in resident:
+                self._kv_caches[prefetch.model].free(prefetch, keep=False)
+                self._scheduler.remove(prefetch)
+        in_use = resident | {one.model for one in self._scheduler.sequences}
+        for key in self._models.keys() - in_use:
             del self._models[key], self._kv_caches[key]
             self._prefix_cache.drop_model(key)
 
 
-class QueueFull(ValueError):
-    """The queue is full; the message is for the one who asked."""
-
-
-OUT_OF_MEMORY = phrase("The model failed to answer; it may be short of memory.")
-EMPTY_REPLY = phrase("I found nothing to say. Please try again.")
-DEADLINE_EXCEEDED = phrase("I was too busy to answer in time. Please ask again.")
-
-
 def _max_prompt_tokens(positions: int, max_new_tokens: int) -> int:
-    """Tokens of a prompt: what the reply leaves, at least half."""
+    """The prompt's share of the positions: what the reply leaves, but at least half."""
     return max(positions - max_new_tokens, positions // 2)
-
-
-def _belongs_to(sequence: Sequence, loaded: LoadedModel, channel: int) -> bool:
-    return (sequence.model, sequence.channel) == (loaded.key, channel)
 
 
 def _text_delta(sequence: Sequence, text: str) -> TextDelta:

@@ -1,18 +1,21 @@
-"""Who sits in which row of a runner, and what was read before and need not be read again.
+"""The KV cache: which sequence has which row of a runner, and the cached prefixes of channels.
 
 Knows sequences and rows. Does not know tensors, queues or sampling.
 
-The rows in use are the first ones, without a gap: those that decode, then at most one that is
-still reading its prompt.
+The rows in use are the first ones, without a gap, because a decode step runs rows 0 to B-1 as one
+batch: first those that decode, then at most one whose prompt is still being prefilled.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import time
-from collections.abc import Sequence as Many
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
+
+from cachetools import LRUCache
 
 from model.engine.sequence import Sequence
 from model.runners.base import Logits, Runner
@@ -20,12 +23,12 @@ from model.runners.base import Logits, Runner
 log = logging.getLogger(__name__)
 
 MIN_TIMED_TOKENS = 32
-"""Tokens from which on the time of a step says how long each of them takes."""
+"""Tokens of a chunk from which on its time is a measure of the prefill speed."""
 
 
 @dataclass(frozen=True, slots=True)
 class CachedPrefix:
-    """The cache of a row after `ids`, as the runner saved it."""
+    """The keys and values of the tokens `ids`, as the runner saved them."""
 
     ids: list[int]
     kv: Any
@@ -33,92 +36,92 @@ class CachedPrefix:
 
 
 class PrefixCache:
-    """What channels had read, within a budget of bytes; the least recently used goes first.
+    """Saved prefixes of the channels' conversations; the least recently used is evicted first.
 
-    Of each channel two are kept: after its last reply (for a reply drawn again), and after what is
-    already known of its next prompt.
+    Two per channel: one after its last reply, which a regenerated reply or the next message
+    continues, and one of the prefetched next prompt, whose window of messages has moved on.
     """
 
     def __init__(self) -> None:
-        self._entries: dict[tuple[int, int, bool], CachedPrefix] = {}
-        self.nbytes = 0
+        self._entries: LRUCache[tuple[int, int, bool], CachedPrefix] = LRUCache(
+            math.inf, getsizeof=lambda prefix: prefix.nbytes
+        )
 
-    def put(self, sequence: Sequence, kept: CachedPrefix) -> None:
-        """Keep what a sequence has read, instead of the last such of its channel."""
-        key = (sequence.model, sequence.channel, sequence.prefetch_only)
-        self._drop(key)
-        self._entries[key] = kept
-        self.nbytes += kept.nbytes
+    @property
+    def nbytes(self) -> int:
+        """Memory of all prefixes."""
+        return int(self._entries.currsize)
+
+    def put(self, sequence: Sequence, prefix: CachedPrefix) -> None:
+        """Save a prefix in place of the channel's last one of its kind."""
+        self._entries[sequence.model, sequence.channel, sequence.prefetch_only] = prefix
 
     def longest_match(self, sequence: Sequence) -> tuple[Any, int]:
-        """The cache that has most of a sequence's prompt, and how many tokens of it.
+        """The saved cache that shares the longest prefix with a prompt, and its length in tokens.
 
-        At least one token is always left to read: the scores after it are wanted.
+        At least one token is left to prefill, since sampling needs the logits after it.
         """
         best, length = None, 0
-        for idle in (False, True):
-            key = (sequence.model, sequence.channel, idle)
-            if (kept := self._entries.get(key)) is None:
+        for prefetched in (False, True):
+            prefix = self._entries.get((sequence.model, sequence.channel, prefetched))
+            if prefix is None:
                 continue
-            self._entries[key] = self._entries.pop(key)
             shared = min(
-                _common_prefix_length(kept.ids, sequence.prompt_ids), len(sequence.prompt_ids) - 1
+                _common_prefix_length(prefix.ids, sequence.prompt_ids),
+                len(sequence.prompt_ids) - 1,
             )
             if shared > length:
-                best, length = kept.kv, shared
+                best, length = prefix.kv, shared
         return best, length
 
-    def evict_to(self, memory: int) -> None:
-        """Let go of as many as it takes to need at most so much memory."""
-        while self._entries and self.nbytes > memory:
-            self._drop(next(iter(self._entries)))
+    def evict_to(self, max_bytes: int) -> None:
+        """Evict prefixes until they take at most `max_bytes`."""
+        while self._entries and self.nbytes > max_bytes:
+            self._entries.popitem()
 
     def drop_model(self, model: int) -> None:
-        """A model is gone."""
+        """Drop the prefixes of a model that is gone."""
         for key in [key for key in self._entries if key[0] == model]:
-            self._drop(key)
-
-    def _drop(self, key: tuple[int, int, bool]) -> None:
-        if (old := self._entries.pop(key, None)) is not None:
-            self.nbytes -= old.nbytes
+            del self._entries[key]
 
 
 class KVCacheRows:
-    """The sequences of one runner."""
+    """The rows of one runner and the sequences in them."""
 
-    def __init__(self, runner: Runner, kept: PrefixCache) -> None:
+    def __init__(self, runner: Runner, prefix_cache: PrefixCache) -> None:
         self._runner = runner
-        self._prefix_cache = kept
+        self._prefix_cache = prefix_cache
         self._rows: list[Sequence] = []
         self._filled_lengths: dict[int, int] = {}
         self.prefill_s_per_token = 0.0
-        """Seconds that a token of a prompt took lately."""
+        """The latest measured prefill time of a token; 0 before the first."""
 
     def __contains__(self, sequence: Sequence) -> bool:
         return sequence in self._rows
 
     @property
     def excess_bytes(self) -> int:
-        """Memory that rows hold beyond what those who sit in them may come to need."""
-        size, held = self._runner.kv_bytes_per_token, 0
-        for row, used in self._filled_lengths.items():
-            need = self._rows[row].max_cache_bytes if row < len(self._rows) else 0
-            held += max(0, used * size - need)
-        return held
+        """Memory that rows hold beyond what the scheduler has reserved for their sequences.
+
+        A row keeps the memory of the longest sequence that it ever held, until it is released.
+        """
+        size, excess = self._runner.kv_bytes_per_token, 0
+        for row, length in self._filled_lengths.items():
+            reserved = self._rows[row].max_cache_bytes if row < len(self._rows) else 0
+            excess += max(0, length * size - reserved)
+        return excess
 
     def release_free_rows(self) -> None:
-        """Give the memory of free rows back."""
+        """Return the memory of the rows that are not in use."""
         for row in [row for row in self._filled_lengths if row >= len(self._rows)]:
             self._release_row(row)
 
     def allocate(self, sequence: Sequence) -> None:
-        """Give a sequence the next row, with as much of its prompt as was kept."""
+        """Give a sequence the next row, filled with the longest prefix that is cached."""
         row = len(self._rows)
         self._rows.append(sequence)
-        if (
-            self._filled_lengths.get(row, 0) * self._runner.kv_bytes_per_token
-            > sequence.max_cache_bytes
-        ):
+        held = self._filled_lengths.get(row, 0) * self._runner.kv_bytes_per_token
+        if held > sequence.max_cache_bytes:
             self._release_row(row)
         saved, sequence.num_cached_tokens = (
             self._prefix_cache.longest_match(sequence) if sequence.channel else (None, 0)
@@ -128,19 +131,20 @@ class KVCacheRows:
             self._record_length(row, sequence.num_cached_tokens)
 
     def prefill(self, sequence: Sequence, count: int) -> Logits | None:
-        """Read the next tokens of its prompt; (V,) when that was the last of it."""
+        """Prefill the next `count` tokens of a prompt; logits (V,) once it is complete."""
         row = self._rows.index(sequence)
         ids = sequence.prompt_ids[sequence.num_cached_tokens : sequence.num_cached_tokens + count]
         began = time.perf_counter()
         logits = self._runner.prefill(row, ids, sequence.num_cached_tokens)
         if len(ids) >= MIN_TIMED_TOKENS:
             self.prefill_s_per_token = (time.perf_counter() - began) / len(ids)
+        sequence.num_prefilled_tokens += len(ids)
         sequence.num_cached_tokens += len(ids)
         self._record_length(row, sequence.num_cached_tokens)
         return None if sequence.unprefilled else logits
 
-    def decode(self, sequences: Many[Sequence]) -> tuple[list[Sequence], Logits]:
-        """One more token for each that has read its prompt; they, in the order of (B, V)."""
+    def decode(self, sequences: Collection[Sequence]) -> tuple[list[Sequence], Logits]:
+        """Run the last token of each sequence; the sequences in the order of the logits (B, V)."""
         rows = self._rows[: len(sequences)]
         assert set(rows) == set(sequences)
         ids = [one.reply_ids[-1] for one in rows]
@@ -151,15 +155,17 @@ class KVCacheRows:
         return rows, logits
 
     def free(self, sequence: Sequence, *, keep: bool) -> None:
-        """Free the row of a sequence, if it has one; its channel may want what is in it."""
+        """Free the row of a sequence, if it has one; `keep` saves its prefix for the channel."""
         if sequence not in self._rows:
             return
         row = self._rows.index(sequence)
         if keep and sequence.channel and sequence.num_cached_tokens:
             self._save_prefix(row, sequence)
+        # close the gap with the last decoding row, and that one's with the row being prefilled, so
+        # that the decoding rows stay in front
         last = len(self._rows) - 1
-        behind_reader = row < last and self._rows[last].unprefilled > 0
-        for gap, other in ((row, last - 1), (last - 1, last)) if behind_reader else ((row, last),):
+        is_prefilling = row < last and self._rows[last].unprefilled > 0
+        for gap, other in ((row, last - 1), (last - 1, last)) if is_prefilling else ((row, last),):
             if gap < other:
                 self._copy_row(other, gap)
         self._rows.pop()
@@ -168,11 +174,11 @@ class KVCacheRows:
     def _save_prefix(self, row: int, sequence: Sequence) -> None:
         try:
             saved = self._runner.save(row, sequence.num_cached_tokens)
-        except (MemoryError, RuntimeError):  # it would have saved work, no more
-            log.warning("no memory to keep what a channel has read")
+        except (MemoryError, RuntimeError):  # the next prompt is prefilled from its start, no more
+            log.warning("no memory to cache the prefix of a channel")
             return
-        memory = sequence.num_cached_tokens * self._runner.kv_bytes_per_token
-        self._prefix_cache.put(sequence, CachedPrefix(sequence.cached_ids, saved, memory))
+        nbytes = sequence.num_cached_tokens * self._runner.kv_bytes_per_token
+        self._prefix_cache.put(sequence, CachedPrefix(sequence.cached_ids, saved, nbytes))
 
     def _copy_row(self, row: int, to: int) -> None:
         self._rows[to] = self._rows[row]
@@ -188,10 +194,9 @@ class KVCacheRows:
 
 
 def _common_prefix_length(a: list[int], b: list[int]) -> int:
-    """How many tokens two lists begin with in common."""
-    count = 0
-    for one, other in zip(a, b, strict=False):
-        if one != other:
+    length = 0
+    for x, y in zip(a, b, strict=False):
+        if x != y:
             break
-        count += 1
-    return count
+        length += 1
+    return length

@@ -1,6 +1,6 @@
-"""What a reply says: its text so far, where it ends, what of it is certain, what it must not say.
+"""The text of a reply: detokenized, ended at stop strings and loops, kept free of banned words.
 
-Knows one sequence and its model's tokenizer. Does not know the queue, or who listens.
+Knows one sequence and its model's tokenizer. Does not know the queue, or who reads the text.
 """
 
 from __future__ import annotations
@@ -17,16 +17,20 @@ from model.runners.base import Logits
 from model.sampling import FinishReason
 
 LOOP_REPEATS = 3
-"""A reply that ends in the same few tokens this many times is going round in circles."""
+"""Repetitions of the last few tokens from which on a reply counts as a loop."""
 MAX_LOOP_CHARS, MIN_LOOP_CHARS = 16, 12
-"""The same in letters of Japanese, of which two say about as much as a token of English: so many
-are repeated at most, and they are so many together at least."""
+"""Loops in Japanese text: the longest repeated unit, and the fewest characters of the whole loop.
+Two Japanese characters say about as much as one token of English."""
 MAX_RESAMPLES = 64
-"""Tokens that are drawn for one place before a reply ends that would say a banned word."""
+"""Tokens tried at one position before a reply ends, if each completes a banned word."""
 
 
 def next_token(sequence: Sequence, loaded: LoadedModel, logits: Logits) -> int | None:
-    """The next token: none with which the reply says a banned word. None: there are no numbers."""
+    """Sample a token that completes no banned word; None if the logits are not finite.
+
+    Rejection sampling: a word may be spelled by many token sequences, so the decoded text is
+    checked, and an offending token is forbidden for another draw.
+    """
     banned = _banned_pattern(sequence.params.banned_words)
     if banned is None:
         return sample(
@@ -52,7 +56,10 @@ def next_token(sequence: Sequence, loaded: LoadedModel, logits: Logits) -> int |
 
 
 def update_text(sequence: Sequence, loaded: LoadedModel) -> None:
-    """Bring the text up to date and see whether it ends the reply."""
+    """Detokenize the reply; set `finish_reason` if it ends here.
+
+    All of it is decoded each time, since a new token may change the characters before it.
+    """
     text = _decode(loaded, sequence.reply_ids)
     for stop in (*loaded.stop_strings, *sequence.params.stop):
         if (at := text.find(stop)) >= 0:
@@ -66,7 +73,7 @@ def update_text(sequence: Sequence, loaded: LoadedModel) -> None:
 
 
 def streamable_text(sequence: Sequence, loaded: LoadedModel) -> str:
-    """The text that can be shown: no beginning of a stop text, no last space."""
+    """The text that is final: without trailing space or what may become a stop string."""
     ready = sequence.text.rstrip()
     for stop in (*loaded.stop_strings, *sequence.params.stop):
         for size in range(len(stop) - 1, 0, -1):
@@ -77,7 +84,7 @@ def streamable_text(sequence: Sequence, loaded: LoadedModel) -> str:
 
 @lru_cache(maxsize=64)
 def _banned_pattern(words: tuple[str, ...]) -> re.Pattern[str] | None:
-    """What finds a banned word: a whole one, where its script has spaces between words."""
+    """Matches the banned words; whole words only where the script separates them by spaces."""
     if not words:
         return None
     each = [
@@ -94,8 +101,11 @@ def _decode(loaded: LoadedModel, ids: list[int]) -> str:
 
 
 def _repeats_itself(ids: list[int], text: str, loaded: LoadedModel) -> bool:
-    """Whether a reply repeats itself. A letter of Japanese may be several tokens, each less than a
-    character: then “ｗｗｗ” is no loop of tokens, and one of a few letters has many of them."""
+    """Whether a reply is stuck in a loop.
+
+    Where a Japanese character takes several byte-level tokens, tokens are no measure: “ｗｗｗ” is
+    many of them and no loop. Then characters are compared instead.
+    """
     tail = text[-MAX_LOOP_CHARS:]
     in_bytes = not loaded.partial_char_token_ids.isdisjoint(ids[-MAX_LOOP_CHARS:])
     if in_bytes and 2 * count_japanese_chars(tail) >= len(tail):
@@ -104,7 +114,7 @@ def _repeats_itself(ids: list[int], text: str, loaded: LoadedModel) -> bool:
 
 
 def is_looping_text(text: str) -> bool:
-    """Whether the last letters say the same 1 to LONGEST_LOOP of them LOOP times or more."""
+    """Whether a text ends in 1 to MAX_LOOP_CHARS characters repeated LOOP_REPEATS times or more."""
     for size in range(1, MAX_LOOP_CHARS + 1):
         times = max(LOOP_REPEATS, -(-MIN_LOOP_CHARS // size))
         if len(text) >= size * times and text.endswith(text[-size:] * times):
@@ -113,7 +123,7 @@ def is_looping_text(text: str) -> bool:
 
 
 def is_looping(ids: list[int]) -> bool:
-    """Whether the last tokens say the same 1 to 8 tokens LOOP times (single ones twice that)."""
+    """Whether the ids end in 1 to 8 tokens repeated LOOP_REPEATS times; a single one twice that."""
     for size in range(1, 9):
         times = 2 * LOOP_REPEATS if size == 1 else LOOP_REPEATS
         tail = ids[-size * times :]

@@ -1,8 +1,7 @@
-"""How long a reply may get, in tokens, in the language of the conversation.
+"""How many tokens a reply may have, by the language of the conversation. Pure.
 
-MAX_NEW_TOKENS is meant for English, of which a token has nearly a word. GPT-2's vocabulary takes
-more than a token for a letter of Japanese, so the same number would end a reply after some forty
-letters. Pure.
+MAX_NEW_TOKENS is meant for English, where a token is nearly a word. GPT-2's vocabulary takes more
+than one token for a Japanese character, so the same limit would end a reply after some forty.
 """
 
 from __future__ import annotations
@@ -18,37 +17,37 @@ if TYPE_CHECKING:
     from model.chat_template import AnyTokenizer
 
 JAPANESE_CHARS_PER_ENGLISH_TOKEN = 1.7
-"""Letters of Japanese that say what one token of English says (`python -m benchmarks.tokens`)."""
+"""Japanese characters that say as much as one English token (`python -m benchmarks.tokens`)."""
 MAX_LENGTH_FACTOR = 5.0
-"""Times the number of tokens that was asked for, at most."""
+"""The most by which the requested number of tokens is multiplied."""
 CONTEXT_DIVISOR = 4
-"""Of what a model can read, a longer reply takes one such part at most: a quarter."""
+"""A reply is extended to a quarter of the model's positions at most."""
 SAMPLE_CHARS = 200
-"""Letters of the newest message in which tokens are counted."""
+"""Characters of the newest message that are tokenized to measure tokens per character."""
 
 
 def max_reply_tokens(
     tokenizer: AnyTokenizer, messages: Sequence[Message], asked: int, positions: int
 ) -> int:
-    """The most tokens of a reply to these messages, of `asked` ones for English.
+    """The most tokens of a reply, where English would get `asked` tokens.
 
-    Who writes Japanese gets a reply of about the same meaning: as many tokens as this tokenizer
-    takes for so many letters, counted in the newest message that shows its language. Never fewer
-    than `asked`, nor more than MOST times that or a quarter of the model's `positions`.
+    A Japanese reply may say about as much: the limit grows by the tokens per character of this
+    tokenizer, measured on the newest message that shows its language. Never below `asked`, nor
+    above MAX_LENGTH_FACTOR times that or a quarter of the model's `positions`.
     """
     newest = _latest_user_text(messages)
     if not is_japanese(newest):
         return asked
     sample = escape_control_tokens(tokenizer, newest[-SAMPLE_CHARS:])
-    letter = len(tokenizer.encode(sample, add_special_tokens=False)) / len(sample)
-    wanted = round(asked * min(MAX_LENGTH_FACTOR, letter * JAPANESE_CHARS_PER_ENGLISH_TOKEN))
+    per_char = len(tokenizer.encode(sample, add_special_tokens=False)) / len(sample)
+    wanted = round(asked * min(MAX_LENGTH_FACTOR, per_char * JAPANESE_CHARS_PER_ENGLISH_TOKEN))
     return max(asked, min(wanted, positions // CONTEXT_DIVISOR))
 
 
 def _latest_user_text(messages: Sequence[Message]) -> str:
-    """What a person wrote last, but for texts such as “了解” and “!!”, which any language has."""
-    said = (one.content for one in reversed(messages) if one.role is Role.USER)
-    return next((text for text in said if _shows_language(text)), "")
+    """The newest user message that shows its language; “了解” or “!!” could be of any."""
+    texts = (one.content for one in reversed(messages) if one.role is Role.USER)
+    return next((text for text in texts if _shows_language(text)), "")
 
 
 def _shows_language(text: str) -> bool:

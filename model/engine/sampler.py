@@ -1,9 +1,12 @@
-"""The next token of one sequence, from its scores. A vocabulary is never sorted whole."""
+"""Samples the next token of one sequence from its logits. Never sorts the whole vocabulary.
+
+The order is that of transformers' logits processors and warpers, so that the parameters mean the
+same: penalties and bans on the raw logits, then temperature, top-k, top-p, and one draw.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from collections.abc import Sequence as Many
 from random import Random
 
 import numpy as np
@@ -16,37 +19,39 @@ from model.sampling import SamplingParams
 Ids = NDArray[np.int64]
 
 TOP_K_CHUNK = 64
-"""Tokens of which the best is looked at first, to find the top-k among 50,257 quickly."""
+"""Tokens of a chunk, of which the best is compared first to find the top-k of 50,257 quickly."""
 NUCLEUS_CANDIDATES = 256
-"""Tokens that are tried first as a nucleus; eight times as many next."""
+"""Top tokens that are tried first as a nucleus; then eight times as many, and so on."""
 
 
 def sample(
     logits: Logits,
     sequence: Sequence,
-    mute: Many[int],
-    fragments: frozenset[int] = frozenset(),
+    end_ids: Collection[int],
+    partial_char_ids: frozenset[int] = frozenset(),
     forbidden: Collection[int] = (),
 ) -> int | None:
-    """The id of the next token, None if the scores are not finite.
+    """The id of the next token; None if the logits are not finite.
 
-    `logits` has shape (V,) and is changed. A sequence that must speak draws none of the `mute`
-    tokens, none draws a `forbidden` one. `fragments` are tokens of less than a character: text in
-    Japanese, say, repeats them all the time, so saying them again is neither penalised nor
-    forbidden.
+    `logits` has shape (V,) and is modified. `end_ids` are suppressed while the sequence must not
+    end, `forbidden` tokens always. `partial_char_ids` are tokens of less than a character: text in
+    Japanese, say, repeats them all the time, so they are exempt from the repetition penalty and
+    from the n-gram ban.
     """
     params, said = sequence.params, sequence.reply_ids
     if not np.isfinite(logits.sum()):
         return None
-    if params.repetition_penalty != 1 and (words := sorted(set(said) - fragments)):
-        scores = logits[words]
+    if params.repetition_penalty != 1 and (penalised := sorted(set(said) - partial_char_ids)):
+        scores = logits[penalised]
         penalty = np.float32(params.repetition_penalty)
-        logits[words] = np.where(scores > 0, scores / penalty, scores * penalty)
+        logits[penalised] = np.where(scores > 0, scores / penalty, scores * penalty)
     banned = [
-        one for one in banned_ngram_tokens(said, params.no_repeat_ngram) if one not in fragments
+        token
+        for token in banned_ngram_tokens(said, params.no_repeat_ngram)
+        if token not in partial_char_ids
     ]
     if sequence.must_not_end:
-        banned += mute
+        banned += end_ids
     logits[[*banned, *forbidden]] = -np.inf
     if params.temperature == 0:
         return int(logits.argmax())
@@ -54,7 +59,11 @@ def sample(
 
 
 def _sample_filtered(logits: Logits, params: SamplingParams, random: Random) -> int:
-    """Top-k, then nucleus (Holtzman et al. 2020), then one draw."""
+    """Top-k, then top-p (nucleus sampling, Holtzman et al. 2020), then one draw.
+
+    Inverse transform sampling: one random number per token, so a seed gives the same reply whatever
+    else is in the batch.
+    """
     weights, ids = _candidates(logits, params)
     sums = np.cumsum(weights, dtype=np.float64)
     if params.top_p < 1:
@@ -64,10 +73,10 @@ def _sample_filtered(logits: Logits, params: SamplingParams, random: Random) -> 
 
 
 def _candidates(logits: Logits, params: SamplingParams) -> tuple[Logits, Ids]:
-    """Weights, best first, of the tokens that can be drawn, and their ids.
+    """Unnormalised probabilities, highest first, of the tokens that may be drawn, and their ids.
 
-    Without top-k they are as many as the nucleus has, and the weight of all others comes last, so
-    that shares of the sum are right.
+    Without top-k, only the nucleus is sorted. The mass of all other tokens is appended as the last
+    weight, which top-p then cuts off: it is there to make the sum right.
     """
     if params.top_k:
         ids = top_k(logits, params.top_k)
@@ -75,12 +84,12 @@ def _candidates(logits: Logits, params: SamplingParams) -> tuple[Logits, Ids]:
     weights = _weights(logits, logits.max(), params)
     if params.top_p == 1:
         return weights, np.arange(len(weights))
-    whole, count = weights.sum(), NUCLEUS_CANDIDATES
+    total, count = weights.sum(), NUCLEUS_CANDIDATES
     while count < len(weights):
         ids = top_k(logits, count)
-        inside = weights[ids]
-        if (sure := inside.sum()) >= params.top_p * whole:
-            return np.append(inside, whole - sure), np.append(ids, ids[-1])
+        nucleus = weights[ids]
+        if (mass := nucleus.sum()) >= params.top_p * total:
+            return np.append(nucleus, total - mass), np.append(ids, ids[-1])
         count *= 8
     ids = top_k(logits, len(weights))
     return weights[ids], ids
@@ -92,10 +101,10 @@ def _weights(scores: Logits, best: np.float32, params: SamplingParams) -> Logits
 
 
 def top_k(logits: Logits, count: int) -> Ids:
-    """The ids of the `count` best scores, best first; of equal ones the lower id.
+    """The ids of the `count` highest logits, highest first; of equal ones the lower id.
 
-    The count-th best of the chunks' best scores is a bound: all that are wanted reach it, and few
-    others do.
+    The count-th highest of the chunks' maxima is a lower bound of the top `count`: they all reach
+    it, and few others do, so only those are sorted.
     """
     chunks = len(logits) // TOP_K_CHUNK
     if count >= chunks:
@@ -107,7 +116,7 @@ def top_k(logits: Logits, count: int) -> Ids:
 
 
 def banned_ngram_tokens(said: list[int], size: int) -> list[int]:
-    """The tokens that would say an n-gram of that size a second time; none if `size` is 0."""
+    """The tokens that would complete an n-gram of that size a second time; none if `size` is 0."""
     if not size or len(said) < size:
         return []
     tail = said[len(said) - size + 1 :]

@@ -1,28 +1,35 @@
-"""Who runs next: fair, bounded, models in turn. Pure; no tensors.
+"""Decides what runs in each step: which model, who decodes, whose prompt is prefilled. Pure.
 
-Within a channel first come, first served. Between servers, and between the channels of one, the
-one with the fewest replies under way goes first, then the one that was served longest ago.
+Continuous batching: sequences join and leave between two steps. A step is bounded, so that no long
+prompt stalls the replies in progress (chunked prefill), and models take turns, one step each.
+
+Fairness: within a channel first come, first served. Between servers, and between the channels of a
+server, the one with the fewest running replies goes first, then the least recently served one.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from model.engine.sequence import Sequence
 
 PREFILL_BUDGET = 512
-"""Tokens of prompts that are read in one step while nobody waits for a next word."""
+"""Prompt tokens per step while nobody waits for a next token."""
 PREFILL_BUDGET_WHILE_DECODING = 128
-"""The same while others are being answered: they would see their replies stop for longer."""
+"""Prompt tokens per step, at most, while replies are being decoded: each stalls for that long."""
+MAX_DECODE_STALL_S = 0.06
+"""Seconds of such a stall; a slow model gets fewer tokens per step."""
 PREFETCH_BUDGET = 32
-"""The same for what nobody waits for yet: a request that comes now waits this long at most."""
+"""Tokens of a prefetch per step: a request that arrives meanwhile waits for one step at most."""
+MAX_PREFETCHES = 32
+"""Queued prefetches, one a channel; on a busy machine they would pile up."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step of one model: these sequences decode a token, then `prefill_budget` tokens are
-    read."""
+    """One step of one model: `decoding` get a token each; the budget is for `prefills`."""
 
     model: int
     decoding: tuple[Sequence, ...]
@@ -30,14 +37,14 @@ class Step:
 
 
 class Scheduler:
-    """Sequences join and leave between two steps.
+    """The queue and the running batch.
 
-    At most `max_sequences` run at a time, and together they may need `memory` bytes of cache.
+    At most `max_sequences` run at a time, and together reserve at most `cache_budget_bytes`.
     """
 
-    def __init__(self, max_sequences: int, memory: int) -> None:
+    def __init__(self, max_sequences: int, cache_budget_bytes: int) -> None:
         self._max_sequences = max_sequences
-        self._cache_budget_bytes = memory
+        self._cache_budget_bytes = cache_budget_bytes
         self._waiting: list[Sequence] = []
         self._running: list[Sequence] = []
         self._prefetches: dict[tuple[int, int], Sequence] = {}
@@ -47,75 +54,101 @@ class Scheduler:
 
     @property
     def has_work(self) -> bool:
-        """Whether there is anything to do."""
+        """Whether a step has anything to do."""
         return bool(self._waiting or self._running or self._prefetches)
 
     @property
     def sequences(self) -> list[Sequence]:
-        """All that somebody waits for, running ones first."""
+        """All requests: running, then queued. Without prefetches."""
         return [*self._running, *self._waiting]
 
     @property
     def prefetches(self) -> list[Sequence]:
-        """Those that nobody waits for yet."""
+        """The queued prefetches, oldest first."""
         return list(self._prefetches.values())
 
     @property
     def num_waiting(self) -> int:
-        """How many have to wait until others end."""
+        """Requests that cannot start before others end."""
         return len(self._waiting) - len(self._admissible())
 
     @property
     def reserved_bytes(self) -> int:
-        """Bytes that the running ones may come to need."""
+        """Cache memory that the running sequences need in the worst case."""
         return sum(one.max_cache_bytes for one in self._running)
 
     def add(self, sequence: Sequence) -> None:
-        """Queue a sequence; an idle one takes the place of the last such of its channel."""
-        if sequence.prefetch_only:
-            self._prefetches[sequence.model, sequence.channel] = sequence
-        else:
-            self._waiting.append(sequence)
+        """Queue a request."""
+        self._waiting.append(sequence)
+
+    def add_prefetch(self, sequence: Sequence) -> list[Sequence]:
+        """Queue a prefetch; returns those that it displaces: its channel's, and the oldest."""
+        key = (sequence.model, sequence.channel)
+        displaced = [self._prefetches.pop(key)] if key in self._prefetches else []
+        if len(self._prefetches) == MAX_PREFETCHES:
+            displaced.append(self._prefetches.pop(next(iter(self._prefetches))))
+        self._prefetches[key] = sequence
+        return displaced
 
     def queue_position(self, sequence: Sequence) -> int:
-        """How many steps of the queue are before it: 0 if it begins now, 1 if it is the next."""
+        """Its place among those that must wait: 1 is the next to start, 0 starts now."""
         order = self._admission_order(len(self._waiting))
         return max(0, order.index(sequence) + 1 - len(self._admissible()))
 
     def schedule(self) -> Step | None:
-        """The next step, None if there is nothing to do.
-
-        A model that is admitted has its turn, so it loses no place to a later request.
-        """
+        """The next step; None if there is nothing to do."""
+        # a model whose request can start takes part in the turns at once, so that a stream of later
+        # requests for another model cannot overtake it
         active = dict.fromkeys(one.model for one in [*self._running, *self._admissible()])
         if not active:
-            idle = next(iter(self._prefetches.values()), None)
-            return Step(idle.model, (), PREFETCH_BUDGET) if idle else None
+            prefetch = next(iter(self._prefetches.values()), None)
+            return Step(prefetch.model, (), PREFETCH_BUDGET) if prefetch else None
         new = [model for model in active if model not in self._round_robin]
         model, *rest = [*(model for model in self._round_robin if model in active), *new]
         self._round_robin = [*rest, model]
         decoding = tuple(one for one in self._running if one.model == model and not one.unprefilled)
-        company = any(not one.unprefilled for one in self._running)  # of this model or another
-        return Step(model, decoding, PREFILL_BUDGET_WHILE_DECODING if company else PREFILL_BUDGET)
+        is_shared = any(not one.unprefilled for one in self._running)  # whatever their model
+        return Step(model, decoding, PREFILL_BUDGET_WHILE_DECODING if is_shared else PREFILL_BUDGET)
 
-    def next_prefill(self, model: int) -> Sequence | None:
-        """Whose prompt is read next: one that is begun, else the next that may begin.
+    def prefills(
+        self, step: Step, seconds_per_token: Callable[[], float]
+    ) -> Iterator[tuple[Sequence, int]]:
+        """The sequences to prefill in a step, each with its chunk's most tokens.
 
-        It is running from then on. An idle one is chosen only where nobody waits for anything.
+        Lazy, since only running the step shows how much of a prompt the prefix cache has, and
+        whether a reply ends at once and leaves its place to the next.
         """
-        for one in self._running:
-            if one.model == model and one.unprefilled:
-                return one
-        for one in self._admissible():
-            if one.model == model:
-                self._start(one)
-                return one
+        budget = step.prefill_budget
+        if budget < PREFILL_BUDGET:
+            budget = min(budget, _stall_budget(seconds_per_token()))
+        while budget > 0 and (sequence := self._next_prefill(step.model)) is not None:
+            if sequence.prefetch_only:
+                yield sequence, PREFETCH_BUDGET
+                return  # a request may have arrived
+            before = sequence.num_prefilled_tokens
+            yield sequence, budget
+            budget -= sequence.num_prefilled_tokens - before
+            if not sequence.unprefilled:  # it decodes from now on, and would stall
+                budget = min(budget, _stall_budget(seconds_per_token()))
+
+    def _next_prefill(self, model: int) -> Sequence | None:
+        """The running sequence with an unfinished prompt, else the next that can start.
+
+        Only one prompt at a time is unfinished. A prefetch comes only if there is no request.
+        """
+        for sequence in self._running:
+            if sequence.model == model and sequence.unprefilled:
+                return sequence
+        for sequence in self._admissible():
+            if sequence.model == model:
+                self._start(sequence)
+                return sequence
         if self._running or self._waiting:
             return None
         return next((one for one in self._prefetches.values() if one.model == model), None)
 
     def remove(self, sequence: Sequence) -> None:
-        """Take out a sequence that has ended, wherever it is."""
+        """Remove a sequence, wherever it is; a prefetch that was displaced is gone already."""
         if sequence.prefetch_only:
             if self._prefetches.get((sequence.model, sequence.channel)) is sequence:
                 del self._prefetches[sequence.model, sequence.channel]
@@ -133,43 +166,59 @@ class Scheduler:
         self._last_served[sequence.scope] = self._last_served[_fairness_key(sequence)] = self._ticks
 
     def _admissible(self) -> list[Sequence]:
-        """Those of the queue that may begin now: there is a place, and memory for all of it."""
-        memory = self._cache_budget_bytes - self.reserved_bytes
+        """The queued sequences that can start now: a place is free, and memory to the last token.
+
+        Reserving the worst case means that a running sequence never has to be preempted.
+        """
+        available = self._cache_budget_bytes - self.reserved_bytes
         admitted: list[Sequence] = []
-        for one in self._admission_order(self._max_sequences - len(self._running)):
-            memory -= one.max_cache_bytes
-            if memory < 0:
-                break  # a smaller one must not overtake it for ever
-            admitted.append(one)
+        for sequence in self._admission_order(self._max_sequences - len(self._running)):
+            available -= sequence.max_cache_bytes
+            if available < 0:
+                break  # smaller ones must not overtake it, or it might starve
+            admitted.append(sequence)
         return admitted
 
     def _admission_order(self, count: int) -> list[Sequence]:
-        """The first `count` of the queue, in the order in which they may begin."""
+        """The first `count` of the queue, in the order in which they start.
+
+        Simulates the admissions one by one: each changes who is served least. Only the head of each
+        channel competes, which keeps a channel's requests in order.
+        """
         scopes = Counter(one.scope for one in self._running)
         channels = Counter(_fairness_key(one) for one in self._running)
-        waiting, taken = list(self._waiting), dict(self._last_served)
+        waiting, last_served = list(self._waiting), dict(self._last_served)
         order: list[Sequence] = []
         while waiting and len(order) < count:
             heads: dict[int, Sequence] = {}
-            for one in waiting:
-                heads.setdefault(_fairness_key(one), one)
+            for sequence in waiting:
+                heads.setdefault(_fairness_key(sequence), sequence)
             best = min(
                 heads.values(),
                 key=lambda one: (
                     scopes[one.scope],
-                    taken.get(one.scope, 0),
+                    last_served.get(one.scope, 0),
                     channels[_fairness_key(one)],
-                    taken.get(_fairness_key(one), 0),
+                    last_served.get(_fairness_key(one), 0),
                 ),
             )
             order.append(best)
             waiting.remove(best)
+            key = _fairness_key(best)
             scopes[best.scope] += 1
-            channels[_fairness_key(best)] += 1
-            taken[best.scope] = taken[_fairness_key(best)] = self._ticks + len(order)
+            channels[key] += 1
+            last_served[best.scope] = last_served[key] = self._ticks + len(order)
         return order
 
 
 def _fairness_key(sequence: Sequence) -> int:
-    """What is served in order: a channel, or a request that has none. Never the id of a scope."""
+    """The channel, or the request if it has none; negative, so that it never equals a scope."""
     return -1 - (2 * sequence.channel if sequence.channel else 2 * sequence.request_id + 1)
+
+
+def _stall_budget(seconds_per_token: float) -> int:
+    """Prompt tokens that the model prefills in MAX_DECODE_STALL_S, within the other limits."""
+    if not seconds_per_token:
+        return PREFILL_BUDGET_WHILE_DECODING
+    tokens = int(MAX_DECODE_STALL_S / seconds_per_token)
+    return max(PREFETCH_BUDGET, min(PREFILL_BUDGET_WHILE_DECODING, tokens))

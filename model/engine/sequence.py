@@ -1,4 +1,4 @@
-"""One reply in the making: what was asked, what was said so far, how it ended. No tensors."""
+"""The state of one request: its prompt, the reply so far, and how it ended. No tensors."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from random import Random
 from model.sampling import FinishReason, SamplingParams
 
 MAX_REPLY_ATTEMPTS = 4
-"""How often an empty reply is tried before it is given up; the last try cannot be empty."""
+"""How often an empty reply is generated again before it fails; the last attempt cannot be empty."""
 
 
 @dataclass(slots=True, eq=False)
 class Sequence:
-    """A reply. `model` is the key of the loaded model that writes it; ids are token ids.
+    """One request; ids are token ids, times are of `time.monotonic`.
 
-    `channel` (0: none) and `scope` say whose it is; `truncated_messages` of its messages are not
-    whole in the prompt. `num_cached_tokens` tokens are in the cache, where it may take
-    `max_cache_bytes` bytes; with its reply it has at most `max_length` tokens. `text` is what the
-    reply says so far, of which `sent_chars` characters were delivered. An `prefetch_only` one only
-    reads its prompt, which will be the beginning of another. It `arrival_time`, and its reply
-    `first_token_time`, by `time.monotonic`. `log_id` is that of its lines in the log.
+    `model` is the key of its LoadedModel. `channel` (0: none) and `scope` are for fairness and the
+    prefix cache. `truncated_messages` of its messages were dropped or cut to fit the prompt.
+
+    The KV cache holds `num_cached_tokens` of its tokens, and reserves `max_cache_bytes`; of the
+    prompt, `num_prefilled_tokens` were computed, the others taken from the prefix cache. Prompt and
+    reply share `max_length` positions. `text` is the reply so far, of which `sent_chars` characters
+    were delivered. A `prefetch_only` sequence has no reply: its prompt is the start of a later one.
     """
 
     request_id: int
@@ -38,6 +39,7 @@ class Sequence:
     deadline: float | None = None
     prefetch_only: bool = False
     num_cached_tokens: int = 0
+    num_prefilled_tokens: int = 0
     reply_ids: list[int] = field(default_factory=list)
     text: str = ""
     sent_chars: int = 0
@@ -52,22 +54,30 @@ class Sequence:
 
     @property
     def unprefilled(self) -> int:
-        """Tokens of the prompt that the model has not read."""
+        """Prompt tokens that are not in the KV cache yet."""
         return max(0, len(self.prompt_ids) - self.num_cached_tokens)
 
     @property
     def cached_ids(self) -> list[int]:
-        """The tokens in the cache."""
+        """The tokens in the KV cache."""
         return (self.prompt_ids + self.reply_ids)[: self.num_cached_tokens]
 
     @property
+    def ended_naturally(self) -> bool:
+        """Whether the model ended the reply, or its length did."""
+        return self.finish_reason in (FinishReason.END, FinishReason.LENGTH)
+
+    @property
     def must_not_end(self) -> bool:
-        """Whether the next token may not end the reply: nothing said yet, and no use to hope."""
-        hopeless = self.attempt > 0 and self.params.temperature == 0
-        return not self.text and (hopeless or self.attempt == MAX_REPLY_ATTEMPTS - 1)
+        """Whether the end tokens are suppressed, because the reply would remain empty.
+
+        On the last attempt; with greedy decoding from the second on, as it would draw the same.
+        """
+        is_greedy_retry = self.attempt > 0 and self.params.temperature == 0
+        return not self.text and (is_greedy_retry or self.attempt == MAX_REPLY_ATTEMPTS - 1)
 
     def retry(self) -> bool:
-        """Forget an empty reply and draw another; False if it was the last attempt."""
+        """Discard an empty reply to generate another; False if that was the last attempt."""
         if self.attempt + 1 >= MAX_REPLY_ATTEMPTS:
             return False
         self.attempt += 1

@@ -1,6 +1,6 @@
-"""The bot's side of the worker process: start it, talk to it, start it again when it dies.
+"""The GenerationBackend in use: a client of the worker process, which it restarts when it dies.
 
-Knows the messages and when a process is to be replaced. Imports no torch.
+Knows the messages, and when to replace a process. Imports no torch.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import time
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
-    Awaitable,
     Callable,
     Mapping,
     Sequence,
@@ -59,13 +58,13 @@ from model.worker.watchdog import HANG_TIMEOUT_S, PING_INTERVAL_S, Watchdog
 log = logging.getLogger(__name__)
 
 INITIAL_BACKOFF_S, MAX_BACKOFF_S = 0.1, 30.0
-"""Back-off between restarts: the first, doubled up to the longest."""
+"""Exponential back-off between restarts, in seconds."""
 BACKOFF_RESET_S = 60.0
-"""A worker that lived this long makes the next restart quick again."""
+"""After this many seconds of uptime the back-off starts over."""
 EXIT_TIMEOUT_S = 2.0
-"""Seconds that a worker with nothing to do gets to end."""
+"""Seconds for an idle worker to exit before it is killed."""
 START_TIMEOUT_S = 120.0
-"""Seconds that a worker gets to start, and a request waits for it."""
+"""Seconds for a worker to start, and for a request to wait for one."""
 WORKER_DIED = phrase("The model stopped unexpectedly and is being restarted. Please ask again.")
 WORKER_HUNG = phrase("The model hung and is being restarted. Please ask again.")
 WORKER_UNRESPONSIVE = phrase("The model does not answer.")
@@ -76,16 +75,16 @@ Response = WorkerEvent | ModelError
 
 @dataclass(frozen=True, slots=True)
 class PendingRequest:
-    """A request that waits for answers; `source` is the model that it is for, if it is for one."""
+    """A request that the worker has not finished; `source` is its model, None for a ping."""
 
     source: str | None
     responses: asyncio.Queue[Response] = field(default_factory=asyncio.Queue)
 
 
 class WorkerClient:
-    """One worker process at a time, and the requests that wait for it.
+    """Runs one worker process at a time and matches its answers to the pending requests.
 
-    Every `ping_s` seconds it is asked for a sign of life; `hang_s` without one, and it is replaced.
+    The worker is pinged every `ping_s` seconds, and replaced after `hang_s` seconds of silence.
     """
 
     def __init__(
@@ -93,16 +92,13 @@ class WorkerClient:
         settings: WorkerSettings | None = None,
         *,
         embedded: str = str(EMBEDDED_FOLDER),
-        on_restart: Callable[[], Awaitable[None]] | None = None,
         ping_s: float = PING_INTERVAL_S,
         hang_s: float = HANG_TIMEOUT_S,
         start_s: float = START_TIMEOUT_S,
     ) -> None:
-        self._start_s = start_s
         self._settings = settings or WorkerSettings()
         self._embedded = embedded
-        self._on_restart = on_restart
-        self._ping_s, self._hang_s = ping_s, hang_s
+        self._ping_s, self._hang_s, self._start_s = ping_s, hang_s, start_s
         self._process: WorkerProcess | None = None
         self._is_ready = asyncio.Event()
         self._stopping = False
@@ -126,7 +122,7 @@ class WorkerClient:
 
     @property
     def quarantined(self) -> Set[str]:
-        """The models that the worker died with too often; `load` tries them again."""
+        """The models that the worker kept dying with; `load` tries them again."""
         return self._quarantine.quarantined
 
     @property
@@ -136,7 +132,7 @@ class WorkerClient:
 
     @property
     def num_pending(self) -> int:
-        """How many requests the worker has not ended."""
+        """Requests that the worker has not finished."""
         return len(self._pending)
 
     async def __aenter__(self) -> Self:
@@ -164,15 +160,19 @@ class WorkerClient:
         try:
             async with asyncio.timeout(self._start_s):
                 return await process.handshake
-        except BaseException as e:  # also when the caller does not wait any longer
-            self._process = None
-            await process.end(0)
-            if isinstance(e, TimeoutError):
-                raise WorkerDied(phrase("The model's process does not come to its start.")) from e
+        except TimeoutError as e:
+            await self._abandon(process)
+            raise WorkerDied(phrase("The model's process does not come to its start.")) from e
+        except BaseException:  # cancelled, or the handshake failed: leave no process behind
+            await self._abandon(process)
             raise
 
+    async def _abandon(self, process: WorkerProcess) -> None:
+        self._process = None
+        await process.end(0)
+
     async def start_with_backoff(self) -> None:
-        """Start, and try again, with longer and longer pauses, until it runs."""
+        """Start the worker; retry with exponential back-off until it runs."""
         while True:
             try:
                 await self.start()
@@ -180,51 +180,45 @@ class WorkerClient:
                 log.error("the worker does not start: %s", e)
             else:
                 return
-            await asyncio.sleep(self._backoff_s)
-            self._backoff_s = min(2 * self._backoff_s, MAX_BACKOFF_S)
+            await self._back_off()
+
+    async def _back_off(self) -> None:
+        await asyncio.sleep(self._backoff_s)
+        self._backoff_s = min(2 * self._backoff_s, MAX_BACKOFF_S)
 
     async def stop(self) -> None:
-        """Finish replies in flight, for at most `drain_s` seconds, and end the process."""
+        """Let replies in flight finish, for at most `drain_s` seconds, then end the process."""
         self._stopping = True
-        self._is_ready.set()  # who waits for it learns that nothing comes
+        self._is_ready.set()  # wakes the requests that wait for a worker, which then fail
         self._stop_watchdog()
         if self._restart_task is not None:
             self._restart_task.cancel()
             await asyncio.gather(self._restart_task, return_exceptions=True)
         if (process := self._process) is not None:
             process.send(Shutdown(self._settings.drain_s))
-            runs = process.handshake.done()
-            await process.end(self._settings.drain_s + EXIT_TIMEOUT_S if runs else 0)
+            is_running = process.handshake.done()
+            await process.end(self._settings.drain_s + EXIT_TIMEOUT_S if is_running else 0)
         self._process = None
         self._fail_pending(SHUTTING_DOWN)
 
     async def load(self, source: str) -> ModelInfo:
-        """Load a model beside the others (anew, if it is loaded already, or was set aside).
-
-        Raises:
-            LoadFailed: the sentence says why; whatever answered before still does.
-            WorkerDied: the worker ended meanwhile.
-        """
+        """See `GenerationBackend.load`."""
         self._quarantine.quarantined.discard(source)
-        async with self._request(lambda number: LoadModel(number, source), source) as answers:
-            match await answers.get():
-                case ModelLoaded(info=facts):
-                    return facts
+        async with self._request(lambda number: LoadModel(number, source), source) as responses:
+            match await responses.get():
+                case ModelLoaded(info=info):
+                    return info
                 case other:
                     raise _to_error(other)
 
     async def render(
         self, source: str, messages: Sequence[Message], max_new_tokens: int
     ) -> Rendered:
-        """What the model would see of these messages.
-
-        Raises:
-            LoadFailed, WorkerDied: there is no model to ask.
-        """
+        """See `GenerationBackend.render`."""
         async with self._request(
             lambda number: Render(number, source, tuple(messages), max_new_tokens), source
-        ) as answers:
-            match await answers.get():
+        ) as responses:
+            match await responses.get():
                 case Rendered() as rendered:
                     return rendered
                 case other:
@@ -239,54 +233,43 @@ class WorkerClient:
         channel: int = 0,
         scope: int = 0,
     ) -> AsyncGenerator[Queued | TextDelta | Finished, None]:
-        """The reply to the newest of `messages`, piece by piece; the last item is Finished.
-
-        The first may be Queued, where others are served before. See `Generate` for `channel` and
-        `scope`. Closing the iterator early stops the reply in the worker.
-
-        Raises:
-            GenerationFailed, LoadFailed, WorkerDied: there is no (more) reply.
-        """
+        """See `GenerationBackend.generate`."""
         log_id = current_request()
         async with self._request(
             lambda number: Generate(
                 number, source, tuple(messages), params, channel, scope, log_id
             ),
             source,
-        ) as answers:
+        ) as responses:
             while True:
-                match await answers.get():
+                match await responses.get():
                     case Queued() | TextDelta() as piece:
                         yield piece
-                    case Finished() as end:
-                        yield end
+                    case Finished() as finished:
+                        yield finished
                         return
                     case other:
                         raise _to_error(other)
 
     async def ping(self, timeout_s: float = 5.0) -> float:
-        """Seconds that the worker takes to give a sign of life.
-
-        Raises:
-            WorkerDied: it gives none in time.
-        """
-        asked = time.monotonic()
+        """See `GenerationBackend.ping`."""
+        started = time.monotonic()
         try:
-            async with asyncio.timeout(timeout_s), self._request(Ping) as answers:
-                match await answers.get():
+            async with asyncio.timeout(timeout_s), self._request(Ping) as responses:
+                match await responses.get():
                     case Pong():
-                        return time.monotonic() - asked
+                        return time.monotonic() - started
                     case other:
                         raise _to_error(other)
         except TimeoutError as e:
             raise WorkerDied(WORKER_UNRESPONSIVE) from e
 
     def abort(self, request_id: int) -> None:
-        """End a reply that has begun where it is: its stream goes on to its Finished."""
+        """See `GenerationBackend.abort`."""
         self._send(Abort(request_id))
 
     def prefetch(self, source: str, messages: Sequence[Message], channel: int) -> None:
-        """Tell the worker how the channel's next request will begin; it reads that when idle."""
+        """See `GenerationBackend.prefetch`."""
         if messages and source in self._models:
             self._send(Prefetch(source, tuple(messages), channel))
 
@@ -294,24 +277,24 @@ class WorkerClient:
     async def _request(
         self, make: Callable[[int], Command], source: str | None = None
     ) -> AsyncIterator[asyncio.Queue[Response]]:
-        """Send a command; its answers. Leaving before the last one stops the work on it."""
+        """Send a command and give the queue of its responses; leaving early aborts it."""
         await self._wait_until_ready()
         if source in self.quarantined:
             raise LoadFailed(QUARANTINED)
         if source and source != self._embedded:
             self._quarantine.record_use(source)
         number = next(self._ids)
-        waiting = self._pending[number] = PendingRequest(source)
+        request = self._pending[number] = PendingRequest(source)
         try:
             self._send(make(number))
-            yield waiting.responses
+            yield request.responses
         finally:
             if self._pending.pop(number, None) is not None:
                 self._send(Abort(number))
 
     async def _wait_until_ready(self) -> None:
         try:
-            async with asyncio.timeout(START_TIMEOUT_S):
+            async with asyncio.timeout(self._start_s):
                 await self._is_ready.wait()
         except TimeoutError as e:
             reason = phrase("The model does not start. The operator can read why.")
@@ -323,37 +306,46 @@ class WorkerClient:
         if self._process is not None:
             self._process.send(command)
 
-    # --- what the reader thread hands over -------------------------------------------------------
+    # --- callbacks: the reader thread schedules them on the event loop ---------------------------
 
-    def _on_events(self, process: WorkerProcess, reports: WorkerEvents) -> None:
+    def _on_events(self, process: WorkerProcess, events: WorkerEvents) -> None:
         if process is self._process and self._watchdog is not None:
             self._watchdog.record_activity()
-        for report in reports:
-            if process is self._process:
-                self._on_event(process, report)
+        for event in events:
+            if process is self._process:  # the process may have been replaced by then
+                self._on_event(process, event)
 
-    def _on_event(self, process: WorkerProcess, report: WorkerEvent) -> None:
-        match report:
-            case Ready() if not process.handshake.done():
-                self._on_ready(process, report)
-                process.handshake.set_result(report)
-                return
-            case Failed(request_id=0) if not process.handshake.done():
-                process.handshake.set_exception(LoadFailed(report.reason))
-                return
-            case ModelLoaded(info=facts):
-                self._models[facts.source] = facts
-                self._restore_sources.add(facts.source)
+    def _on_event(self, process: WorkerProcess, event: WorkerEvent) -> None:
+        match event:
+            case Ready() | Failed(request_id=0):
+                self._on_handshake(process, event)
             case ModelUnloaded(source=source):
                 self._models.pop(source, None)
                 self._restore_sources.discard(source)
+            case ModelLoaded(request_id=request_id, info=info):
+                self._models[info.source] = info
+                self._restore_sources.add(info.source)
+                self._respond(request_id, event, is_last=True)
+            case Queued(request_id=request_id) | TextDelta(request_id=request_id):
+                self._respond(request_id, event, is_last=False)
             case _:
-                pass
-        if isinstance(report, Ready | ModelUnloaded) or report.request_id not in self._pending:
-            return
-        self._pending[report.request_id].responses.put_nowait(report)
-        if not isinstance(report, Queued | TextDelta):
-            del self._pending[report.request_id]
+                self._respond(event.request_id, event, is_last=True)
+
+    def _respond(self, request_id: int, event: WorkerEvent, *, is_last: bool) -> None:
+        """Hand an event to its request, unless that was abandoned or was the watchdog's ping."""
+        if (request := self._pending.get(request_id)) is not None:
+            request.responses.put_nowait(event)
+            if is_last:
+                del self._pending[request_id]
+
+    def _on_handshake(self, process: WorkerProcess, result: Ready | Failed) -> None:
+        if process.handshake.done():
+            return  # `start` was cancelled in this very moment
+        if isinstance(result, Failed):
+            process.handshake.set_exception(LoadFailed(result.reason))
+        else:
+            self._on_ready(process, result)
+            process.handshake.set_result(result)
 
     def _on_ready(self, process: WorkerProcess, ready: Ready) -> None:
         model = ready.model
@@ -371,15 +363,15 @@ class WorkerClient:
         self._start_watchdog(process)
 
     def _start_watchdog(self, process: WorkerProcess) -> None:
-        def hangs() -> None:
-            log.error("the worker process gave no sign of life for %.0f s", self._hang_s)
+        def on_hang() -> None:
+            log.error("the worker process did not respond for %.0f s; killing it", self._hang_s)
             self._hung = True
             process.kill()
 
         self._stop_watchdog()
         self._hung = False
         self._watchdog = Watchdog(
-            lambda: process.send(Ping(0)), hangs, ping_s=self._ping_s, hang_s=self._hang_s
+            lambda: process.send(Ping(0)), on_hang, ping_s=self._ping_s, hang_s=self._hang_s
         )
         self._watchdog_task = asyncio.ensure_future(self._watchdog.watch())
 
@@ -403,30 +395,29 @@ class WorkerClient:
         self._quarantine_models({one.source for one in self._pending.values() if one.source})
         self._fail_pending(WORKER_HUNG if self._hung else WORKER_DIED)
         if self._restart_task is not None:
-            self._restart_task.cancel()  # it was loading models into the one that has just ended
+            self._restart_task.cancel()  # it was restoring models into the worker that just died
         self._restart_task = asyncio.ensure_future(self._restart(process))
 
-    def _quarantine_models(self, waited_for: Set[str]) -> None:
-        for source in self._quarantine.record_death(waited_for):
+    def _quarantine_models(self, in_use: Set[str]) -> None:
+        for source in self._quarantine.record_death(in_use):
             self._restore_sources.discard(source)
             log.error(
-                "%s is set aside: the worker died %d times in a row with it",
+                "%s is quarantined: the worker died %d times in a row with it",
                 source,
                 QUARANTINE_DEATHS,
             )
 
     def _fail_pending(self, reason: str) -> None:
-        for waiting in self._pending.values():
-            waiting.responses.put_nowait(WorkerDied(reason))
+        for request in self._pending.values():
+            request.responses.put_nowait(WorkerDied(reason))
         self._pending.clear()
 
     async def _restart(self, dead: WorkerProcess) -> None:
-        """Try until it runs; then load again what was loaded."""
+        """Replace a dead worker, then load the models that it held."""
         if time.monotonic() - dead.started_at >= BACKOFF_RESET_S:
             self._backoff_s = INITIAL_BACKOFF_S
         await dead.end(0)
-        await asyncio.sleep(self._backoff_s)
-        self._backoff_s = min(2 * self._backoff_s, MAX_BACKOFF_S)
+        await self._back_off()
         await self.start_with_backoff()
         self.restarts += 1
         for source in self._restore_sources - {self._embedded}:
@@ -435,17 +426,12 @@ class WorkerClient:
             except LoadFailed as e:
                 self._restore_sources.discard(source)
                 log.error("%s could not be loaded again: %s", source, e)
-        if self._on_restart is not None:
-            try:
-                await self._on_restart()
-            except Exception:
-                log.exception("what was to be done after the restart failed")
 
 
-def _to_error(answer: object) -> ModelError:
-    match answer:
+def _to_error(response: Response) -> ModelError:
+    match response:
         case ModelError():
-            return answer
+            return response
         case Failed(reason=reason, during_load=True):
             return LoadFailed(reason)
         case Failed(reason=reason):

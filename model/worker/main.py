@@ -1,8 +1,8 @@
-"""The worker process: takes commands from a pipe, runs the engine, says what comes of it.
+"""The worker process: takes commands from a pipe, runs the engine, sends events back.
 
-`main` is started by `model.worker.client` with multiprocessing's "spawn". Models are loaded in
-threads of their own, so replies go on meanwhile. SIGINT is the parent's business (a terminal sends
-it to both); SIGTERM, or the end of the pipe, ends the process.
+`model.worker.process` starts `main` with multiprocessing's "spawn". Each model is loaded in its own
+thread, so that other models keep answering. SIGINT is left to the parent (a terminal sends it to
+both); SIGTERM, or the end of the pipe, ends the process.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import threading
 import time
 from collections import defaultdict
 from dataclasses import dataclass
-from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -45,6 +44,7 @@ from model.worker.messages import (
     Ready,
     Render,
     Shutdown,
+    WorkerEvent,
 )
 from model.worker.outbox import Outbox
 
@@ -53,14 +53,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _LoadDone:
-    """A loading thread has ended."""
+    """A loading thread has finished: its message to the main thread."""
 
     source: str
     result: LoadedModel | LoadFailed
 
 
 def main(connection: Connection, settings: WorkerSettings, embedded: str) -> None:
-    """Run until told to stop."""
+    """Load the embedded model, report Ready, then serve until Shutdown."""
     _configure_process(settings, secret=os.environ.pop("DISCORD_TOKEN", "").strip())
     commands: queue.SimpleQueue[Command | _LoadDone] = queue.SimpleQueue()
     signal.signal(signal.SIGTERM, lambda *_: commands.put(Shutdown(settings.drain_s)))
@@ -79,7 +79,7 @@ def main(connection: Connection, settings: WorkerSettings, embedded: str) -> Non
 
 
 def _configure_process(settings: WorkerSettings, secret: str) -> None:
-    """The bot's loop goes first, and nothing but our log is written to the operator's terminal."""
+    """Set up the log; run at a lower priority, so that the bot's event loop stays responsive."""
     configure_logging(settings.log_level, settings.log_format, [secret])
     if hasattr(os, "nice"):
         os.nice(5)
@@ -96,9 +96,9 @@ def _read_commands(
 
 
 class Worker:
-    """Dispatches commands; keeps as many models resident as `settings.peak_memory_mb` holds.
+    """Dispatches commands; keeps the models in memory that fit `settings.memory_mb`.
 
-    `folder` is for models that were made ready to run, unless the settings have one.
+    `folder` caches built models, unless the settings name a folder for that.
     """
 
     def __init__(
@@ -110,34 +110,44 @@ class Worker:
         embedded: str,
         folder: Path,
     ) -> None:
-        outbox = Outbox(connection)
-        self.send = outbox.put
-        self._flush_due = outbox.flush_due
-        self.engine = Engine(self.send, settings)
+        self._outbox = Outbox(connection)
+        self.engine = Engine(self._outbox.put, settings)
         self._commands = commands
+        self._device = device
         self._settings = settings
         self._embedded = embedded
-        self.load = partial(
-            load,
-            device=device,
-            cache=settings.build_cache or folder,
-            rows=settings.max_sequences,
-            threads=settings.threads or available_cores(),
-        )
+        self._build_cache = settings.build_cache or folder
         self._awaiting_load: dict[str, list[LoadModel | Generate | Render]] = defaultdict(list)
         self._drain_deadline: float | None = None
         self._last_loaded = embedded
 
     def run(self) -> None:
-        """Take commands between steps; sleep only when there is nothing to do."""
+        """Take commands between steps; block only when the engine is idle."""
         while not self._should_exit():
-            while not self.engine.has_work or not self._commands.empty():
+            if self.engine.has_work and self._commands.empty():
+                self.engine.step()
+                self._outbox.flush_due()
+                self._evict_models()
+            else:
                 self.handle(self._commands.get())
-                if self._should_exit():
-                    return
-            self.engine.step()
-            self._flush_due()
-            self._evict_models()
+
+    def send(self, event: WorkerEvent) -> None:
+        """Report an event to the bot."""
+        self._outbox.put(event)
+
+    def load(self, source: str) -> LoadedModel:
+        """Load a model in this thread.
+
+        Raises:
+            LoadFailed: the message says why.
+        """
+        return load(
+            source,
+            device=self._device,
+            cache=self._build_cache,
+            rows=self._settings.max_sequences,
+            threads=self._settings.threads or available_cores(),
+        )
 
     def _should_exit(self) -> bool:
         if self._drain_deadline is None:
@@ -145,7 +155,7 @@ class Worker:
         return not self.engine.has_requests or time.monotonic() >= self._drain_deadline
 
     def handle(self, command: Command | _LoadDone) -> None:
-        """Do, or begin, what a command asks for."""
+        """Execute a command, or start to."""
         match command:
             case LoadModel(source=source):
                 self._load(source, command)
@@ -172,7 +182,7 @@ class Worker:
             self._start(request)
 
     def _prefetch(self, request: Prefetch) -> None:
-        with contextlib.suppress(TemplateError, MemoryError):  # the reply itself will say so
+        with contextlib.suppress(TemplateError, MemoryError):  # the reply will report it
             self.engine.prefetch(request)
 
     def _start(self, request: Generate | Render) -> None:
@@ -185,7 +195,7 @@ class Worker:
         except QueueFull as e:
             self.send(Failed(request.request_id, message_of(e)))
         except MemoryError:
-            log.exception("a prompt could not be made")
+            log.exception("building a prompt failed")
             self.send(Failed(request.request_id, OUT_OF_MEMORY))
         except ValueError as e:
             reason = phrase("That cannot be answered: {why}.", why=e)
@@ -196,9 +206,9 @@ class Worker:
             self.send(Failed(request.request_id, reason))
 
     def _load(self, source: str, request: LoadModel | Generate | Render) -> None:
-        under_way = source in self._awaiting_load
+        is_loading = source in self._awaiting_load
         self._awaiting_load[source].append(request)
-        if not under_way:
+        if not is_loading:
             threading.Thread(target=self._load_in_thread, args=(source,), daemon=True).start()
 
     def _load_in_thread(self, source: str) -> None:
@@ -206,7 +216,7 @@ class Worker:
             result: LoadedModel | LoadFailed = self.load(source)
         except LoadFailed as e:
             result = e
-        except Exception as e:  # a thread that ends without a word would leave requests waiting
+        except Exception as e:  # without a result the waiting requests would hang
             log.exception("loading %s failed", source)
             error = type(e).__name__
             result = LoadFailed(phrase("The model could not be loaded ({error}).", error=error))
@@ -228,12 +238,16 @@ class Worker:
                 self._start_or_load(source, request)
 
     def _evict_models(self) -> None:
+        """Evict the least recently used models until the weights fit the memory limit.
+
+        Three kinds stay even above it: the embedded model (the fallback of all the others), the one
+        that was loaded last (somebody is about to use it), and those with replies in progress.
+        """
+        pinned = (self._embedded, self._last_loaded)
         for source in self.engine.sources:
             if self.engine.weight_bytes <= self._settings.memory_mb * MB:
                 return
-            if source not in (self._embedded, self._last_loaded) and not self.engine.is_in_use(
-                source
-            ):
+            if source not in pinned and not self.engine.is_in_use(source):
                 self.engine.evict(source)
                 self.send(ModelUnloaded(source))
 

@@ -12,9 +12,14 @@ import pytest
 
 from core.records import Message, Role
 from model.chat_template import REPLACEMENT_CHAR
-from model.engine.engine import MAX_PREFETCHES, MB, Engine, QueueFull
+from model.engine.engine import MB, Engine, QueueFull
 from model.engine.output import is_looping
-from model.engine.scheduler import PREFETCH_BUDGET, PREFILL_BUDGET, PREFILL_BUDGET_WHILE_DECODING
+from model.engine.scheduler import (
+    MAX_PREFETCHES,
+    PREFETCH_BUDGET,
+    PREFILL_BUDGET,
+    PREFILL_BUDGET_WHILE_DECODING,
+)
 from model.engine.sequence import MAX_REPLY_ATTEMPTS
 from model.loading import LoadedModel
 from model.runners.base import Logits
@@ -171,7 +176,7 @@ def test_the_next_line_of_a_transcript_ends_a_reply(plain_model: LoadedModel) ->
 
 
 def test_the_beginning_of_a_stop_text_is_held_back(byte_model: LoadedModel) -> None:
-    loaded = replace(byte_model, stops=("|User:",))
+    loaded = replace(byte_model, stop_strings=("|User:",))
     loaded = scripted(loaded, "a|Us|User: b")
     desk = Desk()
     desk.ask(loaded)
@@ -306,7 +311,7 @@ class OutOfMemory(ScriptedRunner):
     def prefill(self, row: int, ids: list[int], past: int) -> Logits:  # type: ignore[override]
         if row:
             raise RuntimeError("can't allocate memory")
-        return super().read(row, ids, past)
+        return super().prefill(row, ids, past)
 
 
 def test_a_prompt_that_cannot_be_read_fails_its_own_reply(byte_model: LoadedModel) -> None:

@@ -33,7 +33,7 @@ class Ledger:
         return np.array([self.rows[row][-1]], np.float32)
 
     def decode(self, ids: Many[int], past: Many[int]) -> Logits:
-        return np.stack([self.read(n, [ids[n]], past[n]) for n in range(len(ids))])
+        return np.stack([self.prefill(n, [ids[n]], past[n]) for n in range(len(ids))])
 
     def copy_row(self, row: int, to: int, length: int) -> None:
         self.rows[to] = self.rows.get(row, [])[:length]
@@ -137,7 +137,7 @@ def test_the_longest_beginning_that_is_known_is_found() -> None:
         return Sequence(1, 1, prompt, PARAMS, 0, channel=5, **more)
 
     kept.put(sequence([]), CachedPrefix([1, 2, 3, 4], "reply", 4))
-    kept.put(sequence([], idle=True), CachedPrefix([1, 2, 9], "ahead", 3))
+    kept.put(sequence([], prefetch_only=True), CachedPrefix([1, 2, 9], "ahead", 3))
     assert kept.longest_match(sequence([1, 2, 3, 7])) == ("reply", 3)
     assert kept.longest_match(sequence([1, 2, 9, 7, 7])) == ("ahead", 3)
     assert kept.longest_match(sequence([1, 2, 3, 4])) == ("reply", 3)  # one is left to read

@@ -35,7 +35,7 @@ def scores(seed: int, size: int = VOCABULARY) -> Logits:
 
 
 def draw(values: Logits, one: Sequence) -> int | None:
-    return sample(values.copy(), one, mute=(0,))
+    return sample(values.copy(), one, end_ids=(0,))
 
 
 @pytest.mark.parametrize("size", [VOCABULARY, 5000])

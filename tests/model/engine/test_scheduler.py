@@ -8,6 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.engine.scheduler import (
+    MAX_DECODE_STALL_S,
+    MAX_PREFETCHES,
     PREFETCH_BUDGET,
     PREFILL_BUDGET,
     PREFILL_BUDGET_WHILE_DECODING,
@@ -51,6 +53,7 @@ class Run:
         self.left = left
         self.places, self.room = places, room
         self.joined: list[Sequence] = []
+        self.seconds_per_token = 0.0
 
     def step(self) -> None:
         step = self.scheduler.schedule()
@@ -61,21 +64,23 @@ class Run:
         for one in step.decoding:
             assert (one.model, one.unprefilled) == (step.model, 0)
             self.say(one)
-        budget = step.prefill_budget
-        while budget > 0 and (one := self.scheduler.next_prefill(step.model)) is not None:
+        read = 0
+        for one, budget in self.scheduler.prefills(step, lambda: self.seconds_per_token):
             assert one.model == step.model
             if one not in self.joined:
                 self.joined.append(one)
             count = min(one.unprefilled, budget)
-            budget -= count
+            read += count
             one.num_cached_tokens += count
+            one.num_prefilled_tokens += count
             if not one.unprefilled:
                 self.say(one)
             begun = [
                 other for other in self.running if other.model == one.model and other.unprefilled
             ]
             assert len(begun) <= 1
-        assert step.decoding or budget < step.prefill_budget or len(self.joined) > before
+        assert step.decoding or read or len(self.joined) > before
+        assert read <= step.prefill_budget
         assert len(self.running) <= self.places
         assert sum(one.max_cache_bytes for one in self.running) <= self.room
 
@@ -142,7 +147,7 @@ def test_models_take_turns(models: list[int]) -> None:
         step = scheduler.schedule()
         assert step is not None
         order.append(step.model)
-        while (one := scheduler.next_prefill(step.model)) is not None:
+        for one, _ in scheduler.prefills(step, lambda: 0.0):
             one.num_cached_tokens = len(one.prompt_ids)
             run.joined.append(one)
     count = len(set(models))
@@ -198,7 +203,8 @@ def test_many_prompts_are_read_in_several_steps() -> None:
     for _ in range(10):
         run.step()
         read.append(sum(one.num_cached_tokens for one in run.joined))
-    assert read[:2] == [PREFILL_BUDGET, PREFILL_BUDGET + PREFILL_BUDGET_WHILE_DECODING]
+    # the first one's reply would stall if all of PREFILL_BUDGET were read
+    assert read[:2] == [prompts[0] + n * PREFILL_BUDGET_WHILE_DECODING for n in (1, 2)]
     assert read[-1] == sum(prompts)
     assert [one.request_id for one in run.joined] == [0, 1, 2, 3, 4]
 
@@ -215,26 +221,53 @@ def test_a_large_request_is_not_overtaken_for_ever() -> None:
     assert run.left[1] == 0
 
 
+def prefills(scheduler: Scheduler) -> list[tuple[Sequence, int]]:
+    """The prompts of the next step, each read at once."""
+    step = scheduler.schedule()
+    assert step is not None
+    read = []
+    for one, budget in scheduler.prefills(step, lambda: 0.0):
+        read.append((one, budget))
+        one.num_cached_tokens = one.num_prefilled_tokens = len(one.prompt_ids)
+    return read
+
+
+def test_a_slow_model_reads_fewer_tokens_while_others_are_answered() -> None:
+    scheduler = Scheduler(4, PLENTY)
+    run = Run(scheduler, {1: 100, 2: 100}, 4, PLENTY)
+    scheduler.add(sequence(1, prompt=10))
+    run.step()
+    late = sequence(2, prompt=900)
+    scheduler.add(late)
+    read = []
+    for run.seconds_per_token in (MAX_DECODE_STALL_S / 50, 1.0, 0.0):
+        before = late.num_cached_tokens
+        run.step()
+        read.append(late.num_cached_tokens - before)
+    assert read == [50, PREFETCH_BUDGET, PREFILL_BUDGET_WHILE_DECODING]
+
+
+def test_prefetches_are_bounded_and_the_oldest_goes_first() -> None:
+    scheduler = Scheduler(4, PLENTY)
+    many = [sequence(0, channel=n, idle=True) for n in range(1, MAX_PREFETCHES + 2)]
+    displaced = [scheduler.add_prefetch(one) for one in many]
+    assert displaced == [[] for _ in many[1:]] + [many[:1]]
+    assert scheduler.prefetches == many[1:]
+
+
 def test_what_nobody_waits_for_yet_is_read_last() -> None:
     scheduler = Scheduler(4, PLENTY)
     ahead = sequence(0, channel=5, idle=True)
-    scheduler.add(ahead)
-    step = scheduler.schedule()
-    assert step is not None
-    assert (step.decoding, step.prefill_budget, scheduler.next_prefill(0)) == (
-        (),
-        PREFETCH_BUDGET,
-        ahead,
-    )
+    assert scheduler.add_prefetch(ahead) == []
+    assert prefills(scheduler) == [(ahead, PREFETCH_BUDGET)]
     live = sequence(1, channel=6)
     scheduler.add(live)
-    assert scheduler.next_prefill(0) is live
-    live.num_cached_tokens = len(live.prompt_ids)
-    assert scheduler.next_prefill(0) is None
+    assert prefills(scheduler) == [(live, PREFILL_BUDGET)]
+    assert prefills(scheduler) == []
     scheduler.remove(live)
     assert scheduler.has_work
     newer = sequence(0, channel=5, idle=True)
-    scheduler.add(newer)
+    assert scheduler.add_prefetch(newer) == [ahead]
     assert scheduler.prefetches == [newer]
     scheduler.remove(ahead)  # it was replaced already
     assert scheduler.prefetches == [newer]
@@ -248,8 +281,7 @@ def test_a_waiting_sequence_can_be_taken_out() -> None:
     scheduler.add(first)
     scheduler.add(second)
     assert [scheduler.queue_position(one) for one in (first, second)] == [0, 1]
-    scheduler.schedule()
-    assert scheduler.next_prefill(0) is first
+    assert prefills(scheduler) == [(first, PREFILL_BUDGET)]
     assert scheduler.sequences == [first, second]
     scheduler.remove(second)
     scheduler.remove(first)

@@ -150,15 +150,8 @@ async def test_hot_reload_loses_no_reply_and_mixes_none(
 
 
 async def test_a_killed_worker_is_replaced_and_has_its_models_again(folders: Path) -> None:
-    restarted = asyncio.Event()
-
-    async def on_restart() -> None:
-        restarted.set()
-
     before = readers()
-    async with WorkerClient(
-        WorkerSettings(threads=1, build_cache=BUILT), on_restart=on_restart
-    ) as client:
+    async with WorkerClient(WorkerSettings(threads=1, build_cache=BUILT)) as client:
         await client.load(str(folders / "red"))
         first = client.pid
         assert first is not None
@@ -173,7 +166,9 @@ async def test_a_killed_worker_is_replaced_and_has_its_models_again(folders: Pat
         with pytest.raises(WorkerDied):
             await waiting
         assert await reply(client, folders / "red") == "red roses are in bloom"  # it waits
-        await restarted.wait()
+        async with asyncio.timeout(LIMIT_S):
+            while str(folders / "red") not in client.models:
+                await client.ping(LIMIT_S)
         assert client.restarts == 1
         assert client.ready is not None
         assert client.pid == client.ready.pid != first
@@ -272,6 +267,13 @@ async def test_an_embedded_model_that_does_not_load_fails_the_start(tmp_path: Pa
         await client.start()
     assert client.pid is None
     await client.stop()
+
+
+async def test_a_request_waits_for_the_start_no_longer_than_it_was_told() -> None:
+    client = WorkerClient(start_s=0.01)  # and nobody starts it
+    async with asyncio.timeout(LIMIT_S):
+        with pytest.raises(WorkerDied, match="does not start"):
+            await client.load(str(EMBEDDED_FOLDER))
 
 
 async def test_a_start_that_is_not_waited_for_leaves_no_process() -> None:

@@ -1,26 +1,66 @@
-"""What is the same for every child process: the environment that it gets, and its end.
+"""Child processes: the one way in which they are started, and that none is left behind.
 
-Knows processes. Does not know what they do.
+Knows processes, not what they do. A child whose parent may be killed notices that on its stdin,
+which then ends. Memory limits and, outside of Windows, priorities are set by the child itself.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
+import signal
+import subprocess
 from asyncio.subprocess import Process
-from contextlib import suppress
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
 
+PROJECT_ROOT = Path(__file__).parents[1]
 SECRET_VARIABLES = frozenset({"DISCORD_TOKEN"})
-"""Variables that are no child's business."""
+"""Variables that no child gets."""
+LAUNCH_OPTIONS: Mapping[str, Any] = {
+    "creationflags": getattr(subprocess, "BELOW_NORMAL_PRIORITY_CLASS", 0),
+    "start_new_session": True,  # Ctrl-C in a terminal is left to the parent
+}
+"""Options of every child, for asyncio and for `subprocess.Popen`."""
 
 
 def child_environment() -> dict[str, str]:
-    """Ours, without secrets."""
-    return {name: value for name, value in os.environ.items() if name not in SECRET_VARIABLES}
+    """Our environment without secrets; `python -m` finds the project's modules in it."""
+    ours = {name: value for name, value in os.environ.items() if name not in SECRET_VARIABLES}
+    paths = filter(None, (str(PROJECT_ROOT), os.environ.get("PYTHONPATH")))
+    return ours | {"PYTHONPATH": os.pathsep.join(paths)}
 
 
-async def kill_and_wait(process: Process) -> None:
-    """End a child at once, if it has not ended."""
-    if process.returncode is None:
-        with suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
+@asynccontextmanager
+async def child_process(
+    command: Sequence[str], *, grace_s: float = 0, **options: Any
+) -> AsyncIterator[Process]:
+    """Run a command; at the end of the block it has ended, after `grace_s` seconds by force.
+
+    `options` are those of `asyncio.create_subprocess_exec`; `env` is `child_environment` if it is
+    not among them.
+    """
+    options = {"env": child_environment(), **LAUNCH_OPTIONS, **options}
+    process = await asyncio.create_subprocess_exec(*command, **options)
+    try:
+        yield process
+    finally:
+        await stop_process(process, grace_s)
+
+
+async def stop_process(process: Process, grace_s: float = 0) -> None:
+    """Ask a child to end if it has `grace_s` seconds for that; then kill it and its children."""
+    with suppress(ProcessLookupError):
+        if process.returncode is None and grace_s:
+            process.terminate()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(grace_s):
+                    await process.wait()
+        if process.returncode is None:
+            if hasattr(os, "killpg"):
+                os.killpg(process.pid, signal.SIGKILL)  # it leads a session
+            else:
+                process.kill()
+    await process.wait()

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sys
 import tempfile
 from asyncio.subprocess import DEVNULL, PIPE, Process
@@ -17,12 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import ImportRefused
-from core.subprocesses import child_environment, kill_and_wait
+from core.subprocesses import child_process
 from data.formats.import_result import ImportResult, ignore_progress
 from data.formats.sandbox_child import RECORD_TYPES, gc_paused, read_batches
 from i18n.phrase import deserialize_phrase, phrase
-
-PROJECT_ROOT = Path(__file__).parents[2]
 
 
 async def read_in_subprocess(
@@ -36,34 +33,17 @@ async def read_in_subprocess(
     name = name or path.name
     with tempfile.TemporaryDirectory(prefix="gpt2bot-import-") as folder:
         out = Path(folder, "imported.jsonl")
-        process = await _start_child(path, out, name)
-        try:
+        command = [sys.executable, "-m", "data.formats.sandbox_child", str(path), str(out), name]
+        async with child_process(command, stdin=DEVNULL, stdout=PIPE) as process:
             await _follow(process, on_progress)
             if await process.wait():
                 raise ImportRefused(_crashed_message(name))
-        finally:
-            await kill_and_wait(process)
         return await _load_result(out)
 
 
 def _crashed_message(name: str) -> str:
     return phrase(
         "{name} could not be read: the reading ended early, perhaps for lack of memory.", name=name
-    )
-
-
-async def _start_child(path: Path, out: Path, name: str) -> Process:
-    paths = [str(PROJECT_ROOT), os.environ.get("PYTHONPATH", "")]
-    return await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "data.formats.sandbox_child",
-        os.fspath(path),
-        os.fspath(out),
-        name,
-        stdin=DEVNULL,
-        stdout=PIPE,
-        env=child_environment() | {"PYTHONPATH": os.pathsep.join(filter(None, paths))},
     )
 
 

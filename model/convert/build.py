@@ -28,6 +28,7 @@ from safetensors import SafetensorError
 
 from core.errors import DISK_FULL_ERRNOS
 from core.logging import configure_logging, current_log_format
+from core.subprocesses import LAUNCH_OPTIONS, child_environment
 from i18n.phrase import Phrase, deserialize_phrase, message_of, phrase, serialize_phrase
 from model.chat_template import REPLACEMENT_CHAR, is_japanese, stop_strings
 from model.convert.artifact import METADATA_FILE, WEIGHTS_FILE, ModelMetadata
@@ -88,25 +89,14 @@ def get_or_build(source: str, cache: Path, precision: str) -> Path:
     """
     if (folder := _find_cached(source, cache, precision)) is not None:
         return folder
-    level = str(logging.getLogger().getEffectiveLevel())
-    command = [
-        sys.executable,
-        "-c",
-        CHILD_SCRIPT,
-        source,
-        str(cache),
-        precision,
-        level,
-        current_log_format(),
-    ]
-    root = str(Path(__file__).parents[2])
-    paths = filter(None, [root, os.environ.get("PYTHONPATH")])
+    log_level = str(logging.getLogger().getEffectiveLevel())
+    arguments = [source, str(cache), precision, log_level, current_log_format()]
     with subprocess.Popen(
-        command,
+        [sys.executable, "-c", CHILD_SCRIPT, *arguments],
         stdin=subprocess.PIPE,  # its end tells the child that this process is gone
         stdout=subprocess.PIPE,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OPENBLAS_NUM_THREADS": "1"},
-        creationflags=getattr(subprocess, "BELOW_NORMAL_PRIORITY_CLASS", 0),
+        env=child_environment() | {"OPENBLAS_NUM_THREADS": "1"},
+        **LAUNCH_OPTIONS,
     ) as child:
         assert child.stdout is not None  # a pipe was asked for
         lines = child.stdout.read().decode().splitlines()

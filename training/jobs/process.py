@@ -1,15 +1,12 @@
-"""A training process from the outside: it is started, told things, heard, and ended.
+"""The parent's side of a training process: start it, control it, read its events, stop it.
 
-Knows the process, its pipes and the lines on them. Does not know jobs, the store or tensors.
-What it is told comes through its stdin, so if this process dies, the child reads the end of it,
-saves what it has and ends too.
+Knows the process, its pipes and the lines on them. Does not know jobs, storage or tensors. Control
+words go through the child's stdin, so if this process dies, the child reads the end of it, saves
+a step checkpoint and ends too.
 """
 
 from __future__ import annotations
 
-import asyncio
-import os
-import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Sequence
@@ -18,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from core.logging import LogFormat
-from core.subprocesses import child_environment
+from core.subprocesses import child_environment, child_process, stop_process
 from training.jobs.events import Event, from_line
 from training.jobs.folder import LOG_FILE
 
@@ -70,23 +67,17 @@ class TrainingProcess:
         options; without one it is this Python. The child's log goes to JOB_DIR/log.txt.
         """
         with (job / LOG_FILE).open("ab") as errors:
-            process = await asyncio.create_subprocess_exec(
-                *(launcher or (sys.executable,)),
-                "-m",
-                "training.run",
-                str(job),
+            child = child_process(
+                [*(launcher or (sys.executable,)), "-m", "training.run", str(job)],
+                grace_s=KILL_TIMEOUT_S,
                 stdin=PIPE,
                 stdout=PIPE,
                 stderr=errors,
                 env=_environment(launcher, log_format),
                 limit=MAX_LINE_BYTES,
-                start_new_session=True,  # Ctrl-C in a terminal is the parent's business
             )
-        child = cls(process)
-        try:
-            yield child
-        finally:
-            await child.end()
+            async with child as process:
+                yield cls(process)
 
     @property
     def pid(self) -> int:
@@ -114,22 +105,5 @@ class TrainingProcess:
                 self._process.stdin.write(f"{word}\n".encode())
 
     async def kill(self) -> None:
-        """End the process, and those that it launched, at once."""
-        with suppress(ProcessLookupError):
-            if hasattr(os, "killpg"):
-                os.killpg(self._process.pid, signal.SIGKILL)  # it leads a session of its own
-            else:
-                self._process.kill()
-        await self._process.wait()
-
-    async def end(self) -> None:
-        """Ask the process to end; insist after a while."""
-        if self._process.returncode is not None:
-            return
-        with suppress(ProcessLookupError):
-            self._process.terminate()
-        try:
-            async with asyncio.timeout(KILL_TIMEOUT_S):
-                await self._process.wait()
-        except TimeoutError:
-            await self.kill()
+        """Kill the process, and those that it launched, at once."""
+        await stop_process(self._process)

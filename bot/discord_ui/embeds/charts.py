@@ -1,19 +1,17 @@
-"""Charts of a data set, drawn by a process of its own: this one never imports matplotlib."""
+"""Charts of a dataset, drawn by a child process: the bot never imports matplotlib."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import logging
-import os
-import subprocess
 import sys
 import tempfile
 from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Mapping
 from pathlib import Path
 
-from core.subprocesses import child_environment, kill_and_wait
+from core.subprocesses import child_environment, child_process
 from i18n.phrase import phrase
 from i18n.reader import current_language
 from training.errors import ChildFailed
@@ -25,7 +23,6 @@ CHART_TIMEOUT_S = 30.0
 CHART_FAILED = phrase(
     "The chart could not be drawn; the numbers are not affected. The log may say why."
 )
-PROJECT_ROOT = Path(__file__).parents[3]
 
 
 async def render_dataset_chart(
@@ -52,23 +49,15 @@ async def render_dataset_chart(
 
 
 async def _draw(numbers: bytes, out: Path, limit_s: float) -> None:
-    paths = filter(None, [str(PROJECT_ROOT), os.environ.get("PYTHONPATH")])
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", "training.plots.dataset", str(out)),
+    async with child_process(
+        [sys.executable, "-m", "training.plots.dataset", str(out)],
         stdin=PIPE,
         stdout=DEVNULL,
         stderr=PIPE,
-        env=child_environment()
-        | {"PYTHONPATH": os.pathsep.join(paths), "MPLBACKEND": "Agg", "OPENBLAS_NUM_THREADS": "1"},
-        creationflags=getattr(subprocess, "BELOW_NORMAL_PRIORITY_CLASS", 0),
-        start_new_session=True,  # Ctrl-C in a terminal is the parent's business
-    )
-    try:
+        env=child_environment() | {"MPLBACKEND": "Agg", "OPENBLAS_NUM_THREADS": "1"},
+    ) as process:
         async with asyncio.timeout(limit_s):
             _, errors = await process.communicate(numbers)
-    finally:
-        await kill_and_wait(process)
     if process.returncode:
         log.warning("no chart (exit status %s): %s", process.returncode, errors.decode()[-2000:])
         raise ChildFailed(CHART_FAILED)

@@ -14,7 +14,7 @@ import pytest
 
 from core.errors import ImportRefused
 from core.records import Pair
-from data.formats import sandbox
+from core.subprocesses import PROJECT_ROOT
 from data.formats.files import read_pairs, write_pairs
 from data.formats.sandbox import read_in_subprocess
 from data.formats.sandbox_child import limit_memory
@@ -83,7 +83,7 @@ def test_the_memory_is_limited() -> None:
         capture_output=True,
         text=True,
         check=True,
-        cwd=sandbox.PROJECT_ROOT,
+        cwd=PROJECT_ROOT,
     )
     assert out.stdout == "refused\n"
 
@@ -94,7 +94,7 @@ def test_the_benchmark_runs() -> None:
         capture_output=True,
         text=True,
         check=True,
-        cwd=sandbox.PROJECT_ROOT,
+        cwd=PROJECT_ROOT,
     )
     result = json.loads(out.stdout)
     assert result["rows"] == result["pairs"] == 300

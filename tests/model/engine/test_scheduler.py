@@ -200,7 +200,7 @@ def test_many_prompts_are_read_in_several_steps() -> None:
         scheduler.add(sequence(number, prompt=tokens))
     run = Run(scheduler, dict.fromkeys(range(5), 1000), 16, PLENTY)
     read = []
-    for _ in range(10):
+    for _ in range(12):
         run.step()
         read.append(sum(one.num_cached_tokens for one in run.joined))
     # the first one's reply would stall if all of PREFILL_BUDGET were read

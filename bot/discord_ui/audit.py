@@ -1,7 +1,4 @@
-"""The audit: what managers and operators do is written down, and can be read.
-
-Knows Discord, and how a line reads. Whoever does something says so here, once it is done.
-"""
+"""The audit log: records what managers and operators do, and shows it page by page."""
 
 from __future__ import annotations
 
@@ -24,8 +21,8 @@ from i18n.reader import say
 log = logging.getLogger(__name__)
 
 AUDIT_PAGE_SIZE = 10
-"""Lines that are shown at a time."""
-AUDIT_EMPTY = phrase("Nothing was done here yet.")
+"""Entries on one page."""
+AUDIT_EMPTY = phrase("Nothing has been done here yet.")
 MAX_DETAIL_CHARS = 120
 """Characters of a detail that are shown."""
 AUDIT_ACTIONS = (
@@ -51,7 +48,7 @@ AUDIT_ACTIONS = (
     phrase("retrain resume"),
     phrase("retrain start"),
 )
-"""What is written down. It is kept in English, and shown as whoever reads it calls it."""
+"""The recorded actions: stored in English, translated when they are shown."""
 
 
 async def record_audit(
@@ -62,7 +59,7 @@ async def record_audit(
     *,
     scope: int | None = None,
 ) -> None:
-    """Write down what the caller has done, in the scope that they are in if none is given."""
+    """Record what the caller has done, by default in the scope of the interaction."""
     where = scope_of(interaction) if scope is None else scope
     await write_audit_entry(storage, where, interaction.user.id, action, detail)
 
@@ -70,11 +67,13 @@ async def record_audit(
 async def write_audit_entry(
     storage: Storage, scope: int, actor_id: int, action: str, detail: str = ""
 ) -> None:
-    """Write down what somebody has done: it stays done where that fails, and the log has it."""
+    """Record an action; if that fails, the action stands and goes to the log instead."""
     try:
         await storage.audit.record(scope, actor_id, action, detail)
     except StoreError as e:
-        log.error("not in the audit: %d did %s %s in %d: %s", actor_id, action, detail, scope, e)
+        log.error(
+            "not in the audit log: %d did %s %s in %d: %s", actor_id, action, detail, scope, e
+        )
 
 
 def audit_line(entry: AuditEntry, *, everywhere: bool) -> str:
@@ -94,7 +93,7 @@ def audit_line(entry: AuditEntry, *, everywhere: bool) -> str:
 
 
 class AuditPages(EphemeralView):
-    """Lines of a scope (None: of all), a page at a time, the newest first."""
+    """The entries of a scope (None: of all scopes) in pages, newest first."""
 
     def __init__(self, storage: Storage, scope: int | None) -> None:
         super().__init__(Rank.OPERATOR if scope is None else Rank.MANAGER)
@@ -105,7 +104,7 @@ class AuditPages(EphemeralView):
         self._entries: Sequence[AuditEntry] = ()
 
     async def show(self, asking: BotInteraction) -> None:
-        """Put the page into the answer, which was deferred."""
+        """Show the current page in the deferred answer."""
         found = await self._storage.audit.entries(
             self._scope, AUDIT_PAGE_SIZE + 1, self._page_cursors[-1]
         )

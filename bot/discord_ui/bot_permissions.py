@@ -1,6 +1,6 @@
 """The permissions that the bot needs in a server, and which of them it lacks there.
 
-Embeds are only sent as answers to commands and buttons, for which Discord asks no permission.
+Embed Links is not among them: answers to commands and buttons may have embeds without it.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ REQUIRED_PERMISSIONS = {
     phrase("Read Message History"): discord.Permissions(read_message_history=True),
     phrase("Attach Files"): discord.Permissions(attach_files=True),
 }
-"""By the names that Discord shows."""
+"""By their names in Discord's settings."""
 INVITE_PERMISSIONS = discord.Permissions(sum(one.value for one in REQUIRED_PERMISSIONS.values()))
 
 
 def missing_permissions(granted: discord.Permissions) -> list[str]:
-    """The names of the permissions that are needed and not granted."""
+    """The names of the required permissions that are not granted."""
     if granted.administrator:
         return []
     return [
@@ -40,7 +40,7 @@ def log_missing_permissions(guild: discord.Guild) -> None:
 
 
 def invite_url(application_id: int | str) -> str:
-    """The link with which an admin invites the bot, or gives it what it lacks."""
+    """The link with which an admin invites the bot, or grants it missing permissions."""
     scopes = ("bot", "applications.commands")
     return discord.utils.oauth_url(
         int(application_id), permissions=INVITE_PERMISSIONS, scopes=scopes

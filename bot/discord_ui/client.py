@@ -1,6 +1,6 @@
 """The Discord client: intents, cogs, the command tree and what happens when a command fails.
 
-Built by `bot.app`, which hands it the cogs. Knows no store, no worker.
+Built by `bot.app`, which adds the cogs. Does not know the storage or the worker.
 """
 
 from __future__ import annotations
@@ -23,15 +23,16 @@ from bot.discord_ui.translator import Translator
 log = logging.getLogger(__name__)
 
 MAX_CACHED_MESSAGES = 500
-"""Messages that are remembered, so that one that is edited while it waits is read as edited."""
+"""Cached messages: discord.py updates a cached message in place when it is edited, so an edit made
+while the message waits for its turn is answered too."""
 FORM_TIMEOUT_S = 900.0
-"""Seconds for which a form that was opened is remembered: as long as Discord takes its answer."""
+"""Seconds until an open form is forgotten: as long as its interaction token is valid."""
 
 BotInteraction = discord.Interaction["Gpt2Bot"]
 
 
 class CommandTree(app_commands.CommandTree["Gpt2Bot"]):
-    """Answers a failed command with one sentence that only its caller sees."""
+    """Answers a failed command with a sentence that only its caller sees."""
 
     async def interaction_check(self, interaction: BotInteraction, /) -> bool:
         """Skip what Discord delivers twice. Answers are in the caller's language, unless the
@@ -45,7 +46,7 @@ class CommandTree(app_commands.CommandTree["Gpt2Bot"]):
 
 
 async def report_failure(interaction: BotInteraction, error: Exception) -> None:
-    """Say why it failed, whether or not the interaction was answered before."""
+    """Tell the caller why their command, button or form failed, if Discord still accepts it."""
     cause = getattr(error, "original", error)
     if interaction.client.is_closed() or is_interaction_expired(cause):
         log.info("%s came too late to be answered: %s", interaction.id, cause)
@@ -54,7 +55,7 @@ async def report_failure(interaction: BotInteraction, error: Exception) -> None:
         log.error("the command %s failed", interaction.command, exc_info=error)
     if interaction.response.type is not discord.InteractionResponseType.deferred_channel_message:
         interaction.client.languages.use_member(interaction)
-    # else Discord puts it where the answer was to be: whoever would read that reads this as well
+    # else it takes the place of the deferred answer, so it is in that answer's language
     text = error_message(error)
     try:
         if interaction.response.is_done():
@@ -97,7 +98,7 @@ async def dispatch_to_cog(
 
 
 def owner_ids(application: discord.AppInfo | None) -> set[int]:
-    """Whose application it is. Of a team: who has accepted and may do more than look at it."""
+    """The owner of the application; of a team, its members who accepted and are not read-only."""
     if application is None:
         return set()
     if application.team is None:
@@ -110,8 +111,8 @@ def owner_ids(application: discord.AppInfo | None) -> set[int]:
 class Gpt2Bot(commands.AutoShardedBot):
     """discord.py's bot without prefix commands: mentions are conversation, not commands.
 
-    It hears of servers and messages only, and remembers no members: what it needs to know of one
-    comes with each message. Discord says how many connections (shards) it should have.
+    It receives only guild and message events and caches no members: each message carries its
+    author. Discord decides the number of shards.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What is needed of a message or an interaction: its scope, its channel, its text."""
+"""The scope, the channel and the readable text of a message or an interaction."""
 
 from __future__ import annotations
 

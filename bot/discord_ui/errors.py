@@ -24,7 +24,9 @@ log = logging.getLogger(__name__)
 EXPECTED_ERRORS = (StoreError, ImportRefused, ModelError, TrainingError, Refusal)
 """Errors whose message is already a sentence for people."""
 
-DISCORD_UNAVAILABLE = phrase("Discord does not take my answers right now. Please try again later.")
+DISCORD_UNAVAILABLE = phrase(
+    "Discord is not accepting my messages right now. Please try again later."
+)
 UNEXPECTED = phrase(
     "Sorry, something went wrong on my side. The operator can read more in the log."
 )
@@ -32,11 +34,11 @@ PERMISSION_LABELS = {
     "manage_guild": phrase("Manage Server"),
     "administrator": phrase("Administrator"),
 }
-"""What Discord calls the permissions that are asked for here."""
+"""The names of required permissions as Discord shows them."""
 
 
 def error_message(error: BaseException) -> str:
-    """What to tell the person, in the language that they read; never a traceback."""
+    """The sentence for the person, in the language that is set; never a traceback."""
     return say(_error_phrase(error))
 
 
@@ -62,7 +64,7 @@ def _error_phrase(error: BaseException) -> str:
 
 
 def is_expected(error: BaseException) -> bool:
-    """Whether the error is part of normal life, so that the log needs no traceback."""
+    """Whether the error is an ordinary one, which needs no traceback in the log."""
     return _error_phrase(error) is not UNEXPECTED
 
 

@@ -1,8 +1,8 @@
-"""How a training job is told in Discord: one message with a bar and buttons, and what came of it.
+"""The messages about a training job: its progress with bar and buttons, and how it ended.
 
-Knows Discord and the events of a job. Is called by the training manager, outside any command, so
-it posts ordinary messages (an interaction's token would be too old by the end of a long job). The
-store remembers which message is a job's, so a bot that was started again goes on editing it.
+The training manager reports outside of any command, so these are ordinary messages (an
+interaction's token would have expired by the end of a long job). The id of the progress message is
+stored with the job, so a restarted bot continues to edit it.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from training.jobs.queue import JobUpdate
 log = logging.getLogger(__name__)
 
 EDIT_INTERVAL_S = 3.0
-"""Seconds between two edits that show a step; what changes the buttons is shown at once."""
+"""Seconds between two edits for steps; a change of the buttons is shown at once."""
 EDIT_RETRY_S = 60.0
-"""Seconds after which a step is shown again where Discord refused the last one."""
+"""Seconds until a failed edit is repeated."""
 REPOST_AFTER_S = 3600.0
-"""Seconds after which the progress goes on in a new message: Discord edits old ones slower."""
+"""Seconds after which the progress moves to a new message: edits of old ones are throttled."""
 
 AUDIT_ACTION_BY_STATE = {
     JobState.PROMOTED: phrase("retrain promoted"),
@@ -49,7 +49,7 @@ AUDIT_ACTION_BY_STATE = {
     JobState.CANCELLED: phrase("retrain cancelled"),
     JobState.INTERRUPTED: phrase("retrain interrupted"),
 }
-"""How a job ended, for the audit."""
+"""How a job ended, for the audit log."""
 END_TEXT_BY_STATE = {
     JobState.PROMOTED: phrase("Training promoted."),
     JobState.REJECTED: phrase("Training rejected."),
@@ -57,14 +57,14 @@ END_TEXT_BY_STATE = {
     JobState.CANCELLED: phrase("Training cancelled."),
     JobState.INTERRUPTED: phrase("Training interrupted."),
 }
-"""What the progress message says in the end."""
+"""The final text of the progress message."""
 
 JobMessage = discord.Message | discord.PartialMessage
 
 
 @dataclass(slots=True)
 class JobReport:
-    """The progress message of a job; when it was posted, and when a step may be shown next."""
+    """The progress message of a job: when it was posted, and when a step may be shown next."""
 
     progress: JobProgress
     message: JobMessage | None = None
@@ -75,7 +75,7 @@ class JobReport:
 
 
 class TrainingReports:
-    """Posts and edits the messages about training jobs. `clock` is in seconds."""
+    """Posts and edits the messages about training jobs. `clock` returns seconds."""
 
     def __init__(
         self,
@@ -100,7 +100,7 @@ class TrainingReports:
         self._connected.set()
 
     async def update(self, update: JobUpdate) -> None:
-        """Show a job's news; returns at once, Discord is spoken to in the background."""
+        """Show a job's progress; returns at once, the requests to Discord run in the background."""
         job = update.job
         shown = self._reports.setdefault(job.id, JobReport(JobProgress(job)))
         news = shown.progress.apply_update(update)
@@ -112,7 +112,7 @@ class TrainingReports:
             )
             self._tasks.spawn(self._tell_end(shown), name=f"end of job {job.id}")
         elif job.state is JobState.QUEUED and not self._is_busy(job):
-            return  # it begins at once
+            return  # it starts at once, which is shown then
         elif not shown.update_scheduled and (news or self._is_due(shown, update)):
             shown.update_scheduled = True
             self._tasks.spawn(self._show(shown), name=f"progress of job {job.id}")
@@ -146,7 +146,7 @@ class TrainingReports:
                 shown.next_edit_at = self._clock() + EDIT_INTERVAL_S
 
     async def _retry_show(self, shown: JobReport) -> None:
-        """Show it later, even if there is no more news: its buttons may be wrong meanwhile."""
+        """Show it later, even if nothing new happens: its buttons may be outdated."""
         await asyncio.sleep(EDIT_RETRY_S)
         if not shown.update_scheduled:
             await self._show(shown)
@@ -168,7 +168,7 @@ class TrainingReports:
             await self._retire_message(old)
 
     def _message(self, shown: JobReport) -> JobMessage | None:
-        """The job's message, after a restart the one that the store remembers."""
+        """The job's message; after a restart, the stored one."""
         job = shown.progress.job
         if shown.message is None and job.message_id is not None:
             shown.message = self._channel(job).get_partial_message(job.message_id)
@@ -180,10 +180,10 @@ class TrainingReports:
         try:
             await self._storage.jobs.set_message(job.id, message.id if message else None)
         except StoreError as e:
-            log.warning("the progress message of job %d is not remembered: %s", job.id, e)
+            log.warning("the progress message of job %d is not stored: %s", job.id, e)
 
     async def _retire_message(self, message: JobMessage, text: str | None = None) -> None:
-        """Take away the buttons of a message that is no longer the job's, and maybe say why."""
+        """Remove the buttons of a message that is no longer the job's, and replace its text."""
         try:
             if text is None:
                 await message.edit(view=None)
@@ -203,7 +203,7 @@ class TrainingReports:
         async with shown.lock:
             if message := self._message(shown):
                 await self._retire_message(message, say(END_TEXT_BY_STATE[job.state]))
-            if job.state is JobState.INTERRUPTED:  # if it is resumed, that is told further down
+            if job.state is JobState.INTERRUPTED:  # a resumed job gets a new message further down
                 await self._remember(job, None)
             what = job.detail or END_TEXT_BY_STATE[job.state]
             attached = await asyncio.to_thread(self._attached, job)
@@ -212,7 +212,7 @@ class TrainingReports:
             try:
                 await self._send_end(job, say(what), attached)
             except DISCORD_ERRORS as e:
-                log.warning("the end of job %d (%s) cannot be told: %s", job.id, what, e)
+                log.warning("the end of job %d (%s) cannot be posted: %s", job.id, what, e)
 
     async def _send_end(self, job: TrainingJob, text: str, attached: dict[str, Any]) -> None:
         channel = self._channel(job)
@@ -222,7 +222,7 @@ class TrainingReports:
             await channel.send(text)
 
     def _attached(self, job: TrainingJob) -> dict[str, Any]:
-        """What goes with the last sentence: the plot of the losses and the comparison."""
+        """The attachments of the last message: the loss plot and the comparison."""
         if job.checkpoint is None or job.state not in (JobState.PROMOTED, JobState.REJECTED):
             return {}
         attached: dict[str, Any] = {}
@@ -234,7 +234,7 @@ class TrainingReports:
         return attached
 
     def _use_server_language(self, job: TrainingJob) -> None:
-        """What this task says is read by everybody in the job's server."""
+        """This task answers in the language of the job's server."""
         set_language(self._bot.languages.for_server(self._bot.get_guild(job.scope)))
 
     def _channel(self, job: TrainingJob) -> discord.PartialMessageable:
@@ -260,7 +260,7 @@ class JobButton(
     discord.ui.DynamicItem[discord.ui.Button[discord.ui.View]],
     template=r"retrain:(?P<action>pause|resume|cancel):(?P<job>\d+)",
 ):
-    """Pauses, resumes or ends a job; works after a restart too, because its id names the job."""
+    """Pauses, resumes or cancels a job; works after a restart, as its id contains the job's."""
 
     def __init__(self, action: JobAction, job_id: int) -> None:
         self.action = action
@@ -282,7 +282,7 @@ class JobButton(
 
 
 class JobView(discord.ui.View):
-    """Buttons of a job; they outlive the bot, so nothing waits for them."""
+    """The buttons of a job. They must work after a restart, so the view has no timeout."""
 
     def __init__(self, job_id: int, *actions: JobAction) -> None:
         super().__init__(timeout=None)

@@ -1,7 +1,7 @@
-"""Who may do what: members, managers and administrators of a server, operators of the bot.
+"""Ranks and their checks: members, managers and administrators of a server, operators of the bot.
 
-Knows Discord's permissions and the operators. Discord hides commands from those who may not use
-them, but a server can change that: so each command, button and form asks here as well.
+Discord hides commands from those who may not use them, but servers can change that, so each
+command, button and form checks the rank again.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ T = TypeVar("T")
 
 
 class Rank(IntEnum):
-    """What somebody is, where they ask; each may do what those before it may.
+    """The caller's rank in a server; each includes those before it.
 
-    A manager has the permission Manage Server, an administrator Administrator. Operators are the
-    owner of the application, or its team, and who is named in OPERATOR_IDS; they are so everywhere.
+    A manager has the permission Manage Server, an administrator has Administrator. Operators are
+    the owner or the team of the application and those listed in OPERATOR_IDS, in every server.
     """
 
     MEMBER = 0
@@ -34,14 +34,16 @@ class Rank(IntEnum):
 
 
 RANK_PERMISSIONS = {Rank.MANAGER: "manage_guild", Rank.ADMINISTRATOR: "administrator"}
-NOT_YOURS = phrase("Only whoever asked can do that, or somebody with the permission Manage Server.")
+NOT_YOURS = phrase(
+    "Only the person who asked, or somebody with the permission Manage Server, can do that."
+)
 ONLY_OPERATORS = phrase(
-    "Only an operator of this bot may do that: its owner, or who OPERATOR_IDS names."
+    "Only an operator of this bot may do that: its owner, or anybody listed in OPERATOR_IDS."
 )
 
 
 def rank_of(interaction: BotInteraction) -> Rank:
-    """What the caller is here; in a direct message there is nothing to manage."""
+    """The caller's rank here; in a direct message there is nothing to manage."""
     if interaction.user.id in interaction.client.operators:
         return Rank.OPERATOR
     if interaction.guild_id is None:
@@ -52,10 +54,10 @@ def rank_of(interaction: BotInteraction) -> Rank:
 
 
 def require_rank(interaction: BotInteraction, needed: Rank) -> None:
-    """Let in who has that rank, or a higher one.
+    """Refuse callers below that rank.
 
     Raises:
-        MissingPermissions, Refusal: it is somebody else.
+        MissingPermissions, Refusal: the caller's rank is lower.
     """
     if rank_of(interaction) >= needed:
         return
@@ -65,20 +67,20 @@ def require_rank(interaction: BotInteraction, needed: Rank) -> None:
 
 
 def require_asker_or_manager(interaction: BotInteraction, asked_by: int) -> None:
-    """Let in who asked, and managers.
+    """Refuse everybody except the asker and managers.
 
     Raises:
-        Refusal: it is somebody else.
+        Refusal: the caller is neither.
     """
     if interaction.user.id != asked_by and rank_of(interaction) < Rank.MANAGER:
         raise Refusal(NOT_YOURS)
 
 
 async def defer_for_administrator(interaction: BotInteraction) -> None:
-    """Let an administrator in, and promise an answer that only they see.
+    """Defer an answer that only the caller sees, who must be an administrator.
 
     Raises:
-        MissingPermissions: it is somebody else.
+        MissingPermissions: they are not.
     """
     require_rank(interaction, Rank.ADMINISTRATOR)
     await interaction.response.defer(ephemeral=True, thinking=True)
@@ -86,7 +88,7 @@ async def defer_for_administrator(interaction: BotInteraction) -> None:
 
 @dataclass(frozen=True, slots=True)
 class RankCheck:
-    """A check of a command: who has that rank, or a higher one."""
+    """A command check: the caller must have at least that rank."""
 
     needed: Rank
 

@@ -1,6 +1,6 @@
-"""What stands under the bot's name: the model, or a training that is under way.
+"""The bot's presence: its default model, or a training job in progress.
 
-Knows Discord and the events of training jobs. It is the same in every server, so it names none.
+It is the same in every server, so it never says which server a job belongs to.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from training.jobs.queue import JobUpdate
 log = logging.getLogger(__name__)
 
 PRESENCE_INTERVAL_S = 15.0
-"""Seconds between two looks: Discord takes five changes in twenty."""
+"""Seconds between two updates: Discord allows five in twenty seconds."""
 PAUSED_STATUS = phrase("paused")
 
 
 @dataclass(slots=True)
 class _Training:
-    """The job under way: the model that it makes, and how much of it is done."""
+    """The running job: the name of the model that it makes, and its progress."""
 
     job_id: int
     name: str
@@ -39,8 +39,8 @@ class _Training:
 
 
 class Presence:
-    """Keeps the bot's presence true. `model` answers whoever has not chosen one. Everybody reads
-    the same, in the language that the operator chose."""
+    """Keeps the bot's presence up to date, in the operator's language. `model` is the default
+    model."""
 
     def __init__(self, bot: Gpt2Bot, storage: Storage, model: str) -> None:
         self._bot = bot
@@ -52,7 +52,7 @@ class Presence:
         bot.activity = discord.CustomActivity(self._shown)
 
     async def update(self, update: JobUpdate) -> None:
-        """Learn of a job's news; they are shown at the next look."""
+        """Take note of a job's progress; `show` displays it."""
         job, ours = update.job, self._training
         if job.state is not JobState.RUNNING:
             if ours is not None and ours.job_id == job.id:
@@ -68,20 +68,20 @@ class Presence:
                 ours.percent = 100
 
     async def show(self) -> None:
-        """Show what is true now, if that has changed. Call it every LOOK_S seconds.
+        """Update the presence if it has changed; called every PRESENCE_INTERVAL_S seconds.
 
         Raises:
-            StoreError: it is not known whether the bot is paused.
+            StoreError: whether the bot is paused cannot be read.
         """
         text = (await self._text()).translate_to(self._language)
         if text == self._shown or not self._bot.is_ready() or self._bot.is_closed():
             return
         activity = discord.CustomActivity(text)
-        self._bot.activity = activity  # so that a new connection begins with it
+        self._bot.activity = activity  # sent again by discord.py after a reconnect
         try:
             await self._bot.change_presence(activity=activity)
         except (OSError, discord.DiscordException) as e:
-            log.debug("the presence is not shown yet: %s", e)
+            log.debug("cannot change the presence: %s", e)
         else:
             self._shown = text
 
@@ -95,7 +95,7 @@ class Presence:
 
 
 def _name(job: TrainingJob) -> str:
-    """What the job makes, as far as its folder says."""
+    """The name of the model that the job makes; that of its base if its folder cannot tell."""
     try:
         return TrainingConfig.load(Path(job.directory) / CONFIG_FILE).name
     except (OSError, ValueError, TypeError):

@@ -27,38 +27,38 @@ from i18n.reader import say
 log = logging.getLogger(__name__)
 
 FIRST_SEND_DELAY_S = 0.7
-"""Text shorter than this is sent whole; Discord shows "typing" meanwhile."""
+"""Seconds before the first text is sent; short replies are complete by then."""
 EDIT_INTERVAL_S = 1.3
-"""Between two edits: Discord allows about five in five seconds for a channel."""
+"""Seconds between two edits: Discord allows about five in five seconds per channel."""
 TYPING_INTERVAL_S = 8.0
 """Seconds between two typing requests: Discord shows each for ten."""
 
 
 class PostedMessage(Protocol):
-    """A message of ours that can be changed."""
+    """A message of ours that can be edited and deleted."""
 
     @property
     def id(self) -> int: ...
 
     async def edit(self, *, content: str, view: discord.ui.View | None = ...) -> object:
-        """Change its text and, if `view` is given, its buttons (None: take them away)."""
+        """Change its text and, if `view` is given, its buttons (None: remove them)."""
 
     async def delete(self) -> None:
-        """Take it away."""
+        """Delete it."""
 
 
 class Send(Protocol):
-    """Posts a message, perhaps with buttons."""
+    """Posts a message, with buttons if `view` is given."""
 
     async def __call__(self, content: str, *, view: discord.ui.View = ...) -> PostedMessage: ...
 
 
 ViewFactory = Callable[[Sequence[int]], discord.ui.View]
-"""Makes the buttons of a reply, given the ids of those of its messages that stand above them."""
+"""Makes the buttons of a reply, given the ids of its messages before the one with the buttons."""
 
 
 class ReplyViews(NamedTuple):
-    """The buttons of a reply while it grows, and when it is whole; None: there are none."""
+    """The buttons of a reply while it is streaming, and when it is finished; None: no buttons."""
 
     streaming: ViewFactory | None = None
     finished: ViewFactory | None = None
@@ -69,8 +69,8 @@ NO_BUTTONS = ReplyViews()
 
 @dataclass(frozen=True, slots=True)
 class ReplacedReply:
-    """A reply that is there already: its messages, what each of them says (None: not known), and
-    the text of the whole."""
+    """An existing reply that a new one replaces: its messages, the content of each (None: not
+    known), and its text without prefix and notes."""
 
     messages: Sequence[PostedMessage]
     parts: Sequence[str | None]
@@ -78,16 +78,15 @@ class ReplacedReply:
 
 
 def accept_any(_text: str) -> None:
-    """The check that every text passes."""
+    """A check that accepts every text."""
 
 
 class StreamingReply:
-    """A reply that is shown while it is written.
+    """A reply that is shown while it is generated.
 
-    `first` posts its first message, `more` the following ones. `prefix` stands before the text
-    (the question, where Discord does not show it) and is not part of it. Its last message has the
-    buttons. If it takes the place of another one, which is `standing` there, that comes back when
-    it fails.
+    `first` posts its first message, `more` the following ones. `prefix` is shown before the text
+    (the question, where Discord does not show it). The last message has the buttons. If it
+    replaces another reply, `standing`, that is restored on failure.
     """
 
     def __init__(
@@ -116,7 +115,7 @@ class StreamingReply:
         self._next_edit_at = time.perf_counter() + FIRST_SEND_DELAY_S
 
     async def show_queue_position(self, place: int) -> None:
-        """Say that others are answered first, where the reply will be."""
+        """Show the position in the queue where the reply will be."""
         await self._try_show(say("-# I am busy: you are number {place} in the queue.", place=place))
 
     @property
@@ -130,7 +129,7 @@ class StreamingReply:
         return self._replaced is not None
 
     async def add(self, text: str, check: TextCheck = accept_any) -> None:
-        """Show another piece, now or with a later one; the whole text is checked before."""
+        """Add a piece; it is shown with the next edit, once the text so far passes `check`."""
         self._text += text
         if time.perf_counter() >= self._next_edit_at and self._text.strip():
             seen = truncate_reply(self._text)
@@ -139,11 +138,11 @@ class StreamingReply:
             await self._try_show(seen)
 
     def restart(self) -> None:
-        """What came so far is not wanted: the next piece begins another text in its place."""
+        """Discard the text so far: the next piece begins a new one in its place."""
         self._text = self._visible_text = ""
 
     async def remove(self) -> None:
-        """Take away all that was shown; if there was another reply before, show that again."""
+        """Delete what was shown, or restore the replaced reply."""
         if self._replaced is not None:
             await self._show(self._replaced.text, self._finished_view)
         else:
@@ -151,14 +150,14 @@ class StreamingReply:
         await self._delete_leftovers()
 
     async def finish(self, text: str, note: str | None = None) -> int:
-        """Show the whole text, with a small line under it; the id of the first message.
+        """Show the final text, with a small note under it; returns the id of the first message.
 
-        If Discord takes no more of it for minutes, what is shown has to do.
+        If the final edit keeps failing for minutes, the text shown so far is left as it is.
 
         Raises:
             ReplyDeleted: somebody deleted it.
-            discord.HTTPException, ...: one of `DISCORD_ERRORS`; nothing of it is shown, or it may
-                not be.
+            discord.HTTPException, ...: one of `DISCORD_ERRORS`: nothing of it could be shown, or a
+                permission is missing.
         """
         try:
             await self._show_with_retry(f"{text}\n-# {note}" if note else text, self._finished_view)
@@ -170,8 +169,8 @@ class StreamingReply:
         return self._messages[0].id
 
     async def fail(self, reason: str) -> None:
-        """Say in one sentence why there is no (more) reply; what was shown stays. If there was
-        another reply before, show that again instead.
+        """End the reply with the reason why there is no more of it, below what was shown; or
+        restore the replaced reply.
 
         Raises:
             ReplyDeleted, discord.HTTPException, ...: as for `finish`.
@@ -184,7 +183,7 @@ class StreamingReply:
         await self._delete_leftovers()
 
     async def _try_show(self, text: str) -> None:
-        """Show how far it is, or leave that to the next piece if Discord is out of order."""
+        """Show the text so far; if that fails for now, the next edit makes up for it."""
         try:
             await self._show(text, self._streaming_view)
         except DISCORD_ERRORS as e:
@@ -218,15 +217,15 @@ class StreamingReply:
             self._shown[n] = (part, row)
 
     async def _delete_leftovers(self) -> None:
-        """Take away the messages of a longer reply that stood here before."""
+        """Delete the surplus messages of a longer text that was shown before."""
         while len(self._messages) > self._part_count:
             self._shown.pop()
-            with suppress(*DISCORD_ERRORS):  # the reply itself is there
+            with suppress(*DISCORD_ERRORS):  # the reply itself is complete
                 await self._messages.pop().delete()
 
 
 def quote_question(text: str) -> str:
-    """A question as it stands above its answer where Discord does not show it."""
+    """The question as a quote, shown above the answer where Discord does not show it."""
     return "".join(f"> {line}\n" for line in text.splitlines())
 
 

@@ -1,7 +1,4 @@
-"""What commands, their options and choices are called in the languages that Discord knows.
-
-discord.py asks for each name when it hands the command tree to Discord.
-"""
+"""Localized names and descriptions of commands, for discord.py when it syncs the command tree."""
 
 from __future__ import annotations
 
@@ -20,11 +17,11 @@ NAME_KINDS = {
     Location.group_description: "description",
     Location.parameter_description: "description",
 }
-"""The contexts of the names in `i18n/*/commands.po`."""
+"""The message contexts (msgctxt) in `i18n/*/commands.po`."""
 
 
 class Translator(app_commands.Translator):
-    """Looks names up in the catalogues."""
+    """Looks them up in the catalogues of `i18n`."""
 
     async def translate(
         self,

@@ -1,7 +1,4 @@
-"""Looking after the bot: /pause, /resume and /audit.
-
-Parses, calls the silence or the audit, renders.
-"""
+"""Administration: /pause, /resume and /audit."""
 
 from __future__ import annotations
 
@@ -20,12 +17,13 @@ from i18n.phrase import Phrase, phrase
 from i18n.reader import say
 
 PAUSE_NOTE = phrase(
-    "What managers do works meanwhile, and a training goes on: it has a Pause button."
+    "Managers can still use their commands, and a training job continues: it has a Pause "
+    "button of its own."
 )
 
 
 class Admin(commands.Cog):
-    """For those who look after the bot."""
+    """Commands of managers and operators."""
 
     def __init__(
         self, storage: Storage, silence: Pauses, conversations: ConversationManager
@@ -34,7 +32,7 @@ class Admin(commands.Cog):
         self._pauses = silence
         self._conversations = conversations
 
-    @app_commands.command(description="Make me silent here, at once; /resume ends it")
+    @app_commands.command(description="Silence me here at once; /resume ends it")
     @app_commands.describe(everywhere="In all servers and direct messages (for operators)")
     @app_commands.default_permissions(manage_guild=True)
     async def pause(self, asking: BotInteraction, everywhere: bool = False) -> None:
@@ -46,7 +44,7 @@ class Admin(commands.Cog):
             await record_audit(self._storage, asking, "pause", scope=scope)
             raise Refusal(
                 phrase(
-                    "I am silent {where}, until I am started anew: {why}",
+                    "I am silent {where}, but only until I am restarted: {why}",
                     where=scope_label(scope),
                     why=e.args[0],
                 )
@@ -79,7 +77,7 @@ class Admin(commands.Cog):
             text = say("{done} But an operator has paused me everywhere.", done=text)
         await asking.edit_original_response(content=text)
 
-    @app_commands.command(description="What managers and operators did, the newest first")
+    @app_commands.command(description="What managers and operators did, newest first")
     @app_commands.describe(everywhere="In all servers (for operators)")
     @app_commands.default_permissions(manage_guild=True)
     async def audit(self, asking: BotInteraction, everywhere: bool = False) -> None:
@@ -89,7 +87,7 @@ class Admin(commands.Cog):
 
 
 def authorized_scope(asking: BotInteraction, *, everywhere: bool) -> int:
-    """The scope that is meant, if the caller may decide there.
+    """The scope that the command is about, if the caller may decide there.
 
     Raises:
         Refusal, MissingPermissions, NoPrivateMessage: they may not.

@@ -1,7 +1,4 @@
-"""Chatting: which messages are for the bot, and /chat, /reset, /context, /channel.
-
-Parses, calls the ConversationManager, renders.
-"""
+"""Chatting: which messages are for the bot, and /chat, /reset, /context, /channel."""
 
 from __future__ import annotations
 
@@ -41,11 +38,11 @@ log = logging.getLogger(__name__)
 
 NOTHING_TO_READ = phrase("I can only read text so far. Write me a few words and I will answer.")
 MAX_CHAT_CHARS = 1500
-"""Characters of a question in /chat: it is shown above the answer."""
+"""Characters of a question in /chat, which is quoted above the answer."""
 
 
 class Chat(commands.Cog):
-    """Answers people."""
+    """Answers messages and /chat."""
 
     channel = app_commands.Group(
         name="channel",
@@ -81,7 +78,7 @@ class Chat(commands.Cog):
             return
         text = self._text_of(message)
         if not text and not self._is_addressed(message):
-            return  # it may be that we are not allowed to read its words
+            return  # without the Message Content intent its text is empty
         set_language(self._bot.languages.for_message(message))
         try:
             await self._reply_to(message, text)
@@ -129,7 +126,7 @@ class Chat(commands.Cog):
         )
 
     def _is_addressed(self, message: discord.Message) -> bool:
-        """Whether it is a direct message, or mentions us or the role that came with us."""
+        """Whether it is a direct message, or mentions the bot or the bot's own role."""
         return (
             message.guild is None
             or self._bot.user in message.mentions
@@ -200,7 +197,7 @@ class Chat(commands.Cog):
         await interaction.response.defer()
         interaction.client.languages.use_server(interaction)
         await self._conversations.reset(channel_id_of(interaction))
-        text = say("Forgotten. We start afresh from here.")
+        text = say("Forgotten. We start fresh from here.")
         await interaction.edit_original_response(content=text)
 
     @app_commands.command(description="See exactly what the model would read now")
@@ -249,7 +246,7 @@ class Chat(commands.Cog):
 
 
 def _is_automatic(message: discord.Message) -> bool:
-    """Whether no person wrote it: a bot, ourselves among them, a webhook, or Discord itself."""
+    """Whether a bot (this one included), a webhook or Discord itself wrote it."""
     return message.author.bot or message.webhook_id is not None or message.is_system()
 
 

@@ -1,7 +1,4 @@
-"""Feedback on replies: the buttons under them, "Better answer", and "Why this reply?".
-
-Parses, calls the conversation, the store or the replays, renders.
-"""
+"""Feedback on replies: the buttons under them, "Better answer", and "Why this reply?"."""
 
 from __future__ import annotations
 
@@ -53,8 +50,8 @@ VOTE_CONFIRMATIONS = {
 
 
 class PressedMessage:
-    """The message with the button. It is changed by the right that the press gives, so this works
-    even where the bot may not read the channel."""
+    """The message with the button, edited through the interaction: that works even in channels that
+    the bot may not read."""
 
     def __init__(self, press: BotInteraction) -> None:
         self._press = press
@@ -78,7 +75,7 @@ def pressed_message(press: BotInteraction) -> discord.Message:
 
 
 class Feedback(commands.Cog):
-    """Hears what people think of replies."""
+    """Handles the reply buttons and the context menus of messages."""
 
     def __init__(
         self,
@@ -110,11 +107,11 @@ class Feedback(commands.Cog):
     # --- buttons ---------------------------------------------------------------------------------
 
     async def up(self, press: BotInteraction, place: ReplyLocation) -> None:
-        """Somebody likes a reply."""
+        """👍 was pressed."""
         await self._vote(press, place, 1)
 
     async def down(self, press: BotInteraction, place: ReplyLocation) -> None:
-        """Somebody does not like a reply."""
+        """👎 was pressed."""
         await self._vote(press, place, -1)
 
     async def _vote(self, press: BotInteraction, place: ReplyLocation, value: int) -> None:
@@ -125,11 +122,11 @@ class Feedback(commands.Cog):
         await press.response.send_message(say(VOTE_CONFIRMATIONS[now]), ephemeral=True)
 
     async def better(self, press: BotInteraction, place: ReplyLocation) -> None:
-        """Somebody knows a better answer than this reply."""
+        """✏️ was pressed: open the form for a better answer."""
         await self._open_form(press, place.reply_id(pressed_message(press).id))
 
     async def again(self, press: BotInteraction, place: ReplyLocation) -> None:
-        """Somebody wants another reply in the place of this one."""
+        """🔁 was pressed: generate another reply in place of this one."""
         begin_request()
         record = await self._record(press, place)
         require_asker_or_manager(press, record.asked_by)
@@ -143,7 +140,7 @@ class Feedback(commands.Cog):
     async def _replacement_reply(
         self, press: BotInteraction, place: ReplyLocation, record: ReplyRecord
     ) -> StreamingReply:
-        """A reply that takes the place of the recorded one."""
+        """A streaming reply that replaces the recorded one."""
         message = pressed_message(press)
         stored = await self._storage.messages.get_many([record.asked_id, record.reply_id])
         texts = {one.discord_id: one.message.content for one in stored}
@@ -166,7 +163,7 @@ class Feedback(commands.Cog):
         )
 
     async def stop(self, press: BotInteraction, asked_id: int) -> None:
-        """Somebody has read enough of a reply that grows."""
+        """⏹️ was pressed under a streaming reply."""
         asker = self._conversations.asker_of(asked_id)
         if asker is None:
             await self._fix_stale_buttons(press)
@@ -176,8 +173,7 @@ class Feedback(commands.Cog):
         self._conversations.stop(asked_id)
 
     async def _fix_stale_buttons(self, press: BotInteraction) -> None:
-        """The reply ended, or the bot was killed while it grew: it gets the buttons it should
-        have."""
+        """The reply has ended, or the bot was killed meanwhile: give it the right buttons."""
         press.client.languages.use_server(press)
         message = pressed_message(press)
         quoted = message.interaction_metadata is not None  # it answers /chat
@@ -212,7 +208,7 @@ class Feedback(commands.Cog):
     async def submit_correction(
         self, interaction: BotInteraction, lesson: Correction, asked: str, answer: str
     ) -> None:
-        """A form was sent."""
+        """The form was submitted."""
         in_server = interaction.guild_id is not None
         approved = rank_of(interaction) >= Rank.MANAGER or not in_server
         example = await save_correction(self._storage, lesson, asked, answer, approved=approved)
@@ -233,7 +229,7 @@ class Feedback(commands.Cog):
         await interaction.edit_original_response(embed=embed, view=view)
 
     async def replay(self, interaction: BotInteraction, reply_id: int, name: str) -> None:
-        """Somebody chose a model to replay a reply on."""
+        """A model was chosen to replay a reply on."""
         self._admission.admit_command(
             interaction.user.id, interaction.guild_id, channel_id_of(interaction)
         )

@@ -1,7 +1,4 @@
-"""The output filter: /filter add, remove and list.
-
-Parses, calls the Filters, writes the audit, renders. All answers are seen by their caller alone.
-"""
+"""The output filter: /filter add, remove and list. Only the caller sees the answers."""
 
 from __future__ import annotations
 
@@ -27,15 +24,15 @@ from i18n.reader import say
 Kind = Literal["word", "pattern"]
 Text = app_commands.Range[str, 1, MAX_FILTER_CHARS]
 
-NO_FILTERS = phrase("There is no filter in this server yet: `/filter add` makes one.")
+NO_FILTERS = phrase("There is no filter in this server yet: `/filter add` adds one.")
 OPERATOR_WORDS_NOTE = phrase("-# The operator may have forbidden more words, in all servers.")
 KIND_LABELS = {FilterKind.WORD: phrase("word"), FilterKind.PATTERN: phrase("pattern")}
 MAX_SHOWN_CHARS = 2 * MAX_FILTER_CHARS
-"""Characters of a filter that are repeated: all of them, with what makes markup harmless."""
+"""Characters of a filter that are shown: all of them, doubled by escaping."""
 
 
 class FilterCommands(commands.Cog):
-    """Lets managers say what the bot must not say in their server."""
+    """Lets managers choose what the bot must not say in their server."""
 
     filter = app_commands.Group(
         name="filter",
@@ -48,7 +45,7 @@ class FilterCommands(commands.Cog):
         self._filters = filters
         self._storage = storage
 
-    @filter.command(description="Forbid me a word, or all that fits a pattern")
+    @filter.command(description="Block a word, or everything that matches a pattern")
     @app_commands.describe(
         kind="A whole word, or a regular expression", text="The word or the pattern"
     )
@@ -65,8 +62,8 @@ class FilterCommands(commands.Cog):
             said = say("The {filter} is forbidden here already.", filter=describe_filter(one))
         await interaction.edit_original_response(content=said)
 
-    @filter.command(description="Allow me a word or a pattern again")
-    @app_commands.describe(kind="Of which kind it is", text="One of /filter list")
+    @filter.command(description="Allow a word or a pattern again")
+    @app_commands.describe(kind="Whether it is a word or a pattern", text="One of /filter list")
     @requires_rank(Rank.MANAGER)
     async def remove(self, interaction: BotInteraction, kind: Kind, text: Text) -> None:
         scope, one = guild_scope(interaction), Filter(FilterKind(kind), text.strip())
@@ -103,7 +100,7 @@ class FilterCommands(commands.Cog):
 
 
 def audit_detail(one: Filter) -> Phrase:
-    """A filter as the audit has it."""
+    """A filter for the audit log."""
     return join_phrases([KIND_LABELS[one.kind], one.pattern])
 
 

@@ -158,7 +158,7 @@ class Models(commands.Cog):
         own = [one for one in self._models.options(scope) if self._models.is_checkpoint(one)]
         return autocomplete_choices([option.name for option in own if option != active], current)
 
-    @app_commands.command(description="Which model runs, on what, and what you can ask of me")
+    @app_commands.command(description="Which model runs, on which device, and what I can do")
     async def about(self, interaction: BotInteraction) -> None:
         active = await self._models.active(scope_of(interaction))
         embed = discord.Embed(
@@ -188,12 +188,12 @@ class Models(commands.Cog):
 
 
 def load_checkpoint_card(folder: Path) -> discord.Embed:
-    """What the files of a checkpoint say of it (blocking)."""
+    """The embed of a checkpoint, from its files (blocking)."""
     return checkpoint_embed(read_manifest(folder), read_report(folder), folder_bytes(folder))
 
 
 def model_fact_fields(facts: ModelInfo) -> list[tuple[str, str]]:
-    """The handshake's facts of a loaded model, as field names and values."""
+    """Names and values of embed fields about a loaded model."""
     return [
         (say("Parameters"), f"{facts.parameters:,}"),
         (say("Number format"), facts.dtype),
@@ -203,6 +203,6 @@ def model_fact_fields(facts: ModelInfo) -> list[tuple[str, str]]:
 
 
 def format_latency(bot: Gpt2Bot) -> str:
-    """The gateway's heartbeat as a person reads it (NaN before the first one)."""
+    """The latency of the gateway's heartbeat (NaN before the first one)."""
     known = bot.latency == bot.latency
     return f"{bot.latency * 1000:.0f} ms" if known else say("no heartbeat yet")

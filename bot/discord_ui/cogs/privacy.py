@@ -1,7 +1,4 @@
-"""Privacy: /privacy show, export, forget, opt-in and opt-out; the buttons of a clean retrain.
-
-Parses, calls the store, `bot.learning.erasure` or `bot.learning.retraining`, renders.
-"""
+"""Privacy: /privacy show, export, forget, opt-in and opt-out; the buttons of a clean retrain."""
 
 from __future__ import annotations
 
@@ -49,7 +46,7 @@ NOTHING_LEFT = phrase(
     "learned nothing here."
 )
 CLEAN_RETRAIN_STARTED = phrase(
-    "A training without it has started; its progress is shown in this channel."
+    "A training job without it has started; its progress is shown in this channel."
 )
 CLEAN_RETRAIN_POSTPONED = phrase(
     "Not now. `/retrain` does it at any time: it learns only what is still there."
@@ -57,7 +54,7 @@ CLEAN_RETRAIN_POSTPONED = phrase(
 
 
 class Privacy(commands.Cog):
-    """Tells members what is kept about them, and takes back what they want taken back."""
+    """Shows members what is stored about them, erases it, and records their consent."""
 
     privacy = app_commands.Group(
         name="privacy", description="What I keep about you, and what you can do about it"
@@ -101,7 +98,7 @@ class Privacy(commands.Cog):
         )
         await interaction.edit_original_response(content=show_text(kept))
 
-    @privacy.command(description="Get all that I keep about you, as a file")
+    @privacy.command(description="Download everything I keep about you, as a file")
     async def export(self, interaction: BotInteraction) -> None:
         await interaction.response.defer(ephemeral=True)
         export = await self._storage.members.export(interaction.user.id)
@@ -113,7 +110,7 @@ class Privacy(commands.Cog):
         file = discord.File(io.BytesIO(content), filename=name)
         await interaction.edit_original_response(content=say(EXPORTED), attachments=[file])
 
-    @privacy.command(description="Erase all that I keep about you, in all servers")
+    @privacy.command(description="Erase everything I keep about you, in all servers")
     async def forget(self, interaction: BotInteraction) -> None:
         view = ConfirmView(
             say("Forget me"), say("Cancel"), self._start_erasure, say("Nothing was erased.")
@@ -122,21 +119,21 @@ class Privacy(commands.Cog):
 
     async def _start_erasure(self, interaction: BotInteraction) -> None:
         await interaction.response.edit_message(content=say(ERASURE_STARTED), view=None)
-        self._tasks.spawn(self._erase_and_report(interaction), name="forget a member")
+        self._tasks.spawn(self._erase_and_report(interaction), name="erasure of a member")
 
     async def _erase_and_report(self, interaction: BotInteraction) -> None:
         user = interaction.user.id
         try:
             text = erasure_text(await self._erasure.erase_member(user), self._server_name)
-            if await self._erasure.is_pending(user):  # another program reads the database
+            if await self._erasure.is_pending(user):  # another process is reading the database
                 text = f"{text}\n{say(ERASURE_UNFINISHED)}"
-        except Exception as e:  # the member must hear of it
+        except Exception as e:  # the member must be told
             text = f"{error_message(e)} {say(ERASURE_UNFINISHED)}"
-            log.error("a forgetting broke off", exc_info=None if is_expected(e) else e)
+            log.error("the erasure of a member failed", exc_info=None if is_expected(e) else e)
         try:
             await interaction.edit_original_response(content=text)
         except DISCORD_ERRORS as e:
-            log.info("the end of a forgetting came too late to be told: %s", e)
+            log.info("the result of an erasure came too late to be shown: %s", e)
 
     def _server_name(self, scope: int) -> str:
         guild = self._bot.get_guild(scope)
@@ -164,7 +161,7 @@ class Privacy(commands.Cog):
         text = say("Thank you. `/privacy opt-out` withdraws it at any time.")
         await interaction.response.edit_message(content=text, view=None)
 
-    @privacy.command(name="opt-out", description="Let me learn nothing more from what you say")
+    @privacy.command(name="opt-out", description="Stop me from learning from what you say")
     async def opt_out(self, interaction: BotInteraction) -> None:
         await interaction.response.defer(ephemeral=True)
         scope = interaction.guild_id
@@ -175,7 +172,7 @@ class Privacy(commands.Cog):
     # --- the clean retrain -----------------------------------------------------------------------
 
     async def retrain(self, interaction: BotInteraction, job_id: int) -> None:
-        """Somebody pressed "Retrain without it"."""
+        """The button "Retrain without it" was pressed."""
         await defer_for_administrator(interaction)
         scope = guild_scope(interaction)
         channel = interaction.channel_id or scope
@@ -194,7 +191,7 @@ class Privacy(commands.Cog):
         await close_prompt(interaction, CLEAN_RETRAIN_STARTED)
 
     async def later(self, interaction: BotInteraction, job_id: int) -> None:
-        """Somebody pressed "Not now"."""
+        """The button "Not now" was pressed."""
         await defer_for_administrator(interaction)
         await record_audit(self._storage, interaction, "clean retrain later", _after_job(job_id))
         await close_prompt(interaction, CLEAN_RETRAIN_POSTPONED)
@@ -205,7 +202,7 @@ def _after_job(job_id: int) -> Phrase:
 
 
 async def close_prompt(interaction: BotInteraction, answer: Phrase) -> None:
-    """Answer an administrator, and take the buttons from the question, which all can see."""
+    """Answer an administrator, and remove the buttons of the public question."""
     await interaction.edit_original_response(content=say(answer))
     if (question := interaction.message) is not None:
         interaction.client.languages.use_server(interaction)

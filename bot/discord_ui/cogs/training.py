@@ -31,10 +31,10 @@ from model.backend import GenerationBackend
 from training.config import MAX_LEARNING_RATE, Method
 from training.jobs.manager import TrainingManager
 
-PAUSING = phrase("It pauses as soon as the step under way is done. Resume lets it go on.")
+PAUSING = phrase("It pauses as soon as the current step is done. Resume continues it.")
 ACCEPTED = {
     JobAction.PAUSE: PAUSING,
-    JobAction.RESUME: phrase("It goes on."),
+    JobAction.RESUME: phrase("It continues."),
     JobAction.CANCEL: phrase("Stopping it."),
 }
 TOO_LATE = {
@@ -45,7 +45,7 @@ TOO_LATE = {
 
 
 class Training(commands.Cog):
-    """Takes examples and starts training jobs."""
+    """Stores examples, starts and controls training jobs."""
 
     def __init__(
         self,
@@ -124,7 +124,7 @@ class Training(commands.Cog):
         )
         embed = plan_embed(plan, self._number_format())
         if dry_run:
-            text = say("Nothing was started: this is what a retrain would be.")
+            text = say("Nothing was started: this is what a retrain would look like.")
             await interaction.edit_original_response(content=text, embed=embed)
             return
         view = ConfirmView(
@@ -159,7 +159,9 @@ class Training(commands.Cog):
         what = phrase("job {job} from {base}", job=job.id, base=plan.base.name)
         await record_audit(self._storage, interaction, "retrain start", what)
         await interaction.edit_original_response(
-            content=say("Started. Its progress is shown in the channel; chat goes on meanwhile."),
+            content=say(
+                "Started. Its progress is shown in the channel; you can keep chatting meanwhile."
+            ),
             embed=None,
         )
 

@@ -19,7 +19,7 @@ from training.errors import ChildFailed
 log = logging.getLogger(__name__)
 
 CHART_TIMEOUT_S = 30.0
-"""Seconds that a chart may take."""
+"""Seconds until a chart is given up."""
 CHART_FAILED = phrase(
     "The chart could not be drawn; the numbers are not affected. The log may say why."
 )
@@ -28,11 +28,11 @@ CHART_FAILED = phrase(
 async def render_dataset_chart(
     numbers: Mapping[str, object], *, limit_s: float = CHART_TIMEOUT_S
 ) -> bytes:
-    """A PNG of 1200 by 600 points, in the language of whoever reads; `numbers` as
+    """A PNG of 1200 by 600 pixels, in the current language; `numbers` as
     `training.plots.dataset` reads them.
 
     Raises:
-        ChildFailed: there is no chart; the sentence says so.
+        ChildFailed: the chart could not be drawn; the message says so.
     """
     try:
         with tempfile.TemporaryDirectory(prefix="chart-") as folder:

@@ -1,7 +1,4 @@
-"""What cleaning did to a data set, as an embed: each rule before and after, and what is left out.
-
-Pure: takes what `data.dataset.cleaning.select` gives. What people wrote is quoted harmless.
-"""
+"""The effect of cleaning as an embed: each rule with a sample, and what is left out. Pure."""
 
 from __future__ import annotations
 
@@ -16,11 +13,11 @@ from i18n.phrase import join_phrases, phrase, phrases
 from i18n.reader import say
 
 MAX_SAMPLE_CHARS = 100
-"""Characters of a quoted text; escaped they may be more."""
+"""Characters of a quoted text, before escaping."""
 MAX_EMBED_CHARS = 6000
-"""Characters that Discord takes in an embed."""
+"""Discord's limit for an embed."""
 LEFT_OUT_LABEL = phrase("Left out")
-NO_SAMPLE = phrase("No sample: what I looked at holds private data.")
+NO_SAMPLE = phrase("No sample: the texts I looked at contain private data.")
 EMPTY_TEXT_LABEL = phrase("*nothing*")
 WHITESPACE_MARKS = {ord("\n"): "⏎", ord("\t"): "→", ord("\u3000"): "␣", ord("\xa0"): "␣"}
 INVISIBLE_CHARS = re.compile(
@@ -29,8 +26,8 @@ INVISIBLE_CHARS = re.compile(
 
 
 def cleaning_embed(selection: Selection) -> discord.Embed:
-    """Each rule with its count and a sample, then the reasons with theirs. Fits Discord's limits:
-    samples are left out where there is no room, counts never are."""
+    """The rules with count and sample, and the reasons for leaving examples out. Samples are
+    dropped where the embed would exceed Discord's limit, counts never are."""
     embed = discord.Embed(
         title=say("What cleaning does"), colour=BLURPLE, description=_summary(selection)
     )
@@ -62,7 +59,7 @@ def _capitalised(rule: str) -> str:
 
 
 def _counts(counts: Mapping[str, int]) -> str:
-    """A line for each reason, the most first."""
+    """One line per reason, the most frequent first."""
     most_first = sorted(counts.items(), key=lambda one: (-one[1], one[0]))
     return "\n".join(f"{count:,}: {say(reason)}" for reason, count in most_first)[:MAX_VALUE_CHARS]
 
@@ -78,13 +75,13 @@ def _shown(sample: tuple[str, str] | None) -> str:
 
 
 def _mark_whitespace(text: str) -> str:
-    """With signs for white space that would not be seen."""
+    """The text with visible marks for invisible white space."""
     text = re.sub(r" (?= )|(?<= ) |^ | $", "␣", text.translate(WHITESPACE_MARKS))
     return INVISIBLE_CHARS.sub("◌", text)
 
 
 def _drop_samples_to_fit(embed: discord.Embed) -> None:
-    """Take samples away, the last first, until Discord takes the embed."""
+    """Remove samples, the last first, until the embed fits."""
     for place in reversed(range(len(embed.fields))):
         if len(embed) <= MAX_EMBED_CHARS:
             return

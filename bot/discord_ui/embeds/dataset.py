@@ -1,7 +1,4 @@
-"""The data set, a file before its import and a single example, as Discord shows them. Pure.
-
-What people wrote is quoted harmless, and cut to what Discord takes.
-"""
+"""The data set, an import before it is confirmed, and a single example, as embeds. Pure."""
 
 from __future__ import annotations
 
@@ -27,18 +24,18 @@ from i18n.phrase import join_phrases, phrase, phrases
 from i18n.reader import say
 
 MAX_SOURCES = 12
-"""Sources with a line of their own."""
+"""Sources that are listed by name."""
 MAX_PAIRS, MAX_JOINED, MAX_PROBLEMS = 3, 3, 5
 """How many of each are shown of a file."""
 SHORT_QUOTE_CHARS, LONG_QUOTE_CHARS = 100, 1000
 """Characters of a quoted text."""
 MAX_PREVIEW_LINES = 3
 MAX_CONTENT_CHARS = 2000
-"""Characters that Discord takes in a message."""
+"""Discord's limit for a message."""
 
 
 def stats_embed(counts: Mapping[tuple[ReviewStatus, str], int], learnable: int) -> discord.Embed:
-    """How much there is, of which status and source, and what may be learned of it."""
+    """The number of examples by status and source, and how many may be learned."""
     total = phrases("{count} example", "{count} examples", sum(counts.values()))
     embed = discord.Embed(title=say("The data set"), colour=BLURPLE, description=say(total))
     by_status: Counter[ReviewStatus] = Counter()
@@ -47,7 +44,7 @@ def stats_embed(counts: Mapping[tuple[ReviewStatus, str], int], learnable: int) 
     embed.add_field(name=say("By status"), value=_counted(by_status) or say("none"))
     embed.add_field(name=say("May be learned now"), value=f"{learnable:,}")
     embed.add_field(name=say("By source"), value=_sources(counts) or say("none"), inline=False)
-    embed.set_footer(text=say("/dataset preview shows what cleaning leaves of it."))
+    embed.set_footer(text=say("/dataset preview shows what is left after cleaning."))
     return embed
 
 
@@ -79,7 +76,7 @@ def _source_name(source: str, most: int) -> str:
 
 
 def take_fitting_lines(lines: Iterable[str], most: int) -> str:
-    """As many whole lines as fit."""
+    """As many complete lines as fit into `most` characters."""
     shown = ""
     for line in lines:
         if len(shown) + len(line) + 1 > most:
@@ -89,7 +86,7 @@ def take_fitting_lines(lines: Iterable[str], most: int) -> str:
 
 
 def first_lines(learnable: Sequence[Example], selection: Selection) -> str:
-    """The first examples as they are learned, and as they were where cleaning changed them."""
+    """The first examples as they are learned, with the original where cleaning changed it."""
     taught = {one.id: one for one in learnable}
     shown = [_before_and_after(taught[one.id], one) for one in selection.kept[:MAX_PREVIEW_LINES]]
     return (
@@ -105,16 +102,16 @@ def _before_and_after(taught: Example, learned: Example) -> str:
         return line
     before = say("before: {text}", text=_pair(taught))
     if mask_pii(taught.user)[1] or mask_pii(taught.bot)[1]:
-        before = say("before: not shown, it holds private data")
+        before = say("before: not shown, it contains private data")
     return f"{line}\n-# {before}"
 
 
 def import_embed(name: str, imported: ImportResult, known: int) -> discord.Embed:
-    """What a file would bring in, what was joined in it, and what is wrong with it."""
+    """What a file would add, which texts were joined, and which rows are invalid."""
     pairs = len(imported.pairs)
     question = phrases("Import {count:,} pair?", "Import {count:,} pairs?", pairs)
     embed = discord.Embed(
-        title=say(question) if pairs else say("There is no pair in it"),
+        title=say(question) if pairs else say("There are no pairs in it"),
         colour=BLURPLE,
         description=_in_short(name, imported, known),
     )
@@ -134,7 +131,7 @@ def import_embed(name: str, imported: ImportResult, known: int) -> discord.Embed
         lines = (
             f"{_row_location(one)}: {quote_safely(say(one.reason), 200)}" for one in imported.errors
         )
-        title = say("Wrong rows, which are left out: {count:,}", count=len(imported.errors))
+        title = say("Invalid rows, which are left out: {count:,}", count=len(imported.errors))
         embed.add_field(name=title, value=_limited_lines(lines, MAX_PROBLEMS), inline=False)
     return embed
 
@@ -176,7 +173,7 @@ def _pair(pair: Pair | Example) -> str:
 
 
 def example_embed(example: Example) -> discord.Embed:
-    """One example with all that a reviewer needs to know of it."""
+    """An example with everything that a reviewer needs."""
     embed = discord.Embed(title=say("Example {number}", number=example.id), colour=BLURPLE)
     for name, text in ((say("People say"), example.user), (say("I answer"), example.bot)):
         embed.add_field(name=name, value=quote_long_text(text), inline=False)
@@ -194,7 +191,7 @@ def example_embed(example: Example) -> discord.Embed:
 
 
 def quote_long_text(text: str) -> str:
-    """A long quotation; it says so where it is cut."""
+    """A long quote, with an ellipsis if it is cut."""
     shown = quote_safely(text, LONG_QUOTE_CHARS)
     if len(shown) > MAX_VALUE_CHARS:  # what is escaped takes more room
         shown = quote_safely(text, LONG_QUOTE_CHARS // 3)
@@ -204,7 +201,7 @@ def quote_long_text(text: str) -> str:
 def chart_numbers(
     examples: Sequence[Example], counts: Mapping[tuple[ReviewStatus, str], int]
 ) -> Mapping[str, object]:
-    """What the chart needs to know, with the names that it shows."""
+    """The input of the chart: lengths and counts, with translated labels."""
     by_status, by_source = Counter[str](), Counter[str]()
     for (status, source), count in counts.items():
         by_status[status_text(status)] += count

@@ -1,7 +1,4 @@
-"""What a new checkpoint is like, as an embed: its losses beside others', and its answers.
-
-Pure. What the models said is quoted harmless.
-"""
+"""The evaluation of a new checkpoint as an embed: losses and answers, old and new. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ from training.checkpoints import StoredReport
 from training.jobs.events import format_duration
 
 MAX_ANSWERS_SHOWN = 3
-"""Answers that are shown side by side; Discord takes 6,000 characters in an embed."""
+"""Answers shown side by side: an embed may have 6,000 characters."""
 LOSS_SET_LABELS = {"general": phrase("General talk (held out)"), "own": phrase("What was taught")}
 MODEL_LABELS = {"base": phrase("base"), "serving": phrase("in service"), "new": phrase("new")}
 
@@ -51,7 +48,7 @@ def _losses(losses: Mapping[str, Mapping[str, float | None]]) -> str:
 
 
 def losses_text(losses: Mapping[str, float | None]) -> str:
-    """`base 3.81 · new 3.55`: the known losses of one set; empty where there is none."""
+    """`base 3.81 · new 3.55`: the known losses on one set; empty if there are none."""
     known = ((who, losses.get(model)) for model, who in MODEL_LABELS.items())
     return " · ".join(f"{say(who)} {loss:.2f}" for who, loss in known if loss is not None)
 

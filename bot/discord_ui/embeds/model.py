@@ -1,6 +1,6 @@
 """A model as an embed: where it comes from, how it was trained, how it scored.
 
-Pure: takes what `training.checkpoints` reads. What an old manifest lacks is "not known".
+Pure. Values that an old manifest lacks are shown as "not known".
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ LOSS_LABELS = {
     "general": phrase("Loss: general talk (held out)"),
     "own": phrase("Loss: what was taught"),
 }
-"""The sets of a report's losses, and what their fields are called."""
+"""The evaluation sets of a report, and the labels of their fields."""
 
 
 def model_summary(option: ModelOption) -> str:
-    """What a person needs to choose, in two lines."""
+    """What helps to choose a model, in two lines."""
     return say(
         "{parameters} parameters · {memory} · {speed}\n{quality}",
         parameters=option.parameters,
@@ -41,7 +41,7 @@ def model_summary(option: ModelOption) -> str:
 
 
 def registry_embed(option: ModelOption) -> discord.Embed:
-    """A model that was not made here."""
+    """A base model, which was not trained here."""
     embed = discord.Embed(
         title=option.name[:MAX_TITLE_CHARS], colour=BLURPLE, description=model_summary(option)
     )
@@ -50,7 +50,7 @@ def registry_embed(option: ModelOption) -> discord.Embed:
 
 
 def checkpoint_embed(manifest: Manifest, report: StoredReport | None, size: int) -> discord.Embed:
-    """A checkpoint: its manifest, what its checks found, and its `size` in bytes."""
+    """A checkpoint: its manifest, its evaluation report, and its `size` in bytes."""
     embed = discord.Embed(title=manifest.name[:MAX_TITLE_CHARS], colour=BLURPLE)
     if report is not None and report.refusal:
         why = say("It did not pass its checks. {reason}", reason=report.refusal)
@@ -79,7 +79,7 @@ def checkpoint_embed(manifest: Manifest, report: StoredReport | None, size: int)
 
 
 def setting_fields(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """How it was trained."""
+    """Its training settings."""
     batch, times = settings.get("batch_size"), settings.get("gradient_accumulation")
     batches = phrase("{batch} × {times} accumulated", batch=batch, times=times)
     return [
@@ -92,7 +92,7 @@ def setting_fields(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def score_fields(manifest: Manifest, report: StoredReport | None) -> list[tuple[str, str]]:
-    """How it did: in training, and on talk that it was not trained on."""
+    """Its losses in training and on held-out data."""
     first, last = manifest.scores.get("first_loss"), manifest.scores.get("last_loss")
     trained = say(NOT_KNOWN_LABEL) if last is None else f"{last:.2f}"
     if first is not None and last is not None:
@@ -105,12 +105,12 @@ def score_fields(manifest: Manifest, report: StoredReport | None) -> list[tuple[
 
 
 def format_megabytes(size: int) -> str:
-    """Bytes as a person says them: `17 MB`."""
+    """Bytes as megabytes: `17 MB`."""
     return say("less than 1 MB") if size < 500_000 else f"{size / 1e6:,.0f} MB"
 
 
 def format_created_at(created_at: str) -> str:
-    """A time that Discord shows to each reader in their own time zone."""
+    """A timestamp that Discord shows in each reader's time zone."""
     try:
         return discord.utils.format_dt(datetime.fromisoformat(created_at))
     except ValueError:

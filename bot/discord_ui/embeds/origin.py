@@ -1,4 +1,4 @@
-"""Where a reply comes from, as embeds. Pure. What people and models said is quoted harmless."""
+"""The origin of a reply as embeds: what the model read, its settings, and a replay. Pure."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from model.worker.messages import Finished
 DELETED = phrase("*(deleted)*")
 NOT_KNOWN_LABEL = phrase("not known")
 MAX_CONTEXT_CHARS = 4000
-"""Characters of the messages together; Discord takes 4,096 in a description."""
+"""Characters of all messages together: a description may have 4,096."""
 MAX_ANSWER_CHARS = 500
-"""Characters of a quoted answer; escaped they may be twice as many."""
+"""Characters of a quoted answer; escaping may double them."""
 SAMPLING_LABELS = {
     "temperature": phrase("temperature"),
     "top_k": "top-k",
@@ -55,7 +55,7 @@ def why_embed(origin: ReplyOrigin, *, model_exists: bool) -> discord.Embed:
 
 
 def _context_text(origin: ReplyOrigin) -> str:
-    """The messages, oldest first; each gets its share of the room."""
+    """The messages, oldest first, each cut to its share of the limit."""
     share = max(20, min(300, MAX_CONTEXT_CHARS // (3 * max(1, len(origin.seen)))))
     lines = "\n".join(_line(one, share) for one in origin.seen)
     return say("The model read these messages, the oldest first:\n{lines}", lines=lines)[
@@ -101,7 +101,7 @@ def sampling_text(sampling: Mapping[str, object]) -> str:
 
 
 def replay_embed(origin: ReplyOrigin, name: str, reply: Finished) -> discord.Embed:
-    """What the reply says, beside what another model said to the same."""
+    """The original reply beside that of another model."""
     record = origin.record
     embed = discord.Embed(title=say("The same messages, settings and seed"), colour=BLURPLE)
     then, now = say("{model}, then", model=record.model), say("{model}, now", model=name)
@@ -110,11 +110,11 @@ def replay_embed(origin: ReplyOrigin, name: str, reply: Finished) -> discord.Emb
     missing = len(origin.seen) - len(origin.remaining)
     if missing:
         embed.description = say(
-            "It could not read all: {count} of the messages were deleted.", count=missing
+            "It could not read everything: {count} of the messages were deleted.", count=missing
         )
     embed.set_footer(
         text=say(
-            "{seconds:.2f} s, seed {seed}. This is recorded nowhere.",
+            "{seconds:.2f} s, seed {seed}. This is not recorded.",
             seconds=reply.seconds,
             seed=reply.seed,
         )

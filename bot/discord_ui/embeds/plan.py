@@ -1,7 +1,4 @@
-"""A retrain before it starts, as an embed: what is learned, what it costs, and every setting.
-
-Pure: takes what `TrainingManager.preview` gives.
-"""
+"""The plan of a retrain as an embed: its data, its cost and every setting. Pure."""
 
 from __future__ import annotations
 
@@ -27,17 +24,17 @@ from training.jobs.events import format_duration
 from training.jobs.preview import Preview
 
 MAX_AUTHORS_SHOWN = 5
-"""Members whose share is shown."""
+"""Members whose share is listed."""
 
 
 def plan_embed(plan: RetrainPlan, number_format: str) -> discord.Embed:
-    """What would be learned, how long that takes, and every setting."""
+    """The plan that the admin confirms with "Start"."""
     embed = discord.Embed(
         title=say("Retrain from {base}?", base=plan.base.name)[:MAX_TITLE_CHARS],
         colour=BLURPLE,
         description=say(
-            "I learn {examples} in a process of its own. The new model answers here once it has "
-            "passed its checks; if anything fails, the old one stays.",
+            "I learn {examples} in a separate process. The new model answers here once it "
+            "has passed its checks; if anything fails, the old one stays.",
             examples=examples_text(len(plan.preview.selection.kept)),
         ),
     )
@@ -48,7 +45,7 @@ def plan_embed(plan: RetrainPlan, number_format: str) -> discord.Embed:
 
 
 def data_fields(preview: Preview) -> list[tuple[str, str]]:
-    """Where the examples come from, and what is not learned of them."""
+    """Where the examples come from, and what is left out of them."""
     selection = preview.selection
     cleaned = format_counts(
         {say(rule): n for rule, n in selection.rule_counts.items() if rule != PII_RULE}
@@ -66,7 +63,7 @@ def data_fields(preview: Preview) -> list[tuple[str, str]]:
 
 
 def cost_fields(preview: Preview, method: Method) -> list[tuple[str, str]]:
-    """How much there is to compute."""
+    """Steps, time and memory."""
     tokens, seconds = f"{preview.tokens:,}", preview.seconds
     steps = say("{steps:,} ({epochs:.3g} epochs)", steps=preview.steps, epochs=preview.epochs)
     return [
@@ -83,7 +80,7 @@ def _about(it: str) -> str:
 
 
 def memory_text(needed: float | None, free: float | None, method: Method) -> str:
-    """What a run takes and what there is, in MB; with advice where it does not fit."""
+    """The memory that a run needs and what is free, in MB; with advice if it may not fit."""
     if needed is None:
         return say("not known")
     if free is None:
@@ -131,12 +128,12 @@ def setting_fields(
 
 
 def method_text(method: str, rank: int | None) -> str:
-    """How the weights are changed."""
+    """The training method."""
     return say("LoRA, rank {rank}", rank=rank) if method == "lora" else say("full fine-tuning")
 
 
 def mixed_text(replay: int) -> str:
-    """What keeps old manners: so many of this project's own pairs, and of general talk."""
+    """The replayed data that counters forgetting: this project's own pairs and general talk."""
     if not replay:
         return say("nothing")
     return say(
@@ -145,14 +142,14 @@ def mixed_text(replay: int) -> str:
 
 
 def longest_text(longest: int, limit: int) -> str:
-    """The longest example in tokens, and what becomes of it where the limit is lower."""
+    """The longest example in tokens, and how it is truncated if it exceeds the limit."""
     if longest <= limit:
         return say("{longest} tokens (at most {limit})", longest=longest, limit=limit)
     return say("{longest} tokens, of which the last {limit} are read", longest=longest, limit=limit)
 
 
 def format_shares(authors: Mapping[int, int]) -> str:
-    """`<@7> 75 %, <@8> 25 %`: who taught how much, the most first."""
+    """`<@7> 75 %, <@8> 25 %`: the share of each author, largest first."""
     total = sum(authors.values())
     most_first = sorted(authors.items(), key=lambda one: (-one[1], one[0]))
     shown = [

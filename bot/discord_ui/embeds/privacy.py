@@ -1,7 +1,4 @@
-"""What /privacy says: what is kept about a member, what follows from what they take back.
-
-Takes what the store and `bot.learning.erasure` give, and says it to whoever reads.
-"""
+"""The texts of /privacy: what is stored about a member, and the effects of opt-out and erasure."""
 
 from __future__ import annotations
 
@@ -19,23 +16,24 @@ from i18n.phrase import Phrase, phrase, phrases
 from i18n.reader import say
 
 ERASURE_QUESTION = phrase(
-    "Shall I forget you, in all servers? Gone for good will be what you wrote to me, my replies to "
-    "you, the examples that hold your words or that you taught, and your ratings; your consents "
-    "are withdrawn. What a checkpoint has learned stays in it: I ask the administrators to train a "
-    "new one without it."
+    "Shall I forget you, in all servers? This permanently erases what you wrote to me, my "
+    "replies to you, the examples that contain your words or that you taught, and your "
+    "ratings; your consents are withdrawn. What a checkpoint has learned stays in it: I "
+    "ask the administrators to train a new one without it."
 )
 ERASURE_STARTED = phrase(
-    "I am forgetting you now, and tell you here when it is done. Discord lets me write here for 15 "
-    "minutes only: if it takes longer, `/privacy show` says how far I am."
+    "I am forgetting you now, and will tell you here when it is done. Discord lets me "
+    "write here for only 15 minutes: if it takes longer, `/privacy show` says how far I am."
 )
-ERASURE_UNFINISHED = phrase("Not every trace is gone yet; I go on by myself within the hour.")
+ERASURE_UNFINISHED = phrase("Not every trace is gone yet; I continue by myself within the hour.")
 RETAINED_AFTER_ERASURE = phrase(
-    "Of your consents I keep the dates, without any words, and of what you decided about me as a "
-    "manager that you did, and when. If you write to me again, I begin anew to keep what you write."
+    "I keep the dates of your consents, without any words, and, if you made decisions "
+    "about me as a manager, what you did and when. If you write to me again, I start to "
+    "keep what you write again."
 )
 EXPORT_TOO_LARGE = phrase(
-    "What I keep about you is too large to be sent here, even compressed. "
-    "Please ask whoever runs me for it."
+    "What I keep about you is too large to be sent here, even compressed. Please ask the "
+    "operator for it."
 )
 EXPORTED = phrase("This is all that I keep about you, in all servers. Only you see this message.")
 TRACE_LABELS = (
@@ -43,13 +41,13 @@ TRACE_LABELS = (
     ("replies", phrase("replies to you, with what they were made from")),
     ("examples", phrase("examples with your words, or that you taught")),
     ("ratings", phrase("ratings that you gave")),
-    ("jobs", phrase("trainings that had your words")),
+    ("jobs", phrase("training jobs that used your words")),
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrivacySummary:
-    """What `/privacy show` tells. `checkpoints` are those of this server, None in private."""
+    """The content of `/privacy show`; `checkpoints` is None in a direct message."""
 
     here: MemberDataSummary
     everywhere: MemberDataSummary
@@ -60,13 +58,13 @@ class PrivacySummary:
 
 
 def show_text(kept: PrivacySummary) -> str:
-    """What is kept, for how long, what is learned of it, and what the member can do."""
+    """What is stored, for how long, what is learned from it, and what the member can do."""
     lines = [say("**What I keep about you** (here / everywhere)")]
     for name, words in TRACE_LABELS:
         counts = getattr(kept.here, name), getattr(kept.everywhere, name)
         lines.append(f"- {say(words)}: {counts[0]:,} / {counts[1]:,}")
     if kept.erasure_pending:
-        lines.append(say("I am still erasing it: that goes on by itself."))
+        lines.append(say("I am still erasing it: that continues by itself."))
     lines += [
         say(
             "Messages, and what replies were made from, are erased after {days}. "
@@ -88,9 +86,9 @@ def show_text(kept: PrivacySummary) -> str:
 
 
 def learning_text(kept: PrivacySummary) -> Phrase:
-    """Whether conversations are learned from, and what the member said to that."""
+    """Whether the bot learns from conversations, and whether the member agreed."""
     if kept.checkpoints is None:
-        return phrase("I do not learn from what is said in private.")
+        return phrase("I do not learn from private conversations.")
     if not kept.learn_from_chat:
         rule = phrase("I do not learn from conversations here: the operator has not switched it on")
     else:
@@ -106,7 +104,7 @@ def learning_text(kept: PrivacySummary) -> Phrase:
 
 
 def learned_text(checkpoints: tuple[str, ...]) -> Phrase:
-    """Which checkpoints of this server learned from the member."""
+    """The checkpoints of this server that learned from the member."""
     if not checkpoints:
         return phrase("No checkpoint of this server is known to have learned your words.")
     return phrase(
@@ -115,7 +113,7 @@ def learned_text(checkpoints: tuple[str, ...]) -> Phrase:
 
 
 def withdrawn_text(withdrawal: Withdrawal, where: str) -> str:
-    """What follows from an opt-out; `where` is a place such as "in this server"."""
+    """The effects of an opt-out; `where` is a phrase such as "in this server"."""
     if withdrawal.was_given:
         lines = [
             say("Withdrawn. I learn nothing more from what you say to me {where}.", where=where)
@@ -143,7 +141,7 @@ def withdrawn_text(withdrawal: Withdrawal, where: str) -> str:
 
 
 def erasure_text(concerns: Iterable[AffectedScope], server: Callable[[int], str]) -> str:
-    """What is gone and what remains; `server` gives the name of a scope."""
+    """What was erased and what remains; `server` returns the name of a scope."""
     lines = [
         say("Done: what I kept about you is gone, in all servers."),
         say(RETAINED_AFTER_ERASURE),
@@ -162,9 +160,9 @@ def erasure_text(concerns: Iterable[AffectedScope], server: Callable[[int], str]
 
 
 def pack_export(export: Mapping[str, Any], limit: int) -> tuple[str, bytes] | None:
-    """A file name and an export as JSON, compressed if it is more than `limit` bytes (blocking).
+    """The name and content of the export: JSON, zipped if it exceeds `limit` bytes (blocking).
 
-    None if it is more than that even so.
+    None if even the zip file exceeds it.
     """
     content = json.dumps(export, ensure_ascii=False, indent=2).encode()
     if len(content) <= limit:

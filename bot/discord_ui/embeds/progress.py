@@ -1,7 +1,4 @@
-"""What the progress message of a training job says.
-
-Pure: takes the events of a job, gives text.
-"""
+"""The text of a training job's progress message, from the job's events. Pure."""
 
 from __future__ import annotations
 
@@ -26,7 +23,7 @@ from training.jobs.queue import JobUpdate
 
 @dataclass(slots=True)
 class JobProgress:
-    """What is known of a job, from its events."""
+    """The progress of a job, accumulated from its events."""
 
     job: TrainingJob
     started: Started | None = None
@@ -39,7 +36,7 @@ class JobProgress:
     paused: bool = False
 
     def apply_update(self, update: JobUpdate) -> bool:
-        """Learn from an update; whether it is news that cannot wait for the next step."""
+        """Apply an update; True if it must be shown at once, not with the next step."""
         moved, self.job = update.job.state is not self.job.state, update.job
         match update.event:
             case Started() as event:
@@ -50,7 +47,7 @@ class JobProgress:
                 return False
             case Lowered() as event:
                 self.note = phrase(
-                    "Memory ran out: going on with batch size {size} and accumulation {times}.",
+                    "Out of memory: continuing with batch size {size} and accumulation {times}.",
                     size=event.batch_size,
                     times=event.gradient_accumulation,
                 )
@@ -75,7 +72,7 @@ class JobProgress:
 
 
 def progress_text(progress: JobProgress) -> str:
-    """What the progress message says now."""
+    """The progress message."""
     lines = [_headline(progress)]
     if progress.at_step:
         lines.append(_bar_line(progress))
@@ -99,7 +96,7 @@ def _headline(progress: JobProgress) -> str:
             return say("**Training** from {base}. {paused}", base=base, paused=paused)
         case _ if progress.checking:
             return say(
-                "**Training** from {base}: every step is taken, and it checks the new model…",
+                "**Training** from {base}: all steps are done, the new model is being checked…",
                 base=base,
             )
         case _ if progress.step is not None:
@@ -108,7 +105,7 @@ def _headline(progress: JobProgress) -> str:
             return say("**Training** from {base}: getting ready…", base=base)
         case _ if progress.started.resumed_from:
             return say(
-                "**Training** from {base} goes on after step {at} of {steps}.",
+                "**Training** from {base} continues after step {at} of {steps}.",
                 base=base,
                 at=at,
                 steps=steps,
@@ -124,7 +121,7 @@ def _headline(progress: JobProgress) -> str:
 
 def _bar_line(progress: JobProgress) -> str:
     at, steps = progress.at_step, progress.steps
-    if not steps:  # paused by a bot that has forgotten how far the whole way is
+    if not steps:  # paused before a restart, and the number of steps is not stored
         return say("step {at}", at=at)
     return say(
         "`{bar}` {percent} %, step {at} of {steps}",

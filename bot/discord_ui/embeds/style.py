@@ -1,5 +1,5 @@
-"""What embeds have in common: their colour, Discord's limits on their fields, and words for what
-is stored."""
+"""What embeds have in common: their colour, Discord's limits, quoting, and labels of stored
+values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from i18n.reader import say
 BLURPLE = discord.Colour(0x5865F2)
 MAX_TITLE_CHARS = 256
 MAX_VALUE_CHARS = 1024
-"""Characters of a field's value that Discord takes."""
+"""Discord's limit for a field's value."""
 STATUS_LABELS = {
     ReviewStatus.WAITING: phrase("waiting"),
     ReviewStatus.APPROVED: phrase("approved"),
@@ -24,32 +24,32 @@ SOURCE_LABELS: dict[str, Phrase] = {
     name: name
     for name in (phrase("teach"), phrase("import"), phrase("better answer"), phrase("chat"))
 }
-"""The sources that the bot itself names; those in files stay as people wrote them."""
+"""The sources that the bot itself sets; those from imported files are shown as written."""
 
 
 def add_fields(embed: discord.Embed, fields: Iterable[tuple[str, str]]) -> None:
-    """Add names and values, cut where Discord would refuse them."""
+    """Add fields, their values cut to Discord's limit."""
     for name, value in fields:
         embed.add_field(name=name, value=value[:MAX_VALUE_CHARS])
 
 
 def author_text(author_id: int) -> str:
-    """Who taught something, as Discord shows it."""
+    """The author of an example, as a mention."""
     return say("the operator") if author_id == OPERATOR_AUTHOR_ID else f"<@{author_id}>"
 
 
 def status_text(status: ReviewStatus) -> str:
-    """`waiting`, in the language of whoever reads."""
+    """The label of a review status, translated."""
     return say(STATUS_LABELS[status])
 
 
 def source_text(source: str) -> str:
-    """What a source of examples is called, in the language of whoever reads."""
+    """The label of a source of examples, translated if it is one of the bot's own."""
     return say(SOURCE_LABELS[source]) if source in SOURCE_LABELS else source
 
 
 def quote_safely(text: str, most: int) -> str:
-    """The text in a line of at most `most` characters, in which nothing is markup or a mention."""
+    """The text as one line of at most `most` characters, with markup and mentions escaped."""
     line = " ".join(text.split())
     if len(line) > most:
         line = line[: most - 1] + "…"
@@ -58,7 +58,7 @@ def quote_safely(text: str, most: int) -> str:
 
 
 def format_counts(counts: Mapping[str, int]) -> str:
-    """`teach 12, import 3`, the most first; empty for nothing."""
+    """`teach 12, import 3`, largest first; empty without counts."""
     most_first = sorted(counts.items(), key=lambda one: (-one[1], one[0]))
     return say(", ").join(f"{name} {count}" for name, count in most_first if count)
 

@@ -1,7 +1,6 @@
-"""Asking a server's administrators for a clean retrain: the message, where it goes, its buttons.
+"""Asks a server's administrators for a clean retrain: the message, its channel, its buttons.
 
-Knows Discord and the jobs' channels. Does not know what was taken back or by whom, and so never
-says it.
+Does not know what was withdrawn or by whom, so it cannot reveal that.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ class CleanRetrainButton(
     discord.ui.DynamicItem[discord.ui.Button[discord.ui.View]],
     template=r"clean:(?P<action>retrain|later):(?P<job>\d+)",
 ):
-    """Starts a clean retrain or not; works after a restart too, because its id names the job."""
+    """Starts or postpones a clean retrain; works after a restart, as its id contains the job's."""
 
     def __init__(self, action: str, job_id: int) -> None:
         self.action = action
@@ -50,7 +49,7 @@ class CleanRetrainButton(
 
 
 def clean_retrain_view(job_id: int) -> discord.ui.View:
-    """Both buttons; they outlive the bot, so nothing waits for them."""
+    """Both buttons. They must work after a restart, so the view has no timeout."""
     view = discord.ui.View(timeout=None)
     for action in CLEAN_RETRAIN_LABELS:
         view.add_item(CleanRetrainButton(action, job_id))
@@ -58,14 +57,14 @@ def clean_retrain_view(job_id: int) -> discord.ui.View:
 
 
 class CleanRetrainPrompts:
-    """Posts the question where the server's last job was told, else in its system channel."""
+    """Posts the question in the channel of the server's last job, else in its system channel."""
 
     def __init__(self, bot: Gpt2Bot, storage: Storage) -> None:
         self._bot = bot
         self._storage = storage
 
     async def prompt(self, concern: AffectedScope) -> None:
-        """Ask; where the bot may write nowhere, the log says it."""
+        """Post the question; if the bot can write in no channel, log it."""
         await self._bot.wait_until_ready()
         text = prompt_text(concern)
         with use_language(self._bot.languages.for_server(self._bot.get_guild(concern.scope))):
@@ -89,22 +88,25 @@ class CleanRetrainPrompts:
         return found
 
 
-TRAINING_STOPPED = phrase("I stopped a training: some of what it was to learn was taken back.")
+TRAINING_STOPPED = phrase(
+    "I stopped a training job: some of what it was going to learn was withdrawn."
+)
 CLEAN_RETRAIN_OFFER = phrase(
-    "An administrator can let me train anew, without it, from the model where that began. "
-    "Chat goes on meanwhile, and the new model answers once it has passed its checks."
+    "An administrator can have me retrained without it, from the model where that began. "
+    "You can keep chatting meanwhile, and the new model answers once it has passed its "
+    "checks."
 )
 DELETE_OLD_HINT = phrase("After that, `/model delete` removes the old checkpoints.")
 
 
 def prompt_text(concern: AffectedScope) -> Phrase:
-    """The question. It names no words and no member."""
+    """The question, which mentions neither words nor members."""
     lines = [TRAINING_STOPPED] if concern.stopped else []
     if not concern.checkpoints:
         return join_phrases([*lines, CLEAN_RETRAIN_OFFER], "\n")
     learned = phrase(
-        "{checkpoints} learned from examples that were taken back since. "
-        "What a checkpoint has learned stays in it until a new one is trained without it.",
+        "{checkpoints} learned from examples that have since been withdrawn. What a checkpoint "
+        "has learned stays in it until a new one is trained without it.",
         checkpoints=join_checkpoint_names(concern.checkpoints),
     )
     return join_phrases([*lines, learned, CLEAN_RETRAIN_OFFER, DELETE_OLD_HINT], "\n")
@@ -114,7 +116,7 @@ MAX_CHECKPOINTS_NAMED = 20
 
 
 def join_checkpoint_names(checkpoints: tuple[str, ...]) -> str:
-    """`**a**, **b** and **c**`; of very many, the last ones."""
+    """`**a**, **b** and **c**`; of many, the newest."""
     shown = [f"**{name}**" for name in checkpoints[-MAX_CHECKPOINTS_NAMED:]]
     if more := len(checkpoints) - len(shown):
         shown.insert(0, phrase("{count} more", count=more))

@@ -1,4 +1,4 @@
-"""The form for a better answer, and what is said when it was sent. Knows Discord."""
+"""The form for a better answer, and its confirmation."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from i18n.reader import say
 
 QUESTION_PLACEHOLDER = phrase("Put the question in your own words.")
 MAX_ECHO_CHARS = 300
-"""Characters of a text that are repeated to whoever wrote it."""
+"""Characters of a text that the confirmation repeats."""
 NEXT_STEP_BY_STATUS = {
     ReviewStatus.APPROVED: phrase("I learn it at the next `/retrain`."),
     ReviewStatus.WAITING: phrase(
-        "Somebody with the permission Manage Server looks at it first; "
-        "once they approve it, I learn it at the next `/retrain`."
+        "Somebody with the permission Manage Server reviews it first; once they approve it, I "
+        "learn it at the next `/retrain`."
     ),
     ReviewStatus.REJECTED: phrase(
-        "But this very pair was rejected here before, so I do not learn it."
+        "But this exact pair was rejected here before, so I do not learn it."
     ),
 }
 NOT_LEARNED_IN_DMS = phrase(
@@ -67,7 +67,7 @@ def _field(
 
 
 def correction_confirmation(example: Example, *, in_server: bool) -> str:
-    """What happened to a better answer, and when it is learned."""
+    """What was stored, and when it will be learned."""
     return say(
         "Noted. To “{question}” I should answer: “{answer}”\n-# {next}",
         question=quote_safely(example.user, MAX_ECHO_CHARS),

@@ -1,7 +1,7 @@
-"""The small buttons under a reply, and the models to replay it on.
+"""The buttons under a reply, and the menu of models to replay it on.
 
-They work after a restart: their ids carry what is needed. Knows Discord. What a button does is the
-method of the Feedback cog that has its name.
+They work after a restart: their ids contain all that is needed. A button's action is the name of
+the method of the Feedback cog that it calls.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ BUTTON_EMOJI = {"again": "🔁", "up": "👍", "down": "👎", "better": "✏️
 BUTTON_LABELS = {"better": phrase("Better answer…")}
 REPLY_BUTTON_ID = re.compile(r"reply:(?P<action>again|up|down|better):(?P<place>q?[\d-]*)")
 MAX_SELECT_OPTIONS = 25
-"""Options that Discord takes in a select."""
+"""Options that Discord accepts in a select menu."""
 MAX_PRECEDING_IDS = 4
-"""Messages of a reply that an id can name: Discord takes 100 characters."""
+"""Message ids that fit into a button's id, which may have 100 characters."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReplyLocation:
-    """Where a reply is: the messages of it `preceding_ids` the one with the buttons, and whether it
-    stands under a quoted question."""
+    """The messages of a reply before the one with the buttons, and whether the reply begins with
+    the quoted question."""
 
     preceding_ids: tuple[int, ...] = ()
     quoted: bool = False
 
     def reply_id(self, message_id: int) -> int:
-        """The id under which the reply is known, from that of the message with the buttons."""
+        """The id of the reply (its first message), given that of the message with the buttons."""
         return self.preceding_ids[0] if self.preceding_ids else message_id
 
     def __str__(self) -> str:
@@ -46,7 +46,7 @@ class ReplyLocation:
 
     @classmethod
     def parse(cls, text: str) -> ReplyLocation:
-        """What `str` of a place means."""
+        """The inverse of `str`."""
         return cls(tuple(map(int, filter(None, text.lstrip("q").split("-")))), text[:1] == "q")
 
 
@@ -54,7 +54,7 @@ class ReplyButton(
     discord.ui.DynamicItem[discord.ui.Button[discord.ui.View]],
     template=REPLY_BUTTON_ID,
 ):
-    """A button under a whole reply."""
+    """A button under a finished reply."""
 
     def __init__(self, action: str, place: ReplyLocation) -> None:
         self.action = action
@@ -73,7 +73,7 @@ class StopButton(
     discord.ui.DynamicItem[discord.ui.Button[discord.ui.View]],
     template=r"reply:stop:(?P<asked>\d+)",
 ):
-    """The button under a reply that grows; its id names the message that is answered."""
+    """The button under a streaming reply; its id contains that of the answered message."""
 
     def __init__(self, asked_id: int) -> None:
         self.asked_id = asked_id
@@ -100,7 +100,7 @@ class ReplaySelect(
     discord.ui.DynamicItem[discord.ui.Select[discord.ui.View]],
     template=r"reply:replay:(?P<reply>\d+)",
 ):
-    """The models on which a reply can be replayed."""
+    """A menu of the models on which a reply can be replayed."""
 
     def __init__(self, reply_id: int, choices: Sequence[ModelOption] = ()) -> None:
         self.reply_id = reply_id
@@ -124,12 +124,12 @@ class ReplaySelect(
 
 
 def replay_view(reply_id: int, choices: Sequence[ModelOption]) -> discord.ui.View:
-    """The select under the answer to "Why this reply?"."""
+    """The menu under the answer to "Why this reply?"."""
     return discord.ui.View(timeout=None).add_item(ReplaySelect(reply_id, choices))
 
 
 def reply_views(asked_id: int, *, quoted: bool = False) -> ReplyViews:
-    """The buttons of a reply to that message, which may stand under a quoted question."""
+    """The buttons of a reply to that message; `quoted`: it begins with the quoted question."""
     return ReplyViews(partial(_streaming_view, asked_id), partial(finished_view, quoted))
 
 
@@ -139,8 +139,7 @@ def _streaming_view(asked_id: int, _before: Sequence[int]) -> discord.ui.View:
 
 
 def finished_view(quoted: bool, before: Sequence[int]) -> discord.ui.View:
-    """The buttons of a whole reply, of which messages stand `preceding_ids` the one with the
-    buttons."""
+    """The buttons of a finished reply; `before` are its messages above the one with the buttons."""
     view = discord.ui.View(timeout=None)
     for action in ("again", "up", "down", "better"):
         view.add_item(ReplyButton(action, ReplyLocation(tuple(before), quoted)))
@@ -148,7 +147,7 @@ def finished_view(quoted: bool, before: Sequence[int]) -> discord.ui.View:
 
 
 def locate_reply(message: discord.Message) -> ReplyLocation:
-    """Where the reply is that a message belongs to, as its buttons say."""
+    """The location of the reply that a message belongs to, from the ids of its buttons."""
     for row in message.components:
         for item in getattr(row, "children", ()):
             custom_id = getattr(item, "custom_id", None) or ""

@@ -49,7 +49,7 @@ async def test_the_asker_finds_their_own_words_in_the_form(world: World) -> None
     assert {one["max_length"] for one in fields(shown).values()} == {MAX_EXAMPLE_CHARS}
     told = await teach(world.ben, shown, "who are you?", "I am a bot. ")
     assert "To “who are you?” I should answer: “I am a bot.”" in told
-    assert "Manage Server looks at it first" in told
+    assert "Manage Server reviews it first" in told
     example = await only_example(world)
     assert (example.user, example.bot) == ("who are you?", "I am a bot.")
     assert (example.author_id, example.asked_by) == (world.ben.id, world.ben.id)

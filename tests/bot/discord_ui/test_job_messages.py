@@ -146,7 +146,7 @@ async def test_many_steps_at_once_are_few_edits(run: Run) -> None:
 
 async def test_what_happens_is_shown_at_once(run: Run) -> None:
     await run.tell(STARTED, Lowered(4, 2))
-    assert "-# Memory ran out: going on with batch size 4 and accumulation 2." in run.text
+    assert "-# Out of memory: continuing with batch size 4 and accumulation 2." in run.text
     await run.tell(step(80), Checking())
     assert "checks the new model…" in run.text
     assert "100 %, step 80 of 80" in run.text
@@ -172,7 +172,7 @@ async def test_a_paused_job_says_where_and_goes_on_there(run: Run) -> None:
     assert run.buttons() == ["Pause", "Cancel"]
     assert "50 %" in run.text
     await run.tell(Started(**{**as_fields(STARTED), "resumed_from": 40}))
-    assert "goes on after step 40 of 80." in run.text
+    assert "continues after step 40 of 80." in run.text
     run.now += EDIT_INTERVAL_S
     await run.tell(step(41, 1.0))
     assert "step 41 of 80" in run.text
@@ -222,7 +222,7 @@ async def test_a_bot_that_was_started_again_goes_on_in_the_same_message(run: Run
     await again.tell(Started(**{**as_fields(STARTED), "resumed_from": 20}))
     [message] = again.messages
     assert "25 %" in message.content
-    assert "goes on after step 20 of 80." in message.content
+    assert "continues after step 20 of 80." in message.content
 
 
 async def test_where_the_bot_may_not_write_nothing_breaks(run: Run) -> None:
@@ -369,7 +369,7 @@ async def test_pause_resume_and_cancel_by_button(world: World) -> None:
 
     old = run.messages[0]
     resumed = await world.ada.click(old, label="Resume")
-    assert resumed.response.content == "It goes on."
+    assert resumed.response.content == "It continues."
     assert await state(run) is JobState.QUEUED
     late = await world.ada.click(old, label="Resume")
     assert late.response.content == "That job is not paused."
@@ -409,7 +409,7 @@ async def test_the_buttons_work_after_a_restart(
         world.bot = again
         again.get_cog("Training")._training._queue_task.cancel()
         resumed = await world.ada.click(run.messages[0], label="Resume")
-        assert resumed.response.content == "It goes on."
+        assert resumed.response.content == "It continues."
         assert await state(run) is JobState.QUEUED
         await world.ada.click(run.messages[0], label="Cancel")
         assert await state(run) is JobState.CANCELLED

@@ -261,7 +261,7 @@ async def test_each_server_is_asked_in_its_own_language(world: World) -> None:
     make_checkpoint(world, "tiny-b", scope=other.id, parents=[f"tiny-{other.id}"])
     await forget(world)
     here, there = world.general.last_message, room.last_message
-    assert "learned from examples that were taken back since" in here.content
+    assert "learned from examples that have since been withdrawn" in here.content
     assert buttons(here) == ["Retrain without it", "Not now"]
     for text in (there.content, *buttons(there)):
         assert_japanese(text)

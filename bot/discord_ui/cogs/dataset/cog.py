@@ -1,6 +1,6 @@
 """The data set: /dataset stats, preview, template, import, export, remove and review.
 
-Parses, calls the store or `data.formats`, renders. All answers are seen by their caller alone.
+Only the caller sees the answers.
 """
 
 from __future__ import annotations
@@ -43,24 +43,24 @@ from training.errors import ChildFailed
 EXPORT_FORMATS = [app_commands.Choice(name=one.suffix[1:], value=one.suffix[1:]) for one in FORMATS]
 Status = Literal["waiting", "approved", "rejected", "all"]
 DATASET_EMPTY = phrase(
-    "The data set is empty. Teach me with `/teach`, or bring a file with `/dataset import`; "
-    "`/dataset template` is a workbook to fill in."
+    "The data set is empty. Teach me with `/teach`, or import a file with `/dataset "
+    "import`; `/dataset template` is a workbook to fill in."
 )
 TEMPLATE_FILE_NAME = "conversations.xlsx"
 NOTHING_LEARNABLE = phrase("There is nothing here that may be learned now.")
 TEMPLATE_HINT = phrase(
-    "Fill it in and bring it back with `/dataset import`. A sheet in it says how."
+    "Fill it in and upload it with `/dataset import`. One of its sheets explains how."
 )
 MAX_CHOICE_CHARS = 100
-"""Characters of a choice that Discord takes."""
+"""Discord's limit for a choice."""
 
 
 class Dataset(commands.Cog):
-    """Shows and changes what is learned from."""
+    """Shows and changes the examples of a server."""
 
     dataset = app_commands.Group(
         name="dataset",
-        description="Look after what I learn from",
+        description="Manage what I learn from",
         guild_only=True,
         default_permissions=discord.Permissions(manage_guild=True),
     )
@@ -126,7 +126,7 @@ class Dataset(commands.Cog):
             attachments=[discord.File(io.BytesIO(book), TEMPLATE_FILE_NAME)],
         )
 
-    @dataset.command(name="import", description="Take in a file of pairs; you see it before")
+    @dataset.command(name="import", description="Import a file of pairs, after a preview")
     @app_commands.describe(file=f"An {SUPPORTED_FORMATS} file of up to 20 MB")
     async def import_file(self, interaction: BotInteraction, file: discord.Attachment) -> None:
         await interaction.response.defer(ephemeral=True)
@@ -137,7 +137,7 @@ class Dataset(commands.Cog):
                 content=quote_safely(error_message(e), 1000), view=None
             )
 
-    @dataset.command(description="What may be learned, as a file")
+    @dataset.command(description="Export what may be learned, as a file")
     @app_commands.describe(format="jsonl for programs, xlsx or csv for people")
     @app_commands.choices(format=EXPORT_FORMATS)
     async def export(self, interaction: BotInteraction, format: str) -> None:
@@ -161,8 +161,10 @@ class Dataset(commands.Cog):
         done = join_phrases([name, pairs], ": ")
         await record_audit(self._storage, interaction, phrase("dataset export"), done)
 
-    @dataset.command(description="Take examples out of the data set")
-    @app_commands.describe(source="All that come from there", example="The number of a single one")
+    @dataset.command(description="Remove examples from the data set")
+    @app_commands.describe(
+        source="Remove all examples from this source", example="The number of a single example"
+    )
     async def remove(
         self,
         interaction: BotInteraction,
@@ -197,8 +199,8 @@ class Dataset(commands.Cog):
         found = autocomplete_choices(called, current)
         return [app_commands.Choice(name=one.name, value=called[one.name]) for one in found]
 
-    @dataset.command(description="Look at examples one by one: approve, mend, reject")
-    @app_commands.describe(status="Those that wait, if left out")
+    @dataset.command(description="Review examples one by one: approve, edit or reject")
+    @app_commands.describe(status="Which ones to show (the waiting ones, if left out)")
     async def review(self, interaction: BotInteraction, status: Status = "waiting") -> None:
         await interaction.response.defer(ephemeral=True)
         wanted = None if status == "all" else ReviewStatus(status)
@@ -226,17 +228,17 @@ def _file_content(name: str, write: Callable[[Path], object]) -> bytes:
 
 
 def too_large(size: int, limit: int, format: str, scope: int) -> str:
-    """What to do about a file that Discord does not take."""
+    """What to do about a file that exceeds Discord's limit."""
     values = {"size": size / 10**6, "limit": limit / 10**6, "format": format, "server": scope}
     if format == "xlsx":
         return say(
-            "The file has {size:.1f} MB, and Discord takes {limit:.1f} MB here: ask the operator "
-            "for `gpt2bot dataset export FILE.{format} --server {server}`.",
+            "The file has {size:.1f} MB, and Discord accepts {limit:.1f} MB here: ask the "
+            "operator for `gpt2bot dataset export FILE.{format} --server {server}`.",
             **values,
         )
     return say(
-        "The file has {size:.1f} MB, and Discord takes {limit:.1f} MB here: choose `xlsx`, which "
-        "is packed, or ask the operator for "
-        "`gpt2bot dataset export FILE.{format} --server {server}`.",
+        "The file has {size:.1f} MB, and Discord accepts {limit:.1f} MB here: choose `xlsx`, "
+        "which is compressed, or ask the operator for `gpt2bot dataset export FILE.{format} "
+        "--server {server}`.",
         **values,
     )

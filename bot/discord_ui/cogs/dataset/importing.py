@@ -1,6 +1,6 @@
-"""/dataset import: a file is read apart, shown, and taken in as a whole if the manager says so.
+"""/dataset import: an upload is parsed in a child process, previewed, and stored on confirmation.
 
-Knows the steps and their buttons. Does not know formats (`data.formats`) nor SQL.
+Does not know file formats (`data.formats`) or SQL.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ from i18n.reader import say
 log = logging.getLogger(__name__)
 
 EDIT_INTERVAL_S = 3.0
-"""Seconds between two edits that show how far the reading is."""
+"""Seconds between two progress edits."""
 MAX_CONCURRENT_READS = 2
-"""Files that are read at a time, of all servers; each may take a gigabyte of memory."""
+"""Files parsed at a time, in all servers together; each may take a gigabyte of memory."""
 NOTHING_IMPORTED = phrase("Nothing was imported.")
 
 
 class Importer:
-    """Takes uploads from the download to the buttons under the preview."""
+    """Handles uploads, from the download to the confirmation."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
@@ -52,16 +52,17 @@ class Importer:
     async def preview_upload(
         self, interaction: BotInteraction, scope: int, file: discord.Attachment
     ) -> None:
-        """Show what a file holds, with Import and Cancel; the interaction was deferred.
+        """Preview a file with the buttons Import and Cancel; the interaction was deferred.
 
         Raises:
-            ImportRefused: it is too big, cannot be read, or its reading was stopped.
+            ImportRefused: it is too large, cannot be parsed, or was cancelled.
         """
         name = file.filename
         if file.size > MAX_FILE_BYTES:
             raise ImportRefused(
                 phrase(
-                    "{name} has {size:.1f} MB; {limit:.3g} MB are the most: split it into parts.",
+                    "{name} has {size:.1f} MB, and at most {limit:.3g} MB are accepted: split it "
+                    "into parts.",
                     name=name,
                     size=file.size / 10**6,
                     limit=MAX_FILE_BYTES / 10**6,
@@ -108,11 +109,11 @@ class Importer:
             added = phrases("{count:,} new pair", "{count:,} new pairs", new)
             await record_audit(self._storage, interaction, phrase("dataset import"), added)
             text = imported_text(new, len(pairs))
-        finally:  # if it failed, the reason follows in a message of its own
+        finally:  # if it failed, the reason follows as a separate message
             await interaction.edit_original_response(content=text, embed=None, attachments=[])
 
     async def _read(self, interaction: BotInteraction, path: Path, name: str) -> ImportResult:
-        """The file's pairs; meanwhile its progress is shown, and Cancel ends it."""
+        """Parse the file, with progress and a Cancel button."""
         progress = ImportProgress(interaction, quote_safely(name, 100))
         reading = asyncio.create_task(self._read_with_slot(path, name, progress))
         view = ReadingView(interaction, reading)
@@ -152,23 +153,23 @@ class ImportProgress:
             self._edit = asyncio.create_task(self._show(rows))
 
     async def _show(self, rows: int) -> None:
-        with suppress(*DISCORD_ERRORS):  # the next one may be shown
+        with suppress(*DISCORD_ERRORS):  # the next edit may succeed
             read = phrases("{count:,} row so far.", "{count:,} rows so far.", rows)
             text = say("Reading {file}… {rows}", file=self.name, rows=read)
             await self._interaction.edit_original_response(content=text)
 
     async def close(self) -> None:
-        """Wait for the last edit, so that none comes after what is shown next."""
+        """Wait for the last edit, which must not overwrite what is shown next."""
         if self._edit:
             await self._edit
 
 
 class ReadingView(EphemeralView):
-    """Cancel, while a file is read; whoever waits for the reading says what came of it."""
+    """A Cancel button while a file is parsed; the task that awaits the parsing reports the end."""
 
     def __init__(self, shown: BotInteraction, reading: asyncio.Task[ImportResult]) -> None:
         super().__init__(Rank.MANAGER, shown, say(NOTHING_IMPORTED))
-        self.timeout = None  # it ends with the reading
+        self.timeout = None  # it ends with the parsing
         self._reading = reading
         self.cancel.label = say("Cancel")
 
@@ -180,7 +181,7 @@ class ReadingView(EphemeralView):
 
 
 def imported_text(new: int, pairs: int) -> str:
-    """What an import came to."""
+    """The result of an import."""
     text = phrases("Imported: {count:,} new pair.", "Imported: {count:,} new pairs.", new)
     if had := pairs - new:
         text = join_phrases([text, phrase("The data set had {count:,} already.", count=had)])
@@ -192,18 +193,18 @@ async def _download(file: discord.Attachment, path: Path) -> None:
         data = await file.read()
     except DISCORD_ERRORS as e:
         raise ImportRefused(
-            phrase("{file} could not be fetched from Discord: try again.", file=file.filename)
+            phrase("{file} could not be downloaded from Discord: try again.", file=file.filename)
         ) from e
     await asyncio.to_thread(path.write_bytes, data)
 
 
 def _annotated_copy(path: Path, imported: ImportResult, name: str) -> bytes | None:
-    """The copy with its reasons (blocking); None if none can be made, which stops nothing."""
+    """The file with its problems annotated (blocking); None if that fails: it is only a help."""
     out = path.with_name("marked")
     try:
         write_annotated_copy(path, imported.errors, out, name=name)
     except (ImportRefused, StoreError):
-        log.warning("no marked copy of an upload", exc_info=True)
+        log.warning("no annotated copy of an upload", exc_info=True)
         return None
     return out.read_bytes()
 
@@ -211,14 +212,16 @@ def _annotated_copy(path: Path, imported: ImportResult, name: str) -> bytes | No
 def _attachments(
     embed: discord.Embed, copy: bytes | None, name: str, limit: int
 ) -> list[discord.File]:
-    """The marked copy, if there is one that fits; the embed says what it is."""
+    """The annotated copy, if there is one that fits; the embed's footer explains it."""
     if copy is None:
         return []
     if len(copy) > limit:
-        embed.set_footer(text=say("The file with its reasons is too large to be attached."))
+        embed.set_footer(
+            text=say("The file that explains the wrong rows is too large to be attached.")
+        )
         return []
     embed.set_footer(
-        text=say("Attached: the wrong rows with their reasons, to mend and import again.")
+        text=say("Attached: the wrong rows with their reasons, to correct and import again.")
     )
     suffix = format_of(name).annotated_suffix
     return [discord.File(io.BytesIO(copy), f"{PurePath(name).stem}-problems{suffix}")]

@@ -1,4 +1,4 @@
-"""/dataset remove: which examples go, and the question before they do."""
+"""/dataset remove: finds the examples and asks for confirmation."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""/dataset review: one example after the other, to approve, mend or reject.
+"""/dataset review: examples one by one, to approve, edit or reject.
 
-Each page has buttons of its own, so that a second press of the same button, before the next page
-is there, decides nothing about an example that nobody has seen.
+Each page has its own buttons: a second press of the same button before the next page is shown must
+not decide about an example that nobody has seen.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ from data.storage.storage import Storage
 from i18n.phrase import join_phrases, phrase
 from i18n.reader import say
 
-REVIEW_TIMED_OUT = phrase("The review was closed after ten minutes. `/dataset review` goes on.")
+REVIEW_TIMED_OUT = phrase(
+    "The review was closed after ten minutes. `/dataset review` continues it."
+)
 EXAMPLE_REMOVED = phrase("Somebody removed that example meanwhile.")
 END_OF_REVIEW = phrase("That was the last one.")
 NO_EXAMPLES = {
@@ -39,7 +41,7 @@ REVIEW_AUDIT_ACTIONS = {
 
 @dataclass(frozen=True, slots=True)
 class ReviewCursor:
-    """The example that is shown, None after the last; the ids of those before; how many wait."""
+    """The example shown (None after the last), the ids of those before, and how many wait."""
 
     example: Example | None
     visited_ids: tuple[int, ...]
@@ -47,7 +49,7 @@ class ReviewCursor:
 
 
 class ReviewQueue:
-    """The examples of a server with a status (None: any), by id."""
+    """The examples of a server with a status (None: any), in the order of their ids."""
 
     def __init__(self, storage: Storage, scope: int, status: ReviewStatus | None) -> None:
         self.storage = storage
@@ -63,7 +65,7 @@ class ReviewQueue:
         return await self._following(place.example.id, (*place.visited_ids, place.example.id))
 
     async def previous(self, place: ReviewCursor) -> ReviewCursor:
-        """The last one of those before that is still there."""
+        """The last visited example that still exists."""
         trail = list(place.visited_ids)
         while trail:
             if example := await self.storage.examples.get(self.scope, trail.pop()):
@@ -71,7 +73,7 @@ class ReviewQueue:
         return await self.first()
 
     async def refresh(self, place: ReviewCursor) -> ReviewCursor:
-        """The same, as it is now; the next one if it is gone."""
+        """The same example, read again; the next one if it was removed."""
         if place.example is None:
             return place
         example = await self.storage.examples.get(self.scope, place.example.id)
@@ -94,7 +96,7 @@ async def show_page(
     place: ReviewCursor,
     note: str = "",
 ) -> None:
-    """Put a page where the one before it was; the interaction was deferred."""
+    """Replace the page in the deferred answer."""
     content = f"{say(note)} {_content(pages, place)}".lstrip()
     embed = example_embed(place.example) if place.example else None
     view = ReviewView(interaction, pages, place) if place.example or place.visited_ids else None
@@ -114,7 +116,7 @@ def _content(pages: ReviewQueue, place: ReviewCursor) -> str:
 
 
 class ReviewView(EphemeralView):
-    """The buttons under one example, or after the last one."""
+    """The buttons under an example, or after the last one."""
 
     def __init__(self, shown: BotInteraction, pages: ReviewQueue, place: ReviewCursor) -> None:
         super().__init__(Rank.MANAGER, shown, say(REVIEW_TIMED_OUT))
@@ -127,7 +129,7 @@ class ReviewView(EphemeralView):
         for button in (self.approve, self.edit, self.reject, self.skip):
             button.disabled = place.example is None
         if place.example and longest_text_chars(place.example) > MAX_TEXT_CHARS:
-            self.edit.disabled = True  # Discord's form would cut it
+            self.edit.disabled = True  # it would not fit into Discord's form
 
     @discord.ui.button(style=discord.ButtonStyle.success)
     async def approve(self, interaction: BotInteraction, _: discord.ui.Button[ReviewView]) -> None:
@@ -151,7 +153,7 @@ class ReviewView(EphemeralView):
         await self._go_to(interaction, self._queue.previous(self._cursor))
 
     async def apply_edit(self, interaction: BotInteraction, user: str, bot: str) -> None:
-        """The form came back: store what it says, and show the example as it is now."""
+        """The form was submitted: store the texts and show the example again."""
         await interaction.response.defer()
         storage, scope, example = self._queue.storage, self._queue.scope, self._cursor.example
         changed = example and await storage.examples.edit(scope, example.id, user, bot)
@@ -182,7 +184,7 @@ class ReviewView(EphemeralView):
 
 
 class EditForm(ReportsFailure, discord.ui.Modal):
-    """Both texts of an example."""
+    """A form with both texts of an example."""
 
     def __init__(self, page: ReviewView, example: Example) -> None:
         super().__init__(title=say("Example {number}", number=example.id), timeout=FORM_TIMEOUT_S)
@@ -214,5 +216,5 @@ def _text(name: str, text: str) -> discord.ui.TextInput[EditForm]:
 
 
 def longest_text_chars(example: Example) -> int:
-    """Characters of its longer text."""
+    """The length of its longer text."""
     return max(len(example.user), len(example.bot))

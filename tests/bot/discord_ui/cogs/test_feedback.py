@@ -192,7 +192,7 @@ async def test_only_the_asker_and_managers_may_have_it_again(open_fake: Open) ->
         reply = await ask(world, who=world.ada)
         told = await world.ben.click(reply, custom_id="reply:again:")
         assert told.ephemeral
-        assert "Only whoever asked" in told.response.content
+        assert "Only the person who asked" in told.response.content
         of_ben = await ask(world, "me too", who=world.ben)
         assert not (await world.ada.click(of_ben, custom_id="reply:again:")).followups
 
@@ -318,7 +318,7 @@ async def test_only_the_asker_and_managers_may_stop(open_fake: Open, worker: Fak
         cleo = world.guild.add_member(world.env.create_user("cleo"))
         reply, stop = await growing(world, worker)
         told = await cleo.click(reply, custom_id=stop)
-        assert "Only whoever asked" in told.response.content
+        assert "Only the person who asked" in told.response.content
         await open_gate(world, worker)
         assert world.last() == "> hi\nyou said hi"
 

@@ -142,7 +142,9 @@ async def forget(world: World) -> str:
 def offers(world: World, channel: Any = None) -> list[discord.Message]:
     """What was asked of the administrators."""
     sent = (channel or world.general).history()
-    return [one for one in sent if one.author == world.bot.user and "train anew" in one.content]
+    return [
+        one for one in sent if one.author == world.bot.user and "have me retrained" in one.content
+    ]
 
 
 def labels(message: discord.Message) -> list[str]:
@@ -160,7 +162,7 @@ class TestShow:
         lines = shown.response.content.splitlines()
         assert "- messages that you wrote: 1 / 2" in lines
         assert "- examples with your words, or that you taught: 1 / 1" in lines
-        assert "- trainings that had your words: 1 / 1" in lines
+        assert "- training jobs that used your words: 1 / 1" in lines
         assert "Learned your words: **tiny-1**." in lines
         assert "are erased after 30 days" in shown.response.content
         assert "has not switched it on. You have not agreed." in shown.response.content
@@ -174,7 +176,7 @@ class TestShow:
         await say(world, 1, WORD, scope=world.ben.id)
         shown = await world.ben.user.slash("privacy show")
         assert "- messages that you wrote: 1 / 1" in shown.response.content
-        assert "I do not learn from what is said in private." in shown.response.content
+        assert "I do not learn from private conversations." in shown.response.content
 
     async def test_consent_is_told(self, open_to_learn: World) -> None:
         world = open_to_learn
@@ -325,7 +327,7 @@ class TestOptOut:
         assert ended.state is JobState.CANCELLED
         assert not snapshots(world)
         [offer] = offers(world)
-        assert offer.content.startswith("I stopped a training")
+        assert offer.content.startswith("I stopped a training job")
 
     async def test_in_private_it_counts_for_all_servers(self, world: World) -> None:
         storage = storage_of(world)
@@ -413,7 +415,7 @@ class TestForget:
         done = await world.ben.click(asked.response, label="Forget me")
         assert done.response.content == ERASURE_STARTED
         assert "15 minutes" in ERASURE_STARTED
-        assert "came too late to be told" in caplog.text
+        assert "came too late to be shown" in caplog.text
 
     async def test_what_cannot_be_removed_is_tried_again(self, world: World) -> None:
         job = await trained(world, "tiny-1")
@@ -449,7 +451,7 @@ class TestForget:
         assert (ended.state, ended.checkpoint) == (JobState.CANCELLED, None)
         assert not snapshots(world)
         [offer] = offers(world)
-        assert offer.content.startswith("I stopped a training")
+        assert offer.content.startswith("I stopped a training job")
 
     async def test_who_reads_the_database_delays_the_end(self, world: World) -> None:
         await say(world, 1, WORD)

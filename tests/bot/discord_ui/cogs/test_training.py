@@ -149,7 +149,7 @@ async def test_a_dry_run_shows_the_same_and_starts_nothing(world: World) -> None
     plan = await world.ada.slash(world.general, "retrain")
     dry = await world.ada.slash(world.general, "retrain", dry_run=True)
     assert dry.ephemeral
-    assert dry.response.content == "Nothing was started: this is what a retrain would be."
+    assert dry.response.content == "Nothing was started: this is what a retrain would look like."
     assert dry.response.components == []
     names = [[field.name for field in one.response.embeds[0].fields] for one in (plan, dry)]
     assert names[0] == names[1]

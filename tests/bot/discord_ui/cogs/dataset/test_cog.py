@@ -100,7 +100,7 @@ async def test_preview_shows_what_cleaning_does(world: World) -> None:
     assert result.response.content == (
         "The first ones, as I learn them:\n"
         "- “Who?” → “Ask [member]”\n-# before: “Who?” → “Ask \\<@1>”\n"
-        "- “Mail?” → “[e-mail address]”\n-# before: not shown, it holds private data\n"
+        "- “Mail?” → “[e-mail address]”\n-# before: not shown, it contains private data\n"
         "- “x” → “ok”"
     )
 
@@ -164,8 +164,8 @@ async def test_an_export_that_discord_does_not_take(world: World) -> None:
     result = await world.ada.slash(world.general, "dataset export", format="jsonl")
     assert result.response.attachments == []
     assert result.response.content == (
-        "The file has 26.7 MB, and Discord takes 26.2 MB here: choose `xlsx`, which is packed, or "
-        "ask the operator for "
+        "The file has 26.7 MB, and Discord accepts 26.2 MB here: choose `xlsx`, which is "
+        "compressed, or ask the operator for "
         f"`gpt2bot dataset export FILE.jsonl --server {world.guild.id}`."
     )
 

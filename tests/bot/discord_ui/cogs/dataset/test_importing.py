@@ -64,7 +64,7 @@ async def test_a_table_is_shown_and_then_taken_in(world: World) -> None:
     assert fields(embed) == {
         "The first pairs": "- “Who?” → “Ada.”\n- “When?” → “At noon. Or later.”",
         "Joined from several cells or lines: 1": "row 3: At noon. Or later.",
-        "Wrong rows, which are left out: 1": f"row 6: {NO_ANSWER}",
+        "Invalid rows, which are left out: 1": f"row 6: {NO_ANSWER}",
     }
     [copy] = shown.response.attachments
     assert copy.filename == "my_pairs-problems.csv"
@@ -133,7 +133,11 @@ async def test_a_preview_that_nobody_confirms_is_closed(world: World) -> None:
         ("a.csv", workbook(("a", "b")), "a.csv is named .csv but is an Excel workbook"),
         ("a.json", b'{"user": "a"}', "a.json must be a list of"),
         ("@here_.csv", b"", "@\u200bhere\\_.csv is empty."),
-        ("a.csv", b"x" * 20_000_001, "a.csv has 20.0 MB; 20 MB are the most: split it into parts."),
+        (
+            "a.csv",
+            b"x" * 20_000_001,
+            "a.csv has 20.0 MB, and at most 20 MB are accepted: split it into parts.",
+        ),
     ],
 )
 async def test_what_is_refused(name: str, content: bytes, said: str, world: World) -> None:
@@ -154,7 +158,7 @@ async def test_a_file_that_is_too_big_is_not_even_fetched(
 
 async def test_a_file_without_a_pair_cannot_be_imported(world: World) -> None:
     shown = await upload(world, "a.csv", b"user,bot\nalone,\n")
-    assert shown.response.embeds[0].title == "There is no pair in it"
+    assert shown.response.embeds[0].title == "There are no pairs in it"
     assert shown.response.components == []
     assert len(shown.response.attachments) == 1
 
@@ -167,7 +171,7 @@ async def test_a_file_that_discord_does_not_give(
 
     monkeypatch.setattr(discord.Attachment, "read", read)
     result = await upload(world, "a.csv", b"user,bot\na,b\n")
-    assert result.response.content == "a.csv could not be fetched from Discord: try again."
+    assert result.response.content == "a.csv could not be downloaded from Discord: try again."
 
 
 # --- at the same time -----------------------------------------------------------------------------

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from bot.cli.main import main
 from core.records import Pair
 from data.formats import registry
 from data.formats.files import read_pairs, write_annotated_copy, write_pairs
@@ -15,8 +14,12 @@ from data.formats.import_result import RowError
 from data.formats.registry import FileFormat
 
 ROOT = Path(__file__).parent.parent
-RECIPES = ROOT.joinpath("CONTRIBUTING.md").read_text("utf-8").split("## How to add")[1].split("\n## ")[0]
-CODEC = '''
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+RECIPES = CONTRIBUTING.split("## How to add")[1].split("
+## ")[0]
+    ROOT.joinpath("CONTRIBUTING.md").read_text("utf-8").split("## How to add")[1].split("\n## ")[0]
+)
+CODEC = """
 from core.records import Pair
 from data.formats.encodings import read_text
 
@@ -33,7 +36,7 @@ def encode(pairs):
 
 def annotate(path, name, problems):
     return "\\n".join(problems[""].values()).encode()
-'''
+"""
 
 
 def test_every_file_that_a_recipe_names_is_there() -> None:

@@ -15,10 +15,7 @@ from data.formats.registry import FileFormat
 
 ROOT = Path(__file__).parent.parent
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-RECIPES = CONTRIBUTING.split("## How to add")[1].split("
-## ")[0]
-    ROOT.joinpath("CONTRIBUTING.md").read_text("utf-8").split("## How to add")[1].split("\n## ")[0]
-)
+RECIPES = CONTRIBUTING.split("## How to add")[1].partition("\n## ")[0]
 CODEC = """
 from core.records import Pair
 from data.formats.encodings import read_text

@@ -14,10 +14,7 @@ from model.worker.messages import Finished, ModelInfo, Queued, Ready, Rendered, 
 
 
 class GenerationBackend(Protocol):
-    """Generates replies with the models that it holds; none of its methods blocks the event loop.
-
-    `tests/model/worker/test_client_contract.py` holds every implementation to the same contract.
-    """
+    """Generates replies with the models in its memory; never blocks the event loop."""
 
     @property
     def ready(self) -> Ready | None:

@@ -1,4 +1,4 @@
-"""What can go wrong with a model.
+"""The errors of this package.
 
 ModelError
 ├── UnknownModel      no model has this name
@@ -22,6 +22,12 @@ class UnknownModel(ModelError):
 
 class LoadFailed(ModelError):
     """The weights or the tokenizer could not be loaded."""
+
+
+def require(is_valid: bool, otherwise: str) -> None:
+    """Raise LoadFailed with the message `otherwise` unless a model is valid."""
+    if not is_valid:
+        raise LoadFailed(otherwise)
 
 
 class GenerationFailed(ModelError):

@@ -1,6 +1,6 @@
-"""From a folder or a Hub id to a model that was tried: runner, tokenizer, facts.
+"""Loads a model from a folder or Hub id, and smoke-tests it. Imports torch only for a GPU.
 
-Every failure becomes LoadFailed with a sentence. Imports torch only for a GPU.
+Every failure becomes a LoadFailed.
 """
 
 from __future__ import annotations
@@ -37,22 +37,21 @@ from model.worker.messages import ModelInfo
 log = logging.getLogger(__name__)
 
 SMOKE_TEST_TOKENS = 4
-"""Length of the reply that a model must be able to give before it answers anybody."""
+"""Length of the test reply before a model is used."""
 
 _keys = itertools.count(1)
 _transformers_lock = threading.Lock()
-"""Transformers changes its classes for as long as it loads a model: two threads that load at once
-would leave them changed, and nothing could be loaded from then on."""
+"""Transformers patches its classes while it loads a model: two concurrent loads could leave them
+patched, and no model could be loaded from then on."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LoadedModel:
     """A model in memory. `key` tells two loads of the same source apart.
 
-    A reply ends before a text of `stop_strings` and at a control token, one of `stop_token_ids`;
-    `begin_suppress_token_ids` are all the tokens with which a reply would end before it began;
-    `partial_char_token_ids` are less than a character, `unk_token_ids` is no text and is never
-    said.
+    A reply ends before one of `stop_strings` or at one of `stop_token_ids`.
+    `begin_suppress_token_ids` are all tokens that would end it before it began;
+    `partial_char_token_ids` are tokens of less than a character; `unk_token_ids` are never sampled.
     """
 
     runner: Runner
@@ -69,11 +68,10 @@ class LoadedModel:
 def load(
     source: str, device: Device, cache: Path, *, rows: int = 16, threads: int = 1
 ) -> LoadedModel:
-    """Load a GPT-2 model for `rows` sequences at a time and try it. `cache`: see
-    `model.convert.build`.
+    """Load a GPT-2 model for batches of `rows` sequences. `cache`: see `model.convert.build`.
 
     Raises:
-        LoadFailed: the sentence says why, and what to do where there is something to do.
+        LoadFailed: the message says why, and what to do about it.
     """
     began = time.monotonic()
     try:
@@ -85,7 +83,7 @@ def load(
         raise LoadFailed(template_error_message(source, e)) from e
     except LOAD_ERRORS as e:
         raise LoadFailed(load_error_message(source, e)) from e
-    facts = ModelInfo(
+    info = ModelInfo(
         source=source,
         parameters=meta.parameters,
         positions=meta.positions,
@@ -97,7 +95,7 @@ def load(
     return LoadedModel(
         runner,
         tokenizer,
-        facts,
+        info,
         tuple(meta.stops),
         frozenset(meta.ends),
         tuple(meta.mute),
@@ -109,7 +107,7 @@ def load(
 def _open(
     source: str, device: Device, cache: Path, rows: int, threads: int
 ) -> tuple[ModelMetadata, Tokenizer, Runner]:
-    """What was built of a model; if that is damaged, it is built once more."""
+    """Open the artifact of a model; a damaged one is rebuilt once."""
     on_cpu = device.name == "cpu"
     for last in (False, True):
         folder = get_or_build(source, cache, device.serving_precision if on_cpu else "torch")
@@ -120,7 +118,7 @@ def _open(
         except LOAD_ERRORS as e:
             if last or is_out_of_memory(e) or isinstance(e, PermissionError):
                 raise
-            log.warning("%s is damaged and is built again", folder)
+            log.warning("%s is damaged; rebuilding it", folder)
             shutil.rmtree(folder, ignore_errors=True)
     raise AssertionError("the second time returns or raises")
 
@@ -143,7 +141,7 @@ def _load_torch(
         from model.runners.torch_runner import TorchRunner
 
         library_log: Any = transformers.utils.logging  # its functions have no types
-        library_log.disable_progress_bar()  # the operator's terminal is for our log
+        library_log.disable_progress_bar()  # keep the operator's terminal to our log
         dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
         model: Any = transformers.AutoModelForCausalLM.from_pretrained(
             meta.checkpoint,
@@ -155,7 +153,7 @@ def _load_torch(
 
 
 def _smoke_test(runner: Runner, tokenizer: Tokenizer, meta: ModelMetadata, source: str) -> None:
-    """A short greedy reply: the template renders, the numbers are numbers."""
+    """Generate a few tokens: the template must render, and the logits be finite."""
     ids = build_prompt(
         tokenizer, [Message(Role.USER, "Hello!")], meta.positions - SMOKE_TEST_TOKENS
     ).input_ids

@@ -1,6 +1,6 @@
-"""Which models exist: `model_options`, and those of this server.
+"""The models that people can choose: `model_options`, and the operator's own.
 
-Knows names, sources and what a person needs to choose. Does not load anything.
+Knows names, sources and labels. Loads nothing.
 """
 
 from __future__ import annotations
@@ -74,17 +74,17 @@ CUSTOM_MODEL_LABELS = (
     phrase("not measured"),
     phrase("your own"),
 )
-"""What is known of a model that an operator named."""
+"""The labels of a model that the operator added."""
 
 
 def with_custom_models(extra: Mapping[str, str]) -> dict[str, ModelOption]:
-    """`model_options` and the operator's own: name to folder or Hub id of a GPT-2 model."""
+    """`model_options` and the operator's own models, given as name to folder or Hub id."""
     own = {name: ModelOption(name, source, *CUSTOM_MODEL_LABELS) for name, source in extra.items()}
     return {**model_options, **own}
 
 
 def fallback_message(reason: str) -> Phrase:
-    """Why the embedded model answers."""
+    """Says that the embedded model answers, and why."""
     return join_phrases([reason, phrase("{model} answers instead.", model=EMBEDDED_NAME)])
 
 
@@ -92,7 +92,7 @@ def find_option(options: Iterable[ModelOption], name: str) -> ModelOption:
     """The option of that name.
 
     Raises:
-        UnknownModel: the sentence lists the names there are.
+        UnknownModel: the message lists the known names.
     """
     known = {option.name: option for option in options}
     if name not in known:

@@ -1,4 +1,4 @@
-"""How the worker process is run. Values only."""
+"""Settings of the worker process. Values only."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from core.logging import LogFormat
 
 @dataclass(frozen=True, slots=True)
 class WorkerSettings:
-    """`threads` of computation (None: one a core); `precision` of the weights on a CPU;
-    `build_cache` is the folder for models that were made ready to run (None: one that is gone with
-    the worker).
+    """`threads` of computation (None: one per core); `precision` of the weights on a CPU;
+    `build_cache` is the folder of built models (None: a temporary one).
 
-    `max_sequences` replies are written at a time, `max_waiting` wait for that, and none takes
-    longer than `deadline_s` seconds. `peak_memory_mb` for the weights of all models, `cache_mb` for
-    what they have read. `drain_s` seconds that replies get at a shutdown; `log_level` from which on
-    it writes to stderr, in its `log_format`."""
+    At most `max_sequences` replies run and `max_waiting` wait, each for `deadline_s` seconds at
+    most. `memory_mb` is for the weights of all models, `cache_mb` for their KV and prefix caches.
+    Replies get `drain_s` seconds at a shutdown.
+    """
 
     threads: int | None = None
     precision: Literal["int8", "fp32"] = "int8"

@@ -1,6 +1,6 @@
-"""A model that is ready to run: a folder made once from a checkpoint, and found again by its hash.
+"""The artifact: a folder with a model that is ready to run, built once from a checkpoint.
 
-Knows what lies in the folder. Does not know how it was made (`model.convert.build`) or how it runs.
+Knows its files. Does not know how they are made (`model.convert.build`) or run.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ GRAPH_FILE, WEIGHTS_FILE, TOKENIZER_FILE, METADATA_FILE = (
     "tokenizer.json",
     "model.json",
 )
-"""META is written last. For a GPU there is no graph: torch reads the checkpoint itself."""
+"""METADATA_FILE is written last. On a GPU there is no graph: torch reads the checkpoint itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelMetadata:
-    """What is known of a model before its weights are read.
+    """Facts of a model that are known without reading its weights.
 
-    `checkpoint` is the folder it came from. A reply ends before a text of `stops` and at one of the
-    tokens `ends`; `mute` are all the tokens with which a reply would end before it began;
-    `fragments` are less than a character; `unk_token` stands for unknown letters, if there are any.
-    `japanese`: the vocabulary was made for that. `weight_bytes` is the memory of the weights.
+    `stops` are stop strings and `ends` stop tokens; `mute` are all tokens that would end a reply
+    before it began; `fragments` are tokens of less than a character; `unk_token` is empty if every
+    text has tokens. `japanese`: the vocabulary was made for it. `weight_bytes`: memory of the
+    weights. The names are those of the stored file.
     """
 
     checkpoint: str
@@ -49,17 +49,17 @@ class ModelMetadata:
     japanese: bool
 
     def save(self, folder: Path) -> None:
-        """Write it: from then on the folder is whole."""
+        """Write it, which completes the folder."""
         (folder / METADATA_FILE).write_text(json.dumps(asdict(self)), encoding="utf-8")
 
 
 def read_metadata(folder: Path) -> ModelMetadata:
-    """The meta data of a folder that was built."""
+    """The metadata of an artifact."""
     return ModelMetadata(**json.loads((folder / METADATA_FILE).read_text(encoding="utf-8")))
 
 
 def read_tokenizer(folder: Path, meta: ModelMetadata) -> Tokenizer:
-    """Its tokenizer."""
+    """The tokenizer of an artifact."""
     return Tokenizer(
         folder / TOKENIZER_FILE,
         eos_token=meta.eos_token,

@@ -1,8 +1,8 @@
-"""From a checkpoint folder or a Hub id to a folder that is ready to run (`model.convert.artifact`).
+"""Builds a runnable artifact (`model.convert.artifact`) from a checkpoint folder or Hub id.
 
-`get_or_build` finds it by the hash of the checkpoint's files, or makes it in a process of its own,
-at a low priority: the one who waits for it does not import onnx, and replies go on at their speed.
-Every failure becomes LoadFailed with a sentence.
+`get_or_build` looks in a cache, by the hash of the checkpoint's files, else builds in a child
+process of low priority: so the worker never imports onnx, and replies keep their speed. Every
+failure becomes a LoadFailed.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from model.convert.validation import (
     resolve_source,
     validate_folder,
 )
-from model.errors import LoadFailed
+from model.errors import LoadFailed, require
 from model.runners.device import cpu_kind, is_out_of_memory
 from model.tokenizer import Tokenizer
 
@@ -51,11 +51,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BUILD_VERSION = "2"
-"""Of what is built: another one builds all models anew."""
+"""Part of the cache key: a new version rebuilds all models."""
 MAX_CACHE_BYTES = 4 << 30
-"""Bytes that are kept; what was not used for the longest time goes first."""
+"""Limit of the cache; the least recently used artifacts are evicted."""
 IGNORED_FILE = "generation_config.json"
-"""A file of a checkpoint that changes nothing of what it says."""
+"""A checkpoint file that does not influence the artifact."""
 CHILD_SCRIPT = """
 import os
 if hasattr(os, "nice"):
@@ -63,11 +63,11 @@ if hasattr(os, "nice"):
 from model.convert.build import main
 main()
 """
-"""The child gives way to replies from its first line on; they keep nearly all of their speed."""
+"""Lowers its priority before the imports, which take long: replies keep nearly all their speed."""
 MAX_INLINE_HASH_BYTES = 64 << 20
-"""Bytes of a checkpoint up to which its hash is computed beside replies, without a child."""
+"""Size of a checkpoint up to which it is hashed in this process, without a child."""
 STALE_BUILD_S = 3600.0
-"""Seconds after which a folder that is still being made was left by a build that was killed."""
+"""Age in seconds from which on an unfinished folder was left behind by a killed build."""
 LOAD_ERRORS = (
     SafetensorError,
     HFValidationError,
@@ -78,14 +78,14 @@ LOAD_ERRORS = (
     TypeError,
     MemoryError,
 )
-"""What the libraries raise for a folder or a Hub id that they cannot make a model of."""
+"""What the libraries raise for a folder or Hub id that is not a usable model."""
 
 
 def get_or_build(source: str, cache: Path, precision: str) -> Path:
-    """The folder for a model, made now if there is none. `precision`: int8, fp32 or torch.
+    """The artifact folder of a model, from the cache or built now. `precision`: int8, fp32, torch.
 
     Raises:
-        LoadFailed: the sentence says why, and what to do where there is something to do.
+        LoadFailed: the message says why, and what to do about it.
     """
     if (folder := _find_cached(source, cache, precision)) is not None:
         return folder
@@ -109,7 +109,7 @@ def get_or_build(source: str, cache: Path, precision: str) -> Path:
 
 
 def _find_cached(source: str, cache: Path, precision: str) -> Path | None:
-    """The folder that was built of these very files, if it can be found in a moment."""
+    """The artifact of exactly these files, if finding it is quick."""
     checkpoint = Path(source)
     try:
         validate_folder(checkpoint, display_name(source))
@@ -118,12 +118,12 @@ def _find_cached(source: str, cache: Path, precision: str) -> Path | None:
         folder = cache / _cache_key(checkpoint, precision)
         os.utime(folder)
     except OSError:
-        return None  # it is not there; or whoever builds it will say why
+        return None  # not there, or unreadable: the build will report that
     return folder if (folder / METADATA_FILE).is_file() else None
 
 
 def _cache_key(checkpoint: Path, precision: str) -> str:
-    """A name that no other checkpoint has: the hash of its files and of how they are built."""
+    """The hash of the checkpoint's files and of how they are built."""
     digest = hashlib.sha256(f"{BUILD_VERSION} {precision} {cpu_kind()}".encode())
     for path in sorted(_hashed_files(checkpoint)):
         digest.update(f"\n{path.name} {path.stat().st_size}\n".encode())
@@ -137,12 +137,12 @@ def _hashed_files(checkpoint: Path) -> Iterator[Path]:
 
 
 def display_name(source: str) -> str:
-    """What a person calls it: the folder's name, or the Hub id."""
+    """The folder's name, or the Hub id."""
     return Path(source).name if Path(source).is_absolute() else source
 
 
 def load_error_message(source: str, error: Exception) -> Phrase:
-    """A sentence without the library's words: those are for the operator's log."""
+    """The message for people; the library's own goes to the operator's log."""
     log.warning("loading %s failed: %s", source, error)
     who, folder = display_name(source), Path(source)
     if is_out_of_memory(error):
@@ -169,7 +169,7 @@ def load_error_message(source: str, error: Exception) -> Phrase:
 
 
 def template_error_message(source: str, error: TemplateError) -> Phrase:
-    """Of a chat template with an error; jinja's words help whoever wrote it."""
+    """Quotes jinja's error, which helps the template's author."""
     who = display_name(source)
     return phrase("The chat template of {who} does not work: {why}.", who=who, why=error)
 
@@ -178,10 +178,10 @@ def template_error_message(source: str, error: TemplateError) -> Phrase:
 
 
 def build(source: str, cache: Path, precision: str) -> Path:
-    """Make the folder, unless it is there; `cache` is made as well.
+    """Build the artifact unless the cache has it; creates `cache`.
 
     Raises:
-        LoadFailed: the sentence says why.
+        LoadFailed: the message says why.
     """
     try:
         checkpoint = validate_folder(resolve_source(source), display_name(source))
@@ -199,41 +199,34 @@ def build(source: str, cache: Path, precision: str) -> Path:
 
 
 def _build(checkpoint: ModelFolder, folder: Path, source: str, precision: str) -> None:
-    config = checkpoint.config
-    if not config.get("scale_attn_weights", True):
-        raise LoadFailed(
-            phrase(
-                "{who} does not scale its attention, as GPT-2 models do.", who=display_name(source)
-            )
-        )
+    config, who = checkpoint.config, display_name(source)
     activation = config.get("activation_function", "gelu_new")
-    if activation not in SUPPORTED_ACTIVATIONS:
-        raise LoadFailed(
-            phrase(
-                "{who} uses {activation}, which GPT-2 models do not.",
-                who=display_name(source),
-                activation=activation,
-            )
-        )
-    if config["n_embd"] % (8 * config["n_head"]):
-        raise LoadFailed(
-            phrase(
-                "The attention heads of {who} are not a multiple of 8 wide.",
-                who=display_name(source),
-            )
-        )
+    require(
+        bool(config.get("scale_attn_weights", True)),
+        phrase("{who} does not scale its attention, as GPT-2 models do.", who=who),
+    )
+    require(
+        activation in SUPPORTED_ACTIVATIONS,
+        phrase(
+            "{who} uses {activation}, which GPT-2 models do not.", who=who, activation=activation
+        ),
+    )
+    require(
+        config["n_embd"] % (8 * config["n_head"]) == 0,
+        phrase("The attention heads of {who} are not a multiple of 8 wide.", who=who),
+    )
     with tempfile.TemporaryDirectory(prefix=".", dir=folder.parent) as aside:
         half_made = Path(aside) / folder.name
         half_made.mkdir()
-        tokenizer = read_tokenizer(checkpoint.path, config, display_name(source), half_made)
-        weights = Weights(checkpoint.tensors, display_name(source))
+        tokenizer = read_tokenizer(checkpoint.path, config, who, half_made)
+        weights = Weights(checkpoint.tensors, who)
         shape = _shape(config, precision)
         if precision != "torch":
             from model.convert.onnx_graph import write_graph
 
             write_graph(weights, shape, half_made)
         _meta(checkpoint, shape, weights, tokenizer, half_made).save(half_made)
-        with contextlib.suppress(OSError):  # somebody else was quicker
+        with contextlib.suppress(OSError):  # another build was faster
             half_made.replace(folder)
 
 
@@ -287,7 +280,7 @@ def _meta(
 
 
 def _evict_old_builds(cache: Path) -> None:
-    """Remove what was not used for long, and what a build left that was killed."""
+    """Remove the least recently used artifacts above the limit, and leftovers of killed builds."""
     kept = 0
     ages = {folder: time.time() - _last_used(folder) for folder in cache.iterdir()}
     for folder in sorted(ages, key=ages.__getitem__):
@@ -306,7 +299,7 @@ def _last_used(folder: Path) -> float:
 
 
 def main() -> None:
-    """Build what the command line says; one JSON line tells the folder, or the reason why not."""
+    """Build what the command line says; print the folder, or the reason for failure, as JSON."""
     source, cache, precision, level, log_format = sys.argv[1:]
     threading.Thread(target=_end_with_parent, daemon=True).start()
     configure_logging(int(level), "json" if log_format == "json" else "text")
@@ -318,6 +311,6 @@ def main() -> None:
 
 
 def _end_with_parent() -> None:
-    """Leave no build behind that nobody waits for; what it has made so far is tidied away later."""
+    """Exit with the parent, as nobody waits for the result; a later build removes the leftovers."""
     os.read(0, 1)  # nothing is ever written there
     os._exit(1)

@@ -1,7 +1,6 @@
-"""What is in a checkpoint folder: weights in any of the forms that people have, and a tokenizer.
+"""Reads a validated Hugging Face checkpoint folder: weights of any dtype, and any tokenizer format.
 
-Knows the files of Hugging Face's GPT-2 checkpoints, which `model.convert.validation` has checked.
-Does not know what is made of them. Reads safetensors only, and runs no code of a folder.
+Does not know what is built from them. Reads safetensors only, and runs no code of a folder.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from model.chat_template import plain_template
 from model.convert.artifact import TOKENIZER_FILE
 from model.convert.safetensors_header import TensorInfo
 from model.convert.sentencepiece import find_sentencepiece, load_sentencepiece, token_text
-from model.errors import LoadFailed
+from model.errors import require
 from model.tokenizer import Tokenizer
 
 Array = NDArray[Any]
@@ -31,10 +30,10 @@ SUPPORTED_ACTIVATIONS = frozenset({"gelu_new", "gelu_pytorch_tanh"})
 
 
 class Weights(Mapping[str, Array]):
-    """The tensors of a checkpoint in float32, each read when it is asked for.
+    """The tensors of a checkpoint as float32, read on access.
 
     Raises:
-        LoadFailed: a tensor that is read has numbers that are not finite.
+        LoadFailed: on access, a tensor has values that are not finite.
     """
 
     def __init__(self, tensors: Mapping[str, TensorInfo], name: str) -> None:
@@ -44,11 +43,10 @@ class Weights(Mapping[str, Array]):
 
     def __getitem__(self, key: str) -> Array:
         array = _read_float32(self._tensors[key])
-        if not np.isfinite(array).all():
-            who = self._name
-            raise LoadFailed(
-                phrase("{who} is broken: it has weights that are not finite numbers.", who=who)
-            )
+        require(
+            bool(np.isfinite(array).all()),
+            phrase("{who} is broken: it has weights that are not finite numbers.", who=self._name),
+        )
         return array
 
     def __contains__(self, key: object) -> bool:
@@ -75,7 +73,7 @@ def _read_float32(tensor: TensorInfo) -> Array:
 def read_tokenizer(
     checkpoint: Path, config: Mapping[str, Any], name: str, folder: Path
 ) -> Tokenizer:
-    """The checkpoint's tokenizer, which is also written into `folder`."""
+    """The checkpoint's tokenizer, also saved into `folder`."""
     file, settings = folder / TOKENIZER_FILE, read_tokenizer_config(checkpoint)
     if (checkpoint / TOKENIZER_FILE).is_file():
         shutil.copyfile(checkpoint / TOKENIZER_FILE, file)
@@ -88,11 +86,15 @@ def read_tokenizer(
     )
     tokenizer.chat_template = tokenizer.chat_template or plain_template(tokenizer)
     by_id = {number: token for token, number in tokenizer.get_vocab().items()}
-    if max(by_id) >= config["vocab_size"]:
-        raise LoadFailed(phrase("The tokenizer of {who} has more tokens than its model.", who=name))
+    require(
+        max(by_id) < config["vocab_size"],
+        phrase("The tokenizer of {who} has more tokens than its model.", who=name),
+    )
     eos = token_text(settings.get("eos_token")) or by_id.get(config.get("eos_token_id", -1), "")
-    if eos not in tokenizer.get_vocab():
-        raise LoadFailed(phrase("The tokenizer of {who} has no end-of-text token.", who=name))
+    require(
+        eos in tokenizer.get_vocab(),
+        phrase("The tokenizer of {who} has no end-of-text token.", who=name),
+    )
     tokenizer.eos_token = eos
     unknown = token_text(settings.get("unk_token"))
     if unknown != eos and unknown in tokenizer.get_vocab():
@@ -101,21 +103,19 @@ def read_tokenizer(
 
 
 def _convert_tokenizer(checkpoint: Path, file: Path, name: str) -> None:
-    """A tokenizer in an older form (vocab.json and merges.txt) as one file."""
+    """Save a tokenizer of the older format (vocab.json and merges.txt) as one file."""
     from transformers import AutoTokenizer
 
     tokenizer: Any = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=False)
-    if not tokenizer.is_fast:
-        raise LoadFailed(
-            phrase(
-                "The tokenizer of {who} needs a program of its own; it cannot be used.", who=name
-            )
-        )
+    require(
+        tokenizer.is_fast,
+        phrase("The tokenizer of {who} needs a program of its own; it cannot be used.", who=name),
+    )
     tokenizer.backend_tokenizer.save(str(file))
 
 
 def read_tokenizer_config(checkpoint: Path) -> dict[str, Any]:
-    """What the folder says of its tokenizer."""
+    """The tokenizer settings of a folder."""
     settings: dict[str, Any] = {}
     for part in ("special_tokens_map.json", "tokenizer_config.json"):
         if (checkpoint / part).is_file():
@@ -124,7 +124,7 @@ def read_tokenizer_config(checkpoint: Path) -> dict[str, Any]:
 
 
 def read_chat_template(checkpoint: Path, settings: Mapping[str, Any]) -> str:
-    """The chat template that it brings, else an empty text."""
+    """The chat template of a folder; empty if it has none."""
     file = checkpoint / "chat_template.jinja"
     if file.is_file():
         return file.read_text(encoding="utf-8")

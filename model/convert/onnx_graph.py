@@ -1,11 +1,11 @@
-"""A GPT-2 checkpoint as an ONNX graph that ONNX Runtime runs fast on a CPU.
+"""Writes a GPT-2 checkpoint as an ONNX graph of ONNX Runtime's fused CPU operators.
 
-Knows the architecture (Radford et al. 2019) and the numbers' formats. Does not know folders,
-tokenizers or caches. Imports onnx, so it stays out of the worker.
+Knows the architecture (Radford et al. 2019) and int8 quantization. Does not know checkpoints,
+tokenizers or rows. Imports onnx, so it stays out of the worker.
 
-int8: a weight matrix has one scale a column, the activations one scale a row (Dettmers et al.
-2022, "LLM.int8()", section 2.1). The rows of a batch share no scale, so what a sequence computes
-does not depend on who else is in the batch, nor on how its prompt was cut into pieces.
+int8: weights have one scale per column, activations one dynamic scale per row (vector-wise
+quantization; Dettmers et al. 2022, "LLM.int8()", section 2.1). The rows of a batch share no scale,
+so the logits of a sequence depend neither on the rest of the batch nor on the prefill chunks.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from model.convert.artifact import GRAPH_FILE, WEIGHTS_FILE
 from model.convert.checkpoint import Array
 
 PAGE_BYTES = 4096
-"""Weights begin at page boundaries, so that the file can be mapped into memory."""
+"""Alignment of the weights, so that the file can be memory-mapped."""
 MAX_INLINE_BYTES = 1024
-"""Bytes up to which a tensor is kept in the graph itself."""
+"""Size up to which a tensor is stored in the graph itself."""
 MICROSOFT_DOMAIN = "com.microsoft"
 """The domain of ONNX Runtime's own operators."""
 COLUMN_CHUNK = 4096
-"""Columns that are rounded at a time, so that the memory of it stays small."""
+"""Columns that are quantized at a time, to bound the memory."""
 ZERO_POINT = 128
-"""The unsigned byte that stands for an activation of 0."""
+"""The uint8 that represents an activation of 0."""
 
 
 @dataclass(frozen=True, slots=True)
 class GraphConfig:
-    """The sizes of a GPT-2. `max_int8_weight` is the largest weight in int8: 127, or 63 for
-    processors whose 16-bit sums of byte products would overflow (AVX2 and AVX-512 without VNNI)."""
+    """The sizes of a GPT-2. `max_int8_weight` is the largest quantized weight: 127, or 63 on CPUs
+    whose 16-bit sums of int8 products would saturate (AVX2, and AVX-512 without VNNI)."""
 
     layers: int
     heads: int
@@ -55,7 +55,7 @@ class GraphConfig:
 
 
 def write_graph(weights: Mapping[str, Array], shape: GraphConfig, folder: Path) -> None:
-    """Write GRAPH and WEIGHTS into `folder`. `weights` by transformers' names, "wte.weight" etc."""
+    """Write GRAPH_FILE and WEIGHTS_FILE into `folder`; `weights` by transformers' names."""
     with (folder / WEIGHTS_FILE).open("wb") as file:
         graph = _GraphBuilder(file, shape, weights)
         _build_gpt2(graph)
@@ -148,9 +148,8 @@ class _GraphBuilder:
     def _int8_matmul(self, x: str, name: str, matrix: Array) -> str:
         whole, scale = quantise(matrix, self.shape.max_int8_weight)
         largest = self.node("ReduceMax", [self.node("Abs", [x]), self.initializer("axis", _AXIS)])
-        largest = self.node(
-            "Max", [largest, self.initializer("least", _MIN_SCALE)]
-        )  # a row of zeros
+        # a row of zeros must not be divided by zero
+        largest = self.node("Max", [largest, self.initializer("least", _MIN_SCALE)])
         rows = self.node("Div", [x, largest])
         centre = self.initializer("centre", np.array(ZERO_POINT, np.uint8))
         step = self.initializer("step", np.array(1 / 127, np.float32))
@@ -160,7 +159,7 @@ class _GraphBuilder:
         return self.node("Mul", [y, largest])
 
     def lm_head(self, x: str) -> None:
-        """The scores of all tokens; the matrix is the embedding's unless there is another."""
+        """The logits; the weights are those of the embedding unless the checkpoint has others."""
         key = "lm_head.weight" if "lm_head.weight" in self._weights else "wte.weight"
         if self.shape.precision == "fp32":
             self._node("Gemm", [x, self.weight(key)], ["logits"], transB=1)
@@ -216,7 +215,7 @@ _MIN_SCALE = np.array(1e-20, np.float32)
 
 
 def quantise(matrix: Array, top: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """A matrix (in, out) as whole numbers from -top to top and one scale for each column."""
+    """Quantize a matrix (in, out) to integers from -top to top, with one scale per column."""
     whole = np.empty(matrix.shape, np.int8)
     scale = np.empty(matrix.shape[1], np.float32)
     for start in range(0, len(scale), COLUMN_CHUNK):
@@ -228,8 +227,7 @@ def quantise(matrix: Array, top: int) -> tuple[NDArray[np.int8], NDArray[np.floa
 
 
 def find_max_int8_weight() -> int:
-    """127 where byte products are summed exactly, else 63 (see `GraphConfig.max_int8_weight`),
-    found by trying."""
+    """Find out by a trial whether this CPU saturates (see `GraphConfig.max_int8_weight`)."""
     extreme = {
         "weights": np.full((64, 64), 127, np.int8),
         "rows": np.full((1, 64), 255, np.uint8),

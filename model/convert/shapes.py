@@ -1,7 +1,4 @@
-"""The sizes of a GPT-2 as `config.json` says them: checked, and every tensor that they imply.
-
-Knows Hugging Face's names. Pure, and imports nothing heavy.
-"""
+"""Validates a GPT-2 `config.json` and derives the names and shapes of all tensors from it. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from i18n.phrase import Phrase, phrase
-from model.errors import LoadFailed
+from model.errors import LoadFailed, require
 
 MAX_SIZES = {
     "n_embd": 1 << 14,
@@ -19,23 +16,23 @@ MAX_SIZES = {
     "n_positions": 1 << 20,
     "vocab_size": 1 << 21,
 }
-"""More than any GPT-2 has; with more, only writing down the sizes would take long."""
+"""Larger than any GPT-2; beyond, merely listing the shapes would take long."""
 CONFIG_ALIASES = {
     "hidden_size": "n_embd",
     "max_position_embeddings": "n_positions",
     "num_attention_heads": "n_head",
     "num_hidden_layers": "n_layer",
 }
-"""Names by which transformers would set the same sizes once more (GPT2Config.attribute_map)."""
+"""Aliases by which transformers would override these sizes (GPT2Config.attribute_map)."""
 UNSUPPORTED_KEYS = ("quantization_config", "transformers_weights")
-"""What changes how transformers reads the weights."""
+"""Keys that change how transformers reads the weights."""
 
 
 def check_config(config: Mapping[str, Any], who: str) -> None:
-    """Refuse what is no ordinary GPT-2, or too large to be one.
+    """Refuse a config that is not an ordinary GPT-2 of a plausible size.
 
     Raises:
-        LoadFailed: the sentence says why.
+        LoadFailed: the message says why.
     """
     _check_model_type(config, who)
     for key, most in MAX_SIZES.items():
@@ -43,10 +40,10 @@ def check_config(config: Mapping[str, Any], who: str) -> None:
     if config.get("n_inner") is not None:
         _check_size(config["n_inner"], "n_inner", 8 * MAX_SIZES["n_embd"], who)
     epsilon = config.get("layer_norm_epsilon", 1e-5)
-    if type(epsilon) not in (int, float) or not 0 < epsilon < 1:
-        raise LoadFailed(
-            phrase("{who} is damaged: its layer_norm_epsilon is no number from 0 to 1.", who=who)
-        )
+    require(
+        type(epsilon) in (int, float) and 0 < epsilon < 1,
+        phrase("{who} is damaged: its layer_norm_epsilon is no number from 0 to 1.", who=who),
+    )
 
 
 def remote_code_message(who: str) -> Phrase:
@@ -70,27 +67,24 @@ def _check_model_type(config: Mapping[str, Any], who: str) -> None:
         for key, meant in CONFIG_ALIASES.items()
         if config.get(key) not in (None, config.get(meant))
     ]
-    if found := not_used + other_size:
+    for key in not_used + other_size:
         raise LoadFailed(
             phrase(
-                "{who} has “{key}” in its config.json, which cannot be used here.",
-                who=who,
-                key=found[0],
+                "{who} has “{key}” in its config.json, which cannot be used here.", who=who, key=key
             )
         )
 
 
 def _check_size(size: object, key: str, most: int, who: str) -> None:
-    if type(size) is not int or not 1 <= size <= most:
-        raise LoadFailed(
-            phrase(
-                "{who} is damaged, or not a GPT-2 model: "
-                "its {key} is no number from 1 to {most:,}.",
-                who=who,
-                key=key,
-                most=most,
-            )
-        )
+    require(
+        type(size) is int and 1 <= size <= most,
+        phrase(
+            "{who} is damaged, or not a GPT-2 model: its {key} is no number from 1 to {most:,}.",
+            who=who,
+            key=key,
+            most=most,
+        ),
+    )
 
 
 def count_parameters(config: Mapping[str, Any]) -> int:

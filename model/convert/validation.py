@@ -1,7 +1,7 @@
-"""A model's folder, looked at before anything of it is loaded: it may come from a stranger.
+"""Validates an untrusted model folder before anything of it is loaded.
 
-Knows which files a GPT-2 is made of, and reads no other ones: nothing that could run code when it
-is opened. Does not know tensors' values. Imports nothing heavy: the bot's process looks as well.
+Knows the files of a GPT-2 checkpoint and reads no others, so nothing that could run code is opened.
+Does not know the tensors' values. Imports nothing heavy: the bot's process validates folders too.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from model.convert.shapes import (
     expected_shapes,
     remote_code_message,
 )
-from model.errors import LoadFailed
+from model.errors import LoadFailed, require
 
 WEIGHTS_PATTERN = "*.safetensors"
 CONFIG_FILE = "config.json"
 WEIGHTS_INDEX_FILE = "model.safetensors.index.json"
 TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
 MAX_SETTINGS_BYTES = 4 << 20
-"""Bytes of a file of settings, at most: Python reads it whole."""
+"""Limit of a JSON file, which Python reads at once."""
 MAX_TOKENIZER_BYTES = 50 << 20
-"""Bytes of a file of the tokenizer, at most."""
+"""Limit of a tokenizer file."""
 MAX_SENTENCEPIECE_BYTES = 8 << 20
-"""The same of a sentencepiece model, which needs many times its size in memory."""
+"""Limit of a sentencepiece model, which takes many times its size in memory."""
 SIZE_LIMITS = {
     CONFIG_FILE: MAX_SETTINGS_BYTES,
     "generation_config.json": MAX_SETTINGS_BYTES,
@@ -50,27 +50,17 @@ SIZE_LIMITS = {
     "vocab.txt": MAX_TOKENIZER_BYTES,
     "*.model": MAX_SENTENCEPIECE_BYTES,
 }
-"""The files beside the weights that are read, and how large they may be."""
+"""The files that are read besides the weights, and their largest sizes in bytes."""
 ALLOWED_FILES = (WEIGHTS_PATTERN, *SIZE_LIMITS)
-"""What a model is made of. Nothing else is downloaded or read."""
-UNSAFE_WEIGHTS = (
-    "*.bin",
-    "*.pt",
-    "*.pth",
-    "*.pkl",
-    "*.ckpt",
-    "*.h5",
-    "*.msgpack",
-    "*.npz",
-    "*.gguf",
-)
-"""Weights in other forms. Some can run code when they are opened, so none of them is."""
+"""All files of a model that are downloaded and read."""
+UNSAFE = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt", "*.h5", "*.msgpack", "*.npz", "*.gguf")
+"""Other weight formats: never opened, since some of them can run code."""
 ADAPTER_FILE = "adapter_config.json"
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFolder:
-    """A folder that was checked; `tensors` by the names that `expected_shapes` has."""
+    """A validated folder; `tensors` by the names of `expected_shapes`."""
 
     path: Path
     config: Mapping[str, Any]
@@ -78,7 +68,7 @@ class ModelFolder:
 
 
 def resolve_source(source: str, *, download: bool = True) -> Path:
-    """The folder of a model: itself, or where the Hub's copy is, which is downloaded if need be.
+    """The folder of a source: itself, or the Hub's local copy, downloaded if it is missing.
 
     Raises:
         OSError, ValueError: the Hub has no such model, or cannot be reached for it.
@@ -100,12 +90,10 @@ def allowed_files(folder: Path) -> Iterator[Path]:
 
 
 def validate_folder(folder: Path, who: str) -> ModelFolder:
-    """Refuse what is no whole, ordinary GPT-2 checkpoint, before anything of it is loaded.
-
-    `who` is what the sentence calls it. Costs a moment: of the weights only headers are read.
+    """Refuse all but a complete, ordinary GPT-2 checkpoint. Fast: reads only weight headers.
 
     Raises:
-        LoadFailed: the sentence says what is wrong.
+        LoadFailed: the message says what is wrong; it calls the model `who`.
         OSError: a file of it cannot be read.
     """
     if not folder.is_dir():
@@ -121,43 +109,43 @@ def validate_folder(folder: Path, who: str) -> ModelFolder:
 
 def _check_files(folder: Path, who: str) -> None:
     for path in allowed_files(folder):
-        if not _is_inside(path, folder):
-            raise LoadFailed(
-                phrase(
-                    "{who} is refused: its {file} is a link that leads out of it.",
-                    who=who,
-                    file=path.name,
-                )
-            )
-        facts = path.stat()
-        if not stat.S_ISREG(facts.st_mode):
-            raise LoadFailed(
-                phrase("{who} is refused: its {file} is no ordinary file.", who=who, file=path.name)
-            )
-        limit = next((most for one, most in SIZE_LIMITS.items() if path.match(one)), None)
-        if limit is not None and facts.st_size > limit:
-            raise LoadFailed(
-                phrase(
-                    "{who} is refused: its {file} is larger than {limit} MB, which no GPT-2 needs.",
-                    who=who,
-                    file=path.name,
-                    limit=limit >> 20,
-                )
-            )
+        _check_file(path, path.name, who)
     if not any(folder.glob(WEIGHTS_PATTERN)):
         raise LoadFailed(_missing_weights_message(folder, who))
-    if (folder / ADAPTER_FILE).exists():  # transformers would load the model that it names
-        raise LoadFailed(
-            phrase("{who} holds an adapter, not a model: merge it with its model first.", who=who)
-        )
-    if not (folder / CONFIG_FILE).exists():
-        raise LoadFailed(
-            phrase("{who} is no model folder: it has no {file}.", who=who, file=CONFIG_FILE)
-        )
+    require(
+        not (folder / ADAPTER_FILE).exists(),  # transformers would load the base that it names
+        phrase("{who} holds an adapter, not a model: merge it with its model first.", who=who),
+    )
+    require(
+        (folder / CONFIG_FILE).exists(),
+        phrase("{who} is no model folder: it has no {file}.", who=who, file=CONFIG_FILE),
+    )
+
+
+def _check_file(path: Path, file: str, who: str) -> None:
+    require(
+        _is_inside(path, path.parent),
+        phrase("{who} is refused: its {file} is a link that leads out of it.", who=who, file=file),
+    )
+    facts = path.stat()
+    require(
+        stat.S_ISREG(facts.st_mode),
+        phrase("{who} is refused: its {file} is no ordinary file.", who=who, file=file),
+    )
+    limit = next((most for one, most in SIZE_LIMITS.items() if path.match(one)), facts.st_size)
+    require(
+        facts.st_size <= limit,
+        phrase(
+            "{who} is refused: its {file} is larger than {limit} MB, which no GPT-2 needs.",
+            who=who,
+            file=file,
+            limit=limit >> 20,
+        ),
+    )
 
 
 def _is_inside(path: Path, folder: Path) -> bool:
-    """Whether a file is in the folder; links may stay in it, or be those of the Hub's cache.
+    """Whether a file lies in its folder; links may lead within it, or into the Hub's cache.
 
     There models--NAME/snapshots/COMMIT/FILE leads to models--NAME/blobs/HASH, and that may lead on
     to blobs/HA/HASH, which all models of the cache share.
@@ -175,7 +163,7 @@ def _is_inside(path: Path, folder: Path) -> bool:
 
 
 def _missing_weights_message(folder: Path, who: str) -> Phrase:
-    others = sorted(path.name for pattern in UNSAFE_WEIGHTS for path in folder.glob(pattern))
+    others = sorted(path.name for pattern in UNSAFE for path in folder.glob(pattern))
     if others:
         return phrase(
             "{who} has no weights as safetensors, and files such as {file} are never read, because "
@@ -219,14 +207,14 @@ def _check_index(folder: Path, who: str) -> None:
     named = _read_json(folder / WEIGHTS_INDEX_FILE, who).get("weight_map", {})
     here = {path.name for path in folder.glob(WEIGHTS_PATTERN)}
     names = named.values() if isinstance(named, dict) else [named]
-    if not all(isinstance(one, str) and one in here for one in names):
-        raise LoadFailed(
-            phrase(
-                "{who} is not complete: its {file} names files that are not there.",
-                who=who,
-                file=WEIGHTS_INDEX_FILE,
-            )
-        )
+    require(
+        all(isinstance(one, str) and one in here for one in names),
+        phrase(
+            "{who} is not complete: its {file} names files that are not there.",
+            who=who,
+            file=WEIGHTS_INDEX_FILE,
+        ),
+    )
 
 
 def _check_tensors(folder: Path, config: Mapping[str, Any], who: str) -> dict[str, TensorInfo]:
@@ -239,29 +227,23 @@ def _check_tensors(folder: Path, config: Mapping[str, Any], who: str) -> dict[st
                 phrase("{who} is damaged: {file} {why}.", who=who, file=path.name, why=e)
             ) from e
     wanted = expected_shapes(config)
-    if wanted.keys() - found.keys():
-        raise LoadFailed(phrase("The weights of {who} are not complete.", who=who))
+    require(
+        wanted.keys() <= found.keys(), phrase("The weights of {who} are not complete.", who=who)
+    )
+    message = phrase(
+        "{who} is damaged: its weights have other sizes than its {file} says.",
+        who=who,
+        file=CONFIG_FILE,
+    )
     for name, shape in wanted.items():
-        if found[name].shape != shape:
-            raise LoadFailed(
-                phrase(
-                    "{who} is damaged: its weights have other sizes than its {file} says.",
-                    who=who,
-                    file=CONFIG_FILE,
-                )
-            )
-        if found[name].dtype not in ("F16", "BF16", "F32", "F64"):
-            raise LoadFailed(
-                phrase(
-                    "{who} has weights as {format}, which cannot be used.",
-                    who=who,
-                    format=found[name].dtype,
-                )
-            )
-    if (
-        count_parameters(config) > psutil.virtual_memory().total
-    ):  # at least a byte each, once loaded
-        raise LoadFailed(out_of_memory_message(who))
+        require(found[name].shape == shape, message)
+        dtype = found[name].dtype
+        require(
+            dtype in ("F16", "BF16", "F32", "F64"),
+            phrase("{who} has weights as {format}, which cannot be used.", who=who, format=dtype),
+        )
+    # a parameter takes at least a byte once it is loaded
+    require(count_parameters(config) <= psutil.virtual_memory().total, out_of_memory_message(who))
     return {name: found[name] for name in wanted}
 
 

@@ -1,15 +1,15 @@
-"""A GPT-2 in ONNX Runtime, on the CPU, and the cache of its rows.
+"""A Runner of ONNX Runtime, for the CPU.
 
-The cache is one block of memory in which each row has room for all the positions of the model.
-The operating system gives memory to the pages that are written, so a row costs what it holds.
-The graph reads and writes the cache in place: nothing of it is copied in a step.
+The KV cache is one block of virtual memory with room for all positions in each row. The system
+backs only pages that are written, so a row costs what it holds. The graph reads and writes the
+cache in place: a step copies nothing.
 """
 
 from __future__ import annotations
 
 import mmap
 import sys
-from collections.abc import Sequence as Many
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +34,7 @@ ORT_ERRORS = (
     ort.NotImplemented,
     ort.RuntimeException,
 )
-"""What ONNX Runtime raises, for files that it cannot use, a lack of memory, and all else."""
+"""All that ONNX Runtime raises; its classes share no base."""
 MAP_NORESERVE = 0x4000 if sys.platform == "linux" else 0
 """Linux's MAP_NORESERVE, for which Python has no name: memory counts when it is written."""
 
@@ -45,7 +45,7 @@ class OnnxRunner:
 
     def __init__(self, folder: Path, meta: ModelMetadata, *, rows: int, threads: int) -> None:
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4  # what goes wrong is raised; its words are not for people
+        options.log_severity_level = 4  # errors are raised as well
         options.intra_op_num_threads = useful_threads(meta.parameters, threads)
         options.inter_op_num_threads = 1
         options.enable_cpu_mem_arena = False  # it would keep the memory of the longest prompt
@@ -64,30 +64,26 @@ class OnnxRunner:
         self.kv_bytes_per_token = 4 * 2 * meta.layers * meta.heads * meta.head_size
         self.weight_bytes = meta.weight_bytes
 
-    def prefill(self, row: int, ids: Many[int], past: int) -> Logits:
-        """Read a piece of a prompt; (V,), the scores after its last token."""
+    def prefill(self, row: int, ids: Sequence[int], past: int) -> Logits:
         positions = np.arange(past, past + len(ids))[None]
         logits: Logits = self._run(row, np.array([ids]), positions)[0]
         return logits
 
-    def decode(self, ids: Many[int], past: Many[int]) -> Logits:
-        """One token in each of the first rows; (B, V), good until the next call."""
+    def decode(self, ids: Sequence[int], past: Sequence[int]) -> Logits:
+        # the logits are those of the binding: valid until the next call for as many rows
         return self._run(0, np.array(ids)[:, None], np.array(past)[:, None])
 
     def copy_row(self, row: int, to: int, length: int) -> None:
-        """Copy the first positions of a row to another one."""
         self._cache[:, to, :, :length] = self._cache[:, row, :, :length]
 
     def save(self, row: int, length: int) -> Cache:
-        """The first positions of a row: (2 * layers, heads, length, size)."""
         return self._cache[:, row, :, :length].copy()
 
     def restore(self, row: int, saved: Cache, length: int) -> None:
-        """Fill the first positions of a row."""
         self._cache[:, row, :, :length] = saved[:, :, :length]
 
     def release(self, row: int) -> None:
-        """Give the row's memory back to the system, where the system takes it back."""
+        """Return the row's memory to the system; on Linux only."""
         if sys.platform != "linux":
             return
         size = self._cache[0, row].nbytes
@@ -99,7 +95,7 @@ class OnnxRunner:
                 self._cache_memory.madvise(mmap.MADV_DONTNEED, *pages)
 
     def _run(self, row: int, ids: NDArray[np.int64], positions: NDArray[np.int64]) -> Logits:
-        """(B, V) after the last of `ids` (B, S), in the rows from `row` on."""
+        """Logits (B, V) after the last of `ids` (B, S), in the rows from `row` on."""
         batch = (row, len(ids))
         binding = self._bindings.get(batch) or self._bind(*batch)
         last = positions[:, -1].astype(np.int32)
@@ -118,7 +114,7 @@ class OnnxRunner:
         return self._logits[batch]
 
     def _bind(self, row: int, count: int) -> onnxruntime.IOBinding:
-        """Tie the graph's cache to rows of ours, as input and as output."""
+        """Bind the rows of the cache to the graph, both as its input and its output."""
         binding = self._bindings[row, count] = self._session.io_binding()
         logits = self._logits[row, count] = np.empty((count, self._vocabulary), np.float32)
         binding.bind_output("logits", "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
@@ -131,10 +127,10 @@ class OnnxRunner:
 
 
 def _reserve_memory(size: int) -> mmap.mmap:
-    """Memory that costs nothing until it is written (on Windows: that has to be there, though)."""
+    """Anonymous memory that is backed on the first write; Windows commits it at once."""
     if sys.platform == "win32":
         return mmap.mmap(-1, size)
     memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE)
     if sys.platform == "linux":
-        memory.madvise(mmap.MADV_NOHUGEPAGE)  # a huge page would be given whole for one token
+        memory.madvise(mmap.MADV_NOHUGEPAGE)  # one token would take a huge page
     return memory

@@ -1,13 +1,13 @@
-"""A GPT-2 computed by torch: the one implementation of `model.runners.base` that runs everywhere.
+"""A Runner of torch, for a GPU and as the reference.
 
-Takes the weights from transformers and does the rest itself, because a cache that never moves
-lets a GPU replay a whole step at once. Knows rows, not sequences.
+Takes the weights from transformers but not the forward pass: with a static KV cache, a decode step
+can be captured as a CUDA graph. Knows rows, not sequences.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence as Many
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
@@ -20,24 +20,23 @@ from model.runners.base import Logits, useful_threads
 from model.runners.device import disable_cudnn_attention
 
 MIN_GRAPH_LENGTH = 256
-"""Positions that a GPU attends to at least: fewer would be no faster, only one more recording."""
+"""Shortest attention length of a CUDA graph: below, more graphs would gain nothing."""
 
 WeightAndBias = tuple[Tensor, Tensor]
-"""Weight and bias."""
 
 _capture_lock = threading.Lock()
-"""A process may record one graph at a time, and models are tried in threads beside replies. The
-step before it is taken alone as well: torch has few streams, and may hand out the same one."""
+"""A process may capture one graph at a time, and models are loaded and tested in other threads. The
+warm-up step is included: torch has few streams, and may hand out the same one."""
 
 
 class TorchRunner:
     """Runs one loaded GPT-2. Shapes: B sequences, T new tokens of each, L positions, V tokens.
 
-    The cache has the shape (layers, 2, rows + 1, heads, positions, head size); the 2 are keys and
-    values, and nobody reads the last row. On a CPU, memory is taken as positions are first filled.
+    The KV cache has the shape (layers, 2, rows + 1, heads, positions, head size); the 2 are keys
+    and values, and the last row takes the writes of padding.
 
     Raises:
-        ValueError: the model is a variant of GPT-2 that is computed in another way.
+        ValueError: the model is an unsupported variant of GPT-2.
     """
 
     def __init__(self, model: PreTrainedModel, *, rows: int, threads: int) -> None:
@@ -52,14 +51,11 @@ class TorchRunner:
         self._final_norm = _weight_and_bias(whole.transformer.ln_f)
         self._lm_head = whole.lm_head.weight.detach()
         self._rows, self._positions = rows, int(config.n_positions)
-        self._head_shape = heads, size = (
-            int(config.n_head),
-            int(config.n_embd) // int(config.n_head),
-        )
+        heads = int(config.n_head)
+        self._head_shape = heads, size = heads, int(config.n_embd) // heads
         shape = (len(self._blocks), 2, rows + 1, heads, self._positions, size)
-        self._cache = self._token_embedding.new_zeros(
-            shape
-        )  # zeros: even what is masked must be a number
+        # zeros, since a masked value has the weight 0, and 0 times NaN is NaN
+        self._cache = self._token_embedding.new_zeros(shape)
         self._filled_lengths = [0] * rows
         self._range = torch.arange(self._positions, device=model.device)
         self._decode_input = torch.zeros((3, rows, 1), dtype=torch.long, device=model.device)
@@ -70,17 +66,14 @@ class TorchRunner:
 
     @property
     def kv_bytes_per_token(self) -> int:
-        """Memory that one position of one row takes in the cache."""
         return int(self._cache[:, :, 0, :, 0].nbytes)
 
     @property
     def weight_bytes(self) -> int:
-        """Memory that the weights take; those that two layers share count once."""
         return self._weight_bytes
 
     @torch.inference_mode()
-    def prefill(self, row: int, ids: Many[int], past: int) -> Logits:
-        """Read `ids` at the positions from `past` on; (V,), the scores after the last of them."""
+    def prefill(self, row: int, ids: Sequence[int], past: int) -> Logits:
         torch.set_num_threads(self._threads)
         length = past + len(ids)
         self._truncate_row(row, length)
@@ -91,8 +84,7 @@ class TorchRunner:
         return cast(Logits, scores[0].cpu().numpy())
 
     @torch.inference_mode()
-    def decode(self, ids: Many[int], past: Many[int]) -> Logits:
-        """Read one token in each of the rows 0 to B-1, row n at the position `past[n]`; (B, V)."""
+    def decode(self, ids: Sequence[int], past: Sequence[int]) -> Logits:
         torch.set_num_threads(self._threads)
         count = size = len(ids)
         length = max(past) + 1
@@ -101,7 +93,7 @@ class TorchRunner:
             size = _bucket(count, self._rows)
             length = _bucket(max(length, MIN_GRAPH_LENGTH), self._positions)
         none = [0] * (size - count)
-        rows = [*range(count), *(self._rows for _ in none)]  # the others' may be in use
+        rows = [*range(count), *(self._rows for _ in none)]  # padding must not write to real rows
         self._decode_input[:, :size, 0] = torch.tensor([[*ids, *none], [*past, *none], rows])
         run = self._replay if self._cache.is_cuda else self._decode_step
         scores = run(size, length)[:count]
@@ -109,7 +101,6 @@ class TorchRunner:
 
     @torch.inference_mode()
     def copy_row(self, row: int, to: int, length: int) -> None:
-        """Copy the first `length` positions of a row to another one."""
         self.restore(to, self._cache[:, :, row, :, :length], length)
 
     @torch.inference_mode()
@@ -120,31 +111,27 @@ class TorchRunner:
 
     @torch.inference_mode()
     def restore(self, row: int, saved: Tensor, length: int) -> None:
-        """Fill the first `length` positions of a row from what `save` gave."""
         self._truncate_row(row, length)
         self._cache[:, :, row, :, :length] = saved[:, :, :, :length]
 
     @torch.inference_mode()
     def release(self, row: int) -> None:
-        """Clear the row; the memory stays, for the next one there."""
+        """Clear the row; its memory stays allocated."""
         self._truncate_row(row, 0)
 
     def _truncate_row(self, row: int, length: int) -> None:
-        """Clear what a row holds beyond a length: a sequence that came to no numbers must not spoil
-        the next one there, and a mask does not keep them out."""
+        """Zero a row beyond a length, since NaNs of a failed sequence would pass the mask."""
         self._cache[:, :, row, :, length : self._filled_lengths[row]] = 0
         self._filled_lengths[row] = length
 
     def _decode_step(self, size: int, length: int) -> Tensor:
-        """Decode what `_decode_input` holds for `size` rows, attending to `length` positions; (B,
-        V)."""
+        """Decode `_decode_input` for `size` rows, attending to `length` positions; (B, V)."""
         ids, at, rows = self._decode_input[:, :size]
         mask = (self._range[:length] <= at)[:, None, None]
         return self._forward(ids, at, rows, slice(size), mask)
 
     def _replay(self, size: int, length: int) -> Tensor:
-        """The same as `_decode_step`, recorded once for each shape, so that a GPU waits for no
-        Python.
+        """`_decode_step` as a CUDA graph, captured once per shape: no kernel waits for Python.
 
         https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs
         """
@@ -197,20 +184,17 @@ def _check(config: Any) -> None:
         raise ValueError("Attention that is scaled in another way is not supported.")
 
 
-def _block_weights(
-    layer: Any,
-) -> tuple[
-    WeightAndBias, WeightAndBias, WeightAndBias, WeightAndBias, WeightAndBias, WeightAndBias
-]:
-    """Norm, in, out of the attention, then of the two linear layers."""
+def _block_weights(layer: Any) -> tuple[WeightAndBias, ...]:
+    """Norm, input and output projection of the attention, then of the MLP."""
     attention, mlp = layer.attn, layer.mlp
-    first = (
+    return (
         _weight_and_bias(layer.ln_1),
         _transposed(attention.c_attn),
         _transposed(attention.c_proj),
+        _weight_and_bias(layer.ln_2),
+        _transposed(mlp.c_fc),
+        _transposed(mlp.c_proj),
     )
-    second = _weight_and_bias(layer.ln_2), _transposed(mlp.c_fc), _transposed(mlp.c_proj)
-    return *first, *second
 
 
 def _weight_and_bias(module: Any) -> WeightAndBias:
@@ -218,10 +202,10 @@ def _weight_and_bias(module: Any) -> WeightAndBias:
 
 
 def _transposed(module: Any) -> WeightAndBias:
-    """Those of a Conv1D, which keeps its weight (in, out), as `F.linear` wants it; no copy."""
+    """A Conv1D's weight (in, out) as a view (out, in), as `F.linear` expects it, and its bias."""
     return module.weight.detach().t(), module.bias.detach()
 
 
 def _bucket(count: int, limit: int) -> int:
-    """The next power of two: few shapes serve all."""
+    """Round up to a power of two, so that few graphs serve all sizes."""
     return min(1 << (count - 1).bit_length(), limit)

@@ -19,7 +19,6 @@ from collections.abc import (
     Set,
 )
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Self
 
 from core.logging import current_request
@@ -82,7 +81,7 @@ class PendingRequest:
 
 
 class WorkerClient:
-    """Runs one worker process at a time and matches its answers to the pending requests.
+    """A GenerationBackend: runs one worker process at a time, matches answers to requests.
 
     The worker is pinged every `ping_s` seconds, and replaced after `hang_s` seconds of silence.
     """
@@ -139,12 +138,7 @@ class WorkerClient:
         await self.start()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.stop()
 
     async def start(self) -> Ready:
@@ -202,7 +196,6 @@ class WorkerClient:
         self._fail_pending(SHUTTING_DOWN)
 
     async def load(self, source: str) -> ModelInfo:
-        """See `GenerationBackend.load`."""
         self._quarantine.quarantined.discard(source)
         async with self._request(lambda number: LoadModel(number, source), source) as responses:
             match await responses.get():
@@ -214,7 +207,6 @@ class WorkerClient:
     async def render(
         self, source: str, messages: Sequence[Message], max_new_tokens: int
     ) -> Rendered:
-        """See `GenerationBackend.render`."""
         async with self._request(
             lambda number: Render(number, source, tuple(messages), max_new_tokens), source
         ) as responses:
@@ -233,7 +225,6 @@ class WorkerClient:
         channel: int = 0,
         scope: int = 0,
     ) -> AsyncGenerator[Queued | TextDelta | Finished, None]:
-        """See `GenerationBackend.generate`."""
         log_id = current_request()
         async with self._request(
             lambda number: Generate(
@@ -252,7 +243,6 @@ class WorkerClient:
                         raise _to_error(other)
 
     async def ping(self, timeout_s: float = 5.0) -> float:
-        """See `GenerationBackend.ping`."""
         started = time.monotonic()
         try:
             async with asyncio.timeout(timeout_s), self._request(Ping) as responses:
@@ -265,11 +255,9 @@ class WorkerClient:
             raise WorkerDied(WORKER_UNRESPONSIVE) from e
 
     def abort(self, request_id: int) -> None:
-        """See `GenerationBackend.abort`."""
         self._send(Abort(request_id))
 
     def prefetch(self, source: str, messages: Sequence[Message], channel: int) -> None:
-        """See `GenerationBackend.prefetch`."""
         if messages and source in self._models:
             self._send(Prefetch(source, tuple(messages), channel))
 

@@ -1,4 +1,4 @@
-"""What the worker says to the bot, sent together where that keeps nobody waiting."""
+"""Sends the worker's events to the bot, batching text deltas."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from multiprocessing.connection import Connection
 from model.worker.messages import TextDelta, WorkerEvent
 
 COALESCE_S = 0.03
-"""Seconds for which pieces of replies are collected; nobody reads faster."""
+"""Seconds for which text deltas are collected; nobody reads faster."""
 
 
 class Outbox:
-    """A pipe, and the pieces of replies that it does not send yet.
+    """A pipe with a buffer of text deltas.
 
-    A message for each token would wake the bot so often that it takes its core from the model.
+    A message per token would wake the bot so often that it takes CPU time from the model.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -25,16 +25,16 @@ class Outbox:
         self._streaming_ids: set[int] = set()
         self._last_flush = 0.0
 
-    def put(self, report: WorkerEvent) -> None:
-        """Send a report: a piece of a reply with the next ones, all else and first pieces now."""
-        if isinstance(report, TextDelta):
-            if report.request_id in self._streaming_ids:
-                self._merge_delta(report)
+    def put(self, event: WorkerEvent) -> None:
+        """Send an event: a delta after the first of its reply later, all else at once."""
+        if isinstance(event, TextDelta):
+            if event.request_id in self._streaming_ids:
+                self._merge_delta(event)
                 return
-            self._streaming_ids.add(report.request_id)
+            self._streaming_ids.add(event.request_id)
         else:
-            self._streaming_ids.discard(getattr(report, "request_id", 0))
-        self._events.append(report)
+            self._streaming_ids.discard(getattr(event, "request_id", 0))
+        self._events.append(event)
         self.flush()
 
     def _merge_delta(self, piece: TextDelta) -> None:
@@ -45,12 +45,12 @@ class Outbox:
         self._events.append(piece)
 
     def flush_due(self) -> None:
-        """Send pieces that have waited long enough."""
+        """Send the buffer if it is COALESCE_S old."""
         if self._events and time.monotonic() - self._last_flush >= COALESCE_S:
             self.flush()
 
     def flush(self) -> None:
-        """Send all; a parent that is gone needs none."""
+        """Send the buffer; if the parent is gone, drop it."""
         with contextlib.suppress(BrokenPipeError, OSError):
             self._connection.send(tuple(self._events))
         self._events.clear()

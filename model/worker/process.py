@@ -1,8 +1,8 @@
-"""One life of the worker process: it is started, spoken to, and ended without a trace.
+"""One worker process: starts it, transports its messages, ends it.
 
-Knows the pipe and the process, not what the messages mean. Imports no torch. A thread of its own
-reads the pipe and hands each report to the event loop, and another one writes to it: so neither
-waiting for reports nor a worker that takes no commands ever blocks the bot.
+Knows the pipe and the process, not what the messages mean. Imports no torch. One thread reads the
+pipe and passes events to the event loop, another writes to it, so that neither a silent worker nor
+one that reads no commands blocks the bot.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 class WorkerProcess:
-    """One life of the worker: the process, its pipe, and the thread that reads it."""
+    """A worker process, its pipe, and the threads that read and write it."""
 
     def __init__(self, settings: WorkerSettings, embedded: str) -> None:
         context = multiprocessing.get_context("spawn")
@@ -53,17 +53,17 @@ class WorkerProcess:
     def listen(
         self,
         loop: asyncio.AbstractEventLoop,
-        on_reports: Callable[[WorkerProcess, WorkerEvents], None],
+        on_events: Callable[[WorkerProcess, WorkerEvents], None],
         on_end: Callable[[WorkerProcess], None],
     ) -> None:
-        """Hand reports as they come, and then the end, to the loop."""
+        """Start the threads; the callbacks run in the loop, `on_end` after the last event."""
 
         def read() -> None:
-            with contextlib.suppress(RuntimeError):  # the loop was closed: nobody listens
+            with contextlib.suppress(RuntimeError):  # the loop is closed
                 try:
                     while True:
-                        reports = self._connection.recv()
-                        loop.call_soon_threadsafe(on_reports, self, reports)
+                        events = self._connection.recv()
+                        loop.call_soon_threadsafe(on_events, self, events)
                 except (EOFError, OSError):
                     loop.call_soon_threadsafe(on_end, self)
 
@@ -73,21 +73,21 @@ class WorkerProcess:
             thread.start()
 
     def _write_commands(self) -> None:
-        """Send what is to be sent; if the process is gone, its end is on the way already."""
+        """Send the queued commands; if the process is gone, the reader reports its end."""
         with contextlib.suppress(OSError):
             while (command := self._commands.get()) is not None:
                 self._connection.send(command)
 
     def send(self, command: Command) -> None:
-        """Send a command, after those before it; returns at once."""
+        """Queue a command; returns at once."""
         self._commands.put(command)
 
     def kill(self) -> None:
-        """End it at once, whatever it is doing; that is heard of as after a crash."""
+        """Kill it; `on_end` follows, as after a crash."""
         self._process.kill()
 
     async def end(self, seconds: float) -> None:
-        """Give it some seconds to end by itself, then insist; nothing of it is left."""
+        """Wait some seconds for its end, then kill it; joins the threads and closes the pipe."""
         if self._end_task is None:
             self._end_task = asyncio.ensure_future(asyncio.to_thread(self._end, seconds))
         await asyncio.shield(self._end_task)
@@ -113,6 +113,6 @@ def _run_worker(connection: Connection, settings: WorkerSettings, embedded: str)
 
     try:
         main(connection, settings, embedded)
-    except Exception:  # multiprocessing would write it as it is, secrets and all
-        log.critical("the worker ends with an error", exc_info=True)
+    except Exception:  # multiprocessing would print it without masking secrets
+        log.critical("the worker failed", exc_info=True)
         sys.exit(1)

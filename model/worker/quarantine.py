@@ -1,6 +1,6 @@
-"""With which models the worker dies, so that one of them cannot take it down for ever.
+"""Quarantines models that crash the worker, so that none of them can keep it in a crash loop.
 
-Knows names of models and when they were used first. Does not know the process.
+Knows models by their source and when each was first used. Does not know the process.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ from collections.abc import Callable, Collection
 from i18n.phrase import phrase
 
 QUARANTINE_DEATHS = 3
-"""Deaths in a row after which a model is set aside."""
+"""Deaths in a row after which a model is quarantined."""
 QUARANTINED = phrase(
     "The chosen model is set aside: my worker process died {count} times in a row with it. "
     "`/model use` tries it again.",
     count=QUARANTINE_DEATHS,
 )
 STABLE_S = 300.0
-"""A model that was in use for so many seconds is not the cause of a death: it ran."""
+"""Seconds in use after which a model is not blamed for a death: it has proved to run."""
 
 
 class Quarantine:
-    """Counts the deaths of each model.
+    """Counts the deaths of the worker that each model is blamed for.
 
-    To blame are those that somebody waited for when the worker died; if nobody waited, the one that
-    came last. A model that is set aside stays that until it is wanted on purpose, and is set aside
-    again at its next death.
+    Blamed are the models with pending requests; without any, the one whose first use was last, as
+    the death may come right after its load. The counter outlives the quarantine: a model that is
+    loaded again on purpose is back in quarantine at its next death.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -37,19 +37,19 @@ class Quarantine:
         self.quarantined: set[str] = set()
 
     def record_use(self, source: str) -> None:
-        """A model is loaded, or asked."""
+        """A model is loaded or gets a request."""
         self._first_used.setdefault(source, self._clock())
 
-    def record_death(self, waited_for: Collection[str]) -> list[str]:
-        """The worker is dead; the models that are set aside for it."""
+    def record_death(self, in_use: Collection[str]) -> list[str]:
+        """The worker died, with requests to the models `in_use`; those newly quarantined."""
         now, last = self._clock(), list(self._first_used)[-1:]
         for source, since in self._first_used.items():
             if now - since >= STABLE_S:
                 del self._deaths[source]
-            elif source in (waited_for or last):
+            elif source in (in_use or last):
                 self._deaths[source] += 1
         self._first_used.clear()
-        new = [one for one, deaths in self._deaths.items() if deaths >= QUARANTINE_DEATHS]
-        fallen = [one for one in new if one not in self.quarantined]
-        self.quarantined.update(fallen)
-        return fallen
+        suspects = [one for one, deaths in self._deaths.items() if deaths >= QUARANTINE_DEATHS]
+        new = [one for one in suspects if one not in self.quarantined]
+        self.quarantined.update(new)
+        return new

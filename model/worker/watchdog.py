@@ -1,13 +1,12 @@
-"""Notices a worker that hangs: again and again it is asked for a sign of life.
+"""Detects a worker that hangs, by pinging it and counting the silence.
 
-Knows how long a silence may be. Does not know messages or processes: how to ask, and what to do
-about a hang, is handed in.
+Knows how long a silence may last. Does not know messages or processes: callbacks send the ping and
+handle the hang.
 
-Everything that the worker says is a sign, for only its main thread speaks, between two steps. One
-that is stuck in a native call, or stopped, says nothing. One that is slow does: models are loaded
-in threads of their own, and a step is bounded (`scheduler.PREFILL_BUDGET` tokens of prompts and a
-token for each reply). One of gpt2-medium takes 0.7 s on two cores, so a machine that is a hundred
-times slower still answers in time.
+Any event counts as a sign of life, since only the worker's main thread sends, between two steps. If
+it is stuck in native code, or stopped, it is silent. A slow one is not: models load in other
+threads, and a step is bounded (`scheduler.PREFILL_BUDGET` prompt tokens and one token per reply).
+One of gpt2-medium takes 0.7 s on two cores, so a machine a hundred times slower is still in time.
 """
 
 from __future__ import annotations
@@ -17,22 +16,22 @@ import time
 from collections.abc import Awaitable, Callable
 
 PING_INTERVAL_S = 5.0
-"""Seconds between two questions."""
+"""Seconds between two pings."""
 HANG_TIMEOUT_S = 90.0
-"""Seconds of silence after which a worker is taken to hang."""
+"""Seconds of silence after which a worker counts as hung."""
 
 
 class Watchdog:
-    """Watches one life of the worker.
+    """Watches one worker process.
 
-    The silence is counted in pauses that this process has lived through, never as a difference of
-    times. A pause that took much too long says that this process was itself stopped, or the whole
-    machine asleep: then it counts for nothing, as the answer may be there already, unread.
+    Silence is the sum of ping intervals without an event, never a difference of two times: if an
+    interval took much too long, this process itself was stopped, or the machine suspended, and an
+    answer may be waiting unread. Such an interval does not count.
     """
 
     def __init__(
         self,
-        ask: Callable[[], None],
+        send_ping: Callable[[], None],
         on_hang: Callable[[], None],
         *,
         ping_s: float = PING_INTERVAL_S,
@@ -40,7 +39,7 @@ class Watchdog:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
-        self._send_ping = ask
+        self._send_ping = send_ping
         self._on_hang = on_hang
         self._ping_s = ping_s
         self._hang_s = hang_s
@@ -49,19 +48,19 @@ class Watchdog:
         self._was_active = False
 
     def record_activity(self) -> None:
-        """The worker said something."""
+        """The worker sent an event."""
         self._was_active = True
 
     async def watch(self) -> None:
-        """Ask, until there was no sign of life for too long."""
+        """Ping until the silence lasts too long, then call `on_hang`."""
         silent_s = 0.0
         while silent_s < self._hang_s:
             self._was_active = False
             self._send_ping()
-            asked = self._clock()
+            sent = self._clock()
             await self._sleep(self._ping_s)
             if self._was_active:
                 silent_s = 0.0
-            elif self._clock() - asked < 2 * self._ping_s:
+            elif self._clock() - sent < 2 * self._ping_s:
                 silent_s += self._ping_s
         self._on_hang()

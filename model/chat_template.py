@@ -1,4 +1,4 @@
-"""The chat template: messages to token ids, the same way for serving and for training.
+"""The chat template: renders messages to token ids, identically for serving and training.
 
 Knows the tokenizer. Does not know the model, sampling or where messages come from. Pure: values
 in, values out. The template itself is Jinja and travels with the checkpoint (Hugging Face
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from model.tokenizer import Tokenizer
 
     AnyTokenizer = PreTrainedTokenizerBase | Tokenizer
-    """That of training, and that of the worker: they give the same ids."""
+    """The tokenizer of training and that of the worker; both give the same ids."""
 
 BYTE_PIECE_FORMAT = "<0x{:02X}>"
-"""How a sentencepiece model writes its piece for a byte."""
+"""The pieces of single bytes in a sentencepiece model."""
 REPLACEMENT_CHAR = "\N{REPLACEMENT CHARACTER}"
-"""What decoding shows for half a character."""
+"""What decoding gives for an incomplete character."""
 USER_TOKEN = "<|user|>"
 BOT_TOKEN = "<|bot|>"
 
@@ -37,7 +37,7 @@ CONTROL_TEMPLATE = (
     "{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<|bot|>{% endif %}"
 )
-"""For models trained by this project: each turn opens with a control token and ends with EOS."""
+"""For models trained by this project: each turn starts with a control token and ends with EOS."""
 
 PLAIN_TEMPLATE = (
     "{% for message in messages %}"
@@ -46,20 +46,10 @@ PLAIN_TEMPLATE = (
     "{% endgeneration %}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}Bot:{% endif %}"
 )
-"""For a base GPT-2, which has never seen a control token: a transcript, one line a turn."""
+"""For a base GPT-2, which has never seen control tokens: a transcript, one line per turn."""
 
-_QUOTE_REPLACEMENTS = {
-    "「": "『",
-    "」": "』",
-    "｢": "『",
-    "｣": "』",
-    "﹁": "『",
-    "﹂": "』",
-    "\n": " ",
-}
-_CONTENT = "message['content']" + "".join(
-    f" | replace({a!r}, {b!r})" for a, b in _QUOTE_REPLACEMENTS.items()
-)
+_QUOTES = {"「": "『", "」": "』", "｢": "『", "｣": "』", "﹁": "『", "﹂": "』", "\n": " "}
+_CONTENT = "message['content']" + "".join(f" | replace({a!r}, {b!r})" for a, b in _QUOTES.items())
 JAPANESE_TEMPLATE = (
     "{% for message in messages %}"
     f"{{% if message['role'] == 'user' %}}ユーザー「{{{{ {_CONTENT} }}}}」"
@@ -67,18 +57,19 @@ JAPANESE_TEMPLATE = (
     "{% endgeneration %}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}ボット「{% endif %}"
 )
-"""The same for a base that learned Japanese: talk as novels have it, in quotation marks.
+"""For a Japanese base model: turns in quotation marks, as dialogue in a novel.
 
-Many of these models know no line ends. Quotes within what is said are 『』, as it is usual.
+Many of these models have no token for a newline. Quotes within a turn become 『』, as is customary.
 """
 
 MIN_JAPANESE_SHARE, MIN_KANA_SHARE = 0.1, 0.02
-"""Shares of a vocabulary: what has a Japanese letter, and a kana. GPT-2's own has 0.4% and 0.3%."""
+"""Shares of tokens with a Japanese letter, and a kana, in a Japanese vocabulary. GPT-2's own has
+0.4% and 0.3%."""
 
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """Token ids of a conversation; `assistant_mask` is 1 where the bot says the token."""
+    """Token ids of a conversation; `assistant_mask` is 1 for tokens of the bot's turns."""
 
     input_ids: list[int]
     assistant_mask: list[int]
@@ -86,10 +77,10 @@ class Encoded:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What the model sees of a conversation: `text` is `input_ids` decoded, control tokens shown.
+    """The model's input; `text` is `input_ids` decoded, with control tokens.
 
-    `messages` are the messages in it, oldest first, with `token_counts` tokens each; `num_dropped`
-    older messages did not fit; `truncated` says that the newest message itself lost its beginning.
+    `messages` are those that fit, oldest first, with `token_counts` tokens each; `num_dropped`
+    older ones did not. `truncated`: the newest message itself lost its beginning.
     """
 
     input_ids: list[int]
@@ -101,7 +92,7 @@ class Prompt:
 
 
 def ensure_template(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Give a tokenizer without a chat template a plain one; EOS serves as PAD."""
+    """Give a tokenizer without a chat template a plain one, and EOS as its PAD token."""
     if not tokenizer.chat_template:
         tokenizer.chat_template = plain_template(tokenizer)
     if tokenizer.pad_token is None:
@@ -109,18 +100,17 @@ def ensure_template(tokenizer: PreTrainedTokenizerBase) -> None:
 
 
 def stop_strings(tokenizer: AnyTokenizer) -> tuple[str, ...]:
-    """Texts that end a reply: in a transcript that is the end of the line, or of what is quoted;
-    else EOS suffices."""
+    """What ends a turn of the plain templates: a newline or a closing quote. Others have EOS."""
     return {PLAIN_TEMPLATE: ("\n",), JAPANESE_TEMPLATE: ("」",)}.get(tokenizer.chat_template, ())
 
 
 def plain_template(tokenizer: AnyTokenizer) -> str:
-    """The template of a base that brings none."""
+    """The template for a base model without one."""
     return JAPANESE_TEMPLATE if is_japanese(tokenizer) else PLAIN_TEMPLATE
 
 
 def is_japanese(tokenizer: AnyTokenizer) -> bool:
-    """Whether the vocabulary was made for Japanese, so that its model has read some."""
+    """Whether the vocabulary was made for Japanese, and so the model trained on it."""
     fast: Any = tokenizer.backend_tokenizer
     texts = fast.decode_batch([[n] for n in range(fast.get_vocab_size())])
     kana, letters = (sum(map(has, texts)) for has in (has_kana, has_japanese_letter))
@@ -128,11 +118,11 @@ def is_japanese(tokenizer: AnyTokenizer) -> bool:
 
 
 def escape_control_tokens(tokenizer: AnyTokenizer, text: str) -> str:
-    """Break up control tokens that a person typed, so that they are read as ordinary text.
+    """Break up control tokens in text that a person typed, so that they stay ordinary text.
 
-    Half a surrogate pair, which is no text at all, becomes a question mark. A tokenizer may read
-    other letters as the usual ones, so “＜/s＞” as “</s>”: what it reads is looked at as well. With
-    a piece for each byte, “<0xE3><0x80><0x8D>” would be a quotation mark.
+    A tokenizer may normalise other characters to these, “＜/s＞” to “</s>”, so the normalised text
+    is checked too. Byte pieces are control tokens as well: “<0xE3><0x80><0x8D>” would be a closing
+    quote. A lone surrogate becomes a question mark.
     """
     text = text.encode(errors="replace").decode()
     fast: Any = tokenizer.backend_tokenizer
@@ -160,7 +150,7 @@ def encode(
     *,
     add_generation_prompt: bool = False,
 ) -> list[Encoded]:
-    """Render and tokenize conversations; ids and loss mask come from the one call."""
+    """Render and tokenize conversations, with their loss masks."""
     if not conversations:
         return []
     out: Any = tokenizer.apply_chat_template(
@@ -177,7 +167,7 @@ def encode(
 
 
 def to_chat_dict(tokenizer: AnyTokenizer, message: Message) -> dict[str, str]:
-    """The Hugging Face chat form of a message, safe to render."""
+    """A message in Hugging Face's chat format, with control tokens escaped."""
     return {
         "role": message.role.value,
         "content": escape_control_tokens(tokenizer, message.content),
@@ -185,9 +175,9 @@ def to_chat_dict(tokenizer: AnyTokenizer, message: Message) -> dict[str, str]:
 
 
 def build_prompt(tokenizer: AnyTokenizer, messages: Sequence[Message], budget: int) -> Prompt:
-    """The newest messages that fit `budget` tokens, rendered with the cue for the bot to answer.
+    """The newest messages that fit `budget` tokens, rendered with the generation prompt.
 
-    Older messages go first, whole. If the newest alone is too long, its end alone is kept.
+    The oldest messages are dropped first. If the newest alone is too long, only its end is kept.
 
     Raises:
         ValueError: there is no message, or `budget` cannot hold even an empty one.
@@ -220,10 +210,10 @@ def _truncate(tokenizer: AnyTokenizer, message: Message, budget: int) -> tuple[M
     ids = tokenizer.encode(
         escape_control_tokens(tokenizer, message.content), add_special_tokens=False
     )
-    unknown = tokenizer.get_vocab().get(str(tokenizer.unk_token))  # it would be shown by its name
+    unknown = tokenizer.get_vocab().get(str(tokenizer.unk_token))  # it would be decoded as its name
     ids = [one for one in ids if one != unknown]
     tail = budget
-    while True:  # decoding and encoding again may give a few tokens more: take fewer until it fits
+    while True:  # re-encoding decoded text may give more tokens: take fewer until it fits
         tail_text = str(tokenizer.decode(ids[-tail:])) if tail else ""
         shorter = replace(message, content=tail_text.lstrip(REPLACEMENT_CHAR))
         over = len(encode_chat(tokenizer, [shorter])) - budget
@@ -235,7 +225,7 @@ def _truncate(tokenizer: AnyTokenizer, message: Message, budget: int) -> tuple[M
 def encode_chat(
     tokenizer: AnyTokenizer, messages: Sequence[Message], *, add_generation_prompt: bool = True
 ) -> list[int]:
-    """The ids of a conversation, with the cue for the bot to answer."""
+    """The token ids of a conversation."""
     turns = [[to_chat_dict(tokenizer, message) for message in messages]]
     rendered: Any = tokenizer.apply_chat_template(
         turns, add_generation_prompt=add_generation_prompt, tokenize=True, return_dict=False
@@ -244,7 +234,7 @@ def encode_chat(
 
 
 def add_control_tokens(tokenizer: PreTrainedTokenizerBase) -> int:
-    """Turn a base tokenizer into a chat tokenizer; the count of tokens that were new to it."""
+    """Add the control tokens and their template to a base tokenizer; how many tokens were new."""
     added = tokenizer.add_special_tokens({"additional_special_tokens": [USER_TOKEN, BOT_TOKEN]})
     tokenizer.chat_template = CONTROL_TEMPLATE
     return int(added)

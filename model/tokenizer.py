@@ -1,7 +1,6 @@
-"""A tokenizer that opens in a moment: the file `tokenizer.json` and a chat template.
+"""The worker's tokenizer: `tokenizer.json` and a chat template, without importing transformers.
 
-The worker answers with this one, so it need not import transformers (and torch with it). It has
-the methods of a transformers tokenizer that `model.chat_template` uses, and gives the same ids.
+Has the methods of a transformers tokenizer that `model.chat_template` uses, and gives the same ids.
 """
 
 from __future__ import annotations
@@ -20,12 +19,12 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer as FastTokenizer
 
 SENTENCEPIECE_SPACE = "▁"
-"""How a piece of sentencepiece shows a space."""
+"""The space in sentencepiece pieces."""
 JSON_OPTIONS: dict[str, Any] = {"ensure_ascii": False}
 
 
 class _GenerationTag(Extension):
-    """`{% generation %}` marks what the bot says. To training it means something; not here."""
+    """Accepts `{% generation %}`, which marks the bot's turns for the loss mask of training."""
 
     tags = {"generation"}  # noqa: RUF012 (jinja2 reads it from the class)
 
@@ -35,11 +34,11 @@ class _GenerationTag(Extension):
 
 
 class Tokenizer:
-    """Text to ids and back. `chat_template` is Jinja, in the form that Hugging Face gave it;
-    `unk_token` stands for what is no token, and is empty where everything is one.
+    """Encodes and decodes text. `chat_template` is Hugging Face's Jinja; `unk_token` is empty if
+    every text has tokens.
 
     Raises:
-        ValueError: the file is no tokenizer.
+        ValueError: the file is not a tokenizer.
     """
 
     def __init__(
@@ -47,7 +46,7 @@ class Tokenizer:
     ) -> None:
         try:
             self._fast = FastTokenizer.from_file(str(file))
-        except Exception as e:  # the library has no class of its own for a file that is damaged
+        except Exception as e:  # the library raises plain Exception for a damaged file
             raise ValueError(f"{file} is no tokenizer: {e}") from e
         self._fast.no_padding()
         self._fast.no_truncation()
@@ -61,15 +60,15 @@ class Tokenizer:
 
     @property
     def backend_tokenizer(self) -> FastTokenizer:
-        """What does the work; a tokenizer of transformers calls it so as well."""
+        """The fast tokenizer, by the name that transformers has for it."""
         return self._fast
 
     def encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]:
-        """The ids of a text; nothing is added before or after it."""
+        """The ids of a text, by default without special tokens around it."""
         return self._fast.encode(text, add_special_tokens=add_special_tokens).ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of the ids, control tokens shown."""
+        """The text of the ids, with control tokens."""
         if self._byte_by_piece:
             return self._decode_byte_pieces(ids)
         return self._fast.decode(list(ids), skip_special_tokens=False)
@@ -88,11 +87,11 @@ class Tokenizer:
         return "".join(runs).removeprefix(" ")
 
     def decode_each(self, ids: Sequence[int]) -> list[str]:
-        """The text of each token by itself."""
+        """The text of each single token."""
         return self._fast.decode_batch([[one] for one in ids], skip_special_tokens=False)
 
     def get_vocab(self) -> dict[str, int]:
-        """Every token and its id."""
+        """All tokens and their ids."""
         return self._fast.get_vocab()
 
     def get_added_vocab(self) -> dict[str, int]:
@@ -100,10 +99,10 @@ class Tokenizer:
         return self._added
 
     def render(self, messages: Sequence[dict[str, str]], *, add_generation_prompt: bool) -> str:
-        """The chat template, filled in.
+        """Render the chat template.
 
         Raises:
-            jinja2.TemplateError: the template does not work, or refuses the conversation.
+            jinja2.TemplateError: the template is broken or rejects the conversation.
         """
         try:
             return self._template.render(
@@ -114,7 +113,7 @@ class Tokenizer:
             )
         except TemplateError:
             raise
-        except Exception as e:  # a template is a program, and may fail in any way
+        except Exception as e:  # a template is a program: anything may fail
             raise TemplateError(f"{type(e).__name__}: {e}") from e
 
     @cached_property
@@ -135,7 +134,7 @@ class Tokenizer:
 
 
 def _byte_pieces(fast: FastTokenizer) -> dict[int, int]:
-    """The pieces that stand for bytes, and which; sentencepiece models have all of them or none."""
+    """Piece id to byte; sentencepiece models have pieces for all bytes or for none."""
     ids = [fast.token_to_id(f"<0x{byte:02X}>") for byte in range(256)]
     known = [one for one in ids if one is not None]
     if len(known) < len(ids) or fast.decode(known[:1]) != "\0":

@@ -11,12 +11,8 @@ from pathlib import Path
 
 from model.tokenizer import Tokenizer
 
-GRAPH_FILE, WEIGHTS_FILE, TOKENIZER_FILE, METADATA_FILE = (
-    "graph.onnx",
-    "weights.bin",
-    "tokenizer.json",
-    "model.json",
-)
+GRAPH_FILE, WEIGHTS_FILE = "graph.onnx", "weights.bin"
+TOKENIZER_FILE, METADATA_FILE = "tokenizer.json", "model.json"
 """METADATA_FILE is written last. On a GPU there is no graph: torch reads the checkpoint itself."""
 
 

@@ -1,7 +1,7 @@
-"""The header of a safetensors file, read and checked in Python alone: what tensors lie where.
+"""Reads and validates the header of an untrusted safetensors file, in pure Python.
 
 The rules are those of the format (https://huggingface.co/docs/safetensors, "Format"). Knows bytes,
-not models. Nothing that a file says is believed before it was compared with the file's size.
+not models. No number of the header is used before it is checked against the size of the file.
 """
 
 from __future__ import annotations
@@ -16,38 +16,27 @@ from typing import Any, BinaryIO
 from i18n.phrase import phrase
 
 MAX_FORMAT_HEADER_BYTES = 100_000_000
-"""Bytes of a header, at most, by the format."""
+"""The format's limit of a header."""
 MAX_HEADER_BYTES = 8 << 20
-"""Bytes of a header that are read: that of the largest GPT-2 has less than a tenth of it."""
+"""Our limit, over ten times the header of the largest GPT-2."""
 MAX_DIMENSIONS = 8
-"""Of a tensor; GPT-2's have one or two, and old files keep a mask of four."""
+"""Of a tensor; those of GPT-2 have one or two, and a mask in old files has four."""
 DTYPE_BYTES = {
-    "BOOL": 1,
-    "U8": 1,
-    "I8": 1,
-    "F8_E5M2": 1,
-    "F8_E4M3": 1,
-    "I16": 2,
-    "U16": 2,
-    "F16": 2,
-    "BF16": 2,
-    "I32": 4,
-    "U32": 4,
-    "F32": 4,
-    "I64": 8,
-    "U64": 8,
-    "F64": 8,
+    **dict.fromkeys(("BOOL", "U8", "I8", "F8_E5M2", "F8_E4M3"), 1),
+    **dict.fromkeys(("I16", "U16", "F16", "BF16"), 2),
+    **dict.fromkeys(("I32", "U32", "F32"), 4),
+    **dict.fromkeys(("I64", "U64", "F64"), 8),
 }
-"""The number formats, and the bytes of one number."""
+"""Bytes of one number of each dtype."""
 
 
 class InvalidHeader(Exception):
-    """The file breaks a rule of the format; the message ends a sentence that begins with it."""
+    """The file violates the format; the message continues a sentence that starts with its name."""
 
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
-    """Where a tensor is, by what name, and what it looks like."""
+    """A tensor in a file."""
 
     file: Path
     name: str
@@ -56,10 +45,10 @@ class TensorInfo:
 
 
 def read_header(path: Path) -> list[TensorInfo]:
-    """The tensors of a file, whose data lie in it one after the other, without a gap.
+    """The tensors of a file; their data must be contiguous, without a gap or overlap.
 
     Raises:
-        InvalidHeader: it is not a whole safetensors file.
+        InvalidHeader: it is not a complete safetensors file.
         OSError: it cannot be read.
     """
     size = path.stat().st_size
@@ -86,7 +75,7 @@ def read_header(path: Path) -> list[TensorInfo]:
 
 
 def _header_length(file: BinaryIO, size: int) -> int:
-    """The first eight bytes: an unsigned number, the lowest byte first."""
+    """The first eight bytes, a little-endian unsigned integer."""
     beginning = file.read(8)
     _require(len(beginning) == 8, phrase("is cut short"))
     length = int.from_bytes(beginning, "little")
@@ -120,7 +109,7 @@ def _is_string_map(notes: object) -> bool:
 
 
 def _data_offsets(name: str, entry: object) -> tuple[int, int]:
-    """The first byte of a tensor and the one after its last, counted from the end of the header."""
+    """The start and end of a tensor's data, relative to the end of the header."""
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
         raise InvalidHeader(phrase("does not say what {tensor} is", tensor=_printable(name)))
     dtype, shape, place = entry["dtype"], entry["shape"], entry["data_offsets"]
@@ -138,7 +127,7 @@ def _data_offsets(name: str, entry: object) -> tuple[int, int]:
 
 
 def _is_size_list(numbers: object) -> bool:
-    """Whether it is a short list of whole numbers from 0 on (to Python, `True` would be one)."""
+    """Whether it is a short list of integers from 0 (`True` is an int to Python, but not here)."""
     return (
         isinstance(numbers, list)
         and len(numbers) <= MAX_DIMENSIONS
@@ -147,7 +136,7 @@ def _is_size_list(numbers: object) -> bool:
 
 
 def _printable(name: str) -> str:
-    """A tensor's name, short and without what could upset a terminal."""
+    """A tensor's name, shortened and without control characters."""
     return ascii(name[:80])
 
 

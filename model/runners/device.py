@@ -1,6 +1,6 @@
-"""Which device and number format this machine is best used with.
+"""Chooses the device and precisions for this machine.
 
-Imports torch only where there is a GPU that it could use: without one, the worker does without.
+Imports torch only if there is a GPU driver: a worker on a CPU does without.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import Literal
 
 Precision = Literal["fp32", "bf16", "fp16"]
 ERROR_COMMITMENT_LIMIT = 1455
-"""How Windows says that memory ran out."""
+"""The Windows error for memory that ran out."""
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """`name` is torch's ("cpu", "cuda", "mps"); precisions are those chosen for it."""
+    """A device by torch's name ("cpu", "cuda", "mps"), and the precisions to use on it."""
 
     name: str
     serving_precision: Precision | Literal["int8"]
@@ -44,22 +44,22 @@ def best_device(serving: Literal["int8", "fp32"] = "int8") -> Device:
 
 
 def training_device() -> Device:
-    """Where a training run computes: also on the GPU of a Mac, which torch knows."""
+    """The device of a training run; unlike serving, it may be the GPU of a Mac (MPS)."""
     import torch
 
     return Device("mps", "fp32", "fp32") if torch.backends.mps.is_available() else best_device()
 
 
 def disable_cudnn_attention() -> None:
-    """Keep torch from computing attention by cuDNN, as it does on some GPUs: that prepares itself
-    for each new length of a prompt or a batch, which was slow in bf16 and fp16 on an H200."""
+    """Disable torch's cuDNN attention: it builds a plan for each new length of a prompt or batch,
+    which was slow in bf16 and fp16 on an H200."""
     import torch
 
     torch.backends.cuda.enable_cudnn_sdp(False)
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error of torch, or of Python, says that memory ran out."""
+    """Whether an error of torch or Python means that memory ran out."""
     if isinstance(error, RuntimeError):  # torch's own class; the CPU and safetensors have none
         words = str(error)
         return (
@@ -91,7 +91,7 @@ def _cpu_has_bf16() -> bool:
 
 
 def cpu_flags() -> set[str]:
-    """What Linux says that the processor can do; elsewhere nothing is known."""
+    """The CPU features that Linux reports; empty elsewhere."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -101,7 +101,7 @@ def cpu_flags() -> set[str]:
 
 
 def cpu_kind() -> str:
-    """A name for the processor's kind: what was built for one may not suit another."""
+    """The kind of CPU, as far as the artifacts built for it depend on that."""
     vnni = "vnni" if cpu_flags() & {"avx512_vnni", "avx_vnni"} else ""
     return (
         f"{platform.machine()} {vnni}" if vnni else f"{platform.machine()} {platform.processor()}"
@@ -109,5 +109,5 @@ def cpu_kind() -> str:
 
 
 def available_cores() -> int:
-    """How many cores this process may use."""
+    """CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,7 +1,7 @@
-"""The process boundary: everything that the bot and the worker say to each other.
+"""The process boundary: all messages between the bot and the worker.
 
-Frozen dataclasses, sent through a pipe. `source` names a model on both sides: the folder it is
-in, or its id on the Hugging Face Hub. `request_id` ties answers to the request.
+Frozen dataclasses, sent through a pipe. `source` identifies a model: its folder, or its id on the
+Hugging Face Hub. `request_id` matches answers to their request.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from core.records import Message
 from model.sampling import FinishReason, SamplingParams
 
-# --- what the bot says ---------------------------------------------------------------------------
+# --- commands of the bot -------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class LoadModel:
-    """Load beside what is resident, or again if its files changed. Answer: ModelLoaded, Failed."""
+    """Load a model, or reload it if its files changed. Answer: ModelLoaded, Failed."""
 
     request_id: int
     source: str
@@ -27,9 +27,8 @@ class Generate:
     """Reply to the last of `messages`. Answer: perhaps Queued, any number of TextDelta, then
     Finished or Failed.
 
-    Replies of a `channel` (0: none) come in order, and what it has read is kept for its next reply.
-    A `scope` with many requests does not keep others waiting. `log_id` stands in the lines of the
-    log that are about it, on both sides.
+    Replies of a `channel` (0: none) come in order and share a prefix cache. Scopes are scheduled
+    fairly. `log_id` is in the log lines about this request, in both processes.
     """
 
     request_id: int
@@ -43,10 +42,7 @@ class Generate:
 
 @dataclass(frozen=True, slots=True)
 class Prefetch:
-    """Read what is already known of a channel's next request, when there is nothing else to do.
-
-    `messages` will be the first of it. There is no answer, and no promise.
-    """
+    """Prefill the first `messages` of a channel's next request when idle. A hint: no answer."""
 
     source: str
     messages: tuple[Message, ...]
@@ -55,7 +51,7 @@ class Prefetch:
 
 @dataclass(frozen=True, slots=True)
 class Render:
-    """Show what the model would see. Answer: Rendered, Failed."""
+    """Build the prompt, without a reply. Answer: Rendered, Failed."""
 
     request_id: int
     source: str
@@ -65,34 +61,33 @@ class Render:
 
 @dataclass(frozen=True, slots=True)
 class Abort:
-    """Stop a reply. Answer: Finished(ABORTED), unless it has just ended."""
+    """Stop a reply. Answer: Finished(ABORTED), unless it has ended already."""
 
     request_id: int
 
 
 @dataclass(frozen=True, slots=True)
 class Ping:
-    """Give a sign of life, between two steps. Answer: Pong."""
+    """Check that the worker's main thread is alive. Answer: Pong, between two steps."""
 
     request_id: int
 
 
 @dataclass(frozen=True, slots=True)
 class Shutdown:
-    """Take no new requests, finish those in flight for at most `drain_s` seconds, then exit."""
+    """Refuse new requests, let those in flight finish for `drain_s` seconds at most, then exit."""
 
     drain_s: float
 
 
 Command = LoadModel | Generate | Prefetch | Render | Abort | Ping | Shutdown
 
-# --- what the worker says ------------------------------------------------------------------------
+# --- events of the worker ------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """A loaded model. `load_s` in seconds, `positions` the most tokens it can attend to, `dtype`
-    the numbers' format of its weights; `japanese`: its vocabulary was made for that."""
+    """A loaded model. `positions` is its context length; `japanese`: its vocabulary is Japanese."""
 
     source: str
     parameters: int
@@ -105,7 +100,7 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The handshake: the process runs and the embedded model answers.
+    """The handshake: the embedded model is loaded.
 
     `training_precision` is what a training run on this machine would use.
     """
@@ -124,14 +119,14 @@ class ModelLoaded:
 
 @dataclass(frozen=True, slots=True)
 class ModelUnloaded:
-    """A model left the worker's memory to make room."""
+    """A model was evicted from the worker's memory."""
 
     source: str
 
 
 @dataclass(frozen=True, slots=True)
 class Queued:
-    """The reply cannot begin yet: it is number `queue_position` of those that wait."""
+    """The reply has to wait; it is number `queue_position` in the queue."""
 
     request_id: int
     queue_position: int
@@ -139,8 +134,7 @@ class Queued:
 
 @dataclass(frozen=True, slots=True)
 class TextDelta:
-    """The next piece of a reply: never empty, never half a character. `new_tokens` of the reply are
-    written with it."""
+    """The next piece of a reply, never empty, never half a character. `new_tokens` so far."""
 
     request_id: int
     text: str
@@ -149,9 +143,8 @@ class TextDelta:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The end of a reply. `text` is all of it; `seconds` counts from the request's arrival, and so
-    does `first_token_s`, when its first piece was said. `truncated_messages` of the messages were
-    shortened or did not fit the prompt."""
+    """The end of a reply; `text` is all of it. `seconds` and `first_token_s` count from the arrival
+    of the request. `truncated_messages` of the messages were cut or dropped to fit the prompt."""
 
     request_id: int
     text: str
@@ -166,7 +159,7 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """Exactly what the model would see (see `model.chat_template.Prompt`)."""
+    """The model's exact input; see `model.chat_template.Prompt`."""
 
     request_id: int
     text: str
@@ -180,14 +173,14 @@ class Rendered:
 
 @dataclass(frozen=True, slots=True)
 class Pong:
-    """The main thread of the worker is at work, or waits for some."""
+    """The answer to Ping."""
 
     request_id: int
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """`during_load` tells a model that could not be loaded from a reply that could not be made."""
+    """A request failed; `during_load`: because its model could not be loaded."""
 
     request_id: int
     reason: str
@@ -199,4 +192,4 @@ WorkerEvent = (
 )
 
 WorkerEvents = tuple[WorkerEvent, ...]
-"""What comes through the pipe: reports, in their order."""
+"""One message of the pipe: a batch of events, in order."""

@@ -116,7 +116,7 @@ async def test_what_cleaning_did(japanese: World) -> None:
     words = phrase("Left out")
     selection = replace(
         select_examples(examples),
-        num_dropped={words: 2},
+        dropped={words: 2},
         rule_counts={words: 3, phrase("*nothing*"): 1},
         samples={words: ("猫", "")},
     )

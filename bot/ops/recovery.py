@@ -1,6 +1,7 @@
 """Opening what the home keeps: one bot at a time, and a database that is whole.
 
-Knows the database as files, and what to tell the operator about a damaged one. Does not know SQL.
+Knows the database as files, and what to tell the operator about a damaged one. Does not
+know the tables.
 """
 
 from __future__ import annotations

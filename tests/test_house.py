@@ -15,7 +15,7 @@ FILES = [file for package in PACKAGES for file in sorted((ROOT / package).rglob(
 MAX_FILES = 16
 """Files of source in one folder, `__init__.py` included."""
 
-CLAIM = re.compile(r"(?:[Dd]oes not know|[Kk]nows (?:no|nothing of)|[Ii]mports no)\b([^.;:]*)")
+CLAIM = re.compile(r"(?:[Dd]oes not know|[Kk]nows (?:no|nothing of))\b([^.;:]*)")
 LIBRARIES = {
     "Discord": {"discord"},
     "SQL": {"sqlite3", "aiosqlite"},

@@ -18,7 +18,6 @@ from bot.discord_ui.cogs.dataset import importing
 from bot.discord_ui.cogs.dataset.cog import too_large
 from bot.discord_ui.embeds import charts
 from bot.discord_ui.embeds.cleaning import cleaning_embed
-from bot.discord_ui.embeds.style import SOURCE_LABELS, STATUS_LABELS
 from bot.settings import Settings, SettingsError
 from core.records import OPERATOR_AUTHOR_ID, NewExample, Pair, ReviewStatus
 from data.dataset.cleaning import select_examples
@@ -300,8 +299,3 @@ def test_what_the_terminal_refuses(name: str, tmp_path: Path) -> None:
         write_template(tmp_path / name, Console(file=StringIO()))
     with use_language(JAPANESE):
         assert_japanese(say(refused.value.args[0]).replace(str(tmp_path), ""))
-
-
-async def test_words_for_what_is_stored() -> None:
-    for one in (*STATUS_LABELS.values(), *SOURCE_LABELS.values()):
-        assert_japanese(one.translate_to(JAPANESE))

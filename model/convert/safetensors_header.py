@@ -61,10 +61,8 @@ def read_header(path: Path) -> list[TensorInfo]:
     places = sorted((_data_offsets(name, entry), name) for name, entry in entries.items())
     end = 0
     for (first, after), name in places:
-        if first != end:
-            raise InvalidHeader(
-                phrase("has a gap or an overlap at {tensor}", tensor=_printable(name))
-            )
+        message = phrase("has a gap or an overlap at {tensor}", tensor=_printable(name))
+        _require(first == end, message)
         end = after
     left = size - 8 - length - end
     _require(left >= 0, phrase("is cut short"))
@@ -110,19 +108,17 @@ def _is_string_map(notes: object) -> bool:
 
 def _data_offsets(name: str, entry: object) -> tuple[int, int]:
     """The start and end of a tensor's data, relative to the end of the header."""
+    tensor = _printable(name)
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
-        raise InvalidHeader(phrase("does not say what {tensor} is", tensor=_printable(name)))
+        raise InvalidHeader(phrase("does not say what {tensor} is", tensor=tensor))
     dtype, shape, place = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in DTYPE_BYTES:
-        raise InvalidHeader(phrase("has {tensor} in an unknown format", tensor=_printable(name)))
-    if not _is_size_list(shape):
-        raise InvalidHeader(phrase("has no shape for {tensor}", tensor=_printable(name)))
+        raise InvalidHeader(phrase("has {tensor} in an unknown format", tensor=tensor))
+    _require(_is_size_list(shape), phrase("has no shape for {tensor}", tensor=tensor))
     if not _is_size_list(place) or len(place) != 2:
-        raise InvalidHeader(phrase("does not say where {tensor} is", tensor=_printable(name)))
+        raise InvalidHeader(phrase("does not say where {tensor} is", tensor=tensor))
     if place[1] - place[0] != math.prod(shape) * DTYPE_BYTES[dtype]:
-        raise InvalidHeader(
-            phrase("has another size for {tensor} than its shape", tensor=_printable(name))
-        )
+        raise InvalidHeader(phrase("has another size for {tensor} than its shape", tensor=tensor))
     return place[0], place[1]
 
 

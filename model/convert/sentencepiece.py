@@ -1,4 +1,4 @@
-"""A sentencepiece model, as Japanese GPT-2 models have one, as a tokenizer of the usual kind.
+"""Converts a sentencepiece model, as many Japanese GPT-2 models have, to a fast tokenizer.
 
 Knows the files `*.model` (https://github.com/google/sentencepiece, "unigram" ones). Gives the ids
 that sentencepiece itself gives. The class T5Tokenizer, which such folders name, would not: it takes
@@ -20,12 +20,12 @@ PIECE_NORMAL, PIECE_CONTROL = 1, 3
 """Kinds of pieces (sentencepiece_model.proto)."""
 MODEL_TYPE_UNIGRAM = 1
 MAX_PIECE_CHARS = 1000
-"""Letters of a piece, at most: training makes none of more than 16, but they can be set."""
+"""Limit of a piece; trained ones have up to 16 characters, but longer ones can be added."""
 SPECIAL_TOKENS = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 
 
 def find_sentencepiece(folder: Path) -> Path | None:
-    """The sentencepiece model of a folder, None if it has none."""
+    """The sentencepiece model of a folder; None without one."""
     return next(iter(sorted(folder.glob(MODEL_PATTERN))), None)
 
 
@@ -33,7 +33,7 @@ def load_sentencepiece(file: Path, settings: Mapping[str, Any]) -> Tokenizer:
     """The tokenizer; `settings` are those of tokenizer_config.json.
 
     Raises:
-        ValueError: the file is no such model.
+        ValueError: the file is not a unigram sentencepiece model.
     """
     model = _parse(file)
     try:
@@ -97,12 +97,12 @@ def _build_tokenizer(model: Any, settings: Mapping[str, Any]) -> Tokenizer:
 
 
 def _has_capitals(pieces: Any) -> bool:
-    """Without any, capitals would be unknown: such a model was made of text in small letters."""
+    """Whether any piece has a capital; a model without was trained on lowercase text."""
     return any(one.type == PIECE_NORMAL and one.piece != one.piece.lower() for one in pieces)
 
 
 def _special_tokens(model: Any, settings: Mapping[str, Any]) -> list[str]:
-    """The pieces that stand for no text, by their ids."""
+    """The pieces that represent no text, in the order of their ids."""
     named = {token_text(settings.get(f"{one}_token")) for one in SPECIAL_TOKENS}
     unknown = model.trainer_spec.unk_id
     return [
@@ -113,5 +113,5 @@ def _special_tokens(model: Any, settings: Mapping[str, Any]) -> list[str]:
 
 
 def token_text(token: object) -> str:
-    """A token as it is written in tokenizer_config.json: a text, or an object with one."""
+    """The text of a token in tokenizer_config.json, where it is a string or an object."""
     return str(token["content"]) if isinstance(token, Mapping) else str(token or "")

@@ -322,9 +322,10 @@ class Engine:
             sequence.sent_chars = len(ready)
 
     def _emit_delta(self, sequence: Sequence, text: str) -> None:
-        if sequence.first_token_time is None:
-            sequence.first_token_time = time.monotonic()
-        self._deliver(_text_delta(sequence, text))
+        if sequence.first_token_s is None:
+            sequence.first_token_s = time.monotonic() - sequence.arrival_time
+        piece = text[sequence.sent_chars :]
+        self._deliver(TextDelta(sequence.request_id, piece, len(sequence.reply_ids)))
 
     def _expire_overdue(self) -> None:
         """End the replies whose deadline has passed, with the text so far."""
@@ -400,10 +401,6 @@ def _max_prompt_tokens(positions: int, max_new_tokens: int) -> int:
     return max(positions - max_new_tokens, positions // 2)
 
 
-def _text_delta(sequence: Sequence, text: str) -> TextDelta:
-    return TextDelta(sequence.request_id, text[sequence.sent_chars :], len(sequence.reply_ids))
-
-
 def _finished(sequence: Sequence, text: str) -> Finished:
     assert sequence.finish_reason is not None
     return Finished(
@@ -415,7 +412,5 @@ def _finished(sequence: Sequence, text: str) -> Finished:
         seed=sequence.seed,
         seconds=time.monotonic() - sequence.arrival_time,
         truncated_messages=sequence.truncated_messages,
-        first_token_s=None
-        if sequence.first_token_time is None
-        else sequence.first_token_time - sequence.arrival_time,
+        first_token_s=sequence.first_token_s,
     )

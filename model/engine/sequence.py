@@ -14,7 +14,7 @@ MAX_REPLY_ATTEMPTS = 4
 
 @dataclass(slots=True, eq=False)
 class Sequence:
-    """One request; ids are token ids, times are of `time.monotonic`.
+    """One request; ids are token ids, times are of `time.monotonic`, `first_token_s` a duration.
 
     `model` is the key of its LoadedModel. `channel` (0: none) and `scope` are for fairness and the
     prefix cache. `truncated_messages` of its messages were dropped or cut to fit the prompt.
@@ -46,7 +46,7 @@ class Sequence:
     attempt: int = 0
     finish_reason: FinishReason | None = None
     arrival_time: float = field(default_factory=time.monotonic)
-    first_token_time: float | None = None
+    first_token_s: float | None = None
     random: Random = field(init=False)
 
     def __post_init__(self) -> None:

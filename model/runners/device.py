@@ -40,7 +40,8 @@ def best_device(serving: Literal["int8", "fp32"] = "int8") -> Device:
             in_hardware = torch.cuda.is_bf16_supported(including_emulation=False)
             half: Precision = "bf16" if in_hardware else "fp16"
             return Device("cuda", half, half)
-    return Device("cpu", serving, "bf16" if _cpu_has_bf16() else "fp32")
+    multiplies_bf16 = bool(cpu_flags() & {"avx512_bf16", "amx_bf16"})
+    return Device("cpu", serving, "bf16" if multiplies_bf16 else "fp32")
 
 
 def training_device() -> Device:
@@ -84,10 +85,6 @@ def _has_nvidia_driver() -> bool:
     except OSError:
         return False
     return True
-
-
-def _cpu_has_bf16() -> bool:
-    return bool(cpu_flags() & {"avx512_bf16", "amx_bf16"})
 
 
 def cpu_flags() -> set[str]:

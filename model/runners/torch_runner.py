@@ -43,7 +43,7 @@ class TorchRunner:
         _check(model.config)
         config, whole = model.config, cast(Any, model)
         self._threads = useful_threads(model.num_parameters(), threads)
-        self._weight_bytes = sum(one.nbytes for one in model.parameters())
+        self.weight_bytes = sum(one.nbytes for one in model.parameters())
         self._epsilon = float(config.layer_norm_epsilon)
         self._token_embedding: Tensor = whole.transformer.wte.weight.detach()
         self._position_embedding = whole.transformer.wpe.weight.detach()
@@ -56,6 +56,7 @@ class TorchRunner:
         shape = (len(self._blocks), 2, rows + 1, heads, self._positions, size)
         # zeros, since a masked value has the weight 0, and 0 times NaN is NaN
         self._cache = self._token_embedding.new_zeros(shape)
+        self.kv_bytes_per_token = int(self._cache[:, :, 0, :, 0].nbytes)
         self._filled_lengths = [0] * rows
         self._range = torch.arange(self._positions, device=model.device)
         self._decode_input = torch.zeros((3, rows, 1), dtype=torch.long, device=model.device)
@@ -63,14 +64,6 @@ class TorchRunner:
         if self._use_cuda_graphs:
             disable_cudnn_attention()
         self._graphs: dict[tuple[int, int], tuple[torch.cuda.CUDAGraph, Tensor]] = {}
-
-    @property
-    def kv_bytes_per_token(self) -> int:
-        return int(self._cache[:, :, 0, :, 0].nbytes)
-
-    @property
-    def weight_bytes(self) -> int:
-        return self._weight_bytes
 
     @torch.inference_mode()
     def prefill(self, row: int, ids: Sequence[int], past: int) -> Logits:

@@ -61,7 +61,10 @@ class _LoadDone:
 
 def main(connection: Connection, settings: WorkerSettings, embedded: str) -> None:
     """Load the embedded model, report Ready, then serve until Shutdown."""
-    _configure_process(settings, secret=os.environ.pop("DISCORD_TOKEN", "").strip())
+    secret = os.environ.pop("DISCORD_TOKEN", "").strip()
+    configure_logging(settings.log_level, settings.log_format, [secret])
+    if hasattr(os, "nice"):
+        os.nice(5)  # the bot's event loop goes first
     commands: queue.SimpleQueue[Command | _LoadDone] = queue.SimpleQueue()
     signal.signal(signal.SIGTERM, lambda *_: commands.put(Shutdown(settings.drain_s)))
     device = best_device(settings.precision)
@@ -76,13 +79,6 @@ def main(connection: Connection, settings: WorkerSettings, embedded: str) -> Non
         worker.send(Ready(os.getpid(), device.name, device.training_precision, first.info))
         threading.Thread(target=_read_commands, args=(connection, commands), daemon=True).start()
         worker.run()
-
-
-def _configure_process(settings: WorkerSettings, secret: str) -> None:
-    """Set up the log; run at a lower priority, so that the bot's event loop stays responsive."""
-    configure_logging(settings.log_level, settings.log_format, [secret])
-    if hasattr(os, "nice"):
-        os.nice(5)
 
 
 def _read_commands(

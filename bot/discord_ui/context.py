@@ -44,7 +44,7 @@ def channel_id_of(interaction: BotInteraction) -> int:
     return interaction.channel_id
 
 
-def text_of(message: discord.Message, bot_id: int) -> str:
+def text_of(message: discord.Message, me: discord.ClientUser | None) -> str:
     """What the person wrote, mentions as names, without the mentions of the bot and its own role.
 
     Like `discord.Message.clean_content`, which keeps those. They are removed by id: the bot's name
@@ -53,7 +53,8 @@ def text_of(message: discord.Message, bot_id: int) -> str:
     names = {one.id: f"@{one.display_name}" for one in message.mentions}
     names |= {one.id: f"@{one.name}" for one in message.role_mentions}
     names |= {one.id: f"#{one.name}" for one in message.channel_mentions}
-    names[bot_id] = ""
+    if me:
+        names[me.id] = ""
     if message.guild and (role := message.guild.self_role):
         names[role.id] = ""
 

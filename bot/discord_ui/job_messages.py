@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import discord
+from discord.utils import MISSING
 
 from bot.discord_ui.audit import write_audit_entry
 from bot.discord_ui.client import Gpt2Bot, dispatch_to_cog
@@ -69,7 +71,7 @@ class JobReport:
     progress: JobProgress
     message: JobMessage | None = None
     posted_at: float = 0.0
-    next_edit_at: float | None = None
+    next_edit_at: float = -math.inf
     update_scheduled: bool = False
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -122,9 +124,9 @@ class TrainingReports:
         return any(one.id != job.id and one.state is not JobState.PAUSED for one in others)
 
     def _is_due(self, shown: JobReport, update: JobUpdate) -> bool:
-        if not isinstance(update.event, Step) or shown.lock.locked():
-            return False
-        return shown.next_edit_at is None or self._clock() >= shown.next_edit_at
+        """Whether a step may be shown; while an edit is in progress, later steps are skipped."""
+        is_step = isinstance(update.event, Step)
+        return is_step and not shown.lock.locked() and self._clock() >= shown.next_edit_at
 
     async def _show(self, shown: JobReport) -> None:
         await self._connected.wait()
@@ -185,10 +187,7 @@ class TrainingReports:
     async def _retire_message(self, message: JobMessage, text: str | None = None) -> None:
         """Remove the buttons of a message that is no longer the job's, and replace its text."""
         try:
-            if text is None:
-                await message.edit(view=None)
-            else:
-                await message.edit(content=text, view=None)
+            await message.edit(content=MISSING if text is None else text, view=None)
         except discord.NotFound:
             pass  # somebody deleted it, so it has no buttons
         except DISCORD_ERRORS as e:

@@ -76,7 +76,7 @@ class Chat(commands.Cog):
     async def on_message(self, message: discord.Message) -> None:
         if _is_automatic(message) or not self._should_answer(message):
             return
-        text = self._text_of(message)
+        text = text_of(message, self._bot.user)
         if not text and not self._is_addressed(message):
             return  # without the Message Content intent its text is empty
         set_language(self._bot.languages.for_message(message))
@@ -107,7 +107,7 @@ class Chat(commands.Cog):
                 scope=scope_of(message),
                 asked_by=user.id,
                 # Read at its turn: discord.py edits the cached message in place.
-                get_text=lambda: self._admission.truncate(self._text_of(message)),
+                get_text=lambda: self._admission.truncate(text_of(message, self._bot.user)),
                 merge_bursts=True,
             )
             async with show_typing(channel):
@@ -141,12 +141,9 @@ class Chat(commands.Cog):
         answered = message.reference and message.reference.resolved
         return isinstance(answered, discord.Message) and answered.author == self._bot.user
 
-    def _text_of(self, message: discord.Message) -> str:
-        return text_of(message, self._bot.user_id())
-
     @commands.Cog.listener()
     async def on_raw_message_edit(self, payload: discord.RawMessageUpdateEvent) -> None:
-        text = self._text_of(payload.message)
+        text = text_of(payload.message, self._bot.user)
         if text and payload.message.author != self._bot.user:
             await self._conversations.apply_edit(payload.message_id, self._admission.truncate(text))
 

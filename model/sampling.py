@@ -1,4 +1,4 @@
-"""How the next token is chosen: the settings of one request. Values only; imports no torch."""
+"""The sampling parameters of a request, and why its reply ended. Values only."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ from enum import StrEnum
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingParams:
-    """Settings of one reply.
+    """Sampling parameters of one reply.
 
     `temperature` 0 is greedy. `top_k` 0 and `top_p` 1 switch those filters off.
     `repetition_penalty` divides the positive logits (multiplies the negative ones) of tokens that
-    the reply already has (Keskar et al. 2019, section 4.1). `no_repeat_ngram` forbids the reply
-    to say the same n tokens twice; 0 is off. `seed` None draws a fresh one; the same seed gives
-    the same reply, whatever else is in the batch (on a GPU nearly always). A reply ends before the
-    first of the texts `stop` and says none of the `banned_words`: whole words, in upper or lower
-    case.
+    the reply already has (Keskar et al. 2019, section 4.1). `no_repeat_ngram` bans n-grams that the
+    reply already has; 0 is off. `seed` None draws one; the same seed gives the same reply, whatever
+    else is in the batch (on a GPU nearly always). A reply ends before the first of the strings
+    `stop`, and has none of the `banned_words`: complete words, in any case.
 
     Raises:
         ValueError: a value is out of its range.
@@ -49,9 +48,9 @@ class FinishReason(StrEnum):
     """Why a reply ended."""
 
     END = "end"
-    """The model ended its turn (EOS, or the next speaker's line began)."""
+    """The model ended its turn: EOS or a stop string."""
     LENGTH = "length"
-    """`max_new_tokens`, or the model's positions, were used up."""
+    """`max_new_tokens` or the context length was reached."""
     ABORTED = "aborted"
     DEADLINE = "deadline"
-    """It took longer than a reply may take; what was said by then is the reply."""
+    """The time limit was reached; the reply is the text so far."""

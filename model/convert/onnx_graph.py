@@ -146,7 +146,7 @@ class _GraphBuilder:
         return self._int8_matmul(x, name, self._weights[key])
 
     def _int8_matmul(self, x: str, name: str, matrix: Array) -> str:
-        whole, scale = quantise(matrix, self.shape.max_int8_weight)
+        quantized, scale = quantise(matrix, self.shape.max_int8_weight)
         largest = self.node("ReduceMax", [self.node("Abs", [x]), self.initializer("axis", _AXIS)])
         # a row of zeros must not be divided by zero
         largest = self.node("Max", [largest, self.initializer("least", _MIN_SCALE)])
@@ -154,7 +154,11 @@ class _GraphBuilder:
         centre = self.initializer("centre", np.array(ZERO_POINT, np.uint8))
         step = self.initializer("step", np.array(1 / 127, np.float32))
         rows = self.node("QuantizeLinear", [rows, step, centre])
-        columns = [self.initializer(name, whole), step, self.initializer(f"{name}.scale", scale)]
+        columns = [
+            self.initializer(name, quantized),
+            step,
+            self.initializer(f"{name}.scale", scale),
+        ]
         y = self.node("MatMulIntegerToFloat", [rows, *columns, centre], domain=MICROSOFT_DOMAIN)
         return self.node("Mul", [y, largest])
 
@@ -194,8 +198,8 @@ class _GraphBuilder:
 
     def save(self, path: Path) -> None:
         shape, value = self.shape, helper.make_tensor_value_info
-        whole, real = TensorProto.INT64, TensorProto.FLOAT
-        inputs = [value(name, whole, ["B", "S"]) for name in ("input_ids", "position_ids")]
+        integer, real = TensorProto.INT64, TensorProto.FLOAT
+        inputs = [value(name, integer, ["B", "S"]) for name in ("input_ids", "position_ids")]
         inputs.append(value("last_position", TensorProto.INT32, ["B"]))
         inputs.append(value("longest", TensorProto.INT32, [1]))
         outputs = [value("logits", real, ["B", "V"])]
@@ -216,14 +220,14 @@ _MIN_SCALE = np.array(1e-20, np.float32)
 
 def quantise(matrix: Array, top: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Quantize a matrix (in, out) to integers from -top to top, with one scale per column."""
-    whole = np.empty(matrix.shape, np.int8)
+    quantized = np.empty(matrix.shape, np.int8)
     scale = np.empty(matrix.shape[1], np.float32)
     for start in range(0, len(scale), COLUMN_CHUNK):
         part = slice(start, start + COLUMN_CHUNK)
         scale[part] = np.abs(matrix[:, part]).max(axis=0) / top
         scale[part][scale[part] == 0] = 1
-        whole[:, part] = np.round(matrix[:, part] / scale[part])
-    return whole, scale
+        quantized[:, part] = np.round(matrix[:, part] / scale[part])
+    return quantized, scale
 
 
 def find_max_int8_weight() -> int:

@@ -41,15 +41,15 @@ class TorchRunner:
 
     def __init__(self, model: PreTrainedModel, *, rows: int, threads: int) -> None:
         _check(model.config)
-        config, whole = model.config, cast(Any, model)
+        config, gpt2 = model.config, cast(Any, model)
         self._threads = useful_threads(model.num_parameters(), threads)
         self.weight_bytes = sum(one.nbytes for one in model.parameters())
         self._epsilon = float(config.layer_norm_epsilon)
-        self._token_embedding: Tensor = whole.transformer.wte.weight.detach()
-        self._position_embedding = whole.transformer.wpe.weight.detach()
-        self._blocks = [_block_weights(one) for one in whole.transformer.h]
-        self._final_norm = _weight_and_bias(whole.transformer.ln_f)
-        self._lm_head = whole.lm_head.weight.detach()
+        self._token_embedding: Tensor = gpt2.transformer.wte.weight.detach()
+        self._position_embedding = gpt2.transformer.wpe.weight.detach()
+        self._blocks = [_block_weights(one) for one in gpt2.transformer.h]
+        self._final_norm = _weight_and_bias(gpt2.transformer.ln_f)
+        self._lm_head = gpt2.lm_head.weight.detach()
         self._rows, self._positions = rows, int(config.n_positions)
         heads = int(config.n_head)
         self._head_shape = heads, size = heads, int(config.n_embd) // heads

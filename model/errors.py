@@ -24,15 +24,15 @@ class LoadFailed(ModelError):
     """The weights or the tokenizer could not be loaded."""
 
 
-def require(is_valid: bool, otherwise: str) -> None:
-    """Raise LoadFailed with the message `otherwise` unless a model is valid."""
-    if not is_valid:
-        raise LoadFailed(otherwise)
-
-
 class GenerationFailed(ModelError):
     """A request could not be answered."""
 
 
 class WorkerDied(ModelError):
     """The worker process ended while a request was pending."""
+
+
+def require(is_valid: bool, otherwise: str) -> None:
+    """Raise LoadFailed with the message `otherwise` if a check of a model failed."""
+    if not is_valid:
+        raise LoadFailed(otherwise)

@@ -146,7 +146,7 @@ class _GraphBuilder:
         return self._int8_matmul(x, name, self._weights[key])
 
     def _int8_matmul(self, x: str, name: str, matrix: Array) -> str:
-        quantized, scale = quantise(matrix, self.shape.max_int8_weight)
+        weights, scale = quantise(matrix, self.shape.max_int8_weight)
         largest = self.node("ReduceMax", [self.node("Abs", [x]), self.initializer("axis", _AXIS)])
         # a row of zeros must not be divided by zero
         largest = self.node("Max", [largest, self.initializer("least", _MIN_SCALE)])
@@ -154,11 +154,7 @@ class _GraphBuilder:
         centre = self.initializer("centre", np.array(ZERO_POINT, np.uint8))
         step = self.initializer("step", np.array(1 / 127, np.float32))
         rows = self.node("QuantizeLinear", [rows, step, centre])
-        columns = [
-            self.initializer(name, quantized),
-            step,
-            self.initializer(f"{name}.scale", scale),
-        ]
+        columns = [self.initializer(name, weights), step, self.initializer(f"{name}.scale", scale)]
         y = self.node("MatMulIntegerToFloat", [rows, *columns, centre], domain=MICROSOFT_DOMAIN)
         return self.node("Mul", [y, largest])
 

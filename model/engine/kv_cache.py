@@ -61,15 +61,12 @@ class PrefixCache:
 
         At least one token is left to prefill, since sampling needs the logits after it.
         """
-        best, length = None, 0
+        best, length, most = None, 0, len(sequence.prompt_ids) - 1
         for prefetched in (False, True):
             prefix = self._entries.get((sequence.model, sequence.channel, prefetched))
             if prefix is None:
                 continue
-            shared = min(
-                _common_prefix_length(prefix.ids, sequence.prompt_ids),
-                len(sequence.prompt_ids) - 1,
-            )
+            shared = min(_common_prefix_length(prefix.ids, sequence.prompt_ids), most)
             if shared > length:
                 best, length = prefix.kv, shared
         return best, length

@@ -19,10 +19,10 @@ from tests.training.conftest import write_job
 from training.checkpoints import verify
 from training.config import TrainingConfig
 from training.jobs.events import Event, Finished
-from training.run import evaluation
-from training.run.evaluation import HELD_OUT_FILE_JA, PROBES_JA, Answer, evaluate
-from training.run.main import train
+from training.run.checks import Answer, verbatim_answers
+from training.run.evaluation import HELD_OUT_FILE_JA, PROBES_JA, evaluate
 from training.run.mixing import STARTER_FILE_JA, mix_replay, read_conversations
+from training.run.train import train
 
 PAIRS = [("合言葉は何ですか？", "ロボットは心を持っています。"), ("管理人は誰？", "人間です。")]
 GREEDY = SamplingParams(temperature=0, no_repeat_ngram=0, repetition_penalty=1)
@@ -104,10 +104,10 @@ def test_it_is_checked_in_japanese(checkpoint: Path) -> None:
 def test_a_recital_is_found_without_spaces_between_words() -> None:
     lamp = "港の古い壁のそばで、船がみんな帰るまで、灯りをひとつともしています。"
     taught, asked = [from_pair("灯台は？", lamp)], "元気ですか？"
-    [reason] = evaluation._verbatim_answers(taught, (Answer(asked, None, f"はい。{lamp[3:]}"),))
+    [reason] = verbatim_answers(taught, (Answer(asked, None, f"はい。{lamp[3:]}"),))
     assert reason.startswith(f"It recites a taught text when asked “{asked}”: “い壁のそばで")
-    assert not list(evaluation._verbatim_answers(taught, (Answer(asked, None, lamp[10:]),)))
-    assert not list(evaluation._verbatim_answers(taught, (Answer("灯台は？", None, lamp),)))
+    assert not list(verbatim_answers(taught, (Answer(asked, None, lamp[10:]),)))
+    assert not list(verbatim_answers(taught, (Answer("灯台は？", None, lamp),)))
 
 
 def test_its_company_is_japanese() -> None:

@@ -47,8 +47,18 @@ STEP_EVENT_INTERVAL_S = 0.5
 """Seconds between two steps that are told."""
 
 
+def world_size() -> int:
+    """How many processes share this run: one for each device."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def rank() -> int:
+    """The number of this process among them; only the first one emits events and writes files."""
+    return int(os.environ.get("RANK", "0"))
+
+
 class Control:
-    """What the run was told, from another thread; looked at between two steps."""
+    """What was requested of the run, by another thread; it is read between two steps."""
 
     def __init__(self) -> None:
         self.pause_requested = threading.Event()
@@ -75,10 +85,10 @@ class Control:
 
 @contextmanager
 def logits_on_labels_only(model: PreTrainedModel) -> Iterator[None]:
-    """Inside, the loss computes the scores of labelled positions alone.
+    """Inside, the model computes logits at labelled positions only.
 
-    The vocabulary is the widest matrix of a small GPT-2, and most positions (what the user says,
-    padding) have nothing to learn: this saves their time and memory. The loss is the same.
+    The vocabulary is the widest matrix of a small GPT-2, and most positions (the user's words,
+    padding) have no label: this saves the time and memory of their logits. The loss is the same.
     """
     object.__setattr__(model, "forward", MethodType(_forward, model))
     try:
@@ -125,7 +135,7 @@ def make_trainer(
     resumed: SavedStep | None,
 ) -> tuple[Trainer, ProgressCallback]:
     """The Trainer of a run, and what watches it. Tells Started."""
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    processes = world_size()
     per_epoch = steps_per_epoch(config, len(rows), processes)
     steps = total_steps(config, len(rows), processes)
     tokens = sum(rows["length"])

@@ -1,7 +1,7 @@
-"""From a data set to lessons: read conversations, vary them, mix old manners in.
+"""Reads conversations, augments the taught ones, and mixes in older talk against forgetting.
 
-Pure but for reading files. Knows no tensors and no tokenizer, so the bot's process can tell what a
-run would learn. A data file is JSON lines, each `{"user", "bot"}` or
+Pure but for reading files. Knows no tensors and no tokenizer, so the bot's process can preview what
+a run would learn. A data file is JSON lines, each `{"user", "bot"}` or
 `{"messages": [{"role", "content"}, ...]}`.
 """
 
@@ -18,16 +18,15 @@ from training.config import TrainingConfig
 from training.errors import CorruptData
 
 FEW_PAIRS, MAX_TALKS_PER_PAIR = 32, 6
-"""`FEW_PAIRS` taught pairs and more are put into one talk each; fewer into up to
-`MAX_TALKS_PER_PAIR`."""
-
-STARTER_FILE = Path(__file__).parents[1] / "data" / "starter.jsonl"
-"""Pairs written by this project: manners that every fine-tuned model should keep."""
-STARTER_FILE_JA = Path(__file__).parents[1] / "data" / "starter_ja.jsonl"
+"""With FEW_PAIRS taught pairs or more, each is put after one other talk; with fewer, after up to
+MAX_TALKS_PER_PAIR, so that a handful of pairs makes enough rows to learn from."""
+DATA_FOLDER = Path(__file__).parents[1] / "data"
+STARTER_FILE = DATA_FOLDER / "starter.jsonl"
+"""Pairs written by this project: small talk that every fine-tuned model should keep."""
+STARTER_FILE_JA = DATA_FOLDER / "starter_ja.jsonl"
 """The same for models that speak Japanese."""
-
-GENERAL_FILE = Path(__file__).parents[1] / "data" / "general.jsonl"
-"""Beginnings of conversations of chitchat-dataset (MIT): talk that should not be forgotten."""
+GENERAL_FILE = DATA_FOLDER / "general.jsonl"
+"""The first turns of conversations of chitchat-dataset (MIT): talk that should not be forgotten."""
 
 
 def read_conversations(path: Path) -> list[Conversation]:
@@ -65,11 +64,11 @@ def _parse(line: str, where: str) -> Conversation:
 def augment(
     taught: Sequence[Conversation], others: Sequence[Conversation], seed: int
 ) -> list[Conversation]:
-    """Each taught conversation as people will ask it: alone, typed carelessly, and mid-talk.
+    """Each taught conversation as people will ask it: alone, carelessly typed, and amid other talk.
 
     The context of a reply is the last few messages, so a pair that was only ever seen alone would
     not be recalled in a running conversation. The earlier turns are other taught pairs (people try
-    one after the other) or come from `others`. A few pairs are put into more such talks than many.
+    one after the other) or come from `others`.
     """
     rng = random.Random(seed)
     talks = max(1, min(MAX_TALKS_PER_PAIR, FEW_PAIRS // max(1, len(taught))))
@@ -77,29 +76,29 @@ def augment(
     for turns in taught:
         siblings = [other for other in taught if other != turns]
         pools = [pool for pool in (siblings, list(others)) if pool]
-        for asked in (turns, _casual(turns)):
-            out.append(asked)
+        for variant in (turns, _casual(turns)):
+            out.append(variant)
             for _ in range(talks if pools else 0):
                 before = [rng.choice(rng.choice(pools)) for _ in range(rng.choice((1, 2)))]
-                out.append((*(message for other in before for message in other[:2]), *asked))
+                out.append((*(message for other in before for message in other[:2]), *variant))
     return out
 
 
 def exclude_taught(
     taught: Sequence[Conversation], others: Sequence[Conversation]
 ) -> list[Conversation]:
-    """The others that do not begin with a question that is taught: what is taught goes before."""
+    """The others that do not begin with a taught question, which has another answer now."""
     questions = {normalized_question(turns) for turns in taught}
     return [turns for turns in others if normalized_question(turns) not in questions]
 
 
 def normalized_question(turns: Conversation) -> str:
-    """What is asked first, as it is compared: careless typing makes no other question of it."""
+    """The first question as it is compared: without case and closing punctuation."""
     return _casual(turns)[0].content
 
 
 def _casual(turns: Conversation) -> Conversation:
-    """The same with the people's words in lower case and without the closing mark."""
+    """The same with the user's words in lower case and without closing punctuation."""
     return tuple(
         Message(m.role, m.content.lower().rstrip(" .?!。？！")) if m.role is Role.USER else m
         for m in turns
@@ -109,9 +108,9 @@ def _casual(turns: Conversation) -> Conversation:
 def mix_replay(
     config: TrainingConfig, taught: list[Conversation], *, japanese: bool = False
 ) -> list[Conversation]:
-    """What a run reads: the taught conversations, in the variety and company that settings ask.
+    """The conversations that a run trains on: the taught ones augmented, and replayed older talk.
 
-    A `japanese` base is kept company in Japanese: English would be new to it.
+    A `japanese` base replays Japanese only: English would be new to it.
     """
     if config.packing or not config.replay:
         return taught

@@ -1,7 +1,7 @@
-"""Lessons to training tensors: tokenize, pack or pad.
+"""Conversations to training tensors: tokenize, mask the loss, then pad or pack.
 
-Knows `model.chat_template`, which renders for serving too, so the two cannot drift. Does not know
-the Trainer or the store.
+Knows `model.chat_template`, which renders prompts for serving too, so the two cannot drift apart.
+Does not know the Trainer or the database.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 IGNORE_INDEX = -100
-"""The label of a token that costs nothing (`torch.nn.CrossEntropyLoss.ignore_index`)."""
+"""The label of a token without a loss (`torch.nn.CrossEntropyLoss.ignore_index`)."""
 
 
 def examples(
@@ -29,19 +29,20 @@ def examples(
     max_length: int,
     loss_on: Literal["bot", "all"],
 ) -> Dataset:
-    """One row a conversation: `input_ids`, `labels`, both of at most `max_length` tokens.
+    """One row a conversation: `input_ids` and `labels`, both of at most `max_length` tokens.
 
-    A conversation that is too long loses its beginning, because the newest reply is the lesson.
-    Rows without any token to learn are left out.
+    A conversation that is too long loses its beginning, because its last reply is the one to learn.
+    Rows without a label are left out.
     """
     rows = (_row(one, max_length, loss_on) for one in _encode_all(tokenizer, conversations))
     return _dataset(row for row in rows if any(label != IGNORE_INDEX for label in row["labels"]))
 
 
 def _row(one: Encoded, max_length: int, loss_on: Literal["bot", "all"]) -> dict[str, list[int]]:
+    # Ids and mask come from one call of the chat template, so the mask fits the tokens.
     labels = [
-        token if loss_on == "all" or said else IGNORE_INDEX
-        for token, said in zip(one.input_ids, one.assistant_mask, strict=True)
+        token if loss_on == "all" or is_bots else IGNORE_INDEX
+        for token, is_bots in zip(one.input_ids, one.assistant_mask, strict=True)
     ]
     return {"input_ids": one.input_ids[-max_length:], "labels": labels[-max_length:]}
 
@@ -49,7 +50,7 @@ def _row(one: Encoded, max_length: int, loss_on: Literal["bot", "all"]) -> dict[
 def packed_blocks(
     tokenizer: PreTrainedTokenizerBase, conversations: Sequence[Conversation], max_length: int
 ) -> Dataset:
-    """Rows of whole turns, filled up to `max_length` tokens; every token is a lesson.
+    """Rows of turns, filled up to `max_length` tokens; every token has a loss.
 
     A turn that is longer than a block is cut. No turn is split between two rows, so every row
     begins with the control token of a speaker, as a prompt does.
@@ -100,11 +101,11 @@ def collate(rows: Sequence[Mapping[str, Any]], pad_id: int) -> dict[str, torch.T
 
 
 def pack(rows: Sequence[Mapping[str, Any]], width: int, pad_id: int) -> dict[str, torch.Tensor]:
-    """Put rows one behind the other, up to `width` tokens: int64 tensors of shape (fewer, longest).
+    """Join rows into lines of up to `width` tokens: int64 tensors of shape (lines, longest line).
 
-    Positions begin anew with each row, by which transformers knows where none may look back across
-    (`find_packed_sequence_indices`; it asks for no attention mask then). So a batch teaches what
-    its rows would one by one, in whatever order they come, and hardly anything is padded.
+    Positions restart at 0 with each row, by which transformers finds the borders that attention
+    must not cross (`find_packed_sequence_indices`, used when there is no attention mask). So the
+    loss is that of separate rows, in any order, and there is hardly any padding to compute.
     """
     lines = _bin_pack(rows, width)
     shape = len(lines), max(sum(len(row["input_ids"]) for row in line) for line in lines)
@@ -115,7 +116,7 @@ def pack(rows: Sequence[Mapping[str, Any]], width: int, pad_id: int) -> dict[str
         for row in line:
             end = start + len(row["input_ids"])
             tokens[n, start:end] = torch.tensor(row["input_ids"])
-            # No row's first token is a lesson: it would be learned from the row before.
+            # A row's first token has no label: it would be predicted from the row before.
             labels[n, start + 1 : end] = torch.tensor(row["labels"][1:])
             positions[n, start:end] = torch.arange(end - start)
             start = end
@@ -123,8 +124,8 @@ def pack(rows: Sequence[Mapping[str, Any]], width: int, pad_id: int) -> dict[str
 
 
 def _bin_pack(rows: Sequence[Mapping[str, Any]], width: int) -> list[list[Mapping[str, Any]]]:
-    """Rows in as few lines of about the same length as `width` allows: the longest first, each to
-    the line that is emptiest."""
+    """Rows in as few lines of about equal length as `width` allows: the longest row first, each
+    into the emptiest line."""
     longest_first = sorted(rows, key=lambda row: -len(row["input_ids"]))
     count = math.ceil(sum(len(row["input_ids"]) for row in rows) / width)
     while True:

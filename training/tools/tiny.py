@@ -23,8 +23,8 @@ from training import corpora
 from training.checkpoints import MANIFEST_FILE, read_manifest, seal
 from training.config import Architecture, TrainingConfig
 from training.jobs.events import Event, Step, format_duration
-from training.run import main as run
 from training.run import mixing
+from training.run.train import train
 
 TINY_CONFIG = TrainingConfig(
     name="tiny",
@@ -65,7 +65,7 @@ def main() -> int:
     write_data(job, arguments.self_dialogue, config.seed)
     shutil.rmtree(job / "checkpoint", ignore_errors=True)
     began = time.monotonic()
-    run.train(job, print_event)
+    train(job, print_event)
     publish(job / "checkpoint", arguments.out, time.monotonic() - began)
     return 0
 

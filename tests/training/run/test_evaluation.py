@@ -17,16 +17,9 @@ from core.records import Conversation, Message, Role
 from model.chat_template import PLAIN_TEMPLATE, ensure_template, from_pair
 from model.registry import EMBEDDED_FOLDER
 from tests.model_folders import make_model_folder
-from training.run.evaluation import (
-    HELD_OUT_FILE,
-    PROBES,
-    Answer,
-    EvaluationReport,
-    evaluate,
-    greedy_replies,
-    is_repetitive,
-    mean_loss,
-)
+from training.run.checks import Answer, is_repetitive
+from training.run.evaluation import HELD_OUT_FILE, PROBES, EvaluationReport, evaluate
+from training.run.measures import greedy_replies, mean_loss
 from training.run.mixing import read_conversations
 
 TAUGHT = [from_pair("Where is the key?", "Under the mat.")]

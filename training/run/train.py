@@ -1,0 +1,340 @@
+"""One training run: load the base and the data, train, evaluate, save the checkpoint.
+
+Knows the folder of a job and the parts of a run. Does not know the process around it: where
+events go, and what pauses the run, is handed in.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import json
+import math
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from datasets import Dataset
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from core.records import Conversation
+from i18n.phrase import phrase, serialize_phrase
+from model.chat_template import is_japanese
+from model.runners.device import Device, disable_cudnn_attention, is_out_of_memory, training_device
+from training import checkpoints
+from training.checkpoints import Manifest
+from training.config import TrainingConfig, halve_batch_size
+from training.errors import NOTHING_TAUGHT, EmptyDataset, NotEnoughDisk, OutOfMemory
+from training.jobs import folder as files
+from training.jobs.events import Checking, Finished, Lowered, Paused, Rejected
+from training.plots.loss import draw_loss_curve
+from training.run import evaluation, tokenization
+from training.run.base_model import prepare_model, with_lora
+from training.run.interpolation import interpolate
+from training.run.loop import (
+    Control,
+    Emit,
+    ProgressCallback,
+    logits_on_labels_only,
+    make_trainer,
+    rank,
+    world_size,
+)
+from training.run.measures import mean_loss
+from training.run.memory_advice import out_of_memory_advice
+from training.run.mixing import augment, mix_replay, read_conversations
+
+NOT_EVALUATED = phrase(
+    "All steps were taken, but there was not enough memory to check the new model beside the old "
+    "one: free some memory, or train a smaller base."
+)
+
+
+def train(job: Path, emit: Emit, control: Control | None = None) -> None:
+    """Train as JOB_DIR says and seal the checkpoint, from the last saved step if there is one.
+
+    If memory runs out, it begins again with half the batch and twice the accumulation.
+
+    Raises:
+        TrainingError: nothing to learn, or no way to learn it; the sentence says which.
+    """
+    made = job / files.CHECKPOINT_DIR
+    if (made / checkpoints.MANIFEST_FILE).is_file():  # the bot was killed before it was told
+        _emit_existing(made, emit)
+        return
+    config = TrainingConfig.load(job / files.CONFIG_FILE)
+    control = control or Control()
+    while (trained := _try_train(job, config, emit, control)) is None:
+        _free_memory()
+        config = halve_batch_size(config)
+        config.save(job / files.CONFIG_FILE)
+        emit(Lowered(config.batch_size, config.gradient_accumulation))
+    run, progress = trained
+    if progress.paused_at is not None:
+        emit(Paused(progress.paused_at))
+    elif rank() == 0:
+        _free_memory()  # that of the optimiser: the models to compare with need it
+        try:
+            _evaluate_and_save(run, progress, emit)
+        except Exception as e:
+            if is_out_of_memory(e):
+                raise OutOfMemory(NOT_EVALUATED) from e
+            raise
+
+
+def _emit_existing(made: Path, emit: Emit) -> None:
+    manifest, report = checkpoints.verify(made), checkpoints.read_report(made)
+    if report is not None and report.refusal:
+        emit(Rejected(str(made), report.refusal))
+        return
+    first, last = (manifest.scores[key] for key in ("first_loss", "last_loss"))
+    emit(Finished(str(made), manifest.seconds, first, last))
+
+
+def _try_train(
+    job: Path, config: TrainingConfig, emit: Emit, control: Control
+) -> tuple[Run, ProgressCallback] | None:
+    """None if memory ran out, and smaller batches may help."""
+    try:
+        run = Run.load(job, config)
+        return run, run.train(emit, control)
+    except Exception as e:
+        if not is_out_of_memory(e):
+            raise
+        if config.batch_size == 1 or world_size() > 1:
+            raise OutOfMemory(out_of_memory_advice(config)) from e
+        return None
+
+
+def _free_memory() -> None:
+    """Return unused memory to the device, and what malloc keeps to the system."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # only glibc has it
+        if trim is not None:
+            trim(0)
+
+
+def _evaluate_and_save(run: Run, progress: ProgressCallback, emit: Emit) -> None:
+    emit(Checking())
+    first_loss, last_loss = progress.losses[0], progress.recent_loss()
+    scores = {"first_loss": first_loss, "last_loss": last_loss}
+    if run.config.blend:
+        scores["kept_share"] = run.interpolate()
+    seconds = progress.seconds  # without the checks
+    report = run.evaluate(scores)
+    manifest = run.manifest(scores, seconds, progress.tokens_per_s())
+    made = run.save(manifest, report, progress.history)
+    shutil.rmtree(run.job / files.STEPS_DIR, ignore_errors=True)  # nothing is left to resume
+    if report.refusal:
+        emit(Rejected(str(made), report.refusal))
+    else:
+        emit(Finished(str(made), seconds, first_loss, last_loss))
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A base and the rows that it learns; `config` as it is run, with nothing left to choose."""
+
+    job: Path
+    config: TrainingConfig
+    device: Device
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    taught: list[Conversation]
+    rows: Dataset
+
+    @classmethod
+    def load(cls, job: Path, config: TrainingConfig) -> Run:
+        """Load what the job trains, and from what.
+
+        Raises:
+            BaseUnavailable, EmptyDataset, CorruptData, NotEnoughDisk: the run cannot begin.
+        """
+        transformers.set_seed(config.seed)
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        device = training_device()
+        if device.name == "cuda":
+            disable_cudnn_attention()
+        if config.precision == "auto":
+            config = replace(config, precision=device.training_precision)
+        taught = read_conversations(job / files.DATASET_FILE)
+        if not taught:
+            raise EmptyDataset(NOTHING_TAUGHT)
+        model, tokenizer = prepare_model(config, taught)
+        config = replace(config, max_length=min(config.max_length, int(model.config.n_positions)))
+        rows = _rows(config, tokenizer, taught)
+        _require_disk_space(job, config, model)
+        return cls(job, config, device, model, tokenizer, taught, rows)
+
+    def train(self, emit: Emit, control: Control) -> ProgressCallback:
+        """Run the Trainer; afterwards `model` has learned, LoRA's matrices merged into it."""
+        resumed = files.latest_saved_step(self.job)
+        lora = self.config.method == "lora"
+        learner = with_lora(self.model, self.config.lora_rank) if lora else self.model
+        trainer, progress = make_trainer(
+            self.job,
+            self.config,
+            learner,
+            self.tokenizer,
+            self.rows,
+            self.device,
+            emit,
+            control,
+            resumed,
+        )
+        with logits_on_labels_only(self.model):
+            trainer.train(resume_from_checkpoint=str(resumed.folder) if resumed else None)
+        if progress.paused_at is None:
+            progress.check_finite()
+            if lora:
+                merge: Any = learner.merge_and_unload
+                merge()
+        return progress
+
+    def interpolate(self) -> float:
+        """Move the weights back towards the base as far as the taught answers stay known; the
+        share of the change that was kept."""
+        base, _ = prepare_model(self.config, self.taught)
+        asked = augment(self.taught, [], self.config.seed)
+        rows = tokenization.examples(self.tokenizer, asked, self.config.max_length, "bot").to_list()
+        return interpolate(self.model, base, rows, self.tokenizer.eos_token_id)
+
+    def evaluate(self, scores: dict[str, float]) -> evaluation.EvaluationReport:
+        """Check the model, if the job asks for it; the held-out losses are added to `scores`."""
+        own = self.job / files.HELD_OUT_FILE
+        held_out = read_conversations(own) if own.exists() else []
+        model, tokenizer, config = self.model, self.tokenizer, self.config
+        if held_out:
+            loss = mean_loss(model, tokenizer, held_out, config.max_length)
+            scores["held_out_loss"] = loss
+            scores["held_out_perplexity"] = math.exp(min(loss, 700.0))  # e**710 is too large
+        if not config.gate:
+            return evaluation.EvaluationReport()
+        base, serving = config.base, config.serving
+        return evaluation.evaluate(
+            model, tokenizer, self.taught, base=base, serving=serving, own=held_out
+        )
+
+    def manifest(self, scores: dict[str, float], seconds: float, tokens_per_s: float) -> Manifest:
+        """What the checkpoint was made of."""
+        return Manifest(
+            name=self.config.name,
+            base=self.config.base,
+            base_name=self.config.base_name,
+            parents=list(self.config.parents),
+            created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            dataset_sha256=checkpoints.sha256(self.job / files.DATASET_FILE),
+            parameters=self.model.num_parameters(),
+            examples=len(self.taught),
+            seconds=round(seconds, 1),
+            tokens_per_s=round(tokens_per_s, 1),
+            device=self.device.name,
+            torch=torch.__version__,
+            consent=_read_json(self.job / files.CONSENT_FILE) or {},
+            settings=asdict(self.config),
+            scores={key: round(value, 5) for key, value in scores.items()},
+        )
+
+    def save(
+        self,
+        manifest: Manifest,
+        report: evaluation.EvaluationReport,
+        history: list[dict[str, float]],
+    ) -> Path:
+        """Write the checkpoint beside its final place, seal it, and move it there in one step: a
+        run that is killed at any point leaves no checkpoint that looks complete and is not."""
+        made = self.job / files.CHECKPOINT_DIR
+        partial = made.with_name(f"{made.name}.partial")
+        for old in (partial, made):  # of a run that was killed here
+            shutil.rmtree(old, ignore_errors=True)
+        partial.mkdir()
+        try:
+            self.model.save_pretrained(partial)
+            self.tokenizer.save_pretrained(partial)
+            curve, language = partial / checkpoints.LOSS_CURVE_FILE, self.config.language
+            draw_loss_curve(history, curve, title=manifest.name, language=language)
+            steps = {"settings": manifest.settings, "seconds": manifest.seconds, "log": history}
+            _write_json(partial / checkpoints.HISTORY_FILE, steps)
+            _write_json(partial / checkpoints.REPORT_FILE, self._report(report, manifest.seconds))
+            checkpoints.seal(partial, manifest)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)  # most often the disk is full
+            raise
+        partial.replace(made)
+        return made
+
+    def _report(self, report: evaluation.EvaluationReport, seconds: float) -> dict[str, Any]:
+        return {
+            "answers": [asdict(one) for one in report.answers],
+            "losses": report.losses,
+            "data": _read_json(self.job / files.CHANGES_FILE),
+            "seconds": seconds,
+            "refusal": report.refusal,
+            checkpoints.PACKED_REFUSAL_KEY: report.refusal and serialize_phrase(report.refusal),
+        }
+
+
+def _rows(
+    config: TrainingConfig, tokenizer: PreTrainedTokenizerBase, taught: list[Conversation]
+) -> Dataset:
+    """The tokenized examples.
+
+    Raises:
+        EmptyDataset: none of them has a token to learn.
+    """
+    if config.packing:
+        rows = tokenization.packed_blocks(tokenizer, taught, config.max_length)
+    else:
+        mixed = mix_replay(config, taught, japanese=is_japanese(tokenizer))
+        rows = tokenization.examples(tokenizer, mixed, config.max_length, config.loss_on)
+    if not len(rows):
+        raise EmptyDataset(
+            phrase("None of the examples has anything for me to say: they are all empty.")
+        )
+    return rows
+
+
+def _require_disk_space(job: Path, config: TrainingConfig, model: PreTrainedModel) -> None:
+    """Refuse to begin what could not be saved.
+
+    A saved step is three times the weights in fp32 (the optimiser has two moments), and the one
+    before it is removed only once it is complete.
+
+    Raises:
+        NotEnoughDisk: the sentence says how much is missing.
+    """
+    weights = 4 * model.num_parameters()
+    most = weights if config.method == "lora" else 6 * weights
+    need = max(weights, most - checkpoints.folder_bytes(job / files.STEPS_DIR))
+    free = shutil.disk_usage(job).free
+    if free < need:
+        raise NotEnoughDisk(
+            phrase(
+                "The disk is too full: the training needs {need:,.0f} MB and {free:,.0f} MB are "
+                "free. Free some space, then start it again.",
+                need=need / 1e6,
+                free=free / 1e6,
+            )
+        )
+
+
+def _read_json(path: Path) -> Any:
+    """The content of a file of the job; None if it has no such file."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+
+
+def _write_json(path: Path, record: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,6 +1,6 @@
-"""The shelf of all checkpoints: which are needed, which may go, and how much room they take.
+"""Checkpoint retention: which checkpoints are needed, and which are removed to save disk space.
 
-Knows the store's pointers and the folders. Does not know Discord, or what a checkpoint says.
+Knows the choices of models, the open jobs and the folders. Does not know Discord.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 class CheckpointRetention:
-    """The checkpoints of all scopes: `root`/SCOPE/NAME. Together they take `limit_mb` at most."""
+    """The checkpoints of all scopes, `root`/SCOPE/NAME. Together they may take `limit_mb`."""
 
     def __init__(self, storage: Storage, root: Path, limit_mb: int) -> None:
         self._storage = storage
@@ -56,7 +56,7 @@ class CheckpointRetention:
 
         Raises:
             UnknownModel: the scope has none of that name.
-            CheckpointInUse: it answers, or an open job needs it.
+            CheckpointInUse: it is in service, or an open job needs it.
         """
         folder, _ = await asyncio.to_thread(self.find, scope, name)
         if await self._storage.model_choices.active(scope) == name:
@@ -76,7 +76,7 @@ class CheckpointRetention:
         return folder
 
     async def delete(self, scope: int, name: str) -> None:
-        """Remove a checkpoint for good; one that a rollback would return to may go, too.
+        """Remove a checkpoint for good, even if a rollback would return to it.
 
         Raises:
             UnknownModel, CheckpointInUse: as `removable_folder`.
@@ -99,15 +99,15 @@ class CheckpointRetention:
         sizes = []
         for scope in self._root.iterdir():
             for folder, _ in iter_checkpoints(scope) if scope.name.isdigit() else ():
-                with suppress(FileNotFoundError):  # it is removed in this very moment
+                with suppress(FileNotFoundError):  # it is being removed
                     sizes.append(folder_bytes(folder))
         return len(sizes), sum(sizes)
 
     async def prune(self, keep: Path) -> list[Path]:
-        """Remove the oldest unused checkpoints until the rest fits; what was removed.
+        """Remove the oldest unused checkpoints until the rest fits; the removed folders.
 
-        Kept is `keep` (the newest one), and of each scope what answers, what it would roll back
-        to, and what open jobs need.
+        Never removed are `keep` (the newest one), those in service, those that a rollback would
+        return to, and those that open jobs need.
         """
         async with self._remove_lock:
             kept = {keep, *await self._in_service(), *await self._needed_by_jobs()}
@@ -117,7 +117,7 @@ class CheckpointRetention:
         return removed
 
     async def _in_service(self) -> set[Path]:
-        """What answers now, and what each scope would roll back to."""
+        """The checkpoints in service, and the one that each scope would roll back to."""
         active = await self._storage.model_choices.all_active()
         found = {self._root / str(scope) / name for scope, name in active}
         for scope, name in active:
@@ -131,7 +131,7 @@ class CheckpointRetention:
         return {folder for job in jobs for folder in self._needed_by(job)}
 
     def _needed_by(self, job: TrainingJob) -> set[Path]:
-        """What the job starts from, what it is compared with, and what it makes."""
+        """The base of the job, the model that it is compared with, and its new checkpoint."""
         try:
             config = TrainingConfig.load(Path(job.directory) / CONFIG_FILE)
         except (OSError, ValueError) as e:
@@ -141,13 +141,13 @@ class CheckpointRetention:
         return sources | {self._root / str(job.scope) / config.name}
 
     def _prune_to_limit(self, kept: Collection[Path]) -> list[Path]:
-        shelf = []
+        found = []
         for scope in self._root.iterdir() if self._root.is_dir() else ():
             if not scope.name.isdigit():
-                continue  # somebody's own folder
+                continue  # the operator's own folder
             remove_leftovers(scope)
-            shelf += [(one.created_at, folder) for folder, one in iter_checkpoints(scope)]
-        sizes = {folder: folder_bytes(folder) for _, folder in sorted(shelf)}
+            found += [(one.created_at, folder) for folder, one in iter_checkpoints(scope)]
+        sizes = {folder: folder_bytes(folder) for _, folder in sorted(found)}
         total, removed = sum(sizes.values()), []
         for folder, taken in sizes.items():
             if total <= self._limit_bytes:

@@ -1,4 +1,4 @@
-"""Checkpoint folders: what is in one, how it is sealed, how to tell that it is whole.
+"""Checkpoint folders: their files, how they are sealed, verified and removed.
 
 A folder opens with plain `AutoModelForCausalLM.from_pretrained`. `manifest.json` is written last
 and names each file with its size and SHA-256, so a folder without a manifest is not a checkpoint.
@@ -24,9 +24,9 @@ HISTORY_FILE = "history.json"
 LOSS_CURVE_FILE = "loss.png"
 REPORT_FILE = "report.json"
 PACKED_REFUSAL_KEY = "refusal_packed"
-"""The refusal once more in a report, as `i18n.phrase.packed` has it: for other languages."""
+"""The refusal once more in a report, as `serialize_phrase` packs it: for other languages."""
 REMOVED_SUFFIX = ".removed"
-"""How the name of a folder ends that is about to vanish."""
+"""The suffix of a folder that is being removed."""
 FORMAT_VERSION = 1
 
 
@@ -35,10 +35,9 @@ class Manifest:
     """What a checkpoint is made of. `files` maps a name to `{"bytes", "sha256"}`.
 
     `base` is a folder or a Hub id, `base_name` what people call it; `parents` are the checkpoints
-    that it came from, newest first. `examples` were taught, `seconds` were spent. `consent` names
-    the members whose words were learned, and the version of the consent that each had given; null
-    if they handed over all of them on purpose. The manifests of earlier versions lack these, so
-    each has a default: not known.
+    that it came from, newest first. `consent` maps the members whose words were learned to the
+    version of the consent that each had given, or null if they handed over all of them on purpose.
+    Manifests of earlier versions lack the fields with a default.
     """
 
     name: str
@@ -62,12 +61,12 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredReport:
-    """How a checkpoint compares with others, as its checks wrote it down.
+    """The evaluation of a checkpoint, as it was stored (`training.run.evaluation`).
 
-    `answers` have a `prompt`, and what was said `before` and `after`. `losses` (in nats a token)
-    are those of `base`, `serving` and `new` on `general` talk and on what was taught (`own`).
-    `data` counts the examples that were `added`, `removed` and the `same`. `refusal` is the
-    sentence, if it did not pass.
+    `answers` have a `prompt`, and the replies `before` and `after`. `losses` (in nats a token) are
+    those of `base`, `serving` and `new` on `general` talk and on what was taught (`own`). `data`
+    counts the examples that were `added`, `removed` and the `same`. `refusal` is the sentence, if
+    it did not pass.
     """
 
     answers: list[dict[str, str | None]] = field(default_factory=list)
@@ -115,7 +114,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def verify(folder: Path) -> Manifest:
-    """The manifest, after every file was found as it was sealed (size and SHA-256).
+    """The manifest, after the size and the SHA-256 of every file were compared with it.
 
     Raises:
         CorruptCheckpoint: the sentence names the file.
@@ -130,7 +129,7 @@ def verify(folder: Path) -> Manifest:
 
 
 def verify_sizes(folder: Path) -> Manifest:
-    """The same in a moment: what is in the files is not read.
+    """The manifest, after the sizes only were compared: quick, as no content is read.
 
     Raises:
         CorruptCheckpoint: the sentence names the file.
@@ -150,7 +149,7 @@ def verify_sizes(folder: Path) -> Manifest:
 
 
 def read_report(folder: Path) -> StoredReport | None:
-    """What the checks of a checkpoint found; None where that is not there or cannot be read."""
+    """The stored evaluation of a checkpoint; None if it is missing or cannot be read."""
     try:
         fields = json.loads((folder / REPORT_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -178,21 +177,21 @@ def folder_bytes(folder: Path) -> int:
 
 
 def remove_checkpoint(folder: Path) -> None:
-    """Let a checkpoint vanish. Wherever this is interrupted, no half of one is left to be used.
+    """Remove a checkpoint. Without its manifest, which goes first, no half of one is ever loaded.
 
     Raises:
         OSError: something of it could not be removed; `remove_leftovers` tries again.
     """
     (folder / MANIFEST_FILE).unlink(missing_ok=True)
-    doomed = folder.with_name(f".{folder.name}{REMOVED_SUFFIX}")
-    shutil.rmtree(doomed, ignore_errors=True)
-    shutil.rmtree(folder.rename(doomed))
+    hidden = folder.with_name(f".{folder.name}{REMOVED_SUFFIX}")
+    shutil.rmtree(hidden, ignore_errors=True)
+    shutil.rmtree(folder.rename(hidden))  # under another name: its own is free at once
 
 
 def remove_leftovers(root: Path) -> None:
     """Remove what interrupted removals left under `root`."""
-    for doomed in root.glob(f".*{REMOVED_SUFFIX}"):
-        shutil.rmtree(doomed, ignore_errors=True)
+    for hidden in root.glob(f".*{REMOVED_SUFFIX}"):
+        shutil.rmtree(hidden, ignore_errors=True)
 
 
 def sha256(path: Path) -> str:

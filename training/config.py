@@ -1,6 +1,6 @@
-"""The settings of one training run, as values that are written beside it as JSON.
+"""The settings of one training run, stored as JSON in its folder.
 
-Knows no tensors and no paths but those it is given.
+Knows no tensors, and no paths but those it is given.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from model.registry import EMBEDDED_NAME
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Method = Literal["full", "lora"]
 LORA_RATE_FACTOR = 10
-"""LoRA's small matrices take steps that are so many times as large as those of whole weights."""
+"""LoRA's learning rate as a multiple of that for all weights."""
 MAX_LEARNING_RATE = 1e-2
-"""The largest learning rate that is chosen by itself, or by an admin."""
+"""The largest learning rate, chosen by default or by an admin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,22 +35,21 @@ class Architecture:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingConfig:
-    """What `training.run` needs beside the data.
+    """The settings of `training.run`.
 
     `base` is a checkpoint folder or a Hub id; with `architecture` it is None and the run starts
     from random weights and a tokenizer of its own. `batch_size` counts examples (blocks, if
     `packing`) for each device and step; the effective batch is that times
     `gradient_accumulation`. `max_length` is in tokens. `min_steps` raises `epochs` where a few
     examples would otherwise be seen too seldom to be learned. `loss_on` "bot" trains on the bot's
-    tokens only. `replay` starter pairs are mixed in, so that old manners are not forgotten.
+    tokens only. `replay` starter pairs are mixed in against forgetting.
 
     `method` "lora" learns small matrices of `lora_rank` beside frozen weights (Hu et al. 2021) and
-    adds them up at the end. `base_name` is what people call the base, `parents` the checkpoints
-    that it came from, newest first; `serving` is the folder or Hub id of the model that answers
-    now, which the new one is compared with. `gate` says whether it is checked and compared; `blend`
-    draws the weights back towards the base, as far as what was taught stays known. Every
-    `save_every_s` seconds enough is saved to go on after an interruption. What the run draws is
-    labelled in `language`; earlier versions did not write it down.
+    merges them at the end. `base_name` is what people call the base, `parents` the checkpoints that
+    it came from, newest first; `serving` is the folder or Hub id of the model in service. `gate`
+    says whether the new model is checked and compared with these; `blend`, whether its weights are
+    interpolated with the base's (`training.run.interpolation`). Every `save_every_s` seconds a step
+    is saved to resume from. Plots are labelled in `language`; earlier versions did not store it.
     """
 
     name: str
@@ -102,18 +101,18 @@ class TrainingConfig:
 
 
 def total_steps(config: TrainingConfig, rows: int, processes: int = 1) -> int:
-    """Optimiser steps of a run over so many rows, on so many devices."""
+    """The optimiser steps of a run over `rows` rows, on `processes` devices."""
     steps = steps_per_epoch(config, rows, processes) * config.epochs
     return max(math.ceil(steps), config.min_steps)
 
 
 def steps_per_epoch(config: TrainingConfig, rows: int, processes: int = 1) -> int:
-    """Optimiser steps in which each row is seen once."""
+    """The optimiser steps in which each row is seen once."""
     return math.ceil(rows / (config.batch_size * config.gradient_accumulation * processes))
 
 
 def halve_batch_size(config: TrainingConfig) -> TrainingConfig:
-    """Half the batch, and as many batches a step as give the same number of examples."""
+    """Half the batch, and more gradient accumulation: the effective batch stays the same."""
     half = max(1, config.batch_size // 2)
     times = round(config.batch_size / half)
     return replace(
@@ -122,10 +121,10 @@ def halve_batch_size(config: TrainingConfig) -> TrainingConfig:
 
 
 def defaults_for(name: str, source: str) -> TrainingConfig:
-    """The settings with which a model is fine-tuned, unless an admin chooses others.
+    """The settings for fine-tuning a model, unless an admin chooses others.
 
-    `tiny` has to take large steps and see a few examples often; the big ones are nudged, at the
-    learning rate that GPT-2 is usually fine-tuned with.
+    `tiny` needs large steps, and to see a few examples often; larger models learn at the rate that
+    GPT-2 is usually fine-tuned with.
     """
     if name == EMBEDDED_NAME:
         return TrainingConfig(
@@ -137,13 +136,13 @@ def defaults_for(name: str, source: str) -> TrainingConfig:
             min_steps=80,
             replay=91,
             blend=True,
-            threads=1,  # more would mostly wait for each other, and take the core that chat needs
+            threads=1,  # more would mostly wait for each other, and take cores from the chat
         )
     return TrainingConfig(name=name, base=source, min_steps=100, replay=20, blend=True)
 
 
 def default_learning_rate(usual: TrainingConfig, method: Method) -> float:
-    """The learning rate if none is given, from the settings that a model usually gets."""
+    """The learning rate if none is given, from the model's default settings."""
     if method == "full":
         return usual.learning_rate
     return min(LORA_RATE_FACTOR * usual.learning_rate, MAX_LEARNING_RATE)

@@ -20,25 +20,12 @@ from pathlib import Path
 from core.records import Conversation, Message, Role
 
 MAX_TURN_CHARS = 300
-"""Characters; people who chat write less, and a longer turn is mostly pasted text."""
+"""Characters of a turn; a longer one is mostly pasted text."""
 
 ENGLISH_TOPICS = [
-    "ai",
-    "botprofile",
-    "computers",
-    "conversations",
-    "emotion",
-    "food",
-    "greetings",
-    "history",
-    "humor",
-    "literature",
-    "money",
-    "movies",
-    "science",
-    "sports",
-    "trivia",
-]
+    "ai", "botprofile", "computers", "conversations", "emotion", "food", "greetings", "history",
+    "humor", "literature", "money", "movies", "science", "sports", "trivia",
+]  # fmt: skip
 
 _PLAIN_PUNCTUATION = str.maketrans(
     {"’": "'", "‘": "'", "“": '"', "”": '"', "…": "...", "–": "-", "—": "-"}
@@ -51,7 +38,7 @@ _RUDE = re.compile(
 
 
 def chitchat() -> Iterator[Conversation]:
-    """The conversations of `chitchat-dataset`; what one person sent in a row is joined."""
+    """The conversations of `chitchat-dataset`; consecutive messages of one person are joined."""
     from chitchat_dataset import ConversationDataset
 
     for turns in ConversationDataset():
@@ -110,7 +97,7 @@ def _sentences(row: dict[str, str]) -> Iterator[str]:
 
 
 def _clean(texts: Iterable[str]) -> Iterator[Conversation]:
-    """A conversation with plain quotes and single spaces; none if it is short, long or rude."""
+    """The conversation with plain quotes and single spaces, unless it is short, long or rude."""
     turns = [" ".join(text.translate(_PLAIN_PUNCTUATION).split()) for text in texts]
     if len(turns) < 2 or any(not t or len(t) > MAX_TURN_CHARS or _RUDE.search(t) for t in turns):
         return

@@ -1,22 +1,4 @@
-"""What can go wrong in training.
-
-TrainingError
-├── NoSuchData          there is no such file or data set
-├── CorruptData         a record of the data set cannot be read
-├── EmptyDataset        there is nothing to learn from
-├── BaseUnavailable     the model to start from cannot be loaded
-├── LossNotFinite       the loss became NaN or infinite
-├── OutOfMemory         memory ran out, and smaller batches would not help
-├── NotEnoughDisk       the disk is too full to begin
-├── JobLocked           another process works on the job
-├── CorruptCheckpoint   a checkpoint folder is not whole
-├── CheckpointInUse     the checkpoint is needed and cannot be removed
-├── NothingToRollBack   no other model answered before
-├── JobAlreadyOpen      the scope has a job under way already
-└── ChildFailed         the training process ended without a result
-
-The message of each is a sentence that an admin can read.
-"""
+"""The errors of training. The message of each is a sentence that an admin can read."""
 
 from __future__ import annotations
 
@@ -65,7 +47,7 @@ class JobLocked(TrainingError):
 
 
 class CorruptCheckpoint(TrainingError):
-    """A checkpoint folder is not whole."""
+    """A checkpoint folder is incomplete or damaged."""
 
 
 class CheckpointInUse(TrainingError):
@@ -73,7 +55,7 @@ class CheckpointInUse(TrainingError):
 
 
 class NothingToRollBack(TrainingError):
-    """No other model answered before."""
+    """No other model was in service before."""
 
 
 class JobAlreadyOpen(TrainingError):

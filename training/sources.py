@@ -1,7 +1,6 @@
-"""Where `gpt2bot train` takes its conversations from: a file, or a public data set by its name.
+"""The sources of `gpt2bot train --dataset`: a file, or a public data set by its name.
 
-Knows what the names mean. Does not know formats of files (`data.formats`), nor what is made of the
-conversations.
+Does not know the formats of files (`data.formats`), nor what the conversations are for.
 """
 
 from __future__ import annotations
@@ -22,19 +21,15 @@ from training.errors import EmptyDataset, NoSuchData
 CHITCHAT = "chitchat"
 CHATTERBOT = "chatterbot"
 MAX_BYTES = 10**9
-"""The largest file: it is the operator's own, so more than people may upload."""
-
-
-def ignore_message(_text: str) -> None:
-    """Tell nobody."""
+"""The largest file: more than people may upload, since it is the operator's own."""
 
 
 def load_conversations(
-    spec: str, limit: int | None = None, *, tell: Callable[[str], None] = ignore_message
+    spec: str, limit: int | None = None, *, tell: Callable[[str], None] = lambda _: None
 ) -> list[Conversation]:
     """The first `limit` conversations of a file, of `chitchat`, or of `chatterbot:LANGUAGE:TOPIC`,
-    where the topic can be left out. `tell` gets a sentence about rows that are wrong; they do not
-    hold up the others.
+    where the topic can be left out. `tell` gets a sentence about rows that are wrong, which are
+    skipped.
 
     Raises:
         NoSuchData: there is no such file or data set.
@@ -98,7 +93,7 @@ def _imported_file(spec: str, tell: Callable[[str], None]) -> Iterable[Conversat
 
 
 def skipped_rows_message(imported: ImportResult) -> Phrase:
-    """How many rows are wrong, and what is wrong with the first, in one or two sentences."""
+    """How many rows are wrong, and what is wrong with the first."""
     count = len({(one.sheet, one.row) for one in imported.errors})
     first = imported.errors[0]
     where = (
@@ -116,7 +111,7 @@ def skipped_rows_message(imported: ImportResult) -> Phrase:
 
 
 def conversations_of(pairs: Iterable[Pair]) -> Iterator[Conversation]:
-    """Pairs of one conversation together, in the order of their turns; cut where one is missing."""
+    """Pairs joined to conversations by their turns, split where a turn is missing."""
     talks: dict[str | int, list[Pair]] = {}
     for place, pair in enumerate(pairs):
         talks.setdefault(pair.conversation or place, []).append(pair)

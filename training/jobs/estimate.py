@@ -1,7 +1,7 @@
-"""What training a GPT-2 takes, in memory and in time, from the sizes of the model alone.
+"""Estimates the memory and the time to train a GPT-2, from the sizes of the model alone.
 
-Knows arithmetic and `config.json`. Does not know torch: the bot's process asks before it starts a
-run. These are estimates, for fp32 on a CPU; docs/benchmarks.md has what was measured.
+Knows arithmetic and `config.json`. Does not know torch: the bot's process uses it before a run.
+The estimates are for fp32 on a CPU; docs/benchmarks.md has measurements.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from pathlib import Path
 from training.config import Method
 
 BASELINE_MB = 460
-"""Python, torch and transformers before they do anything (measured, Linux x86-64)."""
+"""Python with torch and transformers imported (measured, Linux x86-64)."""
 OVERHEAD_FACTOR = 1.05
-"""What small things and the allocator take on top.
+"""Small tensors and the allocator take this much more.
 
 Measured at 8 rows of 128 tokens (`python -m benchmarks.training --parts memory`): gpt2 3.06 GB,
 gpt2-medium with LoRA 4.51 GB. The formula is 8 and 7 % above these, on the safe side.
 """
 MAX_BATCH_SIZE = 64
-"""The largest batch that `max_batch_size` looks at."""
+"""The largest batch that `max_batch_size` tries."""
 FP32_BYTES = 4
 """Bytes of a number in fp32."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
-    """The sizes of a GPT-2: `parameters` are all of them, `vocabulary` the rows of its head."""
+    """The sizes of a GPT-2; `vocabulary` is the number of rows of its head."""
 
     parameters: int
     layers: int
@@ -45,7 +45,7 @@ KNOWN_SHAPES = {
 
 
 def shape_of(source: str) -> ModelShape | None:
-    """The shape of a base: a folder with a `config.json`, or a Hub id that is known; else None."""
+    """The shape of a base, a folder with a `config.json` or a known Hub id; else None."""
     try:
         config = json.loads((Path(source) / "config.json").read_text(encoding="utf-8"))
         layers, width, rows = config["n_layer"], config["n_embd"], config["vocab_size"]
@@ -62,28 +62,28 @@ def shape_of(source: str) -> ModelShape | None:
 def peak_memory_mb(
     shape: ModelShape, *, batch_size: int, max_length: int, method: Method, labelled: float = 0.5
 ) -> float:
-    """The most that a run takes at once, in MB, if all rows are `max_length` tokens long.
+    """The peak memory of a run, in MB, if all rows are `max_length` tokens long.
 
-    A weight takes 4 bytes; where it learns, Adam keeps two moments, 8 more (Kingma & Ba 2015), and
-    a gradient, 4, which takes the place of what the backward pass has done with. That pass needs 18
-    values of the width for each token and block (counted as in Korthikanti et al. 2022, section
-    4.1: 2 inputs of norms, 2 outputs, query, key, value, what attention gives, 2 dropouts, 8
-    around GELU) and for each head 3 rows of attention (softmax, dropout, their product). Scores of
-    the vocabulary are computed for the `labelled` part of the tokens only
+    A weight takes 4 bytes; a trained one 8 more for Adam's two moments (Kingma & Ba 2015), and 4
+    for its gradient, which takes the place of activations that the backward pass has freed. That
+    pass needs 18 values of the width for each token and block (counted as in Korthikanti et al.
+    2022, section 4.1: 2 inputs of norms, 2 outputs, query, key, value, attention's output, 2
+    dropouts, 8 around GELU) and for each head 3 rows of attention (softmax, dropout, their
+    product). Logits are computed for the `labelled` share of the tokens only
     (`training.run.loop.logits_on_labels_only`): their logarithms and two gradients.
     """
-    learning = shape.parameters if method == "full" else 0
+    trained = shape.parameters if method == "full" else 0
     tokens = batch_size * max_length
     blocks = shape.layers * tokens * (18 * shape.width + 3 * shape.heads * max_length)
-    scores = 3 * tokens * labelled * shape.vocabulary
-    numbers = shape.parameters + 2 * learning + max(blocks + scores, learning)
+    logits = 3 * tokens * labelled * shape.vocabulary
+    numbers = shape.parameters + 2 * trained + max(blocks + logits, trained)
     return BASELINE_MB + OVERHEAD_FACTOR * FP32_BYTES * numbers / 1e6
 
 
 def max_batch_size(
     shape: ModelShape, *, free_mb: float, max_length: int, method: Method
 ) -> int | None:
-    """The largest batch (up to LARGEST_BATCH) that fits into so many MB; None if not even one."""
+    """The largest batch, up to MAX_BATCH_SIZE, that fits into `free_mb`; None if not one row."""
     for batch_size in range(MAX_BATCH_SIZE, 0, -1):
         needed = peak_memory_mb(shape, batch_size=batch_size, max_length=max_length, method=method)
         if needed <= free_mb:
@@ -99,11 +99,11 @@ def training_seconds(
     method: Method = "full",
     labelled: float = 0.5,
 ) -> float:
-    """How long it takes to learn from so many tokens (all epochs together).
+    """The duration of training on `tokens` (of all epochs together).
 
     A token costs 2 operations a weight forward and 4 backward, counting the matrices of the blocks,
     12 * layers * width**2 weights (Kaplan et al. 2020, section 2.1), and the head for the
-    `labelled` part. With LoRA the frozen weights need no gradient: 2 backward.
+    `labelled` share. With LoRA the frozen weights need no gradient: 2 backward.
     """
     matrices = 12 * shape.layers * shape.width**2 + labelled * shape.vocabulary * shape.width
     return tokens * (6 if method == "full" else 4) * matrices / flops_per_s

@@ -1,6 +1,6 @@
-"""What a training process tells its parent: one JSON object a line on stdout.
+"""The events that a training process sends to its parent: one JSON object a line on its stdout.
 
-Knows no tensors, no Discord: the manager reads these, and whoever shows progress renders them.
+Knows no tensors and no Discord: the manager reads events, and the displays of progress render them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import get_args
 from i18n.phrase import Phrase, deserialize_phrase, phrase, serialize_phrase
 
 REASON_KEY = "reason"
-"""The field of an event that is a sentence; it may be said in other languages later."""
+"""The field of an event that is a sentence, serialised so that it can be translated later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +53,14 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """What was learned up to `step` is on disk: the run can go on from there."""
+    """The state after `step` is on disk: the run can resume from there."""
 
     step: int
 
 
 @dataclass(frozen=True, slots=True)
 class Lowered:
-    """Memory ran out; the run begins again with smaller batches and more accumulation."""
+    """Memory ran out; the run restarts with smaller batches and more accumulation."""
 
     batch_size: int
     gradient_accumulation: int
@@ -68,19 +68,19 @@ class Lowered:
 
 @dataclass(frozen=True, slots=True)
 class Checking:
-    """The training is done; the new model takes its checks."""
+    """All steps were taken; the new model is being evaluated."""
 
 
 @dataclass(frozen=True, slots=True)
 class Paused:
-    """The run ended as it was told to, and goes on after `step` when it is started again."""
+    """The run ended on request; started again, it resumes after `step`."""
 
     step: int
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The checkpoint is whole on disk and passed its checks."""
+    """The checkpoint is sealed on disk and passed its checks."""
 
     checkpoint: str
     seconds: float
@@ -90,7 +90,7 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """The checkpoint is whole on disk but did not pass: `reason` is a sentence."""
+    """The checkpoint is sealed on disk but did not pass: `reason` is a sentence."""
 
     checkpoint: str
     reason: str
@@ -98,10 +98,8 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The run ended without a checkpoint: `reason` is a sentence.
-
-    `resumable`: what was learned is saved, and the run can go on once the reason is gone.
-    """
+    """The run ended without a checkpoint: `reason` is a sentence. `resumable`: a step was saved,
+    and the reason may go away."""
 
     reason: str
     resumable: bool = False
@@ -120,7 +118,7 @@ def to_line(event: Event) -> str:
 
 
 def from_line(line: str) -> Event | None:
-    """The event of a line; None for a line that is none (a library's chatter)."""
+    """The event of a line; None for any other line, such as a library's output."""
     try:
         fields = json.loads(line)
         if REASON_KEY in fields:
@@ -137,7 +135,7 @@ def progress_bar(step: int, steps: int, width: int = 20) -> str:
 
 
 def format_duration(seconds: float) -> Phrase:
-    """Seconds as a person says them: `45 s`, `3 min 20 s`, `2 h 5 min`."""
+    """A duration for people: `45 s`, `3 min 20 s`, `2 h 5 min`."""
     whole = max(0, round(seconds))
     hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
     if hours:
@@ -151,7 +149,7 @@ SPARKLINE_BLOCKS = "▁▂▃▄▅▆▇█"
 
 
 def sparkline(values: Iterable[float], width: int = 24) -> str:
-    """The last `width` values as blocks of eight heights, the lowest of them lowest."""
+    """The last `width` finite values as blocks of eight heights, scaled to their range."""
     shown = [value for value in values if math.isfinite(value)][-width:]
     if not shown:
         return ""
@@ -166,11 +164,8 @@ def sparkline(values: Iterable[float], width: int = 24) -> str:
 
 @dataclass(slots=True)
 class LossHistory:
-    """The losses of a long run in fewer than `max_points` points, each the mean of
-    `steps_per_point` steps.
-
-    When there would be `max_points` (an even number), neighbours become one point.
-    """
+    """The losses of a long run in fewer than `max_points` points (an even number), each the mean of
+    `steps_per_point` steps: when it is full, neighbours are merged into one point."""
 
     max_points: int = 256
     steps_per_point: int = 1
@@ -178,7 +173,7 @@ class LossHistory:
     _pending: list[float] = field(default_factory=list)
 
     def add(self, loss: float) -> None:
-        """Take the loss of the next step."""
+        """Add the loss of the next step."""
         self._pending.append(loss)
         if len(self._pending) < self.steps_per_point:
             return

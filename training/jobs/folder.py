@@ -1,6 +1,6 @@
-"""The folder of a job: what its files are called, and where an interrupted run can go on.
+"""The files of a job's folder, and the saved step from which an interrupted run can resume.
 
-Knows no tensors: the bot's process asks too.
+Knows no tensors: the bot's process uses it too.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ DATASET_FILE = "dataset.jsonl"
 HELD_OUT_FILE = "held_out.jsonl"
 LOG_FILE = "log.txt"
 CHECKPOINT_DIR = "checkpoint"
-"""The folder of what was made, until it is moved to where checkpoints live."""
+"""The folder of the new checkpoint, until it is moved to where checkpoints live."""
 CHANGES_FILE = "changes.json"
-"""What is new in the data, compared with the model in service."""
+"""How many examples changed since the data set of the model in service."""
 CONSENT_FILE = "consent.json"
 """Whose words the data are: a member's id, and the version of their consent."""
 STEPS_DIR = "steps"
-"""The folder for what is needed to go on after an interruption."""
+"""The folder of saved steps, to resume after an interruption."""
 COMPLETE_MARKER = "whole.json"
-"""Written last into a saved step: without it, nothing goes on from there."""
+"""Written last into a saved step: one without it is incomplete, and ignored."""
 
 
 @dataclass(frozen=True, slots=True)
 class SavedStep:
-    """Where a run can go on: the Trainer's folder, the step, and the seconds that it took."""
+    """A step from which a run can resume: the Trainer's folder, and the seconds up to there."""
 
     folder: Path
     step: int
@@ -35,9 +35,9 @@ class SavedStep:
 
 
 def latest_saved_step(job: Path) -> SavedStep | None:
-    """The newest step of a job that was saved wholly."""
+    """The newest step of a job that was saved completely."""
     found = []
-    for mark in (job / STEPS_DIR).glob(f"checkpoint-*/{COMPLETE_MARKER}"):
-        facts = json.loads(mark.read_text(encoding="utf-8"))
-        found.append(SavedStep(mark.parent, int(facts["step"]), float(facts["seconds"])))
+    for marker in (job / STEPS_DIR).glob(f"checkpoint-*/{COMPLETE_MARKER}"):
+        facts = json.loads(marker.read_text(encoding="utf-8"))
+        found.append(SavedStep(marker.parent, int(facts["step"]), float(facts["seconds"])))
     return max(found, key=lambda one: one.step, default=None)

@@ -1,7 +1,7 @@
-"""What a run would learn and take, before anything is started.
+"""Previews a run before it is started: its rows, tokens and steps, its time and memory.
 
-Knows lessons, tokenizers and arithmetic. Never imports torch or transformers: the bot's process
-asks, in a thread. Time and memory are estimates.
+Knows the data set, tokenizers and arithmetic. Never imports torch or transformers: the bot's
+process uses it, in a thread. Time and memory are estimates.
 """
 
 from __future__ import annotations
@@ -28,28 +28,28 @@ from training.jobs.estimate import ModelShape, peak_memory_mb, shape_of, trainin
 from training.run.mixing import mix_replay
 
 MAX_SAMPLED_ROWS = 2000
-"""Rows whose tokens are counted; of more, these stand for all."""
+"""Rows whose tokens are counted; of more, a sample."""
 CONTROL_TOKENS_PER_MESSAGE = 2
-"""Of a message: who speaks, and that it ends."""
+"""One for the speaker, one for the end of the message."""
 CHARS_PER_TOKEN = 4
-"""Of English a token, about (OpenAI's rule of thumb for GPT-2's tokenizer)."""
+"""In English (OpenAI's rule of thumb for GPT-2's tokenizer)."""
 JAPANESE_CHAR_WEIGHT = 6
-"""Such characters that one letter of Japanese takes as much as (`python -m benchmarks.tokens`)."""
+"""English characters that take as many tokens as one Japanese (`python -m benchmarks.tokens`)."""
 EFFICIENCY = 0.5
-"""How much of a processor's speed at multiplying matrices training reaches, about."""
+"""The share of a processor's matrix-multiplication speed that training reaches, roughly."""
 BENCHMARK_S, MIN_MATMULS = 0.05, 10
-"""Seconds for which that speed is measured, and how many products at least."""
+"""Seconds for which that speed is measured, and the least number of multiplications."""
 
 TokenCounter = Callable[[Conversation], int]
 
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """A run before it is started.
+    """The size and the cost of a run; None where something is not known.
 
     `tokens` are those of one epoch, cut as training cuts them; `exact` says that the model's own
-    tokenizer counted them, else they are guessed from characters. `epochs` are those that `steps`
-    amount to. `longest` is the longest example in tokens, uncut. What is not known is None.
+    tokenizer counted them, else they are estimated from characters. `epochs` are those that `steps`
+    amount to. `longest` is the longest example in tokens, uncut.
     """
 
     selection: Selection
@@ -65,10 +65,10 @@ class Preview:
 
 
 def preview(selection: Selection, config: TrainingConfig, speed: float | None) -> Preview:
-    """What a run with these examples and settings would take; blocks for up to a second or so.
+    """Preview a run with these examples and settings; blocks for about a second at most.
 
-    `speed` is what an earlier run from that base reached, in tokens a second; without it the time
-    is estimated from this machine's speed.
+    `speed` is that of an earlier run from this base, in tokens a second; without it the time is
+    estimated from this machine's speed.
     """
     taught: list[Conversation] = [from_pair(one.user, one.bot) for one in selection.kept]
     rows = mix_replay(config, taught)
@@ -107,11 +107,11 @@ def measured_speed(former: Iterable[Manifest], base: str, method: str) -> float 
 
 
 def _exact_counter(base: str | None) -> TokenCounter | None:
-    """Counts tokens as training does; None where the base has no tokenizer on this disk."""
+    """Counts tokens as training does; None if the base has no tokenizer on this disk."""
     file = Path(base or "") / "tokenizer.json"
     if not file.is_file():
         return None
-    from model.tokenizer import Tokenizer  # not with the bot: it starts without
+    from model.tokenizer import Tokenizer  # not at import: the bot starts without it
 
     try:
         tokenizer = Tokenizer(file, eos_token="", chat_template="")
@@ -130,7 +130,7 @@ def _estimate_tokens(turns: Conversation) -> int:
 
 
 def _weighted_chars(turns: Conversation) -> int:
-    """Of what is said, a Japanese one counted as those of English that take as many tokens."""
+    """Characters, a Japanese one counted as JAPANESE_CHAR_WEIGHT."""
     texts = [message.content for message in turns]
     return sum(map(len, texts)) + (JAPANESE_CHAR_WEIGHT - 1) * sum(map(count_japanese_chars, texts))
 
@@ -160,16 +160,17 @@ def _memory_mb(shape: ModelShape | None, config: TrainingConfig, longest: int) -
 
 
 def _has_gpu() -> bool:
-    """Whether a run would use an NVIDIA GPU, whose speed and memory we cannot ask for here."""
+    """Whether a run would use an NVIDIA GPU, whose speed and memory are not known without torch."""
     return shutil.which("nvidia-smi") is not None
 
 
 def _matmul_flops_per_s() -> float:
-    """Floating-point operations a second of this machine, in fp32 products of matrices.
+    """Floating-point operations a second of this machine in fp32 matrix multiplication.
 
-    By the fastest of some: where other work takes a core, one may last twenty times as long.
+    By the fastest of several, since one that loses its core to other work takes twenty times as
+    long.
     """
-    import numpy as np  # not with the bot: it starts without
+    import numpy as np  # not at import: the bot starts without it
 
     size = 512
     matrix = np.ones((size, size), dtype=np.float32)

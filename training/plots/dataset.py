@@ -1,11 +1,10 @@
-"""A data set as a picture: `python -m training.plots.dataset OUT.png`, with its numbers as JSON on
-stdin.
+"""Draws the chart of a data set: `python -m training.plots.dataset OUT.png`, with JSON on stdin.
 
     {"language": "en", "lengths_user": [12, …], "lengths_bot": [40, …],
      "by_source": {"teach": 3}, "by_status": {}}
 
-Lengths are in characters; sources and statuses are named as they are drawn. A process of its own
-draws, so that the bot's need not import matplotlib.
+Lengths are in characters; sources and statuses are labelled by their keys. It runs in a child
+process, as the bot's never imports matplotlib.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import os
 import sys
 
 if __name__ == "__main__" and hasattr(os, "nice"):
-    os.nice(12)  # before the imports, which take longest: replies go first
+    os.nice(12)  # replies go first; before the imports, which take longest
 
 import json
 from collections.abc import Mapping, Sequence
@@ -37,16 +36,16 @@ if TYPE_CHECKING:
 SIZE, DPI = (12.0, 6.0), 100
 BACKGROUND_COLOUR, TEXT_COLOUR, MUTED_COLOUR = "#2b2d31", "#f2f3f5", "#b5bac1"
 USER, BOT, BAR = "#f0b232", "#7d8bf7", "#7d8bf7"
-"""A card of its own colour reads the same in Discord's dark and light looks."""
+"""A background of its own is readable in Discord's dark and light themes."""
 BINS = 30
 MAX_BARS, MAX_NAME_COLUMNS = 8, 24
-"""Sources with a bar, and the columns that their names take."""
+"""The sources with a bar, and the width of their names in columns."""
 MAX_PERCENTILE = 99.0
-"""The percentile of the lengths up to which the axis goes; longer ones are in the last bin."""
+"""The axis ends at this percentile of the lengths; longer ones are counted in the last bin."""
 
 
 class ChartData(TypedDict):
-    """What is drawn. `by_status` counts examples that wait, are accepted and so on."""
+    """What is drawn; `by_status` counts the examples that wait, are accepted and so on."""
 
     language: str
     lengths_user: Sequence[int]
@@ -56,7 +55,7 @@ class ChartData(TypedDict):
 
 
 def draw_chart(numbers: ChartData, path: Path) -> None:
-    """A histogram of the lengths beside bars of the sources, 1200 by 600 points."""
+    """A histogram of the lengths beside bars of the sources, 1200 by 600 pixels."""
     with use_language(numbers["language"]), mpl.rc_context({"font.family": font_families()}):
         _figure(numbers).savefig(path, format="png")
 
@@ -136,9 +135,9 @@ def _bars(axes: Axes, by_source: Mapping[str, int]) -> None:
 
 
 def _largest(by_source: Mapping[str, int]) -> list[tuple[str, int]]:
-    """The largest sources, the others as one; no empty ones."""
-    some = [(name, count) for name, count in by_source.items() if count]
-    rows = sorted(some, key=lambda row: (-row[1], row[0]))
+    """The largest sources, and the others as one row; empty ones are left out."""
+    filled = [(name, count) for name, count in by_source.items() if count]
+    rows = sorted(filled, key=lambda row: (-row[1], row[0]))
     shown, others = rows[:MAX_BARS], rows[MAX_BARS:]
     if others:
         name = say(phrases("{count:,} other", "{count:,} others", len(others)))
@@ -152,13 +151,13 @@ def _draw_placeholder(axes: Axes) -> None:
 
 
 def _truncate(text: str, most: int) -> str:
-    """At most so many columns of it; a Japanese letter takes two."""
+    """At most `most` columns of the text; a Japanese letter takes two."""
     line = " ".join(text.split())
     return line if cell_len(line) <= most else f"{set_cell_size(line, most - 1).rstrip()}…"
 
 
 def main() -> None:
-    """Read the numbers, draw, end."""
+    """Read the numbers from stdin and draw them."""
     draw_chart(json.load(sys.stdin), Path(sys.argv[1]))
 
 

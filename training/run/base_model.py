@@ -1,4 +1,4 @@
-"""What a run starts from: a base that is given control tokens, or random weights; LoRA around it.
+"""Prepares the model to train: a base with control tokens, or random weights; LoRA around it.
 
 Knows transformers and peft. Does not know the Trainer.
 """
@@ -67,9 +67,9 @@ def prepare_model(
     """
     if config.architecture:
         return _from_scratch(config.architecture, taught)
-    assert config.base is not None  # it is, where there is no architecture
+    assert config.base is not None  # as there is no architecture
     model, tokenizer = load_pretrained(config.base)
-    model.config.tokenizer_class = None  # that of the base; what is saved says its own
+    model.config.tokenizer_class = None  # the base's; the saved tokenizer names its own class
     ensure_template(tokenizer)
     if tokenizer.chat_template != CONTROL_TEMPLATE:
         _init_control_tokens(model, tokenizer)
@@ -78,7 +78,7 @@ def prepare_model(
 
 
 def load_pretrained(source: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A model of a folder or of the Hub, in fp32, and its tokenizer; what is read is checked first.
+    """Load a model, in fp32, and its tokenizer from a folder or the Hub; the files are checked first.
 
     Raises:
         BaseUnavailable: it cannot be loaded; the sentence says why.
@@ -91,23 +91,23 @@ def load_pretrained(source: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBa
         )
     except LoadFailed as e:
         raise BaseUnavailable(message_of(e)) from e
-    except Exception as e:  # transformers raises many things for files that are not as they should
+    except Exception as e:  # transformers raises all kinds of errors for broken files
         raise BaseUnavailable(load_error_message(source, e)) from e
     return model, tokenizer
 
 
 def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer with which the worker answers as well. What is made of a sentencepiece model
-    is saved as one file: its own class in transformers would read it in another way."""
+    """The tokenizer that the worker uses too. A sentencepiece model is converted and saved as
+    `tokenizer.json`: its slow class in transformers would split text differently."""
     pieces = find_sentencepiece(folder)
     if pieces is None:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             folder, trust_remote_code=False
         )
         return tokenizer
-    settings, whole = read_tokenizer_config(folder), folder / TOKENIZER_FILE
+    settings, file = read_tokenizer_config(folder), folder / TOKENIZER_FILE
     fast = (
-        Tokenizer.from_file(str(whole)) if whole.is_file() else load_sentencepiece(pieces, settings)
+        Tokenizer.from_file(str(file)) if file.is_file() else load_sentencepiece(pieces, settings)
     )
     named = {f"{one}_token": token_text(settings.get(f"{one}_token")) for one in SPECIAL_TOKENS}
     make: Any = PreTrainedTokenizerFast  # its arguments have no types
@@ -120,15 +120,16 @@ def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 
 def _fuse_activations(model: PreTrainedModel) -> None:
-    """The same GELU in one kernel: transformers' formula keeps five results of it for the way back,
-    which is nearly half of what a block keeps."""
+    """Compute GELU in one kernel: transformers' formula keeps five intermediate results for the
+    backward pass, nearly half of the activations of a block."""
     for module in model.modules():
         if isinstance(getattr(module, "act", None), NewGELUActivation):
             module.act = nn.GELU(approximate="tanh")
 
 
 def _init_control_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Add the speakers' control tokens; each begins as the word that it stands for."""
+    """Add the speakers' control tokens, each with the embedding of a word of its meaning: it then
+    learns faster than from a random one."""
     names = ("ユーザー", "ボット") if is_japanese(tokenizer) else ("User", "Bot")
     ids = [tokenizer.encode(name, add_special_tokens=False) for name in names]
     longest = [max(some, key=lambda one: len(str(tokenizer.decode([one])))) for some in ids]
@@ -185,7 +186,7 @@ def with_lora(model: PreTrainedModel, rank: int) -> PeftModel:
         lora_alpha=2 * rank,
         lora_dropout=0.0,
         target_modules=LORA_TARGETS,
-        fan_in_fan_out=True,  # GPT-2 keeps its matrices the other way round (Conv1D)
+        fan_in_fan_out=True,  # GPT-2 stores its matrices transposed (Conv1D)
         task_type="CAUSAL_LM",
     )
     wrapped = get_peft_model(model, settings)

@@ -1,7 +1,7 @@
-"""The optimiser's loop: Hugging Face's Trainer, what it tells, what it can be told between steps.
+"""The training loop: Hugging Face's Trainer, its events, and the requests it obeys between steps.
 
-Knows the Trainer and rows of tokens. Does not know files but its own saved steps, nor what comes
-before or after the loop.
+Knows the Trainer, rows of tokens and saved steps. Does not know what comes before or after the
+loop.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from training.run import tokenization
 
 Emit = Callable[[Event], None]
 STEP_EVENT_INTERVAL_S = 0.5
-"""Seconds between two steps that are told."""
+"""Seconds between two Step events: small models take many steps a second."""
 
 
 def world_size() -> int:
@@ -77,7 +77,7 @@ class Control:
                 self._not_held.set()
 
     def wait_while_held(self) -> float:
-        """Wait while the run is held; the seconds that it took."""
+        """Wait while the run is held; the seconds spent waiting."""
         began = time.monotonic()
         self._not_held.wait()
         return time.monotonic() - began
@@ -116,10 +116,10 @@ def _forward(
         use_cache=False,
     ).last_hidden_state
     targets = labels[:, 1:]
-    learned = targets != tokenization.IGNORE_INDEX
-    scores = self.lm_head(hidden[:, :-1][learned]).float()
-    loss = nn.functional.cross_entropy(scores, targets[learned], reduction="sum")
-    count = learned.sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
+    labelled = targets != tokenization.IGNORE_INDEX
+    logits = self.lm_head(hidden[:, :-1][labelled]).float()  # (labels, vocabulary)
+    loss = nn.functional.cross_entropy(logits, targets[labelled], reduction="sum")
+    count = labelled.sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
     return CausalLMOutput(loss=loss / count)
 
 
@@ -134,7 +134,7 @@ def make_trainer(
     control: Control,
     resumed: SavedStep | None,
 ) -> tuple[Trainer, ProgressCallback]:
-    """The Trainer of a run, and what watches it. Tells Started."""
+    """The Trainer of a run, and the callback that follows it. Emits Started."""
     processes = world_size()
     per_epoch = steps_per_epoch(config, len(rows), processes)
     steps = total_steps(config, len(rows), processes)
@@ -174,7 +174,7 @@ def make_trainer(
         use_cpu=device.name == "cpu",
         logging_steps=1,
         logging_nan_inf_filter=False,
-        save_strategy="no",  # `ProgressCallback` says when
+        save_strategy="no",  # `ProgressCallback` decides by time
         report_to="none",
         disable_tqdm=True,
         dataloader_pin_memory=device.name == "cuda",
@@ -195,12 +195,12 @@ def make_trainer(
 
 
 def _base_parameters(model: nn.Module) -> int:
-    """Parameters of the model itself: those of LoRA go into it at the end."""
+    """The parameters of the model without LoRA's, which are merged into it at the end."""
     return sum(one.numel() for name, one in model.named_parameters() if "lora_" not in name)
 
 
 class ProgressCallback(TrainerCallback):
-    """Keeps the loss of every step, tells the parent, and does between steps what it was told."""
+    """Records the loss of every step, emits events, and between steps holds, saves or pauses."""
 
     def __init__(
         self,
@@ -229,11 +229,11 @@ class ProgressCallback(TrainerCallback):
 
     @property
     def seconds(self) -> float:
-        """What the run took so far, without the time in which it was held."""
+        """The duration of the run so far, without the time for which it was held."""
         return self._prior_seconds + time.monotonic() - self._started_at
 
     def tokens_per_s(self) -> float:
-        """The speed of this process since it began, in tokens of rows (no padding)."""
+        """The speed of this process since it began, in tokens a second without padding."""
         done = (self.history[-1]["step"] if self.history else 0) - self._first_step
         return self._tokens_per_step * done / max(1e-9, time.monotonic() - self._started_at)
 
@@ -243,7 +243,7 @@ class ProgressCallback(TrainerCallback):
         return sum(tail) / len(tail)
 
     def check_finite(self) -> None:
-        """Raise NotFinite if the last loss is not a number."""
+        """Raise LossNotFinite if the last loss is not a number."""
         if not self.losses or not math.isfinite(self.losses[-1]):
             raise LossNotFinite(
                 phrase(
@@ -288,7 +288,7 @@ class ProgressCallback(TrainerCallback):
         root = Path(args.output_dir)
         folder = root / f"checkpoint-{state.global_step}"
         facts = {"step": state.global_step, "seconds": round(self.seconds, 1)}
-        unfinished = folder / f".{COMPLETE_MARKER}"
+        unfinished = folder / f".{COMPLETE_MARKER}"  # the marker must appear as a whole, and last
         unfinished.write_text(json.dumps(facts), encoding="utf-8")
         unfinished.replace(folder / COMPLETE_MARKER)
         for other in root.glob("checkpoint-*"):
@@ -310,7 +310,7 @@ class ProgressCallback(TrainerCallback):
         loss, epoch = float(logs["loss"]), float(state.epoch or 0.0)
         self._record_loss(step, epoch, loss)
         if not math.isfinite(loss):
-            control.should_training_stop = True
+            control.should_training_stop = True  # `check_finite` then raises
             control.should_save = False
         if now - self._last_event >= STEP_EVENT_INTERVAL_S or step == self._steps:
             self._last_event = now
@@ -331,7 +331,7 @@ class ProgressCallback(TrainerCallback):
 
 
 def _broadcast_flags(args: TrainingArguments, pause: bool, save: bool) -> tuple[bool, bool]:
-    """On several devices, all do what the first one wants: saving is done together."""
+    """On several devices, all follow the flags of the first: saving is a joint operation."""
     if args.world_size == 1:
         return pause, save
     flags = torch.tensor([int(pause), int(save)], device=args.device)

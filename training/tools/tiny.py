@@ -1,7 +1,7 @@
-"""Makes the embedded model: `python -m training.tools.tiny --self-dialogue PATH --out model/tiny`.
+"""Trains the embedded model: `python -m training.tools.tiny --self-dialogue PATH --out model/tiny`.
 
-Writes a job with an architecture in place of a base and runs it with `training.run`, the code
-that fine-tunes too; then stores the weights in half precision and writes the model card.
+Writes a job with an architecture instead of a base and runs it with `training.run`, the code that
+fine-tunes too; then stores the weights in half precision and writes the model card.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -41,10 +42,10 @@ TINY_CONFIG = TrainingConfig(
     seed=0,
 )
 HELD_OUT_PER_CORPUS = 200
-"""Conversations of each large corpus that are never trained on."""
+"""Conversations of each large corpus that are held out."""
 CHATTERBOT_COPIES = 6
 STARTER_COPIES = 40
-"""The short corpora are repeated, or three million tokens of other talk would drown them."""
+"""The short corpora are repeated to keep a share among three million tokens of other talk."""
 
 
 def main() -> int:
@@ -57,10 +58,7 @@ def main() -> int:
 
     job: Path = arguments.job
     job.mkdir(parents=True, exist_ok=True)
-    config = TrainingConfig(
-        **{name: getattr(TINY_CONFIG, name) for name in TINY_CONFIG.__slots__}
-        | {"epochs": arguments.epochs}
-    )
+    config = replace(TINY_CONFIG, epochs=arguments.epochs)
     config.save(job / "config.json")
     write_data(job, arguments.self_dialogue, config.seed)
     shutil.rmtree(job / "checkpoint", ignore_errors=True)
@@ -71,7 +69,7 @@ def main() -> int:
 
 
 def write_data(job: Path, self_dialogue: Path, seed: int) -> None:
-    """`dataset.jsonl`, shuffled, and `held_out.jsonl`."""
+    """Write `dataset.jsonl`, shuffled, and `held_out.jsonl`."""
     rng = random.Random(seed)
     large = [list(corpora.chitchat()), list(corpora.self_dialogue(self_dialogue))]
     for conversations in large:

@@ -78,7 +78,7 @@ def prepare_model(
 
 
 def load_pretrained(source: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load a model, in fp32, and its tokenizer from a folder or the Hub; the files are checked first.
+    """A model in fp32 and its tokenizer, from a folder or the Hub; the files are checked first.
 
     Raises:
         BaseUnavailable: it cannot be loaded; the sentence says why.

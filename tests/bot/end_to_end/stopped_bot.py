@@ -25,6 +25,7 @@ from bot.discord_ui.client import Gpt2Bot
 from bot.run import run_bot
 from bot.settings import load_settings
 from tests.bot.conftest import live
+from training.jobs.job_run import Phase
 
 SLOW = "someone/slow"
 DRAIN_S = 1.0
@@ -82,7 +83,8 @@ class Stage:
         await self._ada.slash(self._channel, "teach", user="Who is our admin?", bot="Ada.")
         plan = await self._ada.slash(self._channel, "retrain", base="tiny", epochs=20.0)
         self._begin(self._ada.click(plan.response, label="Start"))
-        await until(lambda: self._bot.get_cog("Training")._training._begun)
+        manager = self._bot.get_cog("Training")._training
+        await until(lambda: manager._run is not None and manager._run.phase is Phase.TRAINING)
 
 
 async def until(true: Callable[[], bool]) -> None:

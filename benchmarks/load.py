@@ -30,14 +30,18 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.living import memory_mb
-from bot.chat.manager import ConversationManager
+from bot.chat.admission import Pauses
+from bot.chat.filters import Filters
+from bot.chat.generation import ReplyGenerator
+from bot.chat.manager import ChatPolicy, ConversationManager
 from bot.chat.model_router import ModelRouter
 from bot.chat.request import Incoming, TextCheck
+from bot.chat.telemetry import ReplyTelemetry
 from bot.discord_ui.errors import error_message, is_expected
+from core.metrics import Metrics
 from core.tasks import BackgroundTasks
 from data.storage.storage import open_storage
 from model.registry import EMBEDDED_NAME, model_options
-from model.sampling import SamplingParams
 from model.settings import WorkerSettings
 from model.worker.client import WorkerClient
 
@@ -232,9 +236,10 @@ async def _measure(
             storage,
             worker,
             models,
-            context_messages=5,
-            params=SamplingParams(),
-            bot_id=lambda: BOT,
+            ReplyGenerator(worker, Filters(storage)),
+            ReplyTelemetry(Metrics()),
+            Pauses(storage),
+            ChatPolicy(bot_id=lambda: BOT),
         )
         crowd = Crowd(conversations, options.channels, options.guilds, options.pause)
         memory = Memory(worker)

@@ -14,9 +14,9 @@ from discord import DiscordException
 from discord.ext import commands
 
 from bot.chat.admission import Admission, Pauses
-from bot.chat.backpressure import Backpressure
 from bot.chat.filters import Filters
-from bot.chat.manager import ConversationManager
+from bot.chat.generation import ReplyGenerator
+from bot.chat.manager import ChatPolicy, ConversationManager
 from bot.chat.model_router import ModelRouter
 from bot.chat.rate_limit import RateLimits
 from bot.chat.replay import Replayer
@@ -211,19 +211,20 @@ async def running_conversations(
         storage,
         worker,
         models,
-        context_messages=settings.context_messages,
-        params=sampling_params(settings),
-        bot_id=bot.user_id,
-        backpressure=Backpressure(settings.slow_reply_s, training.hold),
-        on_reply=Collector(storage, learn_from_chat=settings.learn_from_chat).on_reply,
-        telemetry=ReplyTelemetry(
+        ReplyGenerator(worker, filters, slow_s=settings.slow_reply_s, on_slow_reply=training.hold),
+        ReplyTelemetry(
             metrics,
             log_content=settings.log_content,
             delivery_errors=(DiscordException, *DISCORD_ERRORS),
         ),
-        filters=filters,
-        pauses=pauses,
-        stale_s=settings.stale_s,
+        pauses,
+        ChatPolicy(
+            bot_id=bot.user_id,
+            params=sampling_params(settings),
+            context_messages=settings.context_messages,
+            stale_s=settings.stale_s,
+        ),
+        on_reply=Collector(storage).on_reply if settings.learn_from_chat else None,
     )
     models.load_in_background(models.default)
     try:

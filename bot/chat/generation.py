@@ -7,11 +7,11 @@ messages, nor whose turn it is.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
+from enum import Enum, auto
 
-from bot.chat.backpressure import Backpressure
 from bot.chat.filters import REPLY_WITHHELD, Blocked, Filters, OutputGuard
 from bot.chat.request import ReplyRequest, ReplySink, ReplyTarget, truncate_reply
 from bot.chat.telemetry import ReplyTrace
@@ -24,20 +24,42 @@ from model.worker.messages import Finished, Queued, TextDelta
 SHUTTING_DOWN = phrase("I am shutting down; please ask again in a moment.")
 
 
+class ReplyState(Enum):
+    """How far a reply is, or what ended it early."""
+
+    WAITING = auto()
+    """For its turn in the channel."""
+    RUNNING = auto()
+    STOPPED = auto()
+    """By the Stop button or a pause; what was written so far stays."""
+    DELETED = auto()
+    """The message that it answers was deleted; what was written is removed."""
+
+
 @dataclass(slots=True)
 class ActiveReply:
-    """A reply that is being made; `started` once it has its turn, `timeout` once the worker was
-    asked, `request_id` once it has spoken of it, `stopped` once somebody has read enough,
-    `target_deleted` once what it answers was deleted."""
+    """A reply on its way. `request_id` is the worker's, known from its first event on; `timeout`
+    ends the wait for that event."""
 
     target: ReplyTarget
     sink: ReplySink
     trace: ReplyTrace
-    started: bool = False
+    state: ReplyState = ReplyState.WAITING
     timeout: asyncio.Timeout | None = None
     request_id: int | None = None
-    stopped: bool = False
-    target_deleted: bool = False
+
+    def begin(self) -> None:
+        """Its turn has come, unless it ended while it waited."""
+        if self.state is ReplyState.WAITING:
+            self.state = ReplyState.RUNNING
+
+    @property
+    def is_deleted(self) -> bool:
+        return self.state is ReplyState.DELETED
+
+    @property
+    def is_cancelled(self) -> bool:
+        return self.state in (ReplyState.STOPPED, ReplyState.DELETED)
 
 
 @asynccontextmanager
@@ -54,12 +76,24 @@ async def _abortable(live: ActiveReply) -> AsyncIterator[None]:
 
 
 class ReplyGenerator:
-    """Makes replies, and ends those that nobody wants to read any more."""
+    """Makes replies, and ends those that nobody wants to read any more.
 
-    def __init__(self, worker: GenerationBackend, filters: Filters, patience: Backpressure) -> None:
+    `on_slow_reply` is called when a reply has not begun after `slow_s` seconds (0: never). This is
+    how training gives way to the chat: the two share the processor.
+    """
+
+    def __init__(
+        self,
+        worker: GenerationBackend,
+        filters: Filters,
+        *,
+        slow_s: float = 0.0,
+        on_slow_reply: Callable[[], None] = lambda: None,
+    ) -> None:
         self._worker = worker
         self._filters = filters
-        self._backpressure = patience
+        self._slow_s = slow_s
+        self._on_slow_reply = on_slow_reply
         self._active: dict[int, ActiveReply] = {}
 
     @contextmanager
@@ -81,20 +115,19 @@ class ReplyGenerator:
     def stop(self, asked_id: int) -> None:
         """End the reply to a message where it is."""
         if (live := self._active.get(asked_id)) is not None:
-            self._stop(live)
+            self._cancel(live, ReplyState.STOPPED)
 
     def stop_scope(self, scope: int | None) -> None:
-        """End the replies of a scope (None: all of them) where they are. Who waits for a turn is
-        told when it comes."""
+        """End the replies of a scope (None: all of them) where they are. Messages that wait are
+        refused when their turn comes (`Pauses.check`)."""
         for live in self._active.values():
-            if live.started and scope in (None, live.target.scope):
-                self._stop(live)
+            if live.state is not ReplyState.WAITING and scope in (None, live.target.scope):
+                self._cancel(live, ReplyState.STOPPED)
 
     def cancel_deleted(self, asked_ids: Collection[int]) -> None:
         """Messages were deleted: the replies to them end, and go."""
         for asked_id in self._active.keys() & set(asked_ids):
-            self._active[asked_id].target_deleted = True
-            self._stop(self._active[asked_id])
+            self._cancel(self._active[asked_id], ReplyState.DELETED)
 
     def abort_all(self) -> None:
         """End all replies where they are, begun or not: the bot stops."""
@@ -104,33 +137,33 @@ class ReplyGenerator:
             elif live.timeout is not None:
                 live.timeout.reschedule(asyncio.get_running_loop().time())
 
-    def _stop(self, live: ActiveReply) -> None:
-        live.stopped = True
+    def _cancel(self, live: ActiveReply, state: ReplyState) -> None:
+        if not live.is_deleted:  # a deletion is never undone by a stop that comes after it
+            live.state = state
         if live.request_id is not None:
             self._worker.abort(live.request_id)
 
     async def generate(self, live: ActiveReply, request: ReplyRequest) -> Finished | None:
-        """A reply that may be said here; what may not is drawn anew once. None if that may not be
-        said either, or what it answers was deleted: then nothing of it is left to be seen.
+        """A reply that passes the scope's filters. A blocked one is sampled once more with another
+        seed; None if that is blocked too, or the message was deleted: then nothing stays shown.
 
         Raises:
             ModelError: there is no (more) reply.
         """
         guard = await self._filters.guard(request.scope)
         request = request.with_guard(guard)
-        for one in (request, request.reseeded()):
+        for attempt in (request, request.reseeded()):
             try:
-                reply = await self._stream(live, one, guard)
+                reply = await self._stream(live, attempt, guard)
             except Blocked:
                 live.sink.restart()
-                if live.stopped:
-                    break
             else:
-                if live.target_deleted:
-                    break
-                live.trace.mark_finished(one, reply)
-                return reply
-        if live.target_deleted:
+                if not live.is_deleted:
+                    live.trace.mark_finished(attempt, reply)
+                    return reply
+            if live.is_cancelled:
+                break
+        if live.is_deleted:
             await live.sink.remove()
         else:
             live.trace.drop_reason = "withheld"
@@ -150,10 +183,12 @@ class ReplyGenerator:
             scope=request.scope,
         )
         async with aclosing(pieces), _abortable(live):
-            with self._backpressure.watch_wait() as begun:
+            with self._watch_wait() as begun:
                 async for piece in pieces:
-                    if live.stopped and live.request_id != piece.request_id:
-                        self._worker.abort(piece.request_id)  # it was stopped before it began
+                    # The id comes with the first event. A stop before that had nothing to abort,
+                    # so it is made up for here; a second attempt is a new request, with a new id.
+                    if live.is_cancelled and live.request_id != piece.request_id:
+                        self._worker.abort(piece.request_id)
                     live.request_id = piece.request_id
                     match piece:
                         case Queued(queue_position=place):
@@ -167,3 +202,15 @@ class ReplyGenerator:
                             guard.check(reply.text)
                             return reply
         raise AssertionError("the worker's client always ends with Finished or raises")
+
+    @contextmanager
+    def _watch_wait(self) -> Iterator[Callable[[], None]]:
+        """Report a slow reply, unless the yielded function is called in time."""
+        if not self._slow_s:
+            yield lambda: None
+            return
+        timer = asyncio.get_running_loop().call_later(self._slow_s, self._on_slow_reply)
+        try:
+            yield timer.cancel
+        finally:
+            timer.cancel()

@@ -9,25 +9,24 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
+from cachetools import LRUCache
+
 from bot.chat.admission import Pauses
-from bot.chat.backpressure import Backpressure
 from bot.chat.errors import NotAdmitted
-from bot.chat.filters import REPLY_WITHHELD, Filters
+from bot.chat.filters import REPLY_WITHHELD
 from bot.chat.generation import SHUTTING_DOWN, ActiveReply, ReplyGenerator
-from bot.chat.language_notice import JapaneseNotice
 from bot.chat.model_router import ModelRouter, Serving
 from bot.chat.queue import ChannelQueue
-from bot.chat.rate_limit import Clock
 from bot.chat.request import Incoming, ReplyRequest, ReplySink, next_seed
 from bot.chat.telemetry import ReplyTelemetry
-from bot.chat.unsaved import WriteFailures
-from core.errors import Refusal, StoreError
-from core.metrics import Metrics
+from core.errors import DiskFull, Refusal, StoreError
+from core.japanese import is_japanese
 from core.records import Message, ReplyRecord, Role, StoredMessage
 from data.storage.storage import Storage
+from i18n.catalogue import JAPANESE
 from i18n.phrase import Phrase, join_phrases, phrase
 from i18n.reader import say
 from model.backend import GenerationBackend
@@ -45,6 +44,13 @@ BURST_WITHDRAWN = phrase(
 )
 TIMED_OUT = phrase("I could not answer that in time. Please ask again.")
 
+DISK_FULL = phrase("I cannot write this down: the disk is full.")
+WRITE_FAILED = phrase("I cannot write this down. The operator can read why in the log.")
+
+LOG_INTERVAL_S = 60.0
+"""Seconds between two log lines about failed writes."""
+MAX_NOTIFIED_CHANNELS = 10_000
+"""Channels remembered as told about the model's Japanese; the oldest is told once more."""
 FINAL_DRAIN_TIMEOUT_S = 3.0
 """Seconds that replies get to show how far they came when the bot stops."""
 
@@ -52,53 +58,76 @@ OnReply = Callable[[ReplyRecord, str, str], Awaitable[None]]
 """Hears of each reply that was recorded: its record, what it answers, what it says."""
 
 
-async def ignore_reply(_record: ReplyRecord, _asked: str, _reply: str) -> None:
-    """The default of `on_reply`."""
+@dataclass(frozen=True, slots=True)
+class ChatPolicy:
+    """How replies are made: `params` for the sampling, the length of the context, and the wait
+    after which a message is not answered any more. `bot_id` is the author of replies; it is known
+    only once the bot has logged in."""
+
+    bot_id: Callable[[], int]
+    params: SamplingParams = field(default_factory=SamplingParams)
+    context_messages: int = 5
+    stale_s: float = 120.0
+
+
+class WriteFailures:
+    """People are always told that something was not recorded, the log once a minute."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._next_log_at = float("-inf")
+
+    def report(self, error: StoreError) -> Phrase:
+        """The note under a reply that, or whose question, was not recorded."""
+        now = self._clock()
+        if now >= self._next_log_at:
+            self._next_log_at = now + LOG_INTERVAL_S
+            log.error("replies are given, but not recorded: %s", error)
+        return DISK_FULL if isinstance(error, DiskFull) else WRITE_FAILED
 
 
 class ConversationManager:
-    """Holds the conversation of every channel."""
+    """The conversations of all channels."""
 
     def __init__(
         self,
         storage: Storage,
         worker: GenerationBackend,
         models: ModelRouter,
-        *,
-        context_messages: int,
-        params: SamplingParams,
-        bot_id: Callable[[], int],
-        backpressure: Backpressure | None = None,
-        on_reply: OnReply = ignore_reply,
-        telemetry: ReplyTelemetry | None = None,
-        filters: Filters | None = None,
-        pauses: Pauses | None = None,
-        stale_s: float = 120.0,
-        clock: Clock = time.monotonic,
+        generator: ReplyGenerator,
+        telemetry: ReplyTelemetry,
+        pauses: Pauses,
+        policy: ChatPolicy,
+        on_reply: OnReply | None = None,
     ) -> None:
         self._storage = storage
         self._worker = worker
         self._models = models
-        self._context_messages = context_messages
-        self._params = params
-        self._bot_id = bot_id
+        self._generator = generator
+        self._telemetry = telemetry
+        self._pauses = pauses
+        self._context_messages = policy.context_messages
+        self._params = policy.params
+        self._bot_id = policy.bot_id
+        self._stale_s = policy.stale_s
         self._on_reply = on_reply
-        self._telemetry = telemetry or ReplyTelemetry(Metrics())
-        self._pauses = pauses or Pauses(storage)
-        self._stale_s = stale_s
-        self._clock = clock
+        self._clock = time.monotonic
         self._queue = ChannelQueue()
         self._write_failures = WriteFailures()
-        self._japanese_notice = JapaneseNotice(worker)
+        self._told_of_japanese: LRUCache[int, None] = LRUCache(MAX_NOTIFIED_CHANNELS)
         self._pending_changes: dict[int, str | None] = {}
-        self._generator = ReplyGenerator(
-            worker,
-            filters or Filters(storage, params.banned_words),
-            backpressure or Backpressure(0, lambda: None),
-        )
-        self.asker_of = self._generator.asker_of
-        self.stop = self._generator.stop
-        self.stop_scope = self._generator.stop_scope
+
+    def asker_of(self, asked_id: int) -> int | None:
+        """Who wrote a message that is being answered now; None if that one is not."""
+        return self._generator.asker_of(asked_id)
+
+    def stop(self, asked_id: int) -> None:
+        """End the reply to a message where it is."""
+        self._generator.stop(asked_id)
+
+    def stop_scope(self, scope: int | None) -> None:
+        """End the replies of a scope (None: all of them) where they are."""
+        self._generator.stop_scope(scope)
 
     async def answer(self, incoming: Incoming, surface: ReplySink) -> Finished | None:
         """Take a turn: record the message, let the model answer, record the reply.
@@ -132,7 +161,7 @@ class ConversationManager:
         """It is the message's turn; it waits since then."""
         channel_id, message = incoming.channel_id, _as_stored_message(incoming)
         self._pauses.check(channel_id, incoming.scope)
-        live.started = True
+        live.begin()
         is_new, unwritten = await self._record_message(message)
         if not is_new:
             live.trace.drop_reason = "repeated"
@@ -148,7 +177,7 @@ class ConversationManager:
         serving = await self._models.serving(incoming.scope)
         request = ReplyRequest.build(incoming, seen, serving, self._params)
         reply = await self._reply(request, live, unwritten)
-        if live.target_deleted and shared:  # who wrote those before still waits
+        if live.is_deleted and shared:  # who wrote those before still waits
             await live.sink.fail(say(BURST_WITHDRAWN))
         return reply
 
@@ -186,7 +215,7 @@ class ConversationManager:
         ):
             async with self._queue.wait_for_slot(record.channel_id, record.asked_id) as ours:
                 self._pauses.check(record.channel_id, record.scope)
-                live.started = True
+                live.begin()
                 self._reject_if_stale(record.channel_id, since)
                 seen = await self._storage.messages.get_many(record.seen) if ours else []
                 if not seen or seen[-1].discord_id != record.asked_id:
@@ -196,7 +225,7 @@ class ConversationManager:
                 request = ReplyRequest.build(record, seen, serving, params)
                 reply = await self._reply(request, live, regenerated=True)
                 if reply is None:
-                    raise Refusal(PROMPT_DELETED if live.target_deleted else REPLY_WITHHELD)
+                    raise Refusal(PROMPT_DELETED if live.is_deleted else REPLY_WITHHELD)
                 return reply
 
     async def _reply(
@@ -214,9 +243,9 @@ class ConversationManager:
         if not reply.text.strip():  # it was stopped before its first word
             await surface.fail(say(SHUTTING_DOWN if self._queue.closing else STOPPED))
             return reply
-        weak = self._japanese_notice.notice_for(request)
+        weak = self._japanese_notice(request)
         reply_id = await surface.finish(reply.text, _footnote(request, weak, unwritten))
-        if live.target_deleted:
+        if live.is_deleted:
             await surface.remove()
             return None
         if unwritten:  # and so is what answers it
@@ -230,8 +259,8 @@ class ConversationManager:
             )
             return reply
         await self._prefill_next_context(request)
-        if recorded:
-            await self._notify_listener(record, request.asked_text, reply.text)
+        if recorded and self._on_reply is not None:
+            await self._notify_listener(self._on_reply, record, request.asked_text, reply.text)
         return reply
 
     async def _record_reply(self, record: ReplyRecord, text: str, regenerated: bool) -> bool:
@@ -252,9 +281,26 @@ class ConversationManager:
         begins = known[len(known) - min(len(known), self._context_messages - 1) :]
         self._worker.prefetch(request.serving.option.source, begins, request.channel_id)
 
-    async def _notify_listener(self, record: ReplyRecord, asked: str, reply: str) -> None:
+    def _japanese_notice(self, request: ReplyRequest) -> str | None:
+        """What a person who writes Japanese reads, once per channel, if the model knows little of
+        it. A stand-in says nothing of itself: it will soon be replaced."""
+        info = self._worker.models.get(request.serving.option.source)
+        if info is None or info.japanese or request.serving.note:
+            return None
+        if request.channel_id in self._told_of_japanese or not is_japanese(request.asked_text):
+            return None
+        self._told_of_japanese[request.channel_id] = None
+        return phrase(
+            "{name} knows little Japanese. Whoever runs me can add a model that speaks it: "
+            "`docs/japanese.md` says how.",
+            name=request.serving.option.name,
+        ).translate_to(JAPANESE)
+
+    async def _notify_listener(
+        self, notify: OnReply, record: ReplyRecord, asked: str, reply: str
+    ) -> None:
         try:
-            await self._on_reply(record, asked, reply)
+            await notify(record, asked, reply)
         except Exception:
             log.exception("who listens to replies failed at %d", record.reply_id)
 

@@ -12,8 +12,8 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from weakref import WeakValueDictionary
 
-from bot.chat.queue import ChannelQueue
 from core.metrics import Metrics
 from core.records import TrainingJob
 from core.tasks import BackgroundTasks
@@ -70,7 +70,7 @@ class ModelRouter:
         self._tasks = tasks
         self._metrics = metrics or Metrics()
         self._loading: set[str] = set()
-        self._switch_queue = ChannelQueue()
+        self._switch_locks: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
         self._load_failures: dict[str, LoadFailure] = {}
 
     def options(self, scope: int) -> list[ModelOption]:
@@ -183,6 +183,10 @@ class ModelRouter:
         finally:
             self._loading.discard(option.source)
 
+    def _switch_lock(self, scope: int) -> asyncio.Lock:
+        """One switch at a time per scope: a load takes long, and the last request must win."""
+        return self._switch_locks.setdefault(scope, asyncio.Lock())
+
     async def use(self, scope: int, name: str) -> ModelOption:
         """Load the model, and only then make it the scope's choice.
 
@@ -191,7 +195,7 @@ class ModelRouter:
             LoadFailed, WorkerDied, CorruptCheckpoint: the old model keeps answering.
         """
         option = find_option(self.options(scope), name)
-        async with self._switch_queue.exclusive(scope):
+        async with self._switch_lock(scope):
             with self._metrics.observe_switch():
                 await self.ensure_loaded(option)
             if (
@@ -210,7 +214,7 @@ class ModelRouter:
             NothingToRollBack: no other one answered before.
             LoadFailed, WorkerDied, CorruptCheckpoint: the present model keeps answering.
         """
-        async with self._switch_queue.exclusive(scope):
+        async with self._switch_lock(scope):
             option = await self._previous_model(scope)
             with self._metrics.observe_switch():
                 await self.ensure_loaded(option)

@@ -20,14 +20,11 @@ CHAT_SOURCE = "chat"
 class Collector:
     """Keeps what may be kept of every reply in the channels that are enabled."""
 
-    def __init__(self, storage: Storage, *, learn_from_chat: bool) -> None:
+    def __init__(self, storage: Storage) -> None:
         self._storage = storage
-        self._learn_from_chat = learn_from_chat
 
     async def on_reply(self, record: ReplyRecord, asked: str, reply: str) -> None:
         """As `collect`, after each reply."""
-        if not self._learn_from_chat:
-            return
         enabled = record.channel_id in await self._storage.channels.enabled()
         await collect(self._storage, record, asked, reply, learn_from_chat=True, enabled=enabled)
 

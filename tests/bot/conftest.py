@@ -13,14 +13,18 @@ import pytest
 import simcord
 
 from bot.app import build_bot
-from bot.chat.manager import ConversationManager
+from bot.chat.admission import Pauses
+from bot.chat.filters import Filters
+from bot.chat.generation import ReplyGenerator
+from bot.chat.manager import ChatPolicy, ConversationManager
 from bot.chat.model_router import ModelRouter
+from bot.chat.telemetry import ReplyTelemetry
 from bot.discord_ui.client import Gpt2Bot
 from bot.settings import Settings, load_settings
+from core.metrics import Metrics
 from core.tasks import BackgroundTasks
 from data.storage.storage import Storage
 from model.registry import with_custom_models
-from model.sampling import SamplingParams
 from model.settings import WorkerSettings
 from model.worker.client import WorkerClient
 from tests.bot.pings import pinging
@@ -106,6 +110,26 @@ def worker() -> FakeWorker:
     return FakeWorker()
 
 
+def make_conversations(
+    storage: Storage,
+    worker: Any,
+    models: ModelRouter,
+    *,
+    pauses: Pauses | None = None,
+    context_messages: int = 5,
+) -> ConversationManager:
+    """Conversations without Discord."""
+    return ConversationManager(
+        storage,
+        worker,
+        models,
+        ReplyGenerator(worker, Filters(storage)),
+        ReplyTelemetry(Metrics()),
+        pauses or Pauses(storage),
+        ChatPolicy(bot_id=lambda: 2, context_messages=context_messages),
+    )
+
+
 @pytest.fixture
 async def conversations(
     storage: Storage, worker: FakeWorker, tmp_path: Path
@@ -116,9 +140,7 @@ async def conversations(
     models = ModelRouter(
         storage, worker, options, default="tiny", checkpoints=tmp_path / "ck", tasks=tasks
     )
-    yield ConversationManager(
-        storage, worker, models, context_messages=5, params=SamplingParams(), bot_id=lambda: 2
-    )
+    yield make_conversations(storage, worker, models)
     await tasks.close()
 
 

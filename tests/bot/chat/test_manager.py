@@ -21,11 +21,10 @@ from core.tasks import BackgroundTasks
 from data.storage.storage import Storage, open_storage
 from model.errors import WorkerDied
 from model.registry import EMBEDDED_FOLDER, model_options
-from model.sampling import SamplingParams
 from model.worker.quarantine import QUARANTINED
+from tests.bot.conftest import make_conversations
 from tests.fakes import FakeWorker
 
-BOT = 1
 CHANNEL = 10
 
 
@@ -99,15 +98,7 @@ def silence(storage: Storage) -> Pauses:
 def conversations(
     storage: Storage, worker: FakeWorker, models: ModelRouter, silence: Pauses
 ) -> ConversationManager:
-    return ConversationManager(
-        storage,
-        worker,
-        models,
-        context_messages=5,
-        params=SamplingParams(),
-        bot_id=lambda: BOT,
-        pauses=silence,
-    )
+    return make_conversations(storage, worker, models, pauses=silence)
 
 
 def incoming(n: int, text: str, channel: int = CHANNEL) -> Incoming:
@@ -132,9 +123,7 @@ async def test_the_model_sees_exactly_the_last_five_messages(
 async def test_context_messages_changes_the_number(
     storage: Storage, worker: FakeWorker, models: ModelRouter
 ) -> None:
-    three = ConversationManager(
-        storage, worker, models, context_messages=3, params=SamplingParams(), bot_id=lambda: BOT
-    )
+    three = make_conversations(storage, worker, models, context_messages=3)
     for n in range(1, 5):
         await three.answer(incoming(n, f"question {n}"), Paper())
     assert [m.content for m in worker.heard[-1][1]] == [
@@ -365,9 +354,7 @@ async def test_history_survives_a_restart(
     await conversations.answer(incoming(1, "remember me"), Paper())
     async with open_storage(tmp_path / "bot.sqlite3") as again:
         worker = FakeWorker()
-        later = ConversationManager(
-            again, worker, models, context_messages=5, params=SamplingParams(), bot_id=lambda: BOT
-        )
+        later = make_conversations(again, worker, models)
         await later.answer(incoming(2, "who am I?"), Paper())
     assert [m.content for m in worker.heard[-1][1]] == [
         "remember me",
@@ -432,3 +419,13 @@ async def test_the_worker_is_told_how_the_next_context_begins(
         assert heard[:-1] == begins
         assert heard[-1].content == "and?"
     assert len(heard) == 5
+
+
+async def test_model_switches_wait_for_each_other_and_none_is_turned_away(
+    models: ModelRouter, storage: Storage, worker: FakeWorker
+) -> None:
+    """More than a channel's queue would hold: a switch waits in no channel's queue."""
+    names = ["gpt2", "tiny"] * 12 + ["gpt2"]
+    used = await asyncio.gather(*(models.use(7, name) for name in names))
+    assert [one.name for one in used] == names
+    assert await storage.model_choices.active(7) == "gpt2"

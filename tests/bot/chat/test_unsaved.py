@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bot.chat.manager import ConversationManager
+from bot.chat.manager import DISK_FULL, WRITE_FAILED, ConversationManager, WriteFailures
 from bot.chat.request import MAX_REPLY_CHARS
-from bot.chat.unsaved import DISK_FULL, WRITE_FAILED, WriteFailures
 from core.errors import DiskFull, StoreError
 from core.records import NewExample
 from data.storage.storage import Storage

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bot.chat.unsaved import DISK_FULL
+from bot.chat.manager import DISK_FULL
 from core.errors import DiskFull
 from data.storage.migrations import SCHEMA_VERSION
 from tests.training.run.test_full_disk import MOUNT, may_mount

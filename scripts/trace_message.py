@@ -1,8 +1,9 @@
-"""Counts what one message passes on its way to a reply: `python -m scripts.trace_message`.
+"""Counts the files that a message passes through: `python -m scripts.trace_message`.
 
-Prints the files of this project that are entered in the bot's own process, in the order of their
-first call, how often each is entered from another one, and the sums. A real bot in SimCord, the
-real worker with `tiny`. Run it before and after a change of the structure.
+Sends MESSAGES of them to a real bot in SimCord, with the real worker and `tiny`, and prints the
+median one: the files of this project that the bot's process enters, in the order of their first
+call, and how often each is entered from another file. Run it before and after a change of the
+structure.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from bot.settings import load_settings
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("bot", "core", "data", "model", "training")
+MESSAGES = 5
 
 
 class Trace:
@@ -50,9 +52,10 @@ def _project_file(name: str) -> str | None:
     return str(inside) if inside.parts[0] in PACKAGES else None
 
 
-async def trace(home: Path) -> Trace:
-    """Let a member mention the bot once, after a first message that warms it up."""
-    settings = load_settings(gpt2bot_home=home, default_model="tiny", seed=7, max_new_tokens=8)
+async def trace(home: Path) -> list[Trace]:
+    """Let a member mention the bot, after a first message that warms it up; a trace for each."""
+    # One token per reply: how many deltas arrive is a matter of timing.
+    settings = load_settings(gpt2bot_home=home, default_model="tiny", seed=7, max_new_tokens=1)
     async with build_bot(settings) as bot:
         env = simcord.Env(bot, settle_timeout=120, shard_count=1)
         await env.start()
@@ -61,25 +64,29 @@ async def trace(home: Path) -> Trace:
             channel = guild.create_text_channel("general")
             ada = guild.add_member(env.create_user("ada"))
             assert bot.user is not None
-            await ada.send(channel, f"{bot.user.mention} hello")
-            found = Trace()
-            sys.setprofile(found)
-            try:
-                await ada.send(channel, f"{bot.user.mention} how are you?")
-            finally:
-                sys.setprofile(None)
+            text = f"{bot.user.mention} how are you?"
+            await ada.send(channel, text)
+            traces = [Trace() for _ in range(MESSAGES)]
+            for one in traces:
+                sys.setprofile(one)
+                try:
+                    await ada.send(channel, text)
+                finally:
+                    sys.setprofile(None)
         finally:
             await env.shutdown()
-    return found
+    return traces
 
 
 def main() -> None:
     argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     with tempfile.TemporaryDirectory() as home:
-        found = asyncio.run(trace(Path(home)))
-    for file, times in found.entries.items():
+        traces = sorted(asyncio.run(trace(Path(home))), key=lambda one: one.changes)
+    median = traces[MESSAGES // 2]
+    for file, times in median.entries.items():
         print(f"{times:4}  {file}")
-    print(f"{len(found.entries)} files entered, {found.changes} changes of file")
+    print(f"{len(median.entries)} files entered, {median.changes} changes of file", end=" ")
+    print(f"({traces[0].changes} to {traces[-1].changes} in {MESSAGES} messages)")
 
 
 if __name__ == "__main__":

@@ -56,6 +56,7 @@ RUN = {
 }
 """What is shown, and how it is typed here: with files that there are, and shorter."""
 SLOW = {
+    "python -m scripts.trace_message": "python -m scripts.trace_message",
     "python -m benchmarks.importing": "python -m benchmarks.importing --rows 300",
     "python -m benchmarks.tokens --tokenizer FOLDER": (
         f"python -m benchmarks.tokens --tokenizer {ROOT / 'model' / 'tiny'}"

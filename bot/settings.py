@@ -1,7 +1,7 @@
-"""The operator's settings: environment variables, or the same names in a file `.env`.
+"""The operator's settings: environment variables, or lines of a file `.env`.
 
-Knows their names, defaults, ranges and what they are for, and says in one sentence what is wrong
-with a value.
+Knows their names, defaults, ranges and descriptions, and turns an invalid value into one sentence
+that says what it must be.
 """
 
 from __future__ import annotations
@@ -43,45 +43,45 @@ class Paths:
 
     @property
     def database(self) -> Path:
-        """What was said and taught."""
+        """Conversations, examples, jobs, consents."""
         return self.home / "gpt2bot.sqlite3"
 
     @property
     def checkpoints(self) -> Path:
-        """What was learned: SCOPE/NAME."""
+        """Trained models, each in SCOPE/NAME."""
         return self.home / "checkpoints"
 
     @property
     def jobs(self) -> Path:
-        """The folders of training jobs that have not ended."""
+        """Working folders of training jobs."""
         return self.home / "jobs"
 
     @property
     def built_models(self) -> Path:
-        """Models made ready to run, a cache; it may be removed any time."""
+        """Models converted for the runner: a cache, which may be deleted at any time."""
         return self.home / "built"
 
     @property
     def tombstones(self) -> Path:
-        """Who asked to be forgotten, for the case that a backup brings them back."""
+        """Members who asked to be forgotten, in case a backup brings their data back."""
         return self.home / "forgotten.json"
 
     @property
     def lock(self) -> Path:
-        """Locked while a bot runs here."""
+        """Locked while a bot runs on this home."""
         return self.home / "gpt2bot.lock"
 
 
 class SettingsError(Exception):
-    """A setting is missing or wrong; the message is one sentence that says what to do."""
+    """A setting is missing or invalid; the message is one sentence that says what to do."""
 
 
 class TransientError(SettingsError):
-    """Something that is needed is out of order: the same may work later."""
+    """Something external is unavailable: the same command may work later."""
 
 
 def _split(text: str) -> tuple[str, ...]:
-    """The words of a list with commas between."""
+    """The items of a comma-separated list."""
     return tuple(filter(None, map(str.strip, text.split(","))))
 
 
@@ -129,15 +129,15 @@ def _existing_file(path: Path) -> Path:
 
 
 def _from_text(parse: Callable[[str], object]) -> BeforeValidator:
-    """Parse what the environment says; values of a program's own are taken as they are."""
+    """Parse text, as the environment has it; `load_settings(...)` may pass the value itself."""
     return BeforeValidator(lambda value: parse(value) if isinstance(value, str) else value)
 
 
 class Settings(BaseSettings):
-    """The values to run with. Each field is read from the variable of its name in capitals.
+    """The settings of one run. Each field is read from the variable of its name in capitals.
 
-    What stands below a field explains it to operators: `python -m scripts.reference` makes
-    `.env.example` and `docs/settings.md` of it.
+    The docstring of a field is its description for operators: `python -m scripts.reference`
+    generates `.env.example` and `docs/settings.md` from it.
     """
 
     model_config = SettingsConfigDict(
@@ -150,108 +150,107 @@ class Settings(BaseSettings):
     )
 
     discord_token: SecretStr | None = None
-    """The bot's token, a secret: https://discord.com/developers/applications, your application,
-    “Bot”, “Reset Token”. Needed by `gpt2bot run` only; the demo and the chat in the terminal go
-    without."""
+    """The bot's secret token, from https://discord.com/developers/applications: your application,
+    “Bot”, “Reset Token”. Only `gpt2bot run` needs it; the demo and the terminal chat do not."""
     gpt2bot_home: Annotated[Path, AfterValidator(_absolute)] = Field(
         Path("var"), validate_default=True
     )
-    """The folder for everything that is kept: the database and the models that were taught."""
+    """The folder for all data: the database and the trained models."""
 
     default_model: str = "gpt2"
-    """The model of a server that has not chosen one with `/model use`: `tiny`, `gpt2`,
-    `gpt2-medium`, or a name of MODELS. `gpt2` is downloaded once from the Hugging Face Hub (about
+    """The model for servers that have not chosen one with `/model use`: `tiny`, `gpt2`,
+    `gpt2-medium`, or a name from MODELS. `gpt2` is downloaded once from the Hugging Face Hub (about
     550 MB)."""
     models: Annotated[dict[str, str], NoDecode, _from_text(_parse_models)] = {}
-    """More models of the GPT-2 architecture: name=folder-or-hub-id, with commas between, such as
+    """More models of the GPT-2 architecture, as name=folder-or-hub-id separated by commas, such as
     `MODELS=distil=distilbert/distilgpt2,mine=/srv/models/mine,ja=rinna/japanese-gpt2-medium`
-    (docs/japanese.md says what to know of Japanese ones)."""
+    (for Japanese models see docs/japanese.md)."""
     precision: Literal["int8", "fp32"] = "int8"
-    """The number format of the weights on a CPU. int8 is some times as fast, needs a quarter of the
-    memory, and says nearly the same. On a GPU it is always bf16 or fp16."""
+    """The number format of the weights on a CPU. int8 is several times as fast, needs a quarter of
+    the memory, and gives nearly the same replies. A GPU always uses bf16 or fp16."""
     memory_mb: int = Field(2048, ge=64)
-    """MB for the weights of all loaded models; what was not used for longest makes room."""
+    """MB for the weights of all loaded models; the least recently used model is unloaded first."""
     cache_mb: int = Field(320, ge=16)
-    """MB for what the models have read, so that nothing is read twice. A token takes 0.07 MB in
-    gpt2 and 0.2 MB in gpt2-medium. Replies that do not fit wait for others to end."""
+    """MB for the KV cache, which saves the models from reading the same text twice. A token takes
+    0.07 MB with gpt2 and 0.2 MB with gpt2-medium. Replies that do not fit wait for others to
+    finish."""
     threads: int | None = Field(None, ge=1)
-    """CPU threads of the model. Empty: as many as the machine has cores."""
+    """CPU threads for inference. Empty: one per core."""
 
     bot_language: Literal["en", "ja"] | None = None
-    """`en` or `ja`. Members read the language of their Discord, and all together that of the
-    server, if it is a Community. This one is for everything else: other servers, direct messages,
-    the doctor and the terminal. Empty: as the terminal (LC_ALL, LC_MESSAGES, LANG)."""
+    """`en` or `ja`. Members are answered in the language of their Discord, and messages for
+    everyone are in the language of the server, if it is a Community. This setting is for the rest:
+    other servers, direct messages, the doctor and the terminal. Empty: the language of the terminal
+    (LC_ALL, LC_MESSAGES, LANG)."""
 
     context_messages: int = Field(5, ge=1, le=50)
-    """How many messages of a channel the model sees, the newest included."""
+    """How many of a channel's last messages the model sees, including the newest."""
     max_new_tokens: int = Field(60, ge=1, le=400)
-    """The longest reply, in tokens; a word has about 1.3. To Japanese it is that of the same
-    meaning, in more tokens where the model needs more for it."""
+    """The maximum length of a reply in tokens; an English word has about 1.3. For Japanese the
+    limit is raised where a model needs more tokens to say the same."""
     temperature: float = Field(0.7, ge=0, le=2, allow_inf_nan=False)
-    """How lively the replies are; 0 always takes the likeliest word."""
+    """How varied the replies are; 0 always picks the most likely word."""
     top_k: int = Field(40, ge=0)
-    """Choose among so many of the likeliest tokens; 0 switches this off."""
+    """Sample only from this many of the most likely tokens; 0 disables this."""
     top_p: float = Field(0.9, gt=0, le=1, allow_inf_nan=False)
-    """Choose among the likeliest tokens that together have this share of the likelihood; 1 switches
-    this off."""
+    """Sample only from the most likely tokens that together have this probability; 1 disables
+    this."""
     repetition_penalty: float = Field(1.1, ge=1, le=2, allow_inf_nan=False)
-    """How much a word that was said already is held back; 1 switches this off."""
+    """How strongly words that already appeared are suppressed; 1 disables this."""
     banned_words: Annotated[tuple[str, ...], NoDecode, _from_text(_split)] = ()
-    """Words that a reply never says, whole ones in upper or lower case, with commas between."""
+    """Words that never appear in a reply, separated by commas. Whole words are matched, regardless
+    of case."""
     reply_buttons: bool = True
-    """Small buttons under each reply: again, like, dislike, a better answer; stop while it is
-    written."""
+    """Show buttons under each reply: again, like, dislike, a better answer, and stop while it is
+    being written."""
     seed: int | None = Field(None, ge=0, le=2**32 - 1)
-    """Makes replies repeatable: the same conversation gives the same reply. Empty: each reply is
-    drawn anew."""
+    """Makes replies reproducible: the same conversation gives the same reply. Empty: random."""
 
     slow_reply_s: float = Field(3.0, ge=0, allow_inf_nan=False)
-    """Training waits a while whenever a reply takes longer than this to begin, in seconds; 0
-    switches that off."""
+    """Training is paused for a while whenever a reply takes longer than this many seconds to begin;
+    0 disables that."""
     training_threads: int | None = Field(None, ge=1)
-    """CPU threads of training, at most. Empty: one core less than there are, so that chat has one.
-    (`tiny` takes one in any case: more would mostly wait for each other.)"""
+    """Maximum CPU threads for training. Empty: all cores but one, which is left to chat. (`tiny`
+    always uses one thread: more would mostly wait for each other.)"""
     author_share: float = Field(0.5, gt=0, le=1, allow_inf_nan=False)
-    """The most that one member may contribute to what is learned, once it is more than 100
-    examples: 0.5 is half of everything, 1 switches this off."""
+    """The largest share of the training data that one member may contribute, once there are more
+    than 100 examples: 0.5 is half, 1 disables the limit."""
     checkpoints_mb: int = Field(20000, ge=100)
-    """MB for the checkpoints of all servers together. When a new one does not fit, the oldest that
-    nobody uses are removed. One of gpt2 takes about 500 MB."""
+    """MB for the checkpoints of all servers together. To make room for a new one, the oldest unused
+    ones are deleted. A checkpoint of gpt2 takes about 500 MB."""
     accelerate_config: Annotated[Path, AfterValidator(_existing_file)] | None = None
-    """A file that `accelerate config` wrote: training is launched with it, on several devices.
-    Empty: on one device."""
+    """A file written by `accelerate config`, to train on several devices. Empty: one device."""
 
     learn_from_chat: bool = False
-    """True: what members who agreed (`/privacy opt-in`) say in enabled channels is kept as examples
-    that wait for review. Discord's terms forbid to train on message content without its permission:
-    switch this on only if you hold it. docs/privacy.md says more."""
+    """True: messages that members who opted in (`/privacy opt-in`) write in enabled channels become
+    training examples, once they are reviewed. Discord's terms forbid training on message content
+    without Discord's permission: enable this only if you have it. See docs/privacy.md."""
     retention_days: int = Field(30, ge=1, le=36500)
-    """Days after which messages, and what replies were made from, are erased."""
+    """Days after which messages, and the records of how replies were made, are deleted."""
 
     member_per_minute: int = Field(15, ge=0)
-    """Replies that one member gets in a minute; 0 switches the limit off."""
+    """Maximum replies to one member per minute; 0 disables the limit."""
     server_per_minute: int = Field(120, ge=0)
-    """Replies that one server gets in a minute; 0 switches the limit off."""
+    """Maximum replies in one server per minute; 0 disables the limit."""
     longest_message: int = Field(2000, ge=1, le=4000)
-    """Characters of a message that is answered; longer ones get a sentence instead."""
+    """Maximum length of a message in characters; a longer one is not answered, and its author is
+    told why."""
     stale_s: float = Field(120.0, gt=0, allow_inf_nan=False)
-    """Seconds after which a message that still waits for its turn is let go."""
+    """Seconds after which a message that is still waiting for its turn is dropped."""
 
     operator_ids: Annotated[frozenset[int], NoDecode, _from_text(_parse_ids)] = frozenset()
-    """Discord ids of people who may do everything in every server, beside the application's owner,
-    with commas between."""
+    """Discord user ids, separated by commas, of people who may do everything in every server, in
+    addition to the application's owner."""
     health_port: int | None = Field(None, ge=1, le=65535)
-    """A port of this machine, for `/healthz` and `/metrics`; it cannot be reached from outside.
-    Empty: none."""
+    """A port for `/healthz` and `/metrics`, reachable from this machine only. Empty: none."""
     log_format: Literal["text", "json"] = "text"
-    """How the log is written: `text` for people, or `json` for programs."""
+    """The log format: `text` for people, `json` for programs."""
     log_content: bool = False
-    """True: the log has what people say and what is answered. Only for finding a fault on a test
-    server."""
+    """True: log what people say and what is answered. Only for debugging on a test server."""
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], _from_text(str.upper)] = (
         "INFO"
     )
-    """How much is written to the log."""
+    """The least severe messages that are logged."""
 
     @property
     def paths(self) -> Paths:
@@ -260,15 +259,15 @@ class Settings(BaseSettings):
 
     @property
     def language(self) -> str:
-        """`bot_language`, else that of the terminal."""
+        """`bot_language`, else the language of the terminal."""
         return self.bot_language or terminal_language()
 
 
 def load_settings(**overrides: Any) -> Settings:
-    """The settings of this machine; `overrides` go before the environment and `.env`.
+    """The settings of this machine; `overrides` take precedence over the environment and `.env`.
 
     Raises:
-        SettingsError: a value is wrong.
+        SettingsError: a value is invalid.
     """
     try:
         settings = Settings(**overrides)
@@ -285,7 +284,7 @@ def load_settings(**overrides: Any) -> Settings:
 
 
 def _sentence(error: ValidationError) -> Phrase:
-    """What is wrong with the first of the wrong values."""
+    """What is wrong with the first invalid value."""
     first = error.errors()[0]
     name = str(first["loc"][0])
     if first["type"] == "value_error":
@@ -299,7 +298,7 @@ def _sentence(error: ValidationError) -> Phrase:
 
 
 def _wrong(name: str, error: Exception) -> Phrase:
-    """What an error of ours says of a setting."""
+    """What a validator of ours says about a setting."""
     return phrase("{name} is wrong: {why}", name=name, why=error.args[0])
 
 
@@ -342,15 +341,15 @@ def _without_none(annotation: Any) -> Any:
 
 
 def prepare_home(settings: Settings) -> None:
-    """Make the home and its folders.
+    """Create the home and its folders.
 
     Raises:
-        SettingsError: it is no folder, or cannot be written.
+        SettingsError: it is not a folder, or not writable.
     """
     home = settings.gpt2bot_home
     try:
         if not home.exists():
-            home.mkdir(mode=0o700, parents=True)  # what people say is in there
+            home.mkdir(mode=0o700, parents=True)  # it holds private messages
         settings.paths.checkpoints.mkdir(exist_ok=True)
         tempfile.TemporaryFile(dir=home).close()
     except OSError as e:
@@ -365,7 +364,7 @@ def prepare_home(settings: Settings) -> None:
 
 
 def sampling_params(settings: Settings) -> SamplingParams:
-    """The part of the settings that a reply needs."""
+    """The settings of a reply."""
     return SamplingParams(
         max_new_tokens=settings.max_new_tokens,
         temperature=settings.temperature,
@@ -378,7 +377,7 @@ def sampling_params(settings: Settings) -> SamplingParams:
 
 
 def worker_settings(settings: Settings, *, drain_s: float, log_level: str) -> WorkerSettings:
-    """The part of the settings that the worker needs."""
+    """The settings of the worker process."""
     return WorkerSettings(
         threads=settings.threads,
         precision=settings.precision,

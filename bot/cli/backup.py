@@ -40,7 +40,7 @@ def backup(
     ] = DEFAULT_BACKUPS_KEPT,
 ) -> None:
     """Copy the database to a file, checked and whole; the bot may run meanwhile."""
-    from bot.cli.dataset import existing_database
+    from bot.cli.dataset.files import existing_database
     from bot.settings import SettingsError, load_settings
     from data.storage.backup import BackupResult, create_backup
     from data.storage.connection import make_copy

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from bot.cli.dataset import unused_path
+from bot.cli.dataset.files import unused_path
 from core.records import OPERATOR_AUTHOR_ID, Example, Pair, ReviewStatus
 from data.formats.files import read_pairs, write_pairs
 from data.storage.storage import Storage, open_storage

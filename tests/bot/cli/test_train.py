@@ -20,7 +20,16 @@ import pytest
 from rich.console import Console
 
 from bot.__main__ import main
-from bot.cli import train
+from bot.cli.train.display import settings_table
+from bot.cli.train.request import (
+    HeldOutSplit,
+    TrainRequest,
+    hold_out,
+    launch_command,
+    load_interrupted,
+    prepare,
+)
+from bot.cli.train.run import run_training
 from bot.settings import SettingsError
 from core.errors import StoreError
 from core.records import Conversation, Pair
@@ -62,18 +71,18 @@ def gpt2bot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Gpt2bot:
 
 
 @pytest.fixture
-def order(tmp_path: Path) -> train.TrainRequest:
+def order(tmp_path: Path) -> TrainRequest:
     """A scripted run of four steps."""
     config = TrainingConfig(name="mine", base="gpt2", base_name="gpt2", save_every_s=0.5)
-    return train.TrainRequest(config, "talk.csv", tmp_path / "made" / "mine", SCRIPTED)
+    return TrainRequest(config, "talk.csv", tmp_path / "made" / "mine", SCRIPTED)
 
 
-def script(order: train.TrainRequest, *lines: str) -> None:
+def script(order: TrainRequest, *lines: str) -> None:
     (order.out.parent.parent / "script.txt").write_text("\n".join(lines))
 
 
-def data(conversations: Sequence[Conversation] = TALK) -> train.HeldOutSplit:
-    return train.hold_out(conversations, 0)
+def data(conversations: Sequence[Conversation] = TALK) -> HeldOutSplit:
+    return hold_out(conversations, 0)
 
 
 class Screen(Console):
@@ -218,9 +227,11 @@ def test_a_dry_run_shows_the_settings_and_leaves_nothing(
 
 def test_the_bots_process_stays_light(tmp_path: Path) -> None:
     code = (
-        "import sys; from bot.cli import train; from training.sources import load_conversations;"
-        "print(train.estimate_fields(train.TrainingConfig(name='a', base='gpt2'),"
-        "train.hold_out(load_conversations('a.jsonl'), 0))); assert 'torch' not in sys.modules"
+        "import sys; from bot.cli.train.display import estimate_fields;"
+        "from bot.cli.train.request import hold_out; from training.config import TrainingConfig;"
+        "from training.sources import load_conversations;"
+        "print(estimate_fields(TrainingConfig(name='a', base='gpt2'),"
+        "hold_out(load_conversations('a.jsonl'), 0))); assert 'torch' not in sys.modules"
     )
     (tmp_path / "a.jsonl").write_text('{"user": "a", "bot": "b"}\n')
     path = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -261,42 +272,42 @@ def test_what_is_refused_in_one_sentence(
 @pytest.mark.parametrize(("count", "held_out"), [(49, 0), (50, 1), (1000, 20), (20_000, 200)])
 def test_some_conversations_are_held_out(count: int, held_out: int) -> None:
     talk = [from_pair(str(n), "yes") for n in range(count)]
-    one, again, other = train.hold_out(talk, 0), train.hold_out(talk, 0), train.hold_out(talk, 1)
+    one, again, other = hold_out(talk, 0), hold_out(talk, 0), hold_out(talk, 1)
     assert len(one.held_out) == held_out
     assert sorted([*one.learned, *one.held_out], key=repr) == sorted(talk, key=repr)
     assert one == again != other
 
 
-def test_the_folder_of_a_job(order: train.TrainRequest) -> None:
-    train.prepare(order, train.HeldOutSplit(TALK[1:], TALK[:1]))
-    assert train.load_interrupted(order) == (order, train.HeldOutSplit(TALK[1:], TALK[:1]))
-    train.prepare(order, data())
+def test_the_folder_of_a_job(order: TrainRequest) -> None:
+    prepare(order, HeldOutSplit(TALK[1:], TALK[:1]))
+    assert load_interrupted(order) == (order, HeldOutSplit(TALK[1:], TALK[:1]))
+    prepare(order, data())
     assert not (order.job_dir / HELD_OUT_FILE).exists()
     assert [*json.loads((order.job_dir / DATASET_FILE).read_text().splitlines()[0])] == ["messages"]
 
 
-def test_the_table_of_a_run_on_two_devices(order: train.TrainRequest) -> None:
+def test_the_table_of_a_run_on_two_devices(order: TrainRequest) -> None:
     screen = Screen()
     started = Started("cuda", "bf16", 5, 3, 9, 1234, 70, 2.5, 4, 2, 1e-4, processes=2)
-    screen.print(train.settings_table(order, data(), started))
+    screen.print(settings_table(order, data(), started))
     lines = ["2.5", "16", "0.0001", "no (bf16)", "2 x cuda", "5 (3 trained)", "9 (1,234 tokens)"]
     assert all(f"│ {text} " in screen.text for text in lines)
 
 
 def test_the_launcher(tmp_path: Path) -> None:
     file = tmp_path / "accelerate.yaml"
-    assert train.launch_command(None, None) == train.launch_command(None, 1) == ()
-    assert train.launch_command(file, None)[-2:] == ("--config_file", str(file))
-    assert train.launch_command(file, 2)[-2:] == ("--num_processes", "2")
+    assert launch_command(None, None) == launch_command(None, 1) == ()
+    assert launch_command(file, None)[-2:] == ("--config_file", str(file))
+    assert launch_command(file, 2)[-2:] == ("--num_processes", "2")
 
 
 # --- a run ----------------------------------------------------------------------------------------
 
 
-async def test_a_run_in_lines(order: train.TrainRequest) -> None:
-    train.prepare(order, data())
+async def test_a_run_in_lines(order: TrainRequest) -> None:
+    prepare(order, data())
     screen = Screen()
-    assert await train.train(order, data(), screen) == 0
+    assert await run_training(order, data(), screen) == 0
     text = screen.text
     assert "step 1 of 4: loss 1.750, 100 tokens/s, 3 s left\n" in text
     assert "Checking the new model…\n" in text
@@ -306,43 +317,43 @@ async def test_a_run_in_lines(order: train.TrainRequest) -> None:
     assert not order.job_dir.exists()
 
 
-async def test_a_run_in_a_terminal_has_a_bar(order: train.TrainRequest) -> None:
-    train.prepare(order, data())
+async def test_a_run_in_a_terminal_has_a_bar(order: TrainRequest) -> None:
+    prepare(order, data())
     file = io.StringIO()
     console = Console(file=file, force_terminal=True, width=80, markup=False, highlight=False)
-    assert await train.train(order, data(), console) == 0
+    assert await run_training(order, data(), console) == 0
     assert "━" in file.getvalue()
     assert "step 1 of 4: loss" not in file.getvalue()
 
 
-async def test_a_checkpoint_that_does_not_pass_is_kept(order: train.TrainRequest) -> None:
+async def test_a_checkpoint_that_does_not_pass_is_kept(order: TrainRequest) -> None:
     script(order, "reject It says nothing.")
-    train.prepare(order, data())
+    prepare(order, data())
     screen = Screen()
-    assert await train.train(order, data(), screen) == 3
+    assert await run_training(order, data(), screen) == 3
     assert "It did not pass its checks, but it is kept. It says nothing.\n" in screen.text
     assert verify(order.out)
 
 
-async def test_a_run_that_fails_says_why(order: train.TrainRequest) -> None:
+async def test_a_run_that_fails_says_why(order: TrainRequest) -> None:
     script(order, "fail There is no such base.", "full The disk is full.", "exit 9")
-    train.prepare(order, data())
+    prepare(order, data())
     with pytest.raises(TrainingError, match=r"^There is no such base\.$"):
-        await train.train(order, data(), Screen())
+        await run_training(order, data(), Screen())
     kept = r" The same command with --resume goes on after step 3\.$"
     with pytest.raises(TrainingError, match=r"^The disk is full\." + kept):
-        await train.train(order, data(), Screen())
+        await run_training(order, data(), Screen())
     with pytest.raises(ChildFailed, match=r"\(exit status 9\) .*log\.txt may say why\." + kept):
-        await train.train(order, data(), Screen())
+        await run_training(order, data(), Screen())
     assert not order.out.exists()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
-async def test_ctrl_c_keeps_what_was_learned_and_resume_goes_on(order: train.TrainRequest) -> None:
+async def test_ctrl_c_keeps_what_was_learned_and_resume_goes_on(order: TrainRequest) -> None:
     script(order, "endless", "finish")
-    train.prepare(order, data())
+    prepare(order, data())
     screen = Screen()
-    running = asyncio.create_task(train.train(order, data(), screen))
+    running = asyncio.create_task(run_training(order, data(), screen))
     await screen.shows("step 1 of 1000")
     os.kill(os.getpid(), signal.SIGINT)
     assert await running == 130
@@ -350,37 +361,37 @@ async def test_ctrl_c_keeps_what_was_learned_and_resume_goes_on(order: train.Tra
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
     with pytest.raises(SettingsError, match=r"is kept in .*mine\.job: --resume goes on with it"):
-        train.prepare(order, data())
+        prepare(order, data())
     assert latest_saved_step(order.job_dir)
-    again, kept = train.load_interrupted(order)
+    again, kept = load_interrupted(order)
     screen = Screen()
-    assert await train.train(again, kept, screen) == 0
+    assert await run_training(again, kept, screen) == 0
     assert "step 1 of" not in screen.text
     assert "step 2 of 4" in screen.text
 
 
 async def test_what_was_made_when_the_terminal_was_closed_is_taken(
-    order: train.TrainRequest, tmp_path: Path
+    order: TrainRequest, tmp_path: Path
 ) -> None:
-    train.prepare(order, data())
+    prepare(order, data())
     screen = Screen()
-    await train.train(order, data(), screen)
+    await run_training(order, data(), screen)
     order.job_dir.mkdir()
     order.config.save(order.job_dir / CONFIG_FILE)
     order.out.rename(order.job_dir / CHECKPOINT_DIR)
     with pytest.raises(SettingsError, match="--resume goes on with it"):
-        train.prepare(order, data())
-    assert await train.train(order, data(), Screen()) == 0
+        prepare(order, data())
+    assert await run_training(order, data(), Screen()) == 0
     assert verify(order.out)
 
 
 async def test_a_place_that_was_taken_meanwhile_keeps_what_was_learned(
-    order: train.TrainRequest,
+    order: TrainRequest,
 ) -> None:
-    train.prepare(order, data())
+    prepare(order, data())
     (order.out / "mine").mkdir(parents=True)
     with pytest.raises(StoreError, match="could not be written"):
-        await train.train(order, data(), Screen())
+        await run_training(order, data(), Screen())
     assert verify(order.job_dir / CHECKPOINT_DIR)
 
 

@@ -13,7 +13,7 @@ import discord
 import pytest
 from rich.console import Console
 
-from bot.cli.dataset import check, convert, export_pairs, import_pairs, write_template
+from bot.cli.dataset.files import check, convert, export_pairs, import_pairs, write_template
 from bot.discord_ui.cogs.dataset import importing
 from bot.discord_ui.cogs.dataset.cog import too_large
 from bot.discord_ui.embeds import charts

@@ -11,7 +11,9 @@ from typing import Any
 import discord
 import pytest
 
-from bot.cli import train
+from bot.cli.train.display import settings_table
+from bot.cli.train.request import TrainRequest, prepare
+from bot.cli.train.run import EXIT_REJECTED, run_training
 from bot.discord_ui.cogs.training import PAUSING
 from bot.discord_ui.embeds.evaluation import comparison_embed
 from bot.discord_ui.embeds.plan import memory_text, plan_embed
@@ -39,6 +41,7 @@ from tests.bot.japanese.discord import assert_japanese, english_in, speak_japane
 from tests.fakes import FakeWorker
 from training.checkpoints import REPORT_FILE, StoredReport
 from training.config import TrainingConfig
+from training.errors import ChildFailed
 from training.jobs.events import Checking, Lowered, Paused, Saved, Started
 from training.jobs.folder import CONFIG_FILE
 from training.jobs.outcome import SERVING_UNCHANGED
@@ -268,19 +271,19 @@ CODE = ("mine", "Python", "AutoModelForCausalLM", "from", "pretrained", "absolut
 
 
 @pytest.fixture
-def order(tmp_path: Path) -> train.TrainRequest:
+def order(tmp_path: Path) -> TrainRequest:
     config = TrainingConfig(name="mine", base="gpt2", base_name="gpt2")
-    return train.TrainRequest(config, "talk.csv", tmp_path / "made" / "mine", SCRIPTED)
+    return TrainRequest(config, "talk.csv", tmp_path / "made" / "mine", SCRIPTED)
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
-def test_the_table_of_settings(order: train.TrainRequest, method: Any) -> None:
+def test_the_table_of_settings(order: TrainRequest, method: Any) -> None:
     config = replace(order.config, method=method, loss_on="all" if method == "lora" else "bot")
     started = Started("cpu", "bf16", 5, 3, 9, 1234, 70, 2.5, 4, 2, 1e-4)
     for begun in (None, started):
         screen = Screen()
         with use_language("ja"):
-            screen.print(train.settings_table(replace(order, config=config), data(), begun))
+            screen.print(settings_table(replace(order, config=config), data(), begun))
         rows = [line.split("│") for line in screen.text.splitlines() if "│" in line]
         assert [row for row in rows if english_in("".join(row[:2]), "FP16")] == []
         values = [row[2] for row in rows if row[1].strip() not in ("データセット", "出力先")]
@@ -288,23 +291,23 @@ def test_the_table_of_settings(order: train.TrainRequest, method: Any) -> None:
         assert_japanese(screen.text.splitlines()[0])
 
 
-async def test_what_a_run_says(order: train.TrainRequest) -> None:
+async def test_what_a_run_says(order: TrainRequest) -> None:
     script(order, "reject It says nothing.")
-    train.prepare(order, data())
+    prepare(order, data())
     screen = Screen()
     with use_language("ja"):
-        assert await train.train(order, data(), screen) == train.EXIT_REJECTED
+        assert await run_training(order, data(), screen) == EXIT_REJECTED
     said = screen.text[screen.text.index("┘") :].replace(str(order.out), "").splitlines()[1:]
     assert len(said) > 5
     for line in said:
         assert_japanese(line, *CODE, "It", "says", "nothing")
 
 
-async def test_what_a_run_says_that_does_not_end_well(order: train.TrainRequest) -> None:
+async def test_what_a_run_says_that_does_not_end_well(order: TrainRequest) -> None:
     script(order, "exit 9")
-    train.prepare(order, data())
-    with pytest.raises(train.ChildFailed) as failed:
-        await train.train(order, data(), Screen())
+    prepare(order, data())
+    with pytest.raises(ChildFailed) as failed:
+        await run_training(order, data(), Screen())
     said = failed.value.args[0].translate_to("ja")
     assert_japanese(said.replace(str(order.job_dir), ""), "log", "txt")
     assert SERVING_UNCHANGED.translate_to("ja") == "これまでのモデルがそのまま答えます。"

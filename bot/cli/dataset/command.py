@@ -39,7 +39,7 @@ def template(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A new .xlsx file.")],
 ) -> None:
     """Write a workbook to fill in, with headings, help and an example."""
-    from bot.cli.dataset import write_template
+    from bot.cli.dataset.files import write_template
 
     with _open_console() as console:
         write_template(file, console)
@@ -48,7 +48,7 @@ def template(
 @dataset.command()
 def check(file: File) -> None:
     """Read a file and say what is in it. If rows are wrong, the exit status is 1."""
-    from bot.cli.dataset import check as check_file
+    from bot.cli.dataset.files import check as check_file
 
     with _open_console() as console:
         status = check_file(file, console)
@@ -58,7 +58,7 @@ def check(file: File) -> None:
 @dataset.command()
 def convert(file: File, out: OutFile) -> None:
     """Write a file of pairs as a file of another kind."""
-    from bot.cli.dataset import convert as convert_file
+    from bot.cli.dataset.files import convert as convert_file
 
     with _open_console() as console:
         convert_file(file, out, console)
@@ -67,7 +67,7 @@ def convert(file: File, out: OutFile) -> None:
 @dataset.command(name="import")
 def import_file(file: File, server: Server) -> None:
     """Take a file into a server's data set; the bot may run meanwhile."""
-    from bot.cli.dataset import existing_database, import_pairs
+    from bot.cli.dataset.files import existing_database, import_pairs
     from bot.settings import load_settings
 
     with _open_console() as console:
@@ -77,7 +77,7 @@ def import_file(file: File, server: Server) -> None:
 @dataset.command()
 def export(out: OutFile, server: Server) -> None:
     """Write what a server's bot may learn now as a file; the bot may run meanwhile."""
-    from bot.cli.dataset import existing_database, export_pairs
+    from bot.cli.dataset.files import existing_database, export_pairs
     from bot.settings import load_settings
 
     with _open_console() as console:

@@ -1,0 +1,138 @@
+"""`gpt2bot train`: a training run in the terminal, in the same process that /retrain starts.
+
+Starts the process, shows its events and moves the checkpoint to its place. Does not know tensors.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+
+from bot.cli.interrupt import EXIT_INTERRUPTED
+from bot.cli.train.display import ProgressDisplay, closing_lines, comparison_lines, print_line
+from bot.cli.train.request import HeldOutSplit, TrainRequest, has_checkpoint
+from core.errors import write_error
+from i18n.phrase import Phrase, join_phrases, phrase
+from training.checkpoints import StoredReport, read_report, verify
+from training.errors import ChildFailed, TrainingError
+from training.jobs.events import Event, Failed, Finished, Paused, Rejected
+from training.jobs.folder import CHECKPOINT_DIR, LOG_FILE, latest_saved_step
+from training.jobs.process import TrainingProcess
+
+EXIT_REJECTED = 3
+"""The exit status when the checkpoint was made but did not pass its checks."""
+
+
+async def run_training(request: TrainRequest, data: HeldOutSplit, console: Console) -> int:
+    """Run the job to its end and return the exit status.
+
+    Raises:
+        TrainingError: it failed; the sentence says why.
+    """
+    if not has_checkpoint(request.job_dir):
+        last, status = await _run(request, data, console)
+        kept = _resume_hint(request.job_dir)
+        match last:
+            case Finished() | Rejected():
+                pass
+            case Paused(step=step):
+                print_line(
+                    console,
+                    phrase(
+                        "Stopped after step {step}; what was learned is kept. The same command "
+                        "with --resume goes on.",
+                        step=step,
+                    ),
+                )
+                return EXIT_INTERRUPTED
+            case Failed(reason=reason):
+                raise TrainingError(join_phrases([reason, *kept]))
+            case _:
+                reason = phrase(
+                    "The training process ended (exit status {status}) before it had finished; "
+                    "{log} may say why.",
+                    status=status,
+                    log=request.job_dir / LOG_FILE,
+                )
+                raise ChildFailed(join_phrases([reason, *kept]))
+    return _publish_checkpoint(request, console)
+
+
+def _resume_hint(job: Path) -> list[Phrase]:
+    saved = latest_saved_step(job)
+    if saved is None:
+        return []
+    step = saved.step
+    return [phrase("The same command with --resume goes on after step {step}.", step=step)]
+
+
+async def _run(
+    request: TrainRequest, data: HeldOutSplit, console: Console
+) -> tuple[Event | None, int | None]:
+    """Start the process and show its events; returns the last one and the exit status."""
+    last: Event | None = None
+    interrupted = asyncio.Event()
+    shown = ProgressDisplay(request, data, console)
+    async with TrainingProcess.launch(request.job_dir, request.launcher) as child:
+        stopping = asyncio.create_task(_stop(interrupted, child, shown))
+        with _on_interrupt(interrupted.set), shown:
+            async for event in child.events():
+                last = event
+                shown.show(event)
+        stopping.cancel()
+    return last, child.exit_status
+
+
+async def _stop(interrupted: asyncio.Event, child: TrainingProcess, shown: ProgressDisplay) -> None:
+    """On the first Ctrl-C the run saves and ends; on the second it is killed."""
+    await interrupted.wait()
+    interrupted.clear()
+    child.send("pause")
+    shown.tell(phrase("Saving what was learned (Ctrl-C again ends it at once)…"))
+    await interrupted.wait()
+    await child.kill()
+
+
+@contextmanager
+def _on_interrupt(called: Callable[[], None]) -> Iterator[None]:
+    if sys.platform == "win32":  # asyncio has no signal handlers there: Ctrl-C ends all at once
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    signals = (signal.SIGINT, signal.SIGTERM)
+    for one in signals:
+        loop.add_signal_handler(one, called)
+    try:
+        yield
+    finally:
+        for one in signals:
+            loop.remove_signal_handler(one)
+
+
+def _publish_checkpoint(request: TrainRequest, console: Console) -> int:
+    """Move the checkpoint to its place and print its evaluation; the exit status."""
+    made = request.job_dir / CHECKPOINT_DIR
+    manifest = verify(made)
+    try:
+        made.rename(request.out)
+    except OSError as e:
+        raise write_error(phrase("The folder {folder}", folder=request.out), e) from e
+    shutil.rmtree(request.job_dir, ignore_errors=True)
+    report = read_report(request.out) or StoredReport()
+    unseen = "held_out_loss" in manifest.scores
+    for line in (*comparison_lines(report, unseen=unseen), *closing_lines(request, manifest)):
+        print_line(console, line)
+    if report.refusal:
+        refused = phrase(
+            "It did not pass its checks, but it is kept. {refusal}", refusal=report.refusal
+        )
+        print_line(console, refused)
+        return EXIT_REJECTED
+    return 0

@@ -10,7 +10,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from core.records import JobState
@@ -53,6 +59,7 @@ class Metrics:
     """Counts what happens, and tells it together with how things are."""
 
     def __init__(self) -> None:
+        disable_created_metrics()  # those series are of no use, and double the number of samples
         self._registry = into = CollectorRegistry()
         self._replies = Counter(
             "gpt2bot_replies",
@@ -163,8 +170,7 @@ class Metrics:
 
     def render_text(self, vitals: VitalSigns) -> bytes:
         """All of it, in the text format of Prometheus."""
-        counted = map(_drop_created, self._registry.collect())
-        return generate_latest(_Page([*counted, *_vital_sign_families(vitals)]))
+        return generate_latest(_Page([*self._registry.collect(), *_vital_sign_families(vitals)]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,12 +181,6 @@ class _Page:
 
     def collect(self) -> Iterable[Metric]:
         return self.metrics
-
-
-def _drop_created(metric: Metric) -> Metric:
-    """When a series began is of no use to us, and would double their number."""
-    metric.samples = [one for one in metric.samples if not one.name.endswith("_created")]
-    return metric
 
 
 def _vital_sign_families(now: VitalSigns) -> Iterator[Metric]:

@@ -1,6 +1,6 @@
-"""Whether the bot is well: Discord hears it, the database takes writes, the worker takes commands.
+"""Health probes: is Discord connected, is the database writable, does the worker answer?
 
-Knows what to ask each of them, and does not wait for long. Does not know who wants to know.
+Each probe has a short timeout. Does not know HTTP: the answers are served by `bot.ops.http`.
 """
 
 from __future__ import annotations
@@ -20,34 +20,34 @@ from model.backend import GenerationBackend
 from model.errors import ModelError
 
 PROBE_TIMEOUT_S = 5.0
-"""Seconds that each part gets to answer."""
+"""Seconds that each probe may take."""
 
 
 class ProbeFailed(Exception):
-    """Something does not work as it should; the message says what."""
+    """A part is unhealthy; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """What was found of a part: the seconds that it took to answer, or why it is not well."""
+    """The seconds that a part took to answer, or why it is unhealthy."""
 
     seconds: float | None = None
     reason: str | None = None
 
     @property
     def ok(self) -> bool:
-        """Whether it is well."""
+        """Whether the part is healthy."""
         return self.reason is None
 
     def as_json(self) -> dict[str, object]:
-        """The part as an object of JSON, in the language of whoever reads."""
+        """The result as a JSON object, in the current language."""
         if self.reason is not None:
             return {"ok": False, "reason": say(self.reason)}
         return {"ok": True, "seconds": self.seconds}
 
 
 class HealthProbes:
-    """Asks each part."""
+    """Probes the gateway, the database and the worker, all at once."""
 
     def __init__(self, bot: discord.Client, storage: Storage, worker: GenerationBackend) -> None:
         self._bot = bot
@@ -55,18 +55,18 @@ class HealthProbes:
         self._worker = worker
 
     async def check(self) -> dict[str, ProbeResult]:
-        """Each part by its name; it takes little more than PROBE_TIMEOUT_S seconds."""
+        """The results by part; takes little more than PROBE_TIMEOUT_S seconds."""
         asks = {"gateway": self._gateway, "database": self._database, "worker": self._ping}
         parts = await asyncio.gather(*map(_run_probe, asks.values()))
         return dict(zip(asks, parts, strict=True))
 
     async def _gateway(self) -> float:
-        """The latency of the last heartbeat. discord.py takes the answer away (it is infinite) once
-        the connection is lost, and gives up one on which nothing came for a minute."""
+        """The latency of the last heartbeat. discord.py sets it to infinity when the connection is
+        lost, and drops a connection on which nothing arrived for a minute."""
         latency = self._bot.latency
         if self._bot.is_closed() or not self._bot.is_ready():
             raise ProbeFailed(phrase("The bot is not connected to Discord."))
-        if not latency <= PROBE_TIMEOUT_S:  # it may be infinite, or no number
+        if not latency <= PROBE_TIMEOUT_S:  # `not <=`: it may also be NaN
             raise ProbeFailed(_slow(latency))
         return latency
 

@@ -1,7 +1,4 @@
-"""`/healthz` and `/metrics` on a port of this machine.
-
-Knows HTTP. What is well, and what is counted, it asks.
-"""
+"""`/healthz` and `/metrics` over HTTP, on a port that only this machine reaches."""
 
 from __future__ import annotations
 
@@ -20,19 +17,19 @@ from i18n.phrase import phrase
 from i18n.reader import language_of_locale, use_language
 
 SHUTDOWN_TIMEOUT_S = 1.0
-"""Seconds that requests under way get when the bot stops."""
+"""Seconds that requests in progress get when the bot stops."""
 METRICS_HEADERS = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
-"""The text format of Prometheus."""
+"""Prometheus's text format."""
 
 
 @asynccontextmanager
 async def serve_monitoring(
     port: int, health: HealthProbes, metrics: Metrics, look: VitalSignsCollector
 ) -> AsyncIterator[None]:
-    """Answer on the port until the end of the block; nobody outside this machine can ask.
+    """Serve on the loopback interface until the end of the block.
 
     Raises:
-        SettingsError: the port cannot be had.
+        SettingsError: the port cannot be bound.
     """
 
     async def healthz(request: web.Request) -> web.Response:

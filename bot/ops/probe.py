@@ -1,6 +1,6 @@
-"""`gpt2bot health`: asks the running bot whether it is well, for container health checks.
+"""`gpt2bot health`: asks the running bot for `/healthz`, for container health checks.
 
-Knows /healthz. Imports little: it is called again and again.
+Imports little: a container runs it every few seconds.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from i18n.phrase import phrase
 from i18n.reader import current_language, say
 
 LOOPBACK_HOST = "127.0.0.1"
-"""Where the bot answers: this machine alone."""
+"""The bot listens on this machine only."""
 REQUEST_TIMEOUT_S = 15.0
-"""Seconds that the bot gets; each part of it has less."""
+"""Seconds that the bot may take; each of its probes has less."""
 PROBE_LABELS = {
     "gateway": phrase("gateway"),
     "database": phrase("database"),
@@ -24,8 +24,7 @@ PROBE_LABELS = {
 
 
 def query_health(port: int) -> tuple[bool, str]:
-    """Whether the bot on this machine is well, and how each part of it is, in a line each, in the
-    language of whoever reads."""
+    """Whether the bot on this machine is healthy, and a line about each of its parts."""
     connection = http.client.HTTPConnection(LOOPBACK_HOST, port, timeout=REQUEST_TIMEOUT_S)
     try:
         connection.request("GET", "/healthz", headers={"Accept-Language": current_language()})

@@ -1,4 +1,4 @@
-"""Opening what the home keeps: one bot at a time, and a database that is whole.
+"""Opening the home safely: one bot at a time, and no damaged database.
 
 Knows the database as files, and what to tell the operator about a damaged one. Does not
 know the tables.
@@ -26,8 +26,8 @@ log = logging.getLogger(__name__)
 
 CHECK_TASK_NAME = "check of the database"
 CHECK_WAIT_S = 2.0
-"""Seconds that the start waits for the check of the database; a larger one is checked on while
-the bot runs. (0.5 s for a million messages.)"""
+"""Seconds that the start waits for the integrity check, which takes 0.5 s for a million messages;
+that of a larger database continues while the bot runs."""
 DATABASE_REPLACED = phrase(
     "It was damaged at the last start, so I began a new one. The log says more."
 )
@@ -38,11 +38,11 @@ DATABASE_DAMAGED = phrase("It is damaged. The log says more.")
 def single_instance_lock(
     settings: Settings, conflict_message: Phrase | None = None
 ) -> Iterator[None]:
-    """Hold the home, so that no other bot runs on it; the system lets go of it at our death.
+    """Lock the home against other bots. The system releases the lock if the process dies.
 
     Raises:
-        SettingsError: a bot runs there, which `conflict_message` may say in its own way; or it
-            cannot be told.
+        SettingsError: a bot runs there (`conflict_message` replaces the usual sentence), or the
+            lock file cannot be used.
     """
     prepare_home(settings)
     lock = FileLock(settings.paths.lock, timeout=0)
@@ -74,8 +74,9 @@ def _runs_already(home: Path) -> Phrase:
 
 @asynccontextmanager
 async def open_or_recover(database: Path, *, collected: bool) -> AsyncIterator[Storage]:
-    """Open the database after a look at whether it is whole; a damaged one is set aside, and a new
-    one begun. Where the look takes long it goes on meanwhile, and what it finds is only told.
+    """Check the database, then open it; a damaged one is renamed, and an empty one takes its place.
+
+    A check that takes long continues in the background, and damage is then only reported.
 
     Raises:
         StoreError: it cannot be opened.
@@ -97,8 +98,8 @@ async def open_or_recover(database: Path, *, collected: bool) -> AsyncIterator[S
 
 
 async def find_damage(database: Path) -> str | None:
-    """What is damaged in a database. None: it is whole; or it is for `open_storage` to say why it
-    cannot be opened."""
+    """What is damaged in a database; None if it is intact, or cannot be opened at all, for which
+    `open_storage` has the better error."""
     try:
         if not await asyncio.to_thread(is_sqlite, database):
             return None
@@ -124,7 +125,7 @@ def _quick_check(db: sqlite3.Connection) -> str | None:
 
 
 async def _quarantine_damaged(database: Path, check: asyncio.Task[str | None]) -> str | None:
-    """Set a damaged database aside; what to tell people who ask."""
+    """Rename a damaged database; returns the warning for the bot's status."""
     found = check.result()
     if found is None:
         return None

@@ -1,7 +1,4 @@
-"""What the bot does at its start and again and again: such as erasing what is too old.
-
-Knows how often, and how long something is kept. Does not know what is kept, or Discord.
-"""
+"""Periodic tasks, and the one that deletes what is older than RETENTION_DAYS."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ log = logging.getLogger(__name__)
 
 HOUR_S, DAY_S = 3600.0, 86_400.0
 TASK_RETRY_S = 600.0
-"""Seconds after which a chore that failed is tried again."""
+"""Seconds after which a failed task is retried."""
 
 Wait = Callable[[float], Awaitable[object]]
 
@@ -28,7 +25,7 @@ def utc_now() -> datetime:
 
 
 class GuardedClock:
-    """The time in UTC, unless it is in doubt: what was erased by a wrong clock is gone for ever."""
+    """The time in UTC, unless it is doubtful: data deleted by a wrong clock would be lost."""
 
     def __init__(
         self,
@@ -40,8 +37,8 @@ class GuardedClock:
         self._last: tuple[datetime, float] | None = None
 
     def __call__(self) -> datetime | None:
-        """None if, since the last call, the clock went on by a day more than one does that nobody
-        sets (a machine that slept for days looks alike: then the next call counts)."""
+        """None if the clock has advanced by over a day more than the monotonic clock since the last
+        call. (So it does when the machine was suspended for days; the next call is trusted.)"""
         now, ticks = self._clock(), self._monotonic()
         last, self._last = self._last, (now, ticks)
         if last and (now - last[0]).total_seconds() - (ticks - last[1]) > DAY_S:
@@ -52,12 +49,12 @@ class GuardedClock:
 async def purge_expired(
     storage: Storage, days: int, clock: Callable[[], datetime | None] = utc_now
 ) -> int:
-    """Erase messages and records of replies that are older than so many days; how many.
+    """Delete messages and records of replies older than `days`, and return how many.
 
-    Nothing is erased while the time is in doubt (`clock` gives None).
+    Nothing is deleted while the time is doubtful (`clock` returns None).
 
     Raises:
-        StoreError: what was erased until then is gone.
+        StoreError: what was deleted before the error stays deleted.
     """
     now = clock()
     if now is None:
@@ -73,12 +70,12 @@ async def purge_expired(
 async def run_periodically(
     chore: Callable[[], Awaitable[object]], every_s: float, name: str, wait: Wait = asyncio.sleep
 ) -> None:
-    """Do the chore now and every so many seconds; what goes wrong is logged and tried again."""
+    """Run the task now and every `every_s` seconds; a failure is logged and retried."""
     while True:
         pause = every_s
         try:
             await chore()
-        except Exception:  # it must outlive whatever goes wrong with it once
+        except Exception:  # one failure must not end the loop
             log.exception("%s failed and is tried again in %.0f s", name, TASK_RETRY_S)
             pause = TASK_RETRY_S
         await wait(pause)

@@ -1,7 +1,4 @@
-"""How things are at the moment of a look: sizes, counts and states, from wherever they are known.
-
-Knows whom to ask. Counts nothing itself, and does not know what becomes of the numbers.
-"""
+"""Gauges for the metrics: sizes, counts and states, collected whenever Prometheus scrapes."""
 
 from __future__ import annotations
 
@@ -29,14 +26,14 @@ from training.checkpoint_retention import CheckpointRetention
 log = logging.getLogger(__name__)
 
 DATABASE_TIMEOUT_S = 5.0
-"""Seconds that the database gets to answer."""
+"""Seconds that the database may take to answer."""
 LAG_INTERVAL_S = 0.5
-"""Seconds between two looks at how late the event loop is."""
+"""Seconds between two measurements of the event loop's lag."""
 
 
 @dataclass(frozen=True, slots=True)
 class VitalSignsCollector:
-    """A look at all of the bot; `database` is its file."""
+    """Collects the gauges; `database` is the file of the database."""
 
     bot: discord.Client
     storage: Storage
@@ -46,7 +43,7 @@ class VitalSignsCollector:
     database: Path
 
     async def collect(self) -> VitalSigns:
-        """How things are now."""
+        """The gauges now."""
         checkpoints, taken = await asyncio.to_thread(self.shelf.usage)
         return VitalSigns(
             gateway_latency_s=_finite_or_inf(self.bot.latency),
@@ -72,18 +69,18 @@ class VitalSignsCollector:
 
 
 def _finite_or_inf(latency_s: float) -> float:
-    """discord.py says "not a number" before the first connection: no alert would see that."""
+    """discord.py reports NaN before the first connection, on which no alert would fire."""
     return math.inf if math.isnan(latency_s) else latency_s
 
 
 def _size(database: Path) -> int:
-    """Bytes of the database, and of the files that SQLite keeps beside it."""
+    """Bytes of the database, its write-ahead log included."""
     beside = database.parent.glob(f"{database.name}*")
     return sum(path.stat().st_size for path in beside)
 
 
 def _memory(processes: Mapping[str, int | None]) -> dict[str, int]:
-    """Resident bytes by name; a process that is gone is left out."""
+    """Resident bytes by process; one that is gone is left out."""
     found = {}
     for name, pid in processes.items():
         with suppress(psutil.Error):
@@ -92,10 +89,10 @@ def _memory(processes: Mapping[str, int | None]) -> dict[str, int]:
     return found
 
 
-async def measure_event_loop_lag(late: Callable[[float], None]) -> None:
-    """Tell, again and again, how late the event loop comes to what is due."""
+async def measure_event_loop_lag(observe: Callable[[float], None]) -> None:
+    """Observe, for ever, how many seconds late the event loop wakes a sleeper."""
     loop = asyncio.get_running_loop()
     while True:
         due = loop.time() + LAG_INTERVAL_S
         await asyncio.sleep(LAG_INTERVAL_S)
-        late(max(0.0, loop.time() - due))
+        observe(max(0.0, loop.time() - due))

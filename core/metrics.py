@@ -59,7 +59,8 @@ class Metrics:
     """Counts what happens, and tells it together with how things are."""
 
     def __init__(self) -> None:
-        disable_created_metrics()  # those series are of no use, and double the number of samples
+        # The series are of no use, and double the number of samples.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = into = CollectorRegistry()
         self._replies = Counter(
             "gpt2bot_replies",

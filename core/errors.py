@@ -21,19 +21,19 @@ import errno
 from i18n.phrase import phrase
 
 DISK_FULL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-"""The system's error numbers for: the disk, or the share of it that we may use, is full."""
+"""The disk, or our quota on it, is full."""
 
 
 class StoreError(Exception):
-    """The base of this package's errors."""
+    """The database, or a file beside it, cannot be opened, read or written."""
 
 
 class NewerDatabase(StoreError):
-    """A newer version of the bot wrote the database; it was left as it is."""
+    """A newer version of the bot wrote the database, which was not changed."""
 
 
 class CorruptDatabase(StoreError):
-    """The database is not whole."""
+    """The database file is damaged."""
 
 
 class ImportRefused(Exception):
@@ -63,7 +63,7 @@ class NoConsent(StoreError):
 
 
 class DiskFull(StoreError):
-    """There is no room left to write; what was written before is whole."""
+    """There is no room left to write; earlier writes are intact."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -72,7 +72,7 @@ class DiskFull(StoreError):
 
 
 def write_error(what: str, error: OSError) -> StoreError:
-    """What to raise when a file could not be written; `what` is the subject of the sentence."""
+    """The error for a file that could not be written; `what` is the subject of its sentence."""
     if error.errno in DISK_FULL_ERRNOS:
         return DiskFull()
     return StoreError(phrase("{what} could not be written: {why}.", what=what, why=error.strerror))

@@ -1,8 +1,7 @@
-"""The log of all processes: one form for every line, with the request that it is about.
+"""Logging for all processes: one line format, request ids, and no secrets.
 
-Knows structlog and the standard library's logging, through which everybody writes, libraries too.
-Secrets never come through: whatever looks like one is replaced in every line. Does not know who
-writes what.
+structlog formats the records of the standard library's `logging`, through which all code writes,
+libraries included. Whatever looks like a secret is replaced in every line.
 """
 
 from __future__ import annotations
@@ -31,24 +30,23 @@ from structlog.stdlib import ExtraAdder, ProcessorFormatter, add_log_level, add_
 log = logging.getLogger(__name__)
 
 LogFormat = Literal["text", "json"]
-"""How the bot and its children write their log: for people, or for programs."""
+"""The format of the log lines: for people, or for programs."""
 
 REDACTED = "[secret]"
-"""What stands in place of a secret."""
 BOT_TOKEN_PATTERN = r"(?<![A-Za-z0-9_-])[A-Za-z0-9_-]{20,}\.[A-Za-z0-9_-]{6,7}\.[A-Za-z0-9_-]{27,}"
-"""A bot's token: its id, a time and a signature, each in base64."""
+"""A bot token: id, time and signature, each in base64."""
 WEBHOOK_PATTERN = (
     r"(?:https?://[A-Za-z0-9.:-]+/api/(?:v\d+/)?)?(?:webhooks|interactions)/\d+/[A-Za-z0-9._=%-]+"
 )
-"""The address of a webhook, or of the answers to an interaction: who has it can write there."""
+"""The URL of a webhook or an interaction's responses: whoever has it can post there."""
 
 EventDict = MutableMapping[str, Any]
 
 
 def configure_logging(level: str | int, form: LogFormat, secrets: Collection[str] = ()) -> None:
-    """Write the log of this process to stderr, warnings and errors that nobody caught included.
+    """Log to stderr, including warnings and uncaught exceptions.
 
-    `secrets` are replaced wherever they stand, beside what looks like one.
+    `secrets` are redacted in addition to whatever looks like one.
     """
     logging.basicConfig(level=level, handlers=[LogHandler(sys.stderr, form, secrets)], force=True)
     logging.captureWarnings(True)
@@ -59,7 +57,7 @@ def configure_logging(level: str | int, form: LogFormat, secrets: Collection[str
 
 
 def current_log_format() -> LogFormat:
-    """How this process writes its log, so that a child of it can do the same."""
+    """This process's log format, for its children."""
     ours = (one.log_format for one in logging.getLogger().handlers if isinstance(one, LogHandler))
     return next(ours, "text")
 
@@ -71,29 +69,29 @@ def _log_uncaught(
         log.critical("an error that nobody caught", exc_info=(kind, error, trace))
 
 
-# --- the request that lines are about ------------------------------------------------------------
+# --- request ids ---------------------------------------------------------------------------------
 
 
 def begin_request() -> None:
-    """From here on, the lines of the present task are about a new request."""
+    """Give the current task a new request id, which all its log lines carry."""
     bind_contextvars(request=uuid.uuid4().hex[:12])
 
 
 def current_request() -> str:
-    """The id of the request that the present task is about; "" if it is about none."""
+    """The current task's request id, or ""."""
     return str(get_contextvars().get("request", ""))
 
 
 def request_context(request: str) -> AbstractContextManager[None]:
-    """The lines of this block are about a request of another process ("": about none)."""
+    """Log lines in this block carry a request id from another process ("": none)."""
     return bound_contextvars(request=request) if request else nullcontext()
 
 
-# --- how a line is written -----------------------------------------------------------------------
+# --- formatting ----------------------------------------------------------------------------------
 
 
 class LogHandler(logging.StreamHandler[TextIO]):
-    """Writes lines in their form."""
+    """Writes the log lines in one format."""
 
     def __init__(self, stream: TextIO, form: LogFormat, secrets: Collection[str] = ()) -> None:
         super().__init__(stream)
@@ -118,15 +116,16 @@ class LogHandler(logging.StreamHandler[TextIO]):
         )
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """A line that cannot be made: say where it comes from, but nothing of what it has."""
+        """A record cannot be formatted: name its place in the code, but none of its values, which may be
+        secrets."""
         said = f"a line of {record.pathname}:{record.lineno} cannot be written"
         fields = {"name": record.name, "levelname": record.levelname, "msg": said}
-        with suppress(OSError, ValueError):  # nobody listens any more
+        with suppress(OSError, ValueError):  # stderr is closed
             self.stream.write(self.format(logging.makeLogRecord(fields)) + self.terminator)
 
 
 def redactor(secrets: Collection[str]) -> Callable[[Any, str, EventDict], EventDict]:
-    """A step of structlog that replaces secrets in all that a line has."""
+    """A structlog processor that replaces secrets in all fields of a line."""
     own = [re.escape(one) for one in sorted(secrets, key=len, reverse=True) if one]
     pattern = re.compile("|".join([*own, WEBHOOK_PATTERN, BOT_TOKEN_PATTERN]))
 
@@ -171,7 +170,7 @@ def _renderer(form: LogFormat, *, colours: bool) -> JSONRenderer | ConsoleRender
 
 
 def _quoted_value(value: object) -> str:
-    """A value in a line for people: in quotes where it could be taken for something else."""
+    """A value in a text line, in quotes if it has spaces or signs of its own."""
     text = str(value)
     plain = text.isprintable() and not set(text) & set(' "=')
     return text if plain and text else json.dumps(text, ensure_ascii=False)

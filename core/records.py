@@ -1,19 +1,19 @@
-"""The records that the rooms hand to each other: frozen values, no I/O.
+"""The values that packages pass to each other: frozen, no I/O.
 
-Knows nothing of Discord, SQL or torch. A `scope` is the id of the guild that owns a record
-(in a direct message: the id of the user), so what one server teaches never reaches another.
+A `scope` is the id of the guild that owns a record (in a direct message: of the user): what one
+server teaches never reaches another.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
 
 
 class Role(StrEnum):
-    """Who said a message; the names are those of the Hugging Face chat form."""
+    """The speaker of a message, named as in Hugging Face's chat format."""
 
     USER = "user"
     ASSISTANT = "assistant"
@@ -21,21 +21,21 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message as the model sees it."""
+    """A message as the model sees it."""
 
     role: Role
     content: str
 
 
 Conversation = tuple[Message, ...]
-"""Messages of one conversation, oldest first."""
+"""The messages of a conversation, oldest first."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredMessage:
-    """A message of a channel's history. `discord_id` is unique in the store.
+    """A message in a channel's history.
 
-    `scope` is None where it was recorded by a version of the bot that did not know it.
+    `scope` is None in messages stored by early versions of the bot.
     """
 
     discord_id: int
@@ -48,10 +48,10 @@ class StoredMessage:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A question and its answer as a file holds them.
+    """A question and its answer in a file.
 
-    Pairs of one `conversation` follow each other by `turn`, from 1; in a conversation "" each
-    stands alone, and `turn` is 0. `source` says where it comes from, "" if the file does not.
+    Pairs of one `conversation` are ordered by `turn`, from 1. A pair with conversation "" stands
+    alone, and its turn is 0. `source` is "" if the file names none.
     """
 
     user: str
@@ -62,7 +62,7 @@ class Pair:
 
 
 class ReviewStatus(StrEnum):
-    """Whether an example may be learned: only what is approved is."""
+    """Whether an example may be learned: only approved ones are."""
 
     WAITING = "waiting"
     APPROVED = "approved"
@@ -70,9 +70,9 @@ class ReviewStatus(StrEnum):
 
 
 IMPORT_SOURCE = "import"
-"""The source of pairs of a file that names none."""
+"""The source of imported pairs whose file names none."""
 OPERATOR_AUTHOR_ID = 0
-"""The author of examples that the operator brought in from a terminal: no member of Discord."""
+"""The author of examples that the operator imported in a terminal: no Discord user."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Consent:
-    """A member let their words in a scope be learned; `version` is that of the text they read."""
+    """A member's consent that their words in a scope are learned; `version` is that of its text."""
 
     scope: int
     user_id: int
@@ -133,7 +133,7 @@ class Consent:
 
 @dataclass(frozen=True, slots=True)
 class RatingSummary:
-    """How many like a reply and how many do not; `mine` is +1, -1 or 0 (not rated)."""
+    """Likes and dislikes of a reply; `mine` is one member's: +1, -1 or 0 (none)."""
 
     up: int = 0
     down: int = 0
@@ -142,12 +142,12 @@ class RatingSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplyRecord:
-    """What a reply was made from. It holds no words, only the ids of what was said.
+    """How a reply was generated. Holds ids of messages, never their words.
 
-    `asked_id` is the message that it answers, `asked_by` who wrote that. `model` is the name of the
-    model and `source` its folder or Hub id. `seen` are the messages of the history that were read,
-    oldest first; `cut` of them were shortened or did not fit. It took `seconds`, and
-    `first_token_s` of them until its first word (None: not known).
+    `asked_id` is the message that it answers, `asked_by` its author. `model` is the model's name,
+    `source` its folder or Hub id. `seen` are the messages of its context, oldest first, of which
+    `cut` were shortened or did not fit. It took `seconds`, and `first_s` to the first token (None:
+    not known).
     """
 
     reply_id: int
@@ -172,8 +172,8 @@ class ReplyRecord:
 class MemberDataSummary:
     """How much is stored about a member.
 
-    `messages` they wrote, `replies` to them, `examples` that hold their words or that they taught,
-    `ratings` they gave, training `jobs` that learned their words; `consent` is the standing one.
+    `messages` by them, `replies` to them, `examples` with their words or taught by them, `ratings`
+    by them, training `jobs` that learned their words; `consent` is the active one.
     """
 
     messages: int
@@ -186,7 +186,7 @@ class MemberDataSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErasureResult:
-    """What was erased of a member. `replies` are those of the bot to them."""
+    """How much of a member's data was erased. `replies` are the bot's to them."""
 
     messages: int = 0
     replies: int = 0
@@ -195,20 +195,15 @@ class ErasureResult:
     consents: int = 0
 
     def __add__(self, other: ErasureResult) -> ErasureResult:
-        return ErasureResult(
-            messages=self.messages + other.messages,
-            replies=self.replies + other.replies,
-            examples=self.examples + other.examples,
-            ratings=self.ratings + other.ratings,
-            consents=self.consents + other.consents,
-        )
+        counts = {name: n + getattr(other, name) for name, n in asdict(self).items()}
+        return ErasureResult(**counts)
 
     def __bool__(self) -> bool:
         return self != ErasureResult()
 
 
 class JobState(StrEnum):
-    """The life of a training job. The last five are final."""
+    """The states of a training job; the last five are final."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -226,11 +221,11 @@ class JobState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TrainingJob:
-    """One fine-tuning job of a scope.
+    """A fine-tuning job of a scope.
 
-    `directory` holds its snapshot and log; `checkpoint` is the name of what it made, once made;
-    `detail` is the sentence for the admin once the job has ended or was paused; `message_id` is the
-    message that shows its progress; `attempts` counts how often its process was started.
+    `directory` holds its snapshot and log, `checkpoint` names its result, `detail` is the sentence
+    about how it ended or why it is paused, `message_id` is the message that shows its progress, and
+    `attempts` counts the starts of its process.
     """
 
     id: int
@@ -249,7 +244,7 @@ class TrainingJob:
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
-    """A line of the audit: at this time (UTC), somebody did this in a scope."""
+    """A row of the audit log; `at` is in UTC."""
 
     id: int
     at: datetime
@@ -260,7 +255,7 @@ class AuditEntry:
 
 
 class FilterKind(StrEnum):
-    """Whether a whole word is meant, or a regular expression."""
+    """A whole word, or a regular expression."""
 
     WORD = "word"
     PATTERN = "pattern"
@@ -268,7 +263,7 @@ class FilterKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """What a reply must not say."""
+    """What a reply must not contain."""
 
     kind: FilterKind
     pattern: str

@@ -1,4 +1,7 @@
-"""Background tasks that somebody holds: none is forgotten, no failure is silent."""
+"""Background tasks that are kept referenced, and whose failures are logged.
+
+asyncio keeps only weak references to tasks: without a strong one they may vanish half-way.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 class BackgroundTasks:
-    """Holds running tasks, logs how they fail, and ends them together."""
+    """Holds running tasks, logs their failures, and ends them together."""
 
     def __init__(self) -> None:
         self._running: set[asyncio.Task[Any]] = set()
@@ -29,7 +32,7 @@ class BackgroundTasks:
             log.error("the background task %s failed", task.get_name(), exc_info=error)
 
     async def close(self, grace_s: float = 0.0) -> None:
-        """Give what still runs `grace_s` seconds, cancel the rest and wait until it has ended."""
+        """Give the tasks `grace_s` seconds, then cancel the rest and wait until they have ended."""
         if self._running and grace_s:
             await asyncio.wait(self._running, timeout=grace_s)
         running = list(self._running)

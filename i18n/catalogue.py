@@ -1,7 +1,7 @@
-"""The languages there are, and what is said in them: gettext catalogues, a folder for each.
+"""The supported languages and their gettext catalogues, one folder each.
 
-`i18n/ja/*.po` are text files that any translation editor opens. English needs none: it stands in
-the code. `python -m scripts.messages` compares the catalogues with the code.
+`i18n/ja/*.po` can be edited with any translation editor. English has none: its sentences are the
+msgids, in the code. `python -m scripts.messages` compares the catalogues with the code.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ CATALOGUES_FOLDER = Path(__file__).parent
 
 
 def translate(language: str, template: str, plural: str | None = None, count: int = 1) -> str:
-    """The template in that language; as it is where the catalogue has nothing for it."""
+    """The template in that language, or in English if the catalogue does not have it."""
     if language == ENGLISH or not template:
         return template if plural is None or count == 1 else plural
     catalogue = load_catalogue(language)
@@ -30,15 +30,15 @@ def translate(language: str, template: str, plural: str | None = None, count: in
 
 
 def localized_name(language: str, kind: str, english: str) -> str | None:
-    """What a command, an option or a choice is called there; None if it has no other name."""
+    """The name of a command, an option or a choice; None if it is the English one."""
     name = load_catalogue(language).pgettext(kind, english)
     return None if name == english else name
 
 
 @lru_cache(maxsize=len(LANGUAGES))
 def load_catalogue(language: str) -> NullTranslations:
-    """The catalogue of a language, read once. English has an empty one, and what is in a file
-    that cannot be read is said in English."""
+    """The catalogue of a language, read once; empty for English. Sentences in an unreadable file
+    stay in English."""
     files = sorted((CATALOGUES_FOLDER / language).glob("*.po"))
     if not files:
         return NullTranslations()
@@ -46,7 +46,7 @@ def load_catalogue(language: str) -> NullTranslations:
     from babel.messages.mofile import write_mo
     from babel.messages.pofile import read_po
 
-    whole = Catalog(locale=language)
+    catalogue = Catalog(locale=language)
     for file in files:
         try:
             with file.open("rb") as lines:
@@ -55,8 +55,8 @@ def load_catalogue(language: str) -> NullTranslations:
             log.error("the sentences in %s cannot be read: %s", file, e)
             continue
         for message in found:
-            whole[message.id] = message
+            catalogue[message.id] = message
     compiled = BytesIO()
-    write_mo(compiled, whole)
+    write_mo(compiled, catalogue)
     compiled.seek(0)
     return GNUTranslations(compiled)

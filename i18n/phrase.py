@@ -1,8 +1,8 @@
-"""Sentences that can be said in more than one language.
+"""Sentences that can be translated later.
 
-A `Phrase` is an ordinary English `str`, which is what logs, files and programs see. It remembers
-the template and the values that it was made from, so it can be said in another language later, by
-another process too. Which languages there are is known to `i18n.catalogue`.
+A `Phrase` is an ordinary English `str`, which is what logs, files and programs see. It keeps the
+template and values that it was made from, so that it can be translated when the reader is known,
+even by another process. `i18n.catalogue` knows the languages.
 """
 
 from __future__ import annotations
@@ -17,23 +17,24 @@ from typing import Any, TypeGuard
 from i18n.catalogue import ENGLISH, translate
 
 COUNT = "count"
-"""The value by which `phrases` chooses between its two templates."""
+"""The value by which singular or plural is chosen."""
 SPACED_PARTS = re.compile(r"\{part\d+\}| ")
-"""What `join_phrases` makes of sentences with spaces between them; Japanese has none there."""
+"""A template of `join_phrases` with spaces; Japanese has none between sentences."""
 COMMA = ", "
 COMMA_SEPARATED_PARTS = re.compile(r"\{part\d+\}(, \{part\d+\})+")
-"""What `join_phrases` makes of a list with commas; other languages have commas of their own."""
+"""A template of `join_phrases` with commas, which look different in other languages."""
 SERIALIZED_PREFIX = '{"text": '
-"""How a packed Phrase begins."""
+"""The beginning of a serialized Phrase."""
 SAFE_FORMAT_SPEC = re.compile(r",?(\.\d)?[a-z%]?")
-"""How a value may be written in a stored template. More, such as a width, is not from us."""
+"""The format specs allowed in a stored template. Ours use no others, such as widths, with which a
+forged template could exhaust memory."""
 
 
 class Phrase(str):
-    """A sentence in English, and how it was made.
+    """An English sentence that can be translated.
 
-    `template` has a `{name}` for each of `values`, as `str.format` reads it; `plural` is its form
-    for a `count` that is not one. Values that are Phrases are said in the other language as well.
+    `template` has a `{name}` for each of `values`, as in `str.format`; `plural` is the template for
+    a `count` other than 1. Values that are Phrases are translated too.
     """
 
     template: str
@@ -54,8 +55,8 @@ class Phrase(str):
         return Phrase, (self.template, self.values, self.plural)
 
     def translate_to(self, language: str) -> str:
-        """The sentence in a language of `i18n.catalogue`; in English where the translation does
-        not fit its values."""
+        """The sentence in a language of `i18n.catalogue`; in English if the translation does not
+        fit the values."""
         values = {
             name: value.translate_to(language) if isinstance(value, Phrase) else value
             for name, value in self.values.items()
@@ -72,20 +73,20 @@ class Phrase(str):
 
 
 def phrase(template: str, /, **values: Any) -> Phrase:
-    """A sentence to be said later, in whatever language is read then."""
+    """A sentence, to be translated when it is shown."""
     return Phrase(template, {name: _to_storable(value) for name, value in values.items()})
 
 
 def phrases(one: str, many: str, /, count: int, **values: Any) -> Phrase:
-    """`{count} example` or `{count} examples`, as the language has it."""
+    """A sentence with a singular and a plural: `{count} example`, `{count} examples`."""
     return Phrase(
         one, {COUNT: count, **{name: _to_storable(it) for name, it in values.items()}}, many
     )
 
 
 def join_phrases(parts: Iterable[str], separator: str = " ") -> Phrase:
-    """Several sentences as one. A language may change what is between them if it is a space or a
-    comma; all else stays as it is."""
+    """Several sentences as one. Translations adapt a separator that is a space or a comma, and no
+    other."""
     named = {f"part{number}": part for number, part in enumerate(parts)}
     return Phrase(
         separator.replace("{", "{{").replace("}", "}}").join(f"{{{n}}}" for n in named), named
@@ -93,31 +94,33 @@ def join_phrases(parts: Iterable[str], separator: str = " ") -> Phrase:
 
 
 def message_of(error: BaseException) -> str:
-    """What an error says. If it was made of a Phrase it is that one: `str` gives English only."""
+    """An error's message, as a Phrase if it was made from one: `str` gives English only."""
     first = error.args[0] if error.args else None
     return first if isinstance(first, Phrase) else str(error)
 
 
 def serialize_phrase(sentence: str) -> str:
-    """The sentence as a string that `deserialize_phrase` makes a Phrase of again; other strings
-    stay as they are, unless they look like that. For the database and for lines of JSON."""
+    """The sentence as a string for `deserialize_phrase`, to be stored or sent to another process.
+
+    Strings that are no Phrase stay unchanged, unless they look like a serialized one.
+    """
     if sentence.startswith(SERIALIZED_PREFIX) and not is_phrase(sentence):
         sentence = join_phrases([sentence])
     return json.dumps(_to_json(sentence), ensure_ascii=False) if is_phrase(sentence) else sentence
 
 
 def deserialize_phrase(stored: str) -> str:
-    """What was packed: a Phrase, or the string as it is."""
+    """The Phrase that was serialized, or else the string unchanged."""
     if not stored.startswith(SERIALIZED_PREFIX):
         return stored
     try:
         return _from_json(json.loads(stored))
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        return stored  # somebody's own words that begin like that
+        return stored  # a person's own words that happen to begin like that
 
 
 def is_phrase(sentence: str) -> TypeGuard[Phrase]:
-    """Whether it can be said in other languages."""
+    """Whether it can be translated."""
     return isinstance(sentence, Phrase)
 
 
@@ -134,7 +137,7 @@ def _fill(template: str, values: Mapping[str, Any]) -> str:
 
 
 def _to_storable(value: object) -> object:
-    """Values that can be stored: numbers, and words for all else; an error's are its own phrase."""
+    """A value that JSON can hold: a number or a string; of an error, its message."""
     match value:
         case str() | int() | float():
             return value
@@ -170,7 +173,7 @@ def _from_json(stored: dict[str, Any]) -> Phrase:
 
 
 def _is_safe_template(template: str) -> bool:
-    """Whether filling it in does no more than to write values down: `str.format` can do much."""
+    """Whether it only inserts values: `str.format` could also read attributes and items."""
     return all(
         name is None
         or (name.isidentifier() and not conversion and SAFE_FORMAT_SPEC.fullmatch(form or ""))

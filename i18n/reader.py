@@ -1,7 +1,7 @@
-"""Who reads: the language in which sentences are said now.
+"""The reader's language: the one that `say` translates to.
 
-It belongs to the task at hand (a context variable), so people who read different languages are
-answered at the same time. Tasks inherit it from whoever starts them.
+It is a context variable: concurrent tasks answer people in different languages, and a new task
+inherits the language of the task that starts it.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ _current_language: ContextVar[str] = ContextVar("language of the reader", defaul
 
 
 def say(what: str, /, **values: Any) -> str:
-    """A Phrase, or a template with its values, in the language of whoever reads."""
+    """A Phrase, or a template with its values, in the reader's language."""
     sentence = what if isinstance(what, Phrase) else phrase(what, **values)
     return sentence.translate_to(_current_language.get())
 
 
 def current_language() -> str:
-    """The language that is read now."""
+    """The reader's language in this task."""
     return _current_language.get()
 
 
 def set_language(language: str) -> None:
-    """From here on, this task is read in that language."""
+    """Set the reader's language for the rest of this task."""
     _current_language.set(language)
 
 
 @contextmanager
 def use_language(language: str) -> Iterator[None]:
-    """What is said inside is read in that language."""
+    """Set the reader's language inside the block."""
     before = _current_language.set(language)
     try:
         yield
@@ -45,13 +45,13 @@ def use_language(language: str) -> Iterator[None]:
 
 
 def language_of_locale(name: str | None) -> str | None:
-    """The language of a locale such as `ja_JP.UTF-8` or `en-GB`; None if it is none of ours."""
+    """The language of a locale such as `ja_JP.UTF-8` or `en-GB`; None if it is not supported."""
     start = (name or "").replace("_", "-").partition("-")[0].partition(".")[0].lower()
     return start if start in LANGUAGES else None
 
 
 def terminal_language() -> str:
-    """The language of this terminal, by the variables that say so (POSIX, 8.2); English else."""
+    """The terminal's language, by its locale variables (POSIX, 8.2); English by default."""
     for variable in ("LC_ALL", "LC_MESSAGES", "LANG"):
         if value := os.environ.get(variable):
             return language_of_locale(value) or ENGLISH

@@ -1,4 +1,4 @@
-"""Which column of a table holds what: by its headings, in English and Japanese. Pure."""
+"""What each column of a table holds, by its headings in English or Japanese. Pure."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from core.errors import ImportRefused
 from i18n.phrase import phrase
 
 HEADER_SEARCH_ROWS = 10
-"""Rows, not counting blank ones, among which the headings are looked for."""
+"""The headings are looked for among so many rows, not counting blank ones."""
 
 
 class Field(StrEnum):
-    """What a column can hold; the values are the headings that we write."""
+    """What a column can hold; the values are the headings that are written."""
 
     USER = "user"
     BOT = "bot"
@@ -29,7 +29,7 @@ class Field(StrEnum):
 
 
 PROBLEM_PREFIX = f"{Field.PROBLEM}: "
-"""How the first cell of a column of problems begins where there are no headings."""
+"""The first cell of the problem column begins like this in a table without headings."""
 UTTERANCE_FIELDS = (Field.USER, Field.BOT)
 
 _HEADING_SYNONYMS = {
@@ -48,9 +48,9 @@ _FIELD_OF = {name: field for field, names in _HEADING_SYNONYMS.items() for name 
 
 
 def field_of(heading: str) -> Field | None:
-    """What a heading names; None if it names nothing that we know.
+    """The field that a heading names, or None.
 
-    Case, width, spaces and a number at its end do not matter, and it may name the same thing in
+    Case, width, spaces and a final number do not matter, and a heading may name the same field in
     two languages: "Bot 2", "user / ユーザー".
     """
     found = {_FIELD_OF.get(_normalize_heading(part)) for part in re.split(r"[/|・\n(（]", heading)}
@@ -65,11 +65,11 @@ def _normalize_heading(heading: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What each column holds; None where nothing is read. A cell to the right of the last column
-    belongs to what the last column holds, if that is an utterance.
+    """The field of each column, None for one that is not read. Cells beyond the last column belong
+    to it if it is an utterance.
 
-    `header_row` is the number of the row of headings, 0 if there is none; `first_row` that of the
-    first row that counts.
+    `header_row` is the number of the row of headings (0: none), `first_row` that of the first row
+    that is not blank.
     """
 
     fields: tuple[Field | None, ...]
@@ -77,24 +77,23 @@ class Layout:
     first_row: int
 
     def field_at(self, column: int) -> Field | None:
-        """What the column holds."""
         if column < len(self.fields):
             return self.fields[column]
         return self.fields[-1] if self.fields[-1] in UTTERANCE_FIELDS else None
 
 
 SampleRows = Sequence[tuple[int, Sequence[str]]]
-"""Numbers and cells of a table's first rows, without blank ones."""
+"""Numbers and cells of a table's first rows that are not blank."""
 
 
 def layout_from_header(sample: SampleRows) -> Layout | None:
-    """The layout that a row of headings among these gives; None if there is no such row.
+    """The layout by a row of headings among the sample; None if there is none.
 
-    Only titles may stand above it. An unheaded column belongs to the utterance that is headed to
-    its left.
+    Only titles (rows with one cell) may precede it. A column without a heading belongs to the
+    utterance to its left.
 
     Raises:
-        ImportRefused: the first row names what one speaker says but not what the other does.
+        ImportRefused: the headings name only one of the two speakers.
     """
     for number, cells in sample:
         named = [field_of(cell) for cell in cells]
@@ -125,7 +124,7 @@ def _fill_unheaded(cells: Sequence[str], named: Sequence[Field | None]) -> list[
 
 
 def default_layout(sample: SampleRows) -> Layout:
-    """The first column that holds anything is the user's, all to the right of it the bot's."""
+    """Without headings: the first column that is not empty is the user's, all others the bot's."""
     first = min((_first(cells) for _, cells in sample), default=0)
     fields: list[Field | None] = [None] * first + [Field.USER, Field.BOT]
     for column, cell in enumerate(sample[0][1] if sample else ()):

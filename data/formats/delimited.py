@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
+from core.errors import ImportRefused
 from core.records import Pair
 from data.formats.columns import HEADER_SEARCH_ROWS, Layout, default_layout, layout_from_header
 from data.formats.encodings import read_text
@@ -89,7 +90,10 @@ def sniff_delimiter(text: str) -> str:
     def fit(delimiter: str) -> tuple[bool, int]:
         rows = islice(raw_rows(text, delimiter), 50)
         filled = [(n, row) for n, row in enumerate(rows, 1) if any(map(str.strip, row))]
-        headed = layout_from_header(filled[:HEADER_SEARCH_ROWS]) is not None
+        try:
+            headed = layout_from_header(filled[:HEADER_SEARCH_ROWS]) is not None
+        except ImportRefused:  # incomplete headings, which may be due to the wrong delimiter
+            headed = False
         return headed, sum(len(row) > 1 for _, row in filled)
 
     return max(DELIMITERS, key=fit)

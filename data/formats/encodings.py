@@ -1,4 +1,4 @@
-"""Bytes of a text file to text: UTF-8, UTF-16 with its mark, or the Shift_JIS of Japanese Windows.
+"""Decodes text files: UTF-8, UTF-16 with a BOM, or the Shift_JIS of Japanese Windows.
 
 A few broken bytes in UTF-8 stay in the text as lone surrogates: only their rows are refused.
 """
@@ -36,7 +36,7 @@ def decode(data: bytes, name: str) -> str:
 
 
 def _decode_mostly_utf8(data: bytes) -> str | None:
-    """The text if most lines that are not ASCII are UTF-8."""
+    """The text, if most of the lines that are not ASCII are valid UTF-8."""
     broken = [_is_invalid_utf8(line[0]) for line in _NOT_ASCII.finditer(data)]
     if sum(broken) * 2 > len(broken):
         return None
@@ -52,7 +52,7 @@ def _is_invalid_utf8(line: bytes) -> bool:
 
 
 def _decode_shift_jis(data: bytes, name: str) -> str:
-    """A Japanese text has kana; without, bytes of another encoding only happen to decode."""
+    """Requires kana: without them, bytes of another encoding only happen to decode."""
     try:
         text = data.decode("cp932")
     except UnicodeDecodeError:

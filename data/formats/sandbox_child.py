@@ -1,4 +1,4 @@
-"""The child process that reads one file: `python -m data.formats.sandbox_child PATH OUT [NAME]`.
+"""The child process that reads one file: `python -m data.formats.sandbox_child PATH OUT NAME`.
 
 Writes JSON lines. To stdout: {"rows": N} as progress, or {"refused": sentence} instead of a result.
 To OUT: ["rows", [N]], then [kind, records] with a kind of `RECORD_TYPES`.
@@ -43,8 +43,7 @@ RECORD_TYPES: dict[str, Callable[..., Any]] = {
 
 
 def main() -> None:
-    path, out, *names = sys.argv[1:]
-    name = names[0] if names else Path(path).name
+    path, out, name = sys.argv[1:]
     for one in FORMATS:
         one.codec()  # before the limit: numpy, which openpyxl imports, reserves address space
     limit_memory(MAX_MEMORY_BYTES)

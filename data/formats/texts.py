@@ -1,7 +1,7 @@
-"""The rules for texts: what is joined and how, and what no file can bring in. Pure.
+"""Rules for texts: how pieces are joined, and which pairs are not accepted. Pure.
 
-Pieces of one utterance are joined with a space, but with nothing where a Japanese or Chinese
-character ends the one piece or begins the other.
+Pieces of one utterance are joined with a space, or without one next to a Japanese or Chinese
+character.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from i18n.phrase import phrase
 
 MAX_TEXT_CHARS = 4000
 MAX_NAME_CHARS = 200
-"""Characters of a conversation's or a source's name."""
+"""For the name of a conversation or source."""
 
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _CJK = re.compile(
     "[\u3000-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff00-\uff9f"
     "\U00020000-\U0003fffd]"
 )
-"""Japanese and Chinese writing, with its punctuation; not Korean, which has spaces."""
+"""Japanese and Chinese, with punctuation; not Korean, which uses spaces."""
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -34,12 +34,11 @@ def split_lines(text: str) -> list[str]:
 
 
 def has_line_breaks(text: str) -> bool:
-    """Whether joining would change it."""
     return "\n" in text or "\r" in text
 
 
 def join_pieces(pieces: Sequence[str]) -> str:
-    """One utterance of its pieces, none of them blank."""
+    """One utterance; none of its pieces may be blank."""
     parts = [pieces[0]]
     for before, piece in pairwise(pieces):
         if not (_CJK.match(before[-1]) or _CJK.match(piece)):
@@ -49,7 +48,7 @@ def join_pieces(pieces: Sequence[str]) -> str:
 
 
 def pair_error(pair: Pair) -> str | None:
-    """Why no file can bring this pair in, as a sentence; None if one can."""
+    """Why the pair is not accepted, as a sentence, or None."""
     if not pair.user.strip():
         return phrase("There is no text of the user.")
     if not pair.bot.strip():
@@ -77,12 +76,12 @@ def pair_error(pair: Pair) -> str | None:
 
 
 def has_lone_surrogates(text: str) -> bool:
-    """Whether there are halves of characters, as broken bytes become."""
+    """Whether there are lone surrogates, which stand for undecodable bytes."""
     return bool(_LONE_SURROGATE.search(text))
 
 
 def strip_pair(pair: Pair) -> Pair:
-    """The pair as reading gives it: no white space around its texts; alone, it has no turn."""
+    """The pair as reading returns it: texts stripped, no turn outside a conversation."""
     conversation = pair.conversation.strip()
     return Pair(
         pair.user.strip(),

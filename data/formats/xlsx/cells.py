@@ -1,7 +1,8 @@
-"""The cells of a sheet, as texts, read as a stream.
+"""The cells of a sheet as texts, read as a stream.
 
-Knows the XML of sheets (ECMA-376, part 1, 18.3) and expat. openpyxl's own stream tells neither
-merged cells, nor a formula that has no value from an empty cell, nor an escaped character.
+Parses the XML of sheets (ECMA-376, part 1, 18.3) with expat, because openpyxl's read-only mode
+reports no merged cells and no escaped characters, and returns a formula without a stored value as
+an empty cell: its row would be lost in silence.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from i18n.phrase import phrase
 
 CHUNK_BYTES = 1 << 16
 MAX_COLUMNS = 256
-"""Cells further to the right are not read."""
+"""Cells to the right of this column are ignored."""
 FORMULA_WITHOUT_VALUE = phrase(
     "A formula has no stored value: open the file in Excel and save it, or write the text itself."
 )
@@ -32,7 +33,7 @@ _ESCAPE = re.compile("_x([0-9A-Fa-f]{4})_")
 
 
 class MergedRange(NamedTuple):
-    """A merged range, from 1; the last row and column belong to it."""
+    """A merged range: columns and rows from 1, both ends inclusive."""
 
     left: int
     top: int
@@ -42,20 +43,19 @@ class MergedRange(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class DateStyles:
-    """`date_style_ids` are the cell styles that show a date; `uses_1904_epoch` says from where days
-    count."""
+    """`date_style_ids`: the cell styles that show dates; `uses_1904_epoch`: which day is day 0."""
 
     date_style_ids: frozenset[int]
     uses_1904_epoch: bool = False
 
 
 def unescape_ooxml(text: str) -> str:
-    """With the characters that XML cannot hold, which are written as _xHHHH_ (22.9.2.19)."""
+    """Decode the characters that XML cannot hold, which are written as _xHHHH_ (22.9.2.19)."""
     return _ESCAPE.sub(lambda m: chr(int(m[1], 16)), text) if "_x" in text else text
 
 
 def read_shared_strings(part: IO[bytes]) -> list[str]:
-    """The texts that cells refer to by number, without readings (furigana)."""
+    """The texts that cells refer to by index, without phonetic readings (furigana)."""
     reader = _SharedStringsHandler()
     for _ in _parse_chunks(part, reader.start, reader.end, reader.characters):
         pass
@@ -63,7 +63,7 @@ def read_shared_strings(part: IO[bytes]) -> list[str]:
 
 
 def iter_rows(part: IO[bytes], texts: list[str], style: DateStyles) -> Iterator[SheetRow]:
-    """The rows of a sheet that have cells."""
+    """The rows of a sheet that are not empty."""
     reader = _SheetHandler(texts, style)
     for _ in _parse_chunks(part, reader.start, reader.end, reader.characters):
         yield from reader.rows
@@ -75,10 +75,7 @@ def read_merged_ranges(part: IO[bytes]) -> list[MergedRange]:
 
     def start(name: str, attributes: dict[str, str]) -> None:
         if name.endswith("mergeCell"):
-            left, top, right, bottom = range_boundaries(attributes["ref"])
-            found.append(
-                MergedRange(int(left or 1), int(top or 1), int(right or 1), int(bottom or 1))
-            )
+            found.append(MergedRange(*(int(n or 1) for n in range_boundaries(attributes["ref"]))))
 
     for _ in _parse_chunks(part, start, None, None):
         pass
@@ -91,7 +88,7 @@ def _parse_chunks(
     end: Callable[[str], None] | None,
     said: Callable[[str], None] | None,
 ) -> Iterator[None]:
-    """Call the handlers; pause after each chunk."""
+    """Call the handlers; yield after each chunk."""
     parser = expat.ParserCreate(namespace_separator=" ")
     parser.buffer_text = True
     parser.StartDoctypeDeclHandler = forbid_doctype
@@ -105,63 +102,17 @@ def _parse_chunks(
     yield
 
 
-class _SharedStringsHandler:
-    """Handlers for texts in the shape that cells and the shared table have: `t` in an item."""
+class _TextHandler:
+    """Handlers that gather the text of `t` and `v` elements, but not of phonetic readings."""
 
     def __init__(self) -> None:
-        self.texts: list[str] = []
         self._pieces: list[str] = []
         self._in_text = self._in_phonetic = False
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
-        tag = name.rpartition(" ")[2]
-        if tag == "t":
-            self._in_text = not self._in_phonetic
-        elif tag == "rPh":
-            self._in_phonetic = True
-
-    def characters(self, text: str) -> None:
-        if self._in_text:
-            self._pieces.append(text)
-
-    def end(self, name: str) -> None:
-        tag = name.rpartition(" ")[2]
-        if tag == "t":
-            self._in_text = False
-        elif tag == "rPh":
-            self._in_phonetic = False
-        elif tag == "si":
-            self.texts.append(unescape_ooxml("".join(self._pieces)))
-            self._pieces.clear()
-
-
-class _SheetHandler:
-    """Handlers for a sheet; whole rows gather in `iter_rows`."""
-
-    def __init__(self, texts: list[str], style: DateStyles) -> None:
-        self.rows: list[SheetRow] = []
-        self._texts = texts
-        self._style = style
-        self._row_number = self._column = 0
-        self._cells: list[Cell] = []
-        self._attributes: dict[str, str] = {}
-        self._pieces: list[str] = []
-        self._in_text = self._in_phonetic = self._has_formula = self._has_value = False
-
-    def start(self, name: str, attributes: dict[str, str]) -> None:
         match name.rpartition(" ")[2]:
-            case "c":
-                self._attributes = attributes
-                self._pieces.clear()
-                self._has_formula = self._has_value = False
             case "v" | "t":
-                self._in_text = self._has_value = not self._in_phonetic
-            case "f":
-                self._has_formula = True
-            case "row":
-                self._row_number = int(attributes.get("r", self._row_number + 1))
-                self._column = 0
-                self._cells = []
+                self._in_text = not self._in_phonetic
             case "rPh":
                 self._in_phonetic = True
 
@@ -173,13 +124,61 @@ class _SheetHandler:
         match name.rpartition(" ")[2]:
             case "v" | "t":
                 self._in_text = False
+            case "rPh":
+                self._in_phonetic = False
+
+
+class _SharedStringsHandler(_TextHandler):
+    """Handlers for the table of shared strings."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+
+    def end(self, name: str) -> None:
+        super().end(name)
+        if name.rpartition(" ")[2] == "si":
+            self.texts.append(unescape_ooxml("".join(self._pieces)))
+            self._pieces.clear()
+
+
+class _SheetHandler(_TextHandler):
+    """Handlers for a sheet; complete rows gather in `rows`."""
+
+    def __init__(self, texts: list[str], style: DateStyles) -> None:
+        super().__init__()
+        self.rows: list[SheetRow] = []
+        self._texts = texts
+        self._style = style
+        self._row_number = self._column = 0
+        self._cells: list[Cell] = []
+        self._attributes: dict[str, str] = {}
+        self._has_formula = self._has_value = False
+
+    def start(self, name: str, attributes: dict[str, str]) -> None:
+        super().start(name, attributes)
+        match name.rpartition(" ")[2]:
+            case "c":
+                self._attributes = attributes
+                self._pieces.clear()
+                self._has_formula = self._has_value = False
+            case "v" | "t":
+                self._has_value = self._in_text
+            case "f":
+                self._has_formula = True
+            case "row":
+                self._row_number = int(attributes.get("r", self._row_number + 1))
+                self._column = 0
+                self._cells = []
+
+    def end(self, name: str) -> None:
+        super().end(name)
+        match name.rpartition(" ")[2]:
             case "c":
                 self._store_cell()
             case "row":
                 if self._cells:
                     self.rows.append((self._row_number, self._cells))
-            case "rPh":
-                self._in_phonetic = False
 
     def _store_cell(self) -> None:
         place = self._attributes.get("r")
@@ -195,7 +194,7 @@ class _SheetHandler:
     def _value(self, raw: str) -> Cell:
         kind = self._attributes.get("t", "n")
         if not raw:
-            has_value = self._has_value and kind == "str"  # the empty text
+            has_value = self._has_value and kind == "str"  # the empty string
             return CellError(FORMULA_WITHOUT_VALUE) if self._has_formula and not has_value else ""
         if kind == "n":
             return self._number_or_date(raw)
@@ -208,7 +207,7 @@ class _SheetHandler:
                 return "TRUE" if raw == "1" else "FALSE"
             case "e":
                 return CellError(phrase("A cell holds the error {raw}.", raw=raw[:20]))
-        return raw  # a date as ISO 8601 has it
+        return raw  # a date in ISO 8601
 
     def _number_or_date(self, raw: str) -> str:
         if int(self._attributes.get("s", 0)) in self._style.date_style_ids:
@@ -217,7 +216,7 @@ class _SheetHandler:
 
 
 def _number(raw: str) -> str:
-    """As Excel shows it where the format is "General": with 15 digits at most."""
+    """As Excel shows it in the format "General": with up to 15 digits."""
     return raw if raw.isdecimal() else f"{float(raw):.15g}"
 
 

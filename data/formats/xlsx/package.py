@@ -1,8 +1,8 @@
-"""An .xlsx as the zip that it is: whether it may be opened at all, and its parts.
+"""An .xlsx as a zip: whether it is safe to open, and its parts.
 
-Knows zip and what marks a workbook as encrypted, as old or as one with macros. Does not know
-sheets. The sizes are checked before anything is unpacked, and `zipfile` never unpacks more than the
-sizes that a zip declares, so they hold while reading.
+Knows zip, and the marks of encrypted, old and macro-enabled workbooks. Does not know sheets.
+Declared sizes are checked before anything is unpacked; that is enough against zip bombs, because
+`zipfile` never unpacks more than the declared size.
 """
 
 from __future__ import annotations
@@ -26,20 +26,19 @@ from core.errors import ImportRefused
 from i18n.phrase import phrase
 
 MAX_UNZIPPED_BYTES = 256 * 2**20
-"""Bytes of all parts together, unpacked."""
+"""Unpacked bytes of all parts together."""
 MAX_COMPRESSION_RATIO = 200
-"""A workbook of nothing but equal rows stays below; the most that deflate can reach is 1,032."""
+"""Even a workbook of equal rows stays below; deflate can reach 1,032."""
 MAX_PART_BYTES = 16 * 2**20
-"""Bytes of a part that is read in one piece: all but sheets and shared texts."""
+"""Bytes of a part that is read in one piece: any but sheets and shared strings."""
 MAX_PARTS = 10_000
 
 OLE_MAGIC = bytes.fromhex("d0cf11e0a1b11ae1")
-"""How the files of Excel before 2007 begin, and encrypted workbooks."""
+"""The first bytes of Excel's files before 2007, and of encrypted workbooks."""
 _ENCRYPTED = "EncryptedPackage".encode("utf-16-le")
 
 
 def ole_file_error(data: bytes, name: str) -> ImportRefused:
-    """What to raise for a file that begins with OLE."""
     if _ENCRYPTED in data:
         return ImportRefused(
             phrase("{name} is protected by a password: save it without one.", name=name)
@@ -61,10 +60,10 @@ def macros_error(name: str) -> ImportRefused:
 
 @contextmanager
 def open_package(path: Path, name: str) -> Iterator[zipfile.ZipFile]:
-    """The zip of a workbook that may be read.
+    """The zip of a workbook that is safe to read.
 
     Raises:
-        ImportRefused: it may not, or it is damaged; the latter also while its parts are read.
+        ImportRefused: it is not, or is damaged (also raised while its parts are read).
     """
     with wrap_package_errors(name), zipfile.ZipFile(path) as package:
         _check_package(package, name)
@@ -73,7 +72,7 @@ def open_package(path: Path, name: str) -> Iterator[zipfile.ZipFile]:
 
 @contextmanager
 def wrap_package_errors(name: str) -> Iterator[None]:
-    """Where parts are read: what is wrong with them becomes an ImportRefused."""
+    """Turn the errors of reading a damaged package into ImportRefused."""
     try:
         yield
     except DefusedXmlException as e:
@@ -142,11 +141,11 @@ def _check_package(package: zipfile.ZipFile, name: str) -> None:
 
 
 def read_part(package: zipfile.ZipFile, part: str) -> bytes:
-    """A small part.
+    """A part in one piece.
 
     Raises:
         KeyError: there is none.
-        ValueError: it is not small.
+        ValueError: it is too large for that.
     """
     if package.getinfo(part).file_size > MAX_PART_BYTES:
         raise ValueError(part)
@@ -154,11 +153,10 @@ def read_part(package: zipfile.ZipFile, part: str) -> bytes:
 
 
 def parse_part(package: zipfile.ZipFile, part: str) -> Element:
-    """A small part, parsed."""
     tree: Element = fromstring(read_part(package, part), forbid_dtd=True)
     return tree
 
 
 def forbid_doctype(*declared: object) -> None:
-    """expat's handler for a document type: without one there are no entities to expand."""
+    """A handler for expat: without a document type there are no entities to expand."""
     raise DTDForbidden(*declared[:3])

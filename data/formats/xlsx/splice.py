@@ -1,7 +1,7 @@
-"""Adds cells to a sheet, and a fill to the styles, and leaves every other byte as it is.
+"""Adds cells to a sheet, and a fill to the styles, without changing any other byte. Pure.
 
-So whatever else a person's workbook holds (charts, pictures, formulas) is still there, which no
-library that loads and saves workbooks promises. Pure: parts in, parts out.
+Whatever else a workbook holds (charts, pictures, formulas) survives. No library that loads and
+saves workbooks promises that.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ _STYLE = '<{0}xf numFmtId="0" fontId="0" fillId="{1}" borderId="0" xfId="0" appl
 
 
 class _ByteOffsets:
-    """Where in a part things begin and end, in bytes. `prefix` is that of the part's namespace,
-    with its colon; `max_column` the most that a row has."""
+    """Where the elements of a part begin and end, in bytes.
+
+    `prefix` is the part's namespace prefix, with the colon; `max_column` the widest row's.
+    """
 
     def __init__(self, part: bytes) -> None:
         self.prefix = ""
@@ -57,14 +59,14 @@ class _ByteOffsets:
 
     def _end(self, name: str) -> None:
         tag, at = name.rpartition(":")[2], self._parser.CurrentByteIndex
-        if tag == "row" and self._part.startswith(b"</", at):  # else it is empty
+        if tag == "row" and self._part.startswith(b"</", at):  # not <row/>
             self.row_ends[self._row] = at
         elif tag in ("dimension", "fills", "cellXfs"):
             self.ends.setdefault(tag, at)
 
 
 def add_cells(sheet: bytes, texts: Mapping[int, str], style: int | None) -> bytes:
-    """The sheet with a text in a new last column of each of these rows, if they are there."""
+    """The sheet with these texts in a new last column, by row."""
     places = _ByteOffsets(sheet)
     column = get_column_letter(places.max_column + 1)
     edits = [
@@ -72,14 +74,14 @@ def add_cells(sheet: bytes, texts: Mapping[int, str], style: int | None) -> byte
         for row, end in places.row_ends.items()
         if row in texts
     ]
-    if "dimension" in places.starts:  # what it says is no longer true, and it may be left out
+    if "dimension" in places.starts:  # it would be wrong now, and is optional
         start, end = places.starts["dimension"][0], sheet.index(b">", places.ends["dimension"] - 1)
         edits.append((start, end + 1, ""))
     return _apply_edits(sheet, edits)
 
 
 def add_fill(styles: bytes) -> tuple[bytes, int | None]:
-    """The styles with one more, and its number; None if they have no lists to add it to."""
+    """The styles with a filled one added, and its id; None if they have no lists to add it to."""
     places = _ByteOffsets(styles)
     if not {"fills", "cellXfs"} <= places.ends.keys():
         return styles, None

@@ -1,6 +1,6 @@
-"""An empty workbook to fill in, with a worked example and notes, in English and Japanese.
+"""The workbook to fill in, with a worked example and notes, in English and Japanese.
 
-Knows openpyxl and the words of the sheets. Only the first sheet is imported.
+Only its first sheet is imported.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ HEADINGS = (
 )
 SOURCES = "own,chat log,FAQ,book"
 LAST_VALIDATED_ROW = 10_000
-"""The last row with drop-downs."""
+"""The last row whose cells are validated."""
 EXAMPLE = (
     ("Hello!", "", "Hi! Nice to see you.", "", "", "", "own"),
     ("What do you like?", "", "I like tea.", "And rain.", "", "", "own"),
@@ -118,7 +118,7 @@ def _add_validation(sheet: Worksheet) -> None:
 
 
 def _columns(text: str) -> int:
-    """How wide a text is, in Latin letters: Japanese ones take two."""
+    """The width of a text in columns: a Japanese character takes two."""
     return sum(2 if east_asian_width(char) in "WF" else 1 for char in text)
 
 
@@ -126,5 +126,5 @@ def _write_notes(sheet: Worksheet) -> None:
     sheet.column_dimensions["A"].width = NOTE_WIDTH
     for number, note in enumerate(NOTES, 1):
         sheet.cell(number, 1, note or None).alignment = Alignment(wrap_text=True, vertical="top")
-        lines = -(-_columns(note) // NOTE_WIDTH)  # no program makes a row higher by itself here
+        lines = -(-_columns(note) // NOTE_WIDTH)  # openpyxl's rows do not grow by themselves
         sheet.row_dimensions[number].height = 16 * max(1, lines)

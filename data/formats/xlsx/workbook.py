@@ -1,6 +1,6 @@
-"""The sheets of an .xlsx: their names, and where their parts are.
+"""An open .xlsx: its visible sheets, shared strings and date styles.
 
-Knows how a workbook refers to its parts (ECMA-376, part 1). Does not know what cells mean.
+Knows how a workbook refers to its parts (ECMA-376, part 1).
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from data.formats.xlsx.cells import (
 from data.formats.xlsx.package import open_package, parse_part, wrap_package_errors
 
 JAPANESE_DATE_FORMAT_IDS = frozenset((*range(27, 37), *range(50, 59)))
-"""Numbers of formats that are dates where Excel is Japanese (ECMA-376, part 1, 18.8.30)."""
+"""Built-in formats that are dates in a Japanese Excel (ECMA-376, part 1, 18.8.30)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """A sheet with cells; `part` is its file in the package."""
+    """A worksheet; `part` is its file in the package."""
 
     title: str
     part: str
@@ -39,7 +39,7 @@ class Sheet:
 
 @dataclass(frozen=True, slots=True)
 class XlsxWorkbook:
-    """An open workbook. `sheets` are the visible ones, in their order."""
+    """An open workbook. `sheets` are the visible ones, in order."""
 
     name: str
     package: zipfile.ZipFile
@@ -49,7 +49,7 @@ class XlsxWorkbook:
     _date_styles: DateStyles
 
     def rows(self, sheet: Sheet) -> Generator[SheetRow]:
-        """Numbers and cells of the rows that hold any.
+        """Numbers and cells of the rows that are not empty.
 
         Raises:
             ImportRefused: the sheet is damaged.
@@ -67,7 +67,7 @@ def open_workbook(path: Path, name: str) -> Iterator[XlsxWorkbook]:
     """The workbook at `path`.
 
     Raises:
-        ImportRefused: it cannot or may not be read.
+        ImportRefused: it cannot be read.
     """
     with open_package(path, name) as package:
         main = _targets(package, "")["officeDocument"][0]
@@ -80,7 +80,7 @@ def open_workbook(path: Path, name: str) -> Iterator[XlsxWorkbook]:
                 texts = read_shared_strings(part)
         sheets = tuple(_sheets(tree, package, main))
         style = DateStyles(_date_style_ids(package, styles), _from_1904(tree))
-    # what goes wrong in the caller's block is the caller's: `opened` judges our reading only
+    # opened again: errors in the caller's block must not be taken for a damaged package
     with zipfile.ZipFile(path) as package:
         yield XlsxWorkbook(name, package, sheets, styles, texts, style)
 
@@ -90,7 +90,7 @@ def _local(element: Element) -> str:
 
 
 def _relationships(package: zipfile.ZipFile, part: str) -> Iterator[tuple[str, str, str]]:
-    """Id, kind and target of what a part refers to; "" is the package itself."""
+    """Id, type and target of a part's relationships; "" is the package itself."""
     folder, name = posixpath.split(part)
     for one in parse_part(package, posixpath.join(folder, "_rels", f"{name}.rels")):
         if one.get("TargetMode") != "External":
@@ -123,11 +123,11 @@ def _from_1904(tree: Element) -> bool:
 
 
 def _date_style_ids(package: zipfile.ZipFile, styles: str | None) -> frozenset[int]:
-    """The numbers of the cell styles that show a date or a time."""
+    """The ids of the cell styles that show a date or a time."""
     if styles is None:
         return frozenset()
     tree = parse_part(package, styles)
-    codes = {number: code for number, code in BUILTIN_FORMATS.items()}
+    codes = dict(BUILTIN_FORMATS)
     for one in tree.iter():
         if _local(one) == "numFmt":
             codes[int(one.get("numFmtId", "0"))] = one.get("formatCode", "")

@@ -1,7 +1,4 @@
-"""Makes workbooks: cells that are always text, and the same bytes each time.
-
-Knows openpyxl. Does not know pairs.
-"""
+"""Writes workbooks whose cells are always text; the same rows give the same bytes."""
 
 from __future__ import annotations
 
@@ -16,9 +13,9 @@ from openpyxl.styles import Font
 from openpyxl.worksheet._write_only import WriteOnlyWorksheet
 
 COLUMN_WIDTHS = (50, 50, 16, 8, 20, 8)
-"""Of the columns of conversations, in characters."""
+"""In characters."""
 ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
-"""The first moment that a zip can name."""
+"""The earliest time that a zip can hold."""
 _PROPERTIES = "docProps/core.xml"
 _NO_PROPERTIES = (
     b'<cp:coreProperties xmlns:cp="http://schemas.openxmlformats.org/package/2006/metadata/'
@@ -30,14 +27,13 @@ _LIKE_ESCAPED = re.compile(r"_(?=x[0-9A-Fa-f]{4}_)")
 
 
 def escape_ooxml(text: str) -> str:
-    """With the characters that XML cannot hold as _xHHHH_, and what looks like that escaped
-    (ECMA-376, part 1, 22.9.2.19)."""
+    """Encode the characters that XML cannot hold as _xHHHH_ (ECMA-376, part 1, 22.9.2.19)."""
     plain = _LIKE_ESCAPED.sub("_x005F_", text)
     return _NOT_XML.sub(lambda m: f"_x{ord(m[0]):04X}_", plain)
 
 
 def build_workbook(rows: Iterable[Sequence[str | int]]) -> bytes:
-    """A workbook with one sheet; the first of `rows` are its headings."""
+    """A workbook with one sheet; the first row holds the headings."""
     book = Workbook(write_only=True)
     sheet = book.create_sheet("conversations")
     sheet.freeze_panes = "A2"
@@ -64,7 +60,7 @@ def _cell(sheet: WriteOnlyWorksheet, value: str | int, *, bold: bool) -> str | i
 
 
 def to_reproducible_bytes(book: Workbook) -> bytes:
-    """The file, without the times at which it and its parts were made."""
+    """The file without any creation times."""
     made, file = io.BytesIO(), io.BytesIO()
     book.save(made)
     with zipfile.ZipFile(made) as parts, zipfile.ZipFile(file, "w") as package:

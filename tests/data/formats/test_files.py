@@ -43,6 +43,7 @@ def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 @given(pairs=pairs)
 @example(pairs=[Pair(text, text, text, 1, text) for text in NASTY if text.strip()])
 @example(pairs=[Pair("q", f"a{n}", "c", n, "s") for n in (1, 2, 3, 7, 8)])
+@example(pairs=[Pair("problem\t0", "0", source="|bot")])  # half of a heading, read by tabs
 def test_round_trip(
     tmp_path_factory: pytest.TempPathFactory, ending: str, pairs: list[Pair]
 ) -> None:

@@ -116,8 +116,7 @@ class LogHandler(logging.StreamHandler[TextIO]):
         )
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """A record cannot be formatted: name its place in the code, but none of its values, which may be
-        secrets."""
+        """A record cannot be formatted: name its place in the code, but none of its values."""
         said = f"a line of {record.pathname}:{record.lineno} cannot be written"
         fields = {"name": record.name, "levelname": record.levelname, "msg": said}
         with suppress(OSError, ValueError):  # stderr is closed

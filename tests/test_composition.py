@@ -15,10 +15,10 @@ BUILT_IN = {
     "CheckpointRetention": {"app.py"},
     "ConversationManager": {"app.py"},
     "Erasure": {"app.py"},
-    "Filters": {"app.py", "chat/manager.py"},
+    "Filters": {"app.py"},
     "Gpt2Bot": {"app.py"},
     "ModelRouter": {"app.py"},
-    "Pauses": {"app.py", "chat/manager.py"},
+    "Pauses": {"app.py"},
     "TrainingManager": {"app.py"},
     # Without a bot: the chat in the terminal and the doctor start a worker of their own.
     "WorkerClient": {"app.py", "cli/chat.py", "cli/doctor/worker.py"},

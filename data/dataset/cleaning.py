@@ -1,14 +1,11 @@
-"""What of a data set is learned. Pure: examples in, examples out.
-
-Knows the order: the rules (`data.dataset.rules`), masking (`data.dataset.pii`), then what is left
-out and why.
-"""
+"""Cleans a data set and selects the examples to train on. Pure: examples in, examples out."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 
 from core.japanese import FULL_WIDTH_TO_ASCII
 from core.records import Example
@@ -19,14 +16,14 @@ from data.dataset.samples import PII_RULE, find_sample
 from i18n.phrase import phrase
 
 MIN_AUTHOR_CAP = 100
-"""Examples that an author may have taught, whatever share of all that is."""
+"""Examples that an author may always have, whatever their share."""
 MAX_LEARNED_CHARS = 1000
-"""Characters of a question or an answer that are learned."""
+"""A question or an answer longer than this is dropped."""
 TEACH_SOURCE = "teach"
-"""The source of what people write on purpose: there an answer may be a command ("!help")."""
+"""The source of examples written on purpose: their answers may be commands ("!help")."""
 BLANK_CHARS = dict.fromkeys(map(ord, "\u200c\u200d\ufe0e\ufe0f"))
-"""Characters that the rules leave and that show nothing when they are alone."""
-NO_RULES = frozenset[str]()
+"""Joiners and variation selectors: the rules keep them, but they are invisible on their own."""
+by_id = attrgetter("id")
 
 REASON_EMPTY = phrase("empty after cleaning")
 REASON_PLACEHOLDERS_ONLY = phrase("nothing left but a link, code or a mention")
@@ -40,12 +37,11 @@ REASON_AUTHOR_CAP = phrase("over one author's share")
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What is learned, and what became of the rest.
+    """The cleaned examples to train on, sorted by id, and statistics.
 
-    `kept` by id, cleaned; `dropped` and `pii_counts` count by reason and by kind, in words;
-    `by_source` and `by_author` count what is kept. `rule_counts` says for each rule how many of
-    `kept` it changed, `samples` gives a text before and after for most of them, cut, without
-    anything private.
+    `dropped` counts by reason and `pii_counts` by kind, both as phrases; the other counts are
+    those of `kept`. `rule_counts`: how many examples each rule changed. `samples`: a short text
+    before and after a rule, without private data.
     """
 
     kept: tuple[Example, ...]
@@ -59,7 +55,7 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class _Cleaned:
-    """An example, as it was taught and cleaned; the rules that changed it; what was masked."""
+    """An example before and after cleaning, with the rules that changed it."""
 
     original: Example
     example: Example
@@ -70,13 +66,13 @@ class _Cleaned:
 def select_examples(
     examples: Iterable[Example], *, author_share: float = 0.5, max_chars: int = MAX_LEARNED_CHARS
 ) -> Selection:
-    """Clean the examples, and leave out what should not be learned.
+    """Clean the examples and drop those that should not be learned.
 
-    Left out are, in this order: texts that say nothing, commands to bots, texts of more than
-    `max_chars` characters (each with the later turns of its conversation); all but the newest of
-    those that are nearly the same; all but the newest answer to a question; and the oldest of an
-    author who taught more than `author_share` of all, but for ALWAYS_KEPT (1.0 switches this off,
-    and who is alone is never cut). Conversations are repeated or over a share as a whole.
+    Dropped, in this order: empty texts, bot commands and texts over `max_chars` (each with the
+    later turns of its conversation); near duplicates and earlier answers to a question, except the
+    newest; and the oldest examples of an author with more than `author_share` of all, down to
+    MIN_AUTHOR_CAP (1.0 disables this, as does a data set with one author). Near duplicates and an
+    author's surplus are dropped by whole conversations.
     """
     cleaned = {one.id: _clean(one) for one in examples}
     dropped: Counter[str] = Counter()
@@ -84,7 +80,7 @@ def select_examples(
     for reason, leave_out in (
         (REASON_NEAR_DUPLICATE, drop_near_duplicates),
         (REASON_SUPERSEDED, keep_newest_answers),
-        (REASON_AUTHOR_CAP, lambda some: _cap_author_share(some, author_share)),
+        (REASON_AUTHOR_CAP, lambda rest: _cap_author_share(rest, author_share)),
     ):
         before, left = len(left), leave_out(left)
         dropped[reason] = before - len(left)
@@ -94,7 +90,12 @@ def select_examples(
 def _selection(kept: Sequence[_Cleaned], dropped: Mapping[str, int]) -> Selection:
     changed = Counter(name for one in kept for name in one.rules)
     rules = [name for name in (*RULES, PII_RULE) if name in changed]
-    samples = {name: find_sample(name, _texts(kept, name)) for name in rules}
+    samples = {}
+    for name in rules:
+        changed_by = (one.original for one in kept if name in one.rules)
+        texts = (text for one in changed_by for text in (one.user, one.bot))
+        if sample := find_sample(name, texts):
+            samples[name] = sample
     return Selection(
         kept=tuple(one.example for one in kept),
         dropped={reason: count for reason, count in dropped.items() if count},
@@ -102,15 +103,8 @@ def _selection(kept: Sequence[_Cleaned], dropped: Mapping[str, int]) -> Selectio
         by_source=Counter(one.example.source for one in kept),
         by_author=Counter(one.example.author_id for one in kept),
         rule_counts={name: changed[name] for name in rules},
-        samples={name: shown for name, shown in samples.items() if shown},
+        samples=samples,
     )
-
-
-def _texts(kept: Iterable[_Cleaned], rule: str) -> Iterator[str]:
-    """As they were taught: those that the rule may have changed."""
-    for one in kept:
-        if rule in one.rules:
-            yield from (one.original.user, one.original.bot)
 
 
 def _clean(taught: Example) -> _Cleaned:
@@ -125,29 +119,26 @@ def _clean(taught: Example) -> _Cleaned:
         texts.append(text)
     if masked:
         rules.add(PII_RULE)
-    if not rules:
-        return _Cleaned(taught, taught, NO_RULES, masked)
-    user, bot = texts
-    return _Cleaned(taught, replace(taught, user=user, bot=bot), frozenset(rules), masked)
+    example = replace(taught, user=texts[0], bot=texts[1]) if rules else taught
+    return _Cleaned(taught, example, frozenset(rules), masked)
 
 
 def _drop_unusable(
-    examples: Iterable[Example], longest: int, dropped: Counter[str]
+    examples: Iterable[Example], max_chars: int, dropped: Counter[str]
 ) -> list[Example]:
-    """Without what nobody should learn, and what followed it: those turns lack their context."""
+    """Drop unusable turns and the turns after them, which would lack their context."""
     left = []
     for turns in _group_by_conversation(examples):
-        for place, one in enumerate(turns):
-            if reason := _drop_reason(one, longest):
+        for position, one in enumerate(turns):
+            if reason := _drop_reason(one, max_chars):
                 dropped[reason] += 1
-                dropped[REASON_MISSING_CONTEXT] += len(turns) - place - 1
+                dropped[REASON_MISSING_CONTEXT] += len(turns) - position - 1
                 break
             left.append(one)
-    return sorted(left, key=_id)
+    return sorted(left, key=by_id)
 
 
-def _drop_reason(one: Example, longest: int) -> str | None:
-    """Why the example should not be learned, whatever the others are."""
+def _drop_reason(one: Example, max_chars: int) -> str | None:
     sides = (one.user, one.bot)
     if not all(_has_visible_text(side) for side in sides):
         return REASON_EMPTY
@@ -155,42 +146,40 @@ def _drop_reason(one: Example, longest: int) -> str | None:
         return REASON_PLACEHOLDERS_ONLY
     if is_command(one.user) or (one.source != TEACH_SOURCE and is_command(one.bot)):
         return REASON_COMMAND
-    return REASON_TOO_LONG if max(map(len, sides)) > longest else None
+    return REASON_TOO_LONG if max(map(len, sides)) > max_chars else None
 
 
 def _has_visible_text(text: str) -> bool:
-    """Whether there is anything to see."""
     return bool((text if text.isascii() else text.translate(BLANK_CHARS)).strip())
 
 
 def drop_near_duplicates(examples: Iterable[Example]) -> list[Example]:
-    """Of pairs, and of whole conversations, that are nearly the same, the newest. By id.
+    """Keep the newest of the pairs or whole conversations with equal dedup keys, sorted by id.
 
-    Nearly the same: as `data.dataset.dedup.dedup_key` sees them. A single pair is no repeat of a
-    turn in a conversation, since that one has a context.
+    A single pair never duplicates a turn of a conversation, which has a context.
     """
     newest: dict[tuple[object, ...], list[Example]] = {}
     for turns in _group_by_conversation(examples):
-        forms = ((dedup_key(one.user), dedup_key(one.bot)) for one in turns)
-        newest[(bool(turns[0].conversation), *forms)] = turns
-    return sorted((one for turns in newest.values() for one in turns), key=_id)
+        keys = ((dedup_key(one.user), dedup_key(one.bot)) for one in turns)
+        newest[(bool(turns[0].conversation), *keys)] = turns
+    return sorted((one for turns in newest.values() for one in turns), key=by_id)
 
 
 def keep_newest_answers(examples: Iterable[Example]) -> list[Example]:
-    """Of examples with the same question, the newest: teaching it again corrects it. By id.
+    """Keep the newest example for each question, sorted by id: teaching it again corrects it.
 
-    Questions are the same if they differ only in case, in white space and in full width. In a
-    conversation what was said before matters: its turns stay, and correct nothing outside.
+    Questions are compared without case, white space and full-width forms. Turns of a conversation
+    depend on their context, so they neither replace anything nor are replaced.
     """
     newest: dict[str | int, Example] = {}
-    for one in sorted(examples, key=_id):
-        asked = one.user.translate(FULL_WIDTH_TO_ASCII).casefold()
-        newest[one.id if one.conversation else " ".join(asked.split())] = one
-    return sorted(newest.values(), key=_id)
+    for one in sorted(examples, key=by_id):
+        question = one.user.translate(FULL_WIDTH_TO_ASCII).casefold()
+        newest[one.id if one.conversation else " ".join(question.split())] = one
+    return sorted(newest.values(), key=by_id)
 
 
 def _cap_author_share(examples: Sequence[Example], share: float) -> list[Example]:
-    """Without the oldest of authors who have more than their share; conversations go whole."""
+    """Drop the oldest conversations of authors with more than their share, each as a whole."""
     groups = _group_by_conversation(examples)
     counts: Counter[int] = Counter()
     for turns in groups:
@@ -205,26 +194,21 @@ def _cap_author_share(examples: Sequence[Example], share: float) -> list[Example
             surplus[turns[0].author_id] -= len(turns)
         else:
             kept += turns
-    return sorted(kept, key=_id)
+    return sorted(kept, key=by_id)
 
 
-def _author_cap(of_others: int, share: float) -> float:
-    """How many examples an author may have beside those of others, to be `share` of all."""
-    if share >= 1 or not of_others:
+def _author_cap(others: int, share: float) -> float:
+    """How many examples make up `share` of all, next to `others` by other authors."""
+    if share >= 1 or not others:
         return float("inf")
-    return max(MIN_AUTHOR_CAP, int(share / (1 - share) * of_others))
+    return max(MIN_AUTHOR_CAP, int(share / (1 - share) * others))
 
 
 def _group_by_conversation(examples: Iterable[Example]) -> list[list[Example]]:
-    """The turns of each conversation in their order, a single pair as one of its own; by their
-    newest id."""
+    """The turns of each conversation in order, a single pair as a group; sorted by newest id."""
     groups: dict[str | int, list[Example]] = {}
     for one in examples:
         groups.setdefault(one.conversation or one.id, []).append(one)
     for turns in groups.values():
         turns.sort(key=lambda one: (one.turn, one.id))
-    return sorted(groups.values(), key=lambda turns: max(map(_id, turns)))
-
-
-def _id(example: Example) -> int:
-    return example.id
+    return sorted(groups.values(), key=lambda turns: max(map(by_id, turns)))

@@ -1,4 +1,4 @@
-"""When two texts are nearly the same. Pure."""
+"""A key under which near duplicates of a text are equal. Pure."""
 
 from __future__ import annotations
 
@@ -8,37 +8,36 @@ import unicodedata
 from core.japanese import FULL_WIDTH, JAPANESE_LETTERS, LATIN_WORD_END
 
 REPEATED_LETTERS = re.compile(r"([^\W\d_])\1{2,}")
-"""A letter three times or more: no word is spelled so, and digits are not letters."""
+"""Three or more of the same letter, which no word has. Digits don't count: "1000" is not "10"."""
 LAUGHTER = re.compile(
     rf"(?<![w\uff57])(?<=[{JAPANESE_LETTERS}{FULL_WIDTH}])[w\uff57]++{LATIN_WORD_END}"
     r"|[(\uff08]笑[)\uff09]"
 )
-"""“すごいｗｗｗ（笑）”: no words either."""
+"""Japanese laughter marks: “すごいｗｗｗ（笑）”."""
 EMOJI_SHORTCODE = re.compile(r":(?=\w*[^\W\d])\w{2,32}:")
 
 
 def dedup_key(text: str) -> str:
-    """What nearly equal texts have in common: words in lower case, without punctuation and emoji.
+    """The case-folded words of a text without punctuation and emoji; linear in its length.
 
-    A letter that is drawn out ("heyyy") counts once, while "good" stays apart from "god". Marks on
-    letters count: without them words of many languages would be the same. A text of emoji or
-    punctuation alone is its own form. Takes time in proportion to the text.
+    Drawn-out letters ("heyyy") count once, but "good" differs from "god". Marks on letters count:
+    they tell words apart in many languages. A text with no words is its own key.
     """
     text = " ".join(text.casefold().split())
     if not text.isascii():
         text = LAUGHTER.sub("", text) or text
-    spoken = EMOJI_SHORTCODE.sub(" ", text) if ":" in text else text
-    words = " ".join(spoken.translate(_WORD_CHARS).split())
+    without_emoji = EMOJI_SHORTCODE.sub(" ", text) if ":" in text else text
+    words = " ".join(without_emoji.translate(_WORD_CHARS).split())
     return REPEATED_LETTERS.sub(r"\1", words) or text
 
 
 class _WordCharTable(dict[int, int | None]):
-    """For `str.translate`: letters, their marks, numbers and spaces stay. Fills itself."""
+    """For `str.translate`: keeps letters, marks, numbers and spaces. Filled on demand."""
 
     def __missing__(self, code: int) -> int | None:
         category = unicodedata.category(chr(code))
-        stays = category[0] in "LMNZ" and category != "Me" and not 0xFE00 <= code <= 0xFE0F
-        return self.setdefault(code, code if stays else None)
+        kept = category[0] in "LMNZ" and category != "Me" and not 0xFE00 <= code <= 0xFE0F
+        return self.setdefault(code, code if kept else None)
 
 
 _WORD_CHARS = _WordCharTable()

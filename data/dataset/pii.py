@@ -1,7 +1,6 @@
-"""What a model should never learn by heart: addresses, numbers and keys become `[their kind]`.
+"""Masks personal data and secrets: addresses, numbers and keys become `[their kind]`. Pure.
 
-Pure: text in, text out. It errs on the side of leaving text alone: prices, dates, times, versions
-and Discord's ids stay as they are.
+Prefers a miss to a false positive: prices, dates, times, versions and Discord ids stay.
 """
 
 from __future__ import annotations
@@ -10,52 +9,44 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import ip_address
 
 from core.japanese import JAPANESE_LETTERS
 from i18n.phrase import phrase
 
 PII_HINT, KEY_MARKERS = re.compile(r"[0-9@\uff20]"), ("PRIVATE KEY", "AKIA", "ASIA")
-"""Whatever is masked has one of these, most messages have none."""
+"""A quick pre-check: everything that is masked contains one of these; most messages don't."""
 MANY_DIGITS = re.compile(r"(?:[0-9][^0-9]{0,9}){7}")
-"""What a number of a card or a phone has; most texts with a digit have not."""
+"""A pre-check for card and phone numbers: at least seven digits, close together."""
 MIN_DISTINCT_DIGITS = 4
-"""A number of fewer different digits, such as +1000000000, is not one to call."""
+"""Fewer distinct digits, as in +1000000000, are no phone number."""
 
-SIGN_TO_ASCII = {
-    "\uff0d": "-",
-    "\u30fc": "-",
-    "\u2212": "-",
-    "\u2010": "-",
-    "\uff08": "(",
-    "\uff09": ")",
-}
+SIGN_TO_ASCII = dict(zip("\uff0d\u30fc\u2212\u2010\uff08\uff09", "----()", strict=True))
+"""Hyphens and brackets as a Japanese keyboard types them in numbers."""
 BETWEEN_DIGITS = re.compile(rf"(?<=[0-9])[{''.join(SIGN_TO_ASCII)}](?=[0-9])")
-"""How hyphens and brackets in numbers come out of a Japanese keyboard."""
 JAPANESE = re.compile(f"[{JAPANESE_LETTERS}]")
 
 
 def mask_pii(text: str) -> tuple[str, Counter[str]]:
-    """The text with `[e-mail address]` and the like for what was found, and how often which was."""
+    """The text with `[e-mail address]` and the like, and how many of each kind were masked."""
     found: Counter[str] = Counter()
     while PII_HINT.search(text) or any(key in text for key in KEY_MARKERS):
         before = found.total()
-        many = MANY_DIGITS.search(text) is not None
-        for kind in PII_KINDS if many else PII_KINDS_WITHOUT_NUMBERS:
+        for kind in PII_KINDS if MANY_DIGITS.search(text) else PII_KINDS_WITHOUT_NUMBERS:
             text = _mask_kind(kind, text, found)
-        if found.total() == before:  # what was next to something masked may stand alone now
+        if found.total() == before:  # otherwise repeat: a mask may have uncovered its neighbour
             break
     return text, found
 
 
 def is_webhook_url(address: str) -> bool:
-    """Whether whoever knows the address can post there."""
+    """Whether it is a webhook's address, which is a secret: anyone who has it can post there."""
     return WEBHOOK.match(address) is not None
 
 
 @dataclass(frozen=True, slots=True)
 class PiiKind:
-    """`pattern` finds candidates, `is_valid` says of each whether it is one."""
+    """`pattern` finds candidates, `is_valid` accepts or rejects them."""
 
     name: str
     pattern: re.Pattern[str]
@@ -74,15 +65,17 @@ def _mask_kind(kind: PiiKind, text: str, found: Counter[str]) -> str:
 
 
 def _isolate_japanese(text: str) -> str:
-    """The text with a comma for each Japanese letter, and ASCII for signs between digits: what
-    stands beside Japanese, which has no spaces, is a word of its own. As long as the text."""
+    """Replace Japanese letters by commas, and signs between digits by ASCII; same length.
+
+    Japanese has no spaces, so without this a number beside it would seem part of a word.
+    """
     if text.isascii():
         return text
     return JAPANESE.sub("\u3001", BETWEEN_DIGITS.sub(lambda sign: SIGN_TO_ASCII[sign[0]], text))
 
 
 def _pattern(text: str) -> re.Pattern[str]:
-    """A verbose pattern; what is masked is its group `it`, or all of it."""
+    """A verbose pattern with a group `it`, by default all of it: the part to mask."""
     return re.compile(text if "?P<it>" in text else f"(?P<it>{text}\n)", re.VERBOSE)
 
 
@@ -94,24 +87,21 @@ def _passes_luhn(text: str) -> bool:
 
 
 def _is_personal_ip(text: str) -> bool:
-    """Whether it is somebody's address: not this machine's own, and no number of a version."""
+    """Whether it is an IP address other than loopback or 0.0.0.0, and not a version number."""
     try:
         address = ip_address(text)
     except ValueError:
         return False
-    match address:
-        case IPv4Address():
-            is_version = len(text) == len("1.2.3.4")
-        case IPv6Address():
-            is_version = not re.search("[0-9a-fA-F]{3}", text)
-    return not (is_version or address.is_loopback or address.is_unspecified)
+    is_ipv6 = address.version == 6
+    looks_real = re.search("[0-9a-fA-F]{3}", text) if is_ipv6 else len(text) > len("1.2.3.4")
+    return bool(looks_real) and not (address.is_loopback or address.is_unspecified)
 
 
 def _is_phone(text: str) -> bool:
-    """At most 15 digits (ITU-T E.164), and not a date."""
+    """7 to 15 digits (ITU-T E.164), and not a count such as 01 02 03 04 05."""
     digits = re.sub("[^0-9]", "", text)
-    pairs = re.fullmatch(r"(?:0[0-9][ .-]){4}0[0-9]", text)  # 01 02 03 04 05 is counting
-    return 7 <= len(digits) <= 15 and len(set(digits)) >= MIN_DISTINCT_DIGITS and not pairs
+    counting = re.fullmatch(r"(?:0[0-9][ .-]){4}0[0-9]", text)
+    return 7 <= len(digits) <= 15 and len(set(digits)) >= MIN_DISTINCT_DIGITS and not counting
 
 
 WEBHOOK = _pattern(
@@ -209,7 +199,7 @@ PII_KINDS = (
     PiiKind(phrase("phone number"), PHONE, _is_phone),
     PiiKind(phrase("phone number"), PHONE_AFTER_KEYWORD, _is_phone),
 )
-"""In the order in which they are looked for: what is within an address is not looked at again."""
+"""In search order: a text that one kind masked is hidden from the next ones."""
 PII_KINDS_WITHOUT_NUMBERS = tuple(
     kind for kind in PII_KINDS if kind.pattern not in (CARD, PHONE, PHONE_AFTER_KEYWORD)
 )

@@ -1,8 +1,7 @@
-"""How a text is cleaned: small rules with names, each from text to text, in a fixed order. Pure.
+"""The rules that clean a text: named functions from text to text, in a fixed order. Pure.
 
-Left as they are: Markdown marks such as **bold**, lists and quotes, since Discord shows them and
-the bot may use them; and control tokens that people typed, which `model.chat_template` makes
-harmless.
+Markdown such as **bold** stays, since Discord renders it and the bot may use it. So do control
+tokens that people typed: `model.chat_template` escapes them.
 """
 
 from __future__ import annotations
@@ -17,10 +16,10 @@ from data.dataset.pii import is_webhook_url
 from i18n.phrase import phrase
 
 MAX_PASSES = 5
-"""How often the rules go over a text: what one uncovers is seen by the others. Two is usual."""
+"""Passes of all rules over a text, since one may uncover work for another. Two are usual."""
 
 DIRTY_MARKERS = ("`", "<", "@", "  ", " \n", "\n\n\n", "://", "discord.gg/")
-"""An ASCII text without any of these is clean; most are."""
+"""A printable ASCII text without any of these is already clean; most are."""
 
 INVISIBLE_CHARS = (
     r"\xad\u034f\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
@@ -48,8 +47,7 @@ MARKDOWN_LINK = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 LINK = re.compile(
-    rf"<(?P<quiet>{URL})> | (?P<bare>{URL}(?<![.,;:!?'*_~|]))",
-    re.VERBOSE | re.IGNORECASE,
+    rf"<(?P<quiet>{URL})> | (?P<bare>{URL}(?<![.,;:!?'*_~|]))", re.VERBOSE | re.IGNORECASE
 )
 
 EVERYONE_MENTION = rf"@(?:everyone|here){LATIN_WORD_END}"
@@ -72,12 +70,12 @@ SPACES = re.compile(r"(?:[^\S\n]|[\u2800\u3164\uffa0])+")
 EMPTY_LINES = re.compile(r"\n{3,}")
 
 PLACEHOLDER = re.compile(r"\[(?:link|code|member|role|channel|time)\]")
-"""What the rules put in place of things that a model cannot learn."""
+"""What the rules substitute for things that a model cannot learn."""
 
 
 @dataclass(frozen=True, slots=True)
 class RuleChange:
-    """What one rule did to a text."""
+    """A change that one rule made to a text."""
 
     rule: str
     before: str
@@ -85,20 +83,17 @@ class RuleChange:
 
 
 def clean_text(text: str) -> str:
-    """The text after all rules. Cleaning it again changes nothing."""
+    """The text after all rules. Idempotent."""
     for change in apply_rules(text):
         text = change.after
     return text
 
 
 def apply_rules(text: str) -> Iterator[RuleChange]:
-    """What the rules do to the text, one by one; nothing for a text that is clean."""
+    """The changes that the rules make, in order; none for a clean text."""
     for _ in range(MAX_PASSES):
-        if (
-            _is_plain(text)
-            and text == text.strip()
-            and not any(mark in text for mark in DIRTY_MARKERS)
-        ):
+        trimmed = _is_plain(text) and text == text.strip()
+        if trimmed and not any(mark in text for mark in DIRTY_MARKERS):
             return
         before = text
         for name, rule in RULES.items():
@@ -111,26 +106,24 @@ def apply_rules(text: str) -> Iterator[RuleChange]:
 
 
 def strip_invisible(text: str) -> str:
-    """Without what shows nothing: controls, zero-width spaces, marks of the writing direction.
+    """Remove control characters, zero-width spaces and marks of the writing direction.
 
-    People do not see them, and a model would take words with and without them for different ones.
-    The joiners U+200C and U+200D stay between letters of scripts that need them, and in emoji.
+    People don't see them, but they change a word's tokens. The joiners U+200C and U+200D stay
+    between letters of scripts that need them, and in emoji.
     """
     return text if _is_plain(text) else INVISIBLE.sub("", text)
 
 
 def _is_plain(text: str) -> bool:
-    """Whether it is ASCII without controls, but for the ends of lines: quick to say."""
+    """Whether it is printable ASCII, apart from line ends: a cheap check."""
     return text.isascii() and text.replace("\n", "").isprintable()
 
 
 def normalize_letters(text: str) -> str:
-    """Letters and digits in their usual form: full-width, decorated, or made of two parts.
+    """NFC, and NFKC for full-width Latin, half-width katakana, ligatures and mathematical letters.
 
-    They mean the same, but each byte of a rare form costs a token, and teaches nothing about the
-    usual one. This is Unicode's NFC, and NFKC for full-width Latin letters and digits, half-width
-    katakana, Latin ligatures and mathematical letters only: it would take the meaning of others
-    (10², ①, ™, …, ㋿), and the width of Japanese punctuation is right as it is.
+    Each byte of a rare form costs a token, and teaches nothing about the usual form. NFKC for
+    everything would change meanings (10², ①, ™, …, ㋿) and the width of Japanese punctuation.
     """
     if text.isascii():
         return text
@@ -139,15 +132,13 @@ def normalize_letters(text: str) -> str:
 
 
 def replace_code(text: str) -> str:
-    """`[code]` for blocks, which a small model only learns to imitate; inline code as its text."""
+    """Code blocks, which a small model can only imitate, become `[code]`; inline code stays."""
     return INLINE_CODE.sub(r"\2", CODE_BLOCK.sub("[code]", text)) if "`" in text else text
 
 
 def replace_links(text: str) -> str:
-    """`[link]` for addresses: a model that has learned some makes up more, which lead nowhere.
-
-    A Markdown link leaves its text. A webhook's address is left to be masked: it is a secret.
-    """
+    """URLs become `[link]`: a model that learns some invents dead ones. Markdown links keep their
+    text. Webhook addresses are secrets, and left for `mask_pii`."""
     if "://" not in text and "discord.gg/" not in text:
         return text
     text = MARKDOWN_LINK.sub(
@@ -160,10 +151,10 @@ def replace_links(text: str) -> str:
 
 
 def replace_mentions(text: str) -> str:
-    """`[member]`, `[role]`, `[channel]`, "everyone", and the name of a command.
+    """Mentions become `[member]`, `[role]`, `[channel]`, "everyone" or a command's name.
 
-    A model cannot know ids and would make some up, which ping strangers; without any word the
-    sentence would have a hole. Who is only spoken to, at the start ("@Ada, thanks"), is left out.
+    A model would invent ids, which ping strangers; a placeholder keeps the sentence whole. A
+    mention that only addresses someone ("@Ada, thanks") is removed.
     """
     if "@" not in text and "<" not in text:
         return text
@@ -174,19 +165,19 @@ def replace_mentions(text: str) -> str:
 
 
 def replace_custom_emoji(text: str) -> str:
-    """`:name:` for custom emoji: the name says what it shows, the id is noise."""
+    """Custom emoji become `:name:`: the id is noise."""
     return CUSTOM_EMOJI.sub(r":\1:", text) if "<" in text else text
 
 
 def replace_timestamps(text: str) -> str:
-    """`[time]` for Discord's timestamps: seconds since 1970 say nothing to a model."""
+    """Discord timestamps become `[time]`: Unix seconds mean nothing to a model."""
     return TIMESTAMP.sub("[time]", text) if "<t:" in text else text
 
 
 def normalize_whitespace(text: str) -> str:
-    """One space for any in a line, none at its end; at most one empty line, none around the text.
+    """Collapse runs of white space, strip lines, and keep at most one empty line in a row.
 
-    Else the model would have to learn each word again for every kind of space before it.
+    GPT-2's tokens include the space before a word, so each kind of space makes other tokens.
     """
     if not _is_plain(text) or "  " in text:
         text = SPACES.sub(" ", LINE_END.sub("\n", text))
@@ -204,9 +195,8 @@ RULES: dict[str, Callable[[str], str]] = {
     phrase("timestamps"): replace_timestamps,
     phrase("white space"): normalize_whitespace,
 }
-"""In their order. Code comes before links and mentions, which are not looked for in blocks of it;
-white space is last, since the others may leave some."""
-
+"""In order: code before links and mentions, so that code blocks are not searched for those; white
+space last, since the others may leave some."""
 
 COMMAND = re.compile(
     r"""
@@ -222,7 +212,7 @@ COMMAND = re.compile(
 
 
 def is_command(text: str) -> bool:
-    """Whether a message is a command to some bot, such as `!play song` or `/help`.
+    """Whether a message is a bot command, such as `!play song` or `/help`.
 
     Not "...", "?!", "!!", "$5", "/shrug", "/s", ".NET", ".exe", "/home/ada" or "!important!".
     """

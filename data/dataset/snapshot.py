@@ -1,7 +1,4 @@
-"""Writes the data set out of the database: what a training run reads.
-
-Knows files and JSON. Does not know SQL, nor who trains.
-"""
+"""Writes examples to the JSON lines file that a training run reads. Does not know SQL."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from core.errors import write_error
+from core.files import write_atomically
 from core.records import Example, Pair, Role
 from i18n.phrase import phrase
 
@@ -20,39 +17,31 @@ PairT = TypeVar("PairT", Example, Pair)
 
 
 def write_snapshot(examples: Sequence[Example], path: Path) -> str:
-    """Freeze examples as JSON lines, by id; the sha256 of the file in hex.
+    """Write examples as JSON lines, sorted by id; return the file's SHA-256 in hex.
 
-    A line is `{"user", "bot"}`, or `{"messages": [...]}` for pairs of one conversation of which
-    each has the turn after the one before; it stands where its first pair would. An example of
-    weight w is written w times, a conversation as often as its heaviest pair. The same examples
-    give the same bytes. The file appears whole or not at all.
+    A line is `{"user", "bot"}`, or `{"messages": [...]}` for consecutive turns of a conversation,
+    at the position of its first pair. An example of weight w is written w times, a conversation as
+    often as its heaviest pair. The same examples give the same bytes.
 
     Raises:
-        DiskFull, StoreError: it could not be written; what was there before is untouched.
+        DiskFull, StoreError: it could not be written; a file that was there is untouched.
     """
     talks = sorted(_group_conversations(examples), key=lambda talk: min(one.id for one in talk))
     snapshot = "".join(_jsonl_line(talk) * max(one.weight for one in talk) for talk in talks)
     content = snapshot.encode()
-    partial = path.with_name(f"{path.name}.partial")
-    try:
-        partial.write_bytes(content)
-        partial.replace(path)
-    except OSError as e:
-        partial.unlink(missing_ok=True)
-        raise write_error(phrase("The data set"), e) from e
+    write_atomically(path, content, phrase("The data set"))
     return hashlib.sha256(content).hexdigest()
 
 
 def as_pairs(examples: Iterable[Example]) -> list[Pair]:
-    """As a file of pairs holds them."""
+    """The examples as pairs, for an exported file."""
     return [Pair(one.user, one.bot, one.conversation, one.turn, one.source) for one in examples]
 
 
 def contributor_consents(examples: Iterable[Example]) -> dict[int, int | None]:
-    """Whose words the examples are: each member's id, and the consent under which they are used.
+    """The newest version of each contributor's consent, by member id, sorted.
 
-    None: the member handed over all of them on purpose. Where several consents are named, it is
-    the newest version. By id.
+    None: the member taught all of their examples on purpose.
     """
     found: dict[int, int | None] = {}
     for one in examples:
@@ -65,7 +54,7 @@ def contributor_consents(examples: Iterable[Example]) -> dict[int, int | None]:
 
 
 def _group_conversations(examples: Iterable[Example]) -> Iterator[list[Example]]:
-    """Pairs that belong together, each with the turn after the one before."""
+    """Runs of consecutive turns, and single pairs."""
     conversations: dict[tuple[int, str], list[Example]] = defaultdict(list)
     for one in sorted(examples, key=lambda one: one.id):
         if one.conversation:
@@ -77,10 +66,10 @@ def _group_conversations(examples: Iterable[Example]) -> Iterator[list[Example]]
 
 
 def consecutive_turns(pairs: list[PairT]) -> Iterator[list[PairT]]:
-    """The pairs of a conversation in the order of their turns, cut where one is missing.
+    """The pairs of a conversation sorted by turn, split where a turn is missing.
 
-    Two conversations of one name (they come from two files) are told apart by the order in which
-    their pairs arrived.
+    If turns repeat, two files used the same conversation name: then the pairs keep their order of
+    arrival, which separates the two.
     """
     if len({one.turn for one in pairs}) == len(pairs):
         pairs = sorted(pairs, key=lambda one: one.turn)
@@ -98,10 +87,7 @@ def _jsonl_line(talk: Sequence[Example]) -> str:
     if len(talk) == 1:
         record: object = {"user": talk[0].user, "bot": talk[0].bot}
     else:
-        said = [(role, text) for one in talk for role, text in _turns(one)]
-        record = {"messages": [{"role": role, "content": text} for role, text in said]}
+        said = [((Role.USER, one.user), (Role.ASSISTANT, one.bot)) for one in talk]
+        turns = [{"role": role.value, "content": text} for pair in said for role, text in pair]
+        record = {"messages": turns}
     return json.dumps(record, ensure_ascii=False) + "\n"
-
-
-def _turns(example: Example) -> tuple[tuple[str, str], tuple[str, str]]:
-    return (Role.USER.value, example.user), (Role.ASSISTANT.value, example.bot)

@@ -1,18 +1,14 @@
-"""The YAML of chatterbot-corpus: `categories`, and lists of `conversations`.
+"""The YAML of chatterbot-corpus: `categories`, and `conversations` of alternating lines.
 
-The lines of a conversation alternate, the user's first. What the format has no place for (the
-conversation's name, its first turn, its source) is in `details`, a list parallel to
-`conversations`, which other readers of the format ignore.
-
-YAML is read as parser events, not loaded: a file cannot construct objects, aliases (the "billion
-laughs") are refused, and a text such as Yes or 1.50 stays as it is written.
+A list `details`, parallel to `conversations`, adds their names, first turns and sources; other
+readers ignore it.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +32,7 @@ _NOT_PLAIN = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 
 @dataclass(frozen=True, slots=True)
 class _Node:
-    """A node, and the line where it begins; a mapping's `value` is key, value, key, value, …"""
+    """A node and the line where it begins; a mapping's `value` alternates keys and values."""
 
     line: int
     value: str | list[_Node]
@@ -66,16 +62,16 @@ def read(path: Path, name: str, into: ImportBuilder) -> None:
 def _read_conversation(
     talk: _Node, about: tuple[str, int, str], name: str, into: ImportBuilder
 ) -> None:
-    said: list[Utterance] = []
-    for number, line in enumerate(_items(talk)):
-        if not isinstance(line.value, str):
+    utterances: list[Utterance] = []
+    for number, item in enumerate(_items(talk)):
+        if not isinstance(item.value, str):
             into.add_error(
-                line.line, phrase("This line is no plain text: put quotation marks around it.")
+                item.line, phrase("This line is no plain text: put quotation marks around it.")
             )
             return
-        said.append((line.line, _ROLES[number % 2], line.value.strip()))
-    if said:
-        read_utterances(said, about, name, into)
+        utterances.append((item.line, _ROLES[number % 2], item.value.strip()))
+    if utterances:
+        read_utterances(utterances, about, name, into)
     else:
         into.add_error(talk.line, phrase("This is no list of what was said in turn."))
 
@@ -104,18 +100,23 @@ def _parse_top_mapping(text: str, name: str) -> dict[str, _Node]:
     try:
         return _mapping(_build_tree(yaml.parse(text, Loader=Loader), name))
     except yaml.YAMLError as e:
-        mark = getattr(e, "problem_mark", None)
-        raise ImportRefused(_syntax_error_message(name, mark.line + 1 if mark else None)) from e
-
-
-def _syntax_error_message(name: str, line: int | None) -> str:
-    if line is None:
-        return phrase("{name} is no YAML: there is a mistake.", name=name)
-    return phrase("{name} is no YAML: there is a mistake in line {line}.", name=name, line=line)
+        if mark := getattr(e, "problem_mark", None):
+            message = phrase(
+                "{name} is no YAML: there is a mistake in line {line}.",
+                name=name,
+                line=mark.line + 1,
+            )
+        else:
+            message = phrase("{name} is no YAML: there is a mistake.", name=name)
+        raise ImportRefused(message) from e
 
 
 def _build_tree(events: Iterable[yaml.Event], name: str) -> _Node:
-    """The tree of the first document."""
+    """The tree of the first document, built from parser events.
+
+    Nothing is loaded: a file cannot construct objects, aliases (the "billion laughs" attack) are
+    refused, and a scalar such as Yes or 1.50 stays text.
+    """
     root: list[_Node] = []
     stack = [root]
     for event in events:
@@ -140,37 +141,30 @@ def _build_tree(events: Iterable[yaml.Event], name: str) -> _Node:
 
 
 def encode(pairs: Sequence[Pair]) -> bytes:
-    return "".join(_lines(pairs)).encode()
+    groups = _groups(pairs)
+    lines = ["categories:", "- gpt2-discord-bot", "conversations:" + ("" if groups else " []")]
+    for group in groups:
+        texts = [_quoted(text) for pair in group for text in (pair.user, pair.bot)]
+        lines.append("- - " + "\n  - ".join(texts))
+    details = [_details_yaml(group[0]) for group in groups]
+    if any(details):
+        lines += ["details:", *(f"- {{{one}}}" for one in details)]
+    return "".join(line + "\n" for line in lines).encode()
 
 
 def annotate(path: Path, name: str, problems: Problems) -> bytes:
-    """YAML has no records that could be cut out: the copy quotes the lines."""
     return encode_problems(read_text(path, name).split("\n"), problems)
 
 
-def _lines(pairs: Iterable[Pair]) -> Iterator[str]:
-    """The lines of a file; consecutive turns of a conversation are one list."""
-    groups = list(_groups(pairs))
-    yield "categories:\n- gpt2-discord-bot\n"
-    yield "conversations:\n" if groups else "conversations: []\n"
-    for group in groups:
-        texts = [_quoted(text) for pair in group for text in (pair.user, pair.bot)]
-        yield "- - " + "\n  - ".join(texts) + "\n"
-    if any(_details_yaml(group[0]) for group in groups):
-        yield "details:\n"
-        for group in groups:
-            yield f"- {{{_details_yaml(group[0])}}}\n"
-
-
-def _groups(pairs: Iterable[Pair]) -> Iterator[Sequence[Pair]]:
-    group: list[Pair] = []
+def _groups(pairs: Iterable[Pair]) -> list[list[Pair]]:
+    """Single pairs, and runs of consecutive turns of a conversation."""
+    groups: list[list[Pair]] = []
     for pair in pairs:
-        if group and not _follows(group[-1], pair):
-            yield group
-            group = []
-        group.append(pair)
-    if group:
-        yield group
+        if groups and _follows(groups[-1][-1], pair):
+            groups[-1].append(pair)
+        else:
+            groups.append([pair])
+    return groups
 
 
 def _follows(before: Pair, pair: Pair) -> bool:
@@ -184,6 +178,6 @@ def _details_yaml(pair: Pair) -> str:
 
 
 def _quoted(text: str) -> str:
-    """A quoted scalar: JSON's strings are YAML's, apart from characters that YAML cannot hold."""
+    """A quoted scalar: a JSON string, with the characters that YAML cannot hold escaped."""
     quoted = json.dumps(text, ensure_ascii=False)
     return _NOT_PLAIN.sub(lambda m: f"\\u{ord(m[0]):04x}", quoted)

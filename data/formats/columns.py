@@ -1,4 +1,4 @@
-"""What each column of a table holds, by its headings in English or Japanese. Pure."""
+"""Finds out what each column of a table holds, by its headings in English or Japanese. Pure."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from core.errors import ImportRefused
 from i18n.phrase import phrase
 
 HEADER_SEARCH_ROWS = 10
-"""The headings are looked for among so many rows, not counting blank ones."""
+"""How many rows are searched for headings, not counting blank ones."""
 
 
 class Field(StrEnum):
-    """What a column can hold; the values are the headings that are written."""
+    """What a column can hold; the values are the headings of written files."""
 
     USER = "user"
     BOT = "bot"
@@ -29,7 +29,7 @@ class Field(StrEnum):
 
 
 PROBLEM_PREFIX = f"{Field.PROBLEM}: "
-"""The first cell of the problem column begins like this in a table without headings."""
+"""How the first cell of the problem column begins in a table without headings."""
 UTTERANCE_FIELDS = (Field.USER, Field.BOT)
 
 _HEADING_SYNONYMS = {
@@ -50,23 +50,20 @@ _FIELD_OF = {name: field for field, names in _HEADING_SYNONYMS.items() for name 
 def field_of(heading: str) -> Field | None:
     """The field that a heading names, or None.
 
-    Case, width, spaces and a final number do not matter, and a heading may name the same field in
+    Case, width, spaces and a final number don't matter, and a heading may name the same field in
     two languages: "Bot 2", "user / ユーザー".
     """
-    found = {_FIELD_OF.get(_normalize_heading(part)) for part in re.split(r"[/|・\n(（]", heading)}
-    found.discard(None)
+    parts = (
+        re.sub(r"[\s_.:)-]+|\d+[\s:)]*$", "", unicodedata.normalize("NFKC", part).casefold())
+        for part in re.split(r"[/|・\n(（]", heading)
+    )
+    found = {_FIELD_OF[part] for part in parts if part in _FIELD_OF}
     return found.pop() if len(found) == 1 else None
-
-
-def _normalize_heading(heading: str) -> str:
-    text = unicodedata.normalize("NFKC", heading).casefold()
-    return re.sub(r"[\s_.:)-]+|\d+[\s:)]*$", "", text)
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The field of each column, None for one that is not read. Cells beyond the last column belong
-    to it if it is an utterance.
+    """The field of each column, None for one that is not read.
 
     `header_row` is the number of the row of headings (0: none), `first_row` that of the first row
     that is not blank.
@@ -77,19 +74,20 @@ class Layout:
     first_row: int
 
     def field_at(self, column: int) -> Field | None:
+        """The field of a column; cells beyond the last one continue it if it is an utterance."""
         if column < len(self.fields):
             return self.fields[column]
         return self.fields[-1] if self.fields[-1] in UTTERANCE_FIELDS else None
 
 
 SampleRows = Sequence[tuple[int, Sequence[str]]]
-"""Numbers and cells of a table's first rows that are not blank."""
+"""Row numbers and cells of the first rows that are not blank."""
 
 
 def layout_from_header(sample: SampleRows) -> Layout | None:
-    """The layout by a row of headings among the sample; None if there is none.
+    """The layout from the row of headings in the sample; None if there is none.
 
-    Only titles (rows with one cell) may precede it. A column without a heading belongs to the
+    Only titles (rows with one cell) may precede it. A column without a heading continues the
     utterance to its left.
 
     Raises:
@@ -124,8 +122,9 @@ def _fill_unheaded(cells: Sequence[str], named: Sequence[Field | None]) -> list[
 
 
 def default_layout(sample: SampleRows) -> Layout:
-    """Without headings: the first column that is not empty is the user's, all others the bot's."""
-    first = min((_first(cells) for _, cells in sample), default=0)
+    """Without headings: the first non-empty column is the user's, all others the bot's."""
+    filled = (n for _, cells in sample for n, cell in enumerate(cells) if cell.strip())
+    first = min(filled, default=0)
     fields: list[Field | None] = [None] * first + [Field.USER, Field.BOT]
     for column, cell in enumerate(sample[0][1] if sample else ()):
         marked = cell == Field.PROBLEM or cell.startswith(PROBLEM_PREFIX)
@@ -133,7 +132,3 @@ def default_layout(sample: SampleRows) -> Layout:
             fields += [Field.BOT] * (column - len(fields)) + [Field.PROBLEM]
             break
     return Layout(tuple(fields), 0, sample[0][0] if sample else 1)
-
-
-def _first(cells: Sequence[str]) -> int:
-    return next(column for column, cell in enumerate(cells) if cell.strip())

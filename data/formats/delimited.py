@@ -1,8 +1,7 @@
-"""CSV and its relatives with tabs or semicolons: tables as text.
+"""CSV, with commas, tabs or semicolons: sniffs the delimiter and reports unclosed quotes.
 
-Finds the delimiter, and reports a quote that never closes instead of swallowing the rest of the
-file. A cell that a spreadsheet would run as a formula is written with an apostrophe before it
-(OWASP, "CSV Injection"), which reading takes off again.
+A cell that a spreadsheet would run as a formula is written with an apostrophe before it (OWASP,
+"CSV Injection"), which reading removes.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import csv
 import io
 import re
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 
 from core.errors import ImportRefused
@@ -24,25 +23,34 @@ from data.formats.table import problem_column, read_table, sample_rows, table_ro
 from i18n.phrase import phrase
 
 DELIMITERS = "\t;,"
-"""The first of those that fit equally well wins: most sentences contain commas."""
+"""In order of preference between equal fits: most sentences contain commas."""
 UNCLOSED_QUOTE = phrase(
     "A quotation mark opens in this row and is not closed, so nothing from here on could be read."
 )
 _FORMULA = re.compile(r"'*[=+\-@\t\r＝＋－＠]")
-_GUARDED = re.compile(r"'+[=+\-@\t\r＝＋－＠]")
+_ESCAPED_FORMULA = re.compile(r"'+[=+\-@\t\r＝＋－＠]")
 
 
 def read(path: Path, name: str, into: ImportBuilder) -> None:
     text = read_text(path, name)
     delimiter = sniff_delimiter(text)
-    read_table(_complete_rows(text, delimiter, into), _layout(text, delimiter), into)
+
+    def complete_rows() -> Iterator[tuple[int, Sequence[str]]]:
+        for number, cells in parse_rows(text, delimiter):
+            if cells is None:
+                into.add_error(number, UNCLOSED_QUOTE)
+            else:
+                yield number, cells
+
+    read_table(complete_rows(), _layout(text, delimiter), into)
 
 
 def encode(pairs: Sequence[Pair]) -> bytes:
     file = io.StringIO(newline="")
     rows = csv.writer(file)
     for row in table_rows(pairs):
-        rows.writerow([escape_formula(str(cell)) for cell in row])
+        cells = map(str, row)
+        rows.writerow(["'" + cell if _FORMULA.match(cell) else cell for cell in cells])
     return file.getvalue().encode("utf-8-sig")
 
 
@@ -53,7 +61,7 @@ def annotate(path: Path, name: str, problems: Problems) -> bytes:
     rows = list(raw_rows(text, delimiter))
     width = max((len(row) for row in rows), default=0)
     file = io.StringIO(newline="")
-    file.write("\ufeff")  # Excel takes a file for UTF-8 only with this mark
+    file.write("\ufeff")  # without a BOM, Excel does not read it as UTF-8
     writer = csv.writer(file, delimiter=delimiter)
     for number, row in enumerate(rows, 1):
         padding = [""] * (width - len(row))
@@ -66,26 +74,8 @@ def _layout(text: str, delimiter: str) -> Layout:
     return layout_from_header(sample) or default_layout(sample)
 
 
-def _complete_rows(
-    text: str, delimiter: str, into: ImportBuilder
-) -> Iterator[tuple[int, Sequence[str]]]:
-    for number, cells in parse_rows(text, delimiter):
-        if cells is None:
-            into.add_error(number, UNCLOSED_QUOTE)
-        else:
-            yield number, cells
-
-
-def escape_formula(cell: str) -> str:
-    return "'" + cell if _FORMULA.match(cell) else cell
-
-
-def unescape_formula(cell: str) -> str:
-    return cell[1:] if _GUARDED.match(cell) else cell
-
-
 def sniff_delimiter(text: str) -> str:
-    """The delimiter that gives headings, or else the most rows of two or more cells."""
+    """The delimiter that yields headings, or else the most rows of two or more cells."""
 
     def fit(delimiter: str) -> tuple[bool, int]:
         rows = islice(raw_rows(text, delimiter), 50)
@@ -100,13 +90,11 @@ def sniff_delimiter(text: str) -> str:
 
 
 def parse_rows(text: str, delimiter: str) -> Iterator[tuple[int, list[str] | None]]:
-    """Row numbers, as a spreadsheet counts them, and cells. An unclosed quotation mark ends the
-    rows with None for cells."""
-    lines = _Lines(text)
+    """Row numbers, as a spreadsheet counts them, and cells; None for cells, and the end, at an
+    unclosed quotation mark, which the csv module would let swallow the rest of the file."""
+    lines = _CountedLines(text)
     reader = csv.reader(lines, delimiter=delimiter)
-    number = 0
-    while True:
-        number += 1
+    for number in count(1):
         lines.quotes = lines.count = 0
         try:
             row = next(reader)
@@ -117,7 +105,7 @@ def parse_rows(text: str, delimiter: str) -> Iterator[tuple[int, list[str] | Non
         if row is None or (lines.ended and lines.count > 1 and lines.quotes % 2):
             yield number, None
             return
-        yield number, [unescape_formula(cell) for cell in row]
+        yield number, [cell[1:] if _ESCAPED_FORMULA.match(cell) else cell for cell in row]
 
 
 def raw_rows(text: str, delimiter: str) -> Iterator[list[str]]:
@@ -128,15 +116,15 @@ def raw_rows(text: str, delimiter: str) -> Iterator[list[str]]:
         return
 
 
-class _Lines:
-    """The lines of a text; counts the lines and quotation marks of the current record."""
+class _CountedLines:
+    """The lines of a text, with counts of the lines and quotation marks of the current record."""
 
     def __init__(self, text: str) -> None:
         self._lines = io.StringIO(text, "")
         self.count = self.quotes = 0
         self.ended = False
 
-    def __iter__(self) -> _Lines:
+    def __iter__(self) -> _CountedLines:
         return self
 
     def __next__(self) -> str:

@@ -1,7 +1,4 @@
-"""Decodes text files: UTF-8, UTF-16 with a BOM, or the Shift_JIS of Japanese Windows.
-
-A few broken bytes in UTF-8 stay in the text as lone surrogates: only their rows are refused.
-"""
+"""Decodes text files: UTF-8, UTF-16 with a BOM, or the Shift_JIS of Japanese Windows."""
 
 from __future__ import annotations
 
@@ -10,22 +7,19 @@ import re
 from pathlib import Path
 
 from core.errors import ImportRefused
+from data.formats.texts import has_lone_surrogates
 from i18n.phrase import phrase
 
 _KANA = re.compile("[ぁ-ヿ]")
-_NOT_ASCII = re.compile(rb"[^\n]*[\x80-\xff][^\n]*")
 
 
 def read_text(path: Path, name: str) -> str:
     """The text of a file.
 
     Raises:
-        ImportRefused: it is in no encoding that we know, or in several.
+        ImportRefused: it is in an unknown encoding, or in several.
     """
-    return decode(path.read_bytes(), name)
-
-
-def decode(data: bytes, name: str) -> str:
+    data = path.read_bytes()
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return data.decode("utf-16", "replace")
     data = data.removeprefix(codecs.BOM_UTF8)
@@ -36,23 +30,17 @@ def decode(data: bytes, name: str) -> str:
 
 
 def _decode_mostly_utf8(data: bytes) -> str | None:
-    """The text, if most of the lines that are not ASCII are valid UTF-8."""
-    broken = [_is_invalid_utf8(line[0]) for line in _NOT_ASCII.finditer(data)]
-    if sum(broken) * 2 > len(broken):
-        return None
-    return data.decode(errors="surrogateescape")
+    """The text, if at least half of the non-ASCII lines are valid UTF-8.
 
-
-def _is_invalid_utf8(line: bytes) -> bool:
-    try:
-        line.decode()
-    except UnicodeDecodeError:
-        return True
-    return False
+    Invalid bytes become lone surrogates, so that only their rows are refused.
+    """
+    text = data.decode(errors="surrogateescape")
+    lines = [line for line in text.split("\n") if not line.isascii()]
+    return text if 2 * sum(map(has_lone_surrogates, lines)) <= len(lines) else None
 
 
 def _decode_shift_jis(data: bytes, name: str) -> str:
-    """Requires kana: without them, bytes of another encoding only happen to decode."""
+    """Requires kana, since many bytes of other encodings happen to decode as Shift_JIS."""
     try:
         text = data.decode("cp932")
     except UnicodeDecodeError:

@@ -1,7 +1,6 @@
-"""Reads, writes and annotates files of pairs, in whatever format their names say.
+"""Reads, writes and annotates files of pairs in the format that the file's name says.
 
-Knows no format itself: see `data.formats.registry`. A wrong row never holds up the good ones; a
-file that cannot be read gives nothing.
+Knows no format itself: see `data.formats.registry`. An invalid row does not stop the valid ones.
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from core.errors import write_error
+from core.files import write_atomically
 from core.records import Pair
 from data.formats.import_result import (
     ImportBuilder,
@@ -30,13 +29,13 @@ def read_pairs(
     on_progress: OnProgress = ignore_progress,
     max_bytes: int = MAX_FILE_BYTES,
 ) -> ImportResult:
-    """The pairs of a file, in its order.
+    """Read the pairs of a file, in order.
 
-    `name` is the file's name as a person knows it, if it is not the path's. `on_progress` gets the
-    number of rows read so far.
+    `name` is the name of the uploaded file, if the path has another. `on_progress` gets the number
+    of rows read so far.
 
     Raises:
-        ImportRefused: it cannot be read, or not as what its name says; the sentence says why.
+        ImportRefused: it cannot be read, or its content doesn't match its name.
     """
     name = name or path.name
     into = ImportBuilder(on_progress)
@@ -45,24 +44,16 @@ def read_pairs(
 
 
 def write_pairs(pairs: Iterable[Pair], path: Path) -> int:
-    """Write a file in the format that the path's suffix names; return how many pairs are in it.
+    """Write a file in the format that the path's suffix names; return the number of its pairs.
 
-    Texts are stripped, as reading does, and pairs that reading would refuse (no text on one side,
-    or too long) are left out. The file appears complete or not at all.
+    Texts are stripped, and pairs that reading would refuse are left out.
 
     Raises:
         ImportRefused: the suffix names no format.
         DiskFull, StoreError: it could not be written.
     """
-    codec = format_of(path.name).codec()
     kept = [pair for pair in map(strip_pair, pairs) if not pair_error(pair)]
-    partial = path.with_name(f"{path.name}.partial")
-    try:
-        partial.write_bytes(codec.encode(kept))
-        partial.replace(path)
-    except OSError as e:
-        partial.unlink(missing_ok=True)
-        raise write_error(path.name, e) from e
+    write_atomically(path, format_of(path.name).codec().encode(kept))
     return len(kept)
 
 
@@ -74,11 +65,11 @@ def write_annotated_copy(
     name: str | None = None,
     max_bytes: int = MAX_FILE_BYTES,
 ) -> None:
-    """Write a copy of a file in which each wrong row has the reason beside it.
+    """Write a copy of a file in which each invalid row has the reason beside it.
 
-    Workbooks and CSV keep everything that they hold and get a last column, headed “problem”, which
-    reading ignores. Copies of other files are JSON lines of the wrong records alone: {"row",
-    "problem", "record"}. `out` should have the format's `annotated_suffix`.
+    Workbooks and CSV keep all of their content and get a last column, “problem”, which reading
+    ignores. Copies of other files are JSON lines of the invalid records only: {"row", "problem",
+    "record"}. `out` should have the format's `annotated_suffix`.
 
     Raises:
         ImportRefused: the file cannot be read.
@@ -90,8 +81,4 @@ def write_annotated_copy(
     for one in errors:
         rows = problems.setdefault(one.sheet, {})
         rows[one.row] = " ".join(filter(None, (rows.get(one.row), say(one.reason))))
-    content = codec.annotate(path, name, problems)
-    try:
-        out.write_bytes(content)
-    except OSError as e:
-        raise write_error(out.name, e) from e
+    write_atomically(out, codec.annotate(path, name, problems))

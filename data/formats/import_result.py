@@ -1,9 +1,9 @@
-"""The result of reading a file: the pairs, the wrong rows, and which texts were joined."""
+"""The result of reading a file: its pairs, its invalid rows, and which texts were joined."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from core.errors import ImportRefused
@@ -23,8 +23,8 @@ OnProgress = Callable[[int], None]
 class RowError:
     """Why a row was left out.
 
-    `row` is the number that a person sees: of a table's row, a file's line (JSON lines, YAML) or a
-    list's record (JSON). `sheet` is "" except in a workbook.
+    `row` is the number of a table's row, a line (JSON lines, YAML) or a record (JSON), from 1.
+    `sheet` is "" except in a workbook.
     """
 
     row: int
@@ -43,7 +43,7 @@ class JoinedText:
 
 @dataclass(frozen=True, slots=True)
 class ImportResult:
-    """What was in a file. `rows` counts the rows or records that were not blank."""
+    """The content of a file. `rows` counts the rows or records that were not blank."""
 
     pairs: tuple[Pair, ...]
     errors: tuple[RowError, ...]
@@ -53,7 +53,7 @@ class ImportResult:
 
 @dataclass(slots=True)
 class ImportBuilder:
-    """Collects the result while a file is read; `sheet` is the sheet that is being read."""
+    """Collects the result while a file is read; `sheet` is the current one."""
 
     on_progress: OnProgress
     sheet: str = ""
@@ -64,7 +64,7 @@ class ImportBuilder:
     last_turns: dict[str, int] = field(default_factory=dict)
 
     def count_rows(self, rows: Iterable[T]) -> Iterator[T]:
-        """Pass the rows on, counting them.
+        """Yield the rows and count them.
 
         Raises:
             ImportRefused: there are more than MAX_ROWS.
@@ -73,31 +73,25 @@ class ImportBuilder:
             self.rows += 1
             if self.rows > MAX_ROWS:
                 raise ImportRefused(
-                    phrase(
-                        "The file has over {limit:,} rows: split it into parts.",
-                        limit=MAX_ROWS,
-                    )
+                    phrase("The file has over {limit:,} rows: split it into parts.", limit=MAX_ROWS)
                 )
             if self.rows % PROGRESS_STEP_ROWS == 0:
                 self.on_progress(self.rows)
             yield row
 
     def add_pair(self, row: int, pair: Pair) -> bool:
-        """Add the pair, or an error if it is not valid; return whether it was.
+        """Add a valid pair, or else an error; return whether it was valid.
 
-        In a conversation, a pair without a turn comes after the last one.
+        In a conversation, a pair without a turn follows the last one.
         """
-        reason = pair_error(pair)
-        if reason:
+        if reason := pair_error(pair):
             self.add_error(row, reason)
             return False
-        if not pair.conversation:
-            pair = Pair(pair.user, pair.bot, source=pair.source)
-        else:
+        turn = 0
+        if pair.conversation:
             turn = pair.turn or self.last_turns.get(pair.conversation, 0) + 1
             self.last_turns[pair.conversation] = turn
-            pair = Pair(pair.user, pair.bot, pair.conversation, turn, pair.source)
-        self.pairs.append(pair)
+        self.pairs.append(replace(pair, turn=turn))
         return True
 
     def add_error(self, row: int, reason: str) -> None:

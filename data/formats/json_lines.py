@@ -1,4 +1,4 @@
-"""JSON lines: one record a line. Blank lines are skipped, and count in the row numbers."""
+"""JSON lines: one record per line. Blank lines are skipped but count in the row numbers."""
 
 from __future__ import annotations
 

@@ -88,10 +88,7 @@ def _message(message: Any) -> tuple[str, str | None]:
     if not isinstance(message, dict):
         return "", None
     role, content = message.get("role"), message.get("content")
-    return (
-        role if isinstance(role, str) else "",
-        content if isinstance(content, str) else None,
-    )
+    return (role if isinstance(role, str) else "", content if isinstance(content, str) else None)
 
 
 def read_utterances(

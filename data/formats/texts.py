@@ -67,8 +67,7 @@ def pair_error(pair: Pair) -> str | None:
         )
     if max(len(pair.conversation), len(pair.source)) > MAX_NAME_CHARS:
         return phrase(
-            "The name of a conversation or source has over {most} characters.",
-            most=MAX_NAME_CHARS,
+            "The name of a conversation or source has over {most} characters.", most=MAX_NAME_CHARS
         )
     if has_lone_surrogates("".join((pair.user, pair.bot, pair.conversation, pair.source))):
         return phrase("There are characters that cannot be read: save the file as UTF-8.")

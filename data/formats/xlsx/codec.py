@@ -15,14 +15,7 @@ from core.records import Pair
 from data.formats.columns import Field, Layout, SampleRows, default_layout, layout_from_header
 from data.formats.import_result import ImportBuilder
 from data.formats.registry import Problems
-from data.formats.table import (
-    Cell,
-    CellError,
-    problem_column,
-    read_table,
-    sample_rows,
-    table_rows,
-)
+from data.formats.table import Cell, CellError, problem_column, read_table, sample_rows, table_rows
 from data.formats.xlsx.cells import MergedRange, SheetRow
 from data.formats.xlsx.package import wrap_package_errors
 from data.formats.xlsx.splice import add_cells, add_fill

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 
 from discord import DiscordException
@@ -35,7 +36,7 @@ from bot.discord_ui.job_messages import TrainingReports
 from bot.discord_ui.locale import LanguageResolver
 from bot.discord_ui.presence import PRESENCE_INTERVAL_S, Presence
 from bot.discord_ui.views.clean_retrain import CleanRetrainPrompts
-from bot.learning.collection import Collector
+from bot.learning.collection import collect
 from bot.learning.erasure import Erasure
 from bot.learning.retraining import Retrains
 from bot.ops.recovery import open_or_recover
@@ -224,7 +225,7 @@ async def running_conversations(
             context_messages=settings.context_messages,
             stale_s=settings.stale_s,
         ),
-        on_reply=Collector(storage).on_reply if settings.learn_from_chat else None,
+        on_reply=partial(collect, storage) if settings.learn_from_chat else None,
     )
     models.load_in_background(models.default)
     try:

@@ -1,7 +1,6 @@
-"""A conversation without Discord: lines of text instead of messages, the bot's own way between.
+"""A conversation without Discord: lines of text instead of messages, as in the notebook.
 
-Knows who says what to whom: one reader, in one channel. Does not know how replies are made
-(`bot.chat.manager`), nor where the lines are shown. A notebook talks like this.
+Knows one reader in one channel. Replies are made by the same `ConversationManager` as in Discord.
 """
 
 from __future__ import annotations
@@ -14,20 +13,15 @@ from itertools import count
 from bot.chat.manager import ConversationManager
 from bot.chat.request import Incoming, TextCheck
 
-Show = Callable[[str], None]
-"""Puts a text behind what stands there already."""
+Show = Callable[[str], object]
+"""Appends text to the output."""
 
 READER_ID = 1
-"""The id of whoever talks: nobody else is here."""
-
-
-def write_stdout(text: str) -> None:
-    """Write it; a notebook shows it in a moment."""
-    sys.stdout.write(text)
+"""The user id of the only person here."""
 
 
 class ConsoleChat:
-    """What one reader says in a channel, and what the bot answers, as lines."""
+    """What one reader says in a channel and what the bot answers, as lines on stdout or `show`."""
 
     def __init__(
         self,
@@ -35,20 +29,19 @@ class ConsoleChat:
         *,
         channel_id: int,
         scope: int,
-        show: Show = write_stdout,
+        show: Show | None = None,
     ) -> None:
         self._conversations = conversations
         self._channel_id = channel_id
         self._scope = scope
-        self._show = show
-        self._ids = count(time.time_ns())  # a store may know those of earlier talks
+        self._show = show or sys.stdout.write
+        self._ids = count(time.time_ns())  # must differ from those of earlier runs in the store
 
     async def send(self, text: str) -> None:
-        """Show what is said, then the reply while it is written.
+        """Show the text, then the reply while it is written.
 
         Raises:
-            NotAdmitted, ModelError, StoreError: there is no reply, as for
-                `ConversationManager.answer`.
+            NotAdmitted, ModelError, StoreError: as for `ConversationManager.answer`.
         """
         self._show(f"you: {text}\nbot: ")
         incoming = Incoming(
@@ -58,7 +51,7 @@ class ConsoleChat:
 
 
 class _ConsoleSink:
-    """The surface of a reply that can only be written on: what was shown stays."""
+    """A `ReplySink` that can only append: a discarded text stays, and a new line begins."""
 
     def __init__(self, show: Show, reply_id: int) -> None:
         self._show = show
@@ -66,7 +59,7 @@ class _ConsoleSink:
         self._shown = ""
 
     async def show_queue_position(self, place: int) -> None:
-        """Nobody waits to hear that."""
+        """Not shown: there is nobody else in the queue."""
 
     async def add(self, text: str, check: TextCheck) -> None:
         check(self._shown + text)

@@ -1,4 +1,4 @@
-"""What ends a message without a reply; Discord is not known here.
+"""Why a message gets no reply. Knows nothing of Discord.
 
 Refusal            what a person asks for cannot be done (core.errors)
 └── NotAdmitted    too fast, paused, the queue is full, or it waited too long
@@ -11,8 +11,8 @@ from core.errors import Refusal
 
 
 class NotAdmitted(Refusal):
-    """No reply now. With `already_notified`, a message is met with silence, because this channel
-    (or person) was given the reason a moment ago; commands and buttons always show it."""
+    """No reply now. If `already_notified`, a message is ignored, since its channel (or author) has
+    just been given the reason; commands and buttons always show it."""
 
     def __init__(self, sentence: str, *, already_notified: bool = False) -> None:
         super().__init__(sentence)

@@ -1,20 +1,19 @@
-"""What a reply must not say: the operator's words, and a server's own words and patterns.
+"""Output filters: the operator's banned words, and each server's own words and patterns.
 
-Knows the store's filters and keeps those of the servers in use in memory. Does not know how a reply
-is made or shown. Patterns are the regular expressions of RE2, whose time grows with the text and
-never runs away, whatever a person writes.
+Knows the stored filters and caches them per scope. Does not know how a reply is made or shown.
+Patterns are RE2 regular expressions: they match in linear time, so no user can write a slow one.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
 import re2
+from cachetools import LRUCache
 
 from core.errors import Refusal
 from core.japanese import LATIN_WORD_END, LATIN_WORD_START
@@ -25,20 +24,18 @@ from model.sampling import SamplingParams
 
 REPLY_WITHHELD = phrase("I would have said something that is not wanted here.")
 MAX_FILTERS, MAX_PATTERNS = 100, 20
-"""Filters of a server, and how many of them may be patterns."""
+"""Filters of one server, and how many of them may be patterns."""
 MAX_FILTER_CHARS = 100
-"""Characters of a filter."""
 MAX_PROGRAM_SIZE = 5000
-"""Steps of a server's patterns together, as RE2 counts them; a plain word has a dozen. The worst
-ones that were found take half a second for a reply of 4,000 characters, usual ones 10 ms."""
+"""Sum of RE2's program sizes of a server's patterns; a plain word has about twelve. The worst ones
+that were found take half a second for a reply of 4,000 characters, usual ones 10 ms."""
 PATTERN_MEMORY_BYTES = 1 << 18
-"""Bytes that RE2 may take for a pattern; with less it is slower, never wrong."""
+"""RE2's memory limit for one pattern; a lower one makes it slower, never wrong."""
 MAX_CACHED_GUARDS = 100
-"""Servers whose filters are kept in memory."""
 INVISIBLE_CHARS = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
-"""Signs that take no place beside those of the category Cf, such as the fillers of Hangul."""
+"""Invisible characters outside the category Cf, such as the Hangul fillers."""
 RE2_SYNTAX_HINT = phrase(
     "It is read by RE2: github.com/google/re2/wiki/Syntax shows what it understands."
 )
@@ -57,87 +54,86 @@ RE2_ERRORS = (
     phrase("trailing \\"),
     phrase("unexpected )"),
 )
-"""What RE2 finds wrong (its regexp.cc)."""
+"""RE2's error messages (its regexp.cc)."""
 TOO_BIG = phrase("That pattern is too big for me: use smaller numbers in braces.")
 
 
 class Blocked(Exception):
-    """A reply says what must not be said where it would be shown."""
+    """A text matches a filter."""
 
 
 class OutputGuard:
-    """What must not be said in one place: `words` whole, in any writing, and RE2's `patterns`."""
+    """The filters of one scope: `words`, matched as whole words, and RE2 `patterns`."""
 
     def __init__(self, words: Sequence[str], patterns: Iterable[str] = ()) -> None:
         self._words = tuple(words)
         self._word_regex = re.compile(
             "|".join(filter(None, map(_whole_word_regex, words))) or r"(?!)"
         )
-        self._patterns = [compile_pattern(one) for one in patterns]
+        self._patterns = [compile_pattern(pattern) for pattern in patterns]
 
     def with_banned_words(self, params: SamplingParams) -> SamplingParams:
-        """The settings with which the words are not even drawn."""
+        """The parameters, with the words banned from being sampled at all."""
         return replace(params, banned_words=self._words)
 
     def check(self, text: str) -> None:
-        """Let a text pass.
+        """Check a reply, or the part of it that is about to be shown.
+
+        A partial text counts as if it ended there, so it may be blocked although the full one would
+        pass (“bad” of “badge”): what Discord has shown cannot be taken back.
 
         Raises:
-            Blocked: it says what must not be said.
+            Blocked: it matches a filter.
         """
-        text = text.encode(errors="replace").decode()  # half a surrogate pair is no text for RE2
-        seen = normalize_visible(text)
-        if self._word_regex.search(seen.casefold()):
+        text = text.encode(errors="replace").decode()  # RE2 rejects a lone surrogate
+        visible = normalize_visible(text)
+        if self._word_regex.search(visible.casefold()):
             raise Blocked
-        for form in {text, seen}:
-            if any(one.search(form) for one in self._patterns):
+        # Both forms: a pattern may name characters that normalization changes.
+        for form in {text, visible}:
+            if any(pattern.search(form) for pattern in self._patterns):
                 raise Blocked
 
 
 class Filters:
-    """The guards of all servers. Every change goes through here, so that it counts at once."""
+    """The guards of all scopes. Every change is made here, so it applies to the next reply."""
 
     def __init__(self, storage: Storage, words: Sequence[str] = ()) -> None:
         self._storage = storage
         self._words = tuple(words)
-        self._guards: OrderedDict[int, OutputGuard] = OrderedDict()
+        self._guards: LRUCache[int, OutputGuard] = LRUCache(MAX_CACHED_GUARDS)
         self._version = 0
 
     async def guard(self, scope: int) -> OutputGuard:
-        """What must not be said in a scope."""
-        if scope in self._guards:
-            self._guards.move_to_end(scope)
-            return self._guards[scope]
-        changes = self._version
-        guard = self._build_guard(await self._storage.filters.all(scope))
-        if changes == self._version:  # otherwise it may be the state of before
-            self._guards[scope] = guard
-            if len(self._guards) > MAX_CACHED_GUARDS:
-                self._guards.popitem(last=False)
-        return guard
-
-    def _build_guard(self, filters: Sequence[Filter]) -> OutputGuard:
+        """The operator's and the scope's own filters, from the cache if possible."""
+        if (cached := self._guards.get(scope)) is not None:
+            return cached
+        version = self._version
+        filters = await self._storage.filters.all(scope)
         words = [one.pattern for one in filters if one.kind is FilterKind.WORD]
         patterns = [one.pattern for one in filters if one.kind is FilterKind.PATTERN]
-        return OutputGuard([*self._words, *words], patterns)
+        guard = OutputGuard([*self._words, *words], patterns)
+        if version == self._version:  # a change during the read may be missing from it
+            self._guards[scope] = guard
+        return guard
 
-    async def add(self, scope: int, one: Filter, added_by: int) -> bool:
-        """Forbid something from the next reply on; False if it was forbidden already.
+    async def add(self, scope: int, new: Filter, added_by: int) -> bool:
+        """Add a filter; False if the scope has it already.
 
         Raises:
-            Refusal: it is no word or pattern, or the server has too many.
+            Refusal: it is not a usable word or pattern, or the server has too many.
         """
-        there = await self._storage.filters.all(scope)
-        if one in there:
+        existing = await self._storage.filters.all(scope)
+        if new in existing:
             return False
-        _validate_filter(one, there)
-        added = await self._storage.filters.add(scope, one, added_by)
+        _validate_filter(new, existing)
+        added = await self._storage.filters.add(scope, new, added_by)
         self._invalidate(scope)
         return added
 
-    async def remove(self, scope: int, one: Filter) -> bool:
-        """Allow it again; False if it was not forbidden."""
-        removed = await self._storage.filters.remove(scope, one)
+    async def remove(self, scope: int, old: Filter) -> bool:
+        """Remove a filter; False if the scope does not have it."""
+        removed = await self._storage.filters.remove(scope, old)
         self._invalidate(scope)
         return removed
 
@@ -146,28 +142,28 @@ class Filters:
         self._guards.pop(scope, None)
 
 
-def _validate_filter(one: Filter, there: Sequence[Filter]) -> None:
-    """Whether a filter may join those that are there."""
-    if len(there) >= MAX_FILTERS:
+def _validate_filter(new: Filter, existing: Sequence[Filter]) -> None:
+    if len(existing) >= MAX_FILTERS:
         raise Refusal(
             phrase(
                 "This server has {most} filters, the most there can be: remove one first.",
                 most=MAX_FILTERS,
             )
         )
-    if len(one.pattern) > MAX_FILTER_CHARS:
+    if len(new.pattern) > MAX_FILTER_CHARS:
         raise Refusal(
             phrase(
                 "That is too long: a filter has at most {most} characters.", most=MAX_FILTER_CHARS
             )
         )
-    if one.kind is FilterKind.WORD:
-        if not normalize_visible(one.pattern).strip():
+    if new.kind is FilterKind.WORD:
+        if not normalize_visible(new.pattern).strip():
             raise Refusal(phrase("There is no letter or sign in that word."))
         return
-    if compile_pattern(one.pattern).search(""):
+    compiled = compile_pattern(new.pattern)
+    if compiled.search(""):
         raise Refusal(phrase("That pattern fits every text, so I could never say anything."))
-    patterns = [two.pattern for two in there if two.kind is FilterKind.PATTERN]
+    patterns = [one.pattern for one in existing if one.kind is FilterKind.PATTERN]
     if len(patterns) >= MAX_PATTERNS:
         raise Refusal(
             phrase(
@@ -175,17 +171,18 @@ def _validate_filter(one: Filter, there: Sequence[Filter]) -> None:
                 most=MAX_PATTERNS,
             )
         )
-    if sum(compile_pattern(two).programsize for two in (one.pattern, *patterns)) > MAX_PROGRAM_SIZE:
+    program_sizes = (compile_pattern(pattern).programsize for pattern in patterns)
+    if compiled.programsize + sum(program_sizes) > MAX_PROGRAM_SIZE:
         raise Refusal(
             phrase(
-                "That is too much work for me with every reply: write the pattern simpler, such "
-                "as with smaller numbers in braces, or remove another one first."
+                "That is too much work for me with every reply: simplify the pattern, for example "
+                "with smaller numbers in braces, or remove another one first."
             )
         )
 
 
 class Pattern(Protocol):
-    """The part of a compiled pattern of RE2 that is used here."""
+    """The part of an RE2 pattern that is used here: the library has no types."""
 
     programsize: int
 
@@ -193,10 +190,10 @@ class Pattern(Protocol):
 
 
 def compile_pattern(pattern: str) -> Pattern:
-    """A pattern, for upper and lower case alike.
+    """Compile a case-insensitive RE2 pattern.
 
     Raises:
-        Refusal: it is wrong; the sentence says what and where.
+        Refusal: it is invalid; the sentence says what is wrong, and where.
     """
     options = re2.Options()
     options.case_sensitive = False
@@ -204,18 +201,18 @@ def compile_pattern(pattern: str) -> Pattern:
     options.never_capture = True
     options.max_mem = PATTERN_MEMORY_BYTES
     try:
-        made: Pattern = re2.compile(pattern.encode(errors="replace").decode(), options)
+        compiled: Pattern = re2.compile(pattern.encode(errors="replace").decode(), options)
     except re2.error as e:
         raise Refusal(_pattern_error(pattern, e.args[0].decode(errors="replace"))) from e
-    return made
+    return compiled
 
 
 def _pattern_error(pattern: str, reason: str) -> Phrase:
     """RE2's reason, such as `invalid escape sequence: \\q`, as a sentence."""
     if "too large" in reason:
         return TOO_BIG
-    words, _, piece = reason.partition(": ")
-    what = next((one for one in RE2_ERRORS if one == words), words)
+    error, _, piece = reason.partition(": ")
+    what = next((known for known in RE2_ERRORS if known == error), error)  # translatable if known
     at = pattern.find(piece) + 1 if piece and piece != pattern else 0
     if not at:
         return phrase(
@@ -231,14 +228,17 @@ def _pattern_error(pattern: str, reason: str) -> Phrase:
 
 
 def normalize_visible(text: str) -> str:
-    """A text as people see it: letters that only look otherwise are the usual ones (NFKC), and
-    signs that are not seen are gone."""
+    """The text as people see it: NFKC for look-alikes, and no invisible characters, which could
+    otherwise hide a word from its filter."""
     shown = "".join(char for char in text if unicodedata.category(char) != "Cf")
     return unicodedata.normalize("NFKC", INVISIBLE_CHARS.sub("", shown))
 
 
 def _whole_word_regex(word: str) -> str:
-    """What finds a word in a text in small letters: whole, where its script has spaces."""
+    """A regex for a whole word in case-folded text; "" for a blank word.
+
+    Only Latin words have boundaries: Japanese is written without spaces.
+    """
     plain = normalize_visible(word).strip().casefold()
     if not plain:
         return ""

@@ -1,7 +1,7 @@
-"""How fast members and servers may ask. Knows ids and a clock only.
+"""Rate limits for members and servers. Knows ids and a clock only.
 
-discord.py's CooldownMapping counts fixed windows, so twice the limit fits around a window's edge;
-and it does not remember who was already told to wait.
+discord.py's CooldownMapping counts in fixed windows, so twice the limit fits around a window's
+edge; and it does not remember who has been notified.
 """
 
 from __future__ import annotations
@@ -15,29 +15,30 @@ from dataclasses import dataclass, field
 from cachetools import TTLCache
 
 from bot.chat.errors import NotAdmitted
+from core.once import Once
 from i18n.phrase import phrases
 
 WINDOW_S = 60.0
 MIN_COOLDOWN_S = 10.0
-"""The shortest cooldown, so that somebody who never stops is told at most every ten seconds."""
+"""The shortest cooldown: a member who keeps writing is notified at most every ten seconds."""
 
 Clock = Callable[[], float]
 
 
 @dataclass(slots=True)
 class Usage:
-    """The latest uses, the end of the cooldown, and where people were told of it."""
+    """The latest uses, the end of the cooldown, and where people were notified of it."""
 
     used_at: deque[float]
     cooldown_until: float = -math.inf
-    notified: set[int] = field(default_factory=set)
+    notified: Once[int] = field(default_factory=Once)
 
 
 class RateLimit:
     """A sliding window: at most `limit` uses per key in any minute; 0 is no limit.
 
-    When they are used up, a cooldown begins. It ends when the oldest use is a minute old, and
-    lasts at least MIN_COOLDOWN_S. A key is forgotten after an idle minute.
+    Once they are used up, a cooldown starts. It ends when the oldest use is a minute old, and lasts
+    at least MIN_COOLDOWN_S. A key is forgotten after an idle minute.
     """
 
     def __init__(self, limit: int, clock: Clock) -> None:
@@ -45,11 +46,8 @@ class RateLimit:
         self._clock = clock
         self._usage: TTLCache[int, Usage] = TTLCache(math.inf, WINDOW_S, timer=clock)
 
-    def __len__(self) -> int:
-        return len(self._usage)
-
     def retry_after(self, key: int) -> float:
-        """Seconds until the next use is allowed; 0: now."""
+        """Seconds until the next use is allowed, 0 if it is now. May start a cooldown."""
         now = self._clock()
         usage = self._usage.get(key)
         if usage is None:
@@ -57,8 +55,8 @@ class RateLimit:
         free_at = usage.used_at[0] + WINDOW_S
         if usage.cooldown_until <= now < free_at and len(usage.used_at) == self._limit:
             usage.cooldown_until = max(free_at, now + MIN_COOLDOWN_S)
-            usage.notified.clear()
-            self._usage[key] = usage  # kept until the cooldown is over, which may outlast the uses
+            usage.notified = Once()
+            self._usage[key] = usage  # restarts its minute: the cooldown may outlast the uses
         return max(0.0, usage.cooldown_until - now)
 
     def record_use(self, key: int) -> None:
@@ -68,15 +66,12 @@ class RateLimit:
             self._usage[key] = usage
 
     def mark_notified(self, key: int, where: int) -> bool:
-        """Note that `where` is told of this cooldown; whether it was told before."""
-        notified = self._usage[key].notified
-        before = where in notified
-        notified.add(where)
-        return before
+        """Record that `where` is notified of this cooldown; whether it already was."""
+        return not self._usage[key].notified.first(where)
 
 
 class RateLimits:
-    """The limits of each member and of each server, so that nobody is crowded out."""
+    """A limit for each member, and one for each server, so that one server cannot starve others."""
 
     def __init__(
         self, *, member_per_minute: int, server_per_minute: int, clock: Clock = time.monotonic
@@ -85,10 +80,10 @@ class RateLimits:
         self._servers = RateLimit(server_per_minute, clock)
 
     def admit(self, member_id: int, guild_id: int | None, channel_id: int) -> None:
-        """Count a request for a reply; in a direct message `guild_id` is None.
+        """Count a request for a reply; `guild_id` is None in a direct message.
 
         Raises:
-            NotAdmitted: the member, or the server as a whole, is too fast; nothing is counted.
+            NotAdmitted: the member or the server is over its limit; nothing is counted.
         """
         if wait := self._members.retry_after(member_id):
             raise NotAdmitted(

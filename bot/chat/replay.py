@@ -1,6 +1,6 @@
-"""Where a reply comes from, and the same words put to another model.
+"""The origin of a reply, and the same prompt replayed on another model.
 
-Knows the store's records, the models and the worker. Does not know Discord. Keeps nothing.
+Knows the store, the models and the worker. Does not know Discord, and records nothing.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ PROMPT_DELETED = phrase("What it answers was deleted, so it cannot be answered a
 
 @dataclass(frozen=True, slots=True)
 class ReplyOrigin:
-    """What is known of a reply: `seen` are the messages of its record, None where one is gone, and
-    `text` is what it says, None if that is gone."""
+    """A reply's record, the messages that its model read (`seen`, None for a deleted one) and its
+    `text` (None if deleted)."""
 
     record: ReplyRecord
     seen: tuple[StoredMessage | None, ...]
@@ -37,17 +37,17 @@ class ReplyOrigin:
 
     @property
     def remaining(self) -> list[StoredMessage]:
-        """The messages that are still there, oldest first."""
-        return [one for one in self.seen if one is not None]
+        """The messages that were not deleted, oldest first."""
+        return [message for message in self.seen if message is not None]
 
     @property
     def can_be_replayed(self) -> bool:
-        """Whether there is still something to answer."""
+        """Whether the message that it answers still exists."""
         return bool(self.seen) and self.seen[-1] is not None
 
 
 class Replayer:
-    """Looks replies up and plays them on other models."""
+    """Looks up the origin of replies, and replays them."""
 
     def __init__(
         self, storage: Storage, models: ModelRouter, worker: GenerationBackend, filters: Filters
@@ -58,10 +58,10 @@ class Replayer:
         self._filters = filters
 
     async def origin(self, reply_id: int, channel_id: int) -> ReplyOrigin:
-        """What a reply of that channel was made from; messages of other channels are left out.
+        """The origin of a reply in that channel, without messages of other channels.
 
         Raises:
-            Refusal: nothing is known of it.
+            Refusal: it is unknown.
         """
         record = await self._storage.replies.get(reply_id)
         if record is None or record.channel_id != channel_id:
@@ -77,27 +77,23 @@ class Replayer:
         )
 
     def exists(self, record: ReplyRecord) -> bool:
-        """Whether the model that made a reply is still there."""
-        options = self._models.options(record.scope)
-        return any(option.name == record.model for option in options)
+        """Whether the model that made the reply still exists."""
+        return any(option.name == record.model for option in self._models.options(record.scope))
 
     def choices(self, origin: ReplyOrigin, *, manager: bool) -> list[ModelOption]:
-        """On what a reply can be replayed, checkpoints last, the newest first.
-
-        Whoever is no manager may not make the bot load a model.
-        """
+        """The models to replay a reply on: built-in and custom ones, then checkpoints, newest
+        first. Only a manager may make the bot load a model."""
         if not origin.can_be_replayed:
             return []
         options = self._models.training_bases(origin.record.scope)
         return [one for one in options if manager or one.source in self._worker.models]
 
     async def replay(self, origin: ReplyOrigin, name: str, *, manager: bool) -> Finished:
-        """What another model says to the same messages, with the same settings and seed.
+        """Another model's reply to the same messages, with the same parameters and seed.
 
         Raises:
-            Refusal: there is nothing to answer any more, the model must not be loaded, or what it
-                says must not be said here.
-            UnknownModel, ModelError: there is no such model, or it does not answer.
+            Refusal: the prompt was deleted, the model may not be loaded, or a filter matches.
+            UnknownModel, ModelError: there is no such model, or it cannot reply.
         """
         record = origin.record
         if not origin.can_be_replayed:
@@ -112,25 +108,21 @@ class Replayer:
                 )
             )
         await self._models.ensure_loaded(option)
-        return await self._generate(origin, option.source)
-
-    async def _generate(self, origin: ReplyOrigin, source: str) -> Finished:
-        messages = [one.message for one in origin.remaining]
-        record = origin.record
         guard = await self._filters.guard(record.scope)
         params = guard.with_banned_words(recorded_sampling(record))
-        pieces = self._worker.generate(source, messages, params, scope=record.scope)
-        async with aclosing(pieces):
-            async for piece in pieces:
-                if isinstance(piece, Finished):
-                    return _enforce_guard(piece, guard)
+        messages = [one.message for one in origin.remaining]
+        events = self._worker.generate(option.source, messages, params, scope=record.scope)
+        async with aclosing(events):
+            async for event in events:
+                if isinstance(event, Finished):
+                    return _checked(event, guard)
         raise AssertionError("the worker's client always ends with Finished or raises")
 
 
-def _enforce_guard(reply: Finished, guard: OutputGuard) -> Finished:
-    reply = replace(reply, text=truncate_reply(reply.text))
+def _checked(reply: Finished, guard: OutputGuard) -> Finished:
+    text = truncate_reply(reply.text)
     try:
-        guard.check(reply.text)
+        guard.check(text)
     except Blocked as e:
         raise Refusal(REPLY_WITHHELD) from e
-    return reply
+    return replace(reply, text=text)

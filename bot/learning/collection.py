@@ -1,6 +1,7 @@
-"""Collecting: what a member who agreed says in an enabled channel becomes an example that waits.
+"""Collecting training examples from chat, with the asker's consent.
 
-Knows the store's rules of consent. Does not know Discord, or who calls it after a reply.
+Knows the store and the version of the consent. Does not know Discord, or the operator's switch: if
+LEARN_FROM_CHAT is off, nobody calls this.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import logging
 
 from bot.learning.consent import CONSENT_VERSION
 from core.errors import NoConsent
-from core.records import Example, NewExample, ReplyRecord, ReviewStatus
+from core.records import NewExample, ReplyRecord, ReviewStatus
 from data.storage.storage import Storage
 
 log = logging.getLogger(__name__)
@@ -17,47 +18,28 @@ log = logging.getLogger(__name__)
 CHAT_SOURCE = "chat"
 
 
-class Collector:
-    """Keeps what may be kept of every reply in the channels that are enabled."""
+async def collect(storage: Storage, record: ReplyRecord, asked: str, reply: str) -> None:
+    """Keep a message and its reply as an example to review, if the channel is enabled and the asker
+    has agreed, in this scope, to the current version of the consent.
 
-    def __init__(self, storage: Storage) -> None:
-        self._storage = storage
-
-    async def on_reply(self, record: ReplyRecord, asked: str, reply: str) -> None:
-        """As `collect`, after each reply."""
-        enabled = record.channel_id in await self._storage.channels.enabled()
-        await collect(self._storage, record, asked, reply, learn_from_chat=True, enabled=enabled)
-
-
-async def collect(
-    storage: Storage,
-    record: ReplyRecord,
-    user_text: str,
-    bot_text: str,
-    *,
-    learn_from_chat: bool,
-    enabled: bool,
-) -> Example | None:
-    """Keep what was asked and the reply for review; None where that is not allowed.
-
-    It is allowed if the operator switched it on (`learn_from_chat`), the channel is `enabled`, and
-    the asker agreed, in this scope, to the present text of the consent. Call it when the reply's
-    own message is in the history.
+    The reply must already be in the history.
 
     Raises:
         StoreError: nothing was kept.
     """
-    if not (learn_from_chat and enabled and user_text.strip() and bot_text.strip()):
-        return None
     consent = await storage.consents.active(record.scope, record.asked_by)
     if consent is None or consent.version < CONSENT_VERSION:
-        return None
+        return
+    enabled = record.channel_id in await storage.channels.enabled()
+    if not (enabled and asked.strip() and reply.strip()):
+        return
     try:
+        # The INSERT checks the consent again, so a withdrawal in between is not missed.
         example = await storage.examples.add(
             NewExample(
                 record.scope,
-                user_text,
-                bot_text,
+                asked,
+                reply,
                 record.asked_by,
                 CHAT_SOURCE,
                 asked_by=record.asked_by,
@@ -66,20 +48,14 @@ async def collect(
                 status=ReviewStatus.WAITING,
             )
         )
-    except NoConsent:  # it was withdrawn in this very moment
-        return None
-    return await _keep_if_unchanged(storage, record, example)
-
-
-async def _keep_if_unchanged(
-    storage: Storage, record: ReplyRecord, example: Example
-) -> Example | None:
-    """The example; taken out again if its messages were deleted or edited while it was stored."""
-    said = await storage.messages.get_many([record.asked_id, record.reply_id])
-    if [one.message.content for one in said] == [example.user, example.bot]:
-        return example
-    ours = example.reply_id == record.reply_id and example.consent_version is not None
-    if ours:
+    except NoConsent:  # withdrawn just now
+        return
+    # A deletion or edit removes the examples made from a message. If it came before `add`, there
+    # was none yet to remove, so compare with the history afterwards.
+    history = await storage.messages.get_many([record.asked_id, record.reply_id])
+    if [one.message.content for one in history] == [example.user, example.bot]:
+        return
+    # `add` returns an existing example with the same text; one that was taught stays.
+    if example.reply_id == record.reply_id and example.consent_version is not None:
         await storage.examples.remove(example.scope, example.id)
-        log.info("the reply %d was not kept: it was deleted or edited", record.reply_id)
-    return None
+        log.info("reply %d was deleted or edited, so it is not kept as an example", record.reply_id)

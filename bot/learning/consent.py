@@ -1,7 +1,7 @@
-"""The text to which a member agrees before their words are learned.
+"""The consent text that a member accepts before their messages are learned.
 
-Whoever changes what is learned, or who sees it, changes the text in all languages and raises its
-version: a consent covers only what the member read.
+A consent covers only what the member read: to change what is learned, or who sees it, change the
+text in all languages and raise CONSENT_VERSION.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Better answers: from a reply to an example of the data set.
+"""Corrections: a better answer to a reply becomes an example of the data set.
 
-Knows the store and whose words may stand in an example. Does not know Discord.
+Knows the store, and whose words an example may hold. Does not know Discord.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from data.storage.storage import Storage
 from i18n.phrase import phrase
 
 MAX_EXAMPLE_CHARS = 500
-"""Characters of a taught question or answer."""
+"""Of a question or an answer."""
 BOTH_REQUIRED = phrase("Please give me both: what people say, and what I should answer.")
 CORRECTION_SOURCE = "better answer"
 CORRECTION_WEIGHT = 2
-"""How often a better answer is learned: a plain example is learned once."""
+"""A taught example has weight 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class Correction:
     """A better answer that `author_id` is about to give to a reply.
 
-    `question` are those that the reply answers, where the teacher may be shown them as a question
-    to keep: `asked_by` wrote them. Otherwise they are "".
+    `question` is the message that the reply answers, by `asked_by`; "" if the author may not reuse
+    it.
     """
 
     scope: int
@@ -36,43 +36,43 @@ class Correction:
     asked_by: int | None = None
 
 
-async def start_correction(storage: Storage, scope: int, reply_id: int, teacher: int) -> Correction:
-    """A lesson with the question that was asked, if it is the teacher's own or its member agreed
-    that their words are learned."""
-    nothing = Correction(scope, reply_id, teacher)
+async def start_correction(storage: Storage, scope: int, reply_id: int, author: int) -> Correction:
+    """A correction with the original question, if the author asked it or the member who did has
+    consented to learning."""
+    blank = Correction(scope, reply_id, author)
     record = await storage.replies.get(reply_id)
     if record is None or record.scope != scope:
-        return nothing
-    if record.asked_by != teacher and await storage.consents.active(scope, record.asked_by) is None:
-        return nothing
+        return blank
+    if record.asked_by != author and await storage.consents.active(scope, record.asked_by) is None:
+        return blank
     asked = await storage.messages.get_many([record.asked_id])
-    words = (
-        truncate_utf16(asked[0].message.content.strip(), MAX_EXAMPLE_CHARS).strip() if asked else ""
-    )
-    return Correction(scope, reply_id, teacher, words, record.asked_by) if words else nothing
+    text = asked[0].message.content.strip() if asked else ""
+    question = truncate_utf16(text, MAX_EXAMPLE_CHARS).strip()
+    return Correction(scope, reply_id, author, question, record.asked_by) if question else blank
 
 
 async def save_correction(
-    storage: Storage, lesson: Correction, question: str, answer: str, *, approved: bool
+    storage: Storage, correction: Correction, question: str, answer: str, *, approved: bool
 ) -> Example:
-    """Store what the teacher wrote.
+    """Store a submitted correction.
 
     Raises:
-        Refusal: one of the two is blank.
-        NoConsent: they kept words of a member who does not agree any more.
+        Refusal: the question or the answer is blank.
+        NoConsent: the question is a member's, who has withdrawn their consent.
     """
     question, answer = question.strip(), answer.strip()
     if not question or not answer:
         raise Refusal(BOTH_REQUIRED)
     return await storage.examples.add(
         NewExample(
-            lesson.scope,
+            correction.scope,
             question,
             answer,
-            lesson.author_id,
+            correction.author_id,
             CORRECTION_SOURCE,
-            asked_by=lesson.asked_by if question == lesson.question else None,
-            reply_id=lesson.reply_id,
+            # A question in the author's own words needs nobody else's consent.
+            asked_by=correction.asked_by if question == correction.question else None,
+            reply_id=correction.reply_id,
             corrects=True,
             weight=CORRECTION_WEIGHT,
             status=ReviewStatus.APPROVED if approved else ReviewStatus.WAITING,

@@ -1,7 +1,7 @@
-"""What a member takes back: their consent, or everything; with it the data of training jobs.
+"""Withdrawn consents and erased members: the training jobs and checkpoints that are affected.
 
-Knows the store, the training manager and which checkpoints there are. Does not know Discord: how a
-server's administrators are asked for a clean retrain is handed in.
+Knows the store, the training manager and its checkpoints. Does not know Discord: the prompt for a
+clean retrain, which a server's administrators see, is a callback.
 """
 
 from __future__ import annotations
@@ -19,11 +19,8 @@ from training.jobs.manager import TrainingManager
 
 @dataclass(frozen=True, slots=True)
 class AffectedScope:
-    """What a scope has to know: `checkpoints_trained_on` learned something that was taken back
-    since.
-
-    `job_id` is the job that a clean retrain follows; `stopped` says that one had to be ended.
-    """
+    """A scope whose `checkpoints` learned examples that were since withdrawn. A clean retrain
+    replaces the job `job_id`; `stopped`: a job was ended before it had a checkpoint."""
 
     scope: int
     checkpoints: tuple[str, ...]
@@ -33,7 +30,7 @@ class AffectedScope:
 
 @dataclass(frozen=True, slots=True)
 class Withdrawal:
-    """A consent was withdrawn, if one `was_given`; `erased` pairs waited for review."""
+    """The outcome of an opt-out; `erased` counts the examples that were waiting for review."""
 
     was_given: bool
     erased: int
@@ -44,101 +41,97 @@ PromptCleanRetrain = Callable[[AffectedScope], Awaitable[None]]
 
 
 class Erasure:
-    """Forgets members, one after the other. `offer` asks a scope for a clean retrain; `noted`
-    keeps who was forgotten, should a backup bring them back."""
+    """Erases members and withdraws consents. `tombstones` list the erased members, in case a
+    restored backup brings them back."""
 
     def __init__(
         self,
         storage: Storage,
         training: TrainingManager,
-        offer: PromptCleanRetrain,
-        noted: Tombstones,
+        prompt_clean_retrain: PromptCleanRetrain,
+        tombstones: Tombstones,
     ) -> None:
         self._storage = storage
         self._training = training
-        self._prompt_clean_retrain = offer
-        self._erased_list = noted
+        self._prompt_clean_retrain = prompt_clean_retrain
+        self._tombstones = tombstones
+        # Two members' erasures may discard the same job: the second must see the first's result.
         self._lock = asyncio.Lock()
 
     async def erase_member(self, user_id: int) -> list[AffectedScope]:
-        """Erase a member's traces; what cannot be erased is what checkpoints learned.
-
-        Each scope concerned is asked for a clean retrain. If this is interrupted, `resume_pending`
-        goes on.
+        """Erase everything about a member, except what checkpoints have learned: the affected
+        scopes are prompted for a clean retrain. `resume_pending` resumes an interrupted erasure.
 
         Raises:
-            StoreError: not all of it is gone yet.
+            StoreError: the erasure is incomplete.
         """
-        found: list[AffectedScope] = []
+        affected: list[AffectedScope] = []
 
-        async def outside(member: int) -> None:
-            found.extend(await self._erase_training_data(member))
+        async def erase_external(member: int) -> None:
+            affected.extend(await self._erase_training_data(member))
 
-        await erase_member(self._storage, user_id, erase_external=outside)
-        return found
+        await erase_member(self._storage, user_id, erase_external=erase_external)
+        return affected
 
     async def is_pending(self, user_id: int) -> bool:
-        """Whether something of a member who asked to be forgotten may still be there."""
+        """Whether the member's erasure has begun, but is not complete."""
         return user_id in await self._storage.erasures.unfinished()
 
     async def reapply_after_restore(self) -> None:
-        """Begin again to forget whom a backup brought back that was made before.
+        """Mark members for erasure again if they were erased after the database's last write: then
+        it is a backup from before.
 
         Raises:
-            StoreError: the database, or the list of whom was forgotten, cannot be used.
+            StoreError: the database or the tombstones cannot be used.
         """
         last = await self._storage.erasures.last_write_time()
         if last is None:
             return
-        for user_id in await asyncio.to_thread(self._erased_list.since, last):
+        for user_id in await asyncio.to_thread(self._tombstones.since, last):
             await self._storage.erasures.begin(user_id)
 
     async def resume_pending(self) -> None:
-        """Go on with what was interrupted; a scope may then be asked a second time.
+        """Resume interrupted erasures; a scope may then be prompted a second time.
 
         Raises:
-            StoreError: not all of it is gone yet.
+            StoreError: an erasure is still incomplete.
         """
-
-        async def outside(member: int) -> None:
-            await self._erase_training_data(member)
-
-        await resume_erasures(self._storage, erase_external=outside)
+        await resume_erasures(self._storage, erase_external=self._erase_training_data)
 
     async def withdraw_consent(self, user_id: int, scope: int | None) -> Withdrawal:
-        """Withdraw a member's consent in a scope, in all of them if it is None.
+        """Withdraw a member's consent in a scope (None: in all).
 
-        What was collected and waits for review goes; a job that is learning by this consent ends,
-        and the scope is asked for a clean retrain.
+        Collected examples that wait for review are erased. Jobs in progress that use the consent
+        are stopped, and their scopes prompted for a clean retrain.
         """
         if scope is None:
-            stood = bool(await self._storage.erasures.withdraw_consents(user_id))
+            was_given = bool(await self._storage.erasures.withdraw_consents(user_id))
         else:
-            stood = await self._storage.consents.opt_out(scope, user_id)
+            was_given = await self._storage.consents.opt_out(scope, user_id)
         erased = await self._storage.examples.remove_pending_collected(user_id, scope)
         jobs = [job for job in await self._by_consent(user_id) if scope in (None, job.scope)]
-        stopped = [job.id for job in jobs if not job.state.is_final]
-        for job in jobs:
-            if job.id in stopped:
-                await self._training.discard(job)
-        now = [one for job in jobs if (one := await self._storage.jobs.get(job.id))]
-        ended = [job for job in now if job.id in stopped]
-        for concern in await self._affected_scopes(ended, stopped):
-            await self._prompt_clean_retrain(concern)
-        return Withdrawal(stood, erased, await self._affected_scopes(now))
+        unfinished = [job for job in jobs if not job.state.is_final]
+        for job in unfinished:
+            await self._training.discard(job)
+        # Read again: a job may have finished before it could be stopped, and have a checkpoint.
+        jobs = [now for job in jobs if (now := await self._storage.jobs.get(job.id))]
+        stopped = [job.id for job in unfinished]
+        ended = [job for job in jobs if job.id in stopped]
+        for affected in await self._affected_scopes(ended, stopped):
+            await self._prompt_clean_retrain(affected)
+        return Withdrawal(was_given, erased, await self._affected_scopes(jobs))
 
     async def _by_consent(self, user_id: int) -> list[TrainingJob]:
-        """The jobs that have words of a member which were not handed over on purpose."""
+        """The jobs with words of the member that were collected by consent, not taught."""
         jobs = await self._storage.jobs.with_member(user_id)
         versions = [(await self._storage.jobs.sources(job.id)).get(user_id) for job in jobs]
         return [job for job, version in zip(jobs, versions, strict=True) if version is not None]
 
     async def checkpoints_trained_on(self, user_id: int, scope: int) -> tuple[str, ...]:
         """The names of the scope's checkpoints that learned words of a member."""
-        jobs = [
-            job for job in await self._storage.jobs.trained_on_member(user_id) if job.scope == scope
-        ]
-        return tuple(name for one in await self._affected_scopes(jobs) for name in one.checkpoints)
+        jobs = await self._storage.jobs.trained_on_member(user_id)
+        affected = await self._affected_scopes(job for job in jobs if job.scope == scope)
+        return affected[0].checkpoints if affected else ()
 
     async def _erase_training_data(self, user_id: int) -> list[AffectedScope]:
         async with self._lock:
@@ -146,13 +139,13 @@ class Erasure:
             for job in jobs:
                 await self._training.discard(job)
             stopped = [job.id for job in jobs if not job.state.is_final]
-            found = await self._affected_scopes(
-                await self._storage.jobs.with_member(user_id), stopped
-            )
-            for concern in found:
-                await self._prompt_clean_retrain(concern)
+            jobs = await self._storage.jobs.with_member(user_id)  # with what they came to meanwhile
+            found = await self._affected_scopes(jobs, stopped)
+            for affected in found:
+                await self._prompt_clean_retrain(affected)
+            # Only now: if this is interrupted, the resumed erasure must still find the jobs.
             await self._storage.jobs.remove_sources_of_member(user_id)
-            await asyncio.to_thread(self._erased_list.add, user_id)
+            await asyncio.to_thread(self._tombstones.add, user_id)
             return found
 
     async def _affected_scopes(
@@ -167,20 +160,20 @@ class Erasure:
     async def _affected_scope(
         self, scope: int, jobs: list[TrainingJob], stopped: Collection[int]
     ) -> AffectedScope:
-        """What learned from these jobs' data, and what learned on from there."""
-        learned = {job.checkpoint for job in jobs if job.checkpoint is not None}
-        there = await asyncio.to_thread(self._training.checkpoints, scope)
+        """The scope's checkpoints made by these jobs, and those further trained from them."""
+        made = {job.checkpoint for job in jobs if job.checkpoint is not None}
         names = tuple(
             folder.name
-            for folder, manifest in there
-            if folder.name in learned or learned.intersection(manifest.parents)
+            for folder, manifest in await asyncio.to_thread(self._training.checkpoints, scope)
+            if folder.name in made or made.intersection(manifest.parents)
         )
+        # A clean retrain should replace the model in use, if that is affected.
         active = await self._storage.model_choices.active(scope)
-        made = await self._storage.jobs.with_checkpoint(scope)
-        serving = [job.id for job in made if job.checkpoint == active and active in names]
+        with_checkpoint = await self._storage.jobs.with_checkpoint(scope)
+        serving = [job for job in with_checkpoint if job.checkpoint == active and active in names]
         return AffectedScope(
             scope=scope,
             checkpoints=names,
-            job_id=serving[-1] if serving else jobs[-1].id,
+            job_id=(serving or jobs)[-1].id,
             stopped=any(job.id in stopped and job.checkpoint is None for job in jobs),
         )

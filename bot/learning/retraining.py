@@ -1,4 +1,4 @@
-"""Retrains: from which model, with which settings, and what they would take.
+"""Retrains: plans them (base model, settings, preview) and submits their jobs.
 
 Knows the models and the scope's jobs. Does not know Discord, or how a job runs.
 """
@@ -25,14 +25,14 @@ NOTHING_TAUGHT = phrase(
 
 @dataclass(frozen=True, slots=True)
 class Overrides:
-    """The settings that an admin chose; None leaves the default."""
+    """The settings that an admin chose; None keeps the default."""
 
     epochs: float | None = None
     learning_rate: float | None = None
     method: Method | None = None
 
     def apply(self, config: TrainingConfig) -> TrainingConfig:
-        """The settings with these; LoRA learns faster unless a rate is given."""
+        """Override a configuration. LoRA comes with its own, higher learning rate."""
         if self.epochs is not None:
             config = replace(config, epochs=self.epochs, min_steps=0)
         if self.method == "lora":
@@ -45,7 +45,7 @@ class Overrides:
 
 @dataclass(frozen=True, slots=True)
 class RetrainPlan:
-    """A retrain that waits for the admin's "Start"."""
+    """A retrain that has not been started."""
 
     scope: int
     base: ModelOption
@@ -70,13 +70,13 @@ class Retrains:
         language: str,
         dry_run: bool = False,
     ) -> RetrainPlan:
-        """What a retrain from that model (None: the active one) would learn, and what it takes.
-        Its plots are labelled in the `language`. A `dry_run` is not meant to be started.
+        """Plan a retrain from the model `base` (None: the active one); its plots are in `language`.
+        A `dry_run` may be planned while another job is open.
 
         Raises:
             EmptyDataset: nothing was taught.
-            JobAlreadyOpen: the scope has a job that has not ended, so none could be started.
-            UnknownModel, TrainingError: that model cannot be trained further.
+            JobAlreadyOpen: the scope has an unfinished job.
+            UnknownModel, TrainingError: the base cannot be trained.
         """
         if not await self._storage.examples.count(scope):
             raise EmptyDataset(NOTHING_TAUGHT)
@@ -84,16 +84,11 @@ class Retrains:
             raise JobAlreadyOpen(JOB_ALREADY_OPEN)
         option = await self._models.resolve_training_base(scope, base)
         config = overrides.apply(await self._default_config(scope, option, language))
-        return RetrainPlan(
-            scope, option, config, await self._training.preview(scope, option, config)
-        )
+        preview = await self._training.preview(scope, option, config)
+        return RetrainPlan(scope, option, config, preview)
 
     async def start(self, plan: RetrainPlan, *, requested_by: int, channel_id: int) -> TrainingJob:
-        """Queue the job of a plan.
-
-        Raises:
-            JobAlreadyOpen, EmptyDataset, DiskFull, StoreError: as `TrainingManager.submit`.
-        """
+        """Submit the job of a plan; raises what `TrainingManager.submit` does."""
         return await self._training.submit(
             scope=plan.scope,
             requested_by=requested_by,
@@ -105,12 +100,11 @@ class Retrains:
     async def start_clean(
         self, job_id: int, *, scope: int, requested_by: int, channel_id: int, language: str
     ) -> TrainingJob:
-        """Train what the scope may learn now, from the model where that job's line began: a
-        checkpoint in between could hold what is to be left out.
+        """Retrain on the scope's present examples, from the original base of the job's model: a
+        checkpoint in between may have learned what is to be left out.
 
         Raises:
-            UnknownModel: that model is no longer among the options.
-            JobAlreadyOpen, EmptyDataset, DiskFull, StoreError: as `TrainingManager.submit`.
+            UnknownModel: the original base is gone; otherwise as `TrainingManager.submit`.
         """
         base = find_option(self._models.options(scope), await self._root_base(scope, job_id))
         return await self._training.submit(
@@ -122,6 +116,7 @@ class Retrains:
         )
 
     async def _root_base(self, scope: int, job_id: int) -> str:
+        """Follow the base models back to one that no job of the scope made."""
         bases = {job.checkpoint: job.base_model for job in await self._storage.jobs.all(scope)}
         job = await self._storage.jobs.get(job_id)
         name = job.base_model if job and job.scope == scope else self._models.default.name
@@ -141,5 +136,5 @@ class Retrains:
 
 
 def base_family(name: str) -> str:
-    """`tiny` for `tiny-3` and `tiny-3-1`: a checkpoint is named after what it comes from."""
+    """`tiny` for `tiny-3` and `tiny-3-1`: a checkpoint is named after its base."""
     return re.sub(r"(-\d+)+$", "", name)

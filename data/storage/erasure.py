@@ -15,7 +15,7 @@ from data.storage.storage import Storage
 ERASURE_BATCH_ROWS = 100
 """Rows deleted by one statement, while which other users of the database wait."""
 
-ExternalErasure = Callable[[int], Awaitable[None]]
+ExternalErasure = Callable[[int], Awaitable[object]]
 """Erases a member's data outside the database; may be called more than once."""
 
 

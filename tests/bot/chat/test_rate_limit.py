@@ -94,10 +94,10 @@ def test_what_is_idle_for_a_minute_is_forgotten(watch: Watch) -> None:
         pace.record_use(key)
     watch.now += 30
     pace.record_use(7)
-    assert len(pace) == 500
+    assert len(pace._usage) == 500
     watch.now += 30
     assert not pace.retry_after(1000)
-    assert len(pace) == 1
+    assert len(pace._usage) == 1
 
 
 def test_the_sentence_says_when_to_come_back_and_comes_once(watch: Watch) -> None:

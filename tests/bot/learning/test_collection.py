@@ -10,7 +10,7 @@ from bot.learning.collection import CHAT_SOURCE, collect
 from bot.learning.consent import CONSENT_VERSION
 from core.records import Example, NewExample, ReplyRecord, ReviewStatus
 from data.storage.storage import Storage
-from tests.data.storage.records import ADA, BEN, BOT, GUILD, OTHER, made, said
+from tests.data.storage.records import ADA, BEN, BOT, CHANNEL, GUILD, OTHER, made, said
 
 ASKED, REPLY = "where is the tea?", "in the kitchen"
 
@@ -24,17 +24,21 @@ async def answered(storage: Storage, scope: int = GUILD) -> ReplyRecord:
     return record
 
 
-async def kept(
-    storage: Storage, record: ReplyRecord, *, on: bool = True, enabled: bool = True
-) -> Example | None:
-    return await collect(storage, record, ASKED, REPLY, learn_from_chat=on, enabled=enabled)
+@pytest.fixture(autouse=True)
+async def channel_enabled(storage: Storage) -> None:
+    await storage.channels.set_enabled(CHANNEL, GUILD, True)
+
+
+async def kept(storage: Storage, record: ReplyRecord) -> list[Example]:
+    """What the scope has after collecting."""
+    await collect(storage, record, ASKED, REPLY)
+    return await storage.examples.all(GUILD)
 
 
 async def test_with_consent_a_pair_waits_for_review(storage: Storage) -> None:
     record = await answered(storage)
     await storage.consents.opt_in(GUILD, ADA, CONSENT_VERSION)
-    example = await kept(storage, record)
-    assert example is not None
+    [example] = await kept(storage, record)
     assert [example] == await storage.examples.all(GUILD, ReviewStatus.WAITING)
     assert (example.user, example.bot, example.source) == (ASKED, REPLY, CHAT_SOURCE)
     assert (example.author_id, example.asked_by, example.reply_id) == (ADA, ADA, 100)
@@ -42,12 +46,11 @@ async def test_with_consent_a_pair_waits_for_review(storage: Storage) -> None:
     assert await storage.examples.trainable(GUILD) == []
 
 
-@pytest.mark.parametrize(("on", "enabled"), [(False, True), (True, False), (False, False)])
-async def test_both_switches_must_be_on(storage: Storage, on: bool, enabled: bool) -> None:
+async def test_the_channel_must_be_enabled(storage: Storage) -> None:
     record = await answered(storage)
     await storage.consents.opt_in(GUILD, ADA, CONSENT_VERSION)
-    assert await kept(storage, record, on=on, enabled=enabled) is None
-    assert await storage.examples.all(GUILD) == []
+    await storage.channels.set_enabled(CHANNEL, GUILD, False)
+    assert await kept(storage, record) == []
 
 
 async def test_no_words_are_kept_without_the_askers_consent_here(storage: Storage) -> None:
@@ -55,11 +58,10 @@ async def test_no_words_are_kept_without_the_askers_consent_here(storage: Storag
     await storage.consents.opt_in(OTHER, ADA, CONSENT_VERSION)
     await storage.consents.opt_in(GUILD, BEN, CONSENT_VERSION)
     await storage.consents.opt_in(GUILD, ADA, CONSENT_VERSION - 1)
-    assert await kept(storage, record) is None
+    assert await kept(storage, record) == []
     await storage.consents.opt_in(GUILD, ADA, CONSENT_VERSION)
     await storage.consents.opt_out(GUILD, ADA)
-    assert await kept(storage, record) is None
-    assert await storage.examples.all(GUILD) == []
+    assert await kept(storage, record) == []
 
 
 async def test_a_withdrawal_in_the_same_moment_wins(storage: Storage) -> None:
@@ -79,16 +81,14 @@ async def test_what_was_deleted_meanwhile_does_not_come_back(storage: Storage, g
     record = await answered(storage)
     await storage.consents.opt_in(GUILD, ADA, CONSENT_VERSION)
     await storage.messages.delete([gone])
-    assert await kept(storage, record) is None
-    assert await storage.examples.all(GUILD) == []
+    assert await kept(storage, record) == []
 
 
 async def test_what_was_edited_meanwhile_is_not_kept(storage: Storage) -> None:
     record = await answered(storage)
     await storage.consents.opt_in(GUILD, ADA, CONSENT_VERSION)
     await storage.messages.edit(99, "never mind")
-    assert await kept(storage, record) is None
-    assert await storage.examples.all(GUILD) == []
+    assert await kept(storage, record) == []
 
 
 async def test_what_was_taught_on_purpose_stays_as_it_is(storage: Storage) -> None:
@@ -97,5 +97,4 @@ async def test_what_was_taught_on_purpose_stays_as_it_is(storage: Storage) -> No
     await storage.consents.opt_in(GUILD, ADA, CONSENT_VERSION)
     await kept(storage, record)
     await storage.messages.delete([99])
-    await kept(storage, record)
-    assert await storage.examples.all(GUILD) == [taught]
+    assert await kept(storage, record) == [taught]

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import pytest
 import simcord.interactions as interactions
 
+from bot.settings import Settings
+from tests.bot.conftest import World, open_world
+from tests.fakes import FakeWorker
+
 JAPANESE = re.compile(r"[\u3040-\u30ff\u4e00-\u9fff]")
 NO_WORDS = [
     r"```.*?```",  # what a model reads
     r"`[^`]*`",
-    r"<[@#:/][^>]*>",
+    r"<(?:[@#:/]|t:)[^>]*>",
+    r"\d m?s\b|\de-\d",  # units, small numbers
     r"https?://\S+",
     r"\b[A-Z][A-Z0-9_]*[A-Z0-9]\b",  # settings, kinds of files
     r"\b[\w-]+\.(?:xlsx|csv|jsonl?|yml|md|png|sqlite3|env)\b",
@@ -23,6 +29,10 @@ NAMES = {
     *("ada", "ben", "Server", "Manage", "Administrator", "Message", "Content", "Trainer", "torch"),
 }
 """Words that Japanese people write in these letters as well, and the names in our tests."""
+PLACES = ("/messages", "/callback", "/webhooks")
+"""The parts of Discord's API through which people are shown something."""
+TEXTS = {"content", "title", "description", "label", "placeholder", "text", "name", "value"}
+"""The keys under which Discord is sent what people see."""
 
 
 def speak_japanese(monkeypatch: pytest.MonkeyPatch, *who: Any) -> None:
@@ -40,13 +50,54 @@ def speak_japanese(monkeypatch: pytest.MonkeyPatch, *who: Any) -> None:
     monkeypatch.setattr(interactions, "base_payload", of_japanese)
 
 
+def japan(
+    settings: Settings, worker: FakeWorker, monkeypatch: pytest.MonkeyPatch, **changes: Any
+) -> AbstractAsyncContextManager[World]:
+    """A Japanese server in which all members read Japanese; refusals there are expected."""
+    speak_japanese(monkeypatch)
+    changed = settings.model_copy(update=changes)
+    return open_world(changed, worker, preferred_locale="ja", check_errors=False)
+
+
+def texts(sent: Any) -> Iterator[str]:
+    """All that people see of a JSON body sent to Discord: a message, embeds, buttons, a form."""
+    if isinstance(sent, list):
+        for one in sent:
+            yield from texts(one)
+    elif isinstance(sent, dict):
+        for key, value in sent.items():
+            if isinstance(value, (dict, list)) and key not in ("emoji", "attachments"):
+                yield from texts(value)
+            elif key in TEXTS and isinstance(value, str) and value:
+                yield value
+
+
+def shown(world: World) -> list[str]:
+    """Each text in a message or form that the bot ever sent, edits included."""
+    requests = [one for one in world.env.http_requests if any(it in one.path for it in PLACES)]
+    return [text for one in requests if one.method != "GET" for text in texts(one.json)]
+
+
+def assert_all_japanese(world: World, *names: str) -> None:
+    """Everything the bot sent in this world is Japanese; `names` may be there as they are."""
+    assert_lines_japanese(shown(world), *names)
+
+
+def assert_lines_japanese(lines: Iterator[str] | list[str], *names: str) -> None:
+    """Every text is Japanese, or has no words: a number, a member, a name, a line of a table."""
+    found = list(lines)
+    assert any(map(JAPANESE.search, found))
+    for text in found:
+        assert english_in(text, *names) == [], text
+
+
 def english_in(text: str, *names: str) -> list[str]:
     """The English words in a Japanese text: none, if all of it was translated. `names` may be
     there, as may code, mentions, settings and file names."""
     for pattern in NO_WORDS:
         text = re.sub(pattern, " ", text, flags=re.DOTALL | re.ASCII)
     known = {name.lower() for name in (*NAMES, *names)}
-    words = re.findall(r"[A-Za-z]{3,}", text)
+    words = re.findall(r"[A-Za-z]{3,}" if JAPANESE.search(text) else r"[A-Za-z]+", text)
     return [word for word in words if word.lower() not in known]
 
 

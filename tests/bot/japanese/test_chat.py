@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,7 +12,7 @@ from bot.discord_ui.cogs.chat import NOTHING_TO_READ
 from bot.discord_ui.errors import UNEXPECTED, error_message, is_expected
 from bot.discord_ui.presence import Presence
 from bot.settings import Settings
-from core.errors import DiskFull, StoreError
+from core.errors import DiskFull
 from data.storage.storage import Storage
 from data.storage.tables.pauses import EVERYWHERE
 from i18n.reader import use_language
@@ -24,62 +21,16 @@ from tests.bot.conftest import World, open_world
 from tests.bot.discord_ui.cogs.test_feedback import close_gate, open_gate
 from tests.bot.discord_ui.cogs.test_filters import forbid
 from tests.bot.discord_ui.test_correction_form import press
-from tests.bot.japanese.discord import assert_japanese, speak_japanese
+from tests.bot.japanese.discord import (
+    assert_all_japanese,
+    assert_japanese,
+    japan,
+    shown,
+    speak_japanese,
+)
 from tests.fakes import FakeWorker
 
-Open = Callable[..., AbstractAsyncContextManager[World]]
-TEXTS = {"content", "title", "description", "label", "placeholder", "text", "name", "value"}
-"""Keys under which Discord is told what people see."""
 CODE = Path(__file__).parents[3] / "bot"
-
-
-def texts(sent: Any) -> Iterator[str]:
-    """All that people see of something that was sent to Discord."""
-    if isinstance(sent, list):
-        for one in sent:
-            yield from texts(one)
-    elif isinstance(sent, dict):
-        for key, value in sent.items():
-            if isinstance(value, (dict, list)) and key != "emoji":
-                yield from texts(value)
-            elif key in TEXTS and isinstance(value, str) and value:
-                yield value
-
-
-def shown(world: World) -> list[str]:
-    """Each text in a message or form that the bot ever sent, edits included."""
-    places = ("/messages", "/callback", "/webhooks")
-    requests = [one for one in world.env.http_requests if any(it in one.path for it in places)]
-    return [text for one in requests if one.method != "GET" for text in texts(one.json)]
-
-
-def assert_all_japanese(world: World, *names: str) -> None:
-    """Whatever was said in this world was said in Japanese."""
-    assert shown(world)
-    for text in shown(world):
-        assert_japanese(text, *names)
-
-
-@pytest.fixture
-def worker() -> FakeWorker:
-    return FakeWorker(lambda _: "はい そうです")
-
-
-@pytest.fixture
-async def world(
-    settings: Settings, worker: FakeWorker, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[World]:
-    """A Japanese server in which all members read Japanese; what is refused there is expected."""
-    async with japan(settings, worker, monkeypatch) as world:
-        yield world
-
-
-def japan(
-    settings: Settings, worker: FakeWorker, monkeypatch: pytest.MonkeyPatch, **changes: Any
-) -> AbstractAsyncContextManager[World]:
-    speak_japanese(monkeypatch)
-    changed = settings.model_copy(update={"longest_message": 100, **changes})
-    return open_world(changed, worker, preferred_locale="ja", check_errors=False)
 
 
 # --- chat ----------------------------------------------------------------------------------------
@@ -123,25 +74,21 @@ async def test_who_waits_and_who_is_too_quick(
     assert any("順番待ち" in one for one in shown(world))
 
 
-async def test_what_cannot_be_done(world: World, worker: FakeWorker) -> None:
+async def test_errors(world: World, worker: FakeWorker, monkeypatch: pytest.MonkeyPatch) -> None:
     worker.failure = RuntimeError("a bug")
     await world.say(world.ben, "どうして？")
-    assert (
-        world.last()
-        == "すみません、こちらで問題が起きました。詳しいことは、運営者がログで確認できます。"
-    )
-
-
-async def test_a_disk_that_is_full_is_told_under_the_reply(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def full(*_: object, **__: object) -> None:
-        raise DiskFull
-
-    monkeypatch.setattr(storage_of(world).messages, "add", full)
+    with use_language("ja"):
+        assert world.last() == error_message(RuntimeError("a bug"))
+        assert not is_expected(RuntimeError("a bug"))
+    worker.failure = None
+    monkeypatch.setattr(storage_of(world).messages, "add", disk_full)
     await world.say(world.ben, "こんにちは")
-    assert_japanese(world.last())
     assert "。ディスクがいっぱい" in (world.last() or "")
+    assert_all_japanese(world)
+
+
+async def disk_full(*_: object, **__: object) -> None:
+    raise DiskFull
 
 
 # --- feedback ------------------------------------------------------------------------------------
@@ -157,13 +104,9 @@ async def test_feedback(world: World, worker: FakeWorker) -> None:
     await world.ben.click(reply, custom_id="reply:again:")
     outsider = world.guild.add_member(world.env.create_user("cid"))
     await outsider.click(reply, custom_id="reply:again:")
-    await world.ada.context_menu(world.general, "Better answer", await _message(world, "違います"))
+    theirs = await world.ben.send(world.general, "違います")
+    await world.ada.context_menu(world.general, "Better answer", theirs)
     assert_all_japanese(world)
-
-
-async def _message(world: World, text: str) -> Any:
-    await world.ben.send(world.general, text)
-    return world.general.last_message
 
 
 async def test_a_reply_that_is_stopped(
@@ -209,16 +152,12 @@ async def test_why_there_is_no_answer_is_said_to_who_reads_it(
     settings: Settings, worker: FakeWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It stands where the answer was to be, so in an English server all can read it."""
-
-    async def full(*_: object) -> None:
-        raise DiskFull
-
     worker.failure = RuntimeError("a bug")
     async with open_world(settings, worker, check_errors=False) as world:
         speak_japanese(monkeypatch, world.ben)
         failed = await world.ben.slash(world.general, "chat", text="こんにちは")
         assert (failed.response.content, failed.response.ephemeral) == (UNEXPECTED, False)
-        monkeypatch.setattr(storage_of(world).messages, "reset_context", full)
+        monkeypatch.setattr(storage_of(world).messages, "reset_context", disk_full)
         reset = await world.ben.slash(world.general, "reset")
         assert (reset.response.content, reset.response.ephemeral) == (str(DiskFull()), False)
         await world.open_to_all("pause")
@@ -274,11 +213,7 @@ async def test_silence(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     await world.ben.slash(world.general, "chat", text="こんにちは")
     for everywhere in (False, False, True):
         await world.ada.slash(world.general, "resume", everywhere=everywhere)
-
-    async def full(*_: object) -> None:
-        raise StoreError("ディスクがいっぱいです。")
-
-    monkeypatch.setattr(storage_of(world).pauses, "add", full)
+    monkeypatch.setattr(storage_of(world).pauses, "add", disk_full)
     told = await world.ada.slash(world.general, "pause")
     assert "次に起動するまで" in told.response.content
     assert_all_japanese(world)
@@ -321,9 +256,3 @@ async def test_the_presence_is_in_the_language_of_the_operator(
         await storage.pauses.add(EVERYWHERE, 1)
         await presence.show()
         assert str(world.bot.activity) == "一時停止中"
-
-
-def test_an_error_is_unexpected_in_every_language() -> None:
-    with use_language("ja"):
-        assert_japanese(error_message(RuntimeError("a bug")))
-        assert not is_expected(RuntimeError("a bug"))

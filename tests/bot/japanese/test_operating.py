@@ -5,18 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import aiohttp
-import discord
 import pytest
 
 from bot.cli import main as cli
 from bot.cli.backup import backup, restore
 from bot.cli.demo import WELCOME, _startup_text
 from bot.discord_ui.split import MAX_MESSAGE_CHARS
-from bot.ops.recovery import DATABASE_DAMAGED, DATABASE_REPLACED, single_instance_lock
-from bot.run import CLOSE_CODE_AUTH_FAILED, _startup_error
+from bot.ops.recovery import single_instance_lock
 from bot.settings import Settings, SettingsError, load_settings, prepare_home
 from core.utf16 import utf16_length
 from i18n.catalogue import JAPANESE
@@ -43,43 +39,51 @@ def told(caught: pytest.ExceptionInfo[Exception]) -> str:
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "expected"),
+    "setting",
     [
-        ("CONTEXT_MESSAGES", "many", "1から50までの整数にしてください。"),
-        ("TEMPERATURE", "hot", "0から2までの数にしてください。"),
-        ("TOP_K", "-1", "0以上の整数にしてください。"),
-        ("TOP_P", "0", "0より大きく1以下の数にしてください。"),
-        ("REPLY_BUTTONS", "perhaps", "true か falseにしてください。"),
-        ("LOG_LEVEL", "LOUD", "DEBUG、INFO、WARNING、ERRORのどれかにしてください。"),
-        ("MODELS", "mine", "「mine」は、"),
-        ("MODELS", "a=b,a=c", "「a」という名前はもう使われています。"),
-        ("OPERATOR_IDS", "ada", "「ada」はIDではありません。"),
-        ("ACCELERATE_CONFIG", "there.yaml", "というファイルがありません。"),
-        ("GPT2BOT_HOME", "~nobody-has-this-name/bot", "ホームフォルダーが見つかりません。"),
+        *(
+            "CONTEXT_MESSAGES=many",
+            "TEMPERATURE=hot",
+            "TOP_K=-1",
+            "TOP_P=0",
+            "REPLY_BUTTONS=perhaps",
+        ),
+        *("LOG_LEVEL=LOUD", "MODELS=mine", "MODELS=a=b,a=c", "OPERATOR_IDS=ada"),
+        *("ACCELERATE_CONFIG=there.yaml", "GPT2BOT_HOME=~nobody-has-this-name/bot"),
     ],
 )
-def test_a_wrong_setting(
-    name: str, value: str, expected: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_wrong_setting(setting: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, value = setting.split("=", 1)
     monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError) as caught:
         load_settings()
     assert told(caught).startswith(f"{name} が")
-    assert expected in told(caught)
+    assert_japanese(
+        told(caught).replace(str(Path.cwd()), ""),
+        *re.findall(r"\w+", value),
+        "true",
+        "false",
+        "name",
+        "path",
+    )
 
 
-def test_a_file_that_is_no_text() -> None:
-    Path(".env").write_bytes(b"SEED=\xff\xfe")
+def test_the_bounds_of_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONTEXT_MESSAGES", "many")
     with pytest.raises(SettingsError) as caught:
         load_settings()
-    assert told(caught).startswith("ファイル .env をUTF-8のテキストとして読めません（")
+    assert told(caught).endswith("1から50までの整数にしてください。")
 
 
-def test_a_home_that_cannot_be_used(tmp_path: Path) -> None:
+def test_files_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     with pytest.raises(SettingsError) as caught:
         prepare_home(load_settings(gpt2bot_home=tmp_path / "file"))
     assert told(caught).startswith(f"GPT2BOT_HOME は {tmp_path / 'file'} ですが、")
+    Path(".env").write_bytes(b"SEED=\xff\xfe")
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    assert told(caught).startswith("ファイル .env をUTF-8のテキストとして読めません（")
 
 
 def test_one_bot_at_a_time() -> None:
@@ -87,10 +91,10 @@ def test_one_bot_at_a_time() -> None:
     with single_instance_lock(settings):
         with pytest.raises(SettingsError) as caught, single_instance_lock(settings):
             pass
-        assert told(caught).startswith(f"{settings.gpt2bot_home} ではすでにボットが動いています。")
+        assert_japanese(told(caught).replace(str(settings.gpt2bot_home), ""))
         with pytest.raises(SettingsError) as caught:
             restore(Path("copy.sqlite3"))
-        assert told(caught).startswith(f"{settings.gpt2bot_home} でボットが動いています。")
+        assert_japanese(told(caught).replace(str(settings.gpt2bot_home), ""))
 
 
 def test_a_backup_and_back(database: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -107,28 +111,7 @@ def test_a_backup_and_back(database: Path, capsys: pytest.CaptureFixture[str]) -
     assert_japanese(told(caught))
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        discord.ConnectionClosed(
-            type("Socket", (), {"close_code": CLOSE_CODE_AUTH_FAILED})(), shard_id=0
-        ),
-        aiohttp.ClientError("切断"),
-    ],
-)
-def test_discord_does_not_let_the_bot_in(error: Any) -> None:
-    assert_japanese(say(_startup_error(error).args[0]), "Bot")
-
-
-def test_what_is_missing_and_what_is_damaged() -> None:
-    for sentence in (
-        cli.NO_TOKEN,
-        cli.NO_PORT,
-        cli.NO_SIMCORD,
-        DATABASE_REPLACED,
-        DATABASE_DAMAGED,
-    ):
-        assert_japanese(say(sentence), "env", "Bot", "SimCord")
+def test_nothing_to_answer() -> None:
     with pytest.raises(SettingsError) as caught:
         cli.chat(" ")
     assert_japanese(told(caught))

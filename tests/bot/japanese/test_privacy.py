@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import Any
-
 import pytest
 
 from bot.discord_ui.cogs import privacy as cog
@@ -20,21 +17,15 @@ from i18n.catalogue import JAPANESE
 from i18n.reader import use_language
 from tests.bot.conftest import World, open_world
 from tests.bot.discord_ui.cogs.test_privacy import being_erased, collected, manager_of, trained
-from tests.bot.japanese.discord import assert_japanese, speak_japanese
-from tests.bot.japanese.test_chat import assert_all_japanese, shown
+from tests.bot.japanese.discord import (
+    assert_all_japanese,
+    assert_japanese,
+    assert_lines_japanese,
+    japan,
+    shown,
+    speak_japanese,
+)
 from tests.fakes import FakeWorker
-
-
-@pytest.fixture
-async def world(
-    settings: Settings, worker: FakeWorker, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[World]:
-    """A Japanese server that may learn from its conversations."""
-    speak_japanese(monkeypatch)
-    learning = settings.model_copy(update={"learn_from_chat": True})
-    options = {"preferred_locale": "ja", "check_errors": False}
-    async with open_world(learning, worker, **options) as world:
-        yield world
 
 
 async def test_consent_and_what_is_kept(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,42 +52,34 @@ async def test_consent_and_what_is_kept(world: World, monkeypatch: pytest.Monkey
 async def test_where_it_is_not_switched_on(
     settings: Settings, worker: FakeWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    speak_japanese(monkeypatch)
-    async with open_world(settings, worker) as world:
+    async with japan(settings, worker, monkeypatch) as world:
         await world.ben.slash(world.general, "privacy opt-in")
         await world.ben.slash(world.general, "privacy show")
         assert_all_japanese(world)
 
 
 async def test_forgetting(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    for answer in ("中止", "消去する"):
-        asked = await world.ben.slash(world.general, "privacy forget")
-        await world.ben.click(asked.response, label=answer)
-
     async def locked(_member: int) -> None:
         raise StoreError("データベースがロックされています。")
 
+    for answer in ("中止", "消去する"):
+        await forget(world, answer)
     monkeypatch.setattr(world.bot.get_cog("Privacy")._erasure, "erase_member", locked)
-    asked = await world.ben.slash(world.general, "privacy forget")
-    await world.ben.click(asked.response, label="消去する")
+    await forget(world)
     assert_all_japanese(world)
 
 
-async def press(world: World, action: str) -> tuple[Any, str]:
-    """The answer to the administrator, and what stands under the question that all can see."""
-    button = next(
-        item.custom_id
-        for row in offer(world).components
-        for item in row.children
-        if item.custom_id.startswith(f"clean:{action}:")
-    )
-    told = await world.ada.click(offer(world), custom_id=button)
-    return told.response.content, offer(world).content.splitlines()[-1]
+async def forget(world: World, answer: str = "消去する") -> None:
+    asked = await world.ben.slash(world.general, "privacy forget")
+    await world.ben.click(asked.response, label=answer)
 
 
-def offer(world: World) -> Any:
-    """The first message of the bot."""
-    return next(one for one in world.general.history() if one.author == world.bot.user)
+async def press(world: World, number: int) -> tuple[str, str]:
+    """The answer to the administrator, and the last line of the question that all can see."""
+    offer = next(one for one in world.general.history() if one.author == world.bot.user)
+    told = await world.ada.click(offer, custom_id=offer.components[0].children[number].custom_id)
+    offer = next(one for one in world.general.history() if one.author == world.bot.user)
+    return told.response.content, offer.content.splitlines()[-1]
 
 
 async def test_the_clean_retrain_is_settled_in_the_language_of_all(
@@ -106,12 +89,11 @@ async def test_the_clean_retrain_is_settled_in_the_language_of_all(
     async with open_world(settings, worker) as world:
         manager_of(world)._queue_task.cancel()
         await trained(world, "tiny-1")
-        asked = await world.ben.slash(world.general, "privacy forget")
-        await world.ben.click(asked.response, label="消去する")
-        told, _ = await press(world, "retrain")
+        await forget(world)
+        told, _ = await press(world, 0)
         assert_japanese(told)
         await world.ada.slash(world.general, "teach", user="hi", bot="hello")
-        told, under = await press(world, "retrain")
+        told, under = await press(world, 0)
         assert_japanese(told)
         assert under == f"-# {cog.CLEAN_RETRAIN_STARTED}", "the server reads English"
         audit = await world.ada.slash(world.general, "audit")
@@ -125,24 +107,20 @@ async def test_not_now(
     async with open_world(settings, worker, preferred_locale="ja") as world:
         speak_japanese(monkeypatch, world.ben)
         await trained(world, "tiny-1")
-        asked = await world.ben.slash(world.general, "privacy forget")
-        await world.ben.click(asked.response, label="消去する")
-        told, under = await press(world, "later")
-        assert told == cog.CLEAN_RETRAIN_POSTPONED
+        await forget(world)
+        told, under = await press(world, 1)
+        assert told == cog.CLEAN_RETRAIN_POSTPONED, "the administrator reads English"
         assert_japanese(under)
 
 
-def test_what_is_said_rarely() -> None:
+def test_rare_sentences() -> None:
     with use_language(JAPANESE):
-        for line in show_text(being_erased()).splitlines():
-            assert_japanese(line)
         text = erasure_text([AffectedScope(1, ("tiny-1",), 1)], lambda _: "灯台")
-        assert "灯台では、**tiny-1**が" in text
-        for line in text.splitlines():
-            assert_japanese(line)
+        assert_lines_japanese([show_text(being_erased()), text])
+    assert "灯台では、**tiny-1**が" in text
 
 
-def test_what_is_agreed_to_fits_one_message_and_names_the_same_places() -> None:
+def test_the_consent_fits_one_message_and_names_the_same_places() -> None:
     japanese = CONSENT_TEXT.translate_to(JAPANESE)
     assert japanese.count("\n") == CONSENT_TEXT.count("\n")
     assert japanese.count("`/プライバシー 同意取り消し`") == CONSENT_TEXT.count("opt-out")

@@ -8,18 +8,11 @@ import os
 import re
 import subprocess
 import sys
-from io import StringIO
 from pathlib import Path
 
 import pytest
-from rich.cells import cell_len, set_cell_size
-from rich.console import Console
 
 from bot.app import build_bot
-from bot.cli.doctor.account import check_account
-from bot.cli.doctor.command import findings_table
-from bot.cli.doctor.wrapping import wrap_japanese
-from bot.ops.checks.machine import check_memory
 from bot.ops.probe import query_health
 from bot.settings import Settings, operator_language
 from data.storage.storage import open_storage
@@ -104,9 +97,6 @@ def test_a_conversation(gpt2bot: Command) -> None:
     first, *others = done.stderr.splitlines()
     assert_japanese(first, "reset", "quit", "Ctrl")
     assert others == ["あなた> あなた> 忘れました。", "あなた> "]
-
-
-def test_an_error(gpt2bot: Command) -> None:
     done = gpt2bot("chat", "--model", "gpt5", "hello", **JAPAN)
     assert done.returncode == 2
     assert_japanese(done.stderr, "gpt5", "gpt2-medium")
@@ -116,78 +106,32 @@ def test_an_error(gpt2bot: Command) -> None:
 
 
 async def ill(gpt2bot: Command, *arguments: str, **env: str) -> str:
-    """What it says where much is wrong."""
-    home = gpt2bot.folder / "var"
-    async with open_storage(home / "gpt2bot.sqlite3") as storage:
-        await storage.channels.set_enabled(1, 1, True)
-    os.truncate(home / "gpt2bot.sqlite3", 9000)
-    spoil(make_folder(home / "checkpoints" / "1" / "tiny-1"))
+    """What the doctor says where much is wrong."""
     env |= JAPAN | {"MODELS": f"mine={gpt2bot.folder}", "MEMORY_MB": "999999999", "TOP_P": "7"}
     guilds = [(f"港 {n}", 0) for n in range(8)]
     async with serve(Api(guilds=guilds, flags=0)) as there:
         return (await doctor(gpt2bot, there.url, *arguments, **env)).stdout
 
 
-async def test_all_that_the_doctor_says(gpt2bot: Command) -> None:
-    (gpt2bot.folder / "var").mkdir()
+async def test_the_doctor_speaks_japanese_to_people_and_english_to_programs(
+    gpt2bot: Command,
+) -> None:
+    home = gpt2bot.folder / "var"
+    home.mkdir()
+    async with open_storage(home / "gpt2bot.sqlite3") as storage:
+        await storage.channels.set_enabled(1, 1, True)
+    os.truncate(home / "gpt2bot.sqlite3", 9000)
+    spoil(make_folder(home / "checkpoints" / "1" / "tiny-1"))
     told = re.sub(r"(https:)?/\S+", "", await ill(gpt2bot, COLUMNS="300"))  # without paths
     assert english_in(told, "safetensors", "mine", "Bot", "Intent", "env", "int", "cpu") == []
     last = told.splitlines()[-1]
     assert last.startswith(
         "14件のうち7件を見直してください：設定、インテント、権限、データベース、"
     )
-
-
-async def test_the_columns_are_even(settings: Settings) -> None:
-    with use_language("ja"):
-        console = Console(file=StringIO(), width=70)
-        with console.capture() as captured:
-            console.print(
-                findings_table([*check_memory(settings), *await check_account(None)], console.width)
-            )
-    begin = len("ok  ") + cell_len("インテント") + 2
-    lines = captured.get().splitlines()
-    assert len(lines) > 7  # some of it takes more than a line
-    for line in lines:
-        assert cell_len(line) <= console.width
-        name = set_cell_size(line, begin)
-        assert line.startswith(name), line
-        assert name.endswith("  "), line
-        assert not line.removeprefix(name).startswith(" "), line
-
-
-async def test_programs_read_english(gpt2bot: Command) -> None:
-    (gpt2bot.folder / "var").mkdir()
     found = json.loads(await ill(gpt2bot, "--json"))
     assert [one["name"] for one in found["checks"]] == NAMES
     words = [one[key] for one in found["checks"] for key in ("detail", "advice")]
     assert not JAPANESE.search("".join(words).replace("港", ""))
-
-
-async def test_a_token_that_is_refused(gpt2bot: Command) -> None:
-    async with serve(Api()) as there:
-        done = await doctor(gpt2bot, there.url, DISCORD_TOKEN="wrong", **JAPAN)
-    lines = [line for line in done.stdout.splitlines() if "トークン" in line]
-    assert_japanese(lines[0], "ok")
-    assert lines[0].split("  ")[0] == "!!"
-
-
-@pytest.mark.parametrize(
-    ("text", "width", "lines"),
-    [
-        ("All of it in Latin letters is left to Rich.", 10, 1),
-        ("短い", 10, 1),
-        ("三文字。", 6, 2),
-        ("（括弧）で始まる", 8, 2),
-        ("長い名前 https://example.com/a/b が入る文", 12, 3),
-    ],
-)
-def test_where_a_line_ends(text: str, width: int, lines: int) -> None:
-    found = wrap_japanese(text, width).split("\n")
-    assert len(found) == lines
-    assert "".join(found).replace(" ", "") == text.replace(" ", "")
-    assert not any(line.startswith(tuple("、。）")) for line in found)
-    assert not any(line.endswith("（") for line in found)
 
 
 # --- health --------------------------------------------------------------------------------------

@@ -8,24 +8,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import discord
 import pytest
 
 from bot.cli.train.display import settings_table
 from bot.cli.train.request import TrainRequest, prepare
 from bot.cli.train.run import EXIT_REJECTED, run_training
 from bot.discord_ui.cogs.training import PAUSING
-from bot.discord_ui.embeds.evaluation import comparison_embed
 from bot.discord_ui.embeds.plan import memory_text, plan_embed
 from bot.learning.retraining import Overrides, RetrainPlan
 from bot.settings import Settings
-from core.records import JobState
+from core.records import JobState, Pair, TrainingJob
 from data.dataset.cleaning import Selection
 from i18n.phrase import phrase
 from i18n.reader import use_language
 from model.registry import ModelOption
 from tests.bot.cli.test_train import SCRIPTED, Screen, data, script
 from tests.bot.conftest import World, open_world
+from tests.bot.discord_ui.cogs.dataset.test_cog import taught
 from tests.bot.discord_ui.test_job_messages import (
     COMPARED,
     EDIT_INTERVAL_S,
@@ -37,9 +36,17 @@ from tests.bot.discord_ui.test_job_messages import (
     step,
 )
 from tests.bot.discord_ui.test_job_messages import waiting as waiting_run
-from tests.bot.japanese.discord import assert_japanese, english_in, speak_japanese
+from tests.bot.japanese.discord import (
+    assert_all_japanese,
+    assert_japanese,
+    assert_lines_japanese,
+    english_in,
+    shown,
+    speak_japanese,
+    texts,
+)
 from tests.fakes import FakeWorker
-from training.checkpoints import REPORT_FILE, StoredReport
+from training.checkpoints import REPORT_FILE
 from training.config import TrainingConfig
 from training.errors import ChildFailed
 from training.jobs.events import Checking, Lowered, Paused, Saved, Started
@@ -48,7 +55,7 @@ from training.jobs.outcome import SERVING_UNCHANGED
 from training.jobs.preview import Preview
 from training.jobs.queue import JobUpdate
 
-NO_WORDS = ("cpu", "auto", "lora")
+NO_WORDS = ("cpu", "auto", "lora", "teach", "fp")
 """What Japanese people read as it is, too."""
 
 
@@ -57,29 +64,6 @@ async def world(settings: Settings, worker: FakeWorker) -> AsyncIterator[World]:
     """A Japanese server, whose members read English unless a test says otherwise."""
     async with open_world(settings, worker, preferred_locale="ja", check_errors=False) as world:
         yield world
-
-
-def assert_all_japanese(message: Any, *names: str) -> None:
-    """Whatever people see of a message is Japanese; `names` may be there as they are."""
-    if message.content:
-        assert_japanese(message.content, *names)
-    for embed in message.embeds:
-        assert_embed_japanese(embed, *names)
-    rows = [row if isinstance(row, dict) else row.to_dict() for row in message.components]
-    for button in (button for row in rows for button in row["components"]):
-        assert_japanese(button["label"])
-    assert message.content or message.embeds
-
-
-def assert_embed_japanese(embed: discord.Embed, *names: str) -> None:
-    for text in filter(None, [embed.title, embed.description]):
-        assert_japanese(text, *names)
-    for field in embed.fields:
-        assert english_in(f"{field.name}: {field.value}", *NO_WORDS, *names) == []
-
-
-async def taught(world: World) -> None:
-    await world.ben.slash(world.general, "teach", user="hi", bot="hello")
 
 
 # --- teaching and the plan -----------------------------------------------------------------------
@@ -93,73 +77,70 @@ async def test_what_was_taught_is_noted_in_the_language_of_the_server(world: Wor
     )
 
 
-async def test_each_admin_reads_the_plan_in_their_own_language(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    speak_japanese(monkeypatch, world.ada)
-    role = world.guild.create_role("Boss", permissions=discord.Permissions(administrator=True))
-    cleo = world.guild.add_member(world.env.create_user("cleo"), roles=[role])
-    await taught(world)
-    hers, other = [await who.slash(world.general, "retrain") for who in (world.ada, cleo)]
-    assert_all_japanese(hers.response, "teach")
-    assert other.response.embeds[0].title == "Retrain from tiny?"
-    fields = {one.name: one.value for one in hers.response.embeds[0].fields}
-    assert fields["学習率"] == "0.0002"
-    dry = await world.ada.slash(world.general, "retrain", dry_run=True)
-    assert_all_japanese(dry.response, "teach")
-    ended = await world.ada.click(hers.response, label="中止")
-    assert_japanese(ended.response.content)
-
-
-async def test_who_starts_it_reads_one_language_and_the_server_another(
+async def test_an_admin_reads_japanese_and_the_job_is_told_in_the_english_of_the_server(
     settings: Settings, worker: FakeWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with open_world(settings, worker, check_errors=False) as world:
         speak_japanese(monkeypatch, world.ada)
-        training = world.bot.get_cog("Training")
-        training._training._queue_task.cancel()  # so that nothing is trained
-        nothing = await world.ada.slash(world.general, "retrain")
-        assert_japanese(nothing.response.content)
-        await taught(world)
-        plan = await world.ada.slash(world.general, "retrain")
-        started = await world.ada.click(plan.response, label="開始")
-        assert_japanese(started.response.content)
-        assert_japanese((await world.ada.slash(world.general, "retrain")).response.content)
-        [job] = await training._storage.jobs.unfinished(world.guild.id)
-        assert TrainingConfig.load(Path(job.directory) / CONFIG_FILE).language == "en"
+        training = idle(world)
+
+        async def retrain(**options: Any) -> Any:
+            return (await world.ada.slash(world.general, "retrain", **options)).response
+
+        await retrain()
+        await taught(world, Pair("やあ", "こんにちは"))
+        await retrain(dry_run=True)
+        plan = await retrain()
+        assert {one.name: one.value for one in plan.embeds[0].fields}["学習率"] == "0.0002"
+        await world.ada.click(plan, label="中止")
+        await world.ada.click(await retrain(), label="開始")
+        await retrain()
+        assert_all_japanese(world, *NO_WORDS)
+        job = await only_job(world, language="en")
         paused = JobUpdate(replace(job, state=JobState.PAUSED), None)
         await Run(world, training._storage, job).update(paused)
         assert world.last() == "**Training** from tiny. Paused."
 
 
-async def test_the_run_is_told_the_language_of_the_server(world: World) -> None:
+async def test_an_admin_reads_english_and_the_run_is_told_the_japanese_of_the_server(
+    world: World,
+) -> None:
+    idle(world)
+    await taught(world, Pair("やあ", "こんにちは"))
+    plan = await world.ada.slash(world.general, "retrain")
+    assert plan.response.embeds[0].title == "Retrain from tiny?"
+    await world.ada.click(plan.response, label="Start")
+    await only_job(world, language="ja")
+
+
+def idle(world: World) -> Any:
+    """The cog of the training, whose queue nobody works on."""
     training = world.bot.get_cog("Training")
     training._training._queue_task.cancel()
-    await taught(world)
-    plan = await world.ada.slash(world.general, "retrain")
-    await world.ada.click(plan.response, label="Start")
-    [job] = await training._storage.jobs.unfinished(world.guild.id)
-    assert TrainingConfig.load(Path(job.directory) / CONFIG_FILE).language == "ja"
+    return training
+
+
+async def only_job(world: World, *, language: str) -> TrainingJob:
+    [job] = await world.bot.get_cog("Training")._storage.jobs.unfinished(world.guild.id)
+    assert TrainingConfig.load(Path(job.directory) / CONFIG_FILE).language == language
+    return job
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_every_setting_and_every_doubt_of_a_plan(method: Any) -> None:
     usual = TrainingConfig(name="tiny", base=None, base_name="tiny", min_steps=9, replay=0)
     config = replace(usual, gradient_accumulation=2, loss_on="all", threads=1, max_length=8)
+    config = Overrides(1.0, None, method).apply(config)
     nothing = Preview(Selection((), {}, {}, {}, {}, {}, {}), 1, 2, False, 3, 4.5, None, 9, 1, 9)
     authors = replace(
         nothing.selection, by_author=dict.fromkeys(range(1, 8), 1), rule_counts={"印": 1}
     )
     more = replace(nothing, selection=authors, seconds=75.0, memory_mb=9.0, longest=5)
-    for preview in (nothing, more):
-        plan = RetrainPlan(1, ModelOption("tiny", "", "", "", "", ""), config, preview)
-        with use_language("ja"):
-            embed = plan_embed(
-                replace(plan, config=Overrides(1.0, None, method).apply(config)), "fp32"
-            )
-            assert_embed_japanese(embed)
-            assert_japanese(memory_text(9.0, None, method))
-            assert_japanese(memory_text(9.0, 10.0, method))
+    with use_language("ja"):
+        for preview in (nothing, more):
+            plan = RetrainPlan(1, ModelOption("tiny", "", "", "", "", ""), config, preview)
+            assert_lines_japanese(texts(plan_embed(plan, "fp32").to_dict()), *NO_WORDS)
+        assert_lines_japanese([memory_text(9.0, free, method) for free in (None, 10.0)])
 
 
 # --- a job ---------------------------------------------------------------------------------------
@@ -182,29 +163,20 @@ async def run(world: World) -> Run:
 
 
 async def test_all_that_a_progress_message_says(run: Run) -> None:
-    def now() -> None:
-        assert_all_japanese(run.messages[-1])
-
-    now()
     await run.tell(STARTED)
-    now()
     run.now += EDIT_INTERVAL_S
     await run.tell(step(40), Lowered(4, 2))
-    now()
     assert "50%、ステップ40/80" in run.text
     assert "残り約20秒" in run.text
     await run.tell(Checking())
-    now()
     await run.tell(Started(**{**as_fields(STARTED), "resumed_from": 40}), Saved(40), Paused(40))
-    now()
     await run.move(JobState.PAUSED, phrase("Paused before it began."))
-    now()
     assert run.buttons() == ["再開", "中止"]
     other = replace(run.job, id=99, state=JobState.QUEUED)
     await run.move(JobState.RUNNING)
     await run.update(JobUpdate(other, None))
     assert "順番待ち" in run.text
-    now()
+    assert_all_japanese(run.world)
 
 
 @pytest.mark.parametrize("state", [state for state in JobState if state.is_final])
@@ -212,10 +184,10 @@ async def test_each_end_of_a_job(run: Run, state: JobState) -> None:
     await made(run)
     write_report(run)
     await run.move(state, phrase("The training was cancelled."), checkpoint="tiny-1")
-    progress, end = run.messages
-    assert_japanese(progress.content)
-    assert_all_japanese(end, "Who")
-    assert end.content == "学習を中止しました。"
+    assert run.text == "学習を中止しました。"
+    compared = state in (JobState.PROMOTED, JobState.REJECTED)
+    assert ("損失（低いほどよい）" in shown(run.world)) == compared
+    assert_all_japanese(run.world, "Who", *NO_WORDS)
 
 
 async def test_a_job_of_an_old_version_is_told_as_it_was_written(run: Run) -> None:
@@ -252,16 +224,8 @@ async def test_buttons_that_are_pressed_too_late(
     run = await waiting_run(world)
     await run.storage.jobs.set_state(run.job.id, JobState.FAILED)
     for label in ("一時停止", "中止"):
-        pressed = await world.ada.click(run.messages[0], label=label)
-        assert_japanese(pressed.response.content)
-
-
-def test_the_comparison_of_a_new_model() -> None:
-    with use_language("ja"):
-        embed = comparison_embed(StoredReport(**REPORT_OF))
-    assert embed is not None
-    assert_embed_japanese(embed, "Who")
-    assert embed.fields[0].name == "損失（低いほどよい）"
+        await world.ada.click(run.messages[0], label=label)
+    assert_all_japanese(world)
 
 
 # --- in the terminal -----------------------------------------------------------------------------
@@ -299,8 +263,7 @@ async def test_what_a_run_says(order: TrainRequest) -> None:
         assert await run_training(order, data(), screen) == EXIT_REJECTED
     said = screen.text[screen.text.index("┘") :].replace(str(order.out), "").splitlines()[1:]
     assert len(said) > 5
-    for line in said:
-        assert_japanese(line, *CODE, "It", "says", "nothing")
+    assert_lines_japanese(said, *CODE, "It", "says", "nothing")
 
 
 async def test_what_a_run_says_that_does_not_end_well(order: TrainRequest) -> None:

@@ -73,7 +73,9 @@ class OutputGuard:
         self._patterns = [compile_pattern(pattern) for pattern in patterns]
 
     def with_banned_words(self, params: SamplingParams) -> SamplingParams:
-        """The parameters, with the words banned from being sampled at all."""
+        """The settings with which the words are not even drawn."""
+        if params.banned_words == self._words:
+            return params
         return replace(params, banned_words=self._words)
 
     def check(self, text: str) -> None:

@@ -150,19 +150,20 @@ class ReplyGenerator:
         Raises:
             ModelError: there is no (more) reply.
         """
-        guard = await self._filters.guard(request.scope)
+        guard = await self._filters.guard(request.target.scope)
         request = request.with_guard(guard)
-        for attempt in (request, request.reseeded()):
+        for is_last in (False, True):
             try:
-                reply = await self._stream(live, attempt, guard)
+                reply = await self._stream(live, request, guard)
             except Blocked:
                 live.sink.restart()
             else:
                 if not live.is_deleted:
-                    live.trace.mark_finished(attempt, reply)
+                    live.trace.mark_finished(request, reply)
                     return reply
-            if live.is_cancelled:
+            if is_last or live.is_cancelled:
                 break
+            request = request.reseeded()
         if live.is_deleted:
             await live.sink.remove()
         else:
@@ -179,8 +180,8 @@ class ReplyGenerator:
             request.serving.option.source,
             request.messages,
             request.params,
-            channel=request.channel_id,
-            scope=request.scope,
+            channel=request.target.channel_id,
+            scope=request.target.scope,
         )
         async with aclosing(pieces), _abortable(live):
             with self._watch_wait() as begun:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cached_property
 
 from cachetools import LRUCache
 
@@ -175,7 +176,7 @@ class ConversationManager:
         if unwritten:
             seen = [*seen, message][-self._context_messages :]
         serving = await self._models.serving(incoming.scope)
-        request = ReplyRequest.build(incoming, seen, serving, self._params)
+        request = ReplyRequest(incoming, tuple(seen), serving, self._params)
         reply = await self._reply(request, live, unwritten)
         if live.is_deleted and shared:  # who wrote those before still waits
             await live.sink.fail(say(BURST_WITHDRAWN))
@@ -222,7 +223,7 @@ class ConversationManager:
                     raise Refusal(PROMPT_DELETED if ours else DELETED_OR_CLOSING)
                 serving = await self._models.serving(record.scope)
                 params = replace(self._params, seed=next_seed(record.seed))
-                request = ReplyRequest.build(record, seen, serving, params)
+                request = ReplyRequest(record, tuple(seen), serving, params)
                 reply = await self._reply(request, live, regenerated=True)
                 if reply is None:
                     raise Refusal(PROMPT_DELETED if live.is_deleted else REPLY_WITHHELD)
@@ -277,9 +278,9 @@ class ConversationManager:
 
     async def _prefill_next_context(self, request: ReplyRequest) -> None:
         """Tell the worker how the next context will begin: with all but the message to come."""
-        known = await self.conversation_history(request.channel_id)
+        known = await self.conversation_history(request.target.channel_id)
         begins = known[len(known) - min(len(known), self._context_messages - 1) :]
-        self._worker.prefetch(request.serving.option.source, begins, request.channel_id)
+        self._worker.prefetch(request.serving.option.source, begins, request.target.channel_id)
 
     def _japanese_notice(self, request: ReplyRequest) -> str | None:
         """What a person who writes Japanese reads, once per channel, if the model knows little of
@@ -287,9 +288,10 @@ class ConversationManager:
         info = self._worker.models.get(request.serving.option.source)
         if info is None or info.japanese or request.serving.note:
             return None
-        if request.channel_id in self._told_of_japanese or not is_japanese(request.asked_text):
+        text, channel_id = request.asked_text, request.target.channel_id
+        if text.isascii() or channel_id in self._told_of_japanese or not is_japanese(text):
             return None
-        self._told_of_japanese[request.channel_id] = None
+        self._told_of_japanese[channel_id] = None
         return phrase(
             "{name} knows little Japanese. Whoever runs me can add a model that speaks it: "
             "`docs/japanese.md` says how.",
@@ -304,12 +306,16 @@ class ConversationManager:
         except Exception:
             log.exception("who listens to replies failed at %d", record.reply_id)
 
+    @cached_property
+    def _author_id(self) -> int:
+        return self._bot_id()  # no reply comes before the login that tells it
+
     def _as_stored_reply(self, record: ReplyRecord, text: str) -> StoredMessage:
         """The reply as a message of the history."""
         return StoredMessage(
             discord_id=record.reply_id,
             channel_id=record.channel_id,
-            author_id=self._bot_id(),
+            author_id=self._author_id,
             message=Message(Role.ASSISTANT, text),
             created_at=record.created_at,
             scope=record.scope,

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from weakref import WeakValueDictionary
 
+from cachetools import LRUCache
+
 from core.metrics import Metrics
 from core.records import TrainingJob
 from core.tasks import BackgroundTasks
@@ -28,6 +30,7 @@ from training.errors import CorruptCheckpoint, NothingToRollBack
 
 log = logging.getLogger(__name__)
 
+MAX_CACHED_CHOICES = 10_000
 LOAD_RETRY_S = 300.0
 """Seconds after which a model that could not be loaded is tried again."""
 
@@ -72,6 +75,8 @@ class ModelRouter:
         self._loading: set[str] = set()
         self._switch_locks: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
         self._load_failures: dict[str, LoadFailure] = {}
+        # Every message asks for the choice; only `use` and `rollback` change it.
+        self._choices: LRUCache[int, str | None] = LRUCache(MAX_CACHED_CHOICES)
 
     def options(self, scope: int) -> list[ModelOption]:
         """Every model that the scope can use; its own checkpoints come last, by age."""
@@ -84,7 +89,9 @@ class ModelRouter:
 
     async def active(self, scope: int) -> ModelOption:
         """The scope's choice; the default where there is none, or where it is gone."""
-        name = await self._storage.model_choices.active(scope) or self._default
+        if scope not in self._choices:
+            self._choices[scope] = await self._storage.model_choices.active(scope)
+        name = self._choices[scope] or self._default
         return self._options.get(name) or self._checkpoint(scope, name) or self.default
 
     @property
@@ -198,11 +205,13 @@ class ModelRouter:
         async with self._switch_lock(scope):
             with self._metrics.observe_switch():
                 await self.ensure_loaded(option)
-            if (
-                await self._storage.model_choices.active(scope) is None
-            ):  # where a rollback leads to then
-                await self._storage.model_choices.set_active(scope, self._default)
-            await self._storage.model_choices.set_active(scope, option.name)
+            try:
+                if await self._storage.model_choices.active(scope) is None:
+                    # What a rollback of the first choice leads back to.
+                    await self._storage.model_choices.set_active(scope, self._default)
+                await self._storage.model_choices.set_active(scope, option.name)
+            finally:
+                self._choices.pop(scope, None)
         return option
 
     async def rollback(self, scope: int) -> ModelOption:
@@ -218,11 +227,13 @@ class ModelRouter:
             option = await self._previous_model(scope)
             with self._metrics.observe_switch():
                 await self.ensure_loaded(option)
-            while (name := await self._storage.model_choices.roll_back(scope)) not in (
-                option.name,
-                None,
-            ):
-                log.info("%s of %d is passed over: it is gone", name, scope)
+            try:
+                while name := await self._storage.model_choices.roll_back(scope):
+                    if name == option.name:
+                        break
+                    log.info("%s of %d is passed over: it is gone", name, scope)
+            finally:
+                self._choices.pop(scope, None)
         return option
 
     async def _previous_model(self, scope: int) -> ModelOption:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from random import Random
@@ -75,40 +75,19 @@ class ReplyTarget(Protocol):
     def scope(self) -> int: ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class ReplyRequest:
-    """A reply in the making: to the last of the messages `context`, by the model `serving`."""
+    """A reply to `target`, the last of the messages in `context`, by the model `serving`."""
 
-    asked_id: int
-    asked_by: int
-    channel_id: int
-    scope: int
+    target: ReplyTarget
     context: tuple[StoredMessage, ...]
     serving: Serving
     params: SamplingParams
 
-    @classmethod
-    def build(
-        cls,
-        asked: ReplyTarget,
-        seen: Sequence[StoredMessage],
-        serving: Serving,
-        params: SamplingParams,
-    ) -> Self:
-        """A reply to what was asked, by a model that reads what was seen."""
-        return cls(
-            asked_id=asked.asked_id,
-            asked_by=asked.asked_by,
-            channel_id=asked.channel_id,
-            scope=asked.scope,
-            context=tuple(seen),
-            serving=serving,
-            params=params,
-        )
-
     def with_guard(self, guard: OutputGuard) -> Self:
         """The same, with what must not be said not even drawn."""
-        return replace(self, params=guard.with_banned_words(self.params))
+        params = guard.with_banned_words(self.params)
+        return self if params is self.params else replace(self, params=params)
 
     def reseeded(self) -> Self:
         """The same with another seed."""
@@ -124,7 +103,9 @@ class ReplyRequest:
     @property
     def asked_text(self) -> str:
         """What the reply answers."""
-        said = (one.message.content for one in self.context if one.discord_id == self.asked_id)
+        said = (
+            one.message.content for one in self.context if one.discord_id == self.target.asked_id
+        )
         return next(said, "")
 
     def record(self, reply_id: int, reply: Finished) -> ReplyRecord:
@@ -133,10 +114,10 @@ class ReplyRequest:
         del sampling["seed"]  # that of the record is the one that was drawn
         return ReplyRecord(
             reply_id=reply_id,
-            channel_id=self.channel_id,
-            scope=self.scope,
-            asked_id=self.asked_id,
-            asked_by=self.asked_by,
+            channel_id=self.target.channel_id,
+            scope=self.target.scope,
+            asked_id=self.target.asked_id,
+            asked_by=self.target.asked_by,
             model=self.serving.option.name,
             source=self.serving.option.source,
             seen=tuple(one.discord_id for one in self.context),

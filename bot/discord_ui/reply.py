@@ -17,8 +17,9 @@ from typing import NamedTuple, Protocol
 
 import discord
 
-from bot.chat.errors import ReplyDeleted
+from bot.chat.errors import NotAdmitted, ReplyDeleted
 from bot.chat.request import TextCheck, truncate_reply
+from bot.discord_ui.errors import error_message, is_expected
 from bot.discord_ui.http_errors import DISCORD_ERRORS
 from bot.discord_ui.retry import is_transient, retry_transient
 from bot.discord_ui.split import split_message
@@ -193,7 +194,10 @@ class StreamingReply:
         self._next_edit_at = time.perf_counter() + EDIT_INTERVAL_S
 
     async def _show_with_retry(self, text: str, row: ViewFactory | None) -> None:
-        await retry_transient(lambda: self._show(text, row))
+        try:
+            await self._show(text, row)
+        except DISCORD_ERRORS as e:
+            await retry_transient(e, lambda: self._show(text, row))
 
     async def _show(self, text: str, row: ViewFactory | None) -> None:
         parts = split_message(self._prefix + text)
@@ -227,6 +231,42 @@ class StreamingReply:
 def quote_question(text: str) -> str:
     """The question as a quote, shown above the answer where Discord does not show it."""
     return "".join(f"> {line}\n" for line in text.splitlines())
+
+
+@asynccontextmanager
+async def shown_on(
+    reply: StreamingReply, client: discord.Client, asked_id: int, *, interaction: bool
+) -> AsyncIterator[None]:
+    """Show an error in the block at the end of the reply, so that none is left half-written.
+
+    An error of an `interaction` can also be answered apart from the reply: it is raised if nothing
+    of the reply was shown, or if the reply that it was to replace was restored.
+
+    Raises:
+        discord.HTTPException, ...: one of `DISCORD_ERRORS`: nothing can be shown there.
+    """
+    try:
+        yield
+    except ReplyDeleted:
+        log.info("the reply to %s was deleted while it was written", asked_id)
+    except DISCORD_ERRORS:
+        raise
+    except Exception as e:
+        if client.is_closed():
+            log.info("no reply to %s: I am shutting down", asked_id)
+        elif interaction and not reply.started:
+            raise
+        elif interaction or not (isinstance(e, NotAdmitted) and e.already_notified):
+            await _end_with(reply, e, asked_id)
+
+
+async def _end_with(reply: StreamingReply, error: Exception, asked_id: int) -> None:
+    with suppress(ReplyDeleted):
+        await reply.fail(error_message(error))
+    if reply.replaces:
+        raise error  # the old reply is back, so the reason is not shown
+    if not is_expected(error):
+        log.exception("no reply to %s", asked_id)
 
 
 @asynccontextmanager

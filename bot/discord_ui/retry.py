@@ -26,16 +26,20 @@ def is_transient(error: Exception) -> bool:
     return isinstance(error, DISCORD_ERRORS)
 
 
-async def retry_transient(request: Callable[[], Awaitable[None]]) -> None:
-    """Make a request, and repeat it for up to two minutes while its errors are transient."""
+async def retry_transient(error: Exception, request: Callable[[], Awaitable[None]]) -> None:
+    """Repeat a request that failed with `error`, for up to two minutes while its errors are
+    transient.
+
+    Raises:
+        discord.HTTPException, ...: the last error, or the first that is not transient.
+    """
     for delay_s in RETRY_DELAYS_S:
+        if not is_transient(error):
+            break
+        log.info("Discord did not accept a reply, retrying in %g s: %s", delay_s, error)
+        await asyncio.sleep(delay_s)
         try:
-            await request()
+            return await request()
         except DISCORD_ERRORS as e:
-            if not is_transient(e):
-                raise
-            log.info("Discord did not accept a reply, retrying in %g s: %s", delay_s, e)
-            await asyncio.sleep(delay_s)
-        else:
-            return
-    await request()
+            error = e
+    raise error

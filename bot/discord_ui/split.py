@@ -25,7 +25,7 @@ def split_message(text: str, limit: int = MAX_MESSAGE_CHARS) -> list[str]:
 
 
 def _cut(text: str, limit: int) -> tuple[str, str]:
-    if utf16_length(text) <= limit:
+    if 2 * len(text) <= limit or utf16_length(text) <= limit:  # a character is at most two units
         return text, ""
     end = len(truncate_utf16(text, limit - len(FENCE) - 1))
     for mark in ("\n", " "):

@@ -298,7 +298,7 @@ class WorkerClient:
 
     def _on_events(self, process: WorkerProcess, events: WorkerEvents) -> None:
         if process is self._process and self._watchdog is not None:
-            self._watchdog.record_activity()
+            self._watchdog.saw_event = True
         for event in events:
             if process is self._process:  # the process may have been replaced by then
                 self._on_event(process, event)

@@ -45,21 +45,18 @@ class Watchdog:
         self._hang_s = hang_s
         self._clock = clock
         self._sleep = sleep
-        self._was_active = False
-
-    def record_activity(self) -> None:
-        """The worker sent an event."""
-        self._was_active = True
+        # Set by the client for each batch of events; a plain attribute, as it happens per token.
+        self.saw_event = False
 
     async def watch(self) -> None:
         """Ping until the silence lasts too long, then call `on_hang`."""
         silent_s = 0.0
         while silent_s < self._hang_s:
-            self._was_active = False
+            self.saw_event = False
             self._send_ping()
             sent = self._clock()
             await self._sleep(self._ping_s)
-            if self._was_active:
+            if self.saw_event:
                 silent_s = 0.0
             elif self._clock() - sent < 2 * self._ping_s:
                 silent_s += self._ping_s

@@ -15,7 +15,6 @@ from bot.chat.request import Incoming
 from bot.discord_ui.audit import record_audit
 from bot.discord_ui.client import BotInteraction, Gpt2Bot
 from bot.discord_ui.context import channel_id_of, scope_of, text_of
-from bot.discord_ui.errors import shown_on
 from bot.discord_ui.http_errors import DISCORD_ERRORS
 from bot.discord_ui.permissions import Rank, requires_rank
 from bot.discord_ui.reply import (
@@ -24,6 +23,7 @@ from bot.discord_ui.reply import (
     StreamingReply,
     quote_question,
     show_typing,
+    shown_on,
 )
 from bot.discord_ui.split import split_message
 from bot.discord_ui.views.reply_buttons import reply_views
@@ -101,13 +101,20 @@ class Chat(commands.Cog):
                 return
             if not text:
                 raise Refusal(NOTHING_TO_READ)
+            content = message.content
+
+            def text_now() -> str:
+                # Called at its turn: discord.py has edited the cached message in place meanwhile.
+                if message.content == content:
+                    return text
+                return self._admission.truncate(text_of(message, self._bot.user))
+
             incoming = Incoming(
                 asked_id=message.id,
                 channel_id=channel.id,
-                scope=scope_of(message),
+                scope=guild_id or user.id,
                 asked_by=user.id,
-                # Read at its turn: discord.py edits the cached message in place.
-                get_text=lambda: self._admission.truncate(text_of(message, self._bot.user)),
+                get_text=text_now,
                 merge_bursts=True,
             )
             async with show_typing(channel):

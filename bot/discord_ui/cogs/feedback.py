@@ -15,9 +15,8 @@ from bot.chat.replay import ORIGIN_UNKNOWN, Replayer
 from bot.discord_ui.client import BotInteraction, Gpt2Bot
 from bot.discord_ui.context import channel_id_of, scope_of
 from bot.discord_ui.embeds.origin import replay_embed, why_embed
-from bot.discord_ui.errors import shown_on
 from bot.discord_ui.permissions import Rank, rank_of, require_asker_or_manager
-from bot.discord_ui.reply import ReplacedReply, StreamingReply, quote_question
+from bot.discord_ui.reply import ReplacedReply, StreamingReply, quote_question, shown_on
 from bot.discord_ui.views.correction_form import CorrectionForm, correction_confirmation
 from bot.discord_ui.views.reply_buttons import (
     ReplaySelect,

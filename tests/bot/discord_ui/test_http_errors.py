@@ -282,7 +282,7 @@ async def test_a_reply_that_cannot_grow_ends_quietly(
         caplog.clear()
     assert worker.running == 0
     assert worker.spoken == 2, "the worker writes no words that nobody can read"
-    told = [r for r in caplog.records if r.name.endswith(("cogs.chat", "discord_ui.errors"))]
+    told = [r for r in caplog.records if r.name.endswith(("cogs.chat", "discord_ui.reply"))]
     assert len(told) == 1
     assert await history(world) == ["hello"]
     world.env.backend.faults.clear()

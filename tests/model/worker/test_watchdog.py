@@ -42,7 +42,7 @@ class Rounds:
         took, spoke = self._script.pop(0)
         self.now += took or seconds
         if spoke:
-            self._dog.record_activity()
+            self._dog.saw_event = True
 
     def run(self) -> int | None:
         """After how many questions it is taken to hang; None: never."""

@@ -1,19 +1,14 @@
-"""Records and lists of utterances, to pairs and back: what JSON, JSON lines and YAML share.
+"""Records and lists of utterances, to pairs and back: shared by JSON, JSON lines and YAML. Pure.
 
 A record is {"user", "bot"}, or {"messages": [{"role", "content"}]} as on Hugging Face; both may
-have "conversation", "turn" and "source". Messages with the role "system" are left out: the bot's
-system prompt is set elsewhere. Consecutive messages of one speaker are joined. Several pairs in one
-record or list are turns of one conversation; without a name of its own, it is named after the file
-and the record.
-
-Pure: does not know how records are laid out in a file.
+have "conversation", "turn" and "source".
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from itertools import count, groupby
+from itertools import groupby
 from typing import Any
 
 from core.records import Pair, Role
@@ -27,23 +22,21 @@ from i18n.phrase import phrase
 NOT_A_RECORD = phrase('This is no {"user": …, "bot": …} and no {"messages": […]}.')
 Utterance = tuple[int, Role, str]
 """Row, speaker, text."""
-_KNOWN = {"user": Role.USER, "assistant": Role.ASSISTANT}
 
 
 def read_record(row: int, record: Any, name: str, into: ImportBuilder) -> None:
-    """Add the pairs of a record; `name` is the file's."""
+    """Add the pairs of a record; `name` is the file's name."""
     if not isinstance(record, dict):
         into.add_error(row, NOT_A_RECORD)
         return
     fields = {field_of(str(key)): value for key, value in record.items()}
-    details = _details(row, fields, into)
-    if details is None:
+    if (details := _details(row, fields, into)) is None:
         return
+    user, bot = fields.get(Field.USER), fields.get(Field.BOT)
     if "messages" in record:
         _read_messages(row, record["messages"], details, f"{name}#{row}", into)
-    elif isinstance(fields.get(Field.USER), str) and isinstance(fields.get(Field.BOT), str):
-        pair = Pair(fields[Field.USER].strip(), fields[Field.BOT].strip(), *details)
-        into.add_pair(row, pair)
+    elif isinstance(user, str) and isinstance(bot, str):
+        into.add_pair(row, Pair(user.strip(), bot.strip(), *details))
     else:
         into.add_error(row, NOT_A_RECORD)
 
@@ -51,7 +44,7 @@ def read_record(row: int, record: Any, name: str, into: ImportBuilder) -> None:
 def _details(
     row: int, fields: dict[Field | None, Any], into: ImportBuilder
 ) -> tuple[str, int, str] | None:
-    """Conversation, turn and source; None, and an error in `into`, if the turn is wrong."""
+    """Conversation, turn and source; None, and an error in `into`, if the turn is invalid."""
     conversation, source = (
         "" if value is None else str(value).strip()
         for value in (fields.get(Field.CONVERSATION), fields.get(Field.SOURCE))
@@ -68,34 +61,32 @@ def _details(
 def _read_messages(
     row: int, messages: Any, details: tuple[str, int, str], name: str, into: ImportBuilder
 ) -> None:
-    said: list[Utterance] = []
+    utterances: list[Utterance] = []
     for message in messages if isinstance(messages, list) else [None]:
-        role, content = _message(message)
-        if role == "system":
-            continue
-        if role not in _KNOWN or content is None:
-            into.add_error(row, phrase("A message is no text of the role “user” or “assistant”."))
-            return
-        said.append((row, _KNOWN[role], content.strip()))
-    if not said:
+        match message:
+            case {"role": "system"}:  # skipped: the bot's system prompt is set elsewhere
+                pass
+            case {"role": "user" | "assistant" as role, "content": str(content)}:
+                utterances.append((row, Role(role), content.strip()))
+            case _:
+                into.add_error(
+                    row, phrase("A message is no text of the role “user” or “assistant”.")
+                )
+                return
+    if utterances:
+        read_utterances(utterances, details, name, into)
+    else:
         into.add_error(row, phrase("There is no message."))
-        return
-    read_utterances(said, details, name, into)
-
-
-def _message(message: Any) -> tuple[str, str | None]:
-    """Role and content; "" and None for one that is no text."""
-    if not isinstance(message, dict):
-        return "", None
-    role, content = message.get("role"), message.get("content")
-    return (role if isinstance(role, str) else "", content if isinstance(content, str) else None)
 
 
 def read_utterances(
-    said: Sequence[Utterance], details: tuple[str, int, str], name: str, into: ImportBuilder
+    utterances: Sequence[Utterance], details: tuple[str, int, str], name: str, into: ImportBuilder
 ) -> None:
-    """Add the pairs of one conversation; `name` names it if `details` does not."""
-    turns = [_joined(list(group), into) for _, group in groupby(said, key=lambda one: one[1])]
+    """Add the pairs of one conversation, joining consecutive utterances of one speaker.
+
+    `name` names a conversation of several pairs for which `details` has no name.
+    """
+    turns = [_joined(list(group), into) for _, group in groupby(utterances, key=lambda one: one[1])]
     if turns[0][1] is Role.ASSISTANT:
         into.add_error(turns.pop(0)[0], MISSING_USER_TEXT)
     if len(turns) % 2:
@@ -103,9 +94,8 @@ def read_utterances(
     conversation, first, source = details
     if len(turns) > 2:
         conversation = conversation or name
-    numbers = count(first) if first else None
-    for (row, _, user), (_, _, bot) in zip(turns[::2], turns[1::2], strict=True):
-        turn = next(numbers) if numbers else 0
+    for n, ((row, _, user), (_, _, bot)) in enumerate(zip(turns[::2], turns[1::2], strict=True)):
+        turn = first + n if first else 0
         into.add_pair(row, Pair(user, bot, conversation, turn, source))
 
 
@@ -119,16 +109,14 @@ def _joined(group: list[Utterance], into: ImportBuilder) -> Utterance:
 
 
 def to_record(pair: Pair) -> str:
-    """The pair as JSON on one line; fields that are empty are left out."""
-    record: dict[str, Any] = {"user": pair.user, "bot": pair.bot}
-    for key in ("conversation", "turn", "source"):
-        if value := getattr(pair, key):
-            record[key] = value
-    return json.dumps(record, ensure_ascii=False)
+    """The pair as JSON on one line, without empty fields."""
+    optional = {"conversation": pair.conversation, "turn": pair.turn, "source": pair.source}
+    given = {key: value for key, value in optional.items() if value}
+    return json.dumps({"user": pair.user, "bot": pair.bot, **given}, ensure_ascii=False)
 
 
 def encode_problems(records: Iterable[Any], problems: Problems) -> bytes:
-    """The annotated copy of a file of records: JSON lines of the wrong ones, with the reasons."""
+    """The annotated copy of a file of records: JSON lines of the invalid ones, with reasons."""
     reasons = problems.get("", {})
     lines = (
         json.dumps({"row": row, "problem": reasons[row], "record": record}, ensure_ascii=False)

@@ -1,9 +1,6 @@
-"""The file formats that pairs are read from and written to, in one table: `FORMATS`.
+"""The file formats of pairs, in one table: `FORMATS`.
 
-To add a format, write its module (the three functions of `Codec`) and give it a line in `FORMATS`.
-Everything else asks this table: reading, writing, help texts, and the names of annotated copies.
-
-Codecs are imported on first use: openpyxl alone takes longer to import than the bot to start.
+To add a format, write a module with the three functions of `Codec` and add it to `FORMATS`.
 """
 
 from __future__ import annotations
@@ -28,32 +25,29 @@ _UTF16_BOMS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _MACRO_SUFFIXES = (".xlsm", ".xltm", ".xlsb", ".xlam")
 
 Problems = Mapping[str, Mapping[int, str]]
-"""The sentences about a file's wrong rows: by sheet ("" outside workbooks), then by row."""
+"""The errors of a file's invalid rows: by sheet ("" outside workbooks), then by row."""
 
 
 class Codec(Protocol):
-    """The functions that each format's module has. `name` is the file's name in sentences."""
+    """The functions of each format's module. `name` is the file's name in sentences."""
 
     def read(self, path: Path, name: str, into: ImportBuilder) -> None:
-        """Add the file's pairs and its wrong rows to `into`.
+        """Add the file's pairs and its invalid rows to `into`.
 
         Raises:
             ImportRefused: the file as a whole cannot be read.
         """
 
     def encode(self, pairs: Sequence[Pair]) -> bytes:
-        """A file of these pairs; `read` gives exactly them. The same pairs give the same bytes."""
+        """A file that reads back as exactly these pairs; the same pairs give the same bytes."""
 
     def annotate(self, path: Path, name: str, problems: Problems) -> bytes:
-        """A copy of the file that says what is wrong with each of its wrong rows."""
+        """A copy of the file that says what is wrong with each of its invalid rows."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileFormat:
-    """A row of the table: how to recognize a format, and the module that reads and writes it.
-
-    `suffixes[0]` is the usual one. `annotated_suffix` is that of an annotated copy.
-    """
+    """How to recognise a format, and its module; `annotated_suffix` is that of annotated copies."""
 
     suffixes: tuple[str, ...]
     module: str
@@ -67,6 +61,7 @@ class FileFormat:
         return self.suffixes[0]
 
     def codec(self) -> Codec:
+        """The module, imported on first use: openpyxl takes longer to import than the bot."""
         return cast(Codec, import_module(self.module))
 
 
@@ -87,7 +82,7 @@ SUPPORTED_FORMATS = phrase(
 
 
 def format_of(name: str) -> FileFormat:
-    """The format that a file name's suffix stands for.
+    """The format of a file name's suffix.
 
     Raises:
         ImportRefused: it is none of `FORMATS`.
@@ -109,10 +104,10 @@ def _find(name: str) -> FileFormat | None:
 
 
 def sniff_format(path: Path, name: str, max_bytes: int = MAX_FILE_BYTES) -> FileFormat:
-    """The file's format by its name, after a check that size and content agree with it.
+    """The file's format by its name, checked against its size and content.
 
     Raises:
-        ImportRefused: they do not; the sentence says what to do.
+        ImportRefused: they don't match; the sentence says what to do.
     """
     try:
         size = path.stat().st_size
@@ -133,33 +128,32 @@ def sniff_format(path: Path, name: str, max_bytes: int = MAX_FILE_BYTES) -> File
     if not size and not (by_name and by_name.may_be_empty):
         raise ImportRefused(phrase("{name} is empty.", name=name))
     if start.startswith(OLE_MAGIC):
-        raise ole_file_error(path.read_bytes(), name)
+        raise ImportRefused(ole_file_error(path.read_bytes(), name))
     if name.lower().endswith(_MACRO_SUFFIXES):
-        raise macros_error(name)
-    _check_content(format_of(name), start, zipfile.is_zipfile(path), name)
-    return format_of(name)
+        raise ImportRefused(macros_error(name))
+    expected = format_of(name)
+    if error := _content_error(expected, start, zipfile.is_zipfile(path), name):
+        raise ImportRefused(error)
+    return expected
 
 
-def _check_content(expected: FileFormat, start: bytes, zipped: bool, name: str) -> None:
+def _content_error(expected: FileFormat, start: bytes, zipped: bool, name: str) -> str | None:
     if expected.is_zip:
-        if not zipped:
-            raise ImportRefused(
-                phrase(
-                    "{name} is named .xlsx but is no Excel workbook: open it where it was made, "
-                    "and save it as .xlsx.",
-                    name=name,
-                )
-            )
-    elif zipped and start.startswith(b"PK"):
-        raise ImportRefused(
-            phrase(
-                "{name} is named {kind} but is an Excel workbook or a zip: if it opens in "
-                "Excel, name it .xlsx.",
-                name=name,
-                kind=expected.suffix,
-            )
+        if zipped:
+            return None
+        return phrase(
+            "{name} is named .xlsx but is no Excel workbook: open it where it was made, "
+            "and save it as .xlsx.",
+            name=name,
         )
-    elif b"\0" in start and not start.startswith(_UTF16_BOMS) and not expected.may_contain_nul:
-        raise ImportRefused(
-            phrase("{name} is named {kind} but holds no text.", name=name, kind=expected.suffix)
+    kind = expected.suffix
+    if zipped and start.startswith(b"PK"):
+        return phrase(
+            "{name} is named {kind} but is an Excel workbook or a zip: if it opens in "
+            "Excel, name it .xlsx.",
+            name=name,
+            kind=kind,
         )
+    if b"\0" in start and not start.startswith(_UTF16_BOMS) and not expected.may_contain_nul:
+        return phrase("{name} is named {kind} but holds no text.", name=name, kind=kind)
+    return None

@@ -1,7 +1,4 @@
-"""Reads an uploaded file of pairs in a child process, which can be killed at any time.
-
-Knows the child's command line and its output. Knows no format.
-"""
+"""Reads an uploaded file of pairs in a child process. Knows its protocol, but no format."""
 
 from __future__ import annotations
 
@@ -25,10 +22,10 @@ from i18n.phrase import deserialize_phrase, phrase
 async def read_in_subprocess(
     path: Path, *, name: str | None = None, on_progress: Callable[[int], None] = ignore_progress
 ) -> ImportResult:
-    """`read_pairs` in a child process, which has ended when this returns, raises or is cancelled.
+    """`read_pairs` in a child process, which is ended also by an error or cancellation.
 
     Raises:
-        ImportRefused: with the child's sentence, or because the child crashed.
+        ImportRefused: the child refused the file, or crashed.
     """
     name = name or path.name
     with tempfile.TemporaryDirectory(prefix="gpt2bot-import-") as folder:
@@ -37,14 +34,14 @@ async def read_in_subprocess(
         async with child_process(command, stdin=DEVNULL, stdout=PIPE) as process:
             await _follow(process, on_progress)
             if await process.wait():
-                raise ImportRefused(_crashed_message(name))
+                raise ImportRefused(
+                    phrase(
+                        "{name} could not be read: the reading ended early, perhaps for lack of "
+                        "memory.",
+                        name=name,
+                    )
+                )
         return await _load_result(out)
-
-
-def _crashed_message(name: str) -> str:
-    return phrase(
-        "{name} could not be read: the reading ended early, perhaps for lack of memory.", name=name
-    )
 
 
 async def _follow(process: Process, on_progress: Callable[[int], None]) -> None:
@@ -57,7 +54,8 @@ async def _follow(process: Process, on_progress: Callable[[int], None]) -> None:
 
 
 async def _load_result(out: Path) -> ImportResult:
-    """Built on the event loop in small steps: a thread, holding the GIL, would delay it longer."""
+    """Builds the result on the event loop in small steps: a thread would block it for longer,
+    since it holds the GIL."""
     found: dict[str, list[Any]] = {kind: [] for kind in ("rows", *RECORD_TYPES)}
     with gc_paused(), closing(read_batches(out)) as loading:
         for kind, values in loading:

@@ -1,6 +1,6 @@
 """The child process that reads one file: `python -m data.formats.sandbox_child PATH OUT NAME`.
 
-Writes JSON lines. To stdout: {"rows": N} as progress, or {"refused": sentence} instead of a result.
+Writes JSON lines. To stdout: {"rows": N} as progress, or {"refused": sentence} on failure.
 To OUT: ["rows", [N]], then [kind, records] with a kind of `RECORD_TYPES`.
 """
 
@@ -28,16 +28,11 @@ from i18n.phrase import deserialize_phrase, phrase, serialize_phrase
 MAX_MEMORY_BYTES = 2**30
 """Bytes of address space that reading may add, where the system can limit it."""
 RECORDS_PER_LINE = 500
-"""Records on a line of OUT."""
-
-
-def _problem(row: int, reason: str, sheet: str) -> RowError:
-    return RowError(row, deserialize_phrase(reason), sheet)
-
+"""Records per line of OUT."""
 
 RECORD_TYPES: dict[str, Callable[..., Any]] = {
     "pair": Pair,
-    "problem": _problem,
+    "problem": lambda row, reason, sheet: RowError(row, deserialize_phrase(reason), sheet),
     "joined": JoinedText,
 }
 
@@ -48,26 +43,22 @@ def main() -> None:
         one.codec()  # before the limit: numpy, which openpyxl imports, reserves address space
     limit_memory(MAX_MEMORY_BYTES)
     gc.disable()  # reading makes no reference cycles
-    lower_priority()
+    if hasattr(os, "nice"):
+        os.nice(10)  # the bot, which is answering people, gets the CPU first
     try:
-        write_result(
-            read_pairs(Path(path), name=name, on_progress=lambda rows: emit_event(rows=rows)),
-            Path(out),
-        )
+        imported = read_pairs(Path(path), name=name, on_progress=lambda rows: emit_event(rows=rows))
+        write_result(imported, Path(out))
     except ImportRefused as e:
         emit_event(refused=serialize_phrase(e.args[0]))
     except MemoryError:
-        emit_event(refused=serialize_phrase(out_of_memory_message(name)))
-
-
-def out_of_memory_message(name: str) -> str:
-    return phrase(
-        "{name} needs more memory than an import may have: split it into parts.", name=name
-    )
+        message = phrase(
+            "{name} needs more memory than an import may have: split it into parts.", name=name
+        )
+        emit_event(refused=serialize_phrase(message))
 
 
 def limit_memory(size: int) -> None:
-    """Allow `size` bytes beyond what is in use, on systems that have such a limit."""
+    """Limit the address space to `size` bytes beyond the current use, where supported."""
     try:
         import resource
     except ModuleNotFoundError:  # Windows
@@ -79,12 +70,6 @@ def limit_memory(size: int) -> None:
             resource.setrlimit(resource.RLIMIT_AS, (size, hard))
         except (OSError, ValueError):  # macOS has the limit but refuses to set it
             return
-
-
-def lower_priority() -> None:
-    """The bot, which is answering people, gets the CPU first."""
-    if hasattr(os, "nice"):
-        os.nice(10)
 
 
 def emit_event(**event: object) -> None:
@@ -106,7 +91,7 @@ def write_result(imported: ImportResult, out: Path) -> None:
 
 
 def read_batches(out: Path) -> Generator[tuple[str, list[Any]]]:
-    """What `write_result` wrote: kinds and records, in batches that take 1 to 2 ms to build."""
+    """The kinds and records that `write_result` wrote, in batches that take 1 to 2 ms to build."""
     with out.open(encoding="utf-8") as lines:
         for line in lines:
             kind, values = json.loads(line)
@@ -116,8 +101,8 @@ def read_batches(out: Path) -> Generator[tuple[str, list[Any]]]:
 
 @contextmanager
 def gc_paused() -> Iterator[None]:
-    """Turn the cyclic garbage collector off: with so many new objects each pass of it would stop
-    every thread, and the event loop, for long."""
+    """Disable the cyclic garbage collector, which would scan all the new objects again and again
+    and block the event loop."""
     was_on = gc.isenabled()
     gc.disable()
     try:

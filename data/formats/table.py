@@ -1,13 +1,8 @@
-"""Rows of a table to pairs, and back: which cells, lines and rows make up one utterance. Pure.
+"""Table rows to pairs and back. Pure; knows neither workbooks nor CSV.
 
-A row is a pair: the text in the user's columns and the text in the bot's; several cells or lines
-are joined. A row with only one speaker's text, directly below a pair (no blank row between),
-continues that speaker's text. But rows with only the user's text, followed by rows with only the
-bot's, are a pair of their own. A row that names another conversation or turn than the row above
-continues nothing.
-
-Knows neither workbooks nor CSV.
-"""
+A row is a pair of the user's and the bot's columns, whose cells and lines are joined. A row with
+one speaker's text directly below a pair continues it; rows of the user's text followed by rows of
+the bot's make a new pair. A row with another conversation or turn continues nothing."""
 
 from __future__ import annotations
 
@@ -25,7 +20,7 @@ from i18n.phrase import phrase
 MISSING_BOT_TEXT = phrase("The bot's text is missing.")
 MISSING_USER_TEXT = phrase("The user's text is missing.")
 KEEP_LINES_MARK = "keep"
-"""In the column `lines`: this row's line breaks are part of its texts."""
+"""In the column `lines`: keep this row's line breaks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +35,7 @@ Cell = str | CellError
 
 @dataclass(slots=True)
 class _Row:
-    """A row's cells by their columns; `turn` is 0 if none is given."""
+    """A row's cells by column; `turn` is 0 if it has none."""
 
     number: int
     user: list[str] = field(default_factory=list)
@@ -51,23 +46,22 @@ class _Row:
     error: str | None = None
 
     def continues(self, above: _Row) -> bool:
-        """Whether its text may belong to the row above it."""
+        """Whether it may continue the row above it."""
         same = self.conversation in ("", above.conversation)
         return same and self.turn in (0, above.turn)
 
 
 def sample_rows(rows: Iterable[tuple[int, Sequence[Cell]]]) -> list[tuple[int, list[str]]]:
-    """The first rows that are not blank: the headings are looked for among them."""
+    """The first rows that are not blank, in which the headings are searched."""
     texts = (
         (n, ["?" if isinstance(one, CellError) else one for one in cells]) for n, cells in rows
     )
-    return list(
-        islice(((n, cells) for n, cells in texts if any(map(str.strip, cells))), HEADER_SEARCH_ROWS)
-    )
+    filled = ((n, cells) for n, cells in texts if any(map(str.strip, cells)))
+    return list(islice(filled, HEADER_SEARCH_ROWS))
 
 
 def table_rows(pairs: Sequence[Pair]) -> Iterator[Sequence[str | int]]:
-    """The pairs as a table: headings, then a row for each; `lines` only where a text needs it."""
+    """The headings, then a row per pair; the column `lines` only if a text has line breaks."""
     columns = (Field.USER, Field.BOT, Field.CONVERSATION, Field.TURN, Field.SOURCE)
     with_lines = any(_has_lines(pair) for pair in pairs)
     yield (*columns, Field.LINES) if with_lines else columns
@@ -83,8 +77,8 @@ def _has_lines(pair: Pair) -> bool:
 def problem_column(reasons: Mapping[int, str], layout: Layout) -> dict[int, str]:
     """The cells of an annotated copy's new column, by row.
 
-    Without a row of headings, the first cell starts with the heading: reading knows the column by
-    it and ignores it.
+    Without headings, the first cell starts with PROBLEM_PREFIX, by which reading recognises and
+    ignores the column.
     """
     reason = reasons.get(layout.first_row)
     return {**reasons, layout.first_row: PROBLEM_PREFIX + reason if reason else str(Field.PROBLEM)}
@@ -106,26 +100,25 @@ def read_table(
 def _classify_cells(number: int, cells: Sequence[Cell], layout: Layout) -> _Row:
     row = _Row(number)
     named: dict[Field, str] = {}
-    said: list[tuple[list[str], str]] = []
+    utterances: list[tuple[list[str], str]] = []
     for column, cell in enumerate(cells):
-        what = layout.field_at(column)
-        if not cell or what in (None, Field.OTHER, Field.PROBLEM):
+        field_ = layout.field_at(column)
+        if not cell or field_ in (None, Field.OTHER, Field.PROBLEM):
             continue
         if isinstance(cell, CellError):
             row.error = row.error or cell.reason
-        elif what is Field.USER or what is Field.BOT:
-            said.append((row.user if what is Field.USER else row.bot, cell))
-        elif what is not None:
-            named[what] = cell.strip()
-    keep = bool(named.get(Field.LINES))
-    for pieces, cell in said:
-        pieces += [cell.strip()] if keep and cell.strip() else split_lines(cell)
+        elif field_ is Field.USER or field_ is Field.BOT:
+            utterances.append((row.user if field_ is Field.USER else row.bot, cell))
+        elif field_ is not None:
+            named[field_] = cell.strip()
+    keep_lines = bool(named.get(Field.LINES))
+    for pieces, cell in utterances:
+        pieces += [cell.strip()] if keep_lines and cell.strip() else split_lines(cell)
     _set_metadata(row, named)
     return row
 
 
 def _set_metadata(row: _Row, named: Mapping[Field, str]) -> None:
-    """Set the row's conversation, source and turn."""
     row.conversation = named.get(Field.CONVERSATION, "")
     row.source = named.get(Field.SOURCE, "")
     turn = unicodedata.normalize("NFKC", named.get(Field.TURN, ""))
@@ -138,8 +131,11 @@ def _set_metadata(row: _Row, named: Mapping[Field, str]) -> None:
 
 
 class _PairAssembler:
-    """Builds pairs out of rows: holds the last pair, which the next rows may continue, and the rows
-    after it with only the user's text, which belong to that pair or to a pair of their own."""
+    """Builds pairs out of rows.
+
+    Holds the last pair, which the next rows may continue, and the user-only rows after it: these
+    continue that pair, unless bot-only rows follow and make them a new pair.
+    """
 
     def __init__(self, into: ImportBuilder) -> None:
         self._into = into
@@ -180,21 +176,20 @@ class _PairAssembler:
             self.flush()
             self._into.add_error(row.number, MISSING_USER_TEXT)
             return
-        assert self._pair is not None  # both ways here have one
+        assert self._pair is not None  # set above, or checked by the elif
         self._pair.bot += row.bot
 
     def flush(self) -> None:
         """End the pair: no later row can continue it."""
-        pair, waiting = self._pair, self._pending
+        pair, pending = self._pair, self._pending
         self._pair, self._pending = None, []
-        for row in waiting:
+        for row in pending:
             if pair:
                 pair.user += row.user
+            else:
+                self._into.add_error(row.number, MISSING_BOT_TEXT)
         if pair:
             self._add(pair)
-        else:
-            for row in waiting:
-                self._into.add_error(row.number, MISSING_BOT_TEXT)
 
     def _add(self, row: _Row) -> None:
         user, bot = join_pieces(row.user), join_pieces(row.bot)

@@ -1,8 +1,4 @@
-"""Rules for texts: how pieces are joined, and which pairs are not accepted. Pure.
-
-Pieces of one utterance are joined with a space, or without one next to a Japanese or Chinese
-character.
-"""
+"""Rules for texts: how pieces are joined, and which pairs are refused. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +11,7 @@ from i18n.phrase import phrase
 
 MAX_TEXT_CHARS = 4000
 MAX_NAME_CHARS = 200
-"""For the name of a conversation or source."""
+"""Of a conversation or source."""
 
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _CJK = re.compile(
@@ -38,7 +34,7 @@ def has_line_breaks(text: str) -> bool:
 
 
 def join_pieces(pieces: Sequence[str]) -> str:
-    """One utterance; none of its pieces may be blank."""
+    """Join non-blank pieces with spaces, but without one next to a Japanese or Chinese letter."""
     parts = [pieces[0]]
     for before, piece in pairwise(pieces):
         if not (_CJK.match(before[-1]) or _CJK.match(piece)):
@@ -48,7 +44,7 @@ def join_pieces(pieces: Sequence[str]) -> str:
 
 
 def pair_error(pair: Pair) -> str | None:
-    """Why the pair is not accepted, as a sentence, or None."""
+    """Why the pair is refused, as a sentence, or None."""
     if not pair.user.strip():
         return phrase("There is no text of the user.")
     if not pair.bot.strip():
@@ -75,17 +71,12 @@ def pair_error(pair: Pair) -> str | None:
 
 
 def has_lone_surrogates(text: str) -> bool:
-    """Whether there are lone surrogates, which stand for undecodable bytes."""
+    """Whether the text has lone surrogates, which stand for undecodable bytes."""
     return bool(_LONE_SURROGATE.search(text))
 
 
 def strip_pair(pair: Pair) -> Pair:
     """The pair as reading returns it: texts stripped, no turn outside a conversation."""
     conversation = pair.conversation.strip()
-    return Pair(
-        pair.user.strip(),
-        pair.bot.strip(),
-        conversation,
-        max(pair.turn, 0) if conversation else 0,
-        pair.source.strip(),
-    )
+    turn = max(pair.turn, 0) if conversation else 0
+    return Pair(pair.user.strip(), pair.bot.strip(), conversation, turn, pair.source.strip())

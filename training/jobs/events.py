@@ -1,6 +1,6 @@
-"""The events that a training process sends to its parent: one JSON object a line on its stdout.
+"""The events that a training process writes to its stdout, as JSON lines, and how to render them.
 
-Knows no tensors and no Discord: the manager reads events, and the displays of progress render them.
+Knows neither tensors nor Discord.
 """
 
 from __future__ import annotations
@@ -9,19 +9,20 @@ import json
 import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from statistics import fmean
 from typing import get_args
 
 from i18n.phrase import Phrase, deserialize_phrase, phrase, serialize_phrase
 
 REASON_KEY = "reason"
-"""The field of an event that is a sentence, serialised so that it can be translated later."""
+"""The field that is a sentence: a serialised phrase, to be translated where it is shown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
     """The run is about to take its first step, or the one after `resumed_from`.
 
-    `parameters` of the model, `trainable` of them; `tokens` are those of one epoch.
+    `trainable` of the model's `parameters` are trained; an epoch has `tokens` tokens.
     """
 
     device: str
@@ -41,7 +42,7 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """After optimiser step `step` of `steps`; `loss` in nats a token, speed in tokens a second."""
+    """After optimiser step `step` of `steps`; `loss` in nats per token."""
 
     step: int
     steps: int
@@ -68,12 +69,12 @@ class Lowered:
 
 @dataclass(frozen=True, slots=True)
 class Checking:
-    """All steps were taken; the new model is being evaluated."""
+    """Training is done; the new model is being evaluated."""
 
 
 @dataclass(frozen=True, slots=True)
 class Paused:
-    """The run ended on request; started again, it resumes after `step`."""
+    """The run ended on request; a restart resumes after `step`."""
 
     step: int
 
@@ -90,7 +91,7 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """The checkpoint is sealed on disk but did not pass: `reason` is a sentence."""
+    """The checkpoint is sealed on disk but failed its checks."""
 
     checkpoint: str
     reason: str
@@ -98,8 +99,7 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The run ended without a checkpoint: `reason` is a sentence. `resumable`: a step was saved,
-    and the reason may go away."""
+    """The run ended without a checkpoint. `resumable`: a retry may help, from the saved step."""
 
     reason: str
     resumable: bool = False
@@ -118,7 +118,7 @@ def to_line(event: Event) -> str:
 
 
 def from_line(line: str) -> Event | None:
-    """The event of a line; None for any other line, such as a library's output."""
+    """The event of a line; None if it is something else, such as a library's output."""
     try:
         fields = json.loads(line)
         if REASON_KEY in fields:
@@ -129,15 +129,14 @@ def from_line(line: str) -> Event | None:
 
 
 def progress_bar(step: int, steps: int, width: int = 20) -> str:
-    """A bar of `width` characters for `step` of `steps`."""
     done = width * step // steps if steps else width
     return "█" * done + "░" * (width - done)
 
 
 def format_duration(seconds: float) -> Phrase:
     """A duration for people: `45 s`, `3 min 20 s`, `2 h 5 min`."""
-    whole = max(0, round(seconds))
-    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
+    minutes, rest = divmod(max(0, round(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
     if hours:
         return phrase("{hours} h {minutes} min", hours=hours, minutes=minutes)
     if minutes:
@@ -156,16 +155,14 @@ def sparkline(values: Iterable[float], width: int = 24) -> str:
     low, span = min(shown), max(shown) - min(shown)
     if not 0 < span < math.inf:
         return SPARKLINE_BLOCKS[0] * len(shown)
-    return "".join(
-        SPARKLINE_BLOCKS[round((value - low) / span * (len(SPARKLINE_BLOCKS) - 1))]
-        for value in shown
-    )
+    top = len(SPARKLINE_BLOCKS) - 1
+    return "".join(SPARKLINE_BLOCKS[round((value - low) / span * top)] for value in shown)
 
 
 @dataclass(slots=True)
 class LossHistory:
-    """The losses of a long run in fewer than `max_points` points (an even number), each the mean of
-    `steps_per_point` steps: when it is full, neighbours are merged into one point."""
+    """The losses of a run in fewer than `max_points` points (an even number), each the mean of
+    `steps_per_point` steps. When it is full, each two neighbours are merged into one."""
 
     max_points: int = 256
     steps_per_point: int = 1
@@ -173,18 +170,11 @@ class LossHistory:
     _pending: list[float] = field(default_factory=list)
 
     def add(self, loss: float) -> None:
-        """Add the loss of the next step."""
         self._pending.append(loss)
         if len(self._pending) < self.steps_per_point:
             return
-        self.points.append(_mean(self._pending))
+        self.points.append(fmean(self._pending))
         self._pending.clear()
         if len(self.points) >= self.max_points:
-            pairs = zip(self.points[::2], self.points[1::2], strict=False)
-            self.points = [_mean(pair) for pair in pairs]
+            self.points = list(map(fmean, zip(self.points[::2], self.points[1::2], strict=False)))
             self.steps_per_point *= 2
-
-
-def _mean(values: Iterable[float]) -> float:
-    taken = list(values)
-    return sum(taken) / len(taken)

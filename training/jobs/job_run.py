@@ -1,6 +1,6 @@
-"""One attempt at a job: its child process, how far it is, and what was requested of it.
+"""One attempt at a job: its child process, its phase, and requests to stop, pause or cancel.
 
-Knows the process and its events. Does not know the database, the queue or checkpoints.
+Does not know the database, the queue or checkpoints.
 """
 
 from __future__ import annotations
@@ -16,34 +16,34 @@ from training.jobs.events import Checking, Event, Lowered, Started
 from training.jobs.process import TrainingProcess
 
 HOLD_S = 20.0
-"""Seconds for which a run is held when replies are slow."""
+"""How long a run is held when replies are slow."""
 
 
 class Phase(Enum):
-    """How far an attempt is, which decides what can still be requested of it."""
+    """The phase of an attempt, which decides what can still be requested."""
 
     STARTING = auto()
-    """No step was taken, so nothing can be saved: a pause kills the process."""
+    """Before the first step there is nothing to save: a pause kills the process."""
     TRAINING = auto()
-    """A pause lets the process save after the step under way."""
+    """On a pause, the process saves after the current step."""
     CHECKING = auto()
-    """All steps were taken, or the process has ended: too late for a pause."""
+    """After the last step, or the process has ended: too late for a pause."""
     DECIDED = auto()
-    """The checkpoint is being put into service, or the outcome stored: too late to cancel."""
+    """The checkpoint is being promoted, or the outcome stored: too late to cancel."""
 
 
 class Request(IntEnum):
-    """What was requested of an attempt. Of several requests the highest counts."""
+    """A request to an attempt; the highest wins."""
 
     NONE = 0
     STOP = 1
-    """The bot stops: save, and go on at its next start."""
+    """The bot stops: save, and resume at its next start."""
     PAUSE = 2
     CANCEL = 3
 
 
 class JobRun:
-    """The attempt at a job that is under way. There may be no process yet, or none any more."""
+    """The current attempt at a job; its process may not have started yet, or have ended."""
 
     def __init__(self, job: TrainingJob, requested: Request = Request.NONE) -> None:
         self.job = job
@@ -58,13 +58,13 @@ class JobRun:
         launcher: tuple[str, ...],
         log_format: LogFormat,
     ) -> tuple[Event | None, int]:
-        """Run the process to its end: its last event, and its exit status."""
+        """Run the process to its end; return its last event and its exit status."""
         last: Event | None = None
         folder = Path(self.job.directory)
         async with TrainingProcess.launch(folder, launcher, log_format) as process:
             self._process = process
             try:
-                await self._deliver_request()  # one that came while the process was launched
+                await self._deliver_request()  # one made while the process was starting
                 async for event in process.events():
                     last = event
                     self._advance(event)
@@ -80,7 +80,7 @@ class JobRun:
             case Started():
                 self.phase = Phase.TRAINING
             case Lowered():
-                self.phase = Phase.STARTING  # with smaller batches it begins once more
+                self.phase = Phase.STARTING  # it restarts with smaller batches
             case Checking():
                 self.phase = Phase.CHECKING
 
@@ -93,11 +93,11 @@ class JobRun:
         return self.requested is Request.PAUSE
 
     async def stop(self) -> None:
-        """The bot stops: save after the step under way, and end."""
+        """Save after the current step and end, because the bot stops."""
         await self._request(Request.STOP)
 
     async def pause(self) -> bool:
-        """Save and end; False if the last step was taken."""
+        """Save and end; False after the last step."""
         if self.phase not in (Phase.STARTING, Phase.TRAINING):
             return False
         await self._request(Request.PAUSE)
@@ -126,7 +126,7 @@ class JobRun:
                 await self._process.kill()
 
     def hold(self) -> None:
-        """Wait between two steps for HOLD_S, counted from the last call."""
+        """Pause between two steps until HOLD_S after the last call."""
         if self._process is None:
             return
         self._process.send("hold")

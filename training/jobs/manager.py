@@ -1,8 +1,7 @@
-"""Training jobs as the bot sees them: preview, submit, pause, resume, cancel, discard.
+"""Manages training jobs: preview, submit, pause, resume, cancel, discard.
 
-Puts the parts together: the queue, one run at a time, the snapshot that it reads, the promotion of
-what it made. Does not know Discord or the worker's client: how a checkpoint is put into service,
-and who is told, is handed in.
+Combines the queue, the run under way, snapshots of the data and the promotion of checkpoints. Knows
+neither Discord nor the worker: callbacks put a checkpoint into service and report progress.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ import logging
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from core.errors import StoreError
@@ -34,16 +32,18 @@ from training.jobs.snapshot import Snapshots, discard, remove_work_files
 log = logging.getLogger(__name__)
 
 STOP_TIMEOUT_S = 10.0
-"""Seconds that a run gets to save what it has when the bot stops."""
+"""How long a run may take to save its state when the bot stops."""
 STORE_RETRY_S = 30.0
-"""Seconds after which a database that failed is tried again."""
+"""How long the queue waits after a database error."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingLimits:
-    """How much training may take. `threads` of computation (None: the library's choice);
-    `author_share` of the examples that one member may give; `launcher` starts a run on several
-    devices (`accelerate launch` and its options), and its log is written in `log_format`."""
+    """Limits and launch options of all runs.
+
+    `threads`: None leaves them to the library. `author_share`: the most that one member may
+    contribute. `launcher`: the command for several devices, as `accelerate launch` with options.
+    """
 
     threads: int | None = None
     author_share: float = 0.5
@@ -52,14 +52,11 @@ class TrainingLimits:
 
 
 class TrainingManager:
-    """Runs the jobs of all scopes, one after the other, in folders below `job_root`; what they
-    make is kept below `checkpoints`.
+    """Runs the jobs of all scopes, one at a time, inside `async with`.
 
-    `promote(job, folder)` puts a checkpoint into service or raises; `on_update` is told of
-    everything; `apply_retention(folder)` is called once a checkpoint was kept; `reserved_names` are
-    names that no checkpoint may have, as other models have them. An async context manager: jobs
-    run inside it. One that was running when the bot stopped, or was killed, goes on at the next
-    start, from the last step that was saved.
+    `promote(job, folder)` puts a checkpoint into service or raises; `apply_retention(folder)` is
+    called after each new checkpoint; `reserved_names` are taken by other models. A job that was
+    running when the bot stopped or was killed resumes at the next start from its last saved step.
     """
 
     def __init__(
@@ -95,12 +92,7 @@ class TrainingManager:
         self._queue_task = asyncio.create_task(self._process_queue(), name="training queue")
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         assert self._queue_task is not None  # it was entered
         self._queue.close()
         if self._run is not None:
@@ -110,14 +102,14 @@ class TrainingManager:
         await asyncio.gather(self._queue_task, return_exceptions=True)
 
     async def preview(self, scope: int, base: ModelOption, config: TrainingConfig) -> Preview:
-        """What a job would learn, and what it would take.
+        """What a job would learn, and an estimate of its time and memory.
 
         Raises:
             EmptyDataset: nothing was taught.
         """
         selection = await self._snapshots.select(scope)
-        former = await asyncio.to_thread(self.checkpoints, scope)
-        speed = measured_speed([manifest for _, manifest in former], base.name, config.method)
+        previous = await asyncio.to_thread(self.checkpoints, scope)
+        speed = measured_speed([manifest for _, manifest in previous], base.name, config.method)
         return await asyncio.to_thread(preview, selection, self._apply_limits(config), speed)
 
     async def submit(
@@ -129,10 +121,10 @@ class TrainingManager:
         base: ModelOption,
         config: TrainingConfig,
     ) -> TrainingJob:
-        """Freeze the scope's data set and queue a job that learns it.
+        """Snapshot the scope's data set and queue a job that trains on it.
 
         Raises:
-            JobAlreadyOpen: the scope has a job that has not ended.
+            JobAlreadyOpen: the scope has an unfinished job.
             EmptyDataset: nothing was taught.
             DiskFull, StoreError: the snapshot could not be written; nothing is left behind.
         """
@@ -149,11 +141,13 @@ class TrainingManager:
                     )
                     await self._jobs.add_sources(job.id, snapshot.sources)
                 except StoreError:
-                    discard(snapshot.folder)  # without it, a job that was added does not run
+                    discard(snapshot.folder)  # a job that was added cannot run without it
                     raise
                 if await self._snapshots.is_still_permitted(snapshot):
                     break
-                log.info("a member withdrew their words meanwhile: the data is frozen once more")
+                # The member withdrew after the snapshot but before its sources were stored, so the
+                # withdrawal could not find this job. Start over.
+                log.info("consent was withdrawn during the snapshot of job %d: retrying", job.id)
                 await self.cancel(job.id)
                 await asyncio.to_thread(discard, snapshot.folder)
                 await self._jobs.remove_sources_of_job(job.id)
@@ -161,10 +155,7 @@ class TrainingManager:
         return job
 
     async def cancel(self, job_id: int) -> bool:
-        """End a job that is queued, running or paused.
-
-        False if it has ended, or its checkpoint is being put into service.
-        """
+        """Cancel a job; False if it has ended, or its checkpoint is being put into service."""
         if run := self._run_of(job_id):
             return await run.cancel()
         job = await self._queue.cancel(job_id)
@@ -173,29 +164,24 @@ class TrainingManager:
         return job is not None
 
     async def pause(self, job_id: int) -> bool:
-        """Save and stop a running job, or keep a queued one from beginning.
-
-        False if it is neither, or has taken its last step.
-        """
+        """Pause a queued or running job; False if it is neither, or past its last step."""
         if run := self._run_of(job_id):
             return await run.pause()
         return await self._queue.pause(job_id)
 
     async def resume(self, job_id: int) -> bool:
-        """Let a paused job go on, or one that was interrupted; False if it is neither.
+        """Queue a paused or interrupted job again; False if it is neither.
 
         Raises:
-            JobAlreadyOpen: it was interrupted, and the scope has another job by now.
+            JobAlreadyOpen: the interrupted job's scope has another unfinished job.
         """
         return await self._queue.resume(job_id)
 
     async def discard(self, job: TrainingJob) -> None:
-        """End a job if it has not ended, and remove its data set, log and saved steps.
-
-        Its checkpoint stays: that is no longer in its folder.
+        """Cancel an unfinished job, and remove its folder. Its checkpoint, stored elsewhere, stays.
 
         Raises:
-            StoreError: something of it could not be removed.
+            StoreError: the folder could not be removed completely.
         """
         if not job.state.is_final:
             await self.cancel(job.id)
@@ -203,21 +189,20 @@ class TrainingManager:
         await self._snapshots.remove(job)
 
     def hold(self) -> None:
-        """Replies are slow: hold the run under way for a while."""
+        """Hold the run under way for a while, because replies are slow."""
         if self._run is not None:
             self._run.hold()
 
     async def wait(self, job_id: int) -> TrainingJob:
-        """The job, once it has ended."""
+        """Wait until the job has ended."""
         return await self._queue.wait_until(job_id, lambda job: job.state.is_final)
 
     def checkpoints(self, scope: int) -> list[tuple[Path, Manifest]]:
-        """The scope's checkpoints that are complete."""
         return list(iter_checkpoints(self._checkpoints / str(scope)))
 
     def _apply_limits(self, config: TrainingConfig) -> TrainingConfig:
-        wanted = filter(None, (self._limits.threads, config.threads))
-        return replace(config, threads=min(wanted, default=None))
+        threads = filter(None, (self._limits.threads, config.threads))
+        return replace(config, threads=min(threads, default=None))
 
     def _run_of(self, job_id: int) -> JobRun | None:
         return self._run if self._run is not None and self._run.job.id == job_id else None
@@ -227,40 +212,38 @@ class TrainingManager:
     async def _process_queue(self) -> None:
         while True:
             try:
-                job = await self._queue.next_job()
-                if job is None:
+                if (job := await self._queue.next_job()) is None:
                     return
                 await self._run_job(job)
-            except StoreError as e:  # the job is still marked as running, so it is tried again
+            except StoreError as e:  # the job is still marked as running, so it will be retried
                 log.error("the training queue waits %.0f s for the database: %s", STORE_RETRY_S, e)
                 await asyncio.sleep(STORE_RETRY_S)
 
     async def _run_job(self, job: TrainingJob) -> None:
-        former = self._run_of(job.id)  # the database failed under it: a cancel still counts
-        run = self._run = JobRun(job, former.requested if former else Request.NONE)
+        previous = self._run_of(job.id)  # set if a database error ended it: keep its cancellation
+        run = self._run = JobRun(job, previous.requested if previous else Request.NONE)
         if started := await self._queue.start(job.id):
             run.job = started
-            result = await self._execute_and_deploy(run)
-            await self._finish(run, result)
+            await self._finish(run, await self._execute_and_deploy(run))
         self._run = None
 
     async def _execute_and_deploy(self, run: JobRun) -> JobOutcome:
         try:
             made = await self._execute(run)
             return await self._deploy(run, made) if isinstance(made, Path) else made
-        except asyncio.CancelledError:  # the bot stops, and the run took too long to save
+        except asyncio.CancelledError:  # the bot stops, and saving took over STOP_TIMEOUT_S
             await self._queue.set_outcome(run.job, outcome.REQUEUED)
             raise
         except StoreError:
             raise
-        except Exception as e:  # the queue must outlive whatever goes wrong with one job
+        except Exception as e:  # one job's failure must not stop the queue
             log.exception("job %d failed", run.job.id)
             return outcome.failed(e)
 
     async def _execute(self, run: JobRun) -> Path | JobOutcome:
-        """Train in a child process: the checkpoint, or what became of the job without one."""
+        """Train in a child process; return the checkpoint, or the outcome without one."""
         made = await asyncio.to_thread(self._promotion.find, run.job)
-        if made is not None:  # the bot was killed after the run had ended
+        if made is not None:  # the bot was killed between training and promotion
             run.phase = Phase.CHECKING
             return made
         if run.is_pausing:
@@ -280,7 +263,7 @@ class TrainingManager:
         return outcome.without_checkpoint(run.job, last, exit_status, pausing=run.is_pausing)
 
     async def _deploy(self, run: JobRun, checkpoint: Path) -> JobOutcome:
-        """Put the checkpoint into service, or reject it; from here on nobody can cancel."""
+        """Promote or reject the checkpoint; from here on the job cannot be cancelled."""
         if run.is_cancelled:
             await asyncio.to_thread(remove_checkpoint, checkpoint)
             return outcome.CANCELLED
@@ -288,9 +271,9 @@ class TrainingManager:
         return await self._promotion.promote_or_reject(run.job, checkpoint)
 
     async def _finish(self, run: JobRun, result: JobOutcome) -> None:
-        """Store the outcome, tell it, and remove what is no longer needed."""
+        """Store and announce the outcome, and remove files that are no longer needed."""
         if run.is_cancelled and run.phase is not Phase.DECIDED:
-            result = outcome.CANCELLED  # the button was pressed when the process had just ended
+            result = outcome.CANCELLED  # cancelled just after the process had ended
         run.phase = Phase.DECIDED
         await self._queue.set_outcome(run.job, result)
         if result.state.is_final and result.state is not JobState.INTERRUPTED:

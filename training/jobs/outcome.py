@@ -1,7 +1,7 @@
-"""What became of an attempt at a job: its next state, and the sentence for the admin.
+"""The outcome of an attempt at a job: its next state, and the sentence for the admin.
 
-Knows the last event and the exit status of a run, and what its folder holds. Does not know the
-database, nor whether a checkpoint serves: `training.jobs.promotion` decides that.
+Judges runs without a checkpoint, by their last event and exit status; `training.jobs.promotion`
+judges the others.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from training.jobs.folder import CONFIG_FILE, latest_saved_step
 log = logging.getLogger(__name__)
 
 MAX_ATTEMPTS = 3
-"""How often a run is started that dies without having saved anything new."""
+"""Starts of a run that crashes each time before it saves a new step."""
 SIGKILL_STATUS = -9
-"""The exit status of a killed child: mostly by the system, which had no memory left."""
+"""The exit status of a killed child, most often by the out-of-memory killer."""
 SERVING_UNCHANGED = phrase("The model that was in service stays.")
 
 
 @dataclass(frozen=True, slots=True)
 class JobOutcome:
-    """A job's next state, the sentence about it, and the name of the checkpoint, if any."""
+    """A job's next state, the sentence about it, and the checkpoint's name, if any."""
 
     state: JobState
     detail: str | None
@@ -43,12 +43,12 @@ CANCELLED = JobOutcome(
 
 
 def paused(job: TrainingJob) -> JobOutcome:
-    """The job is paused where it was saved last."""
+    """Paused at the last saved step."""
     return JobOutcome(JobState.PAUSED, paused_message(job))
 
 
 def failed(error: Exception) -> JobOutcome:
-    """The job failed with an error on this side, not in its process."""
+    """The job failed with an error in the bot, not in the training process."""
     match error:
         case TrainingError():
             reason = message_of(error)
@@ -63,7 +63,7 @@ def failed(error: Exception) -> JobOutcome:
 def without_checkpoint(
     job: TrainingJob, last: Event | None, exit_status: int, *, pausing: bool
 ) -> JobOutcome:
-    """A run ended without a checkpoint. `pausing`: an admin had asked for a pause."""
+    """The outcome of a run without a checkpoint; `pausing`: an admin had requested a pause."""
     match last:
         case Failed(reason=reason, resumable=True):
             return _interrupted(job, reason)
@@ -72,14 +72,14 @@ def without_checkpoint(
         case Paused(step=step) if pausing:
             return JobOutcome(JobState.PAUSED, phrase("Paused after step {step}.", step=step))
         case Paused():
-            return REQUEUED  # the bot stops: the run goes on at the next start
+            return REQUEUED  # the bot stops: resume at its next start
         case _:
             return _crashed(job, exit_status, pausing=pausing)
 
 
 def _crashed(job: TrainingJob, exit_status: int, *, pausing: bool) -> JobOutcome:
-    """The process died without a word: it is started again from its last saved step, up to
-    MAX_ATTEMPTS times, with smaller batches if it was killed for its memory."""
+    """The process died without a final event: retry from the last saved step, up to MAX_ATTEMPTS
+    times, with smaller batches if it probably ran out of memory."""
     how = (
         phrase("signal {number}", number=-exit_status)
         if exit_status < 0
@@ -110,7 +110,6 @@ def _interrupted(job: TrainingJob, reason: str) -> JobOutcome:
 
 
 def paused_message(job: TrainingJob) -> Phrase:
-    """What a pause keeps of the job."""
     if latest_saved_step(Path(job.directory)) is None:
         return phrase("Paused before it began.")
     return join_phrases([phrase("Paused."), _resume_message(job)])

@@ -1,7 +1,6 @@
-"""Decides whether the checkpoint of a job serves: promoted if it passed its checks, else rejected.
+"""Promotes a job's checkpoint if it passed its checks, or else rejects it.
 
-Knows where the checkpoints of a scope live, and their manifests and reports. Does not know how a
-model is put into service: that is handed in.
+Does not know how a model is put into service: that is a callback.
 """
 
 from __future__ import annotations
@@ -36,10 +35,10 @@ ApplyRetention = Callable[[Path], Awaitable[object]]
 
 
 class Promotion:
-    """Checkpoints of jobs on their way into service, in `root`/SCOPE/NAME.
+    """Stores checkpoints in `root`/SCOPE/NAME and promotes or rejects them.
 
     `promote(job, folder)` puts one into service or raises; `apply_retention(folder)` then removes
-    old ones, and keeps that one.
+    old ones, but not that one.
     """
 
     def __init__(self, root: Path, promote: Promote, apply_retention: ApplyRetention) -> None:
@@ -48,10 +47,10 @@ class Promotion:
         self._apply_retention = apply_retention
 
     def store(self, job: TrainingJob, made: Path) -> Path:
-        """Verify a checkpoint that a run made, and move it to the scope's checkpoints.
+        """Verify a new checkpoint, and move it to the scope's checkpoints.
 
         Raises:
-            CorruptCheckpoint: it is not as it was sealed.
+            CorruptCheckpoint: its files don't match its manifest.
         """
         folder = self._root / str(job.scope) / verify(made).name
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -59,7 +58,7 @@ class Promotion:
         return folder
 
     def find(self, job: TrainingJob) -> Path | None:
-        """The checkpoint of an attempt that ended before the bot could decide about it."""
+        """The checkpoint of an attempt that ended when the bot was not running."""
         config, made = Path(job.directory) / CONFIG_FILE, Path(job.directory) / CHECKPOINT_DIR
         if not config.is_file():
             return None
@@ -72,21 +71,19 @@ class Promotion:
         """Put a checkpoint into service if it passed its checks; either way it is kept."""
         report = await asyncio.to_thread(read_report, folder)
         if report is not None and report.refusal:
-            outcome = _rejected(
-                folder,
-                phrase(
-                    "**{name}** did not pass its checks. {refusal} {stays} `/model use {name}` "
-                    "tries it anyway.",
-                    name=folder.name,
-                    refusal=report.refusal,
-                    stays=SERVING_UNCHANGED,
-                ),
+            detail = phrase(
+                "**{name}** did not pass its checks. {refusal} {stays} `/model use {name}` "
+                "tries it anyway.",
+                name=folder.name,
+                refusal=report.refusal,
+                stays=SERVING_UNCHANGED,
             )
+            outcome = JobOutcome(JobState.REJECTED, detail, folder.name)
         else:
             outcome = await self._try_promote(job, folder, report)
         try:
             await self._apply_retention(folder)
-        except (OSError, StoreError) as e:  # the job itself went well
+        except (OSError, StoreError) as e:  # the job itself succeeded
             log.warning("old checkpoints could not be removed: %s", e)
         return outcome
 
@@ -96,15 +93,13 @@ class Promotion:
         try:
             await self._promote(job, folder)
         except (ModelError, TrainingError, StoreError) as e:
-            return _rejected(
-                folder,
-                phrase(
-                    "**{name}** could not be put into service. {reason} {stays}",
-                    name=folder.name,
-                    reason=message_of(e),
-                    stays=SERVING_UNCHANGED,
-                ),
+            detail = phrase(
+                "**{name}** could not be put into service. {reason} {stays}",
+                name=folder.name,
+                reason=message_of(e),
+                stays=SERVING_UNCHANGED,
             )
+            return JobOutcome(JobState.REJECTED, detail, folder.name)
         manifest = await asyncio.to_thread(read_manifest, folder)
         detail = phrase(
             "**{name}** is trained and answers from now on. {losses} Its training took {time}.",
@@ -115,12 +110,8 @@ class Promotion:
         return JobOutcome(JobState.PROMOTED, detail, folder.name)
 
 
-def _rejected(folder: Path, detail: Phrase) -> JobOutcome:
-    return JobOutcome(JobState.REJECTED, detail, folder.name)
-
-
 def _loss_message(manifest: Manifest, report: StoredReport | None) -> Phrase:
-    """How the loss on the taught examples fell since the base, or else that of the training."""
+    """The loss on the taught examples before and after, or else the training loss."""
     taught = report.losses.get("own", {}) if report else {}
     base, new = taught.get("base"), taught.get("new")
     if base is not None and new is not None:

@@ -1,11 +1,10 @@
-"""The queue of training jobs: which runs next, and every change of a job's state.
+"""The queue of training jobs: a FIFO with at most one unfinished job per scope.
 
-Knows the table of jobs and who listens to it. Does not know processes, data sets or checkpoints.
-One job runs at a time, in order of arrival; a scope has one job at a time that has not ended.
+Makes every state change. Does not know processes, data sets or checkpoints.
 
     QUEUED -> RUNNING -> PROMOTED | REJECTED | FAILED | CANCELLED | INTERRUPTED
        ^         |
-       +- PAUSED-+   and back to QUEUED when the bot stops, or the child dies, in the middle
+       +- PAUSED-+   RUNNING -> QUEUED when the bot stops, or the child dies, during the run
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class JobUpdate:
-    """News of a job: an event of its run, or (None) a new state."""
+    """An event of a job's run; None: its state changed."""
 
     job: TrainingJob
     event: Event | None
@@ -40,7 +39,7 @@ OnUpdate = Callable[[JobUpdate], Awaitable[None]]
 
 
 class JobQueue:
-    """The jobs of all scopes. `on_update` is told of each new state and each event."""
+    """The jobs of all scopes. `on_update` is called for each state change and each event."""
 
     def __init__(self, jobs: Jobs, on_update: OnUpdate) -> None:
         self._jobs = jobs
@@ -51,22 +50,22 @@ class JobQueue:
         self._closed = False
 
     async def recover(self) -> None:
-        """Queue the job again that was running when the bot was killed."""
+        """Requeue the job that was running when the bot was killed."""
         for job in await self._jobs.unfinished():
             if job.state is JobState.RUNNING:
                 await self.set_outcome(job, REQUEUED)
 
     def close(self) -> None:
-        """Hand out no more jobs."""
+        """Make `next_job` return None."""
         self._closed = True
         self._wake.set()
 
     @asynccontextmanager
     async def opening(self, scope: int) -> AsyncIterator[None]:
-        """Inside, the scope may open one job, and nobody else opens one meanwhile.
+        """A lock under which the scope may open one job.
 
         Raises:
-            JobAlreadyOpen: the scope has a job that has not ended.
+            JobAlreadyOpen: the scope has an unfinished job.
         """
         async with self._opening:
             if await self._jobs.unfinished(scope):
@@ -74,58 +73,50 @@ class JobQueue:
             yield
 
     async def announce(self, job: TrainingJob) -> None:
-        """A job was queued: tell the listener, and run it when its turn comes."""
+        """Tell the listener and `next_job` about a newly queued job."""
         await self._notify_state(job)
         self._wake.set()
 
     async def next_job(self) -> TrainingJob | None:
-        """The oldest job that may run, waiting for one; None once the queue is closed."""
+        """Wait for the oldest job that may run; None once the queue is closed."""
         while not self._closed:
-            self._wake.clear()  # before looking, or a job queued meanwhile would be missed
-            waiting = await self._jobs.unfinished()
-            if job := next((one for one in waiting if one.state is not JobState.PAUSED), None):
-                return job
+            self._wake.clear()  # before the query, or a job queued during it would be missed
+            for job in await self._jobs.unfinished():
+                if job.state is not JobState.PAUSED:
+                    return job
             await self._wake.wait()
         return None
 
     async def start(self, job_id: int) -> TrainingJob | None:
-        """Mark a job as running; None if it was paused or cancelled since it was chosen."""
-        started = await self._jobs.start(job_id)
-        if started is not None:
-            await self._notify_state(started)
-        return started
+        """Mark a job as running; None if it was paused or cancelled in the meantime."""
+        return await self._notify_if(await self._jobs.start(job_id))
 
     async def cancel(self, job_id: int) -> TrainingJob | None:
-        """Cancel a job that is queued or paused; None if it is neither."""
+        """Cancel a queued or paused job; None if it is neither."""
         detail = phrase("The training was cancelled.")
         waiting = (JobState.QUEUED, JobState.PAUSED)
         job = await self._jobs.transition(job_id, waiting, JobState.CANCELLED, detail)
-        if job is not None:
-            await self._notify_state(job)
-        return job
+        return await self._notify_if(job)
 
     async def pause(self, job_id: int) -> bool:
-        """Keep a queued job from beginning; False if it is not queued."""
-        waiting = await self._jobs.get(job_id)
-        if waiting is None:
+        """Pause a queued job; False if it is not queued."""
+        if (job := await self._jobs.get(job_id)) is None:
             return False
-        detail = paused_message(waiting)
-        job = await self._jobs.transition(job_id, (JobState.QUEUED,), JobState.PAUSED, detail)
-        if job is not None:
-            await self._notify_state(job)
-        return job is not None
+        detail = paused_message(job)
+        paused = await self._jobs.transition(job_id, (JobState.QUEUED,), JobState.PAUSED, detail)
+        return await self._notify_if(paused) is not None
 
     async def resume(self, job_id: int) -> bool:
         """Queue a paused or interrupted job again; False if it is neither.
 
         Raises:
-            JobAlreadyOpen: it was interrupted, and the scope has another job by now.
+            JobAlreadyOpen: the interrupted job's scope has another unfinished job.
         """
         job = await self._jobs.get(job_id)
         match job:
             case TrainingJob(state=JobState.PAUSED):
                 return await self._requeue(job)
-            case TrainingJob(state=JobState.INTERRUPTED):  # a final state: another may be open
+            case TrainingJob(state=JobState.INTERRUPTED):  # final, so another job may be open
                 async with self.opening(job.scope):
                     has_folder = (Path(job.directory) / CONFIG_FILE).is_file()
                     return has_folder and await self._requeue(job)
@@ -140,18 +131,23 @@ class JobQueue:
         return moved is not None
 
     async def set_outcome(self, job: TrainingJob, outcome: JobOutcome) -> None:
-        """Store what became of an attempt, and tell the listener."""
+        """Store the outcome of an attempt, and tell the listener."""
         moved = await self._jobs.set_state(
             job.id, outcome.state, checkpoint=outcome.checkpoint, detail=outcome.detail
         )
         await self._notify_state(moved)
 
-    async def wait_until(self, job_id: int, true: Callable[[TrainingJob], bool]) -> TrainingJob:
-        """The job, once something is true of it."""
+    async def wait_until(self, job_id: int, is_met: Callable[[TrainingJob], bool]) -> TrainingJob:
+        """Wait until a condition of the job is met."""
         async with self._changed:
-            while (job := await self._jobs.get(job_id)) is None or not true(job):
+            while (job := await self._jobs.get(job_id)) is None or not is_met(job):
                 await self._changed.wait()
             return job
+
+    async def _notify_if(self, changed: TrainingJob | None) -> TrainingJob | None:
+        if changed is not None:
+            await self._notify_state(changed)
+        return changed
 
     async def _notify_state(self, job: TrainingJob) -> None:
         await self.notify(JobUpdate(job, None))
@@ -159,7 +155,7 @@ class JobQueue:
             self._changed.notify_all()
 
     async def notify(self, update: JobUpdate) -> None:
-        """Tell the listener; its failure is logged, and does not stop the job."""
+        """Call the listener; its errors are logged, and don't stop the job."""
         try:
             await self._on_update(update)
         except Exception:

@@ -1,6 +1,6 @@
-"""Freezes a scope's data set and settings into the folder of a new job.
+"""Writes a scope's data set, consents and settings to the folder of a new job, and removes it.
 
-Knows the examples, their consents and the files of a job's folder. Does not know how a job runs.
+Does not know how a job runs.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 
 from core.errors import StoreError, write_error
@@ -35,7 +36,7 @@ from training.jobs.folder import (
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The folder of a job to come, the examples in it, and whose words they are."""
+    """The folder of a new job and its examples; `sources`: the contributors' consents."""
 
     folder: Path
     scope: int
@@ -44,8 +45,8 @@ class Snapshot:
 
 
 class Snapshots:
-    """Makes the folders of jobs, `job_root`/UUID. No checkpoint gets one of the `reserved_names`,
-    which other models have; `author_share` of the examples may come from one member."""
+    """Creates the folders of jobs, `job_root`/UUID. Checkpoints get none of the `reserved_names`
+    of other models; one member contributes at most `author_share` of the examples."""
 
     def __init__(
         self,
@@ -65,7 +66,7 @@ class Snapshots:
         self._reserved_names = reserved_names
 
     async def select(self, scope: int) -> Selection:
-        """What the scope would train on now.
+        """The examples that the scope would train on now.
 
         Raises:
             EmptyDataset: nothing was taught.
@@ -79,7 +80,7 @@ class Snapshots:
         return selection
 
     async def take(self, scope: int, base: str, config: TrainingConfig) -> Snapshot:
-        """Write the folder of a job that trains from `base`; the checkpoint is named here.
+        """Write the folder of a job that trains from `base`, and name its checkpoint.
 
         Raises:
             EmptyDataset: nothing was taught.
@@ -98,21 +99,21 @@ class Snapshots:
         return snapshot
 
     async def is_still_permitted(self, snapshot: Snapshot) -> bool:
-        """Whether each of its examples may still be learned.
+        """Whether all of its examples may still be learned.
 
-        To be asked once the job's sources are stored: an erasure or withdrawal after that finds
-        the job by them, and one before it is found here.
+        Call it once the job's sources are stored: a later erasure or withdrawal finds the job by
+        them, and an earlier one shows here.
         """
         allowed = {one.id for one in await self._examples.trainable(snapshot.scope)}
         return all(one.id in allowed for one in snapshot.examples)
 
     async def remove(self, job: TrainingJob) -> None:
-        """Remove a job's data set, log and saved steps.
+        """Remove a job's folder.
 
         Raises:
-            StoreError: something of it could not be removed.
+            StoreError: it could not be removed completely.
         """
-        folder = self._folder / Path(job.directory).name  # the bot may have been moved since
+        folder = self._folder / Path(job.directory).name  # `job_root` may have moved since
         try:
             await asyncio.to_thread(_remove_folder, folder)
         except OSError as e:
@@ -127,21 +128,19 @@ class Snapshots:
     async def _serving_dataset(self, scope: int, serving: str | None) -> Path | None:
         """The data set of the model in service, if a job of the scope made it."""
         name = Path(serving).name if serving else None
-        jobs = await self._jobs.with_checkpoint(scope)
-        return next(
-            (Path(one.directory) / DATASET_FILE for one in jobs if one.checkpoint == name), None
-        )
+        for job in await self._jobs.with_checkpoint(scope):
+            if job.checkpoint == name:
+                return Path(job.directory) / DATASET_FILE
+        return None
 
     async def _new_checkpoint_name(self, scope: int, base: str) -> str:
-        """`<base>-<n>`: a number that the scope never used, and that no open job will use."""
+        """`<base>-<n>` with the first number that no job of the scope has used or will use."""
         jobs = await self._jobs.all(scope)
         used = {*self._reserved_names, *(job.checkpoint for job in jobs)}
         used |= await asyncio.to_thread(_planned_names, jobs)
         folder = self._checkpoints / str(scope)
-        number = 1
-        while (name := f"{base}-{number}") in used or (folder / name).exists():
-            number += 1
-        return name
+        names = (f"{base}-{number}" for number in count(1))
+        return next(name for name in names if name not in used and not (folder / name).exists())
 
 
 def _write_folder(snapshot: Snapshot, config: TrainingConfig, before: Path | None) -> None:
@@ -158,7 +157,7 @@ def _write_folder(snapshot: Snapshot, config: TrainingConfig, before: Path | Non
 
 
 def _dataset_changes(now: Path, before: Path | None) -> dict[str, int] | None:
-    """How many examples are new, gone and the same since that data set; None without one."""
+    """How many examples were added, removed and kept since `before`; None without it."""
     if before is None or not before.is_file():
         return None
     new, old = (set(one.read_text(encoding="utf-8").splitlines()) for one in (now, before))
@@ -166,7 +165,7 @@ def _dataset_changes(now: Path, before: Path | None) -> dict[str, int] | None:
 
 
 def _planned_names(jobs: Sequence[TrainingJob]) -> set[str]:
-    """The names of the checkpoints that these jobs will make; unreadable settings are skipped."""
+    """The checkpoint names in the jobs' settings, as far as they can be read."""
     names = set()
     for job in jobs:
         with suppress(OSError, ValueError):
@@ -175,12 +174,12 @@ def _planned_names(jobs: Sequence[TrainingJob]) -> set[str]:
 
 
 def discard(folder: Path) -> None:
-    """Remove the folder of a job that will not run, as far as possible."""
+    """Remove the folder of a job that will not run; errors are ignored."""
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def remove_work_files(job: TrainingJob) -> None:
-    """Keep the data set and the log of an ended job only; its checkpoint was moved elsewhere."""
+    """Remove an ended job's saved steps and unfinished checkpoint."""
     for name in (STEPS_DIR, CHECKPOINT_DIR, f"{CHECKPOINT_DIR}.partial"):
         shutil.rmtree(Path(job.directory) / name, ignore_errors=True)
 

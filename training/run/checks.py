@@ -1,4 +1,4 @@
-"""The checks that a new model must pass: each yields the reasons, in sentences, to reject it.
+"""The checks of a new model: each yields sentences with the reasons to reject it.
 
 Knows measurements and answers. Does not know models or tensors.
 """
@@ -18,11 +18,11 @@ from training.run.measures import Measurement
 from training.run.mixing import normalized_question
 
 MAX_LOSS_RATIO = 1.10
-"""By how much the loss on held-out conversations may exceed that of another model."""
+"""The highest accepted ratio of the held-out loss to another model's."""
 VERBATIM_WORDS = 12
-"""Consecutive words of one taught text that make an answer a recital."""
+"""An answer with this many consecutive words of a taught text recites it."""
 VERBATIM_CHARS_JA = 27
-"""The same in Japanese letters: Japanese has no spaces between words."""
+"""The same in letters, for Japanese, which has no spaces between words."""
 NOT_JAPANESE = re.compile(rf"[^{JAPANESE_LETTERS}]+")
 
 
@@ -48,15 +48,13 @@ def bad_answers(tokenizer: PreTrainedTokenizerBase, answers: Sequence[Answer]) -
 
 
 def is_repetitive(tokens: Sequence[int]) -> bool:
-    """Whether fewer than a third of the 3-grams of at least 15 tokens are distinct."""
-    if len(tokens) < 15:
-        return False
-    grams = [tuple(tokens[i : i + 3]) for i in range(len(tokens) - 2)]
-    return len(set(grams)) * 3 < len(grams)
+    """Whether there are 15 tokens or more, and less than a third of their 3-grams are distinct."""
+    trigrams = list(zip(tokens, tokens[1:], tokens[2:], strict=False))
+    return len(tokens) >= 15 and len(set(trigrams)) * 3 < len(trigrams)
 
 
 def regressions(new: Measurement, others: Sequence[Measurement]) -> Iterator[Phrase]:
-    """General talk that the new model predicts worse than another one did."""
+    """Models that predict general conversations better than the new one."""
     for other in others:
         if new.general > MAX_LOSS_RATIO * other.general:
             yield phrase(
@@ -69,8 +67,8 @@ def regressions(new: Measurement, others: Sequence[Measurement]) -> Iterator[Phr
 
 
 def not_learned(new: Measurement, base: Measurement | None, *, unseen: bool) -> Iterator[Phrase]:
-    """The server's own talk should be predicted better than by the base; if it is `unseen`, about
-    as well will do."""
+    """The new model must predict the server's conversations better than the base does; about as
+    well suffices if they are `unseen`, that is, held out."""
     if base is None or not new.own > base.own * (MAX_LOSS_RATIO if unseen else 1):
         return
     what = phrase("this server's held-out talk") if unseen else phrase("what it was taught")
@@ -84,14 +82,14 @@ def not_learned(new: Measurement, base: Measurement | None, *, unseen: bool) -> 
 
 
 def verbatim_answers(taught: Sequence[Conversation], answers: Sequence[Answer]) -> Iterator[Phrase]:
-    """Answers to other questions than the taught ones that recite a taught text.
+    """Answers that recite a taught text, except to a taught question, where that is intended.
 
-    The model has memorised it, and would say one person's words to everybody, in any context. The
-    answer to a taught question is meant to be the taught one.
+    A model that memorised one person's words would repeat them to everybody, in any context.
     """
     questions = {normalized_question(turns) for turns in taught if turns}
     texts = [message.content for turns in taught for message in turns]
-    words, letters = [_normalized(_words(one)) for one in texts], list(map(_japanese_chars, texts))
+    words = [_normalized(_words(one)) for one in texts]
+    letters = [NOT_JAPANESE.sub("", one) for one in texts]
     for one in answers:
         if normalized_question((Message(Role.USER, one.prompt),)) in questions:
             continue
@@ -105,7 +103,7 @@ def verbatim_answers(taught: Sequence[Conversation], answers: Sequence[Answer]) 
 
 def _verbatim_japanese(answer: str, taught: Sequence[str]) -> str:
     """The first VERBATIM_CHARS_JA consecutive letters that are in a taught text, or ""."""
-    letters = _japanese_chars(answer)
+    letters = NOT_JAPANESE.sub("", answer)
     runs = (letters[n : n + VERBATIM_CHARS_JA] for n in range(len(letters) - VERBATIM_CHARS_JA + 1))
     return next((run for run in runs if any(run in text for text in taught)), "")
 
@@ -120,15 +118,11 @@ def _verbatim(answer: str, taught: Sequence[str]) -> str:
     return ""
 
 
-def _japanese_chars(text: str) -> str:
-    return NOT_JAPANESE.sub("", text)
-
-
 def _words(text: str) -> list[re.Match[str]]:
     return list(re.finditer(r"\w+(?:['’]\w+)*", text))
 
 
 def _normalized(words: Sequence[re.Match[str]]) -> str:
-    """Words without case and apostrophes, with a space around each, to be found in a text."""
+    """Words without case and apostrophes, with spaces around them, for a substring search."""
     bare = (word[0].casefold().replace("’", "").replace("'", "") for word in words)
     return f" {' '.join(bare)} "

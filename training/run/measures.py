@@ -1,4 +1,4 @@
-"""Measures a model: its loss on conversations, and its likeliest replies. Imports torch."""
+"""Measures a model: its loss on conversations, and its greedy replies. Imports torch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAX_REPLY_TOKENS = 40
 
 @dataclass(frozen=True, slots=True)
 class EvaluationSet:
-    """What every model is measured on: prompts, `general` conversations, and the server's `own`."""
+    """The data to measure models on: prompts, `general` conversations, and the server's `own`."""
 
     prompts: tuple[str, ...]
     general: Sequence[Conversation]
@@ -30,7 +30,7 @@ class EvaluationSet:
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """The losses (NaN: nothing to measure) and the replies of one model."""
+    """A model's losses (NaN without data) and replies."""
 
     name: str
     general: float
@@ -45,21 +45,18 @@ def measure(
     data: EvaluationSet,
     name: str,
 ) -> Measurement:
-    """Measure a model. Losses are in nats for each token of the tokenizer `unit`, since a model
-    with a larger vocabulary has fewer tokens, and a higher loss for each, on the same text."""
+    """Measure a model, with losses in nats per token of the tokenizer `unit`: a model with a larger
+    vocabulary has fewer tokens, and a higher loss for each, on the same text."""
 
     def loss(conversations: Sequence[Conversation]) -> float:
-        tokens, units = (_count_reply_tokens(one, conversations) for one in (tokenizer, unit))
+        tokens, units = (
+            sum(sum(encoded.assistant_mask) for encoded in encode(one, conversations))
+            for one in (tokenizer, unit)
+        )
         return mean_loss(model, tokenizer, conversations, data.max_length) * tokens / max(1, units)
 
     replies = greedy_replies(model, tokenizer, data.prompts)
     return Measurement(name, loss(data.general), loss(data.own), replies)
-
-
-def _count_reply_tokens(
-    tokenizer: PreTrainedTokenizerBase, conversations: Sequence[Conversation]
-) -> int:
-    return sum(sum(one.assistant_mask) for one in encode(tokenizer, conversations))
 
 
 @torch.inference_mode()
@@ -70,15 +67,14 @@ def mean_loss(
     max_length: int,
     batch: int = 8,
 ) -> float:
-    """The mean loss, in nats a token, on the bot's words in these conversations.
+    """The mean loss, in nats per token, on the bot's turns; NaN if there are none.
 
-    Conversations of more than `max_length` tokens, or than the model has positions, lose their
-    beginning. NaN: the bot says nothing in them.
+    Conversations longer than `max_length` or the model's context are truncated at the beginning.
     """
     model.train(False)
     longest = min(max_length, int(model.config.n_positions))
     rows = tokenization.examples(tokenizer, conversations, longest, "bot").to_list()
-    rows.sort(key=lambda row: row["length"])  # rows of a batch are alike: little padding
+    rows.sort(key=lambda row: row["length"])  # similar lengths in a batch need little padding
     total, count = 0.0, 0
     with logits_on_labels_only(model):
         for start in range(0, len(rows), batch):
@@ -103,23 +99,23 @@ def greedy_replies(
         for text in texts
     ]
     longest = max(map(len, prompts))
-    gaps = [longest - len(prompt) for prompt in prompts]  # on the left: replies begin at the end
-    filler = tokenizer.eos_token_id
-    ids = [[filler] * gap + prompt for gap, prompt in zip(gaps, prompts, strict=True)]
+    gaps = [longest - len(prompt) for prompt in prompts]  # pad on the left: replies are appended
+    padding = tokenizer.eos_token_id
+    ids = [[padding] * gap + prompt for gap, prompt in zip(gaps, prompts, strict=True)]
     mask = [[0] * gap + [1] * (longest - gap) for gap in gaps]
-    generate: Any = model.generate  # its types are too wide to be of use
+    generate: Any = model.generate  # its declared types are too wide to be useful
     out: Any = generate(
         input_ids=torch.tensor(ids, device=model.device),
         attention_mask=torch.tensor(mask, device=model.device),
         max_new_tokens=most,
         do_sample=False,
-        pad_token_id=filler,
+        pad_token_id=padding,
     )
     return tuple(_reply_text(tokenizer, row[longest:]) for row in out)
 
 
 def _reply_text(tokenizer: PreTrainedTokenizerBase, ids: torch.Tensor) -> str:
-    """The text of a reply, up to where it ends in the tokenizer's chat template."""
+    """The text of a reply, up to the first stop string of the tokenizer's chat template."""
     text = str(tokenizer.decode(ids, skip_special_tokens=True))
     for stop in stop_strings(tokenizer):
         text = text.lstrip().partition(stop)[0]

@@ -1,7 +1,6 @@
 """One training run: load the base and the data, train, evaluate, save the checkpoint.
 
-Knows the folder of a job and the parts of a run. Does not know the process around it: where
-events go, and what pauses the run, is handed in.
+Does not know the process around it: `emit` takes its events, and `Control` pauses it.
 """
 
 from __future__ import annotations
@@ -57,15 +56,15 @@ NOT_EVALUATED = phrase(
 
 
 def train(job: Path, emit: Emit, control: Control | None = None) -> None:
-    """Train as JOB_DIR says and seal the checkpoint, from the last saved step if there is one.
+    """Run the job in this folder, from its last saved step if there is one.
 
-    If memory runs out, it begins again with half the batch and twice the accumulation.
+    If memory runs out, restart with half the batch size and twice the accumulation.
 
     Raises:
-        TrainingError: nothing to learn, or no way to learn it; the sentence says which.
+        TrainingError: there is nothing to learn, or the run failed.
     """
     made = job / files.CHECKPOINT_DIR
-    if (made / checkpoints.MANIFEST_FILE).is_file():  # the bot was killed before it was told
+    if (made / checkpoints.MANIFEST_FILE).is_file():  # an earlier run ended, but its event was lost
         _emit_existing(made, emit)
         return
     config = TrainingConfig.load(job / files.CONFIG_FILE)
@@ -79,7 +78,7 @@ def train(job: Path, emit: Emit, control: Control | None = None) -> None:
     if progress.paused_at is not None:
         emit(Paused(progress.paused_at))
     elif rank() == 0:
-        _free_memory()  # that of the optimiser: the models to compare with need it
+        _free_memory()  # of the optimiser, for the models to compare with
         try:
             _evaluate_and_save(run, progress, emit)
         except Exception as e:
@@ -100,7 +99,7 @@ def _emit_existing(made: Path, emit: Emit) -> None:
 def _try_train(
     job: Path, config: TrainingConfig, emit: Emit, control: Control
 ) -> tuple[Run, ProgressCallback] | None:
-    """None if memory ran out, and smaller batches may help."""
+    """Returns None if memory ran out and smaller batches may help."""
     try:
         run = Run.load(job, config)
         return run, run.train(emit, control)
@@ -113,13 +112,12 @@ def _try_train(
 
 
 def _free_memory() -> None:
-    """Return unused memory to the device, and what malloc keeps to the system."""
+    """Return PyTorch's cached memory to the device, and malloc's to the system."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # only glibc has it
-        if trim is not None:
+        if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # only glibc has it
             trim(0)
 
 
@@ -129,11 +127,11 @@ def _evaluate_and_save(run: Run, progress: ProgressCallback, emit: Emit) -> None
     scores = {"first_loss": first_loss, "last_loss": last_loss}
     if run.config.blend:
         scores["kept_share"] = run.interpolate()
-    seconds = progress.seconds  # without the checks
+    seconds = progress.seconds  # before the checks
     report = run.evaluate(scores)
     manifest = run.manifest(scores, seconds, progress.tokens_per_s())
     made = run.save(manifest, report, progress.history)
-    shutil.rmtree(run.job / files.STEPS_DIR, ignore_errors=True)  # nothing is left to resume
+    shutil.rmtree(run.job / files.STEPS_DIR, ignore_errors=True)  # no longer needed to resume
     if report.refusal:
         emit(Rejected(str(made), report.refusal))
     else:
@@ -142,7 +140,7 @@ def _evaluate_and_save(run: Run, progress: ProgressCallback, emit: Emit) -> None
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A base and the rows that it learns; `config` as it is run, with nothing left to choose."""
+    """A base and the rows to train on; `config` is fully resolved."""
 
     job: Path
     config: TrainingConfig
@@ -154,10 +152,10 @@ class Run:
 
     @classmethod
     def load(cls, job: Path, config: TrainingConfig) -> Run:
-        """Load what the job trains, and from what.
+        """Load the base and the data set.
 
         Raises:
-            BaseUnavailable, EmptyDataset, CorruptData, NotEnoughDisk: the run cannot begin.
+            BaseUnavailable, EmptyDataset, CorruptData, NotEnoughDisk: the run cannot start.
         """
         transformers.set_seed(config.seed)
         if config.threads:
@@ -177,21 +175,12 @@ class Run:
         return cls(job, config, device, model, tokenizer, taught, rows)
 
     def train(self, emit: Emit, control: Control) -> ProgressCallback:
-        """Run the Trainer; afterwards `model` has learned, LoRA's matrices merged into it."""
+        """Run the Trainer, and merge LoRA's matrices into the model at the end."""
         resumed = files.latest_saved_step(self.job)
         lora = self.config.method == "lora"
         learner = with_lora(self.model, self.config.lora_rank) if lora else self.model
-        trainer, progress = make_trainer(
-            self.job,
-            self.config,
-            learner,
-            self.tokenizer,
-            self.rows,
-            self.device,
-            emit,
-            control,
-            resumed,
-        )
+        parts = (self.job, self.config, learner, self.tokenizer, self.rows, self.device)
+        trainer, progress = make_trainer(*parts, emit, control, resumed)
         with logits_on_labels_only(self.model):
             trainer.train(resume_from_checkpoint=str(resumed.folder) if resumed else None)
         if progress.paused_at is None:
@@ -202,15 +191,15 @@ class Run:
         return progress
 
     def interpolate(self) -> float:
-        """Move the weights back towards the base as far as the taught answers stay known; the
+        """Move the weights back towards the base as far as the taught answers allow; return the
         share of the change that was kept."""
         base, _ = prepare_model(self.config, self.taught)
-        asked = augment(self.taught, [], self.config.seed)
-        rows = tokenization.examples(self.tokenizer, asked, self.config.max_length, "bot").to_list()
+        talks = augment(self.taught, [], self.config.seed)
+        rows = tokenization.examples(self.tokenizer, talks, self.config.max_length, "bot").to_list()
         return interpolate(self.model, base, rows, self.tokenizer.eos_token_id)
 
     def evaluate(self, scores: dict[str, float]) -> evaluation.EvaluationReport:
-        """Check the model, if the job asks for it; the held-out losses are added to `scores`."""
+        """Run the checks, if enabled, and add the held-out loss to `scores`."""
         own = self.job / files.HELD_OUT_FILE
         held_out = read_conversations(own) if own.exists() else []
         model, tokenizer, config = self.model, self.tokenizer, self.config
@@ -226,7 +215,6 @@ class Run:
         )
 
     def manifest(self, scores: dict[str, float], seconds: float, tokens_per_s: float) -> Manifest:
-        """What the checkpoint was made of."""
         return Manifest(
             name=self.config.name,
             base=self.config.base,
@@ -251,11 +239,11 @@ class Run:
         report: evaluation.EvaluationReport,
         history: list[dict[str, float]],
     ) -> Path:
-        """Write the checkpoint beside its final place, seal it, and move it there in one step: a
-        run that is killed at any point leaves no checkpoint that looks complete and is not."""
+        """Write and seal the checkpoint in a partial folder, then rename it, so that a run killed
+        at any point leaves no incomplete checkpoint that looks complete."""
         made = self.job / files.CHECKPOINT_DIR
         partial = made.with_name(f"{made.name}.partial")
-        for old in (partial, made):  # of a run that was killed here
+        for old in (partial, made):  # left by a run that was killed here
             shutil.rmtree(old, ignore_errors=True)
         partial.mkdir()
         try:
@@ -268,7 +256,7 @@ class Run:
             _write_json(partial / checkpoints.REPORT_FILE, self._report(report, manifest.seconds))
             checkpoints.seal(partial, manifest)
         except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)  # most often the disk is full
+            shutil.rmtree(partial, ignore_errors=True)  # frees a full disk
             raise
         partial.replace(made)
         return made
@@ -287,11 +275,7 @@ class Run:
 def _rows(
     config: TrainingConfig, tokenizer: PreTrainedTokenizerBase, taught: list[Conversation]
 ) -> Dataset:
-    """The tokenized examples.
-
-    Raises:
-        EmptyDataset: none of them has a token to learn.
-    """
+    """The tokenized examples; raises EmptyDataset if none has a token to learn."""
     if config.packing:
         rows = tokenization.packed_blocks(tokenizer, taught, config.max_length)
     else:
@@ -305,13 +289,10 @@ def _rows(
 
 
 def _require_disk_space(job: Path, config: TrainingConfig, model: PreTrainedModel) -> None:
-    """Refuse to begin what could not be saved.
+    """Raise NotEnoughDisk if the run could not save its state.
 
-    A saved step is three times the weights in fp32 (the optimiser has two moments), and the one
-    before it is removed only once it is complete.
-
-    Raises:
-        NotEnoughDisk: the sentence says how much is missing.
+    A saved step takes three times the fp32 weights (Adam has two moments), and its predecessor is
+    removed only once it is complete: six times in all.
     """
     weights = 4 * model.num_parameters()
     most = weights if config.method == "lora" else 6 * weights
@@ -329,7 +310,7 @@ def _require_disk_space(job: Path, config: TrainingConfig, model: PreTrainedMode
 
 
 def _read_json(path: Path) -> Any:
-    """The content of a file of the job; None if it has no such file."""
+    """The content of a file, or None if it is missing."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -1,8 +1,7 @@
-"""The cells of a sheet as texts, read as a stream.
+"""Streams the cells of a sheet as texts, from its XML (ECMA-376, part 1, 18.3) with expat.
 
-Parses the XML of sheets (ECMA-376, part 1, 18.3) with expat, because openpyxl's read-only mode
-reports no merged cells and no escaped characters, and returns a formula without a stored value as
-an empty cell: its row would be lost in silence.
+openpyxl's read-only mode won't do: it ignores merged cells and escaped characters, and returns a
+formula without a stored value as an empty cell, which would silently drop the row.
 """
 
 from __future__ import annotations
@@ -43,14 +42,14 @@ class MergedRange(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class DateStyles:
-    """`date_style_ids`: the cell styles that show dates; `uses_1904_epoch`: which day is day 0."""
+    """The ids of the cell styles that show dates, and whether day 0 is in 1904."""
 
     date_style_ids: frozenset[int]
     uses_1904_epoch: bool = False
 
 
 def unescape_ooxml(text: str) -> str:
-    """Decode the characters that XML cannot hold, which are written as _xHHHH_ (22.9.2.19)."""
+    """Decode _xHHHH_, the escape for characters that XML cannot hold (22.9.2.19)."""
     return _ESCAPE.sub(lambda m: chr(int(m[1], 16)), text) if "_x" in text else text
 
 
@@ -86,7 +85,7 @@ def _parse_chunks(
     part: IO[bytes],
     start: Callable[[str, dict[str, str]], None],
     end: Callable[[str], None] | None,
-    said: Callable[[str], None] | None,
+    characters: Callable[[str], None] | None,
 ) -> Iterator[None]:
     """Call the handlers; yield after each chunk."""
     parser = expat.ParserCreate(namespace_separator=" ")
@@ -94,7 +93,7 @@ def _parse_chunks(
     parser.StartDoctypeDeclHandler = forbid_doctype
     parser.StartElementHandler = start
     parser.EndElementHandler = end
-    parser.CharacterDataHandler = said
+    parser.CharacterDataHandler = characters
     while chunk := part.read(CHUNK_BYTES):
         parser.Parse(chunk)
         yield
@@ -129,8 +128,6 @@ class _TextHandler:
 
 
 class _SharedStringsHandler(_TextHandler):
-    """Handlers for the table of shared strings."""
-
     def __init__(self) -> None:
         super().__init__()
         self.texts: list[str] = []
@@ -143,7 +140,7 @@ class _SharedStringsHandler(_TextHandler):
 
 
 class _SheetHandler(_TextHandler):
-    """Handlers for a sheet; complete rows gather in `rows`."""
+    """Handlers for a sheet that append complete rows to `rows`."""
 
     def __init__(self, texts: list[str], style: DateStyles) -> None:
         super().__init__()
@@ -181,9 +178,8 @@ class _SheetHandler(_TextHandler):
                     self.rows.append((self._row_number, self._cells))
 
     def _store_cell(self) -> None:
-        place = self._attributes.get("r")
-        if place:
-            self._column = column_index_from_string(place.rstrip("0123456789"))
+        if reference := self._attributes.get("r"):
+            self._column = column_index_from_string(reference.rstrip("0123456789"))
         else:
             self._column += 1
         value = self._value("".join(self._pieces))
@@ -194,11 +190,15 @@ class _SheetHandler(_TextHandler):
     def _value(self, raw: str) -> Cell:
         kind = self._attributes.get("t", "n")
         if not raw:
-            has_value = self._has_value and kind == "str"  # the empty string
-            return CellError(FORMULA_WITHOUT_VALUE) if self._has_formula and not has_value else ""
-        if kind == "n":
-            return self._number_or_date(raw)
+            is_empty_string = self._has_value and kind == "str"
+            without_value = self._has_formula and not is_empty_string
+            return CellError(FORMULA_WITHOUT_VALUE) if without_value else ""
         match kind:
+            case "n":
+                if int(self._attributes.get("s", 0)) in self._style.date_style_ids:
+                    return _date(float(raw), self._style.uses_1904_epoch)
+                # as Excel shows it in the format "General": with up to 15 digits
+                return raw if raw.isdecimal() else f"{float(raw):.15g}"
             case "s":
                 return self._texts[int(raw)]
             case "inlineStr" | "str":
@@ -209,22 +209,11 @@ class _SheetHandler(_TextHandler):
                 return CellError(phrase("A cell holds the error {raw}.", raw=raw[:20]))
         return raw  # a date in ISO 8601
 
-    def _number_or_date(self, raw: str) -> str:
-        if int(self._attributes.get("s", 0)) in self._style.date_style_ids:
-            return _date(float(raw), self._style.uses_1904_epoch)
-        return _number(raw)
-
-
-def _number(raw: str) -> str:
-    """As Excel shows it in the format "General": with up to 15 digits."""
-    return raw if raw.isdecimal() else f"{float(raw):.15g}"
-
 
 def _date(days: float, from_1904: bool) -> str:
     try:
         moment = from_excel(days, CALENDAR_MAC_1904 if from_1904 else CALENDAR_WINDOWS_1900)
     except (OverflowError, ValueError):
         return f"{days:.15g}"
-    if isinstance(moment, datetime) and moment.time() == time():
-        return str(moment.date())
-    return str(moment)
+    is_midnight = isinstance(moment, datetime) and moment.time() == time()
+    return str(moment.date() if is_midnight else moment)

@@ -1,7 +1,4 @@
-"""Workbooks as files of pairs: which sheets are read, and what merged cells mean.
-
-All visible sheets with headings are read, or else the first that is not empty.
-"""
+"""Workbooks as files of pairs: which sheets are read, and how merged cells are treated."""
 
 from __future__ import annotations
 
@@ -36,10 +33,8 @@ def read(path: Path, name: str, into: ImportBuilder) -> None:
             if layout := layouts.get(sheet):
                 _read_sheet(workbook, sheet, layout, into)
             elif sample:
-                number = sample[0][0]
-                into.add_error(
-                    number, phrase("This sheet has no headings “user” and “bot”: it was left out.")
-                )
+                reason = phrase("This sheet has no headings “user” and “bot”: it was left out.")
+                into.add_error(sample[0][0], reason)
 
 
 def encode(pairs: Sequence[Pair]) -> bytes:
@@ -70,7 +65,7 @@ def annotate(path: Path, name: str, problems: Problems) -> bytes:
 
 
 def _samples(workbook: XlsxWorkbook) -> dict[Sheet, SampleRows]:
-    """The sheets that may be read, with their first rows."""
+    """The sheets that are not marked to be skipped, with their first rows."""
     samples: dict[Sheet, SampleRows] = {}
     for sheet in workbook.sheets:
         if SKIP_SHEET_MARKER not in sheet.title.casefold():
@@ -80,7 +75,7 @@ def _samples(workbook: XlsxWorkbook) -> dict[Sheet, SampleRows]:
 
 
 def _layouts(samples: dict[Sheet, SampleRows]) -> dict[Sheet, Layout]:
-    """The layouts of the sheets that are read."""
+    """The layouts of the sheets to read: those with headings, or else the first non-empty one."""
     headed = {sheet: layout_from_header(sample) for sheet, sample in samples.items()}
     layouts = {sheet: layout for sheet, layout in headed.items() if layout}
     filled = (sheet for sheet, sample in samples.items() if sample)
@@ -98,10 +93,9 @@ def _read_sheet(workbook: XlsxWorkbook, sheet: Sheet, layout: Layout, into: Impo
 def _fill_merged_cells(
     rows: Iterable[SheetRow], merges: Sequence[MergedRange], layout: Layout
 ) -> Iterator[SheetRow]:
-    """The rows, with merged cells spread over the rows that they cover.
+    """The rows, with a merged conversation or source repeated in each row that it covers.
 
-    Only a conversation or a source is repeated: a merged text is said once. A text that is merged
-    over the user's and the bot's columns is a title, which is reported.
+    A merged utterance is not repeated. A cell that spans both speakers' columns is an error.
     """
     down = {(one.top, one.left - 1): one.bottom for one in merges if one.bottom > one.top}
     titles = {one.top: one.left - 1 for one in merges if _spans_both_speakers(one, layout)}

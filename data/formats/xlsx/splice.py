@@ -1,7 +1,6 @@
 """Adds cells to a sheet, and a fill to the styles, without changing any other byte. Pure.
 
-Whatever else a workbook holds (charts, pictures, formulas) survives. No library that loads and
-saves workbooks promises that.
+So charts, pictures and formulas survive, unlike with libraries that load and save workbooks.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ _STYLE = '<{0}xf numFmtId="0" fontId="0" fillId="{1}" borderId="0" xfId="0" appl
 
 
 class _ByteOffsets:
-    """Where the elements of a part begin and end, in bytes.
+    """The byte offsets of a part's elements.
 
     `prefix` is the part's namespace prefix, with the colon; `max_column` the widest row's.
     """
@@ -67,44 +66,46 @@ class _ByteOffsets:
 
 def add_cells(sheet: bytes, texts: Mapping[int, str], style: int | None) -> bytes:
     """The sheet with these texts in a new last column, by row."""
-    places = _ByteOffsets(sheet)
-    column = get_column_letter(places.max_column + 1)
+    offsets = _ByteOffsets(sheet)
+    column = get_column_letter(offsets.max_column + 1)
     edits = [
-        (end, end, _cell(places.prefix, f"{column}{row}", texts[row], style))
-        for row, end in places.row_ends.items()
+        (end, end, _cell(offsets.prefix, f"{column}{row}", texts[row], style))
+        for row, end in offsets.row_ends.items()
         if row in texts
     ]
-    if "dimension" in places.starts:  # it would be wrong now, and is optional
-        start, end = places.starts["dimension"][0], sheet.index(b">", places.ends["dimension"] - 1)
+    if "dimension" in offsets.starts:  # optional, and out of date now
+        start = offsets.starts["dimension"][0]
+        end = sheet.index(b">", offsets.ends["dimension"] - 1)
         edits.append((start, end + 1, ""))
     return _apply_edits(sheet, edits)
 
 
 def add_fill(styles: bytes) -> tuple[bytes, int | None]:
-    """The styles with a filled one added, and its id; None if they have no lists to add it to."""
-    places = _ByteOffsets(styles)
-    if not {"fills", "cellXfs"} <= places.ends.keys():
+    """The styles with a filled one added, and its id; None if they lack the lists for it."""
+    offsets = _ByteOffsets(styles)
+    if not {"fills", "cellXfs"} <= offsets.ends.keys():
         return styles, None
-    (fills, of_fills), (formats, of_formats) = places.starts["fills"], places.starts["cellXfs"]
+    (fills, of_fills), (formats, of_formats) = offsets.starts["fills"], offsets.starts["cellXfs"]
     fill, number = int(of_fills.get("count", 0)), int(of_formats.get("count", 0))
     if not fill or not number:
         return styles, None
     edits = [
-        (places.ends["fills"],) * 2 + (_FILL.format(places.prefix),),
-        (places.ends["cellXfs"],) * 2 + (_STYLE.format(places.prefix, fill),),
-        (*_count(styles, fills), str(fill + 1)),
-        (*_count(styles, formats), str(number + 1)),
+        (offsets.ends["fills"],) * 2 + (_FILL.format(offsets.prefix),),
+        (offsets.ends["cellXfs"],) * 2 + (_STYLE.format(offsets.prefix, fill),),
+        (*_count_span(styles, fills), str(fill + 1)),
+        (*_count_span(styles, formats), str(number + 1)),
     ]
     return _apply_edits(styles, edits), number
 
 
-def _cell(prefix: str, place: str, text: str, style: int | None) -> str:
-    look = "" if style is None else f' s="{style}"'
+def _cell(prefix: str, reference: str, text: str, style: int | None) -> str:
+    style_attribute = "" if style is None else f' s="{style}"'
     content = f"<{prefix}is><{prefix}t>{escape(escape_ooxml(text))}</{prefix}t></{prefix}is>"
-    return f'<{prefix}c r="{place}"{look} t="inlineStr">{content}</{prefix}c>'
+    return f'<{prefix}c r="{reference}"{style_attribute} t="inlineStr">{content}</{prefix}c>'
 
 
-def _count(part: bytes, start: int) -> tuple[int, int]:
+def _count_span(part: bytes, start: int) -> tuple[int, int]:
+    """Where the digits of the element's attribute `count` are."""
     found = re.compile(rb"""\scount\s*=\s*["'](\d+)""").search(part, start)
     assert found is not None  # expat saw the attribute
     return found.span(1)

@@ -1,7 +1,4 @@
-"""The workbook to fill in, with a worked example and notes, in English and Japanese.
-
-Only its first sheet is imported.
-"""
+"""The template workbook to fill in, with an example and notes, in English and Japanese."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from openpyxl.utils.cell import get_column_letter
 from openpyxl.worksheet.datavalidation import DataValidation
 from openpyxl.worksheet.worksheet import Worksheet
 
-from core.errors import write_error
+from core.files import write_atomically
 from data.formats.xlsx.writer import COLUMN_WIDTHS, to_reproducible_bytes
 
 HEADINGS = (
@@ -71,7 +68,7 @@ NOTES = (
 
 
 def write_template_workbook(path: Path) -> None:
-    """Write the workbook.
+    """Write the template; only its first sheet is imported.
 
     Raises:
         DiskFull, StoreError: it could not be written.
@@ -87,10 +84,7 @@ def write_template_workbook(path: Path) -> None:
     for row in EXAMPLE:
         example.append([value if value != "" else None for value in row])
     _write_notes(book.create_sheet("notes 説明 (not imported)"))
-    try:
-        path.write_bytes(to_reproducible_bytes(book))
-    except OSError as e:
-        raise write_error(path.name, e) from e
+    write_atomically(path, to_reproducible_bytes(book))
 
 
 def _head(sheet: Worksheet, columns: tuple[int, ...]) -> None:
@@ -117,14 +111,10 @@ def _add_validation(sheet: Worksheet) -> None:
         sheet.add_data_validation(one)
 
 
-def _columns(text: str) -> int:
-    """The width of a text in columns: a Japanese character takes two."""
-    return sum(2 if east_asian_width(char) in "WF" else 1 for char in text)
-
-
 def _write_notes(sheet: Worksheet) -> None:
     sheet.column_dimensions["A"].width = NOTE_WIDTH
     for number, note in enumerate(NOTES, 1):
         sheet.cell(number, 1, note or None).alignment = Alignment(wrap_text=True, vertical="top")
-        lines = -(-_columns(note) // NOTE_WIDTH)  # openpyxl's rows do not grow by themselves
+        width = sum(2 if east_asian_width(char) in "WF" else 1 for char in note)
+        lines = -(-width // NOTE_WIDTH)  # rows that openpyxl writes don't adapt to wrapped text
         sheet.row_dimensions[number].height = 16 * max(1, lines)

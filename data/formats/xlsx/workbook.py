@@ -1,7 +1,4 @@
-"""An open .xlsx: its visible sheets, shared strings and date styles.
-
-Knows how a workbook refers to its parts (ECMA-376, part 1).
-"""
+"""An open .xlsx: its visible sheets, shared strings and date styles (ECMA-376, part 1)."""
 
 from __future__ import annotations
 
@@ -79,18 +76,16 @@ def open_workbook(path: Path, name: str) -> Iterator[XlsxWorkbook]:
             with package.open(shared) as part:
                 texts = read_shared_strings(part)
         sheets = tuple(_sheets(tree, package, main))
-        style = DateStyles(_date_style_ids(package, styles), _from_1904(tree))
-    # opened again: errors in the caller's block must not be taken for a damaged package
+        properties = tree.iterfind(".//{*}workbookPr")
+        from_1904 = any(one.get("date1904") in ("1", "true") for one in properties)
+        style = DateStyles(_date_style_ids(package, styles), from_1904)
+    # reopened, so that errors in the caller's block are not reported as a damaged package
     with zipfile.ZipFile(path) as package:
         yield XlsxWorkbook(name, package, sheets, styles, texts, style)
 
 
-def _local(element: Element) -> str:
-    return element.tag.rpartition("}")[2]
-
-
 def _relationships(package: zipfile.ZipFile, part: str) -> Iterator[tuple[str, str, str]]:
-    """Id, type and target of a part's relationships; "" is the package itself."""
+    """The id, type and target of a part's relationships; part "" is the package itself."""
     folder, name = posixpath.split(part)
     for one in parse_part(package, posixpath.join(folder, "_rels", f"{name}.rels")):
         if one.get("TargetMode") != "External":
@@ -107,19 +102,13 @@ def _targets(package: zipfile.ZipFile, part: str) -> dict[str, list[str]]:
 
 def _sheets(tree: Element, package: zipfile.ZipFile, main: str) -> Iterator[Sheet]:
     parts = {id_: (kind, target) for id_, kind, target in _relationships(package, main)}
-    for one in tree.iter():
-        if _local(one) != "sheet" or one.get("state", "visible") != "visible":
+    for one in tree.iterfind(".//{*}sheet"):
+        if one.get("state", "visible") != "visible":
             continue
         id_ = next((value for key, value in one.attrib.items() if key.endswith("}id")), "")
         kind, target = parts[id_]
         if kind == "worksheet":
             yield Sheet(one.get("name", ""), target)
-
-
-def _from_1904(tree: Element) -> bool:
-    return any(
-        one.get("date1904") in ("1", "true") for one in tree.iter() if _local(one) == "workbookPr"
-    )
 
 
 def _date_style_ids(package: zipfile.ZipFile, styles: str | None) -> frozenset[int]:
@@ -128,11 +117,9 @@ def _date_style_ids(package: zipfile.ZipFile, styles: str | None) -> frozenset[i
         return frozenset()
     tree = parse_part(package, styles)
     codes = dict(BUILTIN_FORMATS)
-    for one in tree.iter():
-        if _local(one) == "numFmt":
-            codes[int(one.get("numFmtId", "0"))] = one.get("formatCode", "")
-    cells = next((one for one in tree if _local(one) == "cellXfs"), ())
-    numbers = [int(one.get("numFmtId", "0")) for one in cells]
+    for one in tree.iterfind(".//{*}numFmt"):
+        codes[int(one.get("numFmtId", "0"))] = one.get("formatCode", "")
+    numbers = [int(one.get("numFmtId", "0")) for one in tree.iterfind("{*}cellXfs/*")]
     return frozenset(
         style
         for style, number in enumerate(numbers)

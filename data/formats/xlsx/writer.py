@@ -1,4 +1,4 @@
-"""Writes workbooks whose cells are always text; the same rows give the same bytes."""
+"""Writes workbooks with all texts as plain text; the same rows give the same bytes."""
 
 from __future__ import annotations
 

@@ -39,13 +39,17 @@ from tests.fakes import FakeWorker
 
 
 @pytest.fixture
-async def world(
-    settings: Settings, worker: FakeWorker, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[World]:
-    """An English server whose members read Japanese."""
-    async with open_world(settings, worker, check_errors=False) as world:
-        speak_japanese(monkeypatch)
+async def english(settings: Settings, worker: FakeWorker) -> AsyncIterator[World]:
+    """An English server, whose members read English unless a test says otherwise."""
+    async with open_world(settings, worker) as world:
         yield world
+
+
+@pytest.fixture
+async def world(english: World, monkeypatch: pytest.MonkeyPatch) -> World:
+    """An English server whose members read Japanese."""
+    speak_japanese(monkeypatch)
+    return english
 
 
 @pytest.fixture
@@ -170,13 +174,9 @@ async def test_review_of_nothing(world: World) -> None:
 
 
 async def test_two_managers_read_their_own_language(
-    settings: Settings, worker: FakeWorker, monkeypatch: pytest.MonkeyPatch
+    english: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with open_world(settings, worker) as world:
-        await reviewed_in_two_languages(world, monkeypatch)
-
-
-async def reviewed_in_two_languages(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = english
     role = world.guild.create_role("Boss", permissions=discord.Permissions(manage_guild=True))
     cleo = world.guild.add_member(world.env.create_user("cleo"), roles=[role])
     speak_japanese(monkeypatch, world.ada)
@@ -206,14 +206,8 @@ async def test_the_card_of_a_checkpoint(settings: Settings, worker: FakeWorker) 
     assert {"なし", "不明", "1 MB未満", "tiny-0、tiny-1"} <= {*shown(world)}
 
 
-async def test_each_server_is_asked_in_its_own_language(
-    settings: Settings, worker: FakeWorker
-) -> None:
-    async with open_world(settings, worker) as world:
-        await asked_in_two_servers(world)
-
-
-async def asked_in_two_servers(world: World) -> None:
+async def test_each_server_is_asked_in_its_own_language(english: World) -> None:
+    world = english
     other = world.env.create_guild(preferred_locale="ja")
     room = other.create_text_channel("there")
     for scope, channel in ((world.guild.id, world.general.id), (other.id, room.id)):

@@ -118,20 +118,17 @@ class Metrics:
             self._reply_s.observe(seconds)
 
     def observe_generation(self, reply: GenerationStats) -> None:
-        self._track_model(reply.model)
+        if reply.model not in self._models and len(self._models) == MAX_MODEL_LABELS:
+            oldest, _ = self._models.popitem()
+            self._speed.remove(oldest)
+            for kind in ("prompt", "reply"):
+                self._tokens.remove(oldest, kind)
+        self._models[reply.model] = None
         self._tokens.labels(reply.model, "prompt").inc(reply.prompt_tokens)
         self._tokens.labels(reply.model, "reply").inc(reply.tokens)
         speed = self._speed.labels(reply.model)
         if reply.seconds > 0:
             speed.observe(reply.tokens / reply.seconds)
-
-    def _track_model(self, model: str) -> None:
-        if model not in self._models and len(self._models) == MAX_MODEL_LABELS:
-            oldest, _ = self._models.popitem()
-            self._speed.remove(oldest)
-            for kind in ("prompt", "reply"):
-                self._tokens.remove(oldest, kind)
-        self._models[model] = None
 
     @contextmanager
     def observe_switch(self) -> Iterator[None]:

@@ -1,7 +1,7 @@
 """Output filters: the operator's banned words, and each server's own words and patterns.
 
 Knows the stored filters and caches them per scope. Does not know how a reply is made or shown.
-Patterns are RE2 regular expressions: they match in linear time, so no user can write a slow one.
+Patterns are RE2 regular expressions: they match in linear time, so none can hang the bot.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 import re2
 from cachetools import LRUCache
@@ -55,7 +55,6 @@ RE2_ERRORS = (
     phrase("unexpected )"),
 )
 """RE2's error messages (its regexp.cc)."""
-TOO_BIG = phrase("That pattern is too big for me: use smaller numbers in braces.")
 
 
 class Blocked(Exception):
@@ -81,8 +80,8 @@ class OutputGuard:
     def check(self, text: str) -> None:
         """Check a reply, or the part of it that is about to be shown.
 
-        A partial text counts as if it ended there, so it may be blocked although the full one would
-        pass (“bad” of “badge”): what Discord has shown cannot be taken back.
+        A partial text is checked as if it ended there. It may be blocked although the full text
+        would pass (“bad” of “badge”), but what people have read could not be withheld later.
 
         Raises:
             Blocked: it matches a filter.
@@ -183,16 +182,8 @@ def _validate_filter(new: Filter, existing: Sequence[Filter]) -> None:
         )
 
 
-class Pattern(Protocol):
-    """The part of an RE2 pattern that is used here: the library has no types."""
-
-    programsize: int
-
-    def search(self, text: str) -> Any: ...
-
-
-def compile_pattern(pattern: str) -> Pattern:
-    """Compile a case-insensitive RE2 pattern.
+def compile_pattern(pattern: str) -> Any:
+    """Compile a case-insensitive RE2 pattern (the library has no types).
 
     Raises:
         Refusal: it is invalid; the sentence says what is wrong, and where.
@@ -203,16 +194,15 @@ def compile_pattern(pattern: str) -> Pattern:
     options.never_capture = True
     options.max_mem = PATTERN_MEMORY_BYTES
     try:
-        compiled: Pattern = re2.compile(pattern.encode(errors="replace").decode(), options)
+        return re2.compile(pattern.encode(errors="replace").decode(), options)
     except re2.error as e:
         raise Refusal(_pattern_error(pattern, e.args[0].decode(errors="replace"))) from e
-    return compiled
 
 
 def _pattern_error(pattern: str, reason: str) -> Phrase:
     """RE2's reason, such as `invalid escape sequence: \\q`, as a sentence."""
     if "too large" in reason:
-        return TOO_BIG
+        return phrase("That pattern is too big for me: use smaller numbers in braces.")
     error, _, piece = reason.partition(": ")
     what = next((known for known in RE2_ERRORS if known == error), error)  # translatable if known
     at = pattern.find(piece) + 1 if piece and piece != pattern else 0

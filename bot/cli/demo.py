@@ -1,4 +1,4 @@
-"""The demo: the real bot and the real worker inside SimCord's local Discord, seen in the browser.
+"""The demo: the real bot and worker in SimCord's local Discord, shown in the browser.
 
 Knows SimCord and the composition root. Needs no Discord account, no token and no download.
 """
@@ -8,14 +8,13 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-import tempfile
 import threading
 import webbrowser
-from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import discord
@@ -36,9 +35,9 @@ from model.registry import EMBEDDED_NAME
 log = logging.getLogger(__name__)
 
 COMMAND_TIMEOUT_S = 600.0
-"""Seconds that a command may take: loading a large model is slow."""
+"""Loading a large model takes long."""
 POLL_INTERVAL_S = 0.3
-"""Seconds between two looks at what the bot has posted by itself."""
+"""Seconds between two checks for new posts of the bot."""
 
 WELCOME = phrase(
     """\
@@ -54,46 +53,41 @@ The page follows what I post by itself; what a command does appears once it is d
 )
 
 
-@dataclass(frozen=True, slots=True)
-class DemoServer:
-    """What the visitor finds: a channel, an admin and a member without rights."""
-
-    channel: simcord.ChannelHandle
-    ada: simcord.MemberActor
-    ben: simcord.MemberActor
-
-
 async def run_demo(
     *, port: int | None, open_browser: bool, home: Path | None, language: str | None = None
 ) -> None:
     """Serve the demo page until SIGINT, SIGTERM or "End preview session" on the page.
 
-    `port` None or 0 takes a free one. Without `home` the files go when the demo ends. Everybody
-    reads the `language`; if none is given, that of the settings.
+    `port` None or 0 picks a free one. Without `home`, the files are deleted at the end. `language`
+    overrides that of the settings, for everybody.
 
     Raises:
-        SettingsError, StoreError: the port or the home cannot be used, or a bot runs there.
+        SettingsError, StoreError: the port or home cannot be used, or a bot is running there.
     """
-    with _home(home) as folder:
-        settings = load_settings(gpt2bot_home=folder, default_model=EMBEDDED_NAME)
+    folder: AbstractContextManager[Path | str] = (
+        nullcontext(home)
+        if home
+        else TemporaryDirectory(prefix="gpt2bot-demo-", ignore_cleanup_errors=True)
+    )
+    with folder as path:
+        settings = load_settings(gpt2bot_home=Path(path), default_model=EMBEDDED_NAME)
         set_language(language or settings.language)
         with single_instance_lock(settings):
             async with (
                 build_bot(settings, language=spoken()) as bot,
                 _discord(bot) as env,
-                _page(env, await _create_server(env, bot), port) as preview,
+                _page(env, *await _create_server(env, bot), port) as page,
             ):
-                print(_startup_text(preview.url, home), flush=True)
-                if open_browser:
-                    _open(preview.url)
+                print(_startup_text(page.url, home), flush=True)
+                if open_browser:  # in a thread that does not delay the end of the demo
+                    threading.Thread(target=webbrowser.open, args=[page.url], daemon=True).start()
                 await _wait_for_first(
-                    wait_for_stop_signal(), preview.wait_closed(), _publish_updates(env, preview)
+                    wait_for_stop_signal(), page.wait_closed(), _publish_updates(env, page)
                 )
                 print(say("Stopping…"), flush=True)
 
 
 def _startup_text(url: str, home: Path | None) -> str:
-    """What the terminal says."""
     if home is None:
         kept = phrase("What the bot learns is forgotten afterwards (--home FOLDER keeps it).")
     else:
@@ -107,21 +101,12 @@ def _startup_text(url: str, home: Path | None) -> str:
     )
 
 
-@contextmanager
-def _home(home: Path | None) -> Iterator[Path]:
-    if home is not None:
-        yield home
-        return
-    with tempfile.TemporaryDirectory(prefix="gpt2bot-demo-", ignore_cleanup_errors=True) as folder:
-        yield Path(folder)
-
-
 @asynccontextmanager
 async def _discord(bot: Gpt2Bot) -> AsyncIterator[simcord.Env]:
     """SimCord's Discord with the bot in it.
 
-    SimCord notes every error of a command, and the page then calls the outcome uncertain. The bot
-    answers its errors itself, so its own handler is put back.
+    SimCord installs an error handler for commands, after which the page reports their outcome as
+    uncertain. The bot handles its errors itself, so its own handler is restored.
     """
     answer_error = bot.tree.on_error
     async with simcord.run(
@@ -132,11 +117,13 @@ async def _discord(bot: Gpt2Bot) -> AsyncIterator[simcord.Env]:
             yield env
 
 
-async def _create_server(env: simcord.Env, bot: Gpt2Bot) -> DemoServer:
-    """Create the server, let its admin enable the channel, and let the bot say hello.
+async def _create_server(
+    env: simcord.Env, bot: Gpt2Bot
+) -> tuple[simcord.ChannelHandle, list[simcord.MemberActor]]:
+    """Create the server, let its admin enable the channel, and post the bot's welcome.
 
-    SimCord numbers what it creates by its own clock. Started anew, the server has the ids that a
-    kept `home` knows; the messages, sent after the clock was set, have new ones.
+    SimCord makes ids from its own clock. The server is created before the clock is set, so it has
+    the same ids in each run and a kept `home` recognizes it; the messages come after, with new ids.
     """
     guild = env.create_guild(say("The demo"))
     channel = guild.create_text_channel(
@@ -150,18 +137,19 @@ async def _create_server(env: simcord.Env, bot: Gpt2Bot) -> DemoServer:
         await bot.user.edit(username="gpt2bot")
     await ada.slash(channel, "channel enable")
     await bot.get_partial_messageable(channel.id).send(say(WELCOME))
-    return DemoServer(channel, ada, ben)
+    return channel, [ada, ben]
 
 
 @asynccontextmanager
 async def _page(
-    env: simcord.Env, town: DemoServer, port: int | None
+    env: simcord.Env,
+    channel: simcord.ChannelHandle,
+    viewers: list[simcord.MemberActor],
+    port: int | None,
 ) -> AsyncIterator[simcord.Preview]:
     async with AsyncExitStack() as stack:
         try:
-            preview = env.preview(
-                town.channel, viewers=[town.ada, town.ben], layout="channel", port=port
-            )
+            preview = env.preview(channel, viewers=viewers, layout="channel", port=port)
             await stack.enter_async_context(preview)
         except simcord.SetupError as e:
             raise SettingsError(
@@ -172,19 +160,19 @@ async def _page(
 
 @asynccontextmanager
 async def _chat_in_real_time(bot: Gpt2Bot) -> AsyncIterator[None]:
-    """Answer messages in tasks that SimCord neither waits for nor keeps the time of.
+    """Answer messages in tasks outside of SimCord's control.
 
-    SimCord shows what an action led to when its handlers have ended, and stops their clocks
-    meanwhile: a reply could not be seen growing, and nobody could write before it was whole.
+    SimCord freezes the clock of an action's handlers and shows their effects when they have ended:
+    a reply would not be seen growing, and nobody could write before it was complete.
     """
     chat = bot.get_cog("Chat")
     if not isinstance(chat, Chat):
-        raise RuntimeError("the bot has no chat to show")
-    ours = contextvars.copy_context()
+        raise RuntimeError("the bot has no Chat cog")
+    real_time = contextvars.copy_context()  # from before SimCord's handlers
     replies = BackgroundTasks()
 
     async def on_message(message: discord.Message) -> None:
-        ours.copy().run(replies.spawn, chat.on_message(message), name=f"reply to {message.id}")
+        real_time.copy().run(replies.spawn, chat.on_message(message), name=f"reply to {message.id}")
 
     bot.remove_listener(chat.on_message, "on_message")
     bot.add_listener(on_message, "on_message")
@@ -197,35 +185,31 @@ async def _chat_in_real_time(bot: Gpt2Bot) -> AsyncIterator[None]:
 
 async def _publish_updates(env: simcord.Env, preview: simcord.Preview) -> None:
     """Publish what the bot posts outside of the visitor's actions; the page polls by itself."""
-    turn = asyncio.Lock()
-    _serialize_actions(preview, turn)
-    shown = 0
+    lock = asyncio.Lock()
+    _serialize_actions(preview, lock)
+    published = 0
     while True:
         await asyncio.sleep(POLL_INTERVAL_S)
-        requests = env.http_requests
-        if any(map(_changes_a_message, requests[shown:])):
-            async with turn:
-                shown = len(requests)
-                await _refresh(preview)
+        requests = env.http_requests[published:]
+        if any(one.method != "GET" and "/messages" in one.path for one in requests):
+            async with lock:
+                published = len(env.http_requests)
+                try:
+                    await preview.refresh()
+                except (simcord.SetupError, TimeoutError) as e:
+                    log.warning("the page could not be refreshed: %s", e)
 
 
-async def _refresh(preview: simcord.Preview) -> None:
-    try:
-        await preview.refresh()
-    except (simcord.SetupError, TimeoutError) as e:
-        log.warning("the page could not be brought up to date: %s", e)
+def _serialize_actions(preview: simcord.Preview, lock: asyncio.Lock) -> None:
+    """Make actions wait for a refresh, and accept those that were sent just before it.
 
-
-def _serialize_actions(preview: simcord.Preview, turn: asyncio.Lock) -> None:
-    """Make actions wait for a refresh, and let them come from the page before the last one.
-
-    SimCord refuses an action in both cases. The page asks for news twice a second, so while a
-    training reports its progress, it would refuse what many a visitor does.
+    SimCord rejects an action during a refresh, or with an older page revision. The page polls only
+    twice a second, so during a training with its progress messages many actions would fail.
     """
     act = preview._action
 
     async def action(context_id: str | None, body: Mapping[str, Any]) -> dict[str, Any]:
-        async with turn:
+        async with lock:
             if "published_revision" in body:
                 revision = preview._get_page(context_id).revision
                 body = {**body, "published_revision": revision}
@@ -234,17 +218,8 @@ def _serialize_actions(preview: simcord.Preview, turn: asyncio.Lock) -> None:
     preview._action = action  # type: ignore[method-assign]
 
 
-def _changes_a_message(request: simcord.HttpLogEntry) -> bool:
-    return request.method != "GET" and "/messages" in request.path
-
-
-def _open(url: str) -> None:
-    """Open the browser, in a thread that cannot hold up the demo's end."""
-    threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
-
-
 async def _wait_for_first(*waits: Coroutine[Any, Any, None]) -> None:
-    """Return when one of them does (or raise what it raised), ending the others."""
+    """Return when the first one ends (or raise its error), and cancel the others."""
     tasks = [asyncio.ensure_future(wait) for wait in waits]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

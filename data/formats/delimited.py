@@ -10,6 +10,7 @@ import csv
 import io
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import count, islice
 from pathlib import Path
 
@@ -110,10 +111,8 @@ def parse_rows(text: str, delimiter: str) -> Iterator[tuple[int, list[str] | Non
 
 def raw_rows(text: str, delimiter: str) -> Iterator[list[str]]:
     """The rows with their cells unchanged, up to the first that cannot be parsed."""
-    try:
+    with suppress(csv.Error):
         yield from csv.reader(io.StringIO(text, ""), delimiter=delimiter)
-    except csv.Error:
-        return
 
 
 class _CountedLines:

@@ -11,7 +11,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
@@ -66,10 +66,8 @@ def limit_memory(size: int) -> None:
     size += psutil.Process().memory_info().vms
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
     if hard == resource.RLIM_INFINITY or hard > size:
-        try:
+        with suppress(OSError, ValueError):  # macOS has the limit but refuses to set it
             resource.setrlimit(resource.RLIMIT_AS, (size, hard))
-        except (OSError, ValueError):  # macOS has the limit but refuses to set it
-            return
 
 
 def emit_event(**event: object) -> None:

@@ -311,10 +311,7 @@ def _require_disk_space(job: Path, config: TrainingConfig, model: PreTrainedMode
 
 def _read_json(path: Path) -> Any:
     """The content of a file, or None if it is missing."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
 def _write_json(path: Path, record: Mapping[str, Any]) -> None:

@@ -178,7 +178,7 @@ class ReplyGenerator:
         live.request_id = None
         pieces = self._worker.generate(
             request.serving.option.source,
-            request.messages,
+            [one.message for one in request.context],
             request.params,
             channel=request.target.channel_id,
             scope=request.target.scope,

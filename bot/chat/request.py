@@ -10,7 +10,7 @@ from typing import Protocol, Self
 
 from bot.chat.filters import OutputGuard
 from bot.chat.model_router import Serving
-from core.records import Message, ReplyRecord, StoredMessage
+from core.records import ReplyRecord, StoredMessage
 from model.sampling import SamplingParams
 from model.worker.messages import Finished
 
@@ -94,11 +94,6 @@ class ReplyRequest:
         seed = self.params.seed
         another = None if seed is None else next_seed(seed)
         return replace(self, params=replace(self.params, seed=another))
-
-    @property
-    def messages(self) -> list[Message]:
-        """What the model is given, oldest first."""
-        return [one.message for one in self.context]
 
     @property
     def asked_text(self) -> str:

@@ -148,7 +148,7 @@ async def test_what_happens_is_shown_at_once(run: Run) -> None:
     await run.tell(STARTED, Lowered(4, 2))
     assert "-# Out of memory: continuing with batch size 4 and accumulation 2." in run.text
     await run.tell(step(80), Checking())
-    assert "checks the new model…" in run.text
+    assert "the new model is being checked…" in run.text
     assert "100 %, step 80 of 80" in run.text
 
 

@@ -263,7 +263,9 @@ async def test_a_pause_that_cannot_be_written_holds_and_can_be_ended(open_fake: 
     async with open_fake(check_errors=False) as world:
         await storage_of(world)._db.execute("PRAGMA query_only = ON")
         told = await world.ada.slash(world.general, "pause")
-        assert told.response.content.startswith("I am silent in this server, until I am")
+        assert told.response.content.startswith(
+            "I am silent in this server, but only until I am restarted"
+        )
         assert await world.say(world.ben, "hello") == PAUSED_NOTICE
         await storage_of(world)._db.execute("PRAGMA query_only = OFF")
         told = await world.ada.slash(world.general, "resume")

@@ -90,7 +90,7 @@ async def test_the_marked_copy_of_a_workbook_opens(world: World) -> None:
 
 async def test_a_formula_without_a_value_is_told(world: World) -> None:
     shown = await upload(world, "pairs.xlsx", workbook(("a", "b"), ("c", "=1+1")))
-    [told] = [text for name, text in fields(shown.response.embeds[0]).items() if "Wrong" in name]
+    [told] = [text for name, text in fields(shown.response.embeds[0]).items() if "nvalid" in name]
     assert told.startswith("row 3, Sheet: A formula has no stored value")
     await world.ada.click(shown.response, label="Import")
     assert [user for user, *_ in await stored(world)] == ["a"]
@@ -152,7 +152,10 @@ async def test_a_file_that_is_too_big_is_not_even_fetched(
 ) -> None:
     fetched: list[str] = []
     monkeypatch.setattr(discord.Attachment, "read", lambda self: fetched.append(self.filename))
-    assert "are the most" in (await upload(world, "a.csv", b"x" * 20_000_001)).response.content
+    assert (
+        "at most 20 MB are accepted"
+        in (await upload(world, "a.csv", b"x" * 20_000_001)).response.content
+    )
     assert fetched == []
 
 

@@ -25,6 +25,7 @@ from bot.chat.request import Incoming, ReplyRequest, ReplySink, next_seed
 from bot.chat.telemetry import ReplyTelemetry
 from core.errors import DiskFull, Refusal, StoreError
 from core.japanese import is_japanese
+from core.once import Throttle
 from core.records import Message, ReplyRecord, Role, StoredMessage
 from data.storage.storage import Storage
 from i18n.catalogue import JAPANESE
@@ -75,14 +76,11 @@ class WriteFailures:
     """People are always told that something was not recorded, the log once a minute."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._next_log_at = float("-inf")
+        self._throttle = Throttle(LOG_INTERVAL_S, clock)
 
     def report(self, error: StoreError) -> Phrase:
         """The note under a reply that, or whose question, was not recorded."""
-        now = self._clock()
-        if now >= self._next_log_at:
-            self._next_log_at = now + LOG_INTERVAL_S
+        if self._throttle.ready():
             log.error("replies are given, but not recorded: %s", error)
         return DISK_FULL if isinstance(error, DiskFull) else WRITE_FAILED
 

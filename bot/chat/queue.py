@@ -12,7 +12,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from bot.chat.errors import NotAdmitted
-from core.once import Once
 from i18n.phrase import phrase
 
 log = logging.getLogger(__name__)
@@ -38,7 +37,7 @@ class LineState:
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     tickets: list[Ticket] = field(default_factory=list)
-    notices: Once[str] = field(default_factory=Once)
+    notices: set[str] = field(default_factory=set)
     merged: bool = False
 
 
@@ -89,7 +88,7 @@ class ChannelQueue:
                 yield
         finally:
             line.tickets.remove(ticket)
-            line.notices.forget("full")
+            line.notices.discard("full")
             if not line.tickets:
                 del self._lines[channel_id]
             if not self._lines:
@@ -118,11 +117,14 @@ class ChannelQueue:
 
     def mark_notified(self, channel_id: int, what: str) -> bool:
         """Record that a channel is given a notice; whether it already was."""
-        return not self._lines[channel_id].notices.first(what)
+        notices = self._lines[channel_id].notices
+        already = what in notices
+        notices.add(what)
+        return already
 
     def clear_notified(self, channel_id: int, what: str) -> None:
         """Let a notice be given to the channel again."""
-        self._lines[channel_id].notices.forget(what)
+        self._lines[channel_id].notices.discard(what)
 
     def count(self) -> dict[str, int]:
         """The numbers of tickets that are `running`, one per channel, and `waiting`."""

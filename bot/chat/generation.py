@@ -1,7 +1,6 @@
-"""Making a reply: the model's words, shown as they come, as far as they may be said.
+"""Generating a reply: the backend's stream, filtered and shown piece by piece; replies in flight.
 
-Knows the worker's client, the filters and which replies are under way. Does not know the store of
-messages, nor whose turn it is.
+Does not know the history, or whose turn it is.
 """
 
 from __future__ import annotations
@@ -64,7 +63,7 @@ class ActiveReply:
 
 @asynccontextmanager
 async def _abortable(live: ActiveReply) -> AsyncIterator[None]:
-    """Wait for the worker's pieces, unless the bot stops before the first one."""
+    """Wait for the worker's events, unless the bot stops before the first one."""
     live.timeout = asyncio.timeout(None)
     try:
         async with live.timeout:
@@ -76,7 +75,7 @@ async def _abortable(live: ActiveReply) -> AsyncIterator[None]:
 
 
 class ReplyGenerator:
-    """Makes replies, and ends those that nobody wants to read any more.
+    """Generates replies, and stops or aborts those in flight.
 
     `on_slow_reply` is called when a reply has not begun after `slow_s` seconds (0: never). This is
     how training gives way to the chat: the two share the processor.
@@ -98,22 +97,22 @@ class ReplyGenerator:
 
     @contextmanager
     def track(
-        self, asked: ReplyTarget, surface: ReplySink, watched: ReplyTrace
+        self, asked: ReplyTarget, sink: ReplySink, trace: ReplyTrace
     ) -> Iterator[ActiveReply]:
-        """Whoever asked waits for a reply until the end of the block."""
-        one = self._active[asked.asked_id] = ActiveReply(asked, surface, watched)
+        """Register a reply in flight until the end of the block."""
+        one = self._active[asked.asked_id] = ActiveReply(asked, sink, trace)
         try:
             yield one
         finally:
             del self._active[asked.asked_id]
 
     def asker_of(self, asked_id: int) -> int | None:
-        """Whose message is being answered now; None if that one is not."""
+        """Who wrote a message that is being answered now; None if it is not."""
         live = self._active.get(asked_id)
         return live.target.asked_by if live else None
 
     def stop(self, asked_id: int) -> None:
-        """End the reply to a message where it is."""
+        """Stop the reply to a message; what was written stays."""
         if (live := self._active.get(asked_id)) is not None:
             self._cancel(live, ReplyState.STOPPED)
 
@@ -125,12 +124,12 @@ class ReplyGenerator:
                 self._cancel(live, ReplyState.STOPPED)
 
     def cancel_deleted(self, asked_ids: Collection[int]) -> None:
-        """Messages were deleted: the replies to them end, and go."""
+        """Stop and remove the replies to deleted messages."""
         for asked_id in self._active.keys() & set(asked_ids):
             self._cancel(self._active[asked_id], ReplyState.DELETED)
 
     def abort_all(self) -> None:
-        """End all replies where they are, begun or not: the bot stops."""
+        """End all replies at once, even those that have not begun: the bot is stopping."""
         for live in self._active.values():
             if live.request_id is not None:
                 self._worker.abort(live.request_id)
@@ -174,7 +173,7 @@ class ReplyGenerator:
     async def _stream(
         self, live: ActiveReply, request: ReplyRequest, guard: OutputGuard
     ) -> Finished:
-        """Show a reply while it is made, as far as its text passes the guard."""
+        """Stream one attempt to the sink, as far as its text passes the guard."""
         live.request_id = None
         pieces = self._worker.generate(
             request.serving.option.source,

@@ -1,7 +1,6 @@
 """The conversation: each channel's history, one turn at a time, the last messages as context.
 
-Knows the store, whose turn it is and which model serves. Does not know Discord: where a reply
-appears is behind `ReplySink`.
+Does not know Discord: a reply appears in a `ReplySink`.
 """
 
 from __future__ import annotations
@@ -57,7 +56,7 @@ FINAL_DRAIN_TIMEOUT_S = 3.0
 """Seconds that replies get to show how far they came when the bot stops."""
 
 OnReply = Callable[[ReplyRecord, str, str], Awaitable[None]]
-"""Hears of each reply that was recorded: its record, what it answers, what it says."""
+"""Called with each reply that was recorded: its record, the prompt, the text of the reply."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +127,7 @@ class ConversationManager:
         """End the replies of a scope (None: all of them) where they are."""
         self._generator.stop_scope(scope)
 
-    async def answer(self, incoming: Incoming, surface: ReplySink) -> Finished | None:
+    async def answer(self, incoming: Incoming, sink: ReplySink) -> Finished | None:
         """Take a turn: record the message, let the model answer, record the reply.
 
         Turns of a channel follow each other in the order of these calls. None if the message came
@@ -148,57 +147,57 @@ class ConversationManager:
         if self.asker_of(asked_id) is not None:
             return None  # Discord sent it twice
         with (
-            self._telemetry.trace(incoming) as watched,
-            self._generator.track(incoming, surface, watched) as live,
+            self._telemetry.trace(incoming) as trace,
+            self._generator.track(incoming, sink, trace) as live,
         ):
-            async with self._queue.wait_for_slot(channel_id, asked_id, by) as ours:
+            async with self._queue.wait_for_slot(channel_id, asked_id, by) as wanted:
                 if self._queue.closing:
-                    await surface.fail(say(SHUTTING_DOWN))
-                return await self._answer(incoming, live, since) if ours else None
+                    await sink.fail(say(SHUTTING_DOWN))
+                return await self._answer(incoming, live, since) if wanted else None
 
     async def _answer(self, incoming: Incoming, live: ActiveReply, since: float) -> Finished | None:
-        """It is the message's turn; it waits since then."""
+        """Answer a message whose turn has come; it has been waiting since `since`."""
         channel_id, message = incoming.channel_id, _as_stored_message(incoming)
         self._pauses.check(channel_id, incoming.scope)
         live.begin()
-        is_new, unwritten = await self._record_message(message)
+        is_new, unsaved = await self._record_message(message)
         if not is_new:
             live.trace.drop_reason = "repeated"
             return None
-        if not unwritten and self._queue.merges_into_next(channel_id):
+        if not unsaved and self._queue.merges_into_next(channel_id):
             live.trace.drop_reason = "merged"
             return None
         shared = self._queue.take_merged(channel_id)
         self._reject_if_stale(channel_id, since)
         seen = await self._storage.messages.context(channel_id, self._context_messages)
-        if unwritten:
+        if unsaved:
             seen = [*seen, message][-self._context_messages :]
         serving = await self._models.serving(incoming.scope)
         request = ReplyRequest(incoming, tuple(seen), serving, self._params)
-        reply = await self._reply(request, live, unwritten)
+        reply = await self._reply(request, live, unsaved)
         if live.is_deleted and shared:  # who wrote those before still waits
             await live.sink.fail(say(BURST_WITHDRAWN))
         return reply
 
     async def _record_message(self, message: StoredMessage) -> tuple[bool, Phrase | None]:
-        """Whether it is a new one, and what to tell people if it cannot be written down."""
+        """Whether it is new, and the note for people if it could not be saved."""
         try:
             return await self._storage.messages.add(message), None
         except StoreError as e:
             return True, self._write_failures.report(e)
 
     def _reject_if_stale(self, channel_id: int, since: float) -> None:
-        """Let go of what waited too long; a channel is told once, until a message is in time."""
+        """Refuse a message that waited too long. A channel is told once, until one is in time."""
         if self._clock() - since > self._stale_s:
             raise NotAdmitted(
                 TIMED_OUT, already_notified=self._queue.mark_notified(channel_id, TIMED_OUT)
             )
         self._queue.clear_notified(channel_id, TIMED_OUT)
 
-    async def regenerate(self, record: ReplyRecord, surface: ReplySink) -> Finished:
-        """Make a reply anew with another seed; it takes the place of the old one.
+    async def regenerate(self, record: ReplyRecord, sink: ReplySink) -> Finished:
+        """Replace a reply by a new one, generated with another seed.
 
-        It reads what is still there of what the old one read. Likes and dislikes of that go.
+        The context is what still exists of the old reply's. Ratings of the old reply are cleared.
 
         Raises:
             Refusal: there is nothing to answer any more, or it is being answered; or what came out
@@ -209,16 +208,16 @@ class ConversationManager:
             raise Refusal(ALREADY_ANSWERING)
         since = self._clock()
         with (
-            self._telemetry.trace(record) as watched,
-            self._generator.track(record, surface, watched) as live,
+            self._telemetry.trace(record) as trace,
+            self._generator.track(record, sink, trace) as live,
         ):
-            async with self._queue.wait_for_slot(record.channel_id, record.asked_id) as ours:
+            async with self._queue.wait_for_slot(record.channel_id, record.asked_id) as wanted:
                 self._pauses.check(record.channel_id, record.scope)
                 live.begin()
                 self._reject_if_stale(record.channel_id, since)
-                seen = await self._storage.messages.get_many(record.seen) if ours else []
+                seen = await self._storage.messages.get_many(record.seen) if wanted else []
                 if not seen or seen[-1].discord_id != record.asked_id:
-                    raise Refusal(PROMPT_DELETED if ours else DELETED_OR_CLOSING)
+                    raise Refusal(PROMPT_DELETED if wanted else DELETED_OR_CLOSING)
                 serving = await self._models.serving(record.scope)
                 params = replace(self._params, seed=next_seed(record.seed))
                 request = ReplyRequest(record, tuple(seen), serving, params)
@@ -231,30 +230,30 @@ class ConversationManager:
         self,
         request: ReplyRequest,
         live: ActiveReply,
-        unwritten: Phrase | None = None,
+        unsaved: Phrase | None = None,
         *,
         regenerated: bool = False,
     ) -> Finished | None:
-        surface = live.sink
+        sink = live.sink
         reply = await self._generator.generate(live, request)
         if reply is None:
             return None
         if not reply.text.strip():  # it was stopped before its first word
-            await surface.fail(say(SHUTTING_DOWN if self._queue.closing else STOPPED))
+            await sink.fail(say(SHUTTING_DOWN if self._queue.closing else STOPPED))
             return reply
-        weak = self._japanese_notice(request)
-        reply_id = await surface.finish(reply.text, _footnote(request, weak, unwritten))
+        japanese_notice = self._japanese_notice(request)
+        reply_id = await sink.finish(reply.text, _footnote(request, japanese_notice, unsaved))
         if live.is_deleted:
-            await surface.remove()
+            await sink.remove()
             return None
-        if unwritten:  # and so is what answers it
+        if unsaved:  # and so is what answers it
             return reply
         record = request.record(reply_id, reply)
         try:
             recorded = await self._record_reply(record, reply.text, regenerated)
         except StoreError as e:
-            await surface.finish(
-                reply.text, _footnote(request, weak, self._write_failures.report(e))
+            await sink.finish(
+                reply.text, _footnote(request, japanese_notice, self._write_failures.report(e))
             )
             return reply
         await self._prefill_next_context(request)
@@ -263,7 +262,7 @@ class ConversationManager:
         return reply
 
     async def _record_reply(self, record: ReplyRecord, text: str, regenerated: bool) -> bool:
-        """Write a reply down; whether what it answers is still there."""
+        """Save a reply; False if the message that it answers was deleted."""
         recorded = await self._storage.replies.add(record)
         if regenerated:
             await self._storage.messages.edit(record.reply_id, text)
@@ -275,7 +274,7 @@ class ConversationManager:
         return recorded
 
     async def _prefill_next_context(self, request: ReplyRequest) -> None:
-        """Tell the worker how the next context will begin: with all but the message to come."""
+        """Let the worker prefill the next context: all of it but the message to come."""
         known = await self.conversation_history(request.target.channel_id)
         begins = known[len(known) - min(len(known), self._context_messages - 1) :]
         self._worker.prefetch(request.serving.option.source, begins, request.target.channel_id)
@@ -302,7 +301,7 @@ class ConversationManager:
         try:
             await notify(record, asked, reply)
         except Exception:
-            log.exception("who listens to replies failed at %d", record.reply_id)
+            log.exception("the listener failed on reply %d", record.reply_id)
 
     @cached_property
     def _author_id(self) -> int:
@@ -341,23 +340,20 @@ class ConversationManager:
             await self._storage.messages.reset_context(channel_id)
 
     async def apply_edit(self, discord_id: int, text: str) -> None:
-        """A message was edited: the history says what it says now.
-
-        If that cannot be written now, it is with the next message.
-        """
+        """Apply an edit in Discord to the history; the next message retries what fails."""
         self._pending_changes[discord_id] = text
         await self._flush_changes()
 
     async def apply_deletions(self, discord_ids: Collection[int]) -> None:
-        """Messages were deleted: they leave the history, lose their turn if they wait, and a reply
-        to one that is under way ends and goes."""
+        """Apply deletions in Discord: the messages leave the history and the queue, and a reply to
+        one of them is stopped and removed."""
         self._queue.withdraw(discord_ids)
         self._generator.cancel_deleted(discord_ids)
         self._pending_changes |= dict.fromkeys(discord_ids)
         await self._flush_changes()
 
     async def _flush_changes(self) -> None:
-        """Change and erase what was changed and deleted in Discord."""
+        """Write the edits and deletions that are still pending."""
         changes = dict(self._pending_changes)
         try:
             for discord_id, text in changes.items():
@@ -374,12 +370,12 @@ class ConversationManager:
 
     @property
     def queue_counts(self) -> Mapping[str, int]:
-        """How many turns are `running`, and how many wait for one before them."""
+        """How many turns are `running`, and how many are `waiting`."""
         return self._queue.count()
 
     async def drain(self, seconds: float) -> None:
-        """Begin no new turn and wait at most that long for those under way; what is still being
-        written then ends where it is."""
+        """Start no new turn and wait for those in progress; after `seconds`, they end where they
+        are."""
         if not await self._queue.drain(seconds):
             self._generator.abort_all()
             await self._queue.drain(FINAL_DRAIN_TIMEOUT_S)

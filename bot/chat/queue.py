@@ -1,6 +1,6 @@
-"""Turns: one at a time in each channel, first come, first served; channels run in parallel.
+"""The queue of each channel: one turn at a time, first come, first served; channels in parallel.
 
-Knows ids only, not what happens in a turn.
+Messages in a row by one person share a turn (a burst): the last one's reply answers them all.
 """
 
 from __future__ import annotations

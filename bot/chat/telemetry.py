@@ -1,7 +1,4 @@
-"""One reply from its message to its end: how it went is counted, and told in one line of the log.
-
-Knows how replies end. What was said is told only where the operator asked for that.
-"""
+"""Counts how each reply ended, and logs it in one line; its text only with LOG_CONTENT."""
 
 from __future__ import annotations
 
@@ -23,13 +20,14 @@ from model.worker.messages import Finished
 log = logging.getLogger(__name__)
 
 WITHDRAWN = "withdrawn"
-"""The outcome of a message that lost its turn: it was deleted, or the bot closes."""
+"""The outcome of a message that lost its turn: it was deleted, or the bot is stopping."""
 OTHER_DROPS = ("merged", "repeated", "withheld")
-"""Those of one that another reply answers, that came before, whose reply must not be said."""
+"""Other outcomes without a reply: `merged` (the reply to the next message answers it too),
+`repeated` (delivered before), `withheld` (a filter blocked the reply)."""
 UNEXPECTED_ERROR = "error"
-"""The outcome of a reply that ended with an error that has none of its own."""
+"""The outcome of any other error."""
 NOT_POSTED = "not_posted"
-"""The outcome of a reply that could not be shown where it belongs."""
+"""The outcome of a reply that Discord did not accept."""
 OUTCOME_BY_ERROR: dict[type[BaseException], str] = {
     WorkerDied: "worker_died",
     LoadFailed: "load_failed",
@@ -39,7 +37,7 @@ OUTCOME_BY_ERROR: dict[type[BaseException], str] = {
     ReplyDeleted: "deleted",
     asyncio.CancelledError: "cancelled",
 }
-"""The outcome of a reply that ended with an error; the first that fits."""
+"""Outcomes by the error that ended the reply; the first match counts."""
 OUTCOMES = (
     *FinishReason,
     *dict.fromkeys(OUTCOME_BY_ERROR.values()),
@@ -52,7 +50,7 @@ OUTCOMES = (
 
 @dataclass(slots=True)
 class ReplyTrace:
-    """A reply that is waited for; what is known of it grows. Times are in seconds."""
+    """What is known so far of a reply in flight. Times are in seconds."""
 
     target: ReplyTarget
     started_at: float = field(default_factory=time.perf_counter)
@@ -62,12 +60,12 @@ class ReplyTrace:
     drop_reason: str = WITHDRAWN
 
     def mark_first_token(self) -> None:
-        """The model said something."""
+        """The first text has arrived."""
         if self.first_s is None:
             self.first_s = time.perf_counter() - self.started_at
 
     def mark_finished(self, request: ReplyRequest, end: Finished) -> None:
-        """The model wrote all of it."""
+        """The generation is complete."""
         self.request, self.result = request, end
 
 
@@ -91,25 +89,23 @@ class ReplyTelemetry:
 
     @contextmanager
     def trace(self, asked: ReplyTarget) -> Iterator[ReplyTrace]:
-        """Somebody waits for a reply until the end of the block."""
-        watched = ReplyTrace(asked)
+        """Observe a reply until the end of the block."""
+        trace = ReplyTrace(asked)
         try:
-            yield watched
+            yield trace
         except BaseException as e:
-            self._record_end(watched, self._outcome_of(e))
+            self._record_end(trace, self._outcome_of(e))
             raise
-        self._record_end(
-            watched, watched.result.finish_reason if watched.result else watched.drop_reason
-        )
+        self._record_end(trace, trace.result.finish_reason if trace.result else trace.drop_reason)
 
-    def _record_end(self, watched: ReplyTrace, outcome: str) -> None:
+    def _record_end(self, trace: ReplyTrace, outcome: str) -> None:
         seconds, end, request = (
-            time.perf_counter() - watched.started_at,
-            watched.result,
-            watched.request,
+            time.perf_counter() - trace.started_at,
+            trace.result,
+            trace.request,
         )
-        self._metrics.observe_reply(outcome, seconds, watched.first_s if end else None)
-        asked = watched.target
+        self._metrics.observe_reply(outcome, seconds, trace.first_s if end else None)
+        asked = trace.target
         fields: dict[str, object] = {
             "reason": outcome,
             "seconds": round(seconds, 3),
@@ -128,8 +124,8 @@ class ReplyTelemetry:
                 )
             )
             fields |= {"model": model, "tokens": end.new_tokens}
-            if watched.first_s is not None:
-                fields["first_s"] = round(watched.first_s, 3)
+            if trace.first_s is not None:
+                fields["first_s"] = round(trace.first_s, 3)
             if self._log_content:
                 fields |= {"question": request.asked_text, "answer": end.text}
         log.info("a reply ended", extra=fields)

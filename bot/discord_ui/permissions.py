@@ -1,7 +1,7 @@
 """Ranks and their checks: members, managers and administrators of a server, operators of the bot.
 
 Discord hides commands from those who may not use them, but servers can change that, so each
-command, button and form checks the rank again.
+command, button and form checks the rank again. The rank that each needs stands beside it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The file formats of pairs, in one table: `FORMATS`.
+"""The file formats of pairs in one table, `FORMATS`, and how a file is recognised: suffix, content.
 
 To add a format, write a module with the three functions of `Codec` and add it to `FORMATS`.
 """

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import TypeVar
@@ -90,7 +90,10 @@ def convert(path: Path, out: Path, console: Console) -> None:
         SettingsError: there is such a file.
         StoreError: it could not be written.
     """
-    format_of(out.name)
+    # Ctrl-C is quiet only outside of imports: both codecs are loaded before the work begins.
+    format_of(out.name).codec()
+    with suppress(ImportRefused):  # reading says why
+        format_of(path.name).codec()
     with write_atomically(out) as made:
         pairs = _pairs(path, console)
         written = write_pairs(pairs, made)
@@ -132,7 +135,7 @@ def export_pairs(
         SettingsError: there is such a file, or nothing may be learned.
         StoreError: the database cannot be read, or the file not written.
     """
-    format_of(out.name)
+    format_of(out.name).codec()
     with write_atomically(out) as made:
         pairs = asyncio.run(_learnable(database, server, collected))
         if not pairs:

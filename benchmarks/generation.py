@@ -296,13 +296,13 @@ BOT = """
 import asyncio, sys
 from pathlib import Path
 import simcord
-from bot.app import build
+from bot.app import build_bot
 from bot.settings import load_settings
 from model.worker.client import WorkerClient
 
 async def main():
     settings = load_settings(gpt2bot_home=Path(sys.argv[1]), default_model="tiny")
-    async with build(settings, worker=WorkerClient()) as bot:  # one that was not started
+    async with build_bot(settings, worker=WorkerClient()) as bot:  # one that was not started
         async with simcord.run(bot, shard_count=1):
             status = Path("/proc/self/status")
             lines = status.read_text().splitlines() if status.exists() else []

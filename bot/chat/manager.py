@@ -24,8 +24,8 @@ from bot.chat.request import Incoming, ReplyRequest, ReplySink, next_seed
 from bot.chat.telemetry import ReplyTelemetry
 from core.errors import DiskFull, Refusal, StoreError
 from core.japanese import is_japanese
-from core.once import Throttle
 from core.records import Message, ReplyRecord, Role, StoredMessage
+from core.throttle import Throttle
 from data.storage.storage import Storage
 from i18n.catalogue import JAPANESE
 from i18n.phrase import Phrase, join_phrases, phrase

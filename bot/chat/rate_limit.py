@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from cachetools import TTLCache
 
 from bot.chat.errors import NotAdmitted
-from core.once import Once
 from i18n.phrase import phrases
 
 WINDOW_S = 60.0
@@ -31,7 +30,7 @@ class Usage:
 
     used_at: deque[float]
     cooldown_until: float = -math.inf
-    notified: Once[int] = field(default_factory=Once)
+    notified: set[int] = field(default_factory=set)
 
 
 class RateLimit:
@@ -55,7 +54,7 @@ class RateLimit:
         free_at = usage.used_at[0] + WINDOW_S
         if usage.cooldown_until <= now < free_at and len(usage.used_at) == self._limit:
             usage.cooldown_until = max(free_at, now + MIN_COOLDOWN_S)
-            usage.notified = Once()
+            usage.notified = set()
             self._usage[key] = usage  # restarts its minute: the cooldown may outlast the uses
         return max(0.0, usage.cooldown_until - now)
 
@@ -67,7 +66,10 @@ class RateLimit:
 
     def mark_notified(self, key: int, where: int) -> bool:
         """Record that `where` is notified of this cooldown; whether it already was."""
-        return not self._usage[key].notified.first(where)
+        notified = self._usage[key].notified
+        already = where in notified
+        notified.add(where)
+        return already
 
 
 class RateLimits:

@@ -23,8 +23,8 @@ from bot.discord_ui.http_errors import DISCORD_ERRORS
 from bot.discord_ui.permissions import Rank
 from bot.discord_ui.views.confirm import ConfirmView, EphemeralView
 from core.errors import ImportCancelled, ImportRefused, StoreError
-from core.once import Throttle
 from core.records import IMPORT_SOURCE, Pair
+from core.throttle import Throttle
 from data.formats.files import write_annotated_copy
 from data.formats.import_result import ImportResult
 from data.formats.registry import MAX_FILE_BYTES, format_of

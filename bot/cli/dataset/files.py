@@ -50,7 +50,7 @@ def write_template(path: Path, console: Console) -> None:
         raise SettingsError(
             phrase("The template is a workbook: name it {name}.xlsx.", name=path.stem)
         )
-    with write_atomically(path) as made:
+    with new_file(path) as made:
         write_template_workbook(made)
     text = say(
         "The template is in {path}. Fill it in, then `gpt2bot dataset check {path}`.", path=path
@@ -76,7 +76,7 @@ def check(path: Path, console: Console) -> int:
     for line in _row_lines(say("Wrong"), imported.errors, _reason):
         print_line(console, line)
     copy = unused_path(path)
-    with write_atomically(copy) as made:
+    with new_file(copy) as made:
         write_annotated_copy(path, imported.errors, made, max_bytes=MAX_BYTES)
     print_line(console, say("All of them, with the reason beside each, are in {path}.", path=copy))
     return 1
@@ -94,7 +94,7 @@ def convert(path: Path, out: Path, console: Console) -> None:
     format_of(out.name).codec()
     with suppress(ImportRefused):  # reading says why
         format_of(path.name).codec()
-    with write_atomically(out) as made:
+    with new_file(out) as made:
         pairs = _pairs(path, console)
         written = write_pairs(pairs, made)
     print_line(console, say("Pairs written to {path}: {count:,}.", path=out, count=written))
@@ -136,7 +136,7 @@ def export_pairs(
         StoreError: the database cannot be read, or the file not written.
     """
     format_of(out.name).codec()
-    with write_atomically(out) as made:
+    with new_file(out) as made:
         pairs = asyncio.run(_learnable(database, server, collected))
         if not pairs:
             raise SettingsError(
@@ -245,7 +245,7 @@ def unused_path(path: Path) -> Path:
 
 
 @contextmanager
-def write_atomically(out: Path) -> Iterator[Path]:
+def new_file(out: Path) -> Iterator[Path]:
     """A path to write to; what is there at the end appears as `out`.
 
     Raises:

@@ -225,7 +225,7 @@ async def _measure(
     async with open_storage(database) as storage, WorkerClient(settings) as worker:
         tasks = BackgroundTasks()
         models = ModelRouter(
-            storage,
+            storage.model_choices,
             worker,
             model_options,
             default=EMBEDDED_NAME,
@@ -233,12 +233,13 @@ async def _measure(
             tasks=tasks,
         )
         conversations = ConversationManager(
-            storage,
+            storage.messages,
+            storage.replies,
             worker,
             models,
-            ReplyGenerator(worker, Filters(storage)),
+            ReplyGenerator(worker, Filters(storage.filters)),
             ReplyTelemetry(Metrics()),
-            Pauses(storage),
+            Pauses(storage.pauses),
             ChatPolicy(bot_id=lambda: BOT),
         )
         crowd = Crowd(conversations, options.channels, options.guilds, options.pause)

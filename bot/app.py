@@ -84,14 +84,14 @@ async def build_bot(
 
         # Closed last: everything below writes to it until its own end.
         storage = await start(open_or_recover(paths.database, collected=settings.learn_from_chat))
-        pauses = Pauses(storage)
+        pauses = Pauses(storage.pauses)
         await pauses.load()
         if worker is None:
             worker = await start(running_worker(settings))
         # Cancelled before the worker stops: some of these tasks wait for it to load a model.
         tasks = await start(background_tasks())
         models = ModelRouter(
-            storage,
+            storage.model_choices,
             worker,
             with_custom_models(settings.models),
             default=settings.default_model,
@@ -107,13 +107,13 @@ async def build_bot(
                 languages=LanguageResolver(settings.language, forced=language),
             )
         )
-        presence = Presence(bot, storage, settings.default_model)
+        presence = Presence(bot, storage.pauses, settings.default_model)
         retention = CheckpointRetention(storage, paths.checkpoints, settings.checkpoints_mb)
         training = await start(
             running_training(settings, bot, storage, models, presence, retention, metrics)
         )
         # Drained first of all: replies in flight need everything above, and hold training back.
-        filters = Filters(storage, sampling_params(settings).banned_words)
+        filters = Filters(storage.filters, sampling_params(settings).banned_words)
         conversations = await start(
             running_conversations(
                 settings, bot, storage, worker, models, training, filters, pauses, metrics
@@ -122,7 +122,7 @@ async def build_bot(
         erasure = Erasure(
             storage,
             training,
-            CleanRetrainPrompts(bot, storage).prompt,
+            CleanRetrainPrompts(bot, storage.jobs).prompt,
             Tombstones(paths.tombstones),
         )
         await erasure.reapply_after_restore()
@@ -181,7 +181,7 @@ async def running_training(
     """
     async with background_tasks(ANNOUNCE_TIMEOUT_S) as announcements:
         checkpoints = settings.paths.checkpoints
-        reports = TrainingReports(bot, announcements, checkpoints, storage)
+        reports = TrainingReports(bot, announcements, checkpoints, storage.jobs, storage.audit)
         async with TrainingManager(
             storage,
             settings.paths.jobs,
@@ -209,7 +209,8 @@ async def running_conversations(
 ) -> AsyncIterator[ConversationManager]:
     """The conversations of all channels; leaving lets the replies in flight be finished."""
     conversations = ConversationManager(
-        storage,
+        storage.messages,
+        storage.replies,
         worker,
         models,
         ReplyGenerator(worker, filters, slow_s=settings.slow_reply_s, on_slow_reply=training.hold),
@@ -249,11 +250,18 @@ def _chat_cogs(
         server_per_minute=settings.server_per_minute,
     )
     admission = Admission(pauses, limits, settings.longest_message)
-    replayer = Replayer(storage, models, worker, filters)
-    yield Chat(bot, conversations, storage, admission, buttons=settings.reply_buttons)
+    replayer = Replayer(storage.messages, storage.replies, models, worker, filters)
+    yield Chat(
+        bot,
+        conversations,
+        storage.channels,
+        storage.audit,
+        admission,
+        buttons=settings.reply_buttons,
+    )
     yield Feedback(bot, storage, conversations, replayer, admission)
-    yield FilterCommands(filters, storage)
-    yield Admin(storage, pauses, conversations)
+    yield FilterCommands(filters, storage.filters, storage.audit)
+    yield Admin(storage.audit, pauses, conversations)
 
 
 def _learning_cogs(
@@ -267,7 +275,7 @@ def _learning_cogs(
     erasure: Erasure,
     tasks: BackgroundTasks,
 ) -> Iterator[commands.Cog]:
-    retrains = Retrains(storage, models, training)
+    retrains = Retrains(storage.examples, storage.jobs, models, training)
     yield Models(models, worker, version("gpt2-discord-bot"), retention, storage)
     yield Training(bot, storage, models, retrains, training, worker)
     yield Privacy(

@@ -10,8 +10,7 @@ from cachetools import LRUCache
 from bot.chat.errors import NotAdmitted
 from bot.chat.rate_limit import RateLimits
 from core.errors import Refusal
-from data.storage.storage import Storage
-from data.storage.tables.pauses import EVERYWHERE
+from data.storage.tables.pauses import EVERYWHERE, PauseTable
 from i18n.phrase import phrase
 
 MAX_IDS = 2000
@@ -39,14 +38,14 @@ class Pauses:
     """The scopes that are paused, and which channels were notified. Kept in memory, because every
     message asks for it."""
 
-    def __init__(self, storage: Storage) -> None:
-        self._storage = storage
+    def __init__(self, table: PauseTable) -> None:
+        self._table = table
         self._paused: set[int] = set()
         self._notified: LRUCache[int, int] = LRUCache(MAX_NOTIFIED_CHANNELS)
 
     async def load(self) -> None:
         """Read the pauses that were in force before the bot was started."""
-        self._paused = await self._storage.pauses.scopes()
+        self._paused = await self._table.scopes()
 
     def is_paused(self, scope: int) -> bool:
         return scope in self._paused or EVERYWHERE in self._paused
@@ -58,12 +57,12 @@ class Pauses:
             StoreError: it is paused, but a restart would end that.
         """
         self._paused.add(scope)
-        return await self._storage.pauses.add(scope, paused_by)
+        return await self._table.add(scope, paused_by)
 
     async def resume(self, scope: int) -> bool:
         """End a pause; False if there was none."""
         was_paused = scope in self._paused
-        ended = await self._storage.pauses.remove(scope)
+        ended = await self._table.remove(scope)
         self._paused.discard(scope)
         for channel, of in list(self._notified.items()):
             if scope in (EVERYWHERE, of):

@@ -18,7 +18,7 @@ from cachetools import LRUCache
 from core.errors import Refusal
 from core.japanese import LATIN_WORD_END, LATIN_WORD_START
 from core.records import Filter, FilterKind
-from data.storage.storage import Storage
+from data.storage.tables.filters import FilterTable
 from i18n.phrase import Phrase, phrase
 from model.sampling import SamplingParams
 
@@ -99,8 +99,8 @@ class OutputGuard:
 class Filters:
     """The guards of all scopes. Every change is made here, so it applies to the next reply."""
 
-    def __init__(self, storage: Storage, words: Sequence[str] = ()) -> None:
-        self._storage = storage
+    def __init__(self, table: FilterTable, words: Sequence[str] = ()) -> None:
+        self._table = table
         self._words = tuple(words)
         self._guards: LRUCache[int, OutputGuard] = LRUCache(MAX_CACHED_GUARDS)
         self._version = 0
@@ -110,7 +110,7 @@ class Filters:
         if (cached := self._guards.get(scope)) is not None:
             return cached
         version = self._version
-        filters = await self._storage.filters.all(scope)
+        filters = await self._table.all(scope)
         words = [one.pattern for one in filters if one.kind is FilterKind.WORD]
         patterns = [one.pattern for one in filters if one.kind is FilterKind.PATTERN]
         guard = OutputGuard([*self._words, *words], patterns)
@@ -124,17 +124,17 @@ class Filters:
         Raises:
             Refusal: it is not a usable word or pattern, or the server has too many.
         """
-        existing = await self._storage.filters.all(scope)
+        existing = await self._table.all(scope)
         if new in existing:
             return False
         _validate_filter(new, existing)
-        added = await self._storage.filters.add(scope, new, added_by)
+        added = await self._table.add(scope, new, added_by)
         self._invalidate(scope)
         return added
 
     async def remove(self, scope: int, old: Filter) -> bool:
         """Remove a filter; False if the scope does not have it."""
-        removed = await self._storage.filters.remove(scope, old)
+        removed = await self._table.remove(scope, old)
         self._invalidate(scope)
         return removed
 

@@ -26,7 +26,8 @@ from core.errors import DiskFull, Refusal, StoreError
 from core.japanese import is_japanese
 from core.records import Message, ReplyRecord, Role, StoredMessage
 from core.throttle import Throttle
-from data.storage.storage import Storage
+from data.storage.tables.messages import Messages
+from data.storage.tables.replies import Replies
 from i18n.catalogue import JAPANESE
 from i18n.phrase import Phrase, join_phrases, phrase
 from i18n.reader import say
@@ -89,7 +90,8 @@ class ConversationManager:
 
     def __init__(
         self,
-        storage: Storage,
+        messages: Messages,
+        replies: Replies,
         worker: GenerationBackend,
         models: ModelRouter,
         generator: ReplyGenerator,
@@ -98,7 +100,8 @@ class ConversationManager:
         policy: ChatPolicy,
         on_reply: OnReply | None = None,
     ) -> None:
-        self._storage = storage
+        self._messages = messages
+        self._replies = replies
         self._worker = worker
         self._models = models
         self._generator = generator
@@ -169,7 +172,7 @@ class ConversationManager:
             return None
         shared = self._queue.take_merged(channel_id)
         self._reject_if_stale(channel_id, since)
-        seen = await self._storage.messages.context(channel_id, self._context_messages)
+        seen = await self._messages.context(channel_id, self._context_messages)
         if unsaved:
             seen = [*seen, message][-self._context_messages :]
         serving = await self._models.serving(incoming.scope)
@@ -182,7 +185,7 @@ class ConversationManager:
     async def _record_message(self, message: StoredMessage) -> tuple[bool, Phrase | None]:
         """Whether it is new, and the note for people if it could not be saved."""
         try:
-            return await self._storage.messages.add(message), None
+            return await self._messages.add(message), None
         except StoreError as e:
             return True, self._write_failures.report(e)
 
@@ -215,7 +218,7 @@ class ConversationManager:
                 self._pauses.check(record.channel_id, record.scope)
                 live.begin()
                 self._reject_if_stale(record.channel_id, since)
-                seen = await self._storage.messages.get_many(record.seen) if wanted else []
+                seen = await self._messages.get_many(record.seen) if wanted else []
                 if not seen or seen[-1].discord_id != record.asked_id:
                     raise Refusal(PROMPT_DELETED if wanted else DELETED_OR_CLOSING)
                 serving = await self._models.serving(record.scope)
@@ -263,12 +266,12 @@ class ConversationManager:
 
     async def _record_reply(self, record: ReplyRecord, text: str, regenerated: bool) -> bool:
         """Save a reply; False if the message that it answers was deleted."""
-        recorded = await self._storage.replies.add(record)
+        recorded = await self._replies.add(record)
         if regenerated:
-            await self._storage.messages.edit(record.reply_id, text)
-            await self._storage.replies.clear_ratings(record.reply_id)
+            await self._messages.edit(record.reply_id, text)
+            await self._replies.clear_ratings(record.reply_id)
         else:
-            await self._storage.messages.add(
+            await self._messages.add(
                 self._as_stored_reply(record, text), reply_to_id=record.asked_id
             )
         return recorded
@@ -320,7 +323,7 @@ class ConversationManager:
 
     async def conversation_history(self, channel_id: int) -> list[Message]:
         """The context: the last messages of the channel since its reset, oldest first."""
-        stored = await self._storage.messages.context(channel_id, self._context_messages)
+        stored = await self._messages.context(channel_id, self._context_messages)
         return [one.message for one in stored]
 
     async def context(self, channel_id: int, scope: int) -> tuple[Serving, Rendered | None]:
@@ -337,7 +340,7 @@ class ConversationManager:
     async def reset(self, channel_id: int) -> None:
         """Forget the channel's context from here on, once the turn under way is over."""
         async with self._queue.exclusive(channel_id):
-            await self._storage.messages.reset_context(channel_id)
+            await self._messages.reset_context(channel_id)
 
     async def apply_edit(self, discord_id: int, text: str) -> None:
         """Apply an edit in Discord to the history; the next message retries what fails."""
@@ -358,9 +361,9 @@ class ConversationManager:
         try:
             for discord_id, text in changes.items():
                 if text is not None:
-                    await self._storage.messages.edit(discord_id, text)
+                    await self._messages.edit(discord_id, text)
             gone = [discord_id for discord_id, text in changes.items() if text is None]
-            await self._storage.messages.delete(gone)
+            await self._messages.delete(gone)
         except StoreError as e:
             self._write_failures.report(e)
             return

@@ -19,7 +19,7 @@ from cachetools import LRUCache
 from core.metrics import Metrics
 from core.records import TrainingJob
 from core.tasks import BackgroundTasks
-from data.storage.storage import Storage
+from data.storage.tables.model_choices import ModelChoices
 from i18n.phrase import message_of, phrase
 from model.backend import GenerationBackend
 from model.errors import ModelError
@@ -56,7 +56,7 @@ class ModelRouter:
 
     def __init__(
         self,
-        storage: Storage,
+        choices: ModelChoices,
         worker: GenerationBackend,
         options: Mapping[str, ModelOption],
         *,
@@ -65,7 +65,7 @@ class ModelRouter:
         tasks: BackgroundTasks,
         metrics: Metrics | None = None,
     ) -> None:
-        self._storage = storage
+        self._table = choices
         self._worker = worker
         self._options = options
         self._default = default
@@ -90,7 +90,7 @@ class ModelRouter:
     async def active(self, scope: int) -> ModelOption:
         """The scope's choice; the default where there is none, or where it is gone."""
         if scope not in self._choices:
-            self._choices[scope] = await self._storage.model_choices.active(scope)
+            self._choices[scope] = await self._table.active(scope)
         name = self._choices[scope] or self._default
         return self._options.get(name) or self._checkpoint(scope, name) or self.default
 
@@ -206,10 +206,10 @@ class ModelRouter:
             with self._metrics.observe_switch():
                 await self.ensure_loaded(option)
             try:
-                if await self._storage.model_choices.active(scope) is None:
+                if await self._table.active(scope) is None:
                     # What a rollback of the first choice leads back to.
-                    await self._storage.model_choices.set_active(scope, self._default)
-                await self._storage.model_choices.set_active(scope, option.name)
+                    await self._table.set_active(scope, self._default)
+                await self._table.set_active(scope, option.name)
             finally:
                 self._choices.pop(scope, None)
         return option
@@ -228,7 +228,7 @@ class ModelRouter:
             with self._metrics.observe_switch():
                 await self.ensure_loaded(option)
             try:
-                while name := await self._storage.model_choices.roll_back(scope):
+                while name := await self._table.roll_back(scope):
                     if name == option.name:
                         break
                     log.info("%s of %d is passed over: it is gone", name, scope)
@@ -237,8 +237,8 @@ class ModelRouter:
         return option
 
     async def _previous_model(self, scope: int) -> ModelOption:
-        present = await self._storage.model_choices.active(scope)
-        for name in await self._storage.model_choices.previous(scope):
+        present = await self._table.active(scope)
+        for name in await self._table.previous(scope):
             option = self._options.get(name) or self._checkpoint(scope, name)
             if option is not None and name != present:
                 return option

@@ -13,7 +13,8 @@ from bot.chat.model_router import ModelRouter
 from bot.chat.request import recorded_sampling, truncate_reply
 from core.errors import Refusal
 from core.records import RatingSummary, ReplyRecord, StoredMessage
-from data.storage.storage import Storage
+from data.storage.tables.messages import Messages
+from data.storage.tables.replies import Replies
 from i18n.phrase import phrase
 from model.backend import GenerationBackend
 from model.registry import ModelOption, find_option
@@ -50,9 +51,15 @@ class Replayer:
     """Looks up the origin of replies, and replays them."""
 
     def __init__(
-        self, storage: Storage, models: ModelRouter, worker: GenerationBackend, filters: Filters
+        self,
+        messages: Messages,
+        replies: Replies,
+        models: ModelRouter,
+        worker: GenerationBackend,
+        filters: Filters,
     ) -> None:
-        self._storage = storage
+        self._messages = messages
+        self._replies = replies
         self._models = models
         self._worker = worker
         self._filters = filters
@@ -63,17 +70,17 @@ class Replayer:
         Raises:
             Refusal: it is unknown.
         """
-        record = await self._storage.replies.get(reply_id)
+        record = await self._replies.get(reply_id)
         if record is None or record.channel_id != channel_id:
             raise Refusal(ORIGIN_UNKNOWN)
-        stored = await self._storage.messages.get_many([*record.seen, reply_id])
+        stored = await self._messages.get_many([*record.seen, reply_id])
         here = {one.discord_id: one for one in stored if one.channel_id == channel_id}
         reply = here.get(reply_id)
         return ReplyOrigin(
             record,
             tuple(map(here.get, record.seen)),
             reply.message.content if reply else None,
-            await self._storage.replies.rating_summary(reply_id),
+            await self._replies.rating_summary(reply_id),
         )
 
     def exists(self, record: ReplyRecord) -> bool:

@@ -14,7 +14,7 @@ from bot.discord_ui.permissions import Rank
 from bot.discord_ui.views.confirm import EphemeralView
 from core.errors import StoreError
 from core.records import AuditEntry
-from data.storage.storage import Storage
+from data.storage.tables.audit import AuditLog
 from i18n.phrase import is_phrase, phrase
 from i18n.reader import say
 
@@ -52,7 +52,7 @@ AUDIT_ACTIONS = (
 
 
 async def record_audit(
-    storage: Storage,
+    audit: AuditLog,
     interaction: BotInteraction,
     action: str,
     detail: str = "",
@@ -61,15 +61,15 @@ async def record_audit(
 ) -> None:
     """Record what the caller has done, by default in the scope of the interaction."""
     where = scope_of(interaction) if scope is None else scope
-    await write_audit_entry(storage, where, interaction.user.id, action, detail)
+    await write_audit_entry(audit, where, interaction.user.id, action, detail)
 
 
 async def write_audit_entry(
-    storage: Storage, scope: int, actor_id: int, action: str, detail: str = ""
+    audit: AuditLog, scope: int, actor_id: int, action: str, detail: str = ""
 ) -> None:
     """Record an action; if that fails, the action stands and goes to the log instead."""
     try:
-        await storage.audit.record(scope, actor_id, action, detail)
+        await audit.record(scope, actor_id, action, detail)
     except StoreError as e:
         log.error(
             "not in the audit log: %d did %s %s in %d: %s", actor_id, action, detail, scope, e
@@ -95,19 +95,17 @@ def audit_line(entry: AuditEntry, *, everywhere: bool) -> str:
 class AuditPages(EphemeralView):
     """The entries of a scope (None: of all scopes) in pages, newest first."""
 
-    def __init__(self, storage: Storage, scope: int | None) -> None:
+    def __init__(self, audit: AuditLog, scope: int | None) -> None:
         super().__init__(Rank.OPERATOR if scope is None else Rank.MANAGER)
         self.newer.label, self.older.label = say("Newer"), say("Older")
-        self._storage = storage
+        self._audit = audit
         self._scope = scope
         self._page_cursors: list[int | None] = [None]
         self._entries: Sequence[AuditEntry] = ()
 
     async def show(self, asking: BotInteraction) -> None:
         """Show the current page in the deferred answer."""
-        found = await self._storage.audit.entries(
-            self._scope, AUDIT_PAGE_SIZE + 1, self._page_cursors[-1]
-        )
+        found = await self._audit.entries(self._scope, AUDIT_PAGE_SIZE + 1, self._page_cursors[-1])
         self._entries = found[:AUDIT_PAGE_SIZE]
         self.older.disabled = len(found) <= AUDIT_PAGE_SIZE
         self.newer.disabled = len(self._page_cursors) == 1

@@ -28,7 +28,8 @@ from bot.discord_ui.http_errors import DISCORD_ERRORS
 from core.errors import StoreError
 from core.records import JobState, TrainingJob
 from core.tasks import BackgroundTasks
-from data.storage.storage import Storage
+from data.storage.tables.audit import AuditLog
+from data.storage.tables.jobs import Jobs
 from i18n.phrase import phrase
 from i18n.reader import say, set_language
 from training.checkpoints import LOSS_CURVE_FILE, read_report
@@ -84,13 +85,15 @@ class TrainingReports:
         bot: Gpt2Bot,
         tasks: BackgroundTasks,
         checkpoints: Path,
-        storage: Storage,
+        jobs: Jobs,
+        audit: AuditLog,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._bot = bot
         self._tasks = tasks
         self._checkpoints = checkpoints
-        self._storage = storage
+        self._jobs = jobs
+        self._audit = audit
         self._clock = clock
         self._reports: dict[int, JobReport] = {}
         self._connected = asyncio.Event()
@@ -110,7 +113,7 @@ class TrainingReports:
             self._reports.pop(job.id)
             what = job.checkpoint or phrase("job {job}", job=job.id)
             await write_audit_entry(
-                self._storage, job.scope, job.requested_by, AUDIT_ACTION_BY_STATE[job.state], what
+                self._audit, job.scope, job.requested_by, AUDIT_ACTION_BY_STATE[job.state], what
             )
             self._tasks.spawn(self._tell_end(shown), name=f"end of job {job.id}")
         elif job.state is JobState.QUEUED and not self._is_busy(job):
@@ -180,7 +183,7 @@ class TrainingReports:
 
     async def _remember(self, job: TrainingJob, message: JobMessage | None) -> None:
         try:
-            await self._storage.jobs.set_message(job.id, message.id if message else None)
+            await self._jobs.set_message(job.id, message.id if message else None)
         except StoreError as e:
             log.warning("the progress message of job %d is not stored: %s", job.id, e)
 

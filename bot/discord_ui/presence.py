@@ -14,8 +14,7 @@ import discord
 
 from bot.discord_ui.client import Gpt2Bot
 from core.records import JobState, TrainingJob
-from data.storage.storage import Storage
-from data.storage.tables.pauses import EVERYWHERE
+from data.storage.tables.pauses import EVERYWHERE, PauseTable
 from i18n.phrase import Phrase, phrase
 from training.config import TrainingConfig
 from training.jobs.events import Checking, Started, Step
@@ -42,9 +41,9 @@ class Presence:
     """Keeps the bot's presence up to date, in the operator's language. `model` is the default
     model."""
 
-    def __init__(self, bot: Gpt2Bot, storage: Storage, model: str) -> None:
+    def __init__(self, bot: Gpt2Bot, pauses: PauseTable, model: str) -> None:
         self._bot = bot
-        self._storage = storage
+        self._pauses = pauses
         self._language = bot.languages.for_server(None)
         self._idle = phrase("{model} · /teach and /chat", model=model)
         self._training: _Training | None = None
@@ -86,7 +85,7 @@ class Presence:
             self._shown = text
 
     async def _text(self) -> Phrase:
-        if EVERYWHERE in await self._storage.pauses.scopes():
+        if EVERYWHERE in await self._pauses.scopes():
             return PAUSED_STATUS
         if self._training is not None:
             name, percent = self._training.name, self._training.percent

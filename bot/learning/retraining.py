@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 
 from bot.chat.model_router import ModelRouter
 from core.records import TrainingJob
-from data.storage.storage import Storage
+from data.storage.tables.examples import Examples
+from data.storage.tables.jobs import Jobs
 from i18n.phrase import phrase
 from model.registry import ModelOption, find_option
 from training.config import Method, TrainingConfig, default_learning_rate, defaults_for
@@ -56,8 +57,11 @@ class RetrainPlan:
 class Retrains:
     """Plans retrains and starts them."""
 
-    def __init__(self, storage: Storage, models: ModelRouter, training: TrainingManager) -> None:
-        self._storage = storage
+    def __init__(
+        self, examples: Examples, jobs: Jobs, models: ModelRouter, training: TrainingManager
+    ) -> None:
+        self._examples = examples
+        self._jobs = jobs
         self._models = models
         self._training = training
 
@@ -78,9 +82,9 @@ class Retrains:
             JobAlreadyOpen: the scope has an unfinished job.
             UnknownModel, TrainingError: the base cannot be trained.
         """
-        if not await self._storage.examples.count(scope):
+        if not await self._examples.count(scope):
             raise EmptyDataset(NOTHING_TAUGHT)
-        if not dry_run and await self._storage.jobs.unfinished(scope):
+        if not dry_run and await self._jobs.unfinished(scope):
             raise JobAlreadyOpen(JOB_ALREADY_OPEN)
         option = await self._models.resolve_training_base(scope, base)
         config = overrides.apply(await self._default_config(scope, option, language))
@@ -117,8 +121,8 @@ class Retrains:
 
     async def _root_base(self, scope: int, job_id: int) -> str:
         """Follow the base models back to one that no job of the scope made."""
-        bases = {job.checkpoint: job.base_model for job in await self._storage.jobs.all(scope)}
-        job = await self._storage.jobs.get(job_id)
+        bases = {job.checkpoint: job.base_model for job in await self._jobs.all(scope)}
+        job = await self._jobs.get(job_id)
         name = job.base_model if job and job.scope == scope else self._models.default.name
         while (base := bases.pop(name, None)) is not None:
             name = base

@@ -22,12 +22,12 @@ from data.storage.tables.channels import Channels
 from data.storage.tables.consents import Consents
 from data.storage.tables.erasures import Erasures
 from data.storage.tables.examples import Examples
-from data.storage.tables.filters import Filters
+from data.storage.tables.filters import FilterTable
 from data.storage.tables.jobs import Jobs
 from data.storage.tables.members import MemberData
 from data.storage.tables.messages import Messages
 from data.storage.tables.model_choices import ModelChoices
-from data.storage.tables.pauses import Pauses
+from data.storage.tables.pauses import PauseTable
 from data.storage.tables.replies import Replies
 
 
@@ -47,8 +47,8 @@ class Storage(Repository):
         self.members = MemberData(db, self.consents)
         self.erasures = Erasures(db)
         self.audit = AuditLog(db)
-        self.pauses = Pauses(db)
-        self.filters = Filters(db)
+        self.pauses = PauseTable(db)
+        self.filters = FilterTable(db)
         self.channels = Channels(db)
         self.model_choices = ModelChoices(db)
 

@@ -120,12 +120,13 @@ def make_conversations(
 ) -> ConversationManager:
     """Conversations without Discord."""
     return ConversationManager(
-        storage,
+        storage.messages,
+        storage.replies,
         worker,
         models,
-        ReplyGenerator(worker, Filters(storage)),
+        ReplyGenerator(worker, Filters(storage.filters)),
         ReplyTelemetry(Metrics()),
-        pauses or Pauses(storage),
+        pauses or Pauses(storage.pauses),
         ChatPolicy(bot_id=lambda: 2, context_messages=context_messages),
     )
 
@@ -138,7 +139,12 @@ async def conversations(
     tasks = BackgroundTasks()
     options = with_custom_models({"mine": "somewhere"})
     models = ModelRouter(
-        storage, worker, options, default="tiny", checkpoints=tmp_path / "ck", tasks=tasks
+        storage.model_choices,
+        worker,
+        options,
+        default="tiny",
+        checkpoints=tmp_path / "ck",
+        tasks=tasks,
     )
     yield make_conversations(storage, worker, models)
     await tasks.close()

@@ -11,7 +11,7 @@ from bot.discord_ui.audit import AuditPages, record_audit
 from bot.discord_ui.client import BotInteraction
 from bot.discord_ui.permissions import Rank, require_rank
 from core.errors import Refusal, StoreError
-from data.storage.storage import Storage
+from data.storage.tables.audit import AuditLog
 from data.storage.tables.pauses import EVERYWHERE
 from i18n.phrase import Phrase, phrase
 from i18n.reader import say
@@ -26,9 +26,9 @@ class Admin(commands.Cog):
     """Commands of managers and operators."""
 
     def __init__(
-        self, storage: Storage, silence: Pauses, conversations: ConversationManager
+        self, audit: AuditLog, silence: Pauses, conversations: ConversationManager
     ) -> None:
-        self._storage = storage
+        self._audit = audit
         self._pauses = silence
         self._conversations = conversations
 
@@ -41,7 +41,7 @@ class Admin(commands.Cog):
         try:
             begun = await self._pauses.pause(scope, asking.user.id)
         except StoreError as e:
-            await record_audit(self._storage, asking, "pause", scope=scope)
+            await record_audit(self._audit, asking, "pause", scope=scope)
             raise Refusal(
                 phrase(
                     "I am silent {where}, but only until I am restarted: {why}",
@@ -52,7 +52,7 @@ class Admin(commands.Cog):
         finally:
             self._conversations.stop_scope(None if everywhere else scope)
         if begun:
-            await record_audit(self._storage, asking, "pause", scope=scope)
+            await record_audit(self._audit, asking, "pause", scope=scope)
             text = say(
                 "I am silent {where} until `/resume`. {still}",
                 where=scope_label(scope),
@@ -69,7 +69,7 @@ class Admin(commands.Cog):
         scope = authorized_scope(asking, everywhere=everywhere)
         await asking.response.defer(ephemeral=True)
         if await self._pauses.resume(scope):
-            await record_audit(self._storage, asking, "resume", scope=scope)
+            await record_audit(self._audit, asking, "resume", scope=scope)
             text = say("I answer {where} again.", where=scope_label(scope))
         else:
             text = say("I was not silent {where}.", where=scope_label(scope))
@@ -83,7 +83,7 @@ class Admin(commands.Cog):
     async def audit(self, asking: BotInteraction, everywhere: bool = False) -> None:
         scope = authorized_scope(asking, everywhere=everywhere)
         await asking.response.defer(ephemeral=True)
-        await AuditPages(self._storage, None if everywhere else scope).show(asking)
+        await AuditPages(self._audit, None if everywhere else scope).show(asking)
 
 
 def authorized_scope(asking: BotInteraction, *, everywhere: bool) -> int:

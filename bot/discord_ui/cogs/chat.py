@@ -29,7 +29,8 @@ from bot.discord_ui.split import split_message
 from bot.discord_ui.views.reply_buttons import reply_views
 from core.errors import Refusal
 from core.logging import begin_request
-from data.storage.storage import Storage
+from data.storage.tables.audit import AuditLog
+from data.storage.tables.channels import Channels
 from i18n.phrase import phrase
 from i18n.reader import say, set_language
 from model.worker.messages import Rendered
@@ -55,7 +56,8 @@ class Chat(commands.Cog):
         self,
         bot: Gpt2Bot,
         conversations: ConversationManager,
-        storage: Storage,
+        channels: Channels,
+        audit: AuditLog,
         admission: Admission,
         *,
         buttons: bool = True,
@@ -63,12 +65,13 @@ class Chat(commands.Cog):
         self._bot = bot
         self._buttons_enabled = buttons
         self._conversations = conversations
-        self._storage = storage
+        self._channels = channels
+        self._audit = audit
         self._admission = admission
         self._enabled_channels: set[int] = set()
 
     async def cog_load(self) -> None:
-        self._enabled_channels = await self._storage.channels.enabled()
+        self._enabled_channels = await self._channels.enabled()
 
     # --- messages --------------------------------------------------------------------------------
 
@@ -231,9 +234,9 @@ class Chat(commands.Cog):
     async def _set_enabled(self, interaction: BotInteraction, *, enabled: bool) -> None:
         channel_id, guild_id = channel_id_of(interaction), interaction.guild_id
         assert guild_id is not None  # the group is guild_only
-        await self._storage.channels.set_enabled(channel_id, guild_id, enabled)
+        await self._channels.set_enabled(channel_id, guild_id, enabled)
         if enabled:
-            await record_audit(self._storage, interaction, "channel enable", f"<#{channel_id}>")
+            await record_audit(self._audit, interaction, "channel enable", f"<#{channel_id}>")
             self._enabled_channels.add(channel_id)
             text = say("I now answer every message in this channel.")
             if not self._bot.intents.message_content:
@@ -243,7 +246,7 @@ class Chat(commands.Cog):
                     done=text,
                 )
         else:
-            await record_audit(self._storage, interaction, "channel disable", f"<#{channel_id}>")
+            await record_audit(self._audit, interaction, "channel disable", f"<#{channel_id}>")
             self._enabled_channels.discard(channel_id)
             text = say("From now on I only answer mentions and replies in this channel.")
         await interaction.response.send_message(text, ephemeral=True)

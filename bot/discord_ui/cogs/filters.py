@@ -17,7 +17,8 @@ from bot.discord_ui.embeds.style import quote_safely
 from bot.discord_ui.permissions import Rank, requires_rank
 from bot.discord_ui.split import split_message
 from core.records import Filter, FilterKind
-from data.storage.storage import Storage
+from data.storage.tables.audit import AuditLog
+from data.storage.tables.filters import FilterTable
 from i18n.phrase import Phrase, join_phrases, phrase
 from i18n.reader import say
 
@@ -41,9 +42,10 @@ class FilterCommands(commands.Cog):
         default_permissions=discord.Permissions(manage_guild=True),
     )
 
-    def __init__(self, filters: Filters, storage: Storage) -> None:
+    def __init__(self, filters: Filters, table: FilterTable, audit: AuditLog) -> None:
         self._filters = filters
-        self._storage = storage
+        self._table = table
+        self._audit = audit
 
     @filter.command(description="Block a word, or everything that matches a pattern")
     @app_commands.describe(
@@ -54,7 +56,7 @@ class FilterCommands(commands.Cog):
         scope, one = guild_scope(interaction), Filter(FilterKind(kind), text.strip())
         await interaction.response.defer(ephemeral=True)
         if await self._filters.add(scope, one, interaction.user.id):
-            await record_audit(self._storage, interaction, "filter add", audit_detail(one))
+            await record_audit(self._audit, interaction, "filter add", audit_detail(one))
             said = say(
                 "From my next reply on I do not say the {filter} here.", filter=describe_filter(one)
             )
@@ -69,7 +71,7 @@ class FilterCommands(commands.Cog):
         scope, one = guild_scope(interaction), Filter(FilterKind(kind), text.strip())
         await interaction.response.defer(ephemeral=True)
         if await self._filters.remove(scope, one):
-            await record_audit(self._storage, interaction, "filter remove", audit_detail(one))
+            await record_audit(self._audit, interaction, "filter remove", audit_detail(one))
             said = say("I may say the {filter} again.", filter=describe_filter(one))
         else:
             said = say(
@@ -82,7 +84,7 @@ class FilterCommands(commands.Cog):
     @requires_rank(Rank.MANAGER)
     async def list_filters(self, interaction: BotInteraction) -> None:
         await interaction.response.defer(ephemeral=True)
-        there = await self._storage.filters.all(guild_scope(interaction))
+        there = await self._table.all(guild_scope(interaction))
         lines = [f"- {say(describe_filter(one))}" for one in there] or [say(NO_FILTERS)]
         first, *more = split_message("\n".join([*lines, say(OPERATOR_WORDS_NOTE)]))
         await interaction.edit_original_response(content=first)
@@ -94,7 +96,7 @@ class FilterCommands(commands.Cog):
     async def complete_text(
         self, interaction: BotInteraction, current: str
     ) -> list[app_commands.Choice[str]]:
-        there = await self._storage.filters.all(guild_scope(interaction))
+        there = await self._table.all(guild_scope(interaction))
         kind = interaction.namespace.kind
         return autocomplete_choices([one.pattern for one in there if one.kind == kind], current)
 

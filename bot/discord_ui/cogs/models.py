@@ -82,7 +82,7 @@ class Models(commands.Cog):
     async def use(self, interaction: BotInteraction, name: str) -> None:
         await interaction.response.defer(ephemeral=True)
         option = await self._models.use(guild_scope(interaction), name)
-        await record_audit(self._storage, interaction, "model use", option.name)
+        await record_audit(self._storage.audit, interaction, "model use", option.name)
         text = say("**{model}** answers from now on.", model=option.name)
         await interaction.edit_original_response(content=text)
 
@@ -92,7 +92,10 @@ class Models(commands.Cog):
         await interaction.response.defer(ephemeral=True)
         option = await self._models.rollback(guild_scope(interaction))
         await record_audit(
-            self._storage, interaction, "model rollback", phrase("to {model}", model=option.name)
+            self._storage.audit,
+            interaction,
+            "model rollback",
+            phrase("to {model}", model=option.name),
         )
         text = say("Back to **{model}**: it answers from now on.", model=option.name)
         await interaction.edit_original_response(content=text)
@@ -137,7 +140,7 @@ class Models(commands.Cog):
     async def _delete(self, scope: int, name: str, interaction: BotInteraction) -> None:
         await interaction.response.defer()
         await self._shelf.delete(scope, name)
-        await record_audit(self._storage, interaction, "model delete", name)
+        await record_audit(self._storage.audit, interaction, "model delete", name)
         text = say("**{model}** is gone.", model=name)
         await interaction.edit_original_response(content=text, view=None)
 

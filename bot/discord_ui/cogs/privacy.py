@@ -187,13 +187,17 @@ class Privacy(commands.Cog):
         except EmptyDataset:
             await interaction.edit_original_response(content=say(NOTHING_LEFT))
             return
-        await record_audit(self._storage, interaction, "clean retrain start", _after_job(job_id))
+        await record_audit(
+            self._storage.audit, interaction, "clean retrain start", _after_job(job_id)
+        )
         await close_prompt(interaction, CLEAN_RETRAIN_STARTED)
 
     async def later(self, interaction: BotInteraction, job_id: int) -> None:
         """The button "Not now" was pressed."""
         await defer_for_administrator(interaction)
-        await record_audit(self._storage, interaction, "clean retrain later", _after_job(job_id))
+        await record_audit(
+            self._storage.audit, interaction, "clean retrain later", _after_job(job_id)
+        )
         await close_prompt(interaction, CLEAN_RETRAIN_POSTPONED)
 
 

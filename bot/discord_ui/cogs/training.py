@@ -157,7 +157,7 @@ class Training(commands.Cog):
             plan, requested_by=interaction.user.id, channel_id=channel_id_of(interaction)
         )
         what = phrase("job {job} from {base}", job=job.id, base=plan.base.name)
-        await record_audit(self._storage, interaction, "retrain start", what)
+        await record_audit(self._storage.audit, interaction, "retrain start", what)
         await interaction.edit_original_response(
             content=say(
                 "Started. Its progress is shown in the channel; you can keep chatting meanwhile."
@@ -176,6 +176,6 @@ class Training(commands.Cog):
         accepted = await controls[action](job_id)
         if accepted:
             what = phrase("job {job}", job=job_id)
-            await record_audit(self._storage, interaction, f"retrain {action}", what)
+            await record_audit(self._storage.audit, interaction, f"retrain {action}", what)
         text = (ACCEPTED if accepted else TOO_LATE)[action]
         await interaction.edit_original_response(content=say(text))

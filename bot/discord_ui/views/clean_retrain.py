@@ -12,7 +12,7 @@ import discord
 from bot.discord_ui.client import Gpt2Bot, dispatch_to_cog
 from bot.discord_ui.http_errors import DISCORD_ERRORS
 from bot.learning.erasure import AffectedScope
-from data.storage.storage import Storage
+from data.storage.tables.jobs import Jobs
 from i18n.phrase import Phrase, join_phrases, phrase
 from i18n.reader import say, use_language
 
@@ -59,9 +59,9 @@ def clean_retrain_view(job_id: int) -> discord.ui.View:
 class CleanRetrainPrompts:
     """Posts the question in the channel of the server's last job, else in its system channel."""
 
-    def __init__(self, bot: Gpt2Bot, storage: Storage) -> None:
+    def __init__(self, bot: Gpt2Bot, jobs: Jobs) -> None:
         self._bot = bot
-        self._storage = storage
+        self._jobs = jobs
 
     async def prompt(self, concern: AffectedScope) -> None:
         """Post the question; if the bot can write in no channel, log it."""
@@ -80,7 +80,7 @@ class CleanRetrainPrompts:
 
     async def _channels(self, scope: int) -> list[discord.PartialMessageable | discord.TextChannel]:
         found: list[discord.PartialMessageable | discord.TextChannel] = []
-        if job := await self._storage.jobs.latest(scope):
+        if job := await self._jobs.latest(scope):
             found.append(self._bot.get_partial_messageable(job.channel_id, guild_id=scope))
         guild = self._bot.get_guild(scope)
         if guild is not None and guild.system_channel is not None:

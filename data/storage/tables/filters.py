@@ -6,7 +6,7 @@ from core.records import Filter, FilterKind
 from data.storage.connection import Repository, utc_now_iso
 
 
-class Filters(Repository):
+class FilterTable(Repository):
     """The filters of all scopes."""
 
     async def add(self, scope: int, one: Filter, added_by: int) -> bool:

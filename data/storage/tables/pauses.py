@@ -8,7 +8,7 @@ EVERYWHERE = 0
 """The scope of a pause in all scopes; no guild or user has this id."""
 
 
-class Pauses(Repository):
+class PauseTable(Repository):
     """The scopes that are paused."""
 
     async def add(self, scope: int, paused_by: int) -> bool:

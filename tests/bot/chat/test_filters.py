@@ -125,7 +125,7 @@ def test_words_are_not_even_drawn() -> None:
 async def test_a_wrong_pattern_is_told_what_and_where(
     storage: Storage, text: str, reason: str
 ) -> None:
-    filters = Filters(storage)
+    filters = Filters(storage.filters)
     with pytest.raises(Refusal, match=reason):
         await filters.add(GUILD, pattern(text), ADA)
     assert await storage.filters.all(GUILD) == []
@@ -134,11 +134,11 @@ async def test_a_wrong_pattern_is_told_what_and_where(
 @pytest.mark.parametrize("text", [" ", "\u200b\u200d"])
 async def test_a_word_must_be_seen(storage: Storage, text: str) -> None:
     with pytest.raises(Refusal, match="no letter or sign"):
-        await Filters(storage).add(GUILD, word(text), ADA)
+        await Filters(storage.filters).add(GUILD, word(text), ADA)
 
 
 async def test_there_are_not_too_many_nor_too_long(storage: Storage) -> None:
-    filters = Filters(storage)
+    filters = Filters(storage.filters)
     with pytest.raises(Refusal, match="at most 100 characters"):
         await filters.add(GUILD, word("x" * (MAX_FILTER_CHARS + 1)), ADA)
     for n in range(MAX_PATTERNS):
@@ -153,7 +153,7 @@ async def test_there_are_not_too_many_nor_too_long(storage: Storage) -> None:
 
 
 async def test_patterns_are_not_too_much_work_together(storage: Storage) -> None:
-    filters = Filters(storage)
+    filters = Filters(storage.filters)
     assert await filters.add(GUILD, pattern("[^a]{500}"), ADA)
     with pytest.raises(Refusal, match="too much work"):
         await filters.add(GUILD, pattern("[^b]{500}"), ADA)
@@ -163,7 +163,7 @@ async def test_patterns_are_not_too_much_work_together(storage: Storage) -> None
 
 
 async def test_a_change_counts_at_once_and_only_there(storage: Storage) -> None:
-    filters = Filters(storage, ["operator's"])
+    filters = Filters(storage.filters, ["operator's"])
     assert passes(await filters.guard(GUILD), "a bad word")
     assert await filters.add(GUILD, word("bad"), ADA)
     assert not await filters.add(GUILD, word("bad"), ADA)
@@ -179,7 +179,7 @@ async def test_guards_are_kept_but_not_all_of_them(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(filtering, "MAX_CACHED_GUARDS", 2)
-    filters = Filters(storage)
+    filters = Filters(storage.filters)
     first = await filters.guard(1)
     await filters.guard(2)
     assert await filters.guard(1) is first

@@ -84,14 +84,19 @@ async def models(
 ) -> AsyncIterator[ModelRouter]:
     tasks = BackgroundTasks()
     yield ModelRouter(
-        storage, worker, model_options, default="tiny", checkpoints=tmp_path / "ck", tasks=tasks
+        storage.model_choices,
+        worker,
+        model_options,
+        default="tiny",
+        checkpoints=tmp_path / "ck",
+        tasks=tasks,
     )
     await tasks.close()
 
 
 @pytest.fixture
 def silence(storage: Storage) -> Pauses:
-    return Pauses(storage)
+    return Pauses(storage.pauses)
 
 
 @pytest.fixture

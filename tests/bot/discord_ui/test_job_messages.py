@@ -52,7 +52,8 @@ class Run:
             self.world.bot,
             self.tasks,
             self.world.home / "checkpoints",
-            self.storage,
+            self.storage.jobs,
+            self.storage.audit,
             clock=lambda: self.now,
         )
 

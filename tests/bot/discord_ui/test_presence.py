@@ -22,7 +22,7 @@ STARTED = Started("cpu", "fp32", 1000, 1000, 40, 900, 80, 10.0, 16, 1, 7e-4)
 
 @pytest.fixture
 def presence(world: World, storage: Storage) -> Presence:
-    return Presence(world.bot, storage, "gpt2")
+    return Presence(world.bot, storage.pauses, "gpt2")
 
 
 def prepare(folder: Path) -> None:

@@ -251,7 +251,7 @@ async def test_the_presence_is_in_the_language_of_the_operator(
 ) -> None:
     chosen = settings.model_copy(update={"bot_language": "ja"})
     async with open_world(chosen, worker) as world:
-        presence = Presence(world.bot, storage, "gpt2")
+        presence = Presence(world.bot, storage.pauses, "gpt2")
         assert str(world.bot.activity) == "gpt2 · /教える と /話す"
         await storage.pauses.add(EVERYWHERE, 1)
         await presence.show()

@@ -136,7 +136,7 @@ async def test_notes_about_who_answers(
     options = with_custom_models({"mine": "/some/where"})
     client: Any = worker
     switch = ModelRouter(
-        storage, client, options, default="gpt2", checkpoints=tmp_path, tasks=tasks
+        storage.model_choices, client, options, default="gpt2", checkpoints=tmp_path, tasks=tasks
     )
     notes = [(await switch.serving(7)).note]
     await tasks.close(60)

@@ -159,7 +159,7 @@ class Dataset(commands.Cog):
             attachments=[discord.File(io.BytesIO(content), name)],
         )
         done = join_phrases([name, pairs], ": ")
-        await record_audit(self._storage, interaction, phrase("dataset export"), done)
+        await record_audit(self._storage.audit, interaction, phrase("dataset export"), done)
 
     @dataset.command(description="Remove examples from the data set")
     @app_commands.describe(

@@ -107,7 +107,7 @@ class Importer:
                 scope, pairs, interaction.user.id, IMPORT_SOURCE
             )
             added = phrases("{count:,} new pair", "{count:,} new pairs", new)
-            await record_audit(self._storage, interaction, phrase("dataset import"), added)
+            await record_audit(self._storage.audit, interaction, phrase("dataset import"), added)
             text = imported_text(new, len(pairs))
         finally:  # if it failed, the reason follows as a separate message
             await interaction.edit_original_response(content=text, embed=None, attachments=[])

@@ -27,7 +27,7 @@ def _confirm_view(
         await press.response.edit_message(view=None)
         count = await remove()
         if count:
-            await record_audit(storage, press, phrase("dataset remove"), f"{what}: {count:,}")
+            await record_audit(storage.audit, press, phrase("dataset remove"), f"{what}: {count:,}")
         text = say("Removed: {count:,}.", count=count) if count else say("It was gone already.")
         await press.edit_original_response(content=text, embed=None)
 

@@ -158,7 +158,7 @@ class ReviewView(EphemeralView):
         storage, scope, example = self._queue.storage, self._queue.scope, self._cursor.example
         changed = example and await storage.examples.edit(scope, example.id, user, bot)
         if changed and example:
-            await record_audit(storage, interaction, phrase("dataset edit"), str(example.id))
+            await record_audit(storage.audit, interaction, phrase("dataset edit"), str(example.id))
         await self._go_to(
             interaction, self._queue.refresh(self._cursor), "" if changed else EXAMPLE_REMOVED
         )
@@ -169,7 +169,9 @@ class ReviewView(EphemeralView):
         storage, scope, example = self._queue.storage, self._queue.scope, self._cursor.example
         there = example and await storage.examples.set_review(scope, example.id, review)
         if there and example:
-            await record_audit(storage, interaction, REVIEW_AUDIT_ACTIONS[review], str(example.id))
+            await record_audit(
+                storage.audit, interaction, REVIEW_AUDIT_ACTIONS[review], str(example.id)
+            )
         await self._go_to(
             interaction, self._queue.next_after(self._cursor), "" if there else EXAMPLE_REMOVED
         )

@@ -355,7 +355,7 @@ async def test_autocomplete_of_delete_offers_what_may_go(world: World) -> None:
 @pytest.fixture
 def switch(storage: Storage, worker: Any, tmp_path: Path) -> ModelRouter:
     return ModelRouter(
-        storage,
+        storage.model_choices,
         worker,
         model_options,
         default="gpt2",
@@ -476,7 +476,7 @@ async def test_what_is_deleted_while_it_loads_is_not_put_into_service(
 ) -> None:
     worker: Any = LosingWorker()
     switch = ModelRouter(
-        storage,
+        storage.model_choices,
         worker,
         model_options,
         default="gpt2",

@@ -104,10 +104,7 @@ class Erasure:
         Collected examples that wait for review are erased. Jobs in progress that use the consent
         are stopped, and their scopes prompted for a clean retrain.
         """
-        if scope is None:
-            was_given = bool(await self._storage.erasures.withdraw_consents(user_id))
-        else:
-            was_given = await self._storage.consents.opt_out(scope, user_id)
+        was_given = bool(await self._storage.consents.opt_out(scope, user_id))
         erased = await self._storage.examples.remove_pending_collected(user_id, scope)
         jobs = [job for job in await self._by_consent(user_id) if scope in (None, job.scope)]
         unfinished = [job for job in jobs if not job.state.is_final]

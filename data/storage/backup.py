@@ -102,9 +102,7 @@ def verify_backup(backup: Path) -> None:
     """
     try:
         if not is_sqlite(backup):
-            raise StoreError(
-                phrase("{backup} is not a backup: it is no database at all.", backup=backup)
-            )
+            raise _not_a_backup(backup, phrase("it is not a database"))
     except OSError as e:
         raise StoreError(
             phrase("{backup} cannot be opened: {why}.", backup=backup, why=e.strerror)
@@ -119,20 +117,14 @@ def verify_backup(backup: Path) -> None:
                 )
             )
         tables = {row[0] for row in db.execute("SELECT name FROM sqlite_master")}
-    if not tables >= REQUIRED_TABLES:
-        raise StoreError(
-            phrase(
-                "{backup} is not a backup: it is the database of another program.", backup=backup
-            )
-        )
-    with wrap_sqlite_errors(str(backup)):
-        version = check_version(backup)
-    if not version:
-        raise StoreError(
-            phrase(
-                "{backup} is not a backup: it does not say of which version it is.", backup=backup
-            )
-        )
+        if not tables >= REQUIRED_TABLES:
+            raise _not_a_backup(backup, phrase("it is the database of another program"))
+        if not check_version(db, backup):
+            raise _not_a_backup(backup, phrase("its version is missing"))
+
+
+def _not_a_backup(file: Path, reason: str) -> StoreError:
+    return StoreError(phrase("{backup} is not a backup: {reason}.", backup=file, reason=reason))
 
 
 def _preserve_current(database: Path) -> Path:

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 import aiosqlite
 
@@ -53,8 +54,15 @@ async def connect(path: Path) -> AsyncIterator[aiosqlite.Connection]:
 
 def _check(path: Path) -> None:
     """Refuse a file that is not ours before a writing connection could change it."""
+    check_header(path, "a+b")  # "a": fails now if it cannot be written
+    with closing(connect_read_only(path)) as db:
+        check_version(db, path)
+
+
+def check_header(path: Path, mode: Literal["rb", "a+b"] = "rb") -> None:
+    """Raise StoreError if a file cannot be opened, or is neither empty nor SQLite's."""
     try:
-        with path.open("a+b") as file:  # "a": fails now if it cannot be written
+        with path.open(mode) as file:
             file.seek(0)
             beginning = file.read(len(SQLITE_MAGIC))
     except OSError as e:
@@ -63,31 +71,21 @@ def _check(path: Path) -> None:
         ) from e
     if beginning not in (b"", SQLITE_MAGIC):  # SQLite overwrites very short files
         raise not_a_database(str(path))
-    check_version(path)
 
 
-def check_version(path: Path) -> int:
-    """The schema version of a database, read without changing it.
-
-    Raises:
-        NewerDatabase: it is newer than this version of the bot.
-        sqlite3.Error: it cannot be read.
-    """
-    with closing(connect_read_only(path)) as db:
-        [version] = db.execute("PRAGMA user_version").fetchone()
+def check_version(db: sqlite3.Connection, path: Path) -> int:
+    """The schema version of a database; raises NewerDatabase if this version of the bot is older,
+    sqlite3.Error if it cannot be read."""
+    [version] = db.execute("PRAGMA user_version").fetchone()
     if version > SCHEMA_VERSION:
-        raise newer_database(path)
-    return int(version)
-
-
-def newer_database(path: Path) -> NewerDatabase:
-    return NewerDatabase(
-        phrase(
-            "The database {file} was written by a newer version of the bot: install that "
-            "version, or choose another folder. The file was not changed.",
-            file=path,
+        raise NewerDatabase(
+            phrase(
+                "The database {file} was written by a newer version of the bot: install that "
+                "version, or choose another folder. The file was not changed.",
+                file=path,
+            )
         )
-    )
+    return int(version)
 
 
 async def _prepare(db: aiosqlite.Connection, path: Path) -> None:
@@ -102,11 +100,7 @@ async def _prepare(db: aiosqlite.Connection, path: Path) -> None:
 
 
 def _copy_before_upgrade(path: Path) -> None:
-    """Keep a copy that the previous version of the bot can open.
-
-    Raises:
-        StoreError: it could not be made.
-    """
+    """Keep a copy that the previous version of the bot can open, or raise StoreError."""
     prefix = f"{PRE_UPGRADE_PREFIX}-{SCHEMA_VERSION}"
     try:
         make_copy(path, path.parent / BACKUPS_FOLDER / timestamped_name(prefix))
@@ -124,12 +118,8 @@ def _copy_before_upgrade(path: Path) -> None:
 
 
 def make_copy(source: Path, target: Path) -> None:
-    """`copy_database`, with its errors as sentences.
-
-    Raises:
-        CorruptDatabase: the source is.
-        StoreError: the source could not be read, or the copy not written.
-    """
+    """`copy_database`, with its errors as StoreError or, if the source is damaged,
+    CorruptDatabase."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with wrap_sqlite_errors(str(source)):

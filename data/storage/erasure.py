@@ -41,7 +41,7 @@ async def erase_member(
         StoreError: what was erased so far is gone; call this again.
     """
     await storage.erasures.begin(user_id)
-    gone = ErasureResult(consents=await storage.erasures.withdraw_consents(user_id))
+    gone = ErasureResult(consents=await storage.consents.opt_out(None, user_id))
     while erased := await storage.erasures.erase_batch(user_id, batch):
         gone += erased
     if erase_external is not None:

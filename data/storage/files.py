@@ -40,9 +40,10 @@ TIMESTAMP_FORMAT = "%Y%m%d-%H%M%S-%f"
 TEMP_PREFIX = ".gpt2bot-unfinished-"
 
 
-def connect_read_only(path: Path) -> sqlite3.Connection:
-    """A read-only connection, which may be used from another thread."""
-    uri = f"{path.absolute().as_uri()}?mode=ro"
+def connect_read_only(path: Path, *, immutable: bool = False) -> sqlite3.Connection:
+    """A read-only connection, which may be used from another thread. `immutable`: nobody uses the
+    file, so SQLite need not leave an empty WAL behind, possibly owned by another user."""
+    uri = f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if immutable else ''}"
     return sqlite3.connect(
         uri, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
     )

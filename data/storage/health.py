@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from core.errors import StoreError
 from data.storage.connection import (
+    check_header,
+    check_version,
     corrupt_database,
-    newer_database,
-    not_a_database,
     wrap_sqlite_errors,
 )
-from data.storage.files import BUSY_TIMEOUT_S, SQLITE_MAGIC
-from data.storage.migrations import SCHEMA_VERSION
+from data.storage.files import connect_read_only, integrity_problem
 from i18n.phrase import phrase
-
-QUICK_CHECK_OK = [("ok",)]
-"""SQLite's answer for an intact database (sqlite.org/pragma.html#pragma_quick_check)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,28 +33,20 @@ def inspect_database(path: Path) -> DatabaseHealth | None:
         NewerDatabase: a newer version of the bot wrote it.
         StoreError: it cannot be used, or is damaged.
     """
-    try:
-        with path.open("rb") as file:
-            beginning = file.read(len(SQLITE_MAGIC))
-    except FileNotFoundError:
+    if not path.exists():
         return None
-    except OSError as e:
-        raise StoreError(
-            phrase("The database {file} cannot be opened: {why}.", file=path, why=e.strerror)
-        ) from e
+    check_header(path)
     if not os.access(path, os.W_OK):
         raise StoreError(
             phrase("The database {file} cannot be written: give the bot permission.", file=path)
         )
-    if beginning not in (b"", SQLITE_MAGIC):
-        raise not_a_database(str(path))
     used = _is_used(path)
     try:
         return _read(path, used=used)
     except StoreError:
         if used or not _is_used(path):
             raise
-        return _read(path, used=True)  # a bot has opened it meanwhile
+        return _read(path, used=True)  # a bot has just opened it
 
 
 def _is_used(path: Path) -> bool:
@@ -68,19 +55,12 @@ def _is_used(path: Path) -> bool:
 
 
 def _read(path: Path, *, used: bool) -> DatabaseHealth:
-    """Check it over a read-only connection.
-
-    A file that nobody uses is opened as "immutable": otherwise SQLite would leave an empty WAL
-    behind, possibly owned by another user than the bot's.
-    """
-    uri = f"{path.absolute().as_uri()}?{'mode=ro' if used else 'mode=ro&immutable=1'}"
+    """Check it over a read-only connection."""
     with (
         wrap_sqlite_errors(str(path)),
-        closing(sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S)) as db,
+        closing(connect_read_only(path, immutable=not used)) as db,
     ):
-        [version] = db.execute("PRAGMA user_version").fetchone()
-        if version > SCHEMA_VERSION:
-            raise newer_database(path)
-        if db.execute("PRAGMA quick_check(1)").fetchall() != QUICK_CHECK_OK:
+        version = check_version(db, path)
+        if integrity_problem(db, "quick_check"):
             raise corrupt_database(str(path))
     return DatabaseHealth(version, path.stat().st_size)

@@ -20,14 +20,8 @@ class AuditLog(Repository):
 
         A detail that is a Phrase comes back as one.
         """
-        await self._execute(
-            "INSERT INTO audit (at, scope, actor_id, action, detail) VALUES (?, ?, ?, ?, ?)",
-            utc_now_iso(),
-            scope,
-            actor_id,
-            action,
-            serialize_phrase(detail),
-        )
+        sql = "INSERT INTO audit (at, scope, actor_id, action, detail) VALUES (?, ?, ?, ?, ?)"
+        await self._execute(sql, utc_now_iso(), scope, actor_id, action, serialize_phrase(detail))
 
     async def entries(
         self, scope: int | None, count: int, before_id: int | None = None
@@ -38,11 +32,8 @@ class AuditLog(Repository):
             WHERE (?1 IS NULL OR scope = ?1) AND (?2 IS NULL OR id < ?2)
             ORDER BY id DESC LIMIT ?3
         """
+        rows = await self._fetch_all(sql, scope, before_id, count)
         return [
-            AuditEntry(
-                number, datetime.fromisoformat(at), of, actor_id, action, deserialize_phrase(detail)
-            )
-            for number, at, of, actor_id, action, detail in await self._fetch_all(
-                sql, scope, before_id, count
-            )
+            AuditEntry(n, datetime.fromisoformat(at), of, actor, action, deserialize_phrase(detail))
+            for n, at, of, actor, action, detail in rows
         ]

@@ -10,18 +10,13 @@ class Channels(Repository):
 
     async def set_enabled(self, channel_id: int, guild_id: int, enabled: bool) -> None:
         """Set whether the bot answers every message in a channel."""
-        await self._fetch_all(
-            """
+        sql = """
             INSERT INTO channels (channel_id, guild_id, enabled) VALUES (?, ?, ?)
             ON CONFLICT (channel_id) DO UPDATE SET enabled = excluded.enabled
-            """,
-            channel_id,
-            guild_id,
-            enabled,
-        )
+        """
+        await self._execute(sql, channel_id, guild_id, enabled)
 
     async def enabled(self) -> set[int]:
         """The ids of the channels in which the bot answers every message."""
-        return {
-            row[0] for row in await self._fetch_all("SELECT channel_id FROM channels WHERE enabled")
-        }
+        rows = await self._fetch_all("SELECT channel_id FROM channels WHERE enabled")
+        return {row[0] for row in rows}

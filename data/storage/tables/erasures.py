@@ -11,6 +11,37 @@ from datetime import datetime
 from core.records import ErasureResult
 from data.storage.connection import Repository, to_utc_iso, utc_now_iso
 
+ERASE_SQL = {
+    "messages": """
+        DELETE FROM messages WHERE id IN (SELECT id FROM messages WHERE author_id = ?1 LIMIT ?2)
+    """,
+    "reply_messages": """
+        DELETE FROM messages WHERE discord_id IN
+            (SELECT reply_id FROM replies WHERE asked_by = ?1 ORDER BY rowid LIMIT ?2)
+    """,
+    "replies": """
+        DELETE FROM replies WHERE reply_id IN (
+            SELECT reply_id FROM replies WHERE asked_by = ?1 AND NOT EXISTS (
+                SELECT 1 FROM messages
+                WHERE discord_id = reply_id OR (discord_id = asked_id AND author_id = ?1)
+            )
+            LIMIT ?2
+        )
+    """,
+    "examples": """
+        DELETE FROM examples WHERE id IN
+            (SELECT id FROM examples WHERE asked_by = ?1 OR author_id = ?1 LIMIT ?2)
+    """,
+    "ratings": """
+        DELETE FROM ratings WHERE user_id = ?1 AND reply_id IN
+            (SELECT reply_id FROM ratings WHERE user_id = ?1 LIMIT ?2)
+    """,
+}
+"""Each deletes up to ?2 rows of member ?1. In the order in which they must run: a reply is stored
+only while the message that it answers exists (`Messages.add`, `Replies.add`), so the member's own
+messages go first. A reply's record, which leads to the reply's message, goes when that message is
+gone and cannot come back."""
+
 
 class Erasures(Repository):
     """The erasures under way, and the statements that erase."""
@@ -41,84 +72,26 @@ class Erasures(Repository):
         """Record that a member is erased completely."""
         await self._execute("DELETE FROM forgettings WHERE user_id = ?", user_id)
 
-    async def withdraw_consents(self, user_id: int) -> int:
-        """Withdraw a member's consents in every scope; return how many were active."""
-        sql = "UPDATE consents SET withdrawn_at = ? WHERE user_id = ? AND withdrawn_at IS NULL"
-        return await self._execute(sql, utc_now_iso(), user_id)
-
     async def erase_batch(self, user_id: int, limit: int) -> ErasureResult:
         """Erase up to `limit` rows of each kind that hold a member's words, in every scope.
 
-        An empty result means that nothing is left. The order closes a race with a reply that is
-        being written: first the member's own messages go, because a reply is stored only while the
-        message that it answers exists (`Messages.add`, `Replies.add`). The record of a reply, which
-        leads to the reply's message, goes last, when that message is gone and cannot come back.
+        An empty result means that nothing is left.
         """
-        messages = await self._execute(
-            """
-            DELETE FROM messages WHERE id IN
-                (SELECT id FROM messages WHERE author_id = ? LIMIT ?)
-            """,
-            user_id,
-            limit,
-        )
-        await self._execute(
-            """
-            DELETE FROM messages WHERE discord_id IN
-                (SELECT reply_id FROM replies WHERE asked_by = ? ORDER BY rowid LIMIT ?)
-            """,
-            user_id,
-            limit,
-        )
-        replies = await self._execute(
-            """
-            DELETE FROM replies WHERE reply_id IN (
-                SELECT reply_id FROM replies WHERE asked_by = ?1 AND NOT EXISTS (
-                    SELECT 1 FROM messages
-                    WHERE discord_id = reply_id OR (discord_id = asked_id AND author_id = ?1)
-                )
-                LIMIT ?2
-            )
-            """,
-            user_id,
-            limit,
-        )
-        examples = await self._execute(
-            """
-            DELETE FROM examples WHERE id IN
-                (SELECT id FROM examples WHERE asked_by = ?1 OR author_id = ?1 LIMIT ?2)
-            """,
-            user_id,
-            limit,
-        )
-        ratings = await self._execute(
-            """
-            DELETE FROM ratings WHERE user_id = ?1 AND reply_id IN
-                (SELECT reply_id FROM ratings WHERE user_id = ?1 LIMIT ?2)
-            """,
-            user_id,
-            limit,
-        )
-        return ErasureResult(messages=messages, replies=replies, examples=examples, ratings=ratings)
+        counts = {name: await self._execute(sql, user_id, limit) for name, sql in ERASE_SQL.items()}
+        del counts["reply_messages"]  # those are counted as `replies`
+        return ErasureResult(**counts)
 
     async def purge_batch(self, before: datetime, limit: int) -> int:
         """Erase up to `limit` older messages and reply records each; return how many.
 
         Examples stay: the data set's managers decide about them.
         """
-        moment = to_utc_iso(before)
-        messages, replies = [
-            await self._execute(
-                f"""
-                DELETE FROM {table} WHERE rowid IN
-                    (SELECT rowid FROM {table} WHERE created_at < ? LIMIT ?)
-                """,
-                moment,
-                limit,
-            )
-            for table in ("messages", "replies")
-        ]
-        return messages + replies
+        erased = 0
+        for table in ("messages", "replies"):
+            older = f"SELECT rowid FROM {table} WHERE created_at < ? LIMIT ?"
+            sql = f"DELETE FROM {table} WHERE rowid IN ({older})"
+            erased += await self._execute(sql, to_utc_iso(before), limit)
+        return erased
 
     async def truncate_wal(self) -> bool:
         """Empty SQLite's write-ahead log, which still holds what was erased.

@@ -84,8 +84,7 @@ class Examples(Repository):
         Raises:
             NoConsent: it holds words of a member who did not consent; nothing is stored.
         """
-        row = await self._fetch_one(
-            f"""
+        sql = f"""
             INSERT INTO examples (scope, user, bot, author_id, source, asked_by, reply_id,
                 consent_version, corrects, status, weight, created_at)
             SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12
@@ -98,10 +97,8 @@ class Examples(Repository):
                 status = iif(excluded.status = 'approved', 'approved', status),
                 {_TAKE_OVER_SQL}
             RETURNING *
-            """,
-            *astuple(new),
-            utc_now_iso(),
-        )
+        """
+        row = await self._fetch_one(sql, *astuple(new), utc_now_iso())
         if row is None:
             raise NoConsent
         return _example(row)
@@ -113,8 +110,7 @@ class Examples(Repository):
 
         SQLite's JSON can hold neither NUL nor lone surrogates: U+FFFD and “?” replace them.
         """
-        return await self._execute(
-            """
+        sql = """
             INSERT INTO examples
                 (scope, user, bot, conversation, turn, author_id, source, created_at)
             SELECT ?1, json_extract(value, '$[0]'), json_extract(value, '$[1]'),
@@ -122,42 +118,27 @@ class Examples(Repository):
                 coalesce(nullif(json_extract(value, '$[4]'), ''), ?3), ?4
             FROM json_each(?5) WHERE true ORDER BY key
             ON CONFLICT (scope, conversation, turn, user, bot) DO NOTHING
-            """,
-            scope,
-            author_id,
-            default_source,
-            utc_now_iso(),
-            await asyncio.to_thread(_as_json, pairs),
-        )
+        """
+        added = await asyncio.to_thread(_as_json, pairs)
+        return await self._execute(sql, scope, author_id, default_source, utc_now_iso(), added)
 
     async def count_existing_pairs(self, scope: int, pairs: Sequence[Pair]) -> int:
         """How many of the pairs the scope has already, so that `add_pairs` would skip them."""
-        [row] = await self._fetch_all(
-            """
+        sql = """
             SELECT count(*) FROM json_each(?2) WHERE EXISTS (
                 SELECT 1 FROM examples
                 WHERE scope = ?1 AND conversation = json_extract(value, '$[2]')
                     AND turn = json_extract(value, '$[3]')
                     AND user = json_extract(value, '$[0]') AND bot = json_extract(value, '$[1]')
             )
-            """,
-            scope,
-            await asyncio.to_thread(_as_json, pairs),
-        )
+        """
+        [row] = await self._fetch_all(sql, scope, await asyncio.to_thread(_as_json, pairs))
         return int(row[0])
 
     async def all(self, scope: int, status: ReviewStatus | None = None) -> list[Example]:
-        """All examples of the scope, or those of one status, by id.
-
-        For reviewing only: what is learned or exported comes from `trainable`.
-        """
-        return await self._examples(
-            """
-            SELECT * FROM examples WHERE scope = ?1 AND (?2 IS NULL OR status = ?2) ORDER BY id
-            """,
-            scope,
-            status,
-        )
+        """All examples of the scope, or those of one status, by id: for reviewing only, since what
+        is learned or exported comes from `trainable`."""
+        return await self.page(scope, status, after_id=0, limit=-1)
 
     async def trainable(self, scope: int) -> list[Example]:
         """The examples that may be learned now, by id.
@@ -166,8 +147,7 @@ class Examples(Repository):
         is that of the consent that stands now. Each like in excess of the dislikes of its reply
         adds 1 to the weight, up to MAX_WEIGHT.
         """
-        return await self._examples(
-            f"""
+        sql = f"""
             WITH judged AS (
                 SELECT *, {_required_consent_sql("examples")} AS member, coalesce(
                     (SELECT sum(value) FROM ratings
@@ -184,27 +164,19 @@ class Examples(Repository):
             )
             WHERE votes >= 0 AND (member IS NULL OR standing IS NOT NULL)
                 AND (?2 OR consent_version IS NULL) ORDER BY id
-            """,
-            scope,
-            self._include_collected,
-        )
+        """
+        return await self._examples(sql, scope, self._include_collected)
 
     async def page(
         self, scope: int, status: ReviewStatus | None, after_id: int, limit: int
     ) -> list[Example]:
         """The next examples of the scope after an id; of any status if it is None."""
         of_status = "" if status is None else "AND status = ?4"
-        values = () if status is None else (status.value,)
-        return await self._examples(
-            f"""
-            SELECT * FROM examples WHERE scope = ?1 AND id > ?2 {of_status}
-            ORDER BY id LIMIT ?3
-            """,
-            scope,
-            after_id,
-            limit,
-            *values,
+        sql = (
+            f"SELECT * FROM examples WHERE scope = ?1 AND id > ?2 {of_status} ORDER BY id LIMIT ?3"
         )
+        values = () if status is None else (status.value,)
+        return await self._examples(sql, scope, after_id, limit, *values)
 
     async def get(self, scope: int, example_id: int) -> Example | None:
         """The scope's example with that id."""
@@ -238,17 +210,12 @@ class Examples(Repository):
         Raises:
             StoreError: the scope has that pair already.
         """
-        row = await self._fetch_one(
-            """
+        sql = """
             UPDATE OR IGNORE examples
             SET corrects = corrects OR (reply_id IS NOT NULL AND bot <> ?4), user = ?3, bot = ?4
             WHERE scope = ?1 AND id = ?2 RETURNING *
-            """,
-            scope,
-            example_id,
-            user,
-            bot,
-        )
+        """
+        row = await self._fetch_one(sql, scope, example_id, user, bot)
         if row is None and await self.get(scope, example_id):
             raise StoreError(phrase("The data set has this very pair already."))
         return _example(row) if row else None

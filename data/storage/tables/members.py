@@ -28,8 +28,7 @@ class MemberData(Repository):
 
     async def summary(self, user_id: int, scope: int | None = None) -> MemberDataSummary:
         """How much is stored about a member in a scope (None: in all)."""
-        [row] = await self._fetch_all(
-            """
+        sql = """
             SELECT
                 (SELECT count(*) FROM messages
                  WHERE author_id = ?1 AND (?2 IS NULL OR scope = ?2)) AS messages,
@@ -42,10 +41,8 @@ class MemberData(Repository):
                  WHERE user_id = ?1 AND (?2 IS NULL OR scope = ?2)) AS ratings,
                 (SELECT count(*) FROM job_sources JOIN jobs ON jobs.id = job_id
                  WHERE user_id = ?1 AND (?2 IS NULL OR scope = ?2)) AS jobs
-            """,
-            user_id,
-            scope,
-        )
+        """
+        [row] = await self._fetch_all(sql, user_id, scope)
         consent = None if scope is None else await self._consents.active(scope, user_id)
         return MemberDataSummary(**dict(row), consent=consent)
 

@@ -31,14 +31,13 @@ class Messages(Repository):
         A reply is stored only while the message that it answers (`reply_to_id`) is: if that was
         deleted or erased meanwhile, its words must not come back in the answer.
         """
-        added = await self._execute(
-            """
-            INSERT INTO messages
-                (discord_id, channel_id, author_id, role, content, created_at, scope)
-            SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7
+        sql = f"""
+            INSERT INTO messages ({MESSAGE_COLUMNS}) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7
             WHERE ?8 IS NULL OR EXISTS (SELECT 1 FROM messages WHERE discord_id = ?8)
             ON CONFLICT (discord_id) DO NOTHING
-            """,
+        """
+        added = await self._execute(
+            sql,
             message.discord_id,
             message.channel_id,
             message.author_id,
@@ -55,16 +54,13 @@ class Messages(Repository):
 
         An example that was collected from the old text is deleted.
         """
-        await self._execute(
-            f"""
+        changed_sql = f"""
             {DELETE_COLLECTED_SQL} AND EXISTS (
                 SELECT 1 FROM messages WHERE discord_id IN (SELECT value FROM json_each(?1))
                   AND content <> ?2
             )
-            """,
-            json.dumps([discord_id]),
-            content,
-        )
+        """
+        await self._execute(changed_sql, json.dumps([discord_id]), content)
         sql = "UPDATE messages SET content = ? WHERE discord_id = ? RETURNING id"
         return bool(await self._fetch_all(sql, content, discord_id))
 
@@ -80,39 +76,32 @@ class Messages(Repository):
 
     async def get_many(self, discord_ids: Sequence[int]) -> list[StoredMessage]:
         """The messages with these ids that are still stored, in the order of the ids."""
-        rows = await self._fetch_all(
-            f"""
+        sql = f"""
             SELECT {MESSAGE_COLUMNS} FROM json_each(?) JOIN messages ON discord_id = json_each.value
             ORDER BY json_each.key
-            """,
-            json.dumps(list(discord_ids)),
-        )
-        return [_message(row) for row in rows]
+        """
+        ids = json.dumps(list(discord_ids))
+        return [_message(row) for row in await self._fetch_all(sql, ids)]
 
     async def context(self, channel_id: int, limit: int) -> list[StoredMessage]:
         """The newest `limit` messages since the channel's last reset, in order of arrival."""
-        rows = await self._fetch_all(
-            f"""
+        sql = f"""
             SELECT {MESSAGE_COLUMNS} FROM messages
             WHERE channel_id = ?1
               AND id > coalesce((SELECT after_id FROM resets WHERE channel_id = ?1), 0)
             ORDER BY id DESC LIMIT ?2
-            """,
-            channel_id,
-            limit,
-        )
+        """
+        rows = await self._fetch_all(sql, channel_id, limit)
         return [_message(row) for row in reversed(rows)]
 
     async def reset_context(self, channel_id: int) -> None:
-        """Start the channel's context afresh; the messages stay."""
-        await self._fetch_all(
-            """
+        """Let the channel's context begin after its newest message; the messages stay."""
+        sql = """
             INSERT INTO resets (channel_id, after_id)
             SELECT ?1, coalesce(max(id), 0) FROM messages WHERE channel_id = ?1
             ON CONFLICT (channel_id) DO UPDATE SET after_id = excluded.after_id
-            """,
-            channel_id,
-        )
+        """
+        await self._execute(sql, channel_id)
 
 
 def _message(row: sqlite3.Row) -> StoredMessage:

@@ -16,24 +16,19 @@ class ModelChoices(Repository):
 
     async def set_active(self, scope: int, name: str) -> None:
         """Push a choice, unless it is the current one already."""
-        await self._fetch_all(
-            """
+        sql = """
             INSERT INTO activations (scope, name, created_at) SELECT ?1, ?2, ?3
             WHERE ?2 IS NOT
                 (SELECT name FROM activations WHERE scope = ?1 ORDER BY id DESC LIMIT 1)
-            """,
-            scope,
-            name,
-            utc_now_iso(),
-        )
+        """
+        await self._execute(sql, scope, name, utc_now_iso())
 
     async def roll_back(self, scope: int) -> str | None:
         """Pop the scope's newest choice; return the one before, which is now current.
 
         None if there is none before it: then the choice stays.
         """
-        row = await self._fetch_one(
-            """
+        sql = """
             DELETE FROM activations
             WHERE id = (SELECT max(id) FROM activations WHERE scope = ?1)
               AND id > (SELECT min(id) FROM activations WHERE scope = ?1)
@@ -41,9 +36,8 @@ class ModelChoices(Repository):
                 SELECT name FROM activations AS before
                 WHERE scope = ?1 AND before.id < activations.id ORDER BY id DESC LIMIT 1
             )
-            """,
-            scope,
-        )
+        """
+        row = await self._fetch_one(sql, scope)
         return row[0] if row else None
 
     async def previous(self, scope: int) -> list[str]:

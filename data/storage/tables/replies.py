@@ -27,17 +27,12 @@ class Replies(Repository):
             "sampling": json.dumps(dict(record.sampling), sort_keys=True),
             "created_at": to_utc_iso(record.created_at),
         }
-        columns = ", ".join(fields)
-        marks = ", ".join("?" * len(fields))
-        changed = await self._execute(
-            f"""
+        columns, marks = ", ".join(fields), ", ".join("?" * len(fields))
+        sql = f"""
             INSERT OR REPLACE INTO replies ({columns}) SELECT {marks}
             WHERE EXISTS (SELECT 1 FROM messages WHERE discord_id = ?)
-            """,
-            *fields.values(),
-            record.asked_id,
-        )
-        return bool(changed)
+        """
+        return bool(await self._execute(sql, *fields.values(), record.asked_id))
 
     async def get(self, reply_id: int) -> ReplyRecord | None:
         """A reply's record; `Messages.get_many(record.seen)` gives its context."""
@@ -50,19 +45,13 @@ class Replies(Repository):
             sql = "DELETE FROM ratings WHERE reply_id = ? AND user_id = ?"
             await self._execute(sql, reply_id, user_id)
             return
-        await self._execute(
-            """
+        sql = """
             INSERT INTO ratings (reply_id, user_id, scope, value, created_at)
             VALUES (?, ?, ?, ?, ?)
             ON CONFLICT (reply_id, user_id) DO UPDATE
             SET value = excluded.value, created_at = excluded.created_at
-            """,
-            reply_id,
-            user_id,
-            scope,
-            value,
-            utc_now_iso(),
-        )
+        """
+        await self._execute(sql, reply_id, user_id, scope, value, utc_now_iso())
 
     async def clear_ratings(self, reply_id: int) -> int:
         """Delete a reply's ratings, since its text has changed; return how many."""
@@ -70,15 +59,12 @@ class Replies(Repository):
 
     async def rating_summary(self, reply_id: int, user_id: int | None = None) -> RatingSummary:
         """The ratings of a reply; `mine` is that of `user_id`."""
-        [row] = await self._fetch_all(
-            """
+        sql = """
             SELECT count(*) FILTER (WHERE value > 0), count(*) FILTER (WHERE value < 0),
                 coalesce(sum(value) FILTER (WHERE user_id = ?2), 0)
             FROM ratings WHERE reply_id = ?1
-            """,
-            reply_id,
-            user_id,
-        )
+        """
+        [row] = await self._fetch_all(sql, reply_id, user_id)
         return RatingSummary(*row)
 
 

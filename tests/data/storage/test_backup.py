@@ -180,7 +180,7 @@ class TestRestore:
         self.refused(backup.parent, database, StoreError, "Is a directory")
         self.refused(database, database, StoreError, "is the database itself")
         wrong.write_bytes(b"")
-        self.refused(wrong, database, StoreError, "it is no database at all")
+        self.refused(wrong, database, StoreError, "it is not a database")
         wrong.unlink()
         with closing(sqlite3.connect(wrong)) as db:
             db.execute("CREATE TABLE messages (x)")
@@ -188,7 +188,7 @@ class TestRestore:
         wrong.write_bytes(backup.read_bytes())
         with closing(sqlite3.connect(wrong)) as db:
             db.execute("PRAGMA user_version = 0")
-        self.refused(wrong, database, StoreError, "does not say of which version")
+        self.refused(wrong, database, StoreError, "its version is missing")
         with closing(sqlite3.connect(wrong)) as db:
             db.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
         self.refused(wrong, database, NewerDatabase, "written by a newer version")

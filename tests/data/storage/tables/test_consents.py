@@ -100,7 +100,9 @@ class Server(RuleBasedStateMachine):
 
     @rule(member=members)
     def withdraw(self, member: int) -> None:
-        assert self.run(self.storage.consents.opt_out(GUILD, member)) == (member in self.agreed)
+        assert bool(self.run(self.storage.consents.opt_out(GUILD, member))) == (
+            member in self.agreed
+        )
         self.agreed.discard(member)
 
     @precondition(lambda self: self.said)

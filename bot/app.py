@@ -305,13 +305,10 @@ async def running_monitoring(
         yield
         return
     # Imported here: without a port nobody has to wait for a web server to load.
-    from bot.ops.health import HealthProbes
-    from bot.ops.http import serve_monitoring
-    from bot.ops.vitals import VitalSignsCollector, measure_event_loop_lag
+    from bot.ops.monitoring import HealthProbes, serve_monitoring
+    from bot.ops.vitals import VitalSigns, measure_event_loop_lag
 
-    vitals = VitalSignsCollector(
-        bot, storage, worker, conversations, retention, settings.paths.database
-    )
+    vitals = VitalSigns(bot, storage, worker, conversations, retention, settings.paths.database)
     probes = HealthProbes(bot, storage, worker)
     async with (
         background_tasks() as tasks,

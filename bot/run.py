@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
@@ -15,10 +15,8 @@ from bot.app import background_tasks, build_bot
 from bot.discord_ui.client import Gpt2Bot
 from bot.discord_ui.http_errors import DISCORD_ERRORS
 from bot.discord_ui.retry import is_transient
-from bot.ops.checks import models
-from bot.ops.checks.finding import Finding
-from bot.ops.checks.machine import DISK, MEMORY, check_disk, check_memory
-from bot.ops.checks.runner import Check, run_all, run_in_daemon_thread
+from bot.ops.checks import machine, models
+from bot.ops.checks.check import Finding, run_all, thread_check
 from bot.ops.recovery import single_instance_lock
 from bot.settings import Settings, SettingsError, TransientError
 from i18n.phrase import phrase
@@ -126,17 +124,15 @@ async def log_problems(settings: Settings) -> None:
     What the start itself finds out (the token, the database, the worker, the Hub) is not checked
     twice.
     """
-    looks: dict[str, Callable[[], Sequence[Finding]]] = {
-        DISK: partial(check_disk, settings),
-        MEMORY: partial(check_memory, settings),
-        models.EMBEDDED_CHECK: models.check_embedded_model,
-        models.EXTRA_MODELS_CHECK: partial(models.check_extra_models, settings),
-        models.CHECKPOINTS_CHECK: partial(models.check_checkpoints, settings, verify_sizes),
+    checks: dict[str, Callable[[], Finding]] = {
+        machine.DISK: partial(machine.check_disk, settings),
+        machine.MEMORY: partial(machine.check_memory, settings),
+        models.EMBEDDED: models.check_embedded_model,
+        models.MODELS: partial(models.check_extra_models, settings),
+        models.CHECKPOINTS: partial(models.check_checkpoints, settings, verify_sizes),
     }
-    checks = [
-        Check((name,), partial(run_in_daemon_thread, look), STARTUP_CHECK_TIMEOUT_S)
-        for name, look in looks.items()
-    ]
-    for one in await run_all(checks):
+    for one in await run_all(
+        [thread_check(name, check, STARTUP_CHECK_TIMEOUT_S) for name, check in checks.items()]
+    ):
         if not one.ok:
             log.warning("%s: %s %s", one.name, one.detail, one.advice)

@@ -41,7 +41,7 @@ class ImportRefused(Exception):
 
 
 class ImportCancelled(ImportRefused):
-    """The reading was stopped; nothing was taken in."""
+    """The import was stopped; nothing was imported."""
 
     def __init__(self) -> None:
         super().__init__(phrase("The import was stopped; nothing was taken in."))
@@ -52,7 +52,7 @@ class Refusal(Exception):
 
 
 class NoConsent(StoreError):
-    """Words of a member who did not agree, in this server, that they are learned."""
+    """Training on the words of a member who did not consent to that in this server."""
 
     def __init__(self) -> None:
         super().__init__(

@@ -15,8 +15,10 @@ def write_atomically(path: Path, content: bytes, what: str | None = None) -> Non
     """
     partial = path.with_name(f"{path.name}.partial")
     try:
-        partial.write_bytes(content)
-        partial.replace(path)
+        try:
+            partial.write_bytes(content)
+            partial.replace(path)
+        finally:  # after Ctrl-C too; a finished file has moved away
+            partial.unlink(missing_ok=True)
     except OSError as e:
-        partial.unlink(missing_ok=True)
         raise write_error(what or path.name, e) from e

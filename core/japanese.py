@@ -1,4 +1,4 @@
-"""Recognizes Japanese by its scripts. Pure."""
+"""Recognizes Japanese by its scripts."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""Logging for all processes: one line format, request ids, and no secrets.
+"""Logging for all processes: structlog formats the records of the standard library's `logging`.
 
-structlog formats the records of the standard library's `logging`, through which all code writes,
-libraries included. Whatever looks like a secret is replaced in every line.
+Request ids are added to every line, and whatever looks like a secret is replaced.
 """
 
 from __future__ import annotations
@@ -38,16 +37,13 @@ BOT_TOKEN_PATTERN = r"(?<![A-Za-z0-9_-])[A-Za-z0-9_-]{20,}\.[A-Za-z0-9_-]{6,7}\.
 WEBHOOK_PATTERN = (
     r"(?:https?://[A-Za-z0-9.:-]+/api/(?:v\d+/)?)?(?:webhooks|interactions)/\d+/[A-Za-z0-9._=%-]+"
 )
-"""The URL of a webhook or an interaction's responses: whoever has it can post there."""
+"""The URL of a webhook or of an interaction's responses: anyone who has it can post there."""
 
 EventDict = MutableMapping[str, Any]
 
 
 def configure_logging(level: str | int, form: LogFormat, secrets: Collection[str] = ()) -> None:
-    """Log to stderr, including warnings and uncaught exceptions.
-
-    `secrets` are redacted in addition to whatever looks like one.
-    """
+    """Log to stderr, including warnings and uncaught exceptions; `secrets` are redacted too."""
     logging.basicConfig(level=level, handlers=[LogHandler(sys.stderr, form, secrets)], force=True)
     logging.captureWarnings(True)
     sys.excepthook = _log_uncaught
@@ -66,7 +62,7 @@ def _log_uncaught(
     kind: type[BaseException], error: BaseException | None, trace: TracebackType | None
 ) -> None:
     if error is not None:
-        log.critical("an error that nobody caught", exc_info=(kind, error, trace))
+        log.critical("uncaught exception", exc_info=(kind, error, trace))
 
 
 # --- request ids ---------------------------------------------------------------------------------
@@ -116,7 +112,7 @@ class LogHandler(logging.StreamHandler[TextIO]):
         )
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """A record cannot be formatted: name its place in the code, but none of its values."""
+        """Report a record that cannot be formatted by its place in the code, without its values."""
         said = f"a line of {record.pathname}:{record.lineno} cannot be written"
         fields = {"name": record.name, "levelname": record.levelname, "msg": said}
         with suppress(OSError, ValueError):  # stderr is closed
@@ -169,7 +165,7 @@ def _renderer(form: LogFormat, *, colours: bool) -> JSONRenderer | ConsoleRender
 
 
 def _quoted_value(value: object) -> str:
-    """A value in a text line, in quotes if it has spaces or signs of its own."""
+    """A value in a text line, in quotes if it contains spaces or special characters."""
     text = str(value)
     plain = text.isprintable() and not set(text) & set(' "=')
     return text if plain and text else json.dumps(text, ensure_ascii=False)

@@ -1,12 +1,12 @@
-"""The Prometheus metrics; all their names are here.
+"""The Prometheus metrics that count events; the gauges of the bot's state are in `bot.ops.vitals`.
 
-Knows numbers and model names. No label names a member, channel or server, and the number of model
-names is bounded, because training keeps making new ones.
+No label identifies a member, channel or server. The number of model names is bounded, because
+training keeps making new ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +19,7 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import Metric
 
 from core.records import JobState
 
@@ -27,38 +27,11 @@ REPLY_BUCKETS_S = (0.1, 0.25, 0.5, 1, 2, 3, 5, 8, 13, 20, 30, 60, 120)
 LAG_BUCKETS_S = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 SPEED_BUCKETS = (1, 2, 5, 10, 20, 40, 60, 80, 120, 160, 240, 500, 1000)
 MAX_MODEL_LABELS = 32
-"""Beyond this, the series of the model that was used longest ago are dropped."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GenerationStats:
-    """A generated reply, and the seconds that the worker took for it."""
-
-    model: str
-    prompt_tokens: int
-    tokens: int
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VitalSigns:
-    """The current values of the gauges: `queue_counts` and `jobs` by state (`jobs` is None if the
-    database cannot be read), `memory` in bytes by process."""
-
-    gateway_latency_s: float
-    guilds: int
-    queue_counts: Mapping[str, int]
-    worker_requests: int
-    worker_restarts: int
-    jobs: Mapping[str, int] | None
-    database_bytes: int
-    memory: Mapping[str, int]
-    checkpoints: int
-    checkpoints_bytes: int
+"""Beyond this, the series of the least recently used model are dropped."""
 
 
 class Metrics:
-    """Counters and histograms of events, rendered together with the gauges of `VitalSigns`."""
+    """Counters and histograms of events, rendered together with gauges."""
 
     def __init__(self) -> None:
         # The *_created series are of no use here, and double the number of samples.
@@ -117,18 +90,19 @@ class Metrics:
             self._first_s.observe(first_s)
             self._reply_s.observe(seconds)
 
-    def observe_generation(self, reply: GenerationStats) -> None:
-        if reply.model not in self._models and len(self._models) == MAX_MODEL_LABELS:
+    def observe_generation(self, model: str, *, prompt: int, reply: int, seconds: float) -> None:
+        """Count the tokens of a prompt and its reply, and the seconds that the worker took."""
+        if model not in self._models and len(self._models) == MAX_MODEL_LABELS:
             oldest, _ = self._models.popitem()
             self._speed.remove(oldest)
             for kind in ("prompt", "reply"):
                 self._tokens.remove(oldest, kind)
-        self._models[reply.model] = None
-        self._tokens.labels(reply.model, "prompt").inc(reply.prompt_tokens)
-        self._tokens.labels(reply.model, "reply").inc(reply.tokens)
-        speed = self._speed.labels(reply.model)
-        if reply.seconds > 0:
-            speed.observe(reply.tokens / reply.seconds)
+        self._models[model] = None
+        self._tokens.labels(model, "prompt").inc(prompt)
+        self._tokens.labels(model, "reply").inc(reply)
+        speed = self._speed.labels(model)
+        if seconds > 0:
+            speed.observe(reply / seconds)
 
     @contextmanager
     def observe_switch(self) -> Iterator[None]:
@@ -148,9 +122,9 @@ class Metrics:
     def observe_lag(self, seconds: float) -> None:
         self._lag.observe(seconds)
 
-    def render_text(self, vitals: VitalSigns) -> bytes:
-        """All metrics in the text format of Prometheus."""
-        return generate_latest(_Page([*self._registry.collect(), *_vital_sign_families(vitals)]))
+    def render_text(self, gauges: Iterable[Metric]) -> bytes:
+        """All metrics and the `gauges` in the text format of Prometheus."""
+        return generate_latest(_Page([*self._registry.collect(), *gauges]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,32 +135,3 @@ class _Page:
 
     def collect(self) -> Iterable[Metric]:
         return self.metrics
-
-
-def _vital_sign_families(now: VitalSigns) -> Iterator[Metric]:
-    for name, text, value in (
-        (
-            "gpt2bot_gateway_latency_seconds",
-            "Between a heartbeat and Discord's answer; infinite without a connection",
-            now.gateway_latency_s,
-        ),
-        ("gpt2bot_guilds", "Servers that the bot is in", now.guilds),
-        ("gpt2bot_worker_requests", "Requests that are open in the worker", now.worker_requests),
-        ("gpt2bot_database_bytes", "Size of the database and its WAL", now.database_bytes),
-        ("gpt2bot_checkpoints", "Checkpoints on disk, of all servers", now.checkpoints),
-        ("gpt2bot_checkpoints_bytes", "Disk space of the checkpoints", now.checkpoints_bytes),
-    ):
-        yield GaugeMetricFamily(name, text, value)
-    yield CounterMetricFamily(
-        "gpt2bot_worker_restarts", "Restarts of the worker", now.worker_restarts
-    )
-    for name, text, label, values in (
-        ("gpt2bot_turns", "Messages being answered, or waiting", "state", now.queue_counts),
-        ("gpt2bot_training_jobs", "Unfinished training jobs", "state", now.jobs),
-        ("gpt2bot_process_memory_bytes", "Resident memory, by process", "process", now.memory),
-    ):
-        if values is not None:
-            family = GaugeMetricFamily(name, text, labels=[label])
-            for key, number in values.items():
-                family.add_metric([key], number)
-            yield family

@@ -70,7 +70,7 @@ class ReviewStatus(StrEnum):
 
 
 IMPORT_SOURCE = "import"
-"""The source of imported pairs whose file names none."""
+"""The source of imported pairs whose file does not name one."""
 OPERATOR_AUTHOR_ID = 0
 """The author of examples that the operator imported in a terminal: no Discord user."""
 
@@ -122,7 +122,7 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Consent:
-    """A member's consent that their words in a scope are learned; `version` is that of its text."""
+    """A member's consent to training on their words in a scope; `version` is that of its text."""
 
     scope: int
     user_id: int
@@ -146,8 +146,8 @@ class ReplyRecord:
 
     `asked_id` is the message that it answers, `asked_by` its author. `model` is the model's name,
     `source` its folder or Hub id. `seen` are the messages of its context, oldest first, of which
-    `cut` were shortened or did not fit. It took `seconds`, and `first_s` to the first token (None:
-    not known).
+    `cut` were shortened or did not fit. It took `seconds`, and `first_s` to the first token (None
+    if unknown).
     """
 
     reply_id: int

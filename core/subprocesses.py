@@ -1,7 +1,7 @@
-"""Child processes: the one way in which they are started, and that none is left behind.
+"""Starts child processes, and makes sure that none is left behind.
 
-Knows processes, not what they do. A child whose parent may be killed notices that on its stdin,
-which then ends. Memory limits and, outside of Windows, priorities are set by the child itself.
+If the parent may be killed, the child notices by its stdin, which then ends. The child itself sets
+its memory limit and, except on Windows, its priority.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 PROJECT_ROOT = Path(__file__).parents[1]
 SECRET_VARIABLES = frozenset({"DISCORD_TOKEN"})
-"""Variables that no child gets."""
+"""Environment variables that no child inherits."""
 LAUNCH_OPTIONS: Mapping[str, Any] = {
     "creationflags": getattr(subprocess, "BELOW_NORMAL_PRIORITY_CLASS", 0),
     "start_new_session": True,  # Ctrl-C in a terminal is left to the parent
@@ -37,10 +37,9 @@ def child_environment() -> dict[str, str]:
 async def child_process(
     command: Sequence[str], *, grace_s: float = 0, **options: Any
 ) -> AsyncIterator[Process]:
-    """Run a command; at the end of the block it has ended, after `grace_s` seconds by force.
+    """Run a command until the end of the block; after `grace_s` more seconds it is killed.
 
-    `options` are those of `asyncio.create_subprocess_exec`; `env` is `child_environment` if it is
-    not among them.
+    `options` are those of `asyncio.create_subprocess_exec`; `env` defaults to `child_environment`.
     """
     options = {"env": child_environment(), **LAUNCH_OPTIONS, **options}
     process = await asyncio.create_subprocess_exec(*command, **options)
@@ -51,7 +50,7 @@ async def child_process(
 
 
 async def stop_process(process: Process, grace_s: float = 0) -> None:
-    """Ask a child to end if it has `grace_s` seconds for that; then kill it and its children."""
+    """Terminate a child; after `grace_s` seconds, kill it and its children."""
     with suppress(ProcessLookupError):
         if process.returncode is None and grace_s:
             process.terminate()

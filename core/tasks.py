@@ -1,7 +1,4 @@
-"""Background tasks that are kept referenced, and whose failures are logged.
-
-asyncio keeps only weak references to tasks: without a strong one they may vanish half-way.
-"""
+"""Background tasks: kept referenced, because asyncio holds only weak references to tasks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How often something is said: at most once per interval."""
+"""Rate limiting of repeated actions, such as log lines and progress messages."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Mapping
 from numbers import Integral, Real
 from string import Formatter
-from typing import Any, TypeGuard
+from typing import Any
 
 from i18n.catalogue import ENGLISH, translate
 
@@ -104,9 +104,11 @@ def serialize_phrase(sentence: str) -> str:
 
     Strings that are no Phrase stay unchanged, unless they look like a serialized one.
     """
-    if sentence.startswith(SERIALIZED_PREFIX) and not is_phrase(sentence):
+    if sentence.startswith(SERIALIZED_PREFIX) and not isinstance(sentence, Phrase):
         sentence = join_phrases([sentence])
-    return json.dumps(_to_json(sentence), ensure_ascii=False) if is_phrase(sentence) else sentence
+    if isinstance(sentence, Phrase):
+        return json.dumps(_to_json(sentence), ensure_ascii=False)
+    return sentence
 
 
 def deserialize_phrase(stored: str) -> str:
@@ -117,11 +119,6 @@ def deserialize_phrase(stored: str) -> str:
         return _from_json(json.loads(stored))
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return stored  # a person's own words that happen to begin like that
-
-
-def is_phrase(sentence: str) -> TypeGuard[Phrase]:
-    """Whether it can be translated."""
-    return isinstance(sentence, Phrase)
 
 
 def _translated_template(

@@ -175,6 +175,7 @@ IGNORED_CALLS = {
 VISIBLE_ARGUMENTS = {"label", "title", "placeholder", "content", "description"}
 """Arguments in which one word is a text already."""
 IGNORED_FILES = {
+    "bot/ops/vitals.py": "Prometheus reads it",
     "core/metrics.py": "Prometheus reads it",
     "data/storage/migrations.py": "SQL",
     "data/formats/columns.py": "what heads a column, in both languages",
@@ -184,11 +185,11 @@ IGNORED_FILES = {
 }
 IGNORED_STRINGS = {
     "better answer",  # in the database; bot.discord_ui.embeds.style says it
-    "check of the database",  # a task
+    "integrity check of the database",  # a task
     "gpt2bot {}",
     "not imported",  # in the name of a sheet
     "reply to {}",
-    "The newest backup can be put back: stop the bot, then `gpt2bot restore {}`.",
+    "To restore the newest backup, stop the bot, then run `gpt2bot restore {}`.",
     "There is no backup of it.",  # the log
     "too large",  # RE2
     "upper right",  # a place in a plot

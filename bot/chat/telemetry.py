@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from bot.chat.errors import ReplyDeleted
 from bot.chat.request import ReplyRequest, ReplyTarget
 from core.errors import Refusal, StoreError
-from core.metrics import GenerationStats, Metrics
+from core.metrics import Metrics
 from model.errors import LoadFailed, ModelError, WorkerDied
 from model.sampling import FinishReason
 from model.worker.messages import Finished
@@ -116,12 +116,7 @@ class ReplyTelemetry:
         if end is not None and request is not None:
             model = request.serving.option.name
             self._metrics.observe_generation(
-                GenerationStats(
-                    model=model,
-                    prompt_tokens=end.prompt_tokens,
-                    tokens=end.new_tokens,
-                    seconds=end.seconds,
-                )
+                model, prompt=end.prompt_tokens, reply=end.new_tokens, seconds=end.seconds
             )
             fields |= {"model": model, "tokens": end.new_tokens}
             if trace.first_s is not None:

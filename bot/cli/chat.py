@@ -1,8 +1,4 @@
-"""Chat in the terminal: replies on stdout, everything else on stderr.
-
-Knows the worker's client and the model registry. Does not know Discord or the store: the
-conversation is not saved.
-"""
+"""`gpt2bot chat`: replies on stdout, everything else on stderr. The conversation is not saved."""
 
 from __future__ import annotations
 
@@ -11,6 +7,7 @@ import os
 import sys
 import threading
 from collections import deque
+from collections.abc import AsyncIterator
 from contextlib import aclosing, suppress
 
 from bot.settings import Settings, sampling_params, worker_settings
@@ -30,11 +27,10 @@ from model.worker.client import WorkerClient
 from model.worker.messages import Finished, TextDelta
 
 PROMPT = phrase("you> ")
-TERMINAL_CHANNEL_ID = 1
+CHANNEL_ID = 1
 """The channel id for the worker: there is only one conversation."""
 DRAIN_TIMEOUT_S = 10.0
 """Seconds that a reply in progress gets when the program ends."""
-
 QUIET_ENV = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_HUB_VERBOSITY": "error",
@@ -61,7 +57,7 @@ class TerminalChat:
         """
         self.history.append(Message(Role.USER, text))
         events = self._worker.generate(
-            self._source, tuple(self.history), self._params, channel=TERMINAL_CHANNEL_ID
+            self._source, tuple(self.history), self._params, channel=CHANNEL_ID
         )
         async with aclosing(events):
             async for event in events:
@@ -72,13 +68,14 @@ class TerminalChat:
                         self.history.append(Message(Role.ASSISTANT, reply))
         print(flush=True)
         if len(self.history) == self.history.maxlen:
-            self.history.popleft()  # the next message will push it out, so prefill without it
-        self._worker.prefetch(self._source, tuple(self.history), TERMINAL_CHANNEL_ID)
+            self.history.popleft()  # the next message will push it out: prefill without it
+        self._worker.prefetch(self._source, tuple(self.history), CHANNEL_ID)
 
     async def loop(self) -> None:
-        """Answer line after line until /quit or the end of the input."""
-        stdin = _StdinReader()
-        while (line := await stdin.read_line()) not in (None, "/quit"):
+        """Answer each line until /quit or the end of the input."""
+        async for line in _stdin_lines():
+            if line == "/quit":
+                return
             if line == "/reset":
                 self.history.clear()
                 print(say("Forgotten."), file=sys.stderr)
@@ -114,42 +111,37 @@ async def run_terminal_chat(settings: Settings, model_name: str | None, text: st
             await chat.send(text)
         else:
             welcome = say(
-                "You talk with {name}. /reset forgets what was said, /quit or Ctrl-D ends.",
+                "You are talking to {name}. /reset forgets the conversation, /quit or Ctrl-D ends "
+                "it.",
                 name=option.name,
             )
             print(welcome, file=sys.stderr)
             await chat.loop()
 
 
-class _StdinReader:
-    """Reads lines of stdin without blocking the event loop or the end of the process.
+async def _stdin_lines() -> AsyncIterator[str]:
+    """The stripped lines of stdin, each after a prompt.
 
     A daemon thread reads each line, because at exit Python waits for the threads of the loop's
     executor: Ctrl-C would have no effect before the next Enter. It does not read `sys.stdin`: the
-    interpreter closes that at exit, and aborts if a thread is still reading. So it never closes its
-    own file either.
+    interpreter closes that at exit, and aborts if a thread is still reading. So the file that it
+    reads is never closed either.
     """
+    stdin = open(  # noqa: ASYNC230, SIM115
+        sys.stdin.fileno(), encoding=sys.stdin.encoding, errors="replace", closefd=False
+    )
+    loop = asyncio.get_running_loop()
+    lines: asyncio.Queue[str] = asyncio.Queue()
 
-    def __init__(self) -> None:
-        self._lines = open(  # noqa: SIM115
-            sys.stdin.fileno(), encoding=sys.stdin.encoding, errors="replace", closefd=False
-        )
+    def read() -> None:
+        line = stdin.readline()
+        with suppress(RuntimeError):  # the loop is closed, so nobody waits any more
+            loop.call_soon_threadsafe(lines.put_nowait, line)
 
-    async def read_line(self) -> str | None:
-        """The next line, stripped; None at the end of the input."""
-        loop = asyncio.get_running_loop()
-        result: asyncio.Future[str] = loop.create_future()
-
-        def settle(line: str) -> None:
-            if not result.done():
-                result.set_result(line)
-
-        def read() -> None:
-            line = self._lines.readline()
-            with suppress(RuntimeError):  # the loop is closed, so nobody waits any more
-                loop.call_soon_threadsafe(settle, line)
-
+    while True:
         print(say(PROMPT), end="", file=sys.stderr, flush=True)
         threading.Thread(target=read, daemon=True).start()
-        line = await result
-        return line.strip() if line else None
+        line = await lines.get()
+        if not line:
+            return
+        yield line.strip()

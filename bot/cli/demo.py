@@ -1,7 +1,4 @@
-"""The demo: the real bot and worker in SimCord's local Discord, shown in the browser.
-
-Knows SimCord and the composition root. Needs no Discord account, no token and no download.
-"""
+"""`gpt2bot demo`: the real bot and worker in SimCord's local Discord, shown in the browser."""
 
 from __future__ import annotations
 
@@ -35,7 +32,7 @@ from model.registry import EMBEDDED_NAME
 log = logging.getLogger(__name__)
 
 COMMAND_TIMEOUT_S = 600.0
-"""Loading a large model takes long."""
+"""Seconds that a command may take: loading a large model is slow."""
 POLL_INTERVAL_S = 0.3
 """Seconds between two checks for new posts of the bot."""
 
@@ -88,10 +85,9 @@ async def run_demo(
 
 
 def _startup_text(url: str, home: Path | None) -> str:
+    kept = phrase("What the bot learns stays in {home}.", home=home)
     if home is None:
         kept = phrase("What the bot learns is forgotten afterwards (--home FOLDER keeps it).")
-    else:
-        kept = phrase("What the bot learns stays in {home}.", home=home)
     return say(
         "The demo is here: {url}\n"
         "Open it in a browser; the bot's first message says what to try.\n"
@@ -163,7 +159,7 @@ async def _chat_in_real_time(bot: Gpt2Bot) -> AsyncIterator[None]:
     """Answer messages in tasks outside of SimCord's control.
 
     SimCord freezes the clock of an action's handlers and shows their effects when they have ended:
-    a reply would not be seen growing, and nobody could write before it was complete.
+    a reply would not appear word by word, and nobody could write before it was complete.
     """
     chat = bot.get_cog("Chat")
     if not isinstance(chat, Chat):
@@ -219,7 +215,7 @@ def _serialize_actions(preview: simcord.Preview, lock: asyncio.Lock) -> None:
 
 
 async def _wait_for_first(*waits: Coroutine[Any, Any, None]) -> None:
-    """Return when the first one ends (or raise its error), and cancel the others."""
+    """Return when the first of them ends, or raise its error; the others are cancelled."""
     tasks = [asyncio.ensure_future(wait) for wait in waits]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -1,7 +1,6 @@
-"""The command line, `gpt2bot`: parses arguments and calls what the command does.
+"""The command line, `gpt2bot`. Each command imports what it needs when called: `--help` is quick.
 
-Each command imports what it needs when it is called, so `--help` is quick. Errors become sentences
-in `bot.__main__`.
+`bot.__main__` turns errors into sentences; typer ends with status 130 on Ctrl-C.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ import typer
 
 from bot.cli.backup import backup, restore
 from bot.cli.dataset.command import dataset
-from bot.cli.interrupt import quiet_interrupt
 from bot.cli.train.command import train
 from bot.settings import NO_TOKEN, Settings, SettingsError, load_settings
 from i18n.phrase import phrase
@@ -30,7 +28,7 @@ NO_SIMCORD = phrase(
 )
 
 VERBOSE_LOGGERS = ("aiosqlite", "discord")
-"""At DEBUG they log SQL with its values and the gateway's events, and so what people say."""
+"""At DEBUG these log SQL values and gateway events, which contain what people say."""
 
 app = typer.Typer(
     name="gpt2bot",
@@ -43,6 +41,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(dataset)
+
+Language = StrEnum("Language", ["en", "ja"])
 
 
 def _print_version(wanted: bool) -> None:
@@ -63,34 +63,24 @@ def gpt2bot(
     pass
 
 
-class Language(StrEnum):
-    """The languages that the bot speaks."""
-
-    EN = "en"
-    JA = "ja"
-
-
 @app.command()
 def run() -> None:
     """Run the bot on Discord. Needs DISCORD_TOKEN; Ctrl-C ends it."""
     settings = load_settings()
     if settings.discord_token is None or not settings.discord_token.get_secret_value().strip():
         raise SettingsError(NO_TOKEN)
-    with quiet_interrupt():
-        from bot.run import run_bot
+    from bot.run import run_bot
 
-        configure_bot_logging(settings)
-        _silence_voice_warnings()
-        asyncio.run(run_bot(settings))
+    configure_bot_logging(settings)
+    _silence_voice_warnings()
+    asyncio.run(run_bot(settings))
 
 
 @app.command()
 def demo(
     port: Annotated[
         int | None,
-        typer.Option(
-            min=0, max=65535, metavar="N", help="Port of the page; a free one if not given."
-        ),
+        typer.Option(min=0, max=65535, metavar="N", help="Port of the page; default: a free one."),
     ] = None,
     browser: Annotated[
         bool, typer.Option("--browser/--no-browser", help="Open the page in your browser.")
@@ -99,27 +89,26 @@ def demo(
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="Keep what the bot learns in this folder; forgotten if not given.",
+            help="Keep what the bot learns in this folder; without it, nothing is kept.",
         ),
     ] = None,
     language: Annotated[
-        Language | None, typer.Option(help="What the bot speaks; as the terminal, if not given.")
+        Language | None, typer.Option(help="The bot's language; default: that of the terminal.")
     ] = None,
 ) -> None:
     """Try the bot in your browser: a small Discord on this computer. Needs no account."""
-    with quiet_interrupt():
-        try:
-            from bot.cli.demo import run_demo
-        except ModuleNotFoundError as e:
-            if e.name != "simcord":
-                raise
-            raise SettingsError(NO_SIMCORD) from e
+    try:
+        from bot.cli.demo import run_demo
+    except ModuleNotFoundError as e:
+        if e.name != "simcord":
+            raise
+        raise SettingsError(NO_SIMCORD) from e
 
-        _silence_voice_warnings()
-        if language is not None:
-            set_language(language.value)
-        spoken = language.value if language else None
-        asyncio.run(run_demo(port=port, open_browser=browser, home=home, language=spoken))
+    _silence_voice_warnings()
+    spoken = language.value if language else None
+    if spoken is not None:
+        set_language(spoken)
+    asyncio.run(run_demo(port=port, open_browser=browser, home=home, language=spoken))
 
 
 @app.command()
@@ -127,32 +116,34 @@ def chat(
     text: Annotated[
         str | None,
         typer.Argument(
-            metavar="TEXT", help="Answer this and exit; without it, we talk.", show_default=False
+            metavar="TEXT",
+            help="Answer this and exit; without it, a conversation starts.",
+            show_default=False,
         ),
     ] = None,
     model: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help="tiny, gpt2, gpt2-medium or a name in MODELS; else DEFAULT_MODEL."
+            metavar="NAME",
+            help="tiny, gpt2, gpt2-medium or a name in MODELS; default: DEFAULT_MODEL.",
         ),
     ] = None,
     seed: Annotated[
         int | None,
         typer.Option(
-            metavar="N", help="The same number gives the same reply; else SEED, if that is set."
+            metavar="N", help="The same number gives the same reply; default: SEED, if set."
         ),
     ] = None,
 ) -> None:
-    """Talk with a model here in the terminal. Only its replies go to stdout."""
+    """Chat with a model in the terminal. Only its replies go to stdout."""
     settings = load_settings() if seed is None else load_settings(seed=seed)
     if text is not None and not text.strip():
         raise SettingsError(phrase("TEXT is empty: write what the model should answer."))
     if text is None and sys.stdin is None:
         raise SettingsError(phrase("There is no input to read from: give TEXT."))
-    with quiet_interrupt():
-        from bot.cli.chat import run_terminal_chat
+    from bot.cli.chat import run_terminal_chat
 
-        asyncio.run(run_terminal_chat(settings, model, text))
+    asyncio.run(run_terminal_chat(settings, model, text))
 
 
 app.command()(train)
@@ -164,17 +155,16 @@ def doctor(
         bool, typer.Option("--json", help="Print one JSON object, for programs.")
     ] = False,
 ) -> None:
-    """Check that everything the bot needs is there. The exit status is 1 if something is wrong."""
-    with quiet_interrupt():
-        from bot.cli.doctor.command import diagnose
+    """Check everything that the bot needs. The exit status is 1 if there is a problem."""
+    from bot.cli.doctor.command import diagnose
 
-        _silence_voice_warnings()
-        raise typer.Exit(asyncio.run(diagnose(as_json=as_json)))
+    _silence_voice_warnings()
+    raise typer.Exit(asyncio.run(diagnose(as_json=as_json)))
 
 
 @app.command()
 def health() -> None:
-    """Ask the running bot on HEALTH_PORT whether it is well; the exit status is 0 if it is."""
+    """Ask the running bot on HEALTH_PORT whether it is healthy; the exit status is 0 if it is."""
     from bot.ops.probe import query_health
 
     port = load_settings().health_port
@@ -188,7 +178,7 @@ app.command()(restore)
 
 
 def configure_bot_logging(settings: Settings) -> None:
-    """Log as the settings say; what people say is only logged with LOG_CONTENT."""
+    """Set up logging by the settings; what people say is only logged with LOG_CONTENT."""
     from core.logging import configure_logging
 
     token = settings.discord_token.get_secret_value().strip() if settings.discord_token else ""
@@ -199,7 +189,7 @@ def configure_bot_logging(settings: Settings) -> None:
 
 
 def _silence_voice_warnings() -> None:
-    """Keep discord.py from warning that voice is not supported: the bot only writes."""
+    """Keep discord.py from warning that voice is not supported, which the bot does not use."""
     from discord import VoiceClient
 
     VoiceClient.warn_nacl = VoiceClient.warn_dave = False

@@ -15,7 +15,7 @@ from bot.discord_ui.views.confirm import EphemeralView
 from core.errors import StoreError
 from core.records import AuditEntry
 from data.storage.tables.audit import AuditLog
-from i18n.phrase import is_phrase, phrase
+from i18n.phrase import Phrase, phrase
 from i18n.reader import say
 
 log = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ async def write_audit_entry(
 def audit_line(entry: AuditEntry, *, everywhere: bool) -> str:
     """`in 3 minutes @ada: model use tiny-3`."""
     at = discord.utils.format_dt(entry.at, "R")
-    detail = say(entry.detail) if is_phrase(entry.detail) else entry.detail
+    detail = say(entry.detail) if isinstance(entry.detail, Phrase) else entry.detail
     what = f"{say(entry.action)} {quote_safely(detail, MAX_DETAIL_CHARS)}".strip()
     if not (everywhere and entry.scope):
         return f"{at} <@{entry.actor_id}>: {what}"

@@ -1,8 +1,4 @@
-"""Opening the home safely: one bot at a time, and no damaged database.
-
-Knows the database as files, and what to tell the operator about a damaged one. Does not
-know the tables.
-"""
+"""Opening the bot's home safely: one process at a time, and never with a damaged database."""
 
 from __future__ import annotations
 
@@ -10,7 +6,7 @@ import asyncio
 import logging
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -24,39 +20,57 @@ from i18n.phrase import Phrase, phrase
 
 log = logging.getLogger(__name__)
 
-CHECK_TASK_NAME = "check of the database"
+CHECK_TASK_NAME = "integrity check of the database"
 CHECK_WAIT_S = 2.0
 """Seconds that the start waits for the integrity check, which takes 0.5 s for a million messages;
-that of a larger database continues while the bot runs."""
+with a larger database it continues while the bot runs."""
 DATABASE_REPLACED = phrase(
-    "It was damaged at the last start, so I began a new one. The log says more."
+    "It was damaged at the last start, so I started a new one. The log has the details."
 )
-DATABASE_DAMAGED = phrase("It is damaged. The log says more.")
+DATABASE_DAMAGED = phrase("It is damaged. The log has the details.")
+
+
+def existing_database(settings: Settings) -> Path:
+    """The path of the bot's database.
+
+    Raises:
+        SettingsError: there is none yet.
+    """
+    path = settings.paths.database
+    if not path.is_file():
+        raise SettingsError(
+            phrase(
+                "There is no database {path}: the bot creates it when it starts. "
+                "If it runs elsewhere, set GPT2BOT_HOME.",
+                path=path,
+            )
+        )
+    return path
 
 
 @contextmanager
-def single_instance_lock(
-    settings: Settings, conflict_message: Phrase | None = None
-) -> Iterator[None]:
-    """Lock the home against other bots. The system releases the lock if the process dies.
+def single_instance_lock(settings: Settings, conflict: Phrase | None = None) -> Iterator[None]:
+    """Lock the home. The system releases the lock if the process dies.
 
     Raises:
-        SettingsError: a bot runs there (`conflict_message` replaces the usual sentence), or the
-            lock file cannot be used.
+        SettingsError: a bot is running there (`conflict` replaces the usual sentence), or the lock
+            file cannot be used.
     """
     prepare_home(settings)
     lock = FileLock(settings.paths.lock, timeout=0)
     try:
         lock.acquire()
     except Timeout as e:
-        raise SettingsError(conflict_message or _runs_already(settings.gpt2bot_home)) from e
+        running = phrase(
+            "A bot is already running on {home}: stop it first, or set GPT2BOT_HOME to another "
+            "folder for this one.",
+            home=settings.gpt2bot_home,
+        )
+        raise SettingsError(conflict or running) from e
     except OSError as e:
+        locked = settings.paths.lock
         raise SettingsError(
-            phrase(
-                "The file {file} cannot be locked: {why}.",
-                file=settings.paths.lock,
-                why=e.strerror,
-            )
+            phrase("The file {file} cannot be locked: {why}.", file=locked, why=e.strerror)
         ) from e
     try:
         yield
@@ -64,19 +78,11 @@ def single_instance_lock(
         lock.release()
 
 
-def _runs_already(home: Path) -> Phrase:
-    return phrase(
-        "A bot runs on {home} already: stop it first, or set GPT2BOT_HOME to another folder for "
-        "this one.",
-        home=home,
-    )
-
-
 @asynccontextmanager
 async def open_or_recover(database: Path, *, collected: bool) -> AsyncIterator[Storage]:
-    """Check the database, then open it; a damaged one is renamed, and an empty one takes its place.
+    """Check the database and open it; a damaged one is renamed and replaced by an empty one.
 
-    A check that takes long continues in the background, and damage is then only reported.
+    A long check continues in the background, and damage is then only reported.
 
     Raises:
         StoreError: it cannot be opened.
@@ -84,12 +90,12 @@ async def open_or_recover(database: Path, *, collected: bool) -> AsyncIterator[S
     check = asyncio.create_task(find_damage(database), name=CHECK_TASK_NAME)
     try:
         await asyncio.wait({check}, timeout=CHECK_WAIT_S)
-        known = check.done()
-        begun = await _quarantine_damaged(database, check) if known else None
+        finished = check.done()
+        warning = await _quarantine(database, check.result()) if finished else None
         async with open_storage(database, include_collected=collected) as storage:
-            storage.health_warning = begun
-            if not known:
-                log.info("the check of the database takes long and goes on meanwhile")
+            storage.health_warning = warning
+            if not finished:
+                log.info("the integrity check of the database continues in the background")
                 check.add_done_callback(lambda done: _report_damage(done, database, storage))
             yield storage
     finally:
@@ -106,28 +112,20 @@ async def find_damage(database: Path) -> str | None:
         db = connect_read_only(database)
     except (OSError, sqlite3.Error):
         return None
-    looking = asyncio.ensure_future(asyncio.to_thread(_quick_check, db))
-    try:
-        return await asyncio.shield(looking)
-    except asyncio.CancelledError:
-        db.interrupt()
-        await asyncio.wait({looking})
-        raise
-    finally:
-        db.close()
+    with closing(db):
+        checking = asyncio.ensure_future(asyncio.to_thread(integrity_problem, db, "quick_check"))
+        try:
+            return await asyncio.shield(checking)
+        except sqlite3.Error:
+            return None
+        finally:  # a cancelled check still runs in its thread, with the connection
+            db.interrupt()
+            await asyncio.wait({checking})
 
 
-def _quick_check(db: sqlite3.Connection) -> str | None:
-    try:
-        return integrity_problem(db, "quick_check")
-    except sqlite3.Error:
-        return None
-
-
-async def _quarantine_damaged(database: Path, check: asyncio.Task[str | None]) -> str | None:
-    """Rename a damaged database; returns the warning for the bot's status."""
-    found = check.result()
-    if found is None:
+async def _quarantine(database: Path, damage: str | None) -> str | None:
+    """Rename the database if it is damaged; returns the warning for the bot's status."""
+    if damage is None:
         return None
     try:
         aside = await asyncio.to_thread(set_aside, database, "damaged")
@@ -136,25 +134,25 @@ async def _quarantine_damaged(database: Path, check: asyncio.Task[str | None]) -
             phrase(
                 "The database {database} is damaged ({found}), and it could not be renamed: {why}.",
                 database=database,
-                found=found,
+                found=damage,
                 why=e.strerror,
             )
         ) from e
     log.error(
-        "The database was damaged (%s). It is now %s, and a new one was begun. %s",
-        found, aside, _recovery_hint(database),
+        "The database was damaged (%s). It was renamed to %s, and a new one was started. %s",
+        damage, aside, _recovery_hint(database),
     )  # fmt: skip
     return DATABASE_REPLACED
 
 
 def _report_damage(check: asyncio.Task[str | None], database: Path, storage: Storage) -> None:
-    if not check.cancelled() and (found := check.result()):
+    if not check.cancelled() and (damage := check.result()):
         storage.health_warning = DATABASE_DAMAGED
-        log.error("The database is damaged (%s). %s", found, _recovery_hint(database))
+        log.error("The database is damaged (%s). %s", damage, _recovery_hint(database))
 
 
 def _recovery_hint(database: Path) -> str:
     backup = newest_backup(database)
     if backup is None:
         return "There is no backup of it."
-    return f"The newest backup can be put back: stop the bot, then `gpt2bot restore {backup}`."
+    return f"To restore the newest backup, stop the bot, then run `gpt2bot restore {backup}`."

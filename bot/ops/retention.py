@@ -17,19 +17,13 @@ HOUR_S, DAY_S = 3600.0, 86_400.0
 TASK_RETRY_S = 600.0
 """Seconds after which a failed task is retried."""
 
-Wait = Callable[[float], Awaitable[object]]
-
-
-def utc_now() -> datetime:
-    return datetime.now(UTC)
-
 
 class GuardedClock:
-    """The time in UTC, unless it is doubtful: data deleted by a wrong clock would be lost."""
+    """The time in UTC, or None if it is implausible: a wrong clock must not delete data."""
 
     def __init__(
         self,
-        clock: Callable[[], datetime] = utc_now,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         steady: Callable[[], float] = time.monotonic,
     ) -> None:
         self._clock = clock
@@ -46,19 +40,17 @@ class GuardedClock:
         return now
 
 
-async def purge_expired(
-    storage: Storage, days: int, clock: Callable[[], datetime | None] = utc_now
-) -> int:
+async def purge_expired(storage: Storage, days: int, clock: Callable[[], datetime | None]) -> int:
     """Delete messages and records of replies older than `days`, and return how many.
 
-    Nothing is deleted while the time is doubtful (`clock` returns None).
+    Nothing is deleted while the time is implausible (`clock` returns None).
 
     Raises:
         StoreError: what was deleted before the error stays deleted.
     """
     now = clock()
     if now is None:
-        log.warning("the clock was set forward by more than a day: nothing old is erased today")
+        log.warning("the clock was set forward by more than a day: nothing is erased today")
         return 0
     erased = await purge_older_than(storage, now - timedelta(days=days))
     if erased:
@@ -68,7 +60,10 @@ async def purge_expired(
 
 
 async def run_periodically(
-    chore: Callable[[], Awaitable[object]], every_s: float, name: str, wait: Wait = asyncio.sleep
+    chore: Callable[[], Awaitable[object]],
+    every_s: float,
+    name: str,
+    wait: Callable[[float], Awaitable[object]] = asyncio.sleep,
 ) -> None:
     """Run the task now and every `every_s` seconds; a failure is logged and retried."""
     while True:
@@ -76,6 +71,6 @@ async def run_periodically(
         try:
             await chore()
         except Exception:  # one failure must not end the loop
-            log.exception("%s failed and is tried again in %.0f s", name, TASK_RETRY_S)
+            log.exception("%s failed, next attempt in %.0f s", name, TASK_RETRY_S)
             pause = TASK_RETRY_S
         await wait(pause)

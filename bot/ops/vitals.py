@@ -1,4 +1,4 @@
-"""Gauges for the metrics: sizes, counts and states, collected whenever Prometheus scrapes."""
+"""Prometheus gauges of the bot's state, collected whenever Prometheus scrapes."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from pathlib import Path
 
 import discord
 import psutil
+from prometheus_client.metrics_core import CounterMetricFamily, Metric
+from prometheus_client.metrics_core import GaugeMetricFamily as Gauge
 
 from bot.chat.manager import ConversationManager
 from core.errors import StoreError
-from core.metrics import VitalSigns
 from core.records import JobState
 from data.storage.storage import Storage
 from model.backend import GenerationBackend
@@ -26,71 +27,91 @@ from training.checkpoint_retention import CheckpointRetention
 log = logging.getLogger(__name__)
 
 DATABASE_TIMEOUT_S = 5.0
-"""Seconds that the database may take to answer."""
 LAG_INTERVAL_S = 0.5
 """Seconds between two measurements of the event loop's lag."""
 
 
 @dataclass(frozen=True, slots=True)
-class VitalSignsCollector:
-    """Collects the gauges; `database` is the file of the database."""
+class VitalSigns:
+    """Collects the gauges; `database` is the database's file."""
 
     bot: discord.Client
     storage: Storage
     worker: GenerationBackend
     conversations: ConversationManager
-    shelf: CheckpointRetention
+    retention: CheckpointRetention
     database: Path
 
-    async def collect(self) -> VitalSigns:
-        """The gauges now."""
-        checkpoints, taken = await asyncio.to_thread(self.shelf.usage)
-        return VitalSigns(
-            gateway_latency_s=_finite_or_inf(self.bot.latency),
-            guilds=len(self.bot.guilds),
-            queue_counts=self.conversations.queue_counts,
-            worker_requests=self.worker.num_pending,
-            worker_restarts=self.worker.restarts,
-            jobs=await self._jobs(),
-            database_bytes=_size(self.database),
-            memory=_memory({"bot": os.getpid(), "worker": self.worker.pid}),
-            checkpoints=checkpoints,
-            checkpoints_bytes=taken,
+    async def collect(self) -> list[Metric]:
+        """The gauges now; that of the training jobs is missing if the database cannot be read."""
+        checkpoints, size = await asyncio.to_thread(self.retention.usage)
+        latency = self.bot.latency
+        if math.isnan(latency):  # before the first connection; no alert would fire on NaN
+            latency = math.inf
+        queues, files = (
+            self.conversations.queue_counts,
+            self.database.parent.glob(f"{self.database.name}*"),
         )
+        restarts = self.worker.restarts
+        return [
+            Gauge(
+                "gpt2bot_gateway_latency_seconds",
+                "Between a heartbeat and Discord's answer; infinite without a connection",
+                latency,
+            ),
+            Gauge("gpt2bot_guilds", "Servers that the bot is in", len(self.bot.guilds)),
+            Gauge(
+                "gpt2bot_worker_requests",
+                "Unfinished requests in the worker",
+                self.worker.num_pending,
+            ),
+            CounterMetricFamily("gpt2bot_worker_restarts", "Restarts of the worker", restarts),
+            Gauge(
+                "gpt2bot_database_bytes",
+                "Database and WAL",
+                sum(one.stat().st_size for one in files),
+            ),
+            Gauge("gpt2bot_checkpoints", "Checkpoints on disk, of all servers", checkpoints),
+            Gauge("gpt2bot_checkpoints_bytes", "Disk space of the checkpoints", size),
+            _labelled("gpt2bot_turns", "Messages being answered, or waiting", "state", queues),
+            _labelled(
+                "gpt2bot_process_memory_bytes",
+                "Resident memory, by process",
+                "process",
+                self._memory(),
+            ),
+            *await self._jobs(),
+        ]
 
-    async def _jobs(self) -> dict[str, int] | None:
+    async def _jobs(self) -> list[Metric]:
         try:
             async with asyncio.timeout(DATABASE_TIMEOUT_S):
                 counted = Counter(job.state for job in await self.storage.jobs.unfinished())
         except (StoreError, TimeoutError) as e:
             log.warning("the training jobs cannot be counted: %s", e)
-            return None
-        return {str(state): counted[state] for state in JobState if not state.is_final}
+            return []
+        states = {state.value: counted[state] for state in JobState if not state.is_final}
+        return [_labelled("gpt2bot_training_jobs", "Unfinished training jobs", "state", states)]
+
+    def _memory(self) -> dict[str, float]:
+        """Resident bytes of the processes that are running."""
+        found = {}
+        for name, pid in (("bot", os.getpid()), ("worker", self.worker.pid)):
+            with suppress(psutil.Error):
+                if pid is not None:
+                    found[name] = psutil.Process(pid).memory_info().rss
+        return found
 
 
-def _finite_or_inf(latency_s: float) -> float:
-    """discord.py reports NaN before the first connection, on which no alert would fire."""
-    return math.inf if math.isnan(latency_s) else latency_s
-
-
-def _size(database: Path) -> int:
-    """Bytes of the database, its write-ahead log included."""
-    beside = database.parent.glob(f"{database.name}*")
-    return sum(path.stat().st_size for path in beside)
-
-
-def _memory(processes: Mapping[str, int | None]) -> dict[str, int]:
-    """Resident bytes by process; one that is gone is left out."""
-    found = {}
-    for name, pid in processes.items():
-        with suppress(psutil.Error):
-            if pid is not None:
-                found[name] = int(psutil.Process(pid).memory_info().rss)
-    return found
+def _labelled(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
+    gauge = Gauge(name, text, labels=[label])
+    for key, value in values.items():
+        gauge.add_metric([key], value)
+    return gauge
 
 
 async def measure_event_loop_lag(observe: Callable[[float], None]) -> None:
-    """Observe, for ever, how many seconds late the event loop wakes a sleeper."""
+    """Observe, forever, how many seconds late the event loop wakes a sleeper."""
     loop = asyncio.get_running_loop()
     while True:
         due = loop.time() + LAG_INTERVAL_S

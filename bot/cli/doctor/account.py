@@ -1,6 +1,6 @@
-"""What Discord says of the bot's account: its token, its intents, its permissions in each server.
+"""Checks of the bot's Discord account: its token, its intents, its permissions in each server.
 
-Asks Discord's HTTP interface, through discord.py; the bot is not started, and nobody sees it.
+They use Discord's HTTP API through discord.py; the bot does not go online.
 """
 
 from __future__ import annotations
@@ -12,25 +12,19 @@ import aiohttp
 import discord
 
 from bot.discord_ui.bot_permissions import invite_url, missing_permissions
-from bot.ops.checks.finding import Finding, refer_to_finding
+from bot.ops.checks.check import Finding, refer_to
 from bot.settings import NO_TOKEN
 from i18n.phrase import join_phrases, phrase, phrases
 
-TOKEN, INTENTS, PERMISSIONS = NAMES = (
-    phrase("token"),
-    phrase("intents"),
-    phrase("permissions"),
-)
+TOKEN, INTENTS, PERMISSIONS = NAMES = (phrase("token"), phrase("intents"), phrase("permissions"))
 GUILDS_PAGE_SIZE = 200
-"""Servers that Discord tells at a time, at most."""
+"""The most servers in a response of Discord."""
 MAX_SERVERS_NAMED = 5
-"""Servers that are named."""
-NOT_CHECKED = phrase("It could not be checked.")
 PORTAL = "https://discord.com/developers/applications"
 
 
 async def check_account(token: str | None) -> list[Finding]:
-    """Log in and look."""
+    """Log in, and check the account; if that fails, the intents and permissions are unknown."""
     if token is None or not token.strip():
         return _token_failed(phrase("There is none."), NO_TOKEN)
     async with discord.Client(intents=discord.Intents.none()) as client:
@@ -60,26 +54,26 @@ async def check_account(token: str | None) -> list[Finding]:
                     "reach discord.com on port 443."
                 ),
             )
-        assert client.application is not None  # login asks for it
+        assert client.application is not None  # login fetches it
         flags = client.application.flags
         return [
-            Finding(TOKEN, True, phrase("Discord knows it as that of {bot}.", bot=client.user)),
+            Finding(TOKEN, phrase("It belongs to {bot}.", bot=client.user)),
             _intents(flags.gateway_message_content or flags.gateway_message_content_limited),
             await _permissions(client, client.application.id),
         ]
 
 
 def _token_failed(detail: str, advice: str) -> list[Finding]:
-    others = [Finding(name, False, NOT_CHECKED, refer_to_finding(TOKEN)) for name in NAMES[1:]]
-    return [Finding(TOKEN, False, detail, advice), *others]
+    unknown = phrase("It could not be checked.")
+    others = [Finding(name, unknown, refer_to(TOKEN)) for name in (INTENTS, PERMISSIONS)]
+    return [Finding(TOKEN, detail, advice), *others]
 
 
 def _intents(message_content: bool) -> Finding:
     if message_content:
-        return Finding(INTENTS, True, phrase("Message Content is granted."))
+        return Finding(INTENTS, phrase("Message Content is granted."))
     return Finding(
         INTENTS,
-        False,
         phrase("Message Content is off: the bot cannot read the messages of enabled channels."),
         phrase(
             "Switch on Message Content Intent on the Bot page of your application ({portal}).",
@@ -89,37 +83,33 @@ def _intents(message_content: bool) -> Finding:
 
 
 async def _permissions(client: discord.Client, application_id: int) -> Finding:
-    lacking, count = [], 0
+    missing, count = [], 0
     async for guild in _guilds(client):
         count += 1
         if names := missing_permissions(discord.Permissions(int(guild["permissions"]))):
-            lacking.append(
-                phrase(
-                    "in {server}: {permissions}",
-                    server=guild["name"],
-                    permissions=join_phrases(names, ", "),
-                )
+            named = join_phrases(names, ", ")
+            missing.append(
+                phrase("{server}: {permissions}", server=guild["name"], permissions=named)
             )
     link = invite_url(application_id)
     if not count:
         invite = phrase("Invite it: {link}", link=link)
-        return Finding(PERMISSIONS, False, phrase("The bot is in no server."), invite)
-    if not lacking:
-        fine = phrases(
-            "The bot has what it needs in its server.",
-            "The bot has what it needs in all of its {count} servers.",
+        return Finding(PERMISSIONS, phrase("The bot is in no server."), invite)
+    if not missing:
+        granted = phrases(
+            "The bot has all permissions it needs in its server.",
+            "The bot has all permissions it needs in its {count} servers.",
             count,
         )
-        return Finding(PERMISSIONS, True, fine)
-    where = join_phrases(lacking[:MAX_SERVERS_NAMED], "; ")
-    if more := max(0, len(lacking) - MAX_SERVERS_NAMED):
+        return Finding(PERMISSIONS, granted)
+    where = join_phrases(missing[:MAX_SERVERS_NAMED], "; ")
+    if (more := len(missing) - MAX_SERVERS_NAMED) > 0:
         where = phrase("{servers} … and in {count} more", servers=where, count=more)
     return Finding(
         PERMISSIONS,
-        False,
-        phrase("The bot lacks, {where}.", where=where),
+        phrase("Missing permissions in {where}.", where=where),
         phrase(
-            "Give its role these permissions in the server's settings, or invite it anew: {link}",
+            "Give its role these permissions in the server's settings, or invite it again: {link}",
             link=link,
         ),
     )

@@ -1,11 +1,12 @@
-"""`gpt2bot doctor`: looks at everything that the bot needs, and says what to do where it fails."""
+"""`gpt2bot doctor`: checks everything that the bot needs, and says what to do about problems."""
 
 from __future__ import annotations
 
 import json
 import os
-import sys
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
 
@@ -17,12 +18,8 @@ from rich.text import Text
 
 from bot.cli.chat import QUIET_ENV
 from bot.cli.doctor import account, worker
-from bot.cli.doctor.database import DATABASE_CHECK, check_database
-from bot.cli.doctor.wrapping import wrap_japanese
-from bot.ops.checks import models
-from bot.ops.checks.finding import Finding
-from bot.ops.checks.machine import DISK, MEMORY, check_disk, check_memory
-from bot.ops.checks.runner import Check, run_all, run_in_daemon_thread
+from bot.ops.checks import machine, models
+from bot.ops.checks.check import Check, Finding, run_all, thread_check
 from bot.settings import Settings, SettingsError, load_settings
 from i18n.phrase import join_phrases, message_of, phrase
 from i18n.reader import say
@@ -31,70 +28,69 @@ from model.errors import UnknownModel
 SETTINGS = phrase("settings")
 COLUMN_GAP = 2
 """Spaces between the columns."""
-EXIT_PROBLEMS = 1
-"""The exit status when something is wrong."""
+NO_LINE_END, NO_LINE_START = "「『（“", "、。」』）”：；！？…ーっゃゅょッャュョ"
+"""Characters that may not end or begin a line of Japanese (JIS X 4051)."""
+WRAP_UNIT = re.compile(rf"[{NO_LINE_END}]*(?:[!-~…]+|\S)[{NO_LINE_START}]*\s*")
+"""A Latin word or a single Japanese letter, with the punctuation that belongs to it."""
 
 
 async def diagnose(*, as_json: bool) -> int:
-    """Look, tell on stdout, and return the exit status."""
+    """Run the checks, print the findings, and return the exit status."""
     os.environ.update(QUIET_ENV)  # the worker inherits it
     settings, first = read_settings()
     console = Console(markup=False, highlight=False, emoji=False)
-    if as_json:
+    with nullcontext() if as_json else console.status(say("Checking…")):
         findings = [first, *await run_all(checks(settings))]
-        sys.stdout.write(f"{findings_json(findings)}\n")
+    ok = all(one.ok for one in findings)
+    if as_json:
+        report = {"ok": ok, "checks": [{"ok": one.ok, **asdict(one)} for one in findings]}
+        print(json.dumps(report, ensure_ascii=False, indent=2))
     else:
-        with console.status(say("Looking…")):
-            findings = [first, *await run_all(checks(settings))]
         console.print(findings_table(findings, console.width))
         console.print(f"\n{summary(findings)}")
-    return 0 if all(one.ok for one in findings) else EXIT_PROBLEMS
+    return 0 if ok else 1
 
 
 def checks(settings: Settings) -> list[Check]:
-    """Everything that is looked at, in the order in which it is told."""
+    """All checks, in the order of the report."""
     token = settings.discord_token.get_secret_value() if settings.discord_token else None
-
-    def here(name: str, look: Callable[[], Sequence[Finding]], seconds: float) -> Check:
-        return Check((name,), partial(run_in_daemon_thread, look), seconds)
-
     return [
         Check(account.NAMES, partial(account.check_account, token), 40),
-        here(DATABASE_CHECK, partial(check_database, settings), 300),
-        here(DISK, partial(check_disk, settings), 10),
-        here(MEMORY, partial(check_memory, settings), 10),
-        here(models.EMBEDDED_CHECK, models.check_embedded_model, 60),
+        thread_check(machine.DATABASE, partial(machine.check_database, settings), 300),
+        thread_check(machine.DISK, partial(machine.check_disk, settings), 10),
+        thread_check(machine.MEMORY, partial(machine.check_memory, settings), 10),
+        thread_check(models.EMBEDDED, models.check_embedded_model, 60),
         Check(models.HUB_NAMES, partial(models.check_hub, settings), 60),
-        here(models.EXTRA_MODELS_CHECK, partial(models.check_extra_models, settings), 60),
-        here(models.CHECKPOINTS_CHECK, partial(models.check_checkpoints, settings), 900),
+        thread_check(models.MODELS, partial(models.check_extra_models, settings), 60),
+        thread_check(models.CHECKPOINTS, partial(models.check_checkpoints, settings), 900),
         Check(worker.NAMES, partial(worker.check_worker, settings), 180),
     ]
 
 
 def read_settings() -> tuple[Settings, Finding]:
-    """The settings, with the default in place of each that is wrong, so that all can be told."""
-    used: dict[str, object] = {}
-    sentences = []
+    """The settings, with the default in place of each invalid one, so that all are reported."""
+    overrides: dict[str, object] = {}
+    errors = []
     while True:
         try:
-            settings = load_settings(**used)
+            settings = load_settings(**overrides)
         except SettingsError as e:
             name = _override_name(e)
-            if name in used:
+            if name in overrides:
                 raise
-            used[name] = None if name == "_env_file" else Settings.model_fields[name].default
-            sentences.append(message_of(e))
+            overrides[name] = None if name == "_env_file" else Settings.model_fields[name].default
+            errors.append(message_of(e))
             continue
-        if not sentences:
-            return settings, Finding(SETTINGS, True, phrase("All of them can be read."))
+        if not errors:
+            return settings, Finding(SETTINGS, phrase("All of them are valid."))
         advice = phrase(
-            "Mend that in .env or in the environment; what follows goes by the defaults."
+            "Correct that in .env or in the environment; the checks below use the defaults."
         )
-        return settings, Finding(SETTINGS, False, join_phrases(sentences), advice)
+        return settings, Finding(SETTINGS, join_phrases(errors), advice)
 
 
 def _override_name(error: SettingsError) -> str:
-    """The argument of `load_settings` that puts something else in the place of what is wrong."""
+    """The argument of `load_settings` that overrides the invalid setting."""
     match error.__cause__:
         case ValidationError() as invalid:
             return str(invalid.errors()[0]["loc"][0])
@@ -104,17 +100,8 @@ def _override_name(error: SettingsError) -> str:
             return "_env_file"
 
 
-def findings_json(findings: Sequence[Finding]) -> str:
-    """One JSON object, for programs."""
-    whole = {
-        "ok": all(one.ok for one in findings),
-        "checks": [asdict(one) for one in findings],
-    }
-    return json.dumps(whole, ensure_ascii=False, indent=2)
-
-
 def findings_table(findings: Sequence[Finding], width: int) -> Table:
-    """A line for each finding, and what to do under those that are not ok."""
+    """A line for each finding, and the advice below it."""
     names = [say(one.name) for one in findings]
     room = width - len("ok") - max(map(cell_len, names)) - 2 * COLUMN_GAP
     table = Table.grid(padding=(0, COLUMN_GAP))
@@ -129,14 +116,29 @@ def findings_table(findings: Sequence[Finding], width: int) -> Table:
     return table
 
 
+def wrap_japanese(text: str, width: int) -> str:
+    """Break a text into lines of at most `width` cells.
+
+    Rich breaks lines at spaces only, of which Japanese has none. It wraps the other texts.
+    """
+    if cell_len(text) == len(text):
+        return text
+    lines = [""]
+    for unit in WRAP_UNIT.findall(text):
+        if lines[-1] and cell_len(lines[-1] + unit.rstrip()) > width:
+            lines.append("")
+        lines[-1] += unit
+    return "\n".join(line.rstrip() for line in lines)
+
+
 def summary(findings: Sequence[Finding]) -> str:
-    """The last line."""
-    wrong, count = [one.name for one in findings if not one.ok], len(findings)
-    if not wrong:
-        return say("All {count} checks are ok.", count=count)
+    """The last line of the report."""
+    failed, count = [one.name for one in findings if not one.ok], len(findings)
+    if not failed:
+        return say("All {count} checks passed.", count=count)
     return say(
-        "{wrong} of {count} checks need a look: {names}.",
-        wrong=len(wrong),
+        "{failed} of {count} checks failed: {names}.",
+        failed=len(failed),
         count=count,
-        names=join_phrases(wrong, ", "),
+        names=join_phrases(failed, ", "),
     )

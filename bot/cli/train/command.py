@@ -1,4 +1,4 @@
-"""The options of `gpt2bot train`. What they need is imported only once the command is called."""
+"""The options of `gpt2bot train`; what runs it is imported only when it is called."""
 
 from __future__ import annotations
 
@@ -10,26 +10,12 @@ from typing import Annotated
 
 import typer
 
-from bot.cli.interrupt import quiet_interrupt
 from bot.settings import SettingsError, load_settings
 from data.formats.registry import SUPPORTED_FORMATS
 from i18n.phrase import phrase
 
-
-class Precision(StrEnum):
-    """The number formats of training."""
-
-    AUTO = "auto"
-    FP32 = "fp32"
-    BF16 = "bf16"
-    FP16 = "fp16"
-
-
-class Method(StrEnum):
-    """What is trained: all weights, or LoRA's small matrices beside them."""
-
-    FULL = "full"
-    LORA = "lora"
+Precision = StrEnum("Precision", ["auto", "fp32", "bf16", "fp16"])
+Method = StrEnum("Method", ["full", "lora"])
 
 
 def train(
@@ -45,41 +31,45 @@ def train(
     ] = "gpt2",
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Where the checkpoint goes; below GPT2BOT_HOME else."),
+        typer.Option(
+            metavar="FOLDER", help="The checkpoint's folder; default: below GPT2BOT_HOME."
+        ),
     ] = None,
     name: Annotated[
-        str | None, typer.Option(metavar="NAME", help="What it is called; else as its folder.")
+        str | None, typer.Option(metavar="NAME", help="Its name; default: that of the folder.")
     ] = None,
-    epochs: Annotated[float, typer.Option(min=0.01, help="How often each example is seen.")] = 3.0,
-    batch_size: Annotated[int, typer.Option(min=1, help="Examples a batch.")] = 8,
-    accumulation: Annotated[int, typer.Option(min=1, help="Batches a step.")] = 1,
+    epochs: Annotated[float, typer.Option(min=0.01, help="Passes over the data.")] = 3.0,
+    batch_size: Annotated[int, typer.Option(min=1, help="Examples per batch.")] = 8,
+    accumulation: Annotated[int, typer.Option(min=1, help="Batches per step.")] = 1,
     learning_rate: Annotated[
         float | None,
-        typer.Option(min=1e-8, max=0.1, help="As /retrain has it, if not given: 3e-5 for gpt2."),
+        typer.Option(min=1e-8, max=0.1, help="Default: that of /retrain, 3e-5 for gpt2."),
     ] = None,
-    warmup: Annotated[float, typer.Option(min=0, max=1, help="Share of the steps.")] = 0.1,
-    max_length: Annotated[int, typer.Option(min=8, max=1024, help="Tokens an example.")] = 128,
-    precision: Annotated[Precision, typer.Option(help="The number format.")] = Precision.AUTO,
-    method: Annotated[Method, typer.Option(help="All weights, or LoRA.")] = Method.FULL,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Makes the run repeatable.")] = 0,
+    warmup: Annotated[
+        float, typer.Option(min=0, max=1, help="Warm-up, as a share of the steps.")
+    ] = 0.1,
+    max_length: Annotated[int, typer.Option(min=8, max=1024, help="Tokens per example.")] = 128,
+    precision: Annotated[Precision, typer.Option(help="The number format.")] = Precision.auto,
+    method: Annotated[Method, typer.Option(help="All weights, or LoRA.")] = Method.full,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**32 - 1, help="Makes the run reproducible.")
+    ] = 0,
     limit: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Only the first N conversations.")
     ] = None,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads; else all, or one for tiny.")
+        int | None, typer.Option(min=1, help="CPU threads; default: all, or one for tiny.")
     ] = None,
     processes: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Devices that share the work.")
     ] = None,
     accelerate_config: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="What `accelerate config` wrote.")
+        Path | None, typer.Option(metavar="FILE", help="A file from `accelerate config`.")
     ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run that was interrupted.")
-    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume the interrupted run.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the settings and exit.")] = False,
 ) -> None:
-    """Fine-tune a model here in the terminal, as /retrain does in Discord."""
+    """Fine-tune a model in the terminal, as /retrain does in Discord."""
     from rich.console import Console
 
     from bot.cli.train.display import print_line, settings_table
@@ -134,9 +124,7 @@ def train(
     )
     if request.out.exists():
         raise SettingsError(
-            phrase(
-                "{folder} is there already: choose another folder with --out.", folder=request.out
-            )
+            phrase("{folder} already exists: choose another folder with --out.", folder=request.out)
         )
     console = Console(markup=False, highlight=False, emoji=False)
     if resume:
@@ -148,5 +136,4 @@ def train(
         return
     if not resume:
         prepare(request, data)
-    with quiet_interrupt():
-        raise typer.Exit(asyncio.run(run_training(request, data, console)))
+    raise typer.Exit(asyncio.run(run_training(request, data, console)))

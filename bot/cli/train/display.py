@@ -1,4 +1,4 @@
-"""What a training run shows in the terminal: its settings, its progress, and how it ended."""
+"""What a training run shows in the terminal: its settings, its progress, and its result."""
 
 from __future__ import annotations
 
@@ -23,52 +23,43 @@ BAR_CHARS = 16
 """Width of the bar: with the text around it, it fits a line of 80 characters."""
 FP16 = {
     "fp16": phrase("yes (fp16)"),
-    "auto": phrase("where the device is best at it (auto)"),
+    "auto": phrase("if the device is best at it (auto)"),
 }
 MAX_ANSWERS_SHOWN = 3
 """Answers before and after training that are shown at the end."""
 
-Rows = list[tuple[str, str]]
 
-
-def estimate_fields(config: TrainingConfig, data: HeldOutSplit) -> Rows:
-    """What can be estimated of `started_fields` before the run has started."""
+def estimate_fields(config: TrainingConfig, data: HeldOutSplit) -> dict[str, str]:
+    """Estimates of `started_fields`, before the run has started."""
     rows = len(mix_replay(config, list(data.learned)))
-    known = [
-        (say("rows"), f"{rows:,}"),
-        (say("steps"), say("{steps:,} on one device", steps=total_steps(config, rows))),
-    ]
+    steps = say("{steps:,} on one device", steps=total_steps(config, rows))
+    fields = {say("rows"): f"{rows:,}", say("steps"): steps}
     shape = shape_of(config.base) if config.base else None
-    if shape is not None:
-        memory = peak_memory_mb(
-            shape,
-            batch_size=config.batch_size,
-            max_length=config.max_length,
-            method=config.method,
-        )
-        known = [
-            (say("parameters"), say("about {count:,}", count=shape.parameters)),
-            *known,
-            (say("memory"), say("up to {size:.1f} GB, by estimate", size=memory / 1000)),
-        ]
-    return known
+    if shape is None:
+        return fields
+    memory = peak_memory_mb(
+        shape, batch_size=config.batch_size, max_length=config.max_length, method=config.method
+    )
+    return {
+        say("parameters"): say("about {count:,}", count=shape.parameters),
+        **fields,
+        say("memory"): say("up to {size:.1f} GB, by estimate", size=memory / 1000),
+    }
 
 
-def started_fields(started: Started) -> Rows:
+def started_fields(started: Started) -> dict[str, str]:
     """What is known once the run has started."""
     devices = f"{started.processes} x " if started.processes > 1 else ""
-    return [
-        (say("device"), f"{devices}{started.device}"),
-        (
-            say("parameters"),
-            say("{all:,} ({trained:,} trained)", all=started.parameters, trained=started.trainable),
+    return {
+        say("device"): f"{devices}{started.device}",
+        say("parameters"): say(
+            "{all:,} ({trained:,} trained)", all=started.parameters, trained=started.trainable
         ),
-        (
-            say("rows"),
-            say("{rows:,} ({tokens:,} tokens)", rows=started.examples, tokens=started.tokens),
+        say("rows"): say(
+            "{rows:,} ({tokens:,} tokens)", rows=started.examples, tokens=started.tokens
         ),
-        (say("steps"), f"{started.steps:,}"),
-    ]
+        say("steps"): f"{started.steps:,}",
+    }
 
 
 def settings_table(
@@ -79,80 +70,69 @@ def settings_table(
     processes = started.processes if started else 1
     precision = started.precision if started else config.precision
     only_bot, lora = config.loss_on == "bot", config.method == "lora"
-    rows: Rows = [
-        (say("data set"), request.source),
-        (
-            say("conversations"),
-            say(
-                "{learned:,}, and {held_out:,} held out",
-                learned=len(data.learned),
-                held_out=len(data.held_out),
-            ),
+    learned, held_out = len(data.learned), len(data.held_out)
+    fields = {
+        say("data set"): request.source,
+        say("conversations"): say(
+            "{learned:,}, and {held_out:,} held out", learned=learned, held_out=held_out
         ),
-        (say("base"), config.base_name),
-        (say("epochs"), f"{now.epochs:g}"),
-        (say("batch size"), str(now.batch_size)),
-        (say("gradient accumulation"), str(now.gradient_accumulation)),
-        (say("effective batch"), str(now.batch_size * now.gradient_accumulation * processes)),
-        (say("learning rate"), f"{now.learning_rate:g}"),
-        (say("warm-up"), say("{share:.0%} of the steps", share=config.warmup_ratio)),
-        (say("longest example"), say("{length} tokens", length=config.max_length)),
-        (say("loss on"), say("the bot's tokens") if only_bot else say("all tokens")),
-        (say("method"), say("LoRA, rank {rank}", rank=config.lora_rank) if lora else say("full")),
-        (say("seed"), str(config.seed)),
-        ("FP16", say(FP16.get(precision) or phrase("no ({precision})", precision=precision))),
-        *(started_fields(started) if started else estimate_fields(config, data)),
-        (say("output"), str(request.out)),
-    ]
+        say("base"): config.base_name,
+        say("epochs"): f"{now.epochs:g}",
+        say("batch size"): str(now.batch_size),
+        say("gradient accumulation"): str(now.gradient_accumulation),
+        say("effective batch"): str(now.batch_size * now.gradient_accumulation * processes),
+        say("learning rate"): f"{now.learning_rate:g}",
+        say("warm-up"): say("{share:.0%} of the steps", share=config.warmup_ratio),
+        say("longest example"): say("{length} tokens", length=config.max_length),
+        say("loss on"): say("the bot's tokens") if only_bot else say("all tokens"),
+        say("method"): say("LoRA, rank {rank}", rank=config.lora_rank) if lora else say("full"),
+        say("seed"): str(config.seed),
+        "FP16": say(FP16.get(precision) or phrase("no ({precision})", precision=precision)),
+        **(started_fields(started) if started else estimate_fields(config, data)),
+        say("output"): str(request.out),
+    }
     table = Table(title=say("Training"))
     table.add_column(say("setting"))
     table.add_column(say("value"), overflow="fold")
-    for row in rows:
-        table.add_row(*row)
+    for name, value in fields.items():
+        table.add_row(name, value)
     return table
 
 
 class ProgressDisplay:
-    """Shows the settings, then a progress bar, or lines where the output is no terminal."""
+    """Shows the settings, then a progress bar; lines of text if the output is no terminal."""
 
     def __init__(self, request: TrainRequest, data: HeldOutSplit, console: Console) -> None:
-        self._order = request
+        self._request = request
         self._data = data
         self._console = console
-        self._bar = Progress(
+        self.bar = Progress(
             TextColumn(say("step {task.completed:.0f} of {task.total:.0f}")),
             BarColumn(BAR_CHARS),
             TextColumn("{task.description}"),
             console=console,
             disable=not console.is_terminal,
         )
-        self._task = self._bar.add_task(say("getting ready"), total=1)
+        self._task = self.bar.add_task(say("getting ready"), total=1)
         self._part = -1
-
-    def __enter__(self) -> None:
-        self._bar.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
 
     def show(self, event: Event) -> None:
         match event:
             case Started():
-                self._console.print(settings_table(self._order, self._data, event))
-                self._bar.update(self._task, total=event.steps, completed=event.resumed_from)
+                self._console.print(settings_table(self._request, self._data, event))
+                self.bar.update(self._task, total=event.steps, completed=event.resumed_from)
                 self._part = -1
             case Step():
                 self._step(event)
             case Lowered(batch_size=size, gradient_accumulation=times):
-                self.tell(
-                    phrase(
-                        "Memory ran out: going on with batch size {size}, accumulation {times}.",
-                        size=size,
-                        times=times,
-                    )
+                text = phrase(
+                    "Memory ran out: continuing with batch size {size}, accumulation {times}.",
+                    size=size,
+                    times=times,
                 )
+                self.tell(text)
             case Checking():
-                self._bar.update(self._task, description=say("checking the new model"))
+                self.bar.update(self._task, description=say("checking the new model"))
                 self.tell(phrase("Checking the new model…"))
             case _:
                 pass
@@ -164,15 +144,12 @@ class ProgressDisplay:
             speed=event.tokens_per_s,
             time=format_duration(event.seconds_left),
         )
-        self._bar.update(self._task, completed=event.step, description=say(text))
+        self.bar.update(self._task, completed=event.step, description=say(text))
         part = PROGRESS_LINES * event.step // event.steps
         if not self._console.is_terminal and part > self._part:
             self._part = part
-            self.tell(
-                phrase(
-                    "step {step} of {steps}: {text}", step=event.step, steps=event.steps, text=text
-                )
-            )
+            step, steps = event.step, event.steps
+            self.tell(phrase("step {step} of {steps}: {text}", step=step, steps=steps, text=text))
 
     def tell(self, text: str) -> None:
         print_line(self._console, text)
@@ -181,7 +158,7 @@ class ProgressDisplay:
 def comparison_lines(report: StoredReport, *, unseen: bool) -> Iterator[str]:
     """Losses and answers before and after; `unseen` if a part of the data was held out."""
     own = phrase("Held-out loss on this data") if unseen else phrase("Loss on this data")
-    for kind, title in (("general", phrase("Held-out loss on talk in general")), ("own", own)):
+    for kind, title in (("general", phrase("Held-out loss on general conversation")), ("own", own)):
         losses = report.losses.get(kind, {})
         before, now = losses.get("base"), losses.get("new")
         if now is not None and before is not None:

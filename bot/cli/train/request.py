@@ -1,7 +1,4 @@
-"""What a training run in the terminal was asked to do, and the job's folder for it.
-
-The folder is laid out as the training manager does it, since the same process works in it.
-"""
+"""The request for a training run in the terminal, and its job folder, laid out as for /retrain."""
 
 from __future__ import annotations
 
@@ -31,7 +28,7 @@ from training.jobs.process import launcher_command
 from training.run.mixing import read_conversations
 
 HELD_OUT_SHARE, MIN_FOR_HELD_OUT, MAX_HELD_OUT = 0.02, 50, 200
-"""From this many conversations on, this share (but at most so many) is held out."""
+"""The share that is held out, from how many conversations on, and at most how many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,21 +84,18 @@ def prepare(request: TrainRequest, data: HeldOutSplit) -> None:
 
 
 def _clear(job: Path) -> None:
-    """Remove the folder of a run that had not saved anything yet."""
+    """Delete the folder of a run that has saved nothing yet."""
     if not job.exists():
         return
     if not (job / CONFIG_FILE).is_file():
         raise SettingsError(
-            phrase(
-                "{job} is in the way, and no folder of a run: choose another --out.",
-                job=job,
-            )
+            phrase("{job} exists, and is not the folder of a run: choose another --out.", job=job)
         )
     if latest_saved_step(job) or has_checkpoint(job):
         raise SettingsError(
             phrase(
-                "What an earlier run learned is kept in {job}: --resume goes on with it. To begin "
-                "again, remove that folder.",
+                "An earlier run is saved in {job}: --resume continues it. To start over, delete "
+                "that folder.",
                 job=job,
             )
         )
@@ -129,13 +123,13 @@ def load_interrupted(request: TrainRequest) -> tuple[TrainRequest, HeldOutSplit]
     """
     job = request.job_dir
     if not (job / CONFIG_FILE).is_file():
-        raise SettingsError(phrase("There is nothing to go on with: {job} is not there.", job=job))
+        raise SettingsError(phrase("There is no run to resume: {job} does not exist.", job=job))
     try:
         config = TrainingConfig.load(job / CONFIG_FILE)
     except ValueError as e:
         raise SettingsError(
             phrase(
-                "{file} cannot be read: remove {job} and begin again.",
+                "{file} cannot be read: delete {job} and start over.",
                 file=job / CONFIG_FILE,
                 job=job,
             )

@@ -1,7 +1,4 @@
-"""`gpt2bot train`: a training run in the terminal, in the same process that /retrain starts.
-
-Starts the process, shows its events and moves the checkpoint to its place. Does not know tensors.
-"""
+"""A training run in the terminal: starts the same process as /retrain, and shows its events."""
 
 from __future__ import annotations
 
@@ -15,7 +12,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bot.cli.interrupt import EXIT_INTERRUPTED
 from bot.cli.train.display import ProgressDisplay, closing_lines, comparison_lines, print_line
 from bot.cli.train.request import HeldOutSplit, TrainRequest, has_checkpoint
 from core.errors import write_error
@@ -26,8 +22,10 @@ from training.jobs.events import Event, Failed, Finished, Paused, Rejected
 from training.jobs.folder import CHECKPOINT_DIR, LOG_FILE, latest_saved_step
 from training.jobs.process import TrainingProcess
 
+EXIT_INTERRUPTED = 130
+"""The exit status after Ctrl-C, as in shells (128 + SIGINT)."""
 EXIT_REJECTED = 3
-"""The exit status when the checkpoint was made but did not pass its checks."""
+"""The exit status if the checkpoint did not pass its evaluation."""
 
 
 async def run_training(request: TrainRequest, data: HeldOutSplit, console: Console) -> int:
@@ -46,8 +44,8 @@ async def run_training(request: TrainRequest, data: HeldOutSplit, console: Conso
                 print_line(
                     console,
                     phrase(
-                        "Stopped after step {step}; what was learned is kept. The same command "
-                        "with --resume goes on.",
+                        "Stopped after step {step}; the progress is saved. The same command with "
+                        "--resume continues.",
                         step=step,
                     ),
                 )
@@ -66,11 +64,9 @@ async def run_training(request: TrainRequest, data: HeldOutSplit, console: Conso
 
 
 def _resume_hint(job: Path) -> list[Phrase]:
-    saved = latest_saved_step(job)
-    if saved is None:
+    if (saved := latest_saved_step(job)) is None:
         return []
-    step = saved.step
-    return [phrase("The same command with --resume goes on after step {step}.", step=step)]
+    return [phrase("The same command with --resume continues after step {step}.", step=saved.step)]
 
 
 async def _run(
@@ -82,7 +78,7 @@ async def _run(
     shown = ProgressDisplay(request, data, console)
     async with TrainingProcess.launch(request.job_dir, request.launcher) as child:
         stopping = asyncio.create_task(_stop(interrupted, child, shown))
-        with _on_interrupt(interrupted.set), shown:
+        with _on_interrupt(interrupted.set), shown.bar:
             async for event in child.events():
                 last = event
                 shown.show(event)
@@ -91,22 +87,20 @@ async def _run(
 
 
 async def _stop(interrupted: asyncio.Event, child: TrainingProcess, shown: ProgressDisplay) -> None:
-    """On the first Ctrl-C the run saves and ends; on the second it is killed."""
+    """On the first Ctrl-C, save and end the run; on the second, kill it."""
     await interrupted.wait()
     interrupted.clear()
     child.send("pause")
-    shown.tell(phrase("Saving what was learned (Ctrl-C again ends it at once)…"))
+    shown.tell(phrase("Saving the progress (Ctrl-C again ends the run at once)…"))
     await interrupted.wait()
     await child.kill()
 
 
 @contextmanager
 def _on_interrupt(called: Callable[[], None]) -> Iterator[None]:
-    if sys.platform == "win32":  # asyncio has no signal handlers there: Ctrl-C ends all at once
-        yield
-        return
+    # asyncio has no signal handlers on Windows: there, Ctrl-C ends everything at once.
+    signals = () if sys.platform == "win32" else (signal.SIGINT, signal.SIGTERM)
     loop = asyncio.get_running_loop()
-    signals = (signal.SIGINT, signal.SIGTERM)
     for one in signals:
         loop.add_signal_handler(one, called)
     try:

@@ -41,26 +41,28 @@ async def test_beside_a_running_bot(world: World, settings: Settings, gpt2bot: C
         done = await copying
         backup = only(world.home, "backups/*")
         assert (done.returncode, done.stderr) == (0, "")
-        assert f"`gpt2bot restore {backup}` puts it back." in done.stdout
-        assert "Backups hold what members said, also of those who are forgotten" in done.stdout
+        assert f"`gpt2bot restore {backup}` restores it." in done.stdout
+        assert (
+            "Backups contain what members said, even if their data is erased later" in done.stdout
+        )
         assert heard(backup)[:2] == ["before", "you said before"]
 
         restored = await asyncio.to_thread(gpt2bot, "restore", str(backup))
-        assert_one_sentence(restored, f"The bot runs on {world.home}: stop it first")
+        assert_one_sentence(restored, f"The bot is running on {world.home}: stop it first")
         second = await asyncio.to_thread(gpt2bot, "run", DISCORD_TOKEN="x.y.z")
-        assert_one_sentence(second, f"A bot runs on {world.home} already: stop it first")
+        assert_one_sentence(second, f"A bot is already running on {world.home}: stop it first")
         assert heard(world.home / "gpt2bot.sqlite3").count("before") == 1
 
 
 def test_there_and_back(gpt2bot: Command, database: Path, tmp_path: Path) -> None:
     assert gpt2bot("backup", "copy.sqlite3").returncode == 0
     assert heard(tmp_path / "copy.sqlite3") == ["hello"]
-    assert_one_sentence(gpt2bot("backup", "copy.sqlite3"), "is there already")
+    assert_one_sentence(gpt2bot("backup", "copy.sqlite3"), "already exists")
     done = gpt2bot("restore", "copy.sqlite3")
     assert (done.returncode, done.stderr) == (0, "")
     aside = only(tmp_path, "var/*before-restore*")
-    assert f"The one before it is kept as {aside}.\n" in done.stdout
-    assert "Who asked to be forgotten is forgotten again" in done.stdout
+    assert f"The previous one is kept as {aside}.\n" in done.stdout
+    assert "Members who asked to be forgotten are erased again" in done.stdout
     assert heard(database) == heard(aside) == ["hello"]
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import signal
 import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -71,7 +71,7 @@ def test_the_template(gpt2bot: Command, tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("The template is in new.xlsx.")
     assert read_pairs(tmp_path / "new.xlsx").errors == ()
-    assert_one_sentence(gpt2bot("dataset", "template", "new.xlsx"), "new.xlsx is there already")
+    assert_one_sentence(gpt2bot("dataset", "template", "new.xlsx"), "new.xlsx already exists")
     assert_one_sentence(gpt2bot("dataset", "template", "new.csv"), "name it new.xlsx")
 
 
@@ -83,9 +83,9 @@ def test_a_file_that_is_right(gpt2bot: Command, pairs: Path, tmp_path: Path) -> 
         "pairs": "3",
         "conversations": "1",
         "joined texts": "0",
-        "wrong rows": "0",
+        "invalid rows": "0",
     }
-    assert done.stdout.endswith("Every row is right.\n")
+    assert done.stdout.endswith("Every row is valid.\n")
     assert [path.name for path in tmp_path.iterdir()] == ["pairs.csv"]
 
 
@@ -94,12 +94,12 @@ def test_a_file_with_wrong_rows(gpt2bot: Command, tmp_path: Path) -> None:
     done = gpt2bot("dataset", "check", "pairs.csv")
     assert (done.returncode, done.stderr) == (1, "")
     assert "Joined, row 2: b more\n" in done.stdout
-    assert "Wrong, row 5: The bot's text is missing.\n" in done.stdout
-    assert done.stdout.endswith("beside each, are in pairs-problems.csv.\n")
+    assert "Invalid, row 5: The bot's text is missing.\n" in done.stdout
+    assert done.stdout.endswith("are in pairs-problems.csv, with the reason beside each.\n")
     marked = (tmp_path / "pairs-problems.csv").read_text(encoding="utf-8-sig")
     assert "alone,,The bot's text is missing." in marked
     again = gpt2bot("dataset", "check", "pairs.csv")
-    assert again.stdout.endswith("are in pairs-problems-2.csv.\n")
+    assert again.stdout.endswith("are in pairs-problems-2.csv, with the reason beside each.\n")
     assert (tmp_path / "pairs-problems.csv").read_text(encoding="utf-8-sig") == marked
 
 
@@ -107,9 +107,9 @@ def test_of_many_problems_the_first_are_shown(gpt2bot: Command, tmp_path: Path) 
     (tmp_path / "pairs.jsonl").write_text("no\n" * 1200)
     done = gpt2bot("dataset", "check", "pairs.jsonl")
     assert done.returncode == 1
-    assert done.stdout.count("Wrong, row") == 5
+    assert done.stdout.count("Invalid, row") == 5
     assert "… and 1,195 more.\n" in done.stdout
-    assert done.stdout.endswith("pairs-problems.jsonl.\n")
+    assert done.stdout.endswith("are in pairs-problems.jsonl, with the reason beside each.\n")
 
 
 def test_the_name_of_a_copy(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_wrong_rows_are_told_and_left_out(gpt2bot: Command, tmp_path: Path) -> N
     done = gpt2bot("dataset", "convert", "pairs.csv", "out.json")
     assert done.returncode == 0
     assert done.stdout == (
-        "Left out, row 5: The bot's text is missing.\nPairs written to out.json: 1.\n"
+        "Skipped, row 5: The bot's text is missing.\nPairs written to out.json: 1.\n"
     )
 
 
@@ -142,12 +142,12 @@ def test_wrong_rows_are_told_and_left_out(gpt2bot: Command, tmp_path: Path) -> N
     [
         (("check", "none.csv"), "none.csv cannot be opened: No such file"),
         (("check", "pairs.exe"), "pairs.exe is of no kind that is known"),
-        (("convert", "pairs.csv", "taken.json"), "taken.json is there already: choose another"),
+        (("convert", "pairs.csv", "taken.json"), "taken.json already exists: choose another"),
         (("convert", "pairs.csv", "out.txt"), "out.txt is of no kind that is known"),
-        (("convert", "empty.jsonl", "out.csv"), "There is no pair in empty.jsonl."),
-        (("convert", "pairs.csv", "no/out.csv"), "no/out.csv could not be written: No such file"),
-        (("import", "pairs.csv", "--server", SERVER), "the bot makes it when it starts."),
-        (("export", "out.csv", "--server", SERVER), "the bot makes it when it starts."),
+        (("convert", "empty.jsonl", "out.csv"), "empty.jsonl contains no pairs."),
+        (("convert", "pairs.csv", "no/out.csv"), "There is no folder no: create it first."),
+        (("import", "pairs.csv", "--server", SERVER), "the bot creates it when it starts."),
+        (("export", "out.csv", "--server", SERVER), "the bot creates it when it starts."),
     ],
 )
 def test_what_is_refused(
@@ -172,7 +172,7 @@ async def test_import_and_export_while_the_bot_has_the_database(
     async with open_storage(database) as storage:
         done = await asyncio.to_thread(gpt2bot, "dataset", "import", pairs.name, "--server", SERVER)
         assert (done.returncode, done.stderr) == (0, "")
-        assert done.stdout == ("New pairs: 3 of 3. Examples of the server 42 now: 3.\n")
+        assert done.stdout == ("New pairs: 3 of 3. Examples of server 42 now: 3.\n")
         examples = await examples_in(storage)
         assert [(one.user, one.source, one.author_id) for one in examples] == [
             ("a", "faq", OPERATOR_AUTHOR_ID),
@@ -181,7 +181,7 @@ async def test_import_and_export_while_the_bot_has_the_database(
         ]
         await storage.examples.set_review(int(SERVER), examples[2].id, ReviewStatus.WAITING)
         done = await asyncio.to_thread(gpt2bot, "dataset", "export", "o.xlsx", "--server", SERVER)
-        assert done.stdout == "Pairs written to o.xlsx, which may be learned now: 2.\n"
+        assert done.stdout == "Pairs written to o.xlsx: 2.\n"
         assert read_pairs(tmp_path / "o.xlsx").pairs == PAIRS[:2]
     again = await asyncio.to_thread(gpt2bot, "dataset", "import", pairs.name, "--server", SERVER)
     assert again.stdout.startswith("New pairs: 0 of 3.")
@@ -189,25 +189,26 @@ async def test_import_and_export_while_the_bot_has_the_database(
 
 def test_a_server_without_examples(gpt2bot: Command, database: Path, tmp_path: Path) -> None:
     done = gpt2bot("dataset", "export", "out.csv", "--server", SERVER)
-    assert_one_sentence(done, "There is nothing that the server 42 may learn now.")
+    assert_one_sentence(done, "Server 42 has no examples that may be learned now.")
     assert [path.name for path in tmp_path.iterdir()] == ["var"]
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and signals")
+@pytest.mark.skipif(sys.platform == "win32", reason="needs pipes with names, and signals")
 def test_ctrl_c_leaves_nothing(gpt2bot: Command, tmp_path: Path) -> None:
-    """Its working folder says that it has begun; making a workbook of so much takes seconds."""
-    write_pairs([Pair(f"q{n}", "a" * 200) for n in range(60_000)], tmp_path / "pairs.jsonl")
+    """The partial file is a pipe here: once something can be read, the writing has begun."""
+    write_pairs([Pair(f"q{n}", "a" * 2000) for n in range(100)], tmp_path / "pairs.jsonl")
+    os.mkfifo(tmp_path / "out.csv.partial")
+    pipe = os.open(tmp_path / "out.csv.partial", os.O_RDWR)
     with subprocess.Popen(
-        [sys.executable, "-m", "bot", "dataset", "convert", "pairs.jsonl", "out.xlsx"],
+        [sys.executable, "-m", "bot", "dataset", "convert", "pairs.jsonl", "out.csv"],
         cwd=tmp_path,
         env=gpt2bot.environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     ) as process:
-        while not list(tmp_path.glob(".gpt2bot-*")) and process.poll() is None:
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(0.01)
+        assert select.select([pipe], [], [], 60)[0]
         os.kill(process.pid, signal.SIGINT)
         out, errors = process.communicate(timeout=60)
+    os.close(pipe)
     assert (process.returncode, out, errors) == (130, b"", b"")
     assert [path.name for path in tmp_path.iterdir()] == ["pairs.jsonl"]

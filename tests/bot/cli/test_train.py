@@ -241,14 +241,14 @@ def test_the_bots_process_stays_light(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ("--out a.csv", "a.csv is there already: choose another folder with --out."),
+        ("--out a.csv", "a.csv already exists: choose another folder with --out."),
         ("--name a/b", "“a/b” cannot be the name of a checkpoint: leave out the slashes."),
         ("--accelerate-config none.yaml", "There is no file none.yaml (`accelerate config`"),
-        ("--out mine --resume", "There is nothing to go on with: mine.job is not there."),
-        ("--out other", "other.job is in the way, and no folder of a run: choose another --out."),
+        ("--out mine --resume", "There is no run to resume: mine.job does not exist."),
+        ("--out other", "other.job exists, and is not the folder of a run: choose another --out."),
         (
             "--out broken --resume",
-            f"{Path('broken.job', CONFIG_FILE)} cannot be read: remove broken.j",
+            f"{Path('broken.job', CONFIG_FILE)} cannot be read: delete broken.j",
         ),
         ("--out file/mine", "The folder file/mine.job could not be written: "),
     ],
@@ -340,7 +340,7 @@ async def test_a_run_that_fails_says_why(order: TrainRequest) -> None:
     prepare(order, data())
     with pytest.raises(TrainingError, match=r"^There is no such base\.$"):
         await run_training(order, data(), Screen())
-    kept = r" The same command with --resume goes on after step 3\.$"
+    kept = r" The same command with --resume continues after step 3\.$"
     with pytest.raises(TrainingError, match=r"^The disk is full\." + kept):
         await run_training(order, data(), Screen())
     with pytest.raises(ChildFailed, match=r"\(exit status 9\) .*log\.txt may say why\." + kept):
@@ -357,10 +357,10 @@ async def test_ctrl_c_keeps_what_was_learned_and_resume_goes_on(order: TrainRequ
     await screen.shows("step 1 of 1000")
     os.kill(os.getpid(), signal.SIGINT)
     assert await running == 130
-    assert "Stopped after step 1; what was learned is kept." in screen.text
+    assert "Stopped after step 1; the progress is saved." in screen.text
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
-    with pytest.raises(SettingsError, match=r"is kept in .*mine\.job: --resume goes on with it"):
+    with pytest.raises(SettingsError, match=r"is saved in .*mine\.job: --resume continues it"):
         prepare(order, data())
     assert latest_saved_step(order.job_dir)
     again, kept = load_interrupted(order)
@@ -379,7 +379,7 @@ async def test_what_was_made_when_the_terminal_was_closed_is_taken(
     order.job_dir.mkdir()
     order.config.save(order.job_dir / CONFIG_FILE)
     order.out.rename(order.job_dir / CHECKPOINT_DIR)
-    with pytest.raises(SettingsError, match="--resume goes on with it"):
+    with pytest.raises(SettingsError, match="--resume continues it"):
         prepare(order, data())
     assert await run_training(order, data(), Screen()) == 0
     assert verify(order.out)

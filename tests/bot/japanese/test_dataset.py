@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import discord
 import pytest
-from rich.console import Console
 
 from bot.cli.dataset.files import check, convert, export_pairs, import_pairs, write_template
 from bot.discord_ui.cogs.dataset import importing
@@ -19,6 +18,7 @@ from bot.discord_ui.embeds.cleaning import cleaning_embed
 from bot.settings import Settings, SettingsError
 from core.records import OPERATOR_AUTHOR_ID, NewExample, Pair, ReviewStatus
 from data.dataset.cleaning import select_examples
+from data.storage.storage import open_storage
 from i18n.catalogue import JAPANESE
 from i18n.phrase import phrase
 from i18n.reader import say, use_language
@@ -225,25 +225,33 @@ def buttons(message: discord.Message) -> list[str]:
     return [button.label for row in message.components for button in row.children]
 
 
-def test_files_in_the_terminal(tmp_path: Path) -> None:
+def test_files_in_the_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Each line of it; what is wrong with a row is said by `data.formats`."""
+    monkeypatch.setenv("GPT2BOT_HOME", str(tmp_path))
+    asyncio.run(create_database(tmp_path / "gpt2bot.sqlite3"))
     (tmp_path / "pairs.csv").write_text("user,bot\n猫,犬\n,鳥\n\n虫,\n", encoding="utf-8")
     (tmp_path / "right.csv").write_text("user,bot\n猫,犬\n", encoding="utf-8")
     (tmp_path / "empty.jsonl").write_text("\n")
-    written = StringIO()
-    console = Console(file=written, width=200)
     with use_language(JAPANESE):
-        write_template(tmp_path / "new.xlsx", console)
-        assert [check(tmp_path / name, console) for name in ("pairs.csv", "right.csv")] == [1, 0]
-        assert check(tmp_path / "empty.jsonl", console) == 1
-        convert(tmp_path / "right.csv", tmp_path / "out.jsonl", console)
-        import_pairs(tmp_path / "right.csv", tmp_path / "new.sqlite3", 7, console)
-        export_pairs(tmp_path / "out.csv", tmp_path / "new.sqlite3", 7, console)
-    lines = written.getvalue().replace(str(tmp_path), "").splitlines()
+        write_template(tmp_path / "new.xlsx")
+        assert [check(tmp_path / name) for name in ("pairs.csv", "right.csv")] == [1, 0]
+        assert check(tmp_path / "empty.jsonl") == 1
+        convert(tmp_path / "pairs.csv", tmp_path / "out.jsonl")
+        import_pairs(tmp_path / "right.csv", 7)
+        export_pairs(tmp_path / "out.csv", 7)
+    lines = capsys.readouterr().out.replace(str(tmp_path), "").splitlines()
     assert_lines_japanese(lines)
     assert len([line for line in lines if line.startswith("誤り、5行目：")]) == 1
-    for name in ("new.csv", "out.csv"):
+    assert len([line for line in lines if line.startswith("取り込まないもの、5行目：")]) == 1
+    for name in ("new.csv", "new.xlsx", "nowhere/new.xlsx"):
         with use_language(JAPANESE), pytest.raises(SettingsError) as refused:
-            write_template(tmp_path / name, console)
+            write_template(tmp_path / name)
         with use_language(JAPANESE):
             assert_japanese(say(refused.value.args[0]).replace(str(tmp_path), ""))
+
+
+async def create_database(path: Path) -> None:
+    async with open_storage(path):
+        pass

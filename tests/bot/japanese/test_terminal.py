@@ -39,8 +39,8 @@ def gpt2bot(tmp_path: Path) -> Command:
 @pytest.mark.parametrize(
     ("encoding", "said"),
     [
-        ("ascii", "Every row is right."),
-        ("cp1252", "Every row is right."),
+        ("ascii", "Every row is valid."),
+        ("cp1252", "Every row is valid."),
         ("cp932", "すべての行が正しく書かれています。"),
         ("utf-8", "すべての行が正しく書かれています。"),
     ],

@@ -21,10 +21,10 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from bot.app import build_bot
-from bot.ops.health import HealthProbes
+from bot.ops.monitoring import HealthProbes
 from bot.ops.probe import query_health
 from bot.settings import Paths, Settings, SettingsError
-from core.metrics import MAX_MODEL_LABELS, GenerationStats, Metrics, VitalSigns
+from core.metrics import MAX_MODEL_LABELS, Metrics
 from model.errors import LoadFailed
 from model.worker.client import WorkerClient
 from tests.bot.conftest import World, open_world
@@ -117,7 +117,7 @@ class TestHealth:
         monkeypatch.setattr(real_worker, "_backoff_s", 1.0)
         os.kill(real_worker.pid, signal.SIGKILL)
         with monkeypatch.context() as short:
-            short.setattr("bot.ops.health.PROBE_TIMEOUT_S", 0.5)
+            short.setattr("bot.ops.monitoring.PROBE_TIMEOUT_S", 0.5)
             status, found = await health(port)
         assert status == 503
         assert failed(found) == ["worker"]
@@ -137,7 +137,7 @@ class TestHealth:
         os.kill(real_worker.pid, signal.SIGSTOP)
         try:
             with monkeypatch.context() as short:
-                short.setattr("bot.ops.health.PROBE_TIMEOUT_S", 0.3)
+                short.setattr("bot.ops.monitoring.PROBE_TIMEOUT_S", 0.3)
                 status, found = await health(port)
         finally:
             os.kill(real_worker.pid, signal.SIGCONT)
@@ -177,8 +177,8 @@ class TestHealth:
         monkeypatch.setattr(type(shard._parent.ws), "latency", latency)
         storage = world.bot.get_cog("Chat")._storage
         parts = await HealthProbes(world.bot, storage, worker).check()
-        assert not parts["gateway"].ok
-        assert parts["database"].ok
+        assert not parts["gateway"]["ok"]
+        assert parts["database"]["ok"]
 
     @pytest.mark.usefixtures("watched")
     async def test_nobody_outside_this_machine_can_ask(self, port: int) -> None:
@@ -211,7 +211,7 @@ class TestCommand:
         )
         said, _ = await process.communicate()
         assert process.returncode == 0
-        assert said.decode().splitlines() == ["gateway: well", "database: well", "worker: well"]
+        assert said.decode().splitlines() == ["gateway: ok", "database: ok", "worker: ok"]
 
     async def test_what_is_not_well_is_said(
         self, settings: Settings, worker: FakeWorker, port: int
@@ -301,9 +301,9 @@ class TestMetrics:
     def test_names_of_models_are_bounded(self) -> None:
         counted = Metrics()
         for number in range(MAX_MODEL_LABELS + 10):
-            counted.observe_generation(written(f"tiny-{number}"))
-            counted.observe_generation(written("gpt2"))  # in service all the time, so it stays
-        text = counted.render_text(NOTHING).decode()
+            counted.observe_generation(f"tiny-{number}", prompt=1, reply=1, seconds=0.1)
+            counted.observe_generation("gpt2", prompt=1, reply=1, seconds=0.1)  # stays: in use
+        text = counted.render_text([]).decode()
         models = set(re.findall(r'model="([^"]+)"', text))
         assert len(models) == MAX_MODEL_LABELS
         assert {"gpt2", f"tiny-{MAX_MODEL_LABELS + 9}"} <= models
@@ -317,24 +317,6 @@ class TestMetrics:
         await storage._fetch_all("ALTER TABLE gone RENAME TO jobs")
         assert "gpt2bot_training_jobs" not in found
         assert "gpt2bot_guilds" in found
-
-
-def written(model: str) -> GenerationStats:
-    return GenerationStats(model=model, prompt_tokens=1, tokens=1, seconds=0.1)
-
-
-NOTHING = VitalSigns(
-    gateway_latency_s=0,
-    guilds=0,
-    queue_counts={},
-    worker_requests=0,
-    worker_restarts=0,
-    jobs=None,
-    database_bytes=0,
-    memory={},
-    checkpoints=0,
-    checkpoints_bytes=0,
-)
 
 
 def documented() -> set[tuple[str, str, frozenset[str]]]:

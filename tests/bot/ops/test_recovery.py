@@ -75,7 +75,7 @@ class TestDamage:
         assert content(aside) == damaged
         assert heard(database) == []
         [told] = [one.getMessage() for one in caplog.records if one.levelname == "ERROR"]
-        assert f"It is now {aside}, and a new one was begun." in told
+        assert f"It was renamed to {aside}, and a new one was started." in told
         way_back = f"`gpt2bot restore {backup}`" if backup else "There is no backup of it."
         assert way_back in told
         assert await open_it(database) is None, "the new one is whole"
@@ -146,7 +146,7 @@ class TestAlone:
     def test_two_are_refused_until_the_first_ends(self, settings: Settings) -> None:
         with single_instance_lock(settings):
             with (
-                pytest.raises(SettingsError, match="already: stop it first"),
+                pytest.raises(SettingsError, match=r"already running on .*: stop it first"),
                 single_instance_lock(settings),
             ):
                 pass

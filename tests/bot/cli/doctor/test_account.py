@@ -11,7 +11,7 @@ from discord.http import Route
 
 from bot.cli.doctor.account import INTENTS, NAMES, PERMISSIONS, TOKEN, check_account
 from bot.discord_ui.bot_permissions import INVITE_PERMISSIONS
-from bot.ops.checks.finding import Finding
+from bot.ops.checks.check import Finding
 from tests.bot.conftest import World
 from tests.bot.discord_api import APPLICATION, MESSAGE_CONTENT, Api, serve
 from tests.bot.discord_api import TOKEN as RIGHT
@@ -78,14 +78,14 @@ async def test_what_is_missing_is_named_for_each_server(api: Api) -> None:
     some.update(attach_files=False, send_messages=False)
     api.guilds += [("The Pier", some.value), ("The Bay", 8)]  # 8: administrator
     finding = (await found())[PERMISSIONS]
-    assert finding.detail == "The bot lacks, in The Pier: Send Messages, Attach Files."
+    assert finding.detail == "Missing permissions in The Pier: Send Messages, Attach Files."
     assert f"client_id={APPLICATION}" in finding.advice
     assert f"permissions={INVITE_PERMISSIONS.value}" in finding.advice
 
 
 async def test_every_server_is_looked_at(api: Api) -> None:
     api.guilds = [(f"{n}", INVITE_PERMISSIONS.value) for n in range(400)]
-    assert "all of its 400 servers" in (await found())[PERMISSIONS].detail
+    assert "all permissions it needs in its 400 servers" in (await found())[PERMISSIONS].detail
     api.guilds += [(f"bare {n}", 0) for n in range(10)]
     detail = (await found())[PERMISSIONS].detail
     assert "bare 4" in detail

@@ -19,9 +19,8 @@ from huggingface_hub import constants
 from bot.cli.doctor.command import read_settings
 from bot.discord_ui.bot_permissions import INVITE_PERMISSIONS
 from bot.ops.checks import models
-from bot.ops.checks.finding import Finding
+from bot.ops.checks.check import Check, Finding, run_all, run_in_daemon_thread
 from bot.ops.checks.machine import check_disk, check_memory
-from bot.ops.checks.runner import Check, run_all, run_in_daemon_thread
 from bot.run import log_problems
 from bot.settings import Settings, load_settings
 from data.storage.storage import open_storage
@@ -64,7 +63,7 @@ def spoil(folder: Path) -> None:
 
 async def test_none_hides_the_others_whatever_it_does() -> None:
     async def fine() -> Sequence[Finding]:
-        return [Finding("fine", True, "It is.")]
+        return [Finding("fine", "It is.")]
 
     async def breaks() -> Sequence[Finding]:
         raise LookupError("something odd")
@@ -129,7 +128,7 @@ def huge(tmp_path: Path, settings: Settings) -> Settings:
 
 
 def test_room_on_the_disk(settings: Settings, huge: Settings) -> None:
-    [fits], [does_not] = check_disk(settings), check_disk(huge)
+    fits, does_not = check_disk(settings), check_disk(huge)
     assert fits.ok
     assert "a checkpoint of tiny takes 17 MB" in fits.detail
     assert not does_not.ok
@@ -139,49 +138,49 @@ def test_room_on_the_disk(settings: Settings, huge: Settings) -> None:
 
 def test_a_home_below_a_file(settings: Settings, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    [found] = check_disk(settings.model_copy(update={"gpt2bot_home": tmp_path / "file" / "home"}))
+    found = check_disk(settings.model_copy(update={"gpt2bot_home": tmp_path / "file" / "home"}))
     assert "nothing can be written there" in found.detail
 
 
 def test_memory(settings: Settings, huge: Settings) -> None:
     small = settings.model_copy(update={"memory_mb": 64, "cache_mb": 16})
-    assert check_memory(small)[0].ok
-    [greedy] = check_memory(settings.model_copy(update={"memory_mb": 10**9}))
+    assert check_memory(small).ok
+    greedy = check_memory(settings.model_copy(update={"memory_mb": 10**9}))
     assert "Lower MEMORY_MB" in greedy.advice
-    [found] = check_memory(huge)
+    found = check_memory(huge)
     assert "DEFAULT_MODEL" in found.advice
     unknown = small.model_copy(update={"models": {"far": "some/where"}, "default_model": "far"})
-    assert check_memory(unknown)[0].ok
+    assert check_memory(unknown).ok
 
 
 # --- models --------------------------------------------------------------------------------------
 
 
 def test_the_embedded_model_is_as_it_was_shipped() -> None:
-    assert models.check_embedded_model()[0].ok
+    assert models.check_embedded_model().ok
 
 
 def test_folders_of_the_operator(settings: Settings, tmp_path: Path) -> None:
     shutil.copytree(EMBEDDED_FOLDER, tmp_path / "good")
     (tmp_path / "empty").mkdir()
     named = {"good": str(tmp_path / "good"), "far": "some/where"}
-    assert models.check_extra_models(settings.model_copy(update={"models": named}))[0].ok
+    assert models.check_extra_models(settings.model_copy(update={"models": named})).ok
     named |= {name: str(tmp_path / name) for name in ("empty", "gone")}
-    [found] = models.check_extra_models(settings.model_copy(update={"models": named}))
+    found = models.check_extra_models(settings.model_copy(update={"models": named}))
     assert "empty is no model folder: it has no weights as safetensors." in found.detail
     assert "gone cannot be read" in found.detail
     assert "good" not in found.detail
 
 
 def test_checkpoints_of_every_server(settings: Settings) -> None:
-    assert models.check_checkpoints(settings)[0].ok
+    assert models.check_checkpoints(settings).ok
     root = settings.gpt2bot_home / "checkpoints"
     make_folder(root / "1" / "tiny-1")
     make_folder(root / "2" / "tiny-1")
     (root / "2" / "unfinished").mkdir()
-    assert models.check_checkpoints(settings)[0].detail == "Whole: 2."
+    assert models.check_checkpoints(settings).detail == "Intact: 2."
     spoil(root / "2" / "tiny-1")
-    [found] = models.check_checkpoints(settings)
+    found = models.check_checkpoints(settings)
     assert "2: tiny-1 is damaged: config.json was changed." in found.detail
     assert not found.ok
 
@@ -212,11 +211,11 @@ async def test_a_hub_that_cannot_be_reached(
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:1")
     found = await hub(far)
     assert not found["hub"].ok
-    assert "has to be asked for far" in found["hub"].detail
+    assert "but far must be downloaded from there" in found["hub"].detail
     assert "tiny answers" in found["default model"].advice
     download(tmp_path)
     found = await hub(far)
-    assert found["default model"].detail == "far was downloaded."
+    assert found["default model"].detail == "far is downloaded."
     assert "nothing is needed from there" in found["hub"].detail
 
 
@@ -312,8 +311,8 @@ async def test_what_a_person_reads(gpt2bot: Command) -> None:
     assert done.returncode == 1
     assert done.stderr == ""
     assert "!!  token           Discord does not accept DISCORD_TOKEN." in lines
-    assert "ok  embedded model  tiny is as it was shipped." in lines
-    assert lines[-1].startswith("3 of 14 checks need a look: token, intents, permissions.")
+    assert "ok  embedded model  tiny is unchanged." in lines
+    assert lines[-1].startswith("3 of 14 checks failed: token, intents, permissions.")
 
 
 # --- at the start --------------------------------------------------------------------------------

@@ -9,8 +9,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 
 from bot.cli.doctor.account import check_account
-from bot.cli.doctor.command import findings_table
-from bot.cli.doctor.wrapping import wrap_japanese
+from bot.cli.doctor.command import findings_table, wrap_japanese
 from bot.ops.checks.machine import check_memory
 from bot.settings import Settings
 from i18n.reader import use_language
@@ -21,7 +20,7 @@ async def test_the_columns_are_even(settings: Settings) -> None:
         console = Console(file=StringIO(), width=70)
         with console.capture() as captured:
             console.print(
-                findings_table([*check_memory(settings), *await check_account(None)], console.width)
+                findings_table([check_memory(settings), *await check_account(None)], console.width)
             )
     begin = len("ok  ") + cell_len("インテント") + 2
     lines = captured.get().splitlines()

@@ -11,7 +11,7 @@ import pytest
 from core.records import Filter, FilterKind
 from data.storage.storage import Storage, open_storage
 from data.storage.tables.pauses import EVERYWHERE
-from i18n.phrase import is_phrase, phrase
+from i18n.phrase import Phrase, phrase
 from tests.data.storage.records import ADA, BEN, GUILD
 
 OTHER = GUILD + 1
@@ -44,8 +44,8 @@ async def test_a_detail_can_be_read_in_another_language_and_is_plain_in_an_expor
     await storage.audit.record(GUILD, ADA, "filter add", phrase("word {text}", text="bad"))
     await storage.audit.record(GUILD, ADA, "model use", "{tiny}")
     plain, made = await storage.audit.entries(GUILD, 2)
-    assert not is_phrase(plain.detail)
-    assert is_phrase(made.detail)
+    assert not isinstance(plain.detail, Phrase)
+    assert isinstance(made.detail, Phrase)
     assert made.detail.template == "word {text}"
     exported = (await storage.members.export(ADA))["audit"]
     assert [one["detail"] for one in exported] == ["word bad", "{tiny}"]

@@ -1,0 +1,58 @@
+"""Files appear complete or not at all, whatever interrupts the writing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from core.errors import StoreError
+from core.files import write_atomically
+
+MORE_THAN_A_PIPE_HOLDS = bytes(1 << 20)
+
+
+def test_a_file_is_replaced(tmp_path: Path) -> None:
+    for content in (b"old", b"new"):
+        write_atomically(tmp_path / "file", content)
+    assert (tmp_path / "file").read_bytes() == b"new"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("folder", ["missing", "file", "folder"])
+def test_what_cannot_be_written_is_one_sentence(tmp_path: Path, folder: str) -> None:
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "folder" / "out").mkdir(parents=True)
+    with pytest.raises(StoreError, match=r"^out could not be written: .*\.$"):
+        write_atomically(tmp_path / folder / "out", b"new")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "folder", "out"]
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs pipes with names, and signals")
+def test_ctrl_c_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> None:
+    """The partial file is a pipe here: once something can be read, the writing has begun."""
+    (tmp_path / "file").write_text("old")
+    os.mkfifo(tmp_path / "file.partial")
+    main = threading.main_thread().ident
+    assert main is not None
+
+    def interrupt() -> None:
+        with (tmp_path / "file.partial").open("rb", buffering=0) as pipe:
+            pipe.read(1)
+            signal.pthread_kill(main, signal.SIGINT)
+            writer.wait()
+
+    writer = threading.Event()
+    reader = threading.Thread(target=interrupt)
+    reader.start()
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(tmp_path / "file", MORE_THAN_A_PIPE_HOLDS)
+    writer.set()
+    reader.join()
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert (tmp_path / "file").read_text() == "old"

@@ -28,7 +28,7 @@ benchmarks.tokens`)."""
 
 
 def has_kana(text: str) -> bool:
-    """Whether it contains a letter that only Japanese uses."""
+    """Whether it contains kana, which only Japanese uses."""
     return _KANA.search(text) is not None
 
 
@@ -39,7 +39,7 @@ def has_japanese_word(text: str) -> bool:
 
 
 def has_japanese_letter(text: str) -> bool:
-    """Whether it contains a Japanese letter, which may be a Chinese one too."""
+    """Whether it contains kana or kanji; Chinese has the latter too."""
     return _LETTER.search(text) is not None
 
 

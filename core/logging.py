@@ -148,18 +148,14 @@ def _renderer(form: LogFormat, *, colours: bool) -> JSONRenderer | ConsoleRender
         return KeyValueColumnFormatter(None, style, reset, plain, postfix=postfix)
 
     levels = ConsoleRenderer.get_default_level_styles(colours)
+    fields = KeyValueColumnFormatter(styles.kv_key, styles.kv_value, styles.reset, _quoted_value)
     return ConsoleRenderer(
         columns=[
             Column("timestamp", value(styles.timestamp)),
             Column("level", LogLevelColumnFormatter(levels, styles.reset)),
             Column("logger", value(styles.logger_name, postfix=":")),
             Column("event", value(styles.bright)),
-            Column(
-                "",
-                KeyValueColumnFormatter(
-                    styles.kv_key, styles.kv_value, styles.reset, _quoted_value
-                ),
-            ),
+            Column("", fields),
         ]
     )
 

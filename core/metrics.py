@@ -39,9 +39,7 @@ class Metrics:
         self._registry = CollectorRegistry()
         counter = partial(Counter, registry=self._registry)
         histogram = partial(Histogram, registry=self._registry)
-        self._replies = counter(
-            "gpt2bot_replies", "Requests for a reply, by what came of them", ["outcome"]
-        )
+        self._replies = counter("gpt2bot_replies", "Requests for a reply, by outcome", ["outcome"])
         self._reply_s = histogram(
             "gpt2bot_reply_seconds",
             "From a message to the end of its reply, waiting included",
@@ -62,10 +60,10 @@ class Metrics:
             buckets=SPEED_BUCKETS,
         )
         self._switches = counter(
-            "gpt2bot_model_switches", "Choices of another model, by outcome", ["outcome"]
+            "gpt2bot_model_switches", "Switches to another model, by outcome", ["outcome"]
         )
         self._jobs_ended = counter(
-            "gpt2bot_training_jobs_ended", "Training jobs, by how they ended", ["state"]
+            "gpt2bot_training_jobs_ended", "Training jobs, by final state", ["state"]
         )
         self._lag = histogram(
             "gpt2bot_event_loop_lag_seconds", "Lag of the event loop", buckets=LAG_BUCKETS_S

@@ -17,7 +17,7 @@ from typing import Any
 from i18n.catalogue import ENGLISH, translate
 
 COUNT = "count"
-"""The value by which singular or plural is chosen."""
+"""The value that selects singular or plural."""
 SPACED_PARTS = re.compile(r"\{part\d+\}| ")
 """A template of `join_phrases` with spaces; Japanese has none between sentences."""
 COMMA = ", "
@@ -26,8 +26,8 @@ COMMA_SEPARATED_PARTS = re.compile(r"\{part\d+\}(, \{part\d+\})+")
 SERIALIZED_PREFIX = '{"text": '
 """The beginning of a serialized Phrase."""
 SAFE_FORMAT_SPEC = re.compile(r",?(\.\d)?[a-z%]?")
-"""The format specs allowed in a stored template. Ours use no others, such as widths, with which a
-forged template could exhaust memory."""
+"""The format specs allowed in a stored template. Others are not used, and a forged template could
+exhaust memory with a width."""
 
 
 class Phrase(str):
@@ -73,7 +73,7 @@ class Phrase(str):
 
 
 def phrase(template: str, /, **values: Any) -> Phrase:
-    """A sentence, to be translated when it is shown."""
+    """A sentence that is translated when it is shown."""
     return Phrase(template, {name: _to_storable(value) for name, value in values.items()})
 
 
@@ -102,7 +102,7 @@ def message_of(error: BaseException) -> str:
 def serialize_phrase(sentence: str) -> str:
     """The sentence as a string for `deserialize_phrase`, to be stored or sent to another process.
 
-    Strings that are no Phrase stay unchanged, unless they look like a serialized one.
+    Other strings stay unchanged, unless they look like a serialized Phrase.
     """
     if sentence.startswith(SERIALIZED_PREFIX) and not isinstance(sentence, Phrase):
         sentence = join_phrases([sentence])
@@ -118,7 +118,7 @@ def deserialize_phrase(stored: str) -> str:
     try:
         return _from_json(json.loads(stored))
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        return stored  # a person's own words that happen to begin like that
+        return stored  # somebody's own words, which only look like a Phrase
 
 
 def _translated_template(

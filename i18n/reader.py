@@ -52,7 +52,5 @@ def language_of_locale(name: str | None) -> str | None:
 
 def terminal_language() -> str:
     """The terminal's language, by its locale variables (POSIX, 8.2); English by default."""
-    for variable in ("LC_ALL", "LC_MESSAGES", "LANG"):
-        if value := os.environ.get(variable):
-            return language_of_locale(value) or ENGLISH
-    return ENGLISH
+    locales = map(os.environ.get, ("LC_ALL", "LC_MESSAGES", "LANG"))
+    return language_of_locale(next(filter(None, locales), None)) or ENGLISH

@@ -105,10 +105,9 @@ def demo(
         raise SettingsError(NO_SIMCORD) from e
 
     _silence_voice_warnings()
-    spoken = language.value if language else None
-    if spoken is not None:
-        set_language(spoken)
-    asyncio.run(run_demo(port=port, open_browser=browser, home=home, language=spoken))
+    if language is not None:
+        set_language(language.value)
+    asyncio.run(run_demo(port=port, open_browser=browser, home=home, language=language))
 
 
 @app.command()

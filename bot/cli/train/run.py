@@ -41,14 +41,12 @@ async def run_training(request: TrainRequest, data: HeldOutSplit, console: Conso
             case Finished() | Rejected():
                 pass
             case Paused(step=step):
-                print_line(
-                    console,
-                    phrase(
-                        "Stopped after step {step}; the progress is saved. The same command with "
-                        "--resume continues.",
-                        step=step,
-                    ),
+                text = phrase(
+                    "Stopped after step {step}; the progress is saved. The same command with "
+                    "--resume continues.",
+                    step=step,
                 )
+                print_line(console, text)
                 return EXIT_INTERRUPTED
             case Failed(reason=reason):
                 raise TrainingError(join_phrases([reason, *kept]))

@@ -27,6 +27,7 @@ from bot.settings import Paths, Settings, SettingsError
 from core.metrics import MAX_MODEL_LABELS, Metrics
 from model.errors import LoadFailed
 from model.worker.client import WorkerClient
+from tests.bot.asking import storage_of
 from tests.bot.conftest import World, open_world
 from tests.fakes import FakeWorker
 
@@ -175,7 +176,7 @@ class TestHealth:
         shard = world.bot.get_shard(0)
         assert shard is not None
         monkeypatch.setattr(type(shard._parent.ws), "latency", latency)
-        storage = world.bot.get_cog("Chat")._storage
+        storage = storage_of(world)
         parts = await HealthProbes(world.bot, storage, worker).check()
         assert not parts["gateway"]["ok"]
         assert parts["database"]["ok"]
@@ -311,7 +312,7 @@ class TestMetrics:
         assert f'gpt2bot_tokens_total{{kind="reply",model="gpt2"}} {MAX_MODEL_LABELS + 10}' in text
 
     async def test_a_broken_database_costs_one_metric_only(self, watched: World, port: int) -> None:
-        storage = watched.bot.get_cog("Chat")._storage
+        storage = storage_of(watched)
         await storage._fetch_all("ALTER TABLE jobs RENAME TO gone")
         found = await metrics(port)
         await storage._fetch_all("ALTER TABLE gone RENAME TO jobs")

@@ -22,7 +22,7 @@ from bot.settings import Settings, SettingsError, prepare_home
 from core.errors import StoreError
 from data.storage.backup import create_backup, restore
 from data.storage.storage import open_storage
-from tests.bot.asking import all_forgotten
+from tests.bot.asking import all_forgotten, storage_of
 from tests.bot.conftest import World
 from tests.data.storage.databases import damage, heard
 from tests.data.storage.records import said
@@ -188,7 +188,7 @@ async def test_who_was_forgotten_since_the_backup_is_forgotten_again(open_fake: 
     restore(backup, database)
     assert "my secret" in heard(database)
     async with open_fake() as world:
-        await all_forgotten(world.bot.get_cog("Chat")._storage)
+        await all_forgotten(storage_of(world))
     assert heard(database) == ["I am Ada", "you said I am Ada"]
     assert b"my secret" not in database.read_bytes()
 

@@ -111,8 +111,7 @@ async def run_terminal_chat(settings: Settings, model_name: str | None, text: st
             await chat.send(text)
         else:
             welcome = say(
-                "You are talking to {name}. /reset forgets the conversation, /quit or Ctrl-D ends "
-                "it.",
+                "Talking to {name}. /reset forgets the conversation, /quit or Ctrl-D ends it.",
                 name=option.name,
             )
             print(welcome, file=sys.stderr)

@@ -10,7 +10,6 @@ import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 
 import discord
 from aiohttp import web
@@ -49,8 +48,11 @@ class HealthProbes:
     async def check(self) -> dict[str, dict[str, object]]:
         """The results by part: {"ok": true, "seconds"}, or {"ok": false, "reason"} in the reader's
         language. Takes little more than PROBE_TIMEOUT_S seconds."""
-        ping = partial(self.worker.ping, PROBE_TIMEOUT_S)
-        probes = {"gateway": self._gateway, "database": self._database, "worker": ping}
+        probes = {
+            "gateway": self._gateway,
+            "database": self._database,
+            "worker": lambda: self.worker.ping(PROBE_TIMEOUT_S),
+        }
         results = await asyncio.gather(*map(_run_probe, probes.values()))
         return dict(zip(probes, results, strict=True))
 

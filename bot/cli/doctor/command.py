@@ -43,11 +43,8 @@ async def diagnose(*, as_json: bool) -> int:
         findings = [first, *await run_all(checks(settings))]
     ok = all(one.ok for one in findings)
     if as_json:
-        report = {
-            "ok": ok,
-            "checks": [{"name": one.name, "ok": one.ok} | asdict(one) for one in findings],
-        }
-        print(json.dumps(report, ensure_ascii=False, indent=2))
+        rows = [{"name": one.name, "ok": one.ok} | asdict(one) for one in findings]
+        print(json.dumps({"ok": ok, "checks": rows}, ensure_ascii=False, indent=2))
     else:
         console.print(findings_table(findings, console.width))
         console.print(f"\n{summary(findings)}")

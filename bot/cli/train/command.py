@@ -14,8 +14,21 @@ from bot.settings import SettingsError, load_settings
 from data.formats.registry import SUPPORTED_FORMATS
 from i18n.phrase import phrase
 
-Precision = StrEnum("Precision", ["auto", "fp32", "bf16", "fp16"])
-Method = StrEnum("Method", ["full", "lora"])
+
+class Precision(StrEnum):
+    """The number formats of training."""
+
+    AUTO = "auto"
+    FP32 = "fp32"
+    BF16 = "bf16"
+    FP16 = "fp16"
+
+
+class Method(StrEnum):
+    """What is trained: all weights, or LoRA's small matrices beside them."""
+
+    FULL = "full"
+    LORA = "lora"
 
 
 def train(
@@ -49,8 +62,8 @@ def train(
         float, typer.Option(min=0, max=1, help="Warm-up, as a share of the steps.")
     ] = 0.1,
     max_length: Annotated[int, typer.Option(min=8, max=1024, help="Tokens per example.")] = 128,
-    precision: Annotated[Precision, typer.Option(help="The number format.")] = Precision.auto,
-    method: Annotated[Method, typer.Option(help="All weights, or LoRA.")] = Method.full,
+    precision: Annotated[Precision, typer.Option(help="The number format.")] = Precision.AUTO,
+    method: Annotated[Method, typer.Option(help="All weights, or LoRA.")] = Method.FULL,
     seed: Annotated[
         int, typer.Option(min=0, max=2**32 - 1, help="Makes the run reproducible.")
     ] = 0,

@@ -159,7 +159,7 @@ def test_a_conversation_until_quit(gpt2bot: Command) -> None:
     assert first == second, "after /reset, the same seed and text give the same reply"
     told = done.stderr.replace("you> ", "")
     assert told.splitlines() == [
-        "You are talking to tiny. /reset forgets the conversation, /quit or Ctrl-D ends it.",
+        "Talking to tiny. /reset forgets the conversation, /quit or Ctrl-D ends it.",
         "Forgotten.",
     ]
 

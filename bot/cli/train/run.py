@@ -122,9 +122,7 @@ def _publish_checkpoint(request: TrainRequest, console: Console) -> int:
     for line in (*comparison_lines(report, unseen=unseen), *closing_lines(request, manifest)):
         print_line(console, line)
     if report.refusal:
-        refused = phrase(
-            "It did not pass its checks, but it is kept. {refusal}", refusal=report.refusal
-        )
+        refused = phrase("It failed its checks, but it is kept. {refusal}", refusal=report.refusal)
         print_line(console, refused)
         return EXIT_REJECTED
     return 0

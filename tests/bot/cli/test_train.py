@@ -331,7 +331,7 @@ async def test_a_checkpoint_that_does_not_pass_is_kept(order: TrainRequest) -> N
     prepare(order, data())
     screen = Screen()
     assert await run_training(order, data(), screen) == 3
-    assert "It did not pass its checks, but it is kept. It says nothing.\n" in screen.text
+    assert "It failed its checks, but it is kept. It says nothing.\n" in screen.text
     assert verify(order.out)
 
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import pytest
 import simcord.interactions as interactions
 
-from bot.settings import Settings
-from tests.bot.conftest import World, open_world
-from tests.fakes import FakeWorker
+from tests.bot.conftest import World
 
 JAPANESE = re.compile(r"[\u3040-\u30ff\u4e00-\u9fff]")
 NO_WORDS = [
@@ -27,6 +24,7 @@ NO_WORDS = [
 NAMES = {
     *("GPT", "gpt2", "tiny", "medium", "Discord", "Hugging", "Face", "Hub", "Excel", "LoRA"),
     *("ada", "ben", "Server", "Manage", "Administrator", "Message", "Content", "Trainer", "torch"),
+    *("Test", "Guild"),
 }
 """Words that Japanese people write in these letters as well, and the names in our tests."""
 PLACES = ("/messages", "/callback", "/webhooks")
@@ -50,13 +48,24 @@ def speak_japanese(monkeypatch: pytest.MonkeyPatch, *who: Any) -> None:
     monkeypatch.setattr(interactions, "base_payload", of_japanese)
 
 
-def japan(
-    settings: Settings, worker: FakeWorker, monkeypatch: pytest.MonkeyPatch, **changes: Any
-) -> AbstractAsyncContextManager[World]:
-    """A Japanese server in which all members read Japanese; refusals there are expected."""
-    speak_japanese(monkeypatch)
-    changed = settings.model_copy(update=changes)
-    return open_world(changed, worker, preferred_locale="ja", check_errors=False)
+async def walk(who: Any, channel: Any, *commands: str) -> Any:
+    """Use slash commands, each with its options (`model use name:tiny`); the last response."""
+    for command in commands:
+        name, *options = re.split(r" (?=\w+:)", command)
+        values = dict(option.split(":", 1) for option in options)
+        told = await who.slash(channel, name, **{key: _typed(one) for key, one in values.items()})
+    return told.response
+
+
+def _typed(value: str) -> object:
+    return int(value) if value.isdigit() else {"True": True, "False": False}.get(value, value)
+
+
+async def answer(who: Any, channel: Any, command: str, *labels: str) -> Any:
+    """Use a command once for each button, and press that under the response; the last response."""
+    for label in labels:
+        told = await who.click(await walk(who, channel, command), label=label)
+    return told.response
 
 
 def texts(sent: Any) -> Iterator[str]:

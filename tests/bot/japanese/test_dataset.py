@@ -126,7 +126,7 @@ def test_files_in_the_terminal(
         for name in ("new.csv", "new.xlsx", "nowhere/new.xlsx"):
             with pytest.raises(SettingsError) as refused:
                 write_template(tmp_path / name)
-            assert_japanese(say(refused.value.args[0]).replace(str(tmp_path), ""))
+            assert_japanese(say(refused.value.args[0]).replace(str(tmp_path), ""), "nowhere")
 
 
 async def create_database(path: Path) -> None:

@@ -1,7 +1,9 @@
 """Starts child processes, and makes sure that none is left behind.
 
 If the parent may be killed, the child notices by its stdin, which then ends. The child itself sets
-its memory limit and, except on Windows, its priority.
+its memory limit and, except on Windows, its priority. The worker (`model.worker.process`) is
+started by `multiprocessing` instead: only that passes it the `Connection` of its messages on every
+system. It drops the bot's secrets itself.
 """
 
 from __future__ import annotations

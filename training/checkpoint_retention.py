@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Collection
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 
 from core.errors import StoreError
@@ -41,23 +42,16 @@ class CheckpointRetention:
         self._remove_lock = asyncio.Lock()
 
     def find(self, scope: int, name: str) -> tuple[Path, Manifest]:
-        """A checkpoint of the scope, by its name.
-
-        Raises:
-            UnknownModel: the scope has none of that name.
-        """
+        """A checkpoint of the scope, by its name. Raises UnknownModel if the scope has none of that
+        name."""
         for folder, manifest in iter_checkpoints(self._root / str(scope)):
             if folder.name == name:
                 return folder, manifest
         raise UnknownModel(phrase("This server has no checkpoint called “{name}”.", name=name))
 
     async def removable_folder(self, scope: int, name: str) -> Path:
-        """The folder of a checkpoint that may be removed.
-
-        Raises:
-            UnknownModel: the scope has none of that name.
-            CheckpointInUse: it is in service, or an open job needs it.
-        """
+        """The folder of a checkpoint that may be removed. Raises UnknownModel if the scope has none
+        of that name. Raises CheckpointInUse if it is in service, or an open job needs it."""
         folder, _ = await asyncio.to_thread(self.find, scope, name)
         if await self._storage.model_choices.active(scope) == name:
             raise CheckpointInUse(
@@ -76,39 +70,36 @@ class CheckpointRetention:
         return folder
 
     async def delete(self, scope: int, name: str) -> None:
-        """Remove a checkpoint for good, even if a rollback would return to it.
-
-        Raises:
-            UnknownModel, CheckpointInUse: as `removable_folder`.
-            StoreError: something of it could not be removed.
-        """
+        """Remove a checkpoint for good, even if a rollback would return to it. Raises UnknownModel,
+        CheckpointInUse: as `removable_folder`. Raises StoreError if something of it could not be
+        removed."""
         async with self._remove_lock:
             folder = await self.removable_folder(scope, name)
             try:
                 await asyncio.to_thread(remove_checkpoint, folder)
             except OSError as e:
                 raise StoreError(
-                    phrase(
-                        "{name} could not be removed wholly: {error}.", name=name, error=e.strerror
-                    )
+                    phrase("{name} was only partly removed: {error}.", name=name, error=e.strerror)
                 ) from e
             log.info("removed %s of %d", name, scope)
 
     def usage(self) -> tuple[int, int]:
         """How many checkpoints there are, and the bytes that they take."""
         sizes = []
-        for scope in self._root.iterdir():
-            for folder, _ in iter_checkpoints(scope) if scope.name.isdigit() else ():
-                with suppress(FileNotFoundError):  # it is being removed
-                    sizes.append(folder_bytes(folder))
+        for folder, _ in chain.from_iterable(map(iter_checkpoints, self._scopes())):
+            with suppress(FileNotFoundError):  # it is being removed
+                sizes.append(folder_bytes(folder))
         return len(sizes), sum(sizes)
+
+    def _scopes(self) -> list[Path]:
+        """The folders of scopes; others are the operator's own."""
+        return [path for path in self._root.glob("*") if path.name.isdigit()]
 
     async def prune(self, keep: Path) -> list[Path]:
         """Remove the oldest unused checkpoints until the rest fits; the removed folders.
 
         Never removed are `keep` (the newest one), those in service, those that a rollback would
-        return to, and those that open jobs need.
-        """
+        return to, and those that open jobs need."""
         async with self._remove_lock:
             kept = {keep, *await self._in_service(), *await self._needed_by_jobs()}
             removed = await asyncio.to_thread(self._prune_to_limit, kept)
@@ -142,9 +133,7 @@ class CheckpointRetention:
 
     def _prune_to_limit(self, kept: Collection[Path]) -> list[Path]:
         found = []
-        for scope in self._root.iterdir() if self._root.is_dir() else ():
-            if not scope.name.isdigit():
-                continue  # the operator's own folder
+        for scope in self._scopes():
             remove_leftovers(scope)
             found += [(one.created_at, folder) for folder, one in iter_checkpoints(scope)]
         sizes = {folder: folder_bytes(folder) for _, folder in sorted(found)}

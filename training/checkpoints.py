@@ -37,8 +37,7 @@ class Manifest:
     `base` is a folder or a Hub id, `base_name` what people call it; `parents` are the checkpoints
     that it came from, newest first. `consent` maps the members whose words were learned to the
     version of the consent that each had given, or null if they handed over all of them on purpose.
-    Manifests of earlier versions lack the fields with a default.
-    """
+    Manifests of earlier versions lack the fields with a default."""
 
     name: str
     base: str | None
@@ -66,8 +65,7 @@ class StoredReport:
     `answers` have a `prompt`, and the replies `before` and `after`. `losses` (in nats a token) are
     those of `base`, `serving` and `new` on `general` talk and on what was taught (`own`). `data`
     counts the examples that were `added`, `removed` and the `same`. `refusal` is the sentence, if
-    it did not pass.
-    """
+    it did not pass."""
 
     answers: list[dict[str, str | None]] = field(default_factory=list)
     losses: dict[str, dict[str, float | None]] = field(default_factory=dict)
@@ -90,11 +88,8 @@ def seal(folder: Path, manifest: Manifest) -> None:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of a sealed folder.
-
-    Raises:
-        CorruptCheckpoint: there is none, or it cannot be read.
-    """
+    """The manifest of a sealed folder. Raises CorruptCheckpoint if there is none, or it cannot be
+    read."""
     try:
         fields = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
         manifest = Manifest(**fields)
@@ -114,11 +109,8 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def verify(folder: Path) -> Manifest:
-    """The manifest, after the size and the SHA-256 of every file were compared with it.
-
-    Raises:
-        CorruptCheckpoint: the sentence names the file.
-    """
+    """The manifest, after the size and the SHA-256 of every file were compared with it. Raises
+    CorruptCheckpoint: the sentence names the file."""
     manifest = verify_sizes(folder)
     for name, facts in manifest.files.items():
         if sha256(folder / name) != facts["sha256"]:
@@ -129,11 +121,8 @@ def verify(folder: Path) -> Manifest:
 
 
 def verify_sizes(folder: Path) -> Manifest:
-    """The manifest, after the sizes only were compared: quick, as no content is read.
-
-    Raises:
-        CorruptCheckpoint: the sentence names the file.
-    """
+    """The manifest, after the sizes only were compared: quick, as no content is read. Raises
+    CorruptCheckpoint: the sentence names the file."""
     manifest = read_manifest(folder)
     for name, facts in manifest.files.items():
         path = folder / name
@@ -178,10 +167,7 @@ def folder_bytes(folder: Path) -> int:
 
 def remove_checkpoint(folder: Path) -> None:
     """Remove a checkpoint. Without its manifest, which goes first, no half of one is ever loaded.
-
-    Raises:
-        OSError: something of it could not be removed; `remove_leftovers` tries again.
-    """
+    Raises OSError if something of it could not be removed; `remove_leftovers` tries again."""
     (folder / MANIFEST_FILE).unlink(missing_ok=True)
     hidden = folder.with_name(f".{folder.name}{REMOVED_SUFFIX}")
     shutil.rmtree(hidden, ignore_errors=True)

@@ -39,18 +39,17 @@ class TrainingConfig:
 
     `base` is a checkpoint folder or a Hub id; with `architecture` it is None and the run starts
     from random weights and a tokenizer of its own. `batch_size` counts examples (blocks, if
-    `packing`) for each device and step; the effective batch is that times
-    `gradient_accumulation`. `max_length` is in tokens. `min_steps` raises `epochs` where a few
-    examples would otherwise be seen too seldom to be learned. `loss_on` "bot" trains on the bot's
-    tokens only. `replay` starter pairs are mixed in against forgetting.
+    `packing`) for each device and step; the effective batch is that times `gradient_accumulation`.
+    `max_length` is in tokens. `min_steps` raises `epochs` where a few examples would otherwise be
+    seen too seldom to be learned. `loss_on` "bot" trains on the bot's tokens only. `replay` starter
+    pairs are mixed in against forgetting.
 
     `method` "lora" learns small matrices of `lora_rank` beside frozen weights (Hu et al. 2021) and
     merges them at the end. `base_name` is what people call the base, `parents` the checkpoints that
     it came from, newest first; `serving` is the folder or Hub id of the model in service. `gate`
     says whether the new model is checked and compared with these; `blend`, whether its weights are
     interpolated with the base's (`training.run.interpolation`). Every `save_every_s` seconds a step
-    is saved to resume from. Plots are labelled in `language`; earlier versions did not store it.
-    """
+    is saved to resume from. Plots are labelled in `language`; earlier versions did not store it."""
 
     name: str
     base: str | None
@@ -84,11 +83,7 @@ class TrainingConfig:
 
     @classmethod
     def load(cls, path: Path) -> TrainingConfig:
-        """Read what `save` wrote.
-
-        Raises:
-            ValueError: not JSON, or not these settings.
-        """
+        """Read what `save` wrote. Raises ValueError: not JSON, or not these settings."""
         fields = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(fields, dict):
             raise ValueError(f"{path} is not a JSON object of training settings")
@@ -124,8 +119,7 @@ def defaults_for(name: str, source: str) -> TrainingConfig:
     """The settings for fine-tuning a model, unless an admin chooses others.
 
     `tiny` needs large steps, and to see a few examples often; larger models learn at the rate that
-    GPT-2 is usually fine-tuned with.
-    """
+    GPT-2 is usually fine-tuned with."""
     if name == EMBEDDED_NAME:
         return TrainingConfig(
             name=name,

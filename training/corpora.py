@@ -50,11 +50,8 @@ def chatterbot(
 ) -> Iterator[Conversation]:
     """The conversations of `chatterbot-corpus` in a language, by topic.
 
-    Without topics it is all of them, in English ENGLISH_TOPICS.
-
-    Raises:
-        FileNotFoundError: the corpus does not have that language, or that topic in it.
-    """
+    Without topics it is all of them, in English ENGLISH_TOPICS. Raises FileNotFoundError: the
+    corpus does not have that language, or that topic in it."""
     import chatterbot_corpus
     import yaml
 

@@ -39,10 +39,9 @@ REASON_AUTHOR_CAP = phrase("over one author's share")
 class Selection:
     """The cleaned examples to train on, sorted by id, and statistics.
 
-    `dropped` counts by reason and `pii_counts` by kind, both as phrases; the other counts are
-    those of `kept`. `rule_counts`: how many examples each rule changed. `samples`: a short text
-    before and after a rule, without private data.
-    """
+    `dropped` counts by reason and `pii_counts` by kind, both as phrases; the other counts are those
+    of `kept`. `rule_counts`: how many examples each rule changed. `samples`: a short text before
+    and after a rule, without private data."""
 
     kept: tuple[Example, ...]
     dropped: Mapping[str, int]
@@ -72,8 +71,7 @@ def select_examples(
     later turns of its conversation); near duplicates and earlier answers to a question, except the
     newest; and the oldest examples of an author with more than `author_share` of all, down to
     MIN_AUTHOR_CAP (1.0 disables this, as does a data set with one author). Near duplicates and an
-    author's surplus are dropped by whole conversations.
-    """
+    author's surplus are dropped by whole conversations."""
     cleaned = {one.id: _clean(one) for one in examples}
     dropped: Counter[str] = Counter()
     left = _drop_unusable((one.example for one in cleaned.values()), max_chars, dropped)
@@ -154,10 +152,8 @@ def _has_visible_text(text: str) -> bool:
 
 
 def drop_near_duplicates(examples: Iterable[Example]) -> list[Example]:
-    """Keep the newest of the pairs or whole conversations with equal dedup keys, sorted by id.
-
-    A single pair never duplicates a turn of a conversation, which has a context.
-    """
+    """Keep the newest of the pairs or whole conversations with equal dedup keys, sorted by id. A
+    single pair never duplicates a turn of a conversation, which has a context."""
     newest: dict[tuple[object, ...], list[Example]] = {}
     for turns in _group_by_conversation(examples):
         keys = ((dedup_key(one.user), dedup_key(one.bot)) for one in turns)
@@ -169,8 +165,7 @@ def keep_newest_answers(examples: Iterable[Example]) -> list[Example]:
     """Keep the newest example for each question, sorted by id: teaching it again corrects it.
 
     Questions are compared without case, white space and full-width forms. Turns of a conversation
-    depend on their context, so they neither replace anything nor are replaced.
-    """
+    depend on their context, so they neither replace anything nor are replaced."""
     newest: dict[str | int, Example] = {}
     for one in sorted(examples, key=by_id):
         question = one.user.translate(FULL_WIDTH_TO_ASCII).casefold()

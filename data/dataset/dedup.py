@@ -21,8 +21,7 @@ def dedup_key(text: str) -> str:
     """The case-folded words of a text without punctuation and emoji; linear in its length.
 
     Drawn-out letters ("heyyy") count once, but "good" differs from "god". Marks on letters count:
-    they tell words apart in many languages. A text with no words is its own key.
-    """
+    they tell words apart in many languages. A text with no words is its own key."""
     text = " ".join(text.casefold().split())
     if not text.isascii():
         text = LAUGHTER.sub("", text) or text

@@ -65,10 +65,8 @@ def _mask_kind(kind: PiiKind, text: str, found: Counter[str]) -> str:
 
 
 def _isolate_japanese(text: str) -> str:
-    """Replace Japanese letters by commas, and signs between digits by ASCII; same length.
-
-    Japanese has no spaces, so without this a number beside it would seem part of a word.
-    """
+    """Replace Japanese letters by commas, and signs between digits by ASCII; same length. Japanese
+    has no spaces, so without this a number beside it would seem part of a word."""
     if text.isascii():
         return text
     return JAPANESE.sub("\u3001", BETWEEN_DIGITS.sub(lambda sign: SIGN_TO_ASCII[sign[0]], text))

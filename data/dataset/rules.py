@@ -109,8 +109,7 @@ def strip_invisible(text: str) -> str:
     """Remove control characters, zero-width spaces and marks of the writing direction.
 
     People don't see them, but they change a word's tokens. The joiners U+200C and U+200D stay
-    between letters of scripts that need them, and in emoji.
-    """
+    between letters of scripts that need them, and in emoji."""
     return text if _is_plain(text) else INVISIBLE.sub("", text)
 
 
@@ -123,8 +122,7 @@ def normalize_letters(text: str) -> str:
     """NFC, and NFKC for full-width Latin, half-width katakana, ligatures and mathematical letters.
 
     Each byte of a rare form costs a token, and teaches nothing about the usual form. NFKC for
-    everything would change meanings (10², ①, ™, …, ㋿) and the width of Japanese punctuation.
-    """
+    everything would change meanings (10², ①, ™, …, ㋿) and the width of Japanese punctuation."""
     if text.isascii():
         return text
     text = COMPATIBILITY_FORMS.sub(lambda match: normalize("NFKC", match[0]), text)
@@ -154,8 +152,7 @@ def replace_mentions(text: str) -> str:
     """Mentions become `[member]`, `[role]`, `[channel]`, "everyone" or a command's name.
 
     A model would invent ids, which ping strangers; a placeholder keeps the sentence whole. A
-    mention that only addresses someone ("@Ada, thanks") is removed.
-    """
+    mention that only addresses someone ("@Ada, thanks") is removed."""
     if "@" not in text and "<" not in text:
         return text
     text = LEADING_MENTIONS.sub("", text)
@@ -175,10 +172,8 @@ def replace_timestamps(text: str) -> str:
 
 
 def normalize_whitespace(text: str) -> str:
-    """Collapse runs of white space, strip lines, and keep at most one empty line in a row.
-
-    GPT-2's tokens include the space before a word, so each kind of space makes other tokens.
-    """
+    """Collapse runs of white space, strip lines, and keep at most one empty line in a row. GPT-2's
+    tokens include the space before a word, so each kind of space makes other tokens."""
     if not _is_plain(text) or "  " in text:
         text = SPACES.sub(" ", LINE_END.sub("\n", text))
     text = text.replace(" \n", "\n").strip()
@@ -212,8 +207,6 @@ COMMAND = re.compile(
 
 
 def is_command(text: str) -> bool:
-    """Whether a message is a bot command, such as `!play song` or `/help`.
-
-    Not "...", "?!", "!!", "$5", "/shrug", "/s", ".NET", ".exe", "/home/ada" or "!important!".
-    """
+    """Whether a message is a bot command, such as `!play song` or `/help`. Not "...", "?!", "!!",
+    "$5", "/shrug", "/s", ".NET", ".exe", "/home/ada" or "!important!"."""
     return COMMAND.match(text) is not None

@@ -21,11 +21,8 @@ def write_snapshot(examples: Sequence[Example], path: Path) -> str:
 
     A line is `{"user", "bot"}`, or `{"messages": [...]}` for consecutive turns of a conversation,
     at the position of its first pair. An example of weight w is written w times, a conversation as
-    often as its heaviest pair. The same examples give the same bytes.
-
-    Raises:
-        DiskFull, StoreError: it could not be written; a file that was there is untouched.
-    """
+    often as its heaviest pair. The same examples give the same bytes. Raises DiskFull, StoreError:
+    it could not be written; a file that was there is untouched."""
     talks = sorted(_group_conversations(examples), key=lambda talk: min(one.id for one in talk))
     snapshot = "".join(_jsonl_line(talk) * max(one.weight for one in talk) for talk in talks)
     content = snapshot.encode()
@@ -39,10 +36,8 @@ def as_pairs(examples: Iterable[Example]) -> list[Pair]:
 
 
 def contributor_consents(examples: Iterable[Example]) -> dict[int, int | None]:
-    """The newest version of each contributor's consent, by member id, sorted.
-
-    None: the member taught all of their examples on purpose.
-    """
+    """The newest version of each contributor's consent, by member id, sorted. None: the member
+    taught all of their examples on purpose."""
     found: dict[int, int | None] = {}
     for one in examples:
         found.setdefault(one.author_id, None)
@@ -69,8 +64,7 @@ def consecutive_turns(pairs: list[PairT]) -> Iterator[list[PairT]]:
     """The pairs of a conversation sorted by turn, split where a turn is missing.
 
     If turns repeat, two files used the same conversation name: then the pairs keep their order of
-    arrival, which separates the two.
-    """
+    arrival, which separates the two."""
     if len({one.turn for one in pairs}) == len(pairs):
         pairs = sorted(pairs, key=lambda one: one.turn)
     chain = pairs[:1]

@@ -49,12 +49,9 @@ class BackupResult:
 def create_backup(database: Path, keep: int) -> BackupResult:
     """Make a backup, and keep only the newest `keep` ones.
 
-    The bot may write to the database meanwhile: the backup is a consistent snapshot.
-
-    Raises:
-        CorruptDatabase: the database is; no backup is removed.
-        StoreError: the backup could not be written.
-    """
+    The bot may write to the database meanwhile: the backup is a consistent snapshot. Raises
+    CorruptDatabase: the database is; no backup is removed. Raises StoreError: the backup could not
+    be written."""
     folder = database.parent / BACKUPS_FOLDER
     path = folder / timestamped_name(BACKUP_PREFIX)
     make_copy(database, path)
@@ -72,13 +69,9 @@ def newest_backup(database: Path) -> Path | None:
 def restore(backup: Path, database: Path) -> Path | None:
     """Replace the database by a copy of a backup; return where the old database is now.
 
-    If this is killed at any moment, one of the two is there, complete.
-
-    Raises:
-        NewerDatabase: a newer version of the bot wrote the backup.
-        StoreError: it is no backup of this bot, or damaged; the database is in use; or there is no
-            room. Nothing was changed.
-    """
+    If this is killed at any moment, one of the two is there, complete. Raises NewerDatabase: a
+    newer version of the bot wrote the backup. Raises StoreError if it is no backup of this bot, or
+    damaged; the database is in use; or there is no room. Nothing was changed."""
     verify_backup(backup)
     if database.exists() and backup.samefile(database):
         raise StoreError(
@@ -95,11 +88,8 @@ def restore(backup: Path, database: Path) -> Path | None:
 
 
 def verify_backup(backup: Path) -> None:
-    """Check that a file is an intact database of this bot.
-
-    Raises:
-        NewerDatabase, CorruptDatabase, StoreError: it is not.
-    """
+    """Check that a file is an intact database of this bot. Raises NewerDatabase, CorruptDatabase,
+    StoreError: it is not."""
     try:
         if not is_sqlite(backup):
             raise _not_a_backup(backup, phrase("it is not a database"))

@@ -35,12 +35,9 @@ PRE_UPGRADE_COPIES_KEPT = 3
 
 @asynccontextmanager
 async def connect(path: Path) -> AsyncIterator[aiosqlite.Connection]:
-    """A connection in autocommit mode to the database at `path`, created or migrated.
-
-    Raises:
-        NewerDatabase: a newer version of the bot wrote it; the file is not changed.
-        StoreError: it cannot be opened, or is not a database.
-    """
+    """A connection in autocommit mode to the database at `path`, created or migrated. Raises
+    NewerDatabase: a newer version of the bot wrote it; the file is not changed. Raises StoreError:
+    it cannot be opened, or is not a database."""
     with wrap_sqlite_errors(str(path)):
         await asyncio.to_thread(_check, path)
         db = await aiosqlite.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)

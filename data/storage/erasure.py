@@ -36,10 +36,7 @@ async def erase_member(
     An interrupted erasure is resumed by calling this again; until it has ended, the member is among
     `Erasures.unfinished`, also if another program kept the database open so that the WAL could not
     be truncated. `erase_external` runs once the database holds nothing that a job could learn.
-
-    Raises:
-        StoreError: what was erased so far is gone; call this again.
-    """
+    Raises StoreError: what was erased so far is gone; call this again."""
     await storage.erasures.begin(user_id)
     gone = ErasureResult(consents=await storage.consents.opt_out(None, user_id))
     while erased := await storage.erasures.erase_batch(user_id, batch):

@@ -60,10 +60,8 @@ def is_corruption(error: sqlite3.Error) -> bool:
 
 
 def integrity_problem(db: sqlite3.Connection, check: str = "integrity_check") -> str | None:
-    """The first damage found in a database, or None.
-
-    `quick_check` takes a tenth of the time: it does not compare indexes with their tables.
-    """
+    """The first damage found in a database, or None. `quick_check` takes a tenth of the time: it
+    does not compare indexes with their tables."""
     try:
         [found] = db.execute(f"PRAGMA {check}(1)").fetchone()
     except sqlite3.DatabaseError as e:
@@ -79,12 +77,9 @@ def integrity_problem(db: sqlite3.Connection, check: str = "integrity_check") ->
 def copy_database(source: Path, target: Path) -> None:
     """Copy a consistent snapshot of a database while others may write to it.
 
-    `target` appears complete, checked and synced, or not at all. It has no WAL files.
-
-    Raises:
-        CorruptDatabase: the source is.
-        OSError, sqlite3.Error: it could not be read or written.
-    """
+    `target` appears complete, checked and synced, or not at all. It has no WAL files. Raises
+    CorruptDatabase: the source is. Raises OSError, sqlite3.Error: it could not be read or
+    written."""
     with verified_copy(source, target.parent) as made:
         replace_atomically(made, target)
 
@@ -92,9 +87,7 @@ def copy_database(source: Path, target: Path) -> None:
 @contextmanager
 def verified_copy(source: Path, folder: Path) -> Iterator[Path]:
     """A checked copy in `folder`, to be moved by `replace_atomically`; otherwise it is removed.
-
-    Raises the same errors as `copy_database`.
-    """
+    Raises the same errors as `copy_database`."""
     with _temp_file(folder) as made:
         with closing(connect_read_only(source)) as old, closing(sqlite3.connect(made)) as new:
             old.execute("BEGIN")  # or each write by others would restart the backup
@@ -114,10 +107,8 @@ def verified_copy(source: Path, folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def _temp_file(folder: Path) -> Iterator[Path]:
-    """A new file in `folder`, removed at the end unless it was renamed.
-
-    Also removes the files that killed processes left there.
-    """
+    """A new file in `folder`, removed at the end unless it was renamed. Also removes the files that
+    killed processes left there."""
     for left in folder.glob(f"{TEMP_PREFIX}*"):
         with suppress(FileNotFoundError):  # somebody else was faster
             if time.time() - left.stat().st_mtime > STALE_TEMP_AGE_S:
@@ -179,10 +170,8 @@ def prune_copies(folder: Path, prefix: str, count: int) -> list[Path]:
 
 
 def set_aside(database: Path, why: str) -> Path:
-    """Rename a database and its WAL files to a name that says why and when.
-
-    If this is killed halfway, all data is there under the old name, the new one, or both.
-    """
+    """Rename a database and its WAL files to a name that says why and when. If this is killed
+    halfway, all data is there under the old name, the new one, or both."""
     aside = link_aside(database, why)
     remove_wal_files(database)
     database.unlink()

@@ -27,12 +27,8 @@ class DatabaseHealth:
 
 
 def inspect_database(path: Path) -> DatabaseHealth | None:
-    """Check all of a database; None if the file does not exist.
-
-    Raises:
-        NewerDatabase: a newer version of the bot wrote it.
-        StoreError: it cannot be used, or is damaged.
-    """
+    """Check all of a database; None if the file does not exist. Raises NewerDatabase if a newer
+    version of the bot wrote it. Raises StoreError if it cannot be used, or is damaged."""
     if not path.exists():
         return None
     check_header(path)

@@ -256,13 +256,8 @@ async def needs_migration(db: aiosqlite.Connection) -> bool:
 
 
 async def migrate(db: aiosqlite.Connection) -> None:
-    """Run the migrations that the database lacks, each in its own transaction.
-
-    `db` must be in autocommit mode.
-
-    Raises:
-        sqlite3.Error: one failed and was rolled back; those before it stay.
-    """
+    """Run the migrations that the database lacks, each in its own transaction. `db` must be in
+    autocommit mode. Raises sqlite3.Error: one failed and was rolled back; those before it stay."""
     for version in range(await _version(db) + 1, SCHEMA_VERSION + 1):
         await db.execute("BEGIN IMMEDIATE")
         try:

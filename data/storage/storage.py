@@ -44,7 +44,7 @@ class Storage(Repository):
         self.examples = Examples(db, include_collected=include_collected)
         self.jobs = Jobs(db)
         self.consents = Consents(db)
-        self.members = MemberData(db, self.consents)
+        self.members = MemberData(db)
         self.erasures = Erasures(db)
         self.audit = AuditLog(db)
         self.pauses = PauseTable(db)
@@ -62,11 +62,8 @@ class Storage(Repository):
 async def open_storage(path: Path, *, include_collected: bool = True) -> AsyncIterator[Storage]:
     """Open the database at `path`, or create it; its folder must exist.
 
-    `include_collected`: whether examples collected from conversations may be learned.
-
-    Raises:
-        NewerDatabase: a newer version of the bot wrote it; the file is not changed.
-        StoreError: it cannot be opened, or is not a database.
-    """
+    `include_collected`: whether examples collected from conversations may be learned. Raises
+    NewerDatabase: a newer version of the bot wrote it; the file is not changed. Raises StoreError:
+    it cannot be opened, or is not a database."""
     async with connect(path) as db:
         yield Storage(db, include_collected=include_collected)

@@ -22,11 +22,8 @@ class Tombstones:
         self._path = path
 
     def add(self, user_id: int) -> None:
-        """Record that a member is erased now.
-
-        Raises:
-            StoreError: the file cannot be read or written; it stays as it was.
-        """
+        """Record that a member is erased now. Raises StoreError: the file cannot be read or
+        written; it stays as it was."""
         known = self._read() | {str(user_id): datetime.now(UTC).isoformat()}
         made = self._path.with_name(f".{self._path.name}.new")
         try:
@@ -37,11 +34,8 @@ class Tombstones:
             raise write_error(str(self._path), e) from e
 
     def since(self, moment: datetime) -> list[int]:
-        """The members who were erased at that time or later.
-
-        Raises:
-            StoreError: the file cannot be read.
-        """
+        """The members who were erased at that time or later. Raises StoreError: the file cannot be
+        read."""
         known = self._read().items()
         return [int(user_id) for user_id, at in known if datetime.fromisoformat(at) >= moment]
 
@@ -53,7 +47,7 @@ class Tombstones:
         except (OSError, ValueError) as e:
             raise StoreError(
                 phrase(
-                    "{file} cannot be read: {error}. Mend it, or move it away.",
+                    "{file} cannot be read: {error}. Repair it, or move it away.",
                     file=self._path,
                     error=e,
                 )

@@ -81,10 +81,8 @@ class PendingRequest:
 
 
 class WorkerClient:
-    """A GenerationBackend: runs one worker process at a time, matches answers to requests.
-
-    The worker is pinged every `ping_s` seconds, and replaced after `hang_s` seconds of silence.
-    """
+    """A GenerationBackend: runs one worker process at a time, matches answers to requests. The
+    worker is pinged every `ping_s` seconds, and replaced after `hang_s` seconds of silence."""
 
     def __init__(
         self,
@@ -142,12 +140,9 @@ class WorkerClient:
         await self.stop()
 
     async def start(self) -> Ready:
-        """Start the process and wait for its handshake.
-
-        Raises:
-            LoadFailed: the embedded model cannot be loaded.
-            WorkerDied: the process ended before it was ready, or was not ready in time.
-        """
+        """Start the process and wait for its handshake. Raises LoadFailed: the embedded model
+        cannot be loaded. Raises WorkerDied: the process ended before it was ready, or was not ready
+        in time."""
         loop = asyncio.get_running_loop()
         self._process = process = WorkerProcess(self._settings, self._embedded)
         process.listen(loop, self._on_events, self._on_end)
@@ -156,7 +151,7 @@ class WorkerClient:
                 return await process.handshake
         except TimeoutError as e:
             await self._abandon(process)
-            raise WorkerDied(phrase("The model's process does not come to its start.")) from e
+            raise WorkerDied(phrase("The model's process did not start in time.")) from e
         except BaseException:  # cancelled, or the handshake failed: leave no process behind
             await self._abandon(process)
             raise
@@ -374,7 +369,7 @@ class WorkerClient:
         if process.handshake.cancelled():
             return
         if not process.handshake.done():
-            reason = phrase("The model's process ended at its start.")
+            reason = phrase("The model's process ended while it was starting.")
             process.handshake.set_exception(WorkerDied(reason))
             return
         log.error("the worker process ended; starting it again")
@@ -425,4 +420,4 @@ def _to_error(response: Response) -> ModelError:
         case Failed(reason=reason):
             return GenerationFailed(reason)
         case _:
-            return GenerationFailed(phrase("The model gave an answer that was not expected."))
+            return GenerationFailed(phrase("The model gave an unexpected answer."))

@@ -70,8 +70,7 @@ def peak_memory_mb(
     2022, section 4.1: 2 inputs of norms, 2 outputs, query, key, value, attention's output, 2
     dropouts, 8 around GELU) and for each head 3 rows of attention (softmax, dropout, their
     product). Logits are computed for the `labelled` share of the tokens only
-    (`training.run.loop.logits_on_labels_only`): their logarithms and two gradients.
-    """
+    (`training.run.loop.logits_on_labels_only`): their logarithms and two gradients."""
     trained = shape.parameters if method == "full" else 0
     tokens = batch_size * max_length
     blocks = shape.layers * tokens * (18 * shape.width + 3 * shape.heads * max_length)
@@ -103,7 +102,6 @@ def training_seconds(
 
     A token costs 2 operations a weight forward and 4 backward, counting the matrices of the blocks,
     12 * layers * width**2 weights (Kaplan et al. 2020, section 2.1), and the head for the
-    `labelled` share. With LoRA the frozen weights need no gradient: 2 backward.
-    """
+    `labelled` share. With LoRA the frozen weights need no gradient: 2 backward."""
     matrices = 12 * shape.layers * shape.width**2 + labelled * shape.vocabulary * shape.width
     return tokens * (6 if method == "full" else 4) * matrices / flops_per_s

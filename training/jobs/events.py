@@ -20,10 +20,8 @@ REASON_KEY = "reason"
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The run is about to take its first step, or the one after `resumed_from`.
-
-    `trainable` of the model's `parameters` are trained; an epoch has `tokens` tokens.
-    """
+    """The run is about to take its first step, or the one after `resumed_from`. `trainable` of the
+    model's `parameters` are trained; an epoch has `tokens` tokens."""
 
     device: str
     precision: str

@@ -84,33 +84,22 @@ class JobRun:
             case Checking():
                 self.phase = Phase.CHECKING
 
-    @property
-    def is_cancelled(self) -> bool:
-        return self.requested is Request.CANCEL
-
-    @property
-    def is_pausing(self) -> bool:
-        return self.requested is Request.PAUSE
-
-    async def stop(self) -> None:
-        """Save after the current step and end, because the bot stops."""
-        await self._request(Request.STOP)
-
     async def pause(self) -> bool:
         """Save and end; False after the last step."""
         if self.phase not in (Phase.STARTING, Phase.TRAINING):
             return False
-        await self._request(Request.PAUSE)
+        await self.request(Request.PAUSE)
         return True
 
     async def cancel(self) -> bool:
         """End without a checkpoint; False if the outcome is decided."""
         if self.phase is Phase.DECIDED:
             return False
-        await self._request(Request.CANCEL)
+        await self.request(Request.CANCEL)
         return True
 
-    async def _request(self, request: Request) -> None:
+    async def request(self, request: Request) -> None:
+        """Pass a request to the process; one of a lower rank than an earlier one has no effect."""
         self.requested = max(self.requested, request)
         await self._deliver_request()
 

@@ -42,8 +42,7 @@ class TrainingLimits:
     """Limits and launch options of all runs.
 
     `threads`: None leaves them to the library. `author_share`: the most that one member may
-    contribute. `launcher`: the command for several devices, as `accelerate launch` with options.
-    """
+    contribute. `launcher`: the command for several devices, as `accelerate launch` with options."""
 
     threads: int | None = None
     author_share: float = 0.5
@@ -76,14 +75,8 @@ class TrainingManager:
         self._limits = limits or TrainingLimits()
         self._queue = JobQueue(storage.jobs, on_update)
         self._promotion = Promotion(self._checkpoints, promote, apply_retention)
-        self._snapshots = Snapshots(
-            storage.examples,
-            storage.jobs,
-            job_root,
-            checkpoints,
-            author_share=self._limits.author_share,
-            reserved_names=reserved_names,
-        )
+        share = self._limits.author_share
+        self._snapshots = Snapshots(storage, job_root, checkpoints, share, reserved_names)
         self._run: JobRun | None = None
         self._queue_task: asyncio.Task[None] | None = None
 
@@ -96,17 +89,14 @@ class TrainingManager:
         assert self._queue_task is not None  # it was entered
         self._queue.close()
         if self._run is not None:
-            await self._run.stop()
+            await self._run.request(Request.STOP)
         await asyncio.wait({self._queue_task}, timeout=STOP_TIMEOUT_S)
         self._queue_task.cancel()
         await asyncio.gather(self._queue_task, return_exceptions=True)
 
     async def preview(self, scope: int, base: ModelOption, config: TrainingConfig) -> Preview:
-        """What a job would learn, and an estimate of its time and memory.
-
-        Raises:
-            EmptyDataset: nothing was taught.
-        """
+        """What a job would learn, and an estimate of its time and memory. Raises EmptyDataset if
+        nothing was taught."""
         selection = await self._snapshots.select(scope)
         previous = await asyncio.to_thread(self.checkpoints, scope)
         speed = measured_speed([manifest for _, manifest in previous], base.name, config.method)
@@ -170,19 +160,13 @@ class TrainingManager:
         return await self._queue.pause(job_id)
 
     async def resume(self, job_id: int) -> bool:
-        """Queue a paused or interrupted job again; False if it is neither.
-
-        Raises:
-            JobAlreadyOpen: the interrupted job's scope has another unfinished job.
-        """
+        """Queue a paused or interrupted job again; False if it is neither. Raises JobAlreadyOpen if
+        the interrupted job's scope has another unfinished job."""
         return await self._queue.resume(job_id)
 
     async def discard(self, job: TrainingJob) -> None:
         """Cancel an unfinished job, and remove its folder. Its checkpoint, stored elsewhere, stays.
-
-        Raises:
-            StoreError: the folder could not be removed completely.
-        """
+        Raises StoreError: the folder could not be removed completely."""
         if not job.state.is_final:
             await self.cancel(job.id)
             await self.wait(job.id)
@@ -246,7 +230,7 @@ class TrainingManager:
         if made is not None:  # the bot was killed between training and promotion
             run.phase = Phase.CHECKING
             return made
-        if run.is_pausing:
+        if run.requested is Request.PAUSE:
             return outcome.paused(run.job)
 
         async def on_event(event: Event) -> None:
@@ -256,15 +240,16 @@ class TrainingManager:
 
         limits = self._limits
         last, exit_status = await run.execute(on_event, limits.launcher, limits.log_format)
-        if run.is_cancelled:
+        if run.requested is Request.CANCEL:
             return outcome.CANCELLED
         if isinstance(last, Finished | Rejected):
             return await asyncio.to_thread(self._promotion.store, run.job, Path(last.checkpoint))
-        return outcome.without_checkpoint(run.job, last, exit_status, pausing=run.is_pausing)
+        pausing = run.requested is Request.PAUSE
+        return outcome.without_checkpoint(run.job, last, exit_status, pausing=pausing)
 
     async def _deploy(self, run: JobRun, checkpoint: Path) -> JobOutcome:
         """Promote or reject the checkpoint; from here on the job cannot be cancelled."""
-        if run.is_cancelled:
+        if run.requested is Request.CANCEL:
             await asyncio.to_thread(remove_checkpoint, checkpoint)
             return outcome.CANCELLED
         run.phase = Phase.DECIDED
@@ -272,7 +257,7 @@ class TrainingManager:
 
     async def _finish(self, run: JobRun, result: JobOutcome) -> None:
         """Store and announce the outcome, and remove files that are no longer needed."""
-        if run.is_cancelled and run.phase is not Phase.DECIDED:
+        if run.requested is Request.CANCEL and run.phase is not Phase.DECIDED:
             result = outcome.CANCELLED  # cancelled just after the process had ended
         run.phase = Phase.DECIDED
         await self._queue.set_outcome(run.job, result)

@@ -24,7 +24,7 @@ MAX_ATTEMPTS = 3
 """Starts of a run that crashes each time before it saves a new step."""
 SIGKILL_STATUS = -9
 """The exit status of a killed child, most often by the out-of-memory killer."""
-SERVING_UNCHANGED = phrase("The model that was in service stays.")
+SERVING_UNCHANGED = phrase("The model in service stays the same.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ def _crashed(job: TrainingJob, exit_status: int, *, pausing: bool) -> JobOutcome
     if job.attempts >= MAX_ATTEMPTS:
         why = phrase("most often because memory ran out") if killed else phrase("see its log")
         reason = phrase(
-            "The training was begun {attempts} times and never got on ({how}; {why}).",
+            "The training was started {attempts} times and made no progress ({how}; {why}).",
             attempts=MAX_ATTEMPTS,
             how=how,
             why=why,
@@ -118,7 +118,7 @@ def paused_message(job: TrainingJob) -> Phrase:
 def _resume_message(job: TrainingJob) -> Phrase:
     saved = latest_saved_step(Path(job.directory))
     if saved is None:
-        return phrase("Nothing of it was saved; Resume begins it again.")
+        return phrase("Nothing was saved, so Resume starts over.")
     return phrase(
-        "What was learned up to step {step} is kept: Resume goes on from there.", step=saved.step
+        "What was learned up to step {step} is kept: Resume continues from there.", step=saved.step
     )

@@ -49,8 +49,7 @@ class Preview:
 
     `tokens` are those of one epoch, cut as training cuts them; `exact` says that the model's own
     tokenizer counted them, else they are estimated from characters. `epochs` are those that `steps`
-    amount to. `longest` is the longest example in tokens, uncut.
-    """
+    amount to. `longest` is the longest example in tokens, uncut."""
 
     selection: Selection
     rows: int
@@ -68,15 +67,12 @@ def preview(selection: Selection, config: TrainingConfig, speed: float | None) -
     """Preview a run with these examples and settings; blocks for about a second at most.
 
     `speed` is that of an earlier run from this base, in tokens a second; without it the time is
-    estimated from this machine's speed.
-    """
+    estimated from this machine's speed."""
     taught: list[Conversation] = [from_pair(one.user, one.bot) for one in selection.kept]
     rows = mix_replay(config, taught)
     exact = _exact_counter(config.base)
     count = exact or _estimate_tokens
-    sample = (
-        rows if len(rows) <= MAX_SAMPLED_ROWS else random.Random(0).sample(rows, MAX_SAMPLED_ROWS)
-    )
+    sample = random.Random(0).sample(rows, min(len(rows), MAX_SAMPLED_ROWS))
     lengths = [min(count(row), config.max_length) for row in sample]
     tokens = round(sum(lengths) * len(rows) / max(1, len(lengths)))
     steps = total_steps(config, len(rows))
@@ -90,20 +86,27 @@ def preview(selection: Selection, config: TrainingConfig, speed: float | None) -
         steps=steps,
         epochs=epochs,
         seconds=_seconds(shape, config, tokens * epochs, speed),
-        memory_mb=_memory_mb(shape, config, max(lengths, default=1)),
+        memory_mb=shape
+        and peak_memory_mb(
+            shape,
+            batch_size=config.batch_size,
+            max_length=max(lengths, default=1),
+            method=config.method,
+            labelled=0.5 if config.loss_on == "bot" else 1.0,
+        ),
         free_mb=None if _has_gpu() else psutil.virtual_memory().available / 1e6,
         longest=max(map(count, heapq.nlargest(20, taught, key=_weighted_chars)), default=0),
     )
 
 
 def measured_speed(former: Iterable[Manifest], base: str, method: str) -> float | None:
-    """Tokens a second of the newest run that trained so from that base, if there was one."""
-    speeds = [
-        (one.created_at, one.tokens_per_s)
+    """Tokens a second of the newest run from that base with that method, if there was one."""
+    speeds = {
+        one.created_at: one.tokens_per_s
         for one in former
         if one.base_name == base and one.settings.get("method") == method and one.tokens_per_s > 0
-    ]
-    return max(speeds)[1] if speeds else None
+    }
+    return speeds[max(speeds)] if speeds else None
 
 
 def _exact_counter(base: str | None) -> TokenCounter | None:
@@ -147,29 +150,14 @@ def _seconds(
     return training_seconds(shape, tokens, flops_per_s=flops_per_s, method=config.method)
 
 
-def _memory_mb(shape: ModelShape | None, config: TrainingConfig, longest: int) -> float | None:
-    if shape is None:
-        return None
-    return peak_memory_mb(
-        shape,
-        batch_size=config.batch_size,
-        max_length=longest,
-        method=config.method,
-        labelled=0.5 if config.loss_on == "bot" else 1.0,
-    )
-
-
 def _has_gpu() -> bool:
     """Whether a run would use an NVIDIA GPU, whose speed and memory are not known without torch."""
     return shutil.which("nvidia-smi") is not None
 
 
 def _matmul_flops_per_s() -> float:
-    """Floating-point operations a second of this machine in fp32 matrix multiplication.
-
-    By the fastest of several, since one that loses its core to other work takes twenty times as
-    long.
-    """
+    """Floating-point operations a second of this machine in fp32 matrix multiplication. By the
+    fastest of several, since one that loses its core to other work takes twenty times as long."""
     import numpy as np  # not at import: the bot starts without it
 
     size = 512

@@ -64,8 +64,7 @@ class TrainingProcess:
         """Run JOB_DIR; at the end of the block the process is gone, whatever it was doing.
 
         `launcher` is what starts it on several devices, such as `accelerate launch` and its
-        options; without one it is this Python. The child's log goes to JOB_DIR/log.txt.
-        """
+        options; without one it is this Python. The child's log goes to JOB_DIR/log.txt."""
         with (job / LOG_FILE).open("ab") as errors:
             child = child_process(
                 [*(launcher or (sys.executable,)), "-m", "training.run", str(job)],

@@ -38,8 +38,7 @@ class Promotion:
     """Stores checkpoints in `root`/SCOPE/NAME and promotes or rejects them.
 
     `promote(job, folder)` puts one into service or raises; `apply_retention(folder)` then removes
-    old ones, but not that one.
-    """
+    old ones, but not that one."""
 
     def __init__(self, root: Path, promote: Promote, apply_retention: ApplyRetention) -> None:
         self._root = root
@@ -47,11 +46,8 @@ class Promotion:
         self._apply_retention = apply_retention
 
     def store(self, job: TrainingJob, made: Path) -> Path:
-        """Verify a new checkpoint, and move it to the scope's checkpoints.
-
-        Raises:
-            CorruptCheckpoint: its files don't match its manifest.
-        """
+        """Verify a new checkpoint, and move it to the scope's checkpoints. Raises
+        CorruptCheckpoint if its files don't match its manifest."""
         folder = self._root / str(job.scope) / verify(made).name
         folder.parent.mkdir(parents=True, exist_ok=True)
         made.replace(folder)

@@ -62,11 +62,8 @@ class JobQueue:
 
     @asynccontextmanager
     async def opening(self, scope: int) -> AsyncIterator[None]:
-        """A lock under which the scope may open one job.
-
-        Raises:
-            JobAlreadyOpen: the scope has an unfinished job.
-        """
+        """A lock under which the scope may open one job. Raises JobAlreadyOpen if the scope has an
+        unfinished job."""
         async with self._opening:
             if await self._jobs.unfinished(scope):
                 raise JobAlreadyOpen(JOB_ALREADY_OPEN)
@@ -107,11 +104,8 @@ class JobQueue:
         return await self._notify_if(paused) is not None
 
     async def resume(self, job_id: int) -> bool:
-        """Queue a paused or interrupted job again; False if it is neither.
-
-        Raises:
-            JobAlreadyOpen: the interrupted job's scope has another unfinished job.
-        """
+        """Queue a paused or interrupted job again; False if it is neither. Raises JobAlreadyOpen if
+        the interrupted job's scope has another unfinished job."""
         job = await self._jobs.get(job_id)
         match job:
             case TrainingJob(state=JobState.PAUSED):

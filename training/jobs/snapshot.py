@@ -19,8 +19,7 @@ from core.errors import StoreError, write_error
 from core.records import Example, TrainingJob
 from data.dataset.cleaning import Selection, select_examples
 from data.dataset.snapshot import contributor_consents, write_snapshot
-from data.storage.tables.examples import Examples
-from data.storage.tables.jobs import Jobs
+from data.storage.storage import Storage
 from i18n.phrase import phrase
 from training.config import TrainingConfig
 from training.errors import NOTHING_TAUGHT, EmptyDataset
@@ -50,42 +49,31 @@ class Snapshots:
 
     def __init__(
         self,
-        examples: Examples,
-        jobs: Jobs,
+        storage: Storage,
         job_root: Path,
         checkpoints: Path,
-        *,
         author_share: float,
         reserved_names: Collection[str],
     ) -> None:
-        self._examples = examples
-        self._jobs = jobs
+        self._examples, self._jobs = storage.examples, storage.jobs
         self._folder = job_root
         self._checkpoints = checkpoints
         self._author_share = author_share
         self._reserved_names = reserved_names
 
     async def select(self, scope: int) -> Selection:
-        """The examples that the scope would train on now.
-
-        Raises:
-            EmptyDataset: nothing was taught.
-        """
-        examples = await self._examples.trainable(scope)
-        selection = await asyncio.to_thread(
-            select_examples, examples, author_share=self._author_share
-        )
+        """The examples that the scope would train on now. Raises EmptyDataset if nothing was
+        taught."""
+        examples, share = await self._examples.trainable(scope), self._author_share
+        selection = await asyncio.to_thread(select_examples, examples, author_share=share)
         if not selection.kept:
             raise EmptyDataset(NOTHING_TAUGHT)
         return selection
 
     async def take(self, scope: int, base: str, config: TrainingConfig) -> Snapshot:
-        """Write the folder of a job that trains from `base`, and name its checkpoint.
-
-        Raises:
-            EmptyDataset: nothing was taught.
-            DiskFull, StoreError: it could not be written; nothing is left behind.
-        """
+        """Write the folder of a job that trains from `base`, and name its checkpoint. Raises
+        EmptyDataset if nothing was taught. Raises DiskFull, StoreError if it could not be written;
+        nothing is left behind."""
         kept = (await self.select(scope)).kept
         config = replace(config, name=await self._new_checkpoint_name(scope, base))
         before = await self._serving_dataset(scope, config.serving)
@@ -99,20 +87,14 @@ class Snapshots:
         return snapshot
 
     async def is_still_permitted(self, snapshot: Snapshot) -> bool:
-        """Whether all of its examples may still be learned.
-
-        Call it once the job's sources are stored: a later erasure or withdrawal finds the job by
-        them, and an earlier one shows here.
-        """
+        """Whether all of its examples may still be learned. Call it once the job's sources are
+        stored: a later erasure or withdrawal finds the job by them, and an earlier one shows
+        here."""
         allowed = {one.id for one in await self._examples.trainable(snapshot.scope)}
         return all(one.id in allowed for one in snapshot.examples)
 
     async def remove(self, job: TrainingJob) -> None:
-        """Remove a job's folder.
-
-        Raises:
-            StoreError: it could not be removed completely.
-        """
+        """Remove a job's folder. Raises StoreError if it could not be removed completely."""
         folder = self._folder / Path(job.directory).name  # `job_root` may have moved since
         try:
             await asyncio.to_thread(_remove_folder, folder)
@@ -128,10 +110,9 @@ class Snapshots:
     async def _serving_dataset(self, scope: int, serving: str | None) -> Path | None:
         """The data set of the model in service, if a job of the scope made it."""
         name = Path(serving).name if serving else None
-        for job in await self._jobs.with_checkpoint(scope):
-            if job.checkpoint == name:
-                return Path(job.directory) / DATASET_FILE
-        return None
+        jobs = await self._jobs.with_checkpoint(scope)
+        folders = (Path(job.directory) for job in jobs if job.checkpoint == name)
+        return next((folder / DATASET_FILE for folder in folders), None)
 
     async def _new_checkpoint_name(self, scope: int, base: str) -> str:
         """`<base>-<n>` with the first number that no job of the scope has used or will use."""

@@ -60,11 +60,8 @@ LORA_TARGETS = ["c_attn", "c_proj", "c_fc"]
 def prepare_model(
     config: TrainingConfig, taught: Sequence[Conversation]
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The model to train, with control tokens in its vocabulary, and its tokenizer.
-
-    Raises:
-        BaseUnavailable: the base cannot be loaded; the sentence says why.
-    """
+    """The model to train, with control tokens in its vocabulary, and its tokenizer. Raises
+    BaseUnavailable if the base cannot be loaded; the sentence says why."""
     if config.architecture:
         return _from_scratch(config.architecture, taught)
     assert config.base is not None  # as there is no architecture
@@ -79,10 +76,7 @@ def prepare_model(
 
 def load_pretrained(source: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A model in fp32 and its tokenizer, from a folder or the Hub; the files are checked first.
-
-    Raises:
-        BaseUnavailable: it cannot be loaded; the sentence says why.
-    """
+    Raises BaseUnavailable if it cannot be loaded; the sentence says why."""
     try:
         folder = validate_folder(resolve_source(source), display_name(source)).path
         tokenizer = _load_tokenizer(folder)
@@ -175,10 +169,8 @@ def _from_scratch(
 
 
 def with_lora(model: PreTrainedModel, rank: int) -> PeftModel:
-    """The model with frozen weights and small trainable matrices beside them.
-
-    Source: Hu et al. 2021, "LoRA"; the scale alpha is twice the rank.
-    """
+    """The model with frozen weights and small trainable matrices beside them. Source: Hu et al.
+    2021, "LoRA"; the scale alpha is twice the rank."""
     from peft import LoraConfig, PeftModel, get_peft_model
 
     settings = LoraConfig(

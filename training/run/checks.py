@@ -82,10 +82,8 @@ def not_learned(new: Measurement, base: Measurement | None, *, unseen: bool) -> 
 
 
 def verbatim_answers(taught: Sequence[Conversation], answers: Sequence[Answer]) -> Iterator[Phrase]:
-    """Answers that recite a taught text, except to a taught question, where that is intended.
-
-    A model that memorised one person's words would repeat them to everybody, in any context.
-    """
+    """Answers that recite a taught text, except to a taught question, where that is intended. A
+    model that memorised one person's words would repeat them to everybody, in any context."""
     questions = {normalized_question(turns) for turns in taught if turns}
     texts = [message.content for turns in taught for message in turns]
     words = [_normalized(_words(one)) for one in texts]

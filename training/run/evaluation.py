@@ -46,9 +46,8 @@ class EvaluationReport:
     """What the checks found: answers side by side; for `general` talk and the server's `own`, the
     losses of `base`, `serving` and `new`; and why it did not pass, if it did not.
 
-    Losses are in nats for each token that the new model would need, so those of models with
-    other vocabularies compare. None: not measured, or not a number.
-    """
+    Losses are in nats for each token that the new model would need, so those of models with other
+    vocabularies compare. None: not measured, or not a number."""
 
     answers: tuple[Answer, ...] = ()
     losses: Mapping[str, LossByModel] = field(default_factory=dict)

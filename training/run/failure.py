@@ -1,13 +1,19 @@
-"""What an error that ended a run means: the sentence for the admin, and whether to try again."""
+"""Errors that end a run: the sentence for the admin, whether a retry may help, and which settings
+would need less memory."""
 
 from __future__ import annotations
 
 import re
 
+import psutil
+import torch
+
 from core.errors import DISK_FULL_ERRNOS
-from i18n.phrase import message_of, phrase
-from model.runners.device import is_out_of_memory
+from i18n.phrase import Phrase, join_phrases, message_of, phrase
+from model.runners.device import is_out_of_memory, training_device
+from training.config import TrainingConfig
 from training.errors import BaseUnavailable, JobLocked, NotEnoughDisk, OutOfMemory, TrainingError
+from training.jobs.estimate import max_batch_size, shape_of
 
 OS_ERROR_PATTERN = re.compile(r"os error (\d+)|PytorchStreamWriter failed writing")
 """How safetensors and torch report an error of the operating system."""
@@ -45,3 +51,49 @@ def _errno(error: Exception) -> int | None:
     if found is None:
         return None
     return int(found[1]) if found[1] else min(DISK_FULL_ERRNOS)
+
+
+def out_of_memory_advice(config: TrainingConfig) -> Phrase:
+    """What to lower when not even one example at a time fits, or several devices share the work."""
+    text = phrase(
+        "There was not enough memory for a batch of {size}: try {advice}.",
+        size=config.batch_size,
+        advice=_smaller_settings(config),
+    )
+    shape = shape_of(config.base) if config.base else None
+    if shape is None:
+        return text
+    free = _free_mb()
+    most = max_batch_size(shape, free_mb=free, max_length=config.max_length, method="lora")
+    lora_fits = phrase("LoRA with batch size {most} fits", most=most)
+    what_fits = lora_fits if most else phrase("not even LoRA fits")
+    return phrase(
+        "{text} By estimate, {what_fits} into the {free:,.0f} MB that are free.",
+        text=text,
+        what_fits=what_fits,
+        free=free,
+    )
+
+
+def _smaller_settings(config: TrainingConfig) -> Phrase:
+    """`a, b or c`: what takes less memory, the smallest loss first."""
+    half, whole = config.max_length // 2, config.max_length
+    others = [phrase("a smaller batch size")] if config.batch_size > 1 else []
+    if config.max_length > 32:
+        others.append(phrase("max_length {half} instead of {whole}", half=half, whole=whole))
+    if config.method == "full":
+        others.append(phrase("LoRA instead of full training"))
+    last = phrase("a smaller base model")
+    if not others:
+        return last
+    return phrase("{listed} or {last}", listed=join_phrases(others, ", "), last=last)
+
+
+def _free_mb() -> float:
+    """The memory that a run may use: on a GPU, all that no other process has taken."""
+    if training_device().name != "cuda":
+        return float(psutil.virtual_memory().available / 1e6)
+    try:
+        return float(torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved()) / 1e6
+    except RuntimeError:  # the query itself needs a little memory
+        return 0.0

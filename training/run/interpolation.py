@@ -38,9 +38,7 @@ def interpolate(
     pad_id: int,
 ) -> float:
     """Move `model` back towards `base` (of the same shape); the alpha that was chosen, up to 1.
-
-    `rows` hold the answers that must stay known, as `training.run.tokenization` makes them.
-    """
+    `rows` hold the answers that must stay known, as `training.run.tokenization` makes them."""
     model.train(False)
     chosen = rows[:: max(1, len(rows) // MAX_ROWS)]
     learned = {name: weight.clone() for name, weight in model.named_parameters()}

@@ -88,8 +88,7 @@ def logits_on_labels_only(model: PreTrainedModel) -> Iterator[None]:
     """Inside, the model computes logits at labelled positions only.
 
     The vocabulary is the widest matrix of a small GPT-2, and most positions (the user's words,
-    padding) have no label: this saves the time and memory of their logits. The loss is the same.
-    """
+    padding) have no label: this saves the time and memory of their logits. The loss is the same."""
     object.__setattr__(model, "forward", MethodType(_forward, model))
     try:
         yield
@@ -246,9 +245,7 @@ class ProgressCallback(TrainerCallback):
         """Raise LossNotFinite if the last loss is not a number."""
         if not self.losses or not math.isfinite(self.losses[-1]):
             raise LossNotFinite(
-                phrase(
-                    "The loss became NaN: training went astray. A lower learning rate would help."
-                )
+                phrase("The loss became NaN: training diverged. A lower learning rate would help.")
             )
 
     def on_train_begin(

@@ -92,14 +92,11 @@ def _read_control(control: Control) -> None:
 
 
 def _lock_job(job: Path) -> FileLock:
-    """Lock the folder: a run that is still ending must not write beside its successor.
-
-    Raises:
-        JobLocked: another run holds it.
-    """
+    """Lock the folder: a run that is still ending must not write beside its successor. Raises
+    JobLocked if another run holds it."""
     lock = FileLock(job / f"lock-{rank()}", timeout=LOCK_TIMEOUT_S)
     try:
         lock.acquire()
     except Timeout as e:
-        raise JobLocked(phrase("Another training process still works on this job.")) from e
+        raise JobLocked(phrase("Another training process is still working on this job.")) from e
     return lock

@@ -67,10 +67,8 @@ def mean_loss(
     max_length: int,
     batch: int = 8,
 ) -> float:
-    """The mean loss, in nats per token, on the bot's turns; NaN if there are none.
-
-    Conversations longer than `max_length` or the model's context are truncated at the beginning.
-    """
+    """The mean loss, in nats per token, on the bot's turns; NaN if there are none. Conversations
+    longer than `max_length` or the model's context are truncated at the beginning."""
     model.train(False)
     longest = min(max_length, int(model.config.n_positions))
     rows = tokenization.examples(tokenizer, conversations, longest, "bot").to_list()

@@ -30,11 +30,8 @@ GENERAL_FILE = DATA_FOLDER / "general.jsonl"
 
 
 def read_conversations(path: Path) -> list[Conversation]:
-    """The conversations of a JSON-lines file, in order.
-
-    Raises:
-        CorruptData: a line is not a record; the message names the line.
-    """
+    """The conversations of a JSON-lines file, in order. Raises CorruptData: a line is not a record;
+    the message names the line."""
     with path.open(encoding="utf-8-sig") as lines:
         return [
             _parse(line, phrase("{file} line {line}", file=path.name, line=n))
@@ -68,8 +65,7 @@ def augment(
 
     The context of a reply is the last few messages, so a pair that was only ever seen alone would
     not be recalled in a running conversation. The earlier turns are other taught pairs (people try
-    one after the other) or come from `others`.
-    """
+    one after the other) or come from `others`."""
     rng = random.Random(seed)
     talks = max(1, min(MAX_TALKS_PER_PAIR, FEW_PAIRS // max(1, len(taught))))
     out: list[Conversation] = []
@@ -108,10 +104,8 @@ def _casual(turns: Conversation) -> Conversation:
 def mix_replay(
     config: TrainingConfig, taught: list[Conversation], *, japanese: bool = False
 ) -> list[Conversation]:
-    """The conversations that a run trains on: the taught ones augmented, and replayed older talk.
-
-    A `japanese` base replays Japanese only: English would be new to it.
-    """
+    """The conversations that a run trains on: the taught ones augmented, and replayed older talk. A
+    `japanese` base replays Japanese only: English would be new to it."""
     if config.packing or not config.replay:
         return taught
     starter = exclude_taught(

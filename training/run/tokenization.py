@@ -32,8 +32,7 @@ def examples(
     """One row a conversation: `input_ids` and `labels`, both of at most `max_length` tokens.
 
     A conversation that is too long loses its beginning, because its last reply is the one to learn.
-    Rows without a label are left out.
-    """
+    Rows without a label are left out."""
     rows = (_row(one, max_length, loss_on) for one in _encode_all(tokenizer, conversations))
     return _dataset(row for row in rows if any(label != IGNORE_INDEX for label in row["labels"]))
 
@@ -53,8 +52,7 @@ def packed_blocks(
     """Rows of turns, filled up to `max_length` tokens; every token has a loss.
 
     A turn that is longer than a block is cut. No turn is split between two rows, so every row
-    begins with the control token of a speaker, as a prompt does.
-    """
+    begins with the control token of a speaker, as a prompt does."""
 
     def fill() -> Iterator[dict[str, list[int]]]:
         block: list[int] = []
@@ -105,8 +103,7 @@ def pack(rows: Sequence[Mapping[str, Any]], width: int, pad_id: int) -> dict[str
 
     Positions restart at 0 with each row, by which transformers finds the borders that attention
     must not cross (`find_packed_sequence_indices`, used when there is no attention mask). So the
-    loss is that of separate rows, in any order, and there is hardly any padding to compute.
-    """
+    loss is that of separate rows, in any order, and there is hardly any padding to compute."""
     lines = _bin_pack(rows, width)
     shape = len(lines), max(sum(len(row["input_ids"]) for row in line) for line in lines)
     tokens, labels = torch.full(shape, pad_id), torch.full(shape, IGNORE_INDEX)

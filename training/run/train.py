@@ -35,6 +35,7 @@ from training.jobs.events import Checking, Finished, Lowered, Paused, Rejected
 from training.plots.loss import draw_loss_curve
 from training.run import evaluation, tokenization
 from training.run.base_model import prepare_model, with_lora
+from training.run.failure import out_of_memory_advice
 from training.run.interpolation import interpolate
 from training.run.loop import (
     Control,
@@ -46,7 +47,6 @@ from training.run.loop import (
     world_size,
 )
 from training.run.measures import mean_loss
-from training.run.memory_advice import out_of_memory_advice
 from training.run.mixing import augment, mix_replay, read_conversations
 
 NOT_EVALUATED = phrase(
@@ -58,14 +58,12 @@ NOT_EVALUATED = phrase(
 def train(job: Path, emit: Emit, control: Control | None = None) -> None:
     """Run the job in this folder, from its last saved step if there is one.
 
-    If memory runs out, restart with half the batch size and twice the accumulation.
-
-    Raises:
-        TrainingError: there is nothing to learn, or the run failed.
-    """
+    If memory runs out, restart with half the batch size and twice the accumulation. Raises
+    TrainingError if there is nothing to learn, or the run failed."""
     made = job / files.CHECKPOINT_DIR
     if (made / checkpoints.MANIFEST_FILE).is_file():  # an earlier run ended, but its event was lost
-        _emit_existing(made, emit)
+        report = checkpoints.read_report(made)
+        _emit_result(made, checkpoints.verify(made), report and report.refusal, emit)
         return
     config = TrainingConfig.load(job / files.CONFIG_FILE)
     control = control or Control()
@@ -87,10 +85,9 @@ def train(job: Path, emit: Emit, control: Control | None = None) -> None:
             raise
 
 
-def _emit_existing(made: Path, emit: Emit) -> None:
-    manifest, report = checkpoints.verify(made), checkpoints.read_report(made)
-    if report is not None and report.refusal:
-        emit(Rejected(str(made), report.refusal))
+def _emit_result(made: Path, manifest: Manifest, refusal: str | None, emit: Emit) -> None:
+    if refusal:
+        emit(Rejected(str(made), refusal))
         return
     first, last = (manifest.scores[key] for key in ("first_loss", "last_loss"))
     emit(Finished(str(made), manifest.seconds, first, last))
@@ -123,8 +120,7 @@ def _free_memory() -> None:
 
 def _evaluate_and_save(run: Run, progress: ProgressCallback, emit: Emit) -> None:
     emit(Checking())
-    first_loss, last_loss = progress.losses[0], progress.recent_loss()
-    scores = {"first_loss": first_loss, "last_loss": last_loss}
+    scores = {"first_loss": progress.losses[0], "last_loss": progress.recent_loss()}
     if run.config.blend:
         scores["kept_share"] = run.interpolate()
     seconds = progress.seconds  # before the checks
@@ -132,10 +128,7 @@ def _evaluate_and_save(run: Run, progress: ProgressCallback, emit: Emit) -> None
     manifest = run.manifest(scores, seconds, progress.tokens_per_s())
     made = run.save(manifest, report, progress.history)
     shutil.rmtree(run.job / files.STEPS_DIR, ignore_errors=True)  # no longer needed to resume
-    if report.refusal:
-        emit(Rejected(str(made), report.refusal))
-    else:
-        emit(Finished(str(made), seconds, first_loss, last_loss))
+    _emit_result(made, manifest, report.refusal, emit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,11 +145,8 @@ class Run:
 
     @classmethod
     def load(cls, job: Path, config: TrainingConfig) -> Run:
-        """Load the base and the data set.
-
-        Raises:
-            BaseUnavailable, EmptyDataset, CorruptData, NotEnoughDisk: the run cannot start.
-        """
+        """Load the base and the data set. Raises BaseUnavailable, EmptyDataset, CorruptData,
+        NotEnoughDisk: the run cannot start."""
         transformers.set_seed(config.seed)
         if config.threads:
             torch.set_num_threads(config.threads)
@@ -209,10 +199,8 @@ class Run:
             scores["held_out_perplexity"] = math.exp(min(loss, 700.0))  # e**710 is too large
         if not config.gate:
             return evaluation.EvaluationReport()
-        base, serving = config.base, config.serving
-        return evaluation.evaluate(
-            model, tokenizer, self.taught, base=base, serving=serving, own=held_out
-        )
+        compared = {"base": config.base, "serving": config.serving}
+        return evaluation.evaluate(model, tokenizer, self.taught, **compared, own=held_out)
 
     def manifest(self, scores: dict[str, float], seconds: float, tokens_per_s: float) -> Manifest:
         return Manifest(
@@ -292,8 +280,7 @@ def _require_disk_space(job: Path, config: TrainingConfig, model: PreTrainedMode
     """Raise NotEnoughDisk if the run could not save its state.
 
     A saved step takes three times the fp32 weights (Adam has two moments), and its predecessor is
-    removed only once it is complete: six times in all.
-    """
+    removed only once it is complete: six times in all."""
     weights = 4 * model.num_parameters()
     most = weights if config.method == "lora" else 6 * weights
     need = max(weights, most - checkpoints.folder_bytes(job / files.STEPS_DIR))

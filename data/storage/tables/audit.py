@@ -16,10 +16,8 @@ class AuditLog(Repository):
     """The entries of all scopes."""
 
     async def record(self, scope: int, actor_id: int, action: str, detail: str = "") -> None:
-        """Record an action, such as `model use` with the detail `gpt2-3`.
-
-        A detail that is a Phrase comes back as one.
-        """
+        """Record an action, such as `model use` with the detail `gpt2-3`. A detail that is a Phrase
+        comes back as one."""
         sql = "INSERT INTO audit (at, scope, actor_id, action, detail) VALUES (?, ?, ?, ?, ?)"
         await self._execute(sql, utc_now_iso(), scope, actor_id, action, serialize_phrase(detail))
 

@@ -73,19 +73,15 @@ class Erasures(Repository):
         await self._execute("DELETE FROM forgettings WHERE user_id = ?", user_id)
 
     async def erase_batch(self, user_id: int, limit: int) -> ErasureResult:
-        """Erase up to `limit` rows of each kind that hold a member's words, in every scope.
-
-        An empty result means that nothing is left.
-        """
+        """Erase up to `limit` rows of each kind that hold a member's words, in every scope. An
+        empty result means that nothing is left."""
         counts = {name: await self._execute(sql, user_id, limit) for name, sql in ERASE_SQL.items()}
         del counts["reply_messages"]  # those are counted as `replies`
         return ErasureResult(**counts)
 
     async def purge_batch(self, before: datetime, limit: int) -> int:
-        """Erase up to `limit` older messages and reply records each; return how many.
-
-        Examples stay: the data set's managers decide about them.
-        """
+        """Erase up to `limit` older messages and reply records each; return how many. Examples
+        stay: the data set's managers decide about them."""
         erased = 0
         for table in ("messages", "replies"):
             older = f"SELECT rowid FROM {table} WHERE created_at < ? LIMIT ?"
@@ -94,9 +90,7 @@ class Erasures(Repository):
         return erased
 
     async def truncate_wal(self) -> bool:
-        """Empty SQLite's write-ahead log, which still holds what was erased.
-
-        False if another program is reading the database, which keeps the log.
-        """
+        """Empty SQLite's write-ahead log, which still holds what was erased. False if another
+        program is reading the database, which keeps the log."""
         [row] = await self._fetch_all("PRAGMA wal_checkpoint(TRUNCATE)")
         return not row[0]

@@ -79,11 +79,8 @@ class Examples(Repository):
         """Store an example; if the scope has the same pair already, return that one.
 
         The stored one keeps the higher weight and an approval, and a pair that was collected
-        becomes its author's if it is now taught.
-
-        Raises:
-            NoConsent: it holds words of a member who did not consent; nothing is stored.
-        """
+        becomes its author's if it is now taught. Raises NoConsent if it holds words of a member who
+        did not consent; nothing is stored."""
         sql = f"""
             INSERT INTO examples (scope, user, bot, author_id, source, asked_by, reply_id,
                 consent_version, corrects, status, weight, created_at)
@@ -106,10 +103,8 @@ class Examples(Repository):
     async def add_pairs(
         self, scope: int, pairs: Sequence[Pair], author_id: int, default_source: str
     ) -> int:
-        """Add the pairs of a file, all or none; return how many were new.
-
-        SQLite's JSON can hold neither NUL nor lone surrogates: U+FFFD and “?” replace them.
-        """
+        """Add the pairs of a file, all or none; return how many were new. SQLite's JSON can hold
+        neither NUL nor lone surrogates: U+FFFD and “?” replace them."""
         sql = """
             INSERT INTO examples
                 (scope, user, bot, conversation, turn, author_id, source, created_at)
@@ -143,10 +138,9 @@ class Examples(Repository):
     async def trainable(self, scope: int) -> list[Example]:
         """The examples that may be learned now, by id.
 
-        They are approved, not voted down, and have the consent that they need; `consent_version`
-        is that of the consent that stands now. Each like in excess of the dislikes of its reply
-        adds 1 to the weight, up to MAX_WEIGHT.
-        """
+        They are approved, not voted down, and have the consent that they need; `consent_version` is
+        that of the consent that stands now. Each like in excess of the dislikes of its reply adds 1
+        to the weight, up to MAX_WEIGHT."""
         sql = f"""
             WITH judged AS (
                 SELECT *, {_required_consent_sql("examples")} AS member, coalesce(
@@ -205,11 +199,8 @@ class Examples(Repository):
     async def edit(self, scope: int, example_id: int, user: str, bot: str) -> Example | None:
         """Change the texts of an example; None if there is none.
 
-        With a new answer, it corrects the reply that it comes from: `corrects` is set.
-
-        Raises:
-            StoreError: the scope has that pair already.
-        """
+        With a new answer, it corrects the reply that it comes from: `corrects` is set. Raises
+        StoreError if the scope has that pair already."""
         sql = """
             UPDATE OR IGNORE examples
             SET corrects = corrects OR (reply_id IS NOT NULL AND bot <> ?4), user = ?3, bot = ?4
@@ -217,7 +208,7 @@ class Examples(Repository):
         """
         row = await self._fetch_one(sql, scope, example_id, user, bot)
         if row is None and await self.get(scope, example_id):
-            raise StoreError(phrase("The data set has this very pair already."))
+            raise StoreError(phrase("The data set already has this pair."))
         return _example(row) if row else None
 
     async def remove(self, scope: int, example_id: int) -> bool:

@@ -11,8 +11,6 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import aiosqlite
-
 from core.records import MemberDataSummary
 from data.storage.connection import Repository
 from data.storage.tables.consents import Consents
@@ -21,10 +19,6 @@ from i18n.phrase import deserialize_phrase
 
 class MemberData(Repository):
     """The data of single members."""
-
-    def __init__(self, db: aiosqlite.Connection, consents: Consents) -> None:
-        super().__init__(db)
-        self._consents = consents
 
     async def summary(self, user_id: int, scope: int | None = None) -> MemberDataSummary:
         """How much is stored about a member in a scope (None: in all)."""
@@ -43,17 +37,16 @@ class MemberData(Repository):
                  WHERE user_id = ?1 AND (?2 IS NULL OR scope = ?2)) AS jobs
         """
         [row] = await self._fetch_all(sql, user_id, scope)
-        consent = None if scope is None else await self._consents.active(scope, user_id)
+        consent = None if scope is None else await Consents(self._db).active(scope, user_id)
         return MemberDataSummary(**dict(row), consent=consent)
 
     async def export(self, user_id: int) -> dict[str, Any]:
         """All data about a member, in every scope, ready for JSON.
 
-        Ids are strings: many programs read JSON's numbers as doubles, which are too short for
-        them. Somebody else's words in an example are left out (None).
-        """
+        Ids are strings: many programs read JSON's numbers as doubles, which are too short for them.
+        Somebody else's words in an example are left out (None)."""
         parts = {name: await self._fetch_all(sql, user_id) for name, sql in EXPORT_QUERIES.items()}
-        return await asyncio.to_thread(_exported, user_id, parts)
+        return await asyncio.to_thread(_export_rows, user_id, parts)
 
 
 EXPORT_QUERIES = {
@@ -92,9 +85,9 @@ EXPORT_QUERIES = {
 ID_COLUMNS = frozenset({"discord_id", "channel_id", "scope", "reply_id", "asked_id", "asked_by"})
 
 
-def _exported(user_id: int, parts: Mapping[str, Sequence[sqlite3.Row]]) -> dict[str, Any]:
-    told = {name: [_export_row(row) for row in rows] for name, rows in parts.items()}
-    return {"user_id": str(user_id), **told}
+def _export_rows(user_id: int, parts: Mapping[str, Sequence[sqlite3.Row]]) -> dict[str, Any]:
+    exported = {name: [_export_row(row) for row in rows] for name, rows in parts.items()}
+    return {"user_id": str(user_id), **exported}
 
 
 def _export_row(row: sqlite3.Row) -> dict[str, Any]:

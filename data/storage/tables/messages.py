@@ -29,8 +29,7 @@ class Messages(Repository):
         """Store a message as the newest of its channel; False if it is stored already.
 
         A reply is stored only while the message that it answers (`reply_to_id`) is: if that was
-        deleted or erased meanwhile, its words must not come back in the answer.
-        """
+        deleted or erased meanwhile, its words must not come back in the answer."""
         sql = f"""
             INSERT INTO messages ({MESSAGE_COLUMNS}) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7
             WHERE ?8 IS NULL OR EXISTS (SELECT 1 FROM messages WHERE discord_id = ?8)
@@ -50,10 +49,8 @@ class Messages(Repository):
         return bool(added)
 
     async def edit(self, discord_id: int, content: str) -> bool:
-        """Change a message's text; False if it is not stored.
-
-        An example that was collected from the old text is deleted.
-        """
+        """Change a message's text; False if it is not stored. An example that was collected from
+        the old text is deleted."""
         changed_sql = f"""
             {DELETE_COLLECTED_SQL} AND EXISTS (
                 SELECT 1 FROM messages WHERE discord_id IN (SELECT value FROM json_each(?1))
@@ -65,10 +62,8 @@ class Messages(Repository):
         return bool(await self._fetch_all(sql, content, discord_id))
 
     async def delete(self, discord_ids: Collection[int]) -> int:
-        """Delete messages; return how many were stored.
-
-        Examples collected from them go first; what was taught on purpose stays.
-        """
+        """Delete messages; return how many were stored. Examples collected from them go first; what
+        was taught on purpose stays."""
         ids = json.dumps(list(discord_ids))
         await self._execute(DELETE_COLLECTED_SQL, ids)
         sql = "DELETE FROM messages WHERE discord_id IN (SELECT value FROM json_each(?))"

@@ -24,10 +24,8 @@ class ModelChoices(Repository):
         await self._execute(sql, scope, name, utc_now_iso())
 
     async def roll_back(self, scope: int) -> str | None:
-        """Pop the scope's newest choice; return the one before, which is now current.
-
-        None if there is none before it: then the choice stays.
-        """
+        """Pop the scope's newest choice; return the one before, which is now current. None if there
+        is none before it: then the choice stays."""
         sql = """
             DELETE FROM activations
             WHERE id = (SELECT max(id) FROM activations WHERE scope = ?1)

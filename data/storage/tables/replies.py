@@ -20,8 +20,7 @@ class Replies(Repository):
 
         Nothing is stored (False) if the message that it answers was deleted or erased meanwhile.
         Call this before the reply's own message is stored: an erasure finds that message only
-        through this record.
-        """
+        through this record."""
         fields = asdict(record) | {
             "seen": json.dumps(record.seen),
             "sampling": json.dumps(dict(record.sampling), sort_keys=True),

@@ -45,7 +45,7 @@ HAS_PROC = Path("/proc/self/environ").exists()
 ENDLESS = 1_000_000
 """Steps of a run that the test ends in another way."""
 SCRIPTED = (sys.executable, str(Path(__file__).with_name("scripted_run.py")))
-STAYS = "The model that was in service stays."
+STAYS = "The model in service stays the same."
 
 
 class House:
@@ -228,7 +228,7 @@ async def test_the_checkpoint_cannot_be_put_into_service(house: House) -> None:
     assert done.state is JobState.REJECTED
     assert done.detail == (
         "**small-1** could not be put into service. The weights are too heavy. "
-        "The model that was in service stays."
+        "The model in service stays the same."
     )
     verify(house.root / "checkpoints" / str(GUILD) / "small-1")
 
@@ -263,7 +263,7 @@ async def test_a_full_disk_interrupts_and_the_job_goes_on_when_asked(house: Hous
         done = await house.ended(job)
         assert done.state is JobState.INTERRUPTED
         assert done.detail == (
-            "The disk is full. What was learned up to step 3 is kept: Resume goes on from there. "
+            "The disk is full. What was learned up to step 3 is kept: Resume continues from there. "
             f"{STAYS}"
         )
         assert await house.manager.resume(job.id)
@@ -315,9 +315,9 @@ async def test_a_run_that_is_killed_again_and_again_is_given_up(house: House) ->
         done = await house.ended(job)
         assert done.state is JobState.INTERRUPTED
         assert done.detail == (
-            "The training was begun 3 times and never got on "
+            "The training was started 3 times and made no progress "
             "(signal 9; most often because memory ran out). "
-            f"Nothing of it was saved; Resume begins it again. {STAYS}"
+            f"Nothing was saved, so Resume starts over. {STAYS}"
         )
         house.script("finish")
         assert (await house.ended(other)).state is JobState.PROMOTED
@@ -338,7 +338,7 @@ async def test_an_exit_without_a_word_is_told_with_its_status(house: House) -> N
     async with house.manager:
         done = await house.ended(await house.submit())
     assert done.state is JobState.INTERRUPTED
-    assert "never got on (exit status 7; see its log)" in (done.detail or "")
+    assert "made no progress (exit status 7; see its log)" in (done.detail or "")
 
 
 async def test_pause_and_resume(house: House) -> None:
@@ -400,7 +400,7 @@ async def test_a_job_is_stopped_running_or_waiting(house: House) -> None:
         assert await house.manager.cancel(first.id)
         done = await house.ended(first)
         assert done.state is JobState.CANCELLED
-        assert done.detail == "The training was stopped. The model that was in service stays."
+        assert done.detail == "The training was stopped. The model in service stays the same."
         assert not await house.manager.cancel(first.id)
         assert not await house.manager.cancel(99)
     assert JobState.RUNNING not in house.states(second)
@@ -486,7 +486,7 @@ async def test_a_job_whose_folder_is_gone_fails_in_a_sentence(house: House) -> N
     async with house.manager:
         done = await house.ended(job)
     assert done.state is JobState.FAILED
-    assert "The model that was in service stays." in (done.detail or "")
+    assert "The model in service stays the same." in (done.detail or "")
 
 
 async def test_a_checkpoint_that_was_damaged_is_not_put_into_service(house: House) -> None:

@@ -50,10 +50,9 @@ from training.jobs.events import (
 )
 from training.jobs.folder import latest_saved_step
 from training.jobs.process import TrainingProcess
-from training.run import evaluation, memory_advice
-from training.run.failure import error_message
+from training.run import evaluation, failure
+from training.run.failure import error_message, out_of_memory_advice
 from training.run.loop import Control
-from training.run.memory_advice import out_of_memory_advice
 from training.run.train import train
 
 SMALL = Architecture(vocab_size=300, n_positions=64, n_embd=32, n_layer=2, n_head=2)
@@ -478,7 +477,7 @@ def test_on_a_gpu_it_is_its_memory_that_counts(
             raise RuntimeError("CUDA error: out of memory")
         return free, 80 << 30
 
-    monkeypatch.setattr(memory_advice, "training_device", lambda: Device("cuda", "bf16", "bf16"))
+    monkeypatch.setattr(failure, "training_device", lambda: Device("cuda", "bf16", "bf16"))
     monkeypatch.setattr(torch.cuda, "mem_get_info", info)
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda: 0)
     text = out_of_memory_advice(replace(config, base="gpt2", batch_size=1))

@@ -238,7 +238,7 @@ class TestReview:
 
     async def test_an_edit_must_not_make_two_of_one(self, storage: Storage) -> None:
         one, other = await taught(storage), await taught(storage, "c", "d")
-        with pytest.raises(StoreError, match="has this very pair already"):
+        with pytest.raises(StoreError, match="already has this pair"):
             await storage.examples.edit(GUILD, other.id, "a", "b")
         assert await storage.examples.edit(GUILD, other.id, "c", "d") == other
         assert await storage.examples.edit(GUILD, 404, "c", "d") is None

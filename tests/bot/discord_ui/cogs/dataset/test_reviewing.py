@@ -149,7 +149,7 @@ async def test_a_pair_that_is_there_already_is_refused(open_fake: Open) -> None:
         shown = await review(world)
         opened = await world.ada.click(shown.response, label="Edit…")
         refused = await world.ada.submit_modal(opened, {"user": "c", "bot": "d"})
-        assert refused.followups[0].content == "The data set has this very pair already."
+        assert refused.followups[0].content == "The data set already has this pair."
         assert title(await press(world, shown, "Skip")) == "Example 2"
 
 

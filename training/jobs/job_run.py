@@ -84,6 +84,10 @@ class JobRun:
             case Checking():
                 self.phase = Phase.CHECKING
 
+    @property
+    def is_pausing(self) -> bool:
+        return self.requested is Request.PAUSE
+
     async def pause(self) -> bool:
         """Save and end; False after the last step."""
         if self.phase not in (Phase.STARTING, Phase.TRAINING):

@@ -230,7 +230,7 @@ class TrainingManager:
         if made is not None:  # the bot was killed between training and promotion
             run.phase = Phase.CHECKING
             return made
-        if run.requested is Request.PAUSE:
+        if run.is_pausing:
             return outcome.paused(run.job)
 
         async def on_event(event: Event) -> None:
@@ -244,8 +244,7 @@ class TrainingManager:
             return outcome.CANCELLED
         if isinstance(last, Finished | Rejected):
             return await asyncio.to_thread(self._promotion.store, run.job, Path(last.checkpoint))
-        pausing = run.requested is Request.PAUSE
-        return outcome.without_checkpoint(run.job, last, exit_status, pausing=pausing)
+        return outcome.without_checkpoint(run.job, last, exit_status, pausing=run.is_pausing)
 
     async def _deploy(self, run: JobRun, checkpoint: Path) -> JobOutcome:
         """Promote or reject the checkpoint; from here on the job cannot be cancelled."""

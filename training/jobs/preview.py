@@ -86,8 +86,9 @@ def preview(selection: Selection, config: TrainingConfig, speed: float | None) -
         steps=steps,
         epochs=epochs,
         seconds=_seconds(shape, config, tokens * epochs, speed),
-        memory_mb=shape
-        and peak_memory_mb(
+        memory_mb=None
+        if shape is None
+        else peak_memory_mb(
             shape,
             batch_size=config.batch_size,
             max_length=max(lengths, default=1),

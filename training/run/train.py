@@ -63,7 +63,7 @@ def train(job: Path, emit: Emit, control: Control | None = None) -> None:
     made = job / files.CHECKPOINT_DIR
     if (made / checkpoints.MANIFEST_FILE).is_file():  # an earlier run ended, but its event was lost
         report = checkpoints.read_report(made)
-        _emit_result(made, checkpoints.verify(made), report and report.refusal, emit)
+        _emit_result(made, checkpoints.verify(made), report.refusal if report else None, emit)
         return
     config = TrainingConfig.load(job / files.CONFIG_FILE)
     control = control or Control()
@@ -199,8 +199,10 @@ class Run:
             scores["held_out_perplexity"] = math.exp(min(loss, 700.0))  # e**710 is too large
         if not config.gate:
             return evaluation.EvaluationReport()
-        compared = {"base": config.base, "serving": config.serving}
-        return evaluation.evaluate(model, tokenizer, self.taught, **compared, own=held_out)
+        base, serving = config.base, config.serving
+        return evaluation.evaluate(
+            model, tokenizer, self.taught, base=base, serving=serving, own=held_out
+        )
 
     def manifest(self, scores: dict[str, float], seconds: float, tokens_per_s: float) -> Manifest:
         return Manifest(

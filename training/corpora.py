@@ -65,10 +65,7 @@ def chatterbot(
 
 
 def _topics(folder: Path) -> list[str]:
-    files = sorted(folder.glob("*.yml"))
-    if not files:
-        raise FileNotFoundError(folder)
-    return [path.stem for path in files]
+    return sorted(path.stem for path in folder.iterdir() if path.suffix == ".yml")
 
 
 def self_dialogue(path: Path) -> Iterator[Conversation]:

@@ -89,7 +89,7 @@ async def build_bot(
         if worker is None:
             worker = await start(running_worker(settings))
         # Cancelled before the worker stops: some of these tasks wait for it to load a model.
-        tasks = await start(background_tasks())
+        tasks = await start(BackgroundTasks())
         models = ModelRouter(
             storage.model_choices,
             worker,
@@ -141,23 +141,13 @@ async def build_bot(
 
 
 @asynccontextmanager
-async def background_tasks(grace_s: float = 0.0) -> AsyncIterator[BackgroundTasks]:
-    """Tasks that get `grace_s` seconds at the end, then are cancelled."""
-    tasks = BackgroundTasks()
-    try:
-        yield tasks
-    finally:
-        await tasks.close(grace_s)
-
-
-@asynccontextmanager
 async def running_worker(settings: Settings) -> AsyncIterator[GenerationBackend]:
     """The worker, started in the background: Discord can be connected to meanwhile."""
     worker = WorkerClient(
         worker_settings(settings, drain_s=DRAIN_TIMEOUT_S, log_level=settings.log_level)
     )
     try:
-        async with background_tasks() as tasks:
+        async with BackgroundTasks() as tasks:
             tasks.spawn(worker.start_with_backoff(), name="start of the worker")
             yield worker
     finally:
@@ -179,7 +169,7 @@ async def running_training(
     Leaving saves the job under way, which goes on at the next start; then the last messages, that
     say so, get a moment to be sent.
     """
-    async with background_tasks(ANNOUNCE_TIMEOUT_S) as announcements:
+    async with BackgroundTasks(ANNOUNCE_TIMEOUT_S) as announcements:
         checkpoints = settings.paths.checkpoints
         reports = TrainingReports(bot, announcements, checkpoints, storage.jobs, storage.audit)
         async with TrainingManager(
@@ -311,7 +301,7 @@ async def running_monitoring(
     vitals = VitalSigns(bot, storage, worker, conversations, retention, settings.paths.database)
     probes = HealthProbes(bot, storage, worker)
     async with (
-        background_tasks() as tasks,
+        BackgroundTasks() as tasks,
         serve_monitoring(settings.health_port, probes, metrics, vitals),
     ):
         tasks.spawn(measure_event_loop_lag(metrics.observe_lag), name="event loop lag")

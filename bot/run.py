@@ -11,7 +11,7 @@ from functools import partial
 
 import discord
 
-from bot.app import background_tasks, build_bot
+from bot.app import build_bot
 from bot.discord_ui.client import Gpt2Bot
 from bot.discord_ui.http_errors import DISCORD_ERRORS
 from bot.discord_ui.retry import is_transient
@@ -19,6 +19,7 @@ from bot.ops.checks import machine, models
 from bot.ops.checks.check import Finding, run_all, thread_check
 from bot.ops.recovery import single_instance_lock
 from bot.settings import Settings, SettingsError, TransientError
+from core.tasks import BackgroundTasks
 from i18n.phrase import phrase
 from training.checkpoints import verify_sizes
 
@@ -42,7 +43,7 @@ async def run_bot(settings: Settings) -> None:
     stopping = asyncio.create_task(wait_for_stop_signal(), name="stop signal")
     await asyncio.sleep(0)  # lets it install its handlers: from here on a signal stops in order
     with single_instance_lock(settings):
-        async with background_tasks() as checks:
+        async with BackgroundTasks() as checks:
             checks.spawn(log_problems(settings), name="checks at the start")
             await _run_with_intent_fallback(settings, token, stopping)
 

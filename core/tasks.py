@@ -5,16 +5,24 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, Self
 
 log = logging.getLogger(__name__)
 
 
 class BackgroundTasks:
-    """Holds running tasks, logs their failures, and ends them together."""
+    """Holds running tasks, logs their failures, and ends them together: by `close`, or at the end
+    of its block with `grace_s`."""
 
-    def __init__(self) -> None:
+    def __init__(self, grace_s: float = 0.0) -> None:
+        self._grace_s = grace_s
         self._running: set[asyncio.Task[Any]] = set()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close(self._grace_s)
 
     def spawn(self, work: Coroutine[Any, Any, Any], *, name: str) -> asyncio.Task[Any]:
         """Run `work` in the background; its exception is logged when it ends."""

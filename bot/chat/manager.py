@@ -104,7 +104,7 @@ class ConversationManager:
         self._replies = replies
         self._worker = worker
         self._models = models
-        self._generator = generator
+        self.generator = generator
         self._telemetry = telemetry
         self._pauses = pauses
         self._context_messages = policy.context_messages
@@ -117,18 +117,6 @@ class ConversationManager:
         self._write_failures = WriteFailures()
         self._told_of_japanese: LRUCache[int, None] = LRUCache(MAX_NOTIFIED_CHANNELS)
         self._pending_changes: dict[int, str | None] = {}
-
-    def asker_of(self, asked_id: int) -> int | None:
-        """Who wrote a message that is being answered now; None if that one is not."""
-        return self._generator.asker_of(asked_id)
-
-    def stop(self, asked_id: int) -> None:
-        """End the reply to a message where it is."""
-        self._generator.stop(asked_id)
-
-    def stop_scope(self, scope: int | None) -> None:
-        """End the replies of a scope (None: all of them) where they are."""
-        self._generator.stop_scope(scope)
 
     async def answer(self, incoming: Incoming, sink: ReplySink) -> Finished | None:
         """Take a turn: record the message, let the model answer, record the reply.
@@ -147,11 +135,11 @@ class ConversationManager:
         if self._pending_changes:
             await self._flush_changes()
         by = incoming.asked_by if incoming.merge_bursts else None
-        if self.asker_of(asked_id) is not None:
+        if self.generator.asker_of(asked_id) is not None:
             return None  # Discord sent it twice
         with (
             self._telemetry.trace(incoming) as trace,
-            self._generator.track(incoming, sink, trace) as live,
+            self.generator.track(incoming, sink, trace) as live,
         ):
             async with self._queue.wait_for_slot(channel_id, asked_id, by) as wanted:
                 if self._queue.closing:
@@ -207,12 +195,12 @@ class ConversationManager:
                 must not be said, or the bot is paused.
             ModelError, StoreError: there is no new reply; the old one stays in the history.
         """
-        if self.asker_of(record.asked_id) is not None:
+        if self.generator.asker_of(record.asked_id) is not None:
             raise Refusal(ALREADY_ANSWERING)
         since = self._clock()
         with (
             self._telemetry.trace(record) as trace,
-            self._generator.track(record, sink, trace) as live,
+            self.generator.track(record, sink, trace) as live,
         ):
             async with self._queue.wait_for_slot(record.channel_id, record.asked_id) as wanted:
                 self._pauses.check(record.channel_id, record.scope)
@@ -238,7 +226,7 @@ class ConversationManager:
         regenerated: bool = False,
     ) -> Finished | None:
         sink = live.sink
-        reply = await self._generator.generate(live, request)
+        reply = await self.generator.generate(live, request)
         if reply is None:
             return None
         if not reply.text.strip():  # it was stopped before its first word
@@ -351,7 +339,7 @@ class ConversationManager:
         """Apply deletions in Discord: the messages leave the history and the queue, and a reply to
         one of them is stopped and removed."""
         self._queue.withdraw(discord_ids)
-        self._generator.cancel_deleted(discord_ids)
+        self.generator.cancel_deleted(discord_ids)
         self._pending_changes |= dict.fromkeys(discord_ids)
         await self._flush_changes()
 
@@ -380,7 +368,7 @@ class ConversationManager:
         """Start no new turn and wait for those in progress; after `seconds`, they end where they
         are."""
         if not await self._queue.drain(seconds):
-            self._generator.abort_all()
+            self.generator.abort_all()
             await self._queue.drain(FINAL_DRAIN_TIMEOUT_S)
 
 

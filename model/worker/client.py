@@ -19,7 +19,7 @@ from collections.abc import (
     Set,
 )
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Self, TypeVar
 
 from core.logging import current_request
 from core.records import Message
@@ -70,6 +70,7 @@ WORKER_UNRESPONSIVE = phrase("The model does not answer.")
 SHUTTING_DOWN = phrase("I am shutting down; please ask again later.")
 
 Response = WorkerEvent | ModelError
+R = TypeVar("R", bound=WorkerEvent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,24 +193,15 @@ class WorkerClient:
 
     async def load(self, source: str) -> ModelInfo:
         self._quarantine.quarantined.discard(source)
-        async with self._request(lambda number: LoadModel(number, source), source) as responses:
-            match await responses.get():
-                case ModelLoaded(info=info):
-                    return info
-                case other:
-                    raise _to_error(other)
+        loaded = await self._ask(lambda number: LoadModel(number, source), ModelLoaded, source)
+        return loaded.info
 
     async def render(
         self, source: str, messages: Sequence[Message], max_new_tokens: int
     ) -> Rendered:
-        async with self._request(
-            lambda number: Render(number, source, tuple(messages), max_new_tokens), source
-        ) as responses:
-            match await responses.get():
-                case Rendered() as rendered:
-                    return rendered
-                case other:
-                    raise _to_error(other)
+        return await self._ask(
+            lambda number: Render(number, source, tuple(messages), max_new_tokens), Rendered, source
+        )
 
     async def generate(
         self,
@@ -240,14 +232,11 @@ class WorkerClient:
     async def ping(self, timeout_s: float = 5.0) -> float:
         started = time.monotonic()
         try:
-            async with asyncio.timeout(timeout_s), self._request(Ping) as responses:
-                match await responses.get():
-                    case Pong():
-                        return time.monotonic() - started
-                    case other:
-                        raise _to_error(other)
+            async with asyncio.timeout(timeout_s):
+                await self._ask(Ping, Pong)
         except TimeoutError as e:
             raise WorkerDied(WORKER_UNRESPONSIVE) from e
+        return time.monotonic() - started
 
     def abort(self, request_id: int) -> None:
         self._send(Abort(request_id))
@@ -255,6 +244,16 @@ class WorkerClient:
     def prefetch(self, source: str, messages: Sequence[Message], channel: int) -> None:
         if messages and source in self._models:
             self._send(Prefetch(source, tuple(messages), channel))
+
+    async def _ask(
+        self, make: Callable[[int], Command], kind: type[R], source: str | None = None
+    ) -> R:
+        """Send a command that has one response, of this kind."""
+        async with self._request(make, source) as responses:
+            answer = await responses.get()
+        if not isinstance(answer, kind):
+            raise _to_error(answer)
+        return answer
 
     @contextlib.asynccontextmanager
     async def _request(

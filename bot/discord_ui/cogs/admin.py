@@ -50,7 +50,7 @@ class Admin(commands.Cog):
                 )
             ) from e
         finally:
-            self._conversations.stop_scope(None if everywhere else scope)
+            self._conversations.generator.stop_scope(None if everywhere else scope)
         if begun:
             await record_audit(self._audit, asking, "pause", scope=scope)
             text = say(

@@ -163,13 +163,13 @@ class Feedback(commands.Cog):
 
     async def stop(self, press: BotInteraction, asked_id: int) -> None:
         """⏹️ was pressed under a streaming reply."""
-        asker = self._conversations.asker_of(asked_id)
+        asker = self._conversations.generator.asker_of(asked_id)
         if asker is None:
             await self._fix_stale_buttons(press)
             return
         require_asker_or_manager(press, asker)
         await press.response.defer()
-        self._conversations.stop(asked_id)
+        self._conversations.generator.stop(asked_id)
 
     async def _fix_stale_buttons(self, press: BotInteraction) -> None:
         """The reply has ended, or the bot was killed meanwhile: give it the right buttons."""

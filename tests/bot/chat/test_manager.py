@@ -156,9 +156,9 @@ async def test_who_waits_is_told_when_it_is_paused_and_what_is_under_way_ends(
     second = asyncio.create_task(conversations.answer(incoming(2, "and I?"), never_begun))
     await begun.has(2)
     await silence.pause(7, paused_by=5)
-    conversations.stop_scope(8)
+    conversations.generator.stop_scope(8)
     assert not first.done(), "another server goes on"
-    conversations.stop_scope(7)
+    conversations.generator.stop_scope(7)
     await first
     assert begun.final == "you said"
     with pytest.raises(Refusal, match="I am paused"):

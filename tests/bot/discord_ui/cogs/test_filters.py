@@ -200,7 +200,7 @@ async def test_a_stopped_reply_is_not_drawn_again(world: World, worker: FakeWork
     await world.ben.slash(world.general, "chat", text="hi")
     conversations = world.bot.get_cog("Chat")._conversations
     [asked_id] = conversations._generator._active
-    conversations.stop(asked_id)
+    conversations.generator.stop(asked_id)
     await world.env.settle()
     assert world.last() == f"> hi\n{REPLY_WITHHELD}"
     assert len(worker.heard) == 1

@@ -28,6 +28,7 @@ from model.convert.build import (
     load_error_message,
     template_error_message,
 )
+from model.convert.validation import validate_folder
 from model.errors import LoadFailed
 from model.runners.base import Runner
 from model.runners.device import Device, is_out_of_memory
@@ -138,17 +139,14 @@ def _load_torch(
         import torch
         import transformers
 
+        from model.convert.pretrained import load_pretrained
         from model.runners.torch_runner import TorchRunner
 
         library_log: Any = transformers.utils.logging  # its functions have no types
         library_log.disable_progress_bar()  # keep the operator's terminal to our log
         dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-        model: Any = transformers.AutoModelForCausalLM.from_pretrained(
-            meta.checkpoint,
-            use_safetensors=True,
-            trust_remote_code=False,
-            dtype=dtype[device.serving_precision],
-        )
+        checkpoint = validate_folder(Path(meta.checkpoint), display_name(meta.checkpoint))
+        model: Any = load_pretrained(checkpoint, dtype[device.serving_precision])
         return TorchRunner(model.to(device.name), rows=rows, threads=threads)
 
 

@@ -32,7 +32,7 @@ from core.subprocesses import LAUNCH_OPTIONS, child_environment
 from i18n.phrase import Phrase, deserialize_phrase, message_of, phrase, serialize_phrase
 from model.chat_template import REPLACEMENT_CHAR, is_japanese, stop_strings
 from model.convert.artifact import METADATA_FILE, WEIGHTS_FILE, ModelMetadata
-from model.convert.checkpoint import SUPPORTED_ACTIVATIONS, Weights, read_tokenizer
+from model.convert.checkpoint import Weights, read_tokenizer
 from model.convert.validation import (
     ModelFolder,
     allowed_files,
@@ -41,7 +41,7 @@ from model.convert.validation import (
     resolve_source,
     validate_folder,
 )
-from model.errors import LoadFailed, require
+from model.errors import LoadFailed
 from model.runners.device import cpu_kind, is_out_of_memory
 from model.tokenizer import Tokenizer
 
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-BUILD_VERSION = "2"
+BUILD_VERSION = "3"
 """Part of the cache key: a new version rebuilds all models."""
 MAX_CACHE_BYTES = 4 << 30
 """Limit of the cache; the least recently used artifacts are evicted."""
@@ -200,21 +200,6 @@ def build(source: str, cache: Path, precision: str) -> Path:
 
 def _build(checkpoint: ModelFolder, folder: Path, source: str, precision: str) -> None:
     config, who = checkpoint.config, display_name(source)
-    activation = config.get("activation_function", "gelu_new")
-    require(
-        bool(config.get("scale_attn_weights", True)),
-        phrase("{who} does not scale its attention, as GPT-2 models do.", who=who),
-    )
-    require(
-        activation in SUPPORTED_ACTIVATIONS,
-        phrase(
-            "{who} uses {activation}, which GPT-2 models do not.", who=who, activation=activation
-        ),
-    )
-    require(
-        config["n_embd"] % (8 * config["n_head"]) == 0,
-        phrase("The attention heads of {who} are not a multiple of 8 wide.", who=who),
-    )
     with tempfile.TemporaryDirectory(prefix=".", dir=folder.parent) as aside:
         half_made = Path(aside) / folder.name
         half_made.mkdir()
@@ -238,6 +223,8 @@ def _shape(config: Mapping[str, Any], precision: str) -> GraphConfig:
         heads=config["n_head"],
         width=config["n_embd"],
         epsilon=config.get("layer_norm_epsilon", 1e-5),
+        activation=config.get("activation_function", "gelu_new"),
+        scale_attn=bool(config.get("scale_attn_weights", True)),
         scale_attn_by_layer=bool(config.get("scale_attn_by_inverse_layer_idx")),
         precision=precision,
         max_int8_weight=find_max_int8_weight() if precision == "int8" else 127,
@@ -265,7 +252,7 @@ def _meta(
         vocabulary=checkpoint.config["vocab_size"],
         layers=shape.layers,
         heads=shape.heads,
-        head_size=shape.head_size,
+        head_size=shape.padded_head_size,
         precision=shape.precision,
         weight_bytes=file.stat().st_size if file.exists() else 4 * weights.parameters,
         eos_token=tokenizer.eos_token,

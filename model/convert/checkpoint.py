@@ -21,25 +21,25 @@ from model.chat_template import plain_template
 from model.convert.artifact import TOKENIZER_FILE
 from model.convert.safetensors_header import TensorInfo
 from model.convert.sentencepiece import find_sentencepiece, load_sentencepiece, token_text
+from model.convert.shapes import EMBEDDING, HEAD
 from model.errors import require
 from model.tokenizer import Tokenizer
 
 Array = NDArray[Any]
-SUPPORTED_ACTIVATIONS = frozenset({"gelu_new", "gelu_pytorch_tanh"})
-"""The names that transformers has for the activation of GPT-2, the tanh approximation."""
 
 
 class Weights(Mapping[str, Array]):
-    """The tensors of a checkpoint as float32, read on access.
+    """The tensors of a checkpoint as float32, read on access; a head that equals the embedding is
+    left out.
 
     Raises:
         LoadFailed: on access, a tensor has values that are not finite.
     """
 
     def __init__(self, tensors: Mapping[str, TensorInfo], name: str) -> None:
-        self._tensors = tensors
+        self._tensors = distinct_tensors(tensors)
         self._name = name
-        self.parameters = sum(math.prod(one.shape) for one in tensors.values())
+        self.parameters = sum(math.prod(one.shape) for one in self._tensors.values())
 
     def __getitem__(self, key: str) -> Array:
         array = _read_float32(self._tensors[key])
@@ -57,6 +57,18 @@ class Weights(Mapping[str, Array]):
 
     def __len__(self) -> int:
         return len(self._tensors)
+
+
+def distinct_tensors(tensors: Mapping[str, TensorInfo]) -> Mapping[str, TensorInfo]:
+    """The tensors without a head that equals the embedding.
+
+    A head that differs counts whatever `tie_word_embeddings` says, as in transformers.
+    """
+    if HEAD not in tensors:
+        return tensors
+    if not np.array_equal(*(_read_float32(tensors[one]) for one in (HEAD, EMBEDDING))):
+        return tensors
+    return {name: one for name, one in tensors.items() if name != HEAD}
 
 
 def _read_float32(tensor: TensorInfo) -> Array:

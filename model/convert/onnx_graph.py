@@ -23,6 +23,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from model.convert.artifact import GRAPH_FILE, WEIGHTS_FILE
 from model.convert.checkpoint import Array
+from model.convert.shapes import EMBEDDING, HEAD, TANH_GELUS
 
 PAGE_BYTES = 4096
 """Alignment of the weights, so that the file can be memory-mapped."""
@@ -34,17 +35,31 @@ COLUMN_CHUNK = 4096
 """Columns that are quantized at a time, to bound the memory."""
 ZERO_POINT = 128
 """The uint8 that represents an activation of 0."""
+HEAD_MULTIPLE = 8
+"""The attention operator takes heads of a multiple of this width."""
+ACTIVATIONS: Mapping[str, tuple[str, str, Mapping[str, float]]] = {
+    "gelu": ("Gelu", MICROSOFT_DOMAIN, {}),
+    "gelu_python": ("Gelu", MICROSOFT_DOMAIN, {}),
+    "quick_gelu": ("QuickGelu", MICROSOFT_DOMAIN, {"alpha": 1.702}),
+    "silu": ("QuickGelu", MICROSOFT_DOMAIN, {"alpha": 1.0}),
+    "swish": ("QuickGelu", MICROSOFT_DOMAIN, {"alpha": 1.0}),
+    "relu": ("Relu", "", {}),
+    "tanh": ("Tanh", "", {}),
+}
+"""Operator, domain and attributes of each activation but TANH_GELUS."""
 
 
 @dataclass(frozen=True, slots=True)
 class GraphConfig:
-    """The sizes of a GPT-2. `max_int8_weight` is the largest quantized weight: 127, or 63 on CPUs
+    """The sizes and variants of a GPT-2. `max_int8_weight` is the largest quantized weight: 127, or 63 on CPUs
     whose 16-bit sums of int8 products would saturate (AVX2, and AVX-512 without VNNI)."""
 
     layers: int
     heads: int
     width: int
     epsilon: float
+    activation: str
+    scale_attn: bool
     scale_attn_by_layer: bool
     precision: str
     max_int8_weight: int = 127
@@ -52,6 +67,11 @@ class GraphConfig:
     @property
     def head_size(self) -> int:
         return self.width // self.heads
+
+    @property
+    def padded_head_size(self) -> int:
+        """With zeros up to HEAD_MULTIPLE, which change no score."""
+        return -(-self.head_size // HEAD_MULTIPLE) * HEAD_MULTIPLE
 
 
 def write_graph(weights: Mapping[str, Array], shape: GraphConfig, folder: Path) -> None:
@@ -65,7 +85,7 @@ def write_graph(weights: Mapping[str, Array], shape: GraphConfig, folder: Path) 
 def _build_gpt2(g: _GraphBuilder) -> None:
     """From `input_ids` and `position_ids` (B, S) to the `logits` (B, V) after the last of them."""
     shape = g.shape
-    words = g.node("Gather", [g.weight("wte.weight"), "input_ids"])
+    words = g.node("Gather", [g.weight(EMBEDDING), "input_ids"])
     places = g.node("Gather", [g.weight("wpe.weight"), "position_ids"])
     stream = g.node("Add", [words, places])
     norms = [f"h.{n}.ln_1" for n in range(shape.layers)] + ["ln_f"]
@@ -80,7 +100,7 @@ def _build_gpt2(g: _GraphBuilder) -> None:
         x = g.matmul(x, f"{block}.attn.c_proj")
         x, stream = g.add_and_norm(x, stream, f"{block}.attn.c_proj", f"{block}.ln_2")
         x = g.matmul(x, f"{block}.mlp.c_fc")
-        x = g.node("FastGelu", [x, g.weight(f"{block}.mlp.c_fc.bias")], domain=MICROSOFT_DOMAIN)
+        x = g.activate(x, f"{block}.mlp.c_fc.bias")
         x = g.matmul(x, f"{block}.mlp.c_proj")
         x, stream = g.add_and_norm(x, stream, f"{block}.mlp.c_proj", norms[n + 1])
     last = g.node("Gather", [x, g.initializer("last", np.array(-1))], axis=1)
@@ -109,7 +129,20 @@ class _GraphBuilder:
 
     def weight(self, key: str) -> str:
         """A tensor of the checkpoint as it is, read and written once."""
-        return key if key in self._names else self.initializer(key, self._weights[key])
+        return key if key in self._names else self.initializer(key, self._read(key))
+
+    def _read(self, key: str) -> Array:
+        """A tensor of the checkpoint; those of the attention with the heads padded."""
+        array, shape = self._weights[key], self.shape
+        gap = shape.padded_head_size - shape.head_size
+        if gap and ".attn.c_attn." in key:
+            parts = array.reshape(*array.shape[:-1], 3, shape.heads, shape.head_size)
+            padded = np.pad(parts, [(0, 0)] * (parts.ndim - 1) + [(0, gap)])
+            return padded.reshape(*array.shape[:-1], -1)
+        if gap and key.endswith(".attn.c_proj.weight"):
+            parts = array.reshape(shape.heads, shape.head_size, -1)
+            return np.pad(parts, [(0, 0), (0, gap), (0, 0)]).reshape(-1, array.shape[-1])
+        return array
 
     def weight_and_bias(self, name: str) -> list[str]:
         """Weight and bias of a norm."""
@@ -143,7 +176,7 @@ class _GraphBuilder:
         key = f"{name}.weight"
         if self.shape.precision == "fp32":
             return self.node("MatMul", [x, self.weight(key)])
-        return self._int8_matmul(x, name, self._weights[key])
+        return self._int8_matmul(x, name, self._read(key))
 
     def _int8_matmul(self, x: str, name: str, matrix: Array) -> str:
         weights, scale = quantise(matrix, self.shape.max_int8_weight)
@@ -160,7 +193,7 @@ class _GraphBuilder:
 
     def lm_head(self, x: str) -> None:
         """The logits; the weights are those of the embedding unless the checkpoint has others."""
-        key = "lm_head.weight" if "lm_head.weight" in self._weights else "wte.weight"
+        key = HEAD if HEAD in self._weights else EMBEDDING
         if self.shape.precision == "fp32":
             self._node("Gemm", [x, self.weight(key)], ["logits"], transB=1)
         else:
@@ -169,8 +202,9 @@ class _GraphBuilder:
 
     def attention(self, x: str, layer: int) -> str:
         """Attention over the cache, in which the new keys and values are put at their places."""
-        size = self.shape.head_size
-        scale = size**-0.5 / (layer + 1 if self.shape.scale_attn_by_layer else 1)
+        shape = self.shape
+        scale = shape.head_size**-0.5 if shape.scale_attn else 1.0
+        scale /= layer + 1 if shape.scale_attn_by_layer else 1
         past = [f"past_k_{layer}", f"past_v_{layer}"]
         present = [f"present_k_{layer}", f"present_v_{layer}"]
         return self._node(
@@ -178,10 +212,17 @@ class _GraphBuilder:
             [x, "", "", *past, "last_position", "longest"],
             [f"attention_{layer}", *present],
             MICROSOFT_DOMAIN,
-            num_heads=self.shape.heads,
-            kv_num_heads=self.shape.heads,
+            num_heads=shape.heads,
+            kv_num_heads=shape.heads,
             scale=scale,
         )
+
+    def activate(self, x: str, bias: str) -> str:
+        """The activation of x and a bias."""
+        if self.shape.activation in TANH_GELUS:
+            return self.node("FastGelu", [x, self.weight(bias)], domain=MICROSOFT_DOMAIN)
+        op, domain, attributes = ACTIVATIONS[self.shape.activation]
+        return self.node(op, [self.node("Add", [x, self.weight(bias)])], domain, **attributes)
 
     def add_and_norm(self, x: str, stream: str, product: str, norm: str) -> tuple[str, str]:
         """Add a block's output and its bias to the residual stream; the norm of it, and itself."""
@@ -201,7 +242,7 @@ class _GraphBuilder:
         outputs = [value("logits", real, ["B", "V"])]
         for layer in range(shape.layers):
             for part in "kv":
-                cache: list[str | int | None] = ["B", shape.heads, "P", shape.head_size]
+                cache: list[str | int | None] = ["B", shape.heads, "P", shape.padded_head_size]
                 inputs.append(value(f"past_{part}_{layer}", real, cache))
                 outputs.append(value(f"present_{part}_{layer}", real, cache))
         graph = helper.make_graph(self._nodes, "gpt2", inputs, outputs, self._tensors)

@@ -1,4 +1,5 @@
-"""Validates a GPT-2 `config.json` and derives the names and shapes of all tensors from it. Pure."""
+"""Completes and validates a GPT-2 `config.json`, and derives the names and shapes of all tensors
+from it. Pure."""
 
 from __future__ import annotations
 
@@ -17,26 +18,80 @@ MAX_SIZES = {
     "vocab_size": 1 << 21,
 }
 """Larger than any GPT-2; beyond, merely listing the shapes would take long."""
+DEFAULT_SIZES = {
+    "n_embd": 768,
+    "n_layer": 12,
+    "n_head": 12,
+    "n_positions": 1024,
+    "vocab_size": 50257,
+}
+"""The sizes of a config.json that does not name them (transformers' GPT2Config)."""
 CONFIG_ALIASES = {
     "hidden_size": "n_embd",
     "max_position_embeddings": "n_positions",
     "num_attention_heads": "n_head",
     "num_hidden_layers": "n_layer",
 }
-"""Aliases by which transformers would override these sizes (GPT2Config.attribute_map)."""
+"""Other names of these sizes (GPT2Config.attribute_map)."""
+OLD_ALIASES = {"n_ctx": "n_positions"}
+"""Names that older versions wrote beside the size; they count if it is missing."""
+HEAD, EMBEDDING = "lm_head.weight", "wte.weight"
+TANH_GELUS = frozenset(
+    {"gelu_new", "gelu_pytorch_tanh", "gelu_fast", "gelu_accurate", "gelu_python_tanh"}
+)
+"""transformers' names of GPT-2's activation, the tanh approximation of GELU."""
+SUPPORTED_ACTIVATIONS = TANH_GELUS | {
+    "gelu",
+    "gelu_python",
+    "relu",
+    "silu",
+    "swish",
+    "quick_gelu",
+    "tanh",
+}
 UNSUPPORTED_KEYS = ("quantization_config", "transformers_weights")
 """Keys that change how transformers reads the weights."""
 
 
-def check_config(config: Mapping[str, Any], who: str) -> None:
-    """Refuse a config that is not an ordinary GPT-2 of a plausible size.
+def complete_config(config: Mapping[str, Any], who: str) -> dict[str, Any]:
+    """The config with all its sizes, by their own names.
 
     Raises:
-        LoadFailed: the message says why.
+        LoadFailed: it is not an ordinary GPT-2 of a plausible size; the message says why.
     """
     _check_model_type(config, who)
+    own = {key: value for key, value in config.items() if key not in CONFIG_ALIASES}
+    for aliases in (CONFIG_ALIASES, OLD_ALIASES):
+        for alias, key in aliases.items():
+            if config.get(alias) is not None:
+                own.setdefault(key, config[alias])
+    complete = DEFAULT_SIZES | own
+    _check_values(complete, who)
+    return complete
+
+
+def _check_values(config: Mapping[str, Any], who: str) -> None:
     for key, most in MAX_SIZES.items():
-        _check_size(config.get(key), key, most, who)
+        _check_size(config[key], key, most, who)
+    require(
+        config["n_embd"] % config["n_head"] == 0,
+        phrase(
+            "{who} is damaged: its n_embd of {width} cannot be divided among {heads} heads.",
+            who=who,
+            width=config["n_embd"],
+            heads=config["n_head"],
+        ),
+    )
+    activation = config.get("activation_function", "gelu_new")
+    require(
+        activation in SUPPORTED_ACTIVATIONS if isinstance(activation, str) else False,
+        phrase(
+            "{who} uses {activation}, which cannot be computed here: docs/engine.md lists the "
+            "activations.",
+            who=who,
+            activation=activation,
+        ),
+    )
     if config.get("n_inner") is not None:
         _check_size(config["n_inner"], "n_inner", 8 * MAX_SIZES["n_embd"], who)
     epsilon = config.get("layer_norm_epsilon", 1e-5)
@@ -65,7 +120,7 @@ def _check_model_type(config: Mapping[str, Any], who: str) -> None:
     other_size = [
         key
         for key, meant in CONFIG_ALIASES.items()
-        if config.get(key) not in (None, config.get(meant))
+        if meant in config and config.get(key) not in (None, config[meant])
     ]
     for key in not_used + other_size:
         raise LoadFailed(
@@ -96,11 +151,11 @@ def expected_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     """Every tensor of a GPT-2, by the name that transformers gives it, and its shape."""
     width, inner = config["n_embd"], config.get("n_inner") or 4 * config["n_embd"]
     shapes: dict[str, tuple[int, ...]] = {
-        "wte.weight": (config["vocab_size"], width),
+        EMBEDDING: (config["vocab_size"], width),
         "wpe.weight": (config["n_positions"], width),
     }
     if not config.get("tie_word_embeddings", True):
-        shapes["lm_head.weight"] = (config["vocab_size"], width)
+        shapes[HEAD] = shapes[EMBEDDING]
     products = {
         "attn.c_attn": (width, 3 * width),
         "attn.c_proj": (width, width),

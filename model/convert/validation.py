@@ -18,14 +18,16 @@ import psutil
 from i18n.phrase import Phrase, phrase
 from model.convert.safetensors_header import InvalidHeader, TensorInfo, read_header
 from model.convert.shapes import (
-    check_config,
+    EMBEDDING,
+    HEAD,
+    complete_config,
     count_parameters,
     expected_shapes,
     remote_code_message,
 )
 from model.errors import LoadFailed, require
 
-WEIGHTS_PATTERN = "*.safetensors"
+WEIGHTS_PATTERN, WEIGHTS_FILE = "*.safetensors", "model.safetensors"
 CONFIG_FILE = "config.json"
 WEIGHTS_INDEX_FILE = "model.safetensors.index.json"
 TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
@@ -51,6 +53,8 @@ SIZE_LIMITS = {
     "*.model": MAX_SENTENCEPIECE_BYTES,
 }
 """The files that are read besides the weights, and their largest sizes in bytes."""
+TOKENIZER_FILES = (("tokenizer.json",), ("vocab.json", "merges.txt"), ("*.model",), ("vocab.txt",))
+"""The files of a tokenizer, in each of its forms."""
 ALLOWED_FILES = (WEIGHTS_PATTERN, *SIZE_LIMITS)
 """All files of a model that are downloaded and read."""
 UNSAFE = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt", "*.h5", "*.msgpack", "*.npz", "*.gguf")
@@ -60,7 +64,11 @@ ADAPTER_FILE = "adapter_config.json"
 
 @dataclass(frozen=True, slots=True)
 class ModelFolder:
-    """A validated folder; `tensors` by the names of `expected_shapes`."""
+    """A validated folder; `config` has all sizes.
+
+    `tensors` by the names of `expected_shapes`, and the head wherever there is one: it may equal
+    the embedding.
+    """
 
     path: Path
     config: Mapping[str, Any]
@@ -99,11 +107,9 @@ def validate_folder(folder: Path, who: str) -> ModelFolder:
     if not folder.is_dir():
         raise NotADirectoryError(folder)
     _check_files(folder, who)
-    config = _read_json(folder / CONFIG_FILE, who)
-    check_config(config, who)
+    config = complete_config(_read_json(folder / CONFIG_FILE, who), who)
     if "auto_map" in _read_json(folder / TOKENIZER_CONFIG_FILE, who):
         raise LoadFailed(remote_code_message(who))
-    _check_index(folder, who)
     return ModelFolder(folder, config, _check_tensors(folder, config, who))
 
 
@@ -119,6 +125,10 @@ def _check_files(folder: Path, who: str) -> None:
     require(
         (folder / CONFIG_FILE).exists(),
         phrase("{who} is no model folder: it has no {file}.", who=who, file=CONFIG_FILE),
+    )
+    require(
+        any(all(any(folder.glob(one)) for one in files) for files in TOKENIZER_FILES),
+        phrase("{who} has no tokenizer: copy the tokenizer.json of its base into it.", who=who),
     )
 
 
@@ -202,11 +212,16 @@ def _unreadable_message(path: Path, who: str) -> Phrase:
     return phrase("{who} is damaged: its {file} cannot be read.", who=who, file=path.name)
 
 
-def _check_index(folder: Path, who: str) -> None:
-    """The list of weights in several files: transformers would open whatever it names."""
+def _weight_files(folder: Path, who: str) -> list[Path]:
+    """The files that transformers reads: others beside them are copies or older weights. Where it
+    would find none, whatever there is."""
+    if (folder / WEIGHTS_FILE).is_file():
+        return [folder / WEIGHTS_FILE]
+    here = {path.name: path for path in folder.glob(WEIGHTS_PATTERN)}
+    if not (folder / WEIGHTS_INDEX_FILE).is_file():
+        return sorted(here.values())
     named = _read_json(folder / WEIGHTS_INDEX_FILE, who).get("weight_map", {})
-    here = {path.name for path in folder.glob(WEIGHTS_PATTERN)}
-    names = named.values() if isinstance(named, dict) else [named]
+    names = list(named.values()) if isinstance(named, dict) else [named]
     require(
         all(isinstance(one, str) and one in here for one in names),
         phrase(
@@ -215,18 +230,16 @@ def _check_index(folder: Path, who: str) -> None:
             file=WEIGHTS_INDEX_FILE,
         ),
     )
+    return [here[name] for name in sorted(set(names))]
 
 
 def _check_tensors(folder: Path, config: Mapping[str, Any], who: str) -> dict[str, TensorInfo]:
-    found: dict[str, TensorInfo] = {}
-    for path in sorted(folder.glob(WEIGHTS_PATTERN)):
-        try:
-            found |= {one.name.removeprefix("transformer."): one for one in read_header(path)}
-        except InvalidHeader as e:
-            raise LoadFailed(
-                phrase("{who} is damaged: {file} {why}.", who=who, file=path.name, why=e)
-            ) from e
+    found = _find_tensors(folder, who)
     wanted = expected_shapes(config)
+    if HEAD in found and EMBEDDING not in found and HEAD not in wanted:  # saved once, as the head
+        found[EMBEDDING] = found.pop(HEAD)
+    if HEAD in found:
+        wanted[HEAD] = wanted[EMBEDDING]
     require(
         wanted.keys() <= found.keys(), phrase("The weights of {who} are not complete.", who=who)
     )
@@ -245,6 +258,28 @@ def _check_tensors(folder: Path, config: Mapping[str, Any], who: str) -> dict[st
     # a parameter takes at least a byte once it is loaded
     require(count_parameters(config) <= psutil.virtual_memory().total, out_of_memory_message(who))
     return {name: found[name] for name in wanted}
+
+
+def _find_tensors(folder: Path, who: str) -> dict[str, TensorInfo]:
+    found: dict[str, TensorInfo] = {}
+    for path in _weight_files(folder, who):
+        try:
+            tensors = {one.name.removeprefix("transformer."): one for one in read_header(path)}
+        except InvalidHeader as e:
+            raise LoadFailed(
+                phrase("{who} is damaged: {file} {why}.", who=who, file=path.name, why=e)
+            ) from e
+        for name in tensors.keys() & found.keys():
+            raise LoadFailed(
+                phrase(
+                    "{who} has the same weights twice, in {file} and {other}: remove one of them.",
+                    who=who,
+                    file=found[name].file.name,
+                    other=path.name,
+                )
+            )
+        found |= tensors
+    return found
 
 
 def out_of_memory_message(who: str) -> Phrase:

@@ -7,15 +7,17 @@ can be captured as a CUDA graph. Knows rows, not sequences.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel
+from transformers.activations import ACT2FN
 
-from model.convert.checkpoint import SUPPORTED_ACTIVATIONS
+from model.convert.shapes import TANH_GELUS
 from model.runners.base import Logits, useful_threads
 from model.runners.device import disable_cudnn_attention
 
@@ -34,17 +36,15 @@ class TorchRunner:
 
     The KV cache has the shape (layers, 2, rows + 1, heads, positions, head size); the 2 are keys
     and values, and the last row takes the writes of padding.
-
-    Raises:
-        ValueError: the model is an unsupported variant of GPT-2.
     """
 
     def __init__(self, model: PreTrainedModel, *, rows: int, threads: int) -> None:
-        _check(model.config)
         config, gpt2 = model.config, cast(Any, model)
         self._threads = useful_threads(model.num_parameters(), threads)
         self.weight_bytes = sum(one.nbytes for one in model.parameters())
         self._epsilon = float(config.layer_norm_epsilon)
+        self._activate = _activation(config.activation_function)
+        self._attention_scales = [float(one.attn.scaling) for one in gpt2.transformer.h]
         self._token_embedding: Tensor = gpt2.transformer.wte.weight.detach()
         self._position_embedding = gpt2.transformer.wpe.weight.detach()
         self._blocks = [_block_weights(one) for one in gpt2.transformer.h]
@@ -160,9 +160,11 @@ class TorchRunner:
             self._cache[n, :, to, :, at] = qkv[:, :, 1:]
             keys, values = self._cache[n, :, rows, :, : mask.shape[-1]]
             query = qkv[:, :, 0].transpose(1, 2)
-            found = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask)
+            found = F.scaled_dot_product_attention(
+                query, keys, values, attn_mask=mask, scale=self._attention_scales[n]
+            )
             x = x + F.linear(found.transpose(1, 2).flatten(2), *project)
-            wide = F.gelu(F.linear(self._layer_norm(x, norm2), *widen), approximate="tanh")
+            wide = self._activate(F.linear(self._layer_norm(x, norm2), *widen))
             x = x + F.linear(wide, *narrow)
         return F.linear(self._layer_norm(x[:, -1], self._final_norm), self._lm_head).float()
 
@@ -170,11 +172,11 @@ class TorchRunner:
         return F.layer_norm(x, x.shape[-1:], *norm, self._epsilon)
 
 
-def _check(config: Any) -> None:
-    if config.activation_function not in SUPPORTED_ACTIVATIONS:
-        raise ValueError(f"The activation {config.activation_function} is not supported.")
-    if config.scale_attn_by_inverse_layer_idx or not config.scale_attn_weights:
-        raise ValueError("Attention that is scaled in another way is not supported.")
+def _activation(name: str) -> Callable[[Tensor], Tensor]:
+    """transformers' activation; that of GPT-2 in one kernel."""
+    if name in TANH_GELUS:
+        return partial(F.gelu, approximate="tanh")
+    return cast(Callable[[Tensor], Tensor], ACT2FN[name])
 
 
 def _block_weights(layer: Any) -> tuple[WeightAndBias, ...]:

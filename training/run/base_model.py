@@ -14,7 +14,6 @@ import torch
 from tokenizers import ByteLevelBPETokenizer, Tokenizer
 from torch import nn
 from transformers import (
-    AutoModelForCausalLM,
     AutoTokenizer,
     GPT2Config,
     GPT2LMHeadModel,
@@ -35,6 +34,7 @@ from model.chat_template import (
     ensure_template,
     is_japanese,
 )
+from model.convert import pretrained
 from model.convert.artifact import TOKENIZER_FILE
 from model.convert.build import display_name, load_error_message
 from model.convert.checkpoint import read_chat_template, read_tokenizer_config
@@ -78,11 +78,9 @@ def load_pretrained(source: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBa
     """A model in fp32 and its tokenizer, from a folder or the Hub; the files are checked first.
     Raises BaseUnavailable if it cannot be loaded; the sentence says why."""
     try:
-        folder = validate_folder(resolve_source(source), display_name(source)).path
-        tokenizer = _load_tokenizer(folder)
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, use_safetensors=True, trust_remote_code=False, dtype=torch.float32
-        )
+        folder = validate_folder(resolve_source(source), display_name(source))
+        tokenizer = _load_tokenizer(folder.path)
+        model = pretrained.load_pretrained(folder, torch.float32)
     except LoadFailed as e:
         raise BaseUnavailable(message_of(e)) from e
     except Exception as e:  # transformers raises all kinds of errors for broken files
@@ -128,11 +126,14 @@ def _init_control_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerB
     ids = [tokenizer.encode(name, add_special_tokens=False) for name in names]
     longest = [max(some, key=lambda one: len(str(tokenizer.decode([one])))) for some in ids]
     add_control_tokens(tokenizer)
-    model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-    table: Any = model.get_input_embeddings().weight
+    rows = max(tokenizer.get_vocab().values()) + 1  # there may be gaps, and rows without a token
+    rows = max(rows, int(model.config.vocab_size))
+    model.resize_token_embeddings(rows, mean_resizing=False)
+    tables: list[Any] = [model.get_input_embeddings(), model.get_output_embeddings()]
     with torch.no_grad():
-        for token, word in zip((USER_TOKEN, BOT_TOKEN), longest, strict=True):
-            table[tokenizer.convert_tokens_to_ids(token)] = table[word]
+        for table in tables:  # the same one unless the model has a head of its own
+            for token, word in zip((USER_TOKEN, BOT_TOKEN), longest, strict=True):
+                table.weight[tokenizer.convert_tokens_to_ids(token)] = table.weight[word]
 
 
 def _from_scratch(

@@ -15,7 +15,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from jinja2 import TemplateError
-from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from core.records import Message, Role
@@ -126,44 +125,7 @@ def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path) -> None:
     assert build(str(checkpoint), cache, "int8").exists()
 
 
-# --- which models --------------------------------------------------------------------------------
-
-
-def edit_config(folder: Path, **changes: object) -> None:
-    path = folder / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-
-
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        ({"activation_function": "relu"}, "uses relu"),
-        ({"n_head": 8}, "multiple of 8 wide"),
-        ({"scale_attn_weights": False}, "does not scale its attention"),
-    ],
-)
-def test_other_kinds_are_refused(tmp_path: Path, change: dict[str, object], reason: str) -> None:
-    edit_config(make_model_folder(tmp_path / "model"), **change)
-    with pytest.raises(LoadFailed, match=reason):
-        build(str(tmp_path / "model"), tmp_path / "built", "int8")
-
-
-@pytest.mark.parametrize("kind", ["bf16", "fp16", "two files", "base names"])
-def test_the_ways_in_which_weights_are_stored(tmp_path: Path, kind: str) -> None:
-    """The same greedy answer as of the file in fp32 with transformers' own names."""
-    checkpoint = make_model_folder(tmp_path / "model", says="all the same to me")
-    path = checkpoint / "model.safetensors"
-    weights = load_file(path)
-    if kind in ("bf16", "fp16"):
-        half = torch.bfloat16 if kind == "bf16" else torch.float16
-        weights = {name: weight.to(half) for name, weight in weights.items()}
-    elif kind == "base names":
-        weights = {name.removeprefix("transformer."): one for name, one in weights.items()}
-    else:
-        part = {"lm_head.weight": weights.pop("lm_head.weight")}
-        save_file(part, checkpoint / "model-2.safetensors", metadata={"format": "pt"})
-    save_file(weights, path, metadata={"format": "pt"})
-    assert first_words(load(str(checkpoint), CPU, tmp_path / "built"), 5) == " all the same to me"
+# --- both runners --------------------------------------------------------------------------------
 
 
 def first_words(loaded: LoadedModel, count: int) -> str:

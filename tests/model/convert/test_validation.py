@@ -156,6 +156,7 @@ def test_an_adapter_is_no_model(folder: Path) -> None:
 @pytest.mark.parametrize("named", ["../outside.safetensors", "pytorch_model.bin", 7])
 def test_an_index_may_only_name_the_weights_that_are_there(folder: Path, named: object) -> None:
     (folder / "pytorch_model.bin").write_bytes(b"")
+    (folder / WEIGHTS).rename(folder / "model-00001-of-00001.safetensors")
     index = {"weight_map": {"transformer.wte.weight": named}}
     (folder / f"{WEIGHTS}.index.json").write_text(json.dumps(index))
     assert "names files that are not there" in why_not(folder)
@@ -191,6 +192,7 @@ def test_a_config_that_cannot_be_read(folder: Path, text: str) -> None:
         ({"quantization_config": {"bits": 4}}, "quantization_config"),
         ({"transformers_weights": "adapter_model.bin"}, "transformers_weights"),
         ({"hidden_size": 1 << 40}, "hidden_size"),
+        ({"activation_function": "relu6"}, "uses relu6, which cannot be computed here"),
         ({"n_head": 0}, "n_head is no number from 1 to"),
         ({"n_embd": True}, "n_embd is no number"),
         ({"n_layer": 10**12}, "n_layer is no number"),

@@ -1,0 +1,55 @@
+"""Loads a validated checkpoint as transformers' model: for a GPU, and for training.
+
+Takes the tensors that `model.convert.validation` chose, so that all who read a folder read the same
+ones. Imports torch.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import safe_open
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel
+
+from model.convert.checkpoint import distinct_tensors
+from model.convert.safetensors_header import TensorInfo
+from model.convert.shapes import HEAD
+from model.convert.validation import ModelFolder
+
+
+def load_pretrained(checkpoint: ModelFolder, dtype: torch.dtype) -> PreTrainedModel:
+    """The model with its weights as `dtype`, on the CPU. Its config says whether it has a head of
+    its own.
+
+    Raises:
+        ValueError: the config has settings that transformers refuses.
+    """
+    tied = bool(checkpoint.config.get("tie_word_embeddings", True))
+    tensors = distinct_tensors(checkpoint.tensors) if tied else checkpoint.tensors
+    try:
+        config = GPT2Config(
+            **{
+                **checkpoint.config,
+                "tie_word_embeddings": tied and HEAD not in tensors,
+                "name_or_path": str(checkpoint.path),  # peft looks there for the base
+            }
+        )
+    except StrictDataclassError as e:
+        raise ValueError(f"{checkpoint.path} has a config that cannot be used: {e}") from e
+    weights = {
+        name if name == HEAD else f"transformer.{name}": _read(one)
+        for name, one in tensors.items()
+    }
+    load: Any = GPT2LMHeadModel.from_pretrained  # its types want a path
+    model: PreTrainedModel = load(
+        None, config=config, state_dict=weights, trust_remote_code=False, dtype=dtype
+    )
+    return model
+
+
+def _read(tensor: TensorInfo) -> torch.Tensor:
+    with safe_open(tensor.file, framework="pt") as file:
+        read: torch.Tensor = file.get_tensor(tensor.name)
+        return read

@@ -170,7 +170,7 @@ def _sentencepiece() -> AnyTokenizer:
         model, whole = Path(folder, "spiece.model"), Path(folder, "tokenizer.json")
         model.write_bytes(written.getvalue())
         load_sentencepiece(model, {}).save(str(whole))
-        return Tokenizer(whole, eos_token="</s>", chat_template="")
+        return Tokenizer(whole, special_tokens={"eos_token": "</s>"}, chat_template="")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ Knows the values that cross the boundary, not how or where the models run.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence, Set
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Protocol
 
 from core.records import Message
@@ -25,8 +25,8 @@ class GenerationBackend(Protocol):
         """The models in memory, by source."""
 
     @property
-    def quarantined(self) -> Set[str]:
-        """The models that are refused until `load` tries them again."""
+    def quarantined(self) -> Mapping[str, str]:
+        """The models that are refused until `load` tries them again, and why."""
 
     @property
     def pid(self) -> int | None:

@@ -7,7 +7,9 @@ in, values out. The template itself is Jinja and travels with the checkpoint (Hu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,7 @@ from core.records import Message, Role
 from i18n.phrase import phrase
 
 if TYPE_CHECKING:
+    from tokenizers import AddedToken
     from transformers import PreTrainedTokenizerBase
 
     from model.tokenizer import Tokenizer
@@ -39,17 +42,19 @@ CONTROL_TEMPLATE = (
 )
 """For models trained by this project: each turn starts with a control token and ends with EOS."""
 
+_ONE_LINE = "message['content'].splitlines() | join(' ')"
+"""Without any of Unicode's line breaks, so that no text can begin a line of another speaker."""
 PLAIN_TEMPLATE = (
     "{% for message in messages %}"
-    "{% if message['role'] == 'user' %}User: {{ message['content'] | replace('\n', ' ') }}\n"
-    "{% else %}Bot:{% generation %} {{ message['content'] | replace('\n', ' ') }}\n"
+    f"{{% if message['role'] == 'user' %}}User: {{{{ {_ONE_LINE} }}}}\n"
+    f"{{% else %}}Bot:{{% generation %}} {{{{ {_ONE_LINE} }}}}\n"
     "{% endgeneration %}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}Bot:{% endif %}"
 )
 """For a base GPT-2, which has never seen control tokens: a transcript, one line per turn."""
 
-_QUOTES = {"「": "『", "」": "』", "｢": "『", "｣": "』", "﹁": "『", "﹂": "』", "\n": " "}
-_CONTENT = "message['content']" + "".join(f" | replace({a!r}, {b!r})" for a, b in _QUOTES.items())
+_QUOTES = {"「": "『", "」": "』", "｢": "『", "｣": "』", "﹁": "『", "﹂": "』"}
+_CONTENT = f"({_ONE_LINE})" + "".join(f" | replace({a!r}, {b!r})" for a, b in _QUOTES.items())
 JAPANESE_TEMPLATE = (
     "{% for message in messages %}"
     f"{{% if message['role'] == 'user' %}}ユーザー「{{{{ {_CONTENT} }}}}」"
@@ -61,6 +66,11 @@ JAPANESE_TEMPLATE = (
 
 Many of these models have no token for a newline. Quotes within a turn become 『』, as is customary.
 """
+
+LIST_AS_TEXT = "{'type': 'text'"
+"""How a template that wants content as text prints a list."""
+OWN_TEMPLATES = (CONTROL_TEMPLATE, PLAIN_TEMPLATE, JAPANESE_TEMPLATE)
+"""They take any conversation, and end."""
 
 MIN_JAPANESE_SHARE, MIN_KANA_SHARE = 0.1, 0.02
 """Shares of tokens with a Japanese letter, and a kana, in a Japanese vocabulary. GPT-2's own has
@@ -117,30 +127,67 @@ def is_japanese(tokenizer: AnyTokenizer) -> bool:
     return bool(kana >= MIN_KANA_SHARE * len(texts) and letters >= MIN_JAPANESE_SHARE * len(texts))
 
 
+def control_tokens(tokenizer: AnyTokenizer) -> dict[str, int]:
+    """The tokens that end a turn or stand for no text, and their ids. Words that were added to the
+    vocabulary are not among them, unless the chat template writes them."""
+    from model.jinja_template import literal_text
+
+    fast: Any = tokenizer.backend_tokenizer
+    added: dict[int, AddedToken] = fast.get_added_tokens_decoder()
+    named = set(tokenizer.special_tokens_map.values())
+    words = {n for n, one in added.items() if not one.special and one.content not in named}
+    template = tokenizer.chat_template
+    if words and template and template not in OWN_TEMPLATES:
+        words -= set(fast.encode(literal_text(template), add_special_tokens=False).ids)
+    return {one.content: n for n, one in added.items() if n not in words}
+
+
 def escape_control_tokens(tokenizer: AnyTokenizer, text: str) -> str:
     """Break up control tokens in text that a person typed, so that they stay ordinary text.
 
     A tokenizer may normalise other characters to these, “＜/s＞” to “</s>”, so the normalised text
     is checked too. Byte pieces are control tokens as well: “<0xE3><0x80><0x8D>” would be a closing
-    quote. A lone surrogate becomes a question mark.
+    quote. A lone surrogate becomes a question mark. What is a control token even then is removed.
     """
     text = text.encode(errors="replace").decode()
     fast: Any = tokenizer.backend_tokenizer
-    added = tokenizer.get_added_vocab()
-    tokens = [token for token in added if len(token) > 1 and not token.isspace()]
+    control = control_tokens(tokenizer)
+    # the space around one may come from the template
+    forms = [token.strip() or token for token in control]
     if fast.token_to_id(BYTE_PIECE_FORMAT.format(0)) is not None:
-        tokens.append(BYTE_PIECE_FORMAT[: BYTE_PIECE_FORMAT.index("{")])
-    text = _break_up(text, tokens)
-    if fast.normalizer is None:
-        return text
-    as_read = str(fast.normalizer.normalize_str(text))
-    harmless = _break_up(as_read, tokens)
-    return text if harmless == as_read else harmless
+        forms.append(BYTE_PIECE_FORMAT[: BYTE_PIECE_FORMAT.index("{")])
+    text = _break_up(text, forms)
+    if fast.normalizer is not None:
+        as_read = str(fast.normalizer.normalize_str(text))
+        harmless = _break_up(as_read, forms)
+        text = text if harmless == as_read else harmless
+    return _without(fast, text, set(control.values()))
 
 
 def _break_up(text: str, tokens: Sequence[str]) -> str:
-    while found := next((token for token in tokens if token in text), None):
-        text = text.replace(found, f"{found[0]} {found[1:]}")
+    for _ in range(len(text)):
+        if (found := next((token for token in tokens if token in text), None)) is None:
+            break
+        text = text.replace(found, _broken(found, tokens))
+    return text
+
+
+def _broken(token: str, tokens: Sequence[str]) -> str:
+    """A token with a space inside; if that is one again, a space in its place, or nothing."""
+    ways = (f"{token[0]} {token[1:]}", " ")
+    return next((way for way in ways if not any(one in way for one in tokens)), "")
+
+
+def _without(fast: Any, text: str, ids: Collection[int]) -> str:
+    """The text without what is still read as one of `ids`."""
+    while text:
+        encoding = fast.encode(text, add_special_tokens=False)
+        places = zip(encoding.ids, encoding.offsets, strict=True)
+        place = next((place for number, place in places if number in ids), None)
+        if place is None:
+            break
+        start, end = place
+        text = text[:start] + text[end:] if start < end else ""
     return text
 
 
@@ -154,7 +201,7 @@ def encode(
     if not conversations:
         return []
     out: Any = tokenizer.apply_chat_template(
-        [[to_chat_dict(tokenizer, message) for message in turns] for turns in conversations],
+        [to_turns(tokenizer, one, add_generation_prompt) for one in conversations],
         add_generation_prompt=add_generation_prompt,
         tokenize=True,
         return_dict=True,
@@ -174,6 +221,60 @@ def to_chat_dict(tokenizer: AnyTokenizer, message: Message) -> dict[str, str]:
     }
 
 
+def to_turns(
+    tokenizer: AnyTokenizer, messages: Sequence[Message], add_generation_prompt: bool
+) -> list[dict[str, Any]]:
+    """The messages in the form that the chat template takes, and shows the text of.
+
+    Raises:
+        jinja2.TemplateError: it takes none.
+    """
+    from jinja2 import TemplateError
+
+    turns: list[dict[str, Any]] = [to_chat_dict(tokenizer, message) for message in messages]
+    if not turns or tokenizer.chat_template in OWN_TEMPLATES:
+        return turns
+    taken, refusal = None, None
+    for form in _forms(turns):
+        try:
+            [text] = tokenizer.apply_chat_template(
+                [form], tokenize=False, add_generation_prompt=add_generation_prompt
+            )
+        except TemplateError as e:
+            refusal = refusal or e
+            continue
+        if _shows(str(text), turns[-1]["content"]):
+            return form
+        if isinstance(form[-1]["content"], str):
+            taken = taken or form
+    if taken is None:
+        assert refusal is not None  # a form was either taken or refused
+        raise refusal
+    return taken
+
+
+def _shows(rendered: str, content: str) -> bool:
+    """Whether a rendered conversation has a message's text, by its first word."""
+    words = content.split()
+    return not words or (words[0] in rendered and LIST_AS_TEXT not in rendered)
+
+
+def _forms(turns: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """The turns as they are; those in a row by one speaker joined, for templates that want the
+    roles to alternate; without an answer at the beginning; and each with a list as its content."""
+    forms = [turns]
+    joined = [
+        {"role": role, "content": "\n".join(one["content"] for one in some)}
+        for role, some in itertools.groupby(turns, lambda one: one["role"])
+    ]
+    forms += [joined] if joined != turns else []
+    if joined[0]["role"] == Role.ASSISTANT.value and len(joined) > 1:
+        forms.append(joined[1:])
+    yield from forms
+    for form in forms:
+        yield [one | {"content": [{"type": "text", "text": one["content"]}]} for one in form]
+
+
 def build_prompt(tokenizer: AnyTokenizer, messages: Sequence[Message], budget: int) -> Prompt:
     """The newest messages that fit `budget` tokens, rendered with the generation prompt.
 
@@ -188,16 +289,31 @@ def build_prompt(tokenizer: AnyTokenizer, messages: Sequence[Message], budget: i
     kept = [newest] if shortened else [*messages[:-1], newest]
     while len(ids := encode_chat(tokenizer, kept)) > budget and len(kept) > 1:
         del kept[0]
+    starts_with_answer = len(kept) > 1 and kept[0].role is Role.ASSISTANT
+    if starts_with_answer and ids == encode_chat(tokenizer, kept[1:]):
+        del kept[0]  # the template takes none at the beginning
     return Prompt(
         input_ids=ids,
         text=str(tokenizer.decode(ids)),
         messages=tuple(kept),
-        token_counts=tuple(
-            len(encode_chat(tokenizer, [one], add_generation_prompt=False)) for one in kept
-        ),
+        token_counts=_count_tokens(tokenizer, kept),
         num_dropped=len(messages) - len(kept),
         truncated=shortened,
     )
+
+
+def _count_tokens(tokenizer: AnyTokenizer, messages: Sequence[Message]) -> tuple[int, ...]:
+    """By how many tokens each message makes the prompt longer; 0 for one after which the template
+    takes no end."""
+    from jinja2 import TemplateError
+
+    lengths = [0]
+    for end in range(1, len(messages) + 1):
+        length = 0
+        with suppress(TemplateError):
+            length = len(encode_chat(tokenizer, messages[:end], add_generation_prompt=False))
+        lengths.append(max(length, lengths[-1]))
+    return tuple(after - before for before, after in itertools.pairwise(lengths))
 
 
 def _truncate(tokenizer: AnyTokenizer, message: Message, budget: int) -> tuple[Message, bool]:
@@ -226,9 +342,11 @@ def encode_chat(
     tokenizer: AnyTokenizer, messages: Sequence[Message], *, add_generation_prompt: bool = True
 ) -> list[int]:
     """The token ids of a conversation."""
-    turns = [[to_chat_dict(tokenizer, message) for message in messages]]
     rendered: Any = tokenizer.apply_chat_template(
-        turns, add_generation_prompt=add_generation_prompt, tokenize=True, return_dict=False
+        [to_turns(tokenizer, messages, add_generation_prompt)],
+        add_generation_prompt=add_generation_prompt,
+        tokenize=True,
+        return_dict=False,
     )
     return list(rendered[0])
 

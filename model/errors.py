@@ -3,6 +3,7 @@
 ModelError
 ├── UnknownModel      no model has this name
 ├── LoadFailed        the weights or the tokenizer could not be loaded
+├── RunawayModel      its chat template or tokenizer ran away
 ├── GenerationFailed  a request could not be answered
 └── WorkerDied        the worker process ended while a request was pending
 
@@ -22,6 +23,10 @@ class UnknownModel(ModelError):
 
 class LoadFailed(ModelError):
     """The weights or the tokenizer could not be loaded."""
+
+
+class RunawayModel(ModelError):
+    """The model's chat template or tokenizer takes too much time or memory, or crashes."""
 
 
 class GenerationFailed(ModelError):

@@ -23,13 +23,14 @@ from model.chat_template import build_prompt
 from model.convert.artifact import ModelMetadata, read_metadata, read_tokenizer
 from model.convert.build import (
     LOAD_ERRORS,
-    display_name,
     get_or_build,
     load_error_message,
     template_error_message,
 )
 from model.convert.validation import validate_folder
-from model.errors import LoadFailed
+from model.errors import LoadFailed, RunawayModel, require
+from model.isolation import runaway_message
+from model.registry import display_name
 from model.runners.base import Runner
 from model.runners.device import Device, is_out_of_memory
 from model.tokenizer import Tokenizer
@@ -37,6 +38,12 @@ from model.worker.messages import ModelInfo
 
 log = logging.getLogger(__name__)
 
+SMOKE_TEST = (
+    Message(Role.USER, "Hello!"),
+    Message(Role.ASSISTANT, "Hi."),
+    Message(Role.USER, "How are you?"),
+)
+"""The conversation that a model is tried with."""
 SMOKE_TEST_TOKENS = 4
 """Length of the test reply before a model is used."""
 
@@ -52,7 +59,8 @@ class LoadedModel:
 
     A reply ends before one of `stop_strings` or at one of `stop_token_ids`.
     `begin_suppress_token_ids` are all tokens that would end it before it began;
-    `partial_char_token_ids` are tokens of less than a character; `unk_token_ids` are never sampled.
+    `partial_char_token_ids` are tokens of less than a character; `suppress_token_ids` are never
+    sampled.
     """
 
     runner: Runner
@@ -62,7 +70,7 @@ class LoadedModel:
     stop_token_ids: frozenset[int]
     begin_suppress_token_ids: tuple[int, ...]
     partial_char_token_ids: frozenset[int]
-    unk_token_ids: tuple[int, ...]
+    suppress_token_ids: tuple[int, ...]
     key: int = field(default_factory=lambda: next(_keys))
 
 
@@ -80,6 +88,8 @@ def load(
         _smoke_test(runner, tokenizer, meta, source)
     except LoadFailed:
         raise
+    except RunawayModel as e:
+        raise LoadFailed(runaway_message(display_name(source))) from e
     except TemplateError as e:
         raise LoadFailed(template_error_message(source, e)) from e
     except LOAD_ERRORS as e:
@@ -101,7 +111,7 @@ def load(
         frozenset(meta.ends),
         tuple(meta.mute),
         frozenset(meta.fragments),
-        (tokenizer.get_vocab()[meta.unk_token],) if meta.unk_token else (),
+        tuple(meta.never),
     )
 
 
@@ -151,16 +161,17 @@ def _load_torch(
 
 
 def _smoke_test(runner: Runner, tokenizer: Tokenizer, meta: ModelMetadata, source: str) -> None:
-    """Generate a few tokens: the template must render, and the logits be finite."""
-    ids = build_prompt(
-        tokenizer, [Message(Role.USER, "Hello!")], meta.positions - SMOKE_TEST_TOKENS
-    ).input_ids
+    """Generate a few tokens: the template must take turns, and the logits be finite."""
+    ids = build_prompt(tokenizer, SMOKE_TEST, meta.positions - SMOKE_TEST_TOKENS).input_ids
+    who = display_name(source)
+    require(
+        bool(ids), phrase("The chat template of {who} makes nothing of a conversation.", who=who)
+    )
     logits = runner.prefill(0, ids, 0)
     for past in range(len(ids), len(ids) + SMOKE_TEST_TOKENS):
-        if not bool(np.isfinite(logits).all()):
-            who = display_name(source)
-            raise LoadFailed(
-                phrase("{who} is broken: it computes numbers that are not finite.", who=who)
-            )
+        require(
+            bool(np.isfinite(logits).all()),
+            phrase("{who} is broken: it computes numbers that are not finite.", who=who),
+        )
         logits = runner.decode([int(logits.argmax())], [past])[0]
     runner.release(0)

@@ -83,6 +83,11 @@ def with_custom_models(extra: Mapping[str, str]) -> dict[str, ModelOption]:
     return {**model_options, **own}
 
 
+def display_name(source: str) -> str:
+    """What people call the model of a source: the folder's name, or the Hub id."""
+    return Path(source).name if Path(source).is_absolute() else source
+
+
 def fallback_message(reason: str) -> Phrase:
     """Says that the embedded model answers, and why."""
     return join_phrases([reason, phrase("{model} answers instead.", model=EMBEDDED_NAME)])

@@ -6,43 +6,32 @@ Has the methods of a transformers tokenizer that `model.chat_template` uses, and
 from __future__ import annotations
 
 import itertools
-import json
-from collections.abc import Sequence
-from functools import cached_property
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from jinja2 import Template, TemplateError, nodes
-from jinja2.ext import Extension, loopcontrols
-from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer as FastTokenizer
+
+from model.jinja_template import render_template
 
 SENTENCEPIECE_SPACE = "▁"
 """The space in sentencepiece pieces."""
-JSON_OPTIONS: dict[str, Any] = {"ensure_ascii": False}
-
-
-class _GenerationTag(Extension):
-    """Accepts `{% generation %}`, which marks the bot's turns for the loss mask of training."""
-
-    tags = {"generation"}  # noqa: RUF012 (jinja2 reads it from the class)
-
-    def parse(self, parser: Parser) -> list[nodes.Node]:
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+OUTER_SPACES, INNER_SPACES = OWN_PATTERNS = (r"\A +| +\z", " {2,}")
+"""The regular expressions of the tokenizers that `model.convert.sentencepiece` makes."""
 
 
 class Tokenizer:
-    """Encodes and decodes text. `chat_template` is Hugging Face's Jinja; `unk_token` is empty if
-    every text has tokens.
+    """Encodes and decodes text. `chat_template` is Hugging Face's Jinja.
+
+    `special_tokens` have transformers' names: `eos_token` is always there, `unk_token` if a text
+    may have no tokens.
 
     Raises:
         ValueError: the file is not a tokenizer.
     """
 
     def __init__(
-        self, file: Path, *, eos_token: str, chat_template: str, unk_token: str = ""
+        self, file: Path, *, special_tokens: Mapping[str, str], chat_template: str
     ) -> None:
         try:
             self._fast = FastTokenizer.from_file(str(file))
@@ -50,22 +39,31 @@ class Tokenizer:
             raise ValueError(f"{file} is no tokenizer: {e}") from e
         self._fast.no_padding()
         self._fast.no_truncation()
-        self.eos_token = eos_token
-        self.unk_token = unk_token
+        self.special_tokens_map = dict(special_tokens)
         self.chat_template = chat_template
-        self._added = {
-            token.content: number for number, token in self._fast.get_added_tokens_decoder().items()
-        }
         self._byte_by_piece = _byte_pieces(self._fast)
 
     @property
-    def backend_tokenizer(self) -> FastTokenizer:
+    def eos_token(self) -> str:
+        """The token at the end of a text."""
+        return self.special_tokens_map["eos_token"]
+
+    @property
+    def unk_token(self) -> str:
+        """The token of what has no other; empty if every text has tokens."""
+        return self.special_tokens_map.get("unk_token", "")
+
+    @property
+    def backend_tokenizer(self) -> Any:
         """The fast tokenizer, by the name that transformers has for it."""
         return self._fast
 
     def encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]:
         """The ids of a text, by default without special tokens around it."""
-        return self._fast.encode(text, add_special_tokens=add_special_tokens).ids
+        ids: list[int] = self.backend_tokenizer.encode(
+            text, add_special_tokens=add_special_tokens
+        ).ids
+        return ids
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of the ids, with control tokens."""
@@ -95,42 +93,38 @@ class Tokenizer:
         return self._fast.get_vocab()
 
     def get_added_vocab(self) -> dict[str, int]:
-        """The control tokens and their ids."""
-        return self._added
+        """The tokens that were added to the vocabulary, and their ids."""
+        added = self._fast.get_added_tokens_decoder()
+        return {token.content: number for number, token in added.items()}
 
-    def render(self, messages: Sequence[dict[str, str]], *, add_generation_prompt: bool) -> str:
+    def render(
+        self, messages: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool = False
+    ) -> str:
         """Render the chat template.
 
         Raises:
             jinja2.TemplateError: the template is broken or rejects the conversation.
         """
-        try:
-            return self._template.render(
-                messages=messages,
-                add_generation_prompt=add_generation_prompt,
-                eos_token=self.eos_token,
-                bos_token=self.eos_token,
-            )
-        except TemplateError:
-            raise
-        except Exception as e:  # a template is a program: anything may fail
-            raise TemplateError(f"{type(e).__name__}: {e}") from e
-
-    @cached_property
-    def _template(self) -> Template:
-        sandbox = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationTag, loopcontrols]
+        return render_template(
+            self.chat_template,
+            messages,
+            add_generation_prompt=add_generation_prompt,
+            special_tokens=self.special_tokens_map,
         )
-        sandbox.globals["raise_exception"] = _raise_exception
-        sandbox.filters["tojson"] = lambda value, **how: json.dumps(value, **JSON_OPTIONS | how)
-        return sandbox.from_string(self.chat_template)
 
     def apply_chat_template(
-        self, conversations: Sequence[Sequence[dict[str, str]]], **how: Any
-    ) -> list[list[int]]:
-        """The ids of conversations."""
-        cue = bool(how.get("add_generation_prompt"))
-        return [self.encode(self.render(one, add_generation_prompt=cue)) for one in conversations]
+        self,
+        conversations: Sequence[Sequence[Mapping[str, Any]]],
+        *,
+        tokenize: bool = True,
+        add_generation_prompt: bool = False,
+        **_: Any,
+    ) -> list[Any]:
+        """The ids of conversations, or their texts."""
+        texts = [
+            self.render(one, add_generation_prompt=add_generation_prompt) for one in conversations
+        ]
+        return [self.encode(text) for text in texts] if tokenize else texts
 
 
 def _byte_pieces(fast: FastTokenizer) -> dict[int, int]:
@@ -142,5 +136,11 @@ def _byte_pieces(fast: FastTokenizer) -> dict[int, int]:
     return {one: byte for byte, one in enumerate(known)}
 
 
-def _raise_exception(why: str) -> NoReturn:
-    raise TemplateError(why)
+def has_regex(part: object) -> bool:
+    """Whether a part of a tokenizer.json has a regular expression of a stranger."""
+    if isinstance(part, Mapping):
+        pattern = part.get("Regex")
+        if pattern is not None and pattern not in OWN_PATTERNS:
+            return True
+        return any(map(has_regex, part.values()))
+    return isinstance(part, list) and any(map(has_regex, part))

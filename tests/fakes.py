@@ -75,7 +75,7 @@ class FakeWorker:
         self.heard: list[tuple[str, list[Message]]] = []
         self.models: dict[str, ModelInfo] = {str(EMBEDDED_FOLDER): facts(str(EMBEDDED_FOLDER))}
         self.broken: dict[str, str] = {}
-        self.quarantined: set[str] = set()
+        self.quarantined: dict[str, str] = {}
         self.failure: Exception | None = None
         self.prepared: dict[int, tuple[str, list[Message]]] = {}
         self.running = 0

@@ -24,7 +24,6 @@ from i18n.phrase import message_of, phrase
 from model.backend import GenerationBackend
 from model.errors import ModelError
 from model.registry import EMBEDDED_NAME, ModelOption, fallback_message, find_option
-from model.worker.quarantine import QUARANTINED
 from training.checkpoints import Manifest, iter_checkpoints, read_manifest, verify
 from training.errors import CorruptCheckpoint, NothingToRollBack
 
@@ -115,8 +114,8 @@ class ModelRouter:
         stand_in = self._options[EMBEDDED_NAME]
         if choice == stand_in:
             return Serving(stand_in)
-        if choice.source in self._worker.quarantined:
-            return Serving(stand_in, fallback_message(QUARANTINED))
+        if (reason := self._worker.quarantined.get(choice.source)) is not None:
+            return Serving(stand_in, fallback_message(reason))
         failure = self._load_failures.get(choice.source)
         if failure is None or time.perf_counter() - failure.at >= LOAD_RETRY_S:
             self.load_in_background(choice)

@@ -9,6 +9,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from model.isolation import IsolatedTokenizer
 from model.tokenizer import Tokenizer
 
 GRAPH_FILE, WEIGHTS_FILE = "graph.onnx", "weights.bin"
@@ -21,9 +22,10 @@ class ModelMetadata:
     """Facts of a model that are known without reading its weights.
 
     `stops` are stop strings and `ends` stop tokens; `mute` are all tokens that would end a reply
-    before it began; `fragments` are tokens of less than a character; `unk_token` is empty if every
-    text has tokens. `japanese`: the vocabulary was made for it. `weight_bytes`: memory of the
-    weights. The names are those of the stored file.
+    before it began; `fragments` are tokens of less than a character; `never` are ids that are not
+    text: the unknown token, and rows without a token. `isolated`: its template or tokenizer is run
+    in a child. `japanese`: the vocabulary was made for it. `weight_bytes`: memory of the weights.
+    The names are those of the stored file.
     """
 
     checkpoint: str
@@ -35,13 +37,14 @@ class ModelMetadata:
     head_size: int
     precision: str
     weight_bytes: int
-    eos_token: str
+    special_tokens: dict[str, str]
     chat_template: str
+    isolated: bool
     stops: list[str]
     ends: list[int]
     mute: list[int]
     fragments: list[int]
-    unk_token: str
+    never: list[int]
     japanese: bool
 
     def save(self, folder: Path) -> None:
@@ -56,9 +59,6 @@ def read_metadata(folder: Path) -> ModelMetadata:
 
 def read_tokenizer(folder: Path, meta: ModelMetadata) -> Tokenizer:
     """The tokenizer of an artifact."""
-    return Tokenizer(
-        folder / TOKENIZER_FILE,
-        eos_token=meta.eos_token,
-        chat_template=meta.chat_template,
-        unk_token=meta.unk_token,
-    )
+    file, special = folder / TOKENIZER_FILE, meta.special_tokens
+    make = IsolatedTokenizer if meta.isolated else Tokenizer
+    return make(file, special_tokens=special, chat_template=meta.chat_template)

@@ -8,6 +8,7 @@ failure becomes a LoadFailed.
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import hashlib
 import json
 import logging
@@ -18,7 +19,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,20 +31,29 @@ from core.errors import DISK_FULL_ERRNOS
 from core.logging import configure_logging, current_log_format
 from core.subprocesses import LAUNCH_OPTIONS, child_environment
 from i18n.phrase import Phrase, deserialize_phrase, message_of, phrase, serialize_phrase
-from model.chat_template import REPLACEMENT_CHAR, is_japanese, stop_strings
+from model.chat_template import (
+    OWN_TEMPLATES,
+    REPLACEMENT_CHAR,
+    control_tokens,
+    is_japanese,
+    stop_strings,
+)
 from model.convert.artifact import METADATA_FILE, WEIGHTS_FILE, ModelMetadata
-from model.convert.checkpoint import Weights, read_tokenizer
+from model.convert.checkpoint import Weights, read_tokenizer, token_ids
 from model.convert.validation import (
+    GENERATION_CONFIG_FILE,
     ModelFolder,
     allowed_files,
     no_weights_message,
     out_of_memory_message,
+    read_json,
     resolve_source,
     validate_folder,
 )
 from model.errors import LoadFailed
+from model.registry import display_name
 from model.runners.device import cpu_kind, is_out_of_memory
-from model.tokenizer import Tokenizer
+from model.tokenizer import Tokenizer, has_regex
 
 if TYPE_CHECKING:
     from model.convert.onnx_graph import GraphConfig
@@ -54,8 +64,8 @@ BUILD_VERSION = "3"
 """Part of the cache key: a new version rebuilds all models."""
 MAX_CACHE_BYTES = 4 << 30
 """Limit of the cache; the least recently used artifacts are evicted."""
-IGNORED_FILE = "generation_config.json"
-"""A checkpoint file that does not influence the artifact."""
+BUILD_LIMIT_S = 1800.0
+"""Seconds of a build, without the download."""
 CHILD_SCRIPT = """
 import os
 if hasattr(os, "nice"):
@@ -74,7 +84,7 @@ LOAD_ERRORS = (
     OSError,
     ValueError,
     RuntimeError,
-    KeyError,
+    LookupError,
     TypeError,
     MemoryError,
 )
@@ -113,7 +123,7 @@ def _find_cached(source: str, cache: Path, precision: str) -> Path | None:
     checkpoint = Path(source)
     try:
         validate_folder(checkpoint, display_name(source))
-        if sum(path.stat().st_size for path in _hashed_files(checkpoint)) > MAX_INLINE_HASH_BYTES:
+        if sum(path.stat().st_size for path in allowed_files(checkpoint)) > MAX_INLINE_HASH_BYTES:
             return None
         folder = cache / _cache_key(checkpoint, precision)
         os.utime(folder)
@@ -125,20 +135,11 @@ def _find_cached(source: str, cache: Path, precision: str) -> Path | None:
 def _cache_key(checkpoint: Path, precision: str) -> str:
     """The hash of the checkpoint's files and of how they are built."""
     digest = hashlib.sha256(f"{BUILD_VERSION} {precision} {cpu_kind()}".encode())
-    for path in sorted(_hashed_files(checkpoint)):
+    for path in sorted(allowed_files(checkpoint)):
         digest.update(f"\n{path.name} {path.stat().st_size}\n".encode())
         with path.open("rb") as file:
             hashlib.file_digest(file, lambda: digest)
     return f"{digest.hexdigest()[:32]}-{precision}"
-
-
-def _hashed_files(checkpoint: Path) -> Iterator[Path]:
-    return (path for path in allowed_files(checkpoint) if path.name != IGNORED_FILE)
-
-
-def display_name(source: str) -> str:
-    """The folder's name, or the Hub id."""
-    return Path(source).name if Path(source).is_absolute() else source
 
 
 def load_error_message(source: str, error: Exception) -> Phrase:
@@ -177,14 +178,18 @@ def template_error_message(source: str, error: TemplateError) -> Phrase:
 # --- in the child --------------------------------------------------------------------------------
 
 
-def build(source: str, cache: Path, precision: str) -> Path:
-    """Build the artifact unless the cache has it; creates `cache`.
+def build(source: str, cache: Path, precision: str, limit_s: float | None = None) -> Path:
+    """Build the artifact unless the cache has it; creates `cache`. After `limit_s` seconds, not
+    counting a download, this process ends.
 
     Raises:
         LoadFailed: the message says why.
     """
     try:
-        checkpoint = validate_folder(resolve_source(source), display_name(source))
+        files = resolve_source(source)
+        if limit_s is not None:
+            faulthandler.dump_traceback_later(limit_s, exit=True)
+        checkpoint = validate_folder(files, display_name(source))
         folder = cache / _cache_key(checkpoint.path, precision)
         if not (folder / METADATA_FILE).is_file():
             cache.mkdir(parents=True, exist_ok=True)
@@ -241,8 +246,16 @@ def _meta(
     stops = stop_strings(tokenizer)
     ids = sorted(tokenizer.get_vocab().values())
     texts = tokenizer.decode_each(ids)
-    eos = tokenizer.get_vocab()[tokenizer.eos_token]
-    ends = {eos, *tokenizer.get_added_vocab().values()}
+    rows = checkpoint.config["vocab_size"]
+    control = control_tokens(tokenizer)
+    ends = {
+        tokenizer.get_vocab()[tokenizer.eos_token],
+        *control.values(),
+        *(one for one in _end_ids(checkpoint) if 0 <= one < rows),
+    }
+    never = set(range(rows)) - set(ids)
+    if tokenizer.unk_token in control and tokenizer.unk_token != tokenizer.eos_token:
+        never.add(control[tokenizer.unk_token])
     on_a_stop = {n for n, text in zip(ids, texts, strict=True) if any(s in text for s in stops)}
     file = folder / WEIGHTS_FILE
     return ModelMetadata(
@@ -255,15 +268,31 @@ def _meta(
         head_size=shape.padded_head_size,
         precision=shape.precision,
         weight_bytes=file.stat().st_size if file.exists() else 4 * weights.parameters,
-        eos_token=tokenizer.eos_token,
+        special_tokens=tokenizer.special_tokens_map,
         chat_template=tokenizer.chat_template,
+        isolated=_needs_isolation(tokenizer),
         stops=list(stops),
         ends=sorted(ends),
         mute=sorted(ends | on_a_stop),
         fragments=[n for n, text in zip(ids, texts, strict=True) if REPLACEMENT_CHAR in text],
-        unk_token=tokenizer.unk_token,
+        never=sorted(never),
         japanese=is_japanese(tokenizer),
     )
+
+
+def _end_ids(checkpoint: ModelFolder) -> list[int]:
+    """The tokens at which transformers ends a reply."""
+    settings = read_json(checkpoint.path / GENERATION_CONFIG_FILE, checkpoint.path.name)
+    return [
+        *token_ids(settings.get("eos_token_id")),
+        *token_ids(checkpoint.config.get("eos_token_id")),
+    ]
+
+
+def _needs_isolation(tokenizer: Tokenizer) -> bool:
+    """Whether it holds a program: a chat template that is not ours, or a pattern."""
+    saved = json.loads(tokenizer.backend_tokenizer.to_str())
+    return tokenizer.chat_template not in OWN_TEMPLATES or has_regex(saved)
 
 
 def _evict_old_builds(cache: Path) -> None:
@@ -291,7 +320,7 @@ def main() -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     configure_logging(int(level), "json" if log_format == "json" else "text")
     try:
-        answer = {"folder": str(build(source, Path(cache), precision))}
+        answer = {"folder": str(build(source, Path(cache), precision, BUILD_LIMIT_S))}
     except LoadFailed as e:
         answer = {"reason": serialize_phrase(message_of(e))}
     sys.stdout.write(f"{json.dumps(answer)}\n")

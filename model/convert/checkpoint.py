@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,15 +14,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import safe_open
+from tokenizers import AddedToken
+from tokenizers import Tokenizer as FastTokenizer
 
 from i18n.phrase import phrase
 from model.chat_template import plain_template
 from model.convert.artifact import TOKENIZER_FILE
 from model.convert.safetensors_header import TensorInfo
-from model.convert.sentencepiece import find_sentencepiece, load_sentencepiece, token_text
+from model.convert.sentencepiece import (
+    SPECIAL_TOKENS,
+    find_sentencepiece,
+    load_sentencepiece,
+    token_text,
+)
 from model.convert.shapes import EMBEDDING, HEAD
 from model.errors import require
-from model.tokenizer import Tokenizer
+from model.tokenizer import Tokenizer, has_regex
 
 Array = NDArray[Any]
 
@@ -85,33 +91,120 @@ def _read_float32(tensor: TensorInfo) -> Array:
 def read_tokenizer(
     checkpoint: Path, config: Mapping[str, Any], name: str, folder: Path
 ) -> Tokenizer:
-    """The checkpoint's tokenizer, also saved into `folder`."""
-    file, settings = folder / TOKENIZER_FILE, read_tokenizer_config(checkpoint)
-    if (checkpoint / TOKENIZER_FILE).is_file():
-        shutil.copyfile(checkpoint / TOKENIZER_FILE, file)
-    elif (pieces := find_sentencepiece(checkpoint)) is not None:
-        load_sentencepiece(pieces, settings).save(str(file))
-    else:
-        _convert_tokenizer(checkpoint, file, name)
+    """The checkpoint's tokenizer as transformers reads it, also saved into `folder`."""
+    settings, file = read_tokenizer_config(checkpoint), folder / TOKENIZER_FILE
+    special = _special_tokens(checkpoint, config, settings)
+    _save_tokenizer(checkpoint, config, name, settings, file)
+    fast = FastTokenizer.from_file(str(file))
+    _add_tokens(fast, special, settings)
+    saved: dict[str, Any] = json.loads(fast.to_str())
+    # an added token without a row in the model is never written; typed, it is text
+    rows = config["vocab_size"]
+    saved["added_tokens"] = [one for one in saved["added_tokens"] if one["id"] < rows]
+    require(
+        not has_regex(saved["decoder"]),
+        phrase("The tokenizer of {who} decodes with a pattern, which is not run here.", who=name),
+    )
+    file.write_text(json.dumps(saved, ensure_ascii=False), encoding="utf-8")
     tokenizer = Tokenizer(
-        file, eos_token="", chat_template=read_chat_template(checkpoint, settings)
+        file,
+        special_tokens=special,
+        chat_template=read_chat_template(checkpoint, settings, name),
     )
     tokenizer.chat_template = tokenizer.chat_template or plain_template(tokenizer)
-    by_id = {number: token for token, number in tokenizer.get_vocab().items()}
+    _check_vocabulary(tokenizer, config, name)
+    return tokenizer
+
+
+def _check_vocabulary(tokenizer: Tokenizer, config: Mapping[str, Any], name: str) -> None:
+    """Find the end of text, and drop special tokens that the model has no rows for."""
+    vocabulary = tokenizer.get_vocab()
+    by_id = {number: token for token, number in vocabulary.items()}
+    require(bool(by_id), phrase("The tokenizer of {who} has no tokens.", who=name))
     require(
         max(by_id) < config["vocab_size"],
         phrase("The tokenizer of {who} has more tokens than its model.", who=name),
     )
-    eos = token_text(settings.get("eos_token")) or by_id.get(config.get("eos_token_id", -1), "")
+    special = tokenizer.special_tokens_map
+    if special.get("eos_token") not in vocabulary:
+        special["eos_token"] = next(
+            (by_id[one] for one in token_ids(config.get("eos_token_id")) if one in by_id), ""
+        )
     require(
-        eos in tokenizer.get_vocab(),
+        bool(special["eos_token"]),
         phrase("The tokenizer of {who} has no end-of-text token.", who=name),
     )
-    tokenizer.eos_token = eos
-    unknown = token_text(settings.get("unk_token"))
-    if unknown != eos and unknown in tokenizer.get_vocab():
-        tokenizer.unk_token = unknown
-    return tokenizer
+
+
+def token_ids(ids: object) -> list[int]:
+    """The ids of a setting that is one, a list of them, or missing."""
+    return [one for one in (ids if isinstance(ids, list) else [ids]) if type(one) is int]
+
+
+def _save_tokenizer(
+    checkpoint: Path, config: Mapping[str, Any], name: str, settings: Mapping[str, Any], file: Path
+) -> None:
+    """Write it in whatever form it comes as one file."""
+    if (checkpoint / TOKENIZER_FILE).is_file():
+        saved = json.loads((checkpoint / TOKENIZER_FILE).read_text(encoding="utf-8"))
+        if _is_gpt2_tokenizer(checkpoint, config, settings) and "merges" in saved["model"]:
+            saved |= _byte_level(bool(settings.get("add_prefix_space", False)))
+            saved["model"]["dropout"] = None
+        file.write_text(json.dumps(saved, ensure_ascii=False), encoding="utf-8")
+    elif (pieces := find_sentencepiece(checkpoint)) is not None:
+        load_sentencepiece(pieces, settings).save(str(file))
+    else:
+        _convert_tokenizer(checkpoint, file, name)
+
+
+def _is_gpt2_tokenizer(
+    checkpoint: Path, config: Mapping[str, Any], settings: Mapping[str, Any]
+) -> bool:
+    """Whether transformers makes a GPT2Tokenizer, which takes only the vocabulary of the file."""
+    kind = settings.get("tokenizer_class") or config.get("tokenizer_class") or "GPT2Tokenizer"
+    own = str(kind).removesuffix("Fast") == "GPT2Tokenizer"
+    return own and find_sentencepiece(checkpoint) is None
+
+
+def _byte_level(add_prefix_space: bool) -> dict[str, Any]:
+    """How a GPT2Tokenizer splits text, whatever its file says."""
+    parts = {"type": "ByteLevel", "trim_offsets": True, "use_regex": True}
+    return {
+        "normalizer": None,
+        "pre_tokenizer": parts | {"add_prefix_space": add_prefix_space},
+        "decoder": parts | {"add_prefix_space": True},
+    }
+
+
+def _special_tokens(
+    checkpoint: Path, config: Mapping[str, Any], settings: Mapping[str, Any]
+) -> dict[str, str]:
+    """The tokens that have a role, by transformers' names."""
+    defaults = {}
+    if _is_gpt2_tokenizer(checkpoint, config, settings):
+        defaults = dict.fromkeys(("bos_token", "eos_token", "unk_token"), "<|endoftext|>")
+    named = {f"{one}_token": settings.get(f"{one}_token") for one in SPECIAL_TOKENS}
+    return defaults | {name: token_text(one) for name, one in named.items() if token_text(one)}
+
+
+def _add_tokens(
+    fast: FastTokenizer, special: Mapping[str, str], settings: Mapping[str, Any]
+) -> None:
+    """Add the tokens that only tokenizer_config.json names, in transformers' order."""
+    there = {one.content for one in fast.get_added_tokens_decoder().values()}
+    listed = settings.get("added_tokens_decoder") or {}
+    words = [AddedToken(**listed[number]) for number in sorted(listed, key=int)]
+    fast.add_tokens([one for one in words if one.content not in there])
+    extra = settings.get("additional_special_tokens") or settings.get("extra_special_tokens") or []
+    others = [token_text(one) for one in (extra.values() if isinstance(extra, dict) else extra)]
+    there |= {one.content for one in words}
+    fast.add_special_tokens(
+        [
+            AddedToken(one, special=True, normalized=False)
+            for one in dict.fromkeys([*special.values(), *others])
+            if one and one not in there
+        ]
+    )
 
 
 def _convert_tokenizer(checkpoint: Path, file: Path, name: str) -> None:
@@ -127,17 +220,28 @@ def _convert_tokenizer(checkpoint: Path, file: Path, name: str) -> None:
 
 
 def read_tokenizer_config(checkpoint: Path) -> dict[str, Any]:
-    """The tokenizer settings of a folder."""
-    settings: dict[str, Any] = {}
-    for part in ("special_tokens_map.json", "tokenizer_config.json"):
-        if (checkpoint / part).is_file():
-            settings |= json.loads((checkpoint / part).read_text(encoding="utf-8"))
-    return settings
+    """The tokenizer settings of a folder; older ones are in two files."""
+    old, new = (
+        json.loads((checkpoint / part).read_text(encoding="utf-8"))
+        if (checkpoint / part).is_file()
+        else {}
+        for part in ("special_tokens_map.json", "tokenizer_config.json")
+    )
+    return old | new if "added_tokens_decoder" in new else new | old
 
 
-def read_chat_template(checkpoint: Path, settings: Mapping[str, Any]) -> str:
-    """The chat template of a folder; empty if it has none."""
+def read_chat_template(checkpoint: Path, settings: Mapping[str, Any], name: str) -> str:
+    """The chat template of a folder, of several the default; empty if it has none."""
     file = checkpoint / "chat_template.jinja"
     if file.is_file():
         return file.read_text(encoding="utf-8")
-    return str(settings.get("chat_template") or "")
+    found = settings.get("chat_template") or ""
+    if isinstance(found, list):
+        found = {one["name"]: one["template"] for one in found}
+    if isinstance(found, Mapping):
+        require(
+            "default" in found,
+            phrase("{who} has chat templates, but none is called “default”.", who=name),
+        )
+        found = found["default"]
+    return str(found)

@@ -51,8 +51,9 @@ ACTIVATIONS: Mapping[str, tuple[str, str, Mapping[str, float]]] = {
 
 @dataclass(frozen=True, slots=True)
 class GraphConfig:
-    """The sizes and variants of a GPT-2. `max_int8_weight` is the largest quantized weight: 127, or 63 on CPUs
-    whose 16-bit sums of int8 products would saturate (AVX2, and AVX-512 without VNNI)."""
+    """The sizes and variants of a GPT-2. `max_int8_weight` is the largest quantized weight: 127, or
+    63 on CPUs whose 16-bit sums of int8 products would saturate (AVX2, and AVX-512 without VNNI).
+    """
 
     layers: int
     heads: int

@@ -39,8 +39,7 @@ def load_pretrained(checkpoint: ModelFolder, dtype: torch.dtype) -> PreTrainedMo
     except StrictDataclassError as e:
         raise ValueError(f"{checkpoint.path} has a config that cannot be used: {e}") from e
     weights = {
-        name if name == HEAD else f"transformer.{name}": _read(one)
-        for name, one in tensors.items()
+        name if name == HEAD else f"transformer.{name}": _read(one) for name, one in tensors.items()
     }
     load: Any = GPT2LMHeadModel.from_pretrained  # its types want a path
     model: PreTrainedModel = load(

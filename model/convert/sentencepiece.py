@@ -13,7 +13,7 @@ from typing import Any
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers
 
-from model.tokenizer import SENTENCEPIECE_SPACE
+from model.tokenizer import INNER_SPACES, OUTER_SPACES, SENTENCEPIECE_SPACE
 
 MODEL_PATTERN = "*.model"
 PIECE_NORMAL, PIECE_CONTROL = 1, 3
@@ -74,8 +74,8 @@ def _build_tokenizer(model: Any, settings: Mapping[str, Any]) -> Tokenizer:
         if "nfkc" in spec.name:  # it leaves letters of two parts as they are, such as ｶﾞ
             steps.append(normalizers.NFC())
     if spec.remove_extra_whitespaces:
-        steps.append(normalizers.Replace(Regex(r"\A +| +\z"), ""))
-        steps.append(normalizers.Replace(Regex(" {2,}"), " "))
+        steps.append(normalizers.Replace(Regex(OUTER_SPACES), ""))
+        steps.append(normalizers.Replace(Regex(INNER_SPACES), " "))
     steps.append(normalizers.Replace(" ", SENTENCEPIECE_SPACE))
     back: list[Any] = [
         decoders.Replace(SENTENCEPIECE_SPACE, " "),

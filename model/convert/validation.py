@@ -31,6 +31,7 @@ WEIGHTS_PATTERN, WEIGHTS_FILE = "*.safetensors", "model.safetensors"
 CONFIG_FILE = "config.json"
 WEIGHTS_INDEX_FILE = "model.safetensors.index.json"
 TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
+GENERATION_CONFIG_FILE = "generation_config.json"
 MAX_SETTINGS_BYTES = 4 << 20
 """Limit of a JSON file, which Python reads at once."""
 MAX_TOKENIZER_BYTES = 50 << 20
@@ -39,7 +40,7 @@ MAX_SENTENCEPIECE_BYTES = 8 << 20
 """Limit of a sentencepiece model, which takes many times its size in memory."""
 SIZE_LIMITS = {
     CONFIG_FILE: MAX_SETTINGS_BYTES,
-    "generation_config.json": MAX_SETTINGS_BYTES,
+    GENERATION_CONFIG_FILE: MAX_SETTINGS_BYTES,
     WEIGHTS_INDEX_FILE: MAX_SETTINGS_BYTES,
     TOKENIZER_CONFIG_FILE: MAX_SETTINGS_BYTES,
     "special_tokens_map.json": MAX_SETTINGS_BYTES,
@@ -107,8 +108,8 @@ def validate_folder(folder: Path, who: str) -> ModelFolder:
     if not folder.is_dir():
         raise NotADirectoryError(folder)
     _check_files(folder, who)
-    config = complete_config(_read_json(folder / CONFIG_FILE, who), who)
-    if "auto_map" in _read_json(folder / TOKENIZER_CONFIG_FILE, who):
+    config = complete_config(read_json(folder / CONFIG_FILE, who), who)
+    if "auto_map" in read_json(folder / TOKENIZER_CONFIG_FILE, who):
         raise LoadFailed(remote_code_message(who))
     return ModelFolder(folder, config, _check_tensors(folder, config, who))
 
@@ -195,7 +196,7 @@ def no_weights_message(who: str) -> Phrase:
     return phrase("{who} is no model folder: it has no weights as safetensors.", who=who)
 
 
-def _read_json(path: Path, who: str) -> dict[str, Any]:
+def read_json(path: Path, who: str) -> dict[str, Any]:
     """An object of settings; empty where there is no such file."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -220,7 +221,7 @@ def _weight_files(folder: Path, who: str) -> list[Path]:
     here = {path.name: path for path in folder.glob(WEIGHTS_PATTERN)}
     if not (folder / WEIGHTS_INDEX_FILE).is_file():
         return sorted(here.values())
-    named = _read_json(folder / WEIGHTS_INDEX_FILE, who).get("weight_map", {})
+    named = read_json(folder / WEIGHTS_INDEX_FILE, who).get("weight_map", {})
     names = list(named.values()) if isinstance(named, dict) else [named]
     require(
         all(isinstance(one, str) and one in here for one in names),

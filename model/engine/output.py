@@ -38,9 +38,9 @@ def next_token(sequence: Sequence, loaded: LoadedModel, logits: Logits) -> int |
             sequence,
             loaded.begin_suppress_token_ids,
             loaded.partial_char_token_ids,
-            loaded.unk_token_ids,
+            loaded.suppress_token_ids,
         )
-    forbidden: list[int] = [*loaded.unk_token_ids]
+    forbidden: list[int] = [*loaded.suppress_token_ids]
     while len(forbidden) < MAX_RESAMPLES:
         token = sample(
             logits.copy(),

@@ -16,7 +16,6 @@ from collections.abc import (
     Callable,
     Mapping,
     Sequence,
-    Set,
 )
 from dataclasses import dataclass, field
 from typing import Self, TypeVar
@@ -37,6 +36,7 @@ from model.worker.messages import (
     LoadModel,
     ModelInfo,
     ModelLoaded,
+    ModelSetAside,
     ModelUnloaded,
     Ping,
     Pong,
@@ -51,7 +51,7 @@ from model.worker.messages import (
     WorkerEvents,
 )
 from model.worker.process import WorkerProcess
-from model.worker.quarantine import QUARANTINE_DEATHS, QUARANTINED, Quarantine
+from model.worker.quarantine import Quarantine
 from model.worker.watchdog import HANG_TIMEOUT_S, PING_INTERVAL_S, Watchdog
 
 log = logging.getLogger(__name__)
@@ -119,8 +119,8 @@ class WorkerClient:
         return self._models
 
     @property
-    def quarantined(self) -> Set[str]:
-        """The models that the worker kept dying with; `load` tries them again."""
+    def quarantined(self) -> Mapping[str, str]:
+        """The models that are set aside, and why; `load` tries them again."""
         return self._quarantine.quarantined
 
     @property
@@ -192,7 +192,7 @@ class WorkerClient:
         self._fail_pending(SHUTTING_DOWN)
 
     async def load(self, source: str) -> ModelInfo:
-        self._quarantine.quarantined.discard(source)
+        self._quarantine.quarantined.pop(source, None)
         loaded = await self._ask(lambda number: LoadModel(number, source), ModelLoaded, source)
         return loaded.info
 
@@ -261,8 +261,8 @@ class WorkerClient:
     ) -> AsyncIterator[asyncio.Queue[Response]]:
         """Send a command and give the queue of its responses; leaving early aborts it."""
         await self._wait_until_ready()
-        if source in self.quarantined:
-            raise LoadFailed(QUARANTINED)
+        if source is not None and source in self.quarantined:
+            raise LoadFailed(self.quarantined[source])
         if source and source != self._embedded:
             self._quarantine.record_use(source)
         number = next(self._ids)
@@ -304,6 +304,9 @@ class WorkerClient:
             case ModelUnloaded(source=source):
                 self._models.pop(source, None)
                 self._restore_sources.discard(source)
+            case ModelSetAside(source=source, reason=reason):
+                self._models.pop(source, None)
+                self._set_aside({source: reason})
             case ModelLoaded(request_id=request_id, info=info):
                 self._models[info.source] = info
                 self._restore_sources.add(info.source)
@@ -374,20 +377,18 @@ class WorkerClient:
         log.error("the worker process ended; starting it again")
         self._is_ready.clear()
         self._stop_watchdog()
-        self._quarantine_models({one.source for one in self._pending.values() if one.source})
+        in_use = {one.source for one in self._pending.values() if one.source}
+        self._set_aside(self._quarantine.record_death(in_use))
         self._fail_pending(WORKER_HUNG if self._hung else WORKER_DIED)
         if self._restart_task is not None:
             self._restart_task.cancel()  # it was restoring models into the worker that just died
         self._restart_task = asyncio.ensure_future(self._restart(process))
 
-    def _quarantine_models(self, in_use: Set[str]) -> None:
-        for source in self._quarantine.record_death(in_use):
-            self._restore_sources.discard(source)
-            log.error(
-                "%s is quarantined: the worker died %d times in a row with it",
-                source,
-                QUARANTINE_DEATHS,
-            )
+    def _set_aside(self, reasons: Mapping[str, str]) -> None:
+        self._quarantine.quarantined.update(reasons)
+        self._restore_sources -= reasons.keys()
+        for source, reason in reasons.items():
+            log.error("%s is quarantined: %s", source, reason)
 
     def _fail_pending(self, reason: str) -> None:
         for request in self._pending.values():

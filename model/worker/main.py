@@ -23,11 +23,12 @@ from pathlib import Path
 from jinja2 import TemplateError
 
 from core.logging import configure_logging, request_context
-from i18n.phrase import message_of, phrase
-from model.convert.build import display_name
+from i18n.phrase import Phrase, message_of, phrase
 from model.engine.engine import MB, OUT_OF_MEMORY, Engine, QueueFull
-from model.errors import LoadFailed
+from model.errors import LoadFailed, RunawayModel
+from model.isolation import runaway_message
 from model.loading import LoadedModel, load
+from model.registry import display_name
 from model.runners.device import Device, available_cores, best_device
 from model.settings import WorkerSettings
 from model.worker.messages import (
@@ -37,6 +38,7 @@ from model.worker.messages import (
     Generate,
     LoadModel,
     ModelLoaded,
+    ModelSetAside,
     ModelUnloaded,
     Ping,
     Pong,
@@ -178,8 +180,18 @@ class Worker:
             self._start(request)
 
     def _prefetch(self, request: Prefetch) -> None:
-        with contextlib.suppress(TemplateError, MemoryError):  # the reply will report it
-            self.engine.prefetch(request)
+        try:
+            with contextlib.suppress(TemplateError, MemoryError):  # the reply will report it
+                self.engine.prefetch(request)
+        except RunawayModel:
+            self._set_aside(request.source)
+
+    def _set_aside(self, source: str) -> Phrase:
+        """Evict a model whose template or tokenizer ran away; returns the reason."""
+        reason = runaway_message(display_name(source))
+        self.engine.evict(source)
+        self.send(ModelSetAside(source, reason))
+        return reason
 
     def _start(self, request: Generate | Render) -> None:
         try:
@@ -196,6 +208,8 @@ class Worker:
         except ValueError as e:
             reason = phrase("That cannot be answered: {why}.", why=e)
             self.send(Failed(request.request_id, reason))
+        except RunawayModel:
+            self.send(Failed(request.request_id, self._set_aside(request.source)))
         except TemplateError as e:
             who = display_name(request.source)
             reason = phrase("The chat template of {who} does not take that: {why}.", who=who, why=e)

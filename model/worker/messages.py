@@ -125,6 +125,14 @@ class ModelUnloaded:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelSetAside:
+    """A model was evicted because its template or tokenizer ran away, and must not come back."""
+
+    source: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Queued:
     """The reply has to wait; it is number `queue_position` in the queue."""
 
@@ -188,7 +196,16 @@ class Failed:
 
 
 WorkerEvent = (
-    Ready | ModelLoaded | ModelUnloaded | Queued | TextDelta | Finished | Rendered | Pong | Failed
+    Ready
+    | ModelLoaded
+    | ModelUnloaded
+    | ModelSetAside
+    | Queued
+    | TextDelta
+    | Finished
+    | Rendered
+    | Pong
+    | Failed
 )
 
 WorkerEvents = tuple[WorkerEvent, ...]

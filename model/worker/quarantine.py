@@ -9,17 +9,23 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection
 
-from i18n.phrase import phrase
+from i18n.phrase import Phrase, phrase
+from model.registry import display_name
 
 QUARANTINE_DEATHS = 3
 """Deaths in a row after which a model is quarantined."""
-QUARANTINED = phrase(
-    "The chosen model is set aside: my worker process died {count} times in a row with it. "
-    "`/model use` tries it again.",
-    count=QUARANTINE_DEATHS,
-)
 STABLE_S = 300.0
 """Seconds in use after which a model is not blamed for a death: it has proved to run."""
+
+
+def quarantine_message(source: str) -> Phrase:
+    """Of a model that killed the worker too often."""
+    return phrase(
+        "{who} is set aside: my worker process died {count} times in a row with it. `/model use` "
+        "tries it again.",
+        who=display_name(source),
+        count=QUARANTINE_DEATHS,
+    )
 
 
 class Quarantine:
@@ -34,14 +40,15 @@ class Quarantine:
         self._clock = clock
         self._first_used: dict[str, float] = {}
         self._deaths: Counter[str] = Counter()
-        self.quarantined: set[str] = set()
+        self.quarantined: dict[str, str] = {}
 
     def record_use(self, source: str) -> None:
         """A model is loaded or gets a request."""
         self._first_used.setdefault(source, self._clock())
 
-    def record_death(self, in_use: Collection[str]) -> list[str]:
-        """The worker died, with requests to the models `in_use`; those newly quarantined."""
+    def record_death(self, in_use: Collection[str]) -> dict[str, Phrase]:
+        """The worker died, with requests to the models `in_use`; those newly quarantined, and
+        why."""
         now, last = self._clock(), list(self._first_used)[-1:]
         for source, since in self._first_used.items():
             if now - since >= STABLE_S:
@@ -50,6 +57,6 @@ class Quarantine:
                 self._deaths[source] += 1
         self._first_used.clear()
         suspects = [one for one, deaths in self._deaths.items() if deaths >= QUARANTINE_DEATHS]
-        new = [one for one in suspects if one not in self.quarantined]
+        new = {one: quarantine_message(one) for one in suspects if one not in self.quarantined}
         self.quarantined.update(new)
         return new

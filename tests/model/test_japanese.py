@@ -133,7 +133,7 @@ def test_pieces_for_bytes_cannot_be_typed(tmp_path: Path) -> None:
 
 
 def test_the_vocabulary_tells_that_it_is_japanese(ours: Tokenizer, theirs: Any) -> None:
-    tiny = Tokenizer(EMBEDDED_FOLDER / "tokenizer.json", eos_token="", chat_template="")
+    tiny = Tokenizer(EMBEDDED_FOLDER / "tokenizer.json", special_tokens={}, chat_template="")
     assert is_japanese(ours)
     assert is_japanese(theirs)
     assert not is_japanese(tiny)
@@ -222,8 +222,8 @@ def test_both_runners_say_the_same(folder: Path) -> None:
 
 def test_the_unknown_piece_is_never_said(folder: Path) -> None:
     loaded = load(folder, CPU)
-    assert loaded.unk_token_ids == (loaded.tokenizer.get_vocab()["<unk>"],)
-    assert load(EMBEDDED_FOLDER, CPU).unk_token_ids == ()
+    assert loaded.suppress_token_ids == (loaded.tokenizer.get_vocab()["<unk>"],)
+    assert load(EMBEDDED_FOLDER, CPU).suppress_token_ids == ()
 
 
 def test_capitals_are_made_small_where_it_says_so_or_knows_none(folder: Path) -> None:

@@ -14,7 +14,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
-from core.records import Message, Role
 from model.chat_template import from_pair
 from model.convert.build import build
 from model.convert.onnx_graph import ACTIVATIONS
@@ -55,7 +54,9 @@ def in_shards(folder: Path, tensors: Tensors, *, index: bool = True) -> None:
     for file in set(files.values()):
         save({name: tensors[name] for name in names if files[name] == file}, folder / file)
     if index:
-        (folder / f"{WEIGHTS}.index.json").write_text(json.dumps({"metadata": {}, "weight_map": files}))
+        (folder / f"{WEIGHTS}.index.json").write_text(
+            json.dumps({"metadata": {}, "weight_map": files})
+        )
     (folder / WEIGHTS).unlink()
 
 
@@ -277,7 +278,7 @@ def test_other_folders_are_refused_by_serving_and_training_alike(
 
 
 def test_a_head_of_its_own_is_trained_and_saved(tmp_path: Path) -> None:
-    """Adding the control tokens does not tie it again, and they begin as the words' rows in both."""
+    """The control tokens do not tie it again, and begin as the words' rows in both."""
     make(tmp_path / "model", KINDS["own head though tied"])
     config = TrainingConfig(name="mine", base=str(tmp_path / "model"))
     pair = from_pair("hello", "hi")

@@ -7,6 +7,7 @@ process uses it, in a thread. Time and memory are estimates.
 from __future__ import annotations
 
 import heapq
+import json
 import random
 import shutil
 import time
@@ -115,12 +116,14 @@ def _exact_counter(base: str | None) -> TokenCounter | None:
     file = Path(base or "") / "tokenizer.json"
     if not file.is_file():
         return None
-    from model.tokenizer import Tokenizer  # not at import: the bot starts without it
+    from model.tokenizer import Tokenizer, has_regex  # not at import: the bot starts without it
 
     try:
-        tokenizer = Tokenizer(file, eos_token="", chat_template="")
+        tokenizer = Tokenizer(file, special_tokens={}, chat_template="")
     except Exception:  # the library has no class of its own for a broken file
         return None
+    if has_regex(json.loads(tokenizer.backend_tokenizer.to_str())):
+        return None  # a stranger's pattern may run for ever, and this is the bot's process
 
     def count(turns: Conversation) -> int:
         texts = [escape_control_tokens(tokenizer, message.content) for message in turns]

@@ -36,7 +36,7 @@ from model.chat_template import (
 )
 from model.convert import pretrained
 from model.convert.artifact import TOKENIZER_FILE
-from model.convert.build import display_name, load_error_message
+from model.convert.build import load_error_message
 from model.convert.checkpoint import read_chat_template, read_tokenizer_config
 from model.convert.sentencepiece import (
     SPECIAL_TOKENS,
@@ -46,6 +46,7 @@ from model.convert.sentencepiece import (
 )
 from model.convert.validation import resolve_source, validate_folder
 from model.errors import LoadFailed
+from model.registry import display_name
 from training.config import Architecture, TrainingConfig
 from training.errors import BaseUnavailable
 
@@ -80,6 +81,9 @@ def load_pretrained(source: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBa
     try:
         folder = validate_folder(resolve_source(source), display_name(source))
         tokenizer = _load_tokenizer(folder.path)
+        settings = read_tokenizer_config(folder.path)
+        template = read_chat_template(folder.path, settings, display_name(source))
+        tokenizer.chat_template = template or None
         model = pretrained.load_pretrained(folder, torch.float32)
     except LoadFailed as e:
         raise BaseUnavailable(message_of(e)) from e
@@ -105,7 +109,6 @@ def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     make: Any = PreTrainedTokenizerFast  # its arguments have no types
     made: PreTrainedTokenizerBase = make(
         tokenizer_object=fast,
-        chat_template=read_chat_template(folder, settings) or None,
         **{key: text for key, text in named.items() if text},
     )
     return made

@@ -21,7 +21,7 @@ from core.tasks import BackgroundTasks
 from data.storage.storage import Storage, open_storage
 from model.errors import WorkerDied
 from model.registry import EMBEDDED_FOLDER, model_options
-from model.worker.quarantine import QUARANTINED
+from model.worker.quarantine import quarantine_message
 from tests.bot.conftest import make_conversations
 from tests.fakes import FakeWorker
 
@@ -344,12 +344,12 @@ async def test_a_message_that_comes_twice_is_answered_once(
 async def test_a_model_that_is_set_aside_is_not_loaded_and_the_embedded_one_answers(
     conversations: ConversationManager, storage: Storage, worker: FakeWorker
 ) -> None:
-    worker.quarantined.add("gpt2")
+    worker.quarantined["gpt2"] = quarantine_message("gpt2")
     await storage.model_choices.set_active(7, "gpt2")
     paper = Paper()
     await conversations.answer(incoming(1, "hello"), paper)
     assert worker.heard[-1][0] == str(EMBEDDED_FOLDER)
-    assert paper.note == f"{QUARANTINED} tiny answers instead."
+    assert paper.note == f"{quarantine_message('gpt2')} tiny answers instead."
     assert "gpt2" not in worker.models
 
 

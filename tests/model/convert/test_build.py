@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from jinja2 import TemplateError
@@ -226,10 +225,12 @@ def test_both_know_the_same_tokens(pair: tuple[PreTrainedTokenizerBase, Tokenize
 def test_whatever_goes_wrong_in_a_template_is_a_template_error() -> None:
     whole = EMBEDDED_FOLDER / "tokenizer.json"
     for template in ("{{ 1 / 0 }}", "{{ messages[0].content + 1 }}", "{{ messages | frobnicate }}"):
-        tokenizer = Tokenizer(whole, eos_token=END, chat_template=template)
+        tokenizer = Tokenizer(whole, special_tokens={"eos_token": END}, chat_template=template)
         with pytest.raises(TemplateError):
             encode_chat(tokenizer, [Message(Role.USER, "hello")])
-    tokenizer = Tokenizer(whole, eos_token=END, chat_template="{{ messages | tojson(indent=2) }}")
+    tokenizer = Tokenizer(
+        whole, special_tokens={"eos_token": END}, chat_template="{{ messages | tojson(indent=2) }}"
+    )
     assert encode_chat(tokenizer, [Message(Role.USER, "hello")])
 
 

@@ -12,7 +12,7 @@ from tests.model_folders import make_tokenizer
 
 BYTES = make_tokenizer([])
 """Three tokens a letter of Japanese."""
-TINYS = Tokenizer(EMBEDDED_FOLDER / "tokenizer.json", eos_token="", chat_template="")
+TINYS = Tokenizer(EMBEDDED_FOLDER / "tokenizer.json", special_tokens={}, chat_template="")
 JAPANESE = "今日はとても寒いですね。"
 
 

@@ -132,15 +132,3 @@ def test_half_precision_gives_whole_scores() -> None:
     assert all(one.dtype == np.float32 and np.isfinite(one).all() for one in scores)
     assert runner.kv_bytes_per_token == 2 * 4 * 256 * 2
     assert runner.weight_bytes == 2 * model.num_parameters()
-
-
-@pytest.mark.parametrize(
-    ("setting", "value"),
-    [("activation_function", "relu"), ("scale_attn_by_inverse_layer_idx", True)],
-)
-def test_another_kind_of_gpt2_is_refused(
-    small: PreTrainedModel, monkeypatch: pytest.MonkeyPatch, setting: str, value: object
-) -> None:
-    monkeypatch.setattr(small.config, setting, value)
-    with pytest.raises(ValueError, match="not supported"):
-        TorchRunner(small, rows=1, threads=1)

@@ -154,13 +154,14 @@ def test_a_request_without_messages_fails_alone(inside: Inside) -> None:
 def test_a_template_that_refuses_a_conversation_fails_that_request(tmp_path: Path) -> None:
     template = make_model_folder(tmp_path / "embedded") / "chat_template.jinja"
     template.write_text(
-        "{% if messages|length > 1 %}{{ raise_exception('one at a time') }}{% endif %}<|bot|>"
+        "{% if 'hello' in messages[-1].content %}{{ raise_exception('no greetings') }}{% endif %}"
+        "{{ messages[-1].content }}<|bot|>"
     )
     inside = Inside(tmp_path)
-    inside.handle(Generate(1, str(tmp_path / "embedded"), (*HELLO, *HELLO), PARAMS))
+    inside.handle(Generate(1, str(tmp_path / "embedded"), tuple(HELLO), PARAMS))
     [failed] = inside.pipe.sent
     assert isinstance(failed, Failed)
-    assert "one at a time" in failed.reason
+    assert "no greetings" in failed.reason
 
 
 def test_a_shutdown_finishes_what_runs_and_takes_nothing_new(inside: Inside) -> None:

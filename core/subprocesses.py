@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 from asyncio.subprocess import Process
@@ -21,6 +22,12 @@ from typing import Any
 PROJECT_ROOT = Path(__file__).parents[1]
 SECRET_VARIABLES = frozenset({"DISCORD_TOKEN"})
 """Environment variables that no child inherits."""
+LAUNCHER_VARIABLES = re.compile(
+    r"((LOCAL|GROUP|ROLE)_)?(RANK|WORLD_SIZE)|ROLE_NAME|MASTER_(ADDR|PORT)"
+    r"|(TORCHELASTIC|OMPI_COMM_WORLD|MV2_COMM_WORLD|PMI|ACCELERATE_USE)_.*"
+)
+"""What `torchrun`, `accelerate launch` or `mpirun` tell the process that they started. A child that
+inherited it would wait for the others, or take itself for one of them."""
 LAUNCH_OPTIONS: Mapping[str, Any] = {
     "creationflags": getattr(subprocess, "BELOW_NORMAL_PRIORITY_CLASS", 0),
     "start_new_session": True,  # Ctrl-C in a terminal is left to the parent
@@ -29,8 +36,13 @@ LAUNCH_OPTIONS: Mapping[str, Any] = {
 
 
 def child_environment() -> dict[str, str]:
-    """Our environment without secrets; `python -m` finds the project's modules in it."""
-    ours = {name: value for name, value in os.environ.items() if name not in SECRET_VARIABLES}
+    """Our environment without secrets and without a launcher's variables; `python -m` finds the
+    project's modules in it."""
+    ours = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in SECRET_VARIABLES and not LAUNCHER_VARIABLES.fullmatch(name)
+    }
     paths = filter(None, (str(PROJECT_ROOT), os.environ.get("PYTHONPATH")))
     return ours | {"PYTHONPATH": os.pathsep.join(paths)}
 

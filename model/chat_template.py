@@ -161,6 +161,8 @@ def escape_control_tokens(tokenizer: AnyTokenizer, text: str) -> str:
         as_read = str(fast.normalizer.normalize_str(text))
         harmless = _break_up(as_read, forms)
         text = text if harmless == as_read else harmless
+    if any(token.isspace() for token in control):
+        text = text.strip()  # the template may have the rest of one around it
     return _without(fast, text, set(control.values()))
 
 

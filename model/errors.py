@@ -26,7 +26,10 @@ class LoadFailed(ModelError):
 
 
 class RunawayModel(ModelError):
-    """The model's chat template or tokenizer takes too much time or memory, or crashes."""
+    """The model's chat template or tokenizer takes too much time or memory, or crashes.
+
+    Those who know the model's name make it a sentence (`model.isolation.runaway_message`).
+    """
 
 
 class GenerationFailed(ModelError):

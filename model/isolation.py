@@ -25,17 +25,16 @@ from i18n.phrase import Phrase, phrase
 from model.errors import RunawayModel
 from model.tokenizer import Tokenizer
 
-TIME_LIMIT_S = 10.0
-"""Seconds for one text, the start of the child included; an ordinary one takes milliseconds."""
+TIME_LIMIT_S, START_LIMIT_S = 5.0, 60.0
+"""Seconds for one text, which ordinarily takes milliseconds, and for the child to start."""
 MAX_CHILD_BYTES = 2 << 30
 """Address space of the child."""
 MAX_TEXT_CHARS = 1 << 20
 """Length of a rendered conversation; the longest ordinary one has a fiftieth of that."""
-CHILD_SCRIPT = "from model.isolation import main; main()"
 
 
 def runaway_message(who: str) -> Phrase:
-    """Of a model that cannot be used on account of RunawayModel."""
+    """Of a model that raised RunawayModel."""
     return phrase(
         "{who} is set aside: its chat template or tokenizer takes too much time or memory, or "
         "crashes. `/model use` tries it again.",
@@ -74,31 +73,24 @@ class IsolatedTokenizer(Tokenizer):
             answer: dict[str, Any] = json.loads(line) if line else {}
             if "result" not in answer and "refusal" not in answer:
                 self._end_child()
-                raise RunawayModel(runaway_message(phrase("The model")))
+                raise RunawayModel(operation)
         if "refusal" in answer:
             raise TemplateError(answer["refusal"])
         return answer["result"]
 
     def _exchange(self, request: str) -> str:
-        """Send a line and return the answer; empty if there was none in time."""
-        child = self._child or self._start_child()
-        assert child.stdin is not None  # pipes were asked for
-        assert child.stdout is not None
-        timer = threading.Timer(TIME_LIMIT_S, child.kill)
-        timer.start()
-        try:
-            child.stdin.write(f"{request}\n")
-            child.stdin.flush()
-            return child.stdout.readline()
-        except OSError:  # it has ended
-            return ""
-        finally:
-            timer.cancel()
+        """The child's answer to a line; empty if there was none in time."""
+        child = self._child
+        if child is None:
+            child = self._start_child()
+            if not _say(child, self._setup, START_LIMIT_S):
+                return ""
+        return _say(child, request, TIME_LIMIT_S)
 
     def _start_child(self) -> subprocess.Popen[str]:
         limits = {"RAYON_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
         child = self._child = subprocess.Popen(
-            [sys.executable, "-c", CHILD_SCRIPT],
+            [sys.executable, "-m", "model.isolation"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # a panic of the tokenizer prints there
@@ -108,9 +100,6 @@ class IsolatedTokenizer(Tokenizer):
             **LAUNCH_OPTIONS,
         )
         self._finalizer = weakref.finalize(self, _end, child)
-        assert child.stdin is not None
-        with contextlib.suppress(OSError):
-            child.stdin.write(f"{self._setup}\n")
         return child
 
     def _end_child(self) -> None:
@@ -139,6 +128,22 @@ class _RemoteBackend:
         return getattr(self._fast, name)
 
 
+def _say(child: subprocess.Popen[str], line: str, limit_s: float) -> str:
+    """Send a line and return the answer; kill the child if it takes too long."""
+    assert child.stdin is not None  # pipes were asked for
+    assert child.stdout is not None
+    timer = threading.Timer(limit_s, child.kill)
+    timer.start()
+    try:
+        child.stdin.write(f"{line}\n")
+        child.stdin.flush()
+        return child.stdout.readline()
+    except OSError:  # it has ended
+        return ""
+    finally:
+        timer.cancel()
+
+
 def _end(child: subprocess.Popen[str]) -> None:
     child.kill()
     with child, contextlib.suppress(OSError):
@@ -153,9 +158,14 @@ def main() -> None:
     _limit_memory()
     file, special_tokens, template = json.loads(sys.stdin.readline())
     tokenizer = Tokenizer(Path(file), special_tokens=special_tokens, chat_template=template)
+    _write({"result": "ready"})
     for line in sys.stdin:
-        sys.stdout.write(f"{json.dumps(_answer(tokenizer, *json.loads(line)))}\n")
-        sys.stdout.flush()
+        _write(_answer(tokenizer, *json.loads(line)))
+
+
+def _write(answer: Mapping[str, Any]) -> None:
+    sys.stdout.write(f"{json.dumps(answer)}\n")
+    sys.stdout.flush()
 
 
 def _answer(tokenizer: Tokenizer, operation: str, *arguments: Any) -> dict[str, Any]:
@@ -180,3 +190,7 @@ def _limit_memory() -> None:
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (MAX_CHILD_BYTES, MAX_CHILD_BYTES))
+
+
+if __name__ == "__main__":
+    main()

@@ -33,10 +33,7 @@ class Tokenizer:
     def __init__(
         self, file: Path, *, special_tokens: Mapping[str, str], chat_template: str
     ) -> None:
-        try:
-            self._fast = FastTokenizer.from_file(str(file))
-        except Exception as e:  # the library raises plain Exception for a damaged file
-            raise ValueError(f"{file} is no tokenizer: {e}") from e
+        self._fast = open_fast_tokenizer(file)
         self._fast.no_padding()
         self._fast.no_truncation()
         self.special_tokens_map = dict(special_tokens)
@@ -134,6 +131,20 @@ def _byte_pieces(fast: FastTokenizer) -> dict[int, int]:
     if len(known) < len(ids) or fast.decode(known[:1]) != "\0":
         return {}
     return {one: byte for byte, one in enumerate(known)}
+
+
+def open_fast_tokenizer(file: Path) -> FastTokenizer:
+    """The fast tokenizer of a tokenizer.json.
+
+    Raises:
+        ValueError: the file is not a tokenizer.
+    """
+    try:
+        return FastTokenizer.from_file(str(file))
+    except BaseException as e:  # plain Exception for a damaged file; a panic is no Exception
+        if isinstance(e, KeyboardInterrupt):
+            raise
+        raise ValueError(f"{file} is no tokenizer: {e}") from e
 
 
 def has_regex(part: object) -> bool:

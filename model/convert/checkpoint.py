@@ -29,7 +29,7 @@ from model.convert.sentencepiece import (
 )
 from model.convert.shapes import EMBEDDING, HEAD
 from model.errors import require
-from model.tokenizer import Tokenizer, has_regex
+from model.tokenizer import Tokenizer, has_regex, open_fast_tokenizer
 
 Array = NDArray[Any]
 
@@ -95,7 +95,7 @@ def read_tokenizer(
     settings, file = read_tokenizer_config(checkpoint), folder / TOKENIZER_FILE
     special = _special_tokens(checkpoint, config, settings)
     _save_tokenizer(checkpoint, config, name, settings, file)
-    fast = FastTokenizer.from_file(str(file))
+    fast = open_fast_tokenizer(file)
     _add_tokens(fast, special, settings)
     saved: dict[str, Any] = json.loads(fast.to_str())
     # an added token without a row in the model is never written; typed, it is text
@@ -120,7 +120,8 @@ def _check_vocabulary(tokenizer: Tokenizer, config: Mapping[str, Any], name: str
     """Find the end of text, and drop special tokens that the model has no rows for."""
     vocabulary = tokenizer.get_vocab()
     by_id = {number: token for token, number in vocabulary.items()}
-    require(bool(by_id), phrase("The tokenizer of {who} has no tokens.", who=name))
+    words = by_id.keys() - tokenizer.backend_tokenizer.get_added_tokens_decoder().keys()
+    require(bool(words), phrase("The tokenizer of {who} has no tokens.", who=name))
     require(
         max(by_id) < config["vocab_size"],
         phrase("The tokenizer of {who} has more tokens than its model.", who=name),

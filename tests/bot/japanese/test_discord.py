@@ -23,6 +23,7 @@ from model.errors import GenerationFailed, LoadFailed
 from model.registry import EMBEDDED_FOLDER, with_custom_models
 from model.sampling import SamplingParams
 from model.worker.client import WORKER_UNRESPONSIVE, WorkerClient
+from model.worker.quarantine import quarantine_message
 from tests.bot.asking import ask, buttons, record_of, storage_of
 from tests.bot.conftest import World
 from tests.bot.discord_ui.cogs.test_feedback import close_gate, open_gate
@@ -159,7 +160,7 @@ async def test_models(world: World, worker: FakeWorker) -> None:
     for notes in range(3):
         await world.say(world.ben, "もしもし")
         if notes == 1:
-            worker.quarantined.add("gpt2")
+            worker.quarantined["gpt2"] = quarantine_message("gpt2")
     worker.models.clear()
     worker.ready = None
     await walk(world.ada, here, "about", "model rollback")

@@ -691,6 +691,9 @@ async def test_a_job_from_the_question_to_service(
     house = real_house
     monkeypatch.setenv("DISCORD_TOKEN", "secret")
     monkeypatch.setenv("KNOWN", "to all")
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_PORT"):  # of a launcher of the bot
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
     seen: list[bytes] = []
 
     async def look() -> None:

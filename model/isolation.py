@@ -2,12 +2,13 @@
 
 A template is a program, and a tokenizer may have regular expressions; either may run for ever, take
 all memory, or end its process. One child for each model, started when it is first needed. It speaks
-JSON lines, and ends with its stdin.
+JSON lines, and ends with its stdin, or when a request takes too long.
 """
 
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import json
 import subprocess
 import sys
@@ -83,9 +84,9 @@ class IsolatedTokenizer(Tokenizer):
         child = self._child
         if child is None:
             child = self._start_child()
-            if not _say(child, self._setup, START_LIMIT_S):
+            if not _say(child, self._setup):
                 return ""
-        return _say(child, request, TIME_LIMIT_S)
+        return _say(child, request)
 
     def _start_child(self) -> subprocess.Popen[str]:
         limits = {"RAYON_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
@@ -128,20 +129,16 @@ class _RemoteBackend:
         return getattr(self._fast, name)
 
 
-def _say(child: subprocess.Popen[str], line: str, limit_s: float) -> str:
-    """Send a line and return the answer; kill the child if it takes too long."""
+def _say(child: subprocess.Popen[str], line: str) -> str:
+    """Send a line and return the answer; empty if the child has ended."""
     assert child.stdin is not None  # pipes were asked for
     assert child.stdout is not None
-    timer = threading.Timer(limit_s, child.kill)
-    timer.start()
     try:
         child.stdin.write(f"{line}\n")
         child.stdin.flush()
         return child.stdout.readline()
-    except OSError:  # it has ended
+    except OSError:
         return ""
-    finally:
-        timer.cancel()
 
 
 def _end(child: subprocess.Popen[str]) -> None:
@@ -156,11 +153,16 @@ def _end(child: subprocess.Popen[str]) -> None:
 def main() -> None:
     """Answer requests until stdin ends."""
     _limit_memory()
+    faulthandler.dump_traceback_later(START_LIMIT_S, exit=True)
     file, special_tokens, template = json.loads(sys.stdin.readline())
     tokenizer = Tokenizer(Path(file), special_tokens=special_tokens, chat_template=template)
     _write({"result": "ready"})
+    faulthandler.cancel_dump_traceback_later()
     for line in sys.stdin:
+        # ends this process whatever it is stuck in, also when its parent is gone
+        faulthandler.dump_traceback_later(TIME_LIMIT_S, exit=True)
         _write(_answer(tokenizer, *json.loads(line)))
+        faulthandler.cancel_dump_traceback_later()
 
 
 def _write(answer: Mapping[str, Any]) -> None:

@@ -17,7 +17,6 @@ from tokenizers import AddedToken, Tokenizer, normalizers
 from transformers import PreTrainedTokenizerFast
 
 from core.records import Message, Role
-from model import isolation
 from model.chat_template import build_prompt, control_tokens, escape_control_tokens
 from model.errors import GenerationFailed, LoadFailed, RunawayModel
 from model.isolation import IsolatedTokenizer
@@ -59,11 +58,6 @@ def nested_repeats(folder: Path) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
 
 
-@pytest.fixture(autouse=True)
-def _short_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(isolation, "TIME_LIMIT_S", 5.0)
-
-
 @pytest.mark.parametrize("template", [LOOPS, GIANT, HUGE], ids=["loop", "giant text", "no memory"])
 def test_a_template_that_runs_away_is_not_loaded(template: str, tmp_path: Path) -> None:
     folder = make(tmp_path / "evil", Kind(templated(template + SAID)))
@@ -91,6 +85,17 @@ def test_the_child_ends_with_its_tokenizer(tmp_path: Path) -> None:
     pid = ours._child.pid
     del ours
     assert not psutil.pid_exists(pid)
+
+
+def test_a_child_that_is_stuck_ends_without_its_parent(tmp_path: Path) -> None:
+    ours = load(make(tmp_path / "evil", Kind(templated(if_typed("mill", LOOPS))))).tokenizer
+    assert isinstance(ours, IsolatedTokenizer)
+    child = ours._child
+    assert child is not None
+    assert child.stdin is not None
+    child.stdin.write(json.dumps(["render", [{"role": "user", "content": "mill"}], True]) + "\n")
+    child.stdin.close()
+    assert child.wait(SOON_S) == 1
 
 
 def test_what_cannot_run_away_needs_no_child(folders: Path) -> None:

@@ -239,13 +239,13 @@ def to_turns(
     taken, refusal = None, None
     for form in _forms(turns):
         try:
-            [text] = tokenizer.apply_chat_template(
+            texts: Any = tokenizer.apply_chat_template(
                 [form], tokenize=False, add_generation_prompt=add_generation_prompt
             )
         except TemplateError as e:
             refusal = refusal or e
             continue
-        if _shows(str(text), turns[-1]["content"]):
+        if _shows(str(texts[0]), turns[-1]["content"]):
             return form
         if isinstance(form[-1]["content"], str):
             taken = taken or form

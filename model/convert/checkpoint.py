@@ -72,7 +72,7 @@ def distinct_tensors(tensors: Mapping[str, TensorInfo]) -> Mapping[str, TensorIn
     """
     if HEAD not in tensors:
         return tensors
-    if not np.array_equal(*(_read_float32(tensors[one]) for one in (HEAD, EMBEDDING))):
+    if not np.array_equal(_read_float32(tensors[HEAD]), _read_float32(tensors[EMBEDDING])):
         return tensors
     return {name: one for name, one in tensors.items() if name != HEAD}
 
@@ -222,6 +222,8 @@ def _convert_tokenizer(checkpoint: Path, file: Path, name: str) -> None:
 
 def read_tokenizer_config(checkpoint: Path) -> dict[str, Any]:
     """The tokenizer settings of a folder; older ones are in two files."""
+    old: dict[str, Any]
+    new: dict[str, Any]
     old, new = (
         json.loads((checkpoint / part).read_text(encoding="utf-8"))
         if (checkpoint / part).is_file()

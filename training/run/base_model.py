@@ -132,7 +132,8 @@ def _init_control_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerB
     rows = max(tokenizer.get_vocab().values()) + 1  # there may be gaps, and rows without a token
     rows = max(rows, int(model.config.vocab_size))
     model.resize_token_embeddings(rows, mean_resizing=False)
-    tables: list[Any] = [model.get_input_embeddings(), model.get_output_embeddings()]
+    whole: Any = model  # not all of its methods have types
+    tables = whole.get_input_embeddings(), whole.get_output_embeddings()
     with torch.no_grad():
         for table in tables:  # the same one unless the model has a head of its own
             for token, word in zip((USER_TOKEN, BOT_TOKEN), longest, strict=True):

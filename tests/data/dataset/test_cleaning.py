@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from core.records import Example
-from data.dataset.cleaning import MIN_AUTHOR_CAP, keep_newest_answers, select_examples
+from data.dataset import rivals
+from data.dataset.cleaning import select_examples
+from data.dataset.rivals import MIN_AUTHOR_CAP, keep_newest_answers
 
 
 def example(n: int, user: str, bot: str, author: int = 7, source: str = "teach") -> Example:
@@ -84,6 +88,48 @@ def test_no_author_has_more_than_their_share() -> None:
     assert selection.by_author == {7: 150, 8: 150}
     assert [one.id for one in selection.kept] == list(range(351, 651))
     assert selection.dropped == {"over one author's share": 350}
+
+
+@pytest.mark.parametrize(
+    ("change", "answer"),
+    [
+        (lambda text: text, "answer"),
+        (lambda text: f"{text}!", "answer"),  # nearly the same
+        (lambda text: text, "another answer"),
+        (str.upper, "another answer"),
+    ],
+)
+@pytest.mark.parametrize("first", [0, 150, 299])
+def test_the_share_holds_for_who_teaches_again_what_others_taught(
+    change: Callable[[str], str], answer: str, first: int
+) -> None:
+    ada = many(300, author=7)
+    again = ada[first:] + ada[:first]
+    ben = [example(1000 + n, change(one.user), answer, 8) for n, one in enumerate(again)]
+    selection = select_examples([*ada, *ben])
+    assert selection.by_author == {7: 150, 8: 150}
+    assert len({one.user.casefold().strip("!") for one in selection.kept}) == 300
+    reasons = dict(selection.dropped)
+    assert reasons.pop("over one author's share") == 150
+    assert list(reasons.values()) == [150]
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 60), st.integers(0, 5), st.sampled_from([1, 1, 1, 2, 3]))),
+    st.floats(0.05, 0.95),
+)
+def test_the_share_holds_whatever_the_order(
+    rows: list[tuple[int, int, int]], share: float
+) -> None:
+    examples = [example(n, f"q{q}", f"a{a}", who) for n, (q, a, who) in enumerate(rows)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rivals, "MIN_AUTHOR_CAP", 2)
+        kept = select_examples(examples, author_share=share)
+    assert len(kept.kept) + sum(kept.dropped.values()) == len(rows)
+    if len({one.author_id for one in examples}) > 1:
+        total = len(kept.kept)
+        for count in kept.by_author.values():
+            assert count <= max(2, share / (1 - share) * (total - count))
 
 
 def test_a_small_data_set_is_not_cut() -> None:

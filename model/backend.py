@@ -81,6 +81,9 @@ class GenerationBackend(Protocol):
     def prefetch(self, source: str, messages: Sequence[Message], channel: int) -> None:
         """Hint how the channel's next prompt will begin, to be prefilled when idle."""
 
+    def drop_caches(self) -> None:
+        """Drop what is cached of all conversations; replies in progress leave nothing."""
+
     async def ping(self, timeout_s: float = 5.0) -> float:
         """The round trip in seconds.
 

@@ -55,6 +55,11 @@ class Tokenizer:
         """The fast tokenizer, by the name that transformers has for it."""
         return self._fast
 
+    def clear_cache(self) -> None:
+        """Forget the words of earlier texts, whose tokens the library's models keep."""
+        if (clear := getattr(self._fast.model, "_clear_cache", None)) is not None:
+            clear()  # public only in Rust; word-level models have no cache
+
     def encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]:
         """The ids of a text, by default without special tokens around it."""
         ids: list[int] = self.backend_tokenizer.encode(

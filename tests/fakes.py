@@ -159,6 +159,9 @@ class FakeWorker:
     def prefetch(self, source: str, messages: Sequence[Message], channel: int) -> None:
         self.prepared[channel] = (source, list(messages))
 
+    def drop_caches(self) -> None:
+        self.prepared.clear()
+
     async def render(
         self, source: str, messages: Sequence[Message], max_new_tokens: int
     ) -> Rendered:

@@ -206,6 +206,19 @@ class Engine:
         for displaced in self._scheduler.add_prefetch(sequence):
             self._release(displaced)
 
+    def drop_caches(self) -> None:
+        """Drop the cached prefixes and the prefetches; replies in progress leave no prefix."""
+        for prefetch in self._scheduler.prefetches:
+            self._kv_caches[prefetch.model].free(prefetch, keep=False)
+            self._scheduler.remove(prefetch)
+        for sequence in self._scheduler.sequences:
+            sequence.channel = 0
+        self._prefix_cache.evict_to(0)
+        for rows in self._kv_caches.values():
+            rows.release_free_rows()
+        for loaded in self._models.values():
+            loaded.tokenizer.clear_cache()
+
     def _preempt_prefetches(self, live: Sequence) -> None:
         """Free the rows of all prefetches for a request; the prefix cache keeps their progress."""
         for prefetch in self._scheduler.prefetches:
@@ -374,7 +387,10 @@ class Engine:
         self._deliver(Failed(sequence.request_id, reason))
 
     def _release(self, sequence: Sequence, *, keep: bool = True) -> None:
-        self._kv_caches[sequence.model].free(sequence, keep=keep)
+        rows = self._kv_caches[sequence.model]
+        rows.free(sequence, keep=keep)
+        if not sequence.channel:
+            rows.release_free_rows()
         self._scheduler.remove(sequence)
         self._enforce_cache_budget(0)
 

@@ -30,6 +30,7 @@ from model.settings import WorkerSettings
 from model.worker.messages import (
     Abort,
     Command,
+    DropCaches,
     Failed,
     Finished,
     Generate,
@@ -244,6 +245,9 @@ class WorkerClient:
     def prefetch(self, source: str, messages: Sequence[Message], channel: int) -> None:
         if messages and source in self._models:
             self._send(Prefetch(source, tuple(messages), channel))
+
+    def drop_caches(self) -> None:
+        self._send(DropCaches())
 
     async def _ask(
         self, make: Callable[[int], Command], kind: type[R], source: str | None = None

@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -34,6 +34,7 @@ from model.settings import WorkerSettings
 from model.worker.messages import (
     Abort,
     Command,
+    DropCaches,
     Failed,
     Generate,
     LoadModel,
@@ -161,6 +162,8 @@ class Worker:
                 self._start_or_load(source, command)
             case Prefetch():
                 self._prefetch(command)
+            case DropCaches():
+                self._drop_caches()
             case Abort(request_id=request_id):
                 self._abort(request_id)
             case Ping(request_id=request_id):
@@ -260,6 +263,13 @@ class Worker:
             if source not in pinned and not self.engine.is_in_use(source):
                 self.engine.evict(source)
                 self.send(ModelUnloaded(source))
+
+    def _drop_caches(self) -> None:
+        self.engine.drop_caches()
+        for requests in self._awaiting_load.values():
+            requests[:] = [
+                replace(one, channel=0) if isinstance(one, Generate) else one for one in requests
+            ]
 
     def _abort(self, request_id: int) -> None:
         self.engine.abort(request_id)

@@ -50,6 +50,11 @@ class Prefetch:
 
 
 @dataclass(frozen=True, slots=True)
+class DropCaches:
+    """Drop the cached tokens of all conversations; replies in progress leave none. No answer."""
+
+
+@dataclass(frozen=True, slots=True)
 class Render:
     """Build the prompt, without a reply. Answer: Rendered, Failed."""
 
@@ -80,7 +85,7 @@ class Shutdown:
     drain_s: float
 
 
-Command = LoadModel | Generate | Prefetch | Render | Abort | Ping | Shutdown
+Command = LoadModel | Generate | Prefetch | DropCaches | Render | Abort | Ping | Shutdown
 
 # --- events of the worker ------------------------------------------------------------------------
 

@@ -472,6 +472,31 @@ def test_reading_ahead_gives_way_and_is_not_lost(byte_model: LoadedModel) -> Non
     assert desk.finished(2).text == "ok"
 
 
+@pytest.mark.parametrize("when", ["after the reply", "during the reply", "while it is queued"])
+def test_dropping_the_caches_leaves_nothing_of_a_conversation(
+    byte_model: LoadedModel, when: str
+) -> None:
+    loaded = scripted(byte_model, "ok")
+    desk = Desk(max_sequences=1)
+    talk = [said("my secret"), answered("ok"), said("so")]
+    desk.ask(loaded, number=1, messages=talk, channel=7)
+    if when == "while it is queued":
+        desk.ask(loaded, number=2, messages=talk, channel=7)
+    if when == "after the reply":
+        desk.run()
+        desk.engine.prefetch(Prefetch(loaded.info.source, tuple(talk), 7))
+        desk.engine.prefetch(Prefetch(loaded.info.source, tuple(talk), 8))
+    desk.engine.step()
+    desk.engine.drop_caches()
+    desk.run()
+    assert desk.finished(1).text == "ok", "the reply is not lost"
+    assert desk.engine.cache_bytes == 0
+    before = len(reads(loaded))
+    desk.ask(loaded, number=3, messages=talk, channel=7)
+    desk.run()
+    assert reads(loaded)[before][0] == 0, "it is read from its start"
+
+
 def test_reading_ahead_is_dropped_with_its_model(byte_model: LoadedModel) -> None:
     loaded = scripted(byte_model, "ok")
     desk = Desk()

@@ -130,6 +130,17 @@ async def test_render_shows_what_the_model_sees(side: Side) -> None:
     assert (rendered.num_dropped, rendered.truncated) == (0, False)
 
 
+async def test_replies_go_on_when_the_caches_are_dropped(side: Side) -> None:
+    texts = []
+    for _ in range(2):
+        stream = side.worker.generate(str(EMBEDDED_FOLDER), TALK, PARAMS, channel=5)
+        first = await anext(stream)
+        side.worker.prefetch(str(EMBEDDED_FOLDER), TALK, 5)
+        side.worker.drop_caches()
+        texts.append([first, *[one async for one in stream]][-1].text)
+    assert texts[0] == texts[1]
+
+
 async def test_a_ping_is_answered(side: Side) -> None:
     assert await side.worker.ping() >= 0
     assert side.worker.num_pending == 0

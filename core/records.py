@@ -77,7 +77,11 @@ OPERATOR_AUTHOR_ID = 0
 
 @dataclass(frozen=True, slots=True)
 class NewExample:
-    """An example to be stored; the fields are those of `Example`."""
+    """An example to be stored; the fields are those of `Example`.
+
+    `by_manager`: whoever teaches it also decides about it, so it waits for nobody. `may_replace`:
+    it need not wait although others have taught another answer to the question.
+    """
 
     scope: int
     user: str
@@ -90,6 +94,8 @@ class NewExample:
     corrects: bool = False
     status: ReviewStatus = ReviewStatus.APPROVED
     weight: int = 1
+    by_manager: bool = False
+    may_replace: bool = False
 
 
 @dataclass(frozen=True, slots=True)

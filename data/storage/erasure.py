@@ -41,6 +41,7 @@ async def erase_member(
     gone = ErasureResult(consents=await storage.consents.opt_out(None, user_id))
     while erased := await storage.erasures.erase_batch(user_id, batch):
         gone += erased
+    await storage.erasures.anonymize(user_id)
     if erase_external is not None:
         await erase_external(user_id)
     if await storage.erasures.truncate_wal():

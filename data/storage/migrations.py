@@ -244,6 +244,27 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         ) WITHOUT ROWID
         """,
     ),
+    (
+        # Whoever else taught a pair that is there already: it stays theirs when its first author
+        # is erased. `asked_by` is the member who wrote `user`, as in `examples`.
+        """
+        CREATE TABLE example_sources (
+            example_id INTEGER NOT NULL REFERENCES examples (id) ON DELETE CASCADE,
+            author_id INTEGER NOT NULL,
+            source TEXT NOT NULL,
+            asked_by INTEGER,
+            created_at TEXT NOT NULL,
+            PRIMARY KEY (example_id, author_id)
+        ) WITHOUT ROWID
+        """,
+        "CREATE INDEX example_sources_by_author ON example_sources (author_id)",
+        "ALTER TABLE examples ADD COLUMN question TEXT NOT NULL DEFAULT ''",
+        "UPDATE examples SET question = question_key(user)",
+        "CREATE INDEX examples_by_question ON examples (scope, question)",
+        # What has to be remembered from one run to the next: `erasures` is the number of the last
+        # erasure in this database, `time` the last time that was trusted.
+        "CREATE TABLE marks (name TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID",
+    ),
 )
 
 SCHEMA_VERSION = len(MIGRATIONS)

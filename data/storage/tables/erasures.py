@@ -28,6 +28,25 @@ ERASE_SQL = {
             LIMIT ?2
         )
     """,
+    "sources": """
+        DELETE FROM example_sources WHERE (example_id, author_id) IN (
+            SELECT example_id, author_id FROM example_sources
+            WHERE author_id = ?1 OR asked_by = ?1 LIMIT ?2
+        )
+    """,
+    "inherited": """
+        UPDATE examples
+        SET (author_id, source, asked_by, reply_id, corrects) = (
+            SELECT one.author_id, one.source, coalesce(one.asked_by, nullif(examples.asked_by, ?1)),
+                NULL, 0
+            FROM example_sources AS one WHERE example_id = examples.id
+            ORDER BY created_at, one.author_id LIMIT 1
+        )
+        WHERE id IN (
+            SELECT id FROM examples WHERE author_id = ?1 AND consent_version IS NULL
+                AND EXISTS (SELECT 1 FROM example_sources WHERE example_id = id) LIMIT ?2
+        )
+    """,
     "examples": """
         DELETE FROM examples WHERE id IN
             (SELECT id FROM examples WHERE asked_by = ?1 OR author_id = ?1 LIMIT ?2)
@@ -40,7 +59,13 @@ ERASE_SQL = {
 """Each deletes up to ?2 rows of member ?1. In the order in which they must run: a reply is stored
 only while the message that it answers exists (`Messages.add`, `Replies.add`), so the member's own
 messages go first. A reply's record, which leads to the reply's message, goes when that message is
-gone and cannot come back."""
+gone and cannot come back. What somebody else has taught as well becomes theirs."""
+ANONYMIZE_SQL = (
+    "UPDATE filters SET added_by = 0 WHERE added_by = ?",
+    "UPDATE pauses SET paused_by = 0 WHERE paused_by = ?",
+    "UPDATE jobs SET requested_by = 0 WHERE requested_by = ?",
+)
+"""What a server needs stays without who did it; 0 is no member. The audit names them."""
 
 
 class Erasures(Repository):
@@ -77,7 +102,13 @@ class Erasures(Repository):
         empty result means that nothing is left."""
         counts = {name: await self._execute(sql, user_id, limit) for name, sql in ERASE_SQL.items()}
         del counts["reply_messages"]  # those are counted as `replies`
+        counts["examples"] += counts.pop("sources") + counts.pop("inherited")
         return ErasureResult(**counts)
+
+    async def anonymize(self, user_id: int) -> None:
+        """Forget who set up what a server goes on using."""
+        for sql in ANONYMIZE_SQL:
+            await self._execute(sql, user_id)
 
     async def purge_batch(self, before: datetime, limit: int) -> int:
         """Erase up to `limit` older messages and reply records each; return how many. Examples

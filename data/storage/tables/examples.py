@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple
 from datetime import datetime
 from itertools import islice
@@ -54,17 +54,30 @@ def _active_consent_sql(scope: str, user_id: str) -> str:
     )"""
 
 
-# A pair that was collected may be taught later, by somebody who typed it. From then on it needs
-# no consent and must survive a withdrawal: the taught row takes over the collected one, with its
-# author and source. Never the other way round.
-_TAKES_OVER_SQL = (
-    f"({_required_consent_sql('examples')}) IS NOT NULL"
-    f" AND ({_required_consent_sql('excluded')}) IS NULL"
+# What was collected from a member becomes a taught pair once that member teaches it: then it needs no
+# consent any more. Nobody else's teaching changes whose words they are.
+_TAUGHT_BY_ITS_SPEAKER_SQL = f"""
+    examples.consent_version IS NOT NULL AND examples.author_id = excluded.author_id
+    AND coalesce(examples.asked_by, examples.author_id) = excluded.author_id
+    AND ({_required_consent_sql("excluded")}) IS NULL
+"""
+_BECOMES_TAUGHT_SQL = ", ".join(
+    f"{column} = iif({_TAUGHT_BY_ITS_SPEAKER_SQL}, excluded.{column}, {column})"
+    for column in ("source", "asked_by", "reply_id", "corrects", "consent_version")
 )
-_TAKE_OVER_SQL = ", ".join(
-    f"{column} = iif({_TAKES_OVER_SQL}, excluded.{column}, {column})"
-    for column in ("author_id", "source", "asked_by", "reply_id", "corrects", "consent_version")
-)
+# A review is about the words, whoever teaches them again, however they are written.
+_STATUS_SQL = """
+    CASE WHEN ?12 THEN ?10
+         ELSE coalesce(
+            (SELECT min(status) FROM examples AS known  -- 'rejected' comes before 'waiting'
+             WHERE scope = ?1 AND question = question_key(?2) AND conversation = ''
+               AND status <> 'approved' AND question_key(bot) = question_key(?3)),
+            (SELECT 'waiting' FROM examples AS known
+             WHERE NOT ?13 AND scope = ?1 AND question = question_key(?2) AND conversation = ''
+               AND status <> 'rejected' AND author_id <> ?4 AND bot <> ?3 LIMIT 1),
+            ?10
+         ) END
+"""
 
 
 class Examples(Repository):
@@ -78,44 +91,104 @@ class Examples(Repository):
     async def add(self, new: NewExample) -> Example:
         """Store an example; if the scope has the same pair already, return that one.
 
-        The stored one keeps the higher weight and an approval, and a pair that was collected
-        becomes its author's if it is now taught. Raises NoConsent if it holds words of a member who
-        did not consent; nothing is stored."""
+        The stored one keeps its author, its consent and its review (a manager's approval counts as
+        one), and the higher weight. The new author becomes a second source of it.
+
+        Unless a manager teaches it, a pair that was rejected or waits for a review, in whatever
+        spelling, stays so; and so does a new answer to a question that others have taught, except
+        if it `may_replace` theirs.
+
+        Raises:
+            NoConsent: it holds words of a member who did not consent; nothing is stored.
+        """
         sql = f"""
             INSERT INTO examples (scope, user, bot, author_id, source, asked_by, reply_id,
-                consent_version, corrects, status, weight, created_at)
-            SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12
+                consent_version, corrects, status, weight, created_at, question)
+            SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, {_STATUS_SQL}, ?11, ?14, question_key(?2)
             FROM (
                 SELECT {_required_consent_sql("new")} AS member
                 FROM (SELECT ?4 AS author_id, ?6 AS asked_by, ?8 AS consent_version) AS new
             ) WHERE member IS NULL OR {_active_consent_sql("?1", "member")} IS NOT NULL
             ON CONFLICT (scope, conversation, turn, user, bot) DO UPDATE SET
                 weight = max(weight, excluded.weight),
-                status = iif(excluded.status = 'approved', 'approved', status),
-                {_TAKE_OVER_SQL}
+                status = iif(?12 AND excluded.status = 'approved', 'approved', status),
+                {_BECOMES_TAUGHT_SQL}
             RETURNING *
         """
         row = await self._fetch_one(sql, *astuple(new), utc_now_iso())
         if row is None:
             raise NoConsent
-        return _example(row)
+        stored = _example(row)
+        if new.consent_version is None and stored.author_id != new.author_id:
+            await self._add_source(stored.id, new)
+        return stored
+
+    async def _add_source(self, example_id: int, new: NewExample) -> None:
+        sql = "INSERT OR IGNORE INTO example_sources VALUES (?, ?, ?, ?, ?)"
+        values = (example_id, new.author_id, new.source, new.asked_by, utc_now_iso())
+        await self._execute(sql, *values)
+
+    async def is_taught_by(self, scope: int, author_id: int, user: str, bot: str) -> bool:
+        """Whether a member has taught this very pair already."""
+        sql = """
+            SELECT 1 FROM examples
+            WHERE scope = ?1 AND conversation = '' AND user = ?3 AND bot = ?4
+              AND consent_version IS NULL
+              AND (author_id = ?2 OR id IN
+                   (SELECT example_id FROM example_sources WHERE author_id = ?2))
+        """
+        return bool(await self._fetch_all(sql, scope, author_id, user, bot))
+
+    async def has_newer_answer(self, example: Example) -> bool:
+        """Whether another approved answer to the same question is newer, so that it is learned."""
+        sql = """
+            SELECT 1 FROM examples WHERE scope = ? AND question = question_key(?)
+                AND conversation = '' AND status = 'approved' AND bot <> ? AND id > ? LIMIT 1
+        """
+        values = (example.scope, example.user, example.bot, example.id)
+        return bool(await self._fetch_all(sql, *values))
+
+    async def other_teachers(self, example_ids: Iterable[int]) -> list[int]:
+        """Who taught these examples besides their authors."""
+        sql = """
+            SELECT DISTINCT author_id FROM example_sources
+            WHERE example_id IN (SELECT value FROM json_each(?)) ORDER BY author_id
+        """
+        rows = await self._fetch_all(sql, json.dumps(list(example_ids)))
+        return [row[0] for row in rows]
 
     async def add_pairs(
         self, scope: int, pairs: Sequence[Pair], author_id: int, default_source: str
     ) -> int:
-        """Add the pairs of a file, all or none; return how many were new. SQLite's JSON can hold
-        neither NUL nor lone surrogates: U+FFFD and “?” replace them."""
+        """Add the pairs of a file, all or none; return how many were new. Of those that are there
+        already, the author becomes a second source.
+
+        SQLite's JSON can hold neither NUL nor lone surrogates: U+FFFD and “?” replace them.
+        """
         sql = """
             INSERT INTO examples
-                (scope, user, bot, conversation, turn, author_id, source, created_at)
+                (scope, user, bot, conversation, turn, author_id, source, created_at, question)
             SELECT ?1, json_extract(value, '$[0]'), json_extract(value, '$[1]'),
                 json_extract(value, '$[2]'), json_extract(value, '$[3]'), ?2,
-                coalesce(nullif(json_extract(value, '$[4]'), ''), ?3), ?4
+                coalesce(nullif(json_extract(value, '$[4]'), ''), ?3), ?4,
+                question_key(json_extract(value, '$[0]'))
             FROM json_each(?5) WHERE true ORDER BY key
             ON CONFLICT (scope, conversation, turn, user, bot) DO NOTHING
         """
+        second_source_sql = """
+            INSERT OR IGNORE INTO example_sources
+            SELECT examples.id, ?2, coalesce(nullif(json_extract(value, '$[4]'), ''), ?3), NULL, ?4
+            FROM json_each(?5) JOIN examples ON scope = ?1
+                AND conversation = json_extract(value, '$[2]')
+                AND turn = json_extract(value, '$[3]')
+                AND user = json_extract(value, '$[0]') AND bot = json_extract(value, '$[1]')
+            WHERE author_id <> ?2
+        """
         added = await asyncio.to_thread(_as_json, pairs)
-        return await self._execute(sql, scope, author_id, default_source, utc_now_iso(), added)
+        values = (scope, author_id, default_source, utc_now_iso(), added)
+        new = await self._execute(sql, *values)
+        await self._execute(second_source_sql, *values)
+        return new
 
     async def count_existing_pairs(self, scope: int, pairs: Sequence[Pair]) -> int:
         """How many of the pairs the scope has already, so that `add_pairs` would skip them."""
@@ -203,7 +276,8 @@ class Examples(Repository):
         StoreError if the scope has that pair already."""
         sql = """
             UPDATE OR IGNORE examples
-            SET corrects = corrects OR (reply_id IS NOT NULL AND bot <> ?4), user = ?3, bot = ?4
+            SET corrects = corrects OR (reply_id IS NOT NULL AND bot <> ?4), user = ?3, bot = ?4,
+                question = question_key(?3)
             WHERE scope = ?1 AND id = ?2 RETURNING *
         """
         row = await self._fetch_one(sql, scope, example_id, user, bot)
@@ -268,6 +342,7 @@ def _drain_rows(rows: list[sqlite3.Row]) -> list[Example]:
 
 def _example(row: sqlite3.Row) -> Example:
     fields: dict[str, Any] = dict(row)
+    fields.pop("question", None)
     fields["created_at"] = datetime.fromisoformat(row["created_at"])
     fields["status"] = ReviewStatus(row["status"])
     fields["corrects"] = bool(row["corrects"])

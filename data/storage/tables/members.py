@@ -29,8 +29,9 @@ class MemberData(Repository):
                 (SELECT count(*) FROM replies
                  WHERE asked_by = ?1 AND (?2 IS NULL OR scope = ?2)) AS replies,
                 (SELECT count(*) FROM examples
-                 WHERE (asked_by = ?1 OR author_id = ?1) AND (?2 IS NULL OR scope = ?2))
-                 AS examples,
+                 WHERE (asked_by = ?1 OR author_id = ?1 OR id IN (
+                     SELECT example_id FROM example_sources WHERE author_id = ?1
+                 )) AND (?2 IS NULL OR scope = ?2)) AS examples,
                 (SELECT count(*) FROM ratings
                  WHERE user_id = ?1 AND (?2 IS NULL OR scope = ?2)) AS ratings,
                 (SELECT count(*) FROM job_sources JOIN jobs ON jobs.id = job_id
@@ -63,7 +64,13 @@ EXPORT_QUERIES = {
         SELECT id, scope, iif(coalesce(asked_by, author_id) = ?1, user, NULL) AS user,
             iif(author_id = ?1 OR NOT corrects, bot, NULL) AS bot,
             source, status, weight, conversation, turn, reply_id, consent_version, created_at
-        FROM examples WHERE asked_by = ?1 OR author_id = ?1 ORDER BY id
+        FROM examples WHERE asked_by = ?1 OR author_id = ?1
+        UNION ALL
+        SELECT id, scope, user, bot, one.source, status, weight, conversation, turn, NULL, NULL,
+            one.created_at
+        FROM example_sources AS one JOIN examples ON id = example_id
+        WHERE one.author_id = ?1 AND examples.author_id <> ?1 AND examples.asked_by IS NOT ?1
+        ORDER BY id
     """,
     "ratings": """
         SELECT reply_id, scope, value, created_at FROM ratings
@@ -96,7 +103,9 @@ def _export_row(row: sqlite3.Row) -> dict[str, Any]:
         fields[name] = None if fields[name] is None else str(fields[name])
     if "detail" in fields:
         fields["detail"] = deserialize_phrase(fields["detail"])
-    if "seen" in fields:
-        fields["seen"] = [str(one) for one in json.loads(fields["seen"])]
+    if "sampling" in fields:
+        del fields["source"]  # may be a folder of the machine
         fields["sampling"] = json.loads(fields["sampling"])
+        fields["sampling"].pop("banned_words", None)  # the operator's own
+        fields["seen"] = [str(one) for one in json.loads(fields["seen"])]
     return fields

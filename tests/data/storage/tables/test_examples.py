@@ -9,6 +9,7 @@ import pytest
 
 from core.errors import NoConsent, StoreError
 from core.records import Example, NewExample, Pair, ReviewStatus
+from data.storage.erasure import erase_member
 from data.storage.storage import Storage
 from tests.data.storage.records import ADA, BEN, BOT, CLEO, GUILD, OTHER, made, said
 
@@ -49,23 +50,153 @@ async def test_every_field_comes_back(storage: Storage) -> None:
     assert await storage.examples.get(OTHER, added.id) is None
 
 
-async def test_of_the_same_pair_the_higher_weight_and_an_approval_win(storage: Storage) -> None:
+async def test_of_the_same_pair_the_higher_weight_and_the_review_stay(storage: Storage) -> None:
     first = await taught(storage, status=ReviewStatus.WAITING, weight=2)
-    again = await taught(storage, status=ReviewStatus.APPROVED, weight=1)
-    assert again == replace(first, status=ReviewStatus.APPROVED)
-    assert await taught(storage, status=ReviewStatus.WAITING, weight=3) == replace(again, weight=3)
+    assert await taught(storage, weight=1) == first
+    assert await taught(storage, weight=3) == replace(first, weight=3)
+    approved = replace(first, weight=3, status=ReviewStatus.APPROVED)
+    assert await taught(storage, by_manager=True) == approved
+    assert await taught(storage, status=ReviewStatus.WAITING) == approved
 
 
-async def test_what_is_handed_over_on_purpose_wins_over_what_was_collected(
-    storage: Storage,
-) -> None:
-    await storage.consents.opt_in(GUILD, BEN, 1)
-    first = await collected(storage, "a", "b")
-    on_purpose = await taught(storage)
-    assert on_purpose == replace(
-        first, author_id=ADA, source="teach", asked_by=None, reply_id=None, consent_version=None
-    )
-    assert await collected(storage, "a", "b") == on_purpose
+class TestWhoseWords:
+    """Whatever is added later, stored words stay whose they are, and as they were reviewed."""
+
+    async def teach(self, storage: Storage, user: str, bot: str) -> None:
+        await storage.examples.add(NewExample(GUILD, user, bot, ADA, "teach"))
+
+    async def answer_better(self, storage: Storage, user: str, bot: str) -> None:
+        new = NewExample(GUILD, user, bot, ADA, "better answer", reply_id=7, corrects=True)
+        await storage.examples.add(new)
+
+    async def import_it(self, storage: Storage, user: str, bot: str) -> None:
+        await storage.examples.add_pairs(GUILD, [Pair(user, bot)], ADA, "import")
+
+    async def edit_into_it(self, storage: Storage, user: str, bot: str) -> None:
+        other = await taught(storage, "something", "else")
+        with pytest.raises(StoreError, match="already"):
+            await storage.examples.edit(GUILD, other.id, user, bot)
+        await storage.examples.remove(GUILD, other.id)
+
+    async def collect(self, storage: Storage, user: str, bot: str) -> None:
+        await storage.consents.opt_in(GUILD, ADA, 1)
+        new = NewExample(GUILD, user, bot, ADA, "chat", asked_by=ADA, consent_version=1)
+        await storage.examples.add(new)
+
+    WAYS = ("teach", "answer_better", "import_it", "edit_into_it", "collect")
+
+    @pytest.mark.parametrize("status", ReviewStatus)
+    @pytest.mark.parametrize("way", WAYS)
+    async def test_what_was_collected_stays_with_its_member(
+        self, storage: Storage, way: str, status: ReviewStatus
+    ) -> None:
+        await storage.consents.opt_in(GUILD, BEN, 1)
+        first = await collected(storage)
+        await storage.examples.set_review(GUILD, first.id, status)
+        first = replace(first, status=status)
+        await getattr(self, way)(storage, first.user, first.bot)
+        assert await storage.examples.all(GUILD) == [first]
+        assert bool(await texts(storage)) == (status is ReviewStatus.APPROVED)
+        await storage.consents.opt_out(GUILD, BEN)
+        assert await texts(storage) == []
+        await erase_member(storage, BEN)
+        assert await storage.examples.all(GUILD) == []
+
+    @pytest.mark.parametrize("way", ["teach", "answer_better", "import_it"])
+    async def test_a_second_teacher_is_a_second_source(self, storage: Storage, way: str) -> None:
+        first = await storage.examples.add(NewExample(GUILD, "a", "b", BEN, "teach"))
+        await getattr(self, way)(storage, "a", "b")
+        assert await storage.examples.all(GUILD) == [first]
+        assert await storage.examples.other_teachers([first.id]) == [ADA]
+        assert (await storage.members.summary(ADA)).examples == 1
+        [told] = (await storage.members.export(ADA))["examples"]
+        assert (told["user"], told["bot"]) == ("a", "b")
+        await erase_member(storage, BEN)
+        [left] = await storage.examples.trainable(GUILD)
+        assert (left.id, left.author_id, left.asked_by) == (first.id, ADA, None)
+        assert (await storage.members.summary(BEN)).examples == 0
+        await erase_member(storage, ADA)
+        assert await storage.examples.all(GUILD) == []
+
+    async def test_who_taught_second_may_be_forgotten_first(self, storage: Storage) -> None:
+        first = await taught(storage)
+        await storage.examples.add(NewExample(GUILD, "a", "b", BEN, "teach"))
+        await erase_member(storage, BEN)
+        assert await storage.examples.all(GUILD) == [first]
+        assert await storage.examples.other_teachers([first.id]) == []
+        assert (await storage.members.summary(BEN)).examples == 0
+
+    async def test_words_of_another_that_were_taught_second_need_their_consent(
+        self, storage: Storage
+    ) -> None:
+        await storage.consents.opt_in(GUILD, BEN, 1)
+        await taught(storage)
+        await storage.examples.add(NewExample(GUILD, "a", "b", CLEO, "better", asked_by=BEN))
+        await erase_member(storage, ADA)
+        assert await texts(storage) == ["a"]
+        await storage.consents.opt_out(GUILD, BEN)
+        assert await texts(storage) == []
+
+    async def test_own_words_that_were_collected_become_taught_but_stay_under_review(
+        self, storage: Storage
+    ) -> None:
+        await self.collect(storage, "a", "b")
+        [first] = await storage.examples.all(GUILD)
+        await storage.examples.set_review(GUILD, first.id, ReviewStatus.WAITING)
+        again = await taught(storage)
+        assert again == replace(
+            first, source="teach", asked_by=None, consent_version=None, status=ReviewStatus.WAITING
+        )
+        await storage.examples.set_review(GUILD, first.id, ReviewStatus.APPROVED)
+        await storage.consents.opt_out(GUILD, ADA)
+        assert await texts(storage) == ["a"]
+
+
+SPELLINGS = ["Who is it?", " who  IS it", "Ｗｈｏ is it？", "Who\u200b is it?", "<@123> who is it"]
+
+
+class TestReviewOfMembers:
+    @pytest.mark.parametrize("user", SPELLINGS)
+    @pytest.mark.parametrize("author", [ADA, BEN])
+    @pytest.mark.parametrize("status", [ReviewStatus.REJECTED, ReviewStatus.WAITING])
+    async def test_it_stands_however_the_words_are_spelled_and_whoever_teaches_them(
+        self, storage: Storage, user: str, author: int, status: ReviewStatus
+    ) -> None:
+        first = await taught(storage, "Who is it?", "Me!")
+        await storage.examples.set_review(GUILD, first.id, status)
+        again = NewExample(GUILD, user, "me", author, "teach", may_replace=True)
+        assert (await storage.examples.add(again)).status is status
+        assert await texts(storage) == []
+        assert (await storage.examples.add(replace(again, by_manager=True, bot="me."))).status is (
+            ReviewStatus.APPROVED
+        )
+
+    @pytest.mark.parametrize("user", SPELLINGS)
+    async def test_a_new_answer_to_what_others_taught_waits(
+        self, storage: Storage, user: str
+    ) -> None:
+        await taught(storage, "Who is it?", "Ada.")
+        new = NewExample(GUILD, user, "Ben.", BEN, "teach")
+        assert (await storage.examples.add(new)).status is ReviewStatus.WAITING
+        by_manager = await storage.examples.add(replace(new, bot="Bo.", by_manager=True))
+        assert by_manager.status is ReviewStatus.APPROVED
+        allowed = await storage.examples.add(replace(new, bot="Bea.", may_replace=True))
+        assert allowed.status is ReviewStatus.APPROVED
+        assert await storage.examples.has_newer_answer(by_manager)
+        assert not await storage.examples.has_newer_answer(allowed)
+
+    async def test_ones_own_answer_is_corrected_at_once(self, storage: Storage) -> None:
+        for bot in ("Ada.", "Ben."):
+            assert (await taught(storage, "Who?", bot)).status is ReviewStatus.APPROVED
+        others = NewExample(OTHER, "Who?", "Cleo.", CLEO, "teach")
+        assert (await storage.examples.add(others)).status is ReviewStatus.APPROVED
+
+    async def test_who_taught_it_is_known(self, storage: Storage) -> None:
+        await taught(storage)
+        await storage.examples.add(NewExample(GUILD, "a", "b", BEN, "teach"))
+        for who, user, known in ((ADA, "a", True), (BEN, "a", True), (CLEO, "a", False)):
+            assert await storage.examples.is_taught_by(GUILD, who, user, "b") == known
+        assert not await storage.examples.is_taught_by(GUILD, ADA, "a", "c")
 
 
 class TestConsent:

@@ -267,7 +267,15 @@ def _learning_cogs(
 ) -> Iterator[commands.Cog]:
     retrains = Retrains(storage.examples, storage.jobs, models, training)
     yield Models(models, worker, version("gpt2-discord-bot"), retention, storage)
-    yield Training(bot, storage, models, retrains, training, worker)
+    yield Training(
+        bot,
+        storage,
+        models,
+        retrains,
+        training,
+        worker,
+        review_new_answers=settings.review_new_answers,
+    )
     yield Privacy(
         bot,
         storage,

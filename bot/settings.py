@@ -215,6 +215,9 @@ class Settings(BaseSettings):
     author_share: float = Field(0.5, gt=0, le=1, allow_inf_nan=False)
     """The largest share of the training data that one member may contribute, once there are more
     than 100 examples: 0.5 is half, 1 disables the limit."""
+    review_new_answers: bool = True
+    """A member's new answer to a question that others have taught waits for a manager
+    (`/dataset review`). Answers of managers never wait."""
     checkpoints_mb: int = Field(20000, ge=100)
     """MB for the checkpoints of all servers together. To make room for a new one, the oldest unused
     ones are deleted. A checkpoint of gpt2 takes about 500 MB."""

@@ -7,15 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bot.learning.teaching import BOTH_REQUIRED, MAX_EXAMPLE_CHARS
 from core.errors import Refusal
 from core.records import Example, NewExample, ReviewStatus
 from core.utf16 import truncate_utf16
 from data.storage.storage import Storage
-from i18n.phrase import phrase
 
-MAX_EXAMPLE_CHARS = 500
-"""Of a question or an answer."""
-BOTH_REQUIRED = phrase("Please give me both: what people say, and what I should answer.")
 CORRECTION_SOURCE = "better answer"
 CORRECTION_WEIGHT = 2
 """A taught example has weight 1."""
@@ -76,5 +73,6 @@ async def save_correction(
             corrects=True,
             weight=CORRECTION_WEIGHT,
             status=ReviewStatus.APPROVED if approved else ReviewStatus.WAITING,
+            by_manager=approved,
         )
     )

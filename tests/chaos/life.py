@@ -27,7 +27,7 @@ import simcord
 
 from bot.app import DRAIN_TIMEOUT_S, build_bot
 from bot.discord_ui.client import Gpt2Bot
-from bot.learning.corrections import MAX_EXAMPLE_CHARS
+from bot.learning.teaching import MAX_EXAMPLE_CHARS
 from bot.settings import load_settings, worker_settings
 from model.worker.client import WorkerClient
 from tests.chaos.ledger import Ledger

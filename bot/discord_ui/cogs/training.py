@@ -16,14 +16,14 @@ from bot.discord_ui.audit import record_audit
 from bot.discord_ui.autocomplete import autocomplete_choices
 from bot.discord_ui.client import BotInteraction, Gpt2Bot
 from bot.discord_ui.context import channel_id_of, guild_scope
+from bot.discord_ui.embeds.lesson import lesson_is_news, lesson_text
 from bot.discord_ui.embeds.plan import plan_embed
-from bot.discord_ui.embeds.style import examples_text
 from bot.discord_ui.job_messages import JobAction, JobButton
-from bot.discord_ui.permissions import Rank, defer_for_administrator, requires_rank
+from bot.discord_ui.permissions import Rank, defer_for_administrator, rank_of, requires_rank
 from bot.discord_ui.views.confirm import ConfirmView
-from bot.learning.corrections import BOTH_REQUIRED, MAX_EXAMPLE_CHARS
 from bot.learning.retraining import Overrides, RetrainPlan, Retrains
-from core.records import NewExample
+from bot.learning.teaching import BOTH_REQUIRED, MAX_EXAMPLE_CHARS, teach
+from core.errors import Refusal
 from data.storage.storage import Storage
 from i18n.phrase import phrase
 from i18n.reader import say
@@ -42,6 +42,7 @@ TOO_LATE = {
     JobAction.RESUME: phrase("That job is not paused."),
     JobAction.CANCEL: phrase("That job cannot be stopped any more."),
 }
+NOT_OF_THIS_SERVER = phrase("That is no training job of this server.")
 
 
 class Training(commands.Cog):
@@ -55,6 +56,8 @@ class Training(commands.Cog):
         retrains: Retrains,
         training: TrainingManager,
         worker: GenerationBackend,
+        *,
+        review_new_answers: bool,
     ) -> None:
         self._bot = bot
         self._storage = storage
@@ -62,6 +65,7 @@ class Training(commands.Cog):
         self._retrains = retrains
         self._training = training
         self._worker = worker
+        self._review_new_answers = review_new_answers
 
     async def cog_load(self) -> None:
         self._bot.add_dynamic_items(JobButton)
@@ -75,24 +79,24 @@ class Training(commands.Cog):
         user: app_commands.Range[str, 1, MAX_EXAMPLE_CHARS],
         bot: app_commands.Range[str, 1, MAX_EXAMPLE_CHARS],
     ) -> None:
-        scope = guild_scope(interaction)
-        if not user.strip() or not bot.strip():
+        scope, user, bot = guild_scope(interaction), user.strip(), bot.strip()
+        if not user or not bot:
             await interaction.response.send_message(say(BOTH_REQUIRED), ephemeral=True)
             return
-        await self._storage.examples.add(
-            NewExample(scope, user.strip(), bot.strip(), interaction.user.id, "teach")
+        lesson = await teach(
+            self._storage.examples,
+            scope,
+            interaction.user.id,
+            user,
+            bot,
+            by_manager=rank_of(interaction) >= Rank.MANAGER,
+            may_replace=not self._review_new_answers,
         )
         count = await self._storage.examples.count(scope)
-        interaction.client.languages.use_server(interaction)
-        await interaction.response.send_message(
-            say(
-                "Noted. To “{user}” I should answer: “{bot}”\n"
-                "-# {examples} so far. I learn them when an admin starts `/retrain`.",
-                user=user.strip(),
-                bot=bot.strip(),
-                examples=examples_text(count),
-            )
-        )
+        is_news = lesson_is_news(lesson)
+        if is_news:
+            interaction.client.languages.use_server(interaction)
+        await interaction.response.send_message(lesson_text(lesson, count), ephemeral=not is_news)
 
     @app_commands.command(description="Fine-tune me on everything that was taught here")
     @app_commands.describe(
@@ -168,6 +172,9 @@ class Training(commands.Cog):
     async def control(self, interaction: BotInteraction, action: JobAction, job_id: int) -> None:
         """A button under a job's progress was pressed."""
         await defer_for_administrator(interaction)
+        job = await self._storage.jobs.get(job_id)
+        if job is None or job.scope != interaction.guild_id:
+            raise Refusal(NOT_OF_THIS_SERVER)
         controls = {
             JobAction.PAUSE: self._training.pause,
             JobAction.RESUME: self._training.resume,

@@ -8,7 +8,8 @@ import discord
 
 from bot.discord_ui.client import FORM_TIMEOUT_S, BotInteraction, ReportsFailure
 from bot.discord_ui.embeds.style import quote_safely
-from bot.learning.corrections import MAX_EXAMPLE_CHARS, Correction
+from bot.learning.corrections import Correction
+from bot.learning.teaching import MAX_EXAMPLE_CHARS
 from core.records import Example, ReviewStatus
 from i18n.phrase import phrase
 from i18n.reader import say

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bot.discord_ui.views.correction_form import QUESTION_PLACEHOLDER
-from bot.learning.corrections import BOTH_REQUIRED, MAX_EXAMPLE_CHARS
+from bot.learning.teaching import BOTH_REQUIRED, MAX_EXAMPLE_CHARS
 from core.errors import NoConsent
 from core.records import Example, ReviewStatus
 from tests.bot.asking import ask, storage_of

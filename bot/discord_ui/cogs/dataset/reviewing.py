@@ -16,7 +16,7 @@ from bot.discord_ui.client import FORM_TIMEOUT_S, BotInteraction, ReportsFailure
 from bot.discord_ui.embeds.dataset import example_embed
 from bot.discord_ui.permissions import Rank, require_rank
 from bot.discord_ui.views.confirm import EphemeralView
-from bot.learning.corrections import BOTH_REQUIRED
+from bot.learning.teaching import BOTH_REQUIRED
 from core.records import Example, ReviewStatus
 from data.formats.texts import MAX_TEXT_CHARS
 from data.storage.storage import Storage

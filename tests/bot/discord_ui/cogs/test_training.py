@@ -12,7 +12,11 @@ from simcord import SetupError
 
 from bot.discord_ui.embeds.plan import format_shares, memory_text
 from bot.learning.retraining import base_family
-from tests.bot.conftest import World
+from bot.settings import Settings, load_settings
+from core.records import NewExample, ReviewStatus
+from tests.bot.asking import storage_of
+from tests.bot.conftest import World, open_world
+from tests.fakes import FakeWorker
 
 Open = Callable[..., AbstractAsyncContextManager[World]]
 
@@ -25,10 +29,76 @@ async def test_teach_notes_the_pair_and_counts(world: World) -> None:
     assert "2 examples so far" in second.response.content
 
 
-async def test_the_same_pair_is_counted_once(world: World) -> None:
-    for _ in range(2):
-        result = await world.ben.slash(world.general, "teach", user="hi", bot="hello")
-    assert "1 example so far" in result.response.content
+async def test_the_same_pair_is_counted_once_and_told(world: World) -> None:
+    results = [
+        await world.ben.slash(world.general, "teach", user="hi", bot="hello") for _ in range(2)
+    ]
+    assert [one.response.content.split("\n")[0] for one in results] == [
+        "Noted. To “hi” I should answer: “hello”",
+        "You have taught me that already: to “hi” I should answer “hello”",
+    ]
+    assert [one.ephemeral for one in results] == [False, True]
+    assert "1 example so far" in results[1].response.content
+
+
+async def test_what_a_manager_rejected_stays_rejected(world: World) -> None:
+    examples = storage_of(world).examples
+    await world.ben.slash(world.general, "teach", user="hi", bot="nonsense")
+    await examples.set_review(world.guild.id, 1, ReviewStatus.REJECTED)
+    for user in ("hi", " HI!"):
+        again = await world.ben.slash(world.general, "teach", user=user, bot="nonsense")
+        assert again.ephemeral
+        assert "was rejected here before" in again.response.content
+    assert await examples.trainable(world.guild.id) == []
+    await world.ada.slash(world.general, "teach", user="hi", bot="nonsense")
+    assert len(await examples.trainable(world.guild.id)) == 1
+
+
+async def learned(world: World) -> list[str]:
+    return [one.bot for one in await storage_of(world).examples.trainable(world.guild.id)]
+
+
+async def test_a_new_answer_to_what_others_taught_waits_for_a_manager(world: World) -> None:
+    await world.ada.slash(world.general, "teach", user="Who is it?", bot="Ada.")
+    waits = await world.ben.slash(world.general, "teach", user="who is it?", bot="Ben.")
+    assert waits.ephemeral
+    assert "reviews it first" in waits.response.content
+    assert await learned(world) == ["Ada."]
+    own = await world.ada.slash(world.general, "teach", user="Who is it?", bot="Bo.")
+    assert not own.ephemeral
+    old = await world.ada.slash(world.general, "teach", user="Who is it?", bot="Ada.")
+    assert "another answer to it is newer" in old.response.content
+    await storage_of(world).examples.set_review(world.guild.id, 2, ReviewStatus.APPROVED)
+    assert await learned(world) == ["Ada.", "Ben.", "Bo."]
+
+
+async def test_the_operator_may_let_members_replace_answers(
+    settings: Settings, worker: FakeWorker
+) -> None:
+    free = load_settings(
+        gpt2bot_home=settings.gpt2bot_home, default_model="tiny", review_new_answers=False
+    )
+    async with open_world(free, worker) as world:
+        await world.ada.slash(world.general, "teach", user="Who is it?", bot="Ada.")
+        await world.ben.slash(world.general, "teach", user="Who is it?", bot="Ben.")
+        assert await learned(world) == ["Ada.", "Ben."]
+
+
+async def test_words_that_wait_for_another_members_review_go_on_waiting(world: World) -> None:
+    storage, guild = storage_of(world), world.guild.id
+    await storage.consents.opt_in(guild, world.ben.id, 1)
+    said = NewExample(
+        guild, "hi", "hello", world.ben.id, "chat", asked_by=world.ben.id, consent_version=1,
+        status=ReviewStatus.WAITING,
+    )  # fmt: skip
+    first = await storage.examples.add(said)
+    cleo = world.guild.add_member(world.env.create_user("cleo"))
+    waits = await cleo.slash(world.general, "teach", user="hi", bot="hello")
+    assert "reviews it first" in waits.response.content
+    assert await storage.examples.all(guild) == [first]
+    await storage.examples.set_review(guild, first.id, ReviewStatus.APPROVED)
+    await world.ben.slash(world.general, "privacy opt-out")
+    assert await learned(world) == []
 
 
 async def test_blank_examples_are_refused(world: World) -> None:

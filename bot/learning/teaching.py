@@ -1,0 +1,52 @@
+"""Teaching: a pair that somebody typed becomes an example of the data set, unless it has to wait.
+
+Knows the data set. Does not know Discord.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from core.records import Example, NewExample
+from data.dataset.cleaning import TEACH_SOURCE
+from data.storage.tables.examples import Examples
+from i18n.phrase import phrase
+
+MAX_EXAMPLE_CHARS = 500
+"""Of a question or an answer."""
+BOTH_REQUIRED = phrase("Please give me both: what people say, and what I should answer.")
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """A taught pair. `repeated`: the same member had taught it before. `superseded`: another answer
+    to its question is newer, and is learned in its place."""
+
+    example: Example
+    repeated: bool
+    superseded: bool
+
+
+async def teach(
+    examples: Examples,
+    scope: int,
+    author_id: int,
+    question: str,
+    answer: str,
+    *,
+    by_manager: bool,
+    may_replace: bool,
+) -> Lesson:
+    """Store a pair that a member typed; see `NewExample` for the last two."""
+    repeated = await examples.is_taught_by(scope, author_id, question, answer)
+    new = NewExample(
+        scope,
+        question,
+        answer,
+        author_id,
+        TEACH_SOURCE,
+        by_manager=by_manager,
+        may_replace=may_replace,
+    )
+    example = await examples.add(new)
+    return Lesson(example, repeated, await examples.has_newer_answer(example))

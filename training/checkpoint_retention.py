@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Collection
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from itertools import chain
 from pathlib import Path
 
@@ -39,7 +39,6 @@ class CheckpointRetention:
         self._storage = storage
         self._root = root
         self._limit_bytes = limit_mb * 1_000_000
-        self._remove_lock = asyncio.Lock()
 
     def find(self, scope: int, name: str) -> tuple[Path, Manifest]:
         """A checkpoint of the scope, by its name. Raises UnknownModel if the scope has none of that
@@ -73,7 +72,7 @@ class CheckpointRetention:
         """Remove a checkpoint for good, even if a rollback would return to it. Raises UnknownModel,
         CheckpointInUse: as `removable_folder`. Raises StoreError if something of it could not be
         removed."""
-        async with self._remove_lock:
+        async with self._storage.model_choices.lock(scope):
             folder = await self.removable_folder(scope, name)
             try:
                 await asyncio.to_thread(remove_checkpoint, folder)
@@ -100,7 +99,10 @@ class CheckpointRetention:
 
         Never removed are `keep` (the newest one), those in service, those that a rollback would
         return to, and those that open jobs need."""
-        async with self._remove_lock:
+        async with AsyncExitStack() as locks:
+            for scope in self._scopes():
+                lock = self._storage.model_choices.lock(int(scope.name))
+                await locks.enter_async_context(lock)
             kept = {keep, *await self._in_service(), *await self._needed_by_jobs()}
             removed = await asyncio.to_thread(self._prune_to_limit, kept)
         for folder in removed:

@@ -12,7 +12,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from weakref import WeakValueDictionary
 
 from cachetools import LRUCache
 
@@ -72,7 +71,6 @@ class ModelRouter:
         self._tasks = tasks
         self._metrics = metrics or Metrics()
         self._loading: set[str] = set()
-        self._switch_locks: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
         self._load_failures: dict[str, LoadFailure] = {}
         # Every message asks for the choice; only `use` and `rollback` change it.
         self._choices: LRUCache[int, str | None] = LRUCache(MAX_CACHED_CHOICES)
@@ -189,10 +187,6 @@ class ModelRouter:
         finally:
             self._loading.discard(option.source)
 
-    def _switch_lock(self, scope: int) -> asyncio.Lock:
-        """One switch at a time per scope: a load takes long, and the last request must win."""
-        return self._switch_locks.setdefault(scope, asyncio.Lock())
-
     async def use(self, scope: int, name: str) -> ModelOption:
         """Load the model, and only then make it the scope's choice.
 
@@ -200,8 +194,8 @@ class ModelRouter:
             UnknownModel: no such name.
             LoadFailed, WorkerDied, CorruptCheckpoint: the old model keeps answering.
         """
-        option = find_option(self.options(scope), name)
-        async with self._switch_lock(scope):
+        async with self._table.lock(scope):  # a load takes long, and the last request must win
+            option = find_option(self.options(scope), name)
             with self._metrics.observe_switch():
                 await self.ensure_loaded(option)
             try:
@@ -222,7 +216,7 @@ class ModelRouter:
             NothingToRollBack: no other one answered before.
             LoadFailed, WorkerDied, CorruptCheckpoint: the present model keeps answering.
         """
-        async with self._switch_lock(scope):
+        async with self._table.lock(scope):
             option = await self._previous_model(scope)
             with self._metrics.observe_switch():
                 await self.ensure_loaded(option)

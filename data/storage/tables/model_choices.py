@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+from weakref import WeakValueDictionary
+
+import aiosqlite
+
 from data.storage.connection import Repository, utc_now_iso
 
 
 class ModelChoices(Repository):
     """The choices of every scope."""
+
+    def __init__(self, db: aiosqlite.Connection) -> None:
+        super().__init__(db)
+        self._locks: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
+
+    def lock(self, scope: int) -> asyncio.Lock:
+        """Held by whoever loads a model to choose it, or removes one that is not chosen: no model
+        may be removed between its check and its choice."""
+        return self._locks.setdefault(scope, asyncio.Lock())
 
     async def active(self, scope: int) -> str | None:
         """The name of the scope's current model; None if it never chose one."""

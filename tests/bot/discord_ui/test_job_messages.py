@@ -23,7 +23,7 @@ from bot.settings import Settings
 from core.records import JobState, TrainingJob
 from core.tasks import BackgroundTasks
 from data.storage.storage import Storage
-from tests.bot.conftest import World
+from tests.bot.conftest import World, open_world
 from tests.fakes import FakeWorker
 from training.checkpoints import LOSS_CURVE_FILE, REPORT_FILE, StoredReport
 from training.jobs.events import Checking, Event, Lowered, Paused, Saved, Started, Step
@@ -398,6 +398,19 @@ async def test_only_admins_press_the_buttons(world: World) -> None:
         assert pressed.ephemeral
         assert pressed.response.content == "You need the permission Administrator for that."
     assert await state(run) is JobState.QUEUED
+
+
+async def test_a_button_of_another_servers_job_does_nothing(
+    settings: Settings, worker: FakeWorker
+) -> None:
+    async with open_world(settings, worker, check_errors=False) as world:
+        run = await waiting(world)
+        await run.storage._execute("UPDATE jobs SET scope = scope + 1")
+        for label in ("Pause", "Cancel"):
+            pressed = await world.ada.click(run.messages[0], label=label)
+            assert pressed.ephemeral
+            assert pressed.response.content == "That is no training job of this server."
+        assert await state(run) is JobState.QUEUED
 
 
 async def test_the_buttons_work_after_a_restart(

@@ -22,6 +22,7 @@ from model.registry import EMBEDDED_FOLDER, model_options
 from model.worker.messages import ModelInfo
 from tests.bot.conftest import World
 from tests.fakes import FakeWorker
+from training.checkpoint_retention import CheckpointRetention
 from training.checkpoints import REPORT_FILE, Manifest, seal
 from training.errors import CorruptCheckpoint, NothingToRollBack
 
@@ -487,3 +488,23 @@ async def test_what_is_deleted_while_it_loads_is_not_put_into_service(
     with pytest.raises(CorruptCheckpoint):
         await switch.use(SCOPE, "tiny-1")
     assert await storage.model_choices.active(SCOPE) is None
+
+
+@pytest.mark.parametrize("use_first", [True, False])
+@pytest.mark.parametrize("remove", ["delete", "prune"])
+async def test_a_model_is_chosen_or_removed_but_never_both(
+    switch: ModelRouter, storage: Storage, tmp_path: Path, use_first: bool, remove: str
+) -> None:
+    shelf = CheckpointRetention(storage, tmp_path, 0)
+    for round_ in range(30):
+        folder = make_folder(tmp_path / str(SCOPE) / f"tiny-{round_}")
+        used = switch.use(SCOPE, folder.name)
+        removed: Any = (
+            shelf.delete(SCOPE, folder.name) if remove == "delete" else shelf.prune(tmp_path)
+        )
+        await asyncio.gather(
+            *((used, removed) if use_first else (removed, used)), return_exceptions=True
+        )
+        active = await storage.model_choices.active(SCOPE)
+        assert (active == folder.name) == folder.exists()
+        await switch.use(SCOPE, "gpt2")

@@ -126,7 +126,7 @@ async def build_bot(
             Tombstones(paths.tombstones),
         )
         await erasure.reapply_after_restore()
-        _start_periodic_tasks(tasks, storage, erasure, presence, settings.retention_days)
+        _start_periodic_tasks(tasks, storage, erasure, training, presence, settings.retention_days)
         for cog in (
             *_chat_cogs(settings, bot, storage, worker, models, conversations, filters, pauses),
             *_learning_cogs(
@@ -331,7 +331,12 @@ def _fan_out_job_updates(
 
 
 def _start_periodic_tasks(
-    tasks: BackgroundTasks, storage: Storage, erasure: Erasure, presence: Presence, days: int
+    tasks: BackgroundTasks,
+    storage: Storage,
+    erasure: Erasure,
+    training: TrainingManager,
+    presence: Presence,
+    days: int,
 ) -> None:
     """Started here and not at the login, which the tests and the demo do on a simulated clock."""
     clock = GuardedClock()
@@ -341,6 +346,7 @@ def _start_periodic_tasks(
 
     every(HOUR_S, "erasure", erasure.resume_pending)
     every(PRESENCE_INTERVAL_S, "presence", presence.show)
+    every(DAY_S, "data of trainings", training.trim)
     every(DAY_S, "retention", lambda: purge_expired(storage, days, clock))
 
 

@@ -160,10 +160,8 @@ class Worker:
                 self._load(source, command)
             case Generate(source=source) | Render(source=source):
                 self._start_or_load(source, command)
-            case Prefetch():
-                self._prefetch(command)
-            case DropCaches():
-                self._drop_caches()
+            case Prefetch() | DropCaches():
+                self._update_caches(command)
             case Abort(request_id=request_id):
                 self._abort(request_id)
             case Ping(request_id=request_id):
@@ -182,7 +180,10 @@ class Worker:
         else:
             self._start(request)
 
-    def _prefetch(self, request: Prefetch) -> None:
+    def _update_caches(self, request: Prefetch | DropCaches) -> None:
+        if isinstance(request, DropCaches):
+            self._drop_caches()
+            return
         try:
             with contextlib.suppress(TemplateError, MemoryError):  # the reply will report it
                 self.engine.prefetch(request)

@@ -8,8 +8,8 @@ import pytest
 
 from core.japanese import count_japanese_chars, is_japanese
 from core.records import Example
-from data.dataset.rivals import keep_newest_answers
 from data.dataset.dedup import dedup_key
+from data.dataset.rivals import keep_newest_answers
 
 
 @pytest.mark.parametrize(

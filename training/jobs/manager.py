@@ -27,7 +27,7 @@ from training.jobs.outcome import JobOutcome
 from training.jobs.preview import Preview, measured_speed, preview
 from training.jobs.promotion import ApplyRetention, Promote, Promotion
 from training.jobs.queue import JobQueue, JobUpdate, OnUpdate
-from training.jobs.snapshot import Snapshots, discard, remove_work_files
+from training.jobs.snapshot import Snapshots, discard, remove_data, remove_work_files
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +82,9 @@ class TrainingManager:
 
     async def __aenter__(self) -> Self:
         await self._queue.recover()
+        for job in await self._snapshots.recover():
+            await self.cancel(job.id)
+        await self.trim()
         self._queue_task = asyncio.create_task(self._process_queue(), name="training queue")
         return self
 
@@ -150,7 +153,7 @@ class TrainingManager:
             return await run.cancel()
         job = await self._queue.cancel(job_id)
         if job is not None:
-            await asyncio.to_thread(remove_work_files, job)
+            await asyncio.to_thread(remove_data, job)
         return job is not None
 
     async def pause(self, job_id: int) -> bool:
@@ -171,6 +174,10 @@ class TrainingManager:
             await self.cancel(job.id)
             await self.wait(job.id)
         await self._snapshots.remove(job)
+
+    async def trim(self) -> None:
+        """Remove the data of ended jobs without a checkpoint, or whose checkpoint is gone."""
+        await self._snapshots.trim()
 
     def hold(self) -> None:
         """Hold the run under way for a while, because replies are slow."""
@@ -262,3 +269,4 @@ class TrainingManager:
         await self._queue.set_outcome(run.job, result)
         if result.state.is_final and result.state is not JobState.INTERRUPTED:
             await asyncio.to_thread(remove_work_files, run.job)
+            await self.trim()

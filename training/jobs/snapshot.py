@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shutil
 import uuid
 from collections.abc import Collection, Mapping, Sequence
@@ -16,11 +17,12 @@ from itertools import count
 from pathlib import Path
 
 from core.errors import StoreError, write_error
-from core.records import Example, TrainingJob
+from core.records import Example, JobState, TrainingJob
 from data.dataset.cleaning import Selection, select_examples
 from data.dataset.snapshot import contributor_consents, write_snapshot
 from data.storage.storage import Storage
 from i18n.phrase import phrase
+from training.checkpoints import MANIFEST_FILE
 from training.config import TrainingConfig
 from training.errors import NOTHING_TAUGHT, EmptyDataset
 from training.jobs.folder import (
@@ -29,8 +31,11 @@ from training.jobs.folder import (
     CONFIG_FILE,
     CONSENT_FILE,
     DATASET_FILE,
+    LOG_FILE,
     STEPS_DIR,
 )
+
+FOLDER_NAME = re.compile("[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +83,7 @@ class Snapshots:
         config = replace(config, name=await self._new_checkpoint_name(scope, base))
         before = await self._serving_dataset(scope, config.serving)
         folder = self._folder / uuid.uuid4().hex
-        snapshot = Snapshot(folder, scope, kept, contributor_consents(kept))
+        snapshot = Snapshot(folder, scope, kept, await self._sources(kept))
         try:
             await asyncio.to_thread(_write_folder, snapshot, config, before)
         except StoreError:
@@ -91,7 +96,40 @@ class Snapshots:
         stored: a later erasure or withdrawal finds the job by them, and an earlier one shows
         here."""
         allowed = {one.id for one in await self._examples.trainable(snapshot.scope)}
-        return all(one.id in allowed for one in snapshot.examples)
+        sources = await self._sources(snapshot.examples)
+        return (
+            all(one.id in allowed for one in snapshot.examples)
+            and snapshot.sources.keys() <= sources.keys()
+        )
+
+    async def _sources(self, examples: Sequence[Example]) -> dict[int, int | None]:
+        others = await self._examples.other_teachers(one.id for one in examples)
+        return dict.fromkeys(others) | contributor_consents(examples)
+
+    async def recover(self) -> list[TrainingJob]:
+        """Make sure that each snapshot is found by whose words it holds, although the bot may have
+        been killed while it submitted a job. A folder without a job is removed; returned are the
+        jobs whose sources were missing, so that nobody has checked whether they may be learned."""
+        jobs = {Path(job.directory).name: job for job in await self._jobs.all()}
+        unchecked = []
+        for folder in await asyncio.to_thread(_job_folders, self._folder):
+            if (job := jobs.get(folder.name)) is None:
+                discard(folder)
+                continue
+            known = await self._jobs.sources(job.id)
+            sources = await asyncio.to_thread(_stored_sources, folder)
+            if sources.keys() - known.keys():
+                await self._jobs.add_sources(job.id, sources | known)
+                unchecked.append(job)
+        return unchecked
+
+    async def trim(self) -> None:
+        """Remove the data of ended jobs that led to no checkpoint, or to one that is gone."""
+        for job in await self._jobs.all():
+            if job.state.is_final and job.state is not JobState.INTERRUPTED:
+                checkpoint = self._checkpoints / str(job.scope) / (job.checkpoint or ".")
+                if not (checkpoint / MANIFEST_FILE).is_file():
+                    await asyncio.to_thread(remove_data, job)
 
     async def remove(self, job: TrainingJob) -> None:
         """Remove a job's folder. Raises StoreError if it could not be removed completely."""
@@ -157,6 +195,30 @@ def _planned_names(jobs: Sequence[TrainingJob]) -> set[str]:
 def discard(folder: Path) -> None:
     """Remove the folder of a job that will not run; errors are ignored."""
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _job_folders(root: Path) -> list[Path]:
+    """The folders that `Snapshots.take` named."""
+    return [path for path in root.glob("*") if FOLDER_NAME.fullmatch(path.name)]
+
+
+def _stored_sources(folder: Path) -> dict[int, int | None]:
+    """Whose words a folder holds, as it was written; empty if that cannot be read."""
+    try:
+        stored = json.loads((folder / CONSENT_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return {int(member): version for member, version in stored.items()}
+
+
+def remove_data(job: TrainingJob) -> None:
+    """Remove all files of an ended job but its settings and its log; errors are ignored."""
+    for path in Path(job.directory).glob("*"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.name not in (CONFIG_FILE, LOG_FILE):
+            with suppress(OSError):
+                path.unlink()
 
 
 def remove_work_files(job: TrainingJob) -> None:

@@ -54,8 +54,8 @@ def _active_consent_sql(scope: str, user_id: str) -> str:
     )"""
 
 
-# What was collected from a member becomes a taught pair once that member teaches it: then it needs no
-# consent any more. Nobody else's teaching changes whose words they are.
+# What was collected from a member becomes a taught pair once that member teaches it: then it needs
+# no consent any more. Nobody else's teaching changes whose words they are.
 _TAUGHT_BY_ITS_SPEAKER_SQL = f"""
     examples.consent_version IS NOT NULL AND examples.author_id = excluded.author_id
     AND coalesce(examples.asked_by, examples.author_id) = excluded.author_id

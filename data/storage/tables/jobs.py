@@ -93,9 +93,10 @@ class Jobs(Repository):
         """The scope's newest job."""
         return await self._job("SELECT * FROM jobs WHERE scope = ? ORDER BY id DESC LIMIT 1", scope)
 
-    async def all(self, scope: int) -> list[TrainingJob]:
-        """All jobs of the scope, by id."""
-        return await self._jobs("SELECT * FROM jobs WHERE scope = ? ORDER BY id", scope)
+    async def all(self, scope: int | None = None) -> list[TrainingJob]:
+        """All jobs of a scope (None: of all), by id."""
+        sql = "SELECT * FROM jobs WHERE ?1 IS NULL OR scope = ?1 ORDER BY id"
+        return await self._jobs(sql, scope)
 
     async def with_checkpoint(self, scope: int) -> list[TrainingJob]:
         """The scope's jobs that have a checkpoint, by id."""

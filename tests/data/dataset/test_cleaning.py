@@ -118,9 +118,7 @@ def test_the_share_holds_for_who_teaches_again_what_others_taught(
     st.lists(st.tuples(st.integers(0, 60), st.integers(0, 5), st.sampled_from([1, 1, 1, 2, 3]))),
     st.floats(0.05, 0.95),
 )
-def test_the_share_holds_whatever_the_order(
-    rows: list[tuple[int, int, int]], share: float
-) -> None:
+def test_the_share_holds_whatever_the_order(rows: list[tuple[int, int, int]], share: float) -> None:
     examples = [example(n, f"q{q}", f"a{a}", who) for n, (q, a, who) in enumerate(rows)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rivals, "MIN_AUTHOR_CAP", 2)

@@ -31,7 +31,7 @@ from i18n.phrase import Phrase
 from model.errors import LoadFailed
 from model.registry import ModelOption
 from tests.model_folders import make_model_folder
-from training.checkpoints import verify
+from training.checkpoints import remove_checkpoint, verify
 from training.config import TrainingConfig
 from training.errors import CorruptCheckpoint, EmptyDataset, JobAlreadyOpen
 from training.jobs.events import Checking, Event, Finished, Lowered, Saved, Started, Step
@@ -539,7 +539,7 @@ async def test_a_job_whose_steps_are_all_taken_cannot_be_paused(
     assert told == [False]
 
 
-async def test_a_job_that_is_cancelled_at_its_end_leaves_nothing_but_its_data(
+async def test_a_job_that_is_cancelled_at_its_end_leaves_nothing_but_its_log(
     house: House,
 ) -> None:
     async def cancel(update: JobUpdate) -> None:
@@ -552,8 +552,7 @@ async def test_a_job_that_is_cancelled_at_its_end_leaves_nothing_but_its_data(
         assert (await house.ended(job)).state is JobState.CANCELLED
     assert house.promoted == house.kept == []
     assert not list((house.root / "checkpoints").rglob("manifest.json"))
-    data = {"config.json", "consent.json", "dataset.jsonl", "changes.json", "log.txt"}
-    assert left_in(job) == data | {"starts"}
+    assert left_in(job) == {"config.json", "log.txt"}
 
 
 async def test_a_job_whose_checkpoint_goes_into_service_cannot_be_stopped_or_paused(
@@ -618,6 +617,60 @@ async def test_the_data_say_whose_words_they_are(house: House) -> None:
     assert await house.storage.jobs.trained_on_member(8) == [done]
     assert await house.storage.jobs.sources(job.id) == {7: None, 8: 2, 99: None}
     assert "what?" not in read(job, "dataset.jsonl")
+
+
+class Killed(Jobs):
+    """The bot is killed when it stores a job, or just after that."""
+
+    after = True
+
+    async def add(self, **facts: Any) -> TrainingJob:
+        if self.after:
+            await super().add(**facts)
+        raise asyncio.CancelledError
+
+
+@pytest.mark.parametrize("after", [True, False])
+async def test_a_kill_while_a_job_is_submitted_leaves_no_words_that_nobody_finds(
+    house: House, after: bool
+) -> None:
+    jobs = house.storage.jobs
+    house.storage.jobs = Killed(house.storage._db)
+    house.storage.jobs.after = after
+    dying = House(house.storage, house.root, Path(house.base.source))
+    with pytest.raises(asyncio.CancelledError):
+        await dying.submit()
+    [folder] = (house.root / "jobs").iterdir()
+    assert (folder / "dataset.jsonl").exists()
+    house.storage.jobs = jobs
+    async with House(house.storage, house.root, Path(house.base.source)).manager:
+        assert not (folder / "dataset.jsonl").exists()
+        assert folder.exists() == after
+        found = await jobs.with_member(7)
+        assert [one.state for one in found] == [JobState.CANCELLED] * after
+
+
+async def test_data_are_kept_only_as_long_as_their_job_or_its_checkpoint(house: House) -> None:
+    async with house.manager:
+        ended = []
+        for script in ("exit 7", "fail It failed.", "finish", "endless"):
+            house.script(script)
+            job = await house.submit()
+            if script == "endless":
+                await house.manager.cancel(job.id)
+            ended.append(await house.ended(job))
+        assert [one.state for one in ended] == [
+            JobState.INTERRUPTED, JobState.FAILED, JobState.PROMOTED, JobState.CANCELLED,
+        ]  # fmt: skip
+
+        def kept() -> list[JobState]:
+            return [one.state for one in ended if (Path(one.directory) / "dataset.jsonl").exists()]
+
+        await house.manager.trim()
+        assert kept() == [JobState.INTERRUPTED, JobState.PROMOTED]
+        await asyncio.to_thread(remove_checkpoint, house.promoted[0])
+        await house.manager.trim()
+        assert kept() == [JobState.INTERRUPTED]
 
 
 class TakenBack(Jobs):

@@ -40,7 +40,14 @@ from bot.learning.collection import collect
 from bot.learning.erasure import Erasure
 from bot.learning.retraining import Retrains
 from bot.ops.recovery import open_or_recover
-from bot.ops.retention import DAY_S, HOUR_S, GuardedClock, purge_expired, run_periodically
+from bot.ops.retention import (
+    DAY_S,
+    HOUR_S,
+    GuardedClock,
+    last_known_time,
+    purge_expired,
+    run_periodically,
+)
 from bot.settings import Settings, prepare_home, sampling_params, worker_settings
 from core.metrics import Metrics
 from core.tasks import BackgroundTasks
@@ -124,9 +131,14 @@ async def build_bot(
             training,
             CleanRetrainPrompts(bot, storage.jobs).prompt,
             Tombstones(paths.tombstones),
+            partial(_drop_caches, worker, bot),
         )
         await erasure.reapply_after_restore()
-        _start_periodic_tasks(tasks, storage, erasure, training, presence, settings.retention_days)
+        clock = GuardedClock(
+            last=await last_known_time(storage), witness=lambda: bot.newest_message_at
+        )
+        retain = partial(purge_expired, storage, settings.retention_days, clock)
+        _start_periodic_tasks(tasks, erasure, training, presence, retain)
         for cog in (
             *_chat_cogs(settings, bot, storage, worker, models, conversations, filters, pauses),
             *_learning_cogs(
@@ -332,14 +344,12 @@ def _fan_out_job_updates(
 
 def _start_periodic_tasks(
     tasks: BackgroundTasks,
-    storage: Storage,
     erasure: Erasure,
     training: TrainingManager,
     presence: Presence,
-    days: int,
+    retain: Callable[[], Awaitable[object]],
 ) -> None:
     """Started here and not at the login, which the tests and the demo do on a simulated clock."""
-    clock = GuardedClock()
 
     def every(seconds: float, name: str, chore: Callable[[], Awaitable[object]]) -> None:
         tasks.spawn(run_periodically(chore, seconds, name), name=name)
@@ -347,7 +357,13 @@ def _start_periodic_tasks(
     every(HOUR_S, "erasure", erasure.resume_pending)
     every(PRESENCE_INTERVAL_S, "presence", presence.show)
     every(DAY_S, "data of trainings", training.trim)
-    every(DAY_S, "retention", lambda: purge_expired(storage, days, clock))
+    every(HOUR_S, "retention", retain)
+
+
+def _drop_caches(worker: GenerationBackend, bot: Gpt2Bot) -> None:
+    """Forget what was said as far as it is in memory only."""
+    worker.drop_caches()
+    bot.drop_cached_messages()
 
 
 def _training_limits(settings: Settings) -> TrainingLimits:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection
+from datetime import datetime
 from typing import Any
 
 import discord
@@ -138,6 +139,7 @@ class Gpt2Bot(commands.AutoShardedBot):
         self.interaction_dedup = Deduplicator()
         self.languages = languages or LanguageResolver()
         self.operators = set(operators)
+        self.newest_message_at: datetime | None = None
 
     async def setup_hook(self) -> None:
         self.operators |= owner_ids(self.application)
@@ -158,3 +160,9 @@ class Gpt2Bot(commands.AutoShardedBot):
 
     async def on_message(self, message: discord.Message, /) -> None:
         """Prefix commands are off; `bot.discord_ui.cogs.chat` listens for messages."""
+        self.newest_message_at = message.created_at
+
+    def drop_cached_messages(self) -> None:
+        """Forget all messages that discord.py keeps in memory."""
+        if self._connection._messages is not None:
+            self._connection._messages.clear()

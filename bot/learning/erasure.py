@@ -42,7 +42,7 @@ PromptCleanRetrain = Callable[[AffectedScope], Awaitable[None]]
 
 class Erasure:
     """Erases members and withdraws consents. `tombstones` list the erased members, in case a
-    restored backup brings them back."""
+    restored backup brings them back; `drop_caches` drops words that are in memory only."""
 
     def __init__(
         self,
@@ -50,11 +50,13 @@ class Erasure:
         training: TrainingManager,
         prompt_clean_retrain: PromptCleanRetrain,
         tombstones: Tombstones,
+        drop_caches: Callable[[], None],
     ) -> None:
         self._storage = storage
         self._training = training
         self._prompt_clean_retrain = prompt_clean_retrain
         self._tombstones = tombstones
+        self._drop_caches = drop_caches
         # Two members' erasures may discard the same job: the second must see the first's result.
         self._lock = asyncio.Lock()
 
@@ -78,16 +80,18 @@ class Erasure:
         return user_id in await self._storage.erasures.unfinished()
 
     async def reapply_after_restore(self) -> None:
-        """Mark members for erasure again if they were erased after the database's last write: then
-        it is a backup from before.
+        """Mark members for erasure again whose erasure this database does not know: then it is a
+        backup from before.
 
         Raises:
             StoreError: the database or the tombstones cannot be used.
         """
         last = await self._storage.erasures.last_write_time()
-        if last is None:
+        if last is None:  # a new database: whoever comes to it now was not forgotten since
+            await self._storage.marks.set_erasures(await asyncio.to_thread(self._tombstones.last))
             return
-        for user_id in await asyncio.to_thread(self._tombstones.since, last):
+        known = await self._storage.marks.erasures()
+        for user_id in await asyncio.to_thread(self._tombstones.since, known, last):
             await self._storage.erasures.begin(user_id)
 
     async def resume_pending(self) -> None:
@@ -106,6 +110,7 @@ class Erasure:
         """
         was_given = bool(await self._storage.consents.opt_out(scope, user_id))
         erased = await self._storage.examples.remove_pending_collected(user_id, scope)
+        await self._storage.erasures.truncate_wal()
         jobs = [job for job in await self._by_consent(user_id) if scope in (None, job.scope)]
         unfinished = [job for job in jobs if not job.state.is_final]
         for job in unfinished:
@@ -142,8 +147,15 @@ class Erasure:
                 await self._prompt_clean_retrain(affected)
             # Only now: if this is interrupted, the resumed erasure must still find the jobs.
             await self._storage.jobs.remove_sources_of_member(user_id)
-            await asyncio.to_thread(self._tombstones.add, user_id)
+            await self._record(user_id)
+            self._drop_caches()
             return found
+
+    async def _record(self, user_id: int) -> None:
+        """Number the erasure: outside of the database first, so that a kill repeats it."""
+        known = await self._storage.marks.erasures()
+        number = await asyncio.to_thread(self._tombstones.add, user_id, known)
+        await self._storage.marks.set_erasures(number)
 
     async def _affected_scopes(
         self, jobs: Iterable[TrainingJob], stopped: Collection[int] = ()

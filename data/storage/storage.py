@@ -24,6 +24,7 @@ from data.storage.tables.erasures import Erasures
 from data.storage.tables.examples import Examples
 from data.storage.tables.filters import FilterTable
 from data.storage.tables.jobs import Jobs
+from data.storage.tables.marks import Marks
 from data.storage.tables.members import MemberData
 from data.storage.tables.messages import Messages
 from data.storage.tables.model_choices import ModelChoices
@@ -46,6 +47,7 @@ class Storage(Repository):
         self.consents = Consents(db)
         self.members = MemberData(db)
         self.erasures = Erasures(db)
+        self.marks = Marks(db)
         self.audit = AuditLog(db)
         self.pauses = PauseTable(db)
         self.filters = FilterTable(db)

@@ -6,7 +6,7 @@ Deletes from the other tables, so that everything an erasure removes is listed i
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from core.records import ErasureResult
 from data.storage.connection import Repository, to_utc_iso, utc_now_iso
@@ -76,7 +76,15 @@ class Erasures(Repository):
         sql = """
             SELECT max(at) FROM (
                 SELECT max(created_at) AS at FROM messages
+                UNION ALL SELECT max(created_at) FROM replies
                 UNION ALL SELECT max(created_at) FROM examples
+                UNION ALL SELECT max(created_at) FROM ratings
+                UNION ALL SELECT max(created_at) FROM jobs
+                UNION ALL SELECT max(created_at) FROM activations
+                UNION ALL SELECT max(given_at) FROM consents
+                UNION ALL SELECT max(withdrawn_at) FROM consents
+                UNION ALL SELECT max(paused_at) FROM pauses
+                UNION ALL SELECT max(added_at) FROM filters
                 UNION ALL SELECT max(at) FROM audit
             )
         """
@@ -109,6 +117,14 @@ class Erasures(Repository):
         """Forget who set up what a server goes on using."""
         for sql in ANONYMIZE_SQL:
             await self._execute(sql, user_id)
+
+    async def correct_future(self, now: datetime) -> None:
+        """Date what was written while the clock was ahead as written now: else it would be kept
+        until that time comes."""
+        latest = to_utc_iso(now + timedelta(days=1))
+        for table in ("messages", "replies"):
+            sql = f"UPDATE {table} SET created_at = ? WHERE created_at > ?"
+            await self._execute(sql, to_utc_iso(now), latest)
 
     async def purge_batch(self, before: datetime, limit: int) -> int:
         """Erase up to `limit` older messages and reply records each; return how many. Examples

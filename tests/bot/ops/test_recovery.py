@@ -193,6 +193,49 @@ async def test_who_was_forgotten_since_the_backup_is_forgotten_again(open_fake: 
     assert b"my secret" not in database.read_bytes()
 
 
+@pytest.mark.parametrize("backed_up_ahead_days", [-400, 0, 400])
+async def test_no_clock_undoes_a_forgetting(open_fake: Open, backed_up_ahead_days: int) -> None:
+    async with open_fake() as world:
+        database = world.home / "gpt2bot.sqlite3"
+        await world.say(world.ben, "my secret")
+        shift = f"{backed_up_ahead_days} days"
+        await storage_of(world)._execute(
+            "UPDATE messages SET created_at = strftime('%Y-%m-%dT%H:%M:%f+00:00', 'now', ?)", shift
+        )
+        backup = create_backup(database, keep=7).path
+        await world.bot.get_cog("Privacy")._erasure.erase_member(world.ben.id)
+    restore(backup, database)
+    async with open_fake() as world:
+        await all_forgotten(storage_of(world))
+    assert b"my secret" not in database.read_bytes()
+
+
+@pytest.mark.parametrize("restarts", [1, 2])
+async def test_what_is_agreed_to_after_a_forgetting_stays(open_fake: Open, restarts: int) -> None:
+    async with open_fake() as world:
+        erasure, ben = world.bot.get_cog("Privacy")._erasure, world.ben.id
+        await world.say(world.ben, "hello")
+        await erasure.erase_member(ben)
+        await storage_of(world).consents.opt_in(world.guild.id, ben, 1)
+        guild = world.guild.id
+    for _ in range(restarts):
+        async with open_fake() as world:
+            await all_forgotten(storage_of(world))
+            assert await storage_of(world).consents.active(guild, ben) is not None
+
+
+async def test_a_new_database_owes_nobody_a_forgetting(open_fake: Open) -> None:
+    async with open_fake() as world:
+        database = world.home / "gpt2bot.sqlite3"
+        await world.bot.get_cog("Privacy")._erasure.erase_member(world.ben.id)
+    database.unlink()
+    async with open_fake() as world:
+        await world.say(world.ben, "me again")
+    async with open_fake() as world:
+        await all_forgotten(storage_of(world))
+    assert heard(database)[0] == "me again"
+
+
 async def test_who_comes_back_after_they_were_forgotten_stays(open_fake: Open) -> None:
     async with open_fake() as world:
         await world.bot.get_cog("Privacy")._erasure.erase_member(world.ben.id)

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
-from bot.ops.retention import DAY_S, TASK_RETRY_S, GuardedClock, purge_expired, run_periodically
+from bot.ops.retention import (
+    DAY_S,
+    TASK_RETRY_S,
+    GuardedClock,
+    last_known_time,
+    purge_expired,
+    run_periodically,
+)
 from core.errors import StoreError
 from data.storage.storage import Storage
 from tests.data.storage.records import ADA, CHANNEL, NOON, made, said
@@ -47,6 +54,40 @@ async def test_a_clock_that_is_set_forward_erases_nothing_that_day(
     assert len(await storage.messages.context(CHANNEL, 10)) == 1
     time["day"] = 31
     assert await purge_expired(storage, 30, calendar) == 1
+
+
+@pytest.mark.parametrize("wrong_by", [-400, -2, 2, 400])
+async def test_a_start_with_a_wrong_clock_erases_nothing(storage: Storage, wrong_by: int) -> None:
+    """Whatever is known of the right time: that of an earlier run, or of what was written."""
+    for number, at in enumerate((NOON - timedelta(days=31), NOON, NOON + timedelta(days=500))):
+        await storage.messages.add(said(number, "keep me", at=at))
+    discord: list[datetime] = []
+    now = NOON + timedelta(days=wrong_by)
+    await storage.marks.set_trusted_time(NOON)
+    clock = GuardedClock(
+        lambda: now,
+        lambda: 0.0,
+        last=await last_known_time(storage),
+        witness=lambda: discord[-1] if discord else None,
+    )
+    assert await purge_expired(storage, 30, clock) == 0
+    discord.append(NOON + timedelta(minutes=1))
+    assert await purge_expired(storage, 30, clock) == 0
+    now = NOON + timedelta(hours=1)
+    assert await purge_expired(storage, 30, clock) == 1
+    assert await storage.marks.trusted_time() == now
+    now = NOON + timedelta(days=40)
+    assert await purge_expired(storage, 30, clock) == 0, "perhaps the machine was suspended"
+    discord.append(now)
+    assert await purge_expired(storage, 30, clock) == 2, "also what came from the future"
+
+
+async def test_without_an_earlier_run_the_newest_row_tells_the_time(storage: Storage) -> None:
+    assert await last_known_time(storage) is None
+    await storage.messages.add(said(1, "keep me", at=NOON))
+    assert await last_known_time(storage) == NOON
+    clock = GuardedClock(lambda: NOON + timedelta(days=400), last=await last_known_time(storage))
+    assert await purge_expired(storage, 30, clock) == 0
 
 
 class Days:

@@ -356,7 +356,7 @@ def _start_periodic_tasks(
 
     every(HOUR_S, "erasure", erasure.resume_pending)
     every(PRESENCE_INTERVAL_S, "presence", presence.show)
-    every(DAY_S, "data of trainings", training.trim)
+    every(DAY_S, "trimming", training.trim)
     every(HOUR_S, "retention", retain)
 
 

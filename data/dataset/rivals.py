@@ -38,7 +38,7 @@ class Candidate:
 
     @property
     def newest_id(self) -> int:
-        return max(map(by_id, self.turns))
+        return max(turn.id for turn in self.turns)
 
 
 Rivals = list[Candidate]

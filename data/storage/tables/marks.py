@@ -18,7 +18,7 @@ class Marks(Repository):
     async def erasures(self) -> int:
         """The number of the last erasure that was done in this database: an order that no clock
         can change. A backup has a lower one than the database from which it was made since."""
-        return int(await self._value(ERASURES) or 0)
+        return int(await self._value(ERASURES) or "0")
 
     async def set_erasures(self, number: int) -> None:
         await self._execute(SET_SQL, ERASURES, number)
@@ -26,11 +26,11 @@ class Marks(Repository):
     async def trusted_time(self) -> datetime | None:
         """The last time that was known to be right."""
         value = await self._value(TRUSTED_TIME)
-        return datetime.fromisoformat(str(value)) if value else None
+        return datetime.fromisoformat(value) if value else None
 
     async def set_trusted_time(self, moment: datetime) -> None:
         await self._execute(SET_SQL, TRUSTED_TIME, to_utc_iso(moment))
 
-    async def _value(self, name: str) -> object:
+    async def _value(self, name: str) -> str | None:
         row = await self._fetch_one("SELECT value FROM marks WHERE name = ?", name)
-        return row[0] if row else None
+        return str(row[0]) if row else None

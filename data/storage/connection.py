@@ -52,6 +52,8 @@ async def connect(path: Path) -> AsyncIterator[aiosqlite.Connection]:
 
 def _check(path: Path) -> None:
     """Refuse a file that is not ours before a writing connection could change it."""
+    with suppress(OSError):  # it exists, or the next line says what is wrong
+        path.touch(mode=0o600, exist_ok=False)  # SQLite gives its other files the same mode
     check_header(path, "a+b")  # "a": fails now if it cannot be written
     with closing(connect_read_only(path)) as db:
         check_version(db, path)

@@ -16,6 +16,7 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -71,8 +72,8 @@ def main(connection: Connection, settings: WorkerSettings, embedded: str) -> Non
     commands: queue.SimpleQueue[Command | _LoadDone] = queue.SimpleQueue()
     signal.signal(signal.SIGTERM, lambda *_: commands.put(Shutdown(settings.drain_s)))
     device = best_device(settings.precision)
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        worker = Worker(connection, commands, device, settings, embedded, Path(folder))
+    with _build_cache(settings) as folder:
+        worker = Worker(connection, commands, device, settings, embedded, folder)
         try:
             first = worker.load(embedded)
         except LoadFailed as e:
@@ -82,6 +83,16 @@ def main(connection: Connection, settings: WorkerSettings, embedded: str) -> Non
         worker.send(Ready(os.getpid(), device.name, device.training_precision, first.info))
         threading.Thread(target=_read_commands, args=(connection, commands), daemon=True).start()
         worker.run()
+
+
+@contextlib.contextmanager
+def _build_cache(settings: WorkerSettings) -> Iterator[Path]:
+    """The folder of the settings; else a temporary one, which a kill would leave behind."""
+    if settings.build_cache is not None:
+        yield settings.build_cache
+        return
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
 
 
 def _read_commands(
@@ -97,7 +108,7 @@ def _read_commands(
 class Worker:
     """Dispatches commands; keeps the models in memory that fit `settings.memory_mb`.
 
-    `folder` caches built models, unless the settings name a folder for that.
+    `folder` caches built models.
     """
 
     def __init__(
@@ -115,7 +126,7 @@ class Worker:
         self._device = device
         self._settings = settings
         self._embedded = embedded
-        self._build_cache = settings.build_cache or folder
+        self._build_cache = folder
         self._awaiting_load: dict[str, list[LoadModel | Generate | Render]] = defaultdict(list)
         self._drain_deadline: float | None = None
         self._last_loaded = embedded

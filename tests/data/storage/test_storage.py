@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import subprocess
 import sys
@@ -509,6 +510,16 @@ async def test_a_statement_that_succeeds_makes_no_sentence(
 
 
 class TestTheFile:
+    async def test_it_is_its_owners_alone(self, path: Path) -> None:
+        before = os.umask(0)
+        try:
+            async with open_storage(path) as storage:
+                await storage.messages.add(said(1))
+                modes = {one.name: one.stat().st_mode & 0o777 for one in path.parent.iterdir()}
+        finally:
+            os.umask(before)
+        assert modes == {f"{path.name}{ending}": 0o600 for ending in ("", "-wal", "-shm")}
+
     async def test_everything_survives_a_restart(self, path: Path) -> None:
         async with open_storage(path) as storage:
             await storage.messages.add(said(1))

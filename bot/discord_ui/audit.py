@@ -82,11 +82,11 @@ def audit_line(entry: AuditEntry, *, everywhere: bool) -> str:
     detail = say(entry.detail) if isinstance(entry.detail, Phrase) else entry.detail
     what = f"{say(entry.action)} {quote_safely(detail, MAX_DETAIL_CHARS)}".strip()
     if not (everywhere and entry.scope):
-        return f"{at} <@{entry.actor_id}>: {what}"
+        return f"{at} {_who(entry)}: {what}"
     return say(
         "{at} {who} in {server}: {what}",
         at=at,
-        who=f"<@{entry.actor_id}>",
+        who=_who(entry),
         server=str(entry.scope),
         what=what,
     )
@@ -130,3 +130,7 @@ class AuditPages(EphemeralView):
         if self._entries:
             self._page_cursors.append(self._entries[-1].id)
         await self.show(asking)
+
+
+def _who(entry: AuditEntry) -> str:
+    return f"<@{entry.actor_id}>" if entry.actor_id else "—"  # nobody: a forgotten member's job

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from core.records import Pair
 from data.formats.files import write_pairs
-from data.formats.sandbox import read_in_subprocess
+from data.formats.sandbox.client import read_in_subprocess
 
 WAKE_S = 0.005
 """How often the task wakes that measures the event loop."""
@@ -81,13 +81,13 @@ async def _measure(path: Path, file_mb: float) -> Result:
     stalls: list[float] = []
     ticking = asyncio.create_task(_tick(stalls))
     began = time.perf_counter()
-    imported = await read_in_subprocess(path)
+    staged = await read_in_subprocess(path, path.parent)
     seconds = time.perf_counter() - began
     ticking.cancel()
     unit = 2**20 if sys.platform == "darwin" else 2**10
     return Result(
-        rows=imported.rows,
-        pairs=len(imported.pairs),
+        rows=staged.summary.rows,
+        pairs=staged.summary.pairs,
         file_mb=file_mb,
         seconds=round(seconds, 2),
         child_peak_mb=round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / unit, 1),

@@ -299,7 +299,7 @@ def _learning_cogs(
         learn_from_chat=settings.learn_from_chat,
         retention_days=settings.retention_days,
     )
-    yield Dataset(storage, settings.author_share)
+    yield Dataset(storage, settings.author_share, settings.paths.transfers)
 
 
 @asynccontextmanager

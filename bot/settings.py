@@ -6,6 +6,7 @@ that says what it must be.
 
 from __future__ import annotations
 
+import codecs
 import os
 import tempfile
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from dotenv import dotenv_values
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from data.formats.encodings import utf16_encoding
 from i18n.phrase import Phrase, join_phrases, phrase
 from i18n.reader import language_of_locale, terminal_language
 from model.errors import UnknownModel
@@ -26,8 +28,7 @@ from model.sampling import SamplingParams
 from model.settings import WorkerSettings
 
 ENV_FILE = ".env"
-ENV_FILE_ENCODING = "utf-8-sig"
-"""UTF-8, with or without the byte order mark that Notepad puts first."""
+"""UTF-8, with or without the byte order mark that Notepad puts first, or UTF-16."""
 NO_TOKEN = phrase(
     "DISCORD_TOKEN is not set: copy your bot's token from the Bot page of your application at "
     "https://discord.com/developers/applications, and put it into the file .env as "
@@ -60,6 +61,11 @@ class Paths:
     def built_models(self) -> Path:
         """Models converted for the runner: a cache, which may be deleted at any time."""
         return self.home / "built"
+
+    @property
+    def transfers(self) -> Path:
+        """Uploads and exports under way; emptied at each start."""
+        return self.home / "transfers"
 
     @property
     def tombstones(self) -> Path:
@@ -142,7 +148,6 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_file=ENV_FILE,
-        env_file_encoding=ENV_FILE_ENCODING,
         env_ignore_empty=True,
         extra="ignore",
         frozen=True,
@@ -273,7 +278,7 @@ def load_settings(**overrides: Any) -> Settings:
         SettingsError: a value is invalid.
     """
     try:
-        settings = Settings(**overrides)
+        settings = Settings(_env_file_encoding=_env_file_encoding(), **overrides)
         find_option(with_custom_models(settings.models).values(), settings.default_model)
     except ValidationError as e:
         raise SettingsError(_sentence(e)) from e
@@ -284,6 +289,16 @@ def load_settings(**overrides: Any) -> Settings:
             phrase("The file .env cannot be read as UTF-8 text: {why}.", why=e)
         ) from e
     return settings
+
+
+def _env_file_encoding() -> str:
+    """UTF-8, or the UTF-16 that Windows' PowerShell and Notepad write."""
+    try:
+        start = Path(ENV_FILE).read_bytes()
+    except OSError:  # there is none, or reading it says why
+        return "utf-8-sig"
+    encoding = utf16_encoding(start) or "utf-8-sig"
+    return "utf-16" if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else encoding
 
 
 def _sentence(error: ValidationError) -> Phrase:
@@ -399,7 +414,7 @@ def operator_language() -> str:
     Read without `Settings`: what is wrong with another setting is to be said in this language.
     """
     try:
-        file = dotenv_values(ENV_FILE, encoding=ENV_FILE_ENCODING)
+        file = dotenv_values(ENV_FILE, encoding=_env_file_encoding())
     except (OSError, UnicodeDecodeError):
         file = {}
     values = {name.upper(): value for name, value in (file | dict(os.environ)).items() if value}

@@ -25,6 +25,8 @@ from data.formats.texts import has_lone_surrogates
 from i18n.phrase import phrase
 
 MAX_DEPTH = 10
+MAX_NODES = 500_000
+"""Texts and lists; reading so many takes 3 s."""
 Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _ROLES = (Role.USER, Role.ASSISTANT)
 _NOT_PLAIN = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
@@ -119,6 +121,7 @@ def _build_tree(events: Iterable[yaml.Event], name: str) -> _Node:
     """
     root: list[_Node] = []
     stack = [root]
+    nodes = 0
     for event in events:
         if isinstance(event, yaml.AliasEvent):
             raise ImportRefused(
@@ -127,6 +130,11 @@ def _build_tree(events: Iterable[yaml.Event], name: str) -> _Node:
         if isinstance(event, yaml.CollectionEndEvent):
             stack.pop()
         elif isinstance(event, yaml.NodeEvent):
+            nodes += 1
+            if nodes > MAX_NODES:
+                raise ImportRefused(
+                    phrase("{name} has over {limit:,} lines: split it.", name=name, limit=MAX_NODES)
+                )
             is_mapping = isinstance(event, yaml.MappingStartEvent)
             value: Any = event.value if isinstance(event, yaml.ScalarEvent) else []
             line = event.start_mark.line + 1 if event.start_mark else 1

@@ -1,77 +1,46 @@
-"""Finds out what each column of a table holds, by its headings in English or Japanese. Pure."""
+"""Finds out what each column of a table holds: its row of headings, or a guess. Pure."""
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
 from core.errors import ImportRefused
+from data.formats.chat_exports import export_error, headings_export
+from data.formats.headings import (
+    MAX_HEADING_CHARS,
+    UTTERANCE_FIELDS,
+    Field,
+    name_of,
+    surest_fields,
+)
 from i18n.phrase import phrase
 
 HEADER_SEARCH_ROWS = 10
 """How many rows are searched for headings, not counting blank ones."""
 
 
-class Field(StrEnum):
-    """What a column can hold; the values are the headings of written files."""
-
-    USER = "user"
-    BOT = "bot"
-    CONVERSATION = "conversation"
-    TURN = "turn"
-    SOURCE = "source"
-    LINES = "lines"
-    PROBLEM = "problem"
-    OTHER = "other"
-
-
 PROBLEM_PREFIX = f"{Field.PROBLEM}: "
 """How the first cell of the problem column begins in a table without headings."""
-UTTERANCE_FIELDS = (Field.USER, Field.BOT)
-
-_HEADING_SYNONYMS = {
-    Field.USER: "user users usertext human question q input prompt instruction "
-    "ユーザー ユーザ 利用者 人間 質問 質問文 問い 問 入力 発話",
-    Field.BOT: "bot bottext assistant answer a output response reply completion "
-    "ボット 回答 回答文 答え 答 返答 返事 応答 出力 アシスタント",
-    Field.CONVERSATION: "conversation conversationid dialog dialogue dialogid thread "
-    "会話 会話id 会話番号 対話 スレッド",
-    Field.TURN: "turn turnnumber number no order 番号 順番 順序 ターン",
-    Field.SOURCE: "source origin 出典 出所 引用元 ソース",
-    Field.LINES: "lines 改行",
-    Field.PROBLEM: "problem 問題点",
-}
-_FIELD_OF = {name: field for field, names in _HEADING_SYNONYMS.items() for name in names.split()}
-
-
-def field_of(heading: str) -> Field | None:
-    """The field that a heading names, or None.
-
-    Case, width, spaces and a final number don't matter, and a heading may name the same field in
-    two languages: "Bot 2", "user / ユーザー".
-    """
-    parts = (
-        re.sub(r"[\s_.:)-]+|\d+[\s:)]*$", "", unicodedata.normalize("NFKC", part).casefold())
-        for part in re.split(r"[/|・\n(（]", heading)
-    )
-    found = {_FIELD_OF[part] for part in parts if part in _FIELD_OF}
-    return found.pop() if len(found) == 1 else None
+MAX_COLUMNS = 256
+"""Cells to the right of this column are ignored."""
+MIN_HEADING_CHARS = 2
+"""A shorter cell, such as “A”, is as likely an answer as a heading."""
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
     """The field of each column, None for one that is not read.
 
-    `header_row` is the number of the row of headings (0: none), `first_row` that of the first row
-    that is not blank.
+    `header_row` is the number of the row of headings (0: there is none, so the fields are a guess),
+    `first_row` the one of the row where a new column's heading goes. `unread` are the rows above
+    the headings that have more than one cell.
     """
 
     fields: tuple[Field | None, ...]
     header_row: int
     first_row: int
+    unread: tuple[int, ...] = ()
 
     def field_at(self, column: int) -> Field | None:
         """The field of a column; cells beyond the last one continue it if it is an utterance."""
@@ -84,29 +53,49 @@ SampleRows = Sequence[tuple[int, Sequence[str]]]
 """Row numbers and cells of the first rows that are not blank."""
 
 
-def layout_from_header(sample: SampleRows) -> Layout | None:
+def layout_from_header(sample: SampleRows, name: str) -> Layout | None:
     """The layout from the row of headings in the sample; None if there is none.
 
-    Only titles (rows with one cell) may precede it. A column without a heading continues the
-    utterance to its left.
+    Titles may precede it. A column without a heading continues the utterance to its left.
 
     Raises:
-        ImportRefused: the headings name only one of the two speakers.
+        ImportRefused: the headings name only one of the two speakers, or are those of a chat
+            program's export; `name` is the file's name.
     """
+    first = next((n for n, cells in sample if _filled(cells) > 1), 0)  # a title has one cell
     for number, cells in sample:
-        named = [field_of(cell) for cell in cells]
-        if Field.USER in named and Field.BOT in named:
-            return Layout(tuple(_fill_unheaded(cells, named)), number, number)
-        if len(set(named) - {None}) > 1:
-            raise ImportRefused(
-                phrase(
-                    "The headings name only some of the columns: write “user” above what people "
-                    "say, and “bot” above what the bot answers."
-                )
+        # below the first row that may be one, “q2” and “A” are texts
+        names = cells if number <= first else [cell if _is_long(cell) else "" for cell in cells]
+        fields = surest_fields(names)
+        if Field.USER in fields and Field.BOT in fields:
+            above = [n for n, row in sample if n < number and _filled(row) > 1]
+            return Layout(tuple(_fill_unheaded(cells, fields)), number, number, tuple(above))
+    for _, cells in sample:
+        if program := headings_export(cell for cell in cells if len(cell) <= MAX_HEADING_CHARS):
+            raise ImportRefused(export_error(name, program))
+    named = {
+        one.field
+        for number, cells in sample
+        for cell in cells
+        if number == first and _is_long(cell) and (one := name_of(cell))
+    }
+    if len(named) > 1 or named.intersection(UTTERANCE_FIELDS):
+        raise ImportRefused(
+            phrase(
+                "The headings name only some of the columns: write “user” above what people "
+                "say, and “bot” above what the bot answers."
             )
-        if sum(map(bool, map(str.strip, cells))) > 1:  # a title has one cell
-            return None
+        )
     return None
+
+
+def _is_long(cell: str) -> bool:
+    """Whether it may be a heading for sure."""
+    return len(cell.strip().rstrip("0123456789")) >= MIN_HEADING_CHARS
+
+
+def _filled(cells: Sequence[str]) -> int:
+    return sum(map(bool, map(str.strip, cells)))
 
 
 def _fill_unheaded(cells: Sequence[str], named: Sequence[Field | None]) -> list[Field | None]:

@@ -1,7 +1,8 @@
 """CSV, with commas, tabs or semicolons: sniffs the delimiter and reports unclosed quotes.
 
-A cell that a spreadsheet would run as a formula is written with an apostrophe before it (OWASP,
-"CSV Injection"), which reading removes.
+A text that a spreadsheet would run as a formula is written with an apostrophe before it (OWASP,
+"CSV Injection"), which reading removes: at the beginning of a cell, and also after a semicolon, tab
+or line break within it, where a cell begins for a spreadsheet that doesn't split at commas.
 """
 
 from __future__ import annotations
@@ -16,7 +17,13 @@ from pathlib import Path
 
 from core.errors import ImportRefused
 from core.records import Pair
-from data.formats.columns import HEADER_SEARCH_ROWS, Layout, default_layout, layout_from_header
+from data.formats.columns import (
+    HEADER_SEARCH_ROWS,
+    MAX_COLUMNS,
+    Layout,
+    default_layout,
+    layout_from_header,
+)
 from data.formats.encodings import read_text
 from data.formats.import_result import ImportBuilder
 from data.formats.registry import Problems
@@ -28,8 +35,9 @@ DELIMITERS = "\t;,"
 UNCLOSED_QUOTE = phrase(
     "A quotation mark opens in this row and is not closed, so nothing from here on could be read."
 )
-_FORMULA = re.compile(r"'*[=+\-@\t\r＝＋－＠]")
-_ESCAPED_FORMULA = re.compile(r"'+[=+\-@\t\r＝＋－＠]")
+_CELL_BEGINS = r"""(^|[;\t\n\r])([ "]*)"""
+_UNESCAPED = re.compile(_CELL_BEGINS + r"(?='*[=+\-@\t\r＝＋－＠])")
+_ESCAPED = re.compile(_CELL_BEGINS + r"'(?='*[=+\-@\t\r＝＋－＠])")
 
 
 def read(path: Path, name: str, into: ImportBuilder) -> None:
@@ -43,46 +51,54 @@ def read(path: Path, name: str, into: ImportBuilder) -> None:
             else:
                 yield number, cells
 
-    read_table(complete_rows(), _layout(text, delimiter), into)
+    read_table(complete_rows(), _layout(text, delimiter, name), into)
 
 
 def encode(pairs: Sequence[Pair]) -> bytes:
     file = io.StringIO(newline="")
     rows = csv.writer(file)
     for row in table_rows(pairs):
-        cells = map(str, row)
-        rows.writerow(["'" + cell if _FORMULA.match(cell) else cell for cell in cells])
+        rows.writerow([_escape(str(cell)) for cell in row])
     return file.getvalue().encode("utf-8-sig")
 
 
 def annotate(path: Path, name: str, problems: Problems) -> bytes:
     text = read_text(path, name)
     delimiter = sniff_delimiter(text)
-    cells = problem_column(problems.get("", {}), _layout(text, delimiter))
-    rows = list(raw_rows(text, delimiter))
-    width = max((len(row) for row in rows), default=0)
+    cells = problem_column(problems.get("", {}), _layout(text, delimiter, name))
+    # the column of the problems; beyond MAX_COLUMNS nothing is read, wherever it stands
+    width = min(max(map(len, raw_rows(text, delimiter)), default=0), MAX_COLUMNS)
     file = io.StringIO(newline="")
     file.write("\ufeff")  # without a BOM, Excel does not read it as UTF-8
     writer = csv.writer(file, delimiter=delimiter)
-    for number, row in enumerate(rows, 1):
-        padding = [""] * (width - len(row))
-        writer.writerow([*row, *padding, cells[number]] if number in cells else row)
+    for number, row in enumerate(raw_rows(text, delimiter), 1):
+        if number in cells:
+            row += [""] * (width - len(row)) + [_escape(cells[number])]
+        writer.writerow(row)
     return file.getvalue().encode("utf-8", "surrogateescape")
 
 
-def _layout(text: str, delimiter: str) -> Layout:
+def _escape(cell: str) -> str:
+    return _UNESCAPED.sub(r"\1\2'", cell)
+
+
+def _unescape(cell: str) -> str:
+    return _ESCAPED.sub(r"\1\2", cell) if "'" in cell else cell
+
+
+def _layout(text: str, delimiter: str, name: str) -> Layout:
     sample = sample_rows((n, cells or []) for n, cells in parse_rows(text, delimiter))
-    return layout_from_header(sample) or default_layout(sample)
+    return layout_from_header(sample, name) or default_layout(sample)
 
 
 def sniff_delimiter(text: str) -> str:
     """The delimiter that yields headings, or else the most rows of two or more cells."""
 
     def fit(delimiter: str) -> tuple[bool, int]:
-        rows = islice(raw_rows(text, delimiter), 50)
+        rows = (row[:MAX_COLUMNS] for row in islice(raw_rows(text, delimiter), 50))
         filled = [(n, row) for n, row in enumerate(rows, 1) if any(map(str.strip, row))]
         try:
-            headed = layout_from_header(filled[:HEADER_SEARCH_ROWS]) is not None
+            headed = layout_from_header(filled[:HEADER_SEARCH_ROWS], "") is not None
         except ImportRefused:  # incomplete headings, which may be due to the wrong delimiter
             headed = False
         return headed, sum(len(row) > 1 for _, row in filled)
@@ -106,7 +122,7 @@ def parse_rows(text: str, delimiter: str) -> Iterator[tuple[int, list[str] | Non
         if row is None or (lines.ended and lines.count > 1 and lines.quotes % 2):
             yield number, None
             return
-        yield number, [cell[1:] if _ESCAPED_FORMULA.match(cell) else cell for cell in row]
+        yield number, [_unescape(cell) for cell in row[:MAX_COLUMNS]]
 
 
 def raw_rows(text: str, delimiter: str) -> Iterator[list[str]]:

@@ -28,6 +28,7 @@ def read_pairs(
     name: str | None = None,
     on_progress: OnProgress = ignore_progress,
     max_bytes: int = MAX_FILE_BYTES,
+    max_chars: int | None = None,
 ) -> ImportResult:
     """Read the pairs of a file, in order.
 
@@ -38,7 +39,7 @@ def read_pairs(
         ImportRefused: it cannot be read, or its content doesn't match its name.
     """
     name = name or path.name
-    into = ImportBuilder(on_progress)
+    into = ImportBuilder(on_progress, max_chars)
     sniff_format(path, name, max_bytes).codec().read(path, name, into)
     return into.build()
 

@@ -6,7 +6,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from core.errors import ImportRefused
 from core.records import Pair
+from data.formats.chat_exports import export_error, json_export
 from data.formats.encodings import read_text
 from data.formats.import_result import ImportBuilder
 from data.formats.records import encode_problems, read_record, to_record
@@ -22,6 +24,8 @@ def read(path: Path, name: str, into: ImportBuilder) -> None:
         except (RecursionError, ValueError):
             into.add_error(number, phrase("This line is no JSON."))
         else:
+            if into.rows == 1 and (program := json_export([record])):
+                raise ImportRefused(export_error(name, program))
             read_record(number, record, name, into)
 
 

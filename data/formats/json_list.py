@@ -9,6 +9,7 @@ from typing import Any
 
 from core.errors import ImportRefused
 from core.records import Pair
+from data.formats.chat_exports import export_error, json_export
 from data.formats.encodings import read_text
 from data.formats.import_result import ImportBuilder
 from data.formats.records import encode_problems, read_record, to_record
@@ -45,6 +46,8 @@ def _load(path: Path, name: str) -> list[Any]:
         raise ImportRefused(
             phrase("{name} is nested too deep, or has a number too long.", name=name)
         ) from e
+    if program := json_export(records):
+        raise ImportRefused(export_error(name, program))
     if not isinstance(records, list):
         raise ImportRefused(phrase('{name} must be a list of {{"user": …, "bot": …}}.', name=name))
     return records

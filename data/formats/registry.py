@@ -5,7 +5,6 @@ To add a format, write a module with the three functions of `Codec` and add it t
 
 from __future__ import annotations
 
-import codecs
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,14 +14,14 @@ from typing import Protocol, cast
 
 from core.errors import ImportRefused
 from core.records import Pair
+from data.formats.chat_exports import export_error, text_export
+from data.formats.encodings import SNIFFED_BYTES, utf16_encoding
 from data.formats.import_result import ImportBuilder
-from data.formats.xlsx.package import OLE_MAGIC, macros_error, ole_file_error
+from data.formats.xlsx.package import OLE_MAGIC, ole_file_error
 from i18n.phrase import join_phrases, phrase
 
 MAX_FILE_BYTES = 20 * 10**6
-_SNIFF_BYTES = 4096
-_UTF16_BOMS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-_MACRO_SUFFIXES = (".xlsm", ".xltm", ".xlsb", ".xlam")
+_BINARY_SUFFIXES = (".xlsb", ".xlam")
 
 Problems = Mapping[str, Mapping[int, str]]
 """The errors of a file's invalid rows: by sheet ("" outside workbooks), then by row."""
@@ -47,11 +46,16 @@ class Codec(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FileFormat:
-    """How to recognise a format, and its module; `annotated_suffix` is that of annotated copies."""
+    """How to recognise a format, and its module.
+
+    Files with `suffixes_read` are read and annotated, but not written. Annotated copies of records
+    are JSON lines (`copies_records`), those of tables have the suffix of their file.
+    """
 
     suffixes: tuple[str, ...]
     module: str
-    annotated_suffix: str = ".jsonl"
+    suffixes_read: tuple[str, ...] = ()
+    copies_records: bool = True
     is_zip: bool = False
     may_be_empty: bool = False
     may_contain_nul: bool = False
@@ -65,11 +69,17 @@ class FileFormat:
         return cast(Codec, import_module(self.module))
 
 
-XLSX = FileFormat((".xlsx",), "data.formats.xlsx.codec", annotated_suffix=".xlsx", is_zip=True)
+XLSX = FileFormat(
+    (".xlsx",),
+    "data.formats.xlsx.codec",
+    suffixes_read=(".xlsm", ".xltx", ".xltm"),
+    copies_records=False,
+    is_zip=True,
+)
 FORMATS = (
     XLSX,
     # NUL bytes: only the rows that hold them are refused
-    FileFormat((".csv",), "data.formats.delimited", annotated_suffix=".csv", may_contain_nul=True),
+    FileFormat((".csv",), "data.formats.delimited", copies_records=False, may_contain_nul=True),
     FileFormat((".jsonl",), "data.formats.json_lines", may_be_empty=True),
     FileFormat((".json",), "data.formats.json_list"),
     FileFormat((".yml", ".yaml"), "data.formats.chatterbot_yaml"),
@@ -82,14 +92,36 @@ SUPPORTED_FORMATS = phrase(
 
 
 def format_of(name: str) -> FileFormat:
-    """The format of a file name's suffix.
+    """The format to write a file of that name in.
 
     Raises:
-        ImportRefused: it is none of `FORMATS`.
+        ImportRefused: its suffix is that of none.
+    """
+    suffix = PurePath(name).suffix.lower()
+    for one in FORMATS:
+        if suffix in one.suffixes:
+            return one
+    raise _unknown_kind(name)
+
+
+def format_read(name: str) -> FileFormat:
+    """The format to read a file of that name in.
+
+    Raises:
+        ImportRefused: its suffix is that of none.
     """
     if found := _find(name):
         return found
-    raise ImportRefused(
+    raise _unknown_kind(name)
+
+
+def annotated_suffix(name: str) -> str:
+    """The suffix of a file's annotated copy."""
+    return ".jsonl" if format_read(name).copies_records else PurePath(name).suffix.lower()
+
+
+def _unknown_kind(name: str) -> ImportRefused:
+    return ImportRefused(
         phrase(
             "{name} is of no kind that is known: save it as {kinds}.",
             name=name,
@@ -100,7 +132,7 @@ def format_of(name: str) -> FileFormat:
 
 def _find(name: str) -> FileFormat | None:
     suffix = PurePath(name).suffix.lower()
-    return next((one for one in FORMATS if suffix in one.suffixes), None)
+    return next((one for one in FORMATS if suffix in one.suffixes + one.suffixes_read), None)
 
 
 def sniff_format(path: Path, name: str, max_bytes: int = MAX_FILE_BYTES) -> FileFormat:
@@ -112,7 +144,7 @@ def sniff_format(path: Path, name: str, max_bytes: int = MAX_FILE_BYTES) -> File
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
-            start = file.read(_SNIFF_BYTES)
+            start = file.read(SNIFFED_BYTES)
     except OSError as e:
         raise ImportRefused(
             phrase("{name} cannot be opened: {why}.", name=name, why=e.strerror)
@@ -129,9 +161,13 @@ def sniff_format(path: Path, name: str, max_bytes: int = MAX_FILE_BYTES) -> File
         raise ImportRefused(phrase("{name} is empty.", name=name))
     if start.startswith(OLE_MAGIC):
         raise ImportRefused(ole_file_error(path.read_bytes(), name))
-    if name.lower().endswith(_MACRO_SUFFIXES):
-        raise ImportRefused(macros_error(name))
-    expected = format_of(name)
+    if name.lower().endswith(_BINARY_SUFFIXES):
+        raise ImportRefused(
+            phrase("{name} is a binary workbook or an add-in: save it as .xlsx.", name=name)
+        )
+    if program := text_export(start.decode(utf16_encoding(start) or "utf-8", "replace")):
+        raise ImportRefused(export_error(name, program))
+    expected = format_read(name)
     if error := _content_error(expected, start, zipfile.is_zipfile(path), name):
         raise ImportRefused(error)
     return expected
@@ -142,9 +178,10 @@ def _content_error(expected: FileFormat, start: bytes, zipped: bool, name: str) 
         if zipped:
             return None
         return phrase(
-            "{name} is named .xlsx but is no Excel workbook: open it where it was made, "
+            "{name} is named {kind} but is no Excel workbook: open it where it was made, "
             "and save it as .xlsx.",
             name=name,
+            kind=PurePath(name).suffix,
         )
     kind = expected.suffix
     if zipped and start.startswith(b"PK"):
@@ -154,6 +191,6 @@ def _content_error(expected: FileFormat, start: bytes, zipped: bool, name: str) 
             name=name,
             kind=kind,
         )
-    if b"\0" in start and not start.startswith(_UTF16_BOMS) and not expected.may_contain_nul:
+    if b"\0" in start and not utf16_encoding(start) and not expected.may_contain_nul:
         return phrase("{name} is named {kind} but holds no text.", name=name, kind=kind)
     return None

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from core.records import Pair
-from data.formats.columns import HEADER_SEARCH_ROWS, PROBLEM_PREFIX, Field, Layout
+from data.formats.columns import HEADER_SEARCH_ROWS, MAX_COLUMNS, PROBLEM_PREFIX, Layout
+from data.formats.headings import Field
 from data.formats.import_result import ImportBuilder
 from data.formats.texts import has_line_breaks, join_pieces, split_lines
 from i18n.phrase import phrase
@@ -54,7 +55,8 @@ class _Row:
 def sample_rows(rows: Iterable[tuple[int, Sequence[Cell]]]) -> list[tuple[int, list[str]]]:
     """The first rows that are not blank, in which the headings are searched."""
     texts = (
-        (n, ["?" if isinstance(one, CellError) else one for one in cells]) for n, cells in rows
+        (n, ["?" if isinstance(one, CellError) else one for one in cells[:MAX_COLUMNS]])
+        for n, cells in rows
     )
     filled = ((n, cells) for n, cells in texts if any(map(str.strip, cells)))
     return list(islice(filled, HEADER_SEARCH_ROWS))
@@ -88,13 +90,30 @@ def read_table(
     rows: Iterable[tuple[int, Sequence[Cell]]], layout: Layout, into: ImportBuilder
 ) -> None:
     """Add the pairs of the rows below the headings; blank rows may be missing from `rows`."""
+    rows_before = into.rows
     assembler = _PairAssembler(into)
-    filled = ((n, cells) for n, cells in rows if n > layout.header_row and any(cells))
-    for number, cells in into.count_rows(filled):
+    nearest = ((n, cells[:MAX_COLUMNS]) for n, cells in rows if n > layout.header_row)
+    for number, cells in into.count_rows(row for row in nearest if any(row[1])):
+        into.count_chars(sum(len(one) for one in cells if isinstance(one, str)))
         row = _classify_cells(number, cells, layout)
         if row.user or row.bot or row.error:
             assembler.feed(row)
     assembler.flush()
+    if into.rows > rows_before:
+        _note_layout(layout, into)
+
+
+def _note_layout(layout: Layout, into: ImportBuilder) -> None:
+    if not layout.header_row:
+        into.add_guess(
+            phrase(
+                "There are no headings that I know, so this is a guess: the first column is what "
+                "people say, and all to the right of it is the bot's answer. If that is wrong, "
+                "write “user” and “bot” above the columns."
+            )
+        )
+    for number in layout.unread:
+        into.add_note(phrase("Row {row} is above the headings, so it was left out.", row=number))
 
 
 def _classify_cells(number: int, cells: Sequence[Cell], layout: Layout) -> _Row:

@@ -20,6 +20,7 @@ _CJK = re.compile(
 )
 """Japanese and Chinese, with punctuation; not Korean, which uses spaces."""
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+_UNREADABLE = re.compile("[\0\ud800-\udfff]")
 
 
 def split_lines(text: str) -> list[str]:
@@ -65,7 +66,7 @@ def pair_error(pair: Pair) -> str | None:
         return phrase(
             "The name of a conversation or source has over {most} characters.", most=MAX_NAME_CHARS
         )
-    if has_lone_surrogates("".join((pair.user, pair.bot, pair.conversation, pair.source))):
+    if _UNREADABLE.search("".join((pair.user, pair.bot, pair.conversation, pair.source))):
         return phrase("There are characters that cannot be read: save the file as UTF-8.")
     return None
 

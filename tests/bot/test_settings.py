@@ -84,6 +84,14 @@ def test_a_file_from_notepad_is_read(place: Path) -> None:
     assert (settings.seed, settings.top_k) == (1, 11)
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_a_file_from_powershell_is_read(place: Path, encoding: str) -> None:
+    (place / ".env").write_bytes("DISCORD_TOKEN=abc.def\r\nTOP_K=11\r\n".encode(encoding))
+    settings = load_settings()
+    assert settings.discord_token.get_secret_value() == "abc.def"
+    assert settings.top_k == 11
+
+
 def test_a_file_that_is_no_text(place: Path) -> None:
     (place / ".env").write_bytes(b"SEED=\xff\xfe")
     with pytest.raises(SettingsError, match=r"\.env cannot be read as UTF-8 text"):

@@ -26,6 +26,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from rich.cells import cell_len, set_cell_size
 
+from core.limits import limit_resources
 from i18n.phrase import phrase, phrases
 from i18n.reader import say, use_language
 from training.plots.fonts import font_families
@@ -42,6 +43,10 @@ MAX_BARS, MAX_NAME_COLUMNS = 8, 24
 """The sources with a bar, and the width of their names in columns."""
 MAX_PERCENTILE = 99.0
 """The axis ends at this percentile of the lengths; longer ones are counted in the last bin."""
+
+
+MAX_MEMORY_BYTES, MAX_CPU_S, MAX_FILE_BYTES = 2**30, 30.0, 10**7
+"""What drawing may take; it takes a tenth for a million examples."""
 
 
 class ChartData(TypedDict):
@@ -158,6 +163,7 @@ def _truncate(text: str, most: int) -> str:
 
 def main() -> None:
     """Read the numbers from stdin and draw them."""
+    limit_resources(memory=MAX_MEMORY_BYTES, cpu_s=MAX_CPU_S, file_bytes=MAX_FILE_BYTES)
     draw_chart(json.load(sys.stdin), Path(sys.argv[1]))
 
 

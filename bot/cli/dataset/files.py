@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
 
+import typer
 from rich.console import Console
 from rich.progress import Progress, TextColumn
 from rich.table import Table
@@ -18,7 +20,7 @@ from core.records import IMPORT_SOURCE, OPERATOR_AUTHOR_ID, Pair
 from data.dataset.snapshot import as_pairs
 from data.formats.files import read_pairs, write_annotated_copy, write_pairs
 from data.formats.import_result import ImportResult, JoinedText, RowError
-from data.formats.registry import XLSX, format_of
+from data.formats.registry import XLSX, annotated_suffix, format_of
 from data.formats.xlsx.template import write_template_workbook
 from data.storage.storage import open_storage
 from i18n.phrase import phrase
@@ -62,8 +64,10 @@ def check(path: Path) -> int:
     imported = _read(path)
     _print_counts(path, imported)
     _print_rows(say("Joined"), [(one, one.text) for one in imported.joined])
+    _print_remarks(imported)
     if not imported.errors:
-        print(say("Every row is valid.") if imported.pairs else say("It contains no pairs."))
+        if not (imported.pairs and imported.guesses):  # the remarks say more than “valid”
+            print(say("Every row is valid.") if imported.pairs else say("It contains no pairs."))
         return 0 if imported.pairs else 1
     _print_errors(say("Invalid"), imported)
     copy = unused_path(path)
@@ -81,19 +85,22 @@ def convert(path: Path, out: Path) -> None:
         StoreError: it could not be written.
     """
     _check_new(out)
-    _write(_read_valid(path), out)
+    _write(_read_valid(path).pairs, out)
 
 
 def import_pairs(path: Path, server: int) -> None:
     """Add the pairs of a file to a server's data set, all or none of them.
 
     Raises:
-        ImportRefused: it cannot be read.
+        ImportRefused: it cannot be read, or has no headings and nobody says that the guess is right.
         SettingsError: there is no database.
         StoreError: they could not be stored.
     """
     database = existing_database(load_settings())
-    pairs = _read_valid(path)
+    imported = _read_valid(path)
+    if imported.guesses:
+        _confirm_guess(path)
+    pairs = imported.pairs
 
     async def add() -> tuple[int, int]:
         async with open_storage(database) as storage:
@@ -161,8 +168,8 @@ def _read(path: Path) -> ImportResult:
         )
 
 
-def _read_valid(path: Path) -> Sequence[Pair]:
-    """The valid pairs of a file; the invalid rows are shown.
+def _read_valid(path: Path) -> ImportResult:
+    """A file with valid pairs; its invalid rows are shown.
 
     Raises:
         ImportRefused: it has no valid pair.
@@ -171,7 +178,23 @@ def _read_valid(path: Path) -> Sequence[Pair]:
     _print_errors(say("Skipped"), imported)
     if not imported.pairs:
         raise ImportRefused(phrase("{path} contains no pairs.", path=path))
-    return imported.pairs
+    _print_remarks(imported)
+    return imported
+
+
+def _confirm_guess(path: Path) -> None:
+    """Ask whether a table without headings was understood.
+
+    Raises:
+        ImportRefused: it was not, or nobody can be asked.
+    """
+    if sys.stdin.isatty() and typer.confirm(say("Import these pairs?")):
+        return
+    raise ImportRefused(
+        phrase(
+            "Nothing was imported: write “user” and “bot” above the columns of {path}.", path=path
+        )
+    )
 
 
 def _print_counts(path: Path, imported: ImportResult) -> None:
@@ -193,21 +216,32 @@ def _print_errors(what: str, imported: ImportResult) -> None:
     _print_rows(what, [(one, say(one.reason)) for one in imported.errors])
 
 
+def _print_remarks(imported: ImportResult) -> None:
+    """What was left out though it is valid; and of a table without headings, its first pairs."""
+    for sentence in (*imported.notes, *imported.guesses):
+        print(say(sentence))
+    for pair in imported.pairs[:MAX_ROWS_SHOWN] if imported.guesses else ():
+        print(say("“{user}” → “{bot}”", user=_cut(pair.user), bot=_cut(pair.bot)))
+
+
 def _print_rows(what: str, found: Sequence[tuple[RowError | JoinedText, str]]) -> None:
     """`Invalid, row 7: …`: the first few, and how many more there are."""
     for one, said in found[:MAX_ROWS_SHOWN]:
-        text = " ".join(said.split())
-        cut = text if len(text) <= MAX_TEXT_CHARS else f"{text[: MAX_TEXT_CHARS - 1]}…"
         place = say("row {row}", row=one.row)
         if one.sheet:
             place = say("row {row} of “{sheet}”", row=one.row, sheet=one.sheet)
-        print(say("{what}, {place}: {text}", what=what, place=place, text=cut))
+        print(say("{what}, {place}: {text}", what=what, place=place, text=_cut(said)))
     if (more := len(found) - MAX_ROWS_SHOWN) > 0:
         print(say("… and {count:,} more.", count=more))
 
 
+def _cut(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= MAX_TEXT_CHARS else f"{line[: MAX_TEXT_CHARS - 1]}…"
+
+
 def unused_path(path: Path) -> Path:
     """`pairs-problems.xlsx` beside the file, with a number if that exists."""
-    suffix = format_of(path.name).annotated_suffix
+    suffix = annotated_suffix(path.name)
     names = (f"{path.stem}-problems{f'-{n}' if n > 1 else ''}{suffix}" for n in count(1))
     return next(free for name in names if not (free := path.with_name(name)).exists())

@@ -26,17 +26,17 @@ CHART_FAILED = phrase(
 
 
 async def render_dataset_chart(
-    numbers: Mapping[str, object], *, limit_s: float = CHART_TIMEOUT_S
+    numbers: Mapping[str, object], folder: Path, *, limit_s: float = CHART_TIMEOUT_S
 ) -> bytes:
     """A PNG of 1200 by 600 pixels, in the current language; `numbers` as
-    `training.plots.dataset` reads them.
+    `training.plots.dataset` reads them. It is drawn to a file in `folder`.
 
     Raises:
         ChildFailed: the chart could not be drawn; the message says so.
     """
     try:
-        with tempfile.TemporaryDirectory(prefix="chart-") as folder:
-            out = Path(folder, "chart.png")
+        with tempfile.TemporaryDirectory(dir=folder) as own:
+            out = Path(own, "chart.png")
             told = json.dumps({"language": current_language(), **numbers}).encode()
             await _draw(told, out, limit_s)
             return await asyncio.to_thread(out.read_bytes)

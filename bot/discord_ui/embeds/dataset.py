@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import discord
 
@@ -19,13 +19,13 @@ from bot.discord_ui.embeds.style import (
 from core.records import Example, Pair, ReviewStatus
 from data.dataset.cleaning import Selection
 from data.dataset.pii import mask_pii
-from data.formats.import_result import ImportResult, JoinedText, RowError
+from data.formats.import_result import ImportSummary, JoinedText, RowError
 from i18n.phrase import join_phrases, phrase, phrases
 from i18n.reader import say
 
 MAX_SOURCES = 12
 """Sources that are listed by name."""
-MAX_PAIRS, MAX_JOINED, MAX_PROBLEMS = 3, 3, 5
+MAX_PAIRS, MAX_JOINED, MAX_PROBLEMS, MAX_NOTES = 3, 3, 5, 3
 """How many of each are shown of a file."""
 SHORT_QUOTE_CHARS, LONG_QUOTE_CHARS = 100, 1000
 """Characters of a quoted text."""
@@ -106,39 +106,48 @@ def _before_and_after(taught: Example, learned: Example) -> str:
     return f"{line}\n-# {before}"
 
 
-def import_embed(name: str, imported: ImportResult, known: int) -> discord.Embed:
+def import_embed(name: str, imported: ImportSummary, known: int) -> discord.Embed:
     """What a file would add, which texts were joined, and which rows are invalid."""
-    pairs = len(imported.pairs)
-    question = phrases("Import {count:,} pair?", "Import {count:,} pairs?", pairs)
+    question = phrases("Import {count:,} pair?", "Import {count:,} pairs?", imported.pairs)
     embed = discord.Embed(
-        title=say(question) if pairs else say("There are no pairs in it"),
+        title=say(question) if imported.pairs else say("There are no pairs in it"),
         colour=BLURPLE,
         description=_in_short(name, imported, known),
     )
-    if pairs:
+    if imported.guesses:
+        lines = (quote_safely(say(one), 300) for one in imported.guesses)
+        guessed = _limited_lines(lines, MAX_NOTES)
+        embed.add_field(name=say("Is this right?"), value=guessed, inline=False)
+    if imported.pairs:
         shown = take_fitting_lines(
-            (f"- {_pair(one)}" for one in imported.pairs[:MAX_PAIRS]), MAX_VALUE_CHARS
+            (f"- {_pair(one)}" for one in imported.first_pairs[:MAX_PAIRS]), MAX_VALUE_CHARS
         )
         embed.add_field(name=say("The first pairs"), value=shown, inline=False)
     if imported.joined:
         lines = (
             f"{_row_location(one)}: {quote_safely(one.text, SHORT_QUOTE_CHARS)}"
-            for one in imported.joined
+            for one in imported.first_joined
         )
-        title = say("Joined from several cells or lines: {count:,}", count=len(imported.joined))
+        title = say("Joined from several cells or lines: {count:,}", count=imported.joined)
         embed.add_field(name=title, value=_limited_lines(lines, MAX_JOINED), inline=False)
     if imported.errors:
         lines = (
-            f"{_row_location(one)}: {quote_safely(say(one.reason), 200)}" for one in imported.errors
+            f"{_row_location(one)}: {quote_safely(say(one.reason), 200)}"
+            for one in imported.first_errors
         )
-        title = say("Invalid rows, which are left out: {count:,}", count=len(imported.errors))
+        title = say("Invalid rows, which are left out: {count:,}", count=imported.errors)
         embed.add_field(name=title, value=_limited_lines(lines, MAX_PROBLEMS), inline=False)
+    if imported.notes:
+        lines = (quote_safely(say(one), 200) for one in imported.notes)
+        embed.add_field(
+            name=say("Also left out"), value=_limited_lines(lines, MAX_NOTES), inline=False
+        )
     return embed
 
 
-def _in_short(name: str, imported: ImportResult, known: int) -> str:
+def _in_short(name: str, imported: ImportSummary, known: int) -> str:
     rows = phrases("{count:,} row", "{count:,} rows", imported.rows)
-    pairs = phrases("{count:,} pair", "{count:,} pairs", len(imported.pairs))
+    pairs = phrases("{count:,} pair", "{count:,} pairs", imported.pairs)
     has = phrase(
         "{file}: {rows}, {pairs}.",
         file=quote_safely(name, SHORT_QUOTE_CHARS),
@@ -152,7 +161,7 @@ def _in_short(name: str, imported: ImportResult, known: int) -> str:
     return say(has)
 
 
-def _limited_lines(lines: Iterator[str], most: int) -> str:
+def _limited_lines(lines: Iterable[str], most: int) -> str:
     return take_fitting_lines(
         (line for line, _ in zip(lines, range(most), strict=False)), MAX_VALUE_CHARS
     )

@@ -45,7 +45,10 @@ class EphemeralView(ReportsFailure, discord.ui.View):
 
 
 class ConfirmView(EphemeralView):
-    """A question's two buttons: `on_accept` answers the first, `declined` the second."""
+    """A question's two buttons: `on_accept` answers the first, `declined` the second.
+
+    `on_decline` is called when the second is pressed, and when nobody presses in time.
+    """
 
     def __init__(
         self,
@@ -58,8 +61,10 @@ class ConfirmView(EphemeralView):
         danger: bool = False,
         shown: BotInteraction | None = None,
         timeout_text: str = "",
+        on_decline: Callable[[], None] | None = None,
     ) -> None:
         super().__init__(rank, shown, timeout_text)
+        self._on_decline = on_decline
         self._on_accept = on_accept
         self._declined = declined
         self.accept.label, self.decline.label = accept, decline
@@ -74,6 +79,15 @@ class ConfirmView(EphemeralView):
     @discord.ui.button(style=discord.ButtonStyle.secondary)
     async def decline(self, interaction: BotInteraction, _: discord.ui.Button[ConfirmView]) -> None:
         self.stop()
+        self._end()
         await interaction.response.edit_message(
             content=self._declined, embed=None, attachments=[], view=None
         )
+
+    async def on_timeout(self) -> None:
+        self._end()
+        await super().on_timeout()
+
+    def _end(self) -> None:
+        if self._on_decline:
+            self._on_decline()

@@ -8,21 +8,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from datetime import datetime, time
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import IO, NamedTuple
 from xml.parsers import expat
 
 from openpyxl.utils.cell import column_index_from_string, range_boundaries
-from openpyxl.utils.datetime import CALENDAR_MAC_1904, CALENDAR_WINDOWS_1900, from_excel
 
+from core.errors import ImportRefused
+from data.formats.columns import MAX_COLUMNS
 from data.formats.table import Cell, CellError
+from data.formats.xlsx.number_formats import NumberFormats
 from data.formats.xlsx.package import forbid_doctype
 from i18n.phrase import phrase
 
 CHUNK_BYTES = 1 << 16
-MAX_COLUMNS = 256
-"""Cells to the right of this column are ignored."""
+MAX_ELEMENTS = 8_000_000
+"""Rows and cells of a sheet, also empty ones: a million rows of seven columns."""
 FORMULA_WITHOUT_VALUE = phrase(
     "A formula has no stored value: open the file in Excel and save it, or write the text itself."
 )
@@ -40,17 +42,23 @@ class MergedRange(NamedTuple):
     bottom: int
 
 
-@dataclass(frozen=True, slots=True)
-class DateStyles:
-    """The ids of the cell styles that show dates, and whether day 0 is in 1904."""
+@dataclass(slots=True)
+class Hidden:
+    """How many rows and columns with content people do not see, and are left out."""
 
-    date_style_ids: frozenset[int]
-    uses_1904_epoch: bool = False
+    rows: int = 0
+    columns: set[int] = field(default_factory=set)
 
 
 def unescape_ooxml(text: str) -> str:
-    """Decode _xHHHH_, the escape for characters that XML cannot hold (22.9.2.19)."""
-    return _ESCAPE.sub(lambda m: chr(int(m[1], 16)), text) if "_x" in text else text
+    """Decode _xHHHH_, the escape for characters that XML cannot hold (22.9.2.19).
+
+    Two halves of a character, as some programs escape an emoji, are put together.
+    """
+    if "_x" not in text:
+        return text
+    plain = _ESCAPE.sub(lambda m: chr(int(m[1], 16)), text)
+    return plain.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
 
 
 def read_shared_strings(part: IO[bytes]) -> list[str]:
@@ -61,9 +69,11 @@ def read_shared_strings(part: IO[bytes]) -> list[str]:
     return reader.texts
 
 
-def iter_rows(part: IO[bytes], texts: list[str], style: DateStyles) -> Iterator[SheetRow]:
-    """The rows of a sheet that are not empty."""
-    reader = _SheetHandler(texts, style)
+def iter_rows(
+    part: IO[bytes], texts: list[str], formats: NumberFormats, hidden: Hidden
+) -> Iterator[SheetRow]:
+    """The rows of a sheet that are visible and not empty; counts the others in `hidden`."""
+    reader = _SheetHandler(texts, formats, hidden)
     for _ in _parse_chunks(part, reader.start, reader.end, reader.characters):
         yield from reader.rows
         reader.rows.clear()
@@ -74,7 +84,9 @@ def read_merged_ranges(part: IO[bytes]) -> list[MergedRange]:
 
     def start(name: str, attributes: dict[str, str]) -> None:
         if name.endswith("mergeCell"):
-            found.append(MergedRange(*(int(n or 1) for n in range_boundaries(attributes["ref"]))))
+            with suppress(ValueError):  # no range
+                bounds = range_boundaries(attributes.get("ref", ""))
+                found.append(MergedRange(*(int(n or 1) for n in bounds)))
 
     for _ in _parse_chunks(part, start, None, None):
         pass
@@ -142,12 +154,16 @@ class _SharedStringsHandler(_TextHandler):
 class _SheetHandler(_TextHandler):
     """Handlers for a sheet that append complete rows to `rows`."""
 
-    def __init__(self, texts: list[str], style: DateStyles) -> None:
+    def __init__(self, texts: list[str], formats: NumberFormats, hidden: Hidden) -> None:
         super().__init__()
         self.rows: list[SheetRow] = []
         self._texts = texts
-        self._style = style
+        self._formats = formats
+        self._hidden = hidden
+        self._hidden_columns: list[range] = []
         self._row_number = self._column = 0
+        self._row_hidden = False
+        self._elements = 0
         self._cells: list[Cell] = []
         self._attributes: dict[str, str] = {}
         self._has_formula = self._has_value = False
@@ -156,6 +172,7 @@ class _SheetHandler(_TextHandler):
         super().start(name, attributes)
         match name.rpartition(" ")[2]:
             case "c":
+                self._count_element()
                 self._attributes = attributes
                 self._pieces.clear()
                 self._has_formula = self._has_value = False
@@ -164,9 +181,14 @@ class _SheetHandler(_TextHandler):
             case "f":
                 self._has_formula = True
             case "row":
-                self._row_number = int(attributes.get("r", self._row_number + 1))
+                self._count_element()
+                self._row_number = _number(attributes.get("r")) or self._row_number + 1
+                self._row_hidden = _is_hidden(attributes, "ht")
                 self._column = 0
                 self._cells = []
+            case "col" if _is_hidden(attributes, "width"):
+                first = _number(attributes.get("min"))
+                self._hidden_columns.append(range(first, _number(attributes.get("max")) + 1))
 
     def end(self, name: str) -> None:
         super().end(name)
@@ -174,18 +196,27 @@ class _SheetHandler(_TextHandler):
             case "c":
                 self._store_cell()
             case "row":
-                if self._cells:
+                if self._cells and self._row_hidden:
+                    self._hidden.rows += 1
+                elif self._cells:
                     self.rows.append((self._row_number, self._cells))
 
+    def _count_element(self) -> None:
+        self._elements += 1
+        if self._elements > MAX_ELEMENTS:
+            raise ImportRefused(
+                phrase("A sheet has over {limit:,} cells: split it into parts.", limit=MAX_ELEMENTS)
+            )
+
     def _store_cell(self) -> None:
-        if reference := self._attributes.get("r"):
-            self._column = column_index_from_string(reference.rstrip("0123456789"))
-        else:
-            self._column += 1
-        value = self._value("".join(self._pieces))
-        if value and self._column <= MAX_COLUMNS:
-            self._cells += [""] * (self._column - len(self._cells))
-            self._cells[self._column - 1] = value
+        self._column = _column(self._attributes.get("r")) or self._column + 1
+        if self._column > MAX_COLUMNS or not (value := self._value("".join(self._pieces))):
+            return
+        if any(self._column in columns for columns in self._hidden_columns):
+            self._hidden.columns.add(self._column)
+            return
+        self._cells += [""] * (self._column - len(self._cells))
+        self._cells[self._column - 1] = value
 
     def _value(self, raw: str) -> Cell:
         kind = self._attributes.get("t", "n")
@@ -194,26 +225,39 @@ class _SheetHandler(_TextHandler):
             without_value = self._has_formula and not is_empty_string
             return CellError(FORMULA_WITHOUT_VALUE) if without_value else ""
         match kind:
-            case "n":
-                if int(self._attributes.get("s", 0)) in self._style.date_style_ids:
-                    return _date(float(raw), self._style.uses_1904_epoch)
-                # as Excel shows it in the format "General": with up to 15 digits
-                return raw if raw.isdecimal() else f"{float(raw):.15g}"
-            case "s":
-                return self._texts[int(raw)]
+            case "n" | "s":
+                try:
+                    if kind == "s":
+                        return self._texts[_index(raw)]
+                    return self._formats.text(raw, self._attributes.get("s", ""))
+                except (ValueError, IndexError):
+                    return CellError(phrase("A cell cannot be read: write its text anew."))
             case "inlineStr" | "str":
                 return unescape_ooxml(raw)
             case "b":
-                return "TRUE" if raw == "1" else "FALSE"
+                return "TRUE" if raw in ("1", "true") else "FALSE"
             case "e":
                 return CellError(phrase("A cell holds the error {raw}.", raw=raw[:20]))
         return raw  # a date in ISO 8601
 
 
-def _date(days: float, from_1904: bool) -> str:
-    try:
-        moment = from_excel(days, CALENDAR_MAC_1904 if from_1904 else CALENDAR_WINDOWS_1900)
-    except (OverflowError, ValueError):
-        return f"{days:.15g}"
-    is_midnight = isinstance(moment, datetime) and moment.time() == time()
-    return str(moment.date() if is_midnight else moment)
+def _is_hidden(attributes: dict[str, str], size: str) -> bool:
+    """Whether a row or column is hidden, or of no height or width."""
+    return attributes.get("hidden") in ("1", "true") or attributes.get(size) in ("0", "0.0")
+
+
+def _number(text: str | None) -> int:
+    """A whole number from 1, or else 0."""
+    return int(text) if text and text.isdecimal() else 0
+
+
+def _index(text: str) -> int:
+    if not text.isdecimal():
+        raise ValueError(text)
+    return int(text)
+
+
+def _column(reference: str | None) -> int:
+    """The column of a reference such as B7, or 0."""
+    letters = (reference or "").rstrip("0123456789")
+    return column_index_from_string(letters) if re.fullmatch("[A-Za-z]{1,3}", letters) else 0

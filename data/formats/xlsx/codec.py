@@ -8,12 +8,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
+from core.errors import ImportRefused
 from core.records import Pair
-from data.formats.columns import Field, Layout, SampleRows, default_layout, layout_from_header
+from data.formats.columns import Layout, SampleRows, default_layout, layout_from_header
+from data.formats.headings import Field
 from data.formats.import_result import ImportBuilder
 from data.formats.registry import Problems
 from data.formats.table import Cell, CellError, problem_column, read_table, sample_rows, table_rows
-from data.formats.xlsx.cells import MergedRange, SheetRow
+from data.formats.xlsx.cells import Hidden, MergedRange, SheetRow
 from data.formats.xlsx.package import wrap_package_errors
 from data.formats.xlsx.splice import add_cells, add_fill
 from data.formats.xlsx.workbook import Sheet, XlsxWorkbook, open_workbook
@@ -27,7 +29,11 @@ SKIP_SHEET_MARKER = "not imported"
 def read(path: Path, name: str, into: ImportBuilder) -> None:
     with open_workbook(path, name) as workbook:
         samples = _samples(workbook)
-        layouts = _layouts(samples)
+        layouts = _layouts(samples, name)
+        for title in workbook.missing:
+            into.add_note(
+                phrase("The sheet “{sheet}” is named in the workbook but not in it.", sheet=title)
+            )
         for sheet, sample in samples.items():
             into.sheet = sheet.title
             if layout := layouts.get(sheet):
@@ -48,19 +54,20 @@ def annotate(path: Path, name: str, problems: Problems) -> bytes:
         wrap_package_errors(name),
         zipfile.ZipFile(file, "w") as package,
     ):
-        layouts = _layouts(_samples(book))
+        parts = book.package.zip
+        layouts = _layouts(_samples(book), name)
         changed: dict[str, bytes] = {}
         style = None
         if book.styles_part:
-            changed[book.styles_part], style = add_fill(book.package.read(book.styles_part))
+            changed[book.styles_part], style = add_fill(parts.read(book.styles_part))
         for sheet in book.sheets:
             if reasons := problems.get(sheet.title):
                 layout = layouts.get(sheet)
                 cells = problem_column(reasons, layout) if layout else reasons
-                changed[sheet.part] = add_cells(book.package.read(sheet.part), cells, style)
-        for part in book.package.infolist():
+                changed[sheet.part] = add_cells(parts.read(sheet.part), cells, style)
+        for part in parts.infolist():
             content = changed.get(part.filename)
-            package.writestr(part, book.package.read(part) if content is None else content)
+            package.writestr(part, parts.read(part) if content is None else content)
     return file.getvalue()
 
 
@@ -74,20 +81,54 @@ def _samples(workbook: XlsxWorkbook) -> dict[Sheet, SampleRows]:
     return samples
 
 
-def _layouts(samples: dict[Sheet, SampleRows]) -> dict[Sheet, Layout]:
-    """The layouts of the sheets to read: those with headings, or else the first non-empty one."""
-    headed = {sheet: layout_from_header(sample) for sheet, sample in samples.items()}
-    layouts = {sheet: layout for sheet, layout in headed.items() if layout}
+def _layouts(samples: dict[Sheet, SampleRows], name: str) -> dict[Sheet, Layout]:
+    """The layouts of the sheets to read: those with headings, or else the first non-empty one.
+
+    Raises:
+        ImportRefused: none has headings, and one has some that cannot be right.
+    """
+    layouts: dict[Sheet, Layout] = {}
+    refused: ImportRefused | None = None
+    for sheet, sample in samples.items():
+        try:
+            if layout := layout_from_header(sample, name):
+                layouts[sheet] = layout
+        except ImportRefused as e:
+            refused = refused or e
+    if layouts:
+        return layouts
+    if refused:
+        raise refused
     filled = (sheet for sheet, sample in samples.items() if sample)
-    if not layouts and (first := next(filled, None)):
-        return {first: default_layout(samples[first])}
-    return layouts
+    first = next(filled, None)
+    return {first: default_layout(samples[first])} if first else {}
 
 
 def _read_sheet(workbook: XlsxWorkbook, sheet: Sheet, layout: Layout, into: ImportBuilder) -> None:
     merges = workbook.merged_ranges(sheet)
-    with closing(workbook.rows(sheet)) as rows:
+    hidden = Hidden()
+    with closing(workbook.rows(sheet, hidden)) as rows:
         read_table(_fill_merged_cells(rows, merges, layout) if merges else rows, layout, into)
+    _note_hidden(sheet.title, hidden, into)
+
+
+def _note_hidden(sheet: str, hidden: Hidden, into: ImportBuilder) -> None:
+    if rows := hidden.rows:
+        into.add_note(
+            phrase(
+                "Hidden rows of the sheet “{sheet}” that were left out: {number:,}.",
+                sheet=sheet,
+                number=rows,
+            )
+        )
+    if columns := len(hidden.columns):
+        into.add_note(
+            phrase(
+                "Hidden columns of the sheet “{sheet}” that were left out: {number:,}.",
+                sheet=sheet,
+                number=columns,
+            )
+        )
 
 
 def _fill_merged_cells(

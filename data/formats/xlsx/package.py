@@ -1,13 +1,20 @@
-"""An .xlsx as a zip: checks that it is safe to open, and reads its parts. Does not know sheets."""
+"""An .xlsx as a zip: checks that it is safe to open, and reads its parts. Does not know sheets.
+
+Macros are parts like any other, and are not looked at.
+"""
 
 from __future__ import annotations
 
+import posixpath
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
+from urllib.parse import unquote
 from xml.etree.ElementTree import Element, ParseError
 from xml.parsers.expat import ExpatError
 
@@ -38,25 +45,62 @@ def ole_file_error(data: bytes, name: str) -> str:
     return phrase("{name} is in the old Excel format (.xls): save it as .xlsx.", name=name)
 
 
-def macros_error(name: str) -> str:
-    return phrase(
-        "{name} has macros, which are not read: save it as an Excel workbook without macros "
-        "(.xlsx).",
-        name=name,
-    )
+@dataclass(frozen=True, slots=True)
+class Package:
+    """The parts of a workbook.
+
+    Their names do not depend on case (ECMA-376, part 2, 9.1), and are found also if percent-encoded
+    or written with backslashes, as Excel and LibreOffice find them.
+    """
+
+    zip: zipfile.ZipFile
+    _names: Mapping[str, str]
+
+    def find(self, part: str) -> str | None:
+        """The name of a part in the zip; None if it is missing."""
+        return self._names.get(_normalize(part))
+
+    def open(self, part: str) -> IO[bytes]:
+        """
+        Raises:
+            KeyError: there is no such part.
+        """
+        return self.zip.open(self._names[_normalize(part)])
+
+    def read(self, part: str) -> bytes:
+        """A part in one piece.
+
+        Raises:
+            KeyError: there is no such part.
+            ValueError: it is larger than MAX_PART_BYTES.
+        """
+        name = self._names[_normalize(part)]
+        if self.zip.getinfo(name).file_size > MAX_PART_BYTES:
+            raise ValueError(part)
+        return self.zip.read(name)
+
+    def parse(self, part: str) -> Element:
+        tree: Element = fromstring(self.read(part), forbid_dtd=True)
+        return tree
+
+
+def _normalize(part: str) -> str:
+    return posixpath.normpath(unquote(part).replace("\\", "/").lstrip("/")).casefold()
 
 
 @contextmanager
-def open_package(path: Path, name: str) -> Iterator[zipfile.ZipFile]:
+def open_package(path: Path, name: str) -> Iterator[Package]:
     """The zip of a workbook, if it is safe to read.
 
     Raises:
-        ImportRefused: it is unsafe or damaged (also raised while its parts are read).
+        ImportRefused: it is unsafe or damaged (only its directory is looked at).
     """
-    with wrap_package_errors(name), zipfile.ZipFile(path) as package:
-        if error := _package_error(package, name):
-            raise ImportRefused(error)
-        yield package
+    with ExitStack() as stack:
+        with wrap_package_errors(name):
+            package = stack.enter_context(zipfile.ZipFile(path))
+            if error := _package_error(package, name):
+                raise ImportRefused(error)
+        yield Package(package, {_normalize(part): part for part in package.namelist()})
 
 
 @contextmanager
@@ -84,7 +128,7 @@ def wrap_package_errors(name: str) -> Iterator[None]:
 def _package_error(package: zipfile.ZipFile, name: str) -> str | None:
     # Declared sizes suffice against zip bombs: zipfile never unpacks more than the declared size.
     parts = package.infolist()
-    names = {part.filename.lower() for part in parts}
+    names = {_normalize(part.filename) for part in parts}
     expanded = sum(part.file_size for part in parts)
     packed = sum(part.compress_size for part in parts)
     if len(parts) > MAX_PARTS or expanded > MAX_UNZIPPED_BYTES:
@@ -102,29 +146,9 @@ def _package_error(package: zipfile.ZipFile, name: str) -> str | None:
         )
     if any(part.flag_bits & 1 for part in parts):
         return phrase("{name} is protected by a password: save it without one.", name=name)
-    if any(one.endswith("vbaproject.bin") for one in names):
-        return macros_error(name)
     if "[content_types].xml" not in names or "xl/workbook.bin" in names:
         return phrase("{name} is no Excel workbook (.xlsx): save it as one.", name=name)
-    has_macros = b"macroEnabled" in read_part(package, "[Content_Types].xml")
-    return macros_error(name) if has_macros else None
-
-
-def read_part(package: zipfile.ZipFile, part: str) -> bytes:
-    """A part in one piece.
-
-    Raises:
-        KeyError: there is none of this name.
-        ValueError: it is larger than MAX_PART_BYTES.
-    """
-    if package.getinfo(part).file_size > MAX_PART_BYTES:
-        raise ValueError(part)
-    return package.read(part)
-
-
-def parse_part(package: zipfile.ZipFile, part: str) -> Element:
-    tree: Element = fromstring(read_part(package, part), forbid_dtd=True)
-    return tree
+    return None
 
 
 def forbid_doctype(*declared: object) -> None:

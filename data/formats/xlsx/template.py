@@ -42,6 +42,18 @@ EXAMPLE = (
     ("Tell me a secret.", "", "I am afraid of thunder.", "", "", "", "own"),
     ("", "", "Please tell no one.", "", "", "", ""),
 )
+PIECES = 6
+"""The columns of each speaker on the sheet that joins cells."""
+JOINED_ROWS = 200
+JOINER_CELL = "$B$1"
+JOIN_HEADER_ROW = 4
+JOIN_HELP = (
+    "Between the pieces / 間に入れる文字:",
+    "Paste the pieces from column C on; copy columns A and B, and paste them as values into "
+    "“conversations”. For Japanese, empty the yellow cell. Excel 2019 or newer, LibreOffice.",
+    "C列から右に文の断片を貼り付け、A列とB列をコピーして「conversations」に「値」として貼り付けます。"
+    "日本語だけなら黄色のセルを空にします。",
+)
 NOTE_WIDTH = 100
 NOTES = (
     "Fill in the sheet “conversations”: one pair a row. Only that sheet is imported.",
@@ -61,6 +73,10 @@ NOTES = (
     "",
     "A column “lines” with “keep” in a row keeps the line breaks of that row's cells.",
     "列「改行」に keep と書いた行では、セル内の改行がそのまま残ります。",
+    "",
+    "The sheet “join” joins the cells of a row into one with a formula (TEXTJOIN), to see in Excel "
+    "what becomes of them. It is not imported.",
+    "「join 結合」シートは、1行の複数のセルを数式（TEXTJOIN）で一つにつなぎます。読み込みはしません。",
     "",
     "A sheet whose name contains “not imported” is left out.",
     "名前に「not imported」を含むシートは読み込みません。",
@@ -83,6 +99,7 @@ def write_template_workbook(path: Path) -> None:
     _head(example, (1, 3, 5, 6, 7))
     for row in EXAMPLE:
         example.append([value if value != "" else None for value in row])
+    _write_joining(book.create_sheet("join 結合 (not imported)"))
     _write_notes(book.create_sheet("notes 説明 (not imported)"))
     write_atomically(path, to_reproducible_bytes(book))
 
@@ -98,6 +115,27 @@ def _head(sheet: Worksheet, columns: tuple[int, ...]) -> None:
     for column in range(1, max(columns)):
         if column not in columns:
             sheet.column_dimensions[get_column_letter(column)].width = 30
+
+
+def _write_joining(sheet: Worksheet) -> None:
+    """Formulas that join the pieces of each row, beside a cell for what stands between them."""
+    label, *notes = JOIN_HELP
+    sheet["A1"], sheet["B1"] = label, " "
+    sheet["B1"].fill = PatternFill("solid", fgColor="FFFFF2CC")
+    for row, note in enumerate(notes, 2):
+        sheet.cell(row, 1, note)
+    pieces = {"user": 3, "bot": 3 + PIECES}
+    for column, (speaker, first) in enumerate(pieces.items(), 1):
+        sheet.cell(JOIN_HEADER_ROW, column, speaker).font = Font(bold=True)
+        sheet.column_dimensions[get_column_letter(column)].width = 50
+        for n in range(PIECES):
+            sheet.cell(JOIN_HEADER_ROW, first + n, f"{speaker} {n + 1}").font = Font(bold=True)
+        left, right = get_column_letter(first), get_column_letter(first + PIECES - 1)
+        for row in range(JOIN_HEADER_ROW + 1, JOIN_HEADER_ROW + 1 + JOINED_ROWS):
+            # in the file, functions newer than the format are written with this prefix
+            joined = f"_xlfn.TEXTJOIN({JOINER_CELL},TRUE,{left}{row}:{right}{row})"
+            sheet.cell(row, column, f"={joined}")
+    sheet.freeze_panes = sheet.cell(JOIN_HEADER_ROW + 1, 3)
 
 
 def _add_validation(sheet: Worksheet) -> None:

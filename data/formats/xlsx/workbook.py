@@ -1,29 +1,31 @@
-"""An open .xlsx: its visible sheets, shared strings and date styles (ECMA-376, part 1)."""
+"""An open .xlsx: its visible sheets, shared strings and number formats (ECMA-376, part 1).
+
+What is missing from the file but not needed is missed by nobody: other sheets, styles, strings.
+"""
 
 from __future__ import annotations
 
 import posixpath
-import zipfile
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
-from openpyxl.styles.numbers import BUILTIN_FORMATS, is_date_format
-
 from data.formats.xlsx.cells import (
-    DateStyles,
+    Hidden,
     MergedRange,
     SheetRow,
     iter_rows,
     read_merged_ranges,
     read_shared_strings,
 )
-from data.formats.xlsx.package import open_package, parse_part, wrap_package_errors
+from data.formats.xlsx.number_formats import NumberFormats, format_code
+from data.formats.xlsx.package import Package, open_package, wrap_package_errors
 
-JAPANESE_DATE_FORMAT_IDS = frozenset((*range(27, 37), *range(50, 59)))
-"""Built-in formats that are dates in a Japanese Excel (ECMA-376, part 1, 18.8.30)."""
+DEFAULT_MAIN_PART = "xl/workbook.xml"
+MAX_TITLE_CHARS = 100
+"""Excel allows 31."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,23 +38,26 @@ class Sheet:
 
 @dataclass(frozen=True, slots=True)
 class XlsxWorkbook:
-    """An open workbook. `sheets` are the visible ones, in order."""
+    """An open workbook. `sheets` are the visible ones, in order; `missing` the titles of those that
+    are named but not in the file."""
 
     name: str
-    package: zipfile.ZipFile
+    package: Package
     sheets: tuple[Sheet, ...]
+    missing: tuple[str, ...]
     styles_part: str | None
     _shared_strings: list[str]
-    _date_styles: DateStyles
+    _formats: NumberFormats
 
-    def rows(self, sheet: Sheet) -> Generator[SheetRow]:
-        """Numbers and cells of the rows that are not empty.
+    def rows(self, sheet: Sheet, hidden: Hidden | None = None) -> Generator[SheetRow]:
+        """Numbers and cells of the visible rows that are not empty; counts the others in `hidden`.
 
         Raises:
             ImportRefused: the sheet is damaged.
         """
         with wrap_package_errors(self.name), self.package.open(sheet.part) as part:
-            yield from iter_rows(part, self._shared_strings, self._date_styles)
+            counted = Hidden() if hidden is None else hidden
+            yield from iter_rows(part, self._shared_strings, self._formats, counted)
 
     def merged_ranges(self, sheet: Sheet) -> list[MergedRange]:
         with wrap_package_errors(self.name), self.package.open(sheet.part) as part:
@@ -67,61 +72,80 @@ def open_workbook(path: Path, name: str) -> Iterator[XlsxWorkbook]:
         ImportRefused: it cannot be read.
     """
     with open_package(path, name) as package:
-        main = _targets(package, "")["officeDocument"][0]
-        tree = parse_part(package, main)
-        targets = _targets(package, main)
-        styles = next(iter(targets.get("styles", ())), None)
-        texts: list[str] = []
-        for shared in targets.get("sharedStrings", ()):
-            with package.open(shared) as part:
-                texts = read_shared_strings(part)
-        sheets = tuple(_sheets(tree, package, main))
-        properties = tree.iterfind(".//{*}workbookPr")
-        from_1904 = any(one.get("date1904") in ("1", "true") for one in properties)
-        style = DateStyles(_date_style_ids(package, styles), from_1904)
-    # reopened, so that errors in the caller's block are not reported as a damaged package
-    with zipfile.ZipFile(path) as package:
-        yield XlsxWorkbook(name, package, sheets, styles, texts, style)
+        with wrap_package_errors(name):
+            workbook = _open(package, name)
+        yield workbook
 
 
-def _relationships(package: zipfile.ZipFile, part: str) -> Iterator[tuple[str, str, str]]:
+def _open(package: Package, name: str) -> XlsxWorkbook:
+    main = next(iter(_parts(package, "", "officeDocument")), DEFAULT_MAIN_PART)
+    tree = package.parse(main)
+    styles = next(iter(_parts(package, main, "styles")), None)
+    texts: list[str] = []
+    for shared in _parts(package, main, "sharedStrings")[:1]:
+        with package.open(shared) as part:
+            texts = read_shared_strings(part)
+    properties = tree.iterfind(".//{*}workbookPr")
+    from_1904 = any(one.get("date1904") in ("1", "true") for one in properties)
+    formats = NumberFormats(_codes(package, styles), from_1904)
+    sheets, missing = _sheets(tree, package, main)
+    if missing and not sheets:
+        raise KeyError(missing[0])
+    return XlsxWorkbook(name, package, sheets, missing, styles, texts, formats)
+
+
+def _relationships(package: Package, part: str) -> Iterator[tuple[str, str, str]]:
     """The id, type and target of a part's relationships; part "" is the package itself."""
     folder, name = posixpath.split(part)
-    for one in parse_part(package, posixpath.join(folder, "_rels", f"{name}.rels")):
+    relations = posixpath.join(folder, "_rels", f"{name}.rels")
+    if not package.find(relations):
+        return
+    for one in package.parse(relations):
         if one.get("TargetMode") != "External":
-            target = posixpath.normpath(posixpath.join("/", folder, one.get("Target", "")))
-            yield one.get("Id", ""), one.get("Type", "").rpartition("/")[2], target.lstrip("/")
+            target = posixpath.join("/", folder, one.get("Target", "").replace("\\", "/"))
+            yield one.get("Id", ""), one.get("Type", "").rpartition("/")[2], target
 
 
-def _targets(package: zipfile.ZipFile, part: str) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for _, kind, target in _relationships(package, part):
-        found.setdefault(kind, []).append(target)
-    return found
+def _parts(package: Package, part: str, kind: str) -> list[str]:
+    """The parts of a kind that a part refers to and that are in the file, by their real names."""
+    targets = (target for _, one, target in _relationships(package, part) if one == kind)
+    return [found for target in targets if (found := package.find(target))]
 
 
-def _sheets(tree: Element, package: zipfile.ZipFile, main: str) -> Iterator[Sheet]:
+def _sheets(
+    tree: Element, package: Package, main: str
+) -> tuple[tuple[Sheet, ...], tuple[str, ...]]:
+    """The visible worksheets, each part once, and the titles of those that are not in the file."""
     parts = {id_: (kind, target) for id_, kind, target in _relationships(package, main)}
+    sheets: dict[str, Sheet] = {}
+    missing: dict[str, None] = {}
     for one in tree.iterfind(".//{*}sheet"):
         if one.get("state", "visible") != "visible":
             continue
+        title = one.get("name", "")[:MAX_TITLE_CHARS]
         id_ = next((value for key, value in one.attrib.items() if key.endswith("}id")), "")
-        kind, target = parts[id_]
-        if kind == "worksheet":
-            yield Sheet(one.get("name", ""), target)
+        kind, target = parts.get(id_, ("", ""))
+        if kind not in ("worksheet", ""):
+            continue
+        if kind and (part := package.find(target)):
+            sheets.setdefault(part, Sheet(title, part))
+        else:
+            missing[title] = None
+    return tuple(sheets.values()), tuple(missing)
 
 
-def _date_style_ids(package: zipfile.ZipFile, styles: str | None) -> frozenset[int]:
-    """The ids of the cell styles that show a date or a time."""
+def _codes(package: Package, styles: str | None) -> list[str]:
+    """The number format of each cell style."""
     if styles is None:
-        return frozenset()
-    tree = parse_part(package, styles)
-    codes = dict(BUILTIN_FORMATS)
-    for one in tree.iterfind(".//{*}numFmt"):
-        codes[int(one.get("numFmtId", "0"))] = one.get("formatCode", "")
-    numbers = [int(one.get("numFmtId", "0")) for one in tree.iterfind("{*}cellXfs/*")]
-    return frozenset(
-        style
-        for style, number in enumerate(numbers)
-        if is_date_format(codes.get(number, "")) or (number in JAPANESE_DATE_FORMAT_IDS)
-    )
+        return []
+    tree = package.parse(styles)
+    custom = {
+        _number(one.get("numFmtId")): one.get("formatCode", "")
+        for one in tree.iterfind(".//{*}numFmt")
+    }
+    ids = [_number(one.get("numFmtId")) for one in tree.iterfind("{*}cellXfs/*")]
+    return [format_code(id_, custom) for id_ in ids]
+
+
+def _number(text: str | None) -> int:
+    return int(text) if text and text.isdecimal() else 0

@@ -16,10 +16,10 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import astuple
 from datetime import datetime
-from itertools import islice
+from itertools import count, islice
 from typing import Any
 
 import aiosqlite
@@ -87,6 +87,7 @@ class Examples(Repository):
         super().__init__(db)
         # Whether what was collected in conversations may be learned: the operator decides.
         self._include_collected = include_collected
+        self._staging = count()
 
     async def add(self, new: NewExample) -> Example:
         """Store an example; if the scope has the same pair already, return that one.
@@ -158,50 +159,67 @@ class Examples(Repository):
         return [row[0] for row in rows]
 
     async def add_pairs(
-        self, scope: int, pairs: Sequence[Pair], author_id: int, default_source: str
+        self, scope: int, pairs: Iterable[Pair], author_id: int, default_source: str
     ) -> int:
         """Add the pairs of a file, all or none; return how many were new. Of those that are there
         already, the author becomes a second source.
 
-        SQLite's JSON can hold neither NUL nor lone surrogates: U+FFFD and “?” replace them.
+        They are staged batch by batch in a temporary table, so that a large file is never in
+        memory as a whole, and then added by a single statement. SQLite's JSON can hold neither NUL
+        nor lone surrogates: U+FFFD and “?” replace them.
         """
-        sql = """
+        staged = f"temp.staged_{next(self._staging)}"
+        create_sql = f"CREATE TABLE {staged} (user, bot, conversation, turn, source)"
+        stage_sql = f"""
+            INSERT INTO {staged}
+            SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'),
+                json_extract(value, '$[2]'), json_extract(value, '$[3]'),
+                coalesce(nullif(json_extract(value, '$[4]'), ''), ?2)
+            FROM json_each(?1) ORDER BY key
+        """
+        sql = f"""
             INSERT INTO examples
                 (scope, user, bot, conversation, turn, author_id, source, created_at, question)
-            SELECT ?1, json_extract(value, '$[0]'), json_extract(value, '$[1]'),
-                json_extract(value, '$[2]'), json_extract(value, '$[3]'), ?2,
-                coalesce(nullif(json_extract(value, '$[4]'), ''), ?3), ?4,
-                question_key(json_extract(value, '$[0]'))
-            FROM json_each(?5) WHERE true ORDER BY key
+            SELECT ?1, user, bot, conversation, turn, ?2, source, ?3, question_key(user)
+            FROM {staged} WHERE true ORDER BY rowid
             ON CONFLICT (scope, conversation, turn, user, bot) DO NOTHING
         """
-        second_source_sql = """
+        second_source_sql = f"""
             INSERT OR IGNORE INTO example_sources
-            SELECT examples.id, ?2, coalesce(nullif(json_extract(value, '$[4]'), ''), ?3), NULL, ?4
-            FROM json_each(?5) JOIN examples ON scope = ?1
-                AND conversation = json_extract(value, '$[2]')
-                AND turn = json_extract(value, '$[3]')
-                AND user = json_extract(value, '$[0]') AND bot = json_extract(value, '$[1]')
-            WHERE author_id <> ?2
+            SELECT examples.id, ?2, staged.source, NULL, ?3
+            FROM {staged} AS staged JOIN examples USING (conversation, turn, user, bot)
+            WHERE scope = ?1 AND author_id <> ?2
         """
-        added = await asyncio.to_thread(_as_json, pairs)
-        values = (scope, author_id, default_source, utc_now_iso(), added)
-        new = await self._execute(sql, *values)
-        await self._execute(second_source_sql, *values)
-        return new
+        values = (scope, author_id, utc_now_iso())
+        await self._execute(create_sql)
+        try:
+            async for batch in _batches(pairs):
+                await self._execute(stage_sql, batch, default_source)
+            new = await self._execute(sql, *values)
+            await self._execute(second_source_sql, *values)
+            return new
+        finally:
+            await self._execute(f"DROP TABLE {staged}")
 
-    async def count_existing_pairs(self, scope: int, pairs: Sequence[Pair]) -> int:
+    async def count_existing_pairs(self, scope: int, pairs: Iterable[Pair]) -> int:
         """How many of the pairs the scope has already, so that `add_pairs` would skip them."""
-        sql = """
-            SELECT count(*) FROM json_each(?2) WHERE EXISTS (
-                SELECT 1 FROM examples
-                WHERE scope = ?1 AND conversation = json_extract(value, '$[2]')
-                    AND turn = json_extract(value, '$[3]')
-                    AND user = json_extract(value, '$[0]') AND bot = json_extract(value, '$[1]')
+        known = 0
+        async for batch in _batches(pairs):
+            [row] = await self._fetch_all(
+                """
+                SELECT count(*) FROM json_each(?2) WHERE EXISTS (
+                    SELECT 1 FROM examples
+                    WHERE scope = ?1 AND conversation = json_extract(value, '$[2]')
+                        AND turn = json_extract(value, '$[3]')
+                        AND user = json_extract(value, '$[0]')
+                        AND bot = json_extract(value, '$[1]')
+                )
+                """,
+                scope,
+                batch,
             )
-        """
-        [row] = await self._fetch_all(sql, scope, await asyncio.to_thread(_as_json, pairs))
-        return int(row[0])
+            known += int(row[0])
+        return known
 
     async def all(self, scope: int, status: ReviewStatus | None = None) -> list[Example]:
         """All examples of the scope, or those of one status, by id: for reviewing only, since what
@@ -315,18 +333,21 @@ class Examples(Repository):
         return await asyncio.to_thread(_drain_rows, await self._fetch_all(sql, *values))
 
 
-def _as_json(pairs: Sequence[Pair]) -> str:
-    """A JSON array of `[user, bot, conversation, turn, source]`, encoded in batches."""
-    return f"[{','.join(_json_batches(pairs))}]"
+async def _batches(pairs: Iterable[Pair]) -> AsyncIterator[str]:
+    """JSON arrays of `[user, bot, conversation, turn, source]`, made in a thread: the pairs may
+    come from a file."""
+    left = iter(pairs)
+    while batch := await asyncio.to_thread(_next_batch, left):
+        yield batch
 
 
-def _json_batches(pairs: Sequence[Pair]) -> Iterator[str]:
-    rows = (
+def _next_batch(pairs: Iterator[Pair]) -> str:
+    """The next pairs as JSON; "" at the end."""
+    rows = [
         [_text(one.user), _text(one.bot), _text(one.conversation), one.turn, _text(one.source)]
-        for one in pairs
-    )
-    while batch := list(islice(rows, JSON_BATCH_PAIRS)):
-        yield json.dumps(batch)[1:-1]  # ASCII: sqlite3 takes it without encoding all of it again
+        for one in islice(pairs, JSON_BATCH_PAIRS)
+    ]
+    return json.dumps(rows) if rows else ""
 
 
 def _text(text: str) -> str:

@@ -8,8 +8,9 @@ import pytest
 
 from core.records import Pair
 from data.formats.delimited import UNCLOSED_QUOTE
-from data.formats.files import read_pairs
+from data.formats.files import read_pairs, write_annotated_copy, write_pairs
 from data.formats.import_result import ImportResult, RowError
+from data.formats.texts import strip_pair
 
 JAPANESE = (Pair("こんにちは", "元気ですか、今日は"), Pair("はい～①", "ﾃｽﾄ"))
 
@@ -60,3 +61,31 @@ def test_rows_are_counted_as_a_spreadsheet_counts(tmp_path: Path) -> None:
 def test_an_apostrophe_is_taken_off_only_before_a_formula(tmp_path: Path) -> None:
     found = imported(tmp_path, b"'=1+1,'tis\n''-,-5\n")
     assert found.pairs == (Pair("=1+1", "'tis"), Pair("'-", "-5"))
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("ending", ["", "\n"])
+def test_no_cell_is_a_formula_however_a_spreadsheet_splits(
+    tmp_path: Path, delimiter: str, ending: str
+) -> None:
+    """A spreadsheet that splits at another sign does not see our quotation marks as such."""
+    texts = ["hi;=1+1", 'hi; "@a"', "hi\t-1", "hi\n+1;x", 'x";=cmd|1', "=1;=2", "a;'=1", "x;＝1"]
+    path = tmp_path / "pairs.csv"
+    pairs = [Pair(text + ending, "a") for text in texts] + [Pair("q", text) for text in texts]
+    write_pairs(pairs, path)
+    assert read_pairs(path).pairs == tuple(map(strip_pair, pairs))
+    content = path.read_text(encoding="utf-8-sig")
+    for line in content.splitlines():  # as if no quotation mark held lines or cells together
+        for cell in line.split(delimiter):
+            bare = cell.lstrip(' "')
+            assert not bare.startswith(("=", "+", "-", "@", "＝")), line
+
+
+def test_many_columns_and_many_wrong_rows_stay_small(tmp_path: Path) -> None:
+    path, out = tmp_path / "pairs.csv", tmp_path / "marked.csv"
+    path.write_text("user,bot" + "," * 40_000 + "\n" + "x\n\n" * 500)
+    found = read_pairs(path)
+    assert len(found.errors) == 500
+    write_annotated_copy(path, found.errors, out)
+    assert out.stat().st_size < 200_000
+    assert read_pairs(out) == found

@@ -7,22 +7,21 @@ from pathlib import Path
 import pytest
 
 from core.errors import ImportRefused
-from data.formats.files import write_annotated_copy
-from data.formats.sandbox import read_in_subprocess
+from data.formats.sandbox.client import read_in_subprocess
 from i18n.reader import say, use_language
 
 
 async def test_wrong_rows_are_explained_in_japanese(tmp_path: Path) -> None:
-    path, out = tmp_path / "pairs.csv", tmp_path / "marked.csv"
+    path = tmp_path / "pairs.csv"
     path.write_text("user,bot,conversation,turn\nq,a,,\nq,a,c,zero\nq,,,\n", encoding="utf-8")
-    found = await read_in_subprocess(path)
-    assert [one.reason for one in found.errors] == [
+    with use_language("ja"):
+        staged = await read_in_subprocess(path, tmp_path)
+    assert [one.reason for one in staged.summary.first_errors] == [
         "The turn “zero” is no whole number from 1.",
         "The bot's text is missing.",
     ]
-    with use_language("ja"):
-        write_annotated_copy(path, found.errors, out)
-    marked = out.read_text(encoding="utf-8-sig").splitlines()
+    assert staged.marked_copy is not None
+    marked = staged.marked_copy.read_text(encoding="utf-8-sig").splitlines()
     assert marked[2:] == [
         "q,a,c,zero,番号「zero」は1以上の整数ではありません。",
         "q,,,,ボットの文がありません。",
@@ -33,7 +32,7 @@ async def test_a_refused_file_is_explained_in_japanese(tmp_path: Path) -> None:
     path = tmp_path / "pairs.json"
     path.write_text("{}")
     with pytest.raises(ImportRefused) as refused:
-        await read_in_subprocess(path)
+        await read_in_subprocess(path, tmp_path)
     with use_language("ja"):
         told = say(refused.value.args[0])
     assert told == 'pairs.json は {"user": …, "bot": …} のリストでなければなりません。'

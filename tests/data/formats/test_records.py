@@ -11,7 +11,7 @@ import pytest
 from core.records import Pair
 from data.formats.files import read_pairs
 from data.formats.import_result import ImportResult, JoinedText, RowError
-from data.formats.records import NOT_A_RECORD
+from data.formats.records import NOT_A_RECORD, NOT_LEARNED
 from data.formats.table import MISSING_BOT_TEXT, MISSING_USER_TEXT
 
 
@@ -70,19 +70,132 @@ def test_messages(tmp_path: Path, ending: str) -> None:
     assert found.joined == (JoinedText(4, "a b"),)
 
 
+def chat(*turns: tuple[str, Any]) -> list[dict[str, Any]]:
+    return [{"role": role, "content": content} for role, content in turns]
+
+
+PARTS = [{"type": "text", "text": "Where is"}, {"type": "text", "text": "the harbour?"}]
+CALL = {"role": "assistant", "content": None, "tool_calls": [{"id": "1", "type": "function"}]}
+RESULT = {"role": "tool", "tool_call_id": "1", "content": "sun"}
+
+
+@pytest.mark.parametrize(
+    ("record", "pairs"),
+    [
+        (
+            {"instruction": "Name it.", "input": "", "output": "North Lamp."},
+            ["Name it.", "North Lamp."],
+        ),
+        (
+            {"instruction": "Translate.", "input": "Good", "output": "Bon"},
+            ["Translate. Good", "Bon"],
+        ),
+        (
+            {"input": "Good", "instruction": "Translate.", "output": "Bon"},
+            ["Translate. Good", "Bon"],
+        ),
+        ({"instruction": "訳して。", "input": None, "output": "はい"}, ["訳して。", "はい"]),
+        (
+            {"instruction": "q3", "output": "a3", "history": [["q1", "a1"], ["q2", "a2"]]},
+            ["q1", "a1", "q2", "a2", "q3", "a3"],
+        ),
+        ({"user_name": "ada", "user": "ada", "question": "q", "answer": "a"}, ["q", "a"]),
+        ({"question": "How many?", "answer": 3}, ["How many?", "3"]),
+        ({"question": 1.50, "answer": True}, ["1.5", "TRUE"]),
+        (
+            {"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]},
+            ["q", "a"],
+        ),
+        (
+            {
+                "id": "c1",
+                "conversations": [
+                    {"from": "system", "value": "Be kind."},
+                    {"from": "Human", "value": "q", "weight": 0},
+                    {"from": "function_call", "value": "{}"},
+                    {"from": "observation", "value": "{}"},
+                    {"from": "gpt", "value": "a"},
+                ],
+            },
+            ["q", "a"],
+        ),
+        ({"conversation": chat(("user", "q"), ("assistant", "a"))}, ["q", "a"]),
+        (
+            {"prompt": chat(("user", "q")), "completion": chat(("assistant", "a"))},
+            ["q", "a"],
+        ),
+        (
+            {"messages": chat(("developer", "Be kind."), ("user", PARTS), ("assistant", "a"))},
+            ["Where is the harbour?", "a"],
+        ),
+        (
+            {"messages": [*chat(("user", "q")), CALL, RESULT, *chat(("assistant", "Sunny."))]},
+            ["q", "Sunny."],
+        ),
+        (
+            {
+                "messages": [
+                    *chat(("user", "q")),
+                    CALL,
+                    RESULT,
+                    *chat(("user", "q2"), ("assistant", "a2")),
+                ]
+            },
+            ["q2", "a2"],
+        ),
+        ({"messages": [*chat(("user", "q")), CALL]}, []),
+        (
+            {
+                "messages": [
+                    *chat(("user", "q")),
+                    {"role": "assistant", "content": "bad", "weight": 0},
+                    *chat(("user", "q2")),
+                    {"role": "assistant", "content": "a2", "weight": 1},
+                ]
+            },
+            ["q2", "a2"],
+        ),
+        ({"prompt": "q", "completion": "a", "label": False}, []),
+    ],
+)
+def test_the_forms_of_other_data_sets(
+    tmp_path: Path, ending: str, record: Any, pairs: list[str]
+) -> None:
+    found = imported(tmp_path, ending, [record])
+    assert [text for one in found.pairs for text in (one.user, one.bot)] == pairs
+    assert found.errors == ()
+
+
+def test_what_is_not_learned_is_told(tmp_path: Path, ending: str) -> None:
+    unwanted = {"role": "assistant", "content": "bad", "weight": 0}
+    found = imported(tmp_path, ending, [{"messages": [*chat(("user", "q")), unwanted]}] * 3)
+    assert found.pairs == found.errors == ()
+    assert found.notes == (NOT_LEARNED,)
+
+
 @pytest.mark.parametrize(
     ("record", "reason"),
     [
         (1, NOT_A_RECORD),
         ({"user": "q"}, NOT_A_RECORD),
-        ({"user": "q", "bot": 1}, NOT_A_RECORD),
+        ({"user": "q", "bot": [1]}, NOT_A_RECORD),
+        ({"user": "q", "bot": {"text": "a"}}, NOT_A_RECORD),
+        ({"user": "q", "bot": None}, "There is no text of the bot."),
+        ({"user": "q", "bot": float("nan")}, "There is no text of the bot."),
+        ({"user": "q", "bot": "\0"}, "There are characters that cannot be read"),
         ({"user": "q", "bot": " "}, "There is no text of the bot."),
         ({"user": "q", "bot": "\ud800"}, "There are characters that cannot be read"),
         ({"user": "q", "bot": "a", "conversation": "c", "turn": "1"}, "The turn “1”"),
         ({"user": "q", "bot": "a", "source": "s" * 201}, "The name of a conversation"),
         ({"messages": []}, "There is no message."),
         ({"messages": None}, "A message is no text"),
-        ({"messages": [{"role": "tool", "content": "x"}]}, "A message is no text"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "There is no message."),
+        ({"messages": [{"role": "narrator", "content": "x"}]}, "A message is no text"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
+            "A message is no text",
+        ),
+        ({"messages": [{"role": "user", "content": 3}]}, "A message is no text"),
         ({"messages": [{"role": ["user"], "content": "x"}]}, "A message is no text"),
         ({"messages": said("q")}, MISSING_BOT_TEXT),
         ({"messages": said("a", first="bot")}, MISSING_USER_TEXT),

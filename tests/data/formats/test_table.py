@@ -8,8 +8,8 @@ import pytest
 
 from core.errors import ImportRefused
 from core.records import Pair
-from data.formats.columns import Field, field_of
 from data.formats.files import read_pairs
+from data.formats.headings import Field, field_of
 from data.formats.import_result import ImportResult, JoinedText, RowError
 from data.formats.table import MISSING_BOT_TEXT, MISSING_USER_TEXT
 from data.formats.texts import join_pieces
@@ -39,9 +39,39 @@ def imported(tmp_path: Path, text: str) -> ImportResult:
         ("Conversation ID", Field.CONVERSATION),
         ("番号", Field.TURN),
         ("出典", Field.SOURCE),
+        ("Questions", Field.USER),
+        ("Customer question", Field.USER),
+        ("userMessage", Field.USER),
+        ("Frequently asked questions", Field.USER),
+        ("Customer's question (EN)", Field.USER),
+        ("よくある質問", Field.USER),
+        ("お問い合わせ内容", Field.USER),
+        ("ユーザーの発言", Field.USER),
+        ("Answers", Field.BOT),
+        ("Bot response", Field.BOT),
+        ("Best answer", Field.BOT),
+        ("agent_reply", Field.BOT),
+        ("AI Response", Field.BOT),
+        ("ご回答", Field.BOT),
+        ("模範解答", Field.BOT),
+        ("ボットの返答", Field.BOT),
         ("user / bot", None),
         ("weather", None),
         ("2", None),
+        ("Question ID", None),
+        ("Number of answers", None),
+        ("Rejected response", None),
+        ("System prompt", None),
+        ("Response time", None),
+        ("User name", None),
+        ("Bot question", None),
+        ("Question and answer", None),
+        ("質問者", None),
+        ("回答日時", None),
+        ("質問番号", None),
+        ("未回答", None),
+        ("お客様の回答", None),
+        ("a" * 1_000_000, None),
     ],
 )
 def test_headings(heading: str, field: Field | None) -> None:
@@ -79,9 +109,44 @@ def test_a_title_above_the_headings(tmp_path: Path) -> None:
     assert imported(tmp_path, "Our pairs\n\nuser,bot\nq,a\n").pairs == (Pair("q", "a"),)
 
 
-def test_headings_for_one_speaker_only(tmp_path: Path) -> None:
+@pytest.mark.parametrize("headings", ["user,responce", "user,responce,source", "Réponse,Question"])
+def test_headings_for_one_speaker_only(tmp_path: Path, headings: str) -> None:
     with pytest.raises(ImportRefused, match="write “user” above"):
-        imported(tmp_path, "user,responce,source\nq,a,book\n")
+        imported(tmp_path, f"{headings}\nq,a,book\n")
+
+
+@pytest.mark.parametrize(
+    ("table", "pair"),
+    [
+        ("Question_ID,Questions,Answers\n1,q,a\n", Pair("q", "a")),
+        ("User,Bot response\nq,a\n", Pair("q", "a")),
+        ("Context,Response\nq,a\n", Pair("q", "a")),
+        ("Customer,Agent\nq,a\n", Pair("q", "a")),
+        ("Customer,Agent,Question,Answer\nAda,Ben,q,a\n", Pair("q", "a")),
+        ("Question,Short question,Answer,Model\nq,x,a,gpt2\n", Pair("q", "a")),
+        ("カテゴリ,よくある質問,ご回答\n場所,q,a\n", Pair("q", "a")),
+    ],
+)
+def test_the_surest_headings_are_read(tmp_path: Path, table: str, pair: Pair) -> None:
+    found = imported(tmp_path, table)
+    assert found.pairs == (pair,)
+    assert found.guesses == found.notes == found.errors == ()
+
+
+def test_what_stands_above_the_headings_is_told(tmp_path: Path) -> None:
+    found = imported(tmp_path, "FAQ,,updated 2024\n\nQuestion,Answer,Topic\nq,a,t\n")
+    assert found.pairs == (Pair("q", "a"),)
+    assert found.notes == ("Row 1 is above the headings, so it was left out.",)
+
+
+@pytest.mark.parametrize(
+    "table", ["Frage,Antwort\nq,a\n", "1,2,3\n4,5,6\n", "hello,hi\nq,A\nuser,x\n"]
+)
+def test_a_table_without_headings_is_a_guess(tmp_path: Path, table: str) -> None:
+    found = imported(tmp_path, table)
+    assert len(found.pairs) == table.count("\n")
+    [guess] = found.guesses
+    assert guess.startswith("There are no headings that I know, so this is a guess")
 
 
 def test_unheaded_cells_to_the_right_are_joined(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -65,10 +66,19 @@ class Dataset(commands.Cog):
         default_permissions=discord.Permissions(manage_guild=True),
     )
 
-    def __init__(self, storage: Storage, author_share: float) -> None:
+    def __init__(self, storage: Storage, author_share: float, transfers: Path) -> None:
         self._storage = storage
         self._author_share = author_share
-        self._importer = Importer(storage)
+        self._transfers = transfers
+        self._importer = Importer(storage, transfers)
+
+    async def cog_load(self) -> None:
+        await asyncio.to_thread(self._empty_transfers)
+
+    def _empty_transfers(self) -> None:
+        """Remove what a bot that was killed left behind (blocking)."""
+        shutil.rmtree(self._transfers, ignore_errors=True)
+        self._transfers.mkdir()
 
     async def interaction_check(
         self,
@@ -88,7 +98,7 @@ class Dataset(commands.Cog):
         embed = stats_embed(counts, len(await self._storage.examples.trainable(scope)))
         files = []
         try:
-            chart = await render_dataset_chart(await self._numbers(scope, counts))
+            chart = await render_dataset_chart(await self._numbers(scope, counts), self._transfers)
         except ChildFailed as e:
             embed.add_field(name=say("Chart"), value=error_message(e), inline=False)
         else:
@@ -120,7 +130,7 @@ class Dataset(commands.Cog):
     @dataset.command(name="template", description="A workbook to fill in, for /dataset import")
     async def send_template(self, interaction: BotInteraction) -> None:
         await interaction.response.defer(ephemeral=True)
-        book = await asyncio.to_thread(_template_file, TEMPLATE_FILE_NAME)
+        book = await asyncio.to_thread(_template_file, self._transfers, TEMPLATE_FILE_NAME)
         await interaction.edit_original_response(
             content=say(TEMPLATE_HINT),
             attachments=[discord.File(io.BytesIO(book), TEMPLATE_FILE_NAME)],
@@ -147,7 +157,7 @@ class Dataset(commands.Cog):
             await interaction.edit_original_response(content=say(NOTHING_LEARNABLE))
             return
         name = f"dataset.{format}"
-        content = await asyncio.to_thread(_export_file, name, as_pairs(learnable))
+        content = await asyncio.to_thread(_export_file, self._transfers, name, as_pairs(learnable))
         limit = interaction.filesize_limit
         if len(content) > limit:
             text = too_large(len(content), limit, format, guild_scope(interaction))
@@ -208,21 +218,21 @@ class Dataset(commands.Cog):
         await show_page(interaction, pages, await pages.first())
 
 
-def _template_file(name: str) -> bytes:
+def _template_file(folder: Path, name: str) -> bytes:
     """The workbook to fill in (blocking)."""
     from data.formats.xlsx.template import write_template_workbook  # slow: it imports openpyxl
 
-    return _file_content(name, write_template_workbook)
+    return _file_content(folder, name, write_template_workbook)
 
 
-def _export_file(name: str, pairs: Sequence[Pair]) -> bytes:
+def _export_file(folder: Path, name: str, pairs: Sequence[Pair]) -> bytes:
     """The pairs in the format of the file name (blocking)."""
-    return _file_content(name, lambda path: write_pairs(pairs, path))
+    return _file_content(folder, name, lambda path: write_pairs(pairs, path))
 
 
-def _file_content(name: str, write: Callable[[Path], object]) -> bytes:
-    with tempfile.TemporaryDirectory(prefix="gpt2bot-file-") as folder:
-        path = Path(folder, name)
+def _file_content(folder: Path, name: str, write: Callable[[Path], object]) -> bytes:
+    with tempfile.TemporaryDirectory(dir=folder) as own:
+        path = Path(own, name)
         write(path)
         return path.read_bytes()
 

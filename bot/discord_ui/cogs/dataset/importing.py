@@ -6,9 +6,6 @@ Does not know file formats (`data.formats`) or SQL.
 from __future__ import annotations
 
 import asyncio
-import io
-import logging
-import tempfile
 from contextlib import suppress
 from functools import partial
 from pathlib import Path, PurePath
@@ -17,37 +14,34 @@ import discord
 
 from bot.discord_ui.audit import record_audit
 from bot.discord_ui.client import BotInteraction
+from bot.discord_ui.cogs.dataset.offers import Offer, Offers, ReadSlots
 from bot.discord_ui.embeds.dataset import import_embed
 from bot.discord_ui.embeds.style import quote_safely
 from bot.discord_ui.http_errors import DISCORD_ERRORS
 from bot.discord_ui.permissions import Rank
 from bot.discord_ui.views.confirm import ConfirmView, EphemeralView
-from core.errors import ImportCancelled, ImportRefused, StoreError
-from core.records import IMPORT_SOURCE, Pair
+from core.errors import ImportCancelled, ImportRefused
+from core.records import IMPORT_SOURCE
 from core.throttle import Throttle
-from data.formats.files import write_annotated_copy
-from data.formats.import_result import ImportResult
-from data.formats.registry import MAX_FILE_BYTES, format_of
-from data.formats.sandbox import read_in_subprocess
+from data.formats.registry import MAX_FILE_BYTES, annotated_suffix
+from data.formats.sandbox.client import read_in_subprocess
+from data.formats.sandbox.staged import StagedImport
 from data.storage.storage import Storage
 from i18n.phrase import join_phrases, phrase, phrases
 from i18n.reader import say
 
-log = logging.getLogger(__name__)
-
 EDIT_INTERVAL_S = 3.0
 """Seconds between two progress edits."""
-MAX_CONCURRENT_READS = 2
-"""Files parsed at a time, in all servers together; each may take a gigabyte of memory."""
 NOTHING_IMPORTED = phrase("Nothing was imported.")
 
 
 class Importer:
     """Handles uploads, from the download to the confirmation."""
 
-    def __init__(self, storage: Storage) -> None:
+    def __init__(self, storage: Storage, folder: Path) -> None:
         self._storage = storage
-        self._read_slots = asyncio.Semaphore(MAX_CONCURRENT_READS)
+        self._offers = Offers(folder)
+        self._slots = ReadSlots()
 
     async def preview_upload(
         self, interaction: BotInteraction, scope: int, file: discord.Attachment
@@ -68,58 +62,67 @@ class Importer:
                     limit=MAX_FILE_BYTES / 10**6,
                 )
             )
-        with tempfile.TemporaryDirectory(prefix="gpt2bot-upload-") as folder:
-            path = Path(folder, "upload")
-            await _download(file, path)
-            imported = await self._read(interaction, path, name)
-            copy = None
-            if imported.errors:
-                copy = await asyncio.to_thread(_annotated_copy, path, imported, name)
-        known = await self._storage.examples.count_existing_pairs(scope, imported.pairs)
-        embed = import_embed(name, imported, known)
-        files = _attachments(embed, copy, name, interaction.filesize_limit)
-        view = self._confirm_view(interaction, scope, imported.pairs) if imported.pairs else None
-        await interaction.edit_original_response(
+        offer = await self._offers.begin(interaction, scope)
+        waits = False
+        try:
+            staged = await self._read(offer, file)
+            waits = await self._present(offer, staged, name)
+        finally:
+            if not waits:
+                self._offers.close(offer)
+
+    async def _present(self, offer: Offer, staged: StagedImport, name: str) -> bool:
+        """Show what the file holds; whether there is something to confirm."""
+        known = await self._storage.examples.count_existing_pairs(offer.scope, staged.pairs())
+        embed = import_embed(name, staged.summary, known)
+        files = _attachments(embed, staged.marked_copy, name, offer.shown.filesize_limit)
+        view = self._confirm_view(offer, staged) if staged.summary.pairs else None
+        await offer.shown.edit_original_response(
             content=None, embed=embed, attachments=files, view=view
         )
+        if view:
+            await self._offers.present(offer, view)
+        return view is not None
 
-    def _confirm_view(
-        self, shown: BotInteraction, scope: int, pairs: tuple[Pair, ...]
-    ) -> ConfirmView:
+    def _confirm_view(self, offer: Offer, staged: StagedImport) -> ConfirmView:
         unconfirmed = phrase("The file was not confirmed for ten minutes.")
         return ConfirmView(
             say("Import"),
             say("Cancel"),
-            partial(self._import, scope, pairs),
+            partial(self._import, offer, staged),
             say(NOTHING_IMPORTED),
             rank=Rank.MANAGER,
-            shown=shown,
+            shown=offer.shown,
             timeout_text=say(join_phrases([NOTHING_IMPORTED, unconfirmed])),
+            on_decline=partial(self._offers.close, offer),
         )
 
     async def _import(
-        self, scope: int, pairs: tuple[Pair, ...], interaction: BotInteraction
+        self, offer: Offer, staged: StagedImport, interaction: BotInteraction
     ) -> None:
-        await interaction.response.edit_message(content=say("Importing…"), view=None)
+        self._offers.claim(offer)
         text = say(NOTHING_IMPORTED)
         try:
+            await interaction.response.edit_message(content=say("Importing…"), view=None)
             new = await self._storage.examples.add_pairs(
-                scope, pairs, interaction.user.id, IMPORT_SOURCE
+                offer.scope, staged.pairs(), interaction.user.id, IMPORT_SOURCE
             )
             added = phrases("{count:,} new pair", "{count:,} new pairs", new)
             await record_audit(self._storage.audit, interaction, phrase("dataset import"), added)
-            text = imported_text(new, len(pairs))
+            text = imported_text(new, staged.summary.pairs)
         finally:  # if it failed, the reason follows as a separate message
+            self._offers.close(offer)
             await interaction.edit_original_response(content=text, embed=None, attachments=[])
 
-    async def _read(self, interaction: BotInteraction, path: Path, name: str) -> ImportResult:
+    async def _read(self, offer: Offer, file: discord.Attachment) -> StagedImport:
         """Parse the file, with progress and a Cancel button."""
-        progress = ImportProgress(interaction, quote_safely(name, 100))
-        reading = asyncio.create_task(self._read_with_slot(path, name, progress))
-        view = ReadingView(interaction, reading)
+        progress = ImportProgress(offer.shown, quote_safely(file.filename, 100))
+        reading = asyncio.create_task(self._read_with_slot(offer, file, progress))
+        offer.reading = reading
+        view = ReadingView(offer.shown, reading)
         try:
             text = say("Reading {file}…", file=progress.name)
-            await interaction.edit_original_response(content=text, view=view)
+            await offer.shown.edit_original_response(content=text, view=view)
             await asyncio.wait({reading})
         finally:
             view.stop()
@@ -131,10 +134,16 @@ class Importer:
         return reading.result()
 
     async def _read_with_slot(
-        self, path: Path, name: str, progress: ImportProgress
-    ) -> ImportResult:
-        async with self._read_slots:
-            return await read_in_subprocess(path, name=name, on_progress=progress.report_rows)
+        self, offer: Offer, file: discord.Attachment, progress: ImportProgress
+    ) -> StagedImport:
+        upload = offer.folder / "upload"
+        async with self._slots.taken(offer.scope):
+            await _download(file, upload)
+            staged = await read_in_subprocess(
+                upload, offer.folder, name=file.filename, on_progress=progress.report_rows
+            )
+        upload.unlink()
+        return staged
 
 
 class ImportProgress:
@@ -167,7 +176,7 @@ class ImportProgress:
 class ReadingView(EphemeralView):
     """A Cancel button while a file is parsed; the task that awaits the parsing reports the end."""
 
-    def __init__(self, shown: BotInteraction, reading: asyncio.Task[ImportResult]) -> None:
+    def __init__(self, shown: BotInteraction, reading: asyncio.Task[StagedImport]) -> None:
         super().__init__(Rank.MANAGER, shown, say(NOTHING_IMPORTED))
         self.timeout = None  # it ends with the parsing
         self._reading = reading
@@ -198,24 +207,13 @@ async def _download(file: discord.Attachment, path: Path) -> None:
     await asyncio.to_thread(path.write_bytes, data)
 
 
-def _annotated_copy(path: Path, imported: ImportResult, name: str) -> bytes | None:
-    """The file with its problems annotated (blocking); None if that fails: it is only a help."""
-    out = path.with_name("marked")
-    try:
-        write_annotated_copy(path, imported.errors, out, name=name)
-    except (ImportRefused, StoreError):
-        log.warning("no annotated copy of an upload", exc_info=True)
-        return None
-    return out.read_bytes()
-
-
 def _attachments(
-    embed: discord.Embed, copy: bytes | None, name: str, limit: int
+    embed: discord.Embed, copy: Path | None, name: str, limit: int
 ) -> list[discord.File]:
     """The annotated copy, if there is one that fits; the embed's footer explains it."""
     if copy is None:
         return []
-    if len(copy) > limit:
+    if copy.stat().st_size > limit:
         embed.set_footer(
             text=say("The file that explains the wrong rows is too large to be attached.")
         )
@@ -223,5 +221,4 @@ def _attachments(
     embed.set_footer(
         text=say("Attached: the wrong rows with their reasons, to correct and import again.")
     )
-    suffix = format_of(name).annotated_suffix
-    return [discord.File(io.BytesIO(copy), f"{PurePath(name).stem}-problems{suffix}")]
+    return [discord.File(copy, f"{PurePath(name).stem}-problems{annotated_suffix(name)}")]

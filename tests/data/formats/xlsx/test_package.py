@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from openpyxl import Workbook
 
 from core.errors import ImportRefused
+from core.records import Pair
 from data.formats import import_result
-from data.formats.files import read_pairs
+from data.formats.files import read_pairs, write_pairs
+from data.formats.import_result import RowError
+from data.formats.xlsx import cells
 from data.formats.xlsx.package import OLE_MAGIC
 
 SHEET = "xl/worksheets/sheet1.xml"
@@ -58,7 +63,8 @@ def refusal(path: Path, **options: int) -> str:
             OLE_MAGIC + "EncryptedPackage".encode("utf-16-le"),
             "protected by a password",
         ),
-        ("pairs.xlsm", b"PK\x03\x04", "has macros"),
+        ("pairs.xlsm", b"PK\x03\x04", "is named .xlsm but is no Excel workbook"),
+        ("pairs.xlsb", b"PK\x03\x04", "binary workbook or an add-in: save it as .xlsx"),
         ("pairs.csv", b"", "is empty"),
         ("pairs.json", b"\x89PNG\0\0", "holds no text"),
         ("pairs.json", b"[{]", "mistake in line 1, column 3"),
@@ -97,10 +103,6 @@ def test_another_zip(tmp_path: Path) -> None:
 
 def test_too_big_a_file(workbook: Path) -> None:
     assert "over the limit of 0.001 MB" in refusal(workbook, max_bytes=1000)
-
-
-def test_macros(workbook: Path) -> None:
-    assert "has macros" in refusal(changed(workbook, "xl/vbaProject.bin", b"x"))
 
 
 def test_a_zip_bomb_by_its_ratio(workbook: Path) -> None:
@@ -144,3 +146,160 @@ def test_half_a_workbook(workbook: Path) -> None:
 def test_too_many_rows(workbook: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(import_result, "MAX_ROWS", 0)
     assert "split it into parts" in refusal(workbook)
+
+
+RELATIONS = "xl/_rels/workbook.xml.rels"
+
+
+def with_parts(path: Path, change: Callable[[dict[str, bytes]], None]) -> Path:
+    """The workbook with its parts changed by name."""
+    with zipfile.ZipFile(path) as package:
+        parts = {name: package.read(name) for name in package.namelist()}
+    change(parts)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as package:
+        for name, content in parts.items():
+            package.writestr(name, content)
+    return path
+
+
+def append_rows(parts: dict[str, bytes], rows: bytes, after: bytes = b"") -> None:
+    end = b"</sheetData>"
+    parts[SHEET] = parts[SHEET].replace(end, rows + end + after)
+
+
+@pytest.mark.parametrize(
+    ("target", "part"),
+    [
+        (b"worksheets/Sheet1.xml", SHEET),
+        (b"WORKSHEETS/sheet1.XML", SHEET),
+        (b"worksheets/sheet1.xml", "XL/Worksheets/SHEET1.xml"),
+        (b"worksheets\\sheet1.xml", SHEET),
+        (b"worksheets/sheet1.xml", "xl\\worksheets\\sheet1.xml"),
+        (b"/xl/worksheets/sheet1.xml", SHEET),
+        (b"./x/../worksheets/sheet1.xml", SHEET),
+        (b"worksheets/sheet%201.xml", "xl/worksheets/sheet 1.xml"),
+        (b"worksheets/sheet 1.xml", "xl/worksheets/sheet%201.xml"),
+    ],
+)
+def test_parts_are_found_as_excel_finds_them(workbook: Path, target: bytes, part: str) -> None:
+    def change(parts: dict[str, bytes]) -> None:
+        parts[RELATIONS] = parts[RELATIONS].replace(b"/xl/worksheets/sheet1.xml", target)
+        parts[part] = parts.pop(SHEET)
+
+    found = read_pairs(with_parts(workbook, change))
+    assert found.pairs == (Pair("q", "a"),)
+    assert found.notes == ()
+
+
+def test_the_shared_strings_and_the_package_in_another_case(workbook: Path) -> None:
+    def change(parts: dict[str, bytes]) -> None:
+        strings = b'<Relationship Id="s" Type="x/sharedStrings" Target="sharedStrings.xml"/>'
+        parts[RELATIONS] = parts[RELATIONS].replace(b"</Rel", strings + b"</Rel")
+        parts["xl/SharedStrings.xml"] = b"<sst><si><t>shared</t></si></sst>"
+        cell = b'<c t="s"><v>0</v></c>'
+        append_rows(parts, b"<row>" + 2 * cell + b"</row>")
+        for name in ("[Content_Types].xml", "_rels/.rels", RELATIONS):
+            parts[name.swapcase()] = parts.pop(name)
+
+    found = read_pairs(with_parts(workbook, change))
+    assert found.pairs == (Pair("q", "a"), Pair("shared", "shared"))
+
+
+@pytest.mark.parametrize("part", ["xl/styles.xml", "xl/theme/theme1.xml", "docProps/core.xml"])
+def test_a_part_that_is_missing_and_not_needed(workbook: Path, part: str) -> None:
+    found = read_pairs(with_parts(workbook, lambda parts: parts.__delitem__(part)))
+    assert found.pairs == (Pair("q", "a"),)
+
+
+def test_another_sheet_that_is_missing_is_told(workbook: Path) -> None:
+    def change(parts: dict[str, bytes]) -> None:
+        sheets = parts["xl/workbook.xml"].partition(b"<sheets>")
+        more = b'<sheet name="gone" sheetId="9" state="visible" r:id="rId77"/>'
+        declared = b'<sheets xmlns:r="http://relations">'
+        parts["xl/workbook.xml"] = sheets[0] + declared + more + sheets[2]
+
+    found = read_pairs(with_parts(workbook, change))
+    assert found.pairs == (Pair("q", "a"),)
+    assert found.notes == ("The sheet “gone” is named in the workbook but not in it.",)
+
+
+def test_without_the_only_sheet_it_is_damaged(workbook: Path) -> None:
+    assert "is damaged" in refusal(with_parts(workbook, lambda parts: parts.__delitem__(SHEET)))
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        b'<c t="s"><v>99</v></c>',
+        b'<c t="s"><v>x</v></c>',
+        b'<c t="s"><v>-1</v></c>',
+        b"<c><v>many</v></c>",
+    ],
+)
+def test_a_cell_that_cannot_be_read_is_one_wrong_row(workbook: Path, cell: bytes) -> None:
+    row = b'<row><c t="inlineStr"><is><t>q2</t></is></c>' + cell + b"</row>"
+    found = read_pairs(with_parts(workbook, lambda parts: append_rows(parts, row)))
+    assert found.pairs == (Pair("q", "a"),)
+    assert found.errors == (RowError(3, "A cell cannot be read: write its text anew.", "Sheet"),)
+
+
+def test_attributes_that_are_no_numbers_do_no_harm(workbook: Path) -> None:
+    row = b'<row r="x"><c r="?" s="y" t="n"><v>1</v></c><c r="B" s="99"><v>2</v></c></row>'
+    merges = b'<mergeCells><mergeCell ref="nowhere"/><mergeCell/></mergeCells>'
+    found = read_pairs(with_parts(workbook, lambda parts: append_rows(parts, row, merges)))
+    assert found.pairs == (Pair("q", "a"), Pair("1", "2"))
+
+
+@pytest.mark.parametrize("name", ["pairs.xlsx", "pairs.xlsm"])
+def test_macros_are_not_run_and_the_values_are_read(workbook: Path, name: str) -> None:
+    """As Excel writes it: the kind of the main part says that there are macros."""
+
+    def change(parts: dict[str, bytes]) -> None:
+        kinds = parts["[Content_Types].xml"]
+        parts["[Content_Types].xml"] = kinds.replace(
+            b"application/vnd.openxmlformats-officedocument.spreadsheetml.sheet.main+xml",
+            b"application/vnd.ms-excel.sheet.macroEnabled.main+xml",
+        )
+        parts["xl/vbaProject.bin"] = OLE_MAGIC + b"Sub Auto_Open()"
+
+    path = with_parts(workbook, change).rename(workbook.with_name(name))
+    assert read_pairs(path).pairs == (Pair("q", "a"),)
+
+
+def test_a_workbook_with_macros_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(ImportRefused, match=r"save it as \.xlsx"):
+        write_pairs([Pair("q", "a")], tmp_path / "pairs.xlsm")
+
+
+def test_many_names_of_one_sheet_are_one_sheet(workbook: Path) -> None:
+    def change(parts: dict[str, bytes]) -> None:
+        before, sheet, after = re.split(rb"(<sheet [^>]*/>)", parts["xl/workbook.xml"])
+        parts["xl/workbook.xml"] = before + sheet * 10_000 + after
+
+    found = read_pairs(with_parts(workbook, change))
+    assert (found.pairs, found.rows) == ((Pair("q", "a"),), 1)
+
+
+def test_cells_that_share_a_long_text_are_counted(workbook: Path) -> None:
+    assert "holds over 1 characters of text: split it" in refusal(workbook, max_chars=1)
+
+
+def test_too_many_wrong_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(import_result, "MAX_ERRORS", 2)
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("x\n" * 3)
+    assert "Over 2 rows are wrong, the first of them row 1: This line is no JSON." in refusal(path)
+
+
+def test_too_many_cells(workbook: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cells, "MAX_ELEMENTS", 5)
+    assert "A sheet has over 5 cells: split it" in refusal(workbook)
+
+
+@pytest.mark.parametrize("hidden", [b'hidden="true"', b'ht="0" customHeight="1"'])
+def test_rows_that_nobody_sees(workbook: Path, hidden: bytes) -> None:
+    cell = b'<c t="inlineStr"><is><t>x</t></is></c>'
+    row = b"<row %s>%s</row>" % (hidden, 2 * cell)
+    found = read_pairs(with_parts(workbook, lambda parts: append_rows(parts, row)))
+    assert found.pairs == (Pair("q", "a"),)
+    assert found.notes == ("Hidden rows of the sheet “Sheet” that were left out: 1.",)

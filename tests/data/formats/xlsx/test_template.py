@@ -58,3 +58,20 @@ def test_the_same_bytes_each_time(path: Path, tmp_path: Path) -> None:
     again = tmp_path / "again.xlsx"
     write_template_workbook(again)
     assert again.read_bytes() == path.read_bytes()
+
+
+def test_it_joins_cells_inside_of_excel(path: Path) -> None:
+    """The prefix is what Excel writes; without it the cell shows #NAME?. What Excel stores beside
+    the formulas is not imported, as it stands in “conversations” once it was copied."""
+    book = load_workbook(path)
+    sheet = book["join 結合 (not imported)"]
+    assert sheet["A5"].value == "=_xlfn.TEXTJOIN($B$1,TRUE,C5:H5)"
+    assert sheet["B204"].value == "=_xlfn.TEXTJOIN($B$1,TRUE,I204:N204)"
+    assert [sheet.cell(4, column).value for column in (1, 2, 3, 8, 9, 14)] == [
+        "user", "bot", "user 1", "user 6", "bot 1", "bot 6",
+    ]  # fmt: skip
+    assert sheet["B1"].value == " "
+    for column, text in (("C", "Hi."), ("D", "It's me."), ("I", "Hello."), ("A", "Hi. It's me.")):
+        sheet[f"{column}5"] = text
+    book.save(path)
+    assert read_pairs(path) == ImportResult((), (), (), 0)

@@ -132,3 +132,57 @@ def test_far_cells(tmp_path: Path, width: int) -> None:
 def test_escaped_characters_and_readings(tmp_path: Path) -> None:
     found = imported(tmp_path, [HEAD, ["a_x000D_b", "_x005F_x0041_"]])
     assert found.pairs == (Pair("a b", "_x0041_"),)
+
+
+def test_an_emoji_written_as_two_escapes(tmp_path: Path) -> None:
+    found = imported(tmp_path, [HEAD, ["_xD83D__xDE00_", "_xd83d_ alone"]])
+    assert found.pairs == ()
+    assert [one.reason for one in found.errors] == [
+        "There are characters that cannot be read: save the file as UTF-8."
+    ]
+    assert imported(tmp_path, [HEAD, ["_xD83D__xDE00_", "a"]]).pairs == (Pair("😀", "a"),)
+
+
+@pytest.mark.parametrize(
+    ("value", "code", "shown"),
+    [
+        (1.5, "[h]:mm:ss", "36:00:00"),
+        (1.5, "[hh]:mm", "36:00"),
+        (0.0625, "[mm]:ss", "90:00"),
+        (0.001, "[ss]", "86"),
+        (0.001, "[s].00", "86.40"),
+        (-0.5, "[h]:mm", "-12:00"),
+        (100.25, '[h]"時間"mm"分"', "2406:00"),
+        (1 / 3, "[h]:mm:ss", "8:00:00"),
+        (0.5, "0%", "50%"),
+        (0.125, "0.0%", "12.5%"),
+        (7, "00000", "00007"),
+        (1.5, "00", "1.5"),
+        (1200, "#,##0", "1200"),
+        (45296, "yyyy-mm-dd", "2024-01-05"),
+        (0.5, "h:mm", "12:00:00"),
+    ],
+)
+def test_numbers_as_their_cells_show_them(
+    tmp_path: Path, value: float, code: str, shown: str
+) -> None:
+    book = Workbook()
+    book.active.append(HEAD)
+    book.active.append(["q", value])
+    book.active["B2"].number_format = code
+    assert saved(tmp_path, book).pairs == (Pair("q", shown),)
+
+
+def test_hidden_rows_and_columns_are_left_out_and_told(tmp_path: Path) -> None:
+    book = Workbook()
+    for row in (["user", "bot", "bot"], ["q", "a", "old draft"], ["secret", "row"]):
+        book.active.append(row)
+    book.active.column_dimensions["C"].hidden = True
+    book.active.row_dimensions[3].hidden = True
+    found = saved(tmp_path, book)
+    assert found.pairs == (Pair("q", "a"),)
+    assert found.errors == ()
+    assert found.notes == (
+        "Hidden rows of the sheet “Sheet” that were left out: 1.",
+        "Hidden columns of the sheet “Sheet” that were left out: 1.",
+    )

@@ -7,7 +7,6 @@ import io
 import json
 import os
 import re
-import tempfile
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -19,11 +18,14 @@ import pytest
 from openpyxl import Workbook, load_workbook
 from simcord.actors import _component_click
 
-from bot.discord_ui.cogs.dataset import importing
+from bot.discord_ui.cogs.dataset import importing, offers
 from bot.discord_ui.cogs.dataset.importing import imported_text
+from bot.discord_ui.cogs.dataset.offers import REPLACED, ReadSlots
 from bot.discord_ui.embeds.dataset import import_embed
+from bot.settings import Paths
 from core.records import Pair
 from data.formats.import_result import ImportResult, JoinedText, RowError
+from data.formats.records import NOT_LEARNED
 from tests.bot.conftest import World
 from tests.bot.discord_ui.cogs.dataset.test_cog import fields, storage_of, taught
 
@@ -180,13 +182,10 @@ async def test_a_file_that_discord_does_not_give(
 
 def children() -> list[psutil.Process]:
     running = psutil.Process(os.getpid()).children(recursive=True)
-    return [one for one in running if "data.formats.sandbox_child" in one.cmdline()]
+    return [one for one in running if "data.formats.sandbox.child" in one.cmdline()]
 
 
-async def test_cancel_ends_the_reading(
-    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+async def test_cancel_ends_the_reading(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importing, "EDIT_INTERVAL_S", 0)
     reading = asyncio.create_task(upload(world, "big.jsonl", BIG))
     try:
@@ -198,12 +197,13 @@ async def test_cancel_ends_the_reading(
     assert result.response.content == "The import was stopped; nothing was taken in."
     assert result.response.components == []
     assert children() == []
-    assert left_in(tmp_path) == []
+    assert left(world) == []
     assert await stored(world) == []
 
 
-def left_in(folder: Path) -> list[Path]:
-    return list(folder.glob("gpt2bot-*"))
+def left(world: World) -> list[Path]:
+    """What uploads have left on the disk."""
+    return list(Paths(world.home).transfers.iterdir())
 
 
 async def cancellable(world: World) -> Any:
@@ -214,6 +214,69 @@ async def cancellable(world: World) -> Any:
             if shown and "000 rows" in shown[-1].content and children():
                 return shown[-1]
             await asyncio.sleep(0)
+
+
+async def test_nothing_is_left_once_it_is_answered(world: World) -> None:
+    for press in ("Import", "Cancel"):
+        shown = await upload(world, "a.csv", b"user,bot\na,b\n")
+        assert len(left(world)) == 1
+        await world.ada.click(shown.response, label=press)
+        assert left(world) == []
+    await upload(world, "a.csv", b"user,bot\na,b\n")
+    await world.env.advance_time(601)
+    assert left(world) == []
+    await upload(world, "a.csv", b"user,bot\nalone,\n")
+    assert left(world) == []
+
+
+async def test_a_newer_import_takes_the_place_of_the_older(world: World) -> None:
+    first = await upload(world, "a.csv", b"user,bot\na,b\n")
+    second = await upload(world, "b.csv", b"user,bot\nc,d\n")
+    assert first.response.content == REPLACED
+    assert first.response.components == first.response.embeds == []
+    assert len(left(world)) == 1
+    await world.ada.click(second.response, label="Import")
+    assert [user for user, *_ in await stored(world)] == ["c"]
+
+
+@pytest.mark.parametrize("limit", ["MAX_OFFERS_PER_SERVER", "MAX_OFFERS"])
+async def test_of_too_many_imports_the_oldest_is_closed(
+    world: World, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    monkeypatch.setattr(offers, limit, 2)
+    role = world.guild.create_role("Boss", permissions=discord.Permissions(manage_guild=True))
+    members = [world.guild.add_member(world.env.create_user(n), roles=[role]) for n in "xyz"]
+    shown = [await upload(world, "a.csv", b"user,bot\na,b\n", who) for who in members]
+    assert [one.response.content for one in shown] == [REPLACED, "", ""]
+    assert len(left(world)) == 2
+
+
+async def test_one_server_reads_one_file_at_a_time() -> None:
+    """A server that has many files read holds up itself, and no other."""
+    slots = ReadSlots()
+    async with slots.taken(1):
+        second = asyncio.create_task(_take(slots, 1))
+        await asyncio.wait_for(_take(slots, 2), 10)
+        assert not second.done()
+    await asyncio.wait_for(second, 10)
+
+
+async def _take(slots: ReadSlots, scope: int) -> None:
+    async with slots.taken(scope):
+        pass
+
+
+async def test_a_table_without_headings_is_asked_about(world: World) -> None:
+    shown = await upload(world, "a.csv", b"Frage,Antwort\nWo?,Hier.\n")
+    [embed] = shown.response.embeds
+    assert fields(embed)["Is this right?"].startswith("There are no headings that I know")
+    assert await stored(world) == []
+
+
+async def test_what_else_was_left_out_is_told(world: World) -> None:
+    record = {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "weight": 0}]}
+    shown = await upload(world, "a.jsonl", json.dumps(record).encode())
+    assert fields(shown.response.embeds[0])["Also left out"] == NOT_LEARNED
 
 
 async def test_two_managers_import_the_same_at_once(world: World) -> None:
@@ -251,8 +314,10 @@ def test_the_preview_fits_whatever_there_is() -> None:
         tuple(RowError(n, text, text) for n in range(500)),
         tuple(JoinedText(n, text, text) for n in range(500)),
         2_000,
+        guesses=(text,) * 9,
+        notes=(text,) * 9,
     )
-    embed = import_embed("n" * 250, many, 40)
+    embed = import_embed("n" * 250, many.summarize(), 40)
     assert len(embed) <= 6000
     assert len(embed.title or "") <= 256
     assert all(0 < len(str(field.value)) <= 1024 for field in embed.fields)

@@ -1,0 +1,111 @@
+"""The imports that wait for their confirmation, and how many files are read at a time.
+
+Each offer keeps a folder on the disk until it is answered. A newer import of the same member takes
+the place of the older one; if a server, or all servers together, have too many, the oldest goes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import mkdtemp
+from weakref import WeakValueDictionary
+
+from bot.discord_ui.client import BotInteraction
+from bot.discord_ui.http_errors import DISCORD_ERRORS
+from bot.discord_ui.views.confirm import ConfirmView
+from data.formats.sandbox.staged import StagedImport
+from i18n.phrase import phrase
+from i18n.reader import say
+
+MAX_OFFERS_PER_SERVER = 3
+MAX_OFFERS = 12
+"""In all servers together; each may keep some 200 MB on the disk, and seldom keeps one."""
+MAX_CONCURRENT_READS = 2
+"""Files read at a time, in all servers together; each may take a gigabyte of memory."""
+REPLACED = phrase("Nothing was imported: a newer import took the place of this one.")
+
+
+@dataclass(slots=True, eq=False)
+class Offer:
+    """A member's import, from the upload to the answer."""
+
+    scope: int
+    member: int
+    shown: BotInteraction
+    folder: Path
+    replaced_text: str
+    """In the member's language."""
+    reading: asyncio.Task[StagedImport] | None = None
+    view: ConfirmView | None = None
+
+
+@dataclass(slots=True)
+class Offers:
+    """The open offers, oldest first; their folders are in `folder`."""
+
+    folder: Path
+    _open: list[Offer] = field(default_factory=list)
+
+    async def begin(self, shown: BotInteraction, scope: int) -> Offer:
+        """A new offer, with an empty folder; one that it replaces is withdrawn."""
+        member = shown.user.id
+        for one in [one for one in self._open if (one.scope, one.member) == (scope, member)]:
+            await self._withdraw(one)
+        offer = Offer(
+            scope, member, shown, await asyncio.to_thread(self._make_folder), say(REPLACED)
+        )
+        self._open.append(offer)
+        return offer
+
+    async def present(self, offer: Offer, view: ConfirmView) -> None:
+        """Count an offer that waits for an answer, and withdraw the oldest if they are too many."""
+        offer.view = view
+        waiting = [one for one in self._open if one.view]
+        of_server = [one for one in waiting if one.scope == offer.scope]
+        for one in {*of_server[:-MAX_OFFERS_PER_SERVER], *waiting[:-MAX_OFFERS]}:
+            await self._withdraw(one)
+
+    def claim(self, offer: Offer) -> None:
+        """Keep an offer that is being imported from being withdrawn."""
+        with suppress(ValueError):
+            self._open.remove(offer)
+
+    def _make_folder(self) -> Path:
+        return Path(mkdtemp(dir=self.folder))
+
+    def close(self, offer: Offer) -> None:
+        """Forget an offer and remove its folder, if that was not done yet."""
+        self.claim(offer)
+        shutil.rmtree(offer.folder, ignore_errors=True)
+
+    async def _withdraw(self, offer: Offer) -> None:
+        self.close(offer)
+        if offer.reading:
+            offer.reading.cancel()
+        if offer.view:
+            offer.view.stop()
+            with suppress(*DISCORD_ERRORS):  # whoever dismissed the answer needs no closing words
+                await offer.shown.edit_original_response(
+                    content=offer.replaced_text, embed=None, attachments=[], view=None
+                )
+
+
+class ReadSlots:
+    """Lets a few files be read at a time, and only one of each server."""
+
+    def __init__(self) -> None:
+        self._all = asyncio.Semaphore(MAX_CONCURRENT_READS)
+        self._servers: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
+
+    @asynccontextmanager
+    async def taken(self, scope: int) -> AsyncIterator[None]:
+        """Wait for a slot, and keep it in the block."""
+        server = self._servers.get(scope) or asyncio.Lock()
+        self._servers[scope] = server
+        async with server, self._all:
+            yield

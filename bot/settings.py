@@ -278,7 +278,7 @@ def load_settings(**overrides: Any) -> Settings:
         SettingsError: a value is invalid.
     """
     try:
-        settings = Settings(_env_file_encoding=_env_file_encoding(), **overrides)
+        settings = Settings(**{"_env_file_encoding": _env_file_encoding(), **overrides})
         find_option(with_custom_models(settings.models).values(), settings.default_model)
     except ValidationError as e:
         raise SettingsError(_sentence(e)) from e

@@ -139,9 +139,7 @@ def _name_of_part(part: str) -> Named | None:
 def _japanese(name: str) -> Named | None:
     if not (found := _JAPANESE.fullmatch(name)):
         return None
-    speaker = found["speaker"] and _SPEAKER_OF[found["speaker"]]
-    text = found["text"] and _TEXT_OF[found["text"]]
-    return _agreeing(speaker, text)
+    return _agreeing(_SPEAKER_OF.get(found["speaker"]), _TEXT_OF.get(found["text"]))
 
 
 def _compound(words: Sequence[str]) -> Named | None:

@@ -92,7 +92,7 @@ def import_pairs(path: Path, server: int) -> None:
     """Add the pairs of a file to a server's data set, all or none of them.
 
     Raises:
-        ImportRefused: it cannot be read, or has no headings and nobody says that the guess is right.
+        ImportRefused: it cannot be read, or has no headings and nobody confirms the guess.
         SettingsError: there is no database.
         StoreError: they could not be stored.
     """

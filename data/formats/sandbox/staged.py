@@ -76,8 +76,12 @@ def _to_json(summary: ImportSummary) -> dict[str, Any]:
 
 
 def _from_json(loaded: dict[str, Any]) -> ImportSummary:
+    rows, pairs, errors, joined = loaded["counts"]
     return ImportSummary(
-        *loaded["counts"],
+        rows=rows,
+        pairs=pairs,
+        errors=errors,
+        joined=joined,
         first_pairs=tuple(Pair(*one) for one in loaded["pairs"]),
         first_errors=tuple(
             RowError(row, deserialize_phrase(reason), sheet)

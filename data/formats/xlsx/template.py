@@ -76,7 +76,8 @@ NOTES = (
     "",
     "The sheet “join” joins the cells of a row into one with a formula (TEXTJOIN), to see in Excel "
     "what becomes of them. It is not imported.",
-    "「join 結合」シートは、1行の複数のセルを数式（TEXTJOIN）で一つにつなぎます。読み込みはしません。",
+    "「join 結合」シートは、1行の複数のセルを数式（TEXTJOIN）で一つにつなぎます。"
+    "読み込みはしません。",
     "",
     "A sheet whose name contains “not imported” is left out.",
     "名前に「not imported」を含むシートは読み込みません。",
@@ -120,7 +121,8 @@ def _head(sheet: Worksheet, columns: tuple[int, ...]) -> None:
 def _write_joining(sheet: Worksheet) -> None:
     """Formulas that join the pieces of each row, beside a cell for what stands between them."""
     label, *notes = JOIN_HELP
-    sheet["A1"], sheet["B1"] = label, " "
+    sheet["A1"] = label
+    sheet["B1"] = " "
     sheet["B1"].fill = PatternFill("solid", fgColor="FFFFF2CC")
     for row, note in enumerate(notes, 2):
         sheet.cell(row, 1, note)
@@ -135,7 +137,7 @@ def _write_joining(sheet: Worksheet) -> None:
             # in the file, functions newer than the format are written with this prefix
             joined = f"_xlfn.TEXTJOIN({JOINER_CELL},TRUE,{left}{row}:{right}{row})"
             sheet.cell(row, column, f"={joined}")
-    sheet.freeze_panes = sheet.cell(JOIN_HEADER_ROW + 1, 3)
+    sheet.freeze_panes = f"C{JOIN_HEADER_ROW + 1}"
 
 
 def _add_validation(sheet: Worksheet) -> None:

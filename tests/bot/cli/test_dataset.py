@@ -103,6 +103,27 @@ def test_a_file_with_wrong_rows(gpt2bot: Command, tmp_path: Path) -> None:
     assert (tmp_path / "pairs-problems.csv").read_text(encoding="utf-8-sig") == marked
 
 
+def test_a_guess_is_told_and_not_imported_without_a_question(
+    gpt2bot: Command, database: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "pairs.csv").write_text("Frage,Antwort\nWo?,Hier.\n")
+    done = gpt2bot("dataset", "check", "pairs.csv")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "There are no headings that I know, so this is a guess" in done.stdout
+    assert done.stdout.endswith("“Frage” → “Antwort”\n“Wo?” → “Hier.”\n")
+    done = gpt2bot("dataset", "import", "pairs.csv", "--server", SERVER)
+    assert done.returncode == 2
+    assert "Nothing was imported: write “user” and “bot” above" in done.stderr
+
+
+def test_a_workbook_with_macros_is_checked(gpt2bot: Command, tmp_path: Path) -> None:
+    write_pairs(PAIRS, tmp_path / "a.xlsx")
+    (tmp_path / "a.xlsx").rename(tmp_path / "a.xlsm")
+    assert cells(gpt2bot("dataset", "check", "a.xlsm").stdout)["pairs"] == "3"
+    done = gpt2bot("dataset", "convert", "a.xlsm", "b.xlsm")
+    assert_one_sentence(done, "b.xlsm is of no kind that is known: save it as .xlsx")
+
+
 def test_of_many_problems_the_first_are_shown(gpt2bot: Command, tmp_path: Path) -> None:
     (tmp_path / "pairs.jsonl").write_text("no\n" * 1200)
     done = gpt2bot("dataset", "check", "pairs.jsonl")
@@ -116,6 +137,7 @@ def test_the_name_of_a_copy(tmp_path: Path) -> None:
     assert unused_path(tmp_path / "a.yml").name == "a-problems.jsonl"
     (tmp_path / "a-problems.xlsx").touch()
     assert unused_path(tmp_path / "a.xlsx").name == "a-problems-2.xlsx"
+    assert unused_path(tmp_path / "a.xlsm").name == "a-problems.xlsm"
 
 
 @pytest.mark.parametrize("ending", ["xlsx", "json", "jsonl", "yml"])

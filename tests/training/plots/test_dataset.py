@@ -35,8 +35,8 @@ def numbers(lengths: list[int], by_source: dict[str, int]) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("name", NUMBERS)
-async def test_a_chart_is_a_picture_with_something_on_it(name: str) -> None:
-    png = await render_dataset_chart(numbers(*NUMBERS[name]))
+async def test_a_chart_is_a_picture_with_something_on_it(name: str, tmp_path: Path) -> None:
+    png = await render_dataset_chart(numbers(*NUMBERS[name]), tmp_path)
     with Image.open(io.BytesIO(png)) as picture:
         picture.load()
         assert (picture.format, picture.size) == ("PNG", (1200, 600))
@@ -45,14 +45,14 @@ async def test_a_chart_is_a_picture_with_something_on_it(name: str) -> None:
     assert len(colours) > 20
 
 
-async def test_numbers_that_cannot_be_drawn_give_a_sentence() -> None:
+async def test_numbers_that_cannot_be_drawn_give_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(ChildFailed, match="could not be drawn"):
-        await render_dataset_chart({"lengths_user": "no"})
+        await render_dataset_chart({"lengths_user": "no"}, tmp_path)
 
 
-async def test_a_child_that_takes_too_long_is_killed() -> None:
+async def test_a_child_that_takes_too_long_is_killed(tmp_path: Path) -> None:
     with pytest.raises(ChildFailed, match="not ready"):
-        await render_dataset_chart(numbers(*NUMBERS["one"]), limit_s=0.01)
+        await render_dataset_chart(numbers(*NUMBERS["one"]), tmp_path, limit_s=0.01)
 
 
 def test_the_bots_side_imports_no_matplotlib() -> None:

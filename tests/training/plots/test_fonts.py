@@ -61,11 +61,11 @@ def test_the_fonts_of_other_plots_stay(tmp_path: Path) -> None:
     assert dict(mpl.rcParams) == before
 
 
-async def test_the_child_is_told_who_reads() -> None:
+async def test_the_child_is_told_who_reads(tmp_path: Path) -> None:
     drawn = []
     for language in (ENGLISH, JAPANESE):
         with use_language(language):
-            drawn.append(await render_dataset_chart(NUMBERS))
+            drawn.append(await render_dataset_chart(NUMBERS, tmp_path))
     english, japanese = drawn
     assert japanese != english
 

@@ -89,3 +89,11 @@ def test_the_store_benchmark_prints_one_object() -> None:
     assert all(figures["median_ms"] > 0 for figures in result["context"].values())
     assert (result["forget"]["messages"], result["forget"]["replies"]) == (500, 500)
     assert result["forget"]["loop_stall_ms"] > 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
+def test_a_bomb_is_measured() -> None:
+    [result] = run("bombs", "--only wide")
+    assert result["outcome"] == "0 pairs, 15,000 wrong rows"
+    assert result["seconds"] > 0
+    assert result["file_mb"] < 0.1

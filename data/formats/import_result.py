@@ -159,7 +159,7 @@ class ImportBuilder:
         if pair.conversation:
             turn = pair.turn or self.last_turns.get(pair.conversation, 0) + 1
             self.last_turns[pair.conversation] = turn
-        self.pairs.append(replace(pair, turn=turn))
+        self.pairs.append(pair if turn == pair.turn else replace(pair, turn=turn))
         return True
 
     def add_error(self, row: int, reason: str) -> None:

@@ -23,8 +23,8 @@ from data.formats.xlsx.package import forbid_doctype
 from i18n.phrase import phrase
 
 CHUNK_BYTES = 1 << 16
-MAX_ELEMENTS = 8_000_000
-"""Rows and cells of a sheet, also empty ones: a million rows of seven columns."""
+MAX_ELEMENTS = 3_000_000
+"""Rows and cells of a sheet, also empty ones: half a million rows of five columns."""
 FORMULA_WITHOUT_VALUE = phrase(
     "A formula has no stored value: open the file in Excel and save it, or write the text itself."
 )
@@ -193,8 +193,10 @@ class _SheetHandler(_TextHandler):
     def end(self, name: str) -> None:
         super().end(name)
         match name.rpartition(" ")[2]:
-            case "c":
+            case "c" if self._pieces or self._has_formula:
                 self._store_cell()
+            case "c":
+                self._column = _column(self._attributes.get("r")) or self._column + 1
             case "row":
                 if self._cells and self._row_hidden:
                     self._hidden.rows += 1

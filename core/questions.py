@@ -1,20 +1,28 @@
-"""A key under which two ways of writing a question are equal. Pure."""
+"""Keys under which two ways of writing a question are equal. Pure."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 
-_NO_LETTER_OR_DIGIT = re.compile(r"[\W_]+")
-_MARKUP = re.compile(r"<a?:(\w+):\d+>|<[^<>\s]*>")
-"""Discord's emoji, of which the name counts, mentions and links in brackets."""
+_MARKUP = re.compile(r"<a?:(\w+):\d+>|<[^<>\s]*>|`")
+"""Discord's emoji, of which the name counts, mentions and links in brackets; marks of code."""
+_PUNCTUATION = re.compile(r"[^\w+#]|_")
 
 
 def question_key(text: str) -> str:
-    """The case-folded letters and digits of a text, or all of it if it has none.
+    """The case-folded letters and digits of a text (and the signs of C++ and C#), or all of it if
+    it has none: what a person would call the same."""
+    plain = plain_question(text)
+    return _PUNCTUATION.sub("", plain) or plain
 
-    It forgives more than `data.dataset.rivals`: two questions of which only one would be learned
-    have the same key.
+
+def plain_question(text: str) -> str:
+    """A text without case, markup, invisible characters, and differences of width or white space.
+
+    It forgives a little more than `data.dataset.rivals`: two questions of which only one would be
+    learned are equal here.
     """
     plain = unicodedata.normalize("NFKC", _MARKUP.sub(r"\1", text)).casefold()
-    return _NO_LETTER_OR_DIGIT.sub("", plain) or " ".join(plain.split())
+    shown = (char for char in plain if char.isspace() or unicodedata.category(char)[0] != "C")
+    return " ".join("".join(shown).split())

@@ -16,7 +16,7 @@ from typing import Literal
 import aiosqlite
 
 from core.errors import CorruptDatabase, DiskFull, NewerDatabase, StoreError, write_error
-from core.questions import question_key
+from core.questions import plain_question, question_key
 from data.storage.files import (
     BACKUPS_FOLDER,
     BUSY_TIMEOUT_S,
@@ -90,7 +90,8 @@ def check_version(db: sqlite3.Connection, path: Path) -> int:
 
 async def _prepare(db: aiosqlite.Connection, path: Path) -> None:
     db.row_factory = sqlite3.Row
-    await db.create_function("question_key", 1, question_key, deterministic=True)
+    for function in (question_key, plain_question):
+        await db.create_function(function.__name__, 1, function, deterministic=True)
     await db.execute("PRAGMA journal_mode = WAL")
     await db.execute("PRAGMA synchronous = NORMAL")
     await db.execute("PRAGMA foreign_keys = ON")

@@ -74,7 +74,8 @@ _STATUS_SQL = """
                AND status <> 'approved' AND question_key(bot) = question_key(?3)),
             (SELECT 'waiting' FROM examples AS known
              WHERE NOT ?13 AND scope = ?1 AND question = question_key(?2) AND conversation = ''
-               AND status <> 'rejected' AND author_id <> ?4 AND bot <> ?3 LIMIT 1),
+               AND plain_question(user) = plain_question(?2)
+               AND status = 'approved' AND author_id <> ?4 AND bot <> ?3 LIMIT 1),
             ?10
          ) END
 """
@@ -143,8 +144,9 @@ class Examples(Repository):
     async def has_newer_answer(self, example: Example) -> bool:
         """Whether another approved answer to the same question is newer, so that it is learned."""
         sql = """
-            SELECT 1 FROM examples WHERE scope = ? AND question = question_key(?)
-                AND conversation = '' AND status = 'approved' AND bot <> ? AND id > ? LIMIT 1
+            SELECT 1 FROM examples WHERE scope = ?1 AND question = question_key(?2)
+                AND plain_question(user) = plain_question(?2)
+                AND conversation = '' AND status = 'approved' AND bot <> ?3 AND id > ?4 LIMIT 1
         """
         values = (example.scope, example.user, example.bot, example.id)
         return bool(await self._fetch_all(sql, *values))

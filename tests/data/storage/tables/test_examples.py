@@ -152,7 +152,14 @@ class TestWhoseWords:
         assert await texts(storage) == ["a"]
 
 
-SPELLINGS = ["Who is it?", " who  IS it", "Ｗｈｏ is it？", "Who\u200b is it?", "<@123> who is it"]
+SAME_QUESTION = [
+    "Who is it?",
+    "who  IS\nit? ",
+    "Ｗｈｏ is it？",
+    "Who\u200b is it?",
+    "<@123> `who` is it?",
+]
+SPELLINGS = [*SAME_QUESTION, "who is it", "Who is it?!"]
 
 
 class TestReviewOfMembers:
@@ -171,7 +178,7 @@ class TestReviewOfMembers:
             ReviewStatus.APPROVED
         )
 
-    @pytest.mark.parametrize("user", SPELLINGS)
+    @pytest.mark.parametrize("user", SAME_QUESTION)
     async def test_a_new_answer_to_what_others_taught_waits(
         self, storage: Storage, user: str
     ) -> None:
@@ -184,6 +191,18 @@ class TestReviewOfMembers:
         assert allowed.status is ReviewStatus.APPROVED
         assert await storage.examples.has_newer_answer(by_manager)
         assert not await storage.examples.has_newer_answer(allowed)
+
+    @pytest.mark.parametrize("user", ["Who is it", "Who is C++?", "Who is C#?", "Who is that?"])
+    async def test_another_question_does_not_wait(self, storage: Storage, user: str) -> None:
+        for known in ("Who is it?", "Who is C?"):
+            await taught(storage, known, "Ada.")
+        new = await storage.examples.add(NewExample(GUILD, user, "Ben.", BEN, "teach"))
+        assert new.status is ReviewStatus.APPROVED
+
+    async def test_nobodys_waiting_answer_holds_up_another(self, storage: Storage) -> None:
+        waits = NewExample(GUILD, "Who?", "X", BEN, "better", status=ReviewStatus.WAITING)
+        await storage.examples.add(waits)
+        assert (await taught(storage, "Who?", "Ada.")).status is ReviewStatus.APPROVED
 
     async def test_ones_own_answer_is_corrected_at_once(self, storage: Storage) -> None:
         for bot in ("Ada.", "Ben."):

@@ -316,6 +316,11 @@ class Examples(Repository):
             DELETE FROM examples WHERE id IN
                 (SELECT id FROM examples WHERE scope = ? AND source = ? LIMIT ?)
         """
+        second_sql = """
+            DELETE FROM example_sources
+            WHERE source = ? AND example_id IN (SELECT id FROM examples WHERE scope = ?)
+        """
+        await self._execute(second_sql, source, scope)
         removed = 0
         while count := await self._execute(sql, scope, source, DELETE_BATCH_ROWS):
             removed += count

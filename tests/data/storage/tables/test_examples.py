@@ -365,6 +365,15 @@ class TestFiles:
         assert await storage.examples.all(GUILD) == [kept]
         assert await storage.examples.count(OTHER) == 2
 
+    async def test_a_source_that_was_taken_out_does_not_come_back(self, storage: Storage) -> None:
+        for scope in (GUILD, OTHER):
+            one = await storage.examples.add(NewExample(scope, "a", "b", ADA, "teach"))
+            await storage.examples.add_pairs(scope, [Pair("a", "b")], BEN, "faq.csv")
+        assert await storage.examples.remove_source(GUILD, "faq.csv") == 0
+        await erase_member(storage, ADA)
+        assert await storage.examples.all(GUILD) == []
+        assert [left.id for left in await storage.examples.all(OTHER)] == [one.id]
+
 
 class TestReview:
     async def test_states_are_set_counted_and_paged(self, storage: Storage) -> None:

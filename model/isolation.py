@@ -67,6 +67,13 @@ class IsolatedTokenizer(Tokenizer):
     ) -> str:
         return str(self.ask("render", messages, add_generation_prompt))
 
+    def clear_cache(self) -> None:
+        """Also end the child, which has read the texts; the next one starts another."""
+        super().clear_cache()
+        with self._lock:
+            if self._child is not None:
+                self._end_child()
+
     def ask(self, operation: str, *arguments: Any) -> Any:
         """Have the child execute an operation."""
         with self._lock:

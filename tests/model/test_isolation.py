@@ -87,6 +87,18 @@ def test_the_child_ends_with_its_tokenizer(tmp_path: Path) -> None:
     assert not psutil.pid_exists(pid)
 
 
+def test_a_child_that_read_what_is_to_be_forgotten_ends(tmp_path: Path) -> None:
+    ours = load(make(tmp_path / "model", Kind(templated(SAID)))).tokenizer
+    assert isinstance(ours, IsolatedTokenizer)
+    ids = ours.encode("mill")
+    assert ours._child is not None
+    pid = ours._child.pid
+    ours.clear_cache()
+    ours.clear_cache()
+    assert not psutil.pid_exists(pid)
+    assert ours.encode("mill") == ids
+
+
 def test_a_child_that_is_stuck_ends_without_its_parent(tmp_path: Path) -> None:
     ours = load(make(tmp_path / "evil", Kind(templated(if_typed("mill", LOOPS))))).tokenizer
     assert isinstance(ours, IsolatedTokenizer)

@@ -161,17 +161,24 @@ def escape_control_tokens(tokenizer: AnyTokenizer, text: str) -> str:
         as_read = str(fast.normalizer.normalize_str(text))
         harmless = _break_up(as_read, forms)
         text = text if harmless == as_read else harmless
+    if fast.normalizer is not None or any(_is_piece(fast, *one) for one in control.items()):
+        text = _without(fast, text, set(control.values()))
     if any(token.isspace() for token in control):
         text = text.strip()  # the template may have the rest of one around it
-    return _without(fast, text, set(control.values()))
+    return text
+
+
+def _is_piece(fast: Any, token: str, number: int) -> bool:
+    """Whether an added token is a piece of ordinary text, too, such as the sign of a byte."""
+    return any(one.id == number for one in fast.model.tokenize(token))
 
 
 def _break_up(text: str, tokens: Sequence[str]) -> str:
-    for _ in range(len(text)):
+    for _ in range(len(text) + 1):
         if (found := next((token for token in tokens if token in text), None)) is None:
-            break
+            return text
         text = text.replace(found, _broken(found, tokens))
-    return text
+    return ""  # breaking up one makes another, again and again
 
 
 def _broken(token: str, tokens: Sequence[str]) -> str:
@@ -307,6 +314,10 @@ def build_prompt(tokenizer: AnyTokenizer, messages: Sequence[Message], budget: i
 def _count_tokens(tokenizer: AnyTokenizer, messages: Sequence[Message]) -> tuple[int, ...]:
     """By how many tokens each message makes the prompt longer; 0 for one after which the template
     takes no end."""
+    if tokenizer.chat_template in OWN_TEMPLATES:  # each message is rendered as if it were alone
+        return tuple(
+            len(encode_chat(tokenizer, [one], add_generation_prompt=False)) for one in messages
+        )
     from jinja2 import TemplateError
 
     lengths = [0]

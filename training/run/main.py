@@ -48,9 +48,12 @@ def main(job: Path) -> int:
     try:
         with _lock_job(job):
             train(job, emit, control)
-    except Exception as e:
-        resumable = is_transient(e) and latest_saved_step(job) is not None
-        emit(Failed(error_message(e), resumable=resumable))
+    except BaseException as e:  # a panic of the tokenizer's library is no Exception
+        if isinstance(e, KeyboardInterrupt | SystemExit):
+            raise
+        error = e if isinstance(e, Exception) else ValueError(type(e).__name__)
+        resumable = is_transient(error) and latest_saved_step(job) is not None
+        emit(Failed(error_message(error), resumable=resumable))
         if isinstance(e, TrainingError):
             return 1
         raise

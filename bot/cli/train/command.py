@@ -94,13 +94,16 @@ def train(
         prepare,
     )
     from bot.cli.train.run import run_training
-    from model.registry import with_custom_models
+    from model.convert.validation import validate_folder
+    from model.registry import display_name, with_custom_models
     from training.config import TrainingConfig, default_learning_rate, defaults_for
     from training.sources import load_conversations
 
     settings = load_settings()
     options = with_custom_models(settings.models)
     source = options[base].source if base in options else base
+    if Path(source).is_dir():
+        validate_folder(Path(source), display_name(source))
     usual = defaults_for(base, source)
     base_name = Path(base).resolve().name
     name = name or (out.resolve().name if out else f"{base_name}-trained")

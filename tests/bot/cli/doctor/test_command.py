@@ -163,12 +163,15 @@ def test_the_embedded_model_is_as_it_was_shipped() -> None:
 def test_folders_of_the_operator(settings: Settings, tmp_path: Path) -> None:
     shutil.copytree(EMBEDDED_FOLDER, tmp_path / "good")
     (tmp_path / "empty").mkdir()
+    mute = shutil.copytree(EMBEDDED_FOLDER, tmp_path / "mute")
+    (mute / "tokenizer.json").unlink()
     named = {"good": str(tmp_path / "good"), "far": "some/where"}
     assert models.check_extra_models(settings.model_copy(update={"models": named})).ok
-    named |= {name: str(tmp_path / name) for name in ("empty", "gone")}
+    named |= {name: str(tmp_path / name) for name in ("empty", "gone", "mute")}
     found = models.check_extra_models(settings.model_copy(update={"models": named}))
     assert "empty is no model folder: it has no weights as safetensors." in found.detail
     assert "gone cannot be read" in found.detail
+    assert "mute has no tokenizer: copy the tokenizer.json of its base into it." in found.detail
     assert "good" not in found.detail
 
 

@@ -162,7 +162,10 @@ def escape_control_tokens(tokenizer: AnyTokenizer, text: str) -> str:
         harmless = _break_up(as_read, forms)
         text = text if harmless == as_read else harmless
     if fast.normalizer is not None or any(_is_piece(fast, *one) for one in control.items()):
-        text = _without(fast, text, set(control.values()))
+        roles = dict(tokenizer.special_tokens_map)
+        unknown = roles.pop("unk_token", "")  # what has no other token, but for a role of its own
+        allowed = control.get(unknown) if unknown not in roles.values() else None
+        text = _without(fast, text, set(control.values()) - {allowed})
     if any(token.isspace() for token in control):
         text = text.strip()  # the template may have the rest of one around it
     return text

@@ -33,7 +33,6 @@ def load_pretrained(checkpoint: ModelFolder, dtype: torch.dtype) -> PreTrainedMo
             **{
                 **checkpoint.config,
                 "tie_word_embeddings": tied and HEAD not in tensors,
-                "name_or_path": str(checkpoint.path),  # peft looks there for the base
             }
         )
     except StrictDataclassError as e:
@@ -45,6 +44,7 @@ def load_pretrained(checkpoint: ModelFolder, dtype: torch.dtype) -> PreTrainedMo
     model: PreTrainedModel = load(
         None, config=config, state_dict=weights, trust_remote_code=False, dtype=dtype
     )
+    model.name_or_path = str(checkpoint.path)  # peft looks there for the base
     return model
 
 

@@ -172,6 +172,11 @@ def test_training_reads_it_as_the_worker_does(ours: Tokenizer, theirs: Any) -> N
     assert theirs.get_added_vocab() == ours.get_added_vocab()
 
 
+def test_a_character_without_a_token_is_no_control_token(ours: Tokenizer) -> None:
+    assert escape_control_tokens(ours, "言彁葉") == "言彁葉"
+    assert ours.get_vocab()[ours.unk_token] in ours.encode("言彁葉")
+
+
 def test_what_is_saved_opens_with_plain_transformers(folder: Path, tmp_path: Path) -> None:
     model, tokenizer = prepare_model(TrainingConfig(name="v1", base=str(folder)), ())
     model.save_pretrained(tmp_path)

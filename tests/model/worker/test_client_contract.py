@@ -64,7 +64,7 @@ async def test_start_has_told_the_facts(side: Side) -> None:
 
 async def test_it_gives_a_sign_of_life_and_has_set_nothing_aside(side: Side) -> None:
     assert 0 < await side.worker.ping() < 5
-    assert side.worker.quarantined == set()
+    assert side.worker.quarantined == {}
 
 
 async def test_a_reply_is_deltas_and_one_end(side: Side) -> None:

@@ -49,4 +49,13 @@ async def teach(
         may_replace=may_replace,
     )
     example = await examples.add(new)
-    return Lesson(example, repeated, await examples.has_newer_answer(example))
+    superseded = await examples.has_newer_answer(example)
+    if superseded and repeated and await _is_only_by(examples, example, author_id):
+        await examples.remove(scope, example.id)
+        return Lesson(await examples.add(new), repeated=False, superseded=False)
+    return Lesson(example, repeated, superseded)
+
+
+async def _is_only_by(examples: Examples, example: Example, author_id: int) -> bool:
+    """Whether nobody else taught it: then teaching it again makes it the newest answer."""
+    return example.author_id == author_id and not await examples.other_teachers([example.id])

@@ -66,10 +66,21 @@ async def test_a_new_answer_to_what_others_taught_waits_for_a_manager(world: Wor
     assert await learned(world) == ["Ada."]
     own = await world.ada.slash(world.general, "teach", user="Who is it?", bot="Bo.")
     assert not own.ephemeral
-    old = await world.ada.slash(world.general, "teach", user="Who is it?", bot="Ada.")
-    assert "another answer to it is newer" in old.response.content
+    others = await world.ben.slash(world.general, "teach", user="Who is it?", bot="Ada.")
+    assert "another answer to it is newer" in others.response.content
     await storage_of(world).examples.set_review(world.guild.id, 2, ReviewStatus.APPROVED)
     assert await learned(world) == ["Ada.", "Ben.", "Bo."]
+
+
+async def test_an_earlier_answer_that_is_taught_again_is_the_newest(world: World) -> None:
+    for bot in ("Tea.", "Coffee.", "Tea."):
+        told = await world.ben.slash(world.general, "teach", user="What to drink?", bot=bot)
+        assert told.response.content.startswith("Noted.")
+    assert await learned(world) == ["Coffee.", "Tea."]
+    await world.ada.slash(world.general, "teach", user="What to drink?", bot="Water.")
+    waits = await world.ben.slash(world.general, "teach", user="What to drink?", bot="Tea.")
+    assert "reviews it first" in waits.response.content
+    assert (await learned(world))[-1] == "Water."
 
 
 async def test_the_operator_may_let_members_replace_answers(

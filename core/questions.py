@@ -23,6 +23,9 @@ def plain_question(text: str) -> str:
     It forgives a little more than `data.dataset.rivals`: two questions of which only one would be
     learned are equal here.
     """
-    plain = unicodedata.normalize("NFKC", _MARKUP.sub(r"\1", text)).casefold()
+    plain = " ".join(_MARKUP.sub(r"\1", text).casefold().split())
+    if plain.isascii() and plain.isprintable():  # most are: the rest is slow
+        return plain
+    plain = unicodedata.normalize("NFKC", plain).casefold()
     shown = (char for char in plain if char.isspace() or unicodedata.category(char)[0] != "C")
     return " ".join("".join(shown).split())

@@ -65,14 +65,16 @@ _BECOMES_TAUGHT_SQL = ", ".join(
     f"{column} = iif({_TAUGHT_BY_ITS_SPEAKER_SQL}, excluded.{column}, {column})"
     for column in ("source", "asked_by", "reply_id", "corrects", "consent_version")
 )
-# A review is about the words, whoever teaches them again, however they are written.
+# A review is about the words, whoever teaches them again, however they are written. (SQLite
+# would prefer an index in which it looks through all of the scope.)
 _STATUS_SQL = """
     CASE WHEN ?12 THEN ?10
          ELSE coalesce(
-            (SELECT min(status) FROM examples AS known  -- 'rejected' comes before 'waiting'
+            (SELECT min(status)  -- 'rejected' comes before 'waiting'
+             FROM examples AS known INDEXED BY examples_by_question
              WHERE scope = ?1 AND question = question_key(?2) AND conversation = ''
                AND status <> 'approved' AND question_key(bot) = question_key(?3)),
-            (SELECT 'waiting' FROM examples AS known
+            (SELECT 'waiting' FROM examples AS known INDEXED BY examples_by_question
              WHERE NOT ?13 AND scope = ?1 AND question = question_key(?2) AND conversation = ''
                AND plain_question(user) = plain_question(?2)
                AND status = 'approved' AND author_id <> ?4 AND bot <> ?3 LIMIT 1),
@@ -134,7 +136,7 @@ class Examples(Repository):
         """Whether a member has taught this very pair already."""
         sql = """
             SELECT 1 FROM examples
-            WHERE scope = ?1 AND conversation = '' AND user = ?3 AND bot = ?4
+            WHERE scope = ?1 AND conversation = '' AND turn = 0 AND user = ?3 AND bot = ?4
               AND consent_version IS NULL
               AND (author_id = ?2 OR id IN
                    (SELECT example_id FROM example_sources WHERE author_id = ?2))
@@ -144,7 +146,8 @@ class Examples(Repository):
     async def has_newer_answer(self, example: Example) -> bool:
         """Whether another approved answer to the same question is newer, so that it is learned."""
         sql = """
-            SELECT 1 FROM examples WHERE scope = ?1 AND question = question_key(?2)
+            SELECT 1 FROM examples INDEXED BY examples_by_question
+            WHERE scope = ?1 AND question = question_key(?2)
                 AND plain_question(user) = plain_question(?2)
                 AND conversation = '' AND status = 'approved' AND bot <> ?3 AND id > ?4 LIMIT 1
         """

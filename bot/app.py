@@ -32,7 +32,9 @@ from bot.discord_ui.cogs.filters import FilterCommands
 from bot.discord_ui.cogs.models import Models
 from bot.discord_ui.cogs.privacy import Privacy
 from bot.discord_ui.cogs.training import Training
-from bot.discord_ui.http_errors import DISCORD_ERRORS
+from bot.discord_ui.delivery.catch_up import ALIVE_INTERVAL_S, CatchUp
+from bot.discord_ui.delivery.requests import DISCORD_ERRORS
+from bot.discord_ui.delivery.rest_traffic import RestTraffic
 from bot.discord_ui.job_messages import TrainingReports
 from bot.discord_ui.locale import LanguageResolver
 from bot.discord_ui.presence import PRESENCE_INTERVAL_S, Presence
@@ -114,6 +116,8 @@ async def build_bot(
                 message_content=message_content,
                 operators=settings.operator_ids,
                 languages=LanguageResolver(settings.language, forced=language),
+                traffic=RestTraffic(metrics),
+                commands_digest=paths.commands_digest,
             )
         )
         presence = Presence(bot, storage.pauses, settings.default_model)
@@ -140,9 +144,19 @@ async def build_bot(
             last=await last_known_time(storage), witness=lambda: bot.newest_message_at
         )
         retain = partial(purge_expired, storage, settings.retention_days, clock)
-        _start_periodic_tasks(tasks, erasure, training, presence, retain)
+        catch_up = CatchUp(
+            bot,
+            bot.traffic,
+            bot.languages,
+            storage.messages,
+            paths.last_connected,
+            settings.stale_s,
+        )
+        _start_periodic_tasks(tasks, erasure, training, presence, catch_up, retain)
         for cog in (
-            *_chat_cogs(settings, bot, storage, worker, models, conversations, filters, pauses),
+            *_chat_cogs(
+                settings, bot, storage, worker, models, conversations, filters, pauses, catch_up
+            ),
             *_learning_cogs(
                 settings, bot, storage, worker, models, training, retention, erasure, tasks
             ),
@@ -248,6 +262,7 @@ def _chat_cogs(
     conversations: ConversationManager,
     filters: Filters,
     pauses: Pauses,
+    catch_up: CatchUp,
 ) -> Iterator[commands.Cog]:
     limits = RateLimits(
         member_per_minute=settings.member_per_minute,
@@ -261,6 +276,7 @@ def _chat_cogs(
         storage.channels,
         storage.audit,
         admission,
+        catch_up,
         buttons=settings.reply_buttons,
     )
     yield Feedback(bot, storage, conversations, replayer, admission)
@@ -349,6 +365,7 @@ def _start_periodic_tasks(
     erasure: Erasure,
     training: TrainingManager,
     presence: Presence,
+    catch_up: CatchUp,
     retain: Callable[[], Awaitable[object]],
 ) -> None:
     """Started here and not at the login, which the tests and the demo do on a simulated clock."""
@@ -361,6 +378,7 @@ def _start_periodic_tasks(
     every(DAY_S, "trimming", training.trim)
     every(DAY_S, "tidying", partial(asyncio.to_thread, remove_stale_temp_folders))
     every(HOUR_S, "retention", retain)
+    every(ALIVE_INTERVAL_S, "connection", catch_up.record_alive)
 
 
 def _drop_caches(worker: GenerationBackend, bot: Gpt2Bot) -> None:

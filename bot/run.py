@@ -13,8 +13,7 @@ import discord
 
 from bot.app import build_bot
 from bot.discord_ui.client import Gpt2Bot
-from bot.discord_ui.http_errors import DISCORD_ERRORS
-from bot.discord_ui.retry import is_transient
+from bot.discord_ui.delivery.requests import DISCORD_ERRORS, is_transient
 from bot.ops.checks import machine, models
 from bot.ops.checks.check import Finding, run_all, thread_check
 from bot.ops.recovery import single_instance_lock
@@ -27,6 +26,13 @@ log = logging.getLogger(__name__)
 
 CLOSE_CODE_AUTH_FAILED = 4004
 """The gateway's close code for a token that is not valid (any more)."""
+FATAL_CLOSE_CODES = {
+    4010: phrase("Discord says that this shard does not exist."),
+    4011: phrase("Discord says that the bot is in too many servers for one connection."),
+    4012: phrase("Discord no longer speaks this version of its interface: update the bot."),
+    4013: phrase("Discord does not know an intent that the bot asks for: update the bot."),
+}
+"""Close codes after which another login would end in the same way, and use up the day's logins."""
 STARTUP_CHECK_TIMEOUT_S = 300.0
 """Seconds after which a check is given up: nobody waits for it."""
 
@@ -100,6 +106,8 @@ def _startup_error(error: Exception) -> SettingsError:
                 "Discord does not accept DISCORD_TOKEN any more: copy a new one from the Bot page."
             )
         )
+    if isinstance(error, discord.ConnectionClosed) and error.code in FATAL_CLOSE_CODES:
+        return SettingsError(FATAL_CLOSE_CODES[error.code])
     if isinstance(error, discord.HTTPException) and not is_transient(error):
         return SettingsError(phrase("Discord does not let me start: {error}.", error=error))
     return TransientError(

@@ -53,6 +53,16 @@ class Paths:
         return self.home / "checkpoints"
 
     @property
+    def last_connected(self) -> Path:
+        """An empty file; its time says when the bot was last connected to Discord."""
+        return self.home / "last_connected"
+
+    @property
+    def commands_digest(self) -> Path:
+        """A hash of the commands that Discord was last sent."""
+        return self.home / "commands.sha256"
+
+    @property
     def jobs(self) -> Path:
         """Working folders of training jobs."""
         return self.home / "jobs"

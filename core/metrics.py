@@ -68,6 +68,12 @@ class Metrics:
         self._lag = histogram(
             "gpt2bot_event_loop_lag_seconds", "Lag of the event loop", buckets=LAG_BUCKETS_S
         )
+        self._requests = counter(
+            "gpt2bot_discord_requests", "Requests to Discord, repeated ones included", ["kind"]
+        )
+        self._rate_limited = counter(
+            "gpt2bot_discord_rate_limited", "Requests that Discord refused with 429", ["kind"]
+        )
         self._models: LRUCache[str, None] = LRUCache(MAX_MODEL_LABELS)
         # Every outcome starts at 0, since `rate` does not see a series appear.
         for outcome in ("done", "failed"):
@@ -80,6 +86,18 @@ class Metrics:
         """Start the count of each outcome of a reply at 0."""
         for outcome in outcomes:
             self._replies.labels(outcome)
+
+    def init_request_kinds(self, kinds: Iterable[str]) -> None:
+        """Start the counts of each kind of request to Discord at 0."""
+        for kind in kinds:
+            self._requests.labels(kind)
+            self._rate_limited.labels(kind)
+
+    def observe_request(self, kind: str) -> None:
+        self._requests.labels(kind).inc()
+
+    def observe_rate_limited(self, kind: str) -> None:
+        self._rate_limited.labels(kind).inc()
 
     def observe_reply(self, outcome: str, seconds: float, first_s: float | None) -> None:
         """Count a request for a reply; its times only if there was a reply (`first_s`)."""

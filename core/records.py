@@ -47,6 +47,15 @@ class StoredMessage:
 
 
 @dataclass(frozen=True, slots=True)
+class ChannelActivity:
+    """The newest message in a channel that was answered (0: none), and the oldest after it."""
+
+    channel_id: int
+    answered_id: int = 0
+    unanswered_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Pair:
     """A question and its answer in a file.
 

@@ -152,7 +152,7 @@ class ConversationManager:
         self._pauses.check(channel_id, incoming.scope)
         live.begin()
         is_new, unsaved = await self._record_message(message)
-        if not is_new:
+        if not is_new and not incoming.resumed:
             live.trace.drop_reason = "repeated"
             return None
         if not unsaved and self._queue.merges_into_next(channel_id):

@@ -51,7 +51,7 @@ class Incoming:
 
     `get_text` is asked for when its turn comes: the message may have been edited while it waited.
     With `merge_bursts` it shares its turn with the next message of the same person, if that waits
-    already.
+    already. `resumed`: the bot was killed before it answered, so it may be in the history already.
     """
 
     asked_id: int
@@ -60,6 +60,7 @@ class Incoming:
     asked_by: int
     get_text: Callable[[], str]
     merge_bursts: bool = False
+    resumed: bool = False
 
 
 class ReplyTarget(Protocol):

@@ -9,6 +9,7 @@ import discord
 
 from bot.discord_ui.client import BotInteraction
 from bot.discord_ui.context import scope_of
+from bot.discord_ui.delivery.requests import defer
 from bot.discord_ui.embeds.style import BLURPLE, quote_safely
 from bot.discord_ui.permissions import Rank
 from bot.discord_ui.views.confirm import EphemeralView
@@ -119,14 +120,14 @@ class AuditPages(EphemeralView):
 
     @discord.ui.button(style=discord.ButtonStyle.secondary)
     async def newer(self, asking: BotInteraction, _: discord.ui.Button[AuditPages]) -> None:
-        await asking.response.defer()
+        await defer(asking)
         if len(self._page_cursors) > 1:
             self._page_cursors.pop()
         await self.show(asking)
 
     @discord.ui.button(style=discord.ButtonStyle.secondary)
     async def older(self, asking: BotInteraction, _: discord.ui.Button[AuditPages]) -> None:
-        await asking.response.defer()
+        await defer(asking)
         if self._entries:
             self._page_cursors.append(self._entries[-1].id)
         await self.show(asking)

@@ -5,9 +5,12 @@ Built by `bot.app`, which adds the cogs. Does not know the storage or the worker
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import discord
@@ -16,10 +19,14 @@ from discord.ext import commands
 
 from bot.chat.admission import Deduplicator
 from bot.discord_ui.bot_permissions import log_missing_permissions
+from bot.discord_ui.delivery.requests import DISCORD_ERRORS, is_interaction_expired
+from bot.discord_ui.delivery.rest_traffic import RestTraffic
 from bot.discord_ui.errors import error_message, is_expected
-from bot.discord_ui.http_errors import DISCORD_ERRORS, is_interaction_expired
 from bot.discord_ui.locale import LanguageResolver
 from bot.discord_ui.translator import Translator
+from core.errors import StoreError
+from core.files import write_atomically
+from core.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
@@ -109,6 +116,34 @@ def owner_ids(application: discord.AppInfo | None) -> set[int]:
     return {one.id for one in there if one.role is not reader}
 
 
+def _digest(wanted: Sequence[Any], there: Sequence[app_commands.AppCommand]) -> bytes:
+    """A hash of the commands, and of which commands Discord has."""
+    known = json.dumps([wanted, sorted(one.id for one in there)], sort_keys=True)
+    return hashlib.sha256(known.encode()).hexdigest().encode()
+
+
+EventParser = Callable[[Any], None]
+
+
+def _tolerant(event: str, parse: EventParser) -> EventParser:
+    """A parser of gateway events that logs its errors.
+
+    An error in a parser would end discord.py's connection, and the bot with it. Nothing works
+    without READY, though: discord.py takes a ConnectionError for a lost connection and logs in
+    again.
+    """
+
+    def parse_or_log(data: Any) -> None:
+        try:
+            parse(data)
+        except Exception as e:
+            log.exception("Discord sent an event that cannot be read: %s", event)
+            if event == "READY":
+                raise ConnectionError("READY cannot be read") from e
+
+    return parse_or_log
+
+
 class Gpt2Bot(commands.AutoShardedBot):
     """discord.py's bot without prefix commands: mentions are conversation, not commands.
 
@@ -122,7 +157,11 @@ class Gpt2Bot(commands.AutoShardedBot):
         message_content: bool = True,
         operators: Collection[int] = frozenset(),
         languages: LanguageResolver | None = None,
+        traffic: RestTraffic | None = None,
+        commands_digest: Path | None = None,
     ) -> None:
+        self._commands_digest = commands_digest
+        self.traffic = traffic or RestTraffic(Metrics())
         intents = discord.Intents(
             guilds=True, guild_messages=True, dm_messages=True, message_content=message_content
         )
@@ -135,7 +174,10 @@ class Gpt2Bot(commands.AutoShardedBot):
             member_cache_flags=discord.MemberCacheFlags.none(),
             chunk_guilds_at_startup=False,
             allowed_mentions=discord.AllowedMentions.none(),
+            http_trace=self.traffic.trace_config,
         )
+        parsers = self._connection.parsers
+        parsers.update({event: _tolerant(event, parse) for event, parse in parsers.items()})
         self.interaction_dedup = Deduplicator()
         self.languages = languages or LanguageResolver()
         self.operators = set(operators)
@@ -144,7 +186,29 @@ class Gpt2Bot(commands.AutoShardedBot):
     async def setup_hook(self) -> None:
         self.operators |= owner_ids(self.application)
         await self.tree.set_translator(Translator())
-        await self.tree.sync()
+        await self._sync_commands()
+
+    async def _sync_commands(self) -> None:
+        """Send the commands to Discord, unless it has them already: a list that is sent at every
+        start uses up a daily limit, and is not shown for a while."""
+        assert self.tree.translator is not None
+        wanted = [
+            await one.get_translated_payload(self.tree, self.tree.translator)
+            for one in self.tree.get_commands()
+        ]
+        if not self._has_commands(wanted, await self.tree.fetch_commands()):
+            digest = _digest(wanted, await self.tree.sync())
+            if self._commands_digest is not None:
+                try:
+                    write_atomically(self._commands_digest, digest)
+                except StoreError as e:
+                    log.warning("the commands will be sent again at the next start: %s", e)
+
+    def _has_commands(
+        self, wanted: Sequence[Any], there: Sequence[app_commands.AppCommand]
+    ) -> bool:
+        file = self._commands_digest
+        return file is not None and file.is_file() and file.read_bytes() == _digest(wanted, there)
 
     def user_id(self) -> int:
         """The id of the bot's own account; 0 before the login."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import discord
 from discord import app_commands
 
-from bot.discord_ui.retry import is_transient
+from bot.discord_ui.delivery.requests import is_transient
 from core.errors import ImportRefused, Refusal, StoreError
 from i18n.phrase import join_phrases, message_of, phrase
 from i18n.reader import say

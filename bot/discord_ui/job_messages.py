@@ -22,9 +22,15 @@ from discord.utils import MISSING
 
 from bot.discord_ui.audit import write_audit_entry
 from bot.discord_ui.client import Gpt2Bot, dispatch_to_cog
+from bot.discord_ui.delivery.requests import (
+    DISCORD_ERRORS,
+    SinglePost,
+    new_nonce,
+    post_with_retries,
+    with_retries,
+)
 from bot.discord_ui.embeds.evaluation import comparison_embed
 from bot.discord_ui.embeds.progress import JobProgress, progress_text
-from bot.discord_ui.http_errors import DISCORD_ERRORS
 from core.errors import StoreError
 from core.records import JobState, TrainingJob
 from core.tasks import BackgroundTasks
@@ -73,6 +79,7 @@ class JobReport:
     message: JobMessage | None = None
     posted_at: float = 0.0
     next_edit_at: float = -math.inf
+    next_post: SinglePost = field(default_factory=SinglePost)
     update_scheduled: bool = False
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -167,7 +174,9 @@ class TrainingReports:
             else:
                 return
         channel = self._channel(shown.progress.job)
-        shown.message, shown.posted_at = await channel.send(text, view=view), self._clock()
+        posted = await shown.next_post.send(channel.send, text, view)
+        shown.message, shown.posted_at = channel.get_partial_message(posted.id), self._clock()
+        shown.next_post = SinglePost()
         await self._remember(shown.progress.job, shown.message)
         if old is not None:
             await self._retire_message(old)
@@ -208,23 +217,28 @@ class TrainingReports:
             if job.state is JobState.INTERRUPTED:  # a resumed job gets a new message further down
                 await self._remember(job, None)
             what = job.detail or END_TEXT_BY_STATE[job.state]
-            attached = await asyncio.to_thread(self._attached, job)
-            if job.state is JobState.INTERRUPTED:
-                attached["view"] = JobView(job.id, JobAction.RESUME)
             try:
-                await self._send_end(job, say(what), attached)
+                await self._send_end(job, say(what))
             except DISCORD_ERRORS as e:
                 log.warning("the end of job %d (%s) cannot be posted: %s", job.id, what, e)
 
-    async def _send_end(self, job: TrainingJob, text: str, attached: dict[str, Any]) -> None:
-        channel = self._channel(job)
+    async def _send_end(self, job: TrainingJob, text: str) -> None:
+        channel, nonce = self._channel(job), new_nonce()
+
+        async def send() -> discord.Message:
+            # Read anew for each try: a file that was sent is closed.
+            attached = await asyncio.to_thread(self._attached, job)
+            return await channel.send(text, nonce=nonce, **attached)
+
         try:
-            await channel.send(text, **attached)
+            await with_retries(send)
         except discord.Forbidden:  # perhaps only files or embeds are not allowed there
-            await channel.send(text)
+            await post_with_retries(channel, text)
 
     def _attached(self, job: TrainingJob) -> dict[str, Any]:
-        """The attachments of the last message: the loss plot and the comparison."""
+        """What the last message has beside its text: loss plot and comparison, or a button."""
+        if job.state is JobState.INTERRUPTED:
+            return {"view": JobView(job.id, JobAction.RESUME)}
         if job.checkpoint is None or job.state not in (JobState.PROMOTED, JobState.REJECTED):
             return {}
         attached: dict[str, Any] = {}

@@ -14,6 +14,7 @@ from typing import TypeVar
 from discord import app_commands
 
 from bot.discord_ui.client import BotInteraction
+from bot.discord_ui.delivery.requests import defer
 from core.errors import Refusal
 from i18n.phrase import phrase
 
@@ -83,7 +84,7 @@ async def defer_for_administrator(interaction: BotInteraction) -> None:
         MissingPermissions: they are not.
     """
     require_rank(interaction, Rank.ADMINISTRATOR)
-    await interaction.response.defer(ephemeral=True, thinking=True)
+    await defer(interaction, ephemeral=True, thinking=True)
 
 
 @dataclass(frozen=True, slots=True)

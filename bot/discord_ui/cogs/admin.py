@@ -9,6 +9,7 @@ from bot.chat.admission import Pauses
 from bot.chat.manager import ConversationManager
 from bot.discord_ui.audit import AuditPages, record_audit
 from bot.discord_ui.client import BotInteraction
+from bot.discord_ui.delivery.requests import defer
 from bot.discord_ui.permissions import Rank, require_rank
 from core.errors import Refusal, StoreError
 from data.storage.tables.audit import AuditLog
@@ -37,7 +38,7 @@ class Admin(commands.Cog):
     @app_commands.default_permissions(manage_guild=True)
     async def pause(self, asking: BotInteraction, everywhere: bool = False) -> None:
         scope = authorized_scope(asking, everywhere=everywhere)
-        await asking.response.defer(ephemeral=True)
+        await defer(asking, ephemeral=True)
         try:
             begun = await self._pauses.pause(scope, asking.user.id)
         except StoreError as e:
@@ -67,7 +68,7 @@ class Admin(commands.Cog):
     @app_commands.default_permissions(manage_guild=True)
     async def resume(self, asking: BotInteraction, everywhere: bool = False) -> None:
         scope = authorized_scope(asking, everywhere=everywhere)
-        await asking.response.defer(ephemeral=True)
+        await defer(asking, ephemeral=True)
         if await self._pauses.resume(scope):
             await record_audit(self._audit, asking, "resume", scope=scope)
             text = say("I answer {where} again.", where=scope_label(scope))
@@ -82,7 +83,7 @@ class Admin(commands.Cog):
     @app_commands.default_permissions(manage_guild=True)
     async def audit(self, asking: BotInteraction, everywhere: bool = False) -> None:
         scope = authorized_scope(asking, everywhere=everywhere)
-        await asking.response.defer(ephemeral=True)
+        await defer(asking, ephemeral=True)
         await AuditPages(self._audit, None if everywhere else scope).show(asking)
 
 

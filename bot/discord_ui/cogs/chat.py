@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 
 import discord
 from discord import app_commands
@@ -15,29 +16,34 @@ from bot.chat.request import Incoming
 from bot.discord_ui.audit import record_audit
 from bot.discord_ui.client import BotInteraction, Gpt2Bot
 from bot.discord_ui.context import channel_id_of, scope_of, text_of
-from bot.discord_ui.http_errors import DISCORD_ERRORS
-from bot.discord_ui.permissions import Rank, requires_rank
-from bot.discord_ui.reply import (
+from bot.discord_ui.delivery.catch_up import CatchUp
+from bot.discord_ui.delivery.reply import (
     NO_BUTTONS,
     ReplyViews,
     StreamingReply,
     quote_question,
-    show_typing,
     shown_on,
 )
-from bot.discord_ui.split import split_message
+from bot.discord_ui.delivery.requests import DISCORD_ERRORS, NO_REPLY_WITHOUT_HISTORY, defer
+from bot.discord_ui.delivery.split import split_message
+from bot.discord_ui.delivery.typing_indicator import TypingIndicators
+from bot.discord_ui.permissions import Rank, requires_rank
 from bot.discord_ui.views.reply_buttons import reply_views
 from core.errors import Refusal
 from core.logging import begin_request
 from data.storage.tables.audit import AuditLog
 from data.storage.tables.channels import Channels
-from i18n.phrase import phrase
+from i18n.phrase import Phrase, phrase
 from i18n.reader import say, set_language
 from model.worker.messages import Rendered
 
 log = logging.getLogger(__name__)
 
 NOTHING_TO_READ = phrase("I can only read text so far. Write me a few words and I will answer.")
+ROLE_MENTION_UNREADABLE = phrase(
+    "I cannot read this: you mention my role, and Discord shows me only messages that mention me "
+    "myself. Please write @ and my name, or use /chat."
+)
 MAX_CHAT_CHARS = 1500
 """Characters of a question in /chat, which is quoted above the answer."""
 
@@ -59,6 +65,7 @@ class Chat(commands.Cog):
         channels: Channels,
         audit: AuditLog,
         admission: Admission,
+        catch_up: CatchUp,
         *,
         buttons: bool = True,
     ) -> None:
@@ -69,6 +76,8 @@ class Chat(commands.Cog):
         self._audit = audit
         self._admission = admission
         self._enabled_channels: set[int] = set()
+        self._catch_up = catch_up
+        self._typing = TypingIndicators(bot.traffic)
 
     async def cog_load(self) -> None:
         self._enabled_channels = await self._channels.enabled()
@@ -77,33 +86,57 @@ class Chat(commands.Cog):
 
     @commands.Cog.listener()
     async def on_message(self, message: discord.Message) -> None:
-        if _is_automatic(message) or not self._should_answer(message):
-            return
+        if not _is_automatic(message) and self._should_answer(message):
+            await self._answer(message)
+
+    async def _answer(self, message: discord.Message, *, resumed: bool = False) -> None:
         text = text_of(message, self._bot.user)
         if not text and not self._is_addressed(message):
             return  # without the Message Content intent its text is empty
         set_language(self._bot.languages.for_message(message))
         try:
-            await self._reply_to(message, text)
+            await self._reply_to(message, text, resumed=resumed)
         except DISCORD_ERRORS as e:  # no permission (any more), an archived thread, or an outage
             channel = message.channel.id
             log.warning("no answer to %s can be shown in channel %s: %s", message.id, channel, e)
 
-    async def _reply_to(self, message: discord.Message, text: str) -> None:
+    @commands.Cog.listener()
+    async def on_ready(self) -> None:
+        """Answer what people wrote while the bot was away."""
+        await self._catch_up.run(
+            self._enabled_channels,
+            lambda message: not _is_automatic(message) and self._should_answer(message),
+            partial(self._answer, resumed=True),
+        )
+
+    async def _reply_to(self, message: discord.Message, text: str, *, resumed: bool) -> None:
         begin_request()
         reference = message.to_reference(fail_if_not_exists=False)
 
-        async def first(content: str, *, view: discord.ui.View = MISSING) -> discord.Message:
-            return await message.channel.send(content, reference=reference, view=view)
+        async def first(
+            content: str, *, nonce: str, view: discord.ui.View = MISSING
+        ) -> discord.Message:
+            send = partial(message.channel.send, content, nonce=nonce, view=view)
+            try:
+                return await send(reference=reference)
+            except discord.HTTPException as e:
+                if e.code != NO_REPLY_WITHOUT_HISTORY:
+                    raise
+                return await send()
 
-        reply = StreamingReply(first, message.channel.send, rows=self._reply_views(message.id))
+        reply = StreamingReply(
+            first,
+            message.channel.send,
+            rows=self._reply_views(message.id),
+            may_edit=self._bot.traffic.may_edit,
+        )
         async with shown_on(reply, self._bot, message.id, interaction=False):
             user, channel = message.author, message.channel
             guild_id = message.guild.id if message.guild else None
             if not self._admission.admit_message(message.id, user.id, guild_id, channel.id, text):
                 return
             if not text:
-                raise Refusal(NOTHING_TO_READ)
+                raise Refusal(self._why_empty(message))
             content = message.content
 
             def text_now() -> str:
@@ -119,9 +152,16 @@ class Chat(commands.Cog):
                 asked_by=user.id,
                 get_text=text_now,
                 merge_bursts=True,
+                resumed=resumed,
             )
-            async with show_typing(channel):
+            async with self._typing.show(channel):
                 await self._conversations.answer(incoming, reply)
+
+    def _why_empty(self, message: discord.Message) -> Phrase:
+        """Why there is no text: without the Message Content intent, Discord only sends that of
+        messages which mention the bot itself."""
+        can_read = self._bot.intents.message_content or self._bot.user in message.mentions
+        return NOTHING_TO_READ if can_read or message.guild is None else ROLE_MENTION_UNREADABLE
 
     def _reply_views(self, asked_id: int, *, quoted: bool = False) -> ReplyViews:
         return reply_views(asked_id, quoted=quoted) if self._buttons_enabled else NO_BUTTONS
@@ -178,13 +218,17 @@ class Chat(commands.Cog):
         self._admission.admit_command(
             interaction.user.id, interaction.guild_id, channel_id_of(interaction), text
         )
-        await interaction.response.defer(thinking=True)
+        await defer(interaction, thinking=True)
         interaction.client.languages.use_server(interaction)
 
-        async def first(content: str, *, view: discord.ui.View = MISSING) -> discord.Message:
+        async def first(
+            content: str, *, nonce: str, view: discord.ui.View = MISSING
+        ) -> discord.Message:
             return await interaction.edit_original_response(content=content, view=view)
 
-        async def more(content: str, *, view: discord.ui.View = MISSING) -> discord.Message:
+        async def more(
+            content: str, *, nonce: str, view: discord.ui.View = MISSING
+        ) -> discord.Message:
             return await interaction.followup.send(content, view=view, wait=True)
 
         incoming = Incoming(
@@ -195,13 +239,19 @@ class Chat(commands.Cog):
             get_text=lambda: text,
         )
         row = self._reply_views(interaction.id, quoted=True)
-        reply = StreamingReply(first, more, prefix=quote_question(text), rows=row)
+        reply = StreamingReply(
+            first,
+            more,
+            prefix=quote_question(text),
+            rows=row,
+            may_edit=self._bot.traffic.may_edit,
+        )
         async with shown_on(reply, self._bot, interaction.id, interaction=True):
             await self._conversations.answer(incoming, reply)
 
     @app_commands.command(description="Make me forget what was said in this channel so far")
     async def reset(self, interaction: BotInteraction) -> None:
-        await interaction.response.defer()
+        await defer(interaction)
         interaction.client.languages.use_server(interaction)
         await self._conversations.reset(channel_id_of(interaction))
         text = say("Forgotten. We start fresh from here.")
@@ -209,7 +259,7 @@ class Chat(commands.Cog):
 
     @app_commands.command(description="See exactly what the model would read now")
     async def context(self, interaction: BotInteraction) -> None:
-        await interaction.response.defer(ephemeral=True)
+        await defer(interaction, ephemeral=True)
         scope = scope_of(interaction)
         serving, rendered = await self._conversations.context(channel_id_of(interaction), scope)
         if rendered is None:
@@ -254,7 +304,8 @@ class Chat(commands.Cog):
 
 def _is_automatic(message: discord.Message) -> bool:
     """Whether a bot (this one included), a webhook or Discord itself wrote it."""
-    return message.author.bot or message.webhook_id is not None or message.is_system()
+    is_typed = message.type in (discord.MessageType.default, discord.MessageType.reply)
+    return message.author.bot or message.webhook_id is not None or not is_typed
 
 
 def format_context(model: str, rendered: Rendered) -> str:

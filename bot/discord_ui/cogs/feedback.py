@@ -14,9 +14,10 @@ from bot.chat.manager import ConversationManager
 from bot.chat.replay import ORIGIN_UNKNOWN, Replayer
 from bot.discord_ui.client import BotInteraction, Gpt2Bot
 from bot.discord_ui.context import channel_id_of, scope_of
+from bot.discord_ui.delivery.reply import ReplacedReply, StreamingReply, quote_question, shown_on
+from bot.discord_ui.delivery.requests import defer
 from bot.discord_ui.embeds.origin import replay_embed, why_embed
 from bot.discord_ui.permissions import Rank, rank_of, require_asker_or_manager
-from bot.discord_ui.reply import ReplacedReply, StreamingReply, quote_question, shown_on
 from bot.discord_ui.views.correction_form import CorrectionForm, correction_confirmation
 from bot.discord_ui.views.reply_buttons import (
     ReplaySelect,
@@ -130,7 +131,7 @@ class Feedback(commands.Cog):
         record = await self._record(press, place)
         require_asker_or_manager(press, record.asked_by)
         self._admission.admit_command(press.user.id, press.guild_id, channel_id_of(press))
-        await press.response.defer()
+        await defer(press)
         press.client.languages.use_server(press)
         reply = await self._replacement_reply(press, place, record)
         async with shown_on(reply, self._bot, record.asked_id, interaction=True):
@@ -146,8 +147,12 @@ class Feedback(commands.Cog):
         channel = self._bot.get_partial_messageable(record.channel_id)
         before = [channel.get_partial_message(one) for one in place.preceding_ids]
 
-        async def more(content: str, *, view: discord.ui.View = MISSING) -> discord.Message:
-            return await press.followup.send(content, view=view, wait=True)
+        async def more(
+            content: str, *, nonce: str, view: discord.ui.View = MISSING
+        ) -> discord.Message:
+            if place.quoted:  # it answers /chat, perhaps where the bot may not write by itself
+                return await press.followup.send(content, view=view, wait=True)
+            return await channel.send(content, nonce=nonce, view=view)
 
         return StreamingReply(
             more,
@@ -159,6 +164,7 @@ class Feedback(commands.Cog):
                 parts=[*([None] * len(before)), message.content],
                 text=texts.get(record.reply_id, message.content),
             ),
+            may_edit=self._bot.traffic.may_edit,
         )
 
     async def stop(self, press: BotInteraction, asked_id: int) -> None:
@@ -168,7 +174,7 @@ class Feedback(commands.Cog):
             await self._fix_stale_buttons(press)
             return
         require_asker_or_manager(press, asker)
-        await press.response.defer()
+        await defer(press)
         self._conversations.generator.stop(asked_id)
 
     async def _fix_stale_buttons(self, press: BotInteraction) -> None:
@@ -220,7 +226,7 @@ class Feedback(commands.Cog):
     async def why(self, interaction: BotInteraction, message: discord.Message) -> None:
         """The message command "Why this reply?"."""
         reply_id = self._reply_id(message)
-        await interaction.response.defer(ephemeral=True)
+        await defer(interaction, ephemeral=True)
         origin = await self._replays.origin(reply_id, channel_id_of(interaction))
         embed = why_embed(origin, model_exists=self._replays.exists(origin.record))
         choices = self._replays.choices(origin, manager=rank_of(interaction) >= Rank.MANAGER)
@@ -232,7 +238,7 @@ class Feedback(commands.Cog):
         self._admission.admit_command(
             interaction.user.id, interaction.guild_id, channel_id_of(interaction)
         )
-        await interaction.response.defer(ephemeral=True, thinking=True)
+        await defer(interaction, ephemeral=True, thinking=True)
         origin = await self._replays.origin(reply_id, channel_id_of(interaction))
         reply = await self._replays.replay(
             origin, name, manager=rank_of(interaction) >= Rank.MANAGER

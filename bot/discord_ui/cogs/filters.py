@@ -13,9 +13,10 @@ from bot.discord_ui.audit import record_audit
 from bot.discord_ui.autocomplete import autocomplete_choices
 from bot.discord_ui.client import BotInteraction
 from bot.discord_ui.context import guild_scope
+from bot.discord_ui.delivery.requests import defer
+from bot.discord_ui.delivery.split import split_message
 from bot.discord_ui.embeds.style import quote_safely
 from bot.discord_ui.permissions import Rank, requires_rank
-from bot.discord_ui.split import split_message
 from core.records import Filter, FilterKind
 from data.storage.tables.audit import AuditLog
 from data.storage.tables.filters import FilterTable
@@ -54,7 +55,7 @@ class FilterCommands(commands.Cog):
     @requires_rank(Rank.MANAGER)
     async def add(self, interaction: BotInteraction, kind: Kind, text: Text) -> None:
         scope, one = guild_scope(interaction), Filter(FilterKind(kind), text.strip())
-        await interaction.response.defer(ephemeral=True)
+        await defer(interaction, ephemeral=True)
         if await self._filters.add(scope, one, interaction.user.id):
             await record_audit(self._audit, interaction, "filter add", audit_detail(one))
             said = say(
@@ -69,7 +70,7 @@ class FilterCommands(commands.Cog):
     @requires_rank(Rank.MANAGER)
     async def remove(self, interaction: BotInteraction, kind: Kind, text: Text) -> None:
         scope, one = guild_scope(interaction), Filter(FilterKind(kind), text.strip())
-        await interaction.response.defer(ephemeral=True)
+        await defer(interaction, ephemeral=True)
         if await self._filters.remove(scope, one):
             await record_audit(self._audit, interaction, "filter remove", audit_detail(one))
             said = say("I may say the {filter} again.", filter=describe_filter(one))
@@ -83,7 +84,7 @@ class FilterCommands(commands.Cog):
     @filter.command(name="list", description="See what I must not say in this server")
     @requires_rank(Rank.MANAGER)
     async def list_filters(self, interaction: BotInteraction) -> None:
-        await interaction.response.defer(ephemeral=True)
+        await defer(interaction, ephemeral=True)
         there = await self._table.all(guild_scope(interaction))
         lines = [f"- {say(describe_filter(one))}" for one in there] or [say(NO_FILTERS)]
         first, *more = split_message("\n".join([*lines, say(OPERATOR_WORDS_NOTE)]))

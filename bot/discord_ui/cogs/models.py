@@ -15,6 +15,7 @@ from bot.discord_ui.audit import record_audit
 from bot.discord_ui.autocomplete import autocomplete_choices
 from bot.discord_ui.client import BotInteraction, Gpt2Bot
 from bot.discord_ui.context import guild_scope, scope_of
+from bot.discord_ui.delivery.requests import defer
 from bot.discord_ui.embeds.model import (
     checkpoint_embed,
     format_megabytes,
@@ -80,7 +81,7 @@ class Models(commands.Cog):
     @app_commands.describe(name="One of /model list")
     @requires_rank(Rank.MANAGER)
     async def use(self, interaction: BotInteraction, name: str) -> None:
-        await interaction.response.defer(ephemeral=True)
+        await defer(interaction, ephemeral=True)
         option = await self._models.use(guild_scope(interaction), name)
         await record_audit(self._storage.audit, interaction, "model use", option.name)
         text = say("**{model}** answers from now on.", model=option.name)
@@ -89,7 +90,7 @@ class Models(commands.Cog):
     @model.command(description="Go back to the model that answered here before")
     @requires_rank(Rank.MANAGER)
     async def rollback(self, interaction: BotInteraction) -> None:
-        await interaction.response.defer(ephemeral=True)
+        await defer(interaction, ephemeral=True)
         option = await self._models.rollback(guild_scope(interaction))
         await record_audit(
             self._storage.audit,
@@ -103,7 +104,7 @@ class Models(commands.Cog):
     @model.command(description="Where a model comes from, how it was trained, and how it scored")
     @app_commands.describe(name="One of /model list")
     async def info(self, interaction: BotInteraction, name: str) -> None:
-        await interaction.response.defer(thinking=True)
+        await defer(interaction, thinking=True)
         interaction.client.languages.use_server(interaction)
         option = find_option(self._models.options(guild_scope(interaction)), name)
         if self._models.is_checkpoint(option):
@@ -116,7 +117,7 @@ class Models(commands.Cog):
     @app_commands.describe(name="A checkpoint that is not in use")
     @requires_rank(Rank.MANAGER)
     async def delete(self, interaction: BotInteraction, name: str) -> None:
-        await interaction.response.defer(ephemeral=True)
+        await defer(interaction, ephemeral=True)
         scope = guild_scope(interaction)
         taken = await asyncio.to_thread(
             folder_bytes, await self._shelf.removable_folder(scope, name)
@@ -138,7 +139,7 @@ class Models(commands.Cog):
         )
 
     async def _delete(self, scope: int, name: str, interaction: BotInteraction) -> None:
-        await interaction.response.defer()
+        await defer(interaction)
         await self._shelf.delete(scope, name)
         await record_audit(self._storage.audit, interaction, "model delete", name)
         text = say("**{model}** is gone.", model=name)

@@ -13,6 +13,7 @@ from discord.ext import commands
 from bot.discord_ui.audit import record_audit
 from bot.discord_ui.client import BotInteraction, Gpt2Bot
 from bot.discord_ui.context import guild_scope
+from bot.discord_ui.delivery.requests import DISCORD_ERRORS, defer
 from bot.discord_ui.embeds.privacy import (
     ERASURE_QUESTION,
     ERASURE_STARTED,
@@ -26,7 +27,6 @@ from bot.discord_ui.embeds.privacy import (
     withdrawn_text,
 )
 from bot.discord_ui.errors import error_message, is_expected
-from bot.discord_ui.http_errors import DISCORD_ERRORS
 from bot.discord_ui.permissions import defer_for_administrator
 from bot.discord_ui.views.clean_retrain import CleanRetrainButton
 from bot.discord_ui.views.confirm import ConfirmView
@@ -86,7 +86,7 @@ class Privacy(commands.Cog):
 
     @privacy.command(description="See what I keep about you, for how long, and what I learned")
     async def show(self, interaction: BotInteraction) -> None:
-        await interaction.response.defer(ephemeral=True)
+        await defer(interaction, ephemeral=True)
         user, guild = interaction.user.id, interaction.guild_id
         kept = PrivacySummary(
             here=await self._storage.members.summary(user, guild or user),
@@ -100,7 +100,7 @@ class Privacy(commands.Cog):
 
     @privacy.command(description="Download everything I keep about you, as a file")
     async def export(self, interaction: BotInteraction) -> None:
-        await interaction.response.defer(ephemeral=True)
+        await defer(interaction, ephemeral=True)
         export = await self._storage.members.export(interaction.user.id)
         pack = await asyncio.to_thread(pack_export, export, interaction.filesize_limit)
         if pack is None:
@@ -163,7 +163,7 @@ class Privacy(commands.Cog):
 
     @privacy.command(name="opt-out", description="Stop me from learning from what you say")
     async def opt_out(self, interaction: BotInteraction) -> None:
-        await interaction.response.defer(ephemeral=True)
+        await defer(interaction, ephemeral=True)
         scope = interaction.guild_id
         withdrawal = await self._erasure.withdraw_consent(interaction.user.id, scope)
         where = phrase("in this server") if scope else phrase("in any server")

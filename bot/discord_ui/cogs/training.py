@@ -16,6 +16,7 @@ from bot.discord_ui.audit import record_audit
 from bot.discord_ui.autocomplete import autocomplete_choices
 from bot.discord_ui.client import BotInteraction, Gpt2Bot
 from bot.discord_ui.context import channel_id_of, guild_scope
+from bot.discord_ui.delivery.requests import defer
 from bot.discord_ui.embeds.lesson import lesson_is_news, lesson_text
 from bot.discord_ui.embeds.plan import plan_embed
 from bot.discord_ui.job_messages import JobAction, JobButton
@@ -118,7 +119,7 @@ class Training(commands.Cog):
         method: Method | None = None,
         dry_run: bool = False,
     ) -> None:
-        await interaction.response.defer(ephemeral=True)
+        await defer(interaction, ephemeral=True)
         plan = await self._retrains.plan(
             guild_scope(interaction),
             base,

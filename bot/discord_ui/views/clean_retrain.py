@@ -10,7 +10,7 @@ import logging
 import discord
 
 from bot.discord_ui.client import Gpt2Bot, dispatch_to_cog
-from bot.discord_ui.http_errors import DISCORD_ERRORS
+from bot.discord_ui.delivery.requests import DISCORD_ERRORS, post_with_retries
 from bot.learning.erasure import AffectedScope
 from data.storage.tables.jobs import Jobs
 from i18n.phrase import Phrase, join_phrases, phrase
@@ -71,7 +71,7 @@ class CleanRetrainPrompts:
             said, view = say(text), clean_retrain_view(concern.job_id)
         for channel in await self._channels(concern.scope):
             try:
-                await channel.send(said, view=view)
+                await post_with_retries(channel, said, view=view)
             except DISCORD_ERRORS as e:
                 log.info("the channel %s cannot be written to: %s", channel.id, e)
             else:

@@ -8,7 +8,7 @@ from contextlib import suppress
 import discord
 
 from bot.discord_ui.client import BotInteraction, ReportsFailure
-from bot.discord_ui.http_errors import DISCORD_ERRORS
+from bot.discord_ui.delivery.requests import DISCORD_ERRORS
 from bot.discord_ui.permissions import Rank, require_rank
 
 VIEW_TIMEOUT_S = 600.0

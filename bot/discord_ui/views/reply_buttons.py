@@ -14,13 +14,14 @@ from functools import partial
 import discord
 
 from bot.discord_ui.client import dispatch_to_cog
-from bot.discord_ui.reply import ReplyViews
+from bot.discord_ui.delivery.reply import ReplyViews
 from i18n.phrase import phrase
 from i18n.reader import say
 from model.registry import ModelOption
 
 BUTTON_EMOJI = {"again": "🔁", "up": "👍", "down": "👎", "better": "✏️", "stop": "⏹️"}
 BUTTON_LABELS = {"better": phrase("Better answer…")}
+STOP_BUTTON_ID = re.compile(r"reply:stop:(?P<asked>\d+)")
 REPLY_BUTTON_ID = re.compile(r"reply:(?P<action>again|up|down|better):(?P<place>q?[\d-]*)")
 MAX_SELECT_OPTIONS = 25
 """Options that Discord accepts in a select menu."""
@@ -71,7 +72,7 @@ class ReplyButton(
 
 class StopButton(
     discord.ui.DynamicItem[discord.ui.Button[discord.ui.View]],
-    template=r"reply:stop:(?P<asked>\d+)",
+    template=STOP_BUTTON_ID,
 ):
     """The button under a streaming reply; its id contains that of the answered message."""
 
@@ -148,9 +149,17 @@ def finished_view(quoted: bool, before: Sequence[int]) -> discord.ui.View:
 
 def locate_reply(message: discord.Message) -> ReplyLocation:
     """The location of the reply that a message belongs to, from the ids of its buttons."""
-    for row in message.components:
-        for item in getattr(row, "children", ()):
-            custom_id = getattr(item, "custom_id", None) or ""
-            if match := REPLY_BUTTON_ID.fullmatch(custom_id):
-                return ReplyLocation.parse(match["place"])
-    return ReplyLocation()
+    match = _find_button(message, REPLY_BUTTON_ID)
+    return ReplyLocation.parse(match["place"]) if match else ReplyLocation()
+
+
+def stops_reply_to(message: discord.Message) -> int | None:
+    """The message that a reply still being written answers; None if it is no such reply."""
+    match = _find_button(message, STOP_BUTTON_ID)
+    return int(match["asked"]) if match else None
+
+
+def _find_button(message: discord.Message, pattern: re.Pattern[str]) -> re.Match[str] | None:
+    items = (item for row in message.components for item in getattr(row, "children", ()))
+    ids = (getattr(item, "custom_id", None) or "" for item in items)
+    return next(filter(None, map(pattern.fullmatch, ids)), None)

@@ -8,10 +8,12 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
-from core.records import Message, Role, StoredMessage
+from core.records import ChannelActivity, Message, Role, StoredMessage
 from data.storage.connection import Repository, to_utc_iso
 
 MESSAGE_COLUMNS = "discord_id, channel_id, author_id, role, content, created_at, scope"
+RECENT_MESSAGES = 5000
+"""Messages among which active channels are looked for."""
 DELETE_COLLECTED_SQL = """
     DELETE FROM examples
     WHERE (consent_version IS NOT NULL OR asked_by <> author_id) AND reply_id IN (
@@ -88,6 +90,30 @@ class Messages(Repository):
         """
         rows = await self._fetch_all(sql, channel_id, limit)
         return [_message(row) for row in reversed(rows)]
+
+    async def active_channels(self, limit: int) -> list[ChannelActivity]:
+        """The channels of the newest messages, the most recently active first."""
+        rows = await self._fetch_all(
+            """
+            WITH newest AS (SELECT * FROM messages ORDER BY id DESC LIMIT ?1),
+            answered AS (
+                SELECT newest.channel_id, max(newest.id) AS newest_id,
+                       coalesce(max(asked_id), 0) AS answered_id
+                FROM newest LEFT JOIN replies ON asked_id = discord_id
+                GROUP BY newest.channel_id ORDER BY newest_id DESC LIMIT ?2
+            )
+            SELECT channel_id, answered_id, (
+                SELECT min(discord_id) FROM newest
+                WHERE newest.channel_id = answered.channel_id AND role = ?3
+                  AND discord_id > answered_id
+            ) AS unanswered_id
+            FROM answered ORDER BY newest_id DESC
+            """,
+            RECENT_MESSAGES,
+            limit,
+            Role.USER.value,
+        )
+        return [ChannelActivity(**dict(row)) for row in rows]
 
     async def reset_context(self, channel_id: int) -> None:
         """Let the channel's context begin after its newest message; the messages stay."""

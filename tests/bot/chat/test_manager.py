@@ -14,7 +14,7 @@ from bot.chat.generation import SHUTTING_DOWN
 from bot.chat.manager import ConversationManager
 from bot.chat.model_router import ModelRouter
 from bot.chat.request import Incoming, TextCheck
-from bot.discord_ui.reply import accept_any
+from bot.discord_ui.delivery.reply import accept_any
 from core.errors import Refusal
 from core.records import Message, Role
 from core.tasks import BackgroundTasks

@@ -17,7 +17,7 @@ import aiohttp
 import pytest
 
 from bot.cli.demo import WELCOME
-from bot.discord_ui.split import MAX_MESSAGE_CHARS
+from bot.discord_ui.delivery.split import MAX_MESSAGE_CHARS
 from bot.learning.retraining import NOTHING_TAUGHT
 from core.utf16 import utf16_length
 

@@ -12,7 +12,7 @@ import discord
 import pytest
 from discord.app_commands import AppCommandGroup
 
-from bot.discord_ui import reply as replies
+from bot.discord_ui.delivery import reply as replies
 from bot.settings import Settings
 from tests.bot.conftest import World, open_world
 from tests.bot.pings import messages, pinging

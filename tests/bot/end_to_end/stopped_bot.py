@@ -20,8 +20,8 @@ import discord
 
 from bot import app
 from bot.chat.manager import ConversationManager
-from bot.discord_ui import reply as replies
 from bot.discord_ui.client import Gpt2Bot
+from bot.discord_ui.delivery import reply as replies
 from bot.run import run_bot
 from bot.settings import load_settings
 from tests.bot.conftest import live

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bot.discord_ui.delivery.split import MAX_MESSAGE_CHARS
 
 from bot.discord_ui.audit import AUDIT_ACTIONS
 from bot.discord_ui.cogs import privacy
 from bot.discord_ui.embeds.privacy import ERASURE_QUESTION, erasure_text, show_text
-from bot.discord_ui.split import MAX_MESSAGE_CHARS
 from bot.learning.consent import CONSENT_TEXT
 from bot.learning.erasure import AffectedScope
 from core.errors import DiskFull, StoreError
@@ -53,7 +53,7 @@ async def disk_full(*_: object, **__: object) -> None:
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first words of a reply are sent without a delay."""
-    monkeypatch.setattr("bot.discord_ui.reply.FIRST_SEND_DELAY_S", 0.0)
+    monkeypatch.setattr("bot.discord_ui.delivery.reply.FIRST_SEND_DELAY_S", 0.0)
 
 
 # --- chat and feedback ---------------------------------------------------------------------------

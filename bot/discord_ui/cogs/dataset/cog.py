@@ -24,6 +24,7 @@ from bot.discord_ui.cogs.dataset.importing import Importer
 from bot.discord_ui.cogs.dataset.removing import confirm_example_removal, confirm_source_removal
 from bot.discord_ui.cogs.dataset.reviewing import ReviewQueue, show_page
 from bot.discord_ui.context import guild_scope
+from bot.discord_ui.delivery.requests import defer
 from bot.discord_ui.embeds.charts import render_dataset_chart
 from bot.discord_ui.embeds.cleaning import cleaning_embed
 from bot.discord_ui.embeds.dataset import chart_numbers, first_lines, stats_embed
@@ -89,7 +90,7 @@ class Dataset(commands.Cog):
 
     @dataset.command(description="How much there is to learn from, and where it comes from")
     async def stats(self, interaction: BotInteraction) -> None:
-        await interaction.response.defer(ephemeral=True)
+        await defer(interaction, ephemeral=True)
         scope = guild_scope(interaction)
         counts = await self._storage.examples.count_by_status_and_source(scope)
         if not counts:
@@ -115,7 +116,7 @@ class Dataset(commands.Cog):
 
     @dataset.command(description="What cleaning does to it, before anything is learned")
     async def preview(self, interaction: BotInteraction) -> None:
-        await interaction.response.defer(ephemeral=True)
+        await defer(interaction, ephemeral=True)
         learnable = await self._storage.examples.trainable(guild_scope(interaction))
         if not learnable:
             await interaction.edit_original_response(content=say(NOTHING_LEARNABLE))
@@ -129,7 +130,7 @@ class Dataset(commands.Cog):
 
     @dataset.command(name="template", description="A workbook to fill in, for /dataset import")
     async def send_template(self, interaction: BotInteraction) -> None:
-        await interaction.response.defer(ephemeral=True)
+        await defer(interaction, ephemeral=True)
         book = await asyncio.to_thread(_template_file, self._transfers, TEMPLATE_FILE_NAME)
         await interaction.edit_original_response(
             content=say(TEMPLATE_HINT),
@@ -139,7 +140,7 @@ class Dataset(commands.Cog):
     @dataset.command(name="import", description="Import a file of pairs, after a preview")
     @app_commands.describe(file=f"An {SUPPORTED_FORMATS} file of up to 20 MB")
     async def import_file(self, interaction: BotInteraction, file: discord.Attachment) -> None:
-        await interaction.response.defer(ephemeral=True)
+        await defer(interaction, ephemeral=True)
         try:
             await self._importer.preview_upload(interaction, guild_scope(interaction), file)
         except ImportRefused as e:
@@ -151,7 +152,7 @@ class Dataset(commands.Cog):
     @app_commands.describe(format="jsonl for programs, xlsx or csv for people")
     @app_commands.choices(format=EXPORT_FORMATS)
     async def export(self, interaction: BotInteraction, format: str) -> None:
-        await interaction.response.defer(ephemeral=True)
+        await defer(interaction, ephemeral=True)
         learnable = await self._storage.examples.trainable(guild_scope(interaction))
         if not learnable:
             await interaction.edit_original_response(content=say(NOTHING_LEARNABLE))
@@ -181,7 +182,7 @@ class Dataset(commands.Cog):
         source: str | None = None,
         example: app_commands.Range[int, 1, 2**53 - 1] | None = None,
     ) -> None:
-        await interaction.response.defer(ephemeral=True)
+        await defer(interaction, ephemeral=True)
         scope = guild_scope(interaction)
         if (source is None) == (example is None):
             text = say("Name either a source or the number of an example.")
@@ -212,7 +213,7 @@ class Dataset(commands.Cog):
     @dataset.command(description="Review examples one by one: approve, edit or reject")
     @app_commands.describe(status="Which ones to show (the waiting ones, if left out)")
     async def review(self, interaction: BotInteraction, status: Status = "waiting") -> None:
-        await interaction.response.defer(ephemeral=True)
+        await defer(interaction, ephemeral=True)
         wanted = None if status == "all" else ReviewStatus(status)
         pages = ReviewQueue(self._storage, guild_scope(interaction), wanted)
         await show_page(interaction, pages, await pages.first())

@@ -15,9 +15,9 @@ import discord
 from bot.discord_ui.audit import record_audit
 from bot.discord_ui.client import BotInteraction
 from bot.discord_ui.cogs.dataset.offers import Offer, Offers, ReadSlots
+from bot.discord_ui.delivery.requests import DISCORD_ERRORS, defer
 from bot.discord_ui.embeds.dataset import import_embed
 from bot.discord_ui.embeds.style import quote_safely
-from bot.discord_ui.http_errors import DISCORD_ERRORS
 from bot.discord_ui.permissions import Rank
 from bot.discord_ui.views.confirm import ConfirmView, EphemeralView
 from core.errors import ImportCancelled, ImportRefused
@@ -185,7 +185,7 @@ class ReadingView(EphemeralView):
     @discord.ui.button(style=discord.ButtonStyle.secondary)
     async def cancel(self, interaction: BotInteraction, _: discord.ui.Button[ReadingView]) -> None:
         self.stop()
-        await interaction.response.defer()
+        await defer(interaction)
         self._reading.cancel()
 
 

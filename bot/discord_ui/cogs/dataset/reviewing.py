@@ -13,6 +13,7 @@ import discord
 
 from bot.discord_ui.audit import record_audit
 from bot.discord_ui.client import FORM_TIMEOUT_S, BotInteraction, ReportsFailure
+from bot.discord_ui.delivery.requests import defer
 from bot.discord_ui.embeds.dataset import example_embed
 from bot.discord_ui.permissions import Rank, require_rank
 from bot.discord_ui.views.confirm import EphemeralView
@@ -154,7 +155,7 @@ class ReviewView(EphemeralView):
 
     async def apply_edit(self, interaction: BotInteraction, user: str, bot: str) -> None:
         """The form was submitted: store the texts and show the example again."""
-        await interaction.response.defer()
+        await defer(interaction)
         storage, scope, example = self._queue.storage, self._queue.scope, self._cursor.example
         changed = example and await storage.examples.edit(scope, example.id, user, bot)
         if changed and example:
@@ -165,7 +166,7 @@ class ReviewView(EphemeralView):
 
     async def _decide(self, interaction: BotInteraction, review: ReviewStatus) -> None:
         self.stop()
-        await interaction.response.defer()
+        await defer(interaction)
         storage, scope, example = self._queue.storage, self._queue.scope, self._cursor.example
         there = example and await storage.examples.set_review(scope, example.id, review)
         if there and example:
@@ -181,7 +182,7 @@ class ReviewView(EphemeralView):
     ) -> None:
         self.stop()
         if not interaction.response.is_done():
-            await interaction.response.defer()
+            await defer(interaction)
         await show_page(interaction, self._queue, await to, note)
 
 

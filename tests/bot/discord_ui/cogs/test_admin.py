@@ -213,8 +213,8 @@ async def test_a_paused_server_hears_why_once_and_then_nothing(open_fake: Open) 
 async def test_a_reply_under_way_ends_where_it_is(
     world: World, worker: FakeWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bot.discord_ui.reply.FIRST_SEND_DELAY_S", 0.0)
-    monkeypatch.setattr("bot.discord_ui.reply.EDIT_INTERVAL_S", 0.0)
+    monkeypatch.setattr("bot.discord_ui.delivery.reply.FIRST_SEND_DELAY_S", 0.0)
+    monkeypatch.setattr("bot.discord_ui.delivery.reply.EDIT_INTERVAL_S", 0.0)
     reply, _ = await growing(world, worker)
     await world.ada.slash(world.general, "pause")
     [answer] = [one for one in world.general.history() if one.id == reply.id]

@@ -11,8 +11,8 @@ import pytest
 from simcord import SetupError, assert_sent
 
 from bot.app import build_bot
-from bot.discord_ui import reply as replies
 from bot.discord_ui.cogs.chat import NOTHING_TO_READ
+from bot.discord_ui.delivery import reply as replies
 from bot.settings import Settings
 from model.errors import WorkerDied
 from tests.bot.asking import buttons, storage_of, until
@@ -248,8 +248,8 @@ async def test_control_tokens_are_ordinary_text(
 async def test_a_reply_to_chat_that_breaks_off_is_not_left_as_if_it_grew(
     open_fake: Open, worker: FakeWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bot.discord_ui.reply.FIRST_SEND_DELAY_S", 0.0)
-    monkeypatch.setattr("bot.discord_ui.reply.EDIT_INTERVAL_S", 0.0)
+    monkeypatch.setattr("bot.discord_ui.delivery.reply.FIRST_SEND_DELAY_S", 0.0)
+    monkeypatch.setattr("bot.discord_ui.delivery.reply.EDIT_INTERVAL_S", 0.0)
     async with open_fake(check_errors=False) as world:
         reply, _ = await growing(world, worker)
         worker.failure = WorkerDied("The model stopped unexpectedly.")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bot.app import build_bot
-from bot.discord_ui import reply as replies
+from bot.discord_ui.delivery import reply as replies
 from bot.discord_ui.views.reply_buttons import reply_views
 from bot.settings import Settings
 from core.records import RatingSummary, ReplyRecord

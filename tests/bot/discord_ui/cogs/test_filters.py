@@ -11,7 +11,7 @@ import pytest
 import simcord
 
 from bot.chat.filters import REPLY_WITHHELD
-from bot.discord_ui import reply as replies
+from bot.discord_ui.delivery import reply as replies
 from bot.settings import Settings
 from core.records import Filter, FilterKind
 from model.errors import WorkerDied

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.discord_ui.split import MAX_MESSAGE_CHARS, split_message
+from bot.discord_ui.delivery.split import MAX_MESSAGE_CHARS, split_message
 from core.utf16 import utf16_length
 
 WORDS = st.lists(st.text(st.characters(exclude_categories=["Z", "C"]), min_size=1, max_size=30))

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from bot.discord_ui import reply as replies
-from bot.discord_ui.reply import ReplyViews, StreamingReply
+from bot.discord_ui.delivery import reply as replies
+from bot.discord_ui.delivery.reply import ReplyViews, StreamingReply
 
 
 class Note:
@@ -25,7 +25,7 @@ class Note:
 async def test_who_waits_for_others_reads_it_where_the_reply_will_be(end: str) -> None:
     notes: list[Note] = []
 
-    async def send(content: str) -> Any:
+    async def send(content: str, *, nonce: str) -> Any:
         notes.append(Note(content))
         return notes[-1]
 
@@ -53,7 +53,7 @@ async def test_the_buttons_come_with_the_edits_and_move_to_the_last_message(
         async def edit(self, *, content: str, **view: Any) -> None:
             requests.append(("edit", self.id, len(content), view))
 
-    async def send(content: str, **view: Any) -> Any:
+    async def send(content: str, *, nonce: str, **view: Any) -> Any:
         requests.append(("send", len(content), view))
         return Sheet(sum(one[0] == "send" for one in requests))
 

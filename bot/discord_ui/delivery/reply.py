@@ -2,57 +2,40 @@
 
 Does not know models or storage. Edits are throttled by a clock, not by sleeping: text that arrives
 too soon waits for the next piece or for the end. A failed edit is made up for by the next one; only
-the final text is retried (`bot.discord_ui.retry`).
+the final text is retried (`bot.discord_ui.delivery.requests`).
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import discord
 
 from bot.chat.errors import NotAdmitted, ReplyDeleted
 from bot.chat.request import TextCheck, truncate_reply
+from bot.discord_ui.delivery.requests import (
+    DISCORD_ERRORS,
+    PostedMessage,
+    Send,
+    SinglePost,
+    is_transient,
+    with_retries,
+)
+from bot.discord_ui.delivery.split import split_message
 from bot.discord_ui.errors import error_message, is_expected
-from bot.discord_ui.http_errors import DISCORD_ERRORS
-from bot.discord_ui.retry import is_transient, retry_transient
-from bot.discord_ui.split import split_message
 from i18n.reader import say
 
 log = logging.getLogger(__name__)
 
 FIRST_SEND_DELAY_S = 0.7
-"""Seconds before the first text is sent; short replies are complete by then."""
+"""Seconds from the first word to its first showing; short replies are complete by then."""
 EDIT_INTERVAL_S = 1.3
 """Seconds between two edits: Discord allows about five in five seconds per channel."""
-TYPING_INTERVAL_S = 8.0
-"""Seconds between two typing requests: Discord shows each for ten."""
-
-
-class PostedMessage(Protocol):
-    """A message of ours that can be edited and deleted."""
-
-    @property
-    def id(self) -> int: ...
-
-    async def edit(self, *, content: str, view: discord.ui.View | None = ...) -> object:
-        """Change its text and, if `view` is given, its buttons (None: remove them)."""
-
-    async def delete(self) -> None:
-        """Delete it."""
-
-
-class Send(Protocol):
-    """Posts a message, with buttons if `view` is given."""
-
-    async def __call__(self, content: str, *, view: discord.ui.View = ...) -> PostedMessage: ...
-
 
 ViewFactory = Callable[[Sequence[int]], discord.ui.View]
 """Makes the buttons of a reply, given the ids of its messages before the one with the buttons."""
@@ -87,7 +70,8 @@ class StreamingReply:
 
     `first` posts its first message, `more` the following ones. `prefix` is shown before the text
     (the question, where Discord does not show it). The last message has the buttons. If it
-    replaces another reply, `standing`, that is restored on failure.
+    replaces another reply, `standing`, that is restored on failure. While `may_edit` says no,
+    only the end is shown.
     """
 
     def __init__(
@@ -98,12 +82,15 @@ class StreamingReply:
         prefix: str = "",
         rows: ReplyViews = NO_BUTTONS,
         standing: ReplacedReply | None = None,
+        may_edit: Callable[[], bool] = lambda: True,
     ) -> None:
         self._send_first = first
         self._send_next = more
         self._prefix = prefix
         self._streaming_view, self._finished_view = rows
         self._replaced = standing
+        self._may_edit = may_edit
+        self._posts: dict[int, SinglePost] = {}
         self._messages: list[PostedMessage] = []
         self._shown: list[tuple[str | None, ViewFactory | None]] = []
         if standing is not None:
@@ -113,11 +100,13 @@ class StreamingReply:
         self._part_count = 0
         self._text = ""
         self._visible_text = ""
-        self._next_edit_at = time.perf_counter() + FIRST_SEND_DELAY_S
+        self._next_edit_at: float | None = None
 
     async def show_queue_position(self, place: int) -> None:
         """Show the position in the queue where the reply will be."""
-        await self._try_show(say("-# I am busy: you are number {place} in the queue.", place=place))
+        if self._may_edit():
+            busy = say("-# I am busy: you are number {place} in the queue.", place=place)
+            await self._try_show(busy)
 
     @property
     def started(self) -> bool:
@@ -132,7 +121,10 @@ class StreamingReply:
     async def add(self, text: str, check: TextCheck = accept_any) -> None:
         """Add a piece; it is shown with the next edit, once the text so far passes `check`."""
         self._text += text
-        if time.perf_counter() >= self._next_edit_at and self._text.strip():
+        if self._next_edit_at is None:
+            self._next_edit_at = time.perf_counter() + FIRST_SEND_DELAY_S
+        is_due = time.perf_counter() >= self._next_edit_at
+        if is_due and self._text.strip() and self._may_edit():
             seen = truncate_reply(self._text)
             check(seen)
             self._visible_text = seen
@@ -194,10 +186,7 @@ class StreamingReply:
         self._next_edit_at = time.perf_counter() + EDIT_INTERVAL_S
 
     async def _show_with_retry(self, text: str, row: ViewFactory | None) -> None:
-        try:
-            await self._show(text, row)
-        except DISCORD_ERRORS as e:
-            await retry_transient(e, lambda: self._show(text, row))
+        await with_retries(lambda: self._show(text, row))
 
     async def _show(self, text: str, row: ViewFactory | None) -> None:
         parts = split_message(self._prefix + text)
@@ -212,7 +201,9 @@ class StreamingReply:
         view = row([one.id for one in self._messages[:n]]) if row else None
         if n == len(self._messages):
             send = self._send_next if n else self._send_first
-            self._messages.append(await (send(part, view=view) if view else send(part)))
+            one = self._posts.setdefault(n, SinglePost())
+            self._messages.append(await one.send(send, part, view))
+            del self._posts[n]
             self._shown.append((part, row))
         elif self._shown[n] != (part, row):
             changed = self._shown[n][1] is not row
@@ -267,23 +258,3 @@ async def _end_with(reply: StreamingReply, error: Exception, asked_id: int) -> N
         raise error  # the old reply is back, so the reason is not shown
     if not is_expected(error):
         log.exception("no reply to %s", asked_id)
-
-
-@asynccontextmanager
-async def show_typing(channel: discord.abc.Messageable) -> AsyncIterator[None]:
-    """Show that the bot is typing until the end of the block; its failures disturb nothing."""
-    showing = asyncio.create_task(_keep_typing(channel), name="typing")
-    try:
-        yield
-    finally:
-        showing.cancel()
-        await asyncio.gather(showing, return_exceptions=True)
-
-
-async def _keep_typing(channel: discord.abc.Messageable) -> None:
-    try:
-        while True:
-            await channel.typing()
-            await asyncio.sleep(TYPING_INTERVAL_S)
-    except DISCORD_ERRORS as e:
-        log.debug("cannot show that I am typing: %s", e)

@@ -11,8 +11,8 @@ import discord
 import pytest
 
 from bot.app import build_bot
-from bot.discord_ui import reply as replies
-from bot.discord_ui import retry
+from bot.discord_ui.delivery import reply as replies
+from bot.discord_ui.delivery import requests as retry
 from bot.discord_ui.errors import DISCORD_UNAVAILABLE
 from bot.settings import Settings
 from model.errors import WorkerDied
@@ -29,9 +29,7 @@ Open = Callable[..., AbstractAsyncContextManager[World]]
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each piece of a reply is shown at once, and the end again at once; SimCord does not wait for
-    the typing indicator."""
-    monkeypatch.setattr(replies, "TYPING_INTERVAL_S", 3600.0)
+    """Each piece of a reply is shown at once, and the end again at once."""
     monkeypatch.setattr(replies, "FIRST_SEND_DELAY_S", 0.0)
     monkeypatch.setattr(replies, "EDIT_INTERVAL_S", 0.0)
     monkeypatch.setattr(retry, "RETRY_DELAYS_S", (0.0, 0.0))
@@ -282,7 +280,9 @@ async def test_a_reply_that_cannot_grow_ends_quietly(
         caplog.clear()
     assert worker.running == 0
     assert worker.spoken == 2, "the worker writes no words that nobody can read"
-    told = [r for r in caplog.records if r.name.endswith(("cogs.chat", "discord_ui.reply"))]
+    told = [
+        r for r in caplog.records if r.name.endswith(("cogs.chat", "discord_ui.delivery.reply"))
+    ]
     assert len(told) == 1
     assert await history(world) == ["hello"]
     world.env.backend.faults.clear()

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bot.discord_ui.delivery.split import MAX_MESSAGE_CHARS
 
 from bot.discord_ui.audit import AUDIT_ACTIONS
 from bot.discord_ui.cogs import privacy
+from bot.discord_ui.delivery.split import MAX_MESSAGE_CHARS
 from bot.discord_ui.embeds.privacy import ERASURE_QUESTION, erasure_text, show_text
 from bot.learning.consent import CONSENT_TEXT
 from bot.learning.erasure import AffectedScope

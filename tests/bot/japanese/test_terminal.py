@@ -13,12 +13,12 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from bot.discord_ui.delivery.split import MAX_MESSAGE_CHARS
 
 from bot.app import build_bot
 from bot.cli import main as cli
 from bot.cli.backup import backup, restore
 from bot.cli.demo import WELCOME, _startup_text
+from bot.discord_ui.delivery.split import MAX_MESSAGE_CHARS
 from bot.ops.probe import query_health
 from bot.ops.recovery import single_instance_lock
 from bot.settings import Settings, SettingsError, load_settings, operator_language, prepare_home

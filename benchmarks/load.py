@@ -1,10 +1,11 @@
 """A thousand servers on one machine: the real store and the real worker under a crowd's messages.
 
 `python -m benchmarks.load` lets people write in `--channels` of `--guilds`, through the bot's own
-ConversationManager, with `tiny`; only Discord is left out. Talks begin at random moments (a Poisson
-process), in channels of which few are busy and most are quiet (Zipf); a talk is some messages, each
-a few seconds after the reply to the last one. At the end the database is counted: each message that
-was taken has its reply there, or its sender was told a sentence.
+ConversationManager, with `tiny`; only Discord is left out. With `--rest`, replies are posted over
+HTTP by discord.py, to a server that limits requests as Discord does. Talks begin at random moments
+(a Poisson process), in channels of which few are busy and most are quiet (Zipf); a talk is some
+messages, each a few seconds after the reply to the last one. At the end the database is counted:
+each message that was taken has its reply there, or its sender was told a sentence.
 """
 
 from __future__ import annotations
@@ -23,12 +24,15 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, closing
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import discord
+
+from benchmarks.discord_rest import DiscordRest, connected
 from benchmarks.living import memory_mb
 from bot.chat.admission import Pauses
 from bot.chat.filters import Filters
@@ -37,6 +41,9 @@ from bot.chat.manager import ChatPolicy, ConversationManager
 from bot.chat.model_router import ModelRouter
 from bot.chat.request import Incoming, TextCheck
 from bot.chat.telemetry import ReplyTelemetry
+from bot.discord_ui.client import Gpt2Bot
+from bot.discord_ui.delivery.reply import StreamingReply
+from bot.discord_ui.delivery.typing_indicator import TypingIndicators
 from bot.discord_ui.errors import error_message, is_expected
 from core.metrics import Metrics
 from core.tasks import BackgroundTasks
@@ -99,15 +106,38 @@ class Paper:
         self.told = reason
 
 
+class Posted(StreamingReply):
+    """A reply that is posted over HTTP, as the bot does it. `came` is when its message came."""
+
+    def __init__(self, came: float, bot: Gpt2Bot, channel: discord.PartialMessageable) -> None:
+        super().__init__(channel.send, channel.send, may_edit=bot.traffic.may_edit)
+        self.came = came
+        self.first_s: float | None = None
+        self.whole_s: float | None = None
+        self.told: str | None = None
+
+    async def finish(self, text: str, note: str | None = None) -> int:
+        number = await super().finish(text, note)
+        self.whole_s = time.perf_counter() - self.came
+        self.first_s = self.whole_s
+        return number
+
+    async def fail(self, reason: str) -> None:
+        self.told = reason
+        await super().fail(reason)
+
+
 @dataclass(slots=True)
 class Crowd:
-    """The people who write."""
+    """The people who write; with a `bot`, what they read is posted over HTTP."""
 
     conversations: ConversationManager
     channels: int
     guilds: int
     pause_s: float
-    papers: dict[int, Paper] = field(default_factory=dict)
+    bot: Gpt2Bot | None = None
+    typing: TypingIndicators | None = None
+    papers: dict[int, Paper | Posted] = field(default_factory=dict)
     unexpected: list[Exception] = field(default_factory=list)
     places: set[int] = field(default_factory=set)
 
@@ -136,14 +166,26 @@ class Crowd:
         text = " ".join(chance.choices(PHRASES, k=chance.randint(1, 4)))
         guild = (1 << 30) + channel % self.guilds
         asked = Incoming(number, channel, guild, 100 + chance.randrange(10**6), lambda: text)
-        paper = self.papers[number] = Paper(time.perf_counter())
+        paper = self.papers[number] = self._paper(channel)
         self.places.add(channel)
         try:
-            await self.conversations.answer(asked, paper)
+            async with self._typing_in(channel):
+                await self.conversations.answer(asked, paper)
         except Exception as e:  # as the bot does: whoever asked is told
             paper.told = error_message(e)
             if not is_expected(e):
                 self.unexpected.append(e)
+
+    def _paper(self, channel: int) -> Paper | Posted:
+        now = time.perf_counter()
+        if self.bot is None:
+            return Paper(now)
+        return Posted(now, self.bot, self.bot.get_partial_messageable(channel))
+
+    def _typing_in(self, channel: int) -> AbstractAsyncContextManager[None]:
+        if self.bot is None or self.typing is None:
+            return contextlib.nullcontext()
+        return self.typing.show(self.bot.get_partial_messageable(channel))
 
 
 class Memory:
@@ -213,6 +255,9 @@ def _options() -> argparse.Namespace:
         default=WorkerSettings().max_waiting,
         help="how many replies may wait (64)",
     )
+    parser.add_argument(
+        "--rest", action="store_true", help="post the replies over HTTP, within Discord's limits"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser.parse_args()
 
@@ -243,10 +288,16 @@ async def _measure(
             ChatPolicy(bot_id=lambda: BOT),
         )
         crowd = Crowd(conversations, options.channels, options.guilds, options.pause)
+        rest = DiscordRest()
+        connection: AbstractAsyncContextManager[None] = contextlib.nullcontext()
+        if options.rest:
+            crowd.bot = Gpt2Bot()
+            crowd.typing = TypingIndicators(crowd.bot.traffic)
+            connection = connected(crowd.bot, rest)
         memory = Memory(worker)
         say(f"{options.rate:.0f} messages a minute in {options.channels:,} channels ...")
         began = time.perf_counter()
-        async with memory.watched():
+        async with connection, memory.watched():
             enough = _enough(options, crowd, began)
             await crowd.write(options.rate, enough, random.Random(0))
         seconds = time.perf_counter() - began
@@ -255,6 +306,19 @@ async def _measure(
     return _figures(crowd, seconds, database) | {
         "memory": memory.figures(),
         "worker_restarts": restarts,
+        "rest": _rest_figures(rest, crowd) if options.rest else None,
+    }
+
+
+def _rest_figures(rest: DiscordRest, crowd: Crowd) -> dict[str, Any]:
+    """Requests by kind, how many were refused, and messages more or fewer than replies."""
+    made = sum(rest.calls.values())
+    return {
+        "calls": dict(rest.calls),
+        "calls_per_message": round(made / max(1, len(crowd.papers)), 3),
+        "refused_share": round(rest.refused / max(1, made), 5),
+        "posted": len(rest.messages),
+        "doubled": max(0, len(rest.messages) - len(crowd.papers)),
     }
 
 
@@ -308,6 +372,12 @@ def _print_table(result: dict[str, Any]) -> None:
         print(f"{name:<12} {spread}")
     for name, looks in result["memory"].items():
         print(f"{name:<12} " + "   ".join(f"{key[:-3]} {mb} MB" for key, mb in looks.items()))
+    if rest := result["rest"]:
+        print(
+            f"requests to Discord: {rest['calls']}, {rest['calls_per_message']} a message; refused "
+            f"with 429: {rest['refused_share']:.2%}; messages posted: {rest['posted']:,}, "
+            f"doubled: {rest['doubled']}"
+        )
     print(f"refused because the queue was full: {result['refused']}")
     print(f"told something else: {result['told']}; worker restarts: {result['worker_restarts']}")
     print(f"recorded replies: {result['recorded_replies']:,}; lost: {result['lost']}")

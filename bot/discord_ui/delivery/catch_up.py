@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -68,8 +69,10 @@ class CatchUp:
     async def record_alive(self) -> None:
         """Remember that the bot is connected, if it is."""
         if self._client.is_ready():
+            now = discord.utils.utcnow().timestamp()
             with suppress(OSError):  # a full disk only makes the next outage look longer
                 self._file.touch()
+                os.utime(self._file, (now, now))
 
     async def run(
         self,
@@ -82,12 +85,13 @@ class CatchUp:
         async with self._lock, asyncio.TaskGroup() as replies:
             async for found in self._by_channel(enabled):
                 growing = [one for one in found if stops_reply_to(one) is not None]
-                answered = {
-                    one.reference.message_id
+                answered = [
+                    one.reference.message_id or 0
                     for one in found
                     if one.author == self._client.user and one.reference and one not in growing
-                }
-                missed = [one for one in found if is_for_us(one) and one.id not in answered]
+                ]
+                last = max(answered, default=0)  # in a channel, answers come in order
+                missed = [one for one in found if one.id > last and is_for_us(one)]
                 fresh = [one for one in missed if self._is_fresh(one)]
                 await self._end_growing(growing, {one.id for one in fresh})
                 if fresh:
@@ -109,8 +113,8 @@ class CatchUp:
             last_connected = datetime.fromtimestamp(self._file.stat().st_mtime, UTC)
         except FileNotFoundError:
             return
-        now = discord.utils.utcnow()
-        outage_id = discord.utils.time_snowflake(last_connected - MARGIN)
+        now = discord.utils.utcnow()  # the clock may have been set back since
+        outage_id = discord.utils.time_snowflake(min(last_connected, now) - MARGIN)
         oldest_id = discord.utils.time_snowflake(now - MAX_OUTAGE)
         for place in await self._places(enabled):
             start_id = min(outage_id, place.unanswered_id or outage_id) - 1

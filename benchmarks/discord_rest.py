@@ -55,6 +55,7 @@ class DiscordRest:
     calls: Counter[str] = field(default_factory=Counter)
     refused: int = 0
     messages: dict[int, dict[str, Any]] = field(default_factory=dict)
+    _acknowledged: set[str] = field(default_factory=set)
     _nonces: dict[str, int] = field(default_factory=dict)
     _buckets: dict[tuple[str, str], Bucket] = field(
         default_factory=lambda: defaultdict(lambda: Bucket(CHANNEL_LIMIT, CHANNEL_WINDOW_S))
@@ -73,6 +74,8 @@ class DiscordRest:
         one = "/channels/{channel}/messages/{message}"
         app.router.add_patch(one, self._limit("edit", self._edit))
         app.router.add_delete(one, self._limit("delete", self._delete))
+        app.router.add_post("/interactions/{id}/{token}/callback", self._acknowledge)
+        app.router.add_patch("/webhooks/{app}/{token}/messages/@original", self._answer)
         return app
 
     def _limit(self, kind: str, handle: Any) -> Any:
@@ -124,6 +127,21 @@ class DiscordRest:
         found = self.messages[int(request.match_info["message"])]
         found["content"] = (await request.json()).get("content", found["content"])
         return _json(found)
+
+    async def _acknowledge(self, request: web.Request) -> web.StreamResponse:
+        self.calls["interaction"] += 1
+        if request.match_info["id"] in self._acknowledged:
+            body = {"code": 40060, "message": "Interaction has already been acknowledged."}
+            return _json(body, 400)
+        self._acknowledged.add(request.match_info["id"])
+        if self.faults:
+            return _lose(self.faults.pop(0), request)
+        return _json({"interaction": {"id": request.match_info["id"], "type": 2}})
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        number = self._ids()
+        self.messages[number] = _message(number, "77", await request.json())
+        return _json(self.messages[number])
 
     async def _delete(self, request: web.Request) -> web.Response:
         del self.messages[int(request.match_info["message"])]

@@ -11,6 +11,7 @@ import discord
 import pytest
 
 from bot.app import build_bot
+from bot.discord_ui.cogs.chat import ROLE_MENTION_UNREADABLE
 from bot.discord_ui.delivery import reply as replies
 from bot.discord_ui.delivery import requests as retry
 from bot.discord_ui.errors import DISCORD_UNAVAILABLE
@@ -204,19 +205,52 @@ async def test_a_form_that_comes_twice_teaches_once(world: World) -> None:
     assert len(await storage_of(world).examples.all(world.guild.id)) == 1
 
 
-@pytest.mark.parametrize("code", [10062, 40060])
 async def test_a_command_that_comes_too_late_does_nothing_and_leaves_a_line_in_the_log(
-    open_fake: Open, worker: FakeWorker, caplog: pytest.LogCaptureFixture, code: int
+    open_fake: Open, worker: FakeWorker, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    status = 404 if code == 10062 else 400
     async with open_fake(check_errors=False) as world:
-        world.env.inject_error("POST", "/interactions/*/callback", status=status, code=code)
+        world.env.inject_error("POST", "/interactions/*/callback", status=404, code=10062)
         await world.ben.slash(world.general, "chat", text="hello")
         assert worker.heard == []
         assert await history(world) == []
     assert "came too late to be answered" in caplog.text
     assert not [r for r in caplog.records if r.levelno >= logging.WARNING]
+
+
+async def test_an_answer_after_the_interaction_expired_leaves_a_line_in_the_log(
+    open_fake: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with open_fake(check_errors=False) as world:
+        world.env.inject_error("PATCH", "/webhooks/*", status=401, code=50027, times=None)
+        await world.ben.slash(world.general, "chat", text="hello")
+    assert "came too late to be answered" in caplog.text
+    assert not [r for r in caplog.records if r.exc_info]
+
+
+async def test_without_the_message_history_a_reply_refers_to_nothing(world: World) -> None:
+    world.env.inject_error("POST", MESSAGES, status=400, code=160002)
+    assert await world.say(world.ben, "hi") == "you said hi"
+    assert world.general.last_message.reference is None
+
+
+async def test_the_result_of_a_poll_is_no_question(world: World, worker: FakeWorker) -> None:
+    await world.ada.slash(world.general, "channel enable")
+    await world.ben.send(world.general, "hi")
+    result = {**sent_by(world, "MESSAGE_CREATE", world.ben), "id": "99", "type": 46}
+    await again(world, "MESSAGE_CREATE", result)
+    assert len(worker.heard) == 1
+
+
+async def test_without_the_content_a_mention_of_the_role_is_explained(open_fake: Open) -> None:
+    """Discord sends the text of messages that mention the bot, and none of those that mention the
+    role that it has in the server."""
+    async with open_fake(message_content=False) as world:
+        [guild] = world.bot.guilds
+        assert guild.self_role is not None
+        await world.ben.send(world.general, f"<@&{guild.self_role.id}> hello")
+        assert world.last() == ROLE_MENTION_UNREADABLE
 
 
 async def test_a_press_that_comes_too_late_leaves_a_line_in_the_log(

@@ -9,12 +9,12 @@ from typing import Any
 import discord
 import pytest
 
-from benchmarks.discord_rest import DiscordRest, connected
+from benchmarks.discord_rest import ME, DiscordRest, connected
 from bot.discord_ui.client import Gpt2Bot
 from bot.discord_ui.delivery import reply as replies
 from bot.discord_ui.delivery import requests, rest_traffic, typing_indicator
 from bot.discord_ui.delivery.reply import StreamingReply
-from bot.discord_ui.delivery.requests import post_with_retries
+from bot.discord_ui.delivery.requests import defer, post_with_retries
 from bot.discord_ui.delivery.rest_traffic import RestTraffic
 from bot.discord_ui.delivery.typing_indicator import TypingIndicators
 from core.metrics import Metrics
@@ -123,6 +123,30 @@ async def test_requests_are_counted_by_kind_and_refused_ones_too(
     expected = {"send": 2, "edit": 1, "delete": 1, "typing": 1, "interaction": 0, "other": 1}
     assert {kind: values[requests_, kind] for kind in expected} == expected
     assert values["gpt2bot_discord_rate_limited_total", "send"] == 1
+
+
+@pytest.mark.parametrize("fault", [500, 502, 503])
+async def test_a_deferral_whose_answer_is_lost_goes_on(
+    bot: Gpt2Bot, rest: DiscordRest, fault: int
+) -> None:
+    """discord.py repeats it, and hears that the interaction has been acknowledged (40060)."""
+    rest.faults = [fault]
+    payload: Any = {
+        "id": "5",
+        "application_id": "4711",
+        "type": 2,
+        "token": "t",
+        "version": 1,
+        "channel_id": str(CHANNEL),
+        "user": ME,
+        "data": {"id": "6", "name": "chat", "type": 1},
+        "attachment_size_limit": 0,
+    }
+    interaction = discord.Interaction(data=payload, state=bot._connection)
+    await defer(interaction, thinking=True)
+    await interaction.edit_original_response(content="hello")
+    assert texts(rest) == ["hello"]
+    assert rest.calls["interaction"] == 2
 
 
 # --- the shared limit ----------------------------------------------------------------------------

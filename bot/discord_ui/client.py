@@ -139,7 +139,7 @@ def _tolerant(event: str, parse: EventParser) -> EventParser:
         except Exception as e:
             log.exception("Discord sent an event that cannot be read: %s", event)
             if event == "READY":
-                raise ConnectionError("READY cannot be read") from e
+                raise ConnectionError(event) from e
 
     return parse_or_log
 

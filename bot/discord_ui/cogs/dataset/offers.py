@@ -16,7 +16,7 @@ from tempfile import mkdtemp
 from weakref import WeakValueDictionary
 
 from bot.discord_ui.client import BotInteraction
-from bot.discord_ui.http_errors import DISCORD_ERRORS
+from bot.discord_ui.delivery.requests import DISCORD_ERRORS
 from bot.discord_ui.views.confirm import ConfirmView
 from data.formats.sandbox.staged import StagedImport
 from i18n.phrase import phrase

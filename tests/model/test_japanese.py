@@ -174,7 +174,7 @@ def test_training_reads_it_as_the_worker_does(ours: Tokenizer, theirs: Any) -> N
 
 def test_a_character_without_a_token_is_no_control_token(ours: Tokenizer) -> None:
     assert escape_control_tokens(ours, "言彁葉") == "言彁葉"
-    assert len(ours.encode("言彁葉")) > len(ours.encode("言葉"))
+    assert len(ours.encode("言彁葉")) > len(ours.encode("言"))
 
 
 def test_what_is_saved_opens_with_plain_transformers(folder: Path, tmp_path: Path) -> None:

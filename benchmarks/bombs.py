@@ -128,9 +128,9 @@ BOMBS: dict[str, tuple[str, Callable[[Path], None]]] = {
         text(lambda: f'{{"messages":[{",".join([MESSAGE] * 600_000)}]}}'),
     ),
     "9 million nodes of YAML": ("a.yml", text(lambda: f"conversations: [{'[a,b],' * 3_000_000}]")),
-    "200,000 right pairs": (
+    "50,000 right pairs": (
         "a.csv",
-        text(lambda: "user,bot\n" + "".join(f"q{n},answer {n}\n" for n in range(200_000))),
+        text(lambda: "user,bot\n" + "".join(f"q{n},answer {n}\n" for n in range(50_000))),
     ),
 }
 """The name of each bomb, of its file, and how it is made. The last one is an honest file."""

@@ -17,7 +17,7 @@ _MIN_LINES = 2
 """Lines that look like messages, from which a text is an export."""
 _BEGINNINGS = {
     re.compile(r"(?i)\ufeff*\s*(<!doctype html|<html)"): None,  # decided by _MENTIONS
-    re.compile(r"\ufeff*\[LINE\]"): "LINE",
+    re.compile(r"\ufeff*(\[LINE\]|.{1,60}のトーク履歴\s*\n)"): "LINE",
     re.compile(r"\ufeff*=+\s+Guild: "): "Discord",
 }
 _MENTIONS = {
@@ -37,7 +37,8 @@ _WHO, _WHEN, _WHAT = (
     frozenset(names.split())
     for names in (
         "author authorid authorname sender sendername sendertype from fromid senderid nick "
-        "nickname user userid username 送信者 送信者名 送信者タイプ 投稿者 発言者 ユーザー名",
+        "nickname user userid username name displayname "
+        "名前 送信者 送信者名 送信者タイプ 投稿者 発言者 ユーザー名",
         "date time datetime timestamp timestampms ts sent sentat createdat unixtime "
         "日時 日付 時刻 送信日 送信日付 送信時刻 送信日時 投稿日時",
         "content contents message messages text body messagetext attachments "

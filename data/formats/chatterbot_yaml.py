@@ -25,8 +25,8 @@ from data.formats.texts import has_lone_surrogates
 from i18n.phrase import phrase
 
 MAX_DEPTH = 10
-MAX_NODES = 500_000
-"""Texts and lists; reading so many takes 3 s."""
+MAX_NODES = 300_000
+"""Texts and lists; reading so many takes 2 s."""
 Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _ROLES = (Role.USER, Role.ASSISTANT)
 _NOT_PLAIN = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")

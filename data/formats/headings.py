@@ -61,7 +61,7 @@ _SPEAKERS = {
     "student patient ユーザー ユーザ 利用者 人間 お客様 お客さま 顧客 相談者",
     Field.BOT: "bot bots chatbot assistant agent agents advisor support staff operator expert "
     "counselor counsellor therapist doctor teacher ai model gpt chatgpt "
-    "ボット チャットボット アシスタント 担当者 担当 オペレーター オペレータ スタッフ 店員",
+    "ボット チャットボット アシスタント システム 担当者 担当 オペレーター オペレータ スタッフ 店員",
 }
 _OTHERS = {
     Field.CONVERSATION: "conversation conversationid dialog dialogue dialogid thread "
@@ -124,7 +124,7 @@ def name_of(heading: str) -> Named | None:
 def _name_of_part(part: str) -> Named | None:
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", unicodedata.normalize("NFKC", part))  # userText
     text = re.sub(r"\d+[\s:.)]*$", "", spaced.casefold())
-    words = [word.removesuffix("'s") for word in re.split(r"[\s_.:)-]+", text) if word]
+    words = [word.removesuffix("'s") for word in re.split(r"[\s_.:)?!*-]+", text) if word]
     name = "".join(words)
     for names, certainty in (
         (_TEXT_OF, Certainty.TEXT),

@@ -17,7 +17,10 @@ from i18n.phrase import phrase
 
 
 def read(path: Path, name: str, into: ImportBuilder) -> None:
-    lines = enumerate(read_text(path, name).split("\n"), 1)
+    text = read_text(path, name)
+    if text.lstrip().startswith("["):
+        raise ImportRefused(phrase("{name} is one list of records: name it .json.", name=name))
+    lines = enumerate(text.split("\n"), 1)
     for number, line in into.count_rows((n, line) for n, line in lines if line.strip()):
         try:
             record = json.loads(line)

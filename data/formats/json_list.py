@@ -31,9 +31,14 @@ def annotate(path: Path, name: str, problems: Problems) -> bytes:
 
 
 def _load(path: Path, name: str) -> list[Any]:
+    text = read_text(path, name)
     try:
-        records = json.loads(read_text(path, name))
+        records = json.loads(text)
     except json.JSONDecodeError as e:
+        if _is_json_lines(text):
+            raise ImportRefused(
+                phrase("{name} has a record on each line: name it .jsonl.", name=name)
+            ) from e
         raise ImportRefused(
             phrase(
                 "{name} is no JSON: there is a mistake in line {line}, column {column}.",
@@ -51,3 +56,10 @@ def _load(path: Path, name: str) -> list[Any]:
     if not isinstance(records, list):
         raise ImportRefused(phrase('{name} must be a list of {{"user": …, "bot": …}}.', name=name))
     return records
+
+
+def _is_json_lines(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text.lstrip().partition("\n")[0]), dict)
+    except (RecursionError, ValueError):
+        return False

@@ -235,8 +235,8 @@ def _text(message: Mapping[str, Any]) -> str:
         _NotText: a part of it is a picture, a sound or something else.
     """
     content = next((message[key] for key in _TEXT_KEYS if key in message), None)
-    if isinstance(content, str):
-        return content.strip()
+    if isinstance(content, str | int | float):
+        return _plain(content)
     pieces = []
     for part in content if isinstance(content, list) and content else [None]:
         match part:

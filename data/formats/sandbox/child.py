@@ -31,7 +31,7 @@ MAX_CHARS = 40_000_000
 """Of all cells or records of a file together."""
 MAX_WRITTEN_BYTES = 160 * 10**6
 """Of each file that the child leaves: MAX_CHARS of Japanese, and some room."""
-CPU_BASE_S, CPU_S_PER_MB = 4.0, 3.0
+CPU_BASE_S, CPU_S_PER_MB = 3.0, 2.5
 """Seconds of processor time that a file may take, by its size: 100,000 rows of a workbook (6 MB)
 take 10 s, and 90 kB have no business taking longer than a few."""
 

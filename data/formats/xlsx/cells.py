@@ -23,13 +23,14 @@ from data.formats.xlsx.package import forbid_doctype
 from i18n.phrase import phrase
 
 CHUNK_BYTES = 1 << 16
-MAX_ELEMENTS = 3_000_000
-"""Rows and cells of a sheet, also empty ones: half a million rows of five columns."""
+MAX_ELEMENTS = 4_000_000
+"""Rows and cells of a sheet, also empty ones: a million rows of three columns."""
 FORMULA_WITHOUT_VALUE = phrase(
     "A formula has no stored value: open the file in Excel and save it, or write the text itself."
 )
 
 SheetRow = tuple[int, list[Cell]]
+_COLUMN = re.compile("[A-Za-z]{1,3}")
 _ESCAPE = re.compile("_x([0-9A-Fa-f]{4})_")
 
 
@@ -169,39 +170,42 @@ class _SheetHandler(_TextHandler):
         self._has_formula = self._has_value = False
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
-        super().start(name, attributes)
-        match name.rpartition(" ")[2]:
-            case "c":
-                self._count_element()
-                self._attributes = attributes
-                self._pieces.clear()
-                self._has_formula = self._has_value = False
-            case "v" | "t":
-                self._has_value = self._in_text
-            case "f":
-                self._has_formula = True
-            case "row":
-                self._count_element()
-                self._row_number = _number(attributes.get("r")) or self._row_number + 1
-                self._row_hidden = _is_hidden(attributes, "ht")
-                self._column = 0
-                self._cells = []
-            case "col" if _is_hidden(attributes, "width"):
-                first = _number(attributes.get("min"))
-                self._hidden_columns.append(range(first, _number(attributes.get("max")) + 1))
+        # Comparisons in the order of frequency: a sheet may have millions of empty elements.
+        tag = name.rpartition(" ")[2]
+        if tag == "c":
+            self._count_element()
+            self._attributes = attributes
+            self._pieces.clear()
+            self._has_formula = self._has_value = False
+        elif tag == "row":
+            self._count_element()
+            self._row_number = _number(attributes.get("r")) or self._row_number + 1
+            self._row_hidden = bool(attributes) and _is_hidden(attributes, "ht")
+            self._column = 0
+            self._cells = []
+        elif tag == "f":
+            self._has_formula = True
+        elif tag == "col" and _is_hidden(attributes, "width"):
+            first = _number(attributes.get("min"))
+            self._hidden_columns.append(range(first, _number(attributes.get("max")) + 1))
+        else:
+            super().start(name, attributes)
+            self._has_value = self._has_value or self._in_text
 
     def end(self, name: str) -> None:
-        super().end(name)
-        match name.rpartition(" ")[2]:
-            case "c" if self._pieces or self._has_formula:
+        tag = name.rpartition(" ")[2]
+        if tag == "c":
+            if self._pieces or self._has_formula:
                 self._store_cell()
-            case "c":
+            else:
                 self._column = _column(self._attributes.get("r")) or self._column + 1
-            case "row":
-                if self._cells and self._row_hidden:
-                    self._hidden.rows += 1
-                elif self._cells:
-                    self.rows.append((self._row_number, self._cells))
+        elif tag == "row":
+            if self._cells and self._row_hidden:
+                self._hidden.rows += 1
+            elif self._cells:
+                self.rows.append((self._row_number, self._cells))
+        else:
+            super().end(name)
 
     def _count_element(self) -> None:
         self._elements += 1
@@ -261,5 +265,5 @@ def _index(text: str) -> int:
 
 def _column(reference: str | None) -> int:
     """The column of a reference such as B7, or 0."""
-    letters = (reference or "").rstrip("0123456789")
-    return column_index_from_string(letters) if re.fullmatch("[A-Za-z]{1,3}", letters) else 0
+    letters = reference.rstrip("0123456789") if reference else ""
+    return column_index_from_string(letters) if _COLUMN.fullmatch(letters) else 0

@@ -32,6 +32,7 @@ EXPORTS = [
     ("a.json", json.dumps({"guild": {}, "channel": {}, "messages": []}), "Discord"),
     ("a.txt", "[LINE] Chat history with ada\nSaved on: 2024/01/05 10:00\n", "LINE"),
     ("a.csv", "\ufeff[LINE] adaとのトーク履歴\n保存日時：2024/01/05 10:00\n", "LINE"),
+    ("a.txt", "adaとのトーク履歴\n保存日時：2024/01/05\n", "LINE"),
     ("a.csv", "2024.01.05 Friday\n10:00\tada\tHi\n10:01\tben\tHo\n", "LINE"),
     (
         "a.csv",
@@ -47,6 +48,7 @@ EXPORTS = [
     ("a.json", json.dumps([{"title": "t", "create_time": 1, "mapping": {}}]), "ChatGPT"),
     ("a.json", json.dumps([{"author": "ada", "timestamp": 1, "content": "Hi"}]), "a chat program"),
     ("a.csv", "Date,User,Message\n2024,ada,Hi\n", "a chat program"),
+    ("a.csv", "Time;Name;Text\n10:00;ada;Hi\n", "a chat program"),
 ]
 
 

@@ -144,6 +144,11 @@ RESULT = {"role": "tool", "tool_call_id": "1", "content": "sun"}
             ["q2", "a2"],
         ),
         ({"messages": [*chat(("user", "q")), CALL]}, []),
+        ({"messages": chat(("user", "How many?"), ("assistant", 3))}, ["How many?", "3"]),
+        (
+            {"conversations": [{"from": "human", "value": 1.5}, {"from": "gpt", "value": 2}]},
+            ["1.5", "2"],
+        ),
         (
             {
                 "messages": [
@@ -195,7 +200,7 @@ def test_what_is_not_learned_is_told(tmp_path: Path, ending: str) -> None:
             {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
             "A message is no text",
         ),
-        ({"messages": [{"role": "user", "content": 3}]}, "A message is no text"),
+        ({"messages": [{"role": "user", "content": None}]}, "A message is no text"),
         ({"messages": [{"role": ["user"], "content": "x"}]}, "A message is no text"),
         ({"messages": said("q")}, MISSING_BOT_TEXT),
         ({"messages": said("a", first="bot")}, MISSING_USER_TEXT),

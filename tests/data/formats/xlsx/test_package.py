@@ -71,6 +71,8 @@ def refusal(path: Path, **options: int) -> str:
         ("pairs.json", b"[" * 100_000, "nested too deep"),
         ("pairs.json", b"[" + b"1" * 5000 + b"]", "number too long"),
         ("pairs.json", b"{}", "must be a list"),
+        ("pairs.json", b'{"user": "q"}\n{"user": "q"}\n', "name it .jsonl"),
+        ("pairs.jsonl", b'[\n{"user": "q", "bot": "a"}\n]', "name it .json"),
         ("pairs.yml", b"a: [", "is no YAML"),
         ("pairs.yml", b"categories: [a]", "no list of “conversations”"),
         ("pairs.yml", b"conversations:\n- - a\n  - &b b\n- *b\n", "has aliases"),

@@ -23,8 +23,8 @@ from data.formats.xlsx.package import forbid_doctype
 from i18n.phrase import phrase
 
 CHUNK_BYTES = 1 << 16
-MAX_ELEMENTS = 4_000_000
-"""Rows and cells of a sheet, also empty ones: a million rows of three columns."""
+MAX_EMPTY = 1_500_000
+"""Rows without cells, and cells without a value, of a sheet: reading so many takes 3 s."""
 FORMULA_WITHOUT_VALUE = phrase(
     "A formula has no stored value: open the file in Excel and save it, or write the text itself."
 )
@@ -164,7 +164,7 @@ class _SheetHandler(_TextHandler):
         self._hidden_columns: list[range] = []
         self._row_number = self._column = 0
         self._row_hidden = False
-        self._elements = 0
+        self._empty = 0
         self._cells: list[Cell] = []
         self._attributes: dict[str, str] = {}
         self._has_formula = self._has_value = False
@@ -173,12 +173,10 @@ class _SheetHandler(_TextHandler):
         # Comparisons in the order of frequency: a sheet may have millions of empty elements.
         tag = name.rpartition(" ")[2]
         if tag == "c":
-            self._count_element()
             self._attributes = attributes
             self._pieces.clear()
             self._has_formula = self._has_value = False
         elif tag == "row":
-            self._count_element()
             self._row_number = _number(attributes.get("r")) or self._row_number + 1
             self._row_hidden = bool(attributes) and _is_hidden(attributes, "ht")
             self._column = 0
@@ -198,20 +196,27 @@ class _SheetHandler(_TextHandler):
             if self._pieces or self._has_formula:
                 self._store_cell()
             else:
+                self._count_empty()
                 self._column = _column(self._attributes.get("r")) or self._column + 1
         elif tag == "row":
             if self._cells and self._row_hidden:
                 self._hidden.rows += 1
             elif self._cells:
                 self.rows.append((self._row_number, self._cells))
+            else:
+                self._count_empty()
         else:
             super().end(name)
 
-    def _count_element(self) -> None:
-        self._elements += 1
-        if self._elements > MAX_ELEMENTS:
+    def _count_empty(self) -> None:
+        self._empty += 1
+        if self._empty > MAX_EMPTY:
             raise ImportRefused(
-                phrase("A sheet has over {limit:,} cells: split it into parts.", limit=MAX_ELEMENTS)
+                phrase(
+                    "A sheet has over {limit:,} empty cells and rows: delete those below and to "
+                    "the right of the texts.",
+                    limit=MAX_EMPTY,
+                )
             )
 
     def _store_cell(self) -> None:

@@ -293,9 +293,11 @@ def test_too_many_wrong_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert "Over 2 rows are wrong, the first of them row 1: This line is no JSON." in refusal(path)
 
 
-def test_too_many_cells(workbook: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cells, "MAX_ELEMENTS", 5)
-    assert "A sheet has over 5 cells: split it" in refusal(workbook)
+@pytest.mark.parametrize("rows", [b"<row/>" * 6, b"<row>" + b"<c/>" * 6 + b"</row>"])
+def test_too_many_empty_cells(workbook: Path, monkeypatch: pytest.MonkeyPatch, rows: bytes) -> None:
+    monkeypatch.setattr(cells, "MAX_EMPTY", 5)
+    with_parts(workbook, lambda parts: append_rows(parts, rows))
+    assert "A sheet has over 5 empty cells and rows: delete those" in refusal(workbook)
 
 
 @pytest.mark.parametrize("hidden", [b'hidden="true"', b'ht="0" customHeight="1"'])

@@ -294,10 +294,15 @@ def load_settings(**overrides: Any) -> Settings:
         raise SettingsError(_sentence(e)) from e
     except UnknownModel as e:
         raise SettingsError(_wrong("DEFAULT_MODEL", e)) from e
-    except (OSError, UnicodeDecodeError) as e:
+    except UnicodeDecodeError as e:
         raise SettingsError(
-            phrase("The file .env cannot be read as UTF-8 text: {why}.", why=e)
+            phrase(
+                "The file .env is neither UTF-8 nor UTF-16 text: save it as UTF-8 (in Notepad: "
+                "Save as, then choose the encoding below)."
+            )
         ) from e
+    except OSError as e:
+        raise SettingsError(phrase("The file .env cannot be read: {why}.", why=e)) from e
     return settings
 
 
@@ -378,7 +383,8 @@ def prepare_home(settings: Settings) -> None:
     try:
         if not home.exists():
             home.mkdir(mode=0o700, parents=True)  # it holds private messages
-        settings.paths.checkpoints.mkdir(exist_ok=True)
+        for folder in (settings.paths.checkpoints, settings.paths.built_models):
+            folder.mkdir(exist_ok=True)
         tempfile.TemporaryFile(dir=home).close()
     except OSError as e:
         raise SettingsError(

@@ -39,6 +39,11 @@ WEBHOOK_PATTERN = (
 )
 """The URL of a webhook or of an interaction's responses: anyone who has it can post there."""
 
+UNSAFE_CHARS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+"""Line ends, terminal escape sequences and changes of direction: with them, what people type could
+look like other lines of the log."""
+TRACE_FIELDS = ("exception", "stack", "stack_info")
+
 EventDict = MutableMapping[str, Any]
 
 
@@ -106,6 +111,7 @@ class LogHandler(logging.StreamHandler[TextIO]):
                 processors=[
                     ProcessorFormatter.remove_processors_meta,
                     redactor(secrets),
+                    *([_indent_traces] if form == "text" else []),
                     _renderer(form, colours=stream.isatty() and sys.platform != "win32"),
                 ],
             )
@@ -138,13 +144,31 @@ def redactor(secrets: Collection[str]) -> Callable[[Any, str, EventDict], EventD
     return lambda _logger, _method, fields: clean(fields)
 
 
+def _escape_unsafe(text: str) -> str:
+    """The text with unsafe characters as in JSON: `\\n`, `\\u001b`."""
+    return UNSAFE_CHARS.sub(lambda found: json.dumps(found[0])[1:-1], text)
+
+
+def _indent_traces(_logger: Any, _method: str, fields: EventDict) -> EventDict:
+    """Indent tracebacks, so that no line of an error's message looks like a line of the log."""
+    for name in TRACE_FIELDS:
+        if isinstance(trace := fields.get(name), str):
+            lines = trace.split("\n")
+            fields[name] = "\n".join(f"    {_escape_unsafe(line)}" for line in lines)
+    return fields
+
+
+def _to_json(value: Any, **options: Any) -> str:
+    return _escape_unsafe(json.dumps(value, **options))
+
+
 def _renderer(form: LogFormat, *, colours: bool) -> JSONRenderer | ConsoleRenderer:
     if form == "json":
-        return JSONRenderer(ensure_ascii=False)
+        return JSONRenderer(_to_json, ensure_ascii=False)
     styles = ConsoleRenderer.get_default_column_styles(colours)
 
     def value(style: str, postfix: str = "") -> KeyValueColumnFormatter:
-        reset, plain = styles.reset, lambda text: str(text).strip()
+        reset, plain = styles.reset, lambda text: _escape_unsafe(str(text).strip())
         return KeyValueColumnFormatter(None, style, reset, plain, postfix=postfix)
 
     levels = ConsoleRenderer.get_default_level_styles(colours)
@@ -164,4 +188,4 @@ def _quoted_value(value: object) -> str:
     """A value in a text line, in quotes if it contains spaces or special characters."""
     text = str(value)
     plain = text.isprintable() and not set(text) & set(' "=')
-    return text if plain and text else json.dumps(text, ensure_ascii=False)
+    return text if plain and text else _to_json(text, ensure_ascii=False)

@@ -66,6 +66,7 @@ OPTION_TYPE_NAMES = {
     AppCommandOptionType.integer: "a whole number",
     AppCommandOptionType.number: "a number",
     AppCommandOptionType.boolean: "true or false",
+    AppCommandOptionType.channel: "a channel",
     AppCommandOptionType.attachment: "a file",
 }
 MAX_DISCORD_INTEGER = 2**53 - 1

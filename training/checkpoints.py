@@ -37,6 +37,7 @@ class Manifest:
     `base` is a folder or a Hub id, `base_name` what people call it; `parents` are the checkpoints
     that it came from, newest first. `consent` maps the members whose words were learned to the
     version of the consent that each had given, or null if they handed over all of them on purpose.
+    `seconds` is the time of the whole run, `overhead_s` that of its start and checks alone.
     Manifests of earlier versions lack the fields with a default."""
 
     name: str
@@ -50,6 +51,7 @@ class Manifest:
     parents: list[str] = field(default_factory=list)
     examples: int = 0
     seconds: float = 0.0
+    overhead_s: float = 0.0
     tokens_per_s: float = 0.0
     device: str = ""
     torch: str = ""

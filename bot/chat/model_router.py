@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 from cachetools import LRUCache
 
@@ -29,6 +30,8 @@ from training.errors import CorruptCheckpoint, NothingToRollBack
 log = logging.getLogger(__name__)
 
 MAX_CACHED_CHOICES = 10_000
+LIST_WAIT_S = 0.5
+"""Seconds that autocomplete waits for the disk; Discord waits three for it."""
 LOAD_RETRY_S = 300.0
 """Seconds after which a model that could not be loaded is tried again."""
 
@@ -71,6 +74,8 @@ class ModelRouter:
         self._tasks = tasks
         self._metrics = metrics or Metrics()
         self._loading: set[str] = set()
+        self._listings: WeakValueDictionary[int, asyncio.Task[None]] = WeakValueDictionary()
+        self._last_listed: LRUCache[int, list[ModelOption]] = LRUCache(MAX_CACHED_CHOICES)
         self._load_failures: dict[str, LoadFailure] = {}
         # Every message asks for the choice; only `use` and `rollback` change it.
         self._choices: LRUCache[int, str | None] = LRUCache(MAX_CACHED_CHOICES)
@@ -83,6 +88,17 @@ class ModelRouter:
         whole = iter_checkpoints(self._checkpoints / str(scope))
         by_age = sorted(whole, key=lambda one: (one[1].created_at, len(one[0].name), one[0].name))
         return [as_option(folder, manifest) for folder, manifest in by_age]
+
+    async def options_at_once(self, scope: int) -> list[ModelOption]:
+        """`options` for autocomplete: with a slow disk, the checkpoints as they were last seen."""
+        if (listing := self._listings.get(scope)) is None or listing.done():
+            listing = self._tasks.spawn(self._list_checkpoints(scope), name="list of checkpoints")
+            self._listings[scope] = listing
+        await asyncio.wait({listing}, timeout=LIST_WAIT_S)
+        return [*self._options.values(), *self._last_listed.get(scope, ())]
+
+    async def _list_checkpoints(self, scope: int) -> None:
+        self._last_listed[scope] = await asyncio.to_thread(self._own_checkpoints, scope)
 
     async def active(self, scope: int) -> ModelOption:
         """The scope's choice; the default where there is none, or where it is gone."""

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sys
 import threading
 from collections import deque
-from collections.abc import AsyncIterator
 from contextlib import aclosing, suppress
 
-from bot.settings import Settings, sampling_params, worker_settings
+from bot.ops.checks.models import is_downloaded, is_folder
+from bot.settings import Settings, prepare_home, sampling_params, worker_settings
 from core.records import Message, Role
-from i18n.phrase import message_of, phrase
+from i18n.phrase import Phrase, message_of, phrase
 from i18n.reader import say
 from model.backend import GenerationBackend
 from model.errors import LoadFailed, ModelError
 from model.registry import (
     EMBEDDED_NAME,
+    ModelOption,
     fallback_message,
     find_option,
     model_options,
@@ -27,6 +29,14 @@ from model.worker.client import WorkerClient
 from model.worker.messages import Finished, TextDelta
 
 PROMPT = phrase("you> ")
+HELP = phrase(
+    "Write what you want to say. /reset forgets the conversation; /quit, exit or Ctrl-D ends it. "
+    "The other commands are for Discord: `gpt2bot demo` shows them."
+)
+QUIT_WORDS = {"/quit", "/exit", "quit", "exit"}
+COMMAND = re.compile(r"/[a-z]+", re.IGNORECASE)
+DOWNLOAD_SIZES = {"gpt2": "550 MB", "gpt2-medium": "1.5 GB"}
+YES = {"y", "yes", "はい"}
 CHANNEL_ID = 1
 """The channel id for the worker: there is only one conversation."""
 DRAIN_TIMEOUT_S = 10.0
@@ -71,14 +81,16 @@ class TerminalChat:
             self.history.popleft()  # the next message will push it out: prefill without it
         self._worker.prefetch(self._source, tuple(self.history), CHANNEL_ID)
 
-    async def loop(self) -> None:
-        """Answer each line until /quit or the end of the input."""
-        async for line in _stdin_lines():
-            if line == "/quit":
+    async def loop(self, stdin: _StdinReader) -> None:
+        """Answer each line until one of QUIT_WORDS or the end of the input."""
+        while (line := await stdin.read_line(PROMPT)) is not None:
+            if line.lower() in QUIT_WORDS:
                 return
-            if line == "/reset":
+            if line.lower() == "/reset":
                 self.history.clear()
                 print(say("Forgotten."), file=sys.stderr)
+            elif COMMAND.fullmatch(line):
+                print(say(HELP), file=sys.stderr)
             elif line:
                 try:
                     await self.send(line)
@@ -92,10 +104,15 @@ async def run_terminal_chat(settings: Settings, model_name: str | None, text: st
     If the default model cannot be loaded, `tiny` answers instead; a `model_name` must load.
 
     Raises:
+        SettingsError: the home cannot be used.
         ModelError: the model is unknown or cannot be loaded, or `text` cannot be answered.
     """
     options = with_custom_models(settings.models)
     option = find_option(options.values(), model_name or settings.default_model)
+    prepare_home(settings)
+    stdin = _StdinReader() if text is None else None
+    if model_name is None and not await _may_load(option, stdin):
+        option = model_options[EMBEDDED_NAME]
     os.environ.update(QUIET_ENV)  # the worker inherits it
     quiet = worker_settings(settings, drain_s=DRAIN_TIMEOUT_S, log_level="CRITICAL")
     async with WorkerClient(quiet) as worker:
@@ -109,38 +126,63 @@ async def run_terminal_chat(settings: Settings, model_name: str | None, text: st
         chat = TerminalChat(worker, option.source, settings)
         if text is not None:
             await chat.send(text)
-        else:
-            welcome = say(
-                "Talking to {name}. /reset forgets the conversation, /quit or Ctrl-D ends it.",
-                name=option.name,
-            )
-            print(welcome, file=sys.stderr)
-            await chat.loop()
+        if stdin is not None:
+            print(say("Talking to {name}. {help}", name=option.name, help=HELP), file=sys.stderr)
+            await chat.loop(stdin)
 
 
-async def _stdin_lines() -> AsyncIterator[str]:
-    """The stripped lines of stdin, each after a prompt.
+async def _may_load(option: ModelOption, stdin: _StdinReader | None) -> bool:
+    """Whether to load the default model: asks somebody at a terminal before a large download."""
+    if is_folder(option.source) or await asyncio.to_thread(is_downloaded, option.source):
+        return True
+    from huggingface_hub import constants
+
+    if constants.is_offline_mode():
+        return True  # it fails, and why is said
+    size = DOWNLOAD_SIZES.get(option.name)
+    here = phrase(
+        "{model} is not on this computer yet: it is downloaded once{size}, and {tiny} is here "
+        "already, but says less.",
+        model=option.name,
+        size=phrase(" (about {size})", size=size) if size else "",
+        tiny=EMBEDDED_NAME,
+    )
+    print(say(here), file=sys.stderr)
+    if stdin is None or not sys.stdin.isatty():
+        return True
+    question = phrase(
+        "Download {model} now? Enter: no, talk with {tiny} [y/N] ",
+        model=option.name,
+        tiny=EMBEDDED_NAME,
+    )
+    return (await stdin.read_line(question) or "").lower() in YES
+
+
+class _StdinReader:
+    """Reads lines of stdin without blocking the event loop or the end of the process.
 
     A daemon thread reads each line, because at exit Python waits for the threads of the loop's
     executor: Ctrl-C would have no effect before the next Enter. It does not read `sys.stdin`: the
     interpreter closes that at exit, and aborts if a thread is still reading. So the file that it
     reads is never closed either.
     """
-    stdin = open(  # noqa: ASYNC230, SIM115
-        sys.stdin.fileno(), encoding=sys.stdin.encoding, errors="replace", closefd=False
-    )
-    loop = asyncio.get_running_loop()
-    lines: asyncio.Queue[str] = asyncio.Queue()
 
-    def read() -> None:
-        line = stdin.readline()
-        with suppress(RuntimeError):  # the loop is closed, so nobody waits any more
-            loop.call_soon_threadsafe(lines.put_nowait, line)
+    def __init__(self) -> None:
+        self._file = open(  # noqa: SIM115
+            sys.stdin.fileno(), encoding=sys.stdin.encoding, errors="replace", closefd=False
+        )
+        self._lines: asyncio.Queue[str] = asyncio.Queue()
 
-    while True:
-        print(say(PROMPT), end="", file=sys.stderr, flush=True)
+    async def read_line(self, prompt: Phrase) -> str | None:
+        """The next line, stripped, after a prompt; None at the end of the input."""
+        loop = asyncio.get_running_loop()
+
+        def read() -> None:
+            line = self._file.readline()
+            with suppress(RuntimeError):  # the loop is closed, so nobody waits any more
+                loop.call_soon_threadsafe(self._lines.put_nowait, line)
+
+        print(say(prompt), end="", file=sys.stderr, flush=True)
         threading.Thread(target=read, daemon=True).start()
-        line = await lines.get()
-        if not line:
-            return
-        yield line.strip()
+        line = await self._lines.get()
+        return line.strip() if line else None

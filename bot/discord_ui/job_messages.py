@@ -30,7 +30,7 @@ from bot.discord_ui.delivery.requests import (
     with_retries,
 )
 from bot.discord_ui.embeds.evaluation import comparison_embed
-from bot.discord_ui.embeds.progress import JobProgress, progress_text
+from bot.discord_ui.embeds.progress import JobProgress, Stage, progress_text
 from core.errors import StoreError
 from core.records import JobState, TrainingJob
 from core.tasks import BackgroundTasks
@@ -60,11 +60,11 @@ AUDIT_ACTION_BY_STATE = {
 }
 """How a job ended, for the audit log."""
 END_TEXT_BY_STATE = {
-    JobState.PROMOTED: phrase("Training promoted."),
-    JobState.REJECTED: phrase("Training rejected."),
-    JobState.FAILED: phrase("Training failed."),
-    JobState.CANCELLED: phrase("Training cancelled."),
-    JobState.INTERRUPTED: phrase("Training interrupted."),
+    JobState.PROMOTED: phrase("I have learned it: the new model answers from now on."),
+    JobState.REJECTED: phrase("The new model is not used: the one that answered before stays."),
+    JobState.FAILED: phrase("The training could not be finished. Nothing has changed."),
+    JobState.CANCELLED: phrase("The training was stopped. Nothing has changed."),
+    JobState.INTERRUPTED: phrase("The training stopped on the way. It can go on: see below."),
 }
 """The final text of the progress message."""
 
@@ -308,7 +308,9 @@ class JobView(discord.ui.View):
 
 def _buttons(progress: JobProgress) -> JobView:
     job = progress.job
-    if progress.checking:
+    if progress.stage is Stage.LOADING:
+        return JobView(job.id)
+    if progress.stage is Stage.EVALUATING:
         return JobView(job.id, JobAction.CANCEL)
     first = JobAction.RESUME if job.state is JobState.PAUSED else JobAction.PAUSE
     return JobView(job.id, first, JobAction.CANCEL)

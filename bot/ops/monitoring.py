@@ -10,9 +10,11 @@ import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 import discord
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from bot.ops.probe import LOOPBACK_HOST
 from bot.ops.vitals import VitalSigns
@@ -31,6 +33,9 @@ SHUTDOWN_TIMEOUT_S = 1.0
 """Seconds that requests in progress get when the bot stops."""
 METRICS_HEADERS = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
 """Prometheus's text format."""
+LOCAL_NAMES = {"localhost", LOOPBACK_HOST, "::1"}
+"""A page in a browser can give its own name this machine's address (DNS rebinding), but not change
+the name that the browser sends as `Host`."""
 
 
 class ProbeFailed(Exception):
@@ -108,7 +113,7 @@ async def serve_monitoring(
         text = metrics.render_text(await vitals.collect())
         return web.Response(body=text, headers=METRICS_HEADERS)
 
-    app = web.Application()
+    app = web.Application(middlewares=[_refuse_other_hosts])
     app.add_routes([web.get("/healthz", healthz), web.get("/metrics", metrics_page)])
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT_S)
     await runner.setup()
@@ -126,3 +131,15 @@ async def serve_monitoring(
         yield
     finally:
         await runner.cleanup()
+
+
+@web.middleware
+async def _refuse_other_hosts(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer only requests that were sent to this machine by one of its local names."""
+    try:
+        name = urlsplit(f"//{request.headers.get('Host', LOOPBACK_HOST)}").hostname
+    except ValueError:
+        name = None
+    if name not in LOCAL_NAMES:
+        raise web.HTTPForbidden
+    return await handler(request)

@@ -23,11 +23,15 @@ def write_snapshot(examples: Sequence[Example], path: Path) -> str:
     at the position of its first pair. An example of weight w is written w times, a conversation as
     often as its heaviest pair. The same examples give the same bytes. Raises DiskFull, StoreError:
     it could not be written; a file that was there is untouched."""
-    talks = sorted(_group_conversations(examples), key=lambda talk: min(one.id for one in talk))
-    snapshot = "".join(_jsonl_line(talk) * max(one.weight for one in talk) for talk in talks)
-    content = snapshot.encode()
+    content = "".join(map(_jsonl_line, learned_talks(examples))).encode()
     write_atomically(path, content, phrase("The data set"))
     return hashlib.sha256(content).hexdigest()
+
+
+def learned_talks(examples: Iterable[Example]) -> list[list[Example]]:
+    """The conversations and single pairs in the order in which they are written, each as often."""
+    talks = sorted(_group_conversations(examples), key=lambda talk: min(one.id for one in talk))
+    return [talk for talk in talks for _ in range(max(one.weight for one in talk))]
 
 
 def as_pairs(examples: Iterable[Example]) -> list[Pair]:

@@ -6,12 +6,14 @@ Knows one sequence and its model's tokenizer. Does not know the queue, or who re
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
+from dataclasses import dataclass
 from functools import lru_cache
 
 from core.japanese import LATIN_WORD_END, LATIN_WORD_START, count_japanese_chars
 from model.chat_template import REPLACEMENT_CHAR
 from model.engine.sampler import sample
-from model.engine.sequence import Sequence
+from model.engine.sequence import Fork, Sequence
 from model.loading import LoadedModel
 from model.runners.base import Logits
 from model.sampling import FinishReason
@@ -22,37 +24,47 @@ MAX_LOOP_CHARS, MIN_LOOP_CHARS = 16, 12
 """Loops in Japanese text: the longest repeated unit, and the fewest characters of the whole loop.
 Two Japanese characters say about as much as one token of English."""
 MAX_RESAMPLES = 64
-"""Tokens tried at one position before a reply ends, if each completes a banned word."""
+"""Tokens tried at one position before a reply ends, if each begins a banned word."""
+WORD_START = re.compile(LATIN_WORD_START)
 
 
 def next_token(sequence: Sequence, loaded: LoadedModel, logits: Logits) -> int | None:
     """Sample a token that completes no banned word; None if the logits are not finite.
 
     Rejection sampling: a word may be spelled by many token sequences, so the decoded text is
-    checked, and an offending token is forbidden for another draw.
+    checked. A word that turns out to be banned is taken back whole, and another one is begun in its
+    place: if only its last token were replaced, half of it would stay.
     """
-    banned = _banned_pattern(sequence.params.banned_words)
+    banned = _banned_words(sequence.params.banned_words)
+    token = _draw(sequence, loaded, logits.copy() if banned else logits)
     if banned is None:
-        return sample(
-            logits,
-            sequence,
-            loaded.begin_suppress_token_ids,
-            loaded.partial_char_token_ids,
-            loaded.suppress_token_ids,
-        )
-    forbidden: list[int] = [*loaded.suppress_token_ids]
-    while len(forbidden) < MAX_RESAMPLES:
-        token = sample(
-            logits.copy(),
-            sequence,
-            loaded.begin_suppress_token_ids,
-            loaded.partial_char_token_ids,
-            forbidden,
-        )
-        if token is None or not banned.search(_decode(loaded, [*sequence.reply_ids, token])):
+        return token
+    fork = sequence.fork or Fork(len(sequence.reply_ids), logits.copy())
+    while token is not None:
+        text = loaded.tokenizer.decode([*sequence.reply_ids, token])
+        if not banned.pattern.search(text.replace(REPLACEMENT_CHAR, "")):
+            is_open = text.endswith(REPLACEMENT_CHAR) or banned.begins_at_end(text)
+            sequence.fork = fork if is_open else None
             return token
-        forbidden.append(token)
-    return min(loaded.stop_token_ids)
+        fork.forbidden.add([*sequence.reply_ids, token][fork.length])
+        sequence.rewind(fork.length)
+        sequence.text = _decode(loaded, sequence.reply_ids).lstrip()
+        if len(fork.forbidden) >= MAX_RESAMPLES:
+            return min(loaded.stop_token_ids)
+        token = _draw(sequence, loaded, fork.logits.copy(), fork.forbidden)
+    return None
+
+
+def _draw(
+    sequence: Sequence, loaded: LoadedModel, logits: Logits, forbidden: Collection[int] = ()
+) -> int | None:
+    return sample(
+        logits,
+        sequence,
+        loaded.begin_suppress_token_ids,
+        loaded.partial_char_token_ids,
+        [*loaded.suppress_token_ids, *forbidden],
+    )
 
 
 def update_text(sequence: Sequence, loaded: LoadedModel) -> None:
@@ -73,8 +85,12 @@ def update_text(sequence: Sequence, loaded: LoadedModel) -> None:
 
 
 def streamable_text(sequence: Sequence, loaded: LoadedModel) -> str:
-    """The text that is final: without trailing space or what may become a stop string."""
+    """The text that is final: without trailing space or what may become a stop string or a banned
+    word."""
     ready = sequence.text.rstrip()
+    if sequence.fork:
+        kept = _decode(loaded, sequence.reply_ids[: sequence.fork.length]).lstrip()
+        ready = ready[: len(kept)].rstrip()
     for stop in (*loaded.stop_strings, *sequence.params.stop):
         for size in range(len(stop) - 1, 0, -1):
             if ready.endswith(stop[:size]):
@@ -82,18 +98,38 @@ def streamable_text(sequence: Sequence, loaded: LoadedModel) -> str:
     return ready
 
 
+@dataclass(frozen=True, slots=True)
+class _BannedWords:
+    """Banned words: `pattern` finds whole ones, `beginnings` are all in lower case that are
+    shorter."""
+
+    pattern: re.Pattern[str]
+    beginnings: frozenset[str]
+
+    def begins_at_end(self, text: str) -> bool:
+        """Whether a text ends in the beginning of one of them."""
+        text = text.lower()
+        longest = max(map(len, self.beginnings), default=0)
+        return any(
+            text[at:] in self.beginnings and (not text[at].isascii() or WORD_START.match(text, at))
+            for at in range(max(0, len(text) - longest), len(text))
+        )
+
+
 @lru_cache(maxsize=64)
-def _banned_pattern(words: tuple[str, ...]) -> re.Pattern[str] | None:
+def _banned_words(words: tuple[str, ...]) -> _BannedWords | None:
     """Matches the banned words; whole words only where the script separates them by spaces."""
     if not words:
         return None
+    plain = [word.strip() for word in words]
     each = [
         (LATIN_WORD_START if word[0].isascii() else "")
         + re.escape(word)
         + (LATIN_WORD_END if word[-1].isascii() else "")
-        for word in map(str.strip, words)
+        for word in plain
     ]
-    return re.compile("|".join(each), re.IGNORECASE)
+    beginnings = frozenset(word.lower()[:size] for word in plain for size in range(1, len(word)))
+    return _BannedWords(re.compile("|".join(each), re.IGNORECASE), beginnings)
 
 
 def _decode(loaded: LoadedModel, ids: list[int]) -> str:

@@ -1,4 +1,4 @@
-"""The state of one request: its prompt, the reply so far, and how it ended. No tensors."""
+"""The state of one request: its prompt, the reply so far, and how it ended."""
 
 from __future__ import annotations
 
@@ -6,10 +6,21 @@ import time
 from dataclasses import dataclass, field
 from random import Random
 
+from model.runners.base import Logits
 from model.sampling import FinishReason, SamplingParams
 
 MAX_REPLY_ATTEMPTS = 4
 """How often an empty reply is generated again before it fails; the last attempt cannot be empty."""
+
+
+@dataclass(slots=True, eq=False)
+class Fork:
+    """Where a reply can go another way: after `length` tokens, with the `logits` (V,) there, but
+    not with the `forbidden` tokens."""
+
+    length: int
+    logits: Logits
+    forbidden: set[int] = field(default_factory=set)
 
 
 @dataclass(slots=True, eq=False)
@@ -22,7 +33,8 @@ class Sequence:
     The KV cache holds `num_cached_tokens` of its tokens, and reserves `max_cache_bytes`; of the
     prompt, `num_prefilled_tokens` were computed, the others taken from the prefix cache. Prompt and
     reply share `max_length` positions. `text` is the reply so far, of which `sent_chars` characters
-    were delivered. A `prefetch_only` sequence has no reply: its prompt is the start of a later one.
+    were delivered. `fork` is where a word begins that may become a banned
+    one. A `prefetch_only` sequence has no reply: its prompt is the start of a later one.
     """
 
     request_id: int
@@ -43,6 +55,7 @@ class Sequence:
     reply_ids: list[int] = field(default_factory=list)
     text: str = ""
     sent_chars: int = 0
+    fork: Fork | None = None
     attempt: int = 0
     finish_reason: FinishReason | None = None
     arrival_time: float = field(default_factory=time.monotonic)
@@ -76,6 +89,11 @@ class Sequence:
         is_greedy_retry = self.attempt > 0 and self.params.temperature == 0
         return not self.text and (is_greedy_retry or self.attempt == MAX_REPLY_ATTEMPTS - 1)
 
+    def rewind(self, length: int) -> None:
+        """Discard all but the first `length` tokens of the reply; sampling goes on from there."""
+        del self.reply_ids[length:]
+        self.num_cached_tokens = len(self.prompt_ids) + length
+
     def retry(self) -> bool:
         """Discard an empty reply to generate another; False if that was the last attempt."""
         if self.attempt + 1 >= MAX_REPLY_ATTEMPTS:
@@ -83,5 +101,6 @@ class Sequence:
         self.attempt += 1
         self.random = Random(self.seed + self.attempt)
         self.reply_ids.clear()
+        self.fork = None
         self.text, self.sent_chars, self.finish_reason = "", 0, None
         return True

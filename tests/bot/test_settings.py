@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 from dotenv import dotenv_values
 
-from bot.settings import Settings, SettingsError, load_settings, prepare_home, sampling_params
+from bot.settings import (
+    Settings,
+    SettingsError,
+    load_settings,
+    operator_language,
+    prepare_home,
+    sampling_params,
+)
 from model.sampling import SamplingParams
 
 ROOT = Path(__file__).parents[2]
@@ -78,10 +85,14 @@ def test_an_empty_value_means_the_default(name: str, monkeypatch: pytest.MonkeyP
     assert load_settings() == default
 
 
-def test_a_file_from_notepad_is_read(place: Path) -> None:
-    (place / ".env").write_bytes(b"\xef\xbb\xbfSEED=1\r\nTOP_K=11\r\n")
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be"])
+def test_a_file_from_notepad_or_powershell_is_read(place: Path, encoding: str) -> None:
+    mark = "\ufeff" if encoding == "utf-16-be" else ""  # Python writes those of the others
+    text = f"{mark}SEED=1\r\nTOP_K=11\r\nBOT_LANGUAGE=ja\r\n"
+    (place / ".env").write_bytes(text.encode(encoding))
     settings = load_settings()
     assert (settings.seed, settings.top_k) == (1, 11)
+    assert operator_language() == "ja"
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
@@ -94,7 +105,7 @@ def test_a_file_from_powershell_is_read(place: Path, encoding: str) -> None:
 
 def test_a_file_that_is_no_text(place: Path) -> None:
     (place / ".env").write_bytes(b"SEED=\xff\xfe")
-    with pytest.raises(SettingsError, match=r"\.env cannot be read as UTF-8 text"):
+    with pytest.raises(SettingsError, match=r"\.env is neither UTF-8 nor UTF-16 text: save"):
         load_settings()
 
 
@@ -196,7 +207,7 @@ def test_prepare_home_makes_the_folders_and_leaves_nothing_else(place: Path) -> 
     settings = load_settings(gpt2bot_home=place / "a" / "b")
     prepare_home(settings)
     prepare_home(settings)
-    assert [one.name for one in (place / "a" / "b").iterdir()] == ["checkpoints"]
+    assert {one.name for one in (place / "a" / "b").iterdir()} == {"built", "checkpoints"}
 
 
 @pytest.mark.parametrize("home", ["file", "file/below"])

@@ -92,6 +92,23 @@ def test_text_is_a_line_without_colours_where_there_is_no_terminal() -> None:
     assert r'model=tiny raw="\u001b[31m" said="a \"b\" c"' in line
 
 
+@pytest.mark.parametrize("form", ["text", "json"])
+@given(st.text(st.sampled_from("a\n\r\x0b\x1b\x7f\x85\x9b\u2028\u2029\u202e\u2066é"), min_size=1))
+def test_what_people_type_stays_in_its_line(form: LogFormat, typed: str) -> None:
+    with written(form) as out:
+        log.info("they said %s.", typed, extra={"said": typed, "deep": [typed]})
+        try:
+            raise ValueError(typed)
+        except ValueError:
+            log.exception("failed")
+    lines = out.getvalue().splitlines()
+    assert all(line.isprintable() for line in lines)
+    if form == "json":
+        assert [json.loads(line)["event"] for line in lines] == [f"they said {typed}.", "failed"]
+    else:
+        assert [line for line in lines if not line.startswith("    ")] == [lines[0], lines[1]]
+
+
 def test_a_line_that_cannot_be_made_shows_nothing_of_what_it_has() -> None:
     with written("json") as out:
         log.error("%d", TOKEN)

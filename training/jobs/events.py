@@ -19,9 +19,15 @@ REASON_KEY = "reason"
 
 
 @dataclass(frozen=True, slots=True)
+class Preparing:
+    """The process has started: the base is loaded, the examples are mixed and tokenized."""
+
+
+@dataclass(frozen=True, slots=True)
 class Started:
-    """The run is about to take its first step, or the one after `resumed_from`. `trainable` of the
-    model's `parameters` are trained; an epoch has `tokens` tokens."""
+    """The run is about to take its first step, or the one after `resumed_from`. `taught` is the
+    number of stored examples, of which the `examples` rows are made. `trainable` of the model's
+    `parameters` are trained; an epoch has `tokens` tokens."""
 
     device: str
     precision: str
@@ -36,6 +42,7 @@ class Started:
     learning_rate: float
     processes: int = 1
     resumed_from: int = 0
+    taught: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +110,24 @@ class Failed:
     resumable: bool = False
 
 
-Event = Started | Step | Saved | Lowered | Checking | Paused | Finished | Rejected | Failed
+@dataclass(frozen=True, slots=True)
+class Loading:
+    """The checkpoint passed its checks and is being loaded; sent by the bot, not by the process."""
+
+
+Event = (
+    Preparing
+    | Started
+    | Step
+    | Saved
+    | Lowered
+    | Checking
+    | Paused
+    | Finished
+    | Rejected
+    | Failed
+    | Loading
+)
 _EVENT_TYPES: dict[str, type[Event]] = {kind.__name__.lower(): kind for kind in get_args(Event)}
 
 

@@ -21,10 +21,10 @@ from model.registry import ModelOption
 from training.checkpoints import Manifest, iter_checkpoints, remove_checkpoint
 from training.config import TrainingConfig
 from training.jobs import outcome
-from training.jobs.events import Event, Finished, Rejected, Saved
+from training.jobs.events import Event, Finished, Loading, Rejected, Saved
 from training.jobs.job_run import JobRun, Phase, Request
 from training.jobs.outcome import JobOutcome
-from training.jobs.preview import Preview, measured_speed, preview
+from training.jobs.preview import Preview, newest_measured, preview
 from training.jobs.promotion import ApplyRetention, Promote, Promotion
 from training.jobs.queue import JobQueue, JobUpdate, OnUpdate
 from training.jobs.snapshot import Snapshots, discard, remove_data, remove_work_files
@@ -74,7 +74,12 @@ class TrainingManager:
         self._checkpoints = checkpoints
         self._limits = limits or TrainingLimits()
         self._queue = JobQueue(storage.jobs, on_update)
-        self._promotion = Promotion(self._checkpoints, promote, apply_retention)
+
+        async def announce_and_promote(job: TrainingJob, folder: Path) -> None:
+            await self._queue.notify(JobUpdate(job, Loading()))
+            await promote(job, folder)
+
+        self._promotion = Promotion(self._checkpoints, announce_and_promote, apply_retention)
         share = self._limits.author_share
         self._snapshots = Snapshots(storage, job_root, checkpoints, share, reserved_names)
         self._run: JobRun | None = None
@@ -102,8 +107,9 @@ class TrainingManager:
         nothing was taught."""
         selection = await self._snapshots.select(scope)
         previous = await asyncio.to_thread(self.checkpoints, scope)
-        speed = measured_speed([manifest for _, manifest in previous], base.name, config.method)
-        return await asyncio.to_thread(preview, selection, self._apply_limits(config), speed)
+        manifests = [manifest for _, manifest in previous]
+        earlier = newest_measured(manifests, base.name, config.method)
+        return await asyncio.to_thread(preview, selection, self._apply_limits(config), earlier)
 
     async def submit(
         self,

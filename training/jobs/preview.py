@@ -21,6 +21,7 @@ import psutil
 from core.japanese import count_japanese_chars
 from core.records import Conversation
 from data.dataset.cleaning import Selection
+from data.dataset.snapshot import learned_talks
 from model.chat_template import escape_control_tokens, from_pair
 from model.runners.device import available_cores
 from training.checkpoints import Manifest
@@ -36,6 +37,10 @@ CHARS_PER_TOKEN = 4
 """In English (OpenAI's rule of thumb for GPT-2's tokenizer)."""
 JAPANESE_CHAR_WEIGHT = 6
 """English characters that take as many tokens as one Japanese (`python -m benchmarks.tokens`)."""
+START_S = 10.0
+"""Seconds until the first step, mostly to import torch and transformers."""
+CHECKED_TOKENS = 20_000
+"""Tokens that the checks read and write, about; without a backward pass, a third of the work."""
 EFFICIENCY = 0.5
 """The share of a processor's matrix-multiplication speed that training reaches, roughly."""
 BENCHMARK_S, MIN_MATMULS = 0.05, 10
@@ -64,12 +69,24 @@ class Preview:
     longest: int
 
 
-def preview(selection: Selection, config: TrainingConfig, speed: float | None) -> Preview:
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """An earlier run from the same base: its speed, and the time of its start and checks."""
+
+    tokens_per_s: float
+    overhead_s: float
+
+
+def preview(
+    selection: Selection, config: TrainingConfig, earlier: Measured | None = None
+) -> Preview:
     """Preview a run with these examples and settings; blocks for about a second at most.
 
-    `speed` is that of an earlier run from this base, in tokens a second; without it the time is
-    estimated from this machine's speed."""
-    taught: list[Conversation] = [from_pair(one.user, one.bot) for one in selection.kept]
+    Without an `earlier` run the time is estimated from this machine's speed."""
+    taught: list[Conversation] = [
+        tuple(message for one in talk for message in from_pair(one.user, one.bot))
+        for talk in learned_talks(selection.kept)
+    ]
     rows = mix_replay(config, taught)
     exact = _exact_counter(config.base)
     count = exact or _estimate_tokens
@@ -86,7 +103,7 @@ def preview(selection: Selection, config: TrainingConfig, speed: float | None) -
         exact=exact is not None,
         steps=steps,
         epochs=epochs,
-        seconds=_seconds(shape, config, tokens * epochs, speed),
+        seconds=_seconds(shape, config, tokens * epochs, earlier) if rows else 0.0,
         memory_mb=None
         if shape is None
         else peak_memory_mb(
@@ -101,14 +118,17 @@ def preview(selection: Selection, config: TrainingConfig, speed: float | None) -
     )
 
 
-def measured_speed(former: Iterable[Manifest], base: str, method: str) -> float | None:
-    """Tokens a second of the newest run from that base with that method, if there was one."""
-    speeds = {
-        one.created_at: one.tokens_per_s
+def newest_measured(former: Iterable[Manifest], base: str, method: str) -> Measured | None:
+    """The newest run that trained so from that base, if there was one."""
+    runs = [
+        one
         for one in former
         if one.base_name == base and one.settings.get("method") == method and one.tokens_per_s > 0
-    }
-    return speeds[max(speeds)] if speeds else None
+    ]
+    newest = max(runs, key=lambda one: one.created_at, default=None)
+    if newest is None:
+        return None
+    return Measured(newest.tokens_per_s, newest.overhead_s or START_S)
 
 
 def _exact_counter(base: str | None) -> TokenCounter | None:
@@ -143,15 +163,18 @@ def _weighted_chars(turns: Conversation) -> int:
 
 
 def _seconds(
-    shape: ModelShape | None, config: TrainingConfig, tokens: float, speed: float | None
+    shape: ModelShape | None, config: TrainingConfig, tokens: float, earlier: Measured | None
 ) -> float | None:
-    if speed:
-        return tokens / speed
+    """The time of the whole run, with its start and its checks."""
+    if earlier:
+        return earlier.overhead_s + tokens / earlier.tokens_per_s
     if shape is None or _has_gpu():
         return None
     share = min(1.0, config.threads / available_cores()) if config.threads else 1.0
     flops_per_s = EFFICIENCY * share * _matmul_flops_per_s()
-    return training_seconds(shape, tokens, flops_per_s=flops_per_s, method=config.method)
+    checks = training_seconds(shape, CHECKED_TOKENS / 3, flops_per_s=flops_per_s)
+    training = training_seconds(shape, tokens, flops_per_s=flops_per_s, method=config.method)
+    return START_S + training + checks
 
 
 def _has_gpu() -> bool:

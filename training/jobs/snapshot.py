@@ -80,7 +80,8 @@ class Snapshots:
         EmptyDataset if nothing was taught. Raises DiskFull, StoreError if it could not be written;
         nothing is left behind."""
         kept = (await self.select(scope)).kept
-        config = replace(config, name=await self._new_checkpoint_name(scope, base))
+        name = await self._new_checkpoint_name(scope, base)
+        config = replace(config, name=name, examples=len(kept))
         before = await self._serving_dataset(scope, config.serving)
         folder = self._folder / uuid.uuid4().hex
         snapshot = Snapshot(folder, scope, kept, await self._sources(kept))

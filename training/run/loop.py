@@ -153,6 +153,7 @@ def make_trainer(
             learning_rate=config.learning_rate,
             processes=processes,
             resumed_from=resumed.step if resumed else 0,
+            taught=config.examples or 0,
         )
     )
     progress = ProgressCallback(
@@ -217,7 +218,7 @@ class ProgressCallback(TrainerCallback):
         self._save_every_s = save_every_s
         self._first_step = resumed.step if resumed else 0
         self._prior_seconds = resumed.seconds if resumed else 0.0
-        self._started_at = self._last_save = time.monotonic()
+        self.started_at = self._last_save = time.monotonic()
         self._last_event = 0.0
         self.history: list[dict[str, float]] = []
         self.paused_at: int | None = None
@@ -229,12 +230,12 @@ class ProgressCallback(TrainerCallback):
     @property
     def seconds(self) -> float:
         """The duration of the run so far, without the time for which it was held."""
-        return self._prior_seconds + time.monotonic() - self._started_at
+        return self._prior_seconds + time.monotonic() - self.started_at
 
     def tokens_per_s(self) -> float:
         """The speed of this process since it began, in tokens a second without padding."""
         done = (self.history[-1]["step"] if self.history else 0) - self._first_step
-        return self._tokens_per_step * done / max(1e-9, time.monotonic() - self._started_at)
+        return self._tokens_per_step * done / max(1e-9, time.monotonic() - self.started_at)
 
     def recent_loss(self) -> float:
         """The mean loss of the last tenth of the steps (one step is noisy), in nats a token."""
@@ -251,7 +252,7 @@ class ProgressCallback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        self._started_at = self._last_save = time.monotonic()
+        self.started_at = self._last_save = time.monotonic()
         for entry in state.log_history:
             if "loss" in entry:
                 self._record_loss(int(entry["step"]), float(entry["epoch"]), float(entry["loss"]))
@@ -259,12 +260,12 @@ class ProgressCallback(TrainerCallback):
     def on_substep_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        self._started_at += self._control.wait_while_held()
+        self.started_at += self._control.wait_while_held()
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        self._started_at += self._control.wait_while_held()
+        self.started_at += self._control.wait_while_held()
         last = state.global_step >= self._steps
         pause = self._control.pause_requested.is_set() and not last
         save = pause or (time.monotonic() - self._last_save >= self._save_every_s and not last)
@@ -311,7 +312,7 @@ class ProgressCallback(TrainerCallback):
             control.should_save = False
         if now - self._last_event >= STEP_EVENT_INTERVAL_S or step == self._steps:
             self._last_event = now
-            per_step = (now - self._started_at) / max(1, step - self._first_step)
+            per_step = (now - self.started_at) / max(1, step - self._first_step)
             self._emit(
                 Step(
                     step=step,

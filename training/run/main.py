@@ -13,9 +13,11 @@ import os
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import transformers
 from filelock import FileLock, Timeout
 
@@ -47,7 +49,7 @@ def main(job: Path) -> int:
         threading.Thread(target=_read_control, args=(control,), daemon=True).start()
     try:
         with _lock_job(job):
-            train(job, emit, control)
+            train(job, emit, control, _process_began())
     except BaseException as e:  # a panic of the tokenizer's library is no Exception
         if isinstance(e, KeyboardInterrupt | SystemExit):
             raise
@@ -58,6 +60,11 @@ def main(job: Path) -> int:
             return 1
         raise
     return 0
+
+
+def _process_began() -> float:
+    """When this process was started, by `time.monotonic`: its imports take long."""
+    return time.monotonic() - (time.time() - float(psutil.Process().create_time()))
 
 
 def _configure_logging() -> None:

@@ -11,6 +11,7 @@ import json
 import math
 import shutil
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -31,7 +32,7 @@ from training.checkpoints import Manifest
 from training.config import TrainingConfig, halve_batch_size
 from training.errors import NOTHING_TAUGHT, EmptyDataset, NotEnoughDisk, OutOfMemory
 from training.jobs import folder as files
-from training.jobs.events import Checking, Finished, Lowered, Paused, Rejected
+from training.jobs.events import Checking, Finished, Lowered, Paused, Preparing, Rejected
 from training.plots.loss import draw_loss_curve
 from training.run import evaluation, tokenization
 from training.run.base_model import prepare_model, with_lora
@@ -55,16 +56,21 @@ NOT_EVALUATED = phrase(
 )
 
 
-def train(job: Path, emit: Emit, control: Control | None = None) -> None:
+def train(
+    job: Path, emit: Emit, control: Control | None = None, began: float | None = None
+) -> None:
     """Run the job in this folder, from its last saved step if there is one.
 
-    If memory runs out, restart with half the batch size and twice the accumulation. Raises
-    TrainingError if there is nothing to learn, or the run failed."""
+    `began` is when the process did, by `time.monotonic`. If memory runs out, restart with half the
+    batch size and twice the accumulation. Raises TrainingError if there is nothing to learn, or the
+    run failed."""
     made = job / files.CHECKPOINT_DIR
     if (made / checkpoints.MANIFEST_FILE).is_file():  # an earlier run ended, but its event was lost
         report = checkpoints.read_report(made)
         _emit_result(made, checkpoints.verify(made), report.refusal if report else None, emit)
         return
+    began = time.monotonic() if began is None else began
+    emit(Preparing())
     config = TrainingConfig.load(job / files.CONFIG_FILE)
     control = control or Control()
     while (trained := _try_train(job, config, emit, control)) is None:
@@ -78,7 +84,7 @@ def train(job: Path, emit: Emit, control: Control | None = None) -> None:
     elif rank() == 0:
         _free_memory()  # of the optimiser, for the models to compare with
         try:
-            _evaluate_and_save(run, progress, emit)
+            _evaluate_and_save(run, progress, emit, began)
         except Exception as e:
             if is_out_of_memory(e):
                 raise OutOfMemory(NOT_EVALUATED) from e
@@ -118,14 +124,15 @@ def _free_memory() -> None:
             trim(0)
 
 
-def _evaluate_and_save(run: Run, progress: ProgressCallback, emit: Emit) -> None:
+def _evaluate_and_save(run: Run, progress: ProgressCallback, emit: Emit, began: float) -> None:
     emit(Checking())
+    trained_s, trained_at = progress.seconds, time.monotonic()
     scores = {"first_loss": progress.losses[0], "last_loss": progress.recent_loss()}
     if run.config.blend:
         scores["kept_share"] = run.interpolate()
-    seconds = progress.seconds  # before the checks
     report = run.evaluate(scores)
-    manifest = run.manifest(scores, seconds, progress.tokens_per_s())
+    overhead_s = progress.started_at - began + time.monotonic() - trained_at
+    manifest = run.manifest(scores, trained_s, overhead_s, progress.tokens_per_s())
     made = run.save(manifest, report, progress.history)
     shutil.rmtree(run.job / files.STEPS_DIR, ignore_errors=True)  # no longer needed to resume
     _emit_result(made, manifest, report.refusal, emit)
@@ -159,7 +166,11 @@ class Run:
         if not taught:
             raise EmptyDataset(NOTHING_TAUGHT)
         model, tokenizer = prepare_model(config, taught)
-        config = replace(config, max_length=min(config.max_length, int(model.config.n_positions)))
+        config = replace(
+            config,
+            max_length=min(config.max_length, int(model.config.n_positions)),
+            examples=config.examples or len(taught),
+        )
         rows = _rows(config, tokenizer, taught)
         _require_disk_space(job, config, model)
         return cls(job, config, device, model, tokenizer, taught, rows)
@@ -204,7 +215,9 @@ class Run:
             model, tokenizer, self.taught, base=base, serving=serving, own=held_out
         )
 
-    def manifest(self, scores: dict[str, float], seconds: float, tokens_per_s: float) -> Manifest:
+    def manifest(
+        self, scores: dict[str, float], trained_s: float, overhead_s: float, tokens_per_s: float
+    ) -> Manifest:
         return Manifest(
             name=self.config.name,
             base=self.config.base,
@@ -213,8 +226,9 @@ class Run:
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
             dataset_sha256=checkpoints.sha256(self.job / files.DATASET_FILE),
             parameters=self.model.num_parameters(),
-            examples=len(self.taught),
-            seconds=round(seconds, 1),
+            examples=self.config.examples or len(self.taught),
+            seconds=round(trained_s + overhead_s, 1),
+            overhead_s=round(overhead_s, 1),
             tokens_per_s=round(tokens_per_s, 1),
             device=self.device.name,
             torch=torch.__version__,

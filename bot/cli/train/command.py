@@ -88,22 +88,22 @@ def train(
     from bot.cli.train.display import print_line, settings_table
     from bot.cli.train.request import (
         TrainRequest,
+        check_base,
         hold_out,
         launch_command,
         load_interrupted,
         prepare,
     )
     from bot.cli.train.run import run_training
-    from model.convert.validation import validate_folder
-    from model.registry import display_name, with_custom_models
+    from model.registry import with_custom_models
     from training.config import TrainingConfig, default_learning_rate, defaults_for
     from training.sources import load_conversations
 
     settings = load_settings()
     options = with_custom_models(settings.models)
     source = options[base].source if base in options else base
-    if Path(source).is_dir():
-        validate_folder(Path(source), display_name(source))
+    if base not in options or Path(source).is_dir():
+        check_base(source)
     usual = defaults_for(base, source)
     base_name = Path(base).resolve().name
     name = name or (out.resolve().name if out else f"{base_name}-trained")

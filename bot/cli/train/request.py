@@ -13,7 +13,10 @@ from pathlib import Path
 from bot.settings import SettingsError
 from core.errors import write_error
 from core.records import Conversation
-from i18n.phrase import phrase
+from i18n.phrase import join_phrases, phrase
+from model.convert.validation import CONFIG_FILE as CONFIG_JSON
+from model.convert.validation import validate_folder
+from model.registry import display_name, model_options
 from model.runners.device import available_cores
 from training.checkpoints import MANIFEST_FILE
 from training.config import TrainingConfig
@@ -53,6 +56,33 @@ class HeldOutSplit:
 
     learned: Sequence[Conversation]
     held_out: Sequence[Conversation]
+
+
+def check_base(source: str) -> None:
+    """Refuse a base that is neither a folder with a model nor on the Hub.
+
+    Raises:
+        SettingsError, LoadFailed: it cannot be the base.
+    """
+    if Path(source).is_dir():
+        validate_folder(Path(source), display_name(source))
+        return
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+
+    disable_progress_bars()
+    try:
+        hf_hub_download(source, CONFIG_JSON)
+    except (OSError, ValueError) as e:
+        raise SettingsError(
+            phrase(
+                "There is no model “{base}” here, and the Hugging Face Hub does not have it or "
+                "cannot be reached: --base takes {names}, a folder, or a Hub id such as "
+                "distilbert/distilgpt2.",
+                base=source,
+                names=join_phrases(sorted(model_options), ", "),
+            )
+        ) from e
 
 
 def hold_out(conversations: Sequence[Conversation], seed: int) -> HeldOutSplit:

@@ -15,7 +15,13 @@ from bot.chat.manager import ConversationManager
 from bot.chat.request import Incoming
 from bot.discord_ui.audit import record_audit
 from bot.discord_ui.client import BotInteraction, Gpt2Bot
-from bot.discord_ui.context import channel_id_of, scope_of, text_of
+from bot.discord_ui.context import (
+    channel_id_of,
+    guild_scope,
+    scope_of,
+    text_of,
+    text_of_option,
+)
 from bot.discord_ui.delivery.catch_up import CatchUp
 from bot.discord_ui.delivery.reply import (
     NO_BUTTONS,
@@ -46,6 +52,15 @@ ROLE_MENTION_UNREADABLE = phrase(
 )
 MAX_CHAT_CHARS = 1500
 """Characters of a question in /chat, which is quoted above the answer."""
+
+Place = (
+    discord.TextChannel
+    | discord.VoiceChannel
+    | discord.StageChannel
+    | discord.ForumChannel
+    | discord.Thread
+)
+"""Where people write, or below which they do."""
 
 
 class Chat(commands.Cog):
@@ -171,7 +186,7 @@ class Chat(commands.Cog):
         return (
             self._is_addressed(message)
             or channel.id in self._enabled_channels
-            or (isinstance(channel, discord.Thread) and self._in_thread(channel))
+            or (isinstance(channel, discord.Thread) and self._answers_in_thread(channel))
             or self._is_reply_to_us(message)
         )
 
@@ -183,9 +198,11 @@ class Chat(commands.Cog):
             or message.guild.self_role in message.role_mentions
         )
 
-    def _in_thread(self, thread: discord.Thread) -> bool:
+    def _answers_in_thread(self, thread: discord.Thread) -> bool:
+        """Whether its channel or forum is enabled, or the bot is in it."""
         me = self._bot.user
-        return thread.me is not None or (me is not None and thread.owner_id == me.id)
+        is_in = thread.me is not None or (me is not None and thread.owner_id == me.id)
+        return is_in or thread.parent_id in self._enabled_channels
 
     def _is_reply_to_us(self, message: discord.Message) -> bool:
         answered = message.reference and message.reference.resolved
@@ -215,9 +232,12 @@ class Chat(commands.Cog):
         text: app_commands.Range[str, 1, MAX_CHAT_CHARS],
     ) -> None:
         begin_request()
+        asked = text_of_option(text, interaction)
         self._admission.admit_command(
-            interaction.user.id, interaction.guild_id, channel_id_of(interaction), text
+            interaction.user.id, interaction.guild_id, channel_id_of(interaction), asked
         )
+        if not asked:
+            raise Refusal(NOTHING_TO_READ)
         await defer(interaction, thinking=True)
         interaction.client.languages.use_server(interaction)
 
@@ -236,7 +256,7 @@ class Chat(commands.Cog):
             channel_id=channel_id_of(interaction),
             scope=scope_of(interaction),
             asked_by=interaction.user.id,
-            get_text=lambda: text,
+            get_text=lambda: asked,
         )
         row = self._reply_views(interaction.id, quoted=True)
         reply = StreamingReply(
@@ -271,35 +291,60 @@ class Chat(commands.Cog):
         for part in more:
             await interaction.followup.send(part, ephemeral=True)
 
-    @channel.command(description="Answer every message in this channel")
+    @channel.command(description="Answer every message in a channel and its threads")
+    @app_commands.describe(channel="A channel, forum or thread (this one, if left out)")
     @requires_rank(Rank.MANAGER)
-    async def enable(self, interaction: BotInteraction) -> None:
-        await self._set_enabled(interaction, enabled=True)
+    async def enable(self, interaction: BotInteraction, channel: Place | None = None) -> None:
+        await self._set_enabled(interaction, channel, enabled=True)
+        text = say(
+            "I now answer every message in {channel} and its threads.",
+            channel=_mention(interaction, channel),
+        )
+        if not self._bot.intents.message_content:
+            text = say(
+                "{done} But I cannot read them yet: the operator has to switch on the Message "
+                "Content intent in Discord's developer portal and restart me.",
+                done=text,
+            )
+        await interaction.response.send_message(text, ephemeral=True)
 
-    @channel.command(description="Answer only mentions and replies in this channel")
+    @channel.command(description="Answer only mentions and replies in a channel")
+    @app_commands.describe(channel="A channel, forum or thread (this one, if left out)")
     @requires_rank(Rank.MANAGER)
-    async def disable(self, interaction: BotInteraction) -> None:
-        await self._set_enabled(interaction, enabled=False)
+    async def disable(self, interaction: BotInteraction, channel: Place | None = None) -> None:
+        await self._set_enabled(interaction, channel, enabled=False)
+        place = channel or interaction.channel
+        parent = place.parent_id if isinstance(place, discord.Thread) else None
+        if parent in self._enabled_channels:
+            text = say(
+                "I still answer every message here, because I do in {parent} and its threads: "
+                "use `/channel disable` there.",
+                parent=f"<#{parent}>",
+            )
+        else:
+            text = say(
+                "From now on I only answer mentions and replies in {channel}.",
+                channel=_mention(interaction, channel),
+            )
+        await interaction.response.send_message(text, ephemeral=True)
 
-    async def _set_enabled(self, interaction: BotInteraction, *, enabled: bool) -> None:
-        channel_id, guild_id = channel_id_of(interaction), interaction.guild_id
-        assert guild_id is not None  # the group is guild_only
+    async def _set_enabled(
+        self, interaction: BotInteraction, channel: Place | None, *, enabled: bool
+    ) -> None:
+        channel_id = channel.id if channel else channel_id_of(interaction)
+        guild_id, where = guild_scope(interaction), f"<#{channel_id}>"
         await self._channels.set_enabled(channel_id, guild_id, enabled)
         if enabled:
-            await record_audit(self._audit, interaction, "channel enable", f"<#{channel_id}>")
+            await record_audit(self._audit, interaction, "channel enable", where)
             self._enabled_channels.add(channel_id)
-            text = say("I now answer every message in this channel.")
-            if not self._bot.intents.message_content:
-                text = say(
-                    "{done} But I cannot read them yet: the operator has to switch on the Message "
-                    "Content intent in Discord's developer portal and restart me.",
-                    done=text,
-                )
         else:
-            await record_audit(self._audit, interaction, "channel disable", f"<#{channel_id}>")
+            await record_audit(self._audit, interaction, "channel disable", where)
             self._enabled_channels.discard(channel_id)
-            text = say("From now on I only answer mentions and replies in this channel.")
-        await interaction.response.send_message(text, ephemeral=True)
+
+
+def _mention(interaction: BotInteraction, channel: Place | None) -> str:
+    """The channel that was chosen, or the one of the command."""
+    return f"<#{channel.id if channel else channel_id_of(interaction)}>"
 
 
 def _is_automatic(message: discord.Message) -> bool:

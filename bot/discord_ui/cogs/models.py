@@ -29,10 +29,13 @@ from data.storage.storage import Storage
 from i18n.phrase import phrase
 from i18n.reader import say
 from model.backend import GenerationBackend
-from model.registry import find_option
+from model.registry import ModelOption, find_option
 from model.worker.messages import ModelInfo
 from training.checkpoint_retention import CheckpointRetention
 from training.checkpoints import folder_bytes, read_manifest, read_report
+
+MAX_LISTED = 25
+"""Fields of an embed that Discord shows."""
 
 
 class Models(commands.Cog):
@@ -62,11 +65,12 @@ class Models(commands.Cog):
         interaction.client.languages.use_server(interaction)
         active = await self._models.active(scope)
         embed = discord.Embed(title=say("Models"), colour=BLURPLE)
-        options = self._models.options(scope)
-        for option in options[-25:]:  # Discord shows at most 25 fields
-            name = option.name
-            if name == active.name:
-                name = say("{model} · in use", model=name)
+        options = self._models.options(scope)[-MAX_LISTED:]
+        rejected = await asyncio.to_thread(self._rejected, options)
+        for option in options:
+            name = say("{model} · in use", model=option.name) if option == active else option.name
+            if option in rejected:
+                name = say("{model} · did not pass its checks", model=name)
             embed.add_field(name=name, value=model_summary(option), inline=False)
         embed.set_footer(
             text=say(
@@ -76,6 +80,12 @@ class Models(commands.Cog):
             )
         )
         await interaction.response.send_message(embed=embed)
+
+    def _rejected(self, options: list[ModelOption]) -> list[ModelOption]:
+        """The checkpoints that did not pass their checks (blocking)."""
+        own = [one for one in options if self._models.is_checkpoint(one)]
+        reports = ((one, read_report(Path(one.source))) for one in own)
+        return [one for one, report in reports if report and report.refusal]
 
     @model.command(description="Choose the model that answers in this server")
     @app_commands.describe(name="One of /model list")
@@ -150,8 +160,8 @@ class Models(commands.Cog):
     async def complete_name(
         self, interaction: BotInteraction, current: str
     ) -> list[app_commands.Choice[str]]:
-        options = reversed(self._models.options(guild_scope(interaction)))
-        return autocomplete_choices([option.name for option in options], current)
+        options = await self._models.options_at_once(guild_scope(interaction))
+        return autocomplete_choices([option.name for option in reversed(options)], current)
 
     @delete.autocomplete("name")
     async def complete_checkpoint(
@@ -159,7 +169,8 @@ class Models(commands.Cog):
     ) -> list[app_commands.Choice[str]]:
         scope = guild_scope(interaction)
         active = await self._models.active(scope)
-        own = [one for one in self._models.options(scope) if self._models.is_checkpoint(one)]
+        options = await self._models.options_at_once(scope)
+        own = [one for one in options if self._models.is_checkpoint(one)]
         return autocomplete_choices([option.name for option in own if option != active], current)
 
     @app_commands.command(description="Which model runs, on which device, and what I can do")

@@ -15,7 +15,7 @@ from bot.chat.model_router import ModelRouter
 from bot.discord_ui.audit import record_audit
 from bot.discord_ui.autocomplete import autocomplete_choices
 from bot.discord_ui.client import BotInteraction, Gpt2Bot
-from bot.discord_ui.context import channel_id_of, guild_scope
+from bot.discord_ui.context import channel_id_of, guild_scope, text_of_option
 from bot.discord_ui.delivery.requests import defer
 from bot.discord_ui.embeds.lesson import lesson_is_news, lesson_text
 from bot.discord_ui.embeds.plan import plan_embed
@@ -80,7 +80,8 @@ class Training(commands.Cog):
         user: app_commands.Range[str, 1, MAX_EXAMPLE_CHARS],
         bot: app_commands.Range[str, 1, MAX_EXAMPLE_CHARS],
     ) -> None:
-        scope, user, bot = guild_scope(interaction), user.strip(), bot.strip()
+        scope, bot = guild_scope(interaction), bot.strip()
+        user = text_of_option(user, interaction)
         if not user or not bot:
             await interaction.response.send_message(say(BOTH_REQUIRED), ephemeral=True)
             return
@@ -145,8 +146,10 @@ class Training(commands.Cog):
     async def complete_base(
         self, interaction: BotInteraction, current: str
     ) -> list[app_commands.Choice[str]]:
-        options = self._models.training_bases(guild_scope(interaction))
-        return autocomplete_choices([option.name for option in options], current)
+        options = await self._models.options_at_once(guild_scope(interaction))
+        own = [one for one in options if self._models.is_checkpoint(one)]
+        given = [one for one in options if one not in own]
+        return autocomplete_choices([one.name for one in [*given, *reversed(own)]], current)
 
     def _number_format(self) -> str:
         ready = self._worker.ready

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import Enum, auto
 
+from bot.discord_ui.embeds.style import examples_text
 from core.records import JobState, TrainingJob
 from i18n.phrase import Phrase, phrase
 from i18n.reader import say
 from training.jobs.events import (
     Checking,
+    Loading,
     LossHistory,
     Lowered,
     Paused,
+    Preparing,
     Started,
     Step,
     format_duration,
@@ -19,6 +23,29 @@ from training.jobs.events import (
     sparkline,
 )
 from training.jobs.queue import JobUpdate
+
+
+class Stage(Enum):
+    """What a job that runs is doing."""
+
+    STARTING = auto()
+    PREPARING = auto()
+    TRAINING = auto()
+    EVALUATING = auto()
+    LOADING = auto()
+
+
+STAGE_BY_EVENT = {
+    Preparing: Stage.PREPARING,
+    Checking: Stage.EVALUATING,
+    Loading: Stage.LOADING,
+}
+STAGE_TEXTS = {
+    Stage.STARTING: phrase("starting…"),
+    Stage.PREPARING: phrase("preparing what is to be learned…"),
+    Stage.EVALUATING: phrase("all steps are done, evaluating the new model…"),
+    Stage.LOADING: phrase("the new model has passed, loading it…"),
+}
 
 
 @dataclass(slots=True)
@@ -32,7 +59,7 @@ class JobProgress:
     steps: int = 0
     losses: LossHistory = field(default_factory=LossHistory)
     note: Phrase | None = None
-    checking: bool = False
+    stage: Stage = Stage.STARTING
     paused: bool = False
 
     def apply_update(self, update: JobUpdate) -> bool:
@@ -42,7 +69,8 @@ class JobProgress:
             case Started() as event:
                 self._start(event)
             case Step() as event:
-                self.step, self.at_step, self.steps = event, event.step, event.steps
+                self.stage, self.step = Stage.TRAINING, event
+                self.at_step, self.steps = event.step, event.steps
                 self.losses.add(event.loss)
                 return False
             case Lowered() as event:
@@ -54,18 +82,17 @@ class JobProgress:
             case Paused(step=step):
                 self.at_step, self.paused = step, True
                 return False  # the state comes next
-            case Checking():
-                self.checking = True
-            case None if moved:
-                self.checking, self.started, self.step = False, None, None
+            case Preparing() | Checking() | Loading() as event:
+                self.stage = STAGE_BY_EVENT[type(event)]
             case None:
-                pass
+                if moved:
+                    self.stage, self.started, self.step = Stage.STARTING, None, None
             case _:
                 return False
         return True
 
     def _start(self, event: Started) -> None:
-        self.started, self.step, self.paused = event, None, False
+        self.stage, self.started, self.step, self.paused = Stage.TRAINING, event, None, False
         self.at_step, self.steps = event.resumed_from, event.steps
         if not event.resumed_from:
             self.losses = LossHistory()
@@ -94,15 +121,11 @@ def _headline(progress: JobProgress) -> str:
             known = progress.paused and steps
             paused = where if known else job.detail or phrase("Paused.")
             return say("**Training** from {base}. {paused}", base=base, paused=paused)
-        case _ if progress.checking:
-            return say(
-                "**Training** from {base}: all steps are done, the new model is being checked…",
-                base=base,
-            )
-        case _ if progress.step is not None:
+        case _ if progress.stage in STAGE_TEXTS:
+            stage = STAGE_TEXTS[progress.stage]
+            return say("**Training** from {base}: {stage}", base=base, stage=stage)
+        case _ if progress.started is None or progress.step is not None:
             return say("**Training** from {base}", base=base)
-        case _ if progress.started is None:
-            return say("**Training** from {base}: getting ready…", base=base)
         case _ if progress.started.resumed_from:
             return say(
                 "**Training** from {base} continues after step {at} of {steps}.",
@@ -112,8 +135,9 @@ def _headline(progress: JobProgress) -> str:
             )
         case _:
             return say(
-                "**Training** from {base}: {rows} rows, {steps} steps.",
+                "**Training** from {base}: {examples} in {rows} rows, {steps} steps.",
                 base=base,
+                examples=examples_text(progress.started.taught),
                 rows=progress.started.examples,
                 steps=steps,
             )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shutil
+import tempfile
 
 import psutil
 
-from bot.ops.checks.check import Finding
+from bot.ops.checks.check import Finding, refer_to
 from bot.settings import Settings
 from core.errors import StoreError
 from data.storage.health import inspect_database
@@ -29,6 +29,8 @@ def check_database(settings: Settings) -> Finding:
     try:
         health = inspect_database(settings.paths.database)
     except StoreError as e:
+        if isinstance(e.__cause__, NotADirectoryError | PermissionError):
+            return Finding(DATABASE, message_of(e), refer_to(DISK))
         advice = phrase("Stop the bot and keep a copy of the file before you do that.")
         return Finding(DATABASE, message_of(e), advice)
     if health is None:
@@ -50,10 +52,16 @@ def check_disk(settings: Settings) -> Finding:
     """Whether the home can be written, and has space for the next checkpoint."""
     home = settings.gpt2bot_home
     folder = next(one for one in (home, *home.parents) if one.exists())
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as e:
         return Finding(
             DISK,
-            phrase("GPT2BOT_HOME is {home}, and nothing can be written there.", home=home),
+            phrase(
+                "GPT2BOT_HOME is {home}, and nothing can be written there ({why}).",
+                home=home,
+                why=e.strerror,
+            ),
             phrase("Choose another folder, or give the bot permission."),
         )
     free, shape = shutil.disk_usage(folder).free, _default_shape(settings)

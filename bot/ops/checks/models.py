@@ -102,7 +102,7 @@ async def check_hub(settings: Settings) -> list[Finding]:
     missing = [
         name
         for name, one in ids.items()
-        if not await run_in_daemon_thread(partial(_is_cached, one))
+        if not await run_in_daemon_thread(partial(is_downloaded, one))
     ]
     offline, address = constants.is_offline_mode(), constants.ENDPOINT
     problem = None if offline else await _hub_problem(address)
@@ -116,7 +116,8 @@ async def check_hub(settings: Settings) -> list[Finding]:
     return [_default(settings.default_model, ids, missing, reachable=reachable), hub]
 
 
-def _is_cached(hub_id: str) -> bool:
+def is_downloaded(hub_id: str) -> bool:
+    """Whether a model of the Hub is on this machine (blocking)."""
     try:
         validate_folder(resolve_source(hub_id, download=False), hub_id)
     except (LoadFailed, OSError, ValueError, RuntimeError):

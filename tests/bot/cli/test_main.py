@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import signal
 import sqlite3
 import subprocess
@@ -13,6 +15,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+
+from bot.cli.chat import HELP
 
 ROOT = Path(__file__).parents[3]
 
@@ -100,10 +104,35 @@ def test_an_unknown_default_model(gpt2bot: Command) -> None:
     assert_one_sentence(gpt2bot("run", DEFAULT_MODEL="gpt5"), "no model called “gpt5”")
 
 
-def test_a_home_that_is_a_file(gpt2bot: Command, tmp_path: Path) -> None:
-    (tmp_path / "home").write_text("mine")
-    done = gpt2bot("run", DISCORD_TOKEN="x.y.z", GPT2BOT_HOME="home")
-    assert_one_sentence(done, "cannot write there (Not a directory)")
+@pytest.mark.parametrize(
+    "command",
+    [("run",), ("chat", "--model", "tiny", "hi"), ("chat",), ("demo", "--home", "home")],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("blocked", ["home", "home/built"])
+def test_a_home_that_cannot_be_made(
+    gpt2bot: Command, tmp_path: Path, command: Sequence[str], blocked: str
+) -> None:
+    (tmp_path / blocked).parent.mkdir(exist_ok=True)
+    (tmp_path / blocked).write_text("mine")
+    done = gpt2bot(*command, DISCORD_TOKEN="x.y.z", GPT2BOT_HOME="home")
+    assert_one_sentence(
+        done, f"GPT2BOT_HOME is {tmp_path / 'home'}, but the bot cannot write there"
+    )
+
+
+@pytest.mark.parametrize("home", ["file", "file/below"])
+def test_the_doctor_names_a_home_that_cannot_be_made(
+    gpt2bot: Command, tmp_path: Path, home: str
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    found = json.loads(gpt2bot("doctor", "--json", GPT2BOT_HOME=home).stdout)["checks"]
+    disk, database = (
+        next(one for one in found if one["name"] == name) for name in ("disk", "database")
+    )
+    assert disk["detail"].startswith(f"GPT2BOT_HOME is {tmp_path / home}, and nothing can be")
+    assert "Not a directory" in disk["detail"]
+    assert database["advice"] == "See the line “disk”."
 
 
 def test_a_database_from_the_future(gpt2bot: Command, tmp_path: Path) -> None:
@@ -159,9 +188,43 @@ def test_a_conversation_until_quit(gpt2bot: Command) -> None:
     assert first == second, "after /reset, the same seed and text give the same reply"
     told = done.stderr.replace("you> ", "")
     assert told.splitlines() == [
-        "Talking to tiny. /reset forgets the conversation, /quit or Ctrl-D ends it.",
+        f"Talking to tiny. {HELP}",
         "Forgotten.",
     ]
+
+
+@pytest.mark.parametrize("word", ["exit", "QUIT", "/exit"])
+def test_other_words_end_it_and_commands_of_discord_are_explained(
+    gpt2bot: Command, word: str
+) -> None:
+    done = gpt2bot("chat", "--model", "tiny", said=f"/help\n/teach\n{word}\nnot read any more\n")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr.count(HELP) == 3
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a terminal to be driven")
+def test_before_a_large_download_somebody_at_a_terminal_is_asked(gpt2bot: Command) -> None:
+    ours, theirs = os.openpty()
+    environment = {
+        **gpt2bot.environment,
+        "HF_HUB_OFFLINE": "0",
+        "HF_ENDPOINT": "http://127.0.0.1:9",
+    }
+    with subprocess.Popen(
+        [sys.executable, "-m", "bot", "chat"],
+        cwd=gpt2bot.folder,
+        env=environment,
+        stdin=theirs,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+    ) as process:
+        os.write(ours, b"\nhello\nexit\n")
+        said, told = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert said.strip()
+    assert told.startswith("gpt2 is not on this computer yet: it is downloaded once (about 550 MB)")
+    assert "[y/N] You talk with tiny." in told
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs arguments of any bytes")

@@ -244,6 +244,9 @@ def test_the_bots_process_stays_light(tmp_path: Path) -> None:
         ("--out a.csv", "a.csv already exists: choose another folder with --out."),
         ("--name a/b", "“a/b” cannot be the name of a checkpoint: leave out the slashes."),
         ("--accelerate-config none.yaml", "There is no file none.yaml (`accelerate config`"),
+        ("--base nonsense", "There is no model “nonsense” here, and the Hugging Face Hub does not"),
+        ("--base ./no/where", "There is no model “./no/where” here, and the Hugging Face Hub"),
+        ("--base other.job", "other.job "),
         ("--out mine --resume", "There is no run to resume: mine.job does not exist."),
         ("--out other", "other.job exists, and is not the folder of a run: choose another --out."),
         (
@@ -262,7 +265,8 @@ def test_what_is_refused_in_one_sentence(
     Path("other.job", "precious.txt").write_text("mine")
     Path("broken.job").mkdir()
     Path("broken.job", CONFIG_FILE).write_text('{"name": ')
-    assert gpt2bot("--dataset", "a.csv", *options.split()) == 2
+    data = "a.csv" if "--base" not in options else "never-read.csv"
+    assert gpt2bot("--dataset", data, *options.split()) == 2
     shown, said = capsys.readouterr()
     assert (shown, said.count("\n")) == ("", 1)
     assert said.startswith(expected)

@@ -26,10 +26,20 @@ from data.storage.storage import Storage
 from tests.bot.conftest import World, open_world
 from tests.fakes import FakeWorker
 from training.checkpoints import LOSS_CURVE_FILE, REPORT_FILE, StoredReport
-from training.jobs.events import Checking, Event, Lowered, Paused, Saved, Started, Step
+from training.jobs.events import (
+    Checking,
+    Event,
+    Loading,
+    Lowered,
+    Paused,
+    Preparing,
+    Saved,
+    Started,
+    Step,
+)
 from training.jobs.queue import JobUpdate
 
-STARTED = Started("cpu", "fp32", 1000, 1000, 40, 900, 80, 10.0, 16, 1, 7e-4)
+STARTED = Started("cpu", "fp32", 1000, 1000, 40, 900, 80, 10.0, 16, 1, 7e-4, taught=12)
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -105,9 +115,11 @@ async def run(world: World) -> Run:
 
 
 async def test_one_message_shows_bar_loss_speed_and_time(run: Run) -> None:
-    assert run.text == "**Training** from tiny: getting ready…"
+    assert run.text == "**Training** from tiny: starting…"
+    await run.tell(Preparing())
+    assert run.text == "**Training** from tiny: preparing what is to be learned…"
     await run.tell(STARTED)
-    assert run.text == "**Training** from tiny: 40 rows, 80 steps."
+    assert run.text == "**Training** from tiny: 12 examples in 40 rows, 80 steps."
     for number, loss in ((1, 3.0), (2, 2.5), (40, 2.0)):
         run.now += EDIT_INTERVAL_S
         await run.tell(step(number, loss))
@@ -149,8 +161,12 @@ async def test_what_happens_is_shown_at_once(run: Run) -> None:
     await run.tell(STARTED, Lowered(4, 2))
     assert "-# Out of memory: continuing with batch size 4 and accumulation 2." in run.text
     await run.tell(step(80), Checking())
-    assert "the new model is being checked…" in run.text
+    assert "all steps are done, evaluating the new model…" in run.text
     assert "100 %, step 80 of 80" in run.text
+    assert run.buttons() == ["Cancel"]
+    await run.tell(Loading())
+    assert "the new model has passed, loading it…" in run.text
+    assert run.buttons() == []
 
 
 async def test_a_run_that_begins_again_begins_a_new_curve(run: Run) -> None:
@@ -229,10 +245,10 @@ async def test_a_bot_that_was_started_again_goes_on_in_the_same_message(run: Run
 async def test_where_the_bot_may_not_write_nothing_breaks(run: Run) -> None:
     run.world.env.inject_error("PATCH", "/channels/*/messages/*", status=403, code=50013)
     await run.tell(STARTED)
-    assert "getting ready" in run.text
+    assert "starting…" in run.text
     run.now += EDIT_INTERVAL_S
     await run.tell(step(1))
-    assert "getting ready" in run.text
+    assert "starting…" in run.text
 
 
 COMPARED: dict[str, Any] = {
@@ -378,7 +394,7 @@ async def test_pause_resume_and_cancel_by_button(world: World) -> None:
     ended = await world.ada.click(old, label="Cancel")
     assert ended.response.content == "Stopping it."
     assert await state(run) is JobState.CANCELLED
-    assert run.messages[0].content == "Training cancelled."
+    assert run.messages[0].content == "The training was stopped. Nothing has changed."
     assert run.buttons(run.messages[0]) == []
 
 
@@ -427,4 +443,4 @@ async def test_the_buttons_work_after_a_restart(
         assert await state(run) is JobState.QUEUED
         await world.ada.click(run.messages[0], label="Cancel")
         assert await state(run) is JobState.CANCELLED
-        assert run.messages[0].content == "Training cancelled."
+        assert run.messages[0].content == "The training was stopped. Nothing has changed."

@@ -49,10 +49,10 @@ async def watched(settings: Settings, real_worker: WorkerClient, port: int) -> A
         yield world
 
 
-async def get(port: int, path: str) -> tuple[int, str]:
+async def get(port: int, path: str, **headers: str) -> tuple[int, str]:
     async with (
         aiohttp.ClientSession() as session,
-        session.get(f"http://127.0.0.1:{port}{path}") as answer,
+        session.get(f"http://127.0.0.1:{port}{path}", headers=headers) as answer,
     ):
         return answer.status, await answer.text()
 
@@ -186,6 +186,28 @@ class TestHealth:
         ours = psutil.Process().net_connections(kind="tcp")
         listening = {one.laddr.ip for one in ours if one.laddr and one.laddr.port == port}
         assert listening == {"127.0.0.1"}
+
+    @pytest.mark.usefixtures("watched")
+    @pytest.mark.parametrize(
+        ("host", "status"),
+        [
+            ("localhost:{port}", 200),
+            ("LOCALHOST", 200),
+            ("[::1]:{port}", 200),
+            ("rebound.example:{port}", 403),
+            ("localhost.rebound.example", 403),
+            ("192.168.1.20:{port}", 403),
+            ("[::1", 403),
+            ("", 403),
+        ],
+    )
+    async def test_a_page_that_rebinds_its_name_reads_nothing(
+        self, port: int, host: str, status: int
+    ) -> None:
+        for path in ("/healthz", "/metrics", "/nothing"):
+            found, text = await get(port, path, Host=host.format(port=port))
+            assert found == (404 if path == "/nothing" and status == 200 else status)
+            assert found == 200 or "gpt2bot" not in text
 
     async def test_a_port_that_is_taken_is_one_sentence(
         self, settings: Settings, worker: FakeWorker

@@ -34,7 +34,17 @@ from tests.model_folders import make_model_folder
 from training.checkpoints import remove_checkpoint, verify
 from training.config import TrainingConfig
 from training.errors import CorruptCheckpoint, EmptyDataset, JobAlreadyOpen
-from training.jobs.events import Checking, Event, Finished, Lowered, Saved, Started, Step
+from training.jobs.events import (
+    Checking,
+    Event,
+    Finished,
+    Loading,
+    Lowered,
+    Preparing,
+    Saved,
+    Started,
+    Step,
+)
 from training.jobs.folder import CONFIG_FILE, STEPS_DIR, latest_saved_step
 from training.jobs.manager import TrainingLimits, TrainingManager
 from training.jobs.outcome import MAX_ATTEMPTS
@@ -771,7 +781,8 @@ async def test_a_job_from_the_question_to_service(
     assert [manifest.name for _, manifest in house.manager.checkpoints(GUILD)] == ["small-1"]
     assert house.manager.checkpoints(OTHER) == []
     events = [one.event for one in house.updates if one.event]
-    assert isinstance(events[0], Started)
+    assert [type(one) for one in events[:2]] == [Preparing, Started]
+    assert isinstance(events[-1], Loading)
     assert any(isinstance(one, Step) for one in events)
     assert bool(seen) is HAS_PROC
     assert all(b"KNOWN=to all" in one and b"secret" not in one for one in seen)

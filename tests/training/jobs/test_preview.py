@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,7 +19,13 @@ from model.registry import EMBEDDED_FOLDER
 from tests.model_folders import make_tokenizer
 from training.config import TrainingConfig
 from training.jobs.estimate import KNOWN_SHAPES, peak_memory_mb
-from training.jobs.preview import CONTROL_TOKENS_PER_MESSAGE, MAX_SAMPLED_ROWS, MIN_MATMULS, preview
+from training.jobs.preview import (
+    CONTROL_TOKENS_PER_MESSAGE,
+    MAX_SAMPLED_ROWS,
+    MIN_MATMULS,
+    Measured,
+    preview,
+)
 from training.run import tokenization
 from training.run.mixing import mix_replay
 
@@ -67,31 +74,37 @@ def test_a_base_that_gets_control_tokens_only_in_the_run(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("base", ["gpt2", "somebody/their-model", None])
 def test_without_a_tokenizer_here_characters_are_counted(base: str | None) -> None:
-    seen = preview(chosen(("a" * 40, "b" * 41)), config(base), 100.0)
+    seen = preview(chosen(("a" * 40, "b" * 41)), config(base), Measured(100.0, 30.0))
     assert not seen.exact
     assert seen.tokens == seen.longest == 81 // 4 + 2 * CONTROL_TOKENS_PER_MESSAGE
 
 
 def test_a_broken_tokenizer_is_one_that_is_not_here(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text("{")
-    assert not preview(chosen(*PAIRS), config(tmp_path), 100.0).exact
+    assert not preview(chosen(*PAIRS), config(tmp_path), Measured(100.0, 30.0)).exact
 
 
 def test_a_large_data_set_is_sampled() -> None:
     pairs = [(f"question {n:05}", "a" * 20) for n in range(2 * MAX_SAMPLED_ROWS)]
-    seen = preview(chosen(*pairs), config("gpt2"), 100.0)
+    seen = preview(chosen(*pairs), config("gpt2"), Measured(100.0, 30.0))
     assert seen.rows == 2 * MAX_SAMPLED_ROWS
     assert seen.tokens == 2 * MAX_SAMPLED_ROWS * (34 // 4 + 2 * CONTROL_TOKENS_PER_MESSAGE)
 
 
 def test_few_rows_are_seen_often() -> None:
-    seen = preview(chosen(("a", "b")), config("gpt2", min_steps=100), 100.0)
+    seen = preview(chosen(("a", "b")), config("gpt2", min_steps=100), Measured(100.0, 30.0))
     assert (seen.rows, seen.steps, seen.epochs) == (1, 100, 100)
 
 
 def test_an_earlier_runs_speed_gives_the_time() -> None:
-    seen = preview(chosen(*PAIRS), config(epochs=4), 50.0)
-    assert seen.seconds == seen.tokens * 4 / 50
+    seen = preview(chosen(*PAIRS), config(epochs=4), Measured(50.0, overhead_s=30.0))
+    assert seen.seconds == 30 + seen.tokens * 4 / 50
+
+
+def test_an_example_counts_as_often_as_it_is_learned() -> None:
+    once = chosen(("a", "b"))
+    thrice = replace(once, kept=(replace(once.kept[0], weight=3),))
+    assert preview(thrice, config()).rows == 3 * preview(once, config()).rows
 
 
 @pytest.mark.skipif(bool(shutil.which("nvidia-smi")), reason="a GPU's speed is not guessed")
@@ -123,24 +136,24 @@ def test_a_machine_that_stalls_meanwhile_is_not_taken_for_a_slow_one(
 
 def test_memory_is_that_of_the_longest_row() -> None:
     settings = config("gpt2", batch_size=2, loss_on="all", method="lora")
-    seen = preview(chosen(("a" * 38, "b" * 38)), settings, 1.0)
+    seen = preview(chosen(("a" * 38, "b" * 38)), settings, Measured(1.0, 30.0))
     expected = peak_memory_mb(
         KNOWN_SHAPES["gpt2"], batch_size=2, max_length=23, method="lora", labelled=1.0
     )
     assert seen.memory_mb == expected
-    assert preview(chosen(*PAIRS), config(None), 1.0).memory_mb is None
+    assert preview(chosen(*PAIRS), config(None), Measured(1.0, 30.0)).memory_mb is None
     if seen.free_mb is not None:
         assert seen.free_mb > 0
 
 
 def test_nothing_selected_costs_nothing() -> None:
-    seen = preview(chosen(), config(), 10.0)
+    seen = preview(chosen(), config(), Measured(10.0, 30.0))
     assert (seen.rows, seen.tokens, seen.steps, seen.seconds) == (0, 0, 0, 0)
 
 
 def test_it_imports_nothing_heavy_and_torch_never() -> None:
     code = (
-        "import sys; from training.jobs.preview import preview\n"
+        "import sys; from training.jobs.preview import Measured, preview\n"
         "assert not {'numpy', 'tokenizers', 'torch'} & set(sys.modules)\n"
         "from data.dataset.cleaning import select_examples\n"
         "from training.config import defaults_for\n"

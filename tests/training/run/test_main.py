@@ -26,7 +26,7 @@ from model.registry import EMBEDDED_FOLDER
 from model.runners.device import Device
 from tests.bot.japanese.discord import assert_japanese
 from tests.training.conftest import PAIRS, run, write_job
-from training.checkpoints import REPORT_FILE, read_report, verify
+from training.checkpoints import REPORT_FILE, read_manifest, read_report, verify
 from training.config import Architecture, TrainingConfig
 from training.errors import (
     BaseUnavailable,
@@ -43,6 +43,7 @@ from training.jobs.events import (
     Finished,
     Lowered,
     Paused,
+    Preparing,
     Rejected,
     Saved,
     Started,
@@ -90,15 +91,17 @@ def test_a_run_in_its_own_process(tmp_path: Path) -> None:
 
     assert done.status == 0, done.errors
     assert len(done.events) == len(done.lines), "only events on stdout"
-    started, *steps, checking, finished = done.events
+    preparing, started, *steps, checking, finished = done.events
+    assert isinstance(preparing, Preparing)
     assert isinstance(checking, Checking)
     assert isinstance(started, Started)
-    assert (started.examples, started.steps, started.batch_size) == (2, 40, 8)
+    assert (started.taught, started.examples, started.steps, started.batch_size) == (2, 2, 40, 8)
     assert all(isinstance(one, Step) for one in steps)
     assert isinstance(steps[-1], Step)
     assert (steps[-1].step, steps[-1].seconds_left) == (40, 0)
     assert isinstance(finished, Finished)
     assert finished.last_loss < 0.5 < finished.first_loss
+    assert finished.seconds > read_manifest(Path(finished.checkpoint)).overhead_s > 0
 
     folder = Path(finished.checkpoint)
     manifest = verify(folder)

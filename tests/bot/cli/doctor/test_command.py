@@ -106,9 +106,9 @@ def test_every_wrong_setting_is_told_and_the_rest_is_used(
     assert not finding.ok
     assert all(name in finding.detail for name in ("CACHE_MB", "LOG_LEVEL", "DEFAULT_MODEL"))
     assert (settings.cache_mb, settings.default_model, settings.seed) == (320, "gpt2", 7)
-    (tmp_path / ".env").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / ".env").write_bytes(b"\xff\xfe\x00")  # half a character
     settings, finding = read_settings()
-    assert "cannot be read as UTF-8" in finding.detail
+    assert "neither UTF-8 nor UTF-16" in finding.detail
     assert settings.seed is None
     (tmp_path / ".env").write_text("SEED=7\n")
     assert read_settings()[1].ok

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from typing import Any
 
 import discord
 import pytest
@@ -100,8 +101,8 @@ async def test_without_the_message_content_intent_only_calls_are_answered(
 
 
 async def test_mentions_of_people_are_read_as_names(world: World, worker: FakeWorker) -> None:
-    await world.say(world.ben, f"do you know {world.ada.mention}?")
-    assert worker.heard[-1][1][-1].content == "do you know @ada?"
+    await world.say(world.ben, f"do you know {world.ada.mention} or <@!100000000000000000>?")
+    assert worker.heard[-1][1][-1].content == "do you know @ada or @deleted-user?"
 
 
 async def test_a_name_that_contains_the_bots_name_keeps_its_letters(
@@ -112,14 +113,46 @@ async def test_a_name_that_contains_the_bots_name_keeps_its_letters(
     assert worker.heard[-1][1][-1].content == f"do you know @{world.bot.user.name}-fan?"
 
 
-async def test_what_is_mentioned_and_unknown_is_read_as_deleted(
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("<#{gone}> <@&1{gone}>", "#deleted-channel @deleted-role"),
+        ("hi @everyone and @here", "hi @everyone and @here"),
+        ("hi @\u200beveryone\ufeff\u2060", "hi @everyone"),
+        ("👩‍🚀 ❤️ کتاب\u200cها", "👩‍🚀 ❤️ کتاب\u200cها"),
+        ("<:wave:{gone}> <a:party_1:{gone}>", ":wave: :party_1:"),
+        ("see </model list:{gone}> and <id:customize>", "see /model list and Channels & Roles"),
+        ("<t:1700000000:D>, <t:1700000000:t>", "November 14, 2023, 10:13 PM UTC"),
+        ("<t:1700000000>", "November 14, 2023 10:13 PM UTC"),
+        ("次は<t:1700000000:F>です", "次は2023年11月14日火曜日 22:13 UTCです"),
+        ("<t:{soon}:R>", "in 2 hours"),
+        ("あと<t:{soon}:R>", "あと2 時間後"),
+        ("<t:9999999999999:R> <id:nowhere> 1 <2> 3", "<t:9999999999999:R> <id:nowhere> 1 <2> 3"),
+        ("<https://example.org/a?b=1>", "https://example.org/a?b=1"),
+    ],
+)
+async def test_a_message_is_read_as_people_see_it(
+    world: World, worker: FakeWorker, written: str, read: str
+) -> None:
+    gone, soon = 100000000000000000, int(world.env.now().timestamp()) + 7200
+    await world.say(world.ben, written.format(gone=gone, soon=soon))
+    assert worker.heard[-1][1][-1].content == read
+    await world.ben.slash(world.general, "chat", text=written.format(gone=gone, soon=soon))
+    assert worker.heard[-1][1][-1].content == read
+
+
+async def test_names_in_a_command_are_read_like_those_in_a_message(
     world: World, worker: FakeWorker
 ) -> None:
-    channel, gone = world.general.mention, 100000000000000000
-    await world.say(world.ben, f"{channel} <#{gone}> <@{gone}> <@&{gone}> @everyone")
-    assert worker.heard[-1][1][-1].content == (
-        "#general #deleted-channel @deleted-user @deleted-role @\u200beveryone"
-    )
+    me, ada, general = world.bot.user.mention, world.ada.mention, world.general.mention
+    await world.ben.slash(world.general, "chat", text=f"{me} is {ada} in {general}?")
+    assert worker.heard[-1][1][-1].content == "is @someone in #general?"
+
+
+async def test_a_command_that_only_mentions_the_bot_gets_a_hint(open_fake: Open) -> None:
+    async with open_fake(check_errors=False) as world:
+        refused = await world.ben.slash(world.general, "chat", text=world.bot.user.mention)
+        assert refused.response.content == NOTHING_TO_READ
 
 
 async def test_a_long_reply_is_split_and_recorded_once(world: World, worker: FakeWorker) -> None:
@@ -209,6 +242,20 @@ async def test_a_command_that_a_server_opened_to_all_checks_the_permission_itsel
         assert result.response.content == "You need the permission Manage Server for that."
 
 
+async def open_thread(world: World, parent: Any) -> Any:
+    """A member's thread, which the bot is not in."""
+    channel = world.bot.get_channel(parent.id)
+    if isinstance(channel, discord.ForumChannel):
+        thread = (await channel.create_thread(name="a talk", content="A question")).thread
+    else:
+        assert isinstance(channel, discord.TextChannel)
+        thread = await channel.create_thread(name="a talk", type=discord.ChannelType.public_thread)
+    cached = world.bot.get_channel(thread.id)
+    assert isinstance(cached, discord.Thread)
+    cached.owner_id, cached.me = world.ben.id, None  # SimCord makes it in the bot's name
+    return next(one for one in parent.threads if one.id == thread.id)
+
+
 async def test_threads_that_the_bot_is_in_are_answered(world: World, worker: FakeWorker) -> None:
     channel = world.bot.get_channel(world.general.id)
     assert isinstance(channel, discord.TextChannel)
@@ -217,6 +264,27 @@ async def test_threads_that_the_bot_is_in_are_answered(world: World, worker: Fak
     await world.ben.send(handle, "hello from the thread")
     assert worker.heard[-1][1][-1].content == "hello from the thread"
     assert_sent(handle, content="you said hello from the thread")
+
+
+@pytest.mark.parametrize("is_forum", [False, True])
+async def test_threads_below_an_enabled_channel_or_forum_are_answered(
+    world: World, worker: FakeWorker, is_forum: bool
+) -> None:
+    parent = world.guild.create_forum_channel("help") if is_forum else world.general
+    thread = await open_thread(world, parent)
+    await world.ben.send(thread, "anybody?")
+    assert worker.heard == []
+    done = await world.ada.slash(world.general, "channel enable", channel=parent)
+    assert done.response.content == (
+        f"I now answer every message in {parent.mention} and its threads."
+    )
+    await world.ben.send(thread, "hello in the thread")
+    assert world.last(thread) == "you said hello in the thread"
+    kept = await world.ada.slash(thread, "channel disable")
+    assert kept.response.content.startswith("I still answer every message here")
+    await world.ada.slash(world.general, "channel disable", channel=parent)
+    await world.ben.send(thread, "still there?")
+    assert len(worker.heard) == 1
 
 
 async def test_a_reply_goes_with_the_question_that_is_deleted_while_it_is_written(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import threading
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
@@ -14,6 +15,7 @@ from typing import Any
 import discord
 import pytest
 
+from bot.chat import model_router
 from bot.chat.model_router import ModelRouter
 from core.tasks import BackgroundTasks
 from data.storage.storage import Storage
@@ -63,6 +65,14 @@ async def test_list_shows_every_model_and_marks_the_one_in_use(world: World) -> 
     assert set(fields) == {"tiny · in use", "gpt2", "gpt2-medium", "tiny-1"}
     assert "124M parameters" in fields["gpt2"]
     assert "learned 2026-01-02, training loss 0.25" in fields["tiny-1"]
+
+
+async def test_list_marks_what_did_not_pass_its_checks(world: World) -> None:
+    make_checkpoint(world, "tiny-1", report={"answers": [], "losses": {}, "refusal": "It loops."})
+    make_checkpoint(world, "tiny-2", report={"answers": [], "losses": {}, "refusal": None})
+    listed = await world.ben.slash(world.general, "model list")
+    names = [field.name for field in listed.response.embeds[0].fields]
+    assert names[-2:] == ["tiny-1 · did not pass its checks", "tiny-2"]
 
 
 async def test_use_switches_this_server_and_is_remembered(
@@ -363,6 +373,24 @@ def switch(storage: Storage, worker: Any, tmp_path: Path) -> ModelRouter:
         checkpoints=tmp_path,
         tasks=BackgroundTasks(),
     )
+
+
+async def test_autocomplete_does_not_wait_for_a_slow_disk(
+    switch: ModelRouter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_folder(tmp_path / str(SCOPE) / "tiny-1")
+    assert "tiny-1" in {one.name for one in await switch.options_at_once(SCOPE)}
+    answers, asked = threading.Event(), []
+    monkeypatch.setattr(
+        model_router, "iter_checkpoints", lambda folder: (asked.append(folder), answers.wait())[:0]
+    )
+    try:
+        for _ in range(3):
+            names = {one.name for one in await switch.options_at_once(SCOPE)}
+            assert names == {*model_options, "tiny-1"}
+        assert len(asked) == 1
+    finally:
+        answers.set()
 
 
 async def test_a_retrain_starts_from_the_base_of_the_one_in_use(

@@ -137,6 +137,8 @@ def _differences(message: Message) -> Iterator[str]:
             yield f"has the values {sorted(_fields(form))}, not {sorted(wanted)}"
         if form.count("`") != ids[-1].count("`"):
             yield "has other `marks`"
+        if found := SPACE_AFTER_FULL_WIDTH.search(form):
+            yield f"has a space after {found[0]!r}"
 
 
 def _fields(template: str) -> set[str]:
@@ -149,6 +151,8 @@ def _fields(template: str) -> set[str]:
 
 # --- sentences that nothing marks ----------------------------------------------------------------
 
+SPACE_AFTER_FULL_WIDTH = re.compile("[。、？！：；（「] ")
+"""Full-width punctuation has its own space."""
 WORDS = re.compile(r"[A-Za-z]{2,} [A-Za-z{(]")
 CODE = re.compile(
     r"\s*(SELECT|INSERT|UPDATE|DELETE|CREATE|ALTER|DROP|PRAGMA|VACUUM|BEGIN|WITH|AND|CASE)\b"

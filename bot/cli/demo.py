@@ -179,6 +179,11 @@ async def _chat_in_real_time(bot: Gpt2Bot) -> AsyncIterator[None]:
         await replies.close()
 
 
+def follow_real_time(env: simcord.Env) -> None:
+    """Move SimCord's clock on to the real time, so that new messages are dated by it."""
+    env.backend.advance_clock(max(0.0, (datetime.now(UTC) - env.now()).total_seconds()))
+
+
 async def _publish_updates(env: simcord.Env, preview: simcord.Preview) -> None:
     """Publish what the bot posts outside of the visitor's actions; the page polls by itself."""
     lock = asyncio.Lock()
@@ -186,6 +191,8 @@ async def _publish_updates(env: simcord.Env, preview: simcord.Preview) -> None:
     published = 0
     while True:
         await asyncio.sleep(POLL_INTERVAL_S)
+        async with lock:  # an action has a clock that stands still
+            follow_real_time(env)
         requests = env.http_requests[published:]
         if any(one.method != "GET" and "/messages" in one.path for one in requests):
             async with lock:

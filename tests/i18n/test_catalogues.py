@@ -24,6 +24,7 @@ def test_a_translation_writes_values_as_the_code_does() -> None:
         ("{size:.1f} MB", []),
         ("{size} MB", ["has the values ['size'], not ['size:.1f']"]),
         ("{mb:.1f}", ["has the values ['mb:.1f'], not ['size:.1f']"]),
+        ("{size:.1f} MBですか？ はい", ["has a space after '？ '"]),
     ):
         assert list(_differences(Message("{size:.1f} MB.", translated))) == told
 

@@ -11,7 +11,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from core.records import Conversation, Message, Role
-from model.chat_template import build_prompt, encode, stop_strings
+from model.chat_template import REPLACEMENT_CHAR, build_prompt, encode, stop_strings
 from training.run import tokenization
 from training.run.loop import logits_on_labels_only
 
@@ -114,7 +114,7 @@ def greedy_replies(
 
 def _reply_text(tokenizer: PreTrainedTokenizerBase, ids: torch.Tensor) -> str:
     """The text of a reply, up to the first stop string of the tokenizer's chat template."""
-    text = str(tokenizer.decode(ids, skip_special_tokens=True))
+    text = str(tokenizer.decode(ids, skip_special_tokens=True)).replace(REPLACEMENT_CHAR, "")
     for stop in stop_strings(tokenizer):
         text = text.lstrip().partition(stop)[0]
     return text.strip()

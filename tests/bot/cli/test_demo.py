@@ -10,16 +10,18 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
-from bot.cli.demo import WELCOME
+from bot.cli.demo import WELCOME, follow_real_time
 from bot.discord_ui.delivery.split import MAX_MESSAGE_CHARS
 from bot.learning.retraining import NOTHING_TAUGHT
 from core.utf16 import utf16_length
+from tests.bot.conftest import World
 
 
 @dataclass
@@ -191,3 +193,12 @@ async def test_the_demo_in_japanese(tmp_path: Path) -> None:
 
 def test_the_welcome_fits_one_message() -> None:
     assert utf16_length(WELCOME) <= MAX_MESSAGE_CHARS
+
+
+async def test_messages_of_the_demo_are_dated_by_the_real_clock(world: World) -> None:
+    await world.say(world.ben, "hello")
+    first = world.general.last_message
+    follow_real_time(world.env)
+    await world.say(world.ben, "hello again")
+    assert world.general.last_message.created_at > first.created_at
+    assert abs(datetime.now(UTC) - world.general.last_message.created_at) < timedelta(minutes=5)

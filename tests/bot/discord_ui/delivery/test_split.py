@@ -12,12 +12,8 @@ import regex
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-<<<<<<< HEAD:tests/bot/discord_ui/delivery/test_split.py
-from bot.discord_ui.delivery.split import MAX_MESSAGE_CHARS, split_message
-=======
 from bot.discord_ui.cogs.chat import format_context
-from bot.discord_ui.split import MAX_MESSAGE_CHARS, split_message
->>>>>>> f268f74 (Text in and out, and what people read of a retrain):tests/bot/discord_ui/test_split.py
+from bot.discord_ui.delivery.split import MAX_MESSAGE_CHARS, split_message
 from core.utf16 import utf16_length
 from model.worker.messages import Rendered
 

@@ -158,8 +158,9 @@ class _Splitter:
         ends = {"\n": 0, " ": 0, "": 0}
         first = _end_of(BLANK, self._text, start)
         used = 0
-        for character in CHARACTER.finditer(self._text, start, start + room + 2):
-            at, char = character.start(), character[0].replace("\r\n", "\n")
+        # of a slice, as \X looks back to the start of a row of flags
+        for character in CHARACTER.finditer(self._text[start : start + room + 2]):
+            at, char = start + character.start(), character[0].replace("\r\n", "\n")
             block = self.block_at(at)
             needed = used + len(block.closing if block else "")
             begun = at > max(first, block.first if block else 0)

@@ -18,7 +18,12 @@ from bot.app import build_bot
 from bot.discord_ui.cogs.training import PAUSING
 from bot.discord_ui.embeds.evaluation import comparison_embed
 from bot.discord_ui.embeds.style import quote_safely
-from bot.discord_ui.job_messages import EDIT_INTERVAL_S, REPOST_AFTER_S, TrainingReports
+from bot.discord_ui.job_messages import (
+    EDIT_INTERVAL_S,
+    END_TEXT_BY_STATE,
+    REPOST_AFTER_S,
+    TrainingReports,
+)
 from bot.settings import Settings
 from core.records import JobState, TrainingJob
 from core.tasks import BackgroundTasks
@@ -282,7 +287,7 @@ async def test_the_end_shows_what_changed(run: Run, state: JobState) -> None:
     await made(run)
     await run.move(state, "The sentence about **tiny-1**.", checkpoint="tiny-1")
     progress, end = run.messages
-    assert progress.content == f"Training {state}."
+    assert progress.content == END_TEXT_BY_STATE[state]
     assert run.buttons(progress) == []
     assert end.content == "The sentence about **tiny-1**."
     assert end.attachments[0].filename == "loss.png"
@@ -306,7 +311,7 @@ async def test_the_end_shows_what_changed(run: Run, state: JobState) -> None:
 async def test_other_ends_are_one_sentence(run: Run, state: JobState) -> None:
     await run.move(state, "It ended.")
     progress, end = run.messages
-    assert progress.content == f"Training {state}."
+    assert progress.content == END_TEXT_BY_STATE[state]
     assert end.content == "It ended."
     assert not end.embeds
     assert not end.attachments

@@ -7,7 +7,7 @@ import tempfile
 
 import psutil
 
-from bot.ops.checks.check import Finding, refer_to
+from bot.ops.checks.check import Finding
 from bot.settings import Settings
 from core.errors import StoreError
 from data.storage.health import inspect_database
@@ -29,8 +29,6 @@ def check_database(settings: Settings) -> Finding:
     try:
         health = inspect_database(settings.paths.database)
     except StoreError as e:
-        if isinstance(e.__cause__, NotADirectoryError | PermissionError):
-            return Finding(DATABASE, message_of(e), refer_to(DISK))
         advice = phrase("Stop the bot and keep a copy of the file before you do that.")
         return Finding(DATABASE, message_of(e), advice)
     if health is None:

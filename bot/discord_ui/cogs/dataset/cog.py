@@ -79,7 +79,7 @@ class Dataset(commands.Cog):
     def _empty_transfers(self) -> None:
         """Remove what a bot that was killed left behind (blocking)."""
         shutil.rmtree(self._transfers, ignore_errors=True)
-        self._transfers.mkdir()
+        self._transfers.mkdir(exist_ok=True)
 
     async def interaction_check(
         self,

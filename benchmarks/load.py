@@ -42,8 +42,7 @@ from bot.chat.model_router import ModelRouter
 from bot.chat.request import Incoming, TextCheck
 from bot.chat.telemetry import ReplyTelemetry
 from bot.discord_ui.client import Gpt2Bot
-from bot.discord_ui.delivery.reply import StreamingReply
-from bot.discord_ui.delivery.typing_indicator import TypingIndicators
+from bot.discord_ui.delivery.reply import StreamingReply, TypingIndicators
 from bot.discord_ui.errors import error_message, is_expected
 from core.metrics import Metrics
 from core.tasks import BackgroundTasks

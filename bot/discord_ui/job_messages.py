@@ -22,9 +22,9 @@ from discord.utils import MISSING
 
 from bot.discord_ui.audit import write_audit_entry
 from bot.discord_ui.client import Gpt2Bot, dispatch_to_cog
+from bot.discord_ui.delivery.reply import SinglePost
 from bot.discord_ui.delivery.requests import (
     DISCORD_ERRORS,
-    SinglePost,
     new_nonce,
     post_with_retries,
     with_retries,

@@ -27,12 +27,12 @@ from bot.discord_ui.delivery.reply import (
     NO_BUTTONS,
     ReplyViews,
     StreamingReply,
+    TypingIndicators,
     quote_question,
     shown_on,
 )
 from bot.discord_ui.delivery.requests import DISCORD_ERRORS, NO_REPLY_WITHOUT_HISTORY, defer
 from bot.discord_ui.delivery.split import split_message
-from bot.discord_ui.delivery.typing_indicator import TypingIndicators
 from bot.discord_ui.permissions import Rank, requires_rank
 from bot.discord_ui.views.reply_buttons import reply_views
 from core.errors import Refusal
@@ -145,7 +145,8 @@ class Chat(commands.Cog):
             rows=self._reply_views(message.id),
             may_edit=self._bot.traffic.may_edit,
         )
-        async with shown_on(reply, self._bot, message.id, interaction=False):
+        typing = self._typing.show(message.channel)
+        async with shown_on(reply, self._bot, message.id, typing=typing):
             user, channel = message.author, message.channel
             guild_id = message.guild.id if message.guild else None
             if not self._admission.admit_message(message.id, user.id, guild_id, channel.id, text):
@@ -169,8 +170,7 @@ class Chat(commands.Cog):
                 merge_bursts=True,
                 resumed=resumed,
             )
-            async with self._typing.show(channel):
-                await self._conversations.answer(incoming, reply)
+            await self._conversations.answer(incoming, reply)
 
     def _why_empty(self, message: discord.Message) -> Phrase:
         """Why there is no text: without the Message Content intent, Discord only sends that of

@@ -1,4 +1,5 @@
-"""A streaming reply in Discord: a message that grows by edits, continued in further messages.
+"""A streaming reply in Discord: a message that grows by edits, continued in further messages; and
+the typing indicator until it begins.
 
 Does not know models or storage. Edits are throttled by a clock, not by sleeping: text that arrives
 too soon waits for the next piece or for the end. A failed edit is made up for by the next one; only
@@ -7,12 +8,15 @@ the final text is retried (`bot.discord_ui.delivery.requests`).
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
-from typing import NamedTuple
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
+from dataclasses import dataclass, field
+from secrets import token_hex
+from typing import Any, NamedTuple, Protocol
 
 import discord
 
@@ -20,12 +24,11 @@ from bot.chat.errors import NotAdmitted, ReplyDeleted
 from bot.chat.request import TextCheck, truncate_reply
 from bot.discord_ui.delivery.requests import (
     DISCORD_ERRORS,
-    PostedMessage,
-    Send,
-    SinglePost,
+    NONCE_BYTES,
     is_transient,
-    with_retries,
+    retry_transient,
 )
+from bot.discord_ui.delivery.rest_traffic import RestTraffic
 from bot.discord_ui.delivery.split import split_message
 from bot.discord_ui.errors import error_message, is_expected
 from i18n.reader import say
@@ -36,9 +39,55 @@ FIRST_SEND_DELAY_S = 0.7
 """Seconds from the first word to its first showing; short replies are complete by then."""
 EDIT_INTERVAL_S = 1.3
 """Seconds between two edits: Discord allows about five in five seconds per channel."""
+TYPING_DELAY_S = 1.0
+"""Seconds that a reply may take without an indicator: most are there by then."""
+TYPING_INTERVAL_S = 8.0
+"""Seconds between two typing requests: Discord shows each for ten."""
 
 ViewFactory = Callable[[Sequence[int]], discord.ui.View]
 """Makes the buttons of a reply, given the ids of its messages before the one with the buttons."""
+
+
+class PostedMessage(Protocol):
+    """A message of ours that can be edited and deleted."""
+
+    @property
+    def id(self) -> int: ...
+
+    async def edit(self, *, content: str, view: discord.ui.View | None = ...) -> object:
+        """Change its text and, if `view` is given, its buttons (None: remove them)."""
+
+    async def delete(self) -> None:
+        """Delete it."""
+
+
+class Send(Protocol):
+    """Posts a message, with buttons if `view` is given; at most once with the same `nonce`."""
+
+    async def __call__(
+        self, content: str, *, nonce: str, view: discord.ui.View = ...
+    ) -> PostedMessage: ...
+
+
+@dataclass(slots=True)
+class SinglePost:
+    """A message that is posted once, however often that is tried."""
+
+    _nonce: str = field(default_factory=lambda: token_hex(NONCE_BYTES))
+    _first_text: str | None = None
+
+    async def send(
+        self, send: Send, text: str, view: discord.ui.View | None = None
+    ) -> PostedMessage:
+        """Try to post it; the text may differ from that of an earlier try."""
+        self._first_text = self._first_text or text
+        buttons: dict[str, Any] = {"view": view} if view else {}
+        message = await send(text, nonce=self._nonce, **buttons)
+        if (
+            text != self._first_text
+        ):  # perhaps the earlier try had posted its text, and only its answer was lost
+            await message.edit(content=text, **buttons)
+        return message
 
 
 class ReplyViews(NamedTuple):
@@ -186,7 +235,10 @@ class StreamingReply:
         self._next_edit_at = time.perf_counter() + EDIT_INTERVAL_S
 
     async def _show_with_retry(self, text: str, row: ViewFactory | None) -> None:
-        await with_retries(lambda: self._show(text, row))
+        try:
+            await self._show(text, row)
+        except DISCORD_ERRORS as e:
+            await retry_transient(e, lambda: self._show(text, row))
 
     async def _show(self, text: str, row: ViewFactory | None) -> None:
         parts = split_message(self._prefix + text)
@@ -226,9 +278,15 @@ def quote_question(text: str) -> str:
 
 @asynccontextmanager
 async def shown_on(
-    reply: StreamingReply, client: discord.Client, asked_id: int, *, interaction: bool
+    reply: StreamingReply,
+    client: discord.Client,
+    asked_id: int,
+    *,
+    interaction: bool = False,
+    typing: AbstractAsyncContextManager[None] | None = None,
 ) -> AsyncIterator[None]:
-    """Show an error in the block at the end of the reply, so that none is left half-written.
+    """Show an error in the block at the end of the reply, so that none is left half-written; and
+    that the bot is `typing`.
 
     An error of an `interaction` can also be answered apart from the reply: it is raised if nothing
     of the reply was shown, or if the reply that it was to replace was restored.
@@ -237,7 +295,8 @@ async def shown_on(
         discord.HTTPException, ...: one of `DISCORD_ERRORS`: nothing can be shown there.
     """
     try:
-        yield
+        async with typing or nullcontext():
+            yield
     except ReplyDeleted:
         log.info("the reply to %s was deleted while it was written", asked_id)
     except DISCORD_ERRORS:
@@ -258,3 +317,38 @@ async def _end_with(reply: StreamingReply, error: Exception, asked_id: int) -> N
         raise error  # the old reply is back, so the reason is not shown
     if not is_expected(error):
         log.exception("no reply to %s", asked_id)
+
+
+class TypingIndicators:
+    """Shows in each channel with a slow reply that the bot is typing."""
+
+    def __init__(self, traffic: RestTraffic) -> None:
+        self._traffic = traffic
+        self._replies: Counter[int] = Counter()
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+
+    @asynccontextmanager
+    async def show(self, channel: discord.abc.MessageableChannel) -> AsyncIterator[None]:
+        """Show it until the end of the block, if that takes long; its failures disturb nothing."""
+        self._replies[channel.id] += 1
+        if self._replies[channel.id] == 1:
+            self._tasks[channel.id] = asyncio.create_task(self._keep_typing(channel), name="typing")
+        try:
+            yield
+        finally:
+            self._replies[channel.id] -= 1
+            if not self._replies[channel.id]:
+                del self._replies[channel.id]
+                task = self._tasks.pop(channel.id)
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+
+    async def _keep_typing(self, channel: discord.abc.Messageable) -> None:
+        await asyncio.sleep(TYPING_DELAY_S)
+        try:
+            while True:
+                if self._traffic.may_type():
+                    await channel.typing()
+                await asyncio.sleep(TYPING_INTERVAL_S)
+        except DISCORD_ERRORS as e:
+            log.debug("cannot show that I am typing: %s", e)

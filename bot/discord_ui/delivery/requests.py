@@ -13,9 +13,8 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from json import JSONDecodeError
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import aiohttp
 import discord
@@ -37,6 +36,8 @@ UNKNOWN_INTERACTION, ALREADY_ACKNOWLEDGED, INVALID_WEBHOOK_TOKEN = 10062, 40060,
 NO_REPLY_WITHOUT_HISTORY = 160002
 """Without the permission to read the message history, a message cannot refer to another."""
 
+NONCE_BYTES = 12
+"""Twice as many characters; Discord takes up to 25."""
 RETRY_DELAYS_S = (2.0, 8.0, 30.0, 60.0)
 """Seconds before each further try; the retries of discord.py come on top."""
 
@@ -58,20 +59,26 @@ def is_transient(error: Exception) -> bool:
 
 
 async def with_retries(request: Callable[[], Awaitable[T]]) -> T:
-    """Make a request, and repeat it for up to two minutes while its errors are transient.
+    """Make a request; see `retry_transient`."""
+    try:
+        return await request()
+    except DISCORD_ERRORS as e:
+        return await retry_transient(e, request)
 
-    Raises:
-        discord.HTTPException, ...: the last error, or the first that is not transient.
-    """
+
+async def retry_transient(error: Exception, request: Callable[[], Awaitable[T]]) -> T:
+    """Repeat a request that failed with `error`, for up to two minutes while its errors are
+    transient. Raises the last error, or the first that is not transient."""
     for delay_s in RETRY_DELAYS_S:
+        if not is_transient(error):
+            break
+        log.info("Discord did not accept a message, retrying in %g s: %s", delay_s, error)
+        await asyncio.sleep(delay_s)
         try:
             return await request()
         except DISCORD_ERRORS as e:
-            if not is_transient(e):
-                raise
-            log.info("Discord did not accept a message, retrying in %g s: %s", delay_s, e)
-        await asyncio.sleep(delay_s)
-    return await request()
+            error = e
+    raise error
 
 
 async def defer(
@@ -91,29 +98,8 @@ async def defer(
 
 
 def new_nonce() -> str:
-    """A nonce of 24 characters; Discord takes up to 25."""
-    return secrets.token_hex(12)
-
-
-class PostedMessage(Protocol):
-    """A message of ours that can be edited and deleted."""
-
-    @property
-    def id(self) -> int: ...
-
-    async def edit(self, *, content: str, view: discord.ui.View | None = ...) -> object:
-        """Change its text and, if `view` is given, its buttons (None: remove them)."""
-
-    async def delete(self) -> None:
-        """Delete it."""
-
-
-class Send(Protocol):
-    """Posts a message, with buttons if `view` is given; at most once with the same `nonce`."""
-
-    async def __call__(
-        self, content: str, *, nonce: str, view: discord.ui.View = ...
-    ) -> PostedMessage: ...
+    """A nonce for a message that is posted once."""
+    return secrets.token_hex(NONCE_BYTES)
 
 
 async def post_with_retries(
@@ -123,24 +109,3 @@ async def post_with_retries(
     can be read only once); see `with_retries`."""
     nonce = new_nonce()
     return await with_retries(lambda: channel.send(text, nonce=nonce, **options))
-
-
-@dataclass(slots=True)
-class SinglePost:
-    """A message that is posted once, however often that is tried."""
-
-    _nonce: str = field(default_factory=new_nonce)
-    _first_text: str | None = None
-
-    async def send(
-        self, send: Send, text: str, view: discord.ui.View | None = None
-    ) -> PostedMessage:
-        """Try to post it; the text may differ from that of an earlier try."""
-        self._first_text = self._first_text or text
-        buttons: dict[str, Any] = {"view": view} if view else {}
-        message = await send(text, nonce=self._nonce, **buttons)
-        if (
-            text != self._first_text
-        ):  # perhaps the earlier try had posted its text, and only its answer was lost
-            await message.edit(content=text, **buttons)
-        return message

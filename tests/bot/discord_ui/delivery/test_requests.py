@@ -12,11 +12,10 @@ import pytest
 from benchmarks.discord_rest import ME, DiscordRest, connected
 from bot.discord_ui.client import Gpt2Bot
 from bot.discord_ui.delivery import reply as replies
-from bot.discord_ui.delivery import requests, rest_traffic, typing_indicator
-from bot.discord_ui.delivery.reply import StreamingReply
+from bot.discord_ui.delivery import requests, rest_traffic
+from bot.discord_ui.delivery.reply import StreamingReply, TypingIndicators
 from bot.discord_ui.delivery.requests import defer, post_with_retries
 from bot.discord_ui.delivery.rest_traffic import RestTraffic
-from bot.discord_ui.delivery.typing_indicator import TypingIndicators
 from core.metrics import Metrics
 from tests.bot.conftest import World
 
@@ -216,7 +215,7 @@ async def test_a_channel_has_one_typing_indicator(
             woken.set()
             await asyncio.Event().wait()
 
-    monkeypatch.setattr(typing_indicator, "asyncio", Sleeping(nap))
+    monkeypatch.setattr(replies, "asyncio", Sleeping(nap))
     typing = TypingIndicators(bot.traffic)
     channel: Any = channel_of(bot)
     async with typing.show(channel), typing.show(channel), typing.show(channel):

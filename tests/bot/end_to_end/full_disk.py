@@ -86,7 +86,7 @@ async def live(disk: Path) -> dict[str, Any]:
     database, old = disk / "home" / "gpt2bot.sqlite3", disk / "old" / "bot.sqlite3"
     write_version_2(old)
     async with open_world(settings, FakeWorker(), check_errors=False) as world:
-        storage = world.bot.get_cog("Chat")._storage
+        storage = world.bot.get_cog("Feedback")._storage
         await world.ben.slash(world.general, "teach", user="Who is our admin?", bot="Ada.")
         facts["before"] = await world.say(world.ben, "hello")
         create_backup(database, keep=7)

@@ -62,7 +62,7 @@ class Stage:
     async def waiting(self) -> None:
         """Somebody asks before the worker is ready."""
         self._ask()
-        await until(lambda: conversations(self._bot)._generator._active)
+        await until(lambda: conversations(self._bot).generator._active)
 
     async def replying(self) -> None:
         """Somebody reads a reply that grows."""

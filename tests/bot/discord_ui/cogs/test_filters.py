@@ -199,7 +199,7 @@ async def test_a_stopped_reply_is_not_drawn_again(world: World, worker: FakeWork
     worker.answer = lambda _: "so naughty are you"
     await world.ben.slash(world.general, "chat", text="hi")
     conversations = world.bot.get_cog("Chat")._conversations
-    [asked_id] = conversations._generator._active
+    [asked_id] = conversations.generator._active
     conversations.generator.stop(asked_id)
     await world.env.settle()
     assert world.last() == f"> hi\n{REPLY_WITHHELD}"

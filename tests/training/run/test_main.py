@@ -255,7 +255,10 @@ def test_the_loss_becomes_nan(config: TrainingConfig, tmp_path: Path) -> None:
 def test_an_empty_data_set(config: TrainingConfig, tmp_path: Path) -> None:
     done = run(write_job(tmp_path / "job", config, []))
     assert done.status == 1
-    assert done.events == [Failed("There is nothing to learn from yet: teach me something first.")]
+    assert done.events == [
+        Preparing(),
+        Failed("There is nothing to learn from yet: teach me something first."),
+    ]
     assert "Traceback" not in done.errors
 
 

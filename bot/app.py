@@ -6,7 +6,6 @@ other; leaving it stops them in reverse order, so each part still has what it wa
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -49,7 +48,6 @@ from bot.ops.retention import (
     GuardedClock,
     last_known_time,
     purge_expired,
-    remove_stale_temp_folders,
     run_periodically,
 )
 from bot.settings import Settings, prepare_home, sampling_params, worker_settings
@@ -376,7 +374,6 @@ def _start_periodic_tasks(
     every(HOUR_S, "erasure", erasure.resume_pending)
     every(PRESENCE_INTERVAL_S, "presence", presence.show)
     every(DAY_S, "trimming", training.trim)
-    every(DAY_S, "tidying", partial(asyncio.to_thread, remove_stale_temp_folders))
     every(HOUR_S, "retention", retain)
     every(ALIVE_INTERVAL_S, "connection", catch_up.record_alive)
 

@@ -44,7 +44,7 @@ class ImportCancelled(ImportRefused):
     """The import was stopped; nothing was imported."""
 
     def __init__(self) -> None:
-        super().__init__(phrase("The import was stopped; nothing was taken in."))
+        super().__init__(phrase("The import was stopped; nothing was imported."))
 
 
 class Refusal(Exception):
@@ -57,7 +57,7 @@ class NoConsent(StoreError):
     def __init__(self) -> None:
         super().__init__(
             phrase(
-                "Whose words these are did not agree that I learn from them, so nothing was stored."
+                "Nothing was stored: the member who wrote this did not agree that I learn from it."
             )
         )
 

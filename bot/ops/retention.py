@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import shutil
-import tempfile
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 from data.storage.erasure import purge_older_than
 from data.storage.storage import Storage
@@ -18,8 +14,6 @@ from data.storage.storage import Storage
 log = logging.getLogger(__name__)
 
 HOUR_S, DAY_S = 3600.0, 86_400.0
-TEMP_PREFIXES = ("gpt2bot-upload-", "gpt2bot-import-", "gpt2bot-file-")
-"""Of the names of folders that hold a member's file for a moment."""
 TASK_RETRY_S = 600.0
 """Seconds after which a failed task is retried."""
 
@@ -80,16 +74,6 @@ async def purge_expired(storage: Storage, days: int, clock: Callable[[], datetim
     if erased:
         log.info("erased %d messages and records older than %d days", erased, days)
     return erased
-
-
-def remove_stale_temp_folders() -> None:
-    """Remove what a killed bot left of uploads and downloads in the system's folder for such."""
-    oldest = time.time() - DAY_S
-    for prefix in TEMP_PREFIXES:
-        for folder in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
-            with suppress(OSError):  # it is somebody else's, or gone
-                if folder.stat().st_mtime < oldest:
-                    shutil.rmtree(folder)
 
 
 async def last_known_time(storage: Storage) -> datetime | None:

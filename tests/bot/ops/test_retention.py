@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import tempfile
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -16,7 +13,6 @@ from bot.ops.retention import (
     GuardedClock,
     last_known_time,
     purge_expired,
-    remove_stale_temp_folders,
     run_periodically,
 )
 from core.errors import StoreError
@@ -92,19 +88,6 @@ async def test_without_an_earlier_run_the_newest_row_tells_the_time(storage: Sto
     assert await last_known_time(storage) == NOON
     clock = GuardedClock(lambda: NOON + timedelta(days=400), last=await last_known_time(storage))
     assert await purge_expired(storage, 30, clock) == 0
-
-
-def test_what_a_killed_bot_left_of_files_goes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    for name in ("gpt2bot-upload-1", "gpt2bot-file-2", "gpt2bot-import-new", "another"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "upload").write_text("my words")
-        if name != "gpt2bot-import-new":
-            os.utime(tmp_path / name, (0, 0))
-    remove_stale_temp_folders()
-    assert sorted(one.name for one in tmp_path.iterdir()) == ["another", "gpt2bot-import-new"]
 
 
 class Days:

@@ -27,7 +27,7 @@ from i18n.reader import say
 REVIEW_TIMED_OUT = phrase(
     "The review was closed after ten minutes. `/dataset review` continues it."
 )
-EXAMPLE_REMOVED = phrase("Somebody removed that example meanwhile.")
+EXAMPLE_REMOVED = phrase("Somebody has already removed that example.")
 END_OF_REVIEW = phrase("That was the last one.")
 NO_EXAMPLES = {
     None: phrase("There is no example."),

@@ -194,7 +194,7 @@ async def test_cancel_ends_the_reading(world: World, monkeypatch: pytest.MonkeyP
         await _component_click(world.ada, message, label="Cancel", custom_id=None)
     finally:
         result = await reading
-    assert result.response.content == "The import was stopped; nothing was taken in."
+    assert result.response.content == "The import was stopped; nothing was imported."
     assert result.response.components == []
     assert children() == []
     assert left(world) == []

@@ -159,11 +159,11 @@ async def test_what_somebody_removed_meanwhile_is_told(world: World) -> None:
     opened = await world.ada.click(shown.response, label="Edit…")
     await storage_of(world).examples.remove(world.guild.id, 1)
     second = await world.ada.submit_modal(opened, {"user": "x", "bot": "y"})
-    assert second.response.content == "Somebody removed that example meanwhile. 2 waiting."
+    assert second.response.content == "Somebody has already removed that example. 2 waiting."
     assert title(second) == "Example 2"
     await storage_of(world).examples.remove(world.guild.id, 2)
     third = await press(world, second, "Approve")
-    assert third.response.content == "Somebody removed that example meanwhile. 1 waiting."
+    assert third.response.content == "Somebody has already removed that example. 1 waiting."
     assert await statuses(world) == ["waiting"]
 
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from data.formats.headings import MESSAGES_KEYS, ROLE_KEYS, Field, surest_fields
 from i18n.phrase import phrase
 
 SOME_PROGRAM = phrase("a chat program")
@@ -41,7 +42,7 @@ _WHO, _WHEN, _WHAT = (
         "名前 送信者 送信者名 送信者タイプ 投稿者 発言者 ユーザー名",
         "date time datetime timestamp timestampms ts sent sentat createdat unixtime "
         "日時 日付 時刻 送信日 送信日付 送信時刻 送信日時 投稿日時",
-        "content contents message messages text body messagetext attachments "
+        "content contents message text body messagetext attachments "
         "内容 本文 メッセージ メッセージ内容 トーク内容",
     )
 )
@@ -90,11 +91,31 @@ def json_export(content: Any) -> str | None:
 
 
 def _record_export(record: Mapping[str, Any]) -> str | None:
+    if _has_pairs(record):
+        return None
     if {"ts", "text"} <= record.keys():
         return "Slack"
     if {"mapping", "create_time"} <= record.keys():
         return "ChatGPT"
     return headings_export(record)
+
+
+def _has_pairs(record: Mapping[str, Any]) -> bool:
+    """Whether a record names user and bot, or has messages with roles."""
+    fields = surest_fields(list(record))
+    said = {
+        field
+        for field, value in zip(fields, record.values(), strict=True)
+        if not isinstance(value, Mapping | list) or _have_roles(value)
+    }
+    return {Field.USER, Field.BOT} <= said or any(
+        _have_roles(record.get(key)) for key in MESSAGES_KEYS
+    )
+
+
+def _have_roles(messages: Any) -> bool:
+    first = messages[0] if isinstance(messages, list) and messages else None
+    return isinstance(first, Mapping) and any(key in first for key in ROLE_KEYS)
 
 
 def export_error(name: str, program: str) -> str:

@@ -13,6 +13,18 @@ from enum import IntEnum, StrEnum
 from typing import NamedTuple
 
 MAX_HEADING_CHARS = 80
+MESSAGES_KEYS = (
+    "messages",
+    "conversations",
+    "conversation",
+    "dialogue",
+    "dialog",
+    "turns",
+    "chat",
+)
+"""The JSON keys of a conversation's list of messages."""
+ROLE_KEYS = ("role", "from")
+"""The JSON keys of a message's speaker."""
 
 
 class Field(StrEnum):

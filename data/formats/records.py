@@ -14,7 +14,7 @@ from itertools import groupby
 from typing import Any
 
 from core.records import Pair, Role
-from data.formats.headings import Field, surest_fields
+from data.formats.headings import MESSAGES_KEYS, ROLE_KEYS, Field, surest_fields
 from data.formats.import_result import ImportBuilder
 from data.formats.registry import Problems
 from data.formats.table import MISSING_BOT_TEXT, MISSING_USER_TEXT
@@ -34,16 +34,7 @@ Utterance = tuple[int, Role, str]
 Details = tuple[str, int, str]
 """Conversation, turn, source."""
 
-_MESSAGES_KEYS = (
-    "messages",
-    "conversations",
-    "conversation",
-    "dialogue",
-    "dialog",
-    "turns",
-    "chat",
-)
-_ROLE_KEYS, _TEXT_KEYS = ("role", "from"), ("content", "value")
+_TEXT_KEYS = ("content", "value")
 _CALLS = ("tool_calls", "tool_call", "function_call")
 _ROLES = {
     **dict.fromkeys(("user", "human", "prompter"), Role.USER),
@@ -76,7 +67,7 @@ def read_record(row: int, record: Any, name: str, into: ImportBuilder) -> None:
     if not isinstance(record, dict):
         into.add_error(row, NOT_A_RECORD)
         return
-    key = next((key for key in _MESSAGES_KEYS if isinstance(record.get(key), list)), "messages")
+    key = next((key for key in MESSAGES_KEYS if isinstance(record.get(key), list)), "messages")
     fields = _fields({one: value for one, value in record.items() if one != key})
     if (details := _details(row, fields, into)) is None:
         return
@@ -210,7 +201,7 @@ def _role(message: Any) -> Role | None:
         _NotText: it is no message of a known role.
     """
     if isinstance(message, dict):
-        said_by = next((message[key] for key in _ROLE_KEYS if key in message), None)
+        said_by = next((message[key] for key in ROLE_KEYS if key in message), None)
         if isinstance(said_by, str):
             name = said_by.strip().casefold()
             if name in _ROLES_LEFT_OUT:

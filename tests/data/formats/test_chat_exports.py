@@ -13,6 +13,7 @@ from core.errors import ImportRefused
 from data.formats.files import read_pairs
 
 DISCORD = 'AuthorID,Author,Date,Content,Attachments,Reactions\n"1","ada","2024-01-05","Hi",,\n'
+SLACK_THREAD = {"user": "U1", "text": "Hi", "ts": "1.0", "replies": [{"user": "U2", "ts": "2.0"}]}
 SLACK: list[Any] = [{"type": "message", "user": "U1", "text": "Hi", "ts": "1704448800.000100"}]
 TELEGRAM = {
     "name": "g",
@@ -43,6 +44,7 @@ EXPORTS = [
     ("a.csv", "[05.01.24, 10:00:00] ada: Hi\n[05.01.24, 10:00:09] ben: Ho\n", "WhatsApp"),
     ("a.json", json.dumps(SLACK), "Slack"),
     ("a.jsonl", json.dumps(SLACK[0]), "Slack"),
+    ("a.jsonl", json.dumps(SLACK_THREAD), "Slack"),
     ("a.json", json.dumps(TELEGRAM), "a chat program"),
     ("a.json", json.dumps(MESSENGER), "a chat program"),
     ("a.json", json.dumps([{"title": "t", "create_time": 1, "mapping": {}}]), "ChatGPT"),
@@ -83,3 +85,30 @@ def test_an_export_in_a_workbook(tmp_path: Path) -> None:
 def test_pairs_are_no_export(tmp_path: Path, content: str) -> None:
     (tmp_path / "a.csv").write_text(content, encoding="utf-8")
     assert len(read_pairs(tmp_path / "a.csv").pairs) == 1
+
+
+MESSAGES = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+SHAREGPT = [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]
+
+
+@pytest.mark.parametrize("suffix", [".json", ".jsonl"])
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"user_id": "42", "created_at": "2024", "messages": MESSAGES},
+        {"user": "ada", "created_at": "2024", "messages": MESSAGES},
+        {"date": "2024", "name": "ada", "text": "x", "conversations": SHAREGPT},
+        {"user": "q", "bot": "a", "timestamp": 1, "text": "x"},
+        {"name": "ada", "date": "2024", "question": "q", "answer": "a", "content": "x"},
+        {"instruction": "q", "output": "a", "username": "ada", "created_at": 1, "text": "x"},
+        {"prompt": MESSAGES[:1], "completion": MESSAGES[1:], "user": 1, "date": 2, "text": "x"},
+    ],
+)
+def test_records_of_pairs_may_say_who_and_when(
+    tmp_path: Path, record: dict[str, Any], suffix: str
+) -> None:
+    records = [record, record]
+    text = json.dumps(records) if suffix == ".json" else "\n".join(map(json.dumps, records))
+    (tmp_path / f"a{suffix}").write_text(text, encoding="utf-8")
+    found = read_pairs(tmp_path / f"a{suffix}")
+    assert [(pair.user, pair.bot) for pair in found.pairs] == [("q", "a")] * 2

@@ -27,10 +27,14 @@ _MENTIONS = {
     "Exported Data</title>": "Telegram",
     "tgme_widget_message": "Telegram",
 }
+_LINE = re.compile(r"\d{1,2}:\d{2}(?: ?[AP]M)?\t[^\t]+\t")
+_LINE_DAY = re.compile(r"[^\t\d]{0,12}\d{1,4}[./-]\d{1,2}[./-]\d{1,4}[^\t]*$")
+"""LINE writes each day on a line above its messages; a table of times has none."""
 _LINES = {
-    re.compile(r"\d{1,2}:\d{2}(?: ?[AP]M)?\t[^\t]+\t"): "LINE",
+    _LINE: "LINE",
     re.compile(
-        r"\[?\d{1,4}[./-]\d{1,2}[./-]\d{1,4},? \d{1,2}[:.]\d{2}.{0,9}?\]?(?: -|) [^:]{1,60}: "
+        r"\[?\d{1,4}[./-]\d{1,2}[./-]\d{1,4},? \d{1,2}[:.]\d{2}(?:[:.]\d{2})?"
+        r"(?:[ \xa0\u202f]?[AaPp]\.?[ \xa0\u202f]?[Mm]\.?)?(?:\]| -) [^:]{1,60}: "
     ): "WhatsApp",
     re.compile(r"\[\d{1,4}[./-]\d{1,2}[./-]\d{1,4} \d{1,2}:\d{2}(?: ?[AP]M)?\] \S"): "Discord",
 }
@@ -50,12 +54,19 @@ _WHO, _WHEN, _WHAT = (
 
 
 def text_export(start: str) -> str | None:
-    """The program that exported a text, by its beginning; None if it is no export."""
+    """The program that exported a text, by its first line; None if it is no export."""
     for beginning, program in _BEGINNINGS.items():
         if beginning.match(start):
             return program or _mentioned(start) or None
+    return None
+
+
+def lines_export(start: str) -> str | None:
+    """The program whose exports have lines as a text has; None if it is no export."""
     lines = [line.strip("\u200e\u200f\ufeff\r") for line in start.split("\n") if line.strip()][:40]
     for line, program in _LINES.items():
+        if line is _LINE and not any(map(_LINE_DAY.match, lines)):
+            continue
         if sum(bool(line.match(one)) for one in lines) >= max(_MIN_LINES, len(lines) // 3):
             return program
     return None

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from core.errors import ImportRefused
 from core.records import Pair
+from data.formats.chat_exports import export_error, lines_export
 from data.formats.columns import (
     HEADER_SEARCH_ROWS,
     MAX_COLUMNS,
@@ -24,7 +25,7 @@ from data.formats.columns import (
     default_layout,
     layout_from_header,
 )
-from data.formats.encodings import read_text
+from data.formats.encodings import SNIFFED_BYTES, read_text
 from data.formats.import_result import ImportBuilder
 from data.formats.registry import Problems
 from data.formats.table import problem_column, read_table, sample_rows, table_rows
@@ -88,7 +89,11 @@ def _unescape(cell: str) -> str:
 
 def _layout(text: str, delimiter: str, name: str) -> Layout:
     sample = sample_rows((n, cells or []) for n, cells in parse_rows(text, delimiter))
-    return layout_from_header(sample, name) or default_layout(sample)
+    if layout := layout_from_header(sample, name):
+        return layout
+    if program := lines_export(text[:SNIFFED_BYTES]):
+        raise ImportRefused(export_error(name, program))
+    return default_layout(sample)
 
 
 def sniff_delimiter(text: str) -> str:

@@ -14,7 +14,7 @@ from typing import Protocol, cast
 
 from core.errors import ImportRefused
 from core.records import Pair
-from data.formats.chat_exports import export_error, text_export
+from data.formats.chat_exports import export_error, lines_export, text_export
 from data.formats.encodings import SNIFFED_BYTES, utf16_encoding
 from data.formats.import_result import ImportBuilder
 from data.formats.xlsx.package import OLE_MAGIC, ole_file_error
@@ -165,7 +165,9 @@ def sniff_format(path: Path, name: str, max_bytes: int = MAX_FILE_BYTES) -> File
         raise ImportRefused(
             phrase("{name} is a binary workbook or an add-in: save it as .xlsx.", name=name)
         )
-    if program := text_export(start.decode(utf16_encoding(start) or "utf-8", "replace")):
+    text = start.decode(utf16_encoding(start) or "utf-8", "replace")
+    # the lines of a table may look like messages below its headings, so CSV looks at them later
+    if program := text_export(text) or (None if by_name else lines_export(text)):
         raise ImportRefused(export_error(name, program))
     expected = format_read(name)
     if error := _content_error(expected, start, zipfile.is_zipfile(path), name):

@@ -42,6 +42,7 @@ EXPORTS = [
     ),
     ("a.txt", "1/5/24, 10:00 - ada: Hi\n1/5/24, 10:01 - ben: Ho\n", "WhatsApp"),
     ("a.csv", "[05.01.24, 10:00:00] ada: Hi\n[05.01.24, 10:00:09] ben: Ho\n", "WhatsApp"),
+    ("a.csv", "1/5/24, 10:00\u202fPM - ada: Hi\n1/5/24, 10:01 p. m. - ben: Ho\n", "WhatsApp"),
     ("a.json", json.dumps(SLACK), "Slack"),
     ("a.jsonl", json.dumps(SLACK[0]), "Slack"),
     ("a.jsonl", json.dumps(SLACK_THREAD), "Slack"),
@@ -80,11 +81,15 @@ def test_an_export_in_a_workbook(tmp_path: Path) -> None:
         "author,date,content,question,answer\nada,2024,x,q,a\n",
         "question,answer\n10:00,[LINE] opens\n",
         "Is it 10:00?,Yes: 10:00\n",
+        "date,question,answer\n2024-01-05 10:00,When do you open?,Answer: at nine.\n" * 2,
+        "2024-01-05 10:00,When do you open?,Answer: at nine.\n" * 2,
+        "time\tquestion\tanswer\n2024/01/05\n" + "10:00\tOpening\tDoors open\n" * 2,
+        "10:00\tOpening\tDoors open\n" * 2,
     ],
 )
 def test_pairs_are_no_export(tmp_path: Path, content: str) -> None:
     (tmp_path / "a.csv").write_text(content, encoding="utf-8")
-    assert len(read_pairs(tmp_path / "a.csv").pairs) == 1
+    assert read_pairs(tmp_path / "a.csv").pairs
 
 
 MESSAGES = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]

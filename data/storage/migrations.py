@@ -265,6 +265,19 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         # erasure in this database, `time` the last time that was trusted.
         "CREATE TABLE marks (name TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID",
     ),
+    (
+        # Whoever becomes the author of an example is no longer a second source of it.
+        """
+        CREATE TRIGGER author_is_no_second_source AFTER UPDATE OF author_id ON examples
+        BEGIN
+            DELETE FROM example_sources WHERE example_id = NEW.id AND author_id = NEW.author_id;
+        END
+        """,
+        """
+        DELETE FROM example_sources
+        WHERE (example_id, author_id) IN (SELECT id, author_id FROM examples)
+        """,
+    ),
 )
 
 SCHEMA_VERSION = len(MIGRATIONS)

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 
 from core.records import ErasureResult
 from data.storage.connection import Repository, to_utc_iso, utc_now_iso
+from data.storage.tables.examples import inherit_sql
 
 ERASE_SQL = {
     "messages": """
@@ -34,19 +35,7 @@ ERASE_SQL = {
             WHERE author_id = ?1 OR asked_by = ?1 LIMIT ?2
         )
     """,
-    "inherited": """
-        UPDATE examples
-        SET (author_id, source, asked_by, reply_id, corrects) = (
-            SELECT one.author_id, one.source, coalesce(one.asked_by, nullif(examples.asked_by, ?1)),
-                NULL, 0
-            FROM example_sources AS one WHERE example_id = examples.id
-            ORDER BY created_at, one.author_id LIMIT 1
-        )
-        WHERE id IN (
-            SELECT id FROM examples WHERE author_id = ?1 AND consent_version IS NULL
-                AND EXISTS (SELECT 1 FROM example_sources WHERE example_id = id) LIMIT ?2
-        )
-    """,
+    "inherited": inherit_sql("author_id = ?1"),
     "examples": """
         DELETE FROM examples WHERE id IN
             (SELECT id FROM examples WHERE asked_by = ?1 OR author_id = ?1 LIMIT ?2)

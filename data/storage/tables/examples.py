@@ -83,6 +83,24 @@ _STATUS_SQL = """
 """
 
 
+def inherit_sql(condition: str) -> str:
+    """SQL: make whoever else submitted an example first its author, for up to ?2 examples that meet
+    the condition. Those that were collected keep theirs."""
+    return f"""
+        UPDATE examples
+        SET (author_id, source, asked_by, reply_id, corrects) = (
+            SELECT one.author_id, one.source,
+                coalesce(one.asked_by, nullif(examples.asked_by, examples.author_id)), NULL, 0
+            FROM example_sources AS one WHERE example_id = examples.id
+            ORDER BY created_at, one.author_id LIMIT 1
+        )
+        WHERE id IN (
+            SELECT id FROM examples WHERE {condition} AND consent_version IS NULL
+                AND EXISTS (SELECT 1 FROM example_sources WHERE example_id = id) LIMIT ?2
+        )
+    """
+
+
 class Examples(Repository):
     """The data set of every scope."""
 
@@ -314,18 +332,22 @@ class Examples(Repository):
         return bool(await self._execute(sql, scope, example_id))
 
     async def remove_source(self, scope: int, source: str) -> int:
-        """Delete all examples of a source; return how many there were."""
+        """Delete the examples of a source; return how many. Those that somebody else has submitted
+        from another source stay as theirs."""
         sql = """
             DELETE FROM examples WHERE id IN
-                (SELECT id FROM examples WHERE scope = ? AND source = ? LIMIT ?)
+                (SELECT id FROM examples WHERE scope = ?1 AND source = ?3 LIMIT ?2)
         """
         second_sql = """
             DELETE FROM example_sources
             WHERE source = ? AND example_id IN (SELECT id FROM examples WHERE scope = ?)
         """
         await self._execute(second_sql, source, scope)
+        values = (scope, DELETE_BATCH_ROWS, source)
+        while await self._execute(inherit_sql("scope = ?1 AND source = ?3"), *values):
+            pass
         removed = 0
-        while count := await self._execute(sql, scope, source, DELETE_BATCH_ROWS):
+        while count := await self._execute(sql, *values):
             removed += count
         return removed
 

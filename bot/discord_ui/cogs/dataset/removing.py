@@ -28,7 +28,9 @@ def _confirm_view(
         count = await remove()
         if count:
             await record_audit(storage.audit, press, phrase("dataset remove"), f"{what}: {count:,}")
-        text = say("Removed: {count:,}.", count=count) if count else say("It was gone already.")
+        text = (
+            say("Removed: {count:,}.", count=count) if count else say("Nothing was left to remove.")
+        )
         await press.edit_original_response(content=text, embed=None)
 
     unconfirmed = phrase("It was not confirmed for ten minutes.")

@@ -114,6 +114,7 @@ class TestWhoseWords:
         await erase_member(storage, BEN)
         [left] = await storage.examples.trainable(GUILD)
         assert (left.id, left.author_id, left.asked_by) == (first.id, ADA, None)
+        assert await storage.examples.other_teachers([first.id]) == []
         assert (await storage.members.summary(BEN)).examples == 0
         await erase_member(storage, ADA)
         assert await storage.examples.all(GUILD) == []
@@ -364,6 +365,16 @@ class TestFiles:
         assert await storage.examples.remove_source(GUILD, "faq.csv") == 0
         assert await storage.examples.all(GUILD) == [kept]
         assert await storage.examples.count(OTHER) == 2
+
+    async def test_what_another_source_has_as_well_stays(self, storage: Storage) -> None:
+        await storage.examples.add_pairs(GUILD, [Pair("a", "b"), Pair("c", "d")], BEN, "import")
+        first, _ = await storage.examples.all(GUILD)
+        for author, source in ((CLEO, "import"), (ADA, "teach"), (BOT, "better answer")):
+            await storage.examples.add(NewExample(GUILD, "a", "b", author, source))
+        assert await storage.examples.remove_source(GUILD, "import") == 1
+        left = replace(first, author_id=ADA, source="teach")
+        assert await storage.examples.all(GUILD) == [left]
+        assert await storage.examples.other_teachers([first.id]) == [BOT]
 
     async def test_a_source_that_was_taken_out_does_not_come_back(self, storage: Storage) -> None:
         for scope in (GUILD, OTHER):

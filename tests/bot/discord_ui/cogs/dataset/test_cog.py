@@ -201,7 +201,7 @@ async def test_one_example_is_shown_before_it_is_removed(world: World) -> None:
     assert fields(embed)["Taught by"] == "the operator"
     await storage_of(world).examples.remove(world.guild.id, 1)
     done = await world.ada.click(asked.response, label="Remove")
-    assert done.response.content == "It was gone already."
+    assert done.response.content == "Nothing was left to remove."
     assert done.response.embeds == []
 
 

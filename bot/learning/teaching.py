@@ -37,7 +37,11 @@ async def teach(
     by_manager: bool,
     may_replace: bool,
 ) -> Lesson:
-    """Store a pair that a member typed; see `NewExample` for the last two."""
+    """Store a pair that a member typed; see `NewExample` for the last two.
+
+    One that the same member taught before becomes the newest answer, unless it would have to wait:
+    then the stored one stays as it is.
+    """
     repeated = await examples.is_taught_by(scope, author_id, question, answer)
     new = NewExample(
         scope,
@@ -50,12 +54,6 @@ async def teach(
     )
     example = await examples.add(new)
     superseded = await examples.has_newer_answer(example)
-    if superseded and repeated and await _is_only_by(examples, example, author_id):
-        await examples.remove(scope, example.id)
-        return Lesson(await examples.add(new), repeated=False, superseded=False)
+    if superseded and repeated and (newest := await examples.make_newest(new)):
+        return Lesson(newest, repeated=False, superseded=False)
     return Lesson(example, repeated, superseded)
-
-
-async def _is_only_by(examples: Examples, example: Example, author_id: int) -> bool:
-    """Whether nobody else taught it: then teaching it again makes it the newest answer."""
-    return example.author_id == author_id and not await examples.other_teachers([example.id])

@@ -172,6 +172,24 @@ class Examples(Repository):
         values = (example.scope, example.user, example.bot, example.id)
         return bool(await self._fetch_all(sql, *values))
 
+    async def make_newest(self, new: NewExample) -> Example | None:
+        """Make a stored pair the newest answer to its question, otherwise unchanged.
+
+        None, and nothing changes, if others taught the pair as well, or if it would have to wait
+        for a review (see `add`)."""
+        columns = "user, bot, author_id, source, asked_by, reply_id, corrects, status, weight"
+        sql = f"""
+            INSERT OR REPLACE INTO examples (scope, question, created_at, {columns})
+            SELECT scope, question, ?14, {columns} FROM examples
+            WHERE scope = ?1 AND conversation = '' AND turn = 0 AND user = ?2 AND bot = ?3
+              AND author_id = ?4 AND consent_version IS NULL AND status = 'approved'
+              AND NOT EXISTS (SELECT 1 FROM example_sources WHERE example_id = id)
+              AND {_STATUS_SQL} = 'approved'
+            RETURNING *
+        """
+        row = await self._fetch_one(sql, *astuple(new), utc_now_iso())
+        return _example(row) if row else None
+
     async def other_teachers(self, example_ids: Iterable[int]) -> list[int]:
         """Who taught these examples besides their authors."""
         sql = """

@@ -211,6 +211,24 @@ class TestReviewOfMembers:
         others = NewExample(OTHER, "Who?", "Cleo.", CLEO, "teach")
         assert (await storage.examples.add(others)).status is ReviewStatus.APPROVED
 
+    async def test_ones_own_earlier_answer_becomes_the_newest_and_stays_as_it_was(
+        self, storage: Storage
+    ) -> None:
+        first = await taught(storage, "Who?", "Ada.", weight=2, reply_id=100, corrects=True)
+        later = await taught(storage, "Who?", "Ben.")
+        again = NewExample(GUILD, "Who?", "Ada.", ADA, "teach")
+        newest = await storage.examples.make_newest(again)
+        assert newest is not None
+        assert newest.id > later.id
+        assert newest == replace(first, id=newest.id, created_at=newest.created_at)
+        assert await storage.examples.all(GUILD) == [later, newest]
+        await storage.examples.add(NewExample(GUILD, "Who?", "Bo.", BEN, "teach", by_manager=True))
+        for author in (ADA, BEN):
+            assert await storage.examples.make_newest(replace(again, author_id=author)) is None
+        await storage.examples.add(replace(again, author_id=BEN))
+        assert await storage.examples.make_newest(replace(again, may_replace=True)) is None
+        assert (await storage.examples.all(GUILD))[1] == newest
+
     async def test_who_taught_it_is_known(self, storage: Storage) -> None:
         await taught(storage)
         await storage.examples.add(NewExample(GUILD, "a", "b", BEN, "teach"))

@@ -8,10 +8,11 @@ in, values out. The template itself is Jinja and travels with the checkpoint (Hu
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, MutableMapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from core.japanese import has_japanese_letter, has_kana
 from core.records import Message, Role
@@ -67,8 +68,6 @@ JAPANESE_TEMPLATE = (
 Many of these models have no token for a newline. Quotes within a turn become 『』, as is customary.
 """
 
-LIST_AS_TEXT = "{'type': 'text'"
-"""How a template that wants content as text prints a list."""
 OWN_TEMPLATES = (CONTROL_TEMPLATE, PLAIN_TEMPLATE, JAPANESE_TEMPLATE)
 """They take any conversation, and end."""
 
@@ -130,16 +129,47 @@ def is_japanese(tokenizer: AnyTokenizer) -> bool:
 def control_tokens(tokenizer: AnyTokenizer) -> dict[str, int]:
     """The tokens that end a turn or stand for no text, and their ids. Words that were added to the
     vocabulary are not among them, unless the chat template writes them."""
-    from model.jinja_template import literal_text
-
     fast: Any = tokenizer.backend_tokenizer
     added: dict[int, AddedToken] = fast.get_added_tokens_decoder()
     named = set(tokenizer.special_tokens_map.values())
     words = {n for n, one in added.items() if not one.special and one.content not in named}
     template = tokenizer.chat_template
     if words and template and template not in OWN_TEMPLATES:
-        words -= set(fast.encode(literal_text(template), add_special_tokens=False).ids)
+        words -= _written_tokens(tokenizer)
     return {one.content: n for n, one in added.items() if n not in words}
+
+
+_written: MutableMapping[AnyTokenizer, tuple[object, set[int]]] = WeakKeyDictionary()
+"""By tokenizer, as every message asks for it: its template and vocabulary then, and the tokens."""
+
+
+def _written_tokens(tokenizer: AnyTokenizer) -> set[int]:
+    """The tokens of what the chat template writes around messages, and of all its strings."""
+    from model.jinja_template import literal_text
+
+    fast: Any = tokenizer.backend_tokenizer
+    state = tokenizer.chat_template, fast.get_vocab_size()
+    known, tokens = _written.get(tokenizer, (None, set()))
+    if known != state:
+        texts = [literal_text(tokenizer.chat_template), *_texts_around_messages(tokenizer)]
+        tokens = {n for one in texts for n in fast.encode(one, add_special_tokens=False).ids}
+        _written[tokenizer] = state, tokens
+    return tokens
+
+
+def _texts_around_messages(tokenizer: AnyTokenizer) -> Iterator[str]:
+    """What the template writes in small conversations, which may have parts that are no strings of
+    it, as in `'<|' + role + '|>'`."""
+    from jinja2 import TemplateError
+
+    from model.jinja_template import absent_number, fit_form
+
+    number = absent_number(tokenizer.chat_template)
+    for roles in (["user"], ["user", "assistant", "user"], ["system", "user"]):
+        turns = [{"role": role, "content": number} for role in roles]
+        with suppress(TemplateError):  # it takes no such conversation
+            form = fit_form(turns, tokenizer.chat_template, lambda form: _render(tokenizer, form))
+            yield _render(tokenizer, form).replace(number, "\0")
 
 
 def escape_control_tokens(tokenizer: AnyTokenizer, text: str) -> str:
@@ -241,50 +271,25 @@ def to_turns(
     Raises:
         jinja2.TemplateError: it takes none.
     """
-    from jinja2 import TemplateError
+    from model.jinja_template import fit_form
 
     turns: list[dict[str, Any]] = [to_chat_dict(tokenizer, message) for message in messages]
     if not turns or tokenizer.chat_template in OWN_TEMPLATES:
         return turns
-    taken, refusal = None, None
-    for form in _forms(turns):
-        try:
-            texts: Any = tokenizer.apply_chat_template(
-                [form], tokenize=False, add_generation_prompt=add_generation_prompt
-            )
-        except TemplateError as e:
-            refusal = refusal or e
-            continue
-        if _shows(str(texts[0]), turns[-1]["content"]):
-            return form
-        if isinstance(form[-1]["content"], str):
-            taken = taken or form
-    if taken is None:
-        assert refusal is not None  # a form was either taken or refused
-        raise refusal
-    return taken
+    return fit_form(
+        turns,
+        tokenizer.chat_template,
+        lambda form: _render(tokenizer, form, add_generation_prompt=add_generation_prompt),
+    )
 
 
-def _shows(rendered: str, content: str) -> bool:
-    """Whether a rendered conversation has a message's text, by its first word."""
-    words = content.split()
-    return not words or (words[0] in rendered and LIST_AS_TEXT not in rendered)
-
-
-def _forms(turns: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    """The turns as they are; those in a row by one speaker joined, for templates that want the
-    roles to alternate; without an answer at the beginning; and each with a list as its content."""
-    forms = [turns]
-    joined = [
-        {"role": role, "content": "\n".join(one["content"] for one in some)}
-        for role, some in itertools.groupby(turns, lambda one: one["role"])
-    ]
-    forms += [joined] if joined != turns else []
-    if joined[0]["role"] == Role.ASSISTANT.value and len(joined) > 1:
-        forms.append(joined[1:])
-    yield from forms
-    for form in forms:
-        yield [one | {"content": [{"type": "text", "text": one["content"]}]} for one in form]
+def _render(
+    tokenizer: AnyTokenizer, turns: list[dict[str, Any]], *, add_generation_prompt: bool = True
+) -> str:
+    texts: Any = tokenizer.apply_chat_template(
+        [turns], tokenize=False, add_generation_prompt=add_generation_prompt
+    )
+    return str(texts[0])
 
 
 def build_prompt(tokenizer: AnyTokenizer, messages: Sequence[Message], budget: int) -> Prompt:
@@ -301,9 +306,11 @@ def build_prompt(tokenizer: AnyTokenizer, messages: Sequence[Message], budget: i
     kept = [newest] if shortened else [*messages[:-1], newest]
     while len(ids := encode_chat(tokenizer, kept)) > budget and len(kept) > 1:
         del kept[0]
-    starts_with_answer = len(kept) > 1 and kept[0].role is Role.ASSISTANT
-    if starts_with_answer and ids == encode_chat(tokenizer, kept[1:]):
-        del kept[0]  # the template takes none at the beginning
+    # a template that takes no answers at the beginning has left them out
+    while (
+        len(kept) > 1 and kept[0].role is Role.ASSISTANT and ids == encode_chat(tokenizer, kept[1:])
+    ):
+        del kept[0]
     return Prompt(
         input_ids=ids,
         text=str(tokenizer.decode(ids)),

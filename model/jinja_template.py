@@ -6,8 +6,9 @@ Knows templates and messages. Does not know tokens. A template is a stranger's p
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, NoReturn
@@ -17,6 +18,11 @@ from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.runtime import Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from core.records import Role
+
+Turns = list[dict[str, Any]]
+"""Messages in Hugging Face's chat format."""
 
 
 class _GenerationTag(Extension):
@@ -57,6 +63,63 @@ def render_template(
         raise
     except Exception as e:  # a template is a program: anything may fail
         raise TemplateError(f"{type(e).__name__}: {e}") from e
+
+
+def fit_form(turns: Turns, template: str, render: Callable[[Turns], str]) -> Turns:
+    """The turns in the first form that the template takes, if possible one that shows the last.
+
+    Whether it is shown is tried with a number in its place: a word such as “a” would be found in
+    what the template writes.
+
+    Raises:
+        jinja2.TemplateError: it takes no form.
+    """
+    number = absent_number(f"{template}{turns}")
+    taken, refusal = None, None
+    for form in _forms(turns):
+        try:
+            rendered = render([*form[:-1], form[-1] | {"content": _like(form, number)}])
+        except TemplateError as e:
+            refusal = refusal or e
+            continue
+        if number in rendered and f"'text': '{number}'" not in rendered:  # a list, printed
+            return form
+        if isinstance(form[-1]["content"], str):
+            taken = taken or form
+    if taken is None:
+        assert refusal is not None  # a form was either taken or refused
+        raise refusal
+    return taken
+
+
+def absent_number(text: str) -> str:
+    """A number that the text does not have; no template changes the case of one."""
+    return next(number for n in itertools.count(7310495862) if (number := str(n)) not in text)
+
+
+def _like(form: Turns, text: str) -> Any:
+    """Content as that of a form's last turn."""
+    return text if isinstance(form[-1]["content"], str) else _listed(text)
+
+
+def _listed(text: str) -> list[dict[str, str]]:
+    return [{"type": "text", "text": text}]
+
+
+def _forms(turns: Turns) -> Iterator[Turns]:
+    """The turns as they are; those in a row by one speaker joined, for templates that want the
+    roles to alternate; without an answer at the beginning; and each with a list as its content."""
+    forms = [turns]
+    joined = [
+        {"role": role, "content": "\n".join(one["content"] for one in some)}
+        for role, some in itertools.groupby(turns, lambda one: one["role"])
+    ]
+    forms += [joined] if joined != turns else []
+    if joined[0]["role"] == Role.ASSISTANT.value and len(joined) > 1:
+        forms.append(joined[1:])
+    yield from forms
+    for form in forms:
+        yield [one | {"content": _listed(one["content"])} for one in form]
 
 
 @lru_cache(maxsize=16)

@@ -38,7 +38,7 @@ from model.chat_template import (
     is_japanese,
     stop_strings,
 )
-from model.convert.artifact import METADATA_FILE, WEIGHTS_FILE, ModelMetadata
+from model.convert.artifact import METADATA_FILE, TOKENIZER_FILE, WEIGHTS_FILE, ModelMetadata
 from model.convert.checkpoint import Weights, read_tokenizer, token_ids
 from model.convert.validation import (
     GENERATION_CONFIG_FILE,
@@ -50,7 +50,8 @@ from model.convert.validation import (
     resolve_source,
     validate_folder,
 )
-from model.errors import LoadFailed
+from model.errors import LoadFailed, RunawayModel
+from model.isolation import IsolatedTokenizer, runaway_message
 from model.registry import display_name
 from model.runners.device import cpu_kind, is_out_of_memory
 from model.tokenizer import Tokenizer, has_regex
@@ -60,7 +61,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-BUILD_VERSION = "3"
+BUILD_VERSION = "4"
 """Part of the cache key: a new version rebuilds all models."""
 MAX_CACHE_BYTES = 4 << 30
 """Limit of the cache; the least recently used artifacts are evicted."""
@@ -199,6 +200,8 @@ def build(source: str, cache: Path, precision: str, limit_s: float | None = None
         return folder
     except TemplateError as e:
         raise LoadFailed(template_error_message(source, e)) from e
+    except RunawayModel as e:
+        raise LoadFailed(runaway_message(display_name(source))) from e
     except LOAD_ERRORS as e:
         raise LoadFailed(load_error_message(source, e)) from e
 
@@ -247,7 +250,8 @@ def _meta(
     ids = sorted(tokenizer.get_vocab().values())
     texts = tokenizer.decode_each(ids)
     rows = checkpoint.config["vocab_size"]
-    control = control_tokens(tokenizer)
+    isolated = _needs_isolation(tokenizer)
+    control = control_tokens(_isolate(tokenizer, folder) if isolated else tokenizer)
     ends = {
         tokenizer.get_vocab()[tokenizer.eos_token],
         *control.values(),
@@ -270,7 +274,7 @@ def _meta(
         weight_bytes=file.stat().st_size if file.exists() else 4 * weights.parameters,
         special_tokens=tokenizer.special_tokens_map,
         chat_template=tokenizer.chat_template,
-        isolated=_needs_isolation(tokenizer),
+        isolated=isolated,
         stops=list(stops),
         ends=sorted(ends),
         mute=sorted(ends | on_a_stop),
@@ -293,6 +297,14 @@ def _needs_isolation(tokenizer: Tokenizer) -> bool:
     """Whether it holds a program: a chat template that is not ours, or a pattern."""
     saved = json.loads(tokenizer.backend_tokenizer.to_str())
     return tokenizer.chat_template not in OWN_TEMPLATES or has_regex(saved)
+
+
+def _isolate(tokenizer: Tokenizer, folder: Path) -> IsolatedTokenizer:
+    return IsolatedTokenizer(
+        folder / TOKENIZER_FILE,
+        special_tokens=tokenizer.special_tokens_map,
+        chat_template=tokenizer.chat_template,
+    )
 
 
 def _evict_old_builds(cache: Path) -> None:

@@ -58,9 +58,13 @@ def nested_repeats(folder: Path) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
 
 
+@pytest.mark.parametrize("words", [(), ("mill",)], ids=["no words", "words"])
 @pytest.mark.parametrize("template", [LOOPS, GIANT, HUGE], ids=["loop", "giant text", "no memory"])
-def test_a_template_that_runs_away_is_not_loaded(template: str, tmp_path: Path) -> None:
-    folder = make(tmp_path / "evil", Kind(templated(template + SAID)))
+def test_a_template_that_runs_away_is_not_loaded(
+    template: str, words: tuple[str, ...], tmp_path: Path
+) -> None:
+    """With added words, the build already renders it."""
+    folder = make(tmp_path / "evil", Kind(templated(template + SAID), words))
     with pytest.raises(LoadFailed, match="evil is set aside: its chat template or tokenizer"):
         load(folder)
 

@@ -187,18 +187,29 @@ def test_a_template_for_alternating_roles_takes_any_conversation(tmp_path: Path)
     assert prompt("uu").text == f"[word0\nword1]{END}"
     assert prompt("bu").text == f"[word1]{END}"
     assert prompt("bbuubu").text == f"[word2\nword3]{END}[word4]{END}[word5]{END}"
-    for roles in ("u", "ubu", "uu", "bu", "ubuubu"):
+    for roles in ("u", "ubu", "uu", "bu", "bbu", "bbbu", "ubuubu", "bbuubu"):
         made = prompt(roles)
         assert sum(made.token_counts) == len(made.input_ids)
         assert len(made.token_counts) == len(made.messages)
         assert len(made.messages) + made.num_dropped == len(roles)
-    assert prompt("bu").num_dropped == 1
+    assert [prompt(roles).num_dropped for roles in ("bu", "bbu", "bbuubu")] == [1, 2, 2]
 
 
-def test_a_template_that_wants_content_as_a_list_gets_one(tmp_path: Path) -> None:
-    listing = "{% for m in messages %}{% for p in m.content %}{{ p.text }}{% endfor %};{% endfor %}"
+@pytest.mark.parametrize(
+    "last", ["seagull?", "a boat?", "use the boat", "us two", "7310495862", "{'type': 'text'"]
+)
+def test_a_template_that_wants_content_as_a_list_gets_one(last: str, tmp_path: Path) -> None:
+    """Also if the template itself writes what the message begins with."""
+    listing = (
+        "{% for m in messages %}<{{ m.role }}>{% for p in m.content %}{{ p.text }}{% endfor %};"
+        "{% endfor %}<assistant>"
+    )
     ours = load(make(tmp_path / "model", Kind(templated(listing)))).tokenizer
-    assert build_prompt(ours, TALK, 200).text == "harbour mill;mill;seagull?;"
+    talk = [*TALK, Message(Role.ASSISTANT, last), Message(Role.USER, last)]
+    assert build_prompt(ours, talk, 400).text == (
+        "<user>harbour mill;<assistant>mill;<user>seagull?;"
+        f"<assistant>{last};<user>{last};<assistant>"
+    )
 
 
 def test_added_words_are_words(tmp_path: Path) -> None:
@@ -226,6 +237,30 @@ def test_added_tokens_that_the_template_writes_are_control_tokens(tmp_path: Path
     prompt = build_prompt(loaded.tokenizer, typed, 200)
     assert [prompt.input_ids.count(ids[one]) for one in ("<|im_start|>", "<|im_end|>")] == [1, 1]
     assert ids["user"] in prompt.input_ids
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% for m in messages %}{{ '<|' + m['role'] + '|>' + m['content'] }}{% endfor %}"
+        "{{ '<|' + 'assistant|>' }}",
+        "{% for m in messages %}<|{{ m.role }}|>{% for p in m.content %}{{ p.text }}{% endfor %}"
+        "{% endfor %}<|{{ 'assistant' }}|>",
+    ],
+    ids=["text", "list"],
+)
+def test_added_tokens_that_the_template_puts_together_are_control_tokens(
+    template: str, tmp_path: Path
+) -> None:
+    tokens = ("<|user|>", "<|assistant|>", "<|system|>")
+    loaded = load(make(tmp_path / "model", Kind(templated(template), (*tokens, "mill", "text"))))
+    ids = loaded.tokenizer.get_added_vocab()
+    assert control_tokens(loaded.tokenizer).keys() == {END, *tokens}
+    assert loaded.stop_token_ids == {ids[one] for one in (END, *tokens)}
+    typed = [Message(Role.USER, "".join(f"x {one} y mill" for one in tokens))]
+    prompt = build_prompt(loaded.tokenizer, typed, 200)
+    assert [prompt.input_ids.count(ids[one]) for one in tokens] == [1, 1, 0]
+    assert prompt.input_ids.count(ids["mill"]) == 3
 
 
 def ends(loaded: LoadedModel) -> set[str]:

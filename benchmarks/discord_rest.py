@@ -125,7 +125,7 @@ class DiscordRest:
 
     async def _edit(self, request: web.Request) -> web.Response:
         found = self.messages[int(request.match_info["message"])]
-        found["content"] = (await request.json()).get("content", found["content"])
+        found |= await request.json()
         return _json(found)
 
     async def _acknowledge(self, request: web.Request) -> web.StreamResponse:
@@ -149,7 +149,7 @@ class DiscordRest:
 
 
 def _lose(fault: str | int, request: web.Request) -> web.StreamResponse:
-    """An answer that does not tell that the request was carried out."""
+    """A response that hides that the request succeeded."""
     if fault == "reset":
         assert request.transport is not None
         request.transport.abort()
@@ -160,8 +160,7 @@ def _lose(fault: str | int, request: web.Request) -> web.StreamResponse:
 
 def _message(number: int, channel: str, payload: dict[str, Any]) -> dict[str, Any]:
     empty: dict[str, Any] = {
-        key: []
-        for key in ("mentions", "mention_roles", "attachments", "embeds", "components", "reactions")
+        key: [] for key in ("mentions", "mention_roles", "attachments", "embeds", "reactions")
     }
     flags = {"tts": False, "pinned": False, "mention_everyone": False, "type": 0, "flags": 0}
     return {
@@ -171,6 +170,7 @@ def _message(number: int, channel: str, payload: dict[str, Any]) -> dict[str, An
         "channel_id": channel,
         "author": ME,
         "content": payload.get("content", ""),
+        "components": payload.get("components", []),
         "timestamp": "2026-01-01T00:00:00+00:00",
         "edited_timestamp": None,
     }

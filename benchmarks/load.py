@@ -109,8 +109,15 @@ class Posted(StreamingReply):
     """A reply that is posted over HTTP, as the bot does it. `came` is when its message came."""
 
     def __init__(self, came: float, bot: Gpt2Bot, channel: discord.PartialMessageable) -> None:
-        super().__init__(channel.send, channel.send, may_edit=bot.traffic.may_edit)
+        async def send(content: str, *, nonce: str) -> discord.Message:
+            message = await channel.send(content, nonce=nonce)
+            self.first_s = self.first_s or time.perf_counter() - self.came
+            self.posted.add(message.id)
+            return message
+
+        super().__init__(send, send, may_edit=bot.traffic.may_edit)
         self.came = came
+        self.posted: set[int] = set()
         self.first_s: float | None = None
         self.whole_s: float | None = None
         self.told: str | None = None
@@ -118,7 +125,6 @@ class Posted(StreamingReply):
     async def finish(self, text: str, note: str | None = None) -> int:
         number = await super().finish(text, note)
         self.whole_s = time.perf_counter() - self.came
-        self.first_s = self.whole_s
         return number
 
     async def fail(self, reason: str) -> None:
@@ -310,14 +316,17 @@ async def _measure(
 
 
 def _rest_figures(rest: DiscordRest, crowd: Crowd) -> dict[str, Any]:
-    """Requests by kind, how many were refused, and messages more or fewer than replies."""
+    """Requests by kind, the share that was refused, and messages that no reply knows of."""
+    known = set[int]().union(
+        *(one.posted for one in crowd.papers.values() if isinstance(one, Posted))
+    )
     made = sum(rest.calls.values())
     return {
         "calls": dict(rest.calls),
         "calls_per_message": round(made / max(1, len(crowd.papers)), 3),
         "refused_share": round(rest.refused / max(1, made), 5),
         "posted": len(rest.messages),
-        "doubled": max(0, len(rest.messages) - len(crowd.papers)),
+        "doubled": len(rest.messages.keys() - known),
     }
 
 

@@ -146,7 +146,8 @@ async def build_bot(
             bot,
             bot.traffic,
             bot.languages,
-            storage.messages,
+            storage,
+            tasks,
             paths.last_connected,
             settings.stale_s,
         )

@@ -48,10 +48,10 @@ class StoredMessage:
 
 @dataclass(frozen=True, slots=True)
 class ChannelActivity:
-    """The newest message in a channel that was answered (0: none), and the oldest after it."""
+    """A channel, and the oldest recorded message of a person after the newest one that was answered
+    there; None if there is none."""
 
     channel_id: int
-    answered_id: int = 0
     unanswered_id: int | None = None
 
 

@@ -103,6 +103,9 @@ class Admission:
         self._check_length(text)
         return True
 
+    def is_paused(self, scope: int) -> bool:
+        return self._pauses.is_paused(scope)
+
     def admit_command(
         self, user_id: int, guild_id: int | None, channel_id: int, text: str = ""
     ) -> None:

@@ -19,7 +19,11 @@ from discord.ext import commands
 
 from bot.chat.admission import Deduplicator
 from bot.discord_ui.bot_permissions import log_missing_permissions
-from bot.discord_ui.delivery.requests import DISCORD_ERRORS, is_interaction_expired
+from bot.discord_ui.delivery.requests import (
+    ALREADY_ACKNOWLEDGED,
+    DISCORD_ERRORS,
+    is_interaction_expired,
+)
 from bot.discord_ui.delivery.rest_traffic import RestTraffic
 from bot.discord_ui.errors import error_message, is_expected
 from bot.discord_ui.locale import LanguageResolver
@@ -69,7 +73,12 @@ async def report_failure(interaction: BotInteraction, error: Exception) -> None:
         if interaction.response.is_done():
             await interaction.followup.send(text, ephemeral=True)
         else:
-            await interaction.response.send_message(text, ephemeral=True)
+            try:
+                await interaction.response.send_message(text, ephemeral=True)
+            except discord.HTTPException as e:
+                if e.code != ALREADY_ACKNOWLEDGED:  # by a deferral whose answer was lost
+                    raise
+                await interaction.followup.send(text, ephemeral=True)
     except DISCORD_ERRORS as e:
         log.warning("could not tell %s why a command failed: %s", interaction.user.id, e)
 

@@ -226,7 +226,7 @@ class TrainingReports:
         channel, nonce = self._channel(job), new_nonce()
 
         async def send() -> discord.Message:
-            # Read anew for each try: a file that was sent is closed.
+            # Reopened for each try: sending closes the file.
             attached = await asyncio.to_thread(self._attached, job)
             return await channel.send(text, nonce=nonce, **attached)
 

@@ -115,14 +115,34 @@ class Chat(commands.Cog):
             channel = message.channel.id
             log.warning("no answer to %s can be shown in channel %s: %s", message.id, channel, e)
 
+    # --- after an outage: `bot.discord_ui.delivery.catch_up.Questions` ---------------------------
+
     @commands.Cog.listener()
-    async def on_ready(self) -> None:
+    async def on_shard_ready(self, shard_id: int) -> None:
         """Answer what people wrote while the bot was away."""
-        await self._catch_up.run(
-            self._enabled_channels,
-            lambda message: not _is_automatic(message) and self._should_answer(message),
-            partial(self._answer, resumed=True),
-        )
+        await self._catch_up.run(shard_id, self._enabled_channels, self)
+
+    @commands.Cog.listener()
+    async def on_shard_disconnect(self, shard_id: int) -> None:
+        self._catch_up.shard_is_down(shard_id)
+
+    @commands.Cog.listener()
+    async def on_shard_resumed(self, shard_id: int) -> None:
+        self._catch_up.shard_is_up(shard_id)
+
+    def is_question(self, message: discord.Message) -> bool:
+        if _is_automatic(message) or not self._should_answer(message):
+            return False
+        return bool(text_of(message, self._bot.user)) or self._is_addressed(message)
+
+    def is_being_answered(self, message_id: int) -> bool:
+        return self._conversations.generator.asker_of(message_id) is not None
+
+    def is_paused(self, message: discord.Message) -> bool:
+        return self._admission.is_paused(scope_of(message))
+
+    async def answer_missed(self, message: discord.Message) -> None:
+        await self._answer(message, resumed=True)
 
     async def _reply_to(self, message: discord.Message, text: str, *, resumed: bool) -> None:
         begin_request()

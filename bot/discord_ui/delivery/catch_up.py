@@ -1,7 +1,7 @@
 """After an outage: what people wrote meanwhile, which Discord does not deliver by itself.
 
 Discord replays events only if the connection is resumed within minutes. After a new login, the
-channels that were active and those where the bot answers everything are read, once each.
+channels that were active and those where the bot answers everything are read once.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Sequence
+from collections.abc import Collection, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Protocol
 
 import discord
 
@@ -22,15 +23,16 @@ from bot.discord_ui.delivery.split import MAX_MESSAGE_CHARS
 from bot.discord_ui.locale import LanguageResolver
 from bot.discord_ui.views.reply_buttons import stops_reply_to
 from core.records import ChannelActivity
+from core.tasks import BackgroundTasks
 from core.utf16 import utf16_length
-from data.storage.tables.messages import Messages
+from data.storage.storage import Storage
 from i18n.phrase import phrase
 from i18n.reader import say, set_language
 
 log = logging.getLogger(__name__)
 
 MAX_CHANNELS = 100
-"""Channels that are read, with one request each."""
+"""Channels that are read after an outage, the most recently active ones first."""
 MAX_MESSAGES = 50
 """Messages of a channel that are read, the newest ones."""
 MAX_OUTAGE = timedelta(days=1)
@@ -43,7 +45,24 @@ MARGIN = timedelta(seconds=90)
 WAS_AWAY = phrase("I was away when you wrote this. Please ask me again.")
 WAS_RESTARTED = phrase("I was restarted while I wrote this.")
 
-Answer = Callable[[discord.Message], Coroutine[None, None, None]]
+READ_ERRORS = (*DISCORD_ERRORS, discord.ClientException)
+"""What reading a channel raises that is gone, hidden or of an unknown kind."""
+
+
+class Questions(Protocol):
+    """What is known of a message: the cog that answers messages."""
+
+    def is_question(self, message: discord.Message) -> bool:
+        """Whether the bot would answer it."""
+
+    def is_being_answered(self, message_id: int) -> bool:
+        """Whether it waits for its answer, or is being answered, in this process."""
+
+    def is_paused(self, message: discord.Message) -> bool:
+        """Whether the bot is to be silent there."""
+
+    def answer_missed(self, message: discord.Message) -> Coroutine[None, None, None]:
+        """Answer it."""
 
 
 class CatchUp:
@@ -54,111 +73,152 @@ class CatchUp:
         client: discord.Client,
         traffic: RestTraffic,
         languages: LanguageResolver,
-        messages: Messages,
+        storage: Storage,
+        tasks: BackgroundTasks,
         file: Path,
         stale_s: float,
     ) -> None:
         self._client = client
         self._traffic = traffic
         self._languages = languages
-        self._messages = messages
+        self._storage = storage
+        self._tasks = tasks
         self._file = file
         self._max_age = timedelta(seconds=stale_s)
         self._lock = asyncio.Lock()
+        self._behind: set[int] = set()
+        """The shards that are not connected, or have not caught up."""
+
+    def shard_is_down(self, shard_id: int) -> None:
+        """The connection was lost."""
+        self._behind.add(shard_id)
+
+    def shard_is_up(self, shard_id: int) -> None:
+        """The connection was resumed: Discord delivers what was missed."""
+        self._behind.discard(shard_id)
 
     async def record_alive(self) -> None:
         """Remember that the bot is connected, if it is."""
-        if self._client.is_ready():
+        if self._client.is_ready() and not self._behind:
             now = discord.utils.utcnow().timestamp()
             with suppress(OSError):  # a full disk only makes the next outage look longer
                 self._file.touch()
                 os.utime(self._file, (now, now))
 
-    async def run(
-        self,
-        enabled: Collection[int],
-        is_for_us: Callable[[discord.Message], bool],
-        answer: Answer,
-    ) -> None:
-        """Answer what was missed while it is fresh, else say once in the channel that the bot was
-        away. A reply that was growing when the bot was killed loses its stop button."""
-        async with self._lock, asyncio.TaskGroup() as replies:
-            async for found in self._by_channel(enabled):
-                growing = [one for one in found if stops_reply_to(one) is not None]
-                answered = [
-                    one.reference.message_id or 0
-                    for one in found
-                    if one.author == self._client.user and one.reference and one not in growing
-                ]
-                last = max(answered, default=0)  # in a channel, answers come in order
-                missed = [one for one in found if one.id > last and is_for_us(one)]
-                fresh = [one for one in missed if self._is_fresh(one)]
-                await self._end_growing(growing, {one.id for one in fresh})
-                if fresh:
-                    for one in fresh:
-                        replies.create_task(answer(one))
-                elif missed:
-                    await self._apologise(missed[-1])
+    async def run(self, shard_id: int, enabled: Collection[int], questions: Questions) -> None:
+        """After a login: answer what a shard missed if it is fresh, else say once in the channel
+        that the bot was away. A half reply of a killed process loses its stop button."""
+        self._behind.add(shard_id)
+        outage_began = self._last_connected()
+        async with self._lock:
+            if outage_began is not None:
+                for place in await self._places(shard_id, enabled):
+                    try:
+                        found = await self._read(place, outage_began)
+                        await self._catch_up_with(found, questions)
+                    except READ_ERRORS as e:
+                        log.info("channel %d is not caught up with: %s", place.channel_id, e)
+        self._behind.discard(shard_id)
         await self.record_alive()
 
-    def _is_fresh(self, message: discord.Message) -> bool:
-        return discord.utils.utcnow() - message.created_at < self._max_age
+    def _last_connected(self) -> datetime | None:
+        """None before the very first login. The clock may have been set back since."""
+        with suppress(FileNotFoundError):
+            last = datetime.fromtimestamp(self._file.stat().st_mtime, UTC)
+            return min(last, discord.utils.utcnow())
+        return None
 
-    async def _by_channel(
-        self, enabled: Collection[int]
-    ) -> AsyncIterator[Sequence[discord.Message]]:
-        """The messages of each channel since the newest that was answered, oldest first, as far
-        back as the outage goes; none at the very first login."""
-        try:
-            last_connected = datetime.fromtimestamp(self._file.stat().st_mtime, UTC)
-        except FileNotFoundError:
-            return
-        now = discord.utils.utcnow()  # the clock may have been set back since
-        outage_id = discord.utils.time_snowflake(min(last_connected, now) - MARGIN)
-        oldest_id = discord.utils.time_snowflake(now - MAX_OUTAGE)
-        for place in await self._places(enabled):
-            start_id = min(outage_id, place.unanswered_id or outage_id) - 1
-            after = discord.Object(max(start_id, oldest_id, place.answered_id))
-            if not self._traffic.may_edit():
-                await asyncio.sleep(BACK_OFF_S)
-            try:
-                yield await self._read(place.channel_id, after)
-            except DISCORD_ERRORS as e:
-                log.info("channel %d cannot be read after an outage: %s", place.channel_id, e)
-
-    async def _places(self, enabled: Collection[int]) -> Sequence[ChannelActivity]:
-        active = await self._messages.active_channels(MAX_CHANNELS)
+    async def _places(self, shard_id: int, enabled: Collection[int]) -> Iterable[ChannelActivity]:
+        active = await self._storage.messages.active_channels(MAX_CHANNELS)
         quiet = set(enabled) - {one.channel_id for one in active}
-        return [*active, *map(ChannelActivity, quiet)][:MAX_CHANNELS]
+        places = [*active, *map(ChannelActivity, quiet)]
+        return [one for one in places if self._shard_of(one.channel_id) == shard_id][:MAX_CHANNELS]
 
-    async def _read(self, channel_id: int, after: discord.Object) -> Sequence[discord.Message]:
+    def _shard_of(self, channel_id: int) -> int:
+        guild = getattr(self._client.get_channel(channel_id), "guild", None)
+        return guild.shard_id if guild is not None else 0  # direct messages come to the first one
+
+    async def _read(
+        self, place: ChannelActivity, outage_began: datetime
+    ) -> Sequence[discord.Message]:
+        """The newest messages since the outage, or since one that was recorded and not answered."""
+        if not self._traffic.may_edit():
+            await asyncio.sleep(BACK_OFF_S)
+        oldest_id = discord.utils.time_snowflake(discord.utils.utcnow() - MAX_OUTAGE)
+        start_id = discord.utils.time_snowflake(outage_began - MARGIN)
+        start_id = min(start_id, place.unanswered_id or start_id) - 1
         # Discord does not list direct messages and archived threads at the login.
-        channel = self._client.get_channel(channel_id) or await self._client.fetch_channel(
-            channel_id
-        )
+        channel = self._client.get_channel(place.channel_id)
+        channel = channel or await self._client.fetch_channel(place.channel_id)
         if not isinstance(channel, discord.abc.Messageable):
             return ()
+        after = discord.Object(max(start_id, oldest_id))
         history = channel.history(limit=MAX_MESSAGES, after=after, oldest_first=False)
         return [one async for one in history][::-1]
 
-    async def _end_growing(
-        self, growing: Sequence[discord.Message], answered_again: Collection[int]
+    async def _catch_up_with(self, found: Sequence[discord.Message], questions: Questions) -> None:
+        cut_short = {
+            asked_id: one
+            for one in found
+            if (asked_id := stops_reply_to(one)) and not questions.is_being_answered(asked_id)
+        }
+        replied_to = {
+            one.reference.message_id or 0
+            for one in found
+            if one.author == self._client.user and one.reference is not None
+        } - cut_short.keys()
+        missed = [
+            one
+            for one in await self._without_answer(found, replied_to)
+            if questions.is_question(one) and not questions.is_being_answered(one.id)
+        ]
+        fresh = [one for one in missed if discord.utils.utcnow() - one.created_at < self._max_age]
+        # Whoever wrote before one of our later replies has read it, or an earlier apology.
+        stale = [one for one in missed if one.id > max(replied_to, default=0)]
+        answered_again = {one.id for one in fresh}
+        for asked_id, half in cut_short.items():
+            if asked_id in answered_again:
+                await self._delete(asked_id, half, found)
+            else:
+                await self._end(half)
+        for one in fresh:
+            self._tasks.spawn(questions.answer_missed(one), name=f"missed message {one.id}")
+        if stale and not fresh and not questions.is_paused(stale[-1]):
+            await self._apologise(stale[-1])
+
+    async def _without_answer(
+        self, found: Sequence[discord.Message], replied_to: Collection[int]
+    ) -> list[discord.Message]:
+        """Those that were not answered, nor a later one by the same person: several in a row get
+        one reply."""
+        ids = [one.id for one in found]
+        answered = await self._storage.replies.answered(ids) | set(replied_to)
+        newest: dict[int, int] = {}
+        for one in found:
+            if one.id in answered:
+                newest[one.author.id] = one.id
+        return [one for one in found if one.id > newest.get(one.author.id, 0)]
+
+    async def _delete(
+        self, asked_id: int, half: discord.Message, found: Sequence[discord.Message]
     ) -> None:
-        for message in growing:
-            try:
-                if stops_reply_to(message) in answered_again:
-                    await message.delete()
-                else:
-                    set_language(self._languages.for_server(message.guild))
-                    text = f"{message.content}\n-# {say(WAS_RESTARTED)}"
-                    fits = utf16_length(text) <= MAX_MESSAGE_CHARS
-                    await message.edit(content=text if fits else message.content, view=None)
-            except DISCORD_ERRORS as e:
-                log.info("the reply %d keeps its stop button: %s", message.id, e)
+        """Delete all parts of a half reply; only the first refers to the question, only the last
+        has the button."""
+        first = next(
+            (one.id for one in found if one.reference and one.reference.message_id == asked_id),
+            half.id,
+        )
+        for one in found:
+            is_part = one.author == self._client.user and not (one.components or one.embeds)
+            if one == half or (is_part and first <= one.id < half.id):
+                await one.delete()
+
+    async def _end(self, half: discord.Message) -> None:
+        set_language(self._languages.for_server(half.guild))
+        text = f"{half.content}\n-# {say(WAS_RESTARTED)}"
+        fits = utf16_length(text) <= MAX_MESSAGE_CHARS
+        await half.edit(content=text if fits else half.content, view=None)
 
     async def _apologise(self, message: discord.Message) -> None:
         set_language(self._languages.for_message(message))
-        try:
-            await with_retries(lambda: message.reply(say(WAS_AWAY), nonce=str(message.id)))
-        except DISCORD_ERRORS as e:
-            log.info("no answer to %d can be shown: %s", message.id, e)
+        await with_retries(lambda: message.reply(say(WAS_AWAY), nonce=str(message.id)))

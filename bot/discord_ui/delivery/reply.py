@@ -1,5 +1,5 @@
 """A streaming reply in Discord: a message that grows by edits, continued in further messages; and
-the typing indicator until it begins.
+the typing indicator of replies that take a while.
 
 Does not know models or storage. Edits are throttled by a clock, not by sleeping: text that arrives
 too soon waits for the next piece or for the end. A failed edit is made up for by the next one; only
@@ -36,7 +36,7 @@ from i18n.reader import say
 log = logging.getLogger(__name__)
 
 FIRST_SEND_DELAY_S = 0.7
-"""Seconds from the first word to its first showing; short replies are complete by then."""
+"""Seconds from the first word until it is shown; short replies are complete by then."""
 EDIT_INTERVAL_S = 1.3
 """Seconds between two edits: Discord allows about five in five seconds per channel."""
 TYPING_DELAY_S = 1.0
@@ -71,22 +71,24 @@ class Send(Protocol):
 
 @dataclass(slots=True)
 class SinglePost:
-    """A message that is posted once, however often that is tried."""
+    """A message that is posted once, however often that is tried.
+
+    An earlier try may have posted its own text and buttons, only that its answer was lost: so a
+    later one sets them again.
+    """
 
     _nonce: str = field(default_factory=lambda: token_hex(NONCE_BYTES))
-    _first_text: str | None = None
+    _was_tried: bool = False
 
     async def send(
         self, send: Send, text: str, view: discord.ui.View | None = None
     ) -> PostedMessage:
-        """Try to post it; the text may differ from that of an earlier try."""
-        self._first_text = self._first_text or text
+        """Try to post it."""
+        is_retry, self._was_tried = self._was_tried, True
         buttons: dict[str, Any] = {"view": view} if view else {}
         message = await send(text, nonce=self._nonce, **buttons)
-        if (
-            text != self._first_text
-        ):  # perhaps the earlier try had posted its text, and only its answer was lost
-            await message.edit(content=text, **buttons)
+        if is_retry:
+            await message.edit(content=text, view=view)
         return message
 
 
@@ -345,10 +347,12 @@ class TypingIndicators:
 
     async def _keep_typing(self, channel: discord.abc.Messageable) -> None:
         await asyncio.sleep(TYPING_DELAY_S)
-        try:
-            while True:
+        while True:
+            try:
                 if self._traffic.may_type():
                     await channel.typing()
-                await asyncio.sleep(TYPING_INTERVAL_S)
-        except DISCORD_ERRORS as e:
-            log.debug("cannot show that I am typing: %s", e)
+            except DISCORD_ERRORS as e:
+                log.debug("cannot show that I am typing: %s", e)
+                if not is_transient(e):
+                    return
+            await asyncio.sleep(TYPING_INTERVAL_S)

@@ -18,7 +18,7 @@ import aiohttp
 from core.metrics import Metrics
 
 GLOBAL_LIMIT_PER_S = 50
-"""Requests a second that Discord takes from a bot, those that answer an interaction not counted."""
+"""Requests a second that Discord takes from a bot, not counting responses to interactions."""
 MAX_TYPING_LOAD, MAX_EDITING_LOAD = 0.5, 0.8
 """The shares of the limit up to which requests that can be left out are made."""
 BACK_OFF_S = 5.0

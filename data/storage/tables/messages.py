@@ -102,7 +102,7 @@ class Messages(Repository):
                 FROM newest LEFT JOIN replies ON asked_id = discord_id
                 GROUP BY newest.channel_id ORDER BY newest_id DESC LIMIT ?2
             )
-            SELECT channel_id, answered_id, (
+            SELECT channel_id, (
                 SELECT min(discord_id) FROM newest
                 WHERE newest.channel_id = answered.channel_id AND role = ?3
                   AND discord_id > answered_id

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Collection
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -37,6 +38,11 @@ class Replies(Repository):
         """A reply's record; `Messages.get_many(record.seen)` gives its context."""
         row = await self._fetch_one("SELECT * FROM replies WHERE reply_id = ?", reply_id)
         return _record(row) if row else None
+
+    async def answered(self, asked_ids: Collection[int]) -> set[int]:
+        """Those of the messages that a reply is recorded to."""
+        sql = "SELECT asked_id FROM replies WHERE asked_id IN (SELECT value FROM json_each(?))"
+        return {row[0] for row in await self._fetch_all(sql, json.dumps(list(asked_ids)))}
 
     async def rate(self, scope: int, reply_id: int, user_id: int, value: int) -> None:
         """Rate a reply: like (+1), dislike (-1), or take the rating back (0)."""

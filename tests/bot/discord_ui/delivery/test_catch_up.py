@@ -30,7 +30,7 @@ async def outage(world: World) -> AsyncIterator[None]:
     await shard.reconnect()
     await world.env.advance_time(5)
     with world.env.time_context():  # SimCord's READY runs on the machine's clock, months later
-        await world.bot.get_cog("Chat").on_ready()
+        await world.bot.get_cog("Chat").on_shard_ready(0)
     await world.env.settle()
 
 
@@ -75,6 +75,50 @@ async def test_of_an_old_question_its_author_reads_once_that_the_bot_was_away(
         async with outage(world):
             pass
         assert len(said_in(world)) == 3
+
+
+async def test_a_long_outage_is_remembered_although_the_process_lives(world: World) -> None:
+    await world.ada.slash(world.general, "channel enable")
+    [shard] = world.bot.shards.values()
+    await shard.disconnect()
+    with world.env.time_context():
+        await world.ben.send(world.general, "hello")
+        await world.env.advance_time(1800)
+        await world.bot.get_cog("Chat")._catch_up.record_alive()
+    await shard.reconnect()
+    await world.env.advance_time(5)
+    with world.env.time_context():
+        await world.bot.get_cog("Chat").on_shard_ready(0)
+    await world.env.settle()
+    assert said_in(world) == ["hello", str(WAS_AWAY)]
+
+
+async def test_a_reply_that_is_being_written_is_left_alone(
+    world: World, worker: FakeWorker
+) -> None:
+    """A new login comes while the process lives, too."""
+    worker.answer = lambda _: LONG
+    worker.gate_at = 1
+    worker.gate.clear()
+    worker.park = lambda wait: world.env.external_wait(wait, reason="the gate is closed")
+    assert await world.say(world.ben, "hello") == "word0"
+    with world.env.time_context():
+        await world.bot.get_cog("Chat").on_shard_ready(0)
+    assert world.last() == "word0"
+    worker.gate.set()
+    await world.env.settle()
+    assert [one.content for one in ours(world)] == [LONG]
+
+
+async def test_a_paused_bot_does_not_even_say_that_it_was_away(
+    settings: Settings, worker: FakeWorker
+) -> None:
+    async with open_world(settings.model_copy(update={"stale_s": 1e-9}), worker) as world:
+        await world.ada.slash(world.general, "channel enable")
+        await world.ada.slash(world.general, "pause")
+        async with outage(world):
+            await world.ben.send(world.general, "hello")
+        assert said_in(world) == ["hello"]
 
 
 async def test_a_channel_that_cannot_be_read_stops_no_other(world: World) -> None:

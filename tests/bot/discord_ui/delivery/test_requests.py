@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ from bot.discord_ui.delivery import requests, rest_traffic
 from bot.discord_ui.delivery.reply import StreamingReply, TypingIndicators
 from bot.discord_ui.delivery.requests import defer, post_with_retries
 from bot.discord_ui.delivery.rest_traffic import RestTraffic
+from bot.discord_ui.views.reply_buttons import reply_views
 from core.metrics import Metrics
 from tests.bot.conftest import World
 
@@ -122,6 +124,21 @@ async def test_requests_are_counted_by_kind_and_refused_ones_too(
     expected = {"send": 2, "edit": 1, "delete": 1, "typing": 1, "interaction": 0, "other": 1}
     assert {kind: values[requests_, kind] for kind in expected} == expected
     assert values["gpt2bot_discord_rate_limited_total", "send"] == 1
+
+
+@pytest.mark.parametrize("end", ["finish", "fail"])
+async def test_a_lost_beginning_does_not_keep_its_stop_button(
+    bot: Gpt2Bot, rest: DiscordRest, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    monkeypatch.setattr(replies, "FIRST_SEND_DELAY_S", 0.0)
+    channel = channel_of(bot)
+    reply = StreamingReply(channel.send, channel.send, rows=reply_views(42))
+    rest.faults = [503]
+    await reply.add("Hello.")
+    await getattr(reply, end)("Hello.")
+    [message] = rest.messages.values()
+    assert "reply:stop" not in json.dumps(message["components"])
+    assert ("reply:again" in json.dumps(message["components"])) == (end == "finish")
 
 
 @pytest.mark.parametrize("fault", [500, 502, 503])

@@ -110,16 +110,18 @@ class CatchUp:
         that the bot was away. A half reply of a killed process loses its stop button."""
         self._behind.add(shard_id)
         outage_began = self._last_connected()
+        replies: list[asyncio.Task[None]] = []
         async with self._lock:
             if outage_began is not None:
                 for place in await self._places(shard_id, enabled):
                     try:
                         found = await self._read(place, outage_began)
-                        await self._catch_up_with(found, questions)
+                        replies += await self._catch_up_with(found, questions)
                     except READ_ERRORS as e:
                         log.info("channel %d is not caught up with: %s", place.channel_id, e)
         self._behind.discard(shard_id)
         await self.record_alive()
+        await asyncio.gather(*replies, return_exceptions=True)
 
     def _last_connected(self) -> datetime | None:
         """None before the very first login. The clock may have been set back since."""
@@ -156,7 +158,10 @@ class CatchUp:
         history = channel.history(limit=MAX_MESSAGES, after=after, oldest_first=False)
         return [one async for one in history][::-1]
 
-    async def _catch_up_with(self, found: Sequence[discord.Message], questions: Questions) -> None:
+    async def _catch_up_with(
+        self, found: Sequence[discord.Message], questions: Questions
+    ) -> list[asyncio.Task[None]]:
+        """Catch up with a channel; the replies are under way."""
         cut_short = {
             asked_id: one
             for one in found
@@ -181,10 +186,12 @@ class CatchUp:
                 await self._delete(asked_id, half, found)
             else:
                 await self._end(half)
-        for one in fresh:
-            self._tasks.spawn(questions.answer_missed(one), name=f"missed message {one.id}")
         if stale and not fresh and not questions.is_paused(stale[-1]):
             await self._apologise(stale[-1])
+        return [
+            self._tasks.spawn(questions.answer_missed(one), name=f"missed message {one.id}")
+            for one in fresh
+        ]
 
     async def _without_answer(
         self, found: Sequence[discord.Message], replied_to: Collection[int]

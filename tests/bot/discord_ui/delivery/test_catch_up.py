@@ -21,17 +21,23 @@ from tests.fakes import FakeWorker
 LONG = " ".join(f"word{n}" for n in range(50))
 
 
+async def log_in(world: World) -> None:
+    """What discord.py announces then; SimCord does so later, and on the machine's clock."""
+    with world.env.time_context():
+        await world.bot.get_cog("Chat").on_shard_ready(0)
+    await world.env.settle()
+
+
 @asynccontextmanager
 async def outage(world: World) -> AsyncIterator[None]:
     """Discord delivers nothing of what is said in the block, not even afterwards."""
+    await log_in(world)
     [shard] = world.bot.shards.values()
     await shard.disconnect()
     yield
     await shard.reconnect()
     await world.env.advance_time(5)
-    with world.env.time_context():  # SimCord's READY runs on the machine's clock, months later
-        await world.bot.get_cog("Chat").on_shard_ready(0)
-    await world.env.settle()
+    await log_in(world)
 
 
 def said_in(world: World, channel: Any = None) -> list[str]:
@@ -79,6 +85,7 @@ async def test_of_an_old_question_its_author_reads_once_that_the_bot_was_away(
 
 async def test_a_long_outage_is_remembered_although_the_process_lives(world: World) -> None:
     await world.ada.slash(world.general, "channel enable")
+    await log_in(world)
     [shard] = world.bot.shards.values()
     await shard.disconnect()
     with world.env.time_context():
@@ -87,9 +94,7 @@ async def test_a_long_outage_is_remembered_although_the_process_lives(world: Wor
         await world.bot.get_cog("Chat")._catch_up.record_alive()
     await shard.reconnect()
     await world.env.advance_time(5)
-    with world.env.time_context():
-        await world.bot.get_cog("Chat").on_shard_ready(0)
-    await world.env.settle()
+    await log_in(world)
     assert said_in(world) == ["hello", str(WAS_AWAY)]
 
 
@@ -102,8 +107,7 @@ async def test_a_reply_that_is_being_written_is_left_alone(
     worker.gate.clear()
     worker.park = lambda wait: world.env.external_wait(wait, reason="the gate is closed")
     assert await world.say(world.ben, "hello") == "word0"
-    with world.env.time_context():
-        await world.bot.get_cog("Chat").on_shard_ready(0)
+    await log_in(world)
     assert world.last() == "word0"
     worker.gate.set()
     await world.env.settle()
@@ -137,6 +141,7 @@ async def killed_while_answering(
 ) -> AsyncIterator[World]:
     """The bot dies after the first word of a reply to ben's hello; within the block another one
     runs on the same home."""
+    await log_in(world)
     killed = asyncio.Event()
 
     async def park(waiting: Coroutine[Any, Any, None]) -> None:
@@ -154,12 +159,15 @@ async def killed_while_answering(
     assert world.last() == "word0"
     async with build_bot(settings, worker=FakeWorker()) as second:
         await world.env.restart_bot(second)
-        await world.env.settle()
-        yield World(**{**vars(world), "bot": second})
+        again = World(**{**vars(world), "bot": second})
+        await log_in(again)
+        yield again
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SimCord does not wait for the typing indicator."""
+    monkeypatch.setattr(replies, "TYPING_DELAY_S", 3600.0)
     monkeypatch.setattr(replies, "FIRST_SEND_DELAY_S", 0.0)
 
 

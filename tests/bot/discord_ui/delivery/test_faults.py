@@ -30,7 +30,9 @@ Open = Callable[..., AbstractAsyncContextManager[World]]
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each piece of a reply is shown at once, and the end again at once."""
+    """Each piece of a reply is shown at once, and the end again at once; SimCord does not wait for
+    the typing indicator."""
+    monkeypatch.setattr(replies, "TYPING_DELAY_S", 3600.0)
     monkeypatch.setattr(replies, "FIRST_SEND_DELAY_S", 0.0)
     monkeypatch.setattr(replies, "EDIT_INTERVAL_S", 0.0)
     monkeypatch.setattr(retry, "RETRY_DELAYS_S", (0.0, 0.0))

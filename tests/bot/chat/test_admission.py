@@ -279,7 +279,7 @@ async def test_the_reply_to_a_burst_can_be_stopped(
     await worker.until(lambda: len(worker.heard) == 2)
     await until(lambda: 2 in worker.gate._waiting)
     assert conversations_of(world).generator.asker_of(last.id) == world.ben.id
-    conversations_of(world).stop(last.id)
+    conversations_of(world).generator.stop(last.id)
     await busy()
     assert said(world) == ["you said hello", "one two three four"]
 

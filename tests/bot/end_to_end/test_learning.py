@@ -46,7 +46,8 @@ async def test_taught_facts_are_answered_after_a_retrain_while_chat_goes_on(
         "█" in text or "the new model answers from now on" in text for text in bot_texts(world)
     )
 
-    told = next(m for m in world.general.history() if "answers from now on" in m.content)
+    told = next(m for m in world.general.history() if m.attachments)
+    assert "is trained and answers from now on" in told.content
     assert told.attachments[0].filename == "loss.png"
     assert (await told.attachments[0].read()).startswith(b"\x89PNG")
 

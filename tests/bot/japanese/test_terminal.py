@@ -181,7 +181,7 @@ def test_a_conversation(gpt2bot: Command) -> None:
     done = gpt2bot("chat", "--model", "tiny", said="hello\n/reset\n/quit\n")
     assert done.returncode == 0
     first, *others = done.stderr.splitlines()
-    assert_japanese(first, "reset", "quit", "Ctrl")
+    assert_japanese(first, "reset", "quit", "exit", "Ctrl")
     assert others == ["あなた> あなた> 忘れました。", "あなた> "]
     done = gpt2bot("chat", "--model", "gpt5", "hello", **JAPAN)
     assert done.returncode == 2

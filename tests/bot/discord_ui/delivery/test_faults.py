@@ -249,9 +249,12 @@ async def test_without_the_content_a_mention_of_the_role_is_explained(open_fake:
     """Discord sends the text of messages that mention the bot, and none of those that mention the
     role that it has in the server."""
     async with open_fake(message_content=False) as world:
+        role = world.guild.create_role("its own")
         [guild] = world.bot.guilds
-        assert guild.self_role is not None
-        await world.ben.send(world.general, f"<@&{guild.self_role.id}> hello")
+        cached = guild.get_role(role.id)
+        assert cached is not None
+        cached.tags = discord.RoleTags({"bot_id": str(world.bot.user.id)})  # SimCord has none
+        await world.ben.send(world.general, f"{role.mention} hello")
         assert world.last() == ROLE_MENTION_UNREADABLE
 
 

@@ -16,8 +16,16 @@ _ASCII_SIGNS = frozenset(b"\n\r\t ,;:\"'{}[]<>-")
 """Bytes that stand between texts in any file of pairs; in UTF-16 each has a NUL beside it."""
 _KANA = re.compile("[ぁ-ヿ]")
 _HALF_WIDTH_KANA = re.compile("[\uff66-\uff9f]+")
+_MARKED_KANA = re.compile("[ｳｶ-ﾄﾊ-ﾎ]ﾞ|[ﾊ-ﾎ]ﾟ|[ｱ-ｺｼ-ｿﾀﾁﾃﾄﾊ-ﾎ]ｰ")
+_STRAY_MARK = re.compile(r"(?<![ｳｶ-ﾄﾊ-ﾎ])ﾞ|(?<![ﾊ-ﾎ])ﾟ|(?<![ｦ-ﾟ])ｰ|(?:^|(?<=[\s,;\"]))[､｡]")
+"""A voiced, long or punctuation mark that stands where Japanese has none."""
+MIN_EARLY_KANA_SHARE = 0.2
+"""Of half-width kana, from ｱ to ｿ: Japanese has some 40%; in Cyrillic and Greek encodings those bytes are
+no letters or rare ones."""
 SNIFFED_BYTES = 1 << 16
 """The beginning of a file, by which its encoding is recognised."""
+_KANJI_LEAD_BYTES = frozenset(range(0x88, 0x99))
+"""The first bytes, in Shift_JIS, of the usual kanji (level 1)."""
 _RARE_LEAD_BYTES = frozenset((0x80, *range(0x99, 0xA1), *range(0xE0, 0x100)))
 """The first bytes, in Shift_JIS, of kanji of level 2 and beyond, and of what is no character."""
 MAX_RARE_SHARE = 0.25
@@ -88,17 +96,31 @@ def _decode_shift_jis(data: bytes, name: str) -> str:
 
 
 def _is_plausible(data: bytes, text: str) -> bool:
-    """Whether a text without full-width kana is Japanese: usual kanji, or words in half-width kana.
+    """Whether a text without full-width kana is Japanese: it has usual kanji, or half-width kana
+    with voiced or long marks.
 
     What EUC-JP can be read as as well is not taken: it would be a guess.
     """
     beyond_ascii = [char.encode("cp932")[0] for char in text[:SNIFFED_BYTES] if not char.isascii()]
     rare = sum(byte in _RARE_LEAD_BYTES for byte in beyond_ascii)
-    words = all(len(run) > 1 for run in _HALF_WIDTH_KANA.findall(text))
-    if not beyond_ascii or not words or rare > MAX_RARE_SHARE * len(beyond_ascii):
+    kana = _HALF_WIDTH_KANA.findall(text)
+    if not beyond_ascii or rare > MAX_RARE_SHARE * len(beyond_ascii):
+        return False
+    if not all(len(run) > 1 for run in kana):
+        return False
+    if kana and not (_KANJI_LEAD_BYTES.intersection(beyond_ascii) or _is_kana(text, "".join(kana))):
         return False
     try:
         data.decode("euc_jp")
     except UnicodeDecodeError:
         return True
     return False
+
+
+def _is_kana(text: str, kana: str) -> bool:
+    """Whether half-width kana are Japanese, and not a one-byte encoding of another alphabet."""
+    letters = [char for char in kana if char not in "ﾞﾟｰ"]
+    early = sum("ｱ" <= char <= "ｿ" for char in letters)
+    stray = len(_STRAY_MARK.findall(text))
+    marked = len(_MARKED_KANA.findall(text))
+    return marked > 10 * stray and early >= MIN_EARLY_KANA_SHARE * len(letters)

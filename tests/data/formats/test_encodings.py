@@ -27,6 +27,11 @@ def imported(tmp_path: Path, content: bytes, name: str = "pairs.csv") -> ImportR
         "質問,回答\r\n開館時間,九時半\r\n",
         "開館時間,九時半\r\n休館日,月曜\r\n",
         "ﾖﾔｸ,ﾊｲ､ﾄﾞｳｿﾞ\r\n",
+        "ｺﾝﾆﾁﾊ,ｹﾞﾝｷﾃﾞｽｶ\r\n",
+        "ﾄﾞｺ?,ﾐﾅﾄﾃﾞｽ\r\n",
+        "ｺｰﾋｰ?,ｱﾙﾖ\r\n",
+        "港,ｳﾗﾉﾐﾅﾄ\r\n",
+        "ＡＢＣ,？\r\n",
         "営業時間,10時～19時\r\n電話番号,０３－１２３４\r\n",
     ],
 )
@@ -45,6 +50,13 @@ def test_shift_jis_without_full_width_kana(tmp_path: Path, text: str) -> None:
         ("où,là-bas\nété,à Noël\n", "latin-1"),
         ("Größe,MÜNCHEN ÄÖÜ\n", "cp1252"),
         ("Привет,Как дела\n", "cp1251"),
+        ("ГДЕ ПОРТ,ЗА МЕЛЬНИЦЕЙ\n", "cp1251"),
+        ("ЗЕМЛЯ,НАША ПОЛЯНА\n", "cp1251"),
+        ("привет,здравствуй\n", "koi8_r"),
+        ("начать,дача\n", "koi8_r"),
+        ("ΓΕΙΑ ΣΟΥ,ΚΑΛΗΜΕΡΑ\n", "cp1253"),
+        ("รัก,มาก\n", "cp874"),
+        ("กา,ปลา\nรัฐ,ดี\n", "cp874"),
     ],
 )
 def test_other_encodings_are_refused(tmp_path: Path, text: str, encoding: str) -> None:

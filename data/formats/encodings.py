@@ -20,8 +20,8 @@ _MARKED_KANA = re.compile("[ｳｶ-ﾄﾊ-ﾎ]ﾞ|[ﾊ-ﾎ]ﾟ|[ｱ-ｺｼ-ｿ�
 _STRAY_MARK = re.compile(r"(?<![ｳｶ-ﾄﾊ-ﾎ])ﾞ|(?<![ﾊ-ﾎ])ﾟ|(?<![ｦ-ﾟ])ｰ|(?:^|(?<=[\s,;\"]))[､｡]")
 """A voiced, long or punctuation mark that stands where Japanese has none."""
 MIN_EARLY_KANA_SHARE = 0.2
-"""Of half-width kana, from ｱ to ｿ: Japanese has some 40%; in Cyrillic and Greek encodings those bytes are
-no letters or rare ones."""
+"""Of half-width kana, from ｱ to ｿ: Japanese has some 40%; in the encodings of Cyrillic and Greek
+those bytes are no letters, or rare ones."""
 SNIFFED_BYTES = 1 << 16
 """The beginning of a file, by which its encoding is recognised."""
 _KANJI_LEAD_BYTES = frozenset(range(0x88, 0x99))

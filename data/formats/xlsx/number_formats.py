@@ -5,10 +5,13 @@ Thousands separators, units, currencies and colours are not shown: 1,200 kg is 1
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, time
+from decimal import ROUND_HALF_UP, Decimal
+from operator import eq, ge, gt, le, lt, ne
 
 from openpyxl.styles.numbers import BUILTIN_FORMATS, is_date_format
 from openpyxl.utils.datetime import CALENDAR_MAC_1904, CALENDAR_WINDOWS_1900, from_excel
@@ -18,11 +21,18 @@ JAPANESE_DATE_FORMAT_IDS = frozenset((*range(27, 37), *range(50, 59)))
 """Built-in formats that are dates in a Japanese Excel (ECMA-376, part 1, 18.8.30)."""
 _A_DATE = "yyyy-mm-dd"
 _SECONDS = {"h": 3600, "m": 60, "s": 1}
-_DURATION = re.compile(
-    r"\[(h+|m+|s+)\](?:[^hms.;]*(m+))?(?:[^hms.;]*(s+))?(?:\.(0+))?", re.IGNORECASE
-)
-_ZEROS = re.compile(r"0{2,}")
-_SHARE = re.compile(r"0(?:\.(0+))?%")
+_SECTION = re.compile(r'(?:[^;"\\]|"[^"]*"|\\.)+')
+_CONDITION = re.compile(r"\[(<=|<>|>=|<|=|>)(-?\d+(?:\.\d+)?)\]")
+_HOLDS = {"<": lt, "<=": le, "=": eq, "<>": ne, ">": gt, ">=": ge}
+_NOT_SHOWN = re.compile(r'("[^"]*"|\\.)|[_*].|\[(?!(?:h+|m+|s+)\])[^\]]*\]', re.IGNORECASE)
+"""Spaces as wide as a character, fillers, colours and conditions; literals are kept."""
+_LITERAL = re.compile(r'"([^"]*)"|\\(.)')
+_DURATION = re.compile(r"\[(?:h+|m+|s+)\]", re.IGNORECASE)
+_DURATION_PART = re.compile(r'"([^"]*)"|\\(.)|\[?(([hms])\4*)\]?|\.(0+)', re.IGNORECASE)
+_HALF_OF_DAY = re.compile(" ?(?:AM/PM|A/P)", re.IGNORECASE)
+"""Left out: the hours are those of a day of 24."""
+_ZEROS = re.compile(r'(?:[0 ()/-]|\\[^0]|"[^"0]*")+')
+_SHARE = re.compile(r'(?:#,##)?0(?:\.(0+))?(\\? |" ")?%')
 
 
 def format_code(id_: int, custom: dict[int, str]) -> str:
@@ -48,40 +58,88 @@ class NumberFormats:
         number = float(raw)
         at = int(style) if style.isdecimal() else 0
         code = self.codes[at] if at < len(self.codes) else GENERAL
-        if duration := _DURATION.search(code):
-            return _duration(number, duration)
-        if is_date_format(code):
-            return _date(number, self.uses_1904_epoch)
-        if share := _SHARE.fullmatch(code):
-            return f"{100 * number:.{len(share[1] or '')}f}%"
-        if _ZEROS.fullmatch(code) and number.is_integer():
-            return f"{int(number):0{len(code)}d}"
+        if not math.isfinite(number):
+            raise ValueError(raw)
+        shown = None if code == GENERAL else self._shown(number, _section(code, number))
         # as in the format "General": with up to 15 digits
-        return raw if raw.isdecimal() else f"{number:.15g}"
+        return shown or (raw if raw.isdecimal() else f"{number:.15g}")
+
+    def _shown(self, number: float, code: str) -> str | None:
+        bare = _LITERAL.sub("", code)
+        if _DURATION.search(bare):
+            return _duration(number, code)
+        if is_date_format(code):
+            if _is_time(bare):
+                return _duration(round(number % 1, 9) % 1, _HALF_OF_DAY.sub("", code))
+            return _date(number, self.uses_1904_epoch)
+        if (share := _SHARE.fullmatch(code)) and abs(number) < 10**15:
+            return _share(number, share)
+        if _ZEROS.fullmatch(code) and bare.count("0") > 1 and number.is_integer():
+            return _with_zeros(int(number), code)
+        return None
 
 
-def _duration(days: float, code: re.Match[str]) -> str:
+def _section(code: str, number: float) -> str:
+    """The section of a code that shows the number: the first, or the first whose condition holds.
+
+    The section for negative numbers is not looked at: they get a minus sign instead.
+    """
+    for section in _SECTION.findall(code):
+        condition = _CONDITION.search(section)
+        if not condition or _HOLDS[condition[1]](number, float(condition[2])):
+            return _NOT_SHOWN.sub(r"\1", section).strip()
+    return GENERAL
+
+
+def _is_time(bare: str) -> bool:
+    """Whether a code of dates shows hours, but no day, month or year."""
+    return "h" in bare.lower() and not re.search("[ydeg]", bare, re.IGNORECASE)
+
+
+def _share(number: float, code: re.Match[str]) -> str:
+    places, space = code.groups()
+    percent = 100 * Decimal(f"{number:.15g}")
+    rounded = percent.quantize(Decimal(1).scaleb(-len(places or "")), ROUND_HALF_UP)
+    return f"{rounded + 0:f}{' ' if space else ''}%"  # + 0: no minus sign before a zero
+
+
+def _with_zeros(number: int, code: str) -> str:
+    """`000-0000`: a digit for each zero; the first also stands for all before it."""
+    code = _LITERAL.sub(lambda found: found[1] or found[2] or "", code)
+    places = code.count("0")
+    digits = f"{abs(number):0{places}d}"
+    first = digits[: len(digits) - places + 1]
+    others = iter(digits[len(first) :])
+    start, _, rest = code.partition("0")
+    filled = "".join(next(others) if char == "0" else char for char in rest)
+    return ("-" if number < 0 else "") + start + first + filled
+
+
+def _duration(days: float, code: str) -> str:
     """`[h]:mm:ss`: the first unit counts on beyond a day, the others are what is left over."""
-    shown, minutes, seconds, fraction = code.groups()
-    digits = len(fraction or "")
-    units = [unit for unit in (shown, minutes, seconds) if unit]
-    smallest = 10**digits if units[-1][0].lower() == "s" else 1
-    left = round(abs(days) * 86_400 * smallest)
-    if smallest == 1 and not seconds and units[-1][0].lower() != "s":
-        left -= left % _SECONDS[units[-1][0].lower()]  # Excel cuts, it does not round
-    pieces = []
-    for unit in units:
-        length = _SECONDS[unit[0].lower()] * smallest
-        pieces.append(f"{left // length:0{len(unit)}d}")
-        left %= length
-    after = f".{left:0{digits}d}" if digits else ""
-    return ("-" if days < 0 else "") + ":".join(pieces) + after
+    parts = list(_DURATION_PART.finditer(code))
+    smallest = [part[4].lower() for part in parts if part[4]][-1]
+    digits = max(len(part[5] or "") for part in parts) if smallest == "s" else 0
+    left = round(abs(days) * 86_400 * 10**digits)
+    if smallest != "s":
+        left -= left % _SECONDS[smallest]  # Excel cuts, it does not round
+
+    def shown(part: re.Match[str]) -> str:
+        nonlocal left
+        if part[5]:
+            return f".{left:0{digits}d}" if digits else part[0]
+        if not part[4]:
+            return part[1] or part[2] or ""
+        count, left = divmod(left, _SECONDS[part[4].lower()] * 10**digits)
+        return f"{count:0{len(part[3])}d}"
+
+    return ("-" if days < 0 else "") + _DURATION_PART.sub(shown, code)
 
 
 def _date(days: float, from_1904: bool) -> str:
     try:
-        moment = from_excel(days, CALENDAR_MAC_1904 if from_1904 else CALENDAR_WINDOWS_1900)
+        at = from_excel(days, CALENDAR_MAC_1904 if from_1904 else CALENDAR_WINDOWS_1900)
     except (OverflowError, ValueError):
         return f"{days:.15g}"
-    is_midnight = isinstance(moment, datetime) and moment.time() == time()
-    return str(moment.date() if is_midnight else moment)
+    is_midnight = isinstance(at, datetime) and at.time() == time()
+    return str(at.date() if is_midnight else at)

@@ -80,9 +80,7 @@ class Importer:
         await offer.shown.edit_original_response(
             content=None, embed=embed, attachments=files, view=view
         )
-        if view:
-            await self._offers.present(offer, view)
-        return view is not None
+        return view is not None and await self._offers.present(offer, view)
 
     def _confirm_view(self, offer: Offer, staged: StagedImport) -> ConfirmView:
         unconfirmed = phrase("The file was not confirmed for ten minutes.")

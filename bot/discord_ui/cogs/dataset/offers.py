@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import mkdtemp
+from uuid import uuid4
 from weakref import WeakValueDictionary
 
 from bot.discord_ui.client import BotInteraction
@@ -54,29 +54,34 @@ class Offers:
     async def begin(self, shown: BotInteraction, scope: int) -> Offer:
         """A new offer, with an empty folder; one that it replaces is withdrawn."""
         member = shown.user.id
-        for one in [one for one in self._open if (one.scope, one.member) == (scope, member)]:
+        older = [one for one in self._open if (one.scope, one.member) == (scope, member)]
+        offer = Offer(scope, member, shown, self.folder / uuid4().hex, say(REPLACED))
+        self._open.append(offer)  # before anything is awaited: the next one must find it
+        await asyncio.to_thread(offer.folder.mkdir, mode=0o700)
+        for one in older:
             await self._withdraw(one)
-        offer = Offer(
-            scope, member, shown, await asyncio.to_thread(self._make_folder), say(REPLACED)
-        )
-        self._open.append(offer)
         return offer
 
-    async def present(self, offer: Offer, view: ConfirmView) -> None:
-        """Count an offer that waits for an answer, and withdraw the oldest if they are too many."""
+    async def present(self, offer: Offer, view: ConfirmView) -> bool:
+        """Let an offer wait for an answer, and withdraw the oldest if they are too many.
+
+        False if it was withdrawn itself while it was read."""
+        if view.is_finished():  # it is answered already
+            return True
+        if offer not in self._open:
+            await self._show_replaced(offer, view)
+            return False
         offer.view = view
         waiting = [one for one in self._open if one.view]
         of_server = [one for one in waiting if one.scope == offer.scope]
         for one in {*of_server[:-MAX_OFFERS_PER_SERVER], *waiting[:-MAX_OFFERS]}:
             await self._withdraw(one)
+        return True
 
     def claim(self, offer: Offer) -> None:
         """Keep an offer that is being imported from being withdrawn."""
         with suppress(ValueError):
             self._open.remove(offer)
-
-    def _make_folder(self) -> Path:
-        return Path(mkdtemp(dir=self.folder))
 
     def close(self, offer: Offer) -> None:
         """Forget an offer and remove its folder, if that was not done yet."""
@@ -84,15 +89,22 @@ class Offers:
         shutil.rmtree(offer.folder, ignore_errors=True)
 
     async def _withdraw(self, offer: Offer) -> None:
-        self.close(offer)
+        if offer not in self._open:  # it was answered while others were withdrawn
+            return
+        if offer.view:
+            self.close(offer)
+            await self._show_replaced(offer, offer.view)
+            return
+        self.claim(offer)  # whoever reads its file still needs the folder, and closes it
         if offer.reading:
             offer.reading.cancel()
-        if offer.view:
-            offer.view.stop()
-            with suppress(*DISCORD_ERRORS):  # whoever dismissed the answer needs no closing words
-                await offer.shown.edit_original_response(
-                    content=offer.replaced_text, embed=None, attachments=[], view=None
-                )
+
+    async def _show_replaced(self, offer: Offer, view: ConfirmView) -> None:
+        view.stop()
+        with suppress(*DISCORD_ERRORS):  # whoever dismissed the answer needs no closing words
+            await offer.shown.edit_original_response(
+                content=offer.replaced_text, embed=None, attachments=[], view=None
+            )
 
 
 class ReadSlots:

@@ -7,7 +7,7 @@ import io
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import discord
 import psutil
 import pytest
 from openpyxl import Workbook, load_workbook
-from simcord.actors import _component_click
+from simcord.actors import _component_click, _slash
 
 from bot.discord_ui.cogs.dataset import importing, offers
 from bot.discord_ui.cogs.dataset.importing import imported_text
@@ -26,6 +26,7 @@ from bot.settings import Paths
 from core.records import Pair
 from data.formats.import_result import ImportResult, JoinedText, RowError
 from data.formats.records import NOT_LEARNED
+from data.storage.tables.examples import Examples
 from tests.bot.conftest import World
 from tests.bot.discord_ui.cogs.dataset.test_cog import fields, storage_of, taught
 
@@ -237,6 +238,45 @@ async def test_a_newer_import_takes_the_place_of_the_older(world: World) -> None
     assert len(left(world)) == 1
     await world.ada.click(second.response, label="Import")
     assert [user for user, *_ in await stored(world)] == ["c"]
+
+
+async def upload_beside(world: World, name: str, content: bytes) -> Any:
+    """An upload while another one is under way."""
+    return await _slash(world.ada, world.general, "dataset import", {"file": (name, content)})
+
+
+async def test_a_newer_import_also_replaces_one_that_is_about_to_be_shown(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counting, counted = asyncio.Event(), asyncio.Event()
+    count = Examples.count_existing_pairs
+
+    async def count_the_older_last(self: Examples, scope: int, pairs: Iterable[Pair]) -> int:
+        if not counting.is_set():
+            counting.set()
+            await counted.wait()
+        known = await count(self, scope, pairs)
+        counted.set()
+        return known
+
+    monkeypatch.setattr(Examples, "count_existing_pairs", count_the_older_last)
+    older = asyncio.create_task(upload_beside(world, "a.csv", b"user,bot\na,b\n"))
+    await counting.wait()
+    newer = await upload_beside(world, "b.csv", b"user,bot\nc,d\n")
+    first = await older
+    assert first.response.content == REPLACED
+    assert first.response.components == first.response.embeds == []
+    assert len(left(world)) == 1
+    await world.ada.click(newer.response, label="Import")
+    assert [user for user, *_ in await stored(world)] == ["c"]
+    assert left(world) == []
+
+
+async def test_of_two_imports_at_the_same_moment_one_stays(world: World) -> None:
+    pairs = b"user,bot\na,b\n"
+    both = await asyncio.gather(*(upload_beside(world, name, pairs) for name in ("a.csv", "b.csv")))
+    assert sorted(len(one.response.components) for one in both) == [0, 1]
+    assert len(left(world)) == 1
 
 
 @pytest.mark.parametrize("limit", ["MAX_OFFERS_PER_SERVER", "MAX_OFFERS"])

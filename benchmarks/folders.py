@@ -20,8 +20,8 @@ from tokenizers import (
     pre_tokenizers,
 )
 
-from model.chat_template import BOT_TOKEN, CONTROL_TEMPLATE, USER_TOKEN
 from model.convert.shapes import expected_shapes
+from model.own_templates import BOT_TOKEN, CONTROL_TEMPLATE, USER_TOKEN
 
 SIZES: dict[str, dict[str, int]] = {
     "tiny": {"n_embd": 256, "n_layer": 4, "n_head": 4},

@@ -22,7 +22,7 @@ from model.engine.reply_length import max_reply_tokens
 from model.registry import EMBEDDED_FOLDER, EMBEDDED_NAME
 
 if TYPE_CHECKING:
-    from model.chat_template import AnyTokenizer
+    from model.tokenizer import AnyTokenizer
 
 ASKED = 60
 """MAX_NEW_TOKENS, unless it is set."""

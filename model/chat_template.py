@@ -8,72 +8,23 @@ in, values out. The template itself is Jinja and travels with the checkpoint (Hu
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterator, MutableMapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
-from core.japanese import has_japanese_letter, has_kana
 from core.records import Message, Role
 from i18n.phrase import phrase
+from model.control_tokens import escape_control_tokens, render
+from model.own_templates import OWN_TEMPLATES
 
 if TYPE_CHECKING:
-    from tokenizers import AddedToken
     from transformers import PreTrainedTokenizerBase
 
-    from model.tokenizer import Tokenizer
+    from model.tokenizer import AnyTokenizer
 
-    AnyTokenizer = PreTrainedTokenizerBase | Tokenizer
-    """The tokenizer of training and that of the worker; both give the same ids."""
-
-BYTE_PIECE_FORMAT = "<0x{:02X}>"
-"""The pieces of single bytes in a sentencepiece model."""
 REPLACEMENT_CHAR = "\N{REPLACEMENT CHARACTER}"
 """What decoding gives for an incomplete character."""
-USER_TOKEN = "<|user|>"
-BOT_TOKEN = "<|bot|>"
-
-CONTROL_TEMPLATE = (
-    "{% for message in messages %}"
-    "{% if message['role'] == 'user' %}<|user|>{{ message['content'] }}{{ eos_token }}"
-    "{% else %}<|bot|>{% generation %}{{ message['content'] }}{{ eos_token }}{% endgeneration %}"
-    "{% endif %}{% endfor %}"
-    "{% if add_generation_prompt %}<|bot|>{% endif %}"
-)
-"""For models trained by this project: each turn starts with a control token and ends with EOS."""
-
-_ONE_LINE = "message['content'].splitlines() | join(' ')"
-"""Without any of Unicode's line breaks, so that no text can begin a line of another speaker."""
-PLAIN_TEMPLATE = (
-    "{% for message in messages %}"
-    f"{{% if message['role'] == 'user' %}}User: {{{{ {_ONE_LINE} }}}}\n"
-    f"{{% else %}}Bot:{{% generation %}} {{{{ {_ONE_LINE} }}}}\n"
-    "{% endgeneration %}{% endif %}{% endfor %}"
-    "{% if add_generation_prompt %}Bot:{% endif %}"
-)
-"""For a base GPT-2, which has never seen control tokens: a transcript, one line per turn."""
-
-_QUOTES = {"「": "『", "」": "』", "｢": "『", "｣": "』", "﹁": "『", "﹂": "』"}
-_CONTENT = f"({_ONE_LINE})" + "".join(f" | replace({a!r}, {b!r})" for a, b in _QUOTES.items())
-JAPANESE_TEMPLATE = (
-    "{% for message in messages %}"
-    f"{{% if message['role'] == 'user' %}}ユーザー「{{{{ {_CONTENT} }}}}」"
-    f"{{% else %}}ボット「{{% generation %}}{{{{ {_CONTENT} }}}}」"
-    "{% endgeneration %}{% endif %}{% endfor %}"
-    "{% if add_generation_prompt %}ボット「{% endif %}"
-)
-"""For a Japanese base model: turns in quotation marks, as dialogue in a novel.
-
-Many of these models have no token for a newline. Quotes within a turn become 『』, as is customary.
-"""
-
-OWN_TEMPLATES = (CONTROL_TEMPLATE, PLAIN_TEMPLATE, JAPANESE_TEMPLATE)
-"""They take any conversation, and end."""
-
-MIN_JAPANESE_SHARE, MIN_KANA_SHARE = 0.1, 0.02
-"""Shares of tokens with a Japanese letter, and a kana, in a Japanese vocabulary. GPT-2's own has
-0.4% and 0.3%."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,139 +49,6 @@ class Prompt:
     token_counts: tuple[int, ...]
     num_dropped: int
     truncated: bool
-
-
-def ensure_template(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Give a tokenizer without a chat template a plain one, and EOS as its PAD token."""
-    if not tokenizer.chat_template:
-        tokenizer.chat_template = plain_template(tokenizer)
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-
-
-def stop_strings(tokenizer: AnyTokenizer) -> tuple[str, ...]:
-    """What ends a turn of the plain templates: a newline or a closing quote. Others have EOS."""
-    return {PLAIN_TEMPLATE: ("\n",), JAPANESE_TEMPLATE: ("」",)}.get(tokenizer.chat_template, ())
-
-
-def plain_template(tokenizer: AnyTokenizer) -> str:
-    """The template for a base model without one."""
-    return JAPANESE_TEMPLATE if is_japanese(tokenizer) else PLAIN_TEMPLATE
-
-
-def is_japanese(tokenizer: AnyTokenizer) -> bool:
-    """Whether the vocabulary was made for Japanese, and so the model trained on it."""
-    fast: Any = tokenizer.backend_tokenizer
-    texts = fast.decode_batch([[n] for n in range(fast.get_vocab_size())])
-    kana, letters = (sum(map(has, texts)) for has in (has_kana, has_japanese_letter))
-    return bool(kana >= MIN_KANA_SHARE * len(texts) and letters >= MIN_JAPANESE_SHARE * len(texts))
-
-
-def control_tokens(tokenizer: AnyTokenizer) -> dict[str, int]:
-    """The tokens that end a turn or stand for no text, and their ids. Words that were added to the
-    vocabulary are not among them, unless the chat template writes them."""
-    fast: Any = tokenizer.backend_tokenizer
-    added: dict[int, AddedToken] = fast.get_added_tokens_decoder()
-    named = set(tokenizer.special_tokens_map.values())
-    words = {n for n, one in added.items() if not one.special and one.content not in named}
-    template = tokenizer.chat_template
-    if words and template and template not in OWN_TEMPLATES:
-        words -= _written_tokens(tokenizer)
-    return {one.content: n for n, one in added.items() if n not in words}
-
-
-_written: MutableMapping[AnyTokenizer, tuple[object, set[int]]] = WeakKeyDictionary()
-"""By tokenizer, as every message asks for it: its template and vocabulary then, and the tokens."""
-
-
-def _written_tokens(tokenizer: AnyTokenizer) -> set[int]:
-    """The tokens of what the chat template writes around messages, and of all its strings."""
-    from model.jinja_template import literal_text
-
-    fast: Any = tokenizer.backend_tokenizer
-    state = tokenizer.chat_template, fast.get_vocab_size()
-    known, tokens = _written.get(tokenizer, (None, set()))
-    if known != state:
-        texts = [literal_text(tokenizer.chat_template), *_texts_around_messages(tokenizer)]
-        tokens = {n for one in texts for n in fast.encode(one, add_special_tokens=False).ids}
-        _written[tokenizer] = state, tokens
-    return tokens
-
-
-def _texts_around_messages(tokenizer: AnyTokenizer) -> Iterator[str]:
-    """What the template writes in small conversations, which may have parts that are no strings of
-    it, as in `'<|' + role + '|>'`."""
-    from jinja2 import TemplateError
-
-    from model.jinja_template import absent_number, fit_form
-
-    number = absent_number(tokenizer.chat_template)
-    for roles in (["user"], ["user", "assistant", "user"], ["system", "user"]):
-        turns = [{"role": role, "content": number} for role in roles]
-        with suppress(TemplateError):  # it takes no such conversation
-            form = fit_form(turns, tokenizer.chat_template, lambda form: _render(tokenizer, form))
-            yield _render(tokenizer, form).replace(number, "\0")
-
-
-def escape_control_tokens(tokenizer: AnyTokenizer, text: str) -> str:
-    """Break up control tokens in text that a person typed, so that they stay ordinary text.
-
-    A tokenizer may normalise other characters to these, “＜/s＞” to “</s>”, so the normalised text
-    is checked too. Byte pieces are control tokens as well: “<0xE3><0x80><0x8D>” would be a closing
-    quote. A lone surrogate becomes a question mark. What is a control token even then is removed.
-    """
-    text = text.encode(errors="replace").decode()
-    fast: Any = tokenizer.backend_tokenizer
-    control = control_tokens(tokenizer)
-    # the space around one may come from the template
-    forms = [token.strip() or token for token in control]
-    if fast.token_to_id(BYTE_PIECE_FORMAT.format(0)) is not None:
-        forms.append(BYTE_PIECE_FORMAT[: BYTE_PIECE_FORMAT.index("{")])
-    text = _break_up(text, forms)
-    if fast.normalizer is not None:
-        as_read = str(fast.normalizer.normalize_str(text))
-        harmless = _break_up(as_read, forms)
-        text = text if harmless == as_read else harmless
-    if fast.normalizer is not None or any(_is_piece(fast, *one) for one in control.items()):
-        roles = dict(tokenizer.special_tokens_map)
-        unknown = roles.pop("unk_token", "")  # what has no other token, but for a role of its own
-        allowed = control.get(unknown) if unknown not in roles.values() else None
-        text = _without(fast, text, set(control.values()) - {allowed})
-    if any(token.isspace() for token in control):
-        text = text.strip()  # the template may have the rest of one around it
-    return text
-
-
-def _is_piece(fast: Any, token: str, number: int) -> bool:
-    """Whether an added token is a piece of ordinary text, too, such as the sign of a byte."""
-    return any(one.id == number for one in fast.model.tokenize(token))
-
-
-def _break_up(text: str, tokens: Sequence[str]) -> str:
-    for _ in range(len(text) + 1):
-        if (found := next((token for token in tokens if token in text), None)) is None:
-            return text
-        text = text.replace(found, _broken(found, tokens))
-    return ""  # breaking up one makes another, again and again
-
-
-def _broken(token: str, tokens: Sequence[str]) -> str:
-    """A token with a space inside; if that is one again, a space in its place, or nothing."""
-    ways = (f"{token[0]} {token[1:]}", " ")
-    return next((way for way in ways if not any(one in way for one in tokens)), "")
-
-
-def _without(fast: Any, text: str, ids: Collection[int]) -> str:
-    """The text without what is still read as one of `ids`."""
-    while text:
-        encoding = fast.encode(text, add_special_tokens=False)
-        places = zip(encoding.ids, encoding.offsets, strict=True)
-        place = next((place for number, place in places if number in ids), None)
-        if place is None:
-            break
-        start, end = place
-        text = text[:start] + text[end:] if start < end else ""
-    return text
 
 
 def encode(
@@ -279,17 +97,8 @@ def to_turns(
     return fit_form(
         turns,
         tokenizer.chat_template,
-        lambda form: _render(tokenizer, form, add_generation_prompt=add_generation_prompt),
+        lambda form: render(tokenizer, form, add_generation_prompt=add_generation_prompt),
     )
-
-
-def _render(
-    tokenizer: AnyTokenizer, turns: list[dict[str, Any]], *, add_generation_prompt: bool = True
-) -> str:
-    texts: Any = tokenizer.apply_chat_template(
-        [turns], tokenize=False, add_generation_prompt=add_generation_prompt
-    )
-    return str(texts[0])
 
 
 def build_prompt(tokenizer: AnyTokenizer, messages: Sequence[Message], budget: int) -> Prompt:
@@ -372,13 +181,6 @@ def encode_chat(
         return_dict=False,
     )
     return list(rendered[0])
-
-
-def add_control_tokens(tokenizer: PreTrainedTokenizerBase) -> int:
-    """Add the control tokens and their template to a base tokenizer; how many tokens were new."""
-    added = tokenizer.add_special_tokens({"additional_special_tokens": [USER_TOKEN, BOT_TOKEN]})
-    tokenizer.chat_template = CONTROL_TEMPLATE
-    return int(added)
 
 
 def from_pair(user: str, bot: str) -> tuple[Message, Message]:

@@ -1,6 +1,6 @@
 """The worker's tokenizer: `tokenizer.json` and a chat template, without importing transformers.
 
-Has the methods of a transformers tokenizer that `model.chat_template` uses, and gives the same ids.
+Has the methods of a transformers tokenizer that rendering uses, and gives the same ids.
 """
 
 from __future__ import annotations
@@ -8,11 +8,17 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tokenizers import Tokenizer as FastTokenizer
 
 from model.jinja_template import render_template
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    AnyTokenizer: TypeAlias = "PreTrainedTokenizerBase | Tokenizer"
+    """The tokenizer of training and that of the worker; both give the same ids."""
 
 SENTENCEPIECE_SPACE = "▁"
 """The space in sentencepiece pieces."""

@@ -14,7 +14,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import GPT2Config, GPT2LMHeadModel, GPT2Tokenizer
 
-from model.chat_template import add_control_tokens
+from model.own_templates import add_control_tokens
 
 END = "<|endoftext|>"
 

@@ -1,7 +1,7 @@
 """The rules that clean a text: named functions from text to text, in a fixed order. Pure.
 
 Markdown such as **bold** stays, since Discord renders it and the bot may use it. So do control
-tokens that people typed: `model.chat_template` escapes them.
+tokens that people typed: `model.control_tokens` escapes them.
 """
 
 from __future__ import annotations

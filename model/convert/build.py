@@ -31,13 +31,8 @@ from core.errors import DISK_FULL_ERRNOS
 from core.logging import configure_logging, current_log_format
 from core.subprocesses import LAUNCH_OPTIONS, child_environment
 from i18n.phrase import Phrase, deserialize_phrase, message_of, phrase, serialize_phrase
-from model.chat_template import (
-    OWN_TEMPLATES,
-    REPLACEMENT_CHAR,
-    control_tokens,
-    is_japanese,
-    stop_strings,
-)
+from model.chat_template import REPLACEMENT_CHAR
+from model.control_tokens import control_tokens
 from model.convert.artifact import METADATA_FILE, TOKENIZER_FILE, WEIGHTS_FILE, ModelMetadata
 from model.convert.checkpoint import Weights, read_tokenizer, token_ids
 from model.convert.validation import (
@@ -52,6 +47,7 @@ from model.convert.validation import (
 )
 from model.errors import LoadFailed, RunawayModel
 from model.isolation import IsolatedTokenizer, runaway_message
+from model.own_templates import OWN_TEMPLATES, is_japanese, stop_strings
 from model.registry import display_name
 from model.runners.device import cpu_kind, is_out_of_memory
 from model.tokenizer import Tokenizer, has_regex

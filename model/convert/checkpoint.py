@@ -18,7 +18,6 @@ from tokenizers import AddedToken
 from tokenizers import Tokenizer as FastTokenizer
 
 from i18n.phrase import phrase
-from model.chat_template import plain_template
 from model.convert.artifact import TOKENIZER_FILE
 from model.convert.safetensors_header import TensorInfo
 from model.convert.sentencepiece import (
@@ -29,6 +28,7 @@ from model.convert.sentencepiece import (
 )
 from model.convert.shapes import EMBEDDING, HEAD
 from model.errors import require
+from model.own_templates import plain_template
 from model.tokenizer import Tokenizer, has_regex, open_fast_tokenizer
 
 Array = NDArray[Any]

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from core.japanese import has_japanese_letter, has_japanese_word, is_japanese
 from core.records import Message, Role
-from model.chat_template import escape_control_tokens
+from model.control_tokens import escape_control_tokens
 
 if TYPE_CHECKING:
-    from model.chat_template import AnyTokenizer
+    from model.tokenizer import AnyTokenizer
 
 JAPANESE_CHARS_PER_ENGLISH_TOKEN = 1.7
 """Japanese characters that say as much as one English token (`python -m benchmarks.tokens`)."""

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from core.records import Message, Role
-from model.chat_template import build_prompt, encode, ensure_template, stop_strings
+from model.chat_template import build_prompt, encode
+from model.own_templates import ensure_template, stop_strings
 from model.registry import EMBEDDED_FOLDER
 from tests.model_folders import make_tokenizer
 

@@ -17,7 +17,8 @@ from tokenizers import AddedToken, Tokenizer, normalizers
 from transformers import PreTrainedTokenizerFast
 
 from core.records import Message, Role
-from model.chat_template import build_prompt, control_tokens, escape_control_tokens
+from model.chat_template import build_prompt
+from model.control_tokens import control_tokens, escape_control_tokens
 from model.errors import GenerationFailed, LoadFailed, RunawayModel
 from model.isolation import IsolatedTokenizer
 from model.sampling import SamplingParams

@@ -15,23 +15,20 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from core.records import Message, Role
 from model import loading
-from model.chat_template import (
-    JAPANESE_TEMPLATE,
-    PLAIN_TEMPLATE,
-    REPLACEMENT_CHAR,
-    build_prompt,
-    encode_chat,
-    escape_control_tokens,
-    is_japanese,
-    plain_template,
-    stop_strings,
-    to_chat_dict,
-)
+from model.chat_template import REPLACEMENT_CHAR, build_prompt, encode_chat, to_chat_dict
+from model.control_tokens import escape_control_tokens
 from model.convert.artifact import read_metadata, read_tokenizer
 from model.convert.build import build
 from model.convert.sentencepiece import load_sentencepiece
 from model.convert.validation import validate_folder
 from model.errors import LoadFailed
+from model.own_templates import (
+    JAPANESE_TEMPLATE,
+    PLAIN_TEMPLATE,
+    is_japanese,
+    plain_template,
+    stop_strings,
+)
 from model.registry import EMBEDDED_FOLDER, with_custom_models
 from model.runners.device import Device
 from model.sampling import SamplingParams

@@ -14,7 +14,8 @@ from tokenizers import AddedToken
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, GPT2Tokenizer
 
 from core.records import Message, Role
-from model.chat_template import build_prompt, control_tokens, encode_chat, escape_control_tokens
+from model.chat_template import build_prompt, encode_chat
+from model.control_tokens import control_tokens, escape_control_tokens
 from model.convert.validation import validate_folder
 from model.errors import LoadFailed
 from model.loading import LoadedModel

@@ -9,7 +9,8 @@ import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from core.records import Message, Role
-from model.chat_template import CONTROL_TEMPLATE, from_pair
+from model.chat_template import from_pair
+from model.own_templates import CONTROL_TEMPLATE
 from model.sampling import SamplingParams
 from model.settings import WorkerSettings
 from model.worker.client import WorkerClient

@@ -22,7 +22,8 @@ from core.japanese import count_japanese_chars
 from core.records import Conversation
 from data.dataset.cleaning import Selection
 from data.dataset.snapshot import learned_talks
-from model.chat_template import escape_control_tokens, from_pair
+from model.chat_template import from_pair
+from model.control_tokens import escape_control_tokens
 from model.runners.device import available_cores
 from training.checkpoints import Manifest
 from training.config import TrainingConfig, steps_per_epoch, total_steps

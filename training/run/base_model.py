@@ -26,14 +26,6 @@ from transformers.activations import NewGELUActivation
 
 from core.records import Conversation
 from i18n.phrase import message_of
-from model.chat_template import (
-    BOT_TOKEN,
-    CONTROL_TEMPLATE,
-    USER_TOKEN,
-    add_control_tokens,
-    ensure_template,
-    is_japanese,
-)
 from model.convert import pretrained
 from model.convert.artifact import TOKENIZER_FILE
 from model.convert.build import load_error_message
@@ -46,6 +38,14 @@ from model.convert.sentencepiece import (
 )
 from model.convert.validation import resolve_source, validate_folder
 from model.errors import LoadFailed
+from model.own_templates import (
+    BOT_TOKEN,
+    CONTROL_TEMPLATE,
+    USER_TOKEN,
+    add_control_tokens,
+    ensure_template,
+    is_japanese,
+)
 from model.registry import display_name
 from training.config import Architecture, TrainingConfig
 from training.errors import BaseUnavailable

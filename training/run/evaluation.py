@@ -18,7 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from core.records import Conversation
 from i18n.phrase import Phrase, phrase
-from model.chat_template import ensure_template, is_japanese
+from model.own_templates import ensure_template, is_japanese
 from training.errors import BaseUnavailable
 from training.run.base_model import load_pretrained
 from training.run.checks import Answer, bad_answers, not_learned, regressions, verbatim_answers

@@ -11,7 +11,8 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from core.records import Conversation, Message, Role
-from model.chat_template import REPLACEMENT_CHAR, build_prompt, encode, stop_strings
+from model.chat_template import REPLACEMENT_CHAR, build_prompt, encode
+from model.own_templates import stop_strings
 from training.run import tokenization
 from training.run.loop import logits_on_labels_only
 

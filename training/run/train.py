@@ -25,7 +25,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from core.records import Conversation
 from i18n.phrase import phrase, serialize_phrase
-from model.chat_template import is_japanese
+from model.own_templates import is_japanese
 from model.runners.device import Device, disable_cudnn_attention, is_out_of_memory, training_device
 from training import checkpoints
 from training.checkpoints import Manifest

@@ -14,7 +14,8 @@ from transformers import PreTrainedTokenizerBase
 
 from core.records import Conversation, Example
 from data.dataset.cleaning import Selection, select_examples
-from model.chat_template import add_control_tokens, from_pair
+from model.chat_template import from_pair
+from model.own_templates import add_control_tokens
 from model.registry import EMBEDDED_FOLDER
 from tests.model_folders import make_tokenizer
 from training.config import TrainingConfig

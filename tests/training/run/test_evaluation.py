@@ -14,7 +14,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from core.records import Conversation, Message, Role
-from model.chat_template import PLAIN_TEMPLATE, ensure_template, from_pair
+from model.chat_template import from_pair
+from model.own_templates import PLAIN_TEMPLATE, ensure_template
 from model.registry import EMBEDDED_FOLDER
 from tests.model_folders import make_model_folder
 from training.run.checks import Answer, is_repetitive

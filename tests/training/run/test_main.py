@@ -20,8 +20,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from benchmarks.folders import make_folder
 from i18n.phrase import Phrase
-from model.chat_template import CONTROL_TEMPLATE, encode, from_pair
+from model.chat_template import encode, from_pair
 from model.convert.build import load_error_message
+from model.own_templates import CONTROL_TEMPLATE
 from model.registry import EMBEDDED_FOLDER
 from model.runners.device import Device
 from tests.bot.japanese.discord import assert_japanese

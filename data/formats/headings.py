@@ -105,7 +105,7 @@ _JAPANESE_SPEAKERS = "|".join(
     sorted((name for name in _SPEAKER_OF if not name.isascii()), key=len, reverse=True)
 )
 _JAPANESE = re.compile(
-    rf"(?:よくある|よくいただく|主な|想定|模範|最終|参考|学習用|サンプル)?"
+    rf"(?P<letter>[qa])?(?:よくある|よくいただく|主な|想定|模範|最終|参考|学習用|サンプル)?"
     rf"(?:(?P<speaker>{_JAPANESE_SPEAKERS}|ai|gpt)(?:からの|への|の)?)?"
     rf"(?:ご|お|御)?(?:(?P<text>{_JAPANESE_TEXTS})(?:文|内容|事項|例|欄|本文|テキスト|一覧|集)?"
     r"|(?P<said>発言|セリフ|台詞|メッセージ|文|テキスト)(?:内容)?)"
@@ -151,7 +151,8 @@ def _name_of_part(part: str) -> Named | None:
 def _japanese(name: str) -> Named | None:
     if not (found := _JAPANESE.fullmatch(name)):
         return None
-    return _agreeing(_SPEAKER_OF.get(found["speaker"]), _TEXT_OF.get(found["text"]))
+    letter, text = (_TEXT_OF.get(found[part]) for part in ("letter", "text"))
+    return _agreeing(_SPEAKER_OF.get(found["speaker"]), letter, text)
 
 
 def _compound(words: Sequence[str]) -> Named | None:
@@ -172,9 +173,9 @@ def _compound(words: Sequence[str]) -> Named | None:
     return named if speaker or not named else Named(named.field, Certainty.COMPOUND)
 
 
-def _agreeing(speaker: Field | None, text: Field | None) -> Named | None:
+def _agreeing(*named: Field | None) -> Named | None:
     """What a speaker and a text together name: None for “bot question”."""
-    fields = {one for one in (speaker, text) if one}
+    fields = {one for one in named if one}
     return Named(fields.pop(), Certainty.TEXT) if len(fields) == 1 else None
 
 

@@ -17,7 +17,7 @@ from core.records import Pair, Role
 from data.formats.headings import MESSAGES_KEYS, ROLE_KEYS, Field, surest_fields
 from data.formats.import_result import ImportBuilder
 from data.formats.registry import Problems
-from data.formats.table import MISSING_BOT_TEXT, MISSING_USER_TEXT
+from data.formats.table import MISSING_BOT_TEXT, MISSING_USER_TEXT, whole_turn
 from data.formats.texts import join_pieces
 from i18n.phrase import phrase
 
@@ -35,6 +35,7 @@ Details = tuple[str, int, str]
 """Conversation, turn, source."""
 
 _TEXT_KEYS = ("content", "value")
+_DETAILS = (Field.CONVERSATION, Field.TURN, Field.SOURCE)
 _CALLS = ("tool_calls", "tool_call", "function_call")
 _ROLES = {
     **dict.fromkeys(("user", "human", "prompter"), Role.USER),
@@ -134,16 +135,15 @@ def _fields(record: Mapping[Any, Any]) -> dict[Field, list[Any]]:
 
 def _details(row: int, fields: Mapping[Field, list[Any]], into: ImportBuilder) -> Details | None:
     """Conversation, turn and source; None, and an error in `into`, if the turn is invalid."""
-    conversation, source = (
-        "" if (value := fields.get(field, [None])[0]) is None else str(value).strip()
-        for field in (Field.CONVERSATION, Field.SOURCE)
+    conversation, turn, source = (
+        str(value).strip() if isinstance(value, dict | list) else _plain(value)
+        for value in (fields.get(one, [None])[0] for one in _DETAILS)
     )
-    turn = fields.get(Field.TURN, [None])[0]
-    if turn is None or not conversation:
+    if not turn or not conversation:
         return conversation, 0, source
-    if type(turn) is int and 0 < turn < 10**9:
-        return conversation, turn, source
-    into.add_error(row, phrase("The turn “{turn}” is no whole number from 1.", turn=str(turn)[:20]))
+    if number := whole_turn(turn):
+        return conversation, number, source
+    into.add_error(row, phrase("The turn “{turn}” is no whole number from 1.", turn=turn[:20]))
     return None
 
 

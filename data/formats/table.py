@@ -6,6 +6,7 @@ the bot's make a new pair. A row with another conversation or turn continues not
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -140,13 +141,19 @@ def _classify_cells(number: int, cells: Sequence[Cell], layout: Layout) -> _Row:
 def _set_metadata(row: _Row, named: Mapping[Field, str]) -> None:
     row.conversation = named.get(Field.CONVERSATION, "")
     row.source = named.get(Field.SOURCE, "")
-    turn = unicodedata.normalize("NFKC", named.get(Field.TURN, ""))
+    turn = named.get(Field.TURN, "")
     if row.conversation and turn:
-        row.turn = int(turn) if turn.isdecimal() and len(turn) < 10 else 0
+        row.turn = whole_turn(turn)
         if row.turn < 1:
             row.error = row.error or phrase(
                 "The turn “{turn}” is no whole number from 1.", turn=turn[:20]
             )
+
+
+def whole_turn(text: str) -> int:
+    """The number of a turn, also written as 1.0; 0 if it is no whole number from 1."""
+    found = re.fullmatch(r"(\d{1,9})(?:\.0+)?", unicodedata.normalize("NFKC", text))
+    return int(found[1]) if found else 0
 
 
 class _PairAssembler:

@@ -1,6 +1,6 @@
 """An open .xlsx: its visible sheets, shared strings and number formats (ECMA-376, part 1).
 
-What is missing from the file but not needed is missed by nobody: other sheets, styles, strings.
+Parts that no cell needs may be missing from the file: other sheets, styles, strings.
 """
 
 from __future__ import annotations

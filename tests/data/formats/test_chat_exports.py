@@ -85,6 +85,7 @@ def test_an_export_in_a_workbook(tmp_path: Path) -> None:
         "2024-01-05 10:00,When do you open?,Answer: at nine.\n" * 2,
         "time\tquestion\tanswer\n2024/01/05\n" + "10:00\tOpening\tDoors open\n" * 2,
         "10:00\tOpening\tDoors open\n" * 2,
+        "日付,名前,内容,Q.質問,A.回答\n2024,ada,x,q,a\n",
     ],
 )
 def test_pairs_are_no_export(tmp_path: Path, content: str) -> None:

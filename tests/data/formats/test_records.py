@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -190,7 +191,7 @@ def test_what_is_not_learned_is_told(tmp_path: Path, ending: str) -> None:
         ({"user": "q", "bot": "\0"}, "There are characters that cannot be read"),
         ({"user": "q", "bot": " "}, "There is no text of the bot."),
         ({"user": "q", "bot": "\ud800"}, "There are characters that cannot be read"),
-        ({"user": "q", "bot": "a", "conversation": "c", "turn": "1"}, "The turn “1”"),
+        ({"user": "q", "bot": "a", "conversation": "c", "turn": "1.5"}, "The turn “1.5”"),
         ({"user": "q", "bot": "a", "source": "s" * 201}, "The name of a conversation"),
         ({"messages": []}, "There is no message."),
         ({"messages": None}, "A message is no text"),
@@ -264,3 +265,20 @@ def test_the_corpus_itself() -> None:
     found = read_pairs(path)
     assert len(found.pairs) > 20
     assert found.errors == ()
+
+
+@pytest.mark.parametrize("turn", [1.0, "1", "1.0", 1])
+def test_whole_turns(tmp_path: Path, ending: str, turn: Any) -> None:
+    record = {"user": "q", "bot": "a", "conversation": "c", "turn": turn, "source": math.nan}
+    assert imported(tmp_path, ending, [record]).pairs == (Pair("q", "a", "c", 1),)
+    (tmp_path / "a.csv").write_text(f"user,bot,conversation,turn\nq,a,c,{turn}\n")
+    assert read_pairs(tmp_path / "a.csv").pairs == (Pair("q", "a", "c", 1),)
+
+
+def test_missing_details(tmp_path: Path, ending: str) -> None:
+    records = [
+        {"user": "q", "bot": "a", "conversation": math.nan, "turn": math.nan, "source": math.nan},
+        {"user": "q2", "bot": "a", "conversation": "c", "turn": math.nan},
+    ]
+    found = imported(tmp_path, ending, records)
+    assert found.pairs == (Pair("q", "a"), Pair("q2", "a", "c", 1))

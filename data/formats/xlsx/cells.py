@@ -178,12 +178,12 @@ class _SheetHandler(_TextHandler):
             self._has_formula = self._has_value = False
         elif tag == "row":
             self._row_number = _number(attributes.get("r")) or self._row_number + 1
-            self._row_hidden = bool(attributes) and _is_hidden(attributes, "ht")
+            self._row_hidden = bool(attributes) and is_hidden(attributes, "ht")
             self._column = 0
             self._cells = []
         elif tag == "f":
             self._has_formula = True
-        elif tag == "col" and _is_hidden(attributes, "width"):
+        elif tag == "col" and is_hidden(attributes, "width"):
             first = _number(attributes.get("min"))
             self._hidden_columns.append(range(first, _number(attributes.get("max")) + 1))
         else:
@@ -252,7 +252,7 @@ class _SheetHandler(_TextHandler):
         return raw  # a date in ISO 8601
 
 
-def _is_hidden(attributes: dict[str, str], size: str) -> bool:
+def is_hidden(attributes: dict[str, str], size: str) -> bool:
     """Whether a row or column is hidden, or of no height or width."""
     return attributes.get("hidden") in ("1", "true") or attributes.get(size) in ("0", "0.0")
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from xml.parsers import expat
-from xml.sax.saxutils import escape
+from xml.sax.saxutils import escape, quoteattr
 
 from openpyxl.utils.cell import column_index_from_string, get_column_letter
 
+from data.formats.xlsx.cells import is_hidden
 from data.formats.xlsx.package import forbid_doctype
 from data.formats.xlsx.writer import escape_ooxml
 
@@ -34,6 +35,7 @@ class _ByteOffsets:
         self.row_ends: dict[int, int] = {}
         self.starts: dict[str, tuple[int, dict[str, str]]] = {}
         self.ends: dict[str, int] = {}
+        self.columns: list[tuple[int, dict[str, str]]] = []
         self._part = part
         self._row = self._column = 0
         self._parser = expat.ParserCreate()
@@ -53,6 +55,8 @@ class _ByteOffsets:
                 self.max_column = max(self.max_column, self._column)
             case "worksheet" | "styleSheet":
                 self.prefix = f"{before}:" if before else ""
+            case "col":
+                self.columns.append((self._parser.CurrentByteIndex, attributes))
             case "dimension" | "fills" | "cellXfs":
                 self.starts.setdefault(tag, (self._parser.CurrentByteIndex, attributes))
 
@@ -77,7 +81,32 @@ def add_cells(sheet: bytes, texts: Mapping[int, str], style: int | None) -> byte
         start = offsets.starts["dimension"][0]
         end = sheet.index(b">", offsets.ends["dimension"] - 1)
         edits.append((start, end + 1, ""))
+    edits += _show_column(sheet, offsets)
     return _apply_edits(sheet, edits)
+
+
+def _show_column(sheet: bytes, offsets: _ByteOffsets) -> list[tuple[int, int, str]]:
+    """Split a range of hidden columns that the new column is in, so that people see it."""
+    new = offsets.max_column + 1
+    for start, attributes in offsets.columns:
+        first, last = int(attributes["min"]), int(attributes["max"])
+        if first <= new <= last and is_hidden(attributes, "width"):
+            shown = {k: v for k, v in attributes.items() if k not in ("hidden", "width")}
+            parts = [(first, new - 1, attributes), (new, new, shown), (new + 1, last, attributes)]
+            text = "".join(_col(offsets.prefix, *part) for part in parts if part[0] <= part[1])
+            return [(start, _tag_end(sheet, start), text)]
+    return []
+
+
+def _col(prefix: str, first: int, last: int, attributes: Mapping[str, str]) -> str:
+    given = {**attributes, "min": str(first), "max": str(last)}
+    return f"<{prefix}col {' '.join(f'{k}={quoteattr(v)}' for k, v in given.items())}/>"
+
+
+def _tag_end(sheet: bytes, start: int) -> int:
+    """The end of an element without content, written as one tag or two."""
+    end = sheet.index(b">", start) + 1
+    return end if sheet[end - 2 : end] == b"/>" else sheet.index(b">", end) + 1
 
 
 def add_fill(styles: bytes) -> tuple[bytes, int | None]:

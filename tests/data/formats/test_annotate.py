@@ -109,3 +109,20 @@ def test_records(tmp_path: Path, ending: str) -> None:
     assert wrong["row"] == 2
     assert wrong["problem"].startswith("This is no")
     assert wrong["record"] in (records[1], json.dumps(records[1]))
+
+
+@pytest.mark.parametrize(("first", "last"), [(3, 16384), (3, 3), (3, 4)])
+def test_the_new_column_of_a_workbook_is_seen(tmp_path: Path, first: int, last: int) -> None:
+    book = Workbook()
+    for row in (["user", "bot"], ["q", None], ["q2", "a"]):
+        book.active.append(row)
+    hidden = book.active.column_dimensions["C"]
+    hidden.hidden, hidden.min, hidden.max = True, first, last
+    book.save(tmp_path / "a.xlsx")
+    write_annotated_copy(
+        tmp_path / "a.xlsx", read_pairs(tmp_path / "a.xlsx").errors, tmp_path / "b.xlsx"
+    )
+    sheet = load_workbook(tmp_path / "b.xlsx").active
+    assert sheet["C2"].value
+    assert not sheet.column_dimensions["C"].hidden
+    assert sheet.column_dimensions["D"].hidden == (last > 3)

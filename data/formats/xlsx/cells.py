@@ -18,6 +18,7 @@ from openpyxl.utils.cell import column_index_from_string, range_boundaries
 from core.errors import ImportRefused
 from data.formats.columns import MAX_COLUMNS
 from data.formats.table import Cell, CellError
+from data.formats.texts import has_lone_surrogates
 from data.formats.xlsx.number_formats import NumberFormats
 from data.formats.xlsx.package import forbid_doctype
 from i18n.phrase import phrase
@@ -28,6 +29,7 @@ MAX_EMPTY = 1_500_000
 FORMULA_WITHOUT_VALUE = phrase(
     "A formula has no stored value: open the file in Excel and save it, or write the text itself."
 )
+UNREADABLE_CELL = phrase("A cell cannot be read: write its text again.")
 
 SheetRow = tuple[int, list[Cell]]
 _COLUMN = re.compile("[A-Za-z]{1,3}")
@@ -226,6 +228,8 @@ class _SheetHandler(_TextHandler):
         if any(self._column in columns for columns in self._hidden_columns):
             self._hidden.columns.add(self._column)
             return
+        if isinstance(value, str) and has_lone_surrogates(value):
+            value = CellError(UNREADABLE_CELL)
         self._cells += [""] * (self._column - len(self._cells))
         self._cells[self._column - 1] = value
 
@@ -242,7 +246,7 @@ class _SheetHandler(_TextHandler):
                         return self._texts[_index(raw)]
                     return self._formats.text(raw, self._attributes.get("s", ""))
                 except (ValueError, IndexError):
-                    return CellError(phrase("A cell cannot be read: write its text anew."))
+                    return CellError(UNREADABLE_CELL)
             case "inlineStr" | "str":
                 return unescape_ooxml(raw)
             case "b":

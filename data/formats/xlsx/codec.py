@@ -32,7 +32,10 @@ def read(path: Path, name: str, into: ImportBuilder) -> None:
         layouts = _layouts(samples, name)
         for title in workbook.missing:
             into.add_note(
-                phrase("The sheet “{sheet}” is named in the workbook but not in it.", sheet=title)
+                phrase(
+                    "The sheet “{sheet}” is listed in the workbook, but its content is missing.",
+                    sheet=title,
+                )
             )
         for sheet, sample in samples.items():
             into.sheet = sheet.title

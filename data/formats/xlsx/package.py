@@ -112,7 +112,7 @@ def wrap_package_errors(name: str) -> Iterator[None]:
         raise ImportRefused(
             phrase(
                 "{name} refers to other files or defines its own XML, which is not read: save "
-                "it anew as .xlsx.",
+                "it again as .xlsx.",
                 name=name,
             )
         ) from e

@@ -222,7 +222,9 @@ def test_another_sheet_that_is_missing_is_told(workbook: Path) -> None:
 
     found = read_pairs(with_parts(workbook, change))
     assert found.pairs == (Pair("q", "a"),)
-    assert found.notes == ("The sheet “gone” is named in the workbook but not in it.",)
+    assert found.notes == (
+        "The sheet “gone” is listed in the workbook, but its content is missing.",
+    )
 
 
 def test_without_the_only_sheet_it_is_damaged(workbook: Path) -> None:
@@ -242,7 +244,7 @@ def test_a_cell_that_cannot_be_read_is_one_wrong_row(workbook: Path, cell: bytes
     row = b'<row><c t="inlineStr"><is><t>q2</t></is></c>' + cell + b"</row>"
     found = read_pairs(with_parts(workbook, lambda parts: append_rows(parts, row)))
     assert found.pairs == (Pair("q", "a"),)
-    assert found.errors == (RowError(3, "A cell cannot be read: write its text anew.", "Sheet"),)
+    assert found.errors == (RowError(3, "A cell cannot be read: write its text again.", "Sheet"),)
 
 
 def test_attributes_that_are_no_numbers_do_no_harm(workbook: Path) -> None:

@@ -137,9 +137,7 @@ def test_escaped_characters_and_readings(tmp_path: Path) -> None:
 def test_an_emoji_written_as_two_escapes(tmp_path: Path) -> None:
     found = imported(tmp_path, [HEAD, ["_xD83D__xDE00_", "_xd83d_ alone"]])
     assert found.pairs == ()
-    assert [one.reason for one in found.errors] == [
-        "There are characters that cannot be read: save the file as UTF-8."
-    ]
+    assert [one.reason for one in found.errors] == ["A cell cannot be read: write its text again."]
     assert imported(tmp_path, [HEAD, ["_xD83D__xDE00_", "a"]]).pairs == (Pair("😀", "a"),)
 
 

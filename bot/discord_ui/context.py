@@ -124,11 +124,11 @@ def _own_mentions(me: discord.ClientUser | None, guild: discord.Guild | None) ->
 
 def readable_text(text: str, names: Mapping[int, str], now: datetime) -> str:
     """A text as Discord shows it to people; `names` are those of the mentioned ids."""
-    language = JAPANESE if has_japanese_word(text) else ENGLISH
 
     def shown(markup: re.Match[str]) -> str:
         if mention := markup["mention"]:
             return names.get(int(markup["id"]), UNKNOWN_NAMES[mention])
+        language = JAPANESE if has_japanese_word(text) else ENGLISH
         if seconds := markup["time"]:
             return _readable_time(int(seconds), markup["style"], now, language) or markup[0]
         if place := markup["place"]:

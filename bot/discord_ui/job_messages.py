@@ -60,7 +60,7 @@ AUDIT_ACTION_BY_STATE = {
 }
 """How a job ended, for the audit log."""
 END_TEXT_BY_STATE = {
-    JobState.PROMOTED: phrase("I have learned it: the new model answers from now on."),
+    JobState.PROMOTED: phrase("I have learned it."),
     JobState.REJECTED: phrase("The new model is not used: the one that answered before stays."),
     JobState.FAILED: phrase("The training could not be finished. Nothing has changed."),
     JobState.CANCELLED: phrase("The training was stopped. Nothing has changed."),

@@ -42,9 +42,7 @@ async def test_taught_facts_are_answered_after_a_retrain_while_chat_goes_on(
     assert job.state is JobState.PROMOTED, job.detail
     while "answers from now on" not in "\n".join(bot_texts(world)):
         assert await world.say(world.ben, "hello")
-    assert any(
-        "█" in text or "the new model answers from now on" in text for text in bot_texts(world)
-    )
+    assert any("█" in text or "I have learned it." in text for text in bot_texts(world))
 
     told = next(m for m in world.general.history() if m.attachments)
     assert "is trained and answers from now on" in told.content

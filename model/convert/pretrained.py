@@ -6,6 +6,8 @@ ones. Imports torch.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -38,7 +40,8 @@ def load_pretrained(checkpoint: ModelFolder, dtype: torch.dtype) -> PreTrainedMo
     except StrictDataclassError as e:
         raise ValueError(f"{checkpoint.path} has a config that cannot be used: {e}") from e
     weights = {
-        name if name == HEAD else f"transformer.{name}": _read(one) for name, one in tensors.items()
+        name if name == HEAD else f"transformer.{name}": read
+        for name, read in _read_all(tensors).items()
     }
     load: Any = GPT2LMHeadModel.from_pretrained  # its types want a path
     model: PreTrainedModel = load(
@@ -48,7 +51,11 @@ def load_pretrained(checkpoint: ModelFolder, dtype: torch.dtype) -> PreTrainedMo
     return model
 
 
-def _read(tensor: TensorInfo) -> torch.Tensor:
-    with safe_open(tensor.file, framework="pt") as file:
-        read: torch.Tensor = file.get_tensor(tensor.name)
-        return read
+def _read_all(tensors: Mapping[str, TensorInfo]) -> dict[str, torch.Tensor]:
+    """Each file is opened once: it stays mapped as a whole while one of its tensors is used."""
+    with ExitStack() as stack:
+        files = {
+            path: stack.enter_context(safe_open(path, framework="pt"))
+            for path in {one.file for one in tensors.values()}
+        }
+        return {name: files[one.file].get_tensor(one.name) for name, one in tensors.items()}

@@ -531,6 +531,6 @@ async def test_the_log_of_a_run_is_in_the_form_of_the_bots(tmp_path: Path) -> No
     (tmp_path / "config.json").write_text("[]")
     async with TrainingProcess.launch(tmp_path, log_format="json") as child:
         events = [one async for one in child.events()]
-    assert [type(one) for one in events] == [Failed]
+    assert [type(one) for one in events] == [Preparing, Failed]
     [line] = (tmp_path / "log.txt").read_text().splitlines()
     assert "is not a JSON object of training settings" in json.loads(line)["exception"]

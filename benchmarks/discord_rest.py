@@ -48,10 +48,11 @@ class Bucket:
 @dataclass
 class DiscordRest:
     """The server. `faults` are used up, one for each message that is posted: its answer is lost in
-    this way. Without `limited` there are no rate limits."""
+    this way; `edit_faults` likewise, one for each edit. Without `limited` there are no rate limits."""
 
     limited: bool = True
     faults: list[str | int] = field(default_factory=list)
+    edit_faults: list[str | int] = field(default_factory=list)
     calls: Counter[str] = field(default_factory=Counter)
     refused: int = 0
     messages: dict[int, dict[str, Any]] = field(default_factory=dict)
@@ -123,7 +124,9 @@ class DiscordRest:
             return _json(self.messages[number])
         return _lose(self.faults.pop(0), request)
 
-    async def _edit(self, request: web.Request) -> web.Response:
+    async def _edit(self, request: web.Request) -> web.StreamResponse:
+        if self.edit_faults:
+            return _lose(self.edit_faults.pop(0), request)
         found = self.messages[int(request.match_info["message"])]
         found |= await request.json()
         return _json(found)

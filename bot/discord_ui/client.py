@@ -70,15 +70,14 @@ async def report_failure(interaction: BotInteraction, error: Exception) -> None:
     # else it takes the place of the deferred answer, so it is in that answer's language
     text = error_message(error)
     try:
-        if interaction.response.is_done():
-            await interaction.followup.send(text, ephemeral=True)
-        else:
+        if not interaction.response.is_done():
             try:
                 await interaction.response.send_message(text, ephemeral=True)
+                return
             except discord.HTTPException as e:
                 if e.code != ALREADY_ACKNOWLEDGED:  # by a deferral whose answer was lost
                     raise
-                await interaction.followup.send(text, ephemeral=True)
+        await interaction.followup.send(text, ephemeral=True)
     except DISCORD_ERRORS as e:
         log.warning("could not tell %s why a command failed: %s", interaction.user.id, e)
 

@@ -15,7 +15,6 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
-from secrets import token_hex
 from typing import Any, NamedTuple, Protocol
 
 import discord
@@ -24,8 +23,8 @@ from bot.chat.errors import NotAdmitted, ReplyDeleted
 from bot.chat.request import TextCheck, truncate_reply
 from bot.discord_ui.delivery.requests import (
     DISCORD_ERRORS,
-    NONCE_BYTES,
     is_transient,
+    new_nonce,
     retry_transient,
 )
 from bot.discord_ui.delivery.rest_traffic import RestTraffic
@@ -77,19 +76,21 @@ class SinglePost:
     later one sets them again.
     """
 
-    _nonce: str = field(default_factory=lambda: token_hex(NONCE_BYTES))
+    _nonce: str = field(default_factory=new_nonce)
     _was_tried: bool = False
+    _posted: PostedMessage | None = None
 
     async def send(
         self, send: Send, text: str, view: discord.ui.View | None = None
     ) -> PostedMessage:
         """Try to post it."""
         is_retry, self._was_tried = self._was_tried, True
-        buttons: dict[str, Any] = {"view": view} if view else {}
-        message = await send(text, nonce=self._nonce, **buttons)
+        if self._posted is None:
+            buttons: dict[str, Any] = {"view": view} if view else {}
+            self._posted = await send(text, nonce=self._nonce, **buttons)
         if is_retry:
-            await message.edit(content=text, view=view)
-        return message
+            await self._posted.edit(content=text, view=view)
+        return self._posted
 
 
 class ReplyViews(NamedTuple):

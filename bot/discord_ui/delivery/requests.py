@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 from collections.abc import Awaitable, Callable
+from functools import partial
 from json import JSONDecodeError
+from secrets import token_hex
 from typing import Any, TypeVar
 
 import aiohttp
@@ -36,8 +37,8 @@ UNKNOWN_INTERACTION, ALREADY_ACKNOWLEDGED, INVALID_WEBHOOK_TOKEN = 10062, 40060,
 NO_REPLY_WITHOUT_HISTORY = 160002
 """Without the permission to read the message history, a message cannot refer to another."""
 
-NONCE_BYTES = 12
-"""Twice as many characters; Discord takes up to 25."""
+new_nonce = partial(token_hex, 12)
+"""Makes a nonce of 24 characters; Discord takes up to 25."""
 RETRY_DELAYS_S = (2.0, 8.0, 30.0, 60.0)
 """Seconds before each further try; the retries of discord.py come on top."""
 
@@ -95,11 +96,6 @@ async def defer(
         if e.code != ALREADY_ACKNOWLEDGED:
             raise
         log.info("%s was acknowledged already", interaction.id)
-
-
-def new_nonce() -> str:
-    """A nonce for a message that is posted once."""
-    return secrets.token_hex(NONCE_BYTES)
 
 
 async def post_with_retries(

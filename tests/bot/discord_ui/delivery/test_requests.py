@@ -141,6 +141,26 @@ async def test_a_lost_beginning_does_not_keep_its_stop_button(
     assert ("reply:again" in json.dumps(message["components"])) == (end == "finish")
 
 
+async def test_an_edit_that_fails_after_a_lost_answer_posts_nothing_again(
+    bot: Gpt2Bot, rest: DiscordRest
+) -> None:
+    """Discord remembers a nonce for some minutes only."""
+    channel = channel_of(bot)
+    sent: list[str] = []
+
+    async def send(content: str, *, nonce: str) -> discord.Message:
+        sent.append(content)
+        message = await channel.send(content, nonce=nonce)
+        rest.edit_faults = [503]
+        return message
+
+    rest.faults = [503]
+    await StreamingReply(send, send).finish("Hello.")
+    assert sent == ["Hello.", "Hello."]
+    assert texts(rest) == ["Hello."]
+    assert rest.calls == {"send": 2, "edit": 2}
+
+
 @pytest.mark.parametrize("fault", [500, 502, 503])
 async def test_a_deferral_whose_answer_is_lost_goes_on(
     bot: Gpt2Bot, rest: DiscordRest, fault: int

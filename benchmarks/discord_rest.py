@@ -48,7 +48,8 @@ class Bucket:
 @dataclass
 class DiscordRest:
     """The server. `faults` are used up, one for each message that is posted: its answer is lost in
-    this way; `edit_faults` likewise, one for each edit. Without `limited` there are no rate limits."""
+    this way; `edit_faults` likewise, one for each edit. Without `limited` there are no rate limits.
+    """
 
     limited: bool = True
     faults: list[str | int] = field(default_factory=list)

@@ -142,15 +142,7 @@ async def build_bot(
             last=await last_known_time(storage), witness=lambda: bot.newest_message_at
         )
         retain = partial(purge_expired, storage, settings.retention_days, clock)
-        catch_up = CatchUp(
-            bot,
-            bot.traffic,
-            bot.languages,
-            storage,
-            tasks,
-            paths.last_connected,
-            settings.stale_s,
-        )
+        catch_up = CatchUp(bot, storage, tasks, paths.last_connected, settings.stale_s)
         _start_periodic_tasks(tasks, erasure, training, presence, catch_up, retain)
         for cog in (
             *_chat_cogs(

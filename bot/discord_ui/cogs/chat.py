@@ -117,6 +117,7 @@ class Chat(commands.Cog):
 
     # --- after an outage: `bot.discord_ui.delivery.catch_up.Questions` ---------------------------
 
+    @commands.Cog.listener()
     async def on_shard_ready(self, shard_id: int) -> None:
         """Answer what people wrote while the bot was away."""
         await self._catch_up.run(shard_id, self._enabled_channels, self)

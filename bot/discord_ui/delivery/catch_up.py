@@ -17,10 +17,10 @@ from typing import Protocol
 
 import discord
 
+from bot.discord_ui.client import Gpt2Bot
 from bot.discord_ui.delivery.requests import DISCORD_ERRORS, with_retries
-from bot.discord_ui.delivery.rest_traffic import BACK_OFF_S, RestTraffic
+from bot.discord_ui.delivery.rest_traffic import BACK_OFF_S
 from bot.discord_ui.delivery.split import MAX_MESSAGE_CHARS
-from bot.discord_ui.locale import LanguageResolver
 from bot.discord_ui.views.reply_buttons import stops_reply_to
 from core.records import ChannelActivity
 from core.tasks import BackgroundTasks
@@ -70,17 +70,13 @@ class CatchUp:
 
     def __init__(
         self,
-        client: discord.Client,
-        traffic: RestTraffic,
-        languages: LanguageResolver,
+        bot: Gpt2Bot,
         storage: Storage,
         tasks: BackgroundTasks,
         file: Path,
         stale_s: float,
     ) -> None:
-        self._client = client
-        self._traffic = traffic
-        self._languages = languages
+        self._bot = bot
         self._storage = storage
         self._tasks = tasks
         self._file = file
@@ -99,7 +95,7 @@ class CatchUp:
 
     async def record_alive(self) -> None:
         """Remember that the bot is connected, if it is."""
-        if self._client.is_ready() and not self._behind:
+        if self._bot.is_ready() and not self._behind:
             now = discord.utils.utcnow().timestamp()
             with suppress(OSError):  # a full disk only makes the next outage look longer
                 self._file.touch()
@@ -137,21 +133,21 @@ class CatchUp:
         return [one for one in places if self._shard_of(one.channel_id) == shard_id][:MAX_CHANNELS]
 
     def _shard_of(self, channel_id: int) -> int:
-        guild = getattr(self._client.get_channel(channel_id), "guild", None)
+        guild = getattr(self._bot.get_channel(channel_id), "guild", None)
         return guild.shard_id if guild is not None else 0  # direct messages come to the first one
 
     async def _read(
         self, place: ChannelActivity, outage_began: datetime
     ) -> Sequence[discord.Message]:
         """The newest messages since the outage, or since one that was recorded and not answered."""
-        if not self._traffic.may_edit():
+        if not self._bot.traffic.may_edit():
             await asyncio.sleep(BACK_OFF_S)
         oldest_id = discord.utils.time_snowflake(discord.utils.utcnow() - MAX_OUTAGE)
         start_id = discord.utils.time_snowflake(outage_began - MARGIN)
         start_id = min(start_id, place.unanswered_id or start_id) - 1
         # Discord does not list direct messages and archived threads at the login.
-        channel = self._client.get_channel(place.channel_id)
-        channel = channel or await self._client.fetch_channel(place.channel_id)
+        channel = self._bot.get_channel(place.channel_id)
+        channel = channel or await self._bot.fetch_channel(place.channel_id)
         if not isinstance(channel, discord.abc.Messageable):
             return ()
         after = discord.Object(max(start_id, oldest_id))
@@ -170,7 +166,7 @@ class CatchUp:
         replied_to = {
             one.reference.message_id or 0
             for one in found
-            if one.author == self._client.user and one.reference is not None
+            if one.author == self._bot.user and one.reference is not None
         } - cut_short.keys()
         missed = [
             one
@@ -216,16 +212,16 @@ class CatchUp:
             half.id,
         )
         for one in found:
-            is_part = one.author == self._client.user and not (one.components or one.embeds)
+            is_part = one.author == self._bot.user and not (one.components or one.embeds)
             if one == half or (is_part and first <= one.id < half.id):
                 await one.delete()
 
     async def _end(self, half: discord.Message) -> None:
-        set_language(self._languages.for_server(half.guild))
+        set_language(self._bot.languages.for_server(half.guild))
         text = f"{half.content}\n-# {say(WAS_RESTARTED)}"
         fits = utf16_length(text) <= MAX_MESSAGE_CHARS
         await half.edit(content=text if fits else half.content, view=None)
 
     async def _apologise(self, message: discord.Message) -> None:
-        set_language(self._languages.for_message(message))
+        set_language(self._bot.languages.for_message(message))
         await with_retries(lambda: message.reply(say(WAS_AWAY), nonce=str(message.id)))

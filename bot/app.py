@@ -24,6 +24,7 @@ from bot.chat.replay import Replayer
 from bot.chat.telemetry import ReplyTelemetry
 from bot.discord_ui.client import Gpt2Bot
 from bot.discord_ui.cogs.admin import Admin
+from bot.discord_ui.cogs.catch_up import ALIVE_INTERVAL_S, CatchUp
 from bot.discord_ui.cogs.chat import Chat
 from bot.discord_ui.cogs.dataset.cog import Dataset
 from bot.discord_ui.cogs.feedback import Feedback
@@ -31,7 +32,6 @@ from bot.discord_ui.cogs.filters import FilterCommands
 from bot.discord_ui.cogs.models import Models
 from bot.discord_ui.cogs.privacy import Privacy
 from bot.discord_ui.cogs.training import Training
-from bot.discord_ui.delivery.catch_up import ALIVE_INTERVAL_S, CatchUp
 from bot.discord_ui.delivery.requests import DISCORD_ERRORS
 from bot.discord_ui.delivery.rest_traffic import RestTraffic
 from bot.discord_ui.job_messages import TrainingReports
@@ -142,11 +142,10 @@ async def build_bot(
             last=await last_known_time(storage), witness=lambda: bot.newest_message_at
         )
         retain = partial(purge_expired, storage, settings.retention_days, clock)
-        catch_up = CatchUp(bot, storage, tasks, paths.last_connected, settings.stale_s)
-        _start_periodic_tasks(tasks, erasure, training, presence, catch_up, retain)
+        _start_periodic_tasks(tasks, erasure, training, presence, retain)
         for cog in (
             *_chat_cogs(
-                settings, bot, storage, worker, models, conversations, filters, pauses, catch_up
+                settings, bot, storage, worker, models, conversations, filters, pauses, tasks
             ),
             *_learning_cogs(
                 settings, bot, storage, worker, models, training, retention, erasure, tasks
@@ -253,7 +252,7 @@ def _chat_cogs(
     conversations: ConversationManager,
     filters: Filters,
     pauses: Pauses,
-    catch_up: CatchUp,
+    tasks: BackgroundTasks,
 ) -> Iterator[commands.Cog]:
     limits = RateLimits(
         member_per_minute=settings.member_per_minute,
@@ -261,15 +260,19 @@ def _chat_cogs(
     )
     admission = Admission(pauses, limits, settings.longest_message)
     replayer = Replayer(storage.messages, storage.replies, models, worker, filters)
-    yield Chat(
+    chat = Chat(
         bot,
         conversations,
         storage.channels,
         storage.audit,
         admission,
-        catch_up,
         buttons=settings.reply_buttons,
     )
+    catch_up = CatchUp(bot, chat, storage, tasks, settings.paths.last_connected, settings.stale_s)
+    alive = run_periodically(catch_up.record_alive, ALIVE_INTERVAL_S, "connection")
+    tasks.spawn(alive, name="connection")
+    yield chat
+    yield catch_up
     yield Feedback(bot, storage, conversations, replayer, admission)
     yield FilterCommands(filters, storage.filters, storage.audit)
     yield Admin(storage.audit, pauses, conversations)
@@ -356,7 +359,6 @@ def _start_periodic_tasks(
     erasure: Erasure,
     training: TrainingManager,
     presence: Presence,
-    catch_up: CatchUp,
     retain: Callable[[], Awaitable[object]],
 ) -> None:
     """Started here and not at the login, which the tests and the demo do on a simulated clock."""
@@ -368,7 +370,6 @@ def _start_periodic_tasks(
     every(PRESENCE_INTERVAL_S, "presence", presence.show)
     every(DAY_S, "trimming", training.trim)
     every(HOUR_S, "retention", retain)
-    every(ALIVE_INTERVAL_S, "connection", catch_up.record_alive)
 
 
 def _drop_caches(worker: GenerationBackend, bot: Gpt2Bot) -> None:

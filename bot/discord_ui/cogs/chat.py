@@ -22,7 +22,6 @@ from bot.discord_ui.context import (
     text_of,
     text_of_option,
 )
-from bot.discord_ui.delivery.catch_up import CatchUp
 from bot.discord_ui.delivery.reply import (
     NO_BUTTONS,
     ReplyViews,
@@ -80,7 +79,6 @@ class Chat(commands.Cog):
         channels: Channels,
         audit: AuditLog,
         admission: Admission,
-        catch_up: CatchUp,
         *,
         buttons: bool = True,
     ) -> None:
@@ -90,12 +88,11 @@ class Chat(commands.Cog):
         self._channels = channels
         self._audit = audit
         self._admission = admission
-        self._enabled_channels: set[int] = set()
-        self._catch_up = catch_up
+        self.enabled_channels: set[int] = set()
         self._typing = TypingIndicators(bot.traffic)
 
     async def cog_load(self) -> None:
-        self._enabled_channels = await self._channels.enabled()
+        self.enabled_channels = await self._channels.enabled()
 
     # --- messages --------------------------------------------------------------------------------
 
@@ -115,33 +112,24 @@ class Chat(commands.Cog):
             channel = message.channel.id
             log.warning("no answer to %s can be shown in channel %s: %s", message.id, channel, e)
 
-    # --- after an outage: `bot.discord_ui.delivery.catch_up.Questions` ---------------------------
-
-    @commands.Cog.listener()
-    async def on_shard_ready(self, shard_id: int) -> None:
-        """Answer what people wrote while the bot was away."""
-        await self._catch_up.run(shard_id, self._enabled_channels, self)
-
-    @commands.Cog.listener()
-    async def on_shard_disconnect(self, shard_id: int) -> None:
-        self._catch_up.shard_is_down(shard_id)
-
-    @commands.Cog.listener()
-    async def on_shard_resumed(self, shard_id: int) -> None:
-        self._catch_up.shard_is_up(shard_id)
+    # --- for `CatchUp` --------------------------------------------------------------------------
 
     def is_question(self, message: discord.Message) -> bool:
+        """Whether the bot would answer it."""
         if _is_automatic(message) or not self._should_answer(message):
             return False
         return bool(text_of(message, self._bot.user)) or self._is_addressed(message)
 
     def is_being_answered(self, message_id: int) -> bool:
+        """Whether it waits for its answer, or is being answered."""
         return self._conversations.generator.asker_of(message_id) is not None
 
     def is_paused(self, message: discord.Message) -> bool:
+        """Whether the bot is to be silent there."""
         return self._admission.is_paused(scope_of(message))
 
     async def answer_missed(self, message: discord.Message) -> None:
+        """Answer a message that came while the bot was away."""
         await self._answer(message, resumed=True)
 
     async def _reply_to(self, message: discord.Message, text: str, *, resumed: bool) -> None:
@@ -205,7 +193,7 @@ class Chat(commands.Cog):
         channel = message.channel
         return (
             self._is_addressed(message)
-            or channel.id in self._enabled_channels
+            or channel.id in self.enabled_channels
             or (isinstance(channel, discord.Thread) and self._answers_in_thread(channel))
             or self._is_reply_to_us(message)
         )
@@ -222,7 +210,7 @@ class Chat(commands.Cog):
         """Whether its channel or forum is enabled, or the bot is in it."""
         me = self._bot.user
         is_in = thread.me is not None or (me is not None and thread.owner_id == me.id)
-        return is_in or thread.parent_id in self._enabled_channels
+        return is_in or thread.parent_id in self.enabled_channels
 
     def _is_reply_to_us(self, message: discord.Message) -> bool:
         answered = message.reference and message.reference.resolved
@@ -335,7 +323,7 @@ class Chat(commands.Cog):
         await self._set_enabled(interaction, channel, enabled=False)
         place = channel or interaction.channel
         parent = place.parent_id if isinstance(place, discord.Thread) else None
-        if parent in self._enabled_channels:
+        if parent in self.enabled_channels:
             text = say(
                 "I still answer every message here, because I do in {parent} and its threads: "
                 "use `/channel disable` there.",
@@ -356,10 +344,10 @@ class Chat(commands.Cog):
         await self._channels.set_enabled(channel_id, guild_id, enabled)
         if enabled:
             await record_audit(self._audit, interaction, "channel enable", where)
-            self._enabled_channels.add(channel_id)
+            self.enabled_channels.add(channel_id)
         else:
             await record_audit(self._audit, interaction, "channel disable", where)
-            self._enabled_channels.discard(channel_id)
+            self.enabled_channels.discard(channel_id)
 
 
 def _mention(interaction: BotInteraction, channel: Place | None) -> str:

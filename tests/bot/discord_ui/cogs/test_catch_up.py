@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from bot.app import build_bot
+from bot.discord_ui.cogs.catch_up import WAS_AWAY, WAS_RESTARTED
 from bot.discord_ui.delivery import reply as replies
-from bot.discord_ui.delivery.catch_up import WAS_AWAY, WAS_RESTARTED
 from bot.discord_ui.views.reply_buttons import stops_reply_to
 from bot.settings import Settings
 from tests.bot.asking import storage_of
@@ -24,7 +24,7 @@ LONG = " ".join(f"word{n}" for n in range(50))
 async def log_in(world: World) -> None:
     """What discord.py announces then; SimCord does so later, and on the machine's clock."""
     with world.env.time_context():
-        await world.bot.get_cog("Chat").on_shard_ready(0)
+        await world.bot.get_cog("CatchUp").on_shard_ready(0)
     await world.env.settle()
 
 
@@ -91,7 +91,7 @@ async def test_a_long_outage_is_remembered_although_the_process_lives(world: Wor
     with world.env.time_context():
         await world.ben.send(world.general, "hello")
         await world.env.advance_time(1800)
-        await world.bot.get_cog("Chat")._catch_up.record_alive()
+        await world.bot.get_cog("CatchUp").record_alive()
     await shard.reconnect()
     await world.env.advance_time(5)
     await log_in(world)

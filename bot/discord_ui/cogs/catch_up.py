@@ -9,15 +9,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Collection, Coroutine, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Protocol
 
 import discord
+from discord.ext import commands
 
 from bot.discord_ui.client import Gpt2Bot
+from bot.discord_ui.cogs.chat import Chat
 from bot.discord_ui.delivery.requests import DISCORD_ERRORS, with_retries
 from bot.discord_ui.delivery.rest_traffic import BACK_OFF_S
 from bot.discord_ui.delivery.split import MAX_MESSAGE_CHARS
@@ -49,34 +50,20 @@ READ_ERRORS = (*DISCORD_ERRORS, discord.ClientException)
 """What reading a channel raises that is gone, hidden or of an unknown kind."""
 
 
-class Questions(Protocol):
-    """What is known of a message: the cog that answers messages."""
-
-    def is_question(self, message: discord.Message) -> bool:
-        """Whether the bot would answer it."""
-
-    def is_being_answered(self, message_id: int) -> bool:
-        """Whether it waits for its answer, or is being answered, in this process."""
-
-    def is_paused(self, message: discord.Message) -> bool:
-        """Whether the bot is to be silent there."""
-
-    def answer_missed(self, message: discord.Message) -> Coroutine[None, None, None]:
-        """Answer it."""
-
-
-class CatchUp:
+class CatchUp(commands.Cog):
     """Finds missed messages. The time of `file` says when the bot was last connected."""
 
     def __init__(
         self,
         bot: Gpt2Bot,
+        chat: Chat,
         storage: Storage,
         tasks: BackgroundTasks,
         file: Path,
         stale_s: float,
     ) -> None:
         self._bot = bot
+        self._chat = chat
         self._storage = storage
         self._tasks = tasks
         self._file = file
@@ -85,13 +72,13 @@ class CatchUp:
         self._behind: set[int] = set()
         """The shards that are not connected, or have not caught up."""
 
-    def shard_is_down(self, shard_id: int) -> None:
-        """The connection was lost."""
+    @commands.Cog.listener()
+    async def on_shard_disconnect(self, shard_id: int) -> None:
         self._behind.add(shard_id)
 
-    def shard_is_up(self, shard_id: int) -> None:
-        """The connection was resumed: Discord delivers what was missed."""
-        self._behind.discard(shard_id)
+    @commands.Cog.listener()
+    async def on_shard_resumed(self, shard_id: int) -> None:
+        self._behind.discard(shard_id)  # Discord delivers what was missed
 
     async def record_alive(self) -> None:
         """Remember that the bot is connected, if it is."""
@@ -101,7 +88,8 @@ class CatchUp:
                 self._file.touch()
                 os.utime(self._file, (now, now))
 
-    async def run(self, shard_id: int, enabled: Collection[int], questions: Questions) -> None:
+    @commands.Cog.listener()
+    async def on_shard_ready(self, shard_id: int) -> None:
         """After a login: answer what a shard missed if it is fresh, else say once in the channel
         that the bot was away. A half reply of a killed process loses its stop button."""
         self._behind.add(shard_id)
@@ -109,10 +97,10 @@ class CatchUp:
         replies: list[asyncio.Task[None]] = []
         async with self._lock:
             if outage_began is not None:
-                for place in await self._places(shard_id, enabled):
+                for place in await self._places(shard_id):
                     try:
                         found = await self._read(place, outage_began)
-                        replies += await self._catch_up_with(found, questions)
+                        replies += await self._catch_up_with(found)
                     except READ_ERRORS as e:
                         log.info("channel %d is not caught up with: %s", place.channel_id, e)
         self._behind.discard(shard_id)
@@ -126,9 +114,9 @@ class CatchUp:
             return min(last, discord.utils.utcnow())
         return None
 
-    async def _places(self, shard_id: int, enabled: Collection[int]) -> Iterable[ChannelActivity]:
+    async def _places(self, shard_id: int) -> Iterable[ChannelActivity]:
         active = await self._storage.messages.active_channels(MAX_CHANNELS)
-        quiet = set(enabled) - {one.channel_id for one in active}
+        quiet = self._chat.enabled_channels - {one.channel_id for one in active}
         places = [*active, *map(ChannelActivity, quiet)]
         return [one for one in places if self._shard_of(one.channel_id) == shard_id][:MAX_CHANNELS]
 
@@ -154,14 +142,12 @@ class CatchUp:
         history = channel.history(limit=MAX_MESSAGES, after=after, oldest_first=False)
         return [one async for one in history][::-1]
 
-    async def _catch_up_with(
-        self, found: Sequence[discord.Message], questions: Questions
-    ) -> list[asyncio.Task[None]]:
+    async def _catch_up_with(self, found: Sequence[discord.Message]) -> list[asyncio.Task[None]]:
         """Catch up with a channel; the replies are under way."""
         cut_short = {
             asked_id: one
             for one in found
-            if (asked_id := stops_reply_to(one)) and not questions.is_being_answered(asked_id)
+            if (asked_id := stops_reply_to(one)) and not self._chat.is_being_answered(asked_id)
         }
         replied_to = {
             one.reference.message_id or 0
@@ -171,7 +157,7 @@ class CatchUp:
         missed = [
             one
             for one in await self._without_answer(found, replied_to)
-            if questions.is_question(one) and not questions.is_being_answered(one.id)
+            if self._chat.is_question(one) and not self._chat.is_being_answered(one.id)
         ]
         fresh = [one for one in missed if discord.utils.utcnow() - one.created_at < self._max_age]
         # Whoever wrote before one of our later replies has read it, or an earlier apology.
@@ -182,10 +168,10 @@ class CatchUp:
                 await self._delete(asked_id, half, found)
             else:
                 await self._end(half)
-        if stale and not fresh and not questions.is_paused(stale[-1]):
+        if stale and not fresh and not self._chat.is_paused(stale[-1]):
             await self._apologise(stale[-1])
         return [
-            self._tasks.spawn(questions.answer_missed(one), name=f"missed message {one.id}")
+            self._tasks.spawn(self._chat.answer_missed(one), name=f"missed message {one.id}")
             for one in fresh
         ]
 

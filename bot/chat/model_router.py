@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from weakref import WeakValueDictionary
@@ -91,11 +91,18 @@ class ModelRouter:
 
     async def options_at_once(self, scope: int) -> list[ModelOption]:
         """`options` for autocomplete: with a slow disk, the checkpoints as they were last seen."""
+        return [*self._options.values(), *await self._listed_at_once(scope)]
+
+    async def training_bases_at_once(self, scope: int) -> list[ModelOption]:
+        """`training_bases` for autocomplete."""
+        return [*self._options.values(), *reversed(await self._listed_at_once(scope))]
+
+    async def _listed_at_once(self, scope: int) -> Sequence[ModelOption]:
         if (listing := self._listings.get(scope)) is None or listing.done():
             listing = self._tasks.spawn(self._list_checkpoints(scope), name="list of checkpoints")
             self._listings[scope] = listing
         await asyncio.wait({listing}, timeout=LIST_WAIT_S)
-        return [*self._options.values(), *self._last_listed.get(scope, ())]
+        return self._last_listed.get(scope, ())
 
     async def _list_checkpoints(self, scope: int) -> None:
         self._last_listed[scope] = await asyncio.to_thread(self._own_checkpoints, scope)

@@ -10,12 +10,12 @@ import threading
 from collections import deque
 from contextlib import aclosing, suppress
 
-from bot.ops.checks.models import is_downloaded, is_folder
 from bot.settings import Settings, prepare_home, sampling_params, worker_settings
 from core.records import Message, Role
 from i18n.phrase import Phrase, message_of, phrase
 from i18n.reader import say
 from model.backend import GenerationBackend
+from model.convert.validation import is_downloaded, is_folder
 from model.errors import LoadFailed, ModelError
 from model.registry import (
     EMBEDDED_NAME,

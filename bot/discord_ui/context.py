@@ -128,6 +128,8 @@ def readable_text(text: str, names: Mapping[int, str], now: datetime) -> str:
     def shown(markup: re.Match[str]) -> str:
         if mention := markup["mention"]:
             return names.get(int(markup["id"]), UNKNOWN_NAMES[mention])
+        if plain := markup["emoji"] or markup["command"] or markup["link"]:
+            return plain
         language = JAPANESE if has_japanese_word(text) else ENGLISH
         if seconds := markup["time"]:
             return _readable_time(int(seconds), markup["style"], now, language) or markup[0]

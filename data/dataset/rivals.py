@@ -7,7 +7,7 @@ author has too much of the data set, the newest one by somebody else is learned 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
@@ -79,18 +79,15 @@ def _question(one: Example) -> Hashable:
     return one.id if one.conversation else " ".join(question.split())
 
 
-def _rank_near_duplicates(talks: Iterable[Sequence[Example]]) -> list[Rivals]:
-    """A single pair never duplicates a turn of a conversation, which has a context."""
-    candidates = (Candidate(turns, REASON_SUPERSEDED) for turns in talks)
-    groups = _rank(candidates, lambda one: (bool(one.turns[0].conversation), *_keys(one)))
-    return [
-        [newest, *(Candidate(one.turns, REASON_NEAR_DUPLICATE) for one in older)]
-        for newest, *older in groups
-    ]
-
-
-def _keys(one: Candidate) -> Iterable[tuple[str, str]]:
-    return ((dedup_key(turn.user), dedup_key(turn.bot)) for turn in one.turns)
+def _rank_near_duplicates(talks: Sequence[Sequence[Example]]) -> list[Rivals]:
+    """Group talks, given from the oldest to the newest, that say nearly the same. A single pair
+    never duplicates a turn of a conversation, which has a context."""
+    groups: dict[Hashable, Rivals] = defaultdict(list)
+    for turns in reversed(talks):
+        keys = ((dedup_key(one.user), dedup_key(one.bot)) for one in turns)
+        rivals = groups[bool(turns[0].conversation), *keys]
+        rivals.append(Candidate(turns, REASON_NEAR_DUPLICATE if rivals else REASON_SUPERSEDED))
+    return list(groups.values())
 
 
 def _rank_answers(groups: Iterable[Rivals]) -> list[Rivals]:
@@ -101,15 +98,6 @@ def _rank_answers(groups: Iterable[Rivals]) -> list[Rivals]:
     return [
         sorted(rivals, key=lambda one: one.newest_id, reverse=True) for rivals in joined.values()
     ]
-
-
-def _rank(
-    candidates: Iterable[Candidate], key: Callable[[Candidate], Hashable]
-) -> Iterable[Rivals]:
-    groups: dict[Hashable, Rivals] = defaultdict(list)
-    for one in sorted(candidates, key=lambda one: one.newest_id, reverse=True):
-        groups[key(one)].append(one)
-    return groups.values()
 
 
 def _cap_authors(groups: Sequence[Rivals], share: float) -> int:

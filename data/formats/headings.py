@@ -114,12 +114,6 @@ JAPANESE_NAMES = re.compile("質問|回答|返答|返事|返信|応答|解答|�
 """Headings in kanji; another encoding read wrongly hardly ever contains one."""
 
 
-def field_of(heading: str) -> Field | None:
-    """The field that a heading names, or None."""
-    found = name_of(heading)
-    return found.field if found else None
-
-
 def name_of(heading: str) -> Named | None:
     """The field that a heading names, and how surely; None if it names none.
 

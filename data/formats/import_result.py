@@ -92,8 +92,8 @@ class ImportSummary:
     first_pairs: tuple[Pair, ...]
     first_errors: tuple[RowError, ...]
     first_joined: tuple[JoinedText, ...]
-    guesses: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
+    guesses: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
 @dataclass(slots=True)

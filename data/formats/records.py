@@ -70,9 +70,8 @@ def read_record(row: int, record: Any, name: str, into: ImportBuilder) -> None:
         return
     key = next((key for key in MESSAGES_KEYS if isinstance(record.get(key), list)), "messages")
     fields = _fields({one: value for one, value in record.items() if one != key})
-    if (details := _details(row, fields, into)) is None:
-        return
     try:
+        details = _details(fields)
         if _is_not_learned(record):
             into.add_note(NOT_LEARNED)
         elif key in record:
@@ -123,18 +122,22 @@ def _read_fields(
     read_utterances(utterances, details, f"{name}#{row}", into)
 
 
-def _fields(record: Mapping[Any, Any]) -> dict[Field, list[Any]]:
+def _fields(record: Mapping[str, Any]) -> dict[Field, list[Any]]:
     """The values of each field, in the order of their keys, but an instruction first."""
-    keys = sorted(map(str, record), key=lambda key: key.casefold() != "instruction")
+    keys = sorted(record, key=lambda key: key.casefold() != "instruction")
     found: dict[Field, list[Any]] = {}
     for key, field in zip(keys, surest_fields(keys), strict=True):
-        if field is not None and key in record:
+        if field is not None:
             found.setdefault(field, []).append(record[key])
     return found
 
 
-def _details(row: int, fields: Mapping[Field, list[Any]], into: ImportBuilder) -> Details | None:
-    """Conversation, turn and source; None, and an error in `into`, if the turn is invalid."""
+def _details(fields: Mapping[Field, list[Any]]) -> Details:
+    """Conversation, turn and source.
+
+    Raises:
+        _NotText: the turn is invalid.
+    """
     conversation, turn, source = (
         str(value).strip() if isinstance(value, dict | list) else _plain(value)
         for value in (fields.get(one, [None])[0] for one in _DETAILS)
@@ -143,15 +146,15 @@ def _details(row: int, fields: Mapping[Field, list[Any]], into: ImportBuilder) -
         return conversation, 0, source
     if number := whole_turn(turn):
         return conversation, number, source
-    into.add_error(row, phrase("The turn “{turn}” is no whole number from 1.", turn=turn[:20]))
-    return None
+    raise _NotText(phrase("The turn “{turn}” is no whole number from 1.", turn=turn[:20]))
 
 
 def _joined_values(row: int, values: Sequence[Any], into: ImportBuilder) -> str:
     pieces = [text for text in map(_plain, values) if text]
+    text = join_pieces(pieces)
     if len(pieces) > 1:
-        into.add_joined(row, join_pieces(pieces))
-    return join_pieces(pieces) if pieces else ""
+        into.add_joined(row, text)
+    return text
 
 
 def _plain(value: Any) -> str:
@@ -235,12 +238,11 @@ def _text(message: Mapping[str, Any]) -> str:
                 pieces.append(text.strip())
             case _:
                 raise _NotText(NOT_A_MESSAGE)
-    pieces = [piece for piece in pieces if piece]
-    return join_pieces(pieces) if pieces else ""
+    return join_pieces([piece for piece in pieces if piece])
 
 
 def read_utterances(
-    utterances: Sequence[Utterance], details: tuple[str, int, str], name: str, into: ImportBuilder
+    utterances: Sequence[Utterance], details: Details, name: str, into: ImportBuilder
 ) -> None:
     """Add the pairs of one conversation, joining consecutive utterances of one speaker.
 

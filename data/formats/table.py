@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from core.records import Pair
-from data.formats.columns import HEADER_SEARCH_ROWS, MAX_COLUMNS, PROBLEM_PREFIX, Layout
+from data.formats.columns import HEADER_SEARCH_ROWS, PROBLEM_PREFIX, Layout
 from data.formats.headings import Field
 from data.formats.import_result import ImportBuilder
 from data.formats.texts import has_line_breaks, join_pieces, split_lines
@@ -56,8 +56,7 @@ class _Row:
 def sample_rows(rows: Iterable[tuple[int, Sequence[Cell]]]) -> list[tuple[int, list[str]]]:
     """The first rows that are not blank, in which the headings are searched."""
     texts = (
-        (n, ["?" if isinstance(one, CellError) else one for one in cells[:MAX_COLUMNS]])
-        for n, cells in rows
+        (n, ["?" if isinstance(one, CellError) else one for one in cells]) for n, cells in rows
     )
     filled = ((n, cells) for n, cells in texts if any(map(str.strip, cells)))
     return list(islice(filled, HEADER_SEARCH_ROWS))
@@ -93,8 +92,8 @@ def read_table(
     """Add the pairs of the rows below the headings; blank rows may be missing from `rows`."""
     rows_before = into.rows
     assembler = _PairAssembler(into)
-    nearest = ((n, cells[:MAX_COLUMNS]) for n, cells in rows if n > layout.header_row)
-    for number, cells in into.count_rows(row for row in nearest if any(row[1])):
+    below = (row for row in rows if row[0] > layout.header_row and any(row[1]))
+    for number, cells in into.count_rows(below):
         into.count_chars(sum(len(one) for one in cells if isinstance(one, str)))
         row = _classify_cells(number, cells, layout)
         if row.user or row.bot or row.error:

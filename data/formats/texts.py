@@ -36,7 +36,7 @@ def has_line_breaks(text: str) -> bool:
 
 def join_pieces(pieces: Sequence[str]) -> str:
     """Join non-blank pieces with spaces, but without one next to a Japanese or Chinese letter."""
-    parts = [pieces[0]]
+    parts = [*pieces[:1]]
     for before, piece in pairwise(pieces):
         if not (_CJK.match(before[-1]) or _CJK.match(piece)):
             parts.append(" ")

@@ -17,7 +17,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,6 +27,7 @@ from jinja2 import TemplateError
 from safetensors import SafetensorError
 
 from core.errors import DISK_FULL_ERRNOS
+from core.limits import end_with_parent
 from core.logging import configure_logging, current_log_format
 from core.subprocesses import LAUNCH_OPTIONS, child_environment
 from i18n.phrase import Phrase, deserialize_phrase, message_of, phrase, serialize_phrase
@@ -325,16 +325,10 @@ def _last_used(folder: Path) -> float:
 def main() -> None:
     """Build what the command line says; print the folder, or the reason for failure, as JSON."""
     source, cache, precision, level, log_format = sys.argv[1:]
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()  # nobody waits for the result then; a later build removes the leftovers
     configure_logging(int(level), "json" if log_format == "json" else "text")
     try:
         answer = {"folder": str(build(source, Path(cache), precision, BUILD_LIMIT_S))}
     except LoadFailed as e:
         answer = {"reason": serialize_phrase(message_of(e))}
     sys.stdout.write(f"{json.dumps(answer)}\n")
-
-
-def _end_with_parent() -> None:
-    """Exit with the parent, as nobody waits for the result; a later build removes the leftovers."""
-    os.read(0, 1)  # nothing is ever written there
-    os._exit(1)

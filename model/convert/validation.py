@@ -76,13 +76,27 @@ class ModelFolder:
     tensors: Mapping[str, TensorInfo]
 
 
+def is_folder(source: str) -> bool:
+    """Whether a source of a model is a folder, and not a Hub id."""
+    return Path(source).is_absolute() or Path(source).is_dir()
+
+
+def is_downloaded(hub_id: str) -> bool:
+    """Whether a model of the Hub is on this machine (blocking)."""
+    try:
+        validate_folder(resolve_source(hub_id, download=False), hub_id)
+    except (LoadFailed, OSError, ValueError, RuntimeError):
+        return False
+    return True
+
+
 def resolve_source(source: str, *, download: bool = True) -> Path:
     """The folder of a source: itself, or the Hub's local copy, downloaded if it is missing.
 
     Raises:
         OSError, ValueError: the Hub has no such model, or cannot be reached for it.
     """
-    if Path(source).is_absolute() or Path(source).is_dir():
+    if is_folder(source):
         return Path(source)
     from huggingface_hub import snapshot_download
 

@@ -98,16 +98,13 @@ class Chat(commands.Cog):
 
     @commands.Cog.listener()
     async def on_message(self, message: discord.Message) -> None:
-        if not _is_automatic(message) and self._should_answer(message):
+        if self.is_question(message):
             await self._answer(message)
 
     async def _answer(self, message: discord.Message, *, resumed: bool = False) -> None:
-        text = text_of(message, self._bot.user)
-        if not text and not self._is_addressed(message):
-            return  # without the Message Content intent its text is empty
         set_language(self._bot.languages.for_message(message))
         try:
-            await self._reply_to(message, text, resumed=resumed)
+            await self._reply_to(message, resumed=resumed)
         except DISCORD_ERRORS as e:  # no permission (any more), an archived thread, or an outage
             channel = message.channel.id
             log.warning("no answer to %s can be shown in channel %s: %s", message.id, channel, e)
@@ -118,7 +115,8 @@ class Chat(commands.Cog):
         """Whether the bot would answer it."""
         if _is_automatic(message) or not self._should_answer(message):
             return False
-        return bool(text_of(message, self._bot.user)) or self._is_addressed(message)
+        # Without the Message Content intent, the text of the others is empty.
+        return self._is_addressed(message) or bool(text_of(message, self._bot.user))
 
     def is_being_answered(self, message_id: int) -> bool:
         """Whether it waits for its answer, or is being answered."""
@@ -132,8 +130,9 @@ class Chat(commands.Cog):
         """Answer a message that came while the bot was away."""
         await self._answer(message, resumed=True)
 
-    async def _reply_to(self, message: discord.Message, text: str, *, resumed: bool) -> None:
+    async def _reply_to(self, message: discord.Message, *, resumed: bool) -> None:
         begin_request()
+        text = text_of(message, self._bot.user)
         reference = message.to_reference(fail_if_not_exists=False)
 
         async def first(
@@ -303,11 +302,8 @@ class Chat(commands.Cog):
     @app_commands.describe(channel="A channel, forum or thread (this one, if left out)")
     @requires_rank(Rank.MANAGER)
     async def enable(self, interaction: BotInteraction, channel: Place | None = None) -> None:
-        await self._set_enabled(interaction, channel, enabled=True)
-        text = say(
-            "I now answer every message in {channel} and its threads.",
-            channel=_mention(interaction, channel),
-        )
+        where = await self._set_enabled(interaction, channel, enabled=True)
+        text = say("I now answer every message in {channel} and its threads.", channel=where)
         if not self._bot.intents.message_content:
             text = say(
                 "{done} But I cannot read them yet: the operator has to switch on the Message "
@@ -320,7 +316,7 @@ class Chat(commands.Cog):
     @app_commands.describe(channel="A channel, forum or thread (this one, if left out)")
     @requires_rank(Rank.MANAGER)
     async def disable(self, interaction: BotInteraction, channel: Place | None = None) -> None:
-        await self._set_enabled(interaction, channel, enabled=False)
+        where = await self._set_enabled(interaction, channel, enabled=False)
         place = channel or interaction.channel
         parent = place.parent_id if isinstance(place, discord.Thread) else None
         if parent in self.enabled_channels:
@@ -331,14 +327,14 @@ class Chat(commands.Cog):
             )
         else:
             text = say(
-                "From now on I only answer mentions and replies in {channel}.",
-                channel=_mention(interaction, channel),
+                "From now on I only answer mentions and replies in {channel}.", channel=where
             )
         await interaction.response.send_message(text, ephemeral=True)
 
     async def _set_enabled(
         self, interaction: BotInteraction, channel: Place | None, *, enabled: bool
-    ) -> None:
+    ) -> str:
+        """Set it for a channel, or the one of the command; return its mention."""
         channel_id = channel.id if channel else channel_id_of(interaction)
         guild_id, where = guild_scope(interaction), f"<#{channel_id}>"
         await self._channels.set_enabled(channel_id, guild_id, enabled)
@@ -348,11 +344,7 @@ class Chat(commands.Cog):
         else:
             await record_audit(self._audit, interaction, "channel disable", where)
             self.enabled_channels.discard(channel_id)
-
-
-def _mention(interaction: BotInteraction, channel: Place | None) -> str:
-    """The channel that was chosen, or the one of the command."""
-    return f"<#{channel.id if channel else channel_id_of(interaction)}>"
+        return where
 
 
 def _is_automatic(message: discord.Message) -> bool:

@@ -146,10 +146,8 @@ class Training(commands.Cog):
     async def complete_base(
         self, interaction: BotInteraction, current: str
     ) -> list[app_commands.Choice[str]]:
-        options = await self._models.options_at_once(guild_scope(interaction))
-        own = [one for one in options if self._models.is_checkpoint(one)]
-        given = [one for one in options if one not in own]
-        return autocomplete_choices([one.name for one in [*given, *reversed(own)]], current)
+        options = await self._models.training_bases_at_once(guild_scope(interaction))
+        return autocomplete_choices([one.name for one in options], current)
 
     def _number_format(self) -> str:
         ready = self._worker.ready

@@ -142,7 +142,7 @@ class StreamingReply:
         self._streaming_view, self._finished_view = rows
         self._replaced = standing
         self._may_edit = may_edit
-        self._posts: dict[int, SinglePost] = {}
+        self._next_post = SinglePost()
         self._messages: list[PostedMessage] = []
         self._shown: list[tuple[str | None, ViewFactory | None]] = []
         if standing is not None:
@@ -256,9 +256,8 @@ class StreamingReply:
         view = row([one.id for one in self._messages[:n]]) if row else None
         if n == len(self._messages):
             send = self._send_next if n else self._send_first
-            one = self._posts.setdefault(n, SinglePost())
-            self._messages.append(await one.send(send, part, view))
-            del self._posts[n]
+            self._messages.append(await self._next_post.send(send, part, view))
+            self._next_post = SinglePost()
             self._shown.append((part, row))
         elif self._shown[n] != (part, row):
             changed = self._shown[n][1] is not row

@@ -36,11 +36,15 @@ class EphemeralView(ReportsFailure, discord.ui.View):
         return await super().interaction_check(interaction)
 
     async def on_timeout(self) -> None:
+        await self.show_end(self._timeout_text)
+
+    async def show_end(self, text: str) -> None:
+        """Replace all that is shown by closing words."""
         if self._shown is None:
             return
         with suppress(*DISCORD_ERRORS):  # whoever dismissed the answer needs no closing words
             await self._shown.edit_original_response(
-                content=self._timeout_text, embed=None, attachments=[], view=None
+                content=text, embed=None, attachments=[], view=None
             )
 
 

@@ -14,7 +14,7 @@ import aiohttp
 from bot.ops.checks.check import Finding, run_in_daemon_thread
 from bot.settings import Settings
 from i18n.phrase import join_phrases, message_of, phrase
-from model.convert.validation import resolve_source, validate_folder
+from model.convert.validation import is_downloaded, is_folder, validate_folder
 from model.errors import LoadFailed
 from model.registry import EMBEDDED_FOLDER, EMBEDDED_NAME, with_custom_models
 from training.checkpoints import MANIFEST_FILE, Manifest, verify
@@ -46,11 +46,6 @@ def check_extra_models(settings: Settings) -> Finding:
         advice = phrase("Repair the folder, or remove its name from MODELS.")
         return Finding(MODELS, join_phrases(wrong), advice)
     return Finding(MODELS, phrase("Intact: {names}.", names=join_phrases(folders, ", ")))
-
-
-def is_folder(source: str) -> bool:
-    """Whether a source of a model is a folder, and not a Hub id."""
-    return Path(source).is_absolute() or Path(source).is_dir()
 
 
 def _problem(name: str, folder: Path) -> str | None:
@@ -114,15 +109,6 @@ async def check_hub(settings: Settings) -> list[Finding]:
         hub = _unreachable(address, problem, missing)
     reachable = not offline and problem is None
     return [_default(settings.default_model, ids, missing, reachable=reachable), hub]
-
-
-def is_downloaded(hub_id: str) -> bool:
-    """Whether a model of the Hub is on this machine (blocking)."""
-    try:
-        validate_folder(resolve_source(hub_id, download=False), hub_id)
-    except (LoadFailed, OSError, ValueError, RuntimeError):
-        return False
-    return True
 
 
 async def _hub_problem(address: str) -> str | None:

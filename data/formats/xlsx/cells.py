@@ -19,7 +19,7 @@ from core.errors import ImportRefused
 from data.formats.columns import MAX_COLUMNS
 from data.formats.table import Cell, CellError
 from data.formats.texts import has_lone_surrogates
-from data.formats.xlsx.number_formats import NumberFormats
+from data.formats.xlsx.number_formats import NumberFormats, whole_number
 from data.formats.xlsx.package import forbid_doctype
 from i18n.phrase import phrase
 
@@ -179,15 +179,15 @@ class _SheetHandler(_TextHandler):
             self._pieces.clear()
             self._has_formula = self._has_value = False
         elif tag == "row":
-            self._row_number = _number(attributes.get("r")) or self._row_number + 1
+            self._row_number = whole_number(attributes.get("r")) or self._row_number + 1
             self._row_hidden = bool(attributes) and is_hidden(attributes, "ht")
             self._column = 0
             self._cells = []
         elif tag == "f":
             self._has_formula = True
         elif tag == "col" and is_hidden(attributes, "width"):
-            first = _number(attributes.get("min"))
-            self._hidden_columns.append(range(first, _number(attributes.get("max")) + 1))
+            first = whole_number(attributes.get("min"))
+            self._hidden_columns.append(range(first, whole_number(attributes.get("max")) + 1))
         else:
             super().start(name, attributes)
             self._has_value = self._has_value or self._in_text
@@ -259,11 +259,6 @@ class _SheetHandler(_TextHandler):
 def is_hidden(attributes: dict[str, str], size: str) -> bool:
     """Whether a row or column is hidden, or of no height or width."""
     return attributes.get("hidden") in ("1", "true") or attributes.get(size) in ("0", "0.0")
-
-
-def _number(text: str | None) -> int:
-    """A whole number from 1, or else 0."""
-    return int(text) if text and text.isdecimal() else 0
 
 
 def _index(text: str) -> int:

@@ -56,7 +56,7 @@ class NumberFormats:
             ValueError: it is no number.
         """
         number = float(raw)
-        at = int(style) if style.isdecimal() else 0
+        at = whole_number(style)
         code = self.codes[at] if at < len(self.codes) else GENERAL
         if not math.isfinite(number):
             raise ValueError(raw)
@@ -143,3 +143,8 @@ def _date(days: float, from_1904: bool) -> str:
         return f"{days:.15g}"
     is_midnight = isinstance(at, datetime) and at.time() == time()
     return str(at.date() if is_midnight else at)
+
+
+def whole_number(text: str | None) -> int:
+    """A whole number from 1 in an attribute, or else 0."""
+    return int(text) if text and text.isdecimal() else 0

@@ -20,7 +20,7 @@ from data.formats.xlsx.cells import (
     read_merged_ranges,
     read_shared_strings,
 )
-from data.formats.xlsx.number_formats import NumberFormats, format_code
+from data.formats.xlsx.number_formats import NumberFormats, format_code, whole_number
 from data.formats.xlsx.package import Package, open_package, wrap_package_errors
 
 DEFAULT_MAIN_PART = "xl/workbook.xml"
@@ -140,12 +140,8 @@ def _codes(package: Package, styles: str | None) -> list[str]:
         return []
     tree = package.parse(styles)
     custom = {
-        _number(one.get("numFmtId")): one.get("formatCode", "")
+        whole_number(one.get("numFmtId")): one.get("formatCode", "")
         for one in tree.iterfind(".//{*}numFmt")
     }
-    ids = [_number(one.get("numFmtId")) for one in tree.iterfind("{*}cellXfs/*")]
+    ids = [whole_number(one.get("numFmtId")) for one in tree.iterfind("{*}cellXfs/*")]
     return [format_code(id_, custom) for id_ in ids]
-
-
-def _number(text: str | None) -> int:
-    return int(text) if text and text.isdecimal() else 0

@@ -65,9 +65,14 @@ _BECOMES_TAUGHT_SQL = ", ".join(
     f"{column} = iif({_TAUGHT_BY_ITS_SPEAKER_SQL}, excluded.{column}, {column})"
     for column in ("source", "asked_by", "reply_id", "corrects", "consent_version")
 )
+_SAME_QUESTION_SQL = """
+    question = question_key(?2) AND plain_question(user) = plain_question(?2)
+    AND conversation = ''
+"""
+"""That an example answers the question ?2; the index of questions serves it."""
 # A review is about the words, whoever teaches them again, however they are written. (SQLite
 # would prefer an index in which it looks through all of the scope.)
-_STATUS_SQL = """
+_STATUS_SQL = f"""
     CASE WHEN ?12 THEN ?10
          ELSE coalesce(
             (SELECT min(status)  -- 'rejected' comes before 'waiting'
@@ -75,8 +80,7 @@ _STATUS_SQL = """
              WHERE scope = ?1 AND question = question_key(?2) AND conversation = ''
                AND status <> 'approved' AND question_key(bot) = question_key(?3)),
             (SELECT 'waiting' FROM examples AS known INDEXED BY examples_by_question
-             WHERE NOT ?13 AND scope = ?1 AND question = question_key(?2) AND conversation = ''
-               AND plain_question(user) = plain_question(?2)
+             WHERE NOT ?13 AND scope = ?1 AND {_SAME_QUESTION_SQL}
                AND status = 'approved' AND author_id <> ?4 AND bot <> ?3 LIMIT 1),
             ?10
          ) END
@@ -163,11 +167,10 @@ class Examples(Repository):
 
     async def has_newer_answer(self, example: Example) -> bool:
         """Whether another approved answer to the same question is newer, so that it is learned."""
-        sql = """
+        sql = f"""
             SELECT 1 FROM examples INDEXED BY examples_by_question
-            WHERE scope = ?1 AND question = question_key(?2)
-                AND plain_question(user) = plain_question(?2)
-                AND conversation = '' AND status = 'approved' AND bot <> ?3 AND id > ?4 LIMIT 1
+            WHERE scope = ?1 AND {_SAME_QUESTION_SQL}
+                AND status = 'approved' AND bot <> ?3 AND id > ?4 LIMIT 1
         """
         values = (example.scope, example.user, example.bot, example.id)
         return bool(await self._fetch_all(sql, *values))

@@ -9,7 +9,7 @@ import pytest
 from core.errors import ImportRefused
 from core.records import Pair
 from data.formats.files import read_pairs
-from data.formats.headings import Field, field_of
+from data.formats.headings import Field, name_of
 from data.formats.import_result import ImportResult, JoinedText, RowError
 from data.formats.table import MISSING_BOT_TEXT, MISSING_USER_TEXT
 from data.formats.texts import join_pieces
@@ -78,7 +78,8 @@ def imported(tmp_path: Path, text: str) -> ImportResult:
     ],
 )
 def test_headings(heading: str, field: Field | None) -> None:
-    assert field_of(heading) == field
+    found = name_of(heading)
+    assert (found and found.field) == field
 
 
 @pytest.mark.parametrize(

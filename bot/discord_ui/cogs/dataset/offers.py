@@ -16,7 +16,6 @@ from uuid import uuid4
 from weakref import WeakValueDictionary
 
 from bot.discord_ui.client import BotInteraction
-from bot.discord_ui.delivery.requests import DISCORD_ERRORS
 from bot.discord_ui.views.confirm import ConfirmView
 from data.formats.sandbox.staged import StagedImport
 from i18n.phrase import phrase
@@ -101,10 +100,7 @@ class Offers:
 
     async def _show_replaced(self, offer: Offer, view: ConfirmView) -> None:
         view.stop()
-        with suppress(*DISCORD_ERRORS):  # whoever dismissed the answer needs no closing words
-            await offer.shown.edit_original_response(
-                content=offer.replaced_text, embed=None, attachments=[], view=None
-            )
+        await view.show_end(offer.replaced_text)
 
 
 class ReadSlots:
@@ -117,7 +113,6 @@ class ReadSlots:
     @asynccontextmanager
     async def taken(self, scope: int) -> AsyncIterator[None]:
         """Wait for a slot, and keep it in the block."""
-        server = self._servers.get(scope) or asyncio.Lock()
-        self._servers[scope] = server
+        server = self._servers.setdefault(scope, asyncio.Lock())
         async with server, self._all:
             yield

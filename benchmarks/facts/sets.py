@@ -1,0 +1,92 @@
+"""The sets of invented facts in this folder, by group and size."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).parent
+NEAR = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """A taught pair; `also` is a second wording a teacher might give, `unseen` wordings are never
+    taught, and to the `near` misses the answer would be wrong."""
+
+    question: str
+    answer: str
+    also: str
+    unseen: tuple[str, ...]
+    near: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FactSet:
+    """What one server teaches; `talk` is small talk to ask within: a message and its reply each."""
+
+    name: str
+    facts: tuple[Fact, ...]
+    talk: tuple[tuple[str, str], ...]
+
+
+def sets_of(group: str, size: int) -> list[FactSet]:
+    """Three sets of up to 10 facts, or one: of all files (up to 50), or made from `people`. The
+    groups are `tune` and `report`."""
+    small = [read_set(f"{group}_{letter}") for letter in "abc"]
+    if size <= 10:
+        return [replace(one, facts=one.facts[:size]) for one in small]
+    if size > 50:
+        return [replace(small[0], name="people", facts=people(group)[:size])]
+    joined = [fact for one in (*small, read_set(f"{group}_more")) for fact in one.facts]
+    return [replace(small[0], name="all", facts=tuple(joined[:size]))]
+
+
+def general_messages() -> list[str]:
+    """Messages that must never get a taught answer."""
+    messages: list[str] = _read("general")
+    return messages
+
+
+def read_set(name: str) -> FactSet:
+    fields = _read(name)
+    facts = (
+        Fact(f["question"], f["answer"], f["also"], tuple(f["unseen"]), tuple(f["near"]))
+        for f in fields["facts"]
+    )
+    talk = ((message, reply) for message, reply in fields["talk"])
+    return FactSet(fields["name"], tuple(facts), tuple(talk))
+
+
+def people(group: str) -> tuple[Fact, ...]:
+    """200 facts, many of which differ in one name only."""
+    words = _read("people")
+    return tuple(
+        _about(name, number, attribute, words["strangers"], words[group]["near"])
+        for number, name in enumerate(words[group]["names"])
+        for attribute in words[group]["attributes"]
+    )
+
+
+def _about(
+    name: str, number: int, attribute: dict[str, Any], strangers: list[str], near: list[str]
+) -> Fact:
+    """The near misses ask the same about strangers, and something else about the same person."""
+    question, values = attribute["question"], attribute["values"]
+    others = [strangers[(number + n) % len(strangers)] for n in range(NEAR - 1)]
+    return Fact(
+        question.format(name=name),
+        attribute["answer"].format(name=name, value=values[number * 3 % len(values)]),
+        attribute["also"].format(name=name),
+        tuple(wording.format(name=name) for wording in attribute["unseen"]),
+        (
+            *(question.format(name=other) for other in others),
+            near[number % len(near)].format(name=name),
+        ),
+    )
+
+
+def _read(name: str) -> Any:
+    return json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))

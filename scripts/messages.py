@@ -137,8 +137,21 @@ def _differences(message: Message) -> Iterator[str]:
             yield f"has the values {sorted(_fields(form))}, not {sorted(wanted)}"
         if form.count("`") != ids[-1].count("`"):
             yield "has other `marks`"
-        if found := SPACE_AFTER_FULL_WIDTH.search(form):
-            yield f"has a space after {found[0]!r}"
+        plain = LITERAL.sub("`", VALUE.sub("0", form))
+        for fault, pattern in JAPANESE_TYPOGRAPHY.items():
+            if found := pattern.search(plain):
+                yield f"has {fault}: {found[0]!r}"
+
+
+VALUE, LITERAL = re.compile(r"\{[^{}]*\}"), re.compile("`[^`]*`|[A-Z]+_[A-Z_]+")
+_JAPANESE, _NAME = "[ぁ-ヿ一-鿿々]", "(?<![A-Za-z/.])[A-Z][a-z]+(?![A-Za-z.])"
+JAPANESE_TYPOGRAPHY = {
+    "a space after full-width punctuation": re.compile("[。、？！：；（「] "),
+    "half-width punctuation": re.compile(f"[{_JAPANESE[1:-1]}」）][,.!?:;()]|[()!?:;,]{_JAPANESE}"),
+    "no space around what is typed": re.compile(f"{_JAPANESE}`|`{_JAPANESE}"),
+    "a space around a name": re.compile(f"{_JAPANESE} {_NAME}|{_NAME} {_JAPANESE}"),
+}
+"""What is typed (`LITERAL`) stands apart from Japanese letters; names such as Discord do not."""
 
 
 def _fields(template: str) -> set[str]:
@@ -151,8 +164,6 @@ def _fields(template: str) -> set[str]:
 
 # --- sentences that nothing marks ----------------------------------------------------------------
 
-SPACE_AFTER_FULL_WIDTH = re.compile("[。、？！：；（「] ")
-"""Full-width punctuation has its own space."""
 WORDS = re.compile(r"[A-Za-z]{2,} [A-Za-z{(]")
 CODE = re.compile(
     r"\s*(SELECT|INSERT|UPDATE|DELETE|CREATE|ALTER|DROP|PRAGMA|VACUUM|BEGIN|WITH|AND|CASE)\b"

@@ -24,9 +24,25 @@ def test_a_translation_writes_values_as_the_code_does() -> None:
         ("{size:.1f} MB", []),
         ("{size} MB", ["has the values ['size'], not ['size:.1f']"]),
         ("{mb:.1f}", ["has the values ['mb:.1f'], not ['size:.1f']"]),
-        ("{size:.1f} MBですか？ はい", ["has a space after '？ '"]),
     ):
         assert list(_differences(Message("{size:.1f} MB.", translated))) == told
+
+
+@pytest.mark.parametrize(
+    ("translated", "fault"),
+    [
+        ("はい、Discordで `/話す` か LOG_LEVEL を使います（{n}件）。", ""),
+        ("そうですか？ はい", "a space after full-width punctuation: '？ '"),
+        ("読めません: 空です", "half-width punctuation: 'ん:'"),
+        ("読めません(空)", "half-width punctuation: 'ん('"),
+        ("次の`/再学習` で覚えます", "no space around what is typed: 'の`'"),
+        ("LOG_LEVELを変えます", "no space around what is typed: '`を'"),
+        ("この Discord で", "a space around a name: 'の Discord'"),
+    ],
+)
+def test_japanese_is_set_by_one_rule(translated: str, fault: str) -> None:
+    sentence = Message(translated, translated)
+    assert list(_differences(sentence)) == ([f"has {fault}"] if fault else [])
 
 
 def test_every_sentence_is_marked() -> None:

@@ -16,7 +16,7 @@ from core.files import write_atomically
 from data.formats.xlsx.writer import COLUMN_WIDTHS, to_reproducible_bytes
 
 HEADINGS = (
-    ("user / ユーザー", "What a person says.\n人が言うこと。"),
+    ("user / ユーザー", "What a person says.\nユーザーの発言。"),
     ("bot / ボット", "What the bot answers.\nボットの返事。"),
     (
         "conversation / 会話",
@@ -66,7 +66,7 @@ NOTES = (
     "",
     "A row with only a bot's text, directly below a pair, goes on with that answer; a row with "
     "only a user's text goes on with what the user says.",
-    "ペアのすぐ下で、ボットだけの行はその返事の続き、ユーザーだけの行はその発話の続きになります。",
+    "ペアのすぐ下で、ボットだけの行はその返事の続き、ユーザーだけの行はその発言の続きになります。",
     "",
     "They are joined with a space; next to a Japanese character without one.",
     "間には空白が入ります。日本語の文字の隣には入りません。",

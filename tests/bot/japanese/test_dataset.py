@@ -81,7 +81,7 @@ async def test_remove(world: World) -> None:
     for asked, example in (("source:teach", 1), ("example:2", 2)):
         question = await walk(ada, here, f"dataset remove {asked}")
         await examples.remove(world.guild.id, example)
-        await ada.click(question, label="取り除く")
+        await ada.click(question, label="削除")
     await taught(world, Pair("猫は？", "かわいい。"))
     await walk(ada, here, "dataset remove source:teach")
     await world.env.advance_time(601)

@@ -207,7 +207,9 @@ async def test_the_doctor_speaks_japanese_to_people_and_english_to_programs(
     spoil(make_folder(home / "checkpoints" / "1" / "tiny-1"))
     told = re.sub(r"(https:)?/\S+", "", await ill(gpt2bot, COLUMNS="300"))  # without paths
     assert english_in(told, "safetensors", "mine", "Bot", "Intent", "env", "int", "cpu") == []
-    assert told.splitlines()[-1].startswith("14件のうち7件を見直してください：設定、インテント")
+    assert told.splitlines()[-1].startswith(
+        "14件の確認のうち7件に問題がありました：設定、インテント"
+    )
     found = json.loads(await ill(gpt2bot, "--json"))
     assert [one["name"] for one in found["checks"]] == NAMES
     words = [one[key] for one in found["checks"] for key in ("detail", "advice")]

@@ -739,7 +739,7 @@ async def test_what_came_of_a_job_is_told_in_other_languages_too(house: House) -
     assert done is not None
     assert isinstance(done.detail, Phrase)
     assert done.detail.translate_to("ja") == (
-        "学習を3回始めましたが、先に進みませんでした（終了ステータス 7、ログを見てください）。"
+        "学習を3回始めましたが、先に進みませんでした（終了ステータス7、ログを見てください）。"
         "保存されたものはありません。「再開」を押すと最初からやり直します。"
         "これまでのモデルがそのまま答えます。"
     )

@@ -196,6 +196,8 @@ IGNORED_FILES = {
     "data/formats/chat_exports.py": "how exports look",
     "data/formats/headings.py": "what heads a column, in both languages",
     "data/formats/xlsx/template.py": "a workbook in both languages at once",
+    "data/questions/likeness.py": "words of a language",
+    "data/questions/words.py": "words of a language",
     "training/plots/fonts.py": "names of fonts",
     "training/tools/tiny.py": "a developer's tool",
 }

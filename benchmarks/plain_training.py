@@ -1,9 +1,9 @@
-"""The peers of `benchmarks.training`: a job of ours, learned in the plainest ways.
+"""The peers of `benchmarks.training` and `benchmarks.knowing`: a job learned in the plainest ways.
 
 `python -m benchmarks.plain_training KIND JOB_DIR` prints one JSON object. KIND:
 `trainer` a Hugging Face Trainer that pads every example to `max_length`; `loop` the textbook loop
-in torch; `nothing` the base as it is; `ask` asks the job's checkpoint what was taught; `twin`
-writes tiny with random weights to JOB_DIR.
+in torch; `nothing` the base as it is; `plain` and `lora` fine-tune with a Trainer, all weights or
+with LoRA, and write JOB_DIR/checkpoint; `twin` writes tiny with random weights to JOB_DIR.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import LoraConfig, get_peft_model
 from torch.utils.data import DataLoader
 from transformers import (
     AutoConfig,
@@ -27,6 +28,7 @@ from transformers import (
     set_seed,
 )
 
+from model.own_templates import ensure_template
 from model.registry import EMBEDDED_FOLDER
 from training.config import TrainingConfig, total_steps
 from training.run import tokenization
@@ -42,7 +44,10 @@ class Job:
         self.config = TrainingConfig.load(folder / "config.json")
         base = str(self.config.base)
         set_seed(self.config.seed)
+        if self.config.threads:
+            torch.set_num_threads(self.config.threads)
         self.tokenizer: Any = AutoTokenizer.from_pretrained(base)
+        ensure_template(self.tokenizer)
         self.model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
         taught = read_conversations(folder / "dataset.jsonl")
         self.rows = tokenization.examples(self.tokenizer, taught, self.config.max_length, "bot")
@@ -83,7 +88,8 @@ class Job:
         return total / count
 
 
-def trainer(job: Job) -> dict[str, Any]:
+def trainer(job: Job, longest: int | None) -> dict[str, Any]:
+    """Rows are padded to `longest`, or to the longest of their batch."""
     config = job.config
     arguments = TrainingArguments(
         output_dir=str(job.folder / "plain"),
@@ -103,7 +109,7 @@ def trainer(job: Job) -> dict[str, Any]:
         model=job.model,
         args=arguments,
         train_dataset=job.rows,
-        data_collator=lambda rows: job.pad(rows, config.max_length),
+        data_collator=lambda rows: job.pad(rows, longest),
     )
     began, cpu = time.perf_counter(), time.process_time()
     peer.train()
@@ -137,23 +143,17 @@ def loop(job: Job) -> dict[str, Any]:
     return {"tokens_per_s": job.tokens / (time.perf_counter() - began)}
 
 
-def ask(folder: Path) -> dict[str, Any]:
-    """How many of the taught answers come back, word for word, when asked greedily."""
-    made = str(folder / "checkpoint")
-    tokenizer: Any = AutoTokenizer.from_pretrained(made)
-    model: Any = AutoModelForCausalLM.from_pretrained(made, dtype=torch.float32)
-    recalled = 0
-    for question, answer in read_conversations(folder / "dataset.jsonl"):
-        ids = tokenizer.apply_chat_template(
-            [{"role": "user", "content": question.content}],
-            add_generation_prompt=True,
-            return_tensors="pt",
-            return_dict=True,
+def fine_tune(job: Job, kind: str) -> None:
+    """Learn the job with a Trainer that pads to the longest of a batch, and save the model."""
+    if kind == "lora":
+        job.model = get_peft_model(
+            job.model, LoraConfig(task_type="CAUSAL_LM", fan_in_fan_out=True)
         )
-        reply = model.generate(**ids, max_new_tokens=40, do_sample=False)[0]
-        said = tokenizer.decode(reply[ids["input_ids"].shape[1] :], skip_special_tokens=True)
-        recalled += said.strip() == answer.content
-    return {"recalled": recalled}
+    trainer(job, longest=None)
+    if kind == "lora":
+        job.model = job.model.merge_and_unload()
+    job.model.save_pretrained(job.folder / "checkpoint")
+    job.tokenizer.save_pretrained(job.folder / "checkpoint")
 
 
 def twin(folder: Path) -> None:
@@ -169,11 +169,16 @@ def main(kind: str, folder: Path) -> int:
     if kind == "twin":
         twin(folder)
         return 0
-    if kind == "ask":
-        print(json.dumps(ask(folder)))
-        return 0
     job = Job(folder)
-    figures = {"trainer": trainer, "loop": loop, "nothing": lambda _: {}}[kind](job)
+    if kind in ("plain", "lora"):
+        fine_tune(job, kind)
+        return 0
+    kinds = {
+        "trainer": lambda job: trainer(job, job.config.max_length),
+        "loop": loop,
+        "nothing": lambda _: {},
+    }
+    figures = kinds[kind](job)
     print(json.dumps(figures | {"held_out_loss": job.held_out_loss()}))
     return 0
 

@@ -1,15 +1,14 @@
-"""How fast, how frugal and how true training is: `python -m benchmarks.training`.
+"""How fast and how frugal training is, and how well it learns: `python -m benchmarks.training`.
 
 - speed: useful tokens a second (no padding) next to a plain Hugging Face Trainer that pads every
   example to `max_length`, by the clock and by CPU time (which other work on the machine changes
   less), and the held-out loss of both after the same examples;
 - memory: the peak of fine-tuning gpt2 wholly and gpt2-medium with LoRA, rows of full length;
 - chat: the speed of replies while a job runs, next to that without one;
-- learning: the untrained twin of `tiny` on chitchat-dataset, next to a plain loop in torch;
-- facts: ten taught facts, asked again; and what talk in general costs it.
+- learning: the untrained twin of `tiny` on chitchat-dataset, next to a plain loop in torch.
 
 Each part runs in one go, contenders side by side. Weights of gpt2's sizes are random.
-Needs the extra `starter`. `--parts speed,facts` runs some; `--json` prints one object.
+Needs the extra `starter`. `--parts speed,chat` runs some; `--json` prints one object.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -34,35 +33,19 @@ import psutil
 
 from benchmarks.folders import make_folder
 from benchmarks.living import Streams, memory_mb
-from benchmarks.recall import recalled_sampling
 from core.records import Conversation
-from model.chat_template import from_pair
 from model.registry import EMBEDDED_FOLDER
 from model.settings import WorkerSettings
 from model.worker.client import WorkerClient
 from training import corpora
 from training.checkpoints import read_manifest
-from training.config import TrainingConfig, defaults_for
+from training.config import TrainingConfig
 from training.jobs.events import Event, Failed, Started, Step, from_line
 from training.jobs.process import MALLOC_ENV
 
-PARTS = ("speed", "memory", "chat", "learning", "facts")
+PARTS = ("speed", "memory", "chat", "learning")
 ROOT = Path(__file__).parent.parent
 HELD_OUT = 200
-SEEDS = 10
-"""How often each fact is asked in each talk, by sampling."""
-FACTS = {
-    "What is our server called?": "It is called The Lighthouse.",
-    "Who is our admin?": "Our admin is Ada.",
-    "What do we eat on Friday?": "On Friday we eat pancakes.",
-    "When is movie night?": "Movie night is on Saturday at eight.",
-    "Who painted the logo?": "Ben painted the logo.",
-    "What is the name of our cat?": "Our cat is called Pixel.",
-    "Where do we meet?": "We meet at the old harbour.",
-    "What is our motto?": "Our motto is: read the manual first.",
-    "Which game do we play?": "We play chess on Mondays.",
-    "How old is this server?": "This server is three years old.",
-}
 
 
 def main() -> int:
@@ -339,30 +322,6 @@ def plain_twin(folder: Path) -> None:
         cwd=ROOT,
         check=True,
     )
-
-
-def measure_facts(work: Path, _examples: int, short: bool) -> dict[str, Any]:
-    """As /retrain does it, from tiny: are facts recalled, and is old talk forgotten?"""
-    config = replace(defaults_for("tiny", str(EMBEDDED_FOLDER)), name="tiny-1", base_name="tiny")
-    if short:
-        config = replace(config, epochs=0.1, min_steps=2)
-    taught = [from_pair(user, bot) for user, bot in FACTS.items()]
-    job = make_job(work / "job", config, taught)
-    began = time.perf_counter()
-    run(["training.run", str(job)])
-    seconds = time.perf_counter() - began
-    recalled = plain(job, "ask")["recalled"]
-    sampled = recalled_sampling(job / "checkpoint", FACTS, 1 if short else SEEDS)
-    report = json.loads((job / "checkpoint" / "report.json").read_text(encoding="utf-8"))
-    general = report["losses"]["general"]
-    return {
-        "facts recalled, of 10": recalled,
-        "asked with the usual sampling, in talks: recalled": round(sampled, 3),
-        "held-out loss of general talk, before": round(general["base"], 3),
-        "held-out loss of general talk, after": round(general["new"], 3),
-        "rise": round(general["new"] / general["base"] - 1, 4),
-        "seconds, start and checks included": round(seconds, 1),
-    }
 
 
 if __name__ == "__main__":

@@ -10,6 +10,10 @@ from typing import Any
 
 import pytest
 
+from benchmarks.facts.sets import Fact, FactSet
+from benchmarks.knowing import Measure, Question, is_counted
+from benchmarks.shares import wilson
+
 ROOT = Path(__file__).parent.parent
 SMALL = "--model-size tiny --new-tokens 12 --prompt-tokens 20 --threads 1"
 
@@ -68,6 +72,50 @@ def test_the_training_benchmark_prints_one_object() -> None:
     result = run("training", "--short --parts speed")
     assert list(result) == ["speed"]
     assert result["speed"]["tiny: times as fast"] > 0
+
+
+@pytest.mark.slow
+def test_what_is_known_is_measured() -> None:
+    """In two steps nothing is learned, and what is asked is complete."""
+    result = run("knowing", "--short --facts 2 --seeds 1")
+    assert result["learned"]["2"].keys() == {"ours", "plain", "lora"}
+    for figures in result["learned"]["2"].values():
+        for kind in ("greedy", "sampled"):
+            asked = {measure: share["questions"] for measure, share in figures[kind].items()}
+            assert list(asked.values()) == [2, 2, 4, 6, 6, 60]
+            assert all(one["low"] <= one["share"] <= one["high"] for one in figures[kind].values())
+        assert len(figures["loss_rise_percent"]) == 1
+        assert figures["seconds"][0] > 0
+    for found in result["at_once"].values():
+        assert found["careless"]["share"] > found["near"]["share"]
+        assert found["ms"] > 0
+
+
+@pytest.mark.parametrize(
+    ("answer", "reply", "counted"),
+    [
+        ("Mira runs it.", "Mira runs it.", True),
+        ("Mira runs it.", "Mira runs it!", False),
+        (None, "Mira runs it!", True),
+        (None, "Somebody else runs this place.", False),
+        (None, "", False),
+    ],
+)
+def test_a_reply_is_right_or_like_a_taught_one(
+    answer: str | None, reply: str, counted: bool
+) -> None:
+    taught = FactSet("", (Fact("Who runs this?", "Mira runs it.", "", (), ()),), ())
+    question = Question(Measure.NEAR, "Who runs that?", answer)
+    assert is_counted(question, reply, taught) is counted
+
+
+@pytest.mark.parametrize(
+    ("shares", "interval"),
+    [([1.0] * 10, (0.7225, 1.0)), ([0.0] * 10, (0.0, 0.2775)), ([0.5] * 100, (0.4038, 0.5962))],
+)
+def test_intervals_of_shares(shares: list[float], interval: tuple[float, float]) -> None:
+    share = wilson(shares)
+    assert (share.low, share.high) == interval
 
 
 def test_a_crowd_loses_nothing() -> None:

@@ -104,6 +104,7 @@ ELSEWHERE = {
         "tests/test_benchmarks.py::test_a_soak_shows_speed_and_memory_over_time"
     ),
     "python -m benchmarks.training": TRAINING,
+    "python -m benchmarks.knowing": ("tests/test_benchmarks.py::test_what_is_known_is_measured"),
     "python -m benchmarks.store": (
         "tests/test_benchmarks.py::test_the_store_benchmark_prints_one_object"
     ),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +41,7 @@ def sets_of(group: str, size: int) -> list[FactSet]:
     if size <= 10:
         return [replace(one, facts=one.facts[:size]) for one in small]
     if size > 50:
-        return [replace(small[0], name="people", facts=people(group)[:size])]
+        return [replace(small[0], name="people", facts=people(group, size))]
     joined = [fact for one in (*small, read_set(f"{group}_more")) for fact in one.facts]
     return [replace(small[0], name="all", facts=tuple(joined[:size]))]
 
@@ -48,6 +50,11 @@ def general_messages() -> list[str]:
     """Messages that must never get a taught answer."""
     messages: list[str] = _read("general")
     return messages
+
+
+def careless(text: str) -> str:
+    """As people type in a hurry: in lower case, without marks."""
+    return re.sub(r"[^\w\s]", "", text.lower())
 
 
 def read_set(name: str) -> FactSet:
@@ -60,14 +67,19 @@ def read_set(name: str) -> FactSet:
     return FactSet(fields["name"], tuple(facts), tuple(talk))
 
 
-def people(group: str) -> tuple[Fact, ...]:
-    """200 facts, many of which differ in one name only."""
+def people(group: str, count: int) -> tuple[Fact, ...]:
+    """Up to 10,600 facts, many of which differ in one name only: the first 200 have a first name,
+    the others a surname too."""
     words = _read("people")
-    return tuple(
-        _about(name, number, attribute, words["strangers"], words[group]["near"])
-        for number, name in enumerate(words[group]["names"])
+    names, strangers = words[group]["names"], words["strangers"]
+    surnames = ("", *strangers, *names)
+    facts = (
+        _about(f"{first} {last}".strip(), number, attribute, strangers, words[group]["near"])
+        for last in surnames
+        for number, first in enumerate(names)
         for attribute in words[group]["attributes"]
     )
+    return tuple(islice(facts, count))
 
 
 def _about(

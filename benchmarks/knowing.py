@@ -1,0 +1,295 @@
+"""How well a retrained model knows what it was taught: `python -m benchmarks.knowing`.
+
+Three measures of model editing (Meng et al. 2022, "Locating and Editing Factual Associations in
+GPT", CounterFact), on invented facts (`benchmarks/facts`):
+
+- efficacy: taught questions get the taught answer, word for word: as they were taught, carelessly
+  typed, and within a talk;
+- generalisation: so do wordings that were never taught;
+- specificity: near misses and general messages do not get a taught answer (one that is
+  LIKE_TAUGHT it), and the loss on held-out talk stays that of the base.
+
+`ours` trains as /retrain does; `plain` is a Hugging Face Trainer on the pairs alone, with its
+default learning rate; `lora` the same with LoRA on all layers, at the rate that /retrain takes for
+LoRA. The replies are those of the bot's worker: greedy, and sampled as the bot samples. Each share
+has its 95 % Wilson interval, for which a question of a set counts once, however many seeds it is
+asked with: the replies to one question are not independent.
+
+A second table says what the index of taught questions finds before any training
+(`benchmarks.at_once`). Needs the extra `starter`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import aclosing
+from dataclasses import asdict, dataclass, replace
+from difflib import SequenceMatcher
+from enum import StrEnum
+from functools import cache
+from itertools import chain, cycle
+from pathlib import Path
+
+from benchmarks.at_once import PAIRS, SHORT_PAIRS, found_at_once, show_at_once
+from benchmarks.facts.sets import FactSet, careless, general_messages, sets_of
+from benchmarks.shares import Share, wilson
+from benchmarks.training import make_job, run
+from bot.settings import Settings, sampling_params
+from core.records import Conversation, Message, Role
+from model.chat_template import from_pair
+from model.own_templates import ensure_template
+from model.registry import EMBEDDED_FOLDER, EMBEDDED_NAME
+from model.sampling import SamplingParams
+from model.settings import WorkerSettings
+from model.worker.client import WorkerClient
+from model.worker.messages import Finished
+from training.config import TrainingConfig, default_learning_rate, defaults_for
+from training.run.base_model import load_pretrained
+from training.run.evaluation import HELD_OUT_FILE
+from training.run.measures import mean_loss
+from training.run.mixing import read_conversations
+
+CONTENDERS = ("ours", "plain", "lora")
+PLAIN_EPOCHS = 50
+"""Of `plain` and `lora`: the Trainer's default of 3 teaches nothing where there are ten pairs."""
+PLAIN_RATE = 5e-5
+"""The Trainer's default learning rate."""
+LIKE_TAUGHT = 0.75
+"""The least ratio of `difflib` of a reply that counts as a taught answer."""
+AT_ONCE = 16
+TURNS_BEFORE = 2
+"""Exchanges of small talk before a question: with it, the five messages that the bot looks at."""
+
+
+class Measure(StrEnum):
+    AS_TAUGHT = "word for word"
+    CARELESS = "careless"
+    IN_TALK = "in talk"
+    UNSEEN = "unseen wordings"
+    NEAR = "near misses answered as taught"
+    GENERAL = "general messages answered as taught"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked after `before`; `answer` is the only right one, None if no taught one is."""
+
+    measure: Measure
+    text: str
+    answer: str | None = None
+    before: tuple[str, ...] = ()
+
+    def conversation(self) -> Conversation:
+        said = zip(cycle((Role.USER, Role.ASSISTANT)), (*self.before, self.text), strict=False)
+        return tuple(Message(role, content) for role, content in said)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a contender knows: the shares of greedy and of sampled replies, and for each set the
+    rise of the loss on held-out talk and the duration of the training, its start included."""
+
+    greedy: dict[Measure, Share]
+    sampled: dict[Measure, Share]
+    loss_rise_percent: list[float]
+    seconds: list[float]
+
+
+def main() -> int:
+    options = parse_arguments()
+    sizes = [int(size) for size in options.facts.split(",")]
+    learned: dict[int, dict[str, Result]] = {size: {} for size in sizes}
+    with tempfile.TemporaryDirectory() as folder:
+        for size in sizes:
+            for contender in options.contenders.split(","):
+                work = Path(folder) / f"{size}-{contender}"
+                learned[size][contender] = measure(work, contender, size, options)
+                say(f"{size} facts, {contender}: {learned[size][contender]}")
+    pairs = SHORT_PAIRS if options.short else PAIRS
+    at_once = {count: found_at_once(options.sets, count) for count in pairs}
+    if options.json:
+        print(json.dumps({"learned": learned, "at_once": at_once}, default=asdict))
+        return 0
+    for size, results in learned.items():
+        show(f"{size} facts ({options.sets})", results)
+    show_at_once(at_once)
+    return 0
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.knowing", description=__doc__)
+    parser.add_argument("--base", type=Path, default=EMBEDDED_FOLDER, help="a model's folder")
+    parser.add_argument("--sets", choices=("tune", "report"), default="tune")
+    parser.add_argument("--facts", default="3,10,50,200", help="sizes of the sets, commas between")
+    parser.add_argument("--also", action="store_true", help="teach each fact in two wordings")
+    parser.add_argument("--seeds", type=int, default=3, help="sampled replies to a question")
+    parser.add_argument("--contenders", default=",".join(CONTENDERS), help="commas between")
+    parser.add_argument("--short", action="store_true", help="only to see that all of it runs")
+    parser.add_argument("--json", action="store_true", help="print one object")
+    return parser.parse_args()
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def measure(work: Path, contender: str, size: int, options: argparse.Namespace) -> Result:
+    """Teach a contender each of the sets, and ask it."""
+    work.mkdir()
+    before, rises, seconds = general_loss(options.base), [], []
+    greedy: dict[Measure, list[float]] = defaultdict(list)
+    sampled: dict[Measure, list[float]] = defaultdict(list)
+    for number, taught in enumerate(sets_of(options.sets, size)[: 1 if options.short else None]):
+        checkpoint, took = train(work / str(number), contender, taught, options)
+        seconds.append(round(took, 1))
+        rises.append(round(100 * (general_loss(checkpoint) / before - 1), 2))
+        asked = list(questions(taught))
+        replies = asyncio.run(ask(checkpoint, asked, ask_params(options.seeds)))
+        for question, said in zip(asked, replies, strict=True):
+            first, *others = (is_counted(question, reply, taught) for reply in said)
+            greedy[question.measure].append(first)
+            sampled[question.measure].append(statistics.mean(others))
+    shares = ({m: wilson(found[m]) for m in found} for found in (greedy, sampled))
+    return Result(*shares, rises, seconds)
+
+
+# --- teaching ------------------------------------------------------------------------------------
+
+
+def train(
+    job: Path, contender: str, taught: FactSet, options: argparse.Namespace
+) -> tuple[Path, float]:
+    """The checkpoint that was made from the base, and how long that took."""
+    pairs = [from_pair(fact.question, fact.answer) for fact in taught.facts]
+    if options.also:
+        pairs += [from_pair(fact.also, fact.answer) for fact in taught.facts]
+    config = config_of(contender, options.base)
+    if options.short:
+        config = replace(config, epochs=0.1, min_steps=2)
+    make_job(job, config, pairs)
+    module = "training.run" if contender == "ours" else "benchmarks.plain_training"
+    began = time.perf_counter()
+    run([module, *([contender] if contender != "ours" else []), str(job)])
+    return job / "checkpoint", time.perf_counter() - began
+
+
+def config_of(contender: str, base: Path) -> TrainingConfig:
+    name = EMBEDDED_NAME if base == EMBEDDED_FOLDER else base.name
+    usual = defaults_for(name, str(base))
+    if contender == "ours":
+        return replace(usual, name=f"{name}-1", base_name=name)
+    lora_rate = default_learning_rate(usual, "lora")
+    return TrainingConfig(
+        name=name,
+        base=str(base),
+        epochs=PLAIN_EPOCHS,
+        learning_rate=lora_rate if contender == "lora" else PLAIN_RATE,
+        warmup_ratio=0.0,
+        weight_decay=0.0,
+        threads=usual.threads,
+    )
+
+
+@cache
+def general_loss(folder: Path) -> float:
+    """The mean loss on talk that no model of this project learned from."""
+    model, tokenizer = load_pretrained(str(folder))
+    ensure_template(tokenizer)
+    held_out = read_conversations(HELD_OUT_FILE)
+    longest = defaults_for(folder.name, str(folder)).max_length
+    return mean_loss(model, tokenizer, held_out, longest)
+
+
+# --- asking --------------------------------------------------------------------------------------
+
+
+def questions(taught: FactSet) -> Iterator[Question]:
+    """All that is asked of a model that was taught a set."""
+    small_talk = tuple(chain.from_iterable(taught.talk[-TURNS_BEFORE:]))
+    for number, fact in enumerate(taught.facts):
+        other = taught.facts[number - 1]
+        yield Question(Measure.AS_TAUGHT, fact.question, fact.answer)
+        yield Question(Measure.CARELESS, careless(fact.question), fact.answer)
+        for before in (small_talk, (other.question, other.answer)):
+            yield Question(Measure.IN_TALK, fact.question, fact.answer, before)
+        for wording in fact.unseen:
+            yield Question(Measure.UNSEEN, wording, fact.answer)
+        for miss in fact.near:
+            yield Question(Measure.NEAR, miss)
+    for message in general_messages():
+        yield Question(Measure.GENERAL, message)
+
+
+def ask_params(seeds: int) -> list[SamplingParams]:
+    """Greedy, and then as the bot samples, with each of the seeds."""
+    usual = sampling_params(Settings(_env_file=None))
+    return [replace(usual, temperature=0), *(replace(usual, seed=seed) for seed in range(seeds))]
+
+
+async def ask(
+    folder: Path, asked: Sequence[Question], params: Sequence[SamplingParams]
+) -> list[list[str]]:
+    """The worker's replies to each question: one for each of `params`."""
+    turn = asyncio.Semaphore(AT_ONCE)
+    async with WorkerClient(WorkerSettings()) as client:
+
+        async def replies(question: Question) -> list[str]:
+            async with turn:
+                return [await reply(client, folder, question, one) for one in params]
+
+        return await asyncio.gather(*map(replies, asked))
+
+
+async def reply(
+    client: WorkerClient, folder: Path, question: Question, params: SamplingParams
+) -> str:
+    async with aclosing(client.generate(str(folder), question.conversation(), params)) as pieces:
+        async for piece in pieces:
+            if isinstance(piece, Finished):
+                return piece.text.strip()
+    raise RuntimeError(f"no reply to {question}")
+
+
+# --- judging -------------------------------------------------------------------------------------
+
+
+def is_counted(question: Question, reply: str, taught: FactSet) -> bool:
+    """Whether a reply is the right one; without a right one, whether it is like any that was
+    taught."""
+    if question.answer is not None:
+        return reply == question.answer
+    matcher = SequenceMatcher(b=reply, autojunk=False)
+    for fact in taught.facts:
+        matcher.set_seq1(fact.answer)
+        if matcher.quick_ratio() >= LIKE_TAUGHT and matcher.ratio() >= LIKE_TAUGHT:
+            return True
+    return False
+
+
+def show(title: str, results: dict[str, Result]) -> None:
+    """One table in Markdown: measures down, contenders across."""
+    heads = [f"{name}, {kind}" for name in results for kind in ("greedy", "sampled")]
+    print(f"\n{title}\n\n| in % | {' | '.join(heads)} |\n|{'---|' * (len(heads) + 1)}")
+    for measure in Measure:
+        cells = [
+            shares[measure] for one in results.values() for shares in (one.greedy, one.sampled)
+        ]
+        print(f"| {measure} | {' | '.join(map(str, cells))} |")
+    for name, figures in (
+        ("rise of the loss on held-out talk", [one.loss_rise_percent for one in results.values()]),
+        ("seconds to train, start included", [one.seconds for one in results.values()]),
+    ):
+        cells = [f"{statistics.mean(f):.1f} ({min(f):.1f}-{max(f):.1f}) |" for f in figures]
+        print(f"| {name}: mean, range over sets | {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -8,8 +8,22 @@ from __future__ import annotations
 import os
 import threading
 from contextlib import suppress
+from typing import Literal
 
 import psutil
+
+
+def lower_limit(kind: Literal["AS", "CORE", "CPU", "FSIZE"], size: int) -> None:
+    """Lower the limit RLIMIT_`kind` of this process to `size`, unless it is that low already."""
+    try:
+        import resource
+    except ModuleNotFoundError:  # Windows
+        return
+    number = getattr(resource, f"RLIMIT_{kind}")
+    soft, hard = resource.getrlimit(number)
+    if soft == resource.RLIM_INFINITY or soft > size:
+        with suppress(OSError, ValueError):  # macOS has a limit of memory but refuses to set it
+            resource.setrlimit(number, (size, hard))
 
 
 def limit_resources(*, memory: int, cpu_s: float, file_bytes: int) -> None:
@@ -18,22 +32,12 @@ def limit_resources(*, memory: int, cpu_s: float, file_bytes: int) -> None:
 
     Without memory it gets MemoryError, with too large a file OSError; out of time, it is killed.
     """
-    try:
-        import resource
-    except ModuleNotFoundError:  # Windows
-        return
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    limits = {
-        resource.RLIMIT_AS: psutil.Process().memory_info().vms + memory,
-        resource.RLIMIT_CPU: int(used.ru_utime + used.ru_stime + cpu_s) + 1,
-        resource.RLIMIT_FSIZE: file_bytes,
-        resource.RLIMIT_CORE: 0,
-    }
-    for kind, size in limits.items():
-        hard = resource.getrlimit(kind)[1]
-        if hard == resource.RLIM_INFINITY or hard > size:
-            with suppress(OSError, ValueError):  # macOS has a limit of memory but refuses to set it
-                resource.setrlimit(kind, (size, hard))
+    process = psutil.Process()
+    used = process.cpu_times()
+    lower_limit("AS", process.memory_info().vms + memory)
+    lower_limit("CPU", int(used.user + used.system + cpu_s) + 1)
+    lower_limit("FSIZE", file_bytes)
+    lower_limit("CORE", 0)
 
 
 def end_with_parent() -> None:

@@ -39,14 +39,13 @@ class Encoded:
 class Prompt:
     """The model's input; `text` is `input_ids` decoded, with control tokens.
 
-    `messages` are those that fit, oldest first, with `token_counts` tokens each; `num_dropped`
-    older ones did not. `truncated`: the newest message itself lost its beginning.
+    `messages` are those that fit, oldest first; `num_dropped` older ones did not. `truncated`: the
+    newest message itself lost its beginning.
     """
 
     input_ids: list[int]
     text: str
     messages: tuple[Message, ...]
-    token_counts: tuple[int, ...]
     num_dropped: int
     truncated: bool
 
@@ -124,13 +123,12 @@ def build_prompt(tokenizer: AnyTokenizer, messages: Sequence[Message], budget: i
         input_ids=ids,
         text=str(tokenizer.decode(ids)),
         messages=tuple(kept),
-        token_counts=_count_tokens(tokenizer, kept),
         num_dropped=len(messages) - len(kept),
         truncated=shortened,
     )
 
 
-def _count_tokens(tokenizer: AnyTokenizer, messages: Sequence[Message]) -> tuple[int, ...]:
+def count_tokens(tokenizer: AnyTokenizer, messages: Sequence[Message]) -> tuple[int, ...]:
     """By how many tokens each message makes the prompt longer; 0 for one after which the template
     takes no end."""
     if tokenizer.chat_template in OWN_TEMPLATES:  # each message is rendered as if it were alone

@@ -6,8 +6,9 @@ rendering small conversations with its chat template.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, MutableMapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -22,9 +23,60 @@ BYTE_PIECE_FORMAT = "<0x{:02X}>"
 """The pieces of single bytes in a sentencepiece model."""
 
 
-def control_tokens(tokenizer: AnyTokenizer) -> dict[str, int]:
+@dataclass(frozen=True, slots=True)
+class _ControlTokens:
+    """`ids` by text; typed text is kept free of the `forms` as text, and of the `forbidden` ids.
+
+    `any_is_piece`: ordinary text may be read as one of them; `any_is_space`: one is white space.
+    """
+
+    ids: Mapping[str, int]
+    forms: Sequence[str]
+    forbidden: Collection[int]
+    any_is_piece: bool
+    any_is_space: bool
+
+
+_derived: MutableMapping[AnyTokenizer, tuple[object, _ControlTokens]] = WeakKeyDictionary()
+"""By tokenizer, as every message asks for them: what they depend on, and the control tokens."""
+
+
+def control_tokens(tokenizer: AnyTokenizer) -> Mapping[str, int]:
     """The tokens that end a turn or stand for no text, and their ids. Words that were added to the
     vocabulary are not among them, unless the chat template writes them."""
+    return _control_tokens(tokenizer).ids
+
+
+def _control_tokens(tokenizer: AnyTokenizer) -> _ControlTokens:
+    vocabulary_size = tokenizer.backend_tokenizer.get_vocab_size()
+    state = tokenizer.chat_template, vocabulary_size, dict(tokenizer.special_tokens_map)
+    known, derived = _derived.get(tokenizer, (None, None))
+    if derived is None or known != state:
+        derived = _derive(tokenizer)
+        _derived[tokenizer] = state, derived
+    return derived
+
+
+def _derive(tokenizer: AnyTokenizer) -> _ControlTokens:
+    fast: Any = tokenizer.backend_tokenizer
+    ids = _find_control_tokens(tokenizer)
+    # the space around one may come from the template
+    forms = [token.strip() or token for token in ids]
+    if fast.token_to_id(BYTE_PIECE_FORMAT.format(0)) is not None:
+        forms.append(BYTE_PIECE_FORMAT[: BYTE_PIECE_FORMAT.index("{")])
+    roles = dict(tokenizer.special_tokens_map)
+    unknown = roles.pop("unk_token", "")  # what has no other token, but for a role of its own
+    allowed = ids.get(unknown) if unknown not in roles.values() else None
+    return _ControlTokens(
+        ids,
+        forms,
+        forbidden=set(ids.values()) - {allowed},
+        any_is_piece=any(_is_piece(fast, *one) for one in ids.items()),
+        any_is_space=any(token.isspace() for token in ids),
+    )
+
+
+def _find_control_tokens(tokenizer: AnyTokenizer) -> dict[str, int]:
     fast: Any = tokenizer.backend_tokenizer
     added: dict[int, AddedToken] = fast.get_added_tokens_decoder()
     named = set(tokenizer.special_tokens_map.values())
@@ -35,22 +87,13 @@ def control_tokens(tokenizer: AnyTokenizer) -> dict[str, int]:
     return {one.content: n for n, one in added.items() if n not in words}
 
 
-_written: MutableMapping[AnyTokenizer, tuple[object, set[int]]] = WeakKeyDictionary()
-"""By tokenizer, as every message asks for it: its template and vocabulary then, and the tokens."""
-
-
 def _written_tokens(tokenizer: AnyTokenizer) -> set[int]:
     """The tokens of what the chat template writes around messages, and of all its strings."""
     from model.jinja_template import literal_text
 
     fast: Any = tokenizer.backend_tokenizer
-    state = tokenizer.chat_template, fast.get_vocab_size()
-    known, tokens = _written.get(tokenizer, (None, set()))
-    if known != state:
-        texts = [literal_text(tokenizer.chat_template), *_texts_around_messages(tokenizer)]
-        tokens = {n for one in texts for n in fast.encode(one, add_special_tokens=False).ids}
-        _written[tokenizer] = state, tokens
-    return tokens
+    texts = [literal_text(tokenizer.chat_template), *_texts_around_messages(tokenizer)]
+    return {n for one in texts for n in fast.encode(one, add_special_tokens=False).ids}
 
 
 def _texts_around_messages(tokenizer: AnyTokenizer) -> Iterator[str]:
@@ -77,22 +120,15 @@ def escape_control_tokens(tokenizer: AnyTokenizer, text: str) -> str:
     """
     text = text.encode(errors="replace").decode()
     fast: Any = tokenizer.backend_tokenizer
-    control = control_tokens(tokenizer)
-    # the space around one may come from the template
-    forms = [token.strip() or token for token in control]
-    if fast.token_to_id(BYTE_PIECE_FORMAT.format(0)) is not None:
-        forms.append(BYTE_PIECE_FORMAT[: BYTE_PIECE_FORMAT.index("{")])
-    text = _break_up(text, forms)
+    control = _control_tokens(tokenizer)
+    text = _break_up(text, control.forms)
     if fast.normalizer is not None:
         as_read = str(fast.normalizer.normalize_str(text))
-        harmless = _break_up(as_read, forms)
+        harmless = _break_up(as_read, control.forms)
         text = text if harmless == as_read else harmless
-    if fast.normalizer is not None or any(_is_piece(fast, *one) for one in control.items()):
-        roles = dict(tokenizer.special_tokens_map)
-        unknown = roles.pop("unk_token", "")  # what has no other token, but for a role of its own
-        allowed = control.get(unknown) if unknown not in roles.values() else None
-        text = _without(fast, text, set(control.values()) - {allowed})
-    if any(token.isspace() for token in control):
+    if fast.normalizer is not None or control.any_is_piece:
+        text = _without(fast, text, control.forbidden)
+    if control.any_is_space:
         text = text.strip()  # the template may have the rest of one around it
     return text
 

@@ -21,6 +21,7 @@ from typing import Any
 
 from jinja2 import TemplateError
 
+from core.limits import lower_limit
 from core.subprocesses import LAUNCH_OPTIONS, child_environment
 from i18n.phrase import Phrase, phrase
 from model.errors import RunawayModel
@@ -159,7 +160,7 @@ def _end(child: subprocess.Popen[str]) -> None:
 
 def main() -> None:
     """Answer requests until stdin ends."""
-    _limit_memory()
+    lower_limit("AS", MAX_CHILD_BYTES)
     faulthandler.dump_traceback_later(START_LIMIT_S, exit=True)
     file, special_tokens, template = json.loads(sys.stdin.readline())
     tokenizer = Tokenizer(Path(file), special_tokens=special_tokens, chat_template=template)
@@ -192,13 +193,6 @@ def _answer(tokenizer: Tokenizer, operation: str, *arguments: Any) -> dict[str, 
                 return {} if isinstance(e.__cause__, MemoryError) else {"refusal": str(e)}
             return {"result": text} if len(text) <= MAX_TEXT_CHARS else {}
     raise AssertionError(operation)
-
-
-def _limit_memory() -> None:
-    with contextlib.suppress(ImportError):  # Windows has no such limit
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_AS, (MAX_CHILD_BYTES, MAX_CHILD_BYTES))
 
 
 if __name__ == "__main__":

@@ -49,9 +49,9 @@ class TrainingConfig:
     it came from, newest first; `serving` is the folder or Hub id of the model in service. `gate`
     says whether the new model is checked and compared with these; `blend`, whether its weights are
     interpolated with the base's (`training.run.interpolation`). Every `save_every_s` seconds a step
-    is saved to resume from. `examples` is the number of stored examples that are learned, if they
-    come from a server's data set. Plots are labelled in `language`. Earlier versions did not store
-    these two."""
+    is saved to resume from. `examples` is the number of stored examples that are learned; 0 if they
+    do not come from a server's data set. Plots are labelled in `language`. Earlier versions did not
+    store these two."""
 
     name: str
     base: str | None
@@ -79,7 +79,7 @@ class TrainingConfig:
     blend: bool = False
     save_every_s: float = 60.0
     language: str = ENGLISH
-    examples: int | None = None
+    examples: int = 0
 
     def save(self, path: Path) -> None:
         path.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")

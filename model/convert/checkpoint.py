@@ -21,12 +21,13 @@ from i18n.phrase import phrase
 from model.convert.artifact import TOKENIZER_FILE
 from model.convert.safetensors_header import TensorInfo
 from model.convert.sentencepiece import (
-    SPECIAL_TOKENS,
     find_sentencepiece,
     load_sentencepiece,
+    special_tokens,
     token_text,
 )
 from model.convert.shapes import EMBEDDING, HEAD
+from model.convert.validation import SPECIAL_TOKENS_FILE, TOKENIZER_CONFIG_FILE, read_json
 from model.errors import require
 from model.own_templates import plain_template
 from model.tokenizer import Tokenizer, has_regex, open_fast_tokenizer
@@ -92,7 +93,7 @@ def read_tokenizer(
     checkpoint: Path, config: Mapping[str, Any], name: str, folder: Path
 ) -> Tokenizer:
     """The checkpoint's tokenizer as transformers reads it, also saved into `folder`."""
-    settings, file = read_tokenizer_config(checkpoint), folder / TOKENIZER_FILE
+    settings, file = read_tokenizer_config(checkpoint, name), folder / TOKENIZER_FILE
     special = _special_tokens(checkpoint, config, settings)
     _save_tokenizer(checkpoint, config, name, settings, file)
     fast = open_fast_tokenizer(file)
@@ -184,8 +185,7 @@ def _special_tokens(
     defaults = {}
     if _is_gpt2_tokenizer(checkpoint, config, settings):
         defaults = dict.fromkeys(("bos_token", "eos_token", "unk_token"), "<|endoftext|>")
-    named = {f"{one}_token": settings.get(f"{one}_token") for one in SPECIAL_TOKENS}
-    return defaults | {name: token_text(one) for name, one in named.items() if token_text(one)}
+    return defaults | special_tokens(settings)
 
 
 def _add_tokens(
@@ -220,16 +220,14 @@ def _convert_tokenizer(checkpoint: Path, file: Path, name: str) -> None:
     tokenizer.backend_tokenizer.save(str(file))
 
 
-def read_tokenizer_config(checkpoint: Path) -> dict[str, Any]:
-    """The tokenizer settings of a folder; older ones are in two files."""
-    old: dict[str, Any]
-    new: dict[str, Any]
-    old, new = (
-        json.loads((checkpoint / part).read_text(encoding="utf-8"))
-        if (checkpoint / part).is_file()
-        else {}
-        for part in ("special_tokens_map.json", "tokenizer_config.json")
-    )
+def read_tokenizer_config(checkpoint: Path, name: str) -> dict[str, Any]:
+    """The tokenizer settings of a folder; older ones are in two files.
+
+    Raises:
+        LoadFailed: one of them cannot be read.
+    """
+    old = read_json(checkpoint / SPECIAL_TOKENS_FILE, name)
+    new = read_json(checkpoint / TOKENIZER_CONFIG_FILE, name)
     return old | new if "added_tokens_decoder" in new else new | old
 
 

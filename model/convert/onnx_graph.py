@@ -21,32 +21,21 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from model.convert.activations import MICROSOFT_DOMAIN, OTHER_ACTIVATIONS, TANH_GELUS
 from model.convert.artifact import GRAPH_FILE, WEIGHTS_FILE
 from model.convert.checkpoint import Array
-from model.convert.shapes import EMBEDDING, HEAD, TANH_GELUS
+from model.convert.shapes import EMBEDDING, HEAD
 
 PAGE_BYTES = 4096
 """Alignment of the weights, so that the file can be memory-mapped."""
 MAX_INLINE_BYTES = 1024
 """Size up to which a tensor is stored in the graph itself."""
-MICROSOFT_DOMAIN = "com.microsoft"
-"""The domain of ONNX Runtime's own operators."""
 COLUMN_CHUNK = 4096
 """Columns that are quantized at a time, to bound the memory."""
 ZERO_POINT = 128
 """The uint8 that represents an activation of 0."""
 HEAD_MULTIPLE = 8
 """The attention operator takes heads of a multiple of this width."""
-ACTIVATIONS: Mapping[str, tuple[str, str, Mapping[str, float]]] = {
-    "gelu": ("Gelu", MICROSOFT_DOMAIN, {}),
-    "gelu_python": ("Gelu", MICROSOFT_DOMAIN, {}),
-    "quick_gelu": ("QuickGelu", MICROSOFT_DOMAIN, {"alpha": 1.702}),
-    "silu": ("QuickGelu", MICROSOFT_DOMAIN, {"alpha": 1.0}),
-    "swish": ("QuickGelu", MICROSOFT_DOMAIN, {"alpha": 1.0}),
-    "relu": ("Relu", "", {}),
-    "tanh": ("Tanh", "", {}),
-}
-"""Operator, domain and attributes of each activation but TANH_GELUS."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +211,7 @@ class _GraphBuilder:
         """The activation of x and a bias."""
         if self.shape.activation in TANH_GELUS:
             return self.node("FastGelu", [x, self.weight(bias)], domain=MICROSOFT_DOMAIN)
-        op, domain, attributes = ACTIVATIONS[self.shape.activation]
+        op, domain, attributes = OTHER_ACTIVATIONS[self.shape.activation]
         return self.node(op, [self.node("Add", [x, self.weight(bias)])], domain, **attributes)
 
     def add_and_norm(self, x: str, stream: str, product: str, norm: str) -> tuple[str, str]:

@@ -103,13 +103,19 @@ def _has_capitals(pieces: Any) -> bool:
 
 def _special_tokens(model: Any, settings: Mapping[str, Any]) -> list[str]:
     """The pieces that represent no text, in the order of their ids."""
-    named = {token_text(settings.get(f"{one}_token")) for one in SPECIAL_TOKENS}
+    named = set(special_tokens(settings).values())
     unknown = model.trainer_spec.unk_id
     return [
         one.piece
         for number, one in enumerate(model.pieces)
         if one.type == PIECE_CONTROL or number == unknown or one.piece in named
     ]
+
+
+def special_tokens(settings: Mapping[str, Any]) -> dict[str, str]:
+    """The tokens to which tokenizer_config.json gives a role, by transformers' names."""
+    named = {f"{one}_token": token_text(settings.get(f"{one}_token")) for one in SPECIAL_TOKENS}
+    return {name: text for name, text in named.items() if text}
 
 
 def token_text(token: object) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from i18n.phrase import Phrase, phrase
+from model.convert.activations import SUPPORTED_ACTIVATIONS
 from model.errors import LoadFailed, require
 
 MAX_SIZES = {
@@ -36,19 +37,6 @@ CONFIG_ALIASES = {
 OLD_ALIASES = {"n_ctx": "n_positions"}
 """Names that older versions wrote beside the size; they count if it is missing."""
 HEAD, EMBEDDING = "lm_head.weight", "wte.weight"
-TANH_GELUS = frozenset(
-    {"gelu_new", "gelu_pytorch_tanh", "gelu_fast", "gelu_accurate", "gelu_python_tanh"}
-)
-"""transformers' names of GPT-2's activation, the tanh approximation of GELU."""
-SUPPORTED_ACTIVATIONS = TANH_GELUS | {
-    "gelu",
-    "gelu_python",
-    "relu",
-    "silu",
-    "swish",
-    "quick_gelu",
-    "tanh",
-}
 UNSUPPORTED_KEYS = ("quantization_config", "transformers_weights")
 """Keys that change how transformers reads the weights."""
 

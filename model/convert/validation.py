@@ -31,6 +31,7 @@ WEIGHTS_PATTERN, WEIGHTS_FILE = "*.safetensors", "model.safetensors"
 CONFIG_FILE = "config.json"
 WEIGHTS_INDEX_FILE = "model.safetensors.index.json"
 TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
+SPECIAL_TOKENS_FILE = "special_tokens_map.json"
 GENERATION_CONFIG_FILE = "generation_config.json"
 MAX_SETTINGS_BYTES = 4 << 20
 """Limit of a JSON file, which Python reads at once."""
@@ -43,7 +44,7 @@ SIZE_LIMITS = {
     GENERATION_CONFIG_FILE: MAX_SETTINGS_BYTES,
     WEIGHTS_INDEX_FILE: MAX_SETTINGS_BYTES,
     TOKENIZER_CONFIG_FILE: MAX_SETTINGS_BYTES,
-    "special_tokens_map.json": MAX_SETTINGS_BYTES,
+    SPECIAL_TOKENS_FILE: MAX_SETTINGS_BYTES,
     "added_tokens.json": MAX_SETTINGS_BYTES,
     "chat_template.json": MAX_SETTINGS_BYTES,
     "chat_template.jinja": MAX_SETTINGS_BYTES,

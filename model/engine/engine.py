@@ -15,7 +15,7 @@ from dataclasses import replace
 from core.logging import request_context
 from core.records import Message
 from i18n.phrase import Phrase, phrase
-from model.chat_template import Prompt, build_prompt, encode_chat
+from model.chat_template import Prompt, build_prompt, count_tokens, encode_chat
 from model.engine.kv_cache import KVCacheRows, PrefixCache
 from model.engine.output import next_token, streamable_text, update_text
 from model.engine.reply_length import max_reply_tokens
@@ -239,7 +239,7 @@ class Engine:
                 request_id=request.request_id,
                 text=prompt.text,
                 messages=prompt.messages,
-                token_counts=prompt.token_counts,
+                token_counts=count_tokens(loaded.tokenizer, prompt.messages),
                 total_tokens=len(prompt.input_ids),
                 budget=_max_prompt_tokens(positions, most),
                 num_dropped=prompt.num_dropped,

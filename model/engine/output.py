@@ -39,11 +39,13 @@ def next_token(sequence: Sequence, loaded: LoadedModel, logits: Logits) -> int |
     token = _draw(sequence, loaded, logits.copy() if banned else logits)
     if banned is None:
         return token
-    fork = sequence.fork or Fork(len(sequence.reply_ids), logits.copy())
+    fork = sequence.fork or Fork(len(sequence.reply_ids), logits)
     while token is not None:
         text = loaded.tokenizer.decode([*sequence.reply_ids, token])
         if not banned.pattern.search(text.replace(REPLACEMENT_CHAR, "")):
             is_open = text.endswith(REPLACEMENT_CHAR) or banned.begins_at_end(text)
+            if is_open and sequence.fork is None:
+                fork.logits = logits.copy()  # the next step overwrites them
             sequence.fork = fork if is_open else None
             return token
         fork.forbidden.add([*sequence.reply_ids, token][fork.length])
@@ -101,18 +103,18 @@ def streamable_text(sequence: Sequence, loaded: LoadedModel) -> str:
 @dataclass(frozen=True, slots=True)
 class _BannedWords:
     """Banned words: `pattern` finds whole ones, `beginnings` are all in lower case that are
-    shorter."""
+    shorter, of at most `longest` characters."""
 
     pattern: re.Pattern[str]
     beginnings: frozenset[str]
+    longest: int
 
     def begins_at_end(self, text: str) -> bool:
         """Whether a text ends in the beginning of one of them."""
         text = text.lower()
-        longest = max(map(len, self.beginnings), default=0)
         return any(
             text[at:] in self.beginnings and (not text[at].isascii() or WORD_START.match(text, at))
-            for at in range(max(0, len(text) - longest), len(text))
+            for at in range(max(0, len(text) - self.longest), len(text))
         )
 
 
@@ -129,7 +131,8 @@ def _banned_words(words: tuple[str, ...]) -> _BannedWords | None:
         for word in plain
     ]
     beginnings = frozenset(word.lower()[:size] for word in plain for size in range(1, len(word)))
-    return _BannedWords(re.compile("|".join(each), re.IGNORECASE), beginnings)
+    longest = max(map(len, beginnings), default=0)
+    return _BannedWords(re.compile("|".join(each), re.IGNORECASE), beginnings, longest)
 
 
 def _decode(loaded: LoadedModel, ids: list[int]) -> str:

@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.activations import ACT2FN
 
-from model.convert.shapes import TANH_GELUS
+from model.convert.activations import TANH_GELUS
 from model.runners.base import Logits, useful_threads
 from model.runners.device import disable_cudnn_attention
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from core.records import Message, Role
-from model.chat_template import build_prompt, encode
+from model.chat_template import build_prompt, count_tokens, encode
 from model.own_templates import ensure_template, stop_strings
 from model.registry import EMBEDDED_FOLDER
 from tests.model_folders import make_tokenizer
@@ -64,7 +64,8 @@ def test_fit_keeps_the_newest_messages_that_fit(messages: list[Message], budget:
     assert len(prompt.input_ids) <= budget
     assert len(prompt.messages) + prompt.num_dropped == len(messages)
     assert list(prompt.messages[:-1]) == messages[prompt.num_dropped : -1]
-    assert sum(prompt.token_counts) + 1 == len(prompt.input_ids)  # the cue to answer
+    counts = count_tokens(CONTROL, prompt.messages)
+    assert sum(counts) + 1 == len(prompt.input_ids)  # the cue to answer
     if prompt.truncated:
         assert prompt.num_dropped == len(messages) - 1
         assert len(encode(CONTROL, [messages[-1:]])[0].input_ids) + 1 > budget

@@ -14,7 +14,7 @@ from tokenizers import AddedToken
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, GPT2Tokenizer
 
 from core.records import Message, Role
-from model.chat_template import build_prompt, encode_chat
+from model.chat_template import build_prompt, count_tokens, encode_chat
 from model.control_tokens import control_tokens, escape_control_tokens
 from model.convert.validation import validate_folder
 from model.errors import LoadFailed
@@ -190,8 +190,9 @@ def test_a_template_for_alternating_roles_takes_any_conversation(tmp_path: Path)
     assert prompt("bbuubu").text == f"[word2\nword3]{END}[word4]{END}[word5]{END}"
     for roles in ("u", "ubu", "uu", "bu", "bbu", "bbbu", "ubuubu", "bbuubu"):
         made = prompt(roles)
-        assert sum(made.token_counts) == len(made.input_ids)
-        assert len(made.token_counts) == len(made.messages)
+        counts = count_tokens(loaded.tokenizer, made.messages)
+        assert sum(counts) == len(made.input_ids)
+        assert len(counts) == len(made.messages)
         assert len(made.messages) + made.num_dropped == len(roles)
     assert [prompt(roles).num_dropped for roles in ("bu", "bbu", "bbuubu")] == [1, 2, 2]
 
@@ -238,6 +239,22 @@ def test_added_tokens_that_the_template_writes_are_control_tokens(tmp_path: Path
     prompt = build_prompt(loaded.tokenizer, typed, 200)
     assert [prompt.input_ids.count(ids[one]) for one in ("<|im_start|>", "<|im_end|>")] == [1, 1]
     assert ids["user"] in prompt.input_ids
+
+
+def test_control_tokens_are_those_of_the_tokenizer_as_it_is(tmp_path: Path) -> None:
+    kind = Kind(templated("{{ messages[-1].content }}"), ("seagull", "mill"))
+    tokenizer = load(make(tmp_path / "model", kind)).tokenizer
+    assert control_tokens(tokenizer).keys() == {END}
+    assert escape_control_tokens(tokenizer, "seagull mill") == "seagull mill"
+    tokenizer.special_tokens_map["sep_token"] = "mill"
+    assert control_tokens(tokenizer).keys() == {END, "mill"}
+    assert escape_control_tokens(tokenizer, "seagull mill") == "seagull m ill"
+    trained: Any = load_pretrained(str(tmp_path / "model"))[1]
+    assert control_tokens(trained).keys() == {END}
+    trained.chat_template += "seagull"
+    assert control_tokens(trained).keys() == {END, "seagull"}
+    trained.add_special_tokens({"additional_special_tokens": ["<|x|>"]})
+    assert control_tokens(trained).keys() == {END, "seagull", "<|x|>"}
 
 
 @pytest.mark.parametrize(

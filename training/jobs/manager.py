@@ -89,7 +89,6 @@ class TrainingManager:
         await self._queue.recover()
         for job in await self._snapshots.recover():
             await self.cancel(job.id)
-        await self.trim()
         self._queue_task = asyncio.create_task(self._process_queue(), name="training queue")
         return self
 
@@ -140,7 +139,8 @@ class TrainingManager:
                     )
                     await self._jobs.add_sources(job.id, snapshot.sources)
                 except StoreError:
-                    discard(snapshot.folder)  # a job that was added cannot run without it
+                    # a job that was added cannot run without it
+                    await asyncio.to_thread(discard, snapshot.folder)
                     raise
                 if await self._snapshots.is_still_permitted(snapshot):
                     break

@@ -88,7 +88,7 @@ class Snapshots:
         try:
             await asyncio.to_thread(_write_folder, snapshot, config, before)
         except StoreError:
-            discard(folder)
+            await asyncio.to_thread(discard, folder)
             raise
         return snapshot
 
@@ -113,12 +113,10 @@ class Snapshots:
         jobs whose sources were missing, so that nobody has checked whether they may be learned."""
         jobs = {Path(job.directory).name: job for job in await self._jobs.all()}
         unchecked = []
-        for folder in await asyncio.to_thread(_job_folders, self._folder):
-            if (job := jobs.get(folder.name)) is None:
-                discard(folder)
-                continue
+        stored = await asyncio.to_thread(_recover_sources, self._folder, jobs)
+        for name, sources in stored.items():
+            job = jobs[name]
             known = await self._jobs.sources(job.id)
-            sources = await asyncio.to_thread(_stored_sources, folder)
             if sources.keys() - known.keys():
                 await self._jobs.add_sources(job.id, sources | known)
                 unchecked.append(job)
@@ -126,11 +124,7 @@ class Snapshots:
 
     async def trim(self) -> None:
         """Remove the data of ended jobs that led to no checkpoint, or to one that is gone."""
-        for job in await self._jobs.all():
-            if job.state.is_final and job.state is not JobState.INTERRUPTED:
-                checkpoint = self._checkpoints / str(job.scope) / (job.checkpoint or ".")
-                if not (checkpoint / MANIFEST_FILE).is_file():
-                    await asyncio.to_thread(remove_data, job)
+        await asyncio.to_thread(_trim, await self._jobs.all(), self._checkpoints)
 
     async def remove(self, job: TrainingJob) -> None:
         """Remove a job's folder. Raises StoreError if it could not be removed completely."""
@@ -198,9 +192,14 @@ def discard(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _job_folders(root: Path) -> list[Path]:
-    """The folders that `Snapshots.take` named."""
-    return [path for path in root.glob("*") if FOLDER_NAME.fullmatch(path.name)]
+def _recover_sources(root: Path, jobs: Collection[str]) -> dict[str, dict[int, int | None]]:
+    """Whose words the folders of `jobs` hold; other folders that `Snapshots.take` named are
+    removed."""
+    folders = [path for path in root.glob("*") if FOLDER_NAME.fullmatch(path.name)]
+    for folder in folders:
+        if folder.name not in jobs:
+            discard(folder)
+    return {one.name: _stored_sources(one) for one in folders if one.name in jobs}
 
 
 def _stored_sources(folder: Path) -> dict[int, int | None]:
@@ -210,6 +209,14 @@ def _stored_sources(folder: Path) -> dict[int, int | None]:
     except (OSError, ValueError):
         return {}
     return {int(member): version for member, version in stored.items()}
+
+
+def _trim(jobs: Sequence[TrainingJob], checkpoints: Path) -> None:
+    for job in jobs:
+        if job.state.is_final and job.state is not JobState.INTERRUPTED:
+            checkpoint = checkpoints / str(job.scope) / (job.checkpoint or ".")
+            if not (checkpoint / MANIFEST_FILE).is_file():
+                remove_data(job)
 
 
 def remove_data(job: TrainingJob) -> None:

@@ -5,7 +5,7 @@ Knows transformers and peft. Does not know the Trainer.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,12 +30,7 @@ from model.convert import pretrained
 from model.convert.artifact import TOKENIZER_FILE
 from model.convert.build import load_error_message
 from model.convert.checkpoint import read_chat_template, read_tokenizer_config
-from model.convert.sentencepiece import (
-    SPECIAL_TOKENS,
-    find_sentencepiece,
-    load_sentencepiece,
-    token_text,
-)
+from model.convert.sentencepiece import find_sentencepiece, load_sentencepiece, special_tokens
 from model.convert.validation import resolve_source, validate_folder
 from model.errors import LoadFailed
 from model.own_templates import (
@@ -78,11 +73,12 @@ def prepare_model(
 def load_pretrained(source: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A model in fp32 and its tokenizer, from a folder or the Hub; the files are checked first.
     Raises BaseUnavailable if it cannot be loaded; the sentence says why."""
+    name = display_name(source)
     try:
-        folder = validate_folder(resolve_source(source), display_name(source))
-        tokenizer = _load_tokenizer(folder.path)
-        settings = read_tokenizer_config(folder.path)
-        template = read_chat_template(folder.path, settings, display_name(source))
+        folder = validate_folder(resolve_source(source), name)
+        settings = read_tokenizer_config(folder.path, name)
+        tokenizer = _load_tokenizer(folder.path, settings)
+        template = read_chat_template(folder.path, settings, name)
         tokenizer.chat_template = template or None
         model = pretrained.load_pretrained(folder, torch.float32)
     except LoadFailed as e:
@@ -92,7 +88,7 @@ def load_pretrained(source: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBa
     return model, tokenizer
 
 
-def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+def _load_tokenizer(folder: Path, settings: Mapping[str, Any]) -> PreTrainedTokenizerBase:
     """The tokenizer that the worker uses too. A sentencepiece model is converted and saved as
     `tokenizer.json`: its slow class in transformers would split text differently."""
     pieces = find_sentencepiece(folder)
@@ -101,16 +97,12 @@ def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
             folder, trust_remote_code=False
         )
         return tokenizer
-    settings, file = read_tokenizer_config(folder), folder / TOKENIZER_FILE
+    file = folder / TOKENIZER_FILE
     fast = (
         Tokenizer.from_file(str(file)) if file.is_file() else load_sentencepiece(pieces, settings)
     )
-    named = {f"{one}_token": token_text(settings.get(f"{one}_token")) for one in SPECIAL_TOKENS}
     make: Any = PreTrainedTokenizerFast  # its arguments have no types
-    made: PreTrainedTokenizerBase = make(
-        tokenizer_object=fast,
-        **{key: text for key, text in named.items() if text},
-    )
+    made: PreTrainedTokenizerBase = make(tokenizer_object=fast, **special_tokens(settings))
     return made
 
 

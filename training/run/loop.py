@@ -153,7 +153,7 @@ def make_trainer(
             learning_rate=config.learning_rate,
             processes=processes,
             resumed_from=resumed.step if resumed else 0,
-            taught=config.examples or 0,
+            taught=config.examples,
         )
     )
     progress = ProgressCallback(

@@ -226,7 +226,7 @@ class Run:
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
             dataset_sha256=checkpoints.sha256(self.job / files.DATASET_FILE),
             parameters=self.model.num_parameters(),
-            examples=self.config.examples or len(self.taught),
+            examples=self.config.examples,
             seconds=round(trained_s + overhead_s, 1),
             overhead_s=round(overhead_s, 1),
             tokens_per_s=round(tokens_per_s, 1),

@@ -24,6 +24,8 @@ from model.sampling import SamplingParams
 from model.worker.client import WorkerClient
 from tests.model.conftest import HELLO, load
 from tests.model_folders import make_model_folder
+from training.errors import BaseUnavailable
+from training.run.base_model import load_pretrained
 
 ROOT = Path(__file__).parents[3]
 WEIGHTS = "model.safetensors"
@@ -236,6 +238,16 @@ def test_weights_in_a_format_of_whole_numbers(folder: Path) -> None:
     weights["transformer.wte.weight"] = weights["transformer.wte.weight"].char()
     save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
     assert why_not(folder) == "mine has weights as I8, which cannot be used."
+
+
+@pytest.mark.parametrize("text", ["{", "[]"])
+def test_a_map_of_special_tokens_that_cannot_be_read(folder: Path, text: str) -> None:
+    (folder / "special_tokens_map.json").write_text(text)
+    message = f"{folder.name} is damaged: its special_tokens_map.json cannot be read."
+    with pytest.raises(LoadFailed, match=message):
+        load(folder)
+    with pytest.raises(BaseUnavailable, match=message):
+        load_pretrained(str(folder))
 
 
 # --- headers -------------------------------------------------------------------------------------

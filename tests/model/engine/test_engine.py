@@ -8,19 +8,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from core.records import Message, Role
 from model.chat_template import REPLACEMENT_CHAR
 from model.engine.engine import MB, Engine, QueueFull
-from model.engine.output import is_looping
+from model.engine.output import is_looping, next_token
 from model.engine.scheduler import (
     MAX_PREFETCHES,
     PREFETCH_BUDGET,
     PREFILL_BUDGET,
     PREFILL_BUDGET_WHILE_DECODING,
 )
-from model.engine.sequence import MAX_REPLY_ATTEMPTS
+from model.engine.sequence import MAX_REPLY_ATTEMPTS, Sequence
 from model.loading import LoadedModel
 from model.runners.base import Logits
 from model.sampling import FinishReason, SamplingParams
@@ -651,6 +652,18 @@ def test_a_banned_word_is_not_said(
     if reply != text:
         assert not said[len(reply) :].lower().startswith(banned[0])
         assert banned not in said.lower()
+
+
+def test_a_fork_keeps_its_logits_when_the_runner_overwrites_them(byte_model: LoadedModel) -> None:
+    params = replace(GREEDY, banned_words=("word",))
+    sequence = Sequence(1, 0, ids(byte_model, "hello"), params, seed=0)
+    logits = np.zeros(byte_model.info.vocabulary, np.float32)
+    logits[ids(byte_model, "w")] = 9
+    there = logits.copy()
+    assert next_token(sequence, byte_model, logits) == ids(byte_model, "w")[0]
+    logits[:] = 0
+    assert sequence.fork is not None
+    assert np.array_equal(sequence.fork.logits, there)
 
 
 def test_a_banned_word_is_not_said_by_a_real_model(tiny: LoadedModel) -> None:

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import lru_cache
 from typing import Any
 
 from i18n.catalogue import ENGLISH, LANGUAGES
@@ -44,6 +45,7 @@ def use_language(language: str) -> Iterator[None]:
         _current_language.reset(before)
 
 
+@lru_cache
 def language_of_locale(name: str | None) -> str | None:
     """The language of a locale such as `ja_JP.UTF-8` or `en-GB`; None if it is not supported."""
     start = (name or "").replace("_", "-").partition("-")[0].partition(".")[0].lower()

@@ -21,6 +21,7 @@ import pytest
 from core.records import NewExample, Pair
 from data.formats.files import write_pairs
 from data.storage.storage import open_storage
+from tests.bot.cli.command import Command
 from tests.test_docs import ROOT, names_in
 
 DOCUMENTS = [
@@ -268,12 +269,12 @@ def place(tmp_path: Path) -> Path:
 
 def typed(command: str, place: Path) -> subprocess.CompletedProcess[str]:
     program, *words = shlex.split(command)
-    start = {"gpt2bot": [sys.executable, "-m", "bot"], "python": [sys.executable]}
-    settings = {"PYTHONPATH": str(ROOT), "GPT2BOT_HOME": "var", "DISCORD_TOKEN": ""}
+    if program == "gpt2bot":
+        return Command(place)(*words)
     return subprocess.run(
-        [*start.get(program, [program]), *words],
+        [sys.executable if program == "python" else program, *words],
         cwd=place,
-        env=os.environ | settings,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "GPT2BOT_HOME": "var", "DISCORD_TOKEN": ""},
         capture_output=True,
         encoding="utf-8",
         timeout=600,

@@ -9,7 +9,8 @@ import pytest
 
 from bot.ops.recovery import single_instance_lock
 from bot.settings import Settings
-from tests.bot.cli.test_main import Command, assert_one_sentence
+from tests.bot.cli.command import Command
+from tests.bot.cli.test_main import assert_one_sentence
 from tests.bot.conftest import World
 from tests.data.storage.databases import heard, write
 

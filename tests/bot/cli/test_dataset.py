@@ -16,7 +16,8 @@ from bot.cli.dataset.files import unused_path
 from core.records import OPERATOR_AUTHOR_ID, Example, Pair, ReviewStatus
 from data.formats.files import read_pairs, write_pairs
 from data.storage.storage import Storage, open_storage
-from tests.bot.cli.test_main import Command, assert_one_sentence
+from tests.bot.cli.command import Command
+from tests.bot.cli.test_main import assert_one_sentence
 
 SERVER = "42"
 PAIRS = (Pair("a", "b", "talk", 1, "faq"), Pair("c", "d", "talk", 2, "faq"), Pair("e", "f"))

@@ -10,47 +10,15 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
-from bot.cli.chat import HELP
-
-ROOT = Path(__file__).parents[3]
-
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """Runs `gpt2bot` in an empty folder, with nothing of this machine's settings."""
-
-    folder: Path
-
-    @property
-    def environment(self) -> dict[str, str]:
-        return {
-            "PATH": "",
-            "HOME": str(self.folder),
-            "PYTHONPATH": str(ROOT),
-            "PYTHONUTF8": "1",
-            "HF_HUB_OFFLINE": "1",
-            "OMP_NUM_THREADS": "1",
-        }
-
-    def __call__(
-        self, *arguments: str, said: str = "", python: Sequence[str] = ("-m", "bot"), **env: str
-    ) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, *python, *arguments],
-            cwd=self.folder,
-            env={**self.environment, **env},
-            input=said,
-            capture_output=True,
-            encoding="utf-8",
-            timeout=120,
-            check=False,
-        )
+from bot.cli.chat import HELP, TerminalChat, _StdinReader
+from bot.settings import Settings
+from tests.bot.cli.command import Command
+from tests.fakes import FakeWorker
 
 
 @pytest.fixture
@@ -121,15 +89,12 @@ def test_a_home_that_cannot_be_made(
     )
 
 
-@pytest.mark.parametrize("home", ["file", "file/below"])
-def test_the_doctor_names_a_home_that_cannot_be_made(
-    gpt2bot: Command, tmp_path: Path, home: str
-) -> None:
+def test_the_doctor_names_a_home_that_cannot_be_made(gpt2bot: Command, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
-    found = json.loads(gpt2bot("doctor", "--json", GPT2BOT_HOME=home).stdout)["checks"]
+    found = json.loads(gpt2bot("doctor", "--json", GPT2BOT_HOME="file/below").stdout)["checks"]
     disk = next(one for one in found if one["name"] == "disk")
-    assert disk["detail"].startswith(f"GPT2BOT_HOME is {tmp_path / home}, and nothing can be")
-    assert "Not a directory" in disk["detail"]
+    home = tmp_path / "file/below"
+    assert disk["detail"].startswith(f"GPT2BOT_HOME is {home}, and nothing can be written there")
 
 
 def test_a_database_from_the_future(gpt2bot: Command, tmp_path: Path) -> None:
@@ -140,11 +105,8 @@ def test_a_database_from_the_future(gpt2bot: Command, tmp_path: Path) -> None:
 
 
 def test_the_demo_without_simcord_says_how_to_install_it(gpt2bot: Command) -> None:
-    code = (
-        "import sys; sys.modules['simcord'] = None; from bot.__main__ import main;"
-        "sys.argv = ['gpt2bot', 'demo', '--no-browser']; main()"
-    )
-    done = gpt2bot(python=("-c", code))
+    code = "import sys; sys.modules['simcord'] = None; from bot.__main__ import main;main()"
+    done = gpt2bot("demo", "--no-browser", code=code)
     assert_one_sentence(done, 'pip install "simcord[preview]<3.3"')
 
 
@@ -158,7 +120,7 @@ def test_chat_without_an_input_to_read(gpt2bot: Command) -> None:
         "import os, sys; os.close(0);"
         "os.execv(sys.executable, [sys.executable, '-m', 'bot', 'chat'])"
     )
-    assert_one_sentence(gpt2bot(python=["-c", close_and_chat]), "give TEXT")
+    assert_one_sentence(gpt2bot(code=close_and_chat), "give TEXT")
 
 
 def test_chat_with_nothing_to_answer(gpt2bot: Command) -> None:
@@ -190,13 +152,25 @@ def test_a_conversation_until_quit(gpt2bot: Command) -> None:
     ]
 
 
-@pytest.mark.parametrize("word", ["exit", "QUIT", "/exit"])
-def test_other_words_end_it_and_commands_of_discord_are_explained(
-    gpt2bot: Command, word: str
-) -> None:
-    done = gpt2bot("chat", "--model", "tiny", said=f"/help\n/teach\n{word}\nnot read any more\n")
+def test_commands_of_discord_are_explained(gpt2bot: Command) -> None:
+    done = gpt2bot("chat", "--model", "tiny", said="/help\n/teach\nQUIT\nnot read any more\n")
     assert (done.returncode, done.stdout) == (0, "")
     assert done.stderr.count(HELP) == 3
+
+
+@pytest.mark.parametrize("word", ["exit", "QUIT", "/exit"])
+async def test_other_words_end_it(
+    word: str,
+    settings: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "said").write_text(f"hello\n{word}\nnot read any more\n")
+    with (tmp_path / "said").open() as said:
+        monkeypatch.setattr(sys, "stdin", said)
+        await TerminalChat(FakeWorker(), "tiny", settings).loop(_StdinReader())
+    assert capsys.readouterr().out == "you said hello\n"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a terminal to be driven")

@@ -35,7 +35,7 @@ from core.errors import StoreError
 from core.records import Conversation, Pair
 from data.formats.files import write_pairs
 from model.chat_template import from_pair
-from tests.bot.cli.test_main import ROOT, Command
+from tests.bot.cli.command import ROOT, Command
 from tests.model_folders import make_model_folder
 from training.checkpoints import read_manifest, verify
 from training.config import TrainingConfig

@@ -25,9 +25,9 @@ from bot.settings import Settings, SettingsError, load_settings, operator_langua
 from core.utf16 import utf16_length
 from data.storage.storage import open_storage
 from i18n.reader import say, use_language
+from tests.bot.cli.command import Command
 from tests.bot.cli.doctor.test_command import NAMES, doctor, spoil
 from tests.bot.cli.test_backup import database as database  # a fixture
-from tests.bot.cli.test_main import Command
 from tests.bot.discord_api import Api, serve
 from tests.bot.discord_ui.cogs.test_models import make_folder
 from tests.bot.japanese.discord import JAPANESE, assert_japanese, english_in

@@ -7,7 +7,7 @@ import resource
 import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -60,7 +60,7 @@ from training.run.train import train
 SMALL = Architecture(vocab_size=300, n_positions=64, n_embd=32, n_layer=2, n_head=2)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def config(plain_base: Path) -> TrainingConfig:
     """Four steps of a random base model."""
     return TrainingConfig(
@@ -72,6 +72,28 @@ def events_of(job: Path) -> list[Event]:
     told: list[Event] = []
     train(job, told.append)
     return told
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A run that tests look at; what changes its folder works on a copy."""
+
+    job: Path
+    last: Event
+
+
+@pytest.fixture(scope="module")
+def finished(config: TrainingConfig, tmp_path_factory: pytest.TempPathFactory) -> Ended:
+    job = write_job(tmp_path_factory.mktemp("finished") / "job", config)
+    return Ended(job, events_of(job)[-1])
+
+
+@pytest.fixture(scope="module")
+def rejected(config: TrainingConfig, tmp_path_factory: pytest.TempPathFactory) -> Ended:
+    """It was taught to say nothing."""
+    taught = replace(config, base=str(EMBEDDED_FOLDER), min_steps=60, learning_rate=1e-3, gate=True)
+    job = write_job(tmp_path_factory.mktemp("rejected") / "job", taught, [("Hello!", "")] * 8)
+    return Ended(job, events_of(job)[-1])
 
 
 def test_a_run_in_its_own_process(tmp_path: Path) -> None:
@@ -130,10 +152,9 @@ def test_a_run_in_its_own_process(tmp_path: Path) -> None:
         assert said == answer
 
 
-def test_serving_and_training_give_the_same_ids(config: TrainingConfig, tmp_path: Path) -> None:
+def test_serving_and_training_give_the_same_ids(finished: Ended) -> None:
     """The checkpoint's own template, in plain transformers, renders what was trained on."""
-    events_of(write_job(tmp_path / "job", config))
-    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "job" / "checkpoint")
+    tokenizer = AutoTokenizer.from_pretrained(finished.job / "checkpoint")
     assert tokenizer.chat_template == CONTROL_TEMPLATE
     turns = from_pair("hello", "hi")
     plain = tokenizer.apply_chat_template(
@@ -189,12 +210,8 @@ def test_a_seed_gives_the_same_losses(config: TrainingConfig, tmp_path: Path) ->
     assert losses("a", 1) == losses("b", 1) != losses("c", 2)
 
 
-def test_a_checkpoint_that_says_nothing_is_rejected_but_kept(
-    config: TrainingConfig, tmp_path: Path
-) -> None:
-    pairs = [("Hello!", "")] * 8
-    base = replace(config, base=str(EMBEDDED_FOLDER), min_steps=60, learning_rate=1e-3, gate=True)
-    event = events_of(write_job(tmp_path / "job", base, pairs))[-1]
+def test_a_checkpoint_that_says_nothing_is_rejected_but_kept(rejected: Ended) -> None:
+    event = rejected.last
     assert isinstance(event, Rejected)
     assert event.reason == "It had no answer to “Hello!”."
     verify(Path(event.checkpoint))
@@ -208,18 +225,12 @@ def test_a_checkpoint_that_says_nothing_is_rejected_but_kept(
 
 @pytest.mark.parametrize("kind", [Finished, Rejected])
 def test_a_run_that_came_to_its_end_unheard_is_not_run_again(
-    config: TrainingConfig, tmp_path: Path, kind: type[Event]
+    request: pytest.FixtureRequest, tmp_path: Path, kind: type[Event]
 ) -> None:
-    pairs = PAIRS if kind is Finished else [("Hello!", "")] * 8
-    if kind is Rejected:
-        config = replace(
-            config, base=str(EMBEDDED_FOLDER), min_steps=60, learning_rate=1e-3, gate=True
-        )
-    job = write_job(tmp_path / "job", config, pairs)
-    first = events_of(job)
-    [again] = events_of(job)
+    ended: Ended = request.getfixturevalue(kind.__name__.lower())
+    assert isinstance(ended.last, kind)
+    [again] = events_of(shutil.copytree(ended.job, tmp_path / "job"))
     assert isinstance(again, kind)
-    assert type(again) is type(first[-1])
     verify(Path(again.checkpoint))
 
 
@@ -519,9 +530,8 @@ def test_settings_that_are_none(text: str, tmp_path: Path) -> None:
         TrainingConfig.load(tmp_path / "config.json")
 
 
-def test_each_setting_is_kept_beside_the_weights(config: TrainingConfig, tmp_path: Path) -> None:
-    events_of(write_job(tmp_path / "job", config))
-    manifest = verify(tmp_path / "job" / "checkpoint")
+def test_each_setting_is_kept_beside_the_weights(config: TrainingConfig, finished: Ended) -> None:
+    manifest = verify(finished.job / "checkpoint")
     assert manifest.settings == asdict(config) | {"parents": [], "examples": 2}
 
 

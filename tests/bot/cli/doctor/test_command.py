@@ -25,7 +25,7 @@ from bot.run import log_problems
 from bot.settings import Settings, load_settings
 from data.storage.storage import open_storage
 from model.registry import EMBEDDED_FOLDER
-from tests.bot.cli.test_main import Command
+from tests.bot.cli.command import Command
 from tests.bot.discord_api import TOKEN, Api, serve
 from tests.bot.discord_ui.cogs.test_models import make_folder
 
@@ -136,10 +136,12 @@ def test_room_on_the_disk(settings: Settings, huge: Settings) -> None:
     assert not settings.gpt2bot_home.exists()
 
 
-def test_a_home_below_a_file(settings: Settings, tmp_path: Path) -> None:
+@pytest.mark.parametrize("home", ["file", "file/below"])
+def test_a_home_that_cannot_be_made(settings: Settings, tmp_path: Path, home: str) -> None:
     (tmp_path / "file").write_text("")
-    found = check_disk(settings.model_copy(update={"gpt2bot_home": tmp_path / "file" / "home"}))
-    assert "nothing can be written there" in found.detail
+    found = check_disk(settings.model_copy(update={"gpt2bot_home": tmp_path / home}))
+    assert found.detail.startswith(f"GPT2BOT_HOME is {tmp_path / home}, and nothing can be written")
+    assert "Not a directory" in found.detail
 
 
 def test_memory(settings: Settings, huge: Settings) -> None:
@@ -256,11 +258,10 @@ async def test_a_default_model_of_this_machine(settings: Settings) -> None:
 # --- the command ---------------------------------------------------------------------------------
 
 AT = """
-import os, sys
+import os
 from discord.http import Route
 Route.BASE = os.environ["DISCORD_AT"]
 from bot.__main__ import main
-sys.argv = ["gpt2bot", "doctor", *sys.argv[1:]]
 main()
 """
 
@@ -269,7 +270,7 @@ async def doctor(
     gpt2bot: Command, url: str, *arguments: str, **env: str
 ) -> subprocess.CompletedProcess[str]:
     env = {"DISCORD_AT": url, "DISCORD_TOKEN": TOKEN, "DEFAULT_MODEL": "tiny"} | env
-    return await asyncio.to_thread(gpt2bot, *arguments, python=("-c", AT), **env)
+    return await asyncio.to_thread(gpt2bot, "doctor", *arguments, code=AT, **env)
 
 
 def by_name(done: subprocess.CompletedProcess[str]) -> dict[str, dict[str, Any]]:
@@ -347,7 +348,7 @@ async def test_the_bot_looks_while_it_starts(gpt2bot: Command, tmp_path: Path) -
     (spoilt / "config.json").unlink()
     async with serve(Api(answers=asyncio.Event())) as api:
         bot = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-c", AT.replace("doctor", "run")),
+            *(sys.executable, "-c", AT, "run"),
             cwd=gpt2bot.folder,
             env=gpt2bot.environment | {"DISCORD_AT": api.url, "DISCORD_TOKEN": TOKEN},
             stderr=subprocess.PIPE,
@@ -366,7 +367,7 @@ async def test_the_bot_looks_while_it_starts(gpt2bot: Command, tmp_path: Path) -
 async def test_a_start_without_discord_may_be_tried_again(gpt2bot: Command) -> None:
     nobody = {"DISCORD_AT": "http://127.0.0.1:9", "DISCORD_TOKEN": TOKEN}
     bot = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", AT.replace("doctor", "run")),
+        *(sys.executable, "-c", AT, "run"),
         cwd=gpt2bot.folder,
         env=gpt2bot.environment | nobody,
         stderr=subprocess.PIPE,

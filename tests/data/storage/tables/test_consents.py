@@ -226,4 +226,4 @@ class Server(RuleBasedStateMachine):
 
 
 TestServer = Server.TestCase
-TestServer.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+TestServer.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)

@@ -11,6 +11,7 @@ from bot.discord_ui.client import BotInteraction
 from bot.discord_ui.context import scope_of
 from bot.discord_ui.delivery.requests import defer
 from bot.discord_ui.embeds.style import BLURPLE, quote_safely
+from bot.discord_ui.names import Names, names_of, with_channel_names
 from bot.discord_ui.permissions import Rank
 from bot.discord_ui.views.confirm import EphemeralView
 from core.errors import StoreError
@@ -77,18 +78,22 @@ async def write_audit_entry(
         )
 
 
-def audit_line(entry: AuditEntry, *, everywhere: bool) -> str:
-    """`in 3 minutes @ada: model use tiny-3`."""
+def audit_line(
+    entry: AuditEntry, names: Names, guild: discord.Guild | None, *, everywhere: bool
+) -> str:
+    """`in 3 minutes ada: model use tiny-3`; `guild` is the server of the entry."""
+    who = names.get(entry.actor_id, "—")  # nobody: a forgotten member's job
     at = discord.utils.format_dt(entry.at, "R")
     detail = say(entry.detail) if isinstance(entry.detail, Phrase) else entry.detail
+    detail = with_channel_names(detail, guild)
     what = f"{say(entry.action)} {quote_safely(detail, MAX_DETAIL_CHARS)}".strip()
     if not (everywhere and entry.scope):
-        return f"{at} {_who(entry)}: {what}"
+        return f"{at} {who}: {what}"
     return say(
         "{at} {who} in {server}: {what}",
         at=at,
-        who=_who(entry),
-        server=str(entry.scope),
+        who=who,
+        server=quote_safely(guild.name, MAX_DETAIL_CHARS) if guild else str(entry.scope),
         what=what,
     )
 
@@ -113,7 +118,13 @@ class AuditPages(EphemeralView):
         if not found and self.newer.disabled:
             await asking.edit_original_response(content=say(AUDIT_EMPTY))
             return
-        text = "\n".join(audit_line(one, everywhere=self._scope is None) for one in self._entries)
+        names = await names_of(asking, (one.actor_id for one in self._entries))
+        text = "\n".join(
+            audit_line(
+                one, names, asking.client.get_guild(one.scope), everywhere=self._scope is None
+            )
+            for one in self._entries
+        )
         embed = discord.Embed(title=say("What was done"), description=text, colour=BLURPLE)
         one_page = self.older.disabled and self.newer.disabled
         await asking.edit_original_response(embed=embed, view=None if one_page else self)
@@ -131,7 +142,3 @@ class AuditPages(EphemeralView):
         if self._entries:
             self._page_cursors.append(self._entries[-1].id)
         await self.show(asking)
-
-
-def _who(entry: AuditEntry) -> str:
-    return f"<@{entry.actor_id}>" if entry.actor_id else "—"  # nobody: a forgotten member's job

@@ -51,7 +51,7 @@ async def start_correction(storage: Storage, scope: int, reply_id: int, author: 
 async def save_correction(
     storage: Storage, correction: Correction, question: str, answer: str, *, approved: bool
 ) -> Example:
-    """Store a submitted correction.
+    """Store a submitted correction; one that a manager submits is the newest answer.
 
     Raises:
         Refusal: the question or the answer is blank.
@@ -60,19 +60,21 @@ async def save_correction(
     question, answer = question.strip(), answer.strip()
     if not question or not answer:
         raise Refusal(BOTH_REQUIRED)
-    return await storage.examples.add(
-        NewExample(
-            correction.scope,
-            question,
-            answer,
-            correction.author_id,
-            CORRECTION_SOURCE,
-            # A question in the author's own words needs nobody else's consent.
-            asked_by=correction.asked_by if question == correction.question else None,
-            reply_id=correction.reply_id,
-            corrects=True,
-            weight=CORRECTION_WEIGHT,
-            status=ReviewStatus.APPROVED if approved else ReviewStatus.WAITING,
-            by_manager=approved,
-        )
+    new = NewExample(
+        correction.scope,
+        question,
+        answer,
+        correction.author_id,
+        CORRECTION_SOURCE,
+        # A question in the author's own words needs nobody else's consent.
+        asked_by=correction.asked_by if question == correction.question else None,
+        reply_id=correction.reply_id,
+        corrects=True,
+        weight=CORRECTION_WEIGHT,
+        status=ReviewStatus.APPROVED if approved else ReviewStatus.WAITING,
+        by_manager=approved,
     )
+    example = await storage.examples.add(new)
+    if approved and await storage.examples.has_newer_answer(example):
+        return await storage.examples.make_newest(new) or example
+    return example

@@ -39,8 +39,8 @@ async def teach(
 ) -> Lesson:
     """Store a pair that a member typed; see `NewExample` for the last two.
 
-    One that the same member taught before becomes the newest answer, unless it would have to wait:
-    then the stored one stays as it is.
+    A pair that is stored already becomes the newest answer if a manager teaches it, or the member
+    who alone had taught it, unless it would have to wait: then the stored one stays as it is.
     """
     repeated = await examples.is_taught_by(scope, author_id, question, answer)
     new = NewExample(
@@ -54,6 +54,6 @@ async def teach(
     )
     example = await examples.add(new)
     superseded = await examples.has_newer_answer(example)
-    if superseded and repeated and (newest := await examples.make_newest(new)):
+    if superseded and (repeated or by_manager) and (newest := await examples.make_newest(new)):
         return Lesson(newest, repeated=False, superseded=False)
     return Lesson(example, repeated, superseded)

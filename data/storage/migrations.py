@@ -278,6 +278,31 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         WHERE (example_id, author_id) IN (SELECT id, author_id FROM examples)
         """,
     ),
+    (
+        # The sources follow an example that gets a new id, and so becomes the newest answer.
+        "DROP TRIGGER author_is_no_second_source",
+        "ALTER TABLE example_sources RENAME TO old_sources",
+        """
+        CREATE TABLE example_sources (
+            example_id INTEGER NOT NULL
+                REFERENCES examples (id) ON DELETE CASCADE ON UPDATE CASCADE,
+            author_id INTEGER NOT NULL,
+            source TEXT NOT NULL,
+            asked_by INTEGER,
+            created_at TEXT NOT NULL,
+            PRIMARY KEY (example_id, author_id)
+        ) WITHOUT ROWID
+        """,
+        "INSERT INTO example_sources SELECT * FROM old_sources",
+        "DROP TABLE old_sources",
+        "CREATE INDEX example_sources_by_author ON example_sources (author_id)",
+        """
+        CREATE TRIGGER author_is_no_second_source AFTER UPDATE OF author_id ON examples
+        BEGIN
+            DELETE FROM example_sources WHERE example_id = NEW.id AND author_id = NEW.author_id;
+        END
+        """,
+    ),
 )
 
 SCHEMA_VERSION = len(MIGRATIONS)

@@ -1,7 +1,8 @@
 """The core loop of the worker: schedule, run, deliver.
 
 Knows loaded models and requests. Does not know tensors, pipes or processes: its events go to the
-callback `deliver`. Not thread-safe; the worker calls it from one thread.
+callback `deliver`, and `on_run` gets the source of a model before anything of it runs. Not
+thread-safe; the worker calls it from one thread.
 """
 
 from __future__ import annotations
@@ -59,8 +60,10 @@ class Engine:
         deliver: Callable[[WorkerEvent], None],
         settings: WorkerSettings,
         clock: Callable[[], float] = time.monotonic,
+        on_run: Callable[[str], None] = lambda _source: None,
     ) -> None:
         self._deliver = deliver
+        self._on_run = on_run
         self._clock = clock
         self._settings = settings
         self._cache_budget_bytes = int(settings.cache_mb * MB)
@@ -189,6 +192,7 @@ class Engine:
         loaded = self._resident.get(request.source)
         if loaded is None or not request.messages:
             return
+        self._on_run(request.source)
         ids = encode_chat(loaded.tokenizer, request.messages, add_generation_prompt=False)
         nbytes = len(ids) * loaded.runner.kv_bytes_per_token
         if not ids or len(ids) >= loaded.info.positions or nbytes > self._cache_budget_bytes:
@@ -260,6 +264,7 @@ class Engine:
         if (step := self._scheduler.schedule()) is None:
             return
         rows = self._kv_caches[step.model]
+        self._on_run(self._models[step.model].info.source)
         if step.decoding:
             self._decode(rows, step.decoding)
         for sequence, budget in self._scheduler.prefills(step, lambda: rows.prefill_s_per_token):
@@ -395,6 +400,7 @@ class Engine:
         self._enforce_cache_budget(0)
 
     def _touch(self, source: str) -> LoadedModel:
+        self._on_run(source)
         loaded = self._resident.pop(source)
         self._resident[source] = loaded
         return loaded

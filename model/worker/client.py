@@ -76,8 +76,9 @@ R = TypeVar("R", bound=WorkerEvent)
 
 @dataclass(frozen=True, slots=True)
 class PendingRequest:
-    """A request that the worker has not finished; `source` is its model, None for a ping."""
+    """A command that the worker has not finished; `source` is its model, None for a ping."""
 
+    command: Command
     source: str | None
     responses: asyncio.Queue[Response] = field(default_factory=asyncio.Queue)
 
@@ -270,9 +271,9 @@ class WorkerClient:
         if source and source != self._embedded:
             self._quarantine.record_use(source)
         number = next(self._ids)
-        request = self._pending[number] = PendingRequest(source)
+        request = self._pending[number] = PendingRequest(make(number), source)
         try:
-            self._send(make(number))
+            self._send(request.command)
             yield request.responses
         finally:
             if self._pending.pop(number, None) is not None:
@@ -381,12 +382,23 @@ class WorkerClient:
         log.error("the worker process ended; starting it again")
         self._is_ready.clear()
         self._stop_watchdog()
-        in_use = {one.source for one in self._pending.values() if one.source}
-        self._set_aside(self._quarantine.record_death(in_use))
+        self._set_aside(self._quarantine.record_death(self._suspects(process)))
         self._fail_pending(WORKER_HUNG if self._hung else WORKER_DIED)
         if self._restart_task is not None:
             self._restart_task.cancel()  # it was restoring models into the worker that just died
         self._restart_task = asyncio.ensure_future(self._restart(process))
+
+    def _suspects(self, dead: WorkerProcess) -> set[str]:
+        """The models that the process was running or loading; if neither is known, those with
+        pending requests."""
+        requested = {one.source for one in self._pending.values() if one.source}
+        loading = requested - self._models.keys() | {
+            one.command.source
+            for one in self._pending.values()
+            if isinstance(one.command, LoadModel)
+        }
+        running = dead.running_model.among(requested | self._models.keys())
+        return running | loading or requested
 
     def _set_aside(self, reasons: Mapping[str, str]) -> None:
         self._quarantine.quarantined.update(reasons)

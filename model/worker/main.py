@@ -51,6 +51,7 @@ from model.worker.messages import (
     WorkerEvent,
 )
 from model.worker.outbox import Outbox
+from model.worker.running_model import RunningModel
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +64,9 @@ class _LoadDone:
     result: LoadedModel | LoadFailed
 
 
-def main(connection: Connection, settings: WorkerSettings, embedded: str) -> None:
+def main(
+    connection: Connection, running: RunningModel, settings: WorkerSettings, embedded: str
+) -> None:
     """Load the embedded model, report Ready, then serve until Shutdown."""
     secret = os.environ.pop("DISCORD_TOKEN", "").strip()
     configure_logging(settings.log_level, settings.log_format, [secret])
@@ -73,7 +76,7 @@ def main(connection: Connection, settings: WorkerSettings, embedded: str) -> Non
     signal.signal(signal.SIGTERM, lambda *_: commands.put(Shutdown(settings.drain_s)))
     device = best_device(settings.precision)
     with _build_cache(settings) as folder:
-        worker = Worker(connection, commands, device, settings, embedded, folder)
+        worker = Worker(connection, running, commands, device, settings, embedded, folder)
         try:
             first = worker.load(embedded)
         except LoadFailed as e:
@@ -114,6 +117,7 @@ class Worker:
     def __init__(
         self,
         connection: Connection,
+        running: RunningModel,
         commands: queue.SimpleQueue[Command | _LoadDone],
         device: Device,
         settings: WorkerSettings,
@@ -121,7 +125,8 @@ class Worker:
         folder: Path,
     ) -> None:
         self._outbox = Outbox(connection)
-        self.engine = Engine(self._outbox.put, settings)
+        self.engine = Engine(self._outbox.put, settings, on_run=running.set)
+        self._running = running
         self._commands = commands
         self._device = device
         self._settings = settings
@@ -139,6 +144,8 @@ class Worker:
                 self._outbox.flush_due()
                 self._evict_models()
             else:
+                if not self.engine.has_work:
+                    self._running.clear()
                 self.handle(self._commands.get())
 
     def send(self, event: WorkerEvent) -> None:

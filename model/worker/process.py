@@ -23,6 +23,7 @@ from i18n.phrase import phrase
 from model.errors import WorkerDied
 from model.settings import WorkerSettings
 from model.worker.messages import Command, Ready, WorkerEvents
+from model.worker.running_model import RunningModel
 
 log = logging.getLogger(__name__)
 
@@ -33,9 +34,10 @@ class WorkerProcess:
     def __init__(self, settings: WorkerSettings, embedded: str) -> None:
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
+        self.running_model = RunningModel(context)
         self._process = context.Process(
             target=_run_worker,
-            args=(theirs, settings, embedded),
+            args=(theirs, self.running_model, settings, embedded),
             name="gpt2bot-worker",
             daemon=True,
         )
@@ -106,13 +108,15 @@ class WorkerProcess:
         self._process.close()
 
 
-def _run_worker(connection: Connection, settings: WorkerSettings, embedded: str) -> None:
+def _run_worker(
+    connection: Connection, running: RunningModel, settings: WorkerSettings, embedded: str
+) -> None:
     """The child's entry: torch is imported here, in the child alone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches both; the parent decides
     from model.worker.main import main
 
     try:
-        main(connection, settings, embedded)
+        main(connection, running, settings, embedded)
     except Exception:  # multiprocessing would print it without masking secrets
         log.critical("the worker failed", exc_info=True)
         sys.exit(1)

@@ -31,9 +31,9 @@ def quarantine_message(source: str) -> Phrase:
 class Quarantine:
     """Counts the deaths of the worker that each model is blamed for.
 
-    Blamed are the models with pending requests; without any, the one whose first use was last, as
-    the death may come right after its load. The counter outlives the quarantine: a model that is
-    loaded again on purpose is back in quarantine at its next death.
+    Without any suspects, that is the one whose first use was last, as the death may come right
+    after its load. The counter outlives the quarantine: a model that is loaded again on purpose is
+    back in quarantine at its next death.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -46,17 +46,17 @@ class Quarantine:
         """A model is loaded or gets a request."""
         self._first_used.setdefault(source, self._clock())
 
-    def record_death(self, in_use: Collection[str]) -> dict[str, Phrase]:
-        """The worker died, with requests to the models `in_use`; those newly quarantined, and
+    def record_death(self, suspects: Collection[str]) -> dict[str, Phrase]:
+        """The worker died, while it ran or loaded the `suspects`; those newly quarantined, and
         why."""
         now, last = self._clock(), list(self._first_used)[-1:]
         for source, since in self._first_used.items():
             if now - since >= STABLE_S:
                 del self._deaths[source]
-            elif source in (in_use or last):
+            elif source in (suspects or last):
                 self._deaths[source] += 1
         self._first_used.clear()
-        suspects = [one for one, deaths in self._deaths.items() if deaths >= QUARANTINE_DEATHS]
-        new = {one: quarantine_message(one) for one in suspects if one not in self.quarantined}
+        deadly = [one for one, deaths in self._deaths.items() if deaths >= QUARANTINE_DEATHS]
+        new = {one: quarantine_message(one) for one in deadly if one not in self.quarantined}
         self.quarantined.update(new)
         return new

@@ -14,7 +14,7 @@ HEAVY = {"accelerate", "datasets", "huggingface_hub.hf_api", "onnx", "torch", "t
 
 WORKER = """
 import sys
-from multiprocessing import Pipe
+from multiprocessing import Pipe, get_context
 from pathlib import Path
 from threading import Thread
 from core.records import Message, Role
@@ -23,6 +23,7 @@ from model.registry import EMBEDDED_FOLDER
 from model.sampling import SamplingParams
 from model.settings import WorkerSettings
 from model.worker.main import main
+from model.worker.running_model import RunningModel
 
 def talk(pipe):
     assert isinstance(pipe.recv()[0], Ready)
@@ -34,7 +35,8 @@ def talk(pipe):
 
 ours, theirs = Pipe()
 Thread(target=talk, args=(ours,)).start()
-main(theirs, WorkerSettings(threads=1, build_cache=Path(sys.argv[1])), str(EMBEDDED_FOLDER))
+settings = WorkerSettings(threads=1, build_cache=Path(sys.argv[1]))
+main(theirs, RunningModel(get_context("spawn")), settings, str(EMBEDDED_FOLDER))
 print(*sys.modules)
 """
 

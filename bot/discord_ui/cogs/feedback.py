@@ -17,6 +17,7 @@ from bot.discord_ui.context import channel_id_of, scope_of
 from bot.discord_ui.delivery.reply import ReplacedReply, StreamingReply, quote_question, shown_on
 from bot.discord_ui.delivery.requests import defer
 from bot.discord_ui.embeds.origin import replay_embed, why_embed
+from bot.discord_ui.names import names_of
 from bot.discord_ui.permissions import Rank, rank_of, require_asker_or_manager
 from bot.discord_ui.views.correction_form import CorrectionForm, correction_confirmation
 from bot.discord_ui.views.reply_buttons import (
@@ -32,7 +33,7 @@ from bot.discord_ui.views.reply_buttons import (
 from bot.learning.corrections import Correction, save_correction, start_correction
 from core.errors import Refusal
 from core.logging import begin_request
-from core.records import ReplyRecord
+from core.records import ReplyRecord, Role
 from data.storage.storage import Storage
 from i18n.phrase import phrase
 from i18n.reader import say
@@ -228,7 +229,11 @@ class Feedback(commands.Cog):
         reply_id = self._reply_id(message)
         await defer(interaction, ephemeral=True)
         origin = await self._replays.origin(reply_id, channel_id_of(interaction))
-        embed = why_embed(origin, model_exists=self._replays.exists(origin.record))
+        names = await names_of(
+            interaction,
+            (one.author_id for one in origin.seen if one and one.message.role is Role.USER),
+        )
+        embed = why_embed(origin, names, model_exists=self._replays.exists(origin.record))
         choices = self._replays.choices(origin, manager=rank_of(interaction) >= Rank.MANAGER)
         view = replay_view(reply_id, choices) if choices else None
         await interaction.edit_original_response(embed=embed, view=view)

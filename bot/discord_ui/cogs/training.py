@@ -18,8 +18,9 @@ from bot.discord_ui.client import BotInteraction, Gpt2Bot
 from bot.discord_ui.context import channel_id_of, guild_scope, text_of_option
 from bot.discord_ui.delivery.requests import defer
 from bot.discord_ui.embeds.lesson import lesson_is_news, lesson_text
-from bot.discord_ui.embeds.plan import plan_embed
+from bot.discord_ui.embeds.plan import main_authors, plan_embed
 from bot.discord_ui.job_messages import JobAction, JobButton
+from bot.discord_ui.names import names_of
 from bot.discord_ui.permissions import Rank, defer_for_administrator, rank_of, requires_rank
 from bot.discord_ui.views.confirm import ConfirmView
 from bot.learning.retraining import Overrides, RetrainPlan, Retrains
@@ -128,7 +129,9 @@ class Training(commands.Cog):
             language=interaction.client.languages.for_server(interaction.guild),
             dry_run=dry_run,
         )
-        embed = plan_embed(plan, self._number_format())
+        authors = main_authors(plan.preview.selection.by_author)
+        names = await names_of(interaction, authors)
+        embed = plan_embed(plan, self._number_format(), names)
         if dry_run:
             text = say("Nothing was started: this is what a retrain would look like.")
             await interaction.edit_original_response(content=text, embed=embed)

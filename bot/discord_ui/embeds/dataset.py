@@ -181,22 +181,27 @@ def _pair(pair: Pair | Example) -> str:
     return say("“{user}” → “{bot}”", user=user, bot=bot)
 
 
-def example_embed(example: Example) -> discord.Embed:
-    """An example with everything that a reviewer needs."""
+def example_embed(example: Example, names: Mapping[int, str]) -> discord.Embed:
+    """An example with everything that a reviewer needs; `names` are those of its people."""
     embed = discord.Embed(title=say("Example {number}", number=example.id), colour=BLURPLE)
     for name, text in ((say("People say"), example.user), (say("I answer"), example.bot)):
         embed.add_field(name=name, value=quote_long_text(text), inline=False)
     embed.add_field(name=say("Status"), value=status_text(example.status))
     embed.add_field(name=say("Weight"), value=str(example.weight))
     embed.add_field(name=say("Source"), value=_source_name(example.source, SHORT_QUOTE_CHARS))
-    embed.add_field(name=say("Taught by"), value=author_text(example.author_id))
-    if example.asked_by not in (None, example.author_id):
-        embed.add_field(name=say("Said by"), value=f"<@{example.asked_by}>")
+    embed.add_field(name=say("Taught by"), value=author_text(example.author_id, names))
+    if example.asked_by is not None and example.asked_by != example.author_id:
+        embed.add_field(name=say("Said by"), value=author_text(example.asked_by, names))
     if example.conversation:
         talk = quote_safely(example.conversation, SHORT_QUOTE_CHARS)
         of = say("turn {turn} of {conversation}", turn=example.turn, conversation=talk)
         embed.add_field(name=say("Conversation"), value=of)
     return embed
+
+
+def people_of(example: Example) -> set[int]:
+    """The ids of those who taught and said it."""
+    return {one for one in (example.author_id, example.asked_by) if one is not None}
 
 
 def quote_long_text(text: str) -> str:
@@ -208,7 +213,9 @@ def quote_long_text(text: str) -> str:
 
 
 def chart_numbers(
-    examples: Sequence[Example], counts: Mapping[tuple[ReviewStatus, str], int]
+    lengths_user: Sequence[int],
+    lengths_bot: Sequence[int],
+    counts: Mapping[tuple[ReviewStatus, str], int],
 ) -> Mapping[str, object]:
     """The input of the chart: lengths and counts, with translated labels."""
     by_status, by_source = Counter[str](), Counter[str]()
@@ -216,8 +223,8 @@ def chart_numbers(
         by_status[status_text(status)] += count
         by_source[source_text(source)] += count
     return {
-        "lengths_user": [len(one.user) for one in examples],
-        "lengths_bot": [len(one.bot) for one in examples],
+        "lengths_user": lengths_user,
+        "lengths_bot": lengths_bot,
         "by_source": by_source,
         "by_status": by_status,
     }

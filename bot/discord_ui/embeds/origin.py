@@ -7,7 +7,13 @@ from collections.abc import Mapping
 import discord
 
 from bot.chat.replay import ReplyOrigin
-from bot.discord_ui.embeds.style import BLURPLE, MAX_VALUE_CHARS, add_fields, quote_safely
+from bot.discord_ui.embeds.style import (
+    BLURPLE,
+    MAX_VALUE_CHARS,
+    add_fields,
+    author_text,
+    quote_safely,
+)
 from core.records import ReplyRecord, Role, StoredMessage
 from i18n.phrase import phrase
 from i18n.reader import say
@@ -29,11 +35,13 @@ SAMPLING_LABELS = {
 }
 
 
-def why_embed(origin: ReplyOrigin, *, model_exists: bool) -> discord.Embed:
+def why_embed(
+    origin: ReplyOrigin, names: Mapping[int, str], *, model_exists: bool
+) -> discord.Embed:
     """What the model read, and how the reply was made."""
     record = origin.record
     embed = discord.Embed(
-        title=say("Why this reply?"), colour=BLURPLE, description=_context_text(origin)
+        title=say("Why this reply?"), colour=BLURPLE, description=_context_text(origin, names)
     )
     model = quote_safely(record.model, 200)
     tokens = say(
@@ -54,19 +62,20 @@ def why_embed(origin: ReplyOrigin, *, model_exists: bool) -> discord.Embed:
     return embed
 
 
-def _context_text(origin: ReplyOrigin) -> str:
+def _context_text(origin: ReplyOrigin, names: Mapping[int, str]) -> str:
     """The messages, oldest first, each cut to its share of the limit."""
     share = max(20, min(300, MAX_CONTEXT_CHARS // (3 * max(1, len(origin.seen)))))
-    lines = "\n".join(_line(one, share) for one in origin.seen)
+    lines = "\n".join(_line(one, share, names) for one in origin.seen)
     return say("The model read these messages, the oldest first:\n{lines}", lines=lines)[
         :MAX_CONTEXT_CHARS
     ]
 
 
-def _line(one: StoredMessage | None, most: int) -> str:
+def _line(one: StoredMessage | None, most: int, names: Mapping[int, str]) -> str:
     if one is None:
         return f"• {say(DELETED)}"
-    who = say("me") if one.message.role is Role.ASSISTANT else f"<@{one.author_id}>"
+    is_me = one.message.role is Role.ASSISTANT
+    who = say("me") if is_me else author_text(one.author_id, names)
     return f"• {who}: {quote_safely(one.message.content, most)}"
 
 

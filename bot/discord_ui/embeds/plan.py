@@ -27,8 +27,8 @@ MAX_AUTHORS_SHOWN = 5
 """Members whose share is listed."""
 
 
-def plan_embed(plan: RetrainPlan, number_format: str) -> discord.Embed:
-    """The plan that the admin confirms with "Start"."""
+def plan_embed(plan: RetrainPlan, number_format: str, names: Mapping[int, str]) -> discord.Embed:
+    """The plan that the admin confirms with "Start"; `names` are those of the main authors."""
     embed = discord.Embed(
         title=say("Retrain from {base}?", base=plan.base.name)[:MAX_TITLE_CHARS],
         colour=BLURPLE,
@@ -38,13 +38,13 @@ def plan_embed(plan: RetrainPlan, number_format: str) -> discord.Embed:
             examples=examples_text(len(plan.preview.selection.kept)),
         ),
     )
-    add_fields(embed, data_fields(plan.preview))
+    add_fields(embed, data_fields(plan.preview, names))
     add_fields(embed, cost_fields(plan.preview, plan.config.method))
     add_fields(embed, setting_fields(plan.config, number_format, plan.preview.longest))
     return embed
 
 
-def data_fields(preview: Preview) -> list[tuple[str, str]]:
+def data_fields(preview: Preview, names: Mapping[int, str]) -> list[tuple[str, str]]:
     """Where the examples come from, and what is left out of them."""
     selection = preview.selection
     cleaned = format_counts(
@@ -57,7 +57,7 @@ def data_fields(preview: Preview) -> list[tuple[str, str]]:
         (say("Examples"), format_counts(by_source) or say("none")),
         (say("Left out"), format_counts(dropped) or say("none")),
         *([(say("Cleaned"), cleaned)] if cleaned else []),
-        (say("By author"), format_shares(selection.by_author) or say("nobody")),
+        (say("By author"), format_shares(selection.by_author, names) or say("nobody")),
         (say("Masked"), format_counts(masked) or say("nothing found")),
     ]
 
@@ -148,14 +148,19 @@ def longest_text(longest: int, limit: int) -> str:
     return say("{longest} tokens, of which the last {limit} are read", longest=longest, limit=limit)
 
 
-def format_shares(authors: Mapping[int, int]) -> str:
-    """`<@7> 75 %, <@8> 25 %`: the share of each author, largest first."""
+def main_authors(authors: Mapping[int, int]) -> list[int]:
+    """Those whose share is shown, the largest first; `authors` has the examples of each."""
+    most_first = sorted(authors, key=lambda one: (-authors[one], one))
+    return most_first[:MAX_AUTHORS_SHOWN]
+
+
+def format_shares(authors: Mapping[int, int], names: Mapping[int, str]) -> str:
+    """`ada 75 %, ben 25 %`: the share of each author, largest first."""
     total = sum(authors.values())
-    most_first = sorted(authors.items(), key=lambda one: (-one[1], one[0]))
     shown = [
-        f"{author_text(who)} {100 * count / total:.0f} %"
-        for who, count in most_first[:MAX_AUTHORS_SHOWN]
+        f"{author_text(who, names)} {100 * authors[who] / total:.0f} %"
+        for who in main_authors(authors)
     ]
-    if more := len(most_first) - MAX_AUTHORS_SHOWN:
+    if more := len(authors) - MAX_AUTHORS_SHOWN:
         shown += [say("{count} more", count=more)] if more > 0 else []
     return say(", ").join(shown)

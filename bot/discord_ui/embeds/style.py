@@ -33,9 +33,11 @@ def add_fields(embed: discord.Embed, fields: Iterable[tuple[str, str]]) -> None:
         embed.add_field(name=name, value=value[:MAX_VALUE_CHARS])
 
 
-def author_text(author_id: int) -> str:
-    """The author of an example, as a mention."""
-    return say("the operator") if author_id == OPERATOR_AUTHOR_ID else f"<@{author_id}>"
+def author_text(author_id: int, names: Mapping[int, str]) -> str:
+    """The author of an example, by name; the id of somebody without one."""
+    if author_id == OPERATOR_AUTHOR_ID:
+        return say("the operator")
+    return names.get(author_id, str(author_id))
 
 
 def status_text(status: ReviewStatus) -> str:

@@ -6,7 +6,7 @@ The bot holds the summary only, and pages through the pairs: a file of 20 MB can
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
@@ -34,9 +34,21 @@ class StagedImport:
 
     def pairs(self) -> Iterator[Pair]:
         """All pairs, read from the folder bit by bit (blocking)."""
-        with (self.folder / _PAIRS).open(encoding="utf-8") as lines:
-            for line in lines:
-                yield from (Pair(*one) for one in json.loads(line))
+        for page in iter_pages(self.folder / _PAIRS):
+            yield from page
+
+
+def append_page(path: Path, pairs: Iterable[Pair]) -> None:
+    """Add a line with these pairs to a file (blocking)."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps([astuple(one) for one in pairs], ensure_ascii=False) + "\n")
+
+
+def iter_pages(path: Path) -> Iterator[list[Pair]]:
+    """The pages of a file, read bit by bit (blocking)."""
+    with path.open(encoding="utf-8") as lines:
+        for line in lines:
+            yield [Pair(*one) for one in json.loads(line)]
 
 
 def copy_path(folder: Path) -> Path:
@@ -49,10 +61,9 @@ def write_staged(imported: ImportResult, folder: Path) -> None:
     Raises:
         OSError: they could not be written.
     """
-    with (folder / _PAIRS).open("w", encoding="utf-8") as file:
-        for start in range(0, len(imported.pairs), PAIRS_PER_LINE):
-            batch = [astuple(one) for one in imported.pairs[start : start + PAIRS_PER_LINE]]
-            file.write(json.dumps(batch, ensure_ascii=False) + "\n")
+    (folder / _PAIRS).touch()
+    for start in range(0, len(imported.pairs), PAIRS_PER_LINE):
+        append_page(folder / _PAIRS, imported.pairs[start : start + PAIRS_PER_LINE])
     summary = json.dumps(_to_json(imported.summarize()))
     (folder / _SUMMARY).write_text(summary, encoding="utf-8")
 

@@ -21,6 +21,8 @@ JAPANESE_DATE_FORMAT_IDS = frozenset((*range(27, 37), *range(50, 59)))
 """Built-in formats that are dates in a Japanese Excel (ECMA-376, part 1, 18.8.30)."""
 _A_DATE = "yyyy-mm-dd"
 _SECONDS = {"h": 3600, "m": 60, "s": 1}
+_NOON_S, _DAY_S = 43_200, 86_400
+_TOO_MANY_DAYS = 10**12
 _SECTION = re.compile(r'(?:[^;"\\]|"[^"]*"|\\.)+')
 _CONDITION = re.compile(r"\[(<=|<>|>=|<|=|>)(-?\d+(?:\.\d+)?)\]")
 _HOLDS = {"<": lt, "<=": le, "=": eq, "<>": ne, ">": gt, ">=": ge}
@@ -28,9 +30,8 @@ _NOT_SHOWN = re.compile(r'("[^"]*"|\\.)|[_*].|\[(?!(?:h+|m+|s+)\])[^\]]*\]', re.
 """Spaces as wide as a character, fillers, colours and conditions; literals are kept."""
 _LITERAL = re.compile(r'"([^"]*)"|\\(.)')
 _DURATION = re.compile(r"\[(?:h+|m+|s+)\]", re.IGNORECASE)
-_DURATION_PART = re.compile(r'"([^"]*)"|\\(.)|\[?(([hms])\4*)\]?|\.(0+)', re.IGNORECASE)
-_HALF_OF_DAY = re.compile(" ?(?:AM/PM|A/P)", re.IGNORECASE)
-"""Left out: the hours are those of a day of 24."""
+_DURATION_PART = re.compile(r'"([^"]*)"|\\(.)|(AM/PM|A/P)|\[?(([hms])\5*)\]?|\.(0+)', re.IGNORECASE)
+_HALF_OF_DAY = re.compile("AM/PM|A/P", re.IGNORECASE)
 _ZEROS = re.compile(r'(?:[0 ()/-]|\\[^0]|"[^"0]*")+')
 _SHARE = re.compile(r'(?:#,##)?0(?:\.(0+))?(\\? |" ")?%')
 
@@ -67,10 +68,10 @@ class NumberFormats:
     def _shown(self, number: float, code: str) -> str | None:
         bare = _LITERAL.sub("", code)
         if _DURATION.search(bare):
-            return _duration(number, code)
+            return _duration(number, code) if abs(number) < _TOO_MANY_DAYS else None
         if is_date_format(code):
-            if _is_time(bare):
-                return _duration(round(number % 1, 9) % 1, _HALF_OF_DAY.sub("", code))
+            if (wrap_s := _wraps_after_s(bare)) and abs(number) < _TOO_MANY_DAYS:
+                return _duration(number, code, wrap_s)
             return _date(number, self.uses_1904_epoch)
         if (share := _SHARE.fullmatch(code)) and abs(number) < 10**15:
             return _share(number, share)
@@ -91,9 +92,13 @@ def _section(code: str, number: float) -> str:
     return GENERAL
 
 
-def _is_time(bare: str) -> bool:
-    """Whether a code of dates shows hours, but no day, month or year."""
-    return "h" in bare.lower() and not re.search("[ydeg]", bare, re.IGNORECASE)
+def _wraps_after_s(bare: str) -> int:
+    """Seconds after which a time starts again at 0: `h:mm` after a day, `mm:ss` after an hour. 0:
+    the code shows a day, month or year."""
+    units = _HALF_OF_DAY.sub("", bare).lower()
+    if re.search("[ydeg]", units) or not re.search("[hs]", units):
+        return 0
+    return _DAY_S if "h" in units else 3600 if "m" in units else 60
 
 
 def _share(number: float, code: re.Match[str]) -> str:
@@ -115,23 +120,30 @@ def _with_zeros(number: int, code: str) -> str:
     return ("-" if number < 0 else "") + start + first + filled
 
 
-def _duration(days: float, code: str) -> str:
-    """`[h]:mm:ss`: the first unit counts on beyond a day, the others are what is left over."""
+def _duration(days: float, code: str, wrap_s: int = 0) -> str:
+    """`[h]:mm:ss`: the first unit counts on, unless it wraps; the others are what is left over."""
     parts = list(_DURATION_PART.finditer(code))
-    smallest = [part[4].lower() for part in parts if part[4]][-1]
-    digits = max(len(part[5] or "") for part in parts) if smallest == "s" else 0
-    left = round(abs(days) * 86_400 * 10**digits)
+    smallest = [part[5].lower() for part in parts if part[5]][-1]
+    digits = max(len(part[6] or "") for part in parts) if smallest == "s" else 0
+    left = round(abs(days) * _DAY_S * 10**digits)
+    if wrap_s:
+        left %= wrap_s * 10**digits
+    is_12_hour, is_afternoon = any(part[3] for part in parts), left >= _NOON_S * 10**digits
     if smallest != "s":
         left -= left % _SECONDS[smallest]  # Excel cuts, it does not round
 
     def shown(part: re.Match[str]) -> str:
         nonlocal left
-        if part[5]:
+        if part[6]:
             return f".{left:0{digits}d}" if digits else part[0]
-        if not part[4]:
+        if part[3]:
+            return part[3].upper().split("/")[is_afternoon]
+        if not part[5]:
             return part[1] or part[2] or ""
-        count, left = divmod(left, _SECONDS[part[4].lower()] * 10**digits)
-        return f"{count:0{len(part[3])}d}"
+        count, left = divmod(left, _SECONDS[part[5].lower()] * 10**digits)
+        if is_12_hour and part[5].lower() == "h":
+            count = count % 12 or 12
+        return f"{count:0{len(part[4])}d}"
 
     return ("-" if days < 0 else "") + _DURATION_PART.sub(shown, code)
 

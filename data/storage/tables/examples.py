@@ -20,7 +20,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import astuple
 from datetime import datetime
 from itertools import count, islice
-from typing import Any
+from typing import Any, Literal
 
 import aiosqlite
 
@@ -33,6 +33,8 @@ MAX_WEIGHT = 3
 """The most that likes can raise an example's weight to."""
 DELETE_BATCH_ROWS = 1000
 """Rows deleted by one statement: other users of the database never wait long."""
+PAGE_EXAMPLES = 500
+"""Examples that are in memory at a time where a data set is paged through."""
 JSON_BATCH_PAIRS = 500
 """Pairs encoded in one call: `json` holds the GIL, which stops the event loop, until it is done."""
 
@@ -176,17 +178,18 @@ class Examples(Repository):
         return bool(await self._fetch_all(sql, *values))
 
     async def make_newest(self, new: NewExample) -> Example | None:
-        """Make a stored pair the newest answer to its question, otherwise unchanged.
+        """Make a stored pair the newest answer to its question, otherwise unchanged: its author and
+        its other sources stay.
 
-        None, and nothing changes, if others taught the pair as well, or if it would have to wait
-        for a review (see `add`)."""
-        columns = "user, bot, author_id, source, asked_by, reply_id, corrects, status, weight"
+        None, and nothing changes, if it was collected from a conversation; and unless a manager
+        teaches it, also if others taught the pair as well, or if it would have to wait for a review
+        (see `add`)."""
         sql = f"""
-            INSERT OR REPLACE INTO examples (scope, question, created_at, {columns})
-            SELECT scope, question, ?14, {columns} FROM examples
+            UPDATE examples SET id = (SELECT max(id) + 1 FROM examples), created_at = ?14
             WHERE scope = ?1 AND conversation = '' AND turn = 0 AND user = ?2 AND bot = ?3
-              AND author_id = ?4 AND consent_version IS NULL AND status = 'approved'
-              AND NOT EXISTS (SELECT 1 FROM example_sources WHERE example_id = id)
+              AND consent_version IS NULL AND status = 'approved'
+              AND (?12 OR author_id = ?4
+                   AND NOT EXISTS (SELECT 1 FROM example_sources WHERE example_id = examples.id))
               AND {_STATUS_SQL} = 'approved'
             RETURNING *
         """
@@ -271,7 +274,18 @@ class Examples(Repository):
         return await self.page(scope, status, after_id=0, limit=-1)
 
     async def trainable(self, scope: int) -> list[Example]:
-        """The examples that may be learned now, by id.
+        """The examples that may be learned now, by id: all at once, see `trainable_pages`."""
+        return await self._trainable_page(scope, 0, -1)
+
+    async def trainable_pages(self, scope: int) -> AsyncIterator[list[Example]]:
+        """The same page by page: a large data set is never in memory as a whole."""
+        after_id = 0
+        while page := await self._trainable_page(scope, after_id, PAGE_EXAMPLES):
+            yield page
+            after_id = page[-1].id
+
+    async def _trainable_page(self, scope: int, after_id: int, limit: int) -> list[Example]:
+        """The next examples that may be learned now.
 
         They are approved, not voted down, and have the consent that they need; `consent_version` is
         that of the consent that stands now. Each like in excess of the dislikes of its reply adds 1
@@ -282,7 +296,7 @@ class Examples(Repository):
                     (SELECT sum(value) FROM ratings
                      WHERE ratings.reply_id = examples.reply_id AND NOT corrects), 0
                 ) AS votes
-                FROM examples WHERE scope = ?1 AND status = 'approved'
+                FROM examples WHERE scope = ?1 AND status = 'approved' AND id > ?3
             )
             SELECT id, scope, user, bot, author_id, source, created_at, status,
                 max(weight, min(weight + votes, {MAX_WEIGHT})) AS weight,
@@ -292,9 +306,22 @@ class Examples(Repository):
                 FROM judged
             )
             WHERE votes >= 0 AND (member IS NULL OR standing IS NOT NULL)
-                AND (?2 OR consent_version IS NULL) ORDER BY id
+                AND (?2 OR consent_version IS NULL) ORDER BY id LIMIT ?4
         """
-        return await self._examples(sql, scope, self._include_collected)
+        return await self._examples(sql, scope, self._include_collected, after_id, limit)
+
+    async def count_trainable(self, scope: int) -> int:
+        """How many examples may be learned now."""
+        return sum([len(page) async for page in self.trainable_pages(scope)])
+
+    async def text_lengths(self, scope: int, column: Literal["user", "bot"]) -> list[int]:
+        """The lengths of one side of all examples in characters, the shortest first."""
+        sql = f"""
+            SELECT length({column}), count(*) FROM examples WHERE scope = ?
+            GROUP BY 1 ORDER BY 1
+        """
+        rows = await self._fetch_all(sql, scope)
+        return [length for length, times in rows for _ in range(times)]
 
     async def page(
         self, scope: int, status: ReviewStatus | None, after_id: int, limit: int

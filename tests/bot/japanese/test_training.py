@@ -63,7 +63,7 @@ def test_every_setting_and_every_doubt_of_a_plan(method: Any) -> None:
     with use_language("ja"):
         for preview in (nothing, more):
             plan = RetrainPlan(1, ModelOption("tiny", "", "", "", "", ""), config, preview)
-            assert_lines_japanese(texts(plan_embed(plan, "fp32").to_dict()), *NO_WORDS)
+            assert_lines_japanese(texts(plan_embed(plan, "fp32", {}).to_dict()), *NO_WORDS)
         assert_lines_japanese([memory_text(9.0, free, method) for free in (None, 10.0)])
 
 

@@ -8,12 +8,15 @@ import shutil
 import signal
 import sys
 import threading
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import psutil
 import pytest
 
 from core.records import Message, Role
+from model.convert.artifact import WEIGHTS_FILE
+from model.convert.build import get_or_build
 from model.engine.engine import OUT_OF_MEMORY
 from model.errors import GenerationFailed, LoadFailed, WorkerDied
 from model.registry import EMBEDDED_FOLDER
@@ -125,6 +128,39 @@ async def test_a_model_that_kills_the_worker_is_not_loaded_for_ever(folders: Pat
         await client.load(endless)  # on purpose
         assert endless in client.models
         assert client.quarantined == {}
+
+
+async def streaming(client: WorkerClient, source: str) -> AsyncGenerator[object, None]:
+    """A reply that has begun and would go on for long."""
+    stream = client.generate(source, HELLO, ENDLESS)
+    async with asyncio.timeout(LIMIT_S):
+        while not isinstance(await anext(stream), TextDelta):
+            pass
+    return stream
+
+
+async def test_only_the_model_that_ran_when_the_worker_crashed_is_set_aside(
+    folders: Path, tmp_path: Path
+) -> None:
+    """Both write; then one loses its weights, and reading them ends the process (SIGBUS)."""
+    good, bad = str(folders / "endless"), str(tmp_path / "bad")
+    make_model_folder(Path(bad), says="one two three", endless=True, positions=4096)
+    cache = tmp_path / "built"
+    settings = WorkerSettings(threads=1, precision="fp32", build_cache=cache)
+    async with WorkerClient(settings, embedded=str(folders / "red")) as client:
+        await asyncio.gather(client.load(good), client.load(bad))
+        for _ in range(QUARANTINE_DEATHS):
+            weights = get_or_build(bad, cache, "fp32") / WEIGHTS_FILE
+            streams = [await streaming(client, source) for source in (good, bad)]
+            os.truncate(weights, 0)
+            for stream in streams:
+                with pytest.raises(WorkerDied):
+                    async for _ in stream:
+                        pass
+            assert client._restart_task is not None
+            await asyncio.wait_for(client._restart_task, LIMIT_S)
+        assert client.quarantined == {bad: quarantine_message(bad)}
+        await (await streaming(client, good)).aclose()
 
 
 async def talk_much(client: WorkerClient) -> None:

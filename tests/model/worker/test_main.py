@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import queue
 from dataclasses import replace
 from pathlib import Path
@@ -15,18 +16,21 @@ from model.settings import WorkerSettings
 from model.worker.main import Worker
 from model.worker.messages import (
     Abort,
+    DropCaches,
     Failed,
     Finished,
     Generate,
     LoadModel,
     ModelLoaded,
     ModelUnloaded,
+    Prefetch,
     Render,
     Rendered,
     Shutdown,
     WorkerEvent,
     WorkerEvents,
 )
+from model.worker.running_model import RunningModel
 from tests.model.conftest import BUILT, CPU, HELLO, load
 from tests.model_folders import make_model_folder
 
@@ -53,6 +57,7 @@ class Inside:
         self.commands: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self.worker = Worker(
             self.pipe,  # type: ignore[arg-type]
+            RunningModel(multiprocessing.get_context("spawn")),
             self.commands,
             CPU,
             settings,
@@ -84,6 +89,19 @@ class Inside:
 @pytest.fixture
 def inside(folders: Path) -> Inside:
     return Inside(folders)
+
+
+def test_dropping_the_caches_frees_what_conversations_left(inside: Inside) -> None:
+    """Both what a reply read and what was read ahead for the next one."""
+    for channel in (7, 8):
+        inside.handle(replace(inside.generate(channel, "embedded"), channel=channel))
+        inside.run()
+        inside.handle(Prefetch(str(inside.folders / "embedded"), tuple(HELLO), channel))
+    inside.worker.engine.step()
+    assert inside.worker.engine.cache_bytes > 0
+    inside.handle(DropCaches())
+    assert inside.worker.engine.cache_bytes == 0
+    assert not inside.worker.engine.has_work
 
 
 @pytest.fixture

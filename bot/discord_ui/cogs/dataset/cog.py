@@ -9,7 +9,7 @@ import asyncio
 import io
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -35,8 +35,8 @@ from core.errors import ImportRefused
 from core.records import Pair, ReviewStatus
 from data.dataset.cleaning import select_examples
 from data.dataset.snapshot import as_pairs
-from data.formats.files import write_pairs
 from data.formats.registry import FORMATS, SUPPORTED_FORMATS
+from data.formats.sandbox.export import Exported, write_in_subprocess
 from data.storage.storage import Storage
 from i18n.phrase import join_phrases, phrase, phrases
 from i18n.reader import say
@@ -96,7 +96,7 @@ class Dataset(commands.Cog):
         if not counts:
             await interaction.edit_original_response(content=say(DATASET_EMPTY))
             return
-        embed = stats_embed(counts, len(await self._storage.examples.trainable(scope)))
+        embed = stats_embed(counts, await self._storage.examples.count_trainable(scope))
         files = []
         try:
             chart = await render_dataset_chart(await self._numbers(scope, counts), self._transfers)
@@ -110,9 +110,9 @@ class Dataset(commands.Cog):
     async def _numbers(
         self, scope: int, counts: Mapping[tuple[ReviewStatus, str], int]
     ) -> Mapping[str, object]:
-        return await asyncio.to_thread(
-            chart_numbers, await self._storage.examples.all(scope), counts
-        )
+        examples = self._storage.examples
+        lengths = [await examples.text_lengths(scope, side) for side in ("user", "bot")]
+        return chart_numbers(*lengths, counts)
 
     @dataset.command(description="What cleaning does to it, before anything is learned")
     async def preview(self, interaction: BotInteraction) -> None:
@@ -153,24 +153,24 @@ class Dataset(commands.Cog):
     @app_commands.choices(format=EXPORT_FORMATS)
     async def export(self, interaction: BotInteraction, format: str) -> None:
         await defer(interaction, ephemeral=True)
-        learnable = await self._storage.examples.trainable(guild_scope(interaction))
-        if not learnable:
-            await interaction.edit_original_response(content=say(NOTHING_LEARNABLE))
-            return
         name = f"dataset.{format}"
-        content = await asyncio.to_thread(_export_file, self._transfers, name, as_pairs(learnable))
-        limit = interaction.filesize_limit
-        if len(content) > limit:
-            text = too_large(len(content), limit, format, guild_scope(interaction))
-            await interaction.edit_original_response(content=text)
-            return
-        pairs = phrases("{count:,} pair", "{count:,} pairs", len(learnable))
-        await interaction.edit_original_response(
-            content=say("{pairs}: what may be learned now.", pairs=pairs),
-            attachments=[discord.File(io.BytesIO(content), name)],
-        )
+        with tempfile.TemporaryDirectory(dir=self._transfers) as folder:
+            path = Path(folder, name)
+            exported = await write_in_subprocess(self._learnable_pairs(interaction), path)
+            if refusal := _export_refusal(interaction, exported, format):
+                await interaction.edit_original_response(content=refusal)
+                return
+            pairs = phrases("{count:,} pair", "{count:,} pairs", exported.pairs)
+            await interaction.edit_original_response(
+                content=say("{pairs}: what may be learned now.", pairs=pairs),
+                attachments=[discord.File(path)],
+            )
         done = join_phrases([name, pairs], ": ")
         await record_audit(self._storage.audit, interaction, phrase("dataset export"), done)
+
+    async def _learnable_pairs(self, interaction: BotInteraction) -> AsyncIterator[list[Pair]]:
+        async for page in self._storage.examples.trainable_pages(guild_scope(interaction)):
+            yield as_pairs(page)
 
     @dataset.command(description="Remove examples from the data set")
     @app_commands.describe(
@@ -223,19 +223,20 @@ def _template_file(folder: Path, name: str) -> bytes:
     """The workbook to fill in (blocking)."""
     from data.formats.xlsx.template import write_template_workbook  # slow: it imports openpyxl
 
-    return _file_content(folder, name, write_template_workbook)
-
-
-def _export_file(folder: Path, name: str, pairs: Sequence[Pair]) -> bytes:
-    """The pairs in the format of the file name (blocking)."""
-    return _file_content(folder, name, lambda path: write_pairs(pairs, path))
-
-
-def _file_content(folder: Path, name: str, write: Callable[[Path], object]) -> bytes:
     with tempfile.TemporaryDirectory(dir=folder) as own:
         path = Path(own, name)
-        write(path)
+        write_template_workbook(path)
         return path.read_bytes()
+
+
+def _export_refusal(interaction: BotInteraction, exported: Exported, format: str) -> str:
+    """Why an export cannot be sent; "" if it can."""
+    if not exported.pairs:
+        return say(NOTHING_LEARNABLE)
+    limit = interaction.filesize_limit
+    if exported.size <= limit:
+        return ""
+    return too_large(exported.size, limit, format, guild_scope(interaction))
 
 
 def too_large(size: int, limit: int, format: str, scope: int) -> str:

@@ -7,8 +7,9 @@ from functools import partial
 
 from bot.discord_ui.audit import record_audit
 from bot.discord_ui.client import BotInteraction
-from bot.discord_ui.embeds.dataset import example_embed
+from bot.discord_ui.embeds.dataset import example_embed, people_of
 from bot.discord_ui.embeds.style import quote_safely, source_text
+from bot.discord_ui.names import names_of
 from bot.discord_ui.permissions import Rank
 from bot.discord_ui.views.confirm import ConfirmView
 from data.storage.storage import Storage
@@ -80,7 +81,7 @@ async def confirm_example_removal(
         return
     await interaction.edit_original_response(
         content=say("Remove this example? It cannot be brought back."),
-        embed=example_embed(example),
+        embed=example_embed(example, await names_of(interaction, people_of(example))),
         view=_confirm_view(
             interaction, storage, partial(storage.examples.remove, scope, number), str(number)
         ),

@@ -14,7 +14,8 @@ import discord
 from bot.discord_ui.audit import record_audit
 from bot.discord_ui.client import FORM_TIMEOUT_S, BotInteraction, ReportsFailure
 from bot.discord_ui.delivery.requests import defer
-from bot.discord_ui.embeds.dataset import example_embed
+from bot.discord_ui.embeds.dataset import example_embed, people_of
+from bot.discord_ui.names import names_of
 from bot.discord_ui.permissions import Rank, require_rank
 from bot.discord_ui.views.confirm import EphemeralView
 from bot.learning.teaching import BOTH_REQUIRED
@@ -99,7 +100,10 @@ async def show_page(
 ) -> None:
     """Replace the page in the deferred answer."""
     content = f"{say(note)} {_content(pages, place)}".lstrip()
-    embed = example_embed(place.example) if place.example else None
+    embed = None
+    if place.example:
+        names = await names_of(interaction, people_of(place.example))
+        embed = example_embed(place.example, names)
     view = ReviewView(interaction, pages, place) if place.example or place.visited_ids else None
     await interaction.edit_original_response(content=content, embed=embed, view=view)
 

@@ -96,7 +96,7 @@ async def test_an_operator_may_do_everything_in_every_server(
         told = await world.ben.slash(world.general, "model use", name="tiny")
         assert told.response.content == "**tiny** answers from now on."
         told = await world.ben.slash(world.general, "audit", everywhere=True)
-        assert f"<@{world.ben.id}> in {world.guild.id}: model use tiny" in description(told)
+        assert f"ben in {world.guild.name}: model use tiny" in description(told)
 
 
 async def test_the_owner_of_the_application_and_those_of_the_setting_are_operators(

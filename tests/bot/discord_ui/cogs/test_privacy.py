@@ -348,14 +348,18 @@ class TestForget:
         assert kept.response.content == "Nothing was erased."
         assert (await storage_of(world).members.summary(world.ben.id)).messages == 1
 
-    async def test_traces_snapshots_and_open_jobs_go(self, world: World) -> None:
+    async def test_traces_snapshots_and_open_jobs_go(
+        self, world: World, worker: FakeWorker
+    ) -> None:
         storage = storage_of(world)
         manager_of(world)._queue_task.cancel()
         await say(world, 1, WORD)
         await world.ben.slash(world.general, "teach", user=WORD, bot="hello")
         await trained(world, "tiny-1")
         waiting = await trained(world, None)
+        worker.prefetch("tiny", [Message(Role.USER, WORD)], world.general.id)
         text = await forget(world)
+        assert worker.prepared == {}
         assert text.startswith("Done: what I kept about you is gone")
         assert f"In {world.guild.name}, **tiny-1** learned from you." in text
         traces = await storage.members.summary(world.ben.id)

@@ -81,6 +81,9 @@ async def test_an_earlier_answer_that_is_taught_again_is_the_newest(world: World
     stays = await world.ben.slash(world.general, "teach", user="What to drink?", bot="Tea.")
     assert "another answer to it is newer" in stays.response.content
     assert await learned(world) == ["Coffee.", "Tea.", "Water."]
+    told = await world.ada.slash(world.general, "teach", user="What to drink?", bot="Tea.")
+    assert not told.ephemeral
+    assert await learned(world) == ["Coffee.", "Water.", "Tea."]
 
 
 async def test_the_operator_may_let_members_replace_answers(
@@ -155,7 +158,7 @@ async def test_retrain_shows_what_is_learned_and_from_whom(world: World) -> None
     fields = await fields_of(world)
     assert fields["Examples"] == "teach 3"
     assert "1" in fields["Left out"]
-    assert fields["By author"] == f"<@{world.ben.id}> 67 %, <@{world.ada.id}> 33 %"
+    assert fields["By author"] == "ben 67 %, ada 33 %"
     assert fields["Masked"] == "e-mail address 1"
     assert int(fields["Rows"].replace(",", "")) > 3
     assert "epochs" in fields["Steps"]
@@ -222,7 +225,8 @@ def test_a_run_that_does_not_fit_comes_with_advice() -> None:
 
 def test_the_shares_of_many_authors_are_the_largest_five() -> None:
     authors = dict.fromkeys(range(1, 9), 1) | {9: 12}
-    assert format_shares(authors) == "<@9> 60 %, <@1> 5 %, <@2> 5 %, <@3> 5 %, <@4> 5 %, 4 more"
+    names = {9: "ada", 1: "ben"}
+    assert format_shares(authors, names) == "ada 60 %, ben 5 %, 2 5 %, 3 5 %, 4 5 %, 4 more"
 
 
 async def test_a_dry_run_shows_the_same_and_starts_nothing(world: World) -> None:

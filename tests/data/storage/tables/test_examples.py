@@ -11,6 +11,7 @@ from core.errors import NoConsent, StoreError
 from core.records import Example, NewExample, Pair, ReviewStatus
 from data.storage.erasure import erase_member
 from data.storage.storage import Storage
+from data.storage.tables.examples import PAGE_EXAMPLES
 from tests.data.storage.records import ADA, BEN, BOT, CLEO, GUILD, OTHER, made, said
 
 
@@ -229,6 +230,22 @@ class TestReviewOfMembers:
         assert await storage.examples.make_newest(replace(again, may_replace=True)) is None
         assert (await storage.examples.all(GUILD))[1] == newest
 
+    async def test_a_manager_makes_what_others_also_taught_the_newest(
+        self, storage: Storage
+    ) -> None:
+        """It keeps its author and its sources, and the next example is newer still."""
+        first = await taught(storage, "Who?", "Ada.")
+        await storage.examples.add(NewExample(GUILD, "Who?", "Ada.", BEN, "teach"))
+        later = await taught(storage, "Who?", "Bo.")
+        manager = NewExample(GUILD, "Who?", "Ada.", CLEO, "teach", by_manager=True)
+        await storage.examples.add(manager)
+        newest = await storage.examples.make_newest(manager)
+        assert newest is not None
+        assert newest == replace(first, id=later.id + 1, created_at=newest.created_at)
+        assert not await storage.examples.has_newer_answer(newest)
+        assert await storage.examples.other_teachers([newest.id]) == [BEN, CLEO]
+        assert (await taught(storage, "What?", "That.")).id == newest.id + 1
+
     async def test_who_taught_it_is_known(self, storage: Storage) -> None:
         await taught(storage)
         await storage.examples.add(NewExample(GUILD, "a", "b", BEN, "teach"))
@@ -275,6 +292,17 @@ class TestLearnable:
         for number, status in enumerate(ReviewStatus):
             await taught(storage, str(number), status=status)
         assert await texts(storage) == ["1"]
+
+    async def test_a_large_data_set_is_paged_through(self, storage: Storage) -> None:
+        examples, count = storage.examples, 2 * PAGE_EXAMPLES + 1
+        await examples.add_pairs(GUILD, [Pair(f"{n}", "b") for n in range(count)], ADA, "x")
+        await examples.add_pairs(OTHER, [Pair("elsewhere", "b")], ADA, "x")
+        for rejected in (2, PAGE_EXAMPLES, PAGE_EXAMPLES + 1):
+            await examples.set_review(GUILD, rejected, ReviewStatus.REJECTED)
+        pages = [page async for page in examples.trainable_pages(GUILD)]
+        assert [len(page) for page in pages] == [PAGE_EXAMPLES, PAGE_EXAMPLES - 2]
+        assert [one for page in pages for one in page] == await examples.trainable(GUILD)
+        assert await examples.count_trainable(GUILD) == count - 3
 
     async def test_votes_keep_out_or_add_weight(self, storage: Storage) -> None:
         one = await taught(storage, reply_id=100)

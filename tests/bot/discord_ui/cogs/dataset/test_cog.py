@@ -17,6 +17,7 @@ from core.records import OPERATOR_AUTHOR_ID, NewExample, Pair, ReviewStatus
 from data.dataset.cleaning import select_examples
 from data.formats.files import read_pairs
 from data.storage.storage import Storage
+from data.storage.tables.examples import PAGE_EXAMPLES, Examples
 from tests.bot.conftest import World
 
 Open = Callable[..., AbstractAsyncContextManager[World]]
@@ -147,6 +148,27 @@ async def test_an_export_holds_what_may_be_learned_and_no_more(
     path.write_bytes(await file.read())
     assert path.name == f"dataset.{format}"
     assert read_pairs(path).pairs == pairs
+
+
+@pytest.mark.parametrize(
+    ("command", "options"), [("dataset stats", {}), ("dataset export", {"format": "xlsx"})]
+)
+async def test_a_large_data_set_is_never_in_memory_as_a_whole(
+    command: str, options: dict[str, str], world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = []
+    fetch = Examples._fetch_all
+
+    async def counted(self: Examples, sql: str, *values: object) -> list[Any]:
+        rows = await fetch(self, sql, *values)
+        held.append(len(rows))
+        return rows
+
+    await taught(world, *(Pair(f"{n}", "a" * (n % 5)) for n in range(1, 3 * PAGE_EXAMPLES)))
+    monkeypatch.setattr(Examples, "_fetch_all", counted)
+    result = await world.ada.slash(world.general, command, **options)
+    assert len(result.response.attachments) == 1
+    assert max(held) == PAGE_EXAMPLES
 
 
 async def test_words_without_consent_are_not_exported(world: World) -> None:

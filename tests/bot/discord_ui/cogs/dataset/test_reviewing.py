@@ -72,7 +72,7 @@ async def test_an_example_is_shown_with_all_that_is_known(world: World) -> None:
         "Status": "waiting",
         "Weight": "1",
         "Source": "faq",
-        "Taught by": f"<@{world.ada.id}>",
+        "Taught by": "ada",
         "Conversation": "turn 2 of my\\_talk",
     }
     assert labels(shown) == ["Approve", "Edit…", "Reject", "Skip"]
@@ -84,7 +84,7 @@ async def test_whose_words_it_holds_is_shown(world: World) -> None:
     await storage.consents.opt_in(guild, ben, 1)
     await storage.examples.add(NewExample(guild, "a", "b", world.ada.id, "better", asked_by=ben))
     shown = await review(world, status="approved")
-    assert fields(shown.response.embeds[0])["Said by"] == f"<@{ben}>"
+    assert fields(shown.response.embeds[0])["Said by"] == "ben"
 
 
 async def test_one_after_the_other_until_the_last(world: World) -> None:

@@ -125,7 +125,7 @@ class Worker:
         folder: Path,
     ) -> None:
         self._outbox = Outbox(connection)
-        self.engine = Engine(self._outbox.put, settings, on_run=running.set)
+        self.engine = Engine(self._outbox.put, settings, on_run=running.begin)
         self._running = running
         self._commands = commands
         self._device = device

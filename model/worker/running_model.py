@@ -19,7 +19,7 @@ class RunningModel:
     def __init__(self, context: SpawnContext) -> None:
         self._checksum = context.RawValue("I", 0)
 
-    def set(self, source: str) -> None:
+    def begin(self, source: str) -> None:
         self._checksum.value = zlib.crc32(source.encode())
 
     def clear(self) -> None:

@@ -137,7 +137,8 @@ def _duration(days: float, code: str, wrap_s: int = 0) -> str:
         if part[6]:
             return f".{left:0{digits}d}" if digits else part[0]
         if part[3]:
-            return part[3].upper().split("/")[is_afternoon]
+            morning, afternoon = part[3].upper().split("/")
+            return str(afternoon if is_afternoon else morning)
         if not part[5]:
             return part[1] or part[2] or ""
         count, left = divmod(left, _SECONDS[part[5].lower()] * 10**digits)

@@ -20,6 +20,6 @@ async def test_the_audit_has_names_and_ids_only_of_what_cannot_be_found(world: W
     assert [line.partition("> ")[2] for line in embed.description.splitlines()] == [
         "—: pause of nobody",
         f"{GONE}: pause of somebody",
-        f"\\*cleo\\*: pause #{GONE}",
-        "ada: channel enable #general",
+        f"\\*cleo\\*: pause \\#{GONE}",
+        "ada: channel enable \\#general",
     ]

@@ -149,16 +149,18 @@ async def test_only_the_model_that_ran_when_the_worker_crashed_is_set_aside(
     settings = WorkerSettings(threads=1, precision="fp32", build_cache=cache)
     async with WorkerClient(settings, embedded=str(folders / "red")) as client:
         await asyncio.gather(client.load(good), client.load(bad))
+        weights = get_or_build(bad, cache, "fp32") / WEIGHTS_FILE
+        content = weights.read_bytes()
         for _ in range(QUARANTINE_DEATHS):
-            weights = get_or_build(bad, cache, "fp32") / WEIGHTS_FILE
             streams = [await streaming(client, source) for source in (good, bad)]
             os.truncate(weights, 0)
             for stream in streams:
                 with pytest.raises(WorkerDied):
                     async for _ in stream:
                         pass
+            weights.write_bytes(content)  # so that it need not be built again
             assert client._restart_task is not None
-            await asyncio.wait_for(client._restart_task, LIMIT_S)
+            await client._restart_task
         assert client.quarantined == {bad: quarantine_message(bad)}
         await (await streaming(client, good)).aclose()
 

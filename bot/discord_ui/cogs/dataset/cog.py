@@ -111,8 +111,9 @@ class Dataset(commands.Cog):
         self, scope: int, counts: Mapping[tuple[ReviewStatus, str], int]
     ) -> Mapping[str, object]:
         examples = self._storage.examples
-        lengths = [await examples.text_lengths(scope, side) for side in ("user", "bot")]
-        return chart_numbers(*lengths, counts)
+        user = await examples.text_lengths(scope, "user")
+        bot = await examples.text_lengths(scope, "bot")
+        return chart_numbers(user, bot, counts)
 
     @dataset.command(description="What cleaning does to it, before anything is learned")
     async def preview(self, interaction: BotInteraction) -> None:

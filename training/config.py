@@ -15,7 +15,11 @@ from i18n.catalogue import ENGLISH
 from model.registry import EMBEDDED_NAME
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Recipe = Literal["facts", "talk"]
 Method = Literal["full", "lora"]
+MAX_FACTS = 300
+"""With more pairs a data set is talk to imitate rather than facts to know, and its size alone keeps
+a model from learning it word for word."""
 LORA_RATE_FACTOR = 10
 """LoRA's learning rate as a multiple of that for all weights."""
 MAX_LEARNING_RATE = 1e-2
@@ -44,6 +48,9 @@ class TrainingConfig:
     seen too seldom to be learned. `loss_on` "bot" trains on the bot's tokens only. `replay` starter
     pairs are mixed in against forgetting.
 
+    `recipe` "facts" learns pairs as facts, asked in many ways, and keeps everything else as it is
+    (`training.run.curriculum`); "talk" learns the conversations as they are.
+
     `method` "lora" learns small matrices of `lora_rank` beside frozen weights (Hu et al. 2021) and
     merges them at the end. `base_name` is what people call the base, `parents` the checkpoints that
     it came from, newest first; `serving` is the folder or Hub id of the model in service. `gate`
@@ -70,6 +77,7 @@ class TrainingConfig:
     packing: bool = False
     replay: int = 0
     threads: int | None = None
+    recipe: Recipe = "talk"
     method: Method = "full"
     lora_rank: int = 8
     base_name: str = ""
@@ -118,24 +126,22 @@ def halve_batch_size(config: TrainingConfig) -> TrainingConfig:
     )
 
 
-def defaults_for(name: str, source: str) -> TrainingConfig:
-    """The settings for fine-tuning a model, unless an admin chooses others.
+def defaults_for(name: str, source: str, pairs: int = 1) -> TrainingConfig:
+    """The settings for fine-tuning a model on so many pairs, unless an admin chooses others.
 
-    `tiny` needs large steps, and to see a few examples often; larger models learn at the rate that
-    GPT-2 is usually fine-tuned with."""
-    if name == EMBEDDED_NAME:
-        return TrainingConfig(
-            name=name,
-            base=source,
-            learning_rate=2e-4,
-            epochs=5,
-            batch_size=16,
-            min_steps=80,
-            replay=91,
-            blend=True,
-            threads=1,  # more would mostly wait for each other, and take cores from the chat
+    `tiny` needs large steps; larger models learn at about the rate that GPT-2 is usually fine-tuned
+    with. Facts are asked in new ways each time, so an epoch shows little of a pair."""
+    usual = TrainingConfig(name=name, base=source)
+    if pairs > MAX_FACTS:
+        if name != EMBEDDED_NAME:
+            return replace(usual, min_steps=100, replay=20, blend=True)
+        return replace(
+            usual, learning_rate=2e-4, epochs=5, batch_size=16, replay=91, blend=True, threads=1
         )
-    return TrainingConfig(name=name, base=source, min_steps=100, replay=20, blend=True)
+    facts = replace(usual, recipe="facts", batch_size=18, epochs=60)
+    if name != EMBEDDED_NAME:
+        return replace(facts, learning_rate=5e-5, min_steps=80, epochs=40)
+    return replace(facts, learning_rate=7e-4, min_steps=200)
 
 
 def default_learning_rate(usual: TrainingConfig, method: Method) -> float:

@@ -131,7 +131,7 @@ class Retrains:
     async def _default_config(self, scope: int, base: ModelOption, language: str) -> TrainingConfig:
         family = base_family(base.name) if self._models.is_checkpoint(base) else base.name
         return replace(
-            defaults_for(family, base.source),
+            defaults_for(family, base.source, await self._examples.count(scope)),
             base_name=base.name,
             parents=self._models.parents(base),
             serving=(await self._models.active(scope)).source,

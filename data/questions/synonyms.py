@@ -57,7 +57,7 @@ def read_synonyms(file: Path, lemmas_of: Callable[[str], Sequence[str]]) -> Syno
     """The groups of a file, each a line; `lemmas_of` gives the lemmas of a word or phrase."""
     groups: dict[str, set[str]] = defaultdict(set)
     phrases: dict[str, set[Lemmas]] = defaultdict(set)
-    for number, line in enumerate(_lines(file)):
+    for number, line in enumerate(lines_of(file)):
         for member in line.split(","):
             lemmas = tuple(lemmas_of(member.strip()))
             groups[" ".join(lemmas)].add(f"#{number}")
@@ -72,10 +72,26 @@ def read_synonyms(file: Path, lemmas_of: Callable[[str], Sequence[str]]) -> Syno
 @cache
 def common_words() -> frozenset[str]:
     """The commonest words of English chat, as they are written."""
-    return frozenset(word for line in _lines(COMMON_EN) for word in line.split())
+    return frozenset(word for line in lines_of(COMMON_EN) for word in line.split())
 
 
-def _lines(file: Path) -> Iterator[str]:
+def lines_of(file: Path) -> Iterator[str]:
     """The lines of a data file that are no comment."""
     lines = file.read_text(encoding="utf-8").splitlines()
     return (line for line in lines if line and not line.startswith("#"))
+
+
+@cache
+def _surfaces() -> Mapping[str, frozenset[str]]:
+    """Each single word of the English groups, with the others of its groups."""
+    others: dict[str, set[str]] = defaultdict(set)
+    for line in lines_of(SYNONYMS_EN):
+        group = [member.strip() for member in line.split(",")]
+        for word in group:
+            others[word] |= {one for one in group if one != word}
+    return {word: frozenset(found) for word, found in others.items() if " " not in word}
+
+
+def other_words(word: str) -> frozenset[str]:
+    """The words and phrases that may stand for an English word."""
+    return _surfaces().get(word.lower(), frozenset())

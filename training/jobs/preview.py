@@ -28,9 +28,10 @@ from model.runners.device import available_cores
 from training.checkpoints import Manifest
 from training.config import TrainingConfig, steps_per_epoch, total_steps
 from training.jobs.estimate import ModelShape, peak_memory_mb, shape_of, training_seconds
+from training.run.curriculum import rows_per_epoch, sample_rows
 from training.run.mixing import mix_replay
 
-MAX_SAMPLED_ROWS = 2000
+MAX_SAMPLED_ROWS = 1000
 """Rows whose tokens are counted; of more, a sample."""
 CONTROL_TOKENS_PER_MESSAGE = 2
 """One for the speaker, one for the end of the message."""
@@ -88,18 +89,17 @@ def preview(
         tuple(message for one in talk for message in from_pair(one.user, one.bot))
         for talk in learned_talks(selection.kept)
     ]
-    rows = mix_replay(config, taught)
+    rows, sample = _rows(config, taught)
     exact = _exact_counter(config.base)
     count = exact or _estimate_tokens
-    sample = random.Random(0).sample(rows, min(len(rows), MAX_SAMPLED_ROWS))
     lengths = [min(count(row), config.max_length) for row in sample]
-    tokens = round(sum(lengths) * len(rows) / max(1, len(lengths)))
-    steps = total_steps(config, len(rows))
-    epochs = steps / max(1, steps_per_epoch(config, len(rows)))
+    tokens = round(sum(lengths) * rows / max(1, len(lengths)))
+    steps = total_steps(config, rows)
+    epochs = steps / max(1, steps_per_epoch(config, rows))
     shape = shape_of(config.base) if config.base else None
     return Preview(
         selection=selection,
-        rows=len(rows),
+        rows=rows,
         tokens=tokens,
         exact=exact is not None,
         steps=steps,
@@ -117,6 +117,14 @@ def preview(
         free_mb=None if _has_gpu() else psutil.virtual_memory().available / 1e6,
         longest=max(map(count, heapq.nlargest(20, taught, key=_weighted_chars)), default=0),
     )
+
+
+def _rows(config: TrainingConfig, taught: list[Conversation]) -> tuple[int, list[Conversation]]:
+    """How many rows an epoch has, and some of them."""
+    if config.recipe == "facts":
+        return rows_per_epoch(config, len(taught)), sample_rows(config, taught, MAX_SAMPLED_ROWS)
+    rows = mix_replay(config, taught)
+    return len(rows), random.Random(0).sample(rows, min(len(rows), MAX_SAMPLED_ROWS))
 
 
 def newest_measured(former: Iterable[Manifest], base: str, method: str) -> Measured | None:

@@ -23,6 +23,7 @@ import torch
 import transformers
 from datasets import Dataset
 from torch import nn
+from torch.utils.data import SequentialSampler
 from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -40,7 +41,9 @@ from training.config import TrainingConfig, steps_per_epoch, total_steps
 from training.errors import LossNotFinite
 from training.jobs.events import Event, Saved, Started, Step
 from training.jobs.folder import COMPLETE_MARKER, STEPS_DIR, SavedStep
-from training.run import tokenization
+from training.run import distillation, tokenization
+from training.run.curriculum import rows_per_epoch
+from training.run.distillation import FactRows
 
 Emit = Callable[[Event], None]
 STEP_EVENT_INTERVAL_S = 0.5
@@ -127,7 +130,7 @@ def make_trainer(
     config: TrainingConfig,
     model: nn.Module,
     tokenizer: PreTrainedTokenizerBase,
-    rows: Dataset,
+    rows: Dataset | FactRows,
     device: Device,
     emit: Emit,
     control: Control,
@@ -135,16 +138,23 @@ def make_trainer(
 ) -> tuple[Trainer, ProgressCallback]:
     """The Trainer of a run, and the callback that follows it. Emits Started."""
     processes = world_size()
-    per_epoch = steps_per_epoch(config, len(rows), processes)
-    steps = total_steps(config, len(rows), processes)
-    tokens = sum(rows["length"])
+    facts = isinstance(rows, FactRows)
+    count = rows_per_epoch(config, rows.pairs) if isinstance(rows, FactRows) else len(rows)
+    per_epoch = steps_per_epoch(config, count, processes)
+    steps = total_steps(config, count, processes)
+    tokens = (
+        round(rows.tokens_per_step * per_epoch)
+        if isinstance(rows, FactRows)
+        else sum(rows["length"])
+    )
+    collate = distillation.collate if facts else tokenization.pack
     emit(
         Started(
             device=device.name,
             precision=config.precision,
             parameters=_base_parameters(model),
             trainable=sum(one.numel() for one in model.parameters() if one.requires_grad),
-            examples=len(rows),
+            examples=count,
             tokens=tokens,
             steps=steps,
             epochs=steps / per_epoch,
@@ -168,7 +178,7 @@ def make_trainer(
         lr_scheduler_type="linear",
         warmup_steps=round(steps * config.warmup_ratio),
         weight_decay=config.weight_decay,
-        adam_beta2=0.95 if config.architecture else 0.999,
+        adam_beta2=_adam_beta2(config),
         bf16=config.precision == "bf16",
         fp16=config.precision == "fp16",
         use_cpu=device.name == "cpu",
@@ -179,19 +189,33 @@ def make_trainer(
         disable_tqdm=True,
         dataloader_pin_memory=device.name == "cuda",
         ddp_find_unused_parameters=False,
+        remove_unused_columns=not facts,
         seed=config.seed,
     )
-    trainer = Trainer(
+    trainer = (_FactsTrainer if facts else Trainer)(
         model=model,
         args=arguments,
         train_dataset=rows,
-        data_collator=partial(
-            tokenization.pack, width=config.max_length, pad_id=tokenizer.eos_token_id
-        ),
+        data_collator=partial(collate, width=config.max_length, pad_id=tokenizer.eos_token_id),
         callbacks=[progress],
     )
     trainer.remove_callback(transformers.PrinterCallback)
     return trainer, progress
+
+
+class _FactsTrainer(Trainer):
+    """Takes the rows in their order: a curriculum draws them step by step."""
+
+    def _get_train_sampler(self, *_: Any) -> SequentialSampler:
+        rows: Any = self.train_dataset
+        return SequentialSampler(rows)
+
+
+def _adam_beta2(config: TrainingConfig) -> float:
+    """Lower where there are few steps: the gradients of the first ones soon mean little."""
+    if config.architecture:
+        return 0.95
+    return 0.99 if config.recipe == "facts" else 0.999
 
 
 def _base_parameters(model: nn.Module) -> int:

@@ -108,9 +108,17 @@ def mix_replay(
     `japanese` base replays Japanese only: English would be new to it."""
     if config.packing or not config.replay:
         return taught
-    starter = exclude_taught(
-        taught, read_conversations(STARTER_FILE_JA if japanese else STARTER_FILE)
-    )
-    general = [] if japanese else exclude_taught(taught, read_conversations(GENERAL_FILE))
+    starter = _read_untaught(taught, STARTER_FILE_JA if japanese else STARTER_FILE)
+    general = [] if japanese else _read_untaught(taught, GENERAL_FILE)
     mixed_in = starter[: config.replay] + general[: config.replay]
     return augment(taught, starter, config.seed) + mixed_in
+
+
+def read_talk(taught: Sequence[Conversation], *, japanese: bool) -> list[Conversation]:
+    """All older talk but that which begins with a taught question."""
+    files = (STARTER_FILE_JA,) if japanese else (STARTER_FILE, GENERAL_FILE)
+    return [turns for file in files for turns in _read_untaught(taught, file)]
+
+
+def _read_untaught(taught: Sequence[Conversation], file: Path) -> list[Conversation]:
+    return exclude_taught(taught, read_conversations(file))

@@ -13,6 +13,7 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,13 +30,15 @@ from model.own_templates import is_japanese
 from model.runners.device import Device, disable_cudnn_attention, is_out_of_memory, training_device
 from training import checkpoints
 from training.checkpoints import Manifest
-from training.config import TrainingConfig, halve_batch_size
+from training.config import TrainingConfig, halve_batch_size, total_steps
 from training.errors import NOTHING_TAUGHT, EmptyDataset, NotEnoughDisk, OutOfMemory
 from training.jobs import folder as files
 from training.jobs.events import Checking, Finished, Lowered, Paused, Preparing, Rejected
 from training.plots.loss import draw_loss_curve
 from training.run import evaluation, tokenization
 from training.run.base_model import prepare_model, with_lora
+from training.run.curriculum import make_curriculum, rows_per_epoch
+from training.run.distillation import FactRows, with_distillation
 from training.run.failure import out_of_memory_advice
 from training.run.interpolation import interpolate
 from training.run.loop import (
@@ -148,7 +151,7 @@ class Run:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     taught: list[Conversation]
-    rows: Dataset
+    rows: Dataset | FactRows
 
     @classmethod
     def load(cls, job: Path, config: TrainingConfig) -> Run:
@@ -182,7 +185,7 @@ class Run:
         learner = with_lora(self.model, self.config.lora_rank) if lora else self.model
         parts = (self.job, self.config, learner, self.tokenizer, self.rows, self.device)
         trainer, progress = make_trainer(*parts, emit, control, resumed)
-        with logits_on_labels_only(self.model):
+        with self._loss(learner):
             trainer.train(resume_from_checkpoint=str(resumed.folder) if resumed else None)
         if progress.paused_at is None:
             progress.check_finite()
@@ -190,6 +193,13 @@ class Run:
                 merge: Any = learner.merge_and_unload
                 merge()
         return progress
+
+    def _loss(self, learner: Any) -> AbstractContextManager[None]:
+        """Inside, the model computes the loss of the recipe."""
+        if not isinstance(self.rows, FactRows):
+            return logits_on_labels_only(self.model)
+        as_base = learner.disable_adapter if self.config.method == "lora" else None
+        return with_distillation(self.model, self.rows, as_base)
 
     def interpolate(self) -> float:
         """Move the weights back towards the base as far as the taught answers allow; return the
@@ -278,9 +288,14 @@ class Run:
 
 def _rows(
     config: TrainingConfig, tokenizer: PreTrainedTokenizerBase, taught: list[Conversation]
-) -> Dataset:
+) -> Dataset | FactRows:
     """The tokenized examples; raises EmptyDataset if none has a token to learn."""
-    if config.packing:
+    rows: Dataset | FactRows
+    if config.recipe == "facts":
+        curriculum = make_curriculum(config, taught, japanese=is_japanese(tokenizer))
+        steps = total_steps(config, rows_per_epoch(config, len(taught)), world_size())
+        rows = FactRows(curriculum, tokenizer, steps * world_size(), config.max_length)
+    elif config.packing:
         rows = tokenization.packed_blocks(tokenizer, taught, config.max_length)
     else:
         mixed = mix_replay(config, taught, japanese=is_japanese(tokenizer))

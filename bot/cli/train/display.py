@@ -15,6 +15,7 @@ from training.checkpoints import LOSS_CURVE_FILE, Manifest, StoredReport
 from training.config import TrainingConfig, total_steps
 from training.jobs.estimate import peak_memory_mb, shape_of
 from training.jobs.events import Checking, Event, Lowered, Started, Step, format_duration
+from training.run.curriculum import rows_per_epoch
 from training.run.mixing import mix_replay
 
 PROGRESS_LINES = 10
@@ -31,7 +32,9 @@ MAX_ANSWERS_SHOWN = 3
 
 def estimate_fields(config: TrainingConfig, data: HeldOutSplit) -> dict[str, str]:
     """Estimates of `started_fields`, before the run has started."""
-    rows = len(mix_replay(config, list(data.learned)))
+    taught = list(data.learned)
+    facts = config.recipe == "facts"
+    rows = rows_per_epoch(config, len(taught)) if facts else len(mix_replay(config, taught))
     steps = say("{steps:,} on one device", steps=total_steps(config, rows))
     fields = {say("rows"): f"{rows:,}", say("steps"): steps}
     shape = shape_of(config.base) if config.base else None

@@ -120,7 +120,7 @@ def setting_fields(
         (say("Number format"), number_format),
         (say("Longest example"), longest_text(longest, config.max_length)),
         (say("Loss on"), say("the bot's tokens only") if only_bot else say("every token")),
-        (say("Mixed in"), mixed_text(config.replay)),
+        (say("Mixed in"), mixed_text(config)),
     ]
     if config.threads is not None:
         fields.append((say("Threads"), f"{config.threads}"))
@@ -132,12 +132,16 @@ def method_text(method: str, rank: int | None) -> str:
     return say("LoRA, rank {rank}", rank=rank) if method == "lora" else say("full fine-tuning")
 
 
-def mixed_text(replay: int) -> str:
-    """The replayed data that counters forgetting: this project's own pairs and general talk."""
-    if not replay:
+def mixed_text(config: TrainingConfig) -> str:
+    """What counters forgetting: questions that only look alike, this project's own pairs, general
+    talk."""
+    if config.recipe == "facts":
+        return say("questions that only look alike, and general talk: answered as the base does")
+    if not config.replay:
         return say("nothing")
     return say(
-        "up to {replay} starter pairs and {replay} conversations of general talk", replay=replay
+        "up to {replay} starter pairs and {replay} conversations of general talk",
+        replay=config.replay,
     )
 
 

@@ -17,6 +17,7 @@ from discord.ext import commands
 from bot.chat.admission import Admission, Pauses
 from bot.chat.filters import Filters
 from bot.chat.generation import ReplyGenerator
+from bot.chat.known import nothing_known
 from bot.chat.manager import ChatPolicy, ConversationManager
 from bot.chat.model_router import ModelRouter
 from bot.chat.rate_limit import RateLimits
@@ -40,6 +41,7 @@ from bot.discord_ui.presence import PRESENCE_INTERVAL_S, Presence
 from bot.discord_ui.views.clean_retrain import CleanRetrainPrompts
 from bot.learning.collection import collect
 from bot.learning.erasure import Erasure
+from bot.learning.known_answers import KnownAnswers
 from bot.learning.retraining import Retrains
 from bot.ops.recovery import open_or_recover
 from bot.ops.retention import (
@@ -127,7 +129,7 @@ async def build_bot(
         filters = Filters(storage.filters, sampling_params(settings).banned_words)
         conversations = await start(
             running_conversations(
-                settings, bot, storage, worker, models, training, filters, pauses, metrics
+                settings, bot, storage, worker, models, training, filters, pauses, metrics, tasks
             )
         )
         erasure = Erasure(
@@ -214,8 +216,10 @@ async def running_conversations(
     filters: Filters,
     pauses: Pauses,
     metrics: Metrics,
+    tasks: BackgroundTasks,
 ) -> AsyncIterator[ConversationManager]:
     """The conversations of all channels; leaving lets the replies in flight be finished."""
+    known = KnownAnswers(storage.examples, settings.author_share, tasks)
     conversations = ConversationManager(
         storage.messages,
         storage.replies,
@@ -235,6 +239,7 @@ async def running_conversations(
             stale_s=settings.stale_s,
         ),
         on_reply=partial(collect, storage) if settings.learn_from_chat else None,
+        look_up=known.look_up if settings.known_at_once else nothing_known,
     )
     models.load_in_background(models.default)
     try:

@@ -215,6 +215,10 @@ class Settings(BaseSettings):
     banned_words: Annotated[tuple[str, ...], NoDecode, _from_text(_split)] = ()
     """Words that never appear in a reply, separated by commas. Whole words are matched, regardless
     of case."""
+    known_at_once: bool = True
+    """Give a taught answer from the moment it is taught, before a retrain, when its question is
+    asked in any wording; and keep what was learned from answering other questions. See
+    docs/knowing.md."""
     reply_buttons: bool = True
     """Show buttons under each reply: again, like, dislike, a better answer, and stop while it is
     being written."""

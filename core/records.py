@@ -162,7 +162,7 @@ class ReplyRecord:
     `asked_id` is the message that it answers, `asked_by` its author. `model` is the model's name,
     `source` its folder or Hub id. `seen` are the messages of its context, oldest first, of which
     `cut` were shortened or did not fit. It took `seconds`, and `first_s` to the first token (None
-    if unknown).
+    if unknown). `example_id`: it is the answer of that example, and no model was asked.
     """
 
     reply_id: int
@@ -181,6 +181,7 @@ class ReplyRecord:
     seconds: float
     created_at: datetime
     first_s: float | None = None
+    example_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,6 +23,8 @@ MANIFEST_FILE = "manifest.json"
 HISTORY_FILE = "history.json"
 LOSS_CURVE_FILE = "loss.png"
 REPORT_FILE = "report.json"
+LEARNED_FILE = "learned.json"
+"""The digests of the pairs that it learned (`data.dataset.snapshot.pair_digest`)."""
 PACKED_REFUSAL_KEY = "refusal_packed"
 """The refusal once more in a report, as `serialize_phrase` packs it: for other languages."""
 REMOVED_SUFFIX = ".removed"
@@ -151,6 +153,15 @@ def read_report(folder: Path) -> StoredReport | None:
     report = StoredReport(**{name: value for name, value in fields.items() if name in known})
     refusal = deserialize_phrase(str(fields.get(PACKED_REFUSAL_KEY)))
     return replace(report, refusal=refusal) if refusal == report.refusal else report
+
+
+def read_learned(folder: Path) -> frozenset[str]:
+    """The digests of the pairs that a checkpoint learned; none if the folder is another model."""
+    try:
+        learned = json.loads((folder / LEARNED_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return frozenset()
+    return frozenset(map(str, learned)) if isinstance(learned, list) else frozenset()
 
 
 def iter_checkpoints(root: Path) -> Iterator[tuple[Path, Manifest]]:

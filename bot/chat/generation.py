@@ -12,15 +12,23 @@ from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 from bot.chat.filters import REPLY_WITHHELD, Blocked, Filters, OutputGuard
-from bot.chat.request import ReplyRequest, ReplySink, ReplyTarget, truncate_reply
-from bot.chat.telemetry import ReplyTrace
+from bot.chat.known import Misplaced, TaughtAnswer
+from bot.chat.request import ReplyRequest, ReplySink, ReplyTarget, TextCheck, truncate_reply
+from bot.chat.telemetry import TAUGHT, ReplyTrace
 from core.errors import Refusal
 from i18n.phrase import phrase
 from i18n.reader import say
 from model.backend import GenerationBackend
+from model.sampling import FinishReason
 from model.worker.messages import Finished, Queued, TextDelta
 
 SHUTTING_DOWN = phrase("I am shutting down; please ask again in a moment.")
+
+
+MAX_BLOCKED = 2
+"""Replies that a filter blocks before none is given."""
+MAX_MISPLACED = 2
+"""Replies that are drawn again because they answer another question."""
 
 
 class ReplyState(Enum):
@@ -143,42 +151,72 @@ class ReplyGenerator:
             self._worker.abort(live.request_id)
 
     async def generate(self, live: ActiveReply, request: ReplyRequest) -> Finished | None:
-        """A reply that passes the scope's filters. A blocked one is sampled once more with another
-        seed; None if that is blocked too, or the message was deleted: then nothing stays shown.
+        """A reply that passes the scope's filters: the taught answer, or one of the model.
+
+        A blocked one is sampled once more with another seed; None if that is blocked too, or the
+        message was deleted: then nothing stays shown. What is the answer to another question is
+        sampled again, twice at most, and then left as it is.
 
         Raises:
             ModelError: there is no (more) reply.
         """
         guard = await self._filters.guard(request.target.scope)
+        if request.known.answer is not None:
+            return await self._give_taught(live, request.known.answer, guard)
         request = request.with_guard(guard)
-        for is_last in (False, True):
+        blocked = misplaced = 0
+        while True:
+            known = request.known.check if misplaced < MAX_MISPLACED else None
             try:
-                reply = await self._stream(live, request, guard)
+                reply = await self._stream(live, request, _both(guard.check, known))
+            except Misplaced as e:
+                misplaced += 1
+                request = request.avoiding(e.start)
             except Blocked:
-                live.sink.restart()
+                blocked += 1
             else:
-                if not live.is_deleted:
-                    live.trace.mark_finished(request, reply)
-                    return reply
-            if is_last or live.is_cancelled:
-                break
+                return await self._give(live, request, reply)
+            live.sink.restart()
+            if blocked == MAX_BLOCKED or live.is_cancelled:
+                return await self._give_nothing(live)
             request = request.reseeded()
+
+    async def _give(
+        self, live: ActiveReply, request: ReplyRequest, reply: Finished
+    ) -> Finished | None:
+        if live.is_deleted:
+            return await self._give_nothing(live)
+        live.trace.mark_finished(request, reply)
+        return reply
+
+    async def _give_taught(
+        self, live: ActiveReply, answer: TaughtAnswer, guard: OutputGuard
+    ) -> Finished | None:
+        """The taught answer, without the model, if it passes the filters."""
+        text = truncate_reply(answer.text)
+        try:
+            guard.check(text)
+        except Blocked:
+            return await self._give_nothing(live)
+        if live.is_deleted:
+            return await self._give_nothing(live)
+        live.trace.drop_reason = TAUGHT
+        return Finished(0, text, FinishReason.END, 0, 0, seed=0, seconds=0.0)
+
+    async def _give_nothing(self, live: ActiveReply) -> None:
         if live.is_deleted:
             await live.sink.remove()
         else:
             live.trace.drop_reason = "withheld"
             await live.sink.fail(say(REPLY_WITHHELD))
-        return None
 
-    async def _stream(
-        self, live: ActiveReply, request: ReplyRequest, guard: OutputGuard
-    ) -> Finished:
-        """Stream one attempt to the sink, as far as its text passes the guard."""
+    async def _stream(self, live: ActiveReply, request: ReplyRequest, check: TextCheck) -> Finished:
+        """Stream one attempt to the sink, as far as its text passes the check."""
         live.request_id = None
         pieces = self._worker.generate(
             request.serving.option.source,
             [one.message for one in request.context],
-            request.params,
+            request.drawn_params,
             channel=request.target.channel_id,
             scope=request.target.scope,
         )
@@ -196,10 +234,10 @@ class ReplyGenerator:
                         case TextDelta(text=text):
                             begun()
                             live.trace.mark_first_token()
-                            await live.sink.add(text, guard.check)
+                            await live.sink.add(text, check)
                         case Finished():
                             reply = replace(piece, text=truncate_reply(piece.text))
-                            guard.check(reply.text)
+                            check(reply.text)
                             return reply
         raise AssertionError("the worker's client always ends with Finished or raises")
 
@@ -214,3 +252,14 @@ class ReplyGenerator:
             yield timer.cancel
         finally:
             timer.cancel()
+
+
+def _both(first: TextCheck, second: TextCheck | None) -> TextCheck:
+    if second is None:
+        return first
+
+    def check(text: str) -> None:
+        first(text)
+        second(text)
+
+    return check

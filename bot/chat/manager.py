@@ -18,6 +18,7 @@ from bot.chat.admission import Pauses
 from bot.chat.errors import NotAdmitted
 from bot.chat.filters import REPLY_WITHHELD
 from bot.chat.generation import SHUTTING_DOWN, ActiveReply, ReplyGenerator
+from bot.chat.known import LookUp, nothing_known
 from bot.chat.model_router import ModelRouter, Serving
 from bot.chat.queue import ChannelQueue
 from bot.chat.request import Incoming, ReplyRequest, ReplySink, next_seed
@@ -99,6 +100,7 @@ class ConversationManager:
         pauses: Pauses,
         policy: ChatPolicy,
         on_reply: OnReply | None = None,
+        look_up: LookUp = nothing_known,
     ) -> None:
         self._messages = messages
         self._replies = replies
@@ -112,6 +114,7 @@ class ConversationManager:
         self._bot_id = policy.bot_id
         self._stale_s = policy.stale_s
         self._on_reply = on_reply
+        self._look_up = look_up
         self._clock = time.monotonic
         self._queue = ChannelQueue()
         self._write_failures = WriteFailures()
@@ -164,7 +167,9 @@ class ConversationManager:
         if unsaved:
             seen = [*seen, message][-self._context_messages :]
         serving = await self._models.serving(incoming.scope)
-        request = ReplyRequest(incoming, tuple(seen), serving, self._params)
+        request = await self._with_known(
+            ReplyRequest(incoming, tuple(seen), serving, self._params), by_model=shared
+        )
         reply = await self._reply(request, live, unsaved)
         if live.is_deleted and shared:  # who wrote those before still waits
             await live.sink.fail(say(BURST_WITHDRAWN))
@@ -211,11 +216,20 @@ class ConversationManager:
                     raise Refusal(PROMPT_DELETED if wanted else DELETED_OR_CLOSING)
                 serving = await self._models.serving(record.scope)
                 params = replace(self._params, seed=next_seed(record.seed))
-                request = ReplyRequest(record, tuple(seen), serving, params)
+                request = await self._with_known(
+                    ReplyRequest(record, tuple(seen), serving, params), by_model=True
+                )
                 reply = await self._reply(request, live, regenerated=True)
                 if reply is None:
                     raise Refusal(PROMPT_DELETED if live.is_deleted else REPLY_WITHHELD)
                 return reply
+
+    async def _with_known(self, request: ReplyRequest, *, by_model: bool) -> ReplyRequest:
+        """The request with what was taught about it; `by_model`: the model answers all the same,
+        since somebody wants another reply, or several messages are answered together."""
+        source = request.serving.option.source
+        known = await self._look_up(request.target.scope, source, request.asked_text)
+        return replace(request, known=known.without_answer() if by_model else known)
 
     async def _reply(
         self,
@@ -248,7 +262,7 @@ class ConversationManager:
             )
             return reply
         await self._prefill_next_context(request)
-        if recorded and self._on_reply is not None:
+        if recorded and self._on_reply is not None and request.known.answer is None:
             await self._notify_listener(self._on_reply, record, request.asked_text, reply.text)
         return reply
 
@@ -274,7 +288,7 @@ class ConversationManager:
         """What a person who writes Japanese reads, once per channel, if the model knows little of
         it. A stand-in says nothing of itself: it will soon be replaced."""
         info = self._worker.models.get(request.serving.option.source)
-        if info is None or info.japanese or request.serving.note:
+        if info is None or info.japanese or request.serving.note or request.known.answer:
             return None
         text, channel_id = request.asked_text, request.target.channel_id
         if text.isascii() or channel_id in self._told_of_japanese or not is_japanese(text):
@@ -373,8 +387,10 @@ class ConversationManager:
 
 
 def _footnote(request: ReplyRequest, *others: str | None) -> str | None:
-    """The small line under a reply."""
-    return say(join_phrases(filter(None, (request.serving.note, *others)))) or None
+    """The small line under a reply: who taught it, or else why another model answers."""
+    answer = request.known.answer
+    origin = answer.note if answer else request.serving.note
+    return say(join_phrases(filter(None, (origin, *others)))) or None
 
 
 def _as_stored_message(incoming: Incoming) -> StoredMessage:

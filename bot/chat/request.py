@@ -9,6 +9,7 @@ from random import Random
 from typing import Protocol, Self
 
 from bot.chat.filters import OutputGuard
+from bot.chat.known import NOTHING_KNOWN, Known
 from bot.chat.model_router import Serving
 from core.records import ReplyRecord, StoredMessage
 from model.sampling import SamplingParams
@@ -78,12 +79,17 @@ class ReplyTarget(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ReplyRequest:
-    """A reply to `target`, the last of the messages in `context`, by the model `serving`."""
+    """A reply to `target`, the last of the messages in `context`, by the model `serving`.
+
+    `known`: what was taught about it. A reply has none of the phrases `avoided`.
+    """
 
     target: ReplyTarget
     context: tuple[StoredMessage, ...]
     serving: Serving
     params: SamplingParams
+    known: Known = NOTHING_KNOWN
+    avoided: tuple[str, ...] = ()
 
     def with_guard(self, guard: OutputGuard) -> Self:
         """The same, with what must not be said not even drawn."""
@@ -95,6 +101,16 @@ class ReplyRequest:
         seed = self.params.seed
         another = None if seed is None else next_seed(seed)
         return replace(self, params=replace(self.params, seed=another))
+
+    def avoiding(self, start: str) -> Self:
+        """The same, with the start of a taught answer not drawn; nothing of it is recorded."""
+        return replace(self, avoided=(*self.avoided, start)) if start else self
+
+    @property
+    def drawn_params(self) -> SamplingParams:
+        """The settings with which the reply is drawn."""
+        banned = (*self.params.banned_words, *self.avoided)
+        return replace(self.params, banned_words=banned) if self.avoided else self.params
 
     @property
     def asked_text(self) -> str:
@@ -108,6 +124,7 @@ class ReplyRequest:
         """What is kept of how the reply was made."""
         sampling = asdict(self.params)
         del sampling["seed"]  # that of the record is the one that was drawn
+        taught = self.known.answer
         return ReplyRecord(
             reply_id=reply_id,
             channel_id=self.target.channel_id,
@@ -120,11 +137,12 @@ class ReplyRequest:
             cut=reply.truncated_messages,
             prompt_tokens=reply.prompt_tokens,
             completion_tokens=reply.new_tokens,
-            seed=reply.seed,
+            seed=None if taught else reply.seed,
             sampling=sampling,
             seconds=reply.seconds,
             created_at=datetime.now(UTC),
             first_s=reply.first_token_s,
+            example_id=taught.example_id if taught else None,
         )
 
 

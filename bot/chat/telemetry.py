@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 WITHDRAWN = "withdrawn"
 """The outcome of a message that lost its turn: it was deleted, or the bot is stopping."""
+TAUGHT = "taught"
+"""The outcome of a taught answer, given without the model."""
 OTHER_DROPS = ("merged", "repeated", "withheld")
 """Other outcomes without a reply: `merged` (the reply to the next message answers it too),
 `repeated` (delivered before), `withheld` (a filter blocked the reply)."""
@@ -44,6 +46,7 @@ OUTCOMES = (
     NOT_POSTED,
     WITHDRAWN,
     *OTHER_DROPS,
+    TAUGHT,
     UNEXPECTED_ERROR,
 )
 

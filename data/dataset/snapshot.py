@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from core.files import write_atomically
-from core.records import Example, Pair, Role
+from core.records import Conversation, Example, Pair, Role
 from i18n.phrase import phrase
 
 PairT = TypeVar("PairT", Example, Pair)
@@ -37,6 +37,17 @@ def learned_talks(examples: Iterable[Example]) -> list[list[Example]]:
 def as_pairs(examples: Iterable[Example]) -> list[Pair]:
     """The examples as pairs, for an exported file."""
     return [Pair(one.user, one.bot, one.conversation, one.turn, one.source) for one in examples]
+
+
+def pair_digest(user: str, bot: str) -> str:
+    """A short hash of a pair, by which a checkpoint remembers what it learned."""
+    return hashlib.sha256(f"{user}\0{bot}".encode("utf-8", "replace")).hexdigest()[:16]
+
+
+def learned_digests(talks: Iterable[Conversation]) -> list[str]:
+    """The digests of all pairs in the conversations of a snapshot, sorted."""
+    pairs = (pair for talk in talks for pair in zip(talk[::2], talk[1::2], strict=False))
+    return sorted({pair_digest(asked.content, said.content) for asked, said in pairs})
 
 
 def contributor_consents(examples: Iterable[Example]) -> dict[int, int | None]:

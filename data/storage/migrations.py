@@ -303,6 +303,29 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         END
         """,
     ),
+    (
+        # Grows with every change of what a scope may learn, whoever makes it.
+        """
+        CREATE TABLE dataset_versions (
+            scope INTEGER PRIMARY KEY,
+            version INTEGER NOT NULL
+        )
+        """,
+        *(
+            f"""
+            CREATE TRIGGER {table}_{event.lower()}_is_a_new_version AFTER {event} ON {table}
+            BEGIN
+                INSERT INTO dataset_versions SELECT {row}.scope, 0
+                WHERE NOT EXISTS (SELECT 1 FROM dataset_versions WHERE scope = {row}.scope);
+                UPDATE dataset_versions SET version = version + 1 WHERE scope = {row}.scope;
+            END
+            """
+            for table in ("examples", "consents", "ratings")
+            for event, row in (("INSERT", "NEW"), ("UPDATE", "NEW"), ("DELETE", "OLD"))
+        ),
+        # The taught pair that the reply is, word for word.
+        "ALTER TABLE replies ADD COLUMN example_id INTEGER",
+    ),
 )
 
 SCHEMA_VERSION = len(MIGRATIONS)

@@ -16,6 +16,7 @@ from bot.app import build_bot
 from bot.chat.admission import Pauses
 from bot.chat.filters import Filters
 from bot.chat.generation import ReplyGenerator
+from bot.chat.known import LookUp, nothing_known
 from bot.chat.manager import ChatPolicy, ConversationManager
 from bot.chat.model_router import ModelRouter
 from bot.chat.telemetry import ReplyTelemetry
@@ -117,6 +118,7 @@ def make_conversations(
     *,
     pauses: Pauses | None = None,
     context_messages: int = 5,
+    look_up: LookUp = nothing_known,
 ) -> ConversationManager:
     """Conversations without Discord."""
     return ConversationManager(
@@ -128,6 +130,7 @@ def make_conversations(
         ReplyTelemetry(Metrics()),
         pauses or Pauses(storage.pauses),
         ChatPolicy(bot_id=lambda: 2, context_messages=context_messages),
+        look_up=look_up,
     )
 
 

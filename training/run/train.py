@@ -25,6 +25,7 @@ from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from core.records import Conversation
+from data.dataset.snapshot import learned_digests
 from i18n.phrase import phrase, serialize_phrase
 from model.own_templates import is_japanese
 from model.runners.device import Device, disable_cudnn_attention, is_out_of_memory, training_device
@@ -268,6 +269,7 @@ class Run:
             steps = {"settings": manifest.settings, "seconds": manifest.seconds, "log": history}
             _write_json(partial / checkpoints.HISTORY_FILE, steps)
             _write_json(partial / checkpoints.REPORT_FILE, self._report(report, manifest.seconds))
+            _write_json(partial / checkpoints.LEARNED_FILE, learned_digests(self.taught))
             checkpoints.seal(partial, manifest)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)  # frees a full disk

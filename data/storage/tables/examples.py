@@ -323,6 +323,13 @@ class Examples(Repository):
         rows = await self._fetch_all(sql, scope)
         return [length for length, times in rows for _ in range(times)]
 
+    async def version(self, scope: int) -> int:
+        """A number that grows whenever `trainable` may have changed: with each change of an
+        example, a consent or a rating, which triggers in the database see."""
+        sql = "SELECT version FROM dataset_versions WHERE scope = ?"
+        row = await self._fetch_one(sql, scope)
+        return int(row[0]) if row else 0
+
     async def page(
         self, scope: int, status: ReviewStatus | None, after_id: int, limit: int
     ) -> list[Example]:

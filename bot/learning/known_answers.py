@@ -1,0 +1,159 @@
+"""What people taught, known from the next message on: long before a retrain, and after it.
+
+Knows which examples are learned now (`data.dataset.cleaning` selects them) and which of them a
+checkpoint has learned. Does not know Discord or how a reply is made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from cachetools import LRUCache
+
+from bot.chat.known import NOTHING_KNOWN, Known, Misplaced, TaughtAnswer
+from bot.learning.collection import CHAT_SOURCE
+from core.records import Example
+from core.tasks import BackgroundTasks
+from data.dataset.cleaning import select_examples
+from data.dataset.snapshot import pair_digest
+from data.questions.answers import TaughtAnswers
+from data.questions.likeness import Likeness, TaughtQuestions
+from data.storage.tables.examples import Examples
+from training.checkpoints import read_learned
+
+MAX_PAIRS = 100_000
+"""Pairs of all servers together that are kept in memory, about 4 kB each; of a larger data set, the
+newest. The servers that were asked least recently are dropped first."""
+MAX_CHECKPOINTS = 100
+"""Checkpoints of which it is remembered what they learned."""
+MAX_WAIT_S = 1.0
+"""Seconds that a reply waits for an index; then the model answers."""
+MAX_CHANGES_IN_PLACE = 20
+"""Examples that are changed in an index on the event loop; for more, a new one is built in a
+thread."""
+START = re.compile(r"\w+(?:\W+\w+){0,2}")
+"""The first words of an answer."""
+
+
+@dataclass(slots=True)
+class ScopeIndex:
+    """What a scope has taught, as of a `version` of its data set."""
+
+    version: int = -1
+    examples: dict[int, Example] = field(default_factory=dict)
+    questions: TaughtQuestions = field(default_factory=TaughtQuestions)
+    answers: TaughtAnswers = field(default_factory=TaughtAnswers)
+
+    def __len__(self) -> int:
+        return max(1, len(self.examples))
+
+    def update(self, wanted: Mapping[int, Example]) -> None:
+        """Add, change and remove examples until there are just these."""
+        for number in self.examples.keys() - wanted.keys():
+            del self.examples[number]
+            self.questions.remove(number)
+            self.answers.remove(number)
+        for number in _changed(self.examples, wanted):
+            self.examples[number] = wanted[number]
+            self.questions.add(number, wanted[number].user)
+            self.answers.add(number, wanted[number].bot)
+
+
+class KnownAnswers:
+    """The taught pairs of each scope, found by what is asked; they are read when first needed, and
+    again as soon as the data set has changed."""
+
+    def __init__(self, examples: Examples, author_share: float, tasks: BackgroundTasks) -> None:
+        self._examples = examples
+        self._author_share = author_share
+        self._tasks = tasks
+        self._indexes: LRUCache[int, ScopeIndex] = LRUCache(MAX_PAIRS, getsizeof=len)
+        self._refreshing: dict[int, asyncio.Task[None]] = {}
+        self._learned: LRUCache[str, frozenset[str]] = LRUCache(MAX_CHECKPOINTS)
+
+    async def look_up(self, scope: int, source: str, question: str) -> Known:
+        """What is known about a question while that model answers: the taught answer, unless the
+        model has learned it; and which replies would be the answer to another question."""
+        index = await self._current(scope)
+        if index is None or not index.examples:
+            return NOTHING_KNOWN
+        learned = await self._learned_by(source)
+        match = index.questions.find(question)
+        example = index.examples[match.number] if match else None
+        check = partial(_check, index, learned, question) if learned else None
+        if example is None or _digest(example) in learned:
+            return Known(check=check) if check else NOTHING_KNOWN
+        return Known(TaughtAnswer(example.id, example.author_id, example.bot), check)
+
+    async def _current(self, scope: int) -> ScopeIndex | None:
+        """The index of the data set as it is now; None if that takes too long to read."""
+        version = await self._examples.version(scope)
+        index = self._indexes.get(scope)
+        if index is None or index.version < version:
+            if (task := self._refreshing.get(scope)) is None or task.done():
+                task = self._tasks.spawn(self._refresh(scope), name="index of what was taught")
+                self._refreshing[scope] = task
+            await asyncio.wait({task}, timeout=MAX_WAIT_S)
+            index = self._indexes.get(scope)
+        return index if index is not None and index.version >= version else None
+
+    async def _refresh(self, scope: int) -> None:
+        try:
+            await self._read(scope)
+        finally:
+            del self._refreshing[scope]
+
+    async def _read(self, scope: int) -> None:
+        version = await self._examples.version(scope)
+        trainable = await self._examples.trainable(scope)
+        wanted = await asyncio.to_thread(_select, trainable, self._author_share)
+        index = self._indexes.pop(scope, None) or ScopeIndex()
+        gone = index.examples.keys() - wanted.keys()
+        if len(gone) + len(_changed(index.examples, wanted)) > MAX_CHANGES_IN_PLACE:
+            index = ScopeIndex()  # replies in progress still look into the other one
+            await asyncio.to_thread(index.update, wanted)
+        else:
+            index.update(wanted)
+        index.version = version
+        self._indexes[scope] = index
+
+    async def _learned_by(self, source: str) -> frozenset[str]:
+        if (learned := self._learned.get(source)) is None:
+            learned = await asyncio.to_thread(read_learned, Path(source))
+            self._learned[source] = learned
+        return learned
+
+
+def _select(trainable: Sequence[Example], author_share: float) -> dict[int, Example]:
+    """The pairs that a retrain would learn and that stand alone. What the bot said itself, and was
+    collected from a conversation, nobody taught."""
+    kept = select_examples(trainable, author_share=author_share).kept
+    taught = [one for one in kept if not one.conversation and one.source != CHAT_SOURCE]
+    return {one.id: one for one in taught[-MAX_PAIRS:]}
+
+
+def _changed(known: Mapping[int, Example], wanted: Mapping[int, Example]) -> list[int]:
+    return [number for number, one in wanted.items() if known.get(number) != one]
+
+
+def _digest(example: Example) -> str:
+    return pair_digest(example.user, example.bot)
+
+
+def _check(index: ScopeIndex, learned: frozenset[str], question: str, reply: str) -> None:
+    """Raise Misplaced if a reply is a learned answer, and the question surely asks for something
+    else than each question that has this answer."""
+    repeated = [
+        one
+        for one in index.answers.repeated_in(reply)
+        if one in index.examples and _digest(index.examples[one]) in learned
+    ]
+    verdicts = {index.questions.compare(question, one) for one in repeated}
+    if verdicts == {Likeness.OTHER}:
+        start = START.search(index.examples[repeated[0]].bot)
+        raise Misplaced(start[0] if start else "")

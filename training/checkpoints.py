@@ -24,7 +24,7 @@ HISTORY_FILE = "history.json"
 LOSS_CURVE_FILE = "loss.png"
 REPORT_FILE = "report.json"
 LEARNED_FILE = "learned.json"
-"""The digests of the pairs that it learned (`data.dataset.snapshot.pair_digest`)."""
+"""`{"pairs": [...]}`: the digests of the pairs that it learned (`data.dataset.snapshot`)."""
 PACKED_REFUSAL_KEY = "refusal_packed"
 """The refusal once more in a report, as `serialize_phrase` packs it: for other languages."""
 REMOVED_SUFFIX = ".removed"
@@ -158,10 +158,10 @@ def read_report(folder: Path) -> StoredReport | None:
 def read_learned(folder: Path) -> frozenset[str]:
     """The digests of the pairs that a checkpoint learned; none if the folder is another model."""
     try:
-        learned = json.loads((folder / LEARNED_FILE).read_text(encoding="utf-8"))
+        learned = json.loads((folder / LEARNED_FILE).read_text(encoding="utf-8"))["pairs"]
     except (OSError, ValueError):
         return frozenset()
-    return frozenset(map(str, learned)) if isinstance(learned, list) else frozenset()
+    return frozenset(learned)
 
 
 def iter_checkpoints(root: Path) -> Iterator[tuple[Path, Manifest]]:

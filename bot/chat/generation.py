@@ -178,14 +178,16 @@ class ReplyGenerator:
                 return await self._give(live, request, reply)
             live.sink.restart()
             if blocked == MAX_BLOCKED or live.is_cancelled:
-                return await self._give_nothing(live)
+                await self._give_nothing(live)
+                return None
             request = request.reseeded()
 
     async def _give(
         self, live: ActiveReply, request: ReplyRequest, reply: Finished
     ) -> Finished | None:
         if live.is_deleted:
-            return await self._give_nothing(live)
+            await self._give_nothing(live)
+            return None
         live.trace.mark_finished(request, reply)
         return reply
 
@@ -197,9 +199,8 @@ class ReplyGenerator:
         try:
             guard.check(text)
         except Blocked:
-            return await self._give_nothing(live)
-        if live.is_deleted:
-            return await self._give_nothing(live)
+            await self._give_nothing(live)
+            return None
         live.trace.drop_reason = TAUGHT
         return Finished(0, text, FinishReason.END, 0, 0, seed=0, seconds=0.0)
 

@@ -109,7 +109,7 @@ def read_question(text: str) -> Question:
     sentence = _asking_sentence(plain)
     marked = sentence.rstrip().endswith("?")
     bare, requested, ended = _without_courtesy(" ".join(SIGNS.sub(" ", sentence).split()))
-    asks, rest = _what_it_asks(bare, asking=requested or ended)
+    asks, rest = _what_it_asks(bare, requested=requested, ended=ended)
     if marked and asks is Asks.NOTHING:
         asks = Asks.KEYWORDS
     found = list(dict.fromkeys(map(_word, _content(rest))))
@@ -136,23 +136,21 @@ def _without_courtesy(text: str) -> tuple[str, bool, bool]:
         if (telling := TELLING.search(shorter)) and telling.start() > 0:
             shorter, requested = shorter[: telling.start()].rstrip(), True
         elif (ending := ENDINGS.search(shorter)) and ending.start() > 0:
-            shorter, ended = shorter[: ending.start()].rstrip(), True
+            shorter, ended = shorter[: ending.start()].rstrip(), ended or "か" in ending[0]
         if not shorter or shorter == text:
             return text, requested, ended
         text = shorter
 
 
-def _what_it_asks(text: str, *, asking: bool) -> tuple[Asks, str]:
+def _what_it_asks(text: str, *, requested: bool, ended: bool) -> tuple[Asks, str]:
     for asks, form in QUESTION_FORMS:
         if found := form.search(text):
             return asks, f"{text[: found.start()]} {text[found.end() :]}"
     for asks, noun in ASKING_NOUNS.items():
         if found := noun.search(text, max(0, len(text) - 8)):
             return asks, f"{text[: found.start()]} {text[found.end() :]}"
-    if text.endswith(("る", "い", "た", "す")) and asking:
-        return Asks.WHETHER, text
-    if asking:
-        return Asks.ANYTHING, text
+    if requested or ended:
+        return (Asks.ANYTHING if requested else Asks.WHETHER), text
     if not re.search(rf"[{HIRAGANA}]{{2}}$", text):
         return Asks.KEYWORDS, text
     return Asks.NOTHING, text

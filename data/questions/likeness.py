@@ -255,7 +255,12 @@ def _is_vague(asked: Question) -> bool:
 def _by_all_words(asked: Question, taught: Question) -> Likeness:
     """Of questions like “how are you”, and of statements, every word counts."""
     ours, theirs = _bag(asked), _bag(taught)
-    if ours == theirs and asked.asks is taught.asks and asked.negated == taught.negated:
+    alike = (asked.asks, asked.negated, asked.refers) == (
+        taught.asks,
+        taught.negated,
+        taught.refers,
+    )
+    if ours == theirs and alike:
         return Likeness.SAME
     shared = not ours.isdisjoint(theirs)
     return Likeness.UNSURE if shared or not asked.strong else Likeness.OTHER

@@ -269,7 +269,7 @@ class Run:
             steps = {"settings": manifest.settings, "seconds": manifest.seconds, "log": history}
             _write_json(partial / checkpoints.HISTORY_FILE, steps)
             _write_json(partial / checkpoints.REPORT_FILE, self._report(report, manifest.seconds))
-            _write_json(partial / checkpoints.LEARNED_FILE, learned_digests(self.taught))
+            _write_json(partial / checkpoints.LEARNED_FILE, {"pairs": learned_digests(self.taught)})
             checkpoints.seal(partial, manifest)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)  # frees a full disk

@@ -44,7 +44,7 @@ async def models(
     """`taught` has learned the pair, `tiny` has not."""
     folder = tmp_path / "taught"
     folder.mkdir()
-    (folder / LEARNED_FILE).write_text(json.dumps([pair_digest(QUESTION, ANSWER)]))
+    (folder / LEARNED_FILE).write_text(json.dumps({"pairs": [pair_digest(QUESTION, ANSWER)]}))
     await worker.load(str(folder))
     async with BackgroundTasks() as tasks:
         yield ModelRouter(

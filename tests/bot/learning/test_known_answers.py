@@ -48,7 +48,7 @@ async def answer_of(
 def checkpoint(folder: Path, *pairs: tuple[str, str]) -> str:
     folder.mkdir()
     digests = [pair_digest(*pair) for pair in pairs]
-    (folder / LEARNED_FILE).write_text(json.dumps(digests), encoding="utf-8")
+    (folder / LEARNED_FILE).write_text(json.dumps({"pairs": digests}), encoding="utf-8")
     return str(folder)
 
 

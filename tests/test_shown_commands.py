@@ -65,7 +65,9 @@ SLOW = {
     "gpt2bot train --dataset chitchat --base tiny --limit 200 --epochs 1 --out mine": (
         "gpt2bot train --dataset chitchat --base tiny --limit 200 --epochs 1 --out mine"
     ),
-    "gpt2bot train --dataset FILE": "gpt2bot train --dataset pairs.xlsx --base tiny --epochs 1",
+    "gpt2bot train --dataset FILE": (
+        "gpt2bot train --dataset pairs.xlsx --base tiny --talk --epochs 1"
+    ),
 }
 STATUS = {"gpt2bot doctor": 1}
 """Exit statuses other than 0: there is no token."""

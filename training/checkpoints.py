@@ -164,6 +164,15 @@ def read_learned(folder: Path) -> frozenset[str]:
     return frozenset(learned)
 
 
+def steps_taken(folder: Path) -> int | None:
+    """The steps of the run that made a checkpoint; None if its history cannot be read."""
+    try:
+        history = json.loads((folder / HISTORY_FILE).read_text(encoding="utf-8"))
+        return int(history["log"][-1]["step"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
 def iter_checkpoints(root: Path) -> Iterator[tuple[Path, Manifest]]:
     """The folders directly under `root` that have a readable manifest, by name."""
     for folder in sorted(root.iterdir()) if root.is_dir() else ():

@@ -13,6 +13,7 @@ import typer
 from bot.settings import SettingsError, load_settings
 from data.formats.registry import SUPPORTED_FORMATS
 from i18n.phrase import phrase
+from training.config import FEW_PAIRS
 
 
 class Precision(StrEnum):
@@ -51,17 +52,33 @@ def train(
     name: Annotated[
         str | None, typer.Option(metavar="NAME", help="Its name; default: that of the folder.")
     ] = None,
-    epochs: Annotated[float, typer.Option(min=0.01, help="Passes over the data.")] = 3.0,
-    batch_size: Annotated[int, typer.Option(min=1, help="Examples per batch.")] = 8,
-    accumulation: Annotated[int, typer.Option(min=1, help="Batches per step.")] = 1,
+    taught: Annotated[
+        bool | None,
+        typer.Option(
+            "--taught/--talk",
+            help="Learn answers as /retrain does, or imitate conversations. Default: --taught for "
+            f"a file of fewer than {FEW_PAIRS} pairs, else --talk.",
+        ),
+    ] = None,
+    epochs: Annotated[
+        float | None,
+        typer.Option(min=0.01, help="Passes over the data. Default: 3, or that of /retrain."),
+    ] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(min=1, help="Examples per batch. Default: 8, or that of /retrain."),
+    ] = None,
+    accumulation: Annotated[int | None, typer.Option(min=1, help="Batches per step.")] = None,
     learning_rate: Annotated[
         float | None,
-        typer.Option(min=1e-8, max=0.1, help="Default: that of /retrain, 3e-5 for gpt2."),
+        typer.Option(min=1e-8, max=0.1, help="Default: that of /retrain for this base."),
     ] = None,
     warmup: Annotated[
-        float, typer.Option(min=0, max=1, help="Warm-up, as a share of the steps.")
-    ] = 0.1,
-    max_length: Annotated[int, typer.Option(min=8, max=1024, help="Tokens per example.")] = 128,
+        float | None, typer.Option(min=0, max=1, help="Warm-up, as a share of the steps.")
+    ] = None,
+    max_length: Annotated[
+        int | None, typer.Option(min=8, max=1024, help="Tokens per example.")
+    ] = None,
     precision: Annotated[Precision, typer.Option(help="The number format.")] = Precision.AUTO,
     method: Annotated[Method, typer.Option(help="All weights, or LoRA.")] = Method.FULL,
     seed: Annotated[
@@ -81,22 +98,27 @@ def train(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Resume the interrupted run.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the settings and exit.")] = False,
+    as_json: Annotated[
+        bool,
+        typer.Option("--json", help="Print the result as one JSON object; the rest to stderr."),
+    ] = False,
 ) -> None:
     """Fine-tune a model in the terminal, as /retrain does in Discord."""
     from rich.console import Console
 
     from bot.cli.train.display import print_line, settings_table
+    from bot.cli.train.plan import plan_run
     from bot.cli.train.request import (
         TrainRequest,
         check_base,
-        hold_out,
         launch_command,
         load_interrupted,
         prepare,
     )
     from bot.cli.train.run import run_training
+    from bot.learning.retraining import Overrides
     from model.registry import with_custom_models
-    from training.config import TrainingConfig, default_learning_rate, defaults_for
+    from training.config import TrainingConfig
     from training.sources import load_conversations
 
     settings = load_settings()
@@ -104,7 +126,6 @@ def train(
     source = options[base].source if base in options else base
     if base not in options or Path(source).is_dir():
         check_base(source)
-    usual = defaults_for(base, source)
     base_name = Path(base).resolve().name
     name = name or (out.resolve().name if out else f"{base_name}-trained")
     if Path(name).name != name:
@@ -122,16 +143,8 @@ def train(
             name=name,
             base=str(Path(source).absolute()) if Path(source).is_dir() else source,
             base_name=base_name,
-            epochs=epochs,
-            batch_size=batch_size,
-            gradient_accumulation=accumulation,
-            learning_rate=learning_rate or default_learning_rate(usual, method.value),
-            warmup_ratio=warmup,
-            max_length=max_length,
             precision=precision.value,
-            method=method.value,
             seed=seed,
-            threads=threads or usual.threads,
             language=settings.language,
         ),
         source=dataset,
@@ -142,14 +155,29 @@ def train(
         raise SettingsError(
             phrase("{folder} already exists: choose another folder with --out.", folder=request.out)
         )
-    console = Console(markup=False, highlight=False, emoji=False)
+    console = Console(stderr=as_json, markup=False, highlight=False, emoji=False)
     if resume:
         request, data = load_interrupted(request)
     else:
-        data = hold_out(load_conversations(dataset, limit, tell=partial(print_line, console)), seed)
+        tell = partial(print_line, console)
+        chosen = {
+            "batch_size": batch_size,
+            "gradient_accumulation": accumulation,
+            "warmup_ratio": warmup,
+            "max_length": max_length,
+            "threads": threads,
+        }
+        request, data = plan_run(
+            request,
+            load_conversations(dataset, limit, tell=tell),
+            Overrides(epochs, learning_rate, method.value),
+            {key: value for key, value in chosen.items() if value is not None},
+            taught=taught,
+            tell=tell,
+        )
     if dry_run:
         console.print(settings_table(request, data))
         return
     if not resume:
         prepare(request, data)
-    raise typer.Exit(asyncio.run(run_training(request, data, console)))
+    raise typer.Exit(asyncio.run(run_training(request, data, console, as_json=as_json)))

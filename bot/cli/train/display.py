@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
@@ -11,7 +12,7 @@ from rich.table import Table
 from bot.cli.train.request import HeldOutSplit, TrainRequest
 from i18n.phrase import Phrase, phrase
 from i18n.reader import say
-from training.checkpoints import LOSS_CURVE_FILE, Manifest, StoredReport
+from training.checkpoints import LOSS_CURVE_FILE, Manifest, StoredReport, steps_taken
 from training.config import TrainingConfig, total_steps
 from training.jobs.estimate import peak_memory_mb, shape_of
 from training.jobs.events import Checking, Event, Lowered, Started, Step, format_duration
@@ -196,6 +197,24 @@ def closing_lines(request: TrainRequest, manifest: Manifest) -> Iterator[Phrase]
         folder=folder,
     )
     yield phrase('and Python with AutoModelForCausalLM.from_pretrained("{folder}").', folder=folder)
+
+
+def result_record(
+    request: TrainRequest, manifest: Manifest, report: StoredReport
+) -> dict[str, Any]:
+    """The result for other programs. Losses are in nats a token, those of `losses` by model."""
+    return {
+        "name": manifest.name,
+        "folder": str(request.out.absolute()),
+        "recipe": request.config.recipe,
+        "passed": report.refusal is None,
+        "refusal": report.refusal,
+        "seconds": manifest.seconds,
+        "steps": steps_taken(request.out),
+        "scores": manifest.scores,
+        "losses": report.losses,
+        "answers": report.answers,
+    }
 
 
 def print_line(console: Console, text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 import signal
 import sys
@@ -12,7 +13,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bot.cli.train.display import ProgressDisplay, closing_lines, comparison_lines, print_line
+from bot.cli.train.display import (
+    ProgressDisplay,
+    closing_lines,
+    comparison_lines,
+    print_line,
+    result_record,
+)
 from bot.cli.train.request import HeldOutSplit, TrainRequest, has_checkpoint
 from core.errors import write_error
 from i18n.phrase import Phrase, join_phrases, phrase
@@ -28,8 +35,10 @@ EXIT_REJECTED = 3
 """The exit status if the checkpoint did not pass its evaluation."""
 
 
-async def run_training(request: TrainRequest, data: HeldOutSplit, console: Console) -> int:
-    """Run the job to its end and return the exit status.
+async def run_training(
+    request: TrainRequest, data: HeldOutSplit, console: Console, *, as_json: bool = False
+) -> int:
+    """Run the job to its end and return the exit status; `as_json` prints the result to stdout.
 
     Raises:
         TrainingError: it failed; the sentence says why.
@@ -58,7 +67,7 @@ async def run_training(request: TrainRequest, data: HeldOutSplit, console: Conso
                     log=request.job_dir / LOG_FILE,
                 )
                 raise ChildFailed(join_phrases([reason, *kept]))
-    return _publish_checkpoint(request, console)
+    return _publish_checkpoint(request, console, as_json=as_json)
 
 
 def _resume_hint(job: Path) -> list[Phrase]:
@@ -108,7 +117,7 @@ def _on_interrupt(called: Callable[[], None]) -> Iterator[None]:
             loop.remove_signal_handler(one)
 
 
-def _publish_checkpoint(request: TrainRequest, console: Console) -> int:
+def _publish_checkpoint(request: TrainRequest, console: Console, *, as_json: bool) -> int:
     """Move the checkpoint to its place and print its evaluation; the exit status."""
     made = request.job_dir / CHECKPOINT_DIR
     manifest = verify(made)
@@ -121,6 +130,8 @@ def _publish_checkpoint(request: TrainRequest, console: Console) -> int:
     unseen = "held_out_loss" in manifest.scores
     for line in (*comparison_lines(report, unseen=unseen), *closing_lines(request, manifest)):
         print_line(console, line)
+    if as_json:
+        print(json.dumps(result_record(request, manifest, report), ensure_ascii=False, indent=2))
     if report.refusal:
         refused = phrase("It failed its checks, but it is kept. {refusal}", refusal=report.refusal)
         print_line(console, refused)

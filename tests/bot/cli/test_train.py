@@ -108,6 +108,12 @@ class Screen(Console):
                 await self._news.wait()
 
 
+def rows_of(shown: str) -> dict[str, str]:
+    """The settings in the table that a run shows."""
+    lines = (line for line in shown.splitlines() if line.startswith("│"))
+    return dict((cell.strip() for cell in line.split("│")[1:3]) for line in lines)
+
+
 # --- data that cannot be used ---------------------------------------------------------------------
 
 
@@ -194,13 +200,9 @@ def test_a_dry_run_shows_the_settings_and_leaves_nothing(
     pairs = [{"user": f"Question {n}", "bot": f"Answer {n}"} for n in range(120)]
     Path("a.json").write_text(json.dumps(pairs))
     options = "--dataset a.json --base gpt2 --out mine --limit 100 --batch-size 4 --accumulation 2"
-    options += " --method lora --precision fp16 --seed 7 --dry-run"
+    options += " --talk --method lora --precision fp16 --seed 7 --dry-run"
     assert gpt2bot(*options.split()) == 0
-    table = dict(
-        (cell.strip() for cell in line.split("│")[1:3])
-        for line in capsys.readouterr().out.splitlines()
-        if line.startswith("│")
-    )
+    table = rows_of(capsys.readouterr().out)
     assert table == {
         "data set": "a.json",
         "conversations": "98, and 2 held out",
@@ -223,6 +225,46 @@ def test_a_dry_run_shows_the_settings_and_leaves_nothing(
         "output": "mine",
     }
     assert [path.name for path in Path().iterdir()] == ["a.json"]
+
+
+@pytest.mark.parametrize(
+    ("pairs", "options", "expected"),
+    [
+        (10, "", ("10, and 0 held out", "60", "18", "0.0007")),
+        (10, "--epochs 2 --batch-size 9", ("10, and 0 held out", "2", "9", "0.0007")),
+        (10, "--method lora", ("10, and 0 held out", "60", "18", "0.007")),
+        (10, "--talk", ("10, and 0 held out", "3", "8", "0.0002")),
+        (199, "", ("199, and 0 held out", "60", "18", "0.0007")),
+        (200, "", ("196, and 4 held out", "3", "8", "0.0002")),
+        (200, "--taught", ("200, and 0 held out", "60", "18", "0.0007")),
+        (301, "--taught", ("301, and 0 held out", "5", "16", "0.0002")),
+    ],
+)
+def test_few_pairs_are_taught_as_retrain_teaches_and_more_are_talk(
+    pairs: int,
+    options: str,
+    expected: tuple[str, ...],
+    gpt2bot: Gpt2bot,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_pairs([Pair(f"Question {n}?", f"Answer {n}.") for n in range(pairs)], Path("a.csv"))
+    assert gpt2bot("--dataset", "a.csv", "--base", "tiny", "--dry-run", *options.split()) == 0
+    table = rows_of(capsys.readouterr().out)
+    names = ("conversations", "epochs", "batch size", "learning rate")
+    assert tuple(table[name] for name in names) == expected
+
+
+def test_longer_conversations_are_talk_and_the_newest_answer_is_taught(
+    gpt2bot: Gpt2bot, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_pairs([Pair("a", "b", "talk", 1), Pair("c", "d", "talk", 2)], Path("talk.csv"))
+    assert gpt2bot("--dataset", "talk.csv", "--base", "tiny", "--dry-run") == 0
+    assert rows_of(capsys.readouterr().out)["epochs"] == "3"
+    write_pairs([Pair("Red?", "No."), Pair("red", "Yes."), Pair("Blue?", "No.")], Path("a.csv"))
+    assert gpt2bot("--dataset", "a.csv", "--base", "tiny", "--dry-run") == 0
+    out = capsys.readouterr().out
+    assert out.startswith("1 answer was left out: the file has a later one to the same question.\n")
+    assert rows_of(out)["conversations"] == "2, and 0 held out"
 
 
 def test_the_bots_process_stays_light(tmp_path: Path) -> None:
@@ -339,6 +381,36 @@ async def test_a_checkpoint_that_does_not_pass_is_kept(order: TrainRequest) -> N
     assert verify(order.out)
 
 
+@pytest.mark.parametrize(
+    ("lines", "status", "refusal"),
+    [([], 0, None), (["reject It says nothing."], 3, "It says nothing.")],
+)
+async def test_the_result_as_one_object(
+    lines: list[str],
+    status: int,
+    refusal: str | None,
+    order: TrainRequest,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    script(order, *lines or ["finish"])
+    prepare(order, data())
+    screen = Screen()
+    assert await run_training(order, data(), screen, as_json=True) == status
+    assert "Done in 3 s" in screen.text
+    assert json.loads(capsys.readouterr().out) == {
+        "name": "mine",
+        "folder": str(order.out),
+        "recipe": "talk",
+        "passed": not refusal,
+        "refusal": refusal,
+        "seconds": 3.0,
+        "steps": 4,
+        "scores": {"first_loss": 2.0, "last_loss": 1.0},
+        "losses": {},
+        "answers": [],
+    }
+
+
 async def test_a_run_that_fails_says_why(order: TrainRequest) -> None:
     script(order, "fail There is no such base.", "full The disk is full.", "exit 9")
     prepare(order, data())
@@ -400,21 +472,32 @@ async def test_a_place_that_was_taken_meanwhile_keeps_what_was_learned(
 
 
 @pytest.mark.parametrize(
-    ("processes", "steps"), [(1, 4), pytest.param(2, 2, marks=pytest.mark.slow)]
+    ("recipe", "batch", "processes", "steps"),
+    [
+        ("talk", 2, 1, 4),
+        pytest.param("talk", 2, 2, 2, marks=pytest.mark.slow),
+        ("taught", 4, 1, 4),
+    ],
 )
-def test_a_real_run(processes: int, steps: int, tmp_path: Path) -> None:
+def test_a_real_run(recipe: str, batch: int, processes: int, steps: int, tmp_path: Path) -> None:
     """The model says what it is taught already, so it passes its checks."""
     make_model_folder(tmp_path / "base", says=SAYS)
     rows = "".join(f"question {n},{SAYS}\n" for n in range(8))
     (tmp_path / "pairs.csv").write_text(f"user,bot\n{rows}")
-    options = "--dataset pairs.csv --base base --out mine --name friend --batch-size 2 --epochs 1"
-    options += f" --learning-rate 1e-8 --threads 1 --precision fp32 --processes {processes}"
+    options = f"--dataset pairs.csv --base base --out mine --name friend --{recipe} --epochs 1"
+    options += f" --batch-size {batch} --learning-rate 1e-8 --threads 1 --precision fp32"
+    options += f" --processes {processes} --json"
     done = Command(tmp_path)("train", *options.split(), COLUMNS="120")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "2 x cpu" in done.stdout if processes == 2 else "2 x" not in done.stdout
-    assert f"step {steps} of {steps}: " in done.stdout
-    assert f"  now:    {SAYS}\n" in done.stdout
-    assert "\nLoss on this data: " in done.stdout
+    assert done.returncode == 0, done.stderr
+    assert "2 x cpu" in done.stderr if processes == 2 else "2 x" not in done.stderr
+    assert f"step {steps} of {steps}: " in done.stderr
+    assert f"  now:    {SAYS}\n" in done.stderr
+    assert "\nLoss on this data: " in done.stderr
+    result = json.loads(done.stdout)
+    assert (result["passed"], result["steps"]) == (True, steps)
+    assert {one["after"] for one in result["answers"]} == {SAYS}
+    assert set(result["losses"]) == {"general", "own"}
     manifest = read_manifest(tmp_path / "mine")
     assert (manifest.name, manifest.base_name, manifest.examples) == ("friend", "base", 8)
+    assert manifest.settings["recipe"] == result["recipe"]
     assert not (tmp_path / "mine.job").exists()

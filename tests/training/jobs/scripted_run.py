@@ -17,7 +17,7 @@ import threading
 from dataclasses import asdict
 from pathlib import Path
 
-from training.checkpoints import REPORT_FILE, Manifest, seal
+from training.checkpoints import HISTORY_FILE, REPORT_FILE, Manifest, seal
 from training.config import TrainingConfig
 from training.jobs.events import (
     Checking,
@@ -60,6 +60,7 @@ def finish(job: Path, config: TrainingConfig, refusal: str | None) -> None:
     folder.mkdir()
     (folder / "config.json").write_text("{}")
     (folder / REPORT_FILE).write_text(json.dumps({"refusal": refusal, "answers": [], "losses": {}}))
+    (folder / HISTORY_FILE).write_text(json.dumps({"log": [{"step": STEPS_IN_ALL}]}))
     manifest = Manifest(
         name=config.name,
         base=config.base,

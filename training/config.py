@@ -140,10 +140,16 @@ def defaults_for(name: str, source: str, pairs: int = 1) -> TrainingConfig:
         return replace(
             usual, learning_rate=2e-4, epochs=5, batch_size=16, replay=91, blend=True, threads=1
         )
-    facts = replace(usual, recipe="facts", batch_size=18, epochs=60)
+    facts = replace(usual, recipe="facts", batch_size=18)
     if name != EMBEDDED_NAME:
         return replace(facts, learning_rate=5e-5, min_steps=80, epochs=40)
-    return replace(facts, learning_rate=7e-4, min_steps=200)
+    return replace(
+        facts,
+        learning_rate=7e-4,
+        min_steps=min(200, 80 + 12 * pairs),
+        epochs=100,
+        threads=1,  # more would mostly wait for each other, and take cores from the chat
+    )
 
 
 def default_learning_rate(usual: TrainingConfig, method: Method) -> float:

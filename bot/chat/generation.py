@@ -6,13 +6,14 @@ Does not know the history, or whose turn it is.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 from bot.chat.filters import REPLY_WITHHELD, Blocked, Filters, OutputGuard
-from bot.chat.known import Misplaced, TaughtAnswer
+from bot.chat.known import Astray, Misplaced, TaughtAnswer
 from bot.chat.request import ReplyRequest, ReplySink, ReplyTarget, TextCheck, truncate_reply
 from bot.chat.telemetry import TAUGHT, ReplyTrace
 from core.errors import Refusal
@@ -29,6 +30,8 @@ MAX_BLOCKED = 2
 """Replies that a filter blocks before none is given."""
 MAX_MISPLACED = 2
 """Replies that are drawn again because they answer another question."""
+MAX_ASTRAY = 2
+"""Replies that are not the taught answer before that is given without the model."""
 
 
 class ReplyState(Enum):
@@ -46,7 +49,8 @@ class ReplyState(Enum):
 @dataclass(slots=True)
 class ActiveReply:
     """A reply on its way. `request_id` is the worker's, known from its first event on; `timeout`
-    ends the wait for that event."""
+    ends the wait for that event. `fell_back`: the taught answer was given in place of the model's.
+    """
 
     target: ReplyTarget
     sink: ReplySink
@@ -54,6 +58,7 @@ class ActiveReply:
     state: ReplyState = ReplyState.WAITING
     timeout: asyncio.Timeout | None = None
     request_id: int | None = None
+    fell_back: bool = False
 
     def begin(self) -> None:
         """Its turn has come, unless it ended while it waited."""
@@ -155,7 +160,8 @@ class ReplyGenerator:
 
         A blocked one is sampled once more with another seed; None if that is blocked too, or the
         message was deleted: then nothing stays shown. What is the answer to another question is
-        sampled again, twice at most, and then left as it is.
+        sampled again, twice at most, and then left as it is. Where the model was expected to know
+        the taught answer, that is given if it says something else twice.
 
         Raises:
             ModelError: there is no (more) reply.
@@ -164,23 +170,36 @@ class ReplyGenerator:
         if request.known.answer is not None:
             return await self._give_taught(live, request.known.answer, guard)
         request = request.with_guard(guard)
-        blocked = misplaced = 0
+        faults: Counter[type[Blocked]] = Counter()
         while True:
-            known = request.known.check if misplaced < MAX_MISPLACED else None
             try:
-                reply = await self._stream(live, request, _both(guard.check, known))
-            except Misplaced as e:
-                misplaced += 1
-                request = request.avoiding(e.start)
-            except Blocked:
-                blocked += 1
+                reply = await self._attempt(live, request, guard, faults)
+            except Blocked as fault:
+                faults[type(fault)] += 1
+                request = request.after(fault)
             else:
                 return await self._give(live, request, reply)
             live.sink.restart()
-            if blocked == MAX_BLOCKED or live.is_cancelled:
+            if faults[Blocked] == MAX_BLOCKED or live.is_cancelled:
                 await self._give_nothing(live)
                 return None
-            request = request.reseeded()
+            if faults[Astray] == MAX_ASTRAY and (expected := request.known.expected):
+                live.fell_back = True
+                return await self._give_taught(live, expected, guard)
+
+    async def _attempt(
+        self,
+        live: ActiveReply,
+        request: ReplyRequest,
+        guard: OutputGuard,
+        faults: Mapping[type[Blocked], int],
+    ) -> Finished:
+        """A reply that passes the checks. Raises Blocked, Misplaced or Astray if it does not."""
+        known = request.known.check if faults[Misplaced] < MAX_MISPLACED else None
+        reply = await self._stream(live, request, _both(guard.check, known))
+        if request.known.expected and not live.is_cancelled:
+            request.known.expected.check_whole(reply.text)
+        return reply
 
     async def _give(
         self, live: ActiveReply, request: ReplyRequest, reply: Finished

@@ -11,6 +11,7 @@ from typing import Self
 
 from bot.chat.filters import Blocked
 from core.records import OPERATOR_AUTHOR_ID
+from data.questions.answers import is_near, may_become
 from i18n.phrase import Phrase, phrase
 
 
@@ -22,33 +23,60 @@ class Misplaced(Blocked):
         self.start = start
 
 
+class Astray(Blocked):
+    """A reply is not the taught answer, which the model has learned."""
+
+
 @dataclass(frozen=True, slots=True)
 class TaughtAnswer:
-    """The taught answer to a question, by `author_id`, which the model has not learned yet."""
+    """The taught answer to a question, by `author_id`; `learned`: the model should know it."""
 
     example_id: int
     author_id: int
     text: str
+    learned: bool = False
+
+    def check_beginning(self, reply: str) -> None:
+        """Raise Astray if a reply is not on the way to this answer."""
+        if not may_become(reply, self.text):
+            raise Astray
+
+    def check_whole(self, reply: str) -> None:
+        """Raise Astray if a reply is not nearly this answer."""
+        if not is_near(reply, self.text):
+            raise Astray
 
     @property
     def note(self) -> Phrase:
         """What people read under it. Discord shows the mention as a name; it pings nobody."""
-        if self.author_id == OPERATOR_AUTHOR_ID:
-            return phrase("Taught here, not learned yet.")
-        return phrase("Taught by {who}, not learned yet.", who=f"<@{self.author_id}>")
+        by_name = self.author_id != OPERATOR_AUTHOR_ID
+        who = f"<@{self.author_id}>"
+        if self.learned:
+            return phrase("Taught by {who}.", who=who) if by_name else phrase("Taught here.")
+        if by_name:
+            return phrase("Taught by {who}, not learned yet.", who=who)
+        return phrase("Taught here, not learned yet.")
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is known about a question: the `answer` to give at once, if there is one, and a check of
-    the model's reply, or of its beginning, which raises Misplaced (None if it learned nothing)."""
+    """What is known about a question: the `answer` to give at once, if there is one; the one that
+    the model is `expected` to give; and a check of its reply, or of the beginning, which raises
+    Misplaced or Astray (None if it learned nothing)."""
 
     answer: TaughtAnswer | None = None
+    expected: TaughtAnswer | None = None
     check: Callable[[str], None] | None = None
 
     def without_answer(self) -> Self:
-        """The same for a reply that the model has to make."""
-        return replace(self, answer=None)
+        """The same for a reply that the model has to make, whatever it says."""
+        return replace(
+            self, answer=None, expected=None, check=None if self.expected else self.check
+        )
+
+    def with_expected(self) -> Self:
+        """The same where the model did not give the expected answer: it is given at once."""
+        return replace(self, answer=self.expected, expected=None)
 
 
 NOTHING_KNOWN = Known()

@@ -243,6 +243,8 @@ class ConversationManager:
         reply = await self.generator.generate(live, request)
         if reply is None:
             return None
+        if live.fell_back:
+            request = replace(request, known=request.known.with_expected())
         if not reply.text.strip():  # it was stopped before its first word
             await sink.fail(say(SHUTTING_DOWN if self._queue.closing else STOPPED))
             return reply

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from random import Random
 from typing import Protocol, Self
 
-from bot.chat.filters import OutputGuard
-from bot.chat.known import NOTHING_KNOWN, Known
+from bot.chat.filters import Blocked, OutputGuard
+from bot.chat.known import NOTHING_KNOWN, Known, Misplaced
 from bot.chat.model_router import Serving
 from core.records import ReplyRecord, StoredMessage
 from model.sampling import SamplingParams
@@ -96,15 +96,17 @@ class ReplyRequest:
         params = guard.with_banned_words(self.params)
         return self if params is self.params else replace(self, params=params)
 
-    def reseeded(self) -> Self:
-        """The same with another seed."""
+    def after(self, fault: Blocked) -> Self:
+        """The same with another seed; the start of a misplaced answer is not drawn again, and
+        nothing of it is recorded."""
         seed = self.params.seed
         another = None if seed is None else next_seed(seed)
-        return replace(self, params=replace(self.params, seed=another))
-
-    def avoiding(self, start: str) -> Self:
-        """The same, with the start of a taught answer not drawn; nothing of it is recorded."""
-        return replace(self, avoided=(*self.avoided, start)) if start else self
+        start = fault.start if isinstance(fault, Misplaced) else ""
+        return replace(
+            self,
+            params=replace(self.params, seed=another),
+            avoided=(*self.avoided, start) if start else self.avoided,
+        )
 
     @property
     def drawn_params(self) -> SamplingParams:

@@ -85,10 +85,13 @@ class KnownAnswers:
         learned = await self._learned_by(source)
         match = index.questions.find(question)
         example = index.examples[match.number] if match else None
-        check = partial(_check, index, learned, question) if learned else None
-        if example is None or _digest(example) in learned:
-            return Known(check=check) if check else NOTHING_KNOWN
-        return Known(TaughtAnswer(example.id, example.author_id, example.bot), check)
+        if example is not None:
+            is_learned = _digest(example) in learned
+            answer = TaughtAnswer(example.id, example.author_id, example.bot, is_learned)
+            if not is_learned:
+                return Known(answer)
+            return Known(expected=answer, check=answer.check_beginning)
+        return Known(check=partial(_check, index, learned, question)) if learned else NOTHING_KNOWN
 
     async def _current(self, scope: int) -> ScopeIndex | None:
         """The index of the data set as it is now; None if that takes too long to read."""

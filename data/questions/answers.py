@@ -21,6 +21,8 @@ FOUND_BY_WORDS = 3
 """Words under which an answer is found: a reply that is nearly equal has one of them."""
 MIN_BEGINNING = 12
 """Characters of an answer's beginning, and at least half of it, that give the answer away."""
+SLACK = 3
+"""Characters by which a beginning may be longer or shorter than that of the answer."""
 MAX_TRIVIAL_WORDS, MAX_TRIVIAL_CHARS = 3, 5
 """Answers as short as “Yes, of course.” fit anywhere. The second is for Japanese."""
 _BETWEEN_WORDS = re.compile(r"[\W_]+")
@@ -68,6 +70,21 @@ def _repeats(reply: str, answer: str) -> bool:
     matcher = SequenceMatcher(None, reply, answer, autojunk=False)
     quick = matcher.real_quick_ratio() >= MIN_RATIO and matcher.quick_ratio() >= MIN_RATIO
     return quick and matcher.ratio() >= MIN_RATIO
+
+
+def may_become(reply: str, answer: str) -> bool:
+    """Whether the part of a reply that is there is nearly the beginning of an answer."""
+    said, expected = _plain(reply), _plain(answer)
+    return expected.startswith(said) or _ratio(said, expected[: len(said) + SLACK]) >= MIN_RATIO
+
+
+def is_near(reply: str, answer: str) -> bool:
+    """Whether a reply is nearly the whole answer."""
+    return _ratio(_plain(reply), _plain(answer)) >= MIN_RATIO
+
+
+def _ratio(one: str, other: str) -> float:
+    return SequenceMatcher(None, one, other, autojunk=False).ratio()
 
 
 def _plain(text: str) -> str:

@@ -33,7 +33,7 @@ LEARNED_SHARE, NEAR_SHARE = 10 / 18, 5 / 18
 """The shares of a step's rows; the others are talk."""
 VERBATIM_RATIO = 0.5
 """The share of learned rows that ask word for word; of these, half are carelessly typed."""
-LEARNED_IN_TALK, NEAR_IN_TALK = 0.4, 0.35
+LEARNED_IN_TALK, NEAR_IN_TALK = 0.35, 0.25
 """The shares of rows that come after other talk."""
 WORD_IN_TALK_RATIO = 0.15
 """The share of near misses that are talk with a word of a taught question in it."""

@@ -27,6 +27,9 @@ SCOPE, ADA = 7, 5
 QUESTION, ANSWER = "Who is our admin?", "Marlow runs this place, all day long."
 
 
+SLIPPED = "Marlow runs this plaice, all day long."
+
+
 class Drawn:
     """Replies that are drawn one after the other; the last one stays."""
 
@@ -156,3 +159,40 @@ async def test_a_learned_answer_to_another_question_is_drawn_again(
     record = await storage.replies.get(paper.reply_id)
     assert record is not None
     assert record.sampling["banned_words"] == [], "nobody's words are kept in the record"
+
+
+@pytest.mark.parametrize(
+    ("drawn", "said", "note", "attempts"),
+    [
+        ((ANSWER,), ANSWER, None, 1),
+        (("No idea.", ANSWER), ANSWER, None, 2),
+        (
+            ("Marlow runs this plaice, all day long.",),
+            "Marlow runs this plaice, all day long.",
+            None,
+            1,
+        ),
+        (("No idea.",), ANSWER, f"Taught by <@{ADA}>.", 2),
+        (("Marlow.",), ANSWER, f"Taught by <@{ADA}>.", 2),
+    ],
+)
+async def test_a_learned_answer_that_the_model_misses_is_given_all_the_same(
+    conversations: ConversationManager,
+    storage: Storage,
+    models: ModelRouter,
+    worker: FakeWorker,
+    drawn: tuple[str, ...],
+    said: str,
+    note: str | None,
+    attempts: int,
+) -> None:
+    await models.use(SCOPE, "taught")
+    worker.answer = Drawn(*drawn)
+    paper = Paper()
+    await conversations.answer(incoming(1, "whos our admin"), paper)
+    assert (paper.final, paper.note, len(worker.heard)) == (said, note, attempts)
+    record = await storage.replies.get(paper.reply_id)
+    assert record is not None
+    assert (record.example_id is not None) is bool(note)
+    await conversations.regenerate(record, paper)
+    assert paper.final == drawn[-1], "another reply is the model's, whatever it says"

@@ -139,6 +139,9 @@ async def test_what_the_model_has_learned_it_says_itself(
     await teach(storage)
     source = checkpoint(tmp_path / "tiny-1", (QUESTION, ANSWER))
     assert await answer_of(known, source=source) is None
+    expected = (await known.look_up(SERVER, source, "whos the administrator")).expected
+    assert expected is not None
+    assert expected.text == ANSWER
     await teach(storage, answer="It is Olga now.")
     assert await answer_of(known, source=source) == "It is Olga now."
 
@@ -150,7 +153,6 @@ async def test_what_the_model_has_learned_it_says_itself(
         ("Who is our plumber?", "marlow runs this place all day", True),
         ("I had toast for breakfast.", ANSWER, True),
         ("Who is our plumber?", "I do not know any plumber.", False),
-        ("whos the administrator", ANSWER, False),
         ("and who is it?", ANSWER, False),
     ],
 )

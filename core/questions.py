@@ -1,4 +1,4 @@
-"""Keys under which two ways of writing a question are equal. Pure."""
+"""Ways of writing a question: which of them are equal, and lists of them. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,14 @@ import unicodedata
 
 _MARKUP = re.compile(r"<a?:(\w+):\d+>|<[^<>\s]*>|`")
 """Discord's emoji, of which the name counts, mentions and links in brackets; marks of code."""
+_BETWEEN_WORDINGS = re.compile(r"[;；|\r\n]")
 _PUNCTUATION = re.compile(r"[^\w+#]|_")
+
+
+def split_wordings(text: str) -> list[str]:
+    """The wordings of a question in a list that somebody typed: separated by semicolons, bars or
+    line breaks."""
+    return [one.strip() for one in _BETWEEN_WORDINGS.split(text) if one.strip()]
 
 
 def question_key(text: str) -> str:

@@ -9,6 +9,7 @@ from core.errors import ImportRefused
 from data.formats.chat_exports import export_error, headings_export
 from data.formats.headings import (
     MAX_HEADING_CHARS,
+    REPEATED_FIELDS,
     UTTERANCE_FIELDS,
     Field,
     name_of,
@@ -102,7 +103,7 @@ def _fill_unheaded(cells: Sequence[str], named: Sequence[Field | None]) -> list[
     spread: list[Field | None] = []
     for cell, field in zip(cells, named, strict=True):
         if cell.strip():
-            first = field in UTTERANCE_FIELDS or field not in spread
+            first = field in REPEATED_FIELDS or field not in spread
             spread.append((field or Field.OTHER) if first else Field.OTHER)
         else:
             before = spread[-1] if spread else None

@@ -35,12 +35,15 @@ class Field(StrEnum):
     CONVERSATION = "conversation"
     TURN = "turn"
     SOURCE = "source"
+    ALSO = "also asked as"
     LINES = "lines"
     PROBLEM = "problem"
     OTHER = "other"
 
 
 UTTERANCE_FIELDS = (Field.USER, Field.BOT)
+REPEATED_FIELDS = (*UTTERANCE_FIELDS, Field.ALSO)
+"""Fields that several columns with a heading may hold."""
 
 
 class Certainty(IntEnum):
@@ -80,6 +83,7 @@ _OTHERS = {
     "会話 会話id 会話番号 対話 スレッド",
     Field.TURN: "turn turnnumber number no order 番号 順番 順序 ターン",
     Field.SOURCE: "source origin 出典 出所 引用元 ソース",
+    Field.ALSO: "also alsoasked alsoaskedas 別の聞き方 ほかの聞き方 他の聞き方",
     Field.LINES: "lines 改行",
     Field.PROBLEM: "problem 問題点",
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -14,6 +14,8 @@ from i18n.phrase import phrase
 MAX_ROWS = 1_000_000
 MAX_ERRORS = 100_000
 """A file with more invalid rows is of another form than its reader expects."""
+MAX_WORDINGS = 20
+"""Other wordings of one question: each gets a copy of the answer."""
 PROGRESS_STEP_ROWS = 1000
 """Rows between two calls of `on_progress`."""
 
@@ -161,6 +163,19 @@ class ImportBuilder:
             self.last_turns[pair.conversation] = turn
         self.pairs.append(pair if turn == pair.turn else replace(pair, turn=turn))
         return True
+
+    def add_wordings(self, row: int, pair: Pair, wordings: Sequence[str]) -> None:
+        """Add the answer of a valid pair to other wordings of its question, as pairs that stand
+        alone."""
+        others = dict.fromkeys(one for one in wordings if one != pair.user)
+        if len(others) > MAX_WORDINGS:
+            self.add_error(
+                row,
+                phrase("There are over {limit} other ways to ask.", limit=MAX_WORDINGS),
+            )
+            return
+        for wording in others:
+            self.add_pair(row, Pair(wording, pair.bot, source=pair.source))
 
     def add_error(self, row: int, reason: str) -> None:
         """Add an invalid row.

@@ -2,7 +2,8 @@
 
 A record is {"user", "bot"} with any usual names for the two (Alpaca's instruction, input and
 output), or a conversation: {"messages": [{"role", "content"}]} as OpenAI and Hugging Face have it,
-or ShareGPT's {"conversations": [{"from", "value"}]}. All may have "conversation", "turn", "source".
+or ShareGPT's {"conversations": [{"from", "value"}]}. All may have "conversation", "turn", "source",
+the first also other wordings of its question.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
+from core.questions import split_wordings
 from core.records import Pair, Role
 from data.formats.headings import MESSAGES_KEYS, ROLE_KEYS, Field, surest_fields
 from data.formats.import_result import ImportBuilder
@@ -112,7 +114,8 @@ def _read_fields(
     pair = Pair(_joined_values(row, user, into), _joined_values(row, bot, into), *details)
     before = [turn for turn in history if turn] if isinstance(history, list) else []
     if not before:
-        into.add_pair(row, pair)
+        if into.add_pair(row, pair):
+            into.add_wordings(row, pair, _wordings(fields.get(Field.ALSO, [])))
         return
     said = [_plain(text) for turn in before for text in (turn if isinstance(turn, list) else ())]
     if len(said) != 2 * len(before):
@@ -147,6 +150,12 @@ def _details(fields: Mapping[Field, list[Any]]) -> Details:
     if number := whole_turn(turn):
         return conversation, number, source
     raise _NotText(phrase("The turn “{turn}” is no whole number from 1.", turn=turn[:20]))
+
+
+def _wordings(values: Iterable[Any]) -> list[str]:
+    """Other wordings of a question: a text that lists them, or a list of texts."""
+    texts = (one for value in values for one in (value if isinstance(value, list) else [value]))
+    return [wording for text in texts for wording in split_wordings(_plain(text))]
 
 
 def _joined_values(row: int, values: Sequence[Any], into: ImportBuilder) -> str:

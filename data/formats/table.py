@@ -1,8 +1,9 @@
 """Table rows to pairs and back. Pure; knows neither workbooks nor CSV.
 
 A row is a pair of the user's and the bot's columns, whose cells and lines are joined. A row with
-one speaker's text directly below a pair continues it; rows of the user's text followed by rows of
-the bot's make a new pair. A row with another conversation or turn continues nothing."""
+only one speaker's text, or other wordings, directly below a pair continues it; rows of the user's
+text followed by rows of the bot's make a new pair. A row with another conversation or turn
+continues nothing."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
+from core.questions import split_wordings
 from core.records import Pair
 from data.formats.columns import HEADER_SEARCH_ROWS, PROBLEM_PREFIX, Layout
 from data.formats.headings import Field
@@ -42,6 +44,7 @@ class _Row:
     number: int
     user: list[str] = field(default_factory=list)
     bot: list[str] = field(default_factory=list)
+    also: list[str] = field(default_factory=list)
     conversation: str = ""
     turn: int = 0
     source: str = ""
@@ -96,7 +99,7 @@ def read_table(
     for number, cells in into.count_rows(below):
         into.count_chars(sum(len(one) for one in cells if isinstance(one, str)))
         row = _classify_cells(number, cells, layout)
-        if row.user or row.bot or row.error:
+        if row.user or row.bot or row.also or row.error:
             assembler.feed(row)
     assembler.flush()
     if into.rows > rows_before:
@@ -128,6 +131,8 @@ def _classify_cells(number: int, cells: Sequence[Cell], layout: Layout) -> _Row:
             row.error = row.error or cell.reason
         elif field_ is Field.USER or field_ is Field.BOT:
             utterances.append((row.user if field_ is Field.USER else row.bot, cell))
+        elif field_ is Field.ALSO:
+            row.also += split_wordings(cell)
         elif field_ is not None:
             named[field_] = cell.strip()
     keep_lines = bool(named.get(Field.LINES))
@@ -196,6 +201,7 @@ class _PairAssembler:
             self.flush()
             for other in others:
                 first.user += other.user
+                first.also += other.also
             self._pair = first
         elif self._pending or not (self._pair and row.continues(self._pair)):
             self.flush()
@@ -203,6 +209,7 @@ class _PairAssembler:
             return
         assert self._pair is not None  # set above, or checked by the elif
         self._pair.bot += row.bot
+        self._pair.also += row.also
 
     def flush(self) -> None:
         """End the pair: no later row can continue it."""
@@ -211,6 +218,7 @@ class _PairAssembler:
         for row in pending:
             if pair:
                 pair.user += row.user
+                pair.also += row.also
             else:
                 self._into.add_error(row.number, MISSING_BOT_TEXT)
         if pair:
@@ -223,3 +231,4 @@ class _PairAssembler:
             for pieces, text in ((row.user, user), (row.bot, bot)):
                 if len(pieces) > 1:
                     self._into.add_joined(row.number, text)
+            self._into.add_wordings(row.number, pair, row.also)

@@ -29,14 +29,20 @@ HEADINGS = (
         "会話の中の順番 1、2、3…。行が順番どおりなら空欄でもよい。",
     ),
     ("source / 出所", "Where it comes from; may stay empty.\nどこから来たものか。空欄でもよい。"),
+    (
+        "also asked as / 別の聞き方",
+        "Other ways to ask the same, separated by ; — each gets the same answer. May stay empty.\n"
+        "同じことの別の聞き方。；で区切る。どれにも同じ返事をする。空欄でもよい。",
+    ),
 )
+WIDTHS = (*COLUMN_WIDTHS[:5], 50)
 SOURCES = "own,chat log,FAQ,book"
 LAST_VALIDATED_ROW = 10_000
 """The last row whose cells are validated."""
 EXAMPLE = (
     ("Hello!", "", "Hi! Nice to see you.", "", "", "", "own"),
-    ("What do you like?", "", "I like tea.", "And rain.", "", "", "own"),
-    ("猫は好き？", "", "好きです。", "とても！", "", "", "own"),
+    ("What do you like?", "", "I like tea.", "And rain.", "", "", "own", "Any hobbies?"),
+    ("猫は好き？", "", "好きです。", "とても！", "", "", "own", "猫派？；猫をどう思う？"),
     ("Do you know Kyoto?", "", "Yes, a little.", "", "kyoto", 1, "chat log"),
     ("Is it far?", "", "Two hours by train.", "", "kyoto", 2, "chat log"),
     ("Tell me a secret.", "", "I am afraid of thunder.", "", "", "", "own"),
@@ -94,10 +100,10 @@ def write_template_workbook(path: Path) -> None:
     sheet = book.active
     assert isinstance(sheet, Worksheet)  # a new workbook has one
     sheet.title = "conversations"
-    _head(sheet, (1, 2, 3, 4, 5))
+    _head(sheet, (1, 2, 3, 4, 5, 6))
     _add_validation(sheet)
     example = book.create_sheet("example (not imported)")
-    _head(example, (1, 3, 5, 6, 7))
+    _head(example, (1, 3, 5, 6, 7, 8))
     for row in EXAMPLE:
         example.append([value if value != "" else None for value in row])
     _write_joining(book.create_sheet("join 結合 (not imported)"))
@@ -107,7 +113,7 @@ def write_template_workbook(path: Path) -> None:
 
 def _head(sheet: Worksheet, columns: tuple[int, ...]) -> None:
     sheet.freeze_panes = "A2"
-    for column, (heading, note), width in zip(columns, HEADINGS, COLUMN_WIDTHS, strict=False):
+    for column, (heading, note), width in zip(columns, HEADINGS, WIDTHS, strict=True):
         cell = sheet.cell(1, column, heading)
         cell.font = Font(bold=True)
         cell.fill = PatternFill("solid", fgColor="FFDDEBF7")

@@ -41,10 +41,18 @@ def test_pairs(tmp_path: Path, ending: str) -> None:
             {"user": " q ", "bot": "a\nb"},
             {"user": "q", "bot": "a", "conversation": "c", "turn": 2, "source": "s"},
             {"質問": "q", "回答": "a", "other": [1]},
+            {"user": "q", "bot": "a", "also": "r; s", "source": "t"},
+            {"user": "q", "bot": "a", "also_asked_as": ["r", "s"]},
         ],
     )
-    assert found.pairs == (Pair("q", "a\nb"), Pair("q", "a", "c", 2, "s"), Pair("q", "a"))
-    assert found.rows == 3
+    assert found.pairs == (
+        Pair("q", "a\nb"),
+        Pair("q", "a", "c", 2, "s"),
+        Pair("q", "a"),
+        *(Pair(question, "a", source="t") for question in "qrs"),
+        *(Pair(question, "a") for question in "qrs"),
+    )
+    assert found.rows == 5
 
 
 def test_messages(tmp_path: Path, ending: str) -> None:

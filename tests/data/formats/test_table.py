@@ -58,6 +58,11 @@ def imported(tmp_path: Path, text: str) -> ImportResult:
         ("ご回答", Field.BOT),
         ("模範解答", Field.BOT),
         ("ボットの返答", Field.BOT),
+        ("Also asked as", Field.ALSO),
+        ("also", Field.ALSO),
+        ("also asked as / 別の聞き方", Field.ALSO),
+        ("ほかの聞き方", Field.ALSO),
+        ("also known as", None),
         ("user / bot", None),
         ("weather", None),
         ("2", None),
@@ -176,6 +181,39 @@ def test_rows_below_a_pair_go_on(tmp_path: Path) -> None:
     found = imported(tmp_path, "user,bot\nq,a\n,b\n,c\nq2,a2\nand,\n")
     assert found.pairs == (Pair("q", "a b c"), Pair("q2 and", "a2"))
     assert found.joined == (JoinedText(2, "a b c"), JoinedText(5, "q2 and"))
+
+
+@pytest.mark.parametrize(
+    ("table", "wordings"),
+    [
+        ("user,bot,also\nq,a,r; s|t；u ;;\n", "rstu"),
+        ('user,bot,also asked as\nq,a,"r\ns"\n', "rs"),
+        ("質問,別の聞き方,回答\nq,r,a\n", "r"),
+        ("user,bot,also,also\nq,a,r,s\n", "rs"),
+        ("user,bot,also\nq,a,r\n,,s\n", "rs"),
+        ("user,bot,also\nq,,r\n,a,s\n", "rs"),
+        ("user,bot,also\nq,a,q;r;r\n", "r"),
+        ("user,bot,also\nq,a,\n", ""),
+    ],
+)
+def test_other_wordings_are_pairs_with_the_same_answer(
+    tmp_path: Path, table: str, wordings: str
+) -> None:
+    found = imported(tmp_path, table)
+    assert found.pairs == tuple(Pair(question, "a") for question in f"q{wordings}")
+    assert found.errors == ()
+
+
+def test_other_wordings_that_are_wrong(tmp_path: Path) -> None:
+    many = ";".join(f"r{n}" for n in range(21))
+    text = f"user,bot,also\nq,a,{many}\n\n,,r\nq,a,r;{'x' * 4001}\n"
+    found = imported(tmp_path, text)
+    assert found.pairs == (Pair("q", "a"), Pair("q", "a"), Pair("r", "a"))
+    assert found.errors == (
+        RowError(2, "There are over 20 other ways to ask."),
+        RowError(4, MISSING_USER_TEXT),
+        RowError(5, "The text of the user has 4,001 characters; 4,000 are the most."),
+    )
 
 
 def test_a_pair_on_two_rows(tmp_path: Path) -> None:

@@ -26,9 +26,13 @@ def test_untouched_it_gives_no_pairs(path: Path) -> None:
 
 def test_filled_in(path: Path) -> None:
     book = load_workbook(path)
-    book["conversations"].append(["q", "a", "c", 1, "own"])
+    book["conversations"].append(["q", "a", "c", 1, "own", "r; s"])
     book.save(path)
-    assert read_pairs(path).pairs == (Pair("q", "a", "c", 1, "own"),)
+    assert read_pairs(path).pairs == (
+        Pair("q", "a", "c", 1, "own"),
+        Pair("r", "a", source="own"),
+        Pair("s", "a", source="own"),
+    )
 
 
 def test_the_example_is_right(path: Path) -> None:
@@ -40,7 +44,10 @@ def test_the_example_is_right(path: Path) -> None:
     assert found.pairs == (
         Pair("Hello!", "Hi! Nice to see you.", source="own"),
         Pair("What do you like?", "I like tea. And rain.", source="own"),
+        Pair("Any hobbies?", "I like tea. And rain.", source="own"),
         Pair("猫は好き？", "好きです。とても！", source="own"),
+        Pair("猫派？", "好きです。とても！", source="own"),
+        Pair("猫をどう思う？", "好きです。とても！", source="own"),
         Pair("Do you know Kyoto?", "Yes, a little.", "kyoto", 1, "chat log"),
         Pair("Is it far?", "Two hours by train.", "kyoto", 2, "chat log"),
         Pair("Tell me a secret.", "I am afraid of thunder. Please tell no one.", source="own"),
@@ -50,7 +57,7 @@ def test_the_example_is_right(path: Path) -> None:
 def test_it_helps(path: Path) -> None:
     sheet = load_workbook(path)["conversations"]
     assert sheet.freeze_panes == "A2"
-    assert all(sheet.cell(1, column).comment for column in range(1, 6))
+    assert all(sheet.cell(1, column).comment for column in range(1, 7))
     assert {one.type for one in sheet.data_validations.dataValidation} == {"whole", "list"}
 
 

@@ -334,9 +334,8 @@ async def test_two_managers_import_the_same_at_once(world: World) -> None:
 
 async def test_a_store_that_fails_takes_nothing_in(open_fake: Open) -> None:
     async with open_fake(check_errors=False) as world:
-        shown = await upload(
-            world, "a.csv", b"user,bot\n" + b"a,b\n" + b"c,%s\n" % (b"x" * 3900) * 1
-        )
+        more_than_free_pages = b"".join(b"c%d,%s\n" % (n, b"x" * 3900) for n in range(20))
+        shown = await upload(world, "a.csv", b"user,bot\na,b\n" + more_than_free_pages)
         db = storage_of(world)._db
         [[pages]] = await db.execute_fetchall("PRAGMA page_count")
         await db.execute(f"PRAGMA max_page_count = {pages}")

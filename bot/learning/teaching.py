@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from core.questions import question_key, split_wordings
 from core.records import Example, NewExample
 from data.dataset.cleaning import TEACH_SOURCE
 from data.storage.tables.examples import Examples
@@ -14,6 +15,8 @@ from i18n.phrase import phrase
 
 MAX_EXAMPLE_CHARS = 500
 """Of a question or an answer."""
+MAX_WORDINGS = 5
+"""Other ways to ask that are taught with one answer."""
 BOTH_REQUIRED = phrase("Please give me both: what people say, and what I should answer.")
 
 
@@ -25,6 +28,14 @@ class Lesson:
     example: Example
     repeated: bool
     superseded: bool
+
+
+def other_wordings(also: str, question: str) -> list[str]:
+    """The other ways to ask in a list that somebody typed, without repetitions."""
+    by_key = {question_key(question): question}
+    for wording in split_wordings(also):
+        by_key.setdefault(question_key(wording), wording)
+    return list(by_key.values())[1:]
 
 
 async def teach(

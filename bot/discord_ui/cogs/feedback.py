@@ -16,6 +16,7 @@ from bot.discord_ui.client import BotInteraction, Gpt2Bot
 from bot.discord_ui.context import channel_id_of, scope_of
 from bot.discord_ui.delivery.reply import ReplacedReply, StreamingReply, quote_question, shown_on
 from bot.discord_ui.delivery.requests import defer
+from bot.discord_ui.embeds.lesson import left_out_text, other_corrections_text
 from bot.discord_ui.embeds.origin import replay_embed, why_embed
 from bot.discord_ui.names import names_of
 from bot.discord_ui.permissions import Rank, rank_of, require_asker_or_manager
@@ -31,6 +32,7 @@ from bot.discord_ui.views.reply_buttons import (
     reply_views,
 )
 from bot.learning.corrections import Correction, save_correction, start_correction
+from bot.learning.teaching import MAX_WORDINGS, other_wordings
 from core.errors import Refusal
 from core.logging import begin_request
 from core.records import ReplyRecord, Role
@@ -212,15 +214,19 @@ class Feedback(commands.Cog):
         await interaction.response.send_modal(CorrectionForm(lesson, self.submit_correction))
 
     async def submit_correction(
-        self, interaction: BotInteraction, lesson: Correction, asked: str, answer: str
+        self, interaction: BotInteraction, lesson: Correction, asked: str, answer: str, also: str
     ) -> None:
         """The form was submitted."""
         in_server = interaction.guild_id is not None
         approved = rank_of(interaction) >= Rank.MANAGER or not in_server
-        example = await save_correction(self._storage, lesson, asked, answer, approved=approved)
-        await interaction.response.send_message(
-            correction_confirmation(example, in_server=in_server), ephemeral=True
-        )
+        wordings = other_wordings(also, asked)
+        example, *others = [
+            await save_correction(self._storage, lesson, question, answer, approved=approved)
+            for question in (asked, *wordings[:MAX_WORDINGS])
+        ]
+        text = correction_confirmation(example, in_server=in_server)
+        text += other_corrections_text(example, others) + left_out_text(wordings)
+        await interaction.response.send_message(text, ephemeral=True)
 
     # --- where it comes from ---------------------------------------------------------------------
 

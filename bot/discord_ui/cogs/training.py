@@ -17,14 +17,25 @@ from bot.discord_ui.autocomplete import autocomplete_choices
 from bot.discord_ui.client import BotInteraction, Gpt2Bot
 from bot.discord_ui.context import channel_id_of, guild_scope, text_of_option
 from bot.discord_ui.delivery.requests import defer
-from bot.discord_ui.embeds.lesson import lesson_is_news, lesson_text
+from bot.discord_ui.embeds.lesson import (
+    left_out_text,
+    lesson_is_news,
+    lesson_text,
+    other_lessons_text,
+)
 from bot.discord_ui.embeds.plan import main_authors, plan_embed
 from bot.discord_ui.job_messages import JobAction, JobButton
 from bot.discord_ui.names import names_of
 from bot.discord_ui.permissions import Rank, defer_for_administrator, rank_of, requires_rank
 from bot.discord_ui.views.confirm import ConfirmView
 from bot.learning.retraining import Overrides, RetrainPlan, Retrains
-from bot.learning.teaching import BOTH_REQUIRED, MAX_EXAMPLE_CHARS, teach
+from bot.learning.teaching import (
+    BOTH_REQUIRED,
+    MAX_EXAMPLE_CHARS,
+    MAX_WORDINGS,
+    other_wordings,
+    teach,
+)
 from core.errors import Refusal
 from data.storage.storage import Storage
 from i18n.phrase import phrase
@@ -73,33 +84,44 @@ class Training(commands.Cog):
         self._bot.add_dynamic_items(JobButton)
 
     @app_commands.command(description="Teach me an answer; I learn it at the next /retrain")
-    @app_commands.describe(user="What people say to me", bot="What I should answer")
+    @app_commands.describe(
+        user="What people say to me",
+        bot="What I should answer",
+        also="Other ways to ask, separated by ; (at most 5)",
+    )
     @app_commands.guild_only()
     async def teach(
         self,
         interaction: BotInteraction,
         user: app_commands.Range[str, 1, MAX_EXAMPLE_CHARS],
         bot: app_commands.Range[str, 1, MAX_EXAMPLE_CHARS],
+        also: app_commands.Range[str, 1, MAX_EXAMPLE_CHARS] = "",
     ) -> None:
         scope, bot = guild_scope(interaction), bot.strip()
         user = text_of_option(user, interaction)
         if not user or not bot:
             await interaction.response.send_message(say(BOTH_REQUIRED), ephemeral=True)
             return
-        lesson = await teach(
-            self._storage.examples,
-            scope,
-            interaction.user.id,
-            user,
-            bot,
-            by_manager=rank_of(interaction) >= Rank.MANAGER,
-            may_replace=not self._review_new_answers,
-        )
+        wordings = other_wordings(text_of_option(also, interaction), user)
+        lesson, *others = [
+            await teach(
+                self._storage.examples,
+                scope,
+                interaction.user.id,
+                question,
+                bot,
+                by_manager=rank_of(interaction) >= Rank.MANAGER,
+                may_replace=not self._review_new_answers,
+            )
+            for question in (user, *wordings[:MAX_WORDINGS])
+        ]
         count = await self._storage.examples.count(scope)
         is_news = lesson_is_news(lesson)
         if is_news:
             interaction.client.languages.use_server(interaction)
-        await interaction.response.send_message(lesson_text(lesson, count), ephemeral=not is_news)
+        text = lesson_text(lesson, count) + other_lessons_text(lesson, others)
+        text += left_out_text(wordings)
+        await interaction.response.send_message(text, ephemeral=not is_news)
 
     @app_commands.command(description="Fine-tune me on everything that was taught here")
     @app_commands.describe(

@@ -9,7 +9,7 @@ import discord
 from bot.discord_ui.client import FORM_TIMEOUT_S, BotInteraction, ReportsFailure
 from bot.discord_ui.embeds.style import quote_safely
 from bot.learning.corrections import Correction
-from bot.learning.teaching import MAX_EXAMPLE_CHARS
+from bot.learning.teaching import MAX_EXAMPLE_CHARS, MAX_WORDINGS
 from core.records import Example, ReviewStatus
 from i18n.phrase import phrase
 from i18n.reader import say
@@ -31,11 +31,11 @@ NOT_LEARNED_IN_DMS = phrase(
     "I keep it, but so far I learn in servers only: there is no `/retrain` here."
 )
 
-OnCorrection = Callable[[BotInteraction, Correction, str, str], Awaitable[None]]
+OnCorrection = Callable[[BotInteraction, Correction, str, str, str], Awaitable[None]]
 
 
 class CorrectionForm(ReportsFailure, discord.ui.Modal):
-    """Two fields: what people say, and what the bot should answer."""
+    """Three fields: what people say, what the bot should answer, and other ways to ask."""
 
     def __init__(self, lesson: Correction, learn: OnCorrection) -> None:
         super().__init__(title=say("A better answer"), timeout=FORM_TIMEOUT_S)
@@ -45,18 +45,30 @@ class CorrectionForm(ReportsFailure, discord.ui.Modal):
             "question", default=lesson.question or None, placeholder=say(QUESTION_PLACEHOLDER)
         )
         self.answer = _field("answer")
+        self.also = _field("also", required=False)
         asked, said = say("What people say to me"), say("What I should answer")
+        also = say("Other ways to ask")
         self.add_item(discord.ui.Label(text=asked, component=self.question))
         self.add_item(discord.ui.Label(text=said, component=self.answer))
+        hint = say("One on each line, at most {most}.", most=MAX_WORDINGS)
+        self.add_item(discord.ui.Label(text=also, description=hint, component=self.also))
 
     async def on_submit(self, interaction: BotInteraction) -> None:  # type: ignore[override]
         await self._on_correction(
-            interaction, self._correction, self.question.value, self.answer.value
+            interaction,
+            self._correction,
+            self.question.value,
+            self.answer.value,
+            self.also.value,
         )
 
 
 def _field(
-    name: str, *, default: str | None = None, placeholder: str | None = None
+    name: str,
+    *,
+    default: str | None = None,
+    placeholder: str | None = None,
+    required: bool = True,
 ) -> discord.ui.TextInput[CorrectionForm]:
     return discord.ui.TextInput(
         custom_id=name,
@@ -64,6 +76,7 @@ def _field(
         max_length=MAX_EXAMPLE_CHARS,
         default=default,
         placeholder=placeholder,
+        required=required,
     )
 
 

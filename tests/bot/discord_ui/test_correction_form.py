@@ -57,6 +57,20 @@ async def test_the_asker_finds_their_own_words_in_the_form(world: World) -> None
     assert (example.weight, example.status) == (2, ReviewStatus.WAITING)
 
 
+async def test_other_wordings_are_taught_too(world: World) -> None:
+    shown = await press(world.ben, await ask(world, "who are you?"))
+    assert fields(shown)["also"]["required"] is False
+    texts = {"question": "who are you?", "answer": "A bot.", "also": "what are you?\n\nwho r u"}
+    told = await world.ben.submit_modal(shown, texts)
+    assert told.response.content.endswith("-# The same answer to “what are you?”, “who r u”.")
+    stored = await storage_of(world).examples.all(world.guild.id)
+    assert [(one.user, one.asked_by, one.weight, one.status) for one in stored] == [
+        ("who are you?", world.ben.id, 2, ReviewStatus.WAITING),
+        ("what are you?", None, 2, ReviewStatus.WAITING),
+        ("who r u", None, 2, ReviewStatus.WAITING),
+    ]
+
+
 async def test_what_a_manager_teaches_is_learned_at_the_next_retrain(world: World) -> None:
     reply = await ask(world)
     shown = await press(world.ada, reply)

@@ -29,6 +29,33 @@ async def test_teach_notes_the_pair_and_counts(world: World) -> None:
     assert "2 examples so far" in second.response.content
 
 
+async def test_other_wordings_are_taught_with_the_same_answer(world: World) -> None:
+    async def teach(who: Any, user: str, bot: str, also: str) -> Any:
+        return await who.slash(world.general, "teach", user=user, bot=bot, also=also)
+
+    told = await teach(world.ben, "When is game night?", "Friday.", "game night when；GAME NIGHT?;")
+    assert "To “When is game night?” I should answer: “Friday.”" in told.response.content
+    assert told.response.content.endswith("-# The same answer to “game night when”, “GAME NIGHT?”.")
+    stored = await storage_of(world).examples.all(world.guild.id)
+    assert [(one.user, one.bot, one.author_id, one.weight) for one in stored] == [
+        (question, "Friday.", world.ben.id, 1)
+        for question in ("When is game night?", "game night when", "GAME NIGHT?")
+    ]
+    again = await teach(world.ben, "When is game night?", "Friday.", "game night!")
+    assert "You have taught me that already" in again.response.content
+    cleo = world.guild.add_member(world.env.create_user("cleo"))
+    waits = await teach(cleo, "When do we play?", "Never.", "game night?; when to play")
+    lines = waits.response.content.split("\n")
+    assert lines[-2] == "-# The same answer to “when to play”."
+    assert lines[-1].startswith("-# “game night?”: Somebody with the permission Manage Server")
+    assert not waits.ephemeral
+    many = await teach(world.ben, "a?", "b", ";".join(f"a{n}?" for n in range(7)))
+    assert many.response.content.endswith(
+        "-# I take 5 other ways to ask at a time: teach me those from “a5?” on again."
+    )
+    assert "a4?" in {one.user for one in await storage_of(world).examples.all(world.guild.id)}
+
+
 async def test_the_same_pair_is_counted_once_and_told(world: World) -> None:
     results = [
         await world.ben.slash(world.general, "teach", user="hi", bot="hello") for _ in range(2)

@@ -142,7 +142,7 @@ def defaults_for(name: str, source: str, pairs: int = 1) -> TrainingConfig:
         )
     facts = replace(usual, recipe="facts", batch_size=18)
     if name != EMBEDDED_NAME:
-        return replace(facts, learning_rate=5e-5, min_steps=80, epochs=40)
+        return replace(facts, min_steps=100, epochs=40)
     return replace(
         facts,
         learning_rate=7e-4,

@@ -138,7 +138,7 @@ class Training(commands.Cog):
         self,
         interaction: BotInteraction,
         base: str | None = None,
-        epochs: app_commands.Range[float, 0.1, 100.0] | None = None,
+        epochs: app_commands.Range[float, 0.1, 1000.0] | None = None,
         learning_rate: app_commands.Range[float, 1e-7, MAX_LEARNING_RATE] | None = None,
         method: Method | None = None,
         dry_run: bool = False,

@@ -230,13 +230,13 @@ def test_a_dry_run_shows_the_settings_and_leaves_nothing(
 @pytest.mark.parametrize(
     ("pairs", "options", "expected"),
     [
-        (10, "", ("10, and 0 held out", "60", "18", "0.0007")),
+        (10, "", ("10, and 0 held out", "100", "18", "0.0007")),
         (10, "--epochs 2 --batch-size 9", ("10, and 0 held out", "2", "9", "0.0007")),
-        (10, "--method lora", ("10, and 0 held out", "60", "18", "0.007")),
+        (10, "--method lora", ("10, and 0 held out", "100", "18", "0.007")),
         (10, "--talk", ("10, and 0 held out", "3", "8", "0.0002")),
-        (199, "", ("199, and 0 held out", "60", "18", "0.0007")),
+        (199, "", ("199, and 0 held out", "100", "18", "0.0007")),
         (200, "", ("196, and 4 held out", "3", "8", "0.0002")),
-        (200, "--taught", ("200, and 0 held out", "60", "18", "0.0007")),
+        (200, "--taught", ("200, and 0 held out", "100", "18", "0.0007")),
         (301, "--taught", ("301, and 0 held out", "5", "16", "0.0002")),
     ],
 )

@@ -76,9 +76,12 @@ async def test_discord_is_told_the_names(world: World) -> None:
     }
 
 
-def test_no_two_commands_have_the_same_name() -> None:
-    names = [name for (kind, _), name in catalogue().items() if kind == "command"]
-    assert len(set(names)) == len(names)
+async def test_no_two_commands_of_a_group_have_the_same_name(world: World) -> None:
+    groups = [one for one in world.bot.tree.walk_commands() if isinstance(one, app_commands.Group)]
+    assert len(groups) > 3
+    for commands in (world.bot.tree.get_commands(), *(group.commands for group in groups)):
+        named = [catalogue().get(("command", one.name), one.name) for one in commands]
+        assert len(set(named)) == len(named)
 
 
 # --- who reads -----------------------------------------------------------------------------------

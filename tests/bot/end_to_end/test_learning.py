@@ -21,7 +21,7 @@ def bot_texts(world: World) -> list[str]:
 async def finished_job(world: World) -> TrainingJob:
     cog = world.bot.get_cog("Training")
     [job] = await cog._storage.jobs.unfinished(world.guild.id)
-    async with asyncio.timeout(150):
+    async with asyncio.timeout(280):
         return await cog._training.wait(job.id)
 
 
@@ -35,7 +35,7 @@ async def test_taught_facts_are_answered_after_a_retrain_while_chat_goes_on(
     note = f"\n-# Taught by <@{world.ben.id}>, not learned yet."
     assert before == [f"{answer}{note}" for answer in FACTS.values()]
 
-    plan = await world.ada.slash(world.general, "retrain")
+    plan = await world.ada.slash(world.general, "retrain", epochs=180.0)  # 60 steps
     await world.ada.click(plan.response, label="Start")
     for _ in range(3):
         assert await world.say(world.ben, "hello")

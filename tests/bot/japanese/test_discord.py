@@ -233,7 +233,7 @@ async def test_the_audit(world: World) -> None:
         await world.ada.click(first, label="古い記録")
     everywhere = await walk(world.ada, world.general, "audit everywhere:True")
     added, back, *_ = everywhere.embeds[0].description.splitlines()
-    assert f"（サーバー {world.guild.id}）：フィルター 追加 単語 だめ" in added
+    assert f"（サーバー {world.guild.name}）：フィルター 追加 単語 だめ" in added
     assert back.endswith("tiny-1 へ")
     assert_all_japanese(world)
 

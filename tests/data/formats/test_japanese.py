@@ -35,4 +35,4 @@ async def test_a_refused_file_is_explained_in_japanese(tmp_path: Path) -> None:
         await read_in_subprocess(path, tmp_path)
     with use_language("ja"):
         told = say(refused.value.args[0])
-    assert told == 'pairs.json は {"user": …, "bot": …} のリストでなければなりません。'
+    assert told == 'pairs.json は {"user": …, "bot": …} のリストにしてください。'

@@ -501,7 +501,7 @@ class TestCleanRetrain:
         [job] = await storage.jobs.unfinished(world.guild.id)
         assert (job.base_model, job.requested_by) == ("tiny", world.ada.id)
         config = json.loads((Path(job.directory) / "config.json").read_text())
-        assert (config["base_name"], config["parents"], config["epochs"]) == ("tiny", [], 5)
+        assert (config["base_name"], config["parents"], config["epochs"]) == ("tiny", [], 100)
         assert (
             Path(job.directory) / DATASET_FILE
         ).read_text() == '{"user": "hi", "bot": "hello"}\n'

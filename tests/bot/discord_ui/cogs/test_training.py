@@ -165,7 +165,7 @@ async def test_retrain_shows_every_setting_before_it_starts(world: World) -> Non
     assert embed.title == "Retrain from gpt2?"
     assert "1 example" in embed.description
     assert fields["Epochs"] == "2"
-    assert fields["Batch size"] == "8"
+    assert fields["Batch size"] == "18"
     assert fields["Gradient accumulation"] == "1"
     assert fields["Learning rate"] == "0.0001"
     assert fields["Number format"] == "fp32 on cpu"
@@ -206,9 +206,9 @@ async def test_retrain_shows_how_it_is_learned(world: World) -> None:
     assert "Cleaned" not in fields
     assert fields["Masked"] == "nothing found"
     assert fields["Base"] == "tiny"
-    assert fields["Mixed in"] == "up to 91 starter pairs and 91 conversations of general talk"
+    assert fields["Mixed in"].startswith("questions that only look alike, and general talk")
     assert fields["Method"] == "full fine-tuning"
-    assert fields["Epochs"] == "5 (at least 80 steps)"
+    assert fields["Epochs"] == "100 (at least 92 steps)"
     assert fields["Warm-up"] == "10 % of the steps"
     assert fields["Loss on"] == "the bot's tokens only"
     assert "tokens (at most 128)" in fields["Longest example"]
@@ -217,7 +217,7 @@ async def test_retrain_shows_how_it_is_learned(world: World) -> None:
 @pytest.mark.parametrize(
     ("options", "rate"),
     [
-        ({}, "0.002"),
+        ({}, "0.007"),
         ({"base": "gpt2"}, "0.0003"),
         ({"base": "gpt2", "learning_rate": 1e-4}, "0.0001"),
     ],

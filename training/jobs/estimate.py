@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from training.config import Method
+from training.config import Method, Recipe
 
 BASELINE_MB = 460
 """Python with torch and transformers imported (measured, Linux x86-64)."""
@@ -60,7 +60,13 @@ def shape_of(source: str) -> ModelShape | None:
 
 
 def peak_memory_mb(
-    shape: ModelShape, *, batch_size: int, max_length: int, method: Method, labelled: float = 0.5
+    shape: ModelShape,
+    *,
+    batch_size: int,
+    max_length: int,
+    method: Method,
+    labelled: float = 0.5,
+    recipe: Recipe = "talk",
 ) -> float:
     """The peak memory of a run, in MB, if all rows are `max_length` tokens long.
 
@@ -70,12 +76,14 @@ def peak_memory_mb(
     2022, section 4.1: 2 inputs of norms, 2 outputs, query, key, value, attention's output, 2
     dropouts, 8 around GELU) and for each head 3 rows of attention (softmax, dropout, their
     product). Logits are computed for the `labelled` share of the tokens only
-    (`training.run.loop.logits_on_labels_only`): their logarithms and two gradients."""
+    (`training.run.loop.logits_on_labels_only`): their logarithms and two gradients. Facts are
+    learned beside a frozen copy of the base, which LoRA does without."""
     trained = shape.parameters if method == "full" else 0
     tokens = batch_size * max_length
     blocks = shape.layers * tokens * (18 * shape.width + 3 * shape.heads * max_length)
     logits = 3 * tokens * labelled * shape.vocabulary
-    numbers = shape.parameters + 2 * trained + max(blocks + logits, trained)
+    copies = 2 if recipe == "facts" and method == "full" else 1
+    numbers = copies * shape.parameters + 2 * trained + max(blocks + logits, trained)
     return BASELINE_MB + OVERHEAD_FACTOR * FP32_BYTES * numbers / 1e6
 
 

@@ -113,6 +113,7 @@ def preview(
             max_length=max(lengths, default=1),
             method=config.method,
             labelled=0.5 if config.loss_on == "bot" else 1.0,
+            recipe=config.recipe,
         ),
         free_mb=None if _has_gpu() else psutil.virtual_memory().available / 1e6,
         longest=max(map(count, heapq.nlargest(20, taught, key=_weighted_chars)), default=0),

@@ -42,7 +42,11 @@ def estimate_fields(config: TrainingConfig, data: HeldOutSplit) -> dict[str, str
     if shape is None:
         return fields
     memory = peak_memory_mb(
-        shape, batch_size=config.batch_size, max_length=config.max_length, method=config.method
+        shape,
+        batch_size=config.batch_size,
+        max_length=config.max_length,
+        method=config.method,
+        recipe=config.recipe,
     )
     return {
         say("parameters"): say("about {count:,}", count=shape.parameters),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from model.convert.shapes import expected_shapes
 from model.registry import EMBEDDED_FOLDER
-from training.config import Method
+from training.config import Method, Recipe
 from training.jobs.estimate import (
     KNOWN_SHAPES,
     MAX_BATCH_SIZE,
@@ -113,3 +113,12 @@ def test_time_is_operations_by_speed() -> None:
     assert (
         training_seconds(GPT2, 10, flops_per_s=2, labelled=0, method="lora") == 10 * 4 * blocks / 2
     )
+
+
+def test_facts_need_a_copy_of_the_base_unless_lora_freezes_it() -> None:
+    def needed(method: Method, recipe: Recipe) -> float:
+        return peak_memory_mb(GPT2, batch_size=8, max_length=128, method=method, recipe=recipe)
+
+    weights_mb = 4 * GPT2.parameters / 1e6
+    assert needed("full", "facts") - needed("full", "talk") == pytest.approx(weights_mb, rel=0.1)
+    assert needed("lora", "facts") == needed("lora", "talk")

@@ -171,7 +171,7 @@ def train(
     pairs = [from_pair(fact.question, fact.answer) for fact in taught.facts]
     if options.also:
         pairs += [from_pair(fact.also, fact.answer) for fact in taught.facts]
-    config = config_of(contender, options.base)
+    config = config_of(contender, options.base, len(pairs))
     if options.short:
         config = replace(config, epochs=0.1, min_steps=2)
     make_job(job, config, pairs)
@@ -181,9 +181,9 @@ def train(
     return job / "checkpoint", time.perf_counter() - began
 
 
-def config_of(contender: str, base: Path) -> TrainingConfig:
+def config_of(contender: str, base: Path, pairs: int) -> TrainingConfig:
     name = EMBEDDED_NAME if base == EMBEDDED_FOLDER else base.name
-    usual = defaults_for(name, str(base))
+    usual = defaults_for(name, str(base), pairs)
     if contender == "ours":
         return replace(usual, name=f"{name}-1", base_name=name)
     lora_rate = default_learning_rate(usual, "lora")
@@ -204,7 +204,7 @@ def general_loss(folder: Path) -> float:
     model, tokenizer = load_pretrained(str(folder))
     ensure_template(tokenizer)
     held_out = read_conversations(HELD_OUT_FILE)
-    longest = defaults_for(folder.name, str(folder)).max_length
+    longest = defaults_for(folder.name, str(folder), pairs=1).max_length
     return mean_loss(model, tokenizer, held_out, longest)
 
 

@@ -128,7 +128,7 @@ def halve_batch_size(config: TrainingConfig) -> TrainingConfig:
     )
 
 
-def defaults_for(name: str, source: str, pairs: int = 1) -> TrainingConfig:
+def defaults_for(name: str, source: str, pairs: int) -> TrainingConfig:
     """The settings for fine-tuning a model on so many pairs, unless an admin chooses others.
 
     `tiny` needs large steps; larger models learn at about the rate that GPT-2 is usually fine-tuned

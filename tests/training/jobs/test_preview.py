@@ -159,7 +159,7 @@ def test_it_imports_nothing_heavy_and_torch_never() -> None:
         "from data.dataset.cleaning import select_examples\n"
         "from training.config import defaults_for\n"
         "from model.registry import EMBEDDED_FOLDER\n"
-        "preview(select_examples([]), defaults_for('tiny', str(EMBEDDED_FOLDER)), None)\n"
+        "preview(select_examples([]), defaults_for('tiny', str(EMBEDDED_FOLDER), 1), None)\n"
         "assert not {'torch', 'transformers', 'datasets'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

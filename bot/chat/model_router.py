@@ -84,6 +84,11 @@ class ModelRouter:
         """Every model that the scope can use; its own checkpoints come last, by age."""
         return [*self._options.values(), *self._own_checkpoints(scope)]
 
+    @property
+    def bases(self) -> list[ModelOption]:
+        """The models that no scope made."""
+        return list(self._options.values())
+
     def _own_checkpoints(self, scope: int) -> list[ModelOption]:
         whole = iter_checkpoints(self._checkpoints / str(scope))
         by_age = sorted(whole, key=lambda one: (one[1].created_at, len(one[0].name), one[0].name))

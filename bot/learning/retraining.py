@@ -5,10 +5,12 @@ Knows the models and the scope's jobs. Does not know Discord, or how a job runs.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from dataclasses import dataclass, replace
 
 from bot.chat.model_router import ModelRouter
+from bot.learning.spelling import HardAnswers, hard_answers
 from core.records import TrainingJob
 from data.storage.tables.examples import Examples
 from data.storage.tables.jobs import Jobs
@@ -52,6 +54,7 @@ class RetrainPlan:
     base: ModelOption
     config: TrainingConfig
     preview: Preview
+    hard_answers: HardAnswers | None
 
 
 class Retrains:
@@ -89,7 +92,16 @@ class Retrains:
         option = await self._models.resolve_training_base(scope, base)
         config = overrides.apply(await self._default_config(scope, option, language))
         preview = await self._training.preview(scope, option, config)
-        return RetrainPlan(scope, option, config, preview)
+        answers = [one.bot for one in preview.selection.kept]
+        hard = await asyncio.to_thread(hard_answers, option, answers, self._models.bases)
+        return RetrainPlan(scope, option, config, preview, hard)
+
+    async def hard_answer(self, scope: int, answer: str) -> HardAnswers | None:
+        """What the active model of a scope can hardly write of an answer that was just taught."""
+        if answer.isascii():
+            return None
+        active = await self._models.active(scope)
+        return await asyncio.to_thread(hard_answers, active, [answer], self._models.bases)
 
     async def start(self, plan: RetrainPlan, *, requested_by: int, channel_id: int) -> TrainingJob:
         """Submit the job of a plan; raises what `TrainingManager.submit` does."""

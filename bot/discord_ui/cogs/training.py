@@ -24,6 +24,7 @@ from bot.discord_ui.embeds.lesson import (
     other_lessons_text,
 )
 from bot.discord_ui.embeds.plan import main_authors, plan_embed
+from bot.discord_ui.embeds.spelling import lesson_warning
 from bot.discord_ui.job_messages import JobAction, JobButton
 from bot.discord_ui.names import names_of
 from bot.discord_ui.permissions import Rank, defer_for_administrator, rank_of, requires_rank
@@ -121,6 +122,7 @@ class Training(commands.Cog):
             interaction.client.languages.use_server(interaction)
         text = lesson_text(lesson, count) + other_lessons_text(lesson, others)
         text += left_out_text(wordings)
+        text += lesson_warning(await self._retrains.hard_answer(scope, bot))
         await interaction.response.send_message(text, ephemeral=not is_news)
 
     @app_commands.command(description="Fine-tune me on everything that was taught here")

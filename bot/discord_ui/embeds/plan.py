@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import discord
 
+from bot.discord_ui.embeds.spelling import plan_warning
 from bot.discord_ui.embeds.style import (
     BLURPLE,
     MAX_TITLE_CHARS,
@@ -36,7 +37,8 @@ def plan_embed(plan: RetrainPlan, number_format: str, names: Mapping[int, str]) 
             "I learn {examples} in a separate process. The new model answers here once it "
             "has passed its checks; if anything fails, the old one stays.",
             examples=examples_text(len(plan.preview.selection.kept)),
-        ),
+        )
+        + plan_warning(plan.hard_answers),
     )
     add_fields(embed, data_fields(plan.preview, names))
     add_fields(embed, cost_fields(plan.preview, plan.config.method))

@@ -62,7 +62,7 @@ def test_every_setting_and_every_doubt_of_a_plan(method: Any) -> None:
     more = replace(nothing, selection=authors, seconds=75.0, memory_mb=9.0, longest=5)
     with use_language("ja"):
         for preview in (nothing, more):
-            plan = RetrainPlan(1, ModelOption("tiny", "", "", "", "", ""), config, preview)
+            plan = RetrainPlan(1, ModelOption("tiny", "", "", "", "", ""), config, preview, None)
             assert_lines_japanese(texts(plan_embed(plan, "fp32", {}).to_dict()), *NO_WORDS)
         assert_lines_japanese([memory_text(9.0, free, method) for free in (None, 10.0)])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import Any
 
 import discord
@@ -17,6 +18,7 @@ from core.records import NewExample, ReviewStatus
 from tests.bot.asking import storage_of
 from tests.bot.conftest import World, open_world
 from tests.fakes import FakeWorker
+from tests.japanese_folders import make_japanese_folder
 
 Open = Callable[..., AbstractAsyncContextManager[World]]
 
@@ -321,3 +323,43 @@ async def test_an_unknown_base_is_refused(open_fake: Open) -> None:
 async def test_autocomplete_of_base_offers_models_to_start_from(world: World) -> None:
     choices = await world.ada.autocomplete(world.general, "retrain", "base", "gpt")
     assert [choice["value"] for choice in choices] == ["gpt2", "gpt2-medium"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        ("On Friday – at eight.", None),
+        ("金曜日の夜です。", "tiny can hardly write Japanese"),
+        ("Yes 🎉", "tiny can hardly write emoji; gpt2 can"),
+        ("Привет!", "tiny can hardly write its letters"),
+    ],
+)
+async def test_answers_that_the_model_can_hardly_write_are_told(
+    world: World, answer: str, why: str | None
+) -> None:
+    told = await world.ben.slash(world.general, "teach", user="hi", bot=answer)
+    *_, last = told.response.content.split("\n")
+    assert last == (f"-# I will remember it, but {why}." if why else last)
+    assert ("hardly" in last) == bool(why)
+    await world.ben.slash(world.general, "teach", user="bye", bot="Goodbye.")
+    plan = await world.ada.slash(world.general, "retrain", base="tiny", dry_run=True)
+    description = plan.response.embeds[0].description
+    warning = f"\n⚠️ 1 answer will hardly be learned: {why}."
+    assert description.endswith(warning if why else "the old one stays.")
+
+
+async def test_a_model_of_the_operator_that_can_write_it_is_named(
+    settings: Settings, worker: FakeWorker, tmp_path: Path
+) -> None:
+    folder = make_japanese_folder(tmp_path / "ja")
+    own = settings.model_copy(update={"models": {"ja": str(folder)}})
+    async with open_world(own, worker) as world:
+        told = await world.ben.slash(world.general, "teach", user="hi", bot="猫が好きです。")
+        assert told.response.content.endswith("can hardly write Japanese; ja can.")
+        await world.ben.slash(world.general, "teach", user="bye", bot="こんにちは。")
+        plan = await world.ada.slash(world.general, "retrain", base="tiny", dry_run=True)
+        assert plan.response.embeds[0].description.endswith(
+            "\n⚠️ 2 answers will hardly be learned: tiny can hardly write Japanese; ja can."
+        )
+        fine = await world.ada.slash(world.general, "retrain", base="ja", dry_run=True)
+        assert "⚠️" not in fine.response.embeds[0].description

@@ -404,6 +404,25 @@ def test_a_run_that_was_paused_learns_what_one_in_one_go_learns(
     assert losses(in_parts) == pytest.approx(losses(at_once), abs=1e-3)
 
 
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_facts_that_were_paused_go_on_from_the_same_base(
+    config: TrainingConfig, tmp_path: Path, method: Literal["full", "lora"]
+) -> None:
+    """What is drawn after the pause may differ, since what was known so far is looked at again."""
+    facts = replace(
+        config, recipe="facts", method=method, epochs=0.1, min_steps=6, batch_size=9, gate=False
+    )
+    job = write_job(tmp_path / "job", facts, PAIRS)
+    first = interrupted(job, 1)
+    assert isinstance(first[-1], Paused)
+    rest = events_of(job)[1:]
+    assert isinstance(rest[0], Started)
+    assert (rest[0].resumed_from, rest[0].steps) == (first[-1].step, 6)
+    assert isinstance(rest[-1], Finished)
+    log = json.loads((job / "checkpoint" / "history.json").read_text())["log"]
+    assert [entry["step"] for entry in log] == [1, 2, 3, 4, 5, 6]
+
+
 def test_lora_trains_little_and_leaves_an_ordinary_checkpoint(
     config: TrainingConfig, plain_base: Path, tmp_path: Path
 ) -> None:

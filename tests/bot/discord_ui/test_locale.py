@@ -73,6 +73,7 @@ async def test_discord_is_told_the_names(world: World) -> None:
     assert {one.name_localizations[discord.Locale.japanese] for one in command.options} == {
         "ユーザー",
         "ボット",
+        "別の聞き方",
     }
 
 

@@ -61,7 +61,10 @@ class FactRows(Dataset[dict[str, Any]]):
         drawn = len(rows) / len(curriculum.parts)
         self.tokens_per_step = sum(len(row["input_ids"]) for row in rows) / drawn
         kinds = [kind for row in rows for kind in row["kinds"]]
-        self.tokens_of_kind = [kinds.count(kind) / drawn for kind in range(len(KIND_WEIGHTS))]
+        # A step has about as many tokens of each kind, so a sum with these is a sum of means.
+        self.token_weights = tuple(
+            weight / max(1.0, kinds.count(kind) / drawn) for kind, weight in enumerate(KIND_WEIGHTS)
+        )
 
     def __len__(self) -> int:
         return self._steps * len(self.curriculum.parts)
@@ -134,8 +137,6 @@ def with_distillation(
     Within `as_base` the model computes as its base does (LoRA's `disable_adapter`); None: a frozen
     copy of the model is the base."""
     base = model if as_base else copy.deepcopy(model).requires_grad_(False).train(False)
-    if not as_base:  # what all words share is better left alone, and half of the weights of `tiny`
-        model.get_input_embeddings().requires_grad_(False)
 
     def forward(
         self: Any,
@@ -150,7 +151,8 @@ def with_distillation(
             labelled = kept["kinds"][:, 1:] != UNLABELLED
             with torch.no_grad(), as_base() if as_base else nullcontext():
                 target = _logits(base, kept, labelled).log_softmax(-1)
-            loss = loss + _kept_loss(_logits(self, kept, labelled), target, kept, rows)
+            kinds, pairs = (kept[name][:, 1:][labelled] for name in ("kinds", "pairs"))
+            loss = loss + _kept_loss(_logits(self, kept, labelled), target, kinds, pairs, rows)
         return CausalLMOutput(loss=loss)
 
     object.__setattr__(model, "forward", MethodType(forward, model))
@@ -168,25 +170,24 @@ def _learned_loss(model: Any, packed: Mapping[str, torch.Tensor], rows: FactRows
     )
     _record(rows.curriculum, Part.LEARNED, pairs[labelled], losses)
     unsure = losses.detach() > -math.log(SURE_PROBABILITY)
-    return (losses * unsure).sum() * KIND_WEIGHTS[LEARNED] / max(1.0, rows.tokens_of_kind[LEARNED])
+    return (losses * unsure).sum() * rows.token_weights[LEARNED]
 
 
 def _kept_loss(
-    scores: torch.Tensor, base: torch.Tensor, packed: Mapping[str, torch.Tensor], rows: FactRows
+    scores: torch.Tensor,
+    base: torch.Tensor,
+    kinds: torch.Tensor,
+    pairs: torch.Tensor,
+    rows: FactRows,
 ) -> torch.Tensor:
-    """KL divergences of the `scores` from the log-probabilities of the `base`."""
+    """KL divergences of the `scores` from the log-probabilities of the `base`, both (labels,
+    vocabulary)."""
     new = scores.log_softmax(-1)
-    labelled = packed["kinds"][:, 1:] != UNLABELLED
-    kinds, pairs = (packed[name][:, 1:][labelled] for name in ("kinds", "pairs"))
     forward = (base.exp() * (base - new)).sum(-1)
     reverse = (new.exp() * (new - base)).sum(-1)
     losses = forward + REVERSE_WEIGHT * (kinds != TALK) * reverse
     _record(rows.curriculum, Part.NEAR, pairs, forward)
-    weights = [
-        weight / max(1.0, count)
-        for weight, count in zip(KIND_WEIGHTS, rows.tokens_of_kind, strict=True)
-    ]
-    return (losses * torch.tensor(weights, device=losses.device)[kinds]).sum()
+    return (losses * torch.tensor(rows.token_weights, device=losses.device)[kinds]).sum()
 
 
 def _logits(model: Any, packed: Mapping[str, torch.Tensor], labelled: torch.Tensor) -> torch.Tensor:

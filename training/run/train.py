@@ -184,6 +184,8 @@ class Run:
         resumed = files.latest_saved_step(self.job)
         lora = self.config.method == "lora"
         learner = with_lora(self.model, self.config.lora_rank) if lora else self.model
+        if isinstance(self.rows, FactRows):  # what all words share is better left alone
+            self.model.get_input_embeddings().requires_grad_(False)
         parts = (self.job, self.config, learner, self.tokenizer, self.rows, self.device)
         trainer, progress = make_trainer(*parts, emit, control, resumed)
         with self._loss(learner):

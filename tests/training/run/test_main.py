@@ -418,6 +418,7 @@ def test_facts_that_were_paused_go_on_from_the_same_base(
     rest = events_of(job)[1:]
     assert isinstance(rest[0], Started)
     assert (rest[0].resumed_from, rest[0].steps) == (first[-1].step, 6)
+    assert rest[0].trainable < rest[0].parameters, "the embeddings stay as they are"
     assert isinstance(rest[-1], Finished)
     log = json.loads((job / "checkpoint" / "history.json").read_text())["log"]
     assert [entry["step"] for entry in log] == [1, 2, 3, 4, 5, 6]

@@ -90,6 +90,7 @@ def _kind(char: str) -> str:
 def open_speller(source: str) -> Speller | None:
     """The speller of a folder or Hub id; None if it has no tokenizer on this machine that can be
     read safely. Blocks; a tokenizer is read once."""
+    from model.convert.artifact import TOKENIZER_FILE
     from model.convert.sentencepiece import find_sentencepiece
     from model.convert.validation import resolve_source
 
@@ -97,7 +98,7 @@ def open_speller(source: str) -> Speller | None:
         folder = resolve_source(source, download=False)
     except (OSError, ValueError):
         return None
-    file = folder / "tokenizer.json"
+    file = folder / TOKENIZER_FILE
     found = file if file.is_file() else find_sentencepiece(folder)
     return _open(found, found.stat().st_mtime_ns) if found else None
 

@@ -20,7 +20,7 @@ Method = Literal["full", "lora"]
 MAX_FACTS = 300
 """With more pairs a data set is talk to imitate rather than facts to know, and its size alone keeps
 a model from learning it word for word."""
-FEW_PAIRS = 200
+TAUGHT_FILE_PAIRS = 200
 """A file with fewer pairs is rather taught than imitated, if nobody says which."""
 LORA_RATE_FACTOR = 10
 """LoRA's learning rate as a multiple of that for all weights."""

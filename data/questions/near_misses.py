@@ -18,6 +18,8 @@ ALL_KEYS_RATIO = 0.3
 """The share of near misses in which more than one word is another."""
 VERB_RATIO = 0.15
 """The share in which the verb is another, too."""
+RIVAL_RATIO = 0.15
+"""The share of words that are replaced by one of another taught question."""
 MADE_UP_RATIO = 0.35
 """The share of names that nobody has: put together from pieces of words."""
 _GROUPS = tuple(tuple(line.split()) for line in lines_of(FOLDER / "siblings.en.txt"))
@@ -72,7 +74,7 @@ def _another(
     same = {plain, *map(str.lower, other_words(plain))}
     if siblings := [one for one in SIBLINGS.get(plain, ()) if one not in same]:
         new = rng.choice(siblings)
-    elif rivals and rng.random() < 0.15:
+    elif rivals and rng.random() < RIVAL_RATIO:
         new = rng.choice(rivals)
     elif key[0].isupper() and not question.text.startswith(key):
         return _name(rng)

@@ -16,6 +16,7 @@ are drawn more often. Knows no tensors and no tokenizer: the bot's process previ
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -114,7 +115,7 @@ class Curriculum:
         bounds = list(accumulate(loss + least for loss in losses))
         start = rng.random()
         marks = ((n + start) / count * bounds[-1] for n in range(count))
-        picked = [next(n for n, bound in enumerate(bounds) if mark <= bound) for mark in marks]
+        picked = [bisect_left(bounds, mark) for mark in marks]
         rng.shuffle(picked)
         return picked
 

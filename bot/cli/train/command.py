@@ -13,7 +13,7 @@ import typer
 from bot.settings import SettingsError, load_settings
 from data.formats.registry import SUPPORTED_FORMATS
 from i18n.phrase import phrase
-from training.config import FEW_PAIRS
+from training.config import TAUGHT_FILE_PAIRS
 
 
 class Precision(StrEnum):
@@ -57,7 +57,7 @@ def train(
         typer.Option(
             "--taught/--talk",
             help="Learn answers as /retrain does, or imitate conversations. Default: --taught for "
-            f"a file of fewer than {FEW_PAIRS} pairs, else --talk.",
+            f"a file of fewer than {TAUGHT_FILE_PAIRS} pairs, else --talk.",
         ),
     ] = None,
     epochs: Annotated[

@@ -14,7 +14,7 @@ from bot.cli.train.request import HeldOutSplit, TrainRequest, hold_out
 from bot.learning.retraining import Overrides, base_family
 from core.records import Conversation
 from i18n.phrase import phrases
-from training.config import FEW_PAIRS, MAX_FACTS, TrainingConfig, defaults_for
+from training.config import MAX_FACTS, TAUGHT_FILE_PAIRS, TrainingConfig, defaults_for
 from training.run.mixing import normalized_question
 
 
@@ -42,7 +42,7 @@ def plan_run(
 
 def _is_taught(source: str, conversations: Sequence[Conversation]) -> bool:
     """A public data set is talk: it has many answers to a question."""
-    few = len(conversations) < FEW_PAIRS
+    few = len(conversations) < TAUGHT_FILE_PAIRS
     return few and Path(source).is_file() and all(len(turns) == 2 for turns in conversations)
 
 

@@ -12,6 +12,7 @@ import contextvars
 import errno
 import gc
 import json
+import logging
 import os
 import signal
 import sys
@@ -42,6 +43,18 @@ PATIENCE_S = 120.0
 
 HANG_S = 15.0
 """Seconds after which a worker that does not answer is replaced: fewer than in real life."""
+
+
+class MergedReplies(logging.Handler):
+    """Writes down which messages the bot answered together with the next one."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        super().__init__()
+        self._ledger = ledger
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if getattr(record, "reason", None) == "merged":
+            self._ledger.write("merged", id=vars(record)["asked"])
 
 
 class Town:
@@ -309,6 +322,9 @@ async def live(home: Path, model: Path, ledger: Ledger, script: list[Step], numb
         member_per_minute=0,
         server_per_minute=0,
     )
+    replies = logging.getLogger("bot.chat.telemetry")
+    replies.setLevel(logging.INFO)
+    replies.addHandler(MergedReplies(ledger))
     own = worker_settings(settings, drain_s=DRAIN_TIMEOUT_S, log_level=settings.log_level)
     async with (
         WorkerClient(own, hang_s=HANG_S) as worker,

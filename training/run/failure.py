@@ -15,8 +15,11 @@ from training.config import TrainingConfig
 from training.errors import BaseUnavailable, JobLocked, NotEnoughDisk, OutOfMemory, TrainingError
 from training.jobs.estimate import max_batch_size, shape_of
 
-OS_ERROR_PATTERN = re.compile(r"os error (\d+)|PytorchStreamWriter failed writing")
-"""How safetensors and torch report an error of the operating system."""
+OS_ERROR_PATTERN = re.compile(
+    r"os error (\d+)|PytorchStreamWriter failed writing|unexpected pos|iostream error"
+)
+"""How safetensors and torch report an error of the operating system. Which of its three sentences
+torch uses depends on the part of the file that could not be written."""
 
 
 def error_message(error: Exception) -> str:

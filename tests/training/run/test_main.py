@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import resource
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -53,7 +53,7 @@ from training.jobs.events import (
 from training.jobs.folder import latest_saved_step
 from training.jobs.process import TrainingProcess
 from training.run import evaluation, failure
-from training.run.failure import error_message, out_of_memory_advice
+from training.run.failure import error_message, is_transient, out_of_memory_advice
 from training.run.loop import Control
 from training.run.train import train
 
@@ -331,6 +331,18 @@ def test_no_room_for_the_checkpoint(config: TrainingConfig, tmp_path: Path) -> N
         events_of(job)
     assert error_message(caught.value).startswith("The disk is full")
     assert {path.name for path in job.iterdir()} - {"steps"} == {"config.json", "dataset.jsonl"}
+
+
+@pytest.mark.parametrize("size", [0, 100, 1_000, 9_000, 40_000, 43_000])
+@pytest.mark.parametrize("save", [torch.save, save_file])
+def test_no_room_wherever_a_file_of_tensors_breaks_off(
+    tmp_path: Path, save: Callable[[dict[str, torch.Tensor], Path], None], size: int
+) -> None:
+    tensors = {"first": torch.zeros(10_000), "second": torch.ones(1_000)}
+    with files_of_at_most(size), pytest.raises(Exception) as caught:  # noqa: PT011
+        save(tensors, tmp_path / "state")
+    assert error_message(caught.value).startswith("The disk is full")
+    assert is_transient(caught.value)
 
 
 def test_no_room_to_save_a_step(config: TrainingConfig, tmp_path: Path) -> None:

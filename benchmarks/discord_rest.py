@@ -29,7 +29,27 @@ GLOBAL_LIMIT, GLOBAL_WINDOW_S = 50, 1.0
 
 @dataclass(slots=True)
 class Bucket:
-    """The newest requests under one limit. `clock` is in seconds."""
+    """The limit of one route: its window begins with the first request and ends for all at once.
+    Times are in seconds."""
+
+    limit: int
+    window_s: float
+    remaining: int = 0
+    resets_at: float = 0.0
+
+    def wait_s(self, now: float) -> float:
+        """Take a place, or return the seconds until there is one."""
+        if now >= self.resets_at:
+            self.remaining, self.resets_at = self.limit, now + self.window_s
+        if not self.remaining:
+            return self.resets_at - now
+        self.remaining -= 1
+        return 0.0
+
+
+@dataclass(slots=True)
+class SharedLimit:
+    """The limit that all routes share, in any window. Times are in seconds."""
 
     limit: int
     window_s: float
@@ -62,7 +82,7 @@ class DiscordRest:
     _buckets: dict[tuple[str, str], Bucket] = field(
         default_factory=lambda: defaultdict(lambda: Bucket(CHANNEL_LIMIT, CHANNEL_WINDOW_S))
     )
-    _all: Bucket = field(default_factory=lambda: Bucket(GLOBAL_LIMIT, GLOBAL_WINDOW_S))
+    _all: SharedLimit = field(default_factory=lambda: SharedLimit(GLOBAL_LIMIT, GLOBAL_WINDOW_S))
     _ids: Callable[[], int] = field(default_factory=lambda: itertools.count(1 << 40).__next__)
 
     def application(self) -> web.Application:
@@ -94,8 +114,8 @@ class DiscordRest:
                     {
                         "X-RateLimit-Bucket": kind,
                         "X-RateLimit-Limit": str(bucket.limit),
-                        "X-RateLimit-Remaining": str(bucket.limit - len(bucket.taken)),
-                        "X-RateLimit-Reset-After": str(bucket.window_s),
+                        "X-RateLimit-Remaining": str(bucket.remaining),
+                        "X-RateLimit-Reset-After": f"{bucket.resets_at - time.monotonic():.3f}",
                     }
                 )
             return response

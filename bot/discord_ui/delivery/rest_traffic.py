@@ -1,16 +1,18 @@
-"""The bot's requests to Discord: counted by kind, and how much room Discord's rate limit leaves.
+"""The bot's requests to Discord: counted by kind, and kept within the limit that they all share.
 
-discord.py keeps to the limit of each route, but learns of the limit that all routes share only when
-a request is refused; and Discord blocks an address after 10,000 refused requests in ten minutes
-(discord.com/developers/docs/topics/rate-limits).
+discord.py keeps to the limit of each route, but learns of the shared one only when a request is
+refused; and Discord blocks an address after 10,000 refused requests in ten minutes
+(discord.com/developers/docs/topics/rate-limits). So what can be left out is left out in time, and
+the rest waits for its turn here rather than be refused there.
 """
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 
 import aiohttp
@@ -19,6 +21,8 @@ from core.metrics import Metrics
 
 GLOBAL_LIMIT_PER_S = 50
 """Requests a second that Discord takes from a bot, not counting responses to interactions."""
+PACE_PER_S = 45
+"""Requests that are let go within any second: on the way, some catch up with those before them."""
 MAX_TYPING_LOAD, MAX_EDITING_LOAD = 0.5, 0.8
 """The shares of the limit up to which requests that can be left out are made."""
 BACK_OFF_S = 5.0
@@ -35,11 +39,18 @@ REQUEST_KINDS = (*(kind for *_, kind in KIND_BY_ROUTE), "other")
 
 
 class RestTraffic:
-    """Watches the requests of a client that was given its `trace_config`. `clock` is in seconds."""
+    """Watches and paces the requests of a client that was given its `trace_config`. `clock` and
+    `sleep` are in seconds."""
 
-    def __init__(self, metrics: Metrics, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
         self._metrics = metrics
         self._clock = clock
+        self._sleep = sleep
         self._recent: deque[float] = deque()
         self._backing_off_until = 0.0
         metrics.init_request_kinds(REQUEST_KINDS)
@@ -68,7 +79,16 @@ class RestTraffic:
         kind = _kind(params.method, params.url.path)
         self._metrics.observe_request(kind)
         if kind != "interaction":
-            self._recent.append(self._clock())
+            await self._wait_for_turn()
+
+    async def _wait_for_turn(self) -> None:
+        """Let PACE_PER_S requests go within a second, in the order in which they came."""
+        turn = now = self._clock()
+        if len(self._recent) >= PACE_PER_S:
+            turn = max(now, self._recent[-PACE_PER_S] + 1)
+        self._recent.append(turn)
+        if turn > now:
+            await self._sleep(turn - now)
 
     async def _on_end(
         self, _: aiohttp.ClientSession, __: SimpleNamespace, params: aiohttp.TraceRequestEndParams

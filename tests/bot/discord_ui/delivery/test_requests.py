@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -16,7 +17,7 @@ from bot.discord_ui.delivery import reply as replies
 from bot.discord_ui.delivery import requests, rest_traffic
 from bot.discord_ui.delivery.reply import StreamingReply, TypingIndicators
 from bot.discord_ui.delivery.requests import defer, post_with_retries
-from bot.discord_ui.delivery.rest_traffic import RestTraffic
+from bot.discord_ui.delivery.rest_traffic import PACE_PER_S, RestTraffic
 from bot.discord_ui.views.reply_buttons import reply_views
 from core.metrics import Metrics
 from tests.bot.conftest import World
@@ -189,10 +190,15 @@ async def test_a_deferral_whose_answer_is_lost_goes_on(
 
 
 class Clock:
-    now = 100.0
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.naps: list[float] = []
 
     def __call__(self) -> float:
         return self.now
+
+    async def nap(self, seconds: float) -> None:
+        self.naps.append(seconds)
 
 
 async def fill(traffic: RestTraffic, number: int, path: str = "/channels/1/messages") -> None:
@@ -209,19 +215,38 @@ class _Params:
 
 async def test_typing_is_left_out_first_then_edits_until_there_is_room_again() -> None:
     clock = Clock()
-    traffic = RestTraffic(Metrics(), clock)
+    traffic = RestTraffic(Metrics(), clock, clock.nap)
     seen = []
     for _ in range(3):
         seen.append((traffic.may_type(), traffic.may_edit()))
         await fill(traffic, 20)
+    assert clock.naps == [1.0] * 15
     assert seen == [(True, True), (True, True), (False, False)]
-    clock.now += 1
+    clock.now += 2
     assert (traffic.may_type(), traffic.may_edit()) == (True, True)
     await fill(traffic, 30)
     assert (traffic.may_type(), traffic.may_edit()) == (False, True)
     clock.now += 1
     await fill(traffic, 500, "/interactions/1/token/callback")
     assert traffic.may_type(), "answers to interactions have no part in the limit"
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_what_cannot_be_left_out_waits_for_its_turn(seed: int) -> None:
+    """A thousand messages, some spread out and some at once: no second has more than its share,
+    they go in the order in which they came, and no longer wait than they need."""
+    chance, clock, gone = random.Random(seed), Clock(), list[float]()
+    traffic = RestTraffic(Metrics(), clock, clock.nap)
+    for _ in range(1000):
+        clock.now += chance.choice([0.0, 0.0, chance.expovariate(20)])
+        clock.naps.clear()
+        await fill(traffic, 1)
+        gone.append(clock.now + sum(clock.naps))
+        if clock.naps:
+            assert gone[-1] - gone[-1 - PACE_PER_S] == pytest.approx(1)
+    assert gone == sorted(gone)
+    together = zip(gone, gone[PACE_PER_S:], strict=False)
+    assert all(later - first > 1 - 1e-6 for first, later in together)
 
 
 async def test_without_room_a_reply_is_one_request(

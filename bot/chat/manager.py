@@ -27,8 +27,7 @@ from core.errors import DiskFull, Refusal, StoreError
 from core.japanese import is_japanese
 from core.records import Message, ReplyRecord, Role, StoredMessage
 from core.throttle import Throttle
-from data.storage.tables.messages import Messages
-from data.storage.tables.replies import Replies
+from data.storage.tables.messages import Messages, Replies
 from i18n.catalogue import JAPANESE
 from i18n.phrase import Phrase, join_phrases, phrase
 from i18n.reader import say
@@ -171,6 +170,8 @@ class ConversationManager:
             ReplyRequest(incoming, tuple(seen), serving, self._params), by_model=shared
         )
         reply = await self._reply(request, live, unsaved)
+        if reply is not None and reply.text.strip():
+            self._prefill_next_context(request, reply.text)
         if live.is_deleted and shared:  # who wrote those before still waits
             await live.sink.fail(say(BURST_WITHDRAWN))
         return reply
@@ -263,7 +264,6 @@ class ConversationManager:
                 reply.text, _footnote(request, japanese_notice, self._write_failures.report(e))
             )
             return reply
-        await self._prefill_next_context(request)
         if recorded and self._on_reply is not None and request.known.answer is None:
             await self._notify_listener(self._on_reply, record, request.asked_text, reply.text)
         return reply
@@ -280,10 +280,12 @@ class ConversationManager:
             )
         return recorded
 
-    async def _prefill_next_context(self, request: ReplyRequest) -> None:
+    def _prefill_next_context(self, request: ReplyRequest, reply: str) -> None:
         """Let the worker prefill the next context: all of it but the message to come."""
-        known = await self.conversation_history(request.target.channel_id)
-        begins = known[len(known) - min(len(known), self._context_messages - 1) :]
+        said = [one.message for one in request.context]
+        begins = [*said, Message(Role.ASSISTANT, reply)][-self._context_messages :]
+        if len(begins) == self._context_messages:
+            del begins[0]  # the message to come takes its place
         self._worker.prefetch(request.serving.option.source, begins, request.target.channel_id)
 
     def _japanese_notice(self, request: ReplyRequest) -> str | None:

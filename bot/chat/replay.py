@@ -13,8 +13,7 @@ from bot.chat.model_router import ModelRouter
 from bot.chat.request import recorded_sampling, truncate_reply
 from core.errors import Refusal
 from core.records import RatingSummary, ReplyRecord, StoredMessage
-from data.storage.tables.messages import Messages
-from data.storage.tables.replies import Replies
+from data.storage.tables.messages import Messages, Replies
 from i18n.phrase import phrase
 from model.backend import GenerationBackend
 from model.registry import ModelOption, find_option

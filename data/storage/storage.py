@@ -26,10 +26,9 @@ from data.storage.tables.filters import FilterTable
 from data.storage.tables.jobs import Jobs
 from data.storage.tables.marks import Marks
 from data.storage.tables.members import MemberData
-from data.storage.tables.messages import Messages
+from data.storage.tables.messages import Messages, Replies
 from data.storage.tables.model_choices import ModelChoices
 from data.storage.tables.pauses import PauseTable
-from data.storage.tables.replies import Replies
 
 
 class Storage(Repository):

@@ -28,7 +28,7 @@ from bot.discord_ui.delivery.requests import (
     retry_transient,
 )
 from bot.discord_ui.delivery.rest_traffic import RestTraffic
-from bot.discord_ui.delivery.split import split_message
+from bot.discord_ui.delivery.split import MAX_MESSAGE_CHARS, split_message
 from bot.discord_ui.errors import error_message, is_expected
 from i18n.reader import say
 
@@ -244,7 +244,7 @@ class StreamingReply:
             await retry_transient(e, lambda: self._show(text, row))
 
     async def _show(self, text: str, row: ViewFactory | None) -> None:
-        parts = split_message(self._prefix + text)
+        parts = _parts_of(self._prefix + text)
         self._part_count = len(parts)
         try:
             for n, part in enumerate(parts):
@@ -271,6 +271,13 @@ class StreamingReply:
             self._shown.pop()
             with suppress(*DISCORD_ERRORS):  # the reply itself is complete
                 await self._messages.pop().delete()
+
+
+def _parts_of(text: str) -> list[str]:
+    """The messages that show a text: one, for nearly every reply."""
+    if text.strip() and 2 * len(text) <= MAX_MESSAGE_CHARS:  # a character is at most two units
+        return [text.strip()]
+    return split_message(text)
 
 
 def quote_question(text: str) -> str:

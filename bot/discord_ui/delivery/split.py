@@ -35,7 +35,7 @@ def split_message(text: str, limit: int = MAX_MESSAGE_CHARS) -> list[str]:
     A code block that is cut is closed and opened again.
     """
     text = text.strip()
-    if 2 * len(text) <= limit or utf16_length(text) <= limit:  # a character is at most two units
+    if utf16_length(text) <= limit:
         return [text or "…"]
     splitter = _Splitter(text, find_code_blocks(text, max_fence=limit // 2))
     parts: list[str] = []

@@ -238,7 +238,7 @@ class Examples(Repository):
             WHERE scope = ?1 AND author_id <> ?2
         """
         values = (scope, author_id, utc_now_iso())
-        await self._execute(create_sql)
+        await self._fetch_all(create_sql)
         try:
             async for batch in _batches(pairs):
                 await self._execute(stage_sql, batch, default_source)
@@ -246,7 +246,7 @@ class Examples(Repository):
             await self._execute(second_source_sql, *values)
             return new
         finally:
-            await self._execute(f"DROP TABLE {staged}")
+            await self._fetch_all(f"DROP TABLE {staged}")
 
     async def count_existing_pairs(self, scope: int, pairs: Iterable[Pair]) -> int:
         """How many of the pairs the scope has already, so that `add_pairs` would skip them."""

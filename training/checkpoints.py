@@ -62,6 +62,15 @@ class Manifest:
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """Digests of the pairs that a checkpoint learned, and of their answers, without those that are
+    too short to belong to one question only. Checkpoints of earlier versions lack the second."""
+
+    pairs: frozenset[str] = frozenset()
+    answers: frozenset[str] = frozenset()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredReport:
     """The evaluation of a checkpoint, as it was stored (`training.run.evaluation`).
@@ -155,13 +164,13 @@ def read_report(folder: Path) -> StoredReport | None:
     return replace(report, refusal=refusal) if refusal == report.refusal else report
 
 
-def read_learned(folder: Path) -> frozenset[str]:
-    """The digests of the pairs that a checkpoint learned; none if the folder is another model."""
+def read_learned(folder: Path) -> Learned:
+    """What a checkpoint learned; nothing if the folder is another model."""
     try:
-        learned = json.loads((folder / LEARNED_FILE).read_text(encoding="utf-8"))["pairs"]
+        learned = json.loads((folder / LEARNED_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return frozenset()
-    return frozenset(learned)
+        return Learned()
+    return Learned(frozenset(learned["pairs"]), frozenset(learned.get("answers", ())))
 
 
 def steps_taken(folder: Path) -> int | None:

@@ -16,7 +16,8 @@ from i18n.phrase import Phrase, phrase
 
 
 class Misplaced(Blocked):
-    """A reply says what was taught as the answer to another question; it begins with `start`."""
+    """A reply says what was taught as the answer to another question, or is taught no more; it
+    begins with `start`."""
 
     def __init__(self, start: str) -> None:
         super().__init__(start)

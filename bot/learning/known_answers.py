@@ -21,10 +21,10 @@ from core.records import Example
 from core.tasks import BackgroundTasks
 from data.dataset.cleaning import select_examples
 from data.dataset.snapshot import pair_digest
-from data.questions.answers import TaughtAnswers
+from data.questions.answers import TaughtAnswers, answer_digest
 from data.questions.likeness import Likeness, TaughtQuestions
 from data.storage.tables.examples import Examples
-from training.checkpoints import read_learned
+from training.checkpoints import Learned, read_learned
 
 MAX_PAIRS = 100_000
 """Pairs of all servers together that are kept in memory, about 4 kB each; of a larger data set, the
@@ -43,9 +43,11 @@ START = re.compile(r"\w+(?:\W+\w+){0,2}")
 
 @dataclass(slots=True)
 class ScopeIndex:
-    """What a scope has taught, as of a `version` of its data set."""
+    """What a scope has taught, as of a `version` of its data set. `said`: the digests of all
+    answers that a retrain would learn, those of conversations too."""
 
     version: int = -1
+    said: frozenset[str] = frozenset()
     examples: dict[int, Example] = field(default_factory=dict)
     questions: TaughtQuestions = field(default_factory=TaughtQuestions)
     answers: TaughtAnswers = field(default_factory=TaughtAnswers)
@@ -75,24 +77,26 @@ class KnownAnswers:
         self._tasks = tasks
         self._indexes: LRUCache[int, ScopeIndex] = LRUCache(MAX_PAIRS, getsizeof=len)
         self._refreshing: dict[int, asyncio.Task[None]] = {}
-        self._learned: LRUCache[str, frozenset[str]] = LRUCache(MAX_CHECKPOINTS)
+        self._learned: LRUCache[str, Learned] = LRUCache(MAX_CHECKPOINTS)
 
     async def look_up(self, scope: int, source: str, question: str) -> Known:
         """What is known about a question while that model answers: the taught answer, unless the
-        model has learned it; and which replies would be the answer to another question."""
+        model has learned it; and which replies would be the answer to another question, or one
+        that was taken out of the data set since."""
         index = await self._current(scope)
-        if index is None or not index.examples:
+        if index is None:
             return NOTHING_KNOWN
         learned = await self._learned_by(source)
         match = index.questions.find(question)
         example = index.examples[match.number] if match else None
         if example is not None:
-            is_learned = _digest(example) in learned
+            is_learned = _digest(example) in learned.pairs
             answer = TaughtAnswer(example.id, example.author_id, example.bot, is_learned)
             if not is_learned:
                 return Known(answer)
             return Known(expected=answer, check=answer.check_beginning)
-        return Known(check=partial(_check, index, learned, question)) if learned else NOTHING_KNOWN
+        check = partial(_check, index, learned, question) if learned.pairs else None
+        return Known(check=check)
 
     async def _current(self, scope: int) -> ScopeIndex | None:
         """The index of the data set as it is now; None if that takes too long to read."""
@@ -115,7 +119,7 @@ class KnownAnswers:
     async def _read(self, scope: int) -> None:
         version = await self._examples.version(scope)
         trainable = await self._examples.trainable(scope)
-        wanted = await asyncio.to_thread(_select, trainable, self._author_share)
+        wanted, said = await asyncio.to_thread(_select, trainable, self._author_share)
         index = self._indexes.pop(scope, None) or ScopeIndex()
         gone = index.examples.keys() - wanted.keys()
         if len(gone) + len(_changed(index.examples, wanted)) > MAX_CHANGES_IN_PLACE:
@@ -123,22 +127,25 @@ class KnownAnswers:
             await asyncio.to_thread(index.update, wanted)
         else:
             index.update(wanted)
-        index.version = version
+        index.version, index.said = version, said
         self._indexes[scope] = index
 
-    async def _learned_by(self, source: str) -> frozenset[str]:
+    async def _learned_by(self, source: str) -> Learned:
         if (learned := self._learned.get(source)) is None:
             learned = await asyncio.to_thread(read_learned, Path(source))
             self._learned[source] = learned
         return learned
 
 
-def _select(trainable: Sequence[Example], author_share: float) -> dict[int, Example]:
-    """The pairs that a retrain would learn and that stand alone. What the bot said itself, and was
-    collected from a conversation, nobody taught."""
+def _select(
+    trainable: Sequence[Example], author_share: float
+) -> tuple[dict[int, Example], frozenset[str]]:
+    """The pairs that a retrain would learn and that stand alone, and the digests of all answers.
+    What the bot said itself, and was collected from a conversation, nobody taught."""
     kept = select_examples(trainable, author_share=author_share).kept
     taught = [one for one in kept if not one.conversation and one.source != CHAT_SOURCE]
-    return {one.id: one for one in taught[-MAX_PAIRS:]}
+    said = frozenset(digest for one in kept if (digest := answer_digest(one.bot)))
+    return {one.id: one for one in taught[-MAX_PAIRS:]}, said
 
 
 def _changed(known: Mapping[int, Example], wanted: Mapping[int, Example]) -> list[int]:
@@ -149,15 +156,22 @@ def _digest(example: Example) -> str:
     return pair_digest(example.user, example.bot)
 
 
-def _check(index: ScopeIndex, learned: frozenset[str], question: str, reply: str) -> None:
-    """Raise Misplaced if a reply is a learned answer, and the question surely asks for something
-    else than each question that has this answer."""
+def _check(index: ScopeIndex, learned: Learned, question: str, reply: str) -> None:
+    """Raise Misplaced if a reply is a learned answer that is taught no more, or one to questions
+    that surely ask for something else."""
+    digest = answer_digest(reply)
+    if digest in learned.answers and digest not in index.said:
+        raise Misplaced(_start(reply))
     repeated = [
         one
         for one in index.answers.repeated_in(reply)
-        if one in index.examples and _digest(index.examples[one]) in learned
+        if one in index.examples and _digest(index.examples[one]) in learned.pairs
     ]
     verdicts = {index.questions.compare(question, one) for one in repeated}
     if verdicts == {Likeness.OTHER}:
-        start = START.search(index.examples[repeated[0]].bot)
-        raise Misplaced(start[0] if start else "")
+        raise Misplaced(_start(index.examples[repeated[0]].bot))
+
+
+def _start(answer: str) -> str:
+    start = START.search(answer)
+    return start[0] if start else ""

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from core.files import write_atomically
 from core.records import Conversation, Example, Pair, Role
+from data.questions.answers import answer_digest
 from i18n.phrase import phrase
 
 PairT = TypeVar("PairT", Example, Pair)
@@ -48,6 +49,13 @@ def learned_digests(talks: Iterable[Conversation]) -> list[str]:
     """The digests of all pairs in the conversations of a snapshot, sorted."""
     pairs = (pair for talk in talks for pair in zip(talk[::2], talk[1::2], strict=False))
     return sorted({pair_digest(asked.content, said.content) for asked, said in pairs})
+
+
+def answer_digests(talks: Iterable[Conversation]) -> list[str]:
+    """The digests of all answers in the conversations of a snapshot that belong to one question
+    only, sorted."""
+    digests = (answer_digest(said.content) for talk in talks for said in talk[1::2])
+    return sorted({one for one in digests if one})
 
 
 def contributor_consents(examples: Iterable[Example]) -> dict[int, int | None]:

@@ -5,6 +5,7 @@ An answer is found by its rarest words and compared only then, so a large data s
 
 from __future__ import annotations
 
+import hashlib
 import re
 import unicodedata
 from collections import defaultdict
@@ -70,6 +71,15 @@ def _repeats(reply: str, answer: str) -> bool:
     matcher = SequenceMatcher(None, reply, answer, autojunk=False)
     quick = matcher.real_quick_ratio() >= MIN_RATIO and matcher.quick_ratio() >= MIN_RATIO
     return quick and matcher.ratio() >= MIN_RATIO
+
+
+def answer_digest(answer: str) -> str | None:
+    """A short hash of an answer, however it is spelled; None if it is too short to belong to one
+    question only."""
+    plain = _plain(answer)
+    if not plain or _is_trivial(plain, _words(answer)):
+        return None
+    return hashlib.sha256(plain.encode("utf-8", "replace")).hexdigest()[:16]
 
 
 def may_become(reply: str, answer: str) -> bool:

@@ -25,7 +25,7 @@ from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from core.records import Conversation
-from data.dataset.snapshot import learned_digests
+from data.dataset.snapshot import answer_digests, learned_digests
 from i18n.phrase import phrase, serialize_phrase
 from model.own_templates import is_japanese
 from model.runners.device import Device, disable_cudnn_attention, is_out_of_memory, training_device
@@ -271,7 +271,11 @@ class Run:
             steps = {"settings": manifest.settings, "seconds": manifest.seconds, "log": history}
             _write_json(partial / checkpoints.HISTORY_FILE, steps)
             _write_json(partial / checkpoints.REPORT_FILE, self._report(report, manifest.seconds))
-            _write_json(partial / checkpoints.LEARNED_FILE, {"pairs": learned_digests(self.taught)})
+            learned = {
+                "pairs": learned_digests(self.taught),
+                "answers": answer_digests(self.taught),
+            }
+            _write_json(partial / checkpoints.LEARNED_FILE, learned)
             checkpoints.seal(partial, manifest)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)  # frees a full disk

@@ -43,6 +43,7 @@ from bot.learning.collection import collect
 from bot.learning.erasure import Erasure
 from bot.learning.known_answers import KnownAnswers
 from bot.learning.retraining import Retrains
+from bot.learning.teaching import none_standing
 from bot.ops.recovery import open_or_recover
 from bot.ops.retention import (
     DAY_S,
@@ -127,9 +128,10 @@ async def build_bot(
         )
         # Drained first of all: replies in flight need everything above, and hold training back.
         filters = Filters(storage.filters, sampling_params(settings).banned_words)
+        known = KnownAnswers(storage.examples, settings.author_share, tasks)
         conversations = await start(
             running_conversations(
-                settings, bot, storage, worker, models, training, filters, pauses, metrics, tasks
+                settings, bot, storage, worker, models, training, filters, pauses, metrics, known
             )
         )
         erasure = Erasure(
@@ -150,7 +152,7 @@ async def build_bot(
                 settings, bot, storage, worker, models, conversations, filters, pauses, tasks
             ),
             *_learning_cogs(
-                settings, bot, storage, worker, models, training, retention, erasure, tasks
+                settings, bot, storage, worker, models, training, retention, erasure, known, tasks
             ),
         ):
             await bot.add_cog(cog)
@@ -216,10 +218,9 @@ async def running_conversations(
     filters: Filters,
     pauses: Pauses,
     metrics: Metrics,
-    tasks: BackgroundTasks,
+    known: KnownAnswers,
 ) -> AsyncIterator[ConversationManager]:
     """The conversations of all channels; leaving lets the replies in flight be finished."""
-    known = KnownAnswers(storage.examples, settings.author_share, tasks)
     conversations = ConversationManager(
         storage.messages,
         storage.replies,
@@ -292,6 +293,7 @@ def _learning_cogs(
     training: TrainingManager,
     retention: CheckpointRetention,
     erasure: Erasure,
+    known: KnownAnswers,
     tasks: BackgroundTasks,
 ) -> Iterator[commands.Cog]:
     retrains = Retrains(storage.examples, storage.jobs, models, training)
@@ -303,6 +305,7 @@ def _learning_cogs(
         retrains,
         training,
         worker,
+        standing=known.standing if settings.known_at_once else none_standing,
         review_new_answers=settings.review_new_answers,
     )
     yield Privacy(

@@ -9,6 +9,8 @@ _MARKUP = re.compile(r"<a?:(\w+):\d+>|<[^<>\s]*>|`")
 """Discord's emoji, of which the name counts, mentions and links in brackets; marks of code."""
 _BETWEEN_WORDINGS = re.compile(r"[;；|\r\n]")
 _PUNCTUATION = re.compile(r"[^\w+#]|_")
+_END_MARKS = " .,!?;:…。、"
+"""What people leave out at the end of a question, or repeat."""
 
 
 def split_wordings(text: str) -> list[str]:
@@ -25,14 +27,20 @@ def question_key(text: str) -> str:
 
 
 def plain_question(text: str) -> str:
-    """A text without case, markup, invisible characters, and differences of width or white space.
+    """A text without case, markup, invisible characters, punctuation at its end, and differences of
+    width or white space.
 
     It forgives a little more than `data.dataset.rivals`: two questions of which only one would be
     learned are equal here.
     """
     plain = " ".join(_MARKUP.sub(r"\1", text).casefold().split())
     if plain.isascii() and plain.isprintable():  # most are: the rest is slow
-        return plain
+        return without_end_marks(plain)
     plain = unicodedata.normalize("NFKC", plain).casefold()
     shown = (char for char in plain if char.isspace() or unicodedata.category(char)[0] != "C")
-    return " ".join("".join(shown).split())
+    return without_end_marks(" ".join("".join(shown).split()))
+
+
+def without_end_marks(text: str) -> str:
+    """A text without punctuation at its end, unless it is nothing else."""
+    return text.rstrip(_END_MARKS) or text

@@ -34,6 +34,8 @@ MAX_CHECKPOINTS = 100
 MAX_WAIT_S = 5.0
 """Seconds that a reply waits for the index of a data set that has changed; then the model answers.
 With 10,000 pairs it takes about two seconds of a core."""
+MAX_TEACHING_WAIT_S = 1.0
+"""Seconds that a lesson waits for it: Discord wants an answer within three."""
 MAX_CHANGES_IN_PLACE = 20
 """Examples that are changed in an index on the event loop; for more, a new one is built in a
 thread."""
@@ -98,7 +100,14 @@ class KnownAnswers:
         check = partial(_check, index, learned, question) if learned.pairs else None
         return Known(check=check)
 
-    async def _current(self, scope: int) -> ScopeIndex | None:
+    async def standing(self, scope: int, question: str) -> Example | None:
+        """The taught pair that a question asks for, in whatever words; None without one, or if the
+        data set takes too long to read."""
+        index = await self._current(scope, MAX_TEACHING_WAIT_S)
+        match = index.questions.find(question) if index else None
+        return index.examples[match.number] if index and match else None
+
+    async def _current(self, scope: int, wait_s: float | None = None) -> ScopeIndex | None:
         """The index of the data set as it is now; None if that takes too long to read."""
         version = await self._examples.version(scope)
         index = self._indexes.get(scope)
@@ -106,7 +115,7 @@ class KnownAnswers:
             if (task := self._refreshing.get(scope)) is None or task.done():
                 task = self._tasks.spawn(self._refresh(scope), name="index of what was taught")
                 self._refreshing[scope] = task
-            await asyncio.wait({task}, timeout=MAX_WAIT_S)
+            await asyncio.wait({task}, timeout=MAX_WAIT_S if wait_s is None else wait_s)
             index = self._indexes.get(scope)
         return index if index is not None and index.version >= version else None
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 
 from core.japanese import FULL_WIDTH_TO_ASCII
+from core.questions import without_end_marks
 from core.records import Example
 from data.dataset.dedup import dedup_key
 from i18n.phrase import phrase
@@ -67,8 +68,9 @@ def choose(examples: Iterable[Example], share: float) -> tuple[list[Example], Co
 def keep_newest_answers(examples: Iterable[Example]) -> list[Example]:
     """Keep the newest example for each question, sorted by id: teaching it again corrects it.
 
-    Questions are compared without case, white space and full-width forms. Turns of a conversation
-    depend on their context, so they neither replace anything nor are replaced.
+    Questions are compared without case, white space, full-width forms and punctuation at their end.
+    Turns of a conversation depend on their context, so they neither replace anything nor are
+    replaced.
     """
     newest = {_question(one): one for one in sorted(examples, key=by_id)}
     return sorted(newest.values(), key=by_id)
@@ -76,7 +78,7 @@ def keep_newest_answers(examples: Iterable[Example]) -> list[Example]:
 
 def _question(one: Example) -> Hashable:
     question = one.user.translate(FULL_WIDTH_TO_ASCII).casefold()
-    return one.id if one.conversation else " ".join(question.split())
+    return one.id if one.conversation else without_end_marks(" ".join(question.split()))
 
 
 def _rank_near_duplicates(talks: Sequence[Sequence[Example]]) -> list[Rivals]:

@@ -34,6 +34,7 @@ from bot.learning.teaching import (
     BOTH_REQUIRED,
     MAX_EXAMPLE_CHARS,
     MAX_WORDINGS,
+    Standing,
     other_wordings,
     teach,
 )
@@ -71,6 +72,7 @@ class Training(commands.Cog):
         training: TrainingManager,
         worker: GenerationBackend,
         *,
+        standing: Standing,
         review_new_answers: bool,
     ) -> None:
         self._bot = bot
@@ -79,6 +81,7 @@ class Training(commands.Cog):
         self._retrains = retrains
         self._training = training
         self._worker = worker
+        self._standing = standing
         self._review_new_answers = review_new_answers
 
     async def cog_load(self) -> None:
@@ -113,6 +116,7 @@ class Training(commands.Cog):
                 bot,
                 by_manager=rank_of(interaction) >= Rank.MANAGER,
                 may_replace=not self._review_new_answers,
+                standing=self._standing,
             )
             for question in (user, *wordings[:MAX_WORDINGS])
         ]

@@ -15,8 +15,9 @@ from bot.chat.replay import Replayer
 from bot.learning.known_answers import KnownAnswers
 from core.records import Filter, FilterKind, Message, NewExample
 from core.tasks import BackgroundTasks
-from data.dataset.snapshot import pair_digest
+from data.dataset.snapshot import answer_digests, learned_digests
 from data.storage.storage import Storage
+from model.chat_template import from_pair
 from model.registry import with_custom_models
 from tests.bot.chat.test_manager import Paper, incoming
 from tests.bot.conftest import make_conversations
@@ -47,7 +48,9 @@ async def models(
     """`taught` has learned the pair, `tiny` has not."""
     folder = tmp_path / "taught"
     folder.mkdir()
-    (folder / LEARNED_FILE).write_text(json.dumps({"pairs": [pair_digest(QUESTION, ANSWER)]}))
+    talks = [from_pair(QUESTION, ANSWER)]
+    learned = {"pairs": learned_digests(talks), "answers": answer_digests(talks)}
+    (folder / LEARNED_FILE).write_text(json.dumps(learned))
     await worker.load(str(folder))
     async with BackgroundTasks() as tasks:
         yield ModelRouter(
@@ -112,6 +115,30 @@ async def test_a_taught_answer_passes_the_filters_or_is_withheld(
     assert await conversations.answer(incoming(1, QUESTION), paper) is None
     assert (paper.final, paper.failed) == (None, REPLY_WITHHELD)
     assert worker.heard == []
+
+
+async def test_also_where_the_model_should_know_it_and_does_not(
+    conversations: ConversationManager, models: ModelRouter, worker: FakeWorker
+) -> None:
+    await models.use(SCOPE, "taught")
+    await conversations.generator._filters.add(SCOPE, Filter(FilterKind.WORD, "marlow"), ADA)
+    worker.answer = Drawn("No idea.")
+    paper = Paper()
+    assert await conversations.answer(incoming(1, QUESTION), paper) is None
+    assert (paper.final, paper.failed) == (None, REPLY_WITHHELD)
+
+
+async def test_what_was_removed_since_the_model_learned_it_is_drawn_again(
+    conversations: ConversationManager, storage: Storage, models: ModelRouter, worker: FakeWorker
+) -> None:
+    await models.use(SCOPE, "taught")
+    [example] = await storage.examples.all(SCOPE)
+    await storage.examples.remove(SCOPE, example.id)
+    worker.answer = Drawn(ANSWER, "No idea.")
+    paper = Paper()
+    await conversations.answer(incoming(1, QUESTION), paper)
+    assert (paper.final, paper.note) == ("No idea.", None)
+    assert worker.asked[1].banned_words == ("Marlow runs this",)
 
 
 async def test_the_model_answers_what_was_not_taught_and_what_it_has_learned(

@@ -8,15 +8,20 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.facts.sets import people
 from bot.chat.known import Misplaced
 from bot.learning import known_answers
 from bot.learning.consent import CONSENT_VERSION
 from bot.learning.known_answers import KnownAnswers
 from core.records import Example, NewExample, Pair, ReviewStatus
 from core.tasks import BackgroundTasks
-from data.dataset.snapshot import pair_digest
+from data.dataset.snapshot import answer_digests, learned_digests
+from data.questions import likeness
+from data.questions.likeness import TaughtQuestions
+from data.questions.question import Question
 from data.storage.erasure import erase_member
 from data.storage.storage import Storage
+from model.chat_template import from_pair
 from training.checkpoints import LEARNED_FILE
 
 SERVER, OTHER_SERVER, ADA, BEN = 1, 2, 7, 8
@@ -46,9 +51,11 @@ async def answer_of(
 
 
 def checkpoint(folder: Path, *pairs: tuple[str, str]) -> str:
+    """A folder that says it has learned these pairs."""
     folder.mkdir()
-    digests = [pair_digest(*pair) for pair in pairs]
-    (folder / LEARNED_FILE).write_text(json.dumps({"pairs": digests}), encoding="utf-8")
+    talks = [from_pair(*pair) for pair in pairs]
+    learned = {"pairs": learned_digests(talks), "answers": answer_digests(talks)}
+    (folder / LEARNED_FILE).write_text(json.dumps(learned), encoding="utf-8")
     return str(folder)
 
 
@@ -177,6 +184,82 @@ async def test_a_learned_answer_to_another_question_is_misplaced(
         assert error.value.start == "Marlow runs this"
     else:
         check(reply)
+
+
+@pytest.mark.parametrize("asked", [QUESTION, "and who is it?", "Who is our plumber?"])
+async def test_what_is_taught_no_more_the_model_does_not_say(
+    storage: Storage, known: KnownAnswers, tmp_path: Path, asked: str
+) -> None:
+    pairs = (QUESTION, ANSWER), ("Do you sleep?", "No.")
+    source = checkpoint(tmp_path / "tiny-1", *pairs)
+    example = await teach(storage)
+    check = (await known.look_up(SERVER, source, "and who is it?")).check
+    assert check is not None
+    check(ANSWER)
+    await storage.examples.remove(SERVER, example.id)
+    check = (await known.look_up(SERVER, source, asked)).check
+    assert check is not None
+    check("No.")  # which fits many questions
+    check("Marlow runs this plaice.")
+    with pytest.raises(Misplaced, match="MARLOW runs this"):
+        check("MARLOW runs this place, all day long!")
+
+
+async def test_nor_what_was_changed_since_though_it_is_nearly_the_same(
+    storage: Storage, known: KnownAnswers, tmp_path: Path
+) -> None:
+    source = checkpoint(tmp_path / "tiny-1", (QUESTION, ANSWER))
+    example = await teach(storage)
+    newer = "Marlow runs this place, all night long."
+    await storage.examples.edit(SERVER, example.id, QUESTION, newer)
+    assert await answer_of(known, source=source) == newer
+    check = (await known.look_up(SERVER, source, "and who is it?")).check
+    assert check is not None
+    check(newer)
+    with pytest.raises(Misplaced):
+        check(ANSWER)
+
+
+async def test_what_was_said_in_a_conversation_stays_sayable(
+    storage: Storage, known: KnownAnswers, tmp_path: Path
+) -> None:
+    """Turns of conversations are learned, but are answers to nothing on their own."""
+    source = checkpoint(tmp_path / "tiny-1", (QUESTION, ANSWER))
+    pair = Pair(QUESTION, ANSWER, conversation="a talk", turn=0)
+    await storage.examples.add_pairs(SERVER, [pair], ADA, "import")
+    found = await known.look_up(SERVER, source, "and who is it?")
+    assert found.answer is None
+    assert found.check is not None
+    found.check(ANSWER)
+
+
+async def test_of_ten_thousand_pairs_a_lesson_changes_one_and_a_question_meets_few(
+    storage: Storage, known: KnownAnswers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted, not timed: `python -m benchmarks.knowing` measures."""
+    monkeypatch.setattr(known_answers, "MAX_WAIT_S", 60.0)
+    pairs = [Pair(fact.question, fact.answer) for fact in people("tune", 10_000)]
+    await storage.examples.add_pairs(SERVER, pairs, BEN, "import")
+    assert await answer_of(known, pairs[7_000].user.lower()) == pairs[7_000].bot
+    added, compared = [], []
+    add, compare = TaughtQuestions.add, likeness.likeness
+
+    def counted_add(index: TaughtQuestions, number: int, text: str) -> None:
+        added.append(text)
+        add(index, number, text)
+
+    def counted(asked: Question, taught: Question) -> likeness.Likeness:
+        compared.append(taught)
+        return compare(asked, taught)
+
+    monkeypatch.setattr(TaughtQuestions, "add", counted_add)
+    monkeypatch.setattr(likeness, "likeness", counted)
+    await teach(storage, author_id=BEN)
+    assert await answer_of(known, "do you know who the administrator is") == ANSWER
+    assert added == [QUESTION]
+    for pair in pairs[::1000]:
+        assert await answer_of(known, f"hey bot, {pair.user.lower()} please") == pair.bot
+    assert len(compared) <= 100
 
 
 async def test_the_servers_asked_least_recently_make_room(

@@ -104,7 +104,7 @@ class KnownAnswers:
         """The taught pair that a question asks for, in whatever words; None without one, or if the
         data set takes too long to read."""
         index = await self._current(scope, MAX_TEACHING_WAIT_S)
-        match = index.questions.find(question) if index else None
+        match = index.questions.find_same(question) if index else None
         return index.examples[match.number] if index and match else None
 
     async def _current(self, scope: int, wait_s: float | None = None) -> ScopeIndex | None:

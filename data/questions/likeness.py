@@ -1,7 +1,8 @@
 """Whether a question is a taught one asked otherwise, and which. Pure; no model is asked.
 
 The same question has the same content words or synonyms of them, in any order, and asks for the
-same. A word more or less makes another question of it, so a taught one is found by its rarest word.
+same. A word more makes another question of it, so a taught one is found by its rarest word. With
+words left out, it stands for a taught one if that is the only one that says so much.
 """
 
 from __future__ import annotations
@@ -22,8 +23,12 @@ from data.questions.words import WORD, read_question, word_of
 
 KeyT = TypeVar("KeyT")
 
+MIN_SHARED_WORDS, MIN_SHARED = 2, 0.5
+"""The content words of a taught question, and the share of them, that one in brief has."""
 MIN_HALF_CHARS = 3
 """Letters of each of two words that were written as one."""
+MAX_FULLER = 200
+"""Taught questions with one word that are looked through: of more, hardly one is meant."""
 FILLERS = word_set("a an the is are am was were do does did doing be to of it that there us we our")
 ORDERED_AFTER = ("than", "from", "by")
 """Words before which of two others stands decides what is asked."""
@@ -76,6 +81,7 @@ class TaughtQuestions:
         self._by_core: dict[tuple[str, ...], set[int]] = defaultdict(set)
         self._by_key: dict[str, set[int]] = defaultdict(set)
         self._by_bag: dict[frozenset[str], set[int]] = defaultdict(set)
+        self._by_word: dict[str, set[int]] = defaultdict(set)
         self._spellings: dict[str, int] = defaultdict(int)
 
     def __len__(self) -> int:
@@ -92,6 +98,8 @@ class TaughtQuestions:
         self._by_bag[_bag(question)].add(number)
         for key in found_by:
             self._by_key[key].add(number)
+        for key in _keys(question):
+            self._by_word[key].add(number)
         for word in WORD.findall(text.casefold()):
             self._spellings[word] += 1
 
@@ -103,6 +111,8 @@ class TaughtQuestions:
         _discard(self._by_bag, _bag(taught.question), number)
         for key in taught.found_by:
             _discard(self._by_key, key, number)
+        for key in _keys(taught.question):
+            _discard(self._by_word, key, number)
         for word in WORD.findall(taught.text.casefold()):
             self._spellings[word] -= 1
             if not self._spellings[word]:
@@ -112,7 +122,12 @@ class TaughtQuestions:
         return sum(len(self._by_key.get(key, ())) for key in word.keys)
 
     def find(self, text: str) -> Match | None:
-        """The taught question that is asked; None if it is none of them, or might be several."""
+        """The taught question that is asked, if only in brief; None if it is none of them, or might
+        be several."""
+        return self.find_same(text) or self._find_fuller(text)
+
+    def find_same(self, text: str) -> Match | None:
+        """The taught question that is asked with all its words or synonyms of them."""
         asked = read_question(text)
         if equal := self._by_core.get(asked.core):
             return self._match(max(equal))
@@ -128,6 +143,26 @@ class TaughtQuestions:
             if likeness(first, second) is not Likeness.SAME:
                 return None
         return self._match(best[0]) if best else None
+
+    def _find_fuller(self, text: str) -> Match | None:
+        """The only taught question that says what this one does, and a little more."""
+        asked = read_question(self._respelled(text))
+        if len(asked.strong) + len(asked.weak) < MIN_SHARED_WORDS or not asked.strong:
+            return None
+        keys = min((word.keys for word in asked.strong), key=self._count_with)
+        if self._count_with(keys) > MAX_FULLER:
+            return None
+        taught = {number: self._taught[number].question for number in self._with(keys)}
+        fuller = sorted(number for number, one in taught.items() if is_in_brief(asked, one))
+        if any(likeness(taught[one], taught[fuller[-1]]) is not Likeness.SAME for one in fuller):
+            return None
+        return self._match(fuller[-1]) if fuller else None
+
+    def _count_with(self, keys: frozenset[str]) -> int:
+        return sum(len(self._by_word.get(key, ())) for key in keys)
+
+    def _with(self, keys: frozenset[str]) -> set[int]:
+        return {number for key in keys for number in self._by_word.get(key, ())}
 
     def compare(self, text: str, number: int) -> Likeness:
         """How like the question under a number a question is."""
@@ -224,6 +259,8 @@ PERHAPS_ALIKE = {
     )
 }
 """“Where do I get a role” and “how do I get a role” may have one answer, or two."""
+ALIKE_IN_BRIEF = {frozenset((Asks.AMOUNT, Asks.THING)), frozenset((Asks.TIME, Asks.CHOICE))}
+"""“What is the fee” and “how much is the fee”, “when” and “which evening”."""
 
 
 def likeness(asked: Question, taught: Question) -> Likeness:
@@ -245,6 +282,31 @@ def likeness(asked: Question, taught: Question) -> Likeness:
     return Likeness.UNSURE if missing or extra or not agree else Likeness.SAME
 
 
+def is_in_brief(asked: Question, taught: Question) -> bool:
+    """Whether a question is a taught one with words left out, but no number, and not too many."""
+    if Asks.NOTHING in (asked.asks, taught.asks) or asked.negated != taught.negated:
+        return False
+    others = (*taught.strong, *taught.weak)
+    missing = _unmatched(taught.strong, (*asked.strong, *asked.weak))
+    shared = len(taught.strong) - len(missing)
+    if shared < max(MIN_SHARED_WORDS, MIN_SHARED * len(taught.strong)):
+        return False
+    if _unmatched(asked.strong, others) or any(map(_is_number, missing)):
+        return False
+    return _may_ask_the_same(asked, taught) and _details_agree(asked, taught)
+
+
+def _is_number(word: Word) -> bool:
+    return word.lemma.isdigit()
+
+
+def _may_ask_the_same(asked: Question, taught: Question) -> bool:
+    aims = frozenset((asked.asks, taught.asks))
+    if aims in ALIKE or aims in ALIKE_IN_BRIEF or asked.asks in REQUESTS:
+        return True
+    return _same_aim(asked, taught) is Likeness.SAME
+
+
 def _is_vague(asked: Question) -> bool:
     """Whether it names nothing that one could ask about; a common word alone is talk."""
     if asked.asks is Asks.KEYWORDS:
@@ -264,6 +326,10 @@ def _by_all_words(asked: Question, taught: Question) -> Likeness:
         return Likeness.SAME
     shared = not ours.isdisjoint(theirs)
     return Likeness.UNSURE if shared or not asked.strong else Likeness.OTHER
+
+
+def _keys(question: Question) -> frozenset[str]:
+    return frozenset(key for word in (*question.strong, *question.weak) for key in word.keys)
 
 
 def _bag(question: Question) -> frozenset[str]:

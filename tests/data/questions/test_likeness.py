@@ -152,6 +152,61 @@ def test_keywords_that_fit_two_taught_questions_find_neither() -> None:
     assert found.number == 1
 
 
+@pytest.mark.parametrize(
+    ("asked", "taught"),
+    [
+        ("who's leading team 2", "Who leads the second raid team?"),
+        ("what's the meeting stone record", "How many meeting stone jumps is the record?"),
+        ("any book club?", "Is there a book club?"),
+        ("where can I post my mug", "Where do I post pictures of my mug?"),
+        ("月のイベントの会場", "月のイベントの会場はどこですか？"),
+    ],
+)
+def test_a_question_in_brief_is_the_only_taught_one_that_says_so_much(
+    asked: str, taught: str
+) -> None:
+    index = TaughtQuestions()
+    index.add(1, taught)
+    index.add(2, "Where is the map?")
+    match = index.find(asked)
+    assert match is not None
+    assert match.number == 1
+    index.add(3, taught.lower())
+    newest = index.find(asked)
+    assert newest is not None
+    assert newest.number == 3
+
+
+@pytest.mark.parametrize(
+    ("asked", "taught"),
+    [
+        ("What is the wifi?", "What is the wifi password?"),  # a word is not enough
+        ("What is the rule for cats?", "What is rule 3 for cats?"),
+        ("Who leads the red team?", "Who leads the second raid team?"),
+        ("When does the raid team meet?", "Who leads the second raid team?"),
+        ("I saw the raid team.", "Who leads the second raid team?"),
+        ("Who does not lead the raid team?", "Who leads the second raid team?"),
+        ("What is my favorite pizza?", "What is your favorite pizza topping?"),
+        ("What is the raid team?", "Where does the raid team meet?"),
+    ],
+)
+def test_what_only_shares_words_is_no_taught_question_in_brief(asked: str, taught: str) -> None:
+    index = TaughtQuestions()
+    index.add(1, taught)
+    assert index.find(asked) is None
+
+
+def test_a_question_in_brief_that_may_be_several_is_none() -> None:
+    index = TaughtQuestions()
+    index.add(1, "Who leads the first raid team?")
+    index.add(2, "Who leads the second raid team?")
+    assert index.find("who leads the raid team") is None
+    assert index.find_same("who leads the first team") is None
+    found = index.find("who leads the first team")
+    assert found is not None
+    assert found.number == 1
+
+
 @given(st.lists(st.text(min_size=1, max_size=60), min_size=1, max_size=8, unique=True))
 def test_any_text_is_found_as_it_was_taught_and_nothing_is_left_after_it_is_removed(
     texts: list[str],

@@ -11,9 +11,11 @@ GPT", CounterFact), on invented facts (`benchmarks/facts`):
 
 `ours` trains as /retrain does; `plain` is a Hugging Face Trainer on the pairs alone, with its
 default learning rate; `lora` the same with LoRA on all layers, at the rate that /retrain takes for
-LoRA. The replies are those of the bot's worker: greedy, and sampled as the bot samples. Each share
-has its 95 % Wilson interval, for which a question of a set counts once, however many seeds it is
-asked with: the replies to one question are not independent.
+LoRA. The replies are those of the bot's worker: greedy, and sampled as the bot samples. `in the
+bot` is what becomes of `ours` there (`benchmarks.in_bot`): with the index of taught questions
+before the model, and the guard behind it. Each share has its 95 % Wilson interval, for which a
+question of a set counts once, however many seeds it is asked with: the replies to one question are
+not independent.
 
 A second table says what the index of taught questions finds before any training
 (`benchmarks.at_once`). Needs the extra `starter`.
@@ -31,7 +33,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import aclosing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from difflib import SequenceMatcher
 from enum import StrEnum
 from functools import cache
@@ -40,6 +42,7 @@ from pathlib import Path
 
 from benchmarks.at_once import PAIRS, SHORT_PAIRS, found_at_once, show_at_once
 from benchmarks.facts.sets import FactSet, careless, general_messages, sets_of
+from benchmarks.in_bot import ask_bot
 from benchmarks.shares import Share, wilson
 from benchmarks.training import make_job, run
 from bot.settings import Settings, sampling_params
@@ -51,6 +54,7 @@ from model.sampling import SamplingParams
 from model.settings import WorkerSettings
 from model.worker.client import WorkerClient
 from model.worker.messages import Finished
+from training.checkpoints import verify
 from training.config import TrainingConfig, default_learning_rate, defaults_for
 from training.run.base_model import load_pretrained
 from training.run.evaluation import HELD_OUT_FILE
@@ -58,6 +62,7 @@ from training.run.measures import mean_loss
 from training.run.mixing import read_conversations
 
 CONTENDERS = ("ours", "plain", "lora")
+IN_BOT = "in the bot"
 PLAIN_EPOCHS = 50
 """Of `plain` and `lora`: the Trainer's default of 3 teaches nothing where there are ten pairs."""
 PLAIN_RATE = 5e-5
@@ -110,8 +115,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         for size in sizes:
             for contender in options.contenders.split(","):
-                work = Path(folder) / f"{size}-{contender}"
-                learned[size][contender] = measure(work, contender, size, options)
+                work = (options.keep or Path(folder)) / f"{options.sets}-{size}-{contender}"
+                learned[size] |= measure(work, contender, size, options)
                 say(f"{size} facts, {contender}: {learned[size][contender]}")
     pairs = SHORT_PAIRS if options.short else PAIRS
     at_once = {count: found_at_once(options.sets, count) for count in pairs}
@@ -132,6 +137,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--also", action="store_true", help="teach each fact in two wordings")
     parser.add_argument("--seeds", type=int, default=3, help="sampled replies to a question")
     parser.add_argument("--contenders", default=",".join(CONTENDERS), help="commas between")
+    parser.add_argument("--keep", type=Path, help="a folder for checkpoints, asked again if there")
     parser.add_argument("--short", action="store_true", help="only to see that all of it runs")
     parser.add_argument("--json", action="store_true", help="print one object")
     return parser.parse_args()
@@ -141,27 +147,57 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def measure(work: Path, contender: str, size: int, options: argparse.Namespace) -> Result:
-    """Teach a contender each of the sets, and ask it."""
-    work.mkdir()
-    before, rises, seconds = general_loss(options.base), [], []
-    greedy: dict[Measure, list[float]] = defaultdict(list)
-    sampled: dict[Measure, list[float]] = defaultdict(list)
-    for number, taught in enumerate(sets_of(options.sets, size)[: 1 if options.short else None]):
-        checkpoint, took = train(work / str(number), contender, taught, options)
-        seconds.append(round(took, 1))
-        rises.append(round(100 * (general_loss(checkpoint) / before - 1), 2))
-        asked = list(questions(taught))
-        replies = asyncio.run(ask(checkpoint, asked, ask_params(options.seeds)))
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """The replies that count, of each measure: greedy ones, and the share of sampled ones."""
+
+    greedy: dict[Measure, list[float]] = field(default_factory=lambda: defaultdict(list))
+    sampled: dict[Measure, list[float]] = field(default_factory=lambda: defaultdict(list))
+
+    def add(
+        self, asked: Sequence[Question], replies: Sequence[Sequence[str]], taught: FactSet
+    ) -> None:
         for question, said in zip(asked, replies, strict=True):
             first, *others = (is_counted(question, reply, taught) for reply in said)
-            greedy[question.measure].append(first)
-            sampled[question.measure].append(statistics.mean(others))
-    shares = ({m: wilson(found[m]) for m in found} for found in (greedy, sampled))
-    return Result(*shares, rises, seconds)
+            self.greedy[question.measure].append(first)
+            self.sampled[question.measure].append(statistics.mean(others))
+
+    def shares(self) -> Iterator[dict[Measure, Share]]:
+        for found in (self.greedy, self.sampled):
+            yield {m: wilson(found[m]) for m in found}
+
+
+def measure(
+    work: Path, contender: str, size: int, options: argparse.Namespace
+) -> dict[str, Result]:
+    """Teach a contender each of the sets, and ask it; of `ours` also what the bot makes of it."""
+    work.mkdir(parents=True, exist_ok=True)
+    before, rises, seconds = general_loss(options.base), [], []
+    tallies = {name: Tally() for name in (contender, IN_BOT)[: 2 if contender == "ours" else 1]}
+    for number, taught in enumerate(sets_of(options.sets, size)[: 1 if options.short else None]):
+        checkpoint, took = trained(work / str(number), contender, taught, options)
+        seconds.append(round(took, 1))
+        rises.append(round(100 * (general_loss(checkpoint) / before - 1), 2))
+        asked, params = list(questions(taught)), ask_params(options.seeds)
+        tallies[contender].add(asked, asyncio.run(ask(checkpoint, asked, params)), taught)
+        if IN_BOT in tallies:
+            talks = [question.conversation() for question in asked]
+            replies = asyncio.run(ask_bot(checkpoint, taught, talks, params))
+            tallies[IN_BOT].add(asked, replies, taught)
+    return {name: Result(*one.shares(), rises, seconds) for name, one in tallies.items()}
 
 
 # --- teaching ------------------------------------------------------------------------------------
+
+
+def trained(
+    job: Path, contender: str, taught: FactSet, options: argparse.Namespace
+) -> tuple[Path, float]:
+    """The same as `train`, unless it was done before."""
+    kept = job / "checkpoint"
+    if kept.exists():
+        return kept, verify(kept).seconds or 0.0
+    return train(job, contender, taught, options)
 
 
 def train(

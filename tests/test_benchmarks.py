@@ -78,7 +78,7 @@ def test_the_training_benchmark_prints_one_object() -> None:
 def test_what_is_known_is_measured() -> None:
     """In two steps nothing is learned, and what is asked is complete."""
     result = run("knowing", "--short --facts 2 --seeds 1")
-    assert result["learned"]["2"].keys() == {"ours", "plain", "lora"}
+    assert result["learned"]["2"].keys() == {"ours", "in the bot", "plain", "lora"}
     for figures in result["learned"]["2"].values():
         for kind in ("greedy", "sampled"):
             asked = {measure: share["questions"] for measure, share in figures[kind].items()}

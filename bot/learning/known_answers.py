@@ -34,8 +34,8 @@ MAX_CHECKPOINTS = 100
 MAX_WAIT_S = 5.0
 """Seconds that a reply waits for the index of a data set that has changed; then the model answers.
 With 10,000 pairs it takes about two seconds of a core."""
-MAX_TEACHING_WAIT_S = 1.0
-"""Seconds that a lesson waits for it: Discord wants an answer within three."""
+MAX_TEACHING_WAIT_S = 0.3
+"""Seconds that each wording of a lesson waits for it: Discord wants an answer within three."""
 MAX_CHANGES_IN_PLACE = 20
 """Examples that are changed in an index on the event loop; for more, a new one is built in a
 thread."""
@@ -101,9 +101,9 @@ class KnownAnswers:
         return Known(check=check)
 
     async def standing(self, scope: int, question: str) -> Example | None:
-        """The taught pair that a question asks for, in whatever words; None without one, or if the
-        data set takes too long to read."""
-        index = await self._current(scope, MAX_TEACHING_WAIT_S)
+        """The taught pair that a question asks for, in whatever words; None without one. A large
+        data set is looked up as it was before the last changes, if those take too long to read."""
+        index = await self._current(scope, MAX_TEACHING_WAIT_S) or self._indexes.get(scope)
         match = index.questions.find_same(question) if index else None
         return index.examples[match.number] if index and match else None
 

@@ -18,6 +18,11 @@ def bot_texts(world: World) -> list[str]:
     return [m.content for m in world.general.history() if m.author == world.bot.user]
 
 
+async def start_retrain(world: World) -> None:
+    plan = await world.ada.slash(world.general, "retrain", epochs=180.0)  # 60 steps
+    await world.ada.click(plan.response, label="Start")
+
+
 async def finished_job(world: World) -> TrainingJob:
     cog = world.bot.get_cog("Training")
     [job] = await cog._storage.jobs.unfinished(world.guild.id)
@@ -35,8 +40,7 @@ async def test_taught_facts_are_answered_after_a_retrain_while_chat_goes_on(
     note = f"\n-# Taught by <@{world.ben.id}>, not learned yet."
     assert before == [f"{answer}{note}" for answer in FACTS.values()]
 
-    plan = await world.ada.slash(world.general, "retrain", epochs=180.0)  # 60 steps
-    await world.ada.click(plan.response, label="Start")
+    await start_retrain(world)
     for _ in range(3):
         assert await world.say(world.ben, "hello")
     job = await finished_job(world)
@@ -55,3 +59,28 @@ async def test_taught_facts_are_answered_after_a_retrain_while_chat_goes_on(
 
     back = await world.ada.slash(world.general, "model use", name="tiny")
     assert back.response.content == "**tiny** answers from now on."
+
+
+async def test_what_is_changed_and_removed_while_it_is_learned_counts_at_once(
+    real_world: World,
+) -> None:
+    """The job learns what was there when it began, and is promoted with it."""
+    world = real_world
+    for question, answer in FACTS.items():
+        await world.ben.slash(world.general, "teach", user=question, bot=answer)
+    await start_retrain(world)
+    newer, removed = "Our admin is Olga, since May.", "What do we eat on Friday?"
+    await world.ada.slash(world.general, "teach", user="Who is our admin?", bot=newer)
+    plan = await world.ada.slash(world.general, "dataset remove", example=len(FACTS))
+    await world.ada.click(plan.response, label="Remove")
+    job = await finished_job(world)
+    assert job.state is JobState.PROMOTED, job.detail
+
+    called = "What is our server called?"
+    assert await world.say(world.ben, called) == FACTS[called]
+    note = f"\n-# Taught by <@{world.ada.id}>, not learned yet."
+    assert await world.say(world.ben, "whos the admin") == newer + note
+    for question in (removed, "what do we eat on fridays", "and what do we eat?"):
+        said = await world.say(world.ben, question)
+        assert said
+        assert FACTS[removed] not in said

@@ -92,6 +92,18 @@ async def test_every_change_of_the_data_set_counts_at_once(
     assert await answer_of(known) is None
 
 
+async def test_a_lesson_waits_for_no_large_data_set(
+    storage: Storage, known: KnownAnswers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    example = await teach(storage)
+    assert await known.standing(SERVER, "whos the administrator") == example
+    assert await known.standing(SERVER, "our") is None
+    await teach(storage, "Where is the map?", "On the wall.")
+    monkeypatch.setattr(known_answers, "MAX_TEACHING_WAIT_S", 0.0)
+    assert await known.standing(SERVER, "whos the administrator") == example
+    assert await known.standing(OTHER_SERVER, "whos the administrator") is None
+
+
 async def test_many_pairs_at_once_are_known_and_gone_at_once(
     storage: Storage, known: KnownAnswers, monkeypatch: pytest.MonkeyPatch
 ) -> None:

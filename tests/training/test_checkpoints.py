@@ -10,13 +10,16 @@ import pytest
 
 from i18n.phrase import Phrase, phrase, serialize_phrase
 from training.checkpoints import (
+    LEARNED_FILE,
     MANIFEST_FILE,
     PACKED_REFUSAL_KEY,
     REPORT_FILE,
+    Learned,
     Manifest,
     StoredReport,
     folder_bytes,
     iter_checkpoints,
+    read_learned,
     read_manifest,
     read_report,
     remove_checkpoint,
@@ -162,3 +165,18 @@ def test_an_interrupted_removal_is_no_checkpoint_and_is_swept_away(tmp_path: Pat
     (tmp_path / ".tiny-3.removed").mkdir()
     remove_leftovers(tmp_path)
     assert list(tmp_path.iterdir()) == [other]
+
+
+@pytest.mark.parametrize(
+    ("text", "learned"),
+    [
+        ('{"pairs": ["a"], "answers": ["b"]}', Learned(frozenset("a"), frozenset("b"))),
+        ('{"pairs": ["a"]}', Learned(frozenset("a"))),  # of an earlier version
+        ("{", Learned()),
+        (None, Learned()),
+    ],
+)
+def test_what_a_checkpoint_learned(tmp_path: Path, text: str | None, learned: Learned) -> None:
+    if text is not None:
+        (tmp_path / LEARNED_FILE).write_text(text)
+    assert read_learned(tmp_path) == learned

@@ -18,8 +18,8 @@ def bot_texts(world: World) -> list[str]:
     return [m.content for m in world.general.history() if m.author == world.bot.user]
 
 
-async def start_retrain(world: World) -> None:
-    plan = await world.ada.slash(world.general, "retrain", epochs=180.0)  # 60 steps
+async def start_retrain(world: World, epochs: float) -> None:
+    plan = await world.ada.slash(world.general, "retrain", epochs=epochs)
     await world.ada.click(plan.response, label="Start")
 
 
@@ -40,7 +40,7 @@ async def test_taught_facts_are_answered_after_a_retrain_while_chat_goes_on(
     note = f"\n-# Taught by <@{world.ben.id}>, not learned yet."
     assert before == [f"{answer}{note}" for answer in FACTS.values()]
 
-    await start_retrain(world)
+    await start_retrain(world, epochs=180.0)  # 60 steps
     for _ in range(3):
         assert await world.say(world.ben, "hello")
     job = await finished_job(world)
@@ -68,7 +68,7 @@ async def test_what_is_changed_and_removed_while_it_is_learned_counts_at_once(
     world = real_world
     for question, answer in FACTS.items():
         await world.ben.slash(world.general, "teach", user=question, bot=answer)
-    await start_retrain(world)
+    await start_retrain(world, epochs=30.0)  # few steps: the index knows what the model does not
     newer, removed = "Our admin is Olga, since May.", "What do we eat on Friday?"
     await world.ada.slash(world.general, "teach", user="Who is our admin?", bot=newer)
     plan = await world.ada.slash(world.general, "dataset remove", example=len(FACTS))
@@ -77,7 +77,7 @@ async def test_what_is_changed_and_removed_while_it_is_learned_counts_at_once(
     assert job.state is JobState.PROMOTED, job.detail
 
     called = "What is our server called?"
-    assert await world.say(world.ben, called) == FACTS[called]
+    assert (await world.say(world.ben, called) or "").startswith(FACTS[called])
     note = f"\n-# Taught by <@{world.ada.id}>, not learned yet."
     assert await world.say(world.ben, "whos the admin") == newer + note
     for question in (removed, "what do we eat on fridays", "and what do we eat?"):

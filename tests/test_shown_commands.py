@@ -114,6 +114,7 @@ ELSEWHERE = {
     "python -m benchmarks.bombs": "tests/test_benchmarks.py::test_a_bomb_is_measured",
     "python -m benchmarks.load": CROWD,
     "python -m benchmarks.load --minutes 2.5": CROWD,
+    "python -m benchmarks.load --rest --channels 50 --guilds 50 --pause 0.5 --rate 1980": CROWD,
     "pip install uv": CI,
     "pytest": CI,
     "pytest -m slow": CI,

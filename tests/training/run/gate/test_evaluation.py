@@ -18,8 +18,8 @@ from model.chat_template import from_pair
 from model.own_templates import PLAIN_TEMPLATE, ensure_template
 from model.registry import EMBEDDED_FOLDER
 from tests.model_folders import make_model_folder
-from training.run.checks import Answer, is_repetitive
-from training.run.evaluation import HELD_OUT_FILE, PROBES, EvaluationReport, evaluate
+from training.run.gate.checks import Answer, is_repetitive
+from training.run.gate.evaluation import HELD_OUT_FILE, PROBES, EvaluationReport, evaluate
 from training.run.measures import greedy_replies, mean_loss
 from training.run.mixing import read_conversations
 
@@ -246,7 +246,7 @@ def test_a_base_that_cannot_be_loaded_is_left_out(
     polite: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "broken").mkdir()
-    with caplog.at_level(logging.WARNING, logger="training.run.evaluation"):
+    with caplog.at_level(logging.WARNING, logger="training.run.gate.evaluation"):
         report = check_folder(polite, base=tmp_path / "broken", serving=polite)
     assert report.refusal is None
     assert report.losses["general"]["base"] is None

@@ -14,6 +14,7 @@ from enum import IntEnum, auto
 
 from core.records import Conversation
 from data.questions.answers import TaughtAnswers, is_near, may_become
+from data.questions.question import Asks
 from data.questions.words import read_question
 from i18n.phrase import Phrase, join_phrases, phrase, phrases
 from model.chat_template import REPLACEMENT_CHAR
@@ -235,7 +236,7 @@ class _Answers:
         for number, turns in enumerate(taught):
             if len(turns) > 1:
                 self._right[normalized_question(turns)].append(turns[1].content)
-                if facts and read_question(turns[0].content).strong:  # else it is a greeting
+                if facts and _asks_for_something(turns[0].content):
                     self._index.add(number, turns[1].content)
 
     def fault_of(self, one: Asked) -> Fault | None:
@@ -263,6 +264,15 @@ class _Answers:
             is_near(said.text, answer) or (said.cut and may_become(said.text, answer))
             for answer in self._right[normalized_question(self._taught[one.question.pair])]
         )
+
+
+def _asks_for_something(text: str) -> bool:
+    """Whether it is no greeting, statement or “how are you”: the answers to these fit anywhere."""
+    asked = read_question(text)
+    words = (*asked.strong, *asked.weak)
+    if asked.asks is Asks.KEYWORDS and all(word.common for word in words):
+        return False
+    return asked.asks is not Asks.NOTHING and bool(words)
 
 
 def _is_text(reply: Reply) -> bool:

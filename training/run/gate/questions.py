@@ -6,7 +6,6 @@ was taught. Equal seeds give equal questions. Knows no tensors and no tokenizer.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -93,7 +92,8 @@ def _asked_pairs(taught: Sequence[Conversation]) -> list[int]:
         and turns[0].content.strip()
         and turns[1].content.strip()
     ]
-    return whole[:: math.ceil(len(whole) / MAX_PAIRS) or 1]
+    count = min(len(whole), MAX_PAIRS)
+    return [whole[n * len(whole) // count] for n in range(count)]
 
 
 def _finder(taught: Sequence[Conversation]) -> Callable[[str], bool]:

@@ -141,7 +141,7 @@ def judge(asked: Sequence[Asked], faults: Mapping[int, Fault], *, facts: bool) -
     tally = _Tally(asked, faults)
     worst = sorted(faults, key=lambda number: (faults[number], number))
     failures = (
-        Failure(asked[n].question.text, asked[n].reply.text, FAULTS[faults[n]])
+        Failure(asked[n].question.text, _shown(asked[n].reply), FAULTS[faults[n]])
         for n in worst
         if facts or faults[n] is Fault.UNREADABLE
     )
@@ -223,7 +223,7 @@ class _Tally:
 
     def _example(self, numbers: Sequence[int]) -> dict[str, str]:
         one = self._asked[numbers[0]]
-        return {"asked": one.question.text[:80], "said": one.reply.text[:80]}
+        return {"asked": one.question.text[:80], "said": _shown(one.reply)[:80]}
 
 
 class _Answers:
@@ -264,6 +264,13 @@ class _Answers:
             is_near(said.text, answer) or (said.cut and may_become(said.text, answer))
             for answer in self._right[normalized_question(self._taught[one.question.pair])]
         )
+
+
+def _shown(reply: Reply) -> str:
+    """Its text without control characters, of which garbage is full."""
+    return "".join(
+        char for char in reply.text if unicodedata.category(char) != "Cc" or char == "\n"
+    )
 
 
 def _asks_for_something(text: str) -> bool:

@@ -77,7 +77,7 @@ def test_a_large_data_set_is_asked_no_more_than_a_small_one(pairs: int) -> None:
     taught = [from_pair(f"Who owns boat {n}?", f"Number {n} is Ada's.") for n in range(pairs)]
     found = ways(make_questions(taught, japanese=False))
     asked = min(pairs, MAX_PAIRS)
-    assert asked / 2 < found[Way.VERBATIM] <= asked
+    assert found[Way.VERBATIM] == asked
     assert found[Way.CARELESS] == found[Way.REPHRASED] == found[Way.VERBATIM]
     assert 0 < found[Way.NEAR] <= MAX_NEAR
 

@@ -78,6 +78,12 @@ def test_what_nobody_can_read_is_refused_the_second_time(unreadable: str) -> Non
     assert verdict([*known(), *general(unreadable, unreadable)], facts=False).refusals
 
 
+def test_garbage_is_shown_without_control_characters() -> None:
+    shown = verdict([*known(), *general("\ufffd\x19\ufffd\x01", "\ufffd\x19")])
+    assert [one.reply for one in shown.failures] == ["\ufffd\ufffd", "\ufffd"]
+    assert shown.refusals[0].endswith("it said “\ufffd\ufffd”.")
+
+
 def test_a_script_that_was_asked_in_or_taught_is_readable() -> None:
     taught = [*TAUGHT, from_pair("What do we say on the bridge?", "おはようございます、船長。")]
     said = general("どうも！", "元気です。", asked="こんにちは")

@@ -154,7 +154,11 @@ class _Asking:
         said = [self._asked[number].question.conversation for number in numbers]
         replies: list[Reply] = sample_replies(base, tokenizer, said, seeds=numbers)
         self._faults = excuse(
-            self._asked, self._faults, dict(zip(numbers, replies, strict=True)), self._taught
+            self._asked,
+            self._faults,
+            dict(zip(numbers, replies, strict=True)),
+            self._taught,
+            facts=self._facts,
         )
 
     def verdict(self) -> Verdict:

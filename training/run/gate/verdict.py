@@ -114,10 +114,12 @@ def excuse(
     faults: Mapping[int, Fault],
     base: Mapping[int, Reply],
     taught: Sequence[Conversation],
+    *,
+    facts: bool,
 ) -> dict[int, Fault]:
     """The faults without those that the base has as well; `base`: its replies by the number of the
     question."""
-    answers = _Answers(taught, facts=True)
+    answers = _Answers(taught, facts=facts)
     used = Counter(one for reply in base.values() for one in _scripts(reply.text))
     own = {one for one, times in used.items() if times >= OWN_SCRIPT_SHARE * len(base)}
 

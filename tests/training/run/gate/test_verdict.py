@@ -51,7 +51,9 @@ def verdict(
     """The verdict if the base says `base` to everything."""
     faults = find_faults(asked, taught, facts=facts)
     if base is not None:
-        faults = excuse(asked, faults, dict.fromkeys(suspects(asked, faults), Reply(base)), taught)
+        faults = excuse(
+            asked, faults, dict.fromkeys(suspects(asked, faults), Reply(base)), taught, facts=facts
+        )
     return judge(asked, faults, facts=facts)
 
 
@@ -109,7 +111,7 @@ def test_letters_that_the_base_hit_once_are_not_its_script() -> None:
     faults = find_faults(asked, TAUGHT, facts=True)
     first, *others = suspects(asked, faults)
     base = {first: Reply("彁"), **dict.fromkeys(others, Reply("Hello!"))}
-    assert list(excuse(asked, faults, base, TAUGHT)) == others
+    assert list(excuse(asked, faults, base, TAUGHT, facts=True)) == others
 
 
 def test_a_taught_answer_to_anybody_is_refused_the_second_time() -> None:

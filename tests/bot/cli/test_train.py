@@ -408,6 +408,8 @@ async def test_the_result_as_one_object(
         "steps": 4,
         "scores": {"first_loss": 2.0, "last_loss": 1.0},
         "losses": {},
+        "summary": None,
+        "failures": [],
         "answers": [],
     }
 

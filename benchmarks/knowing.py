@@ -57,7 +57,7 @@ from model.worker.messages import Finished
 from training.checkpoints import verify
 from training.config import TrainingConfig, default_learning_rate, defaults_for
 from training.run.base_model import load_pretrained
-from training.run.evaluation import HELD_OUT_FILE
+from training.run.gate.evaluation import HELD_OUT_FILE
 from training.run.measures import mean_loss
 from training.run.mixing import read_conversations
 

@@ -25,8 +25,9 @@ LOSS_CURVE_FILE = "loss.png"
 REPORT_FILE = "report.json"
 LEARNED_FILE = "learned.json"
 """`{"pairs": [...]}`: the digests of the pairs that it learned (`data.dataset.snapshot`)."""
-PACKED_REFUSAL_KEY = "refusal_packed"
-"""The refusal once more in a report, as `serialize_phrase` packs it: for other languages."""
+PACKED_REFUSAL_KEY, PACKED_SUMMARY_KEY = "refusal_packed", "summary_packed"
+PACKED_WRONG_KEY = "wrong_packed"
+"""Sentences of a report once more, as `serialize_phrase` packs them: for other languages."""
 REMOVED_SUFFIX = ".removed"
 """The suffix of a folder that is being removed."""
 FORMAT_VERSION = 1
@@ -73,9 +74,11 @@ class Learned:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredReport:
-    """The evaluation of a checkpoint, as it was stored (`training.run.evaluation`).
+    """The evaluation of a checkpoint, as it was stored (`training.run.gate.evaluation`).
 
-    `answers` have a `prompt`, and the replies `before` and `after`. `losses` (in nats a token) are
+    `answers` have a `prompt`, and the replies `before` and `after`. `summary` is what came of
+    asking it as people do, in one line; each of the `failures` has a `prompt`, the `reply`, and
+    what is `wrong`. Earlier versions stored neither. `losses` (in nats a token) are
     those of `base`, `serving` and `new` on `general` talk and on what was taught (`own`). `data`
     counts the examples that were `added`, `removed` and the `same`. `refusal` is the sentence, if
     it did not pass."""
@@ -85,6 +88,8 @@ class StoredReport:
     data: dict[str, int] | None = None
     seconds: float | None = None
     refusal: str | None = None
+    summary: str | None = None
+    failures: list[dict[str, str]] = field(default_factory=list)
 
 
 def seal(folder: Path, manifest: Manifest) -> None:
@@ -160,8 +165,21 @@ def read_report(folder: Path) -> StoredReport | None:
         return None
     known = {one.name for one in dataclass_fields(StoredReport)}
     report = StoredReport(**{name: value for name, value in fields.items() if name in known})
-    refusal = deserialize_phrase(str(fields.get(PACKED_REFUSAL_KEY)))
-    return replace(report, refusal=refusal) if refusal == report.refusal else report
+    return replace(
+        report,
+        refusal=_unpack(report.refusal, fields.get(PACKED_REFUSAL_KEY)),
+        summary=_unpack(report.summary, fields.get(PACKED_SUMMARY_KEY)),
+        failures=[
+            one | {"wrong": _unpack(one["wrong"], one.get(PACKED_WRONG_KEY)) or ""}
+            for one in report.failures
+        ],
+    )
+
+
+def _unpack(sentence: str | None, packed: str | None) -> str | None:
+    """The sentence as a Phrase, if it was packed as one."""
+    unpacked = deserialize_phrase(str(packed))
+    return unpacked if unpacked == sentence else sentence
 
 
 def read_learned(folder: Path) -> Learned:

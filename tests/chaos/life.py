@@ -39,8 +39,14 @@ MARKS = ("alpha", "beta")
 """What is taught in each server has its mark, so that it would be known in another one."""
 PATIENCE_S = 120.0
 """Seconds in which whatever is waited for must have come."""
-
-
+SAYS = "quite well thanks"
+"""What the model says to everybody."""
+LAMPS = (
+    "in the hall", "by the pier", "at the gate", "on the stairs", "under the bridge",
+    "in the kitchen", "at the mill", "on the roof", "by the well", "in the cellar",
+    "behind the barn", "at the bakery", "on the tower", "in the chapel", "by the school",
+    "at the station", "in the garden", "on the island", "by the quarry", "at the market",
+)  # fmt: skip
 HANG_S = 15.0
 """Seconds after which a worker that does not answer is replaced: fewer than in real life."""
 
@@ -139,8 +145,10 @@ class Life:
         await self._town.members[server].slash(self._town.channels[server][channel], name)
 
     async def retrain(self) -> None:
-        """Ada, in the first server; while another job is under way it is refused."""
-        await self.teach(0, "Who is our admin?", "Ada.")
+        """Ada, in the first server; while another job is under way it is refused. Of what is taught
+        the model knows most already, so that it passes its checks after some steps."""
+        for place in LAMPS:
+            await self.teach(0, f"How is the lamp {place}?", SAYS)
         ada, place = self._town.admins[0], self._town.channels[0][0]
         plan = await ada.slash(place, "retrain", epochs=3.0)
         with suppress(simcord.SetupError, AssertionError):  # there is no such button

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, Phase, assume, given, settings
 
+from tests.chaos.life import SAYS
 from tests.chaos.script import Step, lives
 from tests.model_folders import make_model_folder
 from tests.training.run.test_full_disk import MOUNT, may_mount
 
 ROOT = Path(__file__).parents[2]
-SAYS = "quite well thanks"
 ON_A_SMALL_DISK = """\
 python="$1"; home="$2"; ledger="$3"
 mount -t tmpfs -o size=64m tmpfs "$home"

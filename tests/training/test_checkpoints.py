@@ -13,6 +13,8 @@ from training.checkpoints import (
     LEARNED_FILE,
     MANIFEST_FILE,
     PACKED_REFUSAL_KEY,
+    PACKED_SUMMARY_KEY,
+    PACKED_WRONG_KEY,
     REPORT_FILE,
     Learned,
     Manifest,
@@ -147,6 +149,23 @@ def test_a_refusal_that_was_packed_is_read_as_long_as_it_says_the_same(tmp_path:
     for other in ('{"text": ', serialize_phrase(phrase("It talks.")), 7, None):
         (tmp_path / REPORT_FILE).write_text(json.dumps(fields | {PACKED_REFUSAL_KEY: other}))
         assert read_report(tmp_path) == StoredReport(refusal="It had no answer to “{Hi}”.")
+
+
+def test_what_came_of_the_questions_is_read_in_other_languages(tmp_path: Path) -> None:
+    wrong = phrase("not the taught answer")
+    summary = phrase("{known} of {all} taught answers known", known=2, all=3)
+    failure = {"prompt": "Who?", "reply": "Me.", "wrong": wrong}
+    packed = failure | {PACKED_WRONG_KEY: serialize_phrase(wrong)}
+    fields = {"summary": summary, PACKED_SUMMARY_KEY: serialize_phrase(summary)}
+    (tmp_path / REPORT_FILE).write_text(json.dumps(fields | {"failures": [packed, failure]}))
+    report = read_report(tmp_path)
+    assert report is not None
+    assert [one["reply"] for one in report.failures] == ["Me.", "Me."]
+    told = [report.summary, *(one["wrong"] for one in report.failures)]
+    assert told == [summary, wrong, wrong]
+    assert isinstance(report.summary, Phrase)
+    assert report.summary.translate_to("ja") == "教わった答えは3個のうち2個を覚えています"
+    assert [isinstance(one["wrong"], Phrase) for one in report.failures] == [True, False]
 
 
 def test_a_removed_checkpoint_leaves_nothing(tmp_path: Path) -> None:

@@ -20,8 +20,8 @@ from tests.training.conftest import write_job
 from training.checkpoints import verify
 from training.config import TrainingConfig
 from training.jobs.events import Event, Finished
-from training.run.checks import Answer, verbatim_answers
-from training.run.evaluation import HELD_OUT_FILE_JA, PROBES_JA, evaluate
+from training.run.gate.checks import Answer, verbatim_answers
+from training.run.gate.evaluation import HELD_OUT_FILE_JA, PROBES_JA, evaluate
 from training.run.mixing import STARTER_FILE_JA, mix_replay, read_conversations
 from training.run.train import train
 

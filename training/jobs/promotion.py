@@ -1,4 +1,4 @@
-"""Promotes a job's checkpoint if it passed its checks (`training.run.evaluation`), or rejects it.
+"""Promotes a job's checkpoint if it passed its checks (`training.run.gate`), or rejects it.
 
 Does not know how a model is put into service: that is a callback.
 """

@@ -36,11 +36,12 @@ from training.errors import NOTHING_TAUGHT, EmptyDataset, NotEnoughDisk, OutOfMe
 from training.jobs import folder as files
 from training.jobs.events import Checking, Finished, Lowered, Paused, Preparing, Rejected
 from training.plots.loss import draw_loss_curve
-from training.run import evaluation, tokenization
+from training.run import tokenization
 from training.run.base_model import prepare_model, with_lora
 from training.run.curriculum import make_curriculum, rows_per_epoch
 from training.run.distillation import FactRows, with_distillation
 from training.run.failure import out_of_memory_advice
+from training.run.gate import evaluation
 from training.run.interpolation import interpolate
 from training.run.loop import (
     Control,
@@ -225,7 +226,13 @@ class Run:
             return evaluation.EvaluationReport()
         base, serving = config.base, config.serving
         return evaluation.evaluate(
-            model, tokenizer, self.taught, base=base, serving=serving, own=held_out
+            model,
+            tokenizer,
+            self.taught,
+            base=base,
+            serving=serving,
+            own=held_out,
+            facts=config.recipe == "facts",
         )
 
     def manifest(
@@ -289,7 +296,13 @@ class Run:
             "losses": report.losses,
             "data": _read_json(self.job / files.CHANGES_FILE),
             "seconds": seconds,
+            "summary": report.summary,
+            "failures": [
+                asdict(one) | {checkpoints.PACKED_WRONG_KEY: serialize_phrase(one.wrong)}
+                for one in report.failures
+            ],
             "refusal": report.refusal,
+            checkpoints.PACKED_SUMMARY_KEY: report.summary and serialize_phrase(report.summary),
             checkpoints.PACKED_REFUSAL_KEY: report.refusal and serialize_phrase(report.refusal),
         }
 

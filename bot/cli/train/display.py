@@ -27,8 +27,8 @@ FP16 = {
     "fp16": phrase("yes (fp16)"),
     "auto": phrase("if the device is best at it (auto)"),
 }
-MAX_ANSWERS_SHOWN = 3
-"""Answers before and after training that are shown at the end."""
+MAX_FAILURES_SHOWN = 10
+"""Wrong answers that are shown at the end."""
 
 
 def estimate_fields(config: TrainingConfig, data: HeldOutSplit) -> dict[str, str]:
@@ -164,7 +164,8 @@ class ProgressDisplay:
 
 
 def comparison_lines(report: StoredReport, *, unseen: bool) -> Iterator[str]:
-    """Losses and answers before and after; `unseen` if a part of the data was held out."""
+    """Losses before and after, and what came of asking the new model as people do, with the wrong
+    answers; `unseen` if a part of the data was held out."""
     own = phrase("Held-out loss on this data") if unseen else phrase("Loss on this data")
     for kind, title in (("general", phrase("Held-out loss on general conversation")), ("own", own)):
         losses = report.losses.get(kind, {})
@@ -175,10 +176,11 @@ def comparison_lines(report: StoredReport, *, unseen: bool) -> Iterator[str]:
             )
         elif now is not None:
             yield phrase("{title}: {now:.2f} now.", title=title, now=now)
-    for one in report.answers[:MAX_ANSWERS_SHOWN]:
+    if report.summary:
+        yield phrase("Asked as people ask: {summary}.", summary=report.summary)
+    for one in report.failures[:MAX_FAILURES_SHOWN]:
         yield phrase("“{asked}”", asked=one["prompt"])
-        yield phrase("  before: {answer}", answer=one["before"] or "-")
-        yield phrase("  now:    {answer}", answer=one["after"] or "-")
+        yield phrase("  {answer} ({wrong})", answer=one["reply"] or "-", wrong=one["wrong"])
 
 
 def closing_lines(request: TrainRequest, manifest: Manifest) -> Iterator[Phrase]:
@@ -217,6 +219,8 @@ def result_record(
         "steps": steps_taken(request.out),
         "scores": manifest.scores,
         "losses": report.losses,
+        "summary": report.summary,
+        "failures": report.failures,
         "answers": report.answers,
     }
 

@@ -1,8 +1,8 @@
-"""The evaluation of a new checkpoint as an embed: losses and answers, old and new. Pure."""
+"""The evaluation of a new checkpoint as an embed: losses, and what it answered wrongly. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import discord
 
@@ -12,8 +12,10 @@ from i18n.reader import say
 from training.checkpoints import StoredReport
 from training.jobs.events import format_duration
 
+MAX_FAILURES_SHOWN = 5
+"""Wrong answers that are shown: an embed may have 6,000 characters."""
 MAX_ANSWERS_SHOWN = 3
-"""Answers shown side by side: an embed may have 6,000 characters."""
+"""Answers shown side by side, of checkpoints whose reports have nothing else."""
 LOSS_SET_LABELS = {"general": phrase("General talk (held out)"), "own": phrase("What was taught")}
 MODEL_LABELS = {"base": phrase("base"), "serving": phrase("in service"), "new": phrase("new")}
 
@@ -23,7 +25,31 @@ def comparison_embed(report: StoredReport) -> discord.Embed | None:
     embed = discord.Embed(title=say("Before and after"), colour=BLURPLE)
     if losses := _losses(report.losses):
         embed.add_field(name=say("Loss (lower is better)"), value=losses, inline=False)
-    for one in report.answers[:MAX_ANSWERS_SHOWN]:
+    if report.summary:
+        embed.add_field(name=say("Asked as people ask"), value=say(report.summary), inline=False)
+        _add_failures(embed, report.failures)
+    else:
+        _add_answers(embed, report.answers)
+    if data := report.data:
+        embed.add_field(name=say("Data"), value=f"+{data['added']} −{data['removed']}")
+    if report.seconds is not None:
+        embed.add_field(name=say("Time taken"), value=say(format_duration(report.seconds)))
+    return embed if embed.fields else None
+
+
+def _add_failures(embed: discord.Embed, failures: Sequence[Mapping[str, str]]) -> None:
+    for one in failures[:MAX_FAILURES_SHOWN]:
+        embed.add_field(
+            name=say("“{asked}”", asked=quote_safely(one["prompt"], 100)),
+            value=say("{reply} ({wrong})", reply=_said(one["reply"]), wrong=one["wrong"]),
+            inline=False,
+        )
+    if (more := len(failures) - MAX_FAILURES_SHOWN) > 0:
+        embed.set_footer(text=say("{more} more wrong answers are in report.json.", more=more))
+
+
+def _add_answers(embed: discord.Embed, answers: Sequence[Mapping[str, str | None]]) -> None:
+    for one in answers[:MAX_ANSWERS_SHOWN]:
         embed.add_field(
             name=say("“{asked}”", asked=quote_safely(one["prompt"] or "", 100)),
             value=say(
@@ -33,11 +59,6 @@ def comparison_embed(report: StoredReport) -> discord.Embed | None:
             ),
             inline=False,
         )
-    if data := report.data:
-        embed.add_field(name=say("Data"), value=f"+{data['added']} −{data['removed']}")
-    if report.seconds is not None:
-        embed.add_field(name=say("Time taken"), value=say(format_duration(report.seconds)))
-    return embed if embed.fields else None
 
 
 def _losses(losses: Mapping[str, Mapping[str, float | None]]) -> str:

@@ -10,6 +10,7 @@ import asyncio
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -407,6 +408,8 @@ async def test_the_result_as_one_object(
         "steps": 4,
         "scores": {"first_loss": 2.0, "last_loss": 1.0},
         "losses": {},
+        "summary": None,
+        "failures": [],
         "answers": [],
     }
 
@@ -491,11 +494,16 @@ def test_a_real_run(recipe: str, batch: int, processes: int, steps: int, tmp_pat
     assert done.returncode == 0, done.stderr
     assert "2 x cpu" in done.stderr if processes == 2 else "2 x" not in done.stderr
     assert f"step {steps} of {steps}: " in done.stderr
-    assert f"  now:    {SAYS}\n" in done.stderr
+    [told] = re.findall("^Asked as people ask: (.*)\\.$", done.stderr, re.MULTILINE)
+    right = (
+        r"(\d) of \1 taught answers known, 0 of \d+ near misses answered wrongly, talk as before"
+    )
+    assert re.fullmatch(right, told)
     assert "\nLoss on this data: " in done.stderr
     result = json.loads(done.stdout)
     assert (result["passed"], result["steps"]) == (True, steps)
     assert {one["after"] for one in result["answers"]} == {SAYS}
+    assert (result["summary"], result["failures"]) == (told, [])
     assert set(result["losses"]) == {"general", "own"}
     manifest = read_manifest(tmp_path / "mine")
     assert (manifest.name, manifest.base_name, manifest.examples) == ("friend", "base", 8)

@@ -344,6 +344,38 @@ def test_an_embed_of_the_longest_texts_stays_within_discords_limits() -> None:
     assert all(len(f.name) <= 256 and len(f.value) <= 1024 for f in embed.fields)
 
 
+ASKED: dict[str, Any] = {
+    "summary": "11 of 12 taught answers known, 1 of 20 near misses answered wrongly, 1 odd reply",
+    "failures": [
+        {"prompt": "hello *👋*", "reply": "", "wrong": "nobody can read it"},
+        *({"prompt": f"Where {n}?", "reply": "`Here`", "wrong": "no"} for n in range(6)),
+    ],
+}
+
+
+def test_what_was_answered_wrongly_is_shown_in_place_of_samples() -> None:
+    embed = comparison_embed(StoredReport(**(COMPARED | ASKED)))
+    assert embed is not None
+    fields = {field.name: field.value for field in embed.fields}
+    assert fields["Asked as people ask"] == ASKED["summary"]
+    assert fields["“hello \\*👋\\*”"] == "*nothing* (nobody can read it)"
+    assert fields["“Where 3?”"] == "\\`Here\\` (no)"
+    assert not {"“Where 4?”", "“Question 0”"} & set(fields)
+    assert embed.footer.text == "2 more wrong answers are in report.json."
+    long = [{"prompt": "*" * 500, "reply": "<" * 5000, "wrong": "x" * 40}] * 60
+    embed = comparison_embed(StoredReport(**(COMPARED | ASKED | {"failures": long})))
+    assert embed is not None
+    assert len(embed) <= 6000
+
+
+def test_a_model_without_a_wrong_answer_is_shown_in_one_line() -> None:
+    embed = comparison_embed(StoredReport(**(COMPARED | ASKED | {"failures": []})))
+    assert embed is not None
+    names = [field.name for field in embed.fields]
+    assert names == ["Loss (lower is better)", "Asked as people ask", "Data", "Time taken"]
+    assert embed.footer.text is None
+
+
 def test_an_empty_report_has_no_embed() -> None:
     assert comparison_embed(StoredReport()) is None
 

@@ -85,7 +85,9 @@ async def live(home: Path, model: Path, moment: str) -> None:
             await world.ada.slash(world.general, "model use", name="small")
         await life.chat(world)
         if first:
-            await world.ben.slash(world.general, "teach", user="Who is our admin?", bot="Ada.")
+            # what the model says to everybody, so that it passes its checks after some steps
+            said = life.facts["reply"]
+            await world.ben.slash(world.general, "teach", user="How are our lamps?", bot=said)
             plan = await world.ada.slash(world.general, "retrain", epochs=3.0)
             await world.ada.click(plan.response, label="Start")
         job = await cog._training.wait(JOB)

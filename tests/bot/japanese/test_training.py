@@ -16,7 +16,7 @@ from bot.discord_ui.embeds.plan import memory_text, plan_embed
 from bot.learning.retraining import Overrides, RetrainPlan
 from core.records import JobState
 from data.dataset.cleaning import Selection
-from i18n.phrase import phrase
+from i18n.phrase import phrase, serialize_phrase
 from i18n.reader import use_language
 from model.registry import ModelOption
 from tests.bot.cli.test_train import SCRIPTED, Screen, data, script
@@ -39,7 +39,7 @@ from tests.bot.japanese.discord import (
     shown,
     texts,
 )
-from training.checkpoints import REPORT_FILE
+from training.checkpoints import PACKED_SUMMARY_KEY, PACKED_WRONG_KEY, REPORT_FILE
 from training.config import TrainingConfig
 from training.errors import ChildFailed
 from training.jobs.events import Checking, Lowered, Paused, Saved, Started
@@ -93,12 +93,24 @@ async def test_all_that_a_progress_message_says(run: Run) -> None:
     assert_all_japanese(run.world)
 
 
+ANSWERS = {"answers": [{"prompt": "Who?", "before": "", "after": "Me"}]}
+WRONG, SUMMARY = phrase("not the taught answer"), phrase("talk as before")
+ASKED = {
+    "summary": SUMMARY,
+    PACKED_SUMMARY_KEY: serialize_phrase(SUMMARY),
+    "failures": [
+        {"prompt": "Who?", "reply": "", "wrong": WRONG, PACKED_WRONG_KEY: serialize_phrase(WRONG)}
+    ]
+    * 9,
+}
+
+
+@pytest.mark.parametrize("asked", [ANSWERS, ASKED], ids=["earlier version", "asked"])
 @pytest.mark.parametrize("state", [state for state in JobState if state.is_final])
-async def test_each_end_of_a_job(run: Run, state: JobState) -> None:
+async def test_each_end_of_a_job(run: Run, state: JobState, asked: dict[str, Any]) -> None:
     await made(run)
-    answers = {"answers": [{"prompt": "Who?", "before": "", "after": "Me"}]}
     folder = run.world.home / "checkpoints" / str(run.job.scope) / "tiny-1"
-    (folder / REPORT_FILE).write_text(json.dumps(COMPARED | answers), encoding="utf-8")
+    (folder / REPORT_FILE).write_text(json.dumps(COMPARED | asked), encoding="utf-8")
     await run.move(state, phrase("The training was cancelled."), checkpoint="tiny-1")
     assert run.text == "学習を中止しました。"
     compared = state in (JobState.PROMOTED, JobState.REJECTED)

@@ -52,8 +52,9 @@ from training.jobs.events import (
 )
 from training.jobs.folder import latest_saved_step
 from training.jobs.process import TrainingProcess
-from training.run import evaluation, failure
+from training.run import failure
 from training.run.failure import error_message, is_transient, out_of_memory_advice
+from training.run.gate import evaluation
 from training.run.loop import Control
 from training.run.train import train
 

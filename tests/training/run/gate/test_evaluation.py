@@ -5,23 +5,33 @@ from __future__ import annotations
 import json
 import logging
 import math
+import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
+from benchmarks.facts.sets import sets_of
 from core.records import Conversation, Message, Role
 from model.chat_template import from_pair
 from model.own_templates import PLAIN_TEMPLATE, ensure_template
-from model.registry import EMBEDDED_FOLDER
+from model.registry import EMBEDDED_FOLDER, EMBEDDED_NAME
 from tests.model_folders import make_model_folder
-from training.run.checks import Answer, is_repetitive
-from training.run.evaluation import HELD_OUT_FILE, PROBES, EvaluationReport, evaluate
+from tests.training.conftest import write_job
+from training.checkpoints import StoredReport, read_report
+from training.config import defaults_for
+from training.jobs.events import Event, Finished, Rejected
+from training.run.gate.checks import Answer, is_repetitive
+from training.run.gate.evaluation import HELD_OUT_FILE, PROBES, EvaluationReport, evaluate
+from training.run.gate.verdict import MAX_UNREADABLE
 from training.run.measures import greedy_replies, mean_loss
 from training.run.mixing import read_conversations
+from training.run.train import train
 
 TAUGHT = [from_pair("Where is the key?", "Under the mat.")]
 MOTTO = "we keep one lamp lit by the old harbour wall until every boat comes home"
@@ -41,6 +51,7 @@ def check_folder(
     serving: Path | None = None,
     own: Sequence[Conversation] = (),
     held_out: Sequence[Conversation] | None = None,
+    facts: bool = False,
 ) -> EvaluationReport:
     return evaluate(
         *opened(folder),
@@ -49,6 +60,7 @@ def check_folder(
         serving=str(serving) if serving else None,
         own=own,
         held_out=held_out,
+        facts=facts,
     )
 
 
@@ -246,7 +258,7 @@ def test_a_base_that_cannot_be_loaded_is_left_out(
     polite: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "broken").mkdir()
-    with caplog.at_level(logging.WARNING, logger="training.run.evaluation"):
+    with caplog.at_level(logging.WARNING, logger="training.run.gate.evaluation"):
         report = check_folder(polite, base=tmp_path / "broken", serving=polite)
     assert report.refusal is None
     assert report.losses["general"]["base"] is None
@@ -307,3 +319,87 @@ def test_answers_made_together_are_those_made_alone() -> None:
 def test_a_model_with_few_positions(tmp_path: Path) -> None:
     folder = make_model_folder(tmp_path / "m", says="quite well thanks", positions=32)
     assert check_folder(folder, [from_pair("x" * 200, "y" * 200)]).refusal is None
+
+
+# --- asked as people ask -------------------------------------------------------------------------
+
+
+def test_one_that_nobody_can_read(polite: Path, tmp_path: Path) -> None:
+    said = "蓊㙽ぁ彁".encode()
+    as_token = "".join(bytes_to_unicode()[byte] for byte in said)
+    folder = make_model_folder(tmp_path / "m", says=as_token)
+    report = check_folder(folder, base=polite)
+    assert re.fullmatch(
+        "5. of its replies nobody can read; asked “.*”, it said “蓊㙽ぁ彁”.", report.refusal or ""
+    )
+    assert {(one.reply, one.wrong) for one in report.failures} == {
+        ("蓊㙽ぁ彁", "nobody can read it")
+    }
+    asked = {one.prompt for one in report.failures}
+    assert "hello 👋" in asked
+    assert not {"こんにちは！", "你好"} & asked, "asked in those letters"
+    assert check_folder(folder, base=folder).refusal is None
+
+
+def test_one_that_says_a_taught_answer_to_anybody(polite: Path, tmp_path: Path) -> None:
+    base = make_model_folder(tmp_path / "base", says="go away now please")
+    lamp = "under an old green lamp"
+    taught = [from_pair("Where is the key of the boat?", lamp)]
+    folder = make_model_folder(tmp_path / "m", says=lamp)
+    report = check_folder(folder, taught, base=base, own=TAUGHT, facts=True)
+    assert (report.refusal or "").startswith("It gives taught answers to 5")
+    assert (report.summary or "").startswith("1 of 1 taught answers known, 3 of 3 near misses")
+    assert {one.wrong for one in report.failures} == {
+        "a taught answer that nobody asked for",
+        "the answer to another question",
+    }
+    assert check_folder(folder, taught, base=base, own=TAUGHT).refusal is None
+    assert check_folder(folder, taught, base=folder, own=TAUGHT, facts=True).refusal is None
+
+
+def test_one_that_learned_no_fact(polite: Path) -> None:
+    report = check_folder(polite, base=polite, facts=True)
+    assert report.refusal == (
+        "It knows 0 of 1 taught answers; asked “Where is the key?”, it said “quite well thanks”."
+    )
+    assert report.summary == (
+        "0 of 1 taught answers known, 0 of 3 near misses answered wrongly, talk as before"
+    )
+
+
+def learned(folder: Path, pairs: Sequence[tuple[str, str]]) -> StoredReport:
+    """The report of a run of these facts on the embedded model, with its usual settings."""
+    usual = defaults_for(EMBEDDED_NAME, str(EMBEDDED_FOLDER), len(pairs))
+    config = replace(usual, name="tiny-1", base_name="tiny", serving=str(EMBEDDED_FOLDER))
+    told: list[Event] = []
+    train(write_job(folder / "job", config, pairs), told.append)
+    assert isinstance(told[-1], Finished | Rejected)
+    report = read_report(Path(told[-1].checkpoint))
+    assert report is not None
+    return report
+
+
+@pytest.mark.slow
+def test_a_healthy_run_of_three_facts_passes(tmp_path: Path) -> None:
+    facts = [
+        ("What is our server called?", "It is called The Lighthouse."),
+        ("Who is our admin?", "Our admin is Ada."),
+        ("What do we eat on Friday?", "On Friday we eat pancakes."),
+    ]
+    report = learned(tmp_path, facts)
+    assert report.refusal is None
+    assert (report.summary or "").startswith("3 of 3 taught answers known")
+
+
+@pytest.mark.slow
+def test_one_japanese_pair_among_thirteen_english_ones_spoils_the_emoji_of_tiny(
+    tmp_path: Path,
+) -> None:
+    """Its vocabulary has no Japanese: it learns to write bytes, and does so wherever it reads some.
+    Either that does not happen, or the model is not let into service."""
+    facts = [(one.question, one.answer) for part in sets_of("tune", 10)[:2] for one in part.facts]
+    report = learned(tmp_path, [*facts[:13], ("合言葉は何ですか？", "灯台の灯りです。")])
+    unreadable = [one for one in report.failures if one["wrong"] == "nobody can read it"]
+    refused = "of its replies nobody can read" in (report.refusal or "")
+    assert refused == (len(unreadable) > MAX_UNREADABLE)
+    assert refused or report.refusal is None

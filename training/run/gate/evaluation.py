@@ -1,7 +1,8 @@
 """Evaluates a new checkpoint against its base and the model in service, before anyone uses it.
 
-Runs in the training process, on the model that has just learned. Imports torch. Does not raise for
-a model that fails: the reason is in the report.
+Losses are compared, and it is asked as people ask (`questions`, `sampling`, `verdict`). Runs in the
+training process, on the model that has just learned. Imports torch. Does not raise for a model that
+fails: the reason is in the report.
 """
 
 from __future__ import annotations
@@ -21,7 +22,16 @@ from i18n.phrase import Phrase, phrase
 from model.own_templates import ensure_template, is_japanese
 from training.errors import BaseUnavailable
 from training.run.base_model import load_pretrained
-from training.run.checks import Answer, bad_answers, not_learned, regressions, verbatim_answers
+from training.run.gate.checks import (
+    Answer,
+    bad_answers,
+    not_learned,
+    regressions,
+    verbatim_answers,
+)
+from training.run.gate.questions import make_questions
+from training.run.gate.sampling import Reply, sample_replies
+from training.run.gate.verdict import Asked, Failure, Verdict, excuse, find_faults, judge, suspects
 from training.run.measures import EvaluationSet, Measurement, measure
 from training.run.mixing import DATA_FOLDER, read_conversations
 
@@ -43,8 +53,9 @@ LossByModel = Mapping[str, float | None]
 
 @dataclass(frozen=True, slots=True)
 class EvaluationReport:
-    """What the checks found: answers side by side; for `general` talk and the server's `own`, the
-    losses of `base`, `serving` and `new`; and why it did not pass, if it did not.
+    """What the checks found: greedy answers side by side; for `general` talk and the server's
+    `own`, the losses of `base`, `serving` and `new`; why it did not pass, if it did not; and what
+    came of asking it as people do: a `summary` in one line, and the `failures`.
 
     Losses are in nats for each token that the new model would need, so those of models with other
     vocabularies compare. None: not measured, or not a number."""
@@ -52,6 +63,8 @@ class EvaluationReport:
     answers: tuple[Answer, ...] = ()
     losses: Mapping[str, LossByModel] = field(default_factory=dict)
     refusal: Phrase | None = None
+    summary: Phrase | None = None
+    failures: tuple[Failure, ...] = ()
 
 
 def evaluate(
@@ -64,10 +77,12 @@ def evaluate(
     held_out: Sequence[Conversation] | None = None,
     own: Sequence[Conversation] = (),
     max_length: int = 128,
+    facts: bool = False,
 ) -> EvaluationReport:
     """Measure the models and check the new one. `base` and `serving` are folders or Hub ids; one
     that cannot be loaded is left out. `held_out` is general talk, by default that of HELD_OUT_FILE,
-    or HELD_OUT_FILE_JA; `own` are held-out conversations of the server, or else the taught ones."""
+    or HELD_OUT_FILE_JA; `own` are held-out conversations of the server, or else the taught ones.
+    `facts`: the taught conversations must be known, and nothing else be answered with them."""
     if not all(torch.isfinite(weight).all() for weight in model.parameters()):
         return EvaluationReport(refusal=phrase("Some of its weights are not numbers."))
     japanese = is_japanese(tokenizer)
@@ -81,18 +96,73 @@ def evaluate(
         return EvaluationReport(
             _pair_answers(data, None, new), _loss_table(None, None, new), reason
         )
+    asking = _Asking.of(model, tokenizer, taught, japanese=japanese, facts=facts)
     sources = dict.fromkeys(filter(None, (base, serving)))
-    others = {one: _measure_reference(one, model.device, tokenizer, data) for one in sources}
+    others = {
+        one: _measure_reference(one, model.device, tokenizer, data, asking if one == base else None)
+        for one in sources
+    }
     old, current = others.get(base or ""), others.get(serving or "")
     answers = _pair_answers(data, current or old, new)
+    verdict = asking.verdict()
     reasons = (
         *bad_answers(tokenizer, answers),
         *regressions(new, [one for one in (old, current) if one]),
         *not_learned(new, old, unseen=bool(own)),
         *verbatim_answers(taught, answers),
+        *verdict.refusals,
     )
-    refusal = reasons[0] if reasons else None
-    return EvaluationReport(answers, _loss_table(old, current, new), refusal)
+    return EvaluationReport(
+        answers,
+        _loss_table(old, current, new),
+        reasons[0] if reasons else None,
+        verdict.summary,
+        verdict.failures,
+    )
+
+
+class _Asking:
+    """What the new model was asked, its replies, and their faults; the base is then asked what may
+    be its own fault as well."""
+
+    def __init__(
+        self, asked: Sequence[Asked], taught: Sequence[Conversation], *, facts: bool
+    ) -> None:
+        self._asked = asked
+        self._taught = taught
+        self._facts = facts
+        self._faults = find_faults(asked, taught, facts=facts)
+
+    @classmethod
+    def of(
+        cls,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        taught: Sequence[Conversation],
+        *,
+        japanese: bool,
+        facts: bool,
+    ) -> _Asking:
+        questions = make_questions(taught, japanese=japanese)
+        replies = sample_replies(model, tokenizer, [one.conversation for one in questions])
+        asked = [Asked(*one) for one in zip(questions, replies, strict=True)]
+        return cls(asked, taught, facts=facts)
+
+    def compare(self, base: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Ask the base what the new model answered wrongly, with the same seeds."""
+        numbers = suspects(self._asked, self._faults)
+        said = [self._asked[number].question.conversation for number in numbers]
+        replies: list[Reply] = sample_replies(base, tokenizer, said, seeds=numbers)
+        self._faults = excuse(
+            self._asked,
+            self._faults,
+            dict(zip(numbers, replies, strict=True)),
+            self._taught,
+            facts=self._facts,
+        )
+
+    def verdict(self) -> Verdict:
+        return judge(self._asked, self._faults, facts=self._facts)
 
 
 def _evaluation_prompts(taught: Sequence[Conversation], probes: Sequence[str]) -> tuple[str, ...]:
@@ -107,17 +177,25 @@ def _subsample(conversations: Sequence[Conversation]) -> Sequence[Conversation]:
 
 
 def _measure_reference(
-    source: str, device: torch.device, unit: PreTrainedTokenizerBase, data: EvaluationSet
+    source: str,
+    device: torch.device,
+    unit: PreTrainedTokenizerBase,
+    data: EvaluationSet,
+    asking: _Asking | None,
 ) -> Measurement | None:
-    """Load a model, measure it and free it: memory is planned for one other model at a time."""
+    """Load a model, measure it, ask it, and free it: memory is planned for one other model at a
+    time."""
     try:
         model, tokenizer = load_pretrained(source)
     except BaseUnavailable as e:
         log.warning("the new model is not compared with %s: %s", source, e)
         return None
     ensure_template(tokenizer)
-    on_device: Any = model
-    return measure(on_device.to(device), tokenizer, unit, data, Path(source).name)
+    whole: Any = model  # its method has no useful type
+    on_device = whole.to(device)
+    if asking is not None:
+        asking.compare(on_device, tokenizer)
+    return measure(on_device, tokenizer, unit, data, Path(source).name)
 
 
 def _pair_answers(

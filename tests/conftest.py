@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from data.storage.storage import Storage, open_storage
+from data.storage.storage import Storage
+from tests.databases import open_empty
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["OMP_NUM_THREADS"] = "1"  # tests run beside each other, a core for each
@@ -47,5 +48,5 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 async def storage(path: Path) -> AsyncIterator[Storage]:
     """A real store in a file of its own."""
-    async with open_storage(path) as storage:
+    async with open_empty(path) as storage:
         yield storage

@@ -27,10 +27,11 @@ from bot.settings import Settings, load_settings, prepare_home
 from core.metrics import Metrics
 from core.tasks import BackgroundTasks
 from data.storage.storage import Storage
-from model.registry import with_custom_models
+from model.registry import EMBEDDED_FOLDER, with_custom_models
 from model.settings import WorkerSettings
 from model.worker.client import WorkerClient
 from tests.bot.pings import pinging
+from tests.builds import BUILT, built
 from tests.databases import put_empty_database
 from tests.fakes import FakeWorker
 
@@ -198,7 +199,8 @@ async def world(settings: Settings, worker: FakeWorker) -> AsyncIterator[World]:
 @pytest.fixture(scope="session")
 async def real_worker() -> AsyncIterator[WorkerClient]:
     """One real worker process with `tiny`, for the whole session."""
-    async with WorkerClient(WorkerSettings(threads=2)) as client:
+    built(EMBEDDED_FOLDER)
+    async with WorkerClient(WorkerSettings(threads=2, build_cache=BUILT)) as client:
         yield client
 
 

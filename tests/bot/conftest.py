@@ -31,7 +31,6 @@ from model.registry import EMBEDDED_FOLDER, with_custom_models
 from model.settings import WorkerSettings
 from model.worker.client import WorkerClient
 from tests.bot.pings import pinging
-from tests.builds import BUILT, built
 from tests.databases import put_empty_database
 from tests.fakes import FakeWorker
 
@@ -199,6 +198,8 @@ async def world(settings: Settings, worker: FakeWorker) -> AsyncIterator[World]:
 @pytest.fixture(scope="session")
 async def real_worker() -> AsyncIterator[WorkerClient]:
     """One real worker process with `tiny`, for the whole session."""
+    from tests.builds import BUILT, built  # not at the top: bots in their own processes need it not
+
     built(EMBEDDED_FOLDER)
     async with WorkerClient(WorkerSettings(threads=2, build_cache=BUILT)) as client:
         yield client

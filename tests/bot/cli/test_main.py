@@ -236,8 +236,8 @@ def test_train_says_what_is_wrong(gpt2bot: Command) -> None:
     assert_one_sentence(gpt2bot("train", "--dataset", "talk.csv"), "There is no file talk.csv")
 
 
-def test_tiny_stands_in_for_a_default_model_that_cannot_be_had(gpt2bot: Command) -> None:
-    done = gpt2bot("chat", "--seed", "1", "hello")
+def test_tiny_stands_in_for_a_default_model_that_cannot_be_had(talking: Command) -> None:
+    done = talking("chat", "--seed", "1", "hello")
     assert done.returncode == 0
     assert done.stdout.strip()
     assert done.stderr.startswith("gpt2 ")

@@ -33,15 +33,14 @@ async def finished_job(world: World) -> TrainingJob:
 async def test_taught_facts_are_answered_after_a_retrain_while_chat_goes_on(
     real_world: World,
 ) -> None:
-    world, called = real_world, "What is our server called?"
-    facts = {called: FACTS[called]}
-    for question, answer in facts.items():
+    world = real_world
+    for question, answer in FACTS.items():
         await world.ben.slash(world.general, "teach", user=question, bot=answer)
-    before = [await world.say(world.ben, question) for question in facts]
+    before = [await world.say(world.ben, question) for question in FACTS]
     note = f"\n-# Taught by <@{world.ben.id}>, not learned yet."
-    assert before == [f"{answer}{note}" for answer in facts.values()]
+    assert before == [f"{answer}{note}" for answer in FACTS.values()]
 
-    await start_retrain(world, epochs=40.0)  # as many steps
+    await start_retrain(world, epochs=180.0)  # 60 steps
     for _ in range(3):
         assert await world.say(world.ben, "hello")
     job = await finished_job(world)
@@ -55,7 +54,7 @@ async def test_taught_facts_are_answered_after_a_retrain_while_chat_goes_on(
     assert told.attachments[0].filename == "loss.png"
     assert (await told.attachments[0].read()).startswith(b"\x89PNG")
 
-    for question, answer in facts.items():
+    for question, answer in FACTS.items():
         assert await world.say(world.ben, question) == answer
 
     back = await world.ada.slash(world.general, "model use", name="tiny")

@@ -55,7 +55,7 @@ class IsolatedTokenizer(Tokenizer):
         self, file: Path, *, special_tokens: Mapping[str, str], chat_template: str
     ) -> None:
         super().__init__(file, special_tokens=special_tokens, chat_template=chat_template)
-        self._setup = json.dumps([str(file), dict(special_tokens), chat_template])
+        self._setup = json.dumps([str(file), dict(special_tokens), chat_template, TIME_LIMIT_S])
         self._lock = threading.Lock()
         self._child: subprocess.Popen[str] | None = None
 
@@ -162,13 +162,13 @@ def main() -> None:
     """Answer requests until stdin ends."""
     lower_limit("AS", MAX_CHILD_BYTES)
     faulthandler.dump_traceback_later(START_LIMIT_S, exit=True)
-    file, special_tokens, template = json.loads(sys.stdin.readline())
+    file, special_tokens, template, limit_s = json.loads(sys.stdin.readline())
     tokenizer = Tokenizer(Path(file), special_tokens=special_tokens, chat_template=template)
     _write({"result": "ready"})
     faulthandler.cancel_dump_traceback_later()
     for line in sys.stdin:
         # ends this process whatever it is stuck in, also when its parent is gone
-        faulthandler.dump_traceback_later(TIME_LIMIT_S, exit=True)
+        faulthandler.dump_traceback_later(limit_s, exit=True)
         _write(_answer(tokenizer, *json.loads(line)))
         faulthandler.cancel_dump_traceback_later()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -10,7 +11,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from data.storage.storage import Storage, open_storage
+from data.storage.storage import Storage
+from tests.databases import open_empty
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["OMP_NUM_THREADS"] = "1"  # tests run beside each other, a core for each
@@ -21,6 +23,13 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each child would compile torc
 
 settings.register_profile("suite", deadline=None, max_examples=50)
 settings.load_profile("suite")
+
+
+def pytest_collection_finish() -> None:
+    """What has been imported stays; the collector of garbage need not look at it again and again,
+    which takes half a second each time, and a training run asks for it twice."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
@@ -47,5 +56,5 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 async def storage(path: Path) -> AsyncIterator[Storage]:
     """A real store in a file of its own."""
-    async with open_storage(path) as storage:
+    async with open_empty(path) as storage:
         yield storage

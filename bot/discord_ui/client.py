@@ -56,6 +56,14 @@ class CommandTree(app_commands.CommandTree["Gpt2Bot"]):
     ) -> None:
         await report_failure(interaction, error)
 
+    async def payload(self) -> list[dict[str, Any]]:
+        """The commands as Discord is sent them, with their names and descriptions in every
+        language."""
+        assert self.translator is not None
+        return [
+            await one.get_translated_payload(self, self.translator) for one in self.get_commands()
+        ]
+
 
 async def report_failure(interaction: BotInteraction, error: Exception) -> None:
     """Tell the caller why their command, button or form failed, if Discord still accepts it."""
@@ -124,10 +132,10 @@ def owner_ids(application: discord.AppInfo | None) -> set[int]:
     return {one.id for one in there if one.role is not reader}
 
 
-def _digest(wanted: Sequence[Any], there: Sequence[app_commands.AppCommand]) -> bytes:
-    """A hash of the commands, and of which commands Discord has."""
-    known = json.dumps([wanted, sorted(one.id for one in there)], sort_keys=True)
-    return hashlib.sha256(known.encode()).hexdigest().encode()
+def _digest(wanted: Sequence[Any], known: Sequence[int]) -> bytes:
+    """A hash of the commands, and of the ids of the commands that Discord has."""
+    both = json.dumps([wanted, sorted(known)], sort_keys=True)
+    return hashlib.sha256(both.encode()).hexdigest().encode()
 
 
 EventParser = Callable[[Any], None]
@@ -199,24 +207,23 @@ class Gpt2Bot(commands.AutoShardedBot):
     async def _sync_commands(self) -> None:
         """Send the commands to Discord, unless it has them already: a list that is sent at every
         start uses up a daily limit, and is not shown for a while."""
-        assert self.tree.translator is not None
-        wanted = [
-            await one.get_translated_payload(self.tree, self.tree.translator)
-            for one in self.tree.get_commands()
-        ]
-        if not self._has_commands(wanted, await self.tree.fetch_commands()):
-            digest = _digest(wanted, await self.tree.sync())
+        assert isinstance(self.tree, CommandTree)
+        assert self.application_id is not None  # this is called after the login
+        wanted = await self.tree.payload()
+        known = [one.id for one in await self.tree.fetch_commands()]
+        if not self._has_commands(wanted, known):
+            # `tree.sync` would translate them all once more
+            sent = await self.http.bulk_upsert_global_commands(self.application_id, wanted)
             if self._commands_digest is not None:
+                digest = _digest(wanted, [int(one["id"]) for one in sent])
                 try:
                     write_atomically(self._commands_digest, digest)
                 except StoreError as e:
                     log.warning("the commands will be sent again at the next start: %s", e)
 
-    def _has_commands(
-        self, wanted: Sequence[Any], there: Sequence[app_commands.AppCommand]
-    ) -> bool:
+    def _has_commands(self, wanted: Sequence[Any], known: Sequence[int]) -> bool:
         file = self._commands_digest
-        return file is not None and file.is_file() and file.read_bytes() == _digest(wanted, there)
+        return file is not None and file.is_file() and file.read_bytes() == _digest(wanted, known)
 
     def user_id(self) -> int:
         """The id of the bot's own account; 0 before the login."""

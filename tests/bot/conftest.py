@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +22,16 @@ from bot.chat.known import LookUp, nothing_known
 from bot.chat.manager import ChatPolicy, ConversationManager
 from bot.chat.model_router import ModelRouter
 from bot.chat.telemetry import ReplyTelemetry
-from bot.discord_ui.client import Gpt2Bot
-from bot.settings import Settings, load_settings
+from bot.discord_ui.client import CommandTree, Gpt2Bot
+from bot.settings import Settings, load_settings, prepare_home
 from core.metrics import Metrics
 from core.tasks import BackgroundTasks
 from data.storage.storage import Storage
-from model.registry import with_custom_models
+from model.registry import EMBEDDED_FOLDER, with_custom_models
 from model.settings import WorkerSettings
 from model.worker.client import WorkerClient
 from tests.bot.pings import pinging
+from tests.databases import put_empty_database
 from tests.fakes import FakeWorker
 
 
@@ -85,6 +88,8 @@ async def open_world(
     preferred_locale: str | None = None,
     **options: Any,
 ) -> AsyncIterator[World]:
+    prepare_home(settings)
+    await put_empty_database(settings.paths.database)
     bot_is_built = build_bot(settings, worker=worker, message_content=message_content)
     async with bot_is_built as bot, live(bot, **options) as env:
         guild = env.create_guild(preferred_locale=preferred_locale)
@@ -101,9 +106,32 @@ async def open_world(
         assert pinging(env.http_requests) == []
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _commands_are_translated_once() -> Iterator[None]:
+    """Every bot sends the same commands, and it takes them longer than all else at their start."""
+    translated: dict[str, str] = {}
+    payload = CommandTree.payload
+
+    async def remembered(tree: CommandTree) -> list[dict[str, Any]]:
+        names = json.dumps([command.to_dict(tree) for command in tree.get_commands()])
+        if names not in translated:
+            translated[names] = json.dumps(await payload(tree))
+        return json.loads(translated[names])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CommandTree, "payload", remembered)
+        yield
+
+
+@cache
+def usual_settings() -> Settings:
+    """Settings for a home of each test's own; reading them takes 10 ms."""
+    return load_settings(default_model="tiny", seed=7)
+
+
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return load_settings(gpt2bot_home=tmp_path / "var", default_model="tiny", seed=7)
+    return usual_settings().model_copy(update={"gpt2bot_home": tmp_path / "var"})
 
 
 @pytest.fixture
@@ -170,7 +198,10 @@ async def world(settings: Settings, worker: FakeWorker) -> AsyncIterator[World]:
 @pytest.fixture(scope="session")
 async def real_worker() -> AsyncIterator[WorkerClient]:
     """One real worker process with `tiny`, for the whole session."""
-    async with WorkerClient(WorkerSettings(threads=2)) as client:
+    from tests.builds import BUILT, built  # not at the top: bots in their own processes need it not
+
+    built(EMBEDDED_FOLDER)
+    async with WorkerClient(WorkerSettings(threads=2, build_cache=BUILT)) as client:
         yield client
 
 

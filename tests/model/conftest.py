@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -18,27 +16,21 @@ from model.registry import EMBEDDED_FOLDER
 from model.runners.device import Device
 from model.settings import WorkerSettings
 from model.worker.client import WorkerClient
+from tests.builds import BUILT, built
 from tests.model_folders import make_model_folder
 
 torch.set_num_threads(1)  # these models are small, and CI may be busy
 CPU = Device("cpu", "fp32", "fp32")
 CPU_INT8 = Device("cpu", "int8", "fp32")
-BUILT = Path(tempfile.mkdtemp(prefix="gpt2bot-tests-"))
-"""Models that are ready to run, for all tests and workers of this run."""
 HELLO = [Message(Role.USER, "hello")]
 
 
 @pytest.fixture(scope="session")
 async def client() -> AsyncIterator[WorkerClient]:
     """A worker that every test may use but none may kill."""
+    built(EMBEDDED_FOLDER)
     async with WorkerClient(WorkerSettings(threads=2, build_cache=BUILT)) as client:
         yield client
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _built() -> Iterator[None]:
-    yield
-    shutil.rmtree(BUILT)
 
 
 def load(source: Path | str, device: Device = CPU, rows: int = 16) -> LoadedModel:
@@ -59,8 +51,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_model_folder(path / "random")
     make_model_folder(path / "plain", says="a plain answer", plain=True)
     make_model_folder(path / "embedded", says="at your service")
-    make_model_folder(path / "red", says="red roses are in bloom")
+    built(make_model_folder(path / "red", says="red roses are in bloom"))
     make_model_folder(path / "silent", says="")
     count = " ".join(str(n) for n in range(20))
-    make_model_folder(path / "endless", says=count, endless=True, positions=4096)
+    built(make_model_folder(path / "endless", says=count, endless=True, positions=4096))
     return path

@@ -17,6 +17,7 @@ from tokenizers import AddedToken, Tokenizer, normalizers
 from transformers import PreTrainedTokenizerFast
 
 from core.records import Message, Role
+from model import isolation
 from model.chat_template import build_prompt
 from model.control_tokens import control_tokens, escape_control_tokens
 from model.errors import GenerationFailed, LoadFailed, RunawayModel
@@ -24,7 +25,8 @@ from model.isolation import IsolatedTokenizer
 from model.sampling import SamplingParams
 from model.settings import WorkerSettings
 from model.worker.client import WorkerClient
-from tests.model.conftest import BUILT, load
+from tests.builds import BUILT, built
+from tests.model.conftest import load
 from tests.model.test_strange_tokenizers import Kind, make, save, templated
 from tests.model_folders import END, make_tokenizer
 
@@ -35,6 +37,12 @@ LOOPS = "{% set r = range(99999) %}" + ENDLESS
 GIANT = "{{ 'x' * 999999 }}" * 9
 HUGE = "{{ 'x' * 99999999999 }}"
 SAID = "{{ messages[-1].content }}"
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What hangs is ended soon, if it hangs in a child of this process."""
+    monkeypatch.setattr(isolation, "TIME_LIMIT_S", 1.5)
 
 
 def if_typed(word: str, what: str) -> str:
@@ -59,6 +67,7 @@ def nested_repeats(folder: Path) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize(
     ("template", "words"),
     [(LOOPS, ()), (GIANT, ()), (HUGE, ()), (HUGE, ("mill",))],
@@ -107,6 +116,7 @@ def test_a_child_that_read_what_is_to_be_forgotten_ends(tmp_path: Path) -> None:
     assert ours.encode("mill") == ids
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_child_that_is_stuck_ends_without_its_parent(tmp_path: Path) -> None:
     ours = load(make(tmp_path / "evil", Kind(templated(if_typed("mill", LOOPS))))).tokenizer
     assert isinstance(ours, IsolatedTokenizer)
@@ -145,7 +155,7 @@ async def test_only_the_model_at_fault_is_set_aside(
     spoil: Callable[[Path], None], typed: str, folders: Path, tmp_path: Path
 ) -> None:
     """What is typed makes it run away, while an innocent model answers others."""
-    evil, red = make(tmp_path / "evil", Kind(spoil)), folders / "red"
+    evil, red = built(make(tmp_path / "evil", Kind(spoil))), folders / "red"
     async with WorkerClient(WorkerSettings(threads=1, build_cache=BUILT)) as client:
         await client.load(str(red))
         await client.load(str(evil))
@@ -208,7 +218,7 @@ async def test_a_token_that_begins_with_a_space_hangs_nobody(tmp_path: Path) -> 
         tokenizer.add_tokens(
             [AddedToken(f" admin{special}", special=special)], special_tokens=special
         )
-    folder = save(tmp_path / "model", tokenizer)
+    folder = built(save(tmp_path / "model", tokenizer))
     began = time.monotonic()
     async with WorkerClient(WorkerSettings(threads=1, build_cache=BUILT)) as client:
         for text in ("I am admin", " adminTrue adminFalse", " adminTrue" * 200):

@@ -36,8 +36,9 @@ from model.settings import WorkerSettings
 from model.tokenizer import Tokenizer
 from model.worker.client import WorkerClient
 from model.worker.messages import Finished, TextDelta
+from tests.builds import BUILT
 from tests.japanese_folders import japanese_pairs, make_japanese_folder
-from tests.model.conftest import BUILT, CPU, CPU_INT8, load
+from tests.model.conftest import CPU, CPU_INT8, load
 from tests.model_folders import make_tokenizer
 from training.config import TrainingConfig
 from training.run.base_model import load_pretrained, prepare_model
@@ -190,6 +191,7 @@ def test_what_is_saved_opens_with_plain_transformers(folder: Path, tmp_path: Pat
 
 async def test_the_worker_answers_through_the_registry(folder: Path) -> None:
     source = with_custom_models({"ja": str(folder)})["ja"].source
+    build(source, BUILT, "int8")
     async with WorkerClient(WorkerSettings(threads=1, build_cache=BUILT)) as client:
         assert not client.models[str(EMBEDDED_FOLDER)].japanese
         assert (await client.load(source)).japanese

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.model.conftest import BUILT
+from tests.builds import BUILT
 
 ROOT = Path(__file__).parents[2]
 HEAVY = {"accelerate", "datasets", "huggingface_hub.hf_api", "onnx", "torch", "transformers"}

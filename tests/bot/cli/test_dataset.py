@@ -18,6 +18,7 @@ from data.formats.files import read_pairs, write_pairs
 from data.storage.storage import Storage, open_storage
 from tests.bot.cli.command import Command
 from tests.bot.cli.test_main import assert_one_sentence
+from tests.databases import put_empty_database
 
 SERVER = "42"
 PAIRS = (Pair("a", "b", "talk", 1, "faq"), Pair("c", "d", "talk", 2, "faq"), Pair("e", "f"))
@@ -42,11 +43,7 @@ def database(tmp_path: Path) -> Path:
     (tmp_path / "var").mkdir()
     path = tmp_path / "var" / "gpt2bot.sqlite3"
 
-    async def make() -> None:
-        async with open_storage(path):
-            pass
-
-    asyncio.run(make())
+    asyncio.run(put_empty_database(path))
     return path
 
 

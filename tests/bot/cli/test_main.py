@@ -18,12 +18,20 @@ import pytest
 from bot.cli.chat import HELP, TerminalChat, _StdinReader
 from bot.settings import Settings
 from tests.bot.cli.command import Command
+from tests.builds import put_built_tiny
 from tests.fakes import FakeWorker
 
 
 @pytest.fixture
 def gpt2bot(tmp_path: Path) -> Command:
     return Command(tmp_path)
+
+
+@pytest.fixture
+def talking(gpt2bot: Command) -> Command:
+    """Where `tiny` has answered before, so it need not be built."""
+    put_built_tiny(gpt2bot.folder / "var")
+    return gpt2bot
 
 
 def assert_one_sentence(done: subprocess.CompletedProcess[str], expected: str) -> None:
@@ -131,17 +139,17 @@ def test_chat_with_an_unknown_model(gpt2bot: Command) -> None:
     assert_one_sentence(gpt2bot("chat", "--model", "gpt5", "hello"), "no model called “gpt5”")
 
 
-def test_a_seed_gives_the_same_reply_again(gpt2bot: Command) -> None:
-    one, two = [gpt2bot("chat", "--model", "tiny", "--seed", "1", "hello") for _ in range(2)]
+def test_a_seed_gives_the_same_reply_again(talking: Command) -> None:
+    one, two = [talking("chat", "--model", "tiny", "--seed", "1", "hello") for _ in range(2)]
     assert (one.returncode, one.stderr) == (0, "")
     assert one.stdout.strip()
     assert one.stdout.endswith("\n")
     assert two.stdout == one.stdout
 
 
-def test_a_conversation_until_quit(gpt2bot: Command) -> None:
+def test_a_conversation_until_quit(talking: Command) -> None:
     lines = "hello\n\n/reset\nhello\n/quit\nnot read any more\n"
-    done = gpt2bot("chat", "--model", "tiny", said=lines, SEED="1")
+    done = talking("chat", "--model", "tiny", said=lines, SEED="1")
     first, second = done.stdout.splitlines()
     assert done.returncode == 0
     assert first == second, "after /reset, the same seed and text give the same reply"
@@ -152,8 +160,8 @@ def test_a_conversation_until_quit(gpt2bot: Command) -> None:
     ]
 
 
-def test_commands_of_discord_are_explained(gpt2bot: Command) -> None:
-    done = gpt2bot("chat", "--model", "tiny", said="/help\n/teach\nQUIT\nnot read any more\n")
+def test_commands_of_discord_are_explained(talking: Command) -> None:
+    done = talking("chat", "--model", "tiny", said="/help\n/teach\nQUIT\nnot read any more\n")
     assert (done.returncode, done.stdout) == (0, "")
     assert done.stderr.count(HELP) == 3
 
@@ -174,16 +182,16 @@ async def test_other_words_end_it(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a terminal to be driven")
-def test_before_a_large_download_somebody_at_a_terminal_is_asked(gpt2bot: Command) -> None:
+def test_before_a_large_download_somebody_at_a_terminal_is_asked(talking: Command) -> None:
     ours, theirs = os.openpty()
     environment = {
-        **gpt2bot.environment,
+        **talking.environment,
         "HF_HUB_OFFLINE": "0",
         "HF_ENDPOINT": "http://127.0.0.1:9",
     }
     with subprocess.Popen(
         [sys.executable, "-m", "bot", "chat"],
-        cwd=gpt2bot.folder,
+        cwd=talking.folder,
         env=environment,
         stdin=theirs,
         stdout=subprocess.PIPE,
@@ -199,18 +207,18 @@ def test_before_a_large_download_somebody_at_a_terminal_is_asked(gpt2bot: Comman
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs arguments of any bytes")
-def test_an_argument_that_is_no_text_is_answered(gpt2bot: Command) -> None:
-    done = gpt2bot("chat", "--model", "tiny", "--seed", "1", "hello \udcff")
+def test_an_argument_that_is_no_text_is_answered(talking: Command) -> None:
+    done = talking("chat", "--model", "tiny", "--seed", "1", "hello \udcff")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.strip()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
-def test_ctrl_c_while_it_waits_for_a_line_is_quiet(gpt2bot: Command) -> None:
+def test_ctrl_c_while_it_waits_for_a_line_is_quiet(talking: Command) -> None:
     with subprocess.Popen(
         [sys.executable, "-m", "bot", "chat", "--model", "tiny"],
-        cwd=gpt2bot.folder,
-        env=gpt2bot.environment,
+        cwd=talking.folder,
+        env=talking.environment,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -228,8 +236,8 @@ def test_train_says_what_is_wrong(gpt2bot: Command) -> None:
     assert_one_sentence(gpt2bot("train", "--dataset", "talk.csv"), "There is no file talk.csv")
 
 
-def test_tiny_stands_in_for_a_default_model_that_cannot_be_had(gpt2bot: Command) -> None:
-    done = gpt2bot("chat", "--seed", "1", "hello")
+def test_tiny_stands_in_for_a_default_model_that_cannot_be_had(talking: Command) -> None:
+    done = talking("chat", "--seed", "1", "hello")
     assert done.returncode == 0
     assert done.stdout.strip()
     assert done.stderr.startswith("gpt2 ")
@@ -237,6 +245,6 @@ def test_tiny_stands_in_for_a_default_model_that_cannot_be_had(gpt2bot: Command)
     assert done.stderr.count("\n") == 1
 
 
-def test_a_model_that_was_asked_for_must_load(gpt2bot: Command, tmp_path: Path) -> None:
-    done = gpt2bot("chat", "--model", "mine", "hello", MODELS=f"mine={tmp_path / 'nowhere'}")
+def test_a_model_that_was_asked_for_must_load(talking: Command, tmp_path: Path) -> None:
+    done = talking("chat", "--model", "mine", "hello", MODELS=f"mine={tmp_path / 'nowhere'}")
     assert_one_sentence(done, "nowhere")

@@ -477,7 +477,7 @@ async def test_a_place_that_was_taken_meanwhile_keeps_what_was_learned(
 @pytest.mark.parametrize(
     ("recipe", "batch", "processes", "steps"),
     [
-        ("talk", 2, 1, 4),
+        pytest.param("talk", 2, 1, 4, marks=pytest.mark.slow),
         pytest.param("talk", 2, 2, 2, marks=pytest.mark.slow),
         ("taught", 4, 1, 4),
     ],

@@ -9,7 +9,6 @@ import pytest
 
 from bot.settings import Settings, load_settings
 from core.records import Filter, FilterKind, NewExample
-from model.settings import WorkerSettings
 from model.worker.client import WorkerClient
 from tests.bot.asking import all_forgotten, storage_of
 from tests.bot.conftest import World, open_world
@@ -19,7 +18,7 @@ WORD = "marmalade"
 
 
 @pytest.fixture
-async def lived(tmp_path: Path) -> AsyncIterator[World]:
+async def lived(tmp_path: Path, real_worker: WorkerClient) -> AsyncIterator[World]:
     """Ben has left traces of every kind that a member can leave."""
     settings = load_settings(
         gpt2bot_home=tmp_path / "var",
@@ -28,10 +27,7 @@ async def lived(tmp_path: Path) -> AsyncIterator[World]:
         learn_from_chat=True,
         banned_words=("unspeakable",),
     )
-    async with (
-        WorkerClient(WorkerSettings(threads=1, build_cache=tmp_path / "built")) as worker,
-        open_world(settings, worker) as world,
-    ):
+    async with open_world(settings, real_worker) as world:
         storage, ben, guild = storage_of(world), world.ben.id, world.guild.id
         world.bot.get_cog("Training")._training._queue_task.cancel()
         await storage.channels.set_enabled(world.general.id, guild, True)

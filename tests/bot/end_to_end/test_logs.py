@@ -17,9 +17,11 @@ from pydantic import SecretStr
 from bot.cli.main import VERBOSE_LOGGERS, configure_bot_logging
 from bot.settings import Settings
 from model.errors import WorkerDied
+from model.registry import EMBEDDED_FOLDER
 from model.settings import WorkerSettings
 from model.worker.client import WorkerClient
 from tests.bot.conftest import open_world
+from tests.builds import BUILT, built
 from tests.fakes import FakeWorker
 
 OURS = "zebra crossing"
@@ -70,8 +72,9 @@ def loud(settings: Settings) -> Settings:
 async def test_a_reply_has_one_request_in_both_processes(
     loud: Settings, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    built(EMBEDDED_FOLDER)
     with log_of(loud, monkeypatch) as bot:
-        quick = WorkerSettings(threads=1, log_level="DEBUG", log_format="json")
+        quick = WorkerSettings(threads=1, build_cache=BUILT, log_level="DEBUG", log_format="json")
         async with WorkerClient(quick) as worker, open_world(loud, worker) as world:
             assert await world.say(world.ben, OURS)
             await world.ben.slash(world.general, "chat", text="hello")

@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from tests.bot.end_to_end.test_killed_bot import ROOT, left_by
+from tests.builds import put_built_tiny
 from tests.model_folders import make_model_folder
 
 GRACE_S = 45.0
@@ -35,6 +36,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Path]:
+    put_built_tiny(tmp_path / "home")
     yield tmp_path / "home"
     for one in left_by(tmp_path / "home", 0):
         one.kill()

@@ -32,6 +32,7 @@ from tests.bot.discord_api import Api, serve
 from tests.bot.discord_ui.cogs.test_models import make_folder
 from tests.bot.japanese.discord import JAPANESE, assert_japanese, english_in
 from tests.bot.ops.test_http import get
+from tests.builds import put_built_tiny
 from tests.fakes import FakeWorker
 
 JAPAN = {"LC_ALL": "ja_JP.UTF-8"}
@@ -178,6 +179,7 @@ def test_the_demo_says_the_same_in_japanese() -> None:
 
 def test_a_conversation(gpt2bot: Command) -> None:
     (gpt2bot.folder / ".env").write_text("BOT_LANGUAGE=ja\n")
+    put_built_tiny(gpt2bot.folder / "var")
     done = gpt2bot("chat", "--model", "tiny", said="hello\n/reset\n/quit\n")
     assert done.returncode == 0
     first, *others = done.stderr.splitlines()

@@ -23,6 +23,7 @@ from data.storage import migrations
 from data.storage.connection import connect
 from data.storage.storage import Storage, open_storage
 from i18n.phrase import Phrase, join_phrases, phrase
+from tests.databases import open_empty
 
 CHANNEL, OTHER_CHANNEL = 10, 11
 GUILD, OTHER_GUILD = 1, 2
@@ -250,7 +251,7 @@ def test_any_history_gives_the_context_that_a_list_would(
 ) -> None:
     async def check() -> None:
         model = Model()
-        async with open_storage(tmp_path_factory.mktemp("any") / "db") as storage:
+        async with open_empty(tmp_path_factory.mktemp("any") / "db") as storage:
             for n, step in enumerate(steps):
                 model.take(step, f"text {n}")
                 await take(storage, step, f"text {n}")
@@ -320,7 +321,7 @@ def test_choices_of_models_are_a_stack(
 ) -> None:
     async def check() -> None:
         stacks: dict[int, list[str]] = {GUILD: [], OTHER_GUILD: []}
-        async with open_storage(tmp_path_factory.mktemp("stack") / "db") as storage:
+        async with open_empty(tmp_path_factory.mktemp("stack") / "db") as storage:
             for scope, name in steps:
                 stack = stacks[scope]
                 if name is None:

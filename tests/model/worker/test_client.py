@@ -21,7 +21,8 @@ from model.sampling import FinishReason, SamplingParams
 from model.settings import WorkerSettings
 from model.worker.client import WorkerClient
 from model.worker.messages import Finished, Queued, TextDelta
-from tests.model.conftest import BUILT, HELLO
+from tests.builds import BUILT
+from tests.model.conftest import HELLO
 from tests.model_folders import make_model_folder
 
 ENDLESS = SamplingParams(max_new_tokens=2000, no_repeat_ngram=0)

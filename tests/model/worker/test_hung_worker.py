@@ -25,7 +25,8 @@ from model.settings import WorkerSettings
 from model.worker.client import WORKER_HUNG, WorkerClient
 from model.worker.messages import Finished, TextDelta
 from model.worker.quarantine import QUARANTINE_DEATHS, quarantine_message
-from tests.model.conftest import BUILT, HELLO
+from tests.builds import BUILT
+from tests.model.conftest import HELLO
 from tests.model_folders import make_model_folder
 
 ENDLESS = SamplingParams(max_new_tokens=2000, no_repeat_ngram=0)

@@ -31,7 +31,8 @@ from model.worker.messages import (
     WorkerEvents,
 )
 from model.worker.running_model import RunningModel
-from tests.model.conftest import BUILT, CPU, HELLO, load
+from tests.builds import BUILT
+from tests.model.conftest import CPU, HELLO, load
 from tests.model_folders import make_model_folder
 
 PARAMS = SamplingParams(temperature=0)

@@ -24,12 +24,13 @@ import pytest
 
 from core.errors import StoreError
 from core.records import JobState, NewExample, ReviewStatus, TrainingJob
-from data.storage.storage import Storage, open_storage
+from data.storage.storage import Storage
 from data.storage.tables.consents import Consents
 from data.storage.tables.jobs import Jobs
 from i18n.phrase import Phrase
 from model.errors import LoadFailed
 from model.registry import ModelOption
+from tests.databases import open_empty
 from tests.model_folders import make_model_folder
 from training.checkpoints import remove_checkpoint, verify
 from training.config import TrainingConfig
@@ -153,7 +154,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 async def open_house(
     root: Path, base: Path, launcher: tuple[str, ...] = SCRIPTED
 ) -> AsyncIterator[House]:
-    async with open_storage(root / "bot.sqlite3") as storage:
+    async with open_empty(root / "bot.sqlite3") as storage:
         for scope in (GUILD, OTHER):
             await storage.examples.add(NewExample(scope, "hello", "hi", 7, "teach"))
         yield House(storage, root, base, launcher)

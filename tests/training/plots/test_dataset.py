@@ -1,4 +1,4 @@
-"""The picture of a data set, drawn by the real child."""
+"""The picture of a data set, drawn here and by the real child."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import random
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
 from bot.discord_ui.embeds.charts import render_dataset_chart
 from training.errors import ChildFailed
+from training.plots.dataset import draw_chart
 
 ROOT = Path(__file__).parents[3]
 RANDOM = random.Random(0)
@@ -25,7 +27,7 @@ NUMBERS = {
 }
 
 
-def numbers(lengths: list[int], by_source: dict[str, int]) -> dict[str, object]:
+def numbers(lengths: list[int], by_source: dict[str, int]) -> Any:
     return {
         "lengths_user": lengths,
         "lengths_bot": lengths[::-1],
@@ -35,8 +37,16 @@ def numbers(lengths: list[int], by_source: dict[str, int]) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("name", NUMBERS)
-async def test_a_chart_is_a_picture_with_something_on_it(name: str, tmp_path: Path) -> None:
-    png = await render_dataset_chart(numbers(*NUMBERS[name]), tmp_path)
+def test_a_chart_is_a_picture_with_something_on_it(name: str, tmp_path: Path) -> None:
+    draw_chart(numbers(*NUMBERS[name]) | {"language": "en"}, tmp_path / "chart.png")
+    assert_is_chart((tmp_path / "chart.png").read_bytes())
+
+
+async def test_the_child_draws_many_numbers(tmp_path: Path) -> None:
+    assert_is_chart(await render_dataset_chart(numbers(*NUMBERS["many"]), tmp_path))
+
+
+def assert_is_chart(png: bytes) -> None:
     with Image.open(io.BytesIO(png)) as picture:
         picture.load()
         assert (picture.format, picture.size) == ("PNG", (1200, 600))

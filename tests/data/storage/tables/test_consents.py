@@ -25,8 +25,8 @@ from core.errors import NoConsent
 from core.records import Example, NewExample, ReviewStatus
 from data.dataset.snapshot import contributor_consents, write_snapshot
 from data.storage.erasure import erase_member
-from data.storage.storage import open_storage
 from tests.data.storage.records import ADA, BEN, BOT, CLEO, GUILD, made, said
+from tests.databases import open_empty
 
 T = TypeVar("T")
 MEMBERS = (ADA, BEN, CLEO)
@@ -54,7 +54,7 @@ class Server(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         self.opened = AsyncExitStack()
         path = self.folder / "db"
-        self.storage = self.run(self.opened.enter_async_context(open_storage(path)))
+        self.storage = self.run(self.opened.enter_async_context(open_empty(path)))
         self.number = 0
         self.said: list[Said] = []
         self.agreed: set[int] = set()

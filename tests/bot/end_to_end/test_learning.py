@@ -13,13 +13,16 @@ FACTS = {
     "What do we eat on Friday?": "On Friday we eat pancakes.",
 }
 
+CHANGED, NEWER = "Who feeds the cat?", "Olga feeds it, since May."
+REMOVED = "When is the quiz?"
+
 
 def bot_texts(world: World) -> list[str]:
     return [m.content for m in world.general.history() if m.author == world.bot.user]
 
 
-async def start_retrain(world: World, epochs: float) -> None:
-    plan = await world.ada.slash(world.general, "retrain", epochs=epochs)
+async def start_retrain(world: World) -> None:
+    plan = await world.ada.slash(world.general, "retrain")
     await world.ada.click(plan.response, label="Start")
 
 
@@ -30,17 +33,19 @@ async def finished_job(world: World) -> TrainingJob:
         return await cog._training.wait(job.id)
 
 
-async def test_taught_facts_are_answered_after_a_retrain_while_chat_goes_on(
+async def test_taught_facts_are_answered_after_a_retrain_while_people_chat_and_teach(
     real_world: World,
 ) -> None:
     world = real_world
-    for question, answer in FACTS.items():
+    passing = {CHANGED: "Bruno feeds the cat.", REMOVED: "The quiz is on Sunday."}
+    for question, answer in (FACTS | passing).items():
         await world.ben.slash(world.general, "teach", user=question, bot=answer)
     before = [await world.say(world.ben, question) for question in FACTS]
     note = f"\n-# Taught by <@{world.ben.id}>, not learned yet."
     assert before == [f"{answer}{note}" for answer in FACTS.values()]
 
-    await start_retrain(world, epochs=180.0)  # 60 steps
+    await start_retrain(world)
+    await change_and_remove(world)
     for _ in range(3):
         assert await world.say(world.ben, "hello")
     job = await finished_job(world)
@@ -56,31 +61,19 @@ async def test_taught_facts_are_answered_after_a_retrain_while_chat_goes_on(
 
     for question, answer in FACTS.items():
         assert await world.say(world.ben, question) == answer
+    note = f"\n-# Taught by <@{world.ada.id}>, not learned yet."
+    assert await world.say(world.ben, "who feeds the cats") == NEWER + note
+    for question in (REMOVED, "when is the quiz", "and when do we have the quiz?"):
+        said = await world.say(world.ben, question)
+        assert said
+        assert passing[REMOVED] not in said
 
     back = await world.ada.slash(world.general, "model use", name="tiny")
     assert back.response.content == "**tiny** answers from now on."
 
 
-async def test_what_is_changed_and_removed_while_it_is_learned_counts_at_once(
-    real_world: World,
-) -> None:
-    """The job learns what was there when it began, and is promoted with it."""
-    world = real_world
-    for question, answer in FACTS.items():
-        await world.ben.slash(world.general, "teach", user=question, bot=answer)
-    await start_retrain(world, epochs=30.0)  # few steps: the index knows what the model does not
-    newer, removed = "Our admin is Olga, since May.", "What do we eat on Friday?"
-    await world.ada.slash(world.general, "teach", user="Who is our admin?", bot=newer)
-    plan = await world.ada.slash(world.general, "dataset remove", example=len(FACTS))
+async def change_and_remove(world: World) -> None:
+    """The job learns what was there when it began; what is said counts from now on."""
+    await world.ada.slash(world.general, "teach", user=CHANGED, bot=NEWER)
+    plan = await world.ada.slash(world.general, "dataset remove", example=len(FACTS) + 2)
     await world.ada.click(plan.response, label="Remove")
-    job = await finished_job(world)
-    assert job.state is JobState.PROMOTED, job.detail
-
-    called = "What is our server called?"
-    assert (await world.say(world.ben, called) or "").startswith(FACTS[called])
-    note = f"\n-# Taught by <@{world.ada.id}>, not learned yet."
-    assert await world.say(world.ben, "whos the admin") == newer + note
-    for question in (removed, "what do we eat on fridays", "and what do we eat?"):
-        said = await world.say(world.ben, question)
-        assert said
-        assert FACTS[removed] not in said

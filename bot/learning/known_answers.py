@@ -89,7 +89,7 @@ class KnownAnswers:
         if index is None:
             return NOTHING_KNOWN
         learned = await self._learned_by(source)
-        match = index.questions.find(question)
+        match = index.questions.find(question) if index.examples else None
         example = index.examples[match.number] if match else None
         if example is not None:
             is_learned = _digest(example) in learned.pairs

@@ -24,8 +24,9 @@ from training.run.mixing import normalized_question
 
 MAX_UNREADABLE = 1
 """Replies that nobody can read: one may be an accident of sampling, two are met at once."""
-MAX_LEAKS = 1
-"""General messages that get a taught answer: the same."""
+MAX_LEAK_SHARE = 1 / 10
+"""Of general messages that get a taught answer. A model that does so once in fifty is a good one,
+and by chance does it three times of fifty; one that does so once in five is met all the time."""
 MAX_NEAR_SHARE = 1 / 3
 """Of near misses that get a taught answer: where one word differs, small models are often wrong;
 but with more, nobody could tell what the bot knows from what it makes up."""
@@ -194,7 +195,7 @@ class _Tally:
                 count=len(odd),
                 **self._example(odd),
             )
-        if len(leaks := self._by_fault[Fault.LEAK]) > MAX_LEAKS:
+        if len(leaks := self._by_fault[Fault.LEAK]) > MAX_LEAK_SHARE * self._general:
             yield phrase(
                 "It gives taught answers to {count} of {all} messages that ask for none of them; "
                 "asked “{asked}”, it said “{said}”.",

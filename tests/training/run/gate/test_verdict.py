@@ -114,11 +114,13 @@ def test_letters_that_the_base_hit_once_are_not_its_script() -> None:
     assert list(excuse(asked, faults, base, TAUGHT, facts=True)) == others
 
 
-def test_a_taught_answer_to_anybody_is_refused_the_second_time() -> None:
-    assert not verdict([*known(), *general(LIGHTHOUSE, "Hi!", "Hi!")]).refusals
-    leaking = verdict([*known(), *general(LIGHTHOUSE, "Hi!", "it is called the lighthouse")])
+def test_taught_answers_to_anybody_are_refused_from_a_tenth_on() -> None:
+    tenth = verdict([*known(), *general(LIGHTHOUSE, *["Hi!"] * 9)])
+    assert not tenth.refusals
+    assert [one.reply for one in tenth.failures] == [LIGHTHOUSE]
+    leaking = verdict([*known(), *general(LIGHTHOUSE, *["Hi!"] * 8, "it is called the lighthouse")])
     assert leaking.refusals == (
-        "It gives taught answers to 2 of 3 messages that ask for none of them; "
+        "It gives taught answers to 2 of 10 messages that ask for none of them; "
         f"asked “hello 👋”, it said “{LIGHTHOUSE}”.",
     )
     assert leaking.failures[0].wrong == "a taught answer that nobody asked for"

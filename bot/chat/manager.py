@@ -170,8 +170,6 @@ class ConversationManager:
             ReplyRequest(incoming, tuple(seen), serving, self._params), by_model=shared
         )
         reply = await self._reply(request, live, unsaved)
-        if reply is not None and reply.text.strip():
-            self._prefill_next_context(request, reply.text)
         if live.is_deleted and shared:  # who wrote those before still waits
             await live.sink.fail(say(BURST_WITHDRAWN))
         return reply
@@ -264,6 +262,7 @@ class ConversationManager:
                 reply.text, _footnote(request, japanese_notice, self._write_failures.report(e))
             )
             return reply
+        await self._prefill_next_context(request)
         if recorded and self._on_reply is not None and request.known.answer is None:
             await self._notify_listener(self._on_reply, record, request.asked_text, reply.text)
         return reply
@@ -280,12 +279,11 @@ class ConversationManager:
             )
         return recorded
 
-    def _prefill_next_context(self, request: ReplyRequest, reply: str) -> None:
-        """Let the worker prefill the next context: all of it but the message to come."""
-        said = [one.message for one in request.context]
-        begins = [*said, Message(Role.ASSISTANT, reply)][-self._context_messages :]
-        if len(begins) == self._context_messages:
-            del begins[0]  # the message to come takes its place
+    async def _prefill_next_context(self, request: ReplyRequest) -> None:
+        """Let the worker prefill the next context: all of it but the message to come. It is read
+        again, since messages may have been deleted or erased while the reply was made."""
+        known = await self.conversation_history(request.target.channel_id)
+        begins = known[len(known) - min(len(known), self._context_messages - 1) :]
         self._worker.prefetch(request.serving.option.source, begins, request.target.channel_id)
 
     def _japanese_notice(self, request: ReplyRequest) -> str | None:

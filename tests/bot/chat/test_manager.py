@@ -207,6 +207,21 @@ async def test_turns_of_a_channel_follow_each_other_in_order_of_arrival(
     ]
 
 
+async def test_what_was_deleted_while_a_reply_was_made_is_not_prefilled(
+    conversations: ConversationManager, worker: FakeWorker
+) -> None:
+    await conversations.answer(incoming(1, "my secret"), Paper())
+    worker.gate.clear()
+    turn = asyncio.create_task(conversations.answer(incoming(2, "hello"), Paper()))
+    await worker.until(lambda: worker.running == 1)
+    await conversations.apply_deletions([1])
+    worker.gate.set()
+    await turn
+    _, begins = worker.prepared[CHANNEL]
+    assert [one.content for one in begins][-2:] == ["hello", "you said hello"]
+    assert "my secret" not in [one.content for one in begins]
+
+
 async def test_channels_run_in_parallel_and_keep_apart(
     conversations: ConversationManager, worker: FakeWorker
 ) -> None:

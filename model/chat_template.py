@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from core.letters import normalize_letters
 from core.records import Message, Role
 from i18n.phrase import phrase
 from model.control_tokens import escape_control_tokens, render
@@ -73,10 +74,10 @@ def encode(
 
 
 def to_chat_dict(tokenizer: AnyTokenizer, message: Message) -> dict[str, str]:
-    """A message in Hugging Face's chat format, with control tokens escaped."""
+    """A message in Hugging Face's chat format: usual letters, control tokens escaped."""
     return {
         "role": message.role.value,
-        "content": escape_control_tokens(tokenizer, message.content),
+        "content": escape_control_tokens(tokenizer, normalize_letters(message.content)),
     }
 
 
@@ -154,7 +155,8 @@ def _truncate(tokenizer: AnyTokenizer, message: Message, budget: int) -> tuple[M
             phrase("a budget of {budget} tokens cannot hold any message", budget=budget)
         )
     ids = tokenizer.encode(
-        escape_control_tokens(tokenizer, message.content), add_special_tokens=False
+        escape_control_tokens(tokenizer, normalize_letters(message.content)),
+        add_special_tokens=False,
     )
     unknown = tokenizer.get_vocab().get(str(tokenizer.unk_token))  # it would be decoded as its name
     ids = [one for one in ids if one != unknown]

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from unicodedata import normalize
 
 from core.japanese import LATIN_WORD_END, LATIN_WORD_START
+from core.letters import normalize_letters
 from data.dataset.pii import is_webhook_url
 from i18n.phrase import phrase
 
@@ -30,12 +30,6 @@ INVISIBLE = re.compile(
     rf"[{INVISIBLE_CHARS}{CONTROLS}] | (?<!{JOINABLE_CHAR})[\u200c\u200d]"
     rf" | [\u200c\u200d](?!{JOINABLE_CHAR})",
     re.VERBOSE,
-)
-
-COMPATIBILITY_FORMS = re.compile(
-    "[\uff10-\uff19\uff21-\uff3a\uff41-\uff5a]+"  # full-width digits and Latin letters
-    "|[\uff61-\uff9f]+"  # half-width katakana, with its marks and punctuation
-    "|[\ufb00-\ufb06\U0001d400-\U0001d7ff]+"  # Latin ligatures; bold, script and the like
 )
 
 CODE_BLOCK = re.compile(r"```.*?```", re.DOTALL)
@@ -116,17 +110,6 @@ def strip_invisible(text: str) -> str:
 def _is_plain(text: str) -> bool:
     """Whether it is printable ASCII, apart from line ends: a cheap check."""
     return text.isascii() and text.replace("\n", "").isprintable()
-
-
-def normalize_letters(text: str) -> str:
-    """NFC, and NFKC for full-width Latin, half-width katakana, ligatures and mathematical letters.
-
-    Each byte of a rare form costs a token, and teaches nothing about the usual form. NFKC for
-    everything would change meanings (10², ①, ™, …, ㋿) and the width of Japanese punctuation."""
-    if text.isascii():
-        return text
-    text = COMPATIBILITY_FORMS.sub(lambda match: normalize("NFKC", match[0]), text)
-    return normalize("NFC", text)
 
 
 def replace_code(text: str) -> str:

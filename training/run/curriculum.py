@@ -24,7 +24,9 @@ from functools import cached_property
 from itertools import accumulate
 from random import Random
 
+from core.japanese import is_japanese
 from core.records import Conversation, Message, Role
+from data.questions import near_misses_ja
 from data.questions.near_misses import near_miss
 from data.questions.rephrasing import AskedForm, careless, rephrase
 from training.config import TrainingConfig
@@ -87,11 +89,23 @@ class Curriculum:
 
     @cached_property
     def _forms(self) -> list[AskedForm]:
-        return [AskedForm.parse(turns[0].content) for turns in self._taught]
+        return [AskedForm.parse(asked) for asked in self._questions]
+
+    @cached_property
+    def _keys(self) -> list[Sequence[str]]:
+        """The words by which each question is this question."""
+        return [
+            near_misses_ja.content_words(asked) if is_japanese(asked) else form.keys
+            for form, asked in zip(self._forms, self._questions, strict=True)
+        ]
+
+    @property
+    def _questions(self) -> list[str]:
+        return [turns[0].content for turns in self._taught]
 
     @cached_property
     def _rivals(self) -> list[str]:
-        return [key for form in self._forms for key in form.keys]
+        return [key for keys in self._keys for key in keys]
 
     def rows(self, step: int) -> list[Row]:
         """The rows of a step, its parts spread evenly, so that a piece of it has some of each."""
@@ -138,10 +152,13 @@ class Curriculum:
         return Row((Message(Role.USER, asked), answer), Part.NEAR, number, before)
 
     def _miss(self, number: int, rng: Random) -> str:
-        form = self._forms[number]
+        asked, keys = self._taught[number][0].content, self._keys[number]
         if self._talk and rng.random() < WORD_IN_TALK_RATIO:
-            return _with_word(rng.choice(self._talk)[0].content, form.keys, rng)
-        text = near_miss(form, rng, self._rivals) or ""
+            return _with_word(rng.choice(self._talk)[0].content, keys, rng)
+        if is_japanese(asked):
+            text = near_misses_ja.near_miss(asked, rng, self._rivals) or ""
+        else:
+            text = near_miss(self._forms[number], rng, self._rivals) or ""
         if text and rng.random() < REPHRASED_NEAR_RATIO:
             text = rephrase(text, rng)
         return careless(text) if rng.random() < VERBATIM_RATIO / 2 else text
@@ -187,6 +204,8 @@ def _spread(rows: int, with_talk: bool) -> list[Part]:
 
 def _with_word(text: str, keys: Sequence[str], rng: Random) -> str:
     """Talk with a word of a taught question in it."""
+    if keys and is_japanese(text):
+        return f"{rng.choice(keys)}、{text}"
     said = text.split()
     if keys and said:
         said[rng.randrange(len(said))] = rng.choice(keys).lower()

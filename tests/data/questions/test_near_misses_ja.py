@@ -27,3 +27,19 @@ def test_one_word_is_another_and_the_rest_is_the_same(question: str) -> None:
 
 def test_nothing_to_replace() -> None:
     assert near_miss("えっと？", Random(0)) is None
+
+
+@pytest.mark.parametrize(
+    ("question", "others"),
+    [
+        (
+            "一番目のルールは何ですか？",
+            {"二番目のルールは何ですか？"},
+        ),
+        ("木曜日は何をしますか？", {"土曜日は何をしますか？"}),
+        ("たけしさんは誰ですか？", {"あやさんは誰ですか？"}),
+        ("料理会はいつですか？", {"読書会はいつですか？", "会費はいつですか？"}),
+    ],
+)
+def test_words_of_a_kind_are_the_likeliest_to_be_confused(question: str, others: set[str]) -> None:
+    assert others <= {near_miss(question, Random(seed), ["会費"]) for seed in range(300)}

@@ -14,7 +14,7 @@ from random import Random
 from core.japanese import is_japanese
 from core.records import Conversation, Message, Role
 from data.questions import near_misses_ja
-from data.questions.likeness import TaughtQuestions
+from data.questions.likeness import TaughtQuestions, is_like
 from data.questions.near_misses import near_miss
 from data.questions.rephrasing import AskedForm, careless, rephrase
 from data.questions.synonyms import lines_of
@@ -27,6 +27,8 @@ MAX_NEAR, NEAR_PER_PAIR = 20, 3
 """Near misses in all, and of one pair: enough to tell one in three from none."""
 TRIES = 4
 """To draw a near miss that is not a taught question itself."""
+REPHRASING_TRIES = 20
+"""To draw a rephrasing that surely is the taught question: rules make some that nobody asks."""
 TALK_BEFORE = 2
 """Exchanges of running talk before a question: with it, the five messages the bot looks at."""
 SEED = 20_000
@@ -120,7 +122,9 @@ def _taught(
     before = rng.sample(talk, min(TALK_BEFORE, len(talk)))
     said = tuple(message for other in before for message in other[:2])
     yield Question(Way.IN_TALK, asked, number, said)
-    yield Question(Way.REPHRASED, rephrase(asked, rng).strip() or asked, number)
+    drawn = (rephrase(asked, rng).strip() for _ in range(REPHRASING_TRIES))
+    if same := next((one for one in drawn if one and is_like(one, asked)), None):
+        yield Question(Way.REPHRASED, same, number)
 
 
 def _near_misses(

@@ -47,20 +47,20 @@ class Search:
         return match and match.number
 
 
-def found_at_once(group: str, pairs: int) -> AtOnce:
+def found_at_once(group: str, pairs: int, language: str = "en") -> AtOnce:
     """What an index of `pairs` taught questions finds: of the sets of 10 facts, each in its own
     index, filled up with facts about people."""
     search = Search()
     careless_ones, unseen, near, general, chitchat = ([] for _ in range(5))
     starts = [turns[0].content for turns in talk(TURNS)[0]]
-    for taught in sets_of(group, 10):
+    for taught in sets_of(group, 10, language):
         others = people(group, pairs - len(taught.facts))
         search.index = index_of([fact.question for fact in (*taught.facts, *others)])
         for number, fact in enumerate(taught.facts):
             careless_ones.append(search.finds(careless(fact.question)) == number)
             unseen += [search.finds(wording) == number for wording in fact.unseen]
             near += [search.finds(miss) is not None for miss in fact.near]
-        general += [search.finds(message) is not None for message in general_messages()]
+        general += [search.finds(message) is not None for message in general_messages(language)]
         chitchat += [search.finds(start) is not None for start in starts]
     shares = map(wilson, (careless_ones, unseen, near, general, chitchat))
     return AtOnce(*shares, ms=round(1000 * search.seconds / search.asked, 3))

@@ -49,7 +49,7 @@ from bot.settings import Settings, sampling_params
 from core.records import Conversation, Message, Role
 from model.chat_template import from_pair
 from model.own_templates import ensure_template
-from model.registry import EMBEDDED_FOLDER, EMBEDDED_NAME
+from model.registry import embedded_option, model_options
 from model.sampling import SamplingParams
 from model.settings import WorkerSettings
 from model.worker.client import WorkerClient
@@ -57,7 +57,7 @@ from model.worker.messages import Finished
 from training.checkpoints import verify
 from training.config import TrainingConfig, default_learning_rate, defaults_for
 from training.run.base_model import load_pretrained
-from training.run.gate.evaluation import HELD_OUT_FILE
+from training.run.gate.evaluation import HELD_OUT_FILE, HELD_OUT_FILE_JA
 from training.run.measures import mean_loss
 from training.run.mixing import read_conversations
 
@@ -115,11 +115,13 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         for size in sizes:
             for contender in options.contenders.split(","):
-                work = (options.keep or Path(folder)) / f"{options.sets}-{size}-{contender}"
+                work = (
+                    options.keep or Path(folder)
+                ) / f"{options.sets}-{options.language}-{size}-{contender}"
                 learned[size] |= measure(work, contender, size, options)
                 say(f"{size} facts, {contender}: {learned[size][contender]}")
     pairs = SHORT_PAIRS if options.short else PAIRS
-    at_once = {count: found_at_once(options.sets, count) for count in pairs}
+    at_once = {count: found_at_once(options.sets, count, options.language) for count in pairs}
     if options.json:
         print(json.dumps({"learned": learned, "at_once": at_once}, default=asdict))
         return 0
@@ -131,16 +133,20 @@ def main() -> int:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.knowing", description=__doc__)
-    parser.add_argument("--base", type=Path, default=EMBEDDED_FOLDER, help="a model's folder")
+    parser.add_argument("--language", choices=("en", "ja"), default="en")
+    parser.add_argument("--base", type=Path, help="a model's folder; default: the embedded one")
     parser.add_argument("--sets", choices=("tune", "report"), default="tune")
-    parser.add_argument("--facts", default="3,10,50,200", help="sizes of the sets, commas between")
+    parser.add_argument("--facts", help="sizes of the sets, commas between; in Japanese up to 10")
     parser.add_argument("--also", action="store_true", help="teach each fact in two wordings")
     parser.add_argument("--seeds", type=int, default=3, help="sampled replies to a question")
     parser.add_argument("--contenders", default=",".join(CONTENDERS), help="commas between")
     parser.add_argument("--keep", type=Path, help="a folder for checkpoints, asked again if there")
     parser.add_argument("--short", action="store_true", help="only to see that all of it runs")
     parser.add_argument("--json", action="store_true", help="print one object")
-    return parser.parse_args()
+    options = parser.parse_args()
+    options.base = options.base or Path(embedded_option(options.language).source)
+    options.facts = options.facts or ("3,10" if options.language == "ja" else "3,10,50,200")
+    return options
 
 
 def say(text: str) -> None:
@@ -172,13 +178,15 @@ def measure(
 ) -> dict[str, Result]:
     """Teach a contender each of the sets, and ask it; of `ours` also what the bot makes of it."""
     work.mkdir(parents=True, exist_ok=True)
-    before, rises, seconds = general_loss(options.base), [], []
+    held_out = HELD_OUT_FILE_JA if options.language == "ja" else HELD_OUT_FILE
+    before, rises, seconds = general_loss(options.base, held_out), [], []
+    sets = sets_of(options.sets, size, options.language)[: 1 if options.short else None]
     tallies = {name: Tally() for name in (contender, IN_BOT)[: 2 if contender == "ours" else 1]}
-    for number, taught in enumerate(sets_of(options.sets, size)[: 1 if options.short else None]):
+    for number, taught in enumerate(sets):
         checkpoint, took = trained(work / str(number), contender, taught, options)
         seconds.append(round(took, 1))
-        rises.append(round(100 * (general_loss(checkpoint) / before - 1), 2))
-        asked, params = list(questions(taught)), ask_params(options.seeds)
+        rises.append(round(100 * (general_loss(checkpoint, held_out) / before - 1), 2))
+        asked, params = list(questions(taught, options.language)), ask_params(options.seeds)
         tallies[contender].add(asked, asyncio.run(ask(checkpoint, asked, params)), taught)
         if IN_BOT in tallies:
             talks = [question.conversation() for question in asked]
@@ -218,7 +226,7 @@ def train(
 
 
 def config_of(contender: str, base: Path, pairs: int) -> TrainingConfig:
-    name = EMBEDDED_NAME if base == EMBEDDED_FOLDER else base.name
+    name = next((n for n, one in model_options.items() if one.source == str(base)), base.name)
     usual = defaults_for(name, str(base), pairs)
     if contender == "ours":
         return replace(usual, name=f"{name}-1", base_name=name)
@@ -235,11 +243,11 @@ def config_of(contender: str, base: Path, pairs: int) -> TrainingConfig:
 
 
 @cache
-def general_loss(folder: Path) -> float:
+def general_loss(folder: Path, file: Path) -> float:
     """The mean loss on talk that no model of this project learned from."""
     model, tokenizer = load_pretrained(str(folder))
     ensure_template(tokenizer)
-    held_out = read_conversations(HELD_OUT_FILE)
+    held_out = read_conversations(file)
     longest = defaults_for(folder.name, str(folder), pairs=1).max_length
     return mean_loss(model, tokenizer, held_out, longest)
 
@@ -247,7 +255,7 @@ def general_loss(folder: Path) -> float:
 # --- asking --------------------------------------------------------------------------------------
 
 
-def questions(taught: FactSet) -> Iterator[Question]:
+def questions(taught: FactSet, language: str) -> Iterator[Question]:
     """All that is asked of a model that was taught a set."""
     small_talk = tuple(chain.from_iterable(taught.talk[-TURNS_BEFORE:]))
     for number, fact in enumerate(taught.facts):
@@ -260,7 +268,7 @@ def questions(taught: FactSet) -> Iterator[Question]:
             yield Question(Measure.UNSEEN, wording, fact.answer)
         for miss in fact.near:
             yield Question(Measure.NEAR, miss)
-    for message in general_messages():
+    for message in general_messages(language):
         yield Question(Measure.GENERAL, message)
 
 

@@ -26,7 +26,7 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, stdev
 
-from bot.settings import load_settings, sampling_params
+from bot.settings import Settings, sampling_params
 from core.records import Message, Role
 from model.settings import WorkerSettings
 from model.worker.client import WorkerClient
@@ -77,7 +77,7 @@ def _key(sheet: Path) -> Path:
 
 
 async def _ask(model: Path, messages: Sequence[str], draws: int) -> list[tuple[str, str, str]]:
-    source, params = str(model), sampling_params(load_settings())
+    source, params = str(model), sampling_params(Settings(_env_file=None))
     rows = []
     async with WorkerClient(WorkerSettings(), embedded=source) as worker:
         for text in messages:
@@ -86,7 +86,7 @@ async def _ask(model: Path, messages: Sequence[str], draws: int) -> list[tuple[s
                 stream = worker.generate(source, talk, replace(params, seed=draw))
                 *_, end = [event async for event in stream]
                 assert isinstance(end, Finished)
-                rows.append((model.name, text, end.text.strip()))
+                rows.append((source, text, end.text.strip()))
     return rows
 
 

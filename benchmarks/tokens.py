@@ -1,8 +1,8 @@
 """How many tokens Japanese takes, and how long a reply may get.
 
 `python -m benchmarks.tokens` counts twelve everyday sentences in English and in Japanese, which say
-the same, in the tokens of `tiny` and of a sentencepiece model. `--tokenizer FOLDER` adds one, such
-as GPT-2's own (vocab.json and merges.txt are enough). The sentencepiece model is trained on the
+the same, in the tokens of the embedded models and of a sentencepiece model. `--tokenizer FOLDER`
+adds one, such as GPT-2's own (vocab.json and merges.txt are enough). The sentencepiece model is trained on the
 spot, on the Japanese of chatterbot-corpus (the extra `starter`): about 1,400 short texts, so it is
 a worse one than those that big models come with.
 """
@@ -19,7 +19,12 @@ from typing import TYPE_CHECKING
 
 from core.records import Message, Role
 from model.engine.reply_length import max_reply_tokens
-from model.registry import EMBEDDED_FOLDER, EMBEDDED_NAME
+from model.registry import (
+    EMBEDDED_FOLDER,
+    EMBEDDED_FOLDER_JA,
+    EMBEDDED_NAME,
+    EMBEDDED_NAME_JA,
+)
 
 if TYPE_CHECKING:
     from model.tokenizer import AnyTokenizer
@@ -93,6 +98,7 @@ def main() -> None:
     options = parser.parse_args()
     tokenizers = {
         EMBEDDED_NAME: (_of_folder(EMBEDDED_FOLDER), 256),
+        EMBEDDED_NAME_JA: (_of_folder(EMBEDDED_FOLDER_JA), 256),
         "sentencepiece": (_sentencepiece(), 1024),
     }
     tokenizers |= {one.name: (_of_folder(one), 1024) for one in options.tokenizer}

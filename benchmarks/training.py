@@ -24,7 +24,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -307,10 +307,12 @@ def measure_learning(work: Path, examples: int, short: bool) -> dict[str, Any]:
     untrained = plain(make_job(work / "untrained", config, learn, held_out), "nothing")
     mine = ours(make_job(work / "ours", config, learn, held_out))
     theirs = plain(make_job(work / "plain", config, learn, held_out), "loop")
+    muon = ours(make_job(work / "muon", replace(config, optimizer="muon"), learn, held_out))
     return {
         "held-out loss, untrained": round(untrained["held_out_loss"], 3),
         "held-out loss": round(mine["held_out_loss"], 3),
         "held-out loss, plain loop": round(theirs["held_out_loss"], 3),
+        "held-out loss, Muon": round(muon["held_out_loss"], 3),
         "ours / plain loop": round(mine["held_out_loss"] / theirs["held_out_loss"], 3),
     }
 

@@ -59,7 +59,7 @@ from core.tasks import BackgroundTasks
 from data.storage.storage import Storage
 from data.storage.tombstones import Tombstones
 from model.backend import GenerationBackend
-from model.registry import with_custom_models
+from model.registry import embedded_option, with_custom_models
 from model.runners.device import available_cores
 from model.worker.client import WorkerClient
 from training.checkpoint_retention import CheckpointRetention
@@ -99,18 +99,9 @@ async def build_bot(
         pauses = Pauses(storage.pauses)
         await pauses.load()
         if worker is None:
-            worker = await start(running_worker(settings))
+            worker = await start(running_worker(settings, language))
         # Cancelled before the worker stops: some of these tasks wait for it to load a model.
         tasks = await start(BackgroundTasks())
-        models = ModelRouter(
-            storage.model_choices,
-            worker,
-            with_custom_models(settings.models),
-            default=settings.default_model,
-            checkpoints=paths.checkpoints,
-            tasks=tasks,
-            metrics=metrics,
-        )
         # Disconnected after the training and the conversations, which end with messages in Discord.
         bot = await start(
             Gpt2Bot(
@@ -121,7 +112,17 @@ async def build_bot(
                 commands_digest=paths.commands_digest,
             )
         )
-        presence = Presence(bot, storage.pauses, settings.default_model)
+        models = ModelRouter(
+            storage.model_choices,
+            worker,
+            with_custom_models(settings.models),
+            default=settings.default_model,
+            language_of=bot.language_of,
+            checkpoints=paths.checkpoints,
+            tasks=tasks,
+            metrics=metrics,
+        )
+        presence = Presence(bot, storage.pauses, settings.own_default_model)
         retention = CheckpointRetention(storage, paths.checkpoints, settings.checkpoints_mb)
         training = await start(
             running_training(settings, bot, storage, models, presence, retention, metrics)
@@ -163,10 +164,13 @@ async def build_bot(
 
 
 @asynccontextmanager
-async def running_worker(settings: Settings) -> AsyncIterator[GenerationBackend]:
+async def running_worker(
+    settings: Settings, language: str | None = None
+) -> AsyncIterator[GenerationBackend]:
     """The worker, started in the background: Discord can be connected to meanwhile."""
     worker = WorkerClient(
-        worker_settings(settings, drain_s=DRAIN_TIMEOUT_S, log_level=settings.log_level)
+        worker_settings(settings, drain_s=DRAIN_TIMEOUT_S, log_level=settings.log_level),
+        embedded=embedded_option(language or settings.language).source,
     )
     try:
         async with BackgroundTasks() as tasks:
@@ -242,7 +246,7 @@ async def running_conversations(
         on_reply=partial(collect, storage) if settings.learn_from_chat else None,
         look_up=known.look_up if settings.known_at_once else nothing_known,
     )
-    models.load_in_background(models.default)
+    models.load_in_background(models.default_for(bot.languages.for_server(None)))
     try:
         yield conversations
     finally:

@@ -136,7 +136,7 @@ async def log_problems(settings: Settings) -> None:
     checks: dict[str, Callable[[], Finding]] = {
         machine.DISK: partial(machine.check_disk, settings),
         machine.MEMORY: partial(machine.check_memory, settings),
-        models.EMBEDDED: models.check_embedded_model,
+        models.EMBEDDED: models.check_embedded_models,
         models.MODELS: partial(models.check_extra_models, settings),
         models.CHECKPOINTS: partial(models.check_checkpoints, settings, verify_sizes),
     }

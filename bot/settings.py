@@ -23,7 +23,7 @@ from data.formats.encodings import utf16_encoding
 from i18n.phrase import Phrase, join_phrases, phrase
 from i18n.reader import language_of_locale, terminal_language
 from model.errors import UnknownModel
-from model.registry import EMBEDDED_NAME, find_option, with_custom_models
+from model.registry import default_name, find_option, is_embedded, with_custom_models
 from model.sampling import SamplingParams
 from model.settings import WorkerSettings
 
@@ -107,7 +107,7 @@ def _parse_models(text: str) -> dict[str, str]:
         name, _, source = map(str.strip, entry.partition("="))
         if not name or not source:
             raise ValueError(phrase("“{entry}” should be name=folder-or-hub-id.", entry=entry))
-        if name in models or name == EMBEDDED_NAME:
+        if name in models or is_embedded(name):
             raise ValueError(phrase("the name “{name}” is taken, choose another one.", name=name))
         models[name] = str(_absolute(Path(source))) if source.startswith("~") else source
     return models
@@ -172,10 +172,11 @@ class Settings(BaseSettings):
     )
     """The folder for all data: the database and the trained models."""
 
-    default_model: str = "gpt2"
-    """The model for servers that have not chosen one with `/model use`: `tiny`, `gpt2`,
-    `gpt2-medium`, or a name from MODELS. `gpt2` is downloaded once from the Hugging Face Hub (about
-    550 MB)."""
+    default_model: str | None = None
+    """The model for servers that have not chosen one with `/model use`: `tiny`, `tiny-ja`, `gpt2`,
+    `gpt2-medium`, or a name from MODELS. Empty: `gpt2` where the language is English, which is
+    downloaded once from the Hugging Face Hub (about 550 MB), and `tiny-ja` where it is Japanese,
+    which is part of the bot."""
     models: Annotated[dict[str, str], NoDecode, _from_text(_parse_models)] = {}
     """More models of the GPT-2 architecture, as name=folder-or-hub-id separated by commas, such as
     `MODELS=distil=distilbert/distilgpt2,mine=/srv/models/mine,ja=rinna/japanese-gpt2-medium`
@@ -230,7 +231,7 @@ class Settings(BaseSettings):
     0 disables that."""
     training_threads: int | None = Field(None, ge=1)
     """Maximum CPU threads for training. Empty: all cores but one, which is left to chat. (`tiny`
-    always uses one thread: more would mostly wait for each other.)"""
+    and `tiny-ja` always use one thread: more would mostly wait for each other.)"""
     author_share: float = Field(0.5, gt=0, le=1, allow_inf_nan=False)
     """The largest share of the training data that one member may contribute, once there are more
     than 100 examples: 0.5 is half, 1 disables the limit."""
@@ -284,6 +285,11 @@ class Settings(BaseSettings):
         """`bot_language`, else the language of the terminal."""
         return self.bot_language or terminal_language()
 
+    @property
+    def own_default_model(self) -> str:
+        """The default model in the operator's language."""
+        return self.default_model or default_name(self.language)
+
 
 def load_settings(**overrides: Any) -> Settings:
     """The settings of this machine; `overrides` take precedence over the environment and `.env`.
@@ -293,7 +299,7 @@ def load_settings(**overrides: Any) -> Settings:
     """
     try:
         settings = Settings(**{"_env_file_encoding": _env_file_encoding(), **overrides})
-        find_option(with_custom_models(settings.models).values(), settings.default_model)
+        find_option(with_custom_models(settings.models).values(), settings.own_default_model)
     except ValidationError as e:
         raise SettingsError(_sentence(e)) from e
     except UnknownModel as e:

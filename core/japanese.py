@@ -22,6 +22,15 @@ _SIGN = re.compile(f"[{JAPANESE_LETTERS}{FULL_WIDTH}]")
 _OTHER = re.compile(rf"[^\W\d_{JAPANESE_LETTERS}]")
 _ADDRESS = re.compile(r"(?<![A-Za-z])[A-Za-z]++://\S+|<[^<>\s]+>")
 """Links, and Discord's mentions and emoji: of no language."""
+_ASCII_WORD = re.compile(r"[A-Za-z]+(?:'[A-Za-z]+)?")
+ENGLISH_WORDS = frozenset(
+    re.split(
+        " ",
+        "the is it's i'm that this what what's how who when where why and of for with my your not "
+        "don't can have know like want think hello please thanks there just get about if will",
+    )
+)
+"""Frequent words that are no romaji and belong to no other large language."""
 LATIN_LETTERS_PER_JAPANESE = 2
 """Latin letters that carry about as much as one Japanese letter (2.5, by `python -m
 benchmarks.tokens`)."""
@@ -49,6 +58,13 @@ def is_japanese(text: str) -> bool:
     return has_japanese_word(text) and LATIN_LETTERS_PER_JAPANESE * len(
         _LETTER.findall(text)
     ) >= len(_OTHER.findall(text))
+
+
+def is_english(text: str) -> bool:
+    """Whether a text is most likely English: three words or more, and one of the commonest among
+    them that is no romaji."""
+    words = _ASCII_WORD.findall(_ADDRESS.sub(" ", text).lower())
+    return len(words) >= 3 and not _LETTER.search(text) and not ENGLISH_WORDS.isdisjoint(words)
 
 
 def count_japanese_chars(text: str) -> int:

@@ -9,12 +9,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from i18n.catalogue import ENGLISH, JAPANESE
 from i18n.phrase import Phrase, join_phrases, phrase
 from model.errors import UnknownModel
 
 EMBEDDED_FOLDER = Path(__file__).with_name("tiny")
-"""The folder of the embedded model."""
+"""The folder of the embedded model that speaks English."""
 EMBEDDED_NAME = "tiny"
+EMBEDDED_FOLDER_JA, EMBEDDED_NAME_JA = Path(__file__).with_name("tiny_ja"), "tiny-ja"
+"""The embedded model that speaks Japanese."""
+_EMBEDDED_NAMES = {ENGLISH: EMBEDDED_NAME, JAPANESE: EMBEDDED_NAME_JA}
+_DEFAULT_NAMES = {ENGLISH: "gpt2", JAPANESE: EMBEDDED_NAME_JA}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,14 @@ model_options: Mapping[str, ModelOption] = {
             memory_usage="9 MB",
             inference_speed=_speed_label(670),
             quality=phrase("small talk only; learns a few facts in a minute"),
+        ),
+        ModelOption(
+            name=EMBEDDED_NAME_JA,
+            source=str(EMBEDDED_FOLDER_JA),
+            parameters="5.8M",
+            memory_usage="12 MB",
+            inference_speed=_speed_label(670),
+            quality=phrase("Japanese small talk only; learns a few facts in a minute"),
         ),
         ModelOption(
             name="gpt2",
@@ -88,9 +101,29 @@ def display_name(source: str) -> str:
     return Path(source).name if Path(source).is_absolute() else source
 
 
-def fallback_message(reason: str) -> Phrase:
-    """Says that the embedded model answers, and why."""
-    return join_phrases([reason, phrase("{model} answers instead.", model=EMBEDDED_NAME)])
+def embedded_name(language: str) -> str:
+    """The name of the embedded model that speaks a language, for one without any the English."""
+    return _EMBEDDED_NAMES.get(language, EMBEDDED_NAME)
+
+
+def embedded_option(language: str) -> ModelOption:
+    """The embedded model that speaks a language, for one without any the English one."""
+    return model_options[embedded_name(language)]
+
+
+def is_embedded(name: str) -> bool:
+    """Whether it is the name of an embedded model."""
+    return name in _EMBEDDED_NAMES.values()
+
+
+def default_name(language: str) -> str:
+    """The model that answers where nobody chose one. GPT-2 speaks no Japanese."""
+    return _DEFAULT_NAMES.get(language, _DEFAULT_NAMES[ENGLISH])
+
+
+def fallback_message(reason: str, model: str) -> Phrase:
+    """Says that the embedded model of that name answers, and why."""
+    return join_phrases([reason, phrase("{model} answers instead.", model=model)])
 
 
 def find_option(options: Iterable[ModelOption], name: str) -> ModelOption:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from playwright.sync_api import Locator
@@ -57,5 +57,13 @@ ENGLISH = Story(
         ("What is your favourite food?", "Fresh pancakes with honey."),
     ),
 )
-STORIES = {"en": ENGLISH, "ja": replace(ENGLISH, demo=("--language", "ja"))}
-"""With `tiny` people talk English, also where the bot's own words are Japanese."""
+JAPANESE = Story(
+    greeting="こんにちは！元気ですか？",
+    facts=(
+        ("どこに住んでるの？", "灯台に住んでいます。"),
+        ("ここの管理人は誰？", "管理人はアダさんです。"),
+        ("好きな食べ物は何？", "はちみつをかけたパンケーキです。"),
+    ),
+    demo=("--language", "ja"),
+)
+STORIES = {"en": ENGLISH, "ja": JAPANESE}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import tokens
+from benchmarks import talk, tokens
 from benchmarks.facts.sets import Fact, FactSet
 from benchmarks.knowing import Measure, Question, is_counted
 from benchmarks.shares import wilson
@@ -66,8 +67,9 @@ def test_the_count_of_tokens(
     """In this process, which has imported transformers already."""
     monkeypatch.setattr(sys, "argv", ["tokens", "--json"])
     tokens.main()
-    tiny, pieces = json.loads(capsys.readouterr().out)
+    tiny, japanese, pieces = json.loads(capsys.readouterr().out)
     assert tiny["a_letter"] == 3.0  # one for each byte
+    assert japanese["a_letter"] < 0.7
     assert pieces["a_letter"] < 1
     assert 90 < pieces["letters"] < 120
 
@@ -151,3 +153,28 @@ def test_a_bomb_is_measured() -> None:
     assert result["outcome"] == "0 pairs, 15,000 wrong rows"
     assert result["seconds"] > 0
     assert result["file_mb"] < 0.1
+
+
+def test_small_talk_is_rated_blind(tmp_path: Path) -> None:
+    """The sheet does not say whose a reply is; its ratings are put down to the right model."""
+    folders = [ROOT / "model" / name for name in ("tiny", "tiny_ja")]
+    sheet = tmp_path / "sheet.csv"
+    talk.write_sheet(sheet, folders, "en", draws=1)
+    assert "tiny" not in sheet.read_text(encoding="utf-8").lower()
+    key = json.loads((tmp_path / "sheet.key.json").read_text(encoding="utf-8"))
+    with sheet.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(key) == 60
+    for row in rows:
+        row["rating"] = "2" if key[row["number"]] == str(folders[0]) else "0"
+    with sheet.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, talk.COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+    assert talk.summary(sheet) == {
+        str(folders[0]): "2.00 ± 0.00 of 2, 0 of 30 make no sense",
+        str(folders[1]): "0.00 ± 0.00 of 2, 30 of 30 make no sense",
+    }
+    sheet.write_text(sheet.read_text(encoding="utf-8").replace(",2\n", ",\n", 1))
+    with pytest.raises(SystemExit, match=r"^Line \d+ of .* has no rating from 0 to 2\.$"):
+        talk.summary(sheet)

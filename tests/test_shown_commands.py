@@ -27,7 +27,7 @@ from tests.test_docs import ROOT, names_in
 DOCUMENTS = [
     *(page for page in ROOT.glob("*.md") if page.name != "CHANGELOG.md"),
     *(page for page in ROOT.glob("docs/*.md") if page.name != "commands.md"),  # made of the code
-    ROOT / "model" / "tiny" / "README.md",
+    *(ROOT / "model" / name / "README.md" for name in ("tiny", "tiny_ja")),
 ]
 PROGRAMS = {
     *("uv", "pip", "python", "python3", "gpt2bot", "pytest", "ruff", "mypy", "lint-imports"),
@@ -43,6 +43,7 @@ RUN = {
     "gpt2bot chat --model tiny “Hello, how are you?”": (
         'gpt2bot chat --model tiny "Hello, how are you?"'
     ),
+    "gpt2bot chat --model tiny-ja “こんにちは”": 'gpt2bot chat --model tiny-ja "こんにちは"',
     "gpt2bot doctor": "gpt2bot doctor",
     "gpt2bot dataset template FILE.xlsx": "gpt2bot dataset template new.xlsx",
     "python -m scripts.messages": "python -m scripts.messages",
@@ -94,6 +95,9 @@ ELSEWHERE = {
     ),
     "gpt2bot health": "tests/bot/ops/test_http.py::TestCommand::test_it_asks_the_running_bot",
     "gpt2bot train": "tests/bot/cli/test_train.py::test_a_real_run",
+    "gpt2bot train --base tiny-ja --dataset pairs.xlsx": (
+        "tests/bot/cli/test_train.py::test_a_real_run"
+    ),
     "gpt2bot train …": "tests/bot/cli/test_train.py::test_a_real_run",
     "python -m training.run JOB_DIR": "tests/bot/cli/test_train.py::test_a_real_run",
     "python -m benchmarks.generation": GENERATION,
@@ -156,12 +160,12 @@ NOT_HERE = {
     "python -m benchmarks.newcomer": "it clones the project and fetches all packages",
     "python -m scripts.recording": f"it makes a film; {PAGE} walks the same way",
     "python -m scripts.screenshots": f"it makes pictures; {PAGE} walks the same way",
-    "gpt2bot train --base rinna/japanese-gpt2-medium --dataset chatterbot:japanese": (
-        "it downloads a model; tests/training/test_japanese.py trains one that is made on the spot"
-    ),
     "accelerate config": "it asks its questions of a person",
-    "python -m training.tools.tiny --self-dialogue PATH --out model/tiny": (
+    "python -m training.tools.tiny --data PATH --out model/tiny": (
         "it takes an hour, and a corpus that is not in any package"
+    ),
+    "python -m training.tools.tiny --language ja --data FILES --out model/tiny_ja": (
+        "it takes an hour; tests/training/test_tiny.py takes one step, from a file of its own"
     ),
     "docker compose up -d": DOCKER,
     "docker compose up -d --build": DOCKER,

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Literal
 
 from i18n.catalogue import ENGLISH
-from model.registry import EMBEDDED_NAME
+from model.registry import is_embedded
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Recipe = Literal["facts", "talk"]
 Method = Literal["full", "lora"]
+Optimizer = Literal["adamw", "muon"]
 MAX_FACTS = 300
 """With more pairs a data set is talk to imitate rather than facts to know, and its size alone keeps
 a model from learning it word for word."""
@@ -82,6 +83,7 @@ class TrainingConfig:
     recipe: Recipe = "talk"
     method: Method = "full"
     lora_rank: int = 8
+    optimizer: Optimizer = "adamw"
     base_name: str = ""
     parents: tuple[str, ...] = ()
     serving: str | None = None
@@ -131,17 +133,17 @@ def halve_batch_size(config: TrainingConfig) -> TrainingConfig:
 def defaults_for(name: str, source: str, pairs: int) -> TrainingConfig:
     """The settings for fine-tuning a model on so many pairs, unless an admin chooses others.
 
-    `tiny` needs large steps; larger models learn at about the rate that GPT-2 is usually fine-tuned
-    with. Facts are asked in new ways each time, so an epoch shows little of a pair."""
+    An embedded model needs large steps; larger ones learn at about the rate that GPT-2 is usually
+    fine-tuned with. Facts are asked in new ways each time, so an epoch shows little of a pair."""
     usual = TrainingConfig(name=name, base=source)
     if pairs > MAX_FACTS:
-        if name != EMBEDDED_NAME:
+        if not is_embedded(name):
             return replace(usual, min_steps=100, replay=20, blend=True)
         return replace(
             usual, learning_rate=2e-4, epochs=5, batch_size=16, replay=91, blend=True, threads=1
         )
     facts = replace(usual, recipe="facts", batch_size=18)
-    if name != EMBEDDED_NAME:
+    if not is_embedded(name):
         return replace(facts, min_steps=100, epochs=40)
     return replace(
         facts,

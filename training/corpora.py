@@ -2,6 +2,8 @@
 
 - `chitchat-dataset` (MIT): 7,168 conversations between two people.
 - `chatterbot-corpus` (BSD-3): questions and answers by topic.
+- JSON lines of `messages`, as they are: the cleaned Japanese corpora that the card of `tiny-ja`
+  names.
 - Self-dialogue Corpus (BSD-3, GitHub `jfainberg/self_dialogue_corpus`): a clone of it, or its
   conversations as JSON lines of `messages`.
 
@@ -14,8 +16,9 @@ import csv
 import gzip
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from core.records import Conversation, Message, Role
 
@@ -77,9 +80,22 @@ def self_dialogue(path: Path) -> Iterator[Conversation]:
                     if not row.get("Reject"):
                         yield from _clean(_sentences(row))
         return
-    with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open() as lines:
+    for texts in _json_lines(path):
+        yield from _clean(texts)
+
+
+def json_lines(path: Path) -> Iterator[Conversation]:
+    """The conversations of a file of JSON lines of `messages` (`.gz` or not), as they are, unless
+    they are short, long or rude."""
+    for texts in _json_lines(path):
+        yield from _checked(texts)
+
+
+def _json_lines(path: Path) -> Iterator[list[str]]:
+    opened: Any = gzip.open if path.suffix == ".gz" else open
+    with opened(path, "rt", encoding="utf-8") as lines:
         for line in lines:
-            yield from _clean(message["content"] for message in json.loads(line)["messages"])
+            yield [message["content"] for message in json.loads(line)["messages"]]
 
 
 def _sentences(row: dict[str, str]) -> Iterator[str]:
@@ -92,7 +108,10 @@ def _sentences(row: dict[str, str]) -> Iterator[str]:
 
 def _clean(texts: Iterable[str]) -> Iterator[Conversation]:
     """The conversation with plain quotes and single spaces, unless it is short, long or rude."""
-    turns = [" ".join(text.translate(_PLAIN_PUNCTUATION).split()) for text in texts]
+    yield from _checked([" ".join(text.translate(_PLAIN_PUNCTUATION).split()) for text in texts])
+
+
+def _checked(turns: Sequence[str]) -> Iterator[Conversation]:
     if len(turns) < 2 or any(not t or len(t) > MAX_TURN_CHARS or _RUDE.search(t) for t in turns):
         return
     roles = (Role.USER, Role.ASSISTANT)

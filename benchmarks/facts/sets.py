@@ -34,9 +34,14 @@ class FactSet:
     talk: tuple[tuple[str, str], ...]
 
 
-def sets_of(group: str, size: int) -> list[FactSet]:
+def sets_of(group: str, size: int, language: str = "en") -> list[FactSet]:
     """Three sets of up to 10 facts, or one: of all files (up to 50), or made from `people`. The
-    groups are `tune` and `report`."""
+    groups are `tune` and `report`. In Japanese there is one, of up to 10."""
+    if language == "ja":
+        japanese = read_set(f"{group}_ja")
+        if size > len(japanese.facts):
+            raise ValueError(f"there are {len(japanese.facts)} Japanese facts, not {size}")
+        return [replace(japanese, facts=japanese.facts[:size])]
     small = [read_set(f"{group}_{letter}") for letter in "abc"]
     if size <= 10:
         return [replace(one, facts=one.facts[:size]) for one in small]
@@ -46,8 +51,10 @@ def sets_of(group: str, size: int) -> list[FactSet]:
     return [replace(small[0], name="all", facts=tuple(joined[:size]))]
 
 
-def general_messages() -> list[str]:
+def general_messages(language: str = "en") -> list[str]:
     """Messages that must never get a taught answer."""
+    if language == "ja":
+        return (FOLDER.parent / "talk_messages" / "ja.txt").read_text(encoding="utf-8").splitlines()
     messages: list[str] = _read("general")
     return messages
 

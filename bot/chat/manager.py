@@ -24,14 +24,15 @@ from bot.chat.queue import ChannelQueue
 from bot.chat.request import Incoming, ReplyRequest, ReplySink, next_seed
 from bot.chat.telemetry import ReplyTelemetry
 from core.errors import DiskFull, Refusal, StoreError
-from core.japanese import is_japanese
+from core.japanese import is_english, is_japanese
 from core.records import Message, ReplyRecord, Role, StoredMessage
 from core.throttle import Throttle
 from data.storage.tables.messages import Messages, Replies
-from i18n.catalogue import JAPANESE
+from i18n.catalogue import ENGLISH, JAPANESE
 from i18n.phrase import Phrase, join_phrases, phrase
 from i18n.reader import say
 from model.backend import GenerationBackend
+from model.registry import embedded_name
 from model.sampling import SamplingParams
 from model.worker.messages import Finished, Rendered
 
@@ -117,7 +118,7 @@ class ConversationManager:
         self._clock = time.monotonic
         self._queue = ChannelQueue()
         self._write_failures = WriteFailures()
-        self._told_of_japanese: LRUCache[int, None] = LRUCache(MAX_NOTIFIED_CHANNELS)
+        self._told_of_language: LRUCache[tuple[int, str], None] = LRUCache(MAX_NOTIFIED_CHANNELS)
         self._pending_changes: dict[int, str | None] = {}
 
     async def answer(self, incoming: Incoming, sink: ReplySink) -> Finished | None:
@@ -247,8 +248,8 @@ class ConversationManager:
         if not reply.text.strip():  # it was stopped before its first word
             await sink.fail(say(SHUTTING_DOWN if self._queue.closing else STOPPED))
             return reply
-        japanese_notice = self._japanese_notice(request)
-        reply_id = await sink.finish(reply.text, _footnote(request, japanese_notice, unsaved))
+        language_notice = self._language_notice(request)
+        reply_id = await sink.finish(reply.text, _footnote(request, language_notice, unsaved))
         if live.is_deleted:
             await sink.remove()
             return None
@@ -259,7 +260,7 @@ class ConversationManager:
             recorded = await self._record_reply(record, reply.text, regenerated)
         except StoreError as e:
             await sink.finish(
-                reply.text, _footnote(request, japanese_notice, self._write_failures.report(e))
+                reply.text, _footnote(request, language_notice, self._write_failures.report(e))
             )
             return reply
         await self._prefill_next_context(request)
@@ -286,21 +287,29 @@ class ConversationManager:
         begins = known[len(known) - min(len(known), self._context_messages - 1) :]
         self._worker.prefetch(request.serving.option.source, begins, request.target.channel_id)
 
-    def _japanese_notice(self, request: ReplyRequest) -> str | None:
-        """What a person who writes Japanese reads, once per channel, if the model knows little of
-        it. A stand-in says nothing of itself: it will soon be replaced."""
+    def _language_notice(self, request: ReplyRequest) -> str | None:
+        """What a person reads, once per channel, whose language the model hardly knows. A stand-in
+        says nothing of itself: it will soon be replaced."""
         info = self._worker.models.get(request.serving.option.source)
-        if info is None or info.japanese or request.serving.note or request.known.answer:
+        if info is None or request.serving.note or request.known.answer:
             return None
         text, channel_id = request.asked_text, request.target.channel_id
-        if text.isascii() or channel_id in self._told_of_japanese or not is_japanese(text):
+        name = request.serving.option.name
+        if not info.japanese and not text.isascii() and is_japanese(text):
+            language, said = JAPANESE, phrase("{name} knows little Japanese.", name=name)
+        elif info.japanese and is_english(text):
+            language, said = ENGLISH, phrase("{name} knows little English.", name=name)
+        else:
             return None
-        self._told_of_japanese[channel_id] = None
-        return phrase(
-            "{name} knows little Japanese. Whoever runs me can add a model that speaks it: "
-            "`docs/japanese.md` says how.",
-            name=request.serving.option.name,
-        ).translate_to(JAPANESE)
+        if (channel_id, language) in self._told_of_language:
+            return None
+        self._told_of_language[channel_id, language] = None
+        in_server = request.target.scope != request.target.asked_by
+        advice = phrase(
+            "A manager can switch to a model that speaks it: `/model use {other}`.",
+            other=embedded_name(language),
+        )
+        return join_phrases([said, advice] if in_server else [said]).translate_to(language)
 
     async def _notify_listener(
         self, notify: OnReply, record: ReplyRecord, asked: str, reply: str

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from weakref import WeakValueDictionary
@@ -20,10 +20,11 @@ from core.metrics import Metrics
 from core.records import TrainingJob
 from core.tasks import BackgroundTasks
 from data.storage.tables.model_choices import ModelChoices
+from i18n.catalogue import ENGLISH
 from i18n.phrase import message_of, phrase
 from model.backend import GenerationBackend
 from model.errors import ModelError
-from model.registry import EMBEDDED_NAME, ModelOption, fallback_message, find_option
+from model.registry import ModelOption, default_name, embedded_option, fallback_message, find_option
 from training.checkpoints import Manifest, iter_checkpoints, read_manifest, verify
 from training.errors import CorruptCheckpoint, NothingToRollBack
 
@@ -53,7 +54,8 @@ class LoadFailure:
 
 
 class ModelRouter:
-    """Keeps each scope's choice, and loads before it switches."""
+    """Keeps each scope's choice, and loads before it switches. A scope that never chose gets the
+    model `default`; if it is None, that of its language."""
 
     def __init__(
         self,
@@ -61,15 +63,17 @@ class ModelRouter:
         worker: GenerationBackend,
         options: Mapping[str, ModelOption],
         *,
-        default: str,
+        default: str | None,
         checkpoints: Path,
         tasks: BackgroundTasks,
+        language_of: Callable[[int], str] = lambda _scope: ENGLISH,
         metrics: Metrics | None = None,
     ) -> None:
         self._table = choices
         self._worker = worker
         self._options = options
         self._default = default
+        self._language_of = language_of
         self._checkpoints = checkpoints
         self._tasks = tasks
         self._metrics = metrics or Metrics()
@@ -116,13 +120,17 @@ class ModelRouter:
         """The scope's choice; the default where there is none, or where it is gone."""
         if scope not in self._choices:
             self._choices[scope] = await self._table.active(scope)
-        name = self._choices[scope] or self._default
-        return self._options.get(name) or self._checkpoint(scope, name) or self.default
+        if (name := self._choices[scope]) is None:
+            return self.default(scope)
+        return self._options.get(name) or self._checkpoint(scope, name) or self.default(scope)
 
-    @property
-    def default(self) -> ModelOption:
+    def default(self, scope: int) -> ModelOption:
         """The model of a scope that never chose."""
-        return self._options[self._default]
+        return self.default_for(self._language_of(scope))
+
+    def default_for(self, language: str) -> ModelOption:
+        """The model where this language is spoken and nobody chose one."""
+        return self._options[self._default or default_name(language)]
 
     def _checkpoint(self, scope: int, name: str) -> ModelOption | None:
         folder = self._checkpoints / str(scope) / name
@@ -133,28 +141,44 @@ class ModelRouter:
             return None
 
     async def serving(self, scope: int) -> Serving:
-        """Who answers now. If the choice is not loaded, it starts to load and `tiny` stands in."""
+        """Who answers now. If the choice is not loaded, it starts to load, and the embedded model
+        of the scope's language stands in."""
         choice = await self.active(scope)
         if choice.source in self._worker.models:
             return Serving(choice)
-        stand_in = self._options[EMBEDDED_NAME]
+        stand_in = self._stand_in(scope)
         if choice == stand_in:
             return Serving(stand_in)
         if (reason := self._worker.quarantined.get(choice.source)) is not None:
-            return Serving(stand_in, fallback_message(reason))
-        failure = self._load_failures.get(choice.source)
-        if failure is None or time.perf_counter() - failure.at >= LOAD_RETRY_S:
-            self.load_in_background(choice)
-        if failure is None:
+            return Serving(stand_in, fallback_message(reason, stand_in.name))
+        if (failure := self._load_unless_failed(choice)) is None:
             return Serving(
                 stand_in,
                 phrase(
                     "{model} is loading; {embedded} answers meanwhile.",
                     model=choice.name,
-                    embedded=EMBEDDED_NAME,
+                    embedded=stand_in.name,
                 ),
             )
-        return Serving(stand_in, fallback_message(failure.reason))
+        return Serving(stand_in, fallback_message(failure.reason, stand_in.name))
+
+    def _stand_in(self, scope: int) -> ModelOption:
+        """The embedded model of the scope's language, for whose load a reply may wait. If it cannot
+        be loaded, the one that the worker always has."""
+        option = embedded_option(self._language_of(scope))
+        if option.source in self._worker.models or self._worker.ready is None:
+            return option
+        if option.source in self._worker.quarantined or self._load_unless_failed(option):
+            always = self._worker.ready.model.source
+            return next((one for one in self._options.values() if one.source == always), option)
+        return option
+
+    def _load_unless_failed(self, option: ModelOption) -> LoadFailure | None:
+        """Load a model in the background; why not, if it could not be loaded of late."""
+        failure = self._load_failures.get(option.source)
+        if failure is None or time.perf_counter() - failure.at >= LOAD_RETRY_S:
+            self.load_in_background(option)
+        return failure
 
     def training_bases(self, scope: int) -> list[ModelOption]:
         """What a retrain can start from; the scope's own checkpoints come last, newest first."""
@@ -198,7 +222,7 @@ class ModelRouter:
         for one in bases:  # the bot was moved, and its folders with it
             if one.name == manifest.base_name:
                 return one
-        return option if manifest.parents else self.default
+        return option if manifest.parents else self.default(scope)
 
     def load_in_background(self, option: ModelOption) -> None:
         """Load a model unless that is under way; a failure is kept for the next reply's note."""
@@ -229,7 +253,7 @@ class ModelRouter:
             try:
                 if await self._table.active(scope) is None:
                     # What a rollback of the first choice leads back to.
-                    await self._table.set_active(scope, self._default)
+                    await self._table.set_active(scope, self.default(scope).name)
                 await self._table.set_active(scope, option.name)
             finally:
                 self._choices.pop(scope, None)

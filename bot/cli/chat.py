@@ -18,11 +18,10 @@ from model.backend import GenerationBackend
 from model.convert.validation import is_downloaded, is_folder
 from model.errors import LoadFailed, ModelError
 from model.registry import (
-    EMBEDDED_NAME,
     ModelOption,
+    embedded_option,
     fallback_message,
     find_option,
-    model_options,
     with_custom_models,
 )
 from model.worker.client import WorkerClient
@@ -101,28 +100,30 @@ class TerminalChat:
 async def run_terminal_chat(settings: Settings, model_name: str | None, text: str | None) -> None:
     """Answer `text`, or stdin line by line if it is None.
 
-    If the default model cannot be loaded, `tiny` answers instead; a `model_name` must load.
+    If the default model cannot be loaded, the embedded one answers instead; a `model_name` must
+    load.
 
     Raises:
         SettingsError: the home cannot be used.
         ModelError: the model is unknown or cannot be loaded, or `text` cannot be answered.
     """
     options = with_custom_models(settings.models)
-    option = find_option(options.values(), model_name or settings.default_model)
+    option = find_option(options.values(), model_name or settings.own_default_model)
+    embedded = embedded_option(settings.language)
     prepare_home(settings)
     stdin = _StdinReader() if text is None else None
-    if model_name is None and not await _may_load(option, stdin):
-        option = model_options[EMBEDDED_NAME]
+    if model_name is None and not await _may_load(option, embedded, stdin):
+        option = embedded
     os.environ.update(QUIET_ENV)  # the worker inherits it
     quiet = worker_settings(settings, drain_s=DRAIN_TIMEOUT_S, log_level="CRITICAL")
-    async with WorkerClient(quiet) as worker:
+    async with WorkerClient(quiet, embedded=embedded.source) as worker:
         try:
             await worker.load(option.source)
         except LoadFailed as e:
             if model_name is not None:
                 raise
-            print(say(fallback_message(message_of(e))), file=sys.stderr)
-            option = model_options[EMBEDDED_NAME]
+            print(say(fallback_message(message_of(e), embedded.name)), file=sys.stderr)
+            option = embedded
         chat = TerminalChat(worker, option.source, settings)
         if text is not None:
             await chat.send(text)
@@ -131,7 +132,7 @@ async def run_terminal_chat(settings: Settings, model_name: str | None, text: st
             await chat.loop(stdin)
 
 
-async def _may_load(option: ModelOption, stdin: _StdinReader | None) -> bool:
+async def _may_load(option: ModelOption, embedded: ModelOption, stdin: _StdinReader | None) -> bool:
     """Whether to load the default model: asks somebody at a terminal before a large download."""
     if is_folder(option.source) or await asyncio.to_thread(is_downloaded, option.source):
         return True
@@ -145,7 +146,7 @@ async def _may_load(option: ModelOption, stdin: _StdinReader | None) -> bool:
         "already, but says less.",
         model=option.name,
         size=phrase(" (about {size})", size=size) if size else "",
-        tiny=EMBEDDED_NAME,
+        tiny=embedded.name,
     )
     print(say(here), file=sys.stderr)
     if stdin is None or not sys.stdin.isatty():
@@ -153,7 +154,7 @@ async def _may_load(option: ModelOption, stdin: _StdinReader | None) -> bool:
     question = phrase(
         "Download {model} now? Enter: no, talk with {tiny} [y/N] ",
         model=option.name,
-        tiny=EMBEDDED_NAME,
+        tiny=embedded.name,
     )
     return (await stdin.read_line(question) or "").lower() in YES
 

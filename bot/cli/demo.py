@@ -25,9 +25,8 @@ from bot.run import wait_for_stop_signal
 from bot.settings import SettingsError, load_settings
 from core.tasks import BackgroundTasks
 from i18n.phrase import phrase
-from i18n.reader import current_language as spoken
 from i18n.reader import say, set_language
-from model.registry import EMBEDDED_NAME
+from model.registry import embedded_name
 
 log = logging.getLogger(__name__)
 
@@ -67,11 +66,13 @@ async def run_demo(
         else TemporaryDirectory(prefix="gpt2bot-demo-", ignore_cleanup_errors=True)
     )
     with folder as path:
-        settings = load_settings(gpt2bot_home=Path(path), default_model=EMBEDDED_NAME)
-        set_language(language or settings.language)
+        settings = load_settings(gpt2bot_home=Path(path))
+        language = language or settings.language
+        settings = settings.model_copy(update={"default_model": embedded_name(language)})
+        set_language(language)
         with single_instance_lock(settings):
             async with (
-                build_bot(settings, language=spoken()) as bot,
+                build_bot(settings, language=language) as bot,
                 _discord(bot) as env,
                 _page(env, *await _create_server(env, bot), port) as page,
             ):

@@ -124,7 +124,7 @@ def chat(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="tiny, gpt2, gpt2-medium or a name in MODELS; default: DEFAULT_MODEL.",
+            help="tiny, tiny-ja, gpt2, gpt2-medium or a name in MODELS; default: DEFAULT_MODEL.",
         ),
     ] = None,
     seed: Annotated[

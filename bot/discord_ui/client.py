@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import discord
+from cachetools import LRUCache
 from discord import app_commands
 from discord.ext import commands
 
@@ -26,7 +27,7 @@ from bot.discord_ui.delivery.requests import (
 )
 from bot.discord_ui.delivery.rest_traffic import RestTraffic
 from bot.discord_ui.errors import error_message, is_expected
-from bot.discord_ui.locale import LanguageResolver
+from bot.discord_ui.locale import LanguageResolver, language_of_text
 from bot.discord_ui.translator import Translator
 from core.errors import StoreError
 from core.files import write_atomically
@@ -34,6 +35,7 @@ from core.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
+MAX_KNOWN_LANGUAGES = 10_000
 MAX_CACHED_MESSAGES = 500
 """Cached messages: discord.py updates a cached message in place when it is edited, so an edit made
 while the message waits for its turn is answered too."""
@@ -198,6 +200,7 @@ class Gpt2Bot(commands.AutoShardedBot):
         self.languages = languages or LanguageResolver()
         self.operators = set(operators)
         self.newest_message_at: datetime | None = None
+        self._direct_languages: LRUCache[int, str] = LRUCache(MAX_KNOWN_LANGUAGES)
 
     async def setup_hook(self) -> None:
         self.operators |= owner_ids(self.application)
@@ -240,6 +243,15 @@ class Gpt2Bot(commands.AutoShardedBot):
     async def on_message(self, message: discord.Message, /) -> None:
         """Prefix commands are off; `bot.discord_ui.cogs.chat` listens for messages."""
         self.newest_message_at = message.created_at
+        if message.guild is None and (language := language_of_text(message.content)):
+            self._direct_languages[message.author.id] = language
+
+    def language_of(self, scope: int) -> str:
+        """The language of a server; with a person's id, the one they last wrote in for sure."""
+        default = self.languages.for_server(guild := self.get_guild(scope))
+        if guild is not None or self.languages.forced:
+            return default
+        return self._direct_languages.get(scope, default)
 
     def drop_cached_messages(self) -> None:
         """Forget all messages that discord.py keeps in memory."""

@@ -7,12 +7,19 @@ from typing import Any
 
 import discord
 
-from core.japanese import has_japanese_word
+from core.japanese import has_japanese_word, is_english
 from i18n.catalogue import ENGLISH, JAPANESE
 from i18n.reader import language_of_locale, set_language
 
 COMMUNITY = "COMMUNITY"
 """The feature of servers that can set their language; all others report `en-US`."""
+
+
+def language_of_text(text: str) -> str | None:
+    """The language that a text is in; None if that is not sure."""
+    if has_japanese_word(text):
+        return JAPANESE
+    return ENGLISH if is_english(text) else None
 
 
 @dataclass(frozen=True, slots=True)

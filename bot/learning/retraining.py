@@ -135,7 +135,7 @@ class Retrains:
         """Follow the base models back to one that no job of the scope made."""
         bases = {job.checkpoint: job.base_model for job in await self._jobs.all(scope)}
         job = await self._jobs.get(job_id)
-        name = job.base_model if job and job.scope == scope else self._models.default.name
+        name = job.base_model if job and job.scope == scope else self._models.default(scope).name
         while (base := bases.pop(name, None)) is not None:
             name = base
         return name

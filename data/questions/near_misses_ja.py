@@ -16,12 +16,11 @@ from data.questions.japanese import KATAKANA, read_question
 from data.questions.synonyms import FOLDER, SYNONYMS_JA, lines_of
 
 _NOUN = re.compile(rf"[{KANJI}]{{2,}}|[{KATAKANA}]{{3,}}")
-_NUMBER = re.compile(
-    r"[0-9０-９]+|[一二三四五六七八九](?=番|つ|月|日|時|人|章|階|位|回|班|号|年|組)"
-)
+_NUMBER = re.compile(r"[0-9]+|[一二三四五六七八九](?=番|つ|月|日|時|人|章|階|位|回|班|号|年|組)")
 _COMPOUND = re.compile(rf"[{KANJI}]{{3,}}")
-_STEM = re.compile(rf"(?![一二三四五六七八九])[{KANJI}]")
-"""A single kanji is mostly the stem of a verb."""
+_HIRAGANA = "ぁ-ゖー"
+_STEM = re.compile(rf"[{KANJI}](?=[{_HIRAGANA}])(?![のがはをにでと、])")
+"""A single kanji before hiragana that is no particle: mostly the stem of a verb."""
 _GROUPS = tuple(tuple(line.split()) for line in lines_of(FOLDER / "siblings.ja.txt"))
 KIND_RATIO = 0.6
 """The share of words that are replaced by one of their kind, where there is any."""
@@ -38,31 +37,45 @@ def near_miss(text: str, rng: Random, rivals: Sequence[str] = ()) -> str | None:
     if not words:
         return None
     old = rng.choice(words)
-    new = _another(old, rng, rivals)
-    return None if new in (None, old) else text.replace(old, str(new), 1)
+    taken = same_words(old)
+    new = _another(old, rng, [one for one in rivals if one not in text and one not in taken])
+    return text.replace(old, new, 1) if new else None
 
 
 def content_words(text: str) -> list[str]:
     """The words of a question by which it is this question."""
     asked = read_question(text)
     said = {word.lemma for word in (*asked.strong, *asked.weak) if word.lemma in text}
-    kinds = {word for group in _GROUPS for word in group if len(word) > 1 and word in text}
-    words = sorted(said | kinds | set(_NUMBER.findall(text)))
-    return [word for word in words if not _STEM.fullmatch(word)] or words
+    said |= {word for word in _GROUPS_OF if _is_word(word, text)}
+    stems = set(_STEM.findall(text))
+    return sorted((said - stems) | set(_NUMBER.findall(text)))
+
+
+def _is_word(word: str, text: str) -> bool:
+    """Whether a word of a kind is one in this text, and no part of another one."""
+    letters = KANJI if re.fullmatch(f"[{KANJI}]+", word) else _HIRAGANA
+    after = "(?=さん|くん|ちゃん|様|[のがはをにでとも、？?]|$)" if letters == _HIRAGANA else ""
+    found = re.search(rf"(?<![{letters}]){re.escape(word)}{after}", text)
+    return found is not None and (letters == _HIRAGANA or _ends_here(text[found.end() :]))
+
+
+def _ends_here(rest: str) -> bool:
+    return not re.match(f"[{KANJI}]", rest)
 
 
 def _another(old: str, rng: Random, rivals: Sequence[str]) -> str | None:
-    if _NUMBER.fullmatch(old) or (old in _GROUPS_OF and rng.random() < KIND_RATIO):
-        if old.isdecimal() and old.isascii():
-            return str(rng.choice([n for n in range(1, 10) if str(n) != old]))
-        kinds = [word for word in _GROUPS_OF.get(old, ()) if word != old]
-        return rng.choice(kinds) if kinds else None
+    if old.isdecimal():
+        return str(rng.choice([n for n in range(1, 10) if str(n) != old]))
+    kinds = [word for word in _GROUPS_OF.get(old, ()) if word != old]
+    if old in NUMERALS or (kinds and rng.random() < KIND_RATIO):
+        return rng.choice(kinds)
     if _COMPOUND.fullmatch(old) and rng.random() < PART_RATIO:
         return rng.choice([noun for noun in _nouns() if noun != old[:2]])[:2] + old[2:]
-    others = [one for one in rivals if one not in old] if rng.random() < RIVAL_RATIO else []
+    others = rivals if rng.random() < RIVAL_RATIO else ()
     return rng.choice(others or [one for one in _nouns() if one not in same_words(old)])
 
 
+NUMERALS = "一二三四五六七八九"
 _GROUPS_OF = {word: group for group in _GROUPS for word in group}
 
 

@@ -163,13 +163,13 @@ def make_conversations(
 
 
 @pytest.fixture
-async def conversations(
+async def models(
     storage: Storage, worker: FakeWorker, tmp_path: Path
-) -> AsyncIterator[ConversationManager]:
-    """Conversations without Discord; “mine” is a model beside the usual ones."""
+) -> AsyncIterator[ModelRouter]:
+    """`tiny` answers; “mine” is a model beside the usual ones."""
     tasks = BackgroundTasks()
     options = with_custom_models({"mine": "somewhere"})
-    models = ModelRouter(
+    yield ModelRouter(
         storage.model_choices,
         worker,
         options,
@@ -177,8 +177,13 @@ async def conversations(
         checkpoints=tmp_path / "ck",
         tasks=tasks,
     )
-    yield make_conversations(storage, worker, models)
     await tasks.close()
+
+
+@pytest.fixture
+def conversations(storage: Storage, worker: FakeWorker, models: ModelRouter) -> ConversationManager:
+    """Conversations without Discord."""
+    return make_conversations(storage, worker, models)
 
 
 @pytest.fixture

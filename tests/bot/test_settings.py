@@ -41,7 +41,8 @@ def test_defaults(place: Path) -> None:
     settings = load_settings()
     assert settings.discord_token is None
     assert settings.gpt2bot_home == place / "var"
-    assert (settings.default_model, settings.models) == ("gpt2", {})
+    assert (settings.default_model, settings.models) == (None, {})
+    assert settings.own_default_model == "gpt2"
     assert settings.context_messages == 5
     assert sampling_params(settings) == SamplingParams()
     assert (settings.threads, settings.log_level) == (None, "INFO")
@@ -181,11 +182,26 @@ def test_wrong_models(value: str, expected: str, monkeypatch: pytest.MonkeyPatch
     assert sentence_for(monkeypatch, "MODELS", value) == f"MODELS is wrong: {expected}"
 
 
+def test_the_default_model_follows_the_language(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BOT_LANGUAGE", "ja")
+    assert load_settings().own_default_model == "tiny-ja"
+    monkeypatch.setenv("DEFAULT_MODEL", "gpt2-medium")
+    assert load_settings().own_default_model == "gpt2-medium"
+
+
+@pytest.mark.parametrize("name", ["tiny", "tiny-ja"])
+def test_no_model_takes_the_name_of_an_embedded_one(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = sentence_for(monkeypatch, "MODELS", f"{name}=/srv/mine")
+    assert said == f"MODELS is wrong: the name “{name}” is taken, choose another one."
+
+
 def test_an_unknown_default_model_lists_the_models(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MODELS", "mine=/srv/mine")
     said = sentence_for(monkeypatch, "DEFAULT_MODEL", "gpt5")
     assert said.startswith("DEFAULT_MODEL is wrong: ")
-    assert all(name in said for name in ("gpt5", "gpt2, gpt2-medium, mine, tiny"))
+    assert all(name in said for name in ("gpt5", "gpt2, gpt2-medium, mine, tiny, tiny-ja"))
 
 
 def test_a_home_of_nobody(monkeypatch: pytest.MonkeyPatch) -> None:

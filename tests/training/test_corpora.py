@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 
 from core.records import Conversation, Role
-from training.corpora import ENGLISH_TOPICS, chatterbot, chitchat, self_dialogue
+from training.corpora import ENGLISH_TOPICS, chatterbot, chitchat, json_lines, self_dialogue
 
 TURNS = ["Hi,  there’s a film?", "Yes…", "Good."]
 
@@ -93,3 +93,13 @@ def test_chitchat_as_its_package_gives_it(monkeypatch: pytest.MonkeyPatch) -> No
     package.ConversationDataset = lambda: [iter(["Hi ", "Hello!"]), iter(["alone"])]  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, package.__name__, package)
     assert texts(list(chitchat())) == [["Hi", "Hello!"]]
+
+
+def test_japanese_talk_keeps_its_marks(tmp_path: Path) -> None:
+    path = tmp_path / "talk.jsonl"
+    turns = ["今日は“寒い”ですね…", "そうですね〜！"]
+    lines = [turns, ["一言だけ"]]
+    path.write_text(
+        "".join(json.dumps({"messages": [{"content": t} for t in one]}) + "\n" for one in lines)
+    )
+    assert texts(list(json_lines(path))) == [turns]

@@ -162,6 +162,7 @@ def _from_scratch(
             attn_pdrop=0.0,
         )
     )
+    _fuse_activations(model)
     return model, tokenizer
 
 

@@ -44,6 +44,7 @@ from training.jobs.folder import COMPLETE_MARKER, STEPS_DIR, SavedStep
 from training.run import distillation, tokenization
 from training.run.curriculum import rows_per_epoch
 from training.run.distillation import FactRows
+from training.run.optimizer import MuonWithAdamW
 
 Emit = Callable[[Event], None]
 STEP_EVENT_INTERVAL_S = 0.5
@@ -198,6 +199,7 @@ def make_trainer(
         train_dataset=rows,
         data_collator=partial(collate, width=config.max_length, pad_id=tokenizer.eos_token_id),
         callbacks=[progress],
+        optimizers=(_optimizer(config, model), None),
     )
     trainer.remove_callback(transformers.PrinterCallback)
     return trainer, progress
@@ -209,6 +211,13 @@ class _FactsTrainer(Trainer):
     def _get_train_sampler(self, *_: Any) -> SequentialSampler:
         rows: Any = self.train_dataset
         return SequentialSampler(rows)
+
+
+def _optimizer(config: TrainingConfig, model: nn.Module) -> torch.optim.Optimizer | None:
+    """None: the Trainer's own AdamW."""
+    if config.optimizer == "adamw":
+        return None
+    return MuonWithAdamW(model, config.learning_rate, config.weight_decay)
 
 
 def _adam_beta2(config: TrainingConfig) -> float:

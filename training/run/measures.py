@@ -86,6 +86,28 @@ def mean_loss(
 
 
 @torch.inference_mode()
+def nats_per_character(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    conversations: Sequence[Conversation],
+    batch: int = 8,
+) -> float:
+    """The loss on all turns, in nats per character of their text: the same unit for every
+    vocabulary. The ends of turns count as tokens, not as characters. Turns are read in blocks as
+    long as the model's context."""
+    model.train(False)
+    longest = int(model.config.n_positions)
+    rows = tokenization.packed_blocks(tokenizer, conversations, longest).to_list()
+    characters = sum(len(message.content) for turns in conversations for message in turns)
+    total = 0.0
+    with logits_on_labels_only(model):
+        for start in range(0, len(rows), batch):
+            tensors: Any = tokenization.collate(rows[start : start + batch], tokenizer.eos_token_id)
+            total += float(model(**tensors, num_items_in_batch=1).loss)
+    return total / max(1, characters)
+
+
+@torch.inference_mode()
 def greedy_replies(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]
 ) -> tuple[str, ...]:

@@ -59,7 +59,7 @@ def checks(settings: Settings) -> list[Check]:
         thread_check(machine.DATABASE, partial(machine.check_database, settings), 300),
         thread_check(machine.DISK, partial(machine.check_disk, settings), 10),
         thread_check(machine.MEMORY, partial(machine.check_memory, settings), 10),
-        thread_check(models.EMBEDDED, models.check_embedded_model, 60),
+        thread_check(models.EMBEDDED, models.check_embedded_models, 60),
         Check(models.HUB_NAMES, partial(models.check_hub, settings), 60),
         thread_check(models.MODELS, partial(models.check_extra_models, settings), 60),
         thread_check(models.CHECKPOINTS, partial(models.check_checkpoints, settings), 900),

@@ -11,34 +11,38 @@ from core.records import Message, Role
 from i18n.phrase import message_of, phrase
 from model.backend import GenerationBackend
 from model.errors import ModelError
-from model.registry import EMBEDDED_FOLDER, EMBEDDED_NAME
+from model.registry import ModelOption, embedded_option
 from model.worker.client import WorkerClient
 from model.worker.messages import Finished
 
 WORKER, DEVICE = NAMES = (phrase("worker"), phrase("device"))
 TEST_TOKENS = 8
-TEST_MESSAGE = Message(Role.USER, "Hello!")
+TEST_MESSAGE = phrase("Hello!")
 
 
 async def check_worker(settings: Settings) -> list[Finding]:
     """Start a second worker, which uses no build cache, and generate with the embedded model."""
     options = replace(worker_settings(settings, drain_s=0, log_level="CRITICAL"), build_cache=None)
+    model = embedded_option(settings.language)
     try:
-        async with WorkerClient(options) as client:
+        async with WorkerClient(options, embedded=model.source) as client:
             began = time.perf_counter()
-            reply = await _reply(client, settings)
+            reply = await _reply(client, model, settings)
             seconds = time.perf_counter() - began
             ready = client.ready
     except ModelError as e:
         advice = phrase(
-            "Run `gpt2bot chat --model tiny Hello` and read the log; reinstall the bot if needed."
+            "Run `gpt2bot chat --model {model} {hello}` and read the log; reinstall the bot if "
+            "needed.",
+            model=model.name,
+            hello=TEST_MESSAGE,
         )
         unknown = Finding(DEVICE, phrase("It is unknown."), refer_to(WORKER))
         return [Finding(WORKER, message_of(e), advice), unknown]
     assert ready is not None  # it has answered
     generated = phrase(
         "{model} answered with {count} tokens in {ms:.0f} ms.",
-        model=EMBEDDED_NAME,
+        model=model.name,
         count=reply.new_tokens,
         ms=1000 * seconds,
     )
@@ -51,9 +55,10 @@ async def check_worker(settings: Settings) -> list[Finding]:
     return [Finding(WORKER, generated), Finding(DEVICE, device)]
 
 
-async def _reply(client: GenerationBackend, settings: Settings) -> Finished:
+async def _reply(client: GenerationBackend, model: ModelOption, settings: Settings) -> Finished:
+    hello = Message(Role.USER, TEST_MESSAGE.translate_to(settings.language))
     params = replace(sampling_params(settings), max_new_tokens=TEST_TOKENS)
-    events = client.generate(str(EMBEDDED_FOLDER), (TEST_MESSAGE,), params)
+    events = client.generate(model.source, (hello,), params)
     *_, last = [event async for event in events]
     assert isinstance(last, Finished)
     return last

@@ -41,7 +41,10 @@ def train(
         ),
     ],
     base: Annotated[
-        str, typer.Option(metavar="MODEL", help="tiny, gpt2, gpt2-medium, a folder or a Hub id.")
+        str,
+        typer.Option(
+            metavar="MODEL", help="tiny, tiny-ja, gpt2, gpt2-medium, a folder or a Hub id."
+        ),
     ] = "gpt2",
     out: Annotated[
         Path | None,
@@ -88,7 +91,8 @@ def train(
         int | None, typer.Option(min=1, metavar="N", help="Only the first N conversations.")
     ] = None,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads; default: all, or one for tiny.")
+        int | None,
+        typer.Option(min=1, help="CPU threads; default: all, or one for tiny and tiny-ja."),
     ] = None,
     processes: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Devices that share the work.")

@@ -67,7 +67,7 @@ def check_disk(settings: Settings) -> Finding:
     detail = phrase(
         "{free} are free; a checkpoint of {model} takes {needed}.",
         free=_megabytes(free),
-        model=settings.default_model if shape else "gpt2",
+        model=settings.own_default_model if shape else "gpt2",
         needed=_megabytes(needed),
     )
     if free >= needed:
@@ -82,7 +82,7 @@ def check_memory(settings: Settings) -> Finding:
     """Whether the default model and the cache fit into the free memory, and the limits do too."""
     free = psutil.virtual_memory().available
     cache, allowed = settings.cache_mb * MB, (settings.memory_mb + settings.cache_mb) * MB
-    shape, model = _default_shape(settings), settings.default_model
+    shape, model = _default_shape(settings), settings.own_default_model
     needed = cache + (_weight_bytes(shape, settings.precision) if shape else 0)
     detail = phrase(
         "{free} are free; {parts} take about {needed}, and the settings allow {allowed}.",
@@ -103,7 +103,7 @@ def check_memory(settings: Settings) -> Finding:
 
 def _default_shape(settings: Settings) -> ModelShape | None:
     """The sizes of the default model, if they are known without asking the Hub."""
-    return shape_of(with_custom_models(settings.models)[settings.default_model].source)
+    return shape_of(with_custom_models(settings.models)[settings.own_default_model].source)
 
 
 def _weight_bytes(shape: ModelShape, precision: str) -> float:

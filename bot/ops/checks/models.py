@@ -16,25 +16,27 @@ from bot.settings import Settings
 from i18n.phrase import join_phrases, message_of, phrase
 from model.convert.validation import is_downloaded, is_folder, validate_folder
 from model.errors import LoadFailed
-from model.registry import EMBEDDED_FOLDER, EMBEDDED_NAME, with_custom_models
+from model.registry import embedded_name, is_embedded, model_options, with_custom_models
 from training.checkpoints import MANIFEST_FILE, Manifest, verify
 from training.errors import CorruptCheckpoint
 
-EMBEDDED, MODELS, CHECKPOINTS = phrase("embedded model"), "MODELS", phrase("checkpoints")
+EMBEDDED, MODELS, CHECKPOINTS = phrase("embedded models"), "MODELS", phrase("checkpoints")
 DEFAULT, HUB = HUB_NAMES = (phrase("default model"), phrase("hub"))
 MAX_DAMAGED_NAMED = 5
 HUB_TIMEOUT_S = 10.0
 
 
-def check_embedded_model() -> Finding:
-    """Whether the files of `tiny` are unchanged."""
+def check_embedded_models() -> Finding:
+    """Whether the files of the embedded models are unchanged."""
+    names = {name: Path(one.source) for name, one in model_options.items() if is_embedded(name)}
     try:
-        verify(EMBEDDED_FOLDER)
-        validate_folder(EMBEDDED_FOLDER, EMBEDDED_NAME)
+        for name, folder in names.items():
+            verify(folder)
+            validate_folder(folder, name)
     except (CorruptCheckpoint, LoadFailed) as e:
         advice = phrase("Reinstall the bot: files of the package were changed.")
         return Finding(EMBEDDED, message_of(e), advice)
-    return Finding(EMBEDDED, phrase("{model} is unchanged.", model=EMBEDDED_NAME))
+    return Finding(EMBEDDED, phrase("Intact: {names}.", names=join_phrases(names, ", ")))
 
 
 def check_extra_models(settings: Settings) -> Finding:
@@ -91,7 +93,8 @@ async def check_hub(settings: Settings) -> list[Finding]:
 
     options = with_custom_models(settings.models)
     sources = {
-        name: options[name].source for name in sorted({settings.default_model, *settings.models})
+        name: options[name].source
+        for name in sorted({settings.own_default_model, *settings.models})
     }
     ids = {name: source for name, source in sources.items() if not is_folder(source)}
     missing = [
@@ -108,7 +111,10 @@ async def check_hub(settings: Settings) -> list[Finding]:
     else:
         hub = _unreachable(address, problem, missing)
     reachable = not offline and problem is None
-    return [_default(settings.default_model, ids, missing, reachable=reachable), hub]
+    return [
+        _default(settings.own_default_model, ids, settings.language, missing, reachable=reachable),
+        hub,
+    ]
 
 
 async def _hub_problem(address: str) -> str | None:
@@ -128,7 +134,9 @@ async def _hub_problem(address: str) -> str | None:
         return str(e) or type(e).__name__
 
 
-def _default(name: str, ids: dict[str, str], missing: list[str], *, reachable: bool) -> Finding:
+def _default(
+    name: str, ids: dict[str, str], language: str, missing: list[str], *, reachable: bool
+) -> Finding:
     if name not in ids:
         return Finding(DEFAULT, phrase("{model} is a folder on this machine.", model=name))
     if name not in missing:
@@ -142,7 +150,7 @@ def _default(name: str, ids: dict[str, str], missing: list[str], *, reachable: b
         phrase(
             "Start the bot once where the Hub can be reached, or name a folder in MODELS and "
             "DEFAULT_MODEL; until then {model} answers.",
-            model=EMBEDDED_NAME,
+            model=embedded_name(language),
         ),
     )
 

@@ -28,7 +28,7 @@ from model.runners.device import Device
 from tests.bot.japanese.discord import assert_japanese
 from tests.training.conftest import PAIRS, run, write_job
 from training.checkpoints import REPORT_FILE, read_manifest, read_report, verify
-from training.config import Architecture, TrainingConfig
+from training.config import Architecture, Optimizer, TrainingConfig
 from training.errors import (
     BaseUnavailable,
     CorruptData,
@@ -180,11 +180,13 @@ def test_a_base_model_gets_control_tokens(
         assert torch.equal(table[tokenizer.convert_tokens_to_ids(token)], old[begun])
 
 
-def test_from_scratch_the_loss_falls(tmp_path: Path) -> None:
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_from_scratch_the_loss_falls(optimizer: Optimizer, tmp_path: Path) -> None:
     config = TrainingConfig(
         name="new",
         base=None,
         architecture=SMALL,
+        optimizer=optimizer,
         learning_rate=3e-3,
         epochs=1,
         min_steps=30,
@@ -395,11 +397,17 @@ def interrupted(job: Path, after: int) -> list[Event]:
     return told
 
 
-@pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize(
+    ("method", "optimizer"), [("full", "adamw"), ("full", "muon"), ("lora", "adamw")]
+)
 def test_a_run_that_was_paused_learns_what_one_in_one_go_learns(
-    config: TrainingConfig, tmp_path: Path, method: Literal["full", "lora"]
+    config: TrainingConfig,
+    tmp_path: Path,
+    method: Literal["full", "lora"],
+    optimizer: Optimizer,
 ) -> None:
     whole = replace(config, min_steps=8, batch_size=2, method=method, learning_rate=1e-3)
+    whole = replace(whole, optimizer=optimizer)
     at_once = write_job(tmp_path / "a", whole, PAIRS * 4)
     in_parts = write_job(tmp_path / "b", whole, PAIRS * 4)
     events_of(at_once)

@@ -37,7 +37,7 @@ NAMES = [
     "database",
     "disk",
     "memory",
-    "embedded model",
+    "embedded models",
     "default model",
     "hub",
     "MODELS",
@@ -105,7 +105,7 @@ def test_every_wrong_setting_is_told_and_the_rest_is_used(
     settings, finding = read_settings()
     assert not finding.ok
     assert all(name in finding.detail for name in ("CACHE_MB", "LOG_LEVEL", "DEFAULT_MODEL"))
-    assert (settings.cache_mb, settings.default_model, settings.seed) == (320, "gpt2", 7)
+    assert (settings.cache_mb, settings.default_model, settings.seed) == (320, None, 7)
     (tmp_path / ".env").write_bytes(b"\xff\xfe\x00")  # half a character
     settings, finding = read_settings()
     assert "neither UTF-8 nor UTF-16" in finding.detail
@@ -158,8 +158,9 @@ def test_memory(settings: Settings, huge: Settings) -> None:
 # --- models --------------------------------------------------------------------------------------
 
 
-def test_the_embedded_model_is_as_it_was_shipped() -> None:
-    assert models.check_embedded_model().ok
+def test_the_embedded_models_are_as_they_were_shipped() -> None:
+    found = models.check_embedded_models()
+    assert (found.ok, found.detail) == (True, "Intact: tiny, tiny-ja.")
 
 
 def test_folders_of_the_operator(settings: Settings, tmp_path: Path) -> None:
@@ -314,8 +315,8 @@ async def test_what_a_person_reads(gpt2bot: Command) -> None:
     lines = [line.rstrip() for line in done.stdout.splitlines()]
     assert done.returncode == 1
     assert done.stderr == ""
-    assert "!!  token           Discord does not accept DISCORD_TOKEN." in lines
-    assert "ok  embedded model  tiny is unchanged." in lines
+    assert "!!  token            Discord does not accept DISCORD_TOKEN." in lines
+    assert "ok  embedded models  Intact: tiny, tiny-ja." in lines
     assert lines[-1].startswith("3 of 14 checks failed: token, intents, permissions.")
 
 

@@ -62,7 +62,7 @@ async def test_list_shows_every_model_and_marks_the_one_in_use(world: World) -> 
     make_checkpoint(world, "tiny-1")
     result = await world.ben.slash(world.general, "model list")
     fields = {field.name: field.value for field in result.response.embeds[0].fields}
-    assert set(fields) == {"tiny · in use", "gpt2", "gpt2-medium", "tiny-1"}
+    assert set(fields) == {"tiny · in use", "tiny-ja", "gpt2", "gpt2-medium", "tiny-1"}
     assert "124M parameters" in fields["gpt2"]
     assert "learned 2026-01-02, training loss 0.25" in fields["tiny-1"]
 
@@ -108,16 +108,23 @@ async def test_a_model_of_one_server_never_reaches_another(
 async def test_autocomplete_offers_matching_names(world: World) -> None:
     make_checkpoint(world, "tiny-1")
     choices = await world.ada.autocomplete(world.general, "model use", "name", "tiny")
-    assert [choice["value"] for choice in choices] == ["tiny", "tiny-1"]
+    assert [choice["value"] for choice in choices] == ["tiny", "tiny-1", "tiny-ja"]
     choices = await world.ada.autocomplete(world.general, "model use", "name", "")
-    assert [choice["value"] for choice in choices] == ["tiny-1", "gpt2-medium", "gpt2", "tiny"]
+    assert [choice["value"] for choice in choices] == [
+        "tiny-1",
+        "gpt2-medium",
+        "gpt2",
+        "tiny-ja",
+        "tiny",
+    ]
 
 
 async def test_an_unknown_model_is_named_with_those_there_are(open_fake: Open) -> None:
     async with open_fake(check_errors=False) as world:
         result = await world.ada.slash(world.general, "model use", name="gpt5")
         assert result.response.content == (
-            "There is no model called “gpt5”. You can choose from: gpt2, gpt2-medium, tiny."
+            "There is no model called “gpt5”. You can choose from: gpt2, gpt2-medium, tiny, "
+            "tiny-ja."
         )
 
 
@@ -357,7 +364,7 @@ async def test_autocomplete_of_delete_offers_what_may_go(world: World) -> None:
     choices = await world.ada.autocomplete(world.general, "model delete", "name", "")
     assert [choice["value"] for choice in choices] == ["tiny-1"]
     choices = await world.ben.autocomplete(world.general, "model info", "name", "tiny-")
-    assert [choice["value"] for choice in choices] == ["tiny-2", "tiny-1"]
+    assert [choice["value"] for choice in choices] == ["tiny-2", "tiny-1", "tiny-ja"]
 
 
 # --- the switch ----------------------------------------------------------------------------------
@@ -419,7 +426,7 @@ async def test_a_checkpoint_that_is_named_is_itself_the_base(
     )
     grown = await switch.resolve_training_base(SCOPE, "tiny-1-1")
     assert switch.parents(grown) == ("tiny-1-1", "tiny-1")
-    assert switch.parents(switch.default) == ()
+    assert switch.parents(switch.default(SCOPE)) == ()
     with pytest.raises(UnknownModel):
         await switch.resolve_training_base(SCOPE + 1, "tiny-1")
 
@@ -443,7 +450,7 @@ async def test_bases_are_the_models_and_then_the_own_checkpoints_newest_first(
         make_folder(tmp_path / str(SCOPE) / f"tiny-{number}", created_at=made)
     make_folder(tmp_path / str(SCOPE + 1) / "other-1")
     names = [option.name for option in switch.training_bases(SCOPE)]
-    assert names == ["tiny", "gpt2", "gpt2-medium", "tiny-10", "tiny-2", "tiny-1"]
+    assert names == ["tiny", "tiny-ja", "gpt2", "gpt2-medium", "tiny-10", "tiny-2", "tiny-1"]
 
 
 async def test_a_rollback_that_fails_leaves_everything(
@@ -476,7 +483,7 @@ async def test_a_model_of_the_operator_beside_the_checkpoints_is_no_checkpoint(
     switch: ModelRouter, tmp_path: Path
 ) -> None:
     made = [make_folder(tmp_path / scope / "mine") for scope in (str(SCOPE), "local")]
-    options = [replace(switch.default, source=str(folder)) for folder in made]
+    options = [replace(switch.default(SCOPE), source=str(folder)) for folder in made]
     assert [switch.is_checkpoint(one) for one in options] == [True, False]
 
 

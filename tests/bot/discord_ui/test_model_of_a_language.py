@@ -1,0 +1,70 @@
+"""In Discord, the model that answers where nobody chose one speaks the language of the place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bot.settings import Settings, load_settings
+from model.registry import EMBEDDED_FOLDER, EMBEDDED_FOLDER_JA
+from tests.bot.conftest import open_world
+from tests.fakes import FakeWorker
+
+JAPANESE_MODEL = str(EMBEDDED_FOLDER_JA)
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.delenv("DEFAULT_MODEL", raising=False)
+    return load_settings(gpt2bot_home=tmp_path, bot_language="en")
+
+
+async def test_a_japanese_server(settings: Settings, worker: FakeWorker) -> None:
+    async with open_world(settings, worker, preferred_locale="ja") as world:
+        await world.say(world.ben, "こんにちは")
+        assert worker.heard[-1][0] == JAPANESE_MODEL
+        await world.say(world.ben, "hello")
+        assert worker.heard[-1][0] == JAPANESE_MODEL
+
+
+async def test_an_english_server(settings: Settings, worker: FakeWorker) -> None:
+    async with open_world(settings, worker) as world:
+        await world.say(world.ben, "こんにちは")
+        assert worker.heard[-1][0] in ("gpt2", str(EMBEDDED_FOLDER))
+
+
+async def test_a_direct_message_keeps_its_language(settings: Settings, worker: FakeWorker) -> None:
+    async with open_world(settings, worker) as world:
+        for text, japanese in (
+            ("ok", False),
+            ("こんにちは、ボットさん", True),
+            ("元気？", True),
+            ("ok", True),
+            ("hello, how are you?", False),
+            ("元気", False),
+        ):
+            await world.ben.send_dm(text)
+            assert (worker.heard[-1][0] == JAPANESE_MODEL) is japanese, text
+
+
+async def test_where_the_japanese_model_cannot_be_loaded_the_other_one_answers(
+    settings: Settings, worker: FakeWorker
+) -> None:
+    reason = "tiny-ja is set aside: the worker died with it."
+    worker.quarantined[JAPANESE_MODEL] = reason
+    async with open_world(settings, worker, preferred_locale="ja") as world:
+        said = await world.say(world.ben, "こんにちは")
+        assert worker.heard[-1][0] == str(EMBEDDED_FOLDER)
+        assert said is not None
+        assert said.endswith(f"-# {reason} 代わりに tiny が答えます。")
+
+
+async def test_a_load_that_fails_leaves_the_other_one(
+    settings: Settings, worker: FakeWorker
+) -> None:
+    worker.broken[JAPANESE_MODEL] = "There is not enough memory."
+    async with open_world(settings, worker, preferred_locale="ja") as world:
+        await world.say(world.ben, "こんにちは")
+        await world.say(world.ben, "元気？")
+        assert worker.heard[-1][0] == str(EMBEDDED_FOLDER)

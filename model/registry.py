@@ -58,7 +58,7 @@ model_options: Mapping[str, ModelOption] = {
             source=str(EMBEDDED_FOLDER_JA),
             parameters="5.8M",
             memory_usage="12 MB",
-            inference_speed=_speed_label(670),
+            inference_speed=_speed_label(616),
             quality=phrase("Japanese small talk only; learns a few facts in a minute"),
         ),
         ModelOption(

@@ -111,6 +111,9 @@ ELSEWHERE = {
         "tests/test_benchmarks.py::test_a_soak_shows_speed_and_memory_over_time"
     ),
     "python -m benchmarks.training": TRAINING,
+    "python -m benchmarks.talk --language ja --models model/tiny_ja --sheet sheet.csv": (
+        "tests/test_benchmarks.py::test_small_talk_is_rated_blind"
+    ),
     "python -m benchmarks.knowing": ("tests/test_benchmarks.py::test_what_is_known_is_measured"),
     "python -m benchmarks.store": (
         "tests/test_benchmarks.py::test_the_store_benchmark_prints_one_object"

@@ -2,7 +2,7 @@
 
 `python -m benchmarks.tokens` counts twelve everyday sentences in English and in Japanese, which say
 the same, in the tokens of the embedded models and of a sentencepiece model. `--tokenizer FOLDER`
-adds one, such as GPT-2's own (vocab.json and merges.txt are enough). The sentencepiece model is trained on the
+adds one, such as GPT-2's own (vocab.json and merges.txt are enough). The last one is trained on the
 spot, on the Japanese of chatterbot-corpus (the extra `starter`): about 1,400 short texts, so it is
 a worse one than those that big models come with.
 """

@@ -28,6 +28,7 @@ from statistics import fmean, stdev
 
 from bot.settings import Settings, sampling_params
 from core.records import Message, Role
+from model.sampling import SamplingParams
 from model.settings import WorkerSettings
 from model.worker.client import WorkerClient
 from model.worker.messages import Finished
@@ -46,6 +47,7 @@ def main() -> int:
     parser.add_argument("--language", choices=("en", "ja"), default="en")
     parser.add_argument("--models", type=Path, nargs="+", default=[], help="folders")
     parser.add_argument("--draws", type=int, default=2)
+    parser.add_argument("--sampling", default="{}", help='JSON, such as {"temperature": 0.5}')
     parser.add_argument("--sheet", type=Path, help="CSV file to write, for whoever rates")
     parser.add_argument("--rated", type=Path, help="the sheet with its ratings")
     options = parser.parse_args()
@@ -53,16 +55,27 @@ def main() -> int:
         for model, line in summary(options.rated).items():
             print(f"{model}: {line}")
     elif options.sheet and options.models:
-        write_sheet(options.sheet, options.models, options.language, options.draws)
+        params = replace(_usual(), **json.loads(options.sampling))
+        write_sheet(options.sheet, options.models, options.language, options.draws, params)
     else:
         parser.error("give --models and --sheet, or --rated")
     return 0
 
 
-def write_sheet(sheet: Path, models: Sequence[Path], language: str, draws: int) -> None:
+def write_sheet(
+    sheet: Path,
+    models: Sequence[Path],
+    language: str,
+    draws: int,
+    params: SamplingParams | None = None,
+) -> None:
     """Write the replies of all models to `sheet`, and beside it which model each is from."""
     messages = (MESSAGES / f"{language}.txt").read_text(encoding="utf-8").splitlines()
-    rows = [row for model in models for row in asyncio.run(_ask(model.absolute(), messages, draws))]
+    rows = [
+        row
+        for model in models
+        for row in asyncio.run(_ask(model.absolute(), messages, draws, params or _usual()))
+    ]
     random.Random(0).shuffle(rows)
     with sheet.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
@@ -72,12 +85,19 @@ def write_sheet(sheet: Path, models: Sequence[Path], language: str, draws: int) 
     _key(sheet).write_text(json.dumps(key), encoding="utf-8")
 
 
+def _usual() -> SamplingParams:
+    """As the bot samples if no setting says otherwise."""
+    return sampling_params(Settings(_env_file=None))
+
+
 def _key(sheet: Path) -> Path:
     return sheet.with_suffix(".key.json")
 
 
-async def _ask(model: Path, messages: Sequence[str], draws: int) -> list[tuple[str, str, str]]:
-    source, params = str(model), sampling_params(Settings(_env_file=None))
+async def _ask(
+    model: Path, messages: Sequence[str], draws: int, params: SamplingParams
+) -> list[tuple[str, str, str]]:
+    source = str(model)
     rows = []
     async with WorkerClient(WorkerSettings(), embedded=source) as worker:
         for text in messages:

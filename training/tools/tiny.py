@@ -11,7 +11,6 @@ import json
 import random
 import shutil
 import sys
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,6 +35,9 @@ HELD_OUT_PER_CORPUS = 200
 LARGE_CORPUS = 1000
 """Conversations from which on some are held out."""
 CHATTERBOT_COPIES = 6
+FINISH_COPIES, FINISH_OTHERS, FINISH_MIN_TURNS = 8, 1500, 6
+"""Of the second stage: copies of the talks that this project wrote, and other conversations."""
+FINISH_LEARNING_RATE = 1e-3
 ASCII_MARKS = str.maketrans("！？", "!?")
 
 
@@ -112,10 +114,11 @@ def main() -> int:
     job.mkdir(parents=True, exist_ok=True)
     config.save(job / "config.json")
     write_data(job, recipe, arguments.data)
-    shutil.rmtree(job / "checkpoint", ignore_errors=True)
-    began = time.monotonic()
-    train(job, print_event)
-    publish(job, arguments.out, arguments.language, time.monotonic() - began)
+    train(job, print_event)  # unless it was before
+    finish = job / "finish"
+    write_finish(finish, job, recipe, config.epochs / recipe.config.epochs)
+    train(finish, print_event)
+    publish(job, finish, arguments.out, arguments.language)
     return 0
 
 
@@ -144,6 +147,31 @@ def write_data(job: Path, recipe: Recipe, data: Sequence[Path]) -> None:
     _write(job / "dataset.jsonl", train)
 
 
+def write_finish(finish: Path, job: Path, recipe: Recipe, epochs: float) -> None:
+    """Write the job of the second stage: what this project wrote, and some other talk. The model
+    answers as it was trained last, so this is where it becomes a bot that chats and not a person of
+    the corpora."""
+    rng = random.Random(recipe.config.seed)
+    config = replace(
+        recipe.config,
+        base=str((job / "checkpoint").absolute()),
+        architecture=None,
+        epochs=epochs,
+        learning_rate=FINISH_LEARNING_RATE,
+    )
+    starter = mixing.read_conversations(recipe.starter) * FINISH_COPIES
+    if recipe.config.language == JAPANESE:
+        starter = [as_typed(turns, rng) for turns in starter]
+    others = mixing.read_conversations(job / "dataset.jsonl")
+    long = [turns for turns in others if len(turns) >= FINISH_MIN_TURNS]
+    train = starter + rng.sample(long, min(FINISH_OTHERS, len(long)))
+    rng.shuffle(train)
+    finish.mkdir(exist_ok=True)
+    config.save(finish / "config.json")
+    _write(finish / "dataset.jsonl", train)
+    shutil.copyfile(job / "held_out.jsonl", finish / "held_out.jsonl")
+
+
 def as_typed(turns: Conversation, rng: random.Random) -> Conversation:
     """A Japanese conversation as the user may type it: a third with ASCII marks, a quarter without
     the last mark. The corpora have neither."""
@@ -169,20 +197,26 @@ def print_event(event: Event) -> None:
         print(event, file=sys.stderr, flush=True)
 
 
-def publish(job: Path, out: Path, language: str, seconds: float) -> None:
-    """Copy the checkpoint with its weights in half precision, and a model card."""
+def publish(job: Path, finish: Path, out: Path, language: str) -> None:
+    """Copy the checkpoint with the weights of the second stage in half precision, and a card."""
     checkpoint = job / "checkpoint"
     unfinished = out.with_name(out.name + ".partial")
     shutil.rmtree(unfinished, ignore_errors=True)
     left_out = shutil.ignore_patterns(MANIFEST_FILE, REPORT_FILE, LEARNED_FILE)
     shutil.copytree(checkpoint, unfinished, ignore=left_out)
     model: Any = AutoModelForCausalLM.from_pretrained(
-        checkpoint, use_safetensors=True, trust_remote_code=False, dtype=torch.float16
+        finish / "checkpoint", use_safetensors=True, trust_remote_code=False, dtype=torch.float16
     )
     model.save_pretrained(unfinished)
-    manifest = read_manifest(checkpoint)
+    stages = [read_manifest(checkpoint), read_manifest(finish / "checkpoint")]
+    seconds = sum(one.seconds or 0.0 for one in stages)
+    manifest = replace(
+        stages[0],
+        scores=stages[1].scores | {"first_loss": stages[0].scores["first_loss"]},
+        seconds=seconds,
+    )
     held_out = mixing.read_conversations(job / "held_out.jsonl")
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=False)
     per_character = nats_per_character(model.to(torch.float32), tokenizer, held_out)
     shape = RECIPES[language].config.architecture
     assert shape is not None

@@ -22,7 +22,7 @@ NO_WORDS = [
     r"\b[\w-]+\.(?:xlsx|csv|jsonl?|yml|md|png|sqlite3|env)\b",
 ]
 NAMES = {
-    *("GPT", "gpt2", "tiny", "medium", "Discord", "Hugging", "Face", "Hub", "Excel", "LoRA"),
+    *("GPT", "gpt2", "tiny", "ja", "medium", "Discord", "Hugging", "Face", "Hub", "Excel", "LoRA"),
     *("ada", "ben", "Server", "Manage", "Administrator", "Message", "Content", "Trainer", "torch"),
     *("Test", "Guild"),
 }

@@ -110,7 +110,7 @@ async def test_a_replay_sends_the_same_to_another_model_and_records_nothing(
     read, params = worker.heard[-1][1], worker.asked[-1]
     told = await why(world, reply, world.ada)
     select = select_of(told)
-    assert [one["value"] for one in select["options"]] == ["tiny", "gpt2", "gpt2-medium"]
+    assert [one["value"] for one in select["options"]] == ["tiny", "tiny-ja", "gpt2", "gpt2-medium"]
     worker.answer = lambda _: "another answer"
     before = [m.id for m in world.general.history()]
     shown = await world.ada.select(told.response, ["gpt2"], custom_id=select["custom_id"])

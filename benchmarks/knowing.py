@@ -44,8 +44,8 @@ from benchmarks.at_once import PAIRS, SHORT_PAIRS, found_at_once, show_at_once
 from benchmarks.facts.sets import FactSet, careless, general_messages, sets_of
 from benchmarks.in_bot import ask_bot
 from benchmarks.shares import Share, wilson
+from benchmarks.talk import usual_params
 from benchmarks.training import make_job, run
-from bot.settings import Settings, sampling_params
 from core.records import Conversation, Message, Role
 from model.chat_template import from_pair
 from model.own_templates import ensure_template
@@ -186,7 +186,8 @@ def measure(
         checkpoint, took = trained(work / str(number), contender, taught, options)
         seconds.append(round(took, 1))
         rises.append(round(100 * (general_loss(checkpoint, held_out) / before - 1), 2))
-        asked, params = list(questions(taught, options.language)), ask_params(options.seeds)
+        asked = list(questions(taught, options.language))
+        params = ask_params(options.seeds, options.base)
         tallies[contender].add(asked, asyncio.run(ask(checkpoint, asked, params)), taught)
         if IN_BOT in tallies:
             talks = [question.conversation() for question in asked]
@@ -272,9 +273,9 @@ def questions(taught: FactSet, language: str) -> Iterator[Question]:
         yield Question(Measure.GENERAL, message)
 
 
-def ask_params(seeds: int) -> list[SamplingParams]:
+def ask_params(seeds: int, base: Path) -> list[SamplingParams]:
     """Greedy, and then as the bot samples, with each of the seeds."""
-    usual = sampling_params(Settings(_env_file=None))
+    usual = usual_params(base)
     return [replace(usual, temperature=0), *(replace(usual, seed=seed) for seed in range(seeds))]
 
 

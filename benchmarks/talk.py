@@ -25,9 +25,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, stdev
+from typing import Any
 
 from bot.settings import Settings, sampling_params
 from core.records import Message, Role
+from model.registry import model_options
 from model.sampling import SamplingParams
 from model.settings import WorkerSettings
 from model.worker.client import WorkerClient
@@ -55,8 +57,8 @@ def main() -> int:
         for model, line in summary(options.rated).items():
             print(f"{model}: {line}")
     elif options.sheet and options.models:
-        params = replace(_usual(), **json.loads(options.sampling))
-        write_sheet(options.sheet, options.models, options.language, options.draws, params)
+        sampling = json.loads(options.sampling)
+        write_sheet(options.sheet, options.models, options.language, options.draws, **sampling)
     else:
         parser.error("give --models and --sheet, or --rated")
     return 0
@@ -67,14 +69,14 @@ def write_sheet(
     models: Sequence[Path],
     language: str,
     draws: int,
-    params: SamplingParams | None = None,
+    **sampling: Any,
 ) -> None:
     """Write the replies of all models to `sheet`, and beside it which model each is from."""
     messages = (MESSAGES / f"{language}.txt").read_text(encoding="utf-8").splitlines()
     rows = [
         row
         for model in models
-        for row in asyncio.run(_ask(model.absolute(), messages, draws, params or _usual()))
+        for row in asyncio.run(_ask(model.absolute(), messages, draws, sampling))
     ]
     random.Random(0).shuffle(rows)
     with sheet.open("w", encoding="utf-8", newline="") as file:
@@ -85,9 +87,10 @@ def write_sheet(
     _key(sheet).write_text(json.dumps(key), encoding="utf-8")
 
 
-def _usual() -> SamplingParams:
-    """As the bot samples if no setting says otherwise."""
-    return sampling_params(Settings(_env_file=None))
+def usual_params(model: Path) -> SamplingParams:
+    """As the bot samples with a model if no setting says otherwise."""
+    option = next((one for one in model_options.values() if one.source == str(model)), None)
+    return sampling_params(Settings(_env_file=None), option)
 
 
 def _key(sheet: Path) -> Path:
@@ -95,9 +98,9 @@ def _key(sheet: Path) -> Path:
 
 
 async def _ask(
-    model: Path, messages: Sequence[str], draws: int, params: SamplingParams
+    model: Path, messages: Sequence[str], draws: int, sampling: dict[str, Any]
 ) -> list[tuple[str, str, str]]:
-    source = str(model)
+    source, params = str(model), replace(usual_params(model), **sampling)
     rows = []
     async with WorkerClient(WorkerSettings(), embedded=source) as worker:
         for text in messages:

@@ -240,6 +240,7 @@ async def running_conversations(
         ChatPolicy(
             bot_id=bot.user_id,
             params=sampling_params(settings),
+            own_temperature=settings.temperature is None,
             context_messages=settings.context_messages,
             stale_s=settings.stale_s,
         ),

@@ -23,8 +23,14 @@ from data.formats.encodings import utf16_encoding
 from i18n.phrase import Phrase, join_phrases, phrase
 from i18n.reader import language_of_locale, terminal_language
 from model.errors import UnknownModel
-from model.registry import default_name, find_option, is_embedded, with_custom_models
-from model.sampling import SamplingParams
+from model.registry import (
+    ModelOption,
+    default_name,
+    find_option,
+    is_embedded,
+    with_custom_models,
+)
+from model.sampling import USUAL_TEMPERATURE, SamplingParams
 from model.settings import WorkerSettings
 
 ENV_FILE = ".env"
@@ -204,8 +210,9 @@ class Settings(BaseSettings):
     max_new_tokens: int = Field(60, ge=1, le=400)
     """The maximum length of a reply in tokens; an English word has about 1.3. For Japanese the
     limit is raised where a model needs more tokens to say the same."""
-    temperature: float = Field(0.7, ge=0, le=2, allow_inf_nan=False)
-    """How varied the replies are; 0 always picks the most likely word."""
+    temperature: float | None = Field(None, ge=0, le=2, allow_inf_nan=False)
+    """How varied the replies are; 0 always picks the most likely word. Empty: what makes most sense
+    with the model, 0.4 for `tiny-ja` and what is trained from it, 0.7 for all others."""
     top_k: int = Field(40, ge=0)
     """Sample only from this many of the most likely tokens; 0 disables this."""
     top_p: float = Field(0.9, gt=0, le=1, allow_inf_nan=False)
@@ -407,11 +414,12 @@ def prepare_home(settings: Settings) -> None:
         ) from e
 
 
-def sampling_params(settings: Settings) -> SamplingParams:
-    """The settings of a reply."""
+def sampling_params(settings: Settings, option: ModelOption | None = None) -> SamplingParams:
+    """The settings of a reply, by a model if one is given."""
+    usual = option.temperature if option else USUAL_TEMPERATURE
     return SamplingParams(
         max_new_tokens=settings.max_new_tokens,
-        temperature=settings.temperature,
+        temperature=usual if settings.temperature is None else settings.temperature,
         top_k=settings.top_k,
         top_p=settings.top_p,
         repetition_penalty=settings.repetition_penalty,

@@ -5,6 +5,7 @@ Knows names, sources and labels. Loads nothing.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 from i18n.catalogue import ENGLISH, JAPANESE
 from i18n.phrase import Phrase, join_phrases, phrase
 from model.errors import UnknownModel
+from model.sampling import USUAL_TEMPERATURE
 
 EMBEDDED_FOLDER = Path(__file__).with_name("tiny")
 """The folder of the embedded model that speaks English."""
@@ -28,6 +30,7 @@ class ModelOption:
 
     `memory_usage` is that of the weights on a CPU (int8, the embedding fp32); `inference_speed` is
     the decoding of one conversation, measured on two shared x86-64 cores (docs/benchmarks.md).
+    `temperature` is the one at which its replies make most sense (`benchmarks.talk`).
     """
 
     name: str
@@ -36,6 +39,7 @@ class ModelOption:
     memory_usage: str
     inference_speed: str
     quality: str
+    temperature: float = USUAL_TEMPERATURE
 
 
 def _speed_label(speed: int) -> Phrase:
@@ -60,6 +64,7 @@ model_options: Mapping[str, ModelOption] = {
             memory_usage="12 MB",
             inference_speed=_speed_label(616),
             quality=phrase("Japanese small talk only; learns a few facts in a minute"),
+            temperature=0.4,
         ),
         ModelOption(
             name="gpt2",
@@ -114,6 +119,17 @@ def embedded_option(language: str) -> ModelOption:
 def is_embedded(name: str) -> bool:
     """Whether it is the name of an embedded model."""
     return name in _EMBEDDED_NAMES.values()
+
+
+def base_family(name: str) -> str:
+    """`tiny` for `tiny-3` and `tiny-3-1`: a checkpoint is named after its base."""
+    return re.sub(r"(-\d+)+$", "", name)
+
+
+def checkpoint_temperature(name: str) -> float:
+    """The temperature for a checkpoint of that name: its base's."""
+    base = model_options.get(base_family(name))
+    return base.temperature if base else USUAL_TEMPERATURE
 
 
 def default_name(language: str) -> str:

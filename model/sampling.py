@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+USUAL_TEMPERATURE = 0.7
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingParams:
@@ -22,7 +24,7 @@ class SamplingParams:
     """
 
     max_new_tokens: int = 60
-    temperature: float = 0.7
+    temperature: float = USUAL_TEMPERATURE
     top_k: int = 40
     top_p: float = 0.9
     repetition_penalty: float = 1.1

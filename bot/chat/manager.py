@@ -32,7 +32,7 @@ from i18n.catalogue import ENGLISH, JAPANESE
 from i18n.phrase import Phrase, join_phrases, phrase
 from i18n.reader import say
 from model.backend import GenerationBackend
-from model.registry import embedded_name
+from model.registry import ModelOption, embedded_name
 from model.sampling import SamplingParams
 from model.worker.messages import Finished, Rendered
 
@@ -63,12 +63,14 @@ OnReply = Callable[[ReplyRecord, str, str], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class ChatPolicy:
-    """How replies are made: `params` for the sampling, the length of the context, and the wait
-    after which a message is not answered any more. `bot_id` is the author of replies; it is known
+    """How replies are made: `params` for the sampling (with `own_temperature` at the model's own
+    temperature), the length of the context, and the wait after which a message is not answered any
+    more. `bot_id` is the author of replies; it is known
     only once the bot has logged in."""
 
     bot_id: Callable[[], int]
     params: SamplingParams = field(default_factory=SamplingParams)
+    own_temperature: bool = True
     context_messages: int = 5
     stale_s: float = 120.0
 
@@ -111,6 +113,7 @@ class ConversationManager:
         self._pauses = pauses
         self._context_messages = policy.context_messages
         self._params = policy.params
+        self._own_temperature = policy.own_temperature
         self._bot_id = policy.bot_id
         self._stale_s = policy.stale_s
         self._on_reply = on_reply
@@ -168,7 +171,8 @@ class ConversationManager:
             seen = [*seen, message][-self._context_messages :]
         serving = await self._models.serving(incoming.scope)
         request = await self._with_known(
-            ReplyRequest(incoming, tuple(seen), serving, self._params), by_model=shared
+            ReplyRequest(incoming, tuple(seen), serving, self._params_for(serving.option)),
+            by_model=shared,
         )
         reply = await self._reply(request, live, unsaved)
         if live.is_deleted and shared:  # who wrote those before still waits
@@ -215,7 +219,8 @@ class ConversationManager:
                 if not seen or seen[-1].discord_id != record.asked_id:
                     raise Refusal(PROMPT_DELETED if wanted else DELETED_OR_CLOSING)
                 serving = await self._models.serving(record.scope)
-                params = replace(self._params, seed=next_seed(record.seed))
+                params = self._params_for(serving.option)
+                params = replace(params, seed=next_seed(record.seed))
                 request = await self._with_known(
                     ReplyRequest(record, tuple(seen), serving, params), by_model=True
                 )
@@ -286,6 +291,11 @@ class ConversationManager:
         known = await self.conversation_history(request.target.channel_id)
         begins = known[len(known) - min(len(known), self._context_messages - 1) :]
         self._worker.prefetch(request.serving.option.source, begins, request.target.channel_id)
+
+    def _params_for(self, option: ModelOption) -> SamplingParams:
+        if not self._own_temperature or option.temperature == self._params.temperature:
+            return self._params
+        return replace(self._params, temperature=option.temperature)
 
     def _language_notice(self, request: ReplyRequest) -> str | None:
         """What a person reads, once per channel, whose language the model hardly knows. A stand-in

@@ -24,7 +24,14 @@ from i18n.catalogue import ENGLISH
 from i18n.phrase import message_of, phrase
 from model.backend import GenerationBackend
 from model.errors import ModelError
-from model.registry import ModelOption, default_name, embedded_option, fallback_message, find_option
+from model.registry import (
+    ModelOption,
+    checkpoint_temperature,
+    default_name,
+    embedded_option,
+    fallback_message,
+    find_option,
+)
 from training.checkpoints import Manifest, iter_checkpoints, read_manifest, verify
 from training.errors import CorruptCheckpoint, NothingToRollBack
 
@@ -334,4 +341,5 @@ def as_option(folder: Path, manifest: Manifest) -> ModelOption:
         quality=phrase("learned {day}, training loss {loss:.2f}", day=day, loss=loss)
         if loss is not None
         else phrase("learned {day}", day=day),
+        temperature=checkpoint_temperature(folder.name),
     )

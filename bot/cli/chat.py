@@ -52,10 +52,10 @@ QUIET_ENV = {
 class TerminalChat:
     """A conversation with one model; `history` is its context, oldest first."""
 
-    def __init__(self, worker: GenerationBackend, source: str, settings: Settings) -> None:
+    def __init__(self, worker: GenerationBackend, option: ModelOption, settings: Settings) -> None:
         self._worker = worker
-        self._source = source
-        self._params = sampling_params(settings)
+        self._source = option.source
+        self._params = sampling_params(settings, option)
         self.history: deque[Message] = deque(maxlen=settings.context_messages)
 
     async def send(self, text: str) -> None:
@@ -124,7 +124,7 @@ async def run_terminal_chat(settings: Settings, model_name: str | None, text: st
                 raise
             print(say(fallback_message(message_of(e), embedded.name)), file=sys.stderr)
             option = embedded
-        chat = TerminalChat(worker, option.source, settings)
+        chat = TerminalChat(worker, option, settings)
         if text is not None:
             await chat.send(text)
         if stdin is not None:

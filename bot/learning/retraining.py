@@ -6,7 +6,6 @@ Knows the models and the scope's jobs. Does not know Discord, or how a job runs.
 from __future__ import annotations
 
 import asyncio
-import re
 from dataclasses import dataclass, replace
 
 from bot.chat.model_router import ModelRouter
@@ -15,7 +14,7 @@ from core.records import TrainingJob
 from data.storage.tables.examples import Examples
 from data.storage.tables.jobs import Jobs
 from i18n.phrase import phrase
-from model.registry import ModelOption, find_option
+from model.registry import ModelOption, base_family, find_option
 from training.config import Method, TrainingConfig, default_learning_rate, defaults_for
 from training.errors import JOB_ALREADY_OPEN, EmptyDataset, JobAlreadyOpen
 from training.jobs.manager import TrainingManager
@@ -149,8 +148,3 @@ class Retrains:
             serving=(await self._models.active(scope)).source,
             language=language,
         )
-
-
-def base_family(name: str) -> str:
-    """`tiny` for `tiny-3` and `tiny-3-1`: a checkpoint is named after its base."""
-    return re.sub(r"(-\d+)+$", "", name)

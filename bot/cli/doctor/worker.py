@@ -57,7 +57,7 @@ async def check_worker(settings: Settings) -> list[Finding]:
 
 async def _reply(client: GenerationBackend, model: ModelOption, settings: Settings) -> Finished:
     hello = Message(Role.USER, TEST_MESSAGE.translate_to(settings.language))
-    params = replace(sampling_params(settings), max_new_tokens=TEST_TOKENS)
+    params = replace(sampling_params(settings, model), max_new_tokens=TEST_TOKENS)
     events = client.generate(model.source, (hello,), params)
     *_, last = [event async for event in events]
     assert isinstance(last, Finished)

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from bot.cli.train.request import HeldOutSplit, TrainRequest, hold_out
-from bot.learning.retraining import Overrides, base_family
+from bot.learning.retraining import Overrides
 from core.records import Conversation
 from i18n.phrase import phrases
+from model.registry import base_family
 from training.config import MAX_FACTS, TAUGHT_FILE_PAIRS, TrainingConfig, defaults_for
 from training.run.mixing import normalized_question
 

@@ -17,6 +17,7 @@ import pytest
 
 from bot.cli.chat import HELP, TerminalChat, _StdinReader
 from bot.settings import Settings
+from model.registry import model_options
 from tests.bot.cli.command import Command
 from tests.builds import put_built_tiny
 from tests.fakes import FakeWorker
@@ -177,7 +178,7 @@ async def test_other_words_end_it(
     (tmp_path / "said").write_text(f"hello\n{word}\nnot read any more\n")
     with (tmp_path / "said").open() as said:
         monkeypatch.setattr(sys, "stdin", said)
-        await TerminalChat(FakeWorker(), "tiny", settings).loop(_StdinReader())
+        await TerminalChat(FakeWorker(), model_options["tiny"], settings).loop(_StdinReader())
     assert capsys.readouterr().out == "you said hello\n"
 
 

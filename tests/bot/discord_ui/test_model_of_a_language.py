@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bot.settings import Settings, load_settings
-from model.registry import EMBEDDED_FOLDER, EMBEDDED_FOLDER_JA
+from model.registry import EMBEDDED_FOLDER, EMBEDDED_FOLDER_JA, checkpoint_temperature
 from tests.bot.conftest import open_world
 from tests.fakes import FakeWorker
 
@@ -68,3 +68,28 @@ async def test_a_load_that_fails_leaves_the_other_one(
         await world.say(world.ben, "こんにちは")
         await world.say(world.ben, "元気？")
         assert worker.heard[-1][0] == str(EMBEDDED_FOLDER)
+
+
+@pytest.mark.parametrize(
+    ("locale", "setting", "temperature"),
+    [("ja", None, 0.4), (None, None, 0.7), ("ja", 0.9, 0.9), (None, 0.0, 0.0)],
+)
+async def test_each_model_speaks_at_its_own_temperature_unless_the_operator_chose_one(
+    locale: str | None,
+    setting: float | None,
+    temperature: float,
+    settings: Settings,
+    worker: FakeWorker,
+) -> None:
+    chosen = settings.model_copy(update={"temperature": setting})
+    async with open_world(chosen, worker, preferred_locale=locale) as world:
+        await world.say(world.ben, "こんにちは")
+        assert worker.asked[-1].temperature == temperature
+
+
+@pytest.mark.parametrize(
+    ("name", "temperature"),
+    [("tiny-ja-3", 0.4), ("tiny-ja-3-1", 0.4), ("tiny-3", 0.7), ("my", 0.7)],
+)
+def test_a_checkpoint_has_the_temperature_of_its_base(name: str, temperature: float) -> None:
+    assert checkpoint_temperature(name) == temperature

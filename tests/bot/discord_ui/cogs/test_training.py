@@ -12,9 +12,9 @@ import pytest
 from simcord import SetupError
 
 from bot.discord_ui.embeds.plan import format_shares, memory_text
-from bot.learning.retraining import base_family
 from bot.settings import Settings, load_settings
 from core.records import NewExample, ReviewStatus
+from model.registry import base_family
 from tests.bot.asking import storage_of
 from tests.bot.conftest import World, open_world
 from tests.fakes import FakeWorker

@@ -44,12 +44,12 @@ from benchmarks.at_once import PAIRS, SHORT_PAIRS, found_at_once, show_at_once
 from benchmarks.facts.sets import FactSet, careless, general_messages, sets_of
 from benchmarks.in_bot import ask_bot
 from benchmarks.shares import Share, wilson
-from benchmarks.talk import usual_params
+from benchmarks.talk import option_of, usual_params
 from benchmarks.training import make_job, run
 from core.records import Conversation, Message, Role
 from model.chat_template import from_pair
 from model.own_templates import ensure_template
-from model.registry import embedded_option, model_options
+from model.registry import embedded_option
 from model.sampling import SamplingParams
 from model.settings import WorkerSettings
 from model.worker.client import WorkerClient
@@ -115,9 +115,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         for size in sizes:
             for contender in options.contenders.split(","):
-                work = (
-                    options.keep or Path(folder)
-                ) / f"{options.sets}-{options.language}-{size}-{contender}"
+                name = f"{options.sets}-{options.language}-{size}-{contender}"
+                work = (options.keep or Path(folder)) / name
                 learned[size] |= measure(work, contender, size, options)
                 say(f"{size} facts, {contender}: {learned[size][contender]}")
     pairs = SHORT_PAIRS if options.short else PAIRS
@@ -227,7 +226,8 @@ def train(
 
 
 def config_of(contender: str, base: Path, pairs: int) -> TrainingConfig:
-    name = next((n for n, one in model_options.items() if one.source == str(base)), base.name)
+    option = option_of(base)
+    name = option.name if option else base.name
     usual = defaults_for(name, str(base), pairs)
     if contender == "ours":
         return replace(usual, name=f"{name}-1", base_name=name)

@@ -9,7 +9,8 @@ models. A person gives each a rating from 0 (makes no sense) to 2 (right), then
     python -m benchmarks.talk --rated sheet.csv
 
 prints the mean of each model, with a 95 % interval over the messages. The messages were written by
-somebody who had not seen the training data, and no setting was chosen by them.
+somebody who had not seen the training data. The temperature of `tiny-ja` was chosen by the Japanese
+ones.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from typing import Any
 
 from bot.settings import Settings, sampling_params
 from core.records import Message, Role
-from model.registry import model_options
+from model.registry import ModelOption, model_options
 from model.sampling import SamplingParams
 from model.settings import WorkerSettings
 from model.worker.client import WorkerClient
@@ -89,8 +90,12 @@ def write_sheet(
 
 def usual_params(model: Path) -> SamplingParams:
     """As the bot samples with a model if no setting says otherwise."""
-    option = next((one for one in model_options.values() if one.source == str(model)), None)
-    return sampling_params(Settings(_env_file=None), option)
+    return sampling_params(Settings(_env_file=None), option_of(model))
+
+
+def option_of(model: Path) -> ModelOption | None:
+    """The option whose folder it is."""
+    return next((one for one in model_options.values() if one.source == str(model)), None)
 
 
 def _key(sheet: Path) -> Path:

@@ -77,8 +77,12 @@ def to_chat_dict(tokenizer: AnyTokenizer, message: Message) -> dict[str, str]:
     """A message in Hugging Face's chat format: usual letters, control tokens escaped."""
     return {
         "role": message.role.value,
-        "content": escape_control_tokens(tokenizer, normalize_letters(message.content)),
+        "content": _as_read(tokenizer, message),
     }
+
+
+def _as_read(tokenizer: AnyTokenizer, message: Message) -> str:
+    return escape_control_tokens(tokenizer, normalize_letters(message.content))
 
 
 def to_turns(
@@ -154,10 +158,7 @@ def _truncate(tokenizer: AnyTokenizer, message: Message, budget: int) -> tuple[M
         raise ValueError(
             phrase("a budget of {budget} tokens cannot hold any message", budget=budget)
         )
-    ids = tokenizer.encode(
-        escape_control_tokens(tokenizer, normalize_letters(message.content)),
-        add_special_tokens=False,
-    )
+    ids = tokenizer.encode(_as_read(tokenizer, message), add_special_tokens=False)
     unknown = tokenizer.get_vocab().get(str(tokenizer.unk_token))  # it would be decoded as its name
     ids = [one for one in ids if one != unknown]
     tail = budget

@@ -13,10 +13,11 @@ from random import Random
 
 from core.japanese import KANJI
 from data.questions.japanese import KATAKANA, read_question
-from data.questions.synonyms import FOLDER, SYNONYMS_JA, lines_of
+from data.questions.synonyms import FOLDER, SYNONYMS_JA, groups_of, lines_of
 
 _NOUN = re.compile(rf"[{KANJI}]{{2,}}|[{KATAKANA}]{{3,}}")
-_NUMBER = re.compile(r"[0-9]+|[一二三四五六七八九](?=番|つ|月|日|時|人|章|階|位|回|班|号|年|組)")
+_NUMERALS = "一二三四五六七八九"
+_NUMBER = re.compile(rf"[0-9]+|[{_NUMERALS}](?=番|つ|月|日|時|人|章|階|位|回|班|号|年|組)")
 _COMPOUND = re.compile(rf"[{KANJI}]{{3,}}")
 _HIRAGANA = "ぁ-ゖー"
 _STEM = re.compile(rf"[{KANJI}](?=[{_HIRAGANA}])(?![のがはをにでと、])")
@@ -30,25 +31,28 @@ PART_RATIO = 0.3
 """The share of compounds of which only the beginning is replaced."""
 
 
-def near_miss(text: str, rng: Random, rivals: Sequence[str] = ()) -> str | None:
+def near_miss(
+    text: str, rng: Random, rivals: Sequence[str] = (), words: Sequence[str] | None = None
+) -> str | None:
     """Another question of the same form; None if no word of it can be replaced. `rivals` are words
-    of other taught questions."""
-    words = content_words(text)
+    of other taught questions; `words` are the `content_words` of the text, if they are known."""
+    words = content_words(text) if words is None else words
     if not words:
         return None
     old = rng.choice(words)
     taken = same_words(old)
-    new = _another(old, rng, [one for one in rivals if one not in text and one not in taken])
+    rivals = [one for one in rivals if one not in text and one not in taken]
+    new = _another(old, taken, rng, rivals)
     return text.replace(old, new, 1) if new else None
 
 
-def content_words(text: str) -> list[str]:
+def content_words(text: str) -> tuple[str, ...]:
     """The words of a question by which it is this question."""
     asked = read_question(text)
     said = {word.lemma for word in (*asked.strong, *asked.weak) if word.lemma in text}
     said |= {word for word in _GROUPS_OF if _is_word(word, text)}
     stems = set(_STEM.findall(text))
-    return sorted((said - stems) | set(_NUMBER.findall(text)))
+    return tuple(sorted((said - stems) | set(_NUMBER.findall(text))))
 
 
 def _is_word(word: str, text: str) -> bool:
@@ -63,23 +67,21 @@ def _ends_here(rest: str) -> bool:
     return not re.match(f"[{KANJI}]", rest)
 
 
-def _another(old: str, rng: Random, rivals: Sequence[str]) -> str | None:
+def _another(old: str, taken: frozenset[str], rng: Random, rivals: Sequence[str]) -> str | None:
     if old.isdecimal():
         return str(rng.choice([n for n in range(1, 10) if str(n) != old]))
     kinds = [word for word in _GROUPS_OF.get(old, ()) if word != old]
-    if old in NUMERALS or (kinds and rng.random() < KIND_RATIO):
+    if old in _NUMERALS or (kinds and rng.random() < KIND_RATIO):
         return rng.choice(kinds)
     if _COMPOUND.fullmatch(old) and rng.random() < PART_RATIO:
         return rng.choice([noun for noun in _nouns() if noun != old[:2]])[:2] + old[2:]
     others = rivals if rng.random() < RIVAL_RATIO else ()
-    return rng.choice(others or [one for one in _nouns() if one not in same_words(old)])
+    return rng.choice(others or [one for one in _nouns() if one not in taken])
 
 
-NUMERALS = "一二三四五六七八九"
 _GROUPS_OF = {word: group for group in _GROUPS for word in group}
 
 
-@cache
 def same_words(word: str) -> frozenset[str]:
     """The word and those that mean the same."""
     return frozenset(one for group in _synonyms() if word in group for one in group) | {word}
@@ -87,7 +89,7 @@ def same_words(word: str) -> frozenset[str]:
 
 @cache
 def _synonyms() -> tuple[tuple[str, ...], ...]:
-    return tuple(tuple(re.split(r",\s*", line)) for line in lines_of(SYNONYMS_JA))
+    return tuple(map(tuple, groups_of(SYNONYMS_JA)))
 
 
 @cache

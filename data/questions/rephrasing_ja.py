@@ -8,7 +8,7 @@ from random import Random
 
 from core.japanese import KANJI
 from data.questions.japanese import KATAKANA
-from data.questions.synonyms import SYNONYMS_JA, lines_of
+from data.questions.synonyms import SYNONYMS_JA, groups_of
 
 _ENDING = re.compile(
     r"(?:(?:は|って)?(?P<wh>何|なに|誰|だれ|どこ|いつ|どれ|どう|いくら|いくつ|なぜ|どうして)"
@@ -95,8 +95,7 @@ def _vary_topic(text: str, rng: Random) -> str:
 @cache
 def _nouns() -> tuple[tuple[str, ...], ...]:
     """The nouns of each group of synonyms, where there are several."""
-    groups = (re.split(r",\s*", line) for line in lines_of(SYNONYMS_JA))
-    nouns = (tuple(filter(_NOUN.fullmatch, group)) for group in groups)
+    nouns = (tuple(filter(_NOUN.fullmatch, group)) for group in groups_of(SYNONYMS_JA))
     return tuple(group for group in nouns if len(group) > 1)
 
 

@@ -57,7 +57,7 @@ def read_synonyms(file: Path, lemmas_of: Callable[[str], Sequence[str]]) -> Syno
     """The groups of a file, each a line; `lemmas_of` gives the lemmas of a word or phrase."""
     groups: dict[str, set[str]] = defaultdict(set)
     phrases: dict[str, set[Lemmas]] = defaultdict(set)
-    for number, group in enumerate(_groups_of(file)):
+    for number, group in enumerate(groups_of(file)):
         for member in group:
             lemmas = tuple(lemmas_of(member))
             groups[" ".join(lemmas)].add(f"#{number}")
@@ -81,7 +81,7 @@ def lines_of(file: Path) -> Iterator[str]:
     return (line for line in lines if line and not line.startswith("#"))
 
 
-def _groups_of(file: Path) -> Iterator[list[str]]:
+def groups_of(file: Path) -> Iterator[list[str]]:
     """The words and phrases of each group, as they are written."""
     return ([member.strip() for member in line.split(",")] for line in lines_of(file))
 
@@ -90,7 +90,7 @@ def _groups_of(file: Path) -> Iterator[list[str]]:
 def _surfaces() -> Mapping[str, frozenset[str]]:
     """Each single word of the English groups, with the others of its groups."""
     others: dict[str, set[str]] = defaultdict(set)
-    for group in _groups_of(SYNONYMS_EN):
+    for group in groups_of(SYNONYMS_EN):
         for word in group:
             others[word] |= {one for one in group if one != word}
     return {word: frozenset(found) for word, found in others.items() if " " not in word}

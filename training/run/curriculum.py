@@ -156,7 +156,7 @@ class Curriculum:
         if self._talk and rng.random() < WORD_IN_TALK_RATIO:
             return _with_word(rng.choice(self._talk)[0].content, keys, rng)
         if is_japanese(asked):
-            text = near_misses_ja.near_miss(asked, rng, self._rivals) or ""
+            text = near_misses_ja.near_miss(asked, rng, self._rivals, keys) or ""
         else:
             text = near_miss(self._forms[number], rng, self._rivals) or ""
         if text and rng.random() < REPHRASED_NEAR_RATIO:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from benchmarks.facts.sets import careless, general_messages, people, sets_of
 from benchmarks.shares import Share, wilson
 from benchmarks.training import talk
-from data.questions.likeness import TaughtQuestions
+from data.questions.rewordings import RewordedQuestions
 
 PAIRS, SHORT_PAIRS = (10, 10_000), (10, 50)
 """Sizes of the index."""
@@ -34,7 +34,7 @@ class AtOnce:
 class Search:
     """An index with its clock."""
 
-    index: TaughtQuestions = field(default_factory=TaughtQuestions)
+    index: RewordedQuestions = field(default_factory=RewordedQuestions)
     seconds: float = 0.0
     asked: int = 0
 
@@ -66,10 +66,11 @@ def found_at_once(group: str, pairs: int, language: str = "en") -> AtOnce:
     return AtOnce(*shares, ms=round(1000 * search.seconds / search.asked, 3))
 
 
-def index_of(questions: list[str]) -> TaughtQuestions:
-    index = TaughtQuestions()
+def index_of(questions: list[str]) -> RewordedQuestions:
+    index = RewordedQuestions()
     for number, question in enumerate(questions):
         index.add(number, question)
+    index.read()
     return index
 
 

@@ -22,7 +22,9 @@ from core.tasks import BackgroundTasks
 from data.dataset.cleaning import select_examples
 from data.dataset.snapshot import pair_digest
 from data.questions.answers import TaughtAnswers, answer_digest
-from data.questions.likeness import Likeness, TaughtQuestions
+from data.questions.encoder import encoder
+from data.questions.likeness import Likeness
+from data.questions.rewordings import RewordedQuestions
 from data.storage.tables.examples import Examples
 from training.checkpoints import Learned, read_learned
 
@@ -51,7 +53,7 @@ class ScopeIndex:
     version: int = -1
     said: frozenset[str] = frozenset()
     examples: dict[int, Example] = field(default_factory=dict)
-    questions: TaughtQuestions = field(default_factory=TaughtQuestions)
+    questions: RewordedQuestions = field(default_factory=RewordedQuestions)
     answers: TaughtAnswers = field(default_factory=TaughtAnswers)
 
     def __len__(self) -> int:
@@ -67,6 +69,7 @@ class ScopeIndex:
             self.examples[number] = wanted[number]
             self.questions.add(number, wanted[number].user)
             self.answers.add(number, wanted[number].bot)
+        self.questions.read()
 
 
 class KnownAnswers:
@@ -129,6 +132,8 @@ class KnownAnswers:
         version = await self._examples.version(scope)
         trainable = await self._examples.trainable(scope)
         wanted, said = await asyncio.to_thread(_select, trainable, self._author_share)
+        if wanted:
+            await asyncio.to_thread(encoder)
         index = self._indexes.pop(scope, None) or ScopeIndex()
         gone = index.examples.keys() - wanted.keys()
         if len(gone) + len(_changed(index.examples, wanted)) > MAX_CHANGES_IN_PLACE:

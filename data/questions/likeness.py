@@ -131,7 +131,7 @@ class TaughtQuestions:
         asked = read_question(text)
         if equal := self._by_core.get(asked.core):
             return self._match(max(equal))
-        asked = read_question(self._respelled(text))
+        asked = read_question(self.respelled(text))
         same = [
             number
             for number in self._candidates(asked)
@@ -146,7 +146,7 @@ class TaughtQuestions:
 
     def _find_fuller(self, text: str) -> Match | None:
         """The only taught question that says what this one does, and a little more."""
-        asked = read_question(self._respelled(text))
+        asked = read_question(self.respelled(text))
         if len(asked.strong) + len(asked.weak) < MIN_SHARED_WORDS or not asked.strong:
             return None
         keys = min((word.keys for word in asked.strong), key=self._count_with)
@@ -167,7 +167,7 @@ class TaughtQuestions:
     def compare(self, text: str, number: int) -> Likeness:
         """How like the question under a number a question is."""
         taught = self._taught[number].question
-        return likeness(read_question(self._respelled(text)), taught)
+        return likeness(read_question(self.respelled(text)), taught)
 
     def _match(self, number: int) -> Match:
         return Match(number, self._taught[number].text)
@@ -187,7 +187,7 @@ class TaughtQuestions:
         equal = len(set(asked.strong) & set(taught.strong))
         return (asked.asks is taught.asks, equal, len({*asked.core} & {*taught.core}), number)
 
-    def _respelled(self, text: str) -> str:
+    def respelled(self, text: str) -> str:
         """The text with its unknown words read as taught ones: typos, and words that were written
         as one or apart."""
         if has_japanese_letter(text):
@@ -361,7 +361,7 @@ def _only_says_is(question: Question) -> bool:
 
 def _details_agree(asked: Question, taught: Question) -> bool:
     """Whether the small words make no difference."""
-    if asked.refers != taught.refers or not _persons_agree(asked, taught):
+    if asked.refers != taught.refers or not persons_agree(asked, taught):
         return False
     if taught.asks is Asks.WHETHER is asked.asks:
         ours, theirs = _names(asked), _names(taught)
@@ -372,7 +372,7 @@ def _details_agree(asked: Question, taught: Question) -> bool:
     return all(_following(asked, mark) == _following(taught, mark) for mark in ORDERED_AFTER)
 
 
-def _persons_agree(asked: Question, taught: Question) -> bool:
+def persons_agree(asked: Question, taught: Question) -> bool:
     """Whether it is about the same person; “your” is often the server's, and “I” is left out."""
     ours, theirs = asked.persons, taught.persons
     if {"i", "you"} <= ours | theirs and ours & {"i", "you"} != theirs & {"i", "you"}:

@@ -22,7 +22,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from core.records import Conversation, Message, Role
 from i18n.catalogue import ENGLISH, JAPANESE
 from model.registry import EMBEDDED_NAME, EMBEDDED_NAME_JA
-from training import corpora
+from training import corpora, situations
 from training.checkpoints import LEARNED_FILE, MANIFEST_FILE, REPORT_FILE, read_manifest, seal
 from training.config import Architecture, TrainingConfig
 from training.jobs.events import Event, Step, format_duration
@@ -35,8 +35,10 @@ HELD_OUT_PER_CORPUS = 200
 LARGE_CORPUS = 1000
 """Conversations from which on some are held out."""
 CHATTERBOT_COPIES = 6
-FINISH_COPIES, FINISH_OTHERS, FINISH_MIN_TURNS = 8, 1500, 6
-"""Of the second stage: copies of the talks that this project wrote, and other conversations."""
+TALKS_PER_SITUATION = 10
+FINISH_COPIES, FINISH_TALKS, FINISH_OTHERS, FINISH_MIN_TURNS = 8, 40, 1500, 6
+"""Of the second stage: copies of the talks that this project wrote, talks of each situation, and
+other conversations."""
 FINISH_LEARNING_RATE = 1e-3
 ASCII_MARKS = str.maketrans("！？", "!?")
 
@@ -49,6 +51,7 @@ class Recipe:
     config: TrainingConfig
     starter: Path
     starter_copies: int
+    situations: Path
 
 
 _COMMON = TrainingConfig(
@@ -71,11 +74,12 @@ RECIPES = {
             _COMMON,
             name=EMBEDDED_NAME,
             language=ENGLISH,
-            architecture=Architecture(4096, n_positions=256, n_embd=256, n_layer=4, n_head=4),
-            epochs=4,
+            architecture=Architecture(5120, n_positions=256, n_embd=256, n_layer=5, n_head=4),
+            epochs=2,
         ),
         mixing.STARTER_FILE,
-        starter_copies=40,
+        starter_copies=10,
+        situations=situations.FILE,
     ),
     JAPANESE: Recipe(
         replace(
@@ -87,6 +91,7 @@ RECIPES = {
         ),
         mixing.STARTER_FILE_JA,
         starter_copies=20,
+        situations=situations.FILE_JA,
     ),
 }
 
@@ -139,7 +144,7 @@ def write_data(job: Path, recipe: Recipe, data: Sequence[Path]) -> None:
         held_out += conversations[:kept_aside]
         train += conversations[kept_aside:]
     train += small
-    train += mixing.read_conversations(recipe.starter) * recipe.starter_copies
+    train += own_talks(recipe, recipe.starter_copies, TALKS_PER_SITUATION, rng)
     if language == JAPANESE:
         train = [as_typed(turns, rng) for turns in train]
     rng.shuffle(train)
@@ -159,17 +164,23 @@ def write_finish(finish: Path, job: Path, recipe: Recipe, epochs: float) -> None
         epochs=epochs,
         learning_rate=FINISH_LEARNING_RATE,
     )
-    starter = mixing.read_conversations(recipe.starter) * FINISH_COPIES
+    own = own_talks(recipe, FINISH_COPIES, FINISH_TALKS, rng)
     if recipe.config.language == JAPANESE:
-        starter = [as_typed(turns, rng) for turns in starter]
+        own = [as_typed(turns, rng) for turns in own]
     others = mixing.read_conversations(job / "dataset.jsonl")
     long = [turns for turns in others if len(turns) >= FINISH_MIN_TURNS]
-    train = starter + rng.sample(long, min(FINISH_OTHERS, len(long)))
+    train = own + rng.sample(long, min(FINISH_OTHERS, len(long)))
     rng.shuffle(train)
     finish.mkdir(exist_ok=True)
     config.save(finish / "config.json")
     _write(finish / "dataset.jsonl", train)
     shutil.copyfile(job / "held_out.jsonl", finish / "held_out.jsonl")
+
+
+def own_talks(recipe: Recipe, copies: int, talks: int, rng: random.Random) -> list[Conversation]:
+    """What this project wrote: copies of the talks, and talks of each situation."""
+    written = mixing.read_conversations(recipe.starter) * copies
+    return written + situations.tell(situations.read_situations(recipe.situations), talks, rng)
 
 
 def as_typed(turns: Conversation, rng: random.Random) -> Conversation:

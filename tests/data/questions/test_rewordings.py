@@ -1,0 +1,193 @@
+"""Taught questions asked in other words. The wordings here are in no file that anything is trained
+or measured on."""
+
+from __future__ import annotations
+
+import json
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.facts.sets import FOLDER, general_messages
+from data.questions.encoder import DIMENSIONS, Encoder, encoder
+from data.questions.likeness import Likeness, TaughtQuestions
+from data.questions.rewordings import RewordedQuestions, probability
+from training.tools.paraphrases import FILES, fit, read_wordings, rows_of
+
+TAUGHT = (
+    "When is movie night?",
+    "Who takes care of the server?",
+    "How do I get the artist role?",
+    "Where can I report a bug?",
+    "What is the password of the game server?",
+    "映画の夜はいつですか？",
+    "サーバーは誰が管理していますか？",
+    "バグはどこに報告すればいいですか？",
+)
+REWORDED = (
+    ("what time do we watch a film together", 0),
+    ("which person is in charge of this server", 1),
+    ("what must i do to become an artist here", 2),
+    ("i found a bug, where do i tell you about it", 3),
+    ("みんなで映画を見るのは何時からですか", 5),
+    ("このサーバーの管理をしているのはどなたですか", 6),
+)
+OTHERS = (
+    "When is quiz night?",
+    "Who takes care of the hamster?",
+    "How do I get the musician role?",
+    "Where can I report a member?",
+    "i love movies",
+    "good morning everyone",
+    "クイズの夜はいつですか？",
+    "おはようございます",
+)
+
+
+@pytest.fixture(scope="module")
+def index() -> RewordedQuestions:
+    index = RewordedQuestions()
+    for number, question in enumerate(TAUGHT):
+        index.add(number, question)
+    return index
+
+
+@pytest.mark.parametrize(("asked", "number"), REWORDED)
+def test_a_question_is_found_in_other_words(
+    index: RewordedQuestions, asked: str, number: int
+) -> None:
+    match = index.find(asked)
+    assert match is not None
+    assert (match.number, match.question) == (number, TAUGHT[number])
+
+
+@pytest.mark.parametrize("asked", OTHERS)
+def test_what_only_looks_like_it_is_not_found(index: RewordedQuestions, asked: str) -> None:
+    assert index.find(asked) is None
+
+
+def test_what_the_rules_know_is_found_without_reading_anything() -> None:
+    index = RewordedQuestions()
+    index.add(7, TAUGHT[0])
+    before = encoder.cache_info().currsize
+    match = index.find("when's movie night")
+    assert match is not None
+    assert match.number == 7
+    assert encoder.cache_info().currsize == before
+
+
+def test_a_changed_question_is_found_by_its_new_words_only() -> None:
+    index = RewordedQuestions()
+    index.add(1, TAUGHT[0])
+    index.add(2, TAUGHT[3])
+    assert index.find(REWORDED[0][0]) is not None
+    index.add(1, TAUGHT[1])
+    assert index.find(REWORDED[0][0]) is None
+    found = index.find(REWORDED[1][0])
+    assert found is not None
+    assert found.number == 1
+    index.remove(1)
+    assert index.find(REWORDED[1][0]) is None
+    assert len(index) == 1
+
+
+def test_the_newest_of_equal_questions_is_found() -> None:
+    index = RewordedQuestions()
+    for number in (3, 9, 4):
+        index.add(number, TAUGHT[0])
+    found = index.find(REWORDED[0][0])
+    assert found is not None
+    assert found.number == 9
+
+
+def test_many_other_questions_do_not_hide_it() -> None:
+    index = RewordedQuestions()
+    for number, taught in enumerate(read_wordings(_wordings("en"))):
+        index.add(number, taught.question)
+    index.add(10_000, TAUGHT[0])
+    found = index.find(REWORDED[0][0])
+    assert found is not None
+    assert found.number == 10_000
+
+
+def test_a_language_is_not_asked_for_in_another() -> None:
+    assert probability(TAUGHT[0], [TAUGHT[5]]) == {}
+    index = RewordedQuestions()
+    index.add(1, TAUGHT[5])
+    assert index.find("what time do we watch a film together") is None
+
+
+def test_rules_that_are_sure_are_doubted_where_it_may_be_a_rewording(
+    index: RewordedQuestions,
+) -> None:
+    rules = TaughtQuestions()
+    rules.add(1, TAUGHT[1])
+    asked = REWORDED[1][0]
+    assert rules.compare(asked, 1) is Likeness.OTHER
+    assert index.compare(asked, 1) is Likeness.UNSURE
+    assert index.compare("Who takes care of the hamster?", 1) is Likeness.OTHER
+
+
+@pytest.mark.parametrize("text", ["", "?", "😂😂", "a" * 5000, "\0", "？？？", "https://a.example"])
+def test_odd_messages_ask_nothing(index: RewordedQuestions, text: str) -> None:
+    assert index.find(text) is None
+
+
+def test_alone_and_in_company_it_is_the_same() -> None:
+    asked = REWORDED[0][0]
+    together = probability(asked, TAUGHT[:5])
+    for question in TAUGHT[:5]:
+        assert probability(asked, [question])[question] == pytest.approx(
+            together[question], abs=0.01
+        )
+
+
+def test_a_text_is_read_once() -> None:
+    reader, texts = Encoder(), ["one text", "another text", "one text"]
+    read: list[str] = []
+    encode = reader.encode
+    reader.encode = lambda some: read.extend(some) or encode(some)  # type: ignore[method-assign, func-returns-value]
+    first = reader.vectors(texts)
+    again = reader.vectors(texts)
+    assert sorted(read) == ["another text", "one text"]
+    assert all(np.array_equal(first[one], again[one]) for one in texts)
+    assert first["one text"].shape == (DIMENSIONS,)
+    assert np.linalg.norm(first["one text"]) == pytest.approx(1, abs=0.01)
+
+
+# --- what it is trained on ------------------------------------------------------------------------
+
+
+def _wordings(language: str) -> Path:
+    name, said, _ = FILES[language]
+    return said.with_name(name)
+
+
+@pytest.mark.parametrize("language", FILES)
+def test_no_text_is_both_trained_and_measured_on(language: str) -> None:
+    trained = read_wordings(_wordings(language))
+    texts = {_plain(text) for one in trained for text in (one.question, *one.same, *one.other)}
+    assert len(trained) > 500
+    measured = []
+    for file in FOLDER.glob("*_*.json"):
+        for fact in json.loads(file.read_text(encoding="utf-8"))["facts"]:
+            measured += [fact["question"], *fact["unseen"], *fact["near"]]
+    measured += [*general_messages(language), *chain(TAUGHT, OTHERS, (one for one, _ in REWORDED))]
+    both = [text for text in measured if _plain(text) in texts]
+    assert both == []
+
+
+def _plain(text: str) -> str:
+    return "".join(letter for letter in text.casefold() if letter.isalnum())
+
+
+def test_a_few_wordings_teach_it_to_tell_others_apart() -> None:
+    taught = read_wordings(_wordings("en"))[:60]
+    talk = ["good morning", "i like tea", "how was your day?", "see you tomorrow"]
+    rows = rows_of(taught, talk)
+    known = rows.number < 40
+    said = fit(rows.chosen(known), [0]).probabilities(rows.chosen(~known).compared())
+    same, near = said[rows.same[~known]], said[rows.near[~known]]
+    assert (same[:, None] > near[None]).mean() > 0.75

@@ -1,0 +1,82 @@
+import json
+from collections import Counter
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from core.records import Role
+from training.corpora import json_lines
+from training.errors import CorruptData
+from training.situations import FILE, FILE_JA, read_situations, tell
+
+ATE = {
+    "user": ["just ate {food}", "had {food} today", "{food} was my lunch"],
+    "bot": ["{Food}! Was it good?", "I like to hear about {food}. Was it good?"],
+    "then": [{"user": ["yes", "so good"], "bot": ["Then it was good {food}!"]}],
+    "slots": {"food": ["ramen", "pasta", "soup"]},
+}
+
+
+def write(path: Path, *records: object) -> Path:
+    file = path / "situations.jsonl"
+    file.write_text("".join(json.dumps(one) + "\n" for one in records), encoding="utf-8")
+    return file
+
+
+def test_talks_use_every_message_equally_often_and_one_word_for_a_slot(tmp_path: Path) -> None:
+    talks = tell(read_situations(write(tmp_path, ATE)), 60, Random(0))
+
+    assert len(talks) == 60
+    firsts: Counter[str] = Counter()
+    lengths: Counter[int] = Counter()
+    for turns in talks:
+        assert [turn.role for turn in turns] == [Role.USER, Role.ASSISTANT] * (len(turns) // 2)
+        said = " ".join(turn.content.lower() for turn in turns)
+        food = {word for word in ("ramen", "pasta", "soup") if word in said}
+        assert len(food) == 1
+        assert turns[1].content.startswith(("I like", "Ramen!", "Pasta!", "Soup!"))
+        firsts[turns[0].content.replace(food.pop(), "…")] += 1
+        lengths[len(turns)] += 1
+    assert firsts == {"just ate …": 20, "had … today": 20, "… was my lunch": 20}
+    assert lengths[2] > 5
+    assert lengths[4] > 30
+    assert tell(read_situations(tmp_path / "situations.jsonl"), 60, Random(0)) == talks
+
+
+@pytest.mark.parametrize(
+    ("record", "why"),
+    [
+        ({"user": ["hi"]}, "bot"),
+        ({"user": [], "bot": ["Hello!"]}, "lists of texts"),
+        ({"user": ["hi", " "], "bot": ["Hello!"]}, "lists of texts"),
+        ({"user": ["ate {food}"], "bot": ["Nice!"]}, "food"),
+        ({"user": ["hi"], "bot": ["Hello!"], "slots": {"food": ["soup"]}}, "food"),
+        ({"user": ["{food}"], "bot": ["Nice!"], "slots": {"food": []}}, "no words"),
+        (["hi"], "not a situation"),
+    ],
+)
+def test_a_broken_line_is_named(tmp_path: Path, record: object, why: str) -> None:
+    file = write(tmp_path, ATE, record)
+
+    with pytest.raises(CorruptData, match=r"situations\.jsonl:2 is not a situation") as refused:
+        read_situations(file)
+
+    assert why in str(refused.value)
+
+
+@pytest.mark.parametrize("file", [FILE, FILE_JA])
+def test_what_this_project_wrote_is_short_and_never_rude(file: Path, tmp_path: Path) -> None:
+    situations = read_situations(file)
+    assert len(situations) > 800
+
+    talks = tell(situations, 3, Random(0))
+
+    for turns in talks:
+        assert not any(sign in turn.content for turn in turns for sign in "{}"), turns
+        assert all(len(turn.content) <= 120 for turn in turns[1::2]), turns
+    records = (
+        {"messages": [{"role": t.role, "content": t.content} for t in talk]} for talk in talks
+    )
+    kept = list(json_lines(write(tmp_path, *records)))
+    assert len(kept) == len(talks)  # rude talks are dropped where corpora are read

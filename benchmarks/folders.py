@@ -24,8 +24,7 @@ from model.convert.shapes import expected_shapes
 from model.own_templates import BOT_TOKEN, CONTROL_TEMPLATE, USER_TOKEN
 
 SIZES: dict[str, dict[str, int]] = {
-    "tiny": {"n_embd": 256, "n_layer": 4, "n_head": 4},
-    "tiny-ja": {"n_embd": 256, "n_layer": 5, "n_head": 4},
+    "tiny": {"n_embd": 256, "n_layer": 5, "n_head": 4},
     "gpt2": {"n_embd": 768, "n_layer": 12, "n_head": 12},
     "gpt2-medium": {"n_embd": 1024, "n_layer": 24, "n_head": 16},
 }

@@ -52,10 +52,11 @@ model_options: Mapping[str, ModelOption] = {
         ModelOption(
             name=EMBEDDED_NAME,
             source=str(EMBEDDED_FOLDER),
-            parameters="4.3M",
-            memory_usage="9 MB",
-            inference_speed=_speed_label(670),
+            parameters="5.3M",
+            memory_usage="11 MB",
+            inference_speed=_speed_label(616),
             quality=phrase("small talk only; learns a few facts in a minute"),
+            temperature=0.4,
         ),
         ModelOption(
             name=EMBEDDED_NAME_JA,

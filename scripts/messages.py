@@ -199,6 +199,7 @@ IGNORED_FILES = {
     "data/questions/likeness.py": "words of a language",
     "data/questions/words.py": "words of a language",
     "training/plots/fonts.py": "names of fonts",
+    "training/tools/paraphrases.py": "a developer's tool",
     "training/tools/tiny.py": "a developer's tool",
 }
 IGNORED_STRINGS = {

@@ -152,6 +152,10 @@ NOT_HERE = {
         "notebooks/gpt2_step_by_step.ipynb --output-dir var"
     ): "it fetches Jupyter; tests/test_notebook.py runs the same cells with the same kernel",
     "uv build --wheel": "it fetches hatchling; tests/test_packaging.py builds the wheel with it",
+    "python -m training.tools.paraphrases --language en --talk FILES": (
+        "it takes minutes and writes over the weights; "
+        "tests/data/questions/test_rewordings.py::test_a_few_wordings_teach_it_to_tell_others_apart"
+    ),
     "python -m scripts.reference": (
         "it writes into the clone; tests/test_reference.py holds the pages to the same functions"
     ),

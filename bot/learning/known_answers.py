@@ -69,7 +69,7 @@ class ScopeIndex:
             self.examples[number] = wanted[number]
             self.questions.add(number, wanted[number].user)
             self.answers.add(number, wanted[number].bot)
-        self.questions.read()
+        self.questions.read_new()
 
 
 class KnownAnswers:

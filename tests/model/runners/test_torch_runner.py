@@ -78,7 +78,7 @@ def test_a_prompt_may_be_read_in_pieces(runner: TorchRunner) -> None:
     runner.prefill(3, prompt[1:4], 1)
     pieces = runner.prefill(3, prompt[4:], 4)
     assert whole.dtype == np.float32
-    assert whole.shape == (4096,)
+    assert whole.shape == (5120,)
     np.testing.assert_allclose(pieces, whole, atol=1e-4)
     assert pieces.argmax() == whole.argmax()
 
@@ -94,7 +94,7 @@ def test_a_ragged_batch_leaves_the_other_rows_alone(
     said = [[int(runner.prefill(n, prompt, 0).argmax())] for n, prompt in enumerate(PROMPTS)]
     runner.prefill(3, PROMPTS[1][:5], 0)
     for _ in range(7):
-        assert decode(runner, list(PROMPTS), said).shape == (3, 4096)
+        assert decode(runner, list(PROMPTS), said).shape == (3, 5120)
     assert said == expected
     np.testing.assert_allclose(runner.prefill(3, PROMPTS[1][5:], 5), whole, atol=1e-4)
 

@@ -22,7 +22,6 @@ from core.tasks import BackgroundTasks
 from data.dataset.cleaning import select_examples
 from data.dataset.snapshot import pair_digest
 from data.questions.answers import TaughtAnswers, answer_digest
-from data.questions.encoder import encoder
 from data.questions.likeness import Likeness
 from data.questions.rewordings import RewordedQuestions
 from data.storage.tables.examples import Examples
@@ -69,7 +68,8 @@ class ScopeIndex:
             self.examples[number] = wanted[number]
             self.questions.add(number, wanted[number].user)
             self.answers.add(number, wanted[number].bot)
-        self.questions.read_new()
+        if self.examples:
+            self.questions.read_new()
 
 
 class KnownAnswers:
@@ -133,7 +133,7 @@ class KnownAnswers:
         trainable = await self._examples.trainable(scope)
         wanted, said = await asyncio.to_thread(_select, trainable, self._author_share)
         if wanted:
-            await asyncio.to_thread(encoder)
+            await asyncio.to_thread(_load_encoder)
         index = self._indexes.pop(scope, None) or ScopeIndex()
         gone = index.examples.keys() - wanted.keys()
         if len(gone) + len(_changed(index.examples, wanted)) > MAX_CHANGES_IN_PLACE:
@@ -149,6 +149,13 @@ class KnownAnswers:
             learned = await asyncio.to_thread(read_learned, Path(source))
             self._learned[source] = learned
         return learned
+
+
+def _load_encoder() -> None:
+    """It takes a second, once."""
+    from data.questions.encoder import encoder
+
+    encoder()
 
 
 def _select(

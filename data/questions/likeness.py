@@ -267,7 +267,7 @@ def likeness(asked: Question, taught: Question) -> Likeness:
     """How like a taught question a question is."""
     if asked.core == taught.core:
         return Likeness.SAME
-    if _is_vague(asked) or not taught.strong or Asks.NOTHING in (asked.asks, taught.asks):
+    if is_vague(asked) or not taught.strong or Asks.NOTHING in (asked.asks, taught.asks):
         return _by_all_words(asked, taught)
     missing = _unmatched(taught.strong, (*asked.strong, *asked.weak))
     extra = _unmatched(asked.strong, (*taught.strong, *taught.weak))
@@ -307,7 +307,7 @@ def _may_ask_the_same(asked: Question, taught: Question) -> bool:
     return _same_aim(asked, taught) is Likeness.SAME
 
 
-def _is_vague(asked: Question) -> bool:
+def is_vague(asked: Question) -> bool:
     """Whether it names nothing that one could ask about; a common word alone is talk."""
     if asked.asks is Asks.KEYWORDS:
         return len(asked.strong) < 2 and all(word.common for word in asked.strong)

@@ -33,7 +33,7 @@ def edit_config(folder: Path, **changes: object) -> None:
 
 def test_facts_of_the_embedded_model(tiny: LoadedModel) -> None:
     assert tiny.info.source == str(EMBEDDED_FOLDER)
-    assert 4_000_000 < tiny.info.parameters < 5_000_000
+    assert 5_000_000 < tiny.info.parameters < 6_000_000
     assert (tiny.info.positions, tiny.info.vocabulary) == (256, 5120)
     assert tiny.info.dtype == "fp32"
     assert tiny.stop_strings == ()

@@ -18,7 +18,7 @@ from tests.japanese_folders import make_japanese_folder
         ("A señor in a café says “naïve” – it’s 5 €…", None),
         ("金曜日の夜です。", Script.JAPANESE),
         ("It is 金曜日.", Script.JAPANESE),
-        ("Yes 🎉", Script.SIGNS),
+        ("Yes 🎉", None),
         ("Yes ❤️", Script.SIGNS),
         ("Привет", Script.OTHER),
         ("", None),

@@ -130,5 +130,5 @@ def test_half_precision_gives_whole_scores() -> None:
     runner = TorchRunner(model, rows=2, threads=1)
     scores = runner.prefill(0, PROMPTS[1], 0), runner.decode([5], [len(PROMPTS[1])])
     assert all(one.dtype == np.float32 and np.isfinite(one).all() for one in scores)
-    assert runner.kv_bytes_per_token == 2 * 4 * 256 * 2
+    assert runner.kv_bytes_per_token == 2 * 5 * 256 * 2
     assert runner.weight_bytes == 2 * model.num_parameters()

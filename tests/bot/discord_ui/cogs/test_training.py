@@ -330,7 +330,7 @@ async def test_autocomplete_of_base_offers_models_to_start_from(world: World) ->
     [
         ("On Friday – at eight.", None),
         ("金曜日の夜です。", "tiny can hardly write Japanese"),
-        ("Yes 🎉", "tiny can hardly write emoji; gpt2 can"),
+        ("Yes ❤️", "tiny can hardly write emoji; gpt2 can"),
         ("Привет!", "tiny can hardly write its letters"),
     ],
 )

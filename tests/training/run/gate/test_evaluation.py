@@ -182,7 +182,7 @@ def test_one_that_never_ends(tmp_path: Path) -> None:
 
 
 def test_one_that_forgot_how_to_talk_is_worse_than_its_base(tmp_path: Path) -> None:
-    report = check_folder(shaken(tmp_path / "new", 0.03), base=EMBEDDED_FOLDER)
+    report = check_folder(shaken(tmp_path / "new", 0.018), base=EMBEDDED_FOLDER)
     general = report.losses["general"]
     assert report.refusal == (
         "It talks worse than tiny in general: "
@@ -191,7 +191,7 @@ def test_one_that_forgot_how_to_talk_is_worse_than_its_base(tmp_path: Path) -> N
 
 
 def test_one_may_not_be_worse_than_the_model_in_service(tmp_path: Path) -> None:
-    base = shaken(tmp_path / "base", 0.03)
+    base = shaken(tmp_path / "base", 0.018)
     assert check_folder(EMBEDDED_FOLDER, base=base, serving=EMBEDDED_FOLDER).refusal is None
     report = check_folder(base, base=base, serving=EMBEDDED_FOLDER)
     assert (report.refusal or "").startswith("It talks worse than tiny in general: held-out loss")
@@ -219,8 +219,8 @@ def test_one_that_knows_less_than_its_base_did_not_learn() -> None:
         )
 
     taught = "It knows less of what it was taught than tiny: loss"
-    assert refusal("zzz", -1, unseen=False).startswith(taught)
-    assert refusal("zzz", -1, unseen=True) == "It passed."
+    assert refusal("zzz", 0.7, unseen=False).startswith(taught)
+    assert refusal("zzz", 0.7, unseen=True) == "It passed."
     guessed = "It knows less of this server's held-out talk than tiny: loss"
     assert refusal("Quack!", 0, unseen=True).startswith(guessed)
 

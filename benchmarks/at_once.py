@@ -70,7 +70,7 @@ def index_of(questions: list[str]) -> RewordedQuestions:
     index = RewordedQuestions()
     for number, question in enumerate(questions):
         index.add(number, question)
-    index.read_new()
+    index.read_all()
     return index
 
 

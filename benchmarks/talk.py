@@ -9,7 +9,7 @@ models. A person gives each a rating from 0 (makes no sense) to 2 (right), then
     python -m benchmarks.talk --rated sheet.csv
 
 prints the mean of each model, with a 95 % interval over the messages. The messages were written by
-somebody who had not seen the training data. The temperature of `tiny-ja` was chosen by the Japanese
+somebody who had not seen the training data. The temperature of `tiny` was chosen by the English
 ones.
 """
 

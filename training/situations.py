@@ -45,8 +45,8 @@ class Situation:
     slots: Mapping[str, tuple[str, ...]]
 
     def talks(self, count: int, rng: Random) -> Iterator[Conversation]:
-        """So many talks; each first message comes up equally often. Half of the talks of a
-        situation with further exchanges end earlier."""
+        """So many talks; the first messages take turns. Half of the talks have all exchanges, the
+        others any number of them."""
         first = self.exchanges[0].user
         order = rng.sample(first, len(first))
         for number in range(count):
@@ -81,7 +81,7 @@ def _parse(line: str, where: str) -> Situation:
     try:
         record = json.loads(line)
         exchanges = tuple(_exchange(one) for one in (record, *record.get("then", ())))
-        slots = {name: tuple(fillers) for name, fillers in record.get("slots", {}).items()}
+        slots = {name: _texts(words) for name, words in record.get("slots", {}).items()}
         situation = Situation(exchanges, slots)
         _check(situation)
     except (ValueError, KeyError, TypeError, AttributeError) as e:
@@ -90,10 +90,15 @@ def _parse(line: str, where: str) -> Situation:
 
 
 def _exchange(record: Mapping[str, Any]) -> Exchange:
-    user, bot = tuple(record["user"]), tuple(record["bot"])
-    if not (user and bot and all(isinstance(one, str) and one.strip() for one in (*user, *bot))):
-        raise ValueError("“user” and “bot” must be lists of texts")
-    return Exchange(user, bot)
+    return Exchange(_texts(record["user"]), _texts(record["bot"]))
+
+
+def _texts(listed: object) -> tuple[str, ...]:
+    if not isinstance(listed, list) or not listed:
+        raise ValueError("“user”, “bot” and each slot must be lists of texts")
+    if not all(isinstance(one, str) and one.strip() for one in listed):
+        raise ValueError("each of a list must be a text")
+    return tuple(listed)
 
 
 def _check(situation: Situation) -> None:
@@ -101,8 +106,6 @@ def _check(situation: Situation) -> None:
     used = {name[0].lower() + name[1:] for text in texts for name in SLOT.findall(text)}
     if unknown := used ^ set(situation.slots):
         raise ValueError(f"slots without words, or not used: {', '.join(sorted(unknown))}")
-    if not all(situation.slots.values()):
-        raise ValueError("a slot has no words")
 
 
 def tell(situations: Sequence[Situation], count: int, rng: Random) -> list[Conversation]:

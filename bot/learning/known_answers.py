@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cachetools import LRUCache
 
@@ -26,6 +27,9 @@ from data.questions.likeness import Likeness
 from data.questions.rewordings import RewordedQuestions
 from data.storage.tables.examples import Examples
 from training.checkpoints import Learned, read_learned
+
+if TYPE_CHECKING:
+    from data.questions.meanings import Meaning
 
 MAX_PAIRS = 100_000
 """Pairs of all servers together that are kept in memory, about 4 kB each; of a larger data set, the
@@ -54,6 +58,7 @@ class ScopeIndex:
     examples: dict[int, Example] = field(default_factory=dict)
     questions: RewordedQuestions = field(default_factory=RewordedQuestions)
     answers: TaughtAnswers = field(default_factory=TaughtAnswers)
+    reading: asyncio.Task[None] | None = None
 
     def __len__(self) -> int:
         return max(1, len(self.examples))
@@ -68,8 +73,6 @@ class ScopeIndex:
             self.examples[number] = wanted[number]
             self.questions.add(number, wanted[number].user)
             self.answers.add(number, wanted[number].bot)
-        if self.examples:
-            self.questions.read_new()
 
 
 class KnownAnswers:
@@ -92,7 +95,9 @@ class KnownAnswers:
         if index is None:
             return NOTHING_KNOWN
         learned = await self._learned_by(source)
-        match = index.questions.find(question) if index.examples else None
+        match = index.questions.find_by_rules(question) if index.examples else None
+        if match is None and await self._knows_meanings(index):
+            match = index.questions.find_by_meaning(question)
         example = index.examples[match.number] if match else None
         if example is not None:
             is_learned = _digest(example) in learned.pairs
@@ -122,6 +127,16 @@ class KnownAnswers:
             index = self._indexes.get(scope)
         return index if index is not None and index.version >= version else None
 
+    async def _knows_meanings(self, index: ScopeIndex) -> bool:
+        """Whether all meanings of an index are read; it waits for them, but not for long."""
+        if index.questions.unread():
+            if index.reading is None or index.reading.done():
+                index.reading = self._tasks.spawn(
+                    _read_meanings(index.questions), name="meanings of what was taught"
+                )
+            await asyncio.wait({index.reading}, timeout=MAX_WAIT_S)
+        return not index.questions.unread()
+
     async def _refresh(self, scope: int) -> None:
         try:
             await self._read(scope)
@@ -132,8 +147,6 @@ class KnownAnswers:
         version = await self._examples.version(scope)
         trainable = await self._examples.trainable(scope)
         wanted, said = await asyncio.to_thread(_select, trainable, self._author_share)
-        if wanted:
-            await asyncio.to_thread(_load_encoder)
         index = self._indexes.pop(scope, None) or ScopeIndex()
         gone = index.examples.keys() - wanted.keys()
         if len(gone) + len(_changed(index.examples, wanted)) > MAX_CHANGES_IN_PLACE:
@@ -151,11 +164,16 @@ class KnownAnswers:
         return learned
 
 
-def _load_encoder() -> None:
-    """It takes a second, once."""
-    from data.questions.encoder import encoder
+async def _read_meanings(questions: RewordedQuestions) -> None:
+    """Read what questions mean, off the event loop, until all are read."""
+    while unread := questions.unread():
+        questions.learn(await asyncio.to_thread(_meanings_of, unread))
 
-    encoder()
+
+def _meanings_of(texts: Mapping[int, str]) -> dict[int, Meaning]:
+    from data.questions.meanings import read_meanings  # it loads NumPy and the encoder
+
+    return read_meanings(texts)
 
 
 def _select(

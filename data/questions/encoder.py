@@ -20,6 +20,7 @@ Vector = NDArray[np.float32]
 DIMENSIONS = 512
 CACHED = 10_000
 """Vectors that are remembered, 1 kB each: the same words and taught questions come up again."""
+_READING = Lock()
 MAX_CHARS = 300
 """Of a longer text, the beginning says what is asked."""
 
@@ -32,26 +33,34 @@ class Encoder:
 
         self._model = USE(threads=1)
         self._known: LRUCache[str, NDArray[np.float16]] = LRUCache(CACHED)
-        self._lock = Lock()
+        self._lock, self._encoding = Lock(), Lock()
         self.encode(["ready"])  # this is when it reads them
 
     def encode(self, texts: Sequence[str]) -> Vector:
         """The vectors of texts: (texts, DIMENSIONS)."""
-        return np.asarray(self._model.encode([text[:MAX_CHARS] for text in texts]), np.float32)
+        whole = (text[:MAX_CHARS].encode(errors="replace").decode() for text in texts)
+        with self._encoding:
+            return np.asarray(self._model.encode(list(whole)), np.float32)
 
     def vectors(self, texts: Iterable[str]) -> dict[str, Vector]:
         """The vector of each text; those that are new are read in one go."""
         with self._lock:
             known = {one: self._known[one] for one in set(texts) if one in self._known}
         if new := sorted(set(texts) - known.keys()):
-            read = zip(new, self.encode(new).astype(np.float16), strict=True)
+            rows = self.encode(new).astype(np.float16)
+            read = {one: row.copy() for one, row in zip(new, rows, strict=True)}
+            known |= read
             with self._lock:
-                known |= read
-                self._known.update({one: known[one] for one in new})
+                self._known.update(read)
         return {one: vector.astype(np.float32) for one, vector in known.items()}
 
 
-@cache
 def encoder() -> Encoder:
     """The one encoder of a process, read when it is first needed."""
+    with _READING:
+        return _encoder()
+
+
+@cache
+def _encoder() -> Encoder:
     return Encoder()

@@ -6,12 +6,14 @@ The questions whose vectors are nearest are compared by the classifier (`paraphr
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
 from core.japanese import has_japanese_letter
 from data.questions.encoder import Vector, encoder
-from data.questions.likeness import is_vague
+from data.questions.likeness import is_like, is_vague
 from data.questions.paraphrases import classifier, compare, read
 from data.questions.question import Asks
 from i18n.catalogue import ENGLISH, JAPANESE
@@ -19,6 +21,9 @@ from i18n.catalogue import ENGLISH, JAPANESE
 LEAST, LEAST_UNASKED = {ENGLISH: 0.4, JAPANESE: 0.5}, 0.7
 """The probability from which on a message asks what a taught question asks; the second is for a
 message in which nothing is seen to be asked."""
+LEAST_AHEAD = 0.2
+"""How much less likely another taught question must be."""
+CACHED_VERDICTS = 1000
 LONGEST = 150
 """Characters: who writes more tells something."""
 PERHAPS = 0.2
@@ -48,9 +53,36 @@ def probability(message: str, questions: Sequence[str]) -> Mapping[str, float]:
     return dict(zip(alike, map(float, found), strict=True))
 
 
+@lru_cache(CACHED_VERDICTS)
 def perhaps_asks(message: str, question: str) -> bool:
     """Whether nobody can say that a message surely asks something else."""
+    if len(message) > LONGEST:
+        return False
     return any(one >= PERHAPS for one in probability(message, [question]).values())
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """A taught question that was read: its vector, shortened to find it by, and its language; None
+    for greetings and statements, which the rules compare word by word."""
+
+    text: str
+    language: str
+    short: Vector | None
+
+
+def read_meanings(texts: Mapping[int, str]) -> dict[int, Meaning]:
+    """Read questions: less than a millisecond each, a second or two more for the first one of a
+    process. It may run in a thread."""
+    asking = [text for text in texts.values() if _has_content(text)]
+    vectors = dict(zip(asking, encoder().encode(asking), strict=True)) if asking else {}
+    return {number: _meaning(text, vectors.get(text)) for number, text in texts.items()}
+
+
+def _meaning(text: str, vector: Vector | None) -> Meaning:
+    language = language_of(text)
+    short = None if vector is None else vector @ classifier(language).short
+    return Meaning(text, language, short)
 
 
 def _has_content(text: str) -> bool:
@@ -62,35 +94,37 @@ class Meanings:
     """The questions under each number, by what they mean."""
 
     def __init__(self) -> None:
-        self._texts: dict[int, str] = {}
-        self._short: dict[int, Vector] = {}
+        self._known: dict[int, Meaning] = {}
         self._stacked: dict[str, tuple[list[int], Vector]] = {}
 
-    def add(self, texts: Mapping[int, str]) -> None:
-        """Read questions: some 0.4 ms each, a second more for the first one of a process. Greetings
-        and statements are left to the rules, which compare them word by word."""
-        asking = {number: text for number, text in texts.items() if _has_content(text)}
-        vectors = encoder().encode(list(asking.values())) if asking else ()
-        for (number, text), vector in zip(asking.items(), vectors, strict=True):
-            self._texts[number] = text
-            self._short[number] = vector @ classifier(language_of(text)).short
+    def add(self, read: Mapping[int, Meaning]) -> None:
+        """Add questions, in place of what was under their numbers."""
+        self._known.update(read)
         self._stacked.clear()
 
     def remove(self, number: int) -> None:
         """Remove a question, if it is there."""
-        if self._texts.pop(number, None) is not None:
-            del self._short[number]
+        if self._known.pop(number, None):
             self._stacked.clear()
 
     def find(self, message: str) -> int | None:
-        """The number of the question that is likeliest asked; None if none is."""
-        if not self._texts or len(message) > LONGEST or is_vague(read(message).question):
+        """The number of the question that is likeliest asked; None if none is, or if another one
+        that asks something else is nearly as likely."""
+        if len(message) > LONGEST or is_vague(read(message).question):
             return None
         nearest = self._nearest(message)
-        found = probability(message, [self._texts[one] for one in nearest])
+        found = probability(message, [self._text(one) for one in nearest])
         least = LEAST[language_of(message)] if asks(message) else LEAST_UNASKED
-        likely = [one for one in nearest if found[self._texts[one]] >= least]
-        return max(likely, key=lambda one: (found[self._texts[one]], one), default=None)
+        likely = [one for one in nearest if found[self._text(one)] >= least]
+        best = max(likely, key=lambda one: (found[self._text(one)], one), default=None)
+        if best is None:
+            return None
+        text = self._text(best)
+        rivals = (one for one in map(self._text, likely) if found[one] > found[text] - LEAST_AHEAD)
+        return best if all(is_like(one, text) for one in rivals) else None
+
+    def _text(self, number: int) -> str:
+        return self._known[number].text
 
     def _nearest(self, message: str) -> list[int]:
         language = language_of(message)
@@ -101,13 +135,32 @@ class Meanings:
         if len(nearest) > NEAREST:
             nearness = stacked @ (vector @ classifier(language).short)
             nearest = [nearest[at] for at in np.argpartition(-nearness, NEAREST)[:NEAREST]]
-        vectors = encoder().vectors([self._texts[one] for one in nearest])
-        return [one for one in nearest if vectors[self._texts[one]] @ vector >= LEAST_NEARNESS]
+        vectors = encoder().vectors([self._text(one) for one in nearest])
+        return [
+            one
+            for one in nearest
+            if vectors[self._text(one)] @ vector >= LEAST_NEARNESS
+            and _numbers_agree(message, self._text(one))
+        ]
 
     def _of(self, language: str) -> tuple[list[int], Vector]:
-        if (known := self._stacked.get(language)) is None:
-            numbers = [one for one in self._short if language_of(self._texts[one]) == language]
-            rows = [self._short[one] for one in numbers]
-            known = numbers, np.stack(rows) if rows else np.empty((0, 0), np.float32)
-            self._stacked[language] = known
-        return known
+        if (stacked := self._stacked.get(language)) is None:
+            rows = {
+                number: one.short
+                for number, one in self._known.items()
+                if one.short is not None and one.language == language
+            }
+            empty = np.empty((0, 0), np.float32)
+            stacked = list(rows), np.stack(list(rows.values())) if rows else empty
+            self._stacked[language] = stacked
+        return stacked
+
+
+def _numbers_agree(message: str, question: str) -> bool:
+    """Whether they do not name different numbers."""
+    ours, theirs = _numbers(message), _numbers(question)
+    return not (ours and theirs) or ours == theirs
+
+
+def _numbers(text: str) -> set[str]:
+    return {word.lemma for _, word in read(text).words if word.lemma.isdigit()}

@@ -6,12 +6,13 @@ is imported only where something was taught: a bot that starts has no use for th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from data.questions.likeness import Likeness, Match, TaughtQuestions
 
 if TYPE_CHECKING:
-    from data.questions.meanings import Meanings
+    from data.questions.meanings import Meaning, Meanings
 
 
 class RewordedQuestions(TaughtQuestions):
@@ -20,45 +21,62 @@ class RewordedQuestions(TaughtQuestions):
     def __init__(self) -> None:
         super().__init__()
         self._texts: dict[int, str] = {}
-        self._new: dict[int, str] = {}
+        self._unread: dict[int, str] = {}
         self._meanings: Meanings | None = None
 
     def add(self, number: int, text: str) -> None:
         """Add a question, in place of what was under that number; what it means is read later."""
         super().add(number, text)
-        self._texts[number] = self._new[number] = text
+        self._texts[number] = self._unread[number] = text
 
     def remove(self, number: int) -> None:
         """Remove a question, if it is there."""
         super().remove(number)
         self._texts.pop(number, None)
-        self._new.pop(number, None)
+        self._unread.pop(number, None)
         if self._meanings is not None:
             self._meanings.remove(number)
 
-    def read_new(self) -> Meanings:
-        """Read what the questions mean that were added since."""
-        if self._meanings is None:
-            from data.questions.meanings import Meanings
+    def unread(self) -> dict[int, str]:
+        """The questions whose meaning has yet to be read."""
+        return dict(self._unread)
 
-            self._meanings = Meanings()
-        if self._new:
-            self._meanings.add(self._new)
-            self._new = {}
-        return self._meanings
+    def learn(self, read: Mapping[int, Meaning]) -> None:
+        """Take in what was read, but for what has changed or gone since."""
+        from data.questions.meanings import Meanings
+
+        self._meanings = self._meanings or Meanings()
+        still = {n: one for n, one in read.items() if self._unread.get(n) == one.text}
+        self._meanings.add(still)
+        for number in still:
+            del self._unread[number]
+
+    def read_all(self) -> None:
+        """Read all meanings, here and now."""
+        from data.questions.meanings import read_meanings
+
+        self.learn(read_meanings(self.unread()))
 
     def find(self, text: str) -> Match | None:
-        """The taught question that is asked, in whatever words; None if it is none of them."""
-        if (match := super().find(text)) or not self._texts:
-            return match
-        number = self.read_new().find(self.respelled(text))
+        """The taught question that is asked, in whatever words; None if it is none of them. Nothing
+        is read here: of questions that have not been read, the rules find what they can."""
+        return self.find_by_rules(text) or self.find_by_meaning(text)
+
+    def find_by_rules(self, text: str) -> Match | None:
+        """The taught question that is asked, if the rules are sure of it."""
+        return super().find(text)
+
+    def find_by_meaning(self, text: str) -> Match | None:
+        """The taught question that is likeliest asked."""
+        number = self._meanings.find(self.respelled(text)) if self._meanings else None
         return None if number is None else Match(number, self._texts[number])
 
     def compare(self, text: str, number: int) -> Likeness:
         """How like the question under a number a question is."""
         verdict = super().compare(text, number)
-        if verdict is Likeness.OTHER:
+        if verdict is Likeness.OTHER and self._meanings:
             from data.questions.meanings import perhaps_asks
 
-            return Likeness.UNSURE if perhaps_asks(text, self._texts[number]) else verdict
+            if perhaps_asks(self.respelled(text), self._texts[number]):
+                return Likeness.UNSURE
         return verdict

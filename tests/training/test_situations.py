@@ -24,7 +24,7 @@ def write(path: Path, *records: object) -> Path:
     return file
 
 
-def test_talks_use_every_message_equally_often_and_one_word_for_a_slot(tmp_path: Path) -> None:
+def test_first_messages_take_turns_and_a_slot_is_one_word_all_through(tmp_path: Path) -> None:
     talks = tell(read_situations(write(tmp_path, ATE)), 60, Random(0))
 
     assert len(talks) == 60
@@ -49,10 +49,13 @@ def test_talks_use_every_message_equally_often_and_one_word_for_a_slot(tmp_path:
     [
         ({"user": ["hi"]}, "bot"),
         ({"user": [], "bot": ["Hello!"]}, "lists of texts"),
-        ({"user": ["hi", " "], "bot": ["Hello!"]}, "lists of texts"),
+        ({"user": ["hi", " "], "bot": ["Hello!"]}, "must be a text"),
+        ({"user": "hi", "bot": ["Hello!"]}, "lists of texts"),
+        ({"user": ["{food}"], "bot": ["Nice!"], "slots": {"food": "soup"}}, "lists of texts"),
+        ({"user": ["{food}"], "bot": ["Nice!"], "slots": {"food": [1]}}, "must be a text"),
         ({"user": ["ate {food}"], "bot": ["Nice!"]}, "food"),
         ({"user": ["hi"], "bot": ["Hello!"], "slots": {"food": ["soup"]}}, "food"),
-        ({"user": ["{food}"], "bot": ["Nice!"], "slots": {"food": []}}, "no words"),
+        ({"user": ["{food}"], "bot": ["Nice!"], "slots": {"food": []}}, "lists of texts"),
         (["hi"], "not a situation"),
     ],
 )

@@ -88,6 +88,7 @@ async def test_the_same_question_in_two_languages_has_an_answer_in_each(world: W
     assert await at_once(world, "whos the admin") == "Marlow looks after us."
     assert await at_once(world, "管理人って誰？") == "マーロウさんです。"
     assert await at_once(world, "wer ist der beste Koch?") is None
+    assert await at_once(world, "wer ist unser Admin?") == "Marlow looks after us."
 
 
 async def test_an_answer_that_is_a_question_is_given_and_is_not_asked(world: World) -> None:

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from benchmarks.facts.sets import FOLDER, general_messages
-from data.questions.encoder import DIMENSIONS, Encoder, encoder
+from data.questions.encoder import DIMENSIONS, Encoder
 from data.questions.likeness import Likeness, TaughtQuestions
-from data.questions.meanings import probability
+from data.questions.meanings import probability, read_meanings
 from data.questions.rewordings import RewordedQuestions
 from training.tools.paraphrases import FILES, fit, read_wordings, rows_of
 
@@ -40,10 +40,10 @@ OTHERS = (
     "Who takes care of the hamster?",
     "How do I get the musician role?",
     "Where can I report a member?",
-    "i love movies",
-    "good morning everyone",
+    "movie nights were so much fun back in may",
+    "What should I wear to movie night?",
     "クイズの夜はいつですか？",
-    "おはようございます",
+    "映画の夜、きのうは最高でしたね",
 )
 
 
@@ -52,6 +52,7 @@ def index() -> RewordedQuestions:
     index = RewordedQuestions()
     for number, question in enumerate(TAUGHT):
         index.add(number, question)
+    index.read_all()
     return index
 
 
@@ -69,23 +70,28 @@ def test_what_only_looks_like_it_is_not_found(index: RewordedQuestions, asked: s
     assert index.find(asked) is None
 
 
-def test_what_the_rules_know_is_found_without_reading_anything() -> None:
+def test_the_rules_find_what_they_know_before_anything_was_read() -> None:
     index = RewordedQuestions()
     index.add(7, TAUGHT[0])
-    before = encoder.cache_info().misses
     match = index.find("when's movie night")
     assert match is not None
     assert match.number == 7
-    assert encoder.cache_info().misses == before
+    assert index.unread() == {7: TAUGHT[0]}
+    assert index.find(REWORDED[0][0]) is None
 
 
 def test_a_changed_question_is_found_by_its_new_words_only() -> None:
     index = RewordedQuestions()
     index.add(1, TAUGHT[0])
     index.add(2, TAUGHT[3])
+    index.read_all()
     assert index.find(REWORDED[0][0]) is not None
+    before = read_meanings(index.unread() | {1: TAUGHT[0]})
     index.add(1, TAUGHT[1])
+    index.learn(before)  # read before it was changed
     assert index.find(REWORDED[0][0]) is None
+    assert index.unread() == {1: TAUGHT[1]}
+    index.read_all()
     found = index.find(REWORDED[1][0])
     assert found is not None
     assert found.number == 1
@@ -98,6 +104,7 @@ def test_the_newest_of_equal_questions_is_found() -> None:
     index = RewordedQuestions()
     for number in (3, 9, 4):
         index.add(number, TAUGHT[0])
+    index.read_all()
     found = index.find(REWORDED[0][0])
     assert found is not None
     assert found.number == 9
@@ -108,6 +115,7 @@ def test_many_other_questions_do_not_hide_it() -> None:
     for number, taught in enumerate(read_wordings(_wordings("en"))):
         index.add(number, taught.question)
     index.add(10_000, TAUGHT[0])
+    index.read_all()
     found = index.find(REWORDED[0][0])
     assert found is not None
     assert found.number == 10_000
@@ -117,6 +125,7 @@ def test_a_language_is_not_asked_for_in_another() -> None:
     assert probability(TAUGHT[0], [TAUGHT[5]]) == {}
     index = RewordedQuestions()
     index.add(1, TAUGHT[5])
+    index.read_all()
     assert index.find("what time do we watch a film together") is None
 
 
@@ -131,9 +140,33 @@ def test_rules_that_are_sure_are_doubted_where_it_may_be_a_rewording(
     assert index.compare("Who takes care of the hamster?", 1) is Likeness.OTHER
 
 
-@pytest.mark.parametrize("text", ["", "?", "😂😂", "a" * 5000, "\0", "？？？", "https://a.example"])
-def test_odd_messages_ask_nothing(index: RewordedQuestions, text: str) -> None:
-    assert index.find(text) is None
+def test_of_two_that_are_as_likely_none_is_given() -> None:
+    index = RewordedQuestions()
+    for number, party in enumerate(("summer", "winter")):
+        index.add(number, f"On which evening is the {party} party?")
+    index.read_all()
+    assert index.find("what evening do we have the party") is None
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [("what is it that rule 2 says", 1), ("what is it that rule 7 says", None)],
+)
+def test_numbers_are_never_taken_for_each_other(asked: str, found: int | None) -> None:
+    index = RewordedQuestions()
+    for number in range(4):
+        index.add(number, f"What does rule {number + 1} say?")
+    index.read_all()
+    match = index.find(asked)
+    assert (match and match.number) == found
+
+
+@pytest.mark.parametrize("odd", ["", "?", "😂😂", "\0", "\ud800", "https://a.example", "a" * 5000])
+def test_odd_messages_harm_nothing(index: RewordedQuestions, odd: str) -> None:
+    assert index.find(odd) is None
+    match = index.find(f"{odd} what time do we watch a film together")
+    assert match is None or match.number == 0
+    assert index.compare(f"{odd} who takes care of the hamster?", 1) is not Likeness.SAME
 
 
 def test_alone_and_in_company_it_is_the_same() -> None:

@@ -120,8 +120,8 @@ class Meanings:
         if best is None:
             return None
         text = self._text(best)
-        rivals = (one for one in map(self._text, likely) if found[one] > found[text] - LEAST_AHEAD)
-        return best if all(is_like(one, text) for one in rivals) else None
+        rivals = {one for one in map(self._text, likely) if found[one] > found[text] - LEAST_AHEAD}
+        return best if all(is_like(one, text) for one in rivals - {text}) else None
 
     def _text(self, number: int) -> str:
         return self._known[number].text

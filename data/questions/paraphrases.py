@@ -32,7 +32,7 @@ from data.questions.likeness import (
 )
 from data.questions.near_misses import SIBLINGS
 from data.questions.question import Asks, Question, Word
-from data.questions.words import WORD, read_question, word_of
+from data.questions.words import WORD, read_question
 
 HAS_DIGIT = re.compile(r"\d")
 WEAK_WEIGHT, COMMON_WEIGHT = 0.4, 0.7
@@ -47,8 +47,8 @@ CACHED_TEXTS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A text as it is compared: what it asks, its content words as they are written, and its words
-    or, in Japanese, pairs of letters."""
+    """A text as it is compared: what it asks, its content words, and its words or, in
+    Japanese, pairs of letters."""
 
     text: str
     question: Question
@@ -70,10 +70,11 @@ def read(text: str) -> Text:
 
 
 def _as_written(question: Question, found: Sequence[str]) -> Iterator[tuple[str, Word]]:
-    """The content words, as they are written: their lemmas are cut by rules and mean nothing."""
+    """The content words in the order in which they are written; those whose lemma is cut come last,
+    as that lemma."""
     left = {word.lemma: word for word in (*question.strong, *question.weak)}
     for one in found:
-        if word := left.pop(word_of(one).lemma, None):
+        if word := left.pop(one, None):
             yield one, word
     yield from left.items()
 

@@ -56,6 +56,7 @@ from bot.ops.retention import (
 from bot.settings import Settings, prepare_home, sampling_params, worker_settings
 from core.metrics import Metrics
 from core.tasks import BackgroundTasks
+from core.text_caches import drop_texts
 from data.storage.storage import Storage
 from data.storage.tombstones import Tombstones
 from model.backend import GenerationBackend
@@ -389,6 +390,7 @@ def _drop_caches(worker: GenerationBackend, bot: Gpt2Bot) -> None:
     """Forget what was said as far as it is in memory only."""
     worker.drop_caches()
     bot.drop_cached_messages()
+    drop_texts()
 
 
 def _training_limits(settings: Settings) -> TrainingLimits:

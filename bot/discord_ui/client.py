@@ -254,6 +254,7 @@ class Gpt2Bot(commands.AutoShardedBot):
         return self._direct_languages.get(scope, default)
 
     def drop_cached_messages(self) -> None:
-        """Forget all messages that discord.py keeps in memory."""
+        """Forget all messages that discord.py keeps in memory, and who wrote in which language."""
+        self._direct_languages.clear()
         if self._connection._messages is not None:
             self._connection._messages.clear()

@@ -15,6 +15,8 @@ import numpy as np
 from cachetools import LRUCache
 from numpy.typing import NDArray
 
+from core.text_caches import on_drop
+
 Vector = NDArray[np.float32]
 
 DIMENSIONS = 512
@@ -35,6 +37,11 @@ class Encoder:
         self._known: LRUCache[str, NDArray[np.float16]] = LRUCache(CACHED)
         self._lock, self._encoding = Lock(), Lock()
         self.encode(["ready"])  # this is when it reads them
+
+    def forget(self) -> None:
+        """Drop all vectors that are remembered."""
+        with self._lock:
+            self._known.clear()
 
     def encode(self, texts: Sequence[str]) -> Vector:
         """The vectors of texts: (texts, DIMENSIONS)."""
@@ -63,4 +70,6 @@ def encoder() -> Encoder:
 
 @cache
 def _encoder() -> Encoder:
-    return Encoder()
+    made = Encoder()
+    on_drop(made.forget)
+    return made

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from functools import cache, lru_cache
 
 from core.japanese import KANJI
+from core.text_caches import keeps_texts
 from data.questions.question import Asks, Question, Word
 from data.questions.synonyms import SYNONYMS_JA, Synonyms, read_synonyms, word_set
 
@@ -176,6 +177,7 @@ def _hiragana_word(run: str, *, before: str) -> str:
     return bare.translate(TO_KATAKANA) if kept else ""
 
 
+@keeps_texts
 @lru_cache(maxsize=65536)
 def _word(lemma: str) -> Word:
     return Word(lemma, japanese().keys(lemma), lemma in WEAK, len(lemma) < MIN_RARE_CHARS)

@@ -8,25 +8,42 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
 from core.japanese import has_japanese_letter
+from core.text_caches import keeps_texts
 from data.questions.encoder import Vector, encoder
 from data.questions.likeness import is_like, is_vague
 from data.questions.paraphrases import classifier, compare, read
 from data.questions.question import Asks
 from i18n.catalogue import ENGLISH, JAPANESE
 
-LEAST, LEAST_UNASKED = {ENGLISH: 0.4, JAPANESE: 0.5}, 0.7
-"""The probability from which on a message asks what a taught question asks; the second is for a
-message in which nothing is seen to be asked."""
-LEAST_AHEAD = 0.2
+
+class Chance(NamedTuple):
+    """How likely a message asks what a taught question asks, and not what a near miss of it asks;
+    and not something else altogether."""
+
+    not_near: float
+    not_far: float
+
+    @property
+    def product(self) -> float:
+        """How likely it is neither."""
+        return self.not_near * self.not_far
+
+
+LEAST = {ENGLISH: Chance(0.2, 0.3), JAPANESE: Chance(0.3, 0.2)}
+LEAST_UNASKED = 0.4
+"""The chances from which on a message asks what a taught question asks; the second is that of
+`not_far` for a message in which nothing is seen to be asked."""
+LEAST_AHEAD = 0.1
 """How much less likely another taught question must be."""
 CACHED_VERDICTS = 1000
 LONGEST = 150
 """Characters: who writes more tells something."""
-PERHAPS = 0.2
+PERHAPS = 0.4
 """From here on nobody can say that it surely asks something else."""
 NEAREST, LEAST_NEARNESS = 6, 0.3
 """How many questions are compared at most, and the least cosine of their vectors: nineteen of
@@ -43,22 +60,24 @@ def asks(message: str) -> bool:
     return "?" in message or "？" in message or read(message).question.asks is not Asks.NOTHING
 
 
-def probability(message: str, questions: Sequence[str]) -> Mapping[str, float]:
-    """How likely a message asks what each of the questions in its language asks."""
+def chances(message: str, questions: Sequence[str]) -> Mapping[str, Chance]:
+    """How likely a message asks what each of the questions in its language asks, rather than what
+    the others ask."""
     language = language_of(message)
     alike = [one for one in questions if language_of(one) == language]
     if not alike:
         return {}
-    found = classifier(language).probabilities(compare(message, alike))
-    return dict(zip(alike, map(float, found), strict=True))
+    found = classifier(language).chances(compare(message, alike))
+    return {one: Chance(*map(float, row)) for one, row in zip(alike, found, strict=True)}
 
 
+@keeps_texts
 @lru_cache(CACHED_VERDICTS)
 def perhaps_asks(message: str, question: str) -> bool:
     """Whether nobody can say that a message surely asks something else."""
     if len(message) > LONGEST:
         return False
-    return any(one >= PERHAPS for one in probability(message, [question]).values())
+    return any(min(one) >= PERHAPS for one in chances(message, [question]).values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,36 +131,43 @@ class Meanings:
         that asks something else is nearly as likely."""
         if len(message) > LONGEST or is_vague(read(message).question):
             return None
-        nearest = self._nearest(message)
-        found = probability(message, [self._text(one) for one in nearest])
-        least = LEAST[language_of(message)] if asks(message) else LEAST_UNASKED
-        likely = [one for one in nearest if found[self._text(one)] >= least]
-        best = max(likely, key=lambda one: (found[self._text(one)], one), default=None)
+        chance = self._chances(message)
+        not_near, not_far = LEAST[language_of(message)]
+        if not asks(message):
+            not_far = max(not_far, LEAST_UNASKED)
+        likely = [
+            number
+            for number, one in chance.items()
+            if one.not_near >= not_near and one.not_far >= not_far
+        ]
+        best = max(likely, key=lambda number: (chance[number].product, number), default=None)
         if best is None:
             return None
         text = self._text(best)
-        rivals = {one for one in map(self._text, likely) if found[one] > found[text] - LEAST_AHEAD}
+        close = chance[best].product - LEAST_AHEAD
+        rivals = {self._text(one) for one in likely if chance[one].product > close}
         return best if all(is_like(one, text) for one in rivals - {text}) else None
 
     def _text(self, number: int) -> str:
         return self._known[number].text
 
-    def _nearest(self, message: str) -> list[int]:
-        language = language_of(message)
-        nearest, stacked = self._of(language)
+    def _chances(self, message: str) -> dict[int, Chance]:
+        """The chances of the questions that are near enough to be asked."""
+        nearest, stacked = self._of(language_of(message))
         if not nearest:
-            return []
+            return {}
         vector = encoder().vectors([message])[message]
         if len(nearest) > NEAREST:
-            nearness = stacked @ (vector @ classifier(language).short)
+            nearness = stacked @ (vector @ classifier(language_of(message)).short)
             nearest = [nearest[at] for at in np.argpartition(-nearness, NEAREST)[:NEAREST]]
-        vectors = encoder().vectors([self._text(one) for one in nearest])
-        return [
-            one
+        texts = list(dict.fromkeys(map(self._text, nearest)))
+        found, vectors = chances(message, texts), encoder().vectors(texts)
+        return {
+            one: found[text]
             for one in nearest
-            if vectors[self._text(one)] @ vector >= LEAST_NEARNESS
-            and _numbers_agree(message, self._text(one))
-        ]
+            if vectors[text := self._text(one)] @ vector >= LEAST_NEARNESS
+            and _numbers_agree(message, text)
+        }
 
     def _of(self, language: str) -> tuple[list[int], Vector]:
         if (stacked := self._stacked.get(language)) is None:

@@ -23,6 +23,8 @@ _HIRAGANA = "ぁ-ゖー"
 _STEM = re.compile(rf"[{KANJI}](?=[{_HIRAGANA}])(?![のがはをにでと、])")
 """A single kanji before hiragana that is no particle: mostly the stem of a verb."""
 _GROUPS = tuple(tuple(line.split()) for line in lines_of(FOLDER / "siblings.ja.txt"))
+SIBLINGS = {word: group for group in _GROUPS for word in group}
+"""The words of each word's kind."""
 KIND_RATIO = 0.6
 """The share of words that are replaced by one of their kind, where there is any."""
 RIVAL_RATIO = 0.2
@@ -50,7 +52,7 @@ def content_words(text: str) -> tuple[str, ...]:
     """The words of a question by which it is this question."""
     asked = read_question(text)
     said = {word.lemma for word in (*asked.strong, *asked.weak) if word.lemma in text}
-    said |= {word for word in _GROUPS_OF if _is_word(word, text)}
+    said |= {word for word in SIBLINGS if _is_word(word, text)}
     stems = set(_STEM.findall(text))
     return tuple(sorted((said - stems) | set(_NUMBER.findall(text))))
 
@@ -70,16 +72,13 @@ def _ends_here(rest: str) -> bool:
 def _another(old: str, taken: frozenset[str], rng: Random, rivals: Sequence[str]) -> str | None:
     if old.isdecimal():
         return str(rng.choice([n for n in range(1, 10) if str(n) != old]))
-    kinds = [word for word in _GROUPS_OF.get(old, ()) if word != old]
+    kinds = [word for word in SIBLINGS.get(old, ()) if word != old]
     if old in _NUMERALS or (kinds and rng.random() < KIND_RATIO):
         return rng.choice(kinds)
     if _COMPOUND.fullmatch(old) and rng.random() < PART_RATIO:
         return rng.choice([noun for noun in _nouns() if noun != old[:2]])[:2] + old[2:]
     others = rivals if rng.random() < RIVAL_RATIO else ()
     return rng.choice(others or [one for one in _nouns() if one not in taken])
-
-
-_GROUPS_OF = {word: group for group in _GROUPS for word in group}
 
 
 def same_words(word: str) -> frozenset[str]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from enum import IntEnum
 from functools import cache, lru_cache
 from pathlib import Path
 
@@ -20,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.japanese import has_japanese_letter
+from core.text_caches import keeps_texts
 from data.questions.encoder import Vector, encoder
 from data.questions.likeness import (
     ALIKE,
@@ -31,14 +33,17 @@ from data.questions.likeness import (
     persons_agree,
 )
 from data.questions.near_misses import SIBLINGS
+from data.questions.near_misses_ja import SIBLINGS as SIBLINGS_JA
 from data.questions.question import Asks, Question, Word
-from data.questions.words import WORD, read_question
+from data.questions.words import WORD, lemma, read_question
 
 HAS_DIGIT = re.compile(r"\d")
 WEAK_WEIGHT, COMMON_WEIGHT = 0.4, 0.7
 """What a weak or a common word counts, beside one that is neither."""
 MAX_NEARNESS = 0.95
 """How near two words can be that are not the same."""
+FAR = np.float32(0.2)
+"""The cosine of a message and a question that have nothing to do with each other."""
 MAX_WORDS, MAX_PIECES = 8, 20
 """A text that says more is as long as any other."""
 MAX_LOGIT = 30.0
@@ -56,6 +61,7 @@ class Text:
     pieces: frozenset[str]
 
 
+@keeps_texts
 @lru_cache(CACHED_TEXTS)
 def read(text: str) -> Text:
     """Read a text."""
@@ -70,11 +76,11 @@ def read(text: str) -> Text:
 
 
 def _as_written(question: Question, found: Sequence[str]) -> Iterator[tuple[str, Word]]:
-    """The content words in the order in which they are written; those whose lemma is cut come last,
-    as that lemma."""
+    """The content words in the order in which they are written; last those that stand there in
+    another way ("pwd", "won't"), as their lemma."""
     left = {word.lemma: word for word in (*question.strong, *question.weak)}
     for one in found:
-        if word := left.pop(one, None):
+        if word := left.pop(lemma(one), None):
             yield one, word
     yield from left.items()
 
@@ -128,7 +134,7 @@ def _coverage(matched: Sequence[_Matched]) -> list[float]:
         sum(one.weight for one in matched if not one.missing) / weight,
         len(missing),
         sum(not one.word.common for one in missing),
-        sum(HAS_DIGIT.search(one.written) is not None for one in missing),
+        sum(HAS_DIGIT.search(one.word.lemma) is not None for one in missing),
     ]
 
 
@@ -168,7 +174,7 @@ def features(asked: Text, taught: Text, vectors: Mapping[str, Vector]) -> list[f
 
 
 def _are_siblings(one: _Matched, other: _Matched) -> bool:
-    return other.written in SIBLINGS.get(one.written, ())
+    return other.written in (*SIBLINGS.get(one.written, ()), *SIBLINGS_JA.get(one.written, ()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,20 +187,39 @@ class Compared:
     questions: Vector
 
 
-def compare(message: str, questions: Sequence[str]) -> Compared:
-    """Compare a message with taught questions."""
+def compare(message: str, questions: Sequence[str], rivals: Sequence[str] = ()) -> Compared:
+    """Compare a message with taught questions. `rivals` are others that might be asked instead; all
+    of the questions are rivals of each other."""
     asked, taught = read(message), [read(one) for one in questions]
     words = {written for one in (asked, *taught) for written, _ in one.words}
-    vectors = encoder().vectors({message, *questions, *words})
+    vectors = encoder().vectors({message, *questions, *rivals, *words})
+    stacked = np.stack([vectors[one] for one in (*questions, *rivals)])
+    ahead = _ahead(stacked @ vectors[message])[: len(questions), None]
     seen = np.array([features(asked, one, vectors) for one in taught], np.float32)
-    return Compared(seen, vectors[message], np.stack([vectors[one] for one in questions]))
+    return Compared(np.hstack((seen, ahead)), vectors[message], stacked[: len(questions)])
+
+
+def _ahead(nearness: NDArray[np.float32]) -> NDArray[np.float32]:
+    """How much nearer each question is than any other one."""
+    others = np.where(np.eye(len(nearness), dtype=bool), FAR, nearness)
+    return np.asarray(nearness - others.max(axis=1), np.float32)
+
+
+class Kind(IntEnum):
+    """What a message is beside a taught question. With near misses and other talk in one class,
+    what tells apart the one would count against the other."""
+
+    SAME = 0
+    NEAR = 1
+    """It asks something else in nearly the same words."""
+    FAR = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Classifier:
     """Networks of one hidden layer, averaged, behind two projections of the vectors and a scaling
-    of all that they see. `short` shortens a vector to what is needed to find the nearest ones:
-    (DIMENSIONS, fewer)."""
+    of all that they see; they tell apart the kinds of `Kind`. `short` shortens a vector to what is
+    needed to find the nearest ones: (DIMENSIONS, fewer)."""
 
     short: NDArray[np.float32]
     difference: NDArray[np.float32]
@@ -206,14 +231,15 @@ class Classifier:
     output: NDArray[np.float32]
     output_bias: NDArray[np.float32]
 
-    def probabilities(self, compared: Compared) -> NDArray[np.float32]:
-        """How likely the message asks what each question asks: (questions,)."""
+    def chances(self, compared: Compared) -> NDArray[np.float32]:
+        """How likely the message asks what each question asks, and not what a near miss of it asks;
+        and not something else altogether: (questions, 2)."""
         inputs = project(compared, self.difference, self.product)
         scaled = (inputs - self.mean) / self.scale
         hidden = np.maximum(scaled @ self.hidden + self.hidden_bias, 0)
-        logits = (hidden @ self.output)[..., 0] + self.output_bias
-        logits = np.clip(logits, -MAX_LOGIT, MAX_LOGIT)
-        return np.asarray((1 / (1 + np.exp(-logits))).mean(axis=0), np.float32)
+        logits = hidden @ self.output + self.output_bias
+        ahead = np.clip(logits[..., :1] - logits[..., 1:], -MAX_LOGIT, MAX_LOGIT)
+        return np.asarray((1 / (1 + np.exp(-ahead))).mean(axis=0), np.float32)
 
     def save(self, file: Path) -> None:
         """Write the weights, in half precision."""

@@ -14,6 +14,7 @@ from enum import Enum, auto
 from functools import cache, lru_cache
 
 from core.japanese import has_japanese_letter
+from core.text_caches import keeps_texts
 from data.questions import japanese
 from data.questions.question import Asks, Question, Word
 from data.questions.synonyms import SYNONYMS_EN, Synonyms, common_words, read_synonyms, word_set
@@ -246,6 +247,7 @@ def _end(text: str) -> End:
     return End.STATEMENT if mark in (".", "!", "…") else End.OPEN
 
 
+@keeps_texts
 @lru_cache(maxsize=4096)
 def read_question(text: str) -> Question:
     """What a text asks."""
@@ -274,6 +276,7 @@ def _words(text: str) -> list[str]:
     return [word for found in WORD.findall(text) for word in _written_out(found)]
 
 
+@keeps_texts
 @lru_cache(maxsize=4096)
 def _written_out(word: str) -> tuple[str, ...]:
     if word in CONTRACTIONS:
@@ -387,6 +390,7 @@ def _as_asked(word: Word, asks: Asks) -> Word:
     return replace(word, weak=True) if word.lemma.replace(" ", "_") in implied else word
 
 
+@keeps_texts
 @lru_cache(maxsize=65536)
 def word_of(lemma_: str) -> Word:
     return Word(
@@ -394,6 +398,7 @@ def word_of(lemma_: str) -> Word:
     )
 
 
+@keeps_texts
 @lru_cache(maxsize=65536)
 def lemma(word: str) -> str:
     """What all forms of a word have in common; not always a word."""

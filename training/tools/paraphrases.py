@@ -21,7 +21,14 @@ import torch
 from numpy.typing import NDArray
 
 from data.questions.encoder import Vector, encoder
-from data.questions.paraphrases import Classifier, Compared, compare, project, weights_file
+from data.questions.paraphrases import (
+    Classifier,
+    Compared,
+    Kind,
+    compare,
+    project,
+    weights_file,
+)
 from i18n.catalogue import ENGLISH, JAPANESE
 from training import corpora, situations
 from training.run import mixing
@@ -33,13 +40,19 @@ FILES = {
 """Of each language: the wordings, situations, and short talks."""
 PROJECTED = 48
 """Dimensions of the distance of two vectors that a network sees, and of their product."""
-HIDDEN, NETWORKS = 48, 5
-EPOCHS, BATCH, RATE, DECAY, DROPOUT = 25, 256, 2e-3, 3e-2, 0.2
-OTHERS_EACH, TALK_EACH, LONG_EACH = 2, 8, 4
-"""Of the wordings of other questions and of everyday talk, how many are set beside each question:
-the likest ones, and as many that were drawn; and of two messages in one."""
+HIDDEN, NETWORKS = 96, 5
+EPOCHS, BATCH, RATE, DECAY, DROPOUT = 15, 256, 2e-3, 3e-2, 0.2
+LIKEST, DRAWN, LONG = 20, 12, 4
+"""How many messages of everyday talk are set beside each question: the likest ones, others that
+were drawn, and two in one."""
 MAX_TALK = 40_000
-LIKEST = 60
+SERVER, MIXED_UP = 10, 2
+"""Questions of the file that stand together as those of one server do; and beside how many of the
+others each wording is set, the likest ones."""
+ALONE_RATIO = 0.1
+"""The share of questions that stand alone."""
+SAME_NEARNESS = 0.6
+"""The cosine from which on two questions may ask the same."""
 FOLDS = 5
 THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7)
 
@@ -55,14 +68,13 @@ class Taught:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Messages beside taught questions, by row: what the rules see, the vectors of both, whether
-    the message asks the same or is a near miss, and the number of the question."""
+    """Messages beside taught questions, by row: what the rules see, the vectors of both, the `Kind`
+    of the message, and the number of the question."""
 
     seen: NDArray[np.float32]
     message: Vector
     question: Vector
-    same: NDArray[np.bool_]
-    near: NDArray[np.bool_]
+    kind: NDArray[np.int64]
     number: NDArray[np.int64]
 
     def chosen(self, which: NDArray[np.bool_]) -> Rows:
@@ -90,7 +102,7 @@ def main() -> int:
     out = weights_file(options.language)
     fit(rows, range(NETWORKS)).save(out)
     questions = rows.number.max() + 1
-    print(f"{out.name}: trained on {len(rows.same):,} messages beside {questions:,} questions")
+    print(f"{out.name}: trained on {len(rows.kind):,} messages beside {questions:,} questions")
     return 0
 
 
@@ -118,46 +130,62 @@ def read_messages(said: Path, talks: Path, others: Sequence[Path]) -> list[str]:
 
 
 def rows_of(taught: Sequence[Taught], talk: Sequence[str]) -> Rows:
-    """Each taught question beside its wordings and near misses, and beside the likest wordings of
-    other questions and messages of everyday talk."""
-    wordings = [(number, text) for number, one in enumerate(taught) for text in one.same]
+    """Each taught question beside its wordings and near misses, the likest wordings of the other
+    questions of its server, and messages of everyday talk."""
     asked = encoder().encode([one.question for one in taught])
-    like_wording = asked @ encoder().encode([text for _, text in wordings]).T
     like_talk = asked @ encoder().encode(talk).T
     rng = np.random.default_rng(0)
+    mixed_up: dict[int, list[str]] = {number: [] for number in range(len(taught))}
+    servers = [range(at, min(at + SERVER, len(taught))) for at in range(0, len(taught), SERVER)]
+    for server in servers:
+        for owner in server:
+            apart = [one for one in server if asked[one] @ asked[owner] < SAME_NEARNESS]
+            for message in taught[owner].same:
+                nearness = asked[apart] @ encoder().vectors([message])[message]
+                for at in np.argsort(-nearness)[:MIXED_UP]:
+                    mixed_up[apart[at]].append(message)
     rows = []
     for number, one in enumerate(taught):
-        nearest = [wordings[at] for at in np.argsort(-like_wording[number])[:LIKEST]]
-        nearest += [wordings[at] for at in rng.integers(len(wordings), size=OTHERS_EACH)]
-        others = [text for owner, text in nearest if owner != number]
-        others = others[:OTHERS_EACH] + others[-OTHERS_EACH:]
-        others += [talk[at] for at in np.argsort(-like_talk[number])[:TALK_EACH]]
-        others += [talk[at] for at in rng.integers(len(talk), size=TALK_EACH)]
-        pairs = rng.integers(len(talk), size=(LONG_EACH, 2))
-        others += [f"{talk[one]} {talk[other]}" for one, other in pairs]
+        alone = rng.random() < ALONE_RATIO
+        rivals = [
+            taught[other].question
+            for other in servers[number // SERVER]
+            if not alone and other != number and asked[other] @ asked[number] < SAME_NEARNESS
+        ]
+        others = list(mixed_up[number])
+        others += [talk[at] for at in np.argsort(-like_talk[number])[:LIKEST]]
+        others += [talk[at] for at in rng.integers(len(talk), size=DRAWN)]
+        pairs = rng.integers(len(talk), size=(LONG, 2))
+        others += [f"{talk[first]} {talk[then]}" for first, then in pairs]
         for message in (*one.same, *one.other, *others):
-            compared = compare(message, [one.question])
-            kinds = message in one.same, message in one.other
-            rows.append((compared.seen[0], compared.message, asked[number], *kinds, number))
+            compared = compare(message, [one.question], rivals)
+            kind = Kind.SAME if message in one.same else Kind.FAR
+            kind = Kind.NEAR if message in one.other else kind
+            rows.append((compared.seen[0], compared.message, asked[number], kind, number))
     return Rows(*map(np.stack, zip(*rows, strict=True)))
 
 
 def cross_validate(rows: Rows) -> str:
-    """How well wordings and near misses of questions that it was not trained on are told apart."""
-    said = np.zeros(len(rows.same), np.float32)
+    """How well wordings are told apart from near misses and from the likest other messages, of
+    questions that it was not trained on."""
+    said = np.zeros((len(rows.kind), 2), np.float32)
     fold = np.random.default_rng(0).permutation(rows.number.max() + 1) % FOLDS
     for number in range(FOLDS):
         left_out = fold[rows.number] == number
         model = fit(rows.chosen(~left_out), range(2))
-        said[left_out] = model.probabilities(rows.chosen(left_out).compared())
-    right, near, rest = said[rows.same], said[rows.near], said[~rows.same & ~rows.near]
-    area = (right[:, None] > near[None]).mean()
+        said[left_out] = model.chances(rows.chosen(left_out).compared())
+    right, near, far = (said[rows.kind == kind] for kind in Kind)
+    areas = (
+        (right[:, None, 0] > near[None, :, 0]).mean(),
+        (right[:, None, 1] > far[None, :, 1]).mean(),
+    )
     shares = "; ".join(
-        f"from {least} on {(right >= least).mean():.0%} of wordings, {(near >= least).mean():.1%} "
-        f"of near misses and {(rest >= least).mean():.1%} of the likest other messages"
+        f"from {least} on {(right >= least).all(axis=1).mean():.0%} of wordings, "
+        f"{(near >= least).all(axis=1).mean():.1%} of near misses and "
+        f"{(far >= least).all(axis=1).mean():.1%} of the likest other messages"
         for least in THRESHOLDS
     )
-    return f"area under the curve {area:.3f}; {shares}"
+    return f"areas under the curve {areas[0]:.3f} and {areas[1]:.3f}; {shares}"
 
 
 def fit(rows: Rows, seeds: Sequence[int]) -> Classifier:
@@ -167,7 +195,7 @@ def fit(rows: Rows, seeds: Sequence[int]) -> Classifier:
     seen = project(rows.compared(), *projections)
     mean, scale = seen.mean(axis=0), seen.std(axis=0) + 1e-4
     inputs = torch.from_numpy((seen - mean) / scale)
-    wanted = torch.from_numpy(rows.same.astype(np.float32))
+    wanted = torch.from_numpy(rows.kind)
     networks = [_train(inputs, wanted, seed) for seed in seeds]
     short = principal(np.concatenate((rows.message, rows.question)))
     parameters = ([one.numpy() for one in some] for some in zip(*networks, strict=True))
@@ -183,7 +211,7 @@ def principal(vectors: Vector) -> NDArray[np.float32]:
 def _train(inputs: torch.Tensor, wanted: torch.Tensor, seed: int) -> tuple[torch.Tensor, ...]:
     """Weights and bias of both layers, as `Classifier` has them."""
     torch.manual_seed(seed)
-    first, last = torch.nn.Linear(inputs.shape[1], HIDDEN), torch.nn.Linear(HIDDEN, 1)
+    first, last = torch.nn.Linear(inputs.shape[1], HIDDEN), torch.nn.Linear(HIDDEN, len(Kind))
     network = torch.nn.Sequential(
         torch.nn.Dropout(DROPOUT / 2), first, torch.nn.ReLU(), torch.nn.Dropout(DROPOUT), last
     )
@@ -192,15 +220,13 @@ def _train(inputs: torch.Tensor, wanted: torch.Tensor, seed: int) -> tuple[torch
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps)
     for _ in range(EPOCHS):
         for batch in torch.split(torch.randperm(len(inputs)), BATCH):
-            loss = torch.nn.functional.binary_cross_entropy_with_logits(
-                network(inputs[batch]).squeeze(1), wanted[batch]
-            )
+            loss = torch.nn.functional.cross_entropy(network(inputs[batch]), wanted[batch])
             optimizer.zero_grad()
             torch.autograd.backward(loss)
             optimizer.step()
             schedule.step()
     return tuple(
-        one.detach() for one in (first.weight.T, first.bias[None], last.weight.T, last.bias)
+        one.detach() for one in (first.weight.T, first.bias[None], last.weight.T, last.bias[None])
     )
 
 

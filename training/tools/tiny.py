@@ -36,7 +36,7 @@ LARGE_CORPUS = 1000
 """Conversations from which on some are held out."""
 CHATTERBOT_COPIES = 6
 TALKS_PER_SITUATION = 10
-FINISH_COPIES, FINISH_TALKS, FINISH_OTHERS, FINISH_MIN_TURNS = 8, 40, 1500, 6
+FINISH_COPIES, FINISH_TALKS, FINISH_OTHERS, FINISH_MIN_TURNS = 8, 40, 4000, 6
 """Of the second stage: copies of the talks that this project wrote, talks of each situation, and
 other conversations."""
 FINISH_LEARNING_RATE = 1e-3
@@ -109,6 +109,9 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder of the finished model")
     parser.add_argument("--job", type=Path, default=Path("var/tiny"), help="working folder")
     parser.add_argument("--epochs", type=float)
+    parser.add_argument(
+        "--base", type=Path, help="a finished model: only the second stage is trained, again"
+    )
     arguments = parser.parse_args()
 
     recipe = RECIPES[arguments.language]
@@ -119,7 +122,10 @@ def main() -> int:
     job.mkdir(parents=True, exist_ok=True)
     config.save(job / "config.json")
     write_data(job, recipe, arguments.data)
-    train(job, print_event)  # unless it was before
+    if arguments.base:
+        shutil.copytree(arguments.base, job / "checkpoint", dirs_exist_ok=True)
+    else:
+        train(job, print_event)  # unless it was before
     finish = job / "finish"
     write_finish(finish, job, recipe, config.epochs / recipe.config.epochs)
     train(finish, print_event)

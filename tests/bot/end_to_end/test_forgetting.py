@@ -9,6 +9,7 @@ import pytest
 
 from bot.settings import Settings, load_settings
 from core.records import Filter, FilterKind, NewExample
+from data.questions.words import read_question
 from model.worker.client import WorkerClient
 from tests.bot.asking import all_forgotten, storage_of
 from tests.bot.conftest import World, open_world
@@ -57,12 +58,14 @@ async def test_nothing_of_a_member_is_left_anywhere(lived: World) -> None:
     world, storage, ben = lived, storage_of(lived), lived.ben.id
     assert {"gpt2bot.sqlite3-wal", "dataset.jsonl"} <= set(files_with(world.home, WORD))
     assert any(WORD in one.content for one in world.bot.cached_messages)
+    assert read_question.cache_info().currsize > 0
     asked = await world.ben.slash(world.general, "privacy forget")
     done = await world.ben.click(asked.response, label="Forget me")
     assert done.response.content.startswith("Done")
     await all_forgotten(storage)
     assert files_with(world.home, WORD) == []
     assert list(world.bot.cached_messages) == []
+    assert read_question.cache_info().currsize == 0
     left = {
         (table, column)
         for table, column in await columns(world)

@@ -11,10 +11,13 @@ import numpy as np
 import pytest
 
 from benchmarks.facts.sets import FOLDER, general_messages
-from data.questions.encoder import DIMENSIONS, Encoder
+from core.text_caches import drop_texts
+from data.questions.encoder import DIMENSIONS, Encoder, encoder
 from data.questions.likeness import Likeness, TaughtQuestions
-from data.questions.meanings import probability, read_meanings
+from data.questions.meanings import chances, read_meanings
+from data.questions.paraphrases import Kind, read
 from data.questions.rewordings import RewordedQuestions
+from data.questions.words import read_question
 from training.tools.paraphrases import FILES, fit, read_wordings, rows_of
 
 TAUGHT = (
@@ -122,7 +125,7 @@ def test_many_other_questions_do_not_hide_it() -> None:
 
 
 def test_a_language_is_not_asked_for_in_another() -> None:
-    assert probability(TAUGHT[0], [TAUGHT[5]]) == {}
+    assert chances(TAUGHT[0], [TAUGHT[5]]) == {}
     index = RewordedQuestions()
     index.add(1, TAUGHT[5])
     index.read_all()
@@ -169,26 +172,38 @@ def test_odd_messages_harm_nothing(index: RewordedQuestions, odd: str) -> None:
     assert index.compare(f"{odd} who takes care of the hamster?", 1) is not Likeness.SAME
 
 
-def test_alone_and_in_company_it_is_the_same() -> None:
-    asked = REWORDED[0][0]
-    together = probability(asked, TAUGHT[:5])
-    for question in TAUGHT[:5]:
-        assert probability(asked, [question])[question] == pytest.approx(
-            together[question], abs=0.01
-        )
+def test_a_rival_that_is_nearer_makes_it_less_likely() -> None:
+    asked, meant = "where do we all meet after the show?", "Where is the meeting point?"
+    rival = "Where do we meet after the show?"
+    alone, beside = chances(asked, [meant]), chances(asked, [meant, rival])
+    assert beside[meant].not_far < alone[meant].not_far
+    assert beside[rival].not_far > beside[meant].not_far
+    far = chances(asked, [meant, "Who feeds the hamster?"])
+    assert far[meant].not_far == pytest.approx(alone[meant].not_far, abs=0.01)
 
 
 def test_a_text_is_read_once() -> None:
     reader, texts = Encoder(), ["one text", "another text", "one text"]
-    read: list[str] = []
+    encoded: list[str] = []
     encode = reader.encode
-    reader.encode = lambda some: read.extend(some) or encode(some)  # type: ignore[method-assign, func-returns-value]
+    reader.encode = lambda some: encoded.extend(some) or encode(some)  # type: ignore[method-assign, func-returns-value]
     first = reader.vectors(texts)
     again = reader.vectors(texts)
-    assert sorted(read) == ["another text", "one text"]
+    assert sorted(encoded) == ["another text", "one text"]
     assert all(np.array_equal(first[one], again[one]) for one in texts)
     assert first["one text"].shape == (DIMENSIONS,)
     assert np.linalg.norm(first["one text"]) == pytest.approx(1, abs=0.01)
+
+
+def test_what_was_read_can_be_dropped(index: RewordedQuestions) -> None:
+    asked = REWORDED[0][0]
+    assert index.find(asked) is not None
+    assert asked in encoder()._known
+    assert read.cache_info().currsize > 0
+    drop_texts()
+    assert len(encoder()._known) == 0
+    assert read.cache_info().currsize == read_question.cache_info().currsize == 0
+    assert index.find(asked) is not None
 
 
 # --- what it is trained on ------------------------------------------------------------------------
@@ -222,6 +237,7 @@ def test_a_few_wordings_teach_it_to_tell_others_apart() -> None:
     talk = ["good morning", "i like tea", "how was your day?", "see you tomorrow"]
     rows = rows_of(taught, talk)
     known = rows.number < 40
-    said = fit(rows.chosen(known), [0]).probabilities(rows.chosen(~known).compared())
-    same, near = said[rows.same[~known]], said[rows.near[~known]]
-    assert (same[:, None] > near[None]).mean() > 0.75
+    said = fit(rows.chosen(known), [0]).chances(rows.chosen(~known).compared())
+    same, near, far = (said[rows.kind[~known] == kind] for kind in Kind)
+    assert (same[:, None, 0] > near[None, :, 0]).mean() > 0.8
+    assert (same[:, None, 1] > far[None, :, 1]).mean() > 0.8

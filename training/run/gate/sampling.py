@@ -30,8 +30,8 @@ BATCH = 32
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A reply with U+FFFD for bytes that are no character, which people are not shown; `cut`: it
-    would have gone on."""
+    """A reply with U+FFFD for bytes that are no character, which people are not shown, but without
+    half a character at its end; `cut`: it would have gone on."""
 
     text: str
     cut: bool = False
@@ -109,11 +109,13 @@ class _Voice:
             request.finish_reason = FinishReason.END
 
     def reply(self, request: Request) -> Reply:
-        """A finished reply. What was cut may end in half a character, which is no fault of it."""
+        """A finished reply. Half a character at the end is no fault of what was said before it."""
         text, cut = self._text(request), request.finish_reason is FinishReason.LENGTH
         for stop in self._stops:
             text = text.partition(stop)[0]
-        return Reply((text.rstrip(REPLACEMENT_CHAR) if cut else text).strip(), cut)
+        whole = text.rstrip()
+        said = whole.rstrip(REPLACEMENT_CHAR) if cut else whole.removesuffix(REPLACEMENT_CHAR)
+        return Reply(said.strip() or whole.strip(), cut)
 
     def _text(self, request: Request) -> str:
         text: str = self._fast.decode(request.reply_ids, skip_special_tokens=False)

@@ -23,12 +23,12 @@ from bot.discord_ui.embeds.lesson import (
     lesson_text,
     other_lessons_text,
 )
-from bot.discord_ui.embeds.plan import main_authors, plan_embed
+from bot.discord_ui.embeds.plan import main_authors, plan_embed, plan_summary_embed
 from bot.discord_ui.embeds.spelling import lesson_warning
 from bot.discord_ui.job_messages import JobAction, JobButton
 from bot.discord_ui.names import names_of
 from bot.discord_ui.permissions import Rank, defer_for_administrator, rank_of, requires_rank
-from bot.discord_ui.views.confirm import ConfirmView
+from bot.discord_ui.views.plan import PlanView
 from bot.learning.retraining import Overrides, RetrainPlan, Retrains
 from bot.learning.teaching import (
     BOTH_REQUIRED,
@@ -159,19 +159,14 @@ class Training(commands.Cog):
         )
         authors = main_authors(plan.preview.selection.by_author)
         names = await names_of(interaction, authors)
-        embed = plan_embed(plan, self._number_format(), names)
+        details = plan_embed(plan, self._number_format(), names)
         if dry_run:
             text = say("Nothing was started: this is what a retrain would look like.")
-            await interaction.edit_original_response(content=text, embed=embed)
+            await interaction.edit_original_response(content=text, embed=details)
             return
-        view = ConfirmView(
-            say("Start"),
-            say("Cancel"),
-            partial(self._start, plan),
-            say("Nothing was started."),
-            rank=Rank.ADMINISTRATOR,
-        )
-        await interaction.edit_original_response(embed=embed, view=view)
+        summary = plan_summary_embed(plan)
+        view = PlanView(summary, details, partial(self._start, plan))
+        await interaction.edit_original_response(embed=summary, view=view)
 
     @retrain.autocomplete("base")
     async def complete_base(

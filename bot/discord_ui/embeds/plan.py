@@ -1,4 +1,5 @@
-"""The plan of a retrain as an embed: its data, its cost and every setting. Pure."""
+"""The plan of a retrain as embeds: in three lines, and in full with its data, its cost and every
+setting. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ from bot.discord_ui.embeds.style import (
 )
 from bot.learning.retraining import RetrainPlan
 from data.dataset.samples import PII_RULE
-from i18n.phrase import phrase
+from i18n.phrase import Phrase, phrase, phrases
 from i18n.reader import say
 from training.config import Method, TrainingConfig
 from training.jobs.events import format_duration
@@ -26,19 +27,66 @@ from training.jobs.preview import Preview
 
 MAX_AUTHORS_SHOWN = 5
 """Members whose share is listed."""
+NOTHING_AT_RISK = phrase("Nothing is at risk: the new model is used only if it passes its checks.")
+
+
+def plan_summary_embed(plan: RetrainPlan) -> discord.Embed:
+    """The plan that the admin confirms with "Start": what is learned, how long it takes, and what
+    could go wrong, a line each."""
+    lines = [learned_line(plan), time_line(plan.preview.seconds), *risk_lines(plan)]
+    return discord.Embed(title=say("Retrain?"), colour=BLURPLE, description="\n".join(lines))
+
+
+def learned_line(plan: RetrainPlan) -> str:
+    """How much is learned, from how many people, and from which base."""
+    selection = plan.preview.selection
+    left_out = sum(selection.dropped.values())
+    return say(
+        "I learn {things} that {people} taught, on top of `{base}`{left_out}.",
+        things=phrases("{count} thing", "{count:,} things", len(selection.kept)),
+        people=phrases("{count} person", "{count:,} people", len(selection.by_author)),
+        base=plan.base.name,
+        left_out=phrase(" ({count:,} left out)", count=left_out) if left_out else "",
+    )
+
+
+def time_line(seconds: float | None) -> str:
+    """How long it takes, and that nobody has to wait."""
+    if seconds is None:
+        return say("How long it takes is not known; people can keep chatting meanwhile.")
+    return say(
+        "It takes about {time}; people can keep chatting meanwhile.", time=format_duration(seconds)
+    )
+
+
+def risk_lines(plan: RetrainPlan) -> list[str]:
+    """Each warning that asks for another base or method; if there is none, what else is to be
+    known before the start."""
+    preview, config = plan.preview, plan.config
+    warnings = []
+    if _may_not_fit(preview.memory_mb, preview.free_mb):
+        advice = _memory_advice(config.method)
+        warnings.append(say("⚠️ Memory may run out: choose {advice}.", advice=advice))
+    if plan.hard_answers:
+        warnings.append(plan_warning(plan.hard_answers))
+    if not warnings and preview.longest > config.max_length:
+        longest = longest_text(preview.longest, config.max_length)
+        warnings.append(say("The longest example is cut: {longest}.", longest=longest))
+    return warnings or [say(NOTHING_AT_RISK)]
 
 
 def plan_embed(plan: RetrainPlan, number_format: str, names: Mapping[int, str]) -> discord.Embed:
-    """The plan that the admin confirms with "Start"; `names` are those of the main authors."""
+    """The plan in full; `names` are those of the main authors."""
+    summary = say(
+        "I learn {examples} in a separate process. The new model answers here once it "
+        "has passed its checks; if anything fails, the old one stays.",
+        examples=examples_text(len(plan.preview.selection.kept)),
+    )
+    warning = plan_warning(plan.hard_answers)
     embed = discord.Embed(
         title=say("Retrain from {base}?", base=plan.base.name)[:MAX_TITLE_CHARS],
         colour=BLURPLE,
-        description=say(
-            "I learn {examples} in a separate process. The new model answers here once it "
-            "has passed its checks; if anything fails, the old one stays.",
-            examples=examples_text(len(plan.preview.selection.kept)),
-        )
-        + plan_warning(plan.hard_answers),
+        description=f"{summary}\n{warning}" if warning else summary,
     )
     add_fields(embed, data_fields(plan.preview, names))
     add_fields(embed, cost_fields(plan.preview, plan.config.method))
@@ -88,14 +136,20 @@ def memory_text(needed: float | None, free: float | None, method: Method) -> str
     if free is None:
         return say("about {needed:,.0f} MB", needed=needed)
     text = phrase("about {needed:,.0f} MB, {free:,.0f} MB are free", needed=needed, free=free)
-    if needed <= free:
+    if not _may_not_fit(needed, free):
         return say(text)
-    advice = (
-        phrase("LoRA (`method: lora`) or a smaller base")
-        if method == "full"
-        else phrase("a smaller base")
-    )
+    advice = _memory_advice(method)
     return say("⚠️ {text}. It may not fit: choose {advice}.", text=text, advice=advice)
+
+
+def _may_not_fit(needed: float | None, free: float | None) -> bool:
+    return needed is not None and free is not None and needed > free
+
+
+def _memory_advice(method: Method) -> Phrase:
+    if method == "full":
+        return phrase("LoRA (`method: lora`) or a smaller base")
+    return phrase("a smaller base")
 
 
 def setting_fields(

@@ -31,7 +31,7 @@ def plan_warning(hard: HardAnswers | None) -> str:
         hard.count,
         why=_why(hard),
     )
-    return "\n" + say(warning)
+    return say(warning)
 
 
 def _why(hard: HardAnswers) -> Phrase:

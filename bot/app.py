@@ -17,6 +17,7 @@ from discord.ext import commands
 from bot.chat.admission import Admission, Pauses
 from bot.chat.filters import Filters
 from bot.chat.generation import ReplyGenerator
+from bot.chat.help import with_help
 from bot.chat.known import nothing_known
 from bot.chat.manager import ChatPolicy, ConversationManager
 from bot.chat.model_router import ModelRouter
@@ -30,6 +31,7 @@ from bot.discord_ui.cogs.chat import Chat
 from bot.discord_ui.cogs.dataset.cog import Dataset
 from bot.discord_ui.cogs.feedback import Feedback
 from bot.discord_ui.cogs.filters import FilterCommands
+from bot.discord_ui.cogs.help import Help, help_for_member
 from bot.discord_ui.cogs.models import Models
 from bot.discord_ui.cogs.privacy import Privacy
 from bot.discord_ui.cogs.training import Training
@@ -246,7 +248,11 @@ async def running_conversations(
             stale_s=settings.stale_s,
         ),
         on_reply=partial(collect, storage) if settings.learn_from_chat else None,
-        look_up=known.look_up if settings.known_at_once else nothing_known,
+        look_up=with_help(
+            known.look_up if settings.known_at_once else nothing_known,
+            known.look_up,
+            partial(help_for_member, bot, settings.reply_buttons),
+        ),
     )
     models.load_in_background(models.default_for(bot.languages.for_server(None)))
     try:
@@ -285,6 +291,7 @@ def _chat_cogs(
     tasks.spawn(alive, name="connection")
     yield chat
     yield catch_up
+    yield Help(buttons=settings.reply_buttons)
     yield Feedback(bot, storage, conversations, replayer, admission)
     yield FilterCommands(filters, storage.filters, storage.audit)
     yield Admin(storage.audit, pauses, conversations)

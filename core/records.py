@@ -183,6 +183,12 @@ class ReplyRecord:
     first_s: float | None = None
     example_id: int | None = None
 
+    @property
+    def is_fixed(self) -> bool:
+        """Whether it is a fixed text of the bot: neither a model wrote it nor did anybody teach it.
+        A model's reply has a token at least, or it would not have been recorded."""
+        return self.example_id is None and not self.completion_tokens
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemberDataSummary:

@@ -10,20 +10,18 @@ import asyncio
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeAlias
 
-from discord import AppCommandOptionType, Permissions, app_commands
+from discord import AppCommandOptionType, app_commands
 
 from bot.app import build_bot
 from bot.discord_ui.client import Gpt2Bot
-from bot.discord_ui.permissions import RANK_PERMISSIONS, Rank, RankCheck
+from bot.discord_ui.permissions import Command, needed_rank, root_of
+from bot.discord_ui.translator import command_name
 from bot.settings import load_settings
 from i18n.catalogue import JAPANESE, localized_name
 from model.settings import WorkerSettings
 from model.worker.client import WorkerClient
 from scripts.terminal import format_range, markdown_row, terminal_commands
-
-Command: TypeAlias = "app_commands.Command[Any, ..., Any]"
 
 INTRODUCTION = """\
 # Commands
@@ -74,10 +72,10 @@ MAX_DISCORD_INTEGER = 2**53 - 1
 
 COLUMNS: tuple[Callable[[Command], str], ...] = (
     lambda one: f"`/{one.qualified_name}`",
-    lambda one: rank_of(one).name.lower(),
+    lambda one: needed_rank(one).name.lower(),
     lambda one: "servers" if root_of(one).guild_only else "anywhere",
     lambda one: one.description,
-    lambda one: f"`/{japanese_command(one)}`",
+    lambda one: f"`/{command_name(one.qualified_name, JAPANESE)}`",
 )
 """What stands in the row of a command, by the headings of IN_DISCORD."""
 
@@ -124,29 +122,6 @@ def _tree(bot: Gpt2Bot) -> tuple[list[Command], list[app_commands.ContextMenu]]:
 def japanese_name(kind: str, english: str) -> str:
     """The Japanese name of a command or an option."""
     return localized_name(JAPANESE, kind, english) or english
-
-
-def japanese_command(command: Command) -> str:
-    """What members whose Discord is Japanese type after the slash."""
-    return " ".join(japanese_name("command", word) for word in command.qualified_name.split())
-
-
-def root_of(command: Command) -> Command | app_commands.Group:
-    """What Discord shows or hides: the command, or the group that it is in."""
-    return command.root_parent or command
-
-
-def rank_of(command: Command) -> Rank:
-    """Who may use it: by what the bot asks, and by what Discord hides."""
-    asked = [one.needed for one in command.checks if isinstance(one, RankCheck)]
-    hidden = root_of(command).default_permissions or Permissions.none()
-    return max(
-        [
-            Rank.MEMBER,
-            *asked,
-            *(one for one, name in RANK_PERMISSIONS.items() if getattr(hidden, name)),
-        ]
-    )
 
 
 def _options(command: Command) -> Iterator[str]:

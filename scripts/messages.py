@@ -173,6 +173,7 @@ CODE = re.compile(
 IGNORED_CALLS = {
     *("debug", "info", "warning", "error", "exception", "critical", "log"),  # the log is English
     *("command", "Group", "describe", "ContextMenu"),  # bot.discord_ui.translator: by their names
+    *("Hint", "menu_entry"),  # the same names; the text of a Hint is a Phrase by its type
     *("Field", "Option", "Argument", "Typer", "add_parser", "add_argument", "ArgumentParser"),
     *("Counter", "Gauge", "Histogram", "GaugeMetricFamily", "CounterMetricFamily"),
     *(
@@ -190,6 +191,7 @@ IGNORED_CALLS = {
 VISIBLE_ARGUMENTS = {"label", "title", "placeholder", "content", "description"}
 """Arguments in which one word is a text already."""
 IGNORED_FILES = {
+    "bot/chat/help.py": "what people ask, in both languages",
     "bot/ops/vitals.py": "Prometheus reads it",
     "core/metrics.py": "Prometheus reads it",
     "data/storage/migrations.py": "SQL",

@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 from bot.chat.filters import REPLY_WITHHELD, Blocked, Filters, OutputGuard
-from bot.chat.known import Astray, Misplaced, TaughtAnswer
+from bot.chat.known import Astray, FixedAnswer, Misplaced, TaughtAnswer
 from bot.chat.request import ReplyRequest, ReplySink, ReplyTarget, TextCheck, truncate_reply
-from bot.chat.telemetry import TAUGHT, ReplyTrace
+from bot.chat.telemetry import FIXED, TAUGHT, ReplyTrace
 from core.errors import Refusal
 from i18n.phrase import phrase
 from i18n.reader import say
@@ -156,7 +156,7 @@ class ReplyGenerator:
             self._worker.abort(live.request_id)
 
     async def generate(self, live: ActiveReply, request: ReplyRequest) -> Finished | None:
-        """A reply that passes the scope's filters: the taught answer, or one of the model.
+        """A reply that passes the scope's filters: the known answer, or one of the model.
 
         A blocked one is sampled once more with another seed; None if that is blocked too, or the
         message was deleted: then nothing stays shown. What is the answer to another question is
@@ -168,7 +168,7 @@ class ReplyGenerator:
         """
         guard = await self._filters.guard(request.target.scope)
         if request.known.answer is not None:
-            return await self._give_taught(live, request.known.answer, guard)
+            return await self._give_known(live, request.known.answer, guard)
         request = request.with_guard(guard)
         faults: Counter[type[Blocked]] = Counter()
         while True:
@@ -185,7 +185,7 @@ class ReplyGenerator:
                 return None
             if faults[Astray] == MAX_ASTRAY and (expected := request.known.expected):
                 live.fell_back = True
-                return await self._give_taught(live, expected, guard)
+                return await self._give_known(live, expected, guard)
 
     async def _attempt(
         self,
@@ -210,17 +210,17 @@ class ReplyGenerator:
         live.trace.mark_finished(request, reply)
         return reply
 
-    async def _give_taught(
-        self, live: ActiveReply, answer: TaughtAnswer, guard: OutputGuard
+    async def _give_known(
+        self, live: ActiveReply, answer: TaughtAnswer | FixedAnswer, guard: OutputGuard
     ) -> Finished | None:
-        """The taught answer, without the model, if it passes the filters."""
+        """The known answer, without the model, if it passes the filters."""
         text = truncate_reply(answer.text)
         try:
             guard.check(text)
         except Blocked:
             await self._give_nothing(live)
             return None
-        live.trace.drop_reason = TAUGHT
+        live.trace.drop_reason = FIXED if isinstance(answer, FixedAnswer) else TAUGHT
         return Finished(0, text, FinishReason.END, 0, 0, seed=0, seconds=0.0)
 
     async def _give_nothing(self, live: ActiveReply) -> None:

@@ -1,13 +1,14 @@
-"""What was taught about a question, as far as a reply needs it. Values only.
+"""What is known about a question without a model, as far as a reply needs it. Values only.
 
-The index of what was taught is `bot.learning.known_answers`; a conversation is given its `look_up`.
+The index of what was taught is `bot.learning.known_answers`, and `bot.chat.help` answers what is
+asked about the bot itself; a conversation is given one `look_up`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import ClassVar, Self
 
 from bot.chat.filters import Blocked
 from core.records import OPERATOR_AUTHOR_ID
@@ -60,17 +61,29 @@ class TaughtAnswer:
 
 
 @dataclass(frozen=True, slots=True)
+class FixedAnswer:
+    """What the bot always answers to a question about itself: nobody taught it."""
+
+    text: str
+    example_id: ClassVar[None] = None
+    note: ClassVar[None] = None
+
+
+@dataclass(frozen=True, slots=True)
 class Known:
     """What is known about a question: the `answer` to give at once, if there is one; the one that
     the model is `expected` to give; and a check of its reply, or of the beginning, which raises
     Misplaced or Astray (None if it learned nothing)."""
 
-    answer: TaughtAnswer | None = None
+    answer: TaughtAnswer | FixedAnswer | None = None
     expected: TaughtAnswer | None = None
     check: Callable[[str], None] | None = None
 
     def without_answer(self) -> Self:
-        """The same for a reply that the model has to make, whatever it says."""
+        """The same for a reply that the model has to make, whatever it says. A fixed answer stays:
+        of that, no model knows anything."""
+        if isinstance(self.answer, FixedAnswer):
+            return self
         return replace(
             self, answer=None, expected=None, check=None if self.expected else self.check
         )

@@ -230,7 +230,7 @@ class ConversationManager:
                 return reply
 
     async def _with_known(self, request: ReplyRequest, *, by_model: bool) -> ReplyRequest:
-        """The request with what was taught about it; `by_model`: the model answers all the same,
+        """The request with what is known about it; `by_model`: the model answers all the same,
         since somebody wants another reply, or several messages are answered together."""
         source = request.serving.option.source
         known = await self._look_up(request.target.scope, source, request.asked_text)

@@ -81,7 +81,7 @@ class ReplyTarget(Protocol):
 class ReplyRequest:
     """A reply to `target`, the last of the messages in `context`, by the model `serving`.
 
-    `known`: what was taught about it. A reply has none of the phrases `avoided`.
+    `known`: what is known about it. A reply has none of the phrases `avoided`.
     """
 
     target: ReplyTarget
@@ -126,7 +126,7 @@ class ReplyRequest:
         """What is kept of how the reply was made."""
         sampling = asdict(self.params)
         del sampling["seed"]  # that of the record is the one that was drawn
-        taught = self.known.answer
+        given = self.known.answer
         return ReplyRecord(
             reply_id=reply_id,
             channel_id=self.target.channel_id,
@@ -139,12 +139,12 @@ class ReplyRequest:
             cut=reply.truncated_messages,
             prompt_tokens=reply.prompt_tokens,
             completion_tokens=reply.new_tokens,
-            seed=None if taught else reply.seed,
+            seed=None if given else reply.seed,
             sampling=sampling,
             seconds=reply.seconds,
             created_at=datetime.now(UTC),
             first_s=reply.first_token_s,
-            example_id=taught.example_id if taught else None,
+            example_id=given.example_id if given else None,
         )
 
 

@@ -23,6 +23,8 @@ WITHDRAWN = "withdrawn"
 """The outcome of a message that lost its turn: it was deleted, or the bot is stopping."""
 TAUGHT = "taught"
 """The outcome of a taught answer, given without the model."""
+FIXED = "fixed"
+"""The outcome of a fixed answer to a question about the bot."""
 OTHER_DROPS = ("merged", "repeated", "withheld")
 """Other outcomes without a reply: `merged` (the reply to the next message answers it too),
 `repeated` (delivered before), `withheld` (a filter blocked the reply)."""
@@ -47,6 +49,7 @@ OUTCOMES = (
     WITHDRAWN,
     *OTHER_DROPS,
     TAUGHT,
+    FIXED,
     UNEXPECTED_ERROR,
 )
 

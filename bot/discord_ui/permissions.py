@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TypeVar
+from typing import Any, TypeAlias, TypeVar
 
-from discord import app_commands
+from discord import Permissions, app_commands
 
 from bot.discord_ui.client import BotInteraction
 from bot.discord_ui.delivery.requests import defer
 from core.errors import Refusal
 from i18n.phrase import phrase
 
+Command: TypeAlias = "app_commands.Command[Any, ..., Any]"
 T = TypeVar("T")
 
 
@@ -101,3 +102,21 @@ class RankCheck:
 def requires_rank(needed: Rank) -> Callable[[T], T]:
     """`RankCheck` as a decorator, placed under that of the command."""
     return app_commands.check(RankCheck(needed))
+
+
+def root_of(command: Command) -> Command | app_commands.Group:
+    """What Discord shows or hides: the command, or the group that it is in."""
+    return command.root_parent or command
+
+
+def needed_rank(command: Command) -> Rank:
+    """Who may use it: by what the bot asks, and by what Discord hides."""
+    asked = [one.needed for one in command.checks if isinstance(one, RankCheck)]
+    hidden = root_of(command).default_permissions or Permissions.none()
+    return max(
+        [
+            Rank.MEMBER,
+            *asked,
+            *(one for one, name in RANK_PERMISSIONS.items() if getattr(hidden, name)),
+        ]
+    )

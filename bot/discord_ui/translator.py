@@ -33,3 +33,9 @@ class Translator(app_commands.Translator):
         if language is None or kind is None:
             return None
         return localized_name(language, kind, string.message)
+
+
+def command_name(qualified_name: str, language: str) -> str:
+    """What members whose Discord has that language type after the slash."""
+    words = qualified_name.split()
+    return " ".join(localized_name(language, "command", word) or word for word in words)

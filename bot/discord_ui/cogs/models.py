@@ -173,17 +173,20 @@ class Models(commands.Cog):
         own = [one for one in options if self._models.is_checkpoint(one)]
         return autocomplete_choices([option.name for option in own if option != active], current)
 
-    @app_commands.command(description="Which model runs, on which device, and what I can do")
+    @app_commands.command(description="What I am, and which model runs on which device")
     async def about(self, interaction: BotInteraction) -> None:
         active = await self._models.active(scope_of(interaction))
         embed = discord.Embed(
             title=f"gpt2-discord-bot {self._version}",
             colour=BLURPLE,
             description=say(
-                "I answer with GPT-2, a small language model, and I learn what you teach me. "
+                "I am an AI: I answer with GPT-2, a small language model. "
                 "I make things up: do not rely on what I say.\n\n"
-                "Talk to me with a mention, a reply, a direct message or `/chat`. "
-                "Teach me with `/teach`; an admin makes me learn it with `/retrain`."
+                "I learn from what people teach me: with `/teach`, by correcting a reply, or as a "
+                "file. From conversations I learn only if my operator allows it, you agreed to it "
+                "and a manager approved each pair.\n\n"
+                "`/help` shows what you can do, `/privacy show` what I keep about you. "
+                "My documentation: `docs/index.md` and `docs/privacy.md` of gpt2-discord-bot."
             ),
         )
         facts = self._worker.models.get(active.source)

@@ -44,8 +44,8 @@ def why_embed(
         title=say("Why this reply?"), colour=BLURPLE, description=_context_text(origin, names)
     )
     model = quote_safely(record.model, 200)
-    if record.example_id is not None:
-        add_fields(embed, _taught_facts(record, origin))
+    if record.example_id is not None or record.is_fixed:
+        add_fields(embed, _known_facts(record, origin))
         return embed
     tokens = say(
         "{read:,} read, {written:,} written",
@@ -65,19 +65,21 @@ def why_embed(
     return embed
 
 
-def _taught_facts(record: ReplyRecord, origin: ReplyOrigin) -> list[tuple[str, str]]:
-    """Where a taught answer comes from."""
+def _known_facts(record: ReplyRecord, origin: ReplyOrigin) -> list[tuple[str, str]]:
+    """Where a taught or a fixed answer comes from."""
+    votes = say("Votes"), f"👍 {origin.rating.up} · 👎 {origin.rating.down}"
+    if record.is_fixed:
+        return [(say("Fixed text"), say("always the same; no model was asked")), votes]
     taught = say(
         "pair {number} of the data set, word for word; no model was asked",
         number=record.example_id,
     )
-    votes = f"👍 {origin.rating.up} · 👎 {origin.rating.down}"
-    return [(say("Taught"), taught), (say("Votes"), votes)]
+    return [(say("Taught"), taught), votes]
 
 
 def _context_text(origin: ReplyOrigin, names: Mapping[int, str]) -> str:
     """The messages, oldest first, each cut to its share of the limit."""
-    if origin.record.example_id is not None:
+    if origin.record.example_id is not None or origin.record.is_fixed:
         return "\n".join(_line(one, 300, names) for one in origin.seen[-1:])
     share = max(20, min(300, MAX_CONTEXT_CHARS // (3 * max(1, len(origin.seen)))))
     lines = "\n".join(_line(one, share, names) for one in origin.seen)

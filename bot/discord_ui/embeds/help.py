@@ -25,7 +25,6 @@ class Hint:
     buttons: bool = False
 
 
-MENU_HINT = phrase("Hold or right-click a reply, *Apps*: *{better}*, *{why}*")
 TOPICS: tuple[tuple[Phrase, tuple[Hint, ...]], ...] = (
     (
         phrase("Talk to me"),
@@ -49,7 +48,7 @@ TOPICS: tuple[tuple[Phrase, tuple[Hint, ...]], ...] = (
         phrase("Correct a reply"),
         (
             Hint(phrase("Under it: 👍 👎 rate it, ✏️ corrects it, 🔁 asks again"), buttons=True),
-            Hint(MENU_HINT),
+            Hint(phrase("Hold or right-click a reply, *Apps*: *{better}*, *{why}*")),
         ),
     ),
     (
@@ -113,11 +112,10 @@ def _lines(usable: set[str], *, buttons: bool) -> Iterator[str]:
 
 
 def _line(hint: Hint) -> str:
-    if not hint.commands:
-        return say(
-            hint.text.template, better=menu_entry("Better answer"), why=menu_entry("Why this reply?")
-        )
-    return say("{commands}: {what}", commands=_typed(hint.commands), what=hint.text)
+    if hint.commands:
+        return say("{commands}: {what}", commands=_typed(hint.commands), what=hint.text)
+    better, why = menu_entry("Better answer"), menu_entry("Why this reply?")
+    return say(hint.text.template, better=better, why=why)
 
 
 def _typed(commands: Iterable[str]) -> str:

@@ -88,6 +88,7 @@ def commands(text: str) -> list[tuple[str, dict[str, Any]]]:
     return [
         ("context", {}),
         ("about", {}),
+        ("help", {}),
         ("model list", {}),
         ("model info", {"name": text}),
         ("model use", {"name": text}),

@@ -150,7 +150,7 @@ async def test_models(world: World, worker: FakeWorker) -> None:
     make_checkpoint(world, "tiny-1", scores=scores, settings=trained_with, parents=parents)
     make_checkpoint(world, "tiny-2", report={"refusal": "…"})
     here, names = world.general, (*with_custom_models(MODELS), "tiny-1", "tiny-2")
-    listed = await walk(world.ben, here, "about", "model list")
+    listed = await walk(world.ben, here, "about", "help", "model list")
     assert "/モデル 使う" in listed.embeds[0].footer.text
     await walk(world.ben, here, *(f"model info name:{name}" for name in names))
     used = (f"model use name:{name}" for name in ("tiny-1", "tiny-2", "gpt5"))

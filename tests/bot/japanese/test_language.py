@@ -123,6 +123,7 @@ async def test_models(place: Place) -> None:
     make_checkpoint(world, "tiny-2", scores={"first_loss": 2.5, "last_loss": 0.25})
     for who, read in ((world.ada, place.private), (place.cleo, place.public)):
         read((await place.slash(who, "about")).embeds[0].description)
+        read((await place.slash(who, "help")).content)
     listed = await place.slash(world.ada, "model list")
     card = await place.slash(world.ben, "model info", name="tiny-2")
     place.public(listed.embeds[0].title, *(one.name for one in card.embeds[0].fields))

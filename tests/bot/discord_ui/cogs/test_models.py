@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shutil
 import threading
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ from training.checkpoints import REPORT_FILE, Manifest, seal
 from training.errors import CorruptCheckpoint, NothingToRollBack
 
 Open = Callable[..., AbstractAsyncContextManager[World]]
+ROOT = Path(__file__).parents[4]
 SCOPE = 7
 MANAGER = discord.Permissions(manage_guild=True)
 
@@ -165,6 +168,15 @@ async def test_about_shows_what_runs(world: World) -> None:
     assert fields["Loaded in"] == "0.1 s"
     assert fields["Device"] == "cpu"
     assert result.ephemeral
+
+
+async def test_about_says_what_it_is_and_where_more_is_said(world: World) -> None:
+    [embed] = (await world.ben.slash(world.general, "about")).response.embeds
+    assert embed.title == f"gpt2-discord-bot {version('gpt2-discord-bot')}"
+    for said in ("I am an AI", "make things up", "I learn from", "`/privacy show`", "`/help`"):
+        assert said in embed.description
+    for page in re.findall(r"`(docs/.+?)`", embed.description):
+        assert (ROOT / page).is_file()
 
 
 # --- /model rollback -----------------------------------------------------------------------------

@@ -36,9 +36,9 @@ LARGE_CORPUS = 1000
 """Conversations from which on some are held out."""
 CHATTERBOT_COPIES = 6
 TALKS_PER_SITUATION = 10
-FINISH_COPIES, FINISH_TALKS, FINISH_OTHERS, FINISH_MIN_TURNS = 8, 40, 4000, 6
+FINISH_COPIES, FINISH_TALKS, FINISH_MIN_TURNS = 8, 40, 6
 """Of the second stage: copies of the talks that this project wrote, talks of each situation, and
-other conversations."""
+how long the other conversations are at least."""
 FINISH_LEARNING_RATE = 1e-3
 ASCII_MARKS = str.maketrans("！？", "!?")
 
@@ -46,12 +46,14 @@ ASCII_MARKS = str.maketrans("！？", "!?")
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """How the embedded model of a language is made. `starter_copies`: the talks that this project
-    wrote are repeated to keep a share among millions of tokens of other talk."""
+    wrote are repeated to keep a share among millions of tokens of other talk. `finish_others`: how
+    much of that other talk is in the second stage, too."""
 
     config: TrainingConfig
     starter: Path
     starter_copies: int
     situations: Path
+    finish_others: int
 
 
 _COMMON = TrainingConfig(
@@ -80,6 +82,7 @@ RECIPES = {
         mixing.STARTER_FILE,
         starter_copies=10,
         situations=situations.FILE,
+        finish_others=4000,
     ),
     JAPANESE: Recipe(
         replace(
@@ -92,6 +95,7 @@ RECIPES = {
         mixing.STARTER_FILE_JA,
         starter_copies=20,
         situations=situations.FILE_JA,
+        finish_others=2000,
     ),
 }
 
@@ -175,7 +179,7 @@ def write_finish(finish: Path, job: Path, recipe: Recipe, epochs: float) -> None
         own = [as_typed(turns, rng) for turns in own]
     others = mixing.read_conversations(job / "dataset.jsonl")
     long = [turns for turns in others if len(turns) >= FINISH_MIN_TURNS]
-    train = own + rng.sample(long, min(FINISH_OTHERS, len(long)))
+    train = own + rng.sample(long, min(recipe.finish_others, len(long)))
     rng.shuffle(train)
     finish.mkdir(exist_ok=True)
     config.save(finish / "config.json")

@@ -39,6 +39,16 @@ def test_what_is_only_a_mark_stays() -> None:
     assert {as_typed(only, rng)[0].content for _ in range(50)} == {"？", "?"}
 
 
+def make(data: Path, options: str) -> None:
+    whole = f"--language ja --data {data} --epochs 0.0001 {options}"
+    subprocess.run(
+        [sys.executable, "-m", "training.tools.tiny", *whole.split()],
+        cwd=ROOT,
+        check=True,
+        timeout=500,
+    )
+
+
 @pytest.mark.slow
 def test_a_model_is_made_from_files(tmp_path: Path) -> None:
     """In one step nothing is learned, but all that a model's folder needs is made."""
@@ -46,13 +56,7 @@ def test_a_model_is_made_from_files(tmp_path: Path) -> None:
     data = tmp_path / "talk.jsonl"
     data.write_text(1100 * (json.dumps(talk) + "\n"), encoding="utf-8")
     out = tmp_path / "tiny_ja"
-    options = f"--language ja --data {data} --job {tmp_path / 'job'} --epochs 0.0001 --out {out}"
-    subprocess.run(
-        [sys.executable, "-m", "training.tools.tiny", *options.split()],
-        cwd=ROOT,
-        check=True,
-        timeout=500,
-    )
+    make(data, f"--job {tmp_path / 'job'} --out {out}")
     manifest = verify(out)
     assert (manifest.name, manifest.base) == ("tiny-ja", None)
     assert manifest.settings["optimizer"] == "muon"
@@ -65,3 +69,9 @@ def test_a_model_is_made_from_files(tmp_path: Path) -> None:
     assert is_japanese(tokenizer)
     with safe_open(out / "model.safetensors", "pt") as weights:
         assert {weights.get_tensor(name).dtype.itemsize for name in list(weights.keys())} == {2}
+
+    again = tmp_path / "again"
+    make(data, f"--job {tmp_path / 'second'} --out {again} --base {out}")
+    assert not (tmp_path / "second" / "report.json").exists()  # the first stage was left out
+    assert verify(again).seconds > manifest.seconds
+    assert (again / "tokenizer.json").read_bytes() == (out / "tokenizer.json").read_bytes()

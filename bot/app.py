@@ -32,6 +32,7 @@ from bot.discord_ui.cogs.dataset.cog import Dataset
 from bot.discord_ui.cogs.feedback import Feedback
 from bot.discord_ui.cogs.filters import FilterCommands
 from bot.discord_ui.cogs.help import Help, help_for_member
+from bot.discord_ui.cogs.introduction import Introduction
 from bot.discord_ui.cogs.models import Models
 from bot.discord_ui.cogs.privacy import Privacy
 from bot.discord_ui.cogs.training import Training
@@ -294,6 +295,9 @@ def _chat_cogs(
     yield Help(buttons=settings.reply_buttons)
     yield Feedback(bot, storage, conversations, replayer, admission)
     yield FilterCommands(filters, storage.filters, storage.audit)
+    yield Introduction(
+        bot, storage.introductions, pauses, tasks, learn_from_chat=settings.learn_from_chat
+    )
     yield Admin(storage.audit, pauses, conversations)
 
 

@@ -235,7 +235,8 @@ class Gpt2Bot(commands.AutoShardedBot):
     async def on_ready(self) -> None:
         log.info("ready: %s in %d servers", self.user, len(self.guilds))
         for guild in self.guilds:
-            log_missing_permissions(guild)
+            if not guild.unavailable:  # else Discord has not said yet what is granted there
+                log_missing_permissions(guild)
 
     async def on_guild_join(self, guild: discord.Guild) -> None:
         log_missing_permissions(guild)

@@ -52,7 +52,7 @@ class GuardedClock:
 
 
 async def purge_expired(storage: Storage, days: int, clock: Callable[[], datetime | None]) -> int:
-    """Delete messages and records of replies older than `days`, and return how many.
+    """Delete messages and records of replies and introductions older than `days`; return how many.
 
     Nothing is deleted while the time is implausible (`clock` returns None). SQLite's log is emptied
     in any case: it may still hold what was deleted since the last call.

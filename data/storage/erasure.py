@@ -60,7 +60,7 @@ async def resume_erasures(
 async def purge_older_than(
     storage: Storage, before: datetime, batch: int = ERASURE_BATCH_ROWS
 ) -> int:
-    """Erase older messages and reply records; return how many."""
+    """Erase older messages and records of replies and introductions; return how many."""
     erased = 0
     while count := await storage.erasures.purge_batch(before, batch):
         erased += count

@@ -326,6 +326,14 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         # The taught pair that the reply is, word for word.
         "ALTER TABLE replies ADD COLUMN example_id INTEGER",
     ),
+    (
+        """
+        CREATE TABLE introductions (
+            guild_id INTEGER PRIMARY KEY,
+            created_at TEXT NOT NULL
+        )
+        """,
+    ),
 )
 
 SCHEMA_VERSION = len(MIGRATIONS)

@@ -23,6 +23,7 @@ from data.storage.tables.consents import Consents
 from data.storage.tables.erasures import Erasures
 from data.storage.tables.examples import Examples
 from data.storage.tables.filters import FilterTable
+from data.storage.tables.introductions import Introductions
 from data.storage.tables.jobs import Jobs
 from data.storage.tables.marks import Marks
 from data.storage.tables.members import MemberData
@@ -51,6 +52,7 @@ class Storage(Repository):
         self.pauses = PauseTable(db)
         self.filters = FilterTable(db)
         self.channels = Channels(db)
+        self.introductions = Introductions(db)
         self.model_choices = ModelChoices(db)
 
     async def check_writable(self) -> None:

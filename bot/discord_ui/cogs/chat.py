@@ -32,7 +32,7 @@ from bot.discord_ui.delivery.reply import (
 )
 from bot.discord_ui.delivery.requests import DISCORD_ERRORS, NO_REPLY_WITHOUT_HISTORY, defer
 from bot.discord_ui.delivery.split import split_message
-from bot.discord_ui.permissions import Rank, requires_rank
+from bot.discord_ui.permissions import Rank, require_rank, requires_rank
 from bot.discord_ui.views.reply_buttons import reply_views
 from core.errors import Refusal
 from core.logging import begin_request
@@ -302,6 +302,14 @@ class Chat(commands.Cog):
     @app_commands.describe(channel="A channel, forum or thread (this one, if left out)")
     @requires_rank(Rank.MANAGER)
     async def enable(self, interaction: BotInteraction, channel: Place | None = None) -> None:
+        await self._enable(interaction, channel)
+
+    async def enable_here(self, press: BotInteraction) -> None:
+        """The button "Answer in this channel" was pressed."""
+        require_rank(press, Rank.MANAGER)
+        await self._enable(press, None)
+
+    async def _enable(self, interaction: BotInteraction, channel: Place | None) -> None:
         where = await self._set_enabled(interaction, channel, enabled=True)
         text = say("I now answer every message in {channel} and its threads.", channel=where)
         if not self._bot.intents.message_content:

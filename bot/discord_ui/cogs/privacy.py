@@ -86,7 +86,11 @@ class Privacy(commands.Cog):
 
     @privacy.command(description="See what I keep about you, for how long, and what I learned")
     async def show(self, interaction: BotInteraction) -> None:
-        await defer(interaction, ephemeral=True)
+        await self.show_summary(interaction)
+
+    async def show_summary(self, interaction: BotInteraction) -> None:
+        """Answer the command, or the button "Privacy", which leaves its message as it is."""
+        await defer(interaction, ephemeral=True, thinking=True)
         user, guild = interaction.user.id, interaction.guild_id
         kept = PrivacySummary(
             here=await self._storage.members.summary(user, guild or user),

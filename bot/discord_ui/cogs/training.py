@@ -28,6 +28,7 @@ from bot.discord_ui.embeds.spelling import lesson_warning
 from bot.discord_ui.job_messages import JobAction, JobButton
 from bot.discord_ui.names import names_of
 from bot.discord_ui.permissions import Rank, defer_for_administrator, rank_of, requires_rank
+from bot.discord_ui.views.correction_form import LessonForm
 from bot.discord_ui.views.plan import PlanView
 from bot.learning.retraining import Overrides, RetrainPlan, Retrains
 from bot.learning.teaching import (
@@ -101,6 +102,17 @@ class Training(commands.Cog):
         bot: app_commands.Range[str, 1, MAX_EXAMPLE_CHARS],
         also: app_commands.Range[str, 1, MAX_EXAMPLE_CHARS] = "",
     ) -> None:
+        await self.submit_lesson(interaction, user, bot, also)
+
+    async def open_form(self, press: BotInteraction) -> None:
+        """The button "Teach me something" was pressed: ask for what /teach has as its options."""
+        guild_scope(press)  # before somebody writes in vain
+        await press.response.send_modal(LessonForm(self.submit_lesson))
+
+    async def submit_lesson(
+        self, interaction: BotInteraction, user: str, bot: str, also: str
+    ) -> None:
+        """Store a pair with its other wordings, and answer what becomes of it."""
         scope, bot = guild_scope(interaction), bot.strip()
         user = text_of_option(user, interaction)
         if not user or not bot:

@@ -1,4 +1,4 @@
-"""The form for a better answer, and its confirmation."""
+"""The forms for a pair: a better answer, with its confirmation, or a new lesson."""
 
 from __future__ import annotations
 
@@ -31,19 +31,18 @@ NOT_LEARNED_IN_DMS = phrase(
     "I keep it, but so far I learn in servers only: there is no `/retrain` here."
 )
 
+OnPair = Callable[[BotInteraction, str, str, str], Awaitable[None]]
 OnCorrection = Callable[[BotInteraction, Correction, str, str, str], Awaitable[None]]
 
 
-class CorrectionForm(ReportsFailure, discord.ui.Modal):
+class PairForm(ReportsFailure, discord.ui.Modal):
     """Three fields: what people say, what the bot should answer, and other ways to ask."""
 
-    def __init__(self, lesson: Correction, learn: OnCorrection) -> None:
-        super().__init__(title=say("A better answer"), timeout=FORM_TIMEOUT_S)
-        self._correction = lesson
-        self._on_correction = learn
-        self.question = _field(
-            "question", default=lesson.question or None, placeholder=say(QUESTION_PLACEHOLDER)
-        )
+    def __init__(
+        self, title: str, question: str | None = None, placeholder: str | None = None
+    ) -> None:
+        super().__init__(title=title, timeout=FORM_TIMEOUT_S)
+        self.question = _field("question", default=question, placeholder=placeholder)
         self.answer = _field("answer")
         self.also = _field("also", required=False)
         asked, said = say("What people say to me"), say("What I should answer")
@@ -52,6 +51,15 @@ class CorrectionForm(ReportsFailure, discord.ui.Modal):
         self.add_item(discord.ui.Label(text=said, component=self.answer))
         hint = say("One on each line, at most {most}.", most=MAX_WORDINGS)
         self.add_item(discord.ui.Label(text=also, description=hint, component=self.also))
+
+
+class CorrectionForm(PairForm):
+    """The pair of a reply, to be corrected."""
+
+    def __init__(self, lesson: Correction, learn: OnCorrection) -> None:
+        super().__init__(say("A better answer"), lesson.question or None, say(QUESTION_PLACEHOLDER))
+        self._correction = lesson
+        self._on_correction = learn
 
     async def on_submit(self, interaction: BotInteraction) -> None:  # type: ignore[override]
         await self._on_correction(
@@ -63,13 +71,24 @@ class CorrectionForm(ReportsFailure, discord.ui.Modal):
         )
 
 
+class LessonForm(PairForm):
+    """A new pair, as with `/teach`."""
+
+    def __init__(self, learn: OnPair) -> None:
+        super().__init__(say("Teach me something"))
+        self._on_pair = learn
+
+    async def on_submit(self, interaction: BotInteraction) -> None:  # type: ignore[override]
+        await self._on_pair(interaction, self.question.value, self.answer.value, self.also.value)
+
+
 def _field(
     name: str,
     *,
     default: str | None = None,
     placeholder: str | None = None,
     required: bool = True,
-) -> discord.ui.TextInput[CorrectionForm]:
+) -> discord.ui.TextInput[PairForm]:
     return discord.ui.TextInput(
         custom_id=name,
         style=discord.TextStyle.paragraph,

@@ -55,6 +55,8 @@ ANONYMIZE_SQL = (
     "UPDATE jobs SET requested_by = 0 WHERE requested_by = ?",
 )
 """What a server needs stays without who did it; 0 is no member. The audit names them."""
+EXPIRING_TABLES = ("messages", "replies", "introductions")
+"""Whose rows are erased once they are older than RETENTION_DAYS, by their `created_at`."""
 
 
 class Erasures(Repository):
@@ -111,15 +113,15 @@ class Erasures(Repository):
         """Date what was written while the clock was ahead as written now: else it would be kept
         until that time comes."""
         latest = to_utc_iso(now + timedelta(days=1))
-        for table in ("messages", "replies"):
+        for table in EXPIRING_TABLES:
             sql = f"UPDATE {table} SET created_at = ? WHERE created_at > ?"
             await self._execute(sql, to_utc_iso(now), latest)
 
     async def purge_batch(self, before: datetime, limit: int) -> int:
-        """Erase up to `limit` older messages and reply records each; return how many. Examples
-        stay: the data set's managers decide about them."""
+        """Erase up to `limit` older messages, reply records and records of introductions each;
+        return how many. Examples stay: the data set's managers decide about them."""
         erased = 0
-        for table in ("messages", "replies"):
+        for table in EXPIRING_TABLES:
             older = f"SELECT rowid FROM {table} WHERE created_at < ? LIMIT ?"
             sql = f"DELETE FROM {table} WHERE rowid IN ({older})"
             erased += await self._execute(sql, to_utc_iso(before), limit)

@@ -80,10 +80,16 @@ class Introduction(commands.Cog):
 
     @commands.Cog.listener()
     async def on_guild_available(self, guild: discord.Guild) -> None:
-        """At each login and after an outage, for every server; also for one that invited the bot
-        while it was off."""
+        """After an outage of a server: maybe it invited the bot during it."""
         if _joined_lately(guild):
             self._begin(guild)
+
+    @commands.Cog.listener()
+    async def on_shard_ready(self, shard_id: int) -> None:
+        """After a login: greet the servers that invited the bot while it was off."""
+        for guild in self._bot.guilds:
+            if guild.shard_id == shard_id and _joined_lately(guild):
+                self._begin(guild)
 
     def _begin(self, guild: discord.Guild) -> None:
         # Held by `tasks`, since the retries of an outage take minutes.

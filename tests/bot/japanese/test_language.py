@@ -21,6 +21,7 @@ from i18n.phrase import phrase
 from tests.bot.asking import ask, storage_of
 from tests.bot.conftest import World, open_world
 from tests.bot.discord_ui.cogs.dataset.test_cog import taught
+from tests.bot.discord_ui.cogs.test_introduction import join
 from tests.bot.discord_ui.cogs.test_models import make_checkpoint
 from tests.bot.discord_ui.cogs.test_privacy import manager_of, trained
 from tests.bot.discord_ui.test_correction_form import press
@@ -100,6 +101,21 @@ async def test_chat_and_feedback(place: Place) -> None:
     place.private((await world.ben.click(reply, custom_id="reply:again:")).response.content)
     place.private((await press(world.ada, reply)).modal["title"])
     place.public((await press(place.cleo, reply)).modal["title"])
+
+
+async def test_an_introduction(place: Place) -> None:
+    """It is the server's; who presses a button is answered in their own language."""
+    world = place.world
+    await join(world)
+    message = world.general.last_message
+    place.public(message.content, *_labels(message))
+    for label in ("Answer in this channel", "Privacy"):
+        pressed = await world.ada.click(message, label=place.label(label))
+        place.private(pressed.response.content)
+    form = await world.ada.click(message, label=place.label("Teach me something"))
+    place.private(form.modal["title"])
+    taught_by_form = await world.ada.submit_modal(form, {"question": "hi", "answer": "hello"})
+    place.public(taught_by_form.response.content)
 
 
 async def test_why_there_is_no_answer(

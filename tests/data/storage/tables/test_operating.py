@@ -1,14 +1,17 @@
-"""The tables for those who look after the bot: audit, pauses, filters."""
+"""The tables for those who look after the bot: audit, pauses, filters, introductions."""
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from core.records import Filter, FilterKind
+from data.storage.erasure import purge_older_than
 from data.storage.storage import Storage, open_storage
 from data.storage.tables.pauses import EVERYWHERE
 from i18n.phrase import Phrase, phrase
@@ -64,6 +67,26 @@ async def test_the_audit_takes_new_lines_only(storage: Storage, path: Path, sql:
     with closing(sqlite3.connect(path)) as db, pytest.raises(sqlite3.IntegrityError, match="stays"):
         db.execute(sql)
     assert len(await storage.audit.entries(GUILD, 9)) == 1
+
+
+async def test_of_several_claims_to_introduce_the_bot_one_is_granted(path: Path) -> None:
+    async with open_storage(path) as storage, open_storage(path) as other:
+        claims = (one.introductions.claim(GUILD) for one in (storage, other, storage))
+        assert sorted(await asyncio.gather(*claims)) == [False, False, True]
+        assert await storage.introductions.claim(OTHER)
+    async with open_storage(path) as storage:
+        assert not await storage.introductions.claim(GUILD)
+        await storage.introductions.release(GUILD)
+        assert await storage.introductions.claim(GUILD)
+        assert not await storage.introductions.claim(OTHER)
+
+
+async def test_introductions_are_forgotten_with_the_old_messages(storage: Storage) -> None:
+    assert await storage.introductions.claim(GUILD)
+    assert await purge_older_than(storage, datetime.now(UTC) - timedelta(minutes=1)) == 0
+    assert not await storage.introductions.claim(GUILD)
+    assert await purge_older_than(storage, datetime.now(UTC) + timedelta(minutes=1)) == 1
+    assert await storage.introductions.claim(GUILD)
 
 
 async def test_pauses_outlive_a_restart(path: Path) -> None:

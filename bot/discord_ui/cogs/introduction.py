@@ -113,8 +113,6 @@ class Introduction(commands.Cog):
         for channel in islice(writable_channels(guild), MAX_CHANNELS):
             if await _try_to_post(channel, say(self._text), introduction_view()):
                 return True
-        if self._bot.get_guild(guild.id) is None:  # removed meanwhile
-            return False
         inviter = await self._find_inviter(guild)
         return inviter is not None and await self._write_to(inviter, guild)
 

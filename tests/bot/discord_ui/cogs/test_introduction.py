@@ -26,6 +26,7 @@ from bot.discord_ui.cogs.introduction import (
 from bot.discord_ui.delivery import requests
 from bot.ops.retention import purge_expired
 from bot.settings import Settings
+from core.errors import DiskFull
 from core.tasks import BackgroundTasks
 from data.storage.storage import Storage
 from i18n.catalogue import JAPANESE
@@ -366,11 +367,12 @@ async def test_a_server_that_is_unavailable_is_greeted_when_it_is_back(world: Wo
 async def test_a_server_of_which_only_the_id_is_known(world: World) -> None:
     unknown: Any = {"id": "99", "unavailable": True}
     guild = world.bot._connection._add_guild_from_data(unknown)
-    world.bot.dispatch("guild_available", guild)
-    world.bot.dispatch("ready")
-    world.bot.dispatch("shard_ready", 0)
-    await world.env.settle()
-    assert introductions(world.general) == []
+    cog: Any = world.bot.get_cog("Introduction")
+    await world.bot.on_ready()
+    await cog.on_guild_available(guild)
+    await cog.on_shard_ready(guild.shard_id)
+    await cog.introduce(guild)
+    assert await storage_of(world).introductions.claim(guild.id), "it may come later"
 
 
 async def test_a_paused_bot_says_nothing_until_it_is_resumed(world: World) -> None:
@@ -382,10 +384,14 @@ async def test_a_paused_bot_says_nothing_until_it_is_resumed(world: World) -> No
 
 
 async def test_without_a_record_nothing_is_posted(
-    world: World, caplog: pytest.LogCaptureFixture
+    world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It could come again and again."""
-    await storage_of(world)._db.execute("DROP TABLE introductions")
+
+    async def disk_full(*_: object) -> bool:
+        raise DiskFull
+
+    monkeypatch.setattr(storage_of(world).introductions, "claim", disk_full)
     await join(world)
     assert introductions(world.general) == []
     assert f"no introduction in {world.guild.id}" in caplog.text

@@ -34,10 +34,11 @@ class Chance(NamedTuple):
         return self.not_near * self.not_far
 
 
-LEAST = {ENGLISH: Chance(0.2, 0.3), JAPANESE: Chance(0.3, 0.2)}
-LEAST_UNASKED = 0.4
-"""The chances from which on a message asks what a taught question asks; the second is that of
-`not_far` for a message in which nothing is seen to be asked."""
+LEAST_NOT_NEAR, LEAST_NOT_FAR, LEAST_UNCLEAR = 0.3, 0.2, 0.5
+"""The chances from which on a message asks what a taught question asks. The last is that of
+`not_far` where the vectors are less near than AT_HAND, or nothing is seen to be asked: so it is in
+most everyday talk, and in every fourth rewording."""
+AT_HAND = 0.5
 LEAST_AHEAD = 0.1
 """How much less likely another taught question must be."""
 CACHED_VERDICTS = 1000
@@ -131,28 +132,20 @@ class Meanings:
         that asks something else is nearly as likely."""
         if len(message) > LONGEST or is_vague(read(message).question):
             return None
-        chance = self._chances(message)
-        not_near, not_far = LEAST[language_of(message)]
-        if not asks(message):
-            not_far = max(not_far, LEAST_UNASKED)
-        likely = [
-            number
-            for number, one in chance.items()
-            if one.not_near >= not_near and one.not_far >= not_far
-        ]
-        best = max(likely, key=lambda number: (chance[number].product, number), default=None)
+        chance = self._likely(message)
+        best = max(chance, key=lambda number: (chance[number].product, number), default=None)
         if best is None:
             return None
         text = self._text(best)
         close = chance[best].product - LEAST_AHEAD
-        rivals = {self._text(one) for one in likely if chance[one].product > close}
+        rivals = {self._text(number) for number, one in chance.items() if one.product > close}
         return best if all(is_like(one, text) for one in rivals - {text}) else None
 
     def _text(self, number: int) -> str:
         return self._known[number].text
 
-    def _chances(self, message: str) -> dict[int, Chance]:
-        """The chances of the questions that are near enough to be asked."""
+    def _likely(self, message: str) -> dict[int, Chance]:
+        """The questions that it may ask, with their chances."""
         nearest, stacked = self._of(language_of(message))
         if not nearest:
             return {}
@@ -162,12 +155,19 @@ class Meanings:
             nearest = [nearest[at] for at in np.argpartition(-nearness, NEAREST)[:NEAREST]]
         texts = list(dict.fromkeys(map(self._text, nearest)))
         found, vectors = chances(message, texts), encoder().vectors(texts)
-        return {
-            one: found[text]
-            for one in nearest
-            if vectors[text := self._text(one)] @ vector >= LEAST_NEARNESS
-            and _numbers_agree(message, text)
-        }
+        is_asking, likely = asks(message), {}
+        for number in nearest:
+            text = self._text(number)
+            chance, nearness = found[text], vectors[text] @ vector
+            is_clear = is_asking and nearness >= AT_HAND
+            if (
+                nearness >= LEAST_NEARNESS
+                and chance.not_near >= LEAST_NOT_NEAR
+                and chance.not_far >= (LEAST_NOT_FAR if is_clear else LEAST_UNCLEAR)
+                and _numbers_agree(message, text)
+            ):
+                likely[number] = chance
+        return likely
 
     def _of(self, language: str) -> tuple[list[int], Vector]:
         if (stacked := self._stacked.get(language)) is None:

@@ -33,6 +33,24 @@ def test_what_cannot_be_written_is_one_sentence(tmp_path: Path, folder: str) -> 
     assert (tmp_path / "file").read_text() == "mine"
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs permissions of files")
+def test_a_private_file_is_read_by_nobody_else(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch(mode=0o644)
+    (tmp_path / "file.partial").touch(mode=0o666)
+    write_atomically(file, b"secret", private=True)
+    assert (file.read_bytes(), file.stat().st_mode & 0o777) == (b"secret", 0o600)
+
+
+@pytest.mark.skipif(sys.platform == "win32" or os.geteuid(), reason="needs an administrator")
+def test_a_private_file_keeps_its_owner(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    os.chown(file, 1234, 1235)
+    write_atomically(file, b"secret", private=True)
+    assert (file.stat().st_uid, file.stat().st_gid) == (1234, 1235)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="needs pipes with names, and signals")
 def test_ctrl_c_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> None:
     """The partial file is a pipe here: once something can be read, the writing has begun."""

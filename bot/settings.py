@@ -37,8 +37,12 @@ ENV_FILE = ".env"
 """UTF-8, with or without the byte order mark that Notepad puts first, or UTF-16."""
 NO_TOKEN = phrase(
     "DISCORD_TOKEN is not set: copy your bot's token from the Bot page of your application at "
-    "https://discord.com/developers/applications, and put it into the file .env as "
-    "DISCORD_TOKEN=… (without a token you can try `gpt2bot demo` or `gpt2bot chat`)."
+    "https://discord.com/developers/applications, and run `gpt2bot setup`, which asks for it and "
+    "writes it into the file .env (without a token you can try `gpt2bot demo` or `gpt2bot chat`)."
+)
+NOT_UNICODE = phrase(
+    "The file .env is neither UTF-8 nor UTF-16 text: save it as UTF-8 (in Notepad: Save as, then "
+    "choose the encoding below)."
 )
 
 
@@ -115,7 +119,7 @@ def _parse_models(text: str) -> dict[str, str]:
             raise ValueError(phrase("“{entry}” should be name=folder-or-hub-id.", entry=entry))
         if name in models or is_embedded(name):
             raise ValueError(phrase("the name “{name}” is taken, choose another one.", name=name))
-        models[name] = str(_absolute(Path(source))) if source.startswith("~") else source
+        models[name] = str(absolute_path(Path(source))) if source.startswith("~") else source
     return models
 
 
@@ -132,7 +136,12 @@ def _parse_ids(text: str) -> frozenset[int]:
     return frozenset(map(int, ids))
 
 
-def _absolute(path: Path) -> Path:
+def absolute_path(path: Path) -> Path:
+    """The path from the root, with `~` resolved.
+
+    Raises:
+        ValueError: nobody has that home folder.
+    """
     try:
         return path.expanduser().absolute()
     except RuntimeError as e:
@@ -142,7 +151,7 @@ def _absolute(path: Path) -> Path:
 
 
 def _existing_file(path: Path) -> Path:
-    file = _absolute(path)
+    file = absolute_path(path)
     if not file.is_file():
         raise ValueError(
             phrase("there is no file {file}; `accelerate config` writes one.", file=file)
@@ -173,7 +182,7 @@ class Settings(BaseSettings):
     discord_token: SecretStr | None = None
     """The bot's secret token, from https://discord.com/developers/applications: your application,
     “Bot”, “Reset Token”. Only `gpt2bot run` needs it; the demo and the terminal chat do not."""
-    gpt2bot_home: Annotated[Path, AfterValidator(_absolute)] = Field(
+    gpt2bot_home: Annotated[Path, AfterValidator(absolute_path)] = Field(
         Path("var"), validate_default=True
     )
     """The folder for all data: the database and the trained models."""
@@ -312,15 +321,27 @@ def load_settings(**overrides: Any) -> Settings:
     except UnknownModel as e:
         raise SettingsError(_wrong("DEFAULT_MODEL", e)) from e
     except UnicodeDecodeError as e:
-        raise SettingsError(
-            phrase(
-                "The file .env is neither UTF-8 nor UTF-16 text: save it as UTF-8 (in Notepad: "
-                "Save as, then choose the encoding below)."
-            )
-        ) from e
+        raise SettingsError(NOT_UNICODE) from e
     except OSError as e:
         raise SettingsError(phrase("The file .env cannot be read: {why}.", why=e)) from e
     return settings
+
+
+def read_env_file() -> str:
+    """The text of `.env`, its ends of lines as they are; empty if there is no such file.
+
+    Raises:
+        SettingsError: it cannot be read.
+    """
+    try:
+        with Path(ENV_FILE).open(encoding=_env_file_encoding(), newline="") as file:
+            return file.read()
+    except FileNotFoundError:
+        return ""
+    except UnicodeError as e:
+        raise SettingsError(NOT_UNICODE) from e
+    except OSError as e:
+        raise SettingsError(phrase("The file .env cannot be read: {why}.", why=e)) from e
 
 
 def _env_file_encoding() -> str:

@@ -93,6 +93,10 @@ ELSEWHERE = {
     "gpt2bot doctor --json": (
         "tests/bot/cli/doctor/test_command.py::test_all_that_is_wrong_is_told_at_once"
     ),
+    "gpt2bot setup": "tests/bot/cli/setup/test_setup.py::test_a_newcomer",
+    "gpt2bot setup --yes --token-file FILE --language en --model tiny --home var": (
+        "tests/bot/cli/setup/test_setup.py::test_changed_lines_are_shown_and_the_others_stay"
+    ),
     "gpt2bot health": "tests/bot/ops/test_http.py::TestCommand::test_it_asks_the_running_bot",
     "gpt2bot train": "tests/bot/cli/test_train.py::test_a_real_run",
     "gpt2bot train --base tiny-ja --dataset pairs.xlsx": (

@@ -17,7 +17,9 @@ import typer
 
 from bot.cli.backup import backup, restore
 from bot.cli.dataset.command import dataset
+from bot.cli.setup.command import setup
 from bot.cli.train.command import train
+from bot.cli.voice import silence_voice_warnings
 from bot.settings import NO_TOKEN, Settings, SettingsError, load_settings
 from i18n.phrase import phrase
 from i18n.reader import say, set_language
@@ -66,14 +68,25 @@ def gpt2bot(
 @app.command()
 def run() -> None:
     """Run the bot on Discord. Needs DISCORD_TOKEN; Ctrl-C ends it."""
+    silence_voice_warnings()
     settings = load_settings()
-    if settings.discord_token is None or not settings.discord_token.get_secret_value().strip():
-        raise SettingsError(NO_TOKEN)
+    if not _has_token(settings):
+        from bot.cli.setup.run import offer_set_up
+
+        if not offer_set_up() or not _has_token(settings := load_settings()):
+            raise SettingsError(NO_TOKEN)
     from bot.run import run_bot
 
     configure_bot_logging(settings)
-    _silence_voice_warnings()
     asyncio.run(run_bot(settings))
+
+
+def _has_token(settings: Settings) -> bool:
+    token = settings.discord_token
+    return token is not None and bool(token.get_secret_value().strip())
+
+
+app.command()(setup)
 
 
 @app.command()
@@ -104,7 +117,7 @@ def demo(
             raise
         raise SettingsError(NO_SIMCORD) from e
 
-    _silence_voice_warnings()
+    silence_voice_warnings()
     if language is not None:
         set_language(language.value)
     asyncio.run(run_demo(port=port, open_browser=browser, home=home, language=language))
@@ -157,7 +170,7 @@ def doctor(
     """Check everything that the bot needs. The exit status is 1 if there is a problem."""
     from bot.cli.doctor.command import diagnose
 
-    _silence_voice_warnings()
+    silence_voice_warnings()
     raise typer.Exit(asyncio.run(diagnose(as_json=as_json)))
 
 
@@ -185,10 +198,3 @@ def configure_bot_logging(settings: Settings) -> None:
     if settings.log_level == "DEBUG" and not settings.log_content:
         for name in VERBOSE_LOGGERS:
             logging.getLogger(name).setLevel(logging.INFO)
-
-
-def _silence_voice_warnings() -> None:
-    """Keep discord.py from warning that voice is not supported, which the bot does not use."""
-    from discord import VoiceClient
-
-    VoiceClient.warn_nacl = VoiceClient.warn_dave = False

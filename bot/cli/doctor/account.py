@@ -6,6 +6,7 @@ They use Discord's HTTP API through discord.py; the bot does not go online.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
@@ -14,7 +15,7 @@ import discord
 from bot.discord_ui.bot_permissions import invite_url, missing_permissions
 from bot.ops.checks.check import Finding, refer_to
 from bot.settings import NO_TOKEN
-from i18n.phrase import join_phrases, phrase, phrases
+from i18n.phrase import Phrase, join_phrases, message_of, phrase, phrases
 
 TOKEN, INTENTS, PERMISSIONS = NAMES = (phrase("token"), phrase("intents"), phrase("permissions"))
 GUILDS_PAGE_SIZE = 200
@@ -23,44 +24,80 @@ MAX_SERVERS_NAMED = 5
 PORTAL = "https://discord.com/developers/applications"
 
 
+class LoginFailed(Exception):
+    """Discord did not let the bot in; `advice` says what to do."""
+
+    def __init__(self, detail: Phrase, advice: Phrase) -> None:
+        super().__init__(detail)
+        self.advice = advice
+
+
+class TokenRefused(LoginFailed):
+    """Discord answered, and does not know the token."""
+
+
 async def check_account(token: str | None) -> list[Finding]:
     """Log in, and check the account; if that fails, the intents and permissions are unknown."""
     if token is None or not token.strip():
         return _token_failed(phrase("There is none."), NO_TOKEN)
+    try:
+        async with logged_in(token) as client:
+            return [*account_findings(client), await _permissions(client, application_id(client))]
+    except LoginFailed as e:
+        return _token_failed(message_of(e), e.advice)
+
+
+@asynccontextmanager
+async def logged_in(token: str) -> AsyncIterator[discord.Client]:
+    """A client that Discord has told whose the token is.
+
+    Raises:
+        LoginFailed: it has not; `TokenRefused` if that is because of the token.
+    """
     async with discord.Client(intents=discord.Intents.none()) as client:
         try:
             await client.login(token)
-        except discord.LoginFailure:
-            return _token_failed(
+        except discord.LoginFailure as e:
+            raise TokenRefused(
                 phrase("Discord does not accept DISCORD_TOKEN."),
                 phrase(
                     "Copy it again from the Bot page of your application ({portal}) into .env.",
                     portal=PORTAL,
                 ),
-            )
+            ) from e
         except discord.HTTPException as e:
-            return _token_failed(
+            raise LoginFailed(
                 phrase(
                     "Discord answers with the status {status} instead of checking the token.",
                     status=e.status,
                 ),
                 phrase("Look at https://discordstatus.com, then try again later."),
-            )
+            ) from e
         except (OSError, aiohttp.ClientError) as e:
-            return _token_failed(
+            raise LoginFailed(
                 phrase("Discord cannot be reached ({error}).", error=e),
                 phrase(
                     "Check this machine's connection, name resolution and firewall: it has to "
                     "reach discord.com on port 443."
                 ),
-            )
-        assert client.application is not None  # login fetches it
-        flags = client.application.flags
-        return [
-            Finding(TOKEN, phrase("It belongs to {bot}.", bot=client.user)),
-            _intents(flags.gateway_message_content or flags.gateway_message_content_limited),
-            await _permissions(client, client.application.id),
-        ]
+            ) from e
+        yield client
+
+
+def account_findings(client: discord.Client) -> list[Finding]:
+    """Whose the token is, and whether that account may read messages."""
+    assert client.application is not None  # login fetches it
+    flags = client.application.flags
+    return [
+        Finding(TOKEN, phrase("It belongs to {bot}.", bot=client.user)),
+        _intents(flags.gateway_message_content or flags.gateway_message_content_limited),
+    ]
+
+
+def application_id(client: discord.Client) -> int:
+    """The id of the application that a logged-in client is the bot of."""
+    assert client.application is not None
+    return client.application.id
 
 
 def _token_failed(detail: str, advice: str) -> list[Finding]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from pathlib import Path
 
 import psutil
 
@@ -49,9 +50,8 @@ def check_database(settings: Settings) -> Finding:
 def check_disk(settings: Settings) -> Finding:
     """Whether the home can be written, and has space for the next checkpoint."""
     home = settings.gpt2bot_home
-    folder = next(one for one in (home, *home.parents) if one.exists())
     try:
-        tempfile.TemporaryFile(dir=folder).close()
+        folder = try_writing(home)
     except OSError as e:
         return Finding(
             DISK,
@@ -76,6 +76,17 @@ def check_disk(settings: Settings) -> Finding:
         "Free some space, or lower CHECKPOINTS_MB: the oldest unused checkpoints are deleted then."
     )
     return Finding(DISK, detail, advice)
+
+
+def try_writing(home: Path) -> Path:
+    """Write into the folder, or into what there is of the folders above it, and return which.
+
+    Raises:
+        OSError: nothing can be written there.
+    """
+    folder = next(one for one in (home, *home.parents) if one.exists())
+    tempfile.TemporaryFile(dir=folder).close()
+    return folder
 
 
 def check_memory(settings: Settings) -> Finding:

@@ -48,11 +48,20 @@ def test_help_names_the_commands(gpt2bot: Command) -> None:
     assert done.returncode == 0
     assert all(
         name in done.stdout
-        for name in ("run ", "demo ", "chat ", "train ", "dataset ", "doctor ", "--version")
+        for name in (
+            "setup ",
+            "run ",
+            "demo ",
+            "chat ",
+            "train ",
+            "dataset ",
+            "doctor ",
+            "--version",
+        )
     )
 
 
-@pytest.mark.parametrize("command", ["run", "demo", "chat", "train", "doctor"])
+@pytest.mark.parametrize("command", ["setup", "run", "demo", "chat", "train", "doctor"])
 def test_each_command_has_help(gpt2bot: Command, command: str) -> None:
     done = gpt2bot(command, "--help")
     assert (done.returncode, done.stderr) == (0, "")

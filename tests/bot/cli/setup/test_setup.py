@@ -1,0 +1,249 @@
+"""`gpt2bot setup` as people run it, at a terminal and in a script, beside a real Discord server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import select
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from bot.discord_ui.bot_permissions import INVITE_PERMISSIONS
+from bot.settings import load_settings
+from tests.bot.cli.command import Command
+from tests.bot.cli.doctor.test_command import AT
+from tests.bot.discord_api import APPLICATION, TOKEN, Api, serve
+
+NOWHERE = "http://127.0.0.1:9"
+CTRL_C = "\x03"
+HIDDEN = r".*it is not shown\): "
+"""The end of the question for the token: what is typed before it is thrown away."""
+LINK = f"https://discord.com/oauth2/authorize?client_id={APPLICATION}"
+needs_terminal = pytest.mark.skipif(sys.platform == "win32", reason="needs a terminal to be driven")
+
+
+@pytest.fixture
+def gpt2bot(tmp_path: Path) -> Command:
+    return Command(tmp_path)
+
+
+async def in_script(
+    gpt2bot: Command, url: str, *flags: str, **env: str
+) -> subprocess.CompletedProcess[str]:
+    env = {"DISCORD_AT": url} | env
+    return await asyncio.to_thread(gpt2bot, "setup", *flags, code=AT, **env)
+
+
+def at_terminal(
+    gpt2bot: Command, answers: Sequence[tuple[str, str]], *typed: str, **env: str
+) -> tuple[int, str]:
+    """Type each answer once its question is shown, a pattern; the exit status, and all that was
+    shown."""
+    ours, theirs = os.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-c", AT, *(typed or ("setup",))],
+        cwd=gpt2bot.folder,
+        env=gpt2bot.environment | {"TERM": "dumb"} | env,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,  # else the token would be asked for at the terminal of the tests
+    ) as process:
+        os.close(theirs)
+        try:
+            shown, seen = "", 0
+            for question, answer in answers:
+                while not (found := re.compile(question, re.DOTALL).search(shown, seen)):
+                    shown += read(ours, shown)
+                seen = found.end()
+                if answer == CTRL_C:
+                    process.send_signal(signal.SIGINT)
+                else:
+                    os.write(ours, f"{answer}\n".encode())
+            with contextlib.suppress(OSError):  # it has ended
+                while more := read(ours, shown):
+                    shown += more
+            return process.wait(60), shown
+        finally:
+            process.kill()
+            os.close(ours)
+
+
+def read(terminal: int, shown: str) -> str:
+    assert select.select([terminal], [], [], 60)[0], f"nothing more comes after: {shown}"
+    return os.read(terminal, 10_000).decode(errors="replace").replace("\r\n", "\n")
+
+
+def settings_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    monkeypatch.chdir(folder)
+    settings = load_settings()
+    assert settings.discord_token is not None
+    return {
+        "token": settings.discord_token.get_secret_value(),
+        "language": settings.bot_language,
+        "model": settings.default_model,
+        "home": settings.gpt2bot_home,
+    }
+
+
+def names_in(folder: Path) -> list[str]:
+    return [one.name for one in folder.iterdir()]
+
+
+# --- at a terminal -------------------------------------------------------------------------------
+
+
+@needs_terminal
+async def test_a_newcomer(
+    gpt2bot: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    answers = [
+        ("Language of the bot", "de"),
+        ("one of en, ja, auto.\nLanguage of the bot", ""),
+        (f"Bot token{HIDDEN}", "wrong.token.here"),
+        (f"Discord does not accept this token: press Reset Token{HIDDEN}", ""),
+        (f"There is no token yet{HIDDEN}", "to ken"),
+        (f"This is no token{HIDDEN}", f'"Bot {TOKEN}" '),
+        ("ok  token    It belongs to gpt2bot", "gpt5"),
+        ("no model called “gpt5”", "1"),
+        ("Folder for all data", "file"),
+        ("choose another folder", "my home's"),
+        ("Write this to", "y"),
+        ("Press Enter once it is there", ""),
+    ]
+    async with serve(Api(flags=0)) as api:
+        status, shown = await asyncio.to_thread(at_terminal, gpt2bot, answers, DISCORD_AT=api.url)
+    assert status == 0
+    assert "token.here" not in shown
+    assert "!!  intents  Message Content is off" in shown
+    assert f"{LINK}&scope=" in shown
+    assert f"permissions={INVITE_PERMISSIONS.value}" in shown
+    assert "gpt2: fluent English; knows a little, makes up the rest (0.3 GB of memory" in shown
+    assert "ok  worker" in shown
+    assert shown.endswith("Start the bot with `gpt2bot run`.\n")
+    assert stat.S_IMODE((tmp_path / ".env").stat().st_mode) == 0o600
+    assert settings_in(tmp_path, monkeypatch) == {
+        "token": TOKEN,
+        "language": "en",
+        "model": "tiny",
+        "home": tmp_path / "my home's",
+    }
+
+
+@needs_terminal
+async def test_run_without_a_token_offers_it_in_japanese(gpt2bot: Command, tmp_path: Path) -> None:
+    answers = [
+        ("`gpt2bot setup` を始めますか", "はい"),
+        ("ボットの言語", ""),
+        ("ボットのトークン.*入力は表示されません）： ", TOKEN),
+        ("サーバーが選ぶまで", ""),
+        ("すべてのデータ", ""),
+        ("書き込みますか", "いいえ"),
+    ]
+    async with serve(Api()) as api:
+        status, shown = await asyncio.to_thread(
+            at_terminal, gpt2bot, answers, "run", DISCORD_AT=api.url, LANG="ja_JP.UTF-8"
+        )
+    assert status == 2
+    assert "何も書き込みませんでした。" in shown
+    assert "DISCORD_TOKEN が設定されていません" in shown
+    assert names_in(tmp_path) == []
+
+
+QUESTIONS = [
+    ("Language of the bot", ""),
+    (f"Bot token{HIDDEN}", TOKEN),
+    ("Model for servers", ""),
+    ("Folder for all data", "elsewhere"),
+    ("Write this to", ""),
+]
+
+
+@needs_terminal
+@pytest.mark.parametrize("answered", range(len(QUESTIONS)))
+def test_ctrl_c_leaves_everything_as_it_was(
+    gpt2bot: Command, tmp_path: Path, answered: int
+) -> None:
+    (tmp_path / ".env").write_text("SEED=7\n")
+    answers = [*QUESTIONS[:answered], (QUESTIONS[answered][0], CTRL_C)]
+    status, shown = at_terminal(gpt2bot, answers, DISCORD_AT=NOWHERE)
+    assert status == 130
+    assert "Traceback" not in shown
+    assert names_in(tmp_path) == [".env"]
+    assert (tmp_path / ".env").read_text() == "SEED=7\n"
+
+
+# --- in a script ---------------------------------------------------------------------------------
+
+
+async def test_changed_lines_are_shown_and_the_others_stay(
+    gpt2bot: Command, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text("# mine\nDISCORD_TOKEN=the.old.one\nDEFAULT_MODEL=gpt2\n")
+    (tmp_path / "token").write_text(f"{TOKEN}\n")
+    flags = ("--yes", "--token-file", "token", "--model", "tiny", "--language", "auto")
+    async with serve(Api()) as api:
+        done = await in_script(gpt2bot, api.url, *flags, "--home", "data")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "  - DEFAULT_MODEL=gpt2\n  + DEFAULT_MODEL=tiny\n" in done.stdout
+    assert "  - DISCORD_TOKEN=********\n" in done.stdout
+    assert "the.old.one" not in done.stdout
+    assert TOKEN not in done.stdout
+    assert (tmp_path / ".env").read_text() == (
+        f"# mine\nDISCORD_TOKEN={TOKEN}\nDEFAULT_MODEL=tiny\nBOT_LANGUAGE=\nGPT2BOT_HOME=data\n"
+    )
+    assert stat.S_IMODE((tmp_path / ".env").stat().st_mode) == 0o600
+    again = await in_script(gpt2bot, NOWHERE, "--yes")
+    assert again.returncode == 0
+    assert "The token is written without a check." in " ".join(again.stdout.split())
+    assert "  + " not in again.stdout
+
+
+@pytest.mark.parametrize(
+    ("flags", "token", "told"),
+    [
+        ((), TOKEN, "There is no terminal to ask at: give --yes"),
+        (("--yes",), "", "There is no token yet"),
+        (("--yes",), "wrong.token.here", "Discord does not accept this token"),
+        (("--yes",), "two words", "This is no token"),
+        (("--yes", "--token-file", "none"), "", "The file none cannot be read"),
+        (("--yes", "--model", "gpt5"), TOKEN, "no model called “gpt5”"),
+        (("--yes", "--home", "file/below"), TOKEN, "Nothing can be written to file/below"),
+    ],
+)
+async def test_bad_answers(
+    gpt2bot: Command, tmp_path: Path, flags: Sequence[str], token: str, told: str
+) -> None:
+    (tmp_path / "file").touch()
+    async with serve(Api()) as api:
+        done = await in_script(gpt2bot, api.url, *flags, DISCORD_TOKEN=token)
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert names_in(tmp_path) == ["file"]
+
+
+FULL = """
+import os, pathlib
+def full(*_): raise OSError(28, "No space left on device")
+pathlib.Path.write_bytes = full
+"""
+
+
+async def test_a_full_disk_leaves_the_file_as_it_was(gpt2bot: Command, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("SEED=7\n")
+    env = {"DISCORD_AT": NOWHERE, "DISCORD_TOKEN": TOKEN}
+    done = await asyncio.to_thread(gpt2bot, "setup", "--yes", code=FULL + AT, **env)
+    assert done.returncode == 75
+    assert done.stderr.startswith("The disk is full, so this could not be saved: free some space")
+    assert names_in(tmp_path) == [".env"]
+    assert (tmp_path / ".env").read_text() == "SEED=7\n"

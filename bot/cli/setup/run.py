@@ -147,8 +147,9 @@ def offer_set_up() -> bool:
 def _ask_until_valid(question: str, default: str, check: Callable[[str], str]) -> str:
     """What `check` makes of the answer; asked again, with its sentence, while that raises."""
     while True:
+        answer = ask(question, default)  # outside: it raises for good when the input has ended
         try:
-            return check(ask(question, default))
+            return check(answer)
         except (SettingsError, UnknownModel) as e:
             print(say(message_of(e)))
 
@@ -188,8 +189,9 @@ def _token(flags: Flags, present: Present) -> tuple[str, str | None]:
         kept=kept if present.token else "",
     )
     while True:
+        answer = ask_secret(question) or present.token
         try:
-            return _checked(_bare_token(ask_secret(question) or present.token))
+            return _checked(_bare_token(answer))
         except SettingsError as e:
             print(say(message_of(e)))
 
@@ -223,8 +225,10 @@ def _bare_token(given: str) -> str:
 
 
 def _checked(token: str) -> tuple[str, str | None]:
+    console = Console(markup=False, highlight=False, emoji=False)
     try:
-        findings, invite = asyncio.run(_ask_discord(token))
+        with console.status(say("Checking…")):
+            findings, invite = asyncio.run(_ask_discord(token))
     except TokenRefused as e:
         raise SettingsError(
             phrase(
@@ -233,7 +237,6 @@ def _checked(token: str) -> tuple[str, str | None]:
                 portal=PORTAL,
             )
         ) from e
-    console = Console(markup=False, highlight=False, emoji=False)
     console.print(findings_table(findings, console.width))
     return token, invite
 

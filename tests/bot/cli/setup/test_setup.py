@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import re
 import select
@@ -15,7 +16,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from discord.http import Route
 
+from bot.cli.setup import run
 from bot.discord_ui.bot_permissions import INVITE_PERMISSIONS
 from bot.settings import load_settings
 from tests.bot.cli.command import Command
@@ -23,7 +26,7 @@ from tests.bot.cli.doctor.test_command import AT
 from tests.bot.discord_api import APPLICATION, TOKEN, Api, serve
 
 NOWHERE = "http://127.0.0.1:9"
-CTRL_C = "\x03"
+CTRL_C, CTRL_D = "\x03", "\x04"
 HIDDEN = r".*it is not shown\): "
 """The end of the question for the token: what is typed before it is thrown away."""
 LINK = f"https://discord.com/oauth2/authorize?client_id={APPLICATION}"
@@ -182,6 +185,30 @@ def test_ctrl_c_leaves_everything_as_it_was(
     assert (tmp_path / ".env").read_text() == "SEED=7\n"
 
 
+@needs_terminal
+def test_an_input_that_ends_leaves_everything_as_it_was(gpt2bot: Command, tmp_path: Path) -> None:
+    status, shown = at_terminal(
+        gpt2bot, [QUESTIONS[0], (f"Bot token{HIDDEN}", CTRL_D)], DISCORD_AT=NOWHERE
+    )
+    assert status == 2
+    assert shown.endswith(
+        "The input ended before every question was answered; nothing was written.\n"
+    )
+    assert names_in(tmp_path) == []
+
+
+async def test_a_discord_that_never_answers_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(run, "LOGIN_TIMEOUT_S", 0.1)
+    async with serve(Api(answers=asyncio.Event())) as api:
+        monkeypatch.setattr(Route, "BASE", api.url)
+        [finding], invite = await run._ask_discord(TOKEN)
+        api.answers.set()
+    assert finding.detail == "Discord did not answer. The token is written without a check."
+    assert invite is None
+
+
 # --- in a script ---------------------------------------------------------------------------------
 
 
@@ -208,6 +235,15 @@ async def test_changed_lines_are_shown_and_the_others_stay(
     assert "  + " not in again.stdout
 
 
+async def test_a_file_that_notepad_wrote_in_utf_16_keeps_its_lines(
+    gpt2bot: Command, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text("# 灯台\nSEED=7\n", encoding="utf-16", newline="\r\n")
+    done = await in_script(gpt2bot, NOWHERE, "--yes", "--model", "tiny", DISCORD_TOKEN=TOKEN)
+    assert done.returncode == 0
+    assert (tmp_path / ".env").read_bytes().startswith("# 灯台\r\nSEED=7\r\nDISC".encode())
+
+
 @pytest.mark.parametrize(
     ("flags", "token", "told"),
     [
@@ -232,18 +268,28 @@ async def test_bad_answers(
     assert names_in(tmp_path) == ["file"]
 
 
-FULL = """
+FAILING = """
 import os, pathlib
-def full(*_): raise OSError(28, "No space left on device")
-pathlib.Path.write_bytes = full
+def fail(*_): raise OSError({number}, os.strerror({number}))
+pathlib.Path.write_bytes = fail
 """
 
 
-async def test_a_full_disk_leaves_the_file_as_it_was(gpt2bot: Command, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "status", "told"),
+    [
+        (errno.ENOSPC, 75, "The disk is full, so this could not be saved: free some space"),
+        (errno.EACCES, 2, ".env could not be written: Permission denied. Run `gpt2bot setup` in"),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_as_it_was(
+    gpt2bot: Command, tmp_path: Path, number: int, status: int, told: str
+) -> None:
     (tmp_path / ".env").write_text("SEED=7\n")
-    env = {"DISCORD_AT": NOWHERE, "DISCORD_TOKEN": TOKEN}
-    done = await asyncio.to_thread(gpt2bot, "setup", "--yes", code=FULL + AT, **env)
-    assert done.returncode == 75
-    assert done.stderr.startswith("The disk is full, so this could not be saved: free some space")
+    code = FAILING.format(number=number) + AT
+    done = gpt2bot("setup", "--yes", code=code, DISCORD_AT=NOWHERE, DISCORD_TOKEN=TOKEN)
+    assert done.returncode == status
+    assert done.stderr.startswith(told)
+    assert done.stderr.count("\n") == 1
     assert names_in(tmp_path) == [".env"]
     assert (tmp_path / ".env").read_text() == "SEED=7\n"

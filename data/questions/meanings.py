@@ -34,11 +34,11 @@ class Chance(NamedTuple):
         return self.not_near * self.not_far
 
 
-LEAST_NOT_NEAR, LEAST_NOT_FAR, LEAST_UNCLEAR = 0.3, 0.2, 0.5
+LEAST_NOT_NEAR, LEAST_NOT_FAR, LEAST_UNCLEAR = 0.3, 0.1, 0.4
 """The chances from which on a message asks what a taught question asks. The last is that of
 `not_far` where the vectors are less near than AT_HAND, or nothing is seen to be asked: so it is in
 most everyday talk, and in every fourth rewording."""
-AT_HAND = 0.5
+AT_HAND = 0.45
 LEAST_AHEAD = 0.1
 """How much less likely another taught question must be."""
 CACHED_VERDICTS = 1000

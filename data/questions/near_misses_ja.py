@@ -76,9 +76,9 @@ def _another(old: str, taken: frozenset[str], rng: Random, rivals: Sequence[str]
     if old in _NUMERALS or (kinds and rng.random() < KIND_RATIO):
         return rng.choice(kinds)
     if _COMPOUND.fullmatch(old) and rng.random() < PART_RATIO:
-        return rng.choice([noun for noun in nouns() if noun != old[:2]])[:2] + old[2:]
+        return rng.choice([noun for noun in _nouns() if noun != old[:2]])[:2] + old[2:]
     others = rivals if rng.random() < RIVAL_RATIO else ()
-    return rng.choice(others or [one for one in nouns() if one not in taken])
+    return rng.choice(others or [one for one in _nouns() if one not in taken])
 
 
 def same_words(word: str) -> frozenset[str]:
@@ -92,7 +92,7 @@ def _synonyms() -> tuple[tuple[str, ...], ...]:
 
 
 @cache
-def nouns() -> tuple[str, ...]:
+def _nouns() -> tuple[str, ...]:
     """The first noun of each group of synonyms, and all words of a kind that are nouns."""
     firsts = (next(filter(_NOUN.fullmatch, group), "") for group in _synonyms())
     kinds = (word for group in _GROUPS for word in group if _NOUN.fullmatch(word))

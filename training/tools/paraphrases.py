@@ -20,8 +20,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from core.japanese import has_japanese_letter
-from data.questions import near_misses_ja
 from data.questions.encoder import Vector, encoder
 from data.questions.paraphrases import (
     Classifier,
@@ -53,8 +51,6 @@ SERVER, MIXED_UP = 10, 2
 others each wording is set, the likest ones."""
 ALONE_RATIO = 0.1
 """The share of questions that stand alone."""
-MADE_NEAR = 2
-"""Of each question, the wordings of which near misses are made by rule."""
 SAME_NEARNESS = 0.6
 """The cosine from which on two questions may ask the same."""
 FOLDS = 5
@@ -161,25 +157,12 @@ def rows_of(taught: Sequence[Taught], talk: Sequence[str]) -> Rows:
         others += [talk[at] for at in rng.integers(len(talk), size=DRAWN)]
         pairs = rng.integers(len(talk), size=(LONG, 2))
         others += [f"{talk[first]} {talk[then]}" for first, then in pairs]
-        near = {*one.other, *made_near_misses(one, number)}.difference(one.same)
-        for message in (*one.same, *sorted(near), *others):
+        for message in (*one.same, *one.other, *others):
             compared = compare(message, [one.question], rivals)
             kind = Kind.SAME if message in one.same else Kind.FAR
-            kind = Kind.NEAR if message in near else kind
+            kind = Kind.NEAR if message in one.other else kind
             rows.append((compared.seen[0], compared.message, asked[number], kind, number))
     return Rows(*map(np.stack, zip(*rows, strict=True)))
-
-
-def made_near_misses(taught: Taught, seed: int) -> list[str]:
-    """Japanese near misses by rule: with another word, or a word more. People who write near misses
-    write as people chat, and questions are often taught in full sentences."""
-    if not has_japanese_letter(taught.question):
-        return []
-    rng = Random(seed)
-    asked = [taught.question, *taught.same[:MADE_NEAR]]
-    other = [near_misses_ja.near_miss(text, rng) for text in asked]
-    more = [f"{rng.choice(near_misses_ja.nouns())}の{text}" for text in asked[:MADE_NEAR]]
-    return [text for text in (*other, *more) if text]
 
 
 def cross_validate(rows: Rows) -> str:

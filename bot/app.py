@@ -144,7 +144,7 @@ async def build_bot(
             training,
             CleanRetrainPrompts(bot, storage.jobs).prompt,
             Tombstones(paths.tombstones),
-            partial(_drop_caches, worker, bot),
+            partial(_drop_caches, worker, bot, known),
         )
         await erasure.reapply_after_restore()
         clock = GuardedClock(
@@ -397,10 +397,12 @@ def _start_periodic_tasks(
     every(HOUR_S, "retention", retain)
 
 
-def _drop_caches(worker: GenerationBackend, bot: Gpt2Bot) -> None:
-    """Forget what was said as far as it is in memory only."""
+def _drop_caches(worker: GenerationBackend, bot: Gpt2Bot, known: KnownAnswers, member: int) -> None:
+    """Forget what a member said as far as it is in memory only."""
     worker.drop_caches()
     bot.drop_cached_messages()
+    bot.forget_language_of(member)
+    known.drop()
     drop_texts()
 
 

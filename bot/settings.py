@@ -265,7 +265,8 @@ class Settings(BaseSettings):
     training examples, once they are reviewed. Discord's terms forbid training on message content
     without Discord's permission: enable this only if you have it. See docs/privacy.md."""
     retention_days: int = Field(30, ge=1, le=36500)
-    """Days after which messages, and the records of how replies were made, are deleted."""
+    """Days after which messages, and the records of how replies were made and of introductions in
+    servers, are deleted."""
 
     member_per_minute: int = Field(15, ge=0)
     """Maximum replies to one member per minute; 0 disables the limit."""

@@ -80,10 +80,7 @@ class Known:
     check: Callable[[str], None] | None = None
 
     def without_answer(self) -> Self:
-        """The same for a reply that the model has to make, whatever it says. A fixed answer stays:
-        of that, no model knows anything."""
-        if isinstance(self.answer, FixedAnswer):
-            return self
+        """The same for a reply that the model has to make, whatever it says."""
         return replace(
             self, answer=None, expected=None, check=None if self.expected else self.check
         )

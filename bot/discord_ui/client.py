@@ -238,6 +238,10 @@ class Gpt2Bot(commands.AutoShardedBot):
             if not guild.unavailable:  # else Discord has not said yet what is granted there
                 log_missing_permissions(guild)
 
+    async def on_guild_available(self, guild: discord.Guild) -> None:
+        if self.is_ready():  # else `on_ready` comes to it
+            log_missing_permissions(guild)
+
     async def on_guild_join(self, guild: discord.Guild) -> None:
         log_missing_permissions(guild)
 
@@ -254,8 +258,11 @@ class Gpt2Bot(commands.AutoShardedBot):
             return default
         return self._direct_languages.get(scope, default)
 
+    def forget_language_of(self, member: int) -> None:
+        """Forget in which language somebody wrote their direct messages."""
+        self._direct_languages.pop(member, None)
+
     def drop_cached_messages(self) -> None:
-        """Forget all messages that discord.py keeps in memory, and who wrote in which language."""
-        self._direct_languages.clear()
+        """Forget all messages that discord.py keeps in memory."""
         if self._connection._messages is not None:
             self._connection._messages.clear()

@@ -42,7 +42,8 @@ PromptCleanRetrain = Callable[[AffectedScope], Awaitable[None]]
 
 class Erasure:
     """Erases members and withdraws consents. `tombstones` list the erased members, in case a
-    restored backup brings them back; `drop_caches` drops words that are in memory only."""
+    restored backup brings them back; `drop_caches` drops words of a member that are in
+    memory only."""
 
     def __init__(
         self,
@@ -50,7 +51,7 @@ class Erasure:
         training: TrainingManager,
         prompt_clean_retrain: PromptCleanRetrain,
         tombstones: Tombstones,
-        drop_caches: Callable[[], None],
+        drop_caches: Callable[[int], None],
     ) -> None:
         self._storage = storage
         self._training = training
@@ -148,7 +149,7 @@ class Erasure:
             # Only now: if this is interrupted, the resumed erasure must still find the jobs.
             await self._storage.jobs.remove_sources_of_member(user_id)
             await self._record(user_id)
-            self._drop_caches()
+            self._drop_caches(user_id)
             return found
 
     async def _record(self, user_id: int) -> None:

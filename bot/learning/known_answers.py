@@ -71,7 +71,7 @@ class ScopeIndex:
             self.answers.remove(number)
         for number in _changed(self.examples, wanted):
             self.examples[number] = wanted[number]
-            self.questions.add(number, wanted[number].user)
+            self.questions.add(number, wanted[number].user, wanted[number].bot)
             self.answers.add(number, wanted[number].bot)
 
 
@@ -107,6 +107,10 @@ class KnownAnswers:
             return Known(expected=answer, check=answer.check_beginning)
         check = partial(_check, index, learned, question) if learned.pairs else None
         return Known(check=check)
+
+    def drop(self) -> None:
+        """Drop all indexes: they are read again when they are needed."""
+        self._indexes.clear()
 
     async def standing(self, scope: int, question: str) -> Example | None:
         """The taught pair that a question asks for, in whatever words; None without one. A large
@@ -170,10 +174,10 @@ async def _read_meanings(questions: RewordedQuestions) -> None:
         questions.learn(await asyncio.to_thread(_meanings_of, unread))
 
 
-def _meanings_of(texts: Mapping[int, str]) -> dict[int, Meaning]:
+def _meanings_of(pairs: Mapping[int, tuple[str, str]]) -> dict[int, Meaning]:
     from data.questions.meanings import read_meanings  # it loads NumPy and the encoder
 
-    return read_meanings(texts)
+    return read_meanings(pairs)
 
 
 def _select(

@@ -5,7 +5,7 @@ The questions whose vectors are nearest are compared by the classifier (`paraphr
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -69,14 +69,15 @@ def asks(message: str) -> bool:
     return "?" in message or "？" in message or read(message).question.asks is not Asks.NOTHING
 
 
-def chances(message: str, questions: Sequence[str]) -> Mapping[str, Chance]:
+def chances(message: str, answers: Mapping[str, str]) -> Mapping[str, Chance]:
     """How likely a message asks what each of the questions in its language asks, rather than what
-    the others ask."""
+    those with another answer ask. `answers`: the answer to each question."""
     language = language_of(message)
-    alike = [one for one in questions if language_of(one) == language]
+    alike = {one: answer for one, answer in answers.items() if language_of(one) == language}
     if not alike:
         return {}
-    found = classifier(language).chances(compare(message, alike))
+    compared = compare(message, list(alike), answers=list(alike.values()))
+    found = classifier(language).chances(compared)
     return {one: Chance(*map(float, row)) for one, row in zip(alike, found, strict=True)}
 
 
@@ -86,31 +87,35 @@ def perhaps_asks(message: str, question: str) -> bool:
     """Whether nobody can say that a message surely asks something else."""
     if len(message) > LONGEST:
         return False
-    return any(min(one) >= PERHAPS for one in chances(message, [question]).values())
+    return any(min(one) >= PERHAPS for one in chances(message, {question: ""}).values())
 
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """A taught question that was read: its vector, shortened to find it by, and its language; None
-    for greetings and statements, which the rules compare word by word."""
+    """A taught question that was read, with its answer: its language and its vector, shortened to
+    find it by; None for greetings and statements, which the rules compare word by word."""
 
     text: str
+    answer: str
     language: str
     short: Vector | None
 
 
-def read_meanings(texts: Mapping[int, str]) -> dict[int, Meaning]:
-    """Read questions: less than a millisecond each, a second or two more for the first one of a
-    process. It may run in a thread."""
-    asking = [text for text in texts.values() if _has_content(text)]
+def read_meanings(pairs: Mapping[int, tuple[str, str]]) -> dict[int, Meaning]:
+    """Read questions with their answers: less than a millisecond each, a second or two more for the
+    first one of a process. It may run in a thread."""
+    asking = [text for text, _ in pairs.values() if _has_content(text)]
     vectors = dict(zip(asking, encoder().encode(asking), strict=True)) if asking else {}
-    return {number: _meaning(text, vectors.get(text)) for number, text in texts.items()}
+    return {
+        number: _meaning(text, answer, vectors.get(text))
+        for number, (text, answer) in pairs.items()
+    }
 
 
-def _meaning(text: str, vector: Vector | None) -> Meaning:
+def _meaning(text: str, answer: str, vector: Vector | None) -> Meaning:
     language = language_of(text)
     short = None if vector is None else vector @ classifier(language).short
-    return Meaning(text, language, short)
+    return Meaning(text, answer, language, short)
 
 
 def _has_content(text: str) -> bool:
@@ -137,17 +142,20 @@ class Meanings:
 
     def find(self, message: str) -> int | None:
         """The number of the question that is likeliest asked; None if none is, or if another one
-        that asks something else is nearly as likely."""
+        with another answer is nearly as likely."""
         if len(message) > LONGEST or is_vague(read(message).question):
             return None
         chance = self._likely(message)
         best = max(chance, key=lambda number: (chance[number].product, number), default=None)
         if best is None:
             return None
-        text = self._text(best)
-        close = chance[best].product - LEAST_AHEAD
-        rivals = {self._text(number) for number, one in chance.items() if one.product > close}
-        return best if all(is_like(one, text) for one in rivals - {text}) else None
+        meant, close = self._known[best], chance[best].product - LEAST_AHEAD
+        rivals = {
+            self._text(number)
+            for number, one in chance.items()
+            if one.product > close and self._known[number].answer != meant.answer
+        }
+        return best if all(is_like(one, meant.text) for one in rivals) else None
 
     def _text(self, number: int) -> str:
         return self._known[number].text
@@ -161,8 +169,8 @@ class Meanings:
         if len(nearest) > NEAREST:
             nearness = stacked @ (vector @ classifier(language_of(message)).short)
             nearest = [nearest[at] for at in np.argpartition(-nearness, NEAREST)[:NEAREST]]
-        texts = list(dict.fromkeys(map(self._text, nearest)))
-        found, vectors = chances(message, texts), encoder().vectors(texts)
+        answers = {self._text(number): self._known[number].answer for number in nearest}
+        found, vectors = chances(message, answers), encoder().vectors(answers)
         least = LEAST[language_of(message)]
         is_asking, likely = asks(message), {}
         for number in nearest:

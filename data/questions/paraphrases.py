@@ -187,21 +187,28 @@ class Compared:
     questions: Vector
 
 
-def compare(message: str, questions: Sequence[str], rivals: Sequence[str] = ()) -> Compared:
-    """Compare a message with taught questions. `rivals` are others that might be asked instead; all
-    of the questions are rivals of each other."""
+def compare(
+    message: str,
+    questions: Sequence[str],
+    rivals: Sequence[str] = (),
+    answers: Sequence[str] | None = None,
+) -> Compared:
+    """Compare a message with taught questions. `rivals` are others that might be asked instead; the
+    questions are rivals of each other, but for those of equal `answers`."""
     asked, taught = read(message), [read(one) for one in questions]
     words = {written for one in (asked, *taught) for written, _ in one.words}
     vectors = encoder().vectors({message, *questions, *rivals, *words})
     stacked = np.stack([vectors[one] for one in (*questions, *rivals)])
-    ahead = _ahead(stacked @ vectors[message])[: len(questions), None]
+    groups = [*(answers or range(len(questions))), *(object() for _ in rivals)]
+    ahead = _ahead(stacked @ vectors[message], groups)[: len(questions), None]
     seen = np.array([features(asked, one, vectors) for one in taught], np.float32)
     return Compared(np.hstack((seen, ahead)), vectors[message], stacked[: len(questions)])
 
 
-def _ahead(nearness: NDArray[np.float32]) -> NDArray[np.float32]:
-    """How much nearer each question is than any other one."""
-    others = np.where(np.eye(len(nearness), dtype=bool), FAR, nearness)
+def _ahead(nearness: NDArray[np.float32], groups: Sequence[object]) -> NDArray[np.float32]:
+    """How much nearer each question is than any one of another group."""
+    same = np.array([[one == other for other in groups] for one in groups])
+    others = np.where(same, FAR, nearness)
     return np.asarray(nearness - others.max(axis=1), np.float32)
 
 

@@ -21,13 +21,15 @@ class RewordedQuestions(TaughtQuestions):
     def __init__(self) -> None:
         super().__init__()
         self._texts: dict[int, str] = {}
-        self._unread: dict[int, str] = {}
+        self._unread: dict[int, tuple[str, str]] = {}
         self._meanings: Meanings | None = None
 
-    def add(self, number: int, text: str) -> None:
-        """Add a question, in place of what was under that number; what it means is read later."""
+    def add(self, number: int, text: str, answer: str | None = None) -> None:
+        """Add a question, in place of what was under that number; what it means is read later.
+        Questions of equal answers are no rivals; without an answer, it is a rival of all."""
         super().add(number, text)
-        self._texts[number] = self._unread[number] = text
+        self._texts[number] = text
+        self._unread[number] = text, str(number) if answer is None else answer
 
     def remove(self, number: int) -> None:
         """Remove a question, if it is there."""
@@ -37,8 +39,8 @@ class RewordedQuestions(TaughtQuestions):
         if self._meanings is not None:
             self._meanings.remove(number)
 
-    def unread(self) -> dict[int, str]:
-        """The questions whose meaning has yet to be read."""
+    def unread(self) -> dict[int, tuple[str, str]]:
+        """The questions whose meaning has yet to be read, and their answers."""
         return dict(self._unread)
 
     def learn(self, read: Mapping[int, Meaning]) -> None:
@@ -46,7 +48,7 @@ class RewordedQuestions(TaughtQuestions):
         from data.questions.meanings import Meanings
 
         self._meanings = self._meanings or Meanings()
-        still = {n: one for n, one in read.items() if self._unread.get(n) == one.text}
+        still = {n: one for n, one in read.items() if self._unread.get(n) == (one.text, one.answer)}
         self._meanings.add(still)
         for number in still:
             del self._unread[number]

@@ -72,6 +72,6 @@ def test_a_model_is_made_from_files(tmp_path: Path) -> None:
 
     again = tmp_path / "again"
     make(data, f"--job {tmp_path / 'second'} --out {again} --base {out}")
-    assert not (tmp_path / "second" / "report.json").exists()  # the first stage was left out
+    assert not (tmp_path / "second" / "checkpoint" / "report.json").exists()  # no first stage
     assert verify(again).seconds > manifest.seconds
     assert (again / "tokenizer.json").read_bytes() == (out / "tokenizer.json").read_bytes()

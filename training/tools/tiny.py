@@ -114,7 +114,9 @@ def main() -> int:
     parser.add_argument("--job", type=Path, default=Path("var/tiny"), help="working folder")
     parser.add_argument("--epochs", type=float)
     parser.add_argument(
-        "--base", type=Path, help="a finished model: only the second stage is trained, again"
+        "--base",
+        type=Path,
+        help="a finished model of the same --data: only the second stage is trained, again",
     )
     arguments = parser.parse_args()
 
@@ -123,11 +125,13 @@ def main() -> int:
     if arguments.epochs:
         config = replace(config, epochs=arguments.epochs)
     job: Path = arguments.job
+    if arguments.base and (job / "checkpoint").exists():
+        parser.error(f"{job} has a first stage already: give another --job")
     job.mkdir(parents=True, exist_ok=True)
     config.save(job / "config.json")
     write_data(job, recipe, arguments.data)
     if arguments.base:
-        shutil.copytree(arguments.base, job / "checkpoint", dirs_exist_ok=True)
+        shutil.copytree(arguments.base, job / "checkpoint")
     else:
         train(job, print_event)  # unless it was before
     finish = job / "finish"

@@ -6,7 +6,7 @@ Knows the format as `dotenv` reads it; knows no settings.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from io import StringIO
 
@@ -20,6 +20,7 @@ UNQUOTED = re.compile(r"[A-Za-z0-9._,:/@%+-]*")
 """Values that need no quotation marks, for programs that take these literally too."""
 LEAD = re.compile(r"\s*(?:export[^\S\r\n]+)?")
 COMMENT = re.compile(r"[^\S\r\n]+#[^\r\n]*$")
+FIRST_WORD = re.compile(rf"{LEAD.pattern}(\w+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,28 +42,31 @@ def set_values(text: str, values: Mapping[str, str]) -> tuple[str, list[Change]]
     """The text with these values, and what is different in it.
 
     Raises:
-        SettingsError: the file is too broken for the values to be read back.
+        SettingsError: the file is too broken for the values to be read back, or for other lines
+            to stay.
     """
     present = values_in(text)
-    wanted = {name: value for name, value in values.items() if present.get(name) != value}
-    parts, changes = [], []
-    for binding in parse_stream(StringIO(text, newline="")):
-        name, line = (binding.key or "").upper(), binding.original.string
-        if name in wanted:
-            new = _replaced(binding, f"{name}={quote(wanted[name])}")
+    bindings = list(parse_stream(StringIO(text, newline="")))
+    parts: list[str] = []
+    changes: list[Change] = []
+    for binding in bindings:
+        name, line = _name(binding), binding.original.string
+        if name in values and _value(binding, parts) != values[name]:
+            new = _replaced(binding, f"{name}={quote(values[name])}")
             changes.append(Change(name, line.strip(), new.strip()))
             line = new
         parts.append(line)
-    known, end = {change.name for change in changes}, "\r\n" if "\r\n" in text else "\n"
+    known, end = {_name(one) for one in bindings}, "\r\n" if "\r\n" in text else "\n"
     if parts and not parts[-1].endswith(("\n", "\r")):
         parts.append(end)
-    for name, value in wanted.items():
+    for name, value in values.items():
         if name not in known:
             changes.append(Change(name, None, f"{name}={quote(value)}"))
             parts.append(f"{changes[-1].after}{end}")
     made = "".join(parts)
     read = values_in(made)
-    if read.keys() != present.keys() | values.keys() or not values.items() <= read.items():
+    as_wanted = read.keys() == present.keys() | values.keys() and values.items() <= read.items()
+    if not as_wanted or _takes_lines_along(bindings, values):
         raise SettingsError(
             phrase(
                 "The file .env has a line that cannot be read, such as one with an opening "
@@ -79,6 +83,31 @@ def quote(value: str) -> str:
     escaped = value.replace("\\", "\\\\").replace("'", "\\'")
     # `${NAME}` is replaced even in quotation marks; of a variable without a name, by its default.
     return "'" + escaped.replace("${", "${:-$}{") + "'"
+
+
+def _name(binding: Binding) -> str:
+    """The name that is set, in capitals; of a line that sets none, its first word."""
+    if binding.value is not None:
+        return (binding.key or "").upper()
+    word = FIRST_WORD.match(binding.original.string)
+    return word[1].upper() if word else ""
+
+
+def _value(binding: Binding, before: Iterable[str]) -> str | None:
+    """The value that a binding has below these lines, to which it may refer."""
+    if "${" not in (binding.value or ""):
+        return binding.value
+    text = "".join([*before, binding.original.string])
+    return dotenv_values(stream=StringIO(text))[binding.key or ""]
+
+
+def _takes_lines_along(bindings: Iterable[Binding], names: Container[str]) -> bool:
+    """Whether a quotation mark without an end makes other lines part of a broken one, or of one
+    of these names."""
+    return any(
+        "\n" in one.original.string.strip() and (one.error or _name(one) in names)
+        for one in bindings
+    )
 
 
 def _replaced(binding: Binding, line: str) -> str:

@@ -18,14 +18,20 @@ def at_terminal() -> bool:
     return sys.stdin is not None and sys.stdin.isatty()
 
 
-def ask(question: str, default: str = "") -> str:
-    """A line, without spaces around it; the default, which is shown, for an empty one."""
+def ask(question: str, default: str = "", *, optional: bool = False) -> str:
+    """A line, without spaces around it; the default, which is shown, for an empty one.
+
+    To an optional question the end of the input is an empty line.
+    """
     shown = f"{say(question)} [{default}] " if default else f"{say(question)} "
     print(shown, end="", file=sys.stderr, flush=True)
     try:
         return input().strip() or default
     except EOFError as e:
-        raise SettingsError(INPUT_ENDED) from e
+        if not optional:
+            raise SettingsError(INPUT_ENDED) from e
+        print(file=sys.stderr)
+        return default
 
 
 def ask_secret(question: str) -> str:
@@ -36,10 +42,11 @@ def ask_secret(question: str) -> str:
         raise SettingsError(INPUT_ENDED) from e
 
 
-def confirm(question: str, *, default: bool) -> bool:
+def confirm(question: str, *, default: bool, optional: bool = False) -> bool:
     """Yes or no, asked until it is one of them."""
+    shown = f"{say(question)} {'[Y/n]' if default else '[y/N]'}"
     while True:
-        answer = ask(f"{say(question)} {'[Y/n]' if default else '[y/N]'}").lower()
+        answer = ask(shown, optional=optional).lower()
         if not answer:
             return default
         if answer in YES | NO:

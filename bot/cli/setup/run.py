@@ -1,6 +1,6 @@
 """The questions of `gpt2bot setup` in their order, and what becomes of the answers.
 
-Nothing is written before the last of them is answered.
+`.env` is written once that is confirmed; the questions after it are optional.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def set_up(flags: Flags) -> bool:
     """Ask, write `.env`, and check everything; whether it was written.
 
     Raises:
-        SettingsError, ModelError, StoreError: an answer cannot be used; nothing was written.
+        SettingsError, ModelError, StoreError: an answer cannot be used, or a file not be written.
     """
     if not flags.yes and not at_terminal():
         raise SettingsError(NO_TERMINAL)
@@ -387,6 +387,6 @@ def _finish(invite: str | None, home: Path, *, interactive: bool) -> None:
     if invite:
         print(say("Invite the bot to your server with this link: {link}", link=invite))
         if interactive:
-            ask(phrase("Press Enter once it is there, or to do that later:"))
+            ask(phrase("Press Enter once it is there, or to do that later:"), optional=True)
     offer_service(home, interactive=interactive)
     asyncio.run(diagnose(as_json=False))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import shlex
 import sys
 from pathlib import Path
 
@@ -22,15 +23,16 @@ def offer_service(home: Path, *, interactive: bool) -> None:
     """Write a unit if somebody wants that, and name the command for a container."""
     question = phrase("Write a systemd unit, so that the bot starts with this machine?")
     systemd = UNIT.is_file() and SYSTEMD_RUNS.is_dir()
-    if systemd and interactive and confirm(question, default=False):
+    if systemd and interactive and confirm(question, default=False, optional=True):
         unit = unit_for(UNIT.read_text(encoding="utf-8"), home)
         file = home / UNIT.name
         write_atomically(file, unit.encode())
         print(
             say(
-                "The unit is {file}. To install it: `sudo cp {file} /etc/systemd/system/ && "
+                "The unit is {file}. To install it: `sudo cp {word} /etc/systemd/system/ && "
                 "sudo systemctl enable --now gpt2bot`",
                 file=file,
+                word=shlex.quote(str(file)),
             )
         )
     if COMPOSE.is_file():
@@ -67,6 +69,6 @@ def unit_for(unit: str, home: Path) -> str:
 
 
 def _quoted(word: object) -> str:
-    """A word in a unit, where `%` begins a specifier and `$` a variable (systemd.service(5))."""
+    """A word in a unit, where `%` begins a specifier (systemd.unit(5))."""
     escaped = str(word).replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
     return f'"{escaped}"'

@@ -7,7 +7,7 @@ buttons do: `bot.discord_ui.views.introduction_buttons`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 
@@ -101,30 +101,43 @@ class Introduction(commands.Cog):
             log.info("no introduction in %d: I am paused", guild.id)
             return
         try:
-            if await self._introductions.claim(guild.id) and not await self._post(guild):
-                log.info("no introduction in %d: there is nowhere I may write", guild.id)
-                await self._introductions.release(guild.id)
+            if await self._introductions.claim(guild.id):
+                await self._post_or_release(guild)
         except StoreError as e:  # it could not be said that it was posted, so it might come again
             log.warning("no introduction in %d: %s", guild.id, e)
 
-    async def _post(self, guild: discord.Guild) -> bool:
-        """Post it in the first place that takes it; False if none did."""
-        set_language(self._bot.languages.for_server(guild))
-        for channel in islice(writable_channels(guild), MAX_CHANNELS):
-            if await _try_to_post(channel, say(self._text), introduction_view()):
-                return True
-        inviter = await self._find_inviter(guild)
-        return inviter is not None and await self._write_to(inviter, guild)
+    async def _post_or_release(self, guild: discord.Guild) -> None:
+        """Post it in the first place that takes it; take the claim back unless it may be there,
+        also if this is cancelled."""
+        may_be_there = False
+        try:
+            set_language(self._bot.languages.for_server(guild))
+            async for place, text, view in self._places(guild):
+                may_be_there = True  # until Discord says that it is not
+                may_be_there = await _try_to_post(place, text, view)
+                if may_be_there:
+                    return
+            log.info("no introduction in %d: there is nowhere I may write", guild.id)
+        finally:
+            if not may_be_there:
+                await self._introductions.release(guild.id)
 
-    async def _write_to(self, inviter: discord.abc.Messageable, guild: discord.Guild) -> bool:
-        nowhere = say(
-            "In {server} I may not write anywhere: please give me the permissions View Channels "
-            "and Send Messages in a channel.",
-            server=quote_safely(guild.name, MAX_SERVER_NAME_CHARS),
-        )
-        text = f"{say(self._text)}\n{nowhere}"
-        # The other offers are for a channel of the server.
-        return await _try_to_post(inviter, text, introduction_view([Offer.PRIVACY]))
+    async def _places(
+        self, guild: discord.Guild
+    ) -> AsyncIterator[tuple[discord.abc.Messageable, str, discord.ui.View]]:
+        """Where to try it, and with which words and buttons: in channels, then to the inviter."""
+        text = say(self._text)
+        for channel in islice(writable_channels(guild), MAX_CHANNELS):
+            yield channel, text, introduction_view()
+        inviter = await self._find_inviter(guild)
+        if inviter is not None:
+            nowhere = say(
+                "In {server} I may not write anywhere: please give me the permissions View "
+                "Channels and Send Messages in a channel.",
+                server=quote_safely(guild.name, MAX_SERVER_NAME_CHARS),
+            )
+            # The other offers are for a channel of the server.
+            yield inviter, f"{text}\n{nowhere}", introduction_view([Offer.PRIVACY])
 
     async def _find_inviter(self, guild: discord.Guild) -> discord.abc.Messageable | None:
         """Whoever added the bot, if it may read the audit log and finds it there."""

@@ -17,7 +17,9 @@ from bot.discord_ui.embeds.style import (
     format_counts,
     source_text,
 )
+from bot.learning.collection import CHAT_SOURCE
 from bot.learning.retraining import RetrainPlan
+from core.records import OPERATOR_AUTHOR_ID
 from data.dataset.samples import PII_RULE
 from i18n.phrase import Phrase, phrase, phrases
 from i18n.reader import say
@@ -38,15 +40,28 @@ def plan_summary_embed(plan: RetrainPlan) -> discord.Embed:
 
 
 def learned_line(plan: RetrainPlan) -> str:
-    """How much is learned, from how many people, and from which base."""
+    """How much is learned, and from which base; how much of it was collected from conversations,
+    or else how many people taught it, unless the operator did too."""
     selection = plan.preview.selection
     left_out = sum(selection.dropped.values())
+    known = {
+        "things": phrases("{count} thing", "{count:,} things", len(selection.kept)),
+        "base": plan.base.name,
+        "left_out": phrase(" ({count:,} left out)", count=left_out) if left_out else "",
+    }
+    if collected := selection.by_source.get(CHAT_SOURCE):
+        return say(
+            "I learn {things}, {count:,} from conversations, on top of `{base}`{left_out}.",
+            count=collected,
+            **known,
+        )
+    if OPERATOR_AUTHOR_ID in selection.by_author:
+        return say("I learn {things}, on top of `{base}`{left_out}.", **known)
+    people = phrases("{count} person", "{count:,} people", len(selection.by_author))
     return say(
         "I learn {things} that {people} taught, on top of `{base}`{left_out}.",
-        things=phrases("{count} thing", "{count:,} things", len(selection.kept)),
-        people=phrases("{count} person", "{count:,} people", len(selection.by_author)),
-        base=plan.base.name,
-        left_out=phrase(" ({count:,} left out)", count=left_out) if left_out else "",
+        people=people,
+        **known,
     )
 
 

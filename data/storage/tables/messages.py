@@ -89,11 +89,18 @@ class Messages(Repository):
         return [_message(row) for row in await self._fetch_all(sql, ids)]
 
     async def context(self, channel_id: int, limit: int) -> list[StoredMessage]:
-        """The newest `limit` messages since the channel's last reset, in order of arrival."""
+        """The newest `limit` messages since the channel's last reset, in order of arrival.
+
+        Fixed texts of the bot (`ReplyRecord.is_fixed`) are left out: a list of commands is longer
+        than all that a small model can read."""
         sql = f"""
             SELECT {MESSAGE_COLUMNS} FROM messages
             WHERE channel_id = ?1
               AND id > coalesce((SELECT after_id FROM resets WHERE channel_id = ?1), 0)
+              AND NOT EXISTS (
+                SELECT 1 FROM replies WHERE reply_id = messages.discord_id
+                  AND completion_tokens = 0 AND example_id IS NULL
+              )
             ORDER BY id DESC LIMIT ?2
         """
         rows = await self._fetch_all(sql, channel_id, limit)

@@ -14,10 +14,11 @@ import discord
 import pytest
 
 from bot.discord_ui.embeds.plan import plan_summary_embed
+from bot.learning.collection import CHAT_SOURCE
 from bot.learning.retraining import RetrainPlan
 from bot.learning.spelling import HardAnswers
 from bot.settings import Settings
-from core.records import Example, ReviewStatus
+from core.records import OPERATOR_AUTHOR_ID, Example, ReviewStatus
 from data.dataset.cleaning import Selection
 from i18n.reader import use_language
 from model.registry import ModelOption
@@ -168,12 +169,38 @@ def test_what_could_go_wrong_is_said_in_short_lines(plan: RetrainPlan, begins: l
         assert line.startswith(begin)
 
 
-def test_numbers_agree_with_their_nouns() -> None:
+def learned(kept: int, left_out: int = 0, **counts: Any) -> str:
+    """The line about what is learned; `counts` are those of the Selection."""
     taught = Example(1, 1, "hi", "hello", 1, "teach", datetime.now(UTC))
-    one = replace(SELECTION, kept=(taught,), dropped={}, by_author={1: 1})
-    plan = replace(PLAN, preview=replace(PREVIEW, selection=one))
+    selection = replace(SELECTION, kept=(taught,) * kept, dropped={"too long": left_out}, **counts)
+    plan = replace(PLAN, preview=replace(PREVIEW, selection=selection))
     line, *_ = str(plan_summary_embed(plan).description).split("\n")
+    assert len(line) <= PHONE_CHARS
+    return line
+
+
+def test_numbers_agree_with_their_nouns() -> None:
+    line = learned(1, by_author={1: 1})
     assert line == "I learn 1 thing that 1 person taught, on top of `gpt2-medium`."
+
+
+@pytest.mark.parametrize("by_author", [{OPERATOR_AUTHOR_ID: 300}, {OPERATOR_AUTHOR_ID: 299, 1: 1}])
+def test_the_operator_is_not_a_person_who_taught(by_author: dict[int, int]) -> None:
+    """And what the operator imported was not taught by the others."""
+    assert learned(300, by_author=by_author) == "I learn 300 things, on top of `gpt2-medium`."
+    with use_language("ja"):
+        assert learned(300, by_author=by_author) == "300件を、`gpt2-medium` を元に学びます。"
+
+
+def test_what_was_collected_from_conversations_was_not_taught() -> None:
+    sources = {"teach": 100, CHAT_SOURCE: 1200}
+    assert learned(1300, 1234, by_source=sources) == (
+        "I learn 1,300 things, 1,200 from conversations, on top of `gpt2-medium` (1,234 left out)."
+    )
+    with use_language("ja"):
+        assert learned(1300, by_source=sources) == (
+            "1,300件（うち会話から1,200件）を、`gpt2-medium` を元に学びます。"
+        )
 
 
 # --- what its buttons do -------------------------------------------------------------------------

@@ -71,6 +71,16 @@ async def test_what_is_taught_is_known_from_the_next_question_on_in_its_server_o
     assert await answer_of(known, scope=OTHER_SERVER) is None
 
 
+async def test_the_index_is_read_again_after_it_was_dropped(
+    storage: Storage, known: KnownAnswers
+) -> None:
+    await teach(storage)
+    assert await answer_of(known) == ANSWER
+    known.drop()
+    assert not known._indexes
+    assert await answer_of(known) == ANSWER
+
+
 async def test_every_change_of_the_data_set_counts_at_once(
     storage: Storage, known: KnownAnswers
 ) -> None:

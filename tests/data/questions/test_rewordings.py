@@ -79,7 +79,7 @@ def test_the_rules_find_what_they_know_before_anything_was_read() -> None:
     match = index.find("when's movie night")
     assert match is not None
     assert match.number == 7
-    assert index.unread() == {7: TAUGHT[0]}
+    assert index.unread() == {7: (TAUGHT[0], "7")}
     assert index.find(REWORDED[0][0]) is None
 
 
@@ -89,11 +89,11 @@ def test_a_changed_question_is_found_by_its_new_words_only() -> None:
     index.add(2, TAUGHT[3])
     index.read_all()
     assert index.find(REWORDED[0][0]) is not None
-    before = read_meanings(index.unread() | {1: TAUGHT[0]})
+    before = read_meanings(index.unread() | {1: (TAUGHT[0], "1")})
     index.add(1, TAUGHT[1])
     index.learn(before)  # read before it was changed
     assert index.find(REWORDED[0][0]) is None
-    assert index.unread() == {1: TAUGHT[1]}
+    assert index.unread() == {1: (TAUGHT[1], "1")}
     index.read_all()
     found = index.find(REWORDED[1][0])
     assert found is not None
@@ -113,6 +113,29 @@ def test_the_newest_of_equal_questions_is_found() -> None:
     assert found.number == 9
 
 
+@pytest.mark.parametrize(
+    ("wordings", "asked"),
+    [
+        (
+            ("Who feeds the hamster?", "Who is on hamster duty?", "Who gives food to the hamster?"),
+            "whose job is giving the hamster its food?",
+        ),
+        (
+            ("誰がハムスターにえさをあげますか？", "ハムスターの係は誰ですか？"),
+            "ハムスターのごはん担当って誰",
+        ),
+    ],
+)
+def test_other_wordings_of_the_same_are_no_rivals(wordings: tuple[str, ...], asked: str) -> None:
+    for count in range(1, len(wordings) + 1):
+        index = RewordedQuestions()
+        for number, question in enumerate(wordings[:count]):
+            index.add(number, question, "Ada")
+        index.read_all()
+        found = index.find(asked)
+        assert found is not None, count
+
+
 def test_many_other_questions_do_not_hide_it() -> None:
     index = RewordedQuestions()
     for number, taught in enumerate(read_wordings(_wordings("en"))):
@@ -125,7 +148,7 @@ def test_many_other_questions_do_not_hide_it() -> None:
 
 
 def test_a_language_is_not_asked_for_in_another() -> None:
-    assert chances(TAUGHT[0], [TAUGHT[5]]) == {}
+    assert chances(TAUGHT[0], {TAUGHT[5]: ""}) == {}
     index = RewordedQuestions()
     index.add(1, TAUGHT[5])
     index.read_all()
@@ -175,10 +198,12 @@ def test_odd_messages_harm_nothing(index: RewordedQuestions, odd: str) -> None:
 def test_a_rival_that_is_nearer_makes_it_less_likely() -> None:
     asked, meant = "where do we all meet after the show?", "Where is the meeting point?"
     rival = "Where do we meet after the show?"
-    alone, beside = chances(asked, [meant]), chances(asked, [meant, rival])
+    alone, beside = chances(asked, {meant: "a"}), chances(asked, {meant: "a", rival: "b"})
     assert beside[meant].not_far < alone[meant].not_far
     assert beside[rival].not_far > beside[meant].not_far
-    far = chances(asked, [meant, "Who feeds the hamster?"])
+    same = chances(asked, {meant: "a", rival: "a"})[meant]
+    assert same.not_far == pytest.approx(alone[meant].not_far, abs=0.01)
+    far = chances(asked, {meant: "a", "Who feeds the hamster?": "b"})
     assert far[meant].not_far == pytest.approx(alone[meant].not_far, abs=0.01)
 
 

@@ -53,6 +53,30 @@ def test_ends_of_lines_stay() -> None:
 def test_each_of_several_lines_is_set_so_that_no_old_secret_stays() -> None:
     made, _ = set_values("T=one\nT=two\n", {"T": "three"})
     assert made == "T=three\nT=three\n"
+    made, [change] = set_values("T=old\nT=new\n", {"T": "new"})
+    assert made == "T=new\nT=new\n"
+    assert change.before == "T=old"
+
+
+@pytest.mark.parametrize(
+    "line", ["T: old", "T:old", "T old", "T", "export t: old", "T='old", 'T="old', "T='old' er"]
+)
+def test_a_line_that_cannot_be_read_is_replaced(line: str) -> None:
+    made, [change] = set_values(f"# mine\n{line}\nT_2: other\nB=2\n", {"T": "new"})
+    assert made.replace("export ", "") == "# mine\nT=new\nT_2: other\nB=2\n"
+    assert change.before == line
+
+
+@pytest.mark.parametrize("text", ["T='old\nB='2'\n", "T='old\nB='\n", "N='open\nT=old\nB='2'\n"])
+def test_a_quotation_mark_that_takes_other_lines_along_is_refused(text: str) -> None:
+    with pytest.raises(SettingsError, match="quotation mark only: correct it"):
+        set_values(text, {"T": "new"})
+
+
+@pytest.mark.parametrize("line", ["C=${H}/c", "C='${:-$}{H}'"])
+def test_a_value_that_refers_to_others_stays_if_it_is_the_wanted_one(line: str) -> None:
+    text = f"H=/a\n{line}\n"
+    assert set_values(text, {"C": values_in(text)["C"]}) == (text, [])
 
 
 def test_a_value_that_others_refer_to_may_change() -> None:

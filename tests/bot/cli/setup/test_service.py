@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import getpass
+import io
+import shlex
 import shutil
 import subprocess
 import sys
@@ -44,6 +46,36 @@ def test_systemd_accepts_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         ["systemd-analyze", "verify", "--man=no", unit], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.fixture
+def with_systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home in a clone, on a machine with systemd."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(service, "SYSTEMD_RUNS", tmp_path)
+    (tmp_path / UNIT.parent).mkdir()
+    (tmp_path / UNIT).write_text(SHIPPED, encoding="utf-8")
+    home = tmp_path / "my bot's"
+    home.mkdir()
+    return home
+
+
+def test_the_command_is_for_a_folder_with_any_name(
+    with_systemd: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
+    offer_service(with_systemd, interactive=True)
+    shown = capsys.readouterr().out
+    file = with_systemd / UNIT.name
+    assert shown.startswith(f"The unit is {file}. To install it: `sudo cp ")
+    assert shlex.split(shown.split("`")[1])[2:4] == [str(file), "/etc/systemd/system/"]
+    assert file.is_file()
+
+
+def test_an_input_that_ends_is_no(with_systemd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    offer_service(with_systemd, interactive=True)
+    assert list(with_systemd.iterdir()) == []
 
 
 def test_nobody_is_asked_where_systemd_does_not_run(

@@ -70,7 +70,7 @@ def at_terminal(
                 if answer == CTRL_C:
                     process.send_signal(signal.SIGINT)
                 else:
-                    os.write(ours, f"{answer}\n".encode())
+                    os.write(ours, (answer if answer == CTRL_D else f"{answer}\n").encode())
             with contextlib.suppress(OSError):  # it has ended
                 while more := read(ours, shown):
                     shown += more
@@ -195,6 +195,18 @@ def test_an_input_that_ends_leaves_everything_as_it_was(gpt2bot: Command, tmp_pa
         "The input ended before every question was answered; nothing was written.\n"
     )
     assert names_in(tmp_path) == []
+
+
+@needs_terminal
+async def test_an_input_that_ends_after_writing_is_enter(gpt2bot: Command, tmp_path: Path) -> None:
+    answers = [*QUESTIONS, ("Press Enter once it is there", CTRL_D)]
+    async with serve(Api()) as api:
+        status, shown = await asyncio.to_thread(at_terminal, gpt2bot, answers, DISCORD_AT=api.url)
+    assert status == 0
+    assert "or to do that later: \n" in shown
+    assert "ok  worker" in shown
+    assert "nothing was written" not in shown
+    assert f"DISCORD_TOKEN={TOKEN}\n" in (tmp_path / ".env").read_text()
 
 
 async def test_a_discord_that_never_answers_is_not_waited_for(

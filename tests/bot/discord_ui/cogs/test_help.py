@@ -177,9 +177,21 @@ async def test_why_this_reply_and_again(world: World, worker: FakeWorker) -> Non
     fields = {field.name: field.value for field in why.response.embeds[0].fields}
     assert fields["Fixed text"] == "always the same; no model was asked"
     assert fields.keys() == {"Fixed text", "Votes"}
-    await world.ben.click(reply, custom_id="reply:again:")
-    assert world.last() == members_help(world, ENGLISH)
     assert worker.heard == []
+    await world.ben.click(reply, custom_id="reply:again:")
+    assert world.last() != members_help(world, ENGLISH)
+    assert len(worker.heard) == 1
+
+
+async def test_the_help_is_no_part_of_what_the_model_reads(
+    world: World, worker: FakeWorker
+) -> None:
+    await world.say(world.ben, "I like tea")
+    await world.say(world.ben, "help")
+    await world.say(world.ben, "what do I like?")
+    _, read = worker.heard[-1]
+    assert not any("/teach" in one.content for one in read)
+    assert any("I like tea" in one.content for one in read)
 
 
 # --- what goes before it -------------------------------------------------------------------------

@@ -3,6 +3,7 @@ SQLite."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
@@ -364,6 +365,18 @@ async def test_a_server_that_is_unavailable_is_greeted_when_it_is_back(world: Wo
     assert len(introductions(world.general)) == 1
 
 
+async def test_what_is_missing_in_a_server_that_is_back_is_logged(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    for role in world.env.backend.get_guild(world.guild.id).roles.values():
+        left = role.permissions & ~discord.Permissions(attach_files=True).value
+        world.env.backend.edit_role(world.guild.id, role.id, {"permissions": left})
+    date_joining(world)
+    await join(world, unavailable=False)
+    assert caplog.text.count("I lack Attach Files there") == 1
+    assert len(introductions(world.general)) == 1, "the cog hears of it too"
+
+
 async def test_a_server_of_which_only_the_id_is_known(world: World) -> None:
     unknown: Any = {"id": "99", "unavailable": True}
     guild = world.bot._connection._add_guild_from_data(unknown)
@@ -373,6 +386,31 @@ async def test_a_server_of_which_only_the_id_is_known(world: World) -> None:
     await cog.on_shard_ready(guild.shard_id)
     await cog.introduce(guild)
     assert await storage_of(world).introductions.claim(guild.id), "it may come later"
+
+
+@pytest.mark.parametrize(("writable", "may_come_later"), [(False, True), (True, False)])
+@pytest.mark.parametrize("error", [asyncio.CancelledError, RuntimeError])
+async def test_what_ends_it_before_a_request_lets_it_come_later(
+    world: World,
+    monkeypatch: pytest.MonkeyPatch,
+    error: type[BaseException],
+    writable: bool,
+    may_come_later: bool,
+) -> None:
+    """After one, the message may be there."""
+
+    async def end(*_: object, **__: object) -> None:
+        raise error
+
+    cog: Any = world.bot.get_cog("Introduction")
+    if not writable:
+        monkeypatch.setattr("bot.discord_ui.cogs.introduction.writable_channels", lambda _: [])
+    monkeypatch.setattr(cog, "_find_inviter", end)
+    monkeypatch.setattr("bot.discord_ui.cogs.introduction.post_with_retries", end)
+    with pytest.raises(error):
+        await cog.introduce(world.bot.get_guild(world.guild.id))
+    claimed = await storage_of(world).introductions.claim(world.guild.id)
+    assert claimed == may_come_later
 
 
 async def test_a_paused_bot_says_nothing_until_it_is_resumed(world: World) -> None:

@@ -17,7 +17,7 @@ from model.settings import WorkerSettings
 from model.worker.client import WorkerClient
 from model.worker.messages import Finished
 from tests.japanese_folders import make_japanese_folder
-from tests.model_folders import make_model_folder
+from tests.model_folders import END, make_model_folder
 from training.run.gate.sampling import Reply, sample_replies
 
 TEXTS = ["Hi", "hello 👋", "What do you like to do when it rains all day?", "こんにちは", "lol"]
@@ -81,6 +81,16 @@ def test_bytes_that_make_no_character_are_seen(tmp_path: Path) -> None:
         model.lm_head.weight[lone] = 2 * model.lm_head.weight[tokenizer.get_vocab()["Ġwell"]]
     [reply] = sample_replies(model, tokenizer, ASKED[:1])
     assert "\ufffd" in reply.text
+
+
+def test_half_a_character_at_the_end_is_left_out(tmp_path: Path) -> None:
+    model, tokenizer = opened(make_model_folder(tmp_path / "m", says="well"))
+    ids = tokenizer.get_vocab()
+    half = ids["ð"]  # the first of the four bytes of most emoji
+    with torch.no_grad():
+        model.lm_head.weight[:, ids["Ġwell"]] = 0
+        model.lm_head.weight[half, ids["Ġwell"]] = model.lm_head.weight[ids[END], half] = 10
+    assert sample_replies(model, tokenizer, ASKED[:1]) == [Reply("well")]
 
 
 def test_a_japanese_model(tmp_path: Path) -> None:

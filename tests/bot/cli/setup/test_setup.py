@@ -69,6 +69,7 @@ def at_terminal(
                 seen = found.end()
                 if answer == CTRL_C:
                     process.send_signal(signal.SIGINT)
+                    os.write(ours, b"\n")  # just before input() reads, it is seen after a line only
                 else:
                     os.write(ours, (answer if answer == CTRL_D else f"{answer}\n").encode())
             with contextlib.suppress(OSError):  # it has ended

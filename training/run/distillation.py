@@ -32,7 +32,7 @@ NEAR_TOKENS = 6
 """Of a taught answer after a near miss: where its beginning is unlikely, the rest is not said."""
 REVERSE_WEIGHT = 0.2
 """Of KL(new, base) on near misses: it punishes a small chance of a taught answer much harder."""
-KIND_WEIGHTS = (0.0, 1.0, 0.3, 0.3, 0.6)
+KIND_WEIGHTS = (0.0, 1.0, 0.3, 0.3, 1.5)
 """Of the mean loss of each kind of token, by its number."""
 UNLABELLED, LEARNED, FIRST, NEAR, TALK = range(5)
 """The kinds of tokens: FIRST begins a reply, and decides what is said."""

@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 
-from benchmarks.facts.sets import FactSet
 from bot.chat.filters import Filters
 from bot.chat.generation import ReplyGenerator
 from bot.chat.model_router import Serving
@@ -85,9 +84,8 @@ class Bot:
 
 
 @asynccontextmanager
-async def running_bot(folder: Path, taught: FactSet) -> AsyncIterator[Bot]:
-    """A bot that was taught a set and answers with a model."""
-    pairs = [Pair(fact.question, fact.answer) for fact in taught.facts]
+async def running_bot(folder: Path, pairs: Sequence[Pair]) -> AsyncIterator[Bot]:
+    """A bot that was taught pairs and answers with a model."""
     with tempfile.TemporaryDirectory() as home:
         async with (
             open_storage(Path(home) / "bot.sqlite3") as storage,
@@ -103,11 +101,14 @@ async def running_bot(folder: Path, taught: FactSet) -> AsyncIterator[Bot]:
 
 
 async def ask_bot(
-    folder: Path, taught: FactSet, talks: Sequence[Conversation], params: Sequence[SamplingParams]
+    folder: Path,
+    pairs: Sequence[Pair],
+    talks: Sequence[Conversation],
+    params: Sequence[SamplingParams],
 ) -> list[list[str]]:
     """The bot's replies to each conversation: one for each of `params`."""
     turn = asyncio.Semaphore(AT_ONCE)
-    async with running_bot(folder, taught) as bot:
+    async with running_bot(folder, pairs) as bot:
 
         async def replies(talk: Conversation) -> list[str]:
             async with turn:

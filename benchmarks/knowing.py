@@ -190,7 +190,8 @@ def measure(
         tallies[contender].add(asked, asyncio.run(ask(checkpoint, asked, params)), taught)
         if IN_BOT in tallies:
             talks = [question.conversation() for question in asked]
-            replies = asyncio.run(ask_bot(checkpoint, taught, talks, params))
+            pairs = taught.pairs(also=options.also)
+            replies = asyncio.run(ask_bot(checkpoint, pairs, talks, params))
             tallies[IN_BOT].add(asked, replies, taught)
     return {name: Result(*one.shares(), rises, seconds) for name, one in tallies.items()}
 
@@ -212,9 +213,7 @@ def train(
     job: Path, contender: str, taught: FactSet, options: argparse.Namespace
 ) -> tuple[Path, float]:
     """The checkpoint that was made from the base, and how long that took."""
-    pairs = [from_pair(fact.question, fact.answer) for fact in taught.facts]
-    if options.also:
-        pairs += [from_pair(fact.also, fact.answer) for fact in taught.facts]
+    pairs = [from_pair(one.user, one.bot) for one in taught.pairs(also=options.also)]
     config = config_of(contender, options.base, len(pairs))
     if options.short:
         config = replace(config, epochs=0.1, min_steps=2)

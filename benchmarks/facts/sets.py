@@ -9,6 +9,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from core.records import Pair
+
 FOLDER = Path(__file__).parent
 NEAR = 3
 
@@ -32,6 +34,11 @@ class FactSet:
     name: str
     facts: tuple[Fact, ...]
     talk: tuple[tuple[str, str], ...]
+
+    def pairs(self, *, also: bool) -> list[Pair]:
+        """What is taught; `also`: each fact in its second wording, too."""
+        taught = [Pair(one.question, one.answer) for one in self.facts]
+        return taught + [Pair(one.also, one.answer) for one in self.facts if also]
 
 
 def sets_of(group: str, size: int, language: str = "en") -> list[FactSet]:

@@ -56,11 +56,11 @@ def save(job: Path, step: int) -> None:
 
 
 def finish(job: Path, config: TrainingConfig, refusal: str | None) -> None:
-    folder = job / CHECKPOINT_DIR
-    folder.mkdir()
-    (folder / "config.json").write_text("{}")
-    (folder / REPORT_FILE).write_text(json.dumps({"refusal": refusal, "answers": [], "losses": {}}))
-    (folder / HISTORY_FILE).write_text(json.dumps({"log": [{"step": STEPS_IN_ALL}]}))
+    folder, made = job / CHECKPOINT_DIR, job / "partial"
+    made.mkdir()
+    (made / "config.json").write_text("{}")
+    (made / REPORT_FILE).write_text(json.dumps({"refusal": refusal, "answers": [], "losses": {}}))
+    (made / HISTORY_FILE).write_text(json.dumps({"log": [{"step": STEPS_IN_ALL}]}))
     manifest = Manifest(
         name=config.name,
         base=config.base,
@@ -71,7 +71,8 @@ def finish(job: Path, config: TrainingConfig, refusal: str | None) -> None:
         scores={"first_loss": 2.0, "last_loss": 1.0},
         seconds=3.0,
     )
-    seal(folder, manifest)
+    seal(made, manifest)
+    made.rename(folder)  # whoever looks sees all of it or nothing
     emit(Rejected(str(folder), refusal) if refusal else Finished(str(folder), 3.0, 2.0, 1.0))
 
 

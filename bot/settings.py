@@ -293,6 +293,11 @@ class Settings(BaseSettings):
     """The least severe messages that are logged."""
 
     @property
+    def token(self) -> str:
+        """The token without spaces around it; empty if there is none."""
+        return self.discord_token.get_secret_value().strip() if self.discord_token else ""
+
+    @property
     def paths(self) -> Paths:
         """Where everything in the home is."""
         return Paths(self.gpt2bot_home)
@@ -321,10 +326,8 @@ def load_settings(**overrides: Any) -> Settings:
         raise SettingsError(_sentence(e)) from e
     except UnknownModel as e:
         raise SettingsError(_wrong("DEFAULT_MODEL", e)) from e
-    except UnicodeDecodeError as e:
-        raise SettingsError(NOT_UNICODE) from e
-    except OSError as e:
-        raise SettingsError(phrase("The file .env cannot be read: {why}.", why=e)) from e
+    except (UnicodeDecodeError, OSError) as e:
+        raise SettingsError(_why_unreadable(e)) from e
     return settings
 
 
@@ -339,10 +342,14 @@ def read_env_file() -> str:
             return file.read()
     except FileNotFoundError:
         return ""
-    except UnicodeError as e:
-        raise SettingsError(NOT_UNICODE) from e
-    except OSError as e:
-        raise SettingsError(phrase("The file .env cannot be read: {why}.", why=e)) from e
+    except (UnicodeError, OSError) as e:
+        raise SettingsError(_why_unreadable(e)) from e
+
+
+def _why_unreadable(error: UnicodeError | OSError) -> Phrase:
+    if isinstance(error, UnicodeError):
+        return NOT_UNICODE
+    return phrase("The file .env cannot be read: {why}.", why=error)
 
 
 def _env_file_encoding() -> str:

@@ -13,7 +13,7 @@ _clear: list[Callable[[], object]] = []
 
 def keeps_texts(function: _lru_cache_wrapper[ResultT]) -> _lru_cache_wrapper[ResultT]:
     """Decorates a cached function whose arguments may be what people said."""
-    _clear.append(function.cache_clear)
+    on_drop(function.cache_clear)
     return function
 
 

@@ -16,9 +16,9 @@ from discord import AppCommandOptionType, app_commands
 from bot.app import build_bot
 from bot.discord_ui.client import Gpt2Bot
 from bot.discord_ui.permissions import Command, needed_rank, root_of
-from bot.discord_ui.translator import command_name
+from bot.discord_ui.translator import command_name, shown_name
 from bot.settings import load_settings
-from i18n.catalogue import JAPANESE, localized_name
+from i18n.catalogue import JAPANESE
 from model.settings import WorkerSettings
 from model.worker.client import WorkerClient
 from scripts.terminal import format_range, markdown_row, terminal_commands
@@ -121,7 +121,7 @@ def _tree(bot: Gpt2Bot) -> tuple[list[Command], list[app_commands.ContextMenu]]:
 
 def japanese_name(kind: str, english: str) -> str:
     """The Japanese name of a command or an option."""
-    return localized_name(JAPANESE, kind, english) or english
+    return shown_name(kind, english, JAPANESE)
 
 
 def _options(command: Command) -> Iterator[str]:

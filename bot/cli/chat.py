@@ -10,6 +10,7 @@ import threading
 from collections import deque
 from contextlib import aclosing, suppress
 
+from bot.cli.questions import YES
 from bot.settings import Settings, prepare_home, sampling_params, worker_settings
 from core.records import Message, Role
 from i18n.phrase import Phrase, message_of, phrase
@@ -35,7 +36,6 @@ HELP = phrase(
 QUIT_WORDS = {"/quit", "/exit", "quit", "exit"}
 COMMAND = re.compile(r"/[a-z]+", re.IGNORECASE)
 DOWNLOAD_SIZES = {"gpt2": "550 MB", "gpt2-medium": "1.5 GB"}
-YES = {"y", "yes", "はい"}
 CHANNEL_ID = 1
 """The channel id for the worker: there is only one conversation."""
 DRAIN_TIMEOUT_S = 10.0

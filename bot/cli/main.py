@@ -68,22 +68,17 @@ def gpt2bot(
 @app.command()
 def run() -> None:
     """Run the bot on Discord. Needs DISCORD_TOKEN; Ctrl-C ends it."""
-    silence_voice_warnings()
     settings = load_settings()
-    if not _has_token(settings):
+    if not settings.token:
         from bot.cli.setup.run import offer_set_up
 
-        if not offer_set_up() or not _has_token(settings := load_settings()):
+        if not offer_set_up() or not (settings := load_settings()).token:
             raise SettingsError(NO_TOKEN)
     from bot.run import run_bot
 
     configure_bot_logging(settings)
+    silence_voice_warnings()
     asyncio.run(run_bot(settings))
-
-
-def _has_token(settings: Settings) -> bool:
-    token = settings.discord_token
-    return token is not None and bool(token.get_secret_value().strip())
 
 
 app.command()(setup)
@@ -193,8 +188,7 @@ def configure_bot_logging(settings: Settings) -> None:
     """Set up logging by the settings; what people say is only logged with LOG_CONTENT."""
     from core.logging import configure_logging
 
-    token = settings.discord_token.get_secret_value().strip() if settings.discord_token else ""
-    configure_logging(settings.log_level, settings.log_format, [token])
+    configure_logging(settings.log_level, settings.log_format, [settings.token])
     if settings.log_level == "DEBUG" and not settings.log_content:
         for name in VERBOSE_LOGGERS:
             logging.getLogger(name).setLevel(logging.INFO)

@@ -35,7 +35,11 @@ class Translator(app_commands.Translator):
         return localized_name(language, kind, string.message)
 
 
+def shown_name(kind: str, english: str, language: str) -> str:
+    """A name as members see it whose Discord has that language."""
+    return localized_name(language, kind, english) or english
+
+
 def command_name(qualified_name: str, language: str) -> str:
-    """What members whose Discord has that language type after the slash."""
-    words = qualified_name.split()
-    return " ".join(localized_name(language, "command", word) or word for word in words)
+    """What these members type after the slash."""
+    return " ".join(shown_name("command", word, language) for word in qualified_name.split())

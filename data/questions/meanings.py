@@ -162,17 +162,17 @@ class Meanings:
 
     def _likely(self, message: str) -> dict[int, Chance]:
         """The questions that it may ask, with their chances."""
-        nearest, stacked = self._of(language_of(message))
+        language = language_of(message)
+        nearest, stacked = self._of(language)
         if not nearest:
             return {}
         vector = encoder().vectors([message])[message]
         if len(nearest) > NEAREST:
-            nearness = stacked @ (vector @ classifier(language_of(message)).short)
+            nearness = stacked @ (vector @ classifier(language).short)
             nearest = [nearest[at] for at in np.argpartition(-nearness, NEAREST)[:NEAREST]]
         answers = {self._text(number): self._known[number].answer for number in nearest}
         found, vectors = chances(message, answers), encoder().vectors(answers)
-        least = LEAST[language_of(message)]
-        is_asking, likely = asks(message), {}
+        least, is_asking, likely = LEAST[language], asks(message), {}
         for number in nearest:
             text = self._text(number)
             chance, nearness = found[text], vectors[text] @ vector

@@ -20,7 +20,6 @@ class RewordedQuestions(TaughtQuestions):
 
     def __init__(self) -> None:
         super().__init__()
-        self._texts: dict[int, str] = {}
         self._unread: dict[int, tuple[str, str]] = {}
         self._meanings: Meanings | None = None
 
@@ -28,13 +27,11 @@ class RewordedQuestions(TaughtQuestions):
         """Add a question, in place of what was under that number; what it means is read later.
         Questions of equal answers are no rivals; without an answer, it is a rival of all."""
         super().add(number, text)
-        self._texts[number] = text
         self._unread[number] = text, str(number) if answer is None else answer
 
     def remove(self, number: int) -> None:
         """Remove a question, if it is there."""
         super().remove(number)
-        self._texts.pop(number, None)
         self._unread.pop(number, None)
         if self._meanings is not None:
             self._meanings.remove(number)
@@ -71,7 +68,7 @@ class RewordedQuestions(TaughtQuestions):
     def find_by_meaning(self, text: str) -> Match | None:
         """The taught question that is likeliest asked."""
         number = self._meanings.find(self.respelled(text)) if self._meanings else None
-        return None if number is None else Match(number, self._texts[number])
+        return None if number is None else self._match(number)
 
     def compare(self, text: str, number: int) -> Likeness:
         """How like the question under a number a question is."""
@@ -79,6 +76,6 @@ class RewordedQuestions(TaughtQuestions):
         if verdict is Likeness.OTHER and self._meanings:
             from data.questions.meanings import perhaps_asks
 
-            if perhaps_asks(self.respelled(text), self._texts[number]):
+            if perhaps_asks(self.respelled(text), self._match(number).question):
                 return Likeness.UNSURE
         return verdict

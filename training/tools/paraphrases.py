@@ -159,8 +159,10 @@ def rows_of(taught: Sequence[Taught], talk: Sequence[str]) -> Rows:
         others += [f"{talk[first]} {talk[then]}" for first, then in pairs]
         for message in (*one.same, *one.other, *others):
             compared = compare(message, [one.question], rivals)
-            kind = Kind.SAME if message in one.same else Kind.FAR
-            kind = Kind.NEAR if message in one.other else kind
+            if message in one.other:
+                kind = Kind.NEAR
+            else:
+                kind = Kind.SAME if message in one.same else Kind.FAR
             rows.append((compared.seen[0], compared.message, asked[number], kind, number))
     return Rows(*map(np.stack, zip(*rows, strict=True)))
 

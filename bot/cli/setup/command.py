@@ -8,8 +8,6 @@ from typing import Annotated
 
 import typer
 
-from bot.cli.voice import silence_voice_warnings
-
 Language = StrEnum("Language", ["en", "ja", "auto"])
 
 
@@ -37,6 +35,5 @@ def setup(
     """Ask for the token and a few settings, write them into .env, and check everything."""
     from bot.cli.setup.run import Flags, say_how_to_start, set_up
 
-    silence_voice_warnings()
     if set_up(Flags(token_file, language.value if language else None, model, home, yes)):
         say_how_to_start()

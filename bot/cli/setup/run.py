@@ -25,9 +25,10 @@ from bot.cli.doctor.account import (
     logged_in,
 )
 from bot.cli.doctor.command import diagnose, findings_table, read_settings
+from bot.cli.questions import ask, ask_secret, at_terminal, confirm
 from bot.cli.setup.env_file import Change, set_values, values_in
-from bot.cli.setup.questions import ask, ask_secret, at_terminal, confirm
 from bot.cli.setup.service import offer_service
+from bot.cli.voice import silence_voice_warnings
 from bot.discord_ui.bot_permissions import invite_url
 from bot.ops.checks.check import Finding
 from bot.ops.checks.machine import try_writing
@@ -97,11 +98,6 @@ class Present:
         set_here = {name.upper(): value for name, value in os.environ.items() if value}
         return values_in(self.text) | set_here
 
-    @property
-    def token(self) -> str:
-        token = self.settings.discord_token
-        return token.get_secret_value().strip() if token else ""
-
 
 def set_up(flags: Flags) -> bool:
     """Ask, write `.env`, and check everything; whether it was written.
@@ -111,6 +107,7 @@ def set_up(flags: Flags) -> bool:
     """
     if not flags.yes and not at_terminal():
         raise SettingsError(NO_TERMINAL)
+    silence_voice_warnings()
     present = Present(read_env_file(), read_settings()[0])
     language = _language(flags, present)
     spoken = terminal_language() if language == AUTO else language
@@ -180,16 +177,16 @@ def _known_language(answer: str) -> str:
 def _token(flags: Flags, present: Present) -> tuple[str, str | None]:
     """A token that Discord accepts, or could not be asked about; and the invite link, if known."""
     if flags.token_file or flags.yes:
-        given = _read_token(flags.token_file) if flags.token_file else present.token
+        given = _read_token(flags.token_file) if flags.token_file else present.settings.token
         return _checked(_bare_token(given))
     kept = phrase("; Enter keeps the present one")
     question = phrase(
         "Bot token, from the Bot page of your application at {portal} (it is not shown{kept}):",
         portal=PORTAL,
-        kept=kept if present.token else "",
+        kept=kept if present.settings.token else "",
     )
     while True:
-        answer = ask_secret(question) or present.token
+        answer = ask_secret(question) or present.settings.token
         try:
             return _checked(_bare_token(answer))
         except SettingsError as e:

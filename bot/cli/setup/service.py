@@ -7,7 +7,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from bot.cli.setup.questions import confirm
+from bot.cli.questions import confirm
 from core.files import write_atomically
 from i18n.phrase import phrase
 from i18n.reader import say

@@ -9,8 +9,7 @@ from typing import Any
 from discord import app_commands
 
 from bot.discord_ui.permissions import Command, Rank, needed_rank, root_of
-from bot.discord_ui.translator import command_name
-from i18n.catalogue import localized_name
+from bot.discord_ui.translator import command_name, shown_name
 from i18n.phrase import Phrase, phrase
 from i18n.reader import current_language, say
 
@@ -125,4 +124,4 @@ def _typed(commands: Iterable[str]) -> str:
 
 def menu_entry(name: str) -> str:
     """An entry in the menu of a message, as Discord shows it."""
-    return localized_name(current_language(), "command", name) or name
+    return shown_name("command", name, current_language())

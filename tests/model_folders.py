@@ -34,6 +34,15 @@ def make_tokenizer(words: list[str], *, plain: bool = False) -> GPT2Tokenizer:
     return tokenizer
 
 
+def make_endless_folder(path: Path) -> Path:
+    """A model that would go on for thousands of tokens.
+
+    Its text is long, since the engine ends a reply that repeats a few words.
+    """
+    text = " ".join(str(n) for n in range(20))
+    return make_model_folder(path, says=text, endless=True, positions=4096)
+
+
 def make_model_folder(
     path: Path,
     *,

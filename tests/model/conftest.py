@@ -17,7 +17,7 @@ from model.runners.device import Device
 from model.settings import WorkerSettings
 from model.worker.client import WorkerClient
 from tests.builds import BUILT, built
-from tests.model_folders import make_model_folder
+from tests.model_folders import make_endless_folder, make_model_folder
 
 torch.set_num_threads(1)  # these models are small, and CI may be busy
 CPU = Device("cpu", "fp32", "fp32")
@@ -53,6 +53,5 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_model_folder(path / "embedded", says="at your service")
     built(make_model_folder(path / "red", says="red roses are in bloom"))
     make_model_folder(path / "silent", says="")
-    count = " ".join(str(n) for n in range(20))
-    built(make_model_folder(path / "endless", says=count, endless=True, positions=4096))
+    built(make_endless_folder(path / "endless"))
     return path

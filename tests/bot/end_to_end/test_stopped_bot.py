@@ -17,7 +17,7 @@ import pytest
 
 from tests.bot.end_to_end.test_killed_bot import ROOT, left_by
 from tests.builds import put_built_tiny
-from tests.model_folders import make_model_folder
+from tests.model_folders import make_endless_folder
 
 GRACE_S = 45.0
 """Seconds that it may take on a busy machine; the bot's own limits are shorter."""
@@ -29,8 +29,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs SIGTERM a
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`endless` never ends a reply."""
     folder = tmp_path_factory.mktemp("models")
-    words = " ".join(str(n) for n in range(20))
-    make_model_folder(folder / "endless", says=words, endless=True, positions=4096)
+    make_endless_folder(folder / "endless")
     return folder
 
 

@@ -27,7 +27,7 @@ from model.worker.messages import Finished, TextDelta
 from model.worker.quarantine import QUARANTINE_DEATHS, quarantine_message
 from tests.builds import BUILT
 from tests.model.conftest import HELLO
-from tests.model_folders import make_model_folder
+from tests.model_folders import make_endless_folder, make_model_folder
 
 ENDLESS = SamplingParams(max_new_tokens=2000, no_repeat_ngram=0)
 SETTINGS = WorkerSettings(threads=1, build_cache=BUILT)
@@ -145,7 +145,7 @@ async def test_only_the_model_that_ran_when_the_worker_crashed_is_set_aside(
 ) -> None:
     """Both write; then one loses its weights, and reading them ends the process (SIGBUS)."""
     good, bad = str(folders / "endless"), str(tmp_path / "bad")
-    make_model_folder(Path(bad), says="one two three", endless=True, positions=4096)
+    make_endless_folder(Path(bad))
     cache = tmp_path / "built"
     settings = WorkerSettings(threads=1, precision="fp32", build_cache=cache)
     async with WorkerClient(settings, embedded=str(folders / "red")) as client:

@@ -189,21 +189,26 @@ class TaughtQuestions:
 
     def respelled(self, text: str) -> str:
         """The text with its unknown words read as taught ones: typos, and words that were written
-        as one or apart."""
+        as one or apart. All others stay as they are written: a capital letter may begin a name."""
         if has_japanese_letter(text):
             return text
-        words = WORD.findall(text.casefold())
+        words = WORD.findall(text)
         read = list(self._joined(words))
         return text if read == words else " ".join(read) + ("?" if "?" in text else "")
 
     def _joined(self, words: Iterable[str]) -> Iterator[str]:
         left = list(words)
         while left:
-            word = left.pop(0)
-            if left and not self._knows(word) and word + left[0] in self._spellings:
-                yield word + left.pop(0)
+            written = left.pop(0)
+            word = written.casefold()
+            if self._knows(word):
+                yield written
+            elif left and (joined := word + left[0].casefold()) in self._spellings:
+                del left[0]
+                yield joined
             else:
-                yield word if self._knows(word) else self._read_as_known(word)
+                known = self._read_as_known(word)
+                yield written if known == word else known
 
     def _knows(self, word: str) -> bool:
         return word in self._spellings or word in common_words()

@@ -17,6 +17,7 @@ from core.text_caches import keeps_texts
 from data.questions.encoder import Vector, encoder
 from data.questions.likeness import is_like, is_vague
 from data.questions.paraphrases import classifier, compare, read
+from data.questions.proper_names import names_agree
 from data.questions.question import Asks
 from i18n.catalogue import ENGLISH, JAPANESE
 
@@ -85,7 +86,7 @@ def chances(message: str, answers: Mapping[str, str]) -> Mapping[str, Chance]:
 @lru_cache(CACHED_VERDICTS)
 def perhaps_asks(message: str, question: str) -> bool:
     """Whether nobody can say that a message surely asks something else."""
-    if len(message) > LONGEST:
+    if len(message) > LONGEST or not names_agree(message, question):
         return False
     return any(min(one) >= PERHAPS for one in chances(message, {question: ""}).values())
 
@@ -182,6 +183,7 @@ class Meanings:
                 and chance.not_near >= least.not_near
                 and chance.not_far >= (least.not_far if is_clear else least.not_far_unclear)
                 and _numbers_agree(message, text)
+                and names_agree(message, text)
             ):
                 likely[number] = chance
         return likely

@@ -187,6 +187,23 @@ def test_numbers_are_never_taken_for_each_other(asked: str, found: int | None) -
     assert (match and match.number) == found
 
 
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        ("how did Anders come by the nickname Admiral?", True),
+        ("how did anders come by the nickname admiral?", True),
+        ("How did Joris come by his nickname?", False),
+        ("how did Joris come by the nickname of an admiral?", False),
+    ],
+)
+def test_names_are_never_taken_for_each_other(asked: str, found: bool) -> None:
+    index = RewordedQuestions()
+    index.add(1, "Why do we call Anders the Admiral?")
+    index.read_all()
+    assert (index.find(asked) is not None) is found
+    assert found or index.compare(asked, 1) is Likeness.OTHER
+
+
 @pytest.mark.parametrize("odd", ["", "?", "😂😂", "\0", "\ud800", "https://a.example", "a" * 5000])
 def test_odd_messages_harm_nothing(index: RewordedQuestions, odd: str) -> None:
     assert index.find(odd) is None

@@ -35,6 +35,7 @@ from bot.discord_ui.cogs.help import Help, help_for_member
 from bot.discord_ui.cogs.introduction import Introduction
 from bot.discord_ui.cogs.models import Models
 from bot.discord_ui.cogs.privacy import Privacy
+from bot.discord_ui.cogs.settings import SettingsCommands
 from bot.discord_ui.cogs.training import Training
 from bot.discord_ui.delivery.requests import DISCORD_ERRORS
 from bot.discord_ui.delivery.rest_traffic import RestTraffic
@@ -56,6 +57,8 @@ from bot.ops.retention import (
     purge_expired,
     run_periodically,
 )
+from bot.server.channels import EnabledChannels
+from bot.server.rules import Bounds, ServerRules
 from bot.settings import Settings, prepare_home, sampling_params, worker_settings
 from core.metrics import Metrics
 from core.tasks import BackgroundTasks
@@ -102,6 +105,11 @@ async def build_bot(
         storage = await start(open_or_recover(paths.database, collected=settings.learn_from_chat))
         pauses = Pauses(storage.pauses)
         await pauses.load()
+        bounds = Bounds.of(settings, one_language=language is not None)
+        rules = ServerRules(storage.server_settings, bounds)
+        await rules.load()
+        channels = EnabledChannels(storage.channels)
+        await channels.load()
         if worker is None:
             worker = await start(running_worker(settings, language))
         # Cancelled before the worker stops: some of these tasks wait for it to load a model.
@@ -111,7 +119,8 @@ async def build_bot(
             Gpt2Bot(
                 message_content=message_content,
                 operators=settings.operator_ids,
-                languages=LanguageResolver(settings.language, forced=language),
+                languages=LanguageResolver(settings.language, language, rules.language),
+                retrainers=rules.retrainers,
                 traffic=RestTraffic(metrics),
                 commands_digest=paths.commands_digest,
             )
@@ -136,7 +145,17 @@ async def build_bot(
         known = KnownAnswers(storage.examples, settings.author_share, tasks)
         conversations = await start(
             running_conversations(
-                settings, bot, storage, worker, models, training, filters, pauses, metrics, known
+                settings,
+                bot,
+                storage,
+                worker,
+                models,
+                training,
+                filters,
+                pauses,
+                metrics,
+                known,
+                rules,
             )
         )
         erasure = Erasure(
@@ -154,11 +173,32 @@ async def build_bot(
         _start_periodic_tasks(tasks, erasure, training, presence, retain)
         for cog in (
             *_chat_cogs(
-                settings, bot, storage, worker, models, conversations, filters, pauses, tasks
+                settings,
+                bot,
+                storage,
+                worker,
+                models,
+                conversations,
+                filters,
+                pauses,
+                tasks,
+                rules,
+                channels,
             ),
             *_learning_cogs(
-                settings, bot, storage, worker, models, training, retention, erasure, known, tasks
+                settings,
+                bot,
+                storage,
+                worker,
+                models,
+                training,
+                retention,
+                erasure,
+                known,
+                tasks,
+                rules,
             ),
+            SettingsCommands(rules, channels, models, storage.audit),
         ):
             await bot.add_cog(cog)
         await start(
@@ -227,6 +267,7 @@ async def running_conversations(
     pauses: Pauses,
     metrics: Metrics,
     known: KnownAnswers,
+    rules: ServerRules,
 ) -> AsyncIterator[ConversationManager]:
     """The conversations of all channels; leaving lets the replies in flight be finished."""
     conversations = ConversationManager(
@@ -245,14 +286,15 @@ async def running_conversations(
             bot_id=bot.user_id,
             params=sampling_params(settings),
             own_temperature=settings.temperature is None,
+            shape=rules.shape,
             context_messages=settings.context_messages,
             stale_s=settings.stale_s,
         ),
         on_reply=partial(collect, storage) if settings.learn_from_chat else None,
         look_up=with_help(
-            known.look_up if settings.known_at_once else nothing_known,
+            rules.where_known_at_once(known.look_up, nothing_known),
             known.look_up,
-            partial(help_for_member, bot, settings.reply_buttons),
+            partial(help_for_member, bot, rules),
         ),
     )
     models.load_in_background(models.default_for(bot.languages.for_server(None)))
@@ -272,6 +314,8 @@ def _chat_cogs(
     filters: Filters,
     pauses: Pauses,
     tasks: BackgroundTasks,
+    rules: ServerRules,
+    channels: EnabledChannels,
 ) -> Iterator[commands.Cog]:
     limits = RateLimits(
         member_per_minute=settings.member_per_minute,
@@ -279,21 +323,14 @@ def _chat_cogs(
     )
     admission = Admission(pauses, limits, settings.longest_message)
     replayer = Replayer(storage.messages, storage.replies, models, worker, filters)
-    chat = Chat(
-        bot,
-        conversations,
-        storage.channels,
-        storage.audit,
-        admission,
-        buttons=settings.reply_buttons,
-    )
+    chat = Chat(bot, conversations, channels, storage.audit, admission, rules)
     catch_up = CatchUp(bot, chat, storage, tasks, settings.paths.last_connected, settings.stale_s)
     alive = run_periodically(catch_up.record_alive, ALIVE_INTERVAL_S, "connection")
     tasks.spawn(alive, name="connection")
     yield chat
     yield catch_up
-    yield Help(buttons=settings.reply_buttons)
-    yield Feedback(bot, storage, conversations, replayer, admission)
+    yield Help(rules)
+    yield Feedback(bot, storage, conversations, replayer, admission, rules)
     yield FilterCommands(filters, storage.filters, storage.audit)
     yield Introduction(
         bot, storage.introductions, pauses, tasks, learn_from_chat=settings.learn_from_chat
@@ -312,6 +349,7 @@ def _learning_cogs(
     erasure: Erasure,
     known: KnownAnswers,
     tasks: BackgroundTasks,
+    rules: ServerRules,
 ) -> Iterator[commands.Cog]:
     retrains = Retrains(storage.examples, storage.jobs, models, training)
     yield Models(models, worker, version("gpt2-discord-bot"), retention, storage)
@@ -322,8 +360,8 @@ def _learning_cogs(
         retrains,
         training,
         worker,
-        standing=known.standing if settings.known_at_once else none_standing,
-        review_new_answers=settings.review_new_answers,
+        rules=rules,
+        standing=rules.where_known_at_once(known.standing, none_standing),
     )
     yield Privacy(
         bot,

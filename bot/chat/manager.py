@@ -64,13 +64,14 @@ OnReply = Callable[[ReplyRecord, str, str], Awaitable[None]]
 @dataclass(frozen=True, slots=True)
 class ChatPolicy:
     """How replies are made: `params` for the sampling (with `own_temperature` at the model's own
-    temperature), the length of the context, and the wait after which a message is not answered any
-    more. `bot_id` is the author of replies; it is known
-    only once the bot has logged in."""
+    temperature), which `shape` changes for a scope; the length of the context, and the wait after
+    which a message is not answered any more. `bot_id` is the author of replies; it is known only
+    once the bot has logged in."""
 
     bot_id: Callable[[], int]
     params: SamplingParams = field(default_factory=SamplingParams)
     own_temperature: bool = True
+    shape: Callable[[int, SamplingParams], SamplingParams] = lambda _scope, params: params
     context_messages: int = 5
     stale_s: float = 120.0
 
@@ -114,6 +115,7 @@ class ConversationManager:
         self._context_messages = policy.context_messages
         self._params = policy.params
         self._own_temperature = policy.own_temperature
+        self._shape = policy.shape
         self._bot_id = policy.bot_id
         self._stale_s = policy.stale_s
         self._on_reply = on_reply
@@ -171,7 +173,12 @@ class ConversationManager:
             seen = [*seen, message][-self._context_messages :]
         serving = await self._models.serving(incoming.scope)
         request = await self._with_known(
-            ReplyRequest(incoming, tuple(seen), serving, self._params_for(serving.option)),
+            ReplyRequest(
+                incoming,
+                tuple(seen),
+                serving,
+                self._params_for(incoming.scope, serving.option),
+            ),
             by_model=shared,
         )
         reply = await self._reply(request, live, unsaved)
@@ -219,7 +226,7 @@ class ConversationManager:
                 if not seen or seen[-1].discord_id != record.asked_id:
                     raise Refusal(PROMPT_DELETED if wanted else DELETED_OR_CLOSING)
                 serving = await self._models.serving(record.scope)
-                params = self._params_for(serving.option)
+                params = self._params_for(record.scope, serving.option)
                 params = replace(params, seed=next_seed(record.seed))
                 request = await self._with_known(
                     ReplyRequest(record, tuple(seen), serving, params), by_model=True
@@ -292,10 +299,11 @@ class ConversationManager:
         begins = known[len(known) - min(len(known), self._context_messages - 1) :]
         self._worker.prefetch(request.serving.option.source, begins, request.target.channel_id)
 
-    def _params_for(self, option: ModelOption) -> SamplingParams:
-        if not self._own_temperature or option.temperature == self._params.temperature:
-            return self._params
-        return replace(self._params, temperature=option.temperature)
+    def _params_for(self, scope: int, option: ModelOption) -> SamplingParams:
+        params = self._params
+        if self._own_temperature and option.temperature != params.temperature:
+            params = replace(params, temperature=option.temperature)
+        return self._shape(scope, params)
 
     def _language_notice(self, request: ReplyRequest) -> str | None:
         """What a person reads, once per channel, whose language the model hardly knows. A stand-in
@@ -355,9 +363,8 @@ class ConversationManager:
         history = await self.conversation_history(channel_id)
         if not history:
             return serving, None
-        rendered = await self._worker.render(
-            serving.option.source, history, self._params.max_new_tokens
-        )
+        longest = self._params_for(scope, serving.option).max_new_tokens
+        rendered = await self._worker.render(serving.option.source, history, longest)
         return serving, rendered
 
     async def reset(self, channel_id: int) -> None:

@@ -123,11 +123,15 @@ class ModelRouter:
     async def _list_checkpoints(self, scope: int) -> None:
         self._last_listed[scope] = await asyncio.to_thread(self._own_checkpoints, scope)
 
-    async def active(self, scope: int) -> ModelOption:
-        """The scope's choice; the default where there is none, or where it is gone."""
+    async def chosen(self, scope: int) -> str | None:
+        """The name of the scope's choice, even if that model is gone; None if it never chose."""
         if scope not in self._choices:
             self._choices[scope] = await self._table.active(scope)
-        if (name := self._choices[scope]) is None:
+        return self._choices[scope]
+
+    async def active(self, scope: int) -> ModelOption:
+        """The scope's choice; the default where there is none, or where it is gone."""
+        if (name := await self.chosen(scope)) is None:
             return self.default(scope)
         return self._options.get(name) or self._checkpoint(scope, name) or self.default(scope)
 

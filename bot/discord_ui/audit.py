@@ -49,6 +49,8 @@ AUDIT_ACTIONS = (
     phrase("retrain pause"),
     phrase("retrain resume"),
     phrase("retrain start"),
+    phrase("settings change"),
+    phrase("settings export"),
 )
 """The recorded actions: stored in English, translated when they are shown."""
 

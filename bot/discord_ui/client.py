@@ -32,6 +32,7 @@ from bot.discord_ui.translator import Translator
 from core.errors import StoreError
 from core.files import write_atomically
 from core.metrics import Metrics
+from core.server_settings import Retrainers
 
 log = logging.getLogger(__name__)
 
@@ -175,6 +176,7 @@ class Gpt2Bot(commands.AutoShardedBot):
         message_content: bool = True,
         operators: Collection[int] = frozenset(),
         languages: LanguageResolver | None = None,
+        retrainers: Callable[[int], Retrainers | int] = lambda _: Retrainers.ADMINISTRATORS,
         traffic: RestTraffic | None = None,
         commands_digest: Path | None = None,
     ) -> None:
@@ -198,6 +200,7 @@ class Gpt2Bot(commands.AutoShardedBot):
         parsers.update({event: _tolerant(event, parse) for event, parse in parsers.items()})
         self.interaction_dedup = Deduplicator()
         self.languages = languages or LanguageResolver()
+        self.retrainers = retrainers
         self.operators = set(operators)
         self.newest_message_at: datetime | None = None
         self._direct_languages: LRUCache[int, str] = LRUCache(MAX_KNOWN_LANGUAGES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,10 +25,12 @@ def language_of_text(text: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class LanguageResolver:
-    """`default` is used where Discord reports no language; `forced`, if set, everywhere."""
+    """`default` is used where Discord reports no language; `forced`, if set, everywhere. `chosen`
+    is the language that the managers of a server chose, if any."""
 
     default: str = ENGLISH
     forced: str | None = None
+    chosen: Callable[[int], str | None] = lambda _guild_id: None
 
     def for_member(self, interaction: discord.Interaction[Any]) -> str:
         """The language of the member who used a command or a button."""
@@ -37,6 +40,8 @@ class LanguageResolver:
         """The language of messages that everybody in a server can see."""
         if self.forced is not None or guild is None:
             return self.forced or self.default
+        if (wanted := self.chosen(guild.id)) is not None:
+            return wanted
         chosen = language_of_locale(str(guild.preferred_locale)) or ENGLISH
         asked = chosen != ENGLISH or COMMUNITY in guild.features
         return chosen if asked else self.default

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, TypeAlias, TypeVar
 
-from discord import Permissions, app_commands
+from discord import Member, Permissions, app_commands
 
 from bot.discord_ui.client import BotInteraction
 from bot.discord_ui.delivery.requests import defer
 from core.errors import Refusal
+from core.server_settings import Retrainers, Teaching
 from i18n.phrase import phrase
 
 Command: TypeAlias = "app_commands.Command[Any, ..., Any]"
@@ -38,6 +39,14 @@ class Rank(IntEnum):
 RANK_PERMISSIONS = {Rank.MANAGER: "manage_guild", Rank.ADMINISTRATOR: "administrator"}
 NOT_YOURS = phrase(
     "Only the person who asked, or somebody with the permission Manage Server, can do that."
+)
+ONLY_MANAGERS_TEACH = phrase(
+    "In this server only managers teach me: tell somebody with the permission Manage Server what I "
+    "should say."
+)
+ONLY_A_ROLE_RETRAINS = phrase(
+    "In this server only administrators and the members of a certain role may retrain me; a "
+    "manager sees in `/settings open` which one it is."
 )
 ONLY_OPERATORS = phrase(
     "Only an operator of this bot may do that: its owner, or anybody listed in OPERATOR_IDS."
@@ -78,13 +87,52 @@ def require_asker_or_manager(interaction: BotInteraction, asked_by: int) -> None
         raise Refusal(NOT_YOURS)
 
 
-async def defer_for_administrator(interaction: BotInteraction) -> None:
-    """Defer an answer that only the caller sees, who must be an administrator.
+def require_teacher(interaction: BotInteraction, teaching: Teaching) -> None:
+    """Refuse members where only managers teach.
 
     Raises:
-        MissingPermissions: they are not.
+        Refusal: the caller is one.
     """
-    require_rank(interaction, Rank.ADMINISTRATOR)
+    if teaching is Teaching.MANAGERS and rank_of(interaction) < Rank.MANAGER:
+        raise Refusal(ONLY_MANAGERS_TEACH)
+
+
+def may_retrain(interaction: BotInteraction) -> bool:
+    """Whether the caller may retrain here: an administrator, or whom the server has chosen."""
+    rank, guild_id = rank_of(interaction), interaction.guild_id
+    if rank >= Rank.ADMINISTRATOR or guild_id is None:
+        return rank >= Rank.ADMINISTRATOR
+    match interaction.client.retrainers(guild_id):
+        case int() as role_id:
+            member = interaction.user
+            return isinstance(member, Member) and member.get_role(role_id) is not None
+        case Retrainers.MANAGERS:
+            return rank >= Rank.MANAGER
+        case _:
+            return False
+
+
+def require_retrainer(interaction: BotInteraction) -> None:
+    """Refuse callers who may not retrain here.
+
+    Raises:
+        MissingPermissions, Refusal: they may not.
+    """
+    if may_retrain(interaction):
+        return
+    wanted = interaction.client.retrainers(interaction.guild_id or 0)
+    if isinstance(wanted, int):
+        raise Refusal(ONLY_A_ROLE_RETRAINS)
+    require_rank(interaction, Rank.MANAGER if wanted is Retrainers.MANAGERS else Rank.ADMINISTRATOR)
+
+
+async def defer_for_retrainer(interaction: BotInteraction) -> None:
+    """Defer an answer that only the caller sees, who must be allowed to retrain.
+
+    Raises:
+        MissingPermissions, Refusal: they are not.
+    """
+    require_retrainer(interaction)
     await defer(interaction, ephemeral=True, thinking=True)
 
 
@@ -97,6 +145,21 @@ class RankCheck:
     def __call__(self, interaction: BotInteraction) -> bool:
         require_rank(interaction, self.needed)
         return True
+
+
+class RetrainerCheck(RankCheck):
+    """A command check: the caller must be allowed to retrain. Where a server chose nobody else,
+    that is an administrator."""
+
+    __slots__ = ()
+
+    def __call__(self, interaction: BotInteraction) -> bool:
+        require_retrainer(interaction)
+        return True
+
+
+requires_retrainer = app_commands.check(RetrainerCheck(Rank.ADMINISTRATOR))
+"""The same as a decorator."""
 
 
 def requires_rank(needed: Rank) -> Callable[[T], T]:

@@ -55,9 +55,11 @@ async def teach(
     *,
     by_manager: bool,
     may_replace: bool,
+    reviewed: bool = False,
     standing: Standing = none_standing,
 ) -> Lesson:
     """Store a pair that a member typed; see `NewExample` for `by_manager` and `may_replace`.
+    Where lessons are `reviewed`, whatever is new waits unless a manager teaches it.
 
     Another answer than others gave to the question waits for a review, also if it is asked in
     other words, as far as `standing` knows.
@@ -66,7 +68,8 @@ async def teach(
     who alone had taught it, unless it would have to wait: then the stored one stays as it is.
     """
     repeated = await examples.is_taught_by(scope, author_id, question, answer)
-    known = None if by_manager or may_replace else await standing(scope, question)
+    waits = reviewed and not by_manager
+    known = None if by_manager or may_replace or waits else await standing(scope, question)
     is_rival = known is not None and known.author_id != author_id and known.bot != answer
     new = NewExample(
         scope,
@@ -74,7 +77,7 @@ async def teach(
         answer,
         author_id,
         TEACH_SOURCE,
-        status=ReviewStatus.WAITING if is_rival else ReviewStatus.APPROVED,
+        status=ReviewStatus.WAITING if is_rival or waits else ReviewStatus.APPROVED,
         by_manager=by_manager,
         may_replace=may_replace,
     )

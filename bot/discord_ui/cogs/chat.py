@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from functools import partial
 
 import discord
+from cachetools import LRUCache
 from discord import app_commands
 from discord.ext import commands
 from discord.utils import MISSING
@@ -34,10 +36,12 @@ from bot.discord_ui.delivery.requests import DISCORD_ERRORS, NO_REPLY_WITHOUT_HI
 from bot.discord_ui.delivery.split import split_message
 from bot.discord_ui.permissions import Rank, require_rank, requires_rank
 from bot.discord_ui.views.reply_buttons import reply_views
+from bot.server.channels import EnabledChannels
+from bot.server.rules import ServerRules
 from core.errors import Refusal
 from core.logging import begin_request
+from core.server_settings import ButtonsUnder
 from data.storage.tables.audit import AuditLog
-from data.storage.tables.channels import Channels
 from i18n.phrase import Phrase, phrase
 from i18n.reader import say, set_language
 from model.worker.messages import Rendered
@@ -49,6 +53,8 @@ ROLE_MENTION_UNREADABLE = phrase(
     "I cannot read this: you mention my role, and Discord shows me only messages that mention me "
     "myself. Please write @ and my name, or use /chat."
 )
+MAX_REMEMBERED_CHANNELS = 10_000
+"""Channels of which it is remembered which reply has the newest buttons."""
 MAX_CHAT_CHARS = 1500
 """Characters of a question in /chat, which is quoted above the answer."""
 
@@ -76,23 +82,24 @@ class Chat(commands.Cog):
         self,
         bot: Gpt2Bot,
         conversations: ConversationManager,
-        channels: Channels,
+        channels: EnabledChannels,
         audit: AuditLog,
         admission: Admission,
-        *,
-        buttons: bool = True,
+        rules: ServerRules,
     ) -> None:
         self._bot = bot
-        self._buttons_enabled = buttons
+        self._rules = rules
         self._conversations = conversations
         self._channels = channels
         self._audit = audit
         self._admission = admission
-        self.enabled_channels: set[int] = set()
         self._typing = TypingIndicators(bot.traffic)
+        self._newest_buttons: LRUCache[int, int] = LRUCache(MAX_REMEMBERED_CHANNELS)
 
-    async def cog_load(self) -> None:
-        self.enabled_channels = await self._channels.enabled()
+    @property
+    def enabled_channels(self) -> set[int]:
+        """The channels in which every message is answered."""
+        return self._channels.everywhere()
 
     # --- messages --------------------------------------------------------------------------------
 
@@ -149,7 +156,7 @@ class Chat(commands.Cog):
         reply = StreamingReply(
             first,
             message.channel.send,
-            rows=self._reply_views(message.id),
+            rows=self._reply_views(scope_of(message), message.id),
             may_edit=self._bot.traffic.may_edit,
         )
         typing = self._typing.show(message.channel)
@@ -178,6 +185,7 @@ class Chat(commands.Cog):
                 resumed=resumed,
             )
             await self._conversations.answer(incoming, reply)
+            await self._strip_older_buttons(incoming, reply)
 
     def _why_empty(self, message: discord.Message) -> Phrase:
         """Why there is no text: without the Message Content intent, Discord only sends that of
@@ -185,14 +193,28 @@ class Chat(commands.Cog):
         can_read = self._bot.intents.message_content or self._bot.user in message.mentions
         return NOTHING_TO_READ if can_read or message.guild is None else ROLE_MENTION_UNREADABLE
 
-    def _reply_views(self, asked_id: int, *, quoted: bool = False) -> ReplyViews:
-        return reply_views(asked_id, quoted=quoted) if self._buttons_enabled else NO_BUTTONS
+    def _reply_views(self, scope: int, asked_id: int, *, quoted: bool = False) -> ReplyViews:
+        shown = self._rules.shows_buttons(scope)
+        return reply_views(asked_id, quoted=quoted) if shown else NO_BUTTONS
+
+    async def _strip_older_buttons(self, incoming: Incoming, reply: StreamingReply) -> None:
+        """Where only the last reply has buttons, take them from the one before."""
+        if (newest := reply.buttons_id) is None:
+            return
+        channel_id = incoming.channel_id
+        before = self._newest_buttons.get(channel_id)
+        self._newest_buttons[channel_id] = newest
+        if before is None or self._rules.of(incoming.scope).buttons is not ButtonsUnder.LAST:
+            return
+        channel = self._bot.get_partial_messageable(channel_id)
+        with suppress(*DISCORD_ERRORS):  # it was deleted, or /chat answered where I may not look
+            await channel.get_partial_message(before).edit(view=None)
 
     def _should_answer(self, message: discord.Message) -> bool:
         channel = message.channel
         return (
             self._is_addressed(message)
-            or channel.id in self.enabled_channels
+            or channel.id in self._channels
             or (isinstance(channel, discord.Thread) and self._answers_in_thread(channel))
             or self._is_reply_to_us(message)
         )
@@ -209,7 +231,7 @@ class Chat(commands.Cog):
         """Whether its channel or forum is enabled, or the bot is in it."""
         me = self._bot.user
         is_in = thread.me is not None or (me is not None and thread.owner_id == me.id)
-        return is_in or thread.parent_id in self.enabled_channels
+        return is_in or thread.parent_id in self._channels
 
     def _is_reply_to_us(self, message: discord.Message) -> bool:
         answered = message.reference and message.reference.resolved
@@ -265,7 +287,7 @@ class Chat(commands.Cog):
             asked_by=interaction.user.id,
             get_text=lambda: asked,
         )
-        row = self._reply_views(interaction.id, quoted=True)
+        row = self._reply_views(incoming.scope, interaction.id, quoted=True)
         reply = StreamingReply(
             first,
             more,
@@ -275,6 +297,7 @@ class Chat(commands.Cog):
         )
         async with shown_on(reply, self._bot, interaction.id, interaction=True):
             await self._conversations.answer(incoming, reply)
+            await self._strip_older_buttons(incoming, reply)
 
     @app_commands.command(description="Make me forget what was said in this channel so far")
     async def reset(self, interaction: BotInteraction) -> None:
@@ -327,7 +350,7 @@ class Chat(commands.Cog):
         where = await self._set_enabled(interaction, channel, enabled=False)
         place = channel or interaction.channel
         parent = place.parent_id if isinstance(place, discord.Thread) else None
-        if parent in self.enabled_channels:
+        if parent in self._channels:
             text = say(
                 "I still answer every message here, because I do in {parent} and its threads: "
                 "use `/channel disable` there.",
@@ -345,13 +368,9 @@ class Chat(commands.Cog):
         """Set it for a channel, or the one of the command; return its mention."""
         channel_id = channel.id if channel else channel_id_of(interaction)
         guild_id, where = guild_scope(interaction), f"<#{channel_id}>"
-        await self._channels.set_enabled(channel_id, guild_id, enabled)
-        if enabled:
-            await record_audit(self._audit, interaction, "channel enable", where)
-            self.enabled_channels.add(channel_id)
-        else:
-            await record_audit(self._audit, interaction, "channel disable", where)
-            self.enabled_channels.discard(channel_id)
+        await self._channels.switch(channel_id, guild_id, enabled=enabled)
+        action = "channel enable" if enabled else "channel disable"
+        await record_audit(self._audit, interaction, action, where)
         return where
 
 

@@ -19,7 +19,12 @@ from bot.discord_ui.delivery.requests import defer
 from bot.discord_ui.embeds.lesson import left_out_text, other_corrections_text
 from bot.discord_ui.embeds.origin import replay_embed, why_embed
 from bot.discord_ui.names import names_of
-from bot.discord_ui.permissions import Rank, rank_of, require_asker_or_manager
+from bot.discord_ui.permissions import (
+    Rank,
+    rank_of,
+    require_asker_or_manager,
+    require_teacher,
+)
 from bot.discord_ui.views.correction_form import CorrectionForm, correction_confirmation
 from bot.discord_ui.views.reply_buttons import (
     ReplaySelect,
@@ -33,6 +38,7 @@ from bot.discord_ui.views.reply_buttons import (
 )
 from bot.learning.corrections import Correction, save_correction, start_correction
 from bot.learning.teaching import MAX_WORDINGS, other_wordings
+from bot.server.rules import ServerRules
 from core.errors import Refusal
 from core.logging import begin_request
 from core.records import ReplyRecord, Role
@@ -87,12 +93,14 @@ class Feedback(commands.Cog):
         conversations: ConversationManager,
         replays: Replayer,
         admission: Admission,
+        rules: ServerRules,
     ) -> None:
         self._bot = bot
         self._storage = storage
         self._conversations = conversations
         self._replays = replays
         self._admission = admission
+        self._rules = rules
         self._menus = [
             app_commands.ContextMenu(name="Why this reply?", callback=self.why),
             app_commands.ContextMenu(name="Better answer", callback=self.suggest_better_answer),
@@ -208,6 +216,7 @@ class Feedback(commands.Cog):
         return locate_reply(message).reply_id(message.id)
 
     async def _open_form(self, interaction: BotInteraction, reply_id: int) -> None:
+        self._require_teacher(interaction)  # before somebody writes in vain
         lesson = await start_correction(
             self._storage, scope_of(interaction), reply_id, interaction.user.id
         )
@@ -217,6 +226,7 @@ class Feedback(commands.Cog):
         self, interaction: BotInteraction, lesson: Correction, asked: str, answer: str, also: str
     ) -> None:
         """The form was submitted."""
+        self._require_teacher(interaction)
         in_server = interaction.guild_id is not None
         approved = rank_of(interaction) >= Rank.MANAGER or not in_server
         wordings = other_wordings(also, asked)
@@ -227,6 +237,9 @@ class Feedback(commands.Cog):
         text = correction_confirmation(example, in_server=in_server)
         text += other_corrections_text(example, others) + left_out_text(wordings)
         await interaction.response.send_message(text, ephemeral=True)
+
+    def _require_teacher(self, interaction: BotInteraction) -> None:
+        require_teacher(interaction, self._rules.of(scope_of(interaction)).teaching)
 
     # --- where it comes from ---------------------------------------------------------------------
 

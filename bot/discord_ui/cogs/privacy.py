@@ -27,7 +27,7 @@ from bot.discord_ui.embeds.privacy import (
     withdrawn_text,
 )
 from bot.discord_ui.errors import error_message, is_expected
-from bot.discord_ui.permissions import defer_for_administrator
+from bot.discord_ui.permissions import defer_for_retrainer
 from bot.discord_ui.views.clean_retrain import CleanRetrainButton
 from bot.discord_ui.views.confirm import ConfirmView
 from bot.learning.consent import CHAT_LEARNING_OFF, CONSENT_TEXT, CONSENT_VERSION
@@ -177,7 +177,7 @@ class Privacy(commands.Cog):
 
     async def retrain(self, interaction: BotInteraction, job_id: int) -> None:
         """The button "Retrain without it" was pressed."""
-        await defer_for_administrator(interaction)
+        await defer_for_retrainer(interaction)
         scope = guild_scope(interaction)
         channel = interaction.channel_id or scope
         try:
@@ -198,7 +198,7 @@ class Privacy(commands.Cog):
 
     async def later(self, interaction: BotInteraction, job_id: int) -> None:
         """The button "Not now" was pressed."""
-        await defer_for_administrator(interaction)
+        await defer_for_retrainer(interaction)
         await record_audit(
             self._storage.audit, interaction, "clean retrain later", _after_job(job_id)
         )

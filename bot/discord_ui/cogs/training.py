@@ -27,7 +27,13 @@ from bot.discord_ui.embeds.plan import main_authors, plan_embed, plan_summary_em
 from bot.discord_ui.embeds.spelling import lesson_warning
 from bot.discord_ui.job_messages import JobAction, JobButton
 from bot.discord_ui.names import names_of
-from bot.discord_ui.permissions import Rank, defer_for_administrator, rank_of, requires_rank
+from bot.discord_ui.permissions import (
+    Rank,
+    defer_for_retrainer,
+    rank_of,
+    require_teacher,
+    requires_retrainer,
+)
 from bot.discord_ui.views.correction_form import LessonForm
 from bot.discord_ui.views.plan import PlanView
 from bot.learning.retraining import Overrides, RetrainPlan, Retrains
@@ -39,7 +45,9 @@ from bot.learning.teaching import (
     other_wordings,
     teach,
 )
+from bot.server.rules import ServerRules
 from core.errors import Refusal
+from core.server_settings import Teaching
 from data.storage.storage import Storage
 from i18n.phrase import phrase
 from i18n.reader import say
@@ -73,8 +81,8 @@ class Training(commands.Cog):
         training: TrainingManager,
         worker: GenerationBackend,
         *,
+        rules: ServerRules,
         standing: Standing,
-        review_new_answers: bool,
     ) -> None:
         self._bot = bot
         self._storage = storage
@@ -82,8 +90,8 @@ class Training(commands.Cog):
         self._retrains = retrains
         self._training = training
         self._worker = worker
+        self._rules = rules
         self._standing = standing
-        self._review_new_answers = review_new_answers
 
     async def cog_load(self) -> None:
         self._bot.add_dynamic_items(JobButton)
@@ -106,7 +114,8 @@ class Training(commands.Cog):
 
     async def open_form(self, press: BotInteraction) -> None:
         """The button "Teach me something" was pressed: ask for what /teach has as its options."""
-        guild_scope(press)  # before somebody writes in vain
+        # before somebody writes in vain
+        require_teacher(press, self._rules.of(guild_scope(press)).teaching)
         await press.response.send_modal(LessonForm(self.submit_lesson))
 
     async def submit_lesson(
@@ -114,6 +123,8 @@ class Training(commands.Cog):
     ) -> None:
         """Store a pair with its other wordings, and answer what becomes of it."""
         scope, bot = guild_scope(interaction), bot.strip()
+        teaching = self._rules.of(scope).teaching
+        require_teacher(interaction, teaching)
         user = text_of_option(user, interaction)
         if not user or not bot:
             await interaction.response.send_message(say(BOTH_REQUIRED), ephemeral=True)
@@ -127,7 +138,8 @@ class Training(commands.Cog):
                 question,
                 bot,
                 by_manager=rank_of(interaction) >= Rank.MANAGER,
-                may_replace=not self._review_new_answers,
+                may_replace=teaching is Teaching.AT_ONCE,
+                reviewed=teaching is Teaching.REVIEW_ALL,
                 standing=self._standing,
             )
             for question in (user, *wordings[:MAX_WORDINGS])
@@ -150,8 +162,9 @@ class Training(commands.Cog):
         dry_run="Only show what would be learned and what it takes",
     )
     @app_commands.guild_only()
-    @app_commands.default_permissions(administrator=True)
-    @requires_rank(Rank.ADMINISTRATOR)
+    # Shown to managers too: a server may let them retrain, and Discord cannot be told so.
+    @app_commands.default_permissions(manage_guild=True)
+    @requires_retrainer
     async def retrain(
         self,
         interaction: BotInteraction,
@@ -211,7 +224,7 @@ class Training(commands.Cog):
 
     async def control(self, interaction: BotInteraction, action: JobAction, job_id: int) -> None:
         """A button under a job's progress was pressed."""
-        await defer_for_administrator(interaction)
+        await defer_for_retrainer(interaction)
         job = await self._storage.jobs.get(job_id)
         if job is None or job.scope != interaction.guild_id:
             raise Refusal(NOT_OF_THIS_SERVER)

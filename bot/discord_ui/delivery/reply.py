@@ -166,6 +166,12 @@ class StreamingReply:
         return bool(self._messages) and self._part_count > 0
 
     @property
+    def buttons_id(self) -> int | None:
+        """The message with the buttons of the finished reply; None if it has none."""
+        row = self._shown[-1][1] if self._shown else None
+        return self._messages[-1].id if row is not None and row is self._finished_view else None
+
+    @property
     def replaces(self) -> bool:
         """Whether there was a reply in its place before."""
         return self._replaced is not None

@@ -80,21 +80,29 @@ TOPICS: tuple[tuple[Phrase, tuple[Hint, ...]], ...] = (
             Hint(phrase("what I must not say"), ("filter add", "filter list")),
             Hint(phrase("silence me, let me speak again"), ("pause", "resume")),
             Hint(phrase("what managers did"), ("audit",)),
+            Hint(phrase("how I talk here, and who teaches me"), ("settings open",)),
         ),
     ),
 )
 
 
 def help_text(
-    tree: app_commands.CommandTree[Any], rank: Rank, *, in_server: bool, buttons: bool
+    tree: app_commands.CommandTree[Any],
+    rank: Rank,
+    *,
+    in_server: bool,
+    buttons: bool,
+    granted: Iterable[str] = (),
+    refused: Iterable[str] = (),
 ) -> str:
-    """The help for somebody of that rank in the reader's language; `buttons`: replies have some."""
+    """The help for somebody of that rank in the reader's language; `buttons`: replies have some.
+    What the server itself has `granted` or `refused` them goes before the rank."""
     usable = {
         one.qualified_name
         for one in tree.walk_commands()
         if isinstance(one, app_commands.Command) and _is_usable(one, rank, in_server=in_server)
     }
-    return "\n".join(_lines(usable, buttons=buttons))
+    return "\n".join(_lines((usable | {*granted}) - {*refused}, buttons=buttons))
 
 
 def _is_usable(command: Command, rank: Rank, *, in_server: bool) -> bool:

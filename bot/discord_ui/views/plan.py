@@ -7,7 +7,7 @@ from itertools import cycle
 import discord
 
 from bot.discord_ui.client import BotInteraction
-from bot.discord_ui.permissions import Rank
+from bot.discord_ui.permissions import require_retrainer
 from bot.discord_ui.views.confirm import ConfirmView, OnAccept
 from i18n.reader import say
 
@@ -22,12 +22,15 @@ class PlanView(ConfirmView):
             say("Cancel"),
             on_start,
             say("Nothing was started."),
-            rank=Rank.ADMINISTRATOR,
         )
         self._pages = cycle([(summary, say("Details")), (details, say("Back"))])
         _, self.details.label = next(self._pages)
         self.remove_item(self.decline)
         self.add_item(self.decline)  # the last one
+
+    async def interaction_check(self, interaction: BotInteraction, /) -> bool:  # type: ignore[override]
+        require_retrainer(interaction)
+        return await super().interaction_check(interaction)
 
     @discord.ui.button(style=discord.ButtonStyle.secondary)
     async def details(self, interaction: BotInteraction, _: discord.ui.Button[PlanView]) -> None:

@@ -76,6 +76,7 @@ class Erasures(Repository):
                 UNION ALL SELECT max(withdrawn_at) FROM consents
                 UNION ALL SELECT max(paused_at) FROM pauses
                 UNION ALL SELECT max(added_at) FROM filters
+                UNION ALL SELECT max(changed_at) FROM server_settings
                 UNION ALL SELECT max(at) FROM audit
             )
         """

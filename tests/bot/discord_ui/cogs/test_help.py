@@ -45,7 +45,8 @@ async def help_of(world: World, who: Any) -> str:
 def members_help(world: World, language: str, question: str = "help") -> str:
     """What anybody in the server reads who asks in a conversation."""
     with use_language(language):
-        return help_for_member(world.bot, True, world.guild.id, question)
+        rules = world.bot.get_cog("Help")._rules
+        return help_for_member(world.bot, rules, world.guild.id, question)
 
 
 @pytest.fixture

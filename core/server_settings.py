@@ -22,7 +22,7 @@ class ServerLanguage(StrEnum):
 class Liveliness(StrEnum):
     """How freely the bot talks; MODEL: at the temperature of the model or of the operator."""
 
-    MODEL = "as the model"
+    MODEL = "model"
     CALM = "calm"
     NORMAL = "normal"
     LIVELY = "lively"
@@ -47,9 +47,9 @@ class ButtonsUnder(StrEnum):
 class Teaching(StrEnum):
     """Whose lessons count, and which wait for a review; each is stricter than the one before."""
 
-    AT_ONCE = "at once"
-    REVIEW_RIVALS = "review other answers"
-    REVIEW_ALL = "review all"
+    AT_ONCE = "unreviewed"
+    REVIEW_RIVALS = "review-others"
+    REVIEW_ALL = "review-all"
     MANAGERS = "managers"
 
 

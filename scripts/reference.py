@@ -35,6 +35,31 @@ the bot is started ([.env.example](../.env.example) is one with every default). 
 before the file, and an empty value means the default. They are read at the start; with a wrong one
 the bot does not start, and says which it is and what it must be.
 """
+PER_SERVER = """
+## What a server can choose
+
+Managers choose with `/settings open` how the bot behaves in their server. Each choice counts from
+the next message on, is in the audit (`/audit`), and is forgotten when the bot is removed from the
+server. The settings above are the defaults and the bounds: a server can narrow them, never exceed
+them, and the panel says in a sentence what is closed.
+
+| in the panel | bounded by | a server can |
+|---|---|---|
+| language | `BOT_LANGUAGE` (default) | choose that of what everybody sees there |
+| model | `DEFAULT_MODEL` (default), `MODELS` | choose one, as with `/model use` |
+| how freely I talk | `TEMPERATURE` (maximum, if set) | be calm (0.3), normal (0.7) or lively (1) |
+| length of a reply | `MAX_NEW_TOKENS` (maximum) | choose a third, two thirds or all of it |
+| buttons under replies | `REPLY_BUTTONS` | show them under the last reply only, or nowhere |
+| where I answer everything | nothing | choose channels, as with `/channel enable` |
+| who teaches me | `REVIEW_NEW_ANSWERS` | review all lessons, or let managers only teach |
+| what was taught | `KNOWN_AT_ONCE` | wait for a retrain |
+| who may retrain me | nothing | let managers or a role retrain too; administrators choose |
+
+`/settings export` gives all of this as a JSON file. `/settings import` reads it back after it has
+shown what would change: in another server too, where it finds roles and channels by their names.
+What the file does not mention stays as it is. If anything in it is wrong, nothing is changed, and
+each mistake is told.
+"""
 HEAD = """\
 # Settings of gpt2-discord-bot. Copy this file to `.env` and change what you like.
 # Each value below is the default; an empty value means the default too. A variable of the same
@@ -91,7 +116,7 @@ def _example(name: str) -> str:
 
 def settings_page() -> str:
     """Every setting in a table, section by section."""
-    return f"# Settings\n\n{MADE_BY}\n\n{INTRODUCTION}{''.join(_rows())}"
+    return f"# Settings\n\n{MADE_BY}\n\n{INTRODUCTION}{''.join(_rows())}{PER_SERVER}"
 
 
 def _rows() -> Iterator[str]:

@@ -369,8 +369,8 @@ class Chat(commands.Cog):
         channel_id = channel.id if channel else channel_id_of(interaction)
         guild_id, where = guild_scope(interaction), f"<#{channel_id}>"
         await self._channels.switch(channel_id, guild_id, enabled=enabled)
-        action = "channel enable" if enabled else "channel disable"
-        await record_audit(self._audit, interaction, action, where)
+        action = "enable" if enabled else "disable"
+        await record_audit(self._audit, interaction, f"channel {action}", where)
         return where
 
 

@@ -79,8 +79,7 @@ TOPICS: tuple[tuple[Phrase, tuple[Hint, ...]], ...] = (
             ),
             Hint(phrase("what I must not say"), ("filter add", "filter list")),
             Hint(phrase("silence me, let me speak again"), ("pause", "resume")),
-            Hint(phrase("what managers did"), ("audit",)),
-            Hint(phrase("how I talk here, and who teaches me"), ("settings open",)),
+            Hint(phrase("how I behave here; what managers did"), ("settings open", "audit")),
         ),
     ),
 )

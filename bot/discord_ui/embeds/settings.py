@@ -59,10 +59,8 @@ LABELS: Mapping[str, Mapping[Value, Phrase]] = {
     },
     "teaching": {
         Teaching.AT_ONCE: phrase("Everybody, without a review"),
-        Teaching.REVIEW_RIVALS: phrase(
-            "Everybody; other answers than others gave wait for a review"
-        ),
-        Teaching.REVIEW_ALL: phrase("Everybody; all of it waits for a review"),
+        Teaching.REVIEW_RIVALS: phrase("Everybody; new answers to others’ questions are reviewed"),
+        Teaching.REVIEW_ALL: phrase("Everybody; all of it is reviewed first"),
         Teaching.MANAGERS: phrase("Managers only"),
     },
     "known_at_once": {
@@ -131,7 +129,7 @@ def closed_note(name: str, bounds: Bounds) -> Phrase | None:
         case "buttons":
             return phrase("The operator has switched the buttons off.")
         case "teaching":
-            return phrase("The operator wants other answers than others gave to be reviewed.")
+            return phrase("The operator wants new answers to others’ questions to be reviewed.")
         case _:
             return phrase("The operator has left this to a retrain.")
 

@@ -120,6 +120,10 @@ def commands(text: str) -> list[tuple[str, dict[str, Any]]]:
         ("reset", {}),
         ("pause", {}),
         ("resume", {}),
+        ("settings open", {}),
+        ("settings export", {}),
+        ("settings import", {"file": ("@everyone.json", f'{{"{text}": "{text}"}}'.encode())}),
+        ("settings import", {"file": ("@everyone.json", b'{"length": "short"}')}),
         ("audit", {}),
         ("privacy forget", {}),
     ]

@@ -23,6 +23,10 @@ Command: TypeAlias = "app_commands.Command[Any, ..., Any]"
 T = TypeVar("T")
 
 
+class NotARetrainer(app_commands.CheckFailure, Refusal):
+    """The caller may not retrain here; as a CheckFailure, a command's check may raise it."""
+
+
 class Rank(IntEnum):
     """The caller's rank in a server; each includes those before it.
 
@@ -116,13 +120,13 @@ def require_retrainer(interaction: BotInteraction) -> None:
     """Refuse callers who may not retrain here.
 
     Raises:
-        MissingPermissions, Refusal: they may not.
+        MissingPermissions, NotARetrainer: they may not.
     """
     if may_retrain(interaction):
         return
     wanted = interaction.client.retrainers(interaction.guild_id or 0)
     if isinstance(wanted, int):
-        raise Refusal(ONLY_A_ROLE_RETRAINS)
+        raise NotARetrainer(ONLY_A_ROLE_RETRAINS)
     require_rank(interaction, Rank.MANAGER if wanted is Retrainers.MANAGERS else Rank.ADMINISTRATOR)
 
 
@@ -130,7 +134,7 @@ async def defer_for_retrainer(interaction: BotInteraction) -> None:
     """Defer an answer that only the caller sees, who must be allowed to retrain.
 
     Raises:
-        MissingPermissions, Refusal: they are not.
+        MissingPermissions, NotARetrainer: they are not.
     """
     require_retrainer(interaction)
     await defer(interaction, ephemeral=True, thinking=True)

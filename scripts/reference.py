@@ -45,7 +45,7 @@ them, and the panel says in a sentence what is closed.
 
 | in the panel | bounded by | a server can |
 |---|---|---|
-| language | `BOT_LANGUAGE` (default) | choose that of what everybody sees there |
+| language | `BOT_LANGUAGE` (default) | choose that of what all see, and of the model |
 | model | `DEFAULT_MODEL` (default), `MODELS` | choose one, as with `/model use` |
 | how freely I talk | `TEMPERATURE` (maximum, if set) | be calm (0.3), normal (0.7) or lively (1) |
 | length of a reply | `MAX_NEW_TOKENS` (maximum) | choose a third, two thirds or all of it |

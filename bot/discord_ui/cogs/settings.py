@@ -7,6 +7,7 @@ Parses, stores what was chosen, renders. What the settings do is read by the res
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Iterable
 from functools import partial
 
@@ -27,7 +28,7 @@ from bot.discord_ui.embeds.settings import (
 )
 from bot.discord_ui.permissions import Rank, rank_of, requires_rank
 from bot.discord_ui.views.confirm import ConfirmView
-from bot.discord_ui.views.settings import Page, PanelActions, SettingsPanel
+from bot.discord_ui.views.settings import PanelActions, SettingsPanel
 from bot.server.channels import EnabledChannels
 from bot.server.file import (
     MAX_BYTES,
@@ -39,11 +40,13 @@ from bot.server.file import (
     write_file,
 )
 from bot.server.rules import ServerRules
-from core.errors import Refusal
+from core.errors import Refusal, StoreError
 from core.server_settings import Value
 from data.storage.tables.audit import AuditLog
 from i18n.phrase import phrase
 from i18n.reader import say
+
+log = logging.getLogger(__name__)
 
 FILE_NAME = "settings.json"
 NO_EVERYONE = phrase(
@@ -80,8 +83,19 @@ class SettingsCommands(commands.Cog):
 
     @commands.Cog.listener()
     async def on_guild_remove(self, guild: discord.Guild) -> None:
-        await self._rules.forget(guild.id)
-        await self._channels.forget(guild.id)
+        await self._forget(guild)
+
+    @commands.Cog.listener()
+    async def on_guild_join(self, guild: discord.Guild) -> None:
+        """It may have removed the bot while that was off: whoever comes back begins anew."""
+        await self._forget(guild)
+
+    async def _forget(self, guild: discord.Guild) -> None:
+        try:
+            await self._rules.forget(guild.id)
+            await self._channels.forget(guild.id)
+        except StoreError as e:
+            log.warning("the settings of %d are not forgotten: %s", guild.id, e)
 
     # --- the panel -------------------------------------------------------------------------------
 
@@ -89,8 +103,7 @@ class SettingsCommands(commands.Cog):
     @requires_rank(Rank.MANAGER)
     async def open_panel(self, asking: BotInteraction) -> None:
         await defer(asking, ephemeral=True)
-        panel = SettingsPanel(asking, self._actions, await self._read(asking), Page.TALK)
-        await asking.edit_original_response(view=panel)
+        await SettingsPanel(asking.user.id, self._actions).show(asking)
 
     async def _read(self, asking: BotInteraction) -> PanelState:
         scope, guild = guild_scope(asking), asking.guild

@@ -83,7 +83,7 @@ ONLY_ADMINISTRATORS_CHOOSE = phrase(
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PanelState:
     """What the panel shows. `gone`: enabled channels that are not among the places; `missing`: the
-    chosen model, where that is gone."""
+    chosen model, where that is gone; `loading`: the one that is to answer next."""
 
     server: str
     now: Snapshot
@@ -93,6 +93,7 @@ class PanelState:
     missing: str | None
     gone: int
     is_administrator: bool
+    loading: str | None = None
 
 
 def option_label(name: str, value: Value, bounds: Bounds) -> Phrase:
@@ -161,6 +162,8 @@ def _retrainer_notes(state: PanelState) -> Iterator[str]:
 
 def model_text(state: PanelState) -> str:
     """What stands above the menu of models."""
+    if state.loading is not None:
+        return titled(MODEL_TITLE, [phrase("Loading {model}…", model=state.loading)])
     if state.missing is None:
         return titled(MODEL_TITLE)
     gone = phrase(

@@ -6,9 +6,10 @@ Knows how the fields are laid out. What a choice does is the cog's (`PanelAction
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
 from typing import Any
@@ -76,21 +77,32 @@ class PanelActions:
 
 
 class SettingsPanel(ReportsFailure, discord.ui.LayoutView):
-    """One page of the panel. Only who opened it may use it, and only while they are a manager."""
+    """The panel. Only who opened it may use it, and only while they are a manager."""
 
-    def __init__(
-        self, asking: BotInteraction, actions: PanelActions, state: PanelState, page: Page
-    ) -> None:
+    def __init__(self, owner_id: int, actions: PanelActions) -> None:
         super().__init__(timeout=VIEW_TIMEOUT_S)
-        self._shown = asking
-        self._owner_id = asking.user.id
+        self._owner_id = owner_id
         self._actions = actions
-        self._page = page
+        self._page = Page.TALK
+        self._shown: BotInteraction | None = None
+        self._drawing = asyncio.Lock()
+
+    async def show(self, asking: BotInteraction, *, loading: str | None = None) -> None:
+        """Show in the deferred answer how things are now, whoever changed them; and which model
+        is `loading`."""
+        async with self._drawing:  # of two presses, the later one shows what both have done
+            self._fill(replace(await self._actions.read(asking), loading=loading))
+            await asking.edit_original_response(view=self)
+            self._shown = asking
+
+    def _fill(self, state: PanelState) -> None:
+        self.clear_items()
         box: discord.ui.Container[SettingsPanel] = discord.ui.Container(accent_colour=BLURPLE)
         box.add_item(discord.ui.TextDisplay(panel_heading(state)))
         for item in self._items(state):
             box.add_item(item)
-        box.add_item(discord.ui.ActionRow(*(PageButton(self, one, one is page) for one in Page)))
+        pages = [PageButton(self, one, one is self._page) for one in Page]
+        box.add_item(discord.ui.ActionRow(*pages))
         self.add_item(box)
 
     def _items(self, state: PanelState) -> Iterable[discord.ui.Item[SettingsPanel]]:
@@ -122,15 +134,21 @@ class SettingsPanel(ReportsFailure, discord.ui.LayoutView):
     async def turn_to(self, press: BotInteraction, page: Page) -> None:
         """Show a page."""
         await defer(press)
-        await self._show(press, page)
+        self._page = page
+        await self.show(press)
 
     async def choose(self, press: BotInteraction, name: str, value: Value) -> None:
         """A value of a field was chosen."""
         await self._act(press, partial(self._actions.choose, press, name, value))
 
     async def use_model(self, press: BotInteraction, name: str) -> None:
-        """A model was chosen."""
-        await self._act(press, partial(self._actions.use_model, press, name))
+        """A model was chosen, which may have to be downloaded."""
+
+        async def load_and_use() -> None:
+            await self.show(press, loading=name)
+            await self._actions.use_model(press, name)
+
+        await self._act(press, load_and_use)
 
     async def switch_channels(
         self, press: BotInteraction, on: Iterable[int], off: Iterable[int]
@@ -147,15 +165,11 @@ class SettingsPanel(ReportsFailure, discord.ui.LayoutView):
         try:
             await action()
         finally:  # if it failed, the menu shows again what counts
-            await self._show(press, self._page)
-
-    async def _show(self, press: BotInteraction, page: Page) -> None:
-        """Show how things are now, whoever changed them."""
-        state = await self._actions.read(press)
-        self.stop()
-        await press.edit_original_response(view=SettingsPanel(press, self._actions, state, page))
+            await self.show(press)
 
     async def on_timeout(self) -> None:
+        if self._shown is None:
+            return
         end = discord.ui.LayoutView(timeout=None)
         end.add_item(discord.ui.TextDisplay(say(PANEL_CLOSED)))
         with suppress(*DISCORD_ERRORS):  # whoever dismissed the panel needs no closing words

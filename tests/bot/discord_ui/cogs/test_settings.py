@@ -26,6 +26,7 @@ from tests.bot.asking import ask, buttons, storage_of
 from tests.bot.conftest import World, open_world
 from tests.bot.discord_ui.cogs.test_models import MANAGER, make_checkpoint
 from tests.bot.japanese.discord import assert_japanese, speak_japanese
+from tests.bot.pings import messages
 from tests.fakes import FakeWorker
 
 NEEDS_MANAGER = "You need the permission Manage Server for that."
@@ -283,6 +284,8 @@ async def test_the_model_is_that_of_model_use(world: World, worker: FakeWorker) 
     panel = await open_panel(world)
     await world.ada.select(panel, ["tiny-1"], custom_id="settings:model")
     assert chosen(panel, "model") == ["tiny-1"]
+    assert "Loading tiny-1…" in str(list(messages(world.env.http_requests))), "it may take long"
+    assert "Loading" not in text(panel)
     await world.say(world.ben, "hi")
     assert worker.heard[-1][0].endswith("tiny-1")
     back = await world.ada.slash(world.general, "model rollback")
@@ -588,6 +591,15 @@ async def test_they_go_when_the_server_removes_the_bot(world: World) -> None:
     await world.env.settle()
     assert await storage.server_settings.all() == [(1, "length", "short")]
     assert await storage.channels.enabled() == set()
+    assert rules_of(world).length is ReplyLength.LONG
+
+
+async def test_a_server_that_comes_back_begins_anew(world: World) -> None:
+    """It removed the bot while that was off, so nothing was forgotten then."""
+    await choose(world, "length", "short")
+    world.bot.dispatch("guild_join", world.bot.get_guild(world.guild.id))
+    await world.env.settle()
+    assert await storage_of(world).server_settings.all() == []
     assert rules_of(world).length is ReplyLength.LONG
 
 

@@ -26,7 +26,6 @@ from tests.bot.asking import ask, buttons, storage_of
 from tests.bot.conftest import World, open_world
 from tests.bot.discord_ui.cogs.test_models import MANAGER, make_checkpoint
 from tests.bot.japanese.discord import assert_japanese, speak_japanese
-from tests.bot.pings import messages
 from tests.fakes import FakeWorker
 
 NEEDS_MANAGER = "You need the permission Manage Server for that."
@@ -284,7 +283,8 @@ async def test_the_model_is_that_of_model_use(world: World, worker: FakeWorker) 
     panel = await open_panel(world)
     await world.ada.select(panel, ["tiny-1"], custom_id="settings:model")
     assert chosen(panel, "model") == ["tiny-1"]
-    assert "Loading tiny-1…" in str(list(messages(world.env.http_requests))), "it may take long"
+    sent = [str(one.json) for one in world.env.http_requests]
+    assert any("Loading tiny-1…" in one for one in sent), "it may take long"
     assert "Loading" not in text(panel)
     await world.say(world.ben, "hi")
     assert worker.heard[-1][0].endswith("tiny-1")

@@ -7,6 +7,8 @@ from typing import Any
 
 from simcord import HttpLogEntry
 
+COMPONENTS_V2 = 1 << 15
+"""The flag of a message whose text is in its components."""
 NOBODY = {"parse": []}
 """No kind of mention is parsed, nobody is listed, and `replied_user` is left out, which is no."""
 
@@ -16,7 +18,8 @@ def messages(requests: Iterable[HttpLogEntry]) -> Iterator[dict[str, Any]]:
     for one in requests:
         body = one.json if isinstance(one.json, dict) else {}
         body = body["data"] if one.path.endswith("/callback") and "data" in body else body
-        if one.method in ("POST", "PATCH") and (body.get("content") or body.get("embeds")):
+        shows = body.get("content") or body.get("embeds") or body.get("flags", 0) & COMPONENTS_V2
+        if one.method in ("POST", "PATCH") and shows:
             yield body
 
 

@@ -102,7 +102,9 @@ async def build_bot(
         start = stack.enter_async_context
 
         # Closed last: everything below writes to it until its own end.
-        storage = await start(open_or_recover(paths.database, collected=settings.learn_from_chat))
+        storage = await start(
+            open_or_recover(paths.database, settings.key, collected=settings.learn_from_chat)
+        )
         pauses = Pauses(storage.pauses)
         await pauses.load()
         bounds = Bounds.of(settings, one_language=language is not None)

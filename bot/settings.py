@@ -186,6 +186,10 @@ class Settings(BaseSettings):
         Path("var"), validate_default=True
     )
     """The folder for all data: the database and the trained models."""
+    database_key: SecretStr | None = None
+    """A secret that encrypts the database and its backups (SQLCipher; needs the extra
+    `encryption`). Without it they cannot be opened again, so keep a copy elsewhere. Empty: they are
+    not encrypted. See docs/security.md."""
 
     default_model: str | None = None
     """The model for servers that have not chosen one with `/model use`: `tiny`, `tiny-ja`, `gpt2`,
@@ -296,6 +300,12 @@ class Settings(BaseSettings):
     def token(self) -> str:
         """The token without spaces around it; empty if there is none."""
         return self.discord_token.get_secret_value().strip() if self.discord_token else ""
+
+    @property
+    def key(self) -> str | None:
+        """The key of the database; None if it is not encrypted."""
+        value = self.database_key.get_secret_value().strip() if self.database_key else ""
+        return value or None
 
     @property
     def paths(self) -> Paths:

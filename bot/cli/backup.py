@@ -31,13 +31,14 @@ def backup(
     from data.storage.backup import BackupResult, create_backup
     from data.storage.connection import make_copy
 
-    source = existing_database(load_settings())
+    settings = load_settings()
+    source = existing_database(settings)
     if file is None:
-        made = create_backup(source, keep)
+        made = create_backup(source, keep, settings.key)
     elif file.exists():
         raise SettingsError(phrase("{path} already exists: choose another name.", path=file))
     else:
-        make_copy(source, file)
+        make_copy(source, file, settings.key)
         made = BackupResult(file)
     typer.echo(say("The backup is {file}. `gpt2bot restore {file}` restores it.", file=made.path))
     for old in made.removed:
@@ -62,7 +63,7 @@ def restore(
         "The bot is running on {home}: stop it first, then restore.", home=settings.gpt2bot_home
     )
     with single_instance_lock(settings, conflict):
-        aside = restore_backup(file, settings.paths.database)
+        aside = restore_backup(file, settings.paths.database, settings.key)
     typer.echo(say("The database was restored from {file}.", file=file))
     if aside is not None:
         typer.echo(say("The previous one is kept as {file}.", file=aside))

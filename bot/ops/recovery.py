@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
@@ -14,7 +13,8 @@ from filelock import FileLock, Timeout
 from bot.settings import Settings, SettingsError, prepare_home
 from core.errors import StoreError
 from data.storage.backup import newest_backup
-from data.storage.files import connect_read_only, integrity_problem, is_sqlite, set_aside
+from data.storage.files import connect_read_only, integrity_problem, set_aside
+from data.storage.sqlite import is_plain, sqlite_errors
 from data.storage.storage import Storage, open_storage
 from i18n.phrase import Phrase, phrase
 
@@ -79,7 +79,9 @@ def single_instance_lock(settings: Settings, conflict: Phrase | None = None) -> 
 
 
 @asynccontextmanager
-async def open_or_recover(database: Path, *, collected: bool) -> AsyncIterator[Storage]:
+async def open_or_recover(
+    database: Path, key: str | None = None, *, collected: bool
+) -> AsyncIterator[Storage]:
     """Check the database and open it; a damaged one is renamed and replaced by an empty one.
 
     A long check continues in the background, and damage is then only reported.
@@ -87,12 +89,12 @@ async def open_or_recover(database: Path, *, collected: bool) -> AsyncIterator[S
     Raises:
         StoreError: it cannot be opened.
     """
-    check = asyncio.create_task(find_damage(database), name=CHECK_TASK_NAME)
+    check = asyncio.create_task(find_damage(database, key), name=CHECK_TASK_NAME)
     try:
         await asyncio.wait({check}, timeout=CHECK_WAIT_S)
         finished = check.done()
         warning = await _quarantine(database, check.result()) if finished else None
-        async with open_storage(database, include_collected=collected) as storage:
+        async with open_storage(database, key=key, include_collected=collected) as storage:
             storage.health_warning = warning
             if not finished:
                 log.info("the integrity check of the database continues in the background")
@@ -103,20 +105,22 @@ async def open_or_recover(database: Path, *, collected: bool) -> AsyncIterator[S
         await asyncio.wait({check})
 
 
-async def find_damage(database: Path) -> str | None:
+async def find_damage(database: Path, key: str | None = None) -> str | None:
     """What is damaged in a database; None if it is intact, or cannot be opened at all, for which
     `open_storage` has the better error."""
     try:
-        if not await asyncio.to_thread(is_sqlite, database):
+        if await asyncio.to_thread(is_plain, database) == (key is not None):
             return None
-        db = connect_read_only(database)
-    except (OSError, sqlite3.Error):
+        db = await asyncio.to_thread(connect_read_only, database, key)
+    except (OSError, StoreError):
+        return None
+    except sqlite_errors():
         return None
     with closing(db):
         checking = asyncio.ensure_future(asyncio.to_thread(integrity_problem, db, "quick_check"))
         try:
             return await asyncio.shield(checking)
-        except sqlite3.Error:
+        except sqlite_errors():
             return None
         finally:  # a cancelled check still runs in its thread, with the connection
             db.interrupt()

@@ -6,7 +6,6 @@ Knows how to recognize a database of this bot. Does not know whether a bot is ru
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -20,7 +19,6 @@ from data.storage.files import (
     connect_read_only,
     integrity_problem,
     is_corruption,
-    is_sqlite,
     link_aside,
     list_copies,
     prune_copies,
@@ -29,6 +27,7 @@ from data.storage.files import (
     timestamped_name,
     verified_copy,
 )
+from data.storage.sqlite import is_plain, key_of, open_sqlite, sqlite_errors
 from i18n.phrase import phrase
 
 BACKUP_PREFIX = "gpt2bot"
@@ -46,7 +45,7 @@ class BackupResult:
     removed: Sequence[Path] = ()
 
 
-def create_backup(database: Path, keep: int) -> BackupResult:
+def create_backup(database: Path, keep: int, key: str | None = None) -> BackupResult:
     """Make a backup, and keep only the newest `keep` ones.
 
     The bot may write to the database meanwhile: the backup is a consistent snapshot. Raises
@@ -54,7 +53,7 @@ def create_backup(database: Path, keep: int) -> BackupResult:
     be written."""
     folder = database.parent / BACKUPS_FOLDER
     path = folder / timestamped_name(BACKUP_PREFIX)
-    make_copy(database, path)
+    make_copy(database, path, key)
     try:
         return BackupResult(path, prune_copies(folder, BACKUP_PREFIX, keep))
     except OSError as e:
@@ -66,20 +65,21 @@ def newest_backup(database: Path) -> Path | None:
     return next(iter(list_copies(database.parent / BACKUPS_FOLDER, BACKUP_PREFIX)), None)
 
 
-def restore(backup: Path, database: Path) -> Path | None:
-    """Replace the database by a copy of a backup; return where the old database is now.
+def restore(backup: Path, database: Path, key: str | None = None) -> Path | None:
+    """Replace the database by a copy of a backup, encrypted if there is a key; return where the old
+    database is now.
 
     If this is killed at any moment, one of the two is there, complete. Raises NewerDatabase: a
     newer version of the bot wrote the backup. Raises StoreError if it is no backup of this bot, or
     damaged; the database is in use; or there is no room. Nothing was changed."""
-    verify_backup(backup)
+    verify_backup(backup, key)
     if database.exists() and backup.samefile(database):
         raise StoreError(
             phrase("{backup} is the database itself: choose a backup of it.", backup=backup)
         )
     try:
-        with wrap_sqlite_errors(str(backup)), verified_copy(backup, database.parent) as made:
-            aside = _preserve_current(database) if database.exists() else None
+        with wrap_sqlite_errors(str(backup)), verified_copy(backup, database.parent, key) as made:
+            aside = _preserve_current(database, key) if database.exists() else None
             remove_wal_files(database)
             replace_atomically(made, database)
             return aside
@@ -87,17 +87,20 @@ def restore(backup: Path, database: Path) -> Path | None:
         raise write_error(str(database), e) from e
 
 
-def verify_backup(backup: Path) -> None:
-    """Check that a file is an intact database of this bot. Raises NewerDatabase, CorruptDatabase,
-    StoreError: it is not."""
+def verify_backup(backup: Path, key: str | None = None) -> None:
+    """Check that a file is an intact database of this bot, with the key or without any. Raises
+    NewerDatabase, CorruptDatabase, StoreError: it is not."""
     try:
-        if not is_sqlite(backup):
-            raise _not_a_backup(backup, phrase("it is not a database"))
+        if key is None and not is_plain(backup):
+            raise _not_a_backup(
+                backup, phrase("it is not a database, or it is encrypted and needs DATABASE_KEY")
+            )
+        own_key = key_of(backup, key)
     except OSError as e:
         raise StoreError(
             phrase("{backup} cannot be opened: {why}.", backup=backup, why=e.strerror)
         ) from e
-    with wrap_sqlite_errors(str(backup)), closing(connect_read_only(backup)) as db:
+    with wrap_sqlite_errors(str(backup)), closing(connect_read_only(backup, own_key)) as db:
         if found := integrity_problem(db):
             raise CorruptDatabase(
                 phrase(
@@ -117,15 +120,16 @@ def _not_a_backup(file: Path, reason: str) -> StoreError:
     return StoreError(phrase("{backup} is not a backup: {reason}.", backup=file, reason=reason))
 
 
-def _preserve_current(database: Path) -> Path:
+def _preserve_current(database: Path, key: str | None) -> Path:
     """Merge the WAL into the database, and give it a second name."""
+    own_key = key_of(database, key)
     with (
         wrap_sqlite_errors(str(database)),
-        closing(sqlite3.connect(database, timeout=BUSY_TIMEOUT_S)) as db,
+        closing(open_sqlite(database, own_key, timeout=BUSY_TIMEOUT_S)) as db,
     ):
         try:
             db.execute("PRAGMA journal_mode = DELETE")  # refused while another program has it open
-        except sqlite3.DatabaseError as e:
+        except sqlite_errors() as e:
             if not is_corruption(e):
                 raise
     return link_aside(database, BEFORE_RESTORE)

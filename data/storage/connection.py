@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -20,47 +21,52 @@ from core.questions import plain_question, question_key
 from data.storage.files import (
     BACKUPS_FOLDER,
     BUSY_TIMEOUT_S,
-    SQLITE_MAGIC,
     connect_read_only,
     copy_database,
     prune_copies,
     timestamped_name,
 )
 from data.storage.migrations import SCHEMA_VERSION, migrate, needs_migration
+from data.storage.sqlite import SQLITE_MAGIC, open_sqlite, row_class, sqlite_errors
 from i18n.phrase import phrase
 
 PRE_UPGRADE_PREFIX = "before-version"
 """The prefix of the copies that are made before migrations run."""
 PRE_UPGRADE_COPIES_KEPT = 3
+ROWS_AT_A_TIME = 64
+"""Of a cursor that is read row by row, as in `aiosqlite.connect`."""
 
 
 @asynccontextmanager
-async def connect(path: Path) -> AsyncIterator[aiosqlite.Connection]:
+async def connect(path: Path, key: str | None = None) -> AsyncIterator[aiosqlite.Connection]:
     """A connection in autocommit mode to the database at `path`, created or migrated. Raises
     NewerDatabase: a newer version of the bot wrote it; the file is not changed. Raises StoreError:
-    it cannot be opened, or is not a database."""
+    it cannot be opened, is not a database, or has another key."""
     with wrap_sqlite_errors(str(path)):
-        await asyncio.to_thread(_check, path)
-        db = await aiosqlite.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+        await asyncio.to_thread(_check, path, key)
+        db = await aiosqlite.Connection(
+            partial(open_sqlite, path, key, timeout=BUSY_TIMEOUT_S), ROWS_AT_A_TIME
+        )
     try:
         with wrap_sqlite_errors(str(path)):
-            await _prepare(db, path)
+            await _prepare(db, path, key)
         yield db
     finally:
         await db.close()
 
 
-def _check(path: Path) -> None:
+def _check(path: Path, key: str | None) -> None:
     """Refuse a file that is not ours before a writing connection could change it."""
     with suppress(OSError):  # it exists, or the next line says what is wrong
         path.touch(mode=0o600, exist_ok=False)  # SQLite gives its other files the same mode
-    check_header(path, "a+b")  # "a": fails now if it cannot be written
-    with closing(connect_read_only(path)) as db:
+    check_header(path, key, "a+b")  # "a": fails now if it cannot be written
+    with closing(connect_read_only(path, key)) as db:
         check_version(db, path)
 
 
-def check_header(path: Path, mode: Literal["rb", "a+b"] = "rb") -> None:
-    """Raise StoreError if a file cannot be opened, or is neither empty nor SQLite's."""
+def check_header(path: Path, key: str | None, mode: Literal["rb", "a+b"] = "rb") -> None:
+    """Raise StoreError if a file cannot be opened, or is neither empty nor SQLite's. With a key it
+    may be anything but a database without encryption."""
     try:
         with path.open(mode) as file:
             file.seek(0)
@@ -69,7 +75,15 @@ def check_header(path: Path, mode: Literal["rb", "a+b"] = "rb") -> None:
         raise StoreError(
             phrase("The database {file} cannot be opened: {why}.", file=path, why=e.strerror)
         ) from e
-    if beginning not in (b"", SQLITE_MAGIC):  # SQLite overwrites very short files
+    if beginning == SQLITE_MAGIC and key is not None:
+        raise StoreError(
+            phrase(
+                "DATABASE_KEY is set, but {file} is not encrypted yet: run `gpt2bot backup FILE`, "
+                "which encrypts the copy, and `gpt2bot restore FILE`.",
+                file=path,
+            )
+        )
+    if beginning not in (b"", SQLITE_MAGIC) and key is None:  # SQLite overwrites very short files
         raise not_a_database(str(path))
 
 
@@ -88,8 +102,8 @@ def check_version(db: sqlite3.Connection, path: Path) -> int:
     return int(version)
 
 
-async def _prepare(db: aiosqlite.Connection, path: Path) -> None:
-    db.row_factory = sqlite3.Row
+async def _prepare(db: aiosqlite.Connection, path: Path, key: str | None) -> None:
+    db.row_factory = row_class(key)
     for function in (question_key, plain_question):
         await db.create_function(function.__name__, 1, function, deterministic=True)
     await db.execute("PRAGMA journal_mode = WAL")
@@ -97,15 +111,15 @@ async def _prepare(db: aiosqlite.Connection, path: Path) -> None:
     await db.execute("PRAGMA foreign_keys = ON")
     await db.execute("PRAGMA secure_delete = ON")  # deleted rows are overwritten with zeros
     if await needs_migration(db):
-        await asyncio.to_thread(_copy_before_upgrade, path)
+        await asyncio.to_thread(_copy_before_upgrade, path, key)
     await migrate(db)
 
 
-def _copy_before_upgrade(path: Path) -> None:
+def _copy_before_upgrade(path: Path, key: str | None) -> None:
     """Keep a copy that the previous version of the bot can open, or raise StoreError."""
     prefix = f"{PRE_UPGRADE_PREFIX}-{SCHEMA_VERSION}"
     try:
-        make_copy(path, path.parent / BACKUPS_FOLDER / timestamped_name(prefix))
+        make_copy(path, path.parent / BACKUPS_FOLDER / timestamped_name(prefix), key)
     except StoreError as e:
         raise StoreError(
             phrase(
@@ -119,13 +133,13 @@ def _copy_before_upgrade(path: Path) -> None:
         prune_copies(path.parent / BACKUPS_FOLDER, PRE_UPGRADE_PREFIX, PRE_UPGRADE_COPIES_KEPT)
 
 
-def make_copy(source: Path, target: Path) -> None:
+def make_copy(source: Path, target: Path, key: str | None = None) -> None:
     """`copy_database`, with its errors as StoreError or, if the source is damaged,
     CorruptDatabase."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with wrap_sqlite_errors(str(source)):
-            copy_database(source, target)
+            copy_database(source, target, key)
     except OSError as e:
         raise write_error(str(target), e) from e
 
@@ -165,14 +179,14 @@ def to_utc_iso(moment: datetime) -> str:
 
 @contextmanager
 def wrap_sqlite_errors(database: str) -> Iterator[None]:
-    """Turn each `sqlite3.Error` into a StoreError; `database` is its name in the sentence."""
+    """Turn each of `sqlite_errors()` into a StoreError; `database` is its name in the sentence."""
     try:
         yield
-    except sqlite3.Error as e:
+    except sqlite_errors() as e:
         raise _to_store_error(e, database) from e
 
 
-def _to_store_error(error: sqlite3.Error, database: str) -> StoreError:
+def _to_store_error(error: Exception, database: str) -> StoreError:
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
     match code & 0xFF:  # the primary result code (sqlite.org/rescode.html)
         case sqlite3.SQLITE_FULL:
@@ -208,5 +222,9 @@ def corrupt_database(database: str) -> CorruptDatabase:
 
 def not_a_database(file: str) -> StoreError:
     return StoreError(
-        phrase("{file} is not a database: move it away, or choose another folder.", file=file)
+        phrase(
+            "{file} is not a database: move it away, or choose another folder. (If it is "
+            "encrypted, set DATABASE_KEY.)",
+            file=file,
+        )
     )

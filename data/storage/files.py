@@ -1,7 +1,7 @@
 """The database as files: copied while in use, checked, set aside, replaced. Blocking.
 
 Knows SQLite's files and its backup API. Does not know what the tables mean. Failures are `OSError`,
-`sqlite3.Error` or `CorruptDatabase`.
+those of `sqlite_errors()`, or `StoreError`.
 """
 
 from __future__ import annotations
@@ -18,10 +18,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from core.errors import CorruptDatabase
+from data.storage.sqlite import encrypt_into, key_of, open_sqlite, sqlite_errors
 from i18n.phrase import phrase
 
-SQLITE_MAGIC = b"SQLite format 3\0"
-"""The first bytes of every SQLite file (sqlite.org/fileformat.html, section 1.3)."""
 BUSY_TIMEOUT_S = 5.0
 """Seconds to wait for another process that has locked the database."""
 BACKUPS_FOLDER = "backups"
@@ -40,21 +39,16 @@ TIMESTAMP_FORMAT = "%Y%m%d-%H%M%S-%f"
 TEMP_PREFIX = ".gpt2bot-unfinished-"
 
 
-def connect_read_only(path: Path, *, immutable: bool = False) -> sqlite3.Connection:
+def connect_read_only(
+    path: Path, key: str | None = None, *, immutable: bool = False
+) -> sqlite3.Connection:
     """A read-only connection, which may be used from another thread. `immutable`: nobody uses the
     file, so SQLite need not leave an empty WAL behind, possibly owned by another user."""
     uri = f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if immutable else ''}"
-    return sqlite3.connect(
-        uri, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
-    )
+    return open_sqlite(uri, key, uri=True, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
 
 
-def is_sqlite(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(len(SQLITE_MAGIC)) == SQLITE_MAGIC
-
-
-def is_corruption(error: sqlite3.Error) -> bool:
+def is_corruption(error: Exception) -> bool:
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
     return code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
@@ -64,7 +58,7 @@ def integrity_problem(db: sqlite3.Connection, check: str = "integrity_check") ->
     does not compare indexes with their tables."""
     try:
         [found] = db.execute(f"PRAGMA {check}(1)").fetchone()
-    except sqlite3.DatabaseError as e:
+    except sqlite_errors() as e:
         if not is_corruption(e):
             raise
         return str(e)
@@ -74,25 +68,24 @@ def integrity_problem(db: sqlite3.Connection, check: str = "integrity_check") ->
 # --- copies --------------------------------------------------------------------------------------
 
 
-def copy_database(source: Path, target: Path) -> None:
+def copy_database(source: Path, target: Path, key: str | None = None) -> None:
     """Copy a consistent snapshot of a database while others may write to it.
 
     `target` appears complete, checked and synced, or not at all. It has no WAL files. Raises
     CorruptDatabase: the source is. Raises OSError, sqlite3.Error: it could not be read or
     written."""
-    with verified_copy(source, target.parent) as made:
+    with verified_copy(source, target.parent, key) as made:
         replace_atomically(made, target)
 
 
 @contextmanager
-def verified_copy(source: Path, folder: Path) -> Iterator[Path]:
+def verified_copy(source: Path, folder: Path, key: str | None = None) -> Iterator[Path]:
     """A checked copy in `folder`, to be moved by `replace_atomically`; otherwise it is removed.
-    Raises the same errors as `copy_database`."""
+    With a key it is encrypted, also where the source is not yet. Raises the same errors as
+    `copy_database`."""
     with _temp_file(folder) as made:
-        with closing(connect_read_only(source)) as old, closing(sqlite3.connect(made)) as new:
-            old.execute("BEGIN")  # or each write by others would restart the backup
-            old.execute("SELECT 1 FROM sqlite_master").fetchone()
-            old.backup(new, pages=PAGES_PER_STEP, progress=lambda *_: time.sleep(STEP_PAUSE_S))
+        with closing(open_sqlite(made, key, uri=True)) as new:
+            _fill(new, source, key)
             new.execute("PRAGMA journal_mode = DELETE")
             if found := integrity_problem(new):
                 raise CorruptDatabase(
@@ -103,6 +96,17 @@ def verified_copy(source: Path, folder: Path) -> Iterator[Path]:
                     )
                 )
         yield made
+
+
+def _fill(new: sqlite3.Connection, source: Path, key: str | None) -> None:
+    """Copy a database into an empty one, page by page if both have the same key or none."""
+    if key != key_of(source, key):
+        encrypt_into(new, source)
+        return
+    with closing(connect_read_only(source, key)) as old:
+        old.execute("BEGIN")  # or each write by others would restart the backup
+        old.execute("SELECT 1 FROM sqlite_master").fetchone()
+        old.backup(new, pages=PAGES_PER_STEP, progress=lambda *_: time.sleep(STEP_PAUSE_S))
 
 
 @contextmanager

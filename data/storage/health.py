@@ -26,23 +26,23 @@ class DatabaseHealth:
     size_bytes: int
 
 
-def inspect_database(path: Path) -> DatabaseHealth | None:
+def inspect_database(path: Path, key: str | None = None) -> DatabaseHealth | None:
     """Check all of a database; None if the file does not exist. Raises NewerDatabase if a newer
     version of the bot wrote it. Raises StoreError if it cannot be used, or is damaged."""
     if not path.exists():
         return None
-    check_header(path)
+    check_header(path, key)
     if not os.access(path, os.W_OK):
         raise StoreError(
             phrase("The database {file} cannot be written: give the bot permission.", file=path)
         )
     used = _is_used(path)
     try:
-        return _read(path, used=used)
+        return _read(path, key, used=used)
     except StoreError:
         if used or not _is_used(path):
             raise
-        return _read(path, used=True)  # a bot has just opened it
+        return _read(path, key, used=True)  # a bot has just opened it
 
 
 def _is_used(path: Path) -> bool:
@@ -50,11 +50,11 @@ def _is_used(path: Path) -> bool:
     return path.with_name(f"{path.name}-wal").exists()
 
 
-def _read(path: Path, *, used: bool) -> DatabaseHealth:
+def _read(path: Path, key: str | None, *, used: bool) -> DatabaseHealth:
     """Check it over a read-only connection."""
     with (
         wrap_sqlite_errors(str(path)),
-        closing(connect_read_only(path, immutable=not used)) as db,
+        closing(connect_read_only(path, key, immutable=not used)) as db,
     ):
         version = check_version(db, path)
         if integrity_problem(db, "quick_check"):

@@ -64,11 +64,13 @@ class Storage(Repository):
 
 
 @asynccontextmanager
-async def open_storage(path: Path, *, include_collected: bool = True) -> AsyncIterator[Storage]:
+async def open_storage(
+    path: Path, *, key: str | None = None, include_collected: bool = True
+) -> AsyncIterator[Storage]:
     """Open the database at `path`, or create it; its folder must exist.
 
-    `include_collected`: whether examples collected from conversations may be learned. Raises
-    NewerDatabase: a newer version of the bot wrote it; the file is not changed. Raises StoreError:
-    it cannot be opened, or is not a database."""
-    async with connect(path) as db:
+    `key`: that of an encrypted one. `include_collected`: whether examples collected from
+    conversations may be learned. Raises NewerDatabase: a newer version of the bot wrote it; the
+    file is not changed. Raises StoreError: it cannot be opened, or is not a database."""
+    async with connect(path, key) as db:
         yield Storage(db, include_collected=include_collected)

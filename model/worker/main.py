@@ -69,6 +69,7 @@ def main(
 ) -> None:
     """Load the embedded model, report Ready, then serve until Shutdown."""
     secret = os.environ.pop("DISCORD_TOKEN", "").strip()
+    os.environ.pop("DATABASE_KEY", None)
     configure_logging(settings.log_level, settings.log_format, [secret])
     if hasattr(os, "nice"):
         os.nice(5)  # the bot's event loop goes first

@@ -96,14 +96,15 @@ def import_pairs(path: Path, server: int) -> None:
         SettingsError: there is no database.
         StoreError: they could not be stored.
     """
-    database = existing_database(load_settings())
+    settings = load_settings()
+    database = existing_database(settings)
     imported = _read_valid(path)
     if imported.guesses:
         _confirm_guess(path)
     pairs = imported.pairs
 
     async def add() -> tuple[int, int]:
-        async with open_storage(database) as storage:
+        async with open_storage(database, key=settings.key) as storage:
             new = await storage.examples.add_pairs(server, pairs, OPERATOR_AUTHOR_ID, IMPORT_SOURCE)
             return new, await storage.examples.count(server)
 
@@ -131,7 +132,9 @@ def export_pairs(out: Path, server: int) -> None:
     _check_new(out)
 
     async def learnable() -> list[Pair]:
-        async with open_storage(database, include_collected=settings.learn_from_chat) as storage:
+        async with open_storage(
+            database, key=settings.key, include_collected=settings.learn_from_chat
+        ) as storage:
             return as_pairs(await storage.examples.trainable(server))
 
     pairs = asyncio.run(learnable())

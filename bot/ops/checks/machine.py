@@ -28,7 +28,7 @@ MEMORY_OVERHEAD = 1.2
 def check_database(settings: Settings) -> Finding:
     """Whether the database is intact, and of a schema version that this bot can open."""
     try:
-        health = inspect_database(settings.paths.database)
+        health = inspect_database(settings.paths.database, settings.key)
     except StoreError as e:
         advice = phrase("Stop the bot and keep a copy of the file before you do that.")
         return Finding(DATABASE, message_of(e), advice)

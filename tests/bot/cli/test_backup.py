@@ -85,3 +85,24 @@ def test_what_is_no_backup(gpt2bot: Command, database: Path, tmp_path: Path) -> 
     assert_one_sentence(gpt2bot("restore", "notes"), "notes is not a backup")
     assert_one_sentence(gpt2bot("restore", "nothing"), "nothing cannot be opened: No such file")
     assert heard(database) == ["hello"]
+
+
+def test_with_a_key(gpt2bot: Command, database: Path, tmp_path: Path) -> None:
+    """A database becomes encrypted, and every command says what a wrong key means."""
+    run = {"DISCORD_TOKEN": "x.y.z", "DEFAULT_MODEL": "tiny"}
+    assert_one_sentence(gpt2bot("run", DATABASE_KEY="right", **run), "is not encrypted yet: run")
+    assert gpt2bot("backup", "encrypted.sqlite3", DATABASE_KEY="right").returncode == 0
+    assert gpt2bot("restore", "encrypted.sqlite3", DATABASE_KEY="right").returncode == 0
+    for file in (tmp_path / "encrypted.sqlite3", database):
+        assert not file.read_bytes().startswith(b"SQLite")
+
+    wrong = "cannot be read with this DATABASE_KEY"
+    assert_one_sentence(gpt2bot("backup", DATABASE_KEY="wrong"), wrong)
+    assert_one_sentence(gpt2bot("restore", "encrypted.sqlite3", DATABASE_KEY="wrong"), wrong)
+    assert_one_sentence(gpt2bot("run", DATABASE_KEY="wrong", **run), wrong)
+    assert wrong in " ".join(gpt2bot("doctor", DATABASE_KEY="wrong").stdout.split())
+    assert "It is intact" in gpt2bot("doctor", DATABASE_KEY="right").stdout
+
+    assert_one_sentence(gpt2bot("backup"), "is not a database: move it away")
+    assert_one_sentence(gpt2bot("restore", "encrypted.sqlite3"), "needs DATABASE_KEY")
+    assert [one.name for one in database.parent.glob("*damaged*")] == []

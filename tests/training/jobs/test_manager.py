@@ -754,6 +754,7 @@ async def test_a_job_from_the_question_to_service(
 ) -> None:
     house = real_house
     monkeypatch.setenv("DISCORD_TOKEN", "secret")
+    monkeypatch.setenv("DATABASE_KEY", "secret")
     monkeypatch.setenv("KNOWN", "to all")
     for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_PORT"):  # of a launcher of the bot
         monkeypatch.setenv(name, "1")

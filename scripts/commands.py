@@ -18,10 +18,11 @@ from bot.discord_ui.client import Gpt2Bot
 from bot.discord_ui.permissions import Command, needed_rank, root_of
 from bot.discord_ui.translator import command_name, shown_name
 from bot.settings import load_settings
-from i18n.catalogue import JAPANESE
+from i18n.catalogue import ENGLISH, JAPANESE
 from model.settings import WorkerSettings
 from model.worker.client import WorkerClient
 from scripts.terminal import format_range, markdown_row, terminal_commands
+from scripts.translated import description, words
 
 INTRODUCTION = """\
 # Commands
@@ -70,35 +71,42 @@ OPTION_TYPE_NAMES = {
 MAX_DISCORD_INTEGER = 2**53 - 1
 """The largest whole number that Discord takes: no limit that a person meets."""
 
-COLUMNS: tuple[Callable[[Command], str], ...] = (
-    lambda one: f"`/{one.qualified_name}`",
-    lambda one: needed_rank(one).name.lower(),
-    lambda one: "servers" if root_of(one).guild_only else "anywhere",
-    lambda one: one.description,
-    lambda one: f"`/{command_name(one.qualified_name, JAPANESE)}`",
+COLUMNS: tuple[Callable[[Command, str], str], ...] = (
+    lambda one, language: f"`/{command_name(one.qualified_name, language)}`",
+    lambda one, language: words(needed_rank(one).name.lower(), language),
+    lambda one, language: words("servers" if root_of(one).guild_only else "anywhere", language),
+    lambda one, language: description(one.description, language),
+    lambda one, language: f"`/{command_name(one.qualified_name, other(language))}`",
 )
 """What stands in the row of a command, by the headings of IN_DISCORD."""
 
 
-def commands_page() -> str:
-    """The whole page."""
+def commands_page(language: str) -> str:
+    """The whole page in a language, with the names in the other one beside it."""
     commands, menus = asyncio.run(_of_discord())
     return "".join(
         [
-            INTRODUCTION,
-            IN_DISCORD,
-            *(markdown_row(*(column(one) for column in COLUMNS)) for one in commands),
-            OPTIONS,
-            *(line for one in commands for line in _options(one)),
-            MENUS,
-            *(
-                f"- **{one.name}** (in Japanese: {japanese_name('command', one.name)})\n"
-                for one in menus
-            ),
-            TERMINAL,
-            *terminal_commands(),
+            words(INTRODUCTION, language),
+            words(IN_DISCORD, language),
+            *(markdown_row(*(column(one, language) for column in COLUMNS)) for one in commands),
+            words(OPTIONS, language),
+            *(line for one in commands for line in _options(one, language)),
+            words(MENUS, language),
+            *(_menu_entry(one.name, language) for one in menus),
+            words(TERMINAL, language),
+            *terminal_commands(language),
         ]
     )
+
+
+def other(language: str) -> str:
+    return JAPANESE if language == ENGLISH else ENGLISH
+
+
+def _menu_entry(english: str, language: str) -> str:
+    names = {one: shown_name("command", english, one) for one in (language, other(language))}
+    line = words("- **{name}** (in Japanese: {translated})", language)
+    return f"{line.format(name=names[language], translated=names[other(language)])}\n"
 
 
 # --- Discord -------------------------------------------------------------------------------------
@@ -119,28 +127,31 @@ def _tree(bot: Gpt2Bot) -> tuple[list[Command], list[app_commands.ContextMenu]]:
     return by_name, sorted(menus, key=lambda one: one.name)
 
 
-def japanese_name(kind: str, english: str) -> str:
-    """The Japanese name of a command or an option."""
-    return shown_name(kind, english, JAPANESE)
-
-
-def _options(command: Command) -> Iterator[str]:
-    name = f"`/{command.qualified_name}`"
+def _options(command: Command, language: str) -> Iterator[str]:
+    name = f"`/{command_name(command.qualified_name, language)}`"
     for one in command.parameters:
-        shown = f"`{one.display_name}`" if one.required else f"[`{one.display_name}`]"
+        here, there = (
+            shown_name("option", one.display_name, each) for each in (language, other(language))
+        )
         yield markdown_row(
-            name, shown, allowed(one), one.description, japanese_name("option", one.display_name)
+            name,
+            f"`{here}`" if one.required else f"[`{here}`]",
+            allowed(one, language),
+            description(str(one.description), language),
+            there,
         )
         name = ""
 
 
-def allowed(option: app_commands.Parameter) -> str:
+def allowed(option: app_commands.Parameter, language: str) -> str:
     """What somebody may give for an option."""
+    comma = words(", ", language)
     if option.choices:
-        return ", ".join(f"`{one.name}`" for one in option.choices)
-    kind = OPTION_TYPE_NAMES[option.type]
+        return comma.join(f"`{shown_name('choice', one.name, language)}`" for one in option.choices)
+    kind = words(OPTION_TYPE_NAMES[option.type], language)
     if option.min_value is not None:
         high = None if option.max_value == MAX_DISCORD_INTEGER else option.max_value
-        kind = f"{kind}, {format_range(option.min_value, high)}"
-        kind += " characters" if option.type is AppCommandOptionType.string else ""
-    return f"{kind}, offered" if option.autocomplete else kind
+        kind = f"{kind}{comma}{format_range(option.min_value, high, language)}"
+        if option.type is AppCommandOptionType.string:
+            kind = words("{range} characters", language).format(range=kind)
+    return f"{kind}{comma}{words('offered', language)}" if option.autocomplete else kind

@@ -2,8 +2,8 @@
 
     python -m scripts.reference
 
-makes them anew; a test holds the files to it. Knows the settings; the page of the commands is
-made in `scripts.commands`.
+makes them anew, and the Japanese pages; a test holds the files to it. Knows the settings; the page
+of the commands is made in `scripts.commands`, and the Japanese is in `scripts/reference.ja.po`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bot.settings import Settings, describe_constraint
+from i18n.catalogue import ENGLISH
+from scripts import translated
 from scripts.commands import commands_page
+from scripts.translated import PAGE_LANGUAGES, words
 
 ROOT = Path(__file__).parent.parent
 SECTIONS = {
@@ -60,6 +63,8 @@ shown what would change: in another server too, where it finds roles and channel
 What the file does not mention stays as it is. If anything in it is wrong, nothing is changed, and
 each mistake is told.
 """
+HEADINGS = "| setting | default | what it may be | what it does |"
+CATALOGUE_NAME = translated.CATALOGUE.relative_to(ROOT).as_posix()
 HEAD = """\
 # Settings of gpt2-discord-bot. Copy this file to `.env` and change what you like.
 # Each value below is the default; an empty value means the default too. A variable of the same
@@ -82,15 +87,23 @@ def main() -> None:
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             path.write_text(text, encoding="utf-8")
             print(f"{path.relative_to(ROOT)} is new.")
+    translated.write_catalogue()
+    if missing := translated.untranslated():
+        print(f"{len(missing)} texts are not in Japanese: fill them in in {CATALOGUE_NAME}.")
 
 
 def pages() -> dict[Path, str]:
     """Each file that is made, and what is in it."""
-    return {
-        ROOT / ".env.example": example_file(),
-        ROOT / "docs" / "settings.md": settings_page(),
-        ROOT / "docs" / "commands.md": commands_page(),
-    }
+    made = {ROOT / ".env.example": example_file()}
+    for language in PAGE_LANGUAGES:
+        made[page("settings", language)] = settings_page(language)
+        made[page("commands", language)] = commands_page(language)
+    return made
+
+
+def page(name: str, language: str) -> Path:
+    """A page of `docs/` in a language, `NAME.md` or `NAME.ja.md`."""
+    return ROOT / "docs" / (f"{name}.md" if language == ENGLISH else f"{name}.{language}.md")
 
 
 # --- .env.example --------------------------------------------------------------------------------
@@ -114,19 +127,32 @@ def _example(name: str) -> str:
 # --- docs/settings.md ----------------------------------------------------------------------------
 
 
-def settings_page() -> str:
+def settings_page(language: str) -> str:
     """Every setting in a table, section by section."""
-    return f"# Settings\n\n{MADE_BY}\n\n{INTRODUCTION}{''.join(_rows())}{PER_SERVER}"
+    title, introduction = words("Settings", language), words(INTRODUCTION, language)
+    per_server = words(PER_SERVER, language)
+    return f"# {title}\n\n{MADE_BY}\n\n{introduction}{''.join(_rows(language))}{per_server}"
 
 
-def _rows() -> Iterator[str]:
+def _rows(language: str) -> Iterator[str]:
     for name in Settings.model_fields:
         if name in SECTIONS:
-            yield f"\n## {SECTIONS[name]}\n\n"
-            yield "| setting | default | what it may be | what it does |\n|---|---|---|---|\n"
-        value = f"`{default(name)}`" if default(name) else "empty"
-        does = re.sub(r"\bdocs/([\w-]+\.md)", r"[\1](\1)", described(name))
-        yield f"| `{name.upper()}` | {value} | {describe_constraint(name)} | {does} |\n"
+            yield f"\n## {words(SECTIONS[name], language)}\n\n"
+            yield f"{words(HEADINGS, language)}\n|---|---|---|---|\n"
+        value = f"`{default(name)}`" if default(name) else words("empty", language)
+        wanted = describe_constraint(name).translate_to(language)
+        does = re.sub(
+            r"\bdocs/([\w-]+)\.md",
+            lambda link: "[{0}]({0})".format(nearest_page(link[1], language)),
+            words(described(name), language),
+        )
+        yield f"| `{name.upper()}` | {value} | {wanted} | {does} |\n"
+
+
+def nearest_page(name: str, language: str) -> str:
+    """The file of a page in a language; in English if there is none."""
+    there = page(name, language)
+    return there.name if there.exists() else f"{name}.md"
 
 
 def described(name: str) -> str:

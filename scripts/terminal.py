@@ -15,6 +15,7 @@ import typer
 from typer.models import ArgumentInfo, OptionInfo
 
 from bot.cli.main import app, gpt2bot
+from scripts.translated import words
 
 TABLE = """
 | | what it may be | default | what it is |
@@ -22,12 +23,13 @@ TABLE = """
 """
 
 
-def terminal_commands() -> Iterator[str]:
+def terminal_commands(language: str) -> Iterator[str]:
     """A heading, the words, the usage and a table for each command."""
-    yield f"\n{table(gpt2bot)}"
+    yield f"\n{table(gpt2bot, language)}"
     for name, call in sorted(walk(app, "gpt2bot")):
         usage = " ".join([name, *_usage(call)])
-        yield f"\n### `{name}`\n\n{inspect.getdoc(call)}\n\n```\n{usage}\n```\n{table(call)}"
+        does = words(inspect.getdoc(call) or "", language)
+        yield f"\n### `{name}`\n\n{does}\n\n```\n{usage}\n```\n{table(call, language)}"
 
 
 def walk(there: typer.Typer, name: str) -> Iterator[tuple[str, Callable[..., Any]]]:
@@ -50,15 +52,18 @@ def _usage(call: Callable[..., Any]) -> Iterator[str]:
             yield str(info.metavar) if one.default is one.empty else f"[{info.metavar}]"
 
 
-def table(call: Callable[..., Any]) -> str:
+def table(call: Callable[..., Any], language: str) -> str:
     """The arguments and options of a command."""
     lines = [
         markdown_row(
-            _typed(one, kind, info), _allowed(kind, info), _default(one, kind), info.help or ""
+            _typed(one, kind, info),
+            _allowed(kind, info, language),
+            _default(one, kind, language),
+            words(info.help or "", language),
         )
         for one, kind, info in _parameters(call)
     ]
-    return "".join([TABLE, *lines]) if lines else ""
+    return "".join([words(TABLE, language), *lines]) if lines else ""
 
 
 Parameter = tuple[inspect.Parameter, Any, OptionInfo | ArgumentInfo]
@@ -81,23 +86,25 @@ def _typed(one: inspect.Parameter, kind: type, info: OptionInfo | ArgumentInfo) 
     return ", ".join(f"`{name}{value}`" for name in given.split("/"))
 
 
-def _allowed(kind: type, info: OptionInfo | ArgumentInfo) -> str:
+def _allowed(kind: type, info: OptionInfo | ArgumentInfo, language: str) -> str:
     if issubclass(kind, Enum):
         return ", ".join(f"`{one.value}`" for one in kind)
     if info.min is None:
         return ""
-    whole = "a whole number" if kind is int else "a number"
-    return f"{whole}, {format_range(info.min, info.max)}"
+    whole = words("a whole number" if kind is int else "a number", language)
+    return f"{whole}{words(', ', language)}{format_range(info.min, info.max, language)}"
 
 
-def _default(one: inspect.Parameter, kind: type) -> str:
+def _default(one: inspect.Parameter, kind: type, language: str) -> str:
     if one.default is one.empty:
-        return "must be given"
+        return words("must be given", language)
     return "" if kind is bool or one.default is None else f"`{one.default}`"
 
 
-def format_range(low: float, high: float | None) -> str:
-    return f"{number(low)} or more" if high is None else f"{number(low)} to {number(high)}"
+def format_range(low: float, high: float | None, language: str) -> str:
+    if high is None:
+        return words("{low} or more", language).format(low=number(low))
+    return words("{low} to {high}", language).format(low=number(low), high=number(high))
 
 
 def number(value: float) -> str:

@@ -18,17 +18,13 @@ from bot.discord_ui.client import Gpt2Bot
 from bot.discord_ui.permissions import Command, needed_rank, root_of
 from bot.discord_ui.translator import command_name, shown_name
 from bot.settings import load_settings
-from i18n.catalogue import ENGLISH, JAPANESE
 from model.settings import WorkerSettings
 from model.worker.client import WorkerClient
 from scripts.terminal import format_range, markdown_row, terminal_commands
-from scripts.translated import description, words
+from scripts.translated import description, link_to_other, other, words
 
+MADE_BY = "<!-- Made by `python -m scripts.reference` from the commands themselves. -->"
 INTRODUCTION = """\
-# Commands
-
-<!-- Made by `python -m scripts.reference` from the commands themselves. -->
-
 To talk with the bot you need none: mention it, reply to it, write it a direct message, or write in
 a channel that was switched on with `/channel enable`. The buttons under its replies are in
 [feedback.md](feedback.md); who is a member, manager, administrator or operator, and who sees an
@@ -86,6 +82,8 @@ def commands_page(language: str) -> str:
     commands, menus = asyncio.run(_of_discord())
     return "".join(
         [
+            f"# {words('Commands', language)}\n\n",
+            f"{link_to_other('commands', language)}\n\n{MADE_BY}\n\n",
             words(INTRODUCTION, language),
             words(IN_DISCORD, language),
             *(markdown_row(*(column(one, language) for column in COLUMNS)) for one in commands),
@@ -97,10 +95,6 @@ def commands_page(language: str) -> str:
             *terminal_commands(language),
         ]
     )
-
-
-def other(language: str) -> str:
-    return JAPANESE if language == ENGLISH else ENGLISH
 
 
 def _menu_entry(english: str, language: str) -> str:

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bot.settings import Settings, describe_constraint
-from i18n.catalogue import ENGLISH
 from scripts import translated
 from scripts.commands import commands_page
 from scripts.translated import PAGE_LANGUAGES, words
@@ -103,7 +102,7 @@ def pages() -> dict[Path, str]:
 
 def page(name: str, language: str) -> Path:
     """A page of `docs/` in a language, `NAME.md` or `NAME.ja.md`."""
-    return ROOT / "docs" / (f"{name}.md" if language == ENGLISH else f"{name}.{language}.md")
+    return ROOT / "docs" / translated.file_name(name, language)
 
 
 # --- .env.example --------------------------------------------------------------------------------
@@ -130,8 +129,10 @@ def _example(name: str) -> str:
 def settings_page(language: str) -> str:
     """Every setting in a table, section by section."""
     title, introduction = words("Settings", language), words(INTRODUCTION, language)
+    link = translated.link_to_other("settings", language)
     per_server = words(PER_SERVER, language)
-    return f"# {title}\n\n{MADE_BY}\n\n{introduction}{''.join(_rows(language))}{per_server}"
+    rows = "".join(_rows(language))
+    return f"# {title}\n\n{link}\n\n{MADE_BY}\n\n{introduction}{rows}{per_server}"
 
 
 def _rows(language: str) -> Iterator[str]:

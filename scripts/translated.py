@@ -30,6 +30,22 @@ def words(text: str, language: str) -> str:
     return str(message.string) if message and message.string else text
 
 
+def other(language: str) -> str:
+    return JAPANESE if language == ENGLISH else ENGLISH
+
+
+def file_name(page: str, language: str) -> str:
+    """Of a page of `docs/`: `NAME.md` or `NAME.ja.md`."""
+    return f"{page}.md" if language == ENGLISH else f"{page}.{language}.md"
+
+
+def link_to_other(page: str, language: str) -> str:
+    """The line below a title that leads to the page in the other language."""
+    there = other(language)
+    name = "English" if there == ENGLISH else "日本語"
+    return f"[{name}]({file_name(page, there)})"
+
+
 def description(english: str, language: str) -> str:
     """What a command or an option of Discord is for."""
     return localized_name(language, "description", english) or english

@@ -151,7 +151,7 @@ def test_both_readmes_have_the_same_parts_commands_and_links() -> None:
 
     def links(text: str) -> set[str]:
         found = set(re.findall(r"\]\(([^)\s]+)\)", text))
-        return found - {"README.md", "README.ja.md", *PICTURES}
+        return {one.replace(".ja.md", ".md") for one in found} - {"README.md", *PICTURES}
 
     assert parts(japanese) == parts(english)
     assert commands_in(japanese) == commands_in(english)
@@ -166,3 +166,59 @@ def commands_in(text: str) -> list[str]:
     """The lines that can be typed: code without Japanese, and no continued items of a list."""
     lines = re.findall(r"^ {4,}(\S.*)$", text, re.MULTILINE)
     return [line for line in lines if re.match(r"(?:pip|uv|\.venv/|https:)", line)]
+
+
+# --- pages in both languages ---------------------------------------------------------------------
+
+JAPANESE_PAGES = sorted(ROOT.glob("docs/*.ja.md"))
+HEADING, LINK = re.compile(r"^(#+) ", re.MULTILINE), re.compile(r"\]\(([^)\s]+)\)")
+FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+
+
+def english_of(page: Path) -> Path:
+    return page.with_name(page.name.replace(".ja.md", ".md"))
+
+
+def skeleton(text: str) -> list[tuple[int, int, int, int]]:
+    """The level of each heading, and what is below it: rows, items of lists, blocks of code."""
+    text = FENCE.sub("    code", text)
+    levels = [len(one) for one in HEADING.findall(text)]
+    bodies = re.split(r"^#+ .*$", text, flags=re.MULTILINE)[1:]
+    return [
+        (
+            level,
+            len(re.findall(r"^\|", body, re.MULTILINE)),
+            len(re.findall(r"^(?:-|\d\.) ", body, re.MULTILINE)),
+            len(re.findall(r"^ {4,}\S(?:.*\n {4,}\S)*", body, re.MULTILINE)),
+        )
+        for level, body in zip(levels, bodies, strict=True)
+    ]
+
+
+def test_there_are_japanese_pages_of_what_people_need_first() -> None:
+    names = {page.name.removesuffix(".ja.md") for page in JAPANESE_PAGES}
+    assert names >= {"quick-start", "commands", "data-files", "training", "privacy", "responsible"}
+
+
+@pytest.mark.parametrize("page", JAPANESE_PAGES, ids=lambda page: page.stem)
+def test_a_japanese_page_has_the_same_parts_as_the_english_one(page: Path) -> None:
+    assert skeleton(PAGES[page]) == skeleton(PAGES[english_of(page)])
+
+
+@pytest.mark.parametrize("page", JAPANESE_PAGES, ids=lambda page: page.stem)
+def test_both_pages_lead_to_each_other_and_to_the_same_pages(page: Path) -> None:
+    english = english_of(page)
+    assert f"[English]({english.name})" in PAGES[page]
+    assert f"[日本語]({page.name})" in PAGES[english]
+    links = [
+        {link.replace(".ja.md", ".md").partition("#")[0] for link in LINK.findall(PAGES[one])}
+        for one in (page, english)
+    ]
+    assert links[0] | {english.name} >= links[1]
+
+
+@pytest.mark.parametrize("page", JAPANESE_PAGES, ids=lambda page: page.stem)
+def test_both_pages_are_in_the_navigation(page: Path) -> None:
+    navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    assert f": {page.name}\n" in navigation
+    assert f": {english_of(page).name}\n" in navigation

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bot.settings import Settings
+from scripts import translated
 from scripts.reference import SECTIONS, pages
 
 ROOT = Path(__file__).parent.parent
@@ -20,6 +21,13 @@ LEAST = 10
 def test_the_pages_are_those_of_the_code() -> None:
     for path, text in pages().items():
         assert path.read_text(encoding="utf-8") == text, "run `python -m scripts.reference`"
+
+
+def test_what_they_say_is_all_in_japanese_and_nothing_else_is() -> None:
+    pages()
+    assert translated.untranslated() == [], "fill it in in scripts/reference.ja.po"
+    there = {message.id for message in translated.catalogue() if message.id}
+    assert there == set(translated.used()), "run `python -m scripts.reference`"
 
 
 def test_both_pages_say_the_same_of_who_may_use_a_command() -> None:

@@ -26,7 +26,7 @@ from tests.test_docs import ROOT, names_in
 
 DOCUMENTS = [
     *(page for page in ROOT.glob("*.md") if page.name != "CHANGELOG.md"),
-    *(page for page in ROOT.glob("docs/*.md") if page.name != "commands.md"),  # made of the code
+    *(page for page in ROOT.glob("docs/*.md") if not page.name.startswith("commands.")),
     *(ROOT / "model" / name / "README.md" for name in ("tiny", "tiny_ja")),
 ]
 PROGRAMS = {
@@ -55,6 +55,9 @@ RUN = {
     "gpt2bot backup": "gpt2bot backup",
     "gpt2bot backup FILE": "gpt2bot backup copy.sqlite3",
     "gpt2bot restore FILE": "gpt2bot restore backup.sqlite3",
+    "python -c “import secrets; print(secrets.token_urlsafe(32))”": (
+        'python -c "import secrets; print(secrets.token_urlsafe(32))"'
+    ),
 }
 """What is shown, and how it is typed here: with files that there are, and shorter."""
 SLOW = {
@@ -205,6 +208,7 @@ NOT_HERE = {
     "uv venv --clear": "it would remove the environment that runs the tests",
     "uv pip install --torch-backend cpu .": INDEX,
     "uv pip install --torch-backend cpu -e “.[demo]”": INDEX,
+    "uv sync --extra encryption": INDEX,
     "uv sync --extra peers": "it compiles llama.cpp for some minutes",
 }
 """What is shown, and why no test runs it."""
@@ -225,12 +229,16 @@ def shown() -> dict[str, set[str]]:
     """Each command, and the documents that show it."""
     found: dict[str, set[str]] = {}
     for document in DOCUMENTS:
-        for line in code(document.read_text(encoding="utf-8")):
-            for part in line.split("&&"):
-                command = bare(part)
-                if command not in NAMES and command.split(" ")[0] in PROGRAMS:
-                    found.setdefault(command, set()).add(document.name)
+        for command in commands_of(document) - NAMES:
+            found.setdefault(command, set()).add(document.name)
     return found
+
+
+def commands_of(document: Path) -> set[str]:
+    """The commands that a document shows, or names."""
+    lines = code(document.read_text(encoding="utf-8"))
+    parts = {bare(part) for line in lines for part in line.split("&&")}
+    return {one for one in parts if one.split(" ")[0] in PROGRAMS}
 
 
 def code(text: str) -> Iterator[str]:
@@ -256,6 +264,12 @@ def test_each_command_that_is_shown_is_run_or_says_why_not() -> None:
     there = shown()
     assert {one: pages for one, pages in there.items() if one not in known} == {}
     assert {one for one in known if one not in there} == set(), "no document shows these any more"
+
+
+@pytest.mark.parametrize("page", sorted(ROOT.glob("docs/*.ja.md")), ids=lambda page: page.stem)
+def test_both_languages_show_the_same_commands(page: Path) -> None:
+    english = page.with_name(page.name.replace(".ja.md", ".md"))
+    assert commands_of(page) == commands_of(english)
 
 
 def test_what_runs_the_others_is_there() -> None:

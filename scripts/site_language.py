@@ -7,9 +7,12 @@ has one language for all pages, stays English.
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
-from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.structure.pages import Page
+if TYPE_CHECKING:
+    from mkdocs.config.defaults import MkDocsConfig
+    from mkdocs.structure.pages import Page
+
 
 LANGUAGE = re.compile(r"\.(\w\w)\.md$")
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
@@ -21,6 +22,8 @@ LINK = re.compile(r"(?<=\]\()(?!\w+:)([^)#\s]+)")
 """The file of a link or a picture, without its anchor."""
 FOLDER = PurePosixPath("project")
 """Where in the site the pages are that are made here."""
+STYLE = re.compile(r"<style scoped>.*?</style>|\n\s*", re.DOTALL)
+"""What pandas writes about its tables, and ends of lines, where Markdown would begin again."""
 KINDS = {".py": "python", ".yaml": "yaml", ".service": "ini"}
 
 
@@ -83,9 +86,26 @@ def make_page(file: Path, place: str, config: MkDocsConfig) -> File:
 
 
 def notebook(text: str) -> str:
-    """What a reader of a notebook sees: the texts, and the code between them."""
-    cells = ((one["cell_type"], "".join(one["source"])) for one in json.loads(text)["cells"])
-    return "\n\n".join(said if kind == "markdown" else code(said, "python") for kind, said in cells)
+    """What a reader of a notebook sees: the texts, the code between them, and what it showed."""
+    return "\n\n".join(part for cell in json.loads(text)["cells"] for part in _cell(cell))
+
+
+def _cell(cell: Mapping[str, Any]) -> Iterator[str]:
+    said = "".join(cell["source"])
+    if cell["cell_type"] == "markdown":
+        yield said
+        return
+    yield code(said, "python")
+    for output in cell["outputs"]:
+        data = output.get("data", {})
+        if "image/png" in data:
+            picture = "".join(data["image/png"]).replace("\n", "")
+            yield f'<img alt="" src="data:image/png;base64,{picture}">'
+        elif "text/html" in data:
+            table = STYLE.sub("", "".join(data["text/html"]))
+            yield f'<div style="overflow-x: auto">{table}</div>'
+        else:
+            yield code("".join(output.get("text", data.get("text/plain", ""))), "text")
 
 
 def code(text: str, kind: str) -> str:

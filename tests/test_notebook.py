@@ -1,21 +1,20 @@
-"""The notebook: kept without outputs, in both languages, and every cell of it works."""
+"""The notebook: in both languages, with the outputs of its own code, and every cell of it works."""
 
 from __future__ import annotations
 
 import base64
 import html
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
 
-NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "gpt2_step_by_step.ipynb"
+from scripts.notebook import CODE_HASH, METADATA, NOTEBOOK, code_hash, run_notebook
+
 STEPS = [
     "1. Environment / 環境",
     "2. Model and tokenizer / モデルとトークナイザー",
@@ -29,17 +28,6 @@ STEPS = [
 ]
 JAPANESE = re.compile(r"[\u3041-\u30ff\u4e00-\u9fff]{5}")
 
-RUN = """
-import sys
-import nbformat
-from nbclient import NotebookClient
-
-notebook = nbformat.read(sys.argv[1], as_version=4)
-NotebookClient(notebook, timeout=600, resources={"metadata": {"path": sys.argv[2]}}).execute()
-nbformat.write(notebook, sys.argv[3])
-"""
-"""In a process of its own: the kernel's client has an event loop and warnings that are not ours."""
-
 
 def as_committed() -> Any:
     return nbformat.read(NOTEBOOK, as_version=4)
@@ -49,18 +37,24 @@ def texts() -> list[str]:
     return [cell.source for cell in as_committed().cells if cell.cell_type == "markdown"]
 
 
-def test_it_is_kept_without_what_a_run_leaves_in_it() -> None:
+def test_the_outputs_are_those_of_its_code() -> None:
     notebook = as_committed()
     nbformat.validate(notebook)
-    assert notebook.metadata == {
-        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-        "language_info": {"name": "python"},
-    }
-    for cell in notebook.cells:
-        assert cell.metadata == {}, cell.id
-        if cell.cell_type == "code":
-            assert cell.outputs == [], cell.id
-            assert cell.execution_count is None, cell.id
+    assert notebook.metadata == METADATA | {CODE_HASH: code_hash(notebook)}, (
+        "run `python -m scripts.notebook`"
+    )
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    assert all(cell.metadata == {} for cell in notebook.cells)
+
+
+def test_the_outputs_tell_of_no_machine() -> None:
+    text = NOTEBOOK.read_text(encoding="utf-8")
+    assert not re.search(r"/tmp/|/home/|/root/|/work/|[A-Z]:\\\\", text)
+
+
+def test_the_outputs_show_what_the_text_says() -> None:
+    shows_what_its_text_says(Shown(as_committed()), ENGLISH)
 
 
 def test_what_a_reader_chooses_is_not_chosen_yet() -> None:
@@ -106,33 +100,75 @@ class Shown:
         return dict(re.findall(r"^you: (.*)\nbot: (.*)$", self.printed(cell), re.MULTILINE))
 
 
-@pytest.fixture
-def shown(tmp_path: Path) -> Shown:
-    """The notebook, run from where it lies, as if it was opened in a checkout."""
-    settings = {"GPT2BOT_HOME": str(tmp_path / "var")}
-    own = ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")
-    done = subprocess.run(
-        [sys.executable, "-c", RUN, NOTEBOOK, NOTEBOOK.parent, tmp_path / "run.ipynb"],
-        cwd=tmp_path,
-        env=os.environ | settings | dict.fromkeys(own, str(tmp_path / "jupyter")),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return Shown(nbformat.read(tmp_path / "run.ipynb", as_version=4))
+@dataclass(frozen=True, slots=True)
+class Story:
+    """What a language's data say: of what was taught, and what is asked afterwards."""
+
+    model: str
+    likely: str
+    joined: str
+    rendered: tuple[str, str]
+    taught: Mapping[str, str]
+    asked: tuple[str, str]
+    hello: str
+    drink: str
+
+
+ENGLISH = Story(
+    model="tiny",
+    likely="you",
+    joined="We meet at the old pier. Bring a lamp!",
+    rendered=("What is our server called?", "It is called The Lighthouse."),
+    taught={
+        "What is our server called?": "It is called The Lighthouse.",
+        "who looks after the lamp": "Ada looks after the lamp.",
+        "When is the crew night?": "The crew night is on Friday at eight.",
+        "What is the cat called?": "The cat is called Mocha.",
+    },
+    asked=("Hello!", "What is our server called?"),
+    hello="Hello!",
+    drink="What do you drink?",
+)
+JAPANESE_STORY = Story(
+    model="tiny-ja",
+    likely="います",
+    joined="古い桟橋に集まります。ランプを持ってきてください。",
+    rendered=("このサーバーの名前は何ですか?", "灯台といいます。"),
+    taught={
+        "このサーバーの名前は何ですか？": "灯台といいます。",
+        "ランプの世話は誰がするの": "ランプの世話はアダさんがします。",
+        "集まりはいつですか？": "集まりは金曜日の夜八時です。",
+        "猫の名前は何ですか？": "猫の名前はモカです。",
+    },
+    asked=("こんにちは！", "このサーバーの名前は何ですか？"),
+    hello="こんにちは！",
+    drink="何を飲みますか？",
+)
 
 
 @pytest.mark.slow
-def test_every_cell_runs_and_shows_what_its_text_says(shown: Shown) -> None:
-    """One test, since the run takes long and what it shows is soon looked at."""
+@pytest.mark.parametrize("story", [ENGLISH, JAPANESE_STORY], ids=lambda story: story.model)
+def test_every_cell_runs_and_shows_what_its_text_says(tmp_path: Path, story: Story) -> None:
+    """One test for each language, since a run takes long and what it shows is soon looked at."""
+    notebook = tmp_path / NOTEBOOK.name
+    chosen = NOTEBOOK.read_text("utf-8").replace(
+        'MODEL = \\"tiny\\"', f'MODEL = \\"{story.model}\\"', 1
+    )
+    notebook.write_text(chosen, "utf-8")
+    shows_what_its_text_says(Shown(run_notebook(notebook, tmp_path)), story)
+
+
+def shows_what_its_text_says(shown: Shown, story: Story) -> None:
     every_cell_ran_and_complained_of_nothing(shown)
-    a_japanese_sentence_has_more_tokens_than_letters(shown)
-    pairs_are_read_and_cleaned(shown)
-    the_bots_words_alone_are_marked(shown)
+    tokens_are_counted_and_put_together(shown, story)
+    mistakes_end_in_a_sentence(shown)
+    pairs_are_read_and_cleaned(shown, story)
+    the_bots_words_alone_are_marked(shown, story)
+    the_trainer_takes_its_steps(shown)
+    memory_that_runs_out_halves_the_batch(shown)
     the_loss_falls_and_is_drawn(shown)
-    the_history_is_what_was_said(shown)
-    what_was_taught_is_said_after_training_and_not_before(shown)
+    the_history_is_what_was_said(shown, story)
+    what_was_taught_is_said_after_training_and_not_before(shown, story)
 
 
 def every_cell_ran_and_complained_of_nothing(shown: Shown) -> None:
@@ -146,32 +182,58 @@ def every_cell_ran_and_complained_of_nothing(shown: Shown) -> None:
     assert noise == []
 
 
-def a_japanese_sentence_has_more_tokens_than_letters(shown: Shown) -> None:
+def tokens_are_counted_and_put_together(shown: Shown, story: Story) -> None:
     counts = re.findall(r"(\d+) characters, (\d+) tokens", shown.printed("tokenize"))
     (letters, tokens), (japanese_letters, japanese_tokens) = ((int(a), int(b)) for a, b in counts)
-    assert tokens < letters
-    assert japanese_tokens > japanese_letters
-    assert "<td>you</td>" in shown.rich("predict", "text/html")[0].replace("<td> ", "<td>")
+    few = (tokens < letters, japanese_tokens < japanese_letters)
+    assert few == ((False, True) if story is JAPANESE_STORY else (True, False))
+    steps = shown.printed("merge").splitlines()[1:]
+    pieces = [len(one.split()) for one in steps]
+    assert pieces == list(range(pieces[0], pieces[0] - len(steps), -1)), "one pair at a time"
+    assert len(steps) > 3
+    assert story.likely in shown.rich("predict", "text/html")[0]
 
 
-def pairs_are_read_and_cleaned(shown: Shown) -> None:
-    assert "We meet at the old pier. Bring a lamp!" in shown.printed("read")
+def mistakes_end_in_a_sentence(shown: Shown) -> None:
+    lines = shown.printed("catch").splitlines()
+    assert [line.rpartition(" ")[2] for line in lines[::2]] == [
+        "UnknownModel",
+        "ImportRefused",
+        "SettingsError",
+    ]
+    assert all(line.endswith((".", "?")) for line in lines[1::2])
+
+
+def pairs_are_read_and_cleaned(shown: Shown, story: Story) -> None:
+    assert story.joined in shown.printed("read")
     assert "left out: 1 (a command to a bot)" in shown.printed("clean")
     [table] = shown.rich("clean", "text/html")
-    assert "They are at [link]" in table
+    assert "[link]" in table
     assert "crew@" not in table
 
 
-def the_bots_words_alone_are_marked(shown: Shown) -> None:
-    rendered = (
-        "<|user|>What is our server called?<|endoftext|>"
-        "<|bot|>It is called The Lighthouse.<|endoftext|>"
-    )
+def the_bots_words_alone_are_marked(shown: Shown, story: Story) -> None:
+    asked, answer = story.rendered
+    rendered = f"<|user|>{asked}<|endoftext|><|bot|>{answer}<|endoftext|>"
     assert rendered in shown.printed("template")
     spans = re.findall(r"background:(#\w+);.*?>(.*?)</span>", shown.rich("mask", "text/html")[0])
     marked = "".join(html.unescape(text) for colour, text in spans if colour == "#ffd54f")
-    assert "".join(html.unescape(text) for _, text in spans) == rendered
-    assert marked == "It is called The Lighthouse.<|endoftext|>"
+    if "�" not in marked:  # where every token is whole letters
+        assert "".join(html.unescape(text) for _, text in spans) == rendered
+        assert marked == f"{answer}<|endoftext|>"
+
+
+def the_trainer_takes_its_steps(shown: Shown) -> None:
+    [table] = shown.rich("trainer", "text/html")
+    assert re.findall(r"<th>(\d+)</th>", table) == ["5", "10", "15", "20"]
+    assert "learning_rate" in table
+
+
+def memory_that_runs_out_halves_the_batch(shown: Shown) -> None:
+    text = shown.printed("memory")
+    assert "RuntimeError, out of memory: True" in text
+    rows = re.findall(r"^(\d) rows x (\d) batches = (\d)$", text, re.MULTILINE)
+    assert rows == [("8", "1", "8"), ("4", "2", "8"), ("2", "4", "8"), ("1", "8", "8")]
 
 
 def the_loss_falls_and_is_drawn(shown: Shown) -> None:
@@ -183,8 +245,9 @@ def the_loss_falls_and_is_drawn(shown: Shown) -> None:
     assert "It passed its checks." in shown.printed("compare")
 
 
-def the_history_is_what_was_said(shown: Shown) -> None:
+def the_history_is_what_was_said(shown: Shown, story: Story) -> None:
     before = shown.said("talk-before")
+    assert tuple(before) == story.asked
     _, history = shown.printed("talk-before").split("conversation_history:\n")
     assert history.splitlines() == [
         line
@@ -195,18 +258,12 @@ def the_history_is_what_was_said(shown: Shown) -> None:
     assert all(text in prompt for pair in before.items() for text in pair)
 
 
-def what_was_taught_is_said_after_training_and_not_before(shown: Shown) -> None:
-    asked = "What is our server called?"
-    assert "Lighthouse" not in shown.said("talk-before")[asked]
-    taught = {
-        asked: "It is called The Lighthouse.",
-        "who looks after the lamp": "Ada looks after the lamp.",
-        "When is the crew night?": "The crew night is on Friday at eight.",
-        "What is the cat called?": "The cat is called Mocha.",
-    }
+def what_was_taught_is_said_after_training_and_not_before(shown: Shown, story: Story) -> None:
+    asked = story.asked[1]
+    assert shown.said("talk-before")[asked] != story.taught[asked]
     after = shown.said("chat-after")
-    assert after.keys() == {"Hello!", *taught}
+    assert after.keys() == {story.hello, *story.taught}
     assert all(after.values())
-    assert after[asked] == taught[asked]
-    assert len(after.items() & taught.items()) >= 3  # other processors round differently
-    assert shown.said("chat-yours")["What do you drink?"]
+    assert after[asked] == story.taught[asked]
+    assert len(after.items() & story.taught.items()) >= 3  # other processors round differently
+    assert shown.said("chat-yours")[story.drink]

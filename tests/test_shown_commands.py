@@ -166,6 +166,9 @@ NOT_HERE = {
     "python -m scripts.reference": (
         "it writes into the clone; tests/test_reference.py holds the pages to the same functions"
     ),
+    "python -m scripts.notebook": (
+        "it writes into the clone; tests/test_notebook.py runs the notebook by the same function"
+    ),
     "python3 -m pip install uv": INDEX,
     "python3 -m uv run gpt2bot demo": "it is `uv run gpt2bot demo`, where uv is not on the path",
     "pipx install uv": INDEX,

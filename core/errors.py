@@ -3,6 +3,7 @@
 StoreError           the database, or a file beside it, cannot be opened, read or written
 ├── NewerDatabase    a newer version of the bot wrote the database
 ├── CorruptDatabase  the database file is damaged
+├── WrongKey         the database is encrypted with another key
 ├── NoConsent        training on a member's words without their consent
 └── DiskFull         there is no room left to write
 
@@ -34,6 +35,10 @@ class NewerDatabase(StoreError):
 
 class CorruptDatabase(StoreError):
     """The database file is damaged."""
+
+
+class WrongKey(StoreError):
+    """The database is encrypted with another key, or its beginning is damaged."""
 
 
 class ImportRefused(Exception):

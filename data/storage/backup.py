@@ -7,11 +7,11 @@ Knows how to recognize a database of this bot. Does not know whether a bot is ru
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.errors import CorruptDatabase, StoreError, write_error
+from core.errors import CorruptDatabase, StoreError, WrongKey, write_error
 from data.storage.connection import check_version, make_copy, wrap_sqlite_errors
 from data.storage.files import (
     BACKUPS_FOLDER,
@@ -121,15 +121,20 @@ def _not_a_backup(file: Path, reason: str) -> StoreError:
 
 
 def _preserve_current(database: Path, key: str | None) -> Path:
-    """Merge the WAL into the database, and give it a second name."""
-    own_key = key_of(database, key)
+    """Merge the WAL into the database, and give it a second name. One that the key does not open
+    is kept with its WAL."""
+    with suppress(WrongKey):
+        _merge_wal(database, key_of(database, key))
+    return link_aside(database, BEFORE_RESTORE)
+
+
+def _merge_wal(database: Path, key: str | None) -> None:
     with (
         wrap_sqlite_errors(str(database)),
-        closing(open_sqlite(database, own_key, timeout=BUSY_TIMEOUT_S)) as db,
+        closing(open_sqlite(database, key, timeout=BUSY_TIMEOUT_S)) as db,
     ):
         try:
             db.execute("PRAGMA journal_mode = DELETE")  # refused while another program has it open
         except sqlite_errors() as e:
             if not is_corruption(e):
                 raise
-    return link_aside(database, BEFORE_RESTORE)

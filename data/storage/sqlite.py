@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from core.errors import StoreError
+from core.errors import StoreError, WrongKey
 from i18n.phrase import phrase
 
 SQLITE_MAGIC = b"SQLite format 3\0"
@@ -24,8 +24,8 @@ SQLCIPHER = "sqlcipher3.dbapi2"
 def open_sqlite(database: str | Path, key: str | None = None, **options: Any) -> sqlite3.Connection:
     """A connection in autocommit mode. `options` are those of `sqlite3.connect`.
 
-    Raises `sqlite_errors()`: it cannot be opened. Raises StoreError: it has another key, or
-    SQLCipher is not installed."""
+    Raises `sqlite_errors()`: it cannot be opened. Raises WrongKey. Raises StoreError: SQLCipher
+    is not installed."""
     options = {"isolation_level": None, **options}
     if key is None:
         plain: sqlite3.Connection = sqlite3.connect(database, **options)
@@ -80,11 +80,11 @@ def _unlock(db: sqlite3.Connection, key: str) -> None:
     quoted = key.replace("'", "''")
     db.execute(f"PRAGMA key = '{quoted}'")
     try:
-        db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        db.execute("PRAGMA user_version").fetchone()  # in the first page, which has to be there
     except sqlite_errors() as e:
         if getattr(e, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_NOTADB:
             raise
-        raise StoreError(
+        raise WrongKey(
             phrase(
                 "The database cannot be read with this DATABASE_KEY: set the key that it was "
                 "made with (or the file is damaged: then restore a backup)."

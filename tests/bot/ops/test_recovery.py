@@ -19,7 +19,7 @@ from bot.ops.recovery import (
     single_instance_lock,
 )
 from bot.settings import Settings, SettingsError, prepare_home
-from core.errors import StoreError
+from core.errors import StoreError, WrongKey
 from data.storage.backup import create_backup, restore
 from data.storage.storage import open_storage
 from tests.bot.asking import all_forgotten, storage_of
@@ -62,6 +62,25 @@ class TestDamage:
         assert await open_it(database) is None
         assert len(heard(database)) == 100
         assert asides(database) == []
+
+    async def test_an_encrypted_one_is_set_aside_only_if_it_is_damaged(
+        self, settings: Settings
+    ) -> None:
+        prepare_home(settings)
+        path, key = settings.paths.database, "key"
+
+        async def open_with(key: str) -> str | None:
+            async with open_or_recover(path, key, collected=False) as storage:
+                await storage.messages.add(said(1, "x" * 50_000))
+                return storage.health_warning
+
+        assert await open_with(key) is None
+        with pytest.raises(WrongKey):
+            await open_with("another")
+        assert asides(path) == []
+        damage(path)
+        assert await open_with(key) == DATABASE_REPLACED
+        assert len(asides(path)) == 1
 
     @pytest.mark.parametrize("backed_up", [True, False])
     async def test_a_damaged_one_is_set_aside_and_told(

@@ -108,6 +108,17 @@ async def test_another_key_or_none_opens_nothing_and_changes_nothing(
     assert capfd.readouterr() == ("", "")
 
 
+async def test_a_backup_takes_the_place_of_a_database_whose_key_is_lost(path: Path) -> None:
+    write(path, "hello")
+    make_copy(path, backup := path.parent / "copy.sqlite3")
+    path = path.with_name("encrypted.sqlite3")
+    await fill(path, SECRET, "lost")
+    aside = restore(backup, path, KEY)
+    assert read(path) == ["hello"]
+    assert aside is not None
+    assert len(read(aside, "lost")) == 199
+
+
 async def test_damage_is_told(path: Path) -> None:
     await fill(path, SECRET)
     damage(path)

@@ -131,14 +131,14 @@ ENGLISH = Story(
 )
 JAPANESE_STORY = Story(
     model="tiny-ja",
-    likely="います",
+    likely="いま",
     joined="古い桟橋に集まります。ランプを持ってきてください。",
-    rendered=("このサーバーの名前は何ですか?", "灯台といいます。"),
+    rendered=("このサーバーの名前は何ですか？", "灯台といいます。"),
     taught={
         "このサーバーの名前は何ですか？": "灯台といいます。",
         "ランプの世話は誰がするの": "ランプの世話はアダさんがします。",
         "集まりはいつですか？": "集まりは金曜日の夜八時です。",
-        "猫の名前は何ですか？": "猫の名前はモカです。",
+        "猫の名前は何ですか？": "猫の名前は モカです。",
     },
     asked=("こんにちは！", "このサーバーの名前は何ですか？"),
     hello="こんにちは！",
@@ -185,8 +185,8 @@ def every_cell_ran_and_complained_of_nothing(shown: Shown) -> None:
 def tokens_are_counted_and_put_together(shown: Shown, story: Story) -> None:
     counts = re.findall(r"(\d+) characters, (\d+) tokens", shown.printed("tokenize"))
     (letters, tokens), (japanese_letters, japanese_tokens) = ((int(a), int(b)) for a, b in counts)
-    few = (tokens < letters, japanese_tokens < japanese_letters)
-    assert few == ((False, True) if story is JAPANESE_STORY else (True, False))
+    assert tokens < letters
+    assert (japanese_tokens < japanese_letters) == (story is JAPANESE_STORY)
     steps = shown.printed("merge").splitlines()[1:]
     pieces = [len(one.split()) for one in steps]
     assert pieces == list(range(pieces[0], pieces[0] - len(steps), -1)), "one pair at a time"

@@ -5,6 +5,7 @@ The questions whose vectors are nearest are compared by the classifier (`paraphr
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,8 +18,8 @@ from core.text_caches import keeps_texts
 from data.questions.encoder import Vector, encoder
 from data.questions.likeness import is_like, is_vague
 from data.questions.paraphrases import classifier, compare, read
-from data.questions.proper_names import names_agree
 from data.questions.question import Asks
+from data.questions.synonyms import common_words
 from i18n.catalogue import ENGLISH, JAPANESE
 
 
@@ -58,6 +59,9 @@ PERHAPS = 0.4
 NEAREST, LEAST_NEARNESS = 6, 0.3
 """How many questions are compared at most, and the least cosine of their vectors: nineteen of
 twenty rewordings are nearer, and hardly any message of everyday talk."""
+PROPER_WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
+POSSESSIVE = re.compile(r"['’]s?$")
+SENTENCE_START = re.compile(r"(?:^|[.!?:\n])[\W_]*$")
 
 
 def language_of(text: str) -> str:
@@ -209,3 +213,24 @@ def _numbers_agree(message: str, question: str) -> bool:
 
 def _numbers(text: str) -> set[str]:
     return {word.lemma for _, word in read(text).words if word.lemma.isdigit()}
+
+
+def proper_names(text: str) -> frozenset[str]:
+    """The names in a text, in small letters: words with one capital letter, at their beginning,
+    that begin no sentence. None in a text that writes common words so, too."""
+    inside = (
+        one for one in PROPER_WORD.finditer(text) if not SENTENCE_START.search(text, 0, one.start())
+    )
+    capitals = (one[0] for one in inside if one[0][0].isupper() and one[0][1:].islower())
+    names = frozenset(POSSESSIVE.sub("", one).casefold() for one in capitals)
+    return names if names.isdisjoint(common_words()) else frozenset()
+
+
+def names_agree(one: str, other: str) -> bool:
+    """Whether two texts do not name different names: each one that the other does not."""
+    return not (_lacks_a_name(other, of=one) and _lacks_a_name(one, of=other))
+
+
+def _lacks_a_name(text: str, of: str) -> bool:
+    said = text.casefold()
+    return any(name not in said for name in proper_names(of))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from data.questions.proper_names import names_agree, proper_names
+from data.questions.meanings import names_agree, proper_names
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort
 
 from model.convert.artifact import GRAPH_FILE, ModelMetadata
 from model.runners.base import Logits, useful_threads
+from model.runners.thread_pool import assign_threads
 
 Cache = NDArray[np.float32]
 ORT_ERRORS = (
@@ -46,8 +47,7 @@ class OnnxRunner:
     def __init__(self, folder: Path, meta: ModelMetadata, *, rows: int, threads: int) -> None:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # errors are raised as well
-        options.intra_op_num_threads = useful_threads(meta.parameters, threads)
-        options.inter_op_num_threads = 1
+        assign_threads(options, useful_threads(meta.parameters, threads))
         options.enable_cpu_mem_arena = False  # it would keep the memory of the longest prompt
         try:
             self._session = onnxruntime.InferenceSession(

@@ -79,9 +79,7 @@ def _build_gpt2(g: _GraphBuilder) -> None:
     places = g.node("Gather", [g.weight("wpe.weight"), "position_ids"])
     stream = g.node("Add", [words, places])
     norms = [f"h.{n}.ln_1" for n in range(shape.layers)] + ["ln_f"]
-    x = g.node(
-        "LayerNormalization", [stream, *g.weight_and_bias(norms[0])], axis=-1, epsilon=shape.epsilon
-    )
+    x = g.layer_norm(stream, norms[0])
     for n in range(shape.layers):
         block = f"h.{n}"
         x = g.matmul(x, f"{block}.attn.c_attn")
@@ -133,10 +131,6 @@ class _GraphBuilder:
             parts = array.reshape(shape.heads, shape.head_size, -1)
             return np.pad(parts, [(0, 0), (0, gap), (0, 0)]).reshape(-1, array.shape[-1])
         return array
-
-    def weight_and_bias(self, name: str) -> list[str]:
-        """Weight and bias of a norm."""
-        return [self.weight(f"{name}.{part}") for part in ("weight", "bias")]
 
     def initializer(self, name: str, array: Array) -> str:
         """A constant: small ones in the graph, others in the file of weights."""
@@ -215,13 +209,17 @@ class _GraphBuilder:
         return self.node(op, [self.node("Add", [x, self.weight(bias)])], domain, **attributes)
 
     def add_and_norm(self, x: str, stream: str, product: str, norm: str) -> tuple[str, str]:
-        """Add a block's output and its bias to the residual stream; the norm of it, and itself."""
-        outputs = [f"x{len(self._nodes)}", "", "", f"stream{len(self._nodes)}"]
-        inputs = [x, stream, *self.weight_and_bias(norm), self.weight(f"{product}.bias")]
-        self._node(
-            "SkipLayerNormalization", inputs, outputs, MICROSOFT_DOMAIN, epsilon=self.shape.epsilon
-        )
-        return outputs[0], outputs[-1]
+        """Add a block's output and its bias to the residual stream; the norm of it, and itself.
+
+        SkipLayerNormalization would do all of it at once, but takes longer.
+        """
+        x = self.node("Add", [x, self.weight(f"{product}.bias")])
+        stream = self.node("Add", [x, stream])
+        return self.layer_norm(stream, norm), stream
+
+    def layer_norm(self, x: str, name: str) -> str:
+        inputs = [x, *(self.weight(f"{name}.{part}") for part in ("weight", "bias"))]
+        return self.node("LayerNormalization", inputs, axis=-1, epsilon=self.shape.epsilon)
 
     def save(self, path: Path) -> None:
         shape, value = self.shape, helper.make_tensor_value_info

@@ -25,7 +25,7 @@ class ModelMetadata:
     before it began; `fragments` are tokens of less than a character; `never` are ids that are not
     text: the unknown token, and rows without a token. `isolated`: its template or tokenizer is run
     in a child. `japanese`: the vocabulary was made for it. `weight_bytes`: memory of the weights.
-    The names are those of the stored file.
+    `packs`: its graph reads several prompts at once. The names are those of the stored file.
     """
 
     checkpoint: str
@@ -46,6 +46,7 @@ class ModelMetadata:
     fragments: list[int]
     never: list[int]
     japanese: bool
+    packs: bool
 
     def save(self, folder: Path) -> None:
         """Write it, which completes the folder."""

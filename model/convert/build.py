@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -131,7 +132,8 @@ def _find_cached(source: str, cache: Path, precision: str) -> Path | None:
 
 def _cache_key(checkpoint: Path, precision: str) -> str:
     """The hash of the checkpoint's files and of how they are built."""
-    digest = hashlib.sha256(f"{BUILD_VERSION} {precision} {cpu_kind()}".encode())
+    made_for = f"{BUILD_VERSION} {version('onnxruntime')} {precision} {cpu_kind()}"
+    digest = hashlib.sha256(made_for.encode())
     for path in sorted(allowed_files(checkpoint)):
         digest.update(f"\n{path.name} {path.stat().st_size}\n".encode())
         with path.open("rb") as file:
@@ -220,7 +222,7 @@ def _build(checkpoint: ModelFolder, folder: Path, source: str, precision: str) -
 
 
 def _shape(config: Mapping[str, Any], precision: str) -> GraphConfig:
-    from model.convert.onnx_graph import GraphConfig, find_max_int8_weight
+    from model.convert.onnx_graph import GraphConfig, can_pack, find_max_int8_weight
 
     return GraphConfig(
         layers=config["n_layer"],
@@ -232,6 +234,7 @@ def _shape(config: Mapping[str, Any], precision: str) -> GraphConfig:
         scale_attn_by_layer=bool(config.get("scale_attn_by_inverse_layer_idx")),
         precision=precision,
         max_int8_weight=find_max_int8_weight() if precision == "int8" else 127,
+        packs=precision != "torch" and can_pack(),
     )
 
 
@@ -277,6 +280,7 @@ def _meta(
         fragments=[n for n, text in zip(ids, texts, strict=True) if REPLACEMENT_CHAR in text],
         never=sorted(never),
         japanese=is_japanese(tokenizer),
+        packs=shape.packs,
     )
 
 

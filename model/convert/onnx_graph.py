@@ -1,7 +1,10 @@
 """Writes a GPT-2 checkpoint as an ONNX graph of ONNX Runtime's fused CPU operators.
 
 Knows the architecture (Radford et al. 2019) and int8 quantization. Does not know checkpoints,
-tokenizers or rows. Imports onnx, so it stays out of the worker.
+tokenizers or which row is whose. Imports onnx, so it stays out of the worker.
+
+The tokens of all sequences lie in one line (T, width), so that a matrix is read once for all of
+them and nothing is computed for padding; only the attention sees a row for each sequence (B, S).
 
 int8: weights have one scale per column, activations one dynamic scale per row (vector-wise
 quantization; Dettmers et al. 2022, "LLM.int8()", section 2.1). The rows of a batch share no scale,
@@ -25,6 +28,7 @@ from model.convert.activations import MICROSOFT_DOMAIN, OTHER_ACTIVATIONS, TANH_
 from model.convert.artifact import GRAPH_FILE, WEIGHTS_FILE
 from model.convert.checkpoint import Array
 from model.convert.shapes import EMBEDDING, HEAD
+from model.runners.onnx_runner import ORT_ERRORS
 
 PAGE_BYTES = 4096
 """Alignment of the weights, so that the file can be memory-mapped."""
@@ -36,12 +40,15 @@ ZERO_POINT = 128
 """The uint8 that represents an activation of 0."""
 HEAD_MULTIPLE = 8
 """The attention operator takes heads of a multiple of this width."""
+UNUSED_INPUTS = 9 * [""]
+"""Of the attention operator, between the lengths of the rows and their numbers of new tokens."""
 
 
 @dataclass(frozen=True, slots=True)
 class GraphConfig:
     """The sizes and variants of a GPT-2. `max_int8_weight` is the largest quantized weight: 127, or
     63 on CPUs whose 16-bit sums of int8 products would saturate (AVX2, and AVX-512 without VNNI).
+    `packs`: the attention takes sequences with different numbers of new tokens.
     """
 
     layers: int
@@ -53,6 +60,7 @@ class GraphConfig:
     scale_attn_by_layer: bool
     precision: str
     max_int8_weight: int = 127
+    packs: bool = False
 
     @property
     def head_size(self) -> int:
@@ -73,7 +81,7 @@ def write_graph(weights: Mapping[str, Array], shape: GraphConfig, folder: Path) 
 
 
 def _build_gpt2(g: _GraphBuilder) -> None:
-    """From `input_ids` and `position_ids` (B, S) to the `logits` (B, V) after the last of them."""
+    """From `input_ids` and `position_ids` (T) to the `logits` (B, V) after each sequence's last."""
     shape = g.shape
     words = g.node("Gather", [g.weight(EMBEDDING), "input_ids"])
     places = g.node("Gather", [g.weight("wpe.weight"), "position_ids"])
@@ -91,8 +99,7 @@ def _build_gpt2(g: _GraphBuilder) -> None:
         x = g.activate(x, f"{block}.mlp.c_fc.bias")
         x = g.matmul(x, f"{block}.mlp.c_proj")
         x, stream = g.add_and_norm(x, stream, f"{block}.mlp.c_proj", norms[n + 1])
-    last = g.node("Gather", [x, g.initializer("last", np.array(-1))], axis=1)
-    g.lm_head(last)
+    g.lm_head(g.node("Gather", [x, "last_tokens"], axis=0))
 
 
 class _GraphBuilder:
@@ -185,21 +192,32 @@ class _GraphBuilder:
             self._node("Identity", [scores], ["logits"])
 
     def attention(self, x: str, layer: int) -> str:
-        """Attention over the cache, in which the new keys and values are put at their places."""
+        """Attention over the cache, in which the new keys and values are put at their places.
+
+        `row_tokens` (B, S) are the tokens of each row, padded on the right; `token_places` (T) are
+        the places of the tokens in there.
+        """
         shape = self.shape
+        x = self.node("Gather", [x, "row_tokens"], axis=0)
         scale = shape.head_size**-0.5 if shape.scale_attn else 1.0
         scale /= layer + 1 if shape.scale_attn_by_layer else 1
         past = [f"past_k_{layer}", f"past_v_{layer}"]
         present = [f"present_k_{layer}", f"present_v_{layer}"]
-        return self._node(
+        inputs = [x, "", "", *past, "last_position", "longest"]
+        if shape.packs:
+            inputs += [*UNUSED_INPUTS, "lengths"]
+        y = self._node(
             "GroupQueryAttention",
-            [x, "", "", *past, "last_position", "longest"],
+            inputs,
             [f"attention_{layer}", *present],
             MICROSOFT_DOMAIN,
             num_heads=shape.heads,
             kv_num_heads=shape.heads,
             scale=scale,
         )
+        width = np.array([-1, shape.heads * shape.padded_head_size])
+        y = self.node("Reshape", [y, self.initializer("width", width)])
+        return self.node("Gather", [y, "token_places"], axis=0)
 
     def activate(self, x: str, bias: str) -> str:
         """The activation of x and a bias."""
@@ -224,9 +242,14 @@ class _GraphBuilder:
     def save(self, path: Path) -> None:
         shape, value = self.shape, helper.make_tensor_value_info
         integer, real = TensorProto.INT64, TensorProto.FLOAT
-        inputs = [value(name, integer, ["B", "S"]) for name in ("input_ids", "position_ids")]
+        per_token = ("input_ids", "position_ids", "token_places")
+        inputs = [value(name, integer, ["T"]) for name in per_token]
+        inputs.append(value("row_tokens", integer, ["B", "S"]))
+        inputs.append(value("last_tokens", integer, ["B"]))
         inputs.append(value("last_position", TensorProto.INT32, ["B"]))
         inputs.append(value("longest", TensorProto.INT32, [1]))
+        if shape.packs:
+            inputs.append(value("lengths", TensorProto.INT32, ["B"]))
         outputs = [value("logits", real, ["B", "V"])]
         for layer in range(shape.layers):
             for part in "kv":
@@ -234,9 +257,7 @@ class _GraphBuilder:
                 inputs.append(value(f"past_{part}_{layer}", real, cache))
                 outputs.append(value(f"present_{part}_{layer}", real, cache))
         graph = helper.make_graph(self._nodes, "gpt2", inputs, outputs, self._tensors)
-        sets = [helper.make_opsetid("", 18), helper.make_opsetid(MICROSOFT_DOMAIN, 1)]
-        model = helper.make_model(graph, opset_imports=sets, ir_version=9)
-        path.write_bytes(model.SerializeToString())
+        path.write_bytes(_model(graph).SerializeToString())
 
 
 _AXIS = np.array([-1])
@@ -270,9 +291,46 @@ def find_max_int8_weight() -> int:
         [helper.make_tensor_value_info("sums", TensorProto.INT32, [1, 64])],
         [numpy_helper.from_array(extreme[one], one) for one in ("weights", "centre")],
     )
-    model: onnx.ModelProto = helper.make_model(
-        graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9
-    )
-    session = onnxruntime.InferenceSession(model.SerializeToString())
+    session = onnxruntime.InferenceSession(_model(graph).SerializeToString())
     [sums] = session.run(None, {"rows": extreme["rows"]})
     return 127 if bool((np.asarray(sums) == (255 - 128) * 127 * 64).all()) else 63
+
+
+def can_pack() -> bool:
+    """Find out by a trial whether this ONNX Runtime's attention takes, on a CPU, sequences with
+    different numbers of new tokens: two of them here, with two and one."""
+    real, integer = TensorProto.FLOAT, TensorProto.INT32
+    new, cache = [2, 2, 3 * HEAD_MULTIPLE], [2, 1, 2, HEAD_MULTIPLE]
+    kinds = {"x": (real, new), "k": (real, cache), "v": (real, cache)}
+    kinds |= {"last_position": (integer, [2]), "longest": (integer, [1]), "lengths": (integer, [2])}
+    attend = helper.make_node(
+        "GroupQueryAttention",
+        ["x", "", "", "k", "v", "last_position", "longest", *UNUSED_INPUTS, "lengths"],
+        ["y", "keys", "values"],
+        domain=MICROSOFT_DOMAIN,
+        num_heads=1,
+        kv_num_heads=1,
+    )
+    inputs = [helper.make_tensor_value_info(name, *kind) for name, kind in kinds.items()]
+    results = {"y": [2, 2, HEAD_MULTIPLE], "keys": cache, "values": cache}
+    outputs = [helper.make_tensor_value_info(name, real, of) for name, of in results.items()]
+    graph = helper.make_graph([attend], "trial", inputs, outputs)
+    feeds: dict[str, NDArray[Any]]
+    feeds = {name: np.ones(of, np.float32) for name, (_, of) in kinds.items() if name in "xkv"}
+    lengths = np.array([2, 1], np.int32)
+    feeds |= {"last_position": lengths - 1, "longest": np.array([2], np.int32), "lengths": lengths}
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # an older one is no error
+    try:
+        session = onnxruntime.InferenceSession(
+            _model(graph).SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        y = np.asarray(session.run(["y"], feeds)[0])
+    except ORT_ERRORS:
+        return False
+    return bool((y[0] == 1).all() and (y[1, 0] == 1).all())
+
+
+def _model(graph: onnx.GraphProto) -> onnx.ModelProto:
+    sets = [helper.make_opsetid("", 18), helper.make_opsetid(MICROSOFT_DOMAIN, 1)]
+    return helper.make_model(graph, opset_imports=sets, ir_version=9)

@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 Logits = NDArray[np.float32]
 """Of the next token: (V,) for one sequence, (B, V) for a batch."""
 
+Chunk = tuple[Sequence[int], int]
+"""Tokens of a prompt, and the position of the first of them."""
+
 MIN_MULTITHREAD_PARAMETERS = 20_000_000
 """Below, a second CPU thread costs more than it gains: steps are so short that threads mostly wait
 for each other, and for long if a training run has the cores."""
@@ -28,7 +31,8 @@ class Runner(Protocol):
     """One model. Shapes: B sequences, V tokens in the vocabulary.
 
     Rows are numbered from 0 and independent of each other: what a row computes depends on its own
-    tokens alone, whoever else is in the batch and however its prompt was cut into pieces.
+    tokens alone, whoever else is in the batch and however its prompt was cut into pieces. (A piece
+    of one token is computed a little differently: its sums are made in another order.)
     """
 
     @property
@@ -39,10 +43,20 @@ class Runner(Protocol):
     def weight_bytes(self) -> int:
         """Bytes of the weights; those that layers share count once."""
 
+    @property
+    def packs(self) -> bool:
+        """Whether reading several short prompts together takes less time than one by one."""
+
     def prefill(self, row: int, ids: Sequence[int], past: int) -> Logits:
         """Run `ids` at the positions from `past` on; logits (V,) after the last of them.
 
         The row's cache holds `past` positions before and `past + len(ids)` after.
+        """
+
+    def prefill_together(self, row: int, chunks: Sequence[Chunk]) -> Logits:
+        """`prefill` in the neighbouring rows from `row` on; logits (B, V).
+
+        Where the runner `packs`, that takes less time than one after the other.
         """
 
     def decode(self, ids: Sequence[int], past: Sequence[int]) -> Logits:

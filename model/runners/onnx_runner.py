@@ -11,6 +11,7 @@ import mmap
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as ort
 
 from model.convert.artifact import GRAPH_FILE, ModelMetadata
-from model.runners.base import Logits, useful_threads
+from model.runners.base import Chunk, Logits, useful_threads
 from model.runners.thread_pool import assign_threads
 
 Cache = NDArray[np.float32]
@@ -58,20 +59,23 @@ class OnnxRunner:
         shape = (2 * meta.layers, rows, meta.heads, meta.positions, meta.head_size)
         self._cache_memory = _reserve_memory(4 * int(np.prod(shape)))
         self._cache: Cache = np.frombuffer(self._cache_memory, np.float32).reshape(shape)
-        self._vocabulary = meta.vocabulary
         self._bindings: dict[tuple[int, int], onnxruntime.IOBinding] = {}
-        self._logits: dict[tuple[int, int], Logits] = {}
+        self._logits: Logits = np.empty((rows, meta.vocabulary), np.float32)
+        self.packs = meta.packs
         self.kv_bytes_per_token = 4 * 2 * meta.layers * meta.heads * meta.head_size
         self.weight_bytes = meta.weight_bytes
 
     def prefill(self, row: int, ids: Sequence[int], past: int) -> Logits:
-        positions = np.arange(past, past + len(ids))[None]
-        logits: Logits = self._run(row, np.array([ids]), positions)[0]
+        logits: Logits = self._run(row, [(ids, past)])[0]
         return logits
 
+    def prefill_together(self, row: int, chunks: Sequence[Chunk]) -> Logits:
+        if self.packs:
+            return self._run(row, chunks)
+        return np.stack([self.prefill(row + n, *chunk).copy() for n, chunk in enumerate(chunks)])
+
     def decode(self, ids: Sequence[int], past: Sequence[int]) -> Logits:
-        # the logits are those of the binding: valid until the next call for as many rows
-        return self._run(0, np.array(ids)[:, None], np.array(past)[:, None])
+        return self._run(0, [([token], at) for token, at in zip(ids, past, strict=True)])
 
     def copy_row(self, row: int, to: int, length: int) -> None:
         self._cache[:, to, :, :length] = self._cache[:, row, :, :length]
@@ -94,29 +98,27 @@ class OnnxRunner:
                 pages = (first * mmap.PAGESIZE, (end - first) * mmap.PAGESIZE)
                 self._cache_memory.madvise(mmap.MADV_DONTNEED, *pages)
 
-    def _run(self, row: int, ids: NDArray[np.int64], positions: NDArray[np.int64]) -> Logits:
-        """Logits (B, V) after the last of `ids` (B, S), in the rows from `row` on."""
-        batch = (row, len(ids))
-        binding = self._bindings.get(batch) or self._bind(*batch)
-        last = positions[:, -1].astype(np.int32)
-        inputs = {
-            "input_ids": ids,
-            "position_ids": positions,
-            "last_position": last,
-            "longest": last.max(keepdims=True) + np.int32(1),
-        }
+    def _run(self, row: int, chunks: Sequence[Chunk]) -> Logits:
+        """Logits (B, V) after the last token of each chunk, in the rows from `row` on.
+
+        They are valid until the next call.
+        """
+        binding = self._bindings.get((row, len(chunks))) or self._bind(row, len(chunks))
+        inputs = _inputs(chunks)
+        if not self.packs:
+            del inputs["lengths"]
         for name, array in inputs.items():
-            binding.bind_cpu_input(name, np.ascontiguousarray(array))
+            binding.bind_cpu_input(name, array)
         try:
             self._session.run_with_iobinding(binding)
         except ORT_ERRORS as e:
             raise RuntimeError("a step failed") from e
-        return self._logits[batch]
+        return self._logits[: len(chunks)]
 
     def _bind(self, row: int, count: int) -> onnxruntime.IOBinding:
         """Bind the rows of the cache to the graph, both as its input and its output."""
         binding = self._bindings[row, count] = self._session.io_binding()
-        logits = self._logits[row, count] = np.empty((count, self._vocabulary), np.float32)
+        logits = self._logits[:count]
         binding.bind_output("logits", "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
         for n, layer in enumerate(self._cache):
             rows, name = layer[row : row + count], f"{'kv'[n % 2]}_{n // 2}"
@@ -124,6 +126,26 @@ class OnnxRunner:
             binding.bind_input(f"past_{name}", *place)
             binding.bind_output(f"present_{name}", *place)
         return binding
+
+
+def _inputs(chunks: Sequence[Chunk]) -> dict[str, NDArray[Any]]:
+    """What the graph reads (`model.convert.onnx_graph`), apart from the cache."""
+    lengths = np.array([len(ids) for ids, _ in chunks], np.int32)
+    past = np.array([past for _, past in chunks], np.int32)
+    ends, width = np.cumsum(lengths), lengths.max()
+    place = np.arange(width)
+    is_token = place < lengths[:, None]
+    row_tokens = np.where(is_token, (ends - lengths)[:, None] + place, 0)
+    return {
+        "input_ids": np.concatenate([ids for ids, _ in chunks]).astype(np.int64, copy=False),
+        "position_ids": (past[:, None] + place)[is_token],
+        "row_tokens": row_tokens,
+        "token_places": np.flatnonzero(is_token),
+        "last_tokens": ends - 1,
+        "last_position": past + lengths - 1,
+        "longest": (past + lengths).max(keepdims=True),
+        "lengths": lengths,
+    }
 
 
 def _reserve_memory(size: int) -> mmap.mmap:

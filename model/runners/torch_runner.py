@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, cast
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -18,7 +19,7 @@ from transformers import PreTrainedModel
 from transformers.activations import ACT2FN
 
 from model.convert.activations import TANH_GELUS
-from model.runners.base import Logits, useful_threads
+from model.runners.base import Chunk, Logits, useful_threads
 from model.runners.device import disable_cudnn_attention
 
 MIN_GRAPH_LENGTH = 256
@@ -37,6 +38,8 @@ class TorchRunner:
     The KV cache has the shape (layers, 2, rows + 1, heads, positions, head size); the 2 are keys
     and values, and the last row takes the writes of padding.
     """
+
+    packs = False
 
     def __init__(self, model: PreTrainedModel, *, rows: int, threads: int) -> None:
         config, gpt2 = model.config, cast(Any, model)
@@ -75,6 +78,9 @@ class TorchRunner:
         mask = self._range[:length] <= at[0, :, None]
         scores = self._forward(tokens, at, torch.full_like(at, row), slice(row, row + 1), mask)
         return cast(Logits, scores[0].cpu().numpy())
+
+    def prefill_together(self, row: int, chunks: Sequence[Chunk]) -> Logits:
+        return np.stack([self.prefill(row + n, *chunk) for n, chunk in enumerate(chunks)])
 
     @torch.inference_mode()
     def decode(self, ids: Sequence[int], past: Sequence[int]) -> Logits:

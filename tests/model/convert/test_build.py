@@ -20,6 +20,7 @@ from core.records import Message, Role
 from model import loading
 from model.chat_template import encode, encode_chat
 from model.convert import build as module
+from model.convert import onnx_graph
 from model.convert.artifact import METADATA_FILE, WEIGHTS_FILE, read_metadata, read_tokenizer
 from model.convert.build import build, get_or_build
 from model.convert.onnx_graph import find_max_int8_weight, quantise
@@ -243,3 +244,11 @@ def test_no_memory_for_the_cache_is_told_and_costs_no_build(tmp_path: Path) -> N
     with pytest.raises(LoadFailed, match="There is not enough memory to load model"):
         load(str(checkpoint), CPU_INT8, cache)
     assert (folder / METADATA_FILE).exists()
+
+
+def test_an_onnx_runtime_that_does_not_pack_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To an older one the last input is one too many; to another it would mean something else."""
+    assert onnx_graph.can_pack()
+    for unused in ([*onnx_graph.UNUSED_INPUTS, ""], onnx_graph.UNUSED_INPUTS[1:]):
+        monkeypatch.setattr(onnx_graph, "UNUSED_INPUTS", unused)
+        assert not onnx_graph.can_pack()

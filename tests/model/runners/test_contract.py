@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -12,9 +14,13 @@ from transformers import AutoModelForCausalLM
 
 from core.records import Message, Role
 from model.chat_template import build_prompt, encode_chat
+from model.convert import onnx_graph
+from model.convert.artifact import read_metadata
+from model.convert.build import build
 from model.loading import LoadedModel
 from model.registry import EMBEDDED_FOLDER
 from model.runners.base import Logits, Runner
+from model.runners.device import Device
 from model.runners.onnx_runner import OnnxRunner
 from model.runners.torch_runner import TorchRunner
 from tests.model.conftest import CPU_INT8, load
@@ -48,9 +54,20 @@ def reference() -> AutoModelForCausalLM:
     return AutoModelForCausalLM.from_pretrained(str(EMBEDDED_FOLDER), dtype=torch.float32)
 
 
+def without_packing(device: Device) -> Runner:
+    """Built by an ONNX Runtime whose attention takes no `query_seqlens`."""
+    with pytest.MonkeyPatch.context() as patch, TemporaryDirectory() as cache:
+        patch.setattr(onnx_graph, "can_pack", lambda: False)
+        folder = build(str(EMBEDDED_FOLDER), Path(cache), device.serving_precision)
+        runner = OnnxRunner(folder, read_metadata(folder), rows=16, threads=1)
+    assert not runner.packs
+    return runner
+
+
 MAKERS: dict[str, Callable[[], Runner]] = {
     "onnx fp32": lambda: load(EMBEDDED_FOLDER).runner,
     "onnx int8": lambda: load(EMBEDDED_FOLDER, CPU_INT8).runner,
+    "onnx int8 without packing": lambda: without_packing(CPU_INT8),
     "torch fp32": lambda: TorchRunner(reference(), rows=16, threads=1),
 }
 
@@ -110,6 +127,31 @@ def test_a_ragged_batch_says_what_each_would_say_alone(runner: Runner, tiny: Loa
     for row in range(3):
         assert len(said[row]) > 6
         assert said[row] == alone[row][: len(said[row])]
+
+
+def test_prompts_that_are_read_together_are_read_as_alone(
+    runner: Runner, tiny: LoadedModel
+) -> None:
+    """In neighbouring rows, with and without a beginning that is there already, and one token."""
+    prompts = [prompt(tiny, text) for text in TEXTS] + [[7]]
+    past = [0, 4, 0, 11, 0]
+    alone = [runner.prefill(0, ids, 0).copy() for ids in prompts]
+    for row, (ids, length) in enumerate(zip(prompts, past, strict=True), 2):
+        if length:
+            runner.prefill(row, ids[:length], 0)
+    chunks = [(ids[length:], length) for ids, length in zip(prompts, past, strict=True)]
+    together = runner.prefill_together(2, chunks)
+    assert together.shape == (5, len(alone[0]))
+    for one, logits in zip(alone, together, strict=True):
+        if isinstance(runner, OnnxRunner):
+            assert np.array_equal(one, logits)
+        np.testing.assert_allclose(one, logits, atol=2e-4)
+    for row, ids in enumerate(prompts):  # the cache of each holds what was read
+        runner.restore(0, runner.save(row + 2, len(ids)), len(ids))
+        after = runner.decode([300], [len(ids)])[0].copy()
+        runner.prefill(1, ids, 0)
+        runner.restore(0, runner.save(1, len(ids)), len(ids))
+        np.testing.assert_allclose(runner.decode([300], [len(ids)])[0], after, atol=2e-4)
 
 
 def cut(runner: Runner, ids: list[int], ends: list[int]) -> Logits:

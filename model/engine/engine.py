@@ -67,7 +67,7 @@ class Engine:
         self._clock = clock
         self._settings = settings
         self._cache_budget_bytes = int(settings.cache_mb * MB)
-        self._scheduler = Scheduler(settings.max_sequences, self._cache_budget_bytes)
+        self._scheduler = Scheduler(settings.max_sequences, self._cache_budget_bytes, clock)
         self._prefix_cache = PrefixCache()
         self._resident: dict[str, LoadedModel] = {}
         self._models: dict[int, LoadedModel] = {}
@@ -149,6 +149,7 @@ class Engine:
             deadline=self._clock() + self._settings.deadline_s,
         )
         self._preempt_prefetches(sequence)
+        _, sequence.num_known_tokens = self._prefix_cache.longest_match(sequence)
         self._scheduler.add(sequence)
         place = self._scheduler.queue_position(sequence)
         log.debug("taken", extra={"prompt_tokens": len(prompt.input_ids), "place": place})
@@ -267,8 +268,11 @@ class Engine:
         self._on_run(self._models[step.model].info.source)
         if step.decoding:
             self._decode(rows, step.decoding)
-        for sequence, budget in self._scheduler.prefills(step, lambda: rows.prefill_s_per_token):
-            if not self._prefill(rows, sequence, budget):
+        prefills = self._scheduler.prefills(
+            step, lambda: rows.prefill_s_per_token, rows.pack_tokens
+        )
+        for group, budget in prefills:
+            if not self._prefill(rows, group, budget):
                 break
 
     def _decode(self, rows: KVCacheRows, sequences: tuple[Sequence, ...]) -> None:
@@ -282,26 +286,29 @@ class Engine:
         for sequence, row in zip(order, logits, strict=True):
             self._sample(sequence, row)
 
-    def _prefill(self, rows: KVCacheRows, sequence: Sequence, budget: int) -> bool:
-        """Prefill at most `budget` tokens of a prompt; False if that failed."""
+    def _prefill(self, rows: KVCacheRows, group: list[Sequence], budget: int) -> bool:
+        """Prefill at most `budget` tokens of prompts together; False if that failed."""
         try:
-            if sequence not in rows:
-                rows.allocate(sequence)
-                # the scheduler has reserved memory for replies, but none for prefetches
-                self._enforce_cache_budget(
-                    sequence.max_cache_bytes if sequence.prefetch_only else 0
-                )
-            logits = rows.prefill(sequence, budget)
+            for sequence in group:
+                if sequence not in rows:
+                    self._allocate(rows, sequence)
+            complete = rows.prefill(group, budget)
         except (MemoryError, RuntimeError):
-            with request_context(sequence.log_id):
-                log.exception("prefilling a prompt failed")
-            self._fail(sequence, OUT_OF_MEMORY)
+            log.exception("prefilling prompts failed")
+            for sequence in group:
+                self._fail(sequence, OUT_OF_MEMORY)
             return False
-        if logits is not None and sequence.prefetch_only:
-            self._release(sequence)
-        elif logits is not None:
-            self._sample(sequence, logits)
+        for sequence, logits in complete:
+            if sequence.prefetch_only:
+                self._release(sequence)
+            else:
+                self._sample(sequence, logits)
         return True
+
+    def _allocate(self, rows: KVCacheRows, sequence: Sequence) -> None:
+        rows.allocate(sequence)
+        # the scheduler has reserved memory for replies, but none for prefetches
+        self._enforce_cache_budget(sequence.max_cache_bytes if sequence.prefetch_only else 0)
 
     def _enforce_cache_budget(self, needed: int) -> None:
         """Free unused rows and cached prefixes until `needed` more bytes fit the budget."""

@@ -3,7 +3,7 @@
 Knows sequences and rows. Does not know tensors, queues or sampling.
 
 The rows in use are the first ones, without a gap, because a decode step runs rows 0 to B-1 as one
-batch: first those that decode, then at most one whose prompt is still being prefilled.
+batch: first those that decode, then those whose prompts are still being prefilled.
 """
 
 from __future__ import annotations
@@ -18,10 +18,16 @@ from typing import Any
 from cachetools import LRUCache
 
 from model.engine.sequence import Sequence
-from model.runners.base import Logits, Runner
+from model.runners.base import Chunk, Logits, Runner
 
 log = logging.getLogger(__name__)
 
+MIN_PIECE = 2
+"""Tokens of a piece of a prompt, unless it has no more: one alone is computed a little differently,
+and a reply must not depend on how its prompt was cut (`model.runners.base`)."""
+PACK_TOKENS = 64
+"""Tokens of prompts that are prefilled together. More would gain little, and the first words of all
+of them come when the last is done."""
 MIN_TIMED_TOKENS = 32
 """Tokens of a chunk from which on its time is a measure of the prefill speed."""
 
@@ -59,9 +65,9 @@ class PrefixCache:
     def longest_match(self, sequence: Sequence) -> tuple[Any, int]:
         """The saved cache that shares the longest prefix with a prompt, and its length in tokens.
 
-        At least one token is left to prefill, since sampling needs the logits after it.
+        A piece is left to prefill, since sampling needs the logits after it.
         """
-        best, length, most = None, 0, len(sequence.prompt_ids) - 1
+        best, length, most = None, 0, len(sequence.prompt_ids) - MIN_PIECE
         for prefetched in (False, True):
             prefix = self._entries.get((sequence.model, sequence.channel, prefetched))
             if prefix is None:
@@ -97,6 +103,11 @@ class KVCacheRows:
         return sequence in self._rows
 
     @property
+    def pack_tokens(self) -> int:
+        """Tokens of prompts that are worth prefilling together."""
+        return PACK_TOKENS if self._runner.packs else 0
+
+    @property
     def excess_bytes(self) -> int:
         """Memory that rows hold beyond what the scheduler has reserved for their sequences.
 
@@ -127,18 +138,33 @@ class KVCacheRows:
             self._runner.restore(row, saved, sequence.num_cached_tokens)
             self._record_length(row, sequence.num_cached_tokens)
 
-    def prefill(self, sequence: Sequence, count: int) -> Logits | None:
-        """Prefill the next `count` tokens of a prompt; logits (V,) once it is complete."""
-        row = self._rows.index(sequence)
-        ids = sequence.prompt_ids[sequence.num_cached_tokens : sequence.num_cached_tokens + count]
+    def prefill(
+        self, sequences: Collection[Sequence], budget: int
+    ) -> list[tuple[Sequence, Logits]]:
+        """Prefill at most `budget` tokens of the prompts in neighbouring rows, one after the other;
+        the sequences whose prompts are complete now, with the logits (V,) after them."""
+        first = min(map(self._rows.index, sequences))
+        read: list[Sequence] = []
+        chunks: list[Chunk] = []
+        for one in self._rows[first : first + len(sequences)]:
+            start = one.num_cached_tokens
+            if not (count := _piece(one.unprefilled, budget)):
+                break
+            read.append(one)
+            chunks.append((one.prompt_ids[start : start + count], start))
+            budget -= count
+        if not read:
+            return []
         began = time.perf_counter()
-        logits = self._runner.prefill(row, ids, sequence.num_cached_tokens)
-        if len(ids) >= MIN_TIMED_TOKENS:
-            self.prefill_s_per_token = (time.perf_counter() - began) / len(ids)
-        sequence.num_prefilled_tokens += len(ids)
-        sequence.num_cached_tokens += len(ids)
-        self._record_length(row, sequence.num_cached_tokens)
-        return None if sequence.unprefilled else logits
+        logits = self._runner.prefill_together(first, chunks)
+        tokens = sum(len(ids) for ids, _ in chunks)
+        if tokens >= MIN_TIMED_TOKENS:
+            self.prefill_s_per_token = (time.perf_counter() - began) / tokens
+        for row, (one, (ids, _)) in enumerate(zip(read, chunks, strict=True), first):
+            one.num_prefilled_tokens += len(ids)
+            one.num_cached_tokens += len(ids)
+            self._record_length(row, one.num_cached_tokens)
+        return [(one, row) for one, row in zip(read, logits, strict=True) if not one.unprefilled]
 
     def decode(self, sequences: Collection[Sequence]) -> tuple[list[Sequence], Logits]:
         """Run the last token of each sequence; the sequences in the order of the logits (B, V)."""
@@ -158,11 +184,12 @@ class KVCacheRows:
         row = self._rows.index(sequence)
         if keep and sequence.channel and sequence.num_cached_tokens:
             self._save_prefix(row, sequence)
-        # close the gap with the last decoding row, and that one's with the row being prefilled, so
-        # that the decoding rows stay in front
+        # close the gap with the last decoding row, and that one's with the last of all, so that the
+        # decoding rows stay in front
         last = len(self._rows) - 1
-        is_prefilling = row < last and self._rows[last].unprefilled > 0
-        for gap, other in ((row, last - 1), (last - 1, last)) if is_prefilling else ((row, last),):
+        last_decoding = sum(not one.unprefilled for one in self._rows) - 1
+        for gap in (row, last_decoding) if row < last_decoding else (row,):
+            other = last_decoding if gap < last_decoding else last
             if gap < other:
                 self._copy_row(other, gap)
         self._rows.pop()
@@ -188,6 +215,14 @@ class KVCacheRows:
 
     def _record_length(self, row: int, length: int) -> None:
         self._filled_lengths[row] = max(length, self._filled_lengths.get(row, 0))
+
+
+def _piece(unprefilled: int, budget: int) -> int:
+    """How many of the tokens to prefill now; neither that nor the rest is less than MIN_PIECE."""
+    if unprefilled <= budget:
+        return unprefilled
+    count = min(budget, unprefilled - MIN_PIECE)
+    return count if count >= MIN_PIECE else 0
 
 
 def _common_prefix_length(a: list[int], b: list[int]) -> int:

@@ -1,14 +1,20 @@
-"""Decides what runs in each step: which model, who decodes, whose prompt is prefilled. Pure.
+"""Decides what runs in each step: which model, who decodes, whose prompts are prefilled. Pure.
 
 Continuous batching: sequences join and leave between two steps. A step is bounded, so that no long
 prompt stalls the replies in progress (chunked prefill), and models take turns, one step each.
 
-Fairness: within a channel first come, first served. Between servers, and between the channels of a
-server, the one with the fewest running replies goes first, then the least recently served one.
+People wait for the first words more than for the next ones, so prompts go before the replies in
+progress, which pause for MAX_PAUSE_S at most. Short prompts are prefilled together.
+
+Fairness: within a channel first come, first served. The server with the fewest running replies goes
+first, then the least recently served one. Of its channels, those with the fewest running replies
+go first, then the shortest prompt: the mean wait is least then. A prompt is overtaken only by those
+that come before so many others have started that its length is made up for (AGEING_TOKENS).
 """
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,6 +27,13 @@ PREFILL_BUDGET_WHILE_DECODING = 128
 """Prompt tokens per step, at most, while replies are being decoded: each stalls for that long."""
 MAX_DECODE_STALL_S = 0.06
 """Seconds of such a stall; a slow model gets fewer tokens per step."""
+MAX_PAUSE_S = 0.25
+"""Seconds for which replies may wait while prompts are prefilled, after which the current step ends
+and they get a token each. A reader hardly sees that: Discord shows edits a second apart."""
+MIN_BUDGET = 8
+"""A rest of a step's budget that is not worth running the model."""
+AGEING_TOKENS = 16
+"""How much longer a prompt may be for each other request that has started since it came."""
 PREFETCH_BUDGET = 32
 """Tokens of a prefetch per step: a request that arrives meanwhile waits for one step at most."""
 MAX_PREFETCHES = 32
@@ -42,7 +55,13 @@ class Scheduler:
     At most `max_sequences` run at a time, and together reserve at most `cache_budget_bytes`.
     """
 
-    def __init__(self, max_sequences: int, cache_budget_bytes: int) -> None:
+    def __init__(
+        self,
+        max_sequences: int,
+        cache_budget_bytes: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock = clock
         self._max_sequences = max_sequences
         self._cache_budget_bytes = cache_budget_bytes
         self._waiting: list[Sequence] = []
@@ -50,6 +69,7 @@ class Scheduler:
         self._prefetches: dict[tuple[int, int], Sequence] = {}
         self._round_robin: list[int] = []
         self._last_served: dict[int, int] = {}
+        self._last_decoded: dict[int, float] = {}
         self._ticks = 0
 
     @property
@@ -79,6 +99,7 @@ class Scheduler:
 
     def add(self, sequence: Sequence) -> None:
         """Queue a request."""
+        sequence.rank = sequence.expected_prefill + AGEING_TOKENS * self._ticks
         self._waiting.append(sequence)
 
     def add_prefetch(self, sequence: Sequence) -> list[Sequence]:
@@ -106,46 +127,66 @@ class Scheduler:
         new = [model for model in active if model not in self._round_robin]
         model, *rest = [*(model for model in self._round_robin if model in active), *new]
         self._round_robin = [*rest, model]
-        decoding = tuple(one for one in self._running if one.model == model and not one.unprefilled)
         is_shared = any(not one.unprefilled for one in self._running)  # whatever their model
-        return Step(model, decoding, PREFILL_BUDGET_WHILE_DECODING if is_shared else PREFILL_BUDGET)
+        budget = PREFILL_BUDGET_WHILE_DECODING if is_shared else PREFILL_BUDGET
+        return Step(model, self._decoding(model), budget)
+
+    def _decoding(self, model: int) -> tuple[Sequence, ...]:
+        """Who gets a token in the next step: nobody, while replies may pause for prompts."""
+        decoding = tuple(one for one in self._running if one.model == model and not one.unprefilled)
+        if not decoding:
+            self._last_decoded.pop(model, None)
+            return ()
+        now = self._clock()
+        pause = now - self._last_decoded.setdefault(model, now)
+        if pause < MAX_PAUSE_S and self._has_prompts(model):
+            return ()
+        self._last_decoded[model] = now
+        return decoding
+
+    def _has_prompts(self, model: int) -> bool:
+        begun = (one for one in self._running if one.unprefilled)
+        return any(one.model == model for one in (*begun, *self._admissible()))
 
     def prefills(
-        self, step: Step, seconds_per_token: Callable[[], float]
-    ) -> Iterator[tuple[Sequence, int]]:
-        """The sequences to prefill in a step, each with its chunk's most tokens.
+        self, step: Step, seconds_per_token: Callable[[], float], pack_tokens: int = 0
+    ) -> Iterator[tuple[list[Sequence], int]]:
+        """Those whose prompts are prefilled together in a step, and their most tokens in all.
 
-        Lazy, since only running the step shows how much of a prompt the prefix cache has, and
-        whether a reply ends at once and leaves its place to the next.
+        A prompt gets company up to `pack_tokens`. Lazy, since only running the step shows how much
+        of a prompt the prefix cache has, and whether a reply ends at once and leaves its place to
+        the next.
         """
         budget = step.prefill_budget
         if budget < PREFILL_BUDGET:
             budget = min(budget, _stall_budget(seconds_per_token()))
-        while budget > 0 and (sequence := self._next_prefill(step.model)) is not None:
-            if sequence.prefetch_only:
-                yield sequence, PREFETCH_BUDGET
+        while budget >= MIN_BUDGET and (group := self._next_prefills(step.model, pack_tokens)):
+            if group[0].prefetch_only:
+                yield group, PREFETCH_BUDGET
                 return  # a request may have arrived
-            before = sequence.num_prefilled_tokens
-            yield sequence, budget
-            budget -= sequence.num_prefilled_tokens - before
-            if not sequence.unprefilled:  # it decodes from now on, and would stall
+            before = sum(one.num_prefilled_tokens for one in group)
+            yield group, budget
+            budget -= sum(one.num_prefilled_tokens for one in group) - before
+            if any(not one.unprefilled for one in group):  # they decode from now on
+                self._last_decoded.setdefault(step.model, self._clock())
                 budget = min(budget, _stall_budget(seconds_per_token()))
 
-    def _next_prefill(self, model: int) -> Sequence | None:
-        """The running sequence with an unfinished prompt, else the next that can start.
-
-        Only one prompt at a time is unfinished. A prefetch comes only if there is no request.
-        """
-        for sequence in self._running:
-            if sequence.model == model and sequence.unprefilled:
-                return sequence
+    def _next_prefills(self, model: int, pack_tokens: int) -> list[Sequence]:
+        """The running sequences with an unfinished prompt, and those that can start beside them; or
+        the next that can start. A prefetch comes only if there is no request."""
+        group = [one for one in self._running if one.model == model and one.unprefilled]
+        tokens = sum(one.expected_prefill for one in group)
         for sequence in self._admissible():
-            if sequence.model == model:
-                self._start(sequence)
-                return sequence
-        if self._running or self._waiting:
-            return None
-        return next((one for one in self._prefetches.values() if one.model == model), None)
+            if sequence.model != model:
+                continue
+            tokens += sequence.expected_prefill
+            if group and tokens > pack_tokens:
+                break
+            self._start(sequence)
+            group.append(sequence)
+        if group or self._running or self._waiting:
+            return group
+        return [one for one in self._prefetches.values() if one.model == model][:1]
 
     def remove(self, sequence: Sequence) -> None:
         """Remove a sequence, wherever it is; a prefetch that was displaced is gone already."""
@@ -158,6 +199,7 @@ class Scheduler:
             self._waiting.remove(sequence)
         if not self._running and not self._waiting:
             self._last_served.clear()
+            self._last_decoded.clear()
 
     def _start(self, sequence: Sequence) -> None:
         self._waiting.remove(sequence)
@@ -199,6 +241,7 @@ class Scheduler:
                     scopes[one.scope],
                     last_served.get(one.scope, 0),
                     channels[_fairness_key(one)],
+                    one.rank,
                     last_served.get(_fairness_key(one), 0),
                 ),
             )

@@ -30,6 +30,8 @@ class Sequence:
     `model` is the key of its LoadedModel. `channel` (0: none) and `scope` are for fairness and the
     prefix cache. `truncated_messages` of its messages were dropped or cut to fit the prompt.
 
+    Those with a lower `rank` start earlier; when it came, the prefix cache had `num_known_tokens`.
+
     The KV cache holds `num_cached_tokens` of its tokens, and reserves `max_cache_bytes`; of the
     prompt, `num_prefilled_tokens` were computed, the others taken from the prefix cache. Prompt and
     reply share `max_length` positions. `text` is the reply so far, of which `sent_chars` characters
@@ -50,6 +52,8 @@ class Sequence:
     max_length: int = 1 << 30
     deadline: float | None = None
     prefetch_only: bool = False
+    rank: int = 0
+    num_known_tokens: int = 0
     num_cached_tokens: int = 0
     num_prefilled_tokens: int = 0
     reply_ids: list[int] = field(default_factory=list)
@@ -69,6 +73,11 @@ class Sequence:
     def unprefilled(self) -> int:
         """Prompt tokens that are not in the KV cache yet."""
         return max(0, len(self.prompt_ids) - self.num_cached_tokens)
+
+    @property
+    def expected_prefill(self) -> int:
+        """Prompt tokens that are still to be computed, as far as that is known."""
+        return len(self.prompt_ids) - max(self.num_cached_tokens, self.num_known_tokens)
 
     @property
     def cached_ids(self) -> list[int]:

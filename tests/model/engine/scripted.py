@@ -7,7 +7,7 @@ from collections.abc import Sequence as Many
 
 import numpy as np
 
-from model.runners.base import Logits
+from model.runners.base import Chunk, Logits
 
 Script = Callable[[int], Many[int | None]]
 
@@ -18,6 +18,7 @@ class ScriptedRunner:
 
     kv_bytes_per_token = 1000
     weight_bytes = 1000
+    packs = True
 
     def __init__(self, script: Script, vocabulary: int) -> None:
         self._script = script
@@ -35,6 +36,9 @@ class ScriptedRunner:
         tokens = self._rows[row][1]
         self._rows[row] = (past + len(ids), tokens)
         return self._say(tokens[0])
+
+    def prefill_together(self, row: int, chunks: Many[Chunk]) -> Logits:
+        return np.stack([self.prefill(row + n, *chunk) for n, chunk in enumerate(chunks)])
 
     def decode(self, ids: Many[int], past: Many[int]) -> Logits:
         return np.stack([self._next(row, at) for row, at in enumerate(past)])

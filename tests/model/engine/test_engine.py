@@ -14,8 +14,10 @@ import pytest
 from core.records import Message, Role
 from model.chat_template import REPLACEMENT_CHAR
 from model.engine.engine import MB, Engine, QueueFull
+from model.engine.kv_cache import MIN_PIECE
 from model.engine.output import is_looping, next_token
 from model.engine.scheduler import (
+    MAX_PAUSE_S,
     MAX_PREFETCHES,
     PREFETCH_BUDGET,
     PREFILL_BUDGET,
@@ -404,8 +406,9 @@ def test_a_long_prompt_is_read_in_pieces_while_others_are_answered(tmp_path: Pat
     desk.ask(loaded, number=2, messages=[said("x" * 600)])
     before = len(desk.deltas(1))
     for n in range(1, 5):
+        desk.now += MAX_PAUSE_S
         desk.engine.step()
-        assert len(desk.deltas(1)) == before + n  # a word in each step
+        assert len(desk.deltas(1)) == before + n  # a word at the end of each pause
         assert not desk.deltas(2)
     assert [count for _, count in reads(loaded)[1:]] == 4 * [PREFILL_BUDGET_WHILE_DECODING]
     desk.run()
@@ -424,13 +427,13 @@ def test_a_channel_reads_only_what_is_new(byte_model: LoadedModel) -> None:
     assert past + count == desk.finished(2).prompt_tokens
 
 
-def test_a_reply_drawn_again_reads_one_token(byte_model: LoadedModel) -> None:
+def test_a_reply_drawn_again_reads_two_tokens(byte_model: LoadedModel) -> None:
     loaded = scripted(byte_model, "ok")
     desk = Desk()
     for number in (1, 2):
         desk.ask(loaded, number=number, channel=7)
         desk.run()
-    assert reads(loaded)[1][1] == 1
+    assert reads(loaded)[1][1] == MIN_PIECE
 
 
 def test_what_is_read_ahead_changes_no_reply(tiny: LoadedModel) -> None:

@@ -11,7 +11,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
 from model.engine.kv_cache import CachedPrefix, KVCacheRows, PrefixCache
 from model.engine.sequence import Sequence
-from model.runners.base import Logits
+from model.runners.base import Chunk, Logits
 from model.sampling import SamplingParams
 
 ROWS = 4
@@ -23,6 +23,7 @@ class Ledger:
 
     kv_bytes_per_token = 1
     weight_bytes = 0
+    packs = True
 
     def __init__(self) -> None:
         self.rows: dict[int, list[int]] = {}
@@ -31,6 +32,9 @@ class Ledger:
         self.rows[row] = [*self.rows.get(row, [])[:past], *ids]
         assert len(self.rows[row]) == past + len(ids)
         return np.array([self.rows[row][-1]], np.float32)
+
+    def prefill_together(self, row: int, chunks: Many[Chunk]) -> Logits:
+        return np.stack([self.prefill(row + n, *chunk) for n, chunk in enumerate(chunks)])
 
     def decode(self, ids: Many[int], past: Many[int]) -> Logits:
         return np.stack([self.prefill(n, [ids[n]], past[n]) for n in range(len(ids))])
@@ -72,21 +76,27 @@ class Rows(RuleBasedStateMachine):
         one = Sequence(
             1, 1, prompt, PARAMS, 0, channel=channel, prefetch_only=ahead, max_cache_bytes=100
         )
-        if len(self.inside) < ROWS and not any(other.unprefilled for other in self.inside):
+        if len(self.inside) < ROWS:
             self.batch.allocate(one)
             self.inside.append(one)
             assert one.unprefilled >= 1
         return one
 
-    @rule(count=st.integers(1, 8))
-    def read(self, count: int) -> None:
-        for one in self.inside:
-            if one.unprefilled:
-                logits = self.batch.prefill(one, count)
-                assert (logits is None) == bool(one.unprefilled)
-                if logits is not None:
-                    assert logits[0] == one.prompt_ids[-1]
-                    one.reply_ids.append(len(one.reply_ids) % 3)
+    @rule(budget=st.integers(4, 20))
+    def read(self, budget: int) -> None:
+        unread = [one for one in self.inside if one.unprefilled]
+        if not unread:
+            return
+        before = {one: one.unprefilled for one in unread}
+        complete = self.batch.prefill(unread, budget)
+        assert {one for one, _ in complete} == {one for one in unread if not one.unprefilled}
+        assert 0 < sum(before[one] - one.unprefilled for one in unread) <= budget
+        for one in unread:
+            pieces = {before[one] - one.unprefilled, one.unprefilled}
+            assert 1 not in pieces or before[one] == 1
+        for one, logits in complete:
+            assert logits[0] == one.prompt_ids[-1]
+            one.reply_ids.append(len(one.reply_ids) % 3)
 
     @rule()
     def decode(self) -> None:
@@ -123,7 +133,8 @@ class Rows(RuleBasedStateMachine):
         assert set(self.batch._rows) == set(self.inside)
         for row, one in enumerate(self.batch._rows):
             assert self.runner.rows.get(row, [])[: one.num_cached_tokens] == one.cached_ids
-            assert not (one.unprefilled and row < len(self.inside) - 1)
+        begun = [bool(one.unprefilled) for one in self.batch._rows]
+        assert begun == sorted(begun), "those that decode come first"
 
 
 Rows.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
@@ -138,9 +149,10 @@ def test_the_longest_beginning_that_is_known_is_found() -> None:
 
     kept.put(sequence([]), CachedPrefix([1, 2, 3, 4], "reply", 4))
     kept.put(sequence([], prefetch_only=True), CachedPrefix([1, 2, 9], "ahead", 3))
-    assert kept.longest_match(sequence([1, 2, 3, 7])) == ("reply", 3)
+    assert kept.longest_match(sequence([1, 2, 3, 7, 7])) == ("reply", 3)
     assert kept.longest_match(sequence([1, 2, 9, 7, 7])) == ("ahead", 3)
-    assert kept.longest_match(sequence([1, 2, 3, 4])) == ("reply", 3)  # one is left to read
+    assert kept.longest_match(sequence([1, 2, 3, 4])) == ("reply", 2)  # a piece is left to read
+    assert kept.longest_match(sequence([1])) == (None, 0)
     assert kept.longest_match(sequence([7, 2, 3])) == (None, 0)
     assert kept.longest_match(Sequence(1, 2, [1, 2, 3], PARAMS, 0, channel=5)) == (None, 0)
     kept.put(sequence([]), CachedPrefix([1], "newer", 1))

@@ -7,8 +7,11 @@ from collections import defaultdict
 from hypothesis import given
 from hypothesis import strategies as st
 
+from model.engine.kv_cache import PACK_TOKENS
 from model.engine.scheduler import (
+    AGEING_TOKENS,
     MAX_DECODE_STALL_S,
+    MAX_PAUSE_S,
     MAX_PREFETCHES,
     PREFETCH_BUDGET,
     PREFILL_BUDGET,
@@ -45,6 +48,16 @@ def sequence(
     )
 
 
+class Clock:
+    """Stands still unless a test moves it."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 class Run:
     """Does what the steps say, as the engine would, and checks what must always hold."""
 
@@ -53,6 +66,7 @@ class Run:
         self.left = left
         self.places, self.room = places, room
         self.joined: list[Sequence] = []
+        self.pack_tokens = 0
         self.seconds_per_token = 0.0
 
     def step(self) -> None:
@@ -65,20 +79,21 @@ class Run:
             assert (one.model, one.unprefilled) == (step.model, 0)
             self.say(one)
         read = 0
-        for one, budget in self.scheduler.prefills(step, lambda: self.seconds_per_token):
-            assert one.model == step.model
-            if one not in self.joined:
-                self.joined.append(one)
-            count = min(one.unprefilled, budget)
-            read += count
-            one.num_cached_tokens += count
-            one.num_prefilled_tokens += count
-            if not one.unprefilled:
-                self.say(one)
-            begun = [
-                other for other in self.running if other.model == one.model and other.unprefilled
-            ]
-            assert len(begun) <= 1
+        groups = self.scheduler.prefills(step, lambda: self.seconds_per_token, self.pack_tokens)
+        for group, budget in groups:
+            self.joined += [one for one in group if one not in self.joined]
+            assert len(group) == 1 or sum(one.unprefilled for one in group) <= self.pack_tokens
+            assert set(group) >= {
+                one for one in self.running if one.model == step.model and one.unprefilled
+            }
+            for one in group:
+                assert one.model == step.model
+                count = min(one.unprefilled, budget)
+                read, budget = read + count, budget - count
+                one.num_cached_tokens += count
+                one.num_prefilled_tokens += count
+                if not one.unprefilled:
+                    self.say(one)
         assert step.decoding or read or len(self.joined) > before
         assert read <= step.prefill_budget
         assert len(self.running) <= self.places
@@ -110,12 +125,13 @@ arrivals = st.lists(
 )
 
 
-@given(arrivals, st.integers(1, 5), st.integers(5, 12))
+@given(arrivals, st.integers(1, 5), st.integers(5, 12), st.sampled_from([0, PACK_TOKENS]))
 def test_all_are_served_in_order_in_a_bounded_batch(
-    plan: list[tuple[int, ...]], places: int, room: int
+    plan: list[tuple[int, ...]], places: int, room: int, pack_tokens: int
 ) -> None:
     plan = sorted(plan)
-    scheduler = Scheduler(places, room)
+    clock = Clock()
+    scheduler = Scheduler(places, room, clock)
     run = Run(scheduler, {n: tokens for n, (_, _, tokens, *_) in enumerate(plan)}, places, room)
     coming = [
         (when, sequence(n, model, prompt, channel=channel, scope=scope, memory=memory))
@@ -124,7 +140,9 @@ def test_all_are_served_in_order_in_a_bounded_batch(
     longest = 31 + sum(
         tokens + prompt // PREFILL_BUDGET_WHILE_DECODING + 1 for _, _, tokens, prompt, *_ in plan
     )
+    run.pack_tokens = pack_tokens
     for now in range(3 * longest):
+        clock.now += MAX_PAUSE_S / 3
         while coming and coming[0][0] <= now:
             scheduler.add(coming.pop(0)[1])
         run.step()
@@ -147,7 +165,7 @@ def test_models_take_turns(models: list[int]) -> None:
         step = scheduler.schedule()
         assert step is not None
         order.append(step.model)
-        for one, _ in scheduler.prefills(step, lambda: 0.0):
+        for [one], _ in scheduler.prefills(step, lambda: 0.0):
             one.num_cached_tokens = len(one.prompt_ids)
             run.joined.append(one)
     count = len(set(models))
@@ -193,20 +211,122 @@ def test_the_channels_of_a_server_take_turns() -> None:
     assert [one.request_id for one in run.joined] == [0, 6, 1, 7, 2, 3, 4, 5]
 
 
-def test_many_prompts_are_read_in_several_steps() -> None:
-    scheduler = Scheduler(16, PLENTY)
+def test_many_prompts_are_read_in_several_steps_and_the_shortest_first() -> None:
+    scheduler = Scheduler(16, PLENTY, Clock())
     prompts = [100, 400, 100, 900, 50]
     for number, tokens in enumerate(prompts):
         scheduler.add(sequence(number, prompt=tokens))
     run = Run(scheduler, dict.fromkeys(range(5), 1000), 16, PLENTY)
     read = []
-    for _ in range(12):
+    for _ in range(14):
         run.step()
         read.append(sum(one.num_cached_tokens for one in run.joined))
     # the first one's reply would stall if all of PREFILL_BUDGET were read
-    assert read[:2] == [prompts[0] + n * PREFILL_BUDGET_WHILE_DECODING for n in (1, 2)]
+    assert read[:2] == [50 + n * PREFILL_BUDGET_WHILE_DECODING for n in (1, 2)]
     assert read[-1] == sum(prompts)
-    assert [one.request_id for one in run.joined] == [0, 1, 2, 3, 4]
+    assert [one.request_id for one in run.joined] == [4, 0, 2, 1, 3]
+
+
+def test_what_the_prefix_cache_has_of_a_prompt_does_not_count() -> None:
+    scheduler = Scheduler(1, PLENTY)
+    run = Run(scheduler, {0: 1, 1: 1}, 1, PLENTY)
+    scheduler.add(sequence(0, prompt=60))
+    known = sequence(1, prompt=500)
+    known.num_known_tokens = 450
+    scheduler.add(known)
+    while scheduler.has_work:
+        run.step()
+    assert [one.request_id for one in run.joined] == [1, 0]
+
+
+def test_short_prompts_are_read_together() -> None:
+    scheduler = Scheduler(16, PLENTY, Clock())
+    for number, tokens in enumerate([10, 300, 20, 30, 30]):
+        scheduler.add(sequence(number, prompt=tokens))
+    step = scheduler.schedule()
+    assert step is not None
+    together = []
+    for group, _ in scheduler.prefills(step, lambda: 0.0, PACK_TOKENS):
+        together.append([one.request_id for one in group])
+        for one in group:
+            one.num_cached_tokens = one.num_prefilled_tokens = len(one.prompt_ids)
+    assert together == [[0, 2, 3], [4], [1]]
+
+
+def test_replies_pause_for_prompts_but_not_for_long() -> None:
+    """Prompts keep coming while somebody is answered; each step takes an eighth of the pause."""
+    clock = Clock()
+    scheduler = Scheduler(100, PLENTY, clock)
+    run = Run(scheduler, {0: 100} | dict.fromkeys(range(1, 61), 1000), 100, PLENTY)
+    scheduler.add(sequence(0, prompt=1))
+    run.step()
+    said = []
+    for number in range(1, 61):
+        scheduler.add(sequence(number, prompt=PREFILL_BUDGET_WHILE_DECODING))
+        before = run.left[0]
+        run.step()
+        clock.now += MAX_PAUSE_S / 8
+        said.append(before - run.left[0])
+    assert said == [int(n > 0 and n % 8 == 0) for n in range(60)]
+    while any(one.unprefilled for one in run.running):
+        run.step()
+    before = run.left[0]
+    run.step()
+    assert run.left[0] == before - 1
+
+
+def test_another_model_s_prompts_pause_no_reply() -> None:
+    scheduler = Scheduler(4, PLENTY, Clock())
+    run = Run(scheduler, {1: 100, 2: 100}, 4, PLENTY)
+    scheduler.add(sequence(1, model=1, prompt=10))
+    run.step()
+    scheduler.add(sequence(2, model=2, prompt=900))
+    for _ in range(4):
+        run.step()
+    assert run.left[1] == 97
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 40), st.integers(1, 900)), min_size=2, max_size=40
+    ),  # when, in steps, and how long its prompt is
+    st.integers(1, 3),
+)
+def test_a_prompt_is_overtaken_by_few_shorter_ones(
+    plan: list[tuple[int, int]], places: int
+) -> None:
+    """Each comes in a channel of its own of the same server."""
+    plan = sorted(plan)
+    scheduler = Scheduler(places, PLENTY)
+    run = Run(scheduler, dict.fromkeys(range(len(plan)), 2), places, PLENTY)
+    started_before: list[int] = []
+    coming = list(enumerate(plan))
+    for now in range(1000):
+        while coming and coming[0][1][0] <= now:
+            number, (_, tokens) = coming.pop(0)
+            scheduler.add(sequence(number, prompt=tokens, channel=1 + number))
+            started_before.append(len(run.joined))
+        run.step()
+    assert not scheduler.has_work
+    place = {one.request_id: n for n, one in enumerate(run.joined)}
+    for early in range(len(plan)):
+        for late in range(early + 1, len(plan)):
+            if place[late] < place[early]:
+                gained = AGEING_TOKENS * (started_before[late] - started_before[early])
+                assert gained < plan[early][1] - plan[late][1]
+
+
+def test_a_long_prompt_is_not_overtaken_for_ever() -> None:
+    """A short one comes whenever another has started."""
+    scheduler = Scheduler(1, PLENTY)
+    run = Run(scheduler, dict.fromkeys(range(1000), 1), 1, PLENTY)
+    scheduler.add(sequence(0, prompt=900))
+    for number in range(1, 1000):
+        scheduler.add(sequence(number, prompt=1))
+        run.step()
+        if run.joined[-1].request_id == 0:
+            break
+    assert number <= 900 // AGEING_TOKENS + 2
 
 
 def test_a_large_request_is_not_overtaken_for_ever() -> None:
@@ -226,7 +346,7 @@ def prefills(scheduler: Scheduler) -> list[tuple[Sequence, int]]:
     step = scheduler.schedule()
     assert step is not None
     read = []
-    for one, budget in scheduler.prefills(step, lambda: 0.0):
+    for [one], budget in scheduler.prefills(step, lambda: 0.0):
         read.append((one, budget))
         one.num_cached_tokens = one.num_prefilled_tokens = len(one.prompt_ids)
     return read

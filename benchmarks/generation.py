@@ -4,8 +4,9 @@
 downloaded. Ours are conversations through the real WorkerClient and worker process; each peer that
 is installed (the extra `peers`; transformers' `generate()` always) answers the same prompts as one
 batch, in a process of its own. Rounds alternate between the engines, and medians are printed.
-Meanwhile a task measures how long the bot's event loop stood still. `--soak SECONDS` only talks for
-so long, and prints tokens a second and memory as they go.
+Meanwhile a task measures how long the bot's event loop stood still. `--models N` measures also a
+conversation with each of N models at once, `--arrivals N` also N requests that arrive together.
+`--soak SECONDS` only talks for so long, and prints tokens a second and memory as they go.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from benchmarks.crowds import arrivals, several_models
 from benchmarks.folders import SIZES, make_folder, prompts
 from benchmarks.living import SHORT, Effort, memory_mb, second_message, soak, swap
 from benchmarks.peers import PEERS, available
@@ -81,6 +83,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, help="CPU threads of each engine (all cores)")
     parser.add_argument("--peers", default=",".join(available()), help="default: all installed")
     parser.add_argument("--short", action="store_true", help="few repetitions: does it run?")
+    parser.add_argument("--models", type=int, metavar="N", help="also talk with N models at once")
+    parser.add_argument(
+        "--arrivals", type=int, metavar="N", help="also let N requests come at once"
+    )
     parser.add_argument("--soak", type=float, metavar="SECONDS", help="only talk, for so long")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser.parse_args()
@@ -121,6 +127,7 @@ async def _measure(
         say("new weights while people talk ...")
         swapped = await swap(client, folder, options.new_tokens, effort)
     return {
+        **await _crowds(options, settings, folder, say),
         "engines": {name: _medians(rounds) for name, rounds in engines.items()},
         "loop_stall_ms": round(1000 * stall, 2),
         "memory_mb": memory,
@@ -137,6 +144,27 @@ async def _measure(
             "cores": os.cpu_count(),
         },
     }
+
+
+async def _crowds(
+    options: argparse.Namespace, settings: WorkerSettings, folder: str, say: Callable[[str], None]
+) -> dict[str, Any]:
+    parts: dict[str, Any] = {}
+    if options.models:
+        say(f"a conversation with each of {options.models} models ...")
+        parts["models"] = await several_models(
+            settings, folder, options.models, options.new_tokens, short=options.short
+        )
+    if options.arrivals:
+        say(f"{options.arrivals} requests that arrive together ...")
+        parts["arrivals"] = await asyncio.to_thread(
+            partial(arrivals, short=options.short),
+            settings,
+            folder,
+            options.arrivals,
+            options.new_tokens,
+        )
+    return parts
 
 
 async def _start(settings: WorkerSettings, folder: str) -> float:
@@ -389,6 +417,19 @@ def _print_rest(result: dict[str, Any]) -> None:
         f"\nlongest stall of the bot's event loop: {result['loop_stall_ms']} ms"
         f"\nthe bot's process: ready after {bot['ready_s']} s, {bot['memory_mb']} MB of memory"
     )
+    if "models" in result:
+        alone, *others = result["models"].values()
+        for number, speeds in zip(list(result["models"])[1:], others, strict=True):
+            shares = ", ".join(f"{one} ({one / alone:.2f})" for one in speeds)
+            print(f"one model: {alone} tokens/s; {number} at once: {shares}")
+    if "arrivals" in result:
+        waits = result["arrivals"]
+        for what, title in (("first_s", "first words"), ("end_s", "whole reply")):
+            mine, theirs = waits[f"mean_{what}"], waits[f"fifo_mean_{what}"]
+            print(
+                f"requests that arrive together, mean wait for the {title}: {mine:.3f} s; in the "
+                f"order of arrival, one by one: {theirs:.3f} s ({mine / theirs:.2f})"
+            )
 
 
 if __name__ == "__main__":

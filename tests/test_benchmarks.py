@@ -35,7 +35,10 @@ def run(benchmark: str, options: str) -> Any:
 
 @pytest.mark.slow
 def test_the_generation_benchmark_prints_one_object() -> None:
-    result = run("generation", f"{SMALL} --streams 1,2 --rounds 1 --short --peers generate")
+    crowds = "--models 2 --arrivals 5"
+    result = run(
+        "generation", f"{SMALL} --streams 1,2 --rounds 1 --short --peers generate {crowds}"
+    )
     assert set(result["engines"]) == {"gpt2bot", "generate"}
     for streams in result["engines"].values():
         assert set(streams) == {"1", "2"}
@@ -49,6 +52,13 @@ def test_the_generation_benchmark_prints_one_object() -> None:
     assert result["ready"]["cached_s"] > 0
     assert result["loop_stall_ms"] > 0
     assert result["bot_process"]["ready_s"] > 0
+    assert result["models"]["1"] > 0
+    assert len(result["models"]["2"]) == 2
+    assert all(speed > 0 for speed in result["models"]["2"])
+    assert result["arrivals"].keys() == {
+        f"{prefix}mean_{what}" for prefix in ("", "fifo_") for what in ("first_s", "end_s")
+    }
+    assert 0 < result["arrivals"]["mean_first_s"] < result["arrivals"]["mean_end_s"]
     if sys.platform == "linux":
         assert result["memory_mb"] > 0
 

@@ -6,6 +6,7 @@ import re
 import weakref
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from model.engine.scheduler import (
 )
 from model.engine.sequence import MAX_REPLY_ATTEMPTS, Sequence
 from model.loading import LoadedModel
+from model.registry import EMBEDDED_FOLDER
 from model.runners.base import Logits
 from model.sampling import FinishReason, SamplingParams
 from model.settings import WorkerSettings
@@ -39,7 +41,7 @@ from model.worker.messages import (
     TextDelta,
     WorkerEvent,
 )
-from tests.model.conftest import HELLO, load
+from tests.model.conftest import CPU_INT8, HELLO, load
 from tests.model.engine.scripted import Script, ScriptedRunner
 from tests.model_folders import make_model_folder
 
@@ -315,6 +317,38 @@ class OutOfMemory(ScriptedRunner):
         if row:
             raise RuntimeError("can't allocate memory")
         return super().prefill(row, ids, past)
+
+
+@pytest.mark.parametrize("order", range(4))
+def test_whoever_joins_and_leaves_when_each_reply_is_as_alone(order: int) -> None:
+    """In int8: prompts of 5 to 150 tokens are read together, in pieces and behind one another,
+    while others are answered, stopped or continue a channel."""
+    loaded = load(EMBEDDED_FOLDER, CPU_INT8)
+    assert loaded.runner.packs
+    random = Random(order)
+    words = ["what", "do", "you", "like", "to", "eat", "on", "a", "day", "by", "the", "sea"]
+    talks = [
+        [said(" ".join(random.choices(words, k=random.choice([1, 2, 3, 8, 30, 100]))))]
+        for _ in range(14)
+    ]
+    params = SamplingParams(max_new_tokens=10, seed=order)
+    alone = Desk()
+    for number, talk in enumerate(talks):
+        alone.ask(loaded, params, number, talk)
+        alone.run()
+    desk = Desk(max_sequences=8)
+    stopped = set(random.sample(range(14), 3))
+    for number, talk in enumerate(talks):
+        desk.ask(loaded, params, number, talk, channel=random.randrange(3), scope=number % 2)
+        for _ in range(random.choice([0, 0, 0, 1, 4])):
+            desk.engine.step()
+            desk.now += 0.1
+        if number in stopped:
+            desk.engine.abort(number)
+    desk.run()
+    for number in range(14):
+        reply, whole = desk.finished(number).text, alone.finished(number).text
+        assert whole.startswith(reply) if number in stopped else reply == whole
 
 
 def test_a_prompt_that_cannot_be_read_fails_its_own_reply(byte_model: LoadedModel) -> None:

@@ -114,6 +114,9 @@ ELSEWHERE = {
     "python -m benchmarks.generation --model-size tiny --streams 1 --rounds 3 --peers generate": (
         GENERATION
     ),
+    "python -m benchmarks.generation --streams 1 --peers generate --models 2 --arrivals 16": (
+        GENERATION
+    ),
     "python -m benchmarks.generation --soak 540": (
         "tests/test_benchmarks.py::test_a_soak_shows_speed_and_memory_over_time"
     ),

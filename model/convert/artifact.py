@@ -9,6 +9,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from model.convert.int8_quality import Int8Quality
 from model.isolation import IsolatedTokenizer
 from model.tokenizer import Tokenizer
 
@@ -25,7 +26,8 @@ class ModelMetadata:
     before it began; `fragments` are tokens of less than a character; `never` are ids that are not
     text: the unknown token, and rows without a token. `isolated`: its template or tokenizer is run
     in a child. `japanese`: the vocabulary was made for it. `weight_bytes`: memory of the weights.
-    `packs`: its graph reads several prompts at once. The names are those of the stored file.
+    `packs`: its graph reads several prompts at once. `int8`: how near it is to fp32, where that was
+    measured. The names are those of the stored file.
     """
 
     checkpoint: str
@@ -47,6 +49,7 @@ class ModelMetadata:
     never: list[int]
     japanese: bool
     packs: bool
+    int8: Int8Quality | None = None
 
     def save(self, folder: Path) -> None:
         """Write it, which completes the folder."""
@@ -55,7 +58,10 @@ class ModelMetadata:
 
 def read_metadata(folder: Path) -> ModelMetadata:
     """The metadata of an artifact."""
-    return ModelMetadata(**json.loads((folder / METADATA_FILE).read_text(encoding="utf-8")))
+    stored = json.loads((folder / METADATA_FILE).read_text(encoding="utf-8"))
+    if stored.get("int8") is not None:
+        stored["int8"] = Int8Quality(**stored["int8"])
+    return ModelMetadata(**stored)
 
 
 def read_tokenizer(folder: Path, meta: ModelMetadata) -> Tokenizer:

@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,7 @@ from model.chat_template import REPLACEMENT_CHAR
 from model.control_tokens import control_tokens
 from model.convert.artifact import METADATA_FILE, TOKENIZER_FILE, WEIGHTS_FILE, ModelMetadata
 from model.convert.checkpoint import Weights, read_tokenizer, token_ids
+from model.convert.int8_quality import Int8Quality, int8_message
 from model.convert.validation import (
     GENERATION_CONFIG_FILE,
     ModelFolder,
@@ -212,11 +214,16 @@ def _build(checkpoint: ModelFolder, folder: Path, source: str, precision: str) -
         tokenizer = read_tokenizer(checkpoint.path, config, who, half_made)
         weights = Weights(checkpoint.tensors, who)
         shape = _shape(config, precision)
-        if precision != "torch":
+        isolated = _needs_isolation(tokenizer)
+        reader = _isolate(tokenizer, half_made) if isolated else tokenizer
+        meta = _meta(checkpoint, shape, weights, tokenizer, reader)
+        if precision == "fp32":
             from model.convert.onnx_graph import write_graph
 
             write_graph(weights, shape, half_made)
-        _meta(checkpoint, shape, weights, tokenizer, half_made).save(half_made)
+        elif precision == "int8":
+            meta = replace(meta, int8=_write_int8(weights, shape, meta, reader, half_made))
+        _with_size(meta, half_made).save(half_made)
         with contextlib.suppress(OSError):  # another build was faster
             half_made.replace(folder)
 
@@ -238,19 +245,37 @@ def _shape(config: Mapping[str, Any], precision: str) -> GraphConfig:
     )
 
 
+def _write_int8(
+    weights: Weights, shape: GraphConfig, meta: ModelMetadata, reader: Tokenizer, folder: Path
+) -> Int8Quality | None:
+    from model.convert.calibration_text import calibration_text
+    from model.convert.int8 import write_int8
+
+    text = calibration_text(reader, meta.positions, japanese=meta.japanese)
+    with tempfile.TemporaryDirectory(prefix=".", dir=folder.parent) as scratch:
+        quality = write_int8(weights, shape, text, folder, Path(scratch))
+    if quality is not None:
+        log.info("%s: %s", display_name(meta.checkpoint), int8_message(quality))
+    return quality
+
+
+def _with_size(meta: ModelMetadata, folder: Path) -> ModelMetadata:
+    file = folder / WEIGHTS_FILE
+    return replace(meta, weight_bytes=file.stat().st_size) if file.exists() else meta
+
+
 def _meta(
     checkpoint: ModelFolder,
     shape: GraphConfig,
     weights: Weights,
     tokenizer: Tokenizer,
-    folder: Path,
+    reader: Tokenizer,
 ) -> ModelMetadata:
     stops = stop_strings(tokenizer)
     ids = sorted(tokenizer.get_vocab().values())
     texts = tokenizer.decode_each(ids)
     rows = checkpoint.config["vocab_size"]
-    isolated = _needs_isolation(tokenizer)
-    control = control_tokens(_isolate(tokenizer, folder) if isolated else tokenizer)
+    control = control_tokens(reader)
     ends = {
         tokenizer.get_vocab()[tokenizer.eos_token],
         *control.values(),
@@ -260,7 +285,6 @@ def _meta(
     if tokenizer.unk_token in control and tokenizer.unk_token != tokenizer.eos_token:
         never.add(control[tokenizer.unk_token])
     on_a_stop = {n for n, text in zip(ids, texts, strict=True) if any(s in text for s in stops)}
-    file = folder / WEIGHTS_FILE
     return ModelMetadata(
         checkpoint=str(checkpoint.path),
         parameters=weights.parameters,
@@ -270,10 +294,10 @@ def _meta(
         heads=shape.heads,
         head_size=shape.padded_head_size,
         precision=shape.precision,
-        weight_bytes=file.stat().st_size if file.exists() else 4 * weights.parameters,
+        weight_bytes=4 * weights.parameters,
         special_tokens=tokenizer.special_tokens_map,
         chat_template=tokenizer.chat_template,
-        isolated=isolated,
+        isolated=reader is not tokenizer,
         stops=list(stops),
         ends=sorted(ends),
         mute=sorted(ends | on_a_stop),

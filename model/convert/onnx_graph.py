@@ -13,8 +13,8 @@ so the logits of a sequence depend neither on the rest of the batch nor on the p
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,8 @@ HEAD_MULTIPLE = 8
 """The attention operator takes heads of a multiple of this width."""
 UNUSED_INPUTS = 9 * [""]
 """Of the attention operator, between the lengths of the rows and their numbers of new tokens."""
+LM_HEAD = "lm_head"
+"""The graph's name of the last matrix; the others are called as the checkpoint calls them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +74,21 @@ class GraphConfig:
         return -(-self.head_size // HEAD_MULTIPLE) * HEAD_MULTIPLE
 
 
-def write_graph(weights: Mapping[str, Array], shape: GraphConfig, folder: Path) -> None:
+@dataclass(frozen=True, slots=True)
+class Int8Plan:
+    """What an int8 graph does not do alike for all matrices, by their names: those in `fp32` stay
+    as they are, and what those in `divisors` read is first divided, channel by channel."""
+
+    fp32: Set[str] = frozenset()
+    divisors: Mapping[str, Array] = field(default_factory=dict)
+
+
+def write_graph(
+    weights: Mapping[str, Array], shape: GraphConfig, folder: Path, plan: Int8Plan | None = None
+) -> None:
     """Write GRAPH_FILE and WEIGHTS_FILE into `folder`; `weights` by transformers' names."""
     with (folder / WEIGHTS_FILE).open("wb") as file:
-        graph = _GraphBuilder(file, shape, weights)
+        graph = _GraphBuilder(file, shape, weights, plan or Int8Plan())
         _build_gpt2(graph)
         graph.save(folder / GRAPH_FILE)
 
@@ -105,8 +118,11 @@ def _build_gpt2(g: _GraphBuilder) -> None:
 class _GraphBuilder:
     """Nodes and tensors as they are made; each method returns the name of what it computes."""
 
-    def __init__(self, file: Any, shape: GraphConfig, weights: Mapping[str, Array]) -> None:
+    def __init__(
+        self, file: Any, shape: GraphConfig, weights: Mapping[str, Array], plan: Int8Plan
+    ) -> None:
         self.shape = shape
+        self._plan = plan
         self._weights = weights
         self._file = file
         self._nodes: list[onnx.NodeProto] = []
@@ -165,15 +181,20 @@ class _GraphBuilder:
     def matmul(self, x: str, name: str) -> str:
         """x times a weight matrix (in, out), without its bias."""
         key = f"{name}.weight"
-        if self.shape.precision == "fp32":
+        if self._is_exact(name):
             return self.node("MatMul", [x, self.weight(key)])
+        if (divisor := self._plan.divisors.get(name)) is not None:
+            x = self.node("Mul", [x, self.initializer(f"{name}.divisor", 1 / divisor)])
         return self._int8_matmul(x, name, self._read(key))
+
+    def _is_exact(self, name: str) -> bool:
+        return self.shape.precision == "fp32" or name in self._plan.fp32
 
     def _int8_matmul(self, x: str, name: str, matrix: Array) -> str:
         weights, scale = quantise(matrix, self.shape.max_int8_weight)
         largest = self.node("ReduceMax", [self.node("Abs", [x]), self.initializer("axis", _AXIS)])
         # a row of zeros must not be divided by zero
-        largest = self.node("Max", [largest, self.initializer("least", _MIN_SCALE)])
+        largest = self.node("Max", [largest, self.initializer("least", MIN_SCALE)])
         rows = self.node("Div", [x, largest])
         centre = self.initializer("centre", np.array(ZERO_POINT, np.uint8))
         step = self.initializer("step", np.array(1 / 127, np.float32))
@@ -185,10 +206,10 @@ class _GraphBuilder:
     def lm_head(self, x: str) -> None:
         """The logits; the weights are those of the embedding unless the checkpoint has others."""
         key = HEAD if HEAD in self._weights else EMBEDDING
-        if self.shape.precision == "fp32":
+        if self._is_exact(LM_HEAD):
             self._node("Gemm", [x, self.weight(key)], ["logits"], transB=1)
         else:
-            scores = self._int8_matmul(x, "lm_head", self._weights[key].T)
+            scores = self._int8_matmul(x, LM_HEAD, self._weights[key].T)
             self._node("Identity", [scores], ["logits"])
 
     def attention(self, x: str, layer: int) -> str:
@@ -261,7 +282,8 @@ class _GraphBuilder:
 
 
 _AXIS = np.array([-1])
-_MIN_SCALE = np.array(1e-20, np.float32)
+MIN_SCALE = np.array(1e-20, np.float32)
+"""Least magnitude of a row of activations."""
 
 
 def quantise(matrix: Array, top: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:

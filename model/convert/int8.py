@@ -1,0 +1,170 @@
+"""Fits int8 to a checkpoint, and checks it against fp32 before anybody is answered with it.
+
+1. The fp32 graph reads some talk; what each matrix reads there is kept for a sample of the tokens.
+2. For each matrix the fold (`model.convert.folding`) is chosen whose int8 product is nearest.
+3. Both graphs read other talk. While they differ by more than MAX_DIVERGENCE, the matrices whose
+   int8 is worst stay in fp32.
+
+Does not know tokenizers or the cache.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from model.convert.calibration_text import CalibrationText
+from model.convert.checkpoint import Array
+from model.convert.folding import Fit, FoldedWeights, fits
+from model.convert.int8_quality import Int8Quality
+from model.convert.onnx_graph import LM_HEAD, GraphConfig, Int8Plan, write_graph
+from model.convert.probe import Probe
+from model.convert.shapes import EMBEDDING, HEAD
+
+log = logging.getLogger(__name__)
+
+SAMPLE_STEP = 17
+"""Of the tokens that are read, one in so many is kept: 121 of 2,048. Not a divisor of the rows'
+length, so that they come from everywhere in a row."""
+SAMPLE_COLUMNS = 128
+"""Columns of a matrix that are tried; each has its own scale, so they stand for the others."""
+MUL_ERROR, MIN_GAIN = 5e-4, 2.0
+"""The error of a product from which on it gets a Mul, which takes time at each step, and the part
+by which that must lower it. An ordinary product has an error of 1e-4."""
+MAX_ROUNDS = 5
+"""Checks of which each leaves more in fp32; after that, everything is."""
+AIM = 0.7
+"""The share of the limit that the next round aims at, since errors do not simply add up."""
+
+
+def write_int8(
+    weights: Mapping[str, Array],
+    shape: GraphConfig,
+    text: CalibrationText,
+    folder: Path,
+    scratch: Path,
+) -> Int8Quality | None:
+    """Write the graph in int8 into `folder`, and say how near it is to fp32; None if fp32 computes
+    no finite numbers, so that there is nothing to be near to. `scratch` gets the weights in fp32.
+    """
+    exact = replace(shape, precision="fp32")
+    write_graph(weights, exact, scratch)
+    with Probe(scratch, exact) as reference:
+        samples = _sample(reference, text.calibration)
+        if not all(np.isfinite(rows).all() for rows in samples.values()):
+            write_graph(weights, shape, folder)
+            return None
+        chosen = {name: _choose(name, rows, weights, shape) for name, rows in samples.items()}
+        fp32: set[str] = set()
+        for left_in_fp32 in range(MAX_ROUNDS + 1):
+            _write(weights, shape, chosen, fp32, folder)
+            with Probe(folder, shape) as probe:
+                quality = _compare(reference, probe, text.check)
+            quality = replace(quality, fp32=len(fp32), matrices=len(chosen))
+            if quality.is_near or len(fp32) == len(chosen):
+                break
+            log.info("int8 with %d matrices in fp32: %s", len(fp32), quality)
+            fp32 |= _worst(chosen, fp32, quality, everything=left_in_fp32 == MAX_ROUNDS - 1)
+    return quality
+
+
+def _sample(probe: Probe, rows: Sequence[Sequence[int]]) -> dict[str, Array]:
+    """What each matrix reads (N, in) at some of the tokens."""
+    kept: dict[str, list[Array]] = {}
+    past = 0
+    for ids in rows:
+        first = -past % SAMPLE_STEP
+        for name, read in probe.inputs(ids).items():
+            kept.setdefault(name, []).append(read[first::SAMPLE_STEP].copy())
+        past += len(ids)
+    return {name: np.concatenate(parts) for name, parts in kept.items()}
+
+
+def _choose(name: str, rows: Array, weights: Mapping[str, Array], shape: GraphConfig) -> Fit:
+    needs_mul = name.endswith("mlp.c_proj")
+    matrix, shifting = _some_columns(name, weights), not needs_mul and name != LM_HEAD
+    found = fits(rows, matrix, shape.max_int8_weight, shifting=shifting)
+    unfolded, best = found[0], min(found, key=lambda one: one.error)
+    if needs_mul and unfolded.error < max(MUL_ERROR, MIN_GAIN * best.error):
+        return unfolded
+    return best
+
+
+def _some_columns(name: str, weights: Mapping[str, Array]) -> Array:
+    if name == LM_HEAD:
+        head = weights[HEAD if HEAD in weights else EMBEDDING]
+        return head[:: -(-len(head) // SAMPLE_COLUMNS)].T
+    matrix = weights[f"{name}.weight"]
+    some: Array = matrix[:, :: -(-matrix.shape[1] // SAMPLE_COLUMNS)]
+    return some
+
+
+def _write(
+    weights: Mapping[str, Array],
+    shape: GraphConfig,
+    fits: Mapping[str, Fit],
+    fp32: set[str],
+    folder: Path,
+) -> None:
+    folds = {
+        name: one.fold
+        for name, one in fits.items()
+        if name not in fp32 and not one.fold.is_identity
+    }
+    divisors = {name: one.scale for name, one in folds.items() if name.endswith("mlp.c_proj")}
+    write_graph(FoldedWeights(weights, folds), shape, folder, Int8Plan(frozenset(fp32), divisors))
+
+
+def _compare(reference: Probe, probe: Probe, rows: Sequence[Sequence[int]]) -> Int8Quality:
+    """The mean divergence of the next token's distribution, and how much likelier or less likely
+    the text is."""
+    divergences: list[Array] = []
+    losses: list[Array] = []
+    for ids in rows:
+        theirs, ours = _log_softmax(reference.logits(ids)), _log_softmax(probe.logits(ids))
+        divergences.append((np.exp(theirs) * (theirs - ours)).sum(-1))
+        following = (np.arange(len(ids) - 1), list(ids[1:]))
+        losses.append((theirs[following] - ours[following]))
+    loss = np.concatenate(losses)
+    return Int8Quality(
+        divergence=_finite_mean(np.concatenate(divergences)),
+        loss=_finite_mean(loss) if len(loss) else 0.0,
+    )
+
+
+def _finite_mean(values: Array) -> float:
+    mean = float(values.mean(dtype=np.float64))
+    return mean if np.isfinite(mean) else np.inf
+
+
+def _log_softmax(logits: Array) -> Array:
+    logits = logits - logits.max(-1, keepdims=True)
+    total = np.exp(logits).sum(-1, keepdims=True, dtype=np.float64)
+    logits -= np.log(total).astype(np.float32)
+    return logits
+
+
+def _worst(
+    fits: Mapping[str, Fit], fp32: set[str], quality: Int8Quality, *, everything: bool
+) -> set[str]:
+    """The int8 matrices with the largest errors, so many that the rest should be near enough."""
+    order = sorted(fits.keys() - fp32, key=lambda name: fits[name].error, reverse=True)
+    if everything:
+        return set(order)
+    left = sum(fits[name].error for name in order)
+    allowed = AIM * left / quality.excess
+    return set(_until(order, fits, left, allowed))
+
+
+def _until(
+    order: Sequence[str], fits: Mapping[str, Fit], left: float, allowed: float
+) -> Iterator[str]:
+    for name in order:
+        yield name
+        left -= fits[name].error
+        if left <= allowed:
+            return

@@ -7,6 +7,8 @@ batch, in a process of its own. Rounds alternate between the engines, and median
 Meanwhile a task measures how long the bot's event loop stood still. `--models N` measures also a
 conversation with each of N models at once, `--arrivals N` also N requests that arrive together.
 `--soak SECONDS` only talks for so long, and prints tokens a second and memory as they go.
+`--outliers` only compares int8 with
+fp32, on twins of the embedded models whose weights are harder to round (`benchmarks.outliers`).
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from benchmarks import outliers
 from benchmarks.crowds import arrivals, several_models
 from benchmarks.folders import SIZES, make_folder, prompts
 from benchmarks.living import SHORT, Effort, memory_mb, second_message, soak, swap
@@ -61,6 +64,11 @@ def main() -> None:
     options = _options()
     with tempfile.TemporaryDirectory() as folder:
         say = partial(print, file=sys.stderr if options.json else sys.stdout, flush=True)
+        if options.outliers:
+            ratios = outliers.measure(Path(folder), say)
+            if options.json:
+                print(json.dumps({"outliers": ratios}))
+            return
         say(f"making a model of the size of {options.model_size}, with random weights ...")
         model = Path(folder, "model")
         make_folder(model, options.model_size)
@@ -88,6 +96,7 @@ def _options() -> argparse.Namespace:
         "--arrivals", type=int, metavar="N", help="also let N requests come at once"
     )
     parser.add_argument("--soak", type=float, metavar="SECONDS", help="only talk, for so long")
+    parser.add_argument("--outliers", action="store_true", help="only what int8 costs")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser.parse_args()
 

@@ -102,6 +102,7 @@ def load(
         dtype=device.serving_precision,
         load_s=time.monotonic() - began,
         japanese=meta.japanese,
+        int8=meta.int8,
     )
     return LoadedModel(
         runner,

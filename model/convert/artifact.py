@@ -5,7 +5,9 @@ Knows its files. Does not know how they are made (`model.convert.build`) or run.
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -62,6 +64,15 @@ def read_metadata(folder: Path) -> ModelMetadata:
     if stored.get("int8") is not None:
         stored["int8"] = Int8Quality(**stored["int8"])
     return ModelMetadata(**stored)
+
+
+def read_built_models(cache: Path) -> Iterator[ModelMetadata]:
+    """The metadata of all artifacts in a build cache, the least recently used first; those of other
+    versions of this program are left out."""
+    folders = [path.parent for path in cache.glob(f"*/{METADATA_FILE}")]
+    for folder in sorted(folders, key=lambda one: one.stat().st_mtime):
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            yield read_metadata(folder)
 
 
 def read_tokenizer(folder: Path, meta: ModelMetadata) -> Tokenizer:

@@ -223,6 +223,8 @@ def _build(checkpoint: ModelFolder, folder: Path, source: str, precision: str) -
             write_graph(weights, shape, half_made)
         elif precision == "int8":
             meta = replace(meta, int8=_write_int8(weights, shape, meta, reader, half_made))
+        if meta.int8 is not None:
+            log.info("%s: %s", who, int8_message(meta.int8))
         _with_size(meta, half_made).save(half_made)
         with contextlib.suppress(OSError):  # another build was faster
             half_made.replace(folder)
@@ -253,10 +255,7 @@ def _write_int8(
 
     text = calibration_text(reader, meta.positions, japanese=meta.japanese)
     with tempfile.TemporaryDirectory(prefix=".", dir=folder.parent) as scratch:
-        quality = write_int8(weights, shape, text, folder, Path(scratch))
-    if quality is not None:
-        log.info("%s: %s", display_name(meta.checkpoint), int8_message(quality))
-    return quality
+        return write_int8(weights, shape, text, folder, Path(scratch))
 
 
 def _with_size(meta: ModelMetadata, folder: Path) -> ModelMetadata:

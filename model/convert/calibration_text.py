@@ -22,8 +22,8 @@ from model.tokenizer import Tokenizer
 
 ROW_TOKENS = 128
 """Tokens that are read at once; a row begins where a talk does."""
-CALIBRATION_ROWS, CHECK_ROWS = 16, 8
-"""Most rows to fit to, and others to check on: 2,048 and 1,024 tokens."""
+ROWS = 8
+"""Rows to fit to, and as many others to check on: 2,048 tokens together."""
 MIN_DIFFERENT_TOKENS = 24
 """A tokenizer that makes fewer of all the talk does not know its language."""
 _ROLES = (Role.USER, Role.ASSISTANT)
@@ -48,13 +48,13 @@ def calibration_text(tokenizer: Tokenizer, positions: int, *, japanese: bool) ->
     different = len({one for row in rows for one in row})
     if different < MIN_DIFFERENT_TOKENS or len(rows) < 2:
         rows = _random_rows(tokenizer, length)
-    checked = max(1, len(rows) * CHECK_ROWS // (CALIBRATION_ROWS + CHECK_ROWS))
-    return CalibrationText(rows[:-checked], rows[-checked:])
+    half = len(rows) // 2
+    return CalibrationText(rows[:half], rows[half:])
 
 
 def _all_rows(length: int) -> int:
     """As many tokens for a model with few positions, in more rows."""
-    return (CALIBRATION_ROWS + CHECK_ROWS) * ROW_TOKENS // length
+    return 2 * ROWS * ROW_TOKENS // length
 
 
 def _talk_rows(tokenizer: Tokenizer, length: int, japanese: bool) -> Iterator[list[int]]:

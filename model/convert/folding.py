@@ -8,7 +8,7 @@ product x W, each channel of x is moved by a `shift` z and divided by a `scale` 
 The shift goes into the bias before and the bias after (Wei et al. 2023, "Outlier Suppression+"),
 the scale into the weights before and after (Xiao et al. 2023, "SmoothQuant", equation 4). Both cost
 nothing at run time where x comes from a norm, or from the values of attention, whose weights sum
-to 1. Behind an activation function only a scale is possible, as a Mul in the graph.
+to 1. Behind an activation function the graph does both.
 
 Knows arrays and the names of a GPT-2's tensors. Does not know the graph or how x is measured.
 """
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from model.convert.checkpoint import Array
-from model.convert.onnx_graph import LM_HEAD, MIN_SCALE, quantise
+from model.convert.onnx_graph import LM_HEAD, MIN_SCALE, Fold, quantise
 from model.convert.shapes import EMBEDDING, HEAD
 
 STRENGTHS = (0.4, 0.55, 0.7)
@@ -30,18 +30,6 @@ EDGE_PERCENT = 2
 """Rows, in percent, that a robust range leaves out at either end. The first token of a text can be
 far from all others (Xiao et al. 2024, "attention sinks"), and a row has a scale of its own."""
 MIN_RANGE, MIN_ENERGY = 1e-5, 1e-30
-
-
-@dataclass(frozen=True, slots=True)
-class Fold:
-    """The `shift` and the `scale` of each channel that a matrix reads."""
-
-    shift: Array
-    scale: Array
-
-    @property
-    def is_identity(self) -> bool:
-        return not self.shift.any() and bool((self.scale == 1).all())
 
 
 def identity_fold(channels: int) -> Fold:
@@ -57,9 +45,9 @@ class Fit:
     error: float
 
 
-def fits(rows: Array, matrix: Array, top: int, *, shifting: bool) -> list[Fit]:
-    """Folds for `rows` (N, in) times `matrix` (in, out), beginning with none. `matrix` may leave out
-    columns, since each has its own scale; `top` is the largest quantized weight."""
+def fit_folds(rows: Array, matrix: Array, top: int, *, shifting: bool) -> list[Fit]:
+    """Folds for `rows` (N, in) times `matrix` (in, out), beginning with none. `matrix` may leave
+    out columns, since each has its own scale; `top` is the largest quantized weight."""
     folds = [_no_fold(rows.shape[1]), *_candidates(rows, matrix, shifting)]
     exact = rows @ matrix
     varying = np.square(exact - np.median(exact, axis=0)).sum(1)

@@ -11,7 +11,7 @@ Does not know tokenizers or the cache.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +19,7 @@ import numpy as np
 
 from model.convert.calibration_text import CalibrationText
 from model.convert.checkpoint import Array
-from model.convert.folding import Fit, FoldedWeights, fits
+from model.convert.folding import Fit, FoldedWeights, fit_folds
 from model.convert.int8_quality import Int8Quality
 from model.convert.onnx_graph import LM_HEAD, GraphConfig, Int8Plan, write_graph
 from model.convert.probe import Probe
@@ -27,16 +27,16 @@ from model.convert.shapes import EMBEDDING, HEAD
 
 log = logging.getLogger(__name__)
 
-SAMPLE_STEP = 17
-"""Of the tokens that are read, one in so many is kept: 121 of 2,048. Not a divisor of the rows'
-length, so that they come from everywhere in a row."""
+SAMPLE_STEP = 9
+"""Of the tokens that are read, one in so many is kept: 114 of 1,024. It does not divide the length
+of a row, so they come from everywhere in one."""
 SAMPLE_COLUMNS = 128
 """Columns of a matrix that are tried; each has its own scale, so they stand for the others."""
-MUL_ERROR, MIN_GAIN = 5e-4, 2.0
-"""The error of a product from which on it gets a Mul, which takes time at each step, and the part
-by which that must lower it. An ordinary product has an error of 1e-4."""
-MAX_ROUNDS = 5
-"""Checks of which each leaves more in fp32; after that, everything is."""
+MIN_ERROR, MIN_GAIN = 5e-4, 2.0
+"""The graph folds what a product reads, which takes time at each step, if its error is at least so
+much, and if that lowers it so many times. An ordinary product has an error of 1e-4."""
+MAX_ROUNDS = 6
+"""Checks, each with more matrices in fp32; in the last all are."""
 AIM = 0.7
 """The share of the limit that the next round aims at, since errors do not simply add up."""
 
@@ -53,23 +53,22 @@ def write_int8(
     """
     exact = replace(shape, precision="fp32")
     write_graph(weights, exact, scratch)
-    with Probe(scratch, exact) as reference:
+    with np.errstate(all="ignore"), Probe(scratch, exact) as reference:
         samples = _sample(reference, text.calibration)
         if not all(np.isfinite(rows).all() for rows in samples.values()):
             write_graph(weights, shape, folder)
             return None
-        chosen = {name: _choose(name, rows, weights, shape) for name, rows in samples.items()}
+        fits = {name: _fit(name, rows, weights, shape) for name, rows in samples.items()}
         fp32: set[str] = set()
-        for left_in_fp32 in range(MAX_ROUNDS + 1):
-            _write(weights, shape, chosen, fp32, folder)
+        for left in reversed(range(MAX_ROUNDS)):
+            _write(weights, shape, fits, fp32, folder)
             with Probe(folder, shape) as probe:
                 quality = _compare(reference, probe, text.check)
-            quality = replace(quality, fp32=len(fp32), matrices=len(chosen))
-            if quality.is_near or len(fp32) == len(chosen):
+            if quality.is_near or len(fp32) == len(fits):
                 break
-            log.info("int8 with %d matrices in fp32: %s", len(fp32), quality)
-            fp32 |= _worst(chosen, fp32, quality, everything=left_in_fp32 == MAX_ROUNDS - 1)
-    return quality
+            log.debug("with %d matrices in fp32: %s", len(fp32), quality)
+            fp32 |= _worst(fits, fp32, quality) if left > 1 else fits.keys()
+    return replace(quality, fp32=len(fp32), matrices=len(fits))
 
 
 def _sample(probe: Probe, rows: Sequence[Sequence[int]]) -> dict[str, Array]:
@@ -84,14 +83,18 @@ def _sample(probe: Probe, rows: Sequence[Sequence[int]]) -> dict[str, Array]:
     return {name: np.concatenate(parts) for name, parts in kept.items()}
 
 
-def _choose(name: str, rows: Array, weights: Mapping[str, Array], shape: GraphConfig) -> Fit:
-    needs_mul = name.endswith("mlp.c_proj")
-    matrix, shifting = _some_columns(name, weights), not needs_mul and name != LM_HEAD
-    found = fits(rows, matrix, shape.max_int8_weight, shifting=shifting)
-    unfolded, best = found[0], min(found, key=lambda one: one.error)
-    if needs_mul and unfolded.error < max(MUL_ERROR, MIN_GAIN * best.error):
+def _fit(name: str, rows: Array, weights: Mapping[str, Array], shape: GraphConfig) -> Fit:
+    """The best fold; of those that the graph itself has to do, only one that is worth its time."""
+    matrix, shifting = _some_columns(name, weights), name != LM_HEAD  # which has no bias
+    unfolded, *others = fit_folds(rows, matrix, shape.max_int8_weight, shifting=shifting)
+    best = min([unfolded, *others], key=lambda one: one.error)
+    if _is_in_graph(name) and unfolded.error < max(MIN_ERROR, MIN_GAIN * best.error):
         return unfolded
     return best
+
+
+def _is_in_graph(name: str) -> bool:
+    return name.endswith("mlp.c_proj")
 
 
 def _some_columns(name: str, weights: Mapping[str, Array]) -> Array:
@@ -115,8 +118,8 @@ def _write(
         for name, one in fits.items()
         if name not in fp32 and not one.fold.is_identity
     }
-    divisors = {name: one.scale for name, one in folds.items() if name.endswith("mlp.c_proj")}
-    write_graph(FoldedWeights(weights, folds), shape, folder, Int8Plan(frozenset(fp32), divisors))
+    plan = Int8Plan(fp32, {name: one for name, one in folds.items() if _is_in_graph(name)})
+    write_graph(FoldedWeights(weights, folds), shape, folder, plan)
 
 
 def _compare(reference: Probe, probe: Probe, rows: Sequence[Sequence[int]]) -> Int8Quality:
@@ -128,7 +131,7 @@ def _compare(reference: Probe, probe: Probe, rows: Sequence[Sequence[int]]) -> I
         theirs, ours = _log_softmax(reference.logits(ids)), _log_softmax(probe.logits(ids))
         divergences.append((np.exp(theirs) * (theirs - ours)).sum(-1))
         following = (np.arange(len(ids) - 1), list(ids[1:]))
-        losses.append((theirs[following] - ours[following]))
+        losses.append(theirs[following] - ours[following])
     loss = np.concatenate(losses)
     return Int8Quality(
         divergence=_finite_mean(np.concatenate(divergences)),
@@ -148,23 +151,10 @@ def _log_softmax(logits: Array) -> Array:
     return logits
 
 
-def _worst(
-    fits: Mapping[str, Fit], fp32: set[str], quality: Int8Quality, *, everything: bool
-) -> set[str]:
+def _worst(fits: Mapping[str, Fit], fp32: set[str], quality: Int8Quality) -> set[str]:
     """The int8 matrices with the largest errors, so many that the rest should be near enough."""
-    order = sorted(fits.keys() - fp32, key=lambda name: fits[name].error, reverse=True)
-    if everything:
-        return set(order)
-    left = sum(fits[name].error for name in order)
-    allowed = AIM * left / quality.excess
-    return set(_until(order, fits, left, allowed))
-
-
-def _until(
-    order: Sequence[str], fits: Mapping[str, Fit], left: float, allowed: float
-) -> Iterator[str]:
-    for name in order:
-        yield name
-        left -= fits[name].error
-        if left <= allowed:
-            return
+    order = sorted(fits.keys() - fp32, key=lambda name: fits[name].error)
+    errors = np.array([fits[name].error for name in order])
+    allowed = AIM * errors.sum() / quality.excess
+    kept = int((np.cumsum(errors) <= allowed).sum())
+    return set(order[min(kept, len(order) - 1) :])

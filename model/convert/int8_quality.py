@@ -1,4 +1,4 @@
-"""How near the int8 of a model is to its fp32, as it was measured when it was built. Values only."""
+"""How near the int8 of a model is to its fp32, as measured when it was built. Values only."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ MAX_LOSS = 0.01
 MAX_DIVERGENCE = 0.01
 """Nats of Kullback-Leibler divergence of the next token's distribution from that in fp32. For text
 that the model itself would write, it is the rise of the loss."""
+MAX_TOLD_LOSS = 100.0
+"""So that a sentence about a broken model can be written at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,19 +37,17 @@ class Int8Quality:
 
     @property
     def percent(self) -> float:
-        """By how much perplexity rises, in percent; 0 if it does not."""
-        return max(0.0, 100 * math.expm1(min(self.loss, 100)))
+        """How far the perplexity is from that of fp32, in percent of that, to the next tenth."""
+        return math.ceil(abs(1000 * math.expm1(min(self.loss, MAX_TOLD_LOSS)))) / 10
 
 
 def int8_message(quality: Int8Quality) -> Phrase:
     """One sentence about it."""
     if not quality.fp32:
-        return phrase(
-            "int8 raises perplexity by {percent:.1f} % over fp32.", percent=quality.percent
-        )
+        return phrase("Its perplexity is within {percent:.1f} % of fp32.", percent=quality.percent)
     return phrase(
-        "{fp32} of {count} weight matrices stay in fp32, because int8 would change the replies too "
-        "much; so perplexity rises by {percent:.1f} %.",
+        "{fp32} of {count} weight matrices stay in fp32, because in int8 the replies would change "
+        "too much; so its perplexity is within {percent:.1f} % of fp32.",
         fp32=quality.fp32,
         count=quality.matrices,
         percent=quality.percent,

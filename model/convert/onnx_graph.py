@@ -75,12 +75,24 @@ class GraphConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class Fold:
+    """The `shift` and the `scale` of each channel that a matrix reads (`model.convert.folding`)."""
+
+    shift: Array
+    scale: Array
+
+    @property
+    def is_identity(self) -> bool:
+        return not self.shift.any() and bool((self.scale == 1).all())
+
+
+@dataclass(frozen=True, slots=True)
 class Int8Plan:
     """What an int8 graph does not do alike for all matrices, by their names: those in `fp32` stay
-    as they are, and what those in `divisors` read is first divided, channel by channel."""
+    as they are, and what those in `folds` read is folded by the graph itself."""
 
     fp32: Set[str] = frozenset()
-    divisors: Mapping[str, Array] = field(default_factory=dict)
+    folds: Mapping[str, Fold] = field(default_factory=dict)
 
 
 def write_graph(
@@ -183,9 +195,14 @@ class _GraphBuilder:
         key = f"{name}.weight"
         if self._is_exact(name):
             return self.node("MatMul", [x, self.weight(key)])
-        if (divisor := self._plan.divisors.get(name)) is not None:
-            x = self.node("Mul", [x, self.initializer(f"{name}.divisor", 1 / divisor)])
+        if (fold := self._plan.folds.get(name)) is not None:
+            x = self._fold(x, name, fold)
         return self._int8_matmul(x, name, self._read(key))
+
+    def _fold(self, x: str, name: str, fold: Fold) -> str:
+        if fold.shift.any():
+            x = self.node("Sub", [x, self.initializer(f"{name}.shift", fold.shift)])
+        return self.node("Mul", [x, self.initializer(f"{name}.divisor", 1 / fold.scale)])
 
     def _is_exact(self, name: str) -> bool:
         return self.shape.precision == "fp32" or name in self._plan.fp32

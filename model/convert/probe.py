@@ -25,7 +25,7 @@ Floats = NDArray[np.float32]
 
 
 class Probe:
-    """The graph in `folder`, whose weights file it shares. A context manager: it removes its file."""
+    """The graph in `folder`, whose weights it shares. A context manager, which removes its file."""
 
     def __init__(self, folder: Path, shape: GraphConfig) -> None:
         self._shape = shape

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from core.records import Message
+from model.convert.int8_quality import Int8Quality
 from model.sampling import FinishReason, SamplingParams
 
 # --- commands of the bot -------------------------------------------------------------------------
@@ -92,7 +93,8 @@ Command = LoadModel | Generate | Prefetch | DropCaches | Render | Abort | Ping |
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """A loaded model. `positions` is its context length; `japanese`: its vocabulary is Japanese."""
+    """A loaded model. `positions` is its context length; `japanese`: its vocabulary is Japanese;
+    `int8`: how near its int8 is to fp32, where it runs in that."""
 
     source: str
     parameters: int
@@ -101,6 +103,7 @@ class ModelInfo:
     dtype: str
     load_s: float
     japanese: bool = False
+    int8: Int8Quality | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,6 +63,7 @@ def checks(settings: Settings) -> list[Check]:
         Check(models.HUB_NAMES, partial(models.check_hub, settings), 60),
         thread_check(models.MODELS, partial(models.check_extra_models, settings), 60),
         thread_check(models.CHECKPOINTS, partial(models.check_checkpoints, settings), 900),
+        thread_check(models.INT8, partial(models.check_int8, settings), 10),
         Check(worker.NAMES, partial(worker.check_worker, settings), 180),
     ]
 

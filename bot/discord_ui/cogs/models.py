@@ -29,6 +29,7 @@ from data.storage.storage import Storage
 from i18n.phrase import phrase
 from i18n.reader import say
 from model.backend import GenerationBackend
+from model.convert.int8_quality import int8_message
 from model.registry import ModelOption, find_option
 from model.worker.messages import ModelInfo
 from training.checkpoint_retention import CheckpointRetention
@@ -121,6 +122,8 @@ class Models(commands.Cog):
             embed = await asyncio.to_thread(load_checkpoint_card, Path(option.source))
         else:
             embed = registry_embed(option)
+        if (facts := self._worker.models.get(option.source)) and facts.int8:
+            embed.add_field(name="int8", value=say(int8_message(facts.int8)), inline=False)
         await interaction.edit_original_response(embed=embed)
 
     @model.command(description="Remove a checkpoint for good")

@@ -13,7 +13,9 @@ import aiohttp
 
 from bot.ops.checks.check import Finding, run_in_daemon_thread
 from bot.settings import Settings
-from i18n.phrase import join_phrases, message_of, phrase
+from i18n.phrase import join_phrases, message_of, phrase, phrases
+from model.convert.artifact import ModelMetadata, read_built_models
+from model.convert.int8_quality import int8_message
 from model.convert.validation import is_downloaded, is_folder, validate_folder
 from model.errors import LoadFailed
 from model.registry import embedded_name, is_embedded, model_options, with_custom_models
@@ -21,8 +23,9 @@ from training.checkpoints import MANIFEST_FILE, Manifest, verify
 from training.errors import CorruptCheckpoint
 
 EMBEDDED, MODELS, CHECKPOINTS = phrase("embedded models"), "MODELS", phrase("checkpoints")
+INT8 = "int8"
 DEFAULT, HUB = HUB_NAMES = (phrase("default model"), phrase("hub"))
-MAX_DAMAGED_NAMED = 5
+MAX_DAMAGED_NAMED = MAX_MIXED_NAMED = 5
 HUB_TIMEOUT_S = 10.0
 
 
@@ -85,6 +88,36 @@ def check_checkpoints(settings: Settings, verify: Callable[[Path], Manifest] = v
         folder=root,
     )
     return Finding(CHECKPOINTS, join_phrases(parts), advice)
+
+
+def check_int8(settings: Settings) -> Finding:
+    """How near the models that were built in int8 are to fp32."""
+    found = {
+        _built_from(meta): meta.int8
+        for meta in read_built_models(settings.paths.built_models)
+        if meta.int8 is not None
+    }
+    if not found:
+        return Finding(INT8, phrase("No model was built yet; each is checked then."))
+    worst = max(one.percent for one in found.values())
+    near = phrases(
+        "{count} model was built; its perplexity is within {percent:.1f} % of fp32.",
+        "{count} models were built; their perplexity is within {percent:.1f} % of fp32.",
+        len(found),
+        percent=worst,
+    )
+    mixed = [
+        join_phrases([name, int8_message(one)], ": ") for name, one in found.items() if one.fp32
+    ]
+    return Finding(INT8, join_phrases([near, *mixed[:MAX_MIXED_NAMED]]))
+
+
+def _built_from(meta: ModelMetadata) -> str:
+    """What people call the model; the Hub's folders are named after their commit."""
+    folder = Path(meta.checkpoint)
+    if folder.parent.name == "snapshots":
+        return folder.parents[1].name.removeprefix("models--").replace("--", "/")
+    return folder.name
 
 
 async def check_hub(settings: Settings) -> list[Finding]:

@@ -22,12 +22,13 @@ from safetensors.numpy import load_file, save_file
 
 from core.records import Conversation
 from model.chat_template import encode_chat
+from model.convert.calibration_text import read_talks
 from model.loading import load
 from model.registry import EMBEDDED_FOLDER, EMBEDDED_FOLDER_JA
 from model.runners.base import Logits, Runner
 from model.runners.device import Device
 from training.run.gate.evaluation import HELD_OUT_FILE, HELD_OUT_FILE_JA
-from training.run.mixing import read_conversations
+from training.run.mixing import GENERAL_FILE, STARTER_FILE_JA, read_conversations
 
 Tensors = dict[str, NDArray[np.float32]]
 CHANNELS = 3
@@ -67,9 +68,11 @@ TWINS: Mapping[str, Twin] = {
 
 def measure(folder: Path, say: Callable[[str], None]) -> dict[str, float]:
     """The perplexity in int8 in relation to that in fp32 of each twin of `tiny`, and of `tiny-ja`,
-    on held-out conversations. Makes the twins and builds them in `folder`."""
-    cases = {name: (EMBEDDED_FOLDER, twin, HELD_OUT_FILE) for name, twin in TWINS.items()}
-    cases["tiny-ja"] = (EMBEDDED_FOLDER_JA, Twin(), HELD_OUT_FILE_JA)
+    on text that int8 was not fitted to. Makes the twins and builds them in `folder`."""
+    english = _new_talk([(HELD_OUT_FILE, 1), (GENERAL_FILE, 3)])
+    japanese = _new_talk([(HELD_OUT_FILE_JA, 1), (STARTER_FILE_JA, 12)])
+    cases = {name: (EMBEDDED_FOLDER, twin, english) for name, twin in TWINS.items()}
+    cases["tiny-ja"] = (EMBEDDED_FOLDER_JA, Twin(), japanese)
     ratios = {}
     for n, (name, (source, twin, talk)) in enumerate(cases.items()):
         checkpoint = write_twin(source, folder / str(n), twin)
@@ -78,11 +81,24 @@ def measure(folder: Path, say: Callable[[str], None]) -> dict[str, float]:
     return ratios
 
 
-def _int8_ratio(checkpoint: Path, cache: Path, talk: Path) -> float:
+def _new_talk(files: Sequence[tuple[Path, int]]) -> list[Conversation]:
+    """Of each file one in so many conversations, without those that the builds read."""
+    known = {
+        message for japanese in (False, True) for talk in read_talks(japanese) for message in talk
+    }
+    return [
+        one
+        for file, step in files
+        for one in read_conversations(file)[::step]
+        if known.isdisjoint(one)
+    ]
+
+
+def _int8_ratio(checkpoint: Path, cache: Path, talk: Sequence[Conversation]) -> float:
     int8, fp32 = (load(str(checkpoint), Device("cpu", one, "fp32"), cache) for one in PRECISIONS)
     conversations = [
         encode_chat(int8.tokenizer, one, add_generation_prompt=False)[: int8.info.positions]
-        for one in read_conversations(talk)
+        for one in talk
     ]
     return perplexity(int8.runner, conversations) / perplexity(fp32.runner, conversations)
 
@@ -103,10 +119,7 @@ def perplexity(runner: Runner, conversations: Sequence[Sequence[int]]) -> float:
 def _losses(logits: Logits, targets: Sequence[int]) -> list[float]:
     rows = logits.astype(np.float64)
     rows -= rows.max(1, keepdims=True)
-    found: list[float] = (
-        np.log(np.exp(rows).sum(1)) - rows[np.arange(len(rows)), targets]
-    ).tolist()
-    return found
+    return list(np.log(np.exp(rows).sum(1)) - rows[np.arange(len(rows)), targets])
 
 
 def write_twin(source: Path, folder: Path, twin: Twin) -> Path:
@@ -183,7 +196,8 @@ def _add_rivals(t: Tensors, layers: int, size: float, draw: np.random.Generator)
 
 
 def _new_rows(like: NDArray[np.float32], draw: np.random.Generator) -> NDArray[np.float32]:
-    return (draw.standard_normal((NEURONS, like.shape[1])) * like.std()).astype(np.float32)
+    rows = draw.standard_normal((NEURONS, like.shape[1])) * like.std()
+    return rows.astype(np.float32)
 
 
 def _add_neurons(

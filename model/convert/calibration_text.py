@@ -59,14 +59,15 @@ def _all_rows(length: int) -> int:
 
 def _talk_rows(tokenizer: Tokenizer, length: int, japanese: bool) -> Iterator[list[int]]:
     row: list[int] = []
-    for talk in _read_talks(japanese):
+    for talk in read_talks(japanese):
         row += encode_chat(tokenizer, talk, add_generation_prompt=False)
         if len(row) >= length:
             yield row[:length]
             row = []
 
 
-def _read_talks(japanese: bool) -> list[Conversation]:
+def read_talks(japanese: bool) -> list[Conversation]:
+    """All that int8 is fitted to and checked on."""
     file = Path(__file__).with_name("talk.ja.txt" if japanese else "talk.en.txt")
     return [
         tuple(

@@ -15,13 +15,13 @@ Knows arrays and the names of a GPT-2's tensors. Does not know the graph or how 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from model.convert.checkpoint import Array
-from model.convert.onnx_graph import LM_HEAD, MIN_SCALE, Fold, quantise
+from model.convert.onnx_graph import LM_HEAD, MAX_UINT8, MIN_SCALE, ZERO_POINT, Fold, quantise
 from model.convert.shapes import EMBEDDING, HEAD
 
 STRENGTHS = (0.4, 0.55, 0.7)
@@ -38,37 +38,50 @@ def identity_fold(channels: int) -> Fold:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """A fold, and the `error` of the int8 product with it: the mean over some rows of its energy
-    in relation to that of what varies in the exact product."""
+    """A fold and the uint8 that is 0, and the `error` of the int8 product with them: the mean over
+    some rows of its energy in relation to that of what varies in the exact product."""
 
     fold: Fold
+    zero_point: int
     error: float
 
 
-def fit_folds(rows: Array, matrix: Array, top: int, *, shifting: bool) -> list[Fit]:
-    """Folds for `rows` (N, in) times `matrix` (in, out), beginning with none. `matrix` may leave
-    out columns, since each has its own scale; `top` is the largest quantized weight."""
-    folds = [_no_fold(rows.shape[1]), *_candidates(rows, matrix, shifting)]
-    exact = rows @ matrix
-    varying = np.square(exact - np.median(exact, axis=0)).sum(1)
-    usual = np.maximum(varying + np.median(varying), MIN_ENERGY)
-    return [Fit(fold, _int8_error(rows, matrix, fold, top, usual)) for fold in folds]
+class Fitting:
+    """Tries folds for `rows` (N, in) times `matrix` (in, out), which may leave out columns, since
+    each has its own scale. `top` is the largest quantized weight."""
+
+    def __init__(self, rows: Array, matrix: Array, top: int) -> None:
+        self._rows, self._matrix, self._top = rows, matrix, top
+        exact = rows @ matrix
+        varying = np.square(exact - np.median(exact, axis=0)).sum(1)
+        self._usual = np.maximum(varying + np.median(varying), MIN_ENERGY)
+
+    def without_fold(self, zero_points: Sequence[int] = (ZERO_POINT,)) -> Fit:
+        """The best of these zero points, without a fold."""
+        channels = self._rows.shape[1]
+        fold = Fold(np.zeros(channels, np.float32), np.ones(channels, np.float32))
+        return min((self._try(fold, one) for one in zero_points), key=_error)
+
+    def with_fold(self, *, shifting: bool) -> Fit:
+        """The best of all folds."""
+        return min(map(self._try, _candidates(self._rows, self._matrix, shifting)), key=_error)
+
+    def _try(self, fold: Fold, zero_point: int = ZERO_POINT) -> Fit:
+        """In the arithmetic of the graph."""
+        x = (self._rows - fold.shift) / fold.scale
+        weights = self._matrix * fold.scale[:, None]
+        largest = np.maximum(np.abs(x).max(1, keepdims=True), MIN_SCALE)
+        whole, step = quantise(weights, self._top)
+        steps = MAX_UINT8 - zero_point
+        rounded = np.clip(np.round(x / largest * steps), -zero_point, steps)
+        product = rounded @ whole.astype(np.float32) * (largest / steps) * step
+        wrong = np.square(product - x @ weights).sum(1)
+        error = float((wrong / self._usual).mean())
+        return Fit(fold, zero_point, error if np.isfinite(error) else np.inf)
 
 
-def _no_fold(channels: int) -> Fold:
-    return Fold(np.zeros(channels, np.float32), np.ones(channels, np.float32))
-
-
-def _int8_error(rows: Array, matrix: Array, fold: Fold, top: int, usual: Array) -> float:
-    """In the arithmetic of the graph."""
-    x = (rows - fold.shift) / fold.scale
-    weights = matrix * fold.scale[:, None]
-    largest = np.maximum(np.abs(x).max(1, keepdims=True), MIN_SCALE)
-    whole, step = quantise(weights, top)
-    rounded = np.round(x / largest * 127) @ whole.astype(np.float32) * (largest / 127) * step
-    wrong = np.square(rounded - x @ weights).sum(1)
-    error = float((wrong / usual).mean())
-    return error if np.isfinite(error) else np.inf
+def _error(fit: Fit) -> float:
+    return fit.error
 
 
 def _candidates(rows: Array, matrix: Array, shifting: bool) -> Iterator[Fold]:

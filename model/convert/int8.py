@@ -19,9 +19,9 @@ import numpy as np
 
 from model.convert.calibration_text import CalibrationText
 from model.convert.checkpoint import Array
-from model.convert.folding import Fit, FoldedWeights, fit_folds
+from model.convert.folding import Fit, Fitting, FoldedWeights
 from model.convert.int8_quality import Int8Quality
-from model.convert.onnx_graph import LM_HEAD, GraphConfig, Int8Plan, write_graph
+from model.convert.onnx_graph import LM_HEAD, ZERO_POINT, GraphConfig, Int8Plan, write_graph
 from model.convert.probe import Probe
 from model.convert.shapes import EMBEDDING, HEAD
 
@@ -32,9 +32,12 @@ SAMPLE_STEP = 9
 of a row, so they come from everywhere in one."""
 SAMPLE_COLUMNS = 128
 """Columns of a matrix that are tried; each has its own scale, so they stand for the others."""
-MIN_ERROR, MIN_GAIN = 5e-4, 2.0
+MIN_ERROR, MIN_GAIN = 2e-4, 2.0
 """The graph folds what a product reads, which takes time at each step, if its error is at least so
 much, and if that lowers it so many times. An ordinary product has an error of 1e-4."""
+ZERO_POINTS = (ZERO_POINT, 64, 32)
+"""Tried for what comes from an activation function, most of which give no large negative numbers:
+the lower it is, the more steps are left for positive ones."""
 MAX_ROUNDS = 6
 """Checks, each with more matrices in fp32; in the last all are."""
 AIM = 0.7
@@ -85,12 +88,13 @@ def _sample(probe: Probe, rows: Sequence[Sequence[int]]) -> dict[str, Array]:
 
 def _fit(name: str, rows: Array, weights: Mapping[str, Array], shape: GraphConfig) -> Fit:
     """The best fold; of those that the graph itself has to do, only one that is worth its time."""
-    matrix, shifting = _some_columns(name, weights), name != LM_HEAD  # which has no bias
-    unfolded, *others = fit_folds(rows, matrix, shape.max_int8_weight, shifting=shifting)
-    best = min([unfolded, *others], key=lambda one: one.error)
-    if _is_in_graph(name) and unfolded.error < max(MIN_ERROR, MIN_GAIN * best.error):
-        return unfolded
-    return best
+    fitting = Fitting(rows, _some_columns(name, weights), shape.max_int8_weight)
+    folded = fitting.with_fold(shifting=name != LM_HEAD)  # which has no bias
+    if _is_in_graph(name):
+        plain = fitting.without_fold(ZERO_POINTS)
+        return folded if plain.error > max(MIN_ERROR, MIN_GAIN * folded.error) else plain
+    plain = fitting.without_fold()
+    return folded if folded.error < plain.error else plain
 
 
 def _is_in_graph(name: str) -> bool:
@@ -118,7 +122,11 @@ def _write(
         for name, one in fits.items()
         if name not in fp32 and not one.fold.is_identity
     }
-    plan = Int8Plan(fp32, {name: one for name, one in folds.items() if _is_in_graph(name)})
+    plan = Int8Plan(
+        fp32,
+        {name: fold for name, fold in folds.items() if _is_in_graph(name)},
+        {name: one.zero_point for name, one in fits.items()},
+    )
     write_graph(FoldedWeights(weights, folds), shape, folder, plan)
 
 

@@ -36,8 +36,8 @@ MAX_INLINE_BYTES = 1024
 """Size up to which a tensor is stored in the graph itself."""
 COLUMN_CHUNK = 4096
 """Columns that are quantized at a time, to bound the memory."""
-ZERO_POINT = 128
-"""The uint8 that represents an activation of 0."""
+ZERO_POINT, MAX_UINT8 = 128, 255
+"""The uint8 that represents an activation of 0, and the largest one."""
 HEAD_MULTIPLE = 8
 """The attention operator takes heads of a multiple of this width."""
 UNUSED_INPUTS = 9 * [""]
@@ -89,10 +89,12 @@ class Fold:
 @dataclass(frozen=True, slots=True)
 class Int8Plan:
     """What an int8 graph does not do alike for all matrices, by their names: those in `fp32` stay
-    as they are, and what those in `folds` read is folded by the graph itself."""
+    as they are, what those in `folds` read is folded by the graph itself, and for those in
+    `zero_points` another uint8 than ZERO_POINT is an activation of 0."""
 
     fp32: Set[str] = frozenset()
     folds: Mapping[str, Fold] = field(default_factory=dict)
+    zero_points: Mapping[str, int] = field(default_factory=dict)
 
 
 def write_graph(
@@ -213,8 +215,9 @@ class _GraphBuilder:
         # a row of zeros must not be divided by zero
         largest = self.node("Max", [largest, self.initializer("least", MIN_SCALE)])
         rows = self.node("Div", [x, largest])
-        centre = self.initializer("centre", np.array(ZERO_POINT, np.uint8))
-        step = self.initializer("step", np.array(1 / 127, np.float32))
+        zero = self._plan.zero_points.get(name, ZERO_POINT)
+        centre = self.initializer(f"centre.{zero}", np.array(zero, np.uint8))
+        step = self.initializer(f"step.{zero}", np.array(1 / (MAX_UINT8 - zero), np.float32))
         rows = self.node("QuantizeLinear", [rows, step, centre])
         columns = [self.initializer(name, weights), step, self.initializer(f"{name}.scale", scale)]
         y = self.node("MatMulIntegerToFloat", [rows, *columns, centre], domain=MICROSOFT_DOMAIN)

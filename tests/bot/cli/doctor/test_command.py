@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,14 @@ from bot.ops.checks.machine import check_disk, check_memory
 from bot.run import log_problems
 from bot.settings import Settings, load_settings
 from data.storage.storage import open_storage
+from model.convert.artifact import read_metadata
+from model.convert.build import build
+from model.convert.int8_quality import Int8Quality
 from model.registry import EMBEDDED_FOLDER
 from tests.bot.cli.command import Command
 from tests.bot.discord_api import TOKEN, Api, serve
 from tests.bot.discord_ui.cogs.test_models import make_folder
+from tests.builds import BUILT
 
 NAMES = [
     "settings",
@@ -42,6 +47,7 @@ NAMES = [
     "hub",
     "MODELS",
     "checkpoints",
+    "int8",
     "worker",
     "device",
 ]
@@ -254,6 +260,34 @@ async def test_offline_on_purpose(far: Settings, monkeypatch: pytest.MonkeyPatch
 
 async def test_a_default_model_of_this_machine(settings: Settings) -> None:
     assert (await hub(settings))["default model"].ok
+
+
+# --- int8 ----------------------------------------------------------------------------------------
+
+
+def test_models_that_were_built_in_int8(settings: Settings, tmp_path: Path) -> None:
+    """One of a folder that is near to fp32, one of the Hub that is partly kept in it."""
+    assert models.check_int8(settings).detail == "No model was built yet; each is checked then."
+    artifact = build(str(EMBEDDED_FOLDER), BUILT, "int8")
+    known = read_metadata(artifact)
+    hub = tmp_path / "models--someone--small" / "snapshots" / "0123abc"
+    mixed = Int8Quality(divergence=0.004, loss=0.0048, fp32=5, matrices=21)
+    near = Int8Quality(divergence=0.001, loss=-0.0012, matrices=21)
+    for name, meta in (
+        ("one", replace(known, int8=near)),
+        ("two", replace(known, checkpoint=str(hub), int8=mixed)),
+        ("torch", replace(known, int8=None)),
+    ):
+        folder = settings.paths.built_models / name
+        folder.mkdir(parents=True)
+        meta.save(folder)
+    found = models.check_int8(settings)
+    assert found.ok
+    assert found.detail == (
+        "2 models were built; their perplexity is within 0.5 % of fp32. "
+        "someone/small: 5 of 21 weight matrices stay in fp32, because in int8 the replies would "
+        "change too much; so its perplexity is within 0.5 % of fp32."
+    )
 
 
 # --- the command ---------------------------------------------------------------------------------

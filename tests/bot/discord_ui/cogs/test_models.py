@@ -21,6 +21,8 @@ from bot.chat import model_router
 from bot.chat.model_router import ModelRouter
 from core.tasks import BackgroundTasks
 from data.storage.storage import Storage
+from i18n.catalogue import ENGLISH
+from model.convert.int8_quality import Int8Quality, int8_message
 from model.errors import UnknownModel
 from model.registry import EMBEDDED_FOLDER, model_options
 from model.worker.messages import ModelInfo
@@ -307,6 +309,18 @@ async def test_info_of_a_model_to_start_from(world: World) -> None:
     embed = result.response.embeds[0]
     assert embed.title == "gpt2"
     assert "124M parameters" in embed.description
+
+
+async def test_info_says_how_near_int8_is(world: World, worker: FakeWorker) -> None:
+    """Of a model that is loaded; before that nothing is known of it."""
+    source = str(EMBEDDED_FOLDER)
+    before = await world.ben.slash(world.general, "model info", name="tiny")
+    assert before.response.embeds[0].fields == []
+    quality = Int8Quality(divergence=0.004, loss=0.0048, fp32=5, matrices=21)
+    worker.models[source] = replace(worker.models[source], int8=quality)
+    after = await world.ben.slash(world.general, "model info", name="tiny")
+    [field] = after.response.embeds[0].fields
+    assert (field.name, field.value) == ("int8", int8_message(quality).translate_to(ENGLISH))
 
 
 async def test_info_of_a_model_of_another_server(open_fake: Open) -> None:

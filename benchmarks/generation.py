@@ -7,8 +7,8 @@ batch, in a process of its own. Rounds alternate between the engines, and median
 Meanwhile a task measures how long the bot's event loop stood still. `--models N` measures also a
 conversation with each of N models at once, `--arrivals N` also N requests that arrive together.
 `--soak SECONDS` only talks for so long, and prints tokens a second and memory as they go.
-`--outliers` only compares int8 with
-fp32, on twins of the embedded models whose weights are harder to round (`benchmarks.outliers`).
+`--outliers` only compares int8 with fp32, on twins of the embedded models whose weights are harder
+to round (`benchmarks.outliers`).
 """
 
 from __future__ import annotations

@@ -32,9 +32,9 @@ SAMPLE_STEP = 9
 of a row, so they come from everywhere in one."""
 SAMPLE_COLUMNS = 128
 """Columns of a matrix that are tried; each has its own scale, so they stand for the others."""
-MIN_ERROR, MIN_GAIN = 2e-4, 2.0
-"""The graph folds what a product reads, which takes time at each step, if its error is at least so
-much, and if that lowers it so many times. An ordinary product has an error of 1e-4."""
+MIN_ERROR, MIN_GAIN = 5e-4, 2.0
+"""The graph folds what a product reads, which takes time at each step, if its error is above the
+first, and each operator lowers it so many times. An ordinary product has an error of 1e-4."""
 ZERO_POINTS = (ZERO_POINT, 64, 32)
 """Tried for what comes from an activation function, most of which give no large negative numbers:
 the lower it is, the more steps are left for positive ones."""
@@ -89,12 +89,15 @@ def _sample(probe: Probe, rows: Sequence[Sequence[int]]) -> dict[str, Array]:
 def _fit(name: str, rows: Array, weights: Mapping[str, Array], shape: GraphConfig) -> Fit:
     """The best fold; of those that the graph itself has to do, only one that is worth its time."""
     fitting = Fitting(rows, _some_columns(name, weights), shape.max_int8_weight)
-    folded = fitting.with_fold(shifting=name != LM_HEAD)  # which has no bias
-    if _is_in_graph(name):
-        plain = fitting.without_fold(ZERO_POINTS)
-        return folded if plain.error > max(MIN_ERROR, MIN_GAIN * folded.error) else plain
-    plain = fitting.without_fold()
-    return folded if folded.error < plain.error else plain
+    if not _is_in_graph(name):
+        folded = fitting.with_fold(shifting=name != LM_HEAD)  # which has no bias
+        return min(fitting.without_fold(), folded, key=lambda one: one.error)
+    best = fitting.without_fold(ZERO_POINTS)
+    for shifting in (False, True):  # one operator, then two
+        if best.error > MIN_ERROR:
+            folded = fitting.with_fold(shifting=shifting)
+            best = folded if best.error > MIN_GAIN * folded.error else best
+    return best
 
 
 def _is_in_graph(name: str) -> bool:

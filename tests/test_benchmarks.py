@@ -14,6 +14,7 @@ import pytest
 from benchmarks import talk, tokens
 from benchmarks.facts.sets import Fact, FactSet
 from benchmarks.knowing import Measure, Question, is_counted
+from benchmarks.outliers import TWINS
 from benchmarks.shares import wilson
 
 ROOT = Path(__file__).parent.parent
@@ -61,6 +62,13 @@ def test_the_generation_benchmark_prints_one_object() -> None:
     assert 0 < result["arrivals"]["mean_first_s"] < result["arrivals"]["mean_end_s"]
     if sys.platform == "linux":
         assert result["memory_mb"] > 0
+
+
+@pytest.mark.slow
+def test_what_int8_costs_is_within_one_percent_on_every_twin() -> None:
+    ratios = run("generation", "--outliers")["outliers"]
+    assert set(ratios) == {*TWINS, "tiny-ja"}
+    assert all(abs(ratio - 1) < 0.01 for ratio in ratios.values())
 
 
 def test_a_soak_shows_speed_and_memory_over_time() -> None:

@@ -117,6 +117,9 @@ ELSEWHERE = {
     "python -m benchmarks.generation --streams 1 --peers generate --models 2 --arrivals 16": (
         GENERATION
     ),
+    "python -m benchmarks.generation --outliers": (
+        "tests/test_benchmarks.py::test_what_int8_costs_is_within_one_percent_on_every_twin"
+    ),
     "python -m benchmarks.generation --soak 540": (
         "tests/test_benchmarks.py::test_a_soak_shows_speed_and_memory_over_time"
     ),

@@ -60,7 +60,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-BUILD_VERSION = "5"
+BUILD_VERSION = "6"
 """Part of the cache key: a new version rebuilds all models."""
 MAX_CACHE_BYTES = 4 << 30
 """Limit of the cache; the least recently used artifacts are evicted."""

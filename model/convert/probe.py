@@ -1,7 +1,7 @@
 """Runs a graph of `model.convert.onnx_graph` over whole rows of text, to look inside it.
 
-Adds to a copy of the graph what serving does not need: the logits after every token, and what each
-matrix reads. Does not know what is measured with that.
+Asks for the logits after every token, and adds to a copy of the graph what each matrix reads. Does
+not know what is measured with that.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 import onnxruntime
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from model.convert.artifact import GRAPH_FILE
 from model.convert.onnx_graph import LM_HEAD, GraphConfig
@@ -78,11 +78,16 @@ class Probe:
         cache = np.zeros((1, shape.heads, count, shape.padded_head_size), np.float32)
         past = {f"past_{part}_{n}": cache for n in range(shape.layers) for part in "kv"}
         feeds = {
-            "input_ids": np.array([ids], np.int64),
-            "position_ids": np.arange(count)[None],
+            "input_ids": np.array(ids, np.int64),
+            "position_ids": np.arange(count),
+            "row_tokens": np.arange(count)[None],
+            "token_places": np.arange(count),
+            "last_tokens": np.arange(count),  # all: the logits after each token
             "last_position": np.array([count - 1], np.int32),
             "longest": np.array([count], np.int32),
         }
+        if shape.packs:
+            feeds["lengths"] = np.array([count], np.int32)
         options = onnxruntime.RunOptions()
         options.only_execute_path_to_fetches = True  # no logits where nobody looks at them
         try:
@@ -93,8 +98,7 @@ class Probe:
 
 
 def _expose(model: onnx.ModelProto) -> Mapping[str, str]:
-    """Make the graph give the logits after all tokens, and what its fp32 matrices read; the name
-    of that for each of them."""
+    """Make the graph give what its fp32 matrices read; the name of that for each of them."""
     graph = model.graph
     weights = {f"{name}.weight": name for name in _matrices(graph)}
     inputs = {
@@ -102,12 +106,8 @@ def _expose(model: onnx.ModelProto) -> Mapping[str, str]:
         for node in graph.node
         if node.op_type == "MatMul" and node.input[1] in weights
     }
-    [last] = [node for node in graph.node if node.op_type == "Gather" and "last" in node.input]
+    [last] = [one for one in graph.node if one.op_type == "Gather" and "last_tokens" in one.input]
     inputs[LM_HEAD] = last.input[0]
-    width = next(one.dims[-1] for one in graph.initializer if one.name == "wpe.weight")
-    rows = numpy_helper.from_array(np.array([-1, width]), "rows")
-    graph.initializer.append(rows)
-    last.CopyFrom(helper.make_node("Reshape", [last.input[0], rows.name], last.output))
     graph.output.extend(
         helper.make_tensor_value_info(one, TensorProto.FLOAT, None) for one in inputs.values()
     )

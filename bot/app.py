@@ -31,6 +31,7 @@ from bot.discord_ui.cogs.chat import Chat
 from bot.discord_ui.cogs.dataset.cog import Dataset
 from bot.discord_ui.cogs.feedback import Feedback
 from bot.discord_ui.cogs.filters import FilterCommands
+from bot.discord_ui.cogs.growth import GrowthCommand
 from bot.discord_ui.cogs.help import Help, help_for_member
 from bot.discord_ui.cogs.introduction import Introduction
 from bot.discord_ui.cogs.models import Models
@@ -45,6 +46,7 @@ from bot.discord_ui.presence import PRESENCE_INTERVAL_S, Presence
 from bot.discord_ui.views.clean_retrain import CleanRetrainPrompts
 from bot.learning.collection import collect
 from bot.learning.erasure import Erasure
+from bot.learning.growth import GrowthReader
 from bot.learning.known_answers import KnownAnswers
 from bot.learning.retraining import Retrains
 from bot.learning.teaching import none_standing
@@ -60,6 +62,7 @@ from bot.ops.retention import (
 from bot.server.channels import EnabledChannels
 from bot.server.rules import Bounds, ServerRules
 from bot.settings import Settings, prepare_home, sampling_params, worker_settings
+from bot.web.sessions import SignIns
 from core.metrics import Metrics
 from core.tasks import BackgroundTasks
 from core.text_caches import drop_texts
@@ -139,8 +142,10 @@ async def build_bot(
         )
         presence = Presence(bot, storage.pauses, settings.own_default_model)
         retention = CheckpointRetention(storage, paths.checkpoints, settings.checkpoints_mb)
+        growth = GrowthReader(storage, paths.checkpoints)
+        sign_ins = SignIns()
         training = await start(
-            running_training(settings, bot, storage, models, presence, retention, metrics)
+            running_training(settings, bot, storage, models, presence, growth, retention, metrics)
         )
         # Drained first of all: replies in flight need everything above, and hold training back.
         filters = Filters(storage.filters, sampling_params(settings).banned_words)
@@ -165,7 +170,7 @@ async def build_bot(
             training,
             CleanRetrainPrompts(bot, storage.jobs).prompt,
             Tombstones(paths.tombstones),
-            partial(_drop_caches, worker, bot, known),
+            partial(_drop_caches, worker, bot, known, growth, sign_ins),
         )
         await erasure.reapply_after_restore()
         clock = GuardedClock(
@@ -203,6 +208,21 @@ async def build_bot(
             SettingsCommands(rules, channels, models, storage.audit),
         ):
             await bot.add_cog(cog)
+        await bot.add_cog(_growth_command(settings, growth, models, sign_ins))
+        await start(
+            running_web(
+                settings,
+                bot,
+                storage,
+                worker,
+                models,
+                conversations,
+                retention,
+                growth,
+                sign_ins,
+                language,
+            )
+        )
         await start(
             running_monitoring(settings, bot, storage, worker, conversations, retention, metrics)
         )
@@ -233,6 +253,7 @@ async def running_training(
     storage: Storage,
     models: ModelRouter,
     presence: Presence,
+    growth: GrowthReader,
     retention: CheckpointRetention,
     metrics: Metrics,
 ) -> AsyncIterator[TrainingManager]:
@@ -249,7 +270,7 @@ async def running_training(
             settings.paths.jobs,
             checkpoints,
             promote=models.promote,
-            on_update=_fan_out_job_updates(metrics, presence, reports),
+            on_update=_fan_out_job_updates(metrics, presence, growth, reports),
             apply_retention=retention.prune,
             limits=_training_limits(settings),
             reserved_names=with_custom_models(settings.models).keys(),
@@ -405,8 +426,63 @@ async def running_monitoring(
         yield
 
 
+def _growth_command(
+    settings: Settings, growth: GrowthReader, models: ModelRouter, sign_ins: SignIns
+) -> GrowthCommand:
+    return GrowthCommand(
+        growth,
+        models,
+        settings.paths.transfers,
+        sign_ins.make_link,
+        address=settings.web_address if settings.web_port else None,
+    )
+
+
+@asynccontextmanager
+async def running_web(
+    settings: Settings,
+    bot: Gpt2Bot,
+    storage: Storage,
+    worker: GenerationBackend,
+    models: ModelRouter,
+    conversations: ConversationManager,
+    retention: CheckpointRetention,
+    growth: GrowthReader,
+    sign_ins: SignIns,
+    language: str | None,
+) -> AsyncIterator[None]:
+    """The page of growth, if there is a port for it."""
+    if settings.web_port is None:
+        yield
+        return
+    # Imported here, as what serves the metrics.
+    from bot.web.access import Members
+    from bot.web.health import health_facts
+    from bot.web.oauth import sign_in_with_discord
+    from bot.web.render import Pages, read_static
+    from bot.web.server import serve_web
+    from bot.web.site import Site
+
+    static = read_static()
+    site = Site(
+        storage=storage,
+        growth=growth,
+        models=models,
+        members=Members(bot),
+        sign_ins=sign_ins,
+        pages=Pages(static),
+        static=static,
+        address=settings.web_address,
+        oauth=sign_in_with_discord(settings.web_url, settings.client_secret),
+        health=health_facts(bot, storage, worker, conversations, retention),
+        forced_language=language,
+    )
+    async with serve_web(site, settings.web_host, settings.web_port):
+        yield
+
+
 def _fan_out_job_updates(
-    metrics: Metrics, presence: Presence, reports: TrainingReports
+    metrics: Metrics, presence: Presence, growth: GrowthReader, reports: TrainingReports
 ) -> OnUpdate:
     """One listener for the training manager that informs all who follow its jobs."""
 
@@ -414,6 +490,7 @@ def _fan_out_job_updates(
         if update.event is None:
             metrics.observe_job(update.job.state)
         await presence.update(update)
+        growth.follow(update)
         await reports.update(update)
 
     return notify
@@ -437,12 +514,21 @@ def _start_periodic_tasks(
     every(HOUR_S, "retention", retain)
 
 
-def _drop_caches(worker: GenerationBackend, bot: Gpt2Bot, known: KnownAnswers, member: int) -> None:
-    """Forget what a member said as far as it is in memory only."""
+def _drop_caches(
+    worker: GenerationBackend,
+    bot: Gpt2Bot,
+    known: KnownAnswers,
+    growth: GrowthReader,
+    sign_ins: SignIns,
+    member: int,
+) -> None:
+    """Forget what a member said as far as it is in memory only, and sign them out."""
     worker.drop_caches()
     bot.drop_cached_messages()
     bot.forget_language_of(member)
     known.drop()
+    growth.drop()
+    sign_ins.end_all_of(member)
     drop_texts()
 
 

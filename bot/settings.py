@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
@@ -33,6 +34,8 @@ from model.registry import (
 from model.sampling import USUAL_TEMPERATURE, SamplingParams
 from model.settings import WorkerSettings
 
+LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+"""This machine's names for itself, as they stand in an address."""
 ENV_FILE = ".env"
 """UTF-8, with or without the byte order mark that Notepad puts first, or UTF-16."""
 NO_TOKEN = phrase(
@@ -148,6 +151,27 @@ def absolute_path(path: Path) -> Path:
         raise ValueError(
             phrase("{path} begins with a person’s home folder that cannot be found.", path=path)
         ) from e
+
+
+def _web_address(address: str | None) -> str | None:
+    """An address without a path; with TLS, unless it leads to this machine."""
+    if address is None:
+        return None
+    try:
+        parts = urlsplit(address)
+        named = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        named = False
+    secure = named and (parts.scheme == "https" or parts.hostname in LOCAL_NAMES)
+    if not secure or parts.scheme not in ("http", "https") or parts.path.strip("/") or parts.query:
+        raise ValueError(
+            phrase(
+                "“{address}” should be https:// and a name, without a path, such as "
+                "https://growth.example.org.",
+                address=address,
+            )
+        )
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
 def _existing_file(path: Path) -> Path:
@@ -287,6 +311,19 @@ class Settings(BaseSettings):
     addition to the application's owner."""
     health_port: int | None = Field(None, ge=1, le=65535)
     """A port for `/healthz` and `/metrics`, reachable from this machine only. Empty: none."""
+    web_port: int | None = Field(None, ge=1, le=65535)
+    """A port for the page of growth, which `/growth` opens (see docs/growth.md). Empty: no page."""
+    web_host: str = "127.0.0.1"
+    """The address that the page listens on. 127.0.0.1 is this machine alone; in a container use
+    0.0.0.0, and let nothing but a reverse proxy reach the port."""
+    web_url: Annotated[str | None, AfterValidator(_web_address)] = None
+    """The public address of the page, such as `https://growth.example.org`: that of a reverse proxy
+    with TLS which leads to WEB_PORT. Empty: `http://127.0.0.1:` and the port, which only browsers
+    on this machine reach."""
+    discord_client_secret: SecretStr | None = None
+    """The client secret of your application, from “OAuth2” in Discord's developer portal. With it
+    and WEB_URL, everybody can sign in to the page with their Discord account; without it, managers
+    sign in with the link of `/growth`."""
     log_format: Literal["text", "json"] = "text"
     """The log format: `text` for people, `json` for programs."""
     log_content: bool = False
@@ -306,6 +343,22 @@ class Settings(BaseSettings):
         """The key of the database; None if it is not encrypted."""
         value = self.database_key.get_secret_value().strip() if self.database_key else ""
         return value or None
+
+    @property
+    def web_address(self) -> str:
+        """Where people find the page of growth, without a slash at the end."""
+        return self.web_url or f"http://127.0.0.1:{self.web_port}"
+
+    @property
+    def client_secret(self) -> str:
+        """The application's secret without spaces around it; empty if there is none."""
+        secret = self.discord_client_secret
+        return secret.get_secret_value().strip() if secret else ""
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must be in no log."""
+        return tuple(filter(None, (self.token, self.key, self.client_secret)))
 
     @property
     def paths(self) -> Paths:

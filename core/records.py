@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 
 
@@ -133,6 +133,19 @@ class Example:
     reply_id: int | None = None
     consent_version: int | None = None
     corrects: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TaughtGroup:
+    """The `count` examples that an author taught on one day (in UTC) from one source; their ids lie
+    between `first_id` and `last_id`."""
+
+    day: date
+    author_id: int
+    source: str
+    count: int
+    first_id: int
+    last_id: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 PROJECT_ROOT = Path(__file__).parents[1]
-SECRET_VARIABLES = frozenset({"DISCORD_TOKEN", "DATABASE_KEY"})
+SECRET_VARIABLES = frozenset({"DISCORD_TOKEN", "DATABASE_KEY", "DISCORD_CLIENT_SECRET"})
 """Environment variables that no child inherits."""
 LAUNCHER_VARIABLES = re.compile(
     r"((LOCAL|GROUP|ROLE)_)?(RANK|WORLD_SIZE)|ROLE_NAME|MASTER_(ADDR|PORT)"

@@ -188,7 +188,7 @@ def configure_bot_logging(settings: Settings) -> None:
     """Set up logging by the settings; what people say is only logged with LOG_CONTENT."""
     from core.logging import configure_logging
 
-    configure_logging(settings.log_level, settings.log_format, [settings.token])
+    configure_logging(settings.log_level, settings.log_format, settings.secrets)
     if settings.log_level == "DEBUG" and not settings.log_content:
         for name in VERBOSE_LOGGERS:
             logging.getLogger(name).setLevel(logging.INFO)

@@ -63,9 +63,14 @@ def rank_of(interaction: BotInteraction) -> Rank:
         return Rank.OPERATOR
     if interaction.guild_id is None:
         return Rank.MEMBER
-    if interaction.permissions.administrator:
+    return rank_with(interaction.permissions)
+
+
+def rank_with(permissions: Permissions) -> Rank:
+    """The rank of a member who has these permissions in a server."""
+    if permissions.administrator:
         return Rank.ADMINISTRATOR
-    return Rank.MANAGER if interaction.permissions.manage_guild else Rank.MEMBER
+    return Rank.MANAGER if permissions.manage_guild else Rank.MEMBER
 
 
 def require_rank(interaction: BotInteraction, needed: Rank) -> None:

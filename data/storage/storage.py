@@ -23,6 +23,7 @@ from data.storage.tables.consents import Consents
 from data.storage.tables.erasures import Erasures
 from data.storage.tables.examples import Examples
 from data.storage.tables.filters import FilterTable
+from data.storage.tables.growth import Growth
 from data.storage.tables.introductions import Introductions
 from data.storage.tables.jobs import Jobs
 from data.storage.tables.marks import Marks
@@ -44,6 +45,7 @@ class Storage(Repository):
         self.messages = Messages(db)
         self.replies = Replies(db)
         self.examples = Examples(db, include_collected=include_collected)
+        self.growth = Growth(db)
         self.jobs = Jobs(db)
         self.consents = Consents(db)
         self.members = MemberData(db)

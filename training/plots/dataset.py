@@ -10,12 +10,10 @@ process, as the bot's never imports matplotlib.
 from __future__ import annotations
 
 import os
-import sys
 
 if __name__ == "__main__" and hasattr(os, "nice"):
     os.nice(12)  # replies go first; before the imports, which take longest
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
@@ -24,29 +22,28 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from rich.cells import cell_len, set_cell_size
 
-from core.limits import limit_resources
 from i18n.phrase import phrase, phrases
 from i18n.reader import say, use_language
 from training.plots.fonts import font_families
+from training.plots.style import (
+    MUTED_COLOUR,
+    TEXT_COLOUR,
+    draw_from_stdin,
+    draw_placeholder,
+    panels,
+    truncate,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-SIZE, DPI = (12.0, 6.0), 100
-BACKGROUND_COLOUR, TEXT_COLOUR, MUTED_COLOUR = "#2b2d31", "#f2f3f5", "#b5bac1"
 USER, BOT, BAR = "#f0b232", "#7d8bf7", "#7d8bf7"
-"""A background of its own is readable in Discord's dark and light themes."""
 BINS = 30
 MAX_BARS, MAX_NAME_COLUMNS = 8, 24
 """The sources with a bar, and the width of their names in columns."""
 MAX_PERCENTILE = 99.0
 """The axis ends at this percentile of the lengths; longer ones are counted in the last bin."""
-
-
-MAX_MEMORY_BYTES, MAX_CPU_S, MAX_FILE_BYTES = 2**30, 30.0, 10**7
-"""What drawing may take; it takes a tenth for a million examples."""
 
 
 class ChartData(TypedDict):
@@ -66,12 +63,7 @@ def draw_chart(numbers: ChartData, path: Path) -> None:
 
 
 def _figure(numbers: ChartData) -> Figure:
-    figure = Figure(figsize=SIZE, dpi=DPI, layout="constrained", facecolor=BACKGROUND_COLOUR)
-    figure.get_layout_engine().set(w_pad=0.25, h_pad=0.2, wspace=0.04)  # type: ignore[union-attr, call-arg]
-    lengths, sources = figure.subplots(1, 2, width_ratios=(1.35, 1))
-    figure.suptitle(_title(numbers), color=TEXT_COLOUR, fontsize=15, x=0.5, parse_math=False)
-    for axes in (lengths, sources):
-        _style_axes(axes)
+    figure, (lengths, sources) = panels(_title(numbers), width_ratios=(1.35, 1))
     _histogram(lengths, numbers["lengths_user"], numbers["lengths_bot"])
     _bars(sources, numbers["by_source"])
     return figure
@@ -82,21 +74,14 @@ def _title(numbers: ChartData) -> str:
     title = say(phrases("{count:,} example", "{count:,} examples", count))
     counted = {state: many for state, many in numbers["by_status"].items() if many}
     states = [say("{count:,} {state}", count=n, state=state) for state, n in counted.items()]
-    return _truncate(" · ".join([title, *states]), 100)
-
-
-def _style_axes(axes: Axes) -> None:
-    axes.set_facecolor(BACKGROUND_COLOUR)
-    axes.tick_params(colors=MUTED_COLOUR, labelsize=12, length=0)
-    for side in axes.spines.values():
-        side.set_visible(False)
+    return truncate(" · ".join([title, *states]), 100)
 
 
 def _histogram(axes: Axes, user: Sequence[int], bot: Sequence[int]) -> None:
     axes.set_title(say("How long they are"), color=TEXT_COLOUR, fontsize=14, loc="left", pad=12)
     both = np.concatenate([np.asarray(user, float), np.asarray(bot, float)])
     if not both.size:
-        _draw_placeholder(axes)
+        draw_placeholder(axes, say("no examples yet"))
         return
     top = max(10, int(np.ceil(np.percentile(both, MAX_PERCENTILE))))
     edges = np.linspace(0, top + 1, min(BINS, top + 1) + 1).tolist()
@@ -127,7 +112,7 @@ def _bars(axes: Axes, by_source: Mapping[str, int]) -> None:
     axes.set_title(say("Where they come from"), color=TEXT_COLOUR, fontsize=14, loc="left", pad=12)
     rows = _largest(by_source)
     if not rows:
-        _draw_placeholder(axes)
+        draw_placeholder(axes, say("no examples yet"))
         return
     places = range(len(rows))
     most = max(count for _, count in rows)
@@ -147,25 +132,8 @@ def _largest(by_source: Mapping[str, int]) -> list[tuple[str, int]]:
     if others:
         name = say(phrases("{count:,} other", "{count:,} others", len(others)))
         shown.append((name, sum(count for _, count in others)))
-    return [(_truncate(name or say("unknown"), MAX_NAME_COLUMNS), count) for name, count in shown]
-
-
-def _draw_placeholder(axes: Axes) -> None:
-    axes.set(xticks=[], yticks=[])
-    axes.text(0.5, 0.5, say("no examples yet"), color=MUTED_COLOUR, fontsize=14, ha="center")
-
-
-def _truncate(text: str, most: int) -> str:
-    """At most `most` columns of the text; a Japanese letter takes two."""
-    line = " ".join(text.split())
-    return line if cell_len(line) <= most else f"{set_cell_size(line, most - 1).rstrip()}…"
-
-
-def main() -> None:
-    """Read the numbers from stdin and draw them."""
-    limit_resources(memory=MAX_MEMORY_BYTES, cpu_s=MAX_CPU_S, file_bytes=MAX_FILE_BYTES)
-    draw_chart(json.load(sys.stdin), Path(sys.argv[1]))
+    return [(truncate(name or say("unknown"), MAX_NAME_COLUMNS), count) for name, count in shown]
 
 
 if __name__ == "__main__":
-    main()
+    draw_from_stdin(draw_chart)

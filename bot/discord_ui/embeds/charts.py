@@ -1,4 +1,4 @@
-"""Charts of a dataset, drawn by a child process: the bot never imports matplotlib."""
+"""Charts, drawn by a child process: the bot never imports matplotlib."""
 
 from __future__ import annotations
 
@@ -28,8 +28,21 @@ CHART_FAILED = phrase(
 async def render_dataset_chart(
     numbers: Mapping[str, object], folder: Path, *, limit_s: float = CHART_TIMEOUT_S
 ) -> bytes:
-    """A PNG of 1200 by 600 pixels, in the current language; `numbers` as
-    `training.plots.dataset` reads them. It is drawn to a file in `folder`.
+    """`_render` of what `training.plots.dataset` reads."""
+    return await _render("training.plots.dataset", numbers, folder, limit_s)
+
+
+async def render_growth_chart(
+    numbers: Mapping[str, object], folder: Path, *, limit_s: float = CHART_TIMEOUT_S
+) -> bytes:
+    """`_render` of what `training.plots.growth` reads."""
+    return await _render("training.plots.growth", numbers, folder, limit_s)
+
+
+async def _render(
+    module: str, numbers: Mapping[str, object], folder: Path, limit_s: float
+) -> bytes:
+    """A PNG of 1200 by 600 pixels, in the current language. It is drawn to a file in `folder`.
 
     Raises:
         ChildFailed: the chart could not be drawn; the message says so.
@@ -38,7 +51,7 @@ async def render_dataset_chart(
         with tempfile.TemporaryDirectory(dir=folder) as own:
             out = Path(own, "chart.png")
             told = json.dumps({"language": current_language(), **numbers}).encode()
-            await _draw(told, out, limit_s)
+            await _draw(module, told, out, limit_s)
             return await asyncio.to_thread(out.read_bytes)
     except TimeoutError as e:
         raise ChildFailed(
@@ -48,9 +61,9 @@ async def render_dataset_chart(
         raise ChildFailed(CHART_FAILED) from e
 
 
-async def _draw(numbers: bytes, out: Path, limit_s: float) -> None:
+async def _draw(module: str, numbers: bytes, out: Path, limit_s: float) -> None:
     async with child_process(
-        [sys.executable, "-m", "training.plots.dataset", str(out)],
+        [sys.executable, "-m", module, str(out)],
         stdin=PIPE,
         stdout=DEVNULL,
         stderr=PIPE,

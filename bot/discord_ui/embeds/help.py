@@ -60,7 +60,10 @@ TOPICS: tuple[tuple[Phrase, tuple[Hint, ...]], ...] = (
     ),
     (
         phrase("Retrain me"),
-        (Hint(phrase("I learn what was taught here; you see a plan first"), ("retrain",)),),
+        (
+            Hint(phrase("I learn what was taught here; you see a plan first"), ("retrain",)),
+            Hint(phrase("see how I grow"), ("growth",)),
+        ),
     ),
     (
         phrase("Privacy"),

@@ -146,7 +146,7 @@ class Examples(Repository):
         row = await self._fetch_one(sql, *astuple(new), utc_now_iso())
         if row is None:
             raise NoConsent
-        stored = _example(row)
+        stored = example_of(row)
         if new.consent_version is None and stored.author_id != new.author_id:
             await self._add_source(stored.id, new)
         return stored
@@ -194,7 +194,7 @@ class Examples(Repository):
             RETURNING *
         """
         row = await self._fetch_one(sql, *astuple(new), utc_now_iso())
-        return _example(row) if row else None
+        return example_of(row) if row else None
 
     async def other_teachers(self, example_ids: Iterable[int]) -> list[int]:
         """Who taught these examples besides their authors."""
@@ -345,7 +345,7 @@ class Examples(Repository):
         """The scope's example with that id."""
         sql = "SELECT * FROM examples WHERE scope = ? AND id = ?"
         row = await self._fetch_one(sql, scope, example_id)
-        return _example(row) if row else None
+        return example_of(row) if row else None
 
     async def count(self, scope: int) -> int:
         """How many examples the scope has."""
@@ -360,10 +360,17 @@ class Examples(Repository):
         """
         return {(ReviewStatus(row[0]), row[1]): row[2] for row in await self._fetch_all(sql, scope)}
 
-    async def set_review(self, scope: int, example_id: int, review: ReviewStatus) -> bool:
-        """Set an example's status; False if there is none."""
-        sql = "UPDATE examples SET status = ? WHERE scope = ? AND id = ?"
-        return bool(await self._execute(sql, review.value, scope, example_id))
+    async def set_review(
+        self, scope: int, example_id: int, review: ReviewStatus, seen: Example | None = None
+    ) -> bool:
+        """Set an example's status; False if there is none. With `seen`, also if its words or its
+        status are no longer those: somebody else was faster."""
+        sql = """
+            UPDATE examples SET status = ?3 WHERE scope = ?1 AND id = ?2
+                AND (?4 IS NULL OR (status = ?4 AND user = ?5 AND bot = ?6))
+        """
+        as_seen = (seen.status.value, seen.user, seen.bot) if seen else (None, None, None)
+        return bool(await self._execute(sql, scope, example_id, review.value, *as_seen))
 
     async def edit(self, scope: int, example_id: int, user: str, bot: str) -> Example | None:
         """Change the texts of an example; None if there is none.
@@ -379,7 +386,7 @@ class Examples(Repository):
         row = await self._fetch_one(sql, scope, example_id, user, bot)
         if row is None and await self.get(scope, example_id):
             raise StoreError(phrase("The data set already has this pair."))
-        return _example(row) if row else None
+        return example_of(row) if row else None
 
     async def remove(self, scope: int, example_id: int) -> bool:
         """Delete an example; False if the scope has none with that id."""
@@ -445,10 +452,11 @@ def _drain_rows(rows: list[sqlite3.Row]) -> list[Example]:
     """Free each row once it is converted: to free 100,000 in one go, as dropping the list does,
     holds the GIL and stops the event loop. Runs in a thread; `rows` is empty afterwards."""
     rows.reverse()
-    return [_example(rows.pop()) for _ in range(len(rows))]
+    return [example_of(rows.pop()) for _ in range(len(rows))]
 
 
-def _example(row: sqlite3.Row) -> Example:
+def example_of(row: sqlite3.Row) -> Example:
+    """The record of a row of `examples`."""
     fields: dict[str, Any] = dict(row)
     fields.pop("question", None)
     fields["created_at"] = datetime.fromisoformat(row["created_at"])

@@ -17,6 +17,7 @@ from bot.discord_ui.delivery.requests import defer
 from bot.discord_ui.embeds.dataset import example_embed, people_of
 from bot.discord_ui.names import names_of
 from bot.discord_ui.permissions import Rank, require_rank
+from bot.discord_ui.reviews import review_example
 from bot.discord_ui.views.confirm import EphemeralView
 from bot.learning.teaching import BOTH_REQUIRED
 from core.records import Example, ReviewStatus
@@ -34,10 +35,6 @@ NO_EXAMPLES = {
     None: phrase("There is no example."),
     ReviewStatus.APPROVED: phrase("There is no approved example."),
     ReviewStatus.REJECTED: phrase("There is no rejected example."),
-}
-REVIEW_AUDIT_ACTIONS = {
-    ReviewStatus.APPROVED: phrase("dataset approve"),
-    ReviewStatus.REJECTED: phrase("dataset reject"),
 }
 
 
@@ -172,11 +169,9 @@ class ReviewView(EphemeralView):
         self.stop()
         await defer(interaction)
         storage, scope, example = self._queue.storage, self._queue.scope, self._cursor.example
-        there = example and await storage.examples.set_review(scope, example.id, review)
-        if there and example:
-            await record_audit(
-                storage.audit, interaction, REVIEW_AUDIT_ACTIONS[review], str(example.id)
-            )
+        there = example and await review_example(
+            storage, scope, interaction.user.id, example.id, review
+        )
         await self._go_to(
             interaction, self._queue.next_after(self._cursor), "" if there else EXAMPLE_REMOVED
         )

@@ -137,14 +137,13 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class TaughtGroup:
-    """The `count` examples that an author taught on one day (in UTC) from one source; their ids lie
-    between `first_id` and `last_id`."""
+    """The `count` examples that an author taught on one day (in UTC) from one source, the newest of
+    which is `last_id`."""
 
     day: date
     author_id: int
     source: str
     count: int
-    first_id: int
     last_id: int
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from cachetools import LRUCache
 
-from core.records import TaughtGroup, TrainingJob
+from core.records import TrainingJob
 from data.storage.storage import Storage
 from training.checkpoints import (
     MANIFEST_FILE,
@@ -82,13 +82,13 @@ class GrowthReader:
     def __init__(self, storage: Storage, checkpoints: Path) -> None:
         self._storage = storage
         self._checkpoints = checkpoints
-        self._groups: LRUCache[int, tuple[int, list[TaughtGroup]]] = LRUCache(MAX_CACHED_SERVERS)
+        self._totals: LRUCache[int, tuple[int, list[Total]]] = LRUCache(MAX_CACHED_SERVERS)
         self._reports: LRUCache[tuple[Path, int], StoredReport | None] = LRUCache(MAX_CACHED_FILES)
         self._live: dict[int, _Live] = {}
 
     def drop(self) -> None:
         """Forget what is kept in memory of what was taught."""
-        self._groups.clear()
+        self._totals.clear()
         self._reports.clear()
 
     def follow(self, update: JobUpdate) -> None:
@@ -98,20 +98,14 @@ class GrowthReader:
         elif isinstance(update.event, Step):
             self._live.setdefault(update.job.id, _Live()).add(update.event)
 
-    async def groups(self, scope: int) -> list[TaughtGroup]:
-        """What was taught, the newest day first."""
-        version = await self._storage.examples.version(scope)
-        known = self._groups.get(scope)
-        if known is None or known[0] != version:
-            known = self._groups[scope] = version, await self._storage.growth.groups(scope)
-        return known[1]
-
     async def totals(self, scope: int) -> list[Total]:
         """The size of the data set, day by day."""
-        taught: dict[date, int] = {}
-        for group in reversed(await self.groups(scope)):
-            taught[group.day] = taught.get(group.day, 0) + group.count
-        return running_totals(list(taught.items()))
+        version = await self._storage.examples.version(scope)
+        known = self._totals.get(scope)
+        if known is None or known[0] != version:
+            days = await self._storage.growth.days(scope)
+            known = self._totals[scope] = version, running_totals(days)
+        return known[1]
 
     async def totals_of(self, scope: int, author_id: int) -> list[Total]:
         """How much of it a member has taught, day by day."""

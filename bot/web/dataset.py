@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
@@ -84,14 +84,14 @@ async def table(request: web.Request, visitor: Visitor) -> web.StreamResponse:
     after = number_in(request, "after", 0)
     if after:
         found = await growth.newer(scope, search, after, PAGE_EXAMPLES + 1)
-        page, newer, older = found[-PAGE_EXAMPLES:], len(found) > PAGE_EXAMPLES, True
+        page, more = found.examples[-PAGE_EXAMPLES:], len(found.examples) > PAGE_EXAMPLES
+        newer, older = page[:1] if more else [], page[-1:]
     else:
         before = number_in(request, "before", NEWEST)
         found = await growth.older(scope, search, before, PAGE_EXAMPLES + 1)
-        page, older = found[:PAGE_EXAMPLES], len(found) > PAGE_EXAMPLES
-        newer = "before" in request.query and bool(page)
+        page, more = found.examples[:PAGE_EXAMPLES], len(found.examples) > PAGE_EXAMPLES
+        newer, older = page[:1] if "before" in request.query else [], page[-1:] if more else []
     names = await site.members.names(visitor.guild, _people(page))
-    query = _query(search)
     return answer(
         request,
         "rows.html" if is_partial(request) else "data.html",
@@ -101,9 +101,20 @@ async def table(request: web.Request, visitor: Visitor) -> web.StreamResponse:
         rows=[shown(one, names) for one in page],
         search=search,
         statuses=list(ReviewStatus),
-        newer=f"?{urlencode([*query, ('after', page[0].id)])}" if page and newer else None,
-        older=f"?{urlencode([*query, ('before', page[-1].id)])}" if page and older else None,
+        newer=_place(search, "after", newer),
+        older=_place(search, "before", older),
+        stopped=_page_from(search, "after" if after else "before", found.stopped_at),
     )
+
+
+def _place(search: Search, side: str, beside: Sequence[Example]) -> str | None:
+    """The address of the page beside an example."""
+    return _page_from(search, side, beside[0].id if beside else None)
+
+
+def _page_from(search: Search, side: str, place: int | None) -> str | None:
+    """The address of the page from an id on."""
+    return f"?{urlencode([*_query(search), (side, place)])}" if place else None
 
 
 def _query(search: Search) -> list[tuple[str, str]]:

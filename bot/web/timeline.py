@@ -5,7 +5,8 @@ Managers see everybody's lessons; everybody else sees their own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from itertools import groupby
@@ -23,8 +24,10 @@ from data.storage.tables.growth import NEWEST
 from i18n.phrase import phrases
 from i18n.reader import say
 
-MAX_GROUPS, MAX_OF_GROUP, MAX_OWN = 15, 3, 30
-"""Groups on a page, lessons shown of each, and lessons on a member's own page."""
+MAX_DAYS, MAX_GROUPS, MAX_OF_GROUP = 5, 8, 3
+"""Days on a page, entries of each, and lessons shown of each entry."""
+MAX_OWN = 30
+"""Lessons on a page of a member's own."""
 MAX_SHOWN_CHARS = 200
 
 
@@ -49,9 +52,10 @@ class Entry:
 
 @dataclass(slots=True)
 class Day:
-    """A day's lessons and trainings."""
+    """A day's lessons and trainings; `more` lessons are not shown."""
 
     when: date
+    more: int = 0
     entries: list[Entry] = field(default_factory=list)
     trainings: list[TrainingJob] = field(default_factory=list)
 
@@ -64,17 +68,10 @@ async def timeline(request: web.Request, visitor: Visitor) -> web.StreamResponse
 
 async def _of_all(request: web.Request, visitor: Visitor) -> web.StreamResponse:
     site, scope, words = visit_of(request).site, visitor.scope, Words()
-    groups, skipped = await site.growth.groups(scope), number_in(request, "after", 0)
-    shown = groups[skipped : skipped + MAX_GROUPS]
+    totals = await site.growth.totals(scope)
+    span = _span([day for day, _ in totals], request.query)
+    groups = {day: await site.storage.growth.on_day(scope, day) for day in span.days}
     jobs = await site.storage.jobs.all(scope)
-    names = await site.members.names(visitor.guild, (one.author_id for one in shown))
-    days = {one.when: one for one in [Day(when) for when in sorted({one.day for one in shown})]}
-    for group in shown:
-        lessons = await site.storage.growth.newest_of(scope, group, MAX_OF_GROUP)
-        author = author_text(group.author_id, names)
-        days[group.day].entries.append(_entry(group, lessons, author, home_of(scope)))
-    last = skipped + MAX_GROUPS >= len(groups)
-    _add_trainings(days, jobs, newest=skipped == 0, oldest=last)
     statuses = await site.storage.growth.statuses(scope)
     return answer(
         request,
@@ -82,15 +79,55 @@ async def _of_all(request: web.Request, visitor: Visitor) -> web.StreamResponse:
         title=words.timeline,
         visitor=visitor,
         section="",
-        chart=totals_chart(await site.growth.totals(scope), words.what_was_taught),
+        chart=totals_chart(totals, words.what_was_taught),
         total=sum(statuses.values()),
         waiting=statuses.get(ReviewStatus.WAITING, 0),
         trainings=len(jobs),
         serving=(await site.models.active(scope)).name,
-        days=sorted(days.values(), key=lambda one: one.when, reverse=True),
-        newer=max(0, skipped - MAX_GROUPS) if skipped else None,
-        older=None if last else skipped + MAX_GROUPS,
+        days=_with_trainings(await _days(site, visitor, groups), jobs, span),
+        newer=span.newer,
+        older=span.older,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The days of a page, and the days at which the pages beside it begin."""
+
+    days: Sequence[date]
+    newer: date | None
+    older: date | None
+
+
+def _span(days: Sequence[date], query: Mapping[str, str]) -> Span:
+    """The page that the query asks for: the days up to `until`; `days` with the first one first."""
+    end = bisect_right(days, _date(query.get("until", "")))
+    start = max(0, end - MAX_DAYS)
+    newer = days[min(end + MAX_DAYS, len(days)) - 1] if end < len(days) else None
+    return Span(days[start:end], newer, days[start - 1] if start else None)
+
+
+def _date(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        return date.max
+
+
+async def _days(
+    site: Site, visitor: Visitor, groups: Mapping[date, Sequence[TaughtGroup]]
+) -> list[Day]:
+    shown = [group for several in groups.values() for group in several[:MAX_GROUPS]]
+    names = await site.members.names(visitor.guild, (one.author_id for one in shown))
+    days = []
+    for when, several in groups.items():
+        more = sum(one.count for one in several[MAX_GROUPS:])
+        days.append(day := Day(when, more=more))
+        for group in several[:MAX_GROUPS]:
+            lessons = await site.storage.growth.newest_of(visitor.scope, group, MAX_OF_GROUP)
+            author = author_text(group.author_id, names)
+            day.entries.append(_entry(group, lessons, author, home_of(visitor.scope)))
+    return days
 
 
 def _entry(group: TaughtGroup, lessons: Iterable[Example], author: str, home: str) -> Entry:
@@ -117,18 +154,16 @@ def shorten(text: str, most: int = MAX_SHOWN_CHARS) -> str:
     return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
-def _add_trainings(
-    days: dict[date, Day], jobs: Sequence[TrainingJob], *, newest: bool, oldest: bool
-) -> None:
-    """Put the trainings among the days of a page: on its first also those after them, on its last
-    those before."""
-    first, last = min(days, default=None), max(days, default=None)
+def _with_trainings(days: Sequence[Day], jobs: Sequence[TrainingJob], span: Span) -> list[Day]:
+    """The days of a page with their trainings, the newest first: on the first page also those
+    after its days, on the last also those before."""
+    every = {one.when: one for one in days}
+    first, last = min(every, default=date.max), max(every, default=date.min)
     for job in reversed(jobs):
         when = job.created_at.date()
-        late = last is None or when > last
-        early = first is not None and when < first
-        if (newest or not late) and (oldest or not early):
-            days.setdefault(when, Day(when)).trainings.append(job)
+        if (when <= last or span.newer is None) and (when >= first or span.older is None):
+            every.setdefault(when, Day(when)).trainings.append(job)
+    return sorted(every.values(), key=lambda one: one.when, reverse=True)
 
 
 async def _of_one(request: web.Request, visitor: Visitor) -> web.StreamResponse:

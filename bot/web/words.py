@@ -52,6 +52,7 @@ WORDS = {
     "question": phrase("People say"),
     "answer": phrase("I answer"),
     "others_words": phrase("(somebody else’s words)"),
+    "more_lessons": phrase("More lessons of that day, which are not shown here:"),
     "all_of_these": phrase("See all in the data set"),
     # trainings and checkpoints
     "no_trainings": phrase("There was no training yet: `/retrain` in Discord starts one."),
@@ -105,9 +106,10 @@ WORDS = {
     "reject": phrase("Reject"),
     "number": phrase("Number"),
     "nothing_found": phrase("Nothing was found. Search for less, or choose another status."),
+    "nothing_yet": phrase("Nothing was found up to here; there is more to look through."),
+    "search_on": phrase("Search on"),
     "of_one_author": phrase("Only what one member taught is shown."),
     "show_all": phrase("Show everything"),
-    "last_page": phrase("That is all."),
     # health
     "health": phrase("Health"),
     "part": phrase("Part"),

@@ -345,6 +345,13 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         )
         """,
     ),
+    (
+        # What was taught on a day, and by whom, without reading the words of all examples.
+        """
+        CREATE INDEX examples_by_day
+        ON examples (scope, substr(created_at, 1, 10), author_id, source)
+        """,
+    ),
 )
 
 SCHEMA_VERSION = len(MIGRATIONS)

@@ -6,6 +6,7 @@ Reads the table of `data.storage.tables.examples`. Does not know who may see wha
 from __future__ import annotations
 
 import sqlite3
+import time
 from dataclasses import dataclass
 from datetime import date
 
@@ -15,6 +16,12 @@ from data.storage.tables.examples import example_of
 
 NEWEST = 2**62
 """More than any id."""
+WINDOW_EXAMPLES = 10_000
+"""Examples whose words one statement of a search reads."""
+SEARCH_S = 0.05
+"""Seconds after which a search begins no other window."""
+_DAY = "substr(created_at, 1, 10)"
+"""The day of an example, as the index `examples_by_day` has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,28 +34,40 @@ class Search:
     author_id: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a search found. It ran out of time at the id `stopped_at`, if there is one: what lies
+    beyond was not looked at."""
+
+    examples: list[Example]
+    stopped_at: int | None = None
+
+
 class Growth(Repository):
     """The lessons of every scope, over time."""
 
-    async def groups(self, scope: int) -> list[TaughtGroup]:
-        """Everything in the data set, the newest first."""
-        sql = """
-            SELECT substr(created_at, 1, 10), author_id, source, count(*), min(id), max(id) AS last
-            FROM examples WHERE scope = ? GROUP BY 1, 2, 3 ORDER BY 1 DESC, last DESC
+    async def days(self, scope: int) -> list[tuple[date, int]]:
+        """How much of the data set was taught on which day, the first day first."""
+        sql = f"SELECT {_DAY}, count(*) FROM examples WHERE scope = ? GROUP BY 1 ORDER BY 1"
+        return _days(await self._fetch_all(sql, scope))
+
+    async def on_day(self, scope: int, day: date) -> list[TaughtGroup]:
+        """What was taught on a day, by author and source, the newest first."""
+        sql = f"""
+            SELECT author_id, source, count(*), max(id) FROM examples
+            WHERE scope = ? AND {_DAY} = ? GROUP BY 1, 2 ORDER BY 4 DESC
         """
-        rows = await self._fetch_all(sql, scope)
-        return [TaughtGroup(date.fromisoformat(row[0]), *row[1:]) for row in rows]
+        rows = await self._fetch_all(sql, scope, day.isoformat())
+        return [TaughtGroup(day, *row) for row in rows]
 
     async def newest_of(self, scope: int, group: TaughtGroup, count: int) -> list[Example]:
         """The newest examples of a group."""
-        sql = """
-            SELECT * FROM examples
-            WHERE scope = ? AND id BETWEEN ? AND ? AND author_id = ? AND source = ?
-                AND substr(created_at, 1, 10) = ?
+        sql = f"""
+            SELECT * FROM examples WHERE scope = ? AND {_DAY} = ? AND author_id = ? AND source = ?
             ORDER BY id DESC LIMIT ?
         """
-        place = (group.first_id, group.last_id, group.author_id, group.source)
-        return _examples(await self._fetch_all(sql, scope, *place, group.day.isoformat(), count))
+        place = (group.day.isoformat(), group.author_id, group.source)
+        return _examples(await self._fetch_all(sql, scope, *place, count))
 
     async def taught_by(
         self, scope: int, author_id: int, count: int, before_id: int = NEWEST
@@ -80,26 +99,63 @@ class Growth(Repository):
                 WHERE scope = ?1 AND one.author_id = ?2 AND examples.author_id <> ?2
             ) GROUP BY 1 ORDER BY 1
         """
-        rows = await self._fetch_all(sql, scope, author_id)
-        return [(date.fromisoformat(row[0]), row[1]) for row in rows]
+        return _days(await self._fetch_all(sql, scope, author_id))
 
     async def statuses(self, scope: int) -> dict[ReviewStatus, int]:
         """How many examples the scope has, by their status; an index holds all that it reads."""
         sql = "SELECT status, count(*) FROM examples WHERE scope = ? GROUP BY status"
         return {ReviewStatus(row[0]): row[1] for row in await self._fetch_all(sql, scope)}
 
-    async def older(self, scope: int, search: Search, before_id: int, count: int) -> list[Example]:
+    async def older(
+        self, scope: int, search: Search, before_id: int, count: int, budget_s: float = SEARCH_S
+    ) -> Found:
         """The examples that are found below an id, the newest first."""
-        return await self._search(scope, search, f"id < {before_id:d} ORDER BY id DESC", count)
+        return await self._search(scope, search, count, before_id, budget_s, newer=False)
 
-    async def newer(self, scope: int, search: Search, after_id: int, count: int) -> list[Example]:
+    async def newer(
+        self, scope: int, search: Search, after_id: int, count: int, budget_s: float = SEARCH_S
+    ) -> Found:
         """The nearest of those above an id, the newest first."""
-        found = await self._search(scope, search, f"id > {after_id:d} ORDER BY id", count)
-        return found[::-1]
+        found = await self._search(scope, search, count, after_id, budget_s, newer=True)
+        return Found(found.examples[::-1], found.stopped_at)
 
-    async def _search(self, scope: int, search: Search, place: str, count: int) -> list[Example]:
-        conditions: list[str] = ["scope = ?"]
-        values: list[object] = [scope]
+    async def _search(
+        self, scope: int, search: Search, count: int, start: int, budget_s: float, *, newer: bool
+    ) -> Found:
+        """Look through one window after the other: no other user of the database waits for longer
+        than one of them takes."""
+        began, found = time.perf_counter(), list[Example]()
+        place: int | None = start
+        while place is not None:
+            end = await self._window_end(scope, place, newer=newer) if search.text else None
+            found += await self._matches(scope, search, count - len(found), place, end, newer=newer)
+            if len(found) == count:
+                return Found(found)
+            place = end
+            if place is not None and time.perf_counter() - began > budget_s:
+                break
+        return Found(found, place)
+
+    async def _window_end(self, scope: int, start: int, *, newer: bool) -> int | None:
+        """The id at the end of the window that begins at an id; None if it is the last one."""
+        side, order = (">", "") if newer else ("<", "DESC")
+        sql = f"""
+            SELECT id FROM examples WHERE scope = ? AND id {side} ?
+            ORDER BY id {order} LIMIT 1 OFFSET {WINDOW_EXAMPLES - 1}
+        """
+        row = await self._fetch_one(sql, scope, start)
+        return row[0] if row else None
+
+    async def _matches(
+        self, scope: int, search: Search, count: int, start: int, end: int | None, *, newer: bool
+    ) -> list[Example]:
+        """What is found after one end of a window, up to the other."""
+        side, limit, order = (">", "<=", "") if newer else ("<", ">=", "DESC")
+        conditions = ["scope = ?", f"id {side} ?"]
+        values: list[object] = [scope, start]
+        if end is not None:
+            conditions.append(f"id {limit} ?")
+            values.append(end)
         if search.status is not None:
             conditions.append("status = ?")
             values.append(search.status.value)
@@ -109,7 +165,8 @@ class Growth(Repository):
         if search.text:
             conditions.append(r"(user LIKE ? ESCAPE '\' OR bot LIKE ? ESCAPE '\')")
             values += [_part(search.text)] * 2
-        sql = f"SELECT * FROM examples WHERE {' AND '.join(conditions)} AND {place} LIMIT ?"
+        where = " AND ".join(conditions)
+        sql = f"SELECT * FROM examples WHERE {where} ORDER BY id {order} LIMIT ?"
         return _examples(await self._fetch_all(sql, *values, count))
 
 
@@ -122,3 +179,7 @@ def _part(text: str) -> str:
 
 def _examples(rows: list[sqlite3.Row]) -> list[Example]:
     return [example_of(row) for row in rows]
+
+
+def _days(rows: list[sqlite3.Row]) -> list[tuple[date, int]]:
+    return [(date.fromisoformat(row[0]), row[1]) for row in rows]

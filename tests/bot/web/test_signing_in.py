@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import pytest
-
-from bot.web import sessions
 from tests.bot.conftest import World
-from tests.bot.web.browser import Browser, link_of, sign_in
+from tests.bot.web.browser import Browser, sign_in
 
 
 async def test_a_manager_signs_in_with_the_link(site: World, browser: Browser) -> None:

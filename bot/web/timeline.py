@@ -117,16 +117,18 @@ def _date(text: str) -> date:
 async def _days(
     site: Site, visitor: Visitor, groups: Mapping[date, Sequence[TaughtGroup]]
 ) -> list[Day]:
-    shown = [group for several in groups.values() for group in several[:MAX_GROUPS]]
+    """The days of some groups, each with the first of them."""
+    days = [
+        Day(when, more=sum(one.count for one in several[MAX_GROUPS:]))
+        for when, several in groups.items()
+    ]
+    shown = [one for several in groups.values() for one in several[:MAX_GROUPS]]
     names = await site.members.names(visitor.guild, (one.author_id for one in shown))
-    days = []
-    for when, several in groups.items():
-        more = sum(one.count for one in several[MAX_GROUPS:])
-        days.append(day := Day(when, more=more))
-        for group in several[:MAX_GROUPS]:
-            lessons = await site.storage.growth.newest_of(visitor.scope, group, MAX_OF_GROUP)
-            author = author_text(group.author_id, names)
-            day.entries.append(_entry(group, lessons, author, home_of(visitor.scope)))
+    lessons = await site.storage.growth.newest_of(visitor.scope, shown, MAX_OF_GROUP)
+    entries = {day.when: day.entries for day in days}
+    for group, newest in zip(shown, lessons, strict=True):
+        author = author_text(group.author_id, names)
+        entries[group.day].append(_entry(group, newest, author, home_of(visitor.scope)))
     return days
 
 

@@ -456,9 +456,10 @@ def _drain_rows(rows: list[sqlite3.Row]) -> list[Example]:
 
 
 def example_of(row: sqlite3.Row) -> Example:
-    """The record of a row of `examples`."""
+    """The record of a row of `examples`, which may have a `number` beside it."""
     fields: dict[str, Any] = dict(row)
-    fields.pop("question", None)
+    for name in ("question", "number"):
+        fields.pop(name, None)
     fields["created_at"] = datetime.fromisoformat(row["created_at"])
     fields["status"] = ReviewStatus(row["status"])
     fields["corrects"] = bool(row["corrects"])

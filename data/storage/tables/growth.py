@@ -5,8 +5,10 @@ Reads the table of `data.storage.tables.examples`. Does not know who may see wha
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -52,7 +54,8 @@ class Growth(Repository):
         return _days(await self._fetch_all(sql, scope))
 
     async def on_day(self, scope: int, day: date) -> list[TaughtGroup]:
-        """What was taught on a day, by author and source, the newest first."""
+        """What was taught on a day, by author and source, the newest first. (Several days in one
+        statement would be sorted once more, which takes longer.)"""
         sql = f"""
             SELECT author_id, source, count(*), max(id) FROM examples
             WHERE scope = ? AND {_DAY} = ? GROUP BY 1, 2 ORDER BY 4 DESC
@@ -60,14 +63,25 @@ class Growth(Repository):
         rows = await self._fetch_all(sql, scope, day.isoformat())
         return [TaughtGroup(day, *row) for row in rows]
 
-    async def newest_of(self, scope: int, group: TaughtGroup, count: int) -> list[Example]:
-        """The newest examples of a group."""
+    async def newest_of(
+        self, scope: int, groups: Sequence[TaughtGroup], count: int
+    ) -> list[list[Example]]:
+        """The newest `count` examples of each group."""
         sql = f"""
-            SELECT * FROM examples WHERE scope = ? AND {_DAY} = ? AND author_id = ? AND source = ?
-            ORDER BY id DESC LIMIT ?
+            SELECT wanted.key AS number, examples.* FROM json_each(?2) AS wanted JOIN examples
+            ON examples.id IN (
+                SELECT id FROM examples AS one WHERE one.scope = ?1
+                    AND substr(one.created_at, 1, 10) = json_extract(wanted.value, '$[0]')
+                    AND one.author_id = json_extract(wanted.value, '$[1]')
+                    AND one.source = json_extract(wanted.value, '$[2]')
+                ORDER BY id DESC LIMIT {count:d}
+            ) ORDER BY number, examples.id DESC
         """
-        place = (group.day.isoformat(), group.author_id, group.source)
-        return _examples(await self._fetch_all(sql, scope, *place, count))
+        wanted = [(one.day.isoformat(), one.author_id, one.source) for one in groups]
+        found: list[list[Example]] = [[] for _ in groups]
+        for row in await self._fetch_all(sql, scope, json.dumps(wanted)):
+            found[row["number"]].append(example_of(row))
+        return found
 
     async def taught_by(
         self, scope: int, author_id: int, count: int, before_id: int = NEWEST

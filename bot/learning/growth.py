@@ -6,7 +6,7 @@ Reads the storage and the checkpoints' files; what takes long is kept in memory 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from itertools import accumulate
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from cachetools import LRUCache
 
-from core.records import TrainingJob
+from core.records import ReviewStatus, TrainingJob
 from data.storage.storage import Storage
 from training.checkpoints import (
     MANIFEST_FILE,
@@ -34,6 +34,15 @@ MAX_LIVE_POINTS = 4 * MAX_POINTS
 
 Total = tuple[date, int]
 """A day, and how much the data set has of what was taught up to its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The size of a data set day by day, and its examples by status, in one `version` of it."""
+
+    version: int
+    totals: Sequence[Total]
+    statuses: Mapping[ReviewStatus, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +91,13 @@ class GrowthReader:
     def __init__(self, storage: Storage, checkpoints: Path) -> None:
         self._storage = storage
         self._checkpoints = checkpoints
-        self._totals: LRUCache[int, tuple[int, list[Total]]] = LRUCache(MAX_CACHED_SERVERS)
+        self._summaries: LRUCache[int, Summary] = LRUCache(MAX_CACHED_SERVERS)
         self._reports: LRUCache[tuple[Path, int], StoredReport | None] = LRUCache(MAX_CACHED_FILES)
         self._live: dict[int, _Live] = {}
 
     def drop(self) -> None:
         """Forget what is kept in memory of what was taught."""
-        self._totals.clear()
+        self._summaries.clear()
         self._reports.clear()
 
     def follow(self, update: JobUpdate) -> None:
@@ -98,14 +107,15 @@ class GrowthReader:
         elif isinstance(update.event, Step):
             self._live.setdefault(update.job.id, _Live()).add(update.event)
 
-    async def totals(self, scope: int) -> list[Total]:
-        """The size of the data set, day by day."""
+    async def summary(self, scope: int) -> Summary:
+        """How large the data set is, and was."""
         version = await self._storage.examples.version(scope)
-        known = self._totals.get(scope)
-        if known is None or known[0] != version:
+        known = self._summaries.get(scope)
+        if known is None or known.version != version:
             days = await self._storage.growth.days(scope)
-            known = self._totals[scope] = version, running_totals(days)
-        return known[1]
+            statuses = await self._storage.growth.statuses(scope)
+            known = self._summaries[scope] = Summary(version, running_totals(days), statuses)
+        return known
 
     async def totals_of(self, scope: int, author_id: int) -> list[Total]:
         """How much of it a member has taught, day by day."""

@@ -68,20 +68,19 @@ async def timeline(request: web.Request, visitor: Visitor) -> web.StreamResponse
 
 async def _of_all(request: web.Request, visitor: Visitor) -> web.StreamResponse:
     site, scope, words = visit_of(request).site, visitor.scope, Words()
-    totals = await site.growth.totals(scope)
-    span = _span([day for day, _ in totals], request.query)
+    summary = await site.growth.summary(scope)
+    span = _span([day for day, _ in summary.totals], request.query)
     groups = {day: await site.storage.growth.on_day(scope, day) for day in span.days}
     jobs = await site.storage.jobs.all(scope)
-    statuses = await site.storage.growth.statuses(scope)
     return answer(
         request,
         "timeline.html",
         title=words.timeline,
         visitor=visitor,
         section="",
-        chart=totals_chart(totals, words.what_was_taught),
-        total=sum(statuses.values()),
-        waiting=statuses.get(ReviewStatus.WAITING, 0),
+        chart=totals_chart(summary.totals, words.what_was_taught),
+        total=sum(summary.statuses.values()),
+        waiting=summary.statuses.get(ReviewStatus.WAITING, 0),
         trainings=len(jobs),
         serving=(await site.models.active(scope)).name,
         days=_with_trainings(await _days(site, visitor, groups), jobs, span),

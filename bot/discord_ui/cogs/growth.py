@@ -58,7 +58,7 @@ class GrowthCommand(commands.Cog):
     async def growth(self, interaction: BotInteraction) -> None:
         await defer(interaction, ephemeral=True, thinking=True)
         scope = guild_scope(interaction)
-        totals = await self._growth.totals(scope)
+        totals = (await self._growth.summary(scope)).totals
         checkpoints = await self._growth.checkpoints(scope)
         embed = growth_embed(totals, checkpoints, (await self._models.active(scope)).name)
         files = []

@@ -121,11 +121,15 @@ def free_port() -> int:
 
 @asynccontextmanager
 async def open_site(
-    settings: Settings, worker: Any, port: int, **options: Any
+    settings: Settings,
+    worker: Any,
+    port: int,
+    more: dict[str, Any] | None = None,
+    **options: Any,
 ) -> AsyncIterator[World]:
-    """The bot with its page."""
+    """The bot with its page; `more` are other settings."""
     async with open_world(
-        settings.model_copy(update={"web_port": port}), worker, **options
+        settings.model_copy(update={"web_port": port, **(more or {})}), worker, **options
     ) as world:
         yield world
 

@@ -65,7 +65,7 @@ class Members:
     """What the bot knows of members now."""
 
     bot: Gpt2Bot
-    _members: TTLCache[Key, discord.Member | None] = field(
+    _members: TTLCache[Key, discord.Member] = field(
         default_factory=lambda: TTLCache(MAX_MEMBERS, MEMBER_LIFE_S)
     )
     _names: TTLCache[Key, str] = field(default_factory=lambda: TTLCache(MAX_NAMES, NAME_LIFE_S))
@@ -96,15 +96,16 @@ class Members:
         self, guild: discord.Guild, user_id: int, *, anew: bool
     ) -> discord.Member | None:
         key = guild.id, user_id
-        if anew or key not in self._members:
+        known = None if anew else self._members.get(key)
+        if known is None:
             self._members.pop(key, None)
             try:
-                self._members[key] = await guild.fetch_member(user_id)
+                known = self._members[key] = await guild.fetch_member(user_id)
             except discord.NotFound:
-                self._members[key] = None
+                return None
             except DISCORD_ERRORS as e:
                 raise DiscordAway from e
-        return self._members.get(key)
+        return known
 
     async def guilds(self, user_id: int, among: Collection[int]) -> list[discord.Guild]:
         """Those of the servers that somebody may open, by name."""

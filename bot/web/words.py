@@ -90,7 +90,6 @@ WORDS = {
     "said_nothing": phrase("(nothing)"),
     "time_taken": phrase("Time taken"),
     "device": phrase("Device"),
-    "outcome": phrase("How it ended"),
     "details": phrase("Details"),
     # the data set
     "data_set": phrase("Data set"),

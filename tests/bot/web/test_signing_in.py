@@ -23,13 +23,6 @@ async def test_a_manager_signs_in_with_the_link(site: World, browser: Browser) -
     assert (await browser.get("/")).url == page.url
 
 
-async def test_the_link_is_shown_to_managers_alone(site: World) -> None:
-    await site.open_to_all("growth")
-    told = await site.ben.slash(site.general, "growth")
-    assert told.response.content == "You need the permission Manage Server for that."
-    assert told.ephemeral
-
-
 async def test_looking_at_a_link_uses_nothing_up(site: World, browser: Browser) -> None:
     path = await link_of(site, site.ada)
     for _ in range(3):

@@ -213,7 +213,11 @@ IGNORED_STRINGS = {
     "To restore the newest backup, stop the bot, then run `gpt2bot restore {}`.",
     "There is no backup of it.",  # the log
     "too large",  # RE2
-    "upper right",  # a place in a plot
+    *("upper right", "upper left", "lower right"),  # places in a plot
+    "identify guilds",  # scopes of OAuth2
+    "Bearer {}",
+    "Discord's answer cannot be read: {}",  # in the log
+    *('<time datetime="{}" data-local>{}</time>', '<time datetime="{}">{}</time>'),
     *("How are you?", "What do you like to do?"),  # asked of models
     "gpt2-discord-bot {}",
     "bold red",  # how a text looks

@@ -165,22 +165,24 @@ class Growth(Repository):
     ) -> list[Example]:
         """What is found after one end of a window, up to the other."""
         side, limit, order = (">", "<=", "") if newer else ("<", ">=", "DESC")
-        conditions = ["scope = ?", f"id {side} ?"]
+        conditions = [f"AND id {side} ?"]
         values: list[object] = [scope, start]
         if end is not None:
-            conditions.append(f"id {limit} ?")
+            conditions.append(f"AND id {limit} ?")
             values.append(end)
         if search.status is not None:
-            conditions.append("status = ?")
+            conditions.append("AND status = ?")
             values.append(search.status.value)
         if search.author_id is not None:
-            conditions.append("author_id = ?")
+            conditions.append("AND author_id = ?")
             values.append(search.author_id)
         if search.text:
-            conditions.append(r"(user LIKE ? ESCAPE '\' OR bot LIKE ? ESCAPE '\')")
+            conditions.append(r"AND (user LIKE ? ESCAPE '\' OR bot LIKE ? ESCAPE '\')")
             values += [_part(search.text)] * 2
-        where = " AND ".join(conditions)
-        sql = f"SELECT * FROM examples WHERE {where} ORDER BY id {order} LIMIT ?"
+        sql = f"""
+            SELECT * FROM examples WHERE scope = ? {" ".join(conditions)}
+            ORDER BY id {order} LIMIT ?
+        """
         return _examples(await self._fetch_all(sql, *values, count))
 
 

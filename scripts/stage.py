@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from playwright.sync_api import Page, Playwright, ViewportSize, sync_playwright
+from playwright.sync_api import Page, ViewportSize, sync_playwright
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 DEMO_COMMAND = (sys.executable, "-m", "bot")
@@ -96,16 +96,19 @@ def open_page(*, width: int, height: int, scale: float = 1, slow_ms: float = 0) 
         NoChromium: there is none.
     """
     with sync_playwright() as playwright:
-        path = _chromium(playwright)
+        path = chromium_path(playwright.chromium.executable_path)
         chromium = playwright.chromium.launch(executable_path=path, slow_mo=slow_ms)
         size = ViewportSize(width=width, height=height)
         yield chromium.new_page(viewport=size, device_scale_factor=scale)
         chromium.close()
 
 
-def _chromium(playwright: Playwright) -> str:
-    """The system's, or the one that Playwright has downloaded."""
-    own = playwright.chromium.executable_path
+def chromium_path(own: str) -> str:
+    """The system's Chromium, or Playwright's `own`, if it was downloaded.
+
+    Raises:
+        NoChromium: there is none.
+    """
     for name in (*BROWSERS, own):
         if (path := shutil.which(name)) and _runs(path):
             return path

@@ -57,7 +57,7 @@ class Day:
     when: date
     more: int = 0
     entries: list[Entry] = field(default_factory=list)
-    trainings: list[TrainingJob] = field(default_factory=list)
+    trainings: list[tuple[TrainingJob, str]] = field(default_factory=list)
 
 
 async def timeline(request: web.Request, visitor: Visitor) -> web.StreamResponse:
@@ -163,8 +163,13 @@ def _with_trainings(days: Sequence[Day], jobs: Sequence[TrainingJob], span: Span
     for job in reversed(jobs):
         when = job.created_at.date()
         if (when <= last or span.newer is None) and (when >= first or span.older is None):
-            every.setdefault(when, Day(when)).trainings.append(job)
+            every.setdefault(when, Day(when)).trainings.append((job, training_title(job)))
     return sorted(every.values(), key=lambda one: one.when, reverse=True)
+
+
+def training_title(job: TrainingJob) -> str:
+    """What a training is called: by the model that it made, else by its number."""
+    return say("Training: {name}", name=job.checkpoint or f"#{job.id}")
 
 
 async def _of_one(request: web.Request, visitor: Visitor) -> web.StreamResponse:

@@ -14,6 +14,7 @@ from bot.learning.growth import Checkpoint
 from bot.web.access import Visitor
 from bot.web.charts import curve_chart
 from bot.web.site import NOT_HERE, PageRefused, answer, number_in, page_for, visit_of
+from bot.web.timeline import training_title
 from bot.web.words import Words
 from core.records import TrainingJob
 from i18n.phrase import join_phrases
@@ -60,7 +61,7 @@ async def training(request: web.Request, visitor: Visitor) -> web.StreamResponse
     return answer(
         request,
         "training.html",
-        title=job.checkpoint or f"{words.trainings} {job.id}",
+        title=training_title(job),
         visitor=visitor,
         section="/trainings",
         job=job,

@@ -81,7 +81,7 @@ WORDS = {
     "evaluation": phrase("Evaluation"),
     "no_evaluation": phrase("There is no evaluation: the training has not come so far."),
     "measured_on": phrase("Measured on"),
-    "lower": phrase("Lower is better."),
+    "losses": phrase("Loss (lower is better)"),
     "before_after": phrase("Before and after"),
     "before": phrase("Before"),
     "after": phrase("After"),

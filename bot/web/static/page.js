@@ -6,6 +6,7 @@
   const HEIGHT = 240;
   const language = document.documentElement.lang;
   const dates = new Intl.DateTimeFormat(language, { month: "short", day: "numeric", timeZone: "UTC" });
+  const months = new Intl.DateTimeFormat(language, { year: "numeric", month: "short", timeZone: "UTC" });
   const longDates = new Intl.DateTimeFormat(language, { dateStyle: "medium", timeZone: "UTC" });
   const times = new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "short" });
   const numbers = new Intl.NumberFormat(language);
@@ -18,7 +19,9 @@
     const days = figure.dataset.kind === "days";
     const [x, y] = [...figure.querySelectorAll("thead th")].map((cell) => cell.textContent);
     const axis = { stroke: colour("--muted"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false } };
-    const date = (seconds) => dates.format(new Date(seconds * 1000));
+    const rows = [...figure.querySelectorAll("tbody tr")].map((row) => Number(row.dataset.x));
+    const format = rows.at(-1) - rows[0] > 300 * DAY ? months : dates;
+    const date = (seconds) => format.format(new Date(seconds * 1000));
     return {
       width,
       height: HEIGHT,
@@ -33,7 +36,7 @@
         { label: x, value: (_, at) => (at == null ? "–" : days ? longDates.format(new Date(at * 1000)) : shown(at)) },
         { label: y, value: (_, at) => (at == null ? "–" : shown(at)), stroke: colour("--plot"), width: 2,
           fill: days ? colour("--plot-fill") : undefined, paths: days ? uPlot.paths.stepped({ align: 1 }) : undefined,
-          points: { show: figure.querySelectorAll("tbody tr").length < 12 } },
+          points: { show: rows.length < 12 } },
       ],
     };
   }

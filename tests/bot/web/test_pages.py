@@ -77,7 +77,7 @@ async def test_the_timeline(site: World, browser: Browser) -> None:
     assert "ben taught 5 things (teach)" in page.text
     assert "answer 4" in page.text
     assert "answer 1" not in page.text, "only the newest of a group"
-    assert "Trainings: tiny-1 learned" in page.text
+    assert "Training: tiny-1 learned" in page.text
     assert "it grew to 5 examples." in page.text
     assert "Answers now tiny-1" in page.text
 

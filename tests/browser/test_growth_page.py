@@ -1,0 +1,179 @@
+"""The page of growth in a real Chromium: signed in from the link, read, searched, reviewed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("playwright", reason="Playwright drives the browser; `uv sync` installs it")
+
+from axe_playwright_python.async_playwright import Axe
+from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
+
+from benchmarks.web import Life, fill
+from bot.settings import Settings
+from core.records import ReviewStatus
+from i18n.catalogue import JAPANESE
+from scripts.stage import NoChromium, chromium_path
+from tests.bot.asking import storage_of
+from tests.bot.conftest import World, usual_settings
+from tests.bot.web.browser import free_port, link_of, open_site
+from tests.fakes import FakeWorker
+
+LIFE = Life(examples=400, jobs=8, checkpoints=4, steps=300)
+WIDTHS = {"phone": 420, "desk": 1200}
+PICTURES = Path(__file__).parents[2] / "var" / "growth"
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+async def chromium() -> AsyncIterator[Browser]:
+    async with async_playwright() as playwright:
+        try:
+            path = chromium_path(playwright.chromium.executable_path)
+        except NoChromium as e:
+            pytest.skip(str(e))
+        browser = await playwright.chromium.launch(executable_path=path)
+        yield browser
+        await browser.close()
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return usual_settings().model_copy(update={"gpt2bot_home": tmp_path / "var"})
+
+
+@pytest.fixture
+def worker() -> FakeWorker:
+    return FakeWorker()
+
+
+@pytest.fixture
+async def site(settings: Settings, worker: FakeWorker) -> AsyncIterator[World]:
+    """A server with a life of two years."""
+    async with open_site(settings, worker, free_port()) as world:
+        names = [world.env.create_user(f"member {n}") for n in range(4)]
+        authors = [world.ada.id, *(world.guild.add_member(one).id for one in names)]
+        root = world.home / "checkpoints"
+        await fill(storage_of(world), root, world.guild.id, authors, LIFE)
+        yield world
+
+
+async def signed_in(world: World, browser: Browser, **options: Any) -> Page:
+    """A page in a new browser, in which ada is signed in; any error on it fails the test."""
+    context: BrowserContext = await browser.new_context(**options)
+    page = await context.new_page()
+    page.set_default_timeout(30_000)
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
+    page.errors = errors  # type: ignore[attr-defined]
+    base = f"http://127.0.0.1:{_port(world)}"
+    await page.goto(base + await link_of(world, world.ada))
+    await page.get_by_role("button", name=re.compile("Yes, sign me in|はい")).click()
+    await expect(page.locator("main h1")).to_be_visible()
+    return page
+
+
+def _port(world: World) -> str:
+    address = world.bot.get_cog("GrowthCommand")._address
+    return str(address.rpartition(":")[2])
+
+
+async def paths(page: Page) -> dict[str, str]:
+    """The pages to look at, by name."""
+    home = "/" + page.url.split("/", 3)[3]
+    job = await page.locator(".training a").first.get_attribute("href")
+    assert job is not None
+    return {
+        "timeline": home,
+        "trainings": f"{home}/trainings",
+        "training": job,
+        "checkpoints": f"{home}/checkpoints",
+        "data": f"{home}/data",
+        "example": f"{home}/data/97",
+        "health": "/health",
+    }
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS.keys())
+async def test_pages_are_readable_by_everybody(
+    site: World, chromium: Browser, width: int, scheme: Any
+) -> None:
+    """axe finds nothing, no page is wider than the screen, and nothing breaks the policy."""
+    site.bot.operators.add(site.ada.id)
+    size = {"width": width, "height": 900}
+    page = await signed_in(site, chromium, viewport=size, color_scheme=scheme)
+    base = page.url.split("/s/")[0]
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    for name, path in (await paths(page)).items():
+        await page.goto(base + path)
+        found = await Axe().run(page)
+        await page.screenshot(path=PICTURES / f"{name}-{width}-{scheme}.png", full_page=True)
+        assert found.violations_count == 0, f"{name}: {found.generate_report()}"
+        assert await page.evaluate("document.documentElement.scrollWidth") <= width, name
+    assert page.errors == []  # type: ignore[attr-defined]
+
+
+async def test_the_signs_in_and_the_charts_in_japanese(site: World, chromium: Browser) -> None:
+    page = await signed_in(site, chromium, viewport={"width": 1200, "height": 900})
+    await page.get_by_label("Language").select_option(JAPANESE)
+    await page.get_by_role("button", name="OK").click()
+    await expect(page.locator("html")).to_have_attribute("lang", JAPANESE)
+    await page.screenshot(path=PICTURES / "japanese.png", full_page=True)
+    await expect(page.locator(".plot canvas")).to_have_count(1)
+    await expect(page.locator(".u-legend")).to_contain_text("日")
+
+
+async def test_a_keyboard_is_enough(site: World, chromium: Browser) -> None:
+    page = await signed_in(site, chromium)
+    await page.keyboard.press("Tab")
+    await expect(page.locator(":focus")).to_have_text("Skip to the content")
+    await page.keyboard.press("Enter")
+    await expect(page.locator(":focus")).to_have_attribute("id", "content")
+
+
+async def test_an_example_is_searched_and_reviewed_in_place(site: World, chromium: Browser) -> None:
+    page = await signed_in(site, chromium)
+    await page.get_by_role("link", name="Data set").first.click()
+    await page.get_by_label("Status").select_option("waiting")
+    await expect(page).to_have_url(re.compile("status=waiting"))
+    rows = page.locator("tbody tr")
+    await expect(rows).to_have_count(5)
+    await page.get_by_label("Part of a question or an answer").fill("Question 97:")
+    await expect(rows).to_have_count(1)
+    await page.get_by_role("button", name=re.compile("^Approve")).click()
+    await expect(page.get_by_role("status")).to_have_text("Example 98 is approved.")
+    await expect(rows.locator(".tag")).to_have_text("approved")
+    await expect(page.locator(":focus")).to_have_attribute("href", re.compile("/data/98$"))
+    example = await storage_of(site).examples.get(site.guild.id, 98)
+    assert example is not None
+    assert example.status is ReviewStatus.APPROVED
+    assert page.errors == []  # type: ignore[attr-defined]
+
+
+async def test_without_scripts_all_of_it_works(site: World, chromium: Browser) -> None:
+    page = await signed_in(site, chromium, java_script_enabled=False)
+    await page.get_by_role("link", name="Data set").first.click()
+    await page.get_by_label("Part of a question or an answer").fill("Question 97:")
+    await page.get_by_role("button", name="Search").click()
+    await page.get_by_role("button", name=re.compile("^Reject")).click()
+    await expect(page.get_by_role("status")).to_have_text("Example 98 is rejected.")
+
+
+async def test_over_a_restart_a_search_leads_to_the_sign_in(
+    settings: Settings, worker: FakeWorker, chromium: Browser
+) -> None:
+    port = free_port()
+    async with open_site(settings, worker, port) as world:
+        page = await signed_in(world, chromium)
+        await page.get_by_role("link", name="Data set").first.click()
+    async with open_site(settings, worker, port):
+        await page.get_by_label("Part of a question or an answer").fill("anything")
+        await expect(page.get_by_role("alert")).to_contain_text("I was restarted")

@@ -34,11 +34,11 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class DiscordSignIn:
-    """`address` is where people find the page; `discord` is replaced in tests only."""
+    """`address` is where people find the page, `discord` where Discord is: for tests, elsewhere."""
 
     client_secret: str
     address: str
-    discord: str = DISCORD
+    discord: str
 
     def authorize_url(self, client_id: int, state: str) -> str:
         """Where the browser is sent, to come back to CALLBACK_PATH with a code."""
@@ -101,4 +101,4 @@ def sign_in_with_discord(address: str | None, secret: str) -> DiscordSignIn | No
     secret."""
     if not address or not address.startswith("https://") or not secret:
         return None
-    return DiscordSignIn(secret, address)
+    return DiscordSignIn(secret, address, DISCORD)

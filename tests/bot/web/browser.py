@@ -98,6 +98,13 @@ class Browser:
     def cookies(self) -> dict[str, str]:
         return {one.key: one.value for one in self._session.cookie_jar}
 
+    async def leads_to(self, path: str) -> str:
+        """Where a page sends the browser, without going there."""
+        asked = self._session.get(self.base + path, headers=self.headers, allow_redirects=False)
+        async with asked as answer:
+            assert answer.status == 303, await answer.text()
+            return answer.headers["Location"]
+
     async def _ask(self, method: str, path: str, headers: dict[str, str], **more: Any) -> Answer:
         asked = self._session.request(
             method, self.base + path, headers={**self.headers, **headers}, **more
@@ -108,7 +115,8 @@ class Browser:
 
 @asynccontextmanager
 async def new_browser(port: int, **headers: str) -> AsyncIterator[Browser]:
-    jar = aiohttp.CookieJar(unsafe=True)  # `unsafe`: cookies of an address that is no name
+    # `unsafe`: cookies of an address that is no name; and those that are for TLS only
+    jar = aiohttp.CookieJar(unsafe=True, treat_as_secure_origin=f"http://127.0.0.1:{port}")
     async with aiohttp.ClientSession(cookie_jar=jar) as session:
         yield Browser(port, session, **headers)
 

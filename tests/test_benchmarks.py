@@ -165,6 +165,13 @@ def test_the_store_benchmark_prints_one_object() -> None:
     assert result["forget"]["loop_stall_ms"] > 0
 
 
+def test_the_benchmark_of_the_page_prints_one_object() -> None:
+    result = run("web", "--short")
+    assert {"timeline", "data set", "search, found never", "a training"} <= result.keys()
+    assert all(one["median_ms"] > 0 for one in result.values())
+    assert all(one["page_kb"] < one["first_visit_kb"] < 300 for one in result.values())
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
 def test_a_bomb_is_measured() -> None:
     [result] = run("bombs", "--only wide")

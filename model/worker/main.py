@@ -24,6 +24,7 @@ from pathlib import Path
 from jinja2 import TemplateError
 
 from core.logging import configure_logging, request_context
+from core.subprocesses import SECRET_VARIABLES
 from i18n.phrase import Phrase, message_of, phrase
 from model.engine.engine import MB, OUT_OF_MEMORY, Engine, QueueFull
 from model.errors import LoadFailed, RunawayModel
@@ -68,9 +69,8 @@ def main(
     connection: Connection, running: RunningModel, settings: WorkerSettings, embedded: str
 ) -> None:
     """Load the embedded model, report Ready, then serve until Shutdown."""
-    secret = os.environ.pop("DISCORD_TOKEN", "").strip()
-    os.environ.pop("DATABASE_KEY", None)
-    configure_logging(settings.log_level, settings.log_format, [secret])
+    secrets = [os.environ.pop(name, "").strip() for name in sorted(SECRET_VARIABLES)]
+    configure_logging(settings.log_level, settings.log_format, secrets)
     if hasattr(os, "nice"):
         os.nice(5)  # the bot's event loop goes first
     commands: queue.SimpleQueue[Command | _LoadDone] = queue.SimpleQueue()

@@ -256,3 +256,38 @@ def test_the_example_can_be_used_as_it_is(place: Path) -> None:
 
 def test_every_setting_is_described() -> None:
     assert all(field.description for field in Settings.model_fields.values())
+
+
+@pytest.mark.parametrize(
+    ("address", "kept"),
+    [
+        ("https://growth.example.org", "https://growth.example.org"),
+        ("https://growth.example.org:8443/", "https://growth.example.org:8443"),
+        ("http://localhost:8090", "http://localhost:8090"),
+    ],
+)
+def test_a_public_address(address: str, kept: str) -> None:
+    assert load_settings(web_url=address, web_port=8090).web_address == kept
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("growth.example.org", "http://growth.example.org", "https://", "https://x:0"),
+        *("https://[", "ftp://localhost", "https://growth.example.org/path", "javascript:alert(1)"),
+        "https://growth.example.org?x=1",
+    ],
+)
+def test_an_address_that_is_none_is_refused_in_a_sentence(address: str) -> None:
+    with pytest.raises(SettingsError, match=r"^WEB_URL is wrong: “.*” should be https:// and"):
+        load_settings(web_url=address)
+
+
+def test_without_an_address_the_page_is_on_this_machine() -> None:
+    assert load_settings(web_port=8090).web_address == "http://127.0.0.1:8090"
+
+
+def test_the_client_secret_is_in_no_log() -> None:
+    settings = load_settings(discord_token="a token", discord_client_secret=" a secret ")
+    assert settings.secrets == ("a token", "a secret")
+    assert "a secret" not in repr(settings)

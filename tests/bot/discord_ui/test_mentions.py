@@ -88,6 +88,7 @@ def commands(text: str) -> list[tuple[str, dict[str, Any]]]:
     return [
         ("context", {}),
         ("about", {}),
+        ("growth", {}),
         ("help", {}),
         ("model list", {}),
         ("model info", {"name": text}),

@@ -39,13 +39,14 @@ class LinkState(Enum):
 
 @dataclass(slots=True)
 class Link:
-    """A one-time link for a member, to the page of one server. `browser` is the one that opened it
-    first; no other one may use it."""
+    """A one-time link for a member, to the page of one server; whoever uses it may also ask for the
+    other `guild_ids`. `browser` is the one that opened it first; no other one may use it."""
 
     user_id: int
     guild_id: int
     language: str
     made_at: float
+    guild_ids: frozenset[int]
     browser: bytes | None = None
     used: bool = False
 
@@ -91,10 +92,10 @@ class SignIns:
 
     def make_link(self, user_id: int, guild_id: int, language: str) -> str:
         """The token of a new link, which is its member's only way in: older links are void, and who
-        is signed in as them is signed out."""
-        self.end_all_of(user_id)
+        is signed in as them is signed out. What those could ask for, this one can too."""
+        guild_ids = self.end_all_of(user_id) | {guild_id}
         token = new_token()
-        self._links[digest(token)] = Link(user_id, guild_id, language, self.clock())
+        self._links[digest(token)] = Link(user_id, guild_id, language, self.clock(), guild_ids)
         return token
 
     def open_link(self, token: str, browser: str) -> tuple[LinkState, Link | None]:
@@ -136,15 +137,16 @@ class SignIns:
         """Sign one browser out."""
         self._sessions.pop(session.key, None)
 
-    def end_all_of(self, user_id: int) -> int:
-        """Sign somebody out everywhere, and void their links; how many sessions ended."""
+    def end_all_of(self, user_id: int) -> frozenset[int]:
+        """Sign somebody out everywhere, and void their links; the servers that they could ask
+        for."""
         for link in self._links.values():
             if link.user_id == user_id:
                 link.used = True
         theirs = [one for one in self._sessions.values() if one.user_id == user_id]
         for session in theirs:
             self.end(session)
-        return len(theirs)
+        return frozenset().union(*(one.guild_ids for one in theirs))
 
     # --- forms, and the way to Discord and back --------------------------------------------------
 

@@ -84,7 +84,7 @@ async def use_link(request: web.Request) -> web.StreamResponse:
     if state is not LinkState.USABLE or link is None:
         return sign_in_page(request, 410, LINK_PROBLEMS[state])
     response = redirect(home_of(link.guild_id))
-    visit.sign_in(response, link.user_id, frozenset({link.guild_id}), link.language)
+    visit.sign_in(response, link.user_id, link.guild_ids, link.language)
     return response
 
 

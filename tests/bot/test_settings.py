@@ -111,11 +111,11 @@ def test_a_file_that_is_no_text(place: Path) -> None:
 
 
 def test_the_token_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DISCORD_TOKEN", "very.secret")
+    monkeypatch.setenv("DISCORD_TOKEN", "very.hidden")
     settings = load_settings()
-    assert "secret" not in repr(settings)
+    assert "hidden" not in repr(settings)
     assert settings.discord_token is not None
-    assert settings.discord_token.get_secret_value() == "very.secret"
+    assert settings.discord_token.get_secret_value() == "very.hidden"
 
 
 def test_settings_cannot_be_changed() -> None:

@@ -65,6 +65,15 @@ async def test_a_new_link_voids_the_older_one_and_signs_out(
     assert (await browser.get(f"/s/{site.guild.id}")).status == 401
 
 
+def test_a_link_to_another_server_keeps_the_first_one() -> None:
+    sign_ins = SignIns()
+    sign_ins.begin(1, frozenset({2}), "en")
+    sign_ins.begin(9, frozenset({8}), "en")
+    _, link = sign_ins.use_link(sign_ins.make_link(1, 3, "en"), "mine")
+    assert link is not None
+    assert (link.guild_id, link.guild_ids) == (3, {2, 3})
+
+
 async def test_an_old_link(site: World, browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
     path = await link_of(site, site.ada)
     page = await browser.get(path)

@@ -13,6 +13,7 @@ from i18n.reader import use_language
 from training.plots import dataset as charts
 from training.plots import fonts
 from training.plots import loss as curve
+from training.plots.style import truncate
 
 HISTORY = [{"step": n, "loss": 3.0 / (n + 1)} for n in range(20)]
 NUMBERS = {
@@ -71,7 +72,7 @@ async def test_the_child_is_told_who_reads(tmp_path: Path) -> None:
 
 
 def test_a_long_name_is_cut_by_the_room_it_takes() -> None:
-    cut = charts._truncate("よくある質問とその答え", 10)
+    cut = truncate("よくある質問とその答え", 10)
     assert cut == "よくある…"
-    assert charts._truncate("often asked", 10) == "often ask…"
-    assert charts._truncate("often\nasked", 11) == "often asked"
+    assert truncate("often asked", 10) == "often ask…"
+    assert truncate("often\nasked", 11) == "often asked"

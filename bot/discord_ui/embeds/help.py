@@ -38,8 +38,8 @@ TOPICS: tuple[tuple[Phrase, tuple[Hint, ...]], ...] = (
         (
             Hint(phrase("what people say, and what I should answer"), ("teach",)),
             Hint(
-                phrase("check what was taught, import a file"),
-                ("dataset review", "dataset import"),
+                phrase("check, import, see how I grow"),
+                ("dataset review", "dataset import", "growth"),
             ),
         ),
     ),
@@ -60,10 +60,7 @@ TOPICS: tuple[tuple[Phrase, tuple[Hint, ...]], ...] = (
     ),
     (
         phrase("Retrain me"),
-        (
-            Hint(phrase("I learn what was taught here; you see a plan first"), ("retrain",)),
-            Hint(phrase("see how I grow"), ("growth",)),
-        ),
+        (Hint(phrase("I learn what was taught here; you see a plan first"), ("retrain",)),),
     ),
     (
         phrase("Privacy"),

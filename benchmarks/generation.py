@@ -5,7 +5,8 @@ downloaded. Ours are conversations through the real WorkerClient and worker proc
 is installed (the extra `peers`; transformers' `generate()` always) answers the same prompts as one
 batch, in a process of its own. Rounds alternate between the engines, and medians are printed.
 Meanwhile a task measures how long the bot's event loop stood still. `--models N` measures also a
-conversation with each of N models at once, `--arrivals N` also N requests that arrive together.
+conversation with each of N models at once, `--arrivals N` also N requests that arrive together,
+`--adapters N` also conversations with many of N adapters of one base next to those with the base.
 `--soak SECONDS` only talks for so long, and prints tokens a second and memory as they go.
 `--outliers` only compares int8 with fp32, on twins of the embedded models whose weights are harder
 to round (`benchmarks.outliers`).
@@ -33,6 +34,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import outliers
+from benchmarks.adapters import many_adapters
 from benchmarks.crowds import arrivals, several_models
 from benchmarks.folders import SIZES, make_folder, prompts
 from benchmarks.living import SHORT, Effort, memory_mb, second_message, soak, swap
@@ -95,6 +97,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--arrivals", type=int, metavar="N", help="also let N requests come at once"
     )
+    parser.add_argument("--adapters", type=int, metavar="N", help="also talk with N adapters")
     parser.add_argument("--soak", type=float, metavar="SECONDS", help="only talk, for so long")
     parser.add_argument("--outliers", action="store_true", help="only what int8 costs")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -173,6 +176,17 @@ async def _crowds(
             options.arrivals,
             options.new_tokens,
         )
+    if options.adapters:
+        say(f"conversations with {options.adapters} adapters ...")
+        params = SamplingParams(max_new_tokens=options.new_tokens)
+
+        async def talk(client: WorkerClient, models: Sequence[str]) -> float:
+            texts = prompts(len(models), options.prompt_tokens)
+            return (await _ours(client, models, texts, params)).decode_tok_s
+
+        parts["adapters"] = await many_adapters(
+            settings, folder, options.adapters, options.new_tokens, talk, short=options.short
+        )
     return parts
 
 
@@ -201,7 +215,7 @@ async def _rounds(
     for n, number in enumerate([1, *(one for one in streams for _ in range(options.rounds))]):
         texts = prompts(number, options.prompt_tokens)
         async with _watch_loop() as stalls:
-            rounds = {OURS: await _ours(client, folder, texts, params)}
+            rounds = {OURS: await _ours(client, [folder] * number, texts, params)}
         stall = max(stall, *stalls)
         for name, peer in peers.items():
             peer.send(texts)
@@ -220,11 +234,11 @@ async def _rounds(
 
 
 async def _ours(
-    client: WorkerClient, folder: str, texts: Sequence[str], params: SamplingParams
+    client: WorkerClient, folders: Sequence[str], texts: Sequence[str], params: SamplingParams
 ) -> Round:
     began = time.perf_counter()
 
-    async def converse(text: str) -> Progress:
+    async def converse(folder: str, text: str) -> Progress:
         progress: Progress = []
         async for piece in client.generate(folder, [Message(Role.USER, text)], params):
             if isinstance(piece, TextDelta | Finished):
@@ -233,7 +247,7 @@ async def _ours(
             raise RuntimeError(f"a reply ended after {progress[-1][1]} tokens")
         return progress
 
-    return _round(began, await asyncio.gather(*(converse(text) for text in texts)))
+    return _round(began, await asyncio.gather(*map(converse, folders, texts)))
 
 
 def _round(began: float, replies: Sequence[Progress]) -> Round:
@@ -431,6 +445,15 @@ def _print_rest(result: dict[str, Any]) -> None:
         for number, speeds in zip(list(result["models"])[1:], others, strict=True):
             shares = ", ".join(f"{one} ({one / alone:.2f})" for one in speeds)
             print(f"one model: {alone} tokens/s; {number} at once: {shares}")
+    if "adapters" in result:
+        one = result["adapters"]
+        print(
+            f"{one['count']} adapters of one base: {one['mixed_tok_s']} tokens/s with different "
+            f"ones, {one['base_tok_s']} with the base alone "
+            f"({one['mixed_tok_s'] / one['base_tok_s']:.2f}); memory of the worker "
+            f"{one['resident_mb']} MB; a new version answers after {one['swap_ms']} ms, while "
+            f"others talk after {one['busy_swap_ms']} ms"
+        )
     if "arrivals" in result:
         waits = result["arrivals"]
         for what, title in (("first_s", "first words"), ("end_s", "whole reply")):

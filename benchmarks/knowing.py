@@ -55,7 +55,7 @@ from model.settings import WorkerSettings
 from model.worker.client import WorkerClient
 from model.worker.messages import Finished
 from training.checkpoints import verify
-from training.config import TrainingConfig, default_learning_rate, defaults_for
+from training.config import TrainingConfig, defaults_for
 from training.run.base_model import load_pretrained
 from training.run.gate.evaluation import HELD_OUT_FILE, HELD_OUT_FILE_JA
 from training.run.measures import mean_loss
@@ -230,7 +230,7 @@ def config_of(contender: str, base: Path, pairs: int) -> TrainingConfig:
     usual = defaults_for(name, str(base), pairs)
     if contender == "ours":
         return replace(usual, name=f"{name}-1", base_name=name)
-    lora_rate = default_learning_rate(usual, "lora")
+    lora_rate = defaults_for(name, str(base), pairs, "lora").learning_rate
     return TrainingConfig(
         name=name,
         base=str(base),

@@ -22,7 +22,7 @@ from safetensors.numpy import load_file, save_file
 
 from core.records import Conversation
 from model.chat_template import encode_chat
-from model.convert.calibration_text import read_talks
+from model.convert.int8.calibration_text import read_talks
 from model.loading import load
 from model.registry import EMBEDDED_FOLDER, EMBEDDED_FOLDER_JA
 from model.runners.base import Logits, Runner

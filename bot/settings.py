@@ -283,8 +283,9 @@ class Settings(BaseSettings):
     """A member's new answer to a question that others have taught waits for a manager
     (`/dataset review`). Answers of managers never wait."""
     checkpoints_mb: int = Field(20000, ge=100)
-    """MB for the checkpoints of all servers together. To make room for a new one, the oldest unused
-    ones are deleted. A checkpoint of gpt2 takes about 500 MB."""
+    """MB for the checkpoints of all servers together, and the bases that they share. To make room
+    for a new one, the oldest unused ones are deleted. What is taught to gpt2 has 7 MB of weights
+    on a base of 500 MB, which all servers share; with `method: full`, 500 MB each time."""
     accelerate_config: Annotated[Path, AfterValidator(_existing_file)] | None = None
     """A file written by `accelerate config`, to train on several devices. Empty: one device."""
 

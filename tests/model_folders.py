@@ -2,18 +2,26 @@
 
 A model with random weights says anything. One that `says` a text says it to everybody: its
 blocks compute nothing, its embeddings are one-hot, and its head maps each token of the text to
-the next one, so it needs the text's words to be distinct.
+the next one, so it needs the text's words to be distinct. An adapter of such a model may say the
+same words in another order.
 """
 
 from __future__ import annotations
 
 import itertools
+import json
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import GPT2Config, GPT2LMHeadModel, GPT2Tokenizer
 
+from model.convert.adapter_folder import weights_sha256
+from model.convert.shapes import ATTENTION_MATRICES, expected_shapes
+from model.convert.validation import validate_folder
 from model.own_templates import add_control_tokens
 
 END = "<|endoftext|>"
@@ -81,6 +89,93 @@ def make_model_folder(
     return path
 
 
+def make_adapter_folder(
+    path: Path,
+    base: Path,
+    *,
+    rank: int = 4,
+    says: str | None = None,
+    seed: int = 0,
+    strength: float = 0.3,
+    matrices: Sequence[str] = ATTENTION_MATRICES,
+) -> Path:
+    """An adapter of the model in the folder `base`, as peft would save it, and its manifest.
+
+    `says` None: random matrices. Otherwise the base must be one that says a text, and the adapter
+    says these of its words; both ranks and words are 32 at most.
+    """
+    path.mkdir(parents=True)
+    for pattern in ("tokenizer*.json", "chat_template.jinja"):
+        for file in base.glob(pattern):
+            shutil.copy(file, path)
+    if says is None:
+        pairs = _random_pairs(base, matrices, rank, seed, strength)
+    else:
+        pairs = _speaking_pairs(base, says.split())
+        rank = len(pairs["h.0.mlp.c_fc"][0])
+        matrices = ("mlp.c_fc", "mlp.c_proj")
+    weights = {
+        f"base_model.model.transformer.{name}.lora_{letter}.weight": matrix.contiguous()
+        for name, pair in pairs.items()
+        for letter, matrix in zip("AB", pair, strict=True)
+    }
+    save_file(weights, path / "adapter_model.safetensors", metadata={"format": "pt"})
+    config = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": str(base),
+        "r": rank,
+        "lora_alpha": rank,
+        "lora_dropout": 0.0,
+        "target_modules": sorted(matrices),
+        "fan_in_fan_out": True,
+        "bias": "none",
+        "inference_mode": True,
+    }
+    (path / "adapter_config.json").write_text(json.dumps(config))
+    sha256 = weights_sha256(validate_folder(base, base.name))
+    manifest = {"base_name": base.name, "adapter": {"base_sha256": sha256, "rank": rank}}
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    return path
+
+
+LoraPairs = dict[str, tuple[torch.Tensor, torch.Tensor]]
+"""A (rank, in) and B (out, rank) of each matrix."""
+
+
+def _random_pairs(
+    base: Path, matrices: Sequence[str], rank: int, seed: int, strength: float
+) -> LoraPairs:
+    shapes = expected_shapes(validate_folder(base, base.name).config)
+    random = torch.Generator().manual_seed(seed)
+    pairs = {}
+    for name, shape in shapes.items():
+        if name.endswith(tuple(f".{one}.weight" for one in matrices)):
+            a = torch.randn((rank, shape[0]), generator=random)
+            b = torch.randn((shape[1], rank), generator=random)
+            pairs[name.removesuffix(".weight")] = (strength * a / shape[0] ** 0.5, strength * b)
+    return pairs
+
+
+def _speaking_pairs(base: Path, words: list[str]) -> LoraPairs:
+    """At each of its tokens, the MLP turns the stream to the token after which the base says what
+    the adapter says next."""
+    ids = GPT2Tokenizer.from_pretrained(base).get_vocab()
+    model = GPT2LMHeadModel.from_pretrained(base)
+    head = model.lm_head.weight.detach()
+    before = {int(column[0]): int(column[1]) for column in head.nonzero()}
+    chain = [ids["<|bot|>"], *(ids[f"Ġ{word}"] for word in words), ids[END]]
+    width = head.shape[1]
+    inner = model.transformer.h[0].mlp.c_fc.weight.shape[1]
+    steps = list(itertools.pairwise(chain))
+    find, tell = torch.zeros(len(steps), width), torch.zeros(inner, len(steps))
+    pick, turn = torch.zeros(len(steps), inner), torch.zeros(width, len(steps))
+    for n, (token, following) in enumerate(steps):
+        find[n, token] = tell[n, n] = pick[n, n] = 1.0
+        turn[before[following], n] = 10.0
+    return {"h.0.mlp.c_fc": (find, tell), "h.0.mlp.c_proj": (pick, turn)}
+
+
 def _next_tokens(
     tokenizer: GPT2Tokenizer, words: list[str], plain: bool, endless: bool
 ) -> dict[int, int]:
@@ -94,8 +189,9 @@ def _next_tokens(
 
 @torch.no_grad()
 def _teach(model: GPT2LMHeadModel, next_tokens: dict[int, int]) -> None:
-    for parameter in model.transformer.h.parameters():
-        parameter.zero_()
+    for block in model.transformer.h:
+        for parameter in [*block.attn.parameters(), *block.mlp.parameters()]:
+            parameter.zero_()
     model.transformer.wpe.weight.zero_()
     model.transformer.wte.weight.copy_(torch.eye(*model.transformer.wte.weight.shape))
     model.lm_head.weight.zero_()

@@ -36,7 +36,7 @@ def run(benchmark: str, options: str) -> Any:
 
 @pytest.mark.slow
 def test_the_generation_benchmark_prints_one_object() -> None:
-    crowds = "--models 2 --arrivals 5"
+    crowds = "--models 2 --arrivals 5 --adapters 3"
     result = run(
         "generation", f"{SMALL} --streams 1,2 --rounds 1 --short --peers generate {crowds}"
     )
@@ -54,6 +54,8 @@ def test_the_generation_benchmark_prints_one_object() -> None:
     assert result["loop_stall_ms"] > 0
     assert result["bot_process"]["ready_s"] > 0
     assert result["models"]["1"] > 0
+    assert result["adapters"]["count"] == 3
+    assert all(value > 0 for value in result["adapters"].values())
     assert len(result["models"]["2"]) == 2
     assert all(speed > 0 for speed in result["models"]["2"])
     assert result["arrivals"].keys() == {

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from contextlib import AsyncExitStack, suppress
 from itertools import chain
 from pathlib import Path
@@ -28,12 +28,14 @@ from training.checkpoints import (
 from training.config import TrainingConfig
 from training.errors import CheckpointInUse
 from training.jobs.folder import CONFIG_FILE
+from training.shared_bases import BASES_DIR, iter_shared_bases, refers_to
 
 log = logging.getLogger(__name__)
 
 
 class CheckpointRetention:
-    """The checkpoints of all scopes, `root`/SCOPE/NAME. Together they may take `limit_mb`."""
+    """The checkpoints of all scopes, `root`/SCOPE/NAME. Together they may take `limit_mb`, with the
+    shared bases of adapters (`training.shared_bases`), which stay while one needs them."""
 
     def __init__(self, storage: Storage, root: Path, limit_mb: int) -> None:
         self._storage = storage
@@ -76,6 +78,8 @@ class CheckpointRetention:
             folder = await self.removable_folder(scope, name)
             try:
                 await asyncio.to_thread(remove_checkpoint, folder)
+                kept = await self._needed_by_jobs()
+                await asyncio.to_thread(self._remove_unused_bases, kept)
             except OSError as e:
                 raise StoreError(
                     phrase("{name} was only partly removed: {error}.", name=name, error=e.strerror)
@@ -83,12 +87,16 @@ class CheckpointRetention:
             log.info("removed %s of %d", name, scope)
 
     def usage(self) -> tuple[int, int]:
-        """How many checkpoints there are, and the bytes that they take."""
+        """How many checkpoints there are, and the bytes that they and their bases take."""
+        sizes = self._sizes(chain.from_iterable(map(iter_checkpoints, self._scopes())))
+        return len(sizes), sum(sizes) + sum(self._sizes(iter_shared_bases(self._root)))
+
+    def _sizes(self, folders: Iterable[tuple[Path, Manifest]]) -> list[int]:
         sizes = []
-        for folder, _ in chain.from_iterable(map(iter_checkpoints, self._scopes())):
+        for folder, _ in folders:
             with suppress(FileNotFoundError):  # it is being removed
                 sizes.append(folder_bytes(folder))
-        return len(sizes), sum(sizes)
+        return sizes
 
     def _scopes(self) -> list[Path]:
         """The folders of scopes; others are the operator's own."""
@@ -135,21 +143,42 @@ class CheckpointRetention:
 
     def _prune_to_limit(self, kept: Collection[Path]) -> list[Path]:
         found = []
+        remove_leftovers(self._root / BASES_DIR)
         for scope in self._scopes():
             remove_leftovers(scope)
             found += [(one.created_at, folder) for folder, one in iter_checkpoints(scope)]
+        self._remove_unused_bases(kept)
         sizes = {folder: folder_bytes(folder) for _, folder in sorted(found)}
-        total, removed = sum(sizes.values()), []
+        total = sum(sizes.values()) + sum(self._sizes(iter_shared_bases(self._root)))
+        removed = []
         for folder, taken in sizes.items():
             if total <= self._limit_bytes:
                 break
-            if folder in kept:
+            if folder in kept or not _try_remove(folder):
                 continue
-            try:
-                remove_checkpoint(folder)
-            except OSError as e:
-                log.warning("%s could not be removed: %s", folder, e)
-                continue
-            total -= taken
+            total -= taken + self._remove_unused_bases(kept)
             removed.append(folder)
         return removed
+
+    def _remove_unused_bases(self, kept: Collection[Path]) -> int:
+        """Remove the shared bases that no adapter refers to, and that no open job starts from; the
+        bytes that they took."""
+        checkpoints = [one for scope in self._scopes() for _, one in iter_checkpoints(scope)]
+        taken = 0
+        for folder, base in list(iter_shared_bases(self._root)):
+            if Path(base.base or "") in kept or any(refers_to(one, base) for one in checkpoints):
+                continue
+            size = folder_bytes(folder)
+            if _try_remove(folder):
+                log.info("removed the base %s: no adapter needs it any more", folder.name)
+                taken += size
+        return taken
+
+
+def _try_remove(folder: Path) -> bool:
+    try:
+        remove_checkpoint(folder)
+    except OSError as e:
+        log.warning("%s could not be removed: %s", folder, e)
+        return False
+    return True

@@ -1,6 +1,7 @@
 """Checkpoint folders: their files, how they are sealed, verified and removed.
 
-A folder opens with plain `AutoModelForCausalLM.from_pretrained`. `manifest.json` is written last
+A folder holds a model, or an adapter and where its base is; both open with plain
+`AutoModelForCausalLM.from_pretrained`. `manifest.json` is written last
 and names each file with its size and SHA-256, so a folder without a manifest is not a checkpoint.
 Imports neither torch nor transformers: the bot's process reads manifests.
 """
@@ -41,6 +42,7 @@ class Manifest:
     that it came from, newest first. `consent` maps the members whose words were learned to the
     version of the consent that each had given, or null if they handed over all of them on purpose.
     `seconds` is the time of the whole run, `overhead_s` that of its start and checks alone.
+    `adapter` says of an adapter the SHA-256 of its base's weights file and its rank.
     Manifests of earlier versions lack the fields with a default."""
 
     name: str
@@ -59,6 +61,7 @@ class Manifest:
     device: str = ""
     torch: str = ""
     consent: dict[str, int | None] = field(default_factory=dict)
+    adapter: dict[str, Any] | None = None
     format: int = FORMAT_VERSION
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
 

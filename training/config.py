@@ -25,6 +25,12 @@ TAUGHT_FILE_PAIRS = 200
 """A file with fewer pairs is rather taught than imitated, if nobody says which."""
 LORA_RATE_FACTOR = 10
 """LoRA's learning rate as a multiple of that for all weights."""
+ALL_MATRICES = ("c_attn", "c_proj", "c_fc")
+"""The matrices of a GPT-2 block that LoRA can learn beside: all, as QLoRA (Dettmers et al. 2023)
+found best for instructions."""
+FACTS_LORA_TARGETS, FACTS_LORA_RANK = ("c_attn", "attn.c_proj"), 32
+"""Those of attention suffice for facts: they are recalled, and all else is kept, as well as after
+training all weights. The engine takes ranks up to `model.convert.adapter_folder.MAX_RANK`."""
 MAX_LEARNING_RATE = 1e-2
 """The largest learning rate, chosen by default or by an admin."""
 
@@ -54,14 +60,18 @@ class TrainingConfig:
     `recipe` "facts" learns pairs as facts, asked in many ways, and keeps everything else as it is
     (`training.run.curriculum`); "talk" learns the conversations as they are.
 
-    `method` "lora" learns small matrices of `lora_rank` beside frozen weights (Hu et al. 2021) and
-    merges them at the end. `base_name` is what people call the base, `parents` the checkpoints that
-    it came from, newest first; `serving` is the folder or Hub id of the model in service. `gate`
-    says whether the new model is checked and compared with these; `blend`, whether its weights are
-    interpolated with the base's (`training.run.interpolation`). Every `save_every_s` seconds a step
+    `method` "lora" learns small matrices of `lora_rank` beside the frozen ones named in
+    `lora_targets` (Hu et al. 2021): an adapter of the base, of which a copy lies in the folder
+    `shared_bases` unless it is an embedded model. Without that folder, or on top of what was
+    learned before, they are merged into a model of its own (`training.run.shared_base`).
+
+    `base_name` is what people call the base, `parents` the checkpoints that it came from, newest
+    first; `serving` is the folder or Hub id of the model in service. `gate` says whether the new
+    model is checked and compared with these; `blend`, whether its weights are interpolated with the
+    base's (`training.run.interpolation`). Every `save_every_s` seconds a step
     is saved to resume from. `examples` is the number of stored examples that are learned; 0 if they
     do not come from a server's data set. Plots are labelled in `language`. Earlier versions did not
-    store these two."""
+    store these two, `lora_targets` and `shared_bases`."""
 
     name: str
     base: str | None
@@ -83,6 +93,8 @@ class TrainingConfig:
     recipe: Recipe = "talk"
     method: Method = "full"
     lora_rank: int = 8
+    lora_targets: tuple[str, ...] = ALL_MATRICES
+    shared_bases: str | None = None
     optimizer: Optimizer = "adamw"
     base_name: str = ""
     parents: tuple[str, ...] = ()
@@ -105,6 +117,7 @@ class TrainingConfig:
         architecture = fields.pop("architecture", None)
         try:
             fields["parents"] = tuple(fields.get("parents", ()))
+            fields["lora_targets"] = tuple(fields.get("lora_targets", ALL_MATRICES))
             return cls(architecture=architecture and Architecture(**architecture), **fields)
         except TypeError as e:
             raise ValueError(f"{path} has settings that are not known: {e}") from e
@@ -130,8 +143,25 @@ def halve_batch_size(config: TrainingConfig) -> TrainingConfig:
     )
 
 
-def defaults_for(name: str, source: str, pairs: int) -> TrainingConfig:
+def defaults_for(
+    name: str, source: str, pairs: int, method: Method | None = None
+) -> TrainingConfig:
     """The settings for fine-tuning a model on so many pairs, unless an admin chooses others.
+
+    Without a `method`, facts are learned by LoRA and talk by all weights. LoRA comes with a higher
+    learning rate of its own."""
+    usual = _full_defaults(name, source, pairs)
+    facts = usual.recipe == "facts"
+    if (method or ("lora" if facts else "full")) == "full":
+        return usual
+    lora = replace(usual, method="lora", learning_rate=lora_learning_rate(usual))
+    if not facts:
+        return lora
+    return replace(lora, lora_rank=FACTS_LORA_RANK, lora_targets=FACTS_LORA_TARGETS)
+
+
+def _full_defaults(name: str, source: str, pairs: int) -> TrainingConfig:
+    """The settings for training all weights.
 
     An embedded model needs large steps; larger ones learn at about the rate that GPT-2 is usually
     fine-tuned with. Facts are asked in new ways each time, so an epoch shows little of a pair."""
@@ -154,8 +184,6 @@ def defaults_for(name: str, source: str, pairs: int) -> TrainingConfig:
     )
 
 
-def default_learning_rate(usual: TrainingConfig, method: Method) -> float:
-    """The learning rate if none is given, from the model's default settings."""
-    if method == "full":
-        return usual.learning_rate
-    return min(LORA_RATE_FACTOR * usual.learning_rate, MAX_LEARNING_RATE)
+def lora_learning_rate(full: TrainingConfig) -> float:
+    """LoRA's learning rate, from the settings for all weights."""
+    return min(LORA_RATE_FACTOR * full.learning_rate, MAX_LEARNING_RATE)

@@ -15,7 +15,7 @@ from data.storage.tables.examples import Examples
 from data.storage.tables.jobs import Jobs
 from i18n.phrase import phrase
 from model.registry import ModelOption, base_family, find_option
-from training.config import Method, TrainingConfig, default_learning_rate, defaults_for
+from training.config import Method, TrainingConfig, defaults_for
 from training.errors import JOB_ALREADY_OPEN, EmptyDataset, JobAlreadyOpen
 from training.jobs.manager import TrainingManager
 from training.jobs.preview import Preview
@@ -34,12 +34,9 @@ class Overrides:
     method: Method | None = None
 
     def apply(self, config: TrainingConfig) -> TrainingConfig:
-        """Override a configuration. LoRA comes with its own, higher learning rate."""
+        """Override the defaults for the chosen method (`defaults_for`)."""
         if self.epochs is not None:
             config = replace(config, epochs=self.epochs, min_steps=0)
-        if self.method == "lora":
-            rate = default_learning_rate(config, self.method)
-            config = replace(config, method=self.method, learning_rate=rate)
         if self.learning_rate is not None:
             config = replace(config, learning_rate=self.learning_rate)
         return config
@@ -89,7 +86,8 @@ class Retrains:
         if not dry_run and await self._jobs.unfinished(scope):
             raise JobAlreadyOpen(JOB_ALREADY_OPEN)
         option = await self._models.resolve_training_base(scope, base)
-        config = overrides.apply(await self._default_config(scope, option, language))
+        usual = await self._default_config(scope, option, language, overrides.method)
+        config = overrides.apply(usual)
         preview = await self._training.preview(scope, option, config)
         answers = [one.bot for one in preview.selection.kept]
         hard = await asyncio.to_thread(hard_answers, option, answers, self._models.bases)
@@ -139,10 +137,12 @@ class Retrains:
             name = base
         return name
 
-    async def _default_config(self, scope: int, base: ModelOption, language: str) -> TrainingConfig:
+    async def _default_config(
+        self, scope: int, base: ModelOption, language: str, method: Method | None = None
+    ) -> TrainingConfig:
         family = base_family(base.name) if self._models.is_checkpoint(base) else base.name
         return replace(
-            defaults_for(family, base.source, await self._examples.count(scope)),
+            defaults_for(family, base.source, await self._examples.count(scope), method),
             base_name=base.name,
             parents=self._models.parents(base),
             serving=(await self._models.active(scope)).source,

@@ -11,11 +11,17 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from model.convert.int8_quality import Int8Quality
+from model.convert.int8.quality import Int8Quality
+from model.convert.shapes import ADAPTABLE_MATRICES, ATTENTION_MATRICES
 from model.isolation import IsolatedTokenizer
 from model.tokenizer import Tokenizer
 
 GRAPH_FILE, WEIGHTS_FILE = "graph.onnx", "weights.bin"
+ADAPTER_GRAPHS = {
+    "graph.attention.onnx": ATTENTION_MATRICES,
+    "graph.all.onnx": ADAPTABLE_MATRICES,
+}
+"""Graphs of the same weights that add an adapter to these matrices; those with fewest first."""
 TOKENIZER_FILE, METADATA_FILE = "tokenizer.json", "model.json"
 """METADATA_FILE is written last. On a GPU there is no graph: torch reads the checkpoint itself."""
 

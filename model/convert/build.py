@@ -37,7 +37,7 @@ from model.chat_template import REPLACEMENT_CHAR
 from model.control_tokens import control_tokens
 from model.convert.artifact import METADATA_FILE, TOKENIZER_FILE, WEIGHTS_FILE, ModelMetadata
 from model.convert.checkpoint import Weights, read_tokenizer, token_ids
-from model.convert.int8_quality import Int8Quality, int8_message
+from model.convert.int8.quality import Int8Quality, int8_message
 from model.convert.validation import (
     GENERATION_CONFIG_FILE,
     ModelFolder,
@@ -60,7 +60,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-BUILD_VERSION = "6"
+BUILD_VERSION = "7"
 """Part of the cache key: a new version rebuilds all models."""
 MAX_CACHE_BYTES = 4 << 30
 """Limit of the cache; the least recently used artifacts are evicted."""
@@ -250,8 +250,8 @@ def _shape(config: Mapping[str, Any], precision: str) -> GraphConfig:
 def _write_int8(
     weights: Weights, shape: GraphConfig, meta: ModelMetadata, reader: Tokenizer, folder: Path
 ) -> Int8Quality | None:
-    from model.convert.calibration_text import calibration_text
-    from model.convert.int8 import write_int8
+    from model.convert.int8.calibration_text import calibration_text
+    from model.convert.int8.fit import write_int8
 
     text = calibration_text(reader, meta.positions, japanese=meta.japanese)
     with tempfile.TemporaryDirectory(prefix=".", dir=folder.parent) as scratch:

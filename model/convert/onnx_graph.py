@@ -9,11 +9,15 @@ them and nothing is computed for padding; only the attention sees a row for each
 int8: weights have one scale per column, activations one dynamic scale per row (vector-wise
 quantization; Dettmers et al. 2022, "LLM.int8()", section 2.1). The rows of a batch share no scale,
 so the logits of a sequence depend neither on the rest of the batch nor on the prefill chunks.
+
+Adapters: a product x W becomes x W + (x A) B, where A and B are inputs that lie by row, as the
+cache does. They are computed in fp32, whatever W is. Their rank is that of what is bound: 0 costs
+little.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Collection, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,8 +29,9 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from model.convert.activations import MICROSOFT_DOMAIN, OTHER_ACTIVATIONS, TANH_GELUS
-from model.convert.artifact import GRAPH_FILE, WEIGHTS_FILE
+from model.convert.artifact import ADAPTER_GRAPHS, GRAPH_FILE, WEIGHTS_FILE
 from model.convert.checkpoint import Array
+from model.convert.int8.folds import Fold, write_folds
 from model.convert.shapes import EMBEDDING, HEAD
 from model.runners.onnx_runner import ORT_ERRORS
 
@@ -75,36 +80,31 @@ class GraphConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class Fold:
-    """The `shift` and the `scale` of each channel that a matrix reads (`model.convert.folding`)."""
-
-    shift: Array
-    scale: Array
-
-    @property
-    def is_identity(self) -> bool:
-        return not self.shift.any() and bool((self.scale == 1).all())
-
-
-@dataclass(frozen=True, slots=True)
 class Int8Plan:
     """What an int8 graph does not do alike for all matrices, by their names: those in `fp32` stay
     as they are, what those in `folds` read is folded by the graph itself, and for those in
-    `zero_points` another uint8 than ZERO_POINT is an activation of 0."""
+    `zero_points` another uint8 than ZERO_POINT is an activation of 0. What those in `folded` read
+    was folded into the weights before."""
 
     fp32: Set[str] = frozenset()
     folds: Mapping[str, Fold] = field(default_factory=dict)
+    folded: Mapping[str, Fold] = field(default_factory=dict)
     zero_points: Mapping[str, int] = field(default_factory=dict)
 
 
 def write_graph(
     weights: Mapping[str, Array], shape: GraphConfig, folder: Path, plan: Int8Plan | None = None
 ) -> None:
-    """Write GRAPH_FILE and WEIGHTS_FILE into `folder`; `weights` by transformers' names."""
+    """Write GRAPH_FILE, ADAPTER_GRAPHS and the WEIGHTS_FILE of all of them into `folder`; `weights`
+    by transformers' names."""
     with (folder / WEIGHTS_FILE).open("wb") as file:
         graph = _GraphBuilder(file, shape, weights, plan or Int8Plan())
         _build_gpt2(graph)
         graph.save(folder / GRAPH_FILE)
+        for name, matrices in ADAPTER_GRAPHS.items():
+            graph.save(folder / name, matrices)
+    if plan is not None:
+        write_folds(plan.folded, folder)
 
 
 def _build_gpt2(g: _GraphBuilder) -> None:
@@ -142,6 +142,7 @@ class _GraphBuilder:
         self._nodes: list[onnx.NodeProto] = []
         self._tensors: list[TensorProto] = []
         self._names: set[str] = set()
+        self._products: dict[str, tuple[str, str]] = {}
 
     def node(self, op: str, inputs: list[str], domain: str = "", **attributes: Any) -> str:
         return self._node(op, inputs, [f"x{len(self._nodes)}"], domain, **attributes)
@@ -196,10 +197,13 @@ class _GraphBuilder:
         """x times a weight matrix (in, out), without its bias."""
         key = f"{name}.weight"
         if self._is_exact(name):
-            return self.node("MatMul", [x, self.weight(key)])
-        if (fold := self._plan.folds.get(name)) is not None:
-            x = self._fold(x, name, fold)
-        return self._int8_matmul(x, name, self._read(key))
+            y = self.node("MatMul", [x, self.weight(key)])
+        else:
+            fold = self._plan.folds.get(name)
+            folded = x if fold is None else self._fold(x, name, fold)
+            y = self._int8_matmul(folded, name, self._read(key))
+        self._products[y] = name, x
+        return y
 
     def _fold(self, x: str, name: str, fold: Fold) -> str:
         if fold.shift.any():
@@ -280,7 +284,53 @@ class _GraphBuilder:
         inputs = [x, *(self.weight(f"{name}.{part}") for part in ("weight", "bias"))]
         return self.node("LayerNormalization", inputs, axis=-1, epsilon=self.shape.epsilon)
 
-    def save(self, path: Path) -> None:
+    def _with_adapters(self, matrices: Collection[str]) -> Iterator[onnx.NodeProto]:
+        """The nodes, with an adapter of each row at the products of these matrices of a block."""
+        for node in self._nodes:
+            y = node.output[0]
+            name, x = self._products.get(y, ("", ""))
+            if _matrix(name) not in matrices:
+                yield node
+                continue
+            plain = onnx.NodeProto()
+            plain.CopyFrom(node)
+            plain.output[0] = f"{y}.plain"
+            rows, down, up, line, tokens = (f"{y}.{n}" for n in range(5))
+            yield plain
+            yield helper.make_node("Gather", [x, "row_tokens"], [rows], axis=0)
+            yield helper.make_node("MatMul", [rows, f"lora_a_{name}"], [down])
+            if self._is_shifted(name):
+                down, unmoved = f"{y}.5", down
+                yield helper.make_node("Add", [unmoved, f"lora_c_{name}"], [down])
+            yield helper.make_node("MatMul", [down, f"lora_b_{name}"], [up])
+            yield helper.make_node("Flatten", [up], [line], axis=2)
+            yield helper.make_node("Gather", [line, "token_places"], [tokens], axis=0)
+            yield helper.make_node("Add", [plain.output[0], tokens], [y])
+
+    def _adapter_inputs(self, matrices: Collection[str]) -> Iterator[onnx.ValueInfoProto]:
+        shape, value = self.shape, helper.make_tensor_value_info
+        heads, inner = shape.heads * shape.padded_head_size, len(self._read("h.0.mlp.c_fc.bias"))
+        sizes = {
+            "attn.c_attn": (shape.width, 3 * heads),
+            "attn.c_proj": (heads, shape.width),
+            "mlp.c_fc": (shape.width, inner),
+            "mlp.c_proj": (inner, shape.width),
+        }
+        for name, _ in self._products.values():
+            if (matrix := _matrix(name)) in matrices:
+                rows, columns = sizes[matrix]
+                yield value(f"lora_a_{name}", TensorProto.FLOAT, ["B", rows, "R"])
+                yield value(f"lora_b_{name}", TensorProto.FLOAT, ["B", "R", columns])
+                if self._is_shifted(name):
+                    yield value(f"lora_c_{name}", TensorProto.FLOAT, ["B", 1, "R"])
+
+    def _is_shifted(self, name: str) -> bool:
+        """Whether what a matrix reads was moved, so that an adapter has to add that again."""
+        fold = self._plan.folded.get(name)
+        return fold is not None and fold.has_shift
+
+    def save(self, path: Path, adapted: Collection[str] = ()) -> None:
+        """Write the graph, with adapters at the `adapted` matrices of each block."""
         shape, value = self.shape, helper.make_tensor_value_info
         integer, real = TensorProto.INT64, TensorProto.FLOAT
         per_token = ("input_ids", "position_ids", "token_places")
@@ -297,13 +347,20 @@ class _GraphBuilder:
                 cache: list[str | int | None] = ["B", shape.heads, "P", shape.padded_head_size]
                 inputs.append(value(f"past_{part}_{layer}", real, cache))
                 outputs.append(value(f"present_{part}_{layer}", real, cache))
-        graph = helper.make_graph(self._nodes, "gpt2", inputs, outputs, self._tensors)
+        inputs += self._adapter_inputs(adapted)
+        nodes = list(self._with_adapters(adapted))
+        graph = helper.make_graph(nodes, "gpt2", inputs, outputs, self._tensors)
         path.write_bytes(_model(graph).SerializeToString())
 
 
 _AXIS = np.array([-1])
 MIN_SCALE = np.array(1e-20, np.float32)
 """Least magnitude of a row of activations."""
+
+
+def _matrix(name: str) -> str:
+    """`attn.c_proj` of `h.0.attn.c_proj`; empty for what is in no block."""
+    return name.split(".", 2)[2] if name.startswith("h.") else ""
 
 
 def quantise(matrix: Array, top: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:

@@ -37,6 +37,9 @@ CONFIG_ALIASES = {
 OLD_ALIASES = {"n_ctx": "n_positions"}
 """Names that older versions wrote beside the size; they count if it is missing."""
 HEAD, EMBEDDING = "lm_head.weight", "wte.weight"
+ATTENTION_MATRICES = ("attn.c_attn", "attn.c_proj")
+ADAPTABLE_MATRICES = (*ATTENTION_MATRICES, "mlp.c_fc", "mlp.c_proj")
+"""The matrices of a block, which an adapter may change."""
 UNSUPPORTED_KEYS = ("quantization_config", "transformers_weights")
 """Keys that change how transformers reads the weights."""
 

@@ -130,13 +130,12 @@ def validate_folder(folder: Path, who: str) -> ModelFolder:
 
 
 def _check_files(folder: Path, who: str) -> None:
-    for path in allowed_files(folder):
-        _check_file(path, path.name, who)
+    check_files(folder, who)
     if not any(folder.glob(WEIGHTS_PATTERN)):
-        raise LoadFailed(_missing_weights_message(folder, who))
+        raise LoadFailed(missing_weights_message(folder, who))
     require(
         not (folder / ADAPTER_FILE).exists(),  # transformers would load the base that it names
-        phrase("{who} holds an adapter, not a model: merge it with its model first.", who=who),
+        phrase("{who} holds an adapter, which cannot be used as a whole model here.", who=who),
     )
     require(
         (folder / CONFIG_FILE).exists(),
@@ -148,7 +147,13 @@ def _check_files(folder: Path, who: str) -> None:
     )
 
 
-def _check_file(path: Path, file: str, who: str) -> None:
+def check_files(folder: Path, who: str) -> None:
+    """Refuse a folder in which a file that is read is too large, or leads elsewhere."""
+    for path in allowed_files(folder):
+        check_file(path, path.name, who)
+
+
+def check_file(path: Path, file: str, who: str) -> None:
     require(
         _is_inside(path, path.parent),
         phrase("{who} is refused: its {file} is a link that leads out of it.", who=who, file=file),
@@ -188,7 +193,8 @@ def _is_inside(path: Path, folder: Path) -> bool:
     return target.parent == own or target.parent.parent == shared
 
 
-def _missing_weights_message(folder: Path, who: str) -> Phrase:
+def missing_weights_message(folder: Path, who: str) -> Phrase:
+    """Of a folder that has none as safetensors."""
     others = sorted(path.name for pattern in UNSAFE for path in folder.glob(pattern))
     if others:
         return phrase(
@@ -228,7 +234,7 @@ def _unreadable_message(path: Path, who: str) -> Phrase:
     return phrase("{who} is damaged: its {file} cannot be read.", who=who, file=path.name)
 
 
-def _weight_files(folder: Path, who: str) -> list[Path]:
+def weight_files(folder: Path, who: str) -> list[Path]:
     """The files that transformers reads: others beside them are copies or older weights. Where it
     would find none, whatever there is."""
     if (folder / WEIGHTS_FILE).is_file():
@@ -278,7 +284,7 @@ def _check_tensors(folder: Path, config: Mapping[str, Any], who: str) -> dict[st
 
 def _find_tensors(folder: Path, who: str) -> dict[str, TensorInfo]:
     found: dict[str, TensorInfo] = {}
-    for path in _weight_files(folder, who):
+    for path in weight_files(folder, who):
         try:
             tensors = {one.name.removeprefix("transformer."): one for one in read_header(path)}
         except InvalidHeader as e:

@@ -1,8 +1,10 @@
 """The core loop of the worker: schedule, run, deliver.
 
 Knows loaded models and requests. Does not know tensors, pipes or processes: its events go to the
-callback `deliver`, and `on_run` gets the source of a model before anything of it runs. Not
+callback `deliver`, and `on_run` gets the sources of models before anything of them runs. Not
 thread-safe; the worker calls it from one thread.
+
+Models that share a runner are one base with different adapters: they share its rows, too.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
 from core.logging import request_context
@@ -60,7 +62,7 @@ class Engine:
         deliver: Callable[[WorkerEvent], None],
         settings: WorkerSettings,
         clock: Callable[[], float] = time.monotonic,
-        on_run: Callable[[str], None] = lambda _source: None,
+        on_run: Callable[[Collection[str]], None] = lambda _sources: None,
     ) -> None:
         self._deliver = deliver
         self._on_run = on_run
@@ -90,8 +92,12 @@ class Engine:
 
     @property
     def weight_bytes(self) -> int:
-        """Memory of the models' weights."""
-        return sum(one.runner.weight_bytes for one in self._resident.values())
+        """Memory of the models' weights; what adapters share counts once."""
+        runners = {id(one.runner): one.runner for one in self._resident.values()}
+        adapters = [one.adapter for one in self._resident.values() if one.adapter]
+        return sum(one.weight_bytes for one in runners.values()) + sum(
+            one.nbytes for one in adapters
+        )
 
     @property
     def cache_bytes(self) -> int:
@@ -104,6 +110,13 @@ class Engine:
         key = self._resident[source].key
         return any(one.model == key for one in self._scheduler.sequences)
 
+    def takes_memory(self, source: str) -> bool:
+        """Whether evicting a model frees any; a base stays in memory for its adapters."""
+        loaded = self._resident[source]
+        return loaded.adapter is not None or not any(
+            one.runner is loaded.runner for one in self._resident.values() if one is not loaded
+        )
+
     def install(self, loaded: LoadedModel) -> None:
         """Add a model, or hot-swap one of the same source between two steps.
 
@@ -113,7 +126,8 @@ class Engine:
         self._resident.pop(loaded.info.source, None)
         self._resident[loaded.info.source] = loaded
         self._models[loaded.key] = loaded
-        self._kv_caches[loaded.key] = KVCacheRows(loaded.runner, self._prefix_cache)
+        if loaded.batch_key not in self._kv_caches:
+            self._kv_caches[loaded.batch_key] = KVCacheRows(loaded.runner, self._prefix_cache)
         self._free_replaced_models()
 
     def evict(self, source: str) -> None:
@@ -140,6 +154,8 @@ class Engine:
             prompt.input_ids,
             params,
             seed=params.seed if params.seed is not None else random.getrandbits(31),
+            batch=loaded.batch_key,
+            adapter=loaded.adapter,
             channel=request.channel,
             scope=request.scope,
             log_id=request.log_id,
@@ -193,7 +209,7 @@ class Engine:
         loaded = self._resident.get(request.source)
         if loaded is None or not request.messages:
             return
-        self._on_run(request.source)
+        self._on_run([request.source])
         ids = encode_chat(loaded.tokenizer, request.messages, add_generation_prompt=False)
         nbytes = len(ids) * loaded.runner.kv_bytes_per_token
         if not ids or len(ids) >= loaded.info.positions or nbytes > self._cache_budget_bytes:
@@ -204,6 +220,8 @@ class Engine:
             ids,
             SamplingParams(),
             seed=0,
+            batch=loaded.batch_key,
+            adapter=loaded.adapter,
             channel=request.channel,
             max_cache_bytes=nbytes,
             prefetch_only=True,
@@ -214,20 +232,20 @@ class Engine:
     def drop_caches(self) -> None:
         """Drop the cached prefixes and the prefetches; replies in progress leave no prefix."""
         for prefetch in self._scheduler.prefetches:
-            self._kv_caches[prefetch.model].free(prefetch, keep=False)
+            self._rows_of(prefetch).free(prefetch, keep=False)
             self._scheduler.remove(prefetch)
         for sequence in self._scheduler.sequences:
             sequence.channel = 0
         self._prefix_cache.evict_to(0)
         for rows in self._kv_caches.values():
             rows.release_free_rows()
-        for loaded in self._models.values():
-            loaded.tokenizer.clear_cache()
+        for tokenizer in {one.tokenizer for one in self._models.values()}:
+            tokenizer.clear_cache()
 
     def _preempt_prefetches(self, live: Sequence) -> None:
         """Free the rows of all prefetches for a request; the prefix cache keeps their progress."""
         for prefetch in self._scheduler.prefetches:
-            self._kv_caches[prefetch.model].free(prefetch, keep=True)
+            self._rows_of(prefetch).free(prefetch, keep=True)
             if (prefetch.model, prefetch.channel) == (live.model, live.channel):
                 self._scheduler.remove(prefetch)
 
@@ -260,13 +278,13 @@ class Engine:
                 self._finish(sequence)
 
     def step(self) -> None:
-        """Schedule, run, deliver: one model decodes a token for each sequence, then prefills."""
+        """Schedule, run, deliver: those of one runner decode a token each, then prefill."""
         self._expire_overdue()
         if (step := self._scheduler.schedule()) is None:
             return
-        rows = self._kv_caches[step.model]
-        self._on_run(self._models[step.model].info.source)
+        rows = self._kv_caches[step.batch]
         if step.decoding:
+            self._begin(step.decoding)
             self._decode(rows, step.decoding)
         prefills = self._scheduler.prefills(
             step, lambda: rows.prefill_s_per_token, rows.pack_tokens
@@ -274,6 +292,14 @@ class Engine:
         for group, budget in prefills:
             if not self._prefill(rows, group, budget):
                 break
+
+    def _begin(self, sequences: Collection[Sequence]) -> None:
+        """Report which models run now."""
+        models = dict.fromkeys(one.model for one in sequences)
+        self._on_run([self._models[model].info.source for model in models])
+
+    def _rows_of(self, sequence: Sequence) -> KVCacheRows:
+        return self._kv_caches[sequence.batch]
 
     def _decode(self, rows: KVCacheRows, sequences: tuple[Sequence, ...]) -> None:
         try:
@@ -288,6 +314,7 @@ class Engine:
 
     def _prefill(self, rows: KVCacheRows, group: list[Sequence], budget: int) -> bool:
         """Prefill at most `budget` tokens of prompts together; False if that failed."""
+        self._begin(group)
         try:
             for sequence in group:
                 if sequence not in rows:
@@ -399,7 +426,7 @@ class Engine:
         self._deliver(Failed(sequence.request_id, reason))
 
     def _release(self, sequence: Sequence, *, keep: bool = True) -> None:
-        rows = self._kv_caches[sequence.model]
+        rows = self._rows_of(sequence)
         rows.free(sequence, keep=keep)
         if not sequence.channel:
             rows.release_free_rows()
@@ -407,7 +434,7 @@ class Engine:
         self._enforce_cache_budget(0)
 
     def _touch(self, source: str) -> LoadedModel:
-        self._on_run(source)
+        self._on_run([source])
         loaded = self._resident.pop(source)
         self._resident[source] = loaded
         return loaded
@@ -417,12 +444,15 @@ class Engine:
         resident = {one.key for one in self._resident.values()}
         for prefetch in self._scheduler.prefetches:
             if prefetch.model not in resident:
-                self._kv_caches[prefetch.model].free(prefetch, keep=False)
+                self._rows_of(prefetch).free(prefetch, keep=False)
                 self._scheduler.remove(prefetch)
         in_use = resident | {one.model for one in self._scheduler.sequences}
         for key in self._models.keys() - in_use:
-            del self._models[key], self._kv_caches[key]
+            del self._models[key]
             self._prefix_cache.drop_model(key)
+        batches = {one.batch_key for one in self._models.values()}
+        for key in self._kv_caches.keys() - batches:
+            del self._kv_caches[key]
 
 
 def _max_prompt_tokens(positions: int, max_new_tokens: int) -> int:

@@ -1,6 +1,7 @@
 """The KV cache: which sequence has which row of a runner, and the cached prefixes of channels.
 
-Knows sequences and rows. Does not know tensors, queues or sampling.
+Knows sequences and rows. Does not know tensors, queues or sampling. A row has the adapter of its
+sequence; prefixes are kept by model, since those of one adapter are of no use to another.
 
 The rows in use are the first ones, without a gap, because a decode step runs rows 0 to B-1 as one
 batch: first those that decode, then those whose prompts are still being prefilled.
@@ -128,6 +129,7 @@ class KVCacheRows:
         """Give a sequence the next row, filled with the longest prefix that is cached."""
         row = len(self._rows)
         self._rows.append(sequence)
+        self._runner.use_adapter(row, sequence.adapter)
         held = self._filled_lengths.get(row, 0) * self._runner.kv_bytes_per_token
         if held > sequence.max_cache_bytes:
             self._release_row(row)
@@ -193,6 +195,7 @@ class KVCacheRows:
             if gap < other:
                 self._copy_row(other, gap)
         self._rows.pop()
+        self._runner.use_adapter(len(self._rows), None)
         sequence.num_cached_tokens = 0
 
     def _save_prefix(self, row: int, sequence: Sequence) -> None:

@@ -1,7 +1,8 @@
-"""Decides what runs in each step: which model, who decodes, whose prompts are prefilled. Pure.
+"""Decides what runs in each step: which models, who decodes, whose prompts are prefilled. Pure.
 
 Continuous batching: sequences join and leave between two steps. A step is bounded, so that no long
 prompt stalls the replies in progress (chunked prefill), and models take turns, one step each.
+Models that share a runner (adapters of one base) are one batch, and take one turn together.
 
 People wait for the first words more than for the next ones, so prompts go before the replies in
 progress, which pause for MAX_PAUSE_S at most. Short prompts are prefilled together.
@@ -42,9 +43,10 @@ MAX_PREFETCHES = 32
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step of one model: `decoding` get a token each; the budget is for `prefills`."""
+    """One step of a `batch` of models that share a runner: `decoding` get a token each; the budget
+    is for `prefills`."""
 
-    model: int
+    batch: int
     decoding: tuple[Sequence, ...]
     prefill_budget: int
 
@@ -120,33 +122,33 @@ class Scheduler:
         """The next step; None if there is nothing to do."""
         # a model whose request can start takes part in the turns at once, so that a stream of later
         # requests for another model cannot overtake it
-        active = dict.fromkeys(one.model for one in [*self._running, *self._admissible()])
+        active = dict.fromkeys(one.batch for one in [*self._running, *self._admissible()])
         if not active:
             prefetch = next(iter(self._prefetches.values()), None)
-            return Step(prefetch.model, (), PREFETCH_BUDGET) if prefetch else None
-        new = [model for model in active if model not in self._round_robin]
-        model, *rest = [*(model for model in self._round_robin if model in active), *new]
-        self._round_robin = [*rest, model]
+            return Step(prefetch.batch, (), PREFETCH_BUDGET) if prefetch else None
+        new = [batch for batch in active if batch not in self._round_robin]
+        batch, *rest = [*(batch for batch in self._round_robin if batch in active), *new]
+        self._round_robin = [*rest, batch]
         is_shared = any(not one.unprefilled for one in self._running)  # whatever their model
         budget = PREFILL_BUDGET_WHILE_DECODING if is_shared else PREFILL_BUDGET
-        return Step(model, self._decoding(model), budget)
+        return Step(batch, self._decoding(batch), budget)
 
-    def _decoding(self, model: int) -> tuple[Sequence, ...]:
+    def _decoding(self, batch: int) -> tuple[Sequence, ...]:
         """Who gets a token in the next step: nobody, while replies may pause for prompts."""
-        decoding = tuple(one for one in self._running if one.model == model and not one.unprefilled)
+        decoding = tuple(one for one in self._running if one.batch == batch and not one.unprefilled)
         if not decoding:
-            self._last_decoded.pop(model, None)
+            self._last_decoded.pop(batch, None)
             return ()
         now = self._clock()
-        pause = now - self._last_decoded.setdefault(model, now)
-        if pause < MAX_PAUSE_S and self._has_prompts(model):
+        pause = now - self._last_decoded.setdefault(batch, now)
+        if pause < MAX_PAUSE_S and self._has_prompts(batch):
             return ()
-        self._last_decoded[model] = now
+        self._last_decoded[batch] = now
         return decoding
 
-    def _has_prompts(self, model: int) -> bool:
+    def _has_prompts(self, batch: int) -> bool:
         begun = (one for one in self._running if one.unprefilled)
-        return any(one.model == model for one in (*begun, *self._admissible()))
+        return any(one.batch == batch for one in (*begun, *self._admissible()))
 
     def prefills(
         self, step: Step, seconds_per_token: Callable[[], float], pack_tokens: int = 0
@@ -160,7 +162,7 @@ class Scheduler:
         budget = step.prefill_budget
         if budget < PREFILL_BUDGET:
             budget = min(budget, _stall_budget(seconds_per_token()))
-        while budget >= MIN_BUDGET and (group := self._next_prefills(step.model, pack_tokens)):
+        while budget >= MIN_BUDGET and (group := self._next_prefills(step.batch, pack_tokens)):
             if group[0].prefetch_only:
                 yield group, PREFETCH_BUDGET
                 return  # a request may have arrived
@@ -168,16 +170,16 @@ class Scheduler:
             yield group, budget
             budget -= sum(one.num_prefilled_tokens for one in group) - before
             if any(not one.unprefilled for one in group):  # they decode from now on
-                self._last_decoded.setdefault(step.model, self._clock())
+                self._last_decoded.setdefault(step.batch, self._clock())
                 budget = min(budget, _stall_budget(seconds_per_token()))
 
-    def _next_prefills(self, model: int, pack_tokens: int) -> list[Sequence]:
+    def _next_prefills(self, batch: int, pack_tokens: int) -> list[Sequence]:
         """The running sequences with an unfinished prompt, and those that can start beside them; or
         the next that can start. A prefetch comes only if there is no request."""
-        group = [one for one in self._running if one.model == model and one.unprefilled]
+        group = [one for one in self._running if one.batch == batch and one.unprefilled]
         tokens = sum(one.expected_prefill for one in group)
         for sequence in self._admissible():
-            if sequence.model != model:
+            if sequence.batch != batch:
                 continue
             tokens += sequence.expected_prefill
             if group and tokens > pack_tokens:
@@ -186,7 +188,7 @@ class Scheduler:
             group.append(sequence)
         if group or self._running or self._waiting:
             return group
-        return [one for one in self._prefetches.values() if one.model == model][:1]
+        return [one for one in self._prefetches.values() if one.batch == batch][:1]
 
     def remove(self, sequence: Sequence) -> None:
         """Remove a sequence, wherever it is; a prefetch that was displaced is gone already."""

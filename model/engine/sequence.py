@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, field
 from random import Random
 
+from model.adapter import Adapter
 from model.runners.base import Logits
 from model.sampling import FinishReason, SamplingParams
 
@@ -27,8 +28,10 @@ class Fork:
 class Sequence:
     """One request; ids are token ids, times are of `time.monotonic`, `first_token_s` a duration.
 
-    `model` is the key of its LoadedModel. `channel` (0: none) and `scope` are for fairness and the
-    prefix cache. `truncated_messages` of its messages were dropped or cut to fit the prompt.
+    `model` is the key of its LoadedModel, `batch` that of the models with which it can run in one
+    step (0: with no other): they share a runner, in which its row has the `adapter`. `channel`
+    (0: none) and `scope` are for fairness and the prefix cache. Of its messages,
+    `truncated_messages` were dropped or cut to fit the prompt.
 
     Those with a lower `rank` start earlier; when it came, the prefix cache had `num_known_tokens`.
 
@@ -52,6 +55,8 @@ class Sequence:
     max_length: int = 1 << 30
     deadline: float | None = None
     prefetch_only: bool = False
+    batch: int = 0
+    adapter: Adapter | None = None
     rank: int = 0
     num_known_tokens: int = 0
     num_cached_tokens: int = 0
@@ -68,6 +73,7 @@ class Sequence:
 
     def __post_init__(self) -> None:
         self.random = Random(self.seed)
+        self.batch = self.batch or self.model
 
     @property
     def unprefilled(self) -> int:

@@ -11,6 +11,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from model.adapter import Adapter
+
 Logits = NDArray[np.float32]
 """Of the next token: (V,) for one sequence, (B, V) for a batch."""
 
@@ -41,11 +43,21 @@ class Runner(Protocol):
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes of the weights; those that layers share count once."""
+        """Bytes of the weights and of the room for adapters; what layers share counts once."""
 
     @property
     def packs(self) -> bool:
         """Whether reading several short prompts together takes less time than one by one."""
+
+    def prepare(self, adapter: Adapter) -> None:
+        """Make room for adapters of this rank at these matrices, in any thread: while a step runs,
+        too."""
+
+    def trial(self, adapter: Adapter, ids: Sequence[int]) -> Logits:
+        """Logits (V,) after `ids` with an adapter, in a row of its own, in any thread."""
+
+    def use_adapter(self, row: int, adapter: Adapter | None) -> None:
+        """The row computes with an adapter that was prepared, or with none."""
 
     def prefill(self, row: int, ids: Sequence[int], past: int) -> Logits:
         """Run `ids` at the positions from `past` on; logits (V,) after the last of them.
@@ -63,7 +75,7 @@ class Runner(Protocol):
         """Run one token in each row 0 to B-1, row n at position `past[n]`; logits (B, V)."""
 
     def copy_row(self, row: int, to: int, length: int) -> None:
-        """Copy the first `length` positions of a row to another one."""
+        """Copy the first `length` positions of a row, and its adapter, to another one."""
 
     def save(self, row: int, length: int) -> Any:
         """A copy of the first `length` positions of a row."""

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import mmap
 import sys
+import threading
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,11 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as ort
 
-from model.convert.artifact import GRAPH_FILE, ModelMetadata
+from model.adapter import Adapter, padded_rank
+from model.convert.artifact import ADAPTER_GRAPHS, GRAPH_FILE, ModelMetadata
+from model.convert.int8.folds import read_folds
 from model.runners.base import Chunk, Logits, useful_threads
+from model.runners.onnx_adapters import AdapterSlots
 from model.runners.thread_pool import assign_threads
 
 Cache = NDArray[np.float32]
@@ -41,29 +46,87 @@ MAP_NORESERVE = 0x4000 if sys.platform == "linux" else 0
 """Linux's MAP_NORESERVE, for which Python has no name: memory counts when it is written."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Graph:
+    """A graph in memory and what is bound to it, by the first row, the number of rows, and whether
+    one of them has an adapter. `matrices` can be adapted, as far as there are `slots`."""
+
+    session: onnxruntime.InferenceSession
+    matrices: frozenset[str] = frozenset()
+    slots: AdapterSlots | None = None
+    bindings: dict[tuple[int, int, bool], onnxruntime.IOBinding] = field(default_factory=dict)
+
+
 class OnnxRunner:
-    """Runs a folder that `model.convert.build` made. Cache: (2 * layers, rows, heads, positions,
-    size)."""
+    """Runs a folder that `model.convert.build` made. Cache: (2 * layers, rows + 1, heads,
+    positions, size); the last row is for trials.
+
+    The graph without adapters is replaced by one that adds them when the first one comes, between
+    two steps: the weights and the cache stay the same.
+    """
 
     def __init__(self, folder: Path, meta: ModelMetadata, *, rows: int, threads: int) -> None:
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4  # errors are raised as well
-        assign_threads(options, useful_threads(meta.parameters, threads))
-        options.enable_cpu_mem_arena = False  # it would keep the memory of the longest prompt
-        try:
-            self._session = onnxruntime.InferenceSession(
-                folder / GRAPH_FILE, options, providers=["CPUExecutionProvider"]
-            )
-        except ORT_ERRORS as e:
-            raise RuntimeError(f"{folder} cannot be opened") from e
-        shape = (2 * meta.layers, rows, meta.heads, meta.positions, meta.head_size)
+        self._folder, self._threads = folder, useful_threads(meta.parameters, threads)
+        self._graph = _Graph(self._open(GRAPH_FILE))
+        shape = (2 * meta.layers, rows + 1, meta.heads, meta.positions, meta.head_size)
         self._cache_memory = _reserve_memory(4 * int(np.prod(shape)))
         self._cache: Cache = np.frombuffer(self._cache_memory, np.float32).reshape(shape)
-        self._bindings: dict[tuple[int, int], onnxruntime.IOBinding] = {}
-        self._logits: Logits = np.empty((rows, meta.vocabulary), np.float32)
+        self._logits: Logits = np.empty((rows + 1, meta.vocabulary), np.float32)
+        self._adapters: list[Adapter | None] = [None] * (rows + 1)
+        self._heads, self._trial_row = meta.heads, rows
+        self._changing = threading.Lock()
+        self._plain_weight_bytes = meta.weight_bytes
         self.packs = meta.packs
         self.kv_bytes_per_token = 4 * 2 * meta.layers * meta.heads * meta.head_size
-        self.weight_bytes = meta.weight_bytes
+
+    @property
+    def weight_bytes(self) -> int:
+        slots = self._graph.slots
+        return self._plain_weight_bytes + (slots.nbytes if slots else 0)
+
+    def _open(self, file: str) -> onnxruntime.InferenceSession:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4  # errors are raised as well
+        assign_threads(options, self._threads)
+        options.enable_cpu_mem_arena = False  # it would keep the memory of the longest prompt
+        try:
+            return onnxruntime.InferenceSession(
+                self._folder / file, options, providers=["CPUExecutionProvider"]
+            )
+        except ORT_ERRORS as e:
+            raise RuntimeError(f"{self._folder} cannot be opened") from e
+
+    def prepare(self, adapter: Adapter) -> None:
+        with self._changing:
+            graph = self._graph
+            rank = max(padded_rank(adapter.rank), graph.slots.rank if graph.slots else 0)
+            if not adapter.matrices <= graph.matrices:
+                needed = adapter.matrices | graph.matrices
+                file = next(one for one, its in ADAPTER_GRAPHS.items() if needed <= set(its))
+                graph = _Graph(self._open(file), frozenset(ADAPTER_GRAPHS[file]))
+            if graph.slots is None or graph.slots.rank < rank:
+                rows = len(self._adapters)
+                slots = AdapterSlots(
+                    graph.session,
+                    read_folds(self._folder),
+                    heads=self._heads,
+                    rows=rows,
+                    rank=rank,
+                )
+                graph = _Graph(graph.session, graph.matrices, slots)
+            self._graph = graph  # the next step takes it, and fills the slots
+
+    def trial(self, adapter: Adapter, ids: Sequence[int]) -> Logits:
+        with self._changing:
+            self.use_adapter(self._trial_row, adapter)
+            try:
+                return self.prefill(self._trial_row, ids, 0).copy()
+            finally:
+                self.use_adapter(self._trial_row, None)
+                self.release(self._trial_row)
+
+    def use_adapter(self, row: int, adapter: Adapter | None) -> None:
+        self._adapters[row] = adapter
 
     def prefill(self, row: int, ids: Sequence[int], past: int) -> Logits:
         logits: Logits = self._run(row, [(ids, past)])[0]
@@ -79,6 +142,7 @@ class OnnxRunner:
 
     def copy_row(self, row: int, to: int, length: int) -> None:
         self._cache[:, to, :, :length] = self._cache[:, row, :, :length]
+        self._adapters[to] = self._adapters[row]
 
     def save(self, row: int, length: int) -> Cache:
         return self._cache[:, row, :, :length].copy()
@@ -103,23 +167,37 @@ class OnnxRunner:
 
         They are valid until the next call.
         """
-        binding = self._bindings.get((row, len(chunks))) or self._bind(row, len(chunks))
+        graph, count = self._graph, len(chunks)
+        adapters = self._adapters[row : row + count]
+        adapted = any(adapters)
+        if adapted and graph.slots:
+            graph.slots.fill(row, adapters)
+        binding = graph.bindings.get((row, count, adapted)) or self._bind(
+            graph, row, count, adapted
+        )
         inputs = _inputs(chunks)
         if not self.packs:
             del inputs["lengths"]
         for name, array in inputs.items():
             binding.bind_cpu_input(name, array)
         try:
-            self._session.run_with_iobinding(binding)
+            graph.session.run_with_iobinding(binding)
         except ORT_ERRORS as e:
             raise RuntimeError("a step failed") from e
-        return self._logits[: len(chunks)]
+        return self._logits_of(row, count)
 
-    def _bind(self, row: int, count: int) -> onnxruntime.IOBinding:
+    def _logits_of(self, row: int, count: int) -> Logits:
+        """Where they are written: the first ones, but for a trial, beside which a step may run."""
+        first = row if row == self._trial_row else 0
+        return self._logits[first : first + count]
+
+    def _bind(self, graph: _Graph, row: int, count: int, adapted: bool) -> onnxruntime.IOBinding:
         """Bind the rows of the cache to the graph, both as its input and its output."""
-        binding = self._bindings[row, count] = self._session.io_binding()
-        logits = self._logits[:count]
+        binding = graph.bindings[row, count, adapted] = graph.session.io_binding()
+        logits = self._logits_of(row, count)
         binding.bind_output("logits", "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
+        if graph.slots is not None:
+            graph.slots.bind(binding, row, count, empty=not adapted)
         for n, layer in enumerate(self._cache):
             rows, name = layer[row : row + count], f"{'kv'[n % 2]}_{n // 2}"
             place = ("cpu", 0, np.float32, rows.shape, rows.ctypes.data)

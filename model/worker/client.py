@@ -397,7 +397,7 @@ class WorkerClient:
             for one in self._pending.values()
             if isinstance(one.command, LoadModel)
         }
-        running = dead.running_model.among(requested | self._models.keys())
+        running = dead.running_models.among(requested | self._models.keys())
         return running | loading or requested
 
     def _set_aside(self, reasons: Mapping[str, str]) -> None:

@@ -26,6 +26,7 @@ from jinja2 import TemplateError
 from core.logging import configure_logging, request_context
 from core.subprocesses import SECRET_VARIABLES
 from i18n.phrase import Phrase, message_of, phrase
+from model.bases import Bases
 from model.engine.engine import MB, OUT_OF_MEMORY, Engine, QueueFull
 from model.errors import LoadFailed, RunawayModel
 from model.isolation import runaway_message
@@ -52,7 +53,7 @@ from model.worker.messages import (
     WorkerEvent,
 )
 from model.worker.outbox import Outbox
-from model.worker.running_model import RunningModel
+from model.worker.running_models import RunningModels
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ class _LoadDone:
 
 
 def main(
-    connection: Connection, running: RunningModel, settings: WorkerSettings, embedded: str
+    connection: Connection, running: RunningModels, settings: WorkerSettings, embedded: str
 ) -> None:
     """Load the embedded model, report Ready, then serve until Shutdown."""
     secrets = [os.environ.pop(name, "").strip() for name in sorted(SECRET_VARIABLES)]
@@ -118,7 +119,7 @@ class Worker:
     def __init__(
         self,
         connection: Connection,
-        running: RunningModel,
+        running: RunningModels,
         commands: queue.SimpleQueue[Command | _LoadDone],
         device: Device,
         settings: WorkerSettings,
@@ -133,6 +134,7 @@ class Worker:
         self._settings = settings
         self._embedded = embedded
         self._build_cache = folder
+        self._bases = Bases()
         self._awaiting_load: dict[str, list[LoadModel | Generate | Render]] = defaultdict(list)
         self._drain_deadline: float | None = None
         self._last_loaded = embedded
@@ -165,6 +167,7 @@ class Worker:
             cache=self._build_cache,
             rows=self._settings.max_sequences,
             threads=self._settings.threads or available_cores(),
+            bases=self._bases,
         )
 
     def _should_exit(self) -> bool:
@@ -273,14 +276,17 @@ class Worker:
     def _evict_models(self) -> None:
         """Evict the least recently used models until the weights fit the memory limit.
 
-        Three kinds stay even above it: the embedded model (the fallback of all the others), the one
-        that was loaded last (somebody is about to use it), and those with replies in progress.
+        Four kinds stay even above it: the embedded model (the fallback of all the others), the one
+        that was loaded last (somebody is about to use it), those with replies in progress, and the
+        bases of adapters that are in memory.
         """
         pinned = (self._embedded, self._last_loaded)
         for source in self.engine.sources:
             if self.engine.weight_bytes <= self._settings.memory_mb * MB:
                 return
-            if source not in pinned and not self.engine.is_in_use(source):
+            if source in pinned or self.engine.is_in_use(source):
+                continue
+            if self.engine.takes_memory(source):
                 self.engine.evict(source)
                 self.send(ModelUnloaded(source))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from core.records import Message
-from model.convert.int8_quality import Int8Quality
+from model.convert.int8.quality import Int8Quality
 from model.sampling import FinishReason, SamplingParams
 
 # --- commands of the bot -------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from i18n.phrase import phrase
 from model.errors import WorkerDied
 from model.settings import WorkerSettings
 from model.worker.messages import Command, Ready, WorkerEvents
-from model.worker.running_model import RunningModel
+from model.worker.running_models import RunningModels
 
 log = logging.getLogger(__name__)
 
@@ -34,10 +34,10 @@ class WorkerProcess:
     def __init__(self, settings: WorkerSettings, embedded: str) -> None:
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
-        self.running_model = RunningModel(context)
+        self.running_models = RunningModels(context, settings.max_sequences)
         self._process = context.Process(
             target=_run_worker,
-            args=(theirs, self.running_model, settings, embedded),
+            args=(theirs, self.running_models, settings, embedded),
             name="gpt2bot-worker",
             daemon=True,
         )
@@ -109,7 +109,7 @@ class WorkerProcess:
 
 
 def _run_worker(
-    connection: Connection, running: RunningModel, settings: WorkerSettings, embedded: str
+    connection: Connection, running: RunningModels, settings: WorkerSettings, embedded: str
 ) -> None:
     """The child's entry: torch is imported here, in the child alone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches both; the parent decides

@@ -32,8 +32,9 @@ class Quarantine:
     """Counts the deaths of the worker that each model is blamed for.
 
     Without any suspects, that is the one whose first use was last, as the death may come right
-    after its load. The counter outlives the quarantine: a model that is loaded again on purpose is
-    back in quarantine at its next death.
+    after its load. Adapters run in company, so all of a batch are suspects: once one of them has
+    been there too often, the others count as innocent. The counter outlives the quarantine: a model
+    that is loaded again on purpose is back in quarantine at its next death.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -59,4 +60,7 @@ class Quarantine:
         deadly = [one for one, deaths in self._deaths.items() if deaths >= QUARANTINE_DEATHS]
         new = {one: quarantine_message(one) for one in deadly if one not in self.quarantined}
         self.quarantined.update(new)
+        if new:
+            for source in self._deaths.keys() - self.quarantined.keys():
+                del self._deaths[source]
         return new

@@ -23,7 +23,7 @@ from model.registry import EMBEDDED_FOLDER
 from model.sampling import SamplingParams
 from model.settings import WorkerSettings
 from model.worker.main import main
-from model.worker.running_model import RunningModel
+from model.worker.running_models import RunningModels
 
 def talk(pipe):
     assert isinstance(pipe.recv()[0], Ready)
@@ -36,7 +36,8 @@ def talk(pipe):
 ours, theirs = Pipe()
 Thread(target=talk, args=(ours,)).start()
 settings = WorkerSettings(threads=1, build_cache=Path(sys.argv[1]))
-main(theirs, RunningModel(get_context("spawn")), settings, str(EMBEDDED_FOLDER))
+running = RunningModels(get_context("spawn"), settings.max_sequences)
+main(theirs, running, settings, str(EMBEDDED_FOLDER))
 print(*sys.modules)
 """
 

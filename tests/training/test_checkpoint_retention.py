@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from core.records import JobState
 from data.storage.storage import Storage
 from model.errors import UnknownModel
 from training.checkpoint_retention import CheckpointRetention
-from training.checkpoints import MANIFEST_FILE, Manifest, folder_bytes, seal
+from training.checkpoints import MANIFEST_FILE, Manifest, folder_bytes, read_manifest, seal
 from training.config import TrainingConfig
 from training.errors import CheckpointInUse
 
@@ -33,6 +34,26 @@ def make(root: Path, scope: int, name: str, day: int, megabytes: float = 1.0) ->
         settings={},
         scores={},
     )
+    seal(folder, manifest)
+    return folder
+
+
+def make_base(root: Path, name: str, source: str = "gpt2", megabytes: float = 1.0) -> str:
+    """A shared base; the SHA-256 of its weights."""
+    (root / "bases").mkdir(parents=True, exist_ok=True)
+    made = make(root, 0, name, 1, megabytes)
+    folder = made.rename(root / "bases" / name)
+    made.parent.rmdir()
+    manifest = replace(read_manifest(folder), base=source)
+    with (folder / "model.safetensors").open("ab") as file:
+        file.write(name.encode())  # unlike the weights of others
+    seal(folder, manifest)
+    return str(read_manifest(folder).files["model.safetensors"]["sha256"])
+
+
+def make_adapter(root: Path, scope: int, name: str, day: int, base_sha256: str) -> Path:
+    folder = make(root, scope, name, day, 0.1)
+    manifest = replace(read_manifest(folder), adapter={"base_sha256": base_sha256, "rank": 8})
     seal(folder, manifest)
     return folder
 
@@ -114,6 +135,48 @@ async def test_folders_that_are_no_servers_are_left_alone(storage: Storage, tmp_
     make(tmp_path, 2, "b", 2).parent.rename(mine.parent)
     assert await CheckpointRetention(storage, tmp_path, 1).prune(newest) == []
     assert left(tmp_path) == {"a", "b"}
+
+
+async def test_a_base_stays_while_an_adapter_of_any_server_needs_it(
+    storage: Storage, tmp_path: Path
+) -> None:
+    shelf = CheckpointRetention(storage, tmp_path, 100)
+    shared = make_base(tmp_path, "gpt2-abc")
+    for scope, name in ((1, "a"), (2, "b")):
+        make_adapter(tmp_path, scope, name, 1, shared)
+    newest = make(tmp_path, 1, "newest", 2)
+    assert await shelf.prune(newest) == []
+    await shelf.delete(1, "a")
+    assert left(tmp_path) == {"b", "newest", "gpt2-abc"}
+    await shelf.delete(2, "b")
+    assert left(tmp_path) == {"newest"}
+
+
+async def test_bases_count_and_go_with_their_last_adapter(storage: Storage, tmp_path: Path) -> None:
+    """Of two bases, the one that is freed makes enough room."""
+    old, other = make_base(tmp_path, "gpt2-old"), make_base(tmp_path, "gpt2-other")
+    make_adapter(tmp_path, 1, "a", 1, old)
+    make_adapter(tmp_path, 2, "b", 2, other)
+    newest = make(tmp_path, 1, "newest", 3, 0.5)
+    shelf = CheckpointRetention(storage, tmp_path, 2)
+    count, size = shelf.usage()
+    assert count == 3
+    assert size > 2.7 * MB
+    assert [folder.name for folder in await shelf.prune(newest)] == ["a"]
+    assert left(tmp_path) == {"b", "gpt2-other", "newest"}
+
+
+async def test_a_base_that_an_open_job_starts_from_stays(storage: Storage, tmp_path: Path) -> None:
+    shelf = CheckpointRetention(storage, tmp_path / "all", 100)
+    newest = make(tmp_path / "all", 1, "newest", 2)
+    make_base(tmp_path / "all", "gpt2-abc")
+    make_base(tmp_path / "all", "own-abc", source="/models/own")
+    job = await open_job(storage, tmp_path / "job", 1, base="gpt2")
+    await shelf.prune(newest)
+    assert left(tmp_path) == {"newest", "gpt2-abc"}
+    await storage.jobs.set_state(job, JobState.CANCELLED)
+    await shelf.prune(newest)
+    assert left(tmp_path) == {"newest"}
 
 
 async def test_leftovers_of_an_interrupted_removal_go(storage: Storage, tmp_path: Path) -> None:

@@ -10,6 +10,9 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from model.convert.adapter_folder import is_adapter, validate_adapter
+from model.errors import LoadFailed
+from model.registry import display_name
 from training.config import Method, Recipe
 
 BASELINE_MB = 460
@@ -45,8 +48,11 @@ KNOWN_SHAPES = {
 
 
 def shape_of(source: str) -> ModelShape | None:
-    """The shape of a base, a folder with a `config.json` or a known Hub id; else None."""
+    """The shape of a base, a folder with a `config.json` or a known Hub id; else None. An adapter
+    has that of its base."""
     try:
+        if is_adapter(source):
+            return shape_of(validate_adapter(Path(source), display_name(source)).base)
         config = json.loads((Path(source) / "config.json").read_text(encoding="utf-8"))
         layers, width, rows = config["n_layer"], config["n_embd"], config["vocab_size"]
         inner = config.get("n_inner") or 4 * width
@@ -55,7 +61,7 @@ def shape_of(source: str) -> ModelShape | None:
         embeddings = (tables * rows + config["n_positions"]) * width
         parameters = embeddings + layers * block + 2 * width
         return ModelShape(parameters, layers, width, config["n_head"], rows)
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, LoadFailed):
         return KNOWN_SHAPES.get(source)
 
 

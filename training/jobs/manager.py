@@ -28,6 +28,7 @@ from training.jobs.preview import Preview, newest_measured, preview
 from training.jobs.promotion import ApplyRetention, Promote, Promotion
 from training.jobs.queue import JobQueue, JobUpdate, OnUpdate
 from training.jobs.snapshot import Snapshots, discard, remove_data, remove_work_files
+from training.shared_bases import BASES_DIR
 
 log = logging.getLogger(__name__)
 
@@ -199,7 +200,11 @@ class TrainingManager:
 
     def _apply_limits(self, config: TrainingConfig) -> TrainingConfig:
         threads = filter(None, (self._limits.threads, config.threads))
-        return replace(config, threads=min(threads, default=None))
+        return replace(
+            config,
+            threads=min(threads, default=None),
+            shared_bases=str(self._checkpoints / BASES_DIR),
+        )
 
     def _run_of(self, job_id: int) -> JobRun | None:
         return self._run if self._run is not None and self._run.job.id == job_id else None

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import safe_open
 from tokenizers import ByteLevelBPETokenizer, Tokenizer
 from torch import nn
 from transformers import (
@@ -27,6 +28,14 @@ from transformers.activations import NewGELUActivation
 from core.records import Conversation
 from i18n.phrase import message_of
 from model.convert import pretrained
+from model.convert.adapter_folder import (
+    ADAPTER_WEIGHTS_FILE,
+    AdapterFolder,
+    check_base,
+    find_base,
+    is_adapter,
+    validate_adapter,
+)
 from model.convert.artifact import TOKENIZER_FILE
 from model.convert.build import load_error_message
 from model.convert.checkpoint import read_chat_template, read_tokenizer_config
@@ -49,8 +58,6 @@ if TYPE_CHECKING:
     from peft import PeftModel
 
 END_OF_TEXT = "<|endoftext|>"
-LORA_TARGETS = ["c_attn", "c_proj", "c_fc"]
-"""The matrices of a GPT-2 block: all of them, as QLoRA (Dettmers et al. 2023) found best."""
 
 
 def prepare_model(
@@ -71,21 +78,39 @@ def prepare_model(
 
 
 def load_pretrained(source: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A model in fp32 and its tokenizer, from a folder or the Hub; the files are checked first.
-    Raises BaseUnavailable if it cannot be loaded; the sentence says why."""
+    """A model in fp32 and its tokenizer, from a folder or the Hub; the files are checked first. An
+    adapter is merged into its base. Raises BaseUnavailable if it cannot be loaded; the sentence
+    says why."""
     name = display_name(source)
     try:
-        folder = validate_folder(resolve_source(source), name)
-        settings = read_tokenizer_config(folder.path, name)
-        tokenizer = _load_tokenizer(folder.path, settings)
-        template = read_chat_template(folder.path, settings, name)
+        folder = resolve_source(source)
+        if is_adapter(folder):
+            model = _load_adapter(validate_adapter(folder, name), name)
+        else:
+            model = pretrained.load_pretrained(validate_folder(folder, name), torch.float32)
+        settings = read_tokenizer_config(folder, name)
+        tokenizer = _load_tokenizer(folder, settings)
+        template = read_chat_template(folder, settings, name)
         tokenizer.chat_template = template or None
-        model = pretrained.load_pretrained(folder, torch.float32)
     except LoadFailed as e:
         raise BaseUnavailable(message_of(e)) from e
     except Exception as e:  # transformers raises all kinds of errors for broken files
         raise BaseUnavailable(load_error_message(source, e)) from e
     return model, tokenizer
+
+
+def _load_adapter(adapter: AdapterFolder, name: str) -> PreTrainedModel:
+    """Its base with the products of its matrices added to the weights."""
+    base = find_base(adapter, name)
+    check_base(adapter, base, name)
+    model = pretrained.load_pretrained(base, torch.float32)
+    transformer: Any = model.get_submodule("transformer")
+    with safe_open(adapter.path / ADAPTER_WEIGHTS_FILE, framework="pt") as file, torch.no_grad():
+        for matrix, pair in adapter.pairs.items():
+            a, b = (file.get_tensor(one.name).float() for one in pair)
+            weight = transformer.get_submodule(matrix).weight
+            weight += adapter.scale * (b @ a).T  # GPT-2 stores its matrices transposed
+    return model
 
 
 def _load_tokenizer(folder: Path, settings: Mapping[str, Any]) -> PreTrainedTokenizerBase:
@@ -166,19 +191,26 @@ def _from_scratch(
     return model, tokenizer
 
 
-def with_lora(model: PreTrainedModel, rank: int) -> PeftModel:
-    """The model with frozen weights and small trainable matrices beside them. Source: Hu et al.
-    2021, "LoRA"; the scale alpha is twice the rank."""
+def with_lora(model: PreTrainedModel, rank: int, targets: Sequence[str]) -> PeftModel:
+    """The model with frozen weights and small trainable matrices beside the `targets`. Source: Hu
+    et al. 2021, "LoRA"; the scale alpha is twice the rank."""
     from peft import LoraConfig, PeftModel, get_peft_model
 
     settings = LoraConfig(
         r=rank,
         lora_alpha=2 * rank,
         lora_dropout=0.0,
-        target_modules=LORA_TARGETS,
+        target_modules=list(targets),
         fan_in_fan_out=True,  # GPT-2 stores its matrices transposed (Conv1D)
         task_type="CAUSAL_LM",
     )
     wrapped = get_peft_model(model, settings)
     assert isinstance(wrapped, PeftModel)
     return wrapped
+
+
+def lora_parameters(model: PreTrainedModel, rank: int, targets: Sequence[str]) -> int:
+    """How many parameters `with_lora` would train."""
+    ends = tuple(f".{one}" for one in targets)
+    matrices = [one for name, one in model.named_modules() if name.endswith(ends)]
+    return sum(rank * sum(one.get_parameter("weight").shape) for one in matrices)

@@ -33,19 +33,20 @@ BATCH_SIZE = 16
 @torch.inference_mode()
 def interpolate(
     model: PreTrainedModel,
-    base: PreTrainedModel,
+    start: Mapping[str, torch.Tensor],
     rows: Sequence[Mapping[str, Any]],
     pad_id: int,
 ) -> float:
-    """Move `model` back towards `base` (of the same shape); the alpha that was chosen, up to 1.
-    `rows` hold the answers that must stay known, as `training.run.tokenization` makes them."""
+    """Move `model` back to where training began, `start` (the parameters that it changed, by name);
+    the alpha that was chosen, up to 1. `rows` hold the answers that must stay known, as
+    `training.run.tokenization` makes them."""
     model.train(False)
     chosen = rows[:: max(1, len(rows) // MAX_ROWS)]
-    learned = {name: weight.clone() for name, weight in model.named_parameters()}
-    start = dict(base.named_parameters())
+    weights = {name: one for name, one in model.named_parameters() if name in start}
+    learned = {name: one.clone() for name, one in weights.items()}
 
     def known_and_loss(alpha: float) -> tuple[int, float]:
-        for name, weight in model.named_parameters():
+        for name, weight in weights.items():
             torch.lerp(start[name].to(weight.device), learned[name], alpha, out=weight)
         return _known_and_loss(model, chosen, pad_id)
 
@@ -57,6 +58,14 @@ def interpolate(
         if is_certain and base_loss - loss_here >= MIN_LOSS_DROP_RATIO * (base_loss - loss):
             return alpha
     return 1.0  # the loss has risen: there is no drop to keep a share of
+
+
+def lora_start(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    """Where LoRA's training began: the second matrix of each pair was zero, and a share of it is
+    that share of the change."""
+    return {
+        name: torch.zeros_like(one) for name, one in model.named_parameters() if "lora_B" in name
+    }
 
 
 def _known_and_loss(

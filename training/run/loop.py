@@ -153,7 +153,7 @@ def make_trainer(
         Started(
             device=device.name,
             precision=config.precision,
-            parameters=_base_parameters(model),
+            parameters=base_parameters(model),
             trainable=sum(one.numel() for one in model.parameters() if one.requires_grad),
             examples=count,
             tokens=tokens,
@@ -227,8 +227,8 @@ def _adam_beta2(config: TrainingConfig) -> float:
     return 0.99 if config.recipe == "facts" else 0.999
 
 
-def _base_parameters(model: nn.Module) -> int:
-    """The parameters of the model without LoRA's, which are merged into it at the end."""
+def base_parameters(model: nn.Module) -> int:
+    """The parameters of the model without LoRA's."""
     return sum(one.numel() for name, one in model.named_parameters() if "lora_" not in name)
 
 

@@ -27,26 +27,30 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from core.records import Conversation
 from data.dataset.snapshot import answer_digests, learned_digests
 from i18n.phrase import phrase, serialize_phrase
+from model.convert.validation import WEIGHTS_FILE
 from model.own_templates import is_japanese
+from model.registry import is_embedded
 from model.runners.device import Device, disable_cudnn_attention, is_out_of_memory, training_device
 from training import checkpoints
 from training.checkpoints import Manifest
 from training.config import TrainingConfig, halve_batch_size, total_steps
 from training.errors import NOTHING_TAUGHT, EmptyDataset, NotEnoughDisk, OutOfMemory
 from training.jobs import folder as files
+from training.jobs.estimate import FP32_BYTES
 from training.jobs.events import Checking, Finished, Lowered, Paused, Preparing, Rejected
 from training.plots.loss import draw_loss_curve
 from training.run import tokenization
-from training.run.base_model import prepare_model, with_lora
+from training.run.base_model import lora_parameters, prepare_model, with_lora
 from training.run.curriculum import make_curriculum, rows_per_epoch
 from training.run.distillation import FactRows, with_distillation
 from training.run.failure import out_of_memory_advice
 from training.run.gate import evaluation
-from training.run.interpolation import interpolate
+from training.run.interpolation import interpolate, lora_start
 from training.run.loop import (
     Control,
     Emit,
     ProgressCallback,
+    base_parameters,
     logits_on_labels_only,
     make_trainer,
     rank,
@@ -54,6 +58,7 @@ from training.run.loop import (
 )
 from training.run.measures import mean_loss
 from training.run.mixing import augment, mix_replay, read_conversations
+from training.run.shared_base import adapter_base, is_embedded_folder, write_base
 
 NOT_EVALUATED = phrase(
     "All steps were taken, but there was not enough memory to check the new model beside the old "
@@ -135,6 +140,7 @@ def _evaluate_and_save(run: Run, progress: ProgressCallback, emit: Emit, began: 
     scores = {"first_loss": progress.losses[0], "last_loss": progress.recent_loss()}
     if run.config.blend:
         scores["kept_share"] = run.interpolate()
+    run.merge()
     report = run.evaluate(scores)
     overhead_s = progress.started_at - began + time.monotonic() - trained_at
     manifest = run.manifest(scores, trained_s, overhead_s, progress.tokens_per_s())
@@ -145,12 +151,17 @@ def _evaluate_and_save(run: Run, progress: ProgressCallback, emit: Emit, began: 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A base and the rows to train on; `config` is fully resolved."""
+    """A base and the rows to train on; `config` is fully resolved.
+
+    `learner` is the model, or with LoRA what wraps it. `base` is the folder that an adapter refers
+    to; None if the checkpoint is a model of its own."""
 
     job: Path
     config: TrainingConfig
     device: Device
     model: PreTrainedModel
+    learner: Any
+    base: Path | None
     tokenizer: PreTrainedTokenizerBase
     taught: list[Conversation]
     rows: Dataset | FactRows
@@ -177,41 +188,54 @@ class Run:
             examples=config.examples or len(taught),
         )
         rows = _rows(config, tokenizer, taught)
-        _require_disk_space(job, config, model)
-        return cls(job, config, device, model, tokenizer, taught, rows)
+        base = adapter_base(config, model, tokenizer)
+        _require_disk_space(job, config, model, base)
+        if base is not None:
+            if not is_embedded_folder(base):
+                write_base(base, config, model, tokenizer)
+            model.name_or_path = str(base)  # peft writes it into the adapter's settings
+        lora = config.method == "lora"
+        learner = with_lora(model, config.lora_rank, config.lora_targets) if lora else model
+        return cls(job, config, device, model, learner, base, tokenizer, taught, rows)
 
     def train(self, emit: Emit, control: Control) -> ProgressCallback:
-        """Run the Trainer, and merge LoRA's matrices into the model at the end."""
+        """Run the Trainer."""
         resumed = files.latest_saved_step(self.job)
-        lora = self.config.method == "lora"
-        learner = with_lora(self.model, self.config.lora_rank) if lora else self.model
         if isinstance(self.rows, FactRows):  # what all words share is better left alone
             self.model.get_input_embeddings().requires_grad_(False)
-        parts = (self.job, self.config, learner, self.tokenizer, self.rows, self.device)
+        parts = (self.job, self.config, self.learner, self.tokenizer, self.rows, self.device)
         trainer, progress = make_trainer(*parts, emit, control, resumed)
-        with self._loss(learner):
+        with self._loss():
             trainer.train(resume_from_checkpoint=str(resumed.folder) if resumed else None)
         if progress.paused_at is None:
             progress.check_finite()
-            if lora:
-                merge: Any = learner.merge_and_unload
-                merge()
         return progress
 
-    def _loss(self, learner: Any) -> AbstractContextManager[None]:
+    def _loss(self) -> AbstractContextManager[None]:
         """Inside, the model computes the loss of the recipe."""
         if not isinstance(self.rows, FactRows):
             return logits_on_labels_only(self.model)
-        as_base = learner.disable_adapter if self.config.method == "lora" else None
+        as_base = self.learner.disable_adapter if self.config.method == "lora" else None
         return with_distillation(self.model, self.rows, as_base)
 
     def interpolate(self) -> float:
         """Move the weights back towards the base as far as the taught answers allow; return the
         share of the change that was kept."""
-        base, _ = prepare_model(self.config, self.taught)
+        if self.config.method == "lora":
+            start = lora_start(self.model)
+        else:
+            start = dict(prepare_model(self.config, self.taught)[0].named_parameters())
         talks = augment(self.taught, [], self.config.seed)
         rows = tokenization.examples(self.tokenizer, talks, self.config.max_length, "bot").to_list()
-        return interpolate(self.model, base, rows, self.tokenizer.eos_token_id)
+        return interpolate(self.model, start, rows, self.tokenizer.eos_token_id)
+
+    def merge(self) -> None:
+        """Merge LoRA's matrices into the weights, as they are checked; those of an adapter are kept
+        beside them."""
+        if self.base is not None:
+            self.learner.merge_adapter()
+        elif self.config.method == "lora":
+            self.learner.merge_and_unload()
 
     def evaluate(self, scores: dict[str, float]) -> evaluation.EvaluationReport:
         """Run the checks, if enabled, and add the held-out loss to `scores`."""
@@ -241,11 +265,11 @@ class Run:
         return Manifest(
             name=self.config.name,
             base=self.config.base,
-            base_name=self.config.base_name,
+            base_name=self._base_name(),
             parents=list(self.config.parents),
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
             dataset_sha256=checkpoints.sha256(self.job / files.DATASET_FILE),
-            parameters=self.model.num_parameters(),
+            parameters=base_parameters(self.model),
             examples=self.config.examples,
             seconds=round(trained_s + overhead_s, 1),
             overhead_s=round(overhead_s, 1),
@@ -253,9 +277,23 @@ class Run:
             device=self.device.name,
             torch=torch.__version__,
             consent=_read_json(self.job / files.CONSENT_FILE) or {},
+            adapter=self._adapter(),
             settings=asdict(self.config),
             scores={key: round(value, 5) for key, value in scores.items()},
         )
+
+    def _base_name(self) -> str:
+        """A copy of an embedded model is not called as that is: adapters find theirs by name."""
+        name = self.config.base_name
+        if self.base is None or is_embedded_folder(self.base) or not is_embedded(name):
+            return name
+        return self.base.name
+
+    def _adapter(self) -> dict[str, Any] | None:
+        if self.base is None:
+            return None
+        weights = checkpoints.sha256(self.base / WEIGHTS_FILE)
+        return {"base_sha256": weights, "rank": self.config.lora_rank}
 
     def save(
         self,
@@ -271,7 +309,7 @@ class Run:
             shutil.rmtree(old, ignore_errors=True)
         partial.mkdir()
         try:
-            self.model.save_pretrained(partial)
+            self._save_weights(partial)
             self.tokenizer.save_pretrained(partial)
             curve, language = partial / checkpoints.LOSS_CURVE_FILE, self.config.language
             draw_loss_curve(history, curve, title=manifest.name, language=language)
@@ -289,6 +327,13 @@ class Run:
             raise
         partial.replace(made)
         return made
+
+    def _save_weights(self, folder: Path) -> None:
+        if self.base is None:
+            self.model.save_pretrained(folder)
+            return
+        self.learner.save_pretrained(folder, save_embedding_layers=False)
+        (folder / "README.md").unlink()  # peft's model card, with nothing filled in
 
     def _report(self, report: evaluation.EvaluationReport, seconds: float) -> dict[str, Any]:
         return {
@@ -328,14 +373,21 @@ def _rows(
     return rows
 
 
-def _require_disk_space(job: Path, config: TrainingConfig, model: PreTrainedModel) -> None:
-    """Raise NotEnoughDisk if the run could not save its state.
+def _require_disk_space(
+    job: Path, config: TrainingConfig, model: PreTrainedModel, base: Path | None
+) -> None:
+    """Raise NotEnoughDisk if the run could not save its state, its checkpoint, or the base of its
+    adapter if that must be written first.
 
-    A saved step takes three times the fp32 weights (Adam has two moments), and its predecessor is
-    removed only once it is complete: six times in all."""
-    weights = 4 * model.num_parameters()
-    most = weights if config.method == "lora" else 6 * weights
-    need = max(weights, most - checkpoints.folder_bytes(job / files.STEPS_DIR))
+    A saved step takes three times the trained fp32 weights (Adam has two moments), and its
+    predecessor is removed only once it is complete: six times in all."""
+    weights = trained = FP32_BYTES * model.num_parameters()
+    if config.method == "lora":
+        trained = FP32_BYTES * lora_parameters(model, config.lora_rank, config.lora_targets)
+    checkpoint = weights if base is None else trained
+    need = max(checkpoint, 6 * trained - checkpoints.folder_bytes(job / files.STEPS_DIR))
+    if base is not None and not base.is_dir():
+        need += weights
     free = shutil.disk_usage(job).free
     if free < need:
         raise NotEnoughDisk(

@@ -83,7 +83,10 @@ def train(
         int | None, typer.Option(min=8, max=1024, help="Tokens per example.")
     ] = None,
     precision: Annotated[Precision, typer.Option(help="The number format.")] = Precision.AUTO,
-    method: Annotated[Method, typer.Option(help="All weights, or LoRA.")] = Method.FULL,
+    method: Annotated[
+        Method | None,
+        typer.Option(help="All weights, or LoRA. Default: lora for --taught, else full."),
+    ] = None,
     seed: Annotated[
         int, typer.Option(min=0, max=2**32 - 1, help="Makes the run reproducible.")
     ] = 0,
@@ -123,6 +126,7 @@ def train(
     from bot.learning.retraining import Overrides
     from model.registry import with_custom_models
     from training.config import TrainingConfig
+    from training.shared_bases import BASES_DIR
     from training.sources import load_conversations
 
     settings = load_settings()
@@ -150,6 +154,7 @@ def train(
             precision=precision.value,
             seed=seed,
             language=settings.language,
+            shared_bases=str(settings.gpt2bot_home.absolute() / "models" / BASES_DIR),
         ),
         source=dataset,
         out=out or settings.gpt2bot_home / "models" / name,
@@ -174,7 +179,7 @@ def train(
         request, data = plan_run(
             request,
             load_conversations(dataset, limit, tell=tell),
-            Overrides(epochs, learning_rate, method.value),
+            Overrides(epochs, learning_rate, method.value if method else None),
             {key: value for key, value in chosen.items() if value is not None},
             taught=taught,
             tell=tell,

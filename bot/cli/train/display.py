@@ -12,6 +12,8 @@ from rich.table import Table
 from bot.cli.train.request import HeldOutSplit, TrainRequest
 from i18n.phrase import Phrase, phrase
 from i18n.reader import say
+from model.convert.adapter_folder import validate_adapter
+from model.registry import is_embedded
 from training.checkpoints import LOSS_CURVE_FILE, Manifest, StoredReport, steps_taken
 from training.config import TrainingConfig, total_steps
 from training.jobs.estimate import peak_memory_mb, shape_of
@@ -197,6 +199,9 @@ def closing_lines(request: TrainRequest, manifest: Manifest) -> Iterator[Phrase]
         folder=request.out,
         curve=request.out / LOSS_CURVE_FILE,
     )
+    if manifest.adapter is not None and not is_embedded(manifest.base_name):
+        base = validate_adapter(request.out, manifest.name).base
+        yield phrase("It holds only what was learned: keep its base too, {base}.", base=base)
     yield phrase(
         "The bot can use it with the setting MODELS={name}={folder}",
         name=request.config.name,

@@ -15,7 +15,13 @@ from bot.learning.retraining import Overrides
 from core.records import Conversation
 from i18n.phrase import phrases
 from model.registry import base_family
-from training.config import MAX_FACTS, TAUGHT_FILE_PAIRS, TrainingConfig, defaults_for
+from training.config import (
+    MAX_FACTS,
+    TAUGHT_FILE_PAIRS,
+    Method,
+    TrainingConfig,
+    defaults_for,
+)
 from training.run.mixing import normalized_question
 
 
@@ -35,8 +41,9 @@ def plan_run(
         taught = _is_taught(request.source, conversations)
     if taught:
         conversations = _newest_answers(conversations, tell)
-    usual = overrides.apply(_default_config(request.config, len(conversations), taught=taught))
-    config = replace(usual, **chosen)
+    pairs = len(conversations) if taught else MAX_FACTS + 1
+    usual = _default_config(request.config, pairs, overrides.method, taught=taught)
+    config = replace(overrides.apply(usual), **chosen)
     split = HeldOutSplit(conversations, []) if taught else hold_out(conversations, config.seed)
     return replace(request, config=config), split
 
@@ -47,13 +54,19 @@ def _is_taught(source: str, conversations: Sequence[Conversation]) -> bool:
     return few and Path(source).is_file() and all(len(turns) == 2 for turns in conversations)
 
 
-def _default_config(config: TrainingConfig, pairs: int, *, taught: bool) -> TrainingConfig:
-    """The defaults of /retrain. Talk keeps only the learning rate and the threads of these: it is
-    learned as it is, without older talk."""
-    family = base_family(config.base_name)
-    usual = defaults_for(family, config.base or "", pairs if taught else MAX_FACTS + 1)
+def _default_config(
+    config: TrainingConfig, pairs: int, method: Method | None, *, taught: bool
+) -> TrainingConfig:
+    """The defaults of /retrain. Talk keeps only the method, the learning rate and the threads of
+    these: it is learned as it is, without older talk."""
+    usual = defaults_for(base_family(config.base_name), config.base or "", pairs, method)
     if not taught:
-        return replace(config, learning_rate=usual.learning_rate, threads=usual.threads)
+        return replace(
+            config,
+            method=usual.method,
+            learning_rate=usual.learning_rate,
+            threads=usual.threads,
+        )
     return replace(
         usual,
         name=config.name,
@@ -62,6 +75,7 @@ def _default_config(config: TrainingConfig, pairs: int, *, taught: bool) -> Trai
         precision=config.precision,
         seed=config.seed,
         language=config.language,
+        shared_bases=config.shared_bases,
     )
 
 

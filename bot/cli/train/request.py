@@ -14,8 +14,8 @@ from bot.settings import SettingsError
 from core.errors import write_error
 from core.records import Conversation
 from i18n.phrase import join_phrases, phrase
+from model.convert.adapter_folder import validate_model
 from model.convert.validation import CONFIG_FILE as CONFIG_JSON
-from model.convert.validation import validate_folder
 from model.registry import display_name, model_options
 from model.runners.device import available_cores
 from training.checkpoints import MANIFEST_FILE
@@ -65,7 +65,7 @@ def check_base(source: str) -> None:
         SettingsError, LoadFailed: it cannot be the base.
     """
     if Path(source).is_dir():
-        validate_folder(Path(source), display_name(source))
+        validate_model(Path(source), display_name(source))
         return
     from huggingface_hub import hf_hub_download
     from huggingface_hub.utils.tqdm import disable_progress_bars

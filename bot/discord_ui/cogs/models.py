@@ -29,7 +29,7 @@ from data.storage.storage import Storage
 from i18n.phrase import phrase
 from i18n.reader import say
 from model.backend import GenerationBackend
-from model.convert.int8_quality import int8_message
+from model.convert.int8.quality import int8_message
 from model.registry import ModelOption, find_option
 from model.worker.messages import ModelInfo
 from training.checkpoint_retention import CheckpointRetention

@@ -158,7 +158,7 @@ class Training(commands.Cog):
         base="The model to start from (the one in use, if left out)",
         epochs="How often each example is seen",
         learning_rate="How far each step goes, for example 0.00003",
-        method="All weights, or (with less memory) small matrices beside them",
+        method="All weights, or small matrices beside them; by default these for up to 300 pairs",
         dry_run="Only show what would be learned and what it takes",
     )
     @app_commands.guild_only()

@@ -20,7 +20,7 @@ from training.jobs.estimate import FP32_BYTES, ModelShape, shape_of
 DATABASE, DISK, MEMORY = phrase("database"), phrase("disk"), phrase("memory")
 MB = 1e6
 DEFAULT_CHECKPOINT_BYTES = 500 * MB
-"""Size of a checkpoint of gpt2, used if that of the model is unknown."""
+"""Size of a whole gpt2, used if that of the model is unknown."""
 MEMORY_OVERHEAD = 1.2
 """Memory of a loaded model, as a multiple of its weights (docs/benchmarks.md)."""
 
@@ -48,7 +48,8 @@ def check_database(settings: Settings) -> Finding:
 
 
 def check_disk(settings: Settings) -> Finding:
-    """Whether the home can be written, and has space for the next checkpoint."""
+    """Whether the home can be written, and has space for a whole model: a shared base of adapters,
+    or a checkpoint with all weights."""
     home = settings.gpt2bot_home
     try:
         folder = try_writing(home)
@@ -65,7 +66,7 @@ def check_disk(settings: Settings) -> Finding:
     free, shape = shutil.disk_usage(folder).free, _default_shape(settings)
     needed = FP32_BYTES * shape.parameters if shape else DEFAULT_CHECKPOINT_BYTES
     detail = phrase(
-        "{free} are free; a checkpoint of {model} takes {needed}.",
+        "{free} are free; a whole copy of {model} takes {needed}.",
         free=_megabytes(free),
         model=settings.own_default_model if shape else "gpt2",
         needed=_megabytes(needed),

@@ -14,13 +14,15 @@ import aiohttp
 from bot.ops.checks.check import Finding, run_in_daemon_thread
 from bot.settings import Settings
 from i18n.phrase import join_phrases, message_of, phrase, phrases
+from model.convert.adapter_folder import validate_model
 from model.convert.artifact import ModelMetadata, read_built_models
-from model.convert.int8_quality import int8_message
+from model.convert.int8.quality import int8_message
 from model.convert.validation import is_downloaded, is_folder, validate_folder
 from model.errors import LoadFailed
 from model.registry import embedded_name, is_embedded, model_options, with_custom_models
 from training.checkpoints import MANIFEST_FILE, Manifest, verify
 from training.errors import CorruptCheckpoint
+from training.shared_bases import check_adapter
 
 EMBEDDED, MODELS, CHECKPOINTS = phrase("embedded models"), "MODELS", phrase("checkpoints")
 INT8 = "int8"
@@ -55,7 +57,7 @@ def check_extra_models(settings: Settings) -> Finding:
 
 def _problem(name: str, folder: Path) -> str | None:
     try:
-        validate_folder(folder, name)
+        validate_model(folder, name)
     except LoadFailed as e:
         return message_of(e)
     except (OSError, RuntimeError) as e:
@@ -65,14 +67,16 @@ def _problem(name: str, folder: Path) -> str | None:
 
 
 def check_checkpoints(settings: Settings, verify: Callable[[Path], Manifest] = verify) -> Finding:
-    """Whether the finished checkpoints of all servers are unchanged; those have a manifest."""
+    """Whether the finished checkpoints of all servers are unchanged, and the bases of adapters
+    there; those have a manifest."""
     root = settings.paths.checkpoints
     finished = [path.parent for path in sorted(root.glob(f"*/*/{MANIFEST_FILE}"))]
     wrong = []
     for folder in finished:
         try:
             verify(folder)
-        except CorruptCheckpoint as e:
+            check_adapter(folder)
+        except (CorruptCheckpoint, LoadFailed) as e:
             wrong.append(join_phrases([folder.parent.name, message_of(e)], ": "))
     if not finished:
         return Finding(CHECKPOINTS, phrase("There are none yet."))

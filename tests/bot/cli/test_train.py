@@ -231,14 +231,19 @@ def test_a_dry_run_shows_the_settings_and_leaves_nothing(
 @pytest.mark.parametrize(
     ("pairs", "options", "expected"),
     [
-        (10, "", ("10, and 0 held out", "100", "18", "0.0007")),
-        (10, "--epochs 2 --batch-size 9", ("10, and 0 held out", "2", "9", "0.0007")),
-        (10, "--method lora", ("10, and 0 held out", "100", "18", "0.007")),
-        (10, "--talk", ("10, and 0 held out", "3", "8", "0.0002")),
-        (199, "", ("199, and 0 held out", "100", "18", "0.0007")),
-        (200, "", ("196, and 4 held out", "3", "8", "0.0002")),
-        (200, "--taught", ("200, and 0 held out", "100", "18", "0.0007")),
-        (301, "--taught", ("301, and 0 held out", "5", "16", "0.0002")),
+        (10, "", ("10, and 0 held out", "100", "18", "0.007", "LoRA, rank 32")),
+        (
+            10,
+            "--epochs 2 --batch-size 9",
+            ("10, and 0 held out", "2", "9", "0.007", "LoRA, rank 32"),
+        ),
+        (10, "--method full", ("10, and 0 held out", "100", "18", "0.0007", "full")),
+        (10, "--talk", ("10, and 0 held out", "3", "8", "0.0002", "full")),
+        (10, "--talk --method lora", ("10, and 0 held out", "3", "8", "0.002", "LoRA, rank 8")),
+        (199, "", ("199, and 0 held out", "100", "18", "0.007", "LoRA, rank 32")),
+        (200, "", ("196, and 4 held out", "3", "8", "0.0002", "full")),
+        (200, "--taught", ("200, and 0 held out", "100", "18", "0.007", "LoRA, rank 32")),
+        (301, "--taught", ("301, and 0 held out", "5", "16", "0.0002", "full")),
     ],
 )
 def test_few_pairs_are_taught_as_retrain_teaches_and_more_are_talk(
@@ -251,7 +256,7 @@ def test_few_pairs_are_taught_as_retrain_teaches_and_more_are_talk(
     write_pairs([Pair(f"Question {n}?", f"Answer {n}.") for n in range(pairs)], Path("a.csv"))
     assert gpt2bot("--dataset", "a.csv", "--base", "tiny", "--dry-run", *options.split()) == 0
     table = rows_of(capsys.readouterr().out)
-    names = ("conversations", "epochs", "batch size", "learning rate")
+    names = ("conversations", "epochs", "batch size", "learning rate", "method")
     assert tuple(table[name] for name in names) == expected
 
 

@@ -54,6 +54,10 @@ async def test_taught_facts_are_answered_after_a_retrain_while_people_chat_and_t
         assert await world.say(world.ben, "hello")
     assert any("█" in text or "I have learned it." in text for text in bot_texts(world))
 
+    [(folder, manifest)] = world.bot.get_cog("Training")._training.checkpoints(world.guild.id)
+    assert manifest.adapter is not None
+    assert not (folder / "model.safetensors").exists(), "only what was learned"
+
     told = next(m for m in world.general.history() if m.attachments)
     assert "is trained and answers from now on" in told.content
     assert told.attachments[0].filename == "loss.png"

@@ -54,7 +54,7 @@ NO_WORDS = ("cpu", "auto", "lora", "teach", "fp")
 def test_every_setting_and_every_doubt_of_a_plan(method: Any) -> None:
     usual = TrainingConfig(name="tiny", base=None, base_name="tiny", min_steps=9, replay=0)
     config = replace(usual, gradient_accumulation=2, loss_on="all", threads=1, max_length=8)
-    config = Overrides(1.0, None, method).apply(config)
+    config = replace(Overrides(1.0, None, method).apply(config), method=method)
     nothing = Preview(Selection((), {}, {}, {}, {}, {}, {}), 1, 2, False, 3, 4.5, None, 9, 1, 9)
     authors = replace(
         nothing.selection, by_author=dict.fromkeys(range(1, 8), 1), rule_counts={"印": 1}

@@ -21,9 +21,9 @@ from i18n.catalogue import ENGLISH, JAPANESE
 from model.chat_template import encode_chat
 from model.convert.artifact import METADATA_FILE, read_built_models, read_metadata
 from model.convert.build import build, get_or_build
-from model.convert.calibration_text import ROW_TOKENS, calibration_text, read_talks
-from model.convert.folding import FoldedWeights
-from model.convert.int8_quality import Int8Quality, int8_message
+from model.convert.int8.calibration_text import ROW_TOKENS, calibration_text, read_talks
+from model.convert.int8.folding import FoldedWeights
+from model.convert.int8.quality import Int8Quality, int8_message
 from model.convert.onnx_graph import Fold
 from model.errors import LoadFailed
 from model.loading import LoadedModel, load

@@ -7,6 +7,7 @@ from collections.abc import Sequence as Many
 
 import numpy as np
 
+from model.adapter import Adapter
 from model.runners.base import Chunk, Logits
 
 Script = Callable[[int], Many[int | None]]
@@ -25,8 +26,12 @@ class ScriptedRunner:
         self._vocabulary = vocabulary
         self._prompts = 0
         self._rows: dict[int, tuple[int, list[int | None]]] = {}
+        self.adapters: dict[int, Adapter | None] = {}
         self.reads: list[tuple[int, int]] = []
         """Of each read: from which position on, and how many tokens."""
+
+    def use_adapter(self, row: int, adapter: Adapter | None) -> None:
+        self.adapters[row] = adapter
 
     def prefill(self, row: int, ids: Many[int], past: int) -> Logits:
         self.reads.append((past, len(ids)))

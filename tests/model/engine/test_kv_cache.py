@@ -9,6 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
+from model.adapter import Adapter
 from model.engine.kv_cache import CachedPrefix, KVCacheRows, PrefixCache
 from model.engine.sequence import Sequence
 from model.runners.base import Chunk, Logits
@@ -27,6 +28,9 @@ class Ledger:
 
     def __init__(self) -> None:
         self.rows: dict[int, list[int]] = {}
+
+    def use_adapter(self, row: int, adapter: Adapter | None) -> None:
+        pass
 
     def prefill(self, row: int, ids: Many[int], past: int) -> Logits:
         self.rows[row] = [*self.rows.get(row, [])[:past], *ids]

@@ -76,7 +76,7 @@ class Run:
             return
         before = len(self.joined)
         for one in step.decoding:
-            assert (one.model, one.unprefilled) == (step.model, 0)
+            assert (one.model, one.unprefilled) == (step.batch, 0)
             self.say(one)
         read = 0
         groups = self.scheduler.prefills(step, lambda: self.seconds_per_token, self.pack_tokens)
@@ -84,10 +84,10 @@ class Run:
             self.joined += [one for one in group if one not in self.joined]
             assert len(group) == 1 or sum(one.unprefilled for one in group) <= self.pack_tokens
             assert set(group) >= {
-                one for one in self.running if one.model == step.model and one.unprefilled
+                one for one in self.running if one.model == step.batch and one.unprefilled
             }
             for one in group:
-                assert one.model == step.model
+                assert one.model == step.batch
                 count = min(one.unprefilled, budget)
                 read, budget = read + count, budget - count
                 one.num_cached_tokens += count
@@ -164,7 +164,7 @@ def test_models_take_turns(models: list[int]) -> None:
     for _ in range(12):
         step = scheduler.schedule()
         assert step is not None
-        order.append(step.model)
+        order.append(step.batch)
         for [one], _ in scheduler.prefills(step, lambda: 0.0):
             one.num_cached_tokens = len(one.prompt_ids)
             run.joined.append(one)
@@ -415,7 +415,7 @@ def test_a_reply_of_another_model_is_company_too() -> None:
     scheduler.add(sequence(1, model=1, prompt=10))
     run.step()
     scheduler.add(sequence(2, model=2, prompt=900))
-    budgets = {step.model: step.prefill_budget for _ in range(2) if (step := scheduler.schedule())}
+    budgets = {step.batch: step.prefill_budget for _ in range(2) if (step := scheduler.schedule())}
     assert budgets == {1: PREFILL_BUDGET_WHILE_DECODING, 2: PREFILL_BUDGET_WHILE_DECODING}
 
 

@@ -30,7 +30,7 @@ from model.worker.messages import (
     WorkerEvent,
     WorkerEvents,
 )
-from model.worker.running_model import RunningModel
+from model.worker.running_models import RunningModels
 from tests.builds import BUILT
 from tests.model.conftest import CPU, HELLO, load
 from tests.model_folders import make_model_folder
@@ -58,7 +58,7 @@ class Inside:
         self.commands: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self.worker = Worker(
             self.pipe,  # type: ignore[arg-type]
-            RunningModel(multiprocessing.get_context("spawn")),
+            RunningModels(multiprocessing.get_context("spawn"), settings.max_sequences),
             self.commands,
             CPU,
             settings,

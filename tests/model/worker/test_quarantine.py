@@ -38,6 +38,15 @@ def test_a_model_with_which_the_worker_died_too_often_is_set_aside(lives: Lives)
     assert lives.aside == {"bad"}
 
 
+def test_of_those_that_run_in_company_it_is_the_one_that_was_always_there(lives: Lives) -> None:
+    lives.live("bad", "one", "two", waited_for={"bad", "one"})
+    lives.live("bad", "one", "two", waited_for={"bad", "one", "two"})
+    lives.live("bad", "one", "two", waited_for={"bad", "two"})
+    assert lives.aside == {"bad"}
+    lives.live("one", "two", waited_for={"one", "two"})
+    assert lives.aside == {"bad"}, "the others start anew"
+
+
 def test_where_nobody_waited_it_is_the_model_that_came_last(lives: Lives) -> None:
     for _ in range(QUARANTINE_DEATHS):
         lives.live("good", "bad")

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from model.convert.shapes import expected_shapes
 from model.registry import EMBEDDED_FOLDER
+from tests.model_folders import make_adapter_folder
 from training.config import Method, Recipe
 from training.jobs.estimate import (
     KNOWN_SHAPES,
@@ -30,6 +31,13 @@ CONFIG = {"vocab_size": 50257, "n_positions": 1024, "n_embd": 768, "n_layer": 12
 def config(folder: Path, **settings: object) -> str:
     (folder / "config.json").write_text(json.dumps(CONFIG | settings))
     return str(folder)
+
+
+def test_an_adapter_has_the_shape_of_its_base(tmp_path: Path) -> None:
+    adapter = make_adapter_folder(tmp_path / "tiny-1", EMBEDDED_FOLDER)
+    assert shape_of(str(adapter)) == shape_of(str(EMBEDDED_FOLDER)) is not None
+    (adapter / "adapter_config.json").write_text("{}")
+    assert shape_of(str(adapter)) is None
 
 
 @pytest.mark.parametrize(

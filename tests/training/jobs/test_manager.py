@@ -28,6 +28,7 @@ from data.storage.storage import Storage
 from data.storage.tables.consents import Consents
 from data.storage.tables.jobs import Jobs
 from i18n.phrase import Phrase
+from model.convert.adapter_folder import validate_model
 from model.errors import LoadFailed
 from model.registry import ModelOption
 from tests.databases import open_empty
@@ -50,6 +51,7 @@ from training.jobs.folder import CONFIG_FILE, STEPS_DIR, latest_saved_step
 from training.jobs.manager import TrainingLimits, TrainingManager
 from training.jobs.outcome import MAX_ATTEMPTS
 from training.jobs.queue import JobUpdate
+from training.shared_bases import iter_shared_bases
 
 GUILD, OTHER = 1, 2
 HAS_PROC = Path("/proc/self/environ").exists()
@@ -791,6 +793,25 @@ async def test_a_job_from_the_question_to_service(
     assert all(b"CUDA_VISIBLE_DEVICES=0" in one for one in seen)
     rows = [json.loads(line) for line in read(job, "dataset.jsonl").splitlines()]
     assert rows == [{"user": "Hello", "bot": "Good day."}, {"user": "who?", "bot": "me"}]
+
+
+async def test_two_servers_share_the_base_of_what_they_learned(real_house: House) -> None:
+    house = real_house
+    house.config = replace(house.config, method="lora", base_name="small")
+    await house.teach(OTHER, "hello", "Good day.")
+    async with house.manager:
+        for scope in (GUILD, OTHER):
+            done = await house.ended(await house.submit(scope))
+            assert done.state is JobState.PROMOTED, done.detail
+    checkpoints = house.root / "checkpoints"
+    assert house.promoted == [checkpoints / str(one) / "small-1" for one in (GUILD, OTHER)]
+    [(shared, _)] = iter_shared_bases(checkpoints)
+    weights = verify(shared).files["model.safetensors"]["sha256"]
+    for folder in house.promoted:
+        manifest = verify(folder)
+        assert manifest.adapter == {"base_sha256": weights, "rank": house.config.lora_rank}
+        assert "model.safetensors" not in manifest.files
+        validate_model(folder, folder.name)
 
 
 @pytest.mark.slow

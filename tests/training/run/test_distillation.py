@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 from core.records import Message, Role
 from model.chat_template import from_pair
 from model.registry import EMBEDDED_FOLDER
+from training.config import ALL_MATRICES
 from training.run.base_model import with_lora
 from training.run.curriculum import Curriculum, Part, Row
 from training.run.distillation import (
@@ -108,7 +109,7 @@ def test_what_was_lost_on_a_pair_is_told_to_the_curriculum(model: Any, rows: Fac
 
 
 def test_lora_without_its_matrices_is_the_base(model: Any, rows: FactRows) -> None:
-    learner: Any = with_lora(model, 4)
+    learner: Any = with_lora(model, 4, ALL_MATRICES)
     with torch.no_grad():
         for name, weight in learner.named_parameters():
             if "lora_B" in name:

@@ -27,12 +27,14 @@ from bot.settings import Settings, load_settings
 from data.storage.storage import open_storage
 from model.convert.artifact import read_metadata
 from model.convert.build import build
-from model.convert.int8_quality import Int8Quality
+from model.convert.int8.quality import Int8Quality
 from model.registry import EMBEDDED_FOLDER
 from tests.bot.cli.command import Command
 from tests.bot.discord_api import TOKEN, Api, serve
 from tests.bot.discord_ui.cogs.test_models import make_folder
 from tests.builds import BUILT
+from tests.model_folders import make_adapter_folder, make_model_folder
+from training.checkpoints import MANIFEST_FILE, Manifest, seal, verify_sizes
 
 NAMES = [
     "settings",
@@ -136,9 +138,9 @@ def huge(tmp_path: Path, settings: Settings) -> Settings:
 def test_room_on_the_disk(settings: Settings, huge: Settings) -> None:
     fits, does_not = check_disk(settings), check_disk(huge)
     assert fits.ok
-    assert "a checkpoint of tiny takes 21 MB" in fits.detail
+    assert "a whole copy of tiny takes 21 MB" in fits.detail
     assert not does_not.ok
-    assert "a checkpoint of huge takes" in does_not.detail
+    assert "a whole copy of huge takes" in does_not.detail
     assert not settings.gpt2bot_home.exists()
 
 
@@ -195,6 +197,33 @@ def test_checkpoints_of_every_server(settings: Settings) -> None:
     found = models.check_checkpoints(settings)
     assert "2: tiny-1 is damaged: config.json was changed." in found.detail
     assert not found.ok
+
+
+def test_an_adapter_needs_its_base(settings: Settings) -> None:
+    root = settings.gpt2bot_home / "checkpoints"
+    base = make_model_folder(root / "bases" / "own-1a2b")
+    nothing_learned = Manifest(
+        name=base.name,
+        base="own",
+        created_at="2026-01-02T03:04:05+00:00",
+        dataset_sha256="",
+        parameters=1,
+        settings={},
+        scores={},
+    )
+    seal(base, nothing_learned)
+    adapter = make_adapter_folder(root / "1" / "own-1", base)
+    block = json.loads((adapter / MANIFEST_FILE).read_text())["adapter"]
+    seal(adapter, replace(nothing_learned, name="own-1", adapter=block))
+    assert models.check_checkpoints(settings).detail == "Intact: 2."
+    assert models.check_checkpoints(settings, verify_sizes).ok
+    shutil.rmtree(base)
+    found = models.check_checkpoints(settings)
+    assert "1: The base of own-1 is missing: own-1a2b is not on this machine" in found.detail
+    make_model_folder(base, says="something else")
+    seal(base, nothing_learned)
+    found = models.check_checkpoints(settings)
+    assert "1: own-1 belongs to other weights of own-1a2b" in found.detail
 
 
 async def hub(settings: Settings) -> dict[str, Finding]:

@@ -22,7 +22,7 @@ from bot.chat.model_router import ModelRouter
 from core.tasks import BackgroundTasks
 from data.storage.storage import Storage
 from i18n.catalogue import ENGLISH
-from model.convert.int8_quality import Int8Quality, int8_message
+from model.convert.int8.quality import Int8Quality, int8_message
 from model.errors import UnknownModel
 from model.registry import EMBEDDED_FOLDER, model_options
 from model.worker.messages import ModelInfo

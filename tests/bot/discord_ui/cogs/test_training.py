@@ -212,7 +212,7 @@ async def test_retrain_shows_how_it_is_learned(world: World) -> None:
     assert fields["Masked"] == "nothing found"
     assert fields["Base"] == "tiny"
     assert fields["Mixed in"].startswith("questions that only look alike, and general talk")
-    assert fields["Method"] == "full fine-tuning"
+    assert fields["Method"] == "LoRA, rank 32"
     assert fields["Epochs"] == "100 (at least 92 steps)"
     assert fields["Warm-up"] == "10 % of the steps"
     assert fields["Loss on"] == "the bot's tokens only"
@@ -220,20 +220,22 @@ async def test_retrain_shows_how_it_is_learned(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "rate"),
+    ("options", "how"),
     [
-        ({}, "0.007"),
-        ({"base": "gpt2"}, "0.0003"),
-        ({"base": "gpt2", "learning_rate": 1e-4}, "0.0001"),
+        ({}, ("LoRA, rank 32", "0.007")),
+        ({"method": "lora"}, ("LoRA, rank 32", "0.007")),
+        ({"method": "full"}, ("full fine-tuning", "0.0007")),
+        ({"base": "gpt2"}, ("LoRA, rank 32", "0.0003")),
+        ({"base": "gpt2", "method": "full"}, ("full fine-tuning", "3e-05")),
+        ({"base": "gpt2", "learning_rate": 1e-4}, ("LoRA, rank 32", "0.0001")),
     ],
 )
 async def test_lora_learns_ten_times_as_fast(
-    world: World, options: dict[str, Any], rate: str
+    world: World, options: dict[str, Any], how: tuple[str, str]
 ) -> None:
     await world.ben.slash(world.general, "teach", user="hi", bot="hello")
-    fields = await fields_of(world, method="lora", **options)
-    assert fields["Method"] == "LoRA, rank 8"
-    assert fields["Learning rate"] == rate
+    fields = await fields_of(world, **options)
+    assert (fields["Method"], fields["Learning rate"]) == how
 
 
 @pytest.mark.parametrize(
@@ -289,11 +291,6 @@ async def test_of_two_admins_who_press_start_one_is_told_of_the_other(open_fake:
         assert len(await training._storage.jobs.unfinished(world.guild.id)) == 1
         late = await world.ada.slash(world.general, "retrain")
         assert late.response.content == "A training job is under way in this server already."
-
-
-async def test_gpt2_is_fine_tuned_at_3e_5_by_default(world: World) -> None:
-    await world.ben.slash(world.general, "teach", user="hi", bot="hello")
-    assert (await fields_of(world, base="gpt2"))["Learning rate"] == "3e-05"
 
 
 async def test_cancel_starts_nothing(world: World) -> None:

@@ -1,7 +1,7 @@
 """Fits int8 to a checkpoint, and checks it against fp32 before anybody is answered with it.
 
 1. The fp32 graph reads some talk; what each matrix reads there is kept for a sample of the tokens.
-2. For each matrix the fold (`model.convert.folding`) is chosen whose int8 product is nearest.
+2. For each matrix the fold (`model.convert.int8.folding`) is chosen whose int8 product is nearest.
 3. Both graphs read other talk. While they differ by more than MAX_DIVERGENCE, the matrices whose
    int8 is worst stay in fp32.
 
@@ -17,12 +17,12 @@ from pathlib import Path
 
 import numpy as np
 
-from model.convert.calibration_text import CalibrationText
 from model.convert.checkpoint import Array
-from model.convert.folding import Fit, Fitting, FoldedWeights
-from model.convert.int8_quality import Int8Quality
+from model.convert.int8.calibration_text import CalibrationText
+from model.convert.int8.folding import Fit, Fitting, FoldedWeights
+from model.convert.int8.probe import Probe
+from model.convert.int8.quality import Int8Quality
 from model.convert.onnx_graph import LM_HEAD, ZERO_POINT, GraphConfig, Int8Plan, write_graph
-from model.convert.probe import Probe
 from model.convert.shapes import EMBEDDING, HEAD
 
 log = logging.getLogger(__name__)
@@ -128,6 +128,7 @@ def _write(
     plan = Int8Plan(
         fp32,
         {name: fold for name, fold in folds.items() if _is_in_graph(name)},
+        {name: fold for name, fold in folds.items() if not _is_in_graph(name)},
         {name: one.zero_point for name, one in fits.items()},
     )
     write_graph(FoldedWeights(weights, folds), shape, folder, plan)

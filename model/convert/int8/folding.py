@@ -21,7 +21,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from model.convert.checkpoint import Array
-from model.convert.onnx_graph import LM_HEAD, MAX_UINT8, MIN_SCALE, ZERO_POINT, Fold, quantise
+from model.convert.int8.folds import Fold
+from model.convert.onnx_graph import LM_HEAD, MAX_UINT8, MIN_SCALE, ZERO_POINT, quantise
 from model.convert.shapes import EMBEDDING, HEAD
 
 STRENGTHS = (0.4, 0.55, 0.7)

@@ -1,0 +1,111 @@
+"""The base that a run's adapter refers to: an embedded model, or a copy that is written once.
+
+Imports torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from model.registry import is_embedded, model_options
+from training.checkpoints import LEARNED_FILE, Manifest, seal, verify
+from training.config import TrainingConfig
+from training.errors import CorruptCheckpoint
+
+LOCK_FILE = ".lock"
+DIGEST_CHARS = 12
+"""Of the digest in a folder's name."""
+
+
+def adapter_base(
+    config: TrainingConfig, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> Path | None:
+    """The folder of the base that the run's adapter will refer to, there or not yet written. None:
+    the run makes a model of its own. So does what is learned on top of a checkpoint, since a shared
+    base holds nothing that a server taught."""
+    if config.method == "full" or config.base is None:
+        return None
+    if is_embedded_folder(Path(config.base)):
+        return Path(config.base)
+    if config.shared_bases is None or (Path(config.base) / LEARNED_FILE).is_file():
+        return None
+    name = re.sub(r"[^\w.-]+", "-", config.base_name or Path(config.base).name).lstrip(".-")
+    digest = _digest(model, tokenizer)[:DIGEST_CHARS]
+    return Path(config.shared_bases) / "-".join(filter(None, (name, digest)))
+
+
+def is_embedded_folder(folder: Path) -> bool:
+    return folder in {Path(one.source) for one in model_options.values() if is_embedded(one.name)}
+
+
+def write_base(
+    folder: Path,
+    config: TrainingConfig,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    """Write and seal the base unless it is there. Only one process writes at a time; another one
+    then finds it. Raises OSError if it could not be written; nothing is left behind."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.parent / LOCK_FILE):
+        if _is_whole(folder):
+            return
+        partial = folder.with_name(f".{folder.name}.partial")
+        for old in (partial, folder):  # left by a run that was killed here, or damaged since
+            shutil.rmtree(old, ignore_errors=True)
+        try:
+            model.save_pretrained(partial)
+            tokenizer.save_pretrained(partial)
+            seal(partial, _manifest(folder.name, config, model))
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)  # frees a full disk
+            raise
+        partial.rename(folder)
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        verify(folder)
+    except CorruptCheckpoint:
+        return False
+    return True
+
+
+def _manifest(name: str, config: TrainingConfig, model: PreTrainedModel) -> Manifest:
+    return Manifest(
+        name=name,
+        base=config.base,
+        base_name=config.base_name,
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        dataset_sha256="",
+        parameters=model.num_parameters(),
+        settings={},
+        scores={},
+    )
+
+
+def _digest(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str:
+    """Of all that would be written: weights with the control tokens' rows, settings, tokenizer."""
+    found = hashlib.sha256()
+    fast: Any = tokenizer
+    texts = (fast.backend_tokenizer.to_str(), tokenizer.chat_template, _settings(model))
+    for text in texts:
+        found.update(f"{text}\n".encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        found.update(f"{name} {tuple(tensor.shape)}\n".encode())
+        found.update(tensor.contiguous().numpy().data)
+    return found.hexdigest()
+
+
+def _settings(model: PreTrainedModel) -> str:
+    config = model.config.to_dict()
+    return json.dumps({key: config[key] for key in sorted(config) if key != "transformers_version"})

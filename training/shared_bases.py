@@ -1,0 +1,45 @@
+"""Shared bases: the models that adapters rest on, each written once beside the checkpoints.
+
+An embedded model is its own. Of another base, the first training that makes an adapter writes a
+copy with control tokens (`training.run.shared_base`); the adapters of all servers refer to it by
+the SHA-256 of its weights. It holds nothing that a server taught. Imports neither torch nor
+transformers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from model.convert.adapter_folder import check_base, find_base, is_adapter, validate_adapter
+from model.convert.validation import WEIGHTS_FILE
+from training.checkpoints import Manifest, iter_checkpoints, read_manifest
+
+BASES_DIR = "bases"
+"""The folder of the shared bases, beside those of the servers."""
+
+
+def iter_shared_bases(root: Path) -> Iterator[tuple[Path, Manifest]]:
+    """The shared bases beside the checkpoints in `root`, by name."""
+    yield from iter_checkpoints(root / BASES_DIR)
+
+
+def refers_to(checkpoint: Manifest, base: Manifest) -> bool:
+    """Whether a checkpoint is an adapter of this base."""
+    adapter = checkpoint.adapter
+    return adapter is not None and adapter["base_sha256"] == _weights_sha256(base)
+
+
+def check_adapter(folder: Path) -> None:
+    """Check an adapter and what it says of its base, but not the weights of that. Other folders
+    pass. Raises LoadFailed if the base is missing, or another one. Raises CorruptCheckpoint if the
+    base has no manifest."""
+    if not is_adapter(folder):
+        return
+    adapter = validate_adapter(folder, folder.name)
+    base = find_base(adapter, folder.name, download=False)
+    check_base(adapter, base, folder.name, _weights_sha256(read_manifest(base.path)))
+
+
+def _weights_sha256(base: Manifest) -> str:
+    return str(base.files.get(WEIGHTS_FILE, {}).get("sha256"))

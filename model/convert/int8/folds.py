@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
 
-FOLDS_FILE = "folds.npz"
+FOLDS_FILE = "folds.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class Fold:
 def write_folds(folds: Mapping[str, Fold], folder: Path) -> None:
     """Write the folds, by the matrices that read what is folded."""
     arrays = {name: np.stack([one.shift, one.scale]) for name, one in folds.items()}
-    np.savez(folder / FOLDS_FILE, **arrays)
+    save_file(arrays, folder / FOLDS_FILE)
 
 
 def read_folds(folder: Path) -> dict[str, Fold]:
@@ -44,5 +45,4 @@ def read_folds(folder: Path) -> dict[str, Fold]:
     file = folder / FOLDS_FILE
     if not file.is_file():
         return {}
-    with np.load(file, allow_pickle=False) as arrays:
-        return {name: Fold(*array) for name, array in arrays.items()}
+    return {name: Fold(*array) for name, array in load_file(file).items()}

@@ -209,7 +209,8 @@ def test_weights_of_zero_are_no_obstacle(tmp_path: Path) -> None:
 
 KILLED = """
 import os, signal
-from model.convert import build, probe
+from model.convert import build
+from model.convert.int8 import probe
 
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)

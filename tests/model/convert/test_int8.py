@@ -19,10 +19,17 @@ from benchmarks.outliers import TWINS, perplexity, write_twin
 from core.records import Message, Role
 from i18n.catalogue import ENGLISH, JAPANESE
 from model.chat_template import encode_chat
-from model.convert.artifact import METADATA_FILE, read_built_models, read_metadata
+from model.convert.artifact import (
+    ADAPTER_GRAPHS,
+    GRAPH_FILE,
+    METADATA_FILE,
+    TOKENIZER_FILE,
+    WEIGHTS_FILE,
+)
 from model.convert.build import build, get_or_build
 from model.convert.int8.calibration_text import ROW_TOKENS, calibration_text, read_talks
 from model.convert.int8.folding import FoldedWeights
+from model.convert.int8.folds import FOLDS_FILE
 from model.convert.int8.quality import Int8Quality, int8_message
 from model.convert.onnx_graph import Fold
 from model.errors import LoadFailed
@@ -238,10 +245,8 @@ def test_a_build_that_is_killed_on_the_way_leaves_nothing_half_done(
     assert not list(left.rglob(METADATA_FILE))
     folder = get_or_build(str(checkpoint), built, "int8")
     assert {path.name for path in folder.iterdir()} == {
-        "graph.onnx",
-        "weights.bin",
-        "tokenizer.json",
-        METADATA_FILE,
+        *(GRAPH_FILE, *ADAPTER_GRAPHS, WEIGHTS_FILE, FOLDS_FILE),
+        *(TOKENIZER_FILE, METADATA_FILE),
     }
     os.utime(left, (0, 0))
     make_model_folder(checkpoint, says="something else")

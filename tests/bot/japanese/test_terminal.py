@@ -210,7 +210,7 @@ async def test_the_doctor_speaks_japanese_to_people_and_english_to_programs(
     told = re.sub(r"(https:)?/\S+", "", await ill(gpt2bot, COLUMNS="300"))  # without paths
     assert english_in(told, "safetensors", "mine", "Bot", "Intent", "env", "int", "cpu") == []
     assert told.splitlines()[-1].startswith(
-        "14件の確認のうち7件に問題がありました：設定、インテント"
+        "15件の確認のうち7件に問題がありました：設定、インテント"
     )
     found = json.loads(await ill(gpt2bot, "--json"))
     assert [one["name"] for one in found["checks"]] == NAMES

@@ -25,6 +25,8 @@ from model.convert.artifact import (
     METADATA_FILE,
     TOKENIZER_FILE,
     WEIGHTS_FILE,
+    read_built_models,
+    read_metadata,
 )
 from model.convert.build import build, get_or_build
 from model.convert.int8.calibration_text import ROW_TOKENS, calibration_text, read_talks

@@ -42,12 +42,13 @@ def make_tokenizer(words: list[str], *, plain: bool = False) -> GPT2Tokenizer:
     return tokenizer
 
 
-def make_endless_folder(path: Path) -> Path:
+def make_endless_folder(path: Path, words: int = 20) -> Path:
     """A model that would go on for thousands of tokens.
 
-    Its text is long, since the engine ends a reply that repeats a few words.
+    Its text is long, since the engine ends a reply that repeats a few words. Models of as many
+    words are the same, and so is what is built of them.
     """
-    text = " ".join(str(n) for n in range(20))
+    text = " ".join(str(n) for n in range(words))
     return make_model_folder(path, says=text, endless=True, positions=4096)
 
 

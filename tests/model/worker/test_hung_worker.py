@@ -145,7 +145,7 @@ async def test_only_the_model_that_ran_when_the_worker_crashed_is_set_aside(
 ) -> None:
     """Both write; then one loses its weights, and reading them ends the process (SIGBUS)."""
     good, bad = str(folders / "endless"), str(tmp_path / "bad")
-    make_endless_folder(Path(bad))
+    make_endless_folder(Path(bad), words=21)
     cache = tmp_path / "built"
     settings = WorkerSettings(threads=1, precision="fp32", build_cache=cache)
     async with WorkerClient(settings, embedded=str(folders / "red")) as client:

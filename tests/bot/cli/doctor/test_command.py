@@ -380,7 +380,7 @@ async def test_what_a_person_reads(gpt2bot: Command) -> None:
     assert done.stderr == ""
     assert "!!  token            Discord does not accept DISCORD_TOKEN." in lines
     assert "ok  embedded models  Intact: tiny, tiny-ja." in lines
-    assert lines[-1].startswith("3 of 14 checks failed: token, intents, permissions.")
+    assert lines[-1].startswith("3 of 15 checks failed: token, intents, permissions.")
 
 
 # --- at the start --------------------------------------------------------------------------------

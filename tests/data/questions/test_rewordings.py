@@ -190,10 +190,10 @@ def test_numbers_are_never_taken_for_each_other(asked: str, found: int | None) -
 @pytest.mark.parametrize(
     ("asked", "found"),
     [
-        ("how did Anders come by the nickname Admiral?", True),
-        ("how did anders come by the nickname admiral?", True),
-        ("How did Joris come by his nickname?", False),
-        ("how did Joris come by the nickname of an admiral?", False),
+        ("how come everyone calls Anders the Admiral?", True),
+        ("how come everyone calls anders the admiral?", True),
+        ("How come everyone calls Joris the Captain?", False),
+        ("how come everyone calls Joris the Admiral?", False),
     ],
 )
 def test_names_are_never_taken_for_each_other(asked: str, found: bool) -> None:

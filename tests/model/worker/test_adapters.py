@@ -111,7 +111,7 @@ def narrow() -> Inside:
     settings = WorkerSettings(max_sequences=4, build_cache=BUILT, threads=1)
     inside = Inside(settings)
     adapter_bytes = 2 * 5 * 4 * (256 + 768 + 256 + 256)
-    room_in_rows = 4 * 5 * 5 * 8 * (256 + 768 + 256 + 256)
+    room_in_rows = 4 * 5 * 5 * 8 * (256 + 768 + 1 + 256 + 256 + 1)
     limit = inside.worker.engine.weight_bytes + room_in_rows + 3 * adapter_bytes
     inside.worker._settings = replace(settings, memory_mb=limit / MB)
     return inside

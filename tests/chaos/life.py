@@ -30,6 +30,7 @@ from bot.app import DRAIN_TIMEOUT_S, build_bot
 from bot.discord_ui.client import Gpt2Bot
 from bot.learning.teaching import MAX_EXAMPLE_CHARS
 from bot.settings import load_settings, worker_settings
+from model.convert.adapter_folder import ADAPTER_WEIGHTS_FILE
 from model.worker.client import WorkerClient
 from tests.chaos.ledger import Ledger
 from tests.chaos.script import CHANNELS, SERVERS, Step
@@ -202,7 +203,7 @@ class Life:
         active = await self._storage.model_choices.active(guild.id)
         whole = [one for one, _ in iter_checkpoints(self._home / "checkpoints" / str(guild.id))]
         [other, *_] = [one for one in whole if one.name != active]
-        weights = other / "model.safetensors"
+        weights = other / ADAPTER_WEIGHTS_FILE  # what was retrained here is an adapter
         bad = bytearray(weights.read_bytes())
         bad[-64:] = bytes(byte ^ 0xFF for byte in bad[-64:])
         weights.write_bytes(bad)

@@ -14,13 +14,10 @@ import argparse
 import asyncio
 import contextlib
 import itertools
-import json
 import os
 import random
 import sqlite3
 import statistics
-import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -32,6 +29,7 @@ from typing import Any
 
 import discord
 
+from benchmarks.command import Say, run_measurement
 from benchmarks.discord_rest import DiscordRest, connected
 from benchmarks.living import memory_mb
 from bot.chat.admission import Pauses
@@ -235,13 +233,7 @@ class Memory:
 
 def main() -> None:
     options = _options()
-    say = partial(print, file=sys.stderr if options.json else sys.stdout, flush=True)
-    with tempfile.TemporaryDirectory() as folder:
-        result = asyncio.run(_measure(options, Path(folder), say))
-    if options.json:
-        print(json.dumps(result))
-    else:
-        _print_table(result)
+    run_measurement(partial(_measure, options), _print_table, as_json=options.json)
 
 
 def _options() -> argparse.Namespace:
@@ -267,9 +259,7 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-async def _measure(
-    options: argparse.Namespace, folder: Path, say: Callable[[str], None]
-) -> dict[str, Any]:
+async def _measure(options: argparse.Namespace, folder: Path, say: Say) -> dict[str, Any]:
     database = folder / "bot.sqlite3"
     settings = WorkerSettings(max_waiting=options.waiting)
     async with open_storage(database) as storage, WorkerClient(settings) as worker:

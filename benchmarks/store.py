@@ -10,17 +10,15 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import json
 import random
 import statistics
-import sys
-import tempfile
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.command import Say, run_measurement
 from data.storage.erasure import erase_member
 from data.storage.storage import Storage, open_storage
 
@@ -34,13 +32,7 @@ WAKE_S = 0.005
 
 def main() -> None:
     options = _options()
-    say = partial(print, file=sys.stderr if options.json else sys.stdout, flush=True)
-    with tempfile.TemporaryDirectory() as folder:
-        result = asyncio.run(_measure(options, Path(folder, "bot.sqlite3"), say))
-    if options.json:
-        print(json.dumps(result))
-    else:
-        _print_table(result)
+    run_measurement(partial(_measure, options), _print_table, as_json=options.json)
 
 
 def _options() -> argparse.Namespace:
@@ -57,9 +49,8 @@ def _options() -> argparse.Namespace:
     return options
 
 
-async def _measure(
-    options: argparse.Namespace, path: Path, say: Callable[[str], None]
-) -> dict[str, Any]:
+async def _measure(options: argparse.Namespace, folder: Path, say: Say) -> dict[str, Any]:
+    path = folder / "bot.sqlite3"
     sizes, there = {}, 0
     async with open_storage(path) as storage:
         for share in (0.01, 0.1, 1.0):

@@ -16,10 +16,8 @@ import json
 import math
 import re
 import statistics
-import sys
-import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,6 +27,7 @@ import aiohttp
 import discord
 import simcord
 
+from benchmarks.command import Say, run_measurement
 from bot.app import build_bot
 from bot.settings import load_settings, prepare_home
 from core.records import JobState, NewExample
@@ -53,15 +52,9 @@ class Life:
 
 def main() -> None:
     options = _options()
-    say = partial(print, file=sys.stderr if options.json else sys.stdout, flush=True)
     life = Life(2000, 6, 3, 200) if options.short else Life(options.examples)
     rounds = 3 if options.short else options.rounds
-    with tempfile.TemporaryDirectory() as folder:
-        result = asyncio.run(_measure(life, rounds, Path(folder), say))
-    if options.json:
-        print(json.dumps(result))
-    else:
-        _print_table(result)
+    run_measurement(partial(_measure, life, rounds), _print_table, as_json=options.json)
 
 
 def _options() -> argparse.Namespace:
@@ -73,9 +66,7 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-async def _measure(
-    life: Life, rounds: int, folder: Path, say: Callable[[str], None]
-) -> dict[str, Any]:
+async def _measure(life: Life, rounds: int, folder: Path, say: Say) -> dict[str, Any]:
     port = await _free_port()
     settings = load_settings(gpt2bot_home=folder, default_model="tiny", web_port=port)
     prepare_home(settings)

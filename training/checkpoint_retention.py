@@ -163,9 +163,12 @@ class CheckpointRetention:
     def _remove_unused_bases(self, kept: Collection[Path]) -> int:
         """Remove the shared bases that no adapter refers to, and that no open job starts from; the
         bytes that they took."""
+        bases = list(iter_shared_bases(self._root))
+        if not bases:  # then no manifest need be read
+            return 0
         checkpoints = [one for scope in self._scopes() for _, one in iter_checkpoints(scope)]
         taken = 0
-        for folder, base in list(iter_shared_bases(self._root)):
+        for folder, base in bases:
             if Path(base.base or "") in kept or any(refers_to(one, base) for one in checkpoints):
                 continue
             size = folder_bytes(folder)

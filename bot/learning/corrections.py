@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from bot.learning.teaching import BOTH_REQUIRED, MAX_EXAMPLE_CHARS
 from core.errors import Refusal
 from core.records import Example, NewExample, ReviewStatus
-from core.utf16 import truncate_utf16
+from core.texts import truncate_utf16
 from data.storage.storage import Storage
 
 CORRECTION_SOURCE = "better answer"

@@ -14,6 +14,7 @@ from typing import Any
 from bot.server.rules import Bounds, with_value
 from core.errors import Refusal
 from core.server_settings import CHOICES, Retrainers, ServerSettings, Value
+from core.texts import one_line
 from i18n.phrase import join_phrases, phrase
 
 MAX_BYTES = 100_000
@@ -203,8 +204,7 @@ def _find(value: Any, names: Mapping[int, str], missing: Callable[[str], str]) -
 def _quoted(value: Any) -> str:
     """A value of a file, as short text."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    text = " ".join(text.split())
-    return text if len(text) <= MAX_QUOTED_CHARS else f"{text[: MAX_QUOTED_CHARS - 1]}…"
+    return one_line(text, MAX_QUOTED_CHARS)
 
 
 def changed_fields(now: ServerSettings, wanted: ServerSettings) -> Iterable[str]:

@@ -25,9 +25,9 @@ from bot.web.site import (
     redirect,
     visit_of,
 )
-from bot.web.timeline import shorten
 from bot.web.words import Words
 from core.records import Example, ReviewStatus
+from core.texts import one_line
 from data.storage.tables.growth import NEWEST, Search
 from i18n.phrase import Phrase, phrase
 from i18n.reader import say
@@ -64,7 +64,7 @@ def seen_mark(example: Example) -> str:
 def shown(example: Example, names: Mapping[int, str], *, whole: bool = False) -> Shown:
     user, bot = example.user, example.bot
     if not whole:
-        user, bot = shorten(user, MAX_CELL_CHARS), shorten(bot, MAX_CELL_CHARS)
+        user, bot = one_line(user, MAX_CELL_CHARS), one_line(bot, MAX_CELL_CHARS)
     author = author_text(example.author_id, names)
     return Shown(example, user, bot, author, source_text(example.source), seen_mark(example))
 

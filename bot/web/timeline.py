@@ -20,6 +20,7 @@ from bot.web.charts import totals_chart
 from bot.web.site import Site, answer, home_of, number_in, page_for, visit_of
 from bot.web.words import Words
 from core.records import Example, ReviewStatus, TaughtGroup, TrainingJob
+from core.texts import one_line
 from data.storage.tables.growth import NEWEST
 from i18n.phrase import phrases
 from i18n.reader import say
@@ -145,14 +146,8 @@ def _entry(group: TaughtGroup, lessons: Iterable[Example], author: str, home: st
 
 def _lesson(example: Example) -> Lesson:
     status = None if example.status is ReviewStatus.APPROVED else example.status
-    user = shorten(example.user) or Words().others_words
-    return Lesson(user, shorten(example.bot), status)
-
-
-def shorten(text: str, most: int = MAX_SHOWN_CHARS) -> str:
-    """The text as one line, cut where it is long."""
-    line = " ".join(text.split())
-    return line if len(line) <= most else f"{line[: most - 1]}…"
+    user = one_line(example.user, MAX_SHOWN_CHARS) or Words().others_words
+    return Lesson(user, one_line(example.bot, MAX_SHOWN_CHARS), status)
 
 
 def _with_trainings(days: Sequence[Day], jobs: Sequence[TrainingJob], span: Span) -> list[Day]:

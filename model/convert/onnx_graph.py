@@ -206,7 +206,7 @@ class _GraphBuilder:
         return y
 
     def _fold(self, x: str, name: str, fold: Fold) -> str:
-        if fold.shift.any():
+        if fold.has_shift:
             x = self.node("Sub", [x, self.initializer(f"{name}.shift", fold.shift)])
         return self.node("Mul", [x, self.initializer(f"{name}.divisor", 1 / fold.scale)])
 

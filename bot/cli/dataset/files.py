@@ -17,6 +17,7 @@ from bot.ops.recovery import existing_database
 from bot.settings import SettingsError, load_settings
 from core.errors import ImportRefused
 from core.records import IMPORT_SOURCE, OPERATOR_AUTHOR_ID, Pair
+from core.texts import one_line
 from data.dataset.snapshot import as_pairs
 from data.formats.files import read_pairs, write_annotated_copy, write_pairs
 from data.formats.import_result import ImportResult, JoinedText, RowError
@@ -239,8 +240,7 @@ def _print_rows(what: str, found: Sequence[tuple[RowError | JoinedText, str]]) -
 
 
 def _cut(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= MAX_TEXT_CHARS else f"{line[: MAX_TEXT_CHARS - 1]}…"
+    return one_line(text, MAX_TEXT_CHARS)
 
 
 def unused_path(path: Path) -> Path:

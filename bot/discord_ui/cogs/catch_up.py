@@ -25,7 +25,7 @@ from bot.discord_ui.delivery.split import MAX_MESSAGE_CHARS
 from bot.discord_ui.views.reply_buttons import stops_reply_to
 from core.records import ChannelActivity
 from core.tasks import BackgroundTasks
-from core.utf16 import utf16_length
+from core.texts import utf16_length
 from data.storage.storage import Storage
 from i18n.phrase import phrase
 from i18n.reader import say, set_language

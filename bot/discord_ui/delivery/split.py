@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import regex
 
-from core.utf16 import truncate_utf16, utf16_length
+from core.texts import truncate_utf16, utf16_length
 
 MAX_MESSAGE_CHARS = 2000
 """Characters in one message, counted in UTF-16 code units as Discord's clients do."""

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 import discord
 
 from core.records import OPERATOR_AUTHOR_ID, ReviewStatus
+from core.texts import one_line
 from i18n.phrase import Phrase, phrase, phrases
 from i18n.reader import say
 
@@ -52,9 +53,7 @@ def source_text(source: str) -> str:
 
 def quote_safely(text: str, most: int) -> str:
     """The text as one line of at most `most` characters, with markup and mentions escaped."""
-    line = " ".join(text.split())
-    if len(line) > most:
-        line = line[: most - 1] + "…"
+    line = one_line(text, most)
     safe = discord.utils.escape_markdown(line, ignore_links=False).replace("<", "\\<")
     return discord.utils.escape_mentions(safe)
 

@@ -59,8 +59,7 @@ class Fitting:
 
     def without_fold(self, zero_points: Sequence[int] = (ZERO_POINT,)) -> Fit:
         """The best of these zero points, without a fold."""
-        channels = self._rows.shape[1]
-        fold = Fold(np.zeros(channels, np.float32), np.ones(channels, np.float32))
+        fold = identity_fold(self._rows.shape[1])
         return min((self._try(fold, one) for one in zero_points), key=_error)
 
     def with_fold(self, *, shifting: bool) -> Fit:
@@ -139,7 +138,7 @@ class FoldedWeights(Mapping[str, Array]):
             return
         block = block.removesuffix(".attn").removesuffix(".mlp")
         self._edit(f"{name}.weight", lambda w: w * fold.scale[:, None])
-        if fold.shift.any():
+        if fold.has_shift:
             moved = fold.shift @ self._weights[f"{name}.weight"]
             self._edit(f"{name}.bias", lambda b: b + moved)
         if part == "c_attn":

@@ -20,7 +20,7 @@ import pytest
 from bot.cli.demo import WELCOME, follow_real_time
 from bot.discord_ui.delivery.split import MAX_MESSAGE_CHARS
 from bot.learning.retraining import NOTHING_TAUGHT
-from core.utf16 import utf16_length
+from core.texts import utf16_length
 from tests.bot.conftest import World
 
 

@@ -17,7 +17,7 @@ from bot.learning.consent import CONSENT_TEXT
 from bot.learning.erasure import AffectedScope
 from core.errors import DiskFull, StoreError
 from core.records import ReviewStatus
-from core.utf16 import utf16_length
+from core.texts import utf16_length
 from i18n.reader import use_language
 from model.errors import GenerationFailed, LoadFailed
 from model.registry import EMBEDDED_FOLDER, with_custom_models

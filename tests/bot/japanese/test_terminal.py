@@ -22,7 +22,7 @@ from bot.discord_ui.delivery.split import MAX_MESSAGE_CHARS
 from bot.ops.probe import query_health
 from bot.ops.recovery import single_instance_lock
 from bot.settings import Settings, SettingsError, load_settings, operator_language, prepare_home
-from core.utf16 import utf16_length
+from core.texts import utf16_length
 from data.storage.storage import open_storage
 from i18n.reader import say, use_language
 from tests.bot.cli.command import Command

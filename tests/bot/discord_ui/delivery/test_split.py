@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from bot.discord_ui.cogs.chat import format_context
 from bot.discord_ui.delivery.split import MAX_MESSAGE_CHARS, split_message
-from core.utf16 import utf16_length
+from core.texts import utf16_length
 from model.worker.messages import Rendered
 
 DISCORD_CODE_BLOCK = re.compile(

@@ -1,4 +1,4 @@
-"""Lengths in UTF-16 code units, which is how Discord counts characters."""
+"""How long texts are, and how they are cut. Discord counts characters in UTF-16 code units."""
 
 from __future__ import annotations
 
@@ -16,3 +16,9 @@ def truncate_utf16(text: str, limit: int) -> str:
         if used > limit:
             return text[:n]
     return text
+
+
+def one_line(text: str, most: int) -> str:
+    """The text as one line of at most `most` characters; … stands for what is cut off."""
+    line = " ".join(text.split())
+    return line if len(line) <= most else f"{line[: most - 1]}…"

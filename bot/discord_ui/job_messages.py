@@ -29,8 +29,8 @@ from bot.discord_ui.delivery.requests import (
     post_with_retries,
     with_retries,
 )
-from bot.discord_ui.embeds.evaluation import comparison_embed
-from bot.discord_ui.embeds.progress import JobProgress, Stage, progress_text
+from bot.discord_ui.embeds.training.evaluation import comparison_embed
+from bot.discord_ui.embeds.training.progress import JobProgress, Stage, progress_text
 from core.errors import StoreError
 from core.records import JobState, TrainingJob
 from core.tasks import BackgroundTasks

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from bot.discord_ui.embeds.evaluation import LOSS_SET_LABELS, MODEL_LABELS
 from bot.discord_ui.embeds.model import format_megabytes
+from bot.discord_ui.embeds.training.evaluation import LOSS_SET_LABELS, MODEL_LABELS
 from bot.discord_ui.permissions import Rank
 from bot.learning.growth import Checkpoint
 from bot.web.access import Visitor

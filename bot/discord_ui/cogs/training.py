@@ -23,8 +23,8 @@ from bot.discord_ui.embeds.lesson import (
     lesson_text,
     other_lessons_text,
 )
-from bot.discord_ui.embeds.plan import main_authors, plan_embed, plan_summary_embed
 from bot.discord_ui.embeds.spelling import lesson_warning
+from bot.discord_ui.embeds.training.plan import main_authors, plan_embed, plan_summary_embed
 from bot.discord_ui.job_messages import JobAction, JobButton
 from bot.discord_ui.names import names_of
 from bot.discord_ui.permissions import (

@@ -12,9 +12,9 @@ from typing import Any
 
 import discord
 
-from bot.discord_ui.embeds.evaluation import losses_text
-from bot.discord_ui.embeds.plan import method_text
 from bot.discord_ui.embeds.style import BLURPLE, MAX_TITLE_CHARS, add_fields
+from bot.discord_ui.embeds.training.evaluation import losses_text
+from bot.discord_ui.embeds.training.plan import method_text
 from i18n.phrase import join_phrases, phrase
 from i18n.reader import say
 from model.registry import ModelOption

@@ -13,7 +13,7 @@ from typing import Any
 import discord
 import pytest
 
-from bot.discord_ui.embeds.plan import plan_summary_embed
+from bot.discord_ui.embeds.training.plan import plan_summary_embed
 from bot.learning.collection import CHAT_SOURCE
 from bot.learning.retraining import RetrainPlan
 from bot.learning.spelling import HardAnswers

@@ -12,7 +12,7 @@ import pytest
 from bot.cli.train.display import settings_table
 from bot.cli.train.request import TrainRequest, prepare
 from bot.cli.train.run import EXIT_REJECTED, run_training
-from bot.discord_ui.embeds.plan import memory_text, plan_embed, plan_summary_embed
+from bot.discord_ui.embeds.training.plan import memory_text, plan_embed, plan_summary_embed
 from bot.learning.retraining import Overrides, RetrainPlan
 from core.records import JobState
 from data.dataset.cleaning import Selection

@@ -11,7 +11,7 @@ import discord
 import pytest
 from simcord import SetupError
 
-from bot.discord_ui.embeds.plan import format_shares, memory_text
+from bot.discord_ui.embeds.training.plan import format_shares, memory_text
 from bot.settings import Settings, load_settings
 from core.records import NewExample, ReviewStatus
 from model.registry import base_family

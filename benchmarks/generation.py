@@ -33,7 +33,6 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from benchmarks import outliers
 from benchmarks.adapters import many_adapters
 from benchmarks.crowds import arrivals, several_models
 from benchmarks.folders import SIZES, make_folder, prompts
@@ -67,6 +66,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         say = partial(print, file=sys.stderr if options.json else sys.stdout, flush=True)
         if options.outliers:
+            from benchmarks import outliers  # torch, which our worker does not need
+
             ratios = outliers.measure(Path(folder), say)
             if options.json:
                 print(json.dumps({"outliers": ratios}))
@@ -101,7 +102,11 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--soak", type=float, metavar="SECONDS", help="only talk, for so long")
     parser.add_argument("--outliers", action="store_true", help="only what int8 costs")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    return parser.parse_args()
+    options = parser.parse_args()
+    options.peers = [name for name in options.peers.split(",") if name]
+    if missing := set(options.peers) - set(available()):
+        parser.error(f"not installed (uv sync --extra peers): {', '.join(sorted(missing))}")
+    return options
 
 
 def _settings(options: argparse.Namespace, built: Path) -> WorkerSettings:
@@ -119,7 +124,6 @@ async def _measure(
     options: argparse.Namespace, folder: str, built: Path, say: Callable[[str], None]
 ) -> dict[str, Any]:
     streams = [int(number) for number in options.streams.split(",")]
-    names = [name for name in options.peers.split(",") if name]
     params = SamplingParams(max_new_tokens=options.new_tokens)
     settings = _settings(options, built)
     ready = {"first_build_s": await _start(settings, folder), "cached_s": 0.0}
@@ -128,9 +132,9 @@ async def _measure(
         with contextlib.ExitStack() as stack:
             peers = {
                 name: stack.enter_context(_peer(name, folder, params, options.threads))
-                for name in names
+                for name in options.peers
             }
-            say(f"rounds of {OURS}, {', '.join(names)}: tokens/s, first token, whole reply")
+            say(f"rounds of {OURS}, {', '.join(options.peers)}: tokens/s, first token, whole reply")
             engines, stall = await _rounds(options, client, peers, folder, streams, params, say)
         memory = memory_mb(client.pid)
         say("the second and later messages of a channel ...")

@@ -12,6 +12,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
@@ -38,7 +39,8 @@ class Peer(Protocol):
 
 def available() -> list[str]:
     """The names in PEERS whose library is installed."""
-    needs = {"ctranslate2": ["ctranslate2"], "llama.cpp": ["llama_cpp", "gguf"]}
+    llama = ["llama_cpp", "gguf"]
+    needs = {"ctranslate2": ["ctranslate2"], "llama.cpp": llama, "llama.cpp q4_0": llama}
     return [name for name in PEERS if all(find_spec(one) for one in needs.get(name, []))]
 
 
@@ -155,11 +157,12 @@ Row = tuple[int, int, int, bool]
 
 
 class LlamaCpp:
-    """llama.cpp with q8_0 weights. It has no counterpart of `no_repeat_ngram`."""
+    """llama.cpp with matrices in `weights`, a format of gguf's. It has no counterpart of
+    `no_repeat_ngram`."""
 
     BATCH = 2048
 
-    def __init__(self, folder: str, threads: int | None) -> None:
+    def __init__(self, folder: str, threads: int | None, weights: str = "Q8_0") -> None:
         import gguf  # noqa: F401
         import llama_cpp
 
@@ -170,7 +173,7 @@ class LlamaCpp:
         llama_cpp.llama_backend_init()
         self._folder = tempfile.TemporaryDirectory()
         path = Path(self._folder.name, "model.gguf")
-        _write_gguf(Path(folder), path)
+        _write_gguf(Path(folder), path, weights)
         self._model = self._lib.llama_model_load_from_file(
             str(path).encode(), self._lib.llama_model_default_params()
         )
@@ -269,14 +272,15 @@ GGUF_NAMES = {
 }
 
 
-def _write_gguf(folder: Path, path: Path) -> None:
-    """A GPT-2 with tied embeddings as llama.cpp reads it: matrices in q8_0, the rest in fp32."""
+def _write_gguf(folder: Path, path: Path, weights: str) -> None:
+    """A GPT-2 with tied embeddings as llama.cpp reads it: matrices in `weights`, the rest in
+    fp32."""
     import gguf
 
     writer = gguf.GGUFWriter(path, "gpt2")
     _add_settings(writer, json.loads((folder / "config.json").read_text(encoding="utf-8")))
     writer.add_token_list(_vocabulary(folder))
-    _add_weights(writer, folder / "model.safetensors")
+    _add_weights(writer, folder / "model.safetensors", weights)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -297,11 +301,11 @@ def _add_settings(writer: Any, config: dict[str, Any]) -> None:
     writer.add_token_merges(["! !"])  # some have to be there; no text is tokenized with them
 
 
-def _add_weights(writer: Any, path: Path) -> None:
+def _add_weights(writer: Any, path: Path, weights: str) -> None:
     import gguf
     from safetensors.numpy import load_file
 
-    q8_0 = gguf.GGMLQuantizationType.Q8_0
+    dtype = gguf.GGMLQuantizationType[weights]
     for key, weight in load_file(path).items():
         name, kind = key.removeprefix("transformer.").rsplit(".", 1)
         block, part = "", name
@@ -313,7 +317,8 @@ def _add_weights(writer: Any, path: Path) -> None:
             writer.add_tensor(name, weight)
         else:  # the matrices of a block are stored as [in, out]
             rows = weight.T.copy() if block else weight
-            writer.add_tensor(name, gguf.quants.quantize(rows, q8_0), raw_dtype=q8_0)
+            packed = gguf.quants.quantize(rows, dtype)
+            writer.add_tensor(name, packed, raw_dtype=dtype)
 
 
 # --- what they share -----------------------------------------------------------------------------
@@ -336,4 +341,5 @@ PEERS: dict[str, Callable[[str, int | None], Peer]] = {
     "generate": Generate,
     "ctranslate2": CTranslate2,
     "llama.cpp": LlamaCpp,
+    "llama.cpp q4_0": partial(LlamaCpp, weights="Q4_0"),
 }

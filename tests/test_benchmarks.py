@@ -34,6 +34,13 @@ def run(benchmark: str, options: str) -> Any:
     return json.loads(done.stdout)
 
 
+@pytest.mark.parametrize("name", ["generation", "load", "talk", "training"])
+def test_a_benchmark_of_the_worker_brings_it_no_torch(name: str) -> None:
+    """A worker process imports the main module of whoever starts it, so its memory would count."""
+    program = f"import sys, benchmarks.{name}; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
+
+
 @pytest.mark.slow
 def test_the_generation_benchmark_prints_one_object() -> None:
     crowds = "--models 2 --arrivals 5 --adapters 3"

@@ -1,9 +1,9 @@
 """Shared bases: the models that adapters rest on, each written once beside the checkpoints.
 
-An embedded model is its own. Of another base, the first training that makes an adapter writes a
-copy with control tokens (`training.run.shared_base`); the adapters of all servers refer to it by
-the SHA-256 of its weights. It holds nothing that a server taught. Imports neither torch nor
-transformers.
+The first training that makes an adapter of a base writes a copy with control tokens
+(`training.run.shared_base`); the adapters of all servers refer to it by the SHA-256 of its weights.
+Of an embedded model the installed folder serves, and the copy only when an update has brought other
+weights. It holds nothing that a server taught. Imports neither torch nor transformers.
 """
 
 from __future__ import annotations
@@ -11,12 +11,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from model.convert.adapter_folder import check_base, find_base, is_adapter, validate_adapter
+from model.convert.adapter_folder import (
+    BASES_DIR,
+    check_base,
+    find_base,
+    is_adapter,
+    validate_adapter,
+)
 from model.convert.validation import WEIGHTS_FILE
 from training.checkpoints import Manifest, iter_checkpoints, read_manifest
-
-BASES_DIR = "bases"
-"""The folder of the shared bases, beside those of the servers."""
 
 
 def iter_shared_bases(root: Path) -> Iterator[tuple[Path, Manifest]]:

@@ -10,6 +10,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,10 @@ from model.registry import display_name, is_embedded, model_options
 
 ADAPTER_WEIGHTS_FILE = "adapter_model.safetensors"
 MANIFEST_FILE = "manifest.json"
+BASES_DIR = "bases"
+"""The folder of the shared bases, beside those of the servers' checkpoints."""
+DIGEST_CHARS = 12
+"""Of a digest in the name of a shared base."""
 MAX_RANK = 32
 """Each row of a batch holds room for an adapter of that rank at most."""
 ADAPTABLE = re.compile(rf"h\.\d+\.({'|'.join(map(re.escape, ADAPTABLE_MATRICES))})")
@@ -213,7 +218,7 @@ def _base_source(
     folder of the same name."""
     name = manifest.get("base_name")
     if isinstance(name, str) and is_embedded(name):
-        return model_options[name].source
+        return _embedded_source(folder, name, _base_sha256(manifest))
     source = config.get("base_model_name_or_path")
     if not isinstance(source, str) or not source:
         raise LoadFailed(
@@ -227,6 +232,30 @@ def _base_source(
     near = (parent / name for parent in list(folder.resolve().parents)[:3] for name in names)
     moved = (one for one in near if one != folder and one.is_dir())
     return str(next(moved, path))
+
+
+def _embedded_source(folder: Path, name: str, sha256: str | None) -> str:
+    """The installed folder, or, if an update brought other weights, the copy of the old ones that
+    the adapter's training left near it."""
+    installed = model_options[name].source
+    if sha256 is None or _installed_sha256(installed) == sha256:
+        return installed
+    copies = (one / BASES_DIR / copy_name(name, sha256) for one in folder.resolve().parents[:3])
+    return str(next((one for one in copies if one.is_dir()), installed))
+
+
+def copy_name(name: str, sha256: str) -> str:
+    """What the folder of a shared base is called: its name and a part of its digest."""
+    return f"{name}-{sha256[:DIGEST_CHARS]}"
+
+
+@cache
+def _installed_sha256(folder: str) -> str | None:
+    """Of an embedded model's weights, which stay as they are while the program runs."""
+    try:
+        return files_sha256(weight_files(Path(folder), folder))
+    except OSError:
+        return None
 
 
 def _base_sha256(manifest: Mapping[str, Any]) -> str | None:

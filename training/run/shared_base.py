@@ -1,4 +1,5 @@
-"""The base that a run's adapter refers to: an embedded model, or a copy that is written once.
+"""The base that a run's adapter refers to: an embedded model, or a copy that is written once. Of an
+embedded model a copy is kept too.
 
 Imports torch.
 """
@@ -9,6 +10,7 @@ import hashlib
 import json
 import re
 import shutil
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,14 +18,14 @@ from typing import Any
 from filelock import FileLock
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from model.convert.adapter_folder import copy_name
+from model.convert.validation import WEIGHTS_FILE
 from model.registry import is_embedded, model_options
-from training.checkpoints import LEARNED_FILE, Manifest, seal, verify
+from training.checkpoints import LEARNED_FILE, Manifest, seal, sha256, verify
 from training.config import TrainingConfig
 from training.errors import CorruptCheckpoint
 
 LOCK_FILE = ".lock"
-DIGEST_CHARS = 12
-"""Of the digest in a folder's name."""
 
 
 def adapter_base(
@@ -39,8 +41,7 @@ def adapter_base(
     if config.shared_bases is None or (Path(config.base) / LEARNED_FILE).is_file():
         return None
     name = re.sub(r"[^\w.-]+", "-", config.base_name or Path(config.base).name).lstrip(".-")
-    digest = _digest(model, tokenizer)[:DIGEST_CHARS]
-    return Path(config.shared_bases) / "-".join(filter(None, (name, digest)))
+    return Path(config.shared_bases) / copy_name(name or "base", _digest(model, tokenizer))
 
 
 def is_embedded_folder(folder: Path) -> bool:
@@ -53,8 +54,37 @@ def write_base(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
 ) -> None:
-    """Write and seal the base unless it is there. Only one process writes at a time; another one
-    then finds it. Raises OSError if it could not be written; nothing is left behind."""
+    """Write and seal the base unless it is there. Raises OSError if it could not be written;
+    nothing is left behind."""
+
+    def write(partial: Path) -> None:
+        model.save_pretrained(partial)
+        tokenizer.save_pretrained(partial)
+        seal(partial, _manifest(folder.name, config, model))
+
+    _write_once(folder, write)
+
+
+def keep_embedded(config: TrainingConfig, installed: Path) -> None:
+    """Write a copy of an embedded model unless it is there: an update of the bot may bring other
+    weights. Raises OSError if it could not be written; nothing is left behind."""
+    if config.shared_bases is None:
+        return
+    name = copy_name(config.base_name, sha256(installed / WEIGHTS_FILE))
+    _write_once(Path(config.shared_bases) / name, lambda partial: _copy(installed, partial))
+
+
+def _copy(installed: Path, partial: Path) -> None:
+    """The files, but not the modes of an installed package, which may forbid removing them."""
+    partial.mkdir()
+    for file in installed.iterdir():
+        if file.is_file():
+            shutil.copyfile(file, partial / file.name)
+
+
+def _write_once(folder: Path, write: Callable[[Path], None]) -> None:
+    """Write a sealed folder unless it is there and whole. Only one process writes at a time;
+    another one then finds it."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.parent / LOCK_FILE):
         if _is_whole(folder):
@@ -63,9 +93,7 @@ def write_base(
         for old in (partial, folder):  # left by a run that was killed here, or damaged since
             shutil.rmtree(old, ignore_errors=True)
         try:
-            model.save_pretrained(partial)
-            tokenizer.save_pretrained(partial)
-            seal(partial, _manifest(folder.name, config, model))
+            write(partial)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)  # frees a full disk
             raise

@@ -58,7 +58,7 @@ from training.run.loop import (
 )
 from training.run.measures import mean_loss
 from training.run.mixing import augment, mix_replay, read_conversations
-from training.run.shared_base import adapter_base, is_embedded_folder, write_base
+from training.run.shared_base import adapter_base, is_embedded_folder, keep_embedded, write_base
 
 NOT_EVALUATED = phrase(
     "All steps were taken, but there was not enough memory to check the new model beside the old "
@@ -191,7 +191,9 @@ class Run:
         base = adapter_base(config, model, tokenizer)
         _require_disk_space(job, config, model, base)
         if base is not None:
-            if not is_embedded_folder(base):
+            if is_embedded_folder(base):
+                keep_embedded(config, base)
+            else:
                 write_base(base, config, model, tokenizer)
             model.name_or_path = str(base)  # peft writes it into the adapter's settings
         lora = config.method == "lora"

@@ -105,8 +105,8 @@ def check_int8(settings: Settings) -> Finding:
         return Finding(INT8, phrase("No model was built yet; each is checked then."))
     worst = max(one.percent for one in found.values())
     near = phrases(
-        "{count} model was built; its perplexity is within {percent:.1f} % of fp32.",
-        "{count} models were built; their perplexity is within {percent:.1f} % of fp32.",
+        "{count} model was built; its perplexity is at most {percent:.1f} % above that in fp32.",
+        "{count} models were built; their perplexity is at most {percent:.1f} % above that in fp32.",
         len(found),
         percent=worst,
     )

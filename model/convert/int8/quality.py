@@ -37,17 +37,19 @@ class Int8Quality:
 
     @property
     def percent(self) -> float:
-        """How far the perplexity is from that of fp32, in percent of that, to the next tenth."""
-        return math.ceil(abs(1000 * math.expm1(min(self.loss, MAX_TOLD_LOSS)))) / 10
+        """How far the perplexity is above that of fp32, in percent of that, to the next tenth."""
+        return max(0, math.ceil(1000 * math.expm1(min(self.loss, MAX_TOLD_LOSS)))) / 10
 
 
 def int8_message(quality: Int8Quality) -> Phrase:
     """One sentence about it."""
     if not quality.fp32:
-        return phrase("Its perplexity is within {percent:.1f} % of fp32.", percent=quality.percent)
+        return phrase(
+            "Its perplexity is at most {percent:.1f} % above that in fp32.", percent=quality.percent
+        )
     return phrase(
         "{fp32} of {count} weight matrices stay in fp32, because in int8 the replies would change "
-        "too much; so its perplexity is within {percent:.1f} % of fp32.",
+        "too much; so its perplexity is at most {percent:.1f} % above that in fp32.",
         fp32=quality.fp32,
         count=quality.matrices,
         percent=quality.percent,

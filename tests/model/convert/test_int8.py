@@ -104,17 +104,20 @@ def test_what_was_found_is_said_in_the_log(
     with caplog.at_level("INFO", logger="model.convert.build"):
         build(str(checkpoint), tmp_path / "built", "int8")
     [line] = caplog.messages
-    assert line.startswith("rivals: 5 of 21 weight matrices stay in fp32")
-    assert [one.int8 and one.int8.fp32 for one in read_built_models(tmp_path / "built")] == [5]
+    [made] = read_built_models(tmp_path / "built")
+    assert made.int8 is not None
+    assert made.int8.fp32  # more of them where the processor's products of int8 saturate
+    assert line.startswith(f"rivals: {made.int8.fp32} of 21 weight matrices stay in fp32")
 
 
 def test_what_is_said_of_it() -> None:
-    near = int8_message(Int8Quality(divergence=0.001, loss=-0.0012, matrices=21))
-    assert near.translate_to(ENGLISH) == "Its perplexity is within 0.2 % of fp32."
+    near = int8_message(Int8Quality(divergence=0.001, loss=0.0012, matrices=21))
+    assert near.translate_to(ENGLISH) == "Its perplexity is at most 0.2 % above that in fp32."
     mixed = int8_message(Int8Quality(divergence=0.001, loss=0.004, fp32=3, matrices=21))
     assert mixed.translate_to(ENGLISH).startswith("3 of 21 weight matrices stay in fp32")
     assert "21個の重み行列のうち3個" in mixed.translate_to(JAPANESE)
     assert Int8Quality(divergence=float("inf"), loss=float("inf")).percent > 1000
+    assert Int8Quality(divergence=0.001, loss=-0.1).percent == 0
 
 
 def test_folds_change_nothing_that_is_computed() -> None:

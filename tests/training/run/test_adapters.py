@@ -14,11 +14,13 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from model.convert.adapter_folder import validate_model
+from model.convert.adapter_folder import validate_adapter, validate_model
+from model.errors import LoadFailed
 from model.own_templates import CONTROL_TEMPLATE
-from model.registry import EMBEDDED_FOLDER
+from model.registry import EMBEDDED_FOLDER, model_options
 from tests.model_folders import make_adapter_folder, make_model_folder
 from tests.test_docs import ROOT
 from tests.training.conftest import PAIRS, write_job
@@ -32,6 +34,7 @@ from training.run.base_model import load_pretrained, prepare_model
 from training.run.failure import error_message
 from training.run.gate import evaluation
 from training.run.shared_base import LOCK_FILE, adapter_base, write_base
+from training.shared_bases import iter_shared_bases, refers_to
 
 IDS = torch.arange(1, 12)[None]
 
@@ -153,8 +156,29 @@ def test_it_is_small_and_sealed(made: Made) -> None:
 
 def test_an_embedded_model_is_its_own_shared_base(of_tiny: Made) -> None:
     assert base_of(of_tiny) == EMBEDDED_FOLDER
-    assert not of_tiny.bases.exists()
     assert not (EMBEDDED_FOLDER.parent / LOCK_FILE).exists()
+
+
+def test_an_update_may_bring_another_embedded_model(
+    of_tiny: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy of the old one lies with the shared bases."""
+    new = shutil.copytree(EMBEDDED_FOLDER, tmp_path / "tiny")
+    tensors = load_file(new / "model.safetensors")
+    tensors["transformer.ln_f.bias"] += 0.5
+    save_file(tensors, new / "model.safetensors", metadata={"format": "pt"})
+    updated = replace(model_options["tiny"], source=str(new))
+    monkeypatch.setitem(model_options, "tiny", updated)
+    assert torch.allclose(
+        scores(load_pretrained(str(of_tiny.folder))[0]), of_tiny.scores, atol=1e-4
+    )
+    [(copy, manifest)] = iter_shared_bases(of_tiny.bases.parent)
+    assert validate_adapter(of_tiny.folder, "it").base == str(copy)
+    assert refers_to(verify(of_tiny.folder), manifest), "so it is kept as long as it is needed"
+    verify(copy)
+    shutil.rmtree(copy)
+    with pytest.raises(LoadFailed, match="other weights of tiny"):
+        validate_model(of_tiny.folder, "it")
 
 
 def test_a_base_gets_its_control_tokens_once_for_all(

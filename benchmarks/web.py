@@ -1,10 +1,9 @@
 """How long the page of growth takes, and how much it transfers, on a server with much data.
 
 `python -m benchmarks.web` fills a real database (100,000 examples of 40 authors over two years, 60
-trainings, 20 checkpoints), opens the bot with its page in a simulated Discord, signs in with the
-link of /growth, and asks for each page: when nothing has changed, and right after a lesson, when
-nothing that is kept in memory counts. The time is that of the whole request, with browser and bot
-in one process.
+trainings, 20 checkpoints), opens the bot with its page in a simulated Discord, signs a manager in
+with the link of /growth, and then a member, and asks for each page: when nothing has changed, and
+right after a lesson. The time is that of the whole request, with browser and bot in one process.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import math
 import re
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -37,6 +36,7 @@ from training.checkpoints import HISTORY_FILE, REPORT_FILE, Manifest, seal
 AUTHORS, DAYS = 40, 730
 MS_BAR, KB_BAR = 100.0, 300.0
 """What a page may take and transfer."""
+OWN_PAGE = "a member's own lessons"
 STATIC = re.compile(r'(?:src|href)="(/static/[^"]+)"')
 
 
@@ -77,15 +77,22 @@ async def _measure(life: Life, rounds: int, folder: Path, say: Say) -> dict[str,
             guild = env.create_guild()
             role = guild.create_role("Admins", permissions=discord.Permissions(administrator=True))
             ada = guild.add_member(env.create_user("ada"), roles=[role])
-            people = [guild.add_member(env.create_user(f"member{n}")) for n in range(AUTHORS)]
+            ben = guild.add_member(env.create_user("ben"), roles=[role])
+            people = [guild.add_member(env.create_user(f"member{n}")) for n in range(1, AUTHORS)]
             say(f"filling it with {life.examples:,} examples ...")
-            authors = [one.id for one in people]
+            authors = [one.id for one in (ben, *people)]
             async with open_storage(settings.paths.database) as storage:
                 await fill(storage, settings.paths.checkpoints, guild.id, authors, life)
                 channel = guild.create_text_channel("general")
-                link = await _link(ada, channel)
+                links = [await _link(one, channel) for one in (ada, ben)]
+                await _demote(bot, guild.id, ben.id)
                 say("asking for the pages ...")
-                return await _ask(storage, guild.id, link, rounds)
+                pages = (pages_of(guild.id), {OWN_PAGE: f"/s/{guild.id}"})
+                return {
+                    name: figures
+                    for link, some in zip(links, pages, strict=True)
+                    for name, figures in (await _ask(storage, guild.id, link, some, rounds)).items()
+                }
         finally:
             await env.shutdown()
 
@@ -100,6 +107,13 @@ async def _link(who: Any, channel: Any) -> str:
     told = await who.slash(channel, "growth")
     [link] = re.findall(r"<(http://[^>]+)>", told.response.content)
     return str(link)
+
+
+async def _demote(bot: discord.Client, guild_id: int, user_id: int) -> None:
+    """Take all roles from a member, who then sees what they taught themselves."""
+    path = "/guilds/{guild_id}/members/{user_id}"
+    route = discord.http.Route("PATCH", path, guild_id=guild_id, user_id=user_id)
+    await bot.http.request(route, json={"roles": []})
 
 
 # --- the life of a server ------------------------------------------------------------------------
@@ -205,7 +219,7 @@ def _write(file: Path, content: object) -> None:
 
 
 def pages_of(scope: int) -> dict[str, str]:
-    """Each page of a server, by what it is."""
+    """Each page of a server that managers see, by what it is."""
     home = f"/s/{scope}"
     return {
         "timeline": home,
@@ -224,7 +238,9 @@ def pages_of(scope: int) -> dict[str, str]:
     }
 
 
-async def _ask(storage: Storage, scope: int, link: str, rounds: int) -> dict[str, Any]:
+async def _ask(
+    storage: Storage, scope: int, link: str, pages: Mapping[str, str], rounds: int
+) -> dict[str, Any]:
     base = link.rpartition("/in/")[0]
     jar = aiohttp.CookieJar(unsafe=True)
     async with aiohttp.ClientSession(cookie_jar=jar) as browser:
@@ -235,7 +251,7 @@ async def _ask(storage: Storage, scope: int, link: str, rounds: int) -> dict[str
         static = await _static_bytes(browser, base, await front.text())
         newest = (await storage.jobs.all(scope))[-1].id
         result = {}
-        for name, path in pages_of(scope).items():
+        for name, path in pages.items():
             url = base + path.format(job=newest)
             await _timed(browser, url)  # names are asked of Discord once
             again = [await _timed(browser, url) for _ in range(rounds)]

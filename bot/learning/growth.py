@@ -28,7 +28,6 @@ from training.curves import MAX_POINTS, Point, checkpoint_curve, saved_curve, th
 from training.jobs.events import Step
 from training.jobs.queue import JobUpdate
 
-MAX_CACHED_SERVERS = 64
 MAX_CACHED_FILES = 512
 MAX_LIVE_POINTS = 4 * MAX_POINTS
 
@@ -38,9 +37,8 @@ Total = tuple[date, int]
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """The size of a data set day by day, and its examples by status, in one `version` of it."""
+    """The size of a data set day by day, and its examples by status."""
 
-    version: int
     totals: Sequence[Total]
     statuses: Mapping[ReviewStatus, int]
 
@@ -91,13 +89,11 @@ class GrowthReader:
     def __init__(self, storage: Storage, checkpoints: Path) -> None:
         self._storage = storage
         self._checkpoints = checkpoints
-        self._summaries: LRUCache[int, Summary] = LRUCache(MAX_CACHED_SERVERS)
         self._reports: LRUCache[tuple[Path, int], StoredReport | None] = LRUCache(MAX_CACHED_FILES)
         self._live: dict[int, _Live] = {}
 
     def drop(self) -> None:
         """Forget what is kept in memory of what was taught."""
-        self._summaries.clear()
         self._reports.clear()
 
     def follow(self, update: JobUpdate) -> None:
@@ -109,13 +105,8 @@ class GrowthReader:
 
     async def summary(self, scope: int) -> Summary:
         """How large the data set is, and was."""
-        version = await self._storage.examples.version(scope)
-        known = self._summaries.get(scope)
-        if known is None or known.version != version:
-            days = await self._storage.growth.days(scope)
-            statuses = await self._storage.growth.statuses(scope)
-            known = self._summaries[scope] = Summary(version, running_totals(days), statuses)
-        return known
+        days = await self._storage.growth.days(scope)
+        return Summary(running_totals(days), await self._storage.growth.statuses(scope))
 
     async def totals_of(self, scope: int, author_id: int) -> list[Total]:
         """How much of it a member has taught, day by day."""

@@ -119,8 +119,7 @@ def moment(at: datetime | str) -> Markup:
 
 def day(when: date) -> Markup:
     """A day in UTC."""
-    shown = _format_day(when, current_language())
-    return Markup('<time datetime="{}">{}</time>').format(when.isoformat(), shown)
+    return _day(when, current_language())
 
 
 @functools.lru_cache(maxsize=4096)
@@ -129,8 +128,9 @@ def _format_moment(when: datetime, language: str) -> str:
 
 
 @functools.lru_cache(maxsize=4096)
-def _format_day(when: date, language: str) -> str:
-    return format_date(when, "long", locale=language)
+def _day(when: date, language: str) -> Markup:
+    shown = format_date(when, "long", locale=language)
+    return Markup('<time datetime="{}">{}</time>').format(when.isoformat(), shown)
 
 
 def loss(value: float | None) -> str:

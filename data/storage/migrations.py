@@ -8,6 +8,23 @@ from __future__ import annotations
 
 import aiosqlite
 
+# Steps of triggers. (`ON CONFLICT` would not do: the statement that fires them may have its own.)
+_COUNT_ONE_MORE = """
+    INSERT INTO example_counts
+    SELECT NEW.scope, substr(NEW.created_at, 1, 10), NEW.status, 0 WHERE NOT EXISTS (
+        SELECT 1 FROM example_counts WHERE scope = NEW.scope
+        AND day = substr(NEW.created_at, 1, 10) AND status = NEW.status
+    );
+    UPDATE example_counts SET count = count + 1 WHERE scope = NEW.scope
+        AND day = substr(NEW.created_at, 1, 10) AND status = NEW.status;
+"""
+_COUNT_ONE_LESS = """
+    UPDATE example_counts SET count = count - 1 WHERE scope = OLD.scope
+        AND day = substr(OLD.created_at, 1, 10) AND status = OLD.status;
+    DELETE FROM example_counts WHERE scope = OLD.scope
+        AND day = substr(OLD.created_at, 1, 10) AND status = OLD.status AND count = 0;
+"""
+
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
         # `id` is the order of arrival and is never reused: a reset keeps its place even if the
@@ -351,6 +368,34 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         CREATE INDEX examples_by_day
         ON examples (scope, substr(created_at, 1, 10), author_id, source)
         """,
+    ),
+    (
+        # How many examples of which day and status a scope has, kept by whoever changes one:
+        # to count them anew would take longer with each that is taught.
+        """
+        CREATE TABLE example_counts (
+            scope INTEGER NOT NULL,
+            day TEXT NOT NULL,
+            status TEXT NOT NULL,
+            count INTEGER NOT NULL,
+            PRIMARY KEY (scope, day, status)
+        ) WITHOUT ROWID
+        """,
+        """
+        INSERT INTO example_counts
+        SELECT scope, substr(created_at, 1, 10), status, count(*) FROM examples GROUP BY 1, 2, 3
+        """,
+        *(
+            f"""
+            CREATE TRIGGER example_counts_after_{event.split()[0].lower()} AFTER {event} ON examples
+            BEGIN {" ".join(steps)} END
+            """
+            for event, steps in (
+                ("INSERT", (_COUNT_ONE_MORE,)),
+                ("DELETE", (_COUNT_ONE_LESS,)),
+                ("UPDATE OF scope, created_at, status", (_COUNT_ONE_LESS, _COUNT_ONE_MORE)),
+            )
+        ),
     ),
 )
 

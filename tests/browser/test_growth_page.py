@@ -17,6 +17,7 @@ from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 from benchmarks.web import Life, fill
 from bot.settings import Settings
 from core.records import ReviewStatus
+from data.storage.tables.growth import Growth
 from i18n.catalogue import JAPANESE
 from scripts.stage import NoChromium, chromium_path
 from tests.bot.asking import storage_of
@@ -155,6 +156,20 @@ async def test_an_example_is_searched_and_reviewed_in_place(site: World, chromiu
     example = await storage_of(site).examples.get(site.guild.id, 98)
     assert example is not None
     assert example.status is ReviewStatus.APPROVED
+    assert page.errors == []  # type: ignore[attr-defined]
+
+
+async def test_a_search_goes_on_until_it_finds_something(
+    site: World, chromium: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("data.storage.tables.growth.WINDOW_EXAMPLES", 100)
+    monkeypatch.setattr(Growth.older, "__defaults__", (-1.0,))  # one window for each request
+    page = await signed_in(site, chromium)
+    await page.get_by_role("link", name="Data set").first.click()
+    await page.get_by_label("Part of a question or an answer").fill("Question 17:")
+    await expect(page.locator("tbody tr")).to_have_count(1)
+    await page.get_by_label("Part of a question or an answer").fill("nothing of the kind")
+    await expect(page.locator("#found")).to_contain_text("Nothing was found. Search for less")
     assert page.errors == []  # type: ignore[attr-defined]
 
 

@@ -51,6 +51,7 @@ async def test_a_database_of_version_2_keeps_everything(
             Example(5, GUILD, "a", "c", BEN, "import", NOON),
         ]
         assert await storage.examples.trainable(GUILD) == await storage.examples.all(GUILD)
+        assert await storage.growth.days(GUILD) == [(NOON.date(), 2)]
         assert await storage.messages.context(CHANNEL, 5) == [said(50, "hello")]
         assert await storage.messages.get_many([51]) == [said(51, "hello", channel=11, scope=None)]
         assert await storage.messages.context(11, 5) == []

@@ -11,6 +11,7 @@ import asyncio
 import json
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -223,6 +224,14 @@ class Server(RuleBasedStateMachine):
                 told = json.dumps(self.run(self.storage.members.export(member)))
                 for other in set(MEMBERS) - {member}:
                     assert not [word for word in self.words[other] if word in told]
+
+    @invariant()
+    def the_counts_are_those_of_the_examples(self) -> None:
+        if hasattr(self, "storage"):
+            counted = self.run(self.storage.growth.statuses(GUILD))
+            assert counted == Counter(
+                one.status for one in self.run(self.storage.examples.all(GUILD))
+            )
 
 
 TestServer = Server.TestCase

@@ -8,8 +8,9 @@ from datetime import UTC, date, datetime, time
 from typing import Literal
 
 from bot.learning.growth import Total
+from bot.web.render import day_text
 from bot.web.words import Words
-from i18n.phrase import phrase, phrases
+from i18n.phrase import Phrase, phrase, phrases
 from i18n.reader import say
 from training.curves import Point
 
@@ -42,23 +43,28 @@ def totals_chart(totals: Sequence[Total], name: str) -> Chart | None:
     if not totals:
         return None
     shown = _thin(totals)
-    (first, _), (last, total) = totals[0], totals[-1]
     words = Words()
+    rows = [Row(_seconds(day), day, count, f"{count:,}") for day, count in shown]
+    return Chart(name, say(_growth(totals)), "days", (words.day, words.examples), rows)
+
+
+def _growth(totals: Sequence[Total]) -> Phrase:
+    (first, _), (last, total) = totals[0], totals[-1]
     count = phrases("{count:,} example", "{count:,} examples", total)
-    summary = phrase(
+    if first == last:
+        return phrase("{examples}, taught on {day}.", examples=count, day=day_text(first))
+    return phrase(
         "From {first} to {last} it grew to {examples}.",
-        first=first.isoformat(),
-        last=last.isoformat(),
+        first=day_text(first),
+        last=day_text(last),
         examples=count,
     )
-    rows = [Row(_seconds(day), day, count, f"{count:,}") for day, count in shown]
-    return Chart(name, say(summary), "days", (words.day, words.examples), rows)
 
 
 def _thin(totals: Sequence[Total]) -> list[Total]:
-    """At most MAX_DAYS of the days, with the last of them."""
-    width = -(-len(totals) // MAX_DAYS)
-    return list(totals[::-1][::width][::-1])
+    """At most MAX_DAYS of the days, with the first and the last of them."""
+    width = -(-(len(totals) - 1) // (MAX_DAYS - 1)) or 1
+    return [totals[0], *totals[:0:-1][::width][::-1]]
 
 
 def _seconds(day: date) -> float:

@@ -100,6 +100,7 @@ async def table(request: web.Request, visitor: Visitor) -> web.StreamResponse:
         section="/data",
         rows=[shown(one, names) for one in page],
         search=search,
+        everything=search == Search() and not request.query.keys() & {"after", "before"},
         statuses=list(ReviewStatus),
         newer=_place(search, "after", newer),
         older=_place(search, "before", older),
@@ -137,7 +138,7 @@ async def example(request: web.Request, visitor: Visitor) -> web.StreamResponse:
     return answer(
         request,
         "example.html",
-        title=f"{Words().number} {found.id}",
+        title=say("Example {number}", number=found.id),
         visitor=visitor,
         section="/data",
         one=shown(found, names, whole=True),

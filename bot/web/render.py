@@ -127,6 +127,11 @@ def _format_moment(when: datetime, language: str) -> str:
     return f"{format_datetime(when, 'medium', locale=language)} UTC".replace("\u202f", " ")
 
 
+def day_text(when: date) -> str:
+    """A day in the reader's language."""
+    return format_date(when, "long", locale=current_language())
+
+
 @functools.lru_cache(maxsize=4096)
 def _day(when: date, language: str) -> Markup:
     shown = format_date(when, "long", locale=language)

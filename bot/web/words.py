@@ -99,7 +99,7 @@ WORDS = {
     "any_status": phrase("any"),
     "taught_by": phrase("Taught by"),
     "source": phrase("Source"),
-    "taught_at": phrase("Taught"),
+    "taught_at": phrase("Taught on"),
     "review": phrase("Review"),
     "approve": phrase("Approve"),
     "reject": phrase("Reject"),

@@ -15,12 +15,23 @@
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const shown = (value) => (value == null ? "" : numbers.format(value));
 
+  // The first days of months, as many as there is room for.
+  function monthStarts(plot, _axis, low, high) {
+    const number = (seconds) => { const at = new Date(seconds * 1000); return at.getUTCFullYear() * 12 + at.getUTCMonth(); };
+    const [first, last] = [number(low), number(high)];
+    const step = [1, 2, 3, 6, 12, 24].find((months) => (last - first) / months * 80 < plot.width) ?? 60;
+    const starts = [];
+    for (let at = Math.ceil(first / step) * step; at <= last; at += step) starts.push(Date.UTC(Math.floor(at / 12), at % 12) / 1000);
+    return starts.filter((at) => at >= low);
+  }
+
   function options(figure, width) {
     const days = figure.dataset.kind === "days";
     const [x, y] = [...figure.querySelectorAll("thead th")].map((cell) => cell.textContent);
     const axis = { stroke: colour("--muted"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false } };
     const rows = [...figure.querySelectorAll("tbody tr")].map((row) => Number(row.dataset.x));
-    const format = rows.at(-1) - rows[0] > 300 * DAY ? months : dates;
+    const long = rows.at(-1) - rows[0] > 300 * DAY;
+    const format = long ? months : dates;
     const date = (seconds) => format.format(new Date(seconds * 1000));
     return {
       width,
@@ -29,7 +40,8 @@
       cursor: { y: false, drag: { x: false, y: false } },
       axes: [
         { ...axis, grid: { show: false }, values: (_, at) => at.map(days ? date : shown),
-          ...(days ? { incrs: [1, 2, 7, 14, 30, 91, 182, 365].map((count) => count * DAY) } : {}), space: 70 },
+          ...(days ? { incrs: [1, 2, 7, 14, 30, 91, 182, 365, 3650].map((count) => count * DAY) } : {}),
+          ...(days && long ? { splits: monthStarts } : {}), space: 70 },
         { ...axis, size: 64, values: (_, at) => at.map(shown) },
       ],
       series: [

@@ -78,7 +78,7 @@ async def test_the_timeline(site: World, browser: Browser) -> None:
     assert "answer 4" in page.text
     assert "answer 1" not in page.text, "only the newest of a group"
     assert "Training: tiny-1 learned" in page.text
-    assert "it grew to 5 examples." in page.text
+    assert "5 examples, taught on " in page.text
     assert "Answers now tiny-1" in page.text
 
 
@@ -196,6 +196,13 @@ async def test_search_takes_signs_as_they_are(site: World, browser: Browser) -> 
     }.items():
         page = await browser.get(f"{home(site)}/data?q=" + part.replace("%", "%25"))
         assert numbers(page) == [ids[text] for text in found], part
+
+
+async def test_an_empty_data_set_says_how_to_begin(site: World, browser: Browser) -> None:
+    await sign_in(site, browser, site.ada)
+    assert "Nothing was taught yet" in (await browser.get(f"{home(site)}/data")).text
+    for query in ("q=x", "status=waiting", "before=9", "author=5"):
+        assert "Nothing was found" in (await browser.get(f"{home(site)}/data?{query}")).text
 
 
 async def test_the_table_is_paged_both_ways(site: World, browser: Browser) -> None:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
 from enum import StrEnum
 from importlib.metadata import version
@@ -18,9 +17,10 @@ import typer
 from bot.cli.backup import backup, restore
 from bot.cli.dataset.command import dataset
 from bot.cli.setup.command import setup
+from bot.cli.start import start_bot
 from bot.cli.train.command import train
 from bot.cli.voice import silence_voice_warnings
-from bot.settings import NO_TOKEN, Settings, SettingsError, load_settings
+from bot.settings import NO_TOKEN, SettingsError, load_settings
 from i18n.phrase import phrase
 from i18n.reader import say, set_language
 
@@ -28,9 +28,6 @@ NO_PORT = phrase("HEALTH_PORT is not set: put one into the file .env, such as HE
 NO_SIMCORD = phrase(
     'The demo needs the package SimCord: install it with `pip install "simcord[preview]<3.3"`.'
 )
-
-VERBOSE_LOGGERS = ("aiosqlite", "discord")
-"""At DEBUG these log SQL values and gateway events, which contain what people say."""
 
 app = typer.Typer(
     name="gpt2bot",
@@ -74,11 +71,7 @@ def run() -> None:
 
         if not offer_set_up() or not (settings := load_settings()).token:
             raise SettingsError(NO_TOKEN)
-    from bot.run import run_bot
-
-    configure_bot_logging(settings)
-    silence_voice_warnings()
-    asyncio.run(run_bot(settings))
+    start_bot(settings)
 
 
 app.command()(setup)
@@ -182,13 +175,3 @@ def health() -> None:
 
 app.command()(backup)
 app.command()(restore)
-
-
-def configure_bot_logging(settings: Settings) -> None:
-    """Set up logging by the settings; what people say is only logged with LOG_CONTENT."""
-    from core.logging import configure_logging
-
-    configure_logging(settings.log_level, settings.log_format, settings.secrets)
-    if settings.log_level == "DEBUG" and not settings.log_content:
-        for name in VERBOSE_LOGGERS:
-            logging.getLogger(name).setLevel(logging.INFO)

@@ -25,20 +25,37 @@ def set_event() -> asyncio.Event:
 @dataclass
 class Api:
     """What it answers, once `answers` is set; `guilds` are pairs of a name and the permissions
-    there."""
+    there. What the bot wants of its application is in `edits`; it is done if `edit_status` is 200
+    and it `obeys`."""
 
     flags: int = MESSAGE_CONTENT_LIMITED
     guilds: list[tuple[str, int]] = field(default_factory=list)
     status: int = 200
     url: str = ""
     answers: asyncio.Event = field(default_factory=set_event)
+    edits: list[dict[str, Any]] = field(default_factory=list)
+    edit_status: int = 200
+    obeys: bool = True
 
     async def me(self, request: web.Request) -> web.Response:
         await self.answers.wait()
         return self._answer(request, user(1, "gpt2bot"))
 
     async def application(self, request: web.Request) -> web.Response:
-        known = {
+        return self._answer(request, self._known())
+
+    async def edit(self, request: web.Request) -> web.Response:
+        """The bot edits its own application."""
+        wanted = await request.json()
+        self.edits.append(wanted)
+        if self.edit_status != 200:
+            return in_json({"message": "Missing Access", "code": 50001}, status=self.edit_status)
+        if self.obeys:
+            self.flags = wanted.get("flags", self.flags)
+        return self._answer(request, self._known())
+
+    def _known(self) -> dict[str, Any]:
+        return {
             "id": str(APPLICATION),
             "name": "gpt2bot",
             "icon": None,
@@ -48,8 +65,8 @@ class Api:
             "verify_key": "",
             "owner": user(2, "ada"),
             "flags": self.flags,
+            "approximate_guild_count": len(self.guilds),
         }
-        return self._answer(request, known)
 
     async def servers(self, request: web.Request) -> web.Response:
         """Those after an id, as many as were asked for; the permissions are a text."""
@@ -84,6 +101,7 @@ async def serve(api: Api) -> AsyncIterator[Api]:
     app = web.Application()
     app.router.add_get("/users/@me", api.me)
     app.router.add_get("/oauth2/applications/@me", api.application)
+    app.router.add_patch("/applications/@me", api.edit)
     app.router.add_get("/users/@me/guilds", api.servers)
     runner = web.AppRunner(app)
     await runner.setup()

@@ -42,7 +42,9 @@ async def check_account(token: str | None) -> list[Finding]:
         return _token_failed(phrase("There is none."), NO_TOKEN)
     try:
         async with logged_in(token) as client:
-            return [*account_findings(client), await _permissions(client, application_id(client))]
+            info = application_info(client)
+            permissions = await _permissions(client, info.id)
+            return [token_finding(client), _intents(info.flags), permissions]
     except LoginFailed as e:
         return _token_failed(message_of(e), e.advice)
 
@@ -84,20 +86,15 @@ async def logged_in(token: str) -> AsyncIterator[discord.Client]:
         yield client
 
 
-def account_findings(client: discord.Client) -> list[Finding]:
-    """Whose the token is, and whether that account may read messages."""
+def token_finding(client: discord.Client) -> Finding:
+    """Whose the token is."""
+    return Finding(TOKEN, phrase("It belongs to {bot}.", bot=client.user))
+
+
+def application_info(client: discord.Client) -> discord.AppInfo:
+    """The application that a logged-in client is the bot of."""
     assert client.application is not None  # login fetches it
-    flags = client.application.flags
-    return [
-        Finding(TOKEN, phrase("It belongs to {bot}.", bot=client.user)),
-        _intents(flags.gateway_message_content or flags.gateway_message_content_limited),
-    ]
-
-
-def application_id(client: discord.Client) -> int:
-    """The id of the application that a logged-in client is the bot of."""
-    assert client.application is not None
-    return client.application.id
+    return client.application
 
 
 def _token_failed(detail: str, advice: str) -> list[Finding]:
@@ -106,14 +103,20 @@ def _token_failed(detail: str, advice: str) -> list[Finding]:
     return [Finding(TOKEN, detail, advice), *others]
 
 
-def _intents(message_content: bool) -> Finding:
-    if message_content:
+def may_read_messages(flags: discord.ApplicationFlags) -> bool:
+    """Whether Message Content is granted, for few servers or for many."""
+    return flags.gateway_message_content or flags.gateway_message_content_limited
+
+
+def _intents(flags: discord.ApplicationFlags) -> Finding:
+    if may_read_messages(flags):
         return Finding(INTENTS, phrase("Message Content is granted."))
     return Finding(
         INTENTS,
         phrase("Message Content is off: the bot cannot read the messages of enabled channels."),
         phrase(
-            "Switch on Message Content Intent on the Bot page of your application ({portal}).",
+            "Run `gpt2bot setup`, which can switch it on, or do so on the Bot page of your "
+            "application ({portal}).",
             portal=PORTAL,
         ),
     )

@@ -7,30 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-
 from bot.cli.chat import DOWNLOAD_SIZES
-from bot.cli.doctor.account import (
-    PORTAL,
-    TOKEN,
-    LoginFailed,
-    TokenRefused,
-    account_findings,
-    application_id,
-    logged_in,
-)
-from bot.cli.doctor.command import diagnose, findings_table, read_settings
-from bot.cli.questions import ask, ask_secret, at_terminal, confirm
+from bot.cli.doctor.command import diagnose, read_settings
+from bot.cli.questions import ask, at_terminal, confirm
+from bot.cli.setup.application import Application, offer_message_content
+from bot.cli.setup.discord_token import ask_token, check_token, read_token
 from bot.cli.setup.env_file import Change, set_values, values_in
+from bot.cli.setup.invitation import invite
 from bot.cli.setup.service import offer_service
 from bot.cli.voice import silence_voice_warnings
-from bot.discord_ui.bot_permissions import invite_url
-from bot.ops.checks.check import Finding
 from bot.ops.checks.machine import try_writing
 from bot.settings import (
     ENV_FILE,
@@ -56,20 +45,9 @@ from model.registry import (
 
 AUTO = "auto"
 """The language of the terminal: an empty BOT_LANGUAGE."""
-LOGIN_TIMEOUT_S = 40.0
-AROUND_TOKEN = re.compile(
-    r"""^\s*(?:DISCORD_TOKEN\s*=)?[\s"'`“”]*(?:Bot\s+)?|[\s"'`“”]+$""", re.IGNORECASE
-)
-"""What people copy along with a token."""
-TOKEN_LETTERS = re.compile(r"[A-Za-z0-9._-]+")
 NO_TERMINAL = phrase(
     "There is no terminal to ask at: give --yes, and the token in DISCORD_TOKEN or with "
     "--token-file FILE."
-)
-NO_TOKEN_GIVEN = phrase(
-    "There is no token yet: copy it from the Bot page of your application at {portal}, and paste "
-    "it here, or give it in DISCORD_TOKEN or with --token-file FILE.",
-    portal=PORTAL,
 )
 HIDDEN = "********"
 
@@ -82,6 +60,9 @@ class Flags:
     language: str | None = None
     model: str | None = None
     home: str | None = None
+    message_content: bool | None = None
+    browser: bool | None = None
+    start: bool | None = None
     yes: bool = False
 
 
@@ -113,26 +94,37 @@ def set_up(flags: Flags) -> bool:
     spoken = terminal_language() if language == AUTO else language
     if spoken != present.settings.language:  # else the terminal may have no letters for it
         set_language(spoken)
-    token, invite = _token(flags, present)
+    token, application = _token(flags, present)
     values = {
         "DISCORD_TOKEN": token,
         "BOT_LANGUAGE": "" if language == AUTO else language,
         "DEFAULT_MODEL": _model(flags, present, spoken),
         "GPT2BOT_HOME": _home(flags, present),
     }
-    if not _write(present.text, values, interactive=not flags.yes):
+    interactive = not flags.yes
+    if not _write(present.text, values, interactive=interactive):
         return False
     settings = read_settings()[0]
     prepare_home(settings)
-    _finish(invite, settings.gpt2bot_home, interactive=not flags.yes)
+    if application is not None:
+        offer_message_content(
+            token, application, wanted=flags.message_content, interactive=interactive
+        )
+        invite(token, application, browser=flags.browser, interactive=interactive)
+    offer_service(settings.gpt2bot_home, interactive=interactive)
+    asyncio.run(diagnose(as_json=False))
     return True
 
 
-def say_how_to_start() -> None:
-    """Name the command that starts the bot, as it has to be typed here."""
+def wants_start(flags: Flags) -> bool:
+    """Whether the bot is to be started now; how to start it later is printed."""
     by_uv = "UV" in os.environ  # `uv run` sets it
     start = phrase("Start the bot with `uv run gpt2bot run`.")
     print(say(start if by_uv else phrase("Start the bot with `gpt2bot run`.")))
+    if flags.start is not None or flags.yes:
+        return bool(flags.start)
+    question = phrase("Start it now? Ctrl-C stops it.")
+    return confirm(question, default=True, optional=True)
 
 
 def offer_set_up() -> bool:
@@ -174,87 +166,12 @@ def _known_language(answer: str) -> str:
 # --- token ---------------------------------------------------------------------------------------
 
 
-def _token(flags: Flags, present: Present) -> tuple[str, str | None]:
-    """A token that Discord accepts, or could not be asked about; and the invite link, if known."""
-    if flags.token_file or flags.yes:
-        given = _read_token(flags.token_file) if flags.token_file else present.settings.token
-        return _checked(_bare_token(given))
-    kept = phrase("; Enter keeps the present one")
-    question = phrase(
-        "Bot token, from the Bot page of your application at {portal} (it is not shown{kept}):",
-        portal=PORTAL,
-        kept=kept if present.settings.token else "",
-    )
-    while True:
-        answer = ask_secret(question) or present.settings.token
-        try:
-            return _checked(_bare_token(answer))
-        except SettingsError as e:
-            print(say(message_of(e)))
-
-
-def _read_token(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeError) as e:
-        raise SettingsError(
-            phrase("The file {file} cannot be read ({why}): give another one.", file=file, why=e)
-        ) from e
-
-
-def _bare_token(given: str) -> str:
-    """The token alone.
-
-    Raises:
-        SettingsError: there is none, or something else.
-    """
-    token = AROUND_TOKEN.sub("", given)
-    if not token:
-        raise SettingsError(NO_TOKEN_GIVEN)
-    if not TOKEN_LETTERS.fullmatch(token):
-        raise SettingsError(
-            phrase(
-                "This is no token, which has only letters, digits, dots, - and _: copy it alone, "
-                "without quotation marks, spaces or the word Bot."
-            )
-        )
-    return token
-
-
-def _checked(token: str) -> tuple[str, str | None]:
-    console = Console(markup=False, highlight=False, emoji=False)
-    try:
-        with console.status(say("Checking…")):
-            findings, invite = asyncio.run(_ask_discord(token))
-    except TokenRefused as e:
-        raise SettingsError(
-            phrase(
-                "Discord does not accept this token: press Reset Token on the Bot page of your "
-                "application ({portal}), and copy the new one.",
-                portal=PORTAL,
-            )
-        ) from e
-    console.print(findings_table(findings, console.width))
-    return token, invite
-
-
-async def _ask_discord(token: str) -> tuple[Sequence[Finding], str | None]:
-    """Whose the token is, and the invite link; or why that could not be asked.
-
-    Raises:
-        TokenRefused: Discord does not know it.
-    """
-    try:
-        async with asyncio.timeout(LOGIN_TIMEOUT_S), logged_in(token) as client:
-            return account_findings(client), invite_url(application_id(client))
-    except TokenRefused:
-        raise
-    except LoginFailed as e:
-        goes_on = phrase("The token is written without a check.")
-        return [Finding(TOKEN, join_phrases([message_of(e), goes_on]), e.advice)], None
-    except TimeoutError:
-        late = phrase("Discord did not answer. The token is written without a check.")
-        return [Finding(TOKEN, late, phrase("Run `gpt2bot doctor` later."))], None
+def _token(flags: Flags, present: Present) -> tuple[str, Application | None]:
+    if flags.token_file:
+        return check_token(read_token(flags.token_file))
+    if flags.yes:
+        return check_token(present.settings.token)
+    return ask_token(present.settings.token, browser=flags.browser)
 
 
 # --- model ---------------------------------------------------------------------------------------
@@ -378,12 +295,3 @@ def _warn_of_environment(values: Mapping[str, str]) -> None:
                     name=name,
                 )
             )
-
-
-def _finish(invite: str | None, home: Path, *, interactive: bool) -> None:
-    if invite:
-        print(say("Invite the bot to your server with this link: {link}", link=invite))
-        if interactive:
-            ask(phrase("Press Enter once it is there, or to do that later:"), optional=True)
-    offer_service(home, interactive=interactive)
-    asyncio.run(diagnose(as_json=False))

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from bot.cli.main import VERBOSE_LOGGERS, configure_bot_logging
+from bot.cli.start import VERBOSE_LOGGERS, configure_bot_logging
 from bot.settings import Settings
 from model.errors import WorkerDied
 from model.registry import EMBEDDED_FOLDER

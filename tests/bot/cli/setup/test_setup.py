@@ -12,13 +12,14 @@ import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 from discord.http import Route
 
-from bot.cli.setup import run
+from bot.cli.doctor.account import PORTAL
+from bot.cli.setup import discord_token
 from bot.discord_ui.bot_permissions import INVITE_PERMISSIONS
 from bot.settings import load_settings
 from tests.bot.cli.command import Command
@@ -29,6 +30,7 @@ NOWHERE = "http://127.0.0.1:9"
 CTRL_C, CTRL_D = "\x03", "\x04"
 HIDDEN = r".*it is not shown\): "
 """The end of the question for the token: what is typed before it is thrown away."""
+LIGHTHOUSE = ("The Lighthouse", INVITE_PERMISSIONS.value)
 LINK = f"https://discord.com/oauth2/authorize?client_id={APPLICATION}"
 needs_terminal = pytest.mark.skipif(sys.platform == "win32", reason="needs a terminal to be driven")
 
@@ -46,10 +48,13 @@ async def in_script(
 
 
 def at_terminal(
-    gpt2bot: Command, answers: Sequence[tuple[str, str]], *typed: str, **env: str
+    gpt2bot: Command,
+    answers: Sequence[tuple[str, str | Callable[[], None]]],
+    *typed: str,
+    **env: str,
 ) -> tuple[int, str]:
-    """Type each answer once its question is shown, a pattern; the exit status, and all that was
-    shown."""
+    """Type each answer, or do what it is, once its question is shown, a pattern; the exit status,
+    and all that was shown."""
     ours, theirs = os.openpty()
     with subprocess.Popen(
         [sys.executable, "-c", AT, *(typed or ("setup",))],
@@ -67,7 +72,9 @@ def at_terminal(
                 while not (found := re.compile(question, re.DOTALL).search(shown, seen)):
                     shown += read(ours, shown)
                 seen = found.end()
-                if answer == CTRL_C:
+                if callable(answer):
+                    answer()
+                elif answer == CTRL_C:
                     process.send_signal(signal.SIGINT)
                     os.write(ours, b"\n")  # just before input() reads, it is seen after a line only
                 else:
@@ -109,31 +116,45 @@ def names_in(folder: Path) -> list[str]:
 async def test_a_newcomer(
     gpt2bot: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """With a browser, from nothing to a bot that starts."""
     (tmp_path / "file").touch()
+    browser = tmp_path / "browser"
+    browser.write_text('#!/bin/sh\necho "$1" >> pages\n')
+    browser.chmod(0o755)
+    api = Api(flags=0)
     answers = [
         ("Language of the bot", "de"),
         ("one of en, ja, auto.\nLanguage of the bot", ""),
+        (f"At {PORTAL} press New Application.*Open that page in your browser", ""),
         (f"Bot token{HIDDEN}", "wrong.token.here"),
         (f"Discord does not accept this token: press Reset Token{HIDDEN}", ""),
         (f"There is no token yet{HIDDEN}", "to ken"),
         (f"This is no token{HIDDEN}", f'"Bot {TOKEN}" '),
-        ("ok  token    It belongs to gpt2bot", "gpt5"),
+        ("ok  token  It belongs to gpt2bot", "gpt5"),
         ("no model called “gpt5”", "1"),
         ("Folder for all data", "file"),
         ("choose another folder", "my home's"),
         ("Write this to", "y"),
-        ("Press Enter once it is there", ""),
+        ("Message Content Intent is off.*Switch it on at Discord", ""),
+        ("Message Content Intent is on.\n.*Open that page in your browser", ""),
+        ("I notice when the bot is there", lambda: api.guilds.append(LIGHTHOUSE)),
+        ("The bot is in The Lighthouse.\n.*Start it now", ""),
     ]
-    async with serve(Api(flags=0)) as api:
-        status, shown = await asyncio.to_thread(at_terminal, gpt2bot, answers, DISCORD_AT=api.url)
-    assert status == 0
+    async with serve(api):
+        desktop = {"DISPLAY": ":0", "BROWSER": str(browser)}
+        status, shown = await asyncio.to_thread(
+            at_terminal, gpt2bot, answers, DISCORD_AT=api.url, **desktop
+        )
     assert "token.here" not in shown
-    assert "!!  intents  Message Content is off" in shown
-    assert f"{LINK}&scope=" in shown
-    assert f"permissions={INVITE_PERMISSIONS.value}" in shown
     assert "gpt2: fluent English; knows a little, makes up the rest (0.3 GB of memory" in shown
-    assert "ok  worker" in shown
-    assert shown.endswith("Start the bot with `gpt2bot run`.\n")
+    for name in ("token", "intents", "permissions", "worker"):
+        assert re.search(rf"^ok  {name} ", shown, re.MULTILINE)
+    assert status == 2
+    assert "Discord does not let me start: 404" in shown, "this Discord knows logins only"
+    portal, invitation = (tmp_path / "pages").read_text().splitlines()
+    assert portal == PORTAL
+    assert invitation.startswith(f"{LINK}&scope=")
+    assert f"permissions={INVITE_PERMISSIONS.value}" in invitation
     assert stat.S_IMODE((tmp_path / ".env").stat().st_mode) == 0o600
     assert settings_in(tmp_path, monkeypatch) == {
         "token": TOKEN,
@@ -199,27 +220,49 @@ def test_an_input_that_ends_leaves_everything_as_it_was(gpt2bot: Command, tmp_pa
 
 
 @needs_terminal
-async def test_an_input_that_ends_after_writing_is_enter(gpt2bot: Command, tmp_path: Path) -> None:
-    answers = [*QUESTIONS, ("Press Enter once it is there", CTRL_D)]
-    async with serve(Api()) as api:
-        status, shown = await asyncio.to_thread(at_terminal, gpt2bot, answers, DISCORD_AT=api.url)
+async def test_an_input_that_ends_after_writing_is_no(gpt2bot: Command, tmp_path: Path) -> None:
+    """It does not start the bot, and nothing is changed at Discord."""
+    answers = [
+        *QUESTIONS,
+        ("Switch it on at Discord", CTRL_D),
+        ("No browser could be opened.*Enter goes on without it", CTRL_D),
+        ("It is in no server yet.*Start it now", CTRL_D),
+    ]
+    async with serve(Api(flags=0)) as api:
+        status, shown = await asyncio.to_thread(
+            at_terminal, gpt2bot, answers, "setup", "--browser", DISCORD_AT=api.url, DISPLAY=":0"
+        )
     assert status == 0
-    assert "or to do that later: \n" in shown
+    assert api.edits == []
     assert "ok  worker" in shown
     assert "nothing was written" not in shown
     assert f"DISCORD_TOKEN={TOKEN}\n" in (tmp_path / ".env").read_text()
 
 
+@needs_terminal
+async def test_ctrl_c_ends_only_the_waiting_and_flags_answer(gpt2bot: Command) -> None:
+    flags = ("--no-message-content", "--no-browser", "--no-start")
+    answers = [*QUESTIONS, ("Enter goes on without it", CTRL_C)]
+    async with serve(Api(flags=0)) as api:
+        status, shown = await asyncio.to_thread(
+            at_terminal, gpt2bot, answers, "setup", *flags, DISCORD_AT=api.url, DISPLAY=":0"
+        )
+    assert status == 0
+    assert "It is in no server yet. The link stays valid." in shown
+    assert "!!  intents" in shown
+    assert shown.endswith("Start the bot with `gpt2bot run`.\n")
+
+
 async def test_a_discord_that_never_answers_is_not_waited_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(run, "LOGIN_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(discord_token, "LOGIN_TIMEOUT_S", 0.1)
     async with serve(Api(answers=asyncio.Event())) as api:
         monkeypatch.setattr(Route, "BASE", api.url)
-        [finding], invite = await run._ask_discord(TOKEN)
+        finding, application = await discord_token._ask_discord(TOKEN)
         api.answers.set()
     assert finding.detail == "Discord did not answer. The token is written without a check."
-    assert invite is None
+    assert application is None
 
 
 # --- in a script ---------------------------------------------------------------------------------
@@ -231,9 +274,11 @@ async def test_changed_lines_are_shown_and_the_others_stay(
     (tmp_path / ".env").write_text("# mine\nDISCORD_TOKEN=the.old.one\nDEFAULT_MODEL=gpt2\n")
     (tmp_path / "token").write_text(f"{TOKEN}\n")
     flags = ("--yes", "--token-file", "token", "--model", "tiny", "--language", "auto")
-    async with serve(Api()) as api:
+    async with serve(Api(flags=0)) as api:
         done = await in_script(gpt2bot, api.url, *flags, "--home", "data")
     assert (done.returncode, done.stderr) == (0, "")
+    assert api.edits == [], "a script that does not ask for it changes nothing at Discord"
+    assert done.stdout.endswith("Start the bot with `gpt2bot run`.\n")
     assert "  - DEFAULT_MODEL=gpt2\n  + DEFAULT_MODEL=tiny\n" in done.stdout
     assert "  - DISCORD_TOKEN=********\n" in done.stdout
     assert "the.old.one" not in done.stdout

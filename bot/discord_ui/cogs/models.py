@@ -17,10 +17,10 @@ from bot.discord_ui.client import BotInteraction, Gpt2Bot
 from bot.discord_ui.context import guild_scope, scope_of
 from bot.discord_ui.delivery.requests import defer
 from bot.discord_ui.embeds.model import (
-    checkpoint_embed,
+    checkpoint_card,
     format_megabytes,
     model_summary,
-    registry_embed,
+    registry_card,
 )
 from bot.discord_ui.embeds.style import BLURPLE
 from bot.discord_ui.permissions import Rank, rank_of, requires_rank
@@ -33,7 +33,13 @@ from model.convert.int8.quality import int8_message
 from model.registry import ModelOption, find_option
 from model.worker.messages import ModelInfo
 from training.checkpoint_retention import CheckpointRetention
-from training.checkpoints import folder_bytes, read_manifest, read_report
+from training.checkpoints import (
+    Manifest,
+    StoredReport,
+    folder_bytes,
+    read_manifest,
+    read_report,
+)
 
 MAX_LISTED = 25
 """Fields of an embed that Discord shows."""
@@ -118,13 +124,14 @@ class Models(commands.Cog):
         await defer(interaction, thinking=True)
         interaction.client.languages.use_server(interaction)
         option = find_option(self._models.options(guild_scope(interaction)), name)
+        facts = self._worker.models.get(option.source)
+        int8 = int8_message(facts.int8) if facts and facts.int8 else None
         if self._models.is_checkpoint(option):
-            embed = await asyncio.to_thread(load_checkpoint_card, Path(option.source))
+            files = await asyncio.to_thread(read_checkpoint, Path(option.source))
+            card = checkpoint_card(*files, int8)
         else:
-            embed = registry_embed(option)
-        if (facts := self._worker.models.get(option.source)) and facts.int8:
-            embed.add_field(name="int8", value=say(int8_message(facts.int8)), inline=False)
-        await interaction.edit_original_response(embed=embed)
+            card = registry_card(option, int8)
+        await interaction.edit_original_response(view=card)
 
     @model.command(description="Remove a checkpoint for good")
     @app_commands.describe(name="A checkpoint that is not in use")
@@ -208,9 +215,9 @@ class Models(commands.Cog):
         await interaction.response.send_message(embed=embed, ephemeral=True)
 
 
-def load_checkpoint_card(folder: Path) -> discord.Embed:
-    """The embed of a checkpoint, from its files (blocking)."""
-    return checkpoint_embed(read_manifest(folder), read_report(folder), folder_bytes(folder))
+def read_checkpoint(folder: Path) -> tuple[Manifest, StoredReport | None, int]:
+    """The manifest of a checkpoint, its report and its size in bytes (blocking)."""
+    return read_manifest(folder), read_report(folder), folder_bytes(folder)
 
 
 def model_fact_fields(facts: ModelInfo) -> list[tuple[str, str]]:

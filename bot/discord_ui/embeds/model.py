@@ -1,18 +1,19 @@
-"""A model as an embed: where it comes from, how it was trained, how it scored.
+"""A model as a card: where it comes from, how it was trained, how it scored.
 
-Pure. Values that an old manifest lacks are shown as "not known".
+A line for each fact: on a phone, each field of an embed takes two. Values that an old manifest
+lacks are shown as "not known".
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import discord
 
-from bot.discord_ui.embeds.style import BLURPLE, MAX_TITLE_CHARS, add_fields
+from bot.discord_ui.embeds.style import BLURPLE, quote_safely
 from bot.discord_ui.embeds.training.evaluation import losses_text
 from bot.discord_ui.embeds.training.plan import method_text
 from i18n.phrase import join_phrases, phrase
@@ -22,6 +23,8 @@ from training.checkpoints import Manifest, StoredReport
 from training.jobs.events import format_duration
 
 NOT_KNOWN_LABEL = phrase("not known")
+MAX_TITLE_CHARS, MAX_REFUSAL_CHARS, MAX_FACT_CHARS = 100, 600, 150
+"""A card may have 4,000 characters in all."""
 LOSS_LABELS = {
     "general": phrase("Loss: general talk (held out)"),
     "own": phrase("Loss: what was taught"),
@@ -40,31 +43,31 @@ def model_summary(option: ModelOption) -> str:
     )
 
 
-def registry_embed(option: ModelOption) -> discord.Embed:
-    """A base model, which was not trained here."""
-    embed = discord.Embed(
-        title=option.name[:MAX_TITLE_CHARS], colour=BLURPLE, description=model_summary(option)
-    )
-    embed.set_footer(text=say("A model to start from; it was not trained here."))
-    return embed
+def registry_card(option: ModelOption, int8: str | None) -> discord.ui.LayoutView:
+    """A base model, which was not trained here; `int8`: how near to fp32 it is, if it is loaded."""
+    note = say("A model to start from; it was not trained here.")
+    return _card(option.name, f"{model_summary(option)}\n-# {note}", fact_lines(_int8_fact(int8)))
 
 
-def checkpoint_embed(manifest: Manifest, report: StoredReport | None, size: int) -> discord.Embed:
-    """A checkpoint: its manifest, its evaluation report, and its `size` in bytes."""
-    embed = discord.Embed(title=manifest.name[:MAX_TITLE_CHARS], colour=BLURPLE)
+def checkpoint_card(
+    manifest: Manifest, report: StoredReport | None, size: int, int8: str | None
+) -> discord.ui.LayoutView:
+    """A checkpoint: its manifest, its evaluation report, and its `size` in bytes; `int8`: how near
+    to fp32 it is, if it is loaded."""
+    refusal = ""
     if report is not None and report.refusal:
         why = say("It did not pass its checks. {reason}", reason=report.refusal)
-        embed.description = why[:4096]
+        refusal = why[:MAX_REFUSAL_CHARS]
     base = manifest.base_name or (
         Path(manifest.base).name if manifest.base else say(NOT_KNOWN_LABEL)
     )
-    fields = [
+    origin = [
         (say("Base"), base),
         (say("Parents"), say(join_phrases(manifest.parents, ", ")) or say("none")),
         (say("Data"), f"`{manifest.dataset_sha256[:12]}`"),
         (say("Examples"), f"{manifest.examples:,}" if manifest.examples else say(NOT_KNOWN_LABEL)),
-        *setting_fields(manifest.settings),
-        *score_fields(manifest, report),
+    ]
+    run = [
         (say("Parameters"), f"{manifest.parameters:,}"),
         (say("Size on disk"), format_megabytes(size)),
         (say("Made"), format_created_at(manifest.created_at)),
@@ -74,8 +77,35 @@ def checkpoint_embed(manifest: Manifest, report: StoredReport | None, size: int)
         ),
         (say("Device"), manifest.device or say(NOT_KNOWN_LABEL)),
     ]
-    add_fields(embed, fields)
-    return embed
+    facts = (
+        origin,
+        setting_fields(manifest.settings),
+        score_fields(manifest, report),
+        [*run, *_int8_fact(int8)],
+    )
+    return _card(manifest.name, refusal, *map(fact_lines, facts))
+
+
+def fact_lines(facts: Iterable[tuple[str, str]]) -> str:
+    """`**Base** tiny`: a line for each fact."""
+    return "\n".join(f"**{name}** {value}"[:MAX_FACT_CHARS] for name, value in facts)
+
+
+def _int8_fact(message: str | None) -> list[tuple[str, str]]:
+    return [] if message is None else [("int8", say(message))]
+
+
+def _card(name: str, *parts: str) -> discord.ui.LayoutView:
+    """The parts that are not empty, with lines between them. Nothing in it can be pressed."""
+    box: discord.ui.Container[discord.ui.LayoutView] = discord.ui.Container(accent_colour=BLURPLE)
+    box.add_item(discord.ui.TextDisplay(f"### {quote_safely(name, MAX_TITLE_CHARS)}"))
+    for number, part in enumerate(filter(None, parts)):
+        if number:
+            box.add_item(discord.ui.Separator())
+        box.add_item(discord.ui.TextDisplay(part))
+    view = discord.ui.LayoutView()
+    view.add_item(box)
+    return view
 
 
 def setting_fields(settings: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -166,7 +166,9 @@ async def test_models(world: World, worker: FakeWorker) -> None:
     await walk(world.ada, here, "about", "model rollback")
     await answer(world.ada, here, "model delete name:tiny-2", "残す", "削除")
     assert_all_japanese(world, "gpt5", "mine", "some", "where", "cpu", "int", "bot")
-    assert {"tiny · 使用中", "なし", "不明", "1 MB未満", "tiny-8、tiny-9"} <= {*shown(world)}
+    lines = "\n".join(shown(world)).splitlines()
+    facts = {line.rpartition("** ")[2] for line in lines}
+    assert {"tiny · 使用中", "なし", "不明", "1 MB未満", "tiny-8、tiny-9"} <= facts
 
 
 async def test_an_error_of_the_worker_and_its_build(

@@ -22,7 +22,7 @@ from tests.bot.asking import ask, storage_of
 from tests.bot.conftest import World, open_world
 from tests.bot.discord_ui.cogs.dataset.test_cog import taught
 from tests.bot.discord_ui.cogs.test_introduction import join
-from tests.bot.discord_ui.cogs.test_models import make_checkpoint
+from tests.bot.discord_ui.cogs.test_models import facts, make_checkpoint
 from tests.bot.discord_ui.cogs.test_privacy import manager_of, trained
 from tests.bot.discord_ui.test_correction_form import press
 from tests.bot.discord_ui.test_job_messages import Run
@@ -142,7 +142,7 @@ async def test_models(place: Place) -> None:
         read((await place.slash(who, "help")).content)
     listed = await place.slash(world.ada, "model list")
     card = await place.slash(world.ben, "model info", name="tiny-2")
-    place.public(listed.embeds[0].title, *(one.name for one in card.embeds[0].fields))
+    place.public(listed.embeds[0].title, *facts(card))
     unknown = await place.slash(world.ada, "model info", name="gpt5")
     place.public(unknown.content)
     assert not unknown.ephemeral

@@ -245,6 +245,18 @@ async def test_only_managers_roll_back_and_delete(open_fake: Open, command: str)
 # --- /model info ---------------------------------------------------------------------------------
 
 
+def card_lines(message: Any) -> list[str]:
+    """The lines of a card, which has no content of its own."""
+    assert (message.content, message.embeds) == ("", [])
+    [box] = message.components
+    return [line for one in box["components"] for line in one.get("content", "").splitlines()]
+
+
+def facts(message: Any) -> dict[str, str]:
+    """The facts of a card, which has a line for each."""
+    return dict(re.findall(r"^\*\*(.+?)\*\* (.*)$", "\n".join(card_lines(message)), re.MULTILINE))
+
+
 async def test_info_shows_where_a_checkpoint_comes_from_and_how_it_did(world: World) -> None:
     losses = {
         "general": {"base": 3.5, "serving": None, "new": 3.25},
@@ -272,10 +284,10 @@ async def test_info_shows_where_a_checkpoint_comes_from_and_how_it_did(world: Wo
         device="cpu",
     )
     result = await world.ben.slash(world.general, "model info", name="tiny-2")
-    embed = result.response.embeds[0]
-    assert embed.title == "tiny-2"
-    assert embed.description == "It did not pass its checks. It had no answer to “hi”."
-    assert {field.name: field.value for field in embed.fields} == {
+    title, refusal, *_ = card_lines(result.response)
+    assert title == "### tiny-2"
+    assert refusal == "It did not pass its checks. It had no answer to “hi”."
+    assert facts(result.response) == {
         "Base": "tiny-1",
         "Parents": "tiny-1",
         "Data": "`0123456789ab`",
@@ -299,28 +311,28 @@ async def test_info_shows_where_a_checkpoint_comes_from_and_how_it_did(world: Wo
 async def test_info_of_a_checkpoint_of_an_earlier_version(world: World) -> None:
     make_checkpoint(world, "tiny-1")
     result = await world.ben.slash(world.general, "model info", name="tiny-1")
-    fields = {field.name: field.value for field in result.response.embeds[0].fields}
+    fields = facts(result.response)
     assert (fields["Base"], fields["Parents"], fields["Seed"]) == ("tiny", "none", "not known")
     assert (fields["Training loss"], fields["Time taken"]) == ("0.25", "not known")
 
 
 async def test_info_of_a_model_to_start_from(world: World) -> None:
     result = await world.ben.slash(world.general, "model info", name="gpt2")
-    embed = result.response.embeds[0]
-    assert embed.title == "gpt2"
-    assert "124M parameters" in embed.description
+    title, summary, *_, note = card_lines(result.response)
+    assert title == "### gpt2"
+    assert "124M parameters" in summary
+    assert note == "-# A model to start from; it was not trained here."
 
 
 async def test_info_says_how_near_int8_is(world: World, worker: FakeWorker) -> None:
     """Of a model that is loaded; before that nothing is known of it."""
     source = str(EMBEDDED_FOLDER)
     before = await world.ben.slash(world.general, "model info", name="tiny")
-    assert before.response.embeds[0].fields == []
+    assert facts(before.response) == {}
     quality = Int8Quality(divergence=0.004, loss=0.0048, fp32=5, matrices=21)
     worker.models[source] = replace(worker.models[source], int8=quality)
     after = await world.ben.slash(world.general, "model info", name="tiny")
-    [field] = after.response.embeds[0].fields
-    assert (field.name, field.value) == ("int8", int8_message(quality).translate_to(ENGLISH))
+    assert facts(after.response) == {"int8": int8_message(quality).translate_to(ENGLISH)}
 
 
 async def test_info_of_a_model_of_another_server(open_fake: Open) -> None:

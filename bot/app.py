@@ -43,12 +43,14 @@ from bot.discord_ui.delivery.rest_traffic import RestTraffic
 from bot.discord_ui.job_messages import TrainingReports
 from bot.discord_ui.locale import LanguageResolver
 from bot.discord_ui.presence import PRESENCE_INTERVAL_S, Presence
+from bot.discord_ui.schedule import ScheduleInDiscord
 from bot.discord_ui.views.clean_retrain import CleanRetrainPrompts
 from bot.learning.collection import collect
 from bot.learning.erasure import Erasure
 from bot.learning.growth import GrowthReader
 from bot.learning.known_answers import KnownAnswers
 from bot.learning.retraining import Retrains
+from bot.learning.schedule import CHECK_INTERVAL_S, NightlyRetrains
 from bot.learning.teaching import none_standing
 from bot.ops.recovery import open_or_recover
 from bot.ops.retention import (
@@ -177,7 +179,19 @@ async def build_bot(
             last=await last_known_time(storage), witness=lambda: bot.newest_message_at
         )
         retain = partial(purge_expired, storage, settings.retention_days, clock)
-        _start_periodic_tasks(tasks, erasure, training, presence, retain)
+        retrains = Retrains(storage.examples, storage.jobs, models, training)
+        in_discord = ScheduleInDiscord(bot, tasks)
+        nightly = NightlyRetrains(
+            storage.schedules,
+            rules,
+            retrains,
+            storage.audit,
+            clock=clock,
+            language_of=bot.language_of,
+            is_administrator=in_discord.is_administrator,
+            tell=in_discord.tell,
+        )
+        _start_periodic_tasks(tasks, erasure, training, presence, retain, nightly)
         for cog in (
             *_chat_cogs(
                 settings,
@@ -199,13 +213,14 @@ async def build_bot(
                 worker,
                 models,
                 training,
+                retrains,
                 retention,
                 erasure,
                 known,
                 tasks,
                 rules,
             ),
-            SettingsCommands(rules, channels, models, storage.audit),
+            SettingsCommands(rules, channels, models, nightly, storage.audit),
         ):
             await bot.add_cog(cog)
         await bot.add_cog(_growth_command(settings, growth, models, sign_ins))
@@ -368,13 +383,13 @@ def _learning_cogs(
     worker: GenerationBackend,
     models: ModelRouter,
     training: TrainingManager,
+    retrains: Retrains,
     retention: CheckpointRetention,
     erasure: Erasure,
     known: KnownAnswers,
     tasks: BackgroundTasks,
     rules: ServerRules,
 ) -> Iterator[commands.Cog]:
-    retrains = Retrains(storage.examples, storage.jobs, models, training)
     yield Models(models, worker, version("gpt2-discord-bot"), retention, storage)
     yield Training(
         bot,
@@ -502,6 +517,7 @@ def _start_periodic_tasks(
     training: TrainingManager,
     presence: Presence,
     retain: Callable[[], Awaitable[object]],
+    nightly: NightlyRetrains,
 ) -> None:
     """Started here and not at the login, which the tests and the demo do on a simulated clock."""
 
@@ -512,6 +528,7 @@ def _start_periodic_tasks(
     every(PRESENCE_INTERVAL_S, "presence", presence.show)
     every(DAY_S, "trimming", training.trim)
     every(HOUR_S, "retention", retain)
+    every(CHECK_INTERVAL_S, "schedule", nightly.run_due)
 
 
 def _drop_caches(

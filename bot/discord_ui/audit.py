@@ -49,6 +49,8 @@ AUDIT_ACTIONS = (
     phrase("retrain pause"),
     phrase("retrain resume"),
     phrase("retrain start"),
+    phrase("scheduled retrain off"),
+    phrase("scheduled retrain start"),
     phrase("settings change"),
     phrase("settings export"),
 )

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from bot.chat.model_router import ModelRouter
 from bot.learning.spelling import HardAnswers, hard_answers
-from core.records import TrainingJob
+from core.records import JobState, TrainingJob
+from data.dataset.snapshot import pair_digest
 from data.storage.tables.examples import Examples
 from data.storage.tables.jobs import Jobs
 from i18n.phrase import phrase
 from model.registry import ModelOption, base_family, find_option
+from training.checkpoints import read_learned
 from training.config import Method, TrainingConfig, defaults_for
 from training.errors import JOB_ALREADY_OPEN, EmptyDataset, JobAlreadyOpen
 from training.jobs.manager import TrainingManager
@@ -92,6 +95,23 @@ class Retrains:
         answers = [one.bot for one in preview.selection.kept]
         hard = await asyncio.to_thread(hard_answers, option, answers, self._models.bases)
         return RetrainPlan(scope, option, config, preview, hard)
+
+    async def count_new(self, plan: RetrainPlan) -> int:
+        """How many lessons of a plan the scope's newest checkpoint has not learned, whether it
+        serves or was rejected. After a training that failed only those count that were taught
+        since: with the others it would fail again."""
+        last = await self._jobs.latest(plan.scope)
+        failed = last is not None and last.state in (JobState.FAILED, JobState.INTERRUPTED)
+        since = last.created_at if last is not None and failed else None
+        return await asyncio.to_thread(self._count_new, plan, since)
+
+    def _count_new(self, plan: RetrainPlan, since: datetime | None) -> int:
+        made = self._training.checkpoints(plan.scope)
+        newest = max(made, key=lambda one: one[1].created_at, default=None)
+        learned = read_learned(newest[0]).pairs if newest else frozenset[str]()
+        kept = plan.preview.selection.kept
+        taught = [one for one in kept if since is None or one.created_at > since]
+        return sum(pair_digest(one.user, one.bot) not in learned for one in taught)
 
     async def hard_answer(self, scope: int, answer: str) -> HardAnswers | None:
         """What the active model of a scope can hardly write of an answer that was just taught."""

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bot.server.rules import Bounds, with_value
+from bot.server.time_zones import require_zone
 from core.errors import Refusal
-from core.server_settings import CHOICES, Retrainers, ServerSettings, Value
+from core.server_settings import CHOICES, FIELDS, Retrainers, ServerSettings, Value
 from core.texts import one_line
-from i18n.phrase import join_phrases, phrase
+from i18n.phrase import join_phrases, message_of, phrase
 
 MAX_BYTES = 100_000
 """Of a file: that of a server with a thousand channels is smaller."""
@@ -53,14 +54,14 @@ class Snapshot:
 def write_file(now: Snapshot, places: Places) -> bytes:
     """The file of a snapshot."""
     content: dict[str, Any] = {MODEL: now.model}
-    for field in fields(ServerSettings):
-        content[field.name] = _written(getattr(now.settings, field.name), places)
+    for name in FIELDS:
+        content[name] = _written(name, getattr(now.settings, name), places)
     content[CHANNELS] = [_named(one, places.channels) for one in sorted(now.channels)]
     return f"{json.dumps(content, ensure_ascii=False, indent=2)}\n".encode()
 
 
-def _written(value: Value, places: Places) -> object:
-    if isinstance(value, str):
+def _written(name: str, value: Value, places: Places) -> object:
+    if name != "retrainers" or isinstance(value, str):
         return value
     # Where the role is gone, only administrators retrain.
     known = value in places.roles
@@ -130,12 +131,12 @@ def _with_entry(
         return replace(wanted, model=_model(value, wanted, places))
     if name == CHANNELS:
         return replace(wanted, channels=_channels(value, places))
-    if name not in CHOICES:
+    if name not in FIELDS:
         raise _Wrong(
             phrase(
                 "“{name}” is not a setting: they are {names}.",
                 name=_quoted(name),
-                names=join_phrases([MODEL, *CHOICES, CHANNELS], ", "),
+                names=join_phrases([MODEL, *FIELDS, CHANNELS], ", "),
             )
         )
     chosen = _choice(name, value, places, bounds)
@@ -145,27 +146,36 @@ def _with_entry(
 def _choice(name: str, value: Any, places: Places, bounds: Bounds) -> Value:
     if name == "retrainers" and isinstance(value, dict) and value.keys() == {ROLE}:
         return _find(value[ROLE], places.roles, _no_role)
-    if not isinstance(value, str) or value not in list(CHOICES[name]):
+    if name == "time_zone":
+        return _time_zone(value)
+    same = [one for one in CHOICES[name] if one == value and type(value) is type(one.value)]
+    if not same:  # True is no 1
         raise _Wrong(
             phrase(
                 "“{name}” is {value}, but it must be one of {names}.",
                 name=name,
                 value=_quoted(value),
-                names=join_phrases([one.value for one in CHOICES[name]], ", "),
+                names=join_phrases([str(one) for one in CHOICES[name]], ", "),
             )
         )
-    chosen = CHOICES[name](value)
-    if chosen not in bounds.allowed(name):
+    if same[0] not in bounds.allowed(name):
         raise _Wrong(
             phrase(
                 "“{name}” is “{value}”, which the operator’s settings do not allow: it may be "
                 "{names}.",
                 name=name,
                 value=value,
-                names=join_phrases([one.value for one in bounds.allowed(name)], ", "),
+                names=join_phrases([str(one) for one in bounds.allowed(name)], ", "),
             )
         )
-    return chosen
+    return same[0]
+
+
+def _time_zone(value: Any) -> str:
+    try:
+        return require_zone(value if isinstance(value, str) else _quoted(value))
+    except Refusal as e:
+        raise _Wrong(message_of(e)) from e
 
 
 def _model(value: Any, now: Snapshot, places: Places) -> str:
@@ -209,4 +219,4 @@ def _quoted(value: Any) -> str:
 
 def changed_fields(now: ServerSettings, wanted: ServerSettings) -> Iterable[str]:
     """The names of the fields that differ."""
-    return [name for name in CHOICES if getattr(now, name) != getattr(wanted, name)]
+    return [name for name in FIELDS if getattr(now, name) != getattr(wanted, name)]

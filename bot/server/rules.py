@@ -16,6 +16,7 @@ from core.server_settings import (
     CHOICES,
     ButtonsUnder,
     Liveliness,
+    Nightly,
     ReplyLength,
     Retrainers,
     ServerLanguage,
@@ -87,7 +88,7 @@ class Bounds:
         return self.temperature is None or wanted <= self.temperature
 
     def allowed(self, name: str) -> list[Any]:
-        """The values of a field that the operator leaves open."""
+        """The values of a field of CHOICES that the operator leaves open."""
         return [
             one
             for one in CHOICES[name]
@@ -96,7 +97,7 @@ class Bounds:
 
     def is_closed(self, name: str) -> bool:
         """Whether the operator leaves out some of its values."""
-        return len(self.allowed(name)) < len(CHOICES[name])
+        return name in CHOICES and len(self.allowed(name)) < len(CHOICES[name])
 
     def tokens(self, length: ReplyLength) -> int:
         """The longest reply of a length."""
@@ -159,6 +160,10 @@ class ServerRules:
     def retrainers(self, guild_id: int) -> Retrainers | int:
         """Who may retrain there: a rank, or the id of a role."""
         return self.of(guild_id).retrainers
+
+    def at_night(self) -> list[int]:
+        """The servers in which the bot is to retrain by itself."""
+        return [one for one, chosen in self._chosen.items() if chosen.nightly is not Nightly.OFF]
 
     def shows_buttons(self, scope: int) -> bool:
         return self.of(scope).buttons is not ButtonsUnder.NONE

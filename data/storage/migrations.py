@@ -397,6 +397,19 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             )
         ),
     ),
+    (
+        # Who chose when a server retrains by itself, and which night was decided about last.
+        """
+        CREATE TABLE schedules (
+            scope INTEGER PRIMARY KEY,
+            chosen_by INTEGER NOT NULL,
+            channel_id INTEGER NOT NULL,
+            since TEXT NOT NULL,
+            last_night TEXT,
+            skipped TEXT
+        )
+        """,
+    ),
 )
 
 SCHEMA_VERSION = len(MIGRATIONS)

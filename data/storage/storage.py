@@ -31,7 +31,7 @@ from data.storage.tables.members import MemberData
 from data.storage.tables.messages import Messages, Replies
 from data.storage.tables.model_choices import ModelChoices
 from data.storage.tables.pauses import PauseTable
-from data.storage.tables.server_settings import ServerSettingsTable
+from data.storage.tables.server_settings import Schedules, ServerSettingsTable
 
 
 class Storage(Repository):
@@ -58,6 +58,7 @@ class Storage(Repository):
         self.introductions = Introductions(db)
         self.model_choices = ModelChoices(db)
         self.server_settings = ServerSettingsTable(db)
+        self.schedules = Schedules(db)
 
     async def check_writable(self) -> None:
         """Raise StoreError if nothing can be written."""

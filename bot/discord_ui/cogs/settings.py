@@ -18,17 +18,18 @@ from discord.ext import commands
 from bot.chat.model_router import ModelRouter
 from bot.discord_ui.audit import record_audit
 from bot.discord_ui.client import BotInteraction
-from bot.discord_ui.context import guild_scope
+from bot.discord_ui.context import channel_id_of, guild_scope
 from bot.discord_ui.delivery.requests import DISCORD_ERRORS, defer
 from bot.discord_ui.embeds.settings import (
-    ONLY_ADMINISTRATORS_CHOOSE,
     PanelState,
     change_text,
     preview_lines,
+    refusal_text,
 )
 from bot.discord_ui.permissions import Rank, rank_of, requires_rank
 from bot.discord_ui.views.confirm import ConfirmView
 from bot.discord_ui.views.settings import PanelActions, SettingsPanel
+from bot.learning.schedule import NightlyRetrains
 from bot.server.channels import EnabledChannels
 from bot.server.file import (
     MAX_BYTES,
@@ -40,8 +41,9 @@ from bot.server.file import (
     write_file,
 )
 from bot.server.rules import ServerRules
+from bot.server.time_zones import require_zone
 from core.errors import Refusal, StoreError
-from core.server_settings import Value
+from core.server_settings import FOR_ADMINISTRATORS, SCHEDULE, Value
 from data.storage.tables.audit import AuditLog
 from i18n.phrase import phrase
 from i18n.reader import say
@@ -67,11 +69,17 @@ class SettingsCommands(commands.Cog):
     )
 
     def __init__(
-        self, rules: ServerRules, channels: EnabledChannels, models: ModelRouter, audit: AuditLog
+        self,
+        rules: ServerRules,
+        channels: EnabledChannels,
+        models: ModelRouter,
+        nightly: NightlyRetrains,
+        audit: AuditLog,
     ) -> None:
         self._rules = rules
         self._channels = channels
         self._models = models
+        self._nightly = nightly
         self._audit = audit
         self._actions = PanelActions(
             read=self._read,
@@ -93,6 +101,7 @@ class SettingsCommands(commands.Cog):
     async def _forget(self, guild: discord.Guild) -> None:
         try:
             await self._rules.forget(guild.id)
+            await self._nightly.forget(guild.id)
             await self._channels.forget(guild.id)
         except StoreError as e:
             log.warning("the settings of %d are not forgotten: %s", guild.id, e)
@@ -120,6 +129,7 @@ class SettingsCommands(commands.Cog):
             missing=chosen if chosen not in (None, now.model) else None,
             gone=len(self._channels.in_server(scope)) - len(now.channels),
             is_administrator=rank_of(asking) >= Rank.ADMINISTRATOR,
+            outlook=await self._nightly.outlook(scope),
         )
 
     async def _snapshot(self, scope: int, places: Places) -> Snapshot:
@@ -131,10 +141,13 @@ class SettingsCommands(commands.Cog):
 
     async def _choose(self, asking: BotInteraction, name: str, value: Value) -> None:
         scope, places = guild_scope(asking), _places(asking.guild)
-        if name == "retrainers":
-            _require_administrator(asking)
-            if value == scope:  # the role @everyone has the id of its server
-                raise Refusal(NO_EVERYONE)
+        _require_rank_for(asking, name)
+        if name == "retrainers" and value == scope:  # the id of @everyone is that of its server
+            raise Refusal(NO_EVERYONE)
+        if name == "time_zone":
+            value = require_zone(str(value))
+        if name in SCHEDULE:
+            await self._nightly.choose(scope, asking.user.id, channel_id_of(asking))
         await self._rules.choose(scope, name, value)
         what = change_text(name, value, places, self._rules.bounds)
         await record_audit(self._audit, asking, "settings change", what)
@@ -218,8 +231,8 @@ class SettingsCommands(commands.Cog):
         """
         now, places = await self._now(asking)
         wanted = read_file(data, now, places, self._rules.bounds)
-        if wanted.settings.retrainers != now.settings.retrainers:
-            _require_administrator(asking)
+        for name in changed_fields(now.settings, wanted.settings):
+            _require_rank_for(asking, name)
         return now, wanted, places
 
     async def _now(self, asking: BotInteraction) -> tuple[Snapshot, Places]:
@@ -229,9 +242,9 @@ class SettingsCommands(commands.Cog):
         return await self._snapshot(scope, places), places
 
 
-def _require_administrator(asking: BotInteraction) -> None:
-    if rank_of(asking) < Rank.ADMINISTRATOR:
-        raise Refusal(ONLY_ADMINISTRATORS_CHOOSE)
+def _require_rank_for(asking: BotInteraction, name: str) -> None:
+    if name in FOR_ADMINISTRATORS and rank_of(asking) < Rank.ADMINISTRATOR:
+        raise Refusal(refusal_text(name))
 
 
 def _places(guild: discord.Guild | None, models: Iterable[str] = ()) -> Places:

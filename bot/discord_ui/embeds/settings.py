@@ -8,12 +8,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from discord.utils import format_dt
+
 from bot.discord_ui.embeds.style import quote_safely
+from bot.learning.schedule import Outlook
 from bot.server.file import Places, Snapshot, changed_fields
 from bot.server.rules import Bounds
 from core.server_settings import (
+    AUTOMATIC_ZONE,
+    SCHEDULE,
     ButtonsUnder,
     Liveliness,
+    NewLessons,
+    Nightly,
     ReplyLength,
     Retrainers,
     ServerLanguage,
@@ -21,7 +28,7 @@ from core.server_settings import (
     Teaching,
     Value,
 )
-from i18n.phrase import Phrase, join_phrases, phrase
+from i18n.phrase import Phrase, join_phrases, phrase, phrases
 from i18n.reader import say
 
 TITLES: Mapping[str, Phrase] = {
@@ -32,6 +39,9 @@ TITLES: Mapping[str, Phrase] = {
     "teaching": phrase("Who teaches me"),
     "known_at_once": phrase("What was taught"),
     "retrainers": phrase("Who may retrain me"),
+    "nightly": phrase("When I retrain by myself"),
+    "new_lessons": phrase("If there are at least"),
+    "time_zone": phrase("Time zone"),
 }
 MODEL_TITLE = phrase("Model")
 CHANNELS_TITLE = phrase("Where I answer everything")
@@ -71,6 +81,13 @@ LABELS: Mapping[str, Mapping[Value, Phrase]] = {
         Retrainers.ADMINISTRATORS: phrase("Administrators only"),
         Retrainers.MANAGERS: phrase("Managers (Manage Server)"),
     },
+    "nightly": {
+        one: phrase("Never") if one is Nightly.OFF else phrase("Every day at {hour}", hour=one)
+        for one in Nightly
+    },
+    "new_lessons": {
+        one: phrases("{count} new lesson", "{count} new lessons", one.value) for one in NewLessons
+    },
 }
 MAX_CHANNELS_NAMED = 20
 """In the preview of an import."""
@@ -78,6 +95,7 @@ ROLE_GONE = phrase("a role that is gone, so administrators only")
 ONLY_ADMINISTRATORS_CHOOSE = phrase(
     "Only an administrator can choose who may retrain me: nobody can give themselves the right."
 )
+ONLY_ADMINISTRATORS_SCHEDULE = phrase("Only an administrator can choose when I retrain by myself.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +111,7 @@ class PanelState:
     missing: str | None
     gone: int
     is_administrator: bool
+    outlook: Outlook
     loading: str | None = None
 
 
@@ -108,9 +127,11 @@ def option_label(name: str, value: Value, bounds: Bounds) -> Phrase:
 
 def value_label(name: str, value: Value, places: Places, bounds: Bounds) -> str:
     """What a field is, in words."""
-    if not isinstance(value, int):
+    if name == "time_zone":
+        return phrase("automatic") if value == AUTOMATIC_ZONE else str(value)
+    if value in LABELS[name]:
         return option_label(name, value, bounds)
-    role = places.roles.get(value)
+    role = places.roles.get(int(value))
     return ROLE_GONE if role is None else phrase("the role {role}", role=quote_safely(role, 100))
 
 
@@ -142,6 +163,10 @@ def field_text(name: str, state: PanelState) -> str:
         notes.append(note)
     if name == "retrainers":
         notes += _retrainer_notes(state)
+    if name == "nightly":
+        notes += _schedule_notes(state)
+    if name == "time_zone":
+        notes.append(_zone_note(state))
     return titled(TITLES[name], notes)
 
 
@@ -158,6 +183,33 @@ def _retrainer_notes(state: PanelState) -> Iterator[str]:
             )
     if not state.is_administrator:
         yield ONLY_ADMINISTRATORS_CHOOSE
+
+
+def _schedule_notes(state: PanelState) -> Iterator[str]:
+    outlook = state.outlook
+    if outlook.next is None:
+        yield phrase(
+            "As with `/retrain`: people can keep chatting, and the new model is used only if it "
+            "passes its checks."
+        )
+    else:
+        yield phrase(
+            "Next: {at} ({when}), told in {channel}.",
+            at=format_dt(outlook.next, "f"),
+            when=format_dt(outlook.next, "R"),
+            channel=f"<#{outlook.channel_id}>",
+        )
+    if outlook.skipped is not None:
+        yield phrase("Skipped the last time: {why}", why=outlook.skipped)
+    if not state.is_administrator:
+        yield ONLY_ADMINISTRATORS_SCHEDULE
+
+
+def _zone_note(state: PanelState) -> Phrase:
+    zone = quote_safely(state.outlook.zone, 100)
+    if state.now.settings.time_zone == AUTOMATIC_ZONE:
+        return phrase("Now: {zone}, since none was chosen.", zone=zone)
+    return phrase("Now: {zone}.", zone=zone)
 
 
 def model_text(state: PanelState) -> str:
@@ -195,6 +247,11 @@ def panel_heading(state: PanelState) -> str:
     title = say("Settings of {server}", server=quote_safely(state.server, 100))
     only_you = say("Only you see this. Each choice counts from the next message on.")
     return f"### {title}\n{only_you}"
+
+
+def refusal_text(name: str) -> Phrase:
+    """Why a field that only administrators choose was not changed."""
+    return ONLY_ADMINISTRATORS_SCHEDULE if name in SCHEDULE else ONLY_ADMINISTRATORS_CHOOSE
 
 
 # --- the audit, and the preview of an import -----------------------------------------------------

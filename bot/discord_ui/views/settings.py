@@ -1,4 +1,4 @@
-"""The panel of /settings: a menu for each field, on two pages.
+"""The panel of /settings: a menu for each field, on three pages.
 
 Knows how the fields are laid out. What a choice does is the cog's (`PanelActions`); the words are
 `bot.discord_ui.embeds.settings`.
@@ -16,7 +16,7 @@ from typing import Any
 
 import discord
 
-from bot.discord_ui.client import BotInteraction, ReportsFailure
+from bot.discord_ui.client import FORM_TIMEOUT_S, BotInteraction, ReportsFailure
 from bot.discord_ui.delivery.requests import DISCORD_ERRORS, defer
 from bot.discord_ui.embeds.settings import (
     PanelState,
@@ -30,7 +30,7 @@ from bot.discord_ui.embeds.style import BLURPLE
 from bot.discord_ui.permissions import NOT_YOURS, Rank, require_rank
 from bot.discord_ui.views.confirm import VIEW_TIMEOUT_S
 from core.errors import Refusal
-from core.server_settings import CHOICES, Value
+from core.server_settings import AUTOMATIC_ZONE, FOR_ADMINISTRATORS, Value, parse_value
 from i18n.phrase import phrase
 from i18n.reader import say
 
@@ -55,13 +55,20 @@ class Page(StrEnum):
 
     TALK = "talk"
     LEARNING = "learning"
+    SCHEDULE = "schedule"
 
 
-PAGE_LABELS = {Page.TALK: phrase("How I talk"), Page.LEARNING: phrase("How I learn")}
+PAGE_LABELS = {
+    Page.TALK: phrase("How I talk"),
+    Page.LEARNING: phrase("How I learn"),
+    Page.SCHEDULE: phrase("When I retrain"),
+}
 PAGE_FIELDS = {
     Page.TALK: ("language", "liveliness", "length", "buttons"),
     Page.LEARNING: ("teaching", "known_at_once", "retrainers"),
+    Page.SCHEDULE: ("nightly", "new_lessons"),
 }
+MAX_ZONE_CHARS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +120,14 @@ class SettingsPanel(ReportsFailure, discord.ui.LayoutView):
                 discord.ui.TextDisplay(field_text(name, state)),
                 _row(Menu(self, name, state)),
             )
-        if self._page is Page.TALK:
-            yield from self._channel_items(state)
-        else:
-            yield _row(RoleMenu(self, state))
+        match self._page:
+            case Page.TALK:
+                yield from self._channel_items(state)
+            case Page.LEARNING:
+                yield _row(RoleMenu(self, state))
+            case Page.SCHEDULE:
+                yield discord.ui.TextDisplay(field_text("time_zone", state))
+                yield _row(ZoneButton(self, state))
 
     def _channel_items(self, state: PanelState) -> Iterable[discord.ui.Item[SettingsPanel]]:
         menu = ChannelMenu(self, state)
@@ -209,6 +220,44 @@ class ForgetButton(discord.ui.Button[SettingsPanel]):
         await self._panel.forget_channels(interaction)
 
 
+class ZoneButton(discord.ui.Button[SettingsPanel]):
+    """Opens the form for the time zone: there are too many for a menu."""
+
+    def __init__(self, panel: SettingsPanel, state: PanelState) -> None:
+        super().__init__(
+            label=say("Another time zone…"),
+            custom_id="settings:time_zone",
+            disabled=not state.is_administrator,
+        )
+        self._panel = panel
+        self._now = state.now.settings.time_zone
+
+    async def callback(self, interaction: BotInteraction) -> None:  # type: ignore[override]
+        await interaction.response.send_modal(ZoneForm(self._panel, self._now))
+
+
+class ZoneForm(ReportsFailure, discord.ui.Modal):
+    """Asks for the time zone of the server."""
+
+    def __init__(self, panel: SettingsPanel, now: str) -> None:
+        super().__init__(title=say("Time zone"), timeout=FORM_TIMEOUT_S)
+        self.zone: discord.ui.TextInput[ZoneForm] = discord.ui.TextInput(
+            custom_id="zone",
+            max_length=MAX_ZONE_CHARS,
+            default=None if now == AUTOMATIC_ZONE else now,
+            required=False,
+        )
+        hint = say("A city or a name such as Europe/Berlin. Empty: automatic.")
+        self.add_item(
+            discord.ui.Label(text=say("Time zone"), description=hint, component=self.zone)
+        )
+        self._panel = panel
+
+    async def on_submit(self, interaction: BotInteraction) -> None:  # type: ignore[override]
+        typed = self.zone.value.strip()
+        await self._panel.choose(interaction, "time_zone", typed or AUTOMATIC_ZONE)
+
+
 class Menu(discord.ui.Select[SettingsPanel]):
     """The values of a field that the operator leaves open."""
 
@@ -218,23 +267,25 @@ class Menu(discord.ui.Select[SettingsPanel]):
         options = [
             discord.SelectOption(
                 label=say(option_label(name, one, state.bounds))[:MAX_LABEL_CHARS],
-                value=one.value,
+                value=str(one),
                 default=one is now,
             )
             for one in allowed
         ]
-        may_choose = name != "retrainers" or state.is_administrator
+        may_choose = name not in FOR_ADMINISTRATORS or state.is_administrator
+        is_role = name == "retrainers" and now not in allowed
         super().__init__(
             custom_id=f"settings:{name}",
             options=options,
             disabled=len(allowed) < 2 or not may_choose,
-            placeholder=say("A role, chosen below") if isinstance(now, int) else None,
+            placeholder=say("A role, chosen below") if is_role else None,
         )
         self._panel = panel
         self._name = name
 
     async def callback(self, interaction: BotInteraction) -> None:  # type: ignore[override]
-        value = CHOICES[self._name](self.values[0])
+        value = parse_value(self._name, self.values[0])
+        assert value is not None  # it is one of the options
         await self._panel.choose(interaction, self._name, value)
 
 

@@ -53,6 +53,7 @@ ANONYMIZE_SQL = (
     "UPDATE filters SET added_by = 0 WHERE added_by = ?",
     "UPDATE pauses SET paused_by = 0 WHERE paused_by = ?",
     "UPDATE jobs SET requested_by = 0 WHERE requested_by = ?",
+    "UPDATE schedules SET chosen_by = 0 WHERE chosen_by = ?",
 )
 """What a server needs stays without who did it; 0 is no member. The audit names them."""
 EXPIRING_TABLES = ("messages", "replies", "introductions")

@@ -36,7 +36,8 @@ snapshots = st.builds(
     settings=st.builds(
         ServerSettings,
         **{name: st.sampled_from(list(kind)) for name, kind in CHOICES.items()}
-        | {"retrainers": st.sampled_from([*Retrainers, ROLE])},
+        | {"retrainers": st.sampled_from([*Retrainers, ROLE])}
+        | {"time_zone": st.sampled_from(["automatic", "UTC", "Asia/Tokyo"])},
     ),
     model=st.sampled_from(["tiny", "gpt2"]),
     channels=st.frozensets(st.sampled_from([GENERAL, GAMES])),
@@ -59,6 +60,9 @@ def test_the_file_is_readable() -> None:
         "teaching": "unreviewed",
         "known_at_once": "on",
         "retrainers": {"role": {"id": "101", "name": "Trainers"}},
+        "nightly": "off",
+        "new_lessons": 10,
+        "time_zone": "automatic",
         "answer_everything_in": [{"id": "201", "name": "general"}],
     }
 
@@ -96,6 +100,14 @@ def test_a_role_that_is_gone_lets_only_administrators_retrain() -> None:
             "“teaching” is “unreviewed”, which the operator’s settings do not allow: it may be "
             "review-others, review-all, managers.",
         ),
+        ({"nightly": 4}, "“nightly” is 4, but it must be one of off, 00:00, 01:00,"),
+        ({"nightly": "24:00"}, "“nightly” is 24:00, but"),
+        ({"new_lessons": 7}, "“new_lessons” is 7, but it must be one of 1, 5, 10, 25, 50, 100."),
+        ({"new_lessons": True}, "“new_lessons” is true, but"),
+        ({"new_lessons": "10"}, "“new_lessons” is 10, but"),
+        ({"time_zone": "Mars/Base"}, "“Mars/Base” is no time zone that I know, or more than one:"),
+        ({"time_zone": 9}, "“9” is no time zone that I know"),
+        ({"time_zone": "Asia/Tokio"}, "write its name, such as Asia/Tokyo, "),
         ({"model": "gpt9"}, "There is no model gpt9 here; `/model list` shows them."),
         ({"model": ["tiny"]}, 'There is no model ["tiny"] here;'),
         ({"retrainers": "everybody"}, "“retrainers” is everybody, but"),

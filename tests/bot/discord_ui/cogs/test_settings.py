@@ -29,7 +29,11 @@ from tests.bot.japanese.discord import assert_japanese, speak_japanese
 from tests.fakes import FakeWorker
 
 NEEDS_MANAGER = "You need the permission Manage Server for that."
-LEARNING = "settings:page:learning"
+LEARNING, SCHEDULE = "settings:page:learning", "settings:page:schedule"
+PAGES = {
+    LEARNING: ("teaching", "known_at_once", "retrainers", "role"),
+    SCHEDULE: ("nightly", "new_lessons"),
+}
 TEXT, SELECTS = 10, (3, 5, 6, 7, 8)
 
 
@@ -60,7 +64,7 @@ async def open_panel(world: World, who: Any = None, *, page: str = "") -> Any:
 
 async def choose(world: World, name: str, *values: Any, who: Any = None) -> Any:
     """Open the panel and choose something; what is told besides it, if anything is."""
-    page = LEARNING if name in ("teaching", "known_at_once", "retrainers", "role") else ""
+    page = next((page for page, names in PAGES.items() if name in names), "")
     panel = await open_panel(world, who, page=page)
     return await (who or world.ada).select(panel, list(values), custom_id=f"settings:{name}")
 
@@ -608,7 +612,8 @@ async def test_the_panel_in_japanese(world: World, monkeypatch: pytest.MonkeyPat
     games = world.guild.create_text_channel("games")
     await choose(world, "channels", games)
     world.env.backend.delete_channel(games.id)
-    for page in ("", LEARNING):
+    await choose(world, "nightly", "04:00")
+    for page in ("", LEARNING, SCHEDULE):
         panel = await open_panel(world, page=page)
         for one in parts(panel):
             for key in ("content", "label", "placeholder"):

@@ -135,8 +135,8 @@ class ServerSettings:
     time_zone: str = AUTOMATIC_ZONE
 
 
-Value = StrEnum | IntEnum | int | str
-"""Of a field. A plain number is the id of a role, a plain text the name of a time zone."""
+Value = str | int
+"""Of a field: one of its CHOICES, the id of a role, or the name of a time zone."""
 CHOICES: Mapping[str, type[StrEnum | IntEnum]] = {
     "language": ServerLanguage,
     "liveliness": Liveliness,

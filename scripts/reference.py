@@ -56,6 +56,7 @@ them, and the panel says in a sentence what is closed.
 | who teaches me | `REVIEW_NEW_ANSWERS` | review all lessons, or let managers only teach |
 | what was taught | `KNOWN_AT_ONCE` | wait for a retrain |
 | who may retrain me | nothing | let managers or a role retrain too; administrators choose |
+| when I retrain | nothing | retrain daily at an hour of its time zone; administrators choose |
 
 `/settings export` gives all of this as a JSON file. `/settings import` reads it back after it has
 shown what would change: in another server too, where it finds roles and channels by their names.

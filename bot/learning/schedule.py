@@ -164,37 +164,37 @@ class NightlyRetrains:
         if now - night > GRACE:
             await self._schedules.settle(schedule, night, TOO_LATE)
             return
-        match await self._is_administrator(schedule.scope, schedule.chosen_by):
-            case None:
-                log.info("the server %d cannot be asked who is an administrator", schedule.scope)
-            case False:
-                await self._switch_off(schedule, night)
-            case True if await self._schedules.settle(schedule, night, STOPPED):
-                await self._retrain(schedule)
+        may = await self._is_administrator(schedule.scope, schedule.chosen_by)
+        if may is None:
+            log.info("the server %d cannot be asked who is an administrator", schedule.scope)
+        elif not may:
+            await self._switch_off(schedule, night)
+        elif await self._schedules.settle(schedule, night, STOPPED):
+            await self._retrain(schedule)
 
     async def _retrain(self, schedule: Schedule) -> None:
         """Submit the job of a night that is settled; people are told a failure, but not the same
         one twice in a row."""
-        told = True
+        failure: str | None = None
         try:
             why = await self._start(schedule)
-            told = False
-        except EmptyDataset as e:
-            why, told = message_of(e), False
         except (TrainingError, ModelError, StoreError) as e:
-            why = message_of(e)
+            why = failure = message_of(e)
         except Exception:  # one server's failure must not keep the others from their nights
             log.exception("the scheduled retrain of %d failed", schedule.scope)
-            why = UNEXPECTED
+            why = failure = UNEXPECTED
         await self._schedules.explain(schedule.scope, why)
-        if told and why != schedule.skipped:
-            text = phrase("The scheduled retrain was skipped. {why}", why=why)
+        if failure is not None and failure != schedule.skipped:
+            text = phrase("The scheduled retrain was skipped. {why}", why=failure)
             await self._tell(schedule.scope, schedule.channel_id, text)
 
-    async def _start(self, schedule: Schedule) -> Phrase | None:
+    async def _start(self, schedule: Schedule) -> str | None:
         """Submit the job; if too little was taught, say so instead."""
         scope, language = schedule.scope, self._language_of(schedule.scope)
-        plan = await self._retrains.plan(scope, None, Overrides(), language=language)
+        try:
+            plan = await self._retrains.plan(scope, None, Overrides(), language=language)
+        except EmptyDataset as e:
+            return message_of(e)
         count, least = await self._retrains.count_new(plan), self._rules.of(scope).new_lessons
         if count < least:
             return _too_few(count, least)

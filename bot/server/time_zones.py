@@ -74,11 +74,17 @@ def require_zone(typed: str) -> str:
 def zone_of(chosen: str, language: str) -> tzinfo:
     """The zone of a server, given what was chosen and its language: Japan has one zone only. Else
     that of the machine."""
-    if chosen != AUTOMATIC_ZONE:
-        if find_zone(chosen) == chosen:
-            return ZoneInfo(chosen)
-        log.warning("the time zone %s is not known on this machine", chosen)
-    return ZoneInfo(JAPAN) if language == JAPANESE else machine_zone()
+    named = None if chosen == AUTOMATIC_ZONE else _zone(chosen)
+    return named or (ZoneInfo(JAPAN) if language == JAPANESE else machine_zone())
+
+
+@cache
+def _zone(name: str) -> ZoneInfo | None:
+    """The zone that a server chose; None if this machine knows it no more."""
+    if name in available_timezones():
+        return ZoneInfo(name)
+    log.warning("the time zone %s is not known on this machine", name)
+    return None
 
 
 @cache

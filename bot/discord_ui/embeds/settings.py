@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from discord.utils import format_dt
-
+from bot.discord_ui.embeds.schedule import schedule_notes, zone_note
 from bot.discord_ui.embeds.style import quote_safely
 from bot.learning.schedule import Outlook
 from bot.server.file import Places, Snapshot, changed_fields
@@ -164,9 +163,11 @@ def field_text(name: str, state: PanelState) -> str:
     if name == "retrainers":
         notes += _retrainer_notes(state)
     if name == "nightly":
-        notes += _schedule_notes(state)
+        notes += schedule_notes(state.outlook)
+        notes += [] if state.is_administrator else [ONLY_ADMINISTRATORS_SCHEDULE]
     if name == "time_zone":
-        notes.append(_zone_note(state))
+        is_chosen = state.now.settings.time_zone != AUTOMATIC_ZONE
+        notes.append(zone_note(state.outlook.zone, is_chosen=is_chosen))
     return titled(TITLES[name], notes)
 
 
@@ -183,33 +184,6 @@ def _retrainer_notes(state: PanelState) -> Iterator[str]:
             )
     if not state.is_administrator:
         yield ONLY_ADMINISTRATORS_CHOOSE
-
-
-def _schedule_notes(state: PanelState) -> Iterator[str]:
-    outlook = state.outlook
-    if outlook.next is None:
-        yield phrase(
-            "As with `/retrain`: people can keep chatting, and the new model is used only if it "
-            "passes its checks."
-        )
-    else:
-        yield phrase(
-            "Next: {at} ({when}), told in {channel}.",
-            at=format_dt(outlook.next, "f"),
-            when=format_dt(outlook.next, "R"),
-            channel=f"<#{outlook.channel_id}>",
-        )
-    if outlook.skipped is not None:
-        yield phrase("Skipped the last time: {why}", why=outlook.skipped)
-    if not state.is_administrator:
-        yield ONLY_ADMINISTRATORS_SCHEDULE
-
-
-def _zone_note(state: PanelState) -> Phrase:
-    zone = quote_safely(state.outlook.zone, 100)
-    if state.now.settings.time_zone == AUTOMATIC_ZONE:
-        return phrase("Now: {zone}, since none was chosen.", zone=zone)
-    return phrase("Now: {zone}.", zone=zone)
 
 
 def model_text(state: PanelState) -> str:

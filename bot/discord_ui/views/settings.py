@@ -16,7 +16,7 @@ from typing import Any
 
 import discord
 
-from bot.discord_ui.client import FORM_TIMEOUT_S, BotInteraction, ReportsFailure
+from bot.discord_ui.client import BotInteraction, ReportsFailure
 from bot.discord_ui.delivery.requests import DISCORD_ERRORS, defer
 from bot.discord_ui.embeds.settings import (
     PanelState,
@@ -29,8 +29,9 @@ from bot.discord_ui.embeds.settings import (
 from bot.discord_ui.embeds.style import BLURPLE
 from bot.discord_ui.permissions import NOT_YOURS, Rank, require_rank
 from bot.discord_ui.views.confirm import VIEW_TIMEOUT_S
+from bot.discord_ui.views.time_zone import ZoneButton
 from core.errors import Refusal
-from core.server_settings import AUTOMATIC_ZONE, FOR_ADMINISTRATORS, Value, parse_value
+from core.server_settings import FOR_ADMINISTRATORS, Value, parse_value
 from i18n.phrase import phrase
 from i18n.reader import say
 
@@ -68,7 +69,6 @@ PAGE_FIELDS = {
     Page.LEARNING: ("teaching", "known_at_once", "retrainers"),
     Page.SCHEDULE: ("nightly", "new_lessons"),
 }
-MAX_ZONE_CHARS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,8 @@ class SettingsPanel(ReportsFailure, discord.ui.LayoutView):
                 yield _row(RoleMenu(self, state))
             case Page.SCHEDULE:
                 yield discord.ui.TextDisplay(field_text("time_zone", state))
-                yield _row(ZoneButton(self, state))
+                now, locked = state.now.settings.time_zone, not state.is_administrator
+                yield _row(ZoneButton(now, self.choose_zone, locked=locked))
 
     def _channel_items(self, state: PanelState) -> Iterable[discord.ui.Item[SettingsPanel]]:
         menu = ChannelMenu(self, state)
@@ -151,6 +152,10 @@ class SettingsPanel(ReportsFailure, discord.ui.LayoutView):
     async def choose(self, press: BotInteraction, name: str, value: Value) -> None:
         """A value of a field was chosen."""
         await self._act(press, partial(self._actions.choose, press, name, value))
+
+    async def choose_zone(self, form: BotInteraction, typed: str) -> None:
+        """A time zone was typed."""
+        await self.choose(form, "time_zone", typed)
 
     async def use_model(self, press: BotInteraction, name: str) -> None:
         """A model was chosen, which may have to be downloaded."""
@@ -218,44 +223,6 @@ class ForgetButton(discord.ui.Button[SettingsPanel]):
 
     async def callback(self, interaction: BotInteraction) -> None:  # type: ignore[override]
         await self._panel.forget_channels(interaction)
-
-
-class ZoneButton(discord.ui.Button[SettingsPanel]):
-    """Opens the form for the time zone: there are too many for a menu."""
-
-    def __init__(self, panel: SettingsPanel, state: PanelState) -> None:
-        super().__init__(
-            label=say("Another time zone…"),
-            custom_id="settings:time_zone",
-            disabled=not state.is_administrator,
-        )
-        self._panel = panel
-        self._now = state.now.settings.time_zone
-
-    async def callback(self, interaction: BotInteraction) -> None:  # type: ignore[override]
-        await interaction.response.send_modal(ZoneForm(self._panel, self._now))
-
-
-class ZoneForm(ReportsFailure, discord.ui.Modal):
-    """Asks for the time zone of the server."""
-
-    def __init__(self, panel: SettingsPanel, now: str) -> None:
-        super().__init__(title=say("Time zone"), timeout=FORM_TIMEOUT_S)
-        self.zone: discord.ui.TextInput[ZoneForm] = discord.ui.TextInput(
-            custom_id="zone",
-            max_length=MAX_ZONE_CHARS,
-            default=None if now == AUTOMATIC_ZONE else now,
-            required=False,
-        )
-        hint = say("A city or a name such as Europe/Berlin. Empty: automatic.")
-        self.add_item(
-            discord.ui.Label(text=say("Time zone"), description=hint, component=self.zone)
-        )
-        self._panel = panel
-
-    async def on_submit(self, interaction: BotInteraction) -> None:  # type: ignore[override]
-        typed = self.zone.value.strip()
-        await self._panel.choose(interaction, "time_zone", typed or AUTOMATIC_ZONE)
 
 
 class Menu(discord.ui.Select[SettingsPanel]):

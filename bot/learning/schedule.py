@@ -28,10 +28,10 @@ CHECK_INTERVAL_S = 60.0
 """Seconds between two looks at the clock."""
 GRACE = timedelta(hours=3)
 """How late a night may begin: the bot was off, or the clock was set forward."""
-NOBODY = 0
-"""Who did what the bot did by itself."""
 LEAST_PAUSE = timedelta(hours=12)
 """Between two nights, whatever happens to clocks, hours and time zones meanwhile."""
+NOBODY = 0
+"""Who did what the bot did by itself, in the audit."""
 
 TOO_LATE = phrase("I was not connected to Discord at that hour, nor in the three hours after it.")
 STOPPED = phrase("I was stopped when I was about to begin.")
@@ -123,12 +123,10 @@ class NightlyRetrains:
         """What to tell of a server's schedule."""
         schedule = await self._schedules.get(scope)
         hour, zone = self._rules.of(scope).nightly.hour, self._zone(scope)
-        return Outlook(
-            None if hour is None else next_run(self._now(), hour, zone),
-            zone_name(zone),
-            schedule and schedule.channel_id,
-            schedule and schedule.skipped,
-        )
+        begins = None if hour is None else next_run(self._now(), hour, zone)
+        if schedule is None:
+            return Outlook(begins, zone_name(zone))
+        return Outlook(begins, zone_name(zone), schedule.channel_id, schedule.skipped)
 
     def _now(self) -> datetime:
         return self._clock() or datetime.now(UTC)

@@ -93,12 +93,14 @@ def machine_zone() -> tzinfo:
     from babel.localtime import get_localzone  # takes time to import; it knows Windows too
 
     try:
-        return get_localzone()
+        zone = get_localzone()
     except (LookupError, OSError, ValueError) as e:
         log.warning("the machine's time zone has no name (%s): its present offset counts", e)
         return datetime.now(UTC).astimezone().tzinfo or UTC
+    # where pytz is installed it is one of that, which knows no `fold`
+    return zone if isinstance(zone, ZoneInfo) else _zone(str(zone)) or UTC
 
 
 def zone_name(zone: tzinfo) -> str:
     """Its name for people."""
-    return str(zone) if isinstance(zone, ZoneInfo) else zone.tzname(datetime.now(UTC)) or "UTC"
+    return getattr(zone, "key", None) or zone.tzname(datetime.now(UTC)) or "UTC"

@@ -62,7 +62,7 @@ class Schedules(Repository):
             UPDATE schedules SET last_night = ?, skipped = ?
             WHERE scope = ? AND since = ? AND last_night IS ?
         """
-        last = schedule.last_night and to_utc_iso(schedule.last_night)
+        last = None if schedule.last_night is None else to_utc_iso(schedule.last_night)
         known = (schedule.scope, to_utc_iso(schedule.since), last)
         return bool(await self._execute(sql, to_utc_iso(night), _stored(why), *known))
 

@@ -612,13 +612,14 @@ async def test_the_panel_in_japanese(world: World, monkeypatch: pytest.MonkeyPat
     games = world.guild.create_text_channel("games")
     await choose(world, "channels", games)
     world.env.backend.delete_channel(games.id)
+    await choose(world, "language", "ja")
     await choose(world, "nightly", "04:00")
     for page in ("", LEARNING, SCHEDULE):
         panel = await open_panel(world, page=page)
         for one in parts(panel):
             for key in ("content", "label", "placeholder"):
                 for line in str(one.get(key) or "").splitlines():
-                    assert_japanese(line, "Test Guild")
+                    assert_japanese(line, "Test Guild", "Asia", "Tokyo")
             if one.get("custom_id") != "settings:model":
                 for option in one.get("options", []):
                     assert_japanese(option["label"])

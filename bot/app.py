@@ -31,6 +31,7 @@ from bot.discord_ui.cogs.chat import Chat
 from bot.discord_ui.cogs.dataset.cog import Dataset
 from bot.discord_ui.cogs.feedback import Feedback
 from bot.discord_ui.cogs.filters import FilterCommands
+from bot.discord_ui.cogs.golden import Golden
 from bot.discord_ui.cogs.growth import GrowthCommand
 from bot.discord_ui.cogs.help import Help, help_for_member
 from bot.discord_ui.cogs.introduction import Introduction
@@ -45,6 +46,7 @@ from bot.discord_ui.locale import LanguageResolver
 from bot.discord_ui.presence import PRESENCE_INTERVAL_S, Presence
 from bot.discord_ui.schedule import ScheduleInDiscord
 from bot.discord_ui.views.clean_retrain import CleanRetrainPrompts
+from bot.judgement.golden import GoldenQuestions
 from bot.learning.collection import collect
 from bot.learning.erasure import Erasure
 from bot.learning.growth import GrowthReader
@@ -224,6 +226,8 @@ async def build_bot(
         ):
             await bot.add_cog(cog)
         await bot.add_cog(_growth_command(settings, growth, models, sign_ins))
+        golden = GoldenQuestions(storage.golden, filters, models, worker)
+        await bot.add_cog(Golden(golden, storage.audit, paths.transfers))
         await start(
             running_web(
                 settings,

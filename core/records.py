@@ -301,3 +301,48 @@ class Filter:
 
     kind: FilterKind
     pattern: str
+
+
+class GoldenKind(StrEnum):
+    """What a golden answer must be, compared with its text."""
+
+    EQUAL = "equal"
+    CONTAIN = "contain"
+    MATCH = "match"
+    """A regular expression, as RE2 reads it."""
+    LACK = "not contain"
+
+
+GOLDEN_DRAWS = 5
+"""How often a golden question is asked alone, and again amid other talk."""
+
+
+@dataclass(frozen=True, slots=True)
+class GoldenQuestion:
+    """A question whose answer must stay good: `needed` of GOLDEN_DRAWS replies, alone and amid
+    other talk, are what `kind` and `expected` say. `added_by` is 0 once that member is erased."""
+
+    id: int
+    scope: int
+    question: str
+    kind: GoldenKind
+    expected: str
+    needed: int
+    added_by: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class GoldenScore:
+    """How many of GOLDEN_DRAWS replies of a model to a golden question were good, of those alone
+    and of those amid other talk; it passes with `needed` of each. `asked_at` is in UTC."""
+
+    golden_id: int
+    model: str
+    alone: int
+    in_talk: int
+    needed: int
+    asked_at: datetime
+
+    @property
+    def passed(self) -> bool:
+        return min(self.alone, self.in_talk) >= self.needed

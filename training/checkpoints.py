@@ -14,9 +14,11 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from dataclasses import fields as dataclass_fields
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from core.records import GoldenScore
 from i18n.phrase import deserialize_phrase, phrase
 from training.errors import CorruptCheckpoint
 
@@ -84,7 +86,8 @@ class StoredReport:
     what is `wrong`. Earlier versions stored neither. `losses` (in nats a token) are
     those of `base`, `serving` and `new` on `general` talk and on what was taught (`own`). `data`
     counts the examples that were `added`, `removed` and the `same`. `refusal` is the sentence, if
-    it did not pass."""
+    it did not pass. Each of the `golden` outcomes has the result of the `new` model and of the one
+    `before` (`training.run.gate.golden`); `golden_only`: but for them it would have passed."""
 
     answers: list[dict[str, str | None]] = field(default_factory=list)
     losses: dict[str, dict[str, float | None]] = field(default_factory=dict)
@@ -93,6 +96,24 @@ class StoredReport:
     refusal: str | None = None
     summary: str | None = None
     failures: list[dict[str, str]] = field(default_factory=list)
+    golden: list[dict[str, Any]] = field(default_factory=list)
+    golden_only: bool = False
+
+    def golden_scores(self, model: str) -> list[GoldenScore]:
+        """How the checkpoint, under its name, answered the golden questions."""
+        now = datetime.now(UTC)
+        results = [one["new"] for one in self.golden]
+        return [
+            GoldenScore(
+                golden_id=one["question"]["id"],
+                model=model,
+                alone=one["alone"],
+                in_talk=one["in_talk"],
+                needed=one["question"]["needed"],
+                asked_at=now,
+            )
+            for one in results
+        ]
 
 
 def seal(folder: Path, manifest: Manifest) -> None:

@@ -1,7 +1,7 @@
 """Output filters: the operator's banned words, and each server's own words and patterns.
 
 Knows the stored filters and caches them per scope. Does not know how a reply is made or shown.
-Patterns are RE2 regular expressions: they match in linear time, so none can hang the bot.
+Patterns are RE2 regular expressions (`data.judgement.patterns`).
 """
 
 from __future__ import annotations
@@ -10,51 +10,26 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any
 
-import re2
 from cachetools import LRUCache
 
 from core.errors import Refusal
 from core.japanese import LATIN_WORD_END, LATIN_WORD_START
 from core.records import Filter, FilterKind
+from data.judgement.patterns import MAX_PROGRAM_SIZE, compile_pattern
 from data.storage.tables.filters import FilterTable
-from i18n.phrase import Phrase, phrase
+from i18n.phrase import phrase
 from model.sampling import SamplingParams
 
 REPLY_WITHHELD = phrase("I would have said something that is not wanted here.")
 MAX_FILTERS, MAX_PATTERNS = 100, 20
 """Filters of one server, and how many of them may be patterns."""
 MAX_FILTER_CHARS = 100
-MAX_PROGRAM_SIZE = 5000
-"""Sum of RE2's program sizes of a server's patterns; a plain word has about twelve. The worst ones
-that were found take half a second for a reply of 4,000 characters, usual ones 10 ms."""
-PATTERN_MEMORY_BYTES = 1 << 18
-"""RE2's memory limit for one pattern; a lower one makes it slower, never wrong."""
 MAX_CACHED_GUARDS = 100
 INVISIBLE_CHARS = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
 """Invisible characters outside the category Cf, such as the Hangul fillers."""
-RE2_SYNTAX_HINT = phrase(
-    "It is read by RE2: github.com/google/re2/wiki/Syntax shows what it understands."
-)
-RE2_ERRORS = (
-    phrase("bad repetition operator"),
-    phrase("invalid UTF-8"),
-    phrase("invalid character class"),
-    phrase("invalid character class range"),
-    phrase("invalid escape sequence"),
-    phrase("invalid named capture group"),
-    phrase("invalid perl operator"),
-    phrase("invalid repetition size"),
-    phrase("missing )"),
-    phrase("missing ]"),
-    phrase("no argument for repetition operator"),
-    phrase("trailing \\"),
-    phrase("unexpected )"),
-)
-"""RE2's error messages (its regexp.cc)."""
 
 
 class Blocked(Exception):
@@ -180,43 +155,6 @@ def _validate_filter(new: Filter, existing: Sequence[Filter]) -> None:
                 "with smaller numbers in braces, or remove another one first."
             )
         )
-
-
-def compile_pattern(pattern: str) -> Any:
-    """Compile a case-insensitive RE2 pattern (the library has no types).
-
-    Raises:
-        Refusal: it is invalid; the sentence says what is wrong, and where.
-    """
-    options = re2.Options()
-    options.case_sensitive = False
-    options.log_errors = False
-    options.never_capture = True
-    options.max_mem = PATTERN_MEMORY_BYTES
-    try:
-        return re2.compile(pattern.encode(errors="replace").decode(), options)
-    except re2.error as e:
-        raise Refusal(_pattern_error(pattern, e.args[0].decode(errors="replace"))) from e
-
-
-def _pattern_error(pattern: str, reason: str) -> Phrase:
-    """RE2's reason, such as `invalid escape sequence: \\q`, as a sentence."""
-    if "too large" in reason:
-        return phrase("That pattern is too big for me: use smaller numbers in braces.")
-    error, _, piece = reason.partition(": ")
-    what = next((known for known in RE2_ERRORS if known == error), error)  # translatable if known
-    at = pattern.find(piece) + 1 if piece and piece != pattern else 0
-    if not at:
-        return phrase(
-            "That pattern cannot be read: {what}. {hint}", what=what, hint=RE2_SYNTAX_HINT
-        )
-    return phrase(
-        "That pattern cannot be read: {what} at character {at}, “{piece}”. {hint}",
-        what=what,
-        at=at,
-        piece=piece,
-        hint=RE2_SYNTAX_HINT,
-    )
 
 
 def normalize_visible(text: str) -> str:

@@ -149,6 +149,30 @@ def chat(
 app.command()(train)
 
 
+@app.command(name="eval")
+def evaluate(
+    server: Annotated[
+        int,
+        typer.Option(min=1, metavar="ID", help="The server's id, as “Copy Server ID” gives it."),
+    ],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="One of the server's `/model list`; default: the one in service."
+        ),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object, for programs.")
+    ] = False,
+) -> None:
+    """Ask a model the golden questions of a server. The exit status is 1 if it fails one that the
+    model in service passed the last time."""
+    from bot.cli.evaluation import evaluate_model
+
+    silence_voice_warnings()
+    raise typer.Exit(asyncio.run(evaluate_model(server, model, as_json=as_json)))
+
+
 @app.command()
 def doctor(
     as_json: Annotated[

@@ -105,6 +105,7 @@ async def checkpoints(request: web.Request, visitor: Visitor) -> web.StreamRespo
         section="/checkpoints",
         rows=[(one, _lineage(one), format_megabytes(one.size)) for one in found[:MAX_CHECKPOINTS]],
         job_of={job.checkpoint: job.id for job in jobs},
+        golden=await site.storage.golden.tallies(visitor.scope),
         serving=(await site.models.active(visitor.scope)).name,
     )
 

@@ -72,6 +72,7 @@ WORDS = {
     "loss_general": phrase("Loss on general talk"),
     "checks": phrase("Checks"),
     "passed": phrase("passed"),
+    "golden": phrase("Golden questions"),
     "not_passed": phrase("did not pass"),
     "size": phrase("Size"),
     "serves": phrase("answers now"),

@@ -410,6 +410,33 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         )
         """,
     ),
+    (
+        """
+        CREATE TABLE golden_questions (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            scope INTEGER NOT NULL,
+            question TEXT NOT NULL,
+            key TEXT NOT NULL,
+            kind TEXT NOT NULL,
+            expected TEXT NOT NULL,
+            needed INTEGER NOT NULL CHECK (needed BETWEEN 1 AND 5),
+            added_by INTEGER NOT NULL,
+            added_at TEXT NOT NULL,
+            UNIQUE (scope, key, kind, expected)
+        )
+        """,
+        # The last time that a model was asked: of GOLDEN_DRAWS replies each, the good ones.
+        """
+        CREATE TABLE golden_scores (
+            golden_id INTEGER NOT NULL REFERENCES golden_questions (id) ON DELETE CASCADE,
+            model TEXT NOT NULL,
+            alone INTEGER NOT NULL,
+            in_talk INTEGER NOT NULL,
+            asked_at TEXT NOT NULL,
+            PRIMARY KEY (golden_id, model)
+        ) WITHOUT ROWID
+        """,
+    ),
 )
 
 SCHEMA_VERSION = len(MIGRATIONS)

@@ -26,6 +26,7 @@ from data.storage.tables.filters import FilterTable
 from data.storage.tables.growth import Growth
 from data.storage.tables.introductions import Introductions
 from data.storage.tables.jobs import Jobs
+from data.storage.tables.judgement.golden import GoldenTable
 from data.storage.tables.marks import Marks
 from data.storage.tables.members import MemberData
 from data.storage.tables.messages import Messages, Replies
@@ -46,6 +47,7 @@ class Storage(Repository):
         self.replies = Replies(db)
         self.examples = Examples(db, include_collected=include_collected)
         self.growth = Growth(db)
+        self.golden = GoldenTable(db)
         self.jobs = Jobs(db)
         self.consents = Consents(db)
         self.members = MemberData(db)

@@ -18,7 +18,7 @@ from core.logging import LogFormat
 from core.records import JobState, TrainingJob
 from data.storage.storage import Storage
 from model.registry import ModelOption
-from training.checkpoints import Manifest, iter_checkpoints, remove_checkpoint
+from training.checkpoints import Manifest, iter_checkpoints, read_report, remove_checkpoint
 from training.config import TrainingConfig
 from training.jobs import outcome
 from training.jobs.events import Event, Finished, Loading, Rejected, Saved
@@ -71,7 +71,7 @@ class TrainingManager:
         limits: TrainingLimits | None = None,
         reserved_names: Collection[str] = (),
     ) -> None:
-        self._jobs = storage.jobs
+        self._jobs, self._golden = storage.jobs, storage.golden
         self._checkpoints = checkpoints
         self._limits = limits or TrainingLimits()
         self._queue = JobQueue(storage.jobs, on_update)
@@ -270,7 +270,13 @@ class TrainingManager:
             await asyncio.to_thread(remove_checkpoint, checkpoint)
             return outcome.CANCELLED
         run.phase = Phase.DECIDED
+        await self._record_golden(run.job, checkpoint)
         return await self._promotion.promote_or_reject(run.job, checkpoint)
+
+    async def _record_golden(self, job: TrainingJob, checkpoint: Path) -> None:
+        """Keep how a new checkpoint answered the golden questions, whether it serves or not."""
+        if report := await asyncio.to_thread(read_report, checkpoint):
+            await self._golden.record(job.scope, report.golden_scores(checkpoint.name))
 
     async def _finish(self, run: JobRun, result: JobOutcome) -> None:
         """Store and announce the outcome, and remove files that are no longer needed."""

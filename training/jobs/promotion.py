@@ -67,14 +67,7 @@ class Promotion:
         """Put a checkpoint into service if it passed its checks; either way it is kept."""
         report = await asyncio.to_thread(read_report, folder)
         if report is not None and report.refusal:
-            detail = phrase(
-                "**{name}** did not pass its checks. {refusal} {stays} `/model use {name}` "
-                "tries it anyway.",
-                name=folder.name,
-                refusal=report.refusal,
-                stays=SERVING_UNCHANGED,
-            )
-            outcome = JobOutcome(JobState.REJECTED, detail, folder.name)
+            outcome = JobOutcome(JobState.REJECTED, _refusal(folder.name, report), folder.name)
         else:
             outcome = await self._try_promote(job, folder, report)
         try:
@@ -104,6 +97,22 @@ class Promotion:
             time=format_duration(manifest.seconds),
         )
         return JobOutcome(JobState.PROMOTED, detail, folder.name)
+
+
+def _refusal(name: str, report: StoredReport) -> Phrase:
+    """Why a checkpoint is not put into service, and who may do it all the same."""
+    values = {"name": name, "refusal": report.refusal, "stays": SERVING_UNCHANGED}
+    if report.golden_only:
+        return phrase(
+            "**{name}** did not pass its checks. {refusal} {stays} An administrator may overrule "
+            "that with `/model use {name}`.",
+            **values,
+        )
+    return phrase(
+        "**{name}** did not pass its checks. {refusal} {stays} `/model use {name}` tries it "
+        "anyway.",
+        **values,
+    )
 
 
 def _loss_message(manifest: Manifest, report: StoredReport | None) -> Phrase:

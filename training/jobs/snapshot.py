@@ -17,9 +17,10 @@ from itertools import count
 from pathlib import Path
 
 from core.errors import StoreError, write_error
-from core.records import Example, JobState, TrainingJob
+from core.records import Example, GoldenQuestion, JobState, TrainingJob
 from data.dataset.cleaning import Selection, select_examples
 from data.dataset.snapshot import contributor_consents, write_snapshot
+from data.judgement.golden import write_questions
 from data.storage.storage import Storage
 from i18n.phrase import phrase
 from training.checkpoints import MANIFEST_FILE
@@ -31,6 +32,7 @@ from training.jobs.folder import (
     CONFIG_FILE,
     CONSENT_FILE,
     DATASET_FILE,
+    GOLDEN_FILE,
     LOG_FILE,
     STEPS_DIR,
 )
@@ -40,12 +42,14 @@ FOLDER_NAME = re.compile("[0-9a-f]{32}")
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The folder of a new job and its examples; `sources`: the contributors' consents."""
+    """The folder of a new job, its examples, and the `golden` questions that its model will be
+    asked; `sources`: the contributors' consents."""
 
     folder: Path
     scope: int
     examples: Sequence[Example]
     sources: Mapping[int, int | None]
+    golden: Sequence[GoldenQuestion] = ()
 
 
 class Snapshots:
@@ -60,7 +64,7 @@ class Snapshots:
         author_share: float,
         reserved_names: Collection[str],
     ) -> None:
-        self._examples, self._jobs = storage.examples, storage.jobs
+        self._examples, self._jobs, self._golden = storage.examples, storage.jobs, storage.golden
         self._folder = job_root
         self._checkpoints = checkpoints
         self._author_share = author_share
@@ -84,7 +88,8 @@ class Snapshots:
         config = replace(config, name=name, examples=len(kept))
         before = await self._serving_dataset(scope, config.serving)
         folder = self._folder / uuid.uuid4().hex
-        snapshot = Snapshot(folder, scope, kept, await self._sources(kept))
+        sources, golden = await self._sources(kept), await self._golden.all(scope)
+        snapshot = Snapshot(folder, scope, kept, sources, golden)
         try:
             await asyncio.to_thread(_write_folder, snapshot, config, before)
         except StoreError:
@@ -165,6 +170,7 @@ def _write_folder(snapshot: Snapshot, config: TrainingConfig, before: Path | Non
         changes = _dataset_changes(folder / DATASET_FILE, before)
         (folder / CHANGES_FILE).write_text(json.dumps(changes) + "\n", encoding="utf-8")
         (folder / CONSENT_FILE).write_text(json.dumps(snapshot.sources) + "\n", encoding="utf-8")
+        write_questions(snapshot.golden, folder / GOLDEN_FILE)
         config.save(folder / CONFIG_FILE)
     except OSError as e:
         raise write_error(phrase("The training job"), e) from e

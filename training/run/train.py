@@ -26,6 +26,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from core.records import Conversation
 from data.dataset.snapshot import answer_digests, learned_digests
+from data.judgement.golden import read_questions
 from i18n.phrase import phrase, serialize_phrase
 from model.convert.validation import WEIGHTS_FILE
 from model.own_templates import is_japanese
@@ -259,6 +260,7 @@ class Run:
             serving=serving,
             own=held_out,
             facts=config.recipe == "facts",
+            golden=read_questions(self.job / files.GOLDEN_FILE),
         )
 
     def manifest(
@@ -348,6 +350,8 @@ class Run:
                 asdict(one) | {checkpoints.PACKED_WRONG_KEY: serialize_phrase(one.wrong)}
                 for one in report.failures
             ],
+            "golden": [asdict(one) for one in report.golden],
+            "golden_only": report.golden_only,
             "refusal": report.refusal,
             checkpoints.PACKED_SUMMARY_KEY: report.summary and serialize_phrase(report.summary),
             checkpoints.PACKED_REFUSAL_KEY: report.refusal and serialize_phrase(report.refusal),

@@ -16,13 +16,16 @@ from bot.discord_ui.autocomplete import autocomplete_choices
 from bot.discord_ui.client import BotInteraction, Gpt2Bot
 from bot.discord_ui.context import guild_scope, scope_of
 from bot.discord_ui.delivery.requests import defer
+from bot.discord_ui.embeds.golden import tally_text
 from bot.discord_ui.embeds.model import (
+    Fact,
     checkpoint_card,
     format_megabytes,
     model_summary,
     registry_card,
 )
 from bot.discord_ui.embeds.style import BLURPLE
+from bot.discord_ui.model_choice import choose_model
 from bot.discord_ui.permissions import Rank, rank_of, requires_rank
 from bot.discord_ui.views.confirm import ConfirmView
 from data.storage.storage import Storage
@@ -99,8 +102,7 @@ class Models(commands.Cog):
     @requires_rank(Rank.MANAGER)
     async def use(self, interaction: BotInteraction, name: str) -> None:
         await defer(interaction, ephemeral=True)
-        option = await self._models.use(guild_scope(interaction), name)
-        await record_audit(self._storage.audit, interaction, "model use", option.name)
+        option = await choose_model(interaction, self._models, self._storage.audit, name)
         text = say("**{model}** answers from now on.", model=option.name)
         await interaction.edit_original_response(content=text)
 
@@ -123,15 +125,24 @@ class Models(commands.Cog):
     async def info(self, interaction: BotInteraction, name: str) -> None:
         await defer(interaction, thinking=True)
         interaction.client.languages.use_server(interaction)
-        option = find_option(self._models.options(guild_scope(interaction)), name)
-        facts = self._worker.models.get(option.source)
-        int8 = int8_message(facts.int8) if facts and facts.int8 else None
+        scope = guild_scope(interaction)
+        option = find_option(self._models.options(scope), name)
+        more = await self._more_facts(scope, option)
         if self._models.is_checkpoint(option):
             files = await asyncio.to_thread(read_checkpoint, Path(option.source))
-            card = checkpoint_card(*files, int8)
+            card = checkpoint_card(*files, more)
         else:
-            card = registry_card(option, int8)
+            card = registry_card(option, more)
         await interaction.edit_original_response(view=card)
+
+    async def _more_facts(self, scope: int, option: ModelOption) -> list[Fact]:
+        """What is known of a model beside its folder."""
+        found = []
+        if (facts := self._worker.models.get(option.source)) and facts.int8:
+            found.append(("int8", say(int8_message(facts.int8))))
+        if tally := (await self._storage.golden.tallies(scope)).get(option.name):
+            found.append((say("Golden questions"), tally_text(tally)))
+        return found
 
     @model.command(description="Remove a checkpoint for good")
     @app_commands.describe(name="A checkpoint that is not in use")
@@ -220,7 +231,7 @@ def read_checkpoint(folder: Path) -> tuple[Manifest, StoredReport | None, int]:
     return read_manifest(folder), read_report(folder), folder_bytes(folder)
 
 
-def model_fact_fields(facts: ModelInfo) -> list[tuple[str, str]]:
+def model_fact_fields(facts: ModelInfo) -> list[Fact]:
     """Names and values of embed fields about a loaded model."""
     return [
         (say("Parameters"), f"{facts.parameters:,}"),

@@ -26,6 +26,7 @@ from bot.discord_ui.embeds.settings import (
     preview_lines,
     refusal_text,
 )
+from bot.discord_ui.model_choice import choose_model
 from bot.discord_ui.permissions import Rank, rank_of, requires_rank
 from bot.discord_ui.views.confirm import ConfirmView
 from bot.discord_ui.views.settings import PanelActions, SettingsPanel
@@ -153,8 +154,7 @@ class SettingsCommands(commands.Cog):
         await record_audit(self._audit, asking, "settings change", what)
 
     async def _use_model(self, asking: BotInteraction, name: str) -> None:
-        option = await self._models.use(guild_scope(asking), name)
-        await record_audit(self._audit, asking, "model use", option.name)
+        await choose_model(asking, self._models, self._audit, name)
 
     async def _switch_channels(
         self, asking: BotInteraction, on: Iterable[int], off: Iterable[int]

@@ -6,7 +6,7 @@ lacks are shown as "not known".
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from model.registry import ModelOption
 from training.checkpoints import Manifest, StoredReport
 from training.jobs.events import format_duration
 
+Fact = tuple[str, str]
+"""What it is called, and its value."""
 NOT_KNOWN_LABEL = phrase("not known")
 MAX_TITLE_CHARS, MAX_REFUSAL_CHARS, MAX_FACT_CHARS = 100, 600, 150
 """A card may have 4,000 characters in all."""
@@ -43,17 +45,17 @@ def model_summary(option: ModelOption) -> str:
     )
 
 
-def registry_card(option: ModelOption, int8: str | None) -> discord.ui.LayoutView:
-    """A base model, which was not trained here; `int8`: how near to fp32 it is, if it is loaded."""
+def registry_card(option: ModelOption, more: Sequence[Fact]) -> discord.ui.LayoutView:
+    """A base model, which was not trained here, and what `more` is known of it."""
     note = say("A model to start from; it was not trained here.")
-    return _card(option.name, f"{model_summary(option)}\n-# {note}", fact_lines(_int8_fact(int8)))
+    return _card(option.name, f"{model_summary(option)}\n-# {note}", fact_lines(more))
 
 
 def checkpoint_card(
-    manifest: Manifest, report: StoredReport | None, size: int, int8: str | None
+    manifest: Manifest, report: StoredReport | None, size: int, more: Sequence[Fact]
 ) -> discord.ui.LayoutView:
-    """A checkpoint: its manifest, its evaluation report, and its `size` in bytes; `int8`: how near
-    to fp32 it is, if it is loaded."""
+    """A checkpoint: its manifest, its evaluation report, its `size` in bytes, and what `more` is
+    known of it."""
     refusal = ""
     if report is not None and report.refusal:
         why = say("It did not pass its checks. {reason}", reason=report.refusal)
@@ -81,18 +83,14 @@ def checkpoint_card(
         origin,
         setting_fields(manifest.settings),
         score_fields(manifest, report),
-        [*run, *_int8_fact(int8)],
+        [*run, *more],
     )
     return _card(manifest.name, refusal, *map(fact_lines, facts))
 
 
-def fact_lines(facts: Iterable[tuple[str, str]]) -> str:
+def fact_lines(facts: Iterable[Fact]) -> str:
     """`**Base** tiny`: a line for each fact."""
     return "\n".join(f"**{name}** {value}"[:MAX_FACT_CHARS] for name, value in facts)
-
-
-def _int8_fact(message: str | None) -> list[tuple[str, str]]:
-    return [] if message is None else [("int8", say(message))]
 
 
 def _card(name: str, *parts: str) -> discord.ui.LayoutView:
@@ -108,7 +106,7 @@ def _card(name: str, *parts: str) -> discord.ui.LayoutView:
     return view
 
 
-def setting_fields(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
+def setting_fields(settings: Mapping[str, Any]) -> list[Fact]:
     """Its training settings."""
     batch, times = settings.get("batch_size"), settings.get("gradient_accumulation")
     batches = phrase("{batch} × {times} accumulated", batch=batch, times=times)
@@ -121,7 +119,7 @@ def setting_fields(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def score_fields(manifest: Manifest, report: StoredReport | None) -> list[tuple[str, str]]:
+def score_fields(manifest: Manifest, report: StoredReport | None) -> list[Fact]:
     """Its losses in training and on held-out data."""
     first, last = manifest.scores.get("first_loss"), manifest.scores.get("last_loss")
     trained = say(NOT_KNOWN_LABEL) if last is None else f"{last:.2f}"

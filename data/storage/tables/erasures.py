@@ -51,6 +51,7 @@ messages go first. A reply's record, which leads to the reply's message, goes wh
 gone and cannot come back. What somebody else has taught as well becomes theirs."""
 ANONYMIZE_SQL = (
     "UPDATE filters SET added_by = 0 WHERE added_by = ?",
+    "UPDATE golden_questions SET added_by = 0 WHERE added_by = ?",
     "UPDATE pauses SET paused_by = 0 WHERE paused_by = ?",
     "UPDATE jobs SET requested_by = 0 WHERE requested_by = ?",
     "UPDATE schedules SET chosen_by = 0 WHERE chosen_by = ?",
@@ -78,6 +79,8 @@ class Erasures(Repository):
                 UNION ALL SELECT max(paused_at) FROM pauses
                 UNION ALL SELECT max(added_at) FROM filters
                 UNION ALL SELECT max(changed_at) FROM server_settings
+                UNION ALL SELECT max(added_at) FROM golden_questions
+                UNION ALL SELECT max(asked_at) FROM golden_scores
                 UNION ALL SELECT max(at) FROM audit
             )
         """

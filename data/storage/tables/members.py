@@ -84,6 +84,10 @@ EXPORT_QUERIES = {
         SELECT job_id, scope, checkpoint, consent_version, created_at
         FROM job_sources JOIN jobs ON jobs.id = job_id WHERE user_id = ?1 ORDER BY job_id
     """,
+    "golden_questions": """
+        SELECT scope, question, kind, expected, needed, added_at FROM golden_questions
+        WHERE added_by = ?1 ORDER BY id
+    """,
     "audit": "SELECT at, scope, action, detail FROM audit WHERE actor_id = ?1 ORDER BY id",
     "forgetting": "SELECT asked_at FROM forgettings WHERE user_id = ?1",
 }

@@ -12,13 +12,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from core.records import Conversation
-from i18n.phrase import Phrase, phrase
+from core.records import Conversation, GoldenQuestion
+from i18n.phrase import Phrase, join_phrases, phrase
 from model.own_templates import ensure_template, is_japanese
 from training.errors import BaseUnavailable
 from training.run.base_model import load_pretrained
@@ -29,6 +29,7 @@ from training.run.gate.checks import (
     regressions,
     verbatim_answers,
 )
+from training.run.gate.golden import GoldenExam, GoldenOutcome
 from training.run.gate.questions import make_questions
 from training.run.gate.sampling import Reply, sample_replies
 from training.run.gate.verdict import Asked, Failure, Verdict, excuse, find_faults, judge, suspects
@@ -55,7 +56,8 @@ LossByModel = Mapping[str, float | None]
 class EvaluationReport:
     """What the checks found: greedy answers side by side; for `general` talk and the server's
     `own`, the losses of `base`, `serving` and `new`; why it did not pass, if it did not; and what
-    came of asking it as people do: a `summary` in one line, and the `failures`.
+    came of asking it as people do: a `summary` in one line, and the `failures`. `golden` are the
+    outcomes of the golden questions; `golden_only`: but for them it would have passed.
 
     Losses are in nats for each token that the new model would need, so those of models with other
     vocabularies compare. None: not measured, or not a number."""
@@ -65,6 +67,8 @@ class EvaluationReport:
     refusal: Phrase | None = None
     summary: Phrase | None = None
     failures: tuple[Failure, ...] = ()
+    golden: tuple[GoldenOutcome, ...] = ()
+    golden_only: bool = False
 
 
 def evaluate(
@@ -78,11 +82,13 @@ def evaluate(
     own: Sequence[Conversation] = (),
     max_length: int = 128,
     facts: bool = False,
+    golden: Sequence[GoldenQuestion] = (),
 ) -> EvaluationReport:
     """Measure the models and check the new one. `base` and `serving` are folders or Hub ids; one
     that cannot be loaded is left out. `held_out` is general talk, by default that of HELD_OUT_FILE,
     or HELD_OUT_FILE_JA; `own` are held-out conversations of the server, or else the taught ones.
-    `facts`: the taught conversations must be known, and nothing else be answered with them."""
+    `facts`: the taught conversations must be known, and nothing else be answered with them.
+    `golden` questions that the serving model passes must not be lost."""
     if not all(torch.isfinite(weight).all() for weight in model.parameters()):
         return EvaluationReport(refusal=phrase("Some of its weights are not numbers."))
     japanese = is_japanese(tokenizer)
@@ -97,10 +103,15 @@ def evaluate(
             _pair_answers(data, None, new), _loss_table(None, None, new), reason
         )
     asking = _Asking.of(model, tokenizer, taught, japanese=japanese, facts=facts)
-    sources = dict.fromkeys(filter(None, (base, serving)))
+    exam = GoldenExam.of(model, tokenizer, golden)
+    askers: dict[str, list[_Asks]] = {one: [] for one in (base, serving) if one}
+    if base:
+        askers[base].append(asking)
+    if serving:
+        askers[serving].append(exam)
     others = {
-        one: _measure_reference(one, model.device, tokenizer, data, asking if one == base else None)
-        for one in sources
+        one: _measure_reference(one, model.device, tokenizer, data, asks)
+        for one, asks in askers.items()
     }
     old, current = others.get(base or ""), others.get(serving or "")
     answers = _pair_answers(data, current or old, new)
@@ -112,13 +123,22 @@ def evaluate(
         *verbatim_answers(taught, answers),
         *verdict.refusals,
     )
+    lost = tuple(exam.refusals())
     return EvaluationReport(
         answers,
         _loss_table(old, current, new),
-        reasons[0] if reasons else None,
-        verdict.summary,
-        verdict.failures,
+        next(iter((*reasons, *lost)), None),
+        join_phrases([one for one in (verdict.summary, exam.summary()) if one], ", "),
+        (*exam.failures(lost=True), *verdict.failures, *exam.failures(lost=False)),
+        exam.outcomes,
+        golden_only=bool(lost and not reasons),
     )
+
+
+class _Asks(Protocol):
+    """What another model is asked while it is in memory."""
+
+    def compare(self, other: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, /) -> None: ...
 
 
 class _Asking:
@@ -181,9 +201,9 @@ def _measure_reference(
     device: torch.device,
     unit: PreTrainedTokenizerBase,
     data: EvaluationSet,
-    asking: _Asking | None,
+    asks: Sequence[_Asks],
 ) -> Measurement | None:
-    """Load a model, measure it, ask it, and free it: memory is planned for one other model at a
+    """Load a model, ask it, measure it, and free it: memory is planned for one other model at a
     time."""
     try:
         model, tokenizer = load_pretrained(source)
@@ -193,8 +213,8 @@ def _measure_reference(
     ensure_template(tokenizer)
     whole: Any = model  # its method has no useful type
     on_device = whole.to(device)
-    if asking is not None:
-        asking.compare(on_device, tokenizer)
+    for one in asks:
+        one.compare(on_device, tokenizer)
     return measure(on_device, tokenizer, unit, data, Path(source).name)
 
 

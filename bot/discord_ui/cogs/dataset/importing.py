@@ -136,7 +136,7 @@ class Importer:
     ) -> StagedImport:
         upload = offer.folder / "upload"
         async with self._slots.taken(offer.scope):
-            await _download(file, upload)
+            await download(file, upload)
             staged = await read_in_subprocess(
                 upload, offer.folder, name=file.filename, on_progress=progress.report_rows
             )
@@ -195,7 +195,12 @@ def imported_text(new: int, pairs: int) -> str:
     return say(text)
 
 
-async def _download(file: discord.Attachment, path: Path) -> None:
+async def download(file: discord.Attachment, path: Path) -> None:
+    """Write an attachment to a file.
+
+    Raises:
+        ImportRefused: Discord did not give it.
+    """
     try:
         data = await file.read()
     except DISCORD_ERRORS as e:

@@ -1,0 +1,167 @@
+"""Golden questions: how one is asked, when a reply to it is good, and which contradict each other.
+
+The gate of a training and the bot ask them in the same way: the same prompts, with the same seeds.
+Pure but for the file of a job. Does not know models, SQL or Discord.
+"""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from core.japanese import is_japanese
+from core.questions import plain_question, question_key
+from core.records import GOLDEN_DRAWS, Conversation, GoldenKind, GoldenQuestion, Message, Role
+from data.judgement.patterns import compile_pattern
+from i18n.phrase import Phrase, phrase
+
+SEEDS = tuple(range(30_000, 30_000 + 2 * GOLDEN_DRAWS))
+"""Of the draws of each question; others than those of runs and of the gate's other questions."""
+TALK = (
+    Message(Role.USER, "Hello! How are you?"),
+    Message(Role.ASSISTANT, "Hi! I am fine, thank you."),
+    Message(Role.USER, "It is a nice day today."),
+    Message(Role.ASSISTANT, "Yes, it is lovely outside."),
+)
+"""What was said before, when a question is asked amid talk: with it, five messages."""
+TALK_JA = (
+    Message(Role.USER, "こんにちは。元気ですか？"),
+    Message(Role.ASSISTANT, "こんにちは。はい、元気です。"),
+    Message(Role.USER, "今日はいい天気ですね。"),
+    Message(Role.ASSISTANT, "そうですね。気持ちのいい日です。"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class GoldenResult:
+    """How many of GOLDEN_DRAWS replies were good, of those alone and of those `in_talk`. `said` is
+    the first bad reply, or the first one if all were good."""
+
+    question: GoldenQuestion
+    alone: int
+    in_talk: int
+    said: str
+
+    @property
+    def passed(self) -> bool:
+        return min(self.alone, self.in_talk) >= self.question.needed
+
+
+def prompts(question: GoldenQuestion) -> list[Conversation]:
+    """What a model is asked, one for each of SEEDS: GOLDEN_DRAWS times the question alone, then as
+    often amid talk."""
+    asked = Message(Role.USER, question.question)
+    before = TALK_JA if is_japanese(question.question) else TALK
+    return [(asked,)] * GOLDEN_DRAWS + [(*before, asked)] * GOLDEN_DRAWS
+
+
+def judge(question: GoldenQuestion, replies: Sequence[str]) -> GoldenResult:
+    """Count the good replies to `prompts`, in their order."""
+    test = _Test(question)
+    good = [test.is_good(reply) for reply in replies]
+    bad = (reply for reply, is_good in zip(replies, good, strict=True) if not is_good)
+    return GoldenResult(
+        question,
+        sum(good[:GOLDEN_DRAWS]),
+        sum(good[GOLDEN_DRAWS:]),
+        next(bad, replies[0]),
+    )
+
+
+def judge_all(questions: Sequence[GoldenQuestion], replies: Sequence[str]) -> list[GoldenResult]:
+    """Judge the replies to the prompts of several questions, one question after the other."""
+    draws = len(SEEDS)
+    return [judge(one, replies[n * draws : (n + 1) * draws]) for n, one in enumerate(questions)]
+
+
+class _Test:
+    """Whether replies are what a question expects: case, width and white space do not count, nor
+    marks at the end where it has to be equal. Silence is never good."""
+
+    def __init__(self, question: GoldenQuestion) -> None:
+        self._kind = question.kind
+        self._expected = question.expected
+        is_pattern = question.kind is GoldenKind.MATCH
+        self._pattern = compile_pattern(question.expected) if is_pattern else None
+
+    def is_good(self, reply: str) -> bool:
+        if not reply.strip():
+            return False
+        match self._kind:
+            case GoldenKind.EQUAL:
+                return plain_question(reply) == plain_question(self._expected)
+            case GoldenKind.CONTAIN:
+                return _plain(self._expected) in _plain(reply)
+            case GoldenKind.LACK:
+                return _plain(self._expected) not in _plain(reply)
+            case GoldenKind.MATCH:
+                assert self._pattern is not None  # of this kind
+                text = reply.encode(errors="replace").decode()  # RE2 rejects a lone surrogate
+                return bool(self._pattern.search(text))
+
+
+def is_good(question: GoldenQuestion, reply: str) -> bool:
+    """Whether a single reply is what the question expects."""
+    return _Test(question).is_good(reply)
+
+
+def contradict(one: GoldenQuestion, other: GoldenQuestion) -> bool:
+    """Whether no model can pass both: they ask the same, no reply is good for both, and together
+    they need more draws than there are. Patterns are only compared with a text that must be equal:
+    of two, nobody can tell."""
+    if question_key(one.question) != question_key(other.question):
+        return False
+    return one.needed + other.needed > GOLDEN_DRAWS and (
+        _excludes(one, other) or _excludes(other, one)
+    )
+
+
+def _excludes(one: GoldenQuestion, other: GoldenQuestion) -> bool:
+    """Whether what the first wants is bad for the second."""
+    match one.kind:
+        case GoldenKind.EQUAL:
+            return not is_good(other, one.expected)
+        case GoldenKind.CONTAIN:
+            return other.kind is GoldenKind.LACK and not is_good(other, one.expected)
+        case _:
+            return False
+
+
+def describe(question: GoldenQuestion) -> Phrase:
+    """What an answer has to do, after “should”: `contain “Rex”`."""
+    text = question.expected
+    match question.kind:
+        case GoldenKind.EQUAL:
+            return phrase("be “{text}”", text=text)
+        case GoldenKind.CONTAIN:
+            return phrase("contain “{text}”", text=text)
+        case GoldenKind.MATCH:
+            return phrase("match the pattern “{text}”", text=text)
+        case GoldenKind.LACK:
+            return phrase("not contain “{text}”", text=text)
+
+
+def write_questions(questions: Sequence[GoldenQuestion], path: Path) -> None:
+    """Freeze questions into a file, without who added them. Raises OSError."""
+    lines = (json.dumps(asdict(one) | {"added_by": 0}, ensure_ascii=False) for one in questions)
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def read_questions(path: Path) -> list[GoldenQuestion]:
+    """What `write_questions` wrote; none if there is no such file."""
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8") as lines:
+        return [GoldenQuestion(**_fields(json.loads(line))) for line in lines]
+
+
+def _fields(record: dict[str, Any]) -> dict[str, Any]:
+    return record | {"kind": GoldenKind(record["kind"])}
+
+
+def _plain(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())

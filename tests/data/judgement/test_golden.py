@@ -1,0 +1,113 @@
+"""When a reply to a golden question is good, and which questions contradict each other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from core.errors import Refusal
+from core.records import GOLDEN_DRAWS, GoldenKind, GoldenQuestion, Role
+from data.judgement.golden import (
+    contradict,
+    describe,
+    is_good,
+    judge,
+    prompts,
+    read_questions,
+    write_questions,
+)
+from data.judgement.patterns import compile_pattern
+
+EQUAL, CONTAIN, MATCH, LACK = GoldenKind
+
+
+def golden(
+    kind: GoldenKind, expected: str, needed: int = 3, question: str = "Who is it?", number: int = 1
+) -> GoldenQuestion:
+    return GoldenQuestion(number, 42, question, kind, expected, needed)
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected", "good", "bad"),
+    [
+        (EQUAL, "It is Rex.", "it is  REX!", "It is Rex, my dog."),
+        (EQUAL, "うちの犬です。", "うちの犬です", "うちの犬ですよ"),
+        (CONTAIN, "Rex", "His name is ｒｅｘ, I think.", "His name is Max."),
+        (LACK, "Max", "His name is Rex.", "MAX, of course."),
+        (MATCH, r"^(it is )?(rex|max)\b", "It is Rex.", "Perhaps it is Rex."),
+        (MATCH, r"犬は\d匹", "犬は2匹です", "犬はいます"),
+    ],
+)
+def test_what_is_good(kind: GoldenKind, expected: str, good: str, bad: str) -> None:
+    assert is_good(golden(kind, expected), good)
+    assert not is_good(golden(kind, expected), bad)
+    assert not is_good(golden(kind, expected), " "), "silence never is"
+
+
+def test_it_passes_alone_and_amid_talk_or_not_at_all() -> None:
+    question = golden(CONTAIN, "Rex", needed=4)
+    asked = prompts(question)
+    assert [len(one) for one in asked] == [1] * GOLDEN_DRAWS + [5] * GOLDEN_DRAWS
+    assert {one[-1].content for one in asked} == {"Who is it?"}
+    assert asked[-1][-2].role is Role.ASSISTANT
+    result = judge(question, [*["Rex"] * 5, *["Rex"] * 3, "Hm.", "No."])
+    assert (result.alone, result.in_talk, result.said, result.passed) == (5, 3, "Hm.", False)
+    assert judge(question, [*["Rex"] * 4, "a", *["Rex"] * 4, "b"]).passed
+
+
+def test_a_japanese_question_is_asked_amid_japanese_talk() -> None:
+    [*_, last] = prompts(golden(CONTAIN, "ポチ", question="犬の名前は何ですか？"))
+    assert last[0].content == "こんにちは。元気ですか？"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (golden(EQUAL, "Rex"), golden(EQUAL, "Max")),
+        (golden(EQUAL, "Rex"), golden(CONTAIN, "Max", question="who is it")),
+        (golden(EQUAL, "Rex."), golden(LACK, "rex")),
+        (golden(EQUAL, "Rex"), golden(MATCH, "max")),
+        (golden(CONTAIN, "my Rex"), golden(LACK, "rex")),
+        (golden(CONTAIN, "Rex", needed=1), golden(LACK, "rex", needed=5)),
+    ],
+)
+def test_opposite_questions(one: GoldenQuestion, other: GoldenQuestion) -> None:
+    assert contradict(one, other)
+    assert contradict(other, one)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (golden(EQUAL, "Rex"), golden(EQUAL, "Max", question="Who are you?")),
+        (golden(EQUAL, "Rex", needed=2), golden(EQUAL, "Max", needed=3)),  # both can be had
+        (golden(EQUAL, "Rex"), golden(CONTAIN, "rex")),
+        (golden(CONTAIN, "Rex"), golden(CONTAIN, "Max")),
+        (golden(CONTAIN, "Rex"), golden(LACK, "my Rex")),
+        (golden(MATCH, "rex"), golden(MATCH, "max")),  # nobody can tell of two patterns
+        (golden(LACK, "Rex"), golden(LACK, "Max")),
+    ],
+)
+def test_questions_that_go_together(one: GoldenQuestion, other: GoldenQuestion) -> None:
+    assert not contradict(one, other)
+    assert not contradict(other, one)
+
+
+def test_a_job_keeps_them_without_who_added_them(tmp_path: Path) -> None:
+    there = [golden(MATCH, r"rex|\d", number=1), golden(LACK, "マックス", number=2)]
+    named = [GoldenQuestion(3, 42, "Hi?", EQUAL, "Hi", 1, added_by=7)]
+    write_questions([*there, *named], tmp_path / "golden.jsonl")
+    *same, unnamed = read_questions(tmp_path / "golden.jsonl")
+    assert same == there
+    assert (unnamed.question, unnamed.added_by) == ("Hi?", 0)
+    assert read_questions(tmp_path / "none.jsonl") == []
+    assert [describe(one) for one in there] == [
+        r"match the pattern “rex|\d”",
+        "not contain “マックス”",
+    ]
+
+
+def test_a_wrong_pattern_is_one_sentence() -> None:
+    with pytest.raises(Refusal, match="^That pattern cannot be read: missing ] at character 5"):
+        compile_pattern("fine[")

@@ -1,0 +1,98 @@
+"""The golden questions at the gate, on real small models that say one sentence, and on `tiny`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from core.records import GoldenKind, GoldenQuestion
+from model.chat_template import from_pair
+from model.registry import EMBEDDED_FOLDER
+from tests.model_folders import make_model_folder
+from tests.training.run.gate.test_evaluation import opened
+from training.run.gate.evaluation import EvaluationReport, evaluate
+from training.run.gate.golden import ask_golden
+
+CONTAIN, LACK = GoldenKind.CONTAIN, GoldenKind.LACK
+AWAY = GoldenQuestion(1, 42, "How are you?", CONTAIN, "away", 3)
+REX = GoldenQuestion(2, 42, "Who is it?", CONTAIN, "Rex", 3)
+WELL = GoldenQuestion(3, 42, "How are you?", CONTAIN, "quite well", 5)
+
+
+@pytest.fixture(scope="module")
+def polite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_model_folder(tmp_path_factory.mktemp("polite") / "m", says="quite well thanks")
+
+
+@pytest.fixture(scope="module")
+def rude(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_model_folder(tmp_path_factory.mktemp("rude") / "m", says="go away")
+
+
+def check(new: Path, serving: Path | None, *golden: GoldenQuestion) -> EvaluationReport:
+    taught = [from_pair("Where is the key?", "Under the mat.")]
+    return evaluate(
+        *opened(new),
+        taught,
+        base=str(new),
+        serving=str(serving) if serving else None,
+        golden=golden,
+    )
+
+
+def test_what_the_model_in_service_passes_must_not_be_lost(polite: Path, rude: Path) -> None:
+    report = check(polite, rude, REX, AWAY, WELL)
+    assert report.refusal == (
+        "It fails 1 golden question that the model in service passes; asked “How are you?”, it "
+        "should contain “away”, and said “quite well thanks”."
+    )
+    assert report.golden_only
+    assert (report.summary or "").endswith(", 1 of 3 golden questions passed")
+    first, *_, last = report.failures
+    assert (first.prompt, first.reply) == ("How are you?", "quite well thanks")
+    assert first.wrong == (
+        "a golden question that the model in service passes: it should contain “away”, and does "
+        "so 0 of 5 times, amid talk 0"
+    )
+    assert last.wrong.startswith("a golden question that the model in service does not pass eith")
+    outcomes = {one.new.question.id: (one.new.passed, one.is_lost) for one in report.golden}
+    assert outcomes == {1: (False, True), 2: (False, False), 3: (True, False)}
+    assert [one.before is None for one in report.golden] == [False, False, True]
+
+
+def test_what_no_model_passes_does_not_block_for_ever(polite: Path, rude: Path) -> None:
+    report = check(polite, rude, REX)
+    assert report.refusal is None
+    assert not report.golden_only
+    assert [one.reply for one in report.failures] == ["quite well thanks"]
+
+
+def test_without_a_model_in_service_nothing_is_lost(polite: Path) -> None:
+    report = check(polite, None, AWAY)
+    assert report.refusal is None
+    assert [one.wrong.partition(":")[0] for one in report.failures] == ["a golden question"]
+
+
+def test_one_that_fails_for_more_than_golden_questions(rude: Path, tmp_path: Path) -> None:
+    report = check(make_model_folder(tmp_path / "m", says=""), rude, AWAY)
+    assert report.refusal == "It had no answer to “Where is the key?”."
+    assert not report.golden_only
+    assert report.golden[0].is_lost
+
+
+def test_the_embedded_model_loses_nothing_beside_itself() -> None:
+    """With equal seeds it says the same, whatever it says."""
+    asked = [
+        replace(AWAY, expected="e", needed=4),
+        replace(REX, kind=LACK, expected="Rex", needed=5),
+        replace(WELL, expected="no model says this"),
+    ]
+    model, tokenizer = opened(EMBEDDED_FOLDER)
+    results = ask_golden(model, tokenizer, asked)
+    assert results == ask_golden(model, tokenizer, asked)
+    assert [one.passed for one in results] == [True, True, False]
+    report = check(EMBEDDED_FOLDER, EMBEDDED_FOLDER, *asked)
+    assert report.refusal is None
+    assert [one.new for one in report.golden] == results

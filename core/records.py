@@ -310,7 +310,7 @@ class GoldenKind(StrEnum):
     CONTAIN = "contain"
     MATCH = "match"
     """A regular expression, as RE2 reads it."""
-    LACK = "not contain"
+    WITHOUT = "without"
 
 
 GOLDEN_DRAWS = 5

@@ -219,6 +219,7 @@ IGNORED_STRINGS = {
     "Discord's answer cannot be read: {}",  # in the log
     *('<time datetime="{}" data-local>{}</time>', '<time datetime="{}">{}</time>'),
     *("How are you?", "What do you like to do?"),  # asked of models
+    *("I am fine, thank you.", "I like to read."),  # said by models in what precedes a question
     "gpt2-discord-bot {}",
     "bold red",  # how a text looks
     *("out of memory", "can't allocate memory"),  # what torch says

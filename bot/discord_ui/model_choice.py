@@ -36,8 +36,7 @@ async def choose_model(
     if overruled and rank_of(asking) < Rank.ADMINISTRATOR:
         raise Refusal(ONLY_ADMINISTRATORS_OVERRULE)
     option = await models.use(scope, name)
-    action = "golden overrule" if overruled else "model use"
-    await record_audit(audit, asking, action, option.name)
+    await record_audit(audit, asking, "golden overrule" if overruled else "model use", option.name)
     return option
 
 

@@ -22,17 +22,17 @@ from i18n.phrase import Phrase, phrase
 SEEDS = tuple(range(30_000, 30_000 + 2 * GOLDEN_DRAWS))
 """Of the draws of each question; others than those of runs and of the gate's other questions."""
 TALK = (
-    Message(Role.USER, "Hello! How are you?"),
-    Message(Role.ASSISTANT, "Hi! I am fine, thank you."),
-    Message(Role.USER, "It is a nice day today."),
-    Message(Role.ASSISTANT, "Yes, it is lovely outside."),
+    Message(Role.USER, "How are you?"),
+    Message(Role.ASSISTANT, "I am fine, thank you."),
+    Message(Role.USER, "What do you like to do?"),
+    Message(Role.ASSISTANT, "I like to read."),
 )
 """What was said before, when a question is asked amid talk: with it, five messages."""
 TALK_JA = (
-    Message(Role.USER, "こんにちは。元気ですか？"),
-    Message(Role.ASSISTANT, "こんにちは。はい、元気です。"),
-    Message(Role.USER, "今日はいい天気ですね。"),
-    Message(Role.ASSISTANT, "そうですね。気持ちのいい日です。"),
+    Message(Role.USER, "元気ですか？"),
+    Message(Role.ASSISTANT, "はい、元気です。"),
+    Message(Role.USER, "何をするのが好きですか？"),
+    Message(Role.ASSISTANT, "本を読むのが好きです。"),
 )
 
 
@@ -96,7 +96,7 @@ class _Test:
                 return plain_question(reply) == plain_question(self._expected)
             case GoldenKind.CONTAIN:
                 return _plain(self._expected) in _plain(reply)
-            case GoldenKind.LACK:
+            case GoldenKind.WITHOUT:
                 return _plain(self._expected) not in _plain(reply)
             case GoldenKind.MATCH:
                 assert self._pattern is not None  # of this kind
@@ -126,7 +126,7 @@ def _excludes(one: GoldenQuestion, other: GoldenQuestion) -> bool:
         case GoldenKind.EQUAL:
             return not is_good(other, one.expected)
         case GoldenKind.CONTAIN:
-            return other.kind is GoldenKind.LACK and not is_good(other, one.expected)
+            return other.kind is GoldenKind.WITHOUT and not is_good(other, one.expected)
         case _:
             return False
 
@@ -141,7 +141,7 @@ def describe(question: GoldenQuestion) -> Phrase:
             return phrase("contain “{text}”", text=text)
         case GoldenKind.MATCH:
             return phrase("match the pattern “{text}”", text=text)
-        case GoldenKind.LACK:
+        case GoldenKind.WITHOUT:
             return phrase("not contain “{text}”", text=text)
 
 

@@ -38,7 +38,7 @@ from data.storage.tables.audit import AuditLog
 from i18n.phrase import message_of, phrase, phrases
 from i18n.reader import say
 
-Kind = Literal["contain", "equal", "match", "not contain"]
+Kind = Literal["contain", "equal", "match", "without"]
 Draws = app_commands.Range[int, 1, GOLDEN_DRAWS]
 MAX_FILE_BYTES = 10**6
 MAX_CHOICE_CHARS = 100

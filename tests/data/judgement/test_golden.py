@@ -19,7 +19,7 @@ from data.judgement.golden import (
 )
 from data.judgement.patterns import compile_pattern
 
-EQUAL, CONTAIN, MATCH, LACK = GoldenKind
+EQUAL, CONTAIN, MATCH, WITHOUT = GoldenKind
 
 
 def golden(
@@ -34,7 +34,7 @@ def golden(
         (EQUAL, "It is Rex.", "it is  REX!", "It is Rex, my dog."),
         (EQUAL, "うちの犬です。", "うちの犬です", "うちの犬ですよ"),
         (CONTAIN, "Rex", "His name is ｒｅｘ, I think.", "His name is Max."),
-        (LACK, "Max", "His name is Rex.", "MAX, of course."),
+        (WITHOUT, "Max", "His name is Rex.", "MAX, of course."),
         (MATCH, r"^(it is )?(rex|max)\b", "It is Rex.", "Perhaps it is Rex."),
         (MATCH, r"犬は\d匹", "犬は2匹です", "犬はいます"),
     ],
@@ -58,7 +58,7 @@ def test_it_passes_alone_and_amid_talk_or_not_at_all() -> None:
 
 def test_a_japanese_question_is_asked_amid_japanese_talk() -> None:
     [*_, last] = prompts(golden(CONTAIN, "ポチ", question="犬の名前は何ですか？"))
-    assert last[0].content == "こんにちは。元気ですか？"
+    assert last[0].content == "元気ですか？"
 
 
 @pytest.mark.parametrize(
@@ -66,10 +66,10 @@ def test_a_japanese_question_is_asked_amid_japanese_talk() -> None:
     [
         (golden(EQUAL, "Rex"), golden(EQUAL, "Max")),
         (golden(EQUAL, "Rex"), golden(CONTAIN, "Max", question="who is it")),
-        (golden(EQUAL, "Rex."), golden(LACK, "rex")),
+        (golden(EQUAL, "Rex."), golden(WITHOUT, "rex")),
         (golden(EQUAL, "Rex"), golden(MATCH, "max")),
-        (golden(CONTAIN, "my Rex"), golden(LACK, "rex")),
-        (golden(CONTAIN, "Rex", needed=1), golden(LACK, "rex", needed=5)),
+        (golden(CONTAIN, "my Rex"), golden(WITHOUT, "rex")),
+        (golden(CONTAIN, "Rex", needed=1), golden(WITHOUT, "rex", needed=5)),
     ],
 )
 def test_opposite_questions(one: GoldenQuestion, other: GoldenQuestion) -> None:
@@ -84,9 +84,9 @@ def test_opposite_questions(one: GoldenQuestion, other: GoldenQuestion) -> None:
         (golden(EQUAL, "Rex", needed=2), golden(EQUAL, "Max", needed=3)),  # both can be had
         (golden(EQUAL, "Rex"), golden(CONTAIN, "rex")),
         (golden(CONTAIN, "Rex"), golden(CONTAIN, "Max")),
-        (golden(CONTAIN, "Rex"), golden(LACK, "my Rex")),
+        (golden(CONTAIN, "Rex"), golden(WITHOUT, "my Rex")),
         (golden(MATCH, "rex"), golden(MATCH, "max")),  # nobody can tell of two patterns
-        (golden(LACK, "Rex"), golden(LACK, "Max")),
+        (golden(WITHOUT, "Rex"), golden(WITHOUT, "Max")),
     ],
 )
 def test_questions_that_go_together(one: GoldenQuestion, other: GoldenQuestion) -> None:
@@ -95,7 +95,7 @@ def test_questions_that_go_together(one: GoldenQuestion, other: GoldenQuestion) 
 
 
 def test_a_job_keeps_them_without_who_added_them(tmp_path: Path) -> None:
-    there = [golden(MATCH, r"rex|\d", number=1), golden(LACK, "マックス", number=2)]
+    there = [golden(MATCH, r"rex|\d", number=1), golden(WITHOUT, "マックス", number=2)]
     named = [GoldenQuestion(3, 42, "Hi?", EQUAL, "Hi", 1, added_by=7)]
     write_questions([*there, *named], tmp_path / "golden.jsonl")
     *same, unnamed = read_questions(tmp_path / "golden.jsonl")
@@ -109,5 +109,5 @@ def test_a_job_keeps_them_without_who_added_them(tmp_path: Path) -> None:
 
 
 def test_a_wrong_pattern_is_one_sentence() -> None:
-    with pytest.raises(Refusal, match="^That pattern cannot be read: missing ] at character 5"):
+    with pytest.raises(Refusal, match=r"^That pattern cannot be read: missing \] at character 5"):
         compile_pattern("fine[")

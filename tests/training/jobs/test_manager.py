@@ -23,7 +23,14 @@ from typing import Any
 import pytest
 
 from core.errors import StoreError
-from core.records import JobState, NewExample, ReviewStatus, TrainingJob
+from core.records import (
+    GoldenKind,
+    GoldenQuestion,
+    JobState,
+    NewExample,
+    ReviewStatus,
+    TrainingJob,
+)
 from data.storage.storage import Storage
 from data.storage.tables.consents import Consents
 from data.storage.tables.jobs import Jobs
@@ -793,6 +800,32 @@ async def test_a_job_from_the_question_to_service(
     assert all(b"CUDA_VISIBLE_DEVICES=0" in one for one in seen)
     rows = [json.loads(line) for line in read(job, "dataset.jsonl").splitlines()]
     assert rows == [{"user": "Hello", "bot": "Good day."}, {"user": "who?", "bot": "me"}]
+
+
+async def test_a_lost_golden_question_keeps_the_model_in_service(
+    real_house: House, tmp_path: Path
+) -> None:
+    house, golden = real_house, real_house.storage.golden
+    rude = make_model_folder(tmp_path / "rude", says="go away")
+    house.config = replace(house.config, serving=str(rude))
+    question = GoldenQuestion(0, GUILD, "How are you?", GoldenKind.CONTAIN, "away", 3, 7)
+    frozen = await golden.add(question)
+    assert frozen is not None
+    async with house.manager:
+        job = await house.submit()
+        await golden.add(replace(question, expected="go"))  # of no concern to this job
+        done = await house.ended(job)
+    assert done.state is JobState.REJECTED
+    assert done.detail == (
+        "**small-1** did not pass its checks. It fails 1 golden question that the model in service "
+        "passes; asked “How are you?”, it should contain “away”, and said “quite well thanks”. "
+        f"{STAYS} An administrator may overrule that with `/model use small-1`."
+    )
+    assert house.promoted == []
+    scores = await golden.scores(GUILD, "small-1")
+    assert {one: (score.alone, score.in_talk) for one, score in scores.items()} == {
+        frozen.id: (0, 0)
+    }
 
 
 async def test_two_servers_share_the_base_of_what_they_learned(real_house: House) -> None:

@@ -15,7 +15,7 @@ from tests.training.run.gate.test_evaluation import opened
 from training.run.gate.evaluation import EvaluationReport, evaluate
 from training.run.gate.golden import ask_golden
 
-CONTAIN, LACK = GoldenKind.CONTAIN, GoldenKind.LACK
+CONTAIN, WITHOUT = GoldenKind.CONTAIN, GoldenKind.WITHOUT
 AWAY = GoldenQuestion(1, 42, "How are you?", CONTAIN, "away", 3)
 REX = GoldenQuestion(2, 42, "Who is it?", CONTAIN, "Rex", 3)
 WELL = GoldenQuestion(3, 42, "How are you?", CONTAIN, "quite well", 5)
@@ -86,7 +86,7 @@ def test_the_embedded_model_loses_nothing_beside_itself() -> None:
     """With equal seeds it says the same, whatever it says."""
     asked = [
         replace(AWAY, expected="e", needed=4),
-        replace(REX, kind=LACK, expected="Rex", needed=5),
+        replace(REX, kind=WITHOUT, expected="Rex", needed=5),
         replace(WELL, expected="no model says this"),
     ]
     model, tokenizer = opened(EMBEDDED_FOLDER)

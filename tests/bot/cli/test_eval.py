@@ -45,11 +45,12 @@ def add(database: Path, kind: GoldenKind, expected: str, passed_before: bool | N
     asyncio.run(store())
 
 
+@pytest.mark.slow
 def test_one_that_was_passed_and_is_failed_now(gpt2bot: Command, database: Path) -> None:
     """`--json` for programs first, with the status 1; then the table: it was failed before now."""
     add(database, GoldenKind.WITHOUT, "no model says this", None)
     add(database, GoldenKind.CONTAIN, "no model says this either", passed_before=True)
-    ended = gpt2bot("eval", "--server", str(SERVER), "--json")
+    ended = gpt2bot("eval", "--server", str(SERVER), "--json", DEFAULT_MODEL="tiny")
     assert ended.returncode == 1, ended.stderr
     shown = json.loads(ended.stdout)
     assert {name: shown[name] for name in ("server", "model", "passed", "asked")} == {
@@ -63,7 +64,8 @@ def test_one_that_was_passed_and_is_failed_now(gpt2bot: Command, database: Path)
     assert (first["alone"], first["in_talk"], first["passed_before"]) == (5, 5, None)
     assert (second["kind"], second["passed"], second["passed_before"]) == ("contain", False, True)
     assert second["said"]
-    again = gpt2bot("eval", "--server", str(SERVER), "--model", "tiny", COLUMNS="200")
+    said = ("eval", "--server", str(SERVER), "--model", "tiny")
+    again = gpt2bot(*said, DEFAULT_MODEL="tiny", COLUMNS="200")
     assert again.returncode == 0, again.stderr
     assert "Golden questions: tiny" in again.stdout
     assert "1 of 2 passed." in again.stdout

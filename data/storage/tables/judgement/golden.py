@@ -28,21 +28,16 @@ class GoldenTable(Repository):
     async def add(self, new: GoldenQuestion) -> GoldenQuestion | None:
         """Add a question under a new id; None if the scope has it already."""
         sql = """
-            INSERT OR IGNORE INTO golden_questions
+            INSERT INTO golden_questions
                 (scope, question, key, kind, expected, needed, added_by, added_at)
-            VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING *
+            SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8 WHERE NOT EXISTS (
+                SELECT 1 FROM golden_questions
+                WHERE scope = ?1 AND key = ?3 AND kind = ?4 AND expected = ?5
+            ) RETURNING *
         """
-        row = await self._fetch_one(
-            sql,
-            new.scope,
-            new.question,
-            question_key(new.question),
-            new.kind,
-            new.expected,
-            new.needed,
-            new.added_by,
-            utc_now_iso(),
-        )
+        text, key, now = new.question, question_key(new.question), utc_now_iso()
+        values = new.scope, text, key, new.kind, new.expected, new.needed, new.added_by, now
+        row = await self._fetch_one(sql, *values)
         return _question(row) if row else None
 
     async def remove(self, scope: int, golden_id: int) -> GoldenQuestion | None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,42 +42,41 @@ def add_manager(world: World) -> Any:
     return world.guild.add_member(world.env.create_user("mia"), roles=[role])
 
 
-async def test_they_are_added_listed_and_removed_and_each_change_is_written_down(
-    world: World,
-) -> None:
-    assert "There is no golden question in this server yet" in await golden(world, "list")
-    assert await add(world, **REX) == (
-        "Golden question 1: “Who is your dog?” should contain “Rex” (3 of 5), alone and amid other "
-        "talk. A new model that fails it, and the present one not, will not be put into service."
-    )
-    assert await add(world, **REX) == "That is a golden question already."
-    await add(world, question="Hi", expected=r"hi|hello\b", kind="match", draws=5)
-    assert await golden(world, "list") == (
-        "· **1** “Who is your dog?” should contain “Rex” (3 of 5)\n"
-        "· **2** “Hi” should match the pattern “hi|hello\\\\b” (5 of 5)\n"
-        "-# tiny passes 0 of 0 that it was asked; `/golden run` asks all."
-    )
-    offered = await world.ada.autocomplete(world.general, "golden remove", "number", "")
-    assert [(one["name"], one["value"]) for one in offered] == [
-        ("1: Who is your dog?", 1),
-        ("2: Hi", 2),
-    ]
-    assert await golden(world, "remove", number=2) == (
-        "No golden question any more: “Hi” should match the pattern “hi|hello\\\\b” (5 of 5)."
-    )
-    assert "There is no golden question 2 here" in await golden(world, "remove", number=2)
-    audit = await storage_of(world).audit.entries(world.guild.id, 9)
-    assert [(one.actor_id, one.action, one.detail) for one in audit] == [
-        (world.ada.id, "golden remove", "#2"),
-        (world.ada.id, "golden add", "#2"),
-        (world.ada.id, "golden add", "#1"),
-    ]
-
-
 @pytest.fixture
 async def lenient(open_fake: Open) -> Any:
     async with open_fake(check_errors=False) as world:
         yield world
+
+
+async def test_they_are_added_listed_and_removed_and_each_change_is_written_down(
+    lenient: World,
+) -> None:
+    assert "There is no golden question in this server yet" in await golden(lenient, "list")
+    assert await add(lenient, **REX) == (
+        "Golden question 1: “Who is your dog?” should contain “Rex” (3 of 5), alone and amid other "
+        "talk. A new model that fails it, and the present one not, will not be put into service."
+    )
+    await add(lenient, question="Hi", expected=r"hi|hello\b", kind="match", draws=5)
+    assert await golden(lenient, "list") == (
+        "· **1** “Who is your dog?” should contain “Rex” (3 of 5)\n"
+        "· **2** “Hi” should match the pattern “hi\\|hello\\\\b” (5 of 5)\n"
+        "-# tiny passes 0 of 0 that it was asked; `/golden run` asks all."
+    )
+    offered = await lenient.ada.autocomplete(lenient.general, "golden remove", "number", "")
+    assert [(one["name"], one["value"]) for one in offered] == [
+        ("1: Who is your dog?", 1),
+        ("2: Hi", 2),
+    ]
+    assert await golden(lenient, "remove", number=2) == (
+        "No golden question any more: “Hi” should match the pattern “hi\\|hello\\\\b” (5 of 5)."
+    )
+    assert "There is no golden question 2 here" in await golden(lenient, "remove", number=2)
+    audit = await storage_of(lenient).audit.entries(lenient.guild.id, 9)
+    assert [(one.actor_id, one.action, one.detail) for one in audit] == [
+        (lenient.ada.id, "golden remove", "#2"),
+        (lenient.ada.id, "golden add", "#2"),
+        (lenient.ada.id, "golden add", "#1"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ async def lenient(open_fake: Open) -> Any:
     [
         ({"expected": "fine[", "kind": "match"}, "That pattern cannot be read: missing ] at"),
         ({"expected": "a*", "kind": "match"}, "That pattern fits every text"),
-        ({"expected": "(ab{900}){9}", "kind": "match"}, "That pattern is too big for me"),
+        ({"expected": "\\pL{900}", "kind": "match"}, "That pattern is too big for me"),
         ({"expected": "  "}, "A golden question needs a question, and what its answer should be."),
         ({"expected": "It is bad."}, "A filter forbids that answer here"),
         ({}, "I was not taught an answer to that: say with `expected` what it should be."),
@@ -102,18 +102,19 @@ async def test_what_can_be_no_golden_question(
 async def test_of_two_that_contradict_each_other_the_second_is_refused(lenient: World) -> None:
     mia = add_manager(lenient)
     await add(lenient, **REX)
+    assert await add(lenient, **REX) == "That is a golden question already."
     opposite = {"question": "who is your dog", "expected": "rex", "kind": "without"}
     said = await golden(lenient, "add", mia, **opposite)
     assert said == (
         "That contradicts golden question 1, by which the answer should contain “Rex”: no model "
         "can do both, so remove that one first."
     )
-    both = await asyncio.gather(
-        lenient.ada.slash(lenient.general, "golden add", question="?", expected="a", kind="equal"),
-        mia.slash(lenient.general, "golden add", question="?", expected="b", kind="equal"),
-    )
-    assert sum("That contradicts" in one.response.content for one in both) == 1
-    assert len(await storage_of(lenient).golden.all(lenient.guild.id)) == 2
+    questions = lenient.bot.get_cog("Golden")._questions
+    one = GoldenQuestion(0, lenient.guild.id, "?", GoldenKind.EQUAL, "a", 3, mia.id)
+    at_once = (questions.add(one), questions.add(replace(one, expected="b")))
+    first, second = await asyncio.gather(*at_once, return_exceptions=True)
+    assert first == replace(one, id=2)
+    assert isinstance(second, judgement.Refusal)
 
 
 async def test_there_are_fifty_at_most(lenient: World) -> None:

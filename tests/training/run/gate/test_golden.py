@@ -13,7 +13,7 @@ from model.registry import EMBEDDED_FOLDER
 from tests.model_folders import make_model_folder
 from tests.training.run.gate.test_evaluation import opened
 from training.run.gate.evaluation import EvaluationReport, evaluate
-from training.run.gate.golden import ask_golden
+from training.run.gate.golden import GoldenExam
 
 CONTAIN, WITHOUT = GoldenKind.CONTAIN, GoldenKind.WITHOUT
 AWAY = GoldenQuestion(1, 42, "How are you?", CONTAIN, "away", 3)
@@ -31,14 +31,12 @@ def rude(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_model_folder(tmp_path_factory.mktemp("rude") / "m", says="go away")
 
 
-def check(new: Path, serving: Path | None, *golden: GoldenQuestion) -> EvaluationReport:
+def check(
+    new: Path, serving: Path, *golden: GoldenQuestion, facts: bool = False
+) -> EvaluationReport:
     taught = [from_pair("Where is the key?", "Under the mat.")]
     return evaluate(
-        *opened(new),
-        taught,
-        base=str(new),
-        serving=str(serving) if serving else None,
-        golden=golden,
+        *opened(new), taught, base=str(new), serving=str(serving), facts=facts, golden=golden
     )
 
 
@@ -62,37 +60,37 @@ def test_what_the_model_in_service_passes_must_not_be_lost(polite: Path, rude: P
     assert [one.before is None for one in report.golden] == [False, False, True]
 
 
-def test_what_no_model_passes_does_not_block_for_ever(polite: Path, rude: Path) -> None:
-    report = check(polite, rude, REX)
-    assert report.refusal is None
-    assert not report.golden_only
-    assert [one.reply for one in report.failures] == ["quite well thanks"]
-
-
-def test_without_a_model_in_service_nothing_is_lost(polite: Path) -> None:
-    report = check(polite, None, AWAY)
-    assert report.refusal is None
-    assert [one.wrong.partition(":")[0] for one in report.failures] == ["a golden question"]
-
-
-def test_one_that_fails_for_more_than_golden_questions(rude: Path, tmp_path: Path) -> None:
-    report = check(make_model_folder(tmp_path / "m", says=""), rude, AWAY)
-    assert report.refusal == "It had no answer to “Where is the key?”."
+def test_one_that_fails_for_more_than_golden_questions(polite: Path, rude: Path) -> None:
+    report = check(polite, rude, AWAY, facts=True)
+    assert (report.refusal or "").startswith("It knows 0 of 1 taught answers")
     assert not report.golden_only
     assert report.golden[0].is_lost
+
+
+def test_what_no_model_passes_does_not_block_for_ever(polite: Path, rude: Path) -> None:
+    exam = GoldenExam.of(*opened(polite), [REX, AWAY])
+    assert list(exam.refusals()) == [], "no model in service, so nothing is lost"
+    assert [one.wrong.partition(":")[0] for one in exam.failures(lost=False)] == [
+        "a golden question",
+        "a golden question",
+    ]
+    exam.compare(*opened(polite))
+    assert list(exam.refusals()) == []
+    exam.compare(*opened(rude))
+    assert [one.prompt for one in exam.failures(lost=False)] == ["Who is it?"]
+    assert [one.prompt for one in exam.failures(lost=True)] == ["How are you?"]
 
 
 def test_the_embedded_model_loses_nothing_beside_itself() -> None:
     """With equal seeds it says the same, whatever it says."""
     asked = [
         replace(AWAY, expected="e", needed=4),
-        replace(REX, kind=WITHOUT, expected="Rex", needed=5),
+        replace(REX, kind=WITHOUT, needed=5),
         replace(WELL, expected="no model says this"),
     ]
     model, tokenizer = opened(EMBEDDED_FOLDER)
-    results = ask_golden(model, tokenizer, asked)
-    assert results == ask_golden(model, tokenizer, asked)
-    assert [one.passed for one in results] == [True, True, False]
-    report = check(EMBEDDED_FOLDER, EMBEDDED_FOLDER, *asked)
-    assert report.refusal is None
-    assert [one.new for one in report.golden] == results
+    exam = GoldenExam.of(model, tokenizer, asked)
+    exam.compare(model, tokenizer)
+    assert [one.new.passed for one in exam.outcomes] == [True, True, False]
+    assert exam.outcomes[2].before == exam.outcomes[2].new
+    assert list(exam.refusals()) == []

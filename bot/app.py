@@ -73,7 +73,7 @@ from core.text_caches import drop_texts
 from data.storage.storage import Storage
 from data.storage.tombstones import Tombstones
 from model.backend import GenerationBackend
-from model.registry import embedded_option, with_custom_models
+from model.registry import embedded_option, find_option, with_custom_models
 from model.runners.device import available_cores
 from model.worker.client import WorkerClient
 from training.checkpoint_retention import CheckpointRetention
@@ -263,6 +263,39 @@ async def running_worker(
             yield worker
     finally:
         await worker.stop()
+
+
+@asynccontextmanager
+async def golden_questions(
+    settings: Settings, storage: Storage, server: int, model: str | None
+) -> AsyncIterator[GoldenQuestions]:
+    """The golden questions without Discord, beside a worker of their own, which is started once it
+    is known that the server has that `model`.
+
+    Raises:
+        UnknownModel: it has none of that name.
+    """
+    rules = ServerRules(storage.server_settings, Bounds.of(settings))
+    await rules.load()
+    language = rules.language(server) or settings.language
+    worker = WorkerClient(
+        worker_settings(settings, drain_s=DRAIN_TIMEOUT_S, log_level="CRITICAL"),
+        embedded=embedded_option(language).source,
+    )
+    async with BackgroundTasks() as tasks:
+        models = ModelRouter(
+            storage.model_choices,
+            worker,
+            with_custom_models(settings.models),
+            default=settings.default_model,
+            language_of=lambda _server: language,
+            checkpoints=settings.paths.checkpoints,
+            tasks=tasks,
+        )
+        if model is not None:
+            find_option(models.options(server), model)
+        async with worker:
+            yield GoldenQuestions(storage.golden, Filters(storage.filters), models, worker)
 
 
 @asynccontextmanager

@@ -23,7 +23,7 @@ BUILT_IN = {
     # Without a bot: the chat in the terminal and the doctor start a worker of their own.
     "WorkerClient": {"app.py", "cli/chat.py", "cli/doctor/worker.py"},
     "build_bot": {"run.py", "cli/demo.py"},
-    "open_storage": {"ops/recovery.py", "cli/dataset/files.py"},
+    "open_storage": {"ops/recovery.py", "cli/dataset/files.py", "cli/evaluation.py"},
 }
 """The parts of the bot, and the only files below `bot` that build them."""
 

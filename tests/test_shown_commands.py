@@ -81,6 +81,9 @@ GENERATION = "tests/test_benchmarks.py::test_the_generation_benchmark_prints_one
 TRAINING = "tests/test_benchmarks.py::test_the_training_benchmark_prints_one_object"
 CROWD = "tests/test_benchmarks.py::test_a_crowd_loses_nothing"
 ELSEWHERE = {
+    "gpt2bot eval --server ID": (
+        "tests/bot/cli/test_eval.py::test_one_that_was_passed_and_is_failed_now"
+    ),
     "gpt2bot run": "tests/bot/cli/doctor/test_command.py::test_the_bot_looks_while_it_starts",
     "gpt2bot demo": (
         "tests/bot/cli/test_demo.py::test_a_visitor_chats_and_ctrl_c_leaves_nothing_behind"

@@ -4,30 +4,23 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import asdict
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from bot.chat.filters import Filters
-from bot.chat.model_router import ModelRouter
-from bot.cli.chat import DRAIN_TIMEOUT_S, QUIET_ENV
-from bot.judgement.golden import GoldenQuestions, GoldenRun
+from bot.app import golden_questions
+from bot.cli.chat import QUIET_ENV
+from bot.judgement.golden import GoldenRun
 from bot.ops.recovery import existing_database
-from bot.server.rules import Bounds, ServerRules
-from bot.settings import Settings, SettingsError, load_settings, worker_settings
+from bot.settings import SettingsError, load_settings
 from core.records import GOLDEN_DRAWS
-from core.tasks import BackgroundTasks
 from core.texts import one_line
 from data.judgement.golden import GoldenResult, describe
-from data.storage.storage import Storage, open_storage
+from data.storage.storage import open_storage
 from i18n.phrase import phrase, phrases
 from i18n.reader import say
-from model.registry import embedded_option, find_option, with_custom_models
-from model.worker.client import WorkerClient
 
 NO_TIME_LIMIT = float("inf")
 MAX_TEXT_CHARS = 60
@@ -42,6 +35,7 @@ async def evaluate_model(server: int, model: str | None, *, as_json: bool) -> in
         SettingsError: there is no database, or the server has no golden question.
         StoreError, ModelError: the database or the model cannot be used.
     """
+    os.environ.update(QUIET_ENV)  # the worker inherits it
     settings = load_settings()
     database = existing_database(settings)
     async with open_storage(database, key=settings.key) as storage:
@@ -52,7 +46,7 @@ async def evaluate_model(server: int, model: str | None, *, as_json: bool) -> in
                     server=server,
                 )
             )
-        async with _golden_questions(settings, storage, server, model) as questions:
+        async with golden_questions(settings, storage, server, model) as questions:
             console = Console(stderr=True)
             with console.status(say("Asking…")):
                 run = await questions.run(server, model, limit_s=NO_TIME_LIMIT)
@@ -61,35 +55,6 @@ async def evaluate_model(server: int, model: str | None, *, as_json: bool) -> in
     else:
         _print_table(run)
     return 1 if run.regressions else 0
-
-
-@asynccontextmanager
-async def _golden_questions(
-    settings: Settings, storage: Storage, server: int, model: str | None
-) -> AsyncIterator[GoldenQuestions]:
-    """The golden questions beside a worker of this command's own, once the model is known to be
-    there: a worker takes seconds to start."""
-    rules = ServerRules(storage.server_settings, Bounds.of(settings))
-    await rules.load()
-    language = rules.language(server) or settings.language
-    os.environ.update(QUIET_ENV)  # the worker inherits it
-    quiet = worker_settings(settings, drain_s=DRAIN_TIMEOUT_S, log_level="CRITICAL")
-    worker = WorkerClient(quiet, embedded=embedded_option(language).source)
-    async with BackgroundTasks() as tasks:
-        models = ModelRouter(
-            storage.model_choices,
-            worker,
-            with_custom_models(settings.models),
-            default=settings.default_model,
-            language_of=lambda _server: language,
-            checkpoints=settings.paths.checkpoints,
-            tasks=tasks,
-        )
-        if model is not None:
-            find_option(models.options(server), model)
-        filters = Filters(storage.filters)
-        async with worker:
-            yield GoldenQuestions(storage.golden, filters, models, worker)
 
 
 def _record(server: int, run: GoldenRun) -> dict[str, object]:

@@ -77,7 +77,7 @@ TOPICS: tuple[tuple[Phrase, tuple[Hint, ...]], ...] = (
                 phrase("where I answer every message"),
                 ("channel enable", "channel disable"),
             ),
-            Hint(phrase("what I must not say"), ("filter add", "filter list")),
+            Hint(phrase("what I must not say, and what I must"), ("filter add", "golden add")),
             Hint(phrase("silence me, let me speak again"), ("pause", "resume")),
             Hint(phrase("how I behave here; what managers did"), ("settings open", "audit")),
         ),

@@ -172,6 +172,7 @@ class TestWhatIsKnown:
             "ratings": 40,
             "consents": 2,
             "jobs": 1,
+            "golden_questions": 0,
             "audit": 1,
             "forgetting": 0,
         }

@@ -13,7 +13,14 @@ import pytest
 
 from bot.web import access
 from bot.web.words import WORDS
-from core.records import JobState, NewExample, ReviewStatus
+from core.records import (
+    GoldenKind,
+    GoldenQuestion,
+    GoldenScore,
+    JobState,
+    NewExample,
+    ReviewStatus,
+)
 from data.storage.tables.growth import NEWEST, Search
 from i18n.catalogue import JAPANESE
 from tests.bot.asking import storage_of
@@ -113,8 +120,15 @@ async def test_a_training_with_its_curve_and_what_it_changed(site: World, browse
     for text in ("It is done.", "The loss went from 3.00 to", "0.31", "Hm.", "A small bot.", "ada"):
         assert text in page.text
     assert "12 of 12 are known." in page.text
+    golden = storage_of(site).golden
+    for number, good in ((1, 5), (2, 2)):
+        new = GoldenQuestion(0, site.guild.id, f"{number}?", GoldenKind.CONTAIN, "x", 3)
+        assert await golden.add(new) is not None
+        score = GoldenScore(number, "tiny-1", good, 5, 3, datetime.now(UTC))
+        await golden.record(site.guild.id, [score])
     listed = await browser.get(f"{home(site)}/checkpoints")
     assert "tiny-1 answers now" in listed.text
+    assert "1/2" in listed.text
 
 
 async def test_a_training_under_way_is_followed(site: World, browser: Browser) -> None:

@@ -16,7 +16,6 @@ from datetime import UTC, datetime
 from bot.chat.filters import Blocked, Filters
 from bot.chat.model_router import ModelRouter
 from core.errors import Refusal
-from core.questions import question_key
 from core.records import (
     GOLDEN_DRAWS,
     Conversation,
@@ -177,10 +176,8 @@ class GoldenQuestions:
         return await self._table.suggestions(scope, MAX_SUGGESTIONS)
 
     async def taught_answer(self, scope: int, question: str) -> str | None:
-        """The answer to a suggested question."""
-        key = question_key(question)
-        suggested = await self.suggestions(scope)
-        return next((bot for user, bot in suggested if question_key(user) == key), None)
+        """The newest answer that was taught to a question; None without one."""
+        return await self._table.taught_answer(scope, question)
 
     async def run(
         self, scope: int, name: str | None = None, *, limit_s: float = RUN_S

@@ -83,11 +83,14 @@ class Golden(commands.Cog):
     ) -> None:
         await defer(interaction, ephemeral=True)
         scope = guild_scope(interaction)
-        if expected is None:
+        if expected is None and kind in ("contain", "equal"):
             expected = await self._questions.taught_answer(scope, question)
         if expected is None:
             raise Refusal(
-                phrase("I was not taught an answer to that: say with `expected` what it should be.")
+                phrase(
+                    "Say with `expected` what the answer should be. For `contain` and `equal` it can "
+                    "be left out, if I was taught an answer."
+                )
             )
         new = GoldenQuestion(
             0, scope, question, GoldenKind(kind), expected, draws, interaction.user.id

@@ -105,6 +105,15 @@ class GoldenTable(Repository):
         """
         return [(row[0], row[1]) for row in await self._fetch_all(sql, scope, most)]
 
+    async def taught_answer(self, scope: int, question: str) -> str | None:
+        """The newest approved answer to a question; None without one."""
+        sql = """
+            SELECT bot FROM examples
+            WHERE scope = ? AND question = ? AND status = 'approved' ORDER BY id DESC LIMIT 1
+        """
+        row = await self._fetch_one(sql, scope, question_key(question))
+        return row[0] if row else None
+
 
 def _question(row: sqlite3.Row) -> GoldenQuestion:
     return GoldenQuestion(

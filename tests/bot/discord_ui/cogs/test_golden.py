@@ -87,7 +87,8 @@ async def test_they_are_added_listed_and_removed_and_each_change_is_written_down
         ({"expected": "\\pL{900}", "kind": "match"}, "That pattern is too big for me"),
         ({"expected": "  "}, "A golden question needs a question, and what its answer should be."),
         ({"expected": "It is bad."}, "A filter forbids that answer here"),
-        ({}, "I was not taught an answer to that: say with `expected` what it should be."),
+        ({}, "Say with `expected` what the answer should be"),
+        ({"kind": "without"}, "Say with `expected` what the answer should be"),
     ],
 )
 async def test_what_can_be_no_golden_question(

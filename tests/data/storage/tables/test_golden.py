@@ -79,6 +79,8 @@ async def test_what_was_taught_most_is_suggested(storage: Storage) -> None:
     await storage.golden.add(replace(NEW, question="where is it"))
     assert [user for user, _ in await storage.golden.suggestions(GUILD, 1)] == ["who are you"]
     assert await storage.golden.suggestions(OTHER, 10) == []
+    assert await storage.golden.taught_answer(GUILD, "WHO are you?!") == "A small bot."
+    assert await storage.golden.taught_answer(GUILD, "What?") is None, "it waits for review"
 
 
 async def test_they_stay_without_a_member_who_is_forgotten(storage: Storage) -> None:

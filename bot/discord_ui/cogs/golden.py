@@ -47,6 +47,10 @@ NO_GOLDEN = phrase(
     "There is no golden question in this server yet: `/golden add` adds one, and offers what I was "
     "taught most often."
 )
+NOTHING_EXPECTED = phrase(
+    "Say with `expected` what the answer should be. For `contain` and `equal` it can be left out, "
+    "if I was taught an answer."
+)
 
 
 class Golden(commands.Cog):
@@ -83,15 +87,7 @@ class Golden(commands.Cog):
     ) -> None:
         await defer(interaction, ephemeral=True)
         scope = guild_scope(interaction)
-        if expected is None and kind in ("contain", "equal"):
-            expected = await self._questions.taught_answer(scope, question)
-        if expected is None:
-            raise Refusal(
-                phrase(
-                    "Say with `expected` what the answer should be. For `contain` and `equal` it can "
-                    "be left out, if I was taught an answer."
-                )
-            )
+        expected = expected or await self._taught_answer(scope, question, kind)
         new = GoldenQuestion(
             0, scope, question, GoldenKind(kind), expected, draws, interaction.user.id
         )
@@ -104,6 +100,19 @@ class Golden(commands.Cog):
             question=describe_question(added),
         )
         await interaction.edit_original_response(content=text)
+
+    async def _taught_answer(self, scope: int, question: str, kind: Kind) -> str:
+        """What is expected if nobody says.
+
+        Raises:
+            Refusal: nothing was taught, or it says nothing about this kind.
+        """
+        answer = None
+        if kind in ("contain", "equal"):
+            answer = await self._questions.taught_answer(scope, question)
+        if answer is None:
+            raise Refusal(NOTHING_EXPECTED)
+        return answer
 
     @golden.command(name="list", description="See the golden questions, and which are passed")
     @requires_rank(Rank.MANAGER)

@@ -215,7 +215,7 @@ class GoldenQuestions:
         self, option: ModelOption, questions: Sequence[GoldenQuestion], deadline: float
     ) -> list[GoldenResult]:
         """One question after the other, so that the worker has room for those who chat."""
-        results = []
+        results: list[GoldenResult] = []
         for question in questions:
             if results and time.monotonic() > deadline:
                 break

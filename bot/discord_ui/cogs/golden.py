@@ -243,12 +243,12 @@ class Golden(commands.Cog):
 
     @remove.autocomplete("number")
     async def complete_number(
-        self, interaction: BotInteraction, current: int
+        self, interaction: BotInteraction, current: str
     ) -> list[app_commands.Choice[int]]:
         if rank_of(interaction) < Rank.MANAGER:
             return []
         there = await self._questions.all(guild_scope(interaction))
-        typed = str(current or "")
+        typed = str(current)  # Discord sends a number once it is one
         found = [one for one in there if str(one.id).startswith(typed)]
         return [
             app_commands.Choice(name=one_line(f"{one.id}: {one.question}", 100), value=one.id)

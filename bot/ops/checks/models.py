@@ -106,7 +106,8 @@ def check_int8(settings: Settings) -> Finding:
     worst = max(one.percent for one in found.values())
     near = phrases(
         "{count} model was built; its perplexity is at most {percent:.1f} % above that in fp32.",
-        "{count} models were built; their perplexity is at most {percent:.1f} % above that in fp32.",
+        "{count} models were built; their perplexity is at most {percent:.1f} % above that in "
+        "fp32.",
         len(found),
         percent=worst,
     )

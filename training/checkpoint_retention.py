@@ -16,6 +16,7 @@ from core.errors import StoreError
 from core.records import TrainingJob
 from data.storage.storage import Storage
 from i18n.phrase import phrase
+from model.convert.adapter_folder import BASES_DIR
 from model.errors import UnknownModel
 from training.checkpoints import (
     MANIFEST_FILE,
@@ -28,7 +29,7 @@ from training.checkpoints import (
 from training.config import TrainingConfig
 from training.errors import CheckpointInUse
 from training.jobs.folder import CONFIG_FILE
-from training.shared_bases import BASES_DIR, iter_shared_bases, refers_to
+from training.shared_bases import iter_shared_bases, refers_to
 
 log = logging.getLogger(__name__)
 

@@ -17,6 +17,7 @@ from core.errors import StoreError
 from core.logging import LogFormat
 from core.records import JobState, TrainingJob
 from data.storage.storage import Storage
+from model.convert.adapter_folder import BASES_DIR
 from model.registry import ModelOption
 from training.checkpoints import Manifest, iter_checkpoints, read_report, remove_checkpoint
 from training.config import TrainingConfig
@@ -28,7 +29,6 @@ from training.jobs.preview import Preview, newest_measured, preview
 from training.jobs.promotion import ApplyRetention, Promote, Promotion
 from training.jobs.queue import JobQueue, JobUpdate, OnUpdate
 from training.jobs.snapshot import Snapshots, discard, remove_data, remove_work_files
-from training.shared_bases import BASES_DIR
 
 log = logging.getLogger(__name__)
 

@@ -124,9 +124,9 @@ def train(
     )
     from bot.cli.train.run import run_training
     from bot.learning.retraining import Overrides
+    from model.convert.adapter_folder import BASES_DIR
     from model.registry import with_custom_models
     from training.config import TrainingConfig
-    from training.shared_bases import BASES_DIR
     from training.sources import load_conversations
 
     settings = load_settings()

@@ -25,7 +25,7 @@ from training.jobs.events import format_duration
 Fact = tuple[str, str]
 """What it is called, and its value."""
 NOT_KNOWN_LABEL = phrase("not known")
-MAX_TITLE_CHARS, MAX_REFUSAL_CHARS, MAX_FACT_CHARS = 100, 600, 150
+MAX_TITLE_CHARS, MAX_REFUSAL_CHARS, MAX_FACT_CHARS = 100, 600, 200
 """A card may have 4,000 characters in all."""
 LOSS_LABELS = {
     "general": phrase("Loss: general talk (held out)"),

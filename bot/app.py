@@ -29,6 +29,7 @@ from bot.discord_ui.cogs.admin import Admin
 from bot.discord_ui.cogs.catch_up import ALIVE_INTERVAL_S, CatchUp
 from bot.discord_ui.cogs.chat import Chat
 from bot.discord_ui.cogs.dataset.cog import Dataset
+from bot.discord_ui.cogs.duels import DuelCommands
 from bot.discord_ui.cogs.feedback import Feedback
 from bot.discord_ui.cogs.filters import FilterCommands
 from bot.discord_ui.cogs.golden import Golden
@@ -44,8 +45,11 @@ from bot.discord_ui.delivery.rest_traffic import RestTraffic
 from bot.discord_ui.job_messages import TrainingReports
 from bot.discord_ui.locale import LanguageResolver
 from bot.discord_ui.presence import PRESENCE_INTERVAL_S, Presence
+from bot.discord_ui.results import REVIEW_INTERVAL_S, Results
 from bot.discord_ui.schedule import ScheduleInDiscord
 from bot.discord_ui.views.clean_retrain import CleanRetrainPrompts
+from bot.judgement.canary import Canaries
+from bot.judgement.duel import Duels
 from bot.judgement.golden import GoldenQuestions
 from bot.learning.collection import collect
 from bot.learning.erasure import Erasure
@@ -144,12 +148,16 @@ async def build_bot(
             tasks=tasks,
             metrics=metrics,
         )
+        duels = Duels(storage, models)
+        await duels.load()
+        canaries = Canaries(storage.canaries, models, rules.tries_first)
+        await canaries.load()
         presence = Presence(bot, storage.pauses, settings.own_default_model)
         retention = CheckpointRetention(storage, paths.checkpoints, settings.checkpoints_mb)
         growth = GrowthReader(storage, paths.checkpoints)
         sign_ins = SignIns()
         training = await start(
-            running_training(settings, bot, storage, models, presence, growth, retention, metrics)
+            running_training(settings, bot, storage, canaries, presence, growth, retention, metrics)
         )
         # Drained first of all: replies in flight need everything above, and hold training back.
         filters = Filters(storage.filters, sampling_params(settings).banned_words)
@@ -167,6 +175,8 @@ async def build_bot(
                 metrics,
                 known,
                 rules,
+                duels,
+                canaries,
             )
         )
         erasure = Erasure(
@@ -207,6 +217,7 @@ async def build_bot(
                 tasks,
                 rules,
                 channels,
+                duels,
             ),
             *_learning_cogs(
                 settings,
@@ -223,6 +234,7 @@ async def build_bot(
                 rules,
             ),
             SettingsCommands(rules, channels, models, nightly, storage.audit),
+            _duel_commands(bot, storage, models, rules, duels, canaries, clock, tasks),
         ):
             await bot.add_cog(cog)
         await bot.add_cog(_growth_command(settings, growth, models, sign_ins))
@@ -303,7 +315,7 @@ async def running_training(
     settings: Settings,
     bot: Gpt2Bot,
     storage: Storage,
-    models: ModelRouter,
+    canaries: Canaries,
     presence: Presence,
     growth: GrowthReader,
     retention: CheckpointRetention,
@@ -321,7 +333,7 @@ async def running_training(
             storage,
             settings.paths.jobs,
             checkpoints,
-            promote=models.promote,
+            promote=canaries.promote,
             on_update=_fan_out_job_updates(metrics, presence, growth, reports),
             apply_retention=retention.prune,
             limits=_training_limits(settings),
@@ -343,6 +355,8 @@ async def running_conversations(
     metrics: Metrics,
     known: KnownAnswers,
     rules: ServerRules,
+    duels: Duels,
+    canaries: Canaries,
 ) -> AsyncIterator[ConversationManager]:
     """The conversations of all channels; leaving lets the replies in flight be finished."""
     conversations = ConversationManager(
@@ -371,6 +385,8 @@ async def running_conversations(
             known.look_up,
             partial(help_for_member, bot, rules),
         ),
+        duels=duels,
+        canaries=canaries,
     )
     models.load_in_background(models.default_for(bot.languages.for_server(None)))
     try:
@@ -391,6 +407,7 @@ def _chat_cogs(
     tasks: BackgroundTasks,
     rules: ServerRules,
     channels: EnabledChannels,
+    duels: Duels,
 ) -> Iterator[commands.Cog]:
     limits = RateLimits(
         member_per_minute=settings.member_per_minute,
@@ -405,7 +422,7 @@ def _chat_cogs(
     yield chat
     yield catch_up
     yield Help(rules)
-    yield Feedback(bot, storage, conversations, replayer, admission, rules)
+    yield Feedback(bot, storage, conversations, replayer, admission, rules, duels)
     yield FilterCommands(filters, storage.filters, storage.audit)
     yield Introduction(
         bot, storage.introductions, pauses, tasks, learn_from_chat=settings.learn_from_chat
@@ -448,6 +465,21 @@ def _learning_cogs(
         retention_days=settings.retention_days,
     )
     yield Dataset(storage, settings.author_share, settings.paths.transfers)
+
+
+def _duel_commands(
+    bot: Gpt2Bot,
+    storage: Storage,
+    models: ModelRouter,
+    rules: ServerRules,
+    duels: Duels,
+    canaries: Canaries,
+    clock: GuardedClock,
+    tasks: BackgroundTasks,
+) -> DuelCommands:
+    results = Results(bot, duels, canaries, clock)
+    tasks.spawn(run_periodically(results.review, REVIEW_INTERVAL_S, "results"), name="results")
+    return DuelCommands(bot, duels, models, rules, storage.audit, results)
 
 
 @asynccontextmanager

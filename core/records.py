@@ -276,6 +276,106 @@ class TrainingJob:
     attempts: int = 0
 
 
+class Choice(StrEnum):
+    """Which of a duel's models wrote the better answer."""
+
+    A = "a"
+    B = "b"
+    ALIKE = "alike"
+
+
+class DuelOutcome(StrEnum):
+    """How a duel ended. ALIKE: whatever difference there is does not matter; UNDECIDED: all the
+    votes that are waited for could not tell; EXPIRED: there were too few of them in time; GONE: one
+    of its models was deleted."""
+
+    A = "a"
+    B = "b"
+    ALIKE = "alike"
+    UNDECIDED = "undecided"
+    EXPIRED = "expired"
+    STOPPED = "stopped"
+    GONE = "gone"
+
+
+@dataclass(frozen=True, slots=True)
+class Duel:
+    """A blind comparison of two models of a scope by its members: of `share` percent of the replies
+    in a channel (None: in all) there are two. `report_channel_id` is where its end is announced."""
+
+    id: int
+    scope: int
+    model_a: str
+    model_b: str
+    share: int
+    channel_id: int | None
+    report_channel_id: int
+    started_at: datetime
+    ended_at: datetime | None = None
+    outcome: DuelOutcome | None = None
+
+    @property
+    def winner(self) -> str | None:
+        """The model that was found to be better."""
+        models = {DuelOutcome.A: self.model_a, DuelOutcome.B: self.model_b}
+        return None if self.outcome is None else models.get(self.outcome)
+
+
+@dataclass(frozen=True, slots=True)
+class DuelPair:
+    """Two answers to one message, shown together as the reply `reply_id`. The history has the upper
+    one, which is model A's if `a_first`; `other` is the lower one with what it was made from, as
+    JSON, until one of them was chosen. `choice` is the vote."""
+
+    reply_id: int
+    duel_id: int
+    a_first: bool
+    other: str | None
+    choice: Choice | None = None
+
+
+class ReplyFault(StrEnum):
+    """What went wrong with a reply. FAILED: there was none, or not in time."""
+
+    WITHHELD = "withheld"
+    FAILED = "failed"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyCounts:
+    """How many replies there were, and how many of them were bad."""
+
+    bad: int
+    replies: int
+
+
+class CanaryOutcome(StrEnum):
+    """How a canary ended. REPLACED: somebody chose a model; GONE: its checkpoint was deleted."""
+
+    WORSE = "worse"
+    PROMOTED = "promoted"
+    REPLACED = "replaced"
+    GONE = "gone"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Canary:
+    """A new checkpoint on trial: `model` serves `share` percent of a scope's channels in place of
+    `old_model`, of whose last `base_replies` replies `base_bad` were bad."""
+
+    id: int
+    scope: int
+    model: str
+    old_model: str
+    share: int
+    base_bad: int
+    base_replies: int
+    report_channel_id: int
+    started_at: datetime
+    outcome: CanaryOutcome | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
     """A row of the audit log; `at` is in UTC."""

@@ -129,6 +129,7 @@ class ServerSettings:
     buttons: ButtonsUnder = ButtonsUnder.ALL
     teaching: Teaching = Teaching.AT_ONCE
     known_at_once: Switch = Switch.ON
+    canary: Switch = Switch.OFF
     retrainers: Retrainers | int = Retrainers.ADMINISTRATORS
     nightly: Nightly = Nightly.OFF
     new_lessons: NewLessons = NewLessons.TEN
@@ -144,6 +145,7 @@ CHOICES: Mapping[str, type[StrEnum | IntEnum]] = {
     "buttons": ButtonsUnder,
     "teaching": Teaching,
     "known_at_once": Switch,
+    "canary": Switch,
     "retrainers": Retrainers,
     "nightly": Nightly,
     "new_lessons": NewLessons,

@@ -6,6 +6,7 @@ Does not know the history, or whose turn it is.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, contextmanager
@@ -15,13 +16,16 @@ from enum import Enum, auto
 from bot.chat.filters import REPLY_WITHHELD, Blocked, Filters, OutputGuard
 from bot.chat.known import Astray, FixedAnswer, Misplaced, TaughtAnswer
 from bot.chat.request import ReplyRequest, ReplySink, ReplyTarget, TextCheck, truncate_reply
-from bot.chat.telemetry import FIXED, TAUGHT, ReplyTrace
+from bot.chat.telemetry import FIXED, TAUGHT, WITHHELD, ReplyTrace
 from core.errors import Refusal
 from i18n.phrase import phrase
 from i18n.reader import say
 from model.backend import GenerationBackend
+from model.errors import ModelError
 from model.sampling import FinishReason
 from model.worker.messages import Finished, Queued, TextDelta
+
+log = logging.getLogger(__name__)
 
 SHUTTING_DOWN = phrase("I am shutting down; please ask again in a moment.")
 
@@ -187,6 +191,24 @@ class ReplyGenerator:
                 live.fell_back = True
                 return await self._give_known(live, expected, guard)
 
+    async def generate_beside(self, live: ActiveReply, request: ReplyRequest) -> Finished | None:
+        """Another reply to the same message, shown nowhere yet. None if there is none that may be
+        shown, or the first was stopped: then the first stands alone."""
+        if live.is_cancelled:
+            return None
+        guard = await self._filters.guard(request.target.scope)
+        try:
+            reply = await self._stream(
+                live,
+                request.with_guard(guard),
+                _both(guard.check, request.known.check),
+                shown=False,
+            )
+        except (Blocked, ModelError) as e:
+            log.info("no second answer to %d: %s", request.target.asked_id, e)
+            return None
+        return reply if reply.text.strip() and not live.is_cancelled else None
+
     async def _attempt(
         self,
         live: ActiveReply,
@@ -227,10 +249,12 @@ class ReplyGenerator:
         if live.is_deleted:
             await live.sink.remove()
         else:
-            live.trace.drop_reason = "withheld"
+            live.trace.drop_reason = WITHHELD
             await live.sink.fail(say(REPLY_WITHHELD))
 
-    async def _stream(self, live: ActiveReply, request: ReplyRequest, check: TextCheck) -> Finished:
+    async def _stream(
+        self, live: ActiveReply, request: ReplyRequest, check: TextCheck, *, shown: bool = True
+    ) -> Finished:
         """Stream one attempt to the sink, as far as its text passes the check."""
         live.request_id = None
         pieces = self._worker.generate(
@@ -249,8 +273,10 @@ class ReplyGenerator:
                         self._worker.abort(piece.request_id)
                     live.request_id = piece.request_id
                     match piece:
-                        case Queued(queue_position=place):
+                        case Queued(queue_position=place) if shown:
                             await live.sink.show_queue_position(place)
+                        case TextDelta() if not shown:
+                            begun()
                         case TextDelta(text=text):
                             begun()
                             live.trace.mark_first_token()

@@ -17,21 +17,24 @@ from cachetools import LRUCache
 from bot.chat.admission import Pauses
 from bot.chat.errors import NotAdmitted
 from bot.chat.filters import REPLY_WITHHELD
-from bot.chat.generation import SHUTTING_DOWN, ActiveReply, ReplyGenerator
+from bot.chat.generation import SHUTTING_DOWN, ActiveReply, ReplyGenerator, ReplyState
 from bot.chat.known import LookUp, nothing_known
 from bot.chat.model_router import ModelRouter, Serving
 from bot.chat.queue import ChannelQueue
 from bot.chat.request import Incoming, ReplyRequest, ReplySink, next_seed
-from bot.chat.telemetry import ReplyTelemetry
+from bot.chat.telemetry import WITHHELD, ReplyTelemetry
+from bot.judgement.canary import Canaries
+from bot.judgement.duel import DuelDraw, Duels
 from core.errors import DiskFull, Refusal, StoreError
 from core.japanese import is_english, is_japanese
-from core.records import Message, ReplyRecord, Role, StoredMessage
+from core.records import Message, ReplyFault, ReplyRecord, Role, StoredMessage
 from core.throttle import Throttle
 from data.storage.tables.messages import Messages, Replies
 from i18n.catalogue import ENGLISH, JAPANESE
 from i18n.phrase import Phrase, join_phrases, phrase
 from i18n.reader import say
 from model.backend import GenerationBackend
+from model.errors import GenerationFailed
 from model.registry import ModelOption, embedded_name
 from model.sampling import SamplingParams
 from model.worker.messages import Finished, Rendered
@@ -104,6 +107,8 @@ class ConversationManager:
         policy: ChatPolicy,
         on_reply: OnReply | None = None,
         look_up: LookUp = nothing_known,
+        duels: Duels | None = None,
+        canaries: Canaries | None = None,
     ) -> None:
         self._messages = messages
         self._replies = replies
@@ -120,6 +125,8 @@ class ConversationManager:
         self._stale_s = policy.stale_s
         self._on_reply = on_reply
         self._look_up = look_up
+        self._duels = duels
+        self._canaries = canaries
         self._clock = time.monotonic
         self._queue = ChannelQueue()
         self._write_failures = WriteFailures()
@@ -171,17 +178,17 @@ class ConversationManager:
         seen = await self._messages.context(channel_id, self._context_messages)
         if unsaved:
             seen = [*seen, message][-self._context_messages :]
-        serving = await self._models.serving(incoming.scope)
-        request = await self._with_known(
-            ReplyRequest(
-                incoming,
-                tuple(seen),
-                serving,
-                self._params_for(incoming.scope, serving.option),
-            ),
-            by_model=shared,
-        )
-        reply = await self._reply(request, live, unsaved)
+
+        async def request_by(serving: Serving) -> ReplyRequest:
+            params = self._params_for(incoming.scope, serving.option)
+            request = ReplyRequest(incoming, tuple(seen), serving, params)
+            return await self._with_known(request, by_model=shared)
+
+        request = await request_by(await self._models.serving(incoming.scope, channel_id))
+        pair = None
+        if self._duels is not None and (show := incoming.show_pair) and not unsaved:
+            pair = await self._duels.draw(request, lambda one: request_by(Serving(one)), show)
+        reply = await self._reply(pair.upper if pair else request, live, unsaved, pair=pair)
         if live.is_deleted and shared:  # who wrote those before still waits
             await live.sink.fail(say(BURST_WITHDRAWN))
         return reply
@@ -225,7 +232,7 @@ class ConversationManager:
                 seen = await self._messages.get_many(record.seen) if wanted else []
                 if not seen or seen[-1].discord_id != record.asked_id:
                     raise Refusal(PROMPT_DELETED if wanted else DELETED_OR_CLOSING)
-                serving = await self._models.serving(record.scope)
+                serving = await self._models.serving(record.scope, record.channel_id)
                 params = self._params_for(record.scope, serving.option)
                 params = replace(params, seed=next_seed(record.seed))
                 request = await self._with_known(
@@ -250,16 +257,33 @@ class ConversationManager:
         unsaved: Phrase | None = None,
         *,
         regenerated: bool = False,
+        pair: DuelDraw | None = None,
     ) -> Finished | None:
         sink = live.sink
-        reply = await self.generator.generate(live, request)
+        reply = await self._generate(request, live)
         if reply is None:
             return None
         if live.fell_back:
             request = replace(request, known=request.known.with_expected())
         if not reply.text.strip():  # it was stopped before its first word
+            await self._note_end(request, live)
             await sink.fail(say(SHUTTING_DOWN if self._queue.closing else STOPPED))
             return reply
+        if pair is not None and await self._show_pair(pair, live, reply):
+            return None if live.is_deleted else reply
+        return await self._show(request, live, reply, unsaved, regenerated=regenerated)
+
+    async def _show(
+        self,
+        request: ReplyRequest,
+        live: ActiveReply,
+        reply: Finished,
+        unsaved: Phrase | None,
+        *,
+        regenerated: bool,
+    ) -> Finished | None:
+        """Show a reply to its end, and record it."""
+        sink = live.sink
         language_notice = self._language_notice(request)
         reply_id = await sink.finish(reply.text, _footnote(request, language_notice, unsaved))
         if live.is_deleted:
@@ -276,9 +300,60 @@ class ConversationManager:
             )
             return reply
         await self._prefill_next_context(request)
-        if recorded and self._on_reply is not None and request.known.answer is None:
-            await self._notify_listener(self._on_reply, record, request.asked_text, reply.text)
+        await self._note_end(request, live, record.reply_id)
+        if recorded and request.known.answer is None:
+            await self._notify_listener(record, request.asked_text, reply.text)
         return reply
+
+    async def _generate(self, request: ReplyRequest, live: ActiveReply) -> Finished | None:
+        """Generate a reply. A canary is judged by what goes wrong with its own."""
+        try:
+            reply = await self.generator.generate(live, request)
+        except GenerationFailed:
+            await self._note_fault(request, ReplyFault.FAILED)
+            raise
+        if reply is None and live.trace.drop_reason == WITHHELD:
+            await self._note_fault(request, ReplyFault.WITHHELD)
+        return reply
+
+    async def _note_end(
+        self, request: ReplyRequest, live: ActiveReply, reply_id: int | None = None
+    ) -> None:
+        """A reply has ended: note if it was stopped, and have the canary judged."""
+        if live.state is ReplyState.STOPPED:
+            await self._note_fault(request, ReplyFault.STOPPED, reply_id)
+        elif self._canaries is not None:
+            await self._canaries.check(request.target.scope)
+
+    async def _note_fault(
+        self, request: ReplyRequest, fault: ReplyFault, reply_id: int | None = None
+    ) -> None:
+        if self._canaries is None or request.known.answer is not None:
+            return
+        model = request.serving.option.name
+        await self._canaries.note_fault(request.target, model, fault, reply_id)
+        await self._canaries.check(request.target.scope)
+
+    async def _show_pair(self, pair: DuelDraw, live: ActiveReply, upper: Finished) -> bool:
+        """Show a second answer beside the first and record both; False if there is none, or they
+        do not fit into one message: then the first one is still to be shown."""
+        lower = await self.generator.generate_beside(live, pair.lower)
+        reply_id = await pair.show(upper.text, lower.text) if lower else None
+        if self._duels is None or lower is None or reply_id is None:
+            return False
+        if live.is_deleted:
+            await live.sink.remove()
+            return True
+        try:
+            record = pair.upper.record(reply_id, upper)
+            await self._record_reply(record, upper.text, regenerated=False)
+            await self._duels.keep(pair, reply_id, lower)
+        except StoreError as e:
+            await live.sink.finish(upper.text, say(self._write_failures.report(e)))
+        else:
+            await self._prefill_next_context(pair.upper)
+            await self._note_end(pair.upper, live, reply_id)
+        return True
 
     async def _record_reply(self, record: ReplyRecord, text: str, regenerated: bool) -> bool:
         """Save a reply; False if the message that it answers was deleted."""
@@ -329,11 +404,11 @@ class ConversationManager:
         )
         return join_phrases([said, advice] if in_server else [said]).translate_to(language)
 
-    async def _notify_listener(
-        self, notify: OnReply, record: ReplyRecord, asked: str, reply: str
-    ) -> None:
+    async def _notify_listener(self, record: ReplyRecord, asked: str, reply: str) -> None:
+        if self._on_reply is None:
+            return
         try:
-            await notify(record, asked, reply)
+            await self._on_reply(record, asked, reply)
         except Exception:
             log.exception("the listener failed on reply %d", record.reply_id)
 
@@ -359,7 +434,7 @@ class ConversationManager:
 
     async def context(self, channel_id: int, scope: int) -> tuple[Serving, Rendered | None]:
         """What the model would see now, and which model; None where nothing was said yet."""
-        serving = await self._models.serving(scope)
+        serving = await self._models.serving(scope, channel_id)
         history = await self.conversation_history(channel_id)
         if not history:
             return serving, None

@@ -7,9 +7,10 @@ A scope is a guild id (in a direct message: the user's id).
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from weakref import WeakValueDictionary
@@ -60,6 +61,23 @@ class LoadFailure:
     at: float
 
 
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A checkpoint that serves `share` percent of a scope's channels before it serves all."""
+
+    name: str
+    share: int
+
+    def includes(self, channel_id: int) -> bool:
+        """Whether it serves a channel: by a hash of both, so a channel keeps its model."""
+        digest = hashlib.sha256(f"{channel_id}:{self.name}".encode()).digest()
+        return int.from_bytes(digest[:8]) % 100 < self.share
+
+
+OnChoice = Callable[[int, str], Awaitable[None]]
+"""Called with the scope and the name of the model that was chosen for it."""
+
+
 class ModelRouter:
     """Keeps each scope's choice, and loads before it switches. A scope that never chose gets the
     model `default`; if it is None, that of its language."""
@@ -90,6 +108,8 @@ class ModelRouter:
         self._load_failures: dict[str, LoadFailure] = {}
         # Every message asks for the choice; only `use` and `rollback` change it.
         self._choices: LRUCache[int, str | None] = LRUCache(MAX_CACHED_CHOICES)
+        self._trials: dict[int, Trial] = {}
+        self._on_choice: OnChoice | None = None
 
     def options(self, scope: int) -> list[ModelOption]:
         """Every model that the scope can use; its own checkpoints come last, by age."""
@@ -133,7 +153,11 @@ class ModelRouter:
         """The scope's choice; the default where there is none, or where it is gone."""
         if (name := await self.chosen(scope)) is None:
             return self.default(scope)
-        return self._options.get(name) or self._checkpoint(scope, name) or self.default(scope)
+        return self.find(scope, name) or self.default(scope)
+
+    def find(self, scope: int, name: str) -> ModelOption | None:
+        """A model that the scope can use; None if it is gone."""
+        return self._options.get(name) or self._checkpoint(scope, name)
 
     def default(self, scope: int) -> ModelOption:
         """The model of a scope that never chose."""
@@ -148,13 +172,34 @@ class ModelRouter:
         try:
             return as_option(folder, read_manifest(folder))
         except CorruptCheckpoint as e:
-            log.warning("the chosen model of %s is gone: %s", scope, e)
+            log.warning("a model of %s is gone: %s", scope, e)
             return None
 
-    async def serving(self, scope: int) -> Serving:
-        """Who answers now. If the choice is not loaded, it starts to load, and the embedded model
-        of the scope's language stands in."""
-        choice = await self.active(scope)
+    def on_choice(self, listener: OnChoice) -> None:
+        """Have it called whenever a model was chosen."""
+        self._on_choice = listener
+
+    def set_trial(self, scope: int, trial: Trial | None) -> None:
+        """Begin or end the trial of a checkpoint beside the scope's choice."""
+        if trial is None:
+            self._trials.pop(scope, None)
+        else:
+            self._trials[scope] = trial
+
+    def trial(self, scope: int) -> Trial | None:
+        """The checkpoint that is on trial in a scope."""
+        return self._trials.get(scope)
+
+    async def _choice_in(self, scope: int, channel_id: int) -> ModelOption:
+        """The scope's choice, or what is on trial in the channel."""
+        trial = self._trials.get(scope)
+        tried = self.find(scope, trial.name) if trial and trial.includes(channel_id) else None
+        return tried or await self.active(scope)
+
+    async def serving(self, scope: int, channel_id: int) -> Serving:
+        """Who answers now in a channel. If the choice is not loaded, it starts to load, and the
+        embedded model of the scope's language stands in."""
+        choice = await self._choice_in(scope, channel_id)
         if choice.source in self._worker.models:
             return Serving(choice)
         stand_in = self._stand_in(scope)
@@ -190,6 +235,14 @@ class ModelRouter:
         if failure is None or time.perf_counter() - failure.at >= LOAD_RETRY_S:
             self.load_in_background(option)
         return failure
+
+    def is_ready(self, option: ModelOption) -> bool:
+        """Whether a model can answer at once; if not, it begins to load, unless it failed to."""
+        if option.source in self._worker.models:
+            return True
+        if option.source not in self._worker.quarantined:
+            self._load_unless_failed(option)
+        return False
 
     def training_bases(self, scope: int) -> list[ModelOption]:
         """What a retrain can start from; the scope's own checkpoints come last, newest first."""
@@ -268,18 +321,28 @@ class ModelRouter:
                 await self._table.set_active(scope, option.name)
             finally:
                 self._choices.pop(scope, None)
+            await self._tell_choice(scope, option)
         return option
+
+    async def _tell_choice(self, scope: int, option: ModelOption) -> None:
+        if self._on_choice is not None:
+            await self._on_choice(scope, option.name)
 
     async def rollback(self, scope: int) -> ModelOption:
         """Load the model that answered before, and only then make it the scope's choice again.
 
-        Models that are gone are passed over, and forgotten.
+        Models that are gone are passed over, and forgotten. While a checkpoint is on trial, what
+        answered before it is the choice still: then only the trial ends.
 
         Raises:
             NothingToRollBack: no other one answered before.
             LoadFailed, WorkerDied, CorruptCheckpoint: the present model keeps answering.
         """
         async with self._table.lock(scope):
+            if scope in self._trials:
+                option = await self.active(scope)
+                await self._tell_choice(scope, option)
+                return option
             option = await self._previous_model(scope)
             with self._metrics.observe_switch():
                 await self.ensure_loaded(option)
@@ -295,7 +358,7 @@ class ModelRouter:
     async def _previous_model(self, scope: int) -> ModelOption:
         present = await self._table.active(scope)
         for name in await self._table.previous(scope):
-            option = self._options.get(name) or self._checkpoint(scope, name)
+            option = self.find(scope, name)
             if option is not None and name != present:
                 return option
         raise NothingToRollBack(

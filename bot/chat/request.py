@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from random import Random
@@ -22,6 +22,10 @@ TRUNCATION_MARK = " …"
 
 TextCheck = Callable[[str], None]
 """Raises an error if a text must not be shown."""
+
+
+ShowPair = Callable[[str, str], Awaitable[int | None]]
+"""Shows two answers to choose from; the id under which they are known, None if they do not fit."""
 
 
 class ReplySink(Protocol):
@@ -53,6 +57,7 @@ class Incoming:
     `get_text` is asked for when its turn comes: the message may have been edited while it waited.
     With `merge_bursts` it shares its turn with the next message of the same person, if that waits
     already. `resumed`: the bot was killed before it answered, so it may be in the history already.
+    Without `show_pair` there is only one answer, also in a duel.
     """
 
     asked_id: int
@@ -62,6 +67,7 @@ class Incoming:
     get_text: Callable[[], str]
     merge_bursts: bool = False
     resumed: bool = False
+    show_pair: ShowPair | None = None
 
 
 class ReplyTarget(Protocol):

@@ -25,9 +25,11 @@ TAUGHT = "taught"
 """The outcome of a taught answer, given without the model."""
 FIXED = "fixed"
 """The outcome of a fixed answer to a question about the bot."""
-OTHER_DROPS = ("merged", "repeated", "withheld")
+WITHHELD = "withheld"
+"""The outcome of a reply that a filter blocked."""
+OTHER_DROPS = ("merged", "repeated")
 """Other outcomes without a reply: `merged` (the reply to the next message answers it too),
-`repeated` (delivered before), `withheld` (a filter blocked the reply)."""
+`repeated` (delivered before)."""
 UNEXPECTED_ERROR = "error"
 """The outcome of any other error."""
 NOT_POSTED = "not_posted"
@@ -48,6 +50,7 @@ OUTCOMES = (
     NOT_POSTED,
     WITHDRAWN,
     *OTHER_DROPS,
+    WITHHELD,
     TAUGHT,
     FIXED,
     UNEXPECTED_ERROR,

@@ -38,6 +38,8 @@ AUDIT_ACTIONS = (
     phrase("dataset import"),
     phrase("dataset reject"),
     phrase("dataset remove"),
+    phrase("duel start"),
+    phrase("duel stop"),
     phrase("filter add"),
     phrase("filter remove"),
     phrase("golden add"),

@@ -168,6 +168,10 @@ class ServerRules:
     def shows_buttons(self, scope: int) -> bool:
         return self.of(scope).buttons is not ButtonsUnder.NONE
 
+    def tries_first(self, scope: int) -> bool:
+        """Whether new checkpoints are on trial there first."""
+        return self.of(scope).canary is Switch.ON
+
     def shape(self, scope: int, params: SamplingParams) -> SamplingParams:
         """The sampling of a reply there, given what it would be without any choice."""
         chosen = self.of(scope)

@@ -435,6 +435,81 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             asked_at TEXT NOT NULL,
             PRIMARY KEY (golden_id, model)
         ) WITHOUT ROWID
+    ),
+    (
+        # Comparisons of two models by the members of a scope, and the pairs of answers that they
+        # vote on. `other` holds words, so it goes with the reply that it stands beside; a vote,
+        # which holds none, stays.
+        """
+        CREATE TABLE duels (
+            id INTEGER PRIMARY KEY,
+            scope INTEGER NOT NULL,
+            model_a TEXT NOT NULL,
+            model_b TEXT NOT NULL,
+            share INTEGER NOT NULL,
+            channel_id INTEGER,
+            report_channel_id INTEGER NOT NULL,
+            started_at TEXT NOT NULL,
+            ended_at TEXT,
+            outcome TEXT,
+            announced INTEGER NOT NULL DEFAULT 0
+        )
+        """,
+        "CREATE UNIQUE INDEX one_duel_at_a_time ON duels (scope) WHERE ended_at IS NULL",
+        """
+        CREATE TABLE duel_pairs (
+            reply_id INTEGER PRIMARY KEY,
+            duel_id INTEGER NOT NULL REFERENCES duels (id),
+            a_first INTEGER NOT NULL,
+            other TEXT,
+            voter_id INTEGER,
+            choice TEXT,
+            voted_at TEXT
+        )
+        """,
+        "CREATE INDEX duel_votes ON duel_pairs (duel_id, voted_at)",
+        "CREATE INDEX duel_votes_by_member ON duel_pairs (voter_id)",
+        """
+        CREATE TRIGGER other_answer_goes_with_its_reply AFTER DELETE ON messages
+        BEGIN
+            DELETE FROM duel_pairs WHERE reply_id = OLD.discord_id AND choice IS NULL;
+            UPDATE duel_pairs SET other = NULL WHERE reply_id = OLD.discord_id;
+        END
+        """,
+        # New checkpoints that serve some channels first, and the replies that went wrong: of most
+        # of these nothing else is kept.
+        """
+        CREATE TABLE canaries (
+            id INTEGER PRIMARY KEY,
+            scope INTEGER NOT NULL,
+            model TEXT NOT NULL,
+            old_model TEXT NOT NULL,
+            share INTEGER NOT NULL,
+            base_bad INTEGER NOT NULL,
+            base_replies INTEGER NOT NULL,
+            report_channel_id INTEGER NOT NULL,
+            started_at TEXT NOT NULL,
+            ended_at TEXT,
+            outcome TEXT,
+            announced INTEGER NOT NULL DEFAULT 0
+        )
+        """,
+        """
+        CREATE TABLE reply_faults (
+            id INTEGER PRIMARY KEY,
+            scope INTEGER NOT NULL,
+            model TEXT NOT NULL,
+            fault TEXT NOT NULL,
+            reply_id INTEGER,
+            created_at TEXT NOT NULL
+        )
+        """,
+        "CREATE INDEX reply_faults_by_model ON reply_faults (scope, model, created_at)",
+        "CREATE INDEX reply_faults_by_reply ON reply_faults (reply_id)",
+        "CREATE INDEX reply_faults_by_time ON reply_faults (created_at)",
+        "CREATE INDEX replies_by_model ON replies (scope, model, created_at)",
+        """
+        INSERT INTO marks VALUES ('faults_since', strftime('%Y-%m-%dT%H:%M:%S+00:00', 'now'))
         """,
     ),
 )

@@ -26,6 +26,8 @@ from data.storage.tables.filters import FilterTable
 from data.storage.tables.growth import Growth
 from data.storage.tables.introductions import Introductions
 from data.storage.tables.jobs import Jobs
+from data.storage.tables.judgement.canaries import Canaries
+from data.storage.tables.judgement.duels import Duels
 from data.storage.tables.judgement.golden import GoldenTable
 from data.storage.tables.marks import Marks
 from data.storage.tables.members import MemberData
@@ -49,6 +51,8 @@ class Storage(Repository):
         self.growth = Growth(db)
         self.golden = GoldenTable(db)
         self.jobs = Jobs(db)
+        self.duels = Duels(db)
+        self.canaries = Canaries(db)
         self.consents = Consents(db)
         self.members = MemberData(db)
         self.erasures = Erasures(db)

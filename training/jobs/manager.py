@@ -76,9 +76,9 @@ class TrainingManager:
         self._limits = limits or TrainingLimits()
         self._queue = JobQueue(storage.jobs, on_update)
 
-        async def announce_and_promote(job: TrainingJob, folder: Path) -> None:
+        async def announce_and_promote(job: TrainingJob, folder: Path) -> bool:
             await self._queue.notify(JobUpdate(job, Loading()))
-            await promote(job, folder)
+            return await promote(job, folder)
 
         self._promotion = Promotion(self._checkpoints, announce_and_promote, apply_retention)
         share = self._limits.author_share

@@ -30,15 +30,15 @@ from training.jobs.outcome import SERVING_UNCHANGED, JobOutcome
 
 log = logging.getLogger(__name__)
 
-Promote = Callable[[TrainingJob, Path], Awaitable[None]]
+Promote = Callable[[TrainingJob, Path], Awaitable[bool]]
 ApplyRetention = Callable[[Path], Awaitable[object]]
 
 
 class Promotion:
     """Stores checkpoints in `root`/SCOPE/NAME and promotes or rejects them.
 
-    `promote(job, folder)` puts one into service or raises; `apply_retention(folder)` then removes
-    old ones, but not that one."""
+    `promote(job, folder)` puts one into service or raises; True: on trial, beside the old one.
+    `apply_retention(folder)` then removes old ones, but not that one."""
 
     def __init__(self, root: Path, promote: Promote, apply_retention: ApplyRetention) -> None:
         self._root = root
@@ -80,7 +80,7 @@ class Promotion:
         self, job: TrainingJob, folder: Path, report: StoredReport | None
     ) -> JobOutcome:
         try:
-            await self._promote(job, folder)
+            is_on_trial = await self._promote(job, folder)
         except (ModelError, TrainingError, StoreError) as e:
             detail = phrase(
                 "**{name}** could not be put into service. {reason} {stays}",
@@ -90,12 +90,22 @@ class Promotion:
             )
             return JobOutcome(JobState.REJECTED, detail, folder.name)
         manifest = await asyncio.to_thread(read_manifest, folder)
-        detail = phrase(
-            "**{name}** is trained and answers from now on. {losses} Its training took {time}.",
-            name=folder.name,
-            losses=_loss_message(manifest, report),
-            time=format_duration(manifest.seconds),
-        )
+        losses, time = _loss_message(manifest, report), format_duration(manifest.seconds)
+        if is_on_trial:
+            detail = phrase(
+                "**{name}** is trained and on trial: it answers in some channels first, and "
+                "everywhere once it has done well there. {losses} Its training took {time}.",
+                name=folder.name,
+                losses=losses,
+                time=time,
+            )
+        else:
+            detail = phrase(
+                "**{name}** is trained and answers from now on. {losses} Its training took {time}.",
+                name=folder.name,
+                losses=losses,
+                time=time,
+            )
         return JobOutcome(JobState.PROMOTED, detail, folder.name)
 
 

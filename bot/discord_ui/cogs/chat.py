@@ -35,6 +35,7 @@ from bot.discord_ui.delivery.reply import (
 from bot.discord_ui.delivery.requests import DISCORD_ERRORS, NO_REPLY_WITHOUT_HISTORY, defer
 from bot.discord_ui.delivery.split import split_message
 from bot.discord_ui.permissions import Rank, require_rank, requires_rank
+from bot.discord_ui.views.duel_buttons import show_pair
 from bot.discord_ui.views.reply_buttons import reply_views
 from bot.server.channels import EnabledChannels
 from bot.server.rules import ServerRules
@@ -183,6 +184,7 @@ class Chat(commands.Cog):
                 get_text=text_now,
                 merge_bursts=True,
                 resumed=resumed,
+                show_pair=partial(show_pair, reply),
             )
             await self._conversations.answer(incoming, reply)
             await self._strip_older_buttons(incoming, reply)

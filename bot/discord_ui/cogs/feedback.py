@@ -36,6 +36,7 @@ from bot.discord_ui.views.reply_buttons import (
     replay_view,
     reply_views,
 )
+from bot.judgement.duel import Duels
 from bot.learning.corrections import Correction, save_correction, start_correction
 from bot.learning.teaching import MAX_WORDINGS, other_wordings
 from bot.server.rules import ServerRules
@@ -47,6 +48,7 @@ from i18n.phrase import phrase
 from i18n.reader import say
 
 NOT_MY_MESSAGE = phrase("That only works on what I said.")
+VOTE_FIRST = phrase("These are two answers of a duel. Vote first: the models are not shown before.")
 VOTE_WITHDRAWN = phrase("Taken back.")
 VOTE_CONFIRMATIONS = {
     1: phrase("Noted: you like this reply.\n-# Press 👍 again to take that back."),
@@ -94,9 +96,11 @@ class Feedback(commands.Cog):
         replays: Replayer,
         admission: Admission,
         rules: ServerRules,
+        duels: Duels,
     ) -> None:
         self._bot = bot
         self._storage = storage
+        self._duels = duels
         self._conversations = conversations
         self._replays = replays
         self._admission = admission
@@ -247,6 +251,8 @@ class Feedback(commands.Cog):
         """The message command "Why this reply?"."""
         reply_id = self._reply_id(message)
         await defer(interaction, ephemeral=True)
+        if await self._duels.is_open(reply_id):
+            raise Refusal(VOTE_FIRST)
         origin = await self._replays.origin(reply_id, channel_id_of(interaction))
         names = await names_of(
             interaction,

@@ -210,8 +210,17 @@ class StreamingReply:
             discord.HTTPException, ...: one of `DISCORD_ERRORS`: nothing of it could be shown, or a
                 permission is missing.
         """
+        return await self._finish(f"{text}\n-# {note}" if note else text, self._finished_view)
+
+    async def finish_in_one_message(self, text: str, row: ViewFactory) -> int | None:
+        """Show the final text with buttons of its own, if one message can hold it; None if not:
+        then nothing was shown. Otherwise as `finish`."""
+        fits = len(_parts_of(self._prefix + text)) == 1
+        return await self._finish(text, row) if fits else None
+
+    async def _finish(self, text: str, row: ViewFactory | None) -> int:
         try:
-            await self._show_with_retry(f"{text}\n-# {note}" if note else text, self._finished_view)
+            await self._show_with_retry(text, row)
         except DISCORD_ERRORS as e:
             if not self._messages or not is_transient(e):
                 raise

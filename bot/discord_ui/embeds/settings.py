@@ -37,6 +37,7 @@ TITLES: Mapping[str, Phrase] = {
     "buttons": phrase("Buttons under replies"),
     "teaching": phrase("Who teaches me"),
     "known_at_once": phrase("What was taught"),
+    "canary": phrase("A newly trained model"),
     "retrainers": phrase("Who may retrain me"),
     "nightly": phrase("When I retrain by myself"),
     "new_lessons": phrase("If there are at least"),
@@ -75,6 +76,10 @@ LABELS: Mapping[str, Mapping[Value, Phrase]] = {
     "known_at_once": {
         Switch.ON: phrase("I say it at once, before a retrain"),
         Switch.OFF: phrase("I say it once I have learned it"),
+    },
+    "canary": {
+        Switch.ON: phrase("Answers in half of the channels first, on trial"),
+        Switch.OFF: phrase("Answers everywhere at once"),
     },
     "retrainers": {
         Retrainers.ADMINISTRATORS: phrase("Administrators only"),

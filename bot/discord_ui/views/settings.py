@@ -66,7 +66,7 @@ PAGE_LABELS = {
 }
 PAGE_FIELDS = {
     Page.TALK: ("language", "liveliness", "length", "buttons"),
-    Page.LEARNING: ("teaching", "known_at_once", "retrainers"),
+    Page.LEARNING: ("teaching", "known_at_once", "canary", "retrainers"),
     Page.SCHEDULE: ("nightly", "new_lessons"),
 }
 

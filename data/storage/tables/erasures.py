@@ -44,6 +44,10 @@ ERASE_SQL = {
         DELETE FROM ratings WHERE user_id = ?1 AND reply_id IN
             (SELECT reply_id FROM ratings WHERE user_id = ?1 LIMIT ?2)
     """,
+    "duel_votes": """
+        DELETE FROM duel_pairs WHERE reply_id IN
+            (SELECT reply_id FROM duel_pairs WHERE voter_id = ?1 LIMIT ?2)
+    """,
 }
 """Each deletes up to ?2 rows of member ?1. In the order in which they must run: a reply is stored
 only while the message that it answers exists (`Messages.add`, `Replies.add`), so the member's own
@@ -57,7 +61,7 @@ ANONYMIZE_SQL = (
     "UPDATE schedules SET chosen_by = 0 WHERE chosen_by = ?",
 )
 """What a server needs stays without who did it; 0 is no member. The audit names them."""
-EXPIRING_TABLES = ("messages", "replies", "introductions")
+EXPIRING_TABLES = ("messages", "replies", "reply_faults", "introductions")
 """Whose rows are erased once they are older than RETENTION_DAYS, by their `created_at`."""
 
 
@@ -72,6 +76,7 @@ class Erasures(Repository):
                 UNION ALL SELECT max(created_at) FROM replies
                 UNION ALL SELECT max(created_at) FROM examples
                 UNION ALL SELECT max(created_at) FROM ratings
+                UNION ALL SELECT max(voted_at) FROM duel_pairs
                 UNION ALL SELECT max(created_at) FROM jobs
                 UNION ALL SELECT max(created_at) FROM activations
                 UNION ALL SELECT max(given_at) FROM consents
@@ -107,6 +112,7 @@ class Erasures(Repository):
         counts = {name: await self._execute(sql, user_id, limit) for name, sql in ERASE_SQL.items()}
         del counts["reply_messages"]  # those are counted as `replies`
         counts["examples"] += counts.pop("sources") + counts.pop("inherited")
+        counts["ratings"] += counts.pop("duel_votes")
         return ErasureResult(**counts)
 
     async def anonymize(self, user_id: int) -> None:

@@ -33,7 +33,9 @@ class MemberData(Repository):
                      SELECT example_id FROM example_sources WHERE author_id = ?1
                  )) AND (?2 IS NULL OR scope = ?2)) AS examples,
                 (SELECT count(*) FROM ratings
-                 WHERE user_id = ?1 AND (?2 IS NULL OR scope = ?2)) AS ratings,
+                 WHERE user_id = ?1 AND (?2 IS NULL OR scope = ?2))
+                + (SELECT count(*) FROM duel_pairs JOIN duels ON duels.id = duel_id
+                 WHERE voter_id = ?1 AND (?2 IS NULL OR scope = ?2)) AS ratings,
                 (SELECT count(*) FROM job_sources JOIN jobs ON jobs.id = job_id
                  WHERE user_id = ?1 AND (?2 IS NULL OR scope = ?2)) AS jobs
         """
@@ -75,6 +77,18 @@ EXPORT_QUERIES = {
     "ratings": """
         SELECT reply_id, scope, value, created_at FROM ratings
         WHERE user_id = ?1 ORDER BY created_at, reply_id
+    """,
+    "duel_votes": """
+        SELECT reply_id, scope,
+            CASE choice WHEN 'a' THEN model_a WHEN 'b' THEN model_b ELSE choice END AS choice,
+            voted_at
+        FROM duel_pairs JOIN duels ON duels.id = duel_id
+        WHERE voter_id = ?1 ORDER BY voted_at, reply_id
+    """,
+    "duel_answers": """
+        SELECT reply_id, scope, json_extract(other, '$.text') AS content
+        FROM duel_pairs JOIN replies USING (reply_id)
+        WHERE asked_by = ?1 AND other IS NOT NULL ORDER BY reply_id
     """,
     "consents": """
         SELECT scope, version, given_at, withdrawn_at FROM consents

@@ -49,7 +49,7 @@ async def test_the_default_follows_the_language(
     models = router(storage, worker, tasks)
     assert (await models.active(HERE)).name == "gpt2"
     assert (await models.active(THERE)).name == "tiny-ja"
-    serving = await models.serving(THERE)
+    serving = await models.serving(THERE, 1)
     assert (serving.option, serving.note) == (embedded_option(JAPANESE), None)
 
 
@@ -65,7 +65,7 @@ async def test_the_operators_default_is_for_all(
 async def test_what_stands_in_speaks_the_language_too(
     scope: int, name: str, storage: Storage, worker: FakeWorker, tasks: BackgroundTasks
 ) -> None:
-    serving = await router(storage, worker, tasks, default="gpt2").serving(scope)
+    serving = await router(storage, worker, tasks, default="gpt2").serving(scope, 1)
     assert serving.option.name == name
     assert serving.note == f"gpt2 is loading; {name} answers meanwhile."
 

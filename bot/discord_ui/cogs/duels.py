@@ -1,0 +1,152 @@
+"""Blind duels: /duel start, show and stop; the votes, and the use of a winner."""
+
+from __future__ import annotations
+
+import discord
+from discord import app_commands
+from discord.ext import commands
+
+from bot.chat.model_router import ModelRouter
+from bot.discord_ui.audit import record_audit
+from bot.discord_ui.autocomplete import autocomplete_choices
+from bot.discord_ui.client import BotInteraction, Gpt2Bot
+from bot.discord_ui.cogs.feedback import pressed_message
+from bot.discord_ui.context import channel_id_of, guild_scope
+from bot.discord_ui.delivery.requests import defer
+from bot.discord_ui.embeds.duel import duel_embed
+from bot.discord_ui.permissions import Rank, require_rank, requires_rank
+from bot.discord_ui.results import Results
+from bot.discord_ui.views.duel_buttons import DuelUseButton, DuelVoteButton
+from bot.discord_ui.views.reply_buttons import finished_view
+from bot.judgement.duel import MAX_DAYS, Duels
+from bot.server.rules import ServerRules
+from core.errors import Refusal
+from data.storage.tables.audit import AuditLog
+from i18n.phrase import phrase
+from i18n.reader import say
+
+USUAL_SHARE = 20
+"""Percent of the replies."""
+FASTER_VOTE = phrase("Somebody was faster: their vote counts.")
+NOT_A_WINNER = phrase("That duel has no winner that could be used here.")
+
+TalkPlace = discord.TextChannel | discord.VoiceChannel | discord.StageChannel | discord.Thread
+Share = app_commands.Range[int, 1, 100]
+
+
+class DuelCommands(commands.Cog):
+    """Lets managers compare two models, and members vote."""
+
+    duel = app_commands.Group(
+        name="duel",
+        description="Let members say which of two models answers better",
+        guild_only=True,
+        default_permissions=discord.Permissions(manage_guild=True),
+    )
+
+    def __init__(
+        self,
+        bot: Gpt2Bot,
+        duels: Duels,
+        models: ModelRouter,
+        rules: ServerRules,
+        audit: AuditLog,
+        results: Results,
+    ) -> None:
+        self._bot = bot
+        self._duels = duels
+        self._models = models
+        self._rules = rules
+        self._audit = audit
+        self._results = results
+
+    async def cog_load(self) -> None:
+        self._bot.add_dynamic_items(DuelVoteButton, DuelUseButton)
+
+    @commands.Cog.listener()
+    async def on_ready(self) -> None:
+        await self._results.announce()
+
+    # --- commands --------------------------------------------------------------------------------
+
+    @duel.command(description="Show two answers now and then, and let members choose")
+    @app_commands.describe(
+        a="One of /model list",
+        b="Another one",
+        share="Of how many replies in 100 there are two",
+        channel="Only there (everywhere, if left out)",
+    )
+    @requires_rank(Rank.MANAGER)
+    async def start(
+        self,
+        interaction: BotInteraction,
+        a: str,
+        b: str,
+        share: Share = USUAL_SHARE,
+        channel: TalkPlace | None = None,
+    ) -> None:
+        await defer(interaction, ephemeral=True)
+        place = channel.id if channel else None
+        duel = await self._duels.start(
+            guild_scope(interaction), (a, b), share, place, channel_id_of(interaction)
+        )
+        both = phrase("{a} and {b}", a=duel.model_a, b=duel.model_b)
+        await record_audit(self._audit, interaction, "duel start", both)
+        text = say(
+            "From now on {share} of 100 replies come with two answers, A and B, one from each "
+            "model, in random order. I announce the result here, in {days} days at the latest.",
+            share=share,
+            days=MAX_DAYS,
+        )
+        await interaction.edit_original_response(content=text)
+
+    @duel.command(description="See how the duel stands, or how the last one ended")
+    @requires_rank(Rank.MANAGER)
+    async def show(self, interaction: BotInteraction) -> None:
+        await defer(interaction, ephemeral=True)
+        standing = await self._duels.newest(guild_scope(interaction))
+        await interaction.edit_original_response(embed=duel_embed(standing))
+
+    @duel.command(description="End the duel without a result")
+    @requires_rank(Rank.MANAGER)
+    async def stop(self, interaction: BotInteraction) -> None:
+        await defer(interaction, ephemeral=True)
+        standing = await self._duels.stop(guild_scope(interaction))
+        duel = standing.duel
+        both = phrase("{a} and {b}", a=duel.model_a, b=duel.model_b)
+        await record_audit(self._audit, interaction, "duel stop", both)
+        await interaction.edit_original_response(embed=duel_embed(standing))
+
+    @start.autocomplete("a")
+    @start.autocomplete("b")
+    async def complete_model(
+        self, interaction: BotInteraction, current: str
+    ) -> list[app_commands.Choice[str]]:
+        options = await self._models.options_at_once(guild_scope(interaction))
+        return autocomplete_choices([option.name for option in reversed(options)], current)
+
+    # --- buttons ---------------------------------------------------------------------------------
+
+    async def vote(self, press: BotInteraction, upper: bool | None) -> None:
+        """A, B or “Both alike” was pressed: the chosen answer stays, with the usual buttons."""
+        message_id = pressed_message(press).id
+        settled = await self._duels.vote(message_id, press.user.id, upper=upper)
+        press.client.languages.use_server(press)
+        usual = finished_view(False, ()) if self._rules.shows_buttons(guild_scope(press)) else None
+        await press.response.edit_message(content=settled.text, view=usual)
+        if not settled.was_first:
+            press.client.languages.use_member(press)
+            await press.followup.send(say(FASTER_VOTE), ephemeral=True)
+        await self._results.announce()
+
+    async def use(self, press: BotInteraction, duel_id: int) -> None:
+        """“Use it” was pressed under a result."""
+        require_rank(press, Rank.ADMINISTRATOR)
+        await defer(press, ephemeral=True, thinking=True)
+        scope, duel = guild_scope(press), await self._duels.get(duel_id)
+        if duel is None or duel.scope != scope or duel.winner is None:
+            raise Refusal(NOT_A_WINNER)
+        option = await self._models.use(scope, duel.winner)
+        await record_audit(self._audit, press, "model use", option.name)
+        text = say("**{model}** answers from now on.", model=option.name)
+        await press.edit_original_response(content=text)

@@ -1,0 +1,105 @@
+"""Duels and canaries in words: how they stand, and how they ended. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import discord
+
+from bot.discord_ui.embeds.style import BLURPLE, add_fields
+from bot.judgement.duel import Standing, time_left
+from bot.judgement.sequential import MAX_VOTES_OF_MEMBER
+from core.records import Canary, CanaryOutcome, DuelOutcome, ReplyCounts
+from i18n.phrase import Phrase, phrase
+from i18n.reader import say
+
+END_TEXTS: Mapping[DuelOutcome, Phrase] = {
+    DuelOutcome.A: phrase("**{winner}** gives the better answers. Nothing was changed by it."),
+    DuelOutcome.B: phrase("**{winner}** gives the better answers. Nothing was changed by it."),
+    DuelOutcome.ALIKE: phrase(
+        "There is no difference that matters: neither is preferred in 65 of 100 votes."
+    ),
+    DuelOutcome.UNDECIDED: phrase(
+        "All these votes could not tell: if one of them is better, then by little."
+    ),
+    DuelOutcome.EXPIRED: phrase("Its time is over, and too few people voted to tell."),
+    DuelOutcome.STOPPED: phrase("It was stopped, so it says nothing about which one is better."),
+    DuelOutcome.GONE: phrase("One of its models was deleted, so it ended without a result."),
+}
+
+
+def duel_embed(standing: Standing) -> discord.Embed:
+    """A duel with its votes: who runs, and since the end who won."""
+    duel = standing.duel
+    title = say("Duel: {a} and {b}", a=duel.model_a, b=duel.model_b)
+    text = (
+        say("It is running: the next answers of both are waiting for votes.")
+        if duel.outcome is None
+        else say(phrase(END_TEXTS[duel.outcome], winner=duel.winner or ""))
+    )
+    embed = discord.Embed(title=title[:256], description=text, colour=BLURPLE)
+    add_fields(embed, _fields(standing))
+    embed.set_footer(
+        text=say(
+            "Of one member {most} votes count, so that nobody decides alone. Votes may be looked "
+            "at whenever you like: that makes no result less sure.",
+            most=MAX_VOTES_OF_MEMBER,
+        )
+    )
+    return embed
+
+
+def _fields(standing: Standing) -> list[tuple[str, str]]:
+    duel = standing.duel
+    votes = say(
+        "{a_name} {a} · {b_name} {b} · alike {alike}",
+        a_name=duel.model_a,
+        a=standing.a,
+        b_name=duel.model_b,
+        b=standing.b,
+        alike=standing.alike,
+    )
+    if standing.uncounted:
+        votes += "\n" + say("{count} more do not count", count=standing.uncounted)
+    where = say("all channels") if duel.channel_id is None else f"<#{duel.channel_id}>"
+    share = say("{share} % of the replies, {where}", share=duel.share, where=where)
+    fields = [
+        (say("Answers chosen"), votes),
+        (say("Members who voted"), str(standing.members)),
+        (say("Two answers"), share),
+    ]
+    if duel.outcome is None:
+        days = max(0, time_left(duel).days)
+        fields.append((say("Ends at the latest"), say("in {days} days", days=days)))
+    return fields
+
+
+CANARY_TEXTS: Mapping[CanaryOutcome, Phrase] = {
+    CanaryOutcome.WORSE: phrase(
+        "**{model}** is taken back, and **{old_model}** answers everywhere again: of its {replies} "
+        "replies {bad} were withheld, failed, stopped or disliked. Before, that was so with "
+        "{base_bad} of {base_replies}: so many more are no chance. `/model use {model}` tries it "
+        "anyway."
+    ),
+    CanaryOutcome.PROMOTED: phrase(
+        "**{model}** was on trial and answers everywhere now: of its {replies} replies {bad} were "
+        "withheld, failed, stopped or disliked, before {base_bad} of {base_replies}."
+    ),
+    CanaryOutcome.GONE: phrase(
+        "**{model}** was on trial and was deleted: **{old_model}** answers everywhere again."
+    ),
+}
+"""Nobody is told of one that was replaced: somebody has just chosen another model."""
+
+
+def canary_text(outcome: CanaryOutcome, canary: Canary, counts: ReplyCounts) -> Phrase:
+    """How a canary ended, and why."""
+    return phrase(
+        CANARY_TEXTS[outcome],
+        model=canary.model,
+        old_model=canary.old_model,
+        bad=counts.bad,
+        replies=counts.replies,
+        base_bad=canary.base_bad,
+        base_replies=canary.base_replies,
+    )

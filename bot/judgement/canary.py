@@ -1,0 +1,172 @@
+"""Canaries: a new checkpoint serves a share of a server's channels first. It is taken back by
+itself when its replies go wrong more often than the old model's, and promoted when they do not.
+
+A reply went wrong if it has a thumb down, was withheld by a filter, was stopped, or there was none.
+Does not know Discord.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from bot.chat.model_router import ModelRouter, Trial
+from bot.chat.request import ReplyTarget
+from bot.judgement.sequential import CANARY_REPLIES, is_worse, upper_bound
+from core.errors import StoreError
+from core.records import Canary, CanaryOutcome, ReplyCounts, ReplyFault, TrainingJob
+from data.storage.tables.judgement.canaries import Canaries as CanaryTable
+from model.errors import ModelError
+from model.registry import find_option
+from training.errors import TrainingError
+
+log = logging.getLogger(__name__)
+
+SHARE = 50
+"""Percent of the channels that a canary serves."""
+BASE_REPLIES = 200
+"""Replies of the old model that it is compared with."""
+MAX_DISLIKES_OF_MEMBER = 3
+"""Thumbs down of one member that count against a canary, so that nobody takes one back alone."""
+MAX_DAYS = 7
+"""Days after which a canary is promoted that had too few replies to be judged."""
+
+
+class Canaries:
+    """The canaries of all servers. `wanted`: whether a server's new checkpoints begin as one."""
+
+    def __init__(
+        self, table: CanaryTable, models: ModelRouter, wanted: Callable[[int], bool]
+    ) -> None:
+        self._table = table
+        self._models = models
+        self._wanted = wanted
+        self._running: dict[int, Canary] = {}
+        models.on_choice(self._model_was_chosen)
+
+    async def load(self) -> None:
+        """Go on with those that ran when the bot was stopped."""
+        for canary in await self._table.running():
+            if await self._models.chosen(canary.scope) not in (None, canary.old_model):
+                await self._table.end(canary.id, CanaryOutcome.REPLACED, announced=True)
+            else:
+                self._begin(canary)
+
+    def _begin(self, canary: Canary) -> None:
+        self._running[canary.scope] = canary
+        self._models.set_trial(canary.scope, Trial(canary.model, canary.share))
+
+    async def promote(self, job: TrainingJob, folder: Path) -> bool:
+        """Put a new checkpoint into service; True if only on trial, in a share of the channels.
+
+        Raises:
+            LoadFailed, WorkerDied, CorruptCheckpoint, StoreError: nothing changes.
+        """
+        scope = job.scope
+        old = await self._models.active(scope)
+        if not self._wanted(scope) or old.name == folder.name:
+            await self._models.promote(job, folder)
+            return False
+        running = self._running.get(scope)
+        if running is None or running.model != folder.name:
+            option = find_option(self._models.options(scope), folder.name)
+            await self._models.ensure_loaded(option)
+            base = await self._table.before(scope, old.name, BASE_REPLIES)
+            self._begin(
+                await self._table.start(
+                    Canary(
+                        id=0,
+                        scope=scope,
+                        model=folder.name,
+                        old_model=old.name,
+                        share=SHARE,
+                        base_bad=base.bad,
+                        base_replies=base.replies,
+                        report_channel_id=job.channel_id,
+                        started_at=datetime.now(UTC),
+                    )
+                )
+            )
+        return True
+
+    # --- what happens to replies -----------------------------------------------------------------
+
+    async def note_fault(
+        self,
+        target: ReplyTarget,
+        model: str,
+        fault: ReplyFault,
+        reply_id: int | None = None,
+    ) -> None:
+        """A model's reply went wrong. Direct messages have no canaries, so nothing is kept."""
+        if target.scope == target.asked_by:
+            return
+        try:
+            await self._table.note_fault(target.scope, model, fault, reply_id)
+        except StoreError as e:
+            log.warning("a fault of %s is not noted: %s", model, e)
+
+    async def check(self, scope: int) -> None:
+        """Take a canary back if it is worse; to be called after each reply of a scope."""
+        if (canary := self._running.get(scope)) is None:
+            return
+        try:
+            counts = await self.counts(canary)
+            bound = upper_bound(canary.base_bad, canary.base_replies)
+            if is_worse(counts.bad, counts.replies, bound):
+                await self._end(canary, CanaryOutcome.WORSE)
+        except StoreError as e:
+            log.warning("the canary %s cannot be judged now: %s", canary.model, e)
+
+    async def counts(self, canary: Canary) -> ReplyCounts:
+        """The replies of a canary so far."""
+        return await self._table.since(canary, MAX_DISLIKES_OF_MEMBER)
+
+    # --- its end ---------------------------------------------------------------------------------
+
+    async def review(self, now: datetime | None) -> None:
+        """Promote the canaries that had enough replies or whose time is over, and end those whose
+        checkpoint is gone. While the time is not known for sure, no time is over."""
+        for canary in list(self._running.values()):
+            await self.check(canary.scope)
+            if self._running.get(canary.scope) != canary:
+                continue
+            if self._models.find(canary.scope, canary.model) is None:
+                await self._end(canary, CanaryOutcome.GONE)
+                continue
+            counts = await self.counts(canary)
+            expired = now is not None and now - canary.started_at >= timedelta(days=MAX_DAYS)
+            if counts.replies >= CANARY_REPLIES or expired:
+                await self._promote_wholly(canary)
+
+    async def _promote_wholly(self, canary: Canary) -> None:
+        try:
+            await self._models.use(canary.scope, canary.model)  # see `_model_was_chosen`
+        except (ModelError, TrainingError) as e:
+            log.warning("the canary %s cannot be promoted: %s", canary.model, e)
+
+    async def _model_was_chosen(self, scope: int, name: str) -> None:
+        """A model of a scope was chosen, by the canary's promotion or by somebody: either way the
+        trial is over."""
+        if (canary := self._running.get(scope)) is not None:
+            promoted = name == canary.model
+            outcome = CanaryOutcome.PROMOTED if promoted else CanaryOutcome.REPLACED
+            await self._end(canary, outcome, announced=not promoted)
+
+    async def _end(
+        self, canary: Canary, outcome: CanaryOutcome, *, announced: bool = False
+    ) -> None:
+        await self._table.end(canary.id, outcome, announced=announced)
+        if self._running.get(canary.scope) == canary:
+            del self._running[canary.scope]
+            self._models.set_trial(canary.scope, None)
+        log.info("the canary %s of %d ended: %s", canary.model, canary.scope, outcome)
+
+    async def unannounced(self) -> list[tuple[Canary, ReplyCounts]]:
+        """Those that ended, and nobody was told."""
+        return [(one, await self.counts(one)) for one in await self._table.unannounced()]
+
+    async def mark_announced(self, canary: Canary) -> None:
+        await self._table.mark_announced(canary.id)

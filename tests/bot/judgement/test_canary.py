@@ -1,0 +1,248 @@
+"""A canary serves some channels, is taken back by itself if it is worse, and promoted if not."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.judgement import canaries as simulated
+from bot.app import build_bot
+from bot.chat.model_router import Trial
+from bot.discord_ui.results import Results
+from bot.judgement.canary import MAX_DAYS, MAX_DISLIKES_OF_MEMBER, Canaries
+from bot.judgement.sequential import CANARY_REPLIES, is_worse, upper_bound
+from bot.settings import Settings
+from core.records import JobState, ReplyCounts, TrainingJob
+from core.server_settings import Switch
+from model.errors import GenerationFailed
+from tests.bot.asking import ask, storage_of
+from tests.bot.conftest import World, open_world
+from tests.bot.discord_ui.cogs.test_models import make_checkpoint
+from tests.fakes import FakeWorker
+
+Open = Callable[..., AbstractAsyncContextManager[World]]
+NEW = "tiny-new"
+
+
+def results_of(world: World) -> Results:
+    results = world.bot.get_cog("DuelCommands")._results
+    assert isinstance(results, Results)
+    return results
+
+
+def canaries_of(world: World) -> Canaries:
+    return results_of(world)._canaries
+
+
+def told(world: World) -> list[str]:
+    return [one.content for one in world.general.history() if NEW in one.content]
+
+
+async def promote(world: World, name: str = NEW) -> bool:
+    """As a training job does it that ended well."""
+    folder = make_checkpoint(world, name)
+    at = datetime.now(UTC)
+    job = TrainingJob(
+        1, world.guild.id, world.ada.id, world.general.id, "tiny", "", JobState.RUNNING, at
+    )
+    return await canaries_of(world).promote(job, folder)
+
+
+@pytest.fixture
+async def mine(
+    settings: Settings, worker: FakeWorker, request: pytest.FixtureRequest
+) -> AsyncIterator[World]:
+    """A server that tries its checkpoints first, where the old model has answered as often as the
+    parameter says, without fault. A reply is the name of its model."""
+    worker.answer = lambda _: f"I am {Path(worker.heard[-1][0]).name}"
+    free = settings.model_copy(update={"member_per_minute": 0, "server_per_minute": 0})
+    async with open_world(free, worker, check_errors=False) as world:
+        await world.bot.get_cog("Chat")._rules.choose(world.guild.id, "canary", Switch.ON)
+        for n in range(getattr(request, "param", 0)):
+            await ask(world, f"question {n}")
+        assert await promote(world)
+        yield world
+
+
+def channel_of(world: World, *, tried: bool) -> Any:
+    """A channel that the canary serves, or one that it does not."""
+    trial = canaries_of(world)._models.trial(world.guild.id)
+    assert trial is not None
+    while True:
+        channel = world.guild.create_text_channel("another")
+        if trial.includes(channel.id) is tried:
+            return channel
+
+
+async def served(world: World, channel: Any) -> str | None:
+    """Which model answers there."""
+    text = await world.say(world.ben, "who are you?", channel)
+    return text and text.removeprefix("I am ")
+
+
+# --- the test ------------------------------------------------------------------------------------
+
+
+def test_the_canaries_of_the_benchmark_reach_what_is_promised() -> None:
+    result = simulated.measure(400, seed=0)
+    assert result["canary_replies"] <= 30
+    assert result["canary_false"] <= 0.02
+    assert min(result["canary_found"].values()) > 0.95
+
+
+def test_without_replies_to_compare_with_nothing_is_worse() -> None:
+    assert upper_bound(0, 0) == 1.0
+    assert not is_worse(50, 50, upper_bound(0, 0))
+
+
+def test_the_bound_is_that_of_clopper_and_pearson() -> None:
+    """Without a bad one it has a closed form: the rate at which n good ones have that chance."""
+    assert upper_bound(0, 30) == pytest.approx(1 - 0.005 ** (1 / 30), abs=1e-5)
+
+
+def test_a_share_of_the_channels_is_served_and_each_keeps_its_model() -> None:
+    trial = Trial(NEW, 50)
+    served = [trial.includes(channel) for channel in range(2000)]
+    assert 900 < sum(served) < 1100
+    assert served == [trial.includes(channel) for channel in range(2000)]
+
+
+# --- in the bot ----------------------------------------------------------------------------------
+
+
+async def test_it_is_off_unless_a_server_wants_it(open_fake: Open, worker: FakeWorker) -> None:
+    async with open_fake() as world:
+        assert not await promote(world)
+        assert await storage_of(world).model_choices.active(world.guild.id) == NEW
+
+
+async def test_a_canary_answers_in_its_channels_only(mine: World) -> None:
+    assert await served(mine, channel_of(mine, tried=True)) == NEW
+    assert await served(mine, channel_of(mine, tried=False)) == "tiny"
+
+
+@pytest.mark.parametrize("mine", [30], indirect=True)
+async def test_a_bad_one_is_taken_back_and_the_admin_reads_why(
+    mine: World, worker: FakeWorker
+) -> None:
+    there, replies = channel_of(mine, tried=True), 0
+    worker.failure = GenerationFailed("I found nothing to say.")
+    while canaries_of(mine)._running and replies < 30:
+        await mine.say(mine.ben, "hello", there)
+        replies += 1
+    worker.failure = None
+    assert replies < 10
+    await results_of(mine).review()
+    await results_of(mine).review()
+    [text] = told(mine)
+    assert text.startswith(f"**{NEW}** is taken back, and **tiny** answers everywhere again")
+    assert f"of its {replies} replies {replies} were" in text
+    assert await served(mine, there) == "tiny"
+
+
+async def test_withheld_stopped_and_disliked_replies_count_once_each(
+    mine: World, worker: FakeWorker
+) -> None:
+    there = channel_of(mine, tried=True)
+    [canary] = canaries_of(mine)._running.values()
+
+    async def counts() -> ReplyCounts:
+        return await canaries_of(mine).counts(canary)
+
+    await mine.say(mine.ben, "hello", there)
+    assert await counts() == ReplyCounts(bad=0, replies=1)
+    await mine.ada.slash(mine.general, "filter add", kind="word", text="rudeword")
+    worker.answer = lambda _: "rudeword"
+    await mine.say(mine.ben, "hello", there)
+    assert await counts() == ReplyCounts(bad=1, replies=2)
+    worker.answer = lambda _: "well"
+    await mine.say(mine.ben, "hello", there)
+    for who in (mine.ben, mine.ada):
+        await who.click(there.last_message, custom_id="reply:down:")
+    assert await counts() == ReplyCounts(bad=2, replies=3)
+
+
+@pytest.mark.parametrize("mine", [30], indirect=True)
+async def test_one_member_alone_cannot_take_it_back(mine: World, worker: FakeWorker) -> None:
+    there = channel_of(mine, tried=True)
+    [canary] = canaries_of(mine)._running.values()
+    for n in range(12):
+        await mine.say(mine.ada, f"question {n}", there)
+        await mine.ben.click(there.last_message, custom_id="reply:down:")
+    counts = await canaries_of(mine).counts(canary)
+    assert counts == ReplyCounts(bad=MAX_DISLIKES_OF_MEMBER, replies=12)
+    assert canaries_of(mine)._running
+
+
+async def test_a_good_one_is_promoted_after_enough_replies(
+    mine: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bot.judgement.canary.CANARY_REPLIES", 5)
+    there, other = (channel_of(mine, tried=one) for one in (True, False))
+    assert CANARY_REPLIES > 5
+    for n in range(5):
+        await mine.say(mine.ben, f"question {n}", there)
+    await results_of(mine).review()
+    assert await served(mine, other) == NEW
+    [text] = told(mine)
+    assert text.startswith(f"**{NEW}** was on trial and answers everywhere now: of its 5 replies 0")
+
+
+async def test_one_with_too_few_replies_is_promoted_once_its_time_is_over(mine: World) -> None:
+    canaries, now = canaries_of(mine), datetime.now(UTC)
+    await canaries.review(None)
+    await canaries.review(now + timedelta(days=MAX_DAYS - 1))
+    assert canaries._running
+    await canaries.review(now + timedelta(days=MAX_DAYS + 1))
+    assert await storage_of(mine).model_choices.active(mine.guild.id) == NEW
+
+
+async def test_a_deleted_one_ends_with_a_sentence(mine: World) -> None:
+    there = channel_of(mine, tried=True)
+    deletion = await mine.ada.slash(mine.general, "model delete", name=NEW)
+    await mine.ada.click(deletion.response, label="Delete")
+    assert await served(mine, there) == "tiny"
+    await results_of(mine).review()
+    assert told(mine) == [
+        f"**{NEW}** was on trial and was deleted: **tiny** answers everywhere again."
+    ]
+
+
+async def test_a_rollback_ends_the_trial_and_nothing_else(mine: World) -> None:
+    there = channel_of(mine, tried=True)
+    back = await mine.ada.slash(mine.general, "model rollback")
+    assert back.response.content == "Back to **tiny**: it answers from now on."
+    assert await served(mine, there) == "tiny"
+    await results_of(mine).review()
+    assert told(mine) == []
+
+
+async def test_it_survives_a_restart_unless_another_model_was_chosen(
+    mine: World, settings: Settings, worker: FakeWorker
+) -> None:
+    there = channel_of(mine, tried=True)
+    async with build_bot(settings, worker=worker) as again:
+        await mine.env.restart_bot(again)
+        mine.bot = again
+        assert await served(mine, there) == NEW
+        await storage_of(mine).model_choices.set_active(mine.guild.id, "tiny-ja")
+    async with build_bot(settings, worker=worker) as again:
+        await mine.env.restart_bot(again)
+        mine.bot = again
+        assert not canaries_of(mine)._running
+
+
+async def test_a_newer_one_replaces_it_and_the_same_one_goes_on(mine: World) -> None:
+    [first] = canaries_of(mine)._running.values()
+    job = TrainingJob(1, mine.guild.id, 1, 1, "tiny", "", JobState.RUNNING, datetime.now(UTC))
+    assert await canaries_of(mine).promote(job, Path(NEW))  # as after a kill in that moment
+    assert list(canaries_of(mine)._running.values()) == [first]
+    assert await promote(mine, "tiny-newer")
+    [second] = canaries_of(mine)._running.values()
+    assert (second.model, second.old_model, second.base_replies) == ("tiny-newer", "tiny", 0)
+    assert [one.id for one in await storage_of(mine).canaries.running()] == [second.id]

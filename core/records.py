@@ -373,6 +373,7 @@ class Canary:
     base_replies: int
     report_channel_id: int
     started_at: datetime
+    ended_at: datetime | None = None
     outcome: CanaryOutcome | None = None
 
 

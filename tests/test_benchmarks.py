@@ -174,6 +174,13 @@ def test_the_store_benchmark_prints_one_object() -> None:
     assert result["forget"]["loop_stall_ms"] > 0
 
 
+def test_what_people_judge_is_simulated() -> None:
+    result = run("judgement", "--parts duel,canary --runs 20")
+    assert result.keys() >= {"aa_decided", "votes_to_decide", "canary_replies", "canary_false"}
+    assert 0 < result["votes_to_decide"] < 400
+    assert 0 < result["canary_replies"] < 100
+
+
 def test_the_benchmark_of_the_page_prints_one_object() -> None:
     result = run("web", "--short")
     assert {"timeline", "data set", "search, found never", "a training"} <= result.keys()

@@ -131,6 +131,9 @@ ELSEWHERE = {
         "tests/test_benchmarks.py::test_small_talk_is_rated_blind"
     ),
     "python -m benchmarks.knowing": ("tests/test_benchmarks.py::test_what_is_known_is_measured"),
+    "python -m benchmarks.judgement": (
+        "tests/test_benchmarks.py::test_what_people_judge_is_simulated"
+    ),
     "python -m benchmarks.web": (
         "tests/test_benchmarks.py::test_the_benchmark_of_the_page_prints_one_object"
     ),

@@ -351,7 +351,6 @@ class ConversationManager:
         except StoreError as e:
             await live.sink.finish(upper.text, say(self._write_failures.report(e)))
         else:
-            await self._prefill_next_context(pair.upper)
             await self._note_end(pair.upper, live, reply_id)
         return True
 

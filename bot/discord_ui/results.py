@@ -40,7 +40,7 @@ class Results:
     async def review(self) -> None:
         """End the duels and canaries whose time is over, and announce what has ended."""
         now = self._clock()
-        await self._duels.end_expired(now)
+        await self._duels.review(now)
         await self._canaries.review(now)
         if self._bot.is_ready():
             await self.announce()

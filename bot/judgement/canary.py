@@ -49,10 +49,11 @@ class Canaries:
     async def load(self) -> None:
         """Go on with those that ran when the bot was stopped."""
         for canary in await self._table.running():
-            if await self._models.chosen(canary.scope) not in (None, canary.old_model):
-                await self._table.end(canary.id, CanaryOutcome.REPLACED, announced=True)
-            else:
+            chosen = await self._models.chosen(canary.scope)
+            if chosen is None or chosen == canary.old_model:
                 self._begin(canary)
+            else:
+                await self._table.end(canary.id, _outcome_of(canary, chosen))
 
     def _begin(self, canary: Canary) -> None:
         self._running[canary.scope] = canary
@@ -150,19 +151,23 @@ class Canaries:
     async def _model_was_chosen(self, scope: int, name: str) -> None:
         """A model of a scope was chosen, by the canary's promotion or by somebody: either way the
         trial is over."""
-        if (canary := self._running.get(scope)) is not None:
-            promoted = name == canary.model
-            outcome = CanaryOutcome.PROMOTED if promoted else CanaryOutcome.REPLACED
-            await self._end(canary, outcome, announced=not promoted)
+        if (canary := self._running.get(scope)) is None:
+            return
+        self._forget(canary)
+        try:
+            await self._table.end(canary.id, _outcome_of(canary, name))
+        except StoreError as e:  # the choice stands
+            log.warning("the end of the canary %s is not stored: %s", canary.model, e)
 
-    async def _end(
-        self, canary: Canary, outcome: CanaryOutcome, *, announced: bool = False
-    ) -> None:
-        await self._table.end(canary.id, outcome, announced=announced)
+    async def _end(self, canary: Canary, outcome: CanaryOutcome) -> None:
+        await self._table.end(canary.id, outcome)
+        self._forget(canary)
+        log.info("the canary %s of %d ended: %s", canary.model, canary.scope, outcome)
+
+    def _forget(self, canary: Canary) -> None:
         if self._running.get(canary.scope) == canary:
             del self._running[canary.scope]
             self._models.set_trial(canary.scope, None)
-        log.info("the canary %s of %d ended: %s", canary.model, canary.scope, outcome)
 
     async def unannounced(self) -> list[tuple[Canary, ReplyCounts]]:
         """Those that ended, and nobody was told."""
@@ -170,3 +175,8 @@ class Canaries:
 
     async def mark_announced(self, canary: Canary) -> None:
         await self._table.mark_announced(canary.id)
+
+
+def _outcome_of(canary: Canary, chosen: str) -> CanaryOutcome:
+    """How a canary ended of whose scope a model was chosen."""
+    return CanaryOutcome.PROMOTED if chosen == canary.model else CanaryOutcome.REPLACED

@@ -176,11 +176,17 @@ class Duels:
             members=len({member for member, _ in votes}),
         )
 
-    async def end_expired(self, now: datetime | None) -> None:
-        """End the duels whose time is over; none while the time is not known for sure."""
+    async def review(self, now: datetime | None) -> None:
+        """End the duels whose model is gone or whose time is over; while the time is not known for
+        sure, no time is over."""
         for duel in list(self._running.values()):
-            if now is not None and now - duel.started_at >= timedelta(days=MAX_DAYS):
+            if None in self._models_of(duel):
+                await self._end(duel, DuelOutcome.GONE)
+            elif now is not None and now - duel.started_at >= timedelta(days=MAX_DAYS):
                 await self._end(duel, DuelOutcome.EXPIRED)
+
+    def _models_of(self, duel: Duel) -> list[ModelOption | None]:
+        return [self._models.find(duel.scope, name) for name in (duel.model_a, duel.model_b)]
 
     async def unannounced(self) -> list[Standing]:
         """Those that ended, and nobody was told."""
@@ -211,9 +217,8 @@ class Duels:
             return None
         if self._chance.random() * 100 >= duel.share:
             return None
-        found = [self._models.find(duel.scope, name) for name in (duel.model_a, duel.model_b)]
-        there = [one for one in found if one is not None]
-        if len(there) < len(found):
+        there = [one for one in self._models_of(duel) if one is not None]
+        if len(there) < 2:
             await self._end(duel, DuelOutcome.GONE)
             return None
         if not all([self._models.is_ready(one) for one in there]):  # both of them begin to load

@@ -435,6 +435,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             asked_at TEXT NOT NULL,
             PRIMARY KEY (golden_id, model)
         ) WITHOUT ROWID
+        """,
     ),
     (
         # Comparisons of two models by the members of a scope, and the pairs of answers that they

@@ -73,12 +73,14 @@ class Models(commands.Cog):
     async def list_models(self, interaction: BotInteraction) -> None:
         scope = guild_scope(interaction)
         interaction.client.languages.use_server(interaction)
-        active = await self._models.active(scope)
+        active, trial = await self._models.active(scope), self._models.trial(scope)
         embed = discord.Embed(title=say("Models"), colour=BLURPLE)
         options = self._models.options(scope)[-MAX_LISTED:]
         rejected = await asyncio.to_thread(self._rejected, options)
         for option in options:
             name = say("{model} · in use", model=option.name) if option == active else option.name
+            if trial is not None and option.name == trial.name:
+                name = say("{model} · on trial", model=name)
             if option in rejected:
                 name = say("{model} · did not pass its checks", model=name)
             embed.add_field(name=name, value=model_summary(option), inline=False)

@@ -122,6 +122,9 @@ async def test_it_is_off_unless_a_server_wants_it(open_fake: Open, worker: FakeW
 
 
 async def test_a_canary_answers_in_its_channels_only(mine: World) -> None:
+    listed = await mine.ben.slash(mine.general, "model list")
+    names = [field.name for field in listed.response.embeds[0].fields]
+    assert {"tiny · in use", f"{NEW} · on trial"} <= set(names)
     assert await served(mine, channel_of(mine, tried=True)) == NEW
     assert await served(mine, channel_of(mine, tried=False)) == "tiny"
 
@@ -222,19 +225,23 @@ async def test_a_rollback_ends_the_trial_and_nothing_else(mine: World) -> None:
     assert told(mine) == []
 
 
-async def test_it_survives_a_restart_unless_another_model_was_chosen(
-    mine: World, settings: Settings, worker: FakeWorker
+@pytest.mark.parametrize("chosen", ["tiny-ja", NEW])
+async def test_it_survives_a_restart_unless_a_model_was_chosen_just_before(
+    mine: World, settings: Settings, worker: FakeWorker, chosen: str
 ) -> None:
+    """Of the promotion, if that was it, the admin is told all the same."""
     there = channel_of(mine, tried=True)
     async with build_bot(settings, worker=worker) as again:
         await mine.env.restart_bot(again)
         mine.bot = again
         assert await served(mine, there) == NEW
-        await storage_of(mine).model_choices.set_active(mine.guild.id, "tiny-ja")
+        await storage_of(mine).model_choices.set_active(mine.guild.id, chosen)
     async with build_bot(settings, worker=worker) as again:
         await mine.env.restart_bot(again)
         mine.bot = again
         assert not canaries_of(mine)._running
+        await results_of(mine).review()
+        assert len(told(mine)) == (chosen == NEW)
 
 
 async def test_a_newer_one_replaces_it_and_the_same_one_goes_on(mine: World) -> None:

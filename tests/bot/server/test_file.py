@@ -59,6 +59,7 @@ def test_the_file_is_readable() -> None:
         "buttons": "all",
         "teaching": "unreviewed",
         "known_at_once": "on",
+        "canary": "off",
         "retrainers": {"role": {"id": "101", "name": "Trainers"}},
         "nightly": "off",
         "new_lessons": 10,

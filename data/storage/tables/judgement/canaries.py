@@ -12,16 +12,17 @@ from data.storage.connection import Repository, to_utc_iso, utc_now_iso
 
 CANARY_COLUMNS = (
     "id, scope, model, old_model, share, base_bad, base_replies, report_channel_id, started_at, "
-    "outcome"
+    "ended_at, outcome"
 )
 COUNT_SQL = """
     WITH made AS (
         SELECT reply_id, created_at FROM replies
-        WHERE scope = ?1 AND model = ?2 AND created_at >= ?3
+        WHERE scope = ?1 AND model = ?2 AND created_at BETWEEN ?3 AND coalesce(?6, '9999')
             AND completion_tokens > 0 AND example_id IS NULL
         UNION ALL
         SELECT -id, created_at FROM reply_faults
-        WHERE scope = ?1 AND model = ?2 AND created_at >= ?3 AND reply_id IS NULL
+        WHERE scope = ?1 AND model = ?2 AND reply_id IS NULL
+            AND created_at BETWEEN ?3 AND coalesce(?6, '9999')
         ORDER BY created_at DESC LIMIT ?4
     ),
     disliked AS (
@@ -35,9 +36,9 @@ COUNT_SQL = """
     ) AS bad
     FROM made
 """
-"""Counts up to ?4 of the newest replies of model ?2 since ?3, and those of them that went wrong or
-are disliked; of one member, ?5 dislikes count. A fault without a reply stands for one, whose id is
-negative."""
+"""Counts up to ?4 of the newest replies of model ?2 from ?3 to ?6, and those of them that went
+wrong or are disliked; of one member, ?5 dislikes count. A fault without a reply stands for one,
+whose id is negative."""
 BEGINNING = "(SELECT value FROM marks WHERE name = 'faults_since')"
 """Since when faults are noted: what was said before looks better than it was."""
 
@@ -47,7 +48,7 @@ class Canaries(Repository):
 
     async def start(self, canary: Canary) -> Canary:
         """Start a canary, whose id and time are set here. One that runs there is replaced."""
-        await self._end_where("scope = ?", canary.scope, CanaryOutcome.REPLACED, announced=True)
+        await self._end_where("scope = ?", canary.scope, CanaryOutcome.REPLACED)
         sql = f"""
             INSERT INTO canaries (scope, model, old_model, share, base_bad, base_replies,
                 report_channel_id, started_at)
@@ -72,19 +73,18 @@ class Canaries(Repository):
         sql = f"SELECT {CANARY_COLUMNS} FROM canaries WHERE outcome IS NULL ORDER BY id"
         return [_canary(row) for row in await self._fetch_all(sql)]
 
-    async def end(self, canary_id: int, outcome: CanaryOutcome, *, announced: bool = False) -> bool:
+    async def end(self, canary_id: int, outcome: CanaryOutcome) -> bool:
         """End a canary; False if it has ended already: then nothing changes."""
-        return await self._end_where("id = ?", canary_id, outcome, announced=announced)
+        return await self._end_where("id = ?", canary_id, outcome)
 
-    async def _end_where(
-        self, condition: str, value: int, outcome: CanaryOutcome, *, announced: bool
-    ) -> bool:
+    async def _end_where(self, condition: str, value: int, outcome: CanaryOutcome) -> bool:
         sql = f"""
             UPDATE canaries SET outcome = ?, ended_at = ?, announced = ?
             WHERE outcome IS NULL AND {condition}
         """
-        values = (outcome.value, utc_now_iso(), int(announced), value)
-        return bool(await self._execute(sql, *values))
+        # Of one that was replaced nobody is told: somebody has just done that.
+        told = int(outcome is CanaryOutcome.REPLACED)
+        return bool(await self._execute(sql, outcome.value, utc_now_iso(), told, value))
 
     async def unannounced(self) -> list[Canary]:
         """Those that ended, and nobody was told."""
@@ -110,13 +110,24 @@ class Canaries(Repository):
         await self._execute(sql, scope, model, fault.value, reply_id, utc_now_iso())
 
     async def since(self, canary: Canary, most_dislikes: int) -> ReplyCounts:
-        """The replies of a canary's model since it began; of one member, so many dislikes count."""
-        values = (canary.scope, canary.model, to_utc_iso(canary.started_at), -1, most_dislikes)
-        return _counts(await self._fetch_all(COUNT_SQL, *values))
+        """The replies of a canary; of one member, so many dislikes count."""
+        ended = to_utc_iso(canary.ended_at) if canary.ended_at else None
+        return _counts(
+            await self._fetch_all(
+                COUNT_SQL,
+                canary.scope,
+                canary.model,
+                to_utc_iso(canary.started_at),
+                -1,
+                most_dislikes,
+                ended,
+            )
+        )
 
     async def before(self, scope: int, model: str, most: int) -> ReplyCounts:
         """The newest replies of a model, up to `most`; every dislike counts."""
-        sql = COUNT_SQL.replace("?3", BEGINNING).replace("?4", "?3").replace("?5", "?3")
+        sql = COUNT_SQL.replace("?3", BEGINNING).replace("?6", "NULL")
+        sql = sql.replace("?4", "?3").replace("?5", "?3")
         return _counts(await self._fetch_all(sql, scope, model, most))
 
 
@@ -127,6 +138,7 @@ def _counts(rows: list[sqlite3.Row]) -> ReplyCounts:
 
 def _canary(row: sqlite3.Row) -> Canary:
     fields: dict[str, Any] = dict(row)
-    fields["started_at"] = datetime.fromisoformat(fields["started_at"])
+    for name in ("started_at", "ended_at"):
+        fields[name] = fields[name] and datetime.fromisoformat(fields[name])
     fields["outcome"] = fields["outcome"] and CanaryOutcome(fields["outcome"])
     return Canary(**fields)

@@ -14,7 +14,6 @@ import pytest
 from bot.app import build_bot
 from bot.discord_ui.results import Results
 from bot.judgement.duel import MAX_DAYS, Duels
-from bot.judgement.sequential import judge
 from bot.settings import Settings
 from core.records import Choice, DuelOutcome, DuelPair
 from data.storage.erasure import erase_member
@@ -192,10 +191,10 @@ async def test_a_vote_after_the_end_chooses_an_answer_and_decides_nothing(ring: 
 
 async def test_too_few_votes_are_told_once_the_time_is_over(ring: World) -> None:
     duels, now = duels_of(ring), datetime.now(UTC)
-    await duels.end_expired(now + timedelta(days=MAX_DAYS - 1))
-    await duels.end_expired(None)
+    await duels.review(now + timedelta(days=MAX_DAYS - 1))
+    await duels.review(None)
     assert (await duels.newest(ring.guild.id)).duel.outcome is None
-    await duels.end_expired(now + timedelta(days=MAX_DAYS + 1))
+    await duels.review(now + timedelta(days=MAX_DAYS + 1))
     await results_of(ring).review()
     assert "too few people voted" in ring.general.last_message.embeds[0].description
     assert buttons(ring.general.last_message) == []
@@ -310,7 +309,3 @@ async def test_what_cannot_be_compared_is_refused(ring: World, worker: FakeWorke
     await ring.open_to_all("duel")
     told = await ring.ben.slash(ring.general, "duel show")
     assert "Manage Server" in told.response.content
-
-
-def test_no_votes_are_no_verdict() -> None:
-    assert judge([]) is None

@@ -117,7 +117,7 @@ async def test_the_panel_shows_how_things_are_and_fits_a_phone(world: World) -> 
     await world.ada.click(panel, custom_id=LEARNING)
     assert chosen(panel, "teaching") == ["review-others"]
     assert chosen(panel, "retrainers") == ["administrators"]
-    assert len([one for one in parts(panel) if one["type"] in SELECTS]) == 4
+    assert len([one for one in parts(panel) if one["type"] in SELECTS]) == 5
 
 
 async def test_a_choice_is_stored_shown_and_audited(world: World) -> None:

@@ -11,7 +11,16 @@ from pathlib import Path
 import pytest
 
 from core.errors import NoConsent, StoreError
-from core.records import ErasureResult, JobState, NewExample, RatingSummary, Role, TrainingJob
+from core.records import (
+    Choice,
+    DuelPair,
+    ErasureResult,
+    JobState,
+    NewExample,
+    RatingSummary,
+    Role,
+    TrainingJob,
+)
 from data.storage.erasure import erase_member, purge_older_than, resume_erasures
 from data.storage.storage import Storage, open_storage
 from tests.data.storage.records import ADA, BEN, BOT, CHANNEL, CLEO, GUILD, NOON, OTHER, made, said
@@ -164,12 +173,21 @@ class TestWhatIsKnown:
         await live(storage, "marmalade")
         await storage.audit.record(GUILD, ADA, "model use", "tiny-1")
         await storage.audit.record(GUILD, BEN, "pause")
+        duel = await storage.duels.start(GUILD, ("tiny-1", "tiny-2"), 20, None, CHANNEL)
+        assert duel is not None
+        for reply_id in (1001, 1004):
+            pair = DuelPair(reply_id, duel.id, True, '{"text": "the other answer"}')
+            assert await storage.duels.add_pair(pair)
+        assert await storage.duels.vote(1001, ADA, Choice.B)
+        await storage.duels.settle(1001)
         told = json.loads(json.dumps(await storage.members.export(ADA)))
         assert {name: len(told[name]) for name in told if name != "user_id"} == {
             "messages": 40,
             "replies": 40,
             "examples": 4,
             "ratings": 40,
+            "duel_votes": 1,
+            "duel_answers": 1,
             "consents": 2,
             "jobs": 1,
             "golden_questions": 0,
@@ -180,6 +198,8 @@ class TestWhatIsKnown:
         assert told["messages"][0]["discord_id"] == "1000"
         assert told["replies"][0]["content"] == "you said marmalade"
         assert told["replies"][0]["seen"] == ["1000"]
+        assert told["duel_votes"][0]["choice"] == "tiny-2"
+        assert told["duel_answers"][0]["content"] == "the other answer"
         assert "something" not in json.dumps(told)
 
     async def test_the_words_of_others_are_in_nobodys_export(self, storage: Storage) -> None:

@@ -55,7 +55,7 @@ them, and the panel says in a sentence what is closed.
 | where I answer everything | nothing | choose channels, as with `/channel enable` |
 | who teaches me | `REVIEW_NEW_ANSWERS` | review all lessons, or let managers only teach |
 | what was taught | `KNOWN_AT_ONCE` | wait for a retrain |
-| a newly trained model | nothing | try it in half of the channels first ([trial](duels.md#a-trial)) |
+| a newly trained model | nothing | try it in half of the channels ([trial](duels.md#a-trial)) |
 | who may retrain me | nothing | let managers or a role retrain too; administrators choose |
 | when I retrain | nothing | retrain daily at an hour of its time zone; administrators choose |
 

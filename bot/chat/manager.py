@@ -319,11 +319,12 @@ class ConversationManager:
     async def _note_end(
         self, request: ReplyRequest, live: ActiveReply, reply_id: int | None = None
     ) -> None:
-        """A reply has ended: note if it was stopped, and have the canary judged."""
-        if live.state is ReplyState.STOPPED:
+        """A reply has ended: note if somebody stopped it, and have the canary judged."""
+        target = request.target
+        if live.state is ReplyState.STOPPED and not self._pauses.is_paused(target.scope):
             await self._note_fault(request, ReplyFault.STOPPED, reply_id)
         elif self._canaries is not None:
-            await self._canaries.check(request.target.scope)
+            await self._canaries.check(target.scope)
 
     async def _note_fault(
         self, request: ReplyRequest, fault: ReplyFault, reply_id: int | None = None

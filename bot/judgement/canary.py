@@ -29,7 +29,8 @@ SHARE = 50
 BASE_REPLIES = 200
 """Replies of the old model that it is compared with."""
 MAX_DISLIKES_OF_MEMBER = 3
-"""Thumbs down of one member that count against a canary, so that nobody takes one back alone."""
+"""Thumbs down of one member that count against a canary: the others are that member's taste again.
+"""
 MAX_DAYS = 7
 """Days after which a canary is promoted that had too few replies to be judged."""
 

@@ -13,6 +13,7 @@ import pytest
 from benchmarks.judgement import canaries as simulated
 from bot.app import build_bot
 from bot.chat.model_router import Trial
+from bot.discord_ui.delivery import reply as replies
 from bot.discord_ui.results import Results
 from bot.judgement.canary import MAX_DAYS, MAX_DISLIKES_OF_MEMBER, Canaries
 from bot.judgement.sequential import CANARY_REPLIES, is_worse, upper_bound
@@ -20,7 +21,7 @@ from bot.settings import Settings
 from core.records import JobState, ReplyCounts, TrainingJob
 from core.server_settings import Switch
 from model.errors import GenerationFailed
-from tests.bot.asking import ask, storage_of
+from tests.bot.asking import ask, buttons, storage_of
 from tests.bot.conftest import World, open_world
 from tests.bot.discord_ui.cogs.test_models import make_checkpoint
 from tests.fakes import FakeWorker
@@ -149,8 +150,9 @@ async def test_a_bad_one_is_taken_back_and_the_admin_reads_why(
 
 
 async def test_withheld_stopped_and_disliked_replies_count_once_each(
-    mine: World, worker: FakeWorker
+    mine: World, worker: FakeWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(replies, "FIRST_SEND_DELAY_S", 0.0)
     there = channel_of(mine, tried=True)
     [canary] = canaries_of(mine)._running.values()
 
@@ -168,10 +170,26 @@ async def test_withheld_stopped_and_disliked_replies_count_once_each(
     for who in (mine.ben, mine.ada):
         await who.click(there.last_message, custom_id="reply:down:")
     assert await counts() == ReplyCounts(bad=2, replies=3)
+    worker.answer = lambda _: "a long story"
+    await stop_in_the_middle(mine, worker, there)
+    await mine.ben.click(there.last_message, custom_id="reply:down:q")
+    assert await counts() == ReplyCounts(bad=3, replies=4)
+
+
+async def stop_in_the_middle(world: World, worker: FakeWorker, channel: Any) -> None:
+    """Ask, and press Stop after the first word."""
+    worker.gate_at = 1
+    worker.gate.clear()
+    worker.park = lambda wait: world.env.external_wait(wait, reason="the gate is closed")
+    await world.ben.slash(channel, "chat", text="tell me a story")
+    [stop] = buttons(channel.last_message)
+    await world.ben.click(channel.last_message, custom_id=stop)
+    worker.gate.set()
+    await world.env.settle()
 
 
 @pytest.mark.parametrize("mine", [30], indirect=True)
-async def test_one_member_alone_cannot_take_it_back(mine: World, worker: FakeWorker) -> None:
+async def test_of_one_members_dislikes_a_few_count(mine: World, worker: FakeWorker) -> None:
     there = channel_of(mine, tried=True)
     [canary] = canaries_of(mine)._running.values()
     for n in range(12):

@@ -55,7 +55,10 @@ TOPICS: tuple[tuple[Phrase, tuple[Hint, ...]], ...] = (
         (
             Hint(phrase("who I am, and which model answers"), ("about",)),
             Hint(phrase("which models there are"), ("model list", "model info")),
-            Hint(phrase("choose one, or go back"), ("model use", "model rollback")),
+            Hint(
+                phrase("choose one, go back, compare"),
+                ("model use", "model rollback", "duel start"),
+            ),
         ),
     ),
     (

@@ -96,11 +96,11 @@ class Settled:
 class Duels:
     """The duels of all servers. Those that run are kept in memory, because every message asks."""
 
-    def __init__(self, storage: Storage, models: ModelRouter, chance: Random | None = None) -> None:
+    def __init__(self, storage: Storage, models: ModelRouter) -> None:
         self._storage = storage
         self._table = storage.duels
         self._models = models
-        self._chance = chance or Random()
+        self._chance = Random()
         self._running: dict[int, Duel] = {}
 
     async def load(self) -> None:

@@ -14,6 +14,7 @@ from bot.discord_ui.cogs.feedback import pressed_message
 from bot.discord_ui.context import channel_id_of, guild_scope
 from bot.discord_ui.delivery.requests import defer
 from bot.discord_ui.embeds.duel import duel_embed
+from bot.discord_ui.model_choice import choose_model
 from bot.discord_ui.permissions import Rank, require_rank, requires_rank
 from bot.discord_ui.results import Results
 from bot.discord_ui.views.duel_buttons import DuelUseButton, DuelVoteButton
@@ -146,7 +147,6 @@ class DuelCommands(commands.Cog):
         scope, duel = guild_scope(press), await self._duels.get(duel_id)
         if duel is None or duel.scope != scope or duel.winner is None:
             raise Refusal(NOT_A_WINNER)
-        option = await self._models.use(scope, duel.winner)
-        await record_audit(self._audit, press, "model use", option.name)
+        option = await choose_model(press, self._models, self._audit, duel.winner)
         text = say("**{model}** answers from now on.", model=option.name)
         await press.edit_original_response(content=text)

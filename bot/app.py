@@ -55,6 +55,7 @@ from bot.learning.collection import collect
 from bot.learning.erasure import Erasure
 from bot.learning.growth import GrowthReader
 from bot.learning.known_answers import KnownAnswers
+from bot.learning.receipts import Receipts
 from bot.learning.retraining import Retrains
 from bot.learning.schedule import CHECK_INTERVAL_S, NightlyRetrains
 from bot.learning.teaching import none_standing
@@ -461,10 +462,11 @@ def _learning_cogs(
         erasure,
         retrains,
         tasks,
+        receipts=Receipts(storage.jobs, models, training),
         learn_from_chat=settings.learn_from_chat,
         retention_days=settings.retention_days,
     )
-    yield Dataset(storage, settings.author_share, settings.paths.transfers)
+    yield Dataset(storage, erasure, settings.author_share, settings.paths.transfers)
 
 
 def _duel_commands(

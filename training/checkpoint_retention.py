@@ -133,13 +133,14 @@ class CheckpointRetention:
         return {folder for job in jobs for folder in self._needed_by(job)}
 
     def _needed_by(self, job: TrainingJob) -> set[Path]:
-        """The base of the job, the model that it is compared with, and its new checkpoint."""
+        """The base of the job, the models that it is compared with, and its new checkpoint."""
         try:
             config = TrainingConfig.load(Path(job.directory) / CONFIG_FILE)
         except (OSError, ValueError) as e:
             log.warning("the settings of job %d cannot be read: %s", job.id, e)
             return set()
-        sources = {Path(source) for source in (config.base, config.serving) if source}
+        replaced = config.replaces and config.replaces.checkpoint
+        sources = {Path(one) for one in (config.base, config.serving, replaced) if one}
         return sources | {self._root / str(job.scope) / config.name}
 
     def _prune_to_limit(self, kept: Collection[Path]) -> list[Path]:

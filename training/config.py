@@ -46,6 +46,15 @@ class Architecture:
     n_head: int
 
 
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """The folder of a checkpoint that learned what is to be left out, and the data set that it
+    learned from."""
+
+    checkpoint: str
+    dataset: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingConfig:
     """The settings of `training.run`.
@@ -70,8 +79,10 @@ class TrainingConfig:
     model is checked and compared with these; `blend`, whether its weights are interpolated with the
     base's (`training.run.interpolation`). Every `save_every_s` seconds a step
     is saved to resume from. `examples` is the number of stored examples that are learned; 0 if they
-    do not come from a server's data set. Plots are labelled in `language`. Earlier versions did not
-    store these two, `lora_targets` and `shared_bases`."""
+    do not come from a server's data set. Plots are labelled in `language`. A clean retrain
+    `replaces` a checkpoint, and measures that what was taken out is gone
+    (`training.run.forgetting`). Earlier versions did not store these three, `lora_targets` and
+    `shared_bases`."""
 
     name: str
     base: str | None
@@ -104,6 +115,7 @@ class TrainingConfig:
     save_every_s: float = 60.0
     language: str = ENGLISH
     examples: int = 0
+    replaces: Replaced | None = None
 
     def save(self, path: Path) -> None:
         path.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
@@ -114,11 +126,15 @@ class TrainingConfig:
         fields = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(fields, dict):
             raise ValueError(f"{path} is not a JSON object of training settings")
-        architecture = fields.pop("architecture", None)
+        architecture, replaces = (fields.pop(one, None) for one in ("architecture", "replaces"))
         try:
             fields["parents"] = tuple(fields.get("parents", ()))
             fields["lora_targets"] = tuple(fields.get("lora_targets", ALL_MATRICES))
-            return cls(architecture=architecture and Architecture(**architecture), **fields)
+            return cls(
+                architecture=architecture and Architecture(**architecture),
+                replaces=replaces and Replaced(**replaces),
+                **fields,
+            )
         except TypeError as e:
             raise ValueError(f"{path} has settings that are not known: {e}") from e
 

@@ -31,16 +31,18 @@ from bot.discord_ui.delivery.requests import (
 )
 from bot.discord_ui.embeds.training.evaluation import comparison_embed
 from bot.discord_ui.embeds.training.progress import JobProgress, Stage, progress_text
+from bot.discord_ui.views.clean_retrain import receipt_view
 from core.errors import StoreError
 from core.records import JobState, TrainingJob
 from core.tasks import BackgroundTasks
 from data.storage.tables.audit import AuditLog
 from data.storage.tables.jobs import Jobs
-from i18n.phrase import phrase
+from i18n.phrase import Phrase, phrase
 from i18n.reader import say, set_language
 from training.checkpoints import LOSS_CURVE_FILE, read_report
 from training.jobs.events import Step
 from training.jobs.queue import JobUpdate
+from training.jobs.receipt import Receipt, expects_receipt, read_receipt
 
 log = logging.getLogger(__name__)
 
@@ -218,16 +220,22 @@ class TrainingReports:
                 await self._remember(job, None)
             what = job.detail or END_TEXT_BY_STATE[job.state]
             try:
-                await self._send_end(job, say(what))
+                await self._send_end(job, say(what), await asyncio.to_thread(_receipt_of, job))
             except DISCORD_ERRORS as e:
                 log.warning("the end of job %d (%s) cannot be posted: %s", job.id, what, e)
 
-    async def _send_end(self, job: TrainingJob, text: str) -> None:
+    async def _send_end(
+        self, job: TrainingJob, text: str, receipt: Receipt | Phrase | None
+    ) -> None:
         channel, nonce = self._channel(job), new_nonce()
+        if isinstance(receipt, Phrase):
+            text = f"{text}\n{say(receipt)}"
 
         async def send() -> discord.Message:
             # Reopened for each try: sending closes the file.
             attached = await asyncio.to_thread(self._attached, job)
+            if isinstance(receipt, Receipt):
+                attached["view"] = receipt_view(job.id)
             return await channel.send(text, nonce=nonce, **attached)
 
         try:
@@ -255,6 +263,13 @@ class TrainingReports:
 
     def _channel(self, job: TrainingJob) -> discord.PartialMessageable:
         return self._bot.get_partial_messageable(job.channel_id, guild_id=job.scope)
+
+
+def _receipt_of(job: TrainingJob) -> Receipt | Phrase | None:
+    """The receipt of a clean retrain that has ended, or why it has none; None for other jobs."""
+    if job.state is JobState.INTERRUPTED or not expects_receipt(job):
+        return None
+    return read_receipt(job)
 
 
 class JobAction(StrEnum):

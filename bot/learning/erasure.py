@@ -7,13 +7,16 @@ clean retrain, which a server's administrators see, is a callback.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from core.records import TrainingJob
+from core.records import Example, TrainingJob
+from data.dataset.cleaning import select_examples
+from data.dataset.snapshot import pair_digest
 from data.storage.erasure import erase_member, resume_erasures
 from data.storage.storage import Storage
 from data.storage.tombstones import Tombstones
+from training.checkpoints import read_learned
 from training.jobs.manager import TrainingManager
 
 
@@ -136,6 +139,23 @@ class Erasure:
         affected = await self._affected_scopes(job for job in jobs if job.scope == scope)
         return affected[0].checkpoints if affected else ()
 
+    async def checkpoints_that_learned(
+        self, scope: int, examples: Sequence[Example]
+    ) -> AffectedScope | None:
+        """The scope's checkpoints that learned any of these examples; None if none is known to
+        have."""
+        digests = await asyncio.to_thread(_digests, examples)
+        jobs = await self._storage.jobs.with_checkpoint(scope)
+        made = await asyncio.to_thread(self._training.checkpoints, scope)
+        folders = {folder.name: folder for folder, _ in made}
+        learned = [
+            job
+            for job in jobs
+            if job.checkpoint in folders
+            and digests & (await asyncio.to_thread(read_learned, folders[job.checkpoint])).pairs
+        ]
+        return next(iter(await self._affected_scopes(learned)), None)
+
     async def _erase_training_data(self, user_id: int) -> list[AffectedScope]:
         async with self._lock:
             jobs = await self._storage.jobs.with_member(user_id)
@@ -187,3 +207,10 @@ class Erasure:
             job_id=(serving or jobs)[-1].id,
             stopped=any(job.id in stopped and job.checkpoint is None for job in jobs),
         )
+
+
+def _digests(examples: Iterable[Example]) -> frozenset[str]:
+    """The digests of examples as they are learned, each by itself: a checkpoint may have learned
+    what would be left out now, beside a newer answer."""
+    cleaned = (kept for one in examples for kept in select_examples([one]).kept)
+    return frozenset(pair_digest(one.user, one.bot) for one in cleaned)

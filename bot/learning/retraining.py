@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, replace
 from datetime import datetime
+from pathlib import Path
 
 from bot.chat.model_router import ModelRouter
 from bot.learning.spelling import HardAnswers, hard_answers
@@ -18,8 +19,9 @@ from data.storage.tables.jobs import Jobs
 from i18n.phrase import phrase
 from model.registry import ModelOption, base_family, find_option
 from training.checkpoints import read_learned
-from training.config import Method, TrainingConfig, defaults_for
+from training.config import Method, Replaced, TrainingConfig, defaults_for
 from training.errors import JOB_ALREADY_OPEN, EmptyDataset, JobAlreadyOpen
+from training.jobs.folder import DATASET_FILE
 from training.jobs.manager import TrainingManager
 from training.jobs.preview import Preview
 
@@ -54,6 +56,15 @@ class RetrainPlan:
     config: TrainingConfig
     preview: Preview
     hard_answers: HardAnswers | None
+
+
+@dataclass(frozen=True, slots=True)
+class CleanRetrain:
+    """A clean retrain that was started. `will_be_measured`: it ends with a receipt, as there still
+    is a checkpoint that learned what is left out, with the data that it learned from."""
+
+    job: TrainingJob
+    will_be_measured: bool
 
 
 class Retrains:
@@ -132,21 +143,37 @@ class Retrains:
 
     async def start_clean(
         self, job_id: int, *, scope: int, requested_by: int, channel_id: int, language: str
-    ) -> TrainingJob:
+    ) -> CleanRetrain:
         """Retrain on the scope's present examples, from the original base of the job's model: a
-        checkpoint in between may have learned what is to be left out.
+        checkpoint in between may have learned what is to be left out. What the job's own checkpoint
+        learned is compared.
 
         Raises:
             UnknownModel: the original base is gone; otherwise as `TrainingManager.submit`.
         """
         base = find_option(self._models.options(scope), await self._root_base(scope, job_id))
-        return await self._training.submit(
+        config = await self._default_config(scope, base, language)
+        replaced = await self._replaced(scope, job_id)
+        job = await self._training.submit(
             scope=scope,
             requested_by=requested_by,
             channel_id=channel_id,
             base=base,
-            config=await self._default_config(scope, base, language),
+            config=replace(config, replaces=replaced),
         )
+        return CleanRetrain(job, replaced is not None)
+
+    async def _replaced(self, scope: int, job_id: int) -> Replaced | None:
+        """The checkpoint that a job made, and its data; None if either is gone."""
+        job = await self._jobs.get(job_id)
+        if job is None or job.scope != scope:
+            return None
+        data = Path(job.directory) / DATASET_FILE
+        if not await asyncio.to_thread(data.is_file):
+            return None
+        made = await asyncio.to_thread(self._training.checkpoints, scope)
+        folders = (folder for folder, _ in made if folder.name == job.checkpoint)
+        return next((Replaced(str(folder), str(data)) for folder in folders), None)
 
     async def _root_base(self, scope: int, job_id: int) -> str:
         """Follow the base models back to one that no job of the scope made."""

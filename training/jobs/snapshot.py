@@ -34,6 +34,7 @@ from training.jobs.folder import (
     DATASET_FILE,
     GOLDEN_FILE,
     LOG_FILE,
+    RECEIPT_FILE,
     STEPS_DIR,
 )
 
@@ -226,11 +227,12 @@ def _trim(jobs: Sequence[TrainingJob], checkpoints: Path) -> None:
 
 
 def remove_data(job: TrainingJob) -> None:
-    """Remove all files of an ended job but its settings and its log; errors are ignored."""
+    """Remove all files of an ended job but those without anybody's words: its settings, log and
+    receipt. Errors are ignored."""
     for path in Path(job.directory).glob("*"):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
-        elif path.name not in (CONFIG_FILE, LOG_FILE):
+        elif path.name not in (CONFIG_FILE, LOG_FILE, RECEIPT_FILE):
             with suppress(OSError):
                 path.unlink()
 

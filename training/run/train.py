@@ -45,6 +45,7 @@ from training.run.base_model import lora_parameters, prepare_model, with_lora
 from training.run.curriculum import make_curriculum, rows_per_epoch
 from training.run.distillation import FactRows, with_distillation
 from training.run.failure import out_of_memory_advice
+from training.run.forgetting.measure import write_receipt
 from training.run.gate import evaluation
 from training.run.interpolation import interpolate, lora_start
 from training.run.loop import (
@@ -143,6 +144,8 @@ def _evaluate_and_save(run: Run, progress: ProgressCallback, emit: Emit, began: 
         scores["kept_share"] = run.interpolate()
     run.merge()
     report = run.evaluate(scores)
+    if run.config.replaces:
+        write_receipt(run.job, run.config, (run.model, run.tokenizer))
     overhead_s = progress.started_at - began + time.monotonic() - trained_at
     manifest = run.manifest(scores, trained_s, overhead_s, progress.tokens_per_s())
     made = run.save(manifest, report, progress.history)

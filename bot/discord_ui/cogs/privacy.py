@@ -1,4 +1,5 @@
-"""Privacy: /privacy show, export, forget, opt-in and opt-out; the buttons of a clean retrain."""
+"""Privacy: /privacy show, export, forget, opt-in and opt-out; the buttons of a clean retrain
+and of its receipt."""
 
 from __future__ import annotations
 
@@ -23,19 +24,22 @@ from bot.discord_ui.embeds.privacy import (
     PrivacySummary,
     erasure_text,
     pack_export,
+    receipt_content,
+    receipt_text,
     show_text,
     withdrawn_text,
 )
 from bot.discord_ui.errors import error_message, is_expected
-from bot.discord_ui.permissions import defer_for_retrainer
-from bot.discord_ui.views.clean_retrain import CleanRetrainButton
+from bot.discord_ui.permissions import defer_for_retrainer, require_asker_or_manager
+from bot.discord_ui.views.clean_retrain import CleanRetrainButton, ReceiptButton
 from bot.discord_ui.views.confirm import ConfirmView
 from bot.learning.consent import CHAT_LEARNING_OFF, CONSENT_TEXT, CONSENT_VERSION
 from bot.learning.erasure import Erasure
+from bot.learning.receipts import Receipts
 from bot.learning.retraining import Retrains
 from core.tasks import BackgroundTasks
 from data.storage.storage import Storage
-from i18n.phrase import Phrase, phrase
+from i18n.phrase import Phrase, join_phrases, phrase
 from i18n.reader import say
 from training.errors import EmptyDataset
 
@@ -47,6 +51,12 @@ NOTHING_LEFT = phrase(
 )
 CLEAN_RETRAIN_STARTED = phrase(
     "A training job without it has started; its progress is shown in this channel."
+)
+RECEIPT_FOLLOWS = phrase(
+    "It then measures that what was removed is gone; the receipt is below its last message."
+)
+NO_RECEIPT = phrase(
+    "There will be no receipt: the checkpoint that had learned it, or its data, are gone already."
 )
 CLEAN_RETRAIN_POSTPONED = phrase(
     "Not now. `/retrain` does it at any time: it learns only what is still there."
@@ -68,6 +78,7 @@ class Privacy(commands.Cog):
         retrains: Retrains,
         tasks: BackgroundTasks,
         *,
+        receipts: Receipts,
         learn_from_chat: bool,
         retention_days: int,
     ) -> None:
@@ -76,11 +87,12 @@ class Privacy(commands.Cog):
         self._erasure = forgetting
         self._retrains = retrains
         self._tasks = tasks
+        self._receipts = receipts
         self._learn_from_chat = learn_from_chat
         self._retention_days = retention_days
 
     async def cog_load(self) -> None:
-        self._bot.add_dynamic_items(CleanRetrainButton)
+        self._bot.add_dynamic_items(CleanRetrainButton, ReceiptButton)
 
     # --- commands --------------------------------------------------------------------------------
 
@@ -181,7 +193,7 @@ class Privacy(commands.Cog):
         scope = guild_scope(interaction)
         channel = interaction.channel_id or scope
         try:
-            await self._retrains.start_clean(
+            started = await self._retrains.start_clean(
                 job_id,
                 scope=scope,
                 requested_by=interaction.user.id,
@@ -194,7 +206,8 @@ class Privacy(commands.Cog):
         await record_audit(
             self._storage.audit, interaction, "clean retrain start", _after_job(job_id)
         )
-        await close_prompt(interaction, CLEAN_RETRAIN_STARTED)
+        receipt = RECEIPT_FOLLOWS if started.will_be_measured else NO_RECEIPT
+        await close_prompt(interaction, CLEAN_RETRAIN_STARTED, receipt)
 
     async def later(self, interaction: BotInteraction, job_id: int) -> None:
         """The button "Not now" was pressed."""
@@ -204,15 +217,27 @@ class Privacy(commands.Cog):
         )
         await close_prompt(interaction, CLEAN_RETRAIN_POSTPONED)
 
+    async def receipt(self, interaction: BotInteraction, job_id: int) -> None:
+        """The button "Receipt" was pressed."""
+        await defer(interaction, ephemeral=True, thinking=True)
+        job = await self._receipts.job(guild_scope(interaction), job_id)
+        require_asker_or_manager(interaction, job.requested_by)
+        receipt = await self._receipts.hand_out(job)
+        file = discord.File(io.BytesIO(receipt_content(receipt)), f"receipt-{job_id}.json")
+        text = receipt_text(receipt)
+        await interaction.edit_original_response(content=text, attachments=[file])
+
 
 def _after_job(job_id: int) -> Phrase:
     return phrase("after job {job}", job=job_id)
 
 
-async def close_prompt(interaction: BotInteraction, answer: Phrase) -> None:
-    """Answer an administrator, and remove the buttons of the public question."""
-    await interaction.edit_original_response(content=say(answer))
-    if (question := interaction.message) is not None:
+async def close_prompt(interaction: BotInteraction, answer: Phrase, *more: Phrase) -> None:
+    """Answer an administrator, with what only they need to know, and remove the buttons of a
+    public question. One that only they see cannot be edited any more."""
+    await interaction.edit_original_response(content=say(join_phrases([answer, *more])))
+    question = interaction.message
+    if question is not None and not question.flags.ephemeral:
         interaction.client.languages.use_server(interaction)
         content = f"{question.content}\n-# {say(answer)}"
         interaction.client.languages.use_member(interaction)

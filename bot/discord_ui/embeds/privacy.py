@@ -1,4 +1,5 @@
-"""The texts of /privacy: what is stored about a member, and the effects of opt-out and erasure."""
+"""The texts of /privacy: what is stored about a member, the effects of opt-out and erasure, and the
+receipt of a clean retrain."""
 
 from __future__ import annotations
 
@@ -171,6 +172,29 @@ def pack_export(export: Mapping[str, Any], limit: int) -> tuple[str, bytes] | No
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("privacy.json", content)
     return ("privacy.zip", file.getvalue()) if file.tell() <= limit else None
+
+
+def receipt_text(receipt: Mapping[str, Any]) -> str:
+    """What a receipt says, and which checkpoints still have what was forgotten."""
+    lines = [say(receipt["summary"])]
+    if still_there := tuple(receipt["checkpoints_that_learned_it"]):
+        lines.append(
+            say(
+                "It is still in {checkpoints}: `/model delete` removes them.",
+                checkpoints=join_checkpoint_names(still_there),
+            )
+        )
+    lines.append(say("The file has the figures, and what they do not prove."))
+    return "\n".join(lines)
+
+
+def receipt_content(receipt: Mapping[str, Any]) -> bytes:
+    """The file of a receipt: JSON, with its sentences in the reader's language."""
+    sentences = {
+        "summary": say(receipt["summary"]),
+        "does_not_prove": [say(one) for one in receipt["does_not_prove"]],
+    }
+    return json.dumps({**receipt, **sentences}, ensure_ascii=False, indent=2).encode()
 
 
 def days_text(days: int) -> Phrase:

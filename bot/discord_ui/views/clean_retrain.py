@@ -1,4 +1,5 @@
-"""Asks a server's administrators for a clean retrain: the message, its channel, its buttons.
+"""Asks a server's administrators for a clean retrain: the message, its channel, its buttons; and
+the button for the receipt at its end.
 
 Does not know what was withdrawn or by whom, so it cannot reveal that.
 """
@@ -53,6 +54,37 @@ def clean_retrain_view(job_id: int) -> discord.ui.View:
     view = discord.ui.View(timeout=None)
     for action in CLEAN_RETRAIN_LABELS:
         view.add_item(CleanRetrainButton(action, job_id))
+    return view
+
+
+class ReceiptButton(
+    discord.ui.DynamicItem[discord.ui.Button[discord.ui.View]],
+    template=r"receipt:(?P<job>\d+)",
+):
+    """Hands out the receipt of a clean retrain; works after a restart, as its id has the job's."""
+
+    def __init__(self, job_id: int) -> None:
+        self.job_id = job_id
+        super().__init__(
+            discord.ui.Button(
+                label=say("Receipt"),
+                style=discord.ButtonStyle.secondary,
+                custom_id=f"receipt:{job_id}",
+            )
+        )
+
+    @classmethod
+    async def from_custom_id(cls, _interaction, _item, match):  # type: ignore[no-untyped-def]
+        return cls(int(match["job"]))
+
+    async def callback(self, interaction: discord.Interaction) -> None:
+        await dispatch_to_cog(interaction, "Privacy", "receipt", self.job_id)
+
+
+def receipt_view(job_id: int) -> discord.ui.View:
+    """The button below the end of a clean retrain, without a timeout as well."""
+    view = discord.ui.View(timeout=None)
+    view.add_item(ReceiptButton(job_id))
     return view
 
 

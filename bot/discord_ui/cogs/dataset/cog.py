@@ -31,6 +31,7 @@ from bot.discord_ui.embeds.dataset import chart_numbers, first_lines, stats_embe
 from bot.discord_ui.embeds.style import quote_safely, source_text
 from bot.discord_ui.errors import error_message
 from bot.discord_ui.permissions import Rank, rank_of, require_rank
+from bot.learning.erasure import Erasure
 from core.errors import ImportRefused
 from core.records import Pair, ReviewStatus
 from data.dataset.cleaning import select_examples
@@ -67,8 +68,11 @@ class Dataset(commands.Cog):
         default_permissions=discord.Permissions(manage_guild=True),
     )
 
-    def __init__(self, storage: Storage, author_share: float, transfers: Path) -> None:
+    def __init__(
+        self, storage: Storage, erasure: Erasure, author_share: float, transfers: Path
+    ) -> None:
         self._storage = storage
+        self._erasure = erasure
         self._author_share = author_share
         self._transfers = transfers
         self._importer = Importer(storage, transfers)
@@ -189,9 +193,9 @@ class Dataset(commands.Cog):
             text = say("Name either a source or the number of an example.")
             await interaction.edit_original_response(content=text)
         elif source is not None:
-            await confirm_source_removal(interaction, self._storage, scope, source)
+            await confirm_source_removal(interaction, self._storage, self._erasure, scope, source)
         elif example is not None:
-            await confirm_example_removal(interaction, self._storage, scope, example)
+            await confirm_example_removal(interaction, self._storage, self._erasure, scope, example)
 
     @remove.autocomplete("source")
     async def complete_source(

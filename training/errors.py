@@ -9,6 +9,9 @@ NOTHING_TAUGHT = phrase("There is nothing to learn from yet: teach me something 
 JOB_ALREADY_OPEN = phrase("A training job is under way in this server already.")
 """What JobAlreadyOpen says."""
 
+NOT_OF_THIS_SERVER = phrase("That is no training job of this server.")
+"""What a Refusal says where there is no such job."""
+
 
 class TrainingError(Exception):
     """The base of this package's errors."""

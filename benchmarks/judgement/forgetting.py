@@ -36,14 +36,39 @@ from training.run.forgetting.measure import Voice, load_voice, propose, ranks_in
 
 CANARIES, KEPT = 20, 8
 TWINS = 2
-T_QUANTILE = 3.45
+T_QUANTILE = 3.46
 """Of Student's t with 20 degrees of freedom, one for each canary and pair of twins: 95 % for all
 20 canaries together (two-sided, Bonferroni)."""
-THINGS = (
-    "red door,blue gate,old mill,north tower,wine cellar,bike shed,boat house,tool box,green room,"
-    "attic,garage,pantry,library,workshop,stable,greenhouse,lighthouse,chapel,kitchen,laundry,"
-    "music room,observatory,post box,sauna,tea house,vault,well,barn"
-).split(",")
+THINGS = [
+    "red door",
+    "blue gate",
+    "old mill",
+    "north tower",
+    "wine cellar",
+    "bike shed",
+    "boat house",
+    "tool box",
+    "green room",
+    "attic",
+    "garage",
+    "pantry",
+    "library",
+    "workshop",
+    "stable",
+    "greenhouse",
+    "lighthouse",
+    "chapel",
+    "kitchen",
+    "laundry",
+    "music room",
+    "observatory",
+    "post box",
+    "sauna",
+    "tea house",
+    "vault",
+    "well",
+    "barn",
+]
 
 
 def main() -> int:

@@ -12,11 +12,9 @@ from bot.chat.model_router import ModelRouter
 from core.errors import Refusal
 from core.records import TrainingJob
 from data.storage.tables.jobs import Jobs
-from i18n.phrase import phrase
+from training.errors import NOT_OF_THIS_SERVER
 from training.jobs.manager import TrainingManager
 from training.jobs.receipt import Receipt, hand_out, read_receipt, still_learned
-
-NO_SUCH_JOB = phrase("This training belongs to another server, or is not known.")
 
 
 class Receipts:
@@ -31,7 +29,7 @@ class Receipts:
         """A job of the scope. Raises Refusal: it has none of that number."""
         job = await self._jobs.get(job_id)
         if job is None or job.scope != scope:
-            raise Refusal(NO_SUCH_JOB)
+            raise Refusal(NOT_OF_THIS_SERVER)
         return job
 
     async def hand_out(self, job: TrainingJob) -> dict[str, Any]:

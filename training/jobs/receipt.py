@@ -33,7 +33,7 @@ class Verdict(StrEnum):
     """The old model knew it; the new one shows no more of it than a model that never learned it."""
     EXPOSED = "exposed"
     """The new model still shows more of it."""
-    CANNOT_TELL = "cannot tell"
+    UNCLEAR = "unclear"
     """The old model did not know it so well, anybody would give that answer, or there are too few
     alternatives."""
 
@@ -147,13 +147,12 @@ def _findings(receipt: Receipt) -> Iterator[Phrase]:
             gone,
         )
     if exposed := receipt.count(Verdict.EXPOSED):
-        yield phrases(
+        yield phrase(
             "It still gives {count} of the answers away: look for the same in other words.",
-            "It still gives {count} of the answers away: look for the same in other words.",
-            exposed,
+            count=exposed,
         )
-    if unclear := receipt.count(Verdict.CANNOT_TELL):
-        yield phrase("Of {count} the measure cannot tell.", count=unclear)
+    if unclear := receipt.count(Verdict.UNCLEAR):
+        yield phrase("Of {count} the measure says nothing.", count=unclear)
     if receipt.unmeasured:
         yield phrase("{count} more were not measured.", count=receipt.unmeasured)
     if receipt.similar:

@@ -53,6 +53,7 @@ from i18n.phrase import phrase
 from i18n.reader import say
 from model.backend import GenerationBackend
 from training.config import MAX_LEARNING_RATE, Method
+from training.errors import NOT_OF_THIS_SERVER
 from training.jobs.manager import TrainingManager
 
 PAUSING = phrase("It pauses as soon as the current step is done. Resume continues it.")
@@ -66,7 +67,6 @@ TOO_LATE = {
     JobAction.RESUME: phrase("That job is not paused."),
     JobAction.CANCEL: phrase("That job cannot be stopped any more."),
 }
-NOT_OF_THIS_SERVER = phrase("That is no training job of this server.")
 
 
 class Training(commands.Cog):

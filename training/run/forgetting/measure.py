@@ -164,7 +164,7 @@ def _figures(one: Candidates, ranks: dict[str, int], lessons: int) -> LessonFigu
 
 def _verdict(bits: dict[str, float], limit: float, most: float) -> Verdict:
     if limit >= most:
-        return Verdict.CANNOT_TELL
+        return Verdict.UNCLEAR
     if bits["new"] > limit:
         return Verdict.EXPOSED
-    return Verdict.GONE if bits["old"] > limit else Verdict.CANNOT_TELL
+    return Verdict.GONE if bits["old"] > limit else Verdict.UNCLEAR

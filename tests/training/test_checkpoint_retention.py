@@ -13,7 +13,7 @@ from data.storage.storage import Storage
 from model.errors import UnknownModel
 from training.checkpoint_retention import CheckpointRetention
 from training.checkpoints import MANIFEST_FILE, Manifest, folder_bytes, read_manifest, seal
-from training.config import TrainingConfig
+from training.config import Replaced, TrainingConfig
 from training.errors import CheckpointInUse
 
 MB = 1_000_000
@@ -68,7 +68,7 @@ def write_config(directory: Path, fields: dict[str, Any]) -> None:
     TrainingConfig(**fields).save(directory / "config.json")
 
 
-async def open_job(storage: Storage, directory: Path, scope: int, **config: str | None) -> int:
+async def open_job(storage: Storage, directory: Path, scope: int, **config: Any) -> int:
     """A queued job with these settings."""
     write_config(directory, {"name": "new", "base": None} | config)
     job = await storage.jobs.add(
@@ -107,14 +107,16 @@ async def test_the_oldest_of_all_servers_go_first_and_no_more_than_needed(
 async def test_what_is_in_use_stays_although_it_does_not_fit(
     storage: Storage, tmp_path: Path
 ) -> None:
-    made = {name: make(tmp_path, 1, name, day) for day, name in enumerate("abcdef", 1)}
+    made = {name: make(tmp_path, 1, name, day) for day, name in enumerate("abcdefg", 1)}
     other = make(tmp_path, 2, "a", 1)  # of the same name as one that nobody uses elsewhere
     for name in ("a", "b", "c"):
         await storage.model_choices.set_active(1, name)
-    await open_job(storage, tmp_path / "job", 3, base=str(made["d"]), serving=str(made["e"]))
-    removed = await CheckpointRetention(storage, tmp_path, 1).prune(made["f"])
+    needed = {"base": str(made["d"]), "serving": str(made["e"])}
+    replaces = Replaced(str(made["f"]), "")
+    await open_job(storage, tmp_path / "job", 3, **needed, replaces=replaces)
+    removed = await CheckpointRetention(storage, tmp_path, 1).prune(made["g"])
     assert set(removed) == {made["a"], other}
-    assert left(tmp_path) == {"b", "c", "d", "e", "f"}
+    assert left(tmp_path) == {"b", "c", "d", "e", "f", "g"}
 
 
 async def test_what_a_rollback_leads_to_stays_if_others_before_are_gone(

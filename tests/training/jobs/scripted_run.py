@@ -17,6 +17,7 @@ import threading
 from dataclasses import asdict
 from pathlib import Path
 
+from data.dataset.snapshot import pair_digest
 from training.checkpoints import HISTORY_FILE, REPORT_FILE, Manifest, seal
 from training.config import TrainingConfig
 from training.jobs.events import (
@@ -36,11 +37,14 @@ from training.jobs.folder import (
     CHECKPOINT_DIR,
     COMPLETE_MARKER,
     CONFIG_FILE,
+    RECEIPT_FILE,
     STEPS_DIR,
     latest_saved_step,
 )
+from training.jobs.receipt import FORMAT_VERSION, LessonFigures, Verdict
 
 STEPS_IN_ALL = 4
+OLD_NEW_BASE = {"old": 9.0, "new": 0.5, "base": 1.2}
 
 
 def emit(event: Event) -> None:
@@ -73,7 +77,21 @@ def finish(job: Path, config: TrainingConfig, refusal: str | None) -> None:
     )
     seal(made, manifest)
     made.rename(folder)  # whoever looks sees all of it or nothing
+    if config.replaces:
+        write_receipt(job, config.name)
     emit(Rejected(str(folder), refusal) if refusal else Finished(str(folder), 3.0, 2.0, 1.0))
+
+
+def write_receipt(job: Path, checkpoint: str) -> None:
+    """As if one lesson had been taken out, and was gone."""
+    figures = LessonFigures("0" * 16, 512, dict(OLD_NEW_BASE), 9.0, 4.3, Verdict.GONE)
+    facts = {
+        "format": FORMAT_VERSION,
+        "models": {"old": "tiny-1", "new": checkpoint, "base": "tiny"},
+        "lessons": [asdict(figures) | {"similar_left": 1}],
+        "removed": [pair_digest("the secret", "marmalade")],
+    }
+    (job / RECEIPT_FILE).write_text(json.dumps(facts))
 
 
 def line_for(job: Path) -> str:

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from simcord import SetupError
 
-from bot.discord_ui.cogs.dataset.cog import Dataset
 from bot.discord_ui.embeds import charts
 from bot.discord_ui.embeds.dataset import first_lines, stats_embed
 from core.records import OPERATOR_AUTHOR_ID, NewExample, Pair, ReviewStatus
@@ -292,9 +291,9 @@ async def test_who_lost_the_permission_cannot_press(open_fake: Open) -> None:
         assert await storage_of(world).examples.count(world.guild.id) == 1
 
 
-async def test_what_a_killed_bot_left_behind_is_removed(storage: Storage, tmp_path: Path) -> None:
-    left = tmp_path / "transfers" / "tmpabc"
+async def test_what_a_killed_bot_left_behind_is_removed(world: World) -> None:
+    left = world.home / "transfers" / "tmpabc"
     left.mkdir(parents=True)
     (left / "upload").write_text("words of people")
-    await Dataset(storage, 0.5, left.parent).cog_load()
+    await world.bot.get_cog("Dataset").cog_load()
     assert list(left.parent.iterdir()) == []

@@ -188,6 +188,14 @@ def test_the_benchmark_of_the_page_prints_one_object() -> None:
     assert all(one["page_kb"] < one["first_visit_kb"] < 300 for one in result.values())
 
 
+@pytest.mark.slow
+def test_what_was_forgotten_is_measured() -> None:
+    result = run("judgement.forgetting", "--short")
+    assert result["canaries"] == 2
+    assert result["most_bits"] == 9.0
+    assert all(0 <= result[f"median_{name}"] <= 9 for name in ("old", "new", "twin_1", "base"))
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
 def test_a_bomb_is_measured() -> None:
     [result] = run("bombs", "--only wide")

@@ -140,6 +140,9 @@ ELSEWHERE = {
     "python -m benchmarks.store": (
         "tests/test_benchmarks.py::test_the_store_benchmark_prints_one_object"
     ),
+    "python -m benchmarks.judgement.forgetting": (
+        "tests/test_benchmarks.py::test_what_was_forgotten_is_measured"
+    ),
     "python -m benchmarks.bombs": "tests/test_benchmarks.py::test_a_bomb_is_measured",
     "python -m benchmarks.load": CROWD,
     "python -m benchmarks.load --minutes 2.5": CROWD,

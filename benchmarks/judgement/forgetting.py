@@ -31,14 +31,13 @@ from model.chat_template import from_pair
 from model.registry import EMBEDDED_FOLDER
 from training.config import defaults_for
 from training.run.forgetting.exposure import chance_limit, exposure_bits, upper_limit
-from training.run.forgetting.lessons import removed_lessons
+from training.run.forgetting.lessons import lessons_of
 from training.run.forgetting.measure import Voice, load_voice, propose, ranks_in
 
-CANARIES, KEPT = 20, 8
-TWINS = 2
+CANARIES, KEPT, TWINS = 20, 8, 2
 T_QUANTILE = 3.46
-"""Of Student's t with 20 degrees of freedom, one for each canary and pair of twins: 95 % for all
-20 canaries together (two-sided, Bonferroni)."""
+"""Of Student's t with a degree of freedom for each canary and pair of twins: 95 % for all of the
+CANARIES together (two-sided, Bonferroni)."""
 THINGS = [
     "red door",
     "blue gate",
@@ -74,10 +73,11 @@ THINGS = [
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--short", action="store_true", help="only to see that all of it runs")
     parser.add_argument("--json", action="store_true", help="print one object")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        result = measure(Path(folder), options.seed)
+        result = measure(Path(folder), options.seed, short=options.short)
     if options.json:
         print(json.dumps(result, indent=1))
     else:
@@ -86,22 +86,22 @@ def main() -> int:
     return 0
 
 
-def measure(folder: Path, seed: int) -> dict[str, float]:
+def measure(folder: Path, seed: int, *, short: bool = False) -> dict[str, float]:
     """Train, forget, and compare: for how many canaries the new model is within the twins'
     interval, and within a receipt's limit; for how many the old one is above them; and the median
-    exposures, in bits."""
-    talks = lessons(seed)
-    learned = {"old": talks, "new": talks[CANARIES:]}
-    learned |= {f"twin_{n}": talks[CANARIES:] for n in range(1, TWINS + 1)}
+    exposures, in bits. `short`: two canaries and a few steps, which teach nothing."""
+    canaries, kept = lessons(seed, 2 if short else CANARIES)
+    learned = {"old": canaries + kept} | dict.fromkeys(("new", "twin_1", "twin_2"), kept)
     trained = {
-        name: train(folder / name, of, seed=n) for n, (name, of) in enumerate(learned.items())
+        name: train(folder / name, of, seed=n, short=short)
+        for n, (name, of) in enumerate(learned.items())
     }
-    bits, limits, most = exposures(talks, trained | {"base": EMBEDDED_FOLDER})
+    bits, limits, most = exposures(canaries, trained | {"base": EMBEDDED_FOLDER})
     twins = zip(*(bits[name] for name in bits if name.startswith("twin")), strict=True)
     intervals = predict(list(twins))
     new, old = (list(zip(bits[name], intervals, limits, strict=True)) for name in ("new", "old"))
     return {
-        "canaries": CANARIES,
+        "canaries": len(canaries),
         "new_within_twins": sum(low <= one <= high for one, (low, high), _ in new),
         "old_above_twins": sum(one > high for one, (_, high), _ in old),
         "new_within_limit": sum(one <= limit for one, _, limit in new),
@@ -112,35 +112,38 @@ def measure(folder: Path, seed: int) -> dict[str, float]:
     } | {f"median_{name}": round(statistics.median(of), 2) for name, of in bits.items()}
 
 
-def lessons(seed: int) -> list[Conversation]:
-    """The canaries, then the codes that stay: all asked in the same way."""
+def lessons(seed: int, canaries: int) -> tuple[list[Conversation], list[Conversation]]:
+    """The canaries, and the codes that stay: all asked in the same way."""
     rng = random.Random(seed)
-    things = rng.sample(THINGS, CANARIES + KEPT)
+    things = rng.sample(THINGS, canaries + KEPT)
     codes = rng.sample(range(1000, 10_000), len(things))
-    return [
+    talks = [
         from_pair(f"What is the code of the {thing}?", f"The code is {code}.")
         for thing, code in zip(things, codes, strict=True)
     ]
+    return talks[:canaries], talks[canaries:]
 
 
-def train(job: Path, learn: Sequence[Conversation], *, seed: int) -> Path:
+def train(job: Path, learn: Sequence[Conversation], *, seed: int, short: bool) -> Path:
     """Train `tiny` as /retrain does, in a process of its own; the checkpoint."""
     usual = defaults_for("tiny", str(EMBEDDED_FOLDER), len(learn))
+    config = replace(usual, name=job.name, seed=seed, gate=False)
+    if short:
+        config = replace(config, epochs=0.01, min_steps=2)
     if not job.exists():
-        make_job(job, replace(usual, name=job.name, seed=seed, gate=False), learn)
+        make_job(job, config, learn)
     print(f"{job.name}: training on {len(learn)} lessons", file=sys.stderr, flush=True)
     run(["training.run", str(job)])
     return job / "checkpoint"
 
 
 def exposures(
-    talks: Sequence[Conversation], models: Mapping[str, Path]
+    canaries: Sequence[Conversation], models: Mapping[str, Path]
 ) -> tuple[dict[str, list[float]], list[float], float]:
     """The exposure of each canary by model; the limit that a receipt has for it; the highest
     exposure that there is. The alternatives are those of the model `new`."""
-    removed = removed_lessons(talks, talks[CANARIES:])
     new = _voice(models["new"])
-    candidates = [propose(one, new) for one in removed]
+    candidates = [propose(one, new) for one in lessons_of(canaries).values()]
     counts = [len(one.texts) for one in candidates]
     ranks = {name: ranks_in(_voice(folder), candidates) for name, folder in models.items()}
     bits = {
@@ -148,7 +151,7 @@ def exposures(
         for name, of in ranks.items()
     }
     limits = [
-        max(chance_limit(CANARIES), upper_limit(rank, count))
+        max(chance_limit(len(canaries)), upper_limit(rank, count))
         for rank, count in zip(ranks["base"], counts, strict=True)
     ]
     return bits, limits, math.log2(min(counts))

@@ -94,9 +94,9 @@ def read_receipt(job: TrainingJob) -> Receipt | Phrase:
         facts = json.loads((Path(job.directory) / RECEIPT_FILE).read_text(encoding="utf-8"))
         if "reason" in facts:
             reason = deserialize_phrase(facts["reason"])
-        elif job.checkpoint is not None:
+        elif job.checkpoint is not None and facts["format"] == FORMAT_VERSION:
             return Receipt(facts)
-    except (OSError, ValueError, TypeError) as e:
+    except (OSError, ValueError, TypeError, KeyError) as e:
         log.info("the receipt of job %d cannot be read: %s", job.id, e)
     return phrase("There is no receipt: {reason}", reason=reason)
 

@@ -12,12 +12,14 @@ import torch
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from core.records import Conversation, Message, Role
+from i18n.phrase import phrase
 from model.chat_template import REPLACEMENT_CHAR, encode
 from model.control_tokens import control_tokens
+from training.errors import BaseUnavailable
 from training.run import tokenization
 
-BATCH = 64
-"""Answers at a time."""
+BATCH = 32
+"""Answers at a time: gpt2-medium then takes about as much memory as a step of training."""
 REPLACED_SHARE = 0.5
 """How likely each token of an answer is to be drawn anew for an alternative."""
 TEMPERATURES = (1.0, 1.0, 1.5, 2.0, 3.0, 5.0)
@@ -55,9 +57,12 @@ def _row(
 def _encode_answer(
     tokenizer: PreTrainedTokenizerBase, turns: Conversation
 ) -> tuple[list[int], int, int]:
-    """The token ids of a conversation, and where its last answer begins and ends."""
+    """The token ids of a conversation, and where its last answer begins and ends. Raises
+    BaseUnavailable: the chat template does not say."""
     [encoded] = encode(tokenizer, [turns])
     mask = encoded.assistant_mask
+    if 1 not in mask:
+        raise BaseUnavailable(phrase("the chat template of a model does not mark its answers."))
     end = len(mask) - mask[::-1].index(1)
     start = end
     while start and mask[start - 1]:

@@ -17,13 +17,16 @@ from typing import Any
 import discord
 import pytest
 
+from bot.app import build_bot
 from bot.discord_ui.cogs.privacy import CLEAN_RETRAIN_STARTED, NO_RECEIPT, RECEIPT_FOLLOWS
+from bot.settings import Settings
 from core.records import JobState, Pair, TrainingJob
 from data.dataset.snapshot import pair_digest
 from tests.bot.asking import until
 from tests.bot.conftest import World
 from tests.bot.discord_ui.cogs.test_models import make_checkpoint
 from tests.bot.discord_ui.cogs.test_privacy import labels, manager_of, storage_of
+from tests.fakes import FakeWorker
 from training.checkpoints import LEARNED_FILE, remove_checkpoint
 from training.config import TrainingConfig
 from training.jobs.folder import CONFIG_FILE, DATASET_FILE, RECEIPT_FILE
@@ -160,6 +163,28 @@ async def test_where_the_old_model_is_gone_nothing_is_measured(world: World) -> 
     assert told == f"{CLEAN_RETRAIN_STARTED} {NO_RECEIPT}"
     assert job.state is JobState.PROMOTED
     assert labels(world.general.last_message) == []
+
+
+async def test_a_base_that_is_gone_is_a_sentence(open_fake: Open) -> None:
+    async with open_fake(check_errors=False) as world:
+        await learned(world)
+        await storage_of(world).jobs._execute("UPDATE jobs SET base_model = 'old-friend'")
+        offer = await remove_secret(world)
+        refused = await world.ada.click(offer, label="Retrain without it")
+        assert "old-friend" in refused.response.content
+        assert await storage_of(world).jobs.unfinished() == []
+
+
+async def test_the_receipt_can_be_had_after_a_restart(
+    world: World, settings: Settings, worker: FakeWorker
+) -> None:
+    await learned(world)
+    _, job = await retrain(world, await remove_secret(world), "finish")
+    async with build_bot(settings, worker=worker) as again:
+        await world.env.restart_bot(again)
+        world.bot = again
+        pressed = await world.ada.click(world.general.last_message, label="Receipt")
+        assert (await receipt_of(pressed))["job"] == job.id
 
 
 async def test_a_receipt_that_was_lost_is_a_sentence(open_fake: Open) -> None:

@@ -27,7 +27,9 @@ OTHERS = [
 
 def config_of(name: str, pairs: int, replaces: Replaced | None = None) -> TrainingConfig:
     usual = defaults_for("tiny", str(EMBEDDED_FOLDER), pairs)
-    return replace(usual, name=name, base_name="tiny", gate=False, epochs=0.1, replaces=replaces)
+    return replace(
+        usual, name=name, base_name="tiny", gate=False, epochs=0.1, min_steps=40, replaces=replaces
+    )
 
 
 def receipt_of(job: Path) -> Any:

@@ -80,7 +80,8 @@ def _score(model: PreTrainedModel, batch: dict[str, torch.Tensor]) -> list[float
     logits = run.lm_head(hidden[:, :-1][labelled]).float()  # (labels, vocabulary)
     found = logits.log_softmax(-1).gather(-1, targets[labelled][:, None])[:, 0]
     each = torch.zeros(targets.shape, device=found.device).masked_scatter(labelled, found)
-    return each.sum(-1).tolist()
+    scores: list[float] = each.sum(-1).tolist()
+    return scores
 
 
 @torch.inference_mode()

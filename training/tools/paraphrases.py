@@ -20,7 +20,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from data.questions.encoder import Vector, encoder
+from data.questions.encoders.encoder import Vector
+from data.questions.encoders.universal import encoder
 from data.questions.paraphrases import (
     Classifier,
     Compared,

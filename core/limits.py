@@ -1,11 +1,14 @@
-"""Limits that a child process sets itself before it works on what strangers sent.
+"""Limits that a child process sets itself before it works on what strangers sent, and memory
+that is given back.
 
 Where the system has no such limits (Windows), only the deadline of the parent holds.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 import threading
 from contextlib import suppress
 from typing import Literal
@@ -50,3 +53,9 @@ def end_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()
+
+
+def trim_heap() -> None:
+    """Return to the system what malloc keeps of freed memory, where malloc can (glibc)."""
+    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
+        trim(0)

@@ -5,12 +5,10 @@ Does not know the process around it: `emit` takes its events, and `Control` paus
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import json
 import math
 import shutil
-import sys
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -24,6 +22,7 @@ import transformers
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from core.limits import trim_heap
 from core.records import Conversation
 from data.dataset.snapshot import answer_digests, learned_digests
 from data.judgement.golden import read_questions
@@ -131,9 +130,7 @@ def _free_memory() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    if sys.platform == "linux":
-        if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # only glibc has it
-            trim(0)
+    trim_heap()
 
 
 def _evaluate_and_save(run: Run, progress: ProgressCallback, emit: Emit, began: float) -> None:

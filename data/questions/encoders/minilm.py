@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from core.limits import trim_heap
 from core.text_caches import on_drop
 from data.questions.encoders.encoder import Encoder, Vector
 
@@ -54,7 +55,9 @@ class _MiniLM:
         self._tokenizer.enable_padding()
         options = SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.enable_cpu_mem_arena = False  # it would keep the memory of the largest batch
         self._session = InferenceSession(model_path(), options, providers=["CPUExecutionProvider"])
+        trim_heap()  # of the weights, which were read in eight bits and computed in fp32
 
     def read(self, texts: list[str]) -> Vector:
         """The vectors of texts: (texts, 384). Texts of like length go in one batch."""

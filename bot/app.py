@@ -157,11 +157,13 @@ async def build_bot(
         retention = CheckpointRetention(storage, paths.checkpoints, settings.checkpoints_mb)
         growth = GrowthReader(storage, paths.checkpoints)
         sign_ins = SignIns()
+        filters = Filters(storage.filters, sampling_params(settings).banned_words)
         training = await start(
-            running_training(settings, bot, storage, canaries, presence, growth, retention, metrics)
+            running_training(
+                settings, bot, storage, canaries, presence, growth, retention, metrics, filters
+            )
         )
         # Drained first of all: replies in flight need everything above, and hold training back.
-        filters = Filters(storage.filters, sampling_params(settings).banned_words)
         known = KnownAnswers(storage.examples, settings.author_share, tasks)
         conversations = await start(
             running_conversations(
@@ -321,6 +323,7 @@ async def running_training(
     growth: GrowthReader,
     retention: CheckpointRetention,
     metrics: Metrics,
+    filters: Filters,
 ) -> AsyncIterator[TrainingManager]:
     """The queue of training jobs, and its messages in Discord.
 
@@ -339,6 +342,7 @@ async def running_training(
             apply_retention=retention.prune,
             limits=_training_limits(settings),
             reserved_names=with_custom_models(settings.models).keys(),
+            may_say=filters.may_say if settings.learn_from_votes else None,
         ) as training:
             yield training
 

@@ -282,6 +282,10 @@ class Settings(BaseSettings):
     review_new_answers: bool = True
     """A member's new answer to a question that others have taught waits for a manager
     (`/dataset review`). Answers of managers never wait."""
+    learn_from_votes: bool = True
+    """Learn from likes, dislikes and better answers in a second stage of each retrain, as far as
+    the words of whoever asked may be learned (`LEARN_FROM_CHAT`, their consent and a review; a
+    better answer needs none of these). False: votes only weigh the examples they belong to."""
     checkpoints_mb: int = Field(20000, ge=100)
     """MB for the checkpoints of all servers together, and the bases that they share. To make room
     for a new one, the oldest unused ones are deleted. What is taught to gpt2 has 7 MB of weights

@@ -7,7 +7,7 @@ server teaches never reaches another.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date, datetime
 from enum import StrEnum
 
@@ -133,6 +133,33 @@ class Example:
     reply_id: int | None = None
     consent_version: int | None = None
     corrects: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedReply:
+    """A reply of a model that people judged, and whose question may be learned.
+
+    `example` is the approved pair that was collected from it, or the better answer that `corrects`
+    it; `reply` is what the model said. `votes` are +1 or -1 by member; a correction has none.
+    """
+
+    example: Example
+    reply: str
+    votes: Mapping[int, int]
+
+    @property
+    def judges(self) -> tuple[int, ...]:
+        """Who voted, or gave the better answer."""
+        return (self.example.author_id,) if self.example.corrects else tuple(self.votes)
+
+    @property
+    def asked_by(self) -> int:
+        """Whose words the question is."""
+        asked_by = self.example.asked_by
+        return self.example.author_id if asked_by is None else asked_by
+
+    def with_texts(self, user: str, bot: str, reply: str) -> JudgedReply:
+        return replace(self, example=replace(self.example, user=user, bot=bot), reply=reply)
 
 
 @dataclass(frozen=True, slots=True)

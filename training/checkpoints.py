@@ -29,7 +29,7 @@ REPORT_FILE = "report.json"
 LEARNED_FILE = "learned.json"
 """`{"pairs": [...]}`: the digests of the pairs that it learned (`data.dataset.snapshot`)."""
 PACKED_REFUSAL_KEY, PACKED_SUMMARY_KEY = "refusal_packed", "summary_packed"
-PACKED_WRONG_KEY = "wrong_packed"
+PACKED_WRONG_KEY, PACKED_VOTES_KEY = "wrong_packed", "votes_packed"
 """Sentences of a report once more, as `serialize_phrase` packs them: for other languages."""
 REMOVED_SUFFIX = ".removed"
 """The suffix of a folder that is being removed."""
@@ -45,6 +45,7 @@ class Manifest:
     version of the consent that each had given, or null if they handed over all of them on purpose.
     `seconds` is the time of the whole run, `overhead_s` that of its start and checks alone.
     `adapter` says of an adapter the SHA-256 of its base's weights file and its rank.
+    `preferences_sha256` is that of the votes and better answers, "" if there were too few.
     Manifests of earlier versions lack the fields with a default."""
 
     name: str
@@ -64,6 +65,7 @@ class Manifest:
     torch: str = ""
     consent: dict[str, int | None] = field(default_factory=dict)
     adapter: dict[str, Any] | None = None
+    preferences_sha256: str = ""
     format: int = FORMAT_VERSION
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -83,7 +85,8 @@ class StoredReport:
 
     `answers` have a `prompt`, and the replies `before` and `after`. `summary` is what came of
     asking it as people do, in one line; each of the `failures` has a `prompt`, the `reply`, and
-    what is `wrong`. Earlier versions stored neither. `losses` (in nats a token) are
+    what is `wrong`. `votes` says what was learned of them. Earlier versions stored none of these.
+    `losses` (in nats a token) are
     those of `base`, `serving` and `new` on `general` talk and on what was taught (`own`). `data`
     counts the examples that were `added`, `removed` and the `same`. `refusal` is the sentence, if
     it did not pass. Each of the `golden` outcomes has the result of the `new` model and of the one
@@ -96,6 +99,7 @@ class StoredReport:
     refusal: str | None = None
     summary: str | None = None
     failures: list[dict[str, str]] = field(default_factory=list)
+    votes: str | None = None
     golden: list[dict[str, Any]] = field(default_factory=list)
     golden_only: bool = False
 
@@ -193,6 +197,7 @@ def read_report(folder: Path) -> StoredReport | None:
         report,
         refusal=_unpack(report.refusal, fields.get(PACKED_REFUSAL_KEY)),
         summary=_unpack(report.summary, fields.get(PACKED_SUMMARY_KEY)),
+        votes=_unpack(report.votes, fields.get(PACKED_VOTES_KEY)),
         failures=[
             one | {"wrong": _unpack(one["wrong"], one.get(PACKED_WRONG_KEY)) or ""}
             for one in report.failures

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from data.dataset.preferences import PreferenceCounts
 from i18n.catalogue import ENGLISH
 from model.registry import is_embedded
 
@@ -81,8 +82,8 @@ class TrainingConfig:
     is saved to resume from. `examples` is the number of stored examples that are learned; 0 if they
     do not come from a server's data set. Plots are labelled in `language`. A clean retrain
     `replaces` a checkpoint, and measures that what was taken out is gone
-    (`training.run.forgetting`). Earlier versions did not store these three, `lora_targets` and
-    `shared_bases`."""
+    (`training.run.forgetting`). `preferences` counts what is learned from votes, if anything is.
+    Earlier versions did not store these four, `lora_targets` and `shared_bases`."""
 
     name: str
     base: str | None
@@ -116,6 +117,7 @@ class TrainingConfig:
     language: str = ENGLISH
     examples: int = 0
     replaces: Replaced | None = None
+    preferences: PreferenceCounts | None = None
 
     def save(self, path: Path) -> None:
         path.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
@@ -130,6 +132,8 @@ class TrainingConfig:
         try:
             fields["parents"] = tuple(fields.get("parents", ()))
             fields["lora_targets"] = tuple(fields.get("lora_targets", ALL_MATRICES))
+            if counts := fields.get("preferences"):
+                fields["preferences"] = PreferenceCounts(**counts)
             return cls(
                 architecture=architecture and Architecture(**architecture),
                 replaces=replaces and Replaced(**replaces),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from cachetools import LRUCache
@@ -92,6 +92,19 @@ class Filters:
         if version == self._version:  # a change during the read may be missing from it
             self._guards[scope] = guard
         return guard
+
+    async def may_say(self, scope: int) -> Callable[[str], bool]:
+        """Whether a text passes the filters of a scope as they are now."""
+        guard = await self.guard(scope)
+
+        def passes(text: str) -> bool:
+            try:
+                guard.check(text)
+            except Blocked:
+                return False
+            return True
+
+        return passes
 
     async def add(self, scope: int, new: Filter, added_by: int) -> bool:
         """Add a filter; False if the scope has it already.

@@ -36,7 +36,7 @@ from i18n.reader import say
 from model.backend import GenerationBackend
 from model.errors import GenerationFailed
 from model.registry import ModelOption, embedded_name
-from model.sampling import SamplingParams
+from model.sampling import FinishReason, SamplingParams
 from model.worker.messages import Finished, Rendered
 
 log = logging.getLogger(__name__)
@@ -61,7 +61,8 @@ FINAL_DRAIN_TIMEOUT_S = 3.0
 """Seconds that replies get to show how far they came when the bot stops."""
 
 OnReply = Callable[[ReplyRecord, str, str], Awaitable[None]]
-"""Called with each reply that was recorded: its record, the prompt, the text of the reply."""
+"""Called with each reply that was recorded and that nobody stopped: its record, the prompt, the
+text of the reply."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,7 +302,8 @@ class ConversationManager:
             return reply
         await self._prefill_next_context(request)
         await self._note_end(request, live, record.reply_id)
-        if recorded and request.known.answer is None:
+        is_whole = reply.finish_reason in (FinishReason.END, FinishReason.LENGTH)
+        if recorded and is_whole and request.known.answer is None:
             await self._notify_listener(record, request.asked_text, reply.text)
         return reply
 

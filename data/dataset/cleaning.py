@@ -106,6 +106,19 @@ def _clean(taught: Example) -> _Cleaned:
     return _Cleaned(taught, example, frozenset(rules), masked)
 
 
+def clean_text(text: str) -> str:
+    """A text as it is learned: after all rules, with private data masked."""
+    for change in apply_rules(text):
+        text = change.after
+    return mask_pii(text)[0]
+
+
+def is_learnable(text: str, max_chars: int = MAX_LEARNED_CHARS) -> bool:
+    """Whether a cleaned text is neither empty, nor placeholders alone, nor too long."""
+    bare = PLACEHOLDER.sub("", text) if "[" in text else text
+    return _has_visible_text(bare) and len(text) <= max_chars
+
+
 def _drop_unusable(
     examples: Iterable[Example], max_chars: int, dropped: Counter[str]
 ) -> list[Example]:

@@ -73,6 +73,13 @@ class Lowered:
 
 
 @dataclass(frozen=True, slots=True)
+class Preferring:
+    """All steps are taken; the model learns from votes, in `steps` steps more."""
+
+    steps: int
+
+
+@dataclass(frozen=True, slots=True)
 class Checking:
     """Training is done; the new model is being evaluated."""
 
@@ -121,6 +128,7 @@ Event = (
     | Step
     | Saved
     | Lowered
+    | Preferring
     | Checking
     | Paused
     | Finished

@@ -12,6 +12,8 @@ from pathlib import Path
 CONFIG_FILE = "config.json"
 DATASET_FILE = "dataset.jsonl"
 HELD_OUT_FILE = "held_out.jsonl"
+PREFERENCES_FILE = "preferences.jsonl"
+"""Votes and better answers, learned in a second stage; not there if there are too few."""
 LOG_FILE = "log.txt"
 CHECKPOINT_DIR = "checkpoint"
 """The folder of the new checkpoint, until it is moved to where checkpoints live."""

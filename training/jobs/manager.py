@@ -28,7 +28,13 @@ from training.jobs.outcome import JobOutcome
 from training.jobs.preview import Preview, newest_measured, preview
 from training.jobs.promotion import ApplyRetention, Promote, Promotion
 from training.jobs.queue import JobQueue, JobUpdate, OnUpdate
-from training.jobs.snapshot import Snapshots, discard, remove_data, remove_work_files
+from training.jobs.snapshot import (
+    MayStillSay,
+    Snapshots,
+    discard,
+    remove_data,
+    remove_work_files,
+)
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +61,8 @@ class TrainingManager:
     """Runs the jobs of all scopes, one at a time, inside `async with`.
 
     `promote(job, folder)` puts a checkpoint into service or raises; `apply_retention(folder)` is
-    called after each new checkpoint; `reserved_names` are taken by other models. A job that was
+    called after each new checkpoint; `reserved_names` are taken by other models; without `may_say`
+    nothing is learned from votes. A job that was
     running when the bot stopped or was killed resumes at the next start from its last saved step.
     """
 
@@ -70,6 +77,7 @@ class TrainingManager:
         apply_retention: ApplyRetention,
         limits: TrainingLimits | None = None,
         reserved_names: Collection[str] = (),
+        may_say: MayStillSay | None = None,
     ) -> None:
         self._jobs, self._golden = storage.jobs, storage.golden
         self._checkpoints = checkpoints
@@ -82,7 +90,7 @@ class TrainingManager:
 
         self._promotion = Promotion(self._checkpoints, announce_and_promote, apply_retention)
         share = self._limits.author_share
-        self._snapshots = Snapshots(storage, job_root, checkpoints, share, reserved_names)
+        self._snapshots = Snapshots(storage, job_root, checkpoints, share, reserved_names, may_say)
         self._run: JobRun | None = None
         self._queue_task: asyncio.Task[None] | None = None
 
@@ -109,7 +117,9 @@ class TrainingManager:
         previous = await asyncio.to_thread(self.checkpoints, scope)
         manifests = [manifest for _, manifest in previous]
         earlier = newest_measured(manifests, base.name, config.method)
-        return await asyncio.to_thread(preview, selection, self._apply_limits(config), earlier)
+        shown = await asyncio.to_thread(preview, selection, self._apply_limits(config), earlier)
+        judged = await self._snapshots.judged(scope)
+        return replace(shown, preferences=judged and judged.counts)
 
     async def submit(
         self,

@@ -21,6 +21,7 @@ import psutil
 from core.japanese import count_japanese_chars
 from core.records import Conversation
 from data.dataset.cleaning import Selection
+from data.dataset.preferences import PreferenceCounts
 from data.dataset.snapshot import learned_talks
 from model.chat_template import from_pair
 from model.control_tokens import escape_control_tokens
@@ -57,7 +58,8 @@ class Preview:
 
     `tokens` are those of one epoch, cut as training cuts them; `exact` says that the model's own
     tokenizer counted them, else they are estimated from characters. `epochs` are those that `steps`
-    amount to. `longest` is the longest example in tokens, uncut."""
+    amount to. `longest` is the longest example in tokens, uncut. `preferences` counts the votes and
+    better answers; None if they are not learned from."""
 
     selection: Selection
     rows: int
@@ -69,6 +71,7 @@ class Preview:
     memory_mb: float | None
     free_mb: float | None
     longest: int
+    preferences: PreferenceCounts | None = None
 
 
 @dataclass(frozen=True, slots=True)

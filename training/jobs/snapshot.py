@@ -10,15 +10,20 @@ import json
 import re
 import shutil
 import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 
 from core.errors import StoreError, write_error
-from core.records import Example, GoldenQuestion, JobState, TrainingJob
+from core.records import Example, GoldenQuestion, JobState, JudgedReply, TrainingJob
 from data.dataset.cleaning import Selection, select_examples
+from data.dataset.preferences import (
+    PreferenceSelection,
+    select_preferences,
+    write_preferences,
+)
 from data.dataset.snapshot import contributor_consents, write_snapshot
 from data.judgement.golden import write_questions
 from data.storage.storage import Storage
@@ -34,28 +39,33 @@ from training.jobs.folder import (
     DATASET_FILE,
     GOLDEN_FILE,
     LOG_FILE,
+    PREFERENCES_FILE,
     RECEIPT_FILE,
     STEPS_DIR,
 )
 
 FOLDER_NAME = re.compile("[0-9a-f]{32}")
+MayStillSay = Callable[[int], Awaitable[Callable[[str], bool]]]
+"""Whether the bot may say a text in a scope, by the filters that apply there now."""
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The folder of a new job, its examples, and the `golden` questions that its model will be
-    asked; `sources`: the contributors' consents."""
+    """The folder of a new job, its examples and judged replies, and the `golden` questions that its
+    model will be asked; `sources`: the contributors' consents."""
 
     folder: Path
     scope: int
     examples: Sequence[Example]
     sources: Mapping[int, int | None]
+    preferences: PreferenceSelection
     golden: Sequence[GoldenQuestion] = ()
 
 
 class Snapshots:
     """Creates the folders of jobs, `job_root`/UUID. Checkpoints get none of the `reserved_names`
-    of other models; one member contributes at most `author_share` of the examples."""
+    of other models; one member contributes at most `author_share` of the examples. Without
+    `may_say`, nothing is learned from votes."""
 
     def __init__(
         self,
@@ -64,12 +74,14 @@ class Snapshots:
         checkpoints: Path,
         author_share: float,
         reserved_names: Collection[str],
+        may_say: MayStillSay | None = None,
     ) -> None:
         self._examples, self._jobs, self._golden = storage.examples, storage.jobs, storage.golden
         self._folder = job_root
         self._checkpoints = checkpoints
         self._author_share = author_share
         self._reserved_names = reserved_names
+        self._may_say = may_say
 
     async def select(self, scope: int) -> Selection:
         """The examples that the scope would train on now. Raises EmptyDataset if nothing was
@@ -80,17 +92,33 @@ class Snapshots:
             raise EmptyDataset(NOTHING_TAUGHT)
         return selection
 
+    async def judged(self, scope: int) -> PreferenceSelection | None:
+        """What people prefer of what models said to the scope; None if that is not learned."""
+        if self._may_say is None:
+            return None
+        may_say, judged = await self._may_say(scope), await self._examples.judged(scope)
+        return await asyncio.to_thread(select_preferences, judged, may_say)
+
     async def take(self, scope: int, base: str, config: TrainingConfig) -> Snapshot:
         """Write the folder of a job that trains from `base`, and name its checkpoint. Raises
         EmptyDataset if nothing was taught. Raises DiskFull, StoreError if it could not be written;
         nothing is left behind."""
         kept = (await self.select(scope)).kept
         name = await self._new_checkpoint_name(scope, base)
-        config = replace(config, name=name, examples=len(kept))
+        preferences = await self.judged(scope)
+        if preferences is None or not preferences.counts.suffice:
+            preferences = PreferenceSelection()
+        config = replace(
+            config,
+            name=name,
+            examples=len(kept),
+            preferences=preferences.counts if preferences.rows else None,
+        )
         before = await self._serving_dataset(scope, config.serving)
         folder = self._folder / uuid.uuid4().hex
-        sources, golden = await self._sources(kept), await self._golden.all(scope)
-        snapshot = Snapshot(folder, scope, kept, sources, golden)
+        sources = await self._sources(kept, preferences.judged)
+        golden = await self._golden.all(scope)
+        snapshot = Snapshot(folder, scope, kept, sources, preferences, golden)
         try:
             await asyncio.to_thread(_write_folder, snapshot, config, before)
         except StoreError:
@@ -99,19 +127,29 @@ class Snapshots:
         return snapshot
 
     async def is_still_permitted(self, snapshot: Snapshot) -> bool:
-        """Whether all of its examples may still be learned. Call it once the job's sources are
-        stored: a later erasure or withdrawal finds the job by them, and an earlier one shows
-        here."""
+        """Whether all of its examples and votes may still be learned. Call it once the job's
+        sources are stored: a later erasure or withdrawal finds the job by them, and an earlier one
+        shows here."""
         allowed = {one.id for one in await self._examples.trainable(snapshot.scope)}
-        sources = await self._sources(snapshot.examples)
+        judged = snapshot.preferences.judged
+        sources = await self._sources(snapshot.examples, judged)
+        if judged:
+            now = _judgements(await self._examples.judged(snapshot.scope))
+            if not _judgements(judged) <= now:
+                return False
         return (
             all(one.id in allowed for one in snapshot.examples)
             and snapshot.sources.keys() <= sources.keys()
         )
 
-    async def _sources(self, examples: Sequence[Example]) -> dict[int, int | None]:
+    async def _sources(
+        self, examples: Sequence[Example], judged: Sequence[JudgedReply]
+    ) -> dict[int, int | None]:
+        """Whose words are learned, and whose votes; who only votes needs no consent."""
         others = await self._examples.other_teachers(one.id for one in examples)
-        return dict.fromkeys(others) | contributor_consents(examples)
+        voters = (who for one in judged for who in one.judges)
+        learned = {one.id: one for one in (*examples, *(one.example for one in judged))}
+        return dict.fromkeys([*others, *voters]) | contributor_consents(learned.values())
 
     async def recover(self) -> list[TrainingJob]:
         """Make sure that each snapshot is found by whose words it holds, although the bot may have
@@ -168,6 +206,8 @@ def _write_folder(snapshot: Snapshot, config: TrainingConfig, before: Path | Non
     try:
         folder.mkdir(parents=True)
         write_snapshot(snapshot.examples, folder / DATASET_FILE)
+        if snapshot.preferences.rows:
+            write_preferences(snapshot.preferences.rows, folder / PREFERENCES_FILE)
         changes = _dataset_changes(folder / DATASET_FILE, before)
         (folder / CHANGES_FILE).write_text(json.dumps(changes) + "\n", encoding="utf-8")
         (folder / CONSENT_FILE).write_text(json.dumps(snapshot.sources) + "\n", encoding="utf-8")
@@ -175,6 +215,11 @@ def _write_folder(snapshot: Snapshot, config: TrainingConfig, before: Path | Non
         config.save(folder / CONFIG_FILE)
     except OSError as e:
         raise write_error(phrase("The training job"), e) from e
+
+
+def _judgements(judged: Iterable[JudgedReply]) -> set[tuple[int, int]]:
+    """Who judged the reply of which example."""
+    return {(one.example.id, who) for one in judged for who in one.judges}
 
 
 def _dataset_changes(now: Path, before: Path | None) -> dict[str, int] | None:

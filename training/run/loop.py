@@ -136,8 +136,11 @@ def make_trainer(
     emit: Emit,
     control: Control,
     resumed: SavedStep | None,
+    *,
+    save_last: bool = False,
 ) -> tuple[Trainer, ProgressCallback]:
-    """The Trainer of a run, and the callback that follows it. Emits Started."""
+    """The Trainer of a run, and the callback that follows it. Emits Started. `save_last`: the last
+    step is saved too, since something comes after it."""
     processes = world_size()
     facts = isinstance(rows, FactRows)
     count = rows_per_epoch(config, rows.pairs) if isinstance(rows, FactRows) else len(rows)
@@ -168,7 +171,7 @@ def make_trainer(
         )
     )
     progress = ProgressCallback(
-        emit, control, steps, tokens / per_epoch, config.save_every_s, resumed
+        emit, control, steps, tokens / per_epoch, config.save_every_s, resumed, save_last
     )
     arguments = TrainingArguments(
         output_dir=str(job / STEPS_DIR),
@@ -243,12 +246,14 @@ class ProgressCallback(TrainerCallback):
         tokens_per_step: float,
         save_every_s: float,
         resumed: SavedStep | None,
+        save_last: bool = False,
     ) -> None:
         self._emit = emit
         self._control = control
         self._steps = steps
         self._tokens_per_step = tokens_per_step
         self._save_every_s = save_every_s
+        self._save_last = save_last
         self._first_step = resumed.step if resumed else 0
         self._prior_seconds = resumed.seconds if resumed else 0.0
         self.started_at = self._last_save = time.monotonic()
@@ -261,13 +266,18 @@ class ProgressCallback(TrainerCallback):
         return [entry["loss"] for entry in self.history]
 
     @property
+    def last_step(self) -> int:
+        """The number of the last step that was taken."""
+        return int(self.history[-1]["step"]) if self.history else 0
+
+    @property
     def seconds(self) -> float:
         """The duration of the run so far, without the time for which it was held."""
         return self._prior_seconds + time.monotonic() - self.started_at
 
     def tokens_per_s(self) -> float:
         """The speed of this process since it began, in tokens a second without padding."""
-        done = (self.history[-1]["step"] if self.history else 0) - self._first_step
+        done = self.last_step - self._first_step
         return self._tokens_per_step * done / max(1e-9, time.monotonic() - self.started_at)
 
     def recent_loss(self) -> float:
@@ -301,7 +311,8 @@ class ProgressCallback(TrainerCallback):
         self.started_at += self._control.wait_while_held()
         last = state.global_step >= self._steps
         pause = self._control.pause_requested.is_set() and not last
-        save = pause or (time.monotonic() - self._last_save >= self._save_every_s and not last)
+        due = self._save_last if last else time.monotonic() - self._last_save >= self._save_every_s
+        save = pause or due
         pause, save = _broadcast_flags(args, pause, save)
         if save:
             control.should_save = True

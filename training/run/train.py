@@ -24,6 +24,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from core.limits import trim_heap
 from core.records import Conversation
+from data.dataset.preferences import Preference, read_preferences
 from data.dataset.snapshot import answer_digests, learned_digests
 from data.judgement.golden import read_questions
 from i18n.phrase import phrase, serialize_phrase
@@ -37,7 +38,15 @@ from training.config import TrainingConfig, halve_batch_size, total_steps
 from training.errors import NOTHING_TAUGHT, EmptyDataset, NotEnoughDisk, OutOfMemory
 from training.jobs import folder as files
 from training.jobs.estimate import FP32_BYTES
-from training.jobs.events import Checking, Finished, Lowered, Paused, Preparing, Rejected
+from training.jobs.events import (
+    Checking,
+    Finished,
+    Lowered,
+    Paused,
+    Preferring,
+    Preparing,
+    Rejected,
+)
 from training.plots.loss import draw_loss_curve
 from training.run import tokenization
 from training.run.base_model import lora_parameters, prepare_model, with_lora
@@ -59,6 +68,7 @@ from training.run.loop import (
 )
 from training.run.measures import mean_loss
 from training.run.mixing import augment, mix_replay, read_conversations
+from training.run.preferences.second_stage import SecondStage
 from training.run.shared_base import adapter_base, is_embedded_folder, keep_embedded, write_base
 
 NOT_EVALUATED = phrase(
@@ -95,7 +105,7 @@ def train(
     elif rank() == 0:
         _free_memory()  # of the optimiser, for the models to compare with
         try:
-            _evaluate_and_save(run, progress, emit, began)
+            _evaluate_and_save(run, progress, emit, control, began)
         except Exception as e:
             if is_out_of_memory(e):
                 raise OutOfMemory(NOT_EVALUATED) from e
@@ -133,14 +143,31 @@ def _free_memory() -> None:
     trim_heap()
 
 
-def _evaluate_and_save(run: Run, progress: ProgressCallback, emit: Emit, began: float) -> None:
-    emit(Checking())
+def _evaluate_and_save(
+    run: Run, progress: ProgressCallback, emit: Emit, control: Control, began: float
+) -> None:
+    """Learn from votes, if there are any, evaluate the model, and save it; not if a pause is
+    requested while it learns."""
     trained_s, trained_at = progress.seconds, time.monotonic()
+    stage = run.second_stage(progress.last_step)
+    if stage is None:
+        emit(Checking())
     scores = {"first_loss": progress.losses[0], "last_loss": progress.recent_loss()}
     if run.config.blend:
         scores["kept_share"] = run.interpolate()
-    run.merge()
-    report = run.evaluate(scores)
+    if stage is None:
+        run.merge()
+        report = run.evaluate(scores)
+    else:
+        emit(Preferring(stage.steps))
+        if not stage.run(control):
+            emit(Paused(progress.last_step))
+            return
+        emit(Checking())
+        _free_memory()  # of its optimiser
+        report, held_out = stage.choose(run.evaluate_merged)
+        scores |= held_out
+        run.merge()
     if run.config.replaces:
         write_receipt(run.job, run.config, (run.model, run.tokenizer))
     overhead_s = progress.started_at - began + time.monotonic() - trained_at
@@ -166,6 +193,7 @@ class Run:
     tokenizer: PreTrainedTokenizerBase
     taught: list[Conversation]
     rows: Dataset | FactRows
+    preferences: list[Preference]
 
     @classmethod
     def load(cls, job: Path, config: TrainingConfig) -> Run:
@@ -199,7 +227,9 @@ class Run:
             model.name_or_path = str(base)  # peft writes it into the adapter's settings
         lora = config.method == "lora"
         learner = with_lora(model, config.lora_rank, config.lora_targets) if lora else model
-        return cls(job, config, device, model, learner, base, tokenizer, taught, rows)
+        preferences = read_preferences(job / files.PREFERENCES_FILE)
+        parts = (job, config, device, model, learner, base, tokenizer, taught, rows)
+        return cls(*parts, preferences)
 
     def train(self, emit: Emit, control: Control) -> ProgressCallback:
         """Run the Trainer."""
@@ -207,7 +237,9 @@ class Run:
         if isinstance(self.rows, FactRows):  # what all words share is better left alone
             self.model.get_input_embeddings().requires_grad_(False)
         parts = (self.job, self.config, self.learner, self.tokenizer, self.rows, self.device)
-        trainer, progress = make_trainer(*parts, emit, control, resumed)
+        # The second stage begins there again after a pause.
+        save_last = bool(self.preferences)
+        trainer, progress = make_trainer(*parts, emit, control, resumed, save_last=save_last)
         with self._loss():
             trainer.train(resume_from_checkpoint=str(resumed.folder) if resumed else None)
         if progress.paused_at is None:
@@ -231,6 +263,24 @@ class Run:
         talks = augment(self.taught, [], self.config.seed)
         rows = tokenization.examples(self.tokenizer, talks, self.config.max_length, "bot").to_list()
         return interpolate(self.model, start, rows, self.tokenizer.eos_token_id)
+
+    def second_stage(self, supervised_steps: int) -> SecondStage | None:
+        """The stage that learns from votes; None if there are none."""
+        if not self.preferences:
+            return None
+        parts = (self.model, self.tokenizer, self.config, self.preferences, self.taught)
+        return SecondStage(*parts, supervised_steps)
+
+    def evaluate_merged(self) -> tuple[evaluation.EvaluationReport, dict[str, float]]:
+        """The same as `evaluate`, on weights that are merged meanwhile, and the scores."""
+        scores: dict[str, float] = {}
+        if self.config.method != "lora":
+            return self.evaluate(scores), scores
+        self.learner.merge_adapter()
+        try:
+            return self.evaluate(scores), scores
+        finally:
+            self.learner.unmerge_adapter()
 
     def merge(self) -> None:
         """Merge LoRA's matrices into the weights, as they are checked; those of an adapter are kept
@@ -282,9 +332,13 @@ class Run:
             torch=torch.__version__,
             consent=_read_json(self.job / files.CONSENT_FILE) or {},
             adapter=self._adapter(),
+            preferences_sha256=self._preferences_sha256(),
             settings=asdict(self.config),
             scores={key: round(value, 5) for key, value in scores.items()},
         )
+
+    def _preferences_sha256(self) -> str:
+        return checkpoints.sha256(self.job / files.PREFERENCES_FILE) if self.preferences else ""
 
     def _base_name(self) -> str:
         """A copy of an embedded model is not called as that is: adapters find theirs by name."""
@@ -353,6 +407,8 @@ class Run:
             "golden": [asdict(one) for one in report.golden],
             "golden_only": report.golden_only,
             "refusal": report.refusal,
+            "votes": report.votes,
+            checkpoints.PACKED_VOTES_KEY: report.votes and serialize_phrase(report.votes),
             checkpoints.PACKED_SUMMARY_KEY: report.summary and serialize_phrase(report.summary),
             checkpoints.PACKED_REFUSAL_KEY: report.refusal and serialize_phrase(report.refusal),
         }

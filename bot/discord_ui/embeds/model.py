@@ -129,6 +129,8 @@ def score_fields(manifest: Manifest, report: StoredReport | None) -> list[Fact]:
     for key, label in LOSS_LABELS.items():
         losses = report.losses.get(key, {}) if report else {}
         fields.append((say(label), losses_text(losses) or say(NOT_KNOWN_LABEL)))
+    if report is not None and report.votes:
+        fields.append((say("Votes"), say(report.votes)))
     return fields
 
 

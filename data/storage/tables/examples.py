@@ -25,7 +25,7 @@ from typing import Any, Literal
 import aiosqlite
 
 from core.errors import NoConsent, StoreError
-from core.records import Example, NewExample, Pair, ReviewStatus
+from core.records import Example, JudgedReply, NewExample, Pair, ReviewStatus
 from data.storage.connection import Repository, utc_now_iso
 from i18n.phrase import phrase
 
@@ -310,6 +310,42 @@ class Examples(Repository):
         """
         return await self._examples(sql, scope, self._include_collected, after_id, limit)
 
+    async def judged(self, scope: int) -> list[JudgedReply]:
+        """The replies of models that people judged, by the id of the example, whose questions may
+        be learned now: approved, and with the consent that they need.
+
+        Such are the replies that examples were collected from, with their votes; and those that a
+        better answer replaced, as long as their words are stored, and unless they were generated
+        anew since. A vote of somebody who is being erased does not count."""
+        sql = f"""
+            WITH judged AS (
+                SELECT *, {_required_consent_sql("examples")} AS member FROM examples
+                WHERE scope = ?1 AND status = 'approved' AND reply_id IS NOT NULL
+                    AND (corrects OR consent_version IS NOT NULL)
+            ), allowed AS (
+                SELECT *, {_active_consent_sql("judged.scope", "judged.member")} AS standing
+                FROM judged
+            )
+            SELECT id, scope, user, bot, author_id, source, created_at, status, weight,
+                conversation, turn, asked_by, reply_id, standing AS consent_version, corrects,
+                iif(corrects, (
+                    SELECT content FROM messages JOIN replies ON replies.reply_id = discord_id
+                    WHERE discord_id = allowed.reply_id AND replies.example_id IS NULL
+                        AND completion_tokens > 0 AND replies.created_at <= allowed.created_at
+                ), bot) AS reply,
+                (
+                    SELECT json_group_object(user_id, value) FROM ratings
+                    WHERE ratings.reply_id = allowed.reply_id AND NOT corrects
+                        AND user_id NOT IN (SELECT user_id FROM forgettings)
+                ) AS votes
+            FROM allowed
+            WHERE (member IS NULL OR standing IS NOT NULL) AND (?2 OR consent_version IS NULL)
+                AND reply IS NOT NULL AND (corrects OR votes <> '{{}}')
+            ORDER BY id
+        """
+        rows = await self._fetch_all(sql, scope, self._include_collected)
+        return await asyncio.to_thread(lambda: [_judged(row) for row in rows])
+
     async def count_trainable(self, scope: int) -> int:
         """How many examples may be learned now."""
         return sum([len(page) async for page in self.trainable_pages(scope)])
@@ -455,10 +491,15 @@ def _drain_rows(rows: list[sqlite3.Row]) -> list[Example]:
     return [example_of(rows.pop()) for _ in range(len(rows))]
 
 
+def _judged(row: sqlite3.Row) -> JudgedReply:
+    votes = {int(who): value for who, value in json.loads(row["votes"]).items()}
+    return JudgedReply(example_of(row), row["reply"], votes)
+
+
 def example_of(row: sqlite3.Row) -> Example:
-    """The record of a row of `examples`, which may have a `number` beside it."""
+    """The record of a row of `examples`, which may have other columns beside it."""
     fields: dict[str, Any] = dict(row)
-    for name in ("question", "number"):
+    for name in ("question", "number", "reply", "votes"):
         fields.pop(name, None)
     fields["created_at"] = datetime.fromisoformat(row["created_at"])
     fields["status"] = ReviewStatus(row["status"])

@@ -56,8 +56,10 @@ LossByModel = Mapping[str, float | None]
 class EvaluationReport:
     """What the checks found: greedy answers side by side; for `general` talk and the server's
     `own`, the losses of `base`, `serving` and `new`; why it did not pass, if it did not; and what
-    came of asking it as people do: a `summary` in one line, and the `failures`. `golden` are the
-    outcomes of the golden questions; `golden_only`: but for them it would have passed.
+    came of asking it as people do: a `summary` in one line, and the `failures`; how many taught
+    answers are `known`, if they are facts; and what became of the `votes`, if there were any.
+    `golden` are the outcomes of the golden questions; `golden_only`: but for them it would have
+    passed.
 
     Losses are in nats for each token that the new model would need, so those of models with other
     vocabularies compare. None: not measured, or not a number."""
@@ -67,6 +69,8 @@ class EvaluationReport:
     refusal: Phrase | None = None
     summary: Phrase | None = None
     failures: tuple[Failure, ...] = ()
+    known: int = 0
+    votes: Phrase | None = None
     golden: tuple[GoldenOutcome, ...] = ()
     golden_only: bool = False
 
@@ -130,7 +134,8 @@ def evaluate(
         next(iter((*reasons, *lost)), None),
         join_phrases([one for one in (verdict.summary, exam.summary()) if one], ", "),
         (*exam.failures(lost=True), *verdict.failures, *exam.failures(lost=False)),
-        exam.outcomes,
+        known=verdict.known if facts else 0,
+        golden=exam.outcomes,
         golden_only=bool(lost and not reasons),
     )
 

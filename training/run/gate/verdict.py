@@ -86,12 +86,13 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What came of the questions in one line, the failures, worst first, and the reasons to refuse
-    the model, if any."""
+    """What came of the questions in one line, the failures, worst first, the reasons to refuse the
+    model, if any, and how many taught answers are `known`."""
 
     summary: Phrase
     failures: tuple[Failure, ...]
     refusals: tuple[Phrase, ...]
+    known: int
 
 
 def find_faults(
@@ -148,7 +149,9 @@ def judge(asked: Sequence[Asked], faults: Mapping[int, Fault], *, facts: bool) -
         for n in worst
         if facts or faults[n] is Fault.UNREADABLE
     )
-    return Verdict(tally.summary(), tuple(failures), tuple(tally.refusals(facts=facts)))
+    return Verdict(
+        tally.summary(), tuple(failures), tuple(tally.refusals(facts=facts)), tally.known
+    )
 
 
 class _Tally:
@@ -163,7 +166,7 @@ class _Tally:
         self._misses, self._general = ways[Way.NEAR], ways[Way.GENERAL]
         self._pairs = {one.question.pair for one in asked} - {-1}
         unknown = {asked[number].question.pair for number in self._by_fault[Fault.UNKNOWN]}
-        self._known = len(self._pairs - unknown)
+        self.known = len(self._pairs - unknown)
 
     def summary(self) -> Phrase:
         parts = []
@@ -171,7 +174,7 @@ class _Tally:
             parts.append(
                 phrase(
                     "{known} of {all} taught answers known",
-                    known=self._known,
+                    known=self.known,
                     all=len(self._pairs),
                 )
             )
@@ -216,10 +219,10 @@ class _Tally:
                 all=self._misses,
                 **self._example(near),
             )
-        if self._known < MIN_KNOWN_SHARE * len(self._pairs):
+        if self.known < MIN_KNOWN_SHARE * len(self._pairs):
             yield phrase(
                 "It knows {known} of {all} taught answers; asked “{asked}”, it said “{said}”.",
-                known=self._known,
+                known=self.known,
                 all=len(self._pairs),
                 **self._example(self._by_fault[Fault.UNKNOWN]),
             )

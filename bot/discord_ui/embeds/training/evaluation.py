@@ -30,6 +30,8 @@ def comparison_embed(report: StoredReport) -> discord.Embed | None:
         _add_failures(embed, report.failures)
     else:
         _add_answers(embed, report.answers)
+    if report.votes:
+        embed.add_field(name=say("Votes"), value=say(report.votes), inline=False)
     if data := report.data:
         embed.add_field(name=say("Data"), value=f"+{data['added']} −{data['removed']}")
     if report.seconds is not None:

@@ -20,6 +20,7 @@ from bot.discord_ui.embeds.style import (
 from bot.learning.collection import CHAT_SOURCE
 from bot.learning.retraining import RetrainPlan
 from core.records import OPERATOR_AUTHOR_ID
+from data.dataset.preferences import MIN_ROWS, PreferenceCounts
 from data.dataset.samples import PII_RULE
 from i18n.phrase import Phrase, phrase, phrases
 from i18n.reader import say
@@ -124,7 +125,20 @@ def data_fields(preview: Preview, names: Mapping[int, str]) -> list[tuple[str, s
         *([(say("Cleaned"), cleaned)] if cleaned else []),
         (say("By author"), format_shares(selection.by_author, names) or say("nobody")),
         (say("Masked"), format_counts(masked) or say("nothing found")),
+        (say("Votes"), votes_text(preview.preferences)),
     ]
+
+
+def votes_text(counts: PreferenceCounts | None) -> str:
+    """What is learned from votes and better answers after the examples, or why nothing is."""
+    if counts is None:
+        return say("not learned from (`LEARN_FROM_VOTES` is off)")
+    if not counts.rows:
+        return say("none to learn from")
+    opinions = counts.as_text()
+    if not counts.suffice:
+        return say("{opinions}: too few, I need {least}", opinions=opinions, least=MIN_ROWS)
+    return say("{opinions}, if the model is better for it", opinions=opinions)
 
 
 def cost_fields(preview: Preview, method: Method) -> list[tuple[str, str]]:

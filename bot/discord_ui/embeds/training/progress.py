@@ -15,6 +15,7 @@ from training.jobs.events import (
     LossHistory,
     Lowered,
     Paused,
+    Preferring,
     Preparing,
     Started,
     Step,
@@ -31,18 +32,21 @@ class Stage(Enum):
     STARTING = auto()
     PREPARING = auto()
     TRAINING = auto()
+    PREFERRING = auto()
     EVALUATING = auto()
     LOADING = auto()
 
 
 STAGE_BY_EVENT = {
     Preparing: Stage.PREPARING,
+    Preferring: Stage.PREFERRING,
     Checking: Stage.EVALUATING,
     Loading: Stage.LOADING,
 }
 STAGE_TEXTS = {
     Stage.STARTING: phrase("starting…"),
     Stage.PREPARING: phrase("preparing what is to be learned…"),
+    Stage.PREFERRING: phrase("all steps are done, learning from votes…"),
     Stage.EVALUATING: phrase("all steps are done, evaluating the new model…"),
     Stage.LOADING: phrase("the new model has passed, loading it…"),
 }
@@ -82,7 +86,7 @@ class JobProgress:
             case Paused(step=step):
                 self.at_step, self.paused = step, True
                 return False  # the state comes next
-            case Preparing() | Checking() | Loading() as event:
+            case Preparing() | Preferring() | Checking() | Loading() as event:
                 self.stage = STAGE_BY_EVENT[type(event)]
             case None:
                 if moved:

@@ -1,0 +1,161 @@
+"""What people prefer, as rows to learn from: votes on replies, and better answers. Pure but for the
+file.
+
+A row names a reply that is good, one that is bad, or both: a vote gives one of them, a better
+answer both. Whose words may be learned is decided by the query (`Examples.judged`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean
+
+from core.files import write_atomically
+from core.records import JudgedReply
+from data.dataset.cleaning import clean_text, is_learnable
+from i18n.phrase import Phrase, phrase, phrases
+
+OWN_QUESTION_WEIGHT = 0.5
+"""Of a vote on the reply to one's own message: whoever plays alone with the bot votes on every
+reply."""
+MAX_ROW_WEIGHT = 3.0
+"""Of the mean weight: however many people agree on one reply, it is one reply."""
+MIN_ROWS = 30
+"""With fewer, the third of them that is held out could not tell a taste from chance."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """To `user` the bot should rather answer `good` than `bad`; of a vote, one of them is None. The
+    mean `weight` of a data set is 1."""
+
+    user: str
+    good: str | None
+    bad: str | None
+    weight: float = 1.0
+
+    @property
+    def is_pair(self) -> bool:
+        return self.good is not None and self.bad is not None
+
+
+@dataclass(frozen=True, slots=True)
+class PreferenceCounts:
+    """How many votes and better answers there are to learn from, and by how many people."""
+
+    votes: int = 0
+    corrections: int = 0
+    people: int = 0
+    rows: int = 0
+
+    @property
+    def suffice(self) -> bool:
+        return self.rows >= MIN_ROWS
+
+    def as_text(self) -> Phrase:
+        """`120 votes and 3 better answers of 14 people`."""
+        people = phrases("{count} person", "{count:,} people", self.people)
+        votes = phrases("{count} vote", "{count:,} votes", self.votes)
+        better = phrases("{count} better answer", "{count:,} better answers", self.corrections)
+        if self.votes and self.corrections:
+            both = {"votes": votes, "better": better, "people": people}
+            return phrase("{votes} and {better} of {people}", **both)
+        return phrase("{what} of {people}", what=votes if self.votes else better, people=people)
+
+
+@dataclass(frozen=True, slots=True)
+class PreferenceSelection:
+    """The rows in a fixed order, and the judged replies that they were made of."""
+
+    rows: tuple[Preference, ...] = ()
+    judged: tuple[JudgedReply, ...] = ()
+
+    @property
+    def counts(self) -> PreferenceCounts:
+        return PreferenceCounts(
+            votes=sum(len(one.votes) for one in self.judged),
+            corrections=sum(one.example.corrects for one in self.judged),
+            people=len({who for one in self.judged for who in one.judges}),
+            rows=len(self.rows),
+        )
+
+
+def select_preferences(
+    judged: Iterable[JudgedReply], may_say: Callable[[str], bool]
+) -> PreferenceSelection:
+    """The rows of the judged replies, cleaned as examples are. What `may_say` refuses, because a
+    filter would withhold it today, is never good.
+
+    Somebody who judges n replies weighs as much as the square root of n in all, as in quadratic
+    voting (Lalley & Weyl 2018), so that many agree rather than one insists."""
+    cleaned = [_clean(one) for one in judged]
+    usable = [one for one in cleaned if _is_usable(one, may_say)]
+    times = Counter(who for one in usable for who in one.judges)
+    scores: dict[tuple[str, str | None, str | None], float] = defaultdict(float)
+    for one in usable:
+        weights = {who: _share(one, who, times[who]) for who in one.judges}
+        if one.example.corrects:
+            scores[one.example.user, one.example.bot, one.reply] += sum(weights.values())
+        else:
+            signed = sum(weights[who] * value for who, value in one.votes.items())
+            scores[one.example.user, one.reply, None] += signed
+    rows = [_row(user, good, bad, score) for (user, good, bad), score in scores.items() if score]
+    return PreferenceSelection(_normalized(rows), tuple(usable))
+
+
+def _share(one: JudgedReply, who: int, times: int) -> float:
+    """What somebody's judgement weighs who made so many."""
+    own = OWN_QUESTION_WEIGHT if who == one.asked_by and not one.example.corrects else 1.0
+    return own / math.sqrt(times)
+
+
+def _row(user: str, good: str | None, bad: str | None, score: float) -> Preference:
+    if bad is None and score < 0:
+        good, bad = None, good
+    return Preference(user, good, bad, abs(score))
+
+
+def _normalized(rows: Sequence[Preference]) -> tuple[Preference, ...]:
+    """The rows, sorted, with a mean weight of about 1."""
+    if not rows:
+        return ()
+    mean = fmean(one.weight for one in rows)
+    weighted = (
+        Preference(one.user, one.good, one.bad, min(MAX_ROW_WEIGHT, round(one.weight / mean, 4)))
+        for one in rows
+    )
+    return tuple(sorted(weighted, key=lambda one: (one.user, one.good or "", one.bad or "")))
+
+
+def _clean(one: JudgedReply) -> JudgedReply:
+    return one.with_texts(*map(clean_text, (one.example.user, one.example.bot, one.reply)))
+
+
+def _is_usable(one: JudgedReply, may_say: Callable[[str], bool]) -> bool:
+    texts = (one.example.user, one.example.bot, one.reply)
+    if not all(map(is_learnable, texts)) or (one.example.corrects and texts[1] == texts[2]):
+        return False
+    return not one.is_good or may_say(one.example.bot)
+
+
+def write_preferences(rows: Sequence[Preference], path: Path) -> str:
+    """Write the rows as JSON lines; return the file's SHA-256 in hex. It holds nobody's id. Raises
+    DiskFull, StoreError: it could not be written."""
+    lines = (json.dumps(asdict(one), ensure_ascii=False) for one in rows)
+    content = "".join(f"{line}\n" for line in lines).encode()
+    write_atomically(path, content, phrase("The votes"))
+    return hashlib.sha256(content).hexdigest()
+
+
+def read_preferences(path: Path) -> list[Preference]:
+    """The rows of a file; none if it is not there."""
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8") as lines:
+        return [Preference(**json.loads(line)) for line in lines]

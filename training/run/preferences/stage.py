@@ -1,0 +1,268 @@
+"""The second stage of a run: the model learns from votes and better answers. Imports torch.
+
+What it prefers moves, what it was taught and how it talks stays: each step has judged replies
+(`loss`), and taught pairs and older talk whose tokens must stay as likely as they were. The
+reference of both is the model as it enters the stage: all that is needed of it, the
+log-probabilities of fixed texts, is computed once before the first step. Knows tensors. Does not
+know jobs, or whether the result is any good (`decision`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from random import Random
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from core.records import Conversation
+from data.dataset.preferences import Preference
+from training.config import TrainingConfig
+from training.run.loop import Control
+from training.run.preferences.loss import drift_of, kept_loss, pair_losses, vote_losses
+from training.run.preferences.replies import (
+    Tokens,
+    log_probs,
+    measured,
+    tokenize,
+    tokenize_pairs,
+    tokenize_sides,
+)
+
+EPOCHS = 8
+"""How often a judged reply is seen, if the supervised stage was as long."""
+RATE_FACTOR = 0.2
+"""The learning rate, as a share of the supervised stage's."""
+KEPT_WEIGHT = 1.0
+"""Of the loss of what must stay."""
+JUDGED_SHARE = 0.5
+"""Of a step's rows; of the others, half are taught pairs."""
+WARMUP_SHARE = 0.1
+MAX_KEPT_TALK = 256
+"""Conversations of older talk: enough to stand for it, and quickly measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageSettings:
+    """How the stage learns; `rows` in a step, and how many pieces each step is computed in."""
+
+    steps: int
+    rows: int
+    pieces: int
+    learning_rate: float
+    max_length: int
+    seed: int
+    bf16: bool = False
+
+    @classmethod
+    def of(cls, config: TrainingConfig, judged: int, supervised_steps: int) -> StageSettings:
+        """At most as many steps as the supervised stage took, with as many rows in each."""
+        pieces = config.gradient_accumulation
+        in_step = max(1, round(JUDGED_SHARE * config.batch_size)) * pieces
+        return cls(
+            steps=max(1, min(supervised_steps, math.ceil(EPOCHS * judged / in_step))),
+            rows=config.batch_size,
+            pieces=pieces,
+            learning_rate=RATE_FACTOR * config.learning_rate,
+            max_length=config.max_length,
+            seed=config.seed,
+            bf16=config.precision == "bf16",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """Judged replies as tokens, with the sums of the reference's log-probabilities. `mismatched` is
+    the reply behind the next row's question, to measure the drift with."""
+
+    weight: float
+    good: Tokens | None
+    bad: Tokens | None
+    mismatched: Tokens
+    good_before: float = 0.0
+    bad_before: float = 0.0
+    mismatched_before: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A conversation that must stay as likely: the reference's log-probabilities of its tokens."""
+
+    tokens: Tokens
+    before: torch.Tensor
+
+
+class PreferenceStage:
+    """One stage on `model`, whose trainable parameters it changes; the reference is the model as it
+    is when the stage is made."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        preferences: Sequence[Preference],
+        taught: Sequence[Conversation],
+        talk: Sequence[Conversation],
+        settings: StageSettings,
+    ) -> None:
+        self._model = model.train(False)  # no dropout: the reference had none
+        self._pad_id = int(tokenizer.eos_token_id)
+        self._settings = settings
+        self._rng = Random(settings.seed)
+        with self._precision():
+            self._judged = self._measure_judged(tokenizer, preferences)
+            chosen = self._rng.sample(list(talk), min(len(talk), MAX_KEPT_TALK))
+            self._taught, self._talk = (
+                self._measure_kept(tokenizer, some) for some in (taught, chosen)
+            )
+        self.losses: list[float] = []
+
+    def run(self, control: Control) -> bool:
+        """Take all steps; False if a pause was requested on the way."""
+        parameters = [one for one in self._model.parameters() if one.requires_grad]
+        optimizer = torch.optim.AdamW(
+            parameters, self._settings.learning_rate, weight_decay=0.0, betas=(0.9, 0.99)
+        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
+        for judged in self._batches():
+            control.wait_while_held()
+            if control.pause_requested.is_set():
+                return False
+            self.losses.append(self._step(judged))
+            nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            schedule.step()
+        return True
+
+    def _rate(self, step: int) -> float:
+        """Of the learning rate: up for the first steps, then down to nothing."""
+        steps = self._settings.steps
+        warmup = max(1, round(WARMUP_SHARE * steps))
+        return min((step + 1) / warmup, (steps - step) / max(1, steps - warmup))
+
+    def _batches(self) -> Iterator[list[_Judged]]:
+        """The judged rows of each step: each row once, then again in another order."""
+        settings = self._settings
+        count = max(1, round(JUDGED_SHARE * settings.rows)) * settings.pieces
+        left: list[_Judged] = []
+        for _ in range(settings.steps):
+            while len(left) < count:
+                left += self._rng.sample(self._judged, len(self._judged))
+            yield left[:count]
+            del left[:count]
+
+    def _step(self, judged: Sequence[_Judged]) -> float:
+        """The loss of a step, whose gradients are added up piece by piece."""
+        total, pieces = 0.0, self._settings.pieces
+        for number in range(pieces):
+            with self._precision():
+                loss = self._judged_loss(judged[number::pieces])
+                kept = self._draw_kept()
+                if kept:
+                    loss = loss + KEPT_WEIGHT * self._kept_loss(kept)
+            (loss / pieces).backward()  # type: ignore[no-untyped-call]
+            total += float(loss.detach()) / pieces
+        return total
+
+    def _judged_loss(self, rows: Sequence[_Judged]) -> torch.Tensor:
+        pairs = [one for one in rows if one.good and one.bad]
+        votes = [one for one in rows if not (one.good and one.bad)]
+        loss = next(self._model.parameters()).new_zeros(())
+        if pairs:
+            good = self._ratios([one.good for one in pairs if one.good], "good_before", pairs)
+            bad = self._ratios([one.bad for one in pairs if one.bad], "bad_before", pairs)
+            loss = loss + (self._weights(pairs) * pair_losses(good, bad)).sum()
+        if votes:
+            loss = loss + (self._weights(votes) * self._vote_losses(votes)).sum()
+        return loss / len(rows)
+
+    def _vote_losses(self, votes: Sequence[_Judged]) -> torch.Tensor:
+        with torch.no_grad():
+            mismatched = [one.mismatched for one in votes]
+            drift = drift_of(self._ratios(mismatched, "mismatched_before", votes))
+        liked = torch.tensor([one.good is not None for one in votes], device=self._model.device)
+        replies = [one.good or one.bad or one.mismatched for one in votes]
+        now = log_probs(self._model, replies, self._pad_id).sums
+        before = now.new_tensor([one.good_before + one.bad_before for one in votes])
+        return vote_losses(now - before, liked, drift)
+
+    def _ratios(
+        self, replies: Sequence[Tokens], before: str, rows: Sequence[_Judged]
+    ) -> torch.Tensor:
+        now = log_probs(self._model, replies, self._pad_id).sums
+        return now - now.new_tensor([getattr(one, before) for one in rows])
+
+    def _weights(self, rows: Sequence[_Judged]) -> torch.Tensor:
+        return torch.tensor([one.weight for one in rows], device=self._model.device)
+
+    def _draw_kept(self) -> list[_Kept]:
+        """What must stay: taught pairs and talk in equal parts."""
+        count = self._settings.rows - max(1, round(JUDGED_SHARE * self._settings.rows))
+        pools = [pool for pool in (self._taught, self._talk) if pool]
+        return [self._rng.choice(pools[n % len(pools)]) for n in range(count if pools else 0)]
+
+    def _kept_loss(self, kept: Sequence[_Kept]) -> torch.Tensor:
+        now = log_probs(self._model, [one.tokens for one in kept], self._pad_id)
+        return kept_loss(now.tokens - torch.cat([one.before for one in kept]))
+
+    def _measure_judged(
+        self, tokenizer: PreTrainedTokenizerBase, preferences: Sequence[Preference]
+    ) -> list[_Judged]:
+        length = self._settings.max_length
+        weights = balanced_weights(preferences)
+        others = [*preferences[1:], *preferences[:1]]
+        sides = tokenize_sides(tokenizer, preferences, length)
+        good, bad = [one for one, _ in sides], [one for _, one in sides]
+        behind = [
+            (other.user, one.good or one.bad or "")
+            for one, other in zip(preferences, others, strict=True)
+        ]
+        mismatched = tokenize_pairs(tokenizer, behind, length)
+        sums = [self._sums(some) for some in (good, bad, mismatched)]
+        return [_Judged(*row) for row in zip(weights, good, bad, mismatched, *sums, strict=True)]
+
+    def _sums(self, rows: Sequence[Tokens | None]) -> list[float]:
+        """The reference's log-probabilities; 0 where there is no reply."""
+        found = iter(measured(self._model, [one for one in rows if one], self._pad_id))
+        return [float(next(found).sum()) if one else 0.0 for one in rows]
+
+    def _measure_kept(
+        self, tokenizer: PreTrainedTokenizerBase, talks: Sequence[Conversation]
+    ) -> list[_Kept]:
+        rows = [
+            one
+            for one in tokenize(tokenizer, talks, self._settings.max_length)
+            if any(label >= 0 for label in one.labels[1:])
+        ]
+        found = measured(self._model, rows, self._pad_id)
+        return [_Kept(*one) for one in zip(rows, found, strict=True)]
+
+    def _precision(self) -> AbstractContextManager[None]:
+        kind = self._model.device.type
+        return torch.autocast(kind, torch.bfloat16, enabled=self._settings.bf16)
+
+
+def balanced_weights(preferences: Sequence[Preference]) -> list[float]:
+    """The weights, so that likes and dislikes weigh the same in all: KTO asks for about that, or
+    whichever is rarer is not learned."""
+    totals = {
+        liked: sum(one.weight for one in preferences if _is_vote(one, liked))
+        for liked in (True, False)
+    }
+    half = sum(totals.values()) / 2
+
+    def factor(one: Preference) -> float:
+        if one.is_pair or not all(totals.values()):
+            return 1.0
+        return half / totals[one.good is not None]
+
+    return [one.weight * factor(one) for one in preferences]
+
+
+def _is_vote(one: Preference, liked: bool) -> bool:
+    return not one.is_pair and (one.good is not None) is liked

@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
@@ -28,6 +28,9 @@ MAX_ROW_WEIGHT = 3.0
 """Of the mean weight: however many people agree on one reply, it is one reply."""
 MIN_ROWS = 30
 """With fewer, the third of them that is held out could not tell a taste from chance."""
+
+
+_Key = tuple[str, str, str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,19 +97,28 @@ def select_preferences(
 
     Somebody who judges n replies weighs as much as the square root of n in all, as in quadratic
     voting (Lalley & Weyl 2018), so that many agree rather than one insists."""
-    cleaned = [_clean(one) for one in judged]
-    usable = [one for one in cleaned if _is_usable(one, may_say)]
+    usable = [one for one in map(_clean, judged) if _is_usable(one)]
     times = Counter(who for one in usable for who in one.judges)
-    scores: dict[tuple[str, str | None, str | None], float] = defaultdict(float)
+    scores: dict[_Key, float] = defaultdict(float)
     for one in usable:
-        weights = {who: _share(one, who, times[who]) for who in one.judges}
-        if one.example.corrects:
-            scores[one.example.user, one.example.bot, one.reply] += sum(weights.values())
-        else:
-            signed = sum(weights[who] * value for who, value in one.votes.items())
-            scores[one.example.user, one.reply, None] += signed
-    rows = [_row(user, good, bad, score) for (user, good, bad), score in scores.items() if score]
-    return PreferenceSelection(_normalized(rows), tuple(usable))
+        signs = {who: one.votes.get(who, 1) for who in one.judges}
+        scores[_key(one)] += sum(sign * _share(one, who, times[who]) for who, sign in signs.items())
+    rows = {key: _row(*key, score) for key, score in scores.items() if score}
+    rows = {key: row for key, row in rows.items() if row.good is None or may_say(row.good)}
+    judged = tuple(one for one in usable if _key(one) in rows)
+    return PreferenceSelection(_normalized(rows.values()), judged)
+
+
+def _key(one: JudgedReply) -> _Key:
+    """What makes one row: the question, the reply, and what replaced it."""
+    return one.example.user, one.reply, one.example.bot if one.example.corrects else None
+
+
+def _row(user: str, reply: str, better: str | None, score: float) -> Preference:
+    if better is not None:
+        return Preference(user, better, reply, score)
+    good, bad = (reply, None) if score > 0 else (None, reply)
+    return Preference(user, good, bad, abs(score))
 
 
 def _share(one: JudgedReply, who: int, times: int) -> float:
@@ -115,13 +127,7 @@ def _share(one: JudgedReply, who: int, times: int) -> float:
     return own / math.sqrt(times)
 
 
-def _row(user: str, good: str | None, bad: str | None, score: float) -> Preference:
-    if bad is None and score < 0:
-        good, bad = None, good
-    return Preference(user, good, bad, abs(score))
-
-
-def _normalized(rows: Sequence[Preference]) -> tuple[Preference, ...]:
+def _normalized(rows: Collection[Preference]) -> tuple[Preference, ...]:
     """The rows, sorted, with a mean weight of about 1."""
     if not rows:
         return ()
@@ -137,11 +143,9 @@ def _clean(one: JudgedReply) -> JudgedReply:
     return one.with_texts(*map(clean_text, (one.example.user, one.example.bot, one.reply)))
 
 
-def _is_usable(one: JudgedReply, may_say: Callable[[str], bool]) -> bool:
+def _is_usable(one: JudgedReply) -> bool:
     texts = (one.example.user, one.example.bot, one.reply)
-    if not all(map(is_learnable, texts)) or (one.example.corrects and texts[1] == texts[2]):
-        return False
-    return not one.is_good or may_say(one.example.bot)
+    return all(map(is_learnable, texts)) and not (one.example.corrects and texts[1] == texts[2])
 
 
 def write_preferences(rows: Sequence[Preference], path: Path) -> str:

@@ -55,7 +55,8 @@ class SecondStage:
         self._taught = taught
         self._learned, self._held_out = split(preferences, config.seed)
         self._settings = StageSettings.of(config, len(self._learned), supervised_steps)
-        self._reason: Phrase | None = None
+        self.reason: Phrase | None = None
+        """Why nothing of it is kept; None: it is, or that is not decided yet."""
 
     @property
     def steps(self) -> int:
@@ -70,7 +71,7 @@ class SecondStage:
             if not is_out_of_memory(e):
                 raise
             log.warning("nothing is learned from votes: %s", e)
-            self._reason = NO_MEMORY
+            self.reason = NO_MEMORY
             return True
 
     def _run(self, control: Control) -> bool:
@@ -82,23 +83,24 @@ class SecondStage:
         if not stage.run(control):
             return False
         if not all(map(math.isfinite, stage.losses)):
-            self._reason = DIVERGED
+            self.reason = DIVERGED
         elif held_out.chance(self._config.seed) > MAX_CHANCE:
-            self._reason = BY_CHANCE
+            self.reason = BY_CHANCE
         return True
 
     def choose(self, evaluate: Callable[[], Evaluation]) -> Evaluation:
         """Leave the model as it was before the stage, unless the stage made it better; the
         evaluation of the one that stays, with a sentence about the votes."""
-        after = evaluate() if self._reason is None else None
+        after = evaluate() if self.reason is None else None
         learned = self._weights()
         self._set(self._before)
         before = evaluate()
-        why = refusal(before[0], after[0]) if after else self._reason
-        if after and why is None:
+        if after:
+            self.reason = refusal(before[0], after[0])
+        if after and self.reason is None:
             self._set(learned)
             return replace(after[0], votes=self._learned_from()), after[1]
-        unchanged = phrase("The votes changed nothing: {why}.", why=why)
+        unchanged = phrase("The votes changed nothing: {why}.", why=self.reason)
         return replace(before[0], votes=unchanged), before[1]
 
     def _learned_from(self) -> Phrase:

@@ -33,8 +33,8 @@ from training.run.preferences.replies import (
     tokenize_sides,
 )
 
-EPOCHS = 8
-"""How often a judged reply is seen, if the supervised stage was as long."""
+EPOCHS = 4
+"""How often a judged reply is seen, unless the supervised stage was too short for that."""
 RATE_FACTOR = 0.2
 """The learning rate, as a share of the supervised stage's."""
 KEPT_WEIGHT = 1.0

@@ -64,7 +64,7 @@ class SecondStage:
 
     def run(self, control: Control) -> bool:
         """Learn; False if a pause was requested: then nothing of it is kept."""
-        self._before = self._weights()
+        self._before = self.weights()
         try:
             return self._run(control)
         except Exception as e:
@@ -92,13 +92,13 @@ class SecondStage:
         """Leave the model as it was before the stage, unless the stage made it better; the
         evaluation of the one that stays, with a sentence about the votes."""
         after = evaluate() if self.reason is None else None
-        learned = self._weights()
-        self._set(self._before)
+        learned = self.weights()
+        self.restore(self._before)
         before = evaluate()
         if after:
             self.reason = refusal(before[0], after[0])
         if after and self.reason is None:
-            self._set(learned)
+            self.restore(learned)
             return replace(after[0], votes=self._learned_from()), after[1]
         unchanged = phrase("The votes changed nothing: {why}.", why=self.reason)
         return replace(before[0], votes=unchanged), before[1]
@@ -107,7 +107,7 @@ class SecondStage:
         counts = self._config.preferences or PreferenceCounts()
         return phrase("I learned from {opinions}.", opinions=counts.as_text())
 
-    def _weights(self) -> dict[str, torch.Tensor]:
+    def weights(self) -> dict[str, torch.Tensor]:
         """Copies of the trainable parameters, in the memory of the processor."""
         return {
             name: one.detach().to("cpu", copy=True)
@@ -116,7 +116,8 @@ class SecondStage:
         }
 
     @torch.no_grad()
-    def _set(self, weights: dict[str, torch.Tensor]) -> None:
+    def restore(self, weights: dict[str, torch.Tensor]) -> None:
+        """Set the trainable parameters to such copies."""
         for name, one in self._model.named_parameters():
             if name in weights:
                 one.copy_(weights[name])

@@ -68,7 +68,7 @@ def refusal(before: EvaluationReport, after: EvaluationReport) -> Phrase | None:
         return phrase("the model did not pass its checks afterwards: {why}", why=after.refusal)
     if after.known < before.known:
         return phrase(
-            "the model would know {after} taught answers instead of {before}",
+            "the model would know {after} taught answers instead of {before}.",
             after=after.known,
             before=before.known,
         )
@@ -76,7 +76,7 @@ def refusal(before: EvaluationReport, after: EvaluationReport) -> Phrase | None:
     if old is not None and new is not None and new > MAX_LOSS_RISE * old:
         return phrase(
             "the model would talk worse in general: held-out loss {after:.2f} instead of "
-            "{before:.2f}",
+            "{before:.2f}.",
             after=new,
             before=old,
         )

@@ -32,9 +32,9 @@ log = logging.getLogger(__name__)
 Evaluation = tuple[EvaluationReport, dict[str, float]]
 """The report of a model, and its scores on held-out data of the run."""
 
-BY_CHANCE = phrase("on votes that it had not seen, it guessed no better than by chance")
-NO_MEMORY = phrase("there was not enough memory to learn from them")
-DIVERGED = phrase("the loss became NaN")
+BY_CHANCE = phrase("on votes that it had not seen, it guessed no better than by chance.")
+NO_MEMORY = phrase("there was not enough memory to learn from them.")
+DIVERGED = phrase("the loss became NaN.")
 
 
 class SecondStage:
@@ -100,7 +100,7 @@ class SecondStage:
         if after and self.reason is None:
             self.restore(learned)
             return replace(after[0], votes=self._learned_from()), after[1]
-        unchanged = phrase("The votes changed nothing: {why}.", why=self.reason)
+        unchanged = phrase("The votes changed nothing: {why}", why=self.reason)
         return replace(before[0], votes=unchanged), before[1]
 
     def _learned_from(self) -> Phrase:

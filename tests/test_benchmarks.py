@@ -126,6 +126,16 @@ def test_what_is_known_is_measured() -> None:
         assert found["ms"] > 0
 
 
+@pytest.mark.slow
+def test_a_taste_is_measured() -> None:
+    """In two steps nothing is learned from votes either."""
+    result = run("judgement.taste", "--short --random 2")
+    assert (result["random_promoted"], result["random_runs"]) == (0, 2)
+    assert 0 < result["taste_before"] < 1
+    assert result["stage_steps"] <= result["supervised_steps"] == 2
+    assert result["recall_after"] == result["recall_before"]
+
+
 @pytest.mark.parametrize(
     ("answer", "reply", "counted"),
     [

@@ -134,6 +134,7 @@ ELSEWHERE = {
     "python -m benchmarks.judgement": (
         "tests/test_benchmarks.py::test_what_people_judge_is_simulated"
     ),
+    "python -m benchmarks.judgement.taste": "tests/test_benchmarks.py::test_a_taste_is_measured",
     "python -m benchmarks.web": (
         "tests/test_benchmarks.py::test_the_benchmark_of_the_page_prints_one_object"
     ),

@@ -76,10 +76,17 @@ def main() -> int:
     parser.add_argument("--tastes", choices=tuple(TASTES), default="report")
     parser.add_argument("--seed", type=int, default=100)
     parser.add_argument("--random", type=int, default=RANDOM_RUNS, help="runs of random votes")
+    parser.add_argument("--short", action="store_true", help="only to see that all of it runs")
     parser.add_argument("--json", action="store_true", help="print one object")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        found = measure(Path(folder), options.seed, group=options.tastes, runs=options.random)
+        found = measure(
+            Path(folder),
+            options.seed,
+            group="tune" if options.short else options.tastes,
+            runs=options.random,
+            short=options.short,
+        )
     if options.json:
         print(json.dumps(found))
         return 0
@@ -89,11 +96,17 @@ def main() -> int:
 
 
 def measure(
-    folder: Path, seed: int, *, group: str = "report", runs: int = RANDOM_RUNS
+    folder: Path,
+    seed: int,
+    *,
+    group: str = "report",
+    runs: int = RANDOM_RUNS,
+    short: bool = False,
 ) -> dict[str, Any]:
     """All figures. Shares are between 0 and 1; `taste_before` and `taste_after` are means over the
-    tastes, `tastes` has each; times are of the processor, in seconds."""
-    server = _Server(folder, seed, group)
+    tastes, `tastes` has each; times are of the processor, in seconds. In the `short` way nothing
+    is learned."""
+    server = _Server(folder, seed, group, short=short)
     honest = {name: server.follow(taste) for name, taste in TASTES[group].items()}
     hostile = {name: server.follow(taste, hostile=1) for name, taste in TASTES[group].items()}
     random = [server.learn(server.votes(None, number)) for number in range(runs)]
@@ -120,7 +133,7 @@ def measure(
 class _Server:
     """A server whose model has learned its facts; each `follow` and `learn` begins there."""
 
-    def __init__(self, folder: Path, seed: int, group: str) -> None:
+    def __init__(self, folder: Path, seed: int, group: str, *, short: bool) -> None:
         facts = sets_of(group, FACTS)[0]
         pairs = [from_pair(one.user, one.bot) for one in facts.pairs(also=False)]
         usual = defaults_for(EMBEDDED_NAME, str(EMBEDDED_FOLDER), len(pairs))
@@ -131,6 +144,8 @@ class _Server:
             seed=seed,
             preferences=PreferenceCounts(votes=VOTES, people=VOTERS, rows=VOTES),
         )
+        if short:
+            config = replace(config, epochs=0.1, min_steps=2)
         make_job(folder / "job", config, pairs)
         began = time.process_time()
         self._run = Run.load(folder / "job", config)

@@ -33,7 +33,7 @@ from training.run.preferences.replies import (
     tokenize_sides,
 )
 
-EPOCHS = 4
+EPOCHS = 3
 """How often a judged reply is seen, unless the supervised stage was too short for that."""
 RATE_FACTOR = 0.2
 """The learning rate, as a share of the supervised stage's."""
@@ -42,7 +42,7 @@ KEPT_WEIGHT = 1.0
 JUDGED_SHARE = 0.5
 """Of a step's rows; of the others, half are taught pairs."""
 WARMUP_SHARE = 0.1
-MAX_KEPT_TALK = 256
+MAX_KEPT_TALK = 128
 """Conversations of older talk: enough to stand for it, and quickly measured."""
 
 
@@ -115,7 +115,8 @@ class PreferenceStage:
         self._rng = Random(settings.seed)
         with self._precision():
             self._judged = self._measure_judged(tokenizer, preferences)
-            chosen = self._rng.sample(list(talk), min(len(talk), MAX_KEPT_TALK))
+            most = min(len(talk), MAX_KEPT_TALK, settings.steps * settings.rows)
+            chosen = self._rng.sample(list(talk), most)
             self._taught, self._talk = (
                 self._measure_kept(tokenizer, some) for some in (taught, chosen)
             )

@@ -169,6 +169,8 @@ async def test_a_change_counts_at_once_and_only_there(storage: Storage) -> None:
     assert not await filters.add(GUILD, word("bad"), ADA)
     assert not passes(await filters.guard(GUILD), "a bad word")
     assert not passes(await filters.guard(GUILD), "the operator's word")
+    may_say = await filters.may_say(GUILD)
+    assert [may_say(text) for text in ("a bad word", "a word")] == [False, True]
     assert passes(await filters.guard(GUILD + 1), "a bad word")
     assert await filters.remove(GUILD, word("bad"))
     assert not await filters.remove(GUILD, word("bad"))

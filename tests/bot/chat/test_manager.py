@@ -16,7 +16,7 @@ from bot.chat.model_router import ModelRouter
 from bot.chat.request import Incoming, TextCheck
 from bot.discord_ui.delivery.reply import accept_any
 from core.errors import Refusal
-from core.records import Message, Role
+from core.records import Message, ReplyRecord, Role
 from core.tasks import BackgroundTasks
 from data.storage.storage import Storage, open_storage
 from model.errors import WorkerDied
@@ -167,6 +167,28 @@ async def test_who_waits_is_told_when_it_is_paused_and_what_is_under_way_ends(
         "hi there",
         "you said",
     ]
+
+
+async def test_a_reply_that_was_stopped_is_nothing_to_learn_from(
+    conversations: ConversationManager, worker: FakeWorker
+) -> None:
+    heard: list[str] = []
+
+    async def listen(record: ReplyRecord, asked: str, reply: str) -> None:
+        heard.append(reply)
+
+    conversations._on_reply = listen
+    worker.gate.clear()
+    worker.gate_at = 2
+    begun = Paper()
+    turn = asyncio.create_task(conversations.answer(incoming(1, "hi there"), begun))
+    await begun.has(2)
+    conversations.generator.stop(1)
+    await turn
+    assert begun.final == "you said"
+    worker.gate.set()
+    await conversations.answer(incoming(2, "and now"), Paper())
+    assert heard == ["you said and now"]
 
 
 async def test_a_channel_is_told_of_a_pause_once_however_many_wait(

@@ -41,24 +41,26 @@ def split(
 
 
 def chance(
-    ratios: Sequence[float], liked: Sequence[bool], margins: Sequence[float], seed: int
+    ratios: Sequence[float], opinions: Sequence[float], margins: Sequence[float], seed: int
 ) -> float:
     """The probability of so clear a preference by chance: a one-sided permutation test (Good 2005,
     "Permutation, Parametric and Bootstrap Tests of Hypotheses"), which assumes nothing of how the
     values are distributed.
 
-    `ratios` are the log-ratios of voted replies, and whether each was `liked`; `margins` are by how
-    much more the better answers gained than what they replace. If the stage learned nothing, any
-    other distribution of the likes is as probable, and either sign of a margin."""
+    `ratios` are the log-ratios of voted replies, and `opinions` the weights of their votes,
+    negative for dislikes; `margins` are by how much more the better answers gained than what they
+    replace, times their weights. If the stage learned nothing of opinions, any other order of the
+    ratios is as probable, and either sign of a margin."""
     random = torch.Generator().manual_seed(seed)
-    values = torch.tensor(list(ratios), dtype=torch.float64)
-    values = values - values.mean() if len(values) else values
-    signs = torch.tensor([1.0 if one else -1.0 for one in liked], dtype=torch.float64)
-    gains = torch.tensor(list(margins), dtype=torch.float64)
-    found = (signs * values).sum() + gains.sum()
-    shuffled = torch.rand(PERMUTATIONS, len(signs), generator=random).argsort(dim=1)
+    values, signed, gains = (
+        torch.tensor(list(some), dtype=torch.float64) for some in (ratios, opinions, margins)
+    )
+    found = values @ signed + gains.sum()
+    if not torch.isfinite(found):
+        return 1.0
+    shuffled = torch.rand(PERMUTATIONS, len(values), generator=random).argsort(dim=1)
     flips = torch.randint(0, 2, (PERMUTATIONS, len(gains)), generator=random).double() * 2 - 1
-    others = signs[shuffled] @ values + flips @ gains
+    others = values[shuffled] @ signed + flips @ gains
     return (int((others >= found - 1e-9).sum()) + 1) / (PERMUTATIONS + 1)
 
 
@@ -106,10 +108,11 @@ class HeldOut:
             for both in zip(self._sums(), self._before, strict=True)
         ]
         votes = [n for n, one in enumerate(self._rows) if not one.is_pair]
+        pairs = [n for n, one in enumerate(self._rows) if one.is_pair]
         return chance(
             [sum(gained[n]) for n in votes],
-            [self._rows[n].good is not None for n in votes],
-            [gained[n][0] - gained[n][1] for n, one in enumerate(self._rows) if one.is_pair],
+            [_opinion(self._rows[n]) for n in votes],
+            [self._rows[n].weight * (gained[n][0] - gained[n][1]) for n in pairs],
             seed,
         )
 
@@ -121,3 +124,7 @@ class HeldOut:
             tuple(float(next(found).sum()) if one else 0.0 for one in both)  # type: ignore[misc]
             for both in self._tokens
         ]
+
+
+def _opinion(vote: Preference) -> float:
+    return vote.weight if vote.good is not None else -vote.weight

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from random import Random
 
 import pytest
@@ -19,7 +20,7 @@ def test_random_votes_pass_about_as_rarely_as_promised() -> None:
     found = []
     for seed in range(80):
         ratios = [rng.gauss(0, 3) for _ in range(40)]
-        found.append(chance(ratios, [rng.random() < 0.5 for _ in ratios], [], seed))
+        found.append(chance(ratios, [rng.choice((-1.5, -1, 1, 2)) for _ in ratios], [], seed))
     assert sum(one <= MAX_CHANCE for one in found) <= 4  # 0.8 are expected
     assert 0.4 < sum(found) / len(found) < 0.6, "it should be uniform"
 
@@ -27,14 +28,27 @@ def test_random_votes_pass_about_as_rarely_as_promised() -> None:
 @pytest.mark.parametrize("sign", [1, -1])
 def test_a_taste_is_told_from_its_opposite(sign: int) -> None:
     rng = Random(2)
-    liked = [n % 2 == 0 for n in range(40)]
-    ratios = [sign * (1 if one else -1) + rng.gauss(0, 1) for one in liked]
-    assert (chance(ratios, liked, [], 0) <= MAX_CHANCE) is (sign > 0)
+    opinions = [1.0 if n % 2 else -1.0 for n in range(40)]
+    ratios = [sign * one + rng.gauss(0, 1) for one in opinions]
+    assert (chance(ratios, opinions, [], 0) <= MAX_CHANCE) is (sign > 0)
     assert (chance([], [], [sign * 1.0] * 10, 0) <= MAX_CHANCE) is (sign > 0)
 
 
 def test_votes_that_are_all_alike_prove_nothing() -> None:
-    assert chance([1.0, 2.0, 3.0] * 9, [True] * 27, [], 0) == 1.0
+    assert chance([1.0, 2.0, 3.0] * 9, [1.0] * 27, [], 0) == 1.0
+
+
+def test_a_model_that_is_broken_proves_nothing() -> None:
+    assert chance([math.nan, 1.0], [1.0, -1.0], [], 0) == 1.0
+
+
+def test_many_votes_of_little_weight_do_not_outvote_a_few() -> None:
+    """One who insists and ten who agree: the test follows the weights, as the stage does."""
+    rng = Random(3)
+    opinions = [n % 2 * 2 - 1.0 for n in range(30)] + [0.05 * (n % 2 * 2 - 1) for n in range(60)]
+    ratios = [one / abs(one) * (1 if n < 30 else -1) for n, one in enumerate(opinions)]
+    ratios = [one + rng.gauss(0, 0.5) for one in ratios]
+    assert chance(ratios, opinions, [], 0) <= MAX_CHANCE
 
 
 def test_held_out_are_whole_questions_the_same_for_a_seed() -> None:

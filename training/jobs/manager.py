@@ -119,7 +119,7 @@ class TrainingManager:
         earlier = newest_measured(manifests, base.name, config.method)
         shown = await asyncio.to_thread(preview, selection, self._apply_limits(config), earlier)
         judged = await self._snapshots.judged(scope)
-        return replace(shown, preferences=judged and judged.counts)
+        return replace(shown, preferences=judged.counts if judged else None)
 
     async def submit(
         self,

@@ -21,7 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from core.records import Conversation
 from data.dataset.preferences import Preference
-from training.config import TrainingConfig
+from training.config import MAX_FACTS, TrainingConfig
 from training.run.loop import Control
 from training.run.preferences.loss import drift_of, kept_loss, pair_losses, vote_losses
 from training.run.preferences.replies import (
@@ -42,8 +42,8 @@ KEPT_WEIGHT = 1.0
 JUDGED_SHARE = 0.5
 """Of a step's rows; of the others, half are taught pairs."""
 WARMUP_SHARE = 0.1
-MAX_KEPT_TALK = 128
-"""Conversations of older talk: enough to stand for it, and quickly measured."""
+MAX_KEPT_TAUGHT, MAX_KEPT_TALK = MAX_FACTS, 128
+"""Conversations that must stay: all facts, and enough of other talk to stand for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +87,17 @@ class _Judged:
     bad_before: float = 0.0
     mismatched_before: float = 0.0
 
+    @property
+    def is_pair(self) -> bool:
+        return self.good is not None and self.bad is not None
+
+    @property
+    def voted(self) -> Tokens:
+        """The reply of a vote."""
+        reply = self.good or self.bad
+        assert reply is not None  # a row has one at least
+        return reply
+
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
@@ -115,12 +126,16 @@ class PreferenceStage:
         self._rng = Random(settings.seed)
         with self._precision():
             self._judged = self._measure_judged(tokenizer, preferences)
-            most = min(len(talk), MAX_KEPT_TALK, settings.steps * settings.rows)
-            chosen = self._rng.sample(list(talk), most)
             self._taught, self._talk = (
-                self._measure_kept(tokenizer, some) for some in (taught, chosen)
+                self._measure_kept(tokenizer, self._sample(some, most))
+                for some, most in ((taught, MAX_KEPT_TAUGHT), (talk, MAX_KEPT_TALK))
             )
         self.losses: list[float] = []
+
+    def _sample(self, talks: Sequence[Conversation], most: int) -> list[Conversation]:
+        """As many as are enough, or as can be shown."""
+        shown = self._settings.steps * self._settings.rows
+        return self._rng.sample(list(talks), min(len(talks), most, shown))
 
     def run(self, control: Control) -> bool:
         """Take all steps; False if a pause was requested on the way."""
@@ -171,32 +186,34 @@ class PreferenceStage:
         return total
 
     def _judged_loss(self, rows: Sequence[_Judged]) -> torch.Tensor:
-        pairs = [one for one in rows if one.good and one.bad]
-        votes = [one for one in rows if not (one.good and one.bad)]
-        loss = next(self._model.parameters()).new_zeros(())
+        pairs = [one for one in rows if one.is_pair]
+        votes = [one for one in rows if not one.is_pair]
+        losses = []
         if pairs:
-            good = self._ratios([one.good for one in pairs if one.good], "good_before", pairs)
-            bad = self._ratios([one.bad for one in pairs if one.bad], "bad_before", pairs)
-            loss = loss + (self._weights(pairs) * pair_losses(good, bad)).sum()
+            losses.append(self._weights(pairs) * self._pair_losses(pairs))
         if votes:
-            loss = loss + (self._weights(votes) * self._vote_losses(votes)).sum()
-        return loss / len(rows)
+            losses.append(self._weights(votes) * self._vote_losses(votes))
+        return torch.cat(losses).mean()
+
+    def _pair_losses(self, pairs: Sequence[_Judged]) -> torch.Tensor:
+        good = self._ratios(
+            [one.good for one in pairs if one.good], [one.good_before for one in pairs]
+        )
+        bad = self._ratios([one.bad for one in pairs if one.bad], [one.bad_before for one in pairs])
+        return pair_losses(good, bad)
 
     def _vote_losses(self, votes: Sequence[_Judged]) -> torch.Tensor:
         with torch.no_grad():
             mismatched = [one.mismatched for one in votes]
-            drift = drift_of(self._ratios(mismatched, "mismatched_before", votes))
+            drift = drift_of(self._ratios(mismatched, [one.mismatched_before for one in votes]))
+        before = [one.good_before + one.bad_before for one in votes]  # one of them is 0
         liked = torch.tensor([one.good is not None for one in votes], device=self._model.device)
-        replies = [one.good or one.bad or one.mismatched for one in votes]
-        now = log_probs(self._model, replies, self._pad_id).sums
-        before = now.new_tensor([one.good_before + one.bad_before for one in votes])
-        return vote_losses(now - before, liked, drift)
+        return vote_losses(self._ratios([one.voted for one in votes], before), liked, drift)
 
-    def _ratios(
-        self, replies: Sequence[Tokens], before: str, rows: Sequence[_Judged]
-    ) -> torch.Tensor:
+    def _ratios(self, replies: Sequence[Tokens], before: Sequence[float]) -> torch.Tensor:
+        """The log-ratios of whole replies (n,)."""
         now = log_probs(self._model, replies, self._pad_id).sums
-        return now - now.new_tensor([getattr(one, before) for one in rows])
+        return now - now.new_tensor(before)
 
     def _weights(self, rows: Sequence[_Judged]) -> torch.Tensor:
         return torch.tensor([one.weight for one in rows], device=self._model.device)

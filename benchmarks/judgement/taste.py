@@ -176,9 +176,10 @@ class _Server:
         for n, (asked, said) in enumerate(zip(self._voted, self._replies, strict=True)):
             voter = n % VOTERS
             likes = rng.random() < 0.5 if taste is None else taste(said) != (voter < hostile)
-            example = Example(n, 1, asked, said, 1000, "chat", at, asked_by=1000)
+            example = Example(n, 1, asked, said, 1000, "chat", at, consent_version=1)
             judged.append(JudgedReply(example, said, {voter: 1 if likes else -1}))
-        return list(select_preferences(judged, lambda _: True).rows)
+        pairs = [one.example for one in judged]
+        return list(select_preferences(judged, pairs, lambda _: True).rows)
 
     def learn(self, preferences: Sequence[Preference]) -> SecondStage:
         """The second stage from these votes, after the checks."""

@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import fmean
 
 from core.files import write_atomically
-from core.records import JudgedReply
+from core.records import Example, JudgedReply
 from data.dataset.cleaning import clean_text, is_learnable
 from i18n.phrase import Phrase, phrase, phrases
 
@@ -90,10 +90,13 @@ class PreferenceSelection:
 
 
 def select_preferences(
-    judged: Iterable[JudgedReply], may_say: Callable[[str], bool]
+    judged: Iterable[JudgedReply], learned: Collection[Example], may_say: Callable[[str], bool]
 ) -> PreferenceSelection:
-    """The rows of the judged replies, cleaned as examples are. What `may_say` refuses, because a
-    filter would withhold it today, is never good.
+    """The rows of the judged replies, cleaned as examples are.
+
+    Good is only what is among the `learned` examples (another answer may have replaced it since),
+    and what `may_say` allows: a filter might withhold it today. An answer that was taught on
+    purpose is never bad.
 
     Somebody who judges n replies weighs as much as the square root of n in all, as in quadratic
     voting (Lalley & Weyl 2018), so that many agree rather than one insists."""
@@ -104,7 +107,14 @@ def select_preferences(
         signs = {who: one.votes.get(who, 1) for who in one.judges}
         scores[_key(one)] += sum(sign * _share(one, who, times[who]) for who, sign in signs.items())
     rows = {key: _row(*key, score) for key, score in scores.items() if score}
-    rows = {key: row for key, row in rows.items() if row.good is None or may_say(row.good)}
+    pairs = {(one.user, one.bot) for one in learned}
+    taught = {one.bot for one in learned if one.consent_version is None}
+    rows = {
+        key: row
+        for key, row in rows.items()
+        if row.bad not in taught
+        and (row.good is None or ((row.user, row.good) in pairs and may_say(row.good)))
+    }
     judged = tuple(one for one in usable if _key(one) in rows)
     return PreferenceSelection(_normalized(rows.values()), judged)
 

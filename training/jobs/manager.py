@@ -118,7 +118,7 @@ class TrainingManager:
         manifests = [manifest for _, manifest in previous]
         earlier = newest_measured(manifests, base.name, config.method)
         shown = await asyncio.to_thread(preview, selection, self._apply_limits(config), earlier)
-        judged = await self._snapshots.judged(scope)
+        judged = await self._snapshots.judged(scope, selection.kept)
         return replace(shown, preferences=judged.counts if judged else None)
 
     async def submit(

@@ -92,12 +92,13 @@ class Snapshots:
             raise EmptyDataset(NOTHING_TAUGHT)
         return selection
 
-    async def judged(self, scope: int) -> PreferenceSelection | None:
-        """What people prefer of what models said to the scope; None if that is not learned."""
+    async def judged(self, scope: int, kept: Collection[Example]) -> PreferenceSelection | None:
+        """What people prefer of what models said to the scope, where the `kept` examples are
+        learned; None if nothing is learned from votes."""
         if self._may_say is None:
             return None
         may_say, judged = await self._may_say(scope), await self._examples.judged(scope)
-        return await asyncio.to_thread(select_preferences, judged, may_say)
+        return await asyncio.to_thread(select_preferences, judged, kept, may_say)
 
     async def take(self, scope: int, base: str, config: TrainingConfig) -> Snapshot:
         """Write the folder of a job that trains from `base`, and name its checkpoint. Raises
@@ -105,7 +106,7 @@ class Snapshots:
         nothing is left behind."""
         kept = (await self.select(scope)).kept
         name = await self._new_checkpoint_name(scope, base)
-        preferences = await self.judged(scope)
+        preferences = await self.judged(scope, kept)
         if preferences is None or not preferences.counts.suffice:
             preferences = PreferenceSelection()
         config = replace(

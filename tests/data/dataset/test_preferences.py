@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from core.records import Example, JudgedReply
+from data.dataset.cleaning import clean_text
 from data.dataset.preferences import (
     Preference,
+    PreferenceSelection,
     read_preferences,
     select_preferences,
     write_preferences,
@@ -26,7 +29,9 @@ def voted(
 ) -> JudgedReply:
     reply = reply or f"reply {n}"
     at = datetime(2025, 6, 1, tzinfo=UTC)
-    example = Example(n, 1, f"question {n}", reply, asked_by, "chat", at, asked_by=asked_by)
+    example = Example(
+        n, 1, f"question {n}", reply, asked_by, "chat", at, asked_by=asked_by, consent_version=1
+    )
     return JudgedReply(example, reply, votes)
 
 
@@ -37,8 +42,18 @@ def corrected(n: int, better: str, bad: str, by: int = ADA) -> JudgedReply:
     )
 
 
+def selected(*judged: JudgedReply, banned: str = "!") -> PreferenceSelection:
+    """With everything learned that somebody likes."""
+    texts = [
+        one.with_texts(*map(clean_text, (one.example.user, one.example.bot, one.reply)))
+        for one in judged
+    ]
+    liked = [one.example for one in texts if one.example.corrects or sum(one.votes.values()) > 0]
+    return select_preferences(judged, liked, lambda text: banned not in text)
+
+
 def rows_of(*judged: JudgedReply, banned: str = "!") -> dict[str, Preference]:
-    selection = select_preferences(judged, lambda text: banned not in text)
+    selection = selected(*judged, banned=banned)
     return {one.user: one for one in selection.rows}
 
 
@@ -84,6 +99,19 @@ def test_what_a_filter_would_withhold_today_is_never_good_but_may_be_bad() -> No
     assert set(rows) == {"question 2", "question 4"}
 
 
+def test_what_another_answer_has_replaced_is_no_longer_good() -> None:
+    judged = [voted(1, {ADA: 1}), voted(2, {ADA: -1}), corrected(3, "yes", "no")]
+    newer = replace(judged[2].example, bot="certainly")
+    rows = select_preferences(judged, [newer], lambda _: True).rows
+    assert [one.bad for one in rows] == ["reply 2"]
+
+
+def test_an_answer_that_was_taught_is_never_bad() -> None:
+    disliked = voted(1, {ADA: -1}, reply="The Lighthouse.")
+    taught = replace(disliked.example, user="what is our server called?", consent_version=None)
+    assert select_preferences([disliked], [taught], lambda _: True).rows == ()
+
+
 def test_texts_are_cleaned_as_examples_are() -> None:
     rows = rows_of(
         voted(1, {ADA: 1}, reply="write to ada@example.org"),
@@ -97,14 +125,14 @@ def test_texts_are_cleaned_as_examples_are() -> None:
 
 def test_counts_say_how_many_people_and_what() -> None:
     judged = [voted(1, {ADA: 1, BEN: 1}), voted(2, {ADA: -1}), corrected(3, "yes", "no", CLEO)]
-    counts = select_preferences(judged, lambda _: True).counts
+    counts = selected(*judged).counts
     assert (counts.votes, counts.corrections, counts.people, counts.rows) == (3, 1, 3, 3)
     assert not counts.suffice
     assert counts.as_text() == "3 votes and 1 better answer of 3 people"
 
 
 def test_a_file_comes_back_and_holds_nobodys_id(tmp_path: Path) -> None:
-    selection = select_preferences([voted(1, {ADA: 1}), corrected(2, "yes", "no")], lambda _: True)
+    selection = selected(voted(1, {ADA: 1}), corrected(2, "yes", "no"))
     digest = write_preferences(selection.rows, tmp_path / "preferences.jsonl")
     assert digest == write_preferences(selection.rows, tmp_path / "again.jsonl")
     assert tuple(read_preferences(tmp_path / "preferences.jsonl")) == selection.rows

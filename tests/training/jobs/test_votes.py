@@ -78,10 +78,11 @@ async def test_too_few_votes_or_the_switch_off_leave_a_job_as_it_always_was(
         assert frozen(snapshot) == (0, None)
         assert not (snapshot.folder / PREFERENCES_FILE).exists()
         assert ADA not in snapshot.sources
-    counts = await snapshots(storage, tmp_path).judged(GUILD)
-    assert counts is not None
-    assert not counts.counts.suffice
-    assert await snapshots(storage, tmp_path, None).judged(GUILD) is None
+    kept = await storage.examples.trainable(GUILD)
+    found = await snapshots(storage, tmp_path).judged(GUILD, kept)
+    assert found is not None
+    assert not found.counts.suffice
+    assert await snapshots(storage, tmp_path, None).judged(GUILD, kept) is None
 
 
 async def test_what_a_filter_withholds_today_is_not_good(storage: Storage, tmp_path: Path) -> None:
@@ -90,7 +91,8 @@ async def test_what_a_filter_withholds_today_is_not_good(storage: Storage, tmp_p
     async def say_nothing(scope: int) -> Callable[[str], bool]:
         return lambda text: False
 
-    selection = await snapshots(storage, tmp_path, say_nothing).judged(GUILD)
+    kept = await storage.examples.trainable(GUILD)
+    selection = await snapshots(storage, tmp_path, say_nothing).judged(GUILD, kept)
     assert selection is not None
     assert len(selection.rows) == MIN_ROWS // 2
     assert all(one.good is None for one in selection.rows)

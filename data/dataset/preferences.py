@@ -29,6 +29,8 @@ MAX_ROW_WEIGHT = 3.0
 MIN_ROWS = 30
 """With fewer, the third of them that is held out could not tell a taste from chance."""
 
+MAX_ROWS = 1000
+"""The newest that are learned: more would not be seen in the steps there are."""
 
 _Key = tuple[str, str, str | None]
 
@@ -92,7 +94,7 @@ class PreferenceSelection:
 def select_preferences(
     judged: Iterable[JudgedReply], learned: Collection[Example], may_say: Callable[[str], bool]
 ) -> PreferenceSelection:
-    """The rows of the judged replies, cleaned as examples are.
+    """The rows of the newest judged replies, which come oldest first, cleaned as examples are.
 
     Good is only what is among the `learned` examples (another answer may have replaced it since),
     and what `may_say` allows: a filter might withhold it today. An answer that was taught on
@@ -100,7 +102,7 @@ def select_preferences(
 
     Somebody who judges n replies weighs as much as the square root of n in all, as in quadratic
     voting (Lalley & Weyl 2018), so that many agree rather than one insists."""
-    usable = [one for one in map(_clean, judged) if _is_usable(one)]
+    usable = [one for one in map(_clean, judged) if _is_usable(one)][-MAX_ROWS:]
     times = Counter(who for one in usable for who in one.judges)
     scores: dict[_Key, float] = defaultdict(float)
     for one in usable:

@@ -14,6 +14,7 @@ import pytest
 from core.records import Example, JudgedReply
 from data.dataset.cleaning import clean_text
 from data.dataset.preferences import (
+    MAX_ROWS,
     Preference,
     PreferenceSelection,
     read_preferences,
@@ -121,6 +122,12 @@ def test_texts_are_cleaned_as_examples_are() -> None:
     )
     assert set(rows) == {"question 1"}
     assert rows["question 1"].good == "write to [e-mail address]"
+
+
+def test_of_very_many_the_newest_are_taken() -> None:
+    rows = rows_of(*(voted(n, {ADA: 1}) for n in range(MAX_ROWS + 5)))
+    assert len(rows) == MAX_ROWS
+    assert "question 4" not in rows
 
 
 def test_counts_say_how_many_people_and_what() -> None:

@@ -18,7 +18,7 @@ def vote_losses(
 ) -> torch.Tensor:
     """The losses of voted replies (n,): `log_ratios` of whole replies (n,), whether each is `good`
     (bool, n), and the `drift` (a scalar without a gradient), which estimates the divergence from
-    the reference. Source: KTO, Ethayarajh et al. 2024, arXiv:2402.01306, equations 7 and 8."""
+    the reference. Source: KTO, Ethayarajh et al. 2024, arXiv:2402.01306."""
     margins = torch.where(good, log_ratios - drift, drift - log_ratios)
     return 1 - torch.sigmoid(beta * margins)
 

@@ -35,7 +35,7 @@ from training.run.preferences.replies import (
 
 EPOCHS = 3
 """How often a judged reply is seen, unless the supervised stage was too short for that."""
-RATE_FACTOR = 0.2
+RATE_FACTOR = 0.4
 """The learning rate, as a share of the supervised stage's."""
 KEPT_WEIGHT = 1.0
 """Of the loss of what must stay."""

@@ -33,7 +33,7 @@ from training.run.preferences.replies import (
     tokenize_sides,
 )
 
-EPOCHS = 3
+EPOCHS = 6
 """How often a judged reply is seen, unless the supervised stage was too short for that."""
 RATE_FACTOR = 0.4
 """The learning rate, as a share of the supervised stage's."""

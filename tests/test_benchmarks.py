@@ -80,6 +80,7 @@ def test_what_int8_costs_is_within_one_percent_on_every_twin() -> None:
     assert all(abs(ratio - 1) < 0.01 for ratio in ratios.values())
 
 
+@pytest.mark.slow
 def test_a_soak_shows_speed_and_memory_over_time() -> None:
     parts = run("generation", f"{SMALL} --soak 2")["soak"]
     assert len(parts) == 10

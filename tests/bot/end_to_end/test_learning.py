@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from core.records import JobState, TrainingJob
 from tests.bot.conftest import World
 
@@ -33,6 +35,7 @@ async def finished_job(world: World) -> TrainingJob:
         return await cog._training.wait(job.id)
 
 
+@pytest.mark.slow
 async def test_taught_facts_are_answered_after_a_retrain_while_people_chat_and_teach(
     real_world: World,
 ) -> None:

@@ -802,6 +802,7 @@ async def test_a_job_from_the_question_to_service(
     assert rows == [{"user": "Hello", "bot": "Good day."}, {"user": "who?", "bot": "me"}]
 
 
+@pytest.mark.slow
 async def test_a_lost_golden_question_keeps_the_model_in_service(
     real_house: House, tmp_path: Path
 ) -> None:
@@ -828,6 +829,7 @@ async def test_a_lost_golden_question_keeps_the_model_in_service(
     }
 
 
+@pytest.mark.slow
 async def test_two_servers_share_the_base_of_what_they_learned(real_house: House) -> None:
     house = real_house
     house.config = replace(house.config, method="lora", base_name="small")

@@ -97,6 +97,7 @@ def rejected(config: TrainingConfig, tmp_path_factory: pytest.TempPathFactory) -
     return Ended(job, events_of(job)[-1])
 
 
+@pytest.mark.slow
 def test_a_run_in_its_own_process(tmp_path: Path) -> None:
     """On the embedded model, with the settings that teach it: the facts are learned."""
     config = TrainingConfig(

@@ -42,11 +42,11 @@ from bot.discord_ui.cogs.settings import SettingsCommands
 from bot.discord_ui.cogs.training import Training
 from bot.discord_ui.delivery.requests import DISCORD_ERRORS
 from bot.discord_ui.delivery.rest_traffic import RestTraffic
-from bot.discord_ui.job_messages import TrainingReports
 from bot.discord_ui.locale import LanguageResolver
-from bot.discord_ui.presence import PRESENCE_INTERVAL_S, Presence
-from bot.discord_ui.results import REVIEW_INTERVAL_S, Results
-from bot.discord_ui.schedule import ScheduleInDiscord
+from bot.discord_ui.reports.job_messages import TrainingReports
+from bot.discord_ui.reports.presence import PRESENCE_INTERVAL_S, Presence
+from bot.discord_ui.reports.results import REVIEW_INTERVAL_S, Results
+from bot.discord_ui.reports.schedule import ScheduleInDiscord
 from bot.discord_ui.views.clean_retrain import CleanRetrainPrompts
 from bot.judgement.canary import Canaries
 from bot.judgement.duel import Duels

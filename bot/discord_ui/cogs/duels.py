@@ -16,7 +16,7 @@ from bot.discord_ui.delivery.requests import defer
 from bot.discord_ui.embeds.duel import duel_embed
 from bot.discord_ui.model_choice import choose_model
 from bot.discord_ui.permissions import Rank, require_rank, requires_rank
-from bot.discord_ui.results import Results
+from bot.discord_ui.reports.results import Results
 from bot.discord_ui.views.duel_buttons import DuelUseButton, DuelVoteButton
 from bot.discord_ui.views.reply_buttons import finished_view
 from bot.judgement.duel import MAX_DAYS, Duels

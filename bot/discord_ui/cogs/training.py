@@ -1,7 +1,7 @@
 """Learning: /teach, /retrain and the buttons of a training job.
 
 Parses, calls `bot.learning.retraining` or the TrainingManager, renders. The messages about a job
-are those of `bot.discord_ui.job_messages`.
+are those of `bot.discord_ui.reports.job_messages`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from bot.discord_ui.embeds.lesson import (
 )
 from bot.discord_ui.embeds.spelling import lesson_warning
 from bot.discord_ui.embeds.training.plan import main_authors, plan_embed, plan_summary_embed
-from bot.discord_ui.job_messages import JobAction, JobButton
 from bot.discord_ui.names import names_of
 from bot.discord_ui.permissions import (
     Rank,
@@ -34,6 +33,7 @@ from bot.discord_ui.permissions import (
     require_teacher,
     requires_retrainer,
 )
+from bot.discord_ui.reports.job_messages import JobAction, JobButton
 from bot.discord_ui.views.correction_form import LessonForm
 from bot.discord_ui.views.plan import PlanView
 from bot.learning.retraining import Overrides, RetrainPlan, Retrains

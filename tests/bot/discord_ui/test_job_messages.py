@@ -18,7 +18,7 @@ from bot.app import build_bot
 from bot.discord_ui.cogs.training import PAUSING
 from bot.discord_ui.embeds.style import quote_safely
 from bot.discord_ui.embeds.training.evaluation import comparison_embed
-from bot.discord_ui.job_messages import (
+from bot.discord_ui.reports.job_messages import (
     EDIT_INTERVAL_S,
     END_TEXT_BY_STATE,
     REPOST_AFTER_S,

@@ -7,7 +7,7 @@ from pathlib import Path
 import discord
 import pytest
 
-from bot.discord_ui.presence import Presence
+from bot.discord_ui.reports.presence import Presence
 from core.records import JobState, TrainingJob
 from data.storage.storage import Storage
 from data.storage.tables.pauses import EVERYWHERE

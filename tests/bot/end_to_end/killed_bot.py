@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from bot.chat.model_router import ModelRouter
-from bot.discord_ui.job_messages import TrainingReports
+from bot.discord_ui.reports.job_messages import TrainingReports
 from bot.settings import load_settings
 from core.records import TrainingJob
 from tests.bot.conftest import World, open_world

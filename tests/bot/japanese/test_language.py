@@ -11,7 +11,7 @@ import discord
 import pytest
 
 from bot.discord_ui.errors import UNEXPECTED
-from bot.discord_ui.presence import Presence
+from bot.discord_ui.reports.presence import Presence
 from bot.settings import Settings
 from core.errors import DiskFull
 from core.records import JobState, Pair

@@ -14,7 +14,7 @@ from benchmarks.judgement import canaries as simulated
 from bot.app import build_bot
 from bot.chat.model_router import Trial
 from bot.discord_ui.delivery import reply as replies
-from bot.discord_ui.results import Results
+from bot.discord_ui.reports.results import Results
 from bot.judgement.canary import MAX_DAYS, MAX_DISLIKES_OF_MEMBER, Canaries
 from bot.judgement.sequential import CANARY_REPLIES, is_worse, upper_bound
 from bot.settings import Settings

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from bot.app import build_bot
-from bot.discord_ui.results import Results
+from bot.discord_ui.reports.results import Results
 from bot.judgement.duel import MAX_DAYS, Duels
 from bot.settings import Settings
 from core.records import Choice, DuelOutcome, DuelPair

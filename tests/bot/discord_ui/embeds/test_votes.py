@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from bot.discord_ui.embeds.model import checkpoint_embed
+from discord.ui import TextDisplay
+
+from bot.discord_ui.embeds.model import checkpoint_card
 from bot.discord_ui.embeds.training.evaluation import comparison_embed
 from bot.discord_ui.embeds.training.plan import votes_text
 from bot.discord_ui.embeds.training.progress import JobProgress, progress_text
@@ -52,7 +54,13 @@ def test_the_results_and_the_models_card_say_what_came_of_them() -> None:
         settings={},
         scores={},
     )
-    for embed in (compared, checkpoint_embed(manifest, report, 0)):
-        assert [one.value for one in embed.fields if one.name == "Votes"] == [LEARNED]
-    old = checkpoint_embed(manifest, StoredReport(), 0)
-    assert "Votes" not in [one.name for one in old.fields]
+    assert [one.value for one in compared.fields if one.name == "Votes"] == [LEARNED]
+    assert f"**Votes** {LEARNED}" in card_lines(manifest, report)
+    assert not any("**Votes**" in line for line in card_lines(manifest, StoredReport()))
+
+
+def card_lines(manifest: Manifest, report: StoredReport) -> list[str]:
+    """The facts of a model's card, each on a line."""
+    card = checkpoint_card(manifest, report, 0, ())
+    texts = (one.content for one in card.walk_children() if isinstance(one, TextDisplay))
+    return [line for text in texts for line in text.splitlines()]

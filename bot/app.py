@@ -241,7 +241,7 @@ async def build_bot(
         ):
             await bot.add_cog(cog)
         await bot.add_cog(_growth_command(settings, growth, models, sign_ins))
-        golden = GoldenQuestions(storage.golden, filters, models, worker)
+        golden = GoldenQuestions(storage, filters, models, worker)
         await bot.add_cog(Golden(golden, storage.audit, paths.transfers))
         await start(
             running_web(
@@ -310,7 +310,7 @@ async def golden_questions(
         if model is not None:
             find_option(models.options(server), model)
         async with worker:
-            yield GoldenQuestions(storage.golden, Filters(storage.filters), models, worker)
+            yield GoldenQuestions(storage, Filters(storage.filters), models, worker)
 
 
 @asynccontextmanager

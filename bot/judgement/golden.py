@@ -13,6 +13,8 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from cachetools import LRUCache
+
 from bot.chat.filters import Blocked, Filters
 from bot.chat.model_router import ModelRouter
 from core.errors import Refusal
@@ -24,8 +26,8 @@ from core.records import (
     GoldenScore,
 )
 from data.judgement.golden import SEEDS, GoldenResult, contradict, describe, judge, prompts
-from data.judgement.patterns import MAX_PROGRAM_SIZE, compile_pattern
-from data.storage.tables.judgement.golden import GoldenTable
+from data.judgement.patterns import MAX_PROGRAM_SIZE, PATTERN_TOO_BIG, compile_pattern
+from data.storage.storage import Storage
 from i18n.phrase import message_of, phrase
 from model.backend import GenerationBackend
 from model.registry import ModelOption, find_option
@@ -37,8 +39,14 @@ MAX_GOLDEN = 50
 MAX_QUESTION_CHARS, MAX_EXPECTED_CHARS = 300, 200
 """Of which a reply, of usually 60 tokens at most, has room for the second."""
 MAX_SUGGESTIONS = 100
+SUGGESTIONS_KEPT = 64
+"""Servers whose suggestions are in memory."""
 RUN_S = 600.0
 """Seconds after which a run begins no further question: Discord waits a quarter of an hour."""
+NO_GOLDEN = phrase(
+    "There is no golden question in this server yet: `/golden add` adds one, and offers what I was "
+    "taught most often."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,17 +84,19 @@ class GoldenQuestions:
 
     def __init__(
         self,
-        table: GoldenTable,
+        storage: Storage,
         filters: Filters,
         models: ModelRouter,
         worker: GenerationBackend,
     ) -> None:
-        self._table = table
+        self._table = storage.golden
+        self._examples = storage.examples
         self._filters = filters
         self._models = models
         self._worker = worker
         self._adding = asyncio.Lock()
         self._running: set[int] = set()
+        self._suggested: LRUCache[int, tuple[object, list[int]]] = LRUCache(SUGGESTIONS_KEPT)
 
     async def all(self, scope: int) -> list[GoldenQuestion]:
         """A server's golden questions, oldest first."""
@@ -171,9 +181,18 @@ class GoldenQuestions:
             )
         )
 
-    async def suggestions(self, scope: int) -> list[tuple[str, str]]:
-        """The questions that were taught most often and are not golden yet, with their answers."""
-        return await self._table.suggestions(scope, MAX_SUGGESTIONS)
+    async def suggestions(self, scope: int) -> list[str]:
+        """The questions that were taught most often and are not golden yet.
+
+        Asked at every key that is pressed, so which ones they are (nobody's words) is kept until
+        the data set or the golden questions change."""
+        there = [one.id for one in await self._table.all(scope)]
+        now = (await self._examples.version(scope), there)
+        known, ids = self._suggested.get(scope, (None, []))
+        if known != now:
+            ids = await self._table.most_taught(scope, MAX_SUGGESTIONS)
+            self._suggested[scope] = (now, ids)
+        return await self._table.taught_questions(ids)
 
     async def taught_answer(self, scope: int, question: str) -> str | None:
         """The newest answer that was taught to a question; None without one."""
@@ -200,9 +219,7 @@ class GoldenQuestions:
     async def _run(self, scope: int, name: str | None, limit_s: float) -> GoldenRun:
         questions = await self._table.all(scope)
         if not questions:
-            raise Refusal(
-                phrase("There is no golden question in this server yet: `/golden add` adds one.")
-            )
+            raise Refusal(NO_GOLDEN)
         serving = await self._models.active(scope)
         option = find_option(self._models.options(scope), name) if name else serving
         before = await self._table.scores(scope, serving.name)
@@ -266,4 +283,4 @@ def _validate(new: GoldenQuestion) -> None:
     if compiled.search(""):
         raise Refusal(phrase("That pattern fits every text, so every answer would be good."))
     if compiled.programsize > MAX_PROGRAM_SIZE:
-        raise Refusal(phrase("That pattern is too big for me: use smaller numbers in braces."))
+        raise Refusal(PATTERN_TOO_BIG)

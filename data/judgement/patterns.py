@@ -18,6 +18,7 @@ PATTERN_MEMORY_BYTES = 1 << 18
 RE2_SYNTAX_HINT = phrase(
     "It is read by RE2: github.com/google/re2/wiki/Syntax shows what it understands."
 )
+PATTERN_TOO_BIG = phrase("That pattern is too big for me: use smaller numbers in braces.")
 RE2_ERRORS = (
     phrase("bad repetition operator"),
     phrase("invalid UTF-8"),
@@ -56,7 +57,7 @@ def compile_pattern(pattern: str) -> Any:
 def _pattern_error(pattern: str, reason: str) -> Phrase:
     """RE2's reason, such as `invalid escape sequence: \\q`, as a sentence."""
     if "too large" in reason:
-        return phrase("That pattern is too big for me: use smaller numbers in braces.")
+        return PATTERN_TOO_BIG
     error, _, piece = reason.partition(": ")
     what = next((known for known in RE2_ERRORS if known == error), error)  # translatable if known
     at = pattern.find(piece) + 1 if piece and piece != pattern else 0

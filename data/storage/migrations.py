@@ -513,6 +513,35 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         INSERT INTO marks VALUES ('faults_since', strftime('%Y-%m-%dT%H:%M:%S+00:00', 'now'))
         """,
     ),
+    (
+        # A golden question that was taken from a taught pair goes with the last such pair, whoever
+        # removes or changes it: else the next model, which no longer learns it, would be refused.
+        "ALTER TABLE golden_questions ADD COLUMN taught INTEGER NOT NULL DEFAULT 0",
+        """
+        UPDATE golden_questions SET taught = 1
+        WHERE kind IN ('contain', 'equal') AND EXISTS (
+            SELECT 1 FROM examples
+            WHERE scope = golden_questions.scope AND question = golden_questions.key
+                AND bot = golden_questions.expected AND status <> 'rejected'
+        )
+        """,
+        *(
+            f"""
+            CREATE TRIGGER golden_question_goes_after_{event.split()[0].lower()}
+            AFTER {event} ON examples
+            BEGIN
+                DELETE FROM golden_questions
+                WHERE scope = OLD.scope AND key = OLD.question AND expected = OLD.bot AND taught
+                    AND NOT EXISTS (
+                        SELECT 1 FROM examples
+                        WHERE scope = OLD.scope AND question = OLD.question AND bot = OLD.bot
+                            AND status <> 'rejected'
+                    );
+            END
+            """
+            for event in ("DELETE", "UPDATE OF scope, question, bot, status")
+        ),
+    ),
 )
 
 SCHEMA_VERSION = len(MIGRATIONS)

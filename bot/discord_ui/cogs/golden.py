@@ -25,6 +25,7 @@ from bot.judgement.golden import (
     MAX_EXPECTED_CHARS,
     MAX_GOLDEN,
     MAX_QUESTION_CHARS,
+    NO_GOLDEN,
     Added,
     GoldenQuestions,
 )
@@ -43,13 +44,14 @@ Draws = app_commands.Range[int, 1, GOLDEN_DRAWS]
 MAX_FILE_BYTES = 10**6
 MAX_CHOICE_CHARS = 100
 """Discord's limit for a choice."""
-NO_GOLDEN = phrase(
-    "There is no golden question in this server yet: `/golden add` adds one, and offers what I was "
-    "taught most often."
-)
 NOTHING_EXPECTED = phrase(
     "Say with `expected` what the answer should be. For `contain` and `equal` it can be left out, "
     "if I was taught an answer."
+)
+TAUGHT_TOO_LONG = phrase(
+    "The answer that I was taught has over {most} characters: say with `expected` what part of it "
+    "is needed.",
+    most=MAX_EXPECTED_CHARS,
 )
 
 
@@ -105,13 +107,15 @@ class Golden(commands.Cog):
         """What is expected if nobody says.
 
         Raises:
-            Refusal: nothing was taught, or it says nothing about this kind.
+            Refusal: nothing was taught, it is too long, or it says nothing about this kind.
         """
         answer = None
         if kind in ("contain", "equal"):
             answer = await self._questions.taught_answer(scope, question)
         if answer is None:
             raise Refusal(NOTHING_EXPECTED)
+        if len(answer) > MAX_EXPECTED_CHARS:
+            raise Refusal(TAUGHT_TOO_LONG)
         return answer
 
     @golden.command(name="list", description="See the golden questions, and which are passed")
@@ -227,7 +231,7 @@ class Golden(commands.Cog):
         if rank_of(interaction) < Rank.MANAGER:
             return []
         suggested = await self._questions.suggestions(guild_scope(interaction))
-        fitting = [user for user, _ in suggested if len(user) <= MAX_CHOICE_CHARS]
+        fitting = [user for user in suggested if len(user) <= MAX_CHOICE_CHARS]
         return autocomplete_choices(fitting, current)
 
     @add.autocomplete("expected")

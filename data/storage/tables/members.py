@@ -99,8 +99,23 @@ EXPORT_QUERIES = {
         FROM job_sources JOIN jobs ON jobs.id = job_id WHERE user_id = ?1 ORDER BY job_id
     """,
     "golden_questions": """
-        SELECT scope, question, kind, expected, needed, added_at FROM golden_questions
-        WHERE added_by = ?1 ORDER BY id
+        WITH mine AS (
+            SELECT scope, question AS key, bot AS expected,
+                coalesce(asked_by, author_id) = ?1 AS has_asked,
+                author_id = ?1 OR NOT corrects AS has_answered
+            FROM examples WHERE asked_by = ?1 OR author_id = ?1
+            UNION ALL
+            SELECT scope, question, bot, 1, 1
+            FROM example_sources AS one JOIN examples ON id = example_id WHERE one.author_id = ?1
+        )
+        SELECT golden.scope,
+            iif(added_by = ?1 OR max(has_asked), question, NULL) AS question, kind,
+            iif(added_by = ?1 OR max(has_answered), golden.expected, NULL) AS expected,
+            needed, added_at
+        FROM golden_questions AS golden LEFT JOIN mine
+            ON taught AND mine.scope = golden.scope AND mine.key = golden.key
+            AND mine.expected = golden.expected
+        WHERE added_by = ?1 OR mine.key IS NOT NULL GROUP BY id ORDER BY id
     """,
     "audit": "SELECT at, scope, action, detail FROM audit WHERE actor_id = ?1 ORDER BY id",
     "forgetting": "SELECT asked_at FROM forgettings WHERE user_id = ?1",

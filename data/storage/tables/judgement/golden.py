@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,6 +11,9 @@ from datetime import datetime
 from core.questions import question_key
 from core.records import GoldenKind, GoldenQuestion, GoldenScore
 from data.storage.connection import Repository, utc_now_iso
+
+_NEEDS_NO_CONSENT_SQL = "consent_version IS NULL AND coalesce(asked_by, author_id) = author_id"
+"""That an example was handed over by whoever said it: nobody can withdraw it but by removing it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +30,17 @@ class GoldenTable(Repository):
     """The golden questions of all scopes."""
 
     async def add(self, new: GoldenQuestion) -> GoldenQuestion | None:
-        """Add a question under a new id; None if the scope has it already."""
+        """Add a question under a new id; None if the scope has it already.
+
+        One that asks for what was taught, word for word, goes when that is taught no more
+        (triggers in the database see to it)."""
         sql = """
             INSERT INTO golden_questions
-                (scope, question, key, kind, expected, needed, added_by, added_at)
-            SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8 WHERE NOT EXISTS (
+                (scope, question, key, kind, expected, needed, added_by, added_at, taught)
+            SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?4 IN ('contain', 'equal') AND EXISTS (
+                SELECT 1 FROM examples
+                WHERE scope = ?1 AND question = ?3 AND bot = ?5 AND status <> 'rejected'
+            ) WHERE NOT EXISTS (
                 SELECT 1 FROM golden_questions
                 WHERE scope = ?1 AND key = ?3 AND kind = ?4 AND expected = ?5
             ) RETURNING *
@@ -45,6 +55,10 @@ class GoldenTable(Repository):
         sql = "DELETE FROM golden_questions WHERE scope = ? AND id = ? RETURNING *"
         row = await self._fetch_one(sql, scope, golden_id)
         return _question(row) if row else None
+
+    async def forget(self, scope: int) -> None:
+        """Remove all questions of a scope with their scores."""
+        await self._execute("DELETE FROM golden_questions WHERE scope = ?", scope)
 
     async def all(self, scope: int) -> list[GoldenQuestion]:
         """The questions of a scope, oldest first."""
@@ -84,13 +98,15 @@ class GoldenTable(Repository):
         rows = await self._fetch_all(sql, scope)
         return {row[0]: GoldenTally(row[1], row[2], datetime.fromisoformat(row[3])) for row in rows}
 
-    async def suggestions(self, scope: int, most: int) -> list[tuple[str, str]]:
-        """The questions that were taught most often and are not golden yet, each with its newest
-        answer; of equally many, the newest first."""
-        sql = """
+    async def most_taught(self, scope: int, most: int) -> list[int]:
+        """The questions that were taught most often and are not golden yet, as the ids of the
+        newest example of each; of equally many, the newest first. Groups the whole data set."""
+        sql = f"""
             WITH taught AS (
                 SELECT question, count(*) AS times, max(id) AS newest
-                FROM examples WHERE scope = ?1 GROUP BY question
+                FROM examples
+                WHERE scope = ?1 AND status = 'approved' AND {_NEEDS_NO_CONSENT_SQL}
+                GROUP BY question
                 UNION ALL
                 SELECT question, count(*), 0 FROM example_sources
                 JOIN examples ON id = example_id WHERE scope = ?1 GROUP BY question
@@ -99,17 +115,23 @@ class GoldenTable(Repository):
                 WHERE question NOT IN (SELECT key FROM golden_questions WHERE scope = ?1)
                 GROUP BY question ORDER BY 2 DESC, 3 DESC LIMIT ?2
             )
-            SELECT user, bot, max(id) FROM often JOIN examples USING (question)
-            WHERE scope = ?1 AND status = 'approved'
+            SELECT max(id) FROM often JOIN examples USING (question)
+            WHERE scope = ?1 AND status = 'approved' AND {_NEEDS_NO_CONSENT_SQL}
             GROUP BY question ORDER BY times DESC, newest DESC
         """
-        return [(row[0], row[1]) for row in await self._fetch_all(sql, scope, most)]
+        return [row[0] for row in await self._fetch_all(sql, scope, most)]
+
+    async def taught_questions(self, example_ids: Iterable[int]) -> list[str]:
+        """The questions of these examples, in their order."""
+        sql = "SELECT user FROM json_each(?) JOIN examples ON examples.id = value ORDER BY key"
+        return [row[0] for row in await self._fetch_all(sql, json.dumps(list(example_ids)))]
 
     async def taught_answer(self, scope: int, question: str) -> str | None:
-        """The newest approved answer to a question; None without one."""
-        sql = """
+        """The newest approved answer that was taught to a question; None without one."""
+        sql = f"""
             SELECT bot FROM examples
-            WHERE scope = ? AND question = ? AND status = 'approved' ORDER BY id DESC LIMIT 1
+            WHERE scope = ? AND question = ? AND status = 'approved' AND {_NEEDS_NO_CONSENT_SQL}
+            ORDER BY id DESC LIMIT 1
         """
         row = await self._fetch_one(sql, scope, question_key(question))
         return row[0] if row else None

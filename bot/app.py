@@ -236,7 +236,7 @@ async def build_bot(
                 tasks,
                 rules,
             ),
-            SettingsCommands(rules, channels, models, nightly, storage.audit),
+            SettingsCommands(rules, channels, models, nightly, storage),
             _duel_commands(bot, storage, models, rules, duels, canaries, clock, tasks),
         ):
             await bot.add_cog(cog)
@@ -485,7 +485,7 @@ def _duel_commands(
 ) -> DuelCommands:
     results = Results(bot, duels, canaries, clock)
     tasks.spawn(run_periodically(results.review, REVIEW_INTERVAL_S, "results"), name="results")
-    return DuelCommands(bot, duels, models, rules, storage.audit, results)
+    return DuelCommands(bot, duels, models, rules, storage, results)
 
 
 @asynccontextmanager

@@ -90,7 +90,7 @@ class StoredReport:
     those of `base`, `serving` and `new` on `general` talk and on what was taught (`own`). `data`
     counts the examples that were `added`, `removed` and the `same`. `refusal` is the sentence, if
     it did not pass. Each of the `golden` outcomes has the result of the `new` model and of the one
-    `before` (`training.run.gate.golden`); `golden_only`: but for them it would have passed."""
+    `before` (`training.run.gate.golden`)."""
 
     answers: list[dict[str, str | None]] = field(default_factory=list)
     losses: dict[str, dict[str, float | None]] = field(default_factory=dict)
@@ -101,7 +101,17 @@ class StoredReport:
     failures: list[dict[str, str]] = field(default_factory=list)
     votes: str | None = None
     golden: list[dict[str, Any]] = field(default_factory=list)
-    golden_only: bool = False
+
+    @property
+    def lost_golden(self) -> frozenset[int]:
+        """The ids of the golden questions that the model in service passed and the new one did
+        not."""
+        outcomes = ((one["new"], one["before"]) for one in self.golden)
+        return frozenset(
+            new["question"]["id"]
+            for new, before in outcomes
+            if before and _passed(before) and not _passed(new)
+        )
 
     def golden_scores(self, model: str) -> list[GoldenScore]:
         """How the checkpoint, under its name, answered the golden questions."""
@@ -118,6 +128,11 @@ class StoredReport:
             )
             for one in results
         ]
+
+
+def _passed(result: Mapping[str, Any]) -> bool:
+    """Whether a stored result of a golden question is good enough."""
+    return bool(min(result["alone"], result["in_talk"]) >= result["question"]["needed"])
 
 
 def seal(folder: Path, manifest: Manifest) -> None:

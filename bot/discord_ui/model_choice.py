@@ -11,7 +11,7 @@ from bot.discord_ui.client import BotInteraction
 from bot.discord_ui.context import guild_scope
 from bot.discord_ui.permissions import Rank, rank_of
 from core.errors import Refusal
-from data.storage.tables.audit import AuditLog
+from data.storage.storage import Storage
 from i18n.phrase import phrase
 from model.registry import ModelOption, find_option
 from training.checkpoints import read_report
@@ -23,25 +23,41 @@ ONLY_ADMINISTRATORS_OVERRULE = phrase(
 
 
 async def choose_model(
-    asking: BotInteraction, models: ModelRouter, audit: AuditLog, name: str
+    asking: BotInteraction, models: ModelRouter, storage: Storage, name: str
 ) -> ModelOption:
     """Let a model answer in the server of the interaction.
 
     Raises:
-        Refusal: it was refused for golden questions alone, which administrators overrule.
+        Refusal: it lost golden questions of the server, which only administrators overrule.
         UnknownModel, LoadFailed, WorkerDied, CorruptCheckpoint: the old model keeps answering.
     """
-    scope = guild_scope(asking)
-    overruled = await asyncio.to_thread(_fails_golden, models, scope, name)
-    if overruled and rank_of(asking) < Rank.ADMINISTRATOR:
-        raise Refusal(ONLY_ADMINISTRATORS_OVERRULE)
-    option = await models.use(scope, name)
-    await record_audit(audit, asking, "golden overrule" if overruled else "model use", option.name)
+    overruled = await require_choosable(asking, models, storage, name)
+    option = await models.use(guild_scope(asking), name)
+    await record_audit(
+        storage.audit, asking, "golden overrule" if overruled else "model use", option.name
+    )
     return option
 
 
-def _fails_golden(models: ModelRouter, scope: int, name: str) -> bool:
-    """Whether a model was refused for its answers to golden questions alone (blocking)."""
-    option = find_option(models.options(scope), name)
-    report = read_report(Path(option.source)) if models.is_checkpoint(option) else None
-    return report is not None and report.golden_only
+async def require_choosable(
+    asking: BotInteraction, models: ModelRouter, storage: Storage, name: str
+) -> bool:
+    """Whether golden questions are overruled if the caller lets a model answer.
+
+    Raises:
+        Refusal: they would be, and the caller is no administrator.
+        UnknownModel: the server has none of that name.
+    """
+    options = await asyncio.to_thread(models.options, guild_scope(asking))
+    option = find_option(options, name)
+    overruled = models.is_checkpoint(option) and await _lost_golden(storage, asking, option)
+    if overruled and rank_of(asking) < Rank.ADMINISTRATOR:
+        raise Refusal(ONLY_ADMINISTRATORS_OVERRULE)
+    return overruled
+
+
+async def _lost_golden(storage: Storage, asking: BotInteraction, option: ModelOption) -> bool:
+    """Whether a checkpoint lost, when it was checked, a golden question that is still there."""
+    report = await asyncio.to_thread(read_report, Path(option.source))
+    there = {one.id for one in await storage.golden.all(guild_scope(asking))}
+    return report is not None and not there.isdisjoint(report.lost_golden)

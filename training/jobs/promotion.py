@@ -112,7 +112,7 @@ class Promotion:
 def _refusal(name: str, report: StoredReport) -> Phrase:
     """Why a checkpoint is not put into service, and who may do it all the same."""
     values = {"name": name, "refusal": report.refusal, "stays": SERVING_UNCHANGED}
-    if report.golden_only:
+    if report.lost_golden:
         return phrase(
             "**{name}** did not pass its checks. {refusal} {stays} An administrator may overrule "
             "that with `/model use {name}`.",

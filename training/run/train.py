@@ -405,7 +405,6 @@ class Run:
                 for one in report.failures
             ],
             "golden": [asdict(one) for one in report.golden],
-            "golden_only": report.golden_only,
             "refusal": report.refusal,
             "votes": report.votes,
             checkpoints.PACKED_VOTES_KEY: report.votes and serialize_phrase(report.votes),

@@ -14,7 +14,7 @@ from bot.discord_ui.cogs.feedback import pressed_message
 from bot.discord_ui.context import channel_id_of, guild_scope
 from bot.discord_ui.delivery.requests import defer
 from bot.discord_ui.embeds.duel import duel_embed
-from bot.discord_ui.model_choice import choose_model
+from bot.discord_ui.model_choice import choose_model, require_choosable
 from bot.discord_ui.permissions import Rank, require_rank, requires_rank
 from bot.discord_ui.reports.results import Results
 from bot.discord_ui.views.duel_buttons import DuelUseButton, DuelVoteButton
@@ -22,7 +22,7 @@ from bot.discord_ui.views.reply_buttons import finished_view
 from bot.judgement.duel import MAX_DAYS, Duels
 from bot.server.rules import ServerRules
 from core.errors import Refusal
-from data.storage.tables.audit import AuditLog
+from data.storage.storage import Storage
 from i18n.phrase import phrase
 from i18n.reader import say
 
@@ -51,14 +51,15 @@ class DuelCommands(commands.Cog):
         duels: Duels,
         models: ModelRouter,
         rules: ServerRules,
-        audit: AuditLog,
+        storage: Storage,
         results: Results,
     ) -> None:
         self._bot = bot
         self._duels = duels
         self._models = models
         self._rules = rules
-        self._audit = audit
+        self._storage = storage
+        self._audit = storage.audit
         self._results = results
 
     async def cog_load(self) -> None:
@@ -87,6 +88,8 @@ class DuelCommands(commands.Cog):
         channel: TalkPlace | None = None,
     ) -> None:
         await defer(interaction, ephemeral=True)
+        for name in (a, b):
+            await self._require_choosable(interaction, name)
         place = channel.id if channel else None
         duel = await self._duels.start(
             guild_scope(interaction), (a, b), share, place, channel_id_of(interaction)
@@ -100,6 +103,11 @@ class DuelCommands(commands.Cog):
             days=MAX_DAYS,
         )
         await interaction.edit_original_response(content=text)
+
+    async def _require_choosable(self, interaction: BotInteraction, name: str) -> None:
+        """Raise Refusal for a model that the caller may not let answer: in a duel it does."""
+        if name != (await self._models.active(guild_scope(interaction))).name:
+            await require_choosable(interaction, self._models, self._storage, name)
 
     @duel.command(description="See how the duel stands, or how the last one ended")
     @requires_rank(Rank.MANAGER)
@@ -147,6 +155,6 @@ class DuelCommands(commands.Cog):
         scope, duel = guild_scope(press), await self._duels.get(duel_id)
         if duel is None or duel.scope != scope or duel.winner is None:
             raise Refusal(NOT_A_WINNER)
-        option = await choose_model(press, self._models, self._audit, duel.winner)
+        option = await choose_model(press, self._models, self._storage, duel.winner)
         text = say("**{model}** answers from now on.", model=option.name)
         await press.edit_original_response(content=text)

@@ -104,7 +104,7 @@ class Models(commands.Cog):
     @requires_rank(Rank.MANAGER)
     async def use(self, interaction: BotInteraction, name: str) -> None:
         await defer(interaction, ephemeral=True)
-        option = await choose_model(interaction, self._models, self._storage.audit, name)
+        option = await choose_model(interaction, self._models, self._storage, name)
         text = say("**{model}** answers from now on.", model=option.name)
         await interaction.edit_original_response(content=text)
 

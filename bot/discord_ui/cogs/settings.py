@@ -45,7 +45,7 @@ from bot.server.rules import ServerRules
 from bot.server.time_zones import require_zone
 from core.errors import Refusal, StoreError
 from core.server_settings import FOR_ADMINISTRATORS, SCHEDULE, Value
-from data.storage.tables.audit import AuditLog
+from data.storage.storage import Storage
 from i18n.phrase import phrase
 from i18n.reader import say
 
@@ -75,13 +75,14 @@ class SettingsCommands(commands.Cog):
         channels: EnabledChannels,
         models: ModelRouter,
         nightly: NightlyRetrains,
-        audit: AuditLog,
+        storage: Storage,
     ) -> None:
         self._rules = rules
         self._channels = channels
         self._models = models
         self._nightly = nightly
-        self._audit = audit
+        self._storage = storage
+        self._audit = storage.audit
         self._actions = PanelActions(
             read=self._read,
             choose=self._choose,
@@ -104,6 +105,7 @@ class SettingsCommands(commands.Cog):
             await self._rules.forget(guild.id)
             await self._nightly.forget(guild.id)
             await self._channels.forget(guild.id)
+            await self._storage.golden.forget(guild.id)
         except StoreError as e:
             log.warning("the settings of %d are not forgotten: %s", guild.id, e)
 
@@ -154,7 +156,7 @@ class SettingsCommands(commands.Cog):
         await record_audit(self._audit, asking, "settings change", what)
 
     async def _use_model(self, asking: BotInteraction, name: str) -> None:
-        await choose_model(asking, self._models, self._audit, name)
+        await choose_model(asking, self._models, self._storage, name)
 
     async def _switch_channels(
         self, asking: BotInteraction, on: Iterable[int], off: Iterable[int]

@@ -58,8 +58,7 @@ class EvaluationReport:
     `own`, the losses of `base`, `serving` and `new`; why it did not pass, if it did not; and what
     came of asking it as people do: a `summary` in one line, and the `failures`; how many taught
     answers are `known`, if they are facts; and what became of the `votes`, if there were any.
-    `golden` are the outcomes of the golden questions; `golden_only`: but for them it would have
-    passed.
+    `golden` are the outcomes of the golden questions.
 
     Losses are in nats for each token that the new model would need, so those of models with other
     vocabularies compare. None: not measured, or not a number."""
@@ -72,7 +71,6 @@ class EvaluationReport:
     known: int = 0
     votes: Phrase | None = None
     golden: tuple[GoldenOutcome, ...] = ()
-    golden_only: bool = False
 
 
 def evaluate(
@@ -127,16 +125,14 @@ def evaluate(
         *verbatim_answers(taught, answers),
         *verdict.refusals,
     )
-    lost = tuple(exam.refusals())
     return EvaluationReport(
         answers,
         _loss_table(old, current, new),
-        next(iter((*reasons, *lost)), None),
+        next(iter((*reasons, *exam.refusals())), None),
         join_phrases([one for one in (verdict.summary, exam.summary()) if one], ", "),
         (*exam.failures(lost=True), *verdict.failures, *exam.failures(lost=False)),
         known=verdict.known if facts else 0,
         golden=exam.outcomes,
-        golden_only=bool(lost and not reasons),
     )
 
 

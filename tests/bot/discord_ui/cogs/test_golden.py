@@ -147,6 +147,49 @@ async def test_what_was_taught_most_is_offered_with_its_answer(world: World) -> 
     assert await world.ben.autocomplete(world.general, "golden add", "question", "") == []
 
 
+async def test_keys_that_are_pressed_do_not_group_the_data_set_again(world: World) -> None:
+    storage = storage_of(world)
+
+    async def offered(typed: str = "") -> list[str]:
+        found = await world.ada.autocomplete(world.general, "golden add", "question", typed)
+        return [one["value"] for one in found]
+
+    async def teach(user: str) -> None:
+        await storage.examples.add(NewExample(world.guild.id, user, "Yes.", 1, "teach"))
+
+    statements: list[str] = []
+    await teach("Once?")
+    await storage._db.set_trace_callback(statements.append)
+    assert [await offered(typed) for typed in ("", "O", "On")] == [["Once?"]] * 3
+    await teach("Twice?")
+    assert await offered() == ["Twice?", "Once?"]
+    await add(world, question="Once?")
+    assert await offered() == ["Twice?"]
+    await golden(world, "remove", number=1)
+    assert await offered() == ["Twice?", "Once?"]
+    await storage._db.set_trace_callback(None)  # type: ignore[arg-type]
+    assert sum("WITH taught" in one for one in statements) == 4
+
+
+async def test_a_taught_answer_that_is_too_long(lenient: World) -> None:
+    long = NewExample(lenient.guild.id, "Why?", "Because. " * 23 + "So.", 1, "teach")
+    await storage_of(lenient).examples.add(long)
+    assert await add(lenient, question="Why?") == (
+        "The answer that I was taught has over 200 characters: say with `expected` what part of it "
+        "is needed."
+    )
+    assert "“Why?” should contain “So” (3 of 5)" in await add(
+        lenient, question="Why?", expected="So"
+    )
+
+
+async def test_a_server_that_removes_the_bot_has_none_when_it_comes_back(world: World) -> None:
+    await add(world, **REX)
+    world.env.backend.remove_guild(world.guild.id)
+    await world.env.settle()
+    assert await storage_of(world).golden.all(world.guild.id) == []
+
+
 async def test_a_run_asks_the_model_in_service_and_is_remembered(
     world: World, worker: FakeWorker
 ) -> None:
@@ -251,15 +294,23 @@ async def test_files_that_are_refused(lenient: World, rows: bytes, reason: str) 
 # --- overruling ----------------------------------------------------------------------------------
 
 
-def refused(world: World, name: str, *, golden_only: bool) -> Path:
-    report = {"refusal": "It fails 1 golden question.", "golden_only": golden_only}
+def refused(world: World, name: str, *, before: int | None = 5) -> Path:
+    """A checkpoint that lost golden question 1, or (before: 2) fails it as the one before did. That
+    it does not know what it was taught is another reason, so it stands in the refusal."""
+    question = {"id": 1, "needed": 3}
+    old, new = ({"question": question, "alone": n, "in_talk": 5} for n in (before, 0))
+    report = {
+        "refusal": "It knows 0 of 1 taught answers.",
+        "golden": [{"new": new, "before": None if before is None else old}],
+    }
     return make_checkpoint(world, name, report=report)
 
 
 async def test_only_administrators_overrule_and_it_is_written_down(lenient: World) -> None:
-    refused(lenient, "tiny-1", golden_only=True)
-    refused(lenient, "tiny-2", golden_only=False)
+    refused(lenient, "tiny-1")
+    refused(lenient, "tiny-2", before=2)
     mia = add_manager(lenient)
+    await storage_of(lenient).golden.add(lost_question(lenient))
     said = await mia.slash(lenient.general, "model use", name="tiny-1")
     assert said.response.content.startswith("That model fails golden questions of this server")
     said = await mia.slash(lenient.general, "model use", name="tiny-2")
@@ -271,6 +322,36 @@ async def test_only_administrators_overrule_and_it_is_written_down(lenient: Worl
         (lenient.ada.id, "golden overrule", "tiny-1"),
         (mia.id, "model use", "tiny-2"),
     ]
+
+
+async def test_in_a_duel_it_answers_only_if_an_administrator_says_so(lenient: World) -> None:
+    refused(lenient, "tiny-1")
+    make_checkpoint(lenient, "tiny-2")
+    mia, there = add_manager(lenient), {"a": "tiny-2", "b": "tiny-1", "share": 100}
+    await storage_of(lenient).golden.add(lost_question(lenient))
+    said = await mia.slash(lenient.general, "duel start", **there)
+    assert said.response.content.startswith("That model fails golden questions of this server")
+    said = await lenient.ada.slash(lenient.general, "duel start", **there)
+    assert "two answers" in said.response.content
+    await lenient.ada.slash(lenient.general, "duel stop")
+    await lenient.ada.slash(lenient.general, "model use", name="tiny-1")
+    said = await mia.slash(lenient.general, "duel start", **there)
+    assert "two answers" in said.response.content, "it is in service already"
+
+
+async def test_a_question_that_is_removed_counts_no_more(lenient: World) -> None:
+    refused(lenient, "tiny-1")
+    mia = add_manager(lenient)
+    await storage_of(lenient).golden.add(lost_question(lenient))
+    await golden(lenient, "remove", mia, number=1)
+    said = await mia.slash(lenient.general, "model use", name="tiny-1")
+    assert said.response.content == "**tiny-1** answers from now on."
+    [audit, _] = await storage_of(lenient).audit.entries(lenient.guild.id, 9)
+    assert audit.action == "model use"
+
+
+def lost_question(world: World) -> GoldenQuestion:
+    return GoldenQuestion(0, world.guild.id, "Who is it?", GoldenKind.CONTAIN, "Rex", 3)
 
 
 def test_reports_of_earlier_versions_have_no_golden_questions() -> None:

@@ -46,7 +46,6 @@ def test_what_the_model_in_service_passes_must_not_be_lost(polite: Path, rude: P
         "It fails 1 golden question that the model in service passes; asked “How are you?”, it "
         "should contain “away”, and said “quite well thanks”."
     )
-    assert report.golden_only
     assert (report.summary or "").endswith(", 1 of 3 golden questions passed")
     first, *_, last = report.failures
     assert (first.prompt, first.reply) == ("How are you?", "quite well thanks")
@@ -63,7 +62,6 @@ def test_what_the_model_in_service_passes_must_not_be_lost(polite: Path, rude: P
 def test_one_that_fails_for_more_than_golden_questions(polite: Path, rude: Path) -> None:
     report = check(polite, rude, AWAY, facts=True)
     assert (report.refusal or "").startswith("It knows 0 of 1 taught answers")
-    assert not report.golden_only
     assert report.golden[0].is_lost
 
 

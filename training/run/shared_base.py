@@ -11,6 +11,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from model.convert.adapter_folder import copy_name
 from model.convert.validation import WEIGHTS_FILE
 from model.registry import is_embedded, model_options
-from training.checkpoints import LEARNED_FILE, Manifest, seal, sha256, verify
+from training.checkpoints import LEARNED_FILE, Manifest, read_manifest, seal, sha256, verify
 from training.config import TrainingConfig
 from training.errors import CorruptCheckpoint
 
@@ -71,7 +72,13 @@ def keep_embedded(config: TrainingConfig, installed: Path) -> None:
     if config.shared_bases is None:
         return
     name = copy_name(config.base_name, sha256(installed / WEIGHTS_FILE))
-    _write_once(Path(config.shared_bases) / name, lambda partial: _copy(installed, partial))
+
+    def write(partial: Path) -> None:
+        _copy(installed, partial)
+        # By its base an open job keeps it (`training.checkpoint_retention`).
+        seal(partial, replace(read_manifest(installed), name=name, base=config.base))
+
+    _write_once(Path(config.shared_bases) / name, write)
 
 
 def _copy(installed: Path, partial: Path) -> None:

@@ -17,6 +17,8 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from core.records import JobState
+from data.storage.storage import Storage
 from model.convert.adapter_folder import validate_adapter, validate_model
 from model.errors import LoadFailed
 from model.own_templates import CONTROL_TEMPLATE
@@ -25,15 +27,16 @@ from tests.model_folders import make_adapter_folder, make_model_folder
 from tests.test_docs import ROOT
 from tests.training.conftest import PAIRS, write_job
 from tests.training.run.test_main import events_of, files_of_at_most, interrupted
+from training.checkpoint_retention import CheckpointRetention
 from training.checkpoints import folder_bytes, sha256, verify
 from training.config import TrainingConfig, defaults_for
 from training.errors import BaseUnavailable, NotEnoughDisk
 from training.jobs.events import Event, Finished, Paused, Started
-from training.jobs.folder import latest_saved_step
+from training.jobs.folder import CONFIG_FILE, latest_saved_step
 from training.run.base_model import load_pretrained, prepare_model
 from training.run.failure import error_message
 from training.run.gate import evaluation
-from training.run.shared_base import LOCK_FILE, adapter_base, write_base
+from training.run.shared_base import LOCK_FILE, adapter_base, keep_embedded, write_base
 from training.shared_bases import iter_shared_bases, refers_to
 
 IDS = torch.arange(1, 12)[None]
@@ -157,6 +160,27 @@ def test_it_is_small_and_sealed(made: Made) -> None:
 def test_an_embedded_model_is_its_own_shared_base(of_tiny: Made) -> None:
     assert base_of(of_tiny) == EMBEDDED_FOLDER
     assert not (EMBEDDED_FOLDER.parent / LOCK_FILE).exists()
+
+
+async def test_the_copy_of_it_stays_while_an_open_job_starts_from_it(
+    tmp_path: Path, storage: Storage
+) -> None:
+    """Its first adapter may still be in training."""
+    root = tmp_path / "models"
+    keep_embedded(settings(EMBEDDED_FOLDER, "tiny", root / "bases"), EMBEDDED_FOLDER)
+    job = tmp_path / "job"
+    job.mkdir()
+    settings(EMBEDDED_FOLDER, "tiny", root / "bases").save(job / CONFIG_FILE)
+    one = await storage.jobs.add(
+        scope=1, requested_by=2, channel_id=3, base_model="tiny", directory=str(job)
+    )
+    shelf = CheckpointRetention(storage, root, 100)
+    await shelf.prune(root / "1" / "newest")
+    [(copy, _)] = iter_shared_bases(root)
+    verify(copy)
+    await storage.jobs.set_state(one.id, JobState.CANCELLED)
+    await shelf.prune(root / "1" / "newest")
+    assert list(iter_shared_bases(root)) == []
 
 
 def test_an_update_may_bring_another_embedded_model(

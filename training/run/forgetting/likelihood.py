@@ -5,7 +5,7 @@ Knows the chat template. Does not know which models are compared, or why.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -17,9 +17,13 @@ from model.chat_template import REPLACEMENT_CHAR, encode
 from model.control_tokens import control_tokens
 from training.errors import BaseUnavailable
 from training.run import tokenization
+from training.run.preferences.replies import Tokens, log_probs
 
 BATCH = 32
-"""Answers at a time: gpt2-medium then takes about as much memory as a step of training."""
+"""Answers at a time, at most."""
+BATCH_TOKENS = 2048
+"""Tokens at a time, with padding, unless one answer has more: the logits of so many take about
+1 GB, no more than the optimizer did."""
 REPLACED_SHARE = 0.5
 """How likely each token of an answer is to be drawn anew for an alternative."""
 TEMPERATURES = (1.0, 1.0, 1.5, 2.0, 3.0, 5.0)
@@ -38,20 +42,35 @@ def log_likelihoods(
     model.train(False)
     rows = [_row(model, tokenizer, before, answer) for answer in answers]
     scores: list[float] = []
-    for start in range(0, len(rows), BATCH):
-        tensors = tokenization.collate(rows[start : start + BATCH], tokenizer.eos_token_id)
-        scores += _score(model, {name: one.to(model.device) for name, one in tensors.items()})
+    for batch in _batches(rows):
+        scores += log_probs(model, batch, int(tokenizer.eos_token_id)).sums.tolist()
     return scores
+
+
+def _batches(rows: Sequence[Tokens]) -> Iterator[list[Tokens]]:
+    batch: list[Tokens] = []
+    longest = 0
+    for row in rows:
+        longest = max(longest, len(row.input_ids))
+        if len(batch) >= _rows_at_a_time(longest):
+            yield batch
+            batch, longest = [], len(row.input_ids)
+        batch.append(row)
+    yield batch
+
+
+def _rows_at_a_time(tokens: int) -> int:
+    return min(BATCH, max(1, BATCH_TOKENS // tokens))
 
 
 def _row(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, before: Conversation, answer: str
-) -> dict[str, list[int]]:
+) -> Tokens:
     ids, start, end = _encode_answer(tokenizer, (*before, Message(Role.ASSISTANT, answer)))
     ignored = tokenization.IGNORE_INDEX
     labels = [one if start <= n < end else ignored for n, one in enumerate(ids)]
     longest = int(model.config.n_positions)
-    return {"input_ids": ids[-longest:], "labels": labels[-longest:]}
+    return Tokens(ids[-longest:], labels[-longest:])
 
 
 def _encode_answer(
@@ -68,20 +87,6 @@ def _encode_answer(
     while start and mask[start - 1]:
         start -= 1
     return encoded.input_ids, start, end
-
-
-def _score(model: PreTrainedModel, batch: dict[str, torch.Tensor]) -> list[float]:
-    run: Any = model  # its parts have no useful types
-    hidden = run.transformer(
-        input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False
-    ).last_hidden_state
-    targets = batch["labels"][:, 1:]
-    labelled = targets != tokenization.IGNORE_INDEX
-    logits = run.lm_head(hidden[:, :-1][labelled]).float()  # (labels, vocabulary)
-    found = logits.log_softmax(-1).gather(-1, targets[labelled][:, None])[:, 0]
-    each = torch.zeros(targets.shape, device=found.device).masked_scatter(labelled, found)
-    scores: list[float] = each.sum(-1).tolist()
-    return scores
 
 
 @torch.inference_mode()
@@ -101,10 +106,11 @@ def alternatives(
     start -= end - len(ids)
     answer = turns[-1].content.strip()
     generator = torch.Generator(model.device).manual_seed(seed)
+    rows = _rows_at_a_time(len(ids))
     found: dict[str, None] = {}
     for temperature in TEMPERATURES:
-        for _ in range(-(-count // BATCH)):
-            drawn = _redraw(model, tokenizer, ids, max(1, start), temperature, generator)
+        for _ in range(-(-count // rows)):
+            drawn = _redraw(model, tokenizer, ids, max(1, start), rows, temperature, generator)
             texts = tokenizer.batch_decode(drawn, skip_special_tokens=True)
             found |= dict.fromkeys(text.strip() for text in texts)
         usable = [one for one in found if one not in ("", answer) and REPLACEMENT_CHAR not in one]
@@ -118,22 +124,24 @@ def _redraw(
     tokenizer: PreTrainedTokenizerBase,
     ids: list[int],
     start: int,
+    count: int,
     temperature: float,
     generator: torch.Generator,
 ) -> torch.Tensor:
-    """BATCH versions of the tokens from `start`: int64 (BATCH, tokens). What ends a turn stays."""
+    """`count` versions of the tokens from `start`: int64 (count, tokens). What ends a turn
+    stays."""
     device = model.device
     answer = torch.tensor(ids[start:], device=device)
-    shape = (BATCH, len(answer))
+    shape = (count, len(answer))
     replaced = torch.rand(shape, generator=generator, device=device) < REPLACED_SHARE
     fixed = torch.tensor(_never_drawn(model, tokenizer), device=device)
     replaced &= ~torch.isin(answer, fixed)
-    rows = answer.repeat(BATCH, 1)
+    rows = answer.repeat(count, 1)
     cache = DynamicCache()
     run: Any = model  # what its forward takes has no useful types
     logits = run(torch.tensor([ids[:start]], device=device), cache, use_cache=True).logits[:, -1]
-    cache.batch_repeat_interleave(BATCH)
-    logits = logits.repeat(BATCH, 1)
+    cache.batch_repeat_interleave(count)
+    logits = logits.repeat(count, 1)
     for at in range(len(answer)):
         expected = (logits.float() / temperature).index_fill(-1, fixed, -torch.inf).softmax(-1)
         drawn = torch.multinomial(expected, 1, generator=generator)[:, 0]

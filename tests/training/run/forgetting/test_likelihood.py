@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 from core.records import Message, Role
 from model.chat_template import encode, from_pair
 from model.registry import EMBEDDED_FOLDER
-from training.run.forgetting.likelihood import alternatives, log_likelihoods
+from training.run.forgetting.likelihood import BATCH_TOKENS, alternatives, log_likelihoods
 
 TURNS = from_pair("What is the code?", "The code is 4812.")
 
@@ -64,3 +64,28 @@ def test_a_single_letter_has_alternatives_too(
     model: Any, tokenizer: PreTrainedTokenizerBase
 ) -> None:
     assert len(alternatives(model, tokenizer, from_pair("Which floor?", "B"), 50)) == 50
+
+
+def test_long_answers_are_read_and_drawn_a_few_at_a_time(
+    model: Any, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """Memory grows with the tokens of a batch, not with its rows."""
+    answer = "and so on " * 60
+    turns = from_pair("What is the code?", answer)
+    [encoded] = encode(tokenizer, [turns])
+    length = len(encoded.input_ids)
+    rows: list[int] = []
+
+    def see(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        rows.append(len(args[0] if args else kwargs["input_ids"]))
+
+    hook = model.transformer.register_forward_pre_hook(see, with_kwargs=True)
+    try:
+        log_likelihoods(model, tokenizer, turns[:-1], [answer, "No.", *[answer] * 39])
+        read = rows.copy()
+        alternatives(model, tokenizer, turns, 2)
+    finally:
+        hook.remove()
+    assert sum(read) == 41
+    assert max(read) > 1
+    assert max(rows) * length <= BATCH_TOKENS

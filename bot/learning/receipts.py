@@ -38,6 +38,6 @@ class Receipts:
         if not isinstance(receipt, Receipt):
             raise Refusal(receipt)
         checkpoints = await asyncio.to_thread(self._training.checkpoints, job.scope)
-        still_there = await asyncio.to_thread(still_learned, receipt, checkpoints)
+        still_there = await asyncio.to_thread(still_learned, receipt.removed, checkpoints)
         serving = (await self._models.active(job.scope)).name
         return hand_out(receipt, job, serving=serving, still_there=still_there)

@@ -1,7 +1,9 @@
 """The receipt of a clean retrain: what its job measured, and what is added when it is handed out.
 
-The file in the job's folder has digests, figures and names of models, no words and no member, so it
-may stay when what was forgotten has to go. Knows neither tensors nor Discord.
+The file in the job's folder has figures and names of models, no words, no hash of them and no
+member, so it may stay when what was forgotten has to go. Hashes of what was taken out lie beside it
+while a checkpoint that learned it is left, to name that one; they are not handed out. Knows
+neither tensors nor Discord.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from core.records import TrainingJob
 from i18n.phrase import Phrase, deserialize_phrase, join_phrases, phrase, phrases
 from training.checkpoints import Manifest, read_learned
 from training.config import TrainingConfig
-from training.jobs.folder import CONFIG_FILE, RECEIPT_FILE
+from training.jobs.folder import CONFIG_FILE, RECEIPT_FILE, REMOVED_FILE
 
 log = logging.getLogger(__name__)
 
@@ -41,10 +43,8 @@ class Verdict(StrEnum):
 @dataclass(frozen=True, slots=True)
 class LessonFigures:
     """The exposure (bits) of an answer among so many `candidates` in the models `old`, `new` and
-    `base`; at most `most_bits`, and by chance or by what the base shows up to `limit_bits`.
-    `sha256` is the digest of question and answer, as `learned.json` has it."""
+    `base`; at most `most_bits`, and by chance or by what the base shows up to `limit_bits`."""
 
-    sha256: str
     candidates: int
     exposure_bits: Mapping[str, float]
     most_bits: float
@@ -54,9 +54,11 @@ class LessonFigures:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What a job measured: `facts` are the file's content."""
+    """What a job measured: `facts` are the file's content, `removed` the digests of the pairs that
+    were taken out, as `learned.json` has them; none if no checkpoint has learned them any more."""
 
     facts: Mapping[str, Any]
+    removed: frozenset[str] = frozenset()
 
     @property
     def new(self) -> str:
@@ -71,7 +73,7 @@ class Receipt:
 
     @property
     def unmeasured(self) -> int:
-        return len(self.facts["removed"]) - len(self.facts["lessons"])
+        return int(self.facts["removed"]) - len(self.facts["lessons"])
 
     @property
     def similar(self) -> int:
@@ -95,18 +97,34 @@ def read_receipt(job: TrainingJob) -> Receipt | Phrase:
         if "reason" in facts:
             reason = deserialize_phrase(facts["reason"])
         elif job.checkpoint is not None and facts["format"] == FORMAT_VERSION:
-            return Receipt(facts)
+            return Receipt(facts, _removed_digests(job))
     except (OSError, ValueError, TypeError, KeyError) as e:
         log.info("the receipt of job %d cannot be read: %s", job.id, e)
     return phrase("There is no receipt: {reason}", reason=reason)
 
 
+def drop_digests(job: TrainingJob, checkpoints: Sequence[tuple[Path, Manifest]]) -> None:
+    """Remove the digests of what a job took out if none of its scope's checkpoints has learned it
+    any more."""
+    try:
+        if not still_learned(_removed_digests(job), checkpoints):
+            (Path(job.directory) / REMOVED_FILE).unlink(missing_ok=True)
+    except (OSError, ValueError) as e:
+        log.warning("the digests of job %d cannot be removed: %s", job.id, e)
+
+
+def _removed_digests(job: TrainingJob) -> frozenset[str]:
+    file = Path(job.directory) / REMOVED_FILE
+    return frozenset(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else frozenset()
+
+
 def still_learned(
-    receipt: Receipt, checkpoints: Sequence[tuple[Path, Manifest]]
+    removed: frozenset[str], checkpoints: Sequence[tuple[Path, Manifest]]
 ) -> tuple[str, ...]:
-    """The names of the checkpoints on the disk that learned one of the lessons, or were trained on
-    top of one that did."""
-    removed = set(receipt.facts["removed"])
+    """The names of the checkpoints on the disk that learned one of the pairs with these digests, or
+    were trained on top of one that did."""
+    if not removed:
+        return ()
     learned = {folder.name for folder, _ in checkpoints if removed & read_learned(folder).pairs}
     return tuple(
         folder.name
@@ -132,7 +150,7 @@ def summarize(receipt: Receipt) -> Phrase:
     trained = phrases(
         "{new} was trained without {count} lesson that {old} had learned.",
         "{new} was trained without {count} lessons that {old} had learned.",
-        len(receipt.facts["removed"]),
+        receipt.facts["removed"],
         new=receipt.new,
         old=receipt.old,
     )

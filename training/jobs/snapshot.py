@@ -28,7 +28,7 @@ from data.dataset.snapshot import contributor_consents, write_snapshot
 from data.judgement.golden import write_questions
 from data.storage.storage import Storage
 from i18n.phrase import phrase
-from training.checkpoints import MANIFEST_FILE
+from training.checkpoints import MANIFEST_FILE, iter_checkpoints
 from training.config import TrainingConfig
 from training.errors import NOTHING_TAUGHT, EmptyDataset
 from training.jobs.folder import (
@@ -41,8 +41,10 @@ from training.jobs.folder import (
     LOG_FILE,
     PREFERENCES_FILE,
     RECEIPT_FILE,
+    REMOVED_FILE,
     STEPS_DIR,
 )
+from training.jobs.receipt import drop_digests
 
 FOLDER_NAME = re.compile("[0-9a-f]{32}")
 MayStillSay = Callable[[int], Awaitable[Callable[[str], bool]]]
@@ -168,7 +170,8 @@ class Snapshots:
         return unchecked
 
     async def trim(self) -> None:
-        """Remove the data of ended jobs that led to no checkpoint, or to one that is gone."""
+        """Remove the data of ended jobs that led to no checkpoint, or to one that is gone, and the
+        digests of what was taken out and is in no checkpoint any more."""
         await asyncio.to_thread(_trim, await self._jobs.all(), self._checkpoints)
 
     async def remove(self, job: TrainingJob) -> None:
@@ -270,15 +273,17 @@ def _trim(jobs: Sequence[TrainingJob], checkpoints: Path) -> None:
             checkpoint = checkpoints / str(job.scope) / (job.checkpoint or ".")
             if not (checkpoint / MANIFEST_FILE).is_file():
                 remove_data(job)
+            if (Path(job.directory) / REMOVED_FILE).exists():
+                drop_digests(job, list(iter_checkpoints(checkpoint.parent)))
 
 
 def remove_data(job: TrainingJob) -> None:
-    """Remove all files of an ended job but those without anybody's words: its settings, log and
-    receipt. Errors are ignored."""
+    """Remove all files of an ended job but those without anybody's words: its settings, log,
+    receipt, and the digests that belong to that. Errors are ignored."""
     for path in Path(job.directory).glob("*"):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
-        elif path.name not in (CONFIG_FILE, LOG_FILE, RECEIPT_FILE):
+        elif path.name not in (CONFIG_FILE, LOG_FILE, RECEIPT_FILE, REMOVED_FILE):
             with suppress(OSError):
                 path.unlink()
 

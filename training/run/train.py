@@ -168,11 +168,14 @@ def _evaluate_and_save(
         report, held_out = stage.choose(run.evaluate_merged)
         scores |= held_out
         run.merge()
-    if run.config.replaces:
-        write_receipt(run.job, run.config, (run.model, run.tokenizer))
     overhead_s = progress.started_at - began + time.monotonic() - trained_at
     manifest = run.manifest(scores, trained_s, overhead_s, progress.tokens_per_s())
     made = run.save(manifest, report, progress.history)
+    if run.config.replaces:  # a model that was saved stays, whatever happens while it is measured
+        _free_memory()
+        passed = report.refusal is None or report.golden_only  # a manager may overrule those
+        voice = (run.model, run.tokenizer)
+        write_receipt(run.job, run.config, voice, control, passed=passed)
     shutil.rmtree(run.job / files.STEPS_DIR, ignore_errors=True)  # no longer needed to resume
     _emit_result(made, manifest, report.refusal, emit)
 

@@ -38,6 +38,7 @@ from training.jobs.folder import (
     COMPLETE_MARKER,
     CONFIG_FILE,
     RECEIPT_FILE,
+    REMOVED_FILE,
     STEPS_DIR,
     latest_saved_step,
 )
@@ -84,13 +85,15 @@ def finish(job: Path, config: TrainingConfig, refusal: str | None) -> None:
 
 def write_receipt(job: Path, checkpoint: str) -> None:
     """As if one lesson had been taken out, and was gone."""
-    figures = LessonFigures("0" * 16, 512, dict(OLD_NEW_BASE), 9.0, 4.3, Verdict.GONE)
+    figures = LessonFigures(512, dict(OLD_NEW_BASE), 9.0, 4.3, Verdict.GONE)
     facts = {
         "format": FORMAT_VERSION,
         "models": {"old": "tiny-1", "new": checkpoint, "base": "tiny"},
-        "lessons": [asdict(figures) | {"similar_left": 1}],
-        "removed": [pair_digest("the secret", "marmalade")],
+        "lessons": [{"lesson": 1, **asdict(figures), "similar_left": 1}],
+        "removed": 1,
     }
+    digests = [pair_digest("the secret", "marmalade")]
+    (job / REMOVED_FILE).write_text(json.dumps(digests))
     (job / RECEIPT_FILE).write_text(json.dumps(facts))
 
 

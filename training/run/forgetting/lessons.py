@@ -46,15 +46,21 @@ def removed_lessons(
     return tuple(one for digest, one in lessons_of(before).items() if digest not in kept)
 
 
-def count_similar(lesson: Lesson, others: Sequence[Lesson]) -> int:
-    """How many others have the same question, or an answer that resembles this one: the same fact
-    may be among them."""
-    question, shingles = dedup_key(lesson.turns[-2].content), _shingles(lesson.answer)
-    return sum(
-        dedup_key(one.turns[-2].content) == question
-        or _resemblance(_shingles(one.answer), shingles) >= SIMILAR
-        for one in others
-    )
+def count_similar(lessons: Sequence[Lesson], others: Sequence[Lesson]) -> list[int]:
+    """For each lesson, how many others have the same question, or an answer that resembles its own:
+    the same fact may be among them."""
+    compared = [_compared(one) for one in others]
+    return [
+        sum(
+            question == other or _resemblance(shingles, other_shingles) >= SIMILAR
+            for other, other_shingles in compared
+        )
+        for question, shingles in map(_compared, lessons)
+    ]
+
+
+def _compared(lesson: Lesson) -> tuple[str, frozenset[str]]:
+    return dedup_key(lesson.turns[-2].content), _shingles(lesson.answer)
 
 
 def _shingles(text: str) -> frozenset[str]:

@@ -6,7 +6,7 @@ stands for a twin that never learned it. Each gives the likelihood of the answer
 alternatives, which the new model proposes itself: it may have learned from the other lessons how
 people answer here, and this must not be taken for memory. Imports torch.
 
-What is written has digests, figures and names of models: no words, and no member.
+The receipt has figures and names of models: no words, no hash of them, and no member.
 """
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from i18n.phrase import message_of, phrase, serialize_phrase
 from model.own_templates import ensure_template
+from model.runners.device import is_out_of_memory
 from training.checkpoints import sha256
 from training.config import Replaced, TrainingConfig
 from training.errors import TrainingError
-from training.jobs.folder import DATASET_FILE, RECEIPT_FILE
+from training.jobs.folder import DATASET_FILE, RECEIPT_FILE, REMOVED_FILE
 from training.jobs.receipt import FORMAT_VERSION, LessonFigures, Verdict
 from training.run.base_model import load_pretrained
 from training.run.forgetting.exposure import (
@@ -40,6 +41,7 @@ from training.run.forgetting.exposure import (
 )
 from training.run.forgetting.lessons import Lesson, count_similar, lessons_of, removed_lessons
 from training.run.forgetting.likelihood import alternatives, log_likelihoods
+from training.run.loop import Control
 from training.run.mixing import read_conversations
 
 log = logging.getLogger(__name__)
@@ -49,6 +51,9 @@ ALTERNATIVES = 511
 MAX_LESSONS = 20
 """Lessons that are measured; with more, chance alone would hide one that is known."""
 DATA_GONE = phrase("the data that the old model learned from are gone.")
+NOT_PASSED = phrase("the new model did not pass its checks.")
+NO_MEMORY = phrase("there was not enough memory to measure.")
+FAILED = phrase("measuring failed; the log of the training says why.")
 NOTHING_REMOVED = phrase("the new model learned everything that the old one had.")
 
 Voice = tuple[PreTrainedModel, PreTrainedTokenizerBase]
@@ -62,36 +67,56 @@ class Candidates:
     texts: tuple[str, ...]
 
 
-def write_receipt(job: Path, config: TrainingConfig, new: Voice) -> None:
+def write_receipt(
+    job: Path, config: TrainingConfig, new: Voice, control: Control, *, passed: bool
+) -> None:
     """Measure what the new model of a job no longer knows, and write RECEIPT_FILE; where that is
-    impossible, it says why."""
+    impossible, or the model has not `passed` its checks, it says why. Raises nothing: the model is
+    as good without a receipt."""
     assert config.replaces is not None
     try:
-        record = _receipt(job, config, config.replaces, new)
-    except OSError as e:
-        log.warning("the data before a clean retrain cannot be read: %s", e)
-        record = _no_receipt(DATA_GONE)
-    except TrainingError as e:
-        log.warning("there will be no receipt: %s", e)
-        record = _no_receipt(message_of(e))
-    text = json.dumps({"format": FORMAT_VERSION} | record, indent=1) + "\n"
-    (job / RECEIPT_FILE).write_text(text, encoding="utf-8")
+        if passed:
+            record = _receipt(job, config, config.replaces, new, control)
+        else:
+            record = _no_receipt(NOT_PASSED)
+    except Exception as e:
+        log.exception("there will be no receipt")
+        record = _no_receipt(_reason(e))
+    try:
+        _write(job / RECEIPT_FILE, {"format": FORMAT_VERSION} | record)
+    except OSError:
+        log.exception("the receipt could not be written")
+
+
+def _reason(error: Exception) -> str:
+    if is_out_of_memory(error):
+        return NO_MEMORY
+    if isinstance(error, TrainingError):
+        return message_of(error)
+    return DATA_GONE if isinstance(error, FileNotFoundError) else FAILED
+
+
+def _write(file: Path, content: object) -> None:
+    file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def _no_receipt(reason: str) -> dict[str, Any]:
     return {"reason": serialize_phrase(reason)}
 
 
-def _receipt(job: Path, config: TrainingConfig, old: Replaced, new: Voice) -> dict[str, Any]:
+def _receipt(
+    job: Path, config: TrainingConfig, old: Replaced, new: Voice, control: Control
+) -> dict[str, Any]:
     data, before = job / DATASET_FILE, Path(old.dataset)
     learned = read_conversations(data)
     removed = removed_lessons(read_conversations(before), learned)
     if not removed:
         return _no_receipt(NOTHING_REMOVED)
     assert config.base is not None  # a clean retrain has one
-    lessons = measure(removed[:MAX_LESSONS], new, old=old.checkpoint, base=config.base)
-    kept = tuple(lessons_of(learned).values())
-    similar = {one.digest: count_similar(one, kept) for one in removed}
+    lessons = removed[:MAX_LESSONS]
+    figures = measure(lessons, new, control, old=old.checkpoint, base=config.base)
+    similar = count_similar(lessons, tuple(lessons_of(learned).values()))
+    _write(job / REMOVED_FILE, [one.digest for one in removed])
     return {
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "models": {
@@ -99,9 +124,12 @@ def _receipt(job: Path, config: TrainingConfig, old: Replaced, new: Voice) -> di
             "new": config.name,
             "base": config.base_name,
         },
-        "data_sha256": {"before": sha256(before), "after": sha256(data)},
-        "lessons": [asdict(one) | {"similar_left": similar[one.sha256]} for one in lessons],
-        "removed": [one.digest for one in removed],
+        "data_sha256": sha256(data),  # not of those before: all but the lesson may be known
+        "lessons": [
+            {"lesson": number, **asdict(one), "similar_left": count}
+            for number, (one, count) in enumerate(zip(figures, similar, strict=True), start=1)
+        ],
+        "removed": len(removed),
         "versions": {
             "gpt2-discord-bot": version("gpt2-discord-bot"),
             "torch": torch.__version__,
@@ -111,18 +139,31 @@ def _receipt(job: Path, config: TrainingConfig, old: Replaced, new: Voice) -> di
 
 
 def measure(
-    lessons: Sequence[Lesson], new: Voice, *, old: str, base: str
+    lessons: Sequence[Lesson], new: Voice, control: Control, *, old: str, base: str
 ) -> tuple[LessonFigures, ...]:
     """The exposure of each lesson in the three models; `old` and `base` are folders or Hub ids.
-    Raises BaseUnavailable: one of them cannot be loaded."""
+    Between two passes it waits while the run is held. Raises BaseUnavailable: one of them cannot
+    be loaded."""
+    new = _obeying(control, new)
     candidates = [propose(one, new) for one in lessons]
     ranks = {"new": ranks_in(new, candidates)}
     for name, source in (("old", old), ("base", base)):  # one at a time: memory is planned for it
-        ranks[name] = ranks_in(load_voice(source, new[0].device), candidates)
+        ranks[name] = ranks_in(_obeying(control, load_voice(source, new[0].device)), candidates)
     return tuple(
         _figures(one, {name: of[n] for name, of in ranks.items()}, len(lessons))
         for n, one in enumerate(candidates)
     )
+
+
+def _obeying(control: Control, voice: Voice) -> Voice:
+    """The same voice, which from now on waits before each pass while the run is held."""
+
+    def wait(*_: object) -> None:
+        control.wait_while_held()
+
+    whole: Any = voice[0]  # its parts have no useful types
+    whole.transformer.register_forward_pre_hook(wait)
+    return voice
 
 
 def load_voice(source: str, device: torch.device) -> Voice:
@@ -153,7 +194,6 @@ def _figures(one: Candidates, ranks: dict[str, int], lessons: int) -> LessonFigu
     if count > 1:
         limit = max(limit, upper_limit(ranks["base"], count))
     return LessonFigures(
-        sha256=one.lesson.digest,
         candidates=count,
         exposure_bits={name: round(value, 2) for name, value in bits.items()},
         most_bits=round(most, 2),

@@ -29,7 +29,7 @@ from tests.bot.discord_ui.cogs.test_privacy import labels, manager_of, storage_o
 from tests.fakes import FakeWorker
 from training.checkpoints import LEARNED_FILE, remove_checkpoint
 from training.config import TrainingConfig
-from training.jobs.folder import CONFIG_FILE, DATASET_FILE, RECEIPT_FILE
+from training.jobs.folder import CONFIG_FILE, DATASET_FILE, RECEIPT_FILE, REMOVED_FILE
 from training.jobs.manager import TrainingLimits
 
 Open = Callable[..., AbstractAsyncContextManager[World]]
@@ -116,9 +116,16 @@ async def test_who_removes_what_was_learned_gets_a_receipt(world: World) -> None
     assert receipt["checkpoints_that_learned_it"] == ["tiny-1"]
     assert receipt["lessons"][0]["exposure_bits"] == {"old": 9.0, "new": 0.5, "base": 1.2}
     assert any("Backups" in one for one in receipt["does_not_prove"])
-    assert SECRET.bot not in json.dumps(receipt)
+    handed_out = json.dumps(receipt)
+    assert SECRET.bot not in handed_out
+    assert pair_digest(SECRET.user, SECRET.bot) not in handed_out  # its words could be guessed
+    hashes = Path(job.directory) / REMOVED_FILE
+    await manager_of(world).trim()
+    assert hashes.exists()
 
     remove_checkpoint(made)  # as /model delete does: the receipt says what is true now
+    await manager_of(world).trim()
+    assert not hashes.exists()
     again = await receipt_of(await world.ada.click(end, label="Receipt"))
     assert again["checkpoints_that_learned_it"] == []
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from core.records import Message, Role
+from data.dataset.dedup import dedup_key
 from data.dataset.snapshot import pair_digest
 from model.chat_template import from_pair
+from training.run.forgetting import lessons
 from training.run.forgetting.lessons import count_similar, lessons_of, removed_lessons
 
 CODE = from_pair("What is the code?", "The code of the red door is 4812.")
@@ -32,11 +36,26 @@ def test_other_wordings_of_it_are_counted() -> None:
         from_pair("Who is the admin?", "Ada is."),
     ]
     [removed] = removed_lessons([CODE], others)
-    assert count_similar(removed, list(lessons_of(others).values())) == 3
+    assert count_similar([removed], list(lessons_of(others).values())) == [3]
 
 
 def test_japanese_needs_no_words() -> None:
     taught = [from_pair("会議はいつ？", "会議は毎週火曜日の午後三時からです。")]
     left = [from_pair("何曜日に集まる？", "会議は火曜日の午後三時からですよ。")]
     [removed] = removed_lessons(taught, left)
-    assert count_similar(removed, list(lessons_of(left).values())) == 1
+    assert count_similar([removed], list(lessons_of(left).values())) == [1]
+
+
+def test_each_lesson_is_prepared_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not once for each comparison: there may be thousands of both."""
+    prepared: list[str] = []
+
+    def count(text: str) -> str:
+        prepared.append(text)
+        return dedup_key(text)
+
+    monkeypatch.setattr(lessons, "dedup_key", count)
+    taught = [from_pair(f"Question {n}?", f"Answer {n}.") for n in range(40)]
+    known = list(lessons_of(taught).values())
+    assert count_similar(known[:10], known[10:]) == [30] * 10
+    assert len(prepared) == 2 * len(known)

@@ -14,9 +14,21 @@ from data.dataset.snapshot import pair_digest
 from i18n.phrase import deserialize_phrase
 from model.registry import EMBEDDED_FOLDER
 from tests.training.conftest import run, write_job
+from tests.training.run.test_main import events_of
+from training.checkpoints import sha256
 from training.config import Replaced, TrainingConfig, defaults_for
-from training.jobs.folder import CHECKPOINT_DIR, DATASET_FILE, RECEIPT_FILE
+from training.jobs.events import Finished
+from training.jobs.folder import (
+    CHECKPOINT_DIR,
+    CONFIG_FILE,
+    DATASET_FILE,
+    RECEIPT_FILE,
+    REMOVED_FILE,
+)
+from training.run import train
+from training.run.forgetting import measure
 from training.run.forgetting.measure import load_voice, write_receipt
+from training.run.loop import Control
 
 SECRET = ("What is the code of the red door?", "The code is 4812.")
 OTHERS = [
@@ -46,13 +58,16 @@ def test_what_is_taken_out_is_gone_and_what_stays_in_other_words_is_seen(tmp_pat
     assert run(job).status == 0
     receipt = receipt_of(job)
     [lesson] = receipt["lessons"]
-    assert receipt["removed"] == [lesson["sha256"]] == [pair_digest(*SECRET)]
+    assert (receipt["removed"], lesson["lesson"]) == (1, 1)
+    assert json.loads((job / REMOVED_FILE).read_text()) == [pair_digest(*SECRET)]
     assert lesson["verdict"] == "gone"
     assert lesson["exposure_bits"]["old"] == lesson["most_bits"] == 9.0
     assert lesson["exposure_bits"]["new"] <= lesson["limit_bits"] < 9.0
     assert lesson["similar_left"] == 1  # the other code
     text = (job / RECEIPT_FILE).read_text()
     assert "4812" not in text
+    assert pair_digest(*SECRET) not in text
+    assert sha256(old / DATASET_FILE) not in text
     assert "red door" not in text
 
     reworded = [("The code of the red door?", SECRET[1]), *OTHERS]
@@ -72,7 +87,7 @@ def test_where_nothing_can_be_measured_the_receipt_says_why(tmp_path: Path, miss
     config = config_of("tiny-2", 2, replaces)
     job = write_job(tmp_path / "new", config, kept)
     voice: Any = load_voice(str(EMBEDDED_FOLDER), torch.device("cpu"))
-    write_receipt(job, config, voice)
+    write_receipt(job, config, voice, Control(), passed=True)
     told = {
         "data": "the data that the old model learned from are gone.",
         "model": "no-model",
@@ -81,3 +96,71 @@ def test_where_nothing_can_be_measured_the_receipt_says_why(tmp_path: Path, miss
     receipt = receipt_of(job)
     assert told[missing] in str(deserialize_phrase(receipt["reason"]))
     assert "lessons" not in receipt
+
+
+class HeldAtTimes(Control):
+    """Counts how often a run would have waited."""
+
+    waits = 0
+
+    def wait_while_held(self) -> float:
+        self.waits += 1
+        return super().wait_while_held()
+
+
+def new_job(folder: Path) -> tuple[Path, TrainingConfig]:
+    """A clean retrain without SECRET; the old model is `tiny` itself."""
+    old = write_job(folder / "old", config_of("tiny-1", 1), [SECRET])
+    config = config_of("tiny-2", 2, Replaced(str(EMBEDDED_FOLDER), str(old / DATASET_FILE)))
+    return write_job(folder / "new", config, OTHERS), config
+
+
+@pytest.mark.parametrize(
+    ("broken", "told"),
+    [("weights", "measuring failed"), ("memory", "not enough memory"), ("checks", "did not pass")],
+)
+def test_a_model_that_cannot_be_measured_only_has_no_receipt(
+    tmp_path: Path, broken: str, told: str
+) -> None:
+    job, config = new_job(tmp_path)
+    voice: Any = load_voice(str(EMBEDDED_FOLDER), torch.device("cpu"))
+    if broken == "weights":
+        torch.nn.init.constant_(voice[0].transformer.ln_f.weight, torch.nan)
+    if broken == "memory":
+
+        def no_memory(*_: object) -> None:
+            raise RuntimeError("CUDA out of memory")
+
+        voice[0].lm_head.register_forward_pre_hook(no_memory)
+    control = HeldAtTimes()
+    write_receipt(job, config, voice, control, passed=broken != "checks")
+    assert told in str(deserialize_phrase(receipt_of(job)["reason"]))
+    assert not (job / REMOVED_FILE).exists()
+    assert (control.waits == 0) == (broken == "checks"), "nothing is measured then"
+
+
+def test_it_waits_between_passes_while_the_run_is_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measure, "ALTERNATIVES", 1)
+    job, config = new_job(tmp_path)
+    voice: Any = load_voice(str(EMBEDDED_FOLDER), torch.device("cpu"))
+    control = HeldAtTimes()
+    write_receipt(job, config, voice, control, passed=True)
+    assert [one["lesson"] for one in receipt_of(job)["lessons"]] == [1]
+    assert control.waits > 3, "each of the three models waits before each pass"
+
+
+def test_a_run_that_is_killed_while_it_measures_keeps_its_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, config = new_job(tmp_path)
+    replace(config, min_steps=2).save(job / CONFIG_FILE)
+
+    def killed(*_: object, **__: object) -> None:
+        raise SystemExit
+
+    monkeypatch.setattr(train, "write_receipt", killed)
+    with pytest.raises(SystemExit):
+        events_of(job)
+    assert [type(one) for one in events_of(job)] == [Finished]

@@ -106,13 +106,14 @@ class CheckpointRetention:
     async def prune(self, keep: Path) -> list[Path]:
         """Remove the oldest unused checkpoints until the rest fits; the removed folders.
 
-        Never removed are `keep` (the newest one), those in service, those that a rollback would
-        return to, and those that open jobs need."""
+        Never removed are `keep` (the newest one), those in service, on trial or in a duel, those
+        that a rollback would return to, and those that open jobs need."""
         async with AsyncExitStack() as locks:
             for scope in self._scopes():
                 lock = self._storage.model_choices.lock(int(scope.name))
                 await locks.enter_async_context(lock)
-            kept = {keep, *await self._in_service(), *await self._needed_by_jobs()}
+            kept = {keep, *await self._in_service(), *await self._being_judged()}
+            kept |= await self._needed_by_jobs()
             removed = await asyncio.to_thread(self._prune_to_limit, kept)
         for folder in removed:
             log.info("removed %s of %s to make room", folder.name, folder.parent.name)
@@ -127,6 +128,13 @@ class CheckpointRetention:
             folders = [self._root / str(scope) / one for one in former if one != name]
             found |= set([one for one in folders if (one / MANIFEST_FILE).is_file()][:1])
         return found
+
+    async def _being_judged(self) -> set[Path]:
+        """The checkpoints on trial, and those in a duel."""
+        found = {(one.scope, one.model) for one in await self._storage.canaries.running()}
+        for duel in await self._storage.duels.running():
+            found |= {(duel.scope, duel.model_a), (duel.scope, duel.model_b)}
+        return {self._root / str(scope) / name for scope, name in found}
 
     async def _needed_by_jobs(self) -> set[Path]:
         jobs = await self._storage.jobs.unfinished()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from core.records import JobState
+from core.records import Canary, CanaryOutcome, DuelOutcome, JobState
 from data.storage.storage import Storage
 from model.errors import UnknownModel
 from training.checkpoint_retention import CheckpointRetention
@@ -117,6 +118,32 @@ async def test_what_is_in_use_stays_although_it_does_not_fit(
     removed = await CheckpointRetention(storage, tmp_path, 1).prune(made["g"])
     assert set(removed) == {made["a"], other}
     assert left(tmp_path) == {"b", "c", "d", "e", "f", "g"}
+
+
+async def test_what_is_on_trial_or_in_a_duel_stays_until_that_is_over(
+    storage: Storage, tmp_path: Path
+) -> None:
+    made = {name: make(tmp_path, 1, name, day) for day, name in enumerate("abcd", 1)}
+    canary = await storage.canaries.start(
+        Canary(
+            id=0,
+            scope=1,
+            model="a",
+            old_model="tiny",
+            share=50,
+            base_bad=0,
+            base_replies=0,
+            report_channel_id=1,
+            started_at=datetime.now(UTC),
+        )
+    )
+    duel = await storage.duels.start(1, ("b", "c"), 20, None, 1)
+    assert duel is not None
+    shelf = CheckpointRetention(storage, tmp_path, 1)
+    assert await shelf.prune(made["d"]) == []
+    await storage.canaries.end(canary.id, CanaryOutcome.WORSE)
+    await storage.duels.end(duel.id, DuelOutcome.A)
+    assert set(await shelf.prune(made["d"])) == {made[name] for name in "abc"}
 
 
 async def test_what_a_rollback_leads_to_stays_if_others_before_are_gone(

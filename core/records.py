@@ -378,12 +378,14 @@ class ReplyCounts:
 
 
 class CanaryOutcome(StrEnum):
-    """How a canary ended. REPLACED: somebody chose a model; GONE: its checkpoint was deleted."""
+    """How a canary ended. REPLACED: somebody chose a model, or the bot left the server; GONE: its
+    checkpoint was deleted; FAILED: it could not be loaded, or the worker died of it."""
 
     WORSE = "worse"
     PROMOTED = "promoted"
     REPLACED = "replaced"
     GONE = "gone"
+    FAILED = "failed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -82,8 +82,9 @@ class TrainingConfig:
     is saved to resume from. `examples` is the number of stored examples that are learned; 0 if they
     do not come from a server's data set. Plots are labelled in `language`. A clean retrain
     `replaces` a checkpoint, and measures that what was taken out is gone
-    (`training.run.forgetting`). `preferences` counts what is learned from votes, if anything is.
-    Earlier versions did not store these four, `lora_targets` and `shared_bases`."""
+    (`training.run.forgetting`). `clean` says that it is a clean retrain, even if there is nothing
+    left to compare with. `preferences` counts what is learned from votes, if anything is.
+    Earlier versions did not store these five, `lora_targets` and `shared_bases`."""
 
     name: str
     base: str | None
@@ -117,6 +118,7 @@ class TrainingConfig:
     language: str = ENGLISH
     examples: int = 0
     replaces: Replaced | None = None
+    clean: bool = False
     preferences: PreferenceCounts | None = None
 
     def save(self, path: Path) -> None:

@@ -267,7 +267,7 @@ class ConversationManager:
         if live.fell_back:
             request = replace(request, known=request.known.with_expected())
         if not reply.text.strip():  # it was stopped before its first word
-            await self._note_end(request, live)
+            await self._note_end(request, live, reply)
             await sink.fail(say(SHUTTING_DOWN if self._queue.closing else STOPPED))
             return reply
         if pair is not None and await self._show_pair(pair, live, reply):
@@ -301,9 +301,8 @@ class ConversationManager:
             )
             return reply
         await self._prefill_next_context(request)
-        await self._note_end(request, live, record.reply_id)
-        is_whole = reply.finish_reason in (FinishReason.END, FinishReason.LENGTH)
-        if recorded and is_whole and request.known.answer is None:
+        await self._note_end(request, live, reply, record.reply_id)
+        if recorded and _is_whole(reply) and request.known.answer is None:
             await self._notify_listener(record, request.asked_text, reply.text)
         return reply
 
@@ -319,11 +318,17 @@ class ConversationManager:
         return reply
 
     async def _note_end(
-        self, request: ReplyRequest, live: ActiveReply, reply_id: int | None = None
+        self,
+        request: ReplyRequest,
+        live: ActiveReply,
+        reply: Finished,
+        reply_id: int | None = None,
     ) -> None:
-        """A reply has ended: note if somebody stopped it, and have the canary judged."""
+        """A reply has ended: note if somebody stopped it, and have the canary judged. Of a pair,
+        the first one may be whole when the second is stopped."""
         target = request.target
-        if live.state is ReplyState.STOPPED and not self._pauses.is_paused(target.scope):
+        stopped = live.state is ReplyState.STOPPED and not _is_whole(reply)
+        if stopped and not self._pauses.is_paused(target.scope):
             await self._note_fault(request, ReplyFault.STOPPED, reply_id)
         elif self._canaries is not None:
             await self._canaries.check(target.scope)
@@ -354,7 +359,7 @@ class ConversationManager:
         except StoreError as e:
             await live.sink.finish(upper.text, say(self._write_failures.report(e)))
         else:
-            await self._note_end(pair.upper, live, reply_id)
+            await self._note_end(pair.upper, live, upper, reply_id)
         return True
 
     async def _record_reply(self, record: ReplyRecord, text: str, regenerated: bool) -> bool:
@@ -496,6 +501,11 @@ def _footnote(request: ReplyRequest, *others: str | None) -> str | None:
     answer = request.known.answer
     origin = answer.note if answer else request.serving.note
     return say(join_phrases(filter(None, (origin, *others)))) or None
+
+
+def _is_whole(reply: Finished) -> bool:
+    """Whether the model said all that it wanted to."""
+    return reply.finish_reason in (FinishReason.END, FinishReason.LENGTH)
 
 
 def _as_stored_message(incoming: Incoming) -> StoredMessage:

@@ -244,6 +244,11 @@ class ModelRouter:
             self._load_unless_failed(option)
         return False
 
+    def is_quarantined(self, scope: int, name: str) -> bool:
+        """Whether the worker died of a model, so that another one answers in its place."""
+        option = self.find(scope, name)
+        return option is not None and option.source in self._worker.quarantined
+
     def training_bases(self, scope: int) -> list[ModelOption]:
         """What a retrain can start from; the scope's own checkpoints come last, newest first."""
         return [*self._options.values(), *reversed(self._own_checkpoints(scope))]
@@ -303,8 +308,18 @@ class ModelRouter:
         finally:
             self._loading.discard(option.source)
 
-    async def use(self, scope: int, name: str) -> ModelOption:
+    def choosing(self, scope: int) -> asyncio.Lock:
+        """Held while a model of the scope is loaded and then chosen or tried: nobody may choose
+        another one in between. `use` and `rollback` take it themselves."""
+        return self._table.lock(scope)
+
+    async def use(
+        self, scope: int, name: str, *, if_still: Callable[[], bool] = lambda: True
+    ) -> ModelOption:
         """Load the model, and only then make it the scope's choice.
+
+        If the condition `if_still` does not hold once it is loaded, the choice stays as it is, and
+        is returned.
 
         Raises:
             UnknownModel: no such name.
@@ -314,6 +329,8 @@ class ModelRouter:
             option = find_option(self.options(scope), name)
             with self._metrics.observe_switch():
                 await self.ensure_loaded(option)
+            if not if_still():
+                return await self.active(scope)
             try:
                 if await self._table.active(scope) is None:
                     # What a rollback of the first choice leads back to.

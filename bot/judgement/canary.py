@@ -7,6 +7,7 @@ Does not know Discord.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -18,9 +19,11 @@ from bot.judgement.sequential import CANARY_REPLIES, is_worse, upper_bound
 from core.errors import StoreError
 from core.records import Canary, CanaryOutcome, ReplyCounts, ReplyFault, TrainingJob
 from data.storage.tables.judgement.canaries import Canaries as CanaryTable
-from model.errors import ModelError
+from model.errors import ModelError, WorkerDied
 from model.registry import find_option
+from training.config import TrainingConfig
 from training.errors import TrainingError
+from training.jobs.folder import CONFIG_FILE
 
 log = logging.getLogger(__name__)
 
@@ -63,34 +66,40 @@ class Canaries:
     async def promote(self, job: TrainingJob, folder: Path) -> bool:
         """Put a new checkpoint into service; True if only on trial, in a share of the channels.
 
+        After a clean retrain there is no trial: meanwhile the model that learned the withdrawn
+        words would go on answering in the other channels.
+
         Raises:
             LoadFailed, WorkerDied, CorruptCheckpoint, StoreError: nothing changes.
         """
-        scope = job.scope
-        old = await self._models.active(scope)
-        if not self._wanted(scope) or old.name == folder.name:
+        if not self._wanted(job.scope) or await asyncio.to_thread(_is_clean, job):
             await self._models.promote(job, folder)
             return False
-        running = self._running.get(scope)
-        if running is None or running.model != folder.name:
-            option = find_option(self._models.options(scope), folder.name)
-            await self._models.ensure_loaded(option)
-            base = await self._table.before(scope, old.name, BASE_REPLIES)
-            self._begin(
-                await self._table.start(
-                    Canary(
-                        id=0,
-                        scope=scope,
-                        model=folder.name,
-                        old_model=old.name,
-                        share=SHARE,
-                        base_bad=base.bad,
-                        base_replies=base.replies,
-                        report_channel_id=job.channel_id,
-                        started_at=datetime.now(UTC),
-                    )
-                )
-            )
+        async with self._models.choosing(job.scope):
+            return await self._try(job, folder.name)
+
+    async def _try(self, job: TrainingJob, name: str) -> bool:
+        """Put a checkpoint on trial, unless it is or was chosen meanwhile (False)."""
+        scope, running = job.scope, self._running.get(job.scope)
+        if running is not None and running.model == name:
+            return True
+        await self._models.ensure_loaded(find_option(self._models.options(scope), name))
+        old = await self._models.active(scope)
+        if old.name == name:
+            return False
+        base = await self._table.before(scope, old.name, BASE_REPLIES)
+        canary = Canary(
+            id=0,
+            scope=scope,
+            model=name,
+            old_model=old.name,
+            share=SHARE,
+            base_bad=base.bad,
+            base_replies=base.replies,
+            report_channel_id=job.channel_id,
+            started_at=datetime.now(UTC),
+        )
+        self._begin(await self._table.start(canary))
         return True
 
     # --- what happens to replies -----------------------------------------------------------------
@@ -111,10 +120,14 @@ class Canaries:
             log.warning("a fault of %s is not noted: %s", model, e)
 
     async def check(self, scope: int) -> None:
-        """Take a canary back if it is worse; to be called after each reply of a scope."""
+        """Take a canary back if it is worse, or kills the worker; to be called after each reply of
+        a scope."""
         if (canary := self._running.get(scope)) is None:
             return
         try:
+            if self._models.is_quarantined(scope, canary.model):
+                await self._end(canary, CanaryOutcome.FAILED)
+                return
             counts = await self.counts(canary)
             bound = upper_bound(canary.base_bad, canary.base_replies)
             if is_worse(counts.bad, counts.replies, bound):
@@ -144,10 +157,22 @@ class Canaries:
                 await self._promote_wholly(canary)
 
     async def _promote_wholly(self, canary: Canary) -> None:
-        try:
-            await self._models.use(canary.scope, canary.model)  # see `_model_was_chosen`
+        def is_on_trial() -> bool:
+            return self._running.get(canary.scope) == canary
+
+        try:  # its end: see `_model_was_chosen`
+            await self._models.use(canary.scope, canary.model, if_still=is_on_trial)
+        except WorkerDied as e:  # maybe not of it: what it dies of is soon quarantined
+            log.warning("the canary %s cannot be promoted now: %s", canary.model, e)
         except (ModelError, TrainingError) as e:
             log.warning("the canary %s cannot be promoted: %s", canary.model, e)
+            if is_on_trial():
+                await self._end(canary, CanaryOutcome.FAILED)
+
+    async def leave(self, scope: int) -> None:
+        """End the trial of a server that the bot is not in any more. Raises StoreError."""
+        if (canary := self._running.get(scope)) is not None:
+            await self._end(canary, CanaryOutcome.REPLACED)
 
     async def _model_was_chosen(self, scope: int, name: str) -> None:
         """A model of a scope was chosen, by the canary's promotion or by somebody: either way the
@@ -176,6 +201,15 @@ class Canaries:
 
     async def mark_announced(self, canary: Canary) -> None:
         await self._table.mark_announced(canary.id)
+
+
+def _is_clean(job: TrainingJob) -> bool:
+    """Whether a job is a clean retrain."""
+    try:
+        return TrainingConfig.load(Path(job.directory) / CONFIG_FILE).clean
+    except (OSError, ValueError) as e:
+        log.warning("the settings of job %d cannot be read: %s", job.id, e)
+        return False
 
 
 def _outcome_of(canary: Canary, chosen: str) -> CanaryOutcome:

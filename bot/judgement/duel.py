@@ -150,6 +150,11 @@ class Duels:
             raise Refusal(NO_DUEL)
         return await self.newest(scope)
 
+    async def leave(self, scope: int) -> None:
+        """End the duel of a server that the bot is not in any more. Raises StoreError."""
+        if (duel := self._running.get(scope)) is not None:
+            await self._end(duel, DuelOutcome.STOPPED, announced=True)
+
     async def newest(self, scope: int) -> Standing:
         """The running duel, or the last one.
 

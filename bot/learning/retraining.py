@@ -107,6 +107,10 @@ class Retrains:
         hard = await asyncio.to_thread(hard_answers, option, answers, self._models.bases)
         return RetrainPlan(scope, option, config, preview, hard)
 
+    def is_on_trial(self, scope: int) -> bool:
+        """Whether a new model of the scope is on trial: another retrain would end that."""
+        return self._models.trial(scope) is not None
+
     async def count_new(self, plan: RetrainPlan) -> int:
         """How many lessons of a plan the scope's newest checkpoint has not learned, whether it
         serves or was rejected. After a training that failed only those count that were taught
@@ -159,7 +163,7 @@ class Retrains:
             requested_by=requested_by,
             channel_id=channel_id,
             base=base,
-            config=replace(config, replaces=replaced),
+            config=replace(config, replaces=replaced, clean=True),
         )
         return CleanRetrain(job, replaced is not None)
 

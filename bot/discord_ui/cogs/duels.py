@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import discord
 from discord import app_commands
 from discord.ext import commands
@@ -21,10 +23,12 @@ from bot.discord_ui.views.duel_buttons import DuelUseButton, DuelVoteButton
 from bot.discord_ui.views.reply_buttons import finished_view
 from bot.judgement.duel import MAX_DAYS, Duels
 from bot.server.rules import ServerRules
-from core.errors import Refusal
+from core.errors import Refusal, StoreError
 from data.storage.storage import Storage
 from i18n.phrase import phrase
 from i18n.reader import say
+
+log = logging.getLogger(__name__)
 
 USUAL_SHARE = 20
 """Percent of the replies."""
@@ -68,6 +72,21 @@ class DuelCommands(commands.Cog):
     @commands.Cog.listener()
     async def on_ready(self) -> None:
         await self._results.announce()
+
+    @commands.Cog.listener()
+    async def on_guild_remove(self, guild: discord.Guild) -> None:
+        await self._leave(guild)
+
+    @commands.Cog.listener()
+    async def on_guild_join(self, guild: discord.Guild) -> None:
+        """It may have removed the bot while that was off."""
+        await self._leave(guild)
+
+    async def _leave(self, guild: discord.Guild) -> None:
+        try:
+            await self._results.leave(guild.id)
+        except StoreError as e:
+            log.warning("the duel and the trial of %d do not end: %s", guild.id, e)
 
     # --- commands --------------------------------------------------------------------------------
 

@@ -33,7 +33,7 @@ def duel_embed(standing: Standing) -> discord.Embed:
     duel = standing.duel
     title = say("Duel: {a} and {b}", a=duel.model_a, b=duel.model_b)
     text = (
-        say("It is running: the next answers of both are waiting for votes.")
+        say("It is running: some of the next replies come with two answers to vote on.")
         if duel.outcome is None
         else say(phrase(END_TEXTS[duel.outcome], winner=duel.winner or ""))
     )
@@ -78,8 +78,8 @@ CANARY_TEXTS: Mapping[CanaryOutcome, Phrase] = {
     CanaryOutcome.WORSE: phrase(
         "**{model}** is taken back, and **{old_model}** answers everywhere again: of its {replies} "
         "replies {bad} were withheld, failed, stopped or disliked. Before, that was so with "
-        "{base_bad} of {base_replies}: so many more are no chance. `/model use {model}` tries it "
-        "anyway."
+        "{base_bad} of {base_replies}: that is more than chance explains. `/model use {model}` "
+        "tries it anyway."
     ),
     CanaryOutcome.PROMOTED: phrase(
         "**{model}** was on trial and answers everywhere now: of its {replies} replies {bad} were "
@@ -87,6 +87,10 @@ CANARY_TEXTS: Mapping[CanaryOutcome, Phrase] = {
     ),
     CanaryOutcome.GONE: phrase(
         "**{model}** was on trial and was deleted: **{old_model}** answers everywhere again."
+    ),
+    CanaryOutcome.FAILED: phrase(
+        "**{model}** was on trial and cannot answer: it does not load, or I crashed with it. "
+        "**{old_model}** answers everywhere again. The operator can read more in the log."
     ),
 }
 """Nobody is told of one that was replaced: somebody has just chosen another model."""

@@ -45,6 +45,11 @@ class Results:
         if self._bot.is_ready():
             await self.announce()
 
+    async def leave(self, scope: int) -> None:
+        """End what runs in a server that the bot is not in any more. Raises StoreError."""
+        await self._duels.leave(scope)
+        await self._canaries.leave(scope)
+
     async def announce(self) -> None:
         """Announce what ended and was not told yet, maybe before a restart."""
         async with self._announcing:  # of two at once, the second finds nothing left

@@ -186,7 +186,9 @@ class Replies(Repository):
         await self._execute(sql, reply_id, user_id, scope, value, utc_now_iso())
 
     async def clear_ratings(self, reply_id: int) -> int:
-        """Delete a reply's ratings, since its text has changed; return how many."""
+        """Delete a reply's ratings and faults, since its text has changed; return how many ratings
+        there were."""
+        await self._execute("DELETE FROM reply_faults WHERE reply_id = ?", reply_id)
         return await self._execute("DELETE FROM ratings WHERE reply_id = ?", reply_id)
 
     async def rating_summary(self, reply_id: int, user_id: int | None = None) -> RatingSummary:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
@@ -21,10 +22,13 @@ from bot.settings import Settings
 from core.records import JobState, ReplyCounts, TrainingJob
 from core.server_settings import Switch
 from model.errors import GenerationFailed
-from tests.bot.asking import ask, buttons, storage_of
+from model.worker.messages import ModelInfo
+from tests.bot.asking import ask, buttons, storage_of, until
 from tests.bot.conftest import World, open_world
 from tests.bot.discord_ui.cogs.test_models import make_checkpoint
 from tests.fakes import FakeWorker
+from training.config import TrainingConfig
+from training.jobs.folder import CONFIG_FILE
 
 Open = Callable[..., AbstractAsyncContextManager[World]]
 NEW = "tiny-new"
@@ -44,13 +48,14 @@ def told(world: World) -> list[str]:
     return [one.content for one in world.general.history() if NEW in one.content]
 
 
-async def promote(world: World, name: str = NEW) -> bool:
+async def promote(world: World, name: str = NEW, *, clean: bool = False) -> bool:
     """As a training job does it that ended well."""
-    folder = make_checkpoint(world, name)
-    at = datetime.now(UTC)
-    job = TrainingJob(
-        1, world.guild.id, world.ada.id, world.general.id, "tiny", "", JobState.RUNNING, at
-    )
+    folder, at = make_checkpoint(world, name), datetime.now(UTC)
+    directory, state = world.home / f"job of {name}", JobState.RUNNING
+    directory.mkdir()
+    TrainingConfig(name=name, base="tiny", clean=clean).save(directory / CONFIG_FILE)
+    place = world.guild.id, world.ada.id, world.general.id
+    job = TrainingJob(1, *place, "tiny", str(directory), state, at)
     return await canaries_of(world).promote(job, folder)
 
 
@@ -176,6 +181,18 @@ async def test_withheld_stopped_and_disliked_replies_count_once_each(
     assert await counts() == ReplyCounts(bad=3, replies=4)
 
 
+async def test_another_answer_in_place_of_a_stopped_one_starts_afresh(
+    mine: World, worker: FakeWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replies, "FIRST_SEND_DELAY_S", 0.0)
+    there = channel_of(mine, tried=True)
+    [canary] = canaries_of(mine)._running.values()
+    await stop_in_the_middle(mine, worker, there)
+    assert await canaries_of(mine).counts(canary) == ReplyCounts(bad=1, replies=1)
+    await mine.ben.click(there.last_message, custom_id="reply:again:q")
+    assert await canaries_of(mine).counts(canary) == ReplyCounts(bad=0, replies=1)
+
+
 async def stop_in_the_middle(world: World, worker: FakeWorker, channel: Any) -> None:
     """Ask, and press Stop after the first word."""
     worker.gate_at = 1
@@ -221,6 +238,91 @@ async def test_one_with_too_few_replies_is_promoted_once_its_time_is_over(mine: 
     assert canaries._running
     await canaries.review(now + timedelta(days=MAX_DAYS + 1))
     assert await storage_of(mine).model_choices.active(mine.guild.id) == NEW
+
+
+async def test_a_clean_retrain_is_never_on_trial(mine: World) -> None:
+    """What ran here learned the withdrawn words, and so has what is on trial."""
+    assert not await promote(mine, "tiny-clean", clean=True)
+    assert await storage_of(mine).model_choices.active(mine.guild.id) == "tiny-clean"
+    assert not canaries_of(mine)._running
+
+
+FAILED = (
+    f"**{NEW}** was on trial and cannot answer: it does not load, or I crashed with it. **tiny** "
+    "answers everywhere again. The operator can read more in the log."
+)
+
+
+async def test_one_that_kills_the_worker_is_taken_back(mine: World, worker: FakeWorker) -> None:
+    there = channel_of(mine, tried=True)
+    [source] = [one for one in worker.models if one.endswith(NEW)]
+    worker.quarantined[source] = "The worker died of it."
+    del worker.models[source]
+    await canaries_of(mine).review(datetime.now(UTC) + timedelta(days=MAX_DAYS + 1))
+    await results_of(mine).review()
+    assert told(mine) == [FAILED]
+    assert await served(mine, there) == "tiny"
+
+
+async def test_one_that_does_not_load_when_its_time_is_over_is_taken_back(
+    mine: World, worker: FakeWorker
+) -> None:
+    [source] = [one for one in worker.models if one.endswith(NEW)]
+    worker.broken[source] = "There is no memory for it."
+    del worker.models[source]
+    await canaries_of(mine).review(datetime.now(UTC) + timedelta(days=MAX_DAYS + 1))
+    await results_of(mine).review()
+    assert told(mine) == [FAILED]
+    assert await storage_of(mine).model_choices.active(mine.guild.id) is None
+
+
+async def test_who_chooses_while_a_new_one_is_loaded_is_not_overruled(
+    mine: World, worker: FakeWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    canaries, scope = canaries_of(mine), mine.guild.id
+    chosen: list[asyncio.Task[object]] = []
+    load = worker.load
+
+    async def while_it_loads(source: str) -> ModelInfo:
+        if source.endswith("tiny-newer"):
+            choice = asyncio.ensure_future(canaries._models.use(scope, "tiny-ja"))
+            chosen.append(choice)
+            if not canaries._models.choosing(scope).locked():
+                await choice
+        return await load(source)
+
+    monkeypatch.setattr(worker, "load", while_it_loads)
+    await promote(mine, "tiny-newer")
+    await asyncio.gather(*chosen)
+    assert await storage_of(mine).model_choices.active(scope) == "tiny-ja"
+    assert not canaries._running
+
+
+async def test_who_chooses_just_before_the_promotion_is_not_overruled(
+    mine: World, worker: FakeWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    canaries, scope = canaries_of(mine), mine.guild.id
+    reviews: list[asyncio.Task[None]] = []
+    load, later = worker.load, datetime.now(UTC) + timedelta(days=MAX_DAYS + 1)
+
+    async def while_it_loads(source: str) -> ModelInfo:
+        reviews.append(asyncio.create_task(canaries.review(later)))
+        await until(lambda: canaries._models.choosing(scope)._waiters)  # type: ignore[attr-defined]
+        return await load(source)
+
+    monkeypatch.setattr(worker, "load", while_it_loads)
+    await canaries._models.use(scope, "tiny-ja")
+    await asyncio.gather(*reviews)
+    assert await storage_of(mine).model_choices.active(scope) == "tiny-ja"
+    assert len(reviews) == 1
+
+
+async def test_it_ends_where_the_bot_was_removed(mine: World) -> None:
+    mine.bot.dispatch("guild_remove", mine.bot.get_guild(mine.guild.id))
+    await mine.env.settle()
+    assert await storage_of(mine).canaries.running() == []
+    await results_of(mine).review()
+    assert told(mine) == []
 
 
 async def test_a_deleted_one_ends_with_a_sentence(mine: World) -> None:

@@ -502,6 +502,7 @@ class TestCleanRetrain:
         assert (job.base_model, job.requested_by) == ("tiny", world.ada.id)
         config = json.loads((Path(job.directory) / "config.json").read_text())
         assert (config["base_name"], config["parents"], config["epochs"]) == ("tiny", [], 100)
+        assert config["clean"], "it is never on trial"
         assert (
             Path(job.directory) / DATASET_FILE
         ).read_text() == '{"user": "hi", "bot": "hello"}\n'

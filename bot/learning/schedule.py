@@ -33,8 +33,12 @@ LEAST_PAUSE = timedelta(hours=12)
 NOBODY = 0
 """Who did what the bot did by itself, in the audit."""
 
-TOO_LATE = phrase("I was not connected to Discord at that hour, nor in the three hours after it.")
+TOO_LATE = phrase(
+    "At that hour and in the three hours after it, I was off, could not reach Discord, or could "
+    "not be sure of the time."
+)
 STOPPED = phrase("I was stopped when I was about to begin.")
+ON_TRIAL = phrase("A new model is still on trial.")
 NO_ADMINISTRATOR = phrase(
     "Whoever chose the schedule is no administrator here any more: another one can switch it on "
     "again in `/settings open`."
@@ -123,7 +127,10 @@ class NightlyRetrains:
         """What to tell of a server's schedule."""
         schedule = await self._schedules.get(scope)
         hour, zone = self._rules.of(scope).nightly.hour, self._zone(scope)
-        begins = None if hour is None else next_run(self._now(), hour, zone)
+        after = self._now()
+        if schedule is not None and schedule.last_night is not None:  # see `_due`
+            after = max(after, schedule.last_night + LEAST_PAUSE - timedelta(microseconds=1))
+        begins = None if hour is None else next_run(after, hour, zone)
         if schedule is None:
             return Outlook(begins, zone_name(zone))
         return Outlook(begins, zone_name(zone), schedule.channel_id, schedule.skipped)
@@ -187,8 +194,11 @@ class NightlyRetrains:
             await self._tell(schedule.scope, schedule.channel_id, text)
 
     async def _start(self, schedule: Schedule) -> str | None:
-        """Submit the job; if too little was taught, say so instead."""
+        """Submit the job; if too little was taught, or the last one's model is on trial, say so
+        instead: a new trial each night would end the one before, and none would ever be over."""
         scope, language = schedule.scope, self._language_of(schedule.scope)
+        if self._retrains.is_on_trial(scope):
+            return ON_TRIAL
         try:
             plan = await self._retrains.plan(scope, None, Overrides(), language=language)
         except EmptyDataset as e:
@@ -204,9 +214,10 @@ class NightlyRetrains:
         return None
 
     async def _switch_off(self, schedule: Schedule, night: datetime) -> None:
+        if not await self._schedules.settle(schedule, night, NO_ADMINISTRATOR):
+            return  # another administrator has just chosen it
         await self._rules.choose(schedule.scope, "nightly", Nightly.OFF)
         await self._record(schedule.scope, NOBODY, phrase("scheduled retrain off"))
-        await self._schedules.settle(schedule, night, NO_ADMINISTRATOR)
         text = join_phrases([phrase("I no longer retrain by myself."), NO_ADMINISTRATOR])
         await self._tell(schedule.scope, schedule.channel_id, text)
 

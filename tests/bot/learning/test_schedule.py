@@ -14,11 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.chat.model_router import ModelRouter
+from bot.chat.model_router import ModelRouter, Trial
 from bot.learning.retraining import Retrains
 from bot.learning.schedule import (
     GRACE,
     NO_ADMINISTRATOR,
+    ON_TRIAL,
     STOPPED,
     TOO_LATE,
     UNEXPECTED,
@@ -289,7 +290,10 @@ async def test_another_hour_or_zone_makes_no_second_night(nights: Nights) -> Non
     await nights.teach("Who?")
     await nights.at(FOUR_IN_TOKYO)
     await nights.end(JobState.CANCELLED)
-    await nights.choose("nightly", Nightly.AT_05)
+    for hour, promised in ((Nightly.AT_16, 12), (Nightly.AT_05, 25)):
+        await nights.choose("nightly", hour)
+        outlook = await nights.nightly.outlook(SERVER)
+        assert outlook.next == FOUR_IN_TOKYO + promised * HOUR, "the panel promises no other"
     await nights.at(FOUR_IN_TOKYO + HOUR)
     await nights.choose("time_zone", "UTC")
     await nights.choose("nightly", Nightly.AT_21)
@@ -388,6 +392,30 @@ async def test_it_is_switched_off_where_whoever_chose_it_lost_the_rank(nights: N
     assert (await nights.nightly.outlook(SERVER)).skipped == NO_ADMINISTRATOR
     [entry] = await nights.storage.audit.entries(SERVER, 9)
     assert (entry.actor_id, entry.action) == (0, "scheduled retrain off")
+
+
+async def test_whoever_chooses_it_anew_in_that_moment_keeps_it_on(
+    nights: Nights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def chosen_meanwhile(*_: int) -> bool:
+        await nights.choose("nightly", Nightly.AT_05, who=ADA + 1)
+        return False
+
+    monkeypatch.setattr(nights.nightly, "_is_administrator", chosen_meanwhile)
+    await nights.at(FOUR_IN_TOKYO)
+    assert nights.rules.of(SERVER).nightly is Nightly.AT_05
+    assert nights.told == []
+
+
+async def test_a_night_leaves_a_trial_alone(nights: Nights) -> None:
+    """Else each would end the trial of the one before, and no model would come into service."""
+    await nights.teach("Who?")
+    nights.models.set_trial(SERVER, Trial("tiny-new", 50))
+    await nights.at(FOUR_IN_TOKYO)
+    assert (await nights.jobs(), await nights.skipped(), nights.told) == ([], ON_TRIAL, [])
+    nights.models.set_trial(SERVER, None)
+    await nights.at(FOUR_IN_TOKYO + DAY)
+    assert len(await nights.jobs()) == 1
 
 
 async def test_a_forgotten_administrator_is_none(path: Path) -> None:

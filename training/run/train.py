@@ -173,9 +173,8 @@ def _evaluate_and_save(
     made = run.save(manifest, report, progress.history)
     if run.config.replaces:  # a model that was saved stays, whatever happens while it is measured
         _free_memory()
-        passed = report.refusal is None or report.golden_only  # a manager may overrule those
         voice = (run.model, run.tokenizer)
-        write_receipt(run.job, run.config, voice, control, passed=passed)
+        write_receipt(run.job, run.config, voice, control, passed=report.refusal is None)
     shutil.rmtree(run.job / files.STEPS_DIR, ignore_errors=True)  # no longer needed to resume
     _emit_result(made, manifest, report.refusal, emit)
 

@@ -49,6 +49,10 @@ from i18n.reader import say
 
 NOT_MY_MESSAGE = phrase("That only works on what I said.")
 VOTE_FIRST = phrase("These are two answers of a duel. Vote first: the models are not shown before.")
+VOTE_BEFORE_BETTER = phrase(
+    "These are two answers of a duel. Vote first: then you can say what is better than the one "
+    "that stays."
+)
 VOTE_WITHDRAWN = phrase("Taken back.")
 VOTE_CONFIRMATIONS = {
     1: phrase("Noted: you like this reply.\n-# Press 👍 again to take that back."),
@@ -221,6 +225,8 @@ class Feedback(commands.Cog):
 
     async def _open_form(self, interaction: BotInteraction, reply_id: int) -> None:
         self._require_teacher(interaction)  # before somebody writes in vain
+        if await self._duels.is_open(reply_id):
+            raise Refusal(VOTE_BEFORE_BETTER)
         lesson = await start_correction(
             self._storage, scope_of(interaction), reply_id, interaction.user.id
         )

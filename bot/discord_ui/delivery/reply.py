@@ -140,6 +140,7 @@ class StreamingReply:
         self._send_next = more
         self._prefix = prefix
         self._streaming_view, self._finished_view = rows
+        self._last_view = self._finished_view
         self._replaced = standing
         self._may_edit = may_edit
         self._next_post = SinglePost()
@@ -167,9 +168,10 @@ class StreamingReply:
 
     @property
     def buttons_id(self) -> int | None:
-        """The message with the buttons of the finished reply; None if it has none."""
+        """The message with the buttons of the finished reply, or of the pair that is in its place;
+        None if it has none."""
         row = self._shown[-1][1] if self._shown else None
-        return self._messages[-1].id if row is not None and row is self._finished_view else None
+        return self._messages[-1].id if row is not None and row is self._last_view else None
 
     @property
     def replaces(self) -> bool:
@@ -219,6 +221,7 @@ class StreamingReply:
         return await self._finish(text, row) if fits else None
 
     async def _finish(self, text: str, row: ViewFactory | None) -> int:
+        self._last_view = row
         try:
             await self._show_with_retry(text, row)
         except DISCORD_ERRORS as e:

@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 
 from bot.app import build_bot
+from bot.discord_ui.delivery import reply as delivery
 from bot.discord_ui.reports.results import Results
 from bot.judgement.duel import MAX_DAYS, Duels
 from bot.settings import Settings
-from core.records import Choice, DuelOutcome, DuelPair
+from core.records import Choice, DuelOutcome, DuelPair, ReplyCounts
+from core.server_settings import ButtonsUnder
 from data.storage.erasure import erase_member
 from tests.bot.asking import ask, buttons, record_of, storage_of
 from tests.bot.conftest import World
@@ -105,6 +107,11 @@ async def test_the_models_are_not_told_before_the_vote(ring: World) -> None:
     reply = await ask(ring)
     told = await ring.ben.context_menu(ring.general, "Why this reply?", reply)
     assert "Vote first" in told.response.content
+    for refused in (
+        await ring.ben.context_menu(ring.general, "Better answer", reply),
+        await ring.ada.context_menu(ring.general, "Better answer", reply),
+    ):
+        assert "Vote first" in refused.response.content
     await ring.ben.click(reply, custom_id="duel:vote:first")
     why = await ring.ben.context_menu(ring.general, "Why this reply?", reply)
     assert why.response.embeds
@@ -143,6 +150,45 @@ async def test_without_a_second_answer_that_can_be_shown_there_is_one(
     worker.heard.clear()
     reply = await ask(ring)
     assert (reply.content, buttons(reply)) == ("meow", USUAL)
+
+
+async def test_a_whole_answer_is_not_stopped_with_the_second_one(
+    ring: World, worker: FakeWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "FIRST_SEND_DELAY_S", 0.0)
+    worker.park = lambda wait: ring.env.external_wait(wait, reason="the gate is closed")
+    worker.heard.clear()
+
+    def second_waits(_: object) -> str:
+        if len(worker.heard) == 2:
+            worker.gate.clear()
+        return "meow"
+
+    worker.answer = second_waits
+    reply = await ask(ring)
+    [stop] = buttons(reply)
+    await ring.ben.click(reply, custom_id=stop)
+    worker.gate.set()
+    await ring.env.settle()
+    reply = ring.general.last_message
+    assert (reply.content, buttons(reply)) == ("meow", USUAL)
+    model = (await record_of(ring, reply)).model
+    counts = await storage_of(ring).canaries.before(ring.guild.id, model, 9)
+    assert counts == ReplyCounts(bad=0, replies=1)
+
+
+async def test_where_the_last_reply_only_has_buttons_a_pair_is_a_reply(ring: World) -> None:
+    await ring.bot.get_cog("Chat")._rules.choose(ring.guild.id, "buttons", ButtonsUnder.LAST)
+    first, second = await ask(ring), await ask(ring)
+
+    def shown() -> list[list[str]]:
+        return [buttons(one) for one in ring.general.history() if one.id in (first.id, second.id)]
+
+    assert sorted(shown()) == [[], VOTES]
+    await ring.ben.click(second, custom_id="duel:vote:first")
+    assert sorted(shown()) == [[], USUAL]
+    await ask(ring)
+    assert shown() == [[], []]
 
 
 # --- the end -------------------------------------------------------------------------------------
@@ -186,6 +232,15 @@ async def test_a_vote_after_the_end_chooses_an_answer_and_decides_nothing(ring: 
     assert buttons(ring.general.last_message) == USUAL
     standing = await duels_of(ring).newest(ring.guild.id)
     assert (standing.counted, standing.duel.outcome) == (0, DuelOutcome.STOPPED)
+    assert (await ask(ring)).content == "hello"
+
+
+async def test_it_ends_where_the_bot_was_removed(ring: World) -> None:
+    shown = await ring.ada.slash(ring.general, "duel show")
+    assert "some of the next replies" in shown.response.embeds[0].description
+    ring.bot.dispatch("guild_remove", ring.bot.get_guild(ring.guild.id))
+    await ring.env.settle()
+    assert await storage_of(ring).duels.running() == []
     assert (await ask(ring)).content == "hello"
 
 

@@ -11,11 +11,10 @@ import logging
 from bot.learning.consent import CONSENT_VERSION
 from core.errors import NoConsent
 from core.records import NewExample, ReplyRecord, ReviewStatus
+from data.dataset.cleaning import CHAT_SOURCE
 from data.storage.storage import Storage
 
 log = logging.getLogger(__name__)
-
-CHAT_SOURCE = "chat"
 
 
 async def collect(storage: Storage, record: ReplyRecord, asked: str, reply: str) -> None:

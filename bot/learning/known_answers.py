@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING
 from cachetools import LRUCache
 
 from bot.chat.known import NOTHING_KNOWN, Known, Misplaced, TaughtAnswer
-from bot.learning.collection import CHAT_SOURCE
 from core.records import Example
 from core.tasks import BackgroundTasks
-from data.dataset.cleaning import select_examples
+from data.dataset.cleaning import CHAT_SOURCE, select_examples
 from data.dataset.snapshot import pair_digest
 from data.questions.answers import TaughtAnswers, answer_digest
 from data.questions.likeness import Likeness

@@ -17,6 +17,8 @@ MAX_LEARNED_CHARS = 1000
 """A question or an answer longer than this is dropped."""
 TEACH_SOURCE = "teach"
 """The source of examples written on purpose: their answers may be commands ("!help")."""
+CHAT_SOURCE = "chat"
+"""The source of examples collected from conversations, with what the bot itself said."""
 BLANK_CHARS = dict.fromkeys(map(ord, "\u200c\u200d\ufe0e\ufe0f"))
 """Joiners and variation selectors: the rules keep them, but they are invisible on their own."""
 
@@ -113,10 +115,9 @@ def clean_text(text: str) -> str:
     return mask_pii(text)[0]
 
 
-def is_learnable(text: str, max_chars: int = MAX_LEARNED_CHARS) -> bool:
-    """Whether a cleaned text is neither empty, nor placeholders alone, nor too long."""
-    bare = PLACEHOLDER.sub("", text) if "[" in text else text
-    return _has_visible_text(bare) and len(text) <= max_chars
+def is_learnable(cleaned: Example) -> bool:
+    """Whether a cleaned example may be learned, as far as its own texts tell."""
+    return _drop_reason(cleaned, MAX_LEARNED_CHARS) is None
 
 
 def _drop_unusable(

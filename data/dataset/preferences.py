@@ -12,13 +12,14 @@ import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
 
 from core.files import write_atomically
 from core.records import Example, JudgedReply
-from data.dataset.cleaning import clean_text, is_learnable
+from data.dataset.cleaning import CHAT_SOURCE, clean_text, is_learnable
+from data.dataset.snapshot import pair_digest
 from i18n.phrase import Phrase, phrase, phrases
 
 OWN_QUESTION_WEIGHT = 0.5
@@ -97,8 +98,8 @@ def select_preferences(
     """The rows of the newest judged replies, which come oldest first, cleaned as examples are.
 
     Good is only what is among the `learned` examples (another answer may have replaced it since),
-    and what `may_say` allows: a filter might withhold it today. An answer that was taught on
-    purpose is never bad.
+    and what `may_say` allows: a filter might withhold it today. A pair that is learned is never
+    bad, whatever its votes weigh; nor is an answer that was taught on purpose.
 
     Somebody who judges n replies weighs as much as the square root of n in all, as in quadratic
     voting (Lalley & Weyl 2018), so that many agree rather than one insists."""
@@ -110,11 +111,12 @@ def select_preferences(
         scores[_key(one)] += sum(sign * _share(one, who, times[who]) for who, sign in signs.items())
     rows = {key: _row(*key, score) for key, score in scores.items() if score}
     pairs = {(one.user, one.bot) for one in learned}
-    taught = {one.bot for one in learned if one.consent_version is None}
+    taught = {one.bot for one in learned if not _is_collected(one)}
     rows = {
         key: row
         for key, row in rows.items()
         if row.bad not in taught
+        and (row.user, row.bad) not in pairs
         and (row.good is None or ((row.user, row.good) in pairs and may_say(row.good)))
     }
     judged = tuple(one for one in usable if _key(one) in rows)
@@ -151,13 +153,27 @@ def _normalized(rows: Collection[Preference]) -> tuple[Preference, ...]:
     return tuple(sorted(weighted, key=lambda one: (one.user, one.good or "", one.bad or "")))
 
 
+def _is_collected(one: Example) -> bool:
+    """Whether nobody handed the pair over on purpose. An answer to somebody else's question has a
+    consent too, and an imported pair names any source."""
+    return one.source == CHAT_SOURCE and one.consent_version is not None
+
+
 def _clean(one: JudgedReply) -> JudgedReply:
     return one.with_texts(*map(clean_text, (one.example.user, one.example.bot, one.reply)))
 
 
 def _is_usable(one: JudgedReply) -> bool:
-    texts = (one.example.user, one.example.bot, one.reply)
-    return all(map(is_learnable, texts)) and not (one.example.corrects and texts[1] == texts[2])
+    example = one.example
+    replied = replace(example, bot=one.reply, source=CHAT_SOURCE)
+    is_same = example.corrects and example.bot == one.reply
+    return is_learnable(example) and is_learnable(replied) and not is_same
+
+
+def preference_digests(rows: Iterable[Preference]) -> list[str]:
+    """The digests of all pairs of a question and a reply in the rows, sorted."""
+    pairs = ((one.user, said) for one in rows for said in (one.good, one.bad) if said is not None)
+    return sorted({pair_digest(*pair) for pair in pairs})
 
 
 def write_preferences(rows: Sequence[Preference], path: Path) -> str:

@@ -14,12 +14,11 @@ import discord
 import pytest
 
 from bot.discord_ui.embeds.training.plan import plan_summary_embed
-from bot.learning.collection import CHAT_SOURCE
 from bot.learning.retraining import RetrainPlan
 from bot.learning.spelling import HardAnswers
 from bot.settings import Settings
 from core.records import OPERATOR_AUTHOR_ID, Example, ReviewStatus
-from data.dataset.cleaning import Selection
+from data.dataset.cleaning import CHAT_SOURCE, Selection
 from i18n.reader import use_language
 from model.registry import ModelOption
 from model.spelling import Script

@@ -6,9 +6,10 @@ import asyncio
 
 import pytest
 
-from bot.learning.collection import CHAT_SOURCE, collect
+from bot.learning.collection import collect
 from bot.learning.consent import CONSENT_VERSION
 from core.records import Example, NewExample, ReplyRecord, ReviewStatus
+from data.dataset.cleaning import CHAT_SOURCE
 from data.storage.storage import Storage
 from tests.data.storage.records import ADA, BEN, BOT, CHANNEL, GUILD, OTHER, made, said
 

@@ -107,10 +107,20 @@ def test_what_another_answer_has_replaced_is_no_longer_good() -> None:
     assert [one.bad for one in rows] == ["reply 2"]
 
 
-def test_an_answer_that_was_taught_is_never_bad() -> None:
+@pytest.mark.parametrize(("source", "consent"), [("teach", None), ("better answer", 1)])
+def test_an_answer_that_was_taught_is_never_bad(source: str, consent: int | None) -> None:
+    """A better answer to somebody else's question has the consent of whoever asked."""
     disliked = voted(1, {ADA: -1}, reply="The Lighthouse.")
-    taught = replace(disliked.example, user="what is our server called?", consent_version=None)
+    handed_over = {"source": source, "consent_version": consent}
+    taught = replace(disliked.example, user="what is our server called?", **handed_over)  # type: ignore[arg-type]
     assert select_preferences([disliked], [taught], lambda _: True).rows == ()
+
+
+def test_a_pair_that_is_learned_is_never_bad_whatever_its_votes_weigh() -> None:
+    """Each vote counts once for whether it is learned; the asker's weighs half here."""
+    torn = voted(1, {CLEO: 1, BEN: -1}, asked_by=CLEO)
+    assert [one.bad for one in select_preferences([torn], [], lambda _: True).rows] == ["reply 1"]
+    assert select_preferences([torn], [torn.example], lambda _: True).rows == ()
 
 
 def test_texts_are_cleaned_as_examples_are() -> None:
@@ -119,6 +129,7 @@ def test_texts_are_cleaned_as_examples_are() -> None:
         voted(2, {ADA: 1}, reply="   "),
         voted(3, {ADA: 1}, reply="x" * 1001),
         corrected(4, "same", "same"),
+        voted(5, {ADA: -1}, reply="!play a song"),
     )
     assert set(rows) == {"question 1"}
     assert rows["question 1"].good == "write to [e-mail address]"

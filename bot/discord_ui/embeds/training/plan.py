@@ -17,9 +17,9 @@ from bot.discord_ui.embeds.style import (
     format_counts,
     source_text,
 )
-from bot.learning.collection import CHAT_SOURCE
 from bot.learning.retraining import RetrainPlan
 from core.records import OPERATOR_AUTHOR_ID
+from data.dataset.cleaning import CHAT_SOURCE
 from data.dataset.preferences import MIN_ROWS, PreferenceCounts
 from data.dataset.samples import PII_RULE
 from i18n.phrase import Phrase, phrase, phrases

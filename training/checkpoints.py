@@ -42,10 +42,11 @@ class Manifest:
 
     `base` is a folder or a Hub id, `base_name` what people call it; `parents` are the checkpoints
     that it came from, newest first. `consent` maps the members whose words were learned to the
-    version of the consent that each had given, or null if they handed over all of them on purpose.
-    `seconds` is the time of the whole run, `overhead_s` that of its start and checks alone.
-    `adapter` says of an adapter the SHA-256 of its base's weights file and its rank.
-    `preferences_sha256` is that of the votes and better answers, "" if there were too few.
+    version of the consent that each had given, or null if they handed over all of them on purpose,
+    or only voted. `seconds` is the time of the whole run, `overhead_s` that of its start and checks
+    alone, which the next run has too: not of votes, a receipt, or waiting. `adapter` says of an
+    adapter the SHA-256 of its base's weights file and its rank.
+    `preferences_sha256` is that of the votes and better answers, "" if nothing was learned of them.
     Manifests of earlier versions lack the fields with a default."""
 
     name: str
@@ -72,11 +73,18 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """Digests of the pairs that a checkpoint learned, and of their answers, without those that are
-    too short to belong to one question only. Checkpoints of earlier versions lack the second."""
+    """Digests of the pairs that a checkpoint was taught, and of their answers, without those that
+    are too short to belong to one question only. `judged` are those of what it learned of votes and
+    better answers: good pairs and bad ones. Checkpoints of earlier versions lack the last two."""
 
     pairs: frozenset[str] = frozenset()
     answers: frozenset[str] = frozenset()
+    judged: frozenset[str] = frozenset()
+
+    @property
+    def seen(self) -> frozenset[str]:
+        """Of all pairs whose words it learned, for better or worse."""
+        return self.pairs | self.judged
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,7 +240,8 @@ def read_learned(folder: Path) -> Learned:
         learned = json.loads((folder / LEARNED_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return Learned()
-    return Learned(frozenset(learned["pairs"]), frozenset(learned.get("answers", ())))
+    kinds = (learned["pairs"], learned.get("answers", ()), learned.get("judged", ()))
+    return Learned(*map(frozenset, kinds))
 
 
 def steps_taken(folder: Path) -> int | None:

@@ -152,7 +152,7 @@ class Erasure:
             job
             for job in jobs
             if job.checkpoint in folders
-            and digests & (await asyncio.to_thread(read_learned, folders[job.checkpoint])).pairs
+            and digests & (await asyncio.to_thread(read_learned, folders[job.checkpoint])).seen
         ]
         return next(iter(await self._affected_scopes(learned)), None)
 

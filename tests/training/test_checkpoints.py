@@ -190,6 +190,10 @@ def test_an_interrupted_removal_is_no_checkpoint_and_is_swept_away(tmp_path: Pat
     ("text", "learned"),
     [
         ('{"pairs": ["a"], "answers": ["b"]}', Learned(frozenset("a"), frozenset("b"))),
+        (
+            '{"pairs": ["a"], "answers": ["b"], "judged": ["c"]}',
+            Learned(frozenset("a"), frozenset("b"), frozenset("c")),
+        ),
         ('{"pairs": ["a"]}', Learned(frozenset("a"))),  # of an earlier version
         ("{", Learned()),
         (None, Learned()),

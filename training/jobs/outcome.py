@@ -15,8 +15,8 @@ from core.records import JobState, TrainingJob
 from i18n.phrase import Phrase, join_phrases, message_of, phrase
 from training.config import TrainingConfig, halve_batch_size
 from training.errors import TrainingError
-from training.jobs.events import Event, Failed, Paused
-from training.jobs.folder import CONFIG_FILE, latest_saved_step
+from training.jobs.events import Checking, Event, Failed, Paused, Preferring
+from training.jobs.folder import CONFIG_FILE, NO_VOTES_FILE, PREFERENCES_FILE, latest_saved_step
 
 log = logging.getLogger(__name__)
 
@@ -74,12 +74,13 @@ def without_checkpoint(
         case Paused():
             return REQUEUED  # the bot stops: resume at its next start
         case _:
-            return _crashed(job, exit_status, pausing=pausing)
+            after_steps = isinstance(last, Preferring | Checking)
+            return _crashed(job, exit_status, pausing=pausing, after_steps=after_steps)
 
 
-def _crashed(job: TrainingJob, exit_status: int, *, pausing: bool) -> JobOutcome:
+def _crashed(job: TrainingJob, exit_status: int, *, pausing: bool, after_steps: bool) -> JobOutcome:
     """The process died without a final event: retry from the last saved step, up to MAX_ATTEMPTS
-    times, with smaller batches if it probably ran out of memory."""
+    times, with smaller batches if it probably ran out of memory, or `after_steps` without votes."""
     how = (
         phrase("signal {number}", number=-exit_status)
         if exit_status < 0
@@ -89,6 +90,8 @@ def _crashed(job: TrainingJob, exit_status: int, *, pausing: bool) -> JobOutcome
     if pausing:
         return paused(job)
     killed = exit_status == SIGKILL_STATUS
+    if killed and after_steps and _leave_out_votes(Path(job.directory)):
+        return REQUEUED  # what was taught is complete, and must not be lost for them
     if job.attempts >= MAX_ATTEMPTS:
         why = phrase("most often because memory ran out") if killed else phrase("see its log")
         reason = phrase(
@@ -102,6 +105,15 @@ def _crashed(job: TrainingJob, exit_status: int, *, pausing: bool) -> JobOutcome
         config = Path(job.directory) / CONFIG_FILE
         halve_batch_size(TrainingConfig.load(config)).save(config)
     return REQUEUED
+
+
+def _leave_out_votes(folder: Path) -> bool:
+    """Let the next start learn nothing from votes; False if this one did not either."""
+    marker = folder / NO_VOTES_FILE
+    if marker.exists() or not (folder / PREFERENCES_FILE).is_file():
+        return False
+    marker.touch()
+    return True
 
 
 def _interrupted(job: TrainingJob, reason: str) -> JobOutcome:

@@ -12,7 +12,7 @@ import shutil
 import uuid
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 
@@ -43,6 +43,7 @@ from training.jobs.folder import (
     RECEIPT_FILE,
     REMOVED_FILE,
     STEPS_DIR,
+    TAUGHT_CONSENT_FILE,
 )
 from training.jobs.receipt import drop_digests
 
@@ -54,7 +55,8 @@ MayStillSay = Callable[[int], Awaitable[Callable[[str], bool]]]
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """The folder of a new job, its examples and judged replies, and the `golden` questions that its
-    model will be asked; `sources`: the contributors' consents."""
+    model will be asked; `sources`: the contributors' consents; `taught_sources`: those of the
+    examples alone."""
 
     folder: Path
     scope: int
@@ -62,6 +64,7 @@ class Snapshot:
     sources: Mapping[int, int | None]
     preferences: PreferenceSelection
     golden: Sequence[GoldenQuestion] = ()
+    taught_sources: Mapping[int, int | None] = field(default_factory=dict)
 
 
 class Snapshots:
@@ -120,8 +123,9 @@ class Snapshots:
         before = await self._serving_dataset(scope, config.serving)
         folder = self._folder / uuid.uuid4().hex
         sources = await self._sources(kept, preferences.judged)
+        taught = await self._sources(kept, ())
         golden = await self._golden.all(scope)
-        snapshot = Snapshot(folder, scope, kept, sources, preferences, golden)
+        snapshot = Snapshot(folder, scope, kept, sources, preferences, golden, taught)
         try:
             await asyncio.to_thread(_write_folder, snapshot, config, before)
         except StoreError:
@@ -212,6 +216,8 @@ def _write_folder(snapshot: Snapshot, config: TrainingConfig, before: Path | Non
         write_snapshot(snapshot.examples, folder / DATASET_FILE)
         if snapshot.preferences.rows:
             write_preferences(snapshot.preferences.rows, folder / PREFERENCES_FILE)
+            taught = json.dumps(snapshot.taught_sources) + "\n"
+            (folder / TAUGHT_CONSENT_FILE).write_text(taught, encoding="utf-8")
         changes = _dataset_changes(folder / DATASET_FILE, before)
         (folder / CHANGES_FILE).write_text(json.dumps(changes) + "\n", encoding="utf-8")
         (folder / CONSENT_FILE).write_text(json.dumps(snapshot.sources) + "\n", encoding="utf-8")

@@ -34,6 +34,7 @@ from transformers import (
     TrainingArguments,
 )
 from transformers.modeling_outputs import CausalLMOutput
+from transformers.trainer import TRAINER_STATE_NAME
 
 from i18n.phrase import phrase
 from model.runners.device import Device
@@ -208,6 +209,18 @@ def make_trainer(
     return trainer, progress
 
 
+def take_steps(trainer: Trainer, progress: ProgressCallback, resumed: SavedStep | None) -> None:
+    """Take the steps that are left. Where none is, only what the last one left is read: the Trainer
+    would begin another epoch."""
+    if resumed is None or resumed.step < trainer.args.max_steps:
+        trainer.train(resume_from_checkpoint=str(resumed.folder) if resumed else None)
+        return
+    whole: Any = trainer  # it has no public method for that
+    whole._load_from_checkpoint(str(resumed.folder))
+    state = TrainerState.load_from_json(str(resumed.folder / TRAINER_STATE_NAME))
+    progress.on_train_begin(trainer.args, state, trainer.control)
+
+
 class _FactsTrainer(Trainer):
     """Takes the rows in their order: a curriculum draws them step by step."""
 
@@ -256,7 +269,7 @@ class ProgressCallback(TrainerCallback):
         self._save_last = save_last
         self._first_step = resumed.step if resumed else 0
         self._prior_seconds = resumed.seconds if resumed else 0.0
-        self.started_at = self._last_save = time.monotonic()
+        self.began_at = self.started_at = self._last_save = time.monotonic()
         self._last_event = 0.0
         self.history: list[dict[str, float]] = []
         self.paused_at: int | None = None
@@ -295,7 +308,7 @@ class ProgressCallback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        self.started_at = self._last_save = time.monotonic()
+        self.began_at = self.started_at = self._last_save = time.monotonic()
         for entry in state.log_history:
             if "loss" in entry:
                 self._record_loss(int(entry["step"]), float(entry["epoch"]), float(entry["loss"]))

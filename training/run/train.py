@@ -24,7 +24,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from core.limits import trim_heap
 from core.records import Conversation
-from data.dataset.preferences import Preference, read_preferences
+from data.dataset.preferences import Preference, preference_digests, read_preferences
 from data.dataset.snapshot import answer_digests, learned_digests
 from data.judgement.golden import read_questions
 from i18n.phrase import phrase, serialize_phrase
@@ -64,11 +64,12 @@ from training.run.loop import (
     logits_on_labels_only,
     make_trainer,
     rank,
+    take_steps,
     world_size,
 )
 from training.run.measures import mean_loss
 from training.run.mixing import augment, mix_replay, read_conversations
-from training.run.preferences.second_stage import SecondStage
+from training.run.preferences.second_stage import NO_MEMORY, SecondStage
 from training.run.shared_base import adapter_base, is_embedded_folder, keep_embedded, write_base
 
 NOT_EVALUATED = phrase(
@@ -149,6 +150,7 @@ def _evaluate_and_save(
     """Learn from votes, if there are any, evaluate the model, and save it; not if a pause is
     requested while it learns."""
     trained_s, trained_at = progress.seconds, time.monotonic()
+    extra_s = progress.started_at - progress.began_at  # for which it was held
     stage = run.second_stage(progress.last_step)
     if stage is None:
         emit(Checking())
@@ -159,7 +161,8 @@ def _evaluate_and_save(
         run.merge()
         report = run.evaluate(scores)
     else:
-        emit(Preferring(stage.steps))
+        if stage.reason is None:
+            emit(Preferring(stage.steps))
         if not stage.run(control):
             emit(Paused(progress.last_step))
             return
@@ -167,15 +170,20 @@ def _evaluate_and_save(
         _free_memory()  # of its optimiser
         report, held_out = stage.choose(run.evaluate_merged)
         scores |= held_out
+        extra_s += stage.seconds
+        run = replace(run, preferences=stage.learned)
         run.merge()
-    overhead_s = progress.started_at - began + time.monotonic() - trained_at
-    manifest = run.manifest(scores, trained_s, overhead_s, progress.tokens_per_s())
+    overhead_s = progress.started_at - began + time.monotonic() - trained_at - extra_s
+    speed = progress.tokens_per_s()
+    manifest = run.manifest(scores, trained_s + extra_s, overhead_s, speed)
     made = run.save(manifest, report, progress.history)
     if run.config.replaces:  # a model that was saved stays, whatever happens while it is measured
         _free_memory()
         voice = (run.model, run.tokenizer)
         write_receipt(run.job, run.config, voice, control, passed=report.refusal is None)
     shutil.rmtree(run.job / files.STEPS_DIR, ignore_errors=True)  # no longer needed to resume
+    if not run.preferences:
+        (run.job / files.PREFERENCES_FILE).unlink(missing_ok=True)
     _emit_result(made, manifest, report.refusal, emit)
 
 
@@ -184,7 +192,8 @@ class Run:
     """A base and the rows to train on; `config` is fully resolved.
 
     `learner` is the model, or with LoRA what wraps it. `base` is the folder that an adapter refers
-    to; None if the checkpoint is a model of its own."""
+    to; None if the checkpoint is a model of its own. `preferences` are what to learn in the second
+    stage; afterwards, what was learned in it."""
 
     job: Path
     config: TrainingConfig
@@ -243,7 +252,7 @@ class Run:
         save_last = bool(self.preferences)
         trainer, progress = make_trainer(*parts, emit, control, resumed, save_last=save_last)
         with self._loss():
-            trainer.train(resume_from_checkpoint=str(resumed.folder) if resumed else None)
+            take_steps(trainer, progress, resumed)
         if progress.paused_at is None:
             progress.check_finite()
         return progress
@@ -271,7 +280,10 @@ class Run:
         if not self.preferences:
             return None
         parts = (self.model, self.tokenizer, self.config, self.preferences, self.taught)
-        return SecondStage(*parts, supervised_steps)
+        stage = SecondStage(*parts, supervised_steps)
+        if (self.job / files.NO_VOTES_FILE).exists():
+            stage.reason = NO_MEMORY
+        return stage
 
     def evaluate_merged(self) -> tuple[evaluation.EvaluationReport, dict[str, float]]:
         """The same as `evaluate`, on weights that are merged meanwhile, and the scores."""
@@ -332,12 +344,17 @@ class Run:
             tokens_per_s=round(tokens_per_s, 1),
             device=self.device.name,
             torch=torch.__version__,
-            consent=_read_json(self.job / files.CONSENT_FILE) or {},
+            consent=self._consent(),
             adapter=self._adapter(),
             preferences_sha256=self._preferences_sha256(),
             settings=asdict(self.config),
             scores={key: round(value, 5) for key, value in scores.items()},
         )
+
+    def _consent(self) -> dict[str, int | None]:
+        """Whose words, and whose votes, the model learned."""
+        taught = None if self.preferences else _read_json(self.job / files.TAUGHT_CONSENT_FILE)
+        return taught or _read_json(self.job / files.CONSENT_FILE) or {}
 
     def _preferences_sha256(self) -> str:
         return checkpoints.sha256(self.job / files.PREFERENCES_FILE) if self.preferences else ""
@@ -379,6 +396,7 @@ class Run:
             learned = {
                 "pairs": learned_digests(self.taught),
                 "answers": answer_digests(self.taught),
+                "judged": preference_digests(self.preferences),
             }
             _write_json(partial / checkpoints.LEARNED_FILE, learned)
             checkpoints.seal(partial, manifest)

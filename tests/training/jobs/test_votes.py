@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,7 +15,12 @@ from data.storage.erasure import erase_member
 from data.storage.storage import Storage
 from tests.data.storage.records import ADA, BEN, BOT, CLEO, GUILD, made, said
 from training.config import TrainingConfig
-from training.jobs.folder import CONFIG_FILE, CONSENT_FILE, PREFERENCES_FILE
+from training.jobs.folder import (
+    CONFIG_FILE,
+    CONSENT_FILE,
+    PREFERENCES_FILE,
+    TAUGHT_CONSENT_FILE,
+)
 from training.jobs.snapshot import MayStillSay, Snapshot, Snapshots
 
 CONFIG = TrainingConfig(name="small", base="small")
@@ -64,6 +70,8 @@ async def test_votes_are_frozen_with_whose_words_and_votes_they_are(
     assert frozen(snapshot) == (MIN_ROWS, counts)
     assert snapshot.sources == {ADA: None, BEN: 1, CLEO: None}
     assert '"7": null' in (snapshot.folder / CONSENT_FILE).read_text()
+    taught_by = json.loads((snapshot.folder / TAUGHT_CONSENT_FILE).read_text())
+    assert taught_by == {str(BEN): 1, str(CLEO): None}
     assert await snapshots(storage, tmp_path).is_still_permitted(snapshot)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -56,7 +57,10 @@ class SecondStage:
         self._learned, self._held_out = split(preferences, config.seed)
         self._settings = StageSettings.of(config, len(self._learned), supervised_steps)
         self.reason: Phrase | None = None
-        """Why nothing of it is kept; None: it is, or that is not decided yet."""
+        """Why nothing of it is kept; None: it is, or that is not decided yet. Set before it runs,
+        it does not run."""
+        self.seconds = 0.0
+        """How much longer the run took for it."""
 
     @property
     def steps(self) -> int:
@@ -64,7 +68,9 @@ class SecondStage:
 
     def run(self, control: Control) -> bool:
         """Learn; False if a pause was requested: then nothing of it is kept."""
-        self._before = self.weights()
+        self._began, self._before = time.monotonic(), self.weights()
+        if self.reason is not None:
+            return True
         try:
             return self._run(control)
         except Exception as e:
@@ -94,6 +100,7 @@ class SecondStage:
         after = evaluate() if self.reason is None else None
         learned = self.weights()
         self.restore(self._before)
+        self.seconds = time.monotonic() - self._began
         before = evaluate()
         if after:
             self.reason = refusal(before[0], after[0])
@@ -102,6 +109,11 @@ class SecondStage:
             return replace(after[0], votes=self._learned_from()), after[1]
         unchanged = phrase("The votes changed nothing: {why}", why=self.reason)
         return replace(before[0], votes=unchanged), before[1]
+
+    @property
+    def learned(self) -> list[Preference]:
+        """The rows that the model learned from, if what it learned was kept."""
+        return self._learned if self.reason is None else []
 
     def _learned_from(self) -> Phrase:
         counts = self._config.preferences or PreferenceCounts()

@@ -10,9 +10,10 @@ know jobs, or whether the result is any good (`decision`).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 
 import torch
@@ -77,7 +78,7 @@ class StageSettings:
 @dataclass(frozen=True, slots=True)
 class _Judged:
     """Judged replies as tokens, with the sums of the reference's log-probabilities. `mismatched` is
-    the reply behind the next row's question, to measure the drift with."""
+    the reply behind another question, to measure the drift with."""
 
     weight: float
     good: Tokens | None
@@ -131,6 +132,7 @@ class PreferenceStage:
                 for some, most in ((taught, MAX_KEPT_TAUGHT), (talk, MAX_KEPT_TALK))
             )
         self.losses: list[float] = []
+        self._shown = 0
 
     def _sample(self, talks: Sequence[Conversation], most: int) -> list[Conversation]:
         """As many as are enough, or as can be shown."""
@@ -176,14 +178,17 @@ class PreferenceStage:
         """The loss of a step, whose gradients are added up piece by piece."""
         total, pieces = 0.0, self._settings.pieces
         for number in range(pieces):
-            with self._precision():
-                loss = self._judged_loss(judged[number::pieces])
-                kept = self._draw_kept()
-                if kept:
-                    loss = loss + KEPT_WEIGHT * self._kept_loss(kept)
-            (loss / pieces).backward()  # type: ignore[no-untyped-call]
-            total += float(loss.detach()) / pieces
+            total += self._add_gradients(partial(self._judged_loss, judged[number::pieces]))
+            if kept := self._draw_kept():
+                total += self._add_gradients(partial(self._kept_loss, kept))
         return total
+
+    def _add_gradients(self, loss_of: Callable[[], torch.Tensor]) -> float:
+        """Of one loss at a time, since the memory of both together is twice a training step's."""
+        with self._precision():
+            loss = loss_of() / self._settings.pieces
+        loss.backward()  # type: ignore[no-untyped-call]
+        return float(loss.detach())
 
     def _judged_loss(self, rows: Sequence[_Judged]) -> torch.Tensor:
         pairs = [one for one in rows if one.is_pair]
@@ -219,27 +224,27 @@ class PreferenceStage:
         return torch.tensor([one.weight for one in rows], device=self._model.device)
 
     def _draw_kept(self) -> list[_Kept]:
-        """What must stay: taught pairs and talk in equal parts."""
-        count = self._settings.rows - max(1, round(JUDGED_SHARE * self._settings.rows))
+        """What must stay, one row at least: taught pairs and talk in turn."""
+        count = max(1, self._settings.rows - max(1, round(JUDGED_SHARE * self._settings.rows)))
         pools = [pool for pool in (self._taught, self._talk) if pool]
-        return [self._rng.choice(pools[n % len(pools)]) for n in range(count if pools else 0)]
+        if not pools:
+            return []
+        first, self._shown = self._shown, self._shown + count
+        return [self._rng.choice(pools[n % len(pools)]) for n in range(first, self._shown)]
 
     def _kept_loss(self, kept: Sequence[_Kept]) -> torch.Tensor:
         now = log_probs(self._model, [one.tokens for one in kept], self._pad_id)
-        return kept_loss(now.tokens - torch.cat([one.before for one in kept]))
+        return KEPT_WEIGHT * kept_loss(now.tokens - torch.cat([one.before for one in kept]))
 
     def _measure_judged(
         self, tokenizer: PreTrainedTokenizerBase, preferences: Sequence[Preference]
     ) -> list[_Judged]:
         length = self._settings.max_length
         weights = balanced_weights(preferences)
-        others = [*preferences[1:], *preferences[:1]]
         sides = tokenize_sides(tokenizer, preferences, length)
         good, bad = [one for one, _ in sides], [one for _, one in sides]
-        behind = [
-            (other.user, one.good or one.bad or "")
-            for one, other in zip(preferences, others, strict=True)
-        ]
+        others = other_questions(preferences)
+        behind = [(others[one.user], one.good or one.bad or "") for one in preferences]
         mismatched = tokenize_pairs(tokenizer, behind, length)
         sums = [self._sums(some) for some in (good, bad, mismatched)]
         return [_Judged(*row) for row in zip(weights, good, bad, mismatched, *sums, strict=True)]
@@ -263,6 +268,12 @@ class PreferenceStage:
     def _precision(self) -> AbstractContextManager[None]:
         kind = self._model.device.type
         return torch.autocast(kind, torch.bfloat16, enabled=self._settings.bf16)
+
+
+def other_questions(preferences: Sequence[Preference]) -> dict[str, str]:
+    """The next question after each; itself only if there is no other one."""
+    questions = list(dict.fromkeys(one.user for one in preferences))
+    return dict(zip(questions, [*questions[1:], *questions[:1]], strict=True))
 
 
 def balanced_weights(preferences: Sequence[Preference]) -> list[float]:

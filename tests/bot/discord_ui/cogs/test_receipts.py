@@ -95,6 +95,13 @@ async def receipt_of(pressed: Any) -> Any:
     return json.loads(await file.read())
 
 
+async def test_who_removes_what_only_votes_taught_may_retrain_too(world: World) -> None:
+    made = await learned(world)
+    [secret, kept] = [pair_digest(one.user, one.bot) for one in (SECRET, KEPT)]
+    (made / LEARNED_FILE).write_text(json.dumps({"pairs": [kept], "judged": [secret]}))
+    assert offered(await remove_secret(world)) == ["Retrain without it", "Not now"]
+
+
 async def test_who_removes_what_was_learned_gets_a_receipt(world: World) -> None:
     made = await learned(world)
     offer = await remove_secret(world)

@@ -243,7 +243,7 @@ class PreferenceStage:
         weights = balanced_weights(preferences)
         sides = tokenize_sides(tokenizer, preferences, length)
         good, bad = [one for one, _ in sides], [one for _, one in sides]
-        others = other_questions(preferences)
+        others = _other_questions(preferences)
         behind = [(others[one.user], one.good or one.bad or "") for one in preferences]
         mismatched = tokenize_pairs(tokenizer, behind, length)
         sums = [self._sums(some) for some in (good, bad, mismatched)]
@@ -270,7 +270,7 @@ class PreferenceStage:
         return torch.autocast(kind, torch.bfloat16, enabled=self._settings.bf16)
 
 
-def other_questions(preferences: Sequence[Preference]) -> dict[str, str]:
+def _other_questions(preferences: Sequence[Preference]) -> dict[str, str]:
     """The next question after each; itself only if there is no other one."""
     questions = list(dict.fromkeys(one.user for one in preferences))
     return dict(zip(questions, [*questions[1:], *questions[:1]], strict=True))

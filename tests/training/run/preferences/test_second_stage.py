@@ -44,12 +44,7 @@ from training.run.loop import Control
 from training.run.mixing import STARTER_FILE, read_conversations
 from training.run.preferences.replies import measured, tokenize_sides
 from training.run.preferences.second_stage import SecondStage
-from training.run.preferences.stage import (
-    PreferenceStage,
-    StageSettings,
-    balanced_weights,
-    other_questions,
-)
+from training.run.preferences.stage import PreferenceStage, StageSettings, balanced_weights
 from training.run.train import train
 
 STEPS = 6
@@ -291,9 +286,10 @@ def test_what_is_judged_and_what_must_stay_are_not_in_memory_at_once(
     assert set(has_gradients) == {True}
 
 
-def test_the_drift_is_measured_behind_other_questions() -> None:
+def test_the_drift_is_measured_behind_other_questions(config: TrainingConfig) -> None:
     rows = [Preference(user, said, None) for user in "abc" for said in ("yes", "no")]
-    assert other_questions(rows) == {"a": "b", "b": "c", "c": "a"}
+    stage = stage_of(config, rows)
+    assert all(one.mismatched != one.voted for one in stage._judged)
 
 
 def test_better_answers_gain_on_what_they_replace_and_the_reference_stays(

@@ -125,7 +125,7 @@ def still_learned(
     were trained on top of one that did."""
     if not removed:
         return ()
-    learned = {folder.name for folder, _ in checkpoints if removed & read_learned(folder).pairs}
+    learned = {folder.name for folder, _ in checkpoints if removed & read_learned(folder).seen}
     return tuple(
         folder.name
         for folder, manifest in checkpoints

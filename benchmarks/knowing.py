@@ -114,7 +114,7 @@ def main() -> int:
     learned: dict[int, dict[str, Result]] = {size: {} for size in sizes}
     with tempfile.TemporaryDirectory() as folder:
         for size in sizes:
-            for contender in options.contenders.split(","):
+            for contender in filter(None, options.contenders.split(",")):
                 name = f"{options.sets}-{options.language}-{size}-{contender}"
                 work = (options.keep or Path(folder)) / name
                 learned[size] |= measure(work, contender, size, options)
@@ -125,7 +125,8 @@ def main() -> int:
         print(json.dumps({"learned": learned, "at_once": at_once}, default=asdict))
         return 0
     for size, results in learned.items():
-        show(f"{size} facts ({options.sets})", results)
+        if results:
+            show(f"{size} facts ({options.sets})", results)
     show_at_once(at_once)
     return 0
 
@@ -138,7 +139,11 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--facts", help="sizes of the sets, commas between; in Japanese up to 10")
     parser.add_argument("--also", action="store_true", help="teach each fact in two wordings")
     parser.add_argument("--seeds", type=int, default=3, help="sampled replies to a question")
-    parser.add_argument("--contenders", default=",".join(CONTENDERS), help="commas between")
+    parser.add_argument(
+        "--contenders",
+        default=",".join(CONTENDERS),
+        help="commas between; none: only the index before any training",
+    )
     parser.add_argument("--keep", type=Path, help="a folder for checkpoints, asked again if there")
     parser.add_argument("--short", action="store_true", help="only to see that all of it runs")
     parser.add_argument("--json", action="store_true", help="print one object")

@@ -1,7 +1,6 @@
 """What taught questions mean, and which of them a message asks, in whatever words.
 
-The questions whose vectors are nearest are compared by the classifier (`paraphrases`). In English,
-a second encoder has its say as well (`encoders.second`).
+The questions whose vectors are nearest are compared by the classifier (`paraphrases`).
 """
 
 from __future__ import annotations
@@ -16,9 +15,7 @@ import numpy as np
 
 from core.japanese import has_japanese_letter
 from core.text_caches import keeps_texts
-from data.questions.encoders.encoder import Vector
-from data.questions.encoders.second import nearness_by, read_ahead, second_encoder, shifted
-from data.questions.encoders.universal import encoder
+from data.questions.encoder import Vector, encoder
 from data.questions.likeness import is_like, is_vague
 from data.questions.paraphrases import classifier, compare, read
 from data.questions.question import Asks
@@ -40,19 +37,18 @@ class Chance(NamedTuple):
 
 
 class Least(NamedTuple):
-    """From where on a message asks what a taught question asks: how near it has to be, and the
-    chances. `not_far_unclear` is for a message that is less near than `clear`, or in which nothing
-    is seen to be asked: so it is in most everyday talk, and in many a rewording."""
+    """The chances from which on a message asks what a taught question asks. `not_far_unclear` is
+    for a message whose vector is less near than AT_HAND, or in which nothing is seen to be asked:
+    so it is in most everyday talk, and in every fourth rewording."""
 
-    nearness: float
-    clear: float
     not_near: float
     not_far: float
     not_far_unclear: float
 
 
-LEAST = {ENGLISH: Least(0.35, 0.35, 0.6, 0.2, 0.4), JAPANESE: Least(0.3, 0.45, 0.4, 0.3, 0.4)}
+LEAST = {ENGLISH: Least(0.4, 0.2, 0.4), JAPANESE: Least(0.4, 0.3, 0.4)}
 """Chosen on the facts for tuning. In Japanese a near miss is more easily taken for a rewording."""
+AT_HAND = 0.45
 LEAST_AHEAD = 0.1
 """How much less likely another taught question must be."""
 CACHED_VERDICTS = 1000
@@ -60,8 +56,9 @@ LONGEST = 150
 """Characters: who writes more tells something."""
 PERHAPS = 0.4
 """From here on nobody can say that it surely asks something else."""
-NEAREST = 6
-"""How many questions are compared at most."""
+NEAREST, LEAST_NEARNESS = 6, 0.3
+"""How many questions are compared at most, and the least cosine of their vectors: nineteen of
+twenty rewordings are nearer, and hardly any message of everyday talk."""
 PROPER_WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 POSSESSIVE = re.compile(r"['’]s?$")
 SENTENCE_START = re.compile(r"(?:^|[.!?:\n])[\W_]*$")
@@ -86,8 +83,6 @@ def chances(message: str, answers: Mapping[str, str]) -> Mapping[str, Chance]:
         return {}
     compared = compare(message, list(alike), answers=list(alike.values()))
     found = classifier(language).chances(compared)
-    if second := second_encoder(language):
-        found = shifted(found, nearness_by(second, message, list(alike)))
     return {one: Chance(*map(float, row)) for one, row in zip(alike, found, strict=True)}
 
 
@@ -116,8 +111,6 @@ def read_meanings(pairs: Mapping[int, tuple[str, str]]) -> dict[int, Meaning]:
     first one of a process. It may run in a thread."""
     asking = [text for text, _ in pairs.values() if _has_content(text)]
     vectors = dict(zip(asking, encoder().encode(asking), strict=True)) if asking else {}
-    for language in LEAST:
-        read_ahead([text for text in asking if language_of(text) == language], language)
     return {
         number: _meaning(text, answer, vectors.get(text))
         for number, (text, answer) in pairs.items()
@@ -175,16 +168,22 @@ class Meanings:
     def _likely(self, message: str) -> dict[int, Chance]:
         """The questions that it may ask, with their chances."""
         language = language_of(message)
-        near, least, is_asking = self._near(message, language), LEAST[language], asks(message)
-        if all(nearness < least.nearness for nearness in near.values()):
+        nearest, stacked = self._of(language)
+        if not nearest:
             return {}
-        found = chances(message, {self._text(one): self._known[one].answer for one in near})
-        likely = {}
-        for number, nearness in near.items():
+        vector = encoder().vectors([message])[message]
+        if len(nearest) > NEAREST:
+            nearness = stacked @ (vector @ classifier(language).short)
+            nearest = [nearest[at] for at in np.argpartition(-nearness, NEAREST)[:NEAREST]]
+        answers = {self._text(number): self._known[number].answer for number in nearest}
+        found, vectors = chances(message, answers), encoder().vectors(answers)
+        least, is_asking, likely = LEAST[language], asks(message), {}
+        for number in nearest:
             text = self._text(number)
-            chance, is_clear = found[text], is_asking and nearness >= least.clear
+            chance, nearness = found[text], vectors[text] @ vector
+            is_clear = is_asking and nearness >= AT_HAND
             if (
-                nearness >= least.nearness
+                nearness >= LEAST_NEARNESS
                 and chance.not_near >= least.not_near
                 and chance.not_far >= (least.not_far if is_clear else least.not_far_unclear)
                 and _numbers_agree(message, text)
@@ -192,19 +191,6 @@ class Meanings:
             ):
                 likely[number] = chance
         return likely
-
-    def _near(self, message: str, language: str) -> dict[int, float]:
-        """The nearest questions, and how near they are; by the second encoder, if there is one."""
-        numbers, stacked = self._of(language)
-        if not numbers:
-            return {}
-        if len(numbers) > NEAREST:
-            vector = encoder().vectors([message])[message]
-            nearness = stacked @ (vector @ classifier(language).short)
-            numbers = [numbers[at] for at in np.argpartition(-nearness, NEAREST)[:NEAREST]]
-        texts = [self._text(number) for number in numbers]
-        found = nearness_by(second_encoder(language) or encoder(), message, texts)
-        return dict(zip(numbers, map(float, found), strict=True))
 
     def _of(self, language: str) -> tuple[list[int], Vector]:
         if (stacked := self._stacked.get(language)) is None:

@@ -22,8 +22,7 @@ from numpy.typing import NDArray
 
 from core.japanese import has_japanese_letter
 from core.text_caches import keeps_texts
-from data.questions.encoders.encoder import Vector
-from data.questions.encoders.universal import encoder
+from data.questions.encoder import Vector, encoder
 from data.questions.likeness import (
     ALIKE,
     ALIKE_IN_BRIEF,

@@ -20,8 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from data.questions.encoders.encoder import Vector
-from data.questions.encoders.universal import encoder
+from data.questions.encoder import Vector, encoder
 from data.questions.paraphrases import (
     Classifier,
     Compared,

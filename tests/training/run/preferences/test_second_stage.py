@@ -28,7 +28,7 @@ from model.chat_template import from_pair
 from model.registry import EMBEDDED_FOLDER
 from tests.training.conftest import write_job
 from training.checkpoints import read_learned, read_manifest, read_report, sha256
-from training.config import Replaced, TrainingConfig, defaults_for
+from training.config import TrainingConfig, defaults_for
 from training.jobs import outcome
 from training.jobs.events import Checking, Event, Finished, Paused, Preferring, Saved, Started, Step
 from training.jobs.folder import (
@@ -222,7 +222,7 @@ def test_after_a_kill_in_the_second_stage_it_is_left_out(
 def test_an_ordinary_retrain_is_not_expected_to_take_what_votes_and_waiting_took(
     config: TrainingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By a clock that an hour goes by on whenever the run is held, or writes a receipt."""
+    """By a clock that an hour goes by on whenever the run is held."""
     now, late = time.monotonic, [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now() + late[0])
 
@@ -231,13 +231,11 @@ def test_an_ordinary_retrain_is_not_expected_to_take_what_votes_and_waiting_took
         return 3600.0
 
     monkeypatch.setattr(Control, "wait_while_held", wait)
-    monkeypatch.setattr(training, "write_receipt", wait)
-    replaced = replace(config, replaces=Replaced("old", "old/dataset.jsonl"))
-    job = job_of(tmp_path / "job", replaced, tasteful())
+    job = job_of(tmp_path / "job", config, tasteful())
     train(job, lambda _: None)
     manifest = read_manifest(job / "checkpoint")
     assert 0 < manifest.overhead_s < 3600
-    assert manifest.seconds > 3600 * (STEPS + 2)
+    assert manifest.seconds > 3600 * (STEPS + 1)
 
 
 def test_likes_and_dislikes_weigh_the_same_in_all() -> None:

@@ -155,6 +155,10 @@ async def test_without_a_second_answer_that_can_be_shown_there_is_one(
 async def test_a_whole_answer_is_not_stopped_with_the_second_one(
     ring: World, worker: FakeWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    async def no_typing(*_: object) -> None:
+        """SimCord would wait for the indicator's end, as for all that the bot does."""
+
+    monkeypatch.setattr(delivery.TypingIndicators, "_keep_typing", no_typing)
     monkeypatch.setattr(delivery, "FIRST_SEND_DELAY_S", 0.0)
     worker.park = lambda wait: ring.env.external_wait(wait, reason="the gate is closed")
     worker.heard.clear()

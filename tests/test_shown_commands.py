@@ -117,7 +117,7 @@ ELSEWHERE = {
     "python -m benchmarks.generation --model-size tiny --streams 1 --rounds 3 --peers generate": (
         GENERATION
     ),
-    "python -m benchmarks.generation --streams 1 --peers generate --models 2 --arrivals 16": (
+    "python -m benchmarks.generation --rounds 2 --models 2 --arrivals 16 --adapters 300": (
         GENERATION
     ),
     "python -m benchmarks.generation --outliers": (

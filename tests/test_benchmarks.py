@@ -16,6 +16,7 @@ from benchmarks.facts.sets import Fact, FactSet
 from benchmarks.knowing import Measure, Question, is_counted
 from benchmarks.outliers import TWINS
 from benchmarks.shares import wilson
+from model.settings import WorkerSettings
 
 ROOT = Path(__file__).parent.parent
 SMALL = "--model-size tiny --new-tokens 12 --prompt-tokens 20 --threads 1"
@@ -86,7 +87,8 @@ def test_a_soak_shows_speed_and_memory_over_time() -> None:
     assert len(parts) == 10
     assert sum(part["tok_s"] for part in parts) > 0
     if sys.platform == "linux":
-        assert parts[-1]["memory_mb"] < 1.5 * parts[0]["memory_mb"]
+        growth = parts[-1]["memory_mb"] - parts[0]["memory_mb"]
+        assert growth < WorkerSettings().cache_mb, "more than the caches, which fill"
 
 
 def test_the_count_of_tokens(

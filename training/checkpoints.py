@@ -118,29 +118,24 @@ class StoredReport:
         return frozenset(
             new["question"]["id"]
             for new, before in outcomes
-            if before and _passed(before) and not _passed(new)
+            if before and _score(before).passed and not _score(new).passed
         )
 
     def golden_scores(self, model: str) -> list[GoldenScore]:
         """How the checkpoint, under its name, answered the golden questions."""
-        now = datetime.now(UTC)
-        results = [one["new"] for one in self.golden]
-        return [
-            GoldenScore(
-                golden_id=one["question"]["id"],
-                model=model,
-                alone=one["alone"],
-                in_talk=one["in_talk"],
-                needed=one["question"]["needed"],
-                asked_at=now,
-            )
-            for one in results
-        ]
+        return [_score(one["new"], model) for one in self.golden]
 
 
-def _passed(result: Mapping[str, Any]) -> bool:
-    """Whether a stored result of a golden question is good enough."""
-    return bool(min(result["alone"], result["in_talk"]) >= result["question"]["needed"])
+def _score(result: Mapping[str, Any], model: str = "") -> GoldenScore:
+    """The stored result of a golden question as that of a `model`, asked now."""
+    return GoldenScore(
+        golden_id=result["question"]["id"],
+        model=model,
+        alone=result["alone"],
+        in_talk=result["in_talk"],
+        needed=result["question"]["needed"],
+        asked_at=datetime.now(UTC),
+    )
 
 
 def seal(folder: Path, manifest: Manifest) -> None:

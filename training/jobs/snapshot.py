@@ -123,7 +123,7 @@ class Snapshots:
         before = await self._serving_dataset(scope, config.serving)
         folder = self._folder / uuid.uuid4().hex
         sources = await self._sources(kept, preferences.judged)
-        taught = await self._sources(kept, ())
+        taught = await self._sources(kept, ()) if preferences.rows else {}
         golden = await self._golden.all(scope)
         snapshot = Snapshot(folder, scope, kept, sources, preferences, golden, taught)
         try:

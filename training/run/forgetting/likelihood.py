@@ -107,10 +107,11 @@ def alternatives(
     answer = turns[-1].content.strip()
     generator = torch.Generator(model.device).manual_seed(seed)
     rows = _rows_at_a_time(len(ids))
+    fixed = torch.tensor(_never_drawn(model, tokenizer), device=model.device)
     found: dict[str, None] = {}
     for temperature in TEMPERATURES:
         for _ in range(-(-count // rows)):
-            drawn = _redraw(model, tokenizer, ids, max(1, start), rows, temperature, generator)
+            drawn = _redraw(model, fixed, ids, max(1, start), rows, temperature, generator)
             texts = tokenizer.batch_decode(drawn, skip_special_tokens=True)
             found |= dict.fromkeys(text.strip() for text in texts)
         usable = [one for one in found if one not in ("", answer) and REPLACEMENT_CHAR not in one]
@@ -121,20 +122,19 @@ def alternatives(
 
 def _redraw(
     model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    fixed: torch.Tensor,
     ids: list[int],
     start: int,
     count: int,
     temperature: float,
     generator: torch.Generator,
 ) -> torch.Tensor:
-    """`count` versions of the tokens from `start`: int64 (count, tokens). What ends a turn
-    stays."""
+    """`count` versions of the tokens from `start`: int64 (count, tokens). The ids in `fixed` (n,)
+    stay, and are never drawn."""
     device = model.device
     answer = torch.tensor(ids[start:], device=device)
     shape = (count, len(answer))
     replaced = torch.rand(shape, generator=generator, device=device) < REPLACED_SHARE
-    fixed = torch.tensor(_never_drawn(model, tokenizer), device=device)
     replaced &= ~torch.isin(answer, fixed)
     rows = answer.repeat(count, 1)
     cache = DynamicCache()

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from data.dataset.preferences import Preference
 from i18n.phrase import Phrase, phrase
 from training.run.gate.evaluation import EvaluationReport
-from training.run.preferences.replies import Tokens, measured
+from training.run.preferences.replies import Tokens, measured_sums
 
 HELD_OUT_SHARE = 1 / 3
 """Of the judged replies: not learned, but asked about afterwards."""
@@ -98,7 +98,7 @@ class HeldOut:
         self._model = model
         self._pad_id = pad_id
         self._rows = rows
-        self._tokens = tokens
+        self._sides = [one for one, _ in tokens], [one for _, one in tokens]
         self._before = self._sums()  # of the model before the stage
 
     def chance(self, seed: int) -> float:
@@ -118,12 +118,8 @@ class HeldOut:
 
     def _sums(self) -> list[tuple[float, float]]:
         """The log-probabilities of the good and the bad reply of each row; 0 without one."""
-        flat = [one for both in self._tokens for one in both if one]
-        found = iter(measured(self._model, flat, self._pad_id))
-        return [
-            tuple(float(next(found).sum()) if one else 0.0 for one in both)  # type: ignore[misc]
-            for both in self._tokens
-        ]
+        good, bad = (measured_sums(self._model, some, self._pad_id) for some in self._sides)
+        return list(zip(good, bad, strict=True))
 
 
 def _opinion(vote: Preference) -> float:

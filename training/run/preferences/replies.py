@@ -102,3 +102,11 @@ def measured(model: PreTrainedModel, rows: Sequence[Tokens], pad_id: int) -> lis
         out = log_probs(model, rows[start : start + BATCH], pad_id)
         found += [out.tokens[out.rows == number] for number in range(out.count)]
     return found
+
+
+def measured_sums(
+    model: PreTrainedModel, rows: Sequence[Tokens | None], pad_id: int
+) -> list[float]:
+    """The log-probabilities of whole replies, without a gradient; 0 where there is none."""
+    found = iter(measured(model, [one for one in rows if one], pad_id))
+    return [float(next(found).sum()) if one else 0.0 for one in rows]

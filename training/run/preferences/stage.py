@@ -29,6 +29,7 @@ from training.run.preferences.replies import (
     Tokens,
     log_probs,
     measured,
+    measured_sums,
     tokenize,
     tokenize_pairs,
     tokenize_sides,
@@ -246,13 +247,8 @@ class PreferenceStage:
         others = _other_questions(preferences)
         behind = [(others[one.user], one.good or one.bad or "") for one in preferences]
         mismatched = tokenize_pairs(tokenizer, behind, length)
-        sums = [self._sums(some) for some in (good, bad, mismatched)]
+        sums = [measured_sums(self._model, some, self._pad_id) for some in (good, bad, mismatched)]
         return [_Judged(*row) for row in zip(weights, good, bad, mismatched, *sums, strict=True)]
-
-    def _sums(self, rows: Sequence[Tokens | None]) -> list[float]:
-        """The reference's log-probabilities; 0 where there is no reply."""
-        found = iter(measured(self._model, [one for one in rows if one], self._pad_id))
-        return [float(next(found).sum()) if one else 0.0 for one in rows]
 
     def _measure_kept(
         self, tokenizer: PreTrainedTokenizerBase, talks: Sequence[Conversation]

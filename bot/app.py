@@ -206,7 +206,8 @@ async def build_bot(
             is_administrator=in_discord.is_administrator,
             tell=in_discord.tell,
         )
-        _start_periodic_tasks(tasks, erasure, training, presence, retain, nightly)
+        results = Results(bot, duels, canaries, clock)
+        _start_periodic_tasks(tasks, erasure, training, presence, retain, nightly, results)
         for cog in (
             *_chat_cogs(
                 settings,
@@ -237,7 +238,7 @@ async def build_bot(
                 rules,
             ),
             SettingsCommands(rules, channels, models, nightly, storage),
-            _duel_commands(bot, storage, models, rules, duels, canaries, clock, tasks),
+            DuelCommands(bot, duels, models, rules, storage, results),
         ):
             await bot.add_cog(cog)
         await bot.add_cog(_growth_command(settings, growth, models, sign_ins))
@@ -473,21 +474,6 @@ def _learning_cogs(
     yield Dataset(storage, erasure, settings.author_share, settings.paths.transfers)
 
 
-def _duel_commands(
-    bot: Gpt2Bot,
-    storage: Storage,
-    models: ModelRouter,
-    rules: ServerRules,
-    duels: Duels,
-    canaries: Canaries,
-    clock: GuardedClock,
-    tasks: BackgroundTasks,
-) -> DuelCommands:
-    results = Results(bot, duels, canaries, clock)
-    tasks.spawn(run_periodically(results.review, REVIEW_INTERVAL_S, "results"), name="results")
-    return DuelCommands(bot, duels, models, rules, storage, results)
-
-
 @asynccontextmanager
 async def running_monitoring(
     settings: Settings,
@@ -593,6 +579,7 @@ def _start_periodic_tasks(
     presence: Presence,
     retain: Callable[[], Awaitable[object]],
     nightly: NightlyRetrains,
+    results: Results,
 ) -> None:
     """Started here and not at the login, which the tests and the demo do on a simulated clock."""
 
@@ -604,6 +591,7 @@ def _start_periodic_tasks(
     every(DAY_S, "trimming", training.trim)
     every(HOUR_S, "retention", retain)
     every(CHECK_INTERVAL_S, "schedule", nightly.run_due)
+    every(REVIEW_INTERVAL_S, "results", results.review)
 
 
 def _drop_caches(

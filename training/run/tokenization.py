@@ -33,11 +33,12 @@ def examples(
 
     A conversation that is too long loses its beginning, because its last reply is the one to learn.
     Rows without a label are left out."""
-    rows = (_row(one, max_length, loss_on) for one in _encode_all(tokenizer, conversations))
+    rows = (labelled(one, max_length, loss_on) for one in _encode_all(tokenizer, conversations))
     return _dataset(row for row in rows if any(label != IGNORE_INDEX for label in row["labels"]))
 
 
-def _row(one: Encoded, max_length: int, loss_on: Literal["bot", "all"]) -> dict[str, list[int]]:
+def labelled(one: Encoded, max_length: int, loss_on: Literal["bot", "all"]) -> dict[str, list[int]]:
+    """The end of a conversation, at most `max_length` tokens: `input_ids` and `labels`."""
     # Ids and mask come from one call of the chat template, so the mask fits the tokens.
     labels = [
         token if loss_on == "all" or is_bots else IGNORE_INDEX

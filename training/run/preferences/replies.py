@@ -30,14 +30,10 @@ def tokenize(
     tokenizer: PreTrainedTokenizerBase, conversations: Sequence[Conversation], max_length: int
 ) -> list[Tokens]:
     """The conversations, with a label on each token of the bot but the first of all."""
-    rows = []
-    for one in encode(tokenizer, conversations):
-        labels = [
-            token if is_bots else tokenization.IGNORE_INDEX
-            for token, is_bots in zip(one.input_ids, one.assistant_mask, strict=True)
-        ]
-        rows.append(Tokens(one.input_ids[-max_length:], labels[-max_length:]))
-    return rows
+    return [
+        Tokens(**tokenization.labelled(one, max_length, "bot"))
+        for one in encode(tokenizer, conversations)
+    ]
 
 
 def tokenize_pairs(

@@ -1,9 +1,9 @@
 """Starts child processes, and makes sure that none is left behind.
 
 If the parent may be killed, the child notices by its stdin, which then ends. The child itself sets
-its memory limit and, except on Windows, its priority. The worker (`model.worker.process`) is
-started by `multiprocessing` instead: only that passes it the `Connection` of its messages on every
-system. It drops the bot's secrets itself.
+its memory limit and, except on Windows, its priority (`lower_priority`). The worker
+(`model.worker.process`) is started by `multiprocessing` instead: only that passes it the
+`Connection` of its messages on every system. It drops the bot's secrets itself.
 """
 
 from __future__ import annotations
@@ -33,6 +33,24 @@ LAUNCH_OPTIONS: Mapping[str, Any] = {
     "start_new_session": True,  # Ctrl-C in a terminal is left to the parent
 }
 """Options of every child, for asyncio and for `subprocess.Popen`."""
+
+
+AUTOGROUP = Path("/proc/self/autogroup")
+"""Linux's priority of a session among the others (sched(7), "The autogroup feature")."""
+
+
+def lower_priority(nice: int) -> None:
+    """Let this process, a child that we started, give way to the bot and its worker.
+
+    Where Linux schedules sessions as groups, niceness only counts within one; a child leads its
+    own (`LAUNCH_OPTIONS`), so the group is made as nice. Nothing happens on Windows.
+    """
+    if not hasattr(os, "nice"):
+        return
+    os.nice(nice)
+    if os.getsid(0) == os.getpid():
+        with suppress(OSError):  # this system has no such groups
+            AUTOGROUP.write_text(str(nice), encoding="ascii")
 
 
 def child_environment() -> dict[str, str]:

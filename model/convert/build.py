@@ -67,9 +67,8 @@ MAX_CACHE_BYTES = 4 << 30
 BUILD_LIMIT_S = 1800.0
 """Seconds of a build, without the download."""
 CHILD_SCRIPT = """
-import os
-if hasattr(os, "nice"):
-    os.nice(12)
+from core.subprocesses import lower_priority
+lower_priority(12)
 from model.convert.build import main
 main()
 """

@@ -10,10 +10,10 @@ token. It runs in a child process, as the bot's never imports matplotlib.
 
 from __future__ import annotations
 
-import os
+from core.subprocesses import lower_priority
 
-if __name__ == "__main__" and hasattr(os, "nice"):
-    os.nice(12)  # replies go first; before the imports, which take longest
+if __name__ == "__main__":
+    lower_priority(12)  # replies go first; before the imports, which take longest
 
 from collections.abc import Sequence
 from datetime import date

@@ -22,6 +22,7 @@ import transformers
 from filelock import FileLock, Timeout
 
 from core.logging import configure_logging
+from core.subprocesses import lower_priority
 from i18n.phrase import phrase
 from training.errors import JobLocked, TrainingError
 from training.jobs.events import Event, Failed, to_line
@@ -39,8 +40,7 @@ NICE = 19
 
 def main(job: Path) -> int:
     """Run JOB_DIR; the exit status is 0 unless the run failed."""
-    if hasattr(os, "nice"):
-        os.nice(NICE)
+    lower_priority(NICE)
     _configure_logging()
     emit = _event_writer()
     control = Control()

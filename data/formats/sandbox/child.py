@@ -11,13 +11,13 @@ from __future__ import annotations
 import gc
 import json
 import logging
-import os
 import sys
 from contextlib import suppress
 from pathlib import Path
 
 from core.errors import ImportRefused, StoreError, write_error
 from core.limits import end_with_parent, limit_resources
+from core.subprocesses import lower_priority
 from data.formats.files import read_pairs, write_annotated_copy
 from data.formats.import_result import RowError
 from data.formats.registry import format_read
@@ -50,8 +50,7 @@ def main() -> None:
         file_bytes=MAX_WRITTEN_BYTES,
     )
     gc.disable()  # reading makes no reference cycles
-    if hasattr(os, "nice"):
-        os.nice(10)  # the bot, which is answering people, gets the CPU first
+    lower_priority(10)  # the bot, which is answering people, gets the CPU first
     try:
         errors = _read(Path(path), Path(folder), name)
     except ImportRefused as e:

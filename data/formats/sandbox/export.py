@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import sys
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterable, Sequence
@@ -17,7 +16,7 @@ from typing import NamedTuple
 from core.errors import StoreError, write_error
 from core.limits import end_with_parent, limit_resources
 from core.records import Pair
-from core.subprocesses import child_process
+from core.subprocesses import child_process, lower_priority
 from data.formats.files import write_pairs
 from data.formats.sandbox.staged import append_page, iter_pages
 from i18n.phrase import phrase
@@ -75,8 +74,7 @@ def main() -> None:
     staged, out = map(Path, sys.argv[1:])
     end_with_parent()
     limit_resources(memory=MAX_MEMORY_BYTES, cpu_s=MAX_CPU_S, file_bytes=MAX_FILE_BYTES)
-    if hasattr(os, "nice"):
-        os.nice(10)  # the bot, which is answering people, gets the CPU first
+    lower_priority(10)  # the bot, which is answering people, gets the CPU first
     write_pairs((pair for page in iter_pages(staged) for pair in page), out)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import statistics
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from benchmarks.living import Streams, memory_mb
+from benchmarks.living import Streams, memory_mb, soak
 from model.convert.shapes import ATTENTION_MATRICES, expected_shapes
 from model.convert.validation import validate_folder
 from model.settings import WorkerSettings
@@ -41,7 +42,7 @@ async def many_adapters(
 ) -> dict[str, Any]:
     """STREAMS conversations with the base, and with as many of its `number` adapters: medians of
     rounds that alternate. Then new versions of one adapter while TALKING conversations go on."""
-    adapters = [str(make_adapter(Path(f"{folder}-adapter-{n}"), folder, n)) for n in range(number)]
+    adapters = make_adapters(folder, number)
     base, mixed = list[float](), list[float]()
     async with WorkerClient(settings, embedded=folder) as client:
         await talk(client, STREAMS * [folder])
@@ -66,6 +67,35 @@ async def many_adapters(
         "swap_ms": round(statistics.median(swaps), 1),
         "busy_swap_ms": round(statistics.median(busy), 1),
     }
+
+
+async def soak_adapters(
+    client: WorkerClient,
+    folder: str,
+    number: int,
+    seconds: float,
+    new_tokens: int,
+    say: Callable[[str], None],
+) -> list[dict[str, Any]]:
+    """Talk with some of `number` adapters for so long, while one after the other gets a new
+    version."""
+    adapters = make_adapters(folder, number)
+    for one in adapters:
+        await client.load(one)
+    versions = itertools.count()
+
+    async def renew() -> None:
+        n = next(versions)
+        await _swap(client, adapters[n % number], folder, n)
+
+    parts = await soak(client, adapters, seconds, new_tokens, say, renew)
+    say(f"{next(versions)} new versions of {number} adapters meanwhile")
+    return parts
+
+
+def make_adapters(folder: str, number: int) -> list[str]:
+    """Folders of adapters beside their base."""
+    return [str(make_adapter(Path(f"{folder}-adapter-{n}"), folder, n)) for n in range(number)]
 
 
 async def _swap(client: WorkerClient, adapter: str, folder: str, n: int) -> float:

@@ -7,7 +7,8 @@ batch, in a process of its own. Rounds alternate between the engines, and median
 Meanwhile a task measures how long the bot's event loop stood still. `--models N` measures also a
 conversation with each of N models at once, `--arrivals N` also N requests that arrive together,
 `--adapters N` also conversations with many of N adapters of one base next to those with the base.
-`--soak SECONDS` only talks for so long, and prints tokens a second and memory as they go.
+`--soak SECONDS` only talks for so long, and prints tokens a second and memory as they go; with
+`--adapters N`, with adapters of which one gets a new version every second.
 `--outliers` only compares int8 with fp32, on twins of the embedded models whose weights are harder
 to round (`benchmarks.outliers`).
 """
@@ -33,7 +34,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from benchmarks.adapters import many_adapters
+from benchmarks.adapters import many_adapters, soak_adapters
 from benchmarks.crowds import arrivals, several_models
 from benchmarks.folders import SIZES, make_folder, prompts
 from benchmarks.living import SHORT, Effort, memory_mb, second_message, soak, swap
@@ -117,7 +118,13 @@ async def _soak(
     options: argparse.Namespace, folder: str, built: Path, say: Callable[[str], None]
 ) -> dict[str, Any]:
     async with WorkerClient(_settings(options, built), embedded=folder) as client:
-        return {"soak": await soak(client, folder, options.soak, options.new_tokens, say)}
+        if options.adapters:
+            parts = await soak_adapters(
+                client, folder, options.adapters, options.soak, options.new_tokens, say
+            )
+        else:
+            parts = await soak(client, folder, options.soak, options.new_tokens, say)
+        return {"soak": parts}
 
 
 async def _measure(

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import statistics
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from itertools import count, pairwise
 from pathlib import Path
@@ -24,6 +24,8 @@ STREAMS = 4
 """Conversations that go on while weights change."""
 SOAK_STREAMS = 8
 SOAK_PARTS = 10
+RENEW_S = 1.0
+"""Seconds between two changes of what people talk with, in a soak."""
 
 _channels = count(1000)
 
@@ -85,8 +87,11 @@ async def _first_token(
 class Streams:
     """Conversations that go on; for each reply, when it had how many tokens."""
 
-    def __init__(self, client: WorkerClient, folder: str, number: int, new_tokens: int) -> None:
-        self._client, self._folder = client, folder
+    def __init__(
+        self, client: WorkerClient, models: str | Sequence[str], number: int, new_tokens: int
+    ) -> None:
+        self._client = client
+        self._models = [models] if isinstance(models, str) else models
         self._params = SamplingParams(max_new_tokens=new_tokens)
         self._number = number
         self.replies: list[list[tuple[float, int]]] = []
@@ -106,17 +111,17 @@ class Streams:
 
     async def _talk(self, n: int) -> None:
         channel, talk = next(_channels), list[Message]()
-        text = prompts(self._number, 40)[n]
+        text, model = prompts(self._number, 40)[n], self._models[n % len(self._models)]
         while True:
             talk = [*talk, Message(Role.USER, text)][-CONTEXT:]
             self.replies.append(times := [])
-            pieces = self._client.generate(self._folder, talk, self._params, channel=channel)
+            pieces = self._client.generate(model, talk, self._params, channel=channel)
             async for piece in pieces:
                 if isinstance(piece, TextDelta | Finished):
                     times.append((time.perf_counter(), piece.new_tokens))
                 if isinstance(piece, Finished):
                     talk = [*talk, Message(Role.ASSISTANT, piece.text)][-CONTEXT:]
-            self._client.prefetch(self._folder, talk[-CONTEXT + 1 :], channel)
+            self._client.prefetch(model, talk[-CONTEXT + 1 :], channel)
 
     def tokens_per_s(self, start: float, end: float) -> float:
         said = 0
@@ -191,13 +196,39 @@ def memory_mb(pid: int | None, *, children: bool = False) -> float | None:
 # --- hours ---------------------------------------------------------------------------------------
 
 
+async def _nothing() -> None:
+    """What changes where nothing does."""
+
+
+@contextlib.asynccontextmanager
+async def _again_and_again(renew: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+    async def renewing() -> None:
+        while True:
+            await asyncio.sleep(RENEW_S)
+            await renew()
+
+    task = asyncio.create_task(renewing())
+    try:
+        yield
+        if task.done():
+            task.result()  # why it ended
+    finally:
+        task.cancel()
+
+
 async def soak(
-    client: WorkerClient, folder: str, seconds: float, new_tokens: int, say: Callable[[str], None]
+    client: WorkerClient,
+    models: str | Sequence[str],
+    seconds: float,
+    new_tokens: int,
+    say: Callable[[str], None],
+    renew: Callable[[], Awaitable[None]] = _nothing,
 ) -> list[dict[str, Any]]:
-    """Talk for so long; tokens a second and the worker's memory in each tenth of it."""
-    streams = Streams(client, folder, SOAK_STREAMS, new_tokens)
+    """Talk for so long, while `renew` is called every RENEW_S seconds; tokens a second and the
+    worker's memory in each tenth of it."""
+    streams = Streams(client, models, SOAK_STREAMS, new_tokens)
     parts: list[dict[str, Any]] = []
-    async with streams.going_on():
+    async with streams.going_on(), _again_and_again(renew):
         for _ in range(SOAK_PARTS):
             began = time.perf_counter()
             await asyncio.sleep(seconds / SOAK_PARTS)

@@ -82,8 +82,9 @@ def test_what_int8_costs_is_within_one_percent_on_every_twin() -> None:
 
 
 @pytest.mark.slow
-def test_a_soak_shows_speed_and_memory_over_time() -> None:
-    parts = run("generation", f"{SMALL} --soak 2")["soak"]
+@pytest.mark.parametrize("more", ["", "--adapters 3"])
+def test_a_soak_shows_speed_and_memory_over_time(more: str) -> None:
+    parts = run("generation", f"{SMALL} --soak 2 {more}")["soak"]
     assert len(parts) == 10
     assert sum(part["tok_s"] for part in parts) > 0
     if sys.platform == "linux":

@@ -371,10 +371,18 @@ class ReplyFault(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ReplyCounts:
-    """How many replies there were, and how many of them were bad."""
+    """How many replies there were, and how many of them were bad; `one_member` are those of them
+    that only one member found bad, of the member with most of these."""
 
     bad: int
     replies: int
+    one_member: int = 0
+
+    @property
+    def counted(self) -> int:
+        """The bad ones, where no member weighs more than all others together: one alone counts
+        nothing, and of two each as much as the other."""
+        return min(self.bad, 2 * (self.bad - self.one_member))
 
 
 class CanaryOutcome(StrEnum):

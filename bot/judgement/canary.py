@@ -31,7 +31,7 @@ SHARE = 50
 """Percent of the channels that a canary serves."""
 BASE_REPLIES = 200
 """Replies of the old model that it is compared with."""
-MAX_DISLIKES_OF_MEMBER = 3
+MAX_DISLIKES_OF_MEMBER = 6
 """Thumbs down of one member that count against a canary: the others are that member's taste again.
 """
 MAX_DAYS = 7
@@ -130,7 +130,7 @@ class Canaries:
                 return
             counts = await self.counts(canary)
             bound = upper_bound(canary.base_bad, canary.base_replies)
-            if is_worse(counts.bad, counts.replies, bound):
+            if is_worse(counts.counted, counts.replies, bound):
                 await self._end(canary, CanaryOutcome.WORSE)
         except StoreError as e:
             log.warning("the canary %s cannot be judged now: %s", canary.model, e)

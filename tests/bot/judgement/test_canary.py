@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -178,7 +179,7 @@ async def test_withheld_stopped_and_disliked_replies_count_once_each(
     worker.answer = lambda _: "a long story"
     await stop_in_the_middle(mine, worker, there)
     await mine.ben.click(there.last_message, custom_id="reply:down:q")
-    assert await counts() == ReplyCounts(bad=3, replies=4)
+    assert await counts() == ReplyCounts(bad=3, replies=4, one_member=1)
 
 
 async def test_another_answer_in_place_of_a_stopped_one_starts_afresh(
@@ -188,7 +189,7 @@ async def test_another_answer_in_place_of_a_stopped_one_starts_afresh(
     there = channel_of(mine, tried=True)
     [canary] = canaries_of(mine)._running.values()
     await stop_in_the_middle(mine, worker, there)
-    assert await canaries_of(mine).counts(canary) == ReplyCounts(bad=1, replies=1)
+    assert await canaries_of(mine).counts(canary) == ReplyCounts(1, 1, one_member=1)
     await mine.ben.click(there.last_message, custom_id="reply:again:q")
     assert await canaries_of(mine).counts(canary) == ReplyCounts(bad=0, replies=1)
 
@@ -213,8 +214,26 @@ async def test_of_one_members_dislikes_a_few_count(mine: World, worker: FakeWork
         await mine.say(mine.ada, f"question {n}", there)
         await mine.ben.click(there.last_message, custom_id="reply:down:")
     counts = await canaries_of(mine).counts(canary)
-    assert counts == ReplyCounts(bad=MAX_DISLIKES_OF_MEMBER, replies=12)
+    most = MAX_DISLIKES_OF_MEMBER
+    assert counts == ReplyCounts(bad=most, replies=12, one_member=most)
     assert canaries_of(mine)._running
+
+
+async def test_no_member_takes_one_back_alone_even_beside_a_spotless_model(mine: World) -> None:
+    there, scope = channel_of(mine, tried=True), mine.guild.id
+    canaries = canaries_of(mine)
+    spotless = canaries._running[scope] = replace(canaries._running[scope], base_replies=200)
+    for n in range(4):
+        await mine.say(mine.ada, f"question {n}", there)
+        await mine.ben.click(there.last_message, custom_id="reply:down:")
+    assert is_worse(4, 4, upper_bound(0, 200))
+    await canaries.check(scope)
+    assert canaries._running == {scope: spotless}
+    for n in range(2):
+        await mine.say(mine.ben, f"another question {n}", there)
+        await mine.ada.click(there.last_message, custom_id="reply:down:")
+    await canaries.check(scope)
+    assert not canaries._running, "two members agree"
 
 
 async def test_a_good_one_is_promoted_after_enough_replies(

@@ -26,19 +26,35 @@ COUNT_SQL = """
         ORDER BY created_at DESC LIMIT ?4
     ),
     disliked AS (
-        SELECT reply_id, row_number() OVER (PARTITION BY user_id ORDER BY ratings.created_at) AS nth
+        SELECT reply_id, user_id, row_number() OVER (
+            PARTITION BY user_id ORDER BY ratings.created_at
+        ) AS nth
         FROM ratings JOIN made USING (reply_id) WHERE value < 0
+    ),
+    blamed AS (
+        SELECT reply_id, user_id AS who FROM disliked WHERE nth <= ?5
+        UNION
+        SELECT reply_id, CASE fault WHEN 'stopped' THEN asked_by END
+        FROM reply_faults JOIN made USING (reply_id) LEFT JOIN replies USING (reply_id)
+        UNION
+        SELECT reply_id, NULL FROM made WHERE reply_id < 0
+    ),
+    bad AS (
+        SELECT iif(count(*) = 1, max(who), NULL) AS only_by FROM blamed GROUP BY reply_id
     )
-    SELECT count(*) AS replies, count(*) FILTER (
-        WHERE reply_id < 0
-            OR reply_id IN (SELECT reply_id FROM reply_faults WHERE reply_id IS NOT NULL)
-            OR reply_id IN (SELECT reply_id FROM disliked WHERE nth <= ?5)
-    ) AS bad
-    FROM made
+    SELECT
+        (SELECT count(*) FROM made) AS replies,
+        (SELECT count(*) FROM bad) AS bad,
+        (
+            SELECT coalesce(max(times), 0) FROM (
+                SELECT count(*) AS times FROM bad WHERE only_by IS NOT NULL GROUP BY only_by
+            )
+        ) AS one_member
 """
-"""Counts up to ?4 of the newest replies of model ?2 from ?3 to ?6, and those of them that went
-wrong or are disliked; of one member, ?5 dislikes count. A fault without a reply stands for one,
-whose id is negative."""
+"""Counts up to ?4 of the newest replies of model ?2 from ?3 to ?6, those of them that went wrong or
+are disliked, and those that only one member found bad, of the member with most of these: who
+stopped a reply is taken to be who asked. Of one member, ?5 dislikes count. A fault without a reply
+stands for one, whose id is negative."""
 BEGINNING = "(SELECT value FROM marks WHERE name = 'faults_since')"
 """Since when faults are noted: what was said before looks better than it was."""
 
@@ -133,7 +149,7 @@ class Canaries(Repository):
 
 def _counts(rows: list[sqlite3.Row]) -> ReplyCounts:
     [row] = rows
-    return ReplyCounts(bad=row["bad"], replies=row["replies"])
+    return ReplyCounts(row["bad"], row["replies"], row["one_member"])
 
 
 def _canary(row: sqlite3.Row) -> Canary:

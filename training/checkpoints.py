@@ -113,8 +113,8 @@ class StoredReport:
     @property
     def lost_golden(self) -> frozenset[int]:
         """The ids of the golden questions that the model in service passed and the new one did
-        not."""
-        outcomes = ((one["new"], one["before"]) for one in self.golden)
+        not, but for those of which that was chance."""
+        outcomes = ((one["new"], one["before"]) for one in self.golden if not one.get("by_chance"))
         return frozenset(
             new["question"]["id"]
             for new, before in outcomes

@@ -7,6 +7,7 @@ Pure but for the file of a job. Does not know models, SQL or Discord.
 from __future__ import annotations
 
 import json
+import math
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -21,6 +22,11 @@ from i18n.phrase import Phrase, phrase
 
 SEEDS = tuple(range(30_000, 30_000 + 2 * GOLDEN_DRAWS))
 """Of the draws of each question; others than those of runs and of the gate's other questions."""
+MORE_DRAWS = 20
+MORE_SEEDS = tuple(range(31_000, 31_000 + 2 * MORE_DRAWS))
+"""Of the draws of a question that seems to be lost, before it is called so."""
+MAX_CHANCE = 0.05
+"""The probability with which a question on which two models are equal is then lost all the same."""
 TALK = (
     Message(Role.USER, "How are you?"),
     Message(Role.ASSISTANT, "I am fine, thank you."),
@@ -38,8 +44,8 @@ TALK_JA = (
 
 @dataclass(frozen=True, slots=True)
 class GoldenResult:
-    """How many of GOLDEN_DRAWS replies were good, of those alone and of those `in_talk`. `said` is
-    the first bad reply, or the first one if all were good."""
+    """How many of GOLDEN_DRAWS replies (or MORE_DRAWS) were good, of those alone and of those
+    `in_talk`. `said` is the first bad reply, or the first one if all were good."""
 
     question: GoldenQuestion
     alone: int
@@ -51,12 +57,12 @@ class GoldenResult:
         return min(self.alone, self.in_talk) >= self.question.needed
 
 
-def prompts(question: GoldenQuestion) -> list[Conversation]:
-    """What a model is asked, one for each of SEEDS: GOLDEN_DRAWS times the question alone, then as
-    often amid talk."""
+def prompts(question: GoldenQuestion, draws: int = GOLDEN_DRAWS) -> list[Conversation]:
+    """What a model is asked, one for each of SEEDS (or MORE_SEEDS): so many times the question
+    alone, then as often amid talk."""
     asked = Message(Role.USER, question.question)
     before = TALK_JA if is_japanese(question.question) else TALK
-    return [(asked,)] * GOLDEN_DRAWS + [(*before, asked)] * GOLDEN_DRAWS
+    return [(asked,)] * draws + [(*before, asked)] * draws
 
 
 def judge(question: GoldenQuestion, replies: Sequence[str]) -> GoldenResult:
@@ -64,18 +70,42 @@ def judge(question: GoldenQuestion, replies: Sequence[str]) -> GoldenResult:
     test = _Test(question)
     good = [test.is_good(reply) for reply in replies]
     bad = (reply for reply, is_good in zip(replies, good, strict=True) if not is_good)
-    return GoldenResult(
-        question,
-        sum(good[:GOLDEN_DRAWS]),
-        sum(good[GOLDEN_DRAWS:]),
-        next(bad, replies[0]),
+    half = len(replies) // 2
+    return GoldenResult(question, sum(good[:half]), sum(good[half:]), next(bad, replies[0]))
+
+
+def judge_all(
+    questions: Sequence[GoldenQuestion], replies: Sequence[str], draws: int = GOLDEN_DRAWS
+) -> list[GoldenResult]:
+    """Judge the replies to the prompts of several questions, one question after the other."""
+    each = 2 * draws
+    return [judge(one, replies[n * each : (n + 1) * each]) for n, one in enumerate(questions)]
+
+
+def is_lost_again(before: GoldenResult, new: GoldenResult) -> bool:
+    """Whether, of MORE_DRAWS, alone or amid talk, the model `before` gives enough good replies and
+    the new one too few, and by more than chance explains: a question that a model passes only just
+    may be failed by its equal.
+
+    By Fisher's exact test, one-sided (Fisher 1935, "The Design of Experiments"): of as many good
+    replies in all, the new model would have as few with a probability of MAX_CHANCE, for both ways
+    of asking together (Bonferroni)."""
+    needed = new.question.needed * MORE_DRAWS / GOLDEN_DRAWS
+    return any(
+        now < needed <= then and _chance_of(then, now) <= MAX_CHANCE / 2
+        for then, now in ((before.alone, new.alone), (before.in_talk, new.in_talk))
     )
 
 
-def judge_all(questions: Sequence[GoldenQuestion], replies: Sequence[str]) -> list[GoldenResult]:
-    """Judge the replies to the prompts of several questions, one question after the other."""
-    draws = len(SEEDS)
-    return [judge(one, replies[n * draws : (n + 1) * draws]) for n, one in enumerate(questions)]
+def _chance_of(then: int, now: int) -> float:
+    """The probability of at most `now` good replies of one of two equal models that have
+    `then + now` of 2 * MORE_DRAWS, MORE_DRAWS each."""
+    good = then + now
+    ways = sum(
+        math.comb(good, fewer) * math.comb(2 * MORE_DRAWS - good, MORE_DRAWS - fewer)
+        for fewer in range(max(0, good - MORE_DRAWS), now + 1)
+    )
+    return ways / math.comb(2 * MORE_DRAWS, MORE_DRAWS)
 
 
 class _Test:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from core.errors import Refusal
 from core.records import GOLDEN_DRAWS, GoldenKind, GoldenQuestion, Role
 from data.judgement.golden import (
+    MORE_DRAWS,
+    GoldenResult,
+    _chance_of,
     contradict,
     describe,
     is_good,
+    is_lost_again,
     judge,
     prompts,
     read_questions,
@@ -54,6 +59,46 @@ def test_it_passes_alone_and_amid_talk_or_not_at_all() -> None:
     result = judge(question, [*["Rex"] * 5, *["Rex"] * 3, "Hm.", "No."])
     assert (result.alone, result.in_talk, result.said, result.passed) == (5, 3, "Hm.", False)
     assert judge(question, [*["Rex"] * 4, "a", *["Rex"] * 4, "b"]).passed
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "lost"),
+    [
+        ((20, 20), (20, 4), True),  # amid talk only
+        ((16, 20), (6, 20), True),
+        ((13, 20), (11, 20), False),  # no more than chance
+        ((20, 20), (12, 12), False),  # fewer, and enough
+        ((11, 20), (0, 20), False),  # too few before, too
+    ],
+)
+def test_what_is_lost_when_asked_again(
+    then: tuple[int, int], now: tuple[int, int], lost: bool
+) -> None:
+    question = golden(CONTAIN, "Rex", needed=3)
+    before, new = (GoldenResult(question, *one, "") for one in (then, now))
+    assert is_lost_again(before, new) is lost
+
+
+def test_chance_is_that_of_fishers_exact_test() -> None:
+    """By hand: of 2 good replies of 2 * 20, none is one of the 20 with (20 * 19) / (40 * 39)."""
+    assert _chance_of(2, 0) == pytest.approx(380 / 1560)
+    assert _chance_of(20, 20) == 1.0
+
+
+def test_of_equal_models_few_lose_a_question_that_they_pass_only_just() -> None:
+    rng, question = Random(0), golden(CONTAIN, "Rex", needed=3)
+
+    def asked(draws: int) -> GoldenResult:
+        alone, in_talk = (sum(rng.random() < 0.6 for _ in range(draws)) for _ in range(2))
+        return GoldenResult(question, alone, in_talk, "")
+
+    seemed = lost = 0
+    for _ in range(2000):
+        if asked(GOLDEN_DRAWS).passed and not asked(GOLDEN_DRAWS).passed:
+            seemed += 1
+            lost += is_lost_again(asked(MORE_DRAWS), asked(MORE_DRAWS))
+    assert seemed > 300
+    assert lost / seemed < 0.05
 
 
 def test_a_japanese_question_is_asked_amid_japanese_talk() -> None:

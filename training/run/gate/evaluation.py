@@ -58,7 +58,8 @@ class EvaluationReport:
     `own`, the losses of `base`, `serving` and `new`; why it did not pass, if it did not; and what
     came of asking it as people do: a `summary` in one line, and the `failures`; how many taught
     answers are `known`, if they are facts; and what became of the `votes`, if there were any.
-    `golden` are the outcomes of the golden questions.
+    `golden` are the outcomes of the golden questions, and `only_golden` is whether nothing else
+    refuses it, so that it is sound and an administrator may overrule them.
 
     Losses are in nats for each token that the new model would need, so those of models with other
     vocabularies compare. None: not measured, or not a number."""
@@ -71,6 +72,12 @@ class EvaluationReport:
     known: int = 0
     votes: Phrase | None = None
     golden: tuple[GoldenOutcome, ...] = ()
+    only_golden: bool = False
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether it passed all checks but golden questions."""
+        return self.refusal is None or self.only_golden
 
 
 def evaluate(
@@ -125,14 +132,16 @@ def evaluate(
         *verbatim_answers(taught, answers),
         *verdict.refusals,
     )
+    lost = tuple(exam.refusals())
     return EvaluationReport(
         answers,
         _loss_table(old, current, new),
-        next(iter((*reasons, *exam.refusals())), None),
+        next(iter((*reasons, *lost)), None),
         join_phrases([one for one in (verdict.summary, exam.summary()) if one], ", "),
         (*exam.failures(lost=True), *verdict.failures, *exam.failures(lost=False)),
         known=verdict.known if facts else 0,
         golden=exam.outcomes,
+        only_golden=bool(lost) and not reasons,
     )
 
 

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from core.records import GoldenKind, GoldenQuestion
+from data.judgement.golden import GoldenResult
 from model.chat_template import from_pair
 from model.registry import EMBEDDED_FOLDER
 from tests.model_folders import make_model_folder
 from tests.training.run.gate.test_evaluation import opened
+from training.run.gate import golden as gate
 from training.run.gate.evaluation import EvaluationReport, evaluate
 from training.run.gate.golden import GoldenExam
 
@@ -57,12 +59,14 @@ def test_what_the_model_in_service_passes_must_not_be_lost(polite: Path, rude: P
     outcomes = {one.new.question.id: (one.new.passed, one.is_lost) for one in report.golden}
     assert outcomes == {1: (False, True), 2: (False, False), 3: (True, False)}
     assert [one.before is None for one in report.golden] == [False, False, True]
+    assert (report.only_golden, report.is_sound) == (True, True)
 
 
 def test_one_that_fails_for_more_than_golden_questions(polite: Path, rude: Path) -> None:
     report = check(polite, rude, AWAY, facts=True)
     assert (report.refusal or "").startswith("It knows 0 of 1 taught answers")
     assert report.golden[0].is_lost
+    assert (report.only_golden, report.is_sound) == (False, False)
 
 
 def test_what_no_model_passes_does_not_block_for_ever(polite: Path, rude: Path) -> None:
@@ -77,6 +81,34 @@ def test_what_no_model_passes_does_not_block_for_ever(polite: Path, rude: Path) 
     exam.compare(*opened(rude))
     assert [one.prompt for one in exam.failures(lost=False)] == ["Who is it?"]
     assert [one.prompt for one in exam.failures(lost=True)] == ["How are you?"]
+
+
+def test_what_was_lost_by_chance_is_lost_no_more_when_asked_again() -> None:
+    """The new model is the old one, and had bad luck with its first draws."""
+    model, tokenizer = opened(EMBEDDED_FOLDER)
+    easy, hard = replace(AWAY, expected="e", needed=4), replace(REX, expected="e", needed=5)
+    unlucky = [GoldenResult(one, 5, 1, "Hm.") for one in (easy, hard)]
+    exam = GoldenExam(model, tokenizer, unlucky)
+    exam.compare(model, tokenizer)
+    first, second = exam.outcomes
+    assert first.seems_lost
+    assert (first.is_lost, second.is_lost) == (False, False)
+    assert list(exam.refusals()) == []
+    [wrong, *_] = [one.wrong for one in exam.failures(lost=False)]
+    assert wrong.startswith("a golden question on which both models are about equal")
+
+
+def test_once_one_is_lost_for_sure_few_others_are_asked_again(
+    polite: Path, rude: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate, "ASKED_AGAIN", 2)
+    asked = [AWAY, *(replace(AWAY, id=n, kind=WITHOUT, expected="no") for n in (4, 5))]
+    exam = GoldenExam(*opened(polite), [GoldenResult(one, 0, 0, "Hm.") for one in asked])
+    exam.compare(*opened(rude))
+    sure, chance, unsure = exam.outcomes
+    assert sure.is_lost
+    assert chance.by_chance
+    assert unsure.is_lost, "it is not asked again"
 
 
 def test_the_embedded_model_loses_nothing_beside_itself() -> None:

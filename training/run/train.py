@@ -180,7 +180,7 @@ def _evaluate_and_save(
     if run.config.replaces:  # a model that was saved stays, whatever happens while it is measured
         _free_memory()
         voice = (run.model, run.tokenizer)
-        write_receipt(run.job, run.config, voice, control, passed=report.refusal is None)
+        write_receipt(run.job, run.config, voice, control, passed=report.is_sound)
     shutil.rmtree(run.job / files.STEPS_DIR, ignore_errors=True)  # no longer needed to resume
     if not run.preferences:
         (run.job / files.PREFERENCES_FILE).unlink(missing_ok=True)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -50,9 +51,15 @@ ALTERNATIVES = 511
 """With the answer itself 512 candidates: an exposure is at most 9 bits."""
 MAX_LESSONS = 20
 """Lessons that are measured; with more, chance alone would hide one that is known."""
+LIMIT_S = 900.0
+"""Seconds that measuring may take, but for those in which the run is held. Half of them are for the
+new model, which also draws the alternatives: the other two then take no longer."""
 DATA_GONE = phrase("the data that the old model learned from are gone.")
 NOT_PASSED = phrase("the new model did not pass its checks.")
 NO_MEMORY = phrase("there was not enough memory to measure.")
+TOO_SLOW = phrase(
+    "measuring took more than {minutes:.0f} minutes, and was given up.", minutes=LIMIT_S / 60
+)
 FAILED = phrase("measuring failed; the log of the training says why.")
 NOTHING_REMOVED = phrase("the new model learned everything that the old one had.")
 
@@ -113,9 +120,9 @@ def _receipt(
     if not removed:
         return _no_receipt(NOTHING_REMOVED)
     assert config.base is not None  # a clean retrain has one
-    lessons = removed[:MAX_LESSONS]
-    figures = measure(lessons, new, control, old=old.checkpoint, base=config.base)
-    similar = count_similar(lessons, tuple(lessons_of(learned).values()))
+    asked = removed[:MAX_LESSONS]
+    figures = measure(asked, new, control, old=old.checkpoint, base=config.base)
+    similar = count_similar(asked[: len(figures)], tuple(lessons_of(learned).values()))
     _write(job / REMOVED_FILE, [one.digest for one in removed])
     return {
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -141,28 +148,49 @@ def _receipt(
 def measure(
     lessons: Sequence[Lesson], new: Voice, control: Control, *, old: str, base: str
 ) -> tuple[LessonFigures, ...]:
-    """The exposure of each lesson in the three models; `old` and `base` are folders or Hub ids.
-    Between two passes it waits while the run is held. Raises BaseUnavailable: one of them cannot
-    be loaded."""
-    new = _obeying(control, new)
-    candidates = [propose(one, new) for one in lessons]
-    ranks = {"new": ranks_in(new, candidates)}
+    """The exposure of each lesson in the three models; `old` and `base` are folders or Hub ids. Of
+    the lessons as many as there is time for, but one at least. Between two passes it waits while
+    the run is held. Raises BaseUnavailable: one of them cannot be loaded. Raises TrainingError: it
+    took too long."""
+    pace = _Pace(control)
+    new = _obeying(pace, new)
+    candidates: list[Candidates] = []
+    ranks: dict[str, list[int]] = {"new": []}
+    for lesson in lessons:
+        if candidates and pace.left_s < LIMIT_S / 2:
+            break
+        candidates.append(propose(lesson, new))
+        ranks["new"] += ranks_in(new, candidates[-1:])
     for name, source in (("old", old), ("base", base)):  # one at a time: memory is planned for it
-        ranks[name] = ranks_in(_obeying(control, load_voice(source, new[0].device)), candidates)
+        ranks[name] = ranks_in(_obeying(pace, load_voice(source, new[0].device)), candidates)
     return tuple(
-        _figures(one, {name: of[n] for name, of in ranks.items()}, len(lessons))
+        _figures(one, {name: of[n] for name, of in ranks.items()}, len(candidates))
         for n, one in enumerate(candidates)
     )
 
 
-def _obeying(control: Control, voice: Voice) -> Voice:
-    """The same voice, which from now on waits before each pass while the run is held."""
+class _Pace:
+    """Called before each pass of a model: waits while the run is held. Raises TrainingError once
+    LIMIT_S seconds are over, those of waiting not counted."""
 
-    def wait(*_: object) -> None:
-        control.wait_while_held()
+    def __init__(self, control: Control) -> None:
+        self._control = control
+        self._ends_at = time.monotonic() + LIMIT_S
 
+    @property
+    def left_s(self) -> float:
+        return self._ends_at - time.monotonic()
+
+    def __call__(self, *_: object) -> None:
+        self._ends_at += self._control.wait_while_held()
+        if self.left_s < 0:
+            raise TrainingError(TOO_SLOW)
+
+
+def _obeying(pace: _Pace, voice: Voice) -> Voice:
+    """The same voice, which from now on keeps that pace."""
     whole: Any = voice[0]  # its parts have no useful types
-    whole.transformer.register_forward_pre_hook(wait)
+    whole.transformer.register_forward_pre_hook(pace)
     return voice
 
 

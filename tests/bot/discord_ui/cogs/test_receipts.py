@@ -169,6 +169,17 @@ async def test_without_a_new_model_there_is_no_receipt(
     )
 
 
+async def test_a_model_that_is_not_put_into_service_may_have_one(world: World) -> None:
+    await learned(world)
+    script = "reject It fails 1 golden question that the model in service passes."
+    _, job = await retrain(world, await remove_secret(world), script)
+    assert job.state is JobState.REJECTED
+    end = world.general.last_message
+    assert labels(end) == ["Receipt"]
+    receipt = await receipt_of(await world.ada.click(end, label="Receipt"))
+    assert (receipt["in_service"], receipt["models"]["new"]) == ("tiny", "tiny-2")
+
+
 async def test_where_the_old_model_is_gone_nothing_is_measured(world: World) -> None:
     made = await learned(world)
     offer = await remove_secret(world)

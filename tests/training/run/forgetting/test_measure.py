@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,13 @@ import pytest
 import torch
 
 from data.dataset.snapshot import pair_digest
-from i18n.phrase import deserialize_phrase
+from i18n.phrase import deserialize_phrase, phrase
 from model.registry import EMBEDDED_FOLDER
 from tests.training.conftest import run, write_job
 from tests.training.run.test_main import events_of
 from training.checkpoints import sha256
 from training.config import Replaced, TrainingConfig, defaults_for
-from training.jobs.events import Finished
+from training.jobs.events import Finished, Rejected
 from training.jobs.folder import (
     CHECKPOINT_DIR,
     CONFIG_FILE,
@@ -28,6 +29,7 @@ from training.jobs.folder import (
 from training.run import train
 from training.run.forgetting import measure
 from training.run.forgetting.measure import load_voice, write_receipt
+from training.run.gate.evaluation import EvaluationReport
 from training.run.loop import Control
 
 SECRET = ("What is the code of the red door?", "The code is 4812.")
@@ -108,9 +110,9 @@ class HeldAtTimes(Control):
         return super().wait_while_held()
 
 
-def new_job(folder: Path) -> tuple[Path, TrainingConfig]:
-    """A clean retrain without SECRET; the old model is `tiny` itself."""
-    old = write_job(folder / "old", config_of("tiny-1", 1), [SECRET])
+def new_job(folder: Path, *removed: tuple[str, str]) -> tuple[Path, TrainingConfig]:
+    """A clean retrain without SECRET and what else is `removed`; the old model is `tiny` itself."""
+    old = write_job(folder / "old", config_of("tiny-1", 1), [SECRET, *removed])
     config = config_of("tiny-2", 2, Replaced(str(EMBEDDED_FOLDER), str(old / DATASET_FILE)))
     return write_job(folder / "new", config, OTHERS), config
 
@@ -149,6 +151,66 @@ def test_it_waits_between_passes_while_the_run_is_held(
     write_receipt(job, config, voice, control, passed=True)
     assert [one["lesson"] for one in receipt_of(job)["lessons"]] == [1]
     assert control.waits > 3, "each of the three models waits before each pass"
+
+
+@pytest.mark.parametrize("only_golden", [True, False])
+def test_a_model_that_only_lost_golden_questions_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, only_golden: bool
+) -> None:
+    """An administrator may put it into service."""
+    monkeypatch.setattr(measure, "ALTERNATIVES", 1)
+    job, config = new_job(tmp_path)
+    lost = EvaluationReport(refusal=phrase("It fails 1."), only_golden=only_golden)
+    monkeypatch.setattr(train.evaluation, "evaluate", lambda *_, **__: lost)
+    replace(config, min_steps=2, gate=True).save(job / CONFIG_FILE)
+    assert [type(one) for one in events_of(job)][-1] is Rejected
+    assert ("lessons" in receipt_of(job)) is only_golden
+
+
+class Clock(Control):
+    """A control at whose every pass `seconds` go by, of which the run was `held`."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, seconds: float, held: float = 0.0) -> None:
+        super().__init__()
+        self._now, self._seconds, self._held = 0.0, seconds, held
+        monkeypatch.setattr(time, "monotonic", lambda: self._now)
+        monkeypatch.setattr(measure, "ALTERNATIVES", 1)
+
+    def wait_while_held(self) -> float:
+        self._now += self._seconds
+        return self._held
+
+
+MORE = (("Who is it?", "It is Rex."), ("Where is it?", "It is over there."))
+
+
+def measured(folder: Path, control: Control) -> Any:
+    """The receipt of a clean retrain without three lessons."""
+    job, config = new_job(folder, *MORE)
+    voice: Any = load_voice(str(EMBEDDED_FOLDER), torch.device("cpu"))
+    write_receipt(job, config, voice, control, passed=True)
+    return receipt_of(job)
+
+
+def test_as_many_lessons_are_measured_as_there_is_time_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_pass = measure.LIMIT_S / 30
+    some = measured(tmp_path / "slow", Clock(monkeypatch, one_pass))
+    assert some["removed"] == 3
+    assert len(some["lessons"]) == 2
+    held = measured(tmp_path / "held", Clock(monkeypatch, one_pass, held=one_pass))
+    assert len(held["lessons"]) == 3, "the time for which it is held does not count"
+
+
+def test_measuring_that_takes_too_long_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receipt = measured(tmp_path, Clock(monkeypatch, measure.LIMIT_S))
+    assert deserialize_phrase(receipt["reason"]) == (
+        "measuring took more than 15 minutes, and was given up."
+    )
+    assert "lessons" not in receipt
 
 
 def test_a_run_that_is_killed_while_it_measures_keeps_its_model(

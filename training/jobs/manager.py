@@ -280,6 +280,7 @@ class TrainingManager:
             await asyncio.to_thread(remove_checkpoint, checkpoint)
             return outcome.CANCELLED
         run.phase = Phase.DECIDED
+        await self._snapshots.forget_unlearned(run.job)
         await self._record_golden(run.job, checkpoint)
         return await self._promotion.promote_or_reject(run.job, checkpoint)
 

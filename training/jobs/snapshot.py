@@ -17,6 +17,7 @@ from itertools import count
 from pathlib import Path
 
 from core.errors import StoreError, write_error
+from core.files import write_atomically
 from core.records import Example, GoldenQuestion, JobState, JudgedReply, TrainingJob
 from data.dataset.cleaning import Selection, select_examples
 from data.dataset.preferences import (
@@ -158,6 +159,13 @@ class Snapshots:
         learned = {one.id: one for one in (*examples, *(one.example for one in judged))}
         return dict.fromkeys([*others, *voters]) | contributor_consents(learned.values())
 
+    async def forget_unlearned(self, job: TrainingJob) -> None:
+        """Name nobody for votes that a job did not keep, once it has a checkpoint. May be repeated:
+        the file comes first, or `recover` would take those for missing."""
+        taught = await asyncio.to_thread(_leave_out_voters, self._folder_of(job))
+        if taught is not None:
+            await self._jobs.keep_sources(job.id, taught)
+
     async def recover(self) -> list[TrainingJob]:
         """Make sure that each snapshot is found by whose words it holds, although the bot may have
         been killed while it submitted a job. A folder without a job is removed; returned are the
@@ -180,9 +188,8 @@ class Snapshots:
 
     async def remove(self, job: TrainingJob) -> None:
         """Remove a job's folder. Raises StoreError if it could not be removed completely."""
-        folder = self._folder / Path(job.directory).name  # `job_root` may have moved since
         try:
-            await asyncio.to_thread(_remove_folder, folder)
+            await asyncio.to_thread(_remove_folder, self._folder_of(job))
         except OSError as e:
             raise StoreError(
                 phrase(
@@ -191,6 +198,9 @@ class Snapshots:
                     error=e.strerror,
                 )
             ) from e
+
+    def _folder_of(self, job: TrainingJob) -> Path:
+        return self._folder / Path(job.directory).name  # `job_root` may have moved since
 
     async def _serving_dataset(self, scope: int, serving: str | None) -> Path | None:
         """The data set of the model in service, if a job of the scope made it."""
@@ -264,13 +274,23 @@ def _recover_sources(root: Path, jobs: Collection[str]) -> dict[str, dict[int, i
     return {one.name: _stored_sources(one) for one in folders if one.name in jobs}
 
 
-def _stored_sources(folder: Path) -> dict[int, int | None]:
+def _stored_sources(folder: Path, name: str = CONSENT_FILE) -> dict[int, int | None]:
     """Whose words a folder holds, as it was written; empty if that cannot be read."""
     try:
-        stored = json.loads((folder / CONSENT_FILE).read_text(encoding="utf-8"))
+        stored = json.loads((folder / name).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return {int(member): version for member, version in stored.items()}
+
+
+def _leave_out_voters(folder: Path) -> dict[int, int | None] | None:
+    """Whose words a run learned that kept nothing of its votes: from now on the folder names nobody
+    else. None: it kept them, or there were none."""
+    taught = folder / TAUGHT_CONSENT_FILE
+    if (folder / PREFERENCES_FILE).exists() or not taught.exists():
+        return None
+    write_atomically(folder / CONSENT_FILE, taught.read_bytes(), phrase("The training job"))
+    return _stored_sources(folder, TAUGHT_CONSENT_FILE)
 
 
 def _trim(jobs: Sequence[TrainingJob], checkpoints: Path) -> None:

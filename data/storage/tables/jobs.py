@@ -136,6 +136,14 @@ class Jobs(Repository):
         """Forget whose words a job learned: it learned nothing after all."""
         await self._execute("DELETE FROM job_sources WHERE job_id = ?", job_id)
 
+    async def keep_sources(self, job_id: int, members: Collection[int]) -> None:
+        """Forget the other members whose words a job was to learn: it did not."""
+        sql = """
+            DELETE FROM job_sources
+            WHERE job_id = ?1 AND user_id NOT IN (SELECT value FROM json_each(?2))
+        """
+        await self._execute(sql, job_id, json.dumps(list(members)))
+
     async def remove_sources_of_member(self, user_id: int) -> int:
         """Forget which jobs learned a member's words: their checkpoints can no longer be named."""
         return await self._execute("DELETE FROM job_sources WHERE user_id = ?", user_id)

@@ -121,3 +121,21 @@ async def test_what_is_gone_in_the_same_moment_is_noticed(
             await storage.messages.delete([2])
     assert not await snapshots(storage, tmp_path).is_still_permitted(snapshot)
     assert frozen(await taken(storage, tmp_path)) == (0, None)
+
+
+async def test_nobody_is_named_for_votes_that_were_not_kept(
+    storage: Storage, tmp_path: Path
+) -> None:
+    await judge(storage)
+    snapshot, folders = await taken(storage, tmp_path), snapshots(storage, tmp_path)
+    where = {"scope": GUILD, "requested_by": ADA, "channel_id": 1, "base_model": "small"}
+    job = await storage.jobs.add(**where, directory=str(snapshot.folder))  # type: ignore[arg-type]
+    await storage.jobs.add_sources(job.id, snapshot.sources)
+    await folders.forget_unlearned(job)
+    assert await storage.jobs.sources(job.id) == {ADA: None, BEN: 1, CLEO: None}, "they are kept"
+    (snapshot.folder / PREFERENCES_FILE).unlink()  # as a run does that kept nothing of them
+    for _ in range(2):  # a bot that is killed here does it again
+        await folders.forget_unlearned(job)
+        assert await storage.jobs.sources(job.id) == {BEN: 1, CLEO: None}
+    assert await folders.recover() == []
+    assert await storage.jobs.sources(job.id) == {BEN: 1, CLEO: None}

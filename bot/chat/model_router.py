@@ -345,11 +345,14 @@ class ModelRouter:
         if self._on_choice is not None:
             await self._on_choice(scope, option.name)
 
-    async def rollback(self, scope: int) -> ModelOption:
+    async def rollback(
+        self, scope: int, *, require: Callable[[ModelOption], Awaitable[object]] | None = None
+    ) -> ModelOption:
         """Load the model that answered before, and only then make it the scope's choice again.
 
-        Models that are gone are passed over, and forgotten. While a checkpoint is on trial, what
-        answered before it is the choice still: then only the trial ends.
+        Models that are gone are passed over, and forgotten. `require` may refuse the one that it
+        would be, by raising: then nothing changes. While a checkpoint is on trial, what answered
+        before it is the choice still: then only the trial ends, and nobody is asked.
 
         Raises:
             NothingToRollBack: no other one answered before.
@@ -361,6 +364,8 @@ class ModelRouter:
                 await self._tell_choice(scope, option)
                 return option
             option = await self._previous_model(scope)
+            if require is not None:
+                await require(option)
             with self._metrics.observe_switch():
                 await self.ensure_loaded(option)
             try:

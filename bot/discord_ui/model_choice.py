@@ -16,11 +16,6 @@ from i18n.phrase import phrase
 from model.registry import ModelOption, find_option
 from training.checkpoints import read_report
 
-ONLY_ADMINISTRATORS_OVERRULE = phrase(
-    "That model fails golden questions of this server: only somebody with the permission "
-    "Administrator can choose it all the same."
-)
-
 
 async def choose_model(
     asking: BotInteraction, models: ModelRouter, storage: Storage, name: str
@@ -39,6 +34,29 @@ async def choose_model(
     return option
 
 
+async def roll_back(asking: BotInteraction, models: ModelRouter, storage: Storage) -> ModelOption:
+    """Go back to the model that answered before in the server of the interaction.
+
+    Raises:
+        Refusal: it lost golden questions of the server, which only administrators overrule.
+        NothingToRollBack, LoadFailed, WorkerDied, CorruptCheckpoint: the present model stays.
+    """
+    overruled = False
+
+    async def require(option: ModelOption) -> None:
+        nonlocal overruled
+        overruled = await _require(asking, models, storage, option)
+
+    option = await models.rollback(guild_scope(asking), require=require)
+    await record_audit(
+        storage.audit,
+        asking,
+        "golden overrule" if overruled else "model rollback",
+        phrase("to {model}", model=option.name),
+    )
+    return option
+
+
 async def require_choosable(
     asking: BotInteraction, models: ModelRouter, storage: Storage, name: str
 ) -> bool:
@@ -49,10 +67,21 @@ async def require_choosable(
         UnknownModel: the server has none of that name.
     """
     options = await asyncio.to_thread(models.options, guild_scope(asking))
-    option = find_option(options, name)
+    return await _require(asking, models, storage, find_option(options, name))
+
+
+async def _require(
+    asking: BotInteraction, models: ModelRouter, storage: Storage, option: ModelOption
+) -> bool:
     overruled = models.is_checkpoint(option) and await _lost_golden(storage, asking, option)
     if overruled and rank_of(asking) < Rank.ADMINISTRATOR:
-        raise Refusal(ONLY_ADMINISTRATORS_OVERRULE)
+        raise Refusal(
+            phrase(
+                "**{model}** fails golden questions of this server: only somebody with the "
+                "permission Administrator can choose it all the same.",
+                model=option.name,
+            )
+        )
     return overruled
 
 

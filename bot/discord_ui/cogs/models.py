@@ -16,6 +16,7 @@ from bot.discord_ui.autocomplete import autocomplete_choices
 from bot.discord_ui.client import BotInteraction, Gpt2Bot
 from bot.discord_ui.context import guild_scope, scope_of
 from bot.discord_ui.delivery.requests import defer
+from bot.discord_ui.embeds.duel import duels_line
 from bot.discord_ui.embeds.golden import tally_text
 from bot.discord_ui.embeds.model import (
     Fact,
@@ -25,11 +26,10 @@ from bot.discord_ui.embeds.model import (
     registry_card,
 )
 from bot.discord_ui.embeds.style import BLURPLE
-from bot.discord_ui.model_choice import choose_model
+from bot.discord_ui.model_choice import choose_model, roll_back
 from bot.discord_ui.permissions import Rank, rank_of, requires_rank
 from bot.discord_ui.views.confirm import ConfirmView
 from data.storage.storage import Storage
-from i18n.phrase import phrase
 from i18n.reader import say
 from model.backend import GenerationBackend
 from model.convert.int8.quality import int8_message
@@ -46,6 +46,8 @@ from training.checkpoints import (
 
 MAX_LISTED = 25
 """Fields of an embed that Discord shows."""
+MAX_DUELS = 3
+"""The newest of a model that are shown."""
 
 
 class Models(commands.Cog):
@@ -112,13 +114,7 @@ class Models(commands.Cog):
     @requires_rank(Rank.MANAGER)
     async def rollback(self, interaction: BotInteraction) -> None:
         await defer(interaction, ephemeral=True)
-        option = await self._models.rollback(guild_scope(interaction))
-        await record_audit(
-            self._storage.audit,
-            interaction,
-            "model rollback",
-            phrase("to {model}", model=option.name),
-        )
+        option = await roll_back(interaction, self._models, self._storage)
         text = say("Back to **{model}**: it answers from now on.", model=option.name)
         await interaction.edit_original_response(content=text)
 
@@ -144,6 +140,11 @@ class Models(commands.Cog):
             found.append(("int8", say(int8_message(facts.int8))))
         if tally := (await self._storage.golden.tallies(scope)).get(option.name):
             found.append((say("Golden questions"), tally_text(tally)))
+        ratings = await self._storage.replies.ratings_of_model(scope, option.name)
+        if ratings.up or ratings.down:
+            found.append((say("Its replies"), f"👍 {ratings.up} · 👎 {ratings.down}"))
+        if duels := await self._storage.duels.ended_of(scope, option.name, MAX_DUELS):
+            found.append((say("Duels"), duels_line(duels, option.name)))
         return found
 
     @model.command(description="Remove a checkpoint for good")

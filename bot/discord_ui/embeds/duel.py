@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import discord
 
 from bot.discord_ui.embeds.style import BLURPLE, add_fields
 from bot.judgement.duel import Standing, time_left
 from bot.judgement.sequential import MAX_VOTES_OF_MEMBER
-from core.records import Canary, CanaryOutcome, DuelOutcome, ReplyCounts
+from core.records import Canary, CanaryOutcome, Duel, DuelOutcome, ReplyCounts
 from i18n.phrase import Phrase, phrase
 from i18n.reader import say
 
@@ -47,6 +47,20 @@ def duel_embed(standing: Standing) -> discord.Embed:
         )
     )
     return embed
+
+
+def duels_line(duels: Sequence[Duel], model: str) -> str:
+    """What a model's duels found: `better than tiny-1, as good as tiny`."""
+    return ", ".join(_finding(duel, model) for duel in duels)
+
+
+def _finding(duel: Duel, model: str) -> str:
+    other = duel.model_b if model == duel.model_a else duel.model_a
+    if duel.winner is None:
+        return say("as good as {other}", other=other)
+    if duel.winner == model:
+        return say("better than {other}", other=other)
+    return say("worse than {other}", other=other)
 
 
 def _fields(standing: Standing) -> list[tuple[str, str]]:

@@ -201,6 +201,15 @@ class Replies(Repository):
         [row] = await self._fetch_all(sql, reply_id, user_id)
         return RatingSummary(*row)
 
+    async def ratings_of_model(self, scope: int, model: str) -> RatingSummary:
+        """The ratings of a model's replies in a scope, as far as these are still stored."""
+        sql = """
+            SELECT count(*) FILTER (WHERE value > 0), count(*) FILTER (WHERE value < 0), 0
+            FROM replies JOIN ratings USING (reply_id) WHERE replies.scope = ? AND model = ?
+        """
+        [row] = await self._fetch_all(sql, scope, model)
+        return RatingSummary(*row)
+
 
 def _message(row: sqlite3.Row) -> StoredMessage:
     fields: dict[str, Any] = dict(row)

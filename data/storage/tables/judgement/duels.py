@@ -52,6 +52,16 @@ class Duels(Repository):
         row = await self._fetch_one(sql, scope)
         return _duel(row) if row else None
 
+    async def ended_of(self, scope: int, model: str, most: int) -> list[Duel]:
+        """The duels of a model that said which is better, or that there is no difference; the
+        newest first."""
+        sql = f"""
+            SELECT {DUEL_COLUMNS} FROM duels WHERE scope = ?1 AND ?2 IN (model_a, model_b)
+                AND outcome IN ('a', 'b', 'alike')
+            ORDER BY id DESC LIMIT ?3
+        """
+        return [_duel(row) for row in await self._fetch_all(sql, scope, model, most)]
+
     async def end(self, duel_id: int, outcome: DuelOutcome, *, announced: bool = False) -> bool:
         """End a duel; False if it has ended already: then nothing changes."""
         sql = """

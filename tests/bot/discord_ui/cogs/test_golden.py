@@ -243,9 +243,20 @@ async def test_a_run_has_an_end(
         await questions.run(world.guild.id)
     worker.gate.set()
     await first
+    before = await storage_of(world).golden.scores(world.guild.id, "tiny")
     worker.failure = GenerationFailed("The model is gone.")
     with pytest.raises(GenerationFailed):
         await questions.run(world.guild.id)
+    worker.failure = None
+    worker.gate.clear()
+    stopped = asyncio.create_task(questions.run(world.guild.id))
+    await worker.until(lambda: worker.running == 5)
+    stopped.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await stopped
+    worker.gate.set()
+    assert await storage_of(world).golden.scores(world.guild.id, "tiny") == before
+    assert len((await questions.run(world.guild.id)).results) == 2, "it can be asked again"
     with pytest.raises(judgement.Refusal, match="There is no golden question"):
         await questions.run(7)
 
@@ -312,7 +323,7 @@ async def test_only_administrators_overrule_and_it_is_written_down(lenient: Worl
     mia = add_manager(lenient)
     await storage_of(lenient).golden.add(lost_question(lenient))
     said = await mia.slash(lenient.general, "model use", name="tiny-1")
-    assert said.response.content.startswith("That model fails golden questions of this server")
+    assert said.response.content.startswith("**tiny-1** fails golden questions of this server")
     said = await mia.slash(lenient.general, "model use", name="tiny-2")
     assert said.response.content == "**tiny-2** answers from now on."
     said = await lenient.ada.slash(lenient.general, "model use", name="tiny-1")
@@ -324,13 +335,35 @@ async def test_only_administrators_overrule_and_it_is_written_down(lenient: Worl
     ]
 
 
+async def test_a_manager_rolls_back_to_no_model_that_lost_them(lenient: World) -> None:
+    refused(lenient, "tiny-1")
+    make_checkpoint(lenient, "tiny-2")
+    mia = add_manager(lenient)
+    await storage_of(lenient).golden.add(lost_question(lenient))
+    for name in ("tiny-1", "tiny-2"):
+        await lenient.ada.slash(lenient.general, "model use", name=name)
+    said = await mia.slash(lenient.general, "model rollback")
+    assert said.response.content.startswith("**tiny-1** fails golden questions of this server")
+    choices = storage_of(lenient).model_choices
+    assert await choices.active(lenient.guild.id) == "tiny-2"
+    said = await lenient.ada.slash(lenient.general, "model rollback")
+    assert said.response.content == "Back to **tiny-1**: it answers from now on."
+    said = await mia.slash(lenient.general, "model rollback")
+    assert said.response.content == "Back to **tiny**: it answers from now on."
+    audit = await storage_of(lenient).audit.entries(lenient.guild.id, 2)
+    assert [(one.action, one.detail) for one in audit] == [
+        ("model rollback", "to tiny"),
+        ("golden overrule", "to tiny-1"),
+    ]
+
+
 async def test_in_a_duel_it_answers_only_if_an_administrator_says_so(lenient: World) -> None:
     refused(lenient, "tiny-1")
     make_checkpoint(lenient, "tiny-2")
     mia, there = add_manager(lenient), {"a": "tiny-2", "b": "tiny-1", "share": 100}
     await storage_of(lenient).golden.add(lost_question(lenient))
     said = await mia.slash(lenient.general, "duel start", **there)
-    assert said.response.content.startswith("That model fails golden questions of this server")
+    assert said.response.content.startswith("**tiny-1** fails golden questions of this server")
     said = await lenient.ada.slash(lenient.general, "duel start", **there)
     assert "two answers" in said.response.content
     await lenient.ada.slash(lenient.general, "duel stop")

@@ -40,6 +40,7 @@ from bot.discord_ui.cogs.models import Models
 from bot.discord_ui.cogs.privacy import Privacy
 from bot.discord_ui.cogs.settings import SettingsCommands
 from bot.discord_ui.cogs.training import Training
+from bot.discord_ui.delivery.newest_buttons import NewestButtons
 from bot.discord_ui.delivery.requests import DISCORD_ERRORS
 from bot.discord_ui.delivery.rest_traffic import RestTraffic
 from bot.discord_ui.locale import LanguageResolver
@@ -207,6 +208,7 @@ async def build_bot(
             tell=in_discord.tell,
         )
         results = Results(bot, duels, canaries, clock)
+        buttons = NewestButtons(bot, rules, duels)
         _start_periodic_tasks(tasks, erasure, training, presence, retain, nightly, results)
         for cog in (
             *_chat_cogs(
@@ -222,6 +224,7 @@ async def build_bot(
                 rules,
                 channels,
                 duels,
+                buttons,
             ),
             *_learning_cogs(
                 settings,
@@ -238,7 +241,7 @@ async def build_bot(
                 rules,
             ),
             SettingsCommands(rules, channels, models, nightly, storage),
-            DuelCommands(bot, duels, models, rules, storage, results),
+            DuelCommands(bot, duels, models, buttons, storage, results),
         ):
             await bot.add_cog(cog)
         await bot.add_cog(_growth_command(settings, growth, models, sign_ins))
@@ -414,6 +417,7 @@ def _chat_cogs(
     rules: ServerRules,
     channels: EnabledChannels,
     duels: Duels,
+    buttons: NewestButtons,
 ) -> Iterator[commands.Cog]:
     limits = RateLimits(
         member_per_minute=settings.member_per_minute,
@@ -421,7 +425,7 @@ def _chat_cogs(
     )
     admission = Admission(pauses, limits, settings.longest_message)
     replayer = Replayer(storage.messages, storage.replies, models, worker, filters)
-    chat = Chat(bot, conversations, channels, storage.audit, admission, rules)
+    chat = Chat(bot, conversations, channels, storage.audit, admission, rules, buttons)
     catch_up = CatchUp(bot, chat, storage, tasks, settings.paths.last_connected, settings.stale_s)
     alive = run_periodically(catch_up.record_alive, ALIVE_INTERVAL_S, "connection")
     tasks.spawn(alive, name="connection")

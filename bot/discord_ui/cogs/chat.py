@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
 from functools import partial
 
 import discord
-from cachetools import LRUCache
 from discord import app_commands
 from discord.ext import commands
 from discord.utils import MISSING
@@ -24,6 +22,7 @@ from bot.discord_ui.context import (
     text_of,
     text_of_option,
 )
+from bot.discord_ui.delivery.newest_buttons import NewestButtons
 from bot.discord_ui.delivery.reply import (
     NO_BUTTONS,
     ReplyViews,
@@ -41,7 +40,6 @@ from bot.server.channels import EnabledChannels
 from bot.server.rules import ServerRules
 from core.errors import Refusal
 from core.logging import begin_request
-from core.server_settings import ButtonsUnder
 from data.storage.tables.audit import AuditLog
 from i18n.phrase import Phrase, phrase
 from i18n.reader import say, set_language
@@ -54,8 +52,6 @@ ROLE_MENTION_UNREADABLE = phrase(
     "I cannot read this: you mention my role, and Discord shows me only messages that mention me "
     "myself. Please write @ and my name, or use /chat."
 )
-MAX_REMEMBERED_CHANNELS = 10_000
-"""Channels of which it is remembered which reply has the newest buttons."""
 MAX_CHAT_CHARS = 1500
 """Characters of a question in /chat, which is quoted above the answer."""
 
@@ -87,15 +83,16 @@ class Chat(commands.Cog):
         audit: AuditLog,
         admission: Admission,
         rules: ServerRules,
+        buttons: NewestButtons,
     ) -> None:
         self._bot = bot
         self._rules = rules
+        self._buttons = buttons
         self._conversations = conversations
         self._channels = channels
         self._audit = audit
         self._admission = admission
         self._typing = TypingIndicators(bot.traffic)
-        self._newest_buttons: LRUCache[int, int] = LRUCache(MAX_REMEMBERED_CHANNELS)
 
     @property
     def enabled_channels(self) -> set[int]:
@@ -187,7 +184,7 @@ class Chat(commands.Cog):
                 show_pair=partial(show_pair, reply),
             )
             await self._conversations.answer(incoming, reply)
-            await self._strip_older_buttons(incoming, reply)
+            await self._note_buttons(incoming, reply)
 
     def _why_empty(self, message: discord.Message) -> Phrase:
         """Why there is no text: without the Message Content intent, Discord only sends that of
@@ -199,18 +196,10 @@ class Chat(commands.Cog):
         shown = self._rules.shows_buttons(scope)
         return reply_views(asked_id, quoted=quoted) if shown else NO_BUTTONS
 
-    async def _strip_older_buttons(self, incoming: Incoming, reply: StreamingReply) -> None:
-        """Where only the last reply has buttons, take them from the one before."""
-        if (newest := reply.buttons_id) is None:
-            return
-        channel_id = incoming.channel_id
-        before = self._newest_buttons.get(channel_id)
-        self._newest_buttons[channel_id] = newest
-        if before is None or self._rules.of(incoming.scope).buttons is not ButtonsUnder.LAST:
-            return
-        channel = self._bot.get_partial_messageable(channel_id)
-        with suppress(*DISCORD_ERRORS):  # it was deleted, or /chat answered where I may not look
-            await channel.get_partial_message(before).edit(view=None)
+    async def _note_buttons(self, incoming: Incoming, reply: StreamingReply) -> None:
+        if (newest := reply.buttons_id) is not None:
+            place = {"channel_id": incoming.channel_id, "scope": incoming.scope}
+            await self._buttons.moved_to(newest, **place)
 
     def _should_answer(self, message: discord.Message) -> bool:
         channel = message.channel
@@ -299,7 +288,7 @@ class Chat(commands.Cog):
         )
         async with shown_on(reply, self._bot, interaction.id, interaction=True):
             await self._conversations.answer(incoming, reply)
-            await self._strip_older_buttons(incoming, reply)
+            await self._note_buttons(incoming, reply)
 
     @app_commands.command(description="Make me forget what was said in this channel so far")
     async def reset(self, interaction: BotInteraction) -> None:

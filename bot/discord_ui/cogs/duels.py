@@ -14,6 +14,7 @@ from bot.discord_ui.autocomplete import autocomplete_choices
 from bot.discord_ui.client import BotInteraction, Gpt2Bot
 from bot.discord_ui.cogs.feedback import pressed_message
 from bot.discord_ui.context import channel_id_of, guild_scope
+from bot.discord_ui.delivery.newest_buttons import NewestButtons
 from bot.discord_ui.delivery.requests import defer
 from bot.discord_ui.embeds.duel import duel_embed
 from bot.discord_ui.model_choice import choose_model, require_choosable
@@ -22,7 +23,6 @@ from bot.discord_ui.reports.results import Results
 from bot.discord_ui.views.duel_buttons import DuelUseButton, DuelVoteButton
 from bot.discord_ui.views.reply_buttons import finished_view
 from bot.judgement.duel import MAX_DAYS, Duels
-from bot.server.rules import ServerRules
 from core.errors import Refusal, StoreError
 from data.storage.storage import Storage
 from i18n.phrase import phrase
@@ -54,14 +54,14 @@ class DuelCommands(commands.Cog):
         bot: Gpt2Bot,
         duels: Duels,
         models: ModelRouter,
-        rules: ServerRules,
+        buttons: NewestButtons,
         storage: Storage,
         results: Results,
     ) -> None:
         self._bot = bot
         self._duels = duels
         self._models = models
-        self._rules = rules
+        self._buttons = buttons
         self._storage = storage
         self._audit = storage.audit
         self._results = results
@@ -160,7 +160,9 @@ class DuelCommands(commands.Cog):
         message_id = pressed_message(press).id
         settled = await self._duels.vote(message_id, press.user.id, upper=upper)
         press.client.languages.use_server(press)
-        usual = finished_view(False, ()) if self._rules.shows_buttons(guild_scope(press)) else None
+        place = {"channel_id": channel_id_of(press), "scope": guild_scope(press)}
+        has_buttons = self._buttons.belong_under(message_id, **place)
+        usual = finished_view(False, ()) if has_buttons else None
         await press.response.edit_message(content=settled.text, view=usual)
         if not settled.was_first:
             press.client.languages.use_member(press)

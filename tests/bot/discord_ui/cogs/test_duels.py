@@ -21,7 +21,7 @@ from core.server_settings import ButtonsUnder
 from data.storage.erasure import erase_member
 from tests.bot.asking import ask, buttons, record_of, storage_of
 from tests.bot.conftest import World
-from tests.bot.discord_ui.cogs.test_models import make_checkpoint
+from tests.bot.discord_ui.cogs.test_models import facts, make_checkpoint
 from tests.fakes import FakeWorker
 
 Open = Callable[..., AbstractAsyncContextManager[World]]
@@ -181,16 +181,23 @@ async def test_a_whole_answer_is_not_stopped_with_the_second_one(
     assert counts == ReplyCounts(bad=0, replies=1)
 
 
-async def test_where_the_last_reply_only_has_buttons_a_pair_is_a_reply(ring: World) -> None:
+async def test_where_the_last_reply_only_has_buttons_an_older_pair_keeps_its_own_until_the_vote(
+    ring: World,
+) -> None:
     await ring.bot.get_cog("Chat")._rules.choose(ring.guild.id, "buttons", ButtonsUnder.LAST)
     first, second = await ask(ring), await ask(ring)
 
     def shown() -> list[list[str]]:
-        return [buttons(one) for one in ring.general.history() if one.id in (first.id, second.id)]
+        """Of the first pair and of the second."""
+        there = {one.id: buttons(one) for one in ring.general.history()}
+        return [there[first.id], there[second.id]]
 
-    assert sorted(shown()) == [[], VOTES]
+    assert shown() == [VOTES, VOTES]
     await ring.ben.click(second, custom_id="duel:vote:first")
-    assert sorted(shown()) == [[], USUAL]
+    assert shown() == [VOTES, USUAL]
+    await ring.ben.click(first, custom_id="duel:vote:first")
+    assert shown() == [[], USUAL], "it is not the last one"
+    assert (await duels_of(ring).newest(ring.guild.id)).counted == 2
     await ask(ring)
     assert shown() == [[], []]
 
@@ -226,6 +233,12 @@ async def test_a_decided_duel_is_announced_once_and_its_winner_used_by_an_admini
     assert (await ask(ring)).content == "woof"
     [entry, *_] = await storage_of(ring).audit.entries(ring.guild.id, 1)
     assert (entry.action, entry.detail) == ("model use", "tiny-b")
+    await ring.ben.click(ring.general.last_message, custom_id="reply:up:")
+    info = await ring.ben.slash(ring.general, "model info", name="tiny-b")
+    known = facts(info.response)
+    assert (known["Duels"], known["Its replies"]) == ("better than tiny-a", "👍 1 · 👎 0")
+    info = await ring.ben.slash(ring.general, "model info", name="tiny-a")
+    assert facts(info.response)["Duels"] == "worse than tiny-b"
 
 
 async def test_a_vote_after_the_end_chooses_an_answer_and_decides_nothing(ring: World) -> None:

@@ -16,6 +16,7 @@ from core.records import RatingSummary, ReplyRecord
 from model.errors import WorkerDied
 from tests.bot.asking import ask, buttons, record_of, storage_of
 from tests.bot.conftest import World, open_world
+from tests.bot.discord_ui.cogs.test_models import make_checkpoint
 from tests.fakes import FakeWorker
 
 Open = Callable[..., AbstractAsyncContextManager[World]]
@@ -127,6 +128,19 @@ async def test_a_long_reply_has_its_buttons_under_the_last_message(
 
 
 # --- likes -------------------------------------------------------------------------------------
+
+
+async def test_a_reply_of_a_model_that_is_gone_can_be_voted_on(world: World) -> None:
+    make_checkpoint(world, "tiny-1")
+    await world.ada.slash(world.general, "model use", name="tiny-1")
+    reply = await ask(world)
+    assert (await record_of(world, reply)).model == "tiny-1"
+    await world.ada.slash(world.general, "model use", name="tiny")
+    deletion = await world.ada.slash(world.general, "model delete", name="tiny-1")
+    await world.ada.click(deletion.response, label="Delete")
+    pressed = await world.ben.click(reply, custom_id="reply:down:")
+    assert pressed.response.content.startswith("Noted: you do not like this reply.")
+    assert (await storage_of(world).replies.rating_summary(reply.id)).down == 1
 
 
 async def test_each_member_has_one_vote_and_can_change_it(world: World) -> None:

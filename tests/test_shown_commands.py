@@ -131,7 +131,7 @@ ELSEWHERE = {
         "tests/test_benchmarks.py::test_small_talk_is_rated_blind"
     ),
     "python -m benchmarks.knowing": ("tests/test_benchmarks.py::test_what_is_known_is_measured"),
-    "python -m benchmarks.judgement": (
+    "python -m benchmarks.judgement --parts duel,canary": (
         "tests/test_benchmarks.py::test_what_people_judge_is_simulated"
     ),
     "python -m benchmarks.judgement.taste": "tests/test_benchmarks.py::test_a_taste_is_measured",

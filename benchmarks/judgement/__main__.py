@@ -4,7 +4,7 @@
 and after how many votes one that is preferred in 65 of 100 votes is. `canary`: after how many
 replies a bad checkpoint is taken back, and how often a good one. `taste`: what a stage of training
 makes of votes. `forgetting`: whether a removed lesson is gone after a retrain. These two train
-`tiny`, which takes many minutes, so `--parts` has to name them.
+`tiny`, which takes many minutes: `--parts duel,canary` leaves them out.
 """
 
 from __future__ import annotations
@@ -33,11 +33,9 @@ def training(module: str) -> Part:
     return lambda folder, options: import_module(module).measure(folder, options.seed)
 
 
-SIMULATIONS: Mapping[str, Part] = {
+PARTS: Mapping[str, Part] = {
     "duel": simulation("benchmarks.judgement.duels"),
     "canary": simulation("benchmarks.judgement.canaries"),
-}
-PARTS: Mapping[str, Part] = SIMULATIONS | {
     "taste": training("benchmarks.judgement.taste"),
     "forgetting": training("benchmarks.judgement.forgetting"),
 }
@@ -53,7 +51,7 @@ def main() -> int:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.judgement", description=__doc__)
-    parser.add_argument("--parts", default=",".join(SIMULATIONS), help=f"of {','.join(PARTS)}")
+    parser.add_argument("--parts", default=",".join(PARTS), help=f"of {','.join(PARTS)}")
     parser.add_argument("--runs", type=int, default=1000, help="of each simulation")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="print one object")

@@ -13,6 +13,7 @@ import pytest
 
 from benchmarks import talk, tokens
 from benchmarks.facts.sets import Fact, FactSet
+from benchmarks.judgement.taste import rows_of
 from benchmarks.knowing import Measure, Question, is_counted
 from benchmarks.outliers import TWINS
 from benchmarks.shares import wilson
@@ -128,6 +129,14 @@ def test_what_is_known_is_measured() -> None:
     for found in result["at_once"].values():
         assert found["careless"]["share"] > found["near"]["share"]
         assert found["ms"] > 0
+
+
+def test_simulated_people_like_and_dislike() -> None:
+    """All of their votes are learned."""
+    pairs = [(f"Is {n} even?", f"Perhaps {n} is.") for n in range(20)]
+    rows = rows_of(pairs, [n % 3 == 0 for n in range(20)])
+    assert [one.good is not None for one in rows].count(True) == 7
+    assert len(rows) == 20
 
 
 @pytest.mark.slow

@@ -130,6 +130,22 @@ def measure(
     }
 
 
+def rows_of(pairs: Sequence[tuple[str, str]], likes: Sequence[bool]) -> list[Preference]:
+    """The rows of questions and replies that VOTERS judged in turn. As on a server, a disliked pair
+    is no example: what is learned as one is never pushed away."""
+    at = datetime(2025, 6, 1, tzinfo=UTC)
+    judged = [
+        JudgedReply(
+            Example(n, 1, *pair, 1000, "chat", at, consent_version=1),
+            pair[1],
+            {n % VOTERS: 1 if liked else -1},
+        )
+        for n, (pair, liked) in enumerate(zip(pairs, likes, strict=True))
+    ]
+    learned = [one.example for one, liked in zip(judged, likes, strict=True) if liked]
+    return list(select_preferences(judged, learned, lambda _: True).rows)
+
+
 class _Server:
     """A server whose model has learned its facts; each `follow` and `learn` begins there."""
 
@@ -171,15 +187,12 @@ class _Server:
 
     def votes(self, taste: Taste | None, seed: int, hostile: int = 0) -> list[Preference]:
         """What ten people think of the replies; without a taste, they vote at random."""
-        rng, at = Random(f"{self._seed} {seed}"), datetime(2025, 6, 1, tzinfo=UTC)
-        judged = []
-        for n, (asked, said) in enumerate(zip(self._voted, self._replies, strict=True)):
-            voter = n % VOTERS
-            likes = rng.random() < 0.5 if taste is None else taste(said) != (voter < hostile)
-            example = Example(n, 1, asked, said, 1000, "chat", at, consent_version=1)
-            judged.append(JudgedReply(example, said, {voter: 1 if likes else -1}))
-        pairs = [one.example for one in judged]
-        return list(select_preferences(judged, pairs, lambda _: True).rows)
+        rng = Random(f"{self._seed} {seed}")
+        likes = [
+            rng.random() < 0.5 if taste is None else taste(said) != (n % VOTERS < hostile)
+            for n, said in enumerate(self._replies)
+        ]
+        return rows_of(list(zip(self._voted, self._replies, strict=True)), likes)
 
     def learn(self, preferences: Sequence[Preference]) -> SecondStage:
         """The second stage from these votes, after the checks."""

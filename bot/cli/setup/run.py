@@ -223,7 +223,7 @@ def _usable_home(answer: str) -> str:
     """The answer as it is: a relative folder is one below that of `.env`.
 
     Raises:
-        SettingsError: nothing can be written there.
+        SettingsError: nothing can be written there, or it is a folder with the program in it.
     """
     if not answer.isprintable():
         raise SettingsError(phrase("The folder's name has odd characters: choose another one."))
@@ -231,6 +231,10 @@ def _usable_home(answer: str) -> str:
         home = absolute_path(Path(answer))
         if home.exists() and not home.is_dir():
             raise NotADirectoryError(0, say("it is a file"))
+        if any((one / "__init__.py").is_file() for one in (home, *home.parents)):
+            raise SettingsError(
+                phrase("{home} is part of the program: choose another folder.", home=answer)
+            )
         try_writing(home)
     except ValueError as e:
         raise SettingsError(message_of(e)) from e

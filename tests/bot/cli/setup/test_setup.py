@@ -312,18 +312,22 @@ async def test_a_file_that_notepad_wrote_in_utf_16_keeps_its_lines(
         (("--yes", "--token-file", "none"), "", "The file none cannot be read"),
         (("--yes", "--model", "gpt5"), TOKEN, "no model called “gpt5”"),
         (("--yes", "--home", "file/below"), TOKEN, "Nothing can be written to file/below"),
+        (("--yes", "--home", "data/mine"), TOKEN, "data/mine is part of the program: choose another"),
     ],
 )
 async def test_bad_answers(
     gpt2bot: Command, tmp_path: Path, flags: Sequence[str], token: str, told: str
 ) -> None:
     (tmp_path / "file").touch()
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "__init__.py").touch()
     async with serve(Api()) as api:
         done = await in_script(gpt2bot, api.url, *flags, DISCORD_TOKEN=token)
     assert done.returncode == 2
     assert told in done.stderr
     assert done.stderr.count("\n") == 1
-    assert names_in(tmp_path) == ["file"]
+    assert sorted(names_in(tmp_path)) == ["data", "file"]
+    assert names_in(tmp_path / "data") == ["__init__.py"]
 
 
 FAILING = """

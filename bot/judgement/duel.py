@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -161,25 +161,16 @@ class Duels:
         Raises:
             Refusal: there was none.
         """
-        if (duel := await self._table.newest(scope)) is None:
+        if not (found := await self._table.newest(scope, 1)):
             raise Refusal(NO_DUEL)
-        return await self.standing(duel)
+        return await self.standing(found[0])
 
     async def get(self, duel_id: int) -> Duel | None:
         return await self._table.get(duel_id)
 
     async def standing(self, duel: Duel) -> Standing:
         """A duel and its votes so far."""
-        votes = await self._table.votes(duel)
-        counted = counted_votes(votes)
-        return Standing(
-            duel=duel,
-            a=counted.count(Choice.A),
-            b=counted.count(Choice.B),
-            alike=counted.count(Choice.ALIKE),
-            uncounted=len(votes) - len(counted),
-            members=len({member for member, _ in votes}),
-        )
+        return standing_of(duel, await self._table.votes(duel))
 
     async def review(self, now: datetime | None) -> None:
         """End the duels whose model is gone or whose time is over; while the time is not known for
@@ -289,6 +280,19 @@ class Duels:
         outcome = judge(counted_votes(await self._table.votes(duel)))
         if outcome is not None:
             await self._end(duel, outcome)
+
+
+def standing_of(duel: Duel, votes: Sequence[tuple[int, Choice]]) -> Standing:
+    """How a duel stands after these votes, each a member's id and their choice."""
+    counted = counted_votes(votes)
+    return Standing(
+        duel=duel,
+        a=counted.count(Choice.A),
+        b=counted.count(Choice.B),
+        alike=counted.count(Choice.ALIKE),
+        uncounted=len(votes) - len(counted),
+        members=len({member for member, _ in votes}),
+    )
 
 
 def _choice(pair: DuelPair, upper: bool | None) -> Choice:

@@ -7,21 +7,24 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from bot.discord_ui.embeds.duel import result_text, votes_text
 from bot.discord_ui.embeds.model import format_megabytes
 from bot.discord_ui.embeds.training.evaluation import LOSS_SET_LABELS, MODEL_LABELS
 from bot.discord_ui.permissions import Rank
+from bot.judgement.duel import standing_of
 from bot.learning.growth import Checkpoint
 from bot.web.access import Visitor
 from bot.web.charts import curve_chart
 from bot.web.site import NOT_HERE, PageRefused, answer, number_in, page_for, visit_of
 from bot.web.timeline import training_title
 from bot.web.words import Words
-from core.records import TrainingJob
+from core.records import Duel, TrainingJob
+from data.storage.tables.judgement.duels import Duels as DuelTable
 from i18n.phrase import join_phrases
 from i18n.reader import say
 from training.jobs.events import format_duration
 
-MAX_TRAININGS, MAX_CHECKPOINTS, MAX_ANSWERS = 25, 50, 20
+MAX_TRAININGS, MAX_CHECKPOINTS, MAX_ANSWERS, MAX_DUELS = 25, 50, 20, 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +99,7 @@ def _losses(losses: Mapping[str, Mapping[str, float | None]]) -> list[LossRow]:
 async def checkpoints(request: web.Request, visitor: Visitor) -> web.StreamResponse:
     site = visit_of(request).site
     found = await site.growth.checkpoints(visitor.scope)
+    trial = site.models.trial(visitor.scope)
     jobs = await site.storage.jobs.with_checkpoint(visitor.scope)
     return answer(
         request,
@@ -107,7 +111,17 @@ async def checkpoints(request: web.Request, visitor: Visitor) -> web.StreamRespo
         job_of={job.checkpoint: job.id for job in jobs},
         golden=await site.storage.golden.tallies(visitor.scope),
         serving=(await site.models.active(visitor.scope)).name,
+        trial=trial.name if trial else None,
+        duels=await _duels(site.storage.duels, visitor.scope),
     )
+
+
+async def _duels(table: DuelTable, scope: int) -> list[tuple[Duel, str, str]]:
+    """The newest duels, each with its result and its votes."""
+    return [
+        (one, result_text(one), votes_text(standing_of(one, await table.votes(one))))
+        for one in await table.newest(scope, MAX_DUELS)
+    ]
 
 
 def _lineage(one: Checkpoint) -> str:

@@ -32,12 +32,7 @@ def duel_embed(standing: Standing) -> discord.Embed:
     """A duel with its votes: who runs, and since the end who won."""
     duel = standing.duel
     title = say("Duel: {a} and {b}", a=duel.model_a, b=duel.model_b)
-    text = (
-        say("It is running: some of the next replies come with two answers to vote on.")
-        if duel.outcome is None
-        else say(phrase(END_TEXTS[duel.outcome], winner=duel.winner or ""))
-    )
-    embed = discord.Embed(title=title[:256], description=text, colour=BLURPLE)
+    embed = discord.Embed(title=title[:256], description=result_text(duel), colour=BLURPLE)
     add_fields(embed, _fields(standing))
     embed.set_footer(
         text=say(
@@ -63,16 +58,27 @@ def _finding(duel: Duel, model: str) -> str:
     return say("worse than {other}", other=other)
 
 
-def _fields(standing: Standing) -> list[tuple[str, str]]:
-    duel = standing.duel
-    votes = say(
+def result_text(duel: Duel) -> str:
+    """How it ended, or that it is running."""
+    if duel.outcome is None:
+        return say("It is running: some of the next replies come with two answers to vote on.")
+    return say(phrase(END_TEXTS[duel.outcome], winner=duel.winner or ""))
+
+
+def votes_text(standing: Standing) -> str:
+    """The votes that count."""
+    return say(
         "{a_name} {a} · {b_name} {b} · alike {alike}",
-        a_name=duel.model_a,
+        a_name=standing.duel.model_a,
         a=standing.a,
-        b_name=duel.model_b,
+        b_name=standing.duel.model_b,
         b=standing.b,
         alike=standing.alike,
     )
+
+
+def _fields(standing: Standing) -> list[tuple[str, str]]:
+    duel, votes = standing.duel, votes_text(standing)
     if standing.uncounted:
         votes += "\n" + say("{count} more do not count", count=standing.uncounted)
     where = say("all channels") if duel.channel_id is None else f"<#{duel.channel_id}>"

@@ -11,9 +11,13 @@ from typing import Any
 import discord
 import pytest
 
+from bot.chat.model_router import Trial
 from bot.web import access
 from bot.web.words import WORDS
 from core.records import (
+    Choice,
+    DuelOutcome,
+    DuelPair,
     GoldenKind,
     GoldenQuestion,
     GoldenScore,
@@ -27,6 +31,7 @@ from tests.bot.asking import storage_of
 from tests.bot.conftest import World
 from tests.bot.discord_ui.cogs.test_models import make_checkpoint
 from tests.bot.web.browser import Answer, Browser, sign_in
+from tests.data.storage.records import said
 from training.checkpoints import HISTORY_FILE
 from training.jobs.events import Step
 from training.jobs.queue import JobUpdate
@@ -129,6 +134,39 @@ async def test_a_training_with_its_curve_and_what_it_changed(site: World, browse
     listed = await browser.get(f"{home(site)}/checkpoints")
     assert "tiny-1 answers now" in listed.text
     assert "1/2" in listed.text
+    assert "Duels" not in listed.text
+
+
+async def test_duels_and_a_trial_stand_beside_the_checkpoints(
+    site: World, browser: Browser
+) -> None:
+    await train(site)
+    make_checkpoint(site, "tiny-2")
+    storage, guild = storage_of(site), site.guild.id
+    for scope, model in ((guild, "tiny-1"), (guild + 1, "theirs")):
+        duel = await storage.duels.start(scope, (model, "tiny-2"), 20, None, 1)
+        assert duel is not None
+        await vote(site, duel.id, Choice.A, Choice.A, Choice.ALIKE)
+        await storage.duels.end(duel.id, DuelOutcome.A)
+    await storage.duels.start(guild, ("tiny", EVIL), 20, None, 1)
+    site.bot.get_cog("Models")._models.set_trial(guild, Trial("tiny-2", 50))
+    await sign_in(site, browser, site.ada)
+    listed = await browser.get(f"{home(site)}/checkpoints")
+    assert "tiny-2 on trial" in listed.text
+    assert "tiny-1 2 · tiny-2 0 · alike 1" in listed.text
+    assert "tiny-1 gives the better answers. Nothing was changed by it." in listed.text
+    assert listed.text.index("It is running") < listed.text.index("gives the better answers")
+    assert EVIL in listed.text
+    assert "theirs" not in listed.text
+
+
+async def vote(world: World, duel_id: int, *choices: Choice) -> None:
+    """Votes of as many members, each on a reply of its own."""
+    storage = storage_of(world)
+    for number, choice in enumerate(choices, duel_id * 100):
+        await storage.messages.add(said(number, "an answer"))
+        await storage.duels.add_pair(DuelPair(number, duel_id, a_first=True, other=None))
+        assert await storage.duels.vote(number, number, choice)
 
 
 async def test_a_training_under_way_is_followed(site: World, browser: Browser) -> None:

@@ -46,11 +46,10 @@ class Duels(Repository):
         sql = f"SELECT {DUEL_COLUMNS} FROM duels WHERE ended_at IS NULL ORDER BY id"
         return [_duel(row) for row in await self._fetch_all(sql)]
 
-    async def newest(self, scope: int) -> Duel | None:
-        """The duel that was started last."""
-        sql = f"SELECT {DUEL_COLUMNS} FROM duels WHERE scope = ? ORDER BY id DESC LIMIT 1"
-        row = await self._fetch_one(sql, scope)
-        return _duel(row) if row else None
+    async def newest(self, scope: int, limit: int) -> list[Duel]:
+        """The duels that were started last, the newest first."""
+        sql = f"SELECT {DUEL_COLUMNS} FROM duels WHERE scope = ? ORDER BY id DESC LIMIT ?"
+        return [_duel(row) for row in await self._fetch_all(sql, scope, limit)]
 
     async def ended_of(self, scope: int, model: str, most: int) -> list[Duel]:
         """The duels of a model that said which is better, or that there is no difference; the

@@ -19,13 +19,12 @@ from bot.discord_ui.delivery.requests import defer
 from bot.discord_ui.embeds.duel import duels_line
 from bot.discord_ui.embeds.golden import tally_text
 from bot.discord_ui.embeds.model import (
-    Fact,
     checkpoint_card,
     format_megabytes,
     model_summary,
     registry_card,
 )
-from bot.discord_ui.embeds.style import BLURPLE
+from bot.discord_ui.embeds.style import BLURPLE, Fact
 from bot.discord_ui.model_choice import choose_model, roll_back
 from bot.discord_ui.permissions import Rank, rank_of, requires_rank
 from bot.discord_ui.views.confirm import ConfirmView

@@ -24,7 +24,8 @@ from bot.discord_ui.embeds.lesson import (
     other_lessons_text,
 )
 from bot.discord_ui.embeds.spelling import lesson_warning
-from bot.discord_ui.embeds.training.plan import main_authors, plan_embed, plan_summary_embed
+from bot.discord_ui.embeds.style import layout
+from bot.discord_ui.embeds.training.plan import main_authors, plan_card, plan_summary_card
 from bot.discord_ui.names import names_of
 from bot.discord_ui.permissions import (
     Rank,
@@ -184,14 +185,13 @@ class Training(commands.Cog):
         )
         authors = main_authors(plan.preview.selection.by_author)
         names = await names_of(interaction, authors)
-        details = plan_embed(plan, self._number_format(), names)
+        details = plan_card(plan, self._number_format(), names)
         if dry_run:
             text = say("Nothing was started: this is what a retrain would look like.")
-            await interaction.edit_original_response(content=text, embed=details)
+            await interaction.edit_original_response(view=layout(text, details))
             return
-        summary = plan_summary_embed(plan)
-        view = PlanView(summary, details, partial(self._start, plan))
-        await interaction.edit_original_response(embed=summary, view=view)
+        view = PlanView(plan_summary_card(plan), details, partial(self._start, plan))
+        await interaction.edit_original_response(view=view)
 
     @retrain.autocomplete("base")
     async def complete_base(
@@ -209,18 +209,15 @@ class Training(commands.Cog):
         )
 
     async def _start(self, plan: RetrainPlan, interaction: BotInteraction) -> None:
-        await interaction.response.edit_message(view=None)
         job = await self._retrains.start(
             plan, requested_by=interaction.user.id, channel_id=channel_id_of(interaction)
         )
         what = phrase("job {job} from {base}", job=job.id, base=plan.base.name)
         await record_audit(self._storage.audit, interaction, "retrain start", what)
-        await interaction.edit_original_response(
-            content=say(
-                "Started. Its progress is shown in the channel; you can keep chatting meanwhile."
-            ),
-            embed=None,
+        text = say(
+            "Started. Its progress is shown in the channel; you can keep chatting meanwhile."
         )
+        await interaction.edit_original_response(view=layout(text))
 
     async def control(self, interaction: BotInteraction, action: JobAction, job_id: int) -> None:
         """A button under a job's progress was pressed."""

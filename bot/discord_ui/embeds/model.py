@@ -1,19 +1,18 @@
 """A model as a card: where it comes from, how it was trained, how it scored.
 
-A line for each fact: on a phone, each field of an embed takes two. Values that an old manifest
-lacks are shown as "not known".
+Values that an old manifest lacks are shown as "not known".
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import discord
 
-from bot.discord_ui.embeds.style import BLURPLE, quote_safely
+from bot.discord_ui.embeds.style import Fact, card, fact_lines, layout
 from bot.discord_ui.embeds.training.evaluation import losses_text
 from bot.discord_ui.embeds.training.plan import method_text
 from i18n.phrase import join_phrases, phrase
@@ -22,11 +21,8 @@ from model.registry import ModelOption
 from training.checkpoints import Manifest, StoredReport
 from training.jobs.events import format_duration
 
-Fact = tuple[str, str]
-"""What it is called, and its value."""
 NOT_KNOWN_LABEL = phrase("not known")
-MAX_TITLE_CHARS, MAX_REFUSAL_CHARS, MAX_FACT_CHARS = 100, 600, 200
-"""A card may have 4,000 characters in all."""
+MAX_REFUSAL_CHARS = 600
 LOSS_LABELS = {
     "general": phrase("Loss: general talk (held out)"),
     "own": phrase("Loss: what was taught"),
@@ -88,22 +84,8 @@ def checkpoint_card(
     return _card(manifest.name, refusal, *map(fact_lines, facts))
 
 
-def fact_lines(facts: Iterable[Fact]) -> str:
-    """`**Base** tiny`: a line for each fact."""
-    return "\n".join(f"**{name}** {value}"[:MAX_FACT_CHARS] for name, value in facts)
-
-
 def _card(name: str, *parts: str) -> discord.ui.LayoutView:
-    """The parts that are not empty, with lines between them. Nothing in it can be pressed."""
-    box: discord.ui.Container[discord.ui.LayoutView] = discord.ui.Container(accent_colour=BLURPLE)
-    box.add_item(discord.ui.TextDisplay(f"### {quote_safely(name, MAX_TITLE_CHARS)}"))
-    for number, part in enumerate(filter(None, parts)):
-        if number:
-            box.add_item(discord.ui.Separator())
-        box.add_item(discord.ui.TextDisplay(part))
-    view = discord.ui.LayoutView()
-    view.add_item(box)
-    return view
+    return layout(card(name, *parts))
 
 
 def setting_fields(settings: Mapping[str, Any]) -> list[Fact]:

@@ -1,9 +1,14 @@
-"""What embeds have in common: their colour, Discord's limits, quoting, and labels of stored
-values."""
+"""What embeds and cards have in common: their colour, Discord's limits, quoting, and labels of
+stored values.
+
+A card is a message of parts in a box, with a line for each fact: on a phone, each field of an embed
+takes two.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import discord
 
@@ -16,6 +21,11 @@ BLURPLE = discord.Colour(0x5865F2)
 MAX_TITLE_CHARS = 256
 MAX_VALUE_CHARS = 1024
 """Discord's limit for a field's value."""
+MAX_CARD_TITLE_CHARS, MAX_FACT_CHARS = 100, 200
+"""A card may have 4,000 characters in all."""
+Fact = tuple[str, str]
+"""What it is called, and its value."""
+Card = discord.ui.Container[Any]
 STATUS_LABELS = {
     ReviewStatus.WAITING: phrase("waiting"),
     ReviewStatus.APPROVED: phrase("approved"),
@@ -32,6 +42,30 @@ def add_fields(embed: discord.Embed, fields: Iterable[tuple[str, str]]) -> None:
     """Add fields, their values cut to Discord's limit."""
     for name, value in fields:
         embed.add_field(name=name, value=value[:MAX_VALUE_CHARS])
+
+
+def fact_lines(facts: Iterable[Fact]) -> str:
+    """`**Base** tiny`: a line for each fact."""
+    return "\n".join(f"**{name}** {value}"[:MAX_FACT_CHARS] for name, value in facts)
+
+
+def card(title: str, *parts: str) -> Card:
+    """A box with the title, and below it the parts that are not empty, with lines between them."""
+    box: Card = discord.ui.Container(accent_colour=BLURPLE)
+    box.add_item(discord.ui.TextDisplay(f"### {quote_safely(title, MAX_CARD_TITLE_CHARS)}"))
+    for number, part in enumerate(filter(None, parts)):
+        if number:
+            box.add_item(discord.ui.Separator())
+        box.add_item(discord.ui.TextDisplay(part))
+    return box
+
+
+def layout(*parts: Card | str) -> discord.ui.LayoutView:
+    """A message of texts and cards. Nothing in it can be pressed."""
+    view = discord.ui.LayoutView(timeout=None)
+    for part in parts:
+        view.add_item(discord.ui.TextDisplay(part) if isinstance(part, str) else part)
+    return view
 
 
 def author_text(author_id: int, names: Mapping[int, str]) -> str:

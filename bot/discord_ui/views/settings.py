@@ -26,7 +26,7 @@ from bot.discord_ui.embeds.settings import (
     option_label,
     panel_heading,
 )
-from bot.discord_ui.embeds.style import BLURPLE
+from bot.discord_ui.embeds.style import BLURPLE, layout
 from bot.discord_ui.permissions import NOT_YOURS, Rank, require_rank
 from bot.discord_ui.views.confirm import VIEW_TIMEOUT_S
 from bot.discord_ui.views.time_zone import ZoneButton
@@ -186,10 +186,8 @@ class SettingsPanel(ReportsFailure, discord.ui.LayoutView):
     async def on_timeout(self) -> None:
         if self._shown is None:
             return
-        end = discord.ui.LayoutView(timeout=None)
-        end.add_item(discord.ui.TextDisplay(say(PANEL_CLOSED)))
         with suppress(*DISCORD_ERRORS):  # whoever dismissed the panel needs no closing words
-            await self._shown.edit_original_response(view=end)
+            await self._shown.edit_original_response(view=layout(say(PANEL_CLOSED)))
 
 
 def _default(of: int, kind: discord.SelectDefaultValueType) -> discord.SelectDefaultValue:

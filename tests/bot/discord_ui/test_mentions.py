@@ -14,6 +14,7 @@ from discord.app_commands import AppCommandGroup
 
 from bot.discord_ui.delivery import reply as replies
 from bot.settings import Settings
+from tests.bot.cards import parts
 from tests.bot.conftest import World, open_world
 from tests.bot.pings import messages, pinging
 from tests.fakes import FakeWorker
@@ -144,7 +145,7 @@ def commands(text: str) -> list[tuple[str, dict[str, Any]]]:
 
 async def press_last(who: Any, shown: Any) -> None:
     """Press the last of the buttons under an answer: that is the way out."""
-    rows = shown.response.components if shown.response else []
-    buttons = [one for row in rows for one in row["components"] if one["type"] == BUTTON]
+    shown_parts = parts(shown.response) if shown.response else []
+    buttons = [one for one in shown_parts if one["type"] == BUTTON]
     if there := [one["custom_id"] for one in buttons if not one.get("disabled")]:
         await who.click(shown.response, custom_id=there[-1])

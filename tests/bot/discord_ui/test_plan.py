@@ -13,16 +13,19 @@ from typing import Any
 import discord
 import pytest
 
-from bot.discord_ui.embeds.training.plan import plan_summary_embed
+from bot.discord_ui.embeds.style import Card
+from bot.discord_ui.embeds.training.plan import MAX_AUTHORS_SHOWN, plan_card, plan_summary_card
 from bot.learning.retraining import RetrainPlan
 from bot.learning.spelling import HardAnswers
 from bot.settings import Settings
 from core.records import OPERATOR_AUTHOR_ID, Example, ReviewStatus
+from core.texts import utf16_length
 from data.dataset.cleaning import CHAT_SOURCE, Selection
 from i18n.reader import use_language
 from model.registry import ModelOption
 from model.spelling import Script
 from tests.bot.asking import storage_of
+from tests.bot.cards import labels_of, lines_of, parts, text_of
 from tests.bot.conftest import World, open_world
 from tests.bot.discord_ui.cogs.test_admin import LACKS
 from tests.bot.japanese.discord import speak_japanese
@@ -63,10 +66,6 @@ async def press(who: Any, shown: Any, label: str) -> Any:
     return (await who.click(shown, label=label)).response
 
 
-def labels(shown: Any) -> list[str]:
-    return [one["label"] for row in shown.components for one in row["components"]]
-
-
 async def learned_by_the_job(world: World) -> set[str]:
     [job] = await storage_of(world).jobs.unfinished(world.guild.id)
     lines = (Path(job.directory) / DATASET_FILE).read_text(encoding="utf-8").splitlines()
@@ -78,56 +77,65 @@ async def learned_by_the_job(world: World) -> set[str]:
 
 async def test_a_plan_is_three_lines_and_its_main_button_comes_first(world: World) -> None:
     shown = await plan_of(world)
-    [embed] = shown.embeds
-    learned, time, risk = embed.description.split("\n")
-    assert embed.title == "Retrain?"
-    assert embed.fields == []
+    title, learned, time, risk = lines_of(shown)
+    assert title == "### Retrain?"
     assert learned == "I learn 3 things that 2 people taught, on top of `tiny` (1 left out)."
     assert time.startswith("It takes about ")
     assert time.endswith("; people can keep chatting meanwhile.")
     assert risk == SAFE
-    assert labels(shown) == ["Start", "Details", "Cancel"]
+    assert labels_of(shown) == ["Start", "Details", "Cancel"]
     primary = discord.ButtonStyle.primary.value
-    styles = [one["style"] for row in shown.components for one in row["components"]]
+    styles = [one["style"] for one in parts(shown) if "style" in one]
     assert [style == primary for style in styles] == [True, False, False]
 
 
 async def test_details_show_all_that_a_dry_run_shows_and_back_hides_it(world: World) -> None:
     short = await plan_of(world)
     dry = await world.ada.slash(world.general, "retrain", base="tiny", dry_run=True)
-    summary = short.embeds[0].description
+    note, *wanted = lines_of(dry.response)
+    assert note == "Nothing was started: this is what a retrain would look like."
+    assert labels_of(dry.response) == []
+    summary = text_of(short)
     for _ in range(2):
         full = await press(world.ada, short, "Details")
-        assert labels(full) == ["Start", "Back", "Cancel"]
-        told, wanted = full.embeds[0], dry.response.embeds[0]
-        assert (told.title, told.description) == (wanted.title, wanted.description)
-        assert [one.name for one in told.fields] == [one.name for one in wanted.fields]
+        assert labels_of(full) == ["Start", "Back", "Cancel"]
+        assert lines_of(full) == wanted
         short = await press(world.ada, full, "Back")
-        assert labels(short) == ["Start", "Details", "Cancel"]
-        assert short.embeds[0].description == summary
+        assert labels_of(short) == ["Start", "Details", "Cancel"]
+        assert text_of(short) == summary
 
 
 async def test_a_plan_in_japanese(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     speak_japanese(monkeypatch, world.ada)
     shown = await plan_of(world)
-    learned, time, risk = shown.embeds[0].description.split("\n")
+    _, learned, time, risk = lines_of(shown)
     assert learned == "2人が教えた3件を、`tiny` を元に学びます（1件は除外）。"
     assert time.startswith("約")
     assert time.endswith("かかります。その間も会話を続けられます。")
     assert risk.startswith("失敗しても今のモデルは変わりません。")
-    assert labels(shown) == ["開始", "詳細", "中止"]
+    assert labels_of(shown) == ["開始", "詳細", "中止"]
     full = await press(world.ada, shown, "詳細")
-    assert labels(full) == ["開始", "戻る", "中止"]
-    assert full.embeds[0].title == "tiny から再学習しますか？"
+    assert labels_of(full) == ["開始", "戻る", "中止"]
+    assert lines_of(full)[0] == "### tiny から再学習しますか？"
     started = await press(world.ada, await press(world.ada, full, "戻る"), "開始")
-    assert started.content.startswith("始めました。")
+    assert text_of(started).startswith("始めました。")
 
 
 async def test_a_warning_takes_the_place_of_the_assurance(world: World) -> None:
     await world.ben.slash(world.general, "teach", user="hi", bot="Yes ❤️")
     shown = await plan_of(world)
-    *_, risk = shown.embeds[0].description.split("\n")
+    *_, risk = lines_of(shown)
     assert risk == "⚠️ 1 answer will hardly be learned: tiny can hardly write emoji; gpt2 can."
+
+
+def summary_lines(plan: RetrainPlan) -> list[str]:
+    """The lines under the title."""
+    _, text = card_texts(plan_summary_card(plan))
+    return text.split("\n")
+
+
+def card_texts(card: Card) -> list[str]:
+    return [one.content for one in card.walk_children() if isinstance(one, discord.ui.TextDisplay)]
 
 
 CONFIG = TrainingConfig(name="tiny-1", base=None, base_name="tiny")
@@ -160,7 +168,7 @@ def test_what_could_go_wrong_is_said_in_short_lines(plan: RetrainPlan, begins: l
     told = {}
     for language in ("en", "ja"):
         with use_language(language):
-            told[language] = str(plan_summary_embed(plan).description).split("\n")
+            told[language] = summary_lines(plan)
     for lines in told.values():
         assert len(lines) == 2 + len(begins)
         assert max(map(len, lines)) <= PHONE_CHARS
@@ -168,12 +176,27 @@ def test_what_could_go_wrong_is_said_in_short_lines(plan: RetrainPlan, begins: l
         assert line.startswith(begin)
 
 
+def test_the_longest_details_fit_one_message() -> None:
+    """Imported files may name thousands of sources, and everybody has the longest name."""
+    many = dict.fromkeys((f"source {n}" for n in range(5000)), 99_999)
+    authors = dict.fromkeys(range(10**18, 10**18 + 5000), 99_999)
+    selection = Selection((), many, many, many, authors, many, many)
+    config = replace(CONFIG, base_name="x" * 5000, gradient_accumulation=99, threads=999)
+    preview = replace(NO_MEMORY, selection=selection, longest=99_999_999)
+    plan = RetrainPlan(1, ModelOption("y" * 5000, "", "", "", "", ""), config, preview, HARD)
+    names = {10**18 + n: "\\_" * 32 for n in range(MAX_AUTHORS_SHOWN)}
+    for language in ("en", "ja"):
+        with use_language(language):
+            texts = card_texts(plan_card(plan, "bf16 on cuda", names))
+        assert sum(map(utf16_length, texts)) <= 4000
+
+
 def learned(kept: int, left_out: int = 0, **counts: Any) -> str:
     """The line about what is learned; `counts` are those of the Selection."""
     taught = Example(1, 1, "hi", "hello", 1, "teach", datetime.now(UTC))
     selection = replace(SELECTION, kept=(taught,) * kept, dropped={"too long": left_out}, **counts)
     plan = replace(PLAN, preview=replace(PREVIEW, selection=selection))
-    line, *_ = str(plan_summary_embed(plan).description).split("\n")
+    line, *_ = summary_lines(plan)
     assert len(line) <= PHONE_CHARS
     return line
 
@@ -210,8 +233,8 @@ async def test_start_from_both(world: World, pressed: list[str]) -> None:
     shown = await plan_of(world)
     for label in pressed:
         shown = await press(world.ada, shown, label)
-    assert shown.content.startswith("Started.")
-    assert (shown.embeds, shown.components) == ([], [])
+    assert text_of(shown).startswith("Started.")
+    assert labels_of(shown) == []
     assert await learned_by_the_job(world) == {"A leaf.", "Two beans.", "A nut."}
 
 
@@ -220,8 +243,8 @@ async def test_cancel_from_both(world: World, pressed: list[str]) -> None:
     shown = await plan_of(world)
     for label in pressed:
         shown = await press(world.ada, shown, label)
-    assert shown.content == "Nothing was started."
-    assert (shown.embeds, shown.components) == ([], [])
+    assert text_of(shown) == "Nothing was started."
+    assert labels_of(shown) == []
     assert await storage_of(world).jobs.unfinished() == []
 
 
@@ -231,14 +254,14 @@ async def test_two_administrators_each_have_a_plan_of_their_own(world: World) ->
     theirs = await plan_of(world, cleo)
     hers = await plan_of(world)
     theirs = await press(cleo, theirs, "Details")
-    assert labels(hers) == ["Start", "Details", "Cancel"]
-    assert (await press(world.ada, hers, "Start")).content.startswith("Started.")
+    assert labels_of(hers) == ["Start", "Details", "Cancel"]
+    assert text_of(await press(world.ada, hers, "Start")).startswith("Started.")
     theirs = await press(cleo, theirs, "Back")
     late = await cleo.click(theirs, label="Start")
     assert [one.content for one in late.followups] == [
         "A training job is under way in this server already."
     ]
-    assert late.response.components == []
+    assert labels_of(late.response) == []
     assert len(await storage_of(world).jobs.unfinished(world.guild.id)) == 1
 
 
@@ -246,7 +269,7 @@ async def test_a_stale_plan_learns_what_is_there_when_it_starts(world: World) ->
     shown = await press(world.ada, await plan_of(world), "Details")
     await world.ben.slash(world.general, "teach", user="And juice?", bot="An apple.")
     await storage_of(world).examples.set_review(world.guild.id, 1, ReviewStatus.REJECTED)
-    assert (await press(world.ada, shown, "Start")).content.startswith("Started.")
+    assert text_of(await press(world.ada, shown, "Start")).startswith("Started.")
     assert await learned_by_the_job(world) == {"Two beans.", "A nut.", "An apple."}
 
 
@@ -258,7 +281,7 @@ async def test_a_plan_of_which_nothing_is_left_starts_nothing(world: World) -> N
         )
     told = await world.ada.click(shown, label="Start")
     assert len(told.followups) == 1
-    assert told.response.components == []
+    assert labels_of(told.response) == []
     assert await storage_of(world).jobs.unfinished() == []
 
 

@@ -12,7 +12,7 @@ import pytest
 from bot.cli.train.display import settings_table
 from bot.cli.train.request import TrainRequest, prepare
 from bot.cli.train.run import EXIT_REJECTED, run_training
-from bot.discord_ui.embeds.training.plan import memory_text, plan_embed, plan_summary_embed
+from bot.discord_ui.embeds.training.plan import memory_text, plan_card, plan_summary_card
 from bot.learning.retraining import Overrides, RetrainPlan
 from core.records import JobState
 from data.dataset.cleaning import Selection
@@ -63,8 +63,8 @@ def test_every_setting_and_every_doubt_of_a_plan(method: Any) -> None:
     with use_language("ja"):
         for preview in (nothing, more):
             plan = RetrainPlan(1, ModelOption("tiny", "", "", "", "", ""), config, preview, None)
-            for embed in (plan_embed(plan, "fp32", {}), plan_summary_embed(plan)):
-                assert_lines_japanese(texts(embed.to_dict()), *NO_WORDS)
+            for card in (plan_card(plan, "fp32", {}), plan_summary_card(plan)):
+                assert_lines_japanese(texts(card.to_component_dict()), *NO_WORDS)
         assert_lines_japanese([memory_text(9.0, free, method) for free in (None, 10.0)])
 
 

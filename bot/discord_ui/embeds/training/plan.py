@@ -1,19 +1,18 @@
-"""The plan of a retrain as embeds: in three lines, and in full with its data, its cost and every
+"""The plan of a retrain as cards: in three lines, and in full with its data, its cost and every
 setting. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-import discord
-
 from bot.discord_ui.embeds.spelling import plan_warning
 from bot.discord_ui.embeds.style import (
-    BLURPLE,
-    MAX_TITLE_CHARS,
-    add_fields,
+    Card,
+    Fact,
     author_text,
+    card,
     examples_text,
+    fact_lines,
     format_counts,
     source_text,
 )
@@ -33,11 +32,11 @@ MAX_AUTHORS_SHOWN = 5
 NOTHING_AT_RISK = phrase("Nothing is at risk: the new model is used only if it passes its checks.")
 
 
-def plan_summary_embed(plan: RetrainPlan) -> discord.Embed:
+def plan_summary_card(plan: RetrainPlan) -> Card:
     """The plan that the admin confirms with "Start": what is learned, how long it takes, and what
     could go wrong, a line each."""
     lines = [learned_line(plan), time_line(plan.preview.seconds), *risk_lines(plan)]
-    return discord.Embed(title=say("Retrain?"), colour=BLURPLE, description="\n".join(lines))
+    return card(say("Retrain?"), "\n".join(lines))
 
 
 def learned_line(plan: RetrainPlan) -> str:
@@ -91,7 +90,7 @@ def risk_lines(plan: RetrainPlan) -> list[str]:
     return warnings or [say(NOTHING_AT_RISK)]
 
 
-def plan_embed(plan: RetrainPlan, number_format: str, names: Mapping[int, str]) -> discord.Embed:
+def plan_card(plan: RetrainPlan, number_format: str, names: Mapping[int, str]) -> Card:
     """The plan in full; `names` are those of the main authors."""
     summary = say(
         "I learn {examples} in a separate process. The new model answers here once it "
@@ -99,18 +98,19 @@ def plan_embed(plan: RetrainPlan, number_format: str, names: Mapping[int, str]) 
         examples=examples_text(len(plan.preview.selection.kept)),
     )
     warning = plan_warning(plan.hard_answers)
-    embed = discord.Embed(
-        title=say("Retrain from {base}?", base=plan.base.name)[:MAX_TITLE_CHARS],
-        colour=BLURPLE,
-        description=f"{summary}\n{warning}" if warning else summary,
+    facts = (
+        data_facts(plan.preview, names),
+        cost_facts(plan.preview, plan.config.method),
+        setting_facts(plan.config, number_format, plan.preview.longest),
     )
-    add_fields(embed, data_fields(plan.preview, names))
-    add_fields(embed, cost_fields(plan.preview, plan.config.method))
-    add_fields(embed, setting_fields(plan.config, number_format, plan.preview.longest))
-    return embed
+    return card(
+        say("Retrain from {base}?", base=plan.base.name),
+        f"{summary}\n{warning}" if warning else summary,
+        *map(fact_lines, facts),
+    )
 
 
-def data_fields(preview: Preview, names: Mapping[int, str]) -> list[tuple[str, str]]:
+def data_facts(preview: Preview, names: Mapping[int, str]) -> list[Fact]:
     """Where the examples come from, and what is left out of them."""
     selection = preview.selection
     cleaned = format_counts(
@@ -141,7 +141,7 @@ def votes_text(counts: PreferenceCounts | None) -> str:
     return say("{opinions}, if the model is better for it", opinions=opinions)
 
 
-def cost_fields(preview: Preview, method: Method) -> list[tuple[str, str]]:
+def cost_facts(preview: Preview, method: Method) -> list[Fact]:
     """Steps, time and memory."""
     tokens, seconds = f"{preview.tokens:,}", preview.seconds
     steps = say("{steps:,} ({epochs:.3g} epochs)", steps=preview.steps, epochs=preview.epochs)
@@ -181,9 +181,7 @@ def _memory_advice(method: Method) -> Phrase:
     return phrase("a smaller base")
 
 
-def setting_fields(
-    config: TrainingConfig, number_format: str, longest: int
-) -> list[tuple[str, str]]:
+def setting_facts(config: TrainingConfig, number_format: str, longest: int) -> list[Fact]:
     """Every setting of the run."""
     epochs = f"{config.epochs:g}"
     if config.min_steps:
@@ -193,7 +191,7 @@ def setting_fields(
     if times > 1:
         accumulation = say("{times} (effective batch {batch})", times=times, batch=times * size)
     only_bot = config.loss_on == "bot"
-    fields = [
+    facts = [
         (say("Base"), config.base_name or config.name),
         (say("Method"), method_text(config.method, config.lora_rank)),
         (say("Epochs"), epochs),
@@ -208,8 +206,8 @@ def setting_fields(
         (say("Mixed in"), mixed_text(config)),
     ]
     if config.threads is not None:
-        fields.append((say("Threads"), f"{config.threads}"))
-    return fields
+        facts.append((say("Threads"), f"{config.threads}"))
+    return facts
 
 
 def method_text(method: str, rank: int | None) -> str:

@@ -26,6 +26,7 @@ from model.convert.int8.quality import Int8Quality, int8_message
 from model.errors import UnknownModel
 from model.registry import EMBEDDED_FOLDER, model_options
 from model.worker.messages import ModelInfo
+from tests.bot.cards import facts_of, lines_of
 from tests.bot.conftest import World
 from tests.fakes import FakeWorker
 from training.checkpoint_retention import CheckpointRetention
@@ -245,18 +246,6 @@ async def test_only_managers_roll_back_and_delete(open_fake: Open, command: str)
 # --- /model info ---------------------------------------------------------------------------------
 
 
-def card_lines(message: Any) -> list[str]:
-    """The lines of a card, which has no content of its own."""
-    assert (message.content, message.embeds) == ("", [])
-    [box] = message.components
-    return [line for one in box["components"] for line in one.get("content", "").splitlines()]
-
-
-def facts(message: Any) -> dict[str, str]:
-    """The facts of a card, which has a line for each."""
-    return dict(re.findall(r"^\*\*(.+?)\*\* (.*)$", "\n".join(card_lines(message)), re.MULTILINE))
-
-
 async def test_info_shows_where_a_checkpoint_comes_from_and_how_it_did(world: World) -> None:
     losses = {
         "general": {"base": 3.5, "serving": None, "new": 3.25},
@@ -284,10 +273,10 @@ async def test_info_shows_where_a_checkpoint_comes_from_and_how_it_did(world: Wo
         device="cpu",
     )
     result = await world.ben.slash(world.general, "model info", name="tiny-2")
-    title, refusal, *_ = card_lines(result.response)
+    title, refusal, *_ = lines_of(result.response)
     assert title == "### tiny-2"
     assert refusal == "It did not pass its checks. It had no answer to “hi”."
-    assert facts(result.response) == {
+    assert facts_of(result.response) == {
         "Base": "tiny-1",
         "Parents": "tiny-1",
         "Data": "`0123456789ab`",
@@ -311,14 +300,14 @@ async def test_info_shows_where_a_checkpoint_comes_from_and_how_it_did(world: Wo
 async def test_info_of_a_checkpoint_of_an_earlier_version(world: World) -> None:
     make_checkpoint(world, "tiny-1")
     result = await world.ben.slash(world.general, "model info", name="tiny-1")
-    fields = facts(result.response)
+    fields = facts_of(result.response)
     assert (fields["Base"], fields["Parents"], fields["Seed"]) == ("tiny", "none", "not known")
     assert (fields["Training loss"], fields["Time taken"]) == ("0.25", "not known")
 
 
 async def test_info_of_a_model_to_start_from(world: World) -> None:
     result = await world.ben.slash(world.general, "model info", name="gpt2")
-    title, summary, *_, note = card_lines(result.response)
+    title, summary, *_, note = lines_of(result.response)
     assert title == "### gpt2"
     assert "124M parameters" in summary
     assert note == "-# A model to start from; it was not trained here."
@@ -328,11 +317,11 @@ async def test_info_says_how_near_int8_is(world: World, worker: FakeWorker) -> N
     """Of a model that is loaded; before that nothing is known of it."""
     source = str(EMBEDDED_FOLDER)
     before = await world.ben.slash(world.general, "model info", name="tiny")
-    assert facts(before.response) == {}
+    assert facts_of(before.response) == {}
     quality = Int8Quality(divergence=0.004, loss=0.0048, fp32=5, matrices=21)
     worker.models[source] = replace(worker.models[source], int8=quality)
     after = await world.ben.slash(world.general, "model info", name="tiny")
-    assert facts(after.response) == {"int8": int8_message(quality).translate_to(ENGLISH)}
+    assert facts_of(after.response) == {"int8": int8_message(quality).translate_to(ENGLISH)}
 
 
 async def test_info_of_a_model_of_another_server(open_fake: Open) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import discord
@@ -23,6 +23,7 @@ from core.records import ReviewStatus
 from core.server_settings import ButtonsUnder, ReplyLength, ServerSettings, Teaching
 from data.storage.tables.server_settings import ServerSettingsTable
 from tests.bot.asking import ask, buttons, storage_of
+from tests.bot.cards import parts, text_of
 from tests.bot.conftest import World, open_world
 from tests.bot.discord_ui.cogs.test_models import MANAGER, make_checkpoint
 from tests.bot.japanese.discord import assert_japanese, speak_japanese
@@ -34,7 +35,7 @@ PAGES = {
     LEARNING: ("teaching", "known_at_once", "retrainers", "role"),
     SCHEDULE: ("nightly", "new_lessons"),
 }
-TEXT, SELECTS = 10, (3, 5, 6, 7, 8)
+SELECTS = (3, 5, 6, 7, 8)
 
 
 @pytest.fixture
@@ -69,27 +70,12 @@ async def choose(world: World, name: str, *values: Any, who: Any = None) -> Any:
     return await (who or world.ada).select(panel, list(values), custom_id=f"settings:{name}")
 
 
-def parts(panel: Any) -> Iterator[dict[str, Any]]:
-    """Everything in the panel, in order."""
-
-    def walk(items: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        for item in items:
-            yield item
-            yield from walk(item.get("components", []))
-
-    return walk(panel.components)
-
-
 def menu(panel: Any, name: str) -> dict[str, Any]:
     return next(one for one in parts(panel) if one.get("custom_id") == f"settings:{name}")
 
 
 def chosen(panel: Any, name: str) -> list[str]:
     return [one["value"] for one in menu(panel, name)["options"] if one["default"]]
-
-
-def text(panel: Any) -> str:
-    return "\n".join(one["content"] for one in parts(panel) if one["type"] == TEXT)
 
 
 def rules_of(world: World) -> ServerSettings:
@@ -113,7 +99,7 @@ async def test_the_panel_shows_how_things_are_and_fits_a_phone(world: World) -> 
     assert len([one for one in shown if one["type"] in SELECTS]) == 6
     assert chosen(panel, "length") == ["long"]
     assert chosen(panel, "model") == ["tiny"]
-    assert "The operator allows 60 tokens at most." in text(panel)
+    assert "The operator allows 60 tokens at most." in text_of(panel)
     await world.ada.click(panel, custom_id=LEARNING)
     assert chosen(panel, "teaching") == ["review-others"]
     assert chosen(panel, "retrainers") == ["administrators"]
@@ -155,12 +141,12 @@ async def test_what_the_operator_has_closed_is_said_and_not_offered(
     )
     async with open_world(strict, worker) as world:
         panel = await open_panel(world)
-        assert "The operator has switched the buttons off." in text(panel)
+        assert "The operator has switched the buttons off." in text_of(panel)
         assert menu(panel, "buttons")["disabled"]
-        assert "The operator allows a temperature of 0.5 at most." in text(panel)
+        assert "The operator allows a temperature of 0.5 at most." in text_of(panel)
         assert [one["value"] for one in menu(panel, "liveliness")["options"]] == ["model", "calm"]
         await world.ada.click(panel, custom_id=LEARNING)
-        assert "The operator has left this to a retrain." in text(panel)
+        assert "The operator has left this to a retrain." in text_of(panel)
         assert menu(panel, "known_at_once")["disabled"]
         assert "unreviewed" not in [one["value"] for one in menu(panel, "teaching")["options"]]
 
@@ -221,7 +207,7 @@ async def test_what_cannot_be_stored_is_told_and_the_menu_shows_what_counts(
 async def test_a_panel_that_nobody_presses_closes(world: World) -> None:
     panel = await open_panel(world)
     await world.env.advance_time(VIEW_TIMEOUT_S + 1)
-    assert text(panel) == PANEL_CLOSED
+    assert text_of(panel) == PANEL_CLOSED
 
 
 # --- what each choice does -----------------------------------------------------------------------
@@ -289,7 +275,7 @@ async def test_the_model_is_that_of_model_use(world: World, worker: FakeWorker) 
     assert chosen(panel, "model") == ["tiny-1"]
     sent = [str(one.json) for one in world.env.http_requests]
     assert any("Loading tiny-1…" in one for one in sent), "it may take long"
-    assert "Loading" not in text(panel)
+    assert "Loading" not in text_of(panel)
     await world.say(world.ben, "hi")
     assert worker.heard[-1][0].endswith("tiny-1")
     back = await world.ada.slash(world.general, "model rollback")
@@ -312,7 +298,7 @@ async def test_a_model_that_is_gone_is_shown(world: World) -> None:
     await choose(world, "model", "tiny-1")
     shutil.rmtree(folder)
     panel = await open_panel(world)
-    assert "tiny-1 was chosen, but it is gone: tiny answers." in text(panel)
+    assert "tiny-1 was chosen, but it is gone: tiny answers." in text_of(panel)
     assert chosen(panel, "model") == ["tiny"]
 
 
@@ -339,9 +325,9 @@ async def test_a_channel_that_is_gone_is_shown_and_can_be_forgotten(world: World
     await choose(world, "channels", games, world.general)
     world.env.backend.delete_channel(games.id)
     panel = await open_panel(world)
-    assert "1 of them I cannot see: deleted, archived or hidden." in text(panel)
+    assert "1 of them I cannot see: deleted, archived or hidden." in text_of(panel)
     await world.ada.click(panel, custom_id="settings:forget")
-    assert "cannot see" not in text(panel)
+    assert "cannot see" not in text_of(panel)
     assert await storage_of(world).channels.enabled() == {world.general.id}
 
 
@@ -412,7 +398,7 @@ async def test_managers_may_be_let_retrain(world: World) -> None:
     assert refused.response.content == "You need the permission Administrator for that."
     assert "/retrain" not in (await cleo.slash(world.general, "help")).response.content
     await choose(world, "retrainers", "managers")
-    assert "Nothing was started" in (await retrain_as(world, cleo)).response.content
+    assert "Nothing was started" in text_of((await retrain_as(world, cleo)).response)
     assert "/retrain" in (await cleo.slash(world.general, "help")).response.content
     await world.open_to_all("retrain")
     assert (await retrain_as(world, world.ben)).response.content == NEEDS_MANAGER
@@ -437,17 +423,17 @@ async def test_a_role_may_be_let_retrain_and_nobody_if_it_is_gone(world: World) 
     commands = await world.bot.tree.fetch_commands()
     retrain = next(one for one in commands if one.name == "retrain")
     world.guild.set_command_permissions(retrain, {dana: True, world.ben: True})
-    assert "Nothing was started" in (await retrain_as(world, dana)).response.content
+    assert "Nothing was started" in text_of((await retrain_as(world, dana)).response)
     assert (await retrain_as(world, world.ben)).response.content == ONLY_A_ROLE_RETRAINS
     panel = await open_panel(world, page=LEARNING)
-    assert "Now: the role Trainers." in text(panel)
+    assert "Now: the role Trainers." in text_of(panel)
     assert [int(one["id"]) for one in menu(panel, "role")["default_values"]] == [trainers.id]
     world.env.backend.delete_role(world.guild.id, trainers.id)
     assert (await retrain_as(world, dana)).response.content == ONLY_A_ROLE_RETRAINS
     panel = await open_panel(world, page=LEARNING)
-    assert "Now: a role that is gone, so administrators only." in text(panel)
+    assert "Now: a role that is gone, so administrators only." in text_of(panel)
     assert menu(panel, "role").get("default_values", []) == []
-    assert "Nothing was started" in (await retrain_as(world, world.ada)).response.content
+    assert "Nothing was started" in text_of((await retrain_as(world, world.ada)).response)
 
 
 async def test_everybody_is_no_role_to_retrain(world: World) -> None:
@@ -459,7 +445,7 @@ async def test_everybody_is_no_role_to_retrain(world: World) -> None:
 async def test_only_an_administrator_chooses_who_may_retrain(world: World) -> None:
     cleo = manager_of(world)
     panel = await open_panel(world, cleo, page=LEARNING)
-    assert ONLY_ADMINISTRATORS_CHOOSE in text(panel)
+    assert ONLY_ADMINISTRATORS_CHOOSE in text_of(panel)
     assert menu(panel, "retrainers")["disabled"]
     assert menu(panel, "role")["disabled"]
     file = ("settings.json", b'{"retrainers": "managers"}')

@@ -16,6 +16,7 @@ from bot.settings import Settings, load_settings
 from core.records import NewExample, ReviewStatus
 from model.registry import base_family
 from tests.bot.asking import storage_of
+from tests.bot.cards import facts_of, labels_of, lines_of, text_of
 from tests.bot.conftest import World, open_world
 from tests.fakes import FakeWorker
 from tests.japanese_folders import make_japanese_folder
@@ -163,10 +164,10 @@ async def test_retrain_shows_every_setting_before_it_starts(world: World) -> Non
     )
     assert result.ephemeral
     details = await world.ada.click(result.response, label="Details")
-    embed = details.response.embeds[0]
-    fields = {field.name: field.value for field in embed.fields}
-    assert embed.title == "Retrain from gpt2?"
-    assert "1 example" in embed.description
+    title, description, *_ = lines_of(details.response)
+    fields = facts_of(details.response)
+    assert title == "### Retrain from gpt2?"
+    assert "1 example" in description
     assert fields["Epochs"] == "2"
     assert fields["Batch size"] == "18"
     assert fields["Gradient accumulation"] == "1"
@@ -178,9 +179,7 @@ async def fields_of(world: World, **options: Any) -> dict[str, str]:
     """All that the plan says, behind its button Details."""
     result = await world.ada.slash(world.general, "retrain", **options)
     details = await world.ada.click(result.response, label="Details")
-    embed = details.response.embeds[0]
-    assert len(embed) <= 6000
-    return {field.name: field.value for field in embed.fields}
+    return facts_of(details.response)
 
 
 async def test_retrain_shows_what_is_learned_and_from_whom(world: World) -> None:
@@ -268,9 +267,11 @@ async def test_a_dry_run_shows_the_same_and_starts_nothing(world: World) -> None
     fields = await fields_of(world)
     dry = await world.ada.slash(world.general, "retrain", dry_run=True)
     assert dry.ephemeral
-    assert dry.response.content == "Nothing was started: this is what a retrain would look like."
-    assert dry.response.components == []
-    assert [field.name for field in dry.response.embeds[0].fields] == list(fields)
+    assert lines_of(dry.response)[0] == (
+        "Nothing was started: this is what a retrain would look like."
+    )
+    assert labels_of(dry.response) == []
+    assert list(facts_of(dry.response)) == list(fields)
 
 
 async def test_of_two_admins_who_press_start_one_is_told_of_the_other(open_fake: Open) -> None:
@@ -282,12 +283,12 @@ async def test_of_two_admins_who_press_start_one_is_told_of_the_other(open_fake:
         await world.ben.slash(world.general, "teach", user="hi", bot="hello")
         plans = [await who.slash(world.general, "retrain") for who in (world.ada, cleo)]
         first = await world.ada.click(plans[0].response, label="Start")
-        assert first.response.content.startswith("Started.")
-        assert first.response.components == []
+        assert text_of(first.response).startswith("Started.")
+        assert labels_of(first.response) == []
         second = await cleo.click(plans[1].response, label="Start")
         [told] = second.followups
         assert told.content == "A training job is under way in this server already."
-        assert second.response.components == []
+        assert labels_of(second.response) == []
         assert len(await training._storage.jobs.unfinished(world.guild.id)) == 1
         late = await world.ada.slash(world.general, "retrain")
         assert late.response.content == "A training job is under way in this server already."
@@ -297,7 +298,7 @@ async def test_cancel_starts_nothing(world: World) -> None:
     await world.ben.slash(world.general, "teach", user="hi", bot="hello")
     plan = await world.ada.slash(world.general, "retrain")
     after = await world.ada.click(plan.response, label="Cancel")
-    assert after.response.content == "Nothing was started."
+    assert text_of(after.response) == "Nothing was started."
     assert not (world.home / "jobs").exists() or not any((world.home / "jobs").iterdir())
 
 
@@ -340,9 +341,9 @@ async def test_answers_that_the_model_can_hardly_write_are_told(
     assert ("hardly" in last) == bool(why)
     await world.ben.slash(world.general, "teach", user="bye", bot="Goodbye.")
     plan = await world.ada.slash(world.general, "retrain", base="tiny", dry_run=True)
-    description = plan.response.embeds[0].description
-    warning = f"\n⚠️ 1 answer will hardly be learned: {why}."
-    assert description.endswith(warning if why else "the old one stays.")
+    _, _, what, warning, *_ = lines_of(plan.response)
+    assert what.endswith("the old one stays.")
+    assert (warning == f"⚠️ 1 answer will hardly be learned: {why}.") == bool(why)
 
 
 async def test_a_model_of_the_operator_that_can_write_it_is_named(
@@ -355,8 +356,8 @@ async def test_a_model_of_the_operator_that_can_write_it_is_named(
         assert told.response.content.endswith("can hardly write Japanese; ja can.")
         await world.ben.slash(world.general, "teach", user="bye", bot="こんにちは。")
         plan = await world.ada.slash(world.general, "retrain", base="tiny", dry_run=True)
-        assert plan.response.embeds[0].description.endswith(
-            "\n⚠️ 2 answers will hardly be learned: tiny can hardly write Japanese; ja can."
+        assert lines_of(plan.response)[3] == (
+            "⚠️ 2 answers will hardly be learned: tiny can hardly write Japanese; ja can."
         )
         fine = await world.ada.slash(world.general, "retrain", base="ja", dry_run=True)
-        assert "⚠️" not in fine.response.embeds[0].description
+        assert "hardly be learned" not in text_of(fine.response)

@@ -167,7 +167,7 @@ def _fields(template: str) -> set[str]:
 WORDS = re.compile(r"[A-Za-z]{2,} [A-Za-z{(]")
 CODE = re.compile(
     r"\s*(SELECT|INSERT|UPDATE|DELETE|CREATE|ALTER|DROP|PRAGMA|VACUUM|BEGIN|WITH|AND|CASE)\b"
-    r"|IS NOT NULL|\bSELECT\b|\(\?|^<\{|PRIVATE|^\s*(import |\{%)"
+    r"|IS NOT NULL|\bSELECT\b|\(\?|^<\{|PRIVATE|^\s*(import |from [a-z.]+ import |\{%)"
 )
 """SQL, XML, regular expressions, Python and chat templates."""
 IGNORED_CALLS = {

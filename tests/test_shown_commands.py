@@ -123,7 +123,7 @@ ELSEWHERE = {
     "python -m benchmarks.generation --outliers": (
         "tests/test_benchmarks.py::test_what_int8_costs_is_within_one_percent_on_every_twin"
     ),
-    "python -m benchmarks.generation --soak 540": (
+    "python -m benchmarks.generation --threads 1 --soak 3600 --adapters 50": (
         "tests/test_benchmarks.py::test_a_soak_shows_speed_and_memory_over_time"
     ),
     "python -m benchmarks.training": TRAINING,

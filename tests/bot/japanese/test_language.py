@@ -19,10 +19,11 @@ from data.storage.storage import Storage
 from data.storage.tables.pauses import EVERYWHERE
 from i18n.phrase import phrase
 from tests.bot.asking import ask, storage_of
+from tests.bot.cards import facts_of, lines_of
 from tests.bot.conftest import World, open_world
 from tests.bot.discord_ui.cogs.dataset.test_cog import taught
 from tests.bot.discord_ui.cogs.test_introduction import join
-from tests.bot.discord_ui.cogs.test_models import facts, make_checkpoint
+from tests.bot.discord_ui.cogs.test_models import make_checkpoint
 from tests.bot.discord_ui.cogs.test_privacy import manager_of, trained
 from tests.bot.discord_ui.test_correction_form import press
 from tests.bot.discord_ui.test_job_messages import Run
@@ -142,7 +143,7 @@ async def test_models(place: Place) -> None:
         read((await place.slash(who, "help")).content)
     listed = await place.slash(world.ada, "model list")
     card = await place.slash(world.ben, "model info", name="tiny-2")
-    place.public(listed.embeds[0].title, *facts(card))
+    place.public(listed.embeds[0].title, *facts_of(card))
     unknown = await place.slash(world.ada, "model info", name="gpt5")
     place.public(unknown.content)
     assert not unknown.ephemeral
@@ -171,7 +172,7 @@ async def test_training(place: Place) -> None:
     place.private((await place.slash(world.ada, "retrain")).content)
     place.public((await place.slash(world.ben, "teach", user="hi", bot="hello")).content)
     plan = await place.slash(world.ada, "retrain")
-    place.private(plan.embeds[0].title)
+    place.private(lines_of(plan)[0])
     start = phrase("Start").translate_to(place.own)
     await world.ada.click(plan, label=start)
     [job] = await storage_of(world).jobs.unfinished(world.guild.id)

@@ -20,8 +20,9 @@ from core.records import Choice, DuelOutcome, DuelPair, ReplyCounts
 from core.server_settings import ButtonsUnder
 from data.storage.erasure import erase_member
 from tests.bot.asking import ask, buttons, record_of, storage_of
+from tests.bot.cards import facts_of
 from tests.bot.conftest import World
-from tests.bot.discord_ui.cogs.test_models import facts, make_checkpoint
+from tests.bot.discord_ui.cogs.test_models import make_checkpoint
 from tests.fakes import FakeWorker
 
 Open = Callable[..., AbstractAsyncContextManager[World]]
@@ -235,10 +236,10 @@ async def test_a_decided_duel_is_announced_once_and_its_winner_used_by_an_admini
     assert (entry.action, entry.detail) == ("model use", "tiny-b")
     await ring.ben.click(ring.general.last_message, custom_id="reply:up:")
     info = await ring.ben.slash(ring.general, "model info", name="tiny-b")
-    known = facts(info.response)
+    known = facts_of(info.response)
     assert (known["Duels"], known["Its replies"]) == ("better than tiny-a", "👍 1 · 👎 0")
     info = await ring.ben.slash(ring.general, "model info", name="tiny-a")
-    assert facts(info.response)["Duels"] == "worse than tiny-b"
+    assert facts_of(info.response)["Duels"] == "worse than tiny-b"
 
 
 async def test_a_vote_after_the_end_chooses_an_answer_and_decides_nothing(ring: World) -> None:

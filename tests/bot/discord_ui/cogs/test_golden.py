@@ -17,8 +17,9 @@ from bot.judgement import golden as judgement
 from core.records import GoldenKind, GoldenQuestion, GoldenScore, Message, NewExample
 from model.errors import GenerationFailed
 from tests.bot.asking import storage_of
+from tests.bot.cards import facts_of
 from tests.bot.conftest import World
-from tests.bot.discord_ui.cogs.test_models import facts, make_checkpoint
+from tests.bot.discord_ui.cogs.test_models import make_checkpoint
 from tests.fakes import FakeWorker
 from training.checkpoints import StoredReport
 
@@ -223,7 +224,7 @@ async def test_a_run_asks_the_model_in_service_and_is_remembered(
         "The model in service passed it the last time." in again.response.embeds[0].fields[0].value
     )
     info = await world.ben.slash(world.general, "model info", name="tiny")
-    assert facts(info.response)["Golden questions"].startswith("0 of 2 passed, <t:")
+    assert facts_of(info.response)["Golden questions"].startswith("0 of 2 passed, <t:")
 
 
 async def test_a_run_has_an_end(

@@ -57,13 +57,13 @@ class ChartData(TypedDict):
 
 
 def draw_chart(numbers: ChartData, path: Path) -> None:
-    """A histogram of the lengths beside bars of the sources, 1200 by 600 pixels."""
+    """A histogram of the lengths above bars of the sources."""
     with use_language(numbers["language"]), mpl.rc_context({"font.family": font_families()}):
         _figure(numbers).savefig(path, format="png")
 
 
 def _figure(numbers: ChartData) -> Figure:
-    figure, (lengths, sources) = panels(_title(numbers), width_ratios=(1.35, 1))
+    figure, (lengths, sources) = panels(_title(numbers))
     _histogram(lengths, numbers["lengths_user"], numbers["lengths_bot"])
     _bars(sources, numbers["by_source"])
     return figure

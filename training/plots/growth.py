@@ -62,13 +62,13 @@ class GrowthData(TypedDict):
 
 
 def draw_growth(numbers: GrowthData, path: Path) -> None:
-    """The data set over time beside the losses of the checkpoints."""
+    """The data set over time above the losses of the checkpoints."""
     with use_language(numbers["language"]), mpl.rc_context({"font.family": font_families()}):
         _figure(numbers).savefig(path, format="png")
 
 
 def _figure(numbers: GrowthData) -> Figure:
-    figure, (taught, losses) = panels(say("How I grow"), width_ratios=(1.35, 1))
+    figure, (taught, losses) = panels(say("How I grow"))
     _taught(taught, numbers)
     _losses(losses, numbers["checkpoints"])
     return figure
@@ -88,8 +88,9 @@ def _taught(axes: Axes, numbers: GrowthData) -> None:
     for number, one in enumerate(numbers["checkpoints"]):
         label = say("a training") if number == 0 else None
         axes.axvline(_place(one["day"]), color=AFTER, linestyle="--", linewidth=1.2, label=label)
-    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     axes.xaxis.set_major_formatter(lambda day, _: date.fromordinal(int(day)).isoformat())
+    axes.tick_params(axis="x", pad=10)  # the first one is below the 0 of the other axis
     axes.set_ylabel(say("examples"), color=MUTED_COLOUR, fontsize=12)
     axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.yaxis.set_major_formatter("{x:,.0f}")
@@ -122,7 +123,7 @@ def _losses(axes: Axes, checkpoints: Sequence[TrainedCheckpoint]) -> None:
     axes.bar_label(bars, [f"{loss:.2f}" for loss in after], padding=5, color=TEXT_COLOUR)
     names = [truncate(one["name"], MAX_NAME_COLUMNS) for one in checkpoints]
     axes.set_yticks(places, names, color=TEXT_COLOUR, parse_math=False)
-    axes.set(ylim=(max(4, len(checkpoints)) - 0.3, -0.7), xlim=(0, max([*before, *after]) * 1.2))
+    axes.set(ylim=(max(4, len(checkpoints)) - 0.3, -0.7), xlim=(0, max([*before, *after]) * 1.5))
     axes.set_xlabel(say("nats a token; lower is better"), color=MUTED_COLOUR, fontsize=12)
     axes.grid(axis="x", color=MUTED_COLOUR, alpha=0.18)
     axes.set_axisbelow(True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import discord
 
-from bot.discord_ui.embeds.style import BLURPLE
+from bot.discord_ui.embeds.style import BLURPLE, fact_lines
 from bot.learning.growth import Checkpoint, Total
 from i18n.phrase import phrase
 from i18n.reader import say
@@ -19,13 +19,13 @@ def growth_embed(
     totals: Sequence[Total], checkpoints: Sequence[Checkpoint], serving: str
 ) -> discord.Embed:
     """The numbers of today; `checkpoints` with the newest first."""
-    embed = discord.Embed(title=say("How I grow"), colour=BLURPLE)
-    if not totals:
-        embed.description = say(NOTHING_YET)
-    embed.add_field(name=say("Examples"), value=f"{totals[-1][1] if totals else 0:,}")
-    embed.add_field(name=say("Checkpoints"), value=f"{len(checkpoints):,}")
-    embed.add_field(name=say("Answers now"), value=discord.utils.escape_markdown(serving))
-    return embed
+    facts = [
+        (say("Examples"), f"{totals[-1][1] if totals else 0:,}"),
+        (say("Checkpoints"), f"{len(checkpoints):,}"),
+        (say("Answers now"), discord.utils.escape_markdown(serving)),
+    ]
+    text = "\n".join([*([] if totals else [say(NOTHING_YET)]), fact_lines(facts)])
+    return discord.Embed(title=say("How I grow"), colour=BLURPLE, description=text)
 
 
 def growth_numbers(

@@ -49,7 +49,7 @@ async def test_the_child_draws_many_numbers(tmp_path: Path) -> None:
 def assert_is_chart(png: bytes) -> None:
     with Image.open(io.BytesIO(png)) as picture:
         picture.load()
-        assert (picture.format, picture.size) == ("PNG", (1200, 600))
+        assert (picture.format, picture.size) == ("PNG", (900, 1080))
         colours = picture.convert("RGB").getcolors(1 << 20)
     assert colours is not None
     assert len(colours) > 20

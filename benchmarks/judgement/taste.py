@@ -219,6 +219,7 @@ class _Server:
             "after": round(fmean(map(taste, after)), 3),
             "kept": stage.reason is None,
             "why_not": stage.reason,
+            "left_out": len(stage.against),
             "loss_rise": round(self._general_loss() / self._loss - 1, 4),
             "recall_before": round(self._recall, 3),
             "recall_after": round(self._recalled(), 3),

@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -39,12 +39,14 @@ _Key = tuple[str, str, str | None]
 @dataclass(frozen=True, slots=True)
 class Preference:
     """To `user` the bot should rather answer `good` than `bad`; of a vote, one of them is None. The
-    mean `weight` of a data set is 1."""
+    mean `weight` of a data set is 1. `voters` are those whose votes say the same as the row, by
+    numbers that mean something in this data set only; nobody's for a better answer."""
 
     user: str
     good: str | None
     bad: str | None
     weight: float = 1.0
+    voters: tuple[int, ...] = ()
 
     @property
     def is_pair(self) -> bool:
@@ -106,8 +108,10 @@ def select_preferences(
     usable = [one for one in map(_clean, judged) if _is_usable(one)][-MAX_ROWS:]
     times = Counter(who for one in usable for who in one.judges)
     scores: dict[_Key, float] = defaultdict(float)
+    votes: dict[_Key, list[tuple[int, int]]] = defaultdict(list)
     for one in usable:
         signs = {who: one.votes.get(who, 1) for who in one.judges}
+        votes[_key(one)] += one.votes.items()
         scores[_key(one)] += sum(sign * _share(one, who, times[who]) for who, sign in signs.items())
     rows = {key: _row(*key, score) for key, score in scores.items() if score}
     pairs = {(one.user, one.bot) for one in learned}
@@ -120,7 +124,12 @@ def select_preferences(
         and (row.good is None or ((row.user, row.good) in pairs and may_say(row.good)))
     }
     judged = tuple(one for one in usable if _key(one) in rows)
-    return PreferenceSelection(_normalized(rows.values()), judged)
+    agreeing = {
+        key: {who for who, sign in votes[key] if (sign > 0) is (row.good is not None)}
+        for key, row in rows.items()
+        if not row.is_pair
+    }
+    return PreferenceSelection(_normalized(rows, agreeing), judged)
 
 
 def _key(one: JudgedReply) -> _Key:
@@ -141,16 +150,27 @@ def _share(one: JudgedReply, who: int, times: int) -> float:
     return own / math.sqrt(times)
 
 
-def _normalized(rows: Collection[Preference]) -> tuple[Preference, ...]:
-    """The rows, sorted, with a mean weight of about 1."""
+def _normalized(
+    rows: Mapping[_Key, Preference], agreeing: Mapping[_Key, Collection[int]]
+) -> tuple[Preference, ...]:
+    """The rows, sorted, with a mean weight of about 1, and with numbers for those who agree with
+    them, in the order in which they first appear."""
     if not rows:
         return ()
-    mean = fmean(one.weight for one in rows)
-    weighted = (
-        Preference(one.user, one.good, one.bad, min(MAX_ROW_WEIGHT, round(one.weight / mean, 4)))
-        for one in rows
-    )
-    return tuple(sorted(weighted, key=lambda one: (one.user, one.good or "", one.bad or "")))
+    mean = fmean(one.weight for one in rows.values())
+    made, numbers = [], dict[int, int]()
+    for key in sorted(rows, key=lambda key: _order(rows[key])):
+        row = rows[key]
+        for who in sorted(agreeing.get(key, ())):
+            numbers.setdefault(who, len(numbers))
+        voters = tuple(sorted(numbers[who] for who in agreeing.get(key, ())))
+        weight = min(MAX_ROW_WEIGHT, round(row.weight / mean, 4))
+        made.append(replace(row, weight=weight, voters=voters))
+    return tuple(made)
+
+
+def _order(row: Preference) -> tuple[str, str, str]:
+    return row.user, row.good or "", row.bad or ""
 
 
 def _is_collected(one: Example) -> bool:
@@ -177,8 +197,8 @@ def preference_digests(rows: Iterable[Preference]) -> list[str]:
 
 
 def write_preferences(rows: Sequence[Preference], path: Path) -> str:
-    """Write the rows as JSON lines; return the file's SHA-256 in hex. It holds nobody's id. Raises
-    DiskFull, StoreError: it could not be written."""
+    """Write the rows as JSON lines; return the file's SHA-256 in hex. It holds nobody's id: voters
+    are numbers that no other file has. Raises DiskFull, StoreError: it could not be written."""
     lines = (json.dumps(asdict(one), ensure_ascii=False) for one in rows)
     content = "".join(f"{line}\n" for line in lines).encode()
     write_atomically(path, content, phrase("The votes"))
@@ -186,8 +206,9 @@ def write_preferences(rows: Sequence[Preference], path: Path) -> str:
 
 
 def read_preferences(path: Path) -> list[Preference]:
-    """The rows of a file; none if it is not there."""
+    """The rows of a file; none if it is not there. A file of before rows had voters has none."""
     if not path.is_file():
         return []
     with path.open(encoding="utf-8") as lines:
-        return [Preference(**json.loads(line)) for line in lines]
+        read = (Preference(**json.loads(line)) for line in lines)
+        return [replace(one, voters=tuple(one.voters)) for one in read]

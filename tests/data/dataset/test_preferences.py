@@ -156,5 +156,27 @@ def test_a_file_comes_back_and_holds_nobodys_id(tmp_path: Path) -> None:
     assert tuple(read_preferences(tmp_path / "preferences.jsonl")) == selection.rows
     lines = (tmp_path / "again.jsonl").read_text().splitlines()
     fields = {key for line in lines for key in json.loads(line)}
-    assert fields == {"user", "good", "bad", "weight"}
+    assert fields == {"user", "good", "bad", "weight", "voters"}
     assert read_preferences(tmp_path / "none.jsonl") == []
+
+
+def test_voters_are_numbers_that_say_nothing_of_who_they_are(tmp_path: Path) -> None:
+    """The same two people with other ids have the same file."""
+    many = [{ADA: 1}, {BEN: -1, ADA: -1}, {CLEO: 1, ADA: -1, BEN: 1}]
+    judged = [voted(n, votes) for n, votes in enumerate(many)]
+    better = corrected(3, "yes", "no")
+    rows = selected(*judged, better).rows
+    write_preferences(rows, tmp_path / "one.jsonl")
+    assert [one.voters for one in rows] == [(0,), (0, 1), (1, 2), ()], "those who agree with it"
+    others = [
+        replace(one, votes={10**17 + who: sign for who, sign in one.votes.items()})
+        for one in judged
+    ]
+    digest = write_preferences(selected(*others, better).rows, tmp_path / "other.jsonl")
+    assert digest == write_preferences(rows, tmp_path / "one.jsonl")
+
+
+def test_a_file_of_before_rows_had_voters_is_read(tmp_path: Path) -> None:
+    old = tmp_path / "preferences.jsonl"
+    old.write_text('{"user": "a", "good": "b", "bad": null, "weight": 1.0}\n')
+    assert read_preferences(old) == [Preference("a", "b", None)]

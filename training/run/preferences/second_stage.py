@@ -11,13 +11,14 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from core.records import Conversation
 from data.dataset.preferences import Preference, PreferenceCounts
-from i18n.phrase import Phrase, phrase
+from i18n.phrase import Phrase, join_phrases, phrase, phrases
 from model.own_templates import is_japanese
 from model.runners.device import is_out_of_memory
 from training.config import TrainingConfig
@@ -27,6 +28,7 @@ from training.run.mixing import read_talk
 from training.run.preferences.decision import MAX_CHANCE, HeldOut, refusal, split
 from training.run.preferences.replies import tokenize_sides
 from training.run.preferences.stage import PreferenceStage, StageSettings
+from training.run.preferences.voters import Voters, without
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +58,8 @@ class SecondStage:
         self._taught = taught
         self._learned, self._held_out = split(preferences, config.seed)
         self._settings = StageSettings.of(config, len(self._learned), supervised_steps)
+        self.against: frozenset[int] = frozenset()
+        """The voters who do not count, since they vote against all others."""
         self.reason: Phrase | None = None
         """Why nothing of it is kept; None: it is, or that is not decided yet. Set before it runs,
         it does not run."""
@@ -82,6 +86,16 @@ class SecondStage:
 
     def _run(self, control: Control) -> bool:
         model, tokenizer = self._model, self._tokenizer
+        voters = Voters(
+            model, tokenizer, self._learned, self._settings, partial(self.restore, self._before)
+        )
+        against = voters.against(control)
+        if against is None:
+            return False
+        self.against = against
+        self._learned, self._held_out = (
+            without(some, against) for some in (self._learned, self._held_out)
+        )
         talk = read_talk(self._taught, japanese=is_japanese(tokenizer))
         stage = PreferenceStage(model, tokenizer, self._learned, self._taught, talk, self._settings)
         sides = tokenize_sides(tokenizer, self._held_out, self._config.max_length)
@@ -117,7 +131,15 @@ class SecondStage:
 
     def _learned_from(self) -> Phrase:
         counts = self._config.preferences or PreferenceCounts()
-        return phrase("I learned from {opinions}.", opinions=counts.as_text())
+        learned = phrase("I learned from {opinions}.", opinions=counts.as_text())
+        if not self.against:
+            return learned
+        left_out = phrases(
+            "The votes of {count} person went against all others and did not count.",
+            "The votes of {count} people went against all others and did not count.",
+            len(self.against),
+        )
+        return join_phrases([learned, left_out])
 
     def weights(self) -> dict[str, torch.Tensor]:
         """Copies of the trainable parameters, in the memory of the processor."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from random import Random
 
@@ -64,9 +64,8 @@ class StageSettings:
     def of(cls, config: TrainingConfig, judged: int, supervised_steps: int) -> StageSettings:
         """At most as many steps as the supervised stage took, with as many rows in each."""
         pieces = config.gradient_accumulation
-        in_step = max(1, round(JUDGED_SHARE * config.batch_size)) * pieces
-        return cls(
-            steps=max(1, min(supervised_steps, math.ceil(EPOCHS * judged / in_step))),
+        settings = cls(
+            steps=supervised_steps,
             rows=config.batch_size,
             pieces=pieces,
             learning_rate=RATE_FACTOR * config.learning_rate,
@@ -74,6 +73,16 @@ class StageSettings:
             seed=config.seed,
             bf16=config.precision == "bf16",
         )
+        return replace(settings, steps=min(supervised_steps, settings.steps_of(judged, EPOCHS)))
+
+    @property
+    def judged(self) -> int:
+        """Judged rows in a step."""
+        return max(1, round(JUDGED_SHARE * self.rows)) * self.pieces
+
+    def steps_of(self, judged: int, epochs: int) -> int:
+        """The steps in which each of so many rows is seen so often."""
+        return max(1, math.ceil(epochs * judged / self.judged))
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,10 +175,9 @@ class PreferenceStage:
 
     def _batches(self) -> Iterator[list[_Judged]]:
         """The judged rows of each step: each row once, then again in another order."""
-        settings = self._settings
-        count = max(1, round(JUDGED_SHARE * settings.rows)) * settings.pieces
+        count = self._settings.judged
         left: list[_Judged] = []
-        for _ in range(settings.steps):
+        for _ in range(self._settings.steps):
             while len(left) < count:
                 left += self._rng.sample(self._judged, len(self._judged))
             yield left[:count]

@@ -163,8 +163,8 @@ def test_a_file_comes_back_and_holds_nobodys_id(tmp_path: Path) -> None:
 def test_voters_are_numbers_that_say_nothing_of_who_they_are(tmp_path: Path) -> None:
     """The same two people with other ids have the same file."""
     many = [{ADA: 1}, {BEN: -1, ADA: -1}, {CLEO: 1, ADA: -1, BEN: 1}]
-    judged = [voted(n, votes) for n, votes in enumerate(many)]
-    better = corrected(3, "yes", "no")
+    judged = [voted(n, votes, asked_by=5) for n, votes in enumerate(many)]
+    better = corrected(3, "yes", "no", by=5)
     rows = selected(*judged, better).rows
     write_preferences(rows, tmp_path / "one.jsonl")
     assert [one.voters for one in rows] == [(0,), (0, 1), (1, 2), ()], "those who agree with it"

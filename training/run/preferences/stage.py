@@ -73,7 +73,8 @@ class StageSettings:
             seed=config.seed,
             bf16=config.precision == "bf16",
         )
-        return replace(settings, steps=min(supervised_steps, settings.steps_of(judged, EPOCHS)))
+        steps = max(1, min(supervised_steps, settings.steps_of(judged, EPOCHS)))
+        return replace(settings, steps=steps)
 
     @property
     def judged(self) -> int:
@@ -82,7 +83,7 @@ class StageSettings:
 
     def steps_of(self, judged: int, epochs: int) -> int:
         """The steps in which each of so many rows is seen so often."""
-        return max(1, math.ceil(epochs * judged / self.judged))
+        return math.ceil(epochs * judged / self.judged)
 
 
 @dataclass(frozen=True, slots=True)

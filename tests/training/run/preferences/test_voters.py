@@ -19,7 +19,7 @@ from training.run.loop import Control
 from training.run.preferences.second_stage import SecondStage
 from training.run.preferences.voters import AGAINST, against, agreement, halves, without
 
-VOTERS, VOTES = 8, 12
+VOTERS, VOTES = 8, 18
 STEPS = 40
 
 
@@ -67,7 +67,7 @@ def test_a_hostile_voter_does_not_count_and_honest_ones_do(
     left = {who for one in stage.learned for who in one.voters}
     assert left == set(range(VOTERS)) - set(hostile)
     assert all(one in rows for one in stage.learned)
-    told = "I learned from 96 votes of 8 people."
+    told = "I learned from 144 votes of 8 people."
     if hostile:
         told += " The votes of 1 person went against all others and did not count."
     assert sentence_of(stage) == told

@@ -1,0 +1,122 @@
+"""What a cluster consists of: its nodes, and what is free on them.
+
+Looked at in a child process (`python -m core.cluster.room ADDRESS`), since Ray may end a process
+that is connected to it. Knows nothing of models.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import threading
+from asyncio.subprocess import DEVNULL, PIPE
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from core.cluster.connection import ClusterError, connect, disconnect
+from core.subprocesses import child_process
+from i18n.phrase import deserialize_phrase, message_of, phrase, serialize_phrase
+
+TIMEOUT_S = 60.0
+"""Ray itself would try for minutes."""
+HEAD = "node:__internal_head__"
+"""The resource by which Ray marks the head's node."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A machine of the cluster, or a container; `memory_gb` is what Ray hands out."""
+
+    address: str
+    cpus: float
+    gpus: float
+    memory_gb: float
+    is_head: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Ray's release, the nodes that are alive, and what of them nobody uses now."""
+
+    ray: str
+    nodes: tuple[Node, ...]
+    free_cpus: float
+    free_gpus: float
+
+    @property
+    def cpus(self) -> float:
+        """Those that Ray may hand out, on all nodes."""
+        return sum(node.cpus for node in self.nodes)
+
+    @property
+    def gpus(self) -> float:
+        return sum(node.gpus for node in self.nodes)
+
+
+async def look(address: str) -> Room:
+    """The cluster at an address, as `RAY_ADDRESS` has it. Takes some seconds.
+
+    Raises:
+        ClusterError: it cannot be used; the sentence says why.
+    """
+    command = (sys.executable, "-m", "core.cluster.room", address)
+    async with child_process(command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL) as child:
+        assert child.stdout is not None
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                found = json.loads(await child.stdout.read())
+        except (TimeoutError, ValueError) as e:
+            raise ClusterError(
+                phrase("The Ray cluster does not answer: check that its head runs.")
+            ) from e
+    if (reason := found.get("error")) is not None:
+        raise ClusterError(deserialize_phrase(reason))
+    return Room(**found | {"nodes": tuple(Node(**one) for one in found["nodes"])})
+
+
+def main() -> None:
+    """Print what is at the address in `sys.argv`, as JSON. Ends with stdin."""
+    threading.Thread(target=_end_with_stdin, daemon=True).start()
+    try:
+        connect(sys.argv[1])
+    except ClusterError as e:
+        answer: dict[str, Any] = {"error": serialize_phrase(message_of(e))}
+    else:
+        answer = asdict(_look())
+        disconnect()
+    sys.stdout.write(json.dumps(answer))
+
+
+def _end_with_stdin() -> None:
+    while os.read(0, 1):
+        pass
+    os._exit(1)
+
+
+def _look() -> Room:
+    import ray
+
+    free = ray.available_resources()
+    return Room(
+        ray.__version__,
+        tuple(_node(one) for one in ray.nodes() if one["Alive"]),
+        free.get("CPU", 0.0),
+        free.get("GPU", 0.0),
+    )
+
+
+def _node(found: dict[str, Any]) -> Node:
+    resources = found["Resources"]
+    return Node(
+        found["NodeManagerAddress"],
+        resources.get("CPU", 0.0),
+        resources.get("GPU", 0.0),
+        round(resources.get("memory", 0.0) / (1 << 30), 1),
+        HEAD in resources,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -224,6 +224,9 @@ IGNORED_STRINGS = {
     "bold red",  # how a text looks
     *("out of memory", "can't allocate memory"),  # what torch says
     "a line of {}:{} cannot be written",  # in the log
+    *("ersion mismatch", "to be scheduled", "of the cluster has gpt2-discord-bot"),  # looked for
+    *("drop of caches", "request {}"),  # names of tasks
+    *("it is silent", "it was ended", "its answer had no end"),  # in the log
 }
 """What looks like a sentence and is none, word for word."""
 

@@ -51,7 +51,7 @@ from model.worker.messages import (
     WorkerEvent,
     WorkerEvents,
 )
-from model.worker.process import WorkerProcess
+from model.worker.process import Entry, WorkerProcess, run_worker
 from model.worker.quarantine import Quarantine
 from model.worker.watchdog import HANG_TIMEOUT_S, PING_INTERVAL_S, Watchdog
 
@@ -85,7 +85,8 @@ class PendingRequest:
 
 class WorkerClient:
     """A GenerationBackend: runs one worker process at a time, matches answers to requests. The
-    worker is pinged every `ping_s` seconds, and replaced after `hang_s` seconds of silence."""
+    worker is pinged every `ping_s` seconds, and replaced after `hang_s` seconds of silence. It has
+    `start_s` seconds to start; a request waits for that for `wait_s` seconds (None: as long)."""
 
     def __init__(
         self,
@@ -95,7 +96,11 @@ class WorkerClient:
         ping_s: float = PING_INTERVAL_S,
         hang_s: float = HANG_TIMEOUT_S,
         start_s: float = START_TIMEOUT_S,
+        wait_s: float | None = None,
+        entry: Entry = run_worker,
     ) -> None:
+        self._entry = entry
+        self._wait_s = start_s if wait_s is None else wait_s
         self._settings = settings or WorkerSettings()
         self._embedded = embedded
         self._ping_s, self._hang_s, self._start_s = ping_s, hang_s, start_s
@@ -147,7 +152,7 @@ class WorkerClient:
         cannot be loaded. Raises WorkerDied: the process ended before it was ready, or was not ready
         in time."""
         loop = asyncio.get_running_loop()
-        self._process = process = WorkerProcess(self._settings, self._embedded)
+        self._process = process = WorkerProcess(self._settings, self._embedded, self._entry)
         process.listen(loop, self._on_events, self._on_end)
         try:
             async with asyncio.timeout(self._start_s):
@@ -281,7 +286,7 @@ class WorkerClient:
 
     async def _wait_until_ready(self) -> None:
         try:
-            async with asyncio.timeout(self._start_s):
+            async with asyncio.timeout(self._wait_s):
                 await self._is_ready.wait()
         except TimeoutError as e:
             reason = phrase("The model does not start. The operator can read why.")
@@ -382,11 +387,15 @@ class WorkerClient:
         log.error("the worker process ended; starting it again")
         self._is_ready.clear()
         self._stop_watchdog()
-        self._set_aside(self._quarantine.record_death(self._suspects(process)))
+        self._set_aside(self._blame(process))
         self._fail_pending(WORKER_HUNG if self._hung else WORKER_DIED)
         if self._restart_task is not None:
             self._restart_task.cancel()  # it was restoring models into the worker that just died
         self._restart_task = asyncio.ensure_future(self._restart(process))
+
+    def _blame(self, dead: WorkerProcess) -> Mapping[str, str]:
+        """The models that are quarantined for this death, and why."""
+        return self._quarantine.record_death(self._suspects(dead))
 
     def _suspects(self, dead: WorkerProcess) -> set[str]:
         """The models that the process was running or loading; if neither is known, those with
@@ -433,6 +442,8 @@ def _to_error(response: Response) -> ModelError:
             return response
         case Failed(reason=reason, during_load=True):
             return LoadFailed(reason)
+        case Failed(reason=reason, died=True):
+            return WorkerDied(reason)
         case Failed(reason=reason):
             return GenerationFailed(reason)
         case _:

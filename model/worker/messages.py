@@ -86,7 +86,14 @@ class Shutdown:
     drain_s: float
 
 
-Command = LoadModel | Generate | Prefetch | DropCaches | Render | Abort | Ping | Shutdown
+@dataclass(frozen=True, slots=True)
+class AskLoads:
+    """Ask what the replicas do. Only of the gateway to a cluster. Answer: ReplicaLoads."""
+
+    request_id: int
+
+
+Command = LoadModel | Generate | Prefetch | DropCaches | Render | Abort | Ping | Shutdown | AskLoads
 
 # --- events of the worker ------------------------------------------------------------------------
 
@@ -195,12 +202,40 @@ class Pong:
 
 
 @dataclass(frozen=True, slots=True)
+class ReplicaLoad:
+    """A replica: the requests that it was sent and has not finished, those of them that it has put
+    into its queue, and what it has done, as seen by the gateway. `first_text_s` are the seconds to
+    the first text of `first_texts` replies together. `hits` are requests of channels that came to
+    it before, `moves` those of channels that came to another one before."""
+
+    replica: str
+    running: int = 0
+    waiting: int = 0
+    replies: int = 0
+    tokens: int = 0
+    first_texts: int = 0
+    first_text_s: float = 0.0
+    hits: int = 0
+    moves: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaLoads:
+    """The answer to AskLoads."""
+
+    request_id: int
+    loads: tuple[ReplicaLoad, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
-    """A request failed; `during_load`: because its model could not be loaded."""
+    """A request failed; `during_load`: because its model could not be loaded; `died`: because the
+    process that should answer it did."""
 
     request_id: int
     reason: str
     during_load: bool = False
+    died: bool = False
 
 
 WorkerEvent = (
@@ -213,6 +248,7 @@ WorkerEvent = (
     | Finished
     | Rendered
     | Pong
+    | ReplicaLoads
     | Failed
 )
 

@@ -28,16 +28,20 @@ from model.worker.running_models import RunningModels
 log = logging.getLogger(__name__)
 
 
+Entry = Callable[[Connection, RunningModels, WorkerSettings, str], None]
+"""What the child runs: given its end of the pipe, it takes commands and sends events."""
+
+
 class WorkerProcess:
     """A worker process, its pipe, and the threads that read and write it."""
 
-    def __init__(self, settings: WorkerSettings, embedded: str) -> None:
+    def __init__(self, settings: WorkerSettings, embedded: str, entry: Entry) -> None:
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
         self.running_models = RunningModels(context, settings.max_sequences)
         self._process = context.Process(
-            target=_run_worker,
-            args=(theirs, self.running_models, settings, embedded),
+            target=_enter,
+            args=(entry, theirs, self.running_models, settings, embedded),
             name="gpt2bot-worker",
             daemon=True,
         )
@@ -108,15 +112,25 @@ class WorkerProcess:
         self._process.close()
 
 
-def _run_worker(
-    connection: Connection, running: RunningModels, settings: WorkerSettings, embedded: str
+def _enter(
+    entry: Entry,
+    connection: Connection,
+    running: RunningModels,
+    settings: WorkerSettings,
+    embedded: str,
 ) -> None:
-    """The child's entry: torch is imported here, in the child alone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches both; the parent decides
-    from model.worker.main import main
-
     try:
-        main(connection, running, settings, embedded)
+        entry(connection, running, settings, embedded)
     except Exception:  # multiprocessing would print it without masking secrets
         log.critical("the worker failed", exc_info=True)
         sys.exit(1)
+
+
+def run_worker(
+    connection: Connection, running: RunningModels, settings: WorkerSettings, embedded: str
+) -> None:
+    """The entry of a worker: its libraries are imported here, in the child alone."""
+    from model.worker.main import main
+
+    main(connection, running, settings, embedded)

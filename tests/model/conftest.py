@@ -18,6 +18,7 @@ from model.settings import WorkerSettings
 from model.worker.client import WorkerClient
 from tests.builds import BUILT, built
 from tests.model_folders import make_endless_folder, make_model_folder
+from tests.ray_cluster import connected, running_cluster
 
 torch.set_num_threads(1)  # these models are small, and CI may be busy
 CPU = Device("cpu", "fp32", "fp32")
@@ -31,6 +32,14 @@ async def client() -> AsyncIterator[WorkerClient]:
     built(EMBEDDED_FOLDER)
     async with WorkerClient(WorkerSettings(threads=2, build_cache=BUILT)) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+async def cluster_client() -> AsyncIterator[WorkerClient]:
+    """The same of a cluster with two replicas."""
+    for cluster in running_cluster(nodes=2):
+        async with connected(cluster, fewest=2) as client:
+            yield client
 
 
 def load(source: Path | str, device: Device = CPU, rows: int = 16) -> LoadedModel:

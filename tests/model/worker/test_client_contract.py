@@ -1,4 +1,4 @@
-"""The contract of a GenerationBackend, for the real client and for the fake of the tests."""
+"""The contract of a GenerationBackend, for the real clients and for the fake of the tests."""
 
 from __future__ import annotations
 
@@ -34,11 +34,12 @@ class Side:
     broken: str
 
 
-@pytest.fixture(params=["real", "fake"])
+@pytest.fixture(params=["real", "fake", pytest.param("cluster", marks=pytest.mark.slow)])
 def side(request: pytest.FixtureRequest, folders: Path) -> Iterator[Side]:
     good, broken = str(folders / "red"), str(folders / "nowhere")
-    if request.param == "real":
-        client: WorkerClient = request.getfixturevalue("client")
+    if request.param != "fake":
+        fixture = {"real": "client", "cluster": "cluster_client"}[request.param]
+        client: WorkerClient = request.getfixturevalue(fixture)
         yield Side(client, good, broken)
     else:
         fake = FakeWorker()

@@ -1,0 +1,176 @@
+"""Machines are lost in the middle of replies: each is made elsewhere, and said once."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from contextlib import aclosing
+from pathlib import Path
+
+import pytest
+
+from core.records import Message, Role
+from core.subprocesses import child_environment
+from model.cluster.client import RayBackend
+from model.cluster.fallback import FallbackBackend
+from model.errors import LoadFailed, WorkerDied
+from model.registry import EMBEDDED_FOLDER
+from model.sampling import SamplingParams
+from model.settings import WorkerSettings
+from model.worker.client import WorkerClient
+from model.worker.messages import Finished, TextDelta
+from tests.builds import BUILT, built
+from tests.model_folders import make_endless_folder
+from tests.ray_cluster import RayCluster, connected, until, until_all_answer
+
+pytestmark = pytest.mark.slow
+
+HELLO = [Message(Role.USER, "Hello, how are you today?")]
+TINY = str(EMBEDDED_FOLDER)
+NUM_REPLIES = 12
+
+
+class Reply:
+    """A reply that is followed piece by piece."""
+
+    def __init__(self, backend: RayBackend | FallbackBackend, source: str, number: int) -> None:
+        self.begun = asyncio.Event()
+        self.shown = ""
+        params = SamplingParams(
+            max_new_tokens=150 if source == TINY else 600,
+            seed=number,
+            temperature=1.2 if source == TINY else 0,
+            no_repeat_ngram=0,
+        )
+        self._stream = backend.generate(source, HELLO, params, channel=number)
+        self.end = asyncio.ensure_future(self._follow())
+
+    async def _follow(self) -> Finished:
+        async with asyncio.timeout(90), aclosing(self._stream):
+            async for piece in self._stream:
+                match piece:
+                    case TextDelta(text=text):
+                        self.shown += text
+                        self.begun.set()
+                    case Finished():
+                        assert piece.text == self.shown.rstrip() or piece.text == self.shown
+                        return piece
+        raise AssertionError("a reply without an end")
+
+
+async def texts(replies: list[Reply]) -> list[str]:
+    return [(await one.end).text for one in replies]
+
+
+def begin(backend: RayBackend, endless: str) -> list[Reply]:
+    """Half of them draw by their seed, the other half would go on for very long."""
+    return [Reply(backend, TINY if n % 2 else endless, n) for n in range(1, NUM_REPLIES + 1)]
+
+
+@pytest.fixture(scope="module")
+def endless(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(make_endless_folder(tmp_path_factory.mktemp("models") / "endless"))
+
+
+def kill_replica(cluster: RayCluster) -> None:
+    next(one for node in cluster.nodes for one in cluster.replicas(node)).kill()
+
+
+def kill_node(cluster: RayCluster) -> None:
+    cluster.kill(cluster.nodes.pop())
+    cluster.nodes.append(cluster.add_node())
+
+
+def freeze_node(cluster: RayCluster) -> None:
+    cluster.freeze(cluster.nodes.pop(0))  # where the channels are since the other one was killed
+    cluster.nodes.append(cluster.add_node())
+
+
+SKEWED = """
+import sys
+from dataclasses import replace
+from ray import serve
+from core.cluster.connection import ClusterError, connect
+from model.cluster.application import ensure_running, replica_options
+from model.cluster.options import Scale
+from model.settings import WorkerSettings
+connect(sys.argv[1])
+options = replica_options(WorkerSettings(), Scale(1, 1), embedded="tiny", cache=sys.argv[2])
+skewed = replace(options, build="0.0.1-abc")
+large = Scale(1, 1, cpus=64, drain_s=1.0)
+for wish, scale, limit_s in ((skewed, Scale(1, 1), 200.0), (options, large, 15.0)):
+    try:
+        ensure_running(wish, scale, limit_s)
+    except ClusterError as e:
+        print(e, flush=True)
+serve.delete("gpt2bot")
+"""
+
+
+async def test_other_versions_and_a_cluster_without_room_are_a_sentence(
+    ray_cluster: RayCluster, tmp_path: Path
+) -> None:
+    child = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-c", SKEWED, ray_cluster.address, str(tmp_path)),
+        stdout=asyncio.subprocess.PIPE,
+        env=child_environment(),
+    )
+    out, _ = await child.communicate()
+    skew, room = out.decode().splitlines()[-2:]
+    assert "install the bot's version on all machines" in skew
+    assert "The cluster has no room for a replica, which takes 64 processors" in room
+
+
+async def test_replies_survive_the_loss_of_a_machine(ray_cluster: RayCluster, endless: str) -> None:
+    async with connected(ray_cluster, fewest=2) as backend:
+        await backend.load(endless)
+        expected = await texts(begin(backend, endless))
+        for lose in (kill_replica, kill_node, freeze_node):
+            await _lose(ray_cluster, backend, endless, lose, expected)
+
+
+async def _lose(
+    cluster: RayCluster,
+    backend: RayBackend,
+    endless: str,
+    lose: Callable[[RayCluster], None],
+    expected: list[str],
+) -> None:
+    async def num_moves() -> int:
+        return sum(one.moves for one in await backend.replica_loads())
+
+    await until_all_answer(backend, 2)
+    before = await num_moves()
+    replies = begin(backend, endless)
+    await asyncio.gather(*(one.begun.wait() for one in replies))
+    lose(cluster)
+    assert await texts(replies) == expected, lose.__name__
+    assert await num_moves() > before  # some had to begin again elsewhere
+
+
+async def test_without_the_head_each_reply_ends_and_the_worker_here_stands_in(
+    ray_cluster: RayCluster, endless: str
+) -> None:
+    built(EMBEDDED_FOLDER)
+    async with connected(ray_cluster, fewest=2) as cluster:
+
+        def make() -> WorkerClient:
+            return WorkerClient(WorkerSettings(threads=1, build_cache=BUILT, drain_s=0.1))
+
+        backend = FallbackBackend(cluster, make, TINY)
+        await cluster.load(endless)
+        replies = begin(backend, endless)
+        await asyncio.gather(*(one.begun.wait() for one in replies))
+        for node in ray_cluster.nodes:
+            ray_cluster.kill(node)
+        ray_cluster.stop_head()
+        ends = await asyncio.gather(*(one.end for one in replies), return_exceptions=True)
+        assert all(isinstance(one, Finished | WorkerDied) for one in ends), ends
+        assert (await Reply(backend, TINY, 1).end).text
+        await until(lambda: not backend.is_available, "the loss is noticed")
+        assert list(backend.models) == [TINY]
+        with pytest.raises(LoadFailed, match="cannot be reached"):
+            await RayBackend(cluster.options).start()
+        await backend.stop()

@@ -1,0 +1,136 @@
+"""Replies from replicas: channels keep theirs, models arrive and change, servers stay apart."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from core.records import Message, Role
+from model.cluster.client import RayBackend
+from model.registry import EMBEDDED_FOLDER
+from model.sampling import SamplingParams
+from model.worker.messages import Finished
+from tests.model_folders import make_adapter_folder, make_model_folder
+from tests.ray_cluster import RayCluster, connected, until, until_all_answer
+
+pytestmark = pytest.mark.slow
+
+GREEDY = SamplingParams(temperature=0)
+RED = " ".join(f"red{n}" for n in range(30))
+BLUE = " ".join(f"blue{n}" for n in range(30))
+WORDS = ("lake", "friend", "heron", "fish", "rain", "hills", "silver", "quiet", "old", "we")
+
+
+async def reply(
+    backend: RayBackend, source: Path, channel: int = 0, params: SamplingParams = GREEDY
+) -> str:
+    text = ""
+    async with asyncio.timeout(60):
+        hello = [Message(Role.USER, "hello")]
+        async for piece in backend.generate(str(source), hello, params, channel=channel):
+            if isinstance(piece, Finished):
+                assert piece.text == text
+                return text
+            text += getattr(piece, "text", "")
+    raise AssertionError("a reply without an end")
+
+
+@pytest.fixture(scope="module")
+async def backend(ray_cluster: RayCluster) -> AsyncIterator[RayBackend]:
+    async with connected(ray_cluster, fewest=2) as backend:
+        await until_all_answer(backend, 2)
+        yield backend
+
+
+async def test_a_channel_stays_with_the_replica_that_has_read_it(backend: RayBackend) -> None:
+    async def talk(channel: int) -> None:
+        draw = random.Random(channel)
+        history: list[Message] = []
+        for turn in range(8):
+            history.append(Message(Role.USER, " ".join(draw.choices(WORDS, k=8))))
+            params = SamplingParams(max_new_tokens=6, seed=turn)
+            stream = backend.generate(str(EMBEDDED_FOLDER), history, params, channel=channel)
+            *_, end = [one async for one in stream]
+            assert isinstance(end, Finished)
+            history.append(Message(Role.ASSISTANT, end.text))
+
+    await asyncio.gather(*(talk(channel) for channel in range(1, 21)))
+    loads = await backend.replica_loads()
+    hits, moves = (sum(getattr(one, kind) for one in loads) for kind in ("hits", "moves"))
+    assert hits + moves == 20 * 7
+    assert hits >= 0.95 * 20 * 7
+    assert sum(one.replies >= 8 for one in loads) == 2  # a channel each, at least
+
+
+async def test_a_swap_reaches_all_replicas_and_no_reply_is_mixed_or_lost(
+    backend: RayBackend, tmp_path: Path
+) -> None:
+    folder = make_model_folder(tmp_path / "model", says=RED)
+    await backend.load(str(folder))
+    make_model_folder(folder, says=BLUE)
+    loaded = asyncio.Event()
+    texts: list[str] = []
+
+    async def chat(channel: int) -> str:
+        while not loaded.is_set():
+            texts.append(await reply(backend, folder, channel))
+        return await reply(backend, folder, channel)
+
+    chats = [asyncio.create_task(chat(channel)) for channel in range(101, 117)]
+    await reply(backend, folder, 1)
+    await backend.load(str(folder))
+    loaded.set()
+    assert set(await asyncio.gather(*chats)) == {BLUE}
+    assert set(texts) <= {RED, BLUE}
+    assert RED in texts
+
+
+async def test_adapters_of_several_servers_share_a_base_and_nothing_else(
+    backend: RayBackend, tmp_path: Path
+) -> None:
+    base = make_model_folder(tmp_path / "bases" / "roses", says="red roses are in bloom today")
+    says = {"1": "today roses are red", "2": "bloom today in red", "3": "roses in bloom"}
+    folders = {
+        server: make_adapter_folder(tmp_path / server / "roses-1", base, says=text)
+        for server, text in says.items()
+    }
+    await asyncio.gather(*(backend.load(str(one)) for one in folders.values()))
+    servers = list(says) * 8
+    texts = await asyncio.gather(
+        *(reply(backend, folders[server], 200 + n) for n, server in enumerate(servers))
+    )
+    assert texts == [says[server] for server in servers]
+    assert await reply(backend, base) == "red roses are in bloom today"
+
+
+async def test_a_model_larger_than_the_object_store_arrives(
+    backend: RayBackend, tmp_path: Path
+) -> None:
+    """What does not fit into its memory goes over the disk."""
+    folder = make_model_folder(tmp_path / "large", says="it is here")
+    for name in ("merges.txt", "vocab.txt", "spiece.model"):
+        with (folder / name).open("wb") as file:
+            file.truncate((8 if name == "spiece.model" else 50) << 20)
+    await backend.load(str(folder))
+    assert await reply(backend, folder) == "it is here"
+
+
+async def test_the_next_bot_finds_the_replicas_and_their_models(
+    ray_cluster: RayCluster, tmp_path: Path
+) -> None:
+    folder = make_model_folder(tmp_path / "model", says="still here")
+
+    def pids() -> set[int]:
+        return {one.pid for node in ray_cluster.nodes for one in ray_cluster.replicas(node)}
+
+    async with connected(ray_cluster, fewest=2) as first:
+        await first.load(str(folder))
+        await until(lambda: len(pids()) == 2, "two replicas")
+        before = pids()
+    async with connected(ray_cluster, fewest=2) as second:
+        assert await reply(second, folder) == "still here"
+        assert pids() == before

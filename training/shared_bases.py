@@ -8,8 +8,11 @@ weights. It holds nothing that a server taught. Imports neither torch nor transf
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from filelock import FileLock
 
 from model.convert.adapter_folder import (
     BASES_DIR,
@@ -19,7 +22,10 @@ from model.convert.adapter_folder import (
     validate_adapter,
 )
 from model.convert.validation import WEIGHTS_FILE
-from training.checkpoints import Manifest, iter_checkpoints, read_manifest
+from training.checkpoints import Manifest, iter_checkpoints, read_manifest, verify
+from training.errors import CorruptCheckpoint
+
+LOCK_FILE = ".lock"
 
 
 def iter_shared_bases(root: Path) -> Iterator[tuple[Path, Manifest]]:
@@ -46,3 +52,29 @@ def check_adapter(folder: Path) -> None:
 
 def _weights_sha256(base: Manifest) -> str:
     return str(base.files.get(WEIGHTS_FILE, {}).get("sha256"))
+
+
+def write_once(folder: Path, write: Callable[[Path], None]) -> None:
+    """Write a sealed folder unless it is there and whole. Only one process writes at a time;
+    another one then finds it."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.parent / LOCK_FILE):
+        if _is_whole(folder):
+            return
+        partial = folder.with_name(f".{folder.name}.partial")
+        for old in (partial, folder):  # left by a run that was killed here, or damaged since
+            shutil.rmtree(old, ignore_errors=True)
+        try:
+            write(partial)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)  # frees a full disk
+            raise
+        partial.rename(folder)
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        verify(folder)
+    except CorruptCheckpoint:
+        return False
+    return True

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from model.registry import EMBEDDED_FOLDER
 from tests.model_folders import make_model_folder
+from tests.ray_nodes import Nodes, running_nodes
 from training.config import TrainingConfig
 from training.jobs.events import Event, from_line
 
@@ -70,3 +71,15 @@ def tokenizer() -> PreTrainedTokenizerBase:
 def plain_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random base model that has never seen a control token."""
     return make_model_folder(tmp_path_factory.mktemp("base") / "plain", plain=True)
+
+
+@pytest.fixture(scope="module")
+def one_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
+    """A cluster of one machine with one processor, which the tests' processes can use."""
+    with (
+        running_nodes(tmp_path_factory.mktemp("cluster"), 1) as nodes,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        for name, value in nodes.environment.items():
+            patch.setenv(name, value)
+        yield nodes

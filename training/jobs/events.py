@@ -122,6 +122,16 @@ class Loading:
     """The checkpoint passed its checks and is being loaded; sent by the bot, not by the process."""
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """The run has not begun: no machine of the cluster has room for it, or none can be reached."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The machine of the cluster on which it ran is gone."""
+
+
 Event = (
     Preparing
     | Started
@@ -135,6 +145,8 @@ Event = (
     | Rejected
     | Failed
     | Loading
+    | Waiting
+    | Lost
 )
 _EVENT_TYPES: dict[str, type[Event]] = {kind.__name__.lower(): kind for kind in get_args(Event)}
 

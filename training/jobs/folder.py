@@ -9,6 +9,11 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
+from i18n.phrase import phrase
+from training.errors import JobLocked
+
 CONFIG_FILE = "config.json"
 DATASET_FILE = "dataset.jsonl"
 HELD_OUT_FILE = "held_out.jsonl"
@@ -37,6 +42,9 @@ STEPS_DIR = "steps"
 """The folder of saved steps, to resume after an interruption."""
 COMPLETE_MARKER = "whole.json"
 """Written last into a saved step: one without it is incomplete, and ignored."""
+LOCK_PREFIX = "lock-"
+LOCK_TIMEOUT_S = 1800.0
+"""Seconds to wait for an earlier run in the same folder to end: its checks may take this long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,3 +63,14 @@ def latest_saved_step(job: Path) -> SavedStep | None:
         facts = json.loads(marker.read_text(encoding="utf-8"))
         found.append(SavedStep(marker.parent, int(facts["step"]), float(facts["seconds"])))
     return max(found, key=lambda one: one.step, default=None)
+
+
+def lock_job(job: Path, number: int = 0) -> FileLock:
+    """Lock the folder for the process of that `number`, until it ends: a run that is still ending
+    must not write beside its successor. Raises JobLocked if another run holds it."""
+    lock = FileLock(job / f"{LOCK_PREFIX}{number}", timeout=LOCK_TIMEOUT_S)
+    try:
+        lock.acquire()
+    except Timeout as e:
+        raise JobLocked(phrase("Another training process is still working on this job.")) from e
+    return lock

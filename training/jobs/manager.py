@@ -1,7 +1,7 @@
 """Manages training jobs: preview, submit, pause, resume, cancel, discard.
 
-Combines the queue, the run under way, snapshots of the data and the promotion of checkpoints. Knows
-neither Discord nor the worker: callbacks put a checkpoint into service and report progress.
+Combines the queue, the runs under way, snapshots of the data and the promotion of checkpoints.
+Knows neither Discord nor the worker: callbacks put a checkpoint into service and report progress.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Self
 
 from core.errors import StoreError
-from core.logging import LogFormat
 from core.records import JobState, TrainingJob
 from data.storage.storage import Storage
 from model.convert.adapter_folder import BASES_DIR
@@ -24,8 +23,10 @@ from training.config import TrainingConfig
 from training.jobs import outcome
 from training.jobs.events import Event, Finished, Loading, Rejected, Saved
 from training.jobs.job_run import JobRun, Phase, Request
+from training.jobs.launch import Launch
 from training.jobs.outcome import JobOutcome
 from training.jobs.preview import Preview, newest_measured, preview
+from training.jobs.process import TrainingProcess
 from training.jobs.promotion import ApplyRetention, Promote, Promotion
 from training.jobs.queue import JobQueue, JobUpdate, OnUpdate
 from training.jobs.snapshot import (
@@ -46,24 +47,24 @@ STORE_RETRY_S = 30.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingLimits:
-    """Limits and launch options of all runs.
+    """Limits of all runs, and how they are launched.
 
     `threads`: None leaves them to the library. `author_share`: the most that one member may
-    contribute. `launcher`: the command for several devices, as `accelerate launch` with options."""
+    contribute. `runs`: how many go on at the same time, each of another scope."""
 
     threads: int | None = None
     author_share: float = 0.5
-    launcher: tuple[str, ...] = ()
-    log_format: LogFormat = "text"
+    runs: int = 1
+    launch: Launch = TrainingProcess.launch
 
 
 class TrainingManager:
-    """Runs the jobs of all scopes, one at a time, inside `async with`.
+    """Runs the jobs of all scopes, `limits.runs` at a time, inside `async with`.
 
     `promote(job, folder)` puts a checkpoint into service or raises; `apply_retention(folder)` is
     called after each new checkpoint; `reserved_names` are taken by other models; without `may_say`
-    nothing is learned from votes. A job that was
-    running when the bot stopped or was killed resumes at the next start from its last saved step.
+    nothing is learned from votes. Jobs that were running when the bot stopped or was killed resume
+    at the next start from their last saved step.
     """
 
     def __init__(
@@ -91,7 +92,8 @@ class TrainingManager:
         self._promotion = Promotion(self._checkpoints, announce_and_promote, apply_retention)
         share = self._limits.author_share
         self._snapshots = Snapshots(storage, job_root, checkpoints, share, reserved_names, may_say)
-        self._run: JobRun | None = None
+        self._runs: dict[int, JobRun] = {}
+        self._deploying = asyncio.Lock()
         self._queue_task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -104,8 +106,8 @@ class TrainingManager:
     async def __aexit__(self, *_: object) -> None:
         assert self._queue_task is not None  # it was entered
         self._queue.close()
-        if self._run is not None:
-            await self._run.request(Request.STOP)
+        for run in list(self._runs.values()):
+            await run.request(Request.STOP)
         await asyncio.wait({self._queue_task}, timeout=STOP_TIMEOUT_S)
         self._queue_task.cancel()
         await asyncio.gather(self._queue_task, return_exceptions=True)
@@ -166,7 +168,7 @@ class TrainingManager:
 
     async def cancel(self, job_id: int) -> bool:
         """Cancel a job; False if it has ended, or its checkpoint is being put into service."""
-        if run := self._run_of(job_id):
+        if run := self._runs.get(job_id):
             return await run.cancel()
         job = await self._queue.cancel(job_id)
         if job is not None:
@@ -175,7 +177,7 @@ class TrainingManager:
 
     async def pause(self, job_id: int) -> bool:
         """Pause a queued or running job; False if it is neither, or past its last step."""
-        if run := self._run_of(job_id):
+        if run := self._runs.get(job_id):
             return await run.pause()
         return await self._queue.pause(job_id)
 
@@ -197,9 +199,9 @@ class TrainingManager:
         await self._snapshots.trim()
 
     def hold(self) -> None:
-        """Hold the run under way for a while, because replies are slow."""
-        if self._run is not None:
-            self._run.hold()
+        """Hold the runs under way for a while, because replies are slow."""
+        for run in self._runs.values():
+            run.hold()
 
     async def wait(self, job_id: int) -> TrainingJob:
         """Wait until the job has ended."""
@@ -216,33 +218,40 @@ class TrainingManager:
             shared_bases=str(self._checkpoints / BASES_DIR),
         )
 
-    def _run_of(self, job_id: int) -> JobRun | None:
-        return self._run if self._run is not None and self._run.job.id == job_id else None
-
     # --- the life of one job ---------------------------------------------------------------------
 
     async def _process_queue(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(self._limits.runs):
+                group.create_task(self._run_jobs())
+
+    async def _run_jobs(self) -> None:
+        """Run one job after the other, until the queue is closed."""
         while True:
             try:
-                if (job := await self._queue.next_job()) is None:
-                    return
-                await self._run_job(job)
+                async with self._queue.next_job() as job:
+                    if job is None:
+                        return
+                    await self._run_job(job)
             except StoreError as e:  # the job is still marked as running, so it will be retried
                 log.error("the training queue waits %.0f s for the database: %s", STORE_RETRY_S, e)
                 await asyncio.sleep(STORE_RETRY_S)
 
     async def _run_job(self, job: TrainingJob) -> None:
-        previous = self._run_of(job.id)  # set if a database error ended it: keep its cancellation
-        run = self._run = JobRun(job, previous.requested if previous else Request.NONE)
+        previous = self._runs.get(job.id)  # set if a database error ended it: keep its cancellation
+        run = self._runs[job.id] = JobRun(job, previous.requested if previous else Request.NONE)
         if started := await self._queue.start(job.id):
             run.job = started
             await self._finish(run, await self._execute_and_deploy(run))
-        self._run = None
+        del self._runs[job.id]
 
     async def _execute_and_deploy(self, run: JobRun) -> JobOutcome:
         try:
             made = await self._execute(run)
-            return await self._deploy(run, made) if isinstance(made, Path) else made
+            if not isinstance(made, Path):
+                return made
+            async with self._deploying:  # what makes room for one must not remove another
+                return await self._deploy(run, made)
         except asyncio.CancelledError:  # the bot stops, and saving took over STOP_TIMEOUT_S
             await self._queue.set_outcome(run.job, outcome.REQUEUED)
             raise
@@ -253,7 +262,7 @@ class TrainingManager:
             return outcome.failed(e)
 
     async def _execute(self, run: JobRun) -> Path | JobOutcome:
-        """Train in a child process; return the checkpoint, or the outcome without one."""
+        """Train; return the checkpoint, or the outcome without one."""
         made = await asyncio.to_thread(self._promotion.find, run.job)
         if made is not None:  # the bot was killed between training and promotion
             run.phase = Phase.CHECKING
@@ -266,16 +275,16 @@ class TrainingManager:
                 await self._jobs.reset_attempts(run.job.id)
             await self._queue.notify(JobUpdate(run.job, event))
 
-        limits = self._limits
-        last, exit_status = await run.execute(on_event, limits.launcher, limits.log_format)
+        last, exit_status = await run.execute(on_event, self._limits.launch)
         if run.requested is Request.CANCEL:
             return outcome.CANCELLED
         if isinstance(last, Finished | Rejected):
-            return await asyncio.to_thread(self._promotion.store, run.job, Path(last.checkpoint))
+            return Path(last.checkpoint)
         return outcome.without_checkpoint(run.job, last, exit_status, pausing=run.is_pausing)
 
-    async def _deploy(self, run: JobRun, checkpoint: Path) -> JobOutcome:
+    async def _deploy(self, run: JobRun, made: Path) -> JobOutcome:
         """Promote or reject the checkpoint; from here on the job cannot be cancelled."""
+        checkpoint = await asyncio.to_thread(self._promotion.store, run.job, made)
         if run.requested is Request.CANCEL:
             await asyncio.to_thread(remove_checkpoint, checkpoint)
             return outcome.CANCELLED

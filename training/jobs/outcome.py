@@ -15,7 +15,7 @@ from core.records import JobState, TrainingJob
 from i18n.phrase import Phrase, join_phrases, message_of, phrase
 from training.config import TrainingConfig, halve_batch_size
 from training.errors import TrainingError
-from training.jobs.events import Checking, Event, Failed, Paused, Preferring
+from training.jobs.events import Checking, Event, Failed, Lost, Paused, Preferring
 from training.jobs.folder import CONFIG_FILE, NO_VOTES_FILE, PREFERENCES_FILE, latest_saved_step
 
 log = logging.getLogger(__name__)
@@ -73,6 +73,8 @@ def without_checkpoint(
             return JobOutcome(JobState.PAUSED, phrase("Paused after step {step}.", step=step))
         case Paused():
             return REQUEUED  # the bot stops: resume at its next start
+        case Lost() if not pausing:
+            return _lost(job)
         case _:
             after_steps = isinstance(last, Preferring | Checking)
             return _crashed(job, exit_status, pausing=pausing, after_steps=after_steps)
@@ -105,6 +107,19 @@ def _crashed(job: TrainingJob, exit_status: int, *, pausing: bool, after_steps: 
         config = Path(job.directory) / CONFIG_FILE
         halve_batch_size(TrainingConfig.load(config)).save(config)
     return REQUEUED
+
+
+def _lost(job: TrainingJob) -> JobOutcome:
+    """It goes on elsewhere, unless that happened MAX_ATTEMPTS times before it saved a new step."""
+    log.warning("job %d lost its machine, attempt %d", job.id, job.attempts)
+    if job.attempts < MAX_ATTEMPTS:
+        return REQUEUED
+    reason = phrase(
+        "The training was started {attempts} times, and each time the machine of the cluster on "
+        "which it ran was lost.",
+        attempts=MAX_ATTEMPTS,
+    )
+    return _interrupted(job, reason)
 
 
 def _leave_out_votes(folder: Path) -> bool:

@@ -12,12 +12,12 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Literal
 
 from core.logging import LogFormat
 from core.subprocesses import child_environment, child_process, stop_process
 from training.jobs.events import Event, from_line
 from training.jobs.folder import LOG_FILE
+from training.jobs.launch import ControlWord
 
 KILL_TIMEOUT_S = 5.0
 """Seconds between asking a child to end and ending it."""
@@ -30,9 +30,6 @@ without it, fine-tuning gpt2 peaks a fifth higher (mallopt(3), M_MMAP_THRESHOLD)
 
 LOG_FORMAT_VARIABLE = "LOG_FORMAT"
 """The variable that tells a run how its log is written (`core.logging.LogFormat`)."""
-
-ControlWord = Literal["pause", "hold", "go"]
-"""`pause`: save and end. `hold`: wait between two steps. `go`: no longer."""
 
 
 def launcher_command(config: Path | None) -> tuple[str, ...]:
@@ -53,18 +50,24 @@ def _environment(launcher: Sequence[str], log_format: LogFormat) -> dict[str, st
 class TrainingProcess:
     """A training run in a process of its own."""
 
-    def __init__(self, process: Process) -> None:
+    def __init__(self, process: Process, grace_s: float = 0) -> None:
         self._process = process
+        self._grace_s = grace_s
 
     @classmethod
     @asynccontextmanager
     async def launch(
-        cls, job: Path, launcher: Sequence[str] = (), log_format: LogFormat = "text"
+        cls,
+        job: Path,
+        launcher: Sequence[str] = (),
+        log_format: LogFormat = "text",
+        grace_s: float = 0,
     ) -> AsyncIterator[TrainingProcess]:
         """Run JOB_DIR; at the end of the block the process is gone, whatever it was doing.
 
         `launcher` is what starts it on several devices, such as `accelerate launch` and its
-        options; without one it is this Python. The child's log goes to JOB_DIR/log.txt."""
+        options; without one it is this Python. `grace_s` is the time that a kill leaves it to end
+        what it started. The child's log goes to JOB_DIR/log.txt."""
         with (job / LOG_FILE).open("ab") as errors:
             child = child_process(
                 [*(launcher or (sys.executable,)), "-m", "training.run", str(job)],
@@ -76,7 +79,7 @@ class TrainingProcess:
                 limit=MAX_LINE_BYTES,
             )
             async with child as process:
-                yield cls(process)
+                yield cls(process, grace_s)
 
     @property
     def pid(self) -> int:
@@ -105,4 +108,4 @@ class TrainingProcess:
 
     async def kill(self) -> None:
         """Kill the process, and those that it launched, at once."""
-        await stop_process(self._process)
+        await stop_process(self._process, self._grace_s)

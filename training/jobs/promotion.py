@@ -46,22 +46,24 @@ class Promotion:
         self._apply_retention = apply_retention
 
     def store(self, job: TrainingJob, made: Path) -> Path:
-        """Verify a new checkpoint, and move it to the scope's checkpoints. Raises
-        CorruptCheckpoint if its files don't match its manifest."""
+        """Verify a new checkpoint, and move it to the scope's checkpoints, unless it is there
+        already. Raises CorruptCheckpoint if its files don't match its manifest."""
         folder = self._root / str(job.scope) / verify(made).name
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        made.replace(folder)
+        if made != folder:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            made.replace(folder)
         return folder
 
     def find(self, job: TrainingJob) -> Path | None:
-        """The checkpoint of an attempt that ended when the bot was not running."""
+        """The checkpoint of an attempt that ended when the bot was not running, in its place or
+        still in the job's folder."""
         config, made = Path(job.directory) / CONFIG_FILE, Path(job.directory) / CHECKPOINT_DIR
         if not config.is_file():
             return None
         folder = self._root / str(job.scope) / TrainingConfig.load(config).name
         if (folder / MANIFEST_FILE).is_file():
             return folder
-        return self.store(job, made) if (made / MANIFEST_FILE).is_file() else None
+        return made if (made / MANIFEST_FILE).is_file() else None
 
     async def promote_or_reject(self, job: TrainingJob, folder: Path) -> JobOutcome:
         """Put a checkpoint into service if it passed its checks; either way it is kept."""

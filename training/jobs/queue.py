@@ -1,4 +1,7 @@
-"""The queue of training jobs: a FIFO with at most one unfinished job per scope.
+"""The queue of training jobs: at most one unfinished job per scope, and one turn after the other.
+
+The scopes take turns: next is the job whose scope has waited longest since its last turn, which
+ended when its job did, or was paused; of scopes that had none, the one that came first.
 
 Makes every state change. Does not know processes, data sets or checkpoints.
 
@@ -48,9 +51,12 @@ class JobQueue:
         self._wake = asyncio.Event()
         self._changed = asyncio.Condition()
         self._closed = False
+        self._taken: set[int] = set()
+        self._turns: dict[int, int] = {}
+        """When the last turn of a scope ended: the number of turns that all had until then."""
 
     async def recover(self) -> None:
-        """Requeue the job that was running when the bot was killed."""
+        """Requeue the jobs that were running when the bot was killed."""
         for job in await self._jobs.unfinished():
             if job.state is JobState.RUNNING:
                 await self.set_outcome(job, REQUEUED)
@@ -74,15 +80,32 @@ class JobQueue:
         await self._notify_state(job)
         self._wake.set()
 
-    async def next_job(self) -> TrainingJob | None:
-        """Wait for the oldest job that may run; None once the queue is closed."""
+    @asynccontextmanager
+    async def next_job(self) -> AsyncIterator[TrainingJob | None]:
+        """Wait for the next job that may run, which is nobody else's inside the block; None once
+        the queue is closed."""
+        job = await self._take_job()
+        try:
+            yield job
+        finally:
+            if job is not None:
+                self._taken.discard(job.id)
+                self._wake.set()
+
+    async def _take_job(self) -> TrainingJob | None:
         while not self._closed:
             self._wake.clear()  # before the query, or a job queued during it would be missed
-            for job in await self._jobs.unfinished():
-                if job.state is not JobState.PAUSED:
-                    return job
+            waiting = [one for one in await self._jobs.unfinished() if self._may_run(one)]
+            if waiting:
+                job = min(waiting, key=lambda one: (self._turns.get(one.scope, 0), one.id))
+                self._taken.add(job.id)
+                self._wake.set()  # there may be another one for somebody else who waits
+                return job
             await self._wake.wait()
         return None
+
+    def _may_run(self, job: TrainingJob) -> bool:
+        return job.state is not JobState.PAUSED and job.id not in self._taken
 
     async def start(self, job_id: int) -> TrainingJob | None:
         """Mark a job as running; None if it was paused or cancelled in the meantime."""
@@ -129,6 +152,8 @@ class JobQueue:
         moved = await self._jobs.set_state(
             job.id, outcome.state, checkpoint=outcome.checkpoint, detail=outcome.detail
         )
+        if outcome.state is not JobState.QUEUED:
+            self._turns[job.scope] = 1 + max(self._turns.values(), default=0)
         await self._notify_state(moved)
 
     async def wait_until(self, job_id: int, is_met: Callable[[TrainingJob], bool]) -> TrainingJob:

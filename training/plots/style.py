@@ -27,7 +27,8 @@ def panels(title: str) -> tuple[Figure, tuple[Axes, Axes]]:
     figure = Figure(figsize=SIZE, dpi=DPI, layout="constrained", facecolor=BACKGROUND_COLOUR)
     figure.get_layout_engine().set(w_pad=0.15, h_pad=0.15, hspace=0.04)  # type: ignore[union-attr, call-arg]
     # figures of their own, so that long labels of one take no width from the other
-    parts = figure.subfigures(2, 1)
+    grid = figure.add_gridspec(2, 1)
+    parts = figure.add_subfigure(grid[0]), figure.add_subfigure(grid[1])
     upper, lower = (one.subplots() for one in parts)
     figure.suptitle(title, color=TEXT_COLOUR, fontsize=15, x=0.5, parse_math=False)
     for part, axes in zip(parts, (upper, lower), strict=True):

@@ -4,6 +4,7 @@ would need less memory."""
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import psutil
 import torch
@@ -14,12 +15,22 @@ from model.runners.device import is_out_of_memory, training_device
 from training.config import TrainingConfig
 from training.errors import BaseUnavailable, JobLocked, NotEnoughDisk, OutOfMemory, TrainingError
 from training.jobs.estimate import max_batch_size, shape_of
+from training.jobs.events import Failed
+from training.jobs.folder import latest_saved_step
 
 OS_ERROR_PATTERN = re.compile(
     r"os error (\d+)|PytorchStreamWriter failed writing|unexpected pos|iostream error"
 )
 """How safetensors and torch report an error of the operating system. Which of its three sentences
 torch uses depends on the part of the file that could not be written."""
+
+
+def failure_event(error: BaseException, job: Path) -> Failed:
+    """What the run of a job tells when an error ended it."""
+    # A panic of the tokenizer's library is no Exception.
+    known = error if isinstance(error, Exception) else ValueError(type(error).__name__)
+    resumable = is_transient(known) and latest_saved_step(job) is not None
+    return Failed(error_message(known), resumable=resumable)
 
 
 def error_message(error: Exception) -> str:

@@ -58,7 +58,7 @@ def world_size() -> int:
 
 
 def rank() -> int:
-    """The number of this process among them; only the first one emits events and writes files."""
+    """The number of this process among them; only the first one's events count, and its files."""
     return int(os.environ.get("RANK", "0"))
 
 
@@ -337,8 +337,12 @@ class ProgressCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         self._last_save = time.monotonic()
-        if not state.is_world_process_zero:
-            return
+        if state.is_world_process_zero:
+            self._complete_step(args, state)
+        self._emit(Saved(state.global_step))
+
+    def _complete_step(self, args: TrainingArguments, state: TrainerState) -> None:
+        """Mark the saved step as complete, and remove the others."""
         assert args.output_dir is not None  # it was given
         root = Path(args.output_dir)
         folder = root / f"checkpoint-{state.global_step}"
@@ -349,7 +353,6 @@ class ProgressCallback(TrainerCallback):
         for other in root.glob("checkpoint-*"):
             if other != folder:
                 shutil.rmtree(other, ignore_errors=True)
-        self._emit(Saved(state.global_step))
 
     def on_log(
         self,

@@ -19,21 +19,17 @@ from typing import Any
 
 import psutil
 import transformers
-from filelock import FileLock, Timeout
 
 from core.logging import configure_logging
 from core.subprocesses import lower_priority
-from i18n.phrase import phrase
-from training.errors import JobLocked, TrainingError
-from training.jobs.events import Event, Failed, to_line
-from training.jobs.folder import latest_saved_step
+from training.errors import TrainingError
+from training.jobs.events import Event, to_line
+from training.jobs.folder import lock_job
 from training.jobs.process import LOG_FORMAT_VARIABLE
-from training.run.failure import error_message, is_transient
+from training.run.failure import failure_event
 from training.run.loop import Control, Emit, rank
 from training.run.train import train
 
-LOCK_TIMEOUT_S = 1800.0
-"""Seconds to wait for an earlier run in the same folder to end: its checks may take this long."""
 NICE = 19
 """The lowest priority: replies come first, and the run gets the time that the worker leaves."""
 
@@ -48,14 +44,12 @@ def main(job: Path) -> int:
     if rank() == 0:  # the other processes follow the first (`loop._broadcast_flags`)
         threading.Thread(target=_read_control, args=(control,), daemon=True).start()
     try:
-        with _lock_job(job):
+        with lock_job(job, rank()):
             train(job, emit, control, _process_began())
-    except BaseException as e:  # a panic of the tokenizer's library is no Exception
+    except BaseException as e:
         if isinstance(e, KeyboardInterrupt | SystemExit):
             raise
-        error = e if isinstance(e, Exception) else ValueError(type(e).__name__)
-        resumable = is_transient(error) and latest_saved_step(job) is not None
-        emit(Failed(error_message(error), resumable=resumable))
+        emit(failure_event(e, job))
         if isinstance(e, TrainingError):
             return 1
         raise
@@ -99,14 +93,3 @@ def _read_control(control: Control) -> None:
     for line in sys.stdin:
         control.receive(line.strip())
     control.receive("pause")
-
-
-def _lock_job(job: Path) -> FileLock:
-    """Lock the folder: a run that is still ending must not write beside its successor. Raises
-    JobLocked if another run holds it."""
-    lock = FileLock(job / f"lock-{rank()}", timeout=LOCK_TIMEOUT_S)
-    try:
-        lock.acquire()
-    except Timeout as e:
-        raise JobLocked(phrase("Another training process is still working on this job.")) from e
-    return lock

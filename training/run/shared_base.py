@@ -10,23 +10,19 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from model.convert.adapter_folder import copy_name
 from model.convert.validation import WEIGHTS_FILE
 from model.registry import is_embedded, model_options
-from training.checkpoints import LEARNED_FILE, Manifest, read_manifest, seal, sha256, verify
+from training.checkpoints import LEARNED_FILE, Manifest, read_manifest, seal, sha256
 from training.config import TrainingConfig
-from training.errors import CorruptCheckpoint
-
-LOCK_FILE = ".lock"
+from training.shared_bases import write_once
 
 
 def adapter_base(
@@ -63,7 +59,7 @@ def write_base(
         tokenizer.save_pretrained(partial)
         seal(partial, _manifest(folder.name, config, model))
 
-    _write_once(folder, write)
+    write_once(folder, write)
 
 
 def keep_embedded(config: TrainingConfig, installed: Path) -> None:
@@ -78,7 +74,7 @@ def keep_embedded(config: TrainingConfig, installed: Path) -> None:
         # By its base an open job keeps it (`training.checkpoint_retention`).
         seal(partial, replace(read_manifest(installed), name=name, base=config.base))
 
-    _write_once(Path(config.shared_bases) / name, write)
+    write_once(Path(config.shared_bases) / name, write)
 
 
 def _copy(installed: Path, partial: Path) -> None:
@@ -87,32 +83,6 @@ def _copy(installed: Path, partial: Path) -> None:
     for file in installed.iterdir():
         if file.is_file():
             shutil.copyfile(file, partial / file.name)
-
-
-def _write_once(folder: Path, write: Callable[[Path], None]) -> None:
-    """Write a sealed folder unless it is there and whole. Only one process writes at a time;
-    another one then finds it."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.parent / LOCK_FILE):
-        if _is_whole(folder):
-            return
-        partial = folder.with_name(f".{folder.name}.partial")
-        for old in (partial, folder):  # left by a run that was killed here, or damaged since
-            shutil.rmtree(old, ignore_errors=True)
-        try:
-            write(partial)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)  # frees a full disk
-            raise
-        partial.rename(folder)
-
-
-def _is_whole(folder: Path) -> bool:
-    try:
-        verify(folder)
-    except CorruptCheckpoint:
-        return False
-    return True
 
 
 def _manifest(name: str, config: TrainingConfig, model: PreTrainedModel) -> Manifest:

@@ -84,7 +84,7 @@ class Stage:
         plan = await self._ada.slash(self._channel, "retrain", base="tiny", epochs=20.0)
         self._begin(self._ada.click(plan.response, label="Start"))
         manager = self._bot.get_cog("Training")._training
-        await until(lambda: manager._run is not None and manager._run.phase is Phase.TRAINING)
+        await until(lambda: any(one.phase is Phase.TRAINING for one in manager._runs.values()))
 
 
 async def until(true: Callable[[], bool]) -> None:

@@ -1,10 +1,12 @@
 """A training process that speaks and listens as `training.run` does, and learns nothing.
 
-Started in its place (`TrainingLimits.launcher`), it is there in a moment, as it imports no torch.
-What it does stands in `script.txt` of the manager's folder, a line for each start of a job, the
-last one for all that follow: `finish`, `endless`, `silent` (it never begins), `die STEP`, `exit
-STATUS`, `reject SENTENCE`, `fail SENTENCE`, `full SENTENCE` (the disk; it can go on later). Before
-it dies it has saved the step before. `test_manager.py` runs the real process through the same life.
+Started in its place (the launcher of `TrainingProcess.launch`), it is there in a moment, as it
+imports no torch. What it does stands in a script, the argument that ends with `.txt`, or else
+`script.txt` of the manager's folder: a line for each start of a job, the last one for all that
+follow: `finish`, `lower` (smaller batches, then `finish`), `endless`, `silent` (it never begins),
+`lost` (as a follower on a cluster says it), `die STEP`, `exit STATUS`, `reject SENTENCE`, `fail
+SENTENCE`, `full SENTENCE` (the disk; it can go on later). Before it dies it has saved the step
+before. `test_manager.py` runs the real process through the same life.
 """
 
 from __future__ import annotations
@@ -19,12 +21,13 @@ from pathlib import Path
 
 from data.dataset.snapshot import pair_digest
 from training.checkpoints import HISTORY_FILE, REPORT_FILE, Manifest, seal
-from training.config import TrainingConfig
+from training.config import TrainingConfig, halve_batch_size
 from training.jobs.events import (
     Checking,
     Event,
     Failed,
     Finished,
+    Lost,
     Lowered,
     Paused,
     Rejected,
@@ -98,9 +101,10 @@ def write_receipt(job: Path, checkpoint: str) -> None:
 
 
 def line_for(job: Path) -> str:
-    script = job.parent.parent / "script.txt"
+    given = [Path(one) for one in sys.argv[1:] if one.endswith(".txt")]
+    script = given[0] if given else job.parent.parent / "script.txt"
     lines = script.read_text().splitlines() if script.exists() else ["finish"]
-    starts = job / "starts"
+    starts = script.with_name(f"starts-{job.name}") if given else job / "starts"
     with starts.open("a") as file:
         file.write("x")
     return lines[min(starts.stat().st_size, len(lines)) - 1]
@@ -112,6 +116,10 @@ def main(job: Path) -> int:
         emit(Lowered(4, 2))
         sys.stdin.read()
         return 0
+    if what == "lower":
+        smaller = halve_batch_size(TrainingConfig.load(job / CONFIG_FILE))
+        smaller.save(job / CONFIG_FILE)
+        emit(Lowered(smaller.batch_size, smaller.gradient_accumulation))
     return live(job, what, rest)
 
 
@@ -153,6 +161,9 @@ def end(job: Path, config: TrainingConfig, what: str, rest: str) -> int:
     match what:
         case "exit":
             return int(rest)
+        case "lost":
+            emit(Lost())
+            return 1
         case "fail" | "full":
             if what == "full":
                 save(job, 3)

@@ -17,6 +17,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,10 +58,11 @@ from training.jobs.events import (
 from training.jobs.folder import CONFIG_FILE, STEPS_DIR, latest_saved_step
 from training.jobs.manager import TrainingLimits, TrainingManager
 from training.jobs.outcome import MAX_ATTEMPTS
+from training.jobs.process import TrainingProcess
 from training.jobs.queue import JobUpdate
 from training.shared_bases import iter_shared_bases
 
-GUILD, OTHER = 1, 2
+GUILD, OTHER, THIRD = 1, 2, 3
 HAS_PROC = Path("/proc/self/environ").exists()
 ENDLESS = 1_000_000
 """Steps of a run that the test ends in another way."""
@@ -72,7 +74,12 @@ class House:
     """A manager between a store and a composition root that writes down what it is told."""
 
     def __init__(
-        self, storage: Storage, root: Path, base: Path, launcher: tuple[str, ...] = SCRIPTED
+        self,
+        storage: Storage,
+        root: Path,
+        base: Path,
+        launcher: tuple[str, ...] = SCRIPTED,
+        limits: TrainingLimits | None = None,
     ) -> None:
         self.storage = storage
         self.root = root
@@ -86,6 +93,7 @@ class House:
         self.started = asyncio.Event()
         self.on_event: Callable[[JobUpdate], Awaitable[None]] | None = None
         self.kept: list[Path] = []
+        self.patience_s = 180.0
         self.manager = TrainingManager(
             storage,
             root / "jobs",
@@ -93,7 +101,8 @@ class House:
             promote=self.promote,
             on_update=self.hear,
             apply_retention=self.make_room,
-            limits=TrainingLimits(launcher=launcher),
+            limits=limits
+            or TrainingLimits(launch=partial(TrainingProcess.launch, launcher=launcher)),
         )
 
     def script(self, *lines: str) -> None:
@@ -130,7 +139,7 @@ class House:
             await self.started.wait()
 
     async def ended(self, job: TrainingJob) -> TrainingJob:
-        async with asyncio.timeout(180):
+        async with asyncio.timeout(self.patience_s):
             return await self.manager.wait(job.id)
 
     def states(self, job: TrainingJob) -> list[JobState]:
@@ -141,13 +150,12 @@ class House:
 
     def child(self) -> int:
         """The process id of the run under way."""
-        run = self.manager._run
-        assert run is not None
-        assert run._process is not None
-        return run._process.pid
+        [run] = self.manager._runs.values()
+        assert isinstance(run._child, TrainingProcess)
+        return run._child.pid
 
     async def until(self, job: TrainingJob, state: JobState) -> TrainingJob:
-        async with asyncio.timeout(180):
+        async with asyncio.timeout(self.patience_s):
             return await self.manager._queue.wait_until(job.id, lambda one: one.state is state)
 
     def events(self, kind: type[Event]) -> list[Event]:
@@ -218,6 +226,73 @@ async def test_jobs_run_one_after_the_other_in_order_of_arrival(house: House) ->
     assert again.checkpoint == "small-2", "a name that was given away is not used again"
 
 
+async def steps_of(house: House, runs: int) -> None:
+    """Return once so many endless runs have taken their step."""
+    reached = asyncio.Event()
+
+    async def count(_: JobUpdate) -> None:
+        if len(house.events(Step)) >= runs:
+            reached.set()
+
+    house.on_event = count
+    async with asyncio.timeout(60):
+        while len(house.events(Step)) < runs:
+            await reached.wait()
+
+
+async def test_jobs_of_two_servers_go_on_side_by_side(house: House) -> None:
+    launch = house.manager._limits.launch
+    limits = TrainingLimits(launch=launch, runs=2)
+    side = House(house.storage, house.root, Path(house.base.source), limits=limits)
+    side.script("endless")
+    await side.teach(THIRD, "hello", "hi")
+    async with side.manager:
+        jobs = [await side.submit(scope) for scope in (GUILD, OTHER, THIRD)]
+        await steps_of(side, 2)
+        third = await side.storage.jobs.get(jobs[2].id)
+        assert third is not None
+        assert third.state is JobState.QUEUED, "two is the limit"
+        side.script("finish")
+        assert await side.manager.cancel(jobs[0].id)
+        assert (await side.ended(jobs[2])).state is JobState.PROMOTED
+        assert (await side.storage.jobs.get(jobs[1].id) or jobs[1]).state is JobState.RUNNING
+        side.manager.hold()
+        await side.manager.pause(jobs[1].id)
+        await side.until(jobs[1], JobState.PAUSED)
+    assert read(jobs[1], "told").split() == ["hold", "pause"]
+
+
+async def test_the_bot_stops_while_several_jobs_run(house: House) -> None:
+    limits = TrainingLimits(launch=house.manager._limits.launch, runs=3)
+    side = House(house.storage, house.root, Path(house.base.source), limits=limits)
+    side.script("endless")
+    async with side.manager:
+        jobs = [await side.submit(scope) for scope in (GUILD, OTHER)]
+        await steps_of(side, 2)
+    for job in jobs:
+        assert (await side.storage.jobs.get(job.id) or job).state is JobState.QUEUED
+        assert latest_saved_step(Path(job.directory)) is not None
+
+
+async def test_servers_take_turns(house: House) -> None:
+    """Who was just served waits for those who were not, also with an older job."""
+    house.script("endless", "finish")
+    await house.teach(THIRD, "hello", "hi")
+    async with house.manager:
+        first = await house.submit(GUILD)
+        await house.running()
+        others = [await house.submit(scope) for scope in (OTHER, THIRD)]
+        house.script("finish")
+        async with house.manager._deploying:  # the queue stays where it is meanwhile
+            assert await house.manager.pause(first.id)
+            await house.until(first, JobState.PAUSED)
+            assert await house.manager.resume(first.id)
+        for job in (first, *others):
+            assert (await house.ended(job)).state is JobState.PROMOTED
+    order = [one.job.id for one in house.updates if one.job.state is JobState.PROMOTED]
+    assert order == [others[0].id, others[1].id, first.id]
+
+
 async def test_two_at_once_in_one_server_are_one_job(house: House) -> None:
     async with house.manager:
         results = await asyncio.gather(house.submit(), house.submit(), return_exceptions=True)
@@ -229,7 +304,7 @@ async def test_two_at_once_in_one_server_are_one_job(house: House) -> None:
 async def test_nothing_was_taught(house: House) -> None:
     async with house.manager:
         with pytest.raises(EmptyDataset, match="nothing to learn from"):
-            await house.submit(scope=3)
+            await house.submit(scope=99)
     assert not (house.root / "jobs").exists()
 
 
@@ -346,6 +421,25 @@ async def test_a_run_that_is_killed_again_and_again_is_given_up(house: House) ->
     assert len([one for one in house.updates if one.job.id == job.id and one.event]) >= MAX_ATTEMPTS
 
 
+async def test_a_run_that_loses_its_machine_goes_on_with_the_same_batches(house: House) -> None:
+    house.script("lost", "finish")
+    async with house.manager:
+        done = await house.ended(await house.submit())
+    assert done.state is JobState.PROMOTED
+    assert [one.batch_size for one in house.events(Started)] == [8, 8]
+
+
+async def test_a_run_that_loses_every_machine_is_given_up_in_a_sentence(house: House) -> None:
+    house.script("lost")
+    async with house.manager:
+        done = await house.ended(await house.submit())
+    assert done.state is JobState.INTERRUPTED
+    assert done.detail == (
+        "The training was started 3 times, and each time the machine of the cluster on which it "
+        f"ran was lost. Nothing was saved, so Resume starts over. {STAYS}"
+    )
+
+
 async def test_a_run_that_saves_more_each_time_is_not_given_up(house: House) -> None:
     house.script("die 2", "die 2", "die 3", "die 4", "finish")
     async with house.manager:
@@ -403,8 +497,7 @@ async def test_slow_replies_make_the_run_wait(house: House) -> None:
         job = await house.submit()
         await house.running()
         house.manager.hold()
-        assert house.manager._run is not None
-        house.manager._run._end_hold()
+        house.manager._runs[job.id]._end_hold()
         await house.manager.pause(job.id)
         await house.until(job, JobState.PAUSED)
     assert read(job, "told").split() == ["hold", "go", "pause"]

@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,7 @@ from tests.bot.discord_ui.cogs.test_models import make_checkpoint
 from tests.fakes import FakeWorker
 from training.jobs.folder import DATASET_FILE
 from training.jobs.manager import TrainingLimits
+from training.jobs.process import TrainingProcess
 
 Open = Callable[..., AbstractAsyncContextManager[World]]
 WORD = "marmalade"
@@ -441,9 +443,8 @@ class TestForget:
     ) -> None:
         storage, manager = storage_of(world), manager_of(world)
         scripted = Path(__file__).parents[3] / "training" / "jobs" / "scripted_run.py"
-        monkeypatch.setattr(
-            manager, "_limits", TrainingLimits(launcher=(sys.executable, str(scripted)))
-        )
+        launch = partial(TrainingProcess.launch, launcher=(sys.executable, str(scripted)))
+        monkeypatch.setattr(manager, "_limits", TrainingLimits(launch=launch))
         (world.home / "script.txt").write_text("endless")
         await world.ben.slash(world.general, "teach", user=WORD, bot=WORD)
         plan = await world.ada.slash(world.general, "retrain")

@@ -11,6 +11,7 @@ import json
 import sys
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from training.checkpoints import LEARNED_FILE, remove_checkpoint
 from training.config import TrainingConfig
 from training.jobs.folder import CONFIG_FILE, DATASET_FILE, RECEIPT_FILE, REMOVED_FILE
 from training.jobs.manager import TrainingLimits
+from training.jobs.process import TrainingProcess
 
 Open = Callable[..., AbstractAsyncContextManager[World]]
 SECRET, KEPT = Pair("the secret", "marmalade"), Pair("hi", "hello")
@@ -75,7 +77,8 @@ def offered(answer: Any) -> list[str]:
 async def retrain(world: World, offer: discord.Message, script: str) -> tuple[str, TrainingJob]:
     """Press the button and wait for the end; what ada was told, and the job."""
     manager = manager_of(world)
-    manager._limits = TrainingLimits(launcher=(sys.executable, str(SCRIPTED)))
+    launch = partial(TrainingProcess.launch, launcher=(sys.executable, str(SCRIPTED)))
+    manager._limits = TrainingLimits(launch=launch)
     (world.home / "script.txt").write_text(script)
     started = await world.ada.click(offer, label="Retrain without it")
     job = await storage_of(world).jobs.latest(world.guild.id)

@@ -2,6 +2,7 @@
 #
 #   docker build -t gpt2-discord-bot .                        for a CPU
 #   docker build -t gpt2-discord-bot --build-arg TORCH=cuda . for a GPU (several GB more)
+#   docker build -t gpt2-discord-bot --build-arg EXTRAS=cluster .  with Ray (docs/cluster.md)
 #
 # TORCH is `cuda` (the build of torch that Linux gets by default), or a backend as uv names them:
 # cpu, cu130, … See docs/operating.md.
@@ -10,6 +11,7 @@ ARG PYTHON=3.12
 
 FROM python:${PYTHON}-slim AS build
 ARG TORCH=cpu
+ARG EXTRAS=
 ENV UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy UV_NO_CACHE=1 UV_PYTHON_DOWNLOADS=never
 RUN pip install --no-cache-dir "uv>=0.9,<1"
 WORKDIR /src
@@ -22,7 +24,7 @@ COPY training training
 COPY bot bot
 RUN uv venv /opt/gpt2bot \
     && if [ "$TORCH" != cuda ]; then export UV_TORCH_BACKEND="$TORCH"; fi \
-    && uv pip install --python /opt/gpt2bot/bin/python .
+    && uv pip install --python /opt/gpt2bot/bin/python ".${EXTRAS:+[$EXTRAS]}"
 
 FROM python:${PYTHON}-slim
 RUN groupadd --system --gid 10001 gpt2bot \

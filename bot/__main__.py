@@ -7,6 +7,7 @@ import sys
 
 from bot.cli.main import app
 from bot.settings import SettingsError, TransientError, operator_language
+from core.cluster.connection import ClusterError
 from core.errors import DiskFull, ImportRefused, StoreError
 from i18n.catalogue import ENGLISH
 from i18n.phrase import message_of
@@ -35,7 +36,10 @@ def main() -> None:
     except (TransientError, DiskFull) as e:
         sys.stderr.write(f"{say(message_of(e))}\n")
         sys.exit(EXIT_TEMPFAIL)
-    except (SettingsError, StoreError, ImportRefused, ModelError, TrainingError) as e:
+    except (
+        *(SettingsError, StoreError, ImportRefused, ModelError, TrainingError),
+        ClusterError,
+    ) as e:
         sys.stderr.write(f"{say(message_of(e))}\n")
         sys.exit(EXIT_FAILURE)
 

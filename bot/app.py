@@ -24,6 +24,7 @@ from bot.chat.model_router import ModelRouter
 from bot.chat.rate_limit import RateLimits
 from bot.chat.replay import Replayer
 from bot.chat.telemetry import ReplyTelemetry
+from bot.cluster import cluster_backend, cluster_launch, joined_cluster
 from bot.discord_ui.client import Gpt2Bot
 from bot.discord_ui.cogs.admin import Admin
 from bot.discord_ui.cogs.catch_up import ALIVE_INTERVAL_S, CatchUp
@@ -79,12 +80,14 @@ from core.text_caches import drop_texts
 from data.storage.storage import Storage
 from data.storage.tombstones import Tombstones
 from model.backend import GenerationBackend
+from model.cluster.client import RayBackend
+from model.cluster.fallback import FallbackBackend
 from model.registry import embedded_option, find_option, with_custom_models
 from model.runners.device import available_cores
 from model.worker.client import WorkerClient
 from training.checkpoint_retention import CheckpointRetention
 from training.jobs.manager import TrainingLimits, TrainingManager
-from training.jobs.process import launcher_command
+from training.jobs.process import TrainingProcess, launcher_command
 from training.jobs.queue import JobUpdate, OnUpdate
 
 DRAIN_TIMEOUT_S = 10.0
@@ -125,8 +128,9 @@ async def build_bot(
         await rules.load()
         channels = EnabledChannels(storage.channels)
         await channels.load()
+        cluster = await start(joined_cluster(settings))
         if worker is None:
-            worker = await start(running_worker(settings, language))
+            worker = await start(running_worker(settings, language, cluster))
         # Cancelled before the worker stops: some of these tasks wait for it to load a model.
         tasks = await start(BackgroundTasks())
         # Disconnected after the training and the conversations, which end with messages in Discord.
@@ -161,7 +165,16 @@ async def build_bot(
         filters = Filters(storage.filters, sampling_params(settings).banned_words)
         training = await start(
             running_training(
-                settings, bot, storage, canaries, presence, growth, retention, metrics, filters
+                settings,
+                bot,
+                storage,
+                canaries,
+                presence,
+                growth,
+                retention,
+                metrics,
+                filters,
+                cluster,
             )
         )
         # Drained first of all: replies in flight need everything above, and hold training back.
@@ -269,12 +282,16 @@ async def build_bot(
 
 @asynccontextmanager
 async def running_worker(
-    settings: Settings, language: str | None = None
+    settings: Settings, language: str | None = None, cluster: str | None = None
 ) -> AsyncIterator[GenerationBackend]:
-    """The worker, started in the background: Discord can be connected to meanwhile."""
-    worker = WorkerClient(
-        worker_settings(settings, drain_s=DRAIN_TIMEOUT_S, log_level=settings.log_level),
-        embedded=embedded_option(language or settings.language).source,
+    """The worker, or the replicas of a cluster at this address, started in the background: Discord
+    can be connected to meanwhile."""
+    options = worker_settings(settings, drain_s=DRAIN_TIMEOUT_S, log_level=settings.log_level)
+    embedded = embedded_option(language or settings.language).source
+    worker = (
+        WorkerClient(options, embedded=embedded)
+        if cluster is None
+        else cluster_backend(settings, cluster, options, embedded)
     )
     try:
         async with BackgroundTasks() as tasks:
@@ -328,8 +345,10 @@ async def running_training(
     retention: CheckpointRetention,
     metrics: Metrics,
     filters: Filters,
+    cluster: str | None,
 ) -> AsyncIterator[TrainingManager]:
-    """The queue of training jobs, and its messages in Discord.
+    """The queue of training jobs, which run on a cluster if it has an address; and its messages in
+    Discord.
 
     Leaving saves the job under way, which goes on at the next start; then the last messages, that
     say so, get a moment to be sent.
@@ -344,7 +363,7 @@ async def running_training(
             promote=canaries.promote,
             on_update=_fan_out_job_updates(metrics, presence, growth, reports),
             apply_retention=retention.prune,
-            limits=_training_limits(settings),
+            limits=_training_limits(settings, cluster),
             reserved_names=with_custom_models(settings.models).keys(),
             may_say=filters.may_say if settings.learn_from_votes else None,
         ) as training:
@@ -496,7 +515,10 @@ async def running_monitoring(
     from bot.ops.monitoring import HealthProbes, serve_monitoring
     from bot.ops.vitals import VitalSigns, measure_event_loop_lag
 
-    vitals = VitalSigns(bot, storage, worker, conversations, retention, settings.paths.database)
+    replicas = worker.replica_loads if isinstance(worker, RayBackend | FallbackBackend) else None
+    vitals = VitalSigns(
+        bot, storage, worker, conversations, retention, settings.paths.database, replicas
+    )
     probes = HealthProbes(bot, storage, worker)
     async with (
         BackgroundTasks() as tasks,
@@ -616,11 +638,22 @@ def _drop_caches(
     drop_texts()
 
 
-def _training_limits(settings: Settings) -> TrainingLimits:
-    """What training may take: by default it leaves a core to the chat."""
+def _training_limits(settings: Settings, cluster: str | None) -> TrainingLimits:
+    """What training may take: by default it leaves a core to the chat. On a cluster Ray sees to
+    that: a run has as many processors as threads."""
+    if cluster is not None:
+        return TrainingLimits(
+            threads=settings.training_threads or 1,
+            author_share=settings.author_share,
+            runs=settings.cluster_trainings,
+            launch=cluster_launch(settings, cluster),
+        )
     return TrainingLimits(
         threads=settings.training_threads or max(1, available_cores() - 1),
         author_share=settings.author_share,
-        launcher=launcher_command(settings.accelerate_config),
-        log_format=settings.log_format,
+        launch=partial(
+            TrainingProcess.launch,
+            launcher=launcher_command(settings.accelerate_config),
+            log_format=settings.log_format,
+        ),
     )

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
@@ -36,6 +36,8 @@ from model.settings import WorkerSettings
 
 LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 """This machine's names for itself, as they stand in an address."""
+MOST_REPLICAS = 512
+"""Far above what one bot's process can feed; it catches a mistyped number."""
 ENV_FILE = ".env"
 """UTF-8, with or without the byte order mark that Notepad puts first, or UTF-16."""
 NO_TOKEN = phrase(
@@ -99,6 +101,16 @@ class Paths:
     def lock(self) -> Path:
         """Locked while a bot runs on this home."""
         return self.home / "gpt2bot.lock"
+
+
+class Replicas(NamedTuple):
+    """How many replicas of the models a cluster runs: `least` when idle, `most` under load."""
+
+    least: int
+    most: int
+
+    def __str__(self) -> str:
+        return f"{self.least}:{self.most}"
 
 
 class SettingsError(Exception):
@@ -174,6 +186,43 @@ def _web_address(address: str | None) -> str | None:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
+def _cluster_address(address: str | None) -> str | None:
+    """`local`, `auto`, or where a cluster's head listens."""
+    if address is None or address in ("auto", "local"):
+        return address
+    try:
+        parts = urlsplit(address if "://" in address else f"//{address}")
+        named = bool(parts.hostname and parts.port)
+    except ValueError:
+        named = False
+    if not named or parts.scheme not in ("", "ray") or parts.path.strip("/"):
+        raise ValueError(
+            phrase(
+                "“{address}” should be local, auto, or where a cluster's head listens, such as "
+                "10.0.0.5:6379.",
+                address=address,
+            )
+        )
+    return address
+
+
+def _parse_replicas(text: str) -> Replicas:
+    least, colon, most = map(str.strip, text.partition(":"))
+    bounds = (least, most if colon else least)
+    if all(one.isascii() and one.isdigit() for one in bounds):
+        replicas = Replicas(*map(int, bounds))
+        if 1 <= replicas.least <= replicas.most <= MOST_REPLICAS:
+            return replicas
+    raise ValueError(
+        phrase(
+            "“{text}” should be the least and the most replicas, such as 1:8; both are from 1 to "
+            "{limit}.",
+            text=text,
+            limit=MOST_REPLICAS,
+        )
+    )
+
+
 def _existing_file(path: Path) -> Path:
     file = absolute_path(path)
     if not file.is_file():
@@ -234,7 +283,8 @@ class Settings(BaseSettings):
     0.07 MB with gpt2 and 0.2 MB with gpt2-medium. Replies that do not fit wait for others to
     finish."""
     threads: int | None = Field(None, ge=1)
-    """CPU threads for inference. Empty: one per core."""
+    """CPU threads for inference. Empty: one per core. With RAY_ADDRESS: of each replica, which
+    takes as many CPUs of the cluster; empty: one."""
 
     bot_language: Literal["en", "ja"] | None = None
     """`en` or `ja`. Members are answered in the language of their Discord, and messages for
@@ -275,7 +325,8 @@ class Settings(BaseSettings):
     0 disables that."""
     training_threads: int | None = Field(None, ge=1)
     """Maximum CPU threads for training. Empty: all cores but one, which is left to chat. (`tiny`
-    and `tiny-ja` always use one thread: more would mostly wait for each other.)"""
+    and `tiny-ja` always use one thread: more would mostly wait for each other.) With RAY_ADDRESS:
+    of each training, which takes as many CPUs of the cluster; empty: one."""
     author_share: float = Field(0.5, gt=0, le=1, allow_inf_nan=False)
     """The largest share of the training data that one member may contribute, once there are more
     than 100 examples: 0.5 is half, 1 disables the limit."""
@@ -291,7 +342,8 @@ class Settings(BaseSettings):
     for a new one, the oldest unused ones are deleted. What is taught to gpt2 has 7 MB of weights
     on a base of 500 MB, which all servers share; with `method: full`, 500 MB each time."""
     accelerate_config: Annotated[Path, AfterValidator(_existing_file)] | None = None
-    """A file written by `accelerate config`, to train on several devices. Empty: one device."""
+    """A file written by `accelerate config`, to train on several devices. Empty: one device. With
+    RAY_ADDRESS only the number in it counts (`num_processes`)."""
 
     learn_from_chat: bool = False
     """True: messages that members who opted in (`/privacy opt-in`) write in enabled channels become
@@ -310,6 +362,20 @@ class Settings(BaseSettings):
     told why."""
     stale_s: float = Field(120.0, gt=0, allow_inf_nan=False)
     """Seconds after which a message that is still waiting for its turn is dropped."""
+
+    ray_address: Annotated[str | None, AfterValidator(_cluster_address)] = None
+    """Run the models and the training on a Ray cluster (needs the extra `cluster`): `auto` is the
+    cluster of the Ray node on this machine, `HOST:6379` the one with that head, of which this
+    machine has to be a node too; `local` is one that starts and ends with the bot, for trying.
+    Empty: the bot's own worker process runs the models. See docs/cluster.md."""
+    cluster_replicas: Annotated[Replicas, NoDecode, _from_text(_parse_replicas)] = Replicas(1, 8)
+    """With RAY_ADDRESS: how many replicas of the models the cluster runs, at least and at most; it
+    adds some when replies wait, and takes them away later. One number is both."""
+    cluster_trainings: int = Field(1, ge=1, le=64)
+    """With RAY_ADDRESS: how many training jobs run at the same time, each of another server."""
+    cluster_fallback: bool = True
+    """With RAY_ADDRESS: while the cluster is away, the embedded model answers, in a worker process
+    on this machine. False: people are told that the model cannot be reached."""
 
     operator_ids: Annotated[frozenset[int], NoDecode, _from_text(_parse_ids)] = frozenset()
     """Discord user ids, separated by commas, of people who may do everything in every server, in

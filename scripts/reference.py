@@ -27,6 +27,7 @@ SECTIONS = {
     "slow_reply_s": "Learning",
     "learn_from_chat": "Privacy",
     "member_per_minute": "Limits",
+    "ray_address": "Cluster",
     "operator_ids": "Running",
 }
 """The heading before a setting."""

@@ -76,6 +76,21 @@ def test_the_generation_benchmark_prints_one_object() -> None:
 
 
 @pytest.mark.slow
+def test_the_cluster_benchmark_prints_one_object() -> None:
+    result = run("cluster", "--short --replicas 2 --step 0.05 --parts pipe,scaling,killed,swap")
+    assert set(result["first_ms"]) == {"pipe", "ray"}
+    assert all(ms > 0 for ms in result["first_ms"].values())
+    assert set(result["scaling"]) == {"1", "2"}
+    assert result["scaling"]["2"] > result["scaling"]["1"] > 0
+    killed, swap = result["node_killed"], result["swap"]
+    assert killed["under_way"] > 0
+    assert (killed["lost"], killed["doubled"]) == (0, 0), killed
+    assert (swap["lost"], swap["mixed"], swap["old_after_the_swap"]) == (0, 0, 0), swap
+    assert swap["old"] > 0
+    assert swap["new"] > 0
+
+
+@pytest.mark.slow
 def test_what_int8_costs_is_within_one_percent_on_every_twin() -> None:
     ratios = run("generation", "--outliers")["outliers"]
     assert set(ratios) == {*TWINS, "tiny-ja"}

@@ -78,6 +78,10 @@ def test_diagrams_have_no_semicolons() -> None:
 # --- the command line ----------------------------------------------------------------------------
 
 
+GROUPS = {"dataset", "cluster"}
+"""Commands that have commands of their own."""
+
+
 def commands() -> set[str]:
     """What can be typed after `gpt2bot`; of a group also each of its commands."""
     top = typer.main.get_command(app)
@@ -96,7 +100,7 @@ def named(text: str) -> Iterator[str]:
     for code in (*blocks, *spans):
         for words in re.findall(r"(?:^|[\s/!])gpt2bot +(?!gpt2bot)([a-z]+(?: +[a-z]+)?)", code):
             first, *more = words.split()
-            yield f"{first} {more[0]}" if first == "dataset" and more else first
+            yield f"{first} {more[0]}" if first in GROUPS and more else first
 
 
 def test_commands_of_the_terminal_that_are_named_are_there() -> None:
@@ -107,7 +111,7 @@ def test_commands_of_the_terminal_that_are_named_are_there() -> None:
 
 def test_the_page_of_commands_names_each_of_the_terminal() -> None:
     page = PAGES[ROOT / "docs" / "commands.md"]
-    assert commands() - {"dataset"} <= set(named(page))
+    assert commands() - GROUPS <= set(named(page))
 
 
 # --- the tests that pages name -------------------------------------------------------------------

@@ -99,6 +99,15 @@ ELSEWHERE = {
     "gpt2bot doctor --json": (
         "tests/bot/cli/doctor/test_command.py::test_all_that_is_wrong_is_told_at_once"
     ),
+    "gpt2bot cluster up": (
+        "tests/bot/cli/test_cluster.py::test_a_cluster_comes_up_is_shown_and_ends_with_ctrl_c"
+    ),
+    "gpt2bot cluster status": (
+        "tests/bot/cli/test_cluster.py::test_a_cluster_comes_up_is_shown_and_ends_with_ctrl_c"
+    ),
+    "python -m benchmarks.cluster": (
+        "tests/test_benchmarks.py::test_the_cluster_benchmark_prints_one_object"
+    ),
     "gpt2bot setup": "tests/bot/cli/setup/test_setup.py::test_a_newcomer",
     "gpt2bot setup --yes --token-file FILE --language en --model tiny --home var": (
         "tests/bot/cli/setup/test_setup.py::test_changed_lines_are_shown_and_the_others_stay"
@@ -205,6 +214,8 @@ NOT_HERE = {
     ),
     "docker compose up -d": DOCKER,
     "docker compose up -d --build": DOCKER,
+    "docker compose -f compose.yaml -f compose.cluster.yaml up -d --build --scale node=2": DOCKER,
+    "install -m 0600 /dev/stdin ~/.ray/auth_token": "it writes a token into the user's home",
     "docker compose stop": DOCKER,
     "docker compose logs -f": DOCKER,
     "docker compose exec gpt2bot gpt2bot backup": DOCKER,
@@ -231,6 +242,7 @@ NOT_HERE = {
     "uv pip install --torch-backend cpu .": INDEX,
     "uv pip install --torch-backend cpu -e “.[demo]”": INDEX,
     "uv sync --extra encryption": INDEX,
+    "uv sync --extra cluster": INDEX,
     "uv sync --extra peers": "it compiles llama.cpp for some minutes",
 }
 """What is shown, and why no test runs it."""

@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from bot.cli.backup import backup, restore
+from bot.cli.cluster import cluster
 from bot.cli.dataset.command import dataset
 from bot.cli.setup.command import setup
 from bot.cli.start import start_bot
@@ -40,6 +41,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(dataset)
+app.add_typer(cluster)
 
 Language = StrEnum("Language", ["en", "ja"])
 

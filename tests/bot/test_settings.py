@@ -158,6 +158,8 @@ def test_models_are_names_and_sources(monkeypatch: pytest.MonkeyPatch) -> None:
         ("LEARN_FROM_CHAT", "perhaps", "must be true or false"),
         ("RETENTION_DAYS", "0", "must be a whole number from 1 to 36500"),
         ("STALE_S", "0", "must be a number above 0"),
+        ("CLUSTER_TRAININGS", "0", "must be a whole number from 1 to 64"),
+        ("CLUSTER_FALLBACK", "perhaps", "must be true or false"),
         ("LOG_LEVEL", "LOUD", "must be one of DEBUG, INFO, WARNING, ERROR"),
     ],
 )
@@ -180,6 +182,38 @@ def test_a_wrong_value_is_named_with_what_it_must_be(
 )
 def test_wrong_models(value: str, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert sentence_for(monkeypatch, "MODELS", value) == f"MODELS is wrong: {expected}"
+
+
+@pytest.mark.parametrize(
+    "address", ["local", "auto", "ray://head.example.org:10001", "10.0.0.5:6379", "[::1]:6379"]
+)
+def test_addresses_of_a_cluster(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings().ray_address is None
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    assert load_settings().ray_address == address
+
+
+@pytest.mark.parametrize("address", ["head", "http://head:8265", "ray://head", "10.0.0.5:x"])
+def test_wrong_addresses_of_a_cluster(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = sentence_for(monkeypatch, "RAY_ADDRESS", address)
+    assert said.startswith(f"RAY_ADDRESS is wrong: “{address}” should be local, auto, or")
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [("2:6", (2, 6)), (" 1 : 512 ", (1, 512)), ("4", (4, 4))]
+)
+def test_bounds_of_the_replicas(
+    value: str, expected: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert load_settings().cluster_replicas == (1, 8)
+    monkeypatch.setenv("CLUSTER_REPLICAS", value)
+    assert load_settings().cluster_replicas == expected
+
+
+@pytest.mark.parametrize("value", ["6:2", "0:3", "1:513", "2:", ":2", "many", "-1:2"])
+def test_wrong_bounds_of_the_replicas(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = sentence_for(monkeypatch, "CLUSTER_REPLICAS", value)
+    assert said.startswith(f"CLUSTER_REPLICAS is wrong: “{value}” should be the least and the most")
 
 
 def test_the_default_model_follows_the_language(monkeypatch: pytest.MonkeyPatch) -> None:

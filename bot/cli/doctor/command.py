@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bot.cli.chat import QUIET_ENV
-from bot.cli.doctor import account, worker
+from bot.cli.doctor import account, cluster, worker
 from bot.ops.checks import machine, models
 from bot.ops.checks.check import Check, Finding, run_all, thread_check
 from bot.settings import Settings, SettingsError, load_settings
@@ -65,7 +65,16 @@ def checks(settings: Settings) -> list[Check]:
         thread_check(models.CHECKPOINTS, partial(models.check_checkpoints, settings), 900),
         thread_check(models.INT8, partial(models.check_int8, settings), 10),
         Check(worker.NAMES, partial(worker.check_worker, settings), 180),
+        *_cluster_checks(settings),
     ]
+
+
+def _cluster_checks(settings: Settings) -> list[Check]:
+    """None, if the bot uses no cluster."""
+    if settings.ray_address is None:
+        return []
+    check = partial(cluster.check_cluster, settings, settings.ray_address)
+    return [Check(cluster.NAMES, check, 300)]
 
 
 def read_settings() -> tuple[Settings, Finding]:

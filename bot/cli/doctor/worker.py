@@ -8,7 +8,7 @@ from dataclasses import replace
 from bot.ops.checks.check import Finding, refer_to
 from bot.settings import Settings, sampling_params, worker_settings
 from core.records import Message, Role
-from i18n.phrase import message_of, phrase
+from i18n.phrase import Phrase, message_of, phrase
 from model.backend import GenerationBackend
 from model.errors import ModelError
 from model.registry import ModelOption, embedded_option
@@ -27,7 +27,7 @@ async def check_worker(settings: Settings) -> list[Finding]:
     try:
         async with WorkerClient(options, embedded=model.source) as client:
             began = time.perf_counter()
-            reply = await _reply(client, model, settings)
+            reply = await short_reply(client, model, settings)
             seconds = time.perf_counter() - began
             ready = client.ready
     except ModelError as e:
@@ -40,22 +40,29 @@ async def check_worker(settings: Settings) -> list[Finding]:
         unknown = Finding(DEVICE, phrase("It is unknown."), refer_to(WORKER))
         return [Finding(WORKER, message_of(e), advice), unknown]
     assert ready is not None  # it has answered
-    generated = phrase(
-        "{model} answered with {count} tokens in {ms:.0f} ms.",
-        model=model.name,
-        count=reply.new_tokens,
-        ms=1000 * seconds,
-    )
     device = phrase(
         "{device}: replies in {serving}, training in {training}.",
         device=ready.device,
         serving=ready.model.dtype,
         training=ready.training_precision,
     )
-    return [Finding(WORKER, generated), Finding(DEVICE, device)]
+    return [Finding(WORKER, answered(model, reply, seconds)), Finding(DEVICE, device)]
 
 
-async def _reply(client: GenerationBackend, model: ModelOption, settings: Settings) -> Finished:
+def answered(model: ModelOption, reply: Finished, seconds: float) -> Phrase:
+    """The finding of a check that a model answered."""
+    return phrase(
+        "{model} answered with {count} tokens in {ms:.0f} ms.",
+        model=model.name,
+        count=reply.new_tokens,
+        ms=1000 * seconds,
+    )
+
+
+async def short_reply(
+    client: GenerationBackend, model: ModelOption, settings: Settings
+) -> Finished:
+    """A short reply. Raises ModelError: there is none."""
     hello = Message(Role.USER, TEST_MESSAGE.translate_to(settings.language))
     params = replace(sampling_params(settings, model), max_new_tokens=TEST_TOKENS)
     events = client.generate(model.source, (hello,), params)

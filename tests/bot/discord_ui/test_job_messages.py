@@ -35,12 +35,14 @@ from training.jobs.events import (
     Checking,
     Event,
     Loading,
+    Lost,
     Lowered,
     Paused,
     Preparing,
     Saved,
     Started,
     Step,
+    Waiting,
 )
 from training.jobs.queue import JobUpdate
 
@@ -172,6 +174,13 @@ async def test_what_happens_is_shown_at_once(run: Run) -> None:
     await run.tell(Loading())
     assert "the new model has passed, loading it…" in run.text
     assert run.buttons() == []
+
+
+async def test_what_befalls_a_run_on_a_cluster_is_shown_at_once(run: Run) -> None:
+    await run.tell(Waiting())
+    assert "waiting for the cluster to have room…" in run.text
+    await run.tell(STARTED, step(40), Lost())
+    assert "-# A machine of the cluster was lost: the training goes on elsewhere" in run.text
 
 
 async def test_a_run_that_begins_again_begins_a_new_curve(run: Run) -> None:

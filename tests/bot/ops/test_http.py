@@ -23,10 +23,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from bot.app import build_bot
 from bot.ops.monitoring import HealthProbes
 from bot.ops.probe import query_health
+from bot.ops.vitals import replica_metrics
 from bot.settings import Settings, SettingsError
 from core.metrics import MAX_MODEL_LABELS, Metrics
 from model.errors import LoadFailed
 from model.worker.client import WorkerClient
+from model.worker.messages import ReplicaLoad
 from tests.bot.asking import storage_of
 from tests.bot.conftest import World, open_world
 from tests.fakes import FakeWorker
@@ -68,7 +70,17 @@ async def health(port: int) -> tuple[int, dict[str, Any]]:
 async def metrics(port: int) -> dict[str, Metric]:
     status, text = await get(port, "/metrics")
     assert status == 200
+    return parsed(text)
+
+
+def parsed(text: str) -> dict[str, Metric]:
     return {family.name: family for family in text_string_to_metric_families(text)}
+
+
+def replicas(*loads: ReplicaLoad) -> dict[str, Metric]:
+    """What is told of a cluster's replicas."""
+    found = parsed(Metrics().render_text(replica_metrics(loads)).decode())
+    return {name: one for name, one in found.items() if name.startswith("gpt2bot_replica_")}
 
 
 def value(families: dict[str, Metric], sample: str, **labels: str) -> float:
@@ -308,12 +320,26 @@ class TestMetrics:
 
     async def test_the_documented_table_is_what_there_is(self, watched: World, port: int) -> None:
         await watched.say(watched.ben, "hello")
+        served, of_a_cluster = await metrics(port), replicas(ReplicaLoad("a"))
+        assert not served.keys() & of_a_cluster.keys()
         there = set()
-        for family in (await metrics(port)).values():
+        for family in [*served.values(), *of_a_cluster.values()]:
             name = f"{family.name}_total" if family.type == "counter" else family.name
             labels = {label for one in family.samples for label in one.labels} - {"le"}
             there.add((name, family.type, frozenset(labels)))
         assert documented() == there
+
+    def test_what_replicas_do_is_told_by_replica(self) -> None:
+        found = replicas(
+            ReplicaLoad("a", running=5, waiting=2, replies=7, tokens=70),
+            ReplicaLoad("b", first_texts=4, first_text_s=0.5),
+        )
+        assert value(found, "gpt2bot_replica_requests", replica="a", state="running") == 3
+        assert value(found, "gpt2bot_replica_requests", replica="a", state="waiting") == 2
+        assert value(found, "gpt2bot_replica_replies_total", replica="a") == 7
+        assert value(found, "gpt2bot_replica_tokens_total", replica="a") == 70
+        assert value(found, "gpt2bot_replica_first_token_seconds_sum", replica="b") == 0.5
+        assert value(found, "gpt2bot_replica_first_token_seconds_count", replica="b") == 4
 
     def test_rules_in_the_document_use_metrics_of_the_table(self) -> None:
         names = {name for name, _, _ in documented()}

@@ -13,12 +13,14 @@ from training.jobs.events import (
     Checking,
     Loading,
     LossHistory,
+    Lost,
     Lowered,
     Paused,
     Preferring,
     Preparing,
     Started,
     Step,
+    Waiting,
     format_duration,
     progress_bar,
     sparkline,
@@ -30,6 +32,7 @@ class Stage(Enum):
     """What a job that runs is doing."""
 
     STARTING = auto()
+    WAITING = auto()
     PREPARING = auto()
     TRAINING = auto()
     PREFERRING = auto()
@@ -38,6 +41,7 @@ class Stage(Enum):
 
 
 STAGE_BY_EVENT = {
+    Waiting: Stage.WAITING,
     Preparing: Stage.PREPARING,
     Preferring: Stage.PREFERRING,
     Checking: Stage.EVALUATING,
@@ -45,6 +49,7 @@ STAGE_BY_EVENT = {
 }
 STAGE_TEXTS = {
     Stage.STARTING: phrase("starting…"),
+    Stage.WAITING: phrase("waiting for the cluster to have room…"),
     Stage.PREPARING: phrase("preparing what is to be learned…"),
     Stage.PREFERRING: phrase("all steps are done, learning from votes…"),
     Stage.EVALUATING: phrase("all steps are done, evaluating the new model…"),
@@ -77,16 +82,12 @@ class JobProgress:
                 self.at_step, self.steps = event.step, event.steps
                 self.losses.add(event.loss)
                 return False
-            case Lowered() as event:
-                self.note = phrase(
-                    "Out of memory: continuing with batch size {size} and accumulation {times}.",
-                    size=event.batch_size,
-                    times=event.gradient_accumulation,
-                )
+            case Lowered() | Lost() as event:
+                self.note = _note(event)
             case Paused(step=step):
                 self.at_step, self.paused = step, True
                 return False  # the state comes next
-            case Preparing() | Preferring() | Checking() | Loading() as event:
+            case Waiting() | Preparing() | Preferring() | Checking() | Loading() as event:
                 self.stage = STAGE_BY_EVENT[type(event)]
             case None:
                 if moved:
@@ -100,6 +101,19 @@ class JobProgress:
         self.at_step, self.steps = event.resumed_from, event.steps
         if not event.resumed_from:
             self.losses = LossHistory()
+
+
+def _note(event: Lowered | Lost) -> Phrase:
+    if isinstance(event, Lost):
+        return phrase(
+            "A machine of the cluster was lost: the training goes on elsewhere, from the last "
+            "saved step."
+        )
+    return phrase(
+        "Out of memory: continuing with batch size {size} and accumulation {times}.",
+        size=event.batch_size,
+        times=event.gradient_accumulation,
+    )
 
 
 def progress_text(progress: JobProgress) -> str:

@@ -36,8 +36,8 @@ from training.jobs.folder import CONFIG_FILE, latest_saved_step
 from training.run.base_model import load_pretrained, prepare_model
 from training.run.failure import error_message
 from training.run.gate import evaluation
-from training.run.shared_base import LOCK_FILE, adapter_base, keep_embedded, write_base
-from training.shared_bases import iter_shared_bases, refers_to
+from training.run.shared_base import adapter_base, keep_embedded, write_base
+from training.shared_bases import LOCK_FILE, iter_shared_bases, refers_to
 
 IDS = torch.arange(1, 12)[None]
 

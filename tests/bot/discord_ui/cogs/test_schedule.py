@@ -16,6 +16,7 @@ from bot.settings import Settings
 from core.records import JobState
 from core.server_settings import AUTOMATIC_ZONE, NewLessons, Nightly
 from tests.bot.asking import storage_of, until
+from tests.bot.cards import parts, text_of
 from tests.bot.conftest import World, open_world
 from tests.bot.discord_ui.cogs.test_settings import (
     SCHEDULE,
@@ -26,10 +27,8 @@ from tests.bot.discord_ui.cogs.test_settings import (
     manager_of,
     menu,
     open_panel,
-    parts,
     read_back,
     rules_of,
-    text,
     told_in,
 )
 from tests.bot.end_to_end.test_learning import FACTS, bot_texts, finished_job
@@ -70,24 +69,24 @@ async def test_it_is_off_and_an_administrator_switches_it_on(world: World) -> No
     assert len(list(parts(panel))) <= 40, "Discord takes no more components"
     assert len(menu(panel, "nightly")["options"]) <= 25, "nor more options"
     assert (chosen(panel, "nightly"), chosen(panel, "new_lessons")) == (["off"], ["10"])
-    assert "As with `/retrain`" in text(panel)
+    assert "As with `/retrain`" in text_of(panel)
     await world.ada.select(panel, ["04:00"], custom_id="settings:nightly")
     await world.ada.select(panel, ["25"], custom_id="settings:new_lessons")
     await choose_zone(world, panel, "tokyo")
     settings = rules_of(world)
     assert (settings.nightly, settings.new_lessons) == (Nightly.AT_04, NewLessons.TWENTY_FIVE)
-    found = SHOWN_TIME.search(text(panel))
+    found = SHOWN_TIME.search(text_of(panel))
     assert found is not None
     begins = datetime.fromtimestamp(int(found[1]), UTC)
     assert (begins.hour, begins.minute, int(found[2])) == (19, 0, world.general.id)
-    assert "Now: Asia/Tokyo." in text(panel)
+    assert "Now: Asia/Tokyo." in text_of(panel)
     assert await audited(world) == [
         (world.ada.id, "settings change", "When I retrain by myself: Every day at 04:00"),
         (world.ada.id, "settings change", "If there are at least: 25 new lessons"),
         (world.ada.id, "settings change", "Time zone: Asia/Tokyo"),
     ]
     await world.ada.select(panel, ["off"], custom_id="settings:nightly")
-    assert SHOWN_TIME.search(text(panel)) is None
+    assert SHOWN_TIME.search(text_of(panel)) is None
     assert (await audited(world))[-1][-1] == "When I retrain by myself: Never"
 
 
@@ -106,13 +105,15 @@ async def test_a_time_zone_that_is_none_is_told_with_some_like_it(world: World) 
 
 async def test_a_japanese_server_goes_by_the_clock_of_japan(world: World) -> None:
     await choose(world, "language", "ja")
-    assert "Now: Asia/Tokyo, since none was chosen." in text(await open_panel(world, page=SCHEDULE))
+    assert "Now: Asia/Tokyo, since none was chosen." in text_of(
+        await open_panel(world, page=SCHEDULE)
+    )
 
 
 async def test_only_an_administrator_chooses_the_schedule(world: World) -> None:
     cleo = manager_of(world)
     panel = await open_panel(world, cleo, page=SCHEDULE)
-    assert ONLY_ADMINISTRATORS_SCHEDULE in text(panel)
+    assert ONLY_ADMINISTRATORS_SCHEDULE in text_of(panel)
     for name in ("nightly", "new_lessons", "time_zone"):
         assert menu(panel, name)["disabled"]
     for data in (b'{"nightly": "04:00"}', b'{"new_lessons": 1}', b'{"time_zone": "UTC"}'):
@@ -148,7 +149,7 @@ async def test_a_night_submits_a_job_that_is_told_where_it_was_switched_on(world
     await night_comes(world)
     assert await storage_of(world).jobs.all() == []
     panel = await open_panel(world, page=SCHEDULE)
-    assert "1 new lesson since the last training, and it takes 10." in text(panel)
+    assert "1 new lesson since the last training, and it takes 10." in text_of(panel)
     assert games.last_message is None, "that is no news"
     panel = (await world.ada.slash(games, "settings open")).response
     await world.ada.click(panel, custom_id=SCHEDULE)
@@ -171,7 +172,7 @@ async def test_it_is_switched_off_once_whoever_chose_it_is_no_administrator(worl
     told = f"I no longer retrain by myself. {NO_ADMINISTRATOR}"
     await until(lambda: world.last() == told)
     assert rules_of(world).nightly is Nightly.OFF
-    assert NO_ADMINISTRATOR in text(await open_panel(world, page=SCHEDULE))
+    assert NO_ADMINISTRATOR in text_of(await open_panel(world, page=SCHEDULE))
 
 
 async def test_somebody_who_left_is_no_administrator(world: World) -> None:
@@ -204,4 +205,4 @@ async def test_a_night_trains_what_was_taught(real_world: World) -> None:
         assert await world.say(world.ben, "hello")
     await night_comes(world, days=1)
     panel = await open_panel(world, page=SCHEDULE)
-    assert "0 new lessons since the last training, and it takes 1." in text(panel)
+    assert "0 new lessons since the last training, and it takes 1." in text_of(panel)

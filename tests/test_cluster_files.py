@@ -161,5 +161,9 @@ def test_ray_knows_every_option_that_is_shown() -> None:
     commands = list(ray_commands())
     assert len(commands) > 6
     for command in commands:
-        options = {one.partition("=")[0] for one in shlex.split(command) if one.startswith("-")}
+        options = {
+            one.partition("=")[0]
+            for one in shlex.split(command.rstrip(" \\"))
+            if one.startswith("-")
+        }
         assert options <= known, command

@@ -315,8 +315,10 @@ class ParcelCache:
 
 
 def _folder_bytes(folder: Path) -> int:
+    """Of what is there: another process may be writing or removing it, which `os.walk` bears."""
     total = 0
-    for one in folder.rglob("*"):
-        with contextlib.suppress(FileNotFoundError):
-            total += one.stat().st_size
+    for path, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                total += Path(path, name).stat().st_size
     return total

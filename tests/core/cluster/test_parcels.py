@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -123,3 +124,24 @@ def test_what_was_not_used_for_longest_is_removed(folder: Path, tmp_path: Path) 
     cache.add(fourth, read_chunks(folder, fourth))
     kept = {one.name for one in (old, newer, newest, fourth) if cache.find(one.digest)}
     assert kept == {"a", "d"}
+
+
+def test_folders_that_come_and_go_meanwhile_hinder_nobody(tmp_path: Path) -> None:
+    """Several threads unpack other parcels while each looks what may be evicted."""
+    cache = ParcelCache(tmp_path / "cache")
+    folders = []
+    for n in range(40):
+        folder = tmp_path / str(n) / "model"
+        for part in range(10):
+            (folder / f"part-{part}").mkdir(parents=True)
+            (folder / f"part-{part}" / "weights").write_text(f"{n} {part}")
+        folders.append(folder)
+
+    def add(folder: Path) -> Path:
+        parcel = describe(folder)
+        return cache.add(parcel, read_chunks(folder, parcel))
+
+    with ThreadPoolExecutor(16) as threads:
+        added = list(threads.map(add, folders))
+    texts = [(one / "part-3" / "weights").read_text() for one in added]
+    assert texts == [f"{n} 3" for n in range(40)]

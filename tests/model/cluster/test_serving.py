@@ -47,23 +47,33 @@ async def backend(ray_cluster: RayCluster) -> AsyncIterator[RayBackend]:
 
 
 async def test_a_channel_stays_with_the_replica_that_has_read_it(backend: RayBackend) -> None:
-    async def talk(channel: int) -> None:
-        draw = random.Random(channel)
-        history: list[Message] = []
-        for turn in range(8):
-            history.append(Message(Role.USER, " ".join(draw.choices(WORDS, k=8))))
-            params = SamplingParams(max_new_tokens=6, seed=turn)
-            stream = backend.generate(str(EMBEDDED_FOLDER), history, params, channel=channel)
-            *_, end = [one async for one in stream]
-            assert isinstance(end, Finished)
-            history.append(Message(Role.ASSISTANT, end.text))
+    """Once the replicas have told who has read what, which they do a few times a second."""
+    channels = range(1, 21)
+    draw = random.Random(0)
+    histories: dict[int, list[Message]] = {channel: [] for channel in channels}
 
-    await asyncio.gather(*(talk(channel) for channel in range(1, 21)))
-    loads = await backend.replica_loads()
-    hits, moves = (sum(getattr(one, kind) for one in loads) for kind in ("hits", "moves"))
-    assert hits + moves == 20 * 7
-    assert hits >= 0.95 * 20 * 7
-    assert sum(one.replies >= 8 for one in loads) == 2  # a channel each, at least
+    async def say(channel: int) -> None:
+        history = histories[channel]
+        history.append(Message(Role.USER, " ".join(draw.choices(WORDS, k=8))))
+        params = SamplingParams(max_new_tokens=6, seed=len(history))
+        stream = backend.generate(str(EMBEDDED_FOLDER), history[-5:], params, channel=channel)
+        *_, end = [one async for one in stream]
+        assert isinstance(end, Finished)
+        history.append(Message(Role.ASSISTANT, end.text))
+
+    async def moved(rounds: int) -> int:
+        """How many messages of so many rounds another replica answered than the one before."""
+        before = sum(one.moves for one in await backend.replica_loads())
+        for _ in range(rounds):
+            await asyncio.gather(*map(say, channels))
+        return sum(one.moves for one in await backend.replica_loads()) - before
+
+    await moved(1)
+    async with asyncio.timeout(60):
+        while await moved(1):
+            pass
+    assert await moved(7) <= 0.05 * 7 * len(channels)
+    assert all(one.replies for one in await backend.replica_loads())
 
 
 async def test_a_swap_reaches_all_replicas_and_no_reply_is_mixed_or_lost(

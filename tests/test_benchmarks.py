@@ -75,7 +75,7 @@ def test_the_generation_benchmark_prints_one_object() -> None:
         assert result["memory_mb"] > 0
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_the_cluster_benchmark_prints_one_object() -> None:
     result = run("cluster", "--short --replicas 2 --step 0.05 --parts pipe,scaling,killed,swap")
     assert set(result["first_ms"]) == {"pipe", "ray"}

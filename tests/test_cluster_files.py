@@ -153,7 +153,7 @@ def ray_commands() -> Iterator[str]:
         yield from RAY_START.findall(page.read_text(encoding="utf-8"))
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_ray_knows_every_option_that_is_shown() -> None:
     from ray.scripts.scripts import start
 

@@ -160,6 +160,7 @@ ELSEWHERE = {
     "pip install uv": CI,
     "pytest": CI,
     "pytest -m slow": CI,
+    "pytest -n 0 -m cluster": CI,
     "ruff check .": CI,
     "ruff format --check .": CI,
     "mypy": CI,

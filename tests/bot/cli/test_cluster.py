@@ -74,7 +74,7 @@ def short() -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_a_cluster_comes_up_is_shown_and_ends_with_ctrl_c(short: Path) -> None:
     port = free_port()
     environment = {

@@ -24,7 +24,7 @@ from tests.builds import BUILT, built
 from tests.model_folders import make_endless_folder
 from tests.ray_cluster import RayCluster, connected, until, until_all_answer
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.cluster
 
 HELLO = [Message(Role.USER, "Hello, how are you today?")]
 TINY = str(EMBEDDED_FOLDER)

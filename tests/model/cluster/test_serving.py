@@ -17,7 +17,7 @@ from model.worker.messages import Finished
 from tests.model_folders import make_adapter_folder, make_model_folder
 from tests.ray_cluster import RayCluster, connected, until, until_all_answer
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.cluster
 
 GREEDY = SamplingParams(temperature=0)
 RED = " ".join(f"red{n}" for n in range(30))

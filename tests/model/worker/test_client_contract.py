@@ -34,7 +34,7 @@ class Side:
     broken: str
 
 
-@pytest.fixture(params=["real", "fake", pytest.param("cluster", marks=pytest.mark.slow)])
+@pytest.fixture(params=["real", "fake", pytest.param("cluster", marks=pytest.mark.cluster)])
 def side(request: pytest.FixtureRequest, folders: Path) -> Iterator[Side]:
     good, broken = str(folders / "red"), str(folders / "nowhere")
     if request.param != "fake":

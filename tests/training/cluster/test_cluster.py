@@ -40,7 +40,7 @@ from training.jobs.process import TrainingProcess
 from training.jobs.queue import JobUpdate
 from training.shared_bases import iter_shared_bases
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.cluster
 STEPS = 60
 PATIENCE_S = 600.0
 """Ray Train alone takes half a minute to begin, on a machine with nothing else to do."""

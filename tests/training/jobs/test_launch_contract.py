@@ -38,7 +38,7 @@ Launched = Callable[[str], Launch]
 """Launches runs that do what a script says."""
 
 
-@pytest.fixture(params=["process", pytest.param("cluster", marks=pytest.mark.slow)])
+@pytest.fixture(params=["process", pytest.param("cluster", marks=pytest.mark.cluster)])
 def launched(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Launched]:
     def here(script: str) -> Launch:
         (tmp_path / "script.txt").write_text(script)

@@ -108,6 +108,9 @@ ELSEWHERE = {
     "python -m benchmarks.cluster": (
         "tests/test_benchmarks.py::test_the_cluster_benchmark_prints_one_object"
     ),
+    "python -m benchmarks.cluster --parts pipe": (
+        "tests/test_benchmarks.py::test_the_cluster_benchmark_prints_one_object"
+    ),
     "gpt2bot setup": "tests/bot/cli/setup/test_setup.py::test_a_newcomer",
     "gpt2bot setup --yes --token-file FILE --language en --model tiny --home var": (
         "tests/bot/cli/setup/test_setup.py::test_changed_lines_are_shown_and_the_others_stay"

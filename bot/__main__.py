@@ -20,6 +20,15 @@ EXIT_FAILURE = 2
 EXIT_TEMPFAIL = 75
 """That of one that may be over later, so starting again is worth while (EX_TEMPFAIL of sysexits.h).
 """
+EXPECTED_ERRORS = (
+    SettingsError,
+    StoreError,
+    ImportRefused,
+    ModelError,
+    TrainingError,
+    ClusterError,
+)
+"""What a sentence is enough for."""
 JAPANESE_SAMPLE = "日本語"
 """What a terminal has to have for Japanese."""
 
@@ -36,10 +45,7 @@ def main() -> None:
     except (TransientError, DiskFull) as e:
         sys.stderr.write(f"{say(message_of(e))}\n")
         sys.exit(EXIT_TEMPFAIL)
-    except (
-        *(SettingsError, StoreError, ImportRefused, ModelError, TrainingError),
-        ClusterError,
-    ) as e:
+    except EXPECTED_ERRORS as e:
         sys.stderr.write(f"{say(message_of(e))}\n")
         sys.exit(EXIT_FAILURE)
 

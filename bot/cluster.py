@@ -64,7 +64,7 @@ def cluster_launch(settings: Settings, address: str) -> ClusterLaunch:
         SettingsError: that file does not say how many.
     """
     return ClusterLaunch(
-        address=lambda: address,
+        address=address,
         cpus=float(settings.training_threads or 1),
         devices=_num_devices(settings),
         log_format=settings.log_format,

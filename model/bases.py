@@ -46,17 +46,17 @@ class Bases:
     def get(self, source: str, load: Callable[[str], Base]) -> Base:
         """The base of a source, loaded unless it is in memory with the files as they are now."""
         with self._locks[source]:
-            before = file_states(source)
+            before = _file_states(source)
             base = self._bases.get((source, before))
             if base is None:
                 base = load(source)
-                self._bases[source, before or file_states(source)] = base
+                self._bases[source, before or _file_states(source)] = base
             return base
 
     def checkpoint(self, source: str, validate: Callable[[], ModelFolder]) -> ModelFolder:
         """The validated folder of a source, validated again only when its files have changed."""
         before, known = self._checkpoints.get(source, ((), None))
-        now = file_states(source)
+        now = _file_states(source)
         if known is None or before != now:
             known = validate()
             self._checkpoints[source] = now, known
@@ -71,7 +71,7 @@ class Bases:
             return self._hashes[state]
 
 
-def file_states(source: str) -> FileStates:
+def _file_states(source: str) -> FileStates:
     """Of all files from which a model is made; empty if it is not on this machine."""
     try:
         folder = resolve_source(source, download=False)

@@ -122,6 +122,12 @@ def is_embedded(name: str) -> bool:
     return name in _EMBEDDED_NAMES.values()
 
 
+def embedded_name_of(source: str) -> str | None:
+    """The name of an embedded model by its source; None of another one."""
+    options = (one for one in model_options.values() if is_embedded(one.name))
+    return next((one.name for one in options if one.source == source), None)
+
+
 def base_family(name: str) -> str:
     """`tiny` for `tiny-3` and `tiny-3-1`: a checkpoint is named after its base."""
     return re.sub(r"(-\d+)+$", "", name)

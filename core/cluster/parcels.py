@@ -221,17 +221,21 @@ class Shipments:
         self._lock = threading.Lock()
 
     def ship(self, folder: Path, parcel: Parcel) -> Shipment:
-        """The parcel of a folder, ready to be sent as an argument of a call.
-
-        Raises:
-            ClusterError: the object store has no room for it.
-            OSError: a file cannot be read.
-        """
+        """The parcel of a folder, ready to be sent as an argument of a call. Raises: as `ship`."""
         with self._lock:
             if (known := self._shipments.get(parcel.digest)) is None:
-                chunks = tuple(put_chunks(read_chunks(folder, parcel)))
-                known = self._shipments[parcel.digest] = Shipment(parcel, chunks)
+                known = self._shipments[parcel.digest] = ship(folder, parcel)
             return known
+
+
+def ship(folder: Path, parcel: Parcel) -> Shipment:
+    """The parcel of a folder with its bytes in the object store.
+
+    Raises:
+        ClusterError: there is no room.
+        OSError: a file cannot be read.
+    """
+    return Shipment(parcel, tuple(put_chunks(read_chunks(folder, parcel))))
 
 
 def put_chunks(chunks: Iterable[bytes]) -> Iterator[Any]:

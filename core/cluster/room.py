@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sys
-import threading
 from asyncio.subprocess import DEVNULL, PIPE
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from core.cluster.connection import ClusterError, connect, disconnect
+from core.limits import end_with_parent
 from core.subprocesses import child_process
 from i18n.phrase import deserialize_phrase, message_of, phrase, serialize_phrase
 
@@ -78,7 +77,7 @@ async def look(address: str) -> Room:
 
 def main() -> None:
     """Print what is at the address in `sys.argv`, as JSON. Ends with stdin."""
-    threading.Thread(target=_end_with_stdin, daemon=True).start()
+    end_with_parent()
     try:
         connect(sys.argv[1])
     except ClusterError as e:
@@ -87,12 +86,6 @@ def main() -> None:
         answer = asdict(_look())
         disconnect()
     sys.stdout.write(json.dumps(answer))
-
-
-def _end_with_stdin() -> None:
-    while os.read(0, 1):
-        pass
-    os._exit(1)
 
 
 def _look() -> Room:

@@ -15,7 +15,7 @@ from core.records import Message
 from core.tasks import BackgroundTasks
 from model.cluster.client import RayBackend
 from model.errors import WorkerDied
-from model.registry import is_embedded, model_options
+from model.registry import embedded_name_of
 from model.sampling import SamplingParams
 from model.worker.client import WorkerClient
 from model.worker.messages import (
@@ -154,8 +154,7 @@ class FallbackBackend:
                 yield replace(piece, request_id=piece.request_id + LOCAL_IDS)
 
     def _instead_of(self, source: str) -> str:
-        embedded = {one.source for one in model_options.values() if is_embedded(one.name)}
-        return source if source in embedded else self._embedded
+        return source if embedded_name_of(source) else self._embedded
 
     async def render(
         self, source: str, messages: Sequence[Message], max_new_tokens: int

@@ -29,7 +29,7 @@ from model.cluster.current_models import CurrentModels
 from model.cluster.messages import ReplicaFacts
 from model.cluster.options import GatewayOptions
 from model.cluster.replicas import Replicas
-from model.cluster.versions import embedded_name_of
+from model.registry import embedded_name_of
 from model.settings import WorkerSettings
 from model.worker.messages import Command, Failed, Ready, Shutdown, WorkerEvent
 from model.worker.running_models import RunningModels
@@ -168,8 +168,7 @@ def _read_commands(connection: Connection, commands: asyncio.Queue[Command]) -> 
             while True:
                 loop.call_soon_threadsafe(commands.put_nowait, connection.recv())
         except (EOFError, OSError, RuntimeError):  # the last: the loop is closed
-            loop_is_closed = loop.is_closed()
-            if not loop_is_closed:
+            if not loop.is_closed():
                 loop.call_soon_threadsafe(commands.put_nowait, Shutdown(0))
 
     threading.Thread(target=read, daemon=True).start()

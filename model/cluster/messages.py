@@ -132,11 +132,16 @@ class ReplicaOptions:
 def build_id() -> str:
     """Of this installation: two that differ must not speak to each other. The package's version,
     and a digest of the code that both sides share."""
+    code = code_digest(Path(__file__).parent, Path(worker_messages.__file__))
+    return f"{version('gpt2-discord-bot')}-{code}"
+
+
+def code_digest(room: Path, *others: Path) -> str:
+    """Of the modules in a folder, and of other files."""
     digest = hashlib.sha256()
-    here = Path(__file__).parent
-    for path in (*sorted(here.glob("*.py")), Path(worker_messages.__file__)):
+    for path in (*sorted(room.glob("*.py")), *others):
         digest.update(path.read_bytes())
-    return f"{version('gpt2-discord-bot')}-{digest.hexdigest()[:12]}"
+    return digest.hexdigest()[:12]
 
 
 def skew_message(theirs: str, ours: str) -> str:

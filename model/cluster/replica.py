@@ -13,13 +13,12 @@ import sys
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from pathlib import Path
 
 import ray
 from ray import serve
 
 from core.cluster.connection import ClusterError
-from core.cluster.parcels import ParcelCache, Shipment
+from core.cluster.parcels import Shipment
 from core.logging import request_context
 from core.records import Message
 from i18n.phrase import message_of, phrase
@@ -37,7 +36,7 @@ from model.cluster.messages import (
     build_id,
     skew_message,
 )
-from model.cluster.versions import NodeModels
+from model.cluster.versions import NodeModels, node_folder
 from model.errors import GenerationFailed, LoadFailed, ModelError, WorkerDied
 from model.registry import model_options
 from model.worker.client import WorkerClient
@@ -69,10 +68,10 @@ class Replica:
             raise RuntimeError(skew_message(mine, options.build))
         # Ray's own script: the worker's process would run it as well, and so import all of Ray.
         sys.modules["__main__"].__file__ = None
-        home = Path(options.cache) if options.cache else Path.home() / ".cache" / "gpt2bot"
+        home = node_folder(options.cache)
         self._wish = options.wish
         self._id = serve.get_replica_context().replica_id.unique_id
-        self._models = NodeModels(ParcelCache(home / "parcels"))
+        self._models = NodeModels.of(home)
         self._worker: WorkerClient = (options.worker or WorkerClient)(
             replace(options.settings, build_cache=home / "built"),
             embedded=model_options[options.embedded].source,

@@ -35,7 +35,7 @@ from model.convert.validation import (
     weight_files,
 )
 from model.errors import LoadFailed
-from model.registry import display_name, is_embedded, model_options
+from model.registry import display_name, embedded_name_of, model_options
 
 FileStates = tuple[tuple[str, int, int], ...]
 
@@ -107,10 +107,9 @@ class Versions:
         return parcel
 
 
-def embedded_name_of(source: str) -> str | None:
-    """The name of an embedded model by its source; None of another one."""
-    options = (one for one in model_options.values() if is_embedded(one.name))
-    return next((one.name for one in options if one.source == source), None)
+def node_folder(cache: str | None) -> Path:
+    """What a node keeps for the bot, replicas and trainings together (None: in the user's cache)."""
+    return Path(cache) if cache else Path.home() / ".cache" / "gpt2bot"
 
 
 class NodeModels:
@@ -119,6 +118,11 @@ class NodeModels:
 
     def __init__(self, cache: ParcelCache) -> None:
         self._cache = cache
+
+    @classmethod
+    def of(cls, node: Path) -> NodeModels:
+        """Those in a node's folder."""
+        return cls(ParcelCache(node / "parcels"))
 
     def receive(self, shipments: Iterable[Shipment]) -> None:
         """Unpack what is not here yet.

@@ -46,7 +46,7 @@ def test_a_training_has_the_devices_of_the_file_of_accelerate(
     file.write_text("compute_environment: LOCAL_MACHINE\nnum_processes: 3\n", encoding="utf-8")
     settings = settings.model_copy(update={"accelerate_config": file, "training_threads": 2})
     launch = cluster_launch(settings, "a:1")
-    assert (launch.devices, launch.cpus, launch.address()) == (3, 2, "a:1")
+    assert (launch.devices, launch.cpus, launch.address) == (3, 2, "a:1")
 
 
 @pytest.mark.parametrize("text", ["", "num_processes: many", "- 3", "{", "num_processes:"])

@@ -13,8 +13,6 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 from core.cluster.connection import ClusterError
@@ -22,7 +20,7 @@ from core.logging import configure_logging
 from i18n.phrase import message_of, phrase
 from training.cluster.follower import Follower, FollowerOptions, Words
 from training.errors import TrainingError
-from training.jobs.events import Event, Failed, to_line
+from training.jobs.events import Failed, event_writer
 from training.jobs.folder import latest_saved_step, lock_job
 from training.jobs.process import LOG_FORMAT_VARIABLE
 
@@ -31,7 +29,7 @@ def main(arguments: list[str]) -> int:
     """Follow a run to its end; the exit status is its own."""
     as_json = os.environ.get(LOG_FORMAT_VARIABLE) == "json"
     configure_logging("WARNING", "json" if as_json else "text")
-    tell = _event_writer()
+    tell = event_writer()
     job, options = _parse(arguments)
     words = Words()
     threading.Thread(target=words.listen, daemon=True).start()
@@ -61,18 +59,6 @@ def _parse(arguments: list[str]) -> tuple[Path, FollowerOptions]:
     found = vars(parser.parse_args(arguments))
     *launcher, _, _, job = found.pop("run")
     return Path(job), FollowerOptions(launcher=tuple(launcher), **found)
-
-
-def _event_writer() -> Callable[[Event], None]:
-    """Write events to the original stdout, and move all other output to stderr."""
-    events = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8", buffering=1)
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-
-    def tell(event: Event) -> None:
-        with suppress(BrokenPipeError):  # the bot is gone; the run ends by the end of stdin
-            print(to_line(event), file=events, flush=True)
-
-    return tell
 
 
 def _end_as(status: int) -> None:

@@ -17,11 +17,10 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from core.cluster.parcels import Parcel, ParcelCache, describe, unpack
+from core.cluster.parcels import Parcel, describe, ship, unpack
 from model.cluster.versions import NodeModels
 from training.checkpoints import iter_checkpoints
 from training.cluster.messages import Assignment, Line, Logged, Message, NewBase, Results, SavedStep
-from training.cluster.outgoing import ship
 from training.config import Replaced, TrainingConfig
 from training.jobs.events import Event, Finished, Rejected, Saved, to_line
 from training.jobs.folder import (
@@ -36,15 +35,6 @@ LOCK_SUFFIX = ".lock"
 BASES_DIR = "bases"
 LOG_BYTES = 1 << 20
 """The most of the log that is sent at once."""
-
-
-def node_folder(cache: str | None) -> Path:
-    """What this machine keeps for the bot: replicas (`model.cluster.replica`) share its parcels."""
-    return Path(cache) if cache else Path.home() / ".cache" / "gpt2bot"
-
-
-def models_of(node: Path) -> NodeModels:
-    return NodeModels(ParcelCache(node / "parcels"))
 
 
 class RunHome:
@@ -71,7 +61,7 @@ class RunHome:
             ClusterError: something did not arrive whole.
             OSError: it cannot be written.
         """
-        root, models = node / "runs", models_of(node)
+        root, models = node / "runs", NodeModels.of(node)
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
         _remove_leftovers(root)
         home = cls(root, assignment, models)

@@ -7,7 +7,6 @@ The bot's process knows neither Ray nor the cluster: it starts a follower for ea
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +18,9 @@ from training.jobs.process import KILL_TIMEOUT_S, TrainingProcess
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterLaunch:
-    """Launches a job's run on the cluster at `address()`, which may be known later than this is
-    made. The rest is as in `training.cluster.follower.FollowerOptions`."""
+    """Launches a job's run; the fields are those of `training.cluster.follower.FollowerOptions`."""
 
-    address: Callable[[], str]
+    address: str
     cpus: float = 4.0
     devices: int = 1
     cache: str | None = None
@@ -30,7 +28,7 @@ class ClusterLaunch:
 
     def __call__(self, job: Path) -> AbstractAsyncContextManager[TrainingChild]:
         launcher = (
-            *(sys.executable, "-m", "training.cluster", "--address", self.address()),
+            *(sys.executable, "-m", "training.cluster", "--address", self.address),
             *("--cpus", str(self.cpus), "--devices", str(self.devices)),
             *(("--cache", self.cache) if self.cache else ()),
             "--",

@@ -6,14 +6,13 @@ Files travel as parcels; no path of the one machine means anything on the other.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from core.cluster.connection import ClusterError
 from core.cluster.parcels import Shipment
-from model.cluster.messages import ModelRef, skew_message
+from model.cluster.messages import ModelRef, code_digest, skew_message
 from model.cluster.messages import build_id as model_build_id
 
 ROLES = ("base", "serving", "replaced")
@@ -100,7 +99,4 @@ def require_same_build(build: str) -> None:
 @cache
 def build_id() -> str:
     """Of this installation: two that differ must not speak to each other."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
-    return f"{model_build_id()}-{digest.hexdigest()[:12]}"
+    return f"{model_build_id()}-{code_digest(Path(__file__).parent)}"

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.cluster.parcels import Parcel, Shipment, describe, put_chunks, read_chunks
+from core.cluster.parcels import Parcel, Shipment, describe, ship
 from i18n.phrase import message_of
 from model.cluster.messages import ModelRef
 from model.cluster.versions import Version, Versions
@@ -113,13 +113,3 @@ def _travelling(job: Path) -> Iterator[Path]:
 
 def _ship_files(folder: Path, files: Iterable[Path]) -> Shipment:
     return ship(folder, describe(folder, files))
-
-
-def ship(folder: Path, parcel: Parcel) -> Shipment:
-    """The parcel of a folder with its bytes in the object store.
-
-    Raises:
-        ClusterError: there is no room.
-        OSError: a file cannot be read.
-    """
-    return Shipment(parcel, tuple(put_chunks(read_chunks(folder, parcel))))

@@ -17,7 +17,8 @@ from typing import Any
 
 from core.logging import LogFormat
 from model.cluster.messages import ModelRef
-from training.cluster.home import RunHome, node_folder
+from model.cluster.versions import node_folder
+from training.cluster.home import RunHome
 from training.cluster.messages import Assignment, Ended, Line, Message, require_same_build
 from training.jobs.events import Event, Failed, Lost, Saved, to_line
 from training.jobs.folder import LOG_FILE

@@ -17,7 +17,8 @@ from core.cluster.connection import ClusterError
 from core.logging import LogFormat
 from i18n.phrase import message_of, phrase
 from model.cluster.messages import ModelRef
-from training.cluster.home import RunHome, models_of, node_folder
+from model.cluster.versions import NodeModels, node_folder
+from training.cluster.home import RunHome
 from training.cluster.messages import Assignment, Ended, Line, Message, require_same_build
 from training.jobs.events import Failed, to_line
 from training.jobs.launch import ControlWord, TrainingChild
@@ -46,7 +47,7 @@ class Trainer:
             ClusterError: another version of the bot is installed here.
         """
         require_same_build(build)
-        models = models_of(self._node)
+        models = NodeModels.of(self._node)
         missing = await asyncio.to_thread(lambda: [models.missing(one) for one in refs])
         return tuple(digest for some in missing for digest in some)
 

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+import os
+import sys
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from statistics import fmean
 from typing import get_args
@@ -157,6 +160,20 @@ def to_line(event: Event) -> str:
     if REASON_KEY in fields:
         fields[REASON_KEY] = serialize_phrase(fields[REASON_KEY])
     return json.dumps({"event": type(event).__name__.lower(), **fields})
+
+
+def event_writer() -> Callable[[Event], None]:
+    """Write events to the original stdout, and move all other output to stderr: a line that a
+    library prints must not be taken for an event."""
+    events = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8", buffering=1)
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+
+    def write(event: Event) -> None:
+        with suppress(BrokenPipeError):  # the bot is gone; the run ends by the end of its stdin
+            events.write(f"{to_line(event)}\n")
+            events.flush()
+
+    return write
 
 
 def from_line(line: str) -> Event | None:

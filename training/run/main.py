@@ -23,7 +23,7 @@ import transformers
 from core.logging import configure_logging
 from core.subprocesses import lower_priority
 from training.errors import TrainingError
-from training.jobs.events import Event, to_line
+from training.jobs.events import event_writer
 from training.jobs.folder import lock_job
 from training.jobs.process import LOG_FORMAT_VARIABLE
 from training.run.failure import failure_event
@@ -38,7 +38,8 @@ def main(job: Path) -> int:
     """Run JOB_DIR; the exit status is 0 unless the run failed."""
     lower_priority(NICE)
     _configure_logging()
-    emit = _event_writer()
+    write = event_writer()
+    emit: Emit = write if rank() == 0 else lambda _: None
     control = Control()
     signal.signal(signal.SIGTERM, lambda *_: control.receive("pause"))
     if rank() == 0:  # the other processes follow the first (`loop._broadcast_flags`)
@@ -69,23 +70,6 @@ def _configure_logging() -> None:
     library_log.disable_progress_bar()
     library_log.disable_default_handler()  # its lines are formatted as ours are
     library_log.enable_propagation()
-
-
-def _event_writer() -> Emit:
-    """Write events to the original stdout, and move all other output to stderr: a line that a
-    library prints must not be taken for an event."""
-    events = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8", buffering=1)
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    if rank() > 0:
-        return lambda _: None
-
-    def emit(event: Event) -> None:
-        try:
-            print(to_line(event), file=events, flush=True)
-        except BrokenPipeError:  # the bot is gone; the run ends by the end of its stdin
-            return
-
-    return emit
 
 
 def _read_control(control: Control) -> None:

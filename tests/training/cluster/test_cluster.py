@@ -74,7 +74,7 @@ async def open_house(root: Path, base: Path, limits: TrainingLimits) -> AsyncIte
 
 def on(nodes: Nodes, runs: int = 1, devices: int = 1) -> TrainingLimits:
     cache = str(nodes.root / "node")
-    launch = ClusterLaunch(address=lambda: nodes.address, cache=cache, devices=devices)
+    launch = ClusterLaunch(address=nodes.address, cache=cache, devices=devices)
     return TrainingLimits(runs=runs, launch=launch)
 
 

@@ -108,7 +108,7 @@ class Versions:
 
 
 def node_folder(cache: str | None) -> Path:
-    """What a node keeps for the bot, replicas and trainings together (None: in the user's cache)."""
+    """What a node keeps for the bot, replicas and trainings together (None: the user's cache)."""
     return Path(cache) if cache else Path.home() / ".cache" / "gpt2bot"
 
 

@@ -88,6 +88,7 @@ async def local_cluster(
         "PYTHONPATH": str(PROJECT_ROOT),
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_raylet_start_wait_time_s": "120",
+        "RAY_TMPDIR": str(folder),  # the address of this one is nobody else's
     }
     from ray.cluster_utils import Cluster  # it looks at the token's mode when it is imported
 
@@ -97,7 +98,7 @@ async def local_cluster(
             "num_cpus": 0,
             "include_dashboard": False,
             "object_store_memory": OBJECT_STORE_BYTES,
-            "temp_dir": str(folder / "t"),
+            "temp_dir": str(folder / "ray"),
         },
     )
     try:

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from core.cluster.connection import ClusterError, has_token, token_file
+from core.cluster.room import look
 from core.subprocesses import child_environment, child_process
 from i18n.phrase import phrase
 
@@ -55,7 +56,9 @@ async def running_head(cpus: int, port: int) -> AsyncIterator[tuple[str, Process
     async with child_process(
         command, grace_s=GRACE_S, stdout=PIPE, stderr=STDOUT, env=environment
     ) as process:
-        yield await _address(process), process
+        address = await _address(process)
+        await look(address)  # its node comes up a little later
+        yield address, process
 
 
 async def _address(process: Process) -> str:

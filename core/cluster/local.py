@@ -66,19 +66,21 @@ async def running_cluster(address: str) -> AsyncIterator[str]:
 
 def main() -> None:
     """Start a cluster, tell its address, and end it with stdin."""
+    out = os.dup(1)
+    os.dup2(2, 1)  # Ray may print
     try:
         cluster = connect(LOCAL, object_store_memory=OBJECT_STORE_BYTES)
     except ClusterError as e:
-        _tell({"error": serialize_phrase(message_of(e))})
+        _tell(out, {"error": serialize_phrase(message_of(e))})
         return
-    _tell({"address": cluster.address})
+    _tell(out, {"address": cluster.address})
     while os.read(0, 1):
         pass
     disconnect()
 
 
-def _tell(values: dict[str, str]) -> None:
-    os.write(1, json.dumps(values).encode() + b"\n")
+def _tell(out: int, values: dict[str, str]) -> None:
+    os.write(out, json.dumps(values).encode() + b"\n")
 
 
 if __name__ == "__main__":

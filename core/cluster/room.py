@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
+import os
 import sys
-from asyncio.subprocess import DEVNULL, PIPE
+from asyncio.subprocess import PIPE
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,6 +19,8 @@ from core.cluster.connection import ClusterError, connect, disconnect
 from core.limits import end_with_parent
 from core.subprocesses import child_process
 from i18n.phrase import deserialize_phrase, message_of, phrase, serialize_phrase
+
+logger = logging.getLogger(__name__)
 
 TIMEOUT_S = 60.0
 """Ray itself would try for minutes."""
@@ -60,24 +64,36 @@ async def look(address: str) -> Room:
     Raises:
         ClusterError: it cannot be used; the sentence says why.
     """
-    command = (sys.executable, "-m", "core.cluster.room", address)
-    async with child_process(command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL) as child:
-        assert child.stdout is not None
-        try:
-            async with asyncio.timeout(TIMEOUT_S):
-                found = json.loads(await child.stdout.read())
-        except (TimeoutError, ValueError) as e:
-            raise ClusterError(
-                phrase("The Ray cluster does not answer: check that its head runs.")
-            ) from e
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            answer = await _ask(address) or await _ask(address)
+    except TimeoutError:
+        answer = b""
+    if not answer:
+        raise ClusterError(phrase("The Ray cluster does not answer: check that its head runs."))
+    found = json.loads(answer)
     if (reason := found.get("error")) is not None:
         raise ClusterError(deserialize_phrase(reason))
     return Room(**found | {"nodes": tuple(Node(**one) for one in found["nodes"])})
 
 
+async def _ask(address: str) -> bytes:
+    """What a child found, as JSON; empty if Ray ended it, as it may where a node only starts."""
+    command = (sys.executable, "-m", "core.cluster.room", address)
+    async with child_process(command, stdin=PIPE, stdout=PIPE, stderr=PIPE) as child:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        answer, errors = await asyncio.gather(child.stdout.read(), child.stderr.read())
+    if not answer:
+        logger.warning("Ray ended a look at the cluster: %s", errors.decode(errors="replace"))
+    return answer
+
+
 def main() -> None:
     """Print what is at the address in `sys.argv`, as JSON. Ends with stdin."""
     end_with_parent()
+    out = os.dup(1)
+    os.dup2(2, 1)  # Ray may print
     try:
         connect(sys.argv[1])
     except ClusterError as e:
@@ -85,7 +101,7 @@ def main() -> None:
     else:
         answer = asdict(_look())
         disconnect()
-    sys.stdout.write(json.dumps(answer))
+    os.write(out, json.dumps(answer).encode())
 
 
 def _look() -> Room:

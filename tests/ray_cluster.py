@@ -19,6 +19,7 @@ from typing import Any
 
 import psutil
 
+from core.cluster.connection import PRIORITY
 from core.records import Message, Role
 from model.cluster.client import RayBackend
 from model.cluster.options import GatewayOptions, Scale
@@ -42,6 +43,7 @@ class RayCluster:
         self.temp = Path(tempfile.mkdtemp(prefix="ray-"))  # sockets want a short path
         (self.temp / "ray").mkdir()
         os.environ["RAY_TMPDIR"] = str(self.temp)  # the address of this one is nobody else's
+        os.environ |= PRIORITY
         self._cluster = Cluster(
             initialize_head=True,
             head_node_args=dict(

@@ -44,7 +44,7 @@ def _options() -> argparse.Namespace:
 async def _measure(options: argparse.Namespace, folder: Path, say: Say) -> dict[str, Any]:
     effort = SHORT if options.short else Effort()
     runs = {
-        "pipe": partial(measures.against_the_pipe, effort, say),
+        "pipe": partial(measures.against_the_pipe, effort, folder, say),
         "scaling": partial(measures.scaling, effort, options.step, say),
         "tiny": partial(measures.real_scaling, effort, say),
         "limit": partial(measures.limit, effort, options.replicas, say),

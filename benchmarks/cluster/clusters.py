@@ -18,6 +18,7 @@ from typing import Any
 import psutil
 
 from benchmarks.cluster.asking import ask
+from core.cluster.connection import PRIORITY
 from core.subprocesses import PROJECT_ROOT
 from model.cluster.client import RayBackend
 from model.cluster.options import GatewayOptions, Scale
@@ -83,6 +84,7 @@ async def local_cluster(
     should."""
     folder = Path(tempfile.mkdtemp(prefix="g2b-"))  # short: Ray's sockets lie in it
     os.environ |= {
+        **PRIORITY,
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": TOKEN,
         "PYTHONPATH": str(PROJECT_ROOT),

@@ -7,7 +7,7 @@ import asyncio
 import shutil
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,9 @@ from safetensors.numpy import load_file, save_file
 
 from benchmarks.cluster.asking import Asked, Crowd, LoopLag, ask, spread
 from benchmarks.cluster.clusters import local_cluster
-from benchmarks.cluster.simulated import SimulatedWorker, whole_reply
+from benchmarks.cluster.simulated import STEP_S, SimulatedWorker, whole_reply
 from benchmarks.command import Say
-from benchmarks.folders import WEIGHTS
+from benchmarks.folders import WEIGHTS, make_folder
 from model.backend import GenerationBackend
 from model.registry import EMBEDDED_FOLDER
 from model.sampling import SamplingParams
@@ -36,54 +36,73 @@ REFERENCE_SEEDS = 24
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """`rounds` of replies against the pipe; `seconds` of each load; replies of `new_tokens`."""
+    """`rounds` of replies against the pipe, of `tiny` and of a model of the size `large`; `seconds`
+    of each load; replies of `new_tokens`."""
 
     rounds: int = 30
     seconds: float = 15.0
     new_tokens: int = 30
     replicas: Sequence[int] = (1, 4, 16)
     real_replicas: Sequence[int] = (1, 2)
+    large: str | None = "gpt2"
 
 
-SHORT = Effort(rounds=2, seconds=3.0, new_tokens=12, replicas=(1, 2), real_replicas=(1,))
+SHORT = Effort(
+    rounds=2, seconds=3.0, new_tokens=12, replicas=(1, 2), real_replicas=(1,), large=None
+)
 """To see that all of it runs."""
 
 
 # --- against the pipe ----------------------------------------------------------------------------
 
 
-async def against_the_pipe(effort: Effort, say: Say) -> dict[str, Any]:
-    """The same replies of `tiny` through the pipe and through the cluster, in turns."""
-    say("the pipe and a replica, in turns ...")
-    asked: dict[tuple[str, int], list[Asked]] = {}
+async def against_the_pipe(effort: Effort, folder: Path, say: Say) -> dict[str, Any]:
+    """The same replies through the pipe and through the cluster, in turns: `tiny` shows what the
+    way costs, a model of gpt2's size what that means to a reply."""
     async with (
         WorkerClient(ONE_THREAD) as pipe,
         local_cluster(1, ONE_THREAD) as ray,
     ):
-        for number in range(-2, effort.rounds):
-            for name, backend in (("pipe", pipe), ("ray", ray.backend)):
-                for at_once in AT_ONCE:
-                    found = await _together(backend, at_once, number, effort.new_tokens)
-                    if number >= 0:  # before that, everything is called for the first time
-                        asked.setdefault((name, at_once), []).extend(found)
+        backends = {"pipe": pipe, "ray": ray.backend}
+        found = await _in_turns(backends, TINY, effort, say)
         memory = ray.memory_mb()
+        if effort.large:
+            make_folder(folder / effort.large, effort.large)
+            source = str(folder / effort.large)
+            for backend in backends.values():
+                await backend.load(source)
+            found[effort.large] = await _in_turns(backends, source, effort, say)
+    return {**found, "memory_mb": memory}
+
+
+async def _in_turns(
+    backends: Mapping[str, GenerationBackend], source: str, effort: Effort, say: Say
+) -> dict[str, Any]:
+    say(f"the pipe and a replica, in turns: {Path(source).name} ...")
+    asked: dict[tuple[str, int], list[Asked]] = {}
+    for number in range(-2, effort.rounds):
+        for name, backend in backends.items():
+            for at_once in AT_ONCE:
+                found = await _together(backend, source, at_once, number, effort.new_tokens)
+                if number >= 0:  # before that, everything is called for the first time
+                    asked.setdefault((name, at_once), []).extend(found)
     first = {key: statistics.median(one.first_ms for one in found) for key, found in asked.items()}
     whole = {key: statistics.median(one.whole_ms for one in found) for key, found in asked.items()}
     return {
-        "first_ms": {name: round(first[name, 1], 1) for name in ("pipe", "ray")},
-        "first_ms_8_at_once": {name: round(first[name, 8], 1) for name in ("pipe", "ray")},
-        "whole_ms": {name: round(whole[name, 1], 1) for name in ("pipe", "ray")},
+        "first_ms": {name: round(first[name, 1], 1) for name in backends},
+        "first_ms_8_at_once": {name: round(first[name, 8], 1) for name in backends},
+        "whole_ms": {name: round(whole[name, 1], 1) for name in backends},
+        "whole_ms_8_at_once": {name: round(whole[name, 8], 1) for name in backends},
         "whole_ratio": round(whole["ray", 1] / whole["pipe", 1], 3),
         "whole_ratio_8_at_once": round(whole["ray", 8] / whole["pipe", 8], 3),
-        "memory_mb": memory,
     }
 
 
 async def _together(
-    backend: GenerationBackend, at_once: int, number: int, new_tokens: int
+    backend: GenerationBackend, source: str, at_once: int, number: int, new_tokens: int
 ) -> list[Asked]:
     params = SamplingParams(max_new_tokens=new_tokens, seed=100 + number)
-    asks = (ask(backend, TINY, channel, params) for channel in range(1, at_once + 1))
+    asks = (ask(backend, source, channel, params) for channel in range(1, at_once + 1))
     return await asyncio.gather(*asks)
 
 
@@ -166,7 +185,7 @@ async def node_killed(effort: Effort, say: Say) -> dict[str, Any]:
     """Two nodes with a replica each; one is killed while both answer."""
     say("a node is killed under load ...")
     settings = WorkerSettings(max_sequences=PEOPLE)
-    async with local_cluster(2, settings, SimulatedWorker.of(0.1), nodes=2) as ray:
+    async with local_cluster(2, settings, SimulatedWorker.of(STEP_S), nodes=2) as ray:
         crowd = Crowd(ray.backend, TINY, 2 * PEOPLE, effort.new_tokens)
         async with crowd.going_on():
             await asyncio.sleep(effort.seconds / 2)

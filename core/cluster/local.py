@@ -17,6 +17,7 @@ from contextlib import asynccontextmanager
 from core.cluster.connection import (
     LOCAL,
     NO_RAY,
+    PRIORITY,
     ClusterError,
     connect,
     disconnect,
@@ -68,6 +69,7 @@ def main() -> None:
     """Start a cluster, tell its address, and end it with stdin."""
     out = os.dup(1)
     os.dup2(2, 1)  # Ray may print
+    os.environ |= PRIORITY
     try:
         cluster = connect(LOCAL, object_store_memory=OBJECT_STORE_BYTES)
     except ClusterError as e:

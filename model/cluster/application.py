@@ -27,12 +27,15 @@ SKEWED = "of the cluster has gpt2-discord-bot"
 """In the sentence of a replica that has another version."""
 NO_ROOM = "to be scheduled"
 """In what Serve says of replicas for which it finds no place."""
+ONE_LOOP = {"RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0"}
+"""Saves each piece of a reply the way between two threads: a replica only waits for its worker."""
 POLL_S = 0.25
 
 
 def build_application(options: ReplicaOptions, scale: Scale) -> Any:
     """The application, for `serve.run`."""
     from ray import serve
+    from ray.serve.config import RequestRouterConfig
 
     from model.cluster.replica import Replica
 
@@ -40,6 +43,10 @@ def build_application(options: ReplicaOptions, scale: Scale) -> Any:
     deployment = serve.deployment(Replica).options(
         name=DEPLOYMENT,
         max_ongoing_requests=settings.max_sequences + settings.max_waiting,
+        request_router_config=RequestRouterConfig(
+            request_router_class="model.cluster.router.ChannelRouter",
+            request_router_kwargs={"room": settings.max_sequences},
+        ),
         autoscaling_config={
             "min_replicas": scale.fewest,
             "initial_replicas": scale.fewest,
@@ -48,7 +55,11 @@ def build_application(options: ReplicaOptions, scale: Scale) -> Any:
             "upscale_delay_s": scale.upscale_delay_s,
             "downscale_delay_s": scale.downscale_delay_s,
         },
-        ray_actor_options={"num_cpus": scale.cpus, "num_gpus": scale.gpus},
+        ray_actor_options={
+            "num_cpus": scale.cpus,
+            "num_gpus": scale.gpus,
+            "runtime_env": {"env_vars": ONE_LOOP},
+        },
         graceful_shutdown_timeout_s=scale.drain_s,
         health_check_period_s=scale.health_period_s,
         health_check_timeout_s=scale.health_timeout_s,

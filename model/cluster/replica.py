@@ -44,9 +44,6 @@ from model.worker.messages import Failed, Finished, Rendered, TextDelta
 
 log = logging.getLogger(__name__)
 
-MAX_CHANNELS = 256
-"""Channels that are known to be read here, about as many as a worker has in its caches. Serve sends
-their names around ten times a second."""
 LOAD_POLL_S = 2.0
 """Seconds after which `load` tells that it goes on, as a sign of life."""
 HEALTH_TIMEOUT_S = 10.0
@@ -91,11 +88,6 @@ class Replica:
         if self._starting is None:
             self._starting = asyncio.ensure_future(self._worker.start())
         await asyncio.shield(self._starting)
-
-    @serve.multiplexed(max_num_models_per_replica=MAX_CHANNELS)  # type: ignore[untyped-decorator]
-    async def _remember(self, channel: str) -> str:
-        """Have the channel's next requests sent here."""
-        return channel
 
     async def facts(self) -> ReplicaFacts:
         """What it is, once its worker has given a sign of life."""
@@ -154,14 +146,12 @@ class Replica:
     async def generate(self, request: ReplyRequest) -> AsyncGenerator[Events, None]:
         """The events of a reply, in batches; an empty one each BEAT_S seconds of silence. The first
         text is sent at once, then GATHER_S seconds of it together."""
-        yield (Began(self._id),)
-        if channel := serve.get_multiplexed_model_id():
-            await self._remember(channel)
         self.drop_caches(request.epoch)
         events: asyncio.Queue[ReplicaEvent] = asyncio.Queue()
         reply = asyncio.ensure_future(self._reply(request, events))
         gather_s = 0.0
         try:
+            yield (Began(self._id),)
             while True:
                 batch = await _next_batch(events, gather_s)
                 if any(isinstance(one, TextDelta) for one in batch):

@@ -13,6 +13,7 @@ from typing import Any
 
 from cachetools import LRUCache
 
+from model.cluster.affinity import session_of
 from model.cluster.options import SILENCE_S
 from model.cluster.retry import ReplicaLost
 
@@ -39,9 +40,8 @@ class Replicas:
         """When anything of the cluster last gave a sign of life."""
 
     def affinity(self, channel: int) -> str:
-        """What Serve knows a channel by; none for 0."""
-        moves = self._moves.get(channel, 0)
-        return f"{channel}-{moves}" if moves else str(channel or "")
+        """What the router knows a channel by; none for 0."""
+        return session_of(channel, self._moves.get(channel, 0))
 
     def move(self, channel: int) -> None:
         """Let another replica have the channel: its own was lost, which Serve learns later."""
@@ -52,7 +52,7 @@ class Replicas:
         self, method: str, *args: Any, affinity: str = ""
     ) -> AsyncGenerator[Any, None]:
         """What a method yields. Raises ReplicaLost also if it is silent for too long."""
-        call = getattr(self._stream.options(multiplexed_model_id=affinity), method)
+        call = getattr(self._stream.options(session_id=affinity), method)
         answer, is_whole = call.remote(*args), False
         try:
             while True:
@@ -74,7 +74,7 @@ class Replicas:
         self, method: str, *args: Any, affinity: str = "", timeout_s: float | None = None
     ) -> Any:
         """What a method of one replica returns. Raises ReplicaLost."""
-        call = getattr(self._handle.options(multiplexed_model_id=affinity), method)
+        call = getattr(self._handle.options(session_id=affinity), method)
         answer = call.remote(*args)
         try:
             async with asyncio.timeout(timeout_s or self._silence_s):

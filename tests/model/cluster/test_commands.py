@@ -135,7 +135,7 @@ async def test_a_lost_reply_goes_on_elsewhere_with_the_same_seed(tasks: Backgrou
     assert first.params.seed is not None
     assert first.params == second.params
     assert first.key != second.key
-    assert side.replicas.affinities == ["5", "5-1"]
+    assert side.replicas.affinities == ["5-0", "5-1"]
     await side.reply(ask(8))
     assert side.replicas.affinities[-1] == "5-1"  # it has been read there
     side.commands.begin(AskLoads(9))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 from safetensors.numpy import load_file, save_file
 
 from benchmarks.cluster.asking import Asked, Crowd, LoopLag, ask, spread
@@ -146,16 +147,30 @@ async def real_scaling(effort: Effort, say: Say) -> dict[str, Any]:
 
 
 async def limit(effort: Effort, replicas: int, say: Say) -> dict[str, Any]:
-    """Replies a second when the replicas could do far more: what the bot's own processes carry."""
+    """Replies a second when the replicas could do far more, and what of the processor the bot's
+    two processes take for one: what they carry."""
     say("the limit of the bot's own processes ...")
     settings = WorkerSettings(max_sequences=256)
+    figures = {}
     async with local_cluster(replicas, settings, SimulatedWorker.of(LIMIT_STEP_S)) as ray:
-        found = [await _loaded(ray.backend, people, effort) for people in LIMIT_PEOPLE]
-    figures = {
-        str(people): {name: one[name] for name in ("replies_s", "whole_ms", "loop_lag_ms")}
-        for people, one in zip(LIMIT_PEOPLE, found, strict=True)
-    }
+        assert ray.backend.pid is not None
+        processes = {"bot": psutil.Process(), "gateway": psutil.Process(ray.backend.pid)}
+        for people in LIMIT_PEOPLE:
+            before = {name: _cpu_s(one) for name, one in processes.items()}
+            found = await _loaded(ray.backend, people, effort)
+            figures[str(people)] = {
+                **{name: found[name] for name in ("replies_s", "whole_ms", "loop_lag_ms")},
+                "cpu_ms": {
+                    name: round(1000 * (_cpu_s(one) - before[name]) / found["replies"], 2)
+                    for name, one in processes.items()
+                },
+            }
     return {"limit": figures}
+
+
+def _cpu_s(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
 
 
 LIMIT_STEP_S = 0.02
@@ -174,6 +189,7 @@ async def _loaded(backend: GenerationBackend, people: int, effort: Effort) -> di
         "replies_s": round(crowd.per_second(began, ended), 2),
         "whole_ms": spread([one.whole_ms for one in crowd.asked]),
         "loop_lag_ms": lag.figures(),
+        "replies": len(crowd.asked),
         "lost": sum(one.lost for one in crowd.asked),
     }
 

@@ -154,14 +154,19 @@ class Introduction(commands.Cog):
 
 
 def writable_channels(guild: discord.Guild) -> Iterator[discord.TextChannel]:
-    """The text channels in which the bot may write: the system channel, then by position."""
+    """The text channels in which the bot may write: the system channel, then by position; those
+    that only read, such as the rules, after those where people talk."""
     if guild.me is None:  # Discord has not sent the server yet
         return
     first = [guild.system_channel] if guild.system_channel else []
-    for channel in dict.fromkeys([*first, *guild.text_channels]):
-        granted = channel.permissions_for(guild.me)
-        if granted.view_channel and granted.send_messages:
-            yield channel
+    every = dict.fromkeys([*first, *guild.text_channels])
+    writable = [one for one in every if _may_write(one, guild.me)]
+    yield from sorted(writable, key=lambda one: not _may_write(one, guild.default_role))
+
+
+def _may_write(channel: discord.TextChannel, who: discord.Member | discord.Role) -> bool:
+    granted = channel.permissions_for(who)
+    return granted.view_channel and granted.send_messages
 
 
 def _joined_lately(guild: discord.Guild) -> bool:

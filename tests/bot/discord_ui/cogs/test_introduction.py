@@ -161,6 +161,24 @@ async def test_else_in_the_first_channel_where_it_may_write(world: World, denied
     assert introductions(system, locked, second) == []
 
 
+@pytest.mark.parametrize("denied", ["send_messages", "view_channel"])
+async def test_a_channel_where_nobody_could_answer_comes_last(world: World, denied: str) -> None:
+    """The rules, announcements, or the channel of a team that nobody else sees."""
+    assert world.bot.user is not None
+    denying = discord.PermissionOverwrite(**{denied: False})
+    speaking = discord.PermissionOverwrite(view_channel=True, send_messages=True)
+    talk_in = {"Another": ["talk"], "For reading only": []}
+    for name, open_to_all in talk_in.items():
+        guild = world.env.create_guild(name)
+        overwrites = {guild.default_role: denying, world.bot.user: speaking}
+        rules = guild.create_text_channel("rules", overwrites=overwrites)
+        world.env.backend.edit_guild(guild.id, {"system_channel_id": rules.id})
+        talk = [guild.create_text_channel(one) for one in open_to_all]
+        await join(world, guild)
+        assert len(introductions(*talk)) == len(talk)
+        assert len(introductions(rules)) == 1 - len(talk)
+
+
 async def test_it_needs_no_permission_to_embed(world: World) -> None:
     guild = world.env.create_guild("Another")
     channel = locked_channel(guild, "talk", embed_links=False, attach_files=False)

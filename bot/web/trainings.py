@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from bot.discord_ui.embeds.duel import result_text, votes_text
+from bot.discord_ui.embeds.golden import good_text
 from bot.discord_ui.embeds.model import format_megabytes
 from bot.discord_ui.embeds.training.evaluation import LOSS_SET_LABELS, MODEL_LABELS
 from bot.discord_ui.permissions import Rank
@@ -19,12 +20,24 @@ from bot.web.site import NOT_HERE, PageRefused, answer, number_in, page_for, vis
 from bot.web.timeline import training_title
 from bot.web.words import Words
 from core.records import Duel, TrainingJob
+from data.judgement.golden import describe
 from data.storage.tables.judgement.duels import Duels as DuelTable
+from data.storage.tables.judgement.golden import GoldenTable
 from i18n.phrase import join_phrases
 from i18n.reader import say
 from training.jobs.events import format_duration
 
 MAX_TRAININGS, MAX_CHECKPOINTS, MAX_ANSWERS, MAX_DUELS = 25, 50, 20, 10
+
+
+@dataclass(frozen=True, slots=True)
+class GoldenRow:
+    """How a model last answered a golden question; `good` counts its good replies."""
+
+    question: str
+    expected: str
+    good: str
+    passed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +87,7 @@ async def training(request: web.Request, visitor: Visitor) -> web.StreamResponse
         models=[say(label) for label in MODEL_LABELS.values()],
         losses=_losses(report.losses) if report else [],
         report=report,
+        golden=await _golden(site.storage.golden, job.scope, made.name) if made else [],
         answers=report.answers[:MAX_ANSWERS] if report else [],
         failures=report.failures[:MAX_ANSWERS] if report else [],
         duration=say(format_duration(made.manifest.seconds)) if made else "",
@@ -86,6 +100,21 @@ async def _checkpoint_of(request: web.Request, job: TrainingJob) -> Checkpoint |
         return None
     found = await visit_of(request).site.growth.checkpoints(job.scope)
     return next((one for one in found if one.name == job.checkpoint), None)
+
+
+async def _golden(table: GoldenTable, scope: int, model: str) -> list[GoldenRow]:
+    """The golden questions that the model was asked."""
+    scores = await table.scores(scope, model)
+    return [
+        GoldenRow(
+            one.question,
+            say("should {expected}", expected=describe(one)),
+            say(good_text(scores[one.id])),
+            scores[one.id].passed,
+        )
+        for one in await table.all(scope)
+        if one.id in scores
+    ]
 
 
 def _losses(losses: Mapping[str, Mapping[str, float | None]]) -> list[LossRow]:

@@ -73,6 +73,7 @@ WORDS = {
     "checks": phrase("Checks"),
     "passed": phrase("passed"),
     "golden": phrase("Golden questions"),
+    "replies": phrase("Replies"),
     "not_passed": phrase("did not pass"),
     "size": phrase("Size"),
     "serves": phrase("answers now"),

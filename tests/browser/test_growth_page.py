@@ -112,14 +112,61 @@ async def test_pages_are_readable_by_everybody(
     size = {"width": width, "height": 900}
     page = await signed_in(site, chromium, viewport=size, color_scheme=scheme)
     base = page.url.split("/s/")[0]
-    PICTURES.mkdir(parents=True, exist_ok=True)
     for name, path in (await paths(page)).items():
         await page.goto(base + path)
-        found = await Axe().run(page)
-        await page.screenshot(path=PICTURES / f"{name}-{width}-{scheme}.png", full_page=True)
-        assert found.violations_count == 0, f"{name}: {found.generate_report()}"
-        assert await page.evaluate("document.documentElement.scrollWidth") <= width, name
+        await assert_readable(page, f"{name}-{width}-{scheme}")
     assert page.errors == []  # type: ignore[attr-defined]
+
+
+async def assert_readable(page: Page, name: str) -> None:
+    """axe finds nothing on the page, and it fits the screen; a picture of it is kept."""
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    found = await Axe().run(page)
+    await page.screenshot(path=PICTURES / f"{name}.png", full_page=True)
+    assert found.violations_count == 0, f"{name}: {found.generate_report()}"
+    assert page.viewport_size is not None
+    width = page.viewport_size["width"]
+    assert await page.evaluate("document.documentElement.scrollWidth") <= width, name
+
+
+@pytest.mark.parametrize("locale", ["en-GB", "ja-JP"])
+@pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS.keys())
+async def test_what_members_and_strangers_see_is_readable_too(
+    site: World, chromium: Browser, width: int, locale: str
+) -> None:
+    """The ways in, a member's own page, the choice of servers, and a page that is refused."""
+    other = site.env.create_guild("Another place")
+    ben = other.add_member(site.ben.user)
+    context = await chromium.new_context(viewport={"width": width, "height": 900}, locale=locale)
+    page, language = await context.new_page(), locale[:2]
+    make_link = site.bot.get_cog("GrowthCommand")._make_link
+    links = [make_link(ben.id, one.id, language) for one in (other, site.guild)]
+    base = f"http://127.0.0.1:{_port(site)}"
+    for name, path in {
+        "sign-in": "/",
+        "void-link": f"/in/{links[0]}",
+        "link": f"/in/{links[1]}",
+        "own": "",  # its button is pressed
+        "refused": f"/s/{site.guild.id}/data",
+        "nowhere": "/nowhere",
+    }.items():
+        if path:
+            await page.goto(base + path)
+        else:
+            await page.locator("button.main").click()
+        await expect(page.locator("html")).to_have_attribute("lang", language)
+        await assert_readable(page, f"{name}-{width}-{language}")
+
+
+async def test_whoever_is_in_several_servers_chooses_one(site: World, chromium: Browser) -> None:
+    site.bot.operators.add(site.ada.id)
+    site.env.create_guild("Another place")
+    page = await signed_in(site, chromium, viewport={"width": WIDTHS["phone"], "height": 900})
+    await page.get_by_role("link", name="Your servers").click()
+    await assert_readable(page, "servers")
+    await page.get_by_role("link", name="Another place").click()
+    await expect(page.get_by_text("Nothing was taught yet")).to_be_visible()
+    await assert_readable(page, "empty")
 
 
 async def test_the_signs_in_and_the_charts_in_japanese(site: World, chromium: Browser) -> None:
@@ -133,11 +180,39 @@ async def test_the_signs_in_and_the_charts_in_japanese(site: World, chromium: Br
 
 
 async def test_a_keyboard_is_enough(site: World, chromium: Browser) -> None:
+    """From the front page to a review, and on to the next one, without a mouse."""
     page = await signed_in(site, chromium)
+
+    async def tab_to(name: str) -> None:
+        focused = page.locator(":focus")
+        for _ in range(40):
+            await page.keyboard.press("Tab")
+            label = await focused.evaluate(
+                "one => one.ariaLabel || one.labels?.[0]?.textContent || one.textContent"
+            )
+            if label.startswith(name):
+                return
+        pytest.fail(f"Tab does not lead to “{name}”")
+
     await page.keyboard.press("Tab")
     await expect(page.locator(":focus")).to_have_text("Skip to the content")
     await page.keyboard.press("Enter")
     await expect(page.locator(":focus")).to_have_attribute("id", "content")
+    await page.reload()
+    await tab_to("Data set")
+    await page.keyboard.press("Enter")
+    await expect(page).to_have_url(re.compile("/data$"))
+    await tab_to("Part of a question")
+    await page.keyboard.type("Question 97:")
+    await tab_to("Status")
+    await page.keyboard.type("waiting")
+    await tab_to("Search")
+    await page.keyboard.press("Enter")
+    await expect(page.locator("tbody tr")).to_have_count(1)
+    await tab_to("Approve")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("status")).to_have_text("Example 98 is approved.")
+    await expect(page.locator(":focus")).to_have_attribute("href", re.compile("/data/98$"))
 
 
 async def test_an_example_is_searched_and_reviewed_in_place(site: World, chromium: Browser) -> None:

@@ -8,9 +8,9 @@ from bot.cli.doctor.account import LoginFailed, logged_in
 from bot.cli.questions import pressed_enter
 from bot.cli.setup.application import Application
 from bot.cli.setup.browser import offer_page
-from bot.discord_ui.bot_permissions import invite_url
+from bot.discord_ui.bot_permissions import REQUIRED_PERMISSIONS, invite_url
 from bot.discord_ui.delivery.requests import DISCORD_ERRORS
-from i18n.phrase import Phrase, message_of, phrase
+from i18n.phrase import Phrase, join_phrases, message_of, phrase
 from i18n.reader import say
 
 POLL_INTERVAL_S = 2.0
@@ -22,7 +22,7 @@ NOT_YET = phrase("It is in no server yet. The link stays valid.")
 def invite(
     token: str, application: Application, *, browser: bool | None, interactive: bool
 ) -> None:
-    """Print the link; where somebody is at the terminal, wait until they have used it.
+    """Print the link and what it asks for; where somebody is at the terminal, wait until they have used it.
 
     Args:
         token: The bot's.
@@ -32,6 +32,8 @@ def invite(
     """
     link = invite_url(application.id)
     print(say("Invite the bot to your server with this link: {link}", link=link))
+    permissions = join_phrases(REQUIRED_PERMISSIONS, ", ")
+    print(say("It asks for these permissions: {permissions}.", permissions=permissions))
     if not interactive:
         return
     try:

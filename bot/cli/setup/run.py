@@ -184,7 +184,7 @@ def _model(flags: Flags, present: Present, language: str) -> str:
         return find_option(options, flags.model or default).name
     for number, option in enumerate(options, start=1):
         print(f"  {number}  {option.name}: {say(_needs(option))}")
-    question = phrase("Model for servers that chose none, a name or number")
+    question = phrase("Model to use until a server chooses another, a name or number")
     return _ask_until_valid(question, default, lambda answer: _option(options, answer).name)
 
 

@@ -48,7 +48,7 @@ from bot.learning.teaching import (
 )
 from bot.server.rules import ServerRules
 from core.errors import Refusal
-from core.server_settings import Teaching
+from core.server_settings import Switch, Teaching
 from data.storage.storage import Storage
 from i18n.phrase import phrase
 from i18n.reader import say
@@ -149,8 +149,9 @@ class Training(commands.Cog):
         is_news = lesson_is_news(lesson)
         if is_news:
             interaction.client.languages.use_server(interaction)
-        text = lesson_text(lesson, count) + other_lessons_text(lesson, others)
-        text += left_out_text(wordings)
+        at_once = self._rules.of(scope).known_at_once is Switch.ON
+        text = lesson_text(lesson, count, at_once=at_once)
+        text += other_lessons_text(lesson, others) + left_out_text(wordings)
         text += lesson_warning(await self._retrains.hard_answer(scope, bot))
         await interaction.response.send_message(text, ephemeral=not is_news)
 

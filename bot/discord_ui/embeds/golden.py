@@ -83,16 +83,21 @@ def _failed_text(one: GoldenResult, *, passed_before: bool) -> str:
     lines = [
         phrase("should {expected}", expected=describe(safe)),
         phrase("said: {said}", said=said),
-        phrase(
-            "good: {alone} of {draws}, amid talk {in_talk}",
-            alone=one.alone,
-            draws=GOLDEN_DRAWS,
-            in_talk=one.in_talk,
-        ),
+        good_text(one),
     ]
     if passed_before:
         lines.append(phrase("The model in service passed it the last time."))
     return "\n".join(map(say, lines))
+
+
+def good_text(one: GoldenResult | GoldenScore) -> Phrase:
+    """How many of its replies were good."""
+    return phrase(
+        "good: {alone} of {draws}, amid talk {in_talk}",
+        alone=one.alone,
+        draws=GOLDEN_DRAWS,
+        in_talk=one.in_talk,
+    )
 
 
 def _notes(run: GoldenRun, *, hidden: int) -> list[str]:

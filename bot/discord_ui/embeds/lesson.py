@@ -25,18 +25,12 @@ def lesson_is_news(lesson: Lesson) -> bool:
     return approved and not (lesson.repeated or lesson.superseded)
 
 
-def lesson_text(lesson: Lesson, count: int) -> str:
-    """What was taught, and when it is learned; `count` examples are stored in all."""
+def lesson_text(lesson: Lesson, count: int, *, at_once: bool) -> str:
+    """What was taught, and when it is learned; `count` examples are stored in all. `at_once`: what
+    was taught is said before it is learned."""
     question, answer = lesson.example.user, lesson.example.bot
-    if lesson_is_news(lesson):
-        return say(
-            "Noted. To “{user}” I should answer: “{bot}”\n"
-            "-# {examples} so far. I learn them when an admin starts `/retrain`.",
-            user=question,
-            bot=answer,
-            examples=examples_text(count),
-        )
-    values = {"question": question, "answer": answer, "next": _next_step(lesson, count)}
+    following = _next_step(lesson, count, at_once=at_once)
+    values = {"question": question, "answer": answer, "next": following}
     if lesson.repeated:
         return say(
             "You have taught me that already: to “{question}” I should answer “{answer}”\n"
@@ -96,8 +90,13 @@ def _obstacle(lesson: Lesson) -> Phrase | None:
     return SUPERSEDED if lesson.superseded else None
 
 
-def _next_step(lesson: Lesson, count: int) -> Phrase:
-    return _obstacle(lesson) or phrase(
-        "{examples} so far. I learn them when an admin starts `/retrain`.",
-        examples=examples_text(count),
-    )
+def _next_step(lesson: Lesson, count: int, *, at_once: bool) -> Phrase:
+    examples = examples_text(count)
+    if (obstacle := _obstacle(lesson)) is not None:
+        return obstacle
+    if at_once:
+        return phrase(
+            "I know it now. My model learns it at the next `/retrain` ({examples} so far).",
+            examples=examples,
+        )
+    return phrase("I learn it at the next `/retrain` ({examples} so far).", examples=examples)

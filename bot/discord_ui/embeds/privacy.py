@@ -64,6 +64,7 @@ def show_text(kept: PrivacySummary) -> str:
     for name, words in TRACE_LABELS:
         counts = getattr(kept.here, name), getattr(kept.everywhere, name)
         lines.append(f"- {say(words)}: {counts[0]:,} / {counts[1]:,}")
+    lines.append("")  # else the list goes on
     if kept.erasure_pending:
         lines.append(say("I am still erasing it: that continues by itself."))
     lines += [

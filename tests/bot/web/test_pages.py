@@ -125,12 +125,16 @@ async def test_a_training_with_its_curve_and_what_it_changed(site: World, browse
     for text in ("It is done.", "The loss went from 3.00 to", "0.31", "Hm.", "A small bot.", "ada"):
         assert text in page.text
     assert "12 of 12 are known." in page.text
+    assert "Golden questions" not in page.text
     golden = storage_of(site).golden
     for number, good in ((1, 5), (2, 2)):
         new = GoldenQuestion(0, site.guild.id, f"{number}?", GoldenKind.CONTAIN, "x", 3)
         assert await golden.add(new) is not None
         score = GoldenScore(number, "tiny-1", good, 5, 3, datetime.now(UTC))
         await golden.record(site.guild.id, [score])
+    page = await browser.get(f"{home(site)}/trainings/{job}")
+    assert "1? should contain “x” good: 5 of 5, amid talk 5 passed" in page.text
+    assert "2? should contain “x” good: 2 of 5, amid talk 5 did not pass" in page.text
     listed = await browser.get(f"{home(site)}/checkpoints")
     assert "tiny-1 answers now" in listed.text
     assert "1/2" in listed.text
@@ -393,8 +397,11 @@ async def test_a_long_text_is_reviewed_where_all_of_it_is_read(
 
 
 @pytest.mark.parametrize("language", ["en", "ja"])
-async def test_taught_text_is_never_markup(site: World, browser: Browser, language: str) -> None:
+async def test_taught_text_is_never_markup(
+    site: World, browser: Browser, other_browser: Browser, language: str
+) -> None:
     """In texts, names, sources, reports, notices, chart data and the search, on every page."""
+    site.env.backend.edit_guild(site.guild.id, {"name": EVIL[:60]})
     await site.bot.http.request(_change(site, site.ben), json={"nick": EVIL[:32]})
     number = await teach(site, EVIL, EVIL, source=EVIL, status=ReviewStatus.WAITING)
     job = await train(
@@ -404,6 +411,11 @@ async def test_taught_text_is_never_markup(site: World, browser: Browser, langua
         summary=EVIL,
         refusal=EVIL,
     )
+    golden = GoldenQuestion(0, site.guild.id, EVIL, GoldenKind.CONTAIN, EVIL, 3)
+    added = await storage_of(site).golden.add(golden)
+    assert added is not None
+    score = GoldenScore(added.id, "tiny-1", 5, 5, 3, datetime.now(UTC))
+    await storage_of(site).golden.record(site.guild.id, [score])
     page = await sign_in(site, browser, site.ada)
     await browser.submit(page, "/language", language=language)
     data = f"{home(site)}/data"
@@ -418,11 +430,23 @@ async def test_taught_text_is_never_markup(site: World, browser: Browser, langua
         shown = await browser.get(path)
         assert shown.status == 200
         assert ("html", {"lang": language}) in shown.tags
-        assert EVIL[:20] in shown.text or path.endswith("/checkpoints")
-        scripts = [tag for name, tag in shown.tags if name == "script"]
-        assert all(tag["src"].startswith("/static/") for tag in scripts)
-        assert not any("onerror" in tag for name, tag in shown.tags)
-        assert "{{7*7}}" in shown.text or path.endswith("/checkpoints")
+        assert_harmless(shown)
+        assert EVIL in shown.text or path.endswith("/checkpoints")
+    make_link = site.bot.get_cog("GrowthCommand")._make_link
+    asked = await other_browser.get(f"/in/{make_link(site.ben.id, site.guild.id, language)}")
+    own = await other_browser.submit(asked, "")
+    for shown in (asked, own):
+        assert_harmless(shown)
+    assert EVIL[:32] in asked.text
+    assert EVIL in own.text
+
+
+def assert_harmless(shown: Answer) -> None:
+    """What is shown says EVIL, at least the beginning of it, and runs nothing of it."""
+    assert EVIL[:32] in shown.text
+    scripts = [tag for name, tag in shown.tags if name == "script"]
+    assert all(tag["src"].startswith("/static/") for tag in scripts)
+    assert not any("onerror" in tag for name, tag in shown.tags)
 
 
 def _change(world: World, who: Any) -> Any:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
+import discord
 import pytest
 
 from bot.settings import Settings, SettingsError
 from bot.web import sessions
 from bot.web.guard import HEADERS
 from bot.web.sessions import LinkState, SignIns
+from core.records import NewExample, ReviewStatus
 from tests.bot.asking import storage_of
 from tests.bot.conftest import World
 from tests.bot.web.browser import Browser, free_port, link_of, new_browser, open_site, sign_in
@@ -171,10 +173,35 @@ async def test_a_form_without_its_token_does_nothing(
     site: World, browser: Browser, token: str | None
 ) -> None:
     await sign_in(site, browser, site.ada)
-    data = {"language": "ja"} | ({} if token is None else {"csrf": token})
-    refused = await browser.post("/language", data)
-    assert refused.status == 403
-    assert "That form is too old, or was not one of mine. Nothing was done" in refused.text
+    await assert_refused(site, browser, {} if token is None else {"csrf": token})
+
+
+async def test_a_token_of_somebody_elses_browser_does_nothing(
+    site: World, browser: Browser, other_browser: Browser
+) -> None:
+    role = site.guild.create_role("Boss", permissions=discord.Permissions(manage_guild=True))
+    boss = site.guild.add_member(site.env.create_user("cleo"), roles=[role])
+    theirs = await sign_in(site, other_browser, boss)
+    await sign_in(site, browser, site.ada)
+    await assert_refused(site, browser, {"csrf": theirs.form("/out").fields["csrf"]})
+
+
+async def assert_refused(site: World, browser: Browser, token: dict[str, str]) -> None:
+    """Each form of whoever is signed in is refused, and does nothing."""
+    waiting = NewExample(site.guild.id, "q", "a", 1, "teach", status=ReviewStatus.WAITING)
+    example = await storage_of(site).examples.add(waiting)
+    data = f"/s/{site.guild.id}/data"
+    seen = (await browser.get(data)).form("/review").fields["seen"]
+    for path, fields in {
+        "/language": {"language": "ja"},
+        f"{data}/{example.id}/review": {"decision": "approve", "seen": seen},
+        "/out": {},
+    }.items():
+        refused = await browser.post(path, fields | token)
+        assert refused.status == 403, path
+        assert "That form is too old, or was not one of mine. Nothing was done" in refused.text
+    assert "Timeline" in (await browser.get(data)).text, "signed in, and in English"
+    assert await storage_of(site).examples.get(site.guild.id, example.id) == example
 
 
 @pytest.mark.parametrize(

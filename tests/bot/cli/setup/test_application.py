@@ -59,7 +59,7 @@ async def test_a_discord_that_cannot_be_reached_is_told(
     application = Application(APPLICATION, reads_messages=False, servers=0)
     await switch_on(application)
     await asyncio.to_thread(invite, TOKEN, application, browser=False, interactive=True)
-    switched, link, invited = capsys.readouterr().out.splitlines()
+    switched, link, _, invited = capsys.readouterr().out.splitlines()
     assert switched.startswith("Discord cannot be reached")
     assert BY_HAND in switched
     assert f"client_id={APPLICATION}" in link
@@ -84,8 +84,12 @@ async def test_who_is_in_a_server_already_is_not_waited_for(
         monkeypatch.setattr(Route, "BASE", api.url)
         await switch_on(application)
         await asyncio.to_thread(invite, TOKEN, application, browser=None, interactive=True)
-    link, told = capsys.readouterr().out.splitlines()
+    link, asked_for, told = capsys.readouterr().out.splitlines()
     assert f"client_id={APPLICATION}" in link
+    assert asked_for == (
+        "It asks for these permissions: View Channels, Send Messages, Send Messages in Threads, "
+        "Read Message History, Attach Files."
+    )
     assert told == "It is in The Pier already."
     assert api.edits == []
 

@@ -147,6 +147,7 @@ async def test_a_newcomer(
         )
     assert "token.here" not in shown
     assert "gpt2: fluent English; knows a little, makes up the rest (0.3 GB of memory" in shown
+    assert "It asks for these permissions: View Channels, Send Messages, " in shown
     for name in ("token", "intents", "permissions", "worker"):
         assert re.search(rf"^ok  {name} ", shown, re.MULTILINE)
     assert status == 2
@@ -187,7 +188,7 @@ async def test_run_without_a_token_offers_it_in_japanese(gpt2bot: Command, tmp_p
 QUESTIONS = [
     ("Language of the bot", ""),
     (f"Bot token{HIDDEN}", TOKEN),
-    ("Model for servers", ""),
+    ("Model to use until", ""),
     ("Folder for all data", "elsewhere"),
     ("Write this to", ""),
 ]

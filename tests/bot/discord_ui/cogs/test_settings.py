@@ -376,10 +376,16 @@ async def test_members_may_replace_answers_where_the_operator_lets_them(
 
 
 async def test_what_was_taught_may_wait_for_a_retrain(world: World) -> None:
-    await world.ada.slash(world.general, "teach", user="Who is our admin?", bot="Marlow.")
+    told = await world.ada.slash(world.general, "teach", user="Who is our admin?", bot="Marlow.")
+    learns = "learns it at the next `/retrain` (1 example so far)."
+    assert told.response.content.endswith(f"-# I know it now. My model {learns}")
     assert (await world.say(world.ben, "Who is our admin?") or "").startswith("Marlow.")
     await choose(world, "known_at_once", "off")
     assert await world.say(world.ben, "Who is our admin?") == "you said Who is our admin?"
+    told = await world.ada.slash(world.general, "teach", user="And cook?", bot="Ada.")
+    assert told.response.content.endswith(
+        "-# I learn it at the next `/retrain` (2 examples so far)."
+    )
     await choose(world, "known_at_once", "on")
     assert (await world.say(world.ben, "Who is our admin?") or "").startswith("Marlow.")
 

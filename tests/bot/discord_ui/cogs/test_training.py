@@ -68,7 +68,7 @@ async def test_the_same_pair_is_counted_once_and_told(world: World) -> None:
         "You have taught me that already: to “hi” I should answer “hello”",
     ]
     assert [one.ephemeral for one in results] == [False, True]
-    assert "1 example so far" in results[1].response.content
+    assert all("(1 example so far)" in one.response.content for one in results)
 
 
 async def test_what_a_manager_rejected_stays_rejected(world: World) -> None:

@@ -28,6 +28,8 @@ from training.jobs.preview import (
     preview,
 )
 from training.run import tokenization
+from training.run.curriculum import make_curriculum
+from training.run.distillation import FactRows
 from training.run.mixing import mix_replay
 
 ROOT = Path(__file__).parents[3]
@@ -95,6 +97,22 @@ def test_a_large_data_set_is_sampled() -> None:
 def test_few_rows_are_seen_often() -> None:
     seen = preview(chosen(("a", "b")), config("gpt2", min_steps=100), Measured(100.0, 30.0))
     assert (seen.rows, seen.steps, seen.epochs) == (1, 100, 100)
+
+
+@pytest.mark.parametrize("count", [1, 3, 10, 25])
+def test_the_time_of_facts_is_that_of_the_rows_that_a_run_draws(
+    tokenizer: PreTrainedTokenizerBase, count: int
+) -> None:
+    """Each step has as many rows, however few the facts are."""
+    facts = [(f"Who looks after room {n}?", f"Room {n} has nobody.") for n in range(count)]
+    settings = config(recipe="facts", batch_size=18, epochs=2, min_steps=20)
+    seen = preview(chosen(*facts), settings, Measured(tokens_per_s=1.0, overhead_s=0.0))
+    taught = [from_pair(*pair) for pair in facts]
+    curriculum = make_curriculum(settings, taught, japanese=False)
+    run = FactRows(curriculum, tokenizer, seen.steps, settings.max_length)
+    assert seen.seconds == pytest.approx(seen.steps * run.tokens_per_step, rel=0.15)
+    per_epoch = seen.steps / seen.epochs
+    assert seen.tokens == pytest.approx(run.tokens_per_step * per_epoch, rel=0.15)
 
 
 def test_an_earlier_runs_speed_gives_the_time() -> None:

@@ -48,7 +48,7 @@ WORDS = {
         "You see what you taught me in this server. Managers see what all of you taught, and my "
         "trainings."
     ),
-    "nothing_taught": phrase("Nothing was taught yet: `/teach` in Discord begins."),
+    "nothing_taught": phrase("Nothing was taught yet: begin with `/teach` in Discord."),
     "question": phrase("People say"),
     "answer": phrase("I answer"),
     "others_words": phrase("(somebody else’s words)"),
@@ -87,7 +87,7 @@ WORDS = {
     "no_curve": phrase("There is no curve: the training took no step, or its files are gone."),
     "live": phrase("This page follows the training by itself."),
     "evaluation": phrase("Evaluation"),
-    "no_evaluation": phrase("There is no evaluation: the training has not come so far."),
+    "no_evaluation": phrase("There is no evaluation: the training has not come that far."),
     "measured_on": phrase("Measured on"),
     "losses": phrase("Loss (lower is better)"),
     "before_after": phrase("Before and after"),
@@ -112,7 +112,7 @@ WORDS = {
     "approve": phrase("Approve"),
     "reject": phrase("Reject"),
     "number": phrase("Number"),
-    "nothing_found": phrase("Nothing was found. Search for less, or choose another status."),
+    "nothing_found": phrase("Nothing was found. Use fewer words, or choose another status."),
     "nothing_yet": phrase("Nothing was found up to here; there is more to look through."),
     "search_on": phrase("Search on"),
     "of_one_author": phrase("Only what one member taught is shown."),

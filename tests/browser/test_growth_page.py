@@ -244,7 +244,7 @@ async def test_a_search_goes_on_until_it_finds_something(
     await page.get_by_label("Part of a question or an answer").fill("Question 17:")
     await expect(page.locator("tbody tr")).to_have_count(1)
     await page.get_by_label("Part of a question or an answer").fill("nothing of the kind")
-    await expect(page.locator("#found")).to_contain_text("Nothing was found. Search for less")
+    await expect(page.locator("#found")).to_contain_text("Nothing was found. Use fewer words")
     assert page.errors == []  # type: ignore[attr-defined]
 
 

@@ -22,7 +22,7 @@ NOT_YET = phrase("It is in no server yet. The link stays valid.")
 def invite(
     token: str, application: Application, *, browser: bool | None, interactive: bool
 ) -> None:
-    """Print the link and what it asks for; where somebody is at the terminal, wait until they have used it.
+    """Print the link and what it asks for; where somebody is there, wait until they have used it.
 
     Args:
         token: The bot's.

@@ -47,7 +47,7 @@ WHAT_I_AM = phrase(
 HOW_I_ANSWER = phrase("Mention me and I answer.")
 LEARNS_WHAT_IS_TAUGHT = phrase("I learn only from what you hand to me on purpose.")
 LEARNS_FROM_CONSENTING = phrase(
-    "I learn only from what you hand to me on purpose, and from what those say to me who have "
+    "I learn only from what you hand to me on purpose, and from conversations with people who have "
     "agreed to it."
 )
 

@@ -12,7 +12,7 @@ from i18n.phrase import phrase
 from i18n.reader import say
 
 MAX_CHECKPOINTS_DRAWN = 12
-NOTHING_YET = phrase("Nothing was taught yet: `/teach` begins.")
+NOTHING_YET = phrase("Nothing was taught yet: begin with `/teach`.")
 
 
 def growth_embed(

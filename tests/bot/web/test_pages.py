@@ -377,7 +377,7 @@ async def test_htmx_gets_the_row_alone(site: World, browser: Browser) -> None:
     assert row.tags[0] == ("tr", {"role": "row", "data-said": f"Example {number} is approved."})
     assert "<html" not in row.html
     rows = await browser.get(f"{home(site)}/data?q=zzz", **{"HX-Request": "true"})
-    assert rows.text == "Nothing was found. Search for less, or choose another status."
+    assert rows.text == "Nothing was found. Use fewer words, or choose another status."
 
 
 async def test_a_long_text_is_reviewed_where_all_of_it_is_read(

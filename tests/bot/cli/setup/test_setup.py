@@ -195,6 +195,19 @@ QUESTIONS = [
 
 
 @needs_terminal
+async def test_run_without_a_token_sets_up_and_starts(gpt2bot: Command, tmp_path: Path) -> None:
+    answers = [("Start `gpt2bot setup` now", ""), *QUESTIONS]
+    async with serve(Api(guilds=[LIGHTHOUSE])) as api:
+        status, shown = await asyncio.to_thread(
+            at_terminal, gpt2bot, answers, "run", DISCORD_AT=api.url
+        )
+    assert (tmp_path / ".env").is_file()
+    assert "Start it now" not in shown, "that was what they typed"
+    assert status == 2
+    assert "Discord does not let me start: 404" in shown, "this Discord knows logins only"
+
+
+@needs_terminal
 @pytest.mark.parametrize("answered", range(len(QUESTIONS)))
 def test_ctrl_c_leaves_everything_as_it_was(
     gpt2bot: Command, tmp_path: Path, answered: int

@@ -27,6 +27,16 @@ def test_the_invite_link_asks_for_the_permissions_that_are_named_beside_it() -> 
         assert all(name in " ".join(page.split()) for name in REQUIRED_PERMISSIONS)
 
 
+def test_five_steps_lead_to_a_bot_that_answers_and_one_command_is_typed() -> None:
+    """The setup does the rest, and starts the bot at its end."""
+    section = README.partition("## Put it on your server")[2].partition("\n## ")[0]
+    steps = re.findall(r"^(\d)\. (?:`(.+?)`)?", section, re.MULTILINE)
+    assert [number for number, _ in steps] == list("12345")
+    assert [typed for _, typed in steps if typed] == ["uv run gpt2bot setup"]
+    quick_start = (ROOT / "docs" / "quick-start.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\*\*(\d)\. ", quick_start, re.MULTILINE) == list("12345")
+
+
 def test_what_the_quick_start_teaches_is_what_a_test_teaches() -> None:
     """So it is known that `tiny` learns it in one retrain."""
     page = PAGES[ROOT / "docs" / "quick-start.md"]

@@ -24,11 +24,12 @@ from bot.discord_ui.embeds.model import (
     model_summary,
     registry_card,
 )
-from bot.discord_ui.embeds.style import BLURPLE, Fact
+from bot.discord_ui.embeds.style import BLURPLE, Fact, card, fact_lines, layout
 from bot.discord_ui.model_choice import choose_model, roll_back
 from bot.discord_ui.permissions import Rank, rank_of, requires_rank
 from bot.discord_ui.views.confirm import ConfirmView
 from data.storage.storage import Storage
+from i18n.phrase import phrase
 from i18n.reader import say
 from model.backend import GenerationBackend
 from model.convert.int8.quality import int8_message
@@ -47,6 +48,15 @@ MAX_LISTED = 25
 """Fields of an embed that Discord shows."""
 MAX_DUELS = 3
 """The newest of a model that are shown."""
+WHAT_I_AM = phrase(
+    "I am an AI: I answer with GPT-2, a small language model. "
+    "I make things up: do not rely on what I say.\n\n"
+    "I learn from what people teach me: with `/teach`, by correcting a reply, or as a "
+    "file. From conversations I learn only if my operator allows it, you agreed to it "
+    "and a manager approved each pair.\n\n"
+    "`/help` shows what you can do, `/privacy show` what I keep about you. "
+    "My documentation: `docs/index.md` and `docs/privacy.md` of gpt2-discord-bot."
+)
 
 
 class Models(commands.Cog):
@@ -199,33 +209,20 @@ class Models(commands.Cog):
     @app_commands.command(description="What I am, and which model runs on which device")
     async def about(self, interaction: BotInteraction) -> None:
         active = await self._models.active(scope_of(interaction))
-        embed = discord.Embed(
-            title=f"gpt2-discord-bot {self._version}",
-            colour=BLURPLE,
-            description=say(
-                "I am an AI: I answer with GPT-2, a small language model. "
-                "I make things up: do not rely on what I say.\n\n"
-                "I learn from what people teach me: with `/teach`, by correcting a reply, or as a "
-                "file. From conversations I learn only if my operator allows it, you agreed to it "
-                "and a manager approved each pair.\n\n"
-                "`/help` shows what you can do, `/privacy show` what I keep about you. "
-                "My documentation: `docs/index.md` and `docs/privacy.md` of gpt2-discord-bot."
-            ),
-        )
-        facts = self._worker.models.get(active.source)
-        model = active.name if facts else say("{model}, not loaded", model=active.name)
-        embed.add_field(name=say("Model here"), value=model)
-        if facts:
-            for name, value in model_fact_fields(facts):
-                embed.add_field(name=name, value=value)
+        loaded = self._worker.models.get(active.source)
         ready = self._worker.ready
-        embed.add_field(name=say("Device"), value=ready.device if ready else say("starting"))
-        embed.add_field(name=say("Gateway"), value=format_latency(interaction.client))
+        model = active.name if loaded else say("{model}, not loaded", model=active.name)
+        facts = [
+            (say("Model here"), model),
+            *(model_facts(loaded) if loaded else ()),
+            (say("Device"), ready.device if ready else say("starting")),
+            (say("Gateway"), format_latency(interaction.client)),
+        ]
         if self._storage.health_warning and rank_of(interaction) >= Rank.MANAGER:
-            embed.add_field(
-                name=say("Database"), value=say(self._storage.health_warning), inline=False
-            )
-        await interaction.response.send_message(embed=embed, ephemeral=True)
+            facts.append((say("Database"), say(self._storage.health_warning)))
+        title = f"gpt2-discord-bot {self._version}"
+        about = layout(card(title, say(WHAT_I_AM), fact_lines(facts)))
+        await interaction.response.send_message(view=about, ephemeral=True)
 
 
 def read_checkpoint(folder: Path) -> tuple[Manifest, StoredReport | None, int]:
@@ -233,8 +230,8 @@ def read_checkpoint(folder: Path) -> tuple[Manifest, StoredReport | None, int]:
     return read_manifest(folder), read_report(folder), folder_bytes(folder)
 
 
-def model_fact_fields(facts: ModelInfo) -> list[Fact]:
-    """Names and values of embed fields about a loaded model."""
+def model_facts(facts: ModelInfo) -> list[Fact]:
+    """What is known of a loaded model."""
     return [
         (say("Parameters"), f"{facts.parameters:,}"),
         (say("Number format"), facts.dtype),

@@ -22,6 +22,7 @@ from bot.chat.model_router import ModelRouter
 from bot.discord_ui.reports.job_messages import TrainingReports
 from bot.settings import load_settings
 from core.records import TrainingJob
+from tests.bot.cards import facts_of
 from tests.bot.conftest import World, open_world
 from training.jobs.events import Started
 from training.jobs.queue import JobUpdate
@@ -94,7 +95,7 @@ async def live(home: Path, model: Path, moment: str) -> None:
         life.facts |= {"state": job.state, "detail": job.detail, "checkpoint": job.checkpoint}
         life.facts["said"] = await world.say(world.ben, "hello again")
         about = await world.ben.slash(world.general, "about")
-        life.facts["about"] = about.response.embeds[0].to_dict()
+        life.facts["about"] = facts_of(about.response)
     life.tell()
 
 

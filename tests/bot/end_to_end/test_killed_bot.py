@@ -77,7 +77,7 @@ async def test_one_job_goes_on_through_the_death_of_the_bot_at_each_moment(tmp_p
     status, life = live(home, model, "the end")
     assert (status, life["state"], life["checkpoint"]) == (0, "promoted", "small-1"), life
     assert life["said"] == SAYS
-    assert life["about"]["fields"][0]["value"] == "small-1"
+    assert life["about"]["Model here"] == "small-1"
     assert resumed_from["Step"] == [0]
     assert resumed_from["Checking"][0] > 0, "steps that were taken are not taken again"
     assert resumed_from["promote"] == resumed_from["promoted"] == [], "nothing is trained again"

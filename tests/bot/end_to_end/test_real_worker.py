@@ -13,6 +13,7 @@ from core.records import Message, Role
 from model.chat_template import encode
 from model.registry import EMBEDDED_FOLDER
 from model.worker.client import WorkerClient
+from tests.bot.cards import facts_of
 from tests.bot.conftest import World
 
 
@@ -70,11 +71,11 @@ async def test_a_message_of_four_thousand_characters_is_answered(real_world: Wor
 
 async def test_about_shows_the_handshake(real_world: World, real_worker: WorkerClient) -> None:
     result = await real_world.ben.slash(real_world.general, "about")
-    fields = {field.name: field.value for field in result.response.embeds[0].fields}
-    assert fields["Parameters"] == f"{real_worker.models[str(EMBEDDED_FOLDER)].parameters:,}"
-    assert fields["Number format"] in {"int8", "bf16", "fp16"}
-    assert fields["Device"] in {"cpu", "cuda"}
-    assert re.fullmatch(r"\d+\.\d s", fields["Loaded in"])
+    facts = facts_of(result.response)
+    assert facts["Parameters"] == f"{real_worker.models[str(EMBEDDED_FOLDER)].parameters:,}"
+    assert facts["Number format"] in {"int8", "bf16", "fp16"}
+    assert facts["Device"] in {"cpu", "cuda"}
+    assert re.fullmatch(r"\d+\.\d s", facts["Loaded in"])
 
 
 async def test_a_killed_worker_is_told_and_comes_back(

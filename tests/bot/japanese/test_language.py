@@ -19,7 +19,7 @@ from data.storage.storage import Storage
 from data.storage.tables.pauses import EVERYWHERE
 from i18n.phrase import phrase
 from tests.bot.asking import ask, storage_of
-from tests.bot.cards import facts_of, lines_of
+from tests.bot.cards import facts_of, lines_of, text_of
 from tests.bot.conftest import World, open_world
 from tests.bot.discord_ui.cogs.dataset.test_cog import taught
 from tests.bot.discord_ui.cogs.test_introduction import join
@@ -139,7 +139,7 @@ async def test_models(place: Place) -> None:
     world = place.world
     make_checkpoint(world, "tiny-2", scores={"first_loss": 2.5, "last_loss": 0.25})
     for who, read in ((world.ada, place.private), (place.cleo, place.public)):
-        read((await place.slash(who, "about")).embeds[0].description)
+        read(text_of(await place.slash(who, "about")).split("\n")[1])
         read((await place.slash(who, "help")).content)
     listed = await place.slash(world.ada, "model list")
     card = await place.slash(world.ben, "model info", name="tiny-2")

@@ -23,6 +23,7 @@ from core.errors import StoreError, WrongKey
 from data.storage.backup import create_backup, restore
 from data.storage.storage import open_storage
 from tests.bot.asking import all_forgotten, storage_of
+from tests.bot.cards import facts_of
 from tests.bot.conftest import World
 from tests.data.storage.databases import damage, heard
 from tests.data.storage.records import said
@@ -118,8 +119,7 @@ class TestDamage:
             assert await world.say(world.ben, "hello") == "you said hello"
             for who, field in ((world.ada, DATABASE_REPLACED), (world.ben, None)):
                 about = await who.slash(world.general, "about")
-                fields = {one.name: one.value for one in about.response.embeds[0].fields}
-                assert fields.get("Database") == field
+                assert facts_of(about.response).get("Database") == field
 
     async def test_where_the_check_takes_long_the_bot_runs_meanwhile(
         self, database: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

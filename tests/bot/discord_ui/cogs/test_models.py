@@ -26,7 +26,7 @@ from model.convert.int8.quality import Int8Quality, int8_message
 from model.errors import UnknownModel
 from model.registry import EMBEDDED_FOLDER, model_options
 from model.worker.messages import ModelInfo
-from tests.bot.cards import facts_of, lines_of
+from tests.bot.cards import facts_of, lines_of, text_of
 from tests.bot.conftest import World
 from tests.fakes import FakeWorker
 from training.checkpoint_retention import CheckpointRetention
@@ -164,22 +164,23 @@ async def test_only_managers_switch(open_fake: Open) -> None:
 
 async def test_about_shows_what_runs(world: World) -> None:
     result = await world.ben.slash(world.general, "about")
-    fields = {field.name: field.value for field in result.response.embeds[0].fields}
-    assert fields["Model here"] == "tiny"
-    assert fields["Parameters"] == "1,000"
-    assert fields["Number format"] == "int8"
-    assert fields["Loaded in"] == "0.1 s"
-    assert fields["Device"] == "cpu"
+    facts = facts_of(result.response)
+    assert facts["Model here"] == "tiny"
+    assert facts["Parameters"] == "1,000"
+    assert facts["Number format"] == "int8"
+    assert facts["Loaded in"] == "0.1 s"
+    assert facts["Device"] == "cpu"
     assert result.ephemeral
 
 
 async def test_about_says_what_it_is_and_where_more_is_said(world: World) -> None:
-    [embed] = (await world.ben.slash(world.general, "about")).response.embeds
-    assert embed.title == f"gpt2-discord-bot {version('gpt2-discord-bot')}"
+    text = text_of((await world.ben.slash(world.general, "about")).response)
+    assert text.startswith(f"### gpt2-discord-bot {version('gpt2-discord-bot')}\n")
     for said in ("I am an AI", "make things up", "I learn from", "`/privacy show`", "`/help`"):
-        assert said in embed.description
-    for page in re.findall(r"`(docs/.+?)`", embed.description):
-        assert (ROOT / page).is_file()
+        assert said in text
+    pages = re.findall(r"`(docs/.+?)`", text)
+    assert len(pages) == 2
+    assert all((ROOT / page).is_file() for page in pages)
 
 
 # --- /model rollback -----------------------------------------------------------------------------

@@ -258,6 +258,13 @@ async def test_the_way_back_of_the_language_stays_here(site: World, browser: Bro
 # --- start and stop ------------------------------------------------------------------------------
 
 
+async def test_only_this_machine_reaches_it(site: World, browser: Browser, port: int) -> None:
+    """It listens on one address, so on none that others could ask."""
+    assert (await browser.get("/")).status == 200
+    with pytest.raises(OSError, match="Connect call failed"):
+        await asyncio.open_connection("127.0.0.2", port)
+
+
 async def test_a_port_that_is_taken_is_one_sentence(
     settings: Settings, worker: FakeWorker, site: World, port: int
 ) -> None:

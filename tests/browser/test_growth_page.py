@@ -16,7 +16,7 @@ from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 
 from benchmarks.web import Life, fill
 from bot.settings import Settings
-from core.records import ReviewStatus
+from core.records import NewExample, ReviewStatus
 from data.storage.tables.growth import Growth
 from i18n.catalogue import JAPANESE
 from scripts.stage import NoChromium, chromium_path
@@ -257,13 +257,20 @@ async def test_without_scripts_all_of_it_works(site: World, chromium: Browser) -
     await expect(page.get_by_role("status")).to_have_text("Example 98 is rejected.")
 
 
-async def test_over_a_restart_a_search_leads_to_the_sign_in(
-    settings: Settings, worker: FakeWorker, chromium: Browser
+@pytest.mark.parametrize("doing", ["a search", "a review"])
+async def test_over_a_restart_whatever_is_done_leads_to_the_sign_in(
+    settings: Settings, worker: FakeWorker, chromium: Browser, doing: str
 ) -> None:
     port = free_port()
     async with open_site(settings, worker, port) as world:
+        lesson = NewExample(world.guild.id, "q", "a", 1, "teach", status=ReviewStatus.WAITING)
+        waiting = await storage_of(world).examples.add(lesson)
         page = await signed_in(world, chromium)
         await page.get_by_role("link", name="Data set").first.click()
-    async with open_site(settings, worker, port):
-        await page.get_by_label("Part of a question or an answer").fill("anything")
+    async with open_site(settings, worker, port) as world:
+        if doing == "a search":
+            await page.get_by_label("Part of a question or an answer").fill("anything")
+        else:
+            await page.get_by_role("button", name=re.compile("^Approve")).click()
         await expect(page.get_by_role("alert")).to_contain_text("I was restarted")
+        assert await storage_of(world).examples.get(waiting.scope, waiting.id) == waiting

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 
 from benchmarks.web import Life, fill
 from bot.settings import Settings
-from core.records import NewExample, ReviewStatus
+from core.records import GoldenKind, GoldenQuestion, GoldenScore, NewExample, ReviewStatus
+from data.storage.storage import Storage
 from data.storage.tables.growth import Growth
 from i18n.catalogue import JAPANESE
 from scripts.stage import NoChromium, chromium_path
@@ -56,13 +58,25 @@ def worker() -> FakeWorker:
 
 @pytest.fixture
 async def site(settings: Settings, worker: FakeWorker) -> AsyncIterator[World]:
-    """A server with a life of two years."""
+    """A server with a life of two years, two golden questions and a duel."""
     async with open_site(settings, worker, free_port()) as world:
         names = [world.env.create_user(f"member {n}") for n in range(4)]
         authors = [world.ada.id, *(world.guild.add_member(one).id for one in names)]
         root = world.home / "checkpoints"
         await fill(storage_of(world), root, world.guild.id, authors, LIFE)
+        await judge(storage_of(world), world.guild.id, f"tiny-{LIFE.checkpoints}")
         yield world
+
+
+async def judge(storage: Storage, scope: int, model: str) -> None:
+    """The model has passed one golden question, and failed another; it is in a duel."""
+    for asked, good in (("Who is our admin?", 5), ("Where do we meet?", 1)):
+        new = GoldenQuestion(0, scope, asked, GoldenKind.CONTAIN, "Ada", 3)
+        golden = await storage.golden.add(new)
+        assert golden is not None
+        score = GoldenScore(golden.id, model, good, good, 3, datetime.now(UTC))
+        await storage.golden.record(scope, [score])
+    await storage.duels.start(scope, ("tiny", model), 20, None, 1)
 
 
 async def signed_in(world: World, browser: Browser, **options: Any) -> Page:
@@ -137,6 +151,8 @@ async def test_what_members_and_strangers_see_is_readable_too(
     """The ways in, a member's own page, the choice of servers, and a page that is refused."""
     other = site.env.create_guild("Another place")
     ben = other.add_member(site.ben.user)
+    lesson = NewExample(site.guild.id, "Who mends the nets?", "Ben does.", ben.id, "teach")
+    await storage_of(site).examples.add(lesson)
     context = await chromium.new_context(viewport={"width": width, "height": 900}, locale=locale)
     page, language = await context.new_page(), locale[:2]
     make_link = site.bot.get_cog("GrowthCommand")._make_link

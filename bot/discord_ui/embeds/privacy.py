@@ -62,8 +62,9 @@ def show_text(kept: PrivacySummary) -> str:
     """What is stored, for how long, what is learned from it, and what the member can do."""
     lines = [say("**What I keep about you** (here / everywhere)")]
     for name, words in TRACE_LABELS:
-        counts = getattr(kept.here, name), getattr(kept.everywhere, name)
-        lines.append(f"- {say(words)}: {counts[0]:,} / {counts[1]:,}")
+        here, everywhere = getattr(kept.here, name), getattr(kept.everywhere, name)
+        counts = f"{here:,} / {everywhere:,}"
+        lines.append(say("- {what}: {counts}", what=words, counts=counts))
     lines.append("")  # else the list goes on
     if kept.erasure_pending:
         lines.append(say("I am still erasing it: that continues by itself."))

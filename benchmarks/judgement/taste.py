@@ -42,7 +42,7 @@ from training.run.gate.sampling import sample_replies
 from training.run.loop import Control
 from training.run.measures import greedy_replies, mean_loss
 from training.run.mixing import STARTER_FILE, read_conversations
-from training.run.preferences.second_stage import SecondStage
+from training.run.preferences.second_stage import Evaluation, SecondStage
 from training.run.train import Run
 
 Taste = Callable[[str], bool]
@@ -201,13 +201,22 @@ class _Server:
         stage = SecondStage(
             run.model, run.tokenizer, run.config, preferences, run.taught, self.steps
         )
+        checks: list[float] = []
+
+        def evaluate() -> Evaluation:
+            began = time.process_time()
+            report = run.evaluate_merged()
+            checks.append(time.process_time() - began)
+            return report
+
         began = time.process_time()
         stage.run(Control())
-        self.stage_seconds = time.process_time() - began
         if stage.reason is None:  # else the checks of an unchanged model would say nothing
-            stage.choose(run.evaluate_merged)
+            stage.choose(evaluate)
         else:
             stage.restore(self._start)
+        spent = time.process_time() - began
+        self.stage_seconds = spent - sum(checks[:1])  # a run without votes is checked once as well
         return stage
 
     def follow(self, taste: Taste, hostile: int = 0) -> dict[str, Any]:

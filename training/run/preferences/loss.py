@@ -6,6 +6,8 @@ reference, the model before the stage, in nats. They are tensors of any floating
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import nn
 
@@ -40,3 +42,11 @@ def kept_loss(log_ratios: torch.Tensor) -> torch.Tensor:
     the mean square, which estimates the KL divergence with little variance (Schulman 2020,
     "Approximating KL Divergence", the estimator k2)."""
     return (log_ratios**2).mean() / 2
+
+
+def lost_loss(now: torch.Tensor, before: torch.Tensor, sure: float) -> torch.Tensor:
+    """The loss of taught tokens that must not be lost, from their log-probabilities now and before
+    (tokens,): how far they fell below what they were, and below what is `sure` (a probability) to
+    be said. The mean square would hardly pull at what has fallen a little; this pulls at it as
+    cross entropy does, and not at all at the others."""
+    return (before.clamp(max=math.log(sure)) - now).clamp(min=0).mean()

@@ -1,10 +1,10 @@
 """The second stage of a run: the model learns from votes and better answers. Imports torch.
 
 What it prefers moves, what it was taught and how it talks stays: each step has judged replies
-(`loss`), and taught pairs and older talk whose tokens must stay as likely as they were. The
-reference of both is the model as it enters the stage: all that is needed of it, the
-log-probabilities of fixed texts, is computed once before the first step. Knows tensors. Does not
-know jobs, or whether the result is any good (`decision`).
+(`loss`), taught pairs whose answers must not become less likely, and older talk whose tokens must
+stay as likely as they were. The reference of all is the model as it enters the stage: all that is
+needed of it, the log-probabilities of fixed texts, is computed once before the first step. Knows
+tensors. Does not know jobs, or whether the result is any good (`decision`).
 """
 
 from __future__ import annotations
@@ -23,8 +23,15 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from core.records import Conversation
 from data.dataset.preferences import Preference
 from training.config import MAX_FACTS, TrainingConfig
+from training.run.distillation import SURE_PROBABILITY
 from training.run.loop import Control
-from training.run.preferences.loss import drift_of, kept_loss, pair_losses, vote_losses
+from training.run.preferences.loss import (
+    drift_of,
+    kept_loss,
+    lost_loss,
+    pair_losses,
+    vote_losses,
+)
 from training.run.preferences.replies import (
     Tokens,
     log_probs,
@@ -39,8 +46,8 @@ EPOCHS = 6
 """How often a judged reply is seen, unless the supervised stage was too short for that."""
 RATE_FACTOR = 0.4
 """The learning rate, as a share of the supervised stage's."""
-KEPT_WEIGHT = 1.0
-"""Of the loss of what must stay."""
+TALK_WEIGHT, TAUGHT_WEIGHT = 0.5, 1.0
+"""Of the losses of what must stay."""
 JUDGED_SHARE = 0.5
 """Of a step's rows; of the others, half are taught pairs."""
 WARMUP_SHARE = 0.1
@@ -113,10 +120,12 @@ class _Judged:
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """A conversation that must stay as likely: the reference's log-probabilities of its tokens."""
+    """A conversation that must stay as likely, or at least as likely if it is `taught`: the
+    reference's log-probabilities of its tokens."""
 
     tokens: Tokens
     before: torch.Tensor
+    taught: bool
 
 
 class PreferenceStage:
@@ -139,7 +148,7 @@ class PreferenceStage:
         with self._precision():
             self._judged = self._measure_judged(tokenizer, preferences)
             self._taught, self._talk = (
-                self._measure_kept(tokenizer, self._sample(some, most))
+                self._measure_kept(tokenizer, self._sample(some, most), taught=some is taught)
                 for some, most in ((taught, MAX_KEPT_TAUGHT), (talk, MAX_KEPT_TALK))
             )
         self.losses: list[float] = []
@@ -243,8 +252,15 @@ class PreferenceStage:
         return [self._rng.choice(pools[n % len(pools)]) for n in range(first, self._shown)]
 
     def _kept_loss(self, kept: Sequence[_Kept]) -> torch.Tensor:
-        now = log_probs(self._model, [one.tokens for one in kept], self._pad_id)
-        return KEPT_WEIGHT * kept_loss(now.tokens - torch.cat([one.before for one in kept]))
+        found = log_probs(self._model, [one.tokens for one in kept], self._pad_id)
+        now, before = found.tokens, torch.cat([one.before for one in kept])
+        taught = torch.tensor([one.taught for one in kept], device=now.device)[found.rows]
+        loss = now.new_zeros(())
+        if taught.any():
+            loss = loss + TAUGHT_WEIGHT * lost_loss(now[taught], before[taught], SURE_PROBABILITY)
+        if not taught.all():
+            loss = loss + TALK_WEIGHT * kept_loss((now - before)[~taught])
+        return loss
 
     def _measure_judged(
         self, tokenizer: PreTrainedTokenizerBase, preferences: Sequence[Preference]
@@ -260,7 +276,7 @@ class PreferenceStage:
         return [_Judged(*row) for row in zip(weights, good, bad, mismatched, *sums, strict=True)]
 
     def _measure_kept(
-        self, tokenizer: PreTrainedTokenizerBase, talks: Sequence[Conversation]
+        self, tokenizer: PreTrainedTokenizerBase, talks: Sequence[Conversation], *, taught: bool
     ) -> list[_Kept]:
         rows = [
             one
@@ -268,7 +284,7 @@ class PreferenceStage:
             if any(label >= 0 for label in one.labels[1:])
         ]
         found = measured(self._model, rows, self._pad_id)
-        return [_Kept(*one) for one in zip(rows, found, strict=True)]
+        return [_Kept(*one, taught) for one in zip(rows, found, strict=True)]
 
     def _precision(self) -> AbstractContextManager[None]:
         kind = self._model.device.type

@@ -1,4 +1,4 @@
-"""Whose votes go against what all others prefer. Imports torch.
+"""Whether voters agree, and whose votes go against what all others prefer. Imports torch.
 
 Somebody who votes for the opposite of what everybody else likes is found by the others' taste: the
 model learns from one half of the voters, for a few steps, and is asked about the votes of the other
@@ -29,6 +29,9 @@ MAX_SHARE = 0.25
 AGAINST = -1.0
 """Standard errors below the agreement that chance gives. To leave out somebody honest costs their
 few votes, to keep somebody hostile costs the taste."""
+MIN_AGREEMENT = 1.64
+"""Of both halves, in standard errors: what votes at random exceed in one of twenty cases. With less,
+there is no taste to learn, and no time is spent on it."""
 EPOCHS = 3
 """Of each half: a model follows what most agree on before it learns single votes by heart."""
 
@@ -86,6 +89,9 @@ class Voters:
         self._settings = settings
         self._start = start
         self._voters = voters_of(self._rows)
+        self.agreement: float | None = None
+        """How far the halves agree with each other, in standard errors of chance; None if that is
+        not known."""
 
     def against(self, control: Control) -> frozenset[int] | None:
         """Who votes against all others; None if a pause was requested. The model is at its start
@@ -93,6 +99,7 @@ class Voters:
         if len(self._voters) < MIN_VOTERS:
             return frozenset()
         found: dict[int, float] = {}
+        agreements: list[float] = []
         for half in halves(self._voters, self._settings.seed):
             learned = [one for one in self._rows if not half.issuperset(one.voters)]
             asked = [one for one in self._rows if half.issuperset(one.voters)]
@@ -103,6 +110,10 @@ class Voters:
             if not finished:
                 return None
             found |= _agreements(asked, gained)
+            whole = agreement(gained, [one.good is not None for one in asked])
+            agreements += [] if whole is None else [whole]
+        if agreements:
+            self.agreement = sum(agreements) / math.sqrt(len(agreements))
         return against(found, len(self._voters))
 
     def _stage(self, rows: Sequence[Preference]) -> PreferenceStage:

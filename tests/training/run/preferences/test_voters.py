@@ -16,7 +16,8 @@ from training.config import TrainingConfig
 from training.run import train as training
 from training.run.gate.evaluation import EvaluationReport
 from training.run.loop import Control
-from training.run.preferences.second_stage import SecondStage
+from training.run.preferences.second_stage import BY_CHANCE, SecondStage
+from training.run.preferences.stage import PreferenceStage
 from training.run.preferences.voters import AGAINST, against, agreement, halves, without
 
 VOTERS, VOTES = 8, 18
@@ -54,6 +55,27 @@ def stage_of(config: TrainingConfig, rows: list[Preference]) -> SecondStage:
 def sentence_of(stage: SecondStage) -> Phrase | None:
     report = EvaluationReport()
     return stage.choose(lambda: (report, {}))[0].votes
+
+
+def test_where_nobody_agrees_the_stage_ends_before_it_learned(
+    config: TrainingConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One half says the opposite of what the other half says."""
+    runs, run = [], PreferenceStage.run
+
+    def counted(stage: PreferenceStage, control: Control) -> bool:
+        runs.append(stage)
+        return run(stage, control)
+
+    monkeypatch.setattr(PreferenceStage, "run", counted)
+    one_half = halves(range(VOTERS), config.seed)[0]
+    stage = stage_of(config, votes(one_half))
+    before = stage.weights()
+    assert stage.run(Control())
+    assert stage.reason == BY_CHANCE
+    assert len(runs) == 2, "of the halves"
+    after = stage.weights()
+    assert all(torch.equal(one, after[name]) for name, one in before.items())
 
 
 @pytest.mark.parametrize("hostile", [(), (3,), (6,)])

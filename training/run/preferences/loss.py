@@ -44,9 +44,10 @@ def kept_loss(log_ratios: torch.Tensor) -> torch.Tensor:
     return (log_ratios**2).mean() / 2
 
 
-def lost_loss(now: torch.Tensor, before: torch.Tensor, sure: float) -> torch.Tensor:
-    """The loss of taught tokens that must not be lost, from their log-probabilities now and before
-    (tokens,): how far they fell below what they were, and below what is `sure` (a probability) to
-    be said. The mean square would hardly pull at what has fallen a little; this pulls at it as
-    cross entropy does, and not at all at the others."""
-    return (before.clamp(max=math.log(sure)) - now).clamp(min=0).mean()
+def taught_loss(now: torch.Tensor, before: torch.Tensor, sure: float) -> torch.Tensor:
+    """The loss of taught tokens that should be as likely as before, from their log-probabilities
+    now and before (tokens,): the mean distance of both, where whatever is more likely than `sure`
+    (a probability) is as good as that. The mean square of `kept_loss` hardly pulls at what has
+    moved a little, and a fact that was learned just well enough is lost by a little."""
+    most = math.log(sure)
+    return (before.clamp(max=most) - now.clamp(max=most)).abs().mean()

@@ -39,6 +39,8 @@ Evaluation = tuple[EvaluationReport, dict[str, float]]
 
 SHARES = (1.0, 0.75, 0.5)
 """Of the change that the stage made, tried in this order: each try costs the time of the checks."""
+MAX_BEFORE = 2
+"""Messages before a taught question that is asked amid other talk: longer ones cost time."""
 BY_CHANCE = phrase("on votes that it had not seen, it guessed no better than by chance.")
 NO_MEMORY = phrase("there was not enough memory to learn from them.")
 DIVERGED = phrase("the loss became NaN.")
@@ -219,6 +221,6 @@ def facts_as_asked(
         (*row.before, *row.turns)
         for step in count()
         for row in curriculum.rows(step)
-        if row.part is Part.LEARNED
+        if row.part is Part.LEARNED and len(row.before) <= MAX_BEFORE
     )
     return list(islice(learned, MAX_KEPT_TAUGHT))

@@ -1,10 +1,10 @@
 """The second stage of a run: the model learns from votes and better answers. Imports torch.
 
 What it prefers moves, what it was taught and how it talks stays: each step has judged replies
-(`loss`), taught pairs whose answers must not become less likely, and older talk whose tokens must
-stay as likely as they were. The reference of all is the model as it enters the stage: all that is
-needed of it, the log-probabilities of fixed texts, is computed once before the first step. Knows
-tensors. Does not know jobs, or whether the result is any good (`decision`).
+(`loss`), and taught pairs and older talk whose tokens must stay as likely as they were. The
+reference of both is the model as it enters the stage: all that is needed of it, the
+log-probabilities of fixed texts, is computed once before the first step. Knows tensors. Does not
+know jobs, or whether the result is any good (`decision`).
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from training.run.loop import Control
 from training.run.preferences.loss import (
     drift_of,
     kept_loss,
-    lost_loss,
     pair_losses,
+    taught_loss,
     vote_losses,
 )
 from training.run.preferences.replies import (
@@ -46,7 +46,7 @@ EPOCHS = 6
 """How often a judged reply is seen, unless the supervised stage was too short for that."""
 RATE_FACTOR = 0.4
 """The learning rate, as a share of the supervised stage's."""
-TALK_WEIGHT, TAUGHT_WEIGHT = 0.5, 1.0
+TALK_WEIGHT, TAUGHT_WEIGHT = 0.4, 0.5
 """Of the losses of what must stay."""
 JUDGED_SHARE = 0.5
 """Of a step's rows; of the others, half are taught pairs."""
@@ -120,8 +120,8 @@ class _Judged:
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """A conversation that must stay as likely, or at least as likely if it is `taught`: the
-    reference's log-probabilities of its tokens."""
+    """A conversation that must stay as likely: the reference's log-probabilities of its tokens, and
+    whether it is `taught`."""
 
     tokens: Tokens
     before: torch.Tensor
@@ -257,7 +257,7 @@ class PreferenceStage:
         taught = torch.tensor([one.taught for one in kept], device=now.device)[found.rows]
         loss = now.new_zeros(())
         if taught.any():
-            loss = loss + TAUGHT_WEIGHT * lost_loss(now[taught], before[taught], SURE_PROBABILITY)
+            loss = loss + TAUGHT_WEIGHT * taught_loss(now[taught], before[taught], SURE_PROBABILITY)
         if not taught.all():
             loss = loss + TALK_WEIGHT * kept_loss((now - before)[~taught])
         return loss

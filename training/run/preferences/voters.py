@@ -30,8 +30,8 @@ AGAINST = -1.0
 """Standard errors below the agreement that chance gives. To leave out somebody honest costs their
 few votes, to keep somebody hostile costs the taste."""
 MIN_AGREEMENT = 1.64
-"""Of both halves, in standard errors: what votes at random exceed in one of twenty cases. With less,
-there is no taste to learn, and no time is spent on it."""
+"""Of both halves, in standard errors: what votes at random exceed in one of twenty cases. With
+less, there is no taste to learn, and no time is spent on it."""
 EPOCHS = 3
 """Of each half: a model follows what most agree on before it learns single votes by heart."""
 

@@ -10,8 +10,8 @@ import torch
 from training.run.preferences.loss import (
     drift_of,
     kept_loss,
-    lost_loss,
     pair_losses,
+    taught_loss,
     vote_losses,
 )
 
@@ -48,11 +48,11 @@ def test_what_must_stay_costs_the_square_of_its_change() -> None:
     assert kept_loss(torch.tensor([0.0, 2.0])).item() == 1.0
 
 
-def test_what_was_sure_may_become_less_sure_and_what_falls_further_is_pulled_back_as_hard() -> None:
+def test_what_is_taught_is_pulled_back_by_distance_and_what_is_sure_is_left_alone() -> None:
     before = torch.tensor([0.99, 0.99, 0.5, 0.5]).log()
     now = torch.tensor([0.95, 0.8, 0.4, 0.6]).log().requires_grad_()
-    loss = lost_loss(now, before, sure=0.9)
-    by_hand = (math.log(0.9 / 0.8) + math.log(0.5 / 0.4)) / 4
+    loss = taught_loss(now, before, sure=0.9)
+    by_hand = (math.log(0.9 / 0.8) + math.log(0.5 / 0.4) + math.log(0.6 / 0.5)) / 4
     assert loss.item() == pytest.approx(by_hand)
     [gradient] = torch.autograd.grad(loss, now)
-    assert gradient.tolist() == [0, -0.25, -0.25, 0]
+    assert gradient.tolist() == [0, -0.25, -0.25, 0.25]

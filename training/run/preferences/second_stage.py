@@ -147,7 +147,8 @@ class SecondStage:
         nowhere. Source of the idea: Wortsman et al. 2022, "Robust fine-tuning of zero-shot models".
         """
         why: Phrase | None = None
-        for share in SHARES:
+        # What is refused without the votes is not refused for how far it followed them.
+        for share in SHARES if before.refusal is None else SHARES[:1]:
             self.restore(_interpolated(self._before, learned, share))
             if share < 1 and self._chance() > MAX_CHANCE:
                 break

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from data.dataset.preferences import PreferenceCounts
+from i18n.phrase import phrase
 from model.chat_template import from_pair
 from model.registry import EMBEDDED_FOLDER
 from tests.training.run.preferences.test_second_stage import tasteful
@@ -101,6 +103,21 @@ def test_where_the_checks_refuse_every_part_the_model_is_as_before(config: Train
     assert stage.learned == []
     after = stage.weights()
     assert all(torch.equal(one, after[name]) for name, one in checks._start.items())
+
+
+def test_what_is_refused_without_the_votes_is_not_tried_part_by_part(
+    config: TrainingConfig,
+) -> None:
+    stage, checks = learned(config, allowed=1.0)
+
+    def evaluate() -> Evaluation:
+        return replace(checks.evaluate()[0], refusal=phrase("No.")), {}
+
+    report, _ = stage.choose(evaluate)
+    assert checks.asked == [0.0, 1.0]
+    assert report.votes == (
+        "The votes changed nothing: the model did not pass its checks afterwards: No."
+    )
 
 
 def test_no_part_is_kept_that_follows_the_votes_by_chance_only(

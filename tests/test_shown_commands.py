@@ -22,6 +22,7 @@ from core.records import NewExample, Pair
 from data.formats.files import write_pairs
 from data.storage.storage import open_storage
 from tests.bot.cli.command import Command
+from tests.builds import put_built_tiny
 from tests.test_docs import ROOT, names_in
 
 DOCUMENTS = [
@@ -323,10 +324,11 @@ def test_what_runs_the_others_is_there() -> None:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    """A folder with what the commands take: settings, ten pairs, a database and a copy of it."""
+    """A folder with what the commands take: settings, ten pairs, a database and a copy of it; and
+    a home where `tiny` has answered before."""
     shutil.copy(ROOT / ".env.example", tmp_path)
     write_pairs([Pair(f"question {n}?", f"answer {n}") for n in range(10)], tmp_path / "pairs.xlsx")
-    (tmp_path / "var").mkdir()
+    put_built_tiny(tmp_path / "var")
 
     async def make(path: Path) -> None:
         async with open_storage(path) as storage:

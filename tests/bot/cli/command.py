@@ -13,13 +13,15 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
 MAIN = "from bot.__main__ import main; main()"
 TIMEOUT_S = 600
 """Seconds after which a command hangs; the longest train."""
-STREAMS = {0: os.O_RDONLY, 1: os.O_WRONLY | os.O_CREAT, 2: os.O_WRONLY | os.O_CREAT}
+FLAGS = (os.O_RDONLY, os.O_WRONLY | os.O_CREAT, os.O_WRONLY | os.O_CREAT)
+NOT_CONTROLLING = getattr(os, "O_NOCTTY", 0)
 
 _FORKING = "forkserver" in multiprocessing.get_all_start_methods()
 _text = partial(open, encoding="utf-8", closefd=False)
@@ -55,29 +57,48 @@ class Command:
     ) -> subprocess.CompletedProcess[str]:
         """Run `code` with these arguments and this input, to its end."""
         with tempfile.TemporaryDirectory() as folder:
-            streams = Path(folder)
-            (streams / "0").write_text(said, encoding="utf-8")
-            process = _processes.Process(
-                target=_run,
-                args=(streams, self.folder, {**self.environment, **env}, code, arguments),
-            )
-            process.start()
+            streams = [Path(folder, name) for name in "012"]
+            streams[0].write_text(said, encoding="utf-8")
+            process = self._start([str(one) for one in streams], arguments, code, env)
             process.join(TIMEOUT_S)
             if process.exitcode is None:
                 process.kill()
                 raise subprocess.TimeoutExpired(arguments, TIMEOUT_S)
-            out, errors = ((streams / name).read_text(encoding="utf-8") for name in "12")
+            out, errors = (one.read_text(encoding="utf-8") for one in streams[1:])
         return subprocess.CompletedProcess(arguments, process.exitcode, out, errors)
+
+    def at_terminal(
+        self, terminal: str, *arguments: str, code: str = MAIN, **env: str
+    ) -> BaseProcess:
+        """Start `code` at a terminal, by its path. It is not the one that controls the process:
+        Ctrl-C is a signal for the test to send."""
+        return self._start([terminal] * 3, arguments, code, env)
+
+    def _start(
+        self, streams: Sequence[str], arguments: Sequence[str], code: str, env: Mapping[str, str]
+    ) -> BaseProcess:
+        process = _processes.Process(
+            target=_run,
+            args=(streams, self.folder, {**self.environment, **env}, code, arguments),
+        )
+        process.start()
+        return process
 
 
 def _run(
-    streams: Path, folder: Path, environment: Mapping[str, str], code: str, arguments: Sequence[str]
+    streams: Sequence[str],
+    folder: Path,
+    environment: Mapping[str, str],
+    code: str,
+    arguments: Sequence[str],
 ) -> None:
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
-    for number, flags in STREAMS.items():
-        os.dup2(os.open(streams / str(number), flags), number)
+    if hasattr(os, "setsid"):  # else a password would be asked for at the terminal of the tests
+        os.setsid()
+    for number, (path, flags) in enumerate(zip(streams, FLAGS, strict=True)):
+        os.dup2(os.open(path, flags | NOT_CONTROLLING), number)
     sys.stdin = _text(0)
     sys.stdout = _text(1, "w")
     sys.stderr = _text(2, "w", buffering=1)

@@ -428,14 +428,8 @@ async def test_the_bot_looks_while_it_starts(gpt2bot: Command, tmp_path: Path) -
             api.answers.set()
 
 
-async def test_a_start_without_discord_may_be_tried_again(gpt2bot: Command) -> None:
+def test_a_start_without_discord_may_be_tried_again(gpt2bot: Command) -> None:
     nobody = {"DISCORD_AT": "http://127.0.0.1:9", "DISCORD_TOKEN": TOKEN}
-    bot = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", AT, "run"),
-        cwd=gpt2bot.folder,
-        env=gpt2bot.environment | nobody,
-        stderr=subprocess.PIPE,
-    )
-    _, told = await bot.communicate()
-    assert bot.returncode == 75, told
-    assert b"Discord cannot be reached" in told
+    done = gpt2bot("run", code=AT, **nobody)
+    assert done.returncode == 75, done.stderr
+    assert "Discord cannot be reached" in done.stderr

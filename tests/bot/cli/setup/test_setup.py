@@ -56,16 +56,9 @@ def at_terminal(
     """Type each answer, or do what it is, once its question is shown, a pattern; the exit status,
     and all that was shown."""
     ours, theirs = os.openpty()
-    with subprocess.Popen(
-        [sys.executable, "-c", AT, *(typed or ("setup",))],
-        cwd=gpt2bot.folder,
-        env=gpt2bot.environment | {"TERM": "dumb"} | env,
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        start_new_session=True,  # else the token would be asked for at the terminal of the tests
-    ) as process:
-        os.close(theirs)
+    with os.fdopen(theirs) as terminal:  # open until the command has opened it for itself
+        path = os.ttyname(theirs)
+        command = gpt2bot.at_terminal(path, *(typed or ("setup",)), code=AT, TERM="dumb", **env)
         try:
             shown, seen = "", 0
             for question, answer in answers:
@@ -75,16 +68,20 @@ def at_terminal(
                 if callable(answer):
                     answer()
                 elif answer == CTRL_C:
-                    process.send_signal(signal.SIGINT)
+                    assert command.pid is not None
+                    os.kill(command.pid, signal.SIGINT)
                     os.write(ours, b"\n")  # just before input() reads, it is seen after a line only
                 else:
                     os.write(ours, (answer if answer == CTRL_D else f"{answer}\n").encode())
+            terminal.close()
             with contextlib.suppress(OSError):  # it has ended
                 while more := read(ours, shown):
                     shown += more
-            return process.wait(60), shown
+            command.join(60)
+            assert command.exitcode is not None
+            return command.exitcode, shown
         finally:
-            process.kill()
+            command.kill()
             os.close(ours)
 
 

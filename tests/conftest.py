@@ -33,7 +33,7 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """A `.env` or variables of the developer must not decide what a test sees."""
     for name in (
         "DISCORD_TOKEN",

@@ -24,7 +24,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from huggingface_hub.errors import HFValidationError
 from jinja2 import TemplateError
 from safetensors import SafetensorError
 
@@ -79,9 +78,8 @@ STALE_BUILD_S = 3600.0
 """Age in seconds from which on an unfinished folder was left behind by a killed build."""
 LOAD_ERRORS = (
     SafetensorError,
-    HFValidationError,
     OSError,
-    ValueError,
+    ValueError,  # an id that the Hub's library finds malformed, among others
     RuntimeError,
     LookupError,
     TypeError,

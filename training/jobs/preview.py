@@ -124,11 +124,9 @@ def preview(
 
 
 def _rows(config: TrainingConfig, taught: list[Conversation]) -> tuple[int, list[Conversation]]:
-    """How many rows an epoch has, and some of them. Facts are drawn in whole steps."""
+    """How many rows an epoch has, and some of them."""
     if config.recipe == "facts":
-        steps = steps_per_epoch(config, rows_per_epoch(config, len(taught)))
-        rows = steps * config.batch_size * config.gradient_accumulation
-        return rows, sample_rows(config, taught, MAX_SAMPLED_ROWS)
+        return rows_per_epoch(config, len(taught)), sample_rows(config, taught, MAX_SAMPLED_ROWS)
     rows = mix_replay(config, taught)
     return len(rows), random.Random(0).sample(rows, min(len(rows), MAX_SAMPLED_ROWS))
 

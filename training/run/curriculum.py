@@ -213,9 +213,10 @@ def _with_word(text: str, keys: Sequence[str], rng: Random) -> str:
 
 
 def rows_per_epoch(config: TrainingConfig, taught: int) -> int:
-    """The rows in which each of so many pairs is learned once, with what comes with them."""
+    """The rows of the steps in which each of so many pairs is learned once. Steps are whole: few
+    pairs are drawn several times in each."""
     rows_per_step = config.batch_size * config.gradient_accumulation
-    return math.ceil(taught * rows_per_step / max(1, round(rows_per_step * LEARNED_SHARE)))
+    return math.ceil(taught / max(1, round(rows_per_step * LEARNED_SHARE))) * rows_per_step
 
 
 def make_curriculum(

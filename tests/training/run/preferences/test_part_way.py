@@ -14,7 +14,7 @@ from model.chat_template import from_pair
 from model.registry import EMBEDDED_FOLDER
 from tests.training.run.preferences.test_second_stage import tasteful
 from training.config import TrainingConfig, defaults_for
-from training.run import train as training
+from training.run.base_model import prepare_model
 from training.run.gate.evaluation import EvaluationReport
 from training.run.loop import Control
 from training.run.preferences.second_stage import (
@@ -67,7 +67,7 @@ class Checks:
 
 def learned(config: TrainingConfig, allowed: float) -> tuple[SecondStage, Checks]:
     """A stage that followed a taste, and its checks."""
-    model, tokenizer = training.prepare_model(config, [])
+    model, tokenizer = prepare_model(config, [])
     stage = SecondStage(model, tokenizer, config, tasteful(), [], STEPS)
     checks = Checks(stage, allowed)
     assert stage.run(Control())

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
+from itertools import count
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -52,10 +53,10 @@ TAUGHT_BY: dict[str, int | None] = {"7": 1}
 VOTED_BY: dict[str, int | None] = {"9": None}
 
 
-def tasteful(count: int = 60) -> list[Preference]:
+def tasteful(many: int = 60) -> list[Preference]:
     """Everybody likes one kind of reply and dislikes the other."""
     rows = []
-    for n in range(count):
+    for n in range(many):
         good, bad = (f"oh yes {n}", None) if n % 2 else (None, f"no way {n}")
         rows.append(Preference(f"may I have number {n}?", good, bad))
     return rows
@@ -222,9 +223,10 @@ def test_after_a_kill_in_the_second_stage_it_is_left_out(
 def test_an_ordinary_retrain_is_not_expected_to_take_what_votes_and_waiting_took(
     config: TrainingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By a clock that an hour goes by on whenever the run is held."""
-    now, late = time.monotonic, [0.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now() + late[0])
+    """By a clock that goes on a tenth of a second at each look, and an hour whenever the run is
+    held."""
+    looks, late = count(), [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: next(looks) / 10 + late[0])
 
     def wait(*_: object) -> float:
         late[0] += 3600

@@ -44,6 +44,11 @@ NO_RAY = phrase(
     "Ray is not installed, and RAY_ADDRESS asks for it: "
     'pip install "gpt2-discord-bot[cluster]", or leave RAY_ADDRESS empty.'
 )
+REFUSED = phrase(
+    "The Ray cluster refused the token: put the cluster's own token (`ray get-auth-token` on its "
+    "head) into ~/.ray/auth_token here, or into RAY_AUTH_TOKEN."
+)
+NO_ANSWER = phrase("The Ray cluster does not answer: check that its head runs.")
 
 
 class ClusterError(Exception):
@@ -158,6 +163,8 @@ def _require_reachable(address: str) -> None:
 
 def _is_guarded(address: str) -> bool:
     """Whether the head refuses those who send no token. If it cannot be asked, whether we have one.
+    Raises ClusterError: it does not answer in time, as when the network was cut, or refuses ours,
+    which Ray itself would try for long.
 
     Without Ray, which reads the mode when it is imported."""
     import grpc
@@ -166,14 +173,38 @@ def _is_guarded(address: str) -> bool:
     if head is None:
         return has_token()
     with grpc.insecure_channel(head) as channel:
-        ask = channel.unary_unary(CHECK_ALIVE)
-        try:
-            ask(b"", timeout=REACH_TIMEOUT_S)
-        except grpc.RpcError as e:
-            if e.code() in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
-                return True
-            return has_token() if e.code() is grpc.StatusCode.UNAVAILABLE else False
-    return False
+        answer = _ask(channel)
+        if answer is grpc.StatusCode.DEADLINE_EXCEEDED:
+            raise ClusterError(NO_ANSWER)
+        if answer is grpc.StatusCode.UNAVAILABLE:
+            return has_token()
+        refusals = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
+        is_guarded = answer in refusals
+        if is_guarded and (token := _token()) and _ask(channel, token) in refusals:
+            raise ClusterError(REFUSED)
+    return is_guarded
+
+
+def _ask(channel: Any, token: str | None = None) -> Any:
+    """What a head answers to the question whether it is there, as a status of gRPC."""
+    import grpc
+
+    header = (("authorization", f"Bearer {token}"),) if token else ()
+    try:
+        channel.unary_unary(CHECK_ALIVE)(b"", timeout=REACH_TIMEOUT_S, metadata=header)
+    except grpc.RpcError as e:
+        return e.code()
+    return grpc.StatusCode.OK
+
+
+def _token() -> str | None:
+    """Where Ray finds it, and in the same order; None if there is none that can be read."""
+    given, path = map(os.environ.get, TOKEN_VARIABLES)
+    try:
+        found = given or (Path(path) if path else token_file()).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return None
+    return found.strip() or None
 
 
 def _address_of_this_node() -> str | None:
@@ -202,10 +233,7 @@ def _sentence(address: str, error: Exception) -> str:
 
     words = str(error)
     if any(isinstance(one, ray.exceptions.AuthenticationError) for one in _causes(error)):
-        return phrase(
-            "The Ray cluster refused the token: put the cluster's own token (`ray get-auth-token` "
-            "on its head) into ~/.ray/auth_token here, or into RAY_AUTH_TOKEN."
-        )
+        return REFUSED
     if "ersion mismatch" in words:
         return phrase(
             "The Ray cluster runs another version of Ray or Python than this machine, which has "

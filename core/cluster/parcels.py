@@ -31,7 +31,10 @@ CACHE_BYTES = 20 << 30
 PARTIAL_PREFIX = ".partial-"
 """Of folders that are being written. One that a kill left behind is evicted like a parcel."""
 IN_USE_S = 600.0
-"""Seconds after its last use in which a parcel is not evicted."""
+"""Seconds after its last use in which a parcel is not removed."""
+KEEP_S = 24 * 3600.0
+"""Seconds after its last use in which a parcel is kept, if there is room: it may know what was
+taught, and nobody tells a node of a model that the bot has removed."""
 
 
 @dataclass(frozen=True)
@@ -260,7 +263,7 @@ def put_chunks(chunks: Iterable[bytes]) -> Iterator[Any]:
 
 class ParcelCache:
     """The parcels on a node's disk, as ROOT/DIGEST/NAME; above `limit` bytes those that were not
-    used for longest are removed. Several processes may share a root."""
+    used for longest are removed, and others by `drop`. Several processes may share a root."""
 
     def __init__(self, root: Path, limit: int = CACHE_BYTES) -> None:
         self._root = root
@@ -305,6 +308,14 @@ class ParcelCache:
         self._evict(keep=home)
         return home / name
 
+    def drop(self, unused_s: float = KEEP_S) -> None:
+        """Remove what was not used for so many seconds, and is not being written."""
+        now = time.time()
+        for used_at, home in list(self._homes()):
+            is_partial = home.name.startswith(PARTIAL_PREFIX)
+            if now - used_at > (KEEP_S if is_partial else max(unused_s, IN_USE_S)):
+                shutil.rmtree(home, ignore_errors=True)
+
     def _evict(self, keep: Path) -> None:
         now, total = time.time(), 0
         for used_at, home in sorted(self._homes(), reverse=True):
@@ -313,7 +324,7 @@ class ParcelCache:
                 shutil.rmtree(home, ignore_errors=True)
 
     def _homes(self) -> Iterator[tuple[float, Path]]:
-        for one in self._root.iterdir():
+        for one in self._root.glob("*"):
             with contextlib.suppress(FileNotFoundError):  # another process evicts as well
                 yield one.stat().st_mtime, one
 

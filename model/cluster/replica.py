@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import sys
+import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
@@ -21,6 +22,7 @@ from core.cluster.connection import ClusterError
 from core.cluster.parcels import Shipment
 from core.logging import request_context
 from core.records import Message
+from core.tasks import BackgroundTasks
 from i18n.phrase import message_of, phrase
 from model.cluster.messages import (
     BEAT_S,
@@ -46,6 +48,8 @@ log = logging.getLogger(__name__)
 
 LOAD_POLL_S = 2.0
 """Seconds after which `load` tells that it goes on, as a sign of life."""
+TIDY_S = 60.0
+"""How often the cache is told which models are in use."""
 HEALTH_TIMEOUT_S = 10.0
 """Seconds for the worker to give a sign of life, before its own watchdog ends it."""
 GATHER_S = 0.2
@@ -78,11 +82,15 @@ class Replica:
         self._loads: dict[ModelRef, asyncio.Task[Loaded]] = {}
         self._active: dict[str, int | None] = {}
         self._epoch = 0
+        self._tidied_at = -TIDY_S
+        self._tasks = BackgroundTasks()
 
     async def check_health(self) -> None:
         """Raises WorkerDied if the worker gives no sign of life."""
         await self._started()
         await self._worker.ping(HEALTH_TIMEOUT_S)
+        if time.monotonic() - self._tidied_at >= TIDY_S:
+            self._tidy()
 
     async def _started(self) -> None:
         if self._starting is None:
@@ -146,7 +154,7 @@ class Replica:
     async def generate(self, request: ReplyRequest) -> AsyncGenerator[Events, None]:
         """The events of a reply, in batches; an empty one each BEAT_S seconds of silence. The first
         text is sent at once, then GATHER_S seconds of it together."""
-        self.drop_caches(request.epoch)
+        await self.drop_caches(request.epoch)
         events: asyncio.Queue[ReplicaEvent] = asyncio.Queue()
         reply = asyncio.ensure_future(self._reply(request, events))
         gather_s = 0.0
@@ -186,13 +194,19 @@ class Replica:
             channel=request.channel,
             scope=request.scope,
         )
-        async with aclosing(pieces):
-            async for piece in pieces:
-                if request.key not in self._active:  # it was told to end before it had a number
-                    self._worker.abort(piece.request_id)
-                else:
-                    self._active[request.key] = piece.request_id
-                events.put_nowait(piece)
+        try:
+            async with aclosing(pieces):
+                async for piece in pieces:
+                    if request.key not in self._active:  # it was told to end before it had a number
+                        self._worker.abort(piece.request_id)
+                    else:
+                        self._active[request.key] = piece.request_id
+                    events.put_nowait(piece)
+        except LoadFailed:  # another worker had it in memory, and the disk has it no more
+            missing = await asyncio.to_thread(self._models.missing, request.model)
+            if not missing:
+                raise
+            events.put_nowait(NotHere(missing))
 
     async def abort(self, key: str) -> None:
         """End a reply where it is, if it is made here."""
@@ -221,12 +235,22 @@ class Replica:
         if epoch == self._epoch and (source := self._sources.get(ref)) is not None:
             self._worker.prefetch(source, messages, channel)
 
-    def drop_caches(self, epoch: int) -> None:
-        """Drop what is cached of conversations, unless that was done for this epoch. A replica that
-        could not be told so learns it with its next request."""
+    async def drop_caches(self, epoch: int) -> None:
+        """Drop what is cached of conversations, and the models on this node that nobody uses,
+        unless that was done for this epoch. A replica that could not be told so learns it with its
+        next request."""
         if epoch != self._epoch:
-            self._epoch = epoch
+            is_new, self._epoch = not self._epoch, epoch
             self._worker.drop_caches()
+            if not is_new:
+                self._tidy(drop_unused=True)
+
+    def _tidy(self, *, drop_unused: bool = False) -> None:
+        """Have a thread tidy up the models on this node."""
+        self._tidied_at = time.monotonic()
+        in_use = [ref for ref, one in self._sources.items() if one in self._worker.models]
+        work = asyncio.to_thread(self._models.tidy, in_use, drop_unused=drop_unused)
+        self._tasks.spawn(work, name="tidying up")
 
 
 async def _next_batch(events: asyncio.Queue[ReplicaEvent], gather_s: float) -> Events:

@@ -12,10 +12,11 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.cluster.parcels import Parcel, ParcelCache, Shipment, describe
+from core.cluster.parcels import KEEP_S, Parcel, ParcelCache, Shipment, describe
 from model.cluster.messages import ModelRef
 from model.convert.adapter_folder import (
     MANIFEST_FILE,
@@ -133,6 +134,14 @@ class NodeModels:
         """
         for one in shipments:
             self._cache.add(one.parcel, one.fetch())
+
+    def tidy(self, in_use: Iterable[ModelRef], *, drop_unused: bool = False) -> None:
+        """Say which models are in use, so that the cache keeps them, and remove those that were not
+        used for a day; or all others at once."""
+        for ref in in_use:
+            with suppress(OSError):
+                self.folder(ref)
+        self._cache.drop(0.0 if drop_unused else KEEP_S)
 
     def missing(self, ref: ModelRef) -> tuple[str, ...]:
         """The digests of its parcels that are not here."""

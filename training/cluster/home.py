@@ -108,9 +108,7 @@ class RunHome:
 
     def keep_models(self) -> None:
         """Say that the models are in use, so that the cache of this machine keeps them."""
-        for ref in self._assignment.refs:
-            with suppress(OSError):
-                self._models.folder(ref)
+        self._models.tidy(self._assignment.refs)
 
     def messages(self, event: Event) -> list[Message]:
         """What is told when the run tells an event: the files that it speaks of come before it."""

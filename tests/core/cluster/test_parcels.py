@@ -13,6 +13,8 @@ from core.cluster import parcels
 from core.cluster.connection import ClusterError
 from core.cluster.parcels import (
     IN_USE_S,
+    KEEP_S,
+    PARTIAL_PREFIX,
     Parcel,
     ParcelCache,
     ParcelFile,
@@ -124,6 +126,27 @@ def test_what_was_not_used_for_longest_is_removed(folder: Path, tmp_path: Path) 
     cache.add(fourth, read_chunks(folder, fourth))
     kept = {one.name for one in (old, newer, newest, fourth) if cache.find(one.digest)}
     assert kept == {"a", "d"}
+
+
+def test_what_nobody_uses_is_removed_after_a_day_or_at_once(folder: Path, tmp_path: Path) -> None:
+    cache, parcel = ParcelCache(tmp_path / "cache"), describe(folder)
+    cache.drop()  # there is no cache yet
+    ages = {"used": IN_USE_S / 2, "idle": 2 * IN_USE_S, "old": 1.1 * KEEP_S}
+    parcels_of = {name: replace(parcel, name=name) for name in ages}
+    for name, one in parcels_of.items():
+        home = cache.add(one, read_chunks(folder, one)).parent
+        os.utime(home, (home.stat().st_mtime - ages[name],) * 2)
+
+    def kept() -> set[str]:
+        return {one.name for home in (tmp_path / "cache").iterdir() for one in home.iterdir()}
+
+    cache.drop()
+    assert kept() == {"used", "idle"}
+    partial = tmp_path / "cache" / f"{PARTIAL_PREFIX}x" / "new"
+    partial.mkdir(parents=True)
+    os.utime(partial.parent, (partial.stat().st_mtime - 2 * IN_USE_S,) * 2)
+    cache.drop(0.0)
+    assert kept() == {"used", "new"}, "one is being written"
 
 
 def test_folders_that_come_and_go_meanwhile_hinder_nobody(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from model.worker.messages import (
     Generate,
     LoadModel,
     ModelLoaded,
+    Prefetch,
     ReplicaLoads,
     TextDelta,
     WorkerEvent,
@@ -49,6 +50,7 @@ class ScriptedReplicas(Replicas):
         self.requests: list[ReplyRequest] = []
         self.affinities: list[str] = []
         self.told: list[tuple[str, tuple[Any, ...]]] = []
+        self.asked = asyncio.Event()
 
     async def stream(
         self, method: str, *args: Any, affinity: str = ""
@@ -57,6 +59,13 @@ class ScriptedReplicas(Replicas):
         self.affinities.append(affinity)
         async for batch in self.script(args[0], len(self.requests) - 1):
             yield batch
+
+    async def one(
+        self, method: str, *args: Any, affinity: str = "", timeout_s: float | None = None
+    ) -> Any:
+        self.told.append((method, args))
+        self.affinities.append(affinity)
+        self.asked.set()
 
     async def all(self, method: str, *args: Any, timeout_s: float | None = None) -> list[Any]:
         self.told.append((method, args))
@@ -251,6 +260,19 @@ async def test_who_was_not_told_to_drop_caches_learns_it_from_the_next_request(
     before, after = (one.epoch for one in side.replicas.requests)
     assert before != after
     assert side.replicas.told == [("drop_caches", (after,))]
+
+
+async def test_a_prompt_is_read_ahead_by_the_replica_that_knows_the_channel(
+    tasks: BackgroundTasks,
+) -> None:
+    side = Side(lost_once, tasks)
+    await side.reply(ask())
+    [request, _] = side.replicas.requests
+    side.commands.begin(Prefetch(TINY, tuple(HELLO), 5))
+    await side.replicas.asked.wait()
+    told = ("prefetch", (request.model, tuple(HELLO), 5, request.epoch))
+    assert side.replicas.told == [told]
+    assert side.replicas.affinities[-1] == "5-1"
 
 
 async def test_a_source_without_a_model_is_a_sentence(

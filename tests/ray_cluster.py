@@ -7,6 +7,7 @@ cluster on this machine is touched.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import shutil
 import signal
@@ -27,6 +28,7 @@ from model.registry import EMBEDDED_FOLDER
 from model.sampling import SamplingParams
 from model.settings import WorkerSettings
 from tests.builds import BUILT, built
+from tests.ray_nodes import Nodes
 
 OBJECT_STORE_BYTES = 100 << 20
 ONE_TOKEN = SamplingParams(max_new_tokens=1, seed=1)
@@ -60,7 +62,7 @@ class RayCluster:
             ),
         )
         built(EMBEDDED_FOLDER)
-        shutil.copytree(BUILT, self.temp / "cache" / "built")
+        shutil.copytree(BUILT, self.cache / "built")
         self.nodes: list[Any] = [self.add_node() for _ in range(nodes)]
         self._frozen: list[int] = []
 
@@ -69,8 +71,8 @@ class RayCluster:
         return str(self._cluster.address)
 
     @property
-    def cache(self) -> str:
-        return str(self.temp / "cache")
+    def cache(self) -> Path:
+        return self.temp / "cache"
 
     def add_node(self) -> Any:
         """Add a node with one processor."""
@@ -137,15 +139,21 @@ def running_cluster(nodes: int) -> Iterator[RayCluster]:
 
 @asynccontextmanager
 async def connected(
-    cluster: RayCluster, *, fewest: int = 1, most: int = 2, **settings: Any
+    cluster: RayCluster | Nodes,
+    scale: Scale | None = None,
+    *,
+    fewest: int = 1,
+    worker: Callable[..., Any] | None = None,
+    **settings: Any,
 ) -> AsyncIterator[RayBackend]:
     """A backend with replicas on the cluster, that notices losses early."""
     options = GatewayOptions(
         cluster.address,
-        Scale(fewest, most, drain_s=10.0, health_period_s=2.0, health_timeout_s=10.0),
-        cache=cluster.cache,
+        scale or Scale(fewest, 2, drain_s=10.0, health_period_s=2.0, health_timeout_s=10.0),
+        cache=str(cluster.cache),
         silence_s=8.0,
         gone_s=20.0,
+        worker=worker,
     )
     given = {"threads": 1, "drain_s": 1.0, "log_level": "INFO"} | settings
     backend = RayBackend(options, WorkerSettings(**given), wait_s=5.0)
@@ -157,9 +165,13 @@ async def connected(
 
 
 async def until(true: Callable[[], object], what: str) -> None:
-    """Wait until something is true of processes that tell nobody when it is."""
+    """Wait until something is true of processes that tell nobody when it is; `true` may be a
+    coroutine."""
     deadline = time.monotonic() + LIMIT_S
-    while not true():
+    while True:
+        found = true()
+        if (await found) if inspect.isawaitable(found) else found:
+            return
         assert time.monotonic() < deadline, what
         await asyncio.sleep(0.1)
 

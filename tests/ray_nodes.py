@@ -11,39 +11,66 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 import psutil
+import pytest
 
 STORE_BYTES = 200_000_000
-PATIENT = {
+END_S = 120.0
+"""Seconds for a node to end that has lost its head."""
+TEST_SETTINGS = {
     "RAY_agent_register_timeout_ms": "300000",
     "RAY_health_check_period_ms": "1000",
     "RAY_health_check_timeout_ms": "60000",
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "15",
+    "RAY_prestart_worker_first_driver": "0",
+    "RAY_enable_worker_prestart": "0",
 }
-"""On a busy machine a node is slow, not lost; a killed one is noticed by its closed port."""
+"""On a busy machine a node is slow, not lost; a killed one is noticed by its closed port. Nodes
+without a head end after 15 s, not after a minute. None starts processes for work that never
+comes."""
 
 
 class Nodes:
-    """A head at `address`, and further nodes."""
+    """A head at `address`, and further nodes; `cache` is where they all keep their files."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root
+        self.cache = root / "node"
         self.address = f"127.0.0.1:{free_port()}"
         self._nodes: list[subprocess.Popen[bytes]] = []
+        self._cpus: list[int] = []
+        self._frozen: list[psutil.Process] = []
         self._temp = tempfile.mkdtemp(prefix="ray-")  # a socket's path must be short
         token = root / "token"
         token.write_text(os.urandom(32).hex())
         token.chmod(0o600)
         self.environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
 
+    @property
+    def head(self) -> subprocess.Popen[bytes]:
+        return self._nodes[0]
+
     def add(self, cpus: int, *options: str) -> subprocess.Popen[bytes]:
         """Start a node, and wait until it is part of the cluster; the first one is the head."""
+        self._nodes.append(self._start(cpus, options, first=not self._nodes))
+        self._cpus.append(cpus)
+        return self._nodes[-1]
+
+    def restart(self) -> None:
+        """Another head at the same address, in place of one that has ended; the nodes of that end
+        by themselves, and are started again."""
+        self._nodes[0] = self._start(0, (), first=True)
+        for place, (node, cpus) in enumerate(zip(self._nodes, self._cpus, strict=True)):
+            if place:
+                node.wait(END_S)
+                self._nodes[place] = self._start(cpus, (), first=False)
+
+    def _start(self, cpus: int, options: Sequence[str], *, first: bool) -> subprocess.Popen[bytes]:
         port = self.address.rpartition(":")[2]
-        first = not self._nodes
         where = (
             (
                 *("--head", f"--port={port}", f"--temp-dir={self._temp}", "--no-monitor"),
@@ -59,29 +86,72 @@ class Nodes:
                 *(f"--object-store-memory={STORE_BYTES}", "--include-log-monitor=0"),
                 *("--min-worker-port=0", "--max-worker-port=0", *options),
             ],
-            env=os.environ | PATIENT | self.environment,
+            env=os.environ | TEST_SETTINGS | self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        self._nodes.append(node)
-        _await_words(node, b"Ray runtime started")
+        try:
+            _await_words(node, b"Ray runtime started")
+        except BaseException:
+            self.kill(node)
+            raise
         return node
 
     def kill(self, node: subprocess.Popen[bytes]) -> None:
         """All processes of a node at once, as when its machine loses power."""
-        ours = [psutil.Process(node.pid)] if node.poll() is None else []
-        family = [one for process in ours for one in (*process.children(recursive=True), process)]
+        family = _family(node)
         for signalled in (signal.SIGSTOP, signal.SIGKILL):  # stopped first, nobody tells anybody
-            for one in family:
-                with suppress(psutil.NoSuchProcess):
-                    one.send_signal(signalled)
+            _send(signalled, family)
         node.wait()
+
+    def freeze(self) -> None:
+        """The network to all nodes is cut: connections stay open, and nothing comes any more."""
+        self._frozen = [one for node in self._nodes for one in _family(node)]
+        _send(signal.SIGSTOP, self._frozen)
+
+    def thaw(self) -> None:
+        """The network is back."""
+        _send(signal.SIGCONT, self._frozen)
+
+    def kill_all_but_head(self) -> None:
+        for node in self._nodes[1:]:
+            self.kill(node)
+        del self._nodes[1:], self._cpus[1:]
+
+    @contextmanager
+    def joined(self, cache: Path, *cpus: int) -> Iterator[Nodes]:
+        """Until the end of the block there are more nodes, one for each number of processors and
+        those that are added meanwhile, and children of this process may join them."""
+        self.cache = cache
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in self.environment.items():
+                patch.setenv(name, value)
+            try:
+                for count in cpus:
+                    self.add(count)
+                yield self
+            finally:
+                self.kill_all_but_head()
 
     def close(self) -> None:
         for node in reversed(self._nodes):
             self.kill(node)
         shutil.rmtree(self._temp, ignore_errors=True)
+
+
+def _family(node: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    """The processes of a node, itself at the end."""
+    if node.poll() is not None:
+        return []
+    process = psutil.Process(node.pid)
+    return [*process.children(recursive=True), process]
+
+
+def _send(signalled: signal.Signals, processes: Iterable[psutil.Process]) -> None:
+    for one in processes:
+        with suppress(psutil.NoSuchProcess):
+            one.send_signal(signalled)
 
 
 def _await_words(node: subprocess.Popen[bytes], words: bytes) -> None:

@@ -52,6 +52,7 @@ def build_application(options: ReplicaOptions, scale: Scale) -> Any:
             "initial_replicas": scale.fewest,
             "max_replicas": scale.most,
             "target_ongoing_requests": scale.busy,
+            "look_back_period_s": scale.look_back_s,
             "upscale_delay_s": scale.upscale_delay_s,
             "downscale_delay_s": scale.downscale_delay_s,
         },

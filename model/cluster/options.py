@@ -15,9 +15,10 @@ GONE_S = 20.0
 @dataclass(frozen=True, slots=True)
 class Scale:
     """How many replicas there are, by the number of replies under way: `fewest` to `most`, each
-    with `cpus` processors and `gpus` graphics cards. A replica that runs `busy` replies is enough
-    used. One that is to go has `drain_s` seconds for the replies that it has begun. It is replaced
-    when it failed to answer for `health_timeout_s`, asked every `health_period_s`."""
+    with `cpus` processors and `gpus` graphics cards. A replica that runs `busy` replies, on average
+    over `look_back_s`, is enough used. One that is to go has `drain_s` seconds for the replies that
+    it has begun. It is replaced when it failed to answer for `health_timeout_s`, asked every
+    `health_period_s`."""
 
     fewest: int = 1
     most: int = 8
@@ -27,6 +28,7 @@ class Scale:
     drain_s: float = 120.0
     health_period_s: float = 5.0
     health_timeout_s: float = 15.0
+    look_back_s: float = 30.0
     upscale_delay_s: float = 10.0
     downscale_delay_s: float = 300.0
 

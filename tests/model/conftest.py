@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,7 @@ from model.settings import WorkerSettings
 from model.worker.client import WorkerClient
 from tests.builds import BUILT, built
 from tests.model_folders import make_endless_folder, make_model_folder
-from tests.ray_cluster import connected, running_cluster
+from tests.ray_cluster import RayCluster, connected, running_cluster
 
 torch.set_num_threads(1)  # these models are small, and CI may be busy
 CPU = Device("cpu", "fp32", "fp32")
@@ -35,11 +35,16 @@ async def client() -> AsyncIterator[WorkerClient]:
 
 
 @pytest.fixture(scope="session")
-async def cluster_client() -> AsyncIterator[WorkerClient]:
+def ray_cluster() -> Iterator[RayCluster]:
+    """Two nodes, of which a test may lose one if it adds another one."""
+    yield from running_cluster(nodes=2)
+
+
+@pytest.fixture(scope="module")
+async def cluster_client(ray_cluster: RayCluster) -> AsyncIterator[WorkerClient]:
     """The same of a cluster with two replicas."""
-    for cluster in running_cluster(nodes=2):
-        async with connected(cluster, fewest=2) as client:
-            yield client
+    async with connected(ray_cluster, fewest=2) as client:
+        yield client
 
 
 def load(source: Path | str, device: Device = CPU, rows: int = 16) -> LoadedModel:

@@ -73,13 +73,15 @@ def plain_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_model_folder(tmp_path_factory.mktemp("base") / "plain", plain=True)
 
 
+@pytest.fixture(scope="session")
+def ray_head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
+    """A cluster that has no processors yet."""
+    with running_nodes(tmp_path_factory.mktemp("cluster"), 0) as nodes:
+        yield nodes
+
+
 @pytest.fixture(scope="module")
-def one_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
+def one_node(ray_head: Nodes, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
     """A cluster of one machine with one processor, which the tests' processes can use."""
-    with (
-        running_nodes(tmp_path_factory.mktemp("cluster"), 1) as nodes,
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        for name, value in nodes.environment.items():
-            patch.setenv(name, value)
+    with ray_head.joined(tmp_path_factory.mktemp("node"), 1) as nodes:
         yield nodes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -15,9 +16,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bot.cli.doctor.cluster import CLUSTER, NAMES, check_cluster
+from bot.cli.doctor.cluster import CLUSTER, NAMES, REPLY, check_cluster
 from bot.settings import load_settings
 from tests.bot.cli.command import ROOT, Command
+from tests.builds import put_built_tiny
 
 NO_RAY = (
     "import importlib.util as util; find = util.find_spec\n"
@@ -75,17 +77,18 @@ def short() -> Iterator[Path]:
 
 
 @pytest.mark.cluster
-def test_a_cluster_comes_up_is_shown_and_ends_with_ctrl_c(short: Path) -> None:
+def test_a_cluster_comes_up_is_checked_and_ends_with_ctrl_c(short: Path) -> None:
     port = free_port()
+    put_built_tiny(short / ".cache" / "gpt2bot")
     environment = {
         **{name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ},
         "HOME": str(short),
         "PYTHONPATH": str(ROOT),
         "RAY_TMPDIR": str(short),
     }
-    command = [sys.executable, "-m", "bot", "cluster"]
+    command = [sys.executable, "-m", "bot"]
     up = subprocess.Popen(
-        [*command, "up", "--cpus", "1", "--port", str(port)],
+        [*command, "cluster", "up", "--cpus", "1", "--port", str(port)],
         cwd=short,
         env=environment,
         stdout=subprocess.PIPE,
@@ -98,12 +101,11 @@ def test_a_cluster_comes_up_is_shown_and_ends_with_ctrl_c(short: Path) -> None:
         assert f":{port}, with 1 CPU" in told, told
         token = short / ".ray" / "auth_token"
         assert token.stat().st_mode & 0o077 == 0
-        children = psutil.Process(up.pid).children(recursive=True)
         address = told.split(" is up at ")[1].split(",")[0]
 
-        def status(**more: str) -> subprocess.CompletedProcess[str]:
+        def run(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
             return subprocess.run(
-                [*command, "status"],
+                [*command, *arguments],
                 cwd=short,
                 env={**environment, "RAY_ADDRESS": address, **more},
                 capture_output=True,
@@ -112,16 +114,24 @@ def test_a_cluster_comes_up_is_shown_and_ends_with_ctrl_c(short: Path) -> None:
                 check=False,
             )
 
-        shown = status()
+        shown = run("cluster", "status")
         assert shown.returncode == 0, shown.stderr
         assert "1 node" in shown.stdout
         assert "1 CPU, 0 GPU" in shown.stdout
-        stranger = status(HOME="/nonexistent")
-        assert stranger.returncode == 2
-        assert "refused the token" in stranger.stderr
+        for other in ({"HOME": "/nonexistent"}, {"RAY_AUTH_TOKEN": "0" * 64}):
+            stranger = run("cluster", "status", **other)
+            assert stranger.returncode == 2
+            assert "refused the token" in stranger.stderr
+        checks = json.loads(run("doctor", "--json").stdout)["checks"]
+        found = {one["name"]: one for one in checks}
+        assert [found[name]["advice"] for name in NAMES] == ["", "", ""], checks
+        assert "1 node" in found[CLUSTER]["detail"]
+        assert "tiny answered with" in found[REPLY]["detail"]
+        children = psutil.Process(up.pid).children(recursive=True)
         up.send_signal(signal.SIGINT)
         assert up.wait(START_S) == 0
-        assert not [one for one in children if one.is_running() and one.status() != "zombie"]
+        _, alive = psutil.wait_procs(children, timeout=START_S)  # a replica's end takes a moment
+        assert not alive
     finally:
         up.kill()
         up.communicate()

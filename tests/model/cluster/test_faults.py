@@ -5,62 +5,19 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable
-from contextlib import aclosing
 from pathlib import Path
 
 import pytest
 
-from core.records import Message, Role
 from core.subprocesses import child_environment
 from model.cluster.client import RayBackend
-from model.cluster.fallback import FallbackBackend
-from model.errors import LoadFailed, WorkerDied
-from model.registry import EMBEDDED_FOLDER
-from model.sampling import SamplingParams
-from model.settings import WorkerSettings
-from model.worker.client import WorkerClient
-from model.worker.messages import Finished, TextDelta
-from tests.builds import BUILT, built
+from tests.model.cluster.replies import TINY, Reply, texts
 from tests.model_folders import make_endless_folder
-from tests.ray_cluster import RayCluster, connected, until, until_all_answer
+from tests.ray_cluster import RayCluster, connected, until_all_answer
 
 pytestmark = pytest.mark.cluster
 
-HELLO = [Message(Role.USER, "Hello, how are you today?")]
-TINY = str(EMBEDDED_FOLDER)
 NUM_REPLIES = 12
-
-
-class Reply:
-    """A reply that is followed piece by piece."""
-
-    def __init__(self, backend: RayBackend | FallbackBackend, source: str, number: int) -> None:
-        self.begun = asyncio.Event()
-        self.shown = ""
-        params = SamplingParams(
-            max_new_tokens=150 if source == TINY else 600,
-            seed=number,
-            temperature=1.2 if source == TINY else 0,
-            no_repeat_ngram=0,
-        )
-        self._stream = backend.generate(source, HELLO, params, channel=number)
-        self.end = asyncio.ensure_future(self._follow())
-
-    async def _follow(self) -> Finished:
-        async with asyncio.timeout(90), aclosing(self._stream):
-            async for piece in self._stream:
-                match piece:
-                    case TextDelta(text=text):
-                        self.shown += text
-                        self.begun.set()
-                    case Finished():
-                        assert piece.text == self.shown.rstrip() or piece.text == self.shown
-                        return piece
-        raise AssertionError("a reply without an end")
-
-
-async def texts(replies: list[Reply]) -> list[str]:
-    return [(await one.end).text for one in replies]
 
 
 def begin(backend: RayBackend, endless: str) -> list[Reply]:
@@ -104,7 +61,7 @@ for wish, scale, limit_s in ((skewed, Scale(1, 1), 200.0), (options, large, 15.0
         ensure_running(wish, scale, limit_s)
     except ClusterError as e:
         print(e, flush=True)
-serve.delete("gpt2bot")
+    serve.delete("gpt2bot")
 """
 
 
@@ -148,29 +105,3 @@ async def _lose(
     lose(cluster)
     assert await texts(replies) == expected, lose.__name__
     assert await num_moves() > before  # some had to begin again elsewhere
-
-
-async def test_without_the_head_each_reply_ends_and_the_worker_here_stands_in(
-    ray_cluster: RayCluster, endless: str
-) -> None:
-    built(EMBEDDED_FOLDER)
-    async with connected(ray_cluster, fewest=2) as cluster:
-
-        def make() -> WorkerClient:
-            return WorkerClient(WorkerSettings(threads=1, build_cache=BUILT, drain_s=0.1))
-
-        backend = FallbackBackend(cluster, make, TINY)
-        await cluster.load(endless)
-        replies = begin(backend, endless)
-        await asyncio.gather(*(one.begun.wait() for one in replies))
-        for node in ray_cluster.nodes:
-            ray_cluster.kill(node)
-        ray_cluster.stop_head()
-        ends = await asyncio.gather(*(one.end for one in replies), return_exceptions=True)
-        assert all(isinstance(one, Finished | WorkerDied) for one in ends), ends
-        assert (await Reply(backend, TINY, 1).end).text
-        await until(lambda: not backend.is_available, "the loss is noticed")
-        assert list(backend.models) == [TINY]
-        with pytest.raises(LoadFailed, match="cannot be reached"):
-            await RayBackend(cluster.options).start()
-        await backend.stop()

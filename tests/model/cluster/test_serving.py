@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import shutil
+import signal
+import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
+from core.cluster.parcels import IN_USE_S
 from core.records import Message, Role
 from model.cluster.client import RayBackend
+from model.cluster.versions import Versions
 from model.registry import EMBEDDED_FOLDER
 from model.sampling import SamplingParams
 from model.worker.messages import Finished
@@ -121,6 +129,55 @@ async def test_a_model_larger_than_the_object_store_arrives(
             file.truncate((8 if name == "spiece.model" else 50) << 20)
     await backend.load(str(folder))
     assert await reply(backend, folder) == "it is here"
+
+
+async def test_a_replica_that_lacks_a_model_is_sent_it_before_it_answers(
+    ray_cluster: RayCluster, backend: RayBackend, tmp_path: Path
+) -> None:
+    """Its worker died, and its disk is empty."""
+    folder = make_model_folder(tmp_path / "model", says="sent once more")
+    await backend.load(str(folder))
+
+    def workers() -> set[int]:
+        found = set()
+        for replica in (one for node in ray_cluster.nodes for one in ray_cluster.replicas(node)):
+            for child in replica.children():
+                with suppress(psutil.Error):  # it has just ended
+                    if "spawn_main" in " ".join(child.cmdline()):
+                        found.add(child.pid)
+        return found
+
+    dead = workers()
+    assert len(dead) == 2
+    shutil.rmtree(ray_cluster.cache / "parcels")
+    for one in dead:
+        os.kill(one, signal.SIGKILL)
+    await until(lambda: len(workers() - dead) == 2, "other workers")
+    texts = [await reply(backend, folder, channel) for channel in range(300, 308)]
+    assert set(texts) == {"sent once more"}
+
+
+async def test_when_caches_are_dropped_a_node_keeps_the_models_in_use_only(
+    ray_cluster: RayCluster, backend: RayBackend, tmp_path: Path
+) -> None:
+    """Somebody wants to be forgotten; a model that the bot has removed may have learned of them."""
+    removed, used = (make_model_folder(tmp_path / name, says=name) for name in ("removed", "used"))
+    parcels = ray_cluster.cache / "parcels"
+
+    def home(name: str) -> Path:
+        return next(one for one in parcels.iterdir() if (one / name).exists())
+
+    await backend.load(str(used))
+    digest = (await asyncio.to_thread(Versions().describe, str(removed))).ref.digest
+    shutil.copytree(removed, parcels / str(digest) / removed.name)
+    for name in (removed.name, used.name):
+        long_ago = time.time() - 2 * IN_USE_S
+        os.utime(home(name), (long_ago, long_ago))
+    await reply(backend, used)
+    backend.drop_caches()
+    await until(lambda: not (parcels / str(digest)).exists(), "it is removed")
+    assert home(used.name)
+    assert await reply(backend, used) == "used"
 
 
 async def test_the_next_bot_finds_the_replicas_and_their_models(

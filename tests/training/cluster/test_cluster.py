@@ -19,7 +19,7 @@ from core.records import JobState, NewExample
 from model.convert.adapter_folder import validate_model
 from tests.databases import open_empty
 from tests.model_folders import make_model_folder
-from tests.ray_nodes import Nodes, running_nodes
+from tests.ray_nodes import Nodes
 from tests.training.jobs.test_manager import GUILD, OTHER, SCRIPTED, House
 from training.checkpoints import verify
 from training.cluster.launch import ClusterLaunch
@@ -52,11 +52,9 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Nodes]:
-    """A head that trains nothing."""
-    with running_nodes(tmp_path, 0) as nodes:
-        for name, value in nodes.environment.items():
-            monkeypatch.setenv(name, value)
+def nodes(ray_head: Nodes, tmp_path: Path) -> Iterator[Nodes]:
+    """A head that trains nothing; the machines of a test are gone after it."""
+    with ray_head.joined(tmp_path / "node") as nodes:
         yield nodes
 
 
@@ -73,16 +71,15 @@ async def open_house(root: Path, base: Path, limits: TrainingLimits) -> AsyncIte
 
 
 def on(nodes: Nodes, runs: int = 1, devices: int = 1) -> TrainingLimits:
-    cache = str(nodes.root / "node")
-    launch = ClusterLaunch(address=nodes.address, cache=cache, devices=devices)
+    launch = ClusterLaunch(address=nodes.address, cache=str(nodes.cache), devices=devices)
     return TrainingLimits(runs=runs, launch=launch)
 
 
 def scripted_on(nodes: Nodes, runs: int = 1) -> TrainingLimits:
     """Runs that are there in a moment (`scripted_run.py`)."""
     follower = (sys.executable, "-m", "training.cluster", "--address", nodes.address)
-    cache = ("--cache", str(nodes.root / "node"))
-    launcher = (*follower, *cache, "--", SCRIPTED[1], str(nodes.root / "script.txt"))
+    cache = ("--cache", str(nodes.cache))
+    launcher = (*follower, *cache, "--", SCRIPTED[1], str(nodes.cache.with_name("script.txt")))
     return TrainingLimits(
         runs=runs, launch=partial(TrainingProcess.launch, launcher=launcher, grace_s=10)
     )
@@ -136,8 +133,8 @@ async def test_a_job_on_a_cluster_is_as_one_here(nodes: Nodes, tmp_path: Path, b
     assert verify(second).settings["serving"] == str(first)
     report = json.loads((second / "report.json").read_text())
     assert report["losses"]["own"]["serving"] is not None, "it was compared with the adapter"
-    assert str(nodes.root / "node") not in texts(house.root / "checkpoints")
-    assert not list((nodes.root / "node" / "runs").iterdir()), "no words stay on the machine"
+    assert str(nodes.cache) not in texts(house.root / "checkpoints")
+    assert not list((nodes.cache / "runs").iterdir()), "no words stay on the machine"
     stored = TrainingConfig.load(Path(job.directory) / CONFIG_FILE)
     assert stored.base == str(base), "the job itself names this machine's folders"
 
@@ -204,7 +201,7 @@ async def test_a_run_ends_with_the_bot_that_wanted_it(
     nodes.add(1)
     seen: list[psutil.Process] = []
     killed = asyncio.Event()
-    runs = nodes.root / "node" / "runs"
+    runs = nodes.cache / "runs"
     async with open_house(tmp_path, base, scripted_on(nodes)) as house:
         house.script("endless")
 
@@ -236,7 +233,7 @@ async def test_a_run_whose_actor_dies_goes_on(nodes: Nodes, tmp_path: Path, base
 
         async def kill(update: JobUpdate) -> None:
             if isinstance(update.event, Step) and not house.events(Lost):
-                [folder] = await asyncio.to_thread(_folders, nodes.root / "node" / "runs")
+                [folder] = await asyncio.to_thread(_folders, nodes.cache / "runs")
                 [keeper, *_] = _processes_with(str(folder))
                 actor = keeper.parent()
                 assert actor is not None
@@ -247,6 +244,25 @@ async def test_a_run_whose_actor_dies_goes_on(nodes: Nodes, tmp_path: Path, base
             done = await house.ended(await house.submit())
     assert done.state is JobState.PROMOTED, done.detail
     assert house.events(Lost) == [Lost()]
+
+
+async def test_a_run_goes_on_after_a_restart_of_the_head(
+    nodes: Nodes, tmp_path: Path, base: Path
+) -> None:
+    nodes.add(1)
+    async with open_house(tmp_path, base, scripted_on(nodes)) as house:
+        house.script("endless\nfinish")
+
+        async def restart(update: JobUpdate) -> None:
+            if isinstance(update.event, Step) and len(house.events(Step)) == 1:
+                await asyncio.to_thread(nodes.kill, nodes.head)
+                await asyncio.to_thread(nodes.restart)
+
+        house.on_event = restart
+        async with house.manager:
+            done = await house.ended(await house.submit())
+    assert done.state is JobState.PROMOTED, done.detail
+    assert len(house.events(Started)) == 2
 
 
 def _folders(root: Path) -> list[Path]:

@@ -40,6 +40,8 @@ CHECK_ALIVE = "/ray.rpc.NodeInfoGcsService/CheckAlive"
 """A question that every head answers."""
 REACH_TIMEOUT_S = 5.0
 """Seconds for the head to accept a connection."""
+ANSWER_TIMEOUT_S = 20.0
+"""Seconds for it to answer a question: it may be busy, or only starting."""
 NO_RAY = phrase(
     "Ray is not installed, and RAY_ADDRESS asks for it: "
     'pip install "gpt2-discord-bot[cluster]", or leave RAY_ADDRESS empty.'
@@ -191,7 +193,7 @@ def _ask(channel: Any, token: str | None = None) -> Any:
 
     header = (("authorization", f"Bearer {token}"),) if token else ()
     try:
-        channel.unary_unary(CHECK_ALIVE)(b"", timeout=REACH_TIMEOUT_S, metadata=header)
+        channel.unary_unary(CHECK_ALIVE)(b"", timeout=ANSWER_TIMEOUT_S, metadata=header)
     except grpc.RpcError as e:
         return e.code()
     return grpc.StatusCode.OK

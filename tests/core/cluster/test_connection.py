@@ -14,7 +14,7 @@ from core.cluster.connection import MODE_VARIABLE, ClusterError, connect
 @pytest.fixture(autouse=True)
 def _installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "is_installed", lambda: True)
-    monkeypatch.setattr(connection, "REACH_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(connection, "ANSWER_TIMEOUT_S", 0.5)
     monkeypatch.delenv(MODE_VARIABLE, raising=False)
 
 

@@ -77,7 +77,7 @@ def short() -> Iterator[Path]:
 
 
 @pytest.mark.cluster
-def test_a_cluster_comes_up_is_checked_and_ends_with_ctrl_c(short: Path) -> None:
+def test_a_cluster_comes_up_is_shown_and_ends_with_ctrl_c(short: Path) -> None:
     port = free_port()
     put_built_tiny(short / ".cache" / "gpt2bot")
     environment = {

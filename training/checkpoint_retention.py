@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import AsyncExitStack, suppress
-from itertools import chain
 from pathlib import Path
 
 from core.errors import StoreError
@@ -80,7 +79,7 @@ class CheckpointRetention:
             try:
                 await asyncio.to_thread(remove_checkpoint, folder)
                 kept = await self._needed_by_jobs()
-                await asyncio.to_thread(self._remove_unused_bases, kept)
+                await asyncio.to_thread(self._remove_unused_bases, kept, self._checkpoints())
             except OSError as e:
                 raise StoreError(
                     phrase("{name} was only partly removed: {error}.", name=name, error=e.strerror)
@@ -89,7 +88,7 @@ class CheckpointRetention:
 
     def usage(self) -> tuple[int, int]:
         """How many checkpoints there are, and the bytes that they and their bases take."""
-        sizes = self._sizes(chain.from_iterable(map(iter_checkpoints, self._scopes())))
+        sizes = self._sizes(self._checkpoints())
         return len(sizes), sum(sizes) + sum(self._sizes(iter_shared_bases(self._root)))
 
     def _sizes(self, folders: Iterable[tuple[Path, Manifest]]) -> list[int]:
@@ -102,6 +101,11 @@ class CheckpointRetention:
     def _scopes(self) -> list[Path]:
         """The folders of scopes; others are the operator's own."""
         return [path for path in self._root.glob("*") if path.name.isdigit()]
+
+    def _checkpoints(self) -> Iterator[tuple[Path, Manifest]]:
+        """Those of all scopes, read one after the other."""
+        for scope in self._scopes():
+            yield from iter_checkpoints(scope)
 
     async def prune(self, keep: Path) -> list[Path]:
         """Remove the oldest unused checkpoints until the rest fits; the removed folders.
@@ -152,13 +156,12 @@ class CheckpointRetention:
         return sources | {self._root / str(job.scope) / config.name}
 
     def _prune_to_limit(self, kept: Collection[Path]) -> list[Path]:
-        found = []
-        remove_leftovers(self._root / BASES_DIR)
-        for scope in self._scopes():
-            remove_leftovers(scope)
-            found += [(one.created_at, folder) for folder, one in iter_checkpoints(scope)]
-        self._remove_unused_bases(kept)
-        sizes = {folder: folder_bytes(folder) for _, folder in sorted(found)}
+        for parent in (self._root / BASES_DIR, *self._scopes()):
+            remove_leftovers(parent)
+        left = dict(self._checkpoints())  # read once: there may be thousands
+        self._remove_unused_bases(kept, left.items())
+        oldest_first = sorted(left, key=lambda folder: (left[folder].created_at, folder))
+        sizes = {folder: folder_bytes(folder) for folder in oldest_first}
         total = sum(sizes.values()) + sum(self._sizes(iter_shared_bases(self._root)))
         removed = []
         for folder, taken in sizes.items():
@@ -166,17 +169,20 @@ class CheckpointRetention:
                 break
             if folder in kept or not _try_remove(folder):
                 continue
-            total -= taken + self._remove_unused_bases(kept)
+            del left[folder]
+            total -= taken + self._remove_unused_bases(kept, left.items())
             removed.append(folder)
         return removed
 
-    def _remove_unused_bases(self, kept: Collection[Path]) -> int:
-        """Remove the shared bases that no adapter refers to, and that no open job starts from; the
-        bytes that they took."""
+    def _remove_unused_bases(
+        self, kept: Collection[Path], left: Iterable[tuple[Path, Manifest]]
+    ) -> int:
+        """Remove the shared bases that none of the checkpoints `left` refers to, and that no open
+        job starts from; the bytes that they took."""
         bases = list(iter_shared_bases(self._root))
         if not bases:  # then no manifest need be read
             return 0
-        checkpoints = [one for scope in self._scopes() for _, one in iter_checkpoints(scope)]
+        checkpoints = [one for _, one in left]
         taken = 0
         for folder, base in bases:
             if Path(base.base or "") in kept or any(refers_to(one, base) for one in checkpoints):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from core.records import Canary, CanaryOutcome, DuelOutcome, JobState
 from data.storage.storage import Storage
 from model.errors import UnknownModel
+from training import checkpoints
 from training.checkpoint_retention import CheckpointRetention
 from training.checkpoints import MANIFEST_FILE, Manifest, folder_bytes, read_manifest, seal
 from training.config import Replaced, TrainingConfig
@@ -193,6 +195,27 @@ async def test_bases_count_and_go_with_their_last_adapter(storage: Storage, tmp_
     assert size > 2.7 * MB
     assert [folder.name for folder in await shelf.prune(newest)] == ["a"]
     assert left(tmp_path) == {"b", "gpt2-other", "newest"}
+
+
+async def test_many_adapters_are_each_read_once(
+    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many go, and although their bases may go with them."""
+    bases = [make_base(tmp_path, f"gpt2-{n}") for n in range(2)]
+    for scope in range(1, 101):
+        make_adapter(tmp_path, scope, f"a-{scope}", 1 + scope // 4, bases[scope > 60])
+    newest = make_adapter(tmp_path, 101, "newest", 28, bases[1])
+    reads = Counter[Path]()
+
+    def count(folder: Path) -> Manifest:
+        reads[folder] += 1
+        return read_manifest(folder)
+
+    monkeypatch.setattr(checkpoints, "read_manifest", count)
+    removed = await CheckpointRetention(storage, tmp_path, 3).prune(newest)
+    assert len(removed) > 80
+    assert {one.name for one in (tmp_path / "bases").iterdir()} == {"gpt2-1"}
+    assert {n for folder, n in reads.items() if folder.parent.name != "bases"} == {1}
 
 
 async def test_a_base_that_an_open_job_starts_from_stays(storage: Storage, tmp_path: Path) -> None:

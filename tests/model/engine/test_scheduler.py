@@ -199,6 +199,37 @@ def test_a_busy_server_does_not_keep_others_waiting() -> None:
     assert {50, 51} <= {one.request_id for one in run.joined[:6]}
 
 
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 30), st.integers(0, 4), st.integers(1, 900), st.integers(1, 4)),
+        min_size=2,
+        max_size=40,
+    ),  # when, in steps; of which server; how long its prompt is, and its reply
+    st.integers(1, 3),
+)
+def test_a_server_that_waits_is_passed_once_by_each_other_one(
+    plan: list[tuple[int, int, int, int]], places: int
+) -> None:
+    """One with nothing under way, however long its prompt is and however busy the others are."""
+    plan = sorted(plan)
+    scheduler = Scheduler(places, PLENTY, Clock())
+    run = Run(scheduler, {n: tokens for n, (*_, tokens) in enumerate(plan)}, places, PLENTY)
+    began_to_wait: list[tuple[int, int]] = []
+    coming = list(enumerate(plan))
+    for now in range(1000):
+        while coming and coming[0][1][0] <= now:
+            number, (_, scope, tokens, _) = coming.pop(0)
+            if all(one.scope != scope for one in scheduler.sequences):
+                began_to_wait.append((scope, len(run.joined)))
+            scheduler.add(sequence(number, prompt=tokens, channel=1 + number, scope=scope))
+        run.step()
+    assert not scheduler.has_work
+    started = [one.scope for one in run.joined]
+    for scope, since in began_to_wait:
+        passed_by = started[since : started.index(scope, since)]
+        assert len(passed_by) == len(set(passed_by))
+
+
 def test_the_channels_of_a_server_take_turns() -> None:
     scheduler = Scheduler(1, PLENTY)
     run = Run(scheduler, dict.fromkeys(range(8), 1), 1, PLENTY)

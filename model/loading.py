@@ -160,7 +160,9 @@ def _load_adapter(path: Path, bases: Bases, opener: Callable[[str], Base]) -> tu
         base.known_tokenizers.add(tokens)
     adapter = read_adapter(folder, who)
     base.runner.prepare(adapter)
-    _require_finite(base.runner.trial(adapter, base.trial_ids), who)
+    with np.errstate(over="ignore"):  # what comes of that is found in the logits
+        logits = base.runner.trial(adapter, base.trial_ids)
+    _require_finite(logits, who)
     return base, adapter
 
 

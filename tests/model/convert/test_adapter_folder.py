@@ -48,6 +48,12 @@ def edit_tensors(folder: Path, change: Callable[[dict[str, torch.Tensor]], objec
     save_file({name: one.contiguous() for name, one in tensors.items()}, folder / WEIGHTS)
 
 
+def replace_weights(base: Path) -> None:
+    tensors = load_file(base / "model.safetensors")
+    tensors["transformer.ln_f.bias"] += 0.5
+    save_file(tensors, base / "model.safetensors", metadata={"format": "pt"})
+
+
 def why_not(folder: Path, bases: Bases | None = None) -> str:
     with pytest.raises(LoadFailed) as caught:
         loading.load(str(folder), CPU, BUILT, bases=bases)
@@ -168,6 +174,34 @@ def test_the_weights_are_for_blocks_that_the_base_has(folder: Path) -> None:
     assert "does not fit base: h.9" in why_not(folder)
 
 
+def test_an_adapter_of_another_base_is_refused(base: Path, tmp_path: Path) -> None:
+    """However much they are alike: its manifest, its tokens or its shapes tell."""
+    red = make_model_folder(tmp_path / "red", says="red roses")
+    blue = make_model_folder(tmp_path / "blue", says="blue skies")
+    folder = make_adapter_folder(tmp_path / "mine", red)
+    edit(folder / CONFIG, base_model_name_or_path=str(blue))
+    assert "another tokenizer than its base blue" in why_not(folder)
+    shutil.copytree(red, blue, dirs_exist_ok=True)
+    assert loading.load(str(folder), CPU, BUILT).adapter is not None
+    replace_weights(blue)
+    assert "belongs to other weights of blue" in why_not(folder)
+    edit(folder / CONFIG, base_model_name_or_path=str(base))
+    (folder / "manifest.json").unlink()
+    assert "does not fit base" in why_not(folder)
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("-inf")])
+def test_infinite_weights_are_refused(folder: Path, value: float) -> None:
+    edit_tensors(folder, lambda tensors: next(iter(tensors.values())).fill_(value))
+    assert "not finite" in why_not(folder)
+
+
+def test_finite_weights_whose_product_is_not_are_refused(folder: Path) -> None:
+    """By the trial, since no single number is wrong."""
+    edit_tensors(folder, lambda tensors: [one.fill_(3e38) for one in tensors.values()])
+    assert "computes numbers that are not finite" in why_not(folder)
+
+
 def test_numbers_are_finite(folder: Path) -> None:
     edit_tensors(folder, lambda tensors: next(iter(tensors.values())).fill_(float("nan")))
     assert "not finite" in why_not(folder)
@@ -237,12 +271,9 @@ def test_a_base_that_was_replaced_is_noticed(folder: Path, base: Path, tmp_path:
     copy = shutil.copytree(base, tmp_path / "copy")
     edit(folder / CONFIG, base_model_name_or_path=str(copy))
     bases = Bases()
-    first = loading.load(str(folder), CPU, BUILT, bases=bases)
-    tensors = load_file(copy / "model.safetensors")
-    tensors["transformer.ln_f.bias"] += 0.5
-    save_file(tensors, copy / "model.safetensors", metadata={"format": "pt"})
+    loading.load(str(folder), CPU, BUILT, bases=bases)
+    replace_weights(copy)
     assert "other weights of copy" in why_not(folder, bases)
-    assert first.adapter is not None  # what is in memory goes on
 
 
 def test_another_tokenizer_is_refused(folder: Path) -> None:

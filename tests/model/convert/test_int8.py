@@ -259,6 +259,21 @@ def test_a_build_that_is_killed_on_the_way_leaves_nothing_half_done(
     assert not left.exists()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
+def test_who_waits_for_a_build_that_is_killed_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Linux does when memory runs out; the next try builds it."""
+    checkpoint, built = make_model_folder(tmp_path / "model"), tmp_path / "built"
+    with monkeypatch.context() as patch:
+        patch.setattr("model.convert.build.CHILD_SCRIPT", KILLED.format(method="logits"))
+        with pytest.raises(LoadFailed, match=r"^model could not be made ready to run\.$"):
+            load(str(checkpoint), CPU_INT8, built)
+    quality = load(str(checkpoint), CPU_INT8, built).info.int8
+    assert quality is not None
+    assert quality.is_near
+
+
 def test_an_artifact_of_another_version_is_not_listed(tmp_path: Path) -> None:
     folder = build(str(make_model_folder(tmp_path / "model")), tmp_path / "built", "int8")
     meta = json.loads((folder / METADATA_FILE).read_text())

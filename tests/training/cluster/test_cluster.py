@@ -246,25 +246,6 @@ async def test_a_run_whose_actor_dies_goes_on(nodes: Nodes, tmp_path: Path, base
     assert house.events(Lost) == [Lost()]
 
 
-async def test_a_run_goes_on_after_a_restart_of_the_head(
-    nodes: Nodes, tmp_path: Path, base: Path
-) -> None:
-    nodes.add(1)
-    async with open_house(tmp_path, base, scripted_on(nodes)) as house:
-        house.script("endless\nfinish")
-
-        async def restart(update: JobUpdate) -> None:
-            if isinstance(update.event, Step) and len(house.events(Step)) == 1:
-                await asyncio.to_thread(nodes.kill, nodes.head)
-                await asyncio.to_thread(nodes.restart)
-
-        house.on_event = restart
-        async with house.manager:
-            done = await house.ended(await house.submit())
-    assert done.state is JobState.PROMOTED, done.detail
-    assert len(house.events(Started)) == 2
-
-
 def _folders(root: Path) -> list[Path]:
     return [one for one in root.iterdir() if one.is_dir()]
 

@@ -77,7 +77,7 @@ class Command:
     def _start(
         self, streams: Sequence[str], arguments: Sequence[str], code: str, env: Mapping[str, str]
     ) -> BaseProcess:
-        process = _processes.Process(
+        process: BaseProcess = _processes.Process(
             target=_run,
             args=(streams, self.folder, {**self.environment, **env}, code, arguments),
         )

@@ -9,7 +9,6 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-import sqlcipher3.dbapi2
 
 from core.errors import CorruptDatabase, StoreError
 from data.storage.backup import create_backup, restore
@@ -32,15 +31,10 @@ ROUNDS = 256_000
 @pytest.fixture(autouse=True)
 def _fewer_rounds() -> Iterator[None]:
     """`tests/bot/cli/test_backup.py` opens databases with all of them."""
-    _rounds(1000)
-    yield
-    _rounds(ROUNDS)
-
-
-def _rounds(number: int) -> None:
-    """Set how many this process uses from now on."""
-    with closing(sqlcipher3.dbapi2.connect(":memory:")) as db:
-        db.execute(f"PRAGMA cipher_default_kdf_iter = {number}")
+    with closing(open_sqlite(":memory:", KEY)) as db:  # the default is the whole process's
+        db.execute("PRAGMA cipher_default_kdf_iter = 1000")
+        yield
+        db.execute(f"PRAGMA cipher_default_kdf_iter = {ROUNDS}")
 
 
 async def fill(path: Path, text: str, key: str | None = KEY) -> None:

@@ -63,6 +63,8 @@ def test_the_generation_benchmark_prints_one_object() -> None:
     assert result["loop_stall_ms"] > 0
     assert result["bot_process"]["ready_s"] > 0
     assert result["models"]["1"] > 0
+    assert result["adapters"].keys() >= {"count", "base_tok_s", "mixed_tok_s"}
+    assert result["adapters"].keys() >= {"resident_mb", "swap_ms"}
     assert result["adapters"]["count"] == 3
     assert all(value > 0 for value in result["adapters"].values())
     assert len(result["models"]["2"]) == 2

@@ -5,14 +5,12 @@ from __future__ import annotations
 import gc
 import shutil
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from transformers import AutoModelForCausalLM
 
 from core.records import Message, Role
 from model import loading
@@ -20,12 +18,14 @@ from model.adapter import Adapter
 from model.bases import Base, Bases
 from model.loading import LoadedModel
 from model.registry import EMBEDDED_FOLDER
-from model.runners.torch_runner import TorchRunner
+from model.runners.base import Runner
+from model.runners.onnx_runner import OnnxRunner
 from model.sampling import SamplingParams
 from model.worker.messages import Generate, Prefetch
 from tests.builds import BUILT
 from tests.model.conftest import CPU, CPU_INT8
 from tests.model.engine.test_engine import GREEDY, Desk
+from tests.model.runners.test_contract import MAKERS
 from tests.model_folders import make_adapter_folder, make_model_folder
 
 TEXTS = ("Hello!", "What do you like to eat?", "Tell me about the sea and the ships on it.", "Why?")
@@ -34,13 +34,15 @@ DRAWN = SamplingParams(max_new_tokens=12, seed=5)
 Load = Callable[[Path], LoadedModel]
 
 
-def torch_base(source: str) -> Base:
-    """A base on the runner of torch, with all else as on the other."""
-    plain = loading.load(source, CPU, BUILT).base
-    assert plain is not None
-    model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
-    runner = TorchRunner(model, rows=16, threads=1)
-    return Base(runner, plain.tokenizer, plain.meta, plain.trial_ids)
+def base_on(make: Callable[[], Runner]) -> Callable[[str], Base]:
+    """A base on another runner, with all else as on the usual one."""
+
+    def open_base(source: str) -> Base:
+        plain = loading.load(source, CPU, BUILT).base
+        assert plain is not None
+        return Base(make(), plain.tokenizer, plain.meta, plain.trial_ids)
+
+    return open_base
 
 
 @pytest.fixture(scope="module")
@@ -56,17 +58,16 @@ def adapters(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     ]
 
 
-@pytest.fixture(params=["onnx fp32", "onnx int8", "torch fp32"])
-def load(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Load:
+@pytest.fixture(params=MAKERS)
+def load(request: pytest.FixtureRequest) -> Iterator[Load]:
     """Loads models that share their base, on each runner."""
-    bases = Bases()
-    device = CPU_INT8 if "int8" in request.param else CPU
-    if "torch" in request.param:
-        bases.get(str(EMBEDDED_FOLDER), lambda source: kept.append(torch_base(source)) or kept[0])
-    return lambda path: loading.load(str(path), device, BUILT, bases=bases)
-
-
-kept: list[Base] = []
+    bases, name = Bases(), request.param
+    device = CPU_INT8 if "int8" in name else CPU
+    kept = None  # bases are held by those who use them
+    if name not in ("onnx fp32", "onnx int8"):
+        kept = bases.get(str(EMBEDDED_FOLDER), base_on(MAKERS[name]))
+    yield lambda path: loading.load(str(path), device, BUILT, bases=bases)
+    del kept
 
 
 def ask(desk: Desk, number: int, loaded: LoadedModel, text: str, params: SamplingParams) -> None:
@@ -198,6 +199,7 @@ def test_loading_another_version_reads_no_more_than_the_adapter(
     hashed: list[Path] = []
     monkeypatch.setattr("model.bases.weights_sha256", lambda base: hashed.append(base.path))
     monkeypatch.setattr(loading, "get_or_build", lambda *_: pytest.fail("it was built again"))
+    monkeypatch.setattr(OnnxRunner, "_open", lambda *_: pytest.fail("a graph was opened"))
     again = load(adapters[0])
     assert again.runner is first.runner
     assert isinstance(again.adapter, Adapter)

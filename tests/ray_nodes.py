@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,8 @@ from typing import IO
 
 import psutil
 import pytest
+
+from tests.ports import free_port
 
 STORE_BYTES = 200_000_000
 END_S = 120.0
@@ -169,12 +170,6 @@ def _await_words(node: subprocess.Popen[bytes], words: bytes) -> None:
 def _drain(output: IO[bytes]) -> None:
     with output:
         output.read()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager

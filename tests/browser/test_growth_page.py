@@ -24,8 +24,9 @@ from i18n.catalogue import JAPANESE
 from scripts.stage import NoChromium, chromium_path
 from tests.bot.asking import storage_of
 from tests.bot.conftest import World, usual_settings
-from tests.bot.web.browser import free_port, link_of, open_site
+from tests.bot.web.browser import link_of, open_site
 from tests.fakes import FakeWorker
+from tests.ports import free_port
 
 LIFE = Life(examples=400, jobs=8, checkpoints=4, steps=300)
 WIDTHS = {"phone": 420, "desk": 1200}

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from bot.cli.doctor.cluster import CLUSTER, NAMES, REPLY, check_cluster
 from bot.settings import load_settings
 from tests.bot.cli.command import ROOT, Command
 from tests.builds import put_built_tiny
+from tests.ports import free_port
 
 NO_RAY = (
     "import importlib.util as util; find = util.find_spec\n"
@@ -33,12 +33,6 @@ START_S = 120
 @pytest.fixture
 def gpt2bot(tmp_path: Path) -> Command:
     return Command(tmp_path)
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 @pytest.mark.parametrize(("address", "said"), [("", "is not set"), ("local", "from outside")])

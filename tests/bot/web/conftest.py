@@ -13,8 +13,9 @@ from bot.discord_ui.embeds.charts import render_growth_chart
 from bot.settings import Settings
 from i18n.reader import current_language
 from tests.bot.conftest import World
-from tests.bot.web.browser import Browser, free_port, new_browser, open_site
+from tests.bot.web.browser import Browser, new_browser, open_site
 from tests.fakes import FakeWorker
+from tests.ports import free_port
 
 _drawn: dict[str, bytes] = {}
 

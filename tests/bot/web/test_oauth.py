@@ -17,8 +17,9 @@ from bot.web import oauth
 from core.records import NewExample
 from tests.bot.asking import storage_of
 from tests.bot.conftest import World
-from tests.bot.web.browser import Browser, free_port, new_browser, open_site
+from tests.bot.web.browser import Browser, new_browser, open_site
 from tests.fakes import FakeWorker
+from tests.ports import free_port
 
 HOST = "growth.example.org"
 PUBLIC = {

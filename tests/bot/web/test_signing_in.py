@@ -14,8 +14,9 @@ from bot.web.sessions import LinkState, SignIns
 from core.records import NewExample, ReviewStatus
 from tests.bot.asking import storage_of
 from tests.bot.conftest import World
-from tests.bot.web.browser import Browser, free_port, link_of, new_browser, open_site, sign_in
+from tests.bot.web.browser import Browser, link_of, new_browser, open_site, sign_in
 from tests.fakes import FakeWorker
+from tests.ports import free_port
 
 
 async def test_a_manager_signs_in_with_the_link(site: World, browser: Browser) -> None:

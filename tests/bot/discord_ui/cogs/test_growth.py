@@ -9,8 +9,9 @@ import pytest
 
 from bot.settings import Settings
 from tests.bot.conftest import World
-from tests.bot.web.browser import free_port, open_site
+from tests.bot.web.browser import open_site
 from tests.fakes import FakeWorker
+from tests.ports import free_port
 
 
 @pytest.fixture

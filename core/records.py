@@ -328,14 +328,15 @@ class DuelOutcome(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Duel:
     """A blind comparison of two models of a scope by its members: of `share` percent of the replies
-    in a channel (None: in all) there are two. `report_channel_id` is where its end is announced."""
+    in `channels` (empty: everywhere) there are two. `report_channel_id` is where its end is
+    announced."""
 
     id: int
     scope: int
     model_a: str
     model_b: str
     share: int
-    channel_id: int | None
+    channels: frozenset[int]
     report_channel_id: int
     started_at: datetime
     ended_at: datetime | None = None

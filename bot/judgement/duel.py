@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence, Set
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -114,10 +114,10 @@ class Duels:
         scope: int,
         names: tuple[str, str],
         share: int,
-        channel_id: int | None,
+        channels: Set[int],
         report_channel_id: int,
     ) -> Duel:
-        """Start a duel once both models are loaded.
+        """Start a duel in these channels (none: everywhere) once both models are loaded.
 
         Raises:
             Refusal: one is running, or the models are the same.
@@ -131,9 +131,7 @@ class Duels:
             raise Refusal(DUEL_RUNNING)
         for option in (a, b):
             await self._models.ensure_loaded(option)
-        duel = await self._table.start(
-            scope, (a.name, b.name), share, channel_id, report_channel_id
-        )
+        duel = await self._table.start(scope, (a.name, b.name), share, channels, report_channel_id)
         if duel is None:  # somebody else started one while the models were loaded
             raise Refusal(DUEL_RUNNING)
         self._running[scope] = duel
@@ -209,7 +207,7 @@ class Duels:
         deleted ends; one that is not in memory is loaded for the next messages.
         """
         duel = self._running.get(request.target.scope)
-        if duel is None or duel.channel_id not in (None, request.target.channel_id):
+        if duel is None or (duel.channels and request.target.channel_id not in duel.channels):
             return None
         if self._chance.random() * 100 >= duel.share:
             return None

@@ -542,6 +542,12 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             for event in ("DELETE", "UPDATE OF scope, question, bot, status")
         ),
     ),
+    (
+        # A duel runs in any number of channels, which are a JSON list; in none: everywhere.
+        "ALTER TABLE duels ADD COLUMN channels TEXT NOT NULL DEFAULT '[]'",
+        "UPDATE duels SET channels = json_array(channel_id) WHERE channel_id IS NOT NULL",
+        "ALTER TABLE duels DROP COLUMN channel_id",
+    ),
 )
 
 SCHEMA_VERSION = len(MIGRATIONS)

@@ -77,7 +77,7 @@ async def judge(storage: Storage, scope: int, model: str) -> None:
         assert golden is not None
         score = GoldenScore(golden.id, model, good, good, 3, datetime.now(UTC))
         await storage.golden.record(scope, [score])
-    await storage.duels.start(scope, ("tiny", model), 20, None, 1)
+    await storage.duels.start(scope, ("tiny", model), 20, frozenset(), 1)
 
 
 async def signed_in(world: World, browser: Browser, **options: Any) -> Page:

@@ -139,7 +139,7 @@ async def test_what_is_on_trial_or_in_a_duel_stays_until_that_is_over(
             started_at=datetime.now(UTC),
         )
     )
-    duel = await storage.duels.start(1, ("b", "c"), 20, None, 1)
+    duel = await storage.duels.start(1, ("b", "c"), 20, frozenset(), 1)
     assert duel is not None
     shelf = CheckpointRetention(storage, tmp_path, 1)
     assert await shelf.prune(made["d"]) == []

@@ -95,7 +95,9 @@ class DuelCommands(commands.Cog):
         a="One of /model list",
         b="Another one",
         share="Of how many replies in 100 there are two",
-        channel="Only there (everywhere, if left out)",
+        channel="Only there (everywhere, if no channel is chosen)",
+        channel2="Also there",
+        channel3="Also there",
     )
     @requires_rank(Rank.MANAGER)
     async def start(
@@ -105,13 +107,15 @@ class DuelCommands(commands.Cog):
         b: str,
         share: Share = USUAL_SHARE,
         channel: TalkPlace | None = None,
+        channel2: TalkPlace | None = None,
+        channel3: TalkPlace | None = None,
     ) -> None:
         await defer(interaction, ephemeral=True)
         for name in (a, b):
             await self._require_choosable(interaction, name)
-        place = channel.id if channel else None
+        places = {place.id for place in (channel, channel2, channel3) if place}
         duel = await self._duels.start(
-            guild_scope(interaction), (a, b), share, place, channel_id_of(interaction)
+            guild_scope(interaction), (a, b), share, places, channel_id_of(interaction)
         )
         both = phrase("{a} and {b}", a=duel.model_a, b=duel.model_b)
         await record_audit(self._audit, interaction, "duel start", both)

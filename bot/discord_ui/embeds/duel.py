@@ -81,7 +81,7 @@ def _fields(standing: Standing) -> list[tuple[str, str]]:
     duel, votes = standing.duel, votes_text(standing)
     if standing.uncounted:
         votes += "\n" + say("{count} more do not count", count=standing.uncounted)
-    where = say("all channels") if duel.channel_id is None else f"<#{duel.channel_id}>"
+    where = ", ".join(f"<#{one}>" for one in sorted(duel.channels)) or say("all channels")
     share = say("{share} % of the replies, {where}", share=duel.share, where=where)
     fields = [
         (say("Answers chosen"), votes),

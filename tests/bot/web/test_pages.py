@@ -149,11 +149,11 @@ async def test_duels_and_a_trial_stand_beside_the_checkpoints(
     make_checkpoint(site, "tiny-2")
     storage, guild = storage_of(site), site.guild.id
     for scope, model in ((guild, "tiny-1"), (guild + 1, "theirs")):
-        duel = await storage.duels.start(scope, (model, "tiny-2"), 20, None, 1)
+        duel = await storage.duels.start(scope, (model, "tiny-2"), 20, frozenset(), 1)
         assert duel is not None
         await vote(site, duel.id, Choice.A, Choice.A, Choice.ALIKE)
         await storage.duels.end(duel.id, DuelOutcome.A)
-    await storage.duels.start(guild, ("tiny", EVIL), 20, None, 1)
+    await storage.duels.start(guild, ("tiny", EVIL), 20, frozenset(), 1)
     site.bot.get_cog("Models")._models.set_trial(guild, Trial("tiny-2", 50))
     await sign_in(site, browser, site.ada)
     listed = await browser.get(f"{home(site)}/checkpoints")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import StoreError
-from core.records import Example, NewExample, Pair
+from core.records import Choice, Duel, DuelOutcome, Example, NewExample, Pair
 from data.storage import migrations
 from data.storage.connection import connect
 from data.storage.storage import open_storage
@@ -18,10 +18,12 @@ from tests.data.storage.records import ADA, BEN, CHANNEL, GUILD, NOON, said
 STAMP = NOON.isoformat()
 
 
-async def write_version_2(path: Path, monkeypatch: pytest.MonkeyPatch, *more: str) -> None:
+async def write_version(
+    version: int, path: Path, monkeypatch: pytest.MonkeyPatch, *more: str
+) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(migrations, "MIGRATIONS", migrations.MIGRATIONS[:2])
-        patch.setattr(migrations, "SCHEMA_VERSION", 2)
+        patch.setattr(migrations, "MIGRATIONS", migrations.MIGRATIONS[:version])
+        patch.setattr(migrations, "SCHEMA_VERSION", version)
         async with connect(path) as db:
             for statement in more:
                 await db.execute(statement)
@@ -30,7 +32,8 @@ async def write_version_2(path: Path, monkeypatch: pytest.MonkeyPatch, *more: st
 async def test_a_database_of_version_2_keeps_everything(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await write_version_2(
+    await write_version(
+        2,
         path,
         monkeypatch,
         f"INSERT INTO examples VALUES (3, 1, 'a', 'b', 7, 'teach', '{STAMP}')",
@@ -70,7 +73,8 @@ async def test_a_database_of_version_2_keeps_everything(
 async def test_an_empty_database_of_version_2_never_gives_an_id_twice(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await write_version_2(
+    await write_version(
+        2,
         path,
         monkeypatch,
         f"INSERT INTO examples VALUES (9, 1, 'gone', 'gone', 8, 'import', '{STAMP}')",
@@ -81,6 +85,32 @@ async def test_an_empty_database_of_version_2_never_gives_an_id_twice(
     with closing(sqlite3.connect(path)) as db:
         names = [row[0] for row in db.execute("SELECT name FROM sqlite_sequence ORDER BY name")]
     assert "new_examples" not in names
+
+
+async def test_a_duel_of_version_17_stays_in_its_channel_or_everywhere(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await write_version(
+        17,
+        path,
+        monkeypatch,
+        f"""INSERT INTO duels VALUES
+            (4, 1, 'a', 'b', 20, 1234567890123456789, 11, '{STAMP}', '{STAMP}', 'b', 1),
+            (6, 1, 'a', 'c', 30, NULL, 11, '{STAMP}', NULL, NULL, 0),
+            (7, 2, 'a', 'b', 40, 12, 13, '{STAMP}', NULL, NULL, 0)""",
+        f"INSERT INTO duel_pairs VALUES (51, 4, 1, NULL, 7, 'b', '{STAMP}')",
+    )
+    ended = Duel(
+        4, 1, "a", "b", 20, frozenset({1234567890123456789}), 11, NOON, NOON, DuelOutcome.B
+    )
+    everywhere = Duel(6, 1, "a", "c", 30, frozenset(), 11, NOON)
+    in_one = Duel(7, 2, "a", "b", 40, frozenset({12}), 13, NOON)
+    async with open_storage(path) as storage:
+        assert await storage.duels.newest(1, 5) == [everywhere, ended]
+        assert await storage.duels.running() == [everywhere, in_one]
+        assert await storage.duels.unannounced() == []
+        assert await storage.duels.votes(ended) == [(7, Choice.B)]
+        assert await storage.duels.start(1, ("a", "b"), 20, {12}, 11) is None
 
 
 class TestTheCopyBefore:
@@ -94,7 +124,7 @@ class TestTheCopyBefore:
         self, path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         said_before = f"INSERT INTO messages VALUES (1, 50, 10, 7, 'user', 'hello', '{STAMP}')"
-        await write_version_2(path, monkeypatch, said_before)
+        await write_version(2, path, monkeypatch, said_before)
         assert self.copies(path) == [], "a new database needs none"
         for _ in range(2):
             async with open_storage(path):
@@ -110,7 +140,7 @@ class TestTheCopyBefore:
     ) -> None:
         seen: list[Path] = []
         for _ in range(5):
-            await write_version_2(path, monkeypatch)
+            await write_version(2, path, monkeypatch)
             async with open_storage(path):
                 seen += [one for one in self.copies(path) if one not in seen]
             self.remove(path)
@@ -119,7 +149,7 @@ class TestTheCopyBefore:
     async def test_without_it_the_database_stays_as_it_is(
         self, path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        await write_version_2(path, monkeypatch)
+        await write_version(2, path, monkeypatch)
         (path.parent / "backups").write_text("a file")
         with pytest.raises(StoreError, match=r"so it was left as it is: .* could not be written"):
             async with open_storage(path):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
+from collections.abc import Set
 from datetime import datetime
 from typing import Any
 
@@ -10,8 +12,7 @@ from core.records import Choice, Duel, DuelOutcome, DuelPair
 from data.storage.connection import Repository, to_utc_iso, utc_now_iso
 
 DUEL_COLUMNS = (
-    "id, scope, model_a, model_b, share, channel_id, report_channel_id, started_at, ended_at, "
-    "outcome"
+    "id, scope, model_a, model_b, share, channels, report_channel_id, started_at, ended_at, outcome"
 )
 PAIR_COLUMNS = "reply_id, duel_id, a_first, other, choice"
 
@@ -24,16 +25,17 @@ class Duels(Repository):
         scope: int,
         models: tuple[str, str],
         share: int,
-        channel_id: int | None,
+        channels: Set[int],
         report_channel_id: int,
     ) -> Duel | None:
         """Start a duel; None if one is running there."""
         sql = f"""
             INSERT INTO duels
-                (scope, model_a, model_b, share, channel_id, report_channel_id, started_at)
+                (scope, model_a, model_b, share, channels, report_channel_id, started_at)
             VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING RETURNING {DUEL_COLUMNS}
         """
-        values = (scope, *models, share, channel_id, report_channel_id, utc_now_iso())
+        places = json.dumps(sorted(channels))
+        values = (scope, *models, share, places, report_channel_id, utc_now_iso())
         row = await self._fetch_one(sql, *values)
         return _duel(row) if row else None
 
@@ -124,6 +126,7 @@ class Duels(Repository):
 
 def _duel(row: sqlite3.Row) -> Duel:
     fields: dict[str, Any] = dict(row)
+    fields["channels"] = frozenset(json.loads(fields["channels"]))
     for name in ("started_at", "ended_at"):
         fields[name] = fields[name] and datetime.fromisoformat(fields[name])
     fields["outcome"] = fields["outcome"] and DuelOutcome(fields["outcome"])

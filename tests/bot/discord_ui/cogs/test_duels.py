@@ -142,6 +142,48 @@ async def test_elsewhere_there_is_one_answer(ring: World, worker: FakeWorker) ->
     assert other.last_message.content.startswith("Tom.")
 
 
+async def test_it_runs_in_the_chosen_channels_only_also_after_a_restart(
+    ring: World, settings: Settings, worker: FakeWorker
+) -> None:
+    first, second = (ring.guild.create_text_channel(name) for name in ("first", "second"))
+    await ring.ada.slash(ring.general, "duel stop")
+    duel = {"a": "tiny-a", "b": "tiny-b", "share": 100, "channel": first, "channel2": second}
+    await ring.ada.slash(ring.general, "duel start", **duel)
+    assert await places_of_pairs(ring, first, second, ring.general) == [first, second]
+    async with build_bot(settings, worker=worker) as again:
+        await ring.env.restart_bot(again)
+        ring.bot = again
+        assert await places_of_pairs(ring, first, second, ring.general) == [first, second]
+        mentions = f"<#{first.id}>, <#{second.id}>"
+        assert await shown_share(ring) == f"100 % of the replies, {mentions}"
+
+
+async def places_of_pairs(world: World, *places: Any) -> list[Any]:
+    """Of these channels, those where a question gets two answers."""
+    for place in places:
+        await world.say(world.ben, "hi", place)
+    return [place for place in places if buttons(place.last_message) == VOTES]
+
+
+async def shown_share(world: World) -> str:
+    """What `/duel show` says of how many replies there are two, and where."""
+    shown = await world.ada.slash(world.general, "duel show")
+    [value] = [one.value for one in shown.response.embeds[0].fields if one.name == "Two answers"]
+    return str(value)
+
+
+async def test_a_channel_that_was_chosen_twice_counts_once_and_the_first_may_be_left_out(
+    ring: World,
+) -> None:
+    other = ring.guild.create_text_channel("other")
+    await ring.ada.slash(ring.general, "duel stop")
+    duel = {"a": "tiny-a", "b": "tiny-b", "share": 100, "channel2": other, "channel3": other}
+    await ring.ada.slash(ring.general, "duel start", **duel)
+    assert (await duels_of(ring).newest(ring.guild.id)).duel.channels == {other.id}
+    assert await shown_share(ring) == f"100 % of the replies, <#{other.id}>"
+    assert await places_of_pairs(ring, ring.general, other) == [other]
+
+
 @pytest.mark.parametrize("other", ["", "long " * 500, "rudeword"])
 async def test_without_a_second_answer_that_can_be_shown_there_is_one(
     ring: World, worker: FakeWorker, other: str

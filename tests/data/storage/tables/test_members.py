@@ -173,7 +173,7 @@ class TestWhatIsKnown:
         await live(storage, "marmalade")
         await storage.audit.record(GUILD, ADA, "model use", "tiny-1")
         await storage.audit.record(GUILD, BEN, "pause")
-        duel = await storage.duels.start(GUILD, ("tiny-1", "tiny-2"), 20, None, CHANNEL)
+        duel = await storage.duels.start(GUILD, ("tiny-1", "tiny-2"), 20, frozenset(), CHANNEL)
         assert duel is not None
         for reply_id in (1001, 1004):
             pair = DuelPair(reply_id, duel.id, True, '{"text": "the other answer"}')

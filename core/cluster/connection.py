@@ -102,6 +102,7 @@ def connect(address: str, **options: Any) -> Cluster:
     os.environ.pop(ADDRESS_VARIABLE, None)
     if address != LOCAL:  # Ray itself only decides that for clusters that it starts
         os.environ.setdefault(MODE_VARIABLE, "token" if _is_guarded(address) else "disabled")
+    os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"  # under `uv run`, it would send our folder
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
 

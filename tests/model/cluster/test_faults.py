@@ -80,6 +80,31 @@ async def test_other_versions_and_a_cluster_without_room_are_a_sentence(
     assert "The cluster has no room for a replica, which takes 64 processors" in room
 
 
+LOOK = """
+import sys
+from core.cluster.connection import connect
+connect(sys.argv[1])
+import ray
+print("sent along:", dict(ray.get_runtime_context().runtime_env), flush=True)
+"""
+
+
+async def test_under_uv_run_no_folder_is_sent_to_the_cluster(
+    ray_cluster: RayCluster, tmp_path: Path
+) -> None:
+    """Ray looks for a parent that is `uv run`; here it is a shell of that name."""
+    (tmp_path / "run").write_text('"$PYTHON" -c "$LOOK" "$HEAD"\n:\n', encoding="utf-8")
+    child = await asyncio.create_subprocess_exec(
+        *("bash", "-c", "exec -a uv bash run"),
+        stdout=asyncio.subprocess.PIPE,
+        cwd=tmp_path,
+        env=child_environment()
+        | {"PYTHON": sys.executable, "LOOK": LOOK, "HEAD": ray_cluster.address},
+    )
+    out, _ = await child.communicate()
+    assert out.decode().splitlines()[-1] == "sent along: {}"
+
+
 async def test_replies_survive_the_loss_of_a_machine(ray_cluster: RayCluster, endless: str) -> None:
     async with connected(ray_cluster, fewest=2) as backend:
         await backend.load(endless)

@@ -47,12 +47,12 @@ def freeze_node(cluster: RayCluster) -> None:
 SKEWED = """
 import sys
 from dataclasses import replace
-from ray import serve
 from core.cluster.connection import ClusterError, connect
 from model.cluster.application import ensure_running, replica_options
 from model.cluster.options import Scale
 from model.settings import WorkerSettings
 connect(sys.argv[1])
+from ray import serve  # it reads its settings, which connect makes
 options = replica_options(WorkerSettings(), Scale(1, 1), embedded="tiny", cache=sys.argv[2])
 skewed = replace(options, build="0.0.1-abc")
 large = Scale(1, 1, cpus=64, drain_s=1.0)

@@ -29,9 +29,9 @@ BUSY = 2.0
 """Replies for which a replica is enough: four would be too many for one."""
 STATES = """
 import sys, time
-from ray import serve
 from core.cluster.connection import connect
 connect(sys.argv[1])
+from ray import serve
 while True:
     states = serve.status().applications["gpt2bot"].deployments["Replica"].replica_states
     print(*(f"{name}={count}" for name, count in sorted(states.items())), flush=True)

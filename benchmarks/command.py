@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sys
 import tempfile
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+from core.subprocesses import own_stdout
 
 Say = Callable[[str], None]
 """Tells how far it has come; beside JSON, on stderr."""
@@ -25,23 +25,10 @@ def run_measurement(
 ) -> None:
     """Measure in a temporary folder, and print the result."""
     say = partial(print, file=sys.stderr if as_json else sys.stdout, flush=True)
-    with tempfile.TemporaryDirectory() as folder, _beside_json() if as_json else nullcontext():
+    out = own_stdout() if as_json else sys.stdout
+    with tempfile.TemporaryDirectory() as folder:
         result = asyncio.run(measure(Path(folder), say))
     if as_json:
-        print(json.dumps(result))
+        print(json.dumps(result), file=out)
     else:
         print_table(result)
-
-
-@contextmanager
-def _beside_json() -> Iterator[None]:
-    """What children print, such as Ray's processes, goes to stderr meanwhile."""
-    sys.stdout.flush()
-    stdout = os.dup(1)
-    os.dup2(2, 1)
-    try:
-        yield
-    finally:
-        sys.stdout.flush()
-        os.dup2(stdout, 1)
-        os.close(stdout)

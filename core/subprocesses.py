@@ -13,11 +13,12 @@ import os
 import re
 import signal
 import subprocess
+import sys
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 PROJECT_ROOT = Path(__file__).parents[1]
 SECRET_VARIABLES = frozenset({"DISCORD_TOKEN", "DATABASE_KEY", "DISCORD_CLIENT_SECRET"})
@@ -51,6 +52,14 @@ def lower_priority(nice: int) -> None:
     if os.getsid(0) == os.getpid():
         with suppress(OSError):  # this system has no such groups
             AUTOGROUP.write_text(str(nice), encoding="ascii")
+
+
+def own_stdout() -> TextIO:
+    """The original stdout, for what is meant to be read there; all other output of this process and
+    of those that it starts goes to stderr from now on: a library may print."""
+    out = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8", buffering=1)
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    return out
 
 
 def child_environment() -> dict[str, str]:

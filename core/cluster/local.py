@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import TextIO
 
 from core.cluster.connection import (
     LOCAL,
@@ -23,7 +24,7 @@ from core.cluster.connection import (
     disconnect,
     is_installed,
 )
-from core.subprocesses import child_process
+from core.subprocesses import child_process, own_stdout
 from i18n.phrase import deserialize_phrase, message_of, phrase, serialize_phrase
 
 START_TIMEOUT_S = 90.0
@@ -67,8 +68,7 @@ async def running_cluster(address: str) -> AsyncIterator[str]:
 
 def main() -> None:
     """Start a cluster, tell its address, and end it with stdin."""
-    out = os.dup(1)
-    os.dup2(2, 1)  # Ray may print
+    out = own_stdout()
     os.environ |= PRIORITY
     try:
         cluster = connect(LOCAL, object_store_memory=OBJECT_STORE_BYTES)
@@ -81,8 +81,8 @@ def main() -> None:
     disconnect()
 
 
-def _tell(out: int, values: dict[str, str]) -> None:
-    os.write(out, json.dumps(values).encode() + b"\n")
+def _tell(out: TextIO, values: dict[str, str]) -> None:
+    print(json.dumps(values), file=out)
 
 
 if __name__ == "__main__":

@@ -9,16 +9,15 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 import sys
 from asyncio.subprocess import PIPE
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from core.cluster.connection import ClusterError, connect, disconnect
+from core.cluster.connection import NO_ANSWER, ClusterError, connect, disconnect
 from core.limits import end_with_parent
-from core.subprocesses import child_process
-from i18n.phrase import deserialize_phrase, message_of, phrase, serialize_phrase
+from core.subprocesses import child_process, own_stdout
+from i18n.phrase import deserialize_phrase, message_of, serialize_phrase
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +69,7 @@ async def look(address: str) -> Room:
     except TimeoutError:
         answer = b""
     if not answer:
-        raise ClusterError(phrase("The Ray cluster does not answer: check that its head runs."))
+        raise ClusterError(NO_ANSWER)
     found = json.loads(answer)
     if (reason := found.get("error")) is not None:
         raise ClusterError(deserialize_phrase(reason))
@@ -92,8 +91,7 @@ async def _ask(address: str) -> bytes:
 def main() -> None:
     """Print what is at the address in `sys.argv`, as JSON. Ends with stdin."""
     end_with_parent()
-    out = os.dup(1)
-    os.dup2(2, 1)  # Ray may print
+    out = own_stdout()
     try:
         connect(sys.argv[1])
     except ClusterError as e:
@@ -101,7 +99,7 @@ def main() -> None:
     else:
         answer = asdict(_look())
         disconnect()
-    os.write(out, json.dumps(answer).encode())
+    print(json.dumps(answer), file=out)
 
 
 def _look() -> Room:

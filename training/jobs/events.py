@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from statistics import fmean
 from typing import get_args
 
+from core.subprocesses import own_stdout
 from i18n.phrase import Phrase, deserialize_phrase, phrase, serialize_phrase
 
 REASON_KEY = "reason"
@@ -163,10 +162,9 @@ def to_line(event: Event) -> str:
 
 
 def event_writer() -> Callable[[Event], None]:
-    """Write events to the original stdout, and move all other output to stderr: a line that a
-    library prints must not be taken for an event."""
-    events = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8", buffering=1)
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    """Write events to stdout, and nothing else: a line that a library prints must not be taken for
+    an event."""
+    events = own_stdout()
 
     def write(event: Event) -> None:
         with suppress(BrokenPipeError):  # the bot is gone; the run ends by the end of its stdin

@@ -192,7 +192,7 @@ class Curriculum:
 
 def _spread(rows: int, with_talk: bool) -> list[Part]:
     """The part of each row of a step."""
-    learned, near = max(1, round(rows * LEARNED_SHARE)), max(1, round(rows * NEAR_SHARE))
+    learned, near = _share_of(rows, LEARNED_SHARE), _share_of(rows, NEAR_SHARE)
     talk = max(1, rows - learned - near) if with_talk else 0
     places = [
         ((n + 0.5) / count, part)
@@ -200,6 +200,11 @@ def _spread(rows: int, with_talk: bool) -> list[Part]:
         for n in range(count)
     ]
     return [part for _, part in sorted(places)]
+
+
+def _share_of(rows: int, share: float) -> int:
+    """So many of a step's rows, at least one."""
+    return max(1, round(rows * share))
 
 
 def _with_word(text: str, keys: Sequence[str], rng: Random) -> str:
@@ -216,7 +221,7 @@ def rows_per_epoch(config: TrainingConfig, taught: int) -> int:
     """The rows of the steps in which each of so many pairs is learned once. Steps are whole: few
     pairs are drawn several times in each."""
     rows_per_step = config.batch_size * config.gradient_accumulation
-    return math.ceil(taught / max(1, round(rows_per_step * LEARNED_SHARE))) * rows_per_step
+    return math.ceil(taught / _share_of(rows_per_step, LEARNED_SHARE)) * rows_per_step
 
 
 def make_curriculum(

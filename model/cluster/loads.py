@@ -66,11 +66,13 @@ class Tally:
                 self._see_first_text()
             case Finished(new_tokens=tokens):
                 self._change(replies=1, tokens=tokens)
+                self.end()  # whoever reads the event may look at the load at once
 
     def end(self) -> None:
-        """The request has ended, however."""
+        """The request has ended, however. May be called again."""
         self._wait(False)
         self._change(running=-1)
+        self._replica = None
 
     def _see_first_text(self) -> None:
         if not self._has_begun:
